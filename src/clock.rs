@@ -1,0 +1,163 @@
+//! The only place that reads the machine's clocks.
+//!
+//! Everything below `runtime/` is handed a [`Now`] instead. Deadlines inside the engine are
+//! monotonic [`Instant`]s; what must survive a restart is stored as [`UtcMillis`].
+
+use std::{fmt, ops::Add, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// Milliseconds on a monotonic clock whose origin is the start of the process (or of a simulation).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// The origin of the clock.
+    pub const ZERO: Self = Self(0);
+
+    /// An instant `ms` milliseconds after the origin.
+    pub const fn from_millis(ms: u64) -> Self {
+        Self(ms)
+    }
+
+    /// Milliseconds since the origin.
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// The time that passed from `earlier` to `self`, zero when `earlier` is later.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Self;
+
+    fn add(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(millis(span)))
+    }
+}
+
+/// Milliseconds since 1970-01-01 UTC: the form in which time is stored and shown.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct UtcMillis(pub i64);
+
+impl Add<Duration> for UtcMillis {
+    type Output = Self;
+
+    fn add(self, span: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_add(i64::try_from(millis(span)).unwrap_or(i64::MAX)),
+        )
+    }
+}
+
+impl UtcMillis {
+    /// The time that passed from `earlier` to `self`, zero when `earlier` is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+/// RFC 3339, to the millisecond, in UTC.
+impl fmt::Display for UtcMillis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_millisecond(self.0) {
+            Ok(timestamp) => write!(f, "{timestamp:.3}"),
+            Err(_) => write!(f, "{} ms", self.0),
+        }
+    }
+}
+
+/// One reading of both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Now {
+    /// For deadlines.
+    pub instant: Instant,
+    /// For what is stored and shown.
+    pub utc: UtcMillis,
+}
+
+impl Now {
+    /// The wall-clock time at which `deadline` will be reached, read from here.
+    pub fn utc_at(self, deadline: Instant) -> UtcMillis {
+        self.utc + deadline.since(self.instant)
+    }
+
+    /// The monotonic instant of a stored wall-clock time, now if it has passed.
+    pub fn instant_at(self, utc: UtcMillis) -> Instant {
+        self.instant + utc.since(self.utc)
+    }
+}
+
+impl Add<Duration> for Now {
+    type Output = Self;
+
+    fn add(self, span: Duration) -> Self {
+        Self {
+            instant: self.instant + span,
+            utc: self.utc + span,
+        }
+    }
+}
+
+/// The machine's clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemClock {
+    origin: std::time::Instant,
+}
+
+impl SystemClock {
+    /// A clock whose monotonic origin is now.
+    #[allow(clippy::disallowed_methods)] // this file is where the clock is read
+    pub fn start() -> Self {
+        Self {
+            origin: std::time::Instant::now(),
+        }
+    }
+
+    /// Reads both clocks.
+    #[allow(clippy::disallowed_methods)] // this file is where the clock is read
+    pub fn now(&self) -> Now {
+        let utc = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, millis);
+        Now {
+            instant: Instant(millis(self.origin.elapsed())),
+            utc: UtcMillis(i64::try_from(utc).unwrap_or(i64::MAX)),
+        }
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stored_times_come_back_as_the_same_deadline() {
+        let now = Now {
+            instant: Instant::from_millis(5_000),
+            utc: UtcMillis(1_700_000_000_000),
+        };
+        let deadline = now.instant + Duration::from_secs(60);
+        let later = now + Duration::from_secs(20);
+        assert_eq!(later.instant_at(now.utc_at(deadline)), deadline);
+    }
+
+    #[test]
+    fn shows_utc_as_rfc3339() {
+        assert_eq!(
+            UtcMillis(1_700_000_000_123).to_string(),
+            "2023-11-14T22:13:20.123Z"
+        );
+    }
+}
