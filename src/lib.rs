@@ -1,1 +1,11 @@
-//! x
+//! Cellwise upgrades NB-IoT fleets over the air, cell by cell.
+//!
+//! See `ARCHITECTURE.md` for the rooms of this crate and what each may import.
+
+pub mod clock;
+pub mod config;
+pub mod engine;
+pub mod package;
+pub mod store;
+pub mod task;
+pub mod upgrade;

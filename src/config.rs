@@ -1,0 +1,283 @@
+//! Settings: a TOML file, overlaid by environment variables, checked before anything starts.
+//!
+//! Every key may be given as `CELLWISE_` + the key in upper case, with `__` between table and key:
+//! `coap.listen` is `CELLWISE_COAP__LISTEN`. Lists are written as in TOML. All times are in the
+//! unit that ends the key's name.
+
+mod load;
+
+pub use load::{ConfigError, load};
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::package::CheckCodeKind;
+
+/// All settings of a server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Holds the database, the package files and `admin.token`.
+    pub data_dir: PathBuf,
+    /// The device side: CoAP over UDP.
+    pub coap: CoapConfig,
+    /// Registrations.
+    pub lwm2m: Lwm2mConfig,
+    /// The stage limits of an upgrade.
+    pub upgrade: UpgradeConfig,
+    /// How many devices of a cell may upgrade at once.
+    pub admission: AdmissionConfig,
+    /// The operator's side: HTTP.
+    pub admin: AdminConfig,
+    /// What goes to standard error.
+    pub log: LogConfig,
+    /// Peculiarities of products, by the product's name.
+    pub products: BTreeMap<String, ProductConfig>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("cellwise-data"),
+            coap: CoapConfig::default(),
+            lwm2m: Lwm2mConfig::default(),
+            upgrade: UpgradeConfig::default(),
+            admission: AdmissionConfig::default(),
+            admin: AdminConfig::default(),
+            log: LogConfig::default(),
+            products: BTreeMap::new(),
+        }
+    }
+}
+
+/// CoAP endpoint and its transmission parameters (RFC 7252 §4.8), with defaults for NB-IoT.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CoapConfig {
+    /// UDP address to listen on. Port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// `ACK_TIMEOUT`: a round trip takes 1 to 10 s and more in deep coverage; RFC 7252's 2 s would
+    /// flood a slow cell with repeats.
+    pub ack_timeout_ms: u64,
+    /// `ACK_RANDOM_FACTOR`, at least 1.
+    pub ack_random_factor: f64,
+    /// `MAX_RETRANSMIT`: 15 s with 2 repeats waits at most 157 s and fits a 3-minute stage.
+    pub max_retransmit: u32,
+    /// Requests that may wait for one device while another is outstanding (NSTART is 1).
+    pub queue_len: usize,
+    /// How long a request that was acknowledged empty may wait for its separate response.
+    pub separate_response_ms: u64,
+}
+
+impl Default for CoapConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 5683)),
+            ack_timeout_ms: 15_000,
+            ack_random_factor: 1.5,
+            max_retransmit: 2,
+            queue_len: 8,
+            separate_response_ms: 120_000,
+        }
+    }
+}
+
+/// Who may register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RegistrationPolicy {
+    /// Only endpoints that were added before; others are answered 4.03.
+    #[default]
+    Known,
+    /// Any endpoint; an unknown one is added as a device of product `default`.
+    Open,
+}
+
+/// LwM2M registration settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lwm2mConfig {
+    /// Who may register.
+    pub registration: RegistrationPolicy,
+    /// How long a device listens after its last message (`MAX_TRANSMIT_WAIT` of RFC 7252).
+    pub awake_window_s: u64,
+    /// Devices that `open` registration may add in total.
+    pub max_open_devices: usize,
+}
+
+impl Default for Lwm2mConfig {
+    fn default() -> Self {
+        Self {
+            registration: RegistrationPolicy::Known,
+            awake_window_s: 93,
+            max_open_devices: 1_000_000,
+        }
+    }
+}
+
+/// Limits of an upgrade's stages. The defaults are those of Huawei IoTDA's upgrade guide where it
+/// names one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UpgradeConfig {
+    /// From the start of the upgrade until the device is heard.
+    pub wait_for_device_s: u64,
+    /// For the answer to the version query.
+    pub query_version_s: u64,
+    /// For the device's coverage.
+    pub query_coverage_s: u64,
+    /// For the device's cell ID alone.
+    pub query_cell_s: u64,
+    /// For a slot in the cell. A crowded cell of bad coverage takes one device after another.
+    pub wait_for_slot_s: u64,
+    /// From the admission to the device's download report.
+    pub download_s: u64,
+    /// From the command to upgrade to the result.
+    pub execute_s: u64,
+    /// An unanswered question (version, execute) is put again after this.
+    pub repeat_question_s: u64,
+    /// A download without a request for this long is nudged by notifying the version again.
+    pub nudge_after_s: u64,
+    /// A device heard again after the command, without a result, is asked for its version after this.
+    pub result_grace_s: u64,
+    /// A running download's progress is stored at most this often.
+    pub progress_interval_s: u64,
+}
+
+impl Default for UpgradeConfig {
+    fn default() -> Self {
+        Self {
+            wait_for_device_s: 24 * 3600,
+            query_version_s: 180,
+            query_coverage_s: 180,
+            query_cell_s: 180,
+            wait_for_slot_s: 7 * 24 * 3600,
+            download_s: 3600,
+            execute_s: 1800,
+            repeat_question_s: 60,
+            nudge_after_s: 60,
+            result_grace_s: 45,
+            progress_interval_s: 5,
+        }
+    }
+}
+
+/// Coverage classes and their limits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdmissionConfig {
+    /// RSRP range 0 begins here, dBm.
+    pub rsrp_range0_dbm: i32,
+    /// RSRP range 1 begins here, dBm; below is range 2.
+    pub rsrp_range1_dbm: i32,
+    /// SINR range 0 begins here, dB.
+    pub sinr_range0_db: i32,
+    /// SINR range 1 begins here, dB; below is range 2.
+    pub sinr_range1_db: i32,
+    /// At once in the cell: RSRP range 0 and SINR range 0.
+    pub limit_good: u32,
+    /// At once in the cell: RSRP range 0 and SINR range 1.
+    pub limit_fair: u32,
+    /// At once in the cell: RSRP range 1 and SINR range 2.
+    pub limit_weak: u32,
+    /// At once in the cell: any other measured pair.
+    pub limit_other: u32,
+    /// At once in the cell: coverage not measurable, cell ID known.
+    pub limit_unmeasured: u32,
+    /// A device that needs an emptier cell may be overtaken for this long; then the cell drains.
+    pub overtake_s: u64,
+    /// Coverage older than this is measured anew before a slot is granted.
+    pub coverage_max_age_s: u64,
+    /// Admissions per second and cell, with bursts of as many.
+    pub per_cell_per_second: u32,
+    /// Admissions per second in total, with bursts of as many.
+    pub per_second: u32,
+}
+
+impl Default for AdmissionConfig {
+    fn default() -> Self {
+        Self {
+            rsrp_range0_dbm: -105,
+            rsrp_range1_dbm: -115,
+            sinr_range0_db: 7,
+            sinr_range1_db: -3,
+            limit_good: 50,
+            limit_fair: 10,
+            limit_weak: 1,
+            limit_other: 1,
+            limit_unmeasured: 10,
+            overtake_s: 600,
+            coverage_max_age_s: 600,
+            per_cell_per_second: 10,
+            per_second: 500,
+        }
+    }
+}
+
+/// Admin API.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminConfig {
+    /// TCP address to listen on. Port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Largest package file that is taken, bytes.
+    pub max_package_bytes: u64,
+    /// Requests per second and source address, with bursts of twice as many.
+    pub requests_per_second: u32,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            // 65,535 segments of 500 bytes, PCP's maximum
+            max_package_bytes: 65_535 * 500,
+            requests_per_second: 200,
+        }
+    }
+}
+
+/// Form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// A line to read.
+    #[default]
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// Logging.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `cellwise::engine=debug`.
+    pub filter: String,
+    /// Form of the log.
+    pub format: LogFormat,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            filter: "info".into(),
+            format: LogFormat::Text,
+        }
+    }
+}
+
+/// What is peculiar to a product's devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProductConfig {
+    /// How the versionCheckCode of its packages is made.
+    pub check_code: CheckCodeKind,
+    /// Fill the last segment with 0xFF to full size, for devices that take every segment as full.
+    pub pad_last_segment: bool,
+}

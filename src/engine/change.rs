@@ -1,0 +1,212 @@
+//! What the engine asks the store to remember, and what it is given back after a restart.
+
+use std::net::SocketAddr;
+
+use pcp::Version;
+
+use crate::{
+    clock::UtcMillis,
+    task::{PackageId, RetryPolicy, TaskId, UpgradeId},
+    upgrade::{Coverage, Outcome, Stage},
+};
+
+/// Whether a device listens all the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum QueueMode {
+    /// It can be reached as long as it is registered.
+    #[default]
+    Off,
+    /// It listens for a while after its last message only (LwM2M binding UQ).
+    On,
+}
+
+/// A device's LwM2M registration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// The path segment after `rd/` under which it updates.
+    pub location: String,
+    /// Where it was heard last.
+    pub peer: SocketAddr,
+    /// Seconds without an update after which it ends.
+    pub lifetime_s: u32,
+    /// When it ends unless it is updated.
+    pub expires_at: UtcMillis,
+    /// When it was made.
+    pub registered_at: UtcMillis,
+    /// Whether the device sleeps.
+    pub queue_mode: QueueMode,
+}
+
+/// A coverage report and its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CoverageReading {
+    /// What the device reported.
+    pub coverage: Coverage,
+    /// When.
+    pub at: UtcMillis,
+}
+
+/// What the store knows of a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceRecord {
+    /// The LwM2M endpoint name: identifies the device.
+    pub endpoint: String,
+    /// The product it belongs to.
+    pub product: String,
+    /// `None` when it is not registered.
+    pub registration: Option<Registration>,
+    /// When anything was heard from it last, as far as stored.
+    pub last_heard_at: Option<UtcMillis>,
+    /// Its latest coverage report.
+    pub coverage: Option<CoverageReading>,
+    /// The version it reported last.
+    pub version: Option<Version>,
+}
+
+/// The intent to upgrade one device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpgradeOrder {
+    /// The upgrade.
+    pub upgrade: UpgradeId,
+    /// The task it belongs to.
+    pub task: TaskId,
+    /// The device.
+    pub endpoint: String,
+    /// The package, which stays the same to the end.
+    pub package: PackageId,
+    /// Number of this attempt, from 1.
+    pub attempt: u32,
+    /// What follows a failure.
+    pub retry: RetryPolicy,
+}
+
+/// An upgrade in a stage: everything that it needs to go on after a restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StageChange {
+    /// The stage.
+    pub stage: Stage,
+    /// When it was entered.
+    pub entered_at: UtcMillis,
+    /// When the stage's limit runs out.
+    pub deadline_at: UtcMillis,
+    /// When the device began to wait for a slot, its place in the cell's queue.
+    pub queued_at: Option<UtcMillis>,
+    /// When the limit on waiting for a slot runs out: measuring anew does not extend it.
+    pub slot_deadline_at: Option<UtcMillis>,
+    /// The cell whose slot it waits for or holds.
+    pub cell: Option<u32>,
+    /// How many may upgrade at once in the cell for this device to be one of them.
+    pub cell_limit: Option<u32>,
+    /// The device has accepted the version (downloading), or acknowledged the command (executing).
+    pub confirmed: bool,
+}
+
+/// An upgrade that had begun when the server stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActiveUpgrade {
+    /// What is to be done.
+    pub order: UpgradeOrder,
+    /// Where it stands.
+    pub stage: StageChange,
+    /// The segment asked for last.
+    pub segment: Option<u16>,
+}
+
+/// One thing to remember. Changes are committed in the order in which they were emitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The device registered, updated its registration, or moved to another address. Adds the device
+    /// (product `default`) when the store does not know the endpoint.
+    Registered {
+        /// The device.
+        endpoint: String,
+        /// Its registration from now on.
+        registration: Registration,
+        /// When it was heard.
+        at: UtcMillis,
+    },
+    /// The registration ended.
+    Deregistered {
+        /// The device.
+        endpoint: String,
+        /// When.
+        at: UtcMillis,
+    },
+    /// The device reported its version.
+    VersionReported {
+        /// The device.
+        endpoint: String,
+        /// The version.
+        version: Version,
+        /// When.
+        at: UtcMillis,
+    },
+    /// The device reported its coverage.
+    CoverageReported {
+        /// The device.
+        endpoint: String,
+        /// The report and its time.
+        reading: CoverageReading,
+    },
+    /// The upgrade entered a stage, or something in its stage changed.
+    Stage {
+        /// The upgrade.
+        upgrade: UpgradeId,
+        /// Number of the attempt, from 1.
+        attempt: u32,
+        /// The stage.
+        change: StageChange,
+        /// What happened, for the timeline.
+        note: String,
+        /// When.
+        at: UtcMillis,
+    },
+    /// Something worth a line in the upgrade's timeline.
+    Note {
+        /// The upgrade.
+        upgrade: UpgradeId,
+        /// Number of the attempt, from 1.
+        attempt: u32,
+        /// What happened.
+        note: String,
+        /// When.
+        at: UtcMillis,
+    },
+    /// How far the download is.
+    Progress {
+        /// The upgrade.
+        upgrade: UpgradeId,
+        /// The segment asked for last.
+        segment: u16,
+        /// Whole percent, 0 to 100.
+        percent: u8,
+        /// When.
+        at: UtcMillis,
+    },
+    /// A slot was granted: follows the `Stage` change of the same upgrade.
+    Admitted {
+        /// The cell.
+        cell: u32,
+        /// The admitted device's limit.
+        limit: u32,
+        /// Devices that hold a slot in the cell, this one included.
+        active: u32,
+        /// When.
+        at: UtcMillis,
+    },
+    /// The attempt ended.
+    Ended {
+        /// The upgrade.
+        upgrade: UpgradeId,
+        /// The task it belongs to.
+        task: TaskId,
+        /// Number of the attempt, from 1.
+        attempt: u32,
+        /// How.
+        outcome: Outcome,
+        /// When the next attempt begins; `None` makes this the upgrade's outcome.
+        retry_at: Option<UtcMillis>,
+        /// When.
+        at: UtcMillis,
+    },
+}

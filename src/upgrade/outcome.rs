@@ -1,0 +1,164 @@
+use std::fmt;
+
+use pcp::{ResultCode, Version};
+
+/// How an attempt to upgrade a device ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The device runs the target version.
+    Succeeded(Success),
+    /// It does not, or nobody knows.
+    Failed(Failure),
+    /// The operator stopped the task.
+    Cancelled,
+}
+
+/// Why an upgrade is a success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Success {
+    /// The device was upgraded.
+    Upgraded,
+    /// The device ran the target version already; nothing was done.
+    AlreadyCurrent,
+}
+
+/// Why an upgrade failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// Nothing was heard from the device within the limit.
+    DeviceNotHeard,
+    /// The version query stayed without an answer.
+    VersionQueryTimedOut,
+    /// The device answered the version query with an error.
+    VersionQueryRefused(ResultCode),
+    /// The device could not tell its cell.
+    CellUnknown,
+    /// The device did not answer when asked for its cell.
+    CellQueryTimedOut,
+    /// The cell had no slot for it within the limit.
+    SlotTimedOut,
+    /// The device refused the new version.
+    NotificationRefused(ResultCode),
+    /// The download did not end within the limit; the segment asked for last, if any was.
+    DownloadTimedOut(Option<u16>),
+    /// The device reported that the download failed.
+    DownloadFailed(ResultCode),
+    /// The device refused to upgrade.
+    ExecuteRefused(ResultCode),
+    /// No result came within the limit.
+    ExecutionTimedOut,
+    /// The device reported that the upgrade failed.
+    UpgradeFailed(ResultCode),
+    /// The device runs another version after the upgrade.
+    WrongVersion(Version),
+    /// The package's file is gone or is not what was uploaded.
+    PackageUnavailable,
+    /// The device was removed from the inventory.
+    DeviceRemoved,
+}
+
+impl Outcome {
+    /// `succeeded`, `failed` or `cancelled`: the upgrade's state in the API and the store.
+    pub const fn state(&self) -> &'static str {
+        match self {
+            Self::Succeeded(_) => "succeeded",
+            Self::Failed(_) => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// A stable word for programs.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Succeeded(Success::Upgraded) => "upgraded",
+            Self::Succeeded(Success::AlreadyCurrent) => "already_current",
+            Self::Cancelled => "task_stopped",
+            Self::Failed(failure) => match failure {
+                Failure::DeviceNotHeard => "device_not_heard",
+                Failure::VersionQueryTimedOut => "version_query_timed_out",
+                Failure::VersionQueryRefused(_) => "version_query_refused",
+                Failure::CellUnknown => "cell_unknown",
+                Failure::CellQueryTimedOut => "cell_query_timed_out",
+                Failure::SlotTimedOut => "slot_timed_out",
+                Failure::NotificationRefused(_) => "notification_refused",
+                Failure::DownloadTimedOut(_) => "download_timed_out",
+                Failure::DownloadFailed(_) => "download_failed",
+                Failure::ExecuteRefused(_) => "execute_refused",
+                Failure::ExecutionTimedOut => "execution_timed_out",
+                Failure::UpgradeFailed(_) => "upgrade_failed",
+                Failure::WrongVersion(_) => "wrong_version",
+                Failure::PackageUnavailable => "package_unavailable",
+                Failure::DeviceRemoved => "device_removed",
+            },
+        }
+    }
+
+    /// Whether the device runs the target version.
+    pub const fn is_success(&self) -> bool {
+        matches!(self, Self::Succeeded(_))
+    }
+}
+
+/// A sentence for the operator.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Succeeded(Success::Upgraded) => f.write_str("upgraded"),
+            Self::Succeeded(Success::AlreadyCurrent) => {
+                f.write_str("the device runs the target version already; nothing was done")
+            }
+            Self::Cancelled => f.write_str("the task was stopped"),
+            Self::Failed(failure) => failure.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DeviceNotHeard => f.write_str("the device was not heard within the limit"),
+            Self::VersionQueryTimedOut => {
+                f.write_str("no answer to the version query (PCP 19) within the limit")
+            }
+            Self::VersionQueryRefused(code) => {
+                write!(f, "the device answered the version query (PCP 19) with {code}")
+            }
+            Self::CellUnknown => f.write_str(
+                "the device does not tell its cell (/4/0/8), so it cannot be admitted to one",
+            ),
+            Self::CellQueryTimedOut => {
+                f.write_str("no answer to the read of the cell ID (/4/0/8) within the limit")
+            }
+            Self::SlotTimedOut => f.write_str("the cell had no free slot within the limit"),
+            Self::NotificationRefused(code) => {
+                write!(f, "the device refused the new version (PCP 20) with {code}")
+            }
+            Self::DownloadTimedOut(None) => f.write_str(
+                "the device never asked for a segment within the limit of the download",
+            ),
+            Self::DownloadTimedOut(Some(segment)) => write!(
+                f,
+                "the download did not end within the limit; segment {segment} was asked for last"
+            ),
+            Self::DownloadFailed(code) => {
+                write!(f, "the device reported the download (PCP 22) as {code}")
+            }
+            Self::ExecuteRefused(code) => {
+                write!(f, "the device refused to upgrade (PCP 23) with {code}")
+            }
+            Self::ExecutionTimedOut => {
+                f.write_str("no result (PCP 24) and no version came within the limit")
+            }
+            Self::UpgradeFailed(code) => {
+                write!(f, "the device reported the upgrade (PCP 24) as {code}")
+            }
+            Self::WrongVersion(version) => {
+                write!(f, "after the upgrade the device runs version {version}")
+            }
+            Self::PackageUnavailable => {
+                f.write_str("the package's file is missing or damaged; upload it again")
+            }
+            Self::DeviceRemoved => f.write_str("the device was removed from the inventory"),
+        }
+    }
+}
