@@ -3,9 +3,7 @@
 //! See `ARCHITECTURE.md` for the rooms of this crate and what each may import.
 
 pub mod clock;
-pub mod config;
-pub mod engine;
+pub mod coap;
 pub mod package;
-pub mod store;
 pub mod task;
 pub mod upgrade;
