@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod coap;
+pub mod config;
 pub mod package;
 pub mod task;
 pub mod upgrade;
