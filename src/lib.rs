@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod config;
 pub mod engine;
+pub mod lwm2m;
 pub mod package;
 pub mod store;
 pub mod task;
