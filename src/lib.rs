@@ -5,6 +5,8 @@
 pub mod clock;
 pub mod coap;
 pub mod config;
+pub mod engine;
+pub mod lwm2m;
 pub mod package;
 pub mod task;
 pub mod upgrade;
