@@ -37,7 +37,8 @@ impl Engine {
         let news = session.refresh_stored(self.now);
         if news || !actions.is_empty() {
             let note = notes::of(event, &before, &session, &rules);
-            let (upgrade, attempt, at) = (session.order.upgrade, session.order.attempt, self.now.utc);
+            let (upgrade, attempt, at) =
+                (session.order.upgrade, session.order.attempt, self.now.utc);
             let change = session.stored.clone();
             let change = match (news, note) {
                 (true, note) => Some(Change::Stage {
