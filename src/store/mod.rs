@@ -10,6 +10,7 @@
 
 mod error;
 mod records;
+mod sqlite;
 
 use async_trait::async_trait;
 
@@ -23,6 +24,7 @@ pub use records::{
     Page, Selection, TaskRecord, TimelineEvent, UpgradeDetail, UpgradeRecord, UpgradeState,
     UpgradeToStop,
 };
+pub use sqlite::{FILE_NAME, SqliteStore};
 
 use crate::{
     clock::UtcMillis,

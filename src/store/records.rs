@@ -307,6 +307,8 @@ pub struct UpgradeRecord {
     pub not_before: UtcMillis,
     /// The stage, while it runs.
     pub stage: Option<StageChange>,
+    /// The cell in which it waits for a slot, has one, or had one when it ended.
+    pub cell: Option<u32>,
     /// The segment that was asked for last in this attempt.
     pub segment: Option<u16>,
     /// How far this attempt's download is, 0 to 100.
