@@ -8,6 +8,8 @@
 //! Lists are read in pages by key, never by offset: a page starts after the last key of the page
 //! before it, so that a list of a million rows costs as much per page as a short one.
 
+#[cfg(test)]
+mod conformance;
 mod error;
 mod records;
 mod sqlite;

@@ -13,6 +13,9 @@ mod task_writes;
 mod tasks;
 mod upgrades;
 
+#[cfg(test)]
+mod tests;
+
 use std::{path::Path, time::Duration};
 
 use async_trait::async_trait;
