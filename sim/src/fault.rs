@@ -73,7 +73,7 @@ pub enum Fault {
     AlreadyCurrent,
 }
 
-/// Name, example parameter and description of every fault, for help texts.
+/// Every fault with an example of its parameter, and what it does, for help texts.
 const CATALOGUE: [(Fault, &str); 22] = {
     use Fault as F;
     [

@@ -1,7 +1,9 @@
 //! Many devices at once, over UDP.
 //!
 //! Every device has a socket of its own, as every device in the field has an address of its own, and a
-//! task of its own on the caller's tokio runtime; a current-thread runtime is enough.
+//! task of its own on the caller's tokio runtime; a current-thread runtime is enough. How many fit into one
+//! process depends on the limit of open files, and on the system's range of ports (28,232 on Linux
+//! unless set otherwise).
 //!
 //! [`Fleet::specs`] comes first, so that the endpoints can be provisioned on the server, then
 //! [`Fleet::start`].

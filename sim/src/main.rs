@@ -1,7 +1,7 @@
 //! `cellwise-sim`: lets a fleet of simulated devices loose on a server.
 //!
-//! Exits with 0 when the fleet ran as ordered, with 1 when it could not, or when with `--until-done` the
-//! time ran out first.
+//! Exits with 0 when the fleet ran as ordered, with 1 when it could not, or when with `--until-done` it was
+//! ended before.
 
 mod cli;
 
@@ -18,6 +18,7 @@ use sim::{
 };
 use tokio::{
     net::lookup_host,
+    signal::unix::{SignalKind, signal},
     time::{MissedTickBehavior, interval, sleep},
 };
 
@@ -45,7 +46,7 @@ fn list_faults() -> Result<(), BoxError> {
     }
     writeln!(
         out,
-        "\nA result code (=0xNN) can be any. Faults in mid-download take a segment: loses-progress@40."
+        "\nA result code (=0xNN) can be any but 0x00. Faults in mid-download take a segment: loses-progress@40."
     )?;
     Ok(())
 }
@@ -76,17 +77,15 @@ fn simulate(arguments: &Arguments) -> Result<ExitCode, BoxError> {
         };
         let summary = fleet.stop().await;
         print(&summary, arguments.format)?;
-        let ran_out = arguments.until_done && ending == Ending::TimeIsUp;
-        if ran_out {
-            let FleetSummary { stats, .. } = &summary;
-            return Err(format!(
-                "the time is up, and {} of {} devices are not done",
-                stats.devices - stats.settled,
-                stats.devices
-            )
-            .into());
-        }
-        Ok(ExitCode::SUCCESS)
+        let why = match ending {
+            _ if !arguments.until_done => return Ok(ExitCode::SUCCESS),
+            Ending::Settled => return Ok(ExitCode::SUCCESS),
+            Ending::TimeIsUp => "the time is up",
+            Ending::Interrupted => "interrupted",
+        };
+        let devices = summary.stats.devices;
+        let unsettled = devices - summary.stats.settled;
+        Err(format!("{why}, and {unsettled} of {devices} devices are not done").into())
     })
 }
 
@@ -104,16 +103,26 @@ async fn wait(fleet: &Fleet, arguments: &Arguments) -> Ending {
             std::future::pending::<()>().await;
         }
     };
-    // Where signals cannot be listened for, they end the process without a summary.
-    let interrupted = async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
     tokio::select! {
         () = settled => Ending::Settled,
         () = time_is_up => Ending::TimeIsUp,
-        () = interrupted => Ending::Interrupted,
+        () = interrupted() => Ending::Interrupted,
+    }
+}
+
+/// Waits for an interrupt or a request to terminate. Where these cannot be listened for, they end the
+/// process without a summary.
+async fn interrupted() {
+    let listen = |kind| signal(kind).ok();
+    let (Some(mut interrupt), Some(mut terminate)) = (
+        listen(SignalKind::interrupt()),
+        listen(SignalKind::terminate()),
+    ) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
     }
 }
 
