@@ -134,6 +134,7 @@ impl Engine {
 
     /// Records how an attempt ended, and forgets it.
     fn end(&mut self, key: DeviceKey, session: Session, outcome: Outcome) {
+        self.sessions -= 1;
         let order = session.order;
         let counter = match outcome {
             Outcome::Succeeded(_) => &mut self.counters.upgrades_succeeded,
