@@ -248,10 +248,6 @@ impl Engine {
         if self.stage(key) == Some(Stage::WaitingForDevice) {
             self.plan_look(key);
         }
-        self.settle_restored(key);
-    }
-
-    fn settle_restored(&mut self, key: DeviceKey) {
         self.settle(key);
         self.poll_touched_cells();
     }

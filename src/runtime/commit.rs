@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::ShardHandle;
 use crate::{
@@ -18,17 +18,22 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// transaction ran goes into the next.
 ///
 /// A batch that cannot be written is tried again for as long as it takes: a change that was dropped would
-/// be a device's answer forgotten. Meanwhile the shard is told, and the reason stands in `health`.
+/// be a device's answer forgotten. Meanwhile the shard is told, and the reason stands in `health`. The end of an
+/// attempt may let another upgrade begin, so `rollout` is poked.
 pub async fn commit_changes(
     store: Arc<dyn Store>,
     health: Arc<Health>,
     shard: ShardHandle,
+    rollout: Arc<Notify>,
     mut changes: mpsc::UnboundedReceiver<(Seq, Change)>,
 ) {
     let mut batch = Vec::with_capacity(BATCH);
     while changes.recv_many(&mut batch, BATCH).await > 0 {
         let last = batch.last().map_or(0, |(seq, _)| *seq);
         let writes: Vec<Change> = batch.drain(..).map(|(_, change)| change).collect();
+        let ends = writes
+            .iter()
+            .any(|change| matches!(change, Change::Ended { .. }));
         let mut pause = FIRST_PAUSE;
         let report = loop {
             match store.commit(&writes).await {
@@ -50,5 +55,8 @@ pub async fn commit_changes(
             shard.store_available(true);
         }
         shard.committed(last, report.refused);
+        if ends {
+            rollout.notify_one();
+        }
     }
 }

@@ -11,5 +11,5 @@ mod rollout;
 mod shard;
 
 pub use commit::commit_changes;
-pub use rollout::{Rollout, RolloutError};
-pub use shard::{Shard, ShardHandle};
+pub use rollout::{PackageCache, Rollout, RolloutError, RolloutSetup};
+pub use shard::{Shard, ShardGone, ShardHandle, ShardSetup, bind};
