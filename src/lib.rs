@@ -2,9 +2,12 @@
 //!
 //! See `ARCHITECTURE.md` for the rooms of this crate and what each may import.
 
+pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod engine;
+pub mod health;
 pub mod package;
 pub mod store;
 pub mod task;
