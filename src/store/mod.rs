@@ -11,6 +11,7 @@
 #[cfg(test)]
 mod conformance;
 mod error;
+mod files;
 mod records;
 mod sqlite;
 
@@ -19,6 +20,9 @@ use async_trait::async_trait;
 pub use error::{
     CreateTaskError, DeletePackageError, DeleteTaskError, InsertPackageError, OpenError,
     StopTaskError, StoreError,
+};
+pub use files::{
+    Content, FileError, PackageFiles, ReadError, SealedUpload, SweepError, Upload, UploadError,
 };
 pub use records::{
     AddedDevice, CellRecord, CommitReport, DeletedPackage, DeviceChange, DeviceDetail,
@@ -142,6 +146,9 @@ pub trait Store: Send + Sync + 'static {
         id: PackageId,
         now: UtcMillis,
     ) -> Result<DeletedPackage, DeletePackageError>;
+
+    /// Whether a package that is not deleted has this content.
+    async fn content_in_use(&self, sha256: &str) -> Result<bool, StoreError>;
 
     // ---- devices
 

@@ -106,9 +106,11 @@ pub(crate) async fn shared_content_is_reported_when_a_package_is_deleted(store: 
     let second = world.package("q", "V2", 1).await;
     let deleted = store.delete_package(first.id, t(1)).await.unwrap();
     assert!(deleted.content_in_use);
+    assert!(store.content_in_use(&deleted.sha256).await.unwrap());
     assert_eq!(deleted.sha256, first.package.sha256);
     let deleted = store.delete_package(second.id, t(1)).await.unwrap();
     assert!(!deleted.content_in_use);
+    assert!(!store.content_in_use(&deleted.sha256).await.unwrap());
 }
 
 pub(crate) async fn packages_are_listed_newest_first_in_pages(store: &impl Store) {

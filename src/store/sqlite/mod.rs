@@ -232,6 +232,10 @@ impl Store for SqliteStore {
         self.drop_package(id, now).await
     }
 
+    async fn content_in_use(&self, sha256: &str) -> Result<bool, StoreError> {
+        self.is_content_in_use(sha256).await
+    }
+
     async fn add_devices(
         &self,
         devices: &[NewDevice],

@@ -14,6 +14,9 @@ use crate::{
     task::{PackageId, TaskId, TaskState},
 };
 
+const CONTENT_IN_USE: &str =
+    "SELECT EXISTS (SELECT 1 FROM packages WHERE sha256 = ? AND deleted_at IS NULL)";
+
 impl SqliteStore {
     /// See [`crate::store::Store::package`].
     pub(super) async fn package_by_id(
@@ -65,6 +68,15 @@ impl SqliteStore {
         .await
         .doing("listing packages")?;
         rows::page(&rows, limit, record)
+    }
+
+    /// See [`crate::store::Store::content_in_use`].
+    pub(super) async fn is_content_in_use(&self, sha256: &str) -> Result<bool, StoreError> {
+        sqlx::query_scalar(CONTENT_IN_USE)
+            .bind(sha256)
+            .fetch_one(&self.readers)
+            .await
+            .doing("looking for packages of a content")
     }
 
     /// See [`crate::store::Store::insert_package`].
@@ -164,13 +176,11 @@ impl SqliteStore {
         .execute(&mut *tx)
         .await
         .doing(doing)?;
-        let content_in_use = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM packages WHERE sha256 = ? AND deleted_at IS NULL)",
-        )
-        .bind(&sha256)
-        .fetch_one(&mut *tx)
-        .await
-        .doing(doing)?;
+        let content_in_use = sqlx::query_scalar(CONTENT_IN_USE)
+            .bind(&sha256)
+            .fetch_one(&mut *tx)
+            .await
+            .doing(doing)?;
         tx.commit().await.doing(doing)?;
         Ok(DeletedPackage {
             sha256,
