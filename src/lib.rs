@@ -3,10 +3,10 @@
 //! See `ARCHITECTURE.md` for the rooms of this crate and what each may import.
 
 pub mod clock;
+pub mod coap;
 pub mod config;
 pub mod engine;
 pub mod lwm2m;
 pub mod package;
-pub mod store;
 pub mod task;
 pub mod upgrade;
