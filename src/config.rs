@@ -4,10 +4,6 @@
 //! `coap.listen` is `CELLWISE_COAP__LISTEN`. Lists are written as in TOML. All times are in the
 //! unit that ends the key's name.
 
-mod load;
-
-pub use load::{ConfigError, load};
-
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},

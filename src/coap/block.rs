@@ -167,8 +167,7 @@ mod tests {
     #[test]
     fn puts_a_body_together() {
         let mut reassembly = Reassembly::default();
-        let mut accept =
-            |b, payload: &[u8]| reassembly.accept(NOW, peer(1), b, payload);
+        let mut accept = |b, payload: &[u8]| reassembly.accept(NOW, peer(1), b, payload);
         assert_eq!(accept(block(0, true), &[1; 16]), Reassembled::Continue);
         assert_eq!(accept(block(1, true), &[2; 16]), Reassembled::Continue);
         assert_eq!(accept(block(1, true), &[2; 16]), Reassembled::Continue); // a repeat

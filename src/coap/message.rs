@@ -475,7 +475,11 @@ mod tests {
             (&[0x00, 1, 0, 7], R::Version(0), false),
             (&[0x80, 1, 0, 7], R::Version(2), false),
             (&[0x49, 1, 0, 7, 1, 2, 3, 4, 5, 6, 7, 8, 9], R::Format, true),
-            (&[0x59, 1, 0, 7, 1, 2, 3, 4, 5, 6, 7, 8, 9], R::Format, false),
+            (
+                &[0x59, 1, 0, 7, 1, 2, 3, 4, 5, 6, 7, 8, 9],
+                R::Format,
+                false,
+            ),
             (&[0x44, 1, 0, 7, 1], R::Format, true),
             (&[0x40, 0, 0, 7, 1], R::Format, true), // an empty message that is not empty
             (&[0x40, 1, 0, 7, 0xFF], R::Format, true), // marker, no payload
@@ -486,7 +490,11 @@ mod tests {
         for (bytes, reason, reset_sent) in table {
             let malformed = rejected(bytes);
             assert_eq!(malformed.reason, reason, "{bytes:02x?}");
-            assert_eq!(malformed.reply, reset_sent.then(|| reset(7)), "{bytes:02x?}");
+            assert_eq!(
+                malformed.reply,
+                reset_sent.then(|| reset(7)),
+                "{bytes:02x?}"
+            );
         }
         assert_eq!(rejected(&[0x40; 1501]).reason, R::TooLong);
     }

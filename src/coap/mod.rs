@@ -10,7 +10,7 @@ mod link;
 mod message;
 mod recent;
 
-pub use block::{Block, BlockError, Reassembly, Reassembled, slice};
+pub use block::{Block, BlockError, Reassembled, Reassembly, slice};
 pub use link::{Link, LinkEvent, QueueFull, Request, Transmission};
 pub use message::{
     Code, ContentFormat, Kind, MAX_DATAGRAM_LEN, Malformed, Message, MessageBuilder, Token,
