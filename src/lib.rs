@@ -2,6 +2,7 @@
 //!
 //! See `ARCHITECTURE.md` for the rooms of this crate and what each may import.
 
+pub mod cli;
 pub mod clock;
 pub mod coap;
 pub mod config;
