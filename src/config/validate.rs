@@ -148,10 +148,14 @@ impl Check {
         }
     }
 
-    fn range<T: PartialOrd + Display>(&mut self, key: &str, value: T, allowed: RangeInclusive<T>) {
-        let (low, high) = allowed.into_inner();
-        // in this form NaN is out of every range
-        if !(low <= value && value <= high) {
+    fn range<T: PartialOrd + Display + Copy>(
+        &mut self,
+        key: &str,
+        value: T,
+        allowed: RangeInclusive<T>,
+    ) {
+        if !allowed.contains(&value) {
+            let (low, high) = allowed.into_inner();
             self.fail(
                 key,
                 format!("{value} is out of range, {low} to {high} is allowed"),
