@@ -107,7 +107,7 @@ pub struct Lwm2mConfig {
     pub registration: RegistrationPolicy,
     /// How long a device listens after its last message (`MAX_TRANSMIT_WAIT` of RFC 7252).
     pub awake_window_s: u64,
-    /// Devices that `open` registration may add in total.
+    /// `open` registration adds no device when the server knows this many.
     pub max_open_devices: usize,
 }
 

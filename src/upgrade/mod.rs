@@ -11,5 +11,5 @@ pub use admission::{Admission, Readiness, Step};
 pub use coverage::Coverage;
 pub use deadline::Deadline;
 pub use outcome::{Failure, Outcome, Success};
-pub use sota::{Action, Event, Place, Rules, Sota, StopReason};
+pub use sota::{Action, Event, Place, Rules, Sota, StopReason, Stored};
 pub use stage::Stage;

@@ -27,7 +27,7 @@ use pcp::{ResultCode, Version};
 
 use super::{Coverage, Deadline, Failure, Outcome, Stage, Success};
 use crate::{
-    clock::Instant,
+    clock::{Instant, Now, UtcMillis},
     config::{AdmissionConfig, UpgradeConfig},
 };
 
@@ -198,11 +198,98 @@ const MAX_PAUSE_FACTOR: u32 = 8;
 
 type Step = (Sota, Vec<Action>);
 
+/// What is stored of an upgrade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// The stage.
+    pub stage: Stage,
+    /// When its limit runs out.
+    pub deadline_at: UtcMillis,
+    /// When the device began to wait for a slot.
+    pub queued_at: Option<UtcMillis>,
+    /// When the limit of that wait runs out.
+    pub slot_deadline_at: Option<UtcMillis>,
+    /// The cell that it waits for or holds a slot of.
+    pub cell: Option<u32>,
+    /// Its limit in that cell.
+    pub cell_limit: u32,
+    /// The version was accepted (downloading), the command received (executing).
+    pub confirmed: bool,
+    /// The segment asked for last.
+    pub segment: Option<u16>,
+}
+
 impl Sota {
     /// An upgrade that begins now.
     pub fn begin(now: Instant, rules: &Rules<'_>) -> Self {
         Self::WaitingForDevice {
             until: now + Deadline::DeviceHeard.duration(rules.upgrade),
+        }
+    }
+
+    /// An upgrade that goes on after a restart: in its stage, under what is left of its limit. `stored` is
+    /// what the store held of it, `now` reads both clocks at the same moment.
+    pub fn resume(now: Now, stored: &Stored, rules: &Rules<'_>) -> Step {
+        let until = now.instant_at(stored.deadline_at);
+        let soon = now.instant + Deadline::ResultGrace.duration(rules.upgrade);
+        let place = stored.cell.map(|cell| Place {
+            cell,
+            limit: stored.cell_limit,
+            since: stored.queued_at.map_or(now.instant, |at| now.instant_at(at)),
+            until: stored
+                .slot_deadline_at
+                .map_or(until, |at| now.instant_at(at)),
+            slots_returned: 0,
+        });
+        match (stored.stage, place) {
+            (Stage::QueryingVersion, _) => (
+                Self::QueryingVersion {
+                    until,
+                    repeat_at: now.instant + Deadline::RepeatQuestion.duration(rules.upgrade),
+                },
+                vec![Action::AskVersion],
+            ),
+            (Stage::QueryingCoverage, place) => (
+                Self::QueryingCoverage { until, place },
+                vec![Action::ReadCoverage],
+            ),
+            (Stage::QueryingCell, place) => {
+                let state = Self::QueryingCell {
+                    until,
+                    coverage: Coverage::default(),
+                    place,
+                };
+                (state, vec![Action::ReadCell])
+            }
+            (Stage::WaitingForSlot, Some(place)) => stay(Self::WaitingForSlot { place }),
+            (Stage::Downloading, Some(place)) => {
+                let state = Self::Downloading {
+                    until,
+                    place,
+                    accepted: stored.confirmed,
+                    segment: stored.segment,
+                    active_at: now.instant,
+                    pause: Deadline::Nudge.duration(rules.upgrade),
+                };
+                // The notification may not have left before the restart.
+                let again = (!stored.confirmed).then_some(Action::Notify);
+                (state, again.into_iter().collect())
+            }
+            (Stage::Executing, Some(place)) => stay(Self::Executing {
+                until,
+                place,
+                delivered: stored.confirmed,
+                commands: 1,
+                // It may not have left either. A device that has it may still be at work.
+                ask_at: if stored.confirmed {
+                    last_question(until, rules).max(soon)
+                } else {
+                    soon
+                },
+                asked: false,
+            }),
+            // A slot without a cell was never stored; beginning anew is what is left.
+            (Stage::WaitingForDevice, _) | (_, None) => stay(Self::WaitingForDevice { until }),
         }
     }
 
@@ -496,18 +583,23 @@ fn on_waiting_for_slot(place: Place, now: Instant, event: Event, rules: &Rules<'
 }
 
 fn execute(now: Instant, place: Place, rules: &Rules<'_>) -> Step {
-    let limit = Deadline::Execution.duration(rules.upgrade);
-    // A device that comes back in silence is asked before the limit runs out.
-    let last_question = Deadline::Version.duration(rules.upgrade).min(limit / 2);
+    let until = now + Deadline::Execution.duration(rules.upgrade);
     let state = Sota::Executing {
-        until: now + limit,
+        until,
         place,
         delivered: false,
         commands: 1,
-        ask_at: now + limit.saturating_sub(last_question),
+        ask_at: last_question(until, rules),
         asked: false,
     };
     (state, vec![Action::Execute])
+}
+
+/// When a device that comes back in silence is asked for its version: before the limit runs out.
+fn last_question(until: Instant, rules: &Rules<'_>) -> Instant {
+    let execution = Deadline::Execution.duration(rules.upgrade);
+    let ahead = Deadline::Version.duration(rules.upgrade).min(execution / 2);
+    until.before(ahead)
 }
 
 fn stay(state: Sota) -> Step {
