@@ -4,6 +4,11 @@
 //! `coap.listen` is `CELLWISE_COAP__LISTEN`. Lists are written as in TOML. All times are in the
 //! unit that ends the key's name.
 
+mod load;
+mod validate;
+
+pub use load::{ConfigError, Problem, environment, load};
+
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
