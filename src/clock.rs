@@ -163,7 +163,7 @@ mod tests {
             instant: Instant::from_millis(5_000),
             utc: UtcMillis(1_700_000_000_000),
         };
-        let deadline = now.instant + Duration::from_secs(60);
+        let deadline = now.instant + Duration::from_mins(1);
         let later = now + Duration::from_secs(20);
         assert_eq!(later.instant_at(now.utc_at(deadline)), deadline);
         assert_eq!(later.instant_at(now.utc), now.instant);

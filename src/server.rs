@@ -110,9 +110,9 @@ impl Server {
         let lock = lock_data_dir(&config.data_dir)?;
         let token = TokenHash::load_or_create(&config.data_dir)?;
         let store = SqliteStore::open(&config.data_dir).await?;
-        let shared: Arc<dyn Store> = Arc::new(store.clone());
+        let database: Arc<dyn Store> = Arc::new(store.clone());
         let files = PackageFiles::open(&config.data_dir).await?;
-        match files.remove_unused(&*shared).await {
+        match files.remove_unused(&*database).await {
             Ok(0) => {}
             Ok(removed) => tracing::info!(removed, "removed package files that nothing refers to"),
             Err(error) => tracing::warn!(%error, "unused package files could not be removed"),
@@ -126,14 +126,14 @@ impl Server {
         let admin_addr = local_addr(admin.local_addr(), config.admin.listen, "admin.listen")?;
 
         let mut packages = PackageCache::default();
-        let revision = shared.restore_revision().await?;
-        let engine = restore(&config, clock, &*shared, &files, &mut packages).await?;
+        let revision = database.restore_revision().await?;
+        let engine = restore(&config, clock, &*database, &files, &mut packages).await?;
 
         let health = Arc::new(Health::starting());
         health.works(Part::Store);
         let metrics = Arc::new(Metrics::new().map_err(|error| system("make metrics", &error))?);
         let wake = Arc::new(Notify::new());
-        let (changes, committed) = mpsc::unbounded_channel();
+        let (changes, emitted) = mpsc::unbounded_channel();
         let (shard, shard_thread) = Shard::start(ShardSetup {
             engine,
             socket,
@@ -144,15 +144,15 @@ impl Server {
         })
         .map_err(|error| system("start the device side", &error))?;
         let committer = task::spawn(commit_changes(
-            shared.clone(),
+            database.clone(),
             health.clone(),
             shard.clone(),
             wake.clone(),
-            committed,
+            emitted,
         ));
-        let (stop, stopped) = watch::channel(false);
+        let (stop, told_to_stop) = watch::channel(false);
         let rollout = Rollout::new(RolloutSetup {
-            store: shared.clone(),
+            store: database.clone(),
             files: files.clone(),
             shard: shard.clone(),
             clock,
@@ -161,9 +161,9 @@ impl Server {
             revision,
             packages,
         });
-        let rollout = task::spawn(rollout.run(stopped.clone()));
+        let rollout = task::spawn(rollout.run(told_to_stop.clone()));
         let router = api::router(ApiState {
-            store: shared,
+            store: database,
             files,
             config: config.clone(),
             clock,
@@ -172,7 +172,7 @@ impl Server {
             health,
             metrics: metrics.handle(),
         });
-        let api = task::spawn(serve_api(admin, router, stopped));
+        let api = task::spawn(serve_api(admin, router, told_to_stop));
         write_listening(&config.data_dir, coap_addr, admin_addr)?;
         tracing::info!(%coap_addr, %admin_addr, data_dir = %config.data_dir.display(), "listening");
         Ok(Self {
@@ -218,17 +218,13 @@ async fn restore(
     files: &PackageFiles,
     packages: &mut PackageCache,
 ) -> Result<Engine, StartError> {
-    let token_key = match store.meta("token_key").await? {
-        Some(key) => key.try_into().ok(),
-        None => None,
-    };
-    let token_key = match token_key {
-        Some(key) => key,
-        None => {
-            let key = random()?;
-            store.set_meta("token_key", &key).await?;
-            key
-        }
+    let kept = store.meta("token_key").await?;
+    let token_key = if let Some(key) = kept.and_then(|key| key.try_into().ok()) {
+        key
+    } else {
+        let key = random()?;
+        store.set_meta("token_key", &key).await?;
+        key
     };
     let setup = Setup {
         config: config.clone(),
@@ -349,11 +345,7 @@ fn local_addr(
     bound.map_err(|source| listen_error(address, setting, source))
 }
 
-const fn listen_error(
-    address: SocketAddr,
-    setting: &'static str,
-    source: io::Error,
-) -> StartError {
+const fn listen_error(address: SocketAddr, setting: &'static str, source: io::Error) -> StartError {
     StartError::Listen {
         address,
         setting,

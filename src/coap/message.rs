@@ -108,10 +108,11 @@ pub struct Token {
 impl Token {
     /// A token of up to 8 bytes; longer input is cut, and the parser lets none through.
     pub fn new(bytes: &[u8]) -> Self {
-        let len = bytes.len().min(8);
         let mut token = Self::default();
-        token.bytes[..len].copy_from_slice(&bytes[..len]);
-        token.len = len as u8; // at most 8
+        for (to, from) in token.bytes.iter_mut().zip(bytes) {
+            *to = *from;
+            token.len += 1;
+        }
         token
     }
 
@@ -170,7 +171,7 @@ impl Message {
         if first >> 6 != 1 {
             return Err(silent(MalformedReason::Version(first >> 6)));
         }
-        let confirmable = first >> 4 & 3 == 0;
+        let confirmable = first & 0b0011_0000 == 0;
         let reject = |reason| Malformed {
             reason,
             reply: confirmable.then(|| reset(u16::from_be_bytes([id0, id1]))),
@@ -429,26 +430,22 @@ pub const fn reset(message_id: u16) -> [u8; 4] {
     [0x70, 0, id0, id1]
 }
 
-/// CON PUT of opaque `payload` to `/object/instance/resource`, each number of one digit or more.
+/// The options of a PUT to /19/1/0 (Uri-Path, option 11) in application/octet-stream
+/// (Content-Format, option 12, value 42), and the payload marker.
+const DOWNLINK_OPTIONS: [u8; 10] = [0xB2, b'1', b'9', 0x01, b'1', 0x01, b'0', 0x11, 42, 0xFF];
+
+/// CON PUT of opaque `payload` to /19/1/0, the resource through which devices take PCP frames.
 ///
 /// Written by hand because it is the segment path: one allocation, no option lists.
-pub fn put_opaque(message_id: u16, token: Token, path: [&str; 3], payload: &[u8]) -> Vec<u8> {
-    let token = token.as_bytes();
-    let path_len: usize = path.iter().map(|segment| segment.len() + 1).sum();
-    let mut out = Vec::with_capacity(4 + token.len() + path_len + 3 + payload.len());
-    out.push(0x40 | token.len() as u8); // at most 8
+pub fn put_downlink(message_id: u16, token: Token, payload: &[u8]) -> Vec<u8> {
+    let bytes = token.as_bytes();
+    let len = 4 + bytes.len() + DOWNLINK_OPTIONS.len() + payload.len();
+    let mut out = Vec::with_capacity(len);
+    out.push(0x40 | token.len);
     out.push(Code::PUT.0);
     out.extend_from_slice(&message_id.to_be_bytes());
-    out.extend_from_slice(token);
-    let mut delta = 11; // Uri-Path
-    for segment in path {
-        out.push(delta << 4 | segment.len() as u8); // object numbers have at most 5 digits
-        out.extend_from_slice(segment.as_bytes());
-        delta = 0;
-    }
-    out.push(0x11); // Content-Format: 12 - 11, one byte
-    out.push(ContentFormat::OCTET_STREAM.0 as u8);
-    out.push(0xFF);
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(&DOWNLINK_OPTIONS);
     out.extend_from_slice(payload);
     out
 }
@@ -466,7 +463,7 @@ mod tests {
     #[test]
     fn a_put_written_by_hand_reads_as_one_written_by_the_library() {
         let token = Token::new(&[1, 2, 3, 4]);
-        let by_hand = put_opaque(0x1234, token, ["19", "1", "0"], b"frame");
+        let by_hand = put_downlink(0x1234, token, b"frame");
         let by_library = MessageBuilder::new(Kind::Confirmable, Code::PUT, 0x1234, token)
             .path("19")
             .path("1")

@@ -14,6 +14,6 @@ pub use block::{Block, BlockError, Reassembled, Reassembly, slice};
 pub use link::{Link, LinkEvent, QueueFull, Request, Transmission};
 pub use message::{
     Code, ContentFormat, Kind, MAX_DATAGRAM_LEN, Malformed, Message, MessageBuilder, Token,
-    empty_ack, put_opaque, reset,
+    empty_ack, put_downlink, reset,
 };
 pub use recent::{Recent, Reply};

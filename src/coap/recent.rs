@@ -36,7 +36,7 @@ pub struct Recent {
 #[derive(Debug)]
 struct Entry {
     message_id: u16,
-    digest: u32,
+    digest: u64,
     at: Instant,
     reply: Reply,
 }
@@ -84,10 +84,10 @@ impl Recent {
     }
 }
 
-fn digest(datagram: &[u8]) -> u32 {
+fn digest(datagram: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     datagram.hash(&mut hasher);
-    hasher.finish() as u32 // the low half is as good as the whole for 16 entries
+    hasher.finish()
 }
 
 #[cfg(test)]

@@ -181,7 +181,7 @@ impl Engine {
                 peer: registration.peer,
                 displaced,
                 lifetime_s: registration.lifetime_s,
-                registered_at: registration.registered_at,
+                since: registration.registered_at,
                 expires,
                 queue_mode: registration.queue_mode,
             }));
@@ -194,12 +194,7 @@ impl Engine {
     }
 
     /// Gives back an upgrade that had begun: it goes on in its stage, with what is left of its limit.
-    pub fn restore_upgrade(
-        &mut self,
-        now: Now,
-        upgrade: ActiveUpgrade,
-        package: Arc<Package>,
-    ) {
+    pub fn restore_upgrade(&mut self, now: Now, upgrade: ActiveUpgrade, package: Arc<Package>) {
         self.now = now;
         let Some(key) = self.find(&upgrade.order.endpoint) else {
             return self.refuse_order(&upgrade.order, Failure::DeviceRemoved);

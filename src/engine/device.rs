@@ -68,7 +68,7 @@ pub(super) struct Registered {
     /// Another device is heard from that address: this one has moved without a word, or is gone.
     pub(super) displaced: bool,
     pub(super) lifetime_s: u32,
-    pub(super) registered_at: UtcMillis,
+    pub(super) since: UtcMillis,
     pub(super) expires: Instant,
     pub(super) queue_mode: QueueMode,
 }
@@ -166,7 +166,7 @@ impl Registered {
             peer: self.peer,
             lifetime_s: self.lifetime_s,
             expires_at: now.utc_at(self.expires),
-            registered_at: self.registered_at,
+            registered_at: self.since,
             queue_mode: self.queue_mode,
         }
     }

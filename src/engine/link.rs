@@ -8,14 +8,11 @@ use super::{
 };
 use crate::{
     coap::{
-        Code, Kind, LinkEvent, Message, MessageBuilder, Request, Token, Transmission, put_opaque,
+        Code, Kind, LinkEvent, Message, MessageBuilder, Request, Token, Transmission, put_downlink,
     },
     lwm2m::ResourcePath,
     upgrade::Event,
 };
-
-/// `ResourcePath::DOWNLINK`, as the options of the segment path want it.
-const DOWNLINK: [&str; 3] = ["19", "1", "0"];
 
 impl Engine {
     /// Queues a PCP frame for the device, in place of one of the same kind that has not arrived.
@@ -24,7 +21,7 @@ impl Engine {
         let device = self.device_mut(key);
         device.link.cancel(|pending| same_kind(*pending, tag));
         let message_id = device.take_message_id();
-        let datagram = put_opaque(message_id, token, DOWNLINK, frame);
+        let datagram = put_downlink(message_id, token, frame);
         self.enqueue(
             key,
             Request {

@@ -59,7 +59,7 @@ impl Engine {
                 key,
                 format!("the device answered the read of {path} with {code}"),
             );
-            return self.read_ended(key, read, None);
+            return self.read_ended(key, &read, None);
         }
         match message.block2().map(Block::decode) {
             None => read.body = message.payload().to_vec(),
@@ -68,7 +68,7 @@ impl Engine {
                 if expected != read.body.len()
                     || read.body.len() + message.payload().len() > MAX_BODY_LEN
                 {
-                    return self.read_ended(key, read, None);
+                    return self.read_ended(key, &read, None);
                 }
                 read.body.extend_from_slice(message.payload());
                 if block.more {
@@ -82,13 +82,13 @@ impl Engine {
                     return self.send_read(key, path, Some(next.encode()));
                 }
             }
-            Some(Err(_)) => return self.read_ended(key, read, None),
+            Some(Err(_)) => return self.read_ended(key, &read, None),
         }
         let format = message.content_format().map(|format| format.0);
         match decode(format, &read.path, &read.body) {
             Ok(values) => {
                 let reading = ConnectivityReading::from_values(&values);
-                self.read_ended(key, read, Some(reading));
+                self.read_ended(key, &read, Some(reading));
             }
             Err(error) => {
                 let path = read.path;
@@ -96,7 +96,7 @@ impl Engine {
                     key,
                     format!("the answer to the read of {path} is unreadable: {error}"),
                 );
-                self.read_ended(key, read, None);
+                self.read_ended(key, &read, None);
             }
         }
     }
@@ -105,11 +105,11 @@ impl Engine {
     pub(super) fn read_refused(&mut self, key: DeviceKey) {
         let session = self.device_mut(key).session.as_mut();
         if let Some(read) = session.and_then(|session| session.read.take()) {
-            self.read_ended(key, read, None);
+            self.read_ended(key, &read, None);
         }
     }
 
-    fn read_ended(&mut self, key: DeviceKey, read: Read, found: Option<ConnectivityReading>) {
+    fn read_ended(&mut self, key: DeviceKey, read: &Read, found: Option<ConnectivityReading>) {
         let reading = read.so_far.or(found.unwrap_or_default());
         let next = |path| Read {
             so_far: reading,

@@ -109,14 +109,14 @@ impl Engine {
         let location: Box<str> = format!("{:012x}", self.random.next_u64() >> 16).into();
         self.unbind(key);
         let expires = self.lifetime_end(request.lifetime_s);
-        let registered_at = self.now.utc;
+        let since = self.now.utc;
         let device = self.device_mut(key);
         device.registration = Some(Box::new(Registered {
             location: location.clone(),
             peer,
             displaced: false,
             lifetime_s: request.lifetime_s,
-            registered_at,
+            since,
             expires,
             queue_mode: queue_mode(request.queue_mode),
         }));

@@ -14,13 +14,12 @@ use super::{
 use crate::upgrade::{Event, Stage};
 
 /// How long a repeat of an upgrade report is recognised: five repeats, 30 s apart, and some margin.
-const REPORT_REPEATS: Duration = Duration::from_secs(600);
+const REPORT_REPEATS: Duration = Duration::from_mins(10);
 
 impl Engine {
     pub(super) fn uplink(&mut self, key: DeviceKey, frame: &[u8]) {
-        let message = match DeviceMessage::decode(frame) {
-            Ok(message) => message,
-            Err(_) => return self.counters.pcp_malformed += 1,
+        let Ok(message) = DeviceMessage::decode(frame) else {
+            return self.counters.pcp_malformed += 1;
         };
         match message {
             DeviceMessage::SegmentRequest { version, segment } => {

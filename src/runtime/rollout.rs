@@ -125,10 +125,7 @@ impl Rollout {
 
     async fn follow_devices(&mut self) -> Result<(), RolloutError> {
         loop {
-            let changes = self
-                .store
-                .device_changes_since(self.revision, PAGE)
-                .await?;
+            let changes = self.store.device_changes_since(self.revision, PAGE).await?;
             let Some(last) = changes.last() else {
                 return Ok(());
             };
@@ -230,9 +227,13 @@ impl PackageCache {
         if let Some(package) = self.packages.get(&id).and_then(Weak::upgrade) {
             return Ok(Some(package));
         }
-        self.packages.retain(|_, package| package.strong_count() > 0);
+        self.packages
+            .retain(|_, package| package.strong_count() > 0);
         let Some(record) = store.package(id).await? else {
-            tracing::error!(package = id.0, "an upgrade refers to a package that does not exist");
+            tracing::error!(
+                package = id.0,
+                "an upgrade refers to a package that does not exist"
+            );
             return Ok(None);
         };
         let content = match files.read(&record).await {
@@ -244,7 +245,10 @@ impl PackageCache {
         };
         let identity = record.identity();
         let Some(frames) = SegmentFrames::build(&content, identity.segmentation) else {
-            tracing::error!(package = id.0, "a package's file has another length than it was uploaded with");
+            tracing::error!(
+                package = id.0,
+                "a package's file has another length than it was uploaded with"
+            );
             return Ok(None);
         };
         let package = Arc::new(Package { identity, frames });

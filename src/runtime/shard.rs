@@ -1,10 +1,5 @@
 use std::{
-    collections::VecDeque,
-    io,
-    net::SocketAddr,
-    num::NonZeroU32,
-    sync::Arc,
-    thread::JoinHandle,
+    collections::VecDeque, io, net::SocketAddr, num::NonZeroU32, sync::Arc, thread::JoinHandle,
     time::Duration,
 };
 
@@ -186,7 +181,7 @@ impl Shard {
     }
 
     fn until_next_deadline(&self) -> Duration {
-        const IDLE: Duration = Duration::from_secs(60);
+        const IDLE: Duration = Duration::from_mins(1);
         let now = self.clock.now().instant;
         self.engine.poll_timeout().map_or(IDLE, |at| at.since(now))
     }

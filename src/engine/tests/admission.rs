@@ -71,9 +71,9 @@ fn the_slot_passes_by_a_sleeper_and_comes_when_it_is_heard() {
     let mut devices: Vec<Script> = (1..=3u16)
         .map(|n| Script::new(&format!("meter-{n}"), n).asleep_between())
         .collect();
-    for (n, device) in devices.iter_mut().enumerate() {
+    for (n, device) in (1..).zip(&mut devices) {
         world.add(&device.endpoint);
-        world.start(&device.endpoint, n as i64 + 1, &package);
+        world.start(&device.endpoint, n, &package);
         device.negotiate(&mut world, 7, -112, -8);
         device.receive(&mut world);
     }

@@ -475,7 +475,7 @@ fn the_last_attempt_is_followed_by_none() {
         let Some(Change::Ended { retry_at, at, .. }) = world.changes.last() else {
             panic!("has not ended: {:?}", world.changes);
         };
-        let expected = retried.then(|| *at + Duration::from_secs(300));
+        let expected = retried.then(|| *at + Duration::from_mins(5));
         assert_eq!(*retry_at, expected);
     }
 }

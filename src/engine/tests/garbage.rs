@@ -27,7 +27,7 @@ fn input() -> impl Strategy<Value = Input> {
 
 fn frame(code: u8, data: &[u8]) -> Vec<u8> {
     let mut frame = vec![0xFF, 0xFE, 1, code, 0, 0];
-    frame.extend((data.len() as u16).to_be_bytes());
+    frame.extend(u16::try_from(data.len()).unwrap().to_be_bytes());
     frame.extend(data);
     let checksum = pcp::checksum(&frame);
     frame[4..6].copy_from_slice(&checksum.to_be_bytes());

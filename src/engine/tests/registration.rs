@@ -207,14 +207,14 @@ fn a_device_whose_address_another_one_took_over_is_sent_nothing_there() {
 fn a_long_object_list_may_come_in_blocks() {
     let mut world = World::new();
     world.add("meter-1");
-    let block = |number: u32, more: bool, payload: &[u8]| {
+    let block = |number: u16, more: bool, payload: &[u8]| {
         let token = crate::coap::Token::new(&[1]);
         let block = crate::coap::Block {
-            number,
+            number: number.into(),
             more,
             szx: 0,
         };
-        MessageBuilder::new(Kind::Confirmable, Code::POST, 100 + number as u16, token)
+        MessageBuilder::new(Kind::Confirmable, Code::POST, 100 + number, token)
             .path("rd")
             .query("ep=meter-1")
             .block1(block.encode())

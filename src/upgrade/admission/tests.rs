@@ -133,10 +133,18 @@ fn old_coverage_is_measured_anew_and_an_unheard_device_pinged_one_for_each_free_
             _ => Readiness::Stale,
         })
     };
-    use Readiness::{Asleep, Probing, Stale, Unheard};
-    assert_eq!(poll(&mut admission, Stale, Stale), Some(Step::Measure(0)));
-    assert_eq!(poll(&mut admission, Probing, Unheard), None);
-    assert_eq!(poll(&mut admission, Asleep, Unheard), Some(Step::Ping(1)));
+    assert_eq!(
+        poll(&mut admission, Readiness::Stale, Readiness::Stale),
+        Some(Step::Measure(0))
+    );
+    assert_eq!(
+        poll(&mut admission, Readiness::Probing, Readiness::Unheard),
+        None
+    );
+    assert_eq!(
+        poll(&mut admission, Readiness::Asleep, Readiness::Unheard),
+        Some(Step::Ping(1))
+    );
 }
 
 #[test]
