@@ -2,6 +2,7 @@
 
 pub mod check_config;
 pub mod pcp;
+pub mod serve;
 
 use std::{
     io::{self, Write},

@@ -234,6 +234,11 @@ impl Message {
         self.values(CoapOption::UriPath)
     }
 
+    /// The segments of Location-Path.
+    pub fn location(&self) -> Vec<&[u8]> {
+        self.values(CoapOption::LocationPath)
+    }
+
     /// The parameters of Uri-Query.
     pub fn queries(&self) -> Vec<&[u8]> {
         self.values(CoapOption::UriQuery)
@@ -347,6 +352,12 @@ impl MessageBuilder {
     #[must_use]
     pub fn path(self, segment: &str) -> Self {
         self.option(CoapOption::UriPath, segment.as_bytes().to_vec())
+    }
+
+    /// Appends a parameter of Uri-Query.
+    #[must_use]
+    pub fn query(self, parameter: &str) -> Self {
+        self.option(CoapOption::UriQuery, parameter.as_bytes().to_vec())
     }
 
     /// Appends a segment of Location-Path.

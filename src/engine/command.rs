@@ -39,8 +39,6 @@ pub enum Command {
     },
     /// Forget an upgrade without a word: the store holds another truth about it.
     Abandon {
-        /// The device.
-        endpoint: String,
         /// The upgrade.
         upgrade: UpgradeId,
     },

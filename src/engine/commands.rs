@@ -8,8 +8,9 @@ use super::{
     device::{Device, DeviceKey, Registered, Session, queued_in},
 };
 use crate::{
-    clock::Instant,
+    clock::{Instant, Now},
     package::Package,
+    task::UpgradeId,
     upgrade::{Event, Failure, Outcome, Sota, Stage, StopReason, Stored},
 };
 
@@ -35,7 +36,7 @@ impl Engine {
                     self.settle(key);
                 }
             }
-            Command::Abandon { endpoint, upgrade } => self.abandon(&endpoint, upgrade),
+            Command::Abandon { upgrade } => self.abandon(upgrade),
             Command::Admit(admitting) => {
                 self.admitting = admitting;
                 self.touch_all_queues();
@@ -90,6 +91,7 @@ impl Engine {
             at: self.now.utc,
         };
         self.device_mut(key).session = Some(session);
+        self.sessions += 1;
         self.persist(key, change);
         self.plan_look(key);
         self.set_alarm(key);
@@ -126,15 +128,19 @@ impl Engine {
         });
     }
 
-    fn abandon(&mut self, endpoint: &str, upgrade: crate::task::UpgradeId) {
-        let Some(key) = self.find(endpoint) else {
+    fn abandon(&mut self, upgrade: UpgradeId) {
+        // Looks at every device: it happens when a task is stopped in the moment in which it begins.
+        let holder = self.devices.iter().find(|(_, device)| {
+            let session = device.session.as_ref();
+            session.is_some_and(|session| session.order.upgrade == upgrade)
+        });
+        let Some((index, _)) = holder else {
             return;
         };
-        if !self.has_upgrade(key, upgrade) {
-            return;
-        }
+        let key = DeviceKey(u32::try_from(index).unwrap_or(u32::MAX));
         if let Some(session) = self.device_mut(key).session.take() {
             let ended = Sota::Ended(Outcome::Cancelled);
+            self.sessions -= 1;
             self.move_slot(key, &session.sota, &ended);
             self.device_mut(key).link.cancel(|_| true);
         }
@@ -153,7 +159,7 @@ impl Engine {
     }
 
     /// Gives back a device that the store knows. Call for all of them before the upgrades.
-    pub fn restore_device(&mut self, now: crate::clock::Now, record: DeviceRecord) {
+    pub fn restore_device(&mut self, now: Now, record: DeviceRecord) {
         self.now = now;
         let key = self.insert_device(&record.endpoint);
         if let Some(registration) = record.registration {
@@ -190,7 +196,7 @@ impl Engine {
     /// Gives back an upgrade that had begun: it goes on in its stage, with what is left of its limit.
     pub fn restore_upgrade(
         &mut self,
-        now: crate::clock::Now,
+        now: Now,
         upgrade: ActiveUpgrade,
         package: Arc<Package>,
     ) {
@@ -221,6 +227,7 @@ impl Engine {
             self.admission.wait(key, cell, place.limit, place.since);
             self.touched_cells.push(cell);
         }
+        self.sessions += 1;
         let stored_until = sota.until().map_or(now.instant, |(_, at)| at);
         let stored_since = sota.place().map(|place| place.since);
         self.device_mut(key).session = Some(Box::new(Session {
@@ -241,10 +248,6 @@ impl Engine {
         if self.stage(key) == Some(Stage::WaitingForDevice) {
             self.plan_look(key);
         }
-        self.settle_restored(key);
-    }
-
-    fn settle_restored(&mut self, key: DeviceKey) {
         self.settle(key);
         self.poll_touched_cells();
     }

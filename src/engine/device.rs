@@ -2,11 +2,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use pcp::{ResultCode, Version};
 
-use super::{
-    QueueMode, Registration, StageChange, UpgradeOrder,
-    effect::Seq,
-    reads::Read,
-};
+use super::{QueueMode, Registration, StageChange, UpgradeOrder, effect::Seq, reads::Read};
 use crate::{
     clock::{Instant, Now, UtcMillis},
     coap::{Link, Recent, Token},
@@ -151,7 +147,9 @@ impl Device {
         [
             self.link.next_timeout(),
             self.registration.as_ref().map(|r| r.expires),
-            session.and_then(|s| s.sota.next_deadline()).map(|(_, at)| at),
+            session
+                .and_then(|s| s.sota.next_deadline())
+                .map(|(_, at)| at),
             session.and_then(|s| s.look_at),
             session.and_then(|s| s.keep_awake_at),
         ]

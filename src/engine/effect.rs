@@ -1,10 +1,7 @@
 use std::net::SocketAddr;
 
 use super::Change;
-use crate::{
-    task::UpgradeId,
-    upgrade::Outcome,
-};
+use crate::{task::UpgradeId, upgrade::Outcome};
 
 /// Numbers the changes in the order in which they were emitted; 0 comes before the first.
 pub type Seq = u64;
@@ -95,27 +92,107 @@ impl Counters {
     /// Every counter: its name without prefix and suffix, its help text, its value.
     pub fn each(&self) -> [(&'static str, &'static str, u64); 21] {
         [
-            ("datagrams_received", "Datagrams received from devices", self.datagrams_received),
-            ("datagrams_malformed", "Datagrams that were no CoAP message", self.datagrams_malformed),
-            ("datagrams_repeated", "Messages recognised as repeats", self.datagrams_repeated),
-            ("messages_unexpected", "Responses and acknowledgements that answer nothing", self.messages_unexpected),
-            ("requests_refused", "Device requests answered with an error", self.requests_refused),
-            ("requests_repeated", "Requests sent to a device again for want of an acknowledgement", self.requests_repeated),
-            ("requests_timed_out", "Requests to devices given up", self.requests_timed_out),
-            ("requests_dropped", "Requests dropped because a device's queue was full", self.requests_dropped),
-            ("registrations", "Registrations accepted", self.registrations),
-            ("registrations_refused", "Registrations refused", self.registrations_refused),
-            ("registrations_expired", "Registrations whose lifetime ran out", self.registrations_expired),
-            ("service_data", "Notifications that were not PCP", self.service_data),
-            ("pcp_malformed", "PCP frames that could not be decoded", self.pcp_malformed),
-            ("pcp_unexpected", "PCP messages that mean nothing at their time", self.pcp_unexpected),
-            ("segments_served", "Segments sent for the first time or asked for again", self.segments_served),
-            ("segments_refused", "Segment requests answered with an error", self.segments_refused),
-            ("segments_deferred", "Segment requests left alone because the device has no slot yet", self.segments_deferred),
+            (
+                "datagrams_received",
+                "Datagrams received from devices",
+                self.datagrams_received,
+            ),
+            (
+                "datagrams_malformed",
+                "Datagrams that were no CoAP message",
+                self.datagrams_malformed,
+            ),
+            (
+                "datagrams_repeated",
+                "Messages recognised as repeats",
+                self.datagrams_repeated,
+            ),
+            (
+                "messages_unexpected",
+                "Responses and acknowledgements that answer nothing",
+                self.messages_unexpected,
+            ),
+            (
+                "requests_refused",
+                "Device requests answered with an error",
+                self.requests_refused,
+            ),
+            (
+                "requests_repeated",
+                "Requests sent to a device again for want of an acknowledgement",
+                self.requests_repeated,
+            ),
+            (
+                "requests_timed_out",
+                "Requests to devices given up",
+                self.requests_timed_out,
+            ),
+            (
+                "requests_dropped",
+                "Requests dropped because a device's queue was full",
+                self.requests_dropped,
+            ),
+            (
+                "registrations",
+                "Registrations accepted",
+                self.registrations,
+            ),
+            (
+                "registrations_refused",
+                "Registrations refused",
+                self.registrations_refused,
+            ),
+            (
+                "registrations_expired",
+                "Registrations whose lifetime ran out",
+                self.registrations_expired,
+            ),
+            (
+                "service_data",
+                "Notifications that were not PCP",
+                self.service_data,
+            ),
+            (
+                "pcp_malformed",
+                "PCP frames that could not be decoded",
+                self.pcp_malformed,
+            ),
+            (
+                "pcp_unexpected",
+                "PCP messages that mean nothing at their time",
+                self.pcp_unexpected,
+            ),
+            (
+                "segments_served",
+                "Segments sent for the first time or asked for again",
+                self.segments_served,
+            ),
+            (
+                "segments_refused",
+                "Segment requests answered with an error",
+                self.segments_refused,
+            ),
+            (
+                "segments_deferred",
+                "Segment requests left alone because the device has no slot yet",
+                self.segments_deferred,
+            ),
             ("admissions", "Slots granted", self.admissions),
-            ("upgrades_succeeded", "Attempts that succeeded", self.upgrades_succeeded),
-            ("upgrades_failed", "Attempts that failed", self.upgrades_failed),
-            ("upgrades_cancelled", "Attempts that were stopped", self.upgrades_cancelled),
+            (
+                "upgrades_succeeded",
+                "Attempts that succeeded",
+                self.upgrades_succeeded,
+            ),
+            (
+                "upgrades_failed",
+                "Attempts that failed",
+                self.upgrades_failed,
+            ),
+            (
+                "upgrades_cancelled",
+                "Attempts that were stopped",
+                self.upgrades_cancelled,
+            ),
         ]
     }
 }

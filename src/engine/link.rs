@@ -199,12 +199,18 @@ impl Engine {
             }
             Tag::Observe => {
                 self.device_mut(key).observing = false;
-                self.note(key, format!("the device refused the observation of /19/0/0 with {code}"));
+                self.note(
+                    key,
+                    format!("the device refused the observation of /19/0/0 with {code}"),
+                );
             }
             Tag::Read => self.read_answered(key, message),
             Tag::Execute if code.is_success() => self.fire(key, Event::ExecuteDelivered),
             Tag::Version | Tag::Notify | Tag::Execute if !code.is_success() => {
-                self.note(key, format!("the device answered the write to /19/1/0 with {code}"));
+                self.note(
+                    key,
+                    format!("the device answered the write to /19/1/0 with {code}"),
+                );
             }
             Tag::Version
             | Tag::Notify

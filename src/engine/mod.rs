@@ -91,6 +91,7 @@ pub struct Engine {
     timers: Timers,
     /// Devices are looked for one after the other: the next one not before this, microseconds.
     next_look_us: u64,
+    sessions: usize,
     admitting: bool,
     store_available: bool,
     seq: Seq,
@@ -116,6 +117,7 @@ impl Engine {
             touched_cells: Vec::new(),
             timers: Timers::default(),
             next_look_us: 0,
+            sessions: 0,
             admitting: true,
             store_available: true,
             seq: 0,
@@ -185,8 +187,7 @@ impl Engine {
 
     /// Devices that may register, and those of them that have an upgrade under way.
     pub fn population(&self) -> (usize, usize) {
-        let upgrading = self.devices.iter().filter(|(_, d)| d.session.is_some());
-        (self.devices.len(), upgrading.count())
+        (self.devices.len(), self.sessions)
     }
 
     // ---- what every part of the engine needs

@@ -13,9 +13,10 @@ pub(super) fn of(
     let package = &session.package.identity;
     let cut = package.segmentation;
     Some(match (event, &session.sota) {
-        (Event::Reached(Deadline::RepeatQuestion | Deadline::ResultGrace), Sota::Executing { .. }) => {
-            "no result (PCP 24) yet: asked for its version (PCP 19)".into()
-        }
+        (
+            Event::Reached(Deadline::RepeatQuestion | Deadline::ResultGrace),
+            Sota::Executing { .. },
+        ) => "no result (PCP 24) yet: asked for its version (PCP 19)".into(),
         (Event::Reached(Deadline::RepeatQuestion), _) => {
             "no answer yet: asked for its version again (PCP 19)".into()
         }
@@ -66,7 +67,10 @@ pub(super) fn of(
             package.check_code
         ),
         (Event::SegmentRequested(segment), _) => {
-            format!("accepted: asks for segment {segment} of {}", cut.segment_count())
+            format!(
+                "accepted: asks for segment {segment} of {}",
+                cut.segment_count()
+            )
         }
         (Event::NotificationAnswered(_), _) => "accepted the new version (PCP 20)".into(),
         (Event::DownloadReported(_), Sota::Executing { .. })
@@ -76,9 +80,9 @@ pub(super) fn of(
         }
         (Event::ExecuteDelivered, _) => "has the command to upgrade".into(),
         (Event::ExecuteAnswered(_), _) => "accepted the command to upgrade (PCP 23)".into(),
-        (Event::UpgradeReported(code, version), _) => format!(
-            "reported {code}, yet version {version} (PCP 24): asked which it runs (PCP 19)"
-        ),
+        (Event::UpgradeReported(code, version), _) => {
+            format!("reported {code}, yet version {version} (PCP 24): asked which it runs (PCP 19)")
+        }
         (Event::VersionAnswered(_, Some(version)), Sota::Executing { .. }) => format!(
             "still runs {version} and never confirmed the command: told to upgrade again (PCP 23)"
         ),

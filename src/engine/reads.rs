@@ -55,7 +55,10 @@ impl Engine {
         };
         if !message.code().is_success() {
             let (path, code) = (read.path, message.code());
-            self.note(key, format!("the device answered the read of {path} with {code}"));
+            self.note(
+                key,
+                format!("the device answered the read of {path} with {code}"),
+            );
             return self.read_ended(key, read, None);
         }
         match message.block2().map(Block::decode) {
@@ -89,7 +92,10 @@ impl Engine {
             }
             Err(error) => {
                 let path = read.path;
-                self.note(key, format!("the answer to the read of {path} is unreadable: {error}"));
+                self.note(
+                    key,
+                    format!("the answer to the read of {path} is unreadable: {error}"),
+                );
                 self.read_ended(key, read, None);
             }
         }

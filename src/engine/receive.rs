@@ -117,7 +117,11 @@ impl Engine {
             self.counters.messages_unexpected += 1;
         }
         let confirmable = message.kind() == Kind::Confirmable;
-        let reply = if confirmable { Reply::Ack } else { Reply::Silence };
+        let reply = if confirmable {
+            Reply::Ack
+        } else {
+            Reply::Silence
+        };
         if known {
             let device = self.device_mut(key);
             device.recent.remember(now, id, bytes, reply);
@@ -163,7 +167,10 @@ impl Engine {
         let device = self.device_mut(key);
         device.heard_at = Some(now);
         device.silent = false;
-        let cell = device.session.as_ref().and_then(|s| super::device::queued_in(&s.sota));
+        let cell = device
+            .session
+            .as_ref()
+            .and_then(|s| super::device::queued_in(&s.sota));
         if let Some(cell) = cell {
             self.admission.heard(key, cell);
             self.touched_cells.push(cell);

@@ -9,9 +9,7 @@ use super::{
     device::{DeviceKey, Registered},
 };
 use crate::{
-    coap::{
-        Block, Code, ContentFormat, Kind, Message, MessageBuilder, Reassembled, Reply, slice,
-    },
+    coap::{Block, Code, ContentFormat, Kind, Message, MessageBuilder, Reassembled, Reply, slice},
     config::RegistrationPolicy,
     lwm2m::{RegisterRequest, UpdateRequest},
     upgrade::Event,
@@ -76,7 +74,9 @@ impl Engine {
             Some(Ok(asked)) if let Some((part, block)) = slice(CORE_LINKS, asked) => {
                 response.block2(block.encode()).payload(part.to_vec())
             }
-            Some(_) => return self.refuse(peer, bytes, message, (Code::BAD_OPTION, "no such block")),
+            Some(_) => {
+                return self.refuse(peer, bytes, message, (Code::BAD_OPTION, "no such block"));
+            }
         };
         self.respond(peer, bytes, message, &response);
     }
@@ -241,7 +241,12 @@ impl Engine {
             return Some((message.payload().to_vec(), None));
         };
         let Ok(block) = Block::decode(option) else {
-            self.refuse(peer, bytes, message, (Code::BAD_OPTION, "reserved block size"));
+            self.refuse(
+                peer,
+                bytes,
+                message,
+                (Code::BAD_OPTION, "reserved block size"),
+            );
             return None;
         };
         let taken = self
@@ -250,9 +255,7 @@ impl Engine {
         match taken {
             Reassembled::Complete(body) => Some((body, Some(option))),
             Reassembled::Continue => {
-                let response = self
-                    .response(peer, message, Code::CONTINUE)
-                    .block1(option);
+                let response = self.response(peer, message, Code::CONTINUE).block1(option);
                 self.respond(peer, bytes, message, &response);
                 None
             }
@@ -359,14 +362,19 @@ impl Engine {
         if let Some(key) = self.by_peer.get(&peer).copied() {
             let device = self.device_mut(key);
             let reply = Reply::Response(datagram.clone().into());
-            device.recent.remember(now, message.message_id(), bytes, reply);
+            device
+                .recent
+                .remember(now, message.message_id(), bytes, reply);
             after = device.pending;
         }
         self.transmit(peer, datagram, after);
     }
 }
 
-const UNAVAILABLE: Refusal = (Code::SERVICE_UNAVAILABLE, "storage is unavailable, try later");
+const UNAVAILABLE: Refusal = (
+    Code::SERVICE_UNAVAILABLE,
+    "storage is unavailable, try later",
+);
 
 const fn queue_mode(on: bool) -> QueueMode {
     if on { QueueMode::On } else { QueueMode::Off }

@@ -37,7 +37,8 @@ impl Engine {
         let news = session.refresh_stored(self.now);
         if news || !actions.is_empty() {
             let note = notes::of(event, &before, &session, &rules);
-            let (upgrade, attempt, at) = (session.order.upgrade, session.order.attempt, self.now.utc);
+            let (upgrade, attempt, at) =
+                (session.order.upgrade, session.order.attempt, self.now.utc);
             let change = session.stored.clone();
             let change = match (news, note) {
                 (true, note) => Some(Change::Stage {
@@ -133,6 +134,7 @@ impl Engine {
 
     /// Records how an attempt ended, and forgets it.
     fn end(&mut self, key: DeviceKey, session: Session, outcome: Outcome) {
+        self.sessions -= 1;
         let order = session.order;
         let counter = match outcome {
             Outcome::Succeeded(_) => &mut self.counters.upgrades_succeeded,

@@ -74,7 +74,9 @@ impl Engine {
         let device = self.device_mut(key);
         device.link.cancel(|tag| *tag == Tag::Notify);
         // Asked for again while the answer is on its way: the same message, in case it was lost.
-        if let Some(datagram) = device.link.repeat_now(now, |tag| *tag == Tag::Segment(segment))
+        if let Some(datagram) = device
+            .link
+            .repeat_now(now, |tag| *tag == Tag::Segment(segment))
             && let Some(peer) = device.peer()
         {
             let after = device.pending;
@@ -140,9 +142,7 @@ impl Engine {
         let device = self.device_mut(key);
         device.link.cancel(|tag| *tag == Tag::Execute);
         let repeated = device.last_report.as_ref().filter(|last| {
-            last.result == result
-                && last.version == version
-                && now.since(last.at) < REPORT_REPEATS
+            last.result == result && last.version == version && now.since(last.at) < REPORT_REPEATS
         });
         let answer = match (&device.session, repeated) {
             (Some(_), _) => ResultCode::SUCCESS,

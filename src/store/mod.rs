@@ -1,14 +1,221 @@
-//! What survives a restart: the trait, and its SQLite implementation.
+//! What survives a restart: the trait [`Store`], its SQLite implementation, and the package files.
+//!
+//! Three parties share a store. The engine has its changes committed ([`Store::commit`]) and gets
+//! its state back after a restart. The API writes an operator's intent and reads. The rollout asks
+//! what that intent means now: which upgrades may begin, which have to be stopped, which devices were
+//! added or removed. None of them calls another.
+//!
+//! Lists are read in pages by key, never by offset: a page starts after the last key of the page
+//! before it, so that a list of a million rows costs as much per page as a short one.
 
-use std::sync::Arc;
+#[cfg(test)]
+mod conformance;
+mod error;
+mod files;
+mod records;
+mod sqlite;
 
 use async_trait::async_trait;
-use pcp::Version;
-use serde::Serialize;
+
+pub use error::{
+    CreateTaskError, DeletePackageError, DeleteTaskError, InsertPackageError, OpenError,
+    StopTaskError, StoreError,
+};
+pub use files::{
+    Content, FileError, PackageFiles, ReadError, SealedUpload, SweepError, Upload, UploadError,
+};
+pub use records::{
+    AddedDevice, CellRecord, CommitReport, DeletedPackage, DeviceChange, DeviceDetail,
+    DeviceFilter, InsertedPackage, NewDevice, NewPackage, NewTask, OutcomeRecord, PackageRecord,
+    Page, Selection, TaskRecord, TimelineEvent, UpgradeDetail, UpgradeRecord, UpgradeState,
+    UpgradeToStop,
+};
+pub use sqlite::{FILE_NAME, SqliteStore};
 
 use crate::{
     clock::UtcMillis,
     engine::{ActiveUpgrade, Change, DeviceRecord, UpgradeOrder},
-    package::CheckCodeKind,
-    task::{Candidate, PackageId, RetryPolicy, TaskId, TaskState, UpgradeId},
+    task::{Candidate, PackageId, TaskId, UpgradeId},
 };
+
+/// Everything durable. One conformance suite says what each operation does, whatever the database.
+///
+/// Every operation is atomic: it happened completely, or not at all. One that has returned `Ok` after
+/// writing survives a power failure.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    // ---- the engine's changes, and its state after a restart
+
+    /// Writes `changes` in their order, in one transaction.
+    ///
+    /// A change of an unknown device or upgrade is skipped, except that [`Change::Registered`] adds the
+    /// device. So is a stage or an end of an attempt that has ended already, or of an upgrade that has:
+    /// the same changes committed twice are the same as once. An upgrade that the operator stopped before
+    /// the engine could say that it began is reported in [`CommitReport::refused`].
+    ///
+    /// `Ended` with a time for the next attempt makes the upgrade wait for it, unless its task was stopped or
+    /// its device was removed: then the outcome is final. The end of the last upgrade ends the task.
+    async fn commit(&self, changes: &[Change]) -> Result<CommitReport, StoreError>;
+
+    /// Up to `limit` devices whose endpoint follows `after`, ordered by endpoint. Includes devices that were
+    /// removed and not yet forgotten: their upgrades may still run.
+    async fn restore_devices(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<DeviceRecord>, StoreError>;
+
+    /// Up to `limit` upgrades in a stage whose number follows `after`, ordered by number.
+    async fn restore_upgrades(
+        &self,
+        after: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<Vec<ActiveUpgrade>, StoreError>;
+
+    /// The revision from which [`Store::device_changes_since`] goes on after a restart: what came before is in
+    /// [`Store::restore_devices`], except for removals that are not finished. Read it before the devices.
+    async fn restore_revision(&self) -> Result<i64, StoreError>;
+
+    /// The value that was stored under `key`.
+    async fn meta(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Stores `value` under `key`, over what was there.
+    async fn set_meta(&self, key: &str, value: &[u8]) -> Result<(), StoreError>;
+
+    // ---- the rollout
+
+    /// Devices that the operator added, changed or removed after `revision`, oldest change first. A device
+    /// that changed several times appears once, as it is now.
+    async fn device_changes_since(
+        &self,
+        revision: i64,
+        limit: u32,
+    ) -> Result<Vec<DeviceChange>, StoreError>;
+
+    /// Deletes a device that was removed, once none of its upgrades runs. Returns whether it is gone; it is
+    /// not while an upgrade runs or when the operator has added it again.
+    async fn forget_removed(&self, endpoint: &str) -> Result<bool, StoreError>;
+
+    /// Makes tasks whose start time has come running. Returns how many.
+    async fn start_due_tasks(&self, now: UtcMillis) -> Result<u64, StoreError>;
+
+    /// Up to `limit` upgrades that may begin at `now`: waiting, due, of a running task, on a device that has no
+    /// other upgrade running. At most one per device; those that have been due longest come first, then by
+    /// number.
+    async fn startable(
+        &self,
+        now: UtcMillis,
+        limit: u32,
+    ) -> Result<Vec<(Candidate, UpgradeOrder)>, StoreError>;
+
+    /// The earliest time after `now` at which a task starts or an upgrade's next attempt is due.
+    async fn next_due(&self, now: UtcMillis) -> Result<Option<UtcMillis>, StoreError>;
+
+    /// Up to `limit` upgrades that run although their task was stopped or their device removed.
+    async fn upgrades_to_stop(&self, limit: u32) -> Result<Vec<UpgradeToStop>, StoreError>;
+
+    /// A package, deleted ones included: a running upgrade stays on the package it began with.
+    async fn package(&self, id: PackageId) -> Result<Option<PackageRecord>, StoreError>;
+
+    // ---- packages
+
+    /// Adds a package whose file is durable already.
+    ///
+    /// The same product, version, content and cut again gives the row that is there. Otherwise the new
+    /// row supersedes the older one of that product and version, unless an unfinished task uses it.
+    async fn insert_package(&self, new: &NewPackage)
+    -> Result<InsertedPackage, InsertPackageError>;
+
+    /// Packages that are not deleted, newest first, with numbers below `before`.
+    async fn packages(
+        &self,
+        before: Option<PackageId>,
+        limit: u32,
+    ) -> Result<Page<PackageRecord>, StoreError>;
+
+    /// The newest package of that product and version that is neither superseded nor deleted.
+    async fn find_package(
+        &self,
+        product: &str,
+        version: pcp::Version,
+    ) -> Result<Option<PackageRecord>, StoreError>;
+
+    /// Deletes a package that no unfinished task uses. Its row stays while an ended task refers to it.
+    async fn delete_package(
+        &self,
+        id: PackageId,
+        now: UtcMillis,
+    ) -> Result<DeletedPackage, DeletePackageError>;
+
+    /// Whether a package that is not deleted has this content.
+    async fn content_in_use(&self, sha256: &str) -> Result<bool, StoreError>;
+
+    // ---- devices
+
+    /// Adds devices, or adds removed ones again. Gives one answer per device, in their order.
+    async fn add_devices(
+        &self,
+        devices: &[NewDevice],
+        now: UtcMillis,
+    ) -> Result<Vec<AddedDevice>, StoreError>;
+
+    /// A device, unless it was removed.
+    async fn device(&self, endpoint: &str) -> Result<Option<DeviceDetail>, StoreError>;
+
+    /// Devices that `filter` lets through, ordered by endpoint, after `after`.
+    async fn devices(
+        &self,
+        filter: &DeviceFilter,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<DeviceDetail>, StoreError>;
+
+    /// Gives a device another product. Returns whether there is such a device.
+    async fn set_device_product(&self, endpoint: &str, product: &str) -> Result<bool, StoreError>;
+
+    /// Removes a device: upgrades that wait end as failed (`device_removed`), those that run appear in
+    /// [`Store::upgrades_to_stop`]. Returns whether there was such a device.
+    async fn remove_device(&self, endpoint: &str, now: UtcMillis) -> Result<bool, StoreError>;
+
+    // ---- tasks and upgrades
+
+    /// Creates a task with one upgrade per selected device.
+    async fn create_task(&self, new: &NewTask) -> Result<TaskRecord, CreateTaskError>;
+
+    /// A task with the number of its upgrades in each state.
+    async fn task(&self, id: TaskId) -> Result<Option<TaskRecord>, StoreError>;
+
+    /// Tasks with numbers below `before`, newest first.
+    async fn tasks(
+        &self,
+        before: Option<TaskId>,
+        limit: u32,
+    ) -> Result<Page<TaskRecord>, StoreError>;
+
+    /// Stops a task: waiting upgrades are cancelled at once, running ones appear in
+    /// [`Store::upgrades_to_stop`]. Stopping it again changes nothing.
+    async fn stop_task(&self, id: TaskId, now: UtcMillis) -> Result<TaskRecord, StopTaskError>;
+
+    /// Deletes a task that is not running, with its upgrades and their timelines.
+    async fn delete_task(&self, id: TaskId) -> Result<(), DeleteTaskError>;
+
+    /// Upgrades of a task, in `state` if one is given, ordered by number, after `after`.
+    async fn upgrades(
+        &self,
+        task: TaskId,
+        state: Option<UpgradeState>,
+        after: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<Page<UpgradeRecord>, StoreError>;
+
+    /// An upgrade with the newest lines of its timeline, oldest of them first.
+    async fn upgrade(&self, id: UpgradeId) -> Result<Option<UpgradeDetail>, StoreError>;
+
+    // ---- cells
+
+    /// Cells in which a device waited for a slot or had one, ordered by number, after `after`.
+    async fn cells(&self, after: Option<u32>, limit: u32) -> Result<Page<CellRecord>, StoreError>;
+
+    /// Whether the database can be read and written now.
+    async fn check(&self) -> Result<(), StoreError>;
+}

@@ -235,7 +235,9 @@ impl Sota {
         let place = stored.cell.map(|cell| Place {
             cell,
             limit: stored.cell_limit,
-            since: stored.queued_at.map_or(now.instant, |at| now.instant_at(at)),
+            since: stored
+                .queued_at
+                .map_or(now.instant, |at| now.instant_at(at)),
             until: stored
                 .slot_deadline_at
                 .map_or(until, |at| now.instant_at(at)),

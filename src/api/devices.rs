@@ -1,0 +1,502 @@
+//! `/v1/devices`.
+
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    ApiState,
+    extract::{self, Fields, ListBody, Paging, Path, Query},
+    packages::{check_product, default_product},
+    problem::{FieldError, Problem},
+};
+use crate::{
+    engine::{CoverageReading, QueueMode, Registration},
+    store::{AddedDevice, DeviceDetail, DeviceFilter, NewDevice, StoreError},
+};
+
+/// Devices of one request.
+const MAX_DEVICES: usize = 10_000;
+/// Bytes of an endpoint name.
+const MAX_ENDPOINT: usize = 128;
+
+/// A device.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DeviceBody {
+    /// The LwM2M endpoint name.
+    endpoint: String,
+    /// The product it belongs to.
+    product: String,
+    /// Whether it is registered.
+    registered: bool,
+    /// Its registration, `null` when it has none.
+    #[schema(required)]
+    registration: Option<RegistrationBody>,
+    /// When anything was heard from it last, as far as stored.
+    #[schema(required)]
+    last_heard_at: Option<String>,
+    /// The version it reported last.
+    #[schema(required)]
+    version: Option<String>,
+    /// The radio coverage it reported last.
+    #[schema(required)]
+    coverage: Option<CoverageBody>,
+    /// The upgrade that runs on it.
+    #[schema(required)]
+    upgrade_id: Option<i64>,
+    /// When it was added.
+    created_at: String,
+}
+
+/// A device's registration.
+#[derive(Debug, Serialize, ToSchema)]
+struct RegistrationBody {
+    /// Address and port it was heard from last.
+    peer: String,
+    /// Seconds without an update after which the registration ends.
+    lifetime_seconds: u32,
+    /// When it was made.
+    registered_at: String,
+    /// When it ends unless it is updated.
+    expires_at: String,
+    /// The device sleeps and listens only for a while after its messages.
+    queue_mode: bool,
+}
+
+/// A device's radio coverage.
+#[derive(Debug, Serialize, ToSchema)]
+struct CoverageBody {
+    /// The cell (/4/0/8).
+    #[schema(required)]
+    cell_id: Option<u32>,
+    /// Signal strength, dBm (/4/0/2).
+    #[schema(required)]
+    rsrp_dbm: Option<i32>,
+    /// Signal to noise, dB (/4/0/11).
+    #[schema(required)]
+    sinr_db: Option<i32>,
+    /// When it was reported.
+    measured_at: String,
+}
+
+impl From<DeviceDetail> for DeviceBody {
+    fn from(detail: DeviceDetail) -> Self {
+        let device = detail.device;
+        Self {
+            endpoint: device.endpoint,
+            product: device.product,
+            registered: device.registration.is_some(),
+            registration: device.registration.map(RegistrationBody::from),
+            last_heard_at: device.last_heard_at.map(|at| at.to_string()),
+            version: device.version.map(|version| version.to_string()),
+            coverage: device.coverage.map(CoverageBody::from),
+            upgrade_id: detail.upgrade.map(|id| id.0),
+            created_at: detail.created_at.to_string(),
+        }
+    }
+}
+
+impl From<Registration> for RegistrationBody {
+    fn from(registration: Registration) -> Self {
+        Self {
+            peer: registration.peer.to_string(),
+            lifetime_seconds: registration.lifetime_s,
+            registered_at: registration.registered_at.to_string(),
+            expires_at: registration.expires_at.to_string(),
+            queue_mode: registration.queue_mode == QueueMode::On,
+        }
+    }
+}
+
+impl From<CoverageReading> for CoverageBody {
+    fn from(reading: CoverageReading) -> Self {
+        Self {
+            cell_id: reading.coverage.cell,
+            rsrp_dbm: reading.coverage.rsrp_dbm,
+            sinr_db: reading.coverage.sinr_db,
+            measured_at: reading.at.to_string(),
+        }
+    }
+}
+
+/// One device, or many.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AddDevices {
+    /// The endpoint name of one device: 1 to 128 of the characters that a path segment of a URL may hold as
+    /// they are, but `&` (A-Z a-z 0-9 - . _ ~ : @ ! $ ' ( ) * + , ; =).
+    #[schema(max_length = 128, example = "urn:imei:867723032612345")]
+    endpoint: Option<String>,
+    /// The product of that device, `default` when not given.
+    product: Option<String>,
+    /// Many devices, at most 10,000, instead of one.
+    #[schema(max_items = 10_000)]
+    devices: Option<Vec<AddDevice>>,
+}
+
+/// A device to be added.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct AddDevice {
+    /// The endpoint name.
+    #[schema(max_length = 128)]
+    endpoint: String,
+    /// The product, `default` when not given.
+    #[serde(default = "default_product")]
+    #[schema(default = "default")]
+    product: String,
+}
+
+/// What became of many devices.
+#[derive(Debug, Serialize, ToSchema)]
+struct AddedBody {
+    /// Devices that are new.
+    added: usize,
+    /// Devices that were there already, of the same product.
+    unchanged: usize,
+    /// Devices that were refused, and why.
+    refused: Vec<FieldError>,
+}
+
+#[derive(Debug, Error)]
+pub(super) enum Add {
+    #[error("a request that is not valid")]
+    Request(Problem),
+    #[error(
+        "device {endpoint} is there with product {product:?}; change its product with PATCH, or delete it first"
+    )]
+    OtherProduct { endpoint: String, product: String },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<Problem> for Add {
+    fn from(problem: Problem) -> Self {
+        Self::Request(problem)
+    }
+}
+
+impl IntoResponse for Add {
+    fn into_response(self) -> Response {
+        match &self {
+            Self::Request(problem) => problem.clone(),
+            Self::OtherProduct { .. } => {
+                Problem::conflict("device-exists", "The device is there already", &self)
+            }
+            Self::Store(error) => Problem::store(error),
+        }
+        .into_response()
+    }
+}
+
+/// Add a device, or up to 10,000 at once.
+///
+/// A device that is there with the same product is no error. Of many devices, those that are there
+/// with another product are listed as refused, and the others are added.
+#[utoipa::path(post, path = "/v1/devices", tag = "devices", request_body = AddDevices,
+    responses(
+        (status = 201, description = "One device: it was added", body = DeviceBody,
+            headers(("Location" = String, description = "Path of the device"))),
+        (status = 200, description = "One device: it was there (a device). Many: what became of them (counts)",
+            body = AddAnswer),
+        (status = 400, description = "The body is not JSON", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 409, description = "One device: it is there with another product", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 415, description = "The content type is not application/json", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 422, description = "A field is not valid", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn add(
+    State(state): State<ApiState>,
+    extract::Json(body): extract::Json<AddDevices>,
+) -> Result<Response, Add> {
+    let (devices, single) = to_devices(body)?;
+    let added = state.store.add_devices(&devices, state.now()).await?;
+    state.wake.notify_one();
+    if !single {
+        return Ok(Json(AddAnswer::Many(summary(&devices, added))).into_response());
+    }
+    let (Some(device), Some(added)) = (devices.into_iter().next(), added.into_iter().next()) else {
+        return Err(Problem::field("endpoint", "it is missing").into());
+    };
+    let status = match added {
+        AddedDevice::Added => StatusCode::CREATED,
+        AddedDevice::Unchanged => StatusCode::OK,
+        AddedDevice::OtherProduct(product) => {
+            return Err(Add::OtherProduct {
+                endpoint: device.endpoint,
+                product,
+            });
+        }
+    };
+    let location = format!("/v1/devices/{}", device.endpoint);
+    let Some(detail) = state.store.device(&device.endpoint).await? else {
+        return Err(Problem::not_found("the device was removed meanwhile").into());
+    };
+    let body = Json(AddAnswer::One(Box::new(detail.into())));
+    Ok((status, [(header::LOCATION, location)], body).into_response())
+}
+
+/// The device that was there, or what became of many.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+enum AddAnswer {
+    One(Box<DeviceBody>),
+    Many(AddedBody),
+}
+
+/// Checks every name; also tells whether one device was given by itself.
+fn to_devices(body: AddDevices) -> Result<(Vec<NewDevice>, bool), Problem> {
+    let mut fields = Fields::default();
+    let mut checked = |prefix: &str, endpoint: String, product: String| {
+        fields.take(&format!("{prefix}endpoint"), check_endpoint(&endpoint));
+        fields.take(&format!("{prefix}product"), check_product(&product));
+        NewDevice { endpoint, product }
+    };
+    let (devices, single) = match (body.endpoint, body.devices) {
+        (Some(endpoint), None) => {
+            let product = body.product.unwrap_or_else(default_product);
+            (vec![checked("", endpoint, product)], true)
+        }
+        (None, Some(devices)) if body.product.is_none() => {
+            if !(1..=MAX_DEVICES).contains(&devices.len()) {
+                let detail = format!("{} devices; 1 to {MAX_DEVICES} are possible", devices.len());
+                return Err(Problem::field("devices", detail));
+            }
+            let devices = devices.into_iter().enumerate();
+            let devices = devices
+                .map(|(i, device)| {
+                    checked(&format!("devices[{i}]."), device.endpoint, device.product)
+                })
+                .collect();
+            (devices, false)
+        }
+        (None, Some(_)) => {
+            return Err(Problem::field(
+                "product",
+                "give each device its own product",
+            ));
+        }
+        _ => {
+            return Err(Problem::field(
+                "endpoint",
+                "give either endpoint or devices",
+            ));
+        }
+    };
+    fields.finish()?;
+    Ok((devices, single))
+}
+
+/// Endpoint names that the operator may add: they stand in a path and in a CoAP query as they are.
+fn check_endpoint(endpoint: &str) -> Result<(), String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:@!$'()*+,;=".contains(&byte);
+    if !(1..=MAX_ENDPOINT).contains(&endpoint.len()) {
+        return Err(format!(
+            "an endpoint name has 1 to {MAX_ENDPOINT} characters, this one has {}",
+            endpoint.len()
+        ));
+    }
+    match endpoint
+        .chars()
+        .find(|c| !u8::try_from(*c).is_ok_and(allowed))
+    {
+        Some(c) => Err(format!(
+            "{c:?} is not possible in an endpoint name; A-Z a-z 0-9 - . _ ~ : @ ! $ ' ( ) * + , ; = are"
+        )),
+        None => Ok(()),
+    }
+}
+
+fn summary(devices: &[NewDevice], added: Vec<AddedDevice>) -> AddedBody {
+    let mut body = AddedBody {
+        added: 0,
+        unchanged: 0,
+        refused: Vec::new(),
+    };
+    for (i, (device, added)) in devices.iter().zip(added).enumerate() {
+        match added {
+            AddedDevice::Added => body.added += 1,
+            AddedDevice::Unchanged => body.unchanged += 1,
+            AddedDevice::OtherProduct(product) => {
+                let error = Add::OtherProduct {
+                    endpoint: device.endpoint.clone(),
+                    product,
+                };
+                body.refused
+                    .push(FieldError::new(format!("devices[{i}]"), error));
+            }
+        }
+    }
+    body
+}
+
+/// Which devices to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListParams {
+    /// Only devices of this product.
+    product: Option<String>,
+    /// Only devices that are registered, or that are not.
+    registered: Option<bool>,
+    /// Only devices whose endpoint name begins so.
+    q: Option<String>,
+    /// Items in the answer, 1 to 1000; 100 when not given.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before; the first page when not given.
+    cursor: Option<String>,
+}
+
+/// List devices, ordered by endpoint name.
+#[utoipa::path(get, path = "/v1/devices", tag = "devices", params(ListParams),
+    responses(
+        (status = 200, description = "A page", body = ListBody<DeviceBody>),
+        (status = 400, description = "A parameter is unknown or of the wrong type", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 422, description = "A parameter is out of range", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    Query(params): Query<ListParams>,
+) -> Result<Json<ListBody<DeviceBody>>, Problem> {
+    let paging = Paging::new(params.limit, params.cursor);
+    let filter = DeviceFilter {
+        product: params.product,
+        registered: params.registered,
+        prefix: params.q,
+    };
+    let after: Option<String> = paging.after("devices")?;
+    let page = state
+        .store
+        .devices(&filter, after.as_deref(), paging.limit()?)
+        .await
+        .map_err(|error| Problem::store(&error))?;
+    let key = |detail: &DeviceDetail| detail.device.endpoint.clone();
+    Ok(Json(ListBody::new(page, "devices", key, DeviceBody::from)))
+}
+
+#[derive(Debug, Error)]
+pub(super) enum OneDevice {
+    #[error("a request that is not valid")]
+    Request(Problem),
+    #[error("there is no device {0:?}")]
+    NotFound(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<Problem> for OneDevice {
+    fn from(problem: Problem) -> Self {
+        Self::Request(problem)
+    }
+}
+
+impl IntoResponse for OneDevice {
+    fn into_response(self) -> Response {
+        match &self {
+            Self::Request(problem) => problem.clone(),
+            Self::NotFound(_) => Problem::not_found(&self),
+            Self::Store(error) => Problem::store(error),
+        }
+        .into_response()
+    }
+}
+
+/// A device.
+#[utoipa::path(get, path = "/v1/devices/{endpoint}", tag = "devices",
+    params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded")),
+    responses(
+        (status = 200, description = "The device", body = DeviceBody),
+        (status = 400, description = "The path is not UTF-8", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such device", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn get(
+    State(state): State<ApiState>,
+    Path(endpoint): Path<String>,
+) -> Result<Json<DeviceBody>, OneDevice> {
+    match state.store.device(&endpoint).await? {
+        Some(device) => Ok(Json(device.into())),
+        None => Err(OneDevice::NotFound(endpoint)),
+    }
+}
+
+/// What to change about a device.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UpdateDevice {
+    /// The product it belongs to from now on.
+    product: String,
+}
+
+/// Give a device another product.
+///
+/// Upgrades that wait or run go on with the package they have.
+#[utoipa::path(patch, path = "/v1/devices/{endpoint}", tag = "devices", request_body = UpdateDevice,
+    params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded")),
+    responses(
+        (status = 200, description = "The device", body = DeviceBody),
+        (status = 400, description = "The path is not UTF-8, or the body is not JSON", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such device", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 415, description = "The content type is not application/json", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 422, description = "A field is not valid", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn update(
+    State(state): State<ApiState>,
+    Path(endpoint): Path<String>,
+    extract::Json(body): extract::Json<UpdateDevice>,
+) -> Result<Json<DeviceBody>, OneDevice> {
+    check_product(&body.product).map_err(|error| Problem::field("product", error))?;
+    state
+        .store
+        .set_device_product(&endpoint, &body.product)
+        .await?;
+    state.wake.notify_one();
+    match state.store.device(&endpoint).await? {
+        Some(device) => Ok(Json(device.into())),
+        None => Err(OneDevice::NotFound(endpoint)),
+    }
+}
+
+/// Remove a device.
+///
+/// Its upgrades end as failed (`device_removed`). It is refused when it registers again.
+#[utoipa::path(delete, path = "/v1/devices/{endpoint}", tag = "devices",
+    params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded")),
+    responses(
+        (status = 204, description = "Removed"),
+        (status = 400, description = "The path is not UTF-8", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such device", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn remove(
+    State(state): State<ApiState>,
+    Path(endpoint): Path<String>,
+) -> Result<StatusCode, OneDevice> {
+    if !state.store.remove_device(&endpoint, state.now()).await? {
+        return Err(OneDevice::NotFound(endpoint));
+    }
+    state.wake.notify_one();
+    Ok(StatusCode::NO_CONTENT)
+}

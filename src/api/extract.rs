@@ -1,0 +1,283 @@
+//! Requests taken apart: bodies, parameters and cursors, with problems for what does not fit.
+
+use axum::{
+    body::to_bytes,
+    extract::{FromRequest, FromRequestParts, Request},
+    http::{HeaderMap, StatusCode, header, request::Parts},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use utoipa::{IntoParams, ToSchema};
+
+use super::problem::{FieldError, Problem};
+use crate::store::Page;
+
+/// Largest JSON body, bytes.
+const MAX_JSON_BYTES: usize = 4 * 1024 * 1024;
+/// Longest page.
+const MAX_LIMIT: u32 = 1_000;
+const DEFAULT_LIMIT: u32 = 100;
+
+/// A JSON body. Unknown fields, wrong types and broken JSON are told with their place.
+pub(super) struct Json<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        expect_media_type(request.headers(), "application/json")?;
+        let body = to_bytes(request.into_body(), MAX_JSON_BYTES)
+            .await
+            .map_err(|error| body_problem(&error))?;
+        parse(&body).map(Self)
+    }
+}
+
+fn body_problem(error: &axum::Error) -> Problem {
+    let mut source: Option<&dyn std::error::Error> = Some(error);
+    while let Some(inner) = source {
+        if inner.is::<http_body_util::LengthLimitError>() {
+            return too_large(format!("a JSON body has at most {MAX_JSON_BYTES} bytes"));
+        }
+        source = inner.source();
+    }
+    unreadable(error)
+}
+
+/// The body ended early, or is no proper HTTP.
+pub(super) fn unreadable(error: &axum::Error) -> Problem {
+    Problem::new(
+        StatusCode::BAD_REQUEST,
+        "unreadable-body",
+        "The body could not be read",
+        format!("the body did not arrive completely: {error}"),
+    )
+}
+
+/// The body is longer than allowed.
+pub(super) fn too_large(detail: impl ToString) -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "too-large",
+        "The body is too large",
+        detail,
+    )
+}
+
+/// Refuses a body of another media type.
+pub(super) fn expect_media_type(headers: &HeaderMap, expected: &str) -> Result<(), Problem> {
+    let given = headers
+        .get(header::CONTENT_TYPE)
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let essence = given.as_deref().and_then(|given| given.split(';').next());
+    if essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case(expected)) {
+        return Ok(());
+    }
+    let given = given.map_or_else(|| "none".to_owned(), |given| format!("{given:?}"));
+    Err(Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "wrong-content-type",
+        "Another content type is expected",
+        format!("send the body with Content-Type: {expected}; it was {given}"),
+    ))
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let inner = error.into_inner();
+        if inner.is_data() {
+            Problem::field(if path == "." { "body" } else { &path }, inner)
+        } else {
+            malformed(&inner)
+        }
+    })?;
+    deserializer.end().map_err(|error| malformed(&error))?;
+    Ok(value)
+}
+
+fn malformed(error: &serde_json::Error) -> Problem {
+    Problem::new(
+        StatusCode::BAD_REQUEST,
+        "malformed-json",
+        "The body is not JSON",
+        error,
+    )
+}
+
+/// Query parameters. Unknown and repeated ones are refused.
+pub(super) struct Query<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        axum::extract::Query::try_from_uri(&parts.uri)
+            .map(|axum::extract::Query(query)| Self(query))
+            .map_err(|rejection| {
+                let mut detail = rejection.body_text();
+                if let Some((_, cause)) = detail.split_once(": ") {
+                    detail = cause.to_owned();
+                }
+                Problem::new(
+                    StatusCode::BAD_REQUEST,
+                    "bad-parameter",
+                    "A query parameter is not valid",
+                    detail,
+                )
+            })
+    }
+}
+
+/// A path parameter.
+pub(super) struct Path<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        axum::extract::Path::from_request_parts(parts, state)
+            .await
+            .map(|axum::extract::Path(path)| Self(path))
+            .map_err(|rejection| {
+                Problem::new(
+                    StatusCode::BAD_REQUEST,
+                    "bad-path",
+                    "The path is not valid",
+                    rejection.body_text(),
+                )
+            })
+    }
+}
+
+/// Which page of a list.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Paging {
+    /// Items in the answer, 1 to 1000; 100 when not given.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before; the first page when not given.
+    cursor: Option<String>,
+}
+
+impl Paging {
+    pub(super) fn new(limit: Option<u32>, cursor: Option<String>) -> Self {
+        Self { limit, cursor }
+    }
+
+    pub(super) fn limit(&self) -> Result<u32, Problem> {
+        match self.limit {
+            None => Ok(DEFAULT_LIMIT),
+            Some(limit @ 1..=MAX_LIMIT) => Ok(limit),
+            Some(limit) => Err(Problem::field(
+                "limit",
+                format!("{limit} is out of range: 1 to {MAX_LIMIT} are possible"),
+            )),
+        }
+    }
+
+    /// The key after which the page begins. A cursor of another list is refused.
+    pub(super) fn after<K: CursorKey>(&self, list: &str) -> Result<Option<K>, Problem> {
+        let Some(cursor) = &self.cursor else {
+            return Ok(None);
+        };
+        hex::decode(cursor)
+            .ok()
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .and_then(|text| {
+                let key = text.strip_prefix(list)?.strip_prefix(' ')?;
+                K::from_text(key)
+            })
+            .map(Some)
+            .ok_or_else(|| {
+                Problem::field(
+                    "cursor",
+                    "this is no cursor of this list; take next_cursor of the page before as it is",
+                )
+            })
+    }
+}
+
+/// A key that a list is ordered by.
+pub(super) trait CursorKey: Sized + ToString {
+    fn from_text(text: &str) -> Option<Self>;
+}
+
+impl CursorKey for i64 {
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+impl CursorKey for u32 {
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+impl CursorKey for String {
+    fn from_text(text: &str) -> Option<Self> {
+        Some(text.to_owned())
+    }
+}
+
+/// Part of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ListBody<T> {
+    /// The items of this page.
+    items: Vec<T>,
+    /// Give it as `cursor` to get the next page; `null` on the last page.
+    #[schema(required)]
+    next_cursor: Option<String>,
+}
+
+impl<T> ListBody<T> {
+    /// The answer for `page` of the list named `list`, whose rows have the key `key`.
+    pub(super) fn new<R, K: CursorKey>(
+        page: Page<R>,
+        list: &str,
+        key: impl Fn(&R) -> K,
+        item: impl Fn(R) -> T,
+    ) -> Self {
+        let next_cursor = page
+            .items
+            .last()
+            .filter(|_| page.more)
+            .map(|last| hex::encode(format!("{list} {}", key(last).to_string())));
+        Self {
+            items: page.items.into_iter().map(item).collect(),
+            next_cursor,
+        }
+    }
+}
+
+/// Collects what is wrong with several fields, so that all of it is told at once.
+#[derive(Debug, Default)]
+pub(super) struct Fields(Vec<FieldError>);
+
+impl Fields {
+    /// `field` is wrong unless `ok`.
+    pub(super) fn check(&mut self, field: &str, ok: bool, detail: impl ToString) {
+        if !ok {
+            self.0.push(FieldError::new(field, detail));
+        }
+    }
+
+    /// The value, or the note that `field` is wrong.
+    pub(super) fn take<T, E: ToString>(&mut self, field: &str, value: Result<T, E>) -> Option<T> {
+        value
+            .map_err(|error| self.0.push(FieldError::new(field, error)))
+            .ok()
+    }
+
+    /// Fails if a field is wrong.
+    pub(super) fn finish(self) -> Result<(), Problem> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(Problem::fields(self.0))
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The operator's side: HTTP with JSON, one file per resource, its errors beside its handlers.
+//!
+//! A handler writes intent into the store and pokes the rollout; it never speaks to a device or to the
+//! engine. Every error is a problem (RFC 9457). Everything under `/v1` needs the operator's token.
+
+mod cells;
+mod devices;
+mod extract;
+mod guard;
+mod operations;
+mod packages;
+mod problem;
+mod tasks;
+mod token;
+mod upgrades;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::middleware::{from_fn, from_fn_with_state};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::Notify;
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_swagger_ui::SwaggerUi;
+
+pub use problem::{FieldError, Problem};
+pub use token::{TOKEN_FILE, TokenError, TokenHash};
+
+use crate::{
+    clock::{SystemClock, UtcMillis},
+    config::Config,
+    health::Health,
+    store::{PackageFiles, Store},
+};
+
+/// What the handlers work with.
+#[derive(Clone)]
+pub struct ApiState {
+    /// Where intent is written and everything is read.
+    pub store: Arc<dyn Store>,
+    /// The packages' files.
+    pub files: PackageFiles,
+    /// The settings.
+    pub config: Arc<Config>,
+    /// The clock.
+    pub clock: SystemClock,
+    /// The operator's token.
+    pub token: TokenHash,
+    /// Poked after every write, for the rollout to look at once.
+    pub wake: Arc<Notify>,
+    /// What works, for `/readyz`.
+    pub health: Arc<Health>,
+    /// What `/metrics` shows.
+    pub metrics: PrometheusHandle,
+}
+
+impl ApiState {
+    fn now(&self) -> UtcMillis {
+        self.clock.now().utc
+    }
+}
+
+/// The whole API. Serve it with `into_make_service_with_connect_info::<SocketAddr>()`: requests are
+/// counted per source address.
+pub fn router(state: ApiState) -> axum::Router {
+    let limit = Arc::new(guard::RateLimit::new(
+        state.config.admin.requests_per_second,
+    ));
+    let (v1, api) = documented().split_for_parts();
+    v1.route_layer(from_fn_with_state(
+        state.token.clone(),
+        guard::require_token,
+    ))
+    .merge(SwaggerUi::new("/docs").url("/openapi.json", operations::completed(api)))
+    .layer(from_fn_with_state(limit, guard::limit_rate))
+    .merge(axum::Router::from(operations::router()))
+    .layer(from_fn(problem::complete))
+    .with_state(state)
+}
+
+/// The routes that need the token, with their documentation.
+fn documented() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::with_openapi(operations::Documentation::openapi())
+        .routes(routes!(packages::upload, packages::list))
+        .routes(routes!(packages::get, packages::delete))
+        .routes(routes!(devices::add, devices::list))
+        .routes(routes!(devices::get, devices::update, devices::remove))
+        .routes(routes!(tasks::create, tasks::list))
+        .routes(routes!(tasks::get, tasks::delete))
+        .routes(routes!(tasks::stop))
+        .routes(routes!(upgrades::list))
+        .routes(routes!(upgrades::get))
+        .routes(routes!(cells::list))
+}

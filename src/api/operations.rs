@@ -1,0 +1,143 @@
+//! What operators' tools ask: is it alive, is it ready, its metrics, and the API's description.
+
+use axum::{
+    extract::State,
+    http::{HeaderName, StatusCode, header},
+    response::IntoResponse,
+};
+use utoipa::{
+    OpenApi,
+    openapi::{
+        Ref, RefOr, Response,
+        path::Operation,
+        security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+    },
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{ApiState, problem::Problem};
+
+/// The parts of the API's description that belong to no single route.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Cellwise admin API",
+        description = "Packages, devices, upgrade tasks and what became of them. Times are RFC 3339 in UTC. \
+            Lists come in pages: give `next_cursor` as `cursor` to get the next one. Errors are problem \
+            details (RFC 9457).",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    components(schemas(Problem)),
+    tags(
+        (name = "packages", description = "Software packages"),
+        (name = "devices", description = "The inventory, and what devices reported"),
+        (name = "tasks", description = "Batch upgrades"),
+        (name = "upgrades", description = "One device's upgrade within a task"),
+        (name = "cells", description = "Who upgrades and who waits in a cell"),
+        (name = "operations", description = "Health and metrics; no token needed")
+    )
+)]
+pub(super) struct Documentation;
+
+/// The routes that need no token. They are served whatever the load.
+pub(super) fn router() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(livez))
+        .routes(routes!(readyz))
+        .routes(routes!(metrics))
+}
+
+/// Adds what is the same for every route: the token, and the answers that any of them may give.
+pub(super) fn completed(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    for path in api.paths.paths.values_mut() {
+        for operation in [
+            &mut path.get,
+            &mut path.post,
+            &mut path.patch,
+            &mut path.delete,
+        ] {
+            if let Some(operation) = operation {
+                operation.security =
+                    Some(vec![SecurityRequirement::new::<_, _, &str>("token", [])]);
+                add_response(operation, "401", "The token is missing or wrong");
+                add_response(
+                    operation,
+                    "429",
+                    "Too many requests from this address; see Retry-After",
+                );
+                add_response(operation, "500", "The server failed");
+                add_response(operation, "503", "The database is not available; try again");
+            }
+        }
+    }
+    api.components.get_or_insert_default().add_security_scheme(
+        "token",
+        SecurityScheme::Http(
+            HttpBuilder::new()
+                .scheme(HttpAuthScheme::Bearer)
+                .description(Some(
+                    "The content of `admin.token` in the server's data directory",
+                ))
+                .build(),
+        ),
+    );
+    api.merge(router().into_openapi());
+    api
+}
+
+fn add_response(operation: &mut Operation, status: &str, description: &str) {
+    let response = Response::builder()
+        .description(description)
+        .content(
+            "application/problem+json",
+            utoipa::openapi::Content::new(Some(RefOr::Ref(Ref::from_schema_name("Problem")))),
+        )
+        .build();
+    operation
+        .responses
+        .responses
+        .entry(status.to_owned())
+        .or_insert(RefOr::T(response));
+}
+
+/// Is the process alive?
+#[utoipa::path(get, path = "/livez", tag = "operations", responses(
+    (status = 200, description = "It is", body = String, content_type = "text/plain")
+))]
+async fn livez() -> &'static str {
+    "alive\n"
+}
+
+/// Does everything work?
+#[utoipa::path(get, path = "/readyz", tag = "operations", responses(
+    (status = 200, description = "It does", body = String, content_type = "text/plain"),
+    (status = 503, description = "It does not; `detail` says why", body = Problem,
+        content_type = "application/problem+json")
+))]
+async fn readyz(State(state): State<ApiState>) -> Result<&'static str, Problem> {
+    let problems = state.health.problems();
+    if problems.is_empty() {
+        return Ok("ready\n");
+    }
+    let detail = problems
+        .iter()
+        .map(|(part, reason)| format!("{part}: {reason}"))
+        .collect::<Vec<_>>()
+        .join("; ");
+    Err(Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "not-ready",
+        "The server is not ready",
+        detail,
+    ))
+}
+
+/// Metrics for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "operations", responses(
+    (status = 200, description = "All metrics in Prometheus' text format", body = String,
+        content_type = "text/plain")
+))]
+async fn metrics(State(state): State<ApiState>) -> impl IntoResponse {
+    const TEXT: (HeaderName, &str) = (header::CONTENT_TYPE, "text/plain; version=0.0.4");
+    ([TEXT], state.metrics.render())
+}

@@ -1,0 +1,401 @@
+//! `/v1/packages`.
+
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use futures_util::StreamExt;
+use pcp::Version;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    ApiState,
+    extract::{Fields, ListBody, Paging, Path, Query, expect_media_type, too_large, unreadable},
+    problem::Problem,
+};
+use crate::{
+    package::{Segmentation, SegmentationError},
+    store::{
+        DeletePackageError, FileError, InsertPackageError, InsertedPackage, NewPackage,
+        PackageRecord, SealedUpload, StoreError, UploadError,
+    },
+    task::PackageId,
+};
+
+/// A software package.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PackageBody {
+    /// Its number.
+    id: i64,
+    /// The product whose devices it is for.
+    product: String,
+    /// The version that they run afterwards.
+    version: String,
+    /// Its size.
+    size_bytes: u64,
+    /// Bytes of a segment.
+    segment_size: u16,
+    /// Segments that a device fetches.
+    segment_count: u16,
+    /// The versionCheckCode that devices are told.
+    check_code: u16,
+    /// SHA-256 of the content.
+    sha256: String,
+    /// When it was uploaded.
+    created_at: String,
+    /// When other content was uploaded for its product and version.
+    #[schema(required)]
+    superseded_at: Option<String>,
+}
+
+impl From<PackageRecord> for PackageBody {
+    fn from(record: PackageRecord) -> Self {
+        let package = record.package;
+        Self {
+            id: record.id.0,
+            product: package.product,
+            version: package.version.to_string(),
+            size_bytes: package.segmentation.size_bytes(),
+            segment_size: package.segmentation.segment_size(),
+            segment_count: package.segmentation.segment_count(),
+            check_code: package.check_code,
+            sha256: package.sha256,
+            created_at: package.created_at.to_string(),
+            superseded_at: record.superseded_at.map(|at| at.to_string()),
+        }
+    }
+}
+
+/// What is uploaded.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct UploadParams {
+    /// The product whose devices it is for: 1 to 64 of A-Z a-z 0-9 . _ -
+    #[serde(default = "default_product")]
+    #[param(default = "default", max_length = 64, pattern = "^[A-Za-z0-9._-]+$")]
+    product: String,
+    /// The version that devices run afterwards: 1 to 16 printable ASCII characters.
+    #[param(min_length = 1, max_length = 16)]
+    version: String,
+    /// Bytes of a segment, 32 to 500 but not 253; 500 when not given.
+    #[param(minimum = 32, maximum = 500)]
+    segment_size: Option<u32>,
+}
+
+pub(super) fn default_product() -> String {
+    "default".to_owned()
+}
+
+/// Checks the name of a product.
+pub(super) fn check_product(product: &str) -> Result<(), &'static str> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if (1..=64).contains(&product.len()) && product.bytes().all(allowed) {
+        Ok(())
+    } else {
+        Err("a product's name has 1 to 64 characters out of A-Z a-z 0-9 . _ -")
+    }
+}
+
+#[derive(Debug, Error)]
+pub(super) enum Upload {
+    #[error("a request that is not valid")]
+    Request(Problem),
+    #[error("the file is empty; a package has at least one byte")]
+    Empty,
+    #[error("{0}; use larger segments or a smaller package")]
+    Segmentation(SegmentationError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Receive(#[from] UploadError),
+    #[error(transparent)]
+    Insert(#[from] InsertPackageError),
+}
+
+impl From<Problem> for Upload {
+    fn from(problem: Problem) -> Self {
+        Self::Request(problem)
+    }
+}
+
+impl IntoResponse for Upload {
+    fn into_response(self) -> Response {
+        let unusable = |name, detail: &dyn ToString| {
+            Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                name,
+                "The file cannot be a package",
+                detail.to_string(),
+            )
+        };
+        match &self {
+            Self::Request(problem) => problem.clone(),
+            Self::Empty => unusable("empty-package", &self),
+            Self::Segmentation(_) => unusable("too-many-segments", &self),
+            Self::Receive(UploadError::TooLarge { .. }) => too_large(&self),
+            Self::File(error) | Self::Receive(UploadError::File(error)) => file_problem(error),
+            Self::Insert(InsertPackageError::InUse { .. }) => {
+                Problem::conflict("package-in-use", "A task uses the package", &self)
+            }
+            Self::Insert(InsertPackageError::Store(error)) => Problem::store(error),
+        }
+        .into_response()
+    }
+}
+
+fn file_problem(error: &FileError) -> Problem {
+    if error.source.kind() == std::io::ErrorKind::StorageFull {
+        tracing::error!(%error, "the disk is full");
+        return Problem::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            "disk-full",
+            "The server's disk is full",
+            format!("{error}; free space on the server's disk and upload again"),
+        );
+    }
+    Problem::internal(error)
+}
+
+/// Upload a package.
+///
+/// The body is the file itself. The same file for the same product, version and segment size again
+/// changes nothing and is answered 200. Other content supersedes the older package of the product and
+/// version, unless an unfinished task uses it.
+#[utoipa::path(post, path = "/v1/packages", tag = "packages", params(UploadParams),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream",
+        description = "The package file"),
+    responses(
+        (status = 201, description = "Uploaded", body = PackageBody,
+            headers(("Location" = String, description = "Path of the package"))),
+        (status = 200, description = "It was there already", body = PackageBody,
+            headers(("Location" = String, description = "Path of the package"))),
+        (status = 400, description = "A parameter is missing or unknown, or the body broke off",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "An unfinished task uses the product's version with other content",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The file is larger than this server takes",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The content type is not application/octet-stream",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A parameter is not valid, or the file is empty or has too many segments",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 507, description = "The server's disk is full",
+            body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn upload(
+    State(state): State<ApiState>,
+    Query(params): Query<UploadParams>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Upload> {
+    expect_media_type(&headers, "application/octet-stream")?;
+    let version = check(&params)?;
+    let max_bytes = state.config.admin.max_package_bytes;
+    let announced_bytes = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced_bytes.is_some_and(|bytes| bytes > max_bytes) {
+        return Err(UploadError::TooLarge { max_bytes }.into());
+    }
+    let sealed = receive(&state, body, max_bytes).await?;
+    let inserted = add(&state, params, version, sealed).await?;
+    state.wake.notify_one();
+    let status = if inserted.created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    let location = format!("/v1/packages/{}", inserted.record.id.0);
+    let body = Json(PackageBody::from(inserted.record));
+    Ok((status, [(header::LOCATION, location)], body).into_response())
+}
+
+/// Checks what can be checked before the file is there.
+fn check(params: &UploadParams) -> Result<Version, Problem> {
+    let mut fields = Fields::default();
+    fields.take("product", check_product(&params.product));
+    let version = fields.take("version", Version::new(&params.version));
+    fields.take(
+        "segment_size",
+        Segmentation::choose(1, params.segment_size, false),
+    );
+    fields.finish()?;
+    version.ok_or_else(|| Problem::field("version", "it is not valid"))
+}
+
+async fn receive(state: &ApiState, body: Body, max_bytes: u64) -> Result<SealedUpload, Upload> {
+    let mut upload = state.files.upload(max_bytes).await?;
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| unreadable(&error))?;
+        upload.write(&chunk).await?;
+    }
+    Ok(upload.seal().await?)
+}
+
+/// The file first, durably, then the row.
+async fn add(
+    state: &ApiState,
+    params: UploadParams,
+    version: Version,
+    sealed: SealedUpload,
+) -> Result<InsertedPackage, Upload> {
+    let product = state
+        .config
+        .products
+        .get(&params.product)
+        .copied()
+        .unwrap_or_default();
+    let content = sealed.content().clone();
+    let segmentation = Segmentation::choose(
+        content.size_bytes,
+        params.segment_size,
+        product.pad_last_segment,
+    )
+    .map_err(|error| match error {
+        SegmentationError::Empty => Upload::Empty,
+        error => Upload::Segmentation(error),
+    })?;
+    let new = NewPackage {
+        product: params.product,
+        version,
+        sha256: content.sha256.clone(),
+        crc: content.crc,
+        check_code: product.check_code.apply(content.crc),
+        segmentation,
+        created_at: state.now(),
+    };
+    let _kept = state.files.lock().await;
+    sealed.publish(&state.files).await?;
+    let inserted = state.store.insert_package(&new).await;
+    if inserted.is_err()
+        && !state
+            .store
+            .content_in_use(&content.sha256)
+            .await
+            .unwrap_or(true)
+    {
+        state.files.remove(&content.sha256).await?;
+    }
+    Ok(inserted?)
+}
+
+/// List packages, newest first.
+#[utoipa::path(get, path = "/v1/packages", tag = "packages", params(Paging),
+    responses(
+        (status = 200, description = "A page", body = ListBody<PackageBody>),
+        (status = 400, description = "A parameter is unknown or not a number", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 422, description = "A parameter is out of range", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<ListBody<PackageBody>>, Problem> {
+    let before = paging.after::<i64>("packages")?.map(PackageId);
+    let page = state
+        .store
+        .packages(before, paging.limit()?)
+        .await
+        .map_err(|error| Problem::store(&error))?;
+    let body = ListBody::new(page, "packages", |package| package.id.0, PackageBody::from);
+    Ok(Json(body))
+}
+
+#[derive(Debug, Error)]
+pub(super) enum GetPackage {
+    #[error("there is no package {0}")]
+    NotFound(i64),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl IntoResponse for GetPackage {
+    fn into_response(self) -> Response {
+        match &self {
+            Self::NotFound(_) => Problem::not_found(&self),
+            Self::Store(error) => Problem::store(error),
+        }
+        .into_response()
+    }
+}
+
+/// A package.
+#[utoipa::path(get, path = "/v1/packages/{id}", tag = "packages",
+    params(("id" = i64, Path, description = "Its number")),
+    responses(
+        (status = 200, description = "The package", body = PackageBody),
+        (status = 400, description = "The number is not a number", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such package", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn get(
+    State(state): State<ApiState>,
+    Path(id): Path<i64>,
+) -> Result<Json<PackageBody>, GetPackage> {
+    let package = state.store.package(PackageId(id)).await?;
+    package
+        .filter(|package| package.deleted_at.is_none())
+        .map(|package| Json(package.into()))
+        .ok_or(GetPackage::NotFound(id))
+}
+
+#[derive(Debug, Error)]
+pub(super) enum Delete {
+    #[error(transparent)]
+    Delete(#[from] DeletePackageError),
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+impl IntoResponse for Delete {
+    fn into_response(self) -> Response {
+        match &self {
+            Self::Delete(DeletePackageError::NotFound(_)) => Problem::not_found(&self),
+            Self::Delete(DeletePackageError::InUse { .. }) => {
+                Problem::conflict("package-in-use", "A task uses the package", &self)
+            }
+            Self::Delete(DeletePackageError::Store(error)) => Problem::store(error),
+            Self::File(error) => Problem::internal(error),
+        }
+        .into_response()
+    }
+}
+
+/// Delete a package.
+///
+/// Refused while an unfinished task uses it. Ended tasks keep telling which package they used.
+#[utoipa::path(delete, path = "/v1/packages/{id}", tag = "packages",
+    params(("id" = i64, Path, description = "Its number")),
+    responses(
+        (status = 204, description = "Deleted"),
+        (status = 400, description = "The number is not a number", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such package", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 409, description = "An unfinished task uses it", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn delete(
+    State(state): State<ApiState>,
+    Path(id): Path<i64>,
+) -> Result<StatusCode, Delete> {
+    let _kept = state.files.lock().await;
+    let deleted = state
+        .store
+        .delete_package(PackageId(id), state.now())
+        .await?;
+    if !deleted.content_in_use {
+        state.files.remove(&deleted.sha256).await?;
+    }
+    state.wake.notify_one();
+    Ok(StatusCode::NO_CONTENT)
+}

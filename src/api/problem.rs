@@ -1,0 +1,189 @@
+//! Problem details (RFC 9457): the form of every error answer.
+
+use axum::{
+    Json,
+    body::Body,
+    extract::Request,
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::store::StoreError;
+
+const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// Why a request was not served (RFC 9457).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// A stable word for programs, as a URN.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:cellwise:problem:not-found")]
+    pub kind: String,
+    /// The kind of problem, for people.
+    pub title: String,
+    /// The HTTP status.
+    #[schema(example = 404)]
+    pub status: u16,
+    /// What happened in this case, and what to do.
+    pub detail: String,
+    /// The path that was asked for.
+    #[serde(default)]
+    pub instance: String,
+    /// The fields that are wrong, if it is about fields.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+}
+
+/// What is wrong with a field or parameter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FieldError {
+    /// The field's path in the body, or the parameter's name.
+    #[schema(example = "retry.attempts")]
+    pub field: String,
+    /// What is wrong with it.
+    pub detail: String,
+}
+
+impl FieldError {
+    /// `detail` is wrong with `field`.
+    pub(super) fn new(field: impl Into<String>, detail: impl ToString) -> Self {
+        Self {
+            field: field.into(),
+            detail: detail.to_string(),
+        }
+    }
+}
+
+impl Problem {
+    /// A problem of the kind `name` (words joined by hyphens).
+    pub(super) fn new(status: StatusCode, name: &str, title: &str, detail: impl ToString) -> Self {
+        Self {
+            kind: format!("urn:cellwise:problem:{name}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail: detail.to_string(),
+            instance: String::new(),
+            errors: Vec::new(),
+        }
+    }
+
+    /// The request was understood, but fields are wrong.
+    pub(super) fn fields(errors: Vec<FieldError>) -> Self {
+        let detail = errors
+            .iter()
+            .map(|error| format!("{}: {}", error.field, error.detail))
+            .collect::<Vec<_>>()
+            .join("; ");
+        Self {
+            errors,
+            ..Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "invalid-field",
+                "A field is not valid",
+                detail,
+            )
+        }
+    }
+
+    /// A single field is wrong.
+    pub(super) fn field(field: &str, detail: impl ToString) -> Self {
+        Self::fields(vec![FieldError::new(field, detail)])
+    }
+
+    /// What was asked for is not there.
+    pub(super) fn not_found(detail: impl ToString) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
+    }
+
+    /// The state of things does not allow it.
+    pub(super) fn conflict(name: &str, title: &str, detail: impl ToString) -> Self {
+        Self::new(StatusCode::CONFLICT, name, title, detail)
+    }
+
+    /// A fault of the server's own. Logged here, because nobody above knows more.
+    pub(super) fn internal(error: &dyn std::error::Error) -> Self {
+        tracing::error!(%error, "a request to the admin API failed");
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "The server failed",
+            error,
+        )
+    }
+
+    /// The database. What failed for a moment is worth another try.
+    pub(super) fn store(error: &StoreError) -> Self {
+        match error {
+            StoreError::Failed { .. } => {
+                tracing::error!(%error, "a request to the admin API failed");
+                Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "store-unavailable",
+                    "The database is not available",
+                    error,
+                )
+            }
+            StoreError::Unreadable { .. } => Self::internal(error),
+        }
+    }
+
+    /// What axum answers by itself, without a body of ours.
+    fn of_status(status: StatusCode, method: &Method, path: &str) -> Self {
+        let (name, detail) = match status {
+            StatusCode::NOT_FOUND => (
+                "no-such-path",
+                format!("there is no {path}; /openapi.json lists what there is"),
+            ),
+            StatusCode::METHOD_NOT_ALLOWED => (
+                "method-not-allowed",
+                format!("{method} is not possible on {path}; the Allow header lists what is"),
+            ),
+            _ => ("refused", "the request was refused".to_owned()),
+        };
+        let title = status.canonical_reason().unwrap_or("Refused");
+        Self::new(status, name, title, detail)
+    }
+
+    /// The answer, with one more header.
+    pub(super) fn with_header(self, name: HeaderName, value: HeaderValue) -> Response {
+        let mut response = self.into_response();
+        response.headers_mut().insert(name, value);
+        response
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(&self)).into_response();
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, MEDIA_TYPE);
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// Gives every error answer the form of a problem, and every problem the path that it is about.
+pub(super) async fn complete(request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let mut response = next.run(request).await;
+    let status = response.status();
+    let mut problem = match response.extensions_mut().remove::<Problem>() {
+        Some(problem) => problem,
+        None if status.is_client_error() || status.is_server_error() => {
+            Problem::of_status(status, &method, &path)
+        }
+        None => return response,
+    };
+    problem.instance = path;
+    let (mut parts, _) = response.into_parts();
+    parts.headers.insert(header::CONTENT_TYPE, MEDIA_TYPE);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    Response::from_parts(parts, Body::from(body))
+}

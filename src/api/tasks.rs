@@ -1,0 +1,419 @@
+//! `/v1/tasks`.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use utoipa::ToSchema;
+
+use super::{
+    ApiState,
+    extract::{self, Fields, ListBody, Paging, Path, Query},
+    problem::Problem,
+};
+use crate::{
+    clock::UtcMillis,
+    store::{
+        CreateTaskError, DeleteTaskError, NewTask, Selection, StopTaskError, StoreError,
+        TaskRecord, UpgradeState,
+    },
+    task::{PackageId, RetryPolicy, TaskId, TaskState},
+};
+
+const MAX_NAME: usize = 200;
+const MAX_RETRY_ATTEMPTS: u32 = 100;
+const MAX_RETRY_INTERVAL_S: u32 = 7 * 24 * 3600;
+/// A start further ahead than this is taken for a typing error.
+const MAX_START_AHEAD: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// A batch upgrade.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TaskBody {
+    /// Its number.
+    id: i64,
+    /// The name it was given.
+    name: String,
+    /// Where it stands.
+    #[schema(inline)]
+    state: StateName,
+    /// The package.
+    package_id: i64,
+    /// The package's product.
+    product: String,
+    /// The package's version.
+    version: String,
+    /// What follows a failure; `null` when nothing does.
+    #[schema(required)]
+    retry: Option<RetryBody>,
+    /// When it starts or started.
+    start_at: String,
+    /// When it was created.
+    created_at: String,
+    /// When it was stopped.
+    #[schema(required)]
+    stopped_at: Option<String>,
+    /// When its last upgrade ended.
+    #[schema(required)]
+    ended_at: Option<String>,
+    /// Its upgrades, one per device.
+    total: u64,
+    /// How many of them are in each state.
+    #[schema(example = json!({"pending": 3, "downloading": 10, "succeeded": 187}))]
+    counts: BTreeMap<&'static str, u64>,
+}
+
+/// A task's state.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum StateName {
+    Scheduled,
+    Running,
+    Stopping,
+    Stopped,
+    Finished,
+}
+
+/// What follows a failure.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct RetryBody {
+    /// Further attempts after the first, 1 to 100.
+    #[schema(minimum = 1, maximum = 100, example = 2)]
+    attempts: u32,
+    /// Pause between a failure and the next attempt, 0 to 604800.
+    #[schema(maximum = 604_800, example = 300)]
+    interval_seconds: u32,
+}
+
+impl From<TaskRecord> for TaskBody {
+    fn from(task: TaskRecord) -> Self {
+        let counts = UpgradeState::all()
+            .map(|state| (state.name(), task.counts.get(&state).copied().unwrap_or(0)))
+            .collect();
+        Self {
+            total: task.total(),
+            counts,
+            id: task.id.0,
+            state: match task.state {
+                TaskState::Scheduled => StateName::Scheduled,
+                TaskState::Running => StateName::Running,
+                TaskState::Stopping => StateName::Stopping,
+                TaskState::Stopped => StateName::Stopped,
+                TaskState::Finished => StateName::Finished,
+            },
+            package_id: task.package.0,
+            product: task.product,
+            version: task.version.to_string(),
+            retry: (task.retry.attempts > 0).then_some(RetryBody {
+                attempts: task.retry.attempts,
+                interval_seconds: task.retry.interval_s,
+            }),
+            start_at: task.start_at.to_string(),
+            created_at: task.created_at.to_string(),
+            stopped_at: task.stopped_at.map(|at| at.to_string()),
+            ended_at: task.ended_at.map(|at| at.to_string()),
+            name: task.name,
+        }
+    }
+}
+
+/// A task to be created. Exactly one of `devices`, `product` and `all` says for whom.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CreateTask {
+    /// A name to recognise it by, 1 to 200 characters.
+    #[schema(min_length = 1, max_length = 200, example = "Meters, spring release")]
+    name: String,
+    /// The package.
+    package_id: i64,
+    /// The endpoint names of the devices. Each has to be of the package's product.
+    devices: Option<Vec<String>>,
+    /// All devices of this product, which has to be the package's.
+    product: Option<String>,
+    /// `true`: all devices of the package's product.
+    all: Option<bool>,
+    /// When it starts, RFC 3339, at most a year ahead; at once when not given or past.
+    #[schema(format = "date-time", example = "2027-03-01T02:00:00Z")]
+    start_at: Option<String>,
+    /// What follows a failure; nothing when not given.
+    retry: Option<RetryBody>,
+}
+
+#[derive(Debug, Error)]
+pub(super) enum Create {
+    #[error("a request that is not valid")]
+    Request(Problem),
+    #[error(transparent)]
+    Create(#[from] CreateTaskError),
+}
+
+impl From<Problem> for Create {
+    fn from(problem: Problem) -> Self {
+        Self::Request(problem)
+    }
+}
+
+impl IntoResponse for Create {
+    fn into_response(self) -> Response {
+        match &self {
+            Self::Request(problem) => problem.clone(),
+            Self::Create(error) => match error {
+                CreateTaskError::PackageNotFound(_) => Problem::field("package_id", error),
+                CreateTaskError::PackageSuperseded { .. } => Problem::conflict(
+                    "package-superseded",
+                    "There is a newer package of that version",
+                    error,
+                ),
+                CreateTaskError::OtherProduct { .. } => Problem::field("product", error),
+                CreateTaskError::UnknownDevices { .. }
+                | CreateTaskError::DevicesOfOtherProduct { .. } => Problem::field("devices", error),
+                CreateTaskError::NoDevices { .. } => Problem::new(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "no-devices",
+                    "No device is selected",
+                    error,
+                ),
+                CreateTaskError::Store(error) => Problem::store(error),
+            },
+        }
+        .into_response()
+    }
+}
+
+/// Create a task.
+#[utoipa::path(post, path = "/v1/tasks", tag = "tasks", request_body = CreateTask,
+    responses(
+        (status = 201, description = "Created; it runs, or waits for its time", body = TaskBody,
+            headers(("Location" = String, description = "Path of the task"))),
+        (status = 400, description = "The body is not JSON", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 409, description = "There is a newer package of that version", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 415, description = "The content type is not application/json", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 422, description = "A field is not valid, or no device is selected", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn create(
+    State(state): State<ApiState>,
+    extract::Json(body): extract::Json<CreateTask>,
+) -> Result<Response, Create> {
+    let new = to_task(body, state.now())?;
+    let task = state.store.create_task(&new).await?;
+    state.wake.notify_one();
+    let location = format!("/v1/tasks/{}", task.id.0);
+    let body = Json(TaskBody::from(task));
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], body).into_response())
+}
+
+fn to_task(body: CreateTask, now: UtcMillis) -> Result<NewTask, Problem> {
+    let mut fields = Fields::default();
+    let name_len = body.name.chars().count();
+    fields.check(
+        "name",
+        (1..=MAX_NAME).contains(&name_len) && !body.name.chars().any(char::is_control),
+        format!("a name has 1 to {MAX_NAME} characters and no control characters"),
+    );
+    let selection = fields.take(
+        "devices",
+        match (body.devices, body.product, body.all) {
+            (Some(devices), None, None) => Ok(Selection::Devices(devices)),
+            (None, Some(product), None) => Ok(Selection::Product(product)),
+            (None, None, Some(true)) => Ok(Selection::All),
+            _ => Err("give exactly one of devices, product and all (which can only be true)"),
+        },
+    );
+    if let Some(Selection::Devices(devices)) = &selection {
+        fields.check("devices", !devices.is_empty(), "name at least one device");
+    }
+    let start_at = match body.start_at {
+        Some(text) => fields.take("start_at", parse_start(&text, now)),
+        None => None,
+    };
+    if let Some(retry) = &body.retry {
+        fields.check(
+            "retry.attempts",
+            (1..=MAX_RETRY_ATTEMPTS).contains(&retry.attempts),
+            format!("1 to {MAX_RETRY_ATTEMPTS} are possible; leave retry out for none"),
+        );
+        fields.check(
+            "retry.interval_seconds",
+            retry.interval_seconds <= MAX_RETRY_INTERVAL_S,
+            format!("0 to {MAX_RETRY_INTERVAL_S} are possible"),
+        );
+    }
+    fields.finish()?;
+    Ok(NewTask {
+        name: body.name,
+        package: PackageId(body.package_id),
+        selection: selection.ok_or_else(|| Problem::field("devices", "it is missing"))?,
+        start_at,
+        retry: body
+            .retry
+            .map_or(RetryPolicy::default(), |retry| RetryPolicy {
+                attempts: retry.attempts,
+                interval_s: retry.interval_seconds,
+            }),
+        created_at: now,
+    })
+}
+
+fn parse_start(text: &str, now: UtcMillis) -> Result<UtcMillis, String> {
+    let at = text
+        .parse::<jiff::Timestamp>()
+        .map_err(|error| format!("not a time of the form 2027-03-01T02:00:00Z (RFC 3339): {error}"))
+        .map(|at| UtcMillis(at.as_millisecond()))?;
+    if at.since(now) > MAX_START_AHEAD {
+        return Err(format!("{at} is more than a year ahead"));
+    }
+    Ok(at)
+}
+
+/// List tasks, newest first.
+#[utoipa::path(get, path = "/v1/tasks", tag = "tasks", params(Paging),
+    responses(
+        (status = 200, description = "A page", body = ListBody<TaskBody>),
+        (status = 400, description = "A parameter is unknown or not a number", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 422, description = "A parameter is out of range", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<ListBody<TaskBody>>, Problem> {
+    let before = paging.after::<i64>("tasks")?.map(TaskId);
+    let page = state
+        .store
+        .tasks(before, paging.limit()?)
+        .await
+        .map_err(|error| Problem::store(&error))?;
+    let body = ListBody::new(page, "tasks", |task| task.id.0, TaskBody::from);
+    Ok(Json(body))
+}
+
+#[derive(Debug, Error)]
+pub(super) enum GetTask {
+    #[error("there is no task {0}")]
+    NotFound(i64),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl IntoResponse for GetTask {
+    fn into_response(self) -> Response {
+        match &self {
+            Self::NotFound(_) => Problem::not_found(&self),
+            Self::Store(error) => Problem::store(error),
+        }
+        .into_response()
+    }
+}
+
+/// A task.
+#[utoipa::path(get, path = "/v1/tasks/{id}", tag = "tasks",
+    params(("id" = i64, Path, description = "Its number")),
+    responses(
+        (status = 200, description = "The task", body = TaskBody),
+        (status = 400, description = "The number is not a number", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such task", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn get(
+    State(state): State<ApiState>,
+    Path(id): Path<i64>,
+) -> Result<Json<TaskBody>, GetTask> {
+    let task = state.store.task(TaskId(id)).await?;
+    task.map(|task| Json(task.into()))
+        .ok_or(GetTask::NotFound(id))
+}
+
+#[derive(Debug, Error)]
+#[error(transparent)]
+pub(super) struct Stop(#[from] StopTaskError);
+
+impl IntoResponse for Stop {
+    fn into_response(self) -> Response {
+        match &self.0 {
+            StopTaskError::NotFound(_) => Problem::not_found(&self),
+            StopTaskError::Finished(_) => {
+                Problem::conflict("task-finished", "The task has finished", &self)
+            }
+            StopTaskError::Store(error) => Problem::store(error),
+        }
+        .into_response()
+    }
+}
+
+/// Stop a task.
+///
+/// Upgrades that wait are cancelled at once, those that run are ended; the task is `stopping` until the
+/// last of them has ended. Stopping it again changes nothing.
+#[utoipa::path(post, path = "/v1/tasks/{id}/stop", tag = "tasks",
+    params(("id" = i64, Path, description = "Its number")),
+    responses(
+        (status = 200, description = "The task, stopping or stopped", body = TaskBody),
+        (status = 400, description = "The number is not a number", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such task", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 409, description = "It has finished", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn stop(
+    State(state): State<ApiState>,
+    Path(id): Path<i64>,
+) -> Result<Json<TaskBody>, Stop> {
+    let task = state.store.stop_task(TaskId(id), state.now()).await?;
+    state.wake.notify_one();
+    Ok(Json(task.into()))
+}
+
+#[derive(Debug, Error)]
+#[error(transparent)]
+pub(super) struct Delete(#[from] DeleteTaskError);
+
+impl IntoResponse for Delete {
+    fn into_response(self) -> Response {
+        match &self.0 {
+            DeleteTaskError::NotFound(_) => Problem::not_found(&self),
+            DeleteTaskError::Running { .. } => {
+                Problem::conflict("task-running", "The task is running", &self)
+            }
+            DeleteTaskError::Store(error) => Problem::store(error),
+        }
+        .into_response()
+    }
+}
+
+/// Delete a task with its upgrades and their timelines.
+///
+/// Refused while it runs or is being stopped.
+#[utoipa::path(delete, path = "/v1/tasks/{id}", tag = "tasks",
+    params(("id" = i64, Path, description = "Its number")),
+    responses(
+        (status = 204, description = "Deleted"),
+        (status = 400, description = "The number is not a number", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such task", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 409, description = "It is running; stop it first", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn delete(
+    State(state): State<ApiState>,
+    Path(id): Path<i64>,
+) -> Result<StatusCode, Delete> {
+    state.store.delete_task(TaskId(id)).await?;
+    state.wake.notify_one();
+    Ok(StatusCode::NO_CONTENT)
+}

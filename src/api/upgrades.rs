@@ -1,0 +1,316 @@
+//! `/v1/tasks/{id}/upgrades` and `/v1/upgrades/{id}`.
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    ApiState,
+    extract::{ListBody, Paging, Path, Query},
+    problem::Problem,
+};
+use crate::{
+    clock::UtcMillis,
+    engine::StageChange,
+    store::{OutcomeRecord, StoreError, TimelineEvent, UpgradeDetail, UpgradeRecord, UpgradeState},
+    task::{TaskId, UpgradeId, plan},
+};
+
+/// One device's upgrade.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct UpgradeBody {
+    /// Its number.
+    id: i64,
+    /// Its task.
+    task_id: i64,
+    /// Its device.
+    endpoint: String,
+    /// `pending`, the name of the stage it is in, `succeeded`, `failed` or `cancelled`.
+    #[schema(example = "downloading")]
+    state: &'static str,
+    /// Attempts that have begun.
+    attempts: u32,
+    /// The stage it is in; `null` while it waits and when it has ended.
+    #[schema(required)]
+    stage: Option<StageBody>,
+    /// How far the download of this attempt is.
+    #[schema(minimum = 0, maximum = 100)]
+    progress_percent: u8,
+    /// The segment that was asked for last in this attempt.
+    #[schema(required)]
+    segment: Option<u16>,
+    /// The cell in which it waits for a slot, has one, or had one when it ended.
+    #[schema(required)]
+    cell_id: Option<u32>,
+    /// How the last attempt ended. Final when the state is `succeeded`, `failed` or `cancelled`.
+    #[schema(required)]
+    outcome: Option<OutcomeBody>,
+    /// It begins at this time or later, while it is `pending`.
+    #[schema(required)]
+    not_before: Option<String>,
+    /// When the task was created.
+    created_at: String,
+    /// When the first attempt began.
+    #[schema(required)]
+    started_at: Option<String>,
+    /// When it ended for good.
+    #[schema(required)]
+    ended_at: Option<String>,
+}
+
+/// The stage of an upgrade.
+#[derive(Debug, Serialize, ToSchema)]
+struct StageBody {
+    /// Its name.
+    #[schema(example = "downloading")]
+    name: &'static str,
+    /// When it was entered.
+    entered_at: String,
+    /// When its limit runs out.
+    deadline_at: String,
+    /// How many may upgrade at once in the cell for this device to be one of them.
+    #[schema(required)]
+    cell_limit: Option<u32>,
+    /// The device has accepted the version (downloading), or acknowledged the command (executing).
+    confirmed: bool,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Serialize, ToSchema)]
+struct OutcomeBody {
+    /// `succeeded`, `failed` or `cancelled`.
+    state: String,
+    /// A stable word for programs.
+    #[schema(example = "device_not_heard")]
+    reason: String,
+    /// A sentence for people.
+    detail: String,
+    /// When.
+    at: String,
+}
+
+/// A line of the timeline.
+#[derive(Debug, Serialize, ToSchema)]
+struct EventBody {
+    /// When.
+    at: String,
+    /// Number of the attempt, from 1; 0 before the first.
+    attempt: u32,
+    /// The stage that was entered, `note`, or the state in which the attempt ended.
+    stage: String,
+    /// What happened.
+    text: String,
+}
+
+/// An upgrade and what explains it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct UpgradeDetailBody {
+    #[serde(flatten)]
+    upgrade: UpgradeBody,
+    /// The package.
+    package_id: i64,
+    /// Why it has not begun, while it is `pending`.
+    #[schema(required, example = "upgrade 12 of the same device has to end first")]
+    waiting_for: Option<String>,
+    /// The newest 1,000 lines of its timeline, oldest of them first.
+    events: Vec<EventBody>,
+}
+
+impl From<UpgradeRecord> for UpgradeBody {
+    fn from(upgrade: UpgradeRecord) -> Self {
+        let pending = upgrade.state == UpgradeState::Pending;
+        Self {
+            id: upgrade.id.0,
+            task_id: upgrade.task.0,
+            endpoint: upgrade.endpoint,
+            state: upgrade.state.name(),
+            attempts: upgrade.attempts,
+            stage: upgrade.stage.as_ref().map(StageBody::from),
+            progress_percent: upgrade.progress_percent,
+            segment: upgrade.segment,
+            cell_id: upgrade.cell,
+            outcome: upgrade.outcome.map(OutcomeBody::from),
+            not_before: pending.then(|| upgrade.not_before.to_string()),
+            created_at: upgrade.created_at.to_string(),
+            started_at: upgrade.started_at.map(|at| at.to_string()),
+            ended_at: upgrade.ended_at.map(|at| at.to_string()),
+        }
+    }
+}
+
+impl From<&StageChange> for StageBody {
+    fn from(change: &StageChange) -> Self {
+        Self {
+            name: change.stage.name(),
+            entered_at: change.entered_at.to_string(),
+            deadline_at: change.deadline_at.to_string(),
+            cell_limit: change.cell_limit,
+            confirmed: change.confirmed,
+        }
+    }
+}
+
+impl From<OutcomeRecord> for OutcomeBody {
+    fn from(outcome: OutcomeRecord) -> Self {
+        Self {
+            state: outcome.state,
+            reason: outcome.reason,
+            detail: outcome.detail,
+            at: outcome.at.to_string(),
+        }
+    }
+}
+
+impl From<TimelineEvent> for EventBody {
+    fn from(event: TimelineEvent) -> Self {
+        Self {
+            at: event.at.to_string(),
+            attempt: event.attempt,
+            stage: event.kind,
+            text: event.text,
+        }
+    }
+}
+
+impl UpgradeDetailBody {
+    fn new(detail: UpgradeDetail, now: UtcMillis) -> Self {
+        let waiting_for = detail
+            .candidate
+            .map(|candidate| match plan(&candidate, now) {
+                Err(not_yet) => not_yet.to_string(),
+                Ok(()) => "it is about to begin".to_owned(),
+            });
+        Self {
+            upgrade: detail.upgrade.into(),
+            package_id: detail.package.0,
+            waiting_for,
+            events: detail.events.into_iter().map(EventBody::from).collect(),
+        }
+    }
+}
+
+/// Which upgrades to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListParams {
+    /// Only upgrades in this state.
+    #[param(example = "failed")]
+    state: Option<String>,
+    /// Items in the answer, 1 to 1000; 100 when not given.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before; the first page when not given.
+    cursor: Option<String>,
+}
+
+#[derive(Debug, Error)]
+pub(super) enum ListUpgrades {
+    #[error("a request that is not valid")]
+    Request(Problem),
+    #[error("there is no task {0}")]
+    NoTask(i64),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<Problem> for ListUpgrades {
+    fn from(problem: Problem) -> Self {
+        Self::Request(problem)
+    }
+}
+
+impl IntoResponse for ListUpgrades {
+    fn into_response(self) -> Response {
+        match &self {
+            Self::Request(problem) => problem.clone(),
+            Self::NoTask(_) => Problem::not_found(&self),
+            Self::Store(error) => Problem::store(error),
+        }
+        .into_response()
+    }
+}
+
+/// List a task's upgrades, ordered by number.
+#[utoipa::path(get, path = "/v1/tasks/{id}/upgrades", tag = "upgrades",
+    params(("id" = i64, Path, description = "The task's number"), ListParams),
+    responses(
+        (status = 200, description = "A page", body = ListBody<UpgradeBody>),
+        (status = 400, description = "A parameter is unknown or not a number", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such task", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 422, description = "A parameter is not valid", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    Path(id): Path<i64>,
+    Query(params): Query<ListParams>,
+) -> Result<Json<ListBody<UpgradeBody>>, ListUpgrades> {
+    let wanted = params.state.as_deref().map(parse_state).transpose()?;
+    let paging = Paging::new(params.limit, params.cursor);
+    let after = paging.after::<i64>("upgrades")?.map(UpgradeId);
+    let page = state
+        .store
+        .upgrades(TaskId(id), wanted, after, paging.limit()?)
+        .await?;
+    if page.items.is_empty() && state.store.task(TaskId(id)).await?.is_none() {
+        return Err(ListUpgrades::NoTask(id));
+    }
+    let body = ListBody::new(page, "upgrades", |u| u.id.0, UpgradeBody::from);
+    Ok(Json(body))
+}
+
+fn parse_state(name: &str) -> Result<UpgradeState, Problem> {
+    UpgradeState::from_name(name).ok_or_else(|| {
+        let names: Vec<_> = UpgradeState::all().map(UpgradeState::name).collect();
+        Problem::field(
+            "state",
+            format!("{name:?} is no state; there are {}", names.join(", ")),
+        )
+    })
+}
+
+#[derive(Debug, Error)]
+pub(super) enum GetUpgrade {
+    #[error("there is no upgrade {0}")]
+    NotFound(i64),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl IntoResponse for GetUpgrade {
+    fn into_response(self) -> Response {
+        match &self {
+            Self::NotFound(_) => Problem::not_found(&self),
+            Self::Store(error) => Problem::store(error),
+        }
+        .into_response()
+    }
+}
+
+/// An upgrade with its timeline.
+#[utoipa::path(get, path = "/v1/upgrades/{id}", tag = "upgrades",
+    params(("id" = i64, Path, description = "Its number")),
+    responses(
+        (status = 200, description = "The upgrade", body = UpgradeDetailBody),
+        (status = 400, description = "The number is not a number", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such upgrade", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn get(
+    State(state): State<ApiState>,
+    Path(id): Path<i64>,
+) -> Result<Json<UpgradeDetailBody>, GetUpgrade> {
+    let upgrade = state.store.upgrade(UpgradeId(id)).await?;
+    upgrade
+        .map(|detail| Json(UpgradeDetailBody::new(detail, state.now())))
+        .ok_or(GetUpgrade::NotFound(id))
+}

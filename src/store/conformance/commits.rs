@@ -1,0 +1,349 @@
+use pcp::Version;
+
+use super::{NOT_HEARD, T0, UPGRADED, World, ended, registered, stage, stage_change, t};
+use crate::{
+    engine::{Change, CoverageReading},
+    store::{Store, UpgradeState},
+    task::{TaskState, UpgradeId},
+    upgrade::{Coverage, Outcome, Stage},
+};
+
+pub(crate) async fn a_registration_adds_an_unknown_device(store: &impl Store) {
+    let world = World::new(store);
+    world.commit(&[registered("urn:imei:1", T0)]).await;
+    let device = store.device("urn:imei:1").await.unwrap().unwrap();
+    assert_eq!(device.device.product, "default");
+    assert_eq!(device.device.last_heard_at, Some(T0));
+    assert_eq!(device.created_at, T0);
+    // it came from the device, not from the operator
+    assert_eq!(store.device_changes_since(0, 10).await.unwrap(), []);
+}
+
+pub(crate) async fn a_registration_comes_back_after_a_restart(store: &impl Store) {
+    let (world, _) = World::with_devices(store, 3).await;
+    let Change::Registered { registration, .. } = registered("d1", t(5)) else {
+        unreachable!()
+    };
+    world.commit(&[registered("d1", t(5))]).await;
+    let first = store.restore_devices(None, 2).await.unwrap();
+    let rest = store.restore_devices(Some("d1"), 2).await.unwrap();
+    assert_eq!([first.len(), rest.len()], [2, 1], "pages follow each other");
+    assert_eq!(first[0].registration, None);
+    assert_eq!(first[1].registration, Some(registration));
+    let end = Change::Deregistered {
+        endpoint: "d1".to_owned(),
+        at: t(6),
+    };
+    world.commit(&[end]).await;
+    let device = store.device("d1").await.unwrap().unwrap().device;
+    assert_eq!(device.registration, None);
+    assert_eq!(device.last_heard_at, Some(t(5)));
+}
+
+pub(crate) async fn a_removed_device_does_not_come_back_by_itself(store: &impl Store) {
+    let (world, _) = World::with_devices(store, 1).await;
+    assert!(store.remove_device("d0", t(1)).await.unwrap());
+    world.commit(&[registered("d0", t(2))]).await;
+    assert_eq!(store.device("d0").await.unwrap(), None);
+    assert_eq!(
+        store.restore_devices(None, 9).await.unwrap()[0].registration,
+        None
+    );
+}
+
+pub(crate) async fn reports_are_kept_and_unknown_devices_ignored(store: &impl Store) {
+    let (world, _) = World::with_devices(store, 1).await;
+    let version = Version::from_bytes([0xC3; 16]);
+    let reading = CoverageReading {
+        coverage: Coverage {
+            cell: Some(u32::MAX),
+            rsrp_dbm: Some(-120),
+            sinr_db: None,
+        },
+        at: t(9),
+    };
+    let reports = |endpoint: &str| {
+        [
+            Change::VersionReported {
+                endpoint: endpoint.to_owned(),
+                version,
+                at: t(8),
+            },
+            Change::CoverageReported {
+                endpoint: endpoint.to_owned(),
+                reading,
+            },
+        ]
+    };
+    world.commit(&reports("d0")).await;
+    world.commit(&reports("nobody")).await;
+    let device = store.device("d0").await.unwrap().unwrap().device;
+    assert_eq!(device.version, Some(version));
+    assert_eq!(device.coverage, Some(reading));
+    assert_eq!(device.last_heard_at, Some(t(9)));
+    assert_eq!(store.device("nobody").await.unwrap(), None);
+}
+
+pub(crate) async fn a_stage_comes_back_with_all_it_needs(store: &impl Store) {
+    let (world, task) = World::with_task(store, 3, 2).await;
+    let ids = world.ids(task.id).await;
+    let download = stage_change(Stage::Downloading, t(20));
+    world
+        .commit(&[
+            stage(ids[0], 1, Stage::WaitingForDevice, t(10)),
+            stage(ids[2], 1, Stage::WaitingForSlot, t(15)),
+            stage(ids[2], 1, Stage::Downloading, t(20)),
+            Change::Progress {
+                upgrade: ids[2],
+                segment: 2,
+                percent: 66,
+                at: t(25),
+            },
+        ])
+        .await;
+    let first = store.restore_upgrades(None, 1).await.unwrap();
+    assert_eq!(first[0].order.upgrade, ids[0]);
+    assert_eq!(first[0].stage.cell, None);
+    let rest = store.restore_upgrades(Some(ids[0]), 10).await.unwrap();
+    assert_eq!(rest.len(), 1);
+    let active = &rest[0];
+    assert_eq!(active.stage, download);
+    assert_eq!(active.segment, Some(2));
+    assert_eq!(active.order.endpoint, "d2");
+    assert_eq!(active.order.task, task.id);
+    assert_eq!(active.order.package, task.package);
+    assert_eq!(active.order.attempt, 1);
+    assert_eq!(active.order.retry, task.retry);
+}
+
+pub(crate) async fn the_same_changes_twice_are_the_same_as_once(store: &impl Store) {
+    let (world, task) = World::with_task(store, 2, 0).await;
+    let id = world.ids(task.id).await[0];
+    let changes = [
+        stage(id, 1, Stage::QueryingVersion, t(1)),
+        ended(id, task.id, 1, UPGRADED, None, t(2)),
+    ];
+    world.commit(&changes).await;
+    let once = store.upgrade(id).await.unwrap();
+    let report = store.commit(&changes).await.unwrap();
+    assert_eq!(report.refused, [id]);
+    assert_eq!(store.upgrade(id).await.unwrap(), once);
+}
+
+pub(crate) async fn a_late_end_of_an_older_attempt_changes_nothing(store: &impl Store) {
+    let (world, task) = World::with_task(store, 1, 3).await;
+    let id = world.ids(task.id).await[0];
+    world
+        .commit(&[
+            stage(id, 1, Stage::WaitingForDevice, t(1)),
+            ended(id, task.id, 1, NOT_HEARD, Some(t(60)), t(2)),
+            stage(id, 2, Stage::WaitingForDevice, t(60)),
+        ])
+        .await;
+    let before = store.upgrade(id).await.unwrap();
+    world
+        .commit(&[
+            stage(id, 1, Stage::Executing, t(61)),
+            ended(id, task.id, 1, NOT_HEARD, None, t(61)),
+        ])
+        .await;
+    assert_eq!(store.upgrade(id).await.unwrap(), before);
+}
+
+pub(crate) async fn a_failure_with_another_attempt_waits_for_it(store: &impl Store) {
+    let (world, task) = World::with_task(store, 1, 1).await;
+    let id = world.ids(task.id).await[0];
+    world
+        .commit(&[
+            stage(id, 1, Stage::WaitingForDevice, t(1)),
+            ended(id, task.id, 1, NOT_HEARD, Some(t(300)), t(2)),
+        ])
+        .await;
+    let upgrade = store.upgrade(id).await.unwrap().unwrap().upgrade;
+    assert_eq!(upgrade.state, UpgradeState::Pending);
+    assert_eq!((upgrade.attempts, upgrade.not_before), (1, t(300)));
+    assert_eq!(upgrade.outcome.unwrap().reason, "device_not_heard");
+    assert_eq!((upgrade.stage, upgrade.ended_at), (None, None));
+    assert_eq!(store.startable(t(299), 9).await.unwrap(), []);
+    let (_, order) = store.startable(t(300), 9).await.unwrap().remove(0);
+    assert_eq!(order.attempt, 2);
+    world
+        .commit(&[ended(id, task.id, 2, NOT_HEARD, None, t(301))])
+        .await;
+    let upgrade = store.upgrade(id).await.unwrap().unwrap().upgrade;
+    assert_eq!(upgrade.state, UpgradeState::Failed);
+    assert_eq!((upgrade.attempts, upgrade.ended_at), (2, Some(t(301))));
+}
+
+pub(crate) async fn no_attempt_follows_in_a_stopped_task(store: &impl Store) {
+    let (world, task) = World::with_task(store, 1, 5).await;
+    let id = world.ids(task.id).await[0];
+    world
+        .commit(&[stage(id, 1, Stage::WaitingForDevice, t(1))])
+        .await;
+    store.stop_task(task.id, t(2)).await.unwrap();
+    world
+        .commit(&[ended(id, task.id, 1, NOT_HEARD, Some(t(300)), t(3))])
+        .await;
+    assert_eq!(world.state_of(id).await, UpgradeState::Failed);
+    let task = store.task(task.id).await.unwrap().unwrap();
+    assert_eq!(
+        (task.state, task.ended_at),
+        (TaskState::Stopped, Some(t(3)))
+    );
+}
+
+pub(crate) async fn no_attempt_follows_on_a_removed_device(store: &impl Store) {
+    let (world, task) = World::with_task(store, 1, 5).await;
+    let id = world.ids(task.id).await[0];
+    world
+        .commit(&[stage(id, 1, Stage::WaitingForDevice, t(1))])
+        .await;
+    store.remove_device("d0", t(2)).await.unwrap();
+    world
+        .commit(&[ended(id, task.id, 1, NOT_HEARD, Some(t(300)), t(3))])
+        .await;
+    assert_eq!(world.state_of(id).await, UpgradeState::Failed);
+}
+
+pub(crate) async fn the_end_of_the_last_upgrade_ends_the_task(store: &impl Store) {
+    let (world, task) = World::with_task(store, 2, 0).await;
+    let ids = world.ids(task.id).await;
+    world
+        .commit(&[ended(ids[0], task.id, 1, UPGRADED, None, t(1))])
+        .await;
+    let half = store.task(task.id).await.unwrap().unwrap();
+    assert_eq!(half.state, TaskState::Running);
+    world
+        .commit(&[ended(ids[1], task.id, 1, NOT_HEARD, None, t(2))])
+        .await;
+    let done = store.task(task.id).await.unwrap().unwrap();
+    assert_eq!(done.state, TaskState::Finished);
+    assert_eq!(done.ended_at, Some(t(2)));
+    assert_eq!(done.counts[&UpgradeState::Succeeded], 1);
+    assert_eq!(done.counts[&UpgradeState::Failed], 1);
+}
+
+pub(crate) async fn a_stopped_upgrade_is_refused_when_it_begins_late(store: &impl Store) {
+    let (world, task) = World::with_task(store, 1, 0).await;
+    let id = world.ids(task.id).await[0];
+    store.stop_task(task.id, t(1)).await.unwrap();
+    let report = store
+        .commit(&[
+            stage(id, 1, Stage::WaitingForDevice, t(2)),
+            stage(UpgradeId(4_711), 1, Stage::WaitingForDevice, t(2)),
+            stage(id, 1, Stage::QueryingVersion, t(2)),
+        ])
+        .await
+        .unwrap();
+    assert_eq!(report.refused, [id, UpgradeId(4_711)]);
+    assert_eq!(world.state_of(id).await, UpgradeState::Cancelled);
+}
+
+pub(crate) async fn progress_belongs_to_its_attempt(store: &impl Store) {
+    let (world, task) = World::with_task(store, 1, 1).await;
+    let id = world.ids(task.id).await[0];
+    let progress = Change::Progress {
+        upgrade: id,
+        segment: 1,
+        percent: 33,
+        at: t(2),
+    };
+    world.commit(std::slice::from_ref(&progress)).await;
+    let waiting = store.upgrade(id).await.unwrap().unwrap().upgrade;
+    assert_eq!((waiting.segment, waiting.progress_percent), (None, 0));
+    world
+        .commit(&[stage(id, 1, Stage::Downloading, t(1)), progress])
+        .await;
+    let running = store.upgrade(id).await.unwrap().unwrap().upgrade;
+    assert_eq!((running.segment, running.progress_percent), (Some(1), 33));
+    world
+        .commit(&[
+            ended(id, task.id, 1, NOT_HEARD, Some(t(9)), t(3)),
+            stage(id, 2, Stage::Downloading, t(9)),
+        ])
+        .await;
+    let again = store.upgrade(id).await.unwrap().unwrap().upgrade;
+    assert_eq!((again.segment, again.progress_percent), (None, 0));
+    world
+        .commit(&[ended(id, task.id, 2, UPGRADED, None, t(10))])
+        .await;
+    let done = store.upgrade(id).await.unwrap().unwrap().upgrade;
+    assert_eq!((done.progress_percent, done.cell), (100, Some(51_234)));
+}
+
+pub(crate) async fn cells_count_holders_and_waiters_and_keep_their_peaks(store: &impl Store) {
+    let (world, task) = World::with_task(store, 4, 0).await;
+    let ids = world.ids(task.id).await;
+    let admitted = |limit, active, at| Change::Admitted {
+        cell: 51_234,
+        limit,
+        active,
+        at,
+    };
+    world
+        .commit(&[
+            stage(ids[0], 1, Stage::WaitingForSlot, t(1)),
+            stage(ids[1], 1, Stage::WaitingForSlot, t(1)),
+            stage(ids[2], 1, Stage::WaitingForSlot, t(1)),
+            stage(ids[3], 1, Stage::QueryingCell, t(1)),
+        ])
+        .await;
+    let cell = store.cells(None, 9).await.unwrap().items[0];
+    assert_eq!((cell.cell, cell.active, cell.waiting), (51_234, 0, 3));
+    assert_eq!((cell.limit_max, cell.last_admitted_at), (0, None));
+    world
+        .commit(&[
+            stage(ids[0], 1, Stage::Downloading, t(2)),
+            admitted(50, 1, t(2)),
+            stage(ids[1], 1, Stage::Downloading, t(3)),
+            admitted(10, 2, t(3)),
+            stage(ids[0], 1, Stage::Executing, t(4)),
+        ])
+        .await;
+    world
+        .commit(&[ended(ids[1], task.id, 1, UPGRADED, None, t(5))])
+        .await;
+    let cell = store.cells(None, 9).await.unwrap().items[0];
+    assert_eq!((cell.active, cell.waiting), (1, 1));
+    assert_eq!((cell.limit_max, cell.concurrent_peak), (50, 2));
+    assert_eq!(
+        (cell.admitted_total, cell.last_admitted_at),
+        (2, Some(t(3)))
+    );
+    assert_eq!(store.cells(Some(51_234), 9).await.unwrap().items, []);
+}
+
+pub(crate) async fn hundreds_of_changes_in_one_commit(store: &impl Store) {
+    let (world, task) = World::with_task(store, 300, 0).await;
+    let ids = world.ids(task.id).await;
+    let changes: Vec<Change> = ids
+        .iter()
+        .flat_map(|id| {
+            [
+                stage(*id, 1, Stage::WaitingForDevice, t(1)),
+                Change::Note {
+                    upgrade: *id,
+                    attempt: 1,
+                    note: "heard".to_owned(),
+                    at: t(1),
+                },
+                ended(*id, task.id, 1, Outcome::Cancelled, None, t(2)),
+            ]
+        })
+        .collect();
+    world.commit(&changes).await;
+    let done = store.task(task.id).await.unwrap().unwrap();
+    assert_eq!(done.counts[&UpgradeState::Cancelled], 300);
+    assert_eq!(done.state, TaskState::Finished);
+    assert_eq!(store.restore_upgrades(None, 9).await.unwrap(), []);
+}
+
+pub(crate) async fn values_are_kept_under_their_keys(store: &impl Store) {
+    assert_eq!(store.meta("secret").await.unwrap(), None);
+    store.set_meta("secret", &[0, 255]).await.unwrap();
+    store.set_meta("secret", &[7]).await.unwrap();
+    assert_eq!(store.meta("secret").await.unwrap(), Some(vec![7]));
+    store.check().await.unwrap();
+    assert_eq!(store.commit(&[]).await.unwrap().refused, []);
+}

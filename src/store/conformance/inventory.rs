@@ -1,0 +1,280 @@
+use super::{T0, UPGRADED, World, ended, list, new_package, new_task, registered, stage, t};
+use crate::{
+    store::{
+        AddedDevice, DeletePackageError, DeviceFilter, InsertPackageError, NewDevice, Selection,
+        Store,
+    },
+    task::PackageId,
+    upgrade::Stage,
+};
+
+pub(crate) async fn the_same_package_again_is_the_same_row(store: &impl Store) {
+    let new = new_package("p", "V2", 1);
+    let first = store.insert_package(&new).await.unwrap();
+    let again = store.insert_package(&new).await.unwrap();
+    assert!(first.created && !again.created);
+    assert_eq!(first.record, again.record);
+    assert_eq!(
+        store.package(first.record.id).await.unwrap(),
+        Some(first.record)
+    );
+    assert_eq!(store.package(PackageId(99)).await.unwrap(), None);
+}
+
+pub(crate) async fn other_content_supersedes_the_older_package(store: &impl Store) {
+    let world = World::new(store);
+    let old = world.package("p", "V2", 1).await;
+    let mut newer = new_package("p", "V2", 2);
+    newer.created_at = t(60);
+    let new = store.insert_package(&newer).await.unwrap();
+    assert!(new.created);
+    let old = store.package(old.id).await.unwrap().unwrap();
+    assert_eq!(old.superseded_at, Some(t(60)));
+    let found = store
+        .find_package("p", newer.version)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(found.id, new.record.id);
+    assert_eq!(store.find_package("q", newer.version).await.unwrap(), None);
+    // another product or version stands beside it
+    world.package("q", "V2", 3).await;
+    world.package("p", "V3", 3).await;
+    let found = store.package(new.record.id).await.unwrap().unwrap();
+    assert_eq!(found.superseded_at, None);
+}
+
+pub(crate) async fn other_content_is_refused_while_a_task_uses_the_older(store: &impl Store) {
+    let (world, task) = World::with_task(store, 1, 0).await;
+    let refused = store
+        .insert_package(&new_package("p", "V2", 2))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&refused, InsertPackageError::InUse { task: t, name, .. } if *t == task.id && name == "night"),
+        "{refused:?}"
+    );
+    // the same content is no conflict
+    let same = store.insert_package(&new_package("p", "V2", 1)).await;
+    assert!(!same.unwrap().created);
+    let id = world.ids(task.id).await[0];
+    world
+        .commit(&[ended(id, task.id, 1, UPGRADED, None, t(1))])
+        .await;
+    assert!(
+        store
+            .insert_package(&new_package("p", "V2", 2))
+            .await
+            .unwrap()
+            .created
+    );
+}
+
+pub(crate) async fn a_package_in_use_is_not_deleted(store: &impl Store) {
+    let (_, task) = World::with_task(store, 1, 0).await;
+    let refused = store.delete_package(task.package, t(1)).await.unwrap_err();
+    assert!(matches!(refused, DeletePackageError::InUse { .. }));
+    store.stop_task(task.id, t(2)).await.unwrap();
+    store.delete_package(task.package, t(3)).await.unwrap();
+    let refused = store.delete_package(task.package, t(4)).await.unwrap_err();
+    assert!(matches!(refused, DeletePackageError::NotFound(_)));
+}
+
+pub(crate) async fn a_deleted_package_stays_for_ended_tasks(store: &impl Store) {
+    let (_, task) = World::with_task(store, 1, 0).await;
+    store.stop_task(task.id, t(1)).await.unwrap();
+    store.delete_package(task.package, t(2)).await.unwrap();
+    assert_eq!(store.packages(None, 9).await.unwrap().items, []);
+    let kept = store.package(task.package).await.unwrap().unwrap();
+    assert_eq!(kept.deleted_at, Some(t(2)));
+    assert!(store.task(task.id).await.unwrap().is_some());
+    // its place is free again
+    assert!(
+        store
+            .insert_package(&new_package("p", "V2", 1))
+            .await
+            .unwrap()
+            .created
+    );
+    store.delete_task(task.id).await.unwrap();
+    assert_eq!(store.package(task.package).await.unwrap(), None);
+}
+
+pub(crate) async fn shared_content_is_reported_when_a_package_is_deleted(store: &impl Store) {
+    let world = World::new(store);
+    let first = world.package("p", "V2", 1).await;
+    let second = world.package("q", "V2", 1).await;
+    let deleted = store.delete_package(first.id, t(1)).await.unwrap();
+    assert!(deleted.content_in_use);
+    assert!(store.content_in_use(&deleted.sha256).await.unwrap());
+    assert_eq!(deleted.sha256, first.package.sha256);
+    let deleted = store.delete_package(second.id, t(1)).await.unwrap();
+    assert!(!deleted.content_in_use);
+    assert!(!store.content_in_use(&deleted.sha256).await.unwrap());
+}
+
+pub(crate) async fn packages_are_listed_newest_first_in_pages(store: &impl Store) {
+    let world = World::new(store);
+    for version in ["V1", "V2", "V3"] {
+        world.package("p", version, 1).await;
+    }
+    let first = store.packages(None, 2).await.unwrap();
+    assert!(first.more);
+    let versions: Vec<String> = first
+        .items
+        .iter()
+        .map(|p| p.package.version.to_string())
+        .collect();
+    assert_eq!(versions, ["V3", "V2"]);
+    let rest = store.packages(Some(first.items[1].id), 2).await.unwrap();
+    assert_eq!((rest.items.len(), rest.more), (1, false));
+}
+
+pub(crate) async fn devices_are_added_once(store: &impl Store) {
+    let world = World::new(store);
+    assert_eq!(
+        world.devices("p", &["a", "b", "a"]).await,
+        [
+            AddedDevice::Added,
+            AddedDevice::Added,
+            AddedDevice::Unchanged
+        ]
+    );
+    assert_eq!(
+        world.devices("q", &["b", "c"]).await,
+        [
+            AddedDevice::OtherProduct("p".to_owned()),
+            AddedDevice::Added
+        ]
+    );
+    assert_eq!(
+        store.device("b").await.unwrap().unwrap().device.product,
+        "p"
+    );
+}
+
+pub(crate) async fn ten_thousand_devices_are_added_in_one_call(store: &impl Store) {
+    let devices: Vec<NewDevice> = (0..10_000)
+        .map(|i| NewDevice {
+            endpoint: format!("urn:imei:{i:015}"),
+            product: "p".to_owned(),
+        })
+        .collect();
+    let added = store.add_devices(&devices, T0).await.unwrap();
+    assert_eq!(added.len(), 10_000);
+    assert!(added.iter().all(|added| *added == AddedDevice::Added));
+    let again = store.add_devices(&devices, T0).await.unwrap();
+    assert!(again.iter().all(|added| *added == AddedDevice::Unchanged));
+    let changes = store.device_changes_since(9_999, 9).await.unwrap();
+    assert_eq!(changes.len(), 1);
+    assert_eq!(store.restore_revision().await.unwrap(), 10_000);
+}
+
+pub(crate) async fn devices_are_listed_by_filter_in_pages(store: &impl Store) {
+    let world = World::new(store);
+    world.devices("p", &["a1", "a2", "b1"]).await;
+    world.devices("q", &["a3", "ä", "%"]).await;
+    world
+        .commit(&[registered("a2", t(1)), registered("a3", t(1))])
+        .await;
+    let names = async |product: Option<&str>, registered, prefix: Option<&str>, after, limit| {
+        let filter = DeviceFilter {
+            product: product.map(str::to_owned),
+            registered,
+            prefix: prefix.map(str::to_owned),
+        };
+        let page = store.devices(&filter, after, limit).await.unwrap();
+        let names: Vec<String> = page.items.into_iter().map(|d| d.device.endpoint).collect();
+        (names.join(" "), page.more)
+    };
+    let all = |names: &str| (names.to_owned(), false);
+    assert_eq!(
+        names(None, None, None, None, 9).await,
+        all("% a1 a2 a3 b1 ä")
+    );
+    assert_eq!(names(Some("p"), None, None, None, 9).await, all("a1 a2 b1"));
+    assert_eq!(names(None, Some(true), None, None, 9).await, all("a2 a3"));
+    assert_eq!(
+        names(Some("p"), Some(false), None, None, 9).await,
+        all("a1 b1")
+    );
+    assert_eq!(names(None, None, Some("a"), None, 9).await, all("a1 a2 a3"));
+    assert_eq!(names(None, None, Some("%"), None, 9).await, all("%"));
+    assert_eq!(
+        names(None, None, Some("a"), Some("a1"), 1).await,
+        ("a2".to_owned(), true)
+    );
+}
+
+pub(crate) async fn changes_of_devices_are_seen_in_order(store: &impl Store) {
+    let world = World::new(store);
+    world.devices("p", &["a", "b"]).await;
+    assert!(store.set_device_product("a", "q").await.unwrap());
+    assert!(!store.set_device_product("nobody", "q").await.unwrap());
+    let changes = store.device_changes_since(0, 9).await.unwrap();
+    let seen: Vec<_> = changes
+        .iter()
+        .map(|c| (c.endpoint.as_str(), c.product.as_str(), c.removed))
+        .collect();
+    assert_eq!(seen, [("b", "p", false), ("a", "q", false)]);
+    let last = changes[1].revision;
+    store.remove_device("b", t(1)).await.unwrap();
+    let changes = store.device_changes_since(last, 9).await.unwrap();
+    assert_eq!(changes.len(), 1);
+    assert!(changes[0].removed && changes[0].revision > last);
+    let page = store.device_changes_since(0, 1).await.unwrap();
+    assert_eq!(page[0].endpoint, "a");
+}
+
+pub(crate) async fn a_removed_device_is_kept_until_it_is_forgotten(store: &impl Store) {
+    let (world, task) = World::with_task(store, 1, 0).await;
+    let id = world.ids(task.id).await[0];
+    world
+        .commit(&[stage(id, 1, Stage::WaitingForDevice, t(1))])
+        .await;
+    assert!(
+        !store.forget_removed("d0").await.unwrap(),
+        "it is not removed"
+    );
+    let seen = store.restore_revision().await.unwrap();
+    assert!(store.remove_device("d0", t(2)).await.unwrap());
+    assert!(!store.remove_device("d0", t(2)).await.unwrap());
+    assert_eq!(store.restore_revision().await.unwrap(), seen);
+    assert_eq!(store.restore_devices(None, 9).await.unwrap().len(), 1);
+    assert!(
+        !store.forget_removed("d0").await.unwrap(),
+        "its upgrade runs"
+    );
+    world
+        .commit(&[ended(id, task.id, 1, UPGRADED, None, t(3))])
+        .await;
+    assert!(store.forget_removed("d0").await.unwrap());
+    assert!(store.forget_removed("d0").await.unwrap());
+    assert_eq!(store.restore_devices(None, 9).await.unwrap(), []);
+    // a revision is never used twice
+    assert_eq!(store.restore_revision().await.unwrap(), seen + 1);
+}
+
+pub(crate) async fn a_device_added_again_begins_anew(store: &impl Store) {
+    let (world, package) = World::with_devices(store, 1).await;
+    world.commit(&[registered("d0", t(1))]).await;
+    store.remove_device("d0", t(2)).await.unwrap();
+    assert_eq!(world.devices("q", &["d0"]).await, [AddedDevice::Added]);
+    let device = store.device("d0").await.unwrap().unwrap().device;
+    assert_eq!(
+        (device.registration, device.product),
+        (None, "q".to_owned())
+    );
+    assert!(!store.forget_removed("d0").await.unwrap());
+    let refused = store
+        .create_task(&new_task(&package, list(&["d0"])))
+        .await
+        .unwrap_err();
+    assert!(refused.to_string().contains("d0"), "{refused}");
+    assert!(
+        store
+            .create_task(&new_task(&package, Selection::All))
+            .await
+            .is_err()
+    );
+}

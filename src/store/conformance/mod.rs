@@ -1,0 +1,265 @@
+//! What every [`Store`] does, as tests that run on each implementation.
+//!
+//! A test is a function of a store that is empty. [`suite!`] makes a test function of each for one
+//! implementation, given a function that opens an empty store and something that keeps its files.
+
+pub(crate) mod commits;
+pub(crate) mod inventory;
+pub(crate) mod rollouts;
+pub(crate) mod tasks;
+
+use std::time::Duration;
+
+use super::{
+    AddedDevice, NewDevice, NewPackage, NewTask, PackageRecord, Selection, Store, TaskRecord,
+    UpgradeState,
+};
+use crate::{
+    clock::UtcMillis,
+    engine::{Change, QueueMode, Registration, StageChange},
+    package::Segmentation,
+    task::{RetryPolicy, TaskId, UpgradeId},
+    upgrade::{Failure, Outcome, Stage, Success},
+};
+
+/// The time at which the tests begin.
+const T0: UtcMillis = UtcMillis(1_800_000_000_000);
+
+fn t(seconds: u64) -> UtcMillis {
+    T0 + Duration::from_secs(seconds)
+}
+
+/// Makes a test of each function of the suite.
+macro_rules! suite {
+    ($open:path: $($room:ident { $($test:ident),* $(,)? })*) => {
+        $(mod $room {
+            $(#[tokio::test]
+            async fn $test() {
+                let (store, _files) = $open().await;
+                $crate::store::conformance::$room::$test(&store).await;
+            })*
+        })*
+    };
+}
+
+/// Makes a test module of the whole suite.
+macro_rules! whole_suite {
+    ($open:path) => {
+        $crate::store::conformance::suite! { $open:
+            commits {
+                a_registration_adds_an_unknown_device,
+                a_registration_comes_back_after_a_restart,
+                a_removed_device_does_not_come_back_by_itself,
+                reports_are_kept_and_unknown_devices_ignored,
+                a_stage_comes_back_with_all_it_needs,
+                the_same_changes_twice_are_the_same_as_once,
+                a_late_end_of_an_older_attempt_changes_nothing,
+                a_failure_with_another_attempt_waits_for_it,
+                no_attempt_follows_in_a_stopped_task,
+                no_attempt_follows_on_a_removed_device,
+                the_end_of_the_last_upgrade_ends_the_task,
+                a_stopped_upgrade_is_refused_when_it_begins_late,
+                progress_belongs_to_its_attempt,
+                cells_count_holders_and_waiters_and_keep_their_peaks,
+                hundreds_of_changes_in_one_commit,
+                values_are_kept_under_their_keys,
+            }
+            inventory {
+                the_same_package_again_is_the_same_row,
+                other_content_supersedes_the_older_package,
+                other_content_is_refused_while_a_task_uses_the_older,
+                a_package_in_use_is_not_deleted,
+                a_deleted_package_stays_for_ended_tasks,
+                shared_content_is_reported_when_a_package_is_deleted,
+                packages_are_listed_newest_first_in_pages,
+                devices_are_added_once,
+                ten_thousand_devices_are_added_in_one_call,
+                devices_are_listed_by_filter_in_pages,
+                changes_of_devices_are_seen_in_order,
+                a_removed_device_is_kept_until_it_is_forgotten,
+                a_device_added_again_begins_anew,
+            }
+            rollouts {
+                the_longest_due_begins_first_and_one_per_device,
+                busy_devices_do_not_hold_up_others,
+                a_scheduled_task_begins_at_its_time,
+                the_next_due_time_is_in_the_future,
+                upgrades_of_stopped_tasks_and_removed_devices_are_to_be_stopped,
+            }
+            tasks {
+                a_task_selects_by_list_by_product_or_all,
+                a_list_with_devices_that_do_not_fit_is_refused,
+                a_package_that_is_not_current_is_refused,
+                nobody_to_upgrade_is_refused,
+                stopping_cancels_what_waits_and_keeps_what_runs,
+                a_scheduled_task_is_stopped_at_once,
+                a_finished_task_cannot_be_stopped,
+                a_running_task_cannot_be_deleted,
+                tasks_are_listed_newest_first_with_counts,
+                upgrades_are_listed_by_state_in_pages,
+                an_upgrade_explains_itself,
+            }
+        }
+    };
+}
+
+pub(super) use {suite, whole_suite};
+
+/// A store with helpers to say what a test is about and nothing else.
+struct World<'s, S: Store> {
+    store: &'s S,
+}
+
+impl<'s, S: Store> World<'s, S> {
+    fn new(store: &'s S) -> Self {
+        Self { store }
+    }
+
+    /// A store with package V2 of product `p` and devices `d0`, `d1`, …
+    async fn with_devices(store: &'s S, devices: usize) -> (Self, PackageRecord) {
+        let world = Self::new(store);
+        let package = world.package("p", "V2", 1).await;
+        let names: Vec<String> = (0..devices).map(|i| format!("d{i}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        world.devices("p", &names).await;
+        (world, package)
+    }
+
+    /// The same, with a running task for all of them.
+    async fn with_task(store: &'s S, devices: usize, attempts: u32) -> (Self, TaskRecord) {
+        let (world, package) = Self::with_devices(store, devices).await;
+        let mut new = new_task(&package, Selection::All);
+        new.retry.attempts = attempts;
+        let task = store.create_task(&new).await.unwrap();
+        (world, task)
+    }
+
+    async fn package(&self, product: &str, version: &str, content: u8) -> PackageRecord {
+        self.store
+            .insert_package(&new_package(product, version, content))
+            .await
+            .unwrap()
+            .record
+    }
+
+    async fn devices(&self, product: &str, endpoints: &[&str]) -> Vec<AddedDevice> {
+        let devices: Vec<NewDevice> = endpoints
+            .iter()
+            .map(|endpoint| NewDevice {
+                endpoint: (*endpoint).to_owned(),
+                product: product.to_owned(),
+            })
+            .collect();
+        self.store.add_devices(&devices, T0).await.unwrap()
+    }
+
+    async fn commit(&self, changes: &[Change]) {
+        assert_eq!(self.store.commit(changes).await.unwrap().refused, []);
+    }
+
+    /// The upgrades of a task, in order.
+    async fn ids(&self, task: TaskId) -> Vec<UpgradeId> {
+        let page = self.store.upgrades(task, None, None, 1_000).await.unwrap();
+        page.items.iter().map(|upgrade| upgrade.id).collect()
+    }
+
+    async fn state_of(&self, upgrade: UpgradeId) -> UpgradeState {
+        self.store
+            .upgrade(upgrade)
+            .await
+            .unwrap()
+            .unwrap()
+            .upgrade
+            .state
+    }
+}
+
+fn new_package(product: &str, version: &str, content: u8) -> NewPackage {
+    NewPackage {
+        product: product.to_owned(),
+        version: pcp::Version::new(version).unwrap(),
+        sha256: hex::encode([content; 32]),
+        crc: 0xBEEF,
+        check_code: 0xBEEF,
+        segmentation: Segmentation::choose(1_200, None, false).unwrap(),
+        created_at: T0,
+    }
+}
+
+fn new_task(package: &PackageRecord, selection: Selection) -> NewTask {
+    NewTask {
+        name: "night".to_owned(),
+        package: package.id,
+        selection,
+        start_at: None,
+        retry: RetryPolicy {
+            attempts: 0,
+            interval_s: 300,
+        },
+        created_at: T0,
+    }
+}
+
+fn list(endpoints: &[&str]) -> Selection {
+    Selection::Devices(endpoints.iter().map(|e| (*e).to_owned()).collect())
+}
+
+fn registered(endpoint: &str, at: UtcMillis) -> Change {
+    Change::Registered {
+        endpoint: endpoint.to_owned(),
+        registration: Registration {
+            location: "5a3f".to_owned(),
+            peer: "192.0.2.7:5683".parse().unwrap(),
+            lifetime_s: 86_400,
+            expires_at: at + Duration::from_secs(86_400),
+            registered_at: at,
+            queue_mode: QueueMode::On,
+        },
+        at,
+    }
+}
+
+fn stage_change(stage: Stage, at: UtcMillis) -> StageChange {
+    let cell = (stage >= Stage::WaitingForSlot).then_some(51_234);
+    StageChange {
+        stage,
+        entered_at: at,
+        deadline_at: at + Duration::from_secs(180),
+        queued_at: cell.map(|_| at),
+        slot_deadline_at: cell.map(|_| at + Duration::from_secs(7 * 86_400)),
+        cell,
+        cell_limit: cell.map(|_| 10),
+        confirmed: stage == Stage::Executing,
+    }
+}
+
+fn stage(upgrade: UpgradeId, attempt: u32, stage: Stage, at: UtcMillis) -> Change {
+    Change::Stage {
+        upgrade,
+        attempt,
+        change: stage_change(stage, at),
+        note: format!("entered {}", stage.name()),
+        at,
+    }
+}
+
+fn ended(
+    upgrade: UpgradeId,
+    task: TaskId,
+    attempt: u32,
+    outcome: Outcome,
+    retry_at: Option<UtcMillis>,
+    at: UtcMillis,
+) -> Change {
+    Change::Ended {
+        upgrade,
+        task,
+        attempt,
+        outcome,
+        retry_at,
+        at,
+    }
+}
+
+const UPGRADED: Outcome = Outcome::Succeeded(Success::Upgraded);
+const NOT_HEARD: Outcome = Outcome::Failed(Failure::DeviceNotHeard);

@@ -1,0 +1,134 @@
+use super::{NOT_HEARD, World, ended, list, new_task, stage, t};
+use crate::{
+    store::{Selection, Store, UpgradeToStop},
+    task::{TaskState, UpgradeId, plan},
+    upgrade::Stage,
+};
+
+async fn startable(store: &impl Store, seconds: u64, limit: u32) -> Vec<UpgradeId> {
+    let found = store.startable(t(seconds), limit).await.unwrap();
+    for (candidate, order) in &found {
+        assert_eq!(candidate.upgrade, order.upgrade);
+        assert_eq!(plan(candidate, t(seconds)), Ok(()));
+    }
+    found.into_iter().map(|(_, order)| order.upgrade).collect()
+}
+
+pub(crate) async fn the_longest_due_begins_first_and_one_per_device(store: &impl Store) {
+    let (world, package) = World::with_devices(store, 3).await;
+    let first = store
+        .create_task(&new_task(&package, list(&["d0", "d1"])))
+        .await
+        .unwrap();
+    let second = store
+        .create_task(&new_task(&package, Selection::All))
+        .await
+        .unwrap();
+    let (a, b) = (world.ids(first.id).await, world.ids(second.id).await);
+    assert_eq!(startable(store, 0, 9).await, [a[0], a[1], b[2]]);
+    assert_eq!(startable(store, 0, 2).await, [a[0], a[1]]);
+    world
+        .commit(&[ended(a[0], first.id, 1, NOT_HEARD, None, t(1))])
+        .await;
+    assert_eq!(startable(store, 1, 9).await, [a[1], b[0], b[2]]);
+    world
+        .commit(&[stage(a[1], 1, Stage::WaitingForDevice, t(1))])
+        .await;
+    assert_eq!(startable(store, 1, 9).await, [b[0], b[2]]);
+}
+
+pub(crate) async fn busy_devices_do_not_hold_up_others(store: &impl Store) {
+    let (world, first) = World::with_task(store, 2_000, 0).await;
+    let begun: Vec<_> = store
+        .startable(t(0), 1_999)
+        .await
+        .unwrap()
+        .iter()
+        .map(|(_, order)| stage(order.upgrade, 1, Stage::WaitingForDevice, t(1)))
+        .collect();
+    assert_eq!(begun.len(), 1_999);
+    world.commit(&begun).await;
+    let left = startable(store, 1, 9).await;
+    world
+        .commit(&[ended(left[0], first.id, 1, NOT_HEARD, None, t(1))])
+        .await;
+    let package = store.package(first.package).await.unwrap().unwrap();
+    let second = store
+        .create_task(&new_task(&package, Selection::All))
+        .await
+        .unwrap();
+    let found = store.startable(t(2), 9).await.unwrap();
+    assert_eq!(found.len(), 1, "only one device is free");
+    assert_eq!(found[0].1.task, second.id);
+}
+
+pub(crate) async fn a_scheduled_task_begins_at_its_time(store: &impl Store) {
+    let (world, package) = World::with_devices(store, 1).await;
+    let mut new = new_task(&package, Selection::All);
+    new.start_at = Some(t(3_600));
+    let task = store.create_task(&new).await.unwrap();
+    assert_eq!(task.state, TaskState::Scheduled);
+    assert_eq!(store.start_due_tasks(t(3_599)).await.unwrap(), 0);
+    assert_eq!(startable(store, 3_600, 9).await, []);
+    assert_eq!(store.start_due_tasks(t(3_600)).await.unwrap(), 1);
+    assert_eq!(store.start_due_tasks(t(3_600)).await.unwrap(), 0);
+    assert_eq!(startable(store, 3_600, 9).await, world.ids(task.id).await);
+    new.start_at = Some(t(0));
+    let past = store.create_task(&new).await.unwrap();
+    assert_eq!(past.state, TaskState::Running);
+}
+
+pub(crate) async fn the_next_due_time_is_in_the_future(store: &impl Store) {
+    let (world, task) = World::with_task(store, 2, 1).await;
+    assert_eq!(store.next_due(t(0)).await.unwrap(), None);
+    let ids = world.ids(task.id).await;
+    world
+        .commit(&[ended(ids[0], task.id, 1, NOT_HEARD, Some(t(300)), t(1))])
+        .await;
+    assert_eq!(store.next_due(t(1)).await.unwrap(), Some(t(300)));
+    let package = store.package(task.package).await.unwrap().unwrap();
+    let mut later = new_task(&package, Selection::All);
+    later.start_at = Some(t(200));
+    store.create_task(&later).await.unwrap();
+    assert_eq!(store.next_due(t(1)).await.unwrap(), Some(t(200)));
+    assert_eq!(store.next_due(t(200)).await.unwrap(), Some(t(300)));
+    assert_eq!(store.next_due(t(300)).await.unwrap(), None);
+}
+
+pub(crate) async fn upgrades_of_stopped_tasks_and_removed_devices_are_to_be_stopped(
+    store: &impl Store,
+) {
+    let (world, package) = World::with_devices(store, 4).await;
+    let first = store
+        .create_task(&new_task(&package, list(&["d0", "d1"])))
+        .await
+        .unwrap();
+    let second = store
+        .create_task(&new_task(&package, list(&["d2", "d3"])))
+        .await
+        .unwrap();
+    let (a, b) = (world.ids(first.id).await, world.ids(second.id).await);
+    for id in [a[0], a[1], b[0], b[1]] {
+        world
+            .commit(&[stage(id, 1, Stage::WaitingForDevice, t(1))])
+            .await;
+    }
+    assert_eq!(store.upgrades_to_stop(9).await.unwrap(), []);
+    store.stop_task(first.id, t(2)).await.unwrap();
+    store.remove_device("d1", t(2)).await.unwrap();
+    store.remove_device("d3", t(2)).await.unwrap();
+    let to_stop = |upgrade, task, endpoint: &str, device_removed| UpgradeToStop {
+        upgrade,
+        task,
+        endpoint: endpoint.to_owned(),
+        device_removed,
+    };
+    let expected = [
+        to_stop(a[0], first.id, "d0", false),
+        to_stop(a[1], first.id, "d1", false),
+        to_stop(b[1], second.id, "d3", true),
+    ];
+    assert_eq!(store.upgrades_to_stop(9).await.unwrap(), expected);
+    assert_eq!(store.upgrades_to_stop(2).await.unwrap(), expected[..2]);
+    assert_eq!(store.upgrades_to_stop(3).await.unwrap(), expected);
+}

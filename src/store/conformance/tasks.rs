@@ -1,0 +1,246 @@
+use super::{NOT_HEARD, UPGRADED, World, ended, list, new_package, new_task, stage, t};
+use crate::{
+    engine::Change,
+    store::{
+        CreateTaskError, DeleteTaskError, Selection, StopTaskError, Store, TimelineEvent,
+        UpgradeState,
+    },
+    task::{PackageId, TaskId, TaskState, UpgradeId},
+    upgrade::Stage,
+};
+
+pub(crate) async fn a_task_selects_by_list_by_product_or_all(store: &impl Store) {
+    let (world, package) = World::with_devices(store, 4).await;
+    world.devices("q", &["z"]).await;
+    store.remove_device("d3", t(0)).await.unwrap();
+    for (selection, expected) in [
+        (list(&["d2", "d0", "d2"]), "d0 d2"),
+        (Selection::Product("p".to_owned()), "d0 d1 d2"),
+        (Selection::All, "d0 d1 d2"),
+    ] {
+        let task = store
+            .create_task(&new_task(&package, selection))
+            .await
+            .unwrap();
+        let upgrades = store.upgrades(task.id, None, None, 9).await.unwrap().items;
+        let endpoints: Vec<_> = upgrades.iter().map(|u| u.endpoint.as_str()).collect();
+        assert_eq!(endpoints.join(" "), expected);
+        assert_eq!(task.counts[&UpgradeState::Pending], task.total());
+        assert_eq!((task.name.as_str(), task.product.as_str()), ("night", "p"));
+        assert_eq!(task.version, package.package.version);
+    }
+}
+
+pub(crate) async fn a_list_with_devices_that_do_not_fit_is_refused(store: &impl Store) {
+    let (world, package) = World::with_devices(store, 1).await;
+    world.devices("q", &["z"]).await;
+    let create = async |selection| {
+        store
+            .create_task(&new_task(&package, selection))
+            .await
+            .unwrap_err()
+    };
+    let names: Vec<String> = (0..7).map(|i| format!("x{i}")).collect();
+    match create(Selection::Devices([names, vec!["d0".to_owned()]].concat())).await {
+        CreateTaskError::UnknownDevices { count, first } => {
+            assert_eq!((count, first.join(" ").as_str()), (7, "x0 x1 x2 x3 x4"));
+        }
+        other => panic!("{other:?}"),
+    }
+    match create(list(&["d0", "z"])).await {
+        CreateTaskError::DevicesOfOtherProduct {
+            product,
+            count,
+            first,
+        } => assert_eq!((product.as_str(), count, first[0].as_str()), ("p", 1, "z")),
+        other => panic!("{other:?}"),
+    }
+    let other = create(Selection::Product("q".to_owned())).await;
+    assert!(matches!(other, CreateTaskError::OtherProduct { .. }));
+    assert_eq!(store.tasks(None, 9).await.unwrap().items, []);
+}
+
+pub(crate) async fn a_package_that_is_not_current_is_refused(store: &impl Store) {
+    let (_, package) = World::with_devices(store, 1).await;
+    store
+        .insert_package(&new_package("p", "V2", 2))
+        .await
+        .unwrap();
+    let create = async |package| {
+        let mut new = new_task(&package, Selection::All);
+        new.name = "x".to_owned();
+        store.create_task(&new).await.unwrap_err()
+    };
+    let refused = create(package.clone()).await;
+    assert!(matches!(refused, CreateTaskError::PackageSuperseded { .. }));
+    store.delete_package(package.id, t(1)).await.unwrap();
+    let refused = create(package.clone()).await;
+    assert!(matches!(
+        refused,
+        CreateTaskError::PackageNotFound(PackageId(_))
+    ));
+}
+
+pub(crate) async fn nobody_to_upgrade_is_refused(store: &impl Store) {
+    let (_, package) = World::with_devices(store, 0).await;
+    for selection in [Selection::All, list(&[])] {
+        let refused = store.create_task(&new_task(&package, selection)).await;
+        assert!(matches!(refused, Err(CreateTaskError::NoDevices { .. })));
+    }
+    assert_eq!(store.tasks(None, 9).await.unwrap().items, []);
+}
+
+pub(crate) async fn stopping_cancels_what_waits_and_keeps_what_runs(store: &impl Store) {
+    let (world, task) = World::with_task(store, 3, 0).await;
+    let ids = world.ids(task.id).await;
+    world
+        .commit(&[stage(ids[1], 1, Stage::Executing, t(1))])
+        .await;
+    let stopping = store.stop_task(task.id, t(2)).await.unwrap();
+    assert_eq!(stopping.state, TaskState::Stopping);
+    assert_eq!(stopping.stopped_at, Some(t(2)));
+    assert_eq!(stopping.counts[&UpgradeState::Cancelled], 2);
+    assert_eq!(stopping.counts[&UpgradeState::Active(Stage::Executing)], 1);
+    let waiting = store.upgrade(ids[0]).await.unwrap().unwrap();
+    assert_eq!(waiting.upgrade.ended_at, Some(t(2)));
+    assert_eq!(waiting.upgrade.outcome.unwrap().reason, "task_stopped");
+    assert_eq!(waiting.events.len(), 1);
+    assert_eq!(store.stop_task(task.id, t(3)).await.unwrap(), stopping);
+    world
+        .commit(&[ended(ids[1], task.id, 1, UPGRADED, None, t(4))])
+        .await;
+    let stopped = store.task(task.id).await.unwrap().unwrap();
+    assert_eq!(stopped.state, TaskState::Stopped);
+    assert_eq!(stopped.ended_at, Some(t(4)));
+    assert_eq!(store.stop_task(task.id, t(5)).await.unwrap(), stopped);
+}
+
+pub(crate) async fn a_scheduled_task_is_stopped_at_once(store: &impl Store) {
+    let (_, package) = World::with_devices(store, 1).await;
+    let mut new = new_task(&package, Selection::All);
+    new.start_at = Some(t(3_600));
+    let task = store.create_task(&new).await.unwrap();
+    let stopped = store.stop_task(task.id, t(1)).await.unwrap();
+    assert_eq!(stopped.state, TaskState::Stopped);
+    assert_eq!(store.start_due_tasks(t(9_999)).await.unwrap(), 0);
+    assert_eq!(store.next_due(t(1)).await.unwrap(), None);
+    // a scheduled task ends also when its last device is removed
+    let task = store.create_task(&new).await.unwrap();
+    store.remove_device("d0", t(2)).await.unwrap();
+    let ended = store.task(task.id).await.unwrap().unwrap();
+    assert_eq!(ended.state, TaskState::Finished);
+    assert_eq!(ended.counts[&UpgradeState::Failed], 1);
+}
+
+pub(crate) async fn a_finished_task_cannot_be_stopped(store: &impl Store) {
+    let (world, task) = World::with_task(store, 1, 0).await;
+    let id = world.ids(task.id).await[0];
+    world
+        .commit(&[ended(id, task.id, 1, UPGRADED, None, t(1))])
+        .await;
+    let refused = store.stop_task(task.id, t(2)).await;
+    assert!(matches!(refused, Err(StopTaskError::Finished(_))));
+    let refused = store.stop_task(TaskId(99), t(2)).await;
+    assert!(matches!(refused, Err(StopTaskError::NotFound(_))));
+}
+
+pub(crate) async fn a_running_task_cannot_be_deleted(store: &impl Store) {
+    let (world, task) = World::with_task(store, 2, 0).await;
+    let ids = world.ids(task.id).await;
+    let delete = async || store.delete_task(task.id).await;
+    let refused = delete().await.unwrap_err();
+    assert!(matches!(
+        refused,
+        DeleteTaskError::Running {
+            state: TaskState::Running,
+            ..
+        }
+    ));
+    world
+        .commit(&[stage(ids[0], 1, Stage::WaitingForDevice, t(1))])
+        .await;
+    store.stop_task(task.id, t(2)).await.unwrap();
+    assert!(delete().await.is_err(), "an upgrade runs");
+    world
+        .commit(&[ended(ids[0], task.id, 1, NOT_HEARD, None, t(3))])
+        .await;
+    delete().await.unwrap();
+    assert!(matches!(delete().await, Err(DeleteTaskError::NotFound(_))));
+    assert_eq!(store.upgrade(ids[0]).await.unwrap(), None);
+    assert_eq!(store.task(task.id).await.unwrap(), None);
+}
+
+pub(crate) async fn tasks_are_listed_newest_first_with_counts(store: &impl Store) {
+    let (_, package) = World::with_devices(store, 2).await;
+    for _ in 0..3 {
+        store
+            .create_task(&new_task(&package, Selection::All))
+            .await
+            .unwrap();
+    }
+    let first = store.tasks(None, 2).await.unwrap();
+    assert!(first.more && first.items[0].id > first.items[1].id);
+    assert!(first.items.iter().all(|task| task.total() == 2));
+    let rest = store.tasks(Some(first.items[1].id), 2).await.unwrap();
+    assert_eq!((rest.items.len(), rest.more), (1, false));
+}
+
+pub(crate) async fn upgrades_are_listed_by_state_in_pages(store: &impl Store) {
+    let (world, task) = World::with_task(store, 5, 0).await;
+    let ids = world.ids(task.id).await;
+    world
+        .commit(&[stage(ids[3], 1, Stage::Downloading, t(1))])
+        .await;
+    let page = store
+        .upgrades(task.id, Some(UpgradeState::Pending), Some(ids[0]), 2)
+        .await
+        .unwrap();
+    let found: Vec<_> = page.items.iter().map(|u| u.id).collect();
+    assert_eq!((found, page.more), (vec![ids[1], ids[2]], true));
+    let state = UpgradeState::Active(Stage::Downloading);
+    let page = store.upgrades(task.id, Some(state), None, 9).await.unwrap();
+    assert_eq!((page.items.len(), page.more), (1, false));
+    assert_eq!(page.items[0].stage.as_ref().unwrap().deadline_at, t(181));
+}
+
+pub(crate) async fn an_upgrade_explains_itself(store: &impl Store) {
+    let (world, task) = World::with_task(store, 1, 1).await;
+    let id = world.ids(task.id).await[0];
+    let package = store.package(task.package).await.unwrap().unwrap();
+    let other = store
+        .create_task(&new_task(&package, Selection::All))
+        .await
+        .unwrap();
+    world
+        .commit(&[
+            stage(id, 1, Stage::WaitingForDevice, t(1)),
+            Change::Note {
+                upgrade: id,
+                attempt: 1,
+                note: "nobody there".to_owned(),
+                at: t(2),
+            },
+        ])
+        .await;
+    let waiting = store.upgrade(world.ids(other.id).await[0]).await.unwrap();
+    let candidate = waiting.unwrap().candidate.unwrap();
+    assert_eq!(candidate.device_busy_with, Some(id));
+    assert_eq!(store.device("d0").await.unwrap().unwrap().upgrade, Some(id));
+    world
+        .commit(&[ended(id, task.id, 1, NOT_HEARD, Some(t(300)), t(3))])
+        .await;
+    let detail = store.upgrade(id).await.unwrap().unwrap();
+    assert_eq!(detail.package, task.package);
+    let line = |event: &TimelineEvent| format!("{} {}: {}", event.attempt, event.kind, event.text);
+    let lines: Vec<String> = detail.events.iter().map(line).collect();
+    assert_eq!(
+        lines,
+        [
+            "1 waiting_for_device: entered waiting_for_device",
+            "1 note: nobody there",
+            "1 failed: the device was not heard within the limit; the next attempt begins at 2027-01-15T08:05:00.000Z",
+        ]
+    );
+    assert_eq!(detail.candidate.unwrap().not_before, t(300));
+    assert_eq!(store.upgrade(UpgradeId(99)).await.unwrap(), None);
+}

@@ -1,0 +1,198 @@
+use std::{error::Error, path::PathBuf};
+
+use thiserror::Error;
+
+use crate::{
+    clock::UtcMillis,
+    task::{PackageId, TaskId, TaskState},
+};
+
+/// Why the database did not do what it was asked.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// Full disk, lock held by another process, damaged file, and the like. May pass.
+    #[error("the database failed while {doing}: {source}")]
+    Failed {
+        /// What it was asked to do.
+        doing: &'static str,
+        /// What it answered.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// A row holds what this version of the program cannot have written.
+    #[error(
+        "the database holds an unreadable value: {what}; restore a backup, or report this with the version that wrote it"
+    )]
+    Unreadable {
+        /// Which value.
+        what: String,
+    },
+}
+
+/// Why the database could not be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The directory cannot be made.
+    #[error("cannot create the data directory {path}: {source}; check its owner and mode")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// Not a database, not readable, or locked by another process.
+    #[error(
+        "cannot open the database {path}: {source}; check that no other server uses it and that its owner may write it"
+    )]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// The database's answer.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// It was written by a newer program, or a step failed.
+    #[error(
+        "cannot bring the database {path} to this program's form: {source}; was it written by a newer version?"
+    )]
+    Migrate {
+        /// The file.
+        path: PathBuf,
+        /// What failed.
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+/// Why a package was not added.
+#[derive(Debug, Error)]
+pub enum InsertPackageError {
+    /// Running upgrades stay on the content they began with.
+    #[error(
+        "package {} has the same product and version with other content or another segment size, and task {} ({name:?}, {}) uses it; stop that task or choose another version",
+        .package.0, .task.0, .state.name()
+    )]
+    InUse {
+        /// The older package.
+        package: PackageId,
+        /// The task that uses it.
+        task: TaskId,
+        /// The task's name.
+        name: String,
+        /// Where the task stands.
+        state: TaskState,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a package was not deleted.
+#[derive(Debug, Error)]
+pub enum DeletePackageError {
+    /// No such package.
+    #[error("there is no package {}", .0.0)]
+    NotFound(PackageId),
+    /// A task still needs it.
+    #[error(
+        "package {} is used by task {} ({name:?}, {}); stop that task first",
+        .package.0, .task.0, .state.name()
+    )]
+    InUse {
+        /// The package.
+        package: PackageId,
+        /// The task that uses it.
+        task: TaskId,
+        /// The task's name.
+        name: String,
+        /// Where the task stands.
+        state: TaskState,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a task was not created.
+#[derive(Debug, Error)]
+pub enum CreateTaskError {
+    /// No such package, or it was deleted.
+    #[error("there is no package {}; upload it first", .0.0)]
+    PackageNotFound(PackageId),
+    /// Other content was uploaded for its product and version.
+    #[error("package {} was superseded at {at}; use the newer one", .package.0)]
+    PackageSuperseded {
+        /// The package.
+        package: PackageId,
+        /// Since when.
+        at: UtcMillis,
+    },
+    /// The package is for other devices.
+    #[error("the package is for product {package:?}, the task names product {task:?}")]
+    OtherProduct {
+        /// The package's product.
+        package: String,
+        /// The product that the task names.
+        task: String,
+    },
+    /// Endpoints that nobody added.
+    #[error("{count} of the devices are unknown: {}; add them first", .first.join(", "))]
+    UnknownDevices {
+        /// How many.
+        count: u64,
+        /// The first few of them.
+        first: Vec<String>,
+    },
+    /// Endpoints of another product than the package's.
+    #[error(
+        "{count} of the devices are not of product {product:?}, for which the package is: {}",
+        .first.join(", ")
+    )]
+    DevicesOfOtherProduct {
+        /// The package's product.
+        product: String,
+        /// How many.
+        count: u64,
+        /// The first few of them.
+        first: Vec<String>,
+    },
+    /// There is nothing to do.
+    #[error("no device is selected: there is none of product {product:?}, or the list is empty")]
+    NoDevices {
+        /// The package's product.
+        product: String,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a task was not stopped.
+#[derive(Debug, Error)]
+pub enum StopTaskError {
+    /// No such task.
+    #[error("there is no task {}", .0.0)]
+    NotFound(TaskId),
+    /// There is nothing left to stop.
+    #[error("task {} has finished; there is nothing to stop", .0.0)]
+    Finished(TaskId),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a task was not deleted.
+#[derive(Debug, Error)]
+pub enum DeleteTaskError {
+    /// No such task.
+    #[error("there is no task {}", .0.0)]
+    NotFound(TaskId),
+    /// Its upgrades go on.
+    #[error("task {} is {}; stop it and wait until it is stopped, then delete it", .id.0, .state.name())]
+    Running {
+        /// The task.
+        id: TaskId,
+        /// Where it stands.
+        state: TaskState,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

@@ -1,0 +1,443 @@
+//! The packages' files: named by the SHA-256 of their content, written once, never changed.
+//!
+//! An upload goes to a temporary name, is synced, and is renamed when its metadata may be written. So
+//! a file under its final name is complete, whenever the power fails.
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+use tokio::{
+    io::AsyncWriteExt,
+    sync::{Mutex, MutexGuard},
+    task::spawn_blocking,
+};
+
+use super::{PackageRecord, Store, StoreError};
+
+const DIRECTORY: &str = "packages";
+const TEMPORARY: &str = "tmp-";
+
+/// Something about a file went wrong.
+#[derive(Debug, Error)]
+#[error("cannot {doing} {path}: {source}")]
+pub struct FileError {
+    /// What was tried.
+    doing: &'static str,
+    /// The file.
+    path: PathBuf,
+    /// The system's answer.
+    pub source: io::Error,
+}
+
+impl FileError {
+    fn new(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self {
+            doing,
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+/// Why an upload was given up.
+#[derive(Debug, Error)]
+pub enum UploadError {
+    /// More bytes than allowed.
+    #[error("the package has more than {max_bytes} bytes, which is the most this server takes")]
+    TooLarge {
+        /// The limit.
+        max_bytes: u64,
+    },
+    /// Full disk, and the like.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// Why a package's content cannot be had.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// It is gone, or may not be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Somebody changed it.
+    #[error(
+        "{path} is damaged: it is not what was uploaded; delete the package and upload it again"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Why unused files were not removed.
+#[derive(Debug, Error)]
+pub enum SweepError {
+    /// The directory, or a file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The directory of the packages' files.
+#[derive(Debug, Clone)]
+pub struct PackageFiles {
+    dir: Arc<Path>,
+    lock: Arc<Mutex<()>>,
+}
+
+impl PackageFiles {
+    /// Opens the directory in `data_dir`, creates it if it is not there, and removes what uploads left
+    /// that did not end.
+    pub async fn open(data_dir: &Path) -> Result<Self, FileError> {
+        let dir = data_dir.join(DIRECTORY);
+        let opened = dir.clone();
+        blocking(&dir, "open the directory", move || {
+            std::fs::create_dir_all(&opened)?;
+            for entry in std::fs::read_dir(&opened)? {
+                let entry = entry?;
+                if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+                    std::fs::remove_file(entry.path())?;
+                }
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(Self {
+            dir: dir.into(),
+            lock: Arc::default(),
+        })
+    }
+
+    /// Removes files that no package refers to: a crash between a file and its row leaves one.
+    pub async fn remove_unused(&self, store: &dyn Store) -> Result<u64, SweepError> {
+        let _kept = self.lock().await;
+        let opened = self.dir.clone();
+        let names = blocking(&self.dir, "list", move || {
+            std::fs::read_dir(&opened)?
+                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+                .collect::<io::Result<Vec<_>>>()
+        })
+        .await?;
+        let mut removed = 0;
+        for name in names.iter().filter(|name| is_sha256(name)) {
+            if !store.content_in_use(name).await? {
+                self.remove(name).await?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Begins an upload of at most `max_bytes` bytes.
+    pub async fn upload(&self, max_bytes: u64) -> Result<Upload, FileError> {
+        let mut name = [0; 16];
+        getrandom::fill(&mut name).map_err(|error| FileError {
+            doing: "choose a name in",
+            path: self.dir.to_path_buf(),
+            source: io::Error::other(error),
+        })?;
+        let path = self.dir.join(format!("{TEMPORARY}{}", hex::encode(name)));
+        let file = tokio::fs::File::create_new(&path)
+            .await
+            .map_err(FileError::new("create", &path))?;
+        Ok(Upload {
+            temporary: Temporary(path),
+            file,
+            sha256: Sha256::new(),
+            crc: pcp::Checksum::new(),
+            size_bytes: 0,
+            max_bytes,
+        })
+    }
+
+    /// Keeps files and metadata in step: held from [`SealedUpload::publish`] until the row is written, and
+    /// from a row's deletion until its file is removed.
+    pub async fn lock(&self) -> MutexGuard<'_, ()> {
+        self.lock.lock().await
+    }
+
+    /// The content of a package, if it is still what was uploaded.
+    pub async fn read(&self, package: &PackageRecord) -> Result<Vec<u8>, ReadError> {
+        let path = self.path(&package.package.sha256);
+        let opened = path.clone();
+        let expected_bytes = package.package.segmentation.size_bytes();
+        // The length is looked at first: a file that was replaced may be larger than memory.
+        let content = blocking(&path, "read", move || {
+            if std::fs::metadata(&opened)?.len() != expected_bytes {
+                return Ok(None);
+            }
+            let content = std::fs::read(&opened)?;
+            let digest = hex::encode(Sha256::digest(&content));
+            Ok(Some((content, digest)))
+        })
+        .await?;
+        match content {
+            Some((content, digest)) if digest == package.package.sha256 => Ok(content),
+            _ => Err(ReadError::Damaged { path }),
+        }
+    }
+
+    /// Removes the content of that name. It is no error when it is not there.
+    pub async fn remove(&self, sha256: &str) -> Result<(), FileError> {
+        let path = self.path(sha256);
+        match tokio::fs::remove_file(&path).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(FileError::new("remove", &path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn path(&self, sha256: &str) -> PathBuf {
+        self.dir.join(sha256)
+    }
+}
+
+/// A temporary file, removed when nobody has renamed it.
+#[derive(Debug)]
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // It is gone when it was renamed; what cannot be removed is removed at the next start.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// A file that is being received. Dropping it removes what was written.
+#[derive(Debug)]
+pub struct Upload {
+    temporary: Temporary,
+    file: tokio::fs::File,
+    sha256: Sha256,
+    crc: pcp::Checksum,
+    size_bytes: u64,
+    max_bytes: u64,
+}
+
+impl Upload {
+    /// Appends bytes.
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
+        self.size_bytes += bytes.len() as u64;
+        if self.size_bytes > self.max_bytes {
+            return Err(UploadError::TooLarge {
+                max_bytes: self.max_bytes,
+            });
+        }
+        self.sha256.update(bytes);
+        self.crc.update(bytes);
+        self.file
+            .write_all(bytes)
+            .await
+            .map_err(FileError::new("write", &self.temporary.0))?;
+        Ok(())
+    }
+
+    /// Ends the upload: syncs the file and tells what it holds.
+    pub async fn seal(mut self) -> Result<SealedUpload, FileError> {
+        let path = &self.temporary.0;
+        self.file
+            .flush()
+            .await
+            .map_err(FileError::new("write", path))?;
+        self.file
+            .sync_all()
+            .await
+            .map_err(FileError::new("sync", path))?;
+        Ok(SealedUpload {
+            temporary: self.temporary,
+            content: Content {
+                sha256: hex::encode(self.sha256.finalize()),
+                size_bytes: self.size_bytes,
+                crc: self.crc.finish(),
+            },
+        })
+    }
+}
+
+/// What a file holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// SHA-256, 64 lower-case hexadecimal digits.
+    pub sha256: String,
+    /// Its length.
+    pub size_bytes: u64,
+    /// PCP's check code over it.
+    pub crc: u16,
+}
+
+/// A file that was received and synced, under its temporary name. Dropping it removes it.
+#[derive(Debug)]
+pub struct SealedUpload {
+    temporary: Temporary,
+    content: Content,
+}
+
+impl SealedUpload {
+    /// What it holds.
+    pub const fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// Gives the file its final name, durably.
+    pub async fn publish(self, files: &PackageFiles) -> Result<Content, FileError> {
+        let path = files.path(&self.content.sha256);
+        let (target, dir) = (path.clone(), files.dir.clone());
+        let temporary = self.temporary;
+        blocking(&path, "publish", move || {
+            std::fs::rename(&temporary.0, &target)?;
+            File::open(&dir)?.sync_all()
+        })
+        .await?;
+        Ok(self.content)
+    }
+}
+
+/// Other files in the directory are not ours.
+fn is_sha256(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+async fn blocking<T: Send + 'static>(
+    path: &Path,
+    doing: &'static str,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, FileError> {
+    spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(io::Error::other(error)))
+        .map_err(FileError::new(doing, path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::UtcMillis,
+        package::Segmentation,
+        store::{NewPackage, SqliteStore},
+        task::PackageId,
+    };
+
+    async fn sealed(files: &PackageFiles, chunks: &[&[u8]]) -> SealedUpload {
+        let mut upload = files.upload(1_000).await.unwrap();
+        for chunk in chunks {
+            upload.write(chunk).await.unwrap();
+        }
+        upload.seal().await.unwrap()
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        std::fs::read_dir(dir.join(DIRECTORY))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
+    fn record(content: &Content) -> PackageRecord {
+        PackageRecord {
+            id: PackageId(1),
+            package: NewPackage {
+                product: "p".to_owned(),
+                version: pcp::Version::new("V1").unwrap(),
+                sha256: content.sha256.clone(),
+                crc: content.crc,
+                check_code: content.crc,
+                segmentation: Segmentation::choose(content.size_bytes, None, false).unwrap(),
+                created_at: UtcMillis(0),
+            },
+            superseded_at: None,
+            deleted_at: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_uploaded_is_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = PackageFiles::open(dir.path()).await.unwrap();
+        let sealed = sealed(&files, &[b"abc", b"", b"def"]).await;
+        let content = sealed.publish(&files).await.unwrap();
+        assert_eq!(content.size_bytes, 6);
+        assert_eq!(content.crc, pcp::checksum(b"abcdef"));
+        assert_eq!(content.sha256, hex::encode(Sha256::digest(b"abcdef")));
+        assert_eq!(names(dir.path()), [content.sha256.clone()]);
+        let package = record(&content);
+        assert_eq!(files.read(&package).await.unwrap(), b"abcdef");
+        files.remove(&content.sha256).await.unwrap();
+        files.remove(&content.sha256).await.unwrap();
+        assert!(matches!(
+            files.read(&package).await,
+            Err(ReadError::File(_))
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_changed_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = PackageFiles::open(dir.path()).await.unwrap();
+        let content = sealed(&files, &[b"abcdef"])
+            .await
+            .publish(&files)
+            .await
+            .unwrap();
+        let path = dir.path().join(DIRECTORY).join(&content.sha256);
+        for other in ["abcde", "abcdeF", ""] {
+            std::fs::write(&path, other).unwrap();
+            let read = files.read(&record(&content)).await;
+            assert!(matches!(read, Err(ReadError::Damaged { .. })), "{other:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_without_a_package_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = PackageFiles::open(dir.path()).await.unwrap();
+        let store = SqliteStore::open(dir.path()).await.unwrap();
+        let used = sealed(&files, &[b"used"])
+            .await
+            .publish(&files)
+            .await
+            .unwrap();
+        sealed(&files, &[b"orphan"])
+            .await
+            .publish(&files)
+            .await
+            .unwrap();
+        std::fs::write(dir.path().join(DIRECTORY).join("notes"), "x").unwrap();
+        store.insert_package(&record(&used).package).await.unwrap();
+        assert_eq!(files.remove_unused(&store).await.unwrap(), 1);
+        let mut left = names(dir.path());
+        left.sort();
+        assert_eq!(left, [used.sha256, "notes".to_owned()]);
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_does_not_end_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = PackageFiles::open(dir.path()).await.unwrap();
+        let mut upload = files.upload(5).await.unwrap();
+        upload.write(b"abc").await.unwrap();
+        assert_eq!(names(dir.path()).len(), 1);
+        assert!(matches!(
+            upload.write(b"def").await,
+            Err(UploadError::TooLarge { max_bytes: 5 })
+        ));
+        drop(upload);
+        drop(sealed(&files, &[b"never published"]).await);
+        assert_eq!(names(dir.path()), [""; 0]);
+        // a crash leaves the file; the next start removes it
+        let packages = dir.path().join(DIRECTORY);
+        std::fs::write(packages.join("tmp-1"), "x").unwrap();
+        std::fs::write(packages.join("cafe"), "x").unwrap();
+        PackageFiles::open(dir.path()).await.unwrap();
+        assert_eq!(names(dir.path()), ["cafe"]);
+    }
+}

@@ -1,0 +1,369 @@
+use std::{collections::BTreeMap, fmt};
+
+use pcp::Version;
+
+use crate::{
+    clock::UtcMillis,
+    engine::{DeviceRecord, StageChange},
+    package::{PackageIdentity, Segmentation},
+    task::{Candidate, PackageId, RetryPolicy, TaskId, TaskState, UpgradeId},
+    upgrade::Stage,
+};
+
+/// What a commit did not do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CommitReport {
+    /// Upgrades whose stage was not stored because they have ended or are unknown: the operator stopped
+    /// the task while the engine began them. Nothing should be sent for them; they are to be dropped.
+    pub refused: Vec<UpgradeId>,
+}
+
+/// Part of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The rows, in the order of the list.
+    pub items: Vec<T>,
+    /// Whether rows follow. Their page starts after the last one of this page.
+    pub more: bool,
+}
+
+/// A device as the operator left it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceChange {
+    /// Grows with every change, over all devices.
+    pub revision: i64,
+    /// The device.
+    pub endpoint: String,
+    /// Its product.
+    pub product: String,
+    /// It was removed.
+    pub removed: bool,
+}
+
+/// An upgrade that runs and should not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpgradeToStop {
+    /// The upgrade.
+    pub upgrade: UpgradeId,
+    /// Its task.
+    pub task: TaskId,
+    /// Its device.
+    pub endpoint: String,
+    /// The device was removed; otherwise the task was stopped.
+    pub device_removed: bool,
+}
+
+/// A package to be added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewPackage {
+    /// The product whose devices it is for.
+    pub product: String,
+    /// The version that they run afterwards.
+    pub version: Version,
+    /// SHA-256 of the content, 64 lower-case hexadecimal digits: the name of its file.
+    pub sha256: String,
+    /// PCP's check code over the content.
+    pub crc: u16,
+    /// The versionCheckCode that devices are told.
+    pub check_code: u16,
+    /// How it is cut.
+    pub segmentation: Segmentation,
+    /// When it was uploaded.
+    pub created_at: UtcMillis,
+}
+
+/// A package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackageRecord {
+    /// Its number.
+    pub id: PackageId,
+    /// What was uploaded.
+    pub package: NewPackage,
+    /// When another content was uploaded for the same product and version.
+    pub superseded_at: Option<UtcMillis>,
+    /// When it was deleted, if it is only kept for ended tasks.
+    pub deleted_at: Option<UtcMillis>,
+}
+
+impl PackageRecord {
+    /// What devices are told of it.
+    pub const fn identity(&self) -> PackageIdentity {
+        PackageIdentity {
+            version: self.package.version,
+            check_code: self.package.check_code,
+            segmentation: self.package.segmentation,
+        }
+    }
+}
+
+/// What [`super::Store::insert_package`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InsertedPackage {
+    /// The package.
+    pub record: PackageRecord,
+    /// It is new; otherwise the same one was there.
+    pub created: bool,
+}
+
+/// What [`super::Store::delete_package`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeletedPackage {
+    /// Name of the content's file.
+    pub sha256: String,
+    /// Another package has the same content: the file has to stay.
+    pub content_in_use: bool,
+}
+
+/// A device to be added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewDevice {
+    /// The LwM2M endpoint name.
+    pub endpoint: String,
+    /// The product it belongs to.
+    pub product: String,
+}
+
+/// What became of one device in [`super::Store::add_devices`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AddedDevice {
+    /// It is new.
+    Added,
+    /// It was there, of the same product.
+    Unchanged,
+    /// It is there with another product, and was left alone.
+    OtherProduct(String),
+}
+
+/// A device and what the operator sees beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceDetail {
+    /// The device.
+    pub device: DeviceRecord,
+    /// When it was added.
+    pub created_at: UtcMillis,
+    /// The upgrade that runs on it.
+    pub upgrade: Option<UpgradeId>,
+}
+
+/// Which devices to list.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DeviceFilter {
+    /// Of this product.
+    pub product: Option<String>,
+    /// With, or without, a registration.
+    pub registered: Option<bool>,
+    /// Whose endpoint begins so.
+    pub prefix: Option<String>,
+}
+
+/// Which devices a task upgrades.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// These endpoints. Naming one twice is naming it once.
+    Devices(Vec<String>),
+    /// All devices of this product, which has to be the package's.
+    Product(String),
+    /// All devices of the package's product.
+    All,
+}
+
+/// A task to be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTask {
+    /// For the operator to recognise it by.
+    pub name: String,
+    /// The package.
+    pub package: PackageId,
+    /// The devices.
+    pub selection: Selection,
+    /// When it starts; at once when `None` or past.
+    pub start_at: Option<UtcMillis>,
+    /// What follows a failure.
+    pub retry: RetryPolicy,
+    /// Now.
+    pub created_at: UtcMillis,
+}
+
+/// A task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskRecord {
+    /// Its number.
+    pub id: TaskId,
+    /// The name it was given.
+    pub name: String,
+    /// The package.
+    pub package: PackageId,
+    /// The package's product.
+    pub product: String,
+    /// The package's version.
+    pub version: Version,
+    /// Where it stands.
+    pub state: TaskState,
+    /// When it starts or started.
+    pub start_at: UtcMillis,
+    /// What follows a failure.
+    pub retry: RetryPolicy,
+    /// When it was created.
+    pub created_at: UtcMillis,
+    /// When it was stopped.
+    pub stopped_at: Option<UtcMillis>,
+    /// When its last upgrade ended.
+    pub ended_at: Option<UtcMillis>,
+    /// Upgrades in each state that any of them is in.
+    pub counts: BTreeMap<UpgradeState, u64>,
+}
+
+impl TaskRecord {
+    /// All its upgrades.
+    pub fn total(&self) -> u64 {
+        self.counts.values().sum()
+    }
+}
+
+/// Where an upgrade stands, as stored and shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum UpgradeState {
+    /// It has not begun, or waits for its next attempt.
+    Pending,
+    /// It runs.
+    Active(Stage),
+    /// The device runs the target version.
+    Succeeded,
+    /// It does not, or nobody knows.
+    Failed,
+    /// The operator stopped the task.
+    Cancelled,
+}
+
+impl UpgradeState {
+    /// The name used in the API and the store.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Active(stage) => stage.name(),
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "pending" => Some(Self::Pending),
+            "succeeded" => Some(Self::Succeeded),
+            "failed" => Some(Self::Failed),
+            "cancelled" => Some(Self::Cancelled),
+            stage => Stage::from_name(stage).map(Self::Active),
+        }
+    }
+
+    /// Every state, in the order of an upgrade's life.
+    pub fn all() -> impl Iterator<Item = Self> {
+        std::iter::once(Self::Pending)
+            .chain(Stage::ALL.into_iter().map(Self::Active))
+            .chain([Self::Succeeded, Self::Failed, Self::Cancelled])
+    }
+
+    /// Whether it has its outcome.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+}
+
+impl fmt::Display for UpgradeState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutcomeRecord {
+    /// `succeeded`, `failed` or `cancelled`.
+    pub state: String,
+    /// A stable word for programs.
+    pub reason: String,
+    /// A sentence for the operator.
+    pub detail: String,
+    /// When.
+    pub at: UtcMillis,
+}
+
+/// An upgrade.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpgradeRecord {
+    /// Its number.
+    pub id: UpgradeId,
+    /// Its task.
+    pub task: TaskId,
+    /// Its device.
+    pub endpoint: String,
+    /// Where it stands.
+    pub state: UpgradeState,
+    /// Attempts that have begun.
+    pub attempts: u32,
+    /// A waiting upgrade begins at this time or later.
+    pub not_before: UtcMillis,
+    /// The stage, while it runs.
+    pub stage: Option<StageChange>,
+    /// The cell in which it waits for a slot, has one, or had one when it ended.
+    pub cell: Option<u32>,
+    /// The segment that was asked for last in this attempt.
+    pub segment: Option<u16>,
+    /// How far this attempt's download is, 0 to 100.
+    pub progress_percent: u8,
+    /// How the last attempt ended; final when the state is.
+    pub outcome: Option<OutcomeRecord>,
+    /// When the task was created.
+    pub created_at: UtcMillis,
+    /// When the first attempt began.
+    pub started_at: Option<UtcMillis>,
+    /// When it ended for good.
+    pub ended_at: Option<UtcMillis>,
+}
+
+/// A line of an upgrade's timeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimelineEvent {
+    /// When.
+    pub at: UtcMillis,
+    /// Number of the attempt, from 1; 0 before the first.
+    pub attempt: u32,
+    /// The stage that was entered, `note`, or the state in which the attempt ended.
+    pub kind: String,
+    /// What happened.
+    pub text: String,
+}
+
+/// An upgrade and everything that explains it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpgradeDetail {
+    /// The upgrade.
+    pub upgrade: UpgradeRecord,
+    /// The package.
+    pub package: PackageId,
+    /// What the planner decides on, while it waits.
+    pub candidate: Option<Candidate>,
+    /// The newest 1,000 lines, oldest of them first.
+    pub events: Vec<TimelineEvent>,
+}
+
+/// What happens in a cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CellRecord {
+    /// The cell ID.
+    pub cell: u32,
+    /// Devices that hold a slot now.
+    pub active: u64,
+    /// Devices that wait for one.
+    pub waiting: u64,
+    /// The highest limit among the devices that were admitted; 0 before the first.
+    pub limit_max: u32,
+    /// Most devices that held a slot at once.
+    pub concurrent_peak: u32,
+    /// Devices that were admitted.
+    pub admitted_total: u64,
+    /// When the last one was.
+    pub last_admitted_at: Option<UtcMillis>,
+}

@@ -1,0 +1,353 @@
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+};
+
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    Doing, SqliteStore,
+    rows::{self, Columns},
+};
+use crate::{
+    clock::UtcMillis,
+    engine::{CoverageReading, DeviceRecord, QueueMode, Registration},
+    store::{AddedDevice, DeviceDetail, DeviceFilter, NewDevice, Page, StoreError},
+    task::{TaskId, UpgradeId},
+    upgrade::{Coverage, Failure, Outcome},
+};
+
+/// Key in `meta` of the counter that `devices.revision` is bumped from: 8 bytes, big endian.
+const REVISION: &str = "device_revision";
+
+/// Rows of one INSERT.
+const CHUNK: usize = 1_000;
+
+impl SqliteStore {
+    /// See [`crate::store::Store::restore_devices`].
+    pub(super) async fn devices_to_restore(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<DeviceRecord>, StoreError> {
+        sqlx::query("SELECT * FROM devices WHERE endpoint > ? ORDER BY endpoint LIMIT ?")
+            .bind(after.unwrap_or_default())
+            .bind(limit)
+            .fetch_all(&self.readers)
+            .await
+            .doing("reading devices")?
+            .iter()
+            .map(record)
+            .collect()
+    }
+
+    /// See [`crate::store::Store::restore_revision`].
+    pub(super) async fn revision_to_restore(&self) -> Result<i64, StoreError> {
+        let doing = "reading the revision of the devices";
+        let oldest_removal: Option<i64> =
+            sqlx::query_scalar("SELECT MIN(revision) FROM devices WHERE removed = 1")
+                .fetch_one(&self.readers)
+                .await
+                .doing(doing)?;
+        if let Some(revision) = oldest_removal {
+            return Ok(revision - 1);
+        }
+        let mut conn = self.readers.acquire().await.doing(doing)?;
+        counter(&mut conn).await
+    }
+
+    /// See [`crate::store::Store::device`].
+    pub(super) async fn device_by_endpoint(
+        &self,
+        endpoint: &str,
+    ) -> Result<Option<DeviceDetail>, StoreError> {
+        sqlx::query(
+            "SELECT d.*, (SELECT MIN(u.id) FROM upgrades u WHERE u.endpoint = d.endpoint AND u.phase = 1) \
+                 AS upgrade_id \
+             FROM devices d WHERE d.endpoint = ? AND d.removed = 0",
+        )
+        .bind(endpoint)
+        .fetch_optional(&self.readers)
+        .await
+        .doing("reading a device")?
+        .as_ref()
+        .map(detail)
+        .transpose()
+    }
+
+    /// See [`crate::store::Store::devices`].
+    pub(super) async fn list_devices(
+        &self,
+        filter: &DeviceFilter,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<DeviceDetail>, StoreError> {
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "SELECT d.*, (SELECT MIN(u.id) FROM upgrades u WHERE u.endpoint = d.endpoint AND u.phase = 1) \
+                 AS upgrade_id \
+             FROM devices d WHERE d.removed = 0",
+        );
+        if let Some(product) = &filter.product {
+            query.push(" AND d.product = ").push_bind(product);
+        }
+        if let Some(registered) = filter.registered {
+            query.push(" AND d.registered = ").push_bind(registered);
+        }
+        if let Some(prefix) = &filter.prefix {
+            // a range, so that the index finds its beginning; no character is above U+10FFFF
+            query.push(" AND d.endpoint >= ").push_bind(prefix);
+            query
+                .push(" AND d.endpoint < ")
+                .push_bind(format!("{prefix}\u{10FFFF}"));
+        }
+        if let Some(after) = after {
+            query.push(" AND d.endpoint > ").push_bind(after);
+        }
+        let rows = query
+            .push(" ORDER BY d.endpoint LIMIT ")
+            .push_bind(rows::one_more(limit))
+            .build()
+            .fetch_all(&self.readers)
+            .await
+            .doing("listing devices")?;
+        rows::page(&rows, limit, detail)
+    }
+
+    /// See [`crate::store::Store::add_devices`].
+    pub(super) async fn insert_devices(
+        &self,
+        devices: &[NewDevice],
+        now: UtcMillis,
+    ) -> Result<Vec<AddedDevice>, StoreError> {
+        let doing = "adding devices";
+        let mut tx = self.write(doing).await?;
+        let mut known = products(&mut tx, devices).await?;
+        let mut new = Vec::new();
+        let answers = devices
+            .iter()
+            .map(|device| match known.get(device.endpoint.as_str()) {
+                None => {
+                    known.insert(device.endpoint.clone(), device.product.clone());
+                    new.push(device);
+                    AddedDevice::Added
+                }
+                Some(product) if *product == device.product => AddedDevice::Unchanged,
+                Some(product) => AddedDevice::OtherProduct(product.clone()),
+            })
+            .collect();
+        let mut revision = counter(&mut tx).await?;
+        for chunk in new.chunks(CHUNK) {
+            insert_chunk(&mut tx, chunk, &mut revision, now)
+                .await
+                .doing(doing)?;
+        }
+        set_counter(&mut tx, revision).await.doing(doing)?;
+        tx.commit().await.doing(doing)?;
+        Ok(answers)
+    }
+
+    /// See [`crate::store::Store::set_device_product`].
+    pub(super) async fn change_product(
+        &self,
+        endpoint: &str,
+        product: &str,
+    ) -> Result<bool, StoreError> {
+        let doing = "changing a device's product";
+        let mut tx = self.write(doing).await?;
+        let revision = counter(&mut tx).await? + 1;
+        let changed = sqlx::query(
+            "UPDATE devices SET product = ?, revision = ? WHERE endpoint = ? AND removed = 0",
+        )
+        .bind(product)
+        .bind(revision)
+        .bind(endpoint)
+        .execute(&mut *tx)
+        .await
+        .doing(doing)?;
+        set_counter(&mut tx, revision).await.doing(doing)?;
+        tx.commit().await.doing(doing)?;
+        Ok(changed.rows_affected() > 0)
+    }
+
+    /// See [`crate::store::Store::remove_device`].
+    pub(super) async fn tombstone_device(
+        &self,
+        endpoint: &str,
+        now: UtcMillis,
+    ) -> Result<bool, StoreError> {
+        let doing = "removing a device";
+        let mut tx = self.write(doing).await?;
+        let revision = counter(&mut tx).await? + 1;
+        let removed = sqlx::query(
+            "UPDATE devices SET removed = 1, revision = ? WHERE endpoint = ? AND removed = 0",
+        )
+        .bind(revision)
+        .bind(endpoint)
+        .execute(&mut *tx)
+        .await
+        .doing(doing)?;
+        if removed.rows_affected() == 0 {
+            return Ok(false);
+        }
+        set_counter(&mut tx, revision).await.doing(doing)?;
+        end_waiting_upgrades(&mut tx, endpoint, now)
+            .await
+            .doing(doing)?;
+        tx.commit().await.doing(doing)?;
+        Ok(true)
+    }
+}
+
+/// The products of those of `devices` that are there and were not removed.
+async fn products(
+    conn: &mut SqliteConnection,
+    devices: &[NewDevice],
+) -> Result<HashMap<String, String>, StoreError> {
+    let doing = "looking for devices";
+    let mut known = HashMap::new();
+    for chunk in devices.chunks(CHUNK) {
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "SELECT endpoint, product FROM devices WHERE removed = 0 AND endpoint IN (",
+        );
+        let mut endpoints = query.separated(", ");
+        for device in chunk {
+            endpoints.push_bind(&device.endpoint);
+        }
+        endpoints.push_unseparated(")");
+        for row in query.build().fetch_all(&mut *conn).await.doing(doing)? {
+            known.insert(row.value("endpoint")?, row.value("product")?);
+        }
+    }
+    Ok(known)
+}
+
+async fn insert_chunk(
+    conn: &mut SqliteConnection,
+    devices: &[&NewDevice],
+    revision: &mut i64,
+    now: UtcMillis,
+) -> Result<(), sqlx::Error> {
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "INSERT INTO devices (endpoint, product, revision, created_at) ",
+    );
+    query.push_values(devices, |mut row, device| {
+        *revision += 1;
+        row.push_bind(&device.endpoint)
+            .push_bind(&device.product)
+            .push_bind(*revision)
+            .push_bind(now.0);
+    });
+    // One that was removed and is added again begins anew: nothing of what it was is kept.
+    query.push(
+        " ON CONFLICT (endpoint) DO UPDATE SET product = excluded.product, revision = excluded.revision, \
+             created_at = excluded.created_at, removed = 0, last_heard_at = NULL, reg_location = NULL, \
+             reg_peer = NULL, reg_lifetime_s = NULL, reg_expires_at = NULL, reg_registered_at = NULL, \
+             reg_queue_mode = NULL, coverage_cell = NULL, coverage_rsrp_dbm = NULL, \
+             coverage_sinr_db = NULL, coverage_at = NULL, version = NULL",
+    );
+    query.build().execute(conn).await.map(|_| ())
+}
+
+async fn end_waiting_upgrades(
+    conn: &mut SqliteConnection,
+    endpoint: &str,
+    now: UtcMillis,
+) -> Result<(), sqlx::Error> {
+    let outcome = Outcome::Failed(Failure::DeviceRemoved);
+    sqlx::query(
+        "INSERT INTO upgrade_events (upgrade_id, at, attempt, kind, text) \
+         SELECT id, ?, attempt, ?, ? FROM upgrades WHERE endpoint = ? AND phase = 0",
+    )
+    .bind(now.0)
+    .bind(outcome.state())
+    .bind(outcome.to_string())
+    .bind(endpoint)
+    .execute(&mut *conn)
+    .await?;
+    let ended: Vec<i64> = sqlx::query_scalar(
+        "UPDATE upgrades SET state = ?1, outcome_state = ?1, outcome_reason = ?2, outcome_detail = ?3, \
+             outcome_at = ?4, ended_at = ?4 \
+         WHERE endpoint = ?5 AND phase = 0 RETURNING task_id",
+    )
+    .bind(outcome.state())
+    .bind(outcome.reason())
+    .bind(outcome.to_string())
+    .bind(now.0)
+    .bind(endpoint)
+    .fetch_all(&mut *conn)
+    .await?;
+    for task in ended.into_iter().collect::<HashSet<_>>() {
+        rows::end_task_if_done(conn, TaskId(task), now).await?;
+    }
+    Ok(())
+}
+
+async fn counter(conn: &mut SqliteConnection) -> Result<i64, StoreError> {
+    let stored: Option<Vec<u8>> = sqlx::query_scalar("SELECT value FROM meta WHERE key = ?")
+        .bind(REVISION)
+        .fetch_optional(conn)
+        .await
+        .doing("reading the revision of the devices")?;
+    let Some(bytes) = stored else { return Ok(0) };
+    <[u8; 8]>::try_from(bytes)
+        .map(i64::from_be_bytes)
+        .map_err(|bytes| rows::unreadable(REVISION, hex::encode(bytes)))
+}
+
+async fn set_counter(conn: &mut SqliteConnection, revision: i64) -> Result<(), sqlx::Error> {
+    rows::set_meta(conn, REVISION, &revision.to_be_bytes()).await
+}
+
+fn detail(row: &SqliteRow) -> Result<DeviceDetail, StoreError> {
+    Ok(DeviceDetail {
+        device: record(row)?,
+        created_at: row.time("created_at")?,
+        upgrade: row.maybe_int("upgrade_id")?.map(UpgradeId),
+    })
+}
+
+/// A row of `devices`.
+fn record(row: &SqliteRow) -> Result<DeviceRecord, StoreError> {
+    let coverage = row
+        .maybe_time("coverage_at")?
+        .map(|at| {
+            Ok::<_, StoreError>(CoverageReading {
+                coverage: Coverage {
+                    cell: row.maybe_int("coverage_cell")?,
+                    rsrp_dbm: row.maybe_int("coverage_rsrp_dbm")?,
+                    sinr_db: row.maybe_int("coverage_sinr_db")?,
+                },
+                at,
+            })
+        })
+        .transpose()?;
+    Ok(DeviceRecord {
+        endpoint: row.value("endpoint")?,
+        product: row.value("product")?,
+        registration: registration(row)?,
+        last_heard_at: row.maybe_time("last_heard_at")?,
+        coverage,
+        version: row.maybe_version("version")?,
+    })
+}
+
+fn registration(row: &SqliteRow) -> Result<Option<Registration>, StoreError> {
+    let Some(location) = row.value::<Option<String>>("reg_location")? else {
+        return Ok(None);
+    };
+    let peer: &str = row.value("reg_peer")?;
+    Ok(Some(Registration {
+        location,
+        peer: peer
+            .parse::<SocketAddr>()
+            .map_err(|_| rows::unreadable("devices.reg_peer", peer))?,
+        lifetime_s: row.int("reg_lifetime_s")?,
+        expires_at: row.time("reg_expires_at")?,
+        registered_at: row.time("reg_registered_at")?,
+        queue_mode: if row.value("reg_queue_mode")? {
+            QueueMode::On
+        } else {
+            QueueMode::Off
+        },
+    }))
+}

@@ -1,0 +1,315 @@
+//! The store in one SQLite file.
+//!
+//! One connection writes, so that writers queue here and not at the file's lock; a few read beside it
+//! (WAL). Every commit is synced to the disk: a device must never have been told something that a
+//! power failure makes the server forget.
+
+mod commit;
+mod devices;
+mod packages;
+mod rollout;
+mod rows;
+mod task_writes;
+mod tasks;
+mod upgrades;
+
+#[cfg(test)]
+mod tests;
+
+use std::{path::Path, time::Duration};
+
+use async_trait::async_trait;
+use sqlx::{
+    ConnectOptions, Sqlite, SqlitePool, Transaction,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use super::{
+    AddedDevice, CellRecord, CommitReport, CreateTaskError, DeletePackageError, DeleteTaskError,
+    DeletedPackage, DeviceChange, DeviceDetail, DeviceFilter, InsertPackageError, InsertedPackage,
+    NewDevice, NewPackage, NewTask, OpenError, PackageRecord, Page, StopTaskError, Store,
+    StoreError, TaskRecord, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
+};
+use crate::{
+    clock::UtcMillis,
+    engine::{ActiveUpgrade, Change, DeviceRecord, UpgradeOrder},
+    task::{Candidate, PackageId, TaskId, UpgradeId},
+};
+
+/// Name of the database's file in the data directory.
+pub const FILE_NAME: &str = "cellwise.db";
+
+const READERS: u32 = 4;
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an operation waits for a connection before it fails.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Distinct statements per connection: more than there are in this room.
+const CACHED_STATEMENTS: usize = 128;
+
+/// A [`Store`] in one SQLite file.
+#[derive(Debug, Clone)]
+pub struct SqliteStore {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl SqliteStore {
+    /// Opens the database in `data_dir`, and creates both if they are not there.
+    pub async fn open(data_dir: &Path) -> Result<Self, OpenError> {
+        tokio::fs::create_dir_all(data_dir)
+            .await
+            .map_err(|source| OpenError::Directory {
+                path: data_dir.to_owned(),
+                source,
+            })?;
+        let path = data_dir.join(FILE_NAME);
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .statement_cache_capacity(CACHED_STATEMENTS)
+            .disable_statement_logging();
+        let open_error = |source: sqlx::Error| OpenError::Open {
+            path: path.clone(),
+            source: Box::new(source),
+        };
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(options.clone())
+            .await
+            .map_err(open_error)?;
+        sqlx::migrate!("migrations/sqlite")
+            .run(&writer)
+            .await
+            .map_err(|source| OpenError::Migrate {
+                path: path.clone(),
+                source: Box::new(source),
+            })?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(options.read_only(true))
+            .await
+            .map_err(open_error)?;
+        Ok(Self { writer, readers })
+    }
+
+    /// Closes all connections; what was written is in the file.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    /// A transaction that may write. It is undone unless it is committed.
+    async fn write(&self, doing: &'static str) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        self.writer.begin_with("BEGIN IMMEDIATE").await.doing(doing)
+    }
+}
+
+/// Says what was being done when the database failed.
+trait Doing<T> {
+    fn doing(self, doing: &'static str) -> Result<T, StoreError>;
+}
+
+impl<T> Doing<T> for Result<T, sqlx::Error> {
+    fn doing(self, doing: &'static str) -> Result<T, StoreError> {
+        self.map_err(|source| StoreError::Failed {
+            doing,
+            source: Box::new(source),
+        })
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn commit(&self, changes: &[Change]) -> Result<CommitReport, StoreError> {
+        self.commit_changes(changes).await
+    }
+
+    async fn restore_devices(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<DeviceRecord>, StoreError> {
+        self.devices_to_restore(after, limit).await
+    }
+
+    async fn restore_upgrades(
+        &self,
+        after: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<Vec<ActiveUpgrade>, StoreError> {
+        self.upgrades_to_restore(after, limit).await
+    }
+
+    async fn restore_revision(&self) -> Result<i64, StoreError> {
+        self.revision_to_restore().await
+    }
+
+    async fn meta(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        sqlx::query_scalar("SELECT value FROM meta WHERE key = ?")
+            .bind(key)
+            .fetch_optional(&self.readers)
+            .await
+            .doing("reading a stored value")
+    }
+
+    async fn set_meta(&self, key: &str, value: &[u8]) -> Result<(), StoreError> {
+        let doing = "storing a value";
+        let mut tx = self.write(doing).await?;
+        rows::set_meta(&mut tx, key, value).await.doing(doing)?;
+        tx.commit().await.doing(doing)
+    }
+
+    async fn device_changes_since(
+        &self,
+        revision: i64,
+        limit: u32,
+    ) -> Result<Vec<DeviceChange>, StoreError> {
+        self.changed_devices(revision, limit).await
+    }
+
+    async fn forget_removed(&self, endpoint: &str) -> Result<bool, StoreError> {
+        self.forget(endpoint).await
+    }
+
+    async fn start_due_tasks(&self, now: UtcMillis) -> Result<u64, StoreError> {
+        self.start_due(now).await
+    }
+
+    async fn startable(
+        &self,
+        now: UtcMillis,
+        limit: u32,
+    ) -> Result<Vec<(Candidate, UpgradeOrder)>, StoreError> {
+        self.startable_upgrades(now, limit).await
+    }
+
+    async fn next_due(&self, now: UtcMillis) -> Result<Option<UtcMillis>, StoreError> {
+        self.next_due_time(now).await
+    }
+
+    async fn upgrades_to_stop(&self, limit: u32) -> Result<Vec<UpgradeToStop>, StoreError> {
+        self.running_in_vain(limit).await
+    }
+
+    async fn package(&self, id: PackageId) -> Result<Option<PackageRecord>, StoreError> {
+        self.package_by_id(id).await
+    }
+
+    async fn insert_package(
+        &self,
+        new: &NewPackage,
+    ) -> Result<InsertedPackage, InsertPackageError> {
+        self.add_package(new).await
+    }
+
+    async fn packages(
+        &self,
+        before: Option<PackageId>,
+        limit: u32,
+    ) -> Result<Page<PackageRecord>, StoreError> {
+        self.list_packages(before, limit).await
+    }
+
+    async fn find_package(
+        &self,
+        product: &str,
+        version: pcp::Version,
+    ) -> Result<Option<PackageRecord>, StoreError> {
+        self.current_package(product, version).await
+    }
+
+    async fn delete_package(
+        &self,
+        id: PackageId,
+        now: UtcMillis,
+    ) -> Result<DeletedPackage, DeletePackageError> {
+        self.drop_package(id, now).await
+    }
+
+    async fn content_in_use(&self, sha256: &str) -> Result<bool, StoreError> {
+        self.is_content_in_use(sha256).await
+    }
+
+    async fn add_devices(
+        &self,
+        devices: &[NewDevice],
+        now: UtcMillis,
+    ) -> Result<Vec<AddedDevice>, StoreError> {
+        self.insert_devices(devices, now).await
+    }
+
+    async fn device(&self, endpoint: &str) -> Result<Option<DeviceDetail>, StoreError> {
+        self.device_by_endpoint(endpoint).await
+    }
+
+    async fn devices(
+        &self,
+        filter: &DeviceFilter,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<DeviceDetail>, StoreError> {
+        self.list_devices(filter, after, limit).await
+    }
+
+    async fn set_device_product(&self, endpoint: &str, product: &str) -> Result<bool, StoreError> {
+        self.change_product(endpoint, product).await
+    }
+
+    async fn remove_device(&self, endpoint: &str, now: UtcMillis) -> Result<bool, StoreError> {
+        self.tombstone_device(endpoint, now).await
+    }
+
+    async fn create_task(&self, new: &NewTask) -> Result<TaskRecord, CreateTaskError> {
+        self.insert_task(new).await
+    }
+
+    async fn task(&self, id: TaskId) -> Result<Option<TaskRecord>, StoreError> {
+        self.task_by_id(id).await
+    }
+
+    async fn tasks(
+        &self,
+        before: Option<TaskId>,
+        limit: u32,
+    ) -> Result<Page<TaskRecord>, StoreError> {
+        self.list_tasks(before, limit).await
+    }
+
+    async fn stop_task(&self, id: TaskId, now: UtcMillis) -> Result<TaskRecord, StopTaskError> {
+        self.stop(id, now).await
+    }
+
+    async fn delete_task(&self, id: TaskId) -> Result<(), DeleteTaskError> {
+        self.drop_task(id).await
+    }
+
+    async fn upgrades(
+        &self,
+        task: TaskId,
+        state: Option<UpgradeState>,
+        after: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<Page<UpgradeRecord>, StoreError> {
+        self.list_upgrades(task, state, after, limit).await
+    }
+
+    async fn upgrade(&self, id: UpgradeId) -> Result<Option<UpgradeDetail>, StoreError> {
+        self.upgrade_detail(id).await
+    }
+
+    async fn cells(&self, after: Option<u32>, limit: u32) -> Result<Page<CellRecord>, StoreError> {
+        self.list_cells(after, limit).await
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        let doing = "checking that it can be written";
+        let tx = self.write(doing).await?;
+        tx.rollback().await.doing(doing)
+    }
+}

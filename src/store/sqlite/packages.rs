@@ -1,0 +1,261 @@
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    Doing, SqliteStore,
+    rows::{self, Columns},
+};
+use crate::{
+    clock::UtcMillis,
+    package::Segmentation,
+    store::{
+        DeletePackageError, DeletedPackage, InsertPackageError, InsertedPackage, NewPackage,
+        PackageRecord, Page, StoreError,
+    },
+    task::{PackageId, TaskId, TaskState},
+};
+
+const CONTENT_IN_USE: &str =
+    "SELECT EXISTS (SELECT 1 FROM packages WHERE sha256 = ? AND deleted_at IS NULL)";
+
+impl SqliteStore {
+    /// See [`crate::store::Store::package`].
+    pub(super) async fn package_by_id(
+        &self,
+        id: PackageId,
+    ) -> Result<Option<PackageRecord>, StoreError> {
+        sqlx::query("SELECT * FROM packages WHERE id = ?")
+            .bind(id.0)
+            .fetch_optional(&self.readers)
+            .await
+            .doing("reading a package")?
+            .as_ref()
+            .map(record)
+            .transpose()
+    }
+
+    /// See [`crate::store::Store::find_package`].
+    pub(super) async fn current_package(
+        &self,
+        product: &str,
+        version: pcp::Version,
+    ) -> Result<Option<PackageRecord>, StoreError> {
+        sqlx::query(
+            "SELECT * FROM packages WHERE product = ? AND version = ? \
+             AND superseded_at IS NULL AND deleted_at IS NULL",
+        )
+        .bind(product)
+        .bind(&version.as_bytes()[..])
+        .fetch_optional(&self.readers)
+        .await
+        .doing("looking for a package")?
+        .as_ref()
+        .map(record)
+        .transpose()
+    }
+
+    /// See [`crate::store::Store::packages`].
+    pub(super) async fn list_packages(
+        &self,
+        before: Option<PackageId>,
+        limit: u32,
+    ) -> Result<Page<PackageRecord>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM packages WHERE id < ? AND deleted_at IS NULL ORDER BY id DESC LIMIT ?",
+        )
+        .bind(before.map_or(i64::MAX, |id| id.0))
+        .bind(rows::one_more(limit))
+        .fetch_all(&self.readers)
+        .await
+        .doing("listing packages")?;
+        rows::page(&rows, limit, record)
+    }
+
+    /// See [`crate::store::Store::content_in_use`].
+    pub(super) async fn is_content_in_use(&self, sha256: &str) -> Result<bool, StoreError> {
+        sqlx::query_scalar(CONTENT_IN_USE)
+            .bind(sha256)
+            .fetch_one(&self.readers)
+            .await
+            .doing("looking for packages of a content")
+    }
+
+    /// See [`crate::store::Store::insert_package`].
+    pub(super) async fn add_package(
+        &self,
+        new: &NewPackage,
+    ) -> Result<InsertedPackage, InsertPackageError> {
+        let doing = "adding a package";
+        let mut tx = self.write(doing).await?;
+        let rows = sqlx::query(
+            "SELECT * FROM packages WHERE product = ? AND version = ? AND deleted_at IS NULL \
+             ORDER BY id DESC",
+        )
+        .bind(&new.product)
+        .bind(&new.version.as_bytes()[..])
+        .fetch_all(&mut *tx)
+        .await
+        .doing(doing)?;
+        let older = rows.iter().map(record).collect::<Result<Vec<_>, _>>()?;
+        if let Some(current) = older.iter().find(|older| older.superseded_at.is_none())
+            && is_same(&current.package, new)
+        {
+            return Ok(InsertedPackage {
+                record: current.clone(),
+                created: false,
+            });
+        }
+        for package in &older {
+            if let Some((task, name, state)) = user(&mut tx, package.id).await? {
+                return Err(InsertPackageError::InUse {
+                    package: package.id,
+                    task,
+                    name,
+                    state,
+                });
+            }
+        }
+        sqlx::query(
+            "UPDATE packages SET superseded_at = ? WHERE product = ? AND version = ? \
+             AND superseded_at IS NULL AND deleted_at IS NULL",
+        )
+        .bind(new.created_at.0)
+        .bind(&new.product)
+        .bind(&new.version.as_bytes()[..])
+        .execute(&mut *tx)
+        .await
+        .doing(doing)?;
+        let id = insert(&mut tx, new).await.doing(doing)?;
+        tx.commit().await.doing(doing)?;
+        Ok(InsertedPackage {
+            record: PackageRecord {
+                id,
+                package: new.clone(),
+                superseded_at: None,
+                deleted_at: None,
+            },
+            created: true,
+        })
+    }
+
+    /// See [`crate::store::Store::delete_package`].
+    pub(super) async fn drop_package(
+        &self,
+        id: PackageId,
+        now: UtcMillis,
+    ) -> Result<DeletedPackage, DeletePackageError> {
+        let doing = "deleting a package";
+        let mut tx = self.write(doing).await?;
+        let sha256: Option<String> =
+            sqlx::query_scalar("SELECT sha256 FROM packages WHERE id = ? AND deleted_at IS NULL")
+                .bind(id.0)
+                .fetch_optional(&mut *tx)
+                .await
+                .doing(doing)?;
+        let Some(sha256) = sha256 else {
+            return Err(DeletePackageError::NotFound(id));
+        };
+        if let Some((task, name, state)) = user(&mut tx, id).await? {
+            return Err(DeletePackageError::InUse {
+                package: id,
+                task,
+                name,
+                state,
+            });
+        }
+        sqlx::query("UPDATE packages SET deleted_at = ? WHERE id = ?")
+            .bind(now.0)
+            .bind(id.0)
+            .execute(&mut *tx)
+            .await
+            .doing(doing)?;
+        sqlx::query(
+            "DELETE FROM packages WHERE id = ?1 \
+             AND NOT EXISTS (SELECT 1 FROM tasks WHERE package_id = ?1)",
+        )
+        .bind(id.0)
+        .execute(&mut *tx)
+        .await
+        .doing(doing)?;
+        let content_in_use = sqlx::query_scalar(CONTENT_IN_USE)
+            .bind(&sha256)
+            .fetch_one(&mut *tx)
+            .await
+            .doing(doing)?;
+        tx.commit().await.doing(doing)?;
+        Ok(DeletedPackage {
+            sha256,
+            content_in_use,
+        })
+    }
+}
+
+/// Whether devices would be sent the very same.
+fn is_same(a: &NewPackage, b: &NewPackage) -> bool {
+    a.sha256 == b.sha256 && a.check_code == b.check_code && a.segmentation == b.segmentation
+}
+
+async fn insert(conn: &mut SqliteConnection, new: &NewPackage) -> Result<PackageId, sqlx::Error> {
+    sqlx::query_scalar(
+        "INSERT INTO packages (product, version, sha256, size_bytes, segment_size, pad_last, crc, \
+             check_code, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+    )
+    .bind(&new.product)
+    .bind(&new.version.as_bytes()[..])
+    .bind(&new.sha256)
+    .bind(i64::try_from(new.segmentation.size_bytes()).unwrap_or(i64::MAX))
+    .bind(new.segmentation.segment_size())
+    .bind(new.segmentation.pad_last())
+    .bind(new.crc)
+    .bind(new.check_code)
+    .bind(new.created_at.0)
+    .fetch_one(conn)
+    .await
+    .map(PackageId)
+}
+
+/// An unfinished task that uses the package.
+async fn user(
+    conn: &mut SqliteConnection,
+    package: PackageId,
+) -> Result<Option<(TaskId, String, TaskState)>, StoreError> {
+    sqlx::query(
+        "SELECT id, name, state FROM tasks WHERE package_id = ? \
+         AND state IN ('scheduled', 'running', 'stopping') LIMIT 1",
+    )
+    .bind(package.0)
+    .fetch_optional(conn)
+    .await
+    .doing("looking for tasks that use a package")?
+    .map(|row| {
+        Ok((
+            TaskId(row.int("id")?),
+            row.value("name")?,
+            rows::task_state(&row, "state")?,
+        ))
+    })
+    .transpose()
+}
+
+/// A row of `packages`.
+pub(super) fn record(row: &SqliteRow) -> Result<PackageRecord, StoreError> {
+    let segmentation = Segmentation::exact(
+        row.int("size_bytes")?,
+        row.int("segment_size")?,
+        row.value("pad_last")?,
+    )
+    .map_err(|error| rows::unreadable("packages.segment_size", error))?;
+    Ok(PackageRecord {
+        id: PackageId(row.int("id")?),
+        package: NewPackage {
+            product: row.value("product")?,
+            version: row.version("version")?,
+            sha256: row.value("sha256")?,
+            crc: row.int("crc")?,
+            check_code: row.int("check_code")?,
+            segmentation,
+            created_at: row.time("created_at")?,
+        },
+        superseded_at: row.maybe_time("superseded_at")?,
+        deleted_at: row.maybe_time("deleted_at")?,
+    })
+}

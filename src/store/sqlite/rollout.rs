@@ -1,0 +1,243 @@
+use sqlx::sqlite::SqliteRow;
+
+use super::{
+    Doing, SqliteStore,
+    rows::{self, Columns},
+    upgrades,
+};
+use crate::{
+    clock::UtcMillis,
+    engine::{ActiveUpgrade, UpgradeOrder},
+    store::{DeviceChange, StoreError, UpgradeToStop},
+    task::{Candidate, PackageId, RetryPolicy, TaskId, TaskState, UpgradeId},
+};
+
+impl SqliteStore {
+    /// See [`crate::store::Store::restore_upgrades`].
+    pub(super) async fn upgrades_to_restore(
+        &self,
+        after: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<Vec<ActiveUpgrade>, StoreError> {
+        sqlx::query(
+            "SELECT u.*, t.package_id, t.retry_attempts, t.retry_interval_s \
+             FROM upgrades u CROSS JOIN tasks t ON t.id = u.task_id \
+             WHERE u.phase = 1 AND u.id > ? ORDER BY u.id LIMIT ?",
+        )
+        .bind(after.map_or(0, |id| id.0))
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await
+        .doing("reading running upgrades")?
+        .iter()
+        .map(|row| {
+            Ok(ActiveUpgrade {
+                order: order(row, row.int("attempt")?)?,
+                stage: upgrades::stage(row)?
+                    .ok_or_else(|| rows::unreadable("upgrades.state", "not a stage"))?,
+                segment: row.maybe_int("segment")?,
+            })
+        })
+        .collect()
+    }
+
+    /// See [`crate::store::Store::device_changes_since`].
+    pub(super) async fn changed_devices(
+        &self,
+        revision: i64,
+        limit: u32,
+    ) -> Result<Vec<DeviceChange>, StoreError> {
+        // Devices that registered by themselves have revision 0.
+        sqlx::query(
+            "SELECT revision, endpoint, product, removed FROM devices \
+             WHERE revision > ? ORDER BY revision LIMIT ?",
+        )
+        .bind(revision.max(0))
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await
+        .doing("reading changed devices")?
+        .iter()
+        .map(|row| {
+            Ok(DeviceChange {
+                revision: row.int("revision")?,
+                endpoint: row.value("endpoint")?,
+                product: row.value("product")?,
+                removed: row.value("removed")?,
+            })
+        })
+        .collect()
+    }
+
+    /// See [`crate::store::Store::forget_removed`].
+    pub(super) async fn forget(&self, endpoint: &str) -> Result<bool, StoreError> {
+        let doing = "forgetting a removed device";
+        let mut tx = self.write(doing).await?;
+        sqlx::query(
+            "DELETE FROM devices WHERE endpoint = ?1 AND removed = 1 \
+             AND NOT EXISTS (SELECT 1 FROM upgrades WHERE endpoint = ?1 AND phase = 1)",
+        )
+        .bind(endpoint)
+        .execute(&mut *tx)
+        .await
+        .doing(doing)?;
+        let there: bool =
+            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM devices WHERE endpoint = ?)")
+                .bind(endpoint)
+                .fetch_one(&mut *tx)
+                .await
+                .doing(doing)?;
+        tx.commit().await.doing(doing)?;
+        Ok(!there)
+    }
+
+    /// See [`crate::store::Store::start_due_tasks`].
+    pub(super) async fn start_due(&self, now: UtcMillis) -> Result<u64, StoreError> {
+        let doing = "starting tasks";
+        // Asked often and seldom true: the writer is left alone when there is nothing to do.
+        let due: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM tasks WHERE state = 'scheduled' AND start_at <= ?)",
+        )
+        .bind(now.0)
+        .fetch_one(&self.readers)
+        .await
+        .doing(doing)?;
+        if !due {
+            return Ok(0);
+        }
+        let mut tx = self.write(doing).await?;
+        let started = sqlx::query(
+            "UPDATE tasks SET state = 'running' WHERE state = 'scheduled' AND start_at <= ?",
+        )
+        .bind(now.0)
+        .execute(&mut *tx)
+        .await
+        .doing(doing)?;
+        tx.commit().await.doing(doing)?;
+        Ok(started.rows_affected())
+    }
+
+    /// See [`crate::store::Store::startable`].
+    pub(super) async fn startable_upgrades(
+        &self,
+        now: UtcMillis,
+        limit: u32,
+    ) -> Result<Vec<(Candidate, UpgradeOrder)>, StoreError> {
+        // The index of due upgrades gives the order; CROSS JOIN keeps the planner from starting at the
+        // tasks and sorting. Of two that wait for one device the first in that order is taken.
+        sqlx::query(
+            "SELECT u.id, u.task_id, u.endpoint, u.attempt, u.not_before, \
+                 t.package_id, t.retry_attempts, t.retry_interval_s \
+             FROM upgrades u INDEXED BY upgrades_due CROSS JOIN tasks t ON t.id = u.task_id \
+             WHERE u.phase = 0 AND u.not_before <= ?1 AND t.state = 'running' \
+                 AND NOT EXISTS (SELECT 1 FROM upgrades b WHERE b.endpoint = u.endpoint AND b.phase = 1) \
+                 AND NOT EXISTS (SELECT 1 FROM upgrades e WHERE e.endpoint = u.endpoint AND e.phase = 0 \
+                     AND e.id <> u.id AND (e.not_before, e.id) < (u.not_before, u.id)) \
+             ORDER BY u.not_before, u.id LIMIT ?2",
+        )
+        .bind(now.0)
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await
+        .doing("looking for upgrades that may begin")?
+        .iter()
+        .map(|row| {
+            let begun: u32 = row.int("attempt")?;
+            let candidate = Candidate {
+                upgrade: UpgradeId(row.int("id")?),
+                task_state: TaskState::Running,
+                not_before: row.time("not_before")?,
+                device_busy_with: None,
+            };
+            Ok((candidate, order(row, begun.saturating_add(1))?))
+        })
+        .collect()
+    }
+
+    /// See [`crate::store::Store::next_due`].
+    pub(super) async fn next_due_time(
+        &self,
+        now: UtcMillis,
+    ) -> Result<Option<UtcMillis>, StoreError> {
+        let doing = "looking for the next due time";
+        let upgrade: Option<i64> = sqlx::query_scalar(
+            "SELECT MIN(not_before) FROM upgrades WHERE phase = 0 AND not_before > ?",
+        )
+        .bind(now.0)
+        .fetch_one(&self.readers)
+        .await
+        .doing(doing)?;
+        let task: Option<i64> = sqlx::query_scalar(
+            "SELECT MIN(start_at) FROM tasks WHERE state = 'scheduled' AND start_at > ?",
+        )
+        .bind(now.0)
+        .fetch_one(&self.readers)
+        .await
+        .doing(doing)?;
+        Ok(upgrade.into_iter().chain(task).min().map(UtcMillis))
+    }
+
+    /// See [`crate::store::Store::upgrades_to_stop`].
+    pub(super) async fn running_in_vain(
+        &self,
+        limit: u32,
+    ) -> Result<Vec<UpgradeToStop>, StoreError> {
+        let doing = "looking for upgrades to stop";
+        let mut found = sqlx::query(
+            "SELECT u.id, u.task_id, u.endpoint, 0 AS device_removed \
+             FROM tasks t CROSS JOIN upgrades u ON u.task_id = t.id \
+             WHERE t.state = 'stopping' AND u.state IN ('waiting_for_device', 'querying_version', \
+                 'querying_coverage', 'querying_cell', 'waiting_for_slot', 'downloading', 'executing') \
+             LIMIT ?",
+        )
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await
+        .doing(doing)?;
+        let room = i64::from(limit).saturating_sub_unsigned(found.len() as u64);
+        if room > 0 {
+            found.extend(
+                sqlx::query(
+                    "SELECT u.id, u.task_id, u.endpoint, 1 AS device_removed \
+                     FROM devices d CROSS JOIN upgrades u ON u.endpoint = d.endpoint AND u.phase = 1 \
+                     CROSS JOIN tasks t ON t.id = u.task_id \
+                     WHERE d.removed = 1 AND t.state <> 'stopping' LIMIT ?",
+                )
+                .bind(room)
+                .fetch_all(&self.readers)
+                .await
+                .doing(doing)?,
+            );
+        }
+        found
+            .iter()
+            .map(|row| {
+                Ok(UpgradeToStop {
+                    upgrade: UpgradeId(row.int("id")?),
+                    task: TaskId(row.int("task_id")?),
+                    endpoint: row.value("endpoint")?,
+                    device_removed: row.value("device_removed")?,
+                })
+            })
+            .collect()
+    }
+}
+
+fn order(row: &SqliteRow, attempt: u32) -> Result<UpgradeOrder, StoreError> {
+    Ok(UpgradeOrder {
+        upgrade: UpgradeId(row.int("id")?),
+        task: TaskId(row.int("task_id")?),
+        endpoint: row.value("endpoint")?,
+        package: PackageId(row.int("package_id")?),
+        attempt,
+        retry: retry(row)?,
+    })
+}
+
+/// The retry policy in a task's row.
+pub(super) fn retry(row: &SqliteRow) -> Result<RetryPolicy, StoreError> {
+    Ok(RetryPolicy {
+        attempts: row.int("retry_attempts")?,
+        interval_s: row.int("retry_interval_s")?,
+    })
+}

@@ -1,0 +1,150 @@
+//! From rows to records, and the few statements that several subjects share.
+
+use std::fmt::Display;
+
+use pcp::Version;
+use sqlx::{ColumnIndex, Decode, Row, SqliteConnection, Type, sqlite::SqliteRow};
+
+use super::Doing;
+use crate::{
+    clock::UtcMillis,
+    store::{Page, StoreError},
+    task::{TaskId, TaskState},
+};
+
+/// Reads columns with the errors of the store.
+pub(super) trait Columns {
+    /// A column's value.
+    fn value<'r, T>(&'r self, column: &'static str) -> Result<T, StoreError>
+    where
+        T: Decode<'r, sqlx::Sqlite> + Type<sqlx::Sqlite>;
+
+    /// An integer that fits `T`.
+    fn int<T: TryFrom<i64>>(&self, column: &'static str) -> Result<T, StoreError>;
+
+    /// An integer that fits `T`, or nothing.
+    fn maybe_int<T: TryFrom<i64>>(&self, column: &'static str) -> Result<Option<T>, StoreError>;
+
+    /// A time.
+    fn time(&self, column: &'static str) -> Result<UtcMillis, StoreError> {
+        self.int(column).map(UtcMillis)
+    }
+
+    /// A time, or nothing.
+    fn maybe_time(&self, column: &'static str) -> Result<Option<UtcMillis>, StoreError> {
+        Ok(self.maybe_int(column)?.map(UtcMillis))
+    }
+
+    /// A version.
+    fn version(&self, column: &'static str) -> Result<Version, StoreError> {
+        version(column, &self.value::<Vec<u8>>(column)?)
+    }
+
+    /// A version, or nothing.
+    fn maybe_version(&self, column: &'static str) -> Result<Option<Version>, StoreError> {
+        self.value::<Option<Vec<u8>>>(column)?
+            .map(|bytes| version(column, &bytes))
+            .transpose()
+    }
+}
+
+impl Columns for SqliteRow {
+    fn value<'r, T>(&'r self, column: &'static str) -> Result<T, StoreError>
+    where
+        T: Decode<'r, sqlx::Sqlite> + Type<sqlx::Sqlite>,
+        &'static str: ColumnIndex<Self>,
+    {
+        self.try_get(column).doing("reading a row")
+    }
+
+    fn int<T: TryFrom<i64>>(&self, column: &'static str) -> Result<T, StoreError> {
+        let value: i64 = self.value(column)?;
+        T::try_from(value).map_err(|_| unreadable(column, value))
+    }
+
+    fn maybe_int<T: TryFrom<i64>>(&self, column: &'static str) -> Result<Option<T>, StoreError> {
+        let value: Option<i64> = self.value(column)?;
+        value
+            .map(|value| T::try_from(value).map_err(|_| unreadable(column, value)))
+            .transpose()
+    }
+}
+
+fn version(column: &'static str, bytes: &[u8]) -> Result<Version, StoreError> {
+    bytes
+        .try_into()
+        .map(Version::from_bytes)
+        .map_err(|_| unreadable(column, format!("{} bytes", bytes.len())))
+}
+
+/// An error for a value that this program does not write.
+pub(super) fn unreadable(column: &str, value: impl Display) -> StoreError {
+    StoreError::Unreadable {
+        what: format!("{column} = {value}"),
+    }
+}
+
+/// The task state in a column.
+pub(super) fn task_state(row: &SqliteRow, column: &'static str) -> Result<TaskState, StoreError> {
+    let name: &str = row.value(column)?;
+    TaskState::from_name(name).ok_or_else(|| unreadable(column, name))
+}
+
+/// One row more than a page holds, which tells whether another page follows.
+pub(super) fn one_more(limit: u32) -> i64 {
+    i64::from(limit) + 1
+}
+
+/// Makes a page of at most `limit` records from rows that were fetched with [`one_more`].
+pub(super) fn page<T>(
+    rows: &[SqliteRow],
+    limit: u32,
+    record: impl Fn(&SqliteRow) -> Result<T, StoreError>,
+) -> Result<Page<T>, StoreError> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    Ok(Page {
+        items: rows
+            .iter()
+            .take(limit)
+            .map(record)
+            .collect::<Result<_, _>>()?,
+        more: rows.len() > limit,
+    })
+}
+
+/// Stores a value under a key.
+pub(super) async fn set_meta(
+    conn: &mut SqliteConnection,
+    key: &str,
+    value: &[u8],
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO meta (key, value) VALUES (?, ?) \
+         ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+    )
+    .bind(key)
+    .bind(value)
+    .execute(conn)
+    .await
+    .map(|_| ())
+}
+
+/// Ends a task that has no upgrade left that waits or runs.
+pub(super) async fn end_task_if_done(
+    conn: &mut SqliteConnection,
+    task: TaskId,
+    at: UtcMillis,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE tasks SET state = CASE state WHEN 'stopping' THEN 'stopped' ELSE 'finished' END, ended_at = ?1 \
+         WHERE id = ?2 AND state IN ('scheduled', 'running', 'stopping') AND NOT EXISTS ( \
+             SELECT 1 FROM upgrades WHERE task_id = ?2 AND state IN ( \
+                 'pending', 'waiting_for_device', 'querying_version', 'querying_coverage', \
+                 'querying_cell', 'waiting_for_slot', 'downloading', 'executing'))",
+    )
+    .bind(at.0)
+    .bind(task.0)
+    .execute(conn)
+    .await
+    .map(|_| ())
+}

@@ -1,0 +1,109 @@
+use std::collections::BTreeMap;
+
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    Doing, SqliteStore, rollout,
+    rows::{self, Columns},
+    upgrades,
+};
+use crate::{
+    store::{Page, StoreError, TaskRecord, UpgradeState},
+    task::{PackageId, TaskId},
+};
+
+impl SqliteStore {
+    /// See [`crate::store::Store::task`].
+    pub(super) async fn task_by_id(&self, id: TaskId) -> Result<Option<TaskRecord>, StoreError> {
+        let mut conn = self.readers.acquire().await.doing("reading a task")?;
+        read(&mut conn, id).await
+    }
+
+    /// See [`crate::store::Store::tasks`].
+    pub(super) async fn list_tasks(
+        &self,
+        before: Option<TaskId>,
+        limit: u32,
+    ) -> Result<Page<TaskRecord>, StoreError> {
+        let doing = "listing tasks";
+        let mut conn = self.readers.acquire().await.doing(doing)?;
+        let rows = sqlx::query(
+            "SELECT t.*, p.product, p.version FROM tasks t JOIN packages p ON p.id = t.package_id \
+             WHERE t.id < ? ORDER BY t.id DESC LIMIT ?",
+        )
+        .bind(before.map_or(i64::MAX, |id| id.0))
+        .bind(rows::one_more(limit))
+        .fetch_all(&mut *conn)
+        .await
+        .doing(doing)?;
+        let mut page = rows::page(&rows, limit, record)?;
+        add_counts(&mut conn, &mut page.items).await?;
+        Ok(page)
+    }
+}
+
+/// A task and its counts, by the connection of a transaction or of a reader.
+pub(super) async fn read(
+    conn: &mut SqliteConnection,
+    id: TaskId,
+) -> Result<Option<TaskRecord>, StoreError> {
+    let row = sqlx::query(
+        "SELECT t.*, p.product, p.version FROM tasks t JOIN packages p ON p.id = t.package_id \
+         WHERE t.id = ?",
+    )
+    .bind(id.0)
+    .fetch_optional(&mut *conn)
+    .await
+    .doing("reading a task")?;
+    let Some(row) = row else { return Ok(None) };
+    let mut task = record(&row)?;
+    add_counts(conn, std::slice::from_mut(&mut task)).await?;
+    Ok(Some(task))
+}
+
+async fn add_counts(
+    conn: &mut SqliteConnection,
+    tasks: &mut [TaskRecord],
+) -> Result<(), StoreError> {
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "SELECT task_id, state, COUNT(*) AS count FROM upgrades WHERE task_id IN (",
+    );
+    let mut ids = query.separated(", ");
+    for task in &*tasks {
+        ids.push_bind(task.id.0);
+    }
+    ids.push_unseparated(") GROUP BY task_id, state");
+    let rows = query
+        .build()
+        .fetch_all(conn)
+        .await
+        .doing("counting upgrades")?;
+    let mut counts = BTreeMap::<i64, BTreeMap<UpgradeState, u64>>::new();
+    for row in &rows {
+        counts
+            .entry(row.int("task_id")?)
+            .or_default()
+            .insert(upgrades::state(row)?, row.int("count")?);
+    }
+    for task in tasks {
+        task.counts = counts.remove(&task.id.0).unwrap_or_default();
+    }
+    Ok(())
+}
+
+fn record(row: &SqliteRow) -> Result<TaskRecord, StoreError> {
+    Ok(TaskRecord {
+        id: TaskId(row.int("id")?),
+        name: row.value("name")?,
+        package: PackageId(row.int("package_id")?),
+        product: row.value("product")?,
+        version: row.version("version")?,
+        state: rows::task_state(row, "state")?,
+        start_at: row.time("start_at")?,
+        retry: rollout::retry(row)?,
+        created_at: row.time("created_at")?,
+        stopped_at: row.maybe_time("stopped_at")?,
+        ended_at: row.maybe_time("ended_at")?,
+        counts: BTreeMap::new(),
+    })
+}

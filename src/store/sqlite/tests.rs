@@ -1,0 +1,53 @@
+use tempfile::TempDir;
+
+use super::*;
+
+async fn open() -> (SqliteStore, TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    (SqliteStore::open(dir.path()).await.unwrap(), dir)
+}
+
+mod suite {
+    use crate::store::conformance::whole_suite;
+
+    whole_suite!(super::super::open);
+}
+
+#[tokio::test]
+async fn what_was_written_is_there_after_opening_again() {
+    let (store, dir) = open().await;
+    store.set_meta("key", b"value").await.unwrap();
+    store.close().await;
+    let again = SqliteStore::open(dir.path()).await.unwrap();
+    assert_eq!(again.meta("key").await.unwrap(), Some(b"value".to_vec()));
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(
+        dir.path().join(FILE_NAME),
+        "hello, this is no database at all",
+    )
+    .unwrap();
+    let refused = SqliteStore::open(dir.path()).await.unwrap_err();
+    assert!(refused.to_string().contains(FILE_NAME), "{refused}");
+}
+
+#[tokio::test]
+async fn commits_are_synced_and_references_checked() {
+    let (store, _dir) = open().await;
+    for (pragma, expected) in [("synchronous", 2), ("foreign_keys", 1)] {
+        let query = sqlx::AssertSqlSafe(format!("PRAGMA {pragma}"));
+        let value: i64 = sqlx::query_scalar(query)
+            .fetch_one(&store.writer)
+            .await
+            .unwrap();
+        assert_eq!(value, expected, "{pragma}");
+    }
+    let journal: String = sqlx::query_scalar("PRAGMA journal_mode")
+        .fetch_one(&store.writer)
+        .await
+        .unwrap();
+    assert_eq!(journal, "wal");
+}
