@@ -92,7 +92,8 @@ async fn names_of_devices_and_products_are_checked() {
         assert_eq!(answer.status, StatusCode::CREATED, "{good}");
         let path = answer.header(header::LOCATION).to_owned();
         assert_eq!(api.get(&path).await.body["endpoint"], good);
-        let encoded: String = good.bytes().map(|b| format!("%{b:02X}")).collect();
+        let encoded: Vec<String> = good.bytes().map(|b| format!("%{b:02X}")).collect();
+        let encoded = encoded.concat();
         let encoded = api.get(&format!("/v1/devices/{encoded}")).await;
         assert_eq!(encoded.body["endpoint"], good);
     }
