@@ -7,7 +7,10 @@ use std::{fmt, ops::Add, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// Milliseconds on a monotonic clock whose origin is the start of the process (or of a simulation).
+/// Milliseconds on a monotonic clock.
+///
+/// [`SystemClock`] lets it start at the wall-clock time of its creation, so that times from before a
+/// restart have an instant too; from then on the two clocks are independent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Instant(u64);
 
@@ -23,6 +26,12 @@ impl Instant {
     /// Milliseconds since the origin.
     pub const fn as_millis(self) -> u64 {
         self.0
+    }
+
+    /// The instant `span` earlier, the origin at the least.
+    #[must_use]
+    pub fn before(self, span: Duration) -> Self {
+        Self(self.0.saturating_sub(millis(span)))
     }
 
     /// The time that passed from `earlier` to `self`, zero when `earlier` is later.
@@ -89,9 +98,10 @@ impl Now {
         self.utc + deadline.since(self.instant)
     }
 
-    /// The monotonic instant of a stored wall-clock time, now if it has passed.
+    /// The monotonic instant of a stored wall-clock time, whether it has passed or not.
     pub fn instant_at(self, utc: UtcMillis) -> Instant {
-        self.instant + utc.since(self.utc)
+        let ahead = utc.0.saturating_sub(self.utc.0);
+        Instant(self.instant.0.saturating_add_signed(ahead))
     }
 }
 
@@ -109,29 +119,34 @@ impl Add<Duration> for Now {
 /// The machine's clocks.
 #[derive(Debug, Clone, Copy)]
 pub struct SystemClock {
-    origin: std::time::Instant,
+    started: std::time::Instant,
+    started_utc_ms: u64,
 }
 
 impl SystemClock {
-    /// A clock whose monotonic origin is now.
+    /// A clock whose monotonic part continues the wall clock's time of now.
     #[allow(clippy::disallowed_methods)] // this file is where the clock is read
     pub fn start() -> Self {
         Self {
-            origin: std::time::Instant::now(),
+            started: std::time::Instant::now(),
+            started_utc_ms: utc_ms(),
         }
     }
 
     /// Reads both clocks.
-    #[allow(clippy::disallowed_methods)] // this file is where the clock is read
     pub fn now(&self) -> Now {
-        let utc = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, millis);
         Now {
-            instant: Instant(millis(self.origin.elapsed())),
-            utc: UtcMillis(i64::try_from(utc).unwrap_or(i64::MAX)),
+            instant: Instant(self.started_utc_ms + millis(self.started.elapsed())),
+            utc: UtcMillis(i64::try_from(utc_ms()).unwrap_or(i64::MAX)),
         }
     }
+}
+
+#[allow(clippy::disallowed_methods)] // this file is where the clock is read
+fn utc_ms() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, millis)
 }
 
 fn millis(span: Duration) -> u64 {
@@ -148,9 +163,10 @@ mod tests {
             instant: Instant::from_millis(5_000),
             utc: UtcMillis(1_700_000_000_000),
         };
-        let deadline = now.instant + Duration::from_secs(60);
+        let deadline = now.instant + Duration::from_mins(1);
         let later = now + Duration::from_secs(20);
         assert_eq!(later.instant_at(now.utc_at(deadline)), deadline);
+        assert_eq!(later.instant_at(now.utc), now.instant);
     }
 
     #[test]

@@ -5,8 +5,9 @@
 //! unit that ends the key's name.
 
 mod load;
+mod validate;
 
-pub use load::{ConfigError, load};
+pub use load::{ConfigError, Problem, environment, load};
 
 use std::{
     collections::BTreeMap,
@@ -106,7 +107,7 @@ pub struct Lwm2mConfig {
     pub registration: RegistrationPolicy,
     /// How long a device listens after its last message (`MAX_TRANSMIT_WAIT` of RFC 7252).
     pub awake_window_s: u64,
-    /// Devices that `open` registration may add in total.
+    /// `open` registration adds no device when the server knows this many.
     pub max_open_devices: usize,
 }
 

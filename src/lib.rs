@@ -5,10 +5,15 @@
 pub mod api;
 pub mod cli;
 pub mod clock;
+pub mod coap;
 pub mod config;
 pub mod engine;
 pub mod health;
+pub mod lwm2m;
 pub mod package;
+pub mod runtime;
+pub mod server;
 pub mod store;
 pub mod task;
+pub mod telemetry;
 pub mod upgrade;

@@ -1,1 +1,29 @@
-fn main(){}
+//! The `cellwise` command: arguments in, exit code out.
+
+use std::process::ExitCode;
+
+use cellwise::cli;
+use clap::{Parser, Subcommand};
+
+/// Upgrades NB-IoT fleets over the air, cell by cell.
+#[derive(Debug, Parser)]
+#[command(name = "cellwise", version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(cli::serve::ServeArgs),
+    CheckConfig(cli::check_config::CheckConfigArgs),
+    Pcp(cli::pcp::PcpArgs),
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Serve(args) => cli::serve::run(&args),
+        Command::CheckConfig(args) => cli::check_config::run(&args),
+        Command::Pcp(args) => cli::pcp::run(&args),
+    }
+}

@@ -1,1 +1,21 @@
-//! x
+//! Simulated NB-IoT devices that speak LwM2M over CoAP and PCP.
+//!
+//! [`device::Device`] is one device: a state machine without sockets, clock or randomness of its own.
+//! Datagrams and the time go in, datagrams and deadlines come out, and the same seed gives the same
+//! device, so a hundred thousand of them can live under a virtual clock. [`fleet::Fleet`] lets
+//! thousands of them loose on a server over UDP. [`fault::Fault`] lists the ways in which real devices
+//! surprise a server, each with the result that the server should record.
+//!
+//! The crate shares no CoAP and no LwM2M code with the server that it tests.
+
+pub mod coap;
+pub mod content;
+pub mod device;
+pub mod fault;
+pub mod fleet;
+mod rng;
+pub mod spec;
+
+pub use device::Device;
+pub use fault::{Expected, Fault};
+pub use spec::{Behaviour, Coverage, CoverageClass, DeviceSpec, Timing};

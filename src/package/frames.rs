@@ -54,8 +54,7 @@ impl SegmentFrames {
         let stride = Self::stride(usize::from(self.segmentation.segment_size()));
         let start = usize::from(segment) * stride;
         // only the last frame is shorter than the stride
-        self.bytes
-            .get(start..self.bytes.len().min(start + stride))
+        self.bytes.get(start..self.bytes.len().min(start + stride))
     }
 
     /// How the package was cut.

@@ -48,3 +48,12 @@ pub struct PackageIdentity {
     /// How the package is cut.
     pub segmentation: Segmentation,
 }
+
+/// A package that is being served: what devices are told of it, and its segments.
+#[derive(Debug)]
+pub struct Package {
+    /// What identifies it.
+    pub identity: PackageIdentity,
+    /// Its segments, ready to send.
+    pub frames: SegmentFrames,
+}

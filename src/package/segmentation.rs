@@ -97,11 +97,12 @@ impl Segmentation {
             return Err(SegmentationError::Empty);
         }
         let count = size_bytes.div_ceil(u64::from(segment_size));
-        let segment_count = u16::try_from(count).map_err(|_| SegmentationError::TooManySegments {
-            size_bytes,
-            segment_size,
-            count,
-        })?;
+        let segment_count =
+            u16::try_from(count).map_err(|_| SegmentationError::TooManySegments {
+                size_bytes,
+                segment_size,
+                count,
+            })?;
         Ok(Self {
             segment_size,
             segment_count,
@@ -169,7 +170,10 @@ mod tests {
                 Err(SegmentationError::SizeOutOfRange(size))
             );
         }
-        assert_eq!(choose(10, Some(253), true), Err(SegmentationError::SizeUnsafe));
+        assert_eq!(
+            choose(10, Some(253), true),
+            Err(SegmentationError::SizeUnsafe)
+        );
         assert!(choose(65_535 * 500, None, false).is_ok());
         assert!(matches!(
             choose(65_535 * 500 + 1, None, false),

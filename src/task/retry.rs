@@ -17,8 +17,7 @@ impl RetryPolicy {
     /// When to try again after attempt number `attempt` (from 1) failed at `now`; `None` when that
     /// was the last one.
     pub fn next_attempt_at(&self, attempt: u32, now: UtcMillis) -> Option<UtcMillis> {
-        (attempt <= self.attempts)
-            .then(|| now + Duration::from_secs(u64::from(self.interval_s)))
+        (attempt <= self.attempts).then(|| now + Duration::from_secs(u64::from(self.interval_s)))
     }
 }
 

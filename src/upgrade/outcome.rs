@@ -121,7 +121,10 @@ impl fmt::Display for Failure {
                 f.write_str("no answer to the version query (PCP 19) within the limit")
             }
             Self::VersionQueryRefused(code) => {
-                write!(f, "the device answered the version query (PCP 19) with {code}")
+                write!(
+                    f,
+                    "the device answered the version query (PCP 19) with {code}"
+                )
             }
             Self::CellUnknown => f.write_str(
                 "the device does not tell its cell (/4/0/8), so it cannot be admitted to one",
@@ -133,9 +136,9 @@ impl fmt::Display for Failure {
             Self::NotificationRefused(code) => {
                 write!(f, "the device refused the new version (PCP 20) with {code}")
             }
-            Self::DownloadTimedOut(None) => f.write_str(
-                "the device never asked for a segment within the limit of the download",
-            ),
+            Self::DownloadTimedOut(None) => {
+                f.write_str("the device never asked for a segment within the limit of the download")
+            }
             Self::DownloadTimedOut(Some(segment)) => write!(
                 f,
                 "the download did not end within the limit; segment {segment} was asked for last"

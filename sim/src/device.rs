@@ -1,0 +1,247 @@
+//! One device: an LwM2M client with a PCP upgrade client on top.
+//!
+//! The device is switched on and registers. The server observes /19/0/0, asks for the version with a
+//! write to /19/1/0, and the device answers with a notification. It may read the coverage in /4/0. Then
+//! it notifies a new version, and the device asks for segment after segment, reports the download, is
+//! told to upgrade, restarts, registers from a new address and reports the result.
+//!
+//! Nothing here reads a clock or owns a socket. Whoever drives a device calls [`Device::start`] once,
+//! hands in datagrams and the passing of time, and after each of these sends what
+//! [`Device::poll_transmit`] yields and comes back at [`Device::poll_timeout`]:
+//!
+//! ```
+//! # use sim::{Device, DeviceSpec};
+//! let mut device = Device::new(DeviceSpec::new("meter-1", "V1.0".parse()?));
+//! device.start(0);
+//! let registration = device.poll_transmit().ok_or("a device registers first")?;
+//! assert!(registration.windows(10).any(|bytes| bytes == b"ep=meter-1"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod held;
+mod link;
+mod registration;
+mod report;
+mod resources;
+mod saying;
+mod timers;
+mod upgrade;
+
+use pcp::Version;
+
+pub use report::{Counters, DeviceReport, DeviceState, ImageReport, Outcome};
+
+use crate::{
+    coap::{Code, Message, MessageType, Token},
+    fault::Fault,
+    rng::Rng,
+    spec::DeviceSpec,
+};
+use link::Link;
+use registration::Registration;
+use timers::{Timer, Timers};
+use upgrade::Upgrade;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Power {
+    Off,
+    On,
+    Asleep,
+}
+
+/// A simulated device; see the [module](self).
+#[derive(Debug, Clone)]
+pub struct Device {
+    spec: DeviceSpec,
+    rng: Rng,
+    power: Power,
+    timers: Timers,
+    link: Link,
+    registration: Registration,
+    /// Token of the observation of /19/0/0 that holds now.
+    observation: Option<Token>,
+    /// Token of the first such observation ever.
+    first_token: Option<Token>,
+    /// Counts notifications (RFC 7641 §4.4).
+    observe_number: u32,
+    last_notification_id: Option<u16>,
+    restarted: bool,
+    address_changed: bool,
+    upgrade: Upgrade,
+    counters: Counters,
+}
+
+impl Device {
+    /// A device that is switched off.
+    pub fn new(spec: DeviceSpec) -> Self {
+        let mut rng = Rng::new(spec.seed);
+        let [id_high, id_low, ..] = rng.next().to_be_bytes();
+        let version = spec.version;
+        Self {
+            spec,
+            rng,
+            power: Power::Off,
+            timers: Timers::new(),
+            link: Link::new(u16::from_be_bytes([id_high, id_low])),
+            registration: Registration::Absent,
+            observation: None,
+            first_token: None,
+            observe_number: 0,
+            last_notification_id: None,
+            restarted: false,
+            address_changed: false,
+            upgrade: Upgrade::new(version),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Switches the device on; it registers once its start delay has passed.
+    pub fn start(&mut self, now_ms: u64) {
+        let delay_ms = self.spec.timing.start_delay_ms;
+        self.timers.set(Timer::Boot, now_ms, delay_ms);
+        if delay_ms == 0 {
+            self.handle_timeout(now_ms);
+        }
+    }
+
+    /// Takes a datagram from the server.
+    pub fn handle_datagram(&mut self, now_ms: u64, datagram: &[u8]) {
+        if self.power != Power::On {
+            self.counters.datagrams_missed += 1;
+            return;
+        }
+        self.counters.datagrams_received += 1;
+        let Ok(message) = Message::parse(datagram) else {
+            self.counters.malformed += 1;
+            return;
+        };
+        self.stay_awake(now_ms);
+        match message.message_type {
+            MessageType::Acknowledgement => self.on_acknowledgement(now_ms, &message),
+            MessageType::Reset => self.on_reset(now_ms, message.id),
+            MessageType::Confirmable | MessageType::NonConfirmable => {
+                self.on_message(now_ms, &message);
+            }
+        }
+    }
+
+    /// Lets everything happen whose time has come.
+    pub fn handle_timeout(&mut self, now_ms: u64) {
+        while let Some(timer) = self.timers.take_due(now_ms) {
+            match timer {
+                Timer::Boot => self.boot(now_ms),
+                Timer::Exchange => self.exchange_due(now_ms),
+                Timer::Registration => self.registration_due(now_ms),
+                Timer::Sleep => self.fall_asleep(now_ms),
+                Timer::Wake => {
+                    self.stay_awake(now_ms);
+                    self.registration_due(now_ms);
+                }
+                Timer::Later => self.later_due(now_ms),
+                Timer::Repeat => self.repeat_due(now_ms),
+            }
+        }
+    }
+
+    /// The next datagram to send, in order.
+    pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
+        self.link.out.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] has something to do, in the same milliseconds as `now_ms`.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        self.timers.next()
+    }
+
+    /// Whether the device has restarted and has to send from another address from now on. Asked before
+    /// [`Self::poll_transmit`]; true once per restart.
+    pub const fn take_address_change(&mut self) -> bool {
+        let changed = self.address_changed;
+        self.address_changed = false;
+        changed
+    }
+
+    /// What the device is like.
+    pub const fn spec(&self) -> &DeviceSpec {
+        &self.spec
+    }
+
+    /// The version that the device runs now.
+    pub const fn version(&self) -> Version {
+        self.upgrade.version
+    }
+
+    fn has(&self, fault: Fault) -> bool {
+        self.spec.fault == Some(fault)
+    }
+
+    fn boot(&mut self, now_ms: u64) {
+        self.power = Power::On;
+        if self.restarted {
+            self.restarted = false;
+            self.address_changed = true;
+            self.on_restarted(now_ms);
+        }
+        self.register(now_ms);
+    }
+
+    /// Switches off and on again: everything that is not in flash memory is lost.
+    fn restart(&mut self, now_ms: u64, off_ms: u64) {
+        self.power = Power::Off;
+        self.restarted = true;
+        self.timers = Timers::new();
+        self.timers.set(Timer::Boot, now_ms, off_ms);
+        self.link.reset();
+        self.registration = Registration::Absent;
+        self.observation = None;
+        self.last_notification_id = None;
+        self.counters.restarts += 1;
+    }
+
+    /// In queue mode the device listens for a while after every message.
+    fn stay_awake(&mut self, now_ms: u64) {
+        let Some(queue_mode) = self.spec.behaviour.queue_mode else {
+            return;
+        };
+        if self.power == Power::Off {
+            return;
+        }
+        self.power = Power::On;
+        self.timers.stop(Timer::Wake);
+        self.timers.set(Timer::Sleep, now_ms, queue_mode.awake_ms);
+    }
+
+    fn fall_asleep(&mut self, now_ms: u64) {
+        let Some(queue_mode) = self.spec.behaviour.queue_mode else {
+            return;
+        };
+        if self.link.outstanding().is_some() {
+            self.stay_awake(now_ms);
+            return;
+        }
+        self.power = Power::Asleep;
+        self.timers.set(Timer::Wake, now_ms, queue_mode.sleep_ms);
+    }
+
+    fn on_message(&mut self, now_ms: u64, message: &Message<'_>) {
+        let confirmable = message.message_type == MessageType::Confirmable;
+        if message.code.is_request() {
+            self.on_request(now_ms, message);
+        } else if message.code == Code::EMPTY {
+            // "CoAP ping" (RFC 7252 §4.3).
+            if confirmable {
+                self.send_empty(now_ms, MessageType::Reset, message.id);
+            }
+        } else {
+            let known = self.on_response(now_ms, message);
+            if confirmable {
+                let reply = if known {
+                    MessageType::Acknowledgement
+                } else {
+                    MessageType::Reset
+                };
+                self.send_empty(now_ms, reply, message.id);
+            }
+        }
+    }
+}

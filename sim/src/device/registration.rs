@@ -1,0 +1,134 @@
+//! The registration interface (OMA LwM2M Core 1.2 §6.2): register, update at half the lifetime,
+//! register anew when the server does not know the device.
+
+use super::{Device, link::Purpose, timers::Timer};
+use crate::{
+    coap::{Code, Message, MessageType, Token, Writer, option},
+    fault::Fault,
+    rng::Rng,
+    spec::RegistrationStyle,
+};
+
+/// application/link-format.
+const LINK_FORMAT: u32 = 40;
+
+const LINKS: &str = r#"</>;rt="oma.lwm2m",</1/0>,</3/0>,</4/0>,</19/0>,</19/1>"#;
+const LINKS_WITHOUT_4: &str = r#"</>;rt="oma.lwm2m",</1/0>,</3/0>,</19/0>,</19/1>"#;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Registration {
+    Absent,
+    Requested,
+    /// With the segments of the location's path.
+    Held(Vec<Box<[u8]>>),
+}
+
+impl Device {
+    pub(super) fn register(&mut self, now_ms: u64) {
+        // Observations end with the registration that they belong to.
+        self.observation = None;
+        self.registration = Registration::Requested;
+        self.timers.stop(Timer::Registration);
+        self.counters.registrations += 1;
+
+        let id = self.link.take_id();
+        let token = random_token(&mut self.rng);
+        let mut writer = Writer::new(MessageType::Confirmable, Code::POST, id, token)
+            .option(option::URI_PATH, b"rd");
+        let full = self.spec.behaviour.registration == RegistrationStyle::Full;
+        if full {
+            writer = writer.uint(option::CONTENT_FORMAT, LINK_FORMAT);
+        }
+        writer = query(writer, "ep", &self.spec.endpoint);
+        let datagram = if full {
+            let binding = match self.spec.behaviour.queue_mode {
+                Some(_) => "UQ",
+                None => "U",
+            };
+            writer = query(writer, "lt", &self.spec.behaviour.lifetime_s.to_string());
+            writer = query(writer, "b", binding);
+            writer = query(writer, "lwm2m", "1.0");
+            let links = if self.has(Fault::NoObject4) {
+                LINKS_WITHOUT_4
+            } else {
+                LINKS
+            };
+            writer.payload(links.as_bytes())
+        } else {
+            writer.finish()
+        };
+        self.send_confirmable(now_ms, Purpose::Register, id, token, datagram);
+    }
+
+    pub(super) fn registration_failed(&mut self, now_ms: u64) {
+        self.registration = Registration::Absent;
+        let retry_ms = self.spec.timing.registration_retry_ms;
+        let jitter_ms = self.rng.below(retry_ms / 4 + 1);
+        self.timers.set(
+            Timer::Registration,
+            now_ms,
+            retry_ms.saturating_add(jitter_ms),
+        );
+    }
+
+    pub(super) fn on_registered(&mut self, now_ms: u64, response: &Message<'_>) {
+        if response.code != Code::CREATED {
+            self.registration_failed(now_ms);
+            return;
+        }
+        let location = response
+            .values(option::LOCATION_PATH)
+            .map(Box::from)
+            .collect();
+        self.registration = Registration::Held(location);
+        self.schedule_update(now_ms);
+        // Everyone else waits for the new observation before going on.
+        if self.has(Fault::OldToken) && self.first_token.is_some() {
+            self.resume(now_ms);
+        }
+    }
+
+    pub(super) fn on_updated(&mut self, now_ms: u64, code: Code) {
+        if code == Code::CHANGED {
+            self.schedule_update(now_ms);
+        } else {
+            self.register(now_ms);
+        }
+    }
+
+    fn schedule_update(&mut self, now_ms: u64) {
+        let half_ms = u64::from(self.spec.behaviour.lifetime_s) * 1000 / 2;
+        self.timers.set(Timer::Registration, now_ms, half_ms);
+    }
+
+    /// The registration's timer ran out, or the device woke up.
+    pub(super) fn registration_due(&mut self, now_ms: u64) {
+        let Registration::Held(location) = &self.registration else {
+            if !self.link.holds(Purpose::Register) {
+                self.register(now_ms);
+            }
+            return;
+        };
+        if self.link.holds(Purpose::Update) {
+            return;
+        }
+        let id = self.link.take_id();
+        let token = random_token(&mut self.rng);
+        let datagram = location
+            .iter()
+            .fold(
+                Writer::new(MessageType::Confirmable, Code::POST, id, token),
+                |writer, segment| writer.option(option::URI_PATH, segment),
+            )
+            .finish();
+        self.send_confirmable(now_ms, Purpose::Update, id, token, datagram);
+    }
+}
+
+fn random_token(rng: &mut Rng) -> Token {
+    Token::new(&rng.next().to_be_bytes()[..4]).unwrap_or_default()
+}
+
+fn query(writer: Writer, name: &str, value: &str) -> Writer {
+    writer.option(option::URI_QUERY, format!("{name}={value}").as_bytes())
+}

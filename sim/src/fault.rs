@@ -1,0 +1,256 @@
+//! Failures to order: ways in which devices in the field go wrong, or go right unusually.
+//!
+//! A fault is written as its name, where it takes a result code followed by `=0xNN`, where it strikes in
+//! mid-download optionally by `@SEGMENT`: `refuse-notification=0x04`, `stops-mid-download@40`.
+
+mod text;
+
+use pcp::ResultCode;
+use serde::{Deserialize, Serialize};
+
+pub use text::FaultError;
+
+/// What a server should record for a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Expected {
+    /// The device ends up with the target version, however long the way.
+    Succeeded,
+    /// It does not.
+    Failed,
+}
+
+/// Before which segment's request a fault strikes; `None` is the middle of the package.
+pub type Segment = Option<u16>;
+
+/// One way to go wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Fault {
+    /// Answers the version query with a failure.
+    RefuseVersionQuery(ResultCode),
+    /// Answers the notification of a new version with a failure.
+    RefuseNotification(ResultCode),
+    /// Finds its signal too weak: [`Self::RefuseNotification`] with 0x02.
+    WeakSignal,
+    /// Answers the command to upgrade with a failure.
+    RefuseExecute(ResultCode),
+    /// Downloads everything, then reports a failure.
+    ReportDownload(ResultCode),
+    /// Cannot install the package, comes back with the old version and says so.
+    ReportUpgrade(ResultCode),
+    /// Goes silent for good, except for keeping its registration.
+    StopsMidDownload(Segment),
+    /// Misses answers, asks once more, then waits until the version is notified again.
+    SilentAfterOneRepeat(Segment),
+    /// Restarts with a new address, registers anew and goes on where it was.
+    RebootsInDownload(Segment),
+    /// Restarts, forgets what it has, and starts over when notified again.
+    LosesProgress(Segment),
+    /// Never answers the notification, just asks for segments.
+    NeverAnswersNotification,
+    /// Restarts for the installation without having answered the command.
+    NeverAnswersExecute,
+    /// Comes back with the new version and never says so.
+    NeverReportsResult,
+    /// Comes back with the old version and never says so.
+    FailsInstallSilently,
+    /// Sends everything twice, and takes every write twice.
+    RepeatsEverything,
+    /// Answers a command to upgrade that nobody sent, with 0x06, beside a repeated request.
+    ExecuteTimeoutNoise(Segment),
+    /// Reports the upgrade long after it.
+    LateReport,
+    /// Goes on using its first observation's token after having registered again.
+    OldToken,
+    /// Takes every segment as full, so that the last one has to be padded.
+    FullSegments,
+    /// Holds 512 bytes of a frame, and misreads a data length whose low byte is 0.
+    SmallBuffer,
+    /// Has no Connectivity Monitoring object, so that its cell cannot be known.
+    NoObject4,
+    /// Runs the target version already; a fleet gives it that version.
+    AlreadyCurrent,
+}
+
+/// Every fault with an example of its parameter, and what it does, for help texts.
+const CATALOGUE: [(Fault, &str); 22] = {
+    use Fault as F;
+    [
+        (
+            F::RefuseVersionQuery(ResultCode::INTERNAL_ERROR),
+            "answers the version query with a failure",
+        ),
+        (
+            F::RefuseNotification(ResultCode::LOW_BATTERY),
+            "answers the new version notification with a failure",
+        ),
+        (
+            F::WeakSignal,
+            "answers the new version notification with 0x02",
+        ),
+        (
+            F::RefuseExecute(ResultCode::DEVICE_IN_USE),
+            "answers the command to upgrade with a failure",
+        ),
+        (
+            F::ReportDownload(ResultCode::CHECK_FAILED),
+            "downloads everything, then reports a failure",
+        ),
+        (
+            F::ReportUpgrade(ResultCode::INSTALL_FAILED),
+            "comes back with the old version and reports a failure",
+        ),
+        (
+            F::StopsMidDownload(None),
+            "goes silent for good in mid-download",
+        ),
+        (
+            F::SilentAfterOneRepeat(None),
+            "misses answers, asks once more, then waits to be notified again",
+        ),
+        (
+            F::RebootsInDownload(None),
+            "restarts with a new address and goes on where it was",
+        ),
+        (
+            F::LosesProgress(None),
+            "restarts and starts over when notified again",
+        ),
+        (
+            F::NeverAnswersNotification,
+            "asks for segments without having answered the notification",
+        ),
+        (
+            F::NeverAnswersExecute,
+            "upgrades without having answered the command",
+        ),
+        (
+            F::NeverReportsResult,
+            "comes back with the new version and never reports it",
+        ),
+        (
+            F::FailsInstallSilently,
+            "comes back with the old version and never reports it",
+        ),
+        (
+            F::RepeatsEverything,
+            "sends everything twice and takes every write twice",
+        ),
+        (
+            F::ExecuteTimeoutNoise(None),
+            "sends an execute response 0x06 in mid-download",
+        ),
+        (F::LateReport, "reports the upgrade long after it"),
+        (
+            F::OldToken,
+            "keeps the first observation's token after registering again",
+        ),
+        (
+            F::FullSegments,
+            "needs the last segment padded to full size",
+        ),
+        (
+            F::SmallBuffer,
+            "holds 512 bytes of a frame, misreads segments of 253 and 509 bytes",
+        ),
+        (F::NoObject4, "has no object 4, so that its cell is unknown"),
+        (F::AlreadyCurrent, "runs the target version already"),
+    ]
+};
+
+impl Fault {
+    /// Every fault, with an example of its parameter, and what it does.
+    pub fn catalogue() -> impl Iterator<Item = (Self, &'static str)> {
+        CATALOGUE.into_iter()
+    }
+
+    /// The fault's name without parameters.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RefuseVersionQuery(_) => "refuse-version-query",
+            Self::RefuseNotification(_) => "refuse-notification",
+            Self::WeakSignal => "weak-signal",
+            Self::RefuseExecute(_) => "refuse-execute",
+            Self::ReportDownload(_) => "report-download",
+            Self::ReportUpgrade(_) => "report-upgrade",
+            Self::StopsMidDownload(_) => "stops-mid-download",
+            Self::SilentAfterOneRepeat(_) => "silent-after-one-repeat",
+            Self::RebootsInDownload(_) => "reboots-in-download",
+            Self::LosesProgress(_) => "loses-progress",
+            Self::NeverAnswersNotification => "never-answers-notification",
+            Self::NeverAnswersExecute => "never-answers-execute",
+            Self::NeverReportsResult => "never-reports-result",
+            Self::FailsInstallSilently => "fails-install-silently",
+            Self::RepeatsEverything => "repeats-everything",
+            Self::ExecuteTimeoutNoise(_) => "execute-timeout-noise",
+            Self::LateReport => "late-report",
+            Self::OldToken => "old-token",
+            Self::FullSegments => "full-segments",
+            Self::SmallBuffer => "small-buffer",
+            Self::NoObject4 => "no-object-4",
+            Self::AlreadyCurrent => "already-current",
+        }
+    }
+
+    /// What a server should record for a device that goes wrong in this way, and has a cell.
+    ///
+    /// [`Self::FullSegments`] fails unless the product's packages are padded, or their size happens to
+    /// be a multiple of the segment size.
+    pub const fn expected(self) -> Expected {
+        match self {
+            Self::RefuseVersionQuery(_)
+            | Self::RefuseNotification(_)
+            | Self::WeakSignal
+            | Self::RefuseExecute(_)
+            | Self::ReportDownload(_)
+            | Self::ReportUpgrade(_)
+            | Self::StopsMidDownload(_)
+            | Self::FailsInstallSilently
+            | Self::FullSegments
+            | Self::NoObject4 => Expected::Failed,
+            Self::SilentAfterOneRepeat(_)
+            | Self::RebootsInDownload(_)
+            | Self::LosesProgress(_)
+            | Self::NeverAnswersNotification
+            | Self::NeverAnswersExecute
+            | Self::NeverReportsResult
+            | Self::RepeatsEverything
+            | Self::ExecuteTimeoutNoise(_)
+            | Self::LateReport
+            | Self::OldToken
+            | Self::SmallBuffer
+            | Self::AlreadyCurrent => Expected::Succeeded,
+        }
+    }
+
+    /// Where in the download the fault strikes: before the request for this segment.
+    pub(crate) fn strikes_before(self, segment_count: u16) -> Option<u16> {
+        match self {
+            Self::StopsMidDownload(segment)
+            | Self::SilentAfterOneRepeat(segment)
+            | Self::RebootsInDownload(segment)
+            | Self::LosesProgress(segment)
+            | Self::ExecuteTimeoutNoise(segment) => Some(
+                segment
+                    .unwrap_or(segment_count / 2)
+                    .min(segment_count.saturating_sub(1)),
+            ),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strikes_within_the_package() {
+        let fault = Fault::LosesProgress;
+        assert_eq!(fault(None).strikes_before(10), Some(5));
+        assert_eq!(fault(None).strikes_before(1), Some(0));
+        assert_eq!(fault(Some(9)).strikes_before(4), Some(3));
+        assert_eq!(Fault::OldToken.strikes_before(4), None);
+    }
+}

@@ -1,0 +1,10 @@
+//! One device against hand-made server messages, under a virtual clock.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests are tests, too
+
+mod bench;
+mod faults;
+mod lwm2m;
+mod robustness;
+mod sleep;
+mod upgrade;

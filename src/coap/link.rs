@@ -1,0 +1,405 @@
+//! Requests to one device.
+//!
+//! A request waits until the one before it is acknowledged (NSTART = 1, RFC 7252 §4.7), leaves, and is
+//! repeated with growing pauses until an acknowledgement, a response or a Reset arrives, or
+//! `MAX_RETRANSMIT` repeats stayed without one (§4.2). The response may ride on the acknowledgement
+//! or follow in a message of its own (§5.2.2): then the next request need not wait for it.
+
+use std::{collections::VecDeque, time::Duration};
+
+use thiserror::Error;
+
+use super::{Code, Kind, Message, Token};
+use crate::{clock::Instant, config::CoapConfig};
+
+/// A request to the device, ready to leave. `T` is the sender's own name for it.
+#[derive(Debug, Clone)]
+pub struct Request<T> {
+    /// Comes back with whatever happens to the request.
+    pub tag: T,
+    /// The message ID in `datagram`.
+    pub message_id: u16,
+    /// The token in `datagram`.
+    pub token: Token,
+    /// The whole message, Confirmable.
+    pub datagram: Vec<u8>,
+}
+
+/// What happened to a request.
+#[derive(Debug)]
+pub enum LinkEvent<T> {
+    /// The device has it, its response follows separately.
+    Acknowledged(T),
+    /// The device responded.
+    Responded(T),
+    /// The device rejected it with a Reset.
+    Rejected(T),
+    /// It was repeated as often as allowed, or its separate response did not come.
+    TimedOut(T),
+}
+
+/// The device's queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("too many requests wait for the device")]
+pub struct QueueFull;
+
+/// Something for the device to receive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmission {
+    /// The message.
+    pub datagram: Vec<u8>,
+    /// Whether it is sent for the first time.
+    pub first: bool,
+}
+
+/// Requests to one device: one outstanding, the others in a bounded queue.
+#[derive(Debug)]
+pub struct Link<T> {
+    waiting: VecDeque<Request<T>>,
+    outstanding: Option<Outstanding<T>>,
+    separate: Vec<Separate<T>>,
+}
+
+#[derive(Debug)]
+struct Outstanding<T> {
+    request: Request<T>,
+    timeout: Duration,
+    due: Instant,
+    repeats: u32,
+}
+
+/// Acknowledged, the response is to come.
+#[derive(Debug)]
+struct Separate<T> {
+    tag: T,
+    token: Token,
+    due: Instant,
+}
+
+impl<T> Default for Link<T> {
+    fn default() -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            outstanding: None,
+            separate: Vec::new(),
+        }
+    }
+}
+
+impl<T: Copy + PartialEq> Link<T> {
+    /// Separate responses awaited at the same time; an older one is given up.
+    const MAX_SEPARATE: usize = 4;
+
+    /// Queues a request.
+    pub fn send(&mut self, config: &CoapConfig, request: Request<T>) -> Result<(), QueueFull> {
+        if self.waiting.len() >= config.queue_len {
+            return Err(QueueFull);
+        }
+        self.waiting.push_back(request);
+        Ok(())
+    }
+
+    /// Takes back every request that `which` names, outstanding or not: its purpose is served or has
+    /// passed. Answers to it are ignored from now on.
+    pub fn cancel(&mut self, which: impl Fn(&T) -> bool) {
+        self.waiting.retain(|request| !which(&request.tag));
+        if (self.outstanding.as_ref()).is_some_and(|o| which(&o.request.tag)) {
+            self.outstanding = None;
+        }
+        self.separate.retain(|separate| !which(&separate.tag));
+    }
+
+    /// Whether a request of that name waits, is outstanding, or awaits its separate response.
+    pub fn is_pending(&self, which: impl Fn(&T) -> bool) -> bool {
+        self.waiting.iter().any(|request| which(&request.tag))
+            || (self.outstanding.as_ref()).is_some_and(|o| which(&o.request.tag))
+            || self.separate.iter().any(|separate| which(&separate.tag))
+    }
+
+    /// Whether anything waits to leave for the first time.
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Whether nothing waits and nothing is expected.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.outstanding.is_none() && self.separate.is_empty()
+    }
+
+    /// The next request to leave, if none is outstanding. `random` spreads the first repeat over
+    /// `ACK_RANDOM_FACTOR` (RFC 7252 §4.2).
+    pub fn poll_transmit(
+        &mut self,
+        now: Instant,
+        config: &CoapConfig,
+        random: u32,
+    ) -> Option<Transmission> {
+        if self.outstanding.is_some() {
+            return None;
+        }
+        let request = self.waiting.pop_front()?;
+        let spread = f64::from(random) / f64::from(u32::MAX) * (config.ack_random_factor - 1.0);
+        let timeout = Duration::from_millis(config.ack_timeout_ms).mul_f64(1.0 + spread.max(0.0));
+        let datagram = request.datagram.clone();
+        self.outstanding = Some(Outstanding {
+            request,
+            timeout,
+            due: now + timeout,
+            repeats: 0,
+        });
+        Some(Transmission {
+            datagram,
+            first: true,
+        })
+    }
+
+    /// Sends the outstanding request of that name at once once more: the device shows that it misses
+    /// it. `None` when no such request is outstanding.
+    pub fn repeat_now(&mut self, now: Instant, which: impl Fn(&T) -> bool) -> Option<Vec<u8>> {
+        let outstanding = self.outstanding.as_mut()?;
+        if !which(&outstanding.request.tag) {
+            return None;
+        }
+        outstanding.due = now + outstanding.timeout;
+        Some(outstanding.request.datagram.clone())
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let outstanding = self.outstanding.as_ref().map(|o| o.due);
+        let separate = self.separate.iter().map(|s| s.due).min();
+        match (outstanding, separate) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Repeats or gives up what is due. Call until both parts are `None`.
+    pub fn handle_timeout(
+        &mut self,
+        now: Instant,
+        config: &CoapConfig,
+    ) -> (Option<Transmission>, Option<LinkEvent<T>>) {
+        if let Some(at) = self.separate.iter().position(|s| s.due <= now) {
+            let separate = self.separate.remove(at);
+            return (None, Some(LinkEvent::TimedOut(separate.tag)));
+        }
+        match self.outstanding.take() {
+            Some(outstanding) if outstanding.due <= now => {
+                if outstanding.repeats >= config.max_retransmit {
+                    return (None, Some(LinkEvent::TimedOut(outstanding.request.tag)));
+                }
+                let timeout = outstanding.timeout * 2;
+                let datagram = outstanding.request.datagram.clone();
+                self.outstanding = Some(Outstanding {
+                    timeout,
+                    due: now + timeout,
+                    repeats: outstanding.repeats + 1,
+                    ..outstanding
+                });
+                let again = Transmission {
+                    datagram,
+                    first: false,
+                };
+                (Some(again), None)
+            }
+            other => {
+                self.outstanding = other;
+                (None, None)
+            }
+        }
+    }
+
+    /// Takes an acknowledgement, a Reset, or a message with a response code. `None` when it belongs
+    /// to no request of ours.
+    pub fn handle_message(
+        &mut self,
+        now: Instant,
+        config: &CoapConfig,
+        message: &Message,
+    ) -> Option<LinkEvent<T>> {
+        match message.kind() {
+            Kind::Acknowledgement | Kind::Reset => {
+                let outstanding = self
+                    .outstanding
+                    .take_if(|o| o.request.message_id == message.message_id())?;
+                let tag = outstanding.request.tag;
+                if message.kind() == Kind::Reset {
+                    Some(LinkEvent::Rejected(tag))
+                } else if message.code() == Code::EMPTY {
+                    self.await_separate(tag, outstanding.request.token, now, config);
+                    Some(LinkEvent::Acknowledged(tag))
+                } else if message.token() == outstanding.request.token {
+                    Some(LinkEvent::Responded(tag))
+                } else {
+                    self.outstanding = Some(outstanding); // not the response to it: §5.3.2
+                    None
+                }
+            }
+            Kind::Confirmable | Kind::NonConfirmable => {
+                let token = message.token();
+                if let Some(at) = self.separate.iter().position(|s| s.token == token) {
+                    return Some(LinkEvent::Responded(self.separate.remove(at).tag));
+                }
+                // The acknowledgement was lost, the response came all the same (§5.2.2).
+                let outstanding = self.outstanding.take_if(|o| o.request.token == token)?;
+                Some(LinkEvent::Responded(outstanding.request.tag))
+            }
+        }
+    }
+
+    fn await_separate(&mut self, tag: T, token: Token, now: Instant, config: &CoapConfig) {
+        if self.separate.len() >= Self::MAX_SEPARATE {
+            self.separate.remove(0);
+        }
+        self.separate.push(Separate {
+            tag,
+            token,
+            due: now + Duration::from_millis(config.separate_response_ms),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coap::{MessageBuilder, empty_ack, reset};
+
+    fn request(id: u16) -> Request<u16> {
+        let token = Token::new(&id.to_be_bytes());
+        let datagram = MessageBuilder::new(Kind::Confirmable, Code::GET, id, token).build();
+        Request {
+            tag: id,
+            message_id: id,
+            token,
+            datagram,
+        }
+    }
+
+    fn parse(bytes: &[u8]) -> Message {
+        Message::parse(bytes).unwrap()
+    }
+
+    fn response(kind: Kind, message_id: u16, token_of: u16) -> Message {
+        let token = Token::new(&token_of.to_be_bytes());
+        parse(&MessageBuilder::new(kind, Code::CONTENT, message_id, token).build())
+    }
+
+    struct Fixture {
+        link: Link<u16>,
+        config: CoapConfig,
+        now: Instant,
+    }
+
+    impl Fixture {
+        fn with(ids: impl IntoIterator<Item = u16>) -> Self {
+            let mut link = Link::default();
+            let config = CoapConfig::default();
+            for id in ids {
+                link.send(&config, request(id)).unwrap();
+            }
+            Self {
+                link,
+                config,
+                now: Instant::ZERO,
+            }
+        }
+
+        fn transmit(&mut self) -> Option<Transmission> {
+            self.link.poll_transmit(self.now, &self.config, 0)
+        }
+
+        fn receive(&mut self, message: &Message) -> Option<LinkEvent<u16>> {
+            self.link.handle_message(self.now, &self.config, message)
+        }
+
+        fn next_timeout(&mut self) -> (Option<Transmission>, Option<LinkEvent<u16>>) {
+            self.now = self.link.next_timeout().unwrap();
+            self.link.handle_timeout(self.now, &self.config)
+        }
+    }
+
+    #[test]
+    fn one_request_is_outstanding_at_a_time() {
+        let mut f = Fixture::with([1, 2]);
+        assert!(f.transmit().unwrap().first);
+        assert_eq!(f.transmit(), None);
+        let answer = response(Kind::Acknowledgement, 1, 1);
+        assert!(matches!(f.receive(&answer), Some(LinkEvent::Responded(1))));
+        assert!(f.transmit().is_some());
+    }
+
+    #[test]
+    fn repeats_twice_with_growing_pauses_within_157_seconds() {
+        let mut f = Fixture::with([1]);
+        let first = f.link.poll_transmit(f.now, &f.config, u32::MAX).unwrap();
+        for _ in 0..2 {
+            let (again, event) = f.next_timeout();
+            let again = again.unwrap();
+            assert_eq!(again.datagram, first.datagram);
+            assert!(!again.first && event.is_none());
+        }
+        let (again, event) = f.next_timeout();
+        assert!(again.is_none());
+        assert!(matches!(event, Some(LinkEvent::TimedOut(1))));
+        assert_eq!(f.now.as_millis(), 157_500); // 1.5 * 15 s * (1 + 2 + 4)
+        assert!(f.link.is_idle());
+    }
+
+    #[test]
+    fn a_separate_response_does_not_hold_up_the_next_request() {
+        let mut f = Fixture::with([1, 2]);
+        f.transmit();
+        let ack = parse(&empty_ack(1));
+        assert!(matches!(f.receive(&ack), Some(LinkEvent::Acknowledged(1))));
+        assert!(f.transmit().is_some());
+        let late = response(Kind::Confirmable, 900, 1);
+        assert!(matches!(f.receive(&late), Some(LinkEvent::Responded(1))));
+        assert!(f.receive(&late).is_none());
+    }
+
+    #[test]
+    fn a_separate_response_that_never_comes_times_out() {
+        let mut f = Fixture::with([1]);
+        f.transmit();
+        f.receive(&parse(&empty_ack(1)));
+        let (_, event) = f.next_timeout();
+        assert!(matches!(event, Some(LinkEvent::TimedOut(1))));
+    }
+
+    #[test]
+    fn a_response_whose_acknowledgement_was_lost_counts() {
+        let mut f = Fixture::with([1]);
+        f.transmit();
+        let answer = response(Kind::NonConfirmable, 900, 1);
+        assert!(matches!(f.receive(&answer), Some(LinkEvent::Responded(1))));
+        assert!(f.link.is_idle());
+    }
+
+    #[test]
+    fn a_reset_rejects_and_a_strange_token_does_not_answer() {
+        let mut f = Fixture::with([1]);
+        f.transmit();
+        assert!(f.receive(&response(Kind::Acknowledgement, 1, 99)).is_none());
+        assert!(f.receive(&parse(&reset(2))).is_none());
+        let event = f.receive(&parse(&reset(1)));
+        assert!(matches!(event, Some(LinkEvent::Rejected(1))));
+    }
+
+    #[test]
+    fn the_queue_is_bounded() {
+        let mut f = Fixture::with(0..8);
+        let config = f.config.clone();
+        assert_eq!(f.link.send(&config, request(9)), Err(QueueFull));
+    }
+
+    #[test]
+    fn a_cancelled_request_is_neither_repeated_nor_answered() {
+        let mut f = Fixture::with([1, 2]);
+        f.transmit();
+        f.link.cancel(|tag| *tag == 1);
+        assert_eq!(f.link.next_timeout(), None);
+        assert!(f.receive(&response(Kind::Acknowledgement, 1, 1)).is_none());
+        assert!(f.transmit().is_some());
+    }
+}

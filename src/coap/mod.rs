@@ -1,0 +1,19 @@
+//! CoAP (RFC 7252), as far as it is pure: messages, reliability towards one device,
+//! de-duplication, block-wise transfer.
+//!
+//! A datagram is parsed into a [`Message`]. Each device has a [`Link`]: requests to it leave one at a
+//! time (NSTART = 1) and are repeated until they are acknowledged; what it sends twice is recognised
+//! by its [`Recent`] messages.
+
+mod block;
+mod link;
+mod message;
+mod recent;
+
+pub use block::{Block, BlockError, Reassembled, Reassembly, slice};
+pub use link::{Link, LinkEvent, QueueFull, Request, Transmission};
+pub use message::{
+    Code, ContentFormat, Kind, MAX_DATAGRAM_LEN, Malformed, Message, MessageBuilder, Token,
+    empty_ack, put_downlink, reset,
+};
+pub use recent::{Recent, Reply};

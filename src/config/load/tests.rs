@@ -1,0 +1,224 @@
+use std::io::Write;
+
+use super::*;
+use crate::{
+    config::{LogFormat, RegistrationPolicy},
+    package::CheckCodeKind,
+};
+
+fn load_with(file: &str, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let mut temporary = tempfile::NamedTempFile::new().unwrap();
+    temporary.write_all(file.as_bytes()).unwrap();
+    let env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+    load(Some(temporary.path()), env)
+}
+
+fn problems(file: &str, env: &[(&str, &str)]) -> Vec<String> {
+    match load_with(file, env) {
+        Err(ConfigError::Invalid(problems)) => problems.iter().map(Problem::to_string).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn without_a_file_everything_is_as_it_comes() {
+    assert_eq!(load(None, [].into_iter()).unwrap(), Config::default());
+    assert_eq!(load_with("", &[]).unwrap(), Config::default());
+}
+
+#[test]
+fn a_file_that_is_named_must_be_there() {
+    let error = load(Some(Path::new("/nowhere/cellwise.toml")), [].into_iter()).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("/nowhere/cellwise.toml: No such file"),
+        "{error}"
+    );
+}
+
+#[test]
+fn variables_win_over_the_file() {
+    let file = r#"
+        data_dir = "/var/lib/cellwise"
+        [coap]
+        listen = "127.0.0.1:1"
+        queue_len = 3
+        [products.Meter]
+        check_code = "zero"
+    "#;
+    let config = load_with(
+        file,
+        &[
+            ("CELLWISE_COAP__LISTEN", "[::1]:5683"),
+            ("CELLWISE_COAP__ACK_RANDOM_FACTOR", "2.5"),
+            ("CELLWISE_LWM2M__REGISTRATION", "open"),
+            ("CELLWISE_LOG__FORMAT", "\"json\""),
+            ("CELLWISE_LOG__FILTER", "5"),
+            ("CELLWISE_PRODUCTS__METER__PAD_LAST_SEGMENT", "true"),
+            ("CELLWISE_PRODUCTS__VALVE__CHECK_CODE", "zero"),
+            ("CELLWISE_TOKEN", "secret"),
+            ("CELLWISE_TOKEN_FILE", "x"),
+            ("CELLWISE_API", "http://x"),
+            ("CELLWISE_CONFIG", "x"),
+            ("PATH", "/bin"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.data_dir, PathBuf::from("/var/lib/cellwise"));
+    assert_eq!(config.coap.listen.to_string(), "[::1]:5683");
+    assert_eq!(config.coap.queue_len, 3);
+    assert!((config.coap.ack_random_factor - 2.5).abs() < 1e-9);
+    assert_eq!(config.lwm2m.registration, RegistrationPolicy::Open);
+    assert_eq!(config.log.format, LogFormat::Json);
+    assert_eq!(config.log.filter, "5");
+    let meter = config.products["Meter"];
+    assert_eq!(meter.check_code, CheckCodeKind::Zero);
+    assert!(meter.pad_last_segment);
+    assert_eq!(config.products["valve"].check_code, CheckCodeKind::Zero);
+    assert_eq!(config.products.len(), 2);
+}
+
+#[test]
+fn an_unknown_variable_is_named_with_the_nearest_setting() {
+    assert_eq!(
+        problems(
+            "",
+            &[
+                ("CELLWISE_COAP_LISTEN", "x"),
+                ("CELLWISE_ADMISION__LIMIT_GOOD", "1"),
+                ("CELLWISE_PRODUCTS__METER__CHECKCODE", "zero"),
+                ("CELLWISE_COAP", "{}"),
+            ]
+        ),
+        [
+            "CELLWISE_ADMISION__LIMIT_GOOD: no such setting; did you mean CELLWISE_ADMISSION__LIMIT_GOOD?",
+            "CELLWISE_COAP: no such setting; did you mean CELLWISE_COAP__LISTEN?",
+            "CELLWISE_COAP_LISTEN: no such setting; did you mean CELLWISE_COAP__LISTEN?",
+            "CELLWISE_PRODUCTS__METER__CHECKCODE: no such setting; did you mean CELLWISE_PRODUCTS__METER__CHECK_CODE?",
+        ]
+    );
+}
+
+#[test]
+fn a_variable_of_the_wrong_type_is_named() {
+    let found = problems(
+        "",
+        &[
+            ("CELLWISE_COAP__QUEUE_LEN", "many"),
+            ("CELLWISE_COAP__LISTEN", "localhost"),
+            ("CELLWISE_ADMIN__MAX_PACKAGE_BYTES", "-1"),
+            ("CELLWISE_LWM2M__REGISTRATION", "everyone"),
+            ("CELLWISE_COAP__MAX_RETRANSMIT", "1\nmore = 2"),
+        ],
+    );
+    for (problem, (name, word)) in found.iter().zip([
+        ("CELLWISE_ADMIN__MAX_PACKAGE_BYTES: -1", "u64"),
+        ("CELLWISE_COAP__LISTEN: \"localhost\"", "socket address"),
+        ("CELLWISE_COAP__MAX_RETRANSMIT: ", "u32"),
+        ("CELLWISE_COAP__QUEUE_LEN: \"many\"", "usize"),
+        ("CELLWISE_LWM2M__REGISTRATION: \"everyone\"", "`open`"),
+    ]) {
+        assert!(
+            problem.starts_with(name) && problem.contains(word),
+            "{problem}"
+        );
+    }
+    assert_eq!(found.len(), 5);
+}
+
+#[test]
+fn a_mistake_in_the_file_is_shown_with_its_line() {
+    for (file, word) in [
+        ("[coap]\nlisten = 5", "line 2"),
+        ("[coap]\nlissten = \"x\"", "lissten"),
+        ("[coap", "line 1"),
+        ("[products.meter]\ncheck_code = \"sum\"", "`zero`"),
+    ] {
+        let error = load_with(file, &[]).unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+    }
+}
+
+#[test]
+fn values_out_of_range_are_all_listed() {
+    let file = "
+        data_dir = ''
+        [coap]
+        ack_timeout_ms = 0
+        ack_random_factor = nan
+        queue_len = 0
+        [upgrade]
+        download_s = 0
+        [admission]
+        rsrp_range1_dbm = -100
+        sinr_range0_db = 41
+        limit_weak = 0
+        [admin]
+        max_package_bytes = 32767501
+        [log]
+        filter = 'cellwise=loud'
+    ";
+    let found = problems(file, &[("CELLWISE_ADMIN__REQUESTS_PER_SECOND", "0")]);
+    assert_eq!(
+        found[..10],
+        [
+            "data_dir: must not be empty",
+            "coap.ack_timeout_ms: 0 is out of range, 10 to 600000 is allowed",
+            "coap.ack_random_factor: NaN is out of range, 1 to 10 is allowed",
+            "coap.queue_len: 0 is out of range, 1 to 1024 is allowed",
+            "upgrade.download_s: 0 is out of range, 1 to 31536000 is allowed",
+            "admission.sinr_range0_db: 41 is out of range, -20 to 40 is allowed",
+            "admission.rsrp_range1_dbm: -100 is above rsrp_range0_dbm, which is -105",
+            "admission.limit_weak: 0 is out of range, 1 to 100000 is allowed",
+            "admin.max_package_bytes: 32767501 is out of range, 1 to 32767500 is allowed",
+            "admin.requests_per_second: 0 is out of range, 1 to 1000000 is allowed",
+        ]
+    );
+    assert!(found[10].starts_with("log.filter: \"cellwise=loud\" is no filter"));
+    assert_eq!(found.len(), 11);
+}
+
+#[test]
+fn a_factor_must_be_a_finite_number_from_1() {
+    for factor in ["0.99", "inf", "-inf", "nan", "1e300"] {
+        let env = [("CELLWISE_COAP__ACK_RANDOM_FACTOR", factor)];
+        assert_eq!(problems("", &env).len(), 1, "{factor}");
+    }
+    for factor in ["1.0", "1", "1.5"] {
+        let env = [("CELLWISE_COAP__ACK_RANDOM_FACTOR", factor)];
+        assert!(load_with("", &env).is_ok(), "{factor}");
+    }
+}
+
+#[test]
+fn every_number_has_a_range() {
+    for (path, value) in known_keys(&[]) {
+        let name = PREFIX.to_owned() + &path.join("__").to_uppercase();
+        if value.is_integer() || value.is_float() {
+            let env = [(name.as_str(), "4000000000")];
+            assert!(load_with("", &env).is_err(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_example_file_holds_every_setting_at_its_default() {
+    let example = include_str!("../../../docs/cellwise.toml");
+    let mut config = Config::default();
+    assert_eq!(toml::from_str::<Config>(example).unwrap(), config);
+    config.products.clear();
+    let mut all = Table::try_from(&config).unwrap();
+    all.remove("products");
+    assert_eq!(toml::from_str::<Table>(example).unwrap(), all);
+}
+
+#[test]
+fn what_is_shown_can_be_read_again() {
+    let mut config = Config::default();
+    config
+        .products
+        .insert("meter".into(), super::super::ProductConfig::default());
+    let shown = toml::to_string_pretty(&config).unwrap();
+    assert_eq!(load_with(&shown, &[]).unwrap(), config);
+}

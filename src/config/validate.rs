@@ -1,0 +1,172 @@
+use std::{fmt::Display, ops::RangeInclusive};
+
+use tracing_subscriber::EnvFilter;
+
+use super::{AdmissionConfig, Config, ConfigError, Problem, UpgradeConfig};
+
+const YEAR_S: u64 = 365 * 86_400;
+
+impl Config {
+    /// Checks that every setting can be worked with. The error lists all that cannot.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let problems = self.problems();
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(ConfigError::Invalid(problems))
+        }
+    }
+
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let mut check = Check::default();
+        if self.data_dir.as_os_str().is_empty() {
+            check.fail("data_dir", "must not be empty");
+        }
+        let coap = &self.coap;
+        check.range("coap.ack_timeout_ms", coap.ack_timeout_ms, 10..=600_000);
+        check.range("coap.ack_random_factor", coap.ack_random_factor, 1.0..=10.0);
+        check.range("coap.max_retransmit", coap.max_retransmit, 0..=10);
+        check.range("coap.queue_len", coap.queue_len, 1..=1_024);
+        check.range(
+            "coap.separate_response_ms",
+            coap.separate_response_ms,
+            10..=3_600_000,
+        );
+        let lwm2m = &self.lwm2m;
+        check.range("lwm2m.awake_window_s", lwm2m.awake_window_s, 1..=86_400);
+        check.range(
+            "lwm2m.max_open_devices",
+            lwm2m.max_open_devices,
+            1..=100_000_000,
+        );
+        check.upgrade(&self.upgrade);
+        check.admission(&self.admission);
+        let admin = &self.admin;
+        // PCP's maximum: 65,535 segments of 500 bytes
+        check.range(
+            "admin.max_package_bytes",
+            admin.max_package_bytes,
+            1..=65_535 * 500,
+        );
+        check.range(
+            "admin.requests_per_second",
+            admin.requests_per_second,
+            1..=1_000_000,
+        );
+        if let Err(e) = EnvFilter::builder().parse(&self.log.filter) {
+            check.fail(
+                "log.filter",
+                format!("{:?} is no filter: {e}", self.log.filter),
+            );
+        }
+        if self.products.contains_key("") {
+            check.fail("products", "a product must have a name");
+        }
+        check.problems
+    }
+}
+
+#[derive(Debug, Default)]
+struct Check {
+    problems: Vec<Problem>,
+}
+
+impl Check {
+    fn upgrade(&mut self, config: &UpgradeConfig) {
+        for (key, seconds) in [
+            ("upgrade.wait_for_device_s", config.wait_for_device_s),
+            ("upgrade.query_version_s", config.query_version_s),
+            ("upgrade.query_coverage_s", config.query_coverage_s),
+            ("upgrade.query_cell_s", config.query_cell_s),
+            ("upgrade.wait_for_slot_s", config.wait_for_slot_s),
+            ("upgrade.download_s", config.download_s),
+            ("upgrade.execute_s", config.execute_s),
+            ("upgrade.repeat_question_s", config.repeat_question_s),
+            ("upgrade.nudge_after_s", config.nudge_after_s),
+            ("upgrade.result_grace_s", config.result_grace_s),
+        ] {
+            self.range(key, seconds, 1..=YEAR_S);
+        }
+        self.range(
+            "upgrade.progress_interval_s",
+            config.progress_interval_s,
+            1..=3_600,
+        );
+    }
+
+    fn admission(&mut self, config: &AdmissionConfig) {
+        // what NB-IoT modems can measure
+        let rsrp = -156..=-44;
+        let sinr = -20..=40;
+        for (key, bound, range) in [
+            ("admission.rsrp_range0_dbm", config.rsrp_range0_dbm, &rsrp),
+            ("admission.rsrp_range1_dbm", config.rsrp_range1_dbm, &rsrp),
+            ("admission.sinr_range0_db", config.sinr_range0_db, &sinr),
+            ("admission.sinr_range1_db", config.sinr_range1_db, &sinr),
+        ] {
+            self.range(key, bound, range.clone());
+        }
+        if config.rsrp_range1_dbm > config.rsrp_range0_dbm {
+            self.fail(
+                "admission.rsrp_range1_dbm",
+                format!(
+                    "{} is above rsrp_range0_dbm, which is {}",
+                    config.rsrp_range1_dbm, config.rsrp_range0_dbm
+                ),
+            );
+        }
+        if config.sinr_range1_db > config.sinr_range0_db {
+            self.fail(
+                "admission.sinr_range1_db",
+                format!(
+                    "{} is above sinr_range0_db, which is {}",
+                    config.sinr_range1_db, config.sinr_range0_db
+                ),
+            );
+        }
+        for (key, limit) in [
+            ("admission.limit_good", config.limit_good),
+            ("admission.limit_fair", config.limit_fair),
+            ("admission.limit_weak", config.limit_weak),
+            ("admission.limit_other", config.limit_other),
+            ("admission.limit_unmeasured", config.limit_unmeasured),
+        ] {
+            self.range(key, limit, 1..=100_000);
+        }
+        self.range("admission.overtake_s", config.overtake_s, 0..=YEAR_S);
+        // at 0 a device would be measured over and over, and never be admitted
+        self.range(
+            "admission.coverage_max_age_s",
+            config.coverage_max_age_s,
+            1..=YEAR_S,
+        );
+        for (key, rate) in [
+            ("admission.per_cell_per_second", config.per_cell_per_second),
+            ("admission.per_second", config.per_second),
+        ] {
+            self.range(key, rate, 1..=1_000_000);
+        }
+    }
+
+    fn range<T: PartialOrd + Display + Copy>(
+        &mut self,
+        key: &str,
+        value: T,
+        allowed: RangeInclusive<T>,
+    ) {
+        if !allowed.contains(&value) {
+            let (low, high) = allowed.into_inner();
+            self.fail(
+                key,
+                format!("{value} is out of range, {low} to {high} is allowed"),
+            );
+        }
+    }
+
+    fn fail(&mut self, key: &str, problem: impl Into<String>) {
+        self.problems.push(Problem {
+            setting: key.to_owned(),
+            problem: problem.into(),
+        });
+    }
+}

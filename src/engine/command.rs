@@ -1,0 +1,50 @@
+use std::sync::Arc;
+
+use super::UpgradeOrder;
+use crate::{package::Package, task::UpgradeId, upgrade::Failure};
+
+/// What the operator's side asks of the engine.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// The endpoint may register.
+    AddDevice {
+        /// The device.
+        endpoint: String,
+    },
+    /// The endpoint may no longer register; its upgrade fails.
+    RemoveDevice {
+        /// The device.
+        endpoint: String,
+    },
+    /// Begin an attempt.
+    Start {
+        /// What to do.
+        order: UpgradeOrder,
+        /// With what.
+        package: Arc<Package>,
+    },
+    /// Record that an attempt cannot even begin.
+    Fail {
+        /// What was to be done.
+        order: UpgradeOrder,
+        /// Why it cannot.
+        failure: Failure,
+    },
+    /// End an upgrade because its task was stopped.
+    Stop {
+        /// The device.
+        endpoint: String,
+        /// The upgrade.
+        upgrade: UpgradeId,
+    },
+    /// Forget an upgrade without a word: the store holds another truth about it.
+    Abandon {
+        /// The upgrade.
+        upgrade: UpgradeId,
+    },
+    /// Whether slots may be granted. Off while the server stops.
+    Admit(bool),
+    /// Whether changes can be stored. While they cannot, slots are not granted and registrations are
+    /// answered 5.03; what goes on without a change goes on.
+    StoreAvailable(bool),
+}

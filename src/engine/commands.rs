@@ -1,0 +1,249 @@
+//! The operator's side: devices come and go, upgrades begin and are stopped. And the state of before a
+//! restart comes back.
+
+use std::sync::Arc;
+
+use super::{
+    ActiveUpgrade, Change, Command, DeviceRecord, Engine, StageChange, UpgradeOrder,
+    device::{Device, DeviceKey, Registered, Session, queued_in},
+};
+use crate::{
+    clock::{Instant, Now},
+    package::Package,
+    task::UpgradeId,
+    upgrade::{Event, Failure, Outcome, Sota, Stage, StopReason, Stored},
+};
+
+impl Engine {
+    pub(super) fn obey(&mut self, command: Command) {
+        match command {
+            Command::AddDevice { endpoint } => {
+                self.insert_device(&endpoint);
+            }
+            Command::RemoveDevice { endpoint } => {
+                if let Some(key) = self.find(&endpoint) {
+                    self.fire(key, Event::Stopped(StopReason::DeviceRemoved));
+                    self.remove_device(key);
+                }
+            }
+            Command::Start { order, package } => self.start(order, package),
+            Command::Fail { order, failure } => self.refuse_order(&order, failure),
+            Command::Stop { endpoint, upgrade } => {
+                if let Some(key) = self.find(&endpoint)
+                    && self.has_upgrade(key, upgrade)
+                {
+                    self.fire(key, Event::Stopped(StopReason::TaskStopped));
+                    self.settle(key);
+                }
+            }
+            Command::Abandon { upgrade } => self.abandon(upgrade),
+            Command::Admit(admitting) => {
+                self.admitting = admitting;
+                self.touch_all_queues();
+            }
+            Command::StoreAvailable(available) => {
+                self.store_available = available;
+                self.touch_all_queues();
+            }
+        }
+    }
+
+    fn start(&mut self, order: UpgradeOrder, package: Arc<Package>) {
+        let Some(key) = self.find(&order.endpoint) else {
+            return self.refuse_order(&order, Failure::DeviceRemoved);
+        };
+        if self.device(key).session.is_some() {
+            return; // the order is on its way already; it is given again when there is more to do
+        }
+        let config = self.config.clone();
+        let rules = Self::rules(&config, package.identity.version);
+        let sota = Sota::begin(self.now.instant, &rules);
+        let mut session = Box::new(Session {
+            stored: StageChange {
+                stage: Stage::WaitingForDevice,
+                entered_at: self.now.utc,
+                deadline_at: self.now.utc,
+                queued_at: None,
+                slot_deadline_at: None,
+                cell: None,
+                cell_limit: None,
+                confirmed: false,
+            },
+            order,
+            package,
+            sota,
+            stored_until: Instant::ZERO,
+            stored_since: None,
+            progress_stored_at: None,
+            read: None,
+            look_at: None,
+            keep_awake_at: None,
+        });
+        session.refresh_stored(self.now);
+        let change = Change::Stage {
+            upgrade: session.order.upgrade,
+            attempt: session.order.attempt,
+            change: session.stored.clone(),
+            note: format!(
+                "attempt {} begins: waiting for the device to be heard",
+                session.order.attempt
+            ),
+            at: self.now.utc,
+        };
+        self.device_mut(key).session = Some(session);
+        self.sessions += 1;
+        self.persist(key, change);
+        self.plan_look(key);
+        self.set_alarm(key);
+    }
+
+    /// Chooses when to find out whether the device can be reached: devices that listen are not all
+    /// asked in the same second.
+    fn plan_look(&mut self, key: DeviceKey) {
+        let window = self.config.lwm2m.awake_window_s;
+        let now = self.now.instant;
+        let device = self.device(key);
+        if device.peer().is_none() || (device.sleeps() && !device.is_awake(now, window)) {
+            return; // it is waited for
+        }
+        let spacing = 1_000_000 / u64::from(self.config.admission.per_second.max(1));
+        let at = self.next_look_us.max(now.as_millis() * 1_000);
+        self.next_look_us = at + spacing;
+        if let Some(session) = self.device_mut(key).session.as_mut() {
+            session.look_at = Some(Instant::from_millis(at.div_ceil(1_000)));
+        }
+    }
+
+    /// Records that an attempt cannot begin.
+    fn refuse_order(&mut self, order: &UpgradeOrder, failure: Failure) {
+        self.counters.upgrades_failed += 1;
+        let at = self.now.utc;
+        self.persist_lazily(Change::Ended {
+            upgrade: order.upgrade,
+            task: order.task,
+            attempt: order.attempt,
+            outcome: Outcome::Failed(failure),
+            retry_at: order.retry.next_attempt_at(order.attempt, at),
+            at,
+        });
+    }
+
+    fn abandon(&mut self, upgrade: UpgradeId) {
+        // Looks at every device: it happens when a task is stopped in the moment in which it begins.
+        let holder = self.devices.iter().find(|(_, device)| {
+            let session = device.session.as_ref();
+            session.is_some_and(|session| session.order.upgrade == upgrade)
+        });
+        let Some((index, _)) = holder else {
+            return;
+        };
+        let key = DeviceKey(u32::try_from(index).unwrap_or(u32::MAX));
+        if let Some(session) = self.device_mut(key).session.take() {
+            let ended = Sota::Ended(Outcome::Cancelled);
+            self.sessions -= 1;
+            self.move_slot(key, &session.sota, &ended);
+            self.device_mut(key).link.cancel(|_| true);
+        }
+    }
+
+    fn touch_all_queues(&mut self) {
+        let cells: Vec<u32> = self
+            .devices
+            .iter()
+            .filter_map(|(_, device)| device.session.as_ref())
+            .filter_map(|session| queued_in(&session.sota))
+            .collect();
+        self.touched_cells.extend(cells);
+        self.touched_cells.sort_unstable();
+        self.touched_cells.dedup();
+    }
+
+    /// Gives back a device that the store knows. Call for all of them before the upgrades.
+    pub fn restore_device(&mut self, now: Now, record: DeviceRecord) {
+        self.now = now;
+        let key = self.insert_device(&record.endpoint);
+        if let Some(registration) = record.registration {
+            let expires = now.instant_at(registration.expires_at);
+            let location: Box<str> = registration.location.into();
+            self.by_location.insert(location.clone(), key);
+            let heard_at = record.last_heard_at.map(|at| now.instant_at(at));
+            // Of two devices at one address, the one heard later is there.
+            let other = self.by_peer.get(&registration.peer).copied();
+            let displaced = other.is_some_and(|other| self.device(other).heard_at > heard_at);
+            if !displaced {
+                self.bind_peer(key, registration.peer);
+            }
+            let device = self.device_mut(key);
+            // The observation lives on in the device.
+            device.observing = true;
+            device.registration = Some(Box::new(Registered {
+                location,
+                peer: registration.peer,
+                displaced,
+                lifetime_s: registration.lifetime_s,
+                since: registration.registered_at,
+                expires,
+                queue_mode: registration.queue_mode,
+            }));
+        }
+        let device: &mut Device = self.device_mut(key);
+        device.heard_at = record.last_heard_at.map(|at| now.instant_at(at));
+        device.coverage = (record.coverage).map(|r| (r.coverage, now.instant_at(r.at)));
+        device.version = record.version;
+        self.set_alarm(key);
+    }
+
+    /// Gives back an upgrade that had begun: it goes on in its stage, with what is left of its limit.
+    pub fn restore_upgrade(&mut self, now: Now, upgrade: ActiveUpgrade, package: Arc<Package>) {
+        self.now = now;
+        let Some(key) = self.find(&upgrade.order.endpoint) else {
+            return self.refuse_order(&upgrade.order, Failure::DeviceRemoved);
+        };
+        if self.device(key).session.is_some() {
+            return;
+        }
+        let config = self.config.clone();
+        let rules = Self::rules(&config, package.identity.version);
+        let stage = &upgrade.stage;
+        let stored = Stored {
+            stage: stage.stage,
+            deadline_at: stage.deadline_at,
+            queued_at: stage.queued_at,
+            slot_deadline_at: stage.slot_deadline_at,
+            cell: stage.cell,
+            cell_limit: stage.cell_limit.unwrap_or(1),
+            confirmed: stage.confirmed,
+            segment: upgrade.segment,
+        };
+        let (sota, actions) = Sota::resume(now, &stored, &rules);
+        if let Some(place) = super::device::slot_in(&sota) {
+            self.admission.restore(place.cell);
+        } else if let (Some(cell), Some(place)) = (queued_in(&sota), sota.place()) {
+            self.admission.wait(key, cell, place.limit, place.since);
+            self.touched_cells.push(cell);
+        }
+        self.sessions += 1;
+        let stored_until = sota.until().map_or(now.instant, |(_, at)| at);
+        let stored_since = sota.place().map(|place| place.since);
+        self.device_mut(key).session = Some(Box::new(Session {
+            order: upgrade.order,
+            package,
+            sota,
+            stored: upgrade.stage,
+            stored_until,
+            stored_since,
+            progress_stored_at: None,
+            read: None,
+            look_at: None,
+            keep_awake_at: None,
+        }));
+        for action in actions {
+            self.act(key, action);
+        }
+        if self.stage(key) == Some(Stage::WaitingForDevice) {
+            self.plan_look(key);
+        }
+        self.settle(key);
+        self.poll_touched_cells();
+    }
+}

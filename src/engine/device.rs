@@ -1,0 +1,222 @@
+use std::{net::SocketAddr, sync::Arc};
+
+use pcp::{ResultCode, Version};
+
+use super::{QueueMode, Registration, StageChange, UpgradeOrder, effect::Seq, reads::Read};
+use crate::{
+    clock::{Instant, Now, UtcMillis},
+    coap::{Link, Recent, Token},
+    package::Package,
+    upgrade::{Coverage, Place, Sota},
+};
+
+/// A device's row in the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct DeviceKey(pub(super) u32);
+
+/// Why a request was sent to a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tag {
+    /// Observe the uplink.
+    Observe,
+    /// PCP 19.
+    Version,
+    /// Read object 4 or a resource of it.
+    Read,
+    /// PCP 20.
+    Notify,
+    /// PCP 21, the answer that carries this segment.
+    Segment(u16),
+    /// The answer to the PCP message of this code.
+    Answer(u8),
+    /// PCP 23.
+    Execute,
+    /// An empty message that is to be rejected.
+    Ping,
+}
+
+#[derive(Debug)]
+pub(super) struct Device {
+    pub(super) endpoint: Box<str>,
+    /// The token of the observation of the uplink: the same for every registration.
+    pub(super) token: Token,
+    pub(super) registration: Option<Box<Registered>>,
+    /// When anything was received from it last.
+    pub(super) heard_at: Option<Instant>,
+    /// A request was given up since: nothing reaches it before it is heard.
+    pub(super) silent: bool,
+    /// The uplink is observed, as far as known.
+    pub(super) observing: bool,
+    /// The newest change that what is sent to the device depends on.
+    pub(super) pending: Seq,
+    pub(super) next_message_id: u16,
+    pub(super) recent: Recent,
+    pub(super) link: Link<Tag>,
+    pub(super) coverage: Option<(Coverage, Instant)>,
+    pub(super) version: Option<Version>,
+    pub(super) last_report: Option<Box<LastReport>>,
+    pub(super) session: Option<Box<Session>>,
+    /// The earliest alarm that is set for it.
+    pub(super) alarm: Option<Instant>,
+}
+
+/// A registration, in the engine's time.
+#[derive(Debug)]
+pub(super) struct Registered {
+    pub(super) location: Box<str>,
+    pub(super) peer: SocketAddr,
+    /// Another device is heard from that address: this one has moved without a word, or is gone.
+    pub(super) displaced: bool,
+    pub(super) lifetime_s: u32,
+    pub(super) since: UtcMillis,
+    pub(super) expires: Instant,
+    pub(super) queue_mode: QueueMode,
+}
+
+/// The upgrade report that was answered last: its repeats get the same answer.
+#[derive(Debug)]
+pub(super) struct LastReport {
+    pub(super) result: ResultCode,
+    pub(super) version: Version,
+    pub(super) answer: ResultCode,
+    pub(super) at: Instant,
+}
+
+/// One attempt to upgrade a device.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) order: UpgradeOrder,
+    pub(super) package: Arc<Package>,
+    pub(super) sota: Sota,
+    /// What the store was told of `sota`, and the limit it was computed from.
+    pub(super) stored: StageChange,
+    pub(super) stored_until: Instant,
+    pub(super) stored_since: Option<Instant>,
+    pub(super) progress_stored_at: Option<Instant>,
+    pub(super) read: Option<Read>,
+    /// When to find out whether the device can be reached, to begin with it.
+    pub(super) look_at: Option<Instant>,
+    /// When to send the device something, so that it stays awake while its cell drains.
+    pub(super) keep_awake_at: Option<Instant>,
+}
+
+impl Device {
+    pub(super) fn new(endpoint: Box<str>, token: Token, message_id: u16) -> Self {
+        Self {
+            endpoint,
+            token,
+            registration: None,
+            heard_at: None,
+            silent: false,
+            observing: false,
+            pending: 0,
+            next_message_id: message_id,
+            recent: Recent::default(),
+            link: Link::default(),
+            coverage: None,
+            version: None,
+            last_report: None,
+            session: None,
+            alarm: None,
+        }
+    }
+
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        let registration = self.registration.as_ref()?;
+        (!registration.displaced).then_some(registration.peer)
+    }
+
+    pub(super) fn take_message_id(&mut self) -> u16 {
+        let id = self.next_message_id;
+        self.next_message_id = id.wrapping_add(1);
+        id
+    }
+
+    pub(super) fn sleeps(&self) -> bool {
+        (self.registration.as_ref()).is_some_and(|r| r.queue_mode == QueueMode::On)
+    }
+
+    /// Whether it was heard so lately that it listens.
+    pub(super) fn is_awake(&self, now: Instant, awake_window_s: u64) -> bool {
+        self.heard_at
+            .is_some_and(|at| now.since(at).as_secs() < awake_window_s)
+    }
+
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let session = self.session.as_deref();
+        [
+            self.link.next_timeout(),
+            self.registration.as_ref().map(|r| r.expires),
+            session
+                .and_then(|s| s.sota.next_deadline())
+                .map(|(_, at)| at),
+            session.and_then(|s| s.look_at),
+            session.and_then(|s| s.keep_awake_at),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+}
+
+impl Registered {
+    pub(super) fn record(&self, now: Now) -> Registration {
+        Registration {
+            location: self.location.to_string(),
+            peer: self.peer,
+            lifetime_s: self.lifetime_s,
+            expires_at: now.utc_at(self.expires),
+            registered_at: self.since,
+            queue_mode: self.queue_mode,
+        }
+    }
+}
+
+impl Session {
+    /// Brings what the store knows up to the state. Returns whether that is news.
+    pub(super) fn refresh_stored(&mut self, now: Now) -> bool {
+        let (Some(stage), Some((_, until))) = (self.sota.stage(), self.sota.until()) else {
+            return false;
+        };
+        let mut next = self.stored.clone();
+        if next.stage != stage || self.stored_until != until {
+            next.stage = stage;
+            next.entered_at = now.utc;
+            next.deadline_at = now.utc_at(until);
+            self.stored_until = until;
+        }
+        let place = self.sota.place();
+        next.cell = place.map(|place| place.cell);
+        next.cell_limit = place.map(|place| place.limit);
+        let since = place.map(|place| place.since);
+        if since != self.stored_since {
+            next.queued_at = since.map(|_| now.utc);
+            next.slot_deadline_at = place.map(|place| now.utc_at(place.until));
+            self.stored_since = since;
+        }
+        next.confirmed = match self.sota {
+            Sota::Downloading { accepted, .. } => accepted,
+            Sota::Executing { delivered, .. } => delivered,
+            _ => false,
+        };
+        let news = next != self.stored;
+        self.stored = next;
+        news
+    }
+}
+
+/// The cell in whose queue an upgrade stands, also while its coverage is measured anew.
+pub(super) fn queued_in(sota: &Sota) -> Option<u32> {
+    match sota.stage() {
+        Some(stage) if !stage.holds_slot() => sota.place().map(|place| place.cell),
+        _ => None,
+    }
+}
+
+/// The cell of which an upgrade holds a slot.
+pub(super) fn slot_in(sota: &Sota) -> Option<&Place> {
+    match sota.stage() {
+        Some(stage) if stage.holds_slot() => sota.place(),
+        _ => None,
+    }
+}

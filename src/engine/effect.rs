@@ -1,0 +1,103 @@
+use std::net::SocketAddr;
+
+use super::Change;
+use crate::{task::UpgradeId, upgrade::Outcome};
+
+/// Numbers the changes in the order in which they were emitted; 0 comes before the first.
+pub type Seq = u64;
+
+/// What the engine wants done. Effects come out in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Remember this.
+    Persist {
+        /// The change's number.
+        seq: Seq,
+        /// What to remember.
+        change: Change,
+    },
+    /// Send this.
+    Transmit {
+        /// To whom.
+        peer: SocketAddr,
+        /// A CoAP message.
+        datagram: Vec<u8>,
+        /// Not before this change is committed. A restart then never forgets what a device was told.
+        after: Seq,
+    },
+    /// Something an operator wants to see in the log.
+    Report(Report),
+}
+
+/// Something an operator wants to see in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// A device registered.
+    Registered {
+        /// The device.
+        endpoint: String,
+        /// Its address.
+        peer: SocketAddr,
+    },
+    /// An endpoint that nobody added tried to register.
+    UnknownEndpoint {
+        /// The name it gave.
+        endpoint: String,
+        /// Its address.
+        peer: SocketAddr,
+    },
+    /// An attempt ended.
+    UpgradeEnded {
+        /// The device.
+        endpoint: String,
+        /// The upgrade.
+        upgrade: UpgradeId,
+        /// Number of the attempt, from 1.
+        attempt: u32,
+        /// How it ended.
+        outcome: Outcome,
+        /// Whether another attempt follows.
+        retried: bool,
+    },
+}
+
+macro_rules! counters {
+    ($($name:ident: $help:literal,)*) => {
+        /// What the engine has counted since it started. Each field becomes a metric of its name.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        pub struct Counters {
+            $(#[doc = $help] pub $name: u64,)*
+        }
+
+        impl Counters {
+            /// Every counter: its name without prefix and suffix, its help text, its value.
+            pub fn each(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+                [$((stringify!($name), $help, self.$name),)*].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    datagrams_received: "Datagrams received from devices.",
+    datagrams_malformed: "Datagrams that were no CoAP message.",
+    datagrams_repeated: "Messages recognised as repeats.",
+    messages_unexpected: "Responses and acknowledgements that answer nothing.",
+    requests_refused: "Device requests answered with an error.",
+    requests_repeated: "Requests sent to a device again for want of an acknowledgement.",
+    requests_timed_out: "Requests to devices given up.",
+    requests_dropped: "Requests dropped because a device's queue was full.",
+    registrations: "Registrations accepted.",
+    registrations_refused: "Registrations refused.",
+    registrations_expired: "Registrations whose lifetime ran out.",
+    service_data: "Notifications that were not PCP.",
+    pcp_malformed: "PCP frames that could not be decoded.",
+    pcp_unexpected: "PCP messages that mean nothing at their time.",
+    segments_served: "Segments sent for the first time or asked for again.",
+    segments_refused: "Segment requests answered with an error.",
+    segments_deferred: "Segment requests left alone because the device has no slot yet.",
+    admissions: "Slots granted.",
+    upgrades_succeeded: "Attempts that succeeded.",
+    upgrades_failed: "Attempts that failed.",
+    upgrades_cancelled: "Attempts that were stopped.",
+}

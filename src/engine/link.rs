@@ -1,0 +1,258 @@
+//! Requests to a device: what is queued, what leaves, and what comes of it.
+
+use rand_chacha::rand_core::Rng;
+
+use super::{
+    Engine,
+    device::{DeviceKey, Tag},
+};
+use crate::{
+    coap::{
+        Code, Kind, LinkEvent, Message, MessageBuilder, Request, Token, Transmission, put_downlink,
+    },
+    lwm2m::ResourcePath,
+    upgrade::Event,
+};
+
+impl Engine {
+    /// Queues a PCP frame for the device, in place of one of the same kind that has not arrived.
+    pub(super) fn send_frame(&mut self, key: DeviceKey, tag: Tag, frame: &[u8]) {
+        let token = self.fresh_token();
+        let device = self.device_mut(key);
+        device.link.cancel(|pending| same_kind(*pending, tag));
+        let message_id = device.take_message_id();
+        let datagram = put_downlink(message_id, token, frame);
+        self.enqueue(
+            key,
+            Request {
+                tag,
+                message_id,
+                token,
+                datagram,
+            },
+        );
+    }
+
+    /// Queues a PCP message for the device.
+    pub(super) fn send_message(
+        &mut self,
+        key: DeviceKey,
+        tag: Tag,
+        message: &pcp::PlatformMessage<'_>,
+    ) {
+        // Room for every message that is not a segment.
+        let mut buffer = [0; 64];
+        if let Ok(frame) = message.encode(&mut buffer) {
+            self.send_frame(key, tag, frame);
+        }
+    }
+
+    /// Queues a GET.
+    pub(super) fn send_read(&mut self, key: DeviceKey, path: ResourcePath, block2: Option<u32>) {
+        let token = self.fresh_token();
+        let device = self.device_mut(key);
+        device.link.cancel(|pending| *pending == Tag::Read);
+        let message_id = device.take_message_id();
+        let mut builder = MessageBuilder::new(Kind::Confirmable, Code::GET, message_id, token);
+        for segment in path.segments() {
+            builder = builder.path(&segment);
+        }
+        if let Some(block) = block2 {
+            builder = builder.block2(block);
+        }
+        let datagram = builder.build();
+        self.enqueue(
+            key,
+            Request {
+                tag: Tag::Read,
+                message_id,
+                token,
+                datagram,
+            },
+        );
+    }
+
+    /// Queues the observation of the uplink (RFC 7641 §3.1), unless one is on its way.
+    pub(super) fn send_observe(&mut self, key: DeviceKey) {
+        let device = self.device_mut(key);
+        if device.link.is_pending(|tag| *tag == Tag::Observe) {
+            return;
+        }
+        let message_id = device.take_message_id();
+        let token = device.token;
+        let mut builder =
+            MessageBuilder::new(Kind::Confirmable, Code::GET, message_id, token).observe(0);
+        for segment in ResourcePath::UPLINK.segments() {
+            builder = builder.path(&segment);
+        }
+        let datagram = builder.build();
+        self.enqueue(
+            key,
+            Request {
+                tag: Tag::Observe,
+                message_id,
+                token,
+                datagram,
+            },
+        );
+    }
+
+    /// Queues a ping: an empty Confirmable message, which the device rejects (RFC 7252 §4.3).
+    pub(super) fn send_ping(&mut self, key: DeviceKey) {
+        let device = self.device_mut(key);
+        if device.link.is_pending(|tag| *tag == Tag::Ping) {
+            return;
+        }
+        let message_id = device.take_message_id();
+        let token = Token::default();
+        let datagram =
+            MessageBuilder::new(Kind::Confirmable, Code::EMPTY, message_id, token).build();
+        self.enqueue(
+            key,
+            Request {
+                tag: Tag::Ping,
+                message_id,
+                token,
+                datagram,
+            },
+        );
+    }
+
+    fn enqueue(&mut self, key: DeviceKey, request: Request<Tag>) {
+        let device = &mut self.devices[key.0 as usize];
+        if device.link.send(&self.config.coap, request).is_err() {
+            self.counters.requests_dropped += 1;
+        }
+    }
+
+    fn fresh_token(&mut self) -> Token {
+        Token::new(&self.random.next_u32().to_be_bytes())
+    }
+
+    /// Lets the next request leave, when the device listens.
+    pub(super) fn flush(&mut self, key: DeviceKey) {
+        let now = self.now.instant;
+        let device = &mut self.devices[key.0 as usize];
+        let Some(peer) = device.peer() else {
+            return;
+        };
+        if !device.link.has_waiting()
+            || (device.sleeps() && !device.is_awake(now, self.config.lwm2m.awake_window_s))
+        {
+            return;
+        }
+        let random = self.random.next_u32();
+        let after = device.pending;
+        if let Some(sent) = device.link.poll_transmit(now, &self.config.coap, random) {
+            self.transmit(peer, sent.datagram, after);
+        }
+    }
+
+    /// An acknowledgement or a Reset.
+    pub(super) fn answered(&mut self, key: DeviceKey, message: &Message) {
+        match self.take_link_event(key, message) {
+            Some(event) => self.link_event(key, event, Some(message)),
+            // late answers to what was taken back are common, and mean nothing
+            None => self.counters.messages_unexpected += 1,
+        }
+    }
+
+    pub(super) fn take_link_event(
+        &mut self,
+        key: DeviceKey,
+        message: &Message,
+    ) -> Option<LinkEvent<Tag>> {
+        let now = self.now.instant;
+        let device = &mut self.devices[key.0 as usize];
+        device.link.handle_message(now, &self.config.coap, message)
+    }
+
+    pub(super) fn link_event(
+        &mut self,
+        key: DeviceKey,
+        event: LinkEvent<Tag>,
+        message: Option<&Message>,
+    ) {
+        match (event, message) {
+            (LinkEvent::Responded(tag), Some(message)) => self.responded(key, tag, message),
+            (LinkEvent::Acknowledged(Tag::Execute), _) => self.fire(key, Event::ExecuteDelivered),
+            (LinkEvent::Rejected(Tag::Ping), _) => self.fire(key, Event::Heard),
+            (LinkEvent::Rejected(Tag::Read), _) => self.read_refused(key),
+            (LinkEvent::Rejected(Tag::Observe), _) => self.device_mut(key).observing = false,
+            (LinkEvent::TimedOut(tag), _) => self.request_timed_out(key, tag),
+            (LinkEvent::Acknowledged(_) | LinkEvent::Rejected(_) | LinkEvent::Responded(_), _) => {}
+        }
+    }
+
+    fn responded(&mut self, key: DeviceKey, tag: Tag, message: &Message) {
+        let code = message.code();
+        match tag {
+            Tag::Observe if code.is_success() => {
+                self.device_mut(key).observing = true;
+                // The answer is the first notification, or a notification came before the answer.
+                if !message.payload().is_empty() {
+                    self.notified(key, message);
+                }
+            }
+            Tag::Observe => {
+                self.device_mut(key).observing = false;
+                self.note(
+                    key,
+                    format!("the device refused the observation of /19/0/0 with {code}"),
+                );
+            }
+            Tag::Read => self.read_answered(key, message),
+            Tag::Execute if code.is_success() => self.fire(key, Event::ExecuteDelivered),
+            Tag::Version | Tag::Notify | Tag::Execute if !code.is_success() => {
+                self.note(
+                    key,
+                    format!("the device answered the write to /19/1/0 with {code}"),
+                );
+            }
+            Tag::Version
+            | Tag::Notify
+            | Tag::Execute
+            | Tag::Segment(_)
+            | Tag::Answer(_)
+            | Tag::Ping => {}
+        }
+    }
+
+    fn request_timed_out(&mut self, key: DeviceKey, tag: Tag) {
+        self.counters.requests_timed_out += 1;
+        let device = self.device_mut(key);
+        device.silent = true;
+        if tag == Tag::Observe {
+            device.observing = false;
+        }
+        if tag == Tag::Notify {
+            self.fire(key, Event::NotificationUndelivered);
+        }
+        self.touch_queue(key);
+    }
+
+    /// Repeats or gives up what is due.
+    pub(super) fn link_timeout(&mut self, key: DeviceKey) {
+        loop {
+            let now = self.now.instant;
+            let device = &mut self.devices[key.0 as usize];
+            let (again, event) = device.link.handle_timeout(now, &self.config.coap);
+            if let Some(Transmission { datagram, .. }) = again {
+                self.counters.requests_repeated += 1;
+                let device = self.device(key);
+                if let Some(peer) = device.peer() {
+                    let after = device.pending;
+                    self.transmit(peer, datagram, after);
+                }
+            } else if let Some(event) = event {
+                self.link_event(key, event, None);
+            } else {
+                break;
+            }
+        }
+    }
+}
+
+fn same_kind(a: Tag, b: Tag) -> bool {
+    matches!((a, b), (Tag::Segment(_), Tag::Segment(_))) || a == b
+}

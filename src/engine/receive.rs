@@ -1,0 +1,185 @@
+//! A CoAP message arrives: whose is it, was it here before, and which part of the engine takes it.
+
+use std::net::SocketAddr;
+
+use super::{Engine, device::DeviceKey};
+use crate::{
+    coap::{Code, Kind, Message, Reply, empty_ack, reset},
+    upgrade::{Event, Stage},
+};
+
+impl Engine {
+    pub(super) fn receive(&mut self, peer: SocketAddr, bytes: &[u8], message: &Message) {
+        let code = message.code();
+        if code.is_request() {
+            return self.receive_request(peer, bytes, message);
+        }
+        let Some(key) = self.sender(peer, message) else {
+            return self.reject(peer, message);
+        };
+        if code == Code::EMPTY && message.kind() == Kind::Confirmable {
+            // CoAP ping (RFC 7252 §4.3)
+            self.transmit(peer, reset(message.message_id()).to_vec(), 0);
+            self.heard(key);
+            self.fire(key, Event::Heard);
+            return self.settle(key);
+        }
+        if matches!(message.kind(), Kind::Confirmable | Kind::NonConfirmable)
+            && self.answer_repeat(key, peer, bytes, message)
+        {
+            return;
+        }
+        self.heard(key);
+        match message.kind() {
+            Kind::Acknowledgement | Kind::Reset => self.answered(key, message),
+            Kind::Confirmable | Kind::NonConfirmable if code.is_response() => {
+                self.receive_response(key, peer, bytes, message);
+            }
+            _ => self.counters.messages_unexpected += 1, // an empty Non-confirmable message
+        }
+        self.settle(key);
+    }
+
+    /// The device that a message without request comes from: by its address, or, when that is new, by
+    /// the token that only it and we know.
+    fn sender(&mut self, peer: SocketAddr, message: &Message) -> Option<DeviceKey> {
+        if let Some(key) = self.by_peer.get(&peer) {
+            return Some(*key);
+        }
+        let key = *self.by_token.get(&message.token())?;
+        if !message.code().is_response() || self.device(key).registration.is_none() {
+            return None;
+        }
+        self.move_to(key, peer);
+        self.persist_registration(key);
+        Some(key)
+    }
+
+    /// A message that makes no sense here (RFC 7252 §4.2, §4.3): reset when it is Confirmable.
+    fn reject(&mut self, peer: SocketAddr, message: &Message) {
+        self.counters.messages_unexpected += 1;
+        if message.kind() == Kind::Confirmable {
+            self.transmit(peer, reset(message.message_id()).to_vec(), 0);
+        }
+    }
+
+    /// Answers a message that was received before as it was then. Returns whether it was.
+    pub(super) fn answer_repeat(
+        &mut self,
+        key: DeviceKey,
+        peer: SocketAddr,
+        bytes: &[u8],
+        message: &Message,
+    ) -> bool {
+        let now = self.now.instant;
+        let device = self.device(key);
+        let id = message.message_id();
+        // A device that starts anew may send its first registration with the same ID and bytes as the
+        // time before. Only what it has said just now can be a repeat then.
+        let found = if message.code() == Code::POST && message.path() == [&b"rd"[..]] {
+            device.recent.find_last(now, id, bytes)
+        } else {
+            device.recent.find(now, id, bytes)
+        };
+        let Some(reply) = found else {
+            return false;
+        };
+        let datagram = match reply {
+            Reply::Silence => None,
+            Reply::Ack => Some(empty_ack(id).to_vec()),
+            Reply::Response(response) => Some(response.to_vec()),
+        };
+        let after = device.pending;
+        self.counters.datagrams_repeated += 1;
+        if let Some(datagram) = datagram {
+            self.transmit(peer, datagram, after);
+        }
+        true
+    }
+
+    /// A response in a message of its own: a notification, or a separate response.
+    fn receive_response(
+        &mut self,
+        key: DeviceKey,
+        peer: SocketAddr,
+        bytes: &[u8],
+        message: &Message,
+    ) {
+        let now = self.now.instant;
+        let id = message.message_id();
+        let mut known = true;
+        if let Some(event) = self.take_link_event(key, message) {
+            self.link_event(key, event, Some(message));
+        } else if message.token() == self.device(key).token {
+            self.notified(key, message);
+        } else {
+            known = false;
+            self.counters.messages_unexpected += 1;
+        }
+        let confirmable = message.kind() == Kind::Confirmable;
+        let reply = if confirmable {
+            Reply::Ack
+        } else {
+            Reply::Silence
+        };
+        if known {
+            let device = self.device_mut(key);
+            device.recent.remember(now, id, bytes, reply);
+            let after = device.pending;
+            if confirmable {
+                self.transmit(peer, empty_ack(id).to_vec(), after);
+            }
+        } else if confirmable {
+            // ends whatever observation the device believes in (RFC 7641 §3.6)
+            self.transmit(peer, reset(id).to_vec(), 0);
+        }
+    }
+
+    /// A notification of the uplink: PCP, or the device's own data.
+    pub(super) fn notified(&mut self, key: DeviceKey, message: &Message) {
+        if !message.code().is_success() {
+            // The device ended the observation (RFC 7641 §3.2); it is asked for again when needed.
+            self.device_mut(key).observing = false;
+            return;
+        }
+        self.device_mut(key).observing = true;
+        let payload = message.payload();
+        if payload.is_empty() {
+            return self.fire(key, Event::Heard);
+        }
+        if pcp::is_pcp(payload) {
+            // Any uplink shows that a device is there. Later on, PCP speaks for itself: the repeat of an
+            // earlier report does not show that a device is back from its reboot.
+            let stage = self.stage(key);
+            if stage == Some(Stage::WaitingForDevice) {
+                self.fire(key, Event::Heard);
+            }
+            self.uplink(key, payload);
+        } else {
+            self.counters.service_data += 1;
+            self.fire(key, Event::Heard);
+        }
+    }
+
+    /// Something was received from the device, whatever it was.
+    pub(super) fn heard(&mut self, key: DeviceKey) {
+        let now = self.now.instant;
+        let device = self.device_mut(key);
+        device.heard_at = Some(now);
+        device.silent = false;
+        let cell = device
+            .session
+            .as_ref()
+            .and_then(|s| super::device::queued_in(&s.sota));
+        if let Some(cell) = cell {
+            self.admission.heard(key, cell);
+            self.touched_cells.push(cell);
+        }
+    }
+
+    /// Sends what may leave now, and sets the device's alarm.
+    pub(super) fn settle(&mut self, key: DeviceKey) {
+        self.flush(key);
+        self.set_alarm(key);
+    }
+}

@@ -1,0 +1,381 @@
+//! Requests from devices: the LwM2M registration interface, and errors for the rest.
+
+use std::net::SocketAddr;
+
+use rand_chacha::rand_core::Rng;
+
+use super::{
+    Change, Engine, QueueMode, Report,
+    device::{DeviceKey, Registered},
+};
+use crate::{
+    coap::{Block, Code, ContentFormat, Kind, Message, MessageBuilder, Reassembled, Reply, slice},
+    config::RegistrationPolicy,
+    lwm2m::{RegisterRequest, UpdateRequest},
+    upgrade::Event,
+};
+
+/// What `/.well-known/core` lists (RFC 6690): the registration interface.
+const CORE_LINKS: &[u8] = b"</rd>;rt=\"core.rd\";ct=40";
+
+/// An error response: its code, and a text for whoever reads the device's log (RFC 7252 §5.5.2).
+type Refusal = (Code, &'static str);
+
+impl Engine {
+    pub(super) fn receive_request(&mut self, peer: SocketAddr, bytes: &[u8], message: &Message) {
+        if !matches!(message.kind(), Kind::Confirmable | Kind::NonConfirmable) {
+            return self.counters.messages_unexpected += 1; // RFC 7252 §4.2, §4.3
+        }
+        if let Some(key) = self.by_peer.get(&peer).copied() {
+            if self.answer_repeat(key, peer, bytes, message) {
+                return;
+            }
+            self.heard(key);
+        }
+        if let Some(option) = message.unknown_critical_option() {
+            // RFC 7252 §5.4.1: a Non-confirmable request is rejected instead, here in silence
+            if message.kind() == Kind::Confirmable {
+                let text = format!("unknown critical option {option}");
+                self.refuse(peer, bytes, message, (Code::BAD_OPTION, &text));
+            }
+            return;
+        }
+        if message.wants_proxy() {
+            return self.refuse(peer, bytes, message, (Code::PROXYING_NOT_SUPPORTED, ""));
+        }
+        let path = message.path();
+        match (message.code(), path.as_slice()) {
+            (Code::GET, [b".well-known", b"core"]) => self.discover(peer, bytes, message),
+            (Code::POST, [b"rd"]) => self.register(peer, bytes, message),
+            (Code::POST, [b"rd", location]) => self.update(peer, bytes, message, location),
+            (Code::DELETE, [b"rd", location]) => {
+                self.deregister_request(peer, bytes, message, location);
+            }
+            (_, [b".well-known", b"core"] | [b"rd"] | [b"rd", _]) => {
+                self.refuse(peer, bytes, message, (Code::METHOD_NOT_ALLOWED, ""));
+            }
+            _ => self.refuse(peer, bytes, message, (Code::NOT_FOUND, "")),
+        }
+        // Whoever registered has its address bound by now.
+        if let Some(key) = self.by_peer.get(&peer).copied() {
+            self.settle(key);
+        }
+    }
+
+    fn discover(&mut self, peer: SocketAddr, bytes: &[u8], message: &Message) {
+        if (message.accept()).is_some_and(|format| format != ContentFormat::LINK_FORMAT) {
+            return self.refuse(peer, bytes, message, (Code::NOT_ACCEPTABLE, ""));
+        }
+        let response = self
+            .response(peer, message, Code::CONTENT)
+            .content_format(ContentFormat::LINK_FORMAT);
+        let response = match message.block2().map(Block::decode) {
+            None => response.payload(CORE_LINKS.to_vec()),
+            Some(Ok(asked)) if let Some((part, block)) = slice(CORE_LINKS, asked) => {
+                response.block2(block.encode()).payload(part.to_vec())
+            }
+            Some(_) => {
+                return self.refuse(peer, bytes, message, (Code::BAD_OPTION, "no such block"));
+            }
+        };
+        self.respond(peer, bytes, message, &response);
+    }
+
+    fn register(&mut self, peer: SocketAddr, bytes: &[u8], message: &Message) {
+        let Some((payload, block)) = self.body(peer, bytes, message) else {
+            return;
+        };
+        let request = match RegisterRequest::parse(message.queries(), &payload) {
+            Ok(request) => request,
+            Err(error) => {
+                self.counters.registrations_refused += 1;
+                let text = error.to_string();
+                return self.refuse(peer, bytes, message, (Code::BAD_REQUEST, &text));
+            }
+        };
+        if !self.store_available {
+            return self.refuse(peer, bytes, message, UNAVAILABLE);
+        }
+        let key = match self.admit_endpoint(&request.endpoint) {
+            Ok(key) => key,
+            Err(refusal) => {
+                self.counters.registrations_refused += 1;
+                let endpoint = request.endpoint;
+                self.report(Report::UnknownEndpoint { endpoint, peer });
+                return self.refuse(peer, bytes, message, refusal);
+            }
+        };
+        self.counters.registrations += 1;
+        let location: Box<str> = format!("{:012x}", self.random.next_u64() >> 16).into();
+        self.unbind(key);
+        let expires = self.lifetime_end(request.lifetime_s);
+        let since = self.now.utc;
+        let device = self.device_mut(key);
+        device.registration = Some(Box::new(Registered {
+            location: location.clone(),
+            peer,
+            displaced: false,
+            lifetime_s: request.lifetime_s,
+            since,
+            expires,
+            queue_mode: queue_mode(request.queue_mode),
+        }));
+        // It may have started anew: what it was asked before is forgotten, and so is what it said.
+        device.link.cancel(|_| true);
+        device.recent.clear();
+        device.observing = false;
+        self.by_location.insert(location.clone(), key);
+        self.bind_peer(key, peer);
+        self.heard(key);
+        self.persist_registration(key);
+        let endpoint = request.endpoint;
+        self.report(Report::Registered { endpoint, peer });
+        let mut response = self
+            .response(peer, message, Code::CREATED)
+            .location("rd")
+            .location(&location);
+        if let Some(block) = block {
+            response = response.block1(block);
+        }
+        self.respond(peer, bytes, message, &response);
+        // Observations end with the registration they were made under.
+        self.send_observe(key);
+        self.fire(key, Event::Registered);
+    }
+
+    fn update(&mut self, peer: SocketAddr, bytes: &[u8], message: &Message, location: &[u8]) {
+        let Some((payload, block)) = self.body(peer, bytes, message) else {
+            return;
+        };
+        let request = match UpdateRequest::parse(message.queries(), &payload) {
+            Ok(request) => request,
+            Err(error) => {
+                let text = error.to_string();
+                return self.refuse(peer, bytes, message, (Code::BAD_REQUEST, &text));
+            }
+        };
+        let Some(key) = self.find_location(location) else {
+            return self.refuse(peer, bytes, message, (Code::NOT_FOUND, ""));
+        };
+        if !self.store_available {
+            return self.refuse(peer, bytes, message, UNAVAILABLE);
+        }
+        let instant = self.now.instant;
+        if let Some(registration) = self.device_mut(key).registration.as_mut() {
+            if let Some(lifetime_s) = request.lifetime_s {
+                registration.lifetime_s = lifetime_s;
+            }
+            if let Some(on) = request.queue_mode {
+                registration.queue_mode = queue_mode(on);
+            }
+            let lifetime = u64::from(registration.lifetime_s);
+            registration.expires = instant + std::time::Duration::from_secs(lifetime);
+        }
+        self.move_to(key, peer);
+        self.heard(key);
+        self.persist_registration(key);
+        let mut response = self.response(peer, message, Code::CHANGED);
+        if let Some(block) = block {
+            response = response.block1(block);
+        }
+        self.respond(peer, bytes, message, &response);
+        self.fire(key, Event::Heard);
+    }
+
+    fn deregister_request(
+        &mut self,
+        peer: SocketAddr,
+        bytes: &[u8],
+        message: &Message,
+        location: &[u8],
+    ) {
+        let Some(key) = self.find_location(location) else {
+            return self.refuse(peer, bytes, message, (Code::NOT_FOUND, ""));
+        };
+        if !self.store_available {
+            return self.refuse(peer, bytes, message, UNAVAILABLE);
+        }
+        self.deregister(key);
+        let after = self.device(key).pending;
+        let response = self.response(peer, message, Code::DELETED).build();
+        self.transmit(peer, response, after);
+    }
+
+    /// Ends a registration. An upgrade goes on: the device may register again.
+    pub(super) fn deregister(&mut self, key: DeviceKey) {
+        self.unbind(key);
+        let at = self.now.utc;
+        let device = self.device_mut(key);
+        device.registration = None;
+        device.observing = false;
+        device.link.cancel(|_| true);
+        let endpoint = device.endpoint.to_string();
+        self.persist(key, Change::Deregistered { endpoint, at });
+    }
+
+    /// The endpoint's device, if it may register.
+    fn admit_endpoint(&mut self, endpoint: &str) -> Result<DeviceKey, Refusal> {
+        if let Some(key) = self.find(endpoint) {
+            return Ok(key);
+        }
+        match self.config.lwm2m.registration {
+            RegistrationPolicy::Known => Err((Code::FORBIDDEN, "unknown endpoint")),
+            RegistrationPolicy::Open
+                if self.devices.len() >= self.config.lwm2m.max_open_devices =>
+            {
+                Err((Code::FORBIDDEN, "no more endpoints"))
+            }
+            RegistrationPolicy::Open => Ok(self.insert_device(endpoint)),
+        }
+    }
+
+    /// The request's body, and the Block1 option for its response. `None` when more blocks are to come,
+    /// or the transfer failed: then it is answered already.
+    fn body(
+        &mut self,
+        peer: SocketAddr,
+        bytes: &[u8],
+        message: &Message,
+    ) -> Option<(Vec<u8>, Option<u32>)> {
+        let Some(option) = message.block1() else {
+            return Some((message.payload().to_vec(), None));
+        };
+        let Ok(block) = Block::decode(option) else {
+            self.refuse(
+                peer,
+                bytes,
+                message,
+                (Code::BAD_OPTION, "reserved block size"),
+            );
+            return None;
+        };
+        let taken = self
+            .reassembly
+            .accept(self.now.instant, peer, block, message.payload());
+        match taken {
+            Reassembled::Complete(body) => Some((body, Some(option))),
+            Reassembled::Continue => {
+                let response = self.response(peer, message, Code::CONTINUE).block1(option);
+                self.respond(peer, bytes, message, &response);
+                None
+            }
+            Reassembled::Incomplete => {
+                let refusal = (Code::REQUEST_ENTITY_INCOMPLETE, "blocks are missing");
+                self.refuse(peer, bytes, message, refusal);
+                None
+            }
+            Reassembled::TooLarge => {
+                let refusal = (Code::REQUEST_ENTITY_TOO_LARGE, "too many links");
+                self.refuse(peer, bytes, message, refusal);
+                None
+            }
+        }
+    }
+
+    fn find_location(&self, location: &[u8]) -> Option<DeviceKey> {
+        let location = str::from_utf8(location).ok()?;
+        self.by_location.get(location).copied()
+    }
+
+    fn lifetime_end(&self, lifetime_s: u32) -> crate::clock::Instant {
+        self.now.instant + std::time::Duration::from_secs(lifetime_s.into())
+    }
+
+    /// Takes a registration out of the indexes.
+    pub(super) fn unbind(&mut self, key: DeviceKey) {
+        let Some(registration) = &self.devices[key.0 as usize].registration else {
+            return;
+        };
+        self.by_location.remove(&registration.location);
+        if self.by_peer.get(&registration.peer) == Some(&key) {
+            self.by_peer.remove(&registration.peer);
+        }
+    }
+
+    /// Binds an address to a device. Whoever had it before is sent nothing more: it would reach the
+    /// wrong device.
+    pub(super) fn bind_peer(&mut self, key: DeviceKey, peer: SocketAddr) {
+        let Some(other) = self.by_peer.insert(peer, key).filter(|other| *other != key) else {
+            return;
+        };
+        let device = self.device_mut(other);
+        device.link.cancel(|_| true);
+        if let Some(registration) = device.registration.as_mut() {
+            registration.displaced = true;
+        }
+    }
+
+    /// The device is heard from another address: a NAT has forgotten the old one.
+    pub(super) fn move_to(&mut self, key: DeviceKey, peer: SocketAddr) {
+        let Some(registration) = self.devices[key.0 as usize].registration.as_mut() else {
+            return;
+        };
+        registration.displaced = false;
+        let old = std::mem::replace(&mut registration.peer, peer);
+        if old != peer && self.by_peer.get(&old) == Some(&key) {
+            self.by_peer.remove(&old);
+        }
+        self.bind_peer(key, peer);
+    }
+
+    pub(super) fn persist_registration(&mut self, key: DeviceKey) {
+        let now = self.now;
+        let device = self.device(key);
+        if let Some(registration) = &device.registration {
+            let change = Change::Registered {
+                endpoint: device.endpoint.to_string(),
+                registration: registration.record(now),
+                at: now.utc,
+            };
+            self.persist(key, change);
+        }
+    }
+
+    fn response(&mut self, peer: SocketAddr, message: &Message, code: Code) -> MessageBuilder {
+        let message_id = match self.by_peer.get(&peer).copied() {
+            Some(key) => self.device_mut(key).take_message_id(),
+            None => (self.random.next_u32() >> 16) as u16, // 16 bits are left
+        };
+        MessageBuilder::response(message, code, message_id)
+    }
+
+    fn refuse(&mut self, peer: SocketAddr, bytes: &[u8], message: &Message, refusal: (Code, &str)) {
+        self.counters.requests_refused += 1;
+        let (code, text) = refusal;
+        let response = self
+            .response(peer, message, code)
+            .payload(text.as_bytes().to_vec());
+        self.respond(peer, bytes, message, &response);
+    }
+
+    /// Sends a response, and remembers it for the repeats of the request if the peer is a device.
+    fn respond(
+        &mut self,
+        peer: SocketAddr,
+        bytes: &[u8],
+        message: &Message,
+        response: &MessageBuilder,
+    ) {
+        let datagram = response.build();
+        let now = self.now.instant;
+        let mut after = 0;
+        if let Some(key) = self.by_peer.get(&peer).copied() {
+            let device = self.device_mut(key);
+            let reply = Reply::Response(datagram.clone().into());
+            device
+                .recent
+                .remember(now, message.message_id(), bytes, reply);
+            after = device.pending;
+        }
+        self.transmit(peer, datagram, after);
+    }
+}
+
+const UNAVAILABLE: Refusal = (
+    Code::SERVICE_UNAVAILABLE,
+    "storage is unavailable, try later",
+);
+
+const fn queue_mode(on: bool) -> QueueMode {
+    if on { QueueMode::On } else { QueueMode::Off }
+}

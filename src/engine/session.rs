@@ -1,0 +1,239 @@
+//! Drives a device's state machine: events in; requests, changes and slots out.
+
+use super::{
+    Change, Engine, Report,
+    device::{DeviceKey, Session, Tag, queued_in, slot_in},
+    notes,
+    reads::Read,
+};
+use crate::{
+    lwm2m::ResourcePath,
+    task::UpgradeId,
+    upgrade::{Action, Deadline, Event, Outcome, Sota, Stage},
+};
+
+impl Engine {
+    /// The stage of the device's upgrade.
+    pub(super) fn stage(&self, key: DeviceKey) -> Option<Stage> {
+        let session = self.device(key).session.as_ref()?;
+        session.sota.stage()
+    }
+
+    /// Lets something happen to the device's upgrade, if it has one.
+    pub(super) fn fire(&mut self, key: DeviceKey, event: Event) {
+        let Some(mut session) = self.device_mut(key).session.take() else {
+            return;
+        };
+        let config = self.config.clone();
+        let rules = Self::rules(&config, session.package.identity.version);
+        let before = session.sota.clone();
+        let (after, actions) = before.clone().on(self.now.instant, event, &rules);
+        session.sota = after;
+        self.move_slot(key, &before, &session.sota);
+        if let Sota::Ended(outcome) = &session.sota {
+            let outcome = outcome.clone();
+            return self.end(key, *session, outcome);
+        }
+        let news = session.refresh_stored(self.now);
+        if news || !actions.is_empty() {
+            let note = notes::of(event, &before, &session, &rules);
+            let (upgrade, attempt, at) =
+                (session.order.upgrade, session.order.attempt, self.now.utc);
+            let change = session.stored.clone();
+            let change = match (news, note) {
+                (true, note) => Some(Change::Stage {
+                    upgrade,
+                    attempt,
+                    change,
+                    note: note.unwrap_or_default(),
+                    at,
+                }),
+                (false, Some(note)) => Some(Change::Note {
+                    upgrade,
+                    attempt,
+                    note,
+                    at,
+                }),
+                (false, None) => None,
+            };
+            if let Some(change) = change {
+                self.persist(key, change);
+            }
+        }
+        if session.sota.stage() != Some(Stage::WaitingForDevice) {
+            session.look_at = None;
+        }
+        if queued_in(&session.sota).is_none() {
+            session.keep_awake_at = None;
+        }
+        self.device_mut(key).session = Some(session);
+        if event == Event::Reached(Deadline::RepeatQuestion) {
+            // The answer may be missing because the observation is.
+            self.device_mut(key).observing = false;
+        }
+        for action in actions {
+            self.act(key, action);
+        }
+    }
+
+    /// Tells the admission where the device waits, and gives its slot back.
+    pub(super) fn move_slot(&mut self, key: DeviceKey, before: &Sota, after: &Sota) {
+        if let Some(place) = slot_in(before)
+            && slot_in(after).is_none()
+        {
+            self.admission.release(place.cell);
+            self.touched_cells.push(place.cell);
+        }
+        let left = queued_in(before).filter(|cell| {
+            // a granted slot took the device out of the queue already
+            queued_in(after) != Some(*cell) && slot_in(after).is_none()
+        });
+        if let Some(cell) = left {
+            self.admission.withdraw(key, cell);
+            self.touched_cells.push(cell);
+        }
+        if let Sota::WaitingForSlot { place } = after {
+            self.admission
+                .wait(key, place.cell, place.limit, place.since);
+            self.touched_cells.push(place.cell);
+        }
+    }
+
+    pub(super) fn act(&mut self, key: DeviceKey, action: Action) {
+        let Some(session) = self.device(key).session.as_ref() else {
+            return;
+        };
+        let identity = session.package.identity;
+        match action {
+            Action::AskVersion => {
+                if !self.device(key).observing {
+                    self.send_observe(key);
+                }
+                if !self.device(key).link.is_pending(|tag| *tag == Tag::Version) {
+                    self.send_message(key, Tag::Version, &pcp::PlatformMessage::VersionQuery);
+                }
+            }
+            Action::ReadCoverage => self.begin_read(key, Read::object()),
+            Action::ReadCell => self.begin_read(key, Read::resource(ResourcePath::CELL_ID)),
+            Action::Notify => {
+                if !self.device(key).link.is_pending(|tag| *tag == Tag::Notify) {
+                    let message = pcp::PlatformMessage::NewVersion {
+                        version: identity.version,
+                        segment_size: identity.segmentation.segment_size(),
+                        segment_count: identity.segmentation.segment_count(),
+                        check_code: identity.check_code,
+                    };
+                    self.send_message(key, Tag::Notify, &message);
+                }
+            }
+            Action::Execute => {
+                self.send_message(key, Tag::Execute, &pcp::PlatformMessage::Execute);
+            }
+        }
+    }
+
+    /// Records how an attempt ended, and forgets it.
+    fn end(&mut self, key: DeviceKey, session: Session, outcome: Outcome) {
+        self.sessions -= 1;
+        let order = session.order;
+        let counter = match outcome {
+            Outcome::Succeeded(_) => &mut self.counters.upgrades_succeeded,
+            Outcome::Failed(_) => &mut self.counters.upgrades_failed,
+            Outcome::Cancelled => &mut self.counters.upgrades_cancelled,
+        };
+        *counter += 1;
+        let retry_at = match outcome {
+            Outcome::Failed(_) => order.retry.next_attempt_at(order.attempt, self.now.utc),
+            Outcome::Succeeded(_) | Outcome::Cancelled => None,
+        };
+        let device = self.device_mut(key);
+        // Questions of an attempt that has ended need no answer; answers that we owe still leave.
+        device
+            .link
+            .cancel(|tag| !matches!(tag, Tag::Answer(_) | Tag::Observe));
+        self.report(Report::UpgradeEnded {
+            endpoint: order.endpoint,
+            upgrade: order.upgrade,
+            attempt: order.attempt,
+            outcome: outcome.clone(),
+            retried: retry_at.is_some(),
+        });
+        let at = self.now.utc;
+        self.persist(
+            key,
+            Change::Ended {
+                upgrade: order.upgrade,
+                task: order.task,
+                attempt: order.attempt,
+                outcome,
+                retry_at,
+                at,
+            },
+        );
+    }
+
+    /// Adds a line to the timeline of the device's upgrade.
+    pub(super) fn note(&mut self, key: DeviceKey, note: String) {
+        let Some(session) = self.device(key).session.as_ref() else {
+            return;
+        };
+        let (upgrade, attempt) = (session.order.upgrade, session.order.attempt);
+        let at = self.now.utc;
+        self.persist_lazily(Change::Note {
+            upgrade,
+            attempt,
+            note,
+            at,
+        });
+    }
+
+    /// Whether the device has that upgrade under way.
+    pub(super) fn has_upgrade(&self, key: DeviceKey, upgrade: UpgradeId) -> bool {
+        let session = self.device(key).session.as_ref();
+        session.is_some_and(|session| session.order.upgrade == upgrade)
+    }
+
+    /// Does what is due for a device.
+    pub(super) fn device_timeout(&mut self, key: DeviceKey) {
+        let now = self.now.instant;
+        self.link_timeout(key);
+        while let Some((deadline, _)) = self
+            .device(key)
+            .session
+            .as_ref()
+            .and_then(|session| session.sota.next_deadline())
+            .filter(|(_, at)| *at <= now)
+        {
+            self.fire(key, Event::Reached(deadline));
+        }
+        let device = self.device_mut(key);
+        if let Some(session) = device.session.as_mut() {
+            if session.look_at.take_if(|at| *at <= now).is_some() {
+                self.look_for(key);
+            } else if session.keep_awake_at.take_if(|at| *at <= now).is_some() {
+                self.send_ping(key);
+                self.touch_queue(key);
+            }
+        }
+        let expired = self.device(key).registration.as_ref();
+        if expired.is_some_and(|registration| registration.expires <= now) {
+            self.counters.registrations_expired += 1;
+            self.deregister(key);
+        }
+        self.settle(key);
+    }
+
+    /// Finds out whether a device that waits to be heard can be reached now.
+    fn look_for(&mut self, key: DeviceKey) {
+        let window = self.config.lwm2m.awake_window_s;
+        let device = self.device(key);
+        if device.peer().is_none() || device.silent {
+            return;
+        }
+        if device.is_awake(self.now.instant, window) {
+            self.fire(key, Event::Heard);
+        } else if !device.sleeps() {
+            self.send_ping(key);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+use super::*;
+
+fn upgrades(world: &mut World, count: u16, rsrp: i32, sinr: i32) -> Vec<Script> {
+    let package = package("V2", &content());
+    (1..=count)
+        .map(|n| {
+            let endpoint = format!("meter-{n}");
+            let mut device = Script::new(&endpoint, n);
+            world.add(&endpoint);
+            world.start(&endpoint, i64::from(n), &package);
+            device.negotiate(world, 7, rsrp, sinr);
+            device
+        })
+        .collect()
+}
+
+fn is_notified(device: &mut Script, world: &mut World) -> bool {
+    decoded(&device.frames(world))
+        .iter()
+        .any(|message| matches!(message, PlatformMessage::NewVersion { .. }))
+}
+
+fn fail(device: &Script, world: &mut World) {
+    let message = DeviceMessage::DownloadReport {
+        status: ResultCode::CHECK_FAILED,
+    };
+    device.say(world, &message);
+}
+
+#[test]
+fn a_weak_cell_takes_one_device_after_another() {
+    let mut world = World::new();
+    let mut devices = upgrades(&mut world, 3, -112, -8);
+    let notified: Vec<bool> = devices
+        .iter_mut()
+        .map(|device| is_notified(device, &mut world))
+        .collect();
+    assert_eq!(notified, [true, false, false]);
+    fail(&devices[0], &mut world);
+    assert!(is_notified(&mut devices[1], &mut world));
+    assert!(!is_notified(&mut devices[2], &mut world));
+}
+
+#[test]
+fn coverage_that_grew_old_in_the_queue_is_measured_anew() {
+    let mut world = World::new();
+    let mut devices = upgrades(&mut world, 2, -112, -8);
+    devices[0].receive(&mut world);
+    devices[0].asks_segment(&mut world, "V2", 0);
+    devices[1].receive(&mut world);
+    for _ in 0..3 {
+        world.pass_s(250);
+        devices[0].update(&mut world);
+        devices[1].update(&mut world);
+    }
+    devices[1].receive(&mut world);
+    fail(&devices[0], &mut world);
+    let received = devices[1].receive(&mut world);
+    let Some(Received::Read(path, read)) = received.first() else {
+        panic!("is not measured: {received:?}");
+    };
+    assert_eq!(path, "4/0");
+    devices[1].answer_read(&mut world, read, 7, -90, 15);
+    assert!(is_notified(&mut devices[1], &mut world));
+}
+
+#[test]
+fn the_slot_passes_by_a_sleeper_and_comes_when_it_is_heard() {
+    let mut world = World::new();
+    let package = package("V2", &content());
+    let mut devices: Vec<Script> = (1..=3u16)
+        .map(|n| Script::new(&format!("meter-{n}"), n).asleep_between())
+        .collect();
+    for (n, device) in (1..).zip(&mut devices) {
+        world.add(&device.endpoint);
+        world.start(&device.endpoint, n, &package);
+        device.negotiate(&mut world, 7, -112, -8);
+        device.receive(&mut world);
+    }
+    world.pass_s(60);
+    devices[0].notify(&mut world, b"data");
+    devices[2].notify(&mut world, b"data");
+    devices[2].receive(&mut world);
+    world.pass_s(40); // the second one sleeps now
+    fail(&devices[0], &mut world);
+    assert!(!is_notified(&mut devices[1], &mut world));
+    assert!(is_notified(&mut devices[2], &mut world));
+    fail(&devices[2], &mut world);
+    devices[1].update(&mut world);
+    assert!(is_notified(&mut devices[1], &mut world));
+}
+
+#[test]
+fn a_slot_whose_device_fell_asleep_is_given_to_the_next() {
+    let mut world = World::new();
+    let mut devices = upgrades(&mut world, 2, -112, -8);
+    world.sent.retain(|(to, _)| *to != devices[0].at); // it hears nothing any more
+    devices[1].receive(&mut world);
+    for _ in 0..4 {
+        world.pass_s(40);
+        world.sent.retain(|(to, _)| *to != devices[0].at);
+        devices[1].update(&mut world);
+    }
+    assert!(is_notified(&mut devices[1], &mut world));
+    assert_eq!(world.outcome(1), None);
+}
+
+#[test]
+fn nobody_is_admitted_while_the_server_stops_or_cannot_store() {
+    for command in [Command::Admit(false), Command::StoreAvailable(false)] {
+        let mut world = World::new();
+        let package = package("V2", &content());
+        let mut device = Script::new("meter-1", 1);
+        world.add("meter-1");
+        world.start("meter-1", 1, &package);
+        device.register(&mut world);
+        world.command(command);
+        device.answer_questions(&mut world, 7, -90, 15);
+        assert!(!is_notified(&mut device, &mut world));
+        world.command(Command::Admit(true));
+        world.command(Command::StoreAvailable(true));
+        assert!(is_notified(&mut device, &mut world));
+    }
+}
+
+#[test]
+fn admissions_are_paced() {
+    let mut config = Config::default();
+    config.admission.per_cell_per_second = 1;
+    let mut world = World::with(config);
+    let mut devices = upgrades(&mut world, 3, -90, 15);
+    let mut notified = |world: &mut World| {
+        devices
+            .iter_mut()
+            .map(|device| usize::from(is_notified(device, world)))
+            .sum::<usize>()
+    };
+    assert_eq!(notified(&mut world), 1);
+    world.pass_s(1);
+    assert_eq!(notified(&mut world), 1);
+    world.pass_s(1);
+    assert_eq!(notified(&mut world), 1);
+}

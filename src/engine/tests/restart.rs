@@ -1,0 +1,125 @@
+use super::*;
+
+/// What a store would give back: the last stage, and the registration.
+fn restarted(before: &World) -> World {
+    let mut after = World::new();
+    after.now = before.now + Duration::from_secs(30);
+    let mut record = DeviceRecord {
+        endpoint: "meter-1".into(),
+        product: "default".into(),
+        registration: None,
+        last_heard_at: Some(before.now.utc),
+        coverage: None,
+        version: None,
+    };
+    let mut stage = None;
+    for change in &before.changes {
+        match change {
+            Change::Registered { registration, .. } => {
+                record.registration = Some(registration.clone());
+            }
+            Change::CoverageReported { reading, .. } => record.coverage = Some(*reading),
+            Change::Stage { change, .. } => stage = Some(change.clone()),
+            _ => {}
+        }
+    }
+    after.engine.restore_device(after.now, record);
+    let upgrade = ActiveUpgrade {
+        order: UpgradeOrder {
+            upgrade: UpgradeId(1),
+            task: TaskId(1),
+            endpoint: "meter-1".into(),
+            package: PackageId(1),
+            attempt: 1,
+            retry: RetryPolicy::default(),
+        },
+        stage: stage.unwrap(),
+        segment: None,
+    };
+    let package = package("V2", &content());
+    after.engine.restore_upgrade(after.now, upgrade, package);
+    after.collect();
+    after
+}
+
+fn negotiated() -> (World, Script) {
+    let mut world = World::new();
+    let mut device = Script::new("meter-1", 1);
+    world.add("meter-1");
+    world.start("meter-1", 1, &package("V2", &content()));
+    device.negotiate(&mut world, 7, -112, -8);
+    device.receive(&mut world);
+    (world, device)
+}
+
+#[test]
+fn a_download_goes_on_without_a_new_registration() {
+    let (mut before, mut device) = negotiated();
+    device.asks_segment(&mut before, "V2", 0);
+    let mut after = restarted(&before);
+    assert_eq!(after.engine.admission.active(7), 1);
+    assert!(after.take_sent().is_empty(), "it is left alone");
+    after.next_id = 500;
+    device.asks_segment(&mut after, "V2", 1);
+    assert_eq!(after.engine.counters().segments_served, 1);
+    assert!(!device.frames(&mut after).is_empty());
+}
+
+#[test]
+fn the_limit_goes_on_by_the_wall_clock() {
+    let (mut before, device) = negotiated();
+    device.asks_segment(&mut before, "V2", 0);
+    before.pass_s(3_000);
+    let mut after = restarted(&before);
+    after.pass_s(3_600 - 3_000 - 31);
+    assert_eq!(after.outcome(1), None);
+    after.pass_s(2);
+    assert!(matches!(after.outcome(1), Some(Outcome::Failed(_))));
+}
+
+#[test]
+fn a_notification_that_may_not_have_left_is_sent() {
+    let (before, mut device) = negotiated();
+    let mut after = restarted(&before);
+    assert!(matches!(
+        decoded(&device.frames(&mut after))[..],
+        [PlatformMessage::NewVersion { .. }]
+    ));
+}
+
+#[test]
+fn a_command_that_may_not_have_left_is_asked_after_first() {
+    let (mut before, mut device) = negotiated();
+    let message = DeviceMessage::DownloadReport {
+        status: ResultCode::SUCCESS,
+    };
+    device.say(&mut before, &message);
+    let mut after = restarted(&before);
+    after.next_id = 500;
+    assert!(after.take_sent().is_empty());
+    after.pass_s(46);
+    assert_eq!(
+        decoded(&device.frames(&mut after)),
+        [PlatformMessage::VersionQuery]
+    );
+    device.says_version(&mut after, "V1");
+    assert_eq!(
+        decoded(&device.frames(&mut after)),
+        [PlatformMessage::Execute]
+    );
+}
+
+#[test]
+fn a_question_is_put_again() {
+    let mut before = World::new();
+    let mut device = Script::new("meter-1", 1);
+    before.add("meter-1");
+    before.start("meter-1", 1, &package("V2", &content()));
+    device.register(&mut before);
+    device.receive(&mut before);
+    let mut after = restarted(&before);
+    assert_eq!(
+        decoded(&device.frames(&mut after)),
+        [PlatformMessage::VersionQuery]
+    );
+}

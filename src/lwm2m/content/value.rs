@@ -1,0 +1,138 @@
+/// A resource's value, with as much of its type as the format tells.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// A whole number, or a time in seconds since 1970.
+    Integer(i64),
+    /// A number with a fraction.
+    Float(f64),
+    /// Text; in the format text/plain also any other type, written out.
+    Text(String),
+    /// Yes or no.
+    Bool(bool),
+    /// Bytes that mean something to the device.
+    Opaque(Vec<u8>),
+    /// Bytes of TLV: the object's definition says what they are.
+    Untyped(Vec<u8>),
+}
+
+impl Value {
+    /// The value as a whole number, rounded; `None` when it is no number or does not fit.
+    pub fn as_integer(&self) -> Option<i64> {
+        match self {
+            Self::Integer(value) => Some(*value),
+            Self::Float(value) => rounded(*value),
+            Self::Text(text) => number(text),
+            Self::Untyped(bytes) => signed(bytes),
+            Self::Bool(_) | Self::Opaque(_) => None,
+        }
+    }
+
+    /// The value of a resource that is never negative, as a whole number.
+    ///
+    /// TLV has no unsigned numbers, yet devices write the bytes of one: of a number that cannot be
+    /// negative, bytes with the highest bit set are taken as they stand.
+    pub fn as_unsigned(&self) -> Option<u64> {
+        let unsigned = |value| u64::try_from(value).ok();
+        match self {
+            Self::Untyped(bytes) => match bytes[..] {
+                [a] => Some(a.into()),
+                [a, b] => Some(u16::from_be_bytes([a, b]).into()),
+                [a, b, c, d] => Some(u32::from_be_bytes([a, b, c, d]).into()),
+                _ => signed(bytes).and_then(unsigned),
+            },
+            _ => self.as_integer().and_then(unsigned),
+        }
+    }
+}
+
+/// Integers of 1, 2, 4 or 8 bytes, two's complement (LwM2M 1.0 Appendix C). No integer has another
+/// length, so such bytes can only be digits.
+fn signed(bytes: &[u8]) -> Option<i64> {
+    match bytes.len() {
+        1 | 2 | 4 | 8 => {
+            let negative = bytes[0] & 0x80 != 0;
+            let mut extended = if negative { [0xFF; 8] } else { [0; 8] };
+            extended[8 - bytes.len()..].copy_from_slice(bytes);
+            Some(i64::from_be_bytes(extended))
+        }
+        _ => number(std::str::from_utf8(bytes).ok()?),
+    }
+}
+
+fn number(text: &str) -> Option<i64> {
+    let text = text.trim();
+    // Rust reads "inf", "nan" and the like as numbers
+    if !text.bytes().any(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    text.parse()
+        .ok()
+        .or_else(|| text.parse().ok().and_then(rounded))
+}
+
+fn rounded(value: f64) -> Option<i64> {
+    const TOO_LARGE: f64 = 9_223_372_036_854_775_808.0; // 2^63
+    let value = value.round();
+    #[allow(clippy::cast_possible_truncation)] // the guard leaves what fits
+    (-TOO_LARGE..TOO_LARGE)
+        .contains(&value)
+        .then_some(value as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn untyped(bytes: &[u8]) -> Value {
+        Value::Untyped(bytes.to_vec())
+    }
+
+    #[test]
+    fn reads_whole_numbers_from_whatever_came() {
+        for (value, expected) in [
+            (Value::Integer(-95), Some(-95)),
+            (Value::Float(-95.4), Some(-95)),
+            (Value::Float(-95.5), Some(-96)),
+            (Value::Float(f64::NAN), None),
+            (Value::Float(f64::INFINITY), None),
+            (Value::Float(1e19), None),
+            (Value::Text("-95".into()), Some(-95)),
+            (Value::Text(" -95.0\r\n".into()), Some(-95)),
+            (Value::Text("+7".into()), Some(7)),
+            (Value::Text("1e2".into()), Some(100)),
+            (Value::Text("inf".into()), None),
+            (Value::Text("NaN".into()), None),
+            (Value::Text(String::new()), None),
+            (Value::Text("-95 dBm".into()), None),
+            (Value::Bool(true), None),
+            (Value::Opaque(vec![1]), None),
+            (untyped(&[0xA1]), Some(-95)),
+            (untyped(&[0xFF, 0xA1]), Some(-95)),
+            (untyped(&[0xFF, 0xFF, 0xFF, 0xA1]), Some(-95)),
+            (untyped(&(-95i64).to_be_bytes()), Some(-95)),
+            (untyped(b"-95"), Some(-95)),
+            (untyped(b"-95.0"), Some(-95)),
+            (untyped(&[]), None),
+            (untyped(&[0, 0, 1]), None),
+            (untyped(&[0; 9]), None),
+        ] {
+            assert_eq!(value.as_integer(), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_never_negative_uses_its_highest_bit() {
+        for (value, expected) in [
+            (untyped(&[0xA1]), Some(0xA1)),
+            (untyped(&[0xC3, 0x50]), Some(50_000)),
+            (untyped(&[0xF0, 0, 0, 1]), Some(0xF000_0001)),
+            (untyped(&(-1i64).to_be_bytes()), None),
+            (untyped(b"12345"), Some(12_345)),
+            (Value::Integer(-1), None),
+            (Value::Text("-1".into()), None),
+            (Value::Float(17.0), Some(17)),
+        ] {
+            assert_eq!(value.as_unsigned(), expected, "{value:?}");
+        }
+    }
+}

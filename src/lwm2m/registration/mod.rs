@@ -1,0 +1,164 @@
+//! What a device says when it registers and when it updates its registration.
+//!
+//! Registration: `POST /rd?ep=…&lt=…&lwm2m=…&b=…` with the device's objects as a list of links;
+//! update: `POST /rd/{id}`, often with neither parameter nor payload (LwM2M 1.0 §5.3, 1.1 §6.2).
+//! Devices in the field leave out what they can, so only a name that cannot be used, or a number that
+//! is none, refuses a registration.
+
+mod objects;
+mod query;
+
+#[cfg(test)]
+mod tests;
+
+pub use objects::{MAX_LINKS, Objects};
+
+use thiserror::Error;
+
+use query::Parameters;
+
+/// The lifetime of a registration that names none (LwM2M 1.0 §5.3.1).
+pub const DEFAULT_LIFETIME_S: u32 = 86_400;
+
+/// Longest lifetime that is granted: a year. A device that vanishes should not stay registered for
+/// longer; one that is still there is told so by 4.04 at its next update, and registers anew.
+pub const MAX_LIFETIME_S: u32 = 365 * 86_400;
+
+/// Bytes in the longest endpoint name.
+pub const MAX_ENDPOINT_LEN: usize = 128;
+
+/// A registration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegisterRequest {
+    /// The endpoint name, 1 to [`MAX_ENDPOINT_LEN`] printable ASCII characters without space, `/`,
+    /// `?`, `#` and `&`.
+    pub endpoint: String,
+    /// Seconds without an update after which the registration ends, 1 to [`MAX_LIFETIME_S`].
+    pub lifetime_s: u32,
+    /// The device listens only for a while after its last message (`b=UQ`, or `Q` since LwM2M 1.1).
+    pub queue_mode: bool,
+    /// The version that the device says it speaks, when it says so.
+    pub lwm2m_version: Option<Lwm2mVersion>,
+    /// The objects that it announces.
+    pub objects: Objects,
+}
+
+/// An update of a registration: what is `None` stays as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpdateRequest {
+    /// As in [`RegisterRequest::lifetime_s`].
+    pub lifetime_s: Option<u32>,
+    /// `Some(false)` when a binding without `Q` is given.
+    pub queue_mode: Option<bool>,
+    /// The objects that it announces now.
+    pub objects: Option<Objects>,
+}
+
+/// The version of LwM2M that a device names, such as 1.0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lwm2mVersion {
+    /// The number before the dot.
+    pub major: u8,
+    /// The number after it.
+    pub minor: u8,
+}
+
+/// Why a registration or an update is refused. The text is meant for the device's log: it goes into
+/// the payload of a 4.00 (RFC 7252 §5.5.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum RegisterError {
+    /// No `ep`.
+    #[error("ep is missing")]
+    EndpointMissing,
+    /// No character, or too many.
+    #[error("ep must have 1 to {MAX_ENDPOINT_LEN} bytes")]
+    EndpointLength,
+    /// A character that is not allowed.
+    #[error("ep must be printable ASCII without space, '/', '?', '#' and '&'")]
+    EndpointCharacter,
+    /// Not a number.
+    #[error("lt must be a whole number of seconds")]
+    Lifetime,
+    /// Two values for one parameter.
+    #[error("{0} is given twice")]
+    Repeated(&'static str),
+    /// More Uri-Query options than any device has use for.
+    #[error("too many parameters")]
+    TooManyParameters,
+}
+
+impl RegisterRequest {
+    /// Reads the values of a registration's Uri-Query options, and its payload.
+    ///
+    /// A payload that is not understood announces nothing; it refuses nothing either.
+    pub fn parse<'a>(
+        queries: impl IntoIterator<Item = &'a [u8]>,
+        payload: &[u8],
+    ) -> Result<Self, RegisterError> {
+        let parameters = Parameters::read(queries)?;
+        Ok(Self {
+            endpoint: endpoint(parameters.endpoint)?,
+            lifetime_s: parameters
+                .lifetime_s
+                .map_or(Ok(DEFAULT_LIFETIME_S), lifetime)?,
+            queue_mode: parameters.queue_mode().unwrap_or(false),
+            lwm2m_version: parameters.version.and_then(Lwm2mVersion::parse),
+            objects: Objects::parse(payload),
+        })
+    }
+}
+
+impl UpdateRequest {
+    /// Reads the values of an update's Uri-Query options, and its payload.
+    pub fn parse<'a>(
+        queries: impl IntoIterator<Item = &'a [u8]>,
+        payload: &[u8],
+    ) -> Result<Self, RegisterError> {
+        let parameters = Parameters::read(queries)?;
+        Ok(Self {
+            lifetime_s: parameters.lifetime_s.map(lifetime).transpose()?,
+            queue_mode: parameters.queue_mode(),
+            objects: Some(Objects::parse(payload)).filter(|objects| !objects.is_empty()),
+        })
+    }
+}
+
+fn endpoint(value: Option<&[u8]>) -> Result<String, RegisterError> {
+    let value = value.ok_or(RegisterError::EndpointMissing)?;
+    if value.is_empty() || value.len() > MAX_ENDPOINT_LEN {
+        return Err(RegisterError::EndpointLength);
+    }
+    // The name becomes part of URLs, log lines and file names: what has a meaning there stays out.
+    let fine = |byte: &u8| byte.is_ascii_graphic() && !b"/?#&".contains(byte);
+    if !value.iter().all(fine) {
+        return Err(RegisterError::EndpointCharacter);
+    }
+    Ok(value.iter().copied().map(char::from).collect())
+}
+
+/// 0 asks for a registration without end (LwM2M 1.1, object 1, resource 1), which is
+/// [`MAX_LIFETIME_S`] here.
+fn lifetime(value: &[u8]) -> Result<u32, RegisterError> {
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    let text = std::str::from_utf8(value)
+        .ok()
+        .filter(|_| digits)
+        .ok_or(RegisterError::Lifetime)?;
+    // only digits: what does not fit is too long
+    let seconds = text.parse().unwrap_or(u32::MAX);
+    Ok(match seconds {
+        0 => MAX_LIFETIME_S,
+        _ => seconds.min(MAX_LIFETIME_S),
+    })
+}
+
+impl Lwm2mVersion {
+    fn parse(value: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(value).ok()?.trim_matches('"');
+        let (major, minor) = text.split_once('.')?;
+        Some(Self {
+            major: major.parse().ok()?,
+            minor: minor.parse().ok()?,
+        })
+    }
+}

@@ -1,0 +1,15 @@
+//! Everything that touches a socket, a thread or the clock on the device side.
+//!
+//! The shard owns the engine and the socket, on a thread of its own. Changes go from it to the
+//! committer, which writes them in batches and tells the shard how far it is; only then do the
+//! transmissions leave that depend on them. The rollout reads the operator's intent from the store and
+//! turns it into commands for the shard.
+
+mod commit;
+mod outbox;
+mod rollout;
+mod shard;
+
+pub use commit::commit_changes;
+pub use rollout::{PackageCache, Rollout, RolloutError, RolloutSetup};
+pub use shard::{Shard, ShardGone, ShardHandle, ShardSetup, bind};

@@ -1,0 +1,89 @@
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use crate::engine::Seq;
+
+/// A datagram on its way to a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Datagram {
+    pub(super) peer: SocketAddr,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// Datagrams that wait for a commit.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    committed: Seq,
+    held: BTreeMap<Seq, Vec<Datagram>>,
+    len: usize,
+}
+
+impl Outbox {
+    /// Datagrams held at the same time. While the store is stuck every further one is dropped: devices
+    /// and the engine repeat what goes unanswered.
+    const CAPACITY: usize = 100_000;
+
+    /// Returns the datagram if it may leave now, else holds it until change `after` is committed.
+    /// `Err` when too many are held.
+    pub(super) fn offer(
+        &mut self,
+        datagram: Datagram,
+        after: Seq,
+    ) -> Result<Option<Datagram>, Datagram> {
+        if after <= self.committed {
+            return Ok(Some(datagram));
+        }
+        if self.len >= Self::CAPACITY {
+            return Err(datagram);
+        }
+        self.len += 1;
+        self.held.entry(after).or_default().push(datagram);
+        Ok(None)
+    }
+
+    /// Everything up to `seq` is committed: gives what may leave now, in order.
+    pub(super) fn committed(&mut self, seq: Seq) -> Vec<Datagram> {
+        self.committed = self.committed.max(seq);
+        let later = self.held.split_off(&(self.committed + 1));
+        let now = std::mem::replace(&mut self.held, later);
+        let released: Vec<Datagram> = now.into_values().flatten().collect();
+        self.len -= released.len();
+        released
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn datagram(n: u8) -> Datagram {
+        Datagram {
+            peer: SocketAddr::from(([127, 0, 0, 1], 1)),
+            bytes: vec![n],
+        }
+    }
+
+    #[test]
+    fn what_depends_on_a_change_leaves_after_its_commit_and_the_rest_at_once() {
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.offer(datagram(1), 2), Ok(None));
+        assert_eq!(outbox.offer(datagram(2), 0), Ok(Some(datagram(2))));
+        assert_eq!(outbox.offer(datagram(3), 1), Ok(None));
+        assert_eq!(outbox.committed(1), [datagram(3)]);
+        assert_eq!(outbox.len(), 1);
+        assert_eq!(outbox.committed(5), [datagram(1)]);
+        assert_eq!(outbox.offer(datagram(4), 5), Ok(Some(datagram(4))));
+    }
+
+    #[test]
+    fn holds_a_bounded_number() {
+        let mut outbox = Outbox::default();
+        for _ in 0..Outbox::CAPACITY {
+            assert_eq!(outbox.offer(datagram(1), 9), Ok(None));
+        }
+        assert_eq!(outbox.offer(datagram(1), 9), Err(datagram(1)));
+    }
+}

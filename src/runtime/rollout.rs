@@ -1,0 +1,258 @@
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use thiserror::Error;
+use tokio::sync::{Notify, watch};
+
+use super::{ShardHandle, shard::ShardGone};
+use crate::{
+    clock::SystemClock,
+    engine::{Command, UpgradeOrder},
+    health::{Health, Part},
+    package::{Package, SegmentFrames},
+    store::{PackageFiles, Store, StoreError},
+    task::{PackageId, plan},
+    upgrade::Failure,
+};
+
+/// Rows that are read, and commands that are given, at once.
+const PAGE: u32 = 500;
+/// The longest time between two looks, should nobody poke.
+const IDLE: Duration = Duration::from_secs(10);
+const AFTER_ERROR: Duration = Duration::from_secs(2);
+
+/// Turns the operator's intent, as it stands in the store, into commands for the shard: devices come and go,
+/// tasks start and are stopped, upgrades begin.
+///
+/// Everything it does can be done again: it forgets nothing when it is stopped in between.
+pub struct Rollout {
+    store: Arc<dyn Store>,
+    files: PackageFiles,
+    shard: ShardHandle,
+    clock: SystemClock,
+    wake: Arc<Notify>,
+    health: Arc<Health>,
+    /// Device changes up to here are known to the engine.
+    revision: i64,
+    packages: PackageCache,
+}
+
+/// What a rollout is started with.
+pub struct RolloutSetup {
+    /// Where intent is read.
+    pub store: Arc<dyn Store>,
+    /// Where packages are read.
+    pub files: PackageFiles,
+    /// Who obeys.
+    pub shard: ShardHandle,
+    /// The clock.
+    pub clock: SystemClock,
+    /// Poked when intent was written.
+    pub wake: Arc<Notify>,
+    /// Told whether the rollout works.
+    pub health: Arc<Health>,
+    /// Device changes up to here are known to the engine.
+    pub revision: i64,
+    /// Packages in use.
+    pub packages: PackageCache,
+}
+
+/// Why a look at the store came to nothing. The next one follows.
+#[derive(Debug, Error)]
+pub enum RolloutError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The shard has stopped.
+    #[error(transparent)]
+    Shard(#[from] ShardGone),
+}
+
+impl Rollout {
+    /// A rollout that has not looked yet.
+    pub fn new(setup: RolloutSetup) -> Self {
+        Self {
+            store: setup.store,
+            files: setup.files,
+            shard: setup.shard,
+            clock: setup.clock,
+            wake: setup.wake,
+            health: setup.health,
+            revision: setup.revision,
+            packages: setup.packages,
+        }
+    }
+
+    /// Looks whenever it is poked or something is due, until `stop` turns true.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        loop {
+            let pause = match self.look().await {
+                Ok(pause) => {
+                    self.health.works(Part::Rollout);
+                    pause
+                }
+                Err(error) => {
+                    if self.health.is_ok(Part::Rollout) {
+                        tracing::error!(%error, "upgrades cannot be started or stopped; trying again");
+                    }
+                    self.health.failed(Part::Rollout, error.to_string());
+                    AFTER_ERROR
+                }
+            };
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+
+    /// Brings the engine up to the store. Returns how long nothing more is due.
+    async fn look(&mut self) -> Result<Duration, RolloutError> {
+        self.follow_devices().await?;
+        self.store.start_due_tasks(self.clock.now().utc).await?;
+        self.stop_upgrades().await?;
+        self.start_upgrades().await?;
+        let now = self.clock.now().utc;
+        let due = self.store.next_due(now).await?;
+        Ok(due.map_or(IDLE, |at| {
+            at.since(now).clamp(Duration::from_millis(10), IDLE)
+        }))
+    }
+
+    async fn follow_devices(&mut self) -> Result<(), RolloutError> {
+        loop {
+            let changes = self.store.device_changes_since(self.revision, PAGE).await?;
+            let Some(last) = changes.last() else {
+                return Ok(());
+            };
+            let revision = last.revision;
+            let removed: Vec<String> = changes
+                .iter()
+                .filter(|change| change.removed)
+                .map(|change| change.endpoint.clone())
+                .collect();
+            let commands = changes
+                .into_iter()
+                .map(|change| {
+                    let endpoint = change.endpoint;
+                    if change.removed {
+                        Command::RemoveDevice { endpoint }
+                    } else {
+                        Command::AddDevice { endpoint }
+                    }
+                })
+                .collect();
+            self.shard.obey(commands).await?;
+            for endpoint in removed {
+                self.store.forget_removed(&endpoint).await?;
+            }
+            self.revision = revision;
+        }
+    }
+
+    async fn stop_upgrades(&mut self) -> Result<(), RolloutError> {
+        let mut tried = HashSet::new();
+        loop {
+            let upgrades = self.store.upgrades_to_stop(PAGE).await?;
+            let commands: Vec<Command> = upgrades
+                .into_iter()
+                .filter(|stop| tried.insert(stop.upgrade))
+                .map(|stop| Command::Stop {
+                    endpoint: stop.endpoint,
+                    upgrade: stop.upgrade,
+                })
+                .collect();
+            if commands.is_empty() {
+                return Ok(());
+            }
+            self.shard.obey(commands).await?;
+        }
+    }
+
+    async fn start_upgrades(&mut self) -> Result<(), RolloutError> {
+        let mut tried = HashSet::new();
+        loop {
+            let now = self.clock.now().utc;
+            let startable = self.store.startable(now, PAGE).await?;
+            let mut commands = Vec::new();
+            for (candidate, order) in startable {
+                if plan(&candidate, now).is_ok() && tried.insert(order.upgrade) {
+                    commands.push(self.start(order).await?);
+                }
+            }
+            if commands.is_empty() {
+                return Ok(());
+            }
+            self.shard.obey(commands).await?;
+        }
+    }
+
+    async fn start(&mut self, order: UpgradeOrder) -> Result<Command, StoreError> {
+        let package = self
+            .packages
+            .load(&*self.store, &self.files, order.package)
+            .await?;
+        Ok(match package {
+            Some(package) => Command::Start { order, package },
+            None => Command::Fail {
+                order,
+                failure: Failure::PackageUnavailable,
+            },
+        })
+    }
+}
+
+/// Packages in use: each is in memory once, for as long as an upgrade holds it.
+#[derive(Debug, Default)]
+pub struct PackageCache {
+    packages: HashMap<PackageId, Weak<Package>>,
+}
+
+impl PackageCache {
+    /// The package with its segments; `None`, and a line in the log, when its file is missing or is not what
+    /// was uploaded.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn load(
+        &mut self,
+        store: &dyn Store,
+        files: &PackageFiles,
+        id: PackageId,
+    ) -> Result<Option<Arc<Package>>, StoreError> {
+        if let Some(package) = self.packages.get(&id).and_then(Weak::upgrade) {
+            return Ok(Some(package));
+        }
+        self.packages
+            .retain(|_, package| package.strong_count() > 0);
+        let Some(record) = store.package(id).await? else {
+            tracing::error!(
+                package = id.0,
+                "an upgrade refers to a package that does not exist"
+            );
+            return Ok(None);
+        };
+        let content = match files.read(&record).await {
+            Ok(content) => content,
+            Err(error) => {
+                tracing::error!(package = id.0, %error, "a package cannot be served");
+                return Ok(None);
+            }
+        };
+        let identity = record.identity();
+        let Some(frames) = SegmentFrames::build(&content, identity.segmentation) else {
+            tracing::error!(
+                package = id.0,
+                "a package's file has another length than it was uploaded with"
+            );
+            return Ok(None);
+        };
+        let package = Arc::new(Package { identity, frames });
+        self.packages.insert(id, Arc::downgrade(&package));
+        Ok(Some(package))
+    }
+}

@@ -1,0 +1,354 @@
+//! Wires everything together: [`Server::start`] opens the data directory, brings back the state of
+//! before the restart, and starts the device side, the committer, the rollout and the admin API.
+
+use std::{
+    fs::{File, TryLockError},
+    io::{self, Write as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use thiserror::Error;
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc, watch},
+    task,
+};
+
+use crate::{
+    api::{self, ApiState, TokenError, TokenHash},
+    clock::SystemClock,
+    config::Config,
+    engine::{Command, Engine, Setup},
+    health::{Health, Part},
+    runtime::{
+        PackageCache, Rollout, RolloutSetup, Shard, ShardHandle, ShardSetup, bind, commit_changes,
+    },
+    store::{FileError, OpenError, PackageFiles, SqliteStore, Store, StoreError},
+    telemetry::Metrics,
+    upgrade::Failure,
+};
+
+/// Written to the data directory once the server can be reached: where it listens, as JSON.
+pub const LISTENING_FILE: &str = "listening.json";
+const LOCK_FILE: &str = "cellwise.lock";
+/// Rows that are read at once at start.
+const PAGE: u32 = 10_000;
+/// A server that is told to stop is gone after this, whatever hangs.
+const STOP_WITHIN: Duration = Duration::from_secs(8);
+
+/// Why a server does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The data directory.
+    #[error("cannot use {path}: {source}; check its owner, its mode and the space left")]
+    DataDir {
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Another server.
+    #[error("another server uses {0}; stop it first, or set another data_dir")]
+    InUse(PathBuf),
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The database cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The package files.
+    #[error(transparent)]
+    Files(#[from] FileError),
+    /// The operator's token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// A listening address.
+    #[error("cannot listen on {address} ({setting}): {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The setting that names it.
+        setting: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Threads, randomness, and the like.
+    #[error("the system does not give what is needed to {doing}: {reason}")]
+    System {
+        /// What it is needed for.
+        doing: &'static str,
+        /// The system's answer.
+        reason: String,
+    },
+}
+
+/// A running server.
+pub struct Server {
+    /// Where devices reach it.
+    pub coap_addr: SocketAddr,
+    /// Where operators reach it.
+    pub admin_addr: SocketAddr,
+    store: SqliteStore,
+    shard: ShardHandle,
+    shard_thread: JoinHandle<()>,
+    committer: task::JoinHandle<()>,
+    rollout: task::JoinHandle<()>,
+    api: task::JoinHandle<()>,
+    stop: watch::Sender<bool>,
+    _lock: File,
+}
+
+impl Server {
+    /// Starts a server with its state in `config.data_dir`.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let config = Arc::new(config);
+        let clock = SystemClock::start();
+        let lock = lock_data_dir(&config.data_dir)?;
+        let token = TokenHash::load_or_create(&config.data_dir)?;
+        let store = SqliteStore::open(&config.data_dir).await?;
+        let database: Arc<dyn Store> = Arc::new(store.clone());
+        let files = PackageFiles::open(&config.data_dir).await?;
+        match files.remove_unused(&*database).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "removed package files that nothing refers to"),
+            Err(error) => tracing::warn!(%error, "unused package files could not be removed"),
+        }
+
+        let socket = listen(config.coap.listen, "coap.listen", bind)?;
+        let coap_addr = local_addr(socket.local_addr(), config.coap.listen, "coap.listen")?;
+        let admin = TcpListener::bind(config.admin.listen)
+            .await
+            .map_err(|source| listen_error(config.admin.listen, "admin.listen", source))?;
+        let admin_addr = local_addr(admin.local_addr(), config.admin.listen, "admin.listen")?;
+
+        let mut packages = PackageCache::default();
+        let revision = database.restore_revision().await?;
+        let engine = restore(&config, clock, &*database, &files, &mut packages).await?;
+
+        let health = Arc::new(Health::starting());
+        health.works(Part::Store);
+        let metrics = Arc::new(Metrics::new().map_err(|error| system("make metrics", &error))?);
+        let wake = Arc::new(Notify::new());
+        let (changes, emitted) = mpsc::unbounded_channel();
+        let (shard, shard_thread) = Shard::start(ShardSetup {
+            engine,
+            socket,
+            clock,
+            changes,
+            health: health.clone(),
+            metrics: metrics.clone(),
+        })
+        .map_err(|error| system("start the device side", &error))?;
+        let committer = task::spawn(commit_changes(
+            database.clone(),
+            health.clone(),
+            shard.clone(),
+            wake.clone(),
+            emitted,
+        ));
+        let (stop, told_to_stop) = watch::channel(false);
+        let rollout = Rollout::new(RolloutSetup {
+            store: database.clone(),
+            files: files.clone(),
+            shard: shard.clone(),
+            clock,
+            wake: wake.clone(),
+            health: health.clone(),
+            revision,
+            packages,
+        });
+        let rollout = task::spawn(rollout.run(told_to_stop.clone()));
+        let router = api::router(ApiState {
+            store: database,
+            files,
+            config: config.clone(),
+            clock,
+            token,
+            wake,
+            health,
+            metrics: metrics.handle(),
+        });
+        let api = task::spawn(serve_api(admin, router, told_to_stop));
+        write_listening(&config.data_dir, coap_addr, admin_addr)?;
+        tracing::info!(%coap_addr, %admin_addr, data_dir = %config.data_dir.display(), "listening");
+        Ok(Self {
+            coap_addr,
+            admin_addr,
+            store,
+            shard,
+            shard_thread,
+            committer,
+            rollout,
+            api,
+            stop,
+            _lock: lock,
+        })
+    }
+
+    /// Stops: no more slots are granted, what was emitted is committed and sent, and the database is
+    /// closed. Returns within 10 s.
+    pub async fn stop(self) {
+        let orderly = async {
+            let _ = self.stop.send(true); // its receivers may have ended
+            let _ = self.rollout.await;
+            self.shard.stop();
+            let thread = self.shard_thread;
+            let _ = task::spawn_blocking(move || thread.join()).await;
+            let _ = self.committer.await;
+            let _ = self.api.await;
+            self.store.close().await;
+        };
+        if tokio::time::timeout(STOP_WITHIN, orderly).await.is_err() {
+            tracing::error!(
+                "not everything could be stored before the stop; the next start goes on from what was"
+            );
+        }
+    }
+}
+
+/// Brings back every device and every upgrade that had begun.
+async fn restore(
+    config: &Arc<Config>,
+    clock: SystemClock,
+    store: &dyn Store,
+    files: &PackageFiles,
+    packages: &mut PackageCache,
+) -> Result<Engine, StartError> {
+    let kept = store.meta("token_key").await?;
+    let token_key = if let Some(key) = kept.and_then(|key| key.try_into().ok()) {
+        key
+    } else {
+        let key = random()?;
+        store.set_meta("token_key", &key).await?;
+        key
+    };
+    let setup = Setup {
+        config: config.clone(),
+        seed: random()?,
+        token_key,
+    };
+    let mut engine = Engine::new(setup, clock.now());
+    let mut after: Option<String> = None;
+    loop {
+        let devices = store.restore_devices(after.as_deref(), PAGE).await?;
+        let Some(last) = devices.last() else {
+            break;
+        };
+        after = Some(last.endpoint.clone());
+        for device in devices {
+            engine.restore_device(clock.now(), device);
+        }
+    }
+    let mut after = None;
+    let mut restored: u64 = 0;
+    loop {
+        let upgrades = store.restore_upgrades(after, PAGE).await?;
+        let Some(last) = upgrades.last() else {
+            break;
+        };
+        after = Some(last.order.upgrade);
+        for upgrade in upgrades {
+            restored += 1;
+            match packages.load(store, files, upgrade.order.package).await? {
+                Some(package) => engine.restore_upgrade(clock.now(), upgrade, package),
+                None => engine.handle_command(
+                    clock.now(),
+                    Command::Fail {
+                        order: upgrade.order,
+                        failure: Failure::PackageUnavailable,
+                    },
+                ),
+            }
+        }
+    }
+    let (devices, _) = engine.population();
+    if devices > 0 {
+        tracing::info!(devices, upgrades = restored, "state restored");
+    }
+    Ok(engine)
+}
+
+async fn serve_api(listener: TcpListener, router: axum::Router, mut stop: watch::Receiver<bool>) {
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let stopped = async move {
+        let _ = stop.wait_for(|stop| *stop).await; // the server is gone: stop as well
+    };
+    if let Err(error) = axum::serve(listener, service)
+        .with_graceful_shutdown(stopped)
+        .await
+    {
+        tracing::error!(%error, "the admin API has stopped");
+    }
+}
+
+fn lock_data_dir(dir: &Path) -> Result<File, StartError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| StartError::DataDir { path, source }
+    };
+    std::fs::create_dir_all(dir).map_err(failed(dir))?;
+    let path = dir.join(LOCK_FILE);
+    let lock = File::create(&path).map_err(failed(&path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(StartError::InUse(dir.to_owned())),
+        Err(TryLockError::Error(source)) => Err(failed(&path)(source)),
+    }
+}
+
+/// Whoever started the server on free ports finds them here.
+fn write_listening(dir: &Path, coap: SocketAddr, admin: SocketAddr) -> Result<(), StartError> {
+    let path = dir.join(LISTENING_FILE);
+    let write = || {
+        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        let text = serde_json::json!({ "coap": coap, "admin": admin, "pid": std::process::id() });
+        writeln!(file, "{text}")?;
+        file.persist(&path)?;
+        Ok(())
+    };
+    write().map_err(|source: io::Error| StartError::DataDir {
+        path: path.clone(),
+        source,
+    })
+}
+
+fn random() -> Result<[u8; 32], StartError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| system("make secrets", &error))?;
+    Ok(bytes)
+}
+
+fn system(doing: &'static str, reason: &dyn std::fmt::Display) -> StartError {
+    StartError::System {
+        doing,
+        reason: reason.to_string(),
+    }
+}
+
+fn listen<T>(
+    address: SocketAddr,
+    setting: &'static str,
+    bind: impl FnOnce(SocketAddr) -> io::Result<T>,
+) -> Result<T, StartError> {
+    bind(address).map_err(|source| listen_error(address, setting, source))
+}
+
+fn local_addr(
+    bound: io::Result<SocketAddr>,
+    address: SocketAddr,
+    setting: &'static str,
+) -> Result<SocketAddr, StartError> {
+    bound.map_err(|source| listen_error(address, setting, source))
+}
+
+const fn listen_error(address: SocketAddr, setting: &'static str, source: io::Error) -> StartError {
+    StartError::Listen {
+        address,
+        setting,
+        source,
+    }
+}

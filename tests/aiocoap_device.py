@@ -1,0 +1,397 @@
+#!/usr/bin/env python3
+"""A device that shares no code with the server: LwM2M on aiocoap, PCP written here.
+
+It registers, serves objects 4 (Connectivity Monitoring) and 19 (BinaryAppDataContainer), lets itself be
+upgraded, and ends with exit code 0 once it has reported the new version and heard that this arrived.
+Progress goes to standard output, one JSON object a line. Every wait has an end: exit code 1 says which.
+
+Sources: OMA LwM2M 1.0 (registration, TLV), RFC 8428 (SenML), Huawei IoTDA "PCP Introduction".
+"""
+
+import argparse
+import asyncio
+import hashlib
+import json
+import struct
+import sys
+
+import aiocoap
+from aiocoap import resource
+
+TEXT, LINK_FORMAT, OCTETS, SENML_JSON, SENML_CBOR, TLV = 0, 40, 42, 110, 112, 11542
+
+# PCP message codes
+VERSION, NEW_VERSION, SEGMENT, DOWNLOADED, EXECUTE, UPGRADED = range(19, 25)
+
+
+class Failed(Exception):
+    """The upgrade did not come to its end."""
+
+
+def say(event, **fields):
+    print(json.dumps({"event": event, **fields}), flush=True)
+
+
+# --- PCP ---------------------------------------------------------------------------------------------
+
+
+def crc_table():
+    table = []
+    for index in range(256):
+        value = index << 8
+        for _ in range(8):
+            value = (value << 1) ^ 0x1021 if value & 0x8000 else value << 1
+        table.append(value & 0xFFFF)
+    return table
+
+
+CRC_TABLE = crc_table()
+
+
+def crc(data):
+    """The table of polynomial 0x1021, most significant bit first, with the update of the other order."""
+    value = 0
+    for byte in data:
+        value = (value >> 8) ^ CRC_TABLE[(value ^ byte) & 0xFF]
+    return value
+
+
+def frame(code, data=b""):
+    head = struct.pack(">HBB", 0xFFFE, 1, code)
+    check = crc(head + b"\0\0" + struct.pack(">H", len(data)) + data)
+    return head + struct.pack(">HH", check, len(data)) + data
+
+
+def unframe(payload):
+    """Code and data of a frame, None for anything else."""
+    if len(payload) < 8 or payload[:2] != b"\xff\xfe":
+        return None
+    code, check, length = struct.unpack(">BHH", payload[3:8])
+    if payload[2] & 0x0F != 1 or len(payload) != 8 + length:
+        return None
+    if crc(payload[:4] + b"\0\0" + payload[6:]) != check:
+        return None
+    return code, payload[8:]
+
+
+def version_field(text):
+    return text.encode("ascii").ljust(16, b"\0")
+
+
+def version_text(field):
+    return field.rstrip(b"\0").decode("ascii")
+
+
+# --- content formats -------------------------------------------------------------------------------
+
+
+def tlv(resources):
+    out = b""
+    for number, value in resources.items():
+        for length, code in ((1, "b"), (2, "h"), (4, "i"), (8, "q")):
+            if -(1 << 8 * length - 1) <= value < 1 << 8 * length - 1:
+                content = struct.pack(">" + code, value)
+                break
+        # a resource with value, 8-bit number; a length below 8 stands in the first byte
+        head = [0xC0 | length, number] if length < 8 else [0xC8, number, length]
+        out += bytes(head) + content
+    return out
+
+
+def senml_json(resources):
+    records = [{"n": str(number), "v": value} for number, value in resources.items()]
+    records[0] = {"bn": "/4/0/", **records[0]}
+    return json.dumps(records).encode()
+
+
+def cbor_head(major, value):
+    if value < 24:
+        return bytes([major << 5 | value])
+    for extra, code in ((24, "B"), (25, "H"), (26, "I"), (27, "Q")):
+        if value < 1 << 8 * struct.calcsize(code):
+            return bytes([major << 5 | extra]) + struct.pack(">" + code, value)
+    raise ValueError(value)
+
+
+def cbor(value):
+    if isinstance(value, int):
+        return cbor_head(0, value) if value >= 0 else cbor_head(1, -1 - value)
+    if isinstance(value, str):
+        return cbor_head(3, len(value.encode())) + value.encode()
+    if isinstance(value, list):
+        return cbor_head(4, len(value)) + b"".join(map(cbor, value))
+    pairs = b"".join(cbor(key) + cbor(item) for key, item in value.items())
+    return cbor_head(5, len(value)) + pairs
+
+
+def senml_cbor(resources):
+    records = [{0: str(number), 2: value} for number, value in resources.items()]
+    records[0] = {-2: "/4/0/", **records[0]}
+    return cbor(records)
+
+
+FORMATS = {
+    "tlv": (TLV, tlv),
+    "senml-json": (SENML_JSON, senml_json),
+    "senml-cbor": (SENML_CBOR, senml_cbor),
+    # one value alone; the object as a whole has no such form
+    "text": (TEXT, lambda resources: str(next(iter(resources.values()))).encode()),
+    # the same without saying that it is text
+    "bare": (None, lambda resources: str(next(iter(resources.values()))).encode()),
+}
+
+
+# --- objects -------------------------------------------------------------------------------------------
+
+
+class Connectivity(resource.Resource):
+    """/4/0, or one of its resources."""
+
+    def __init__(self, path, values, form):
+        super().__init__()
+        self.path = path
+        self.values = values
+        self.content_format, self.encode = FORMATS[form]
+        self.refused = path == "/4/0" and form in ("text", "bare")
+
+    async def render_get(self, request):
+        say("read", path=self.path, answered=not self.refused)
+        if self.refused:
+            return aiocoap.Message(code=aiocoap.METHOD_NOT_ALLOWED)
+        return aiocoap.Message(
+            code=aiocoap.CONTENT,
+            content_format=self.content_format,
+            payload=self.encode(self.values),
+        )
+
+
+class Uplink(resource.Resource):
+    """/19/0/0: what the device has to say goes to whoever observes it."""
+
+    def __init__(self, confirmable):
+        super().__init__()
+        self.observed = asyncio.Event()
+        self.frames = asyncio.Queue()
+        self.tuning = aiocoap.Reliable() if confirmable else aiocoap.Unreliable()
+
+    async def render_to_pipe(self, pipe):
+        answer = aiocoap.Message(code=aiocoap.CONTENT, content_format=OCTETS)
+        if pipe.request.opt.observe != 0:
+            pipe.add_response(answer, is_last=True)
+            return
+        answer.opt.observe = 0
+        pipe.add_response(answer, is_last=False)
+        say("observed")
+        self.observed.set()
+        number = 0
+        while True:
+            payload = await self.frames.get()
+            number += 1
+            pipe.add_response(
+                aiocoap.Message(
+                    code=aiocoap.CONTENT,
+                    content_format=OCTETS,
+                    observe=number,
+                    payload=payload,
+                    transport_tuning=self.tuning,
+                ),
+                is_last=False,
+            )
+
+
+class Downlink(resource.Resource):
+    """/19/1/0: what the platform writes."""
+
+    def __init__(self, received):
+        super().__init__()
+        self.received = received
+
+    async def render_put(self, request):
+        parts = unframe(request.payload)
+        if parts is None:
+            say("not_understood", payload=request.payload.hex())
+        else:
+            self.received.put_nowait(parts)
+        return aiocoap.Message(code=aiocoap.CHANGED)
+
+
+# --- the device ------------------------------------------------------------------------------------------
+
+
+class Device:
+    def __init__(self, options):
+        self.options = options
+        self.version = options.version
+        self.received = asyncio.Queue()
+        self.context = None
+        self.uplink = None
+        self.segments = {}
+        self.offer = None
+
+    def values(self):
+        given = {8: self.options.cell, 2: self.options.rsrp, 11: self.options.sinr}
+        return {number: value for number, value in sorted(given.items()) if value is not None}
+
+    async def connect(self):
+        """Serves the objects on a new socket and registers from it."""
+        values = self.values()
+        site = resource.Site()
+        if values:
+            site.add_resource(["4", "0"], Connectivity("/4/0", values, self.options.format))
+        for number, value in values.items():
+            one = Connectivity(f"/4/0/{number}", {number: value}, self.options.format)
+            site.add_resource(["4", "0", str(number)], one)
+        self.uplink = Uplink(self.options.notify == "con")
+        site.add_resource(["19", "0", "0"], self.uplink)
+        site.add_resource(["19", "1", "0"], Downlink(self.received))
+        self.context = await aiocoap.Context.create_server_context(
+            site, bind=("127.0.0.1", 0), transports=["udp6"]
+        )
+        await self.register()
+        await within(self.options.wait, self.uplink.observed.wait(), "the observation of /19/0/0")
+
+    async def register(self):
+        query = f"ep={self.options.endpoint}&lt={self.options.lifetime}&b={self.options.binding}&lwm2m=1.0"
+        request = aiocoap.Message(
+            code=aiocoap.POST,
+            uri=f"coap://{self.options.server}/rd?{query}",
+            content_format=LINK_FORMAT,
+            payload=b'</>;rt="oma.lwm2m",</3/0>,</4/0>,</19/0>,</19/1>',
+        )
+        answer = await within(
+            self.options.wait, self.context.request(request).response, "the answer to the registration"
+        )
+        if answer.code != aiocoap.CREATED:
+            raise Failed(f"the registration was answered {answer.code} {answer.payload!r}")
+        location = "/".join(answer.opt.location_path)
+        say("registered", location=location)
+
+    async def reconnect(self):
+        """What a restart does: another socket, another registration; the segments are in the flash."""
+        await self.context.shutdown()
+        say("dropped", segments=len(self.segments))
+        await asyncio.sleep(self.options.reboot)
+        await self.connect()
+
+    def send(self, code, data=b""):
+        self.uplink.frames.put_nowait(frame(code, data))
+
+    async def ask(self, code, data):
+        """Sends a request until its answer comes; what else arrives is dealt with meanwhile."""
+        for _ in range(self.options.attempts):
+            self.send(code, data)
+            deadline = asyncio.get_running_loop().time() + self.options.repeat_after
+            while (left := deadline - asyncio.get_running_loop().time()) > 0:
+                try:
+                    got, answer = await asyncio.wait_for(self.received.get(), left)
+                except asyncio.TimeoutError:
+                    break
+                if got == code:
+                    return answer
+                self.command(got, answer)
+        raise Failed(f"no answer to message {code}")
+
+    def command(self, code, data):
+        """Deals with what the platform asks. True when it begins something."""
+        if code == VERSION:
+            say("asked_version", version=self.version)
+            self.send(VERSION, b"\0" + version_field(self.version))
+        elif code == NEW_VERSION:
+            fields = struct.unpack(">16sHHH", data)
+            if fields != self.offer:
+                self.offer, self.segments = fields, {}
+            version, size, count, check = fields
+            say("notified", version=version_text(version), size=size, count=count, check_code=check)
+            if not self.options.silent_20:
+                self.send(NEW_VERSION, b"\0")
+            return True
+        elif code == EXECUTE:
+            say("commanded")
+            return True
+        else:
+            say("ignored", code=code)
+        return False
+
+    async def wait_for(self, wanted):
+        while True:
+            code, data = await within(self.options.wait, self.received.get(), f"message {wanted}")
+            if self.command(code, data) and code == wanted:
+                return
+
+    async def download(self):
+        version, size, count, check = self.offer
+        while len(self.segments) < count:
+            number = len(self.segments)
+            answer = await self.ask(SEGMENT, version + struct.pack(">H", number))
+            result, data = answer[0], answer[3:]
+            if result != 0:
+                raise Failed(f"segment {number} was refused: {result:#04x}")
+            if struct.unpack(">H", answer[1:3]) != (number,):
+                continue
+            if len(data) != size and number != count - 1:
+                raise Failed(f"segment {number} has {len(data)} bytes instead of {size}")
+            self.segments[number] = data
+            if len(self.segments) == self.options.drop_after:
+                await self.reconnect()
+        package = b"".join(self.segments[number] for number in range(count))
+        if check != 0 and crc(package) != check:
+            raise Failed(f"the package's check code is {crc(package):#06x}, not {check:#06x}")
+        say("downloaded", bytes=len(package), sha256=hashlib.sha256(package).hexdigest())
+
+    async def run(self):
+        await self.connect()
+        await self.wait_for(NEW_VERSION)
+        await self.download()
+        await self.ask(DOWNLOADED, b"\0")
+        await self.wait_for(EXECUTE)
+        self.send(EXECUTE, b"\0")
+        await asyncio.sleep(self.options.reboot)
+        if self.options.restart:
+            await self.reconnect()
+        self.version = version_text(self.offer[0])
+        await self.ask(UPGRADED, b"\0" + version_field(self.version))
+        say("upgraded", version=self.version)
+        await self.context.shutdown()
+
+
+async def within(seconds, awaitable, what):
+    try:
+        return await asyncio.wait_for(awaitable, seconds)
+    except asyncio.TimeoutError:
+        raise Failed(f"{what} did not come within {seconds} s") from None
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--server", required=True, metavar="HOST:PORT")
+    parser.add_argument("--endpoint", required=True)
+    parser.add_argument("--version", default="V1.0", help="the version it runs at first")
+    parser.add_argument("--cell", type=int, help="/4/0/8; not given: not there")
+    parser.add_argument("--rsrp", type=int, help="/4/0/2, dBm")
+    parser.add_argument("--sinr", type=int, help="/4/0/11, dB")
+    parser.add_argument("--format", choices=FORMATS, default="tlv")
+    parser.add_argument("--notify", choices=["con", "non"], default="con")
+    parser.add_argument("--lifetime", type=int, default=300)
+    parser.add_argument("--binding", default="U")
+    parser.add_argument("--drop-after", type=int, metavar="K", help="restart after K segments")
+    parser.add_argument("--restart", action="store_true", help="register anew after the upgrade")
+    parser.add_argument("--silent-20", action="store_true", help="never answer message 20")
+    parser.add_argument("--reboot", type=float, default=0.2, help="seconds that a restart takes")
+    parser.add_argument("--repeat-after", type=float, default=5, help="seconds until a request is repeated")
+    parser.add_argument("--attempts", type=int, default=5, help="times that a request is sent")
+    parser.add_argument("--wait", type=float, default=60, help="seconds to wait for the platform")
+    parser.add_argument("--timeout", type=float, default=120, help="seconds for everything")
+    return parser.parse_args()
+
+
+async def main():
+    options = arguments()
+    await within(options.timeout, Device(options).run(), "the upgrade's end")
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main())
+    except (Failed, aiocoap.error.Error, OSError) as problem:
+        say("failed", problem=str(problem))
+        sys.exit(1)

@@ -1,0 +1,73 @@
+use std::{fs, time::Duration};
+
+use cellwise::config::Config;
+
+use crate::support::{Finished, cellwise, run};
+
+fn check_config(file: Option<&str>, env: &[(&str, &str)]) -> Finished {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("settings.toml");
+    let mut command = cellwise();
+    command.arg("check-config").current_dir(directory.path());
+    command.envs(env.iter().copied());
+    if let Some(text) = file {
+        fs::write(&path, text).unwrap();
+        command.arg("--config").arg(&path);
+    }
+    run(&mut command, b"", Duration::from_secs(20))
+}
+
+fn shown(finished: &Finished) -> Config {
+    assert!(finished.status.success(), "{finished:?}");
+    assert_eq!(finished.stderr, "");
+    toml::from_str(&finished.stdout).unwrap()
+}
+
+#[test]
+fn shows_the_settings_in_effect() {
+    assert_eq!(shown(&check_config(None, &[])), Config::default());
+    let file = "[coap]\nlisten = '127.0.0.1:5000'\nqueue_len = 2";
+    let env = [("CELLWISE_COAP__QUEUE_LEN", "3")];
+    let config = shown(&check_config(Some(file), &env));
+    assert_eq!(config.coap.listen.port(), 5_000);
+    assert_eq!(config.coap.queue_len, 3);
+}
+
+#[test]
+fn lists_every_problem_at_once() {
+    let file = "[coap]\nack_random_factor = 0.5\n[admission]\nlimit_good = 0";
+    let env = [
+        ("CELLWISE_COAP__QEUE_LEN", "3"),
+        ("CELLWISE_ADMIN__LISTEN", "here"),
+    ];
+    let finished = check_config(Some(file), &env);
+    assert_eq!(finished.status.code(), Some(1));
+    assert_eq!(finished.stdout, "");
+    let lines: Vec<&str> = finished.stderr.lines().collect();
+    for (line, beginning) in lines.iter().zip([
+        "CELLWISE_ADMIN__LISTEN: ",
+        "CELLWISE_COAP__QEUE_LEN: no such setting; did you mean CELLWISE_COAP__QUEUE_LEN?",
+        "coap.ack_random_factor: 0.5 is out of range",
+        "admission.limit_good: 0 is out of range",
+    ]) {
+        assert!(line.starts_with(beginning), "{line}");
+    }
+    assert_eq!(lines.len(), 4, "{lines:?}");
+}
+
+#[test]
+fn names_the_file_that_cannot_be_read() {
+    let finished = run(
+        cellwise().args(["check-config", "--config", "/nowhere/settings.toml"]),
+        b"",
+        Duration::from_secs(20),
+    );
+    assert_eq!(finished.status.code(), Some(1));
+    assert!(
+        finished.stderr.contains("/nowhere/settings.toml"),
+        "{finished:?}"
+    );
+    let finished = check_config(Some("[coap\n"), &[]);
+    assert_eq!(finished.status.code(), Some(1));
+    assert!(finished.stderr.contains("settings.toml"), "{finished:?}");
+}

@@ -1,0 +1,11 @@
+//! The whole program, from outside: the real binary, real sockets on ports of the system's choosing, and
+//! devices and clients that share no code with it. `tests/run` installs what these tests need; what is
+//! missing makes them fail.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test says so by ending
+
+mod check_config;
+mod coap_client;
+mod garbage;
+mod pcp_decode;
+mod support;
+mod upgrade;

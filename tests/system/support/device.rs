@@ -1,0 +1,55 @@
+use std::{
+    path::Path,
+    process::Command,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use super::{Finished, Server, clean, run, tool};
+
+/// `tests/aiocoap_device.py` as a process.
+#[derive(Debug)]
+pub(crate) struct Device {
+    endpoint: String,
+    process: JoinHandle<Finished>,
+}
+
+impl Device {
+    /// Starts a device in cell 1 of good coverage, unless `options` say otherwise.
+    pub(crate) fn start(server: &Server, endpoint: &str, options: &[&str]) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/aiocoap_device.py");
+        let mut command = clean(Command::new(tool("python")));
+        command
+            .arg(script)
+            .args(["--server", &server.coap.to_string()])
+            .args(["--endpoint", endpoint])
+            .args(["--cell", "1", "--rsrp", "-90", "--sinr", "10"])
+            .args(options);
+        // its own limit is 120 s
+        let limit = Duration::from_mins(3);
+        Self {
+            endpoint: endpoint.to_owned(),
+            process: thread::spawn(move || run(&mut command, b"", limit)),
+        }
+    }
+
+    /// What it went through, once it has been upgraded.
+    pub(crate) fn upgraded(self) -> Vec<Value> {
+        let Self { endpoint, process } = self;
+        let Finished {
+            status,
+            stdout,
+            stderr,
+        } = process.join().expect("the device ends");
+        assert!(
+            status.success(),
+            "{endpoint} ended with {status}\n{stdout}\n{stderr}"
+        );
+        let events = stdout.lines().map(serde_json::from_str);
+        events
+            .collect::<Result<_, _>>()
+            .expect("JSON in every line")
+    }
+}

@@ -1,0 +1,299 @@
+//! Holds the house in shape: which room of the crate imports which, what the pure rooms keep out, that no
+//! file lies about unused, that migrations are numbered without gaps. ARCHITECTURE.md says why.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test says so by ending
+
+mod source;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use source::Source;
+
+/// Every room, from the bottom up, and what it may import of the crate: rooms, or single items of one.
+const ROOMS: [(&str, &[&str]); 15] = [
+    ("clock", &[]),
+    // the settings of a product name the kind of its check code
+    ("config", &["clock", "package::CheckCodeKind"]),
+    ("telemetry", &["clock", "config"]),
+    ("health", &["clock", "config"]),
+    ("package", &["clock"]),
+    ("coap", &["clock", "config"]),
+    ("lwm2m", &["clock", "config"]),
+    ("task", &["clock"]),
+    ("upgrade", &["clock", "config", "package"]),
+    (
+        "engine",
+        &[
+            "clock", "config", "package", "coap", "lwm2m", "task", "upgrade",
+        ],
+    ),
+    (
+        "store",
+        &[
+            "clock",
+            "config",
+            "telemetry",
+            "health",
+            "package",
+            "task",
+            "upgrade",
+            "engine",
+        ],
+    ),
+    (
+        "runtime",
+        &[
+            "clock",
+            "config",
+            "telemetry",
+            "health",
+            "package",
+            "coap",
+            "lwm2m",
+            "task",
+            "upgrade",
+            "engine",
+            "store",
+        ],
+    ),
+    // writes intent into the store, and never calls the engine
+    (
+        "api",
+        &[
+            "clock",
+            "config",
+            "telemetry",
+            "health",
+            "package",
+            "task",
+            "upgrade",
+            "engine",
+            "store",
+            "runtime",
+        ],
+    ),
+    (
+        "server",
+        &[
+            "clock",
+            "config",
+            "telemetry",
+            "health",
+            "package",
+            "task",
+            "upgrade",
+            "engine",
+            "store",
+            "runtime",
+            "api",
+        ],
+    ),
+    (
+        "cli",
+        &[
+            "clock",
+            "config",
+            "telemetry",
+            "health",
+            "package",
+            "task",
+            "upgrade",
+            "engine",
+            "store",
+            "runtime",
+            "api",
+            "server",
+        ],
+    ),
+];
+
+/// Here time and datagrams are handed in, and nothing else comes from outside.
+const PURE: [&str; 6] = ["package", "coap", "lwm2m", "task", "upgrade", "engine"];
+
+/// What pure rooms keep out: the clock, the network, files, threads, the environment, randomness.
+const IMPURE: [&str; 21] = [
+    "std::time::Instant",
+    "std::time::SystemTime",
+    "Instant::now",
+    "SystemTime::now",
+    "crate::clock::SystemClock",
+    "std::net::UdpSocket",
+    "std::net::TcpStream",
+    "std::net::TcpListener",
+    "std::fs",
+    "std::io",
+    "std::env",
+    "std::process",
+    "std::thread",
+    "tokio",
+    "sqlx",
+    "axum",
+    "ureq",
+    "getrandom",
+    "tempfile",
+    "tracing",
+    "metrics",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The files below a directory of the project, with the given extension.
+fn files(directory: &str, extension: &str) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![root().join(directory)];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(&directory).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|found| found == extension) {
+                found.insert(path);
+            }
+        }
+    }
+    found
+}
+
+/// Every file of the crate that is part of the program, with its room: what stands for tests alone is
+/// left out.
+fn rooms() -> Vec<(String, PathBuf, Source)> {
+    let src = root().join("src");
+    let tree = source::tree(&src.join("lib.rs"));
+    tree.into_iter()
+        .filter(|(_, source)| !source.test_only)
+        .filter_map(|(path, source)| {
+            let inside = path.strip_prefix(&src).unwrap();
+            let first = inside.components().next().unwrap();
+            let room = Path::new(first.as_os_str()).file_stem().unwrap();
+            let room = room.to_string_lossy().into_owned();
+            (room != "lib").then_some((room, path, source))
+        })
+        .collect()
+}
+
+fn begins_with(path: &str, beginning: &str) -> bool {
+    path.strip_prefix(beginning)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+fn assert_none(offences: &[String]) {
+    assert!(offences.is_empty(), "\n{}", offences.join("\n"));
+}
+
+#[test]
+fn a_room_imports_only_what_lies_below_it() {
+    let names = ROOMS.map(|(name, _)| name);
+    let mut offences = Vec::new();
+    for (room, path, source) in rooms() {
+        let Some((_, allowed)) = ROOMS.iter().find(|(name, _)| *name == room) else {
+            offences.push(format!(
+                "{}: this room has no floor in tests/tidy",
+                path.display()
+            ));
+            continue;
+        };
+        for import in source.imports_of_crate(&names) {
+            let fine = begins_with(import, &room)
+                || allowed
+                    .iter()
+                    .any(|beginning| begins_with(import, beginning));
+            if !fine {
+                offences.push(format!("{}: {room} imports {import}", path.display()));
+            }
+        }
+    }
+    assert_none(&offences);
+}
+
+#[test]
+fn pure_rooms_keep_the_world_out() {
+    let mut offences = Vec::new();
+    for (room, path, source) in rooms() {
+        for used in source.paths() {
+            let impure = IMPURE.iter().any(|beginning| begins_with(used, beginning));
+            if impure && PURE.contains(&room.as_str()) {
+                offences.push(format!("{}: {room} uses {used}", path.display()));
+            }
+        }
+    }
+    assert_none(&offences);
+}
+
+#[test]
+fn simulated_devices_are_met_at_the_top_alone() {
+    let mut offences = Vec::new();
+    for (room, path, source) in rooms() {
+        if room != "cli" && source.paths().any(|used| begins_with(used, "sim")) {
+            offences.push(format!("{}: {room} uses sim", path.display()));
+        }
+    }
+    assert_none(&offences);
+}
+
+#[test]
+fn the_crates_below_know_nothing_of_those_above() {
+    for (member, forbidden) in [("pcp", &["cellwise", "sim"][..]), ("sim", &["cellwise"])] {
+        let manifest = fs::read_to_string(root().join(member).join("Cargo.toml")).unwrap();
+        let manifest: toml::Table = toml::from_str(&manifest).unwrap();
+        for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
+            let names = manifest.get(section).and_then(toml::Value::as_table);
+            for name in names.into_iter().flat_map(toml::Table::keys) {
+                assert!(
+                    !forbidden.contains(&name.as_str()),
+                    "{member} depends on {name}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_file_is_part_of_a_program() {
+    for (directory, roots) in [
+        ("src", &["src/lib.rs", "src/main.rs"][..]),
+        ("pcp/src", &["pcp/src/lib.rs"]),
+        ("sim/src", &["sim/src/lib.rs", "sim/src/main.rs"]),
+        ("tests/system", &["tests/system/main.rs"]),
+        ("tests/tidy", &["tests/tidy/main.rs"]),
+    ] {
+        let mut unused = files(directory, "rs");
+        for start in roots {
+            for (path, _) in source::tree(&root().join(start)) {
+                unused.remove(&path);
+            }
+        }
+        assert_eq!(
+            unused,
+            BTreeSet::new(),
+            "no mod declaration leads to these files"
+        );
+    }
+}
+
+#[test]
+fn migrations_are_numbered_without_gaps() {
+    let names = |database: &str| -> Vec<String> {
+        files(&format!("migrations/{database}"), "sql")
+            .iter()
+            .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
+            .collect()
+    };
+    let sqlite = names("sqlite");
+    assert!(!sqlite.is_empty(), "there are migrations");
+    for (index, name) in sqlite.iter().enumerate() {
+        let number = name
+            .split_once('_')
+            .and_then(|(number, _)| number.parse().ok());
+        assert_eq!(number, Some(index + 1), "{name}");
+    }
+    let postgres = names("postgres");
+    assert!(
+        postgres.is_empty() || postgres == sqlite,
+        "the databases differ in their migrations"
+    );
+}
