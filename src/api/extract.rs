@@ -115,10 +115,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
         axum::extract::Query::try_from_uri(&parts.uri)
             .map(|axum::extract::Query(query)| Self(query))
             .map_err(|rejection| {
-                let mut detail = rejection.body_text();
-                if let Some((_, cause)) = detail.split_once(": ") {
-                    detail = cause.to_owned();
-                }
+                // axum's own beginning says no more than our title
+                let text = rejection.body_text();
+                let detail = text.split_once(": ").map_or(&*text, |(_, cause)| cause);
                 Problem::new(
                     StatusCode::BAD_REQUEST,
                     "bad-parameter",

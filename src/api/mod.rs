@@ -15,7 +15,7 @@ mod token;
 mod upgrades;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 

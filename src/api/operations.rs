@@ -47,26 +47,30 @@ pub(super) fn router() -> OpenApiRouter<ApiState> {
         .routes(routes!(metrics))
 }
 
+/// The answers that any route with a token may give.
+const EVERYWHERE: [(&str, &str); 4] = [
+    ("401", "The token is missing or wrong"),
+    (
+        "429",
+        "Too many requests from this address; see Retry-After",
+    ),
+    ("500", "The server failed"),
+    ("503", "The database is not available; try again"),
+];
+
 /// Adds what is the same for every route: the token, and the answers that any of them may give.
 pub(super) fn completed(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
     for path in api.paths.paths.values_mut() {
-        for operation in [
+        let operations = [
             &mut path.get,
             &mut path.post,
             &mut path.patch,
             &mut path.delete,
-        ] {
-            if let Some(operation) = operation {
-                operation.security =
-                    Some(vec![SecurityRequirement::new::<_, _, &str>("token", [])]);
-                add_response(operation, "401", "The token is missing or wrong");
-                add_response(
-                    operation,
-                    "429",
-                    "Too many requests from this address; see Retry-After",
-                );
-                add_response(operation, "500", "The server failed");
-                add_response(operation, "503", "The database is not available; try again");
+        ];
+        for operation in operations.into_iter().flatten() {
+            operation.security = Some(vec![SecurityRequirement::new::<_, _, &str>("token", [])]);
+            for (status, description) in EVERYWHERE {
+                add_response(operation, status, description);
             }
         }
     }

@@ -20,18 +20,21 @@ const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+js
 pub struct Problem {
     /// A stable word for programs, as a URN.
     #[serde(rename = "type")]
-    #[schema(example = "urn:cellwise:problem:not-found")]
-    pub kind: String,
+    #[schema(value_type = String, example = "urn:cellwise:problem:not-found")]
+    pub kind: Box<str>,
     /// The kind of problem, for people.
-    pub title: String,
+    #[schema(value_type = String)]
+    pub title: Box<str>,
     /// The HTTP status.
     #[schema(example = 404)]
     pub status: u16,
     /// What happened in this case, and what to do.
-    pub detail: String,
+    #[schema(value_type = String)]
+    pub detail: Box<str>,
     /// The path that was asked for.
     #[serde(default)]
-    pub instance: String,
+    #[schema(value_type = String)]
+    pub instance: Box<str>,
     /// The fields that are wrong, if it is about fields.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
@@ -49,6 +52,10 @@ pub struct FieldError {
 
 impl FieldError {
     /// `detail` is wrong with `field`.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "most callers have no further use for it"
+    )]
     pub(super) fn new(field: impl Into<String>, detail: impl ToString) -> Self {
         Self {
             field: field.into(),
@@ -59,13 +66,17 @@ impl FieldError {
 
 impl Problem {
     /// A problem of the kind `name` (words joined by hyphens).
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "most callers have no further use for it"
+    )]
     pub(super) fn new(status: StatusCode, name: &str, title: &str, detail: impl ToString) -> Self {
         Self {
-            kind: format!("urn:cellwise:problem:{name}"),
-            title: title.to_owned(),
+            kind: format!("urn:cellwise:problem:{name}").into(),
+            title: title.into(),
             status: status.as_u16(),
-            detail: detail.to_string(),
-            instance: String::new(),
+            detail: detail.to_string().into(),
+            instance: Box::default(),
             errors: Vec::new(),
         }
     }
@@ -180,7 +191,7 @@ pub(super) async fn complete(request: Request, next: Next) -> Response {
         }
         None => return response,
     };
-    problem.instance = path;
+    problem.instance = path.into();
     let (mut parts, _) = response.into_parts();
     parts.headers.insert(header::CONTENT_TYPE, MEDIA_TYPE);
     parts.headers.remove(header::CONTENT_LENGTH);

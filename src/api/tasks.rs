@@ -30,7 +30,7 @@ const MAX_NAME: usize = 200;
 const MAX_RETRY_ATTEMPTS: u32 = 100;
 const MAX_RETRY_INTERVAL_S: u32 = 7 * 24 * 3600;
 /// A start further ahead than this is taken for a typing error.
-const MAX_START_AHEAD: Duration = Duration::from_secs(366 * 24 * 3600);
+const MAX_START_AHEAD: Duration = Duration::from_hours(366 * 24);
 
 /// A batch upgrade.
 #[derive(Debug, Serialize, ToSchema)]

@@ -1,13 +1,28 @@
-//! The commands: what stands behind `cellwise …`.
+//! The commands: what stands behind `cellwise …`. Those of an operator go through the admin API, like
+//! any other program.
 
+mod admin;
 pub mod check_config;
+mod client;
+mod device;
+mod output;
+mod package;
 pub mod pcp;
 pub mod serve;
+mod task;
+mod watch;
+
+#[cfg(test)]
+mod tests;
 
 use std::{
     io::{self, Write},
     process::ExitCode,
 };
+
+pub use admin::AdminCommand;
+pub use client::{ApiArgs, Client, CommandError};
+pub use output::Format;
 
 /// Prints a result on standard output, or an error on standard error.
 fn print(result: Result<String, String>) -> ExitCode {

@@ -368,7 +368,7 @@ mod tests {
         assert_eq!(content.size_bytes, 6);
         assert_eq!(content.crc, pcp::checksum(b"abcdef"));
         assert_eq!(content.sha256, hex::encode(Sha256::digest(b"abcdef")));
-        assert_eq!(names(dir.path()), [content.sha256.clone()]);
+        assert_eq!(names(dir.path()), [&*content.sha256]);
         let package = record(&content);
         assert_eq!(files.read(&package).await.unwrap(), b"abcdef");
         files.remove(&content.sha256).await.unwrap();

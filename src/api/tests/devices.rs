@@ -1,0 +1,252 @@
+use axum::http::{Method, StatusCode, header};
+use serde_json::{Value, json};
+
+use super::Api;
+use crate::{
+    engine::{Change, CoverageReading, QueueMode, Registration},
+    upgrade::Coverage,
+};
+
+#[tokio::test]
+async fn a_device_is_added_once() {
+    let api = Api::new().await;
+    let body = json!({"endpoint": "urn:imei:867723032612345", "product": "meter"});
+    let added = api.post("/v1/devices", &body).await;
+    assert_eq!(added.status, StatusCode::CREATED);
+    assert_eq!(
+        added.header(header::LOCATION),
+        "/v1/devices/urn:imei:867723032612345"
+    );
+    assert_eq!(added.body["registered"], false);
+    for field in [
+        "registration",
+        "last_heard_at",
+        "version",
+        "coverage",
+        "upgrade_id",
+    ] {
+        assert_eq!(added.body[field], Value::Null, "{field}");
+    }
+    let again = api.post("/v1/devices", &body).await;
+    assert_eq!((again.status, &again.body), (StatusCode::OK, &added.body));
+    let other = json!({"endpoint": "urn:imei:867723032612345"});
+    let other = api.post("/v1/devices", &other).await;
+    assert_eq!(other.status, StatusCode::CONFLICT);
+    assert_eq!(other.problem(), "device-exists");
+}
+
+#[tokio::test]
+async fn many_devices_are_added_in_one_call() {
+    let api = Api::new().await;
+    api.post("/v1/devices", &json!({"endpoint": "a", "product": "p"}))
+        .await;
+    let body = json!({"devices": [
+        {"endpoint": "a"},
+        {"endpoint": "b"},
+        {"endpoint": "b"},
+        {"endpoint": "c", "product": "q"},
+    ]});
+    let answer = api.post("/v1/devices", &body).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(
+        (&answer.body["added"], &answer.body["unchanged"]),
+        (&json!(2), &json!(1))
+    );
+    assert_eq!(answer.body["refused"][0]["field"], "devices[0]");
+    let all: Vec<Value> = (0..10_001)
+        .map(|i| json!({"endpoint": format!("x{i}")}))
+        .collect();
+    let many = api.post("/v1/devices", &json!({"devices": all})).await;
+    assert_eq!(many.fields(), ["devices"]);
+    let most = api.post("/v1/devices", &json!({"devices": all[1..]})).await;
+    assert_eq!(most.body["added"], 10_000);
+}
+
+#[tokio::test]
+async fn names_of_devices_and_products_are_checked() {
+    let api = Api::new().await;
+    for bad in [
+        "", " ", "a b", "a/b", "a?b", "a#b", "a&b", "a%b", "a\nb", "a\0", "ä", "a\"b", "<a>",
+        "a\\b",
+    ] {
+        let answer = api.post("/v1/devices", &json!({"endpoint": bad})).await;
+        assert_eq!(answer.fields(), ["endpoint"], "{bad:?}");
+        let many = json!({"devices": [{"endpoint": "ok"}, {"endpoint": bad}]});
+        let answer = api.post("/v1/devices", &many).await;
+        assert_eq!(answer.fields(), ["devices[1].endpoint"], "{bad:?}");
+    }
+    let long = "a".repeat(129);
+    assert_eq!(
+        api.post("/v1/devices", &json!({"endpoint": long}))
+            .await
+            .fields(),
+        ["endpoint"]
+    );
+    for good in [
+        "a",
+        "urn:imei:867723032612345",
+        "urn:dev:ops:00-11_b.c~!$'()*+,;=@",
+        &long[1..],
+    ] {
+        let answer = api.post("/v1/devices", &json!({"endpoint": good})).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{good}");
+        let path = answer.header(header::LOCATION).to_owned();
+        assert_eq!(api.get(&path).await.body["endpoint"], good);
+        let encoded: Vec<String> = good.bytes().map(|b| format!("%{b:02X}")).collect();
+        let encoded = encoded.concat();
+        let encoded = api.get(&format!("/v1/devices/{encoded}")).await;
+        assert_eq!(encoded.body["endpoint"], good);
+    }
+    for bad in ["", "a b", "ä", "a/b"] {
+        let answer = api
+            .post("/v1/devices", &json!({"endpoint": "z", "product": bad}))
+            .await;
+        assert_eq!(answer.fields(), ["product"], "{bad:?}");
+    }
+}
+
+#[tokio::test]
+async fn one_or_many_but_not_both() {
+    let api = Api::new().await;
+    for (body, field) in [
+        (json!({}), "endpoint"),
+        (json!({"product": "p"}), "endpoint"),
+        (json!({"endpoint": "a", "devices": []}), "endpoint"),
+        (json!({"devices": []}), "devices"),
+        (
+            json!({"devices": [{"endpoint": "a"}], "product": "p"}),
+            "product",
+        ),
+        (
+            json!({"devices": [{"endpoint": "a", "extra": 1}]}),
+            "devices[0].extra",
+        ),
+        (json!({"devices": [{"product": "a"}]}), "devices[0]"),
+        (json!({"devices": "a"}), "devices"),
+    ] {
+        let answer = api.post("/v1/devices", &body).await;
+        assert_eq!(answer.fields(), [field], "{body}");
+    }
+    assert_eq!(api.get("/v1/devices").await.body["items"], json!([]));
+}
+
+#[tokio::test]
+async fn shows_registration_and_coverage() {
+    let api = Api::new().await;
+    let at = api.state.now();
+    let registration = Registration {
+        location: "1".to_owned(),
+        peer: "192.0.2.7:5683".parse().unwrap(),
+        lifetime_s: 86_400,
+        expires_at: at,
+        registered_at: at,
+        queue_mode: QueueMode::On,
+    };
+    let coverage = Coverage {
+        cell: Some(51_234),
+        rsrp_dbm: Some(-101),
+        sinr_db: None,
+    };
+    api.commit(&[
+        Change::Registered {
+            endpoint: "wild one/ü".to_owned(),
+            registration,
+            at,
+        },
+        Change::CoverageReported {
+            endpoint: "wild one/ü".to_owned(),
+            reading: CoverageReading { coverage, at },
+        },
+        Change::VersionReported {
+            endpoint: "wild one/ü".to_owned(),
+            version: pcp::Version::new("V1").unwrap(),
+            at,
+        },
+    ])
+    .await;
+    let device = api.get("/v1/devices/wild%20one%2F%C3%BC").await.body;
+    assert_eq!(device["product"], "default");
+    assert_eq!(device["registered"], true);
+    assert_eq!(device["registration"]["peer"], "192.0.2.7:5683");
+    assert_eq!(device["registration"]["lifetime_seconds"], 86_400);
+    assert_eq!(device["registration"]["queue_mode"], true);
+    assert_eq!(device["registration"]["expires_at"], at.to_string());
+    assert_eq!(device["version"], "V1");
+    assert_eq!(
+        device["coverage"],
+        json!({"cell_id": 51_234, "rsrp_dbm": -101, "sinr_db": null, "measured_at": at.to_string()})
+    );
+    assert_eq!(device["last_heard_at"], at.to_string());
+    let removed = api.delete("/v1/devices/wild%20one%2F%C3%BC").await;
+    assert_eq!(removed.status, StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn lists_by_product_registration_and_beginning() {
+    let api = Api::new().await;
+    let body = json!({"devices": [
+        {"endpoint": "a1", "product": "p"}, {"endpoint": "a2", "product": "q"}, {"endpoint": "b1", "product": "p"},
+    ]});
+    api.post("/v1/devices", &body).await;
+    for (query, expected) in [
+        ("product=p", "a1 b1"),
+        ("q=a", "a1 a2"),
+        ("q=a&product=q", "a2"),
+        ("registered=false", "a1 a2 b1"),
+        ("registered=true", ""),
+        ("q=%25", ""),
+    ] {
+        let answer = api.get(&format!("/v1/devices?{query}")).await;
+        let items = answer.body["items"].as_array().unwrap();
+        let names: Vec<_> = items
+            .iter()
+            .map(|i| i["endpoint"].as_str().unwrap())
+            .collect();
+        assert_eq!(names.join(" "), expected, "{query}");
+    }
+    let wrong = api.get("/v1/devices?registered=maybe").await;
+    assert_eq!(wrong.problem(), "bad-parameter");
+}
+
+#[tokio::test]
+async fn a_device_gets_another_product() {
+    let api = Api::new().await;
+    api.post("/v1/devices", &json!({"endpoint": "a"})).await;
+    let patch = async |path: &str, body: &str| api.json(Method::PATCH, path, body).await;
+    let changed = patch("/v1/devices/a", "{\"product\":\"meter\"}").await;
+    assert_eq!(changed.body["product"], "meter");
+    let unknown = patch("/v1/devices/b", "{\"product\":\"meter\"}").await;
+    assert_eq!(unknown.status, StatusCode::NOT_FOUND);
+    assert_eq!(
+        patch("/v1/devices/a", "{\"product\":\"\"}").await.fields(),
+        ["product"]
+    );
+    assert_eq!(
+        patch("/v1/devices/a", "{}").await.problem(),
+        "invalid-field"
+    );
+}
+
+#[tokio::test]
+async fn a_removed_device_is_gone_and_its_upgrade_failed() {
+    let api = Api::new().await;
+    let task = api.task(1).await.id();
+    assert_eq!(
+        api.delete("/v1/devices/d0").await.status,
+        StatusCode::NO_CONTENT
+    );
+    assert_eq!(
+        api.get("/v1/devices/d0").await.status,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(
+        api.delete("/v1/devices/d0").await.status,
+        StatusCode::NOT_FOUND
+    );
+    let upgrades = api.get(&format!("/v1/tasks/{task}/upgrades")).await.body;
+    assert_eq!(upgrades["items"][0]["outcome"]["reason"], "device_removed");
+    assert_eq!(
+        api.get(&format!("/v1/tasks/{task}")).await.body["state"],
+        "finished"
+    );
+}

@@ -1,0 +1,298 @@
+use axum::{
+    body::Body,
+    http::{Method, Request, StatusCode, header},
+};
+use serde_json::{Value, json};
+
+use super::{Api, TOKEN};
+use crate::health::Part;
+
+#[tokio::test]
+async fn everything_under_v1_needs_the_token() {
+    let api = Api::new().await;
+    for (path, item) in api.description["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            let uri = path.replace("{id}", "1").replace("{endpoint}", "a");
+            let protected = path.starts_with("/v1/");
+            assert_eq!(item[method]["security"].is_array(), protected, "{path}");
+            for authorization in [
+                "",
+                "Bearer wrong",
+                "Basic 0123456789abcdef0123456789abcdef",
+                TOKEN,
+            ] {
+                let request = Request::builder()
+                    .method(method.to_uppercase().as_str())
+                    .uri(&uri)
+                    .header(header::AUTHORIZATION, authorization)
+                    .body(Body::empty())
+                    .unwrap();
+                let answer = api.call(request).await;
+                let refused = answer.status == StatusCode::UNAUTHORIZED;
+                assert_eq!(refused, protected, "{method} {path}: {answer:?}");
+                if refused {
+                    assert_eq!(answer.problem(), "unauthorized");
+                    let challenge = answer.header(header::WWW_AUTHENTICATE);
+                    assert!(challenge.starts_with("Bearer"));
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_description_lists_every_route() {
+    let api = Api::new().await;
+    let mut routes = Vec::new();
+    for (path, item) in api.description["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            routes.push(format!("{} {path}", method.to_uppercase()));
+        }
+    }
+    routes.sort();
+    assert_eq!(
+        routes,
+        [
+            "DELETE /v1/devices/{endpoint}",
+            "DELETE /v1/packages/{id}",
+            "DELETE /v1/tasks/{id}",
+            "GET /livez",
+            "GET /metrics",
+            "GET /readyz",
+            "GET /v1/cells",
+            "GET /v1/devices",
+            "GET /v1/devices/{endpoint}",
+            "GET /v1/packages",
+            "GET /v1/packages/{id}",
+            "GET /v1/tasks",
+            "GET /v1/tasks/{id}",
+            "GET /v1/tasks/{id}/upgrades",
+            "GET /v1/upgrades/{id}",
+            "PATCH /v1/devices/{endpoint}",
+            "POST /v1/devices",
+            "POST /v1/packages",
+            "POST /v1/tasks",
+            "POST /v1/tasks/{id}/stop",
+        ]
+    );
+    let scheme = &api.description["components"]["securitySchemes"]["token"];
+    assert_eq!(scheme["scheme"], "bearer");
+    assert_references(&api.description, &api.description);
+}
+
+fn assert_references(root: &Value, value: &Value) {
+    match value {
+        Value::Object(object) => {
+            if let Some(Value::String(reference)) = object.get("$ref") {
+                assert!(root.pointer(&reference[1..]).is_some(), "{reference}");
+            }
+            object.values().for_each(|v| assert_references(root, v));
+        }
+        Value::Array(array) => array.iter().for_each(|v| assert_references(root, v)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_a_problem_too() {
+    let api = Api::new().await;
+    let unknown = api.get("/v1/pakcages").await;
+    assert_eq!(unknown.status, StatusCode::NOT_FOUND);
+    assert_eq!(unknown.problem(), "no-such-path");
+    assert_eq!(unknown.body["instance"], "/v1/pakcages");
+    let method = api.delete("/v1/tasks").await;
+    assert_eq!(method.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(method.problem(), "method-not-allowed");
+    let mut allowed: Vec<_> = method.header(header::ALLOW).split(',').collect();
+    allowed.sort_unstable();
+    assert_eq!(allowed, ["GET", "HEAD", "POST"]);
+    for path in [
+        "/v1/packages/7",
+        "/v1/tasks/7",
+        "/v1/upgrades/7",
+        "/v1/tasks/7/upgrades",
+        "/v1/devices/a",
+    ] {
+        let answer = api.get(path).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
+        assert_eq!(answer.problem(), "not-found");
+    }
+    for path in [
+        "/v1/packages/x",
+        "/v1/tasks/1.5",
+        "/v1/upgrades/99999999999999999999",
+        "/v1/devices/%FF",
+    ] {
+        let answer = api.get(path).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");
+        assert_eq!(answer.problem(), "bad-path");
+    }
+}
+
+#[tokio::test]
+async fn bodies_that_are_not_what_they_should_be() {
+    let api = Api::new().await;
+    for (body, problem) in [
+        ("", "malformed-json"),
+        ("{", "malformed-json"),
+        ("{\"endpoint\":\"a\"} x", "malformed-json"),
+        ("\u{FEFF}{}", "malformed-json"),
+        ("[]", "invalid-field"),
+        ("null", "invalid-field"),
+        ("{\"endpoint\":\"a\",\"unknown\":1}", "invalid-field"),
+        ("{\"endpoint\":\"a\",\"endpoint\":\"b\"}", "invalid-field"),
+        ("{\"endpoint\":7}", "invalid-field"),
+    ] {
+        let answer = api.json(Method::POST, "/v1/devices", body).await;
+        assert_eq!(answer.problem(), problem, "{body:?}");
+    }
+    let place = api
+        .json(
+            Method::POST,
+            "/v1/devices",
+            "{\"devices\":[{\"endpoint\":\"a\"},{\"endpoint\":false}]}",
+        )
+        .await;
+    assert_eq!(place.fields(), ["devices[1].endpoint"]);
+    let broken = api
+        .json(Method::POST, "/v1/devices", "{\n \"endpoint\" 7")
+        .await;
+    assert_eq!(broken.status, StatusCode::BAD_REQUEST);
+    assert!(broken.detail().contains("line 2 column"), "{broken:?}");
+    let deep = api
+        .json(Method::POST, "/v1/devices", &"[".repeat(100_000))
+        .await;
+    assert!(deep.status.is_client_error());
+    for content_type in [None, Some("text/plain"), Some("application/jsonx")] {
+        let answer = api
+            .send(Method::POST, "/v1/tasks", content_type, Body::from("{}"))
+            .await;
+        assert_eq!(answer.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        assert_eq!(answer.problem(), "wrong-content-type");
+    }
+    let charset = "Application/JSON; charset=utf-8";
+    let body = Body::from("{\"endpoint\":\"a\"}");
+    let answer = api
+        .send(Method::POST, "/v1/devices", Some(charset), body)
+        .await;
+    assert_eq!(answer.status, StatusCode::CREATED);
+    let large = format!("{{\"endpoint\":\"{}\"}}", "a".repeat(4 * 1024 * 1024));
+    let answer = api.json(Method::POST, "/v1/devices", &large).await;
+    assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(answer.problem(), "too-large");
+}
+
+#[tokio::test]
+async fn parameters_of_lists_are_checked() {
+    let api = Api::new().await;
+    let task = api.task(1).await.id();
+    let upgrades = format!("/v1/tasks/{task}/upgrades");
+    for list in [
+        "/v1/packages",
+        "/v1/devices",
+        "/v1/tasks",
+        "/v1/cells",
+        &*upgrades,
+    ] {
+        for (query, status, problem) in [
+            ("limit=0", 422, "invalid-field"),
+            ("limit=1001", 422, "invalid-field"),
+            ("limit=-1", 400, "bad-parameter"),
+            ("limit=x", 400, "bad-parameter"),
+            ("limit=", 400, "bad-parameter"),
+            ("limit=1&limit=2", 400, "bad-parameter"),
+            ("page=2", 400, "bad-parameter"),
+            ("cursor=x", 422, "invalid-field"),
+            ("cursor=", 422, "invalid-field"),
+            ("cursor=666f6f", 422, "invalid-field"),
+            ("cursor=ff", 422, "invalid-field"),
+        ] {
+            let answer = api.get(&format!("{list}?{query}")).await;
+            assert_eq!(answer.status, status, "{list}?{query}: {answer:?}");
+            assert_eq!(answer.problem(), problem);
+        }
+        let answer = api.get(&format!("{list}?limit=1000")).await;
+        assert_eq!(answer.status, StatusCode::OK);
+        assert_eq!(answer.body["next_cursor"], Value::Null);
+    }
+}
+
+#[tokio::test]
+async fn pages_follow_each_other_to_the_end() {
+    let api = Api::new().await;
+    let task = api.task(5).await.id();
+    for list in [
+        "/v1/devices?limit=2".to_owned(),
+        format!("/v1/tasks/{task}/upgrades?limit=2"),
+    ] {
+        let mut seen = Vec::new();
+        let mut path = list.clone();
+        loop {
+            let page = api.get(&path).await.body;
+            let items = page["items"].as_array().unwrap();
+            seen.extend(items.iter().map(|item| item["endpoint"].clone()));
+            match page["next_cursor"].as_str() {
+                Some(cursor) => path = format!("{list}&cursor={cursor}"),
+                None => break,
+            }
+        }
+        assert_eq!(seen, ["d0", "d1", "d2", "d3", "d4"]);
+    }
+    let cursor = api.get("/v1/devices?limit=1").await.body["next_cursor"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let other = api.get(&format!("/v1/tasks?cursor={cursor}")).await;
+    assert_eq!(other.fields(), ["cursor"]);
+}
+
+#[tokio::test]
+async fn a_source_that_asks_too_often_is_told_to_wait() {
+    let api = Api::with(|config| config.admin.requests_per_second = 1).await;
+    let mut answer = api.get("/v1/tasks").await;
+    for _ in 0..3 {
+        answer = api.get("/v1/tasks").await;
+    }
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(answer.problem(), "too-many-requests");
+    assert!(answer.header(header::RETRY_AFTER).parse::<u64>().unwrap() >= 1);
+    assert_eq!(api.get("/livez").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn readiness_says_what_does_not_work() {
+    let api = Api::new().await;
+    for part in [Part::Shard, Part::Rollout, Part::Store] {
+        api.state.health.works(part);
+    }
+    assert_eq!(api.get("/readyz").await.status, StatusCode::OK);
+    api.state.health.failed(Part::Store, "the disk is full");
+    let answer = api.get("/readyz").await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer.problem(), "not-ready");
+    assert_eq!(answer.detail(), "store: the disk is full");
+    assert_eq!(api.get("/livez").await.status, StatusCode::OK);
+    assert_eq!(api.get("/metrics").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_description_has_a_page_to_read_it() {
+    let api = Api::new().await;
+    let page = api.get("/docs/").await;
+    assert_eq!(page.status, StatusCode::OK);
+    assert!(page.body.as_str().unwrap().contains("swagger-ui"));
+    let script = api.get("/docs/swagger-initializer.js").await;
+    assert!(script.body.as_str().unwrap().contains("/openapi.json"));
+    let redirect = api.get("/docs").await;
+    assert!(redirect.status.is_redirection() || redirect.status.is_success());
+}
+
+#[tokio::test]
+async fn writes_wake_the_rollout() {
+    let api = Api::new().await;
+    let body = json!({"endpoint": "a"});
+    api.post("/v1/devices", &body).await;
+    tokio::time::timeout(std::time::Duration::from_secs(5), api.state.wake.notified())
+        .await
+        .unwrap();
+}

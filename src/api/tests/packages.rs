@@ -1,0 +1,232 @@
+use axum::{
+    body::Body,
+    http::{Method, Request, StatusCode, header},
+};
+use serde_json::{Value, json};
+
+use super::{Api, TOKEN};
+use crate::{config::ProductConfig, package::CheckCodeKind};
+
+fn file_names(api: &Api) -> Vec<String> {
+    std::fs::read_dir(api.dir.path().join("packages"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn an_uploaded_package_is_described_and_listed() {
+    let api = Api::new().await;
+    let answer = api.upload("product=meter&version=V2.1", &[7; 1_200]).await;
+    assert_eq!(answer.status, StatusCode::CREATED);
+    let location = answer.header(header::LOCATION).to_owned();
+    assert_eq!(location, format!("/v1/packages/{}", answer.id()));
+    assert_eq!(answer.body["product"], "meter");
+    assert_eq!(answer.body["version"], "V2.1");
+    assert_eq!(answer.body["size_bytes"], 1_200);
+    assert_eq!(answer.body["segment_size"], 500);
+    assert_eq!(answer.body["segment_count"], 3);
+    assert_eq!(answer.body["check_code"], pcp::checksum(&[7; 1_200]));
+    assert_eq!(answer.body["superseded_at"], Value::Null);
+    assert_eq!(api.get(&location).await.body, answer.body);
+    let list = api.get("/v1/packages").await.body;
+    assert_eq!(list, json!({"items": [answer.body], "next_cursor": null}));
+    assert_eq!(file_names(&api), [answer.body["sha256"].as_str().unwrap()]);
+}
+
+#[tokio::test]
+async fn the_same_upload_again_changes_nothing() {
+    let api = Api::new().await;
+    let first = api.upload("version=V2", b"content").await;
+    let again = api.upload("version=V2", b"content").await;
+    assert_eq!(first.status, StatusCode::CREATED);
+    assert_eq!(again.status, StatusCode::OK);
+    assert_eq!(first.body, again.body);
+    assert_eq!(first.body["product"], "default");
+}
+
+#[tokio::test]
+async fn other_content_supersedes() {
+    let api = Api::new().await;
+    let first = api.upload("version=V2", b"content").await;
+    let second = api.upload("version=V2", b"other").await;
+    assert_eq!(second.status, StatusCode::CREATED);
+    let first = api.get(&format!("/v1/packages/{}", first.id())).await;
+    assert!(first.body["superseded_at"].is_string());
+    let body = json!({"name": "x", "package_id": first.id(), "all": true});
+    let refused = api.post("/v1/tasks", &body).await;
+    assert_eq!(refused.status, StatusCode::CONFLICT);
+    assert_eq!(refused.problem(), "package-superseded");
+}
+
+#[tokio::test]
+async fn other_content_is_refused_while_a_task_uses_the_older() {
+    let api = Api::new().await;
+    let task = api.task(1).await;
+    for (query, content) in [
+        ("product=p&version=V2", &[8; 1_200]),
+        ("product=p&version=V2&segment_size=100", &[7; 1_200]),
+    ] {
+        let refused = api.upload(query, content).await;
+        assert_eq!(refused.status, StatusCode::CONFLICT);
+        assert_eq!(refused.problem(), "package-in-use");
+        let name = format!("task {} (\"night\", running)", task.id());
+        assert!(refused.detail().contains(&name), "{refused:?}");
+    }
+    assert_eq!(file_names(&api).len(), 1, "what was refused is not kept");
+    let same = api.upload("product=p&version=V2", &[7; 1_200]).await;
+    assert_eq!(same.status, StatusCode::OK);
+    let other = api.upload("product=p&version=V3", &[8; 1_200]).await;
+    assert_eq!(other.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn parameters_of_an_upload_are_checked() {
+    let api = Api::new().await;
+    let long = format!("version=V2&product={}", "p".repeat(65));
+    for (query, status, problem) in [
+        ("", 400, "bad-parameter"),
+        ("version=V2&segmentsize=100", 400, "bad-parameter"),
+        ("version=V2&version=V3", 400, "bad-parameter"),
+        ("version=V2&segment_size=x", 400, "bad-parameter"),
+        ("version=V2&segment_size=-1", 400, "bad-parameter"),
+        ("version=", 422, "version"),
+        ("version=12345678901234567", 422, "version"),
+        ("version=%C3%A4", 422, "version"),
+        ("version=a%00b", 422, "version"),
+        ("version=a%0A", 422, "version"),
+        ("version=%20a", 422, "version"),
+        ("version=V2&product=", 422, "product"),
+        ("version=V2&product=a%2Fb", 422, "product"),
+        ("version=V2&product=..%2F..", 422, "product"),
+        (&*long, 422, "product"),
+        ("version=V2&segment_size=31", 422, "segment_size"),
+        ("version=V2&segment_size=501", 422, "segment_size"),
+        ("version=V2&segment_size=253", 422, "segment_size"),
+        ("version=V2&segment_size=4294967295", 422, "segment_size"),
+    ] {
+        let answer = api.upload(query, b"content").await;
+        assert_eq!(answer.status, status, "{query}: {answer:?}");
+        if status == 422 {
+            assert_eq!(answer.fields(), [problem], "{query}");
+        } else {
+            assert_eq!(answer.problem(), problem, "{query}");
+        }
+    }
+    let both = api.upload("version=&segment_size=1", b"content").await;
+    assert_eq!(both.fields(), ["version", "segment_size"]);
+    assert_eq!(file_names(&api), [""; 0]);
+    assert_eq!(
+        api.upload("version=1234567890123456", b"x").await.status,
+        201
+    );
+    assert_eq!(
+        api.upload("version=~&segment_size=32", b"x").await.status,
+        201
+    );
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_packages_are_refused() {
+    let api = Api::with(|config| config.admin.max_package_bytes = 2_200_000).await;
+    let empty = api.upload("version=V2", b"").await;
+    assert_eq!(
+        (empty.status.as_u16(), empty.problem()),
+        (422, "empty-package")
+    );
+    let many = vec![0; 65_535 * 32 + 1];
+    let many = api.upload("version=V2&segment_size=32", &many).await;
+    assert_eq!(
+        (many.status.as_u16(), many.problem()),
+        (422, "too-many-segments")
+    );
+    assert!(many.detail().contains("65536 segments"), "{many:?}");
+    let large = api.upload("version=V2", &vec![0; 2_200_001]).await;
+    assert_eq!((large.status.as_u16(), large.problem()), (413, "too-large"));
+    let wrong = Body::from("content");
+    let wrong = api
+        .send(
+            Method::POST,
+            "/v1/packages?version=V2",
+            Some("text/plain"),
+            wrong,
+        )
+        .await;
+    assert_eq!(wrong.problem(), "wrong-content-type");
+    // without a length in advance
+    let chunks = (0..3).map(|_| Ok::<_, std::io::Error>(vec![0_u8; 1_000_000]));
+    let body = Body::from_stream(futures_util::stream::iter(chunks));
+    let octets = Some("application/octet-stream");
+    let stream = api
+        .send(Method::POST, "/v1/packages?version=V2", octets, body)
+        .await;
+    assert_eq!(stream.status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(file_names(&api), [""; 0], "nothing is left behind");
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_leaves_nothing() {
+    let api = Api::new().await;
+    let chunks = [Ok(vec![1_u8; 100]), Err(std::io::Error::other("gone"))];
+    let request = Request::post("/v1/packages?version=V2")
+        .header(header::AUTHORIZATION, format!("bearer {TOKEN}"))
+        .header(header::CONTENT_TYPE, "application/octet-stream")
+        .body(Body::from_stream(futures_util::stream::iter(chunks)))
+        .unwrap();
+    let answer = api.call(request).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.problem()),
+        (400, "unreadable-body")
+    );
+    assert_eq!(file_names(&api), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_product_decides_check_code_and_padding() {
+    let product = ProductConfig {
+        check_code: CheckCodeKind::Zero,
+        pad_last_segment: true,
+    };
+    let api = Api::with(|config| {
+        config.products.insert("odd".to_owned(), product);
+    })
+    .await;
+    let odd = api.upload("version=V2&product=odd", &[1; 753]).await;
+    assert_eq!(odd.body["check_code"], 0);
+    assert_eq!(odd.body["segment_size"], 500);
+    let plain = api.upload("version=V2", &[1; 753]).await;
+    assert_eq!(plain.body["segment_size"], 499);
+    assert_ne!(plain.body["check_code"], 0);
+}
+
+#[tokio::test]
+async fn a_deleted_package_is_gone_with_its_file() {
+    let api = Api::new().await;
+    let first = api.upload("version=V2", b"content").await.id();
+    let second = api.upload("version=V3", b"content").await.id();
+    assert_eq!(file_names(&api).len(), 1);
+    let path = format!("/v1/packages/{first}");
+    assert_eq!(api.delete(&path).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(api.get(&path).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(api.delete(&path).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(
+        file_names(&api).len(),
+        1,
+        "another package has that content"
+    );
+    api.delete(&format!("/v1/packages/{second}")).await;
+    assert_eq!(file_names(&api), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_package_in_use_is_not_deleted() {
+    let api = Api::new().await;
+    let task = api.task(1).await;
+    let path = format!("/v1/packages/{}", task.body["package_id"]);
+    let refused = api.delete(&path).await;
+    assert_eq!(refused.status, StatusCode::CONFLICT);
+    assert_eq!(refused.problem(), "package-in-use");
+    api.post(&format!("/v1/tasks/{}/stop", task.id()), &json!({}))
+        .await;
+    assert_eq!(api.delete(&path).await.status, StatusCode::NO_CONTENT);
+}

@@ -1,0 +1,277 @@
+use axum::http::{StatusCode, header};
+use serde_json::{Value, json};
+
+use super::Api;
+use crate::{
+    engine::{Change, StageChange},
+    task::UpgradeId,
+    upgrade::Stage,
+};
+
+#[tokio::test]
+async fn a_task_is_created_for_all_devices_of_the_product() {
+    let api = Api::new().await;
+    let task = api.task(3).await;
+    assert_eq!(
+        task.header(header::LOCATION),
+        format!("/v1/tasks/{}", task.id())
+    );
+    assert_eq!(task.body["state"], "running");
+    assert_eq!(task.body["total"], 3);
+    assert_eq!(task.body["counts"]["pending"], 3);
+    assert_eq!(task.body["counts"].as_object().unwrap().len(), 11);
+    assert_eq!(
+        (&task.body["product"], &task.body["version"]),
+        (&json!("p"), &json!("V2"))
+    );
+    assert_eq!(task.body["retry"], Value::Null);
+    assert_eq!(
+        api.get(&format!("/v1/tasks/{}", task.id())).await.body,
+        task.body
+    );
+    assert_eq!(api.get("/v1/tasks").await.body["items"], json!([task.body]));
+}
+
+#[tokio::test]
+async fn a_task_may_name_devices_a_time_and_retries() {
+    let api = Api::new().await;
+    let package = api.task(2).await.body["package_id"].clone();
+    let start = "2099-01-01T00:00:00Z".parse::<jiff::Timestamp>().unwrap();
+    let soon = jiff::Timestamp::from_millisecond(api.state.now().0 + 3_600_000).unwrap();
+    let body = json!({
+        "name": "Nachts, um zwei ☾", "package_id": package, "devices": ["d1", "d1"],
+        "start_at": soon.to_string(), "retry": {"attempts": 2, "interval_seconds": 300},
+    });
+    let task = api.post("/v1/tasks", &body).await;
+    assert_eq!(task.status, StatusCode::CREATED, "{task:?}");
+    assert_eq!(task.body["state"], "scheduled");
+    assert_eq!(task.body["total"], 1);
+    assert_eq!(task.body["retry"], body["retry"]);
+    let upgrades = api.get(&format!("/v1/tasks/{}/upgrades", task.id())).await;
+    let id = upgrades.body["items"][0]["id"].as_i64().unwrap();
+    let upgrade = api.get(&format!("/v1/upgrades/{id}")).await.body;
+    let waiting = upgrade["waiting_for"].as_str().unwrap();
+    assert!(waiting.starts_with("the task starts at 2"), "{waiting}");
+    for past in ["2020-01-01T00:00:00Z", "2020-01-01T02:00:00+02:00"] {
+        let body = json!({"name": "x", "package_id": package, "product": "p", "start_at": past});
+        assert_eq!(api.post("/v1/tasks", &body).await.body["state"], "running");
+    }
+    let body =
+        json!({"name": "x", "package_id": package, "all": true, "start_at": start.to_string()});
+    assert_eq!(api.post("/v1/tasks", &body).await.fields(), ["start_at"]);
+}
+
+#[tokio::test]
+async fn fields_of_a_task_are_checked() {
+    let api = Api::new().await;
+    let package = api.task(1).await.body["package_id"].clone();
+    api.post("/v1/devices", &json!({"endpoint": "other"})).await;
+    let long = "x".repeat(201);
+    for (field, value, named) in [
+        ("name", json!(""), "name"),
+        ("name", json!(long), "name"),
+        ("name", json!("a\nb"), "name"),
+        ("name", json!(null), "name"),
+        ("name", json!(7), "name"),
+        ("package_id", json!(99), "package_id"),
+        ("package_id", json!("1"), "package_id"),
+        ("package_id", json!(1.5), "package_id"),
+        ("package_id", json!(null), "package_id"),
+        ("all", json!(false), "devices"),
+        ("all", json!("true"), "all"),
+        ("devices", json!(["d0"]), "devices"),
+        ("product", json!("p"), "devices"),
+        ("start_at", json!("tomorrow"), "start_at"),
+        ("start_at", json!("2027-03-01"), "start_at"),
+        ("start_at", json!("2027-03-01T02:00:00"), "start_at"),
+        ("start_at", json!("2027-02-30T02:00:00Z"), "start_at"),
+        ("start_at", json!(0), "start_at"),
+        (
+            "retry",
+            json!({"attempts": 0, "interval_seconds": 1}),
+            "retry.attempts",
+        ),
+        (
+            "retry",
+            json!({"attempts": 101, "interval_seconds": 1}),
+            "retry.attempts",
+        ),
+        (
+            "retry",
+            json!({"attempts": -1, "interval_seconds": 1}),
+            "retry.attempts",
+        ),
+        (
+            "retry",
+            json!({"attempts": 1, "interval_seconds": 604_801}),
+            "retry.interval_seconds",
+        ),
+        ("retry", json!({"attempts": 1}), "retry"),
+        (
+            "retry",
+            json!({"attempts": 1, "interval_seconds": 1, "x": 1}),
+            "retry.x",
+        ),
+        ("retry", json!(true), "retry"),
+        ("extra", json!(1), "extra"),
+    ] {
+        let mut body = json!({"name": "x", "package_id": package, "all": true});
+        body[field] = value;
+        let answer = api.post("/v1/tasks", &body).await;
+        assert_eq!(answer.fields(), [named], "{body}: {answer:?}");
+    }
+    for (devices, named) in [
+        (json!([]), "devices"),
+        (json!(["nobody"]), "devices"),
+        (json!(["other"]), "devices"),
+        (json!([7]), "devices[0]"),
+        (json!("d0"), "devices"),
+    ] {
+        let body = json!({"name": "x", "package_id": package, "devices": devices});
+        assert_eq!(
+            api.post("/v1/tasks", &body).await.fields(),
+            [named],
+            "{body}"
+        );
+    }
+    let body = json!({"name": "x", "package_id": package, "product": "q"});
+    assert_eq!(api.post("/v1/tasks", &body).await.fields(), ["product"]);
+    let body = json!({"name": "x", "package_id": package});
+    assert_eq!(api.post("/v1/tasks", &body).await.fields(), ["devices"]);
+    assert_eq!(
+        api.get("/v1/tasks").await.body["items"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_product_without_devices_makes_no_task() {
+    let api = Api::new().await;
+    let body = json!({"name": "x", "package_id": api.package().await, "all": true});
+    let refused = api.post("/v1/tasks", &body).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(refused.problem(), "no-devices");
+}
+
+#[tokio::test]
+async fn a_running_task_is_stopped_before_it_is_deleted() {
+    let api = Api::new().await;
+    let task = api.task(2).await.id();
+    let path = format!("/v1/tasks/{task}");
+    let refused = api.delete(&path).await;
+    assert_eq!(refused.status, StatusCode::CONFLICT);
+    assert_eq!(refused.problem(), "task-running");
+    let stopped = api.post(&format!("{path}/stop"), &json!({})).await;
+    assert_eq!(stopped.status, StatusCode::OK);
+    assert_eq!(stopped.body["state"], "stopped");
+    assert_eq!(stopped.body["counts"]["cancelled"], 2);
+    let again = api.post(&format!("{path}/stop"), &json!({})).await;
+    assert_eq!(again.body, stopped.body);
+    assert_eq!(api.delete(&path).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(api.delete(&path).await.status, StatusCode::NOT_FOUND);
+    let gone = api.post(&format!("{path}/stop"), &json!({})).await;
+    assert_eq!(gone.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_finished_task_cannot_be_stopped() {
+    let api = Api::new().await;
+    let task = api.task(1).await.id();
+    api.fail(1, task).await;
+    let refused = api
+        .post(&format!("/v1/tasks/{task}/stop"), &json!({}))
+        .await;
+    assert_eq!(refused.status, StatusCode::CONFLICT);
+    assert_eq!(refused.problem(), "task-finished");
+}
+
+#[tokio::test]
+async fn upgrades_show_stage_progress_and_timeline() {
+    let api = Api::new().await;
+    let task = api.task(2).await.id();
+    let at = api.state.now();
+    let change = StageChange {
+        stage: Stage::Downloading,
+        entered_at: at,
+        deadline_at: at,
+        queued_at: Some(at),
+        slot_deadline_at: Some(at),
+        cell: Some(51_234),
+        cell_limit: Some(10),
+        confirmed: true,
+    };
+    let upgrade = UpgradeId(1);
+    api.commit(&[
+        Change::Stage {
+            upgrade,
+            attempt: 1,
+            change,
+            note: "admitted".to_owned(),
+            at,
+        },
+        Change::Admitted {
+            cell: 51_234,
+            limit: 10,
+            active: 1,
+            at,
+        },
+        Change::Progress {
+            upgrade,
+            segment: 1,
+            percent: 33,
+            at,
+        },
+    ])
+    .await;
+    let shown = api.get("/v1/upgrades/1").await.body;
+    assert_eq!(shown["state"], "downloading");
+    assert_eq!(
+        shown["stage"],
+        json!({"name": "downloading", "entered_at": at.to_string(), "deadline_at": at.to_string(),
+            "cell_limit": 10, "confirmed": true})
+    );
+    assert_eq!(
+        (&shown["progress_percent"], &shown["segment"]),
+        (&json!(33), &json!(1))
+    );
+    assert_eq!(
+        (&shown["cell_id"], &shown["waiting_for"]),
+        (&json!(51_234), &Value::Null)
+    );
+    assert_eq!(
+        shown["events"],
+        json!([{"at": at.to_string(), "attempt": 1, "stage": "downloading", "text": "admitted"}])
+    );
+    assert_eq!(api.get("/v1/devices/d0").await.body["upgrade_id"], 1);
+    let cells = api.get("/v1/cells").await.body;
+    assert_eq!(cells["items"][0]["active"], 1);
+    assert_eq!(cells["items"][0]["concurrent_peak"], 1);
+    api.fail(1, task).await;
+    let shown = api.get("/v1/upgrades/1").await.body;
+    assert_eq!(shown["outcome"]["reason"], "device_not_heard");
+    assert_eq!(
+        (&shown["state"], &shown["stage"]),
+        (&json!("failed"), &Value::Null)
+    );
+    let list = async |state: &str| {
+        let answer = api
+            .get(&format!("/v1/tasks/{task}/upgrades?state={state}"))
+            .await;
+        answer.body["items"].as_array().unwrap().len()
+    };
+    assert_eq!(
+        (
+            list("failed").await,
+            list("pending").await,
+            list("executing").await
+        ),
+        (1, 1, 0)
+    );
+    let wrong = api
+        .get(&format!("/v1/tasks/{task}/upgrades?state=done"))
+        .await;
+    assert_eq!(wrong.fields(), ["state"]);
+}

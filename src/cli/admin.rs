@@ -1,0 +1,35 @@
+use std::{io::Write, process::ExitCode};
+
+use clap::Subcommand;
+
+use super::{
+    client::CommandError, device::DeviceCommand, package::PackageCommand, task::TaskCommand,
+};
+
+/// What an operator does with a running server.
+#[derive(Debug, Subcommand)]
+pub enum AdminCommand {
+    /// Upload packages and list them.
+    #[command(subcommand)]
+    Package(PackageCommand),
+    /// Add devices and list them.
+    #[command(subcommand)]
+    Device(DeviceCommand),
+    /// Create, watch and stop upgrade tasks.
+    #[command(subcommand)]
+    Task(TaskCommand),
+}
+
+impl AdminCommand {
+    /// Runs the command. Results go to `out`; progress and remarks go to standard error.
+    ///
+    /// The exit code is 1 when the server did what it was asked, but not all is as wished: devices were
+    /// refused, or a watched task did not end with success everywhere.
+    pub fn run(self, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+        match self {
+            Self::Package(command) => command.run(out),
+            Self::Device(command) => command.run(out),
+            Self::Task(command) => command.run(out),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Args, Subcommand};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    client::{ApiArgs, Client, CommandError},
+    output::{self, Format, or_dash},
+};
+
+/// Devices that the API takes in one request.
+const BATCH: usize = 10_000;
+
+/// `cellwise device`.
+#[derive(Debug, Subcommand)]
+pub enum DeviceCommand {
+    /// Add devices. One that is there already, of the same product, is no error.
+    Add(AddArgs),
+    /// List devices, ordered by endpoint name.
+    List(ListArgs),
+}
+
+/// `cellwise device add`.
+#[derive(Debug, Args)]
+pub struct AddArgs {
+    /// Endpoint names, such as urn:imei:867723032612345.
+    #[arg(value_name = "ENDPOINT", required_unless_present = "file")]
+    endpoints: Vec<String>,
+    /// The product of all of them.
+    #[arg(long, default_value = "default")]
+    product: String,
+    /// A file with one endpoint name a line; - for standard input. Empty lines and lines that begin with # are
+    /// skipped.
+    #[arg(long)]
+    file: Option<PathBuf>,
+    /// The form of the result.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+/// `cellwise device list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Only devices of this product.
+    #[arg(long)]
+    product: Option<String>,
+    /// Only devices that are registered (true) or are not (false).
+    #[arg(long)]
+    registered: Option<bool>,
+    /// Only devices whose endpoint name begins so.
+    #[arg(long, value_name = "TEXT")]
+    prefix: Option<String>,
+    /// List at most so many.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    /// The form of the result.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+#[derive(Debug, Deserialize)]
+struct DeviceView {
+    endpoint: String,
+    product: String,
+    registered: bool,
+    version: Option<String>,
+    coverage: Option<CoverageView>,
+    last_heard_at: Option<String>,
+    upgrade_id: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct CoverageView {
+    cell_id: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Summary {
+    added: usize,
+    unchanged: usize,
+    refused: Vec<Refused>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Refused {
+    detail: String,
+}
+
+impl DeviceCommand {
+    /// Runs the command.
+    pub fn run(self, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+        match self {
+            Self::Add(args) => add(args, out),
+            Self::List(args) => list(&args, out),
+        }
+    }
+}
+
+fn add(args: AddArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+    let client = Client::new(&args.api)?;
+    let mut endpoints = args.endpoints;
+    if let Some(path) = args.file {
+        endpoints.extend(read_list(path)?);
+    }
+    if endpoints.is_empty() {
+        return Err(CommandError::Arguments("the list is empty".to_owned()));
+    }
+    let mut total = Summary::default();
+    for batch in endpoints.chunks(BATCH) {
+        let devices: Vec<Value> = batch
+            .iter()
+            .map(|endpoint| json!({"endpoint": endpoint, "product": args.product}))
+            .collect();
+        let answer = client.post("/v1/devices", &json!({"devices": devices}))?;
+        let added: Summary = client.view(&answer)?;
+        total.added += added.added;
+        total.unchanged += added.unchanged;
+        total.refused.extend(added.refused);
+    }
+    match args.format {
+        Format::Json => {
+            let refused: Vec<&str> = total.refused.iter().map(|r| r.detail.as_str()).collect();
+            let summary = json!({
+                "added": total.added, "unchanged": total.unchanged, "refused": refused,
+            });
+            output::json(out, &summary)?;
+        }
+        Format::Text => {
+            for refused in &total.refused {
+                output::remark(&refused.detail);
+            }
+            writeln!(
+                out,
+                "{} added, {} there already, {} refused",
+                total.added,
+                total.unchanged,
+                total.refused.len()
+            )?;
+        }
+    }
+    Ok(ExitCode::from(u8::from(!total.refused.is_empty())))
+}
+
+fn read_list(path: PathBuf) -> Result<Vec<String>, CommandError> {
+    let text = if path.as_os_str() == "-" {
+        io::read_to_string(io::stdin())
+    } else {
+        std::fs::read_to_string(&path)
+    }
+    .map_err(|source| CommandError::File { path, source })?;
+    Ok(text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect())
+}
+
+fn list(args: &ListArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+    let client = Client::new(&args.api)?;
+    let registered = args.registered.map(|registered| registered.to_string());
+    let query: Vec<(&str, String)> = [
+        ("product", args.product.clone()),
+        ("registered", registered),
+        ("q", args.prefix.clone()),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name, value?)))
+    .collect();
+    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    let (devices, more) = client.list("/v1/devices", &query, limit)?;
+    match args.format {
+        Format::Json => output::json(out, &json!({"items": devices, "more": more}))?,
+        Format::Text => {
+            let rows = devices
+                .iter()
+                .map(|device| row(&client, device))
+                .collect::<Result<Vec<_>, _>>()?;
+            let headings = [
+                "ENDPOINT",
+                "PRODUCT",
+                "REGISTERED",
+                "VERSION",
+                "CELL",
+                "UPGRADE",
+                "HEARD",
+            ];
+            output::table(out, headings, &rows)?;
+            if more {
+                output::remark("there are more; give --limit");
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(client: &Client, device: &Value) -> Result<[String; 7], CommandError> {
+    let view: DeviceView = client.view(device)?;
+    Ok([
+        view.endpoint,
+        view.product,
+        if view.registered { "yes" } else { "no" }.to_owned(),
+        or_dash(view.version),
+        or_dash(view.coverage.and_then(|coverage| coverage.cell_id)),
+        or_dash(view.upgrade_id),
+        or_dash(view.last_heard_at),
+    ])
+}

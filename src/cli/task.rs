@@ -1,0 +1,294 @@
+use std::{io::Write, process::ExitCode};
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::{
+    client::{ApiArgs, Client, CommandError},
+    output::{self, Format, counted},
+    package::PackageView,
+    watch::{self, TaskView},
+};
+
+/// `cellwise task`.
+#[derive(Debug, Subcommand)]
+pub enum TaskCommand {
+    /// Create a task that upgrades devices with a package.
+    Create(CreateArgs),
+    /// Show a task: how many devices are in each state, and the devices of a small task.
+    Show(ShowArgs),
+    /// List tasks, newest first.
+    List(ListArgs),
+    /// Stop a task: devices that wait are left alone, upgrades that run are ended.
+    Stop(StopArgs),
+}
+
+/// `cellwise task create`.
+#[derive(Debug, Args)]
+#[command(disable_version_flag = true)]
+pub struct CreateArgs {
+    #[command(flatten)]
+    package: PackageChoice,
+    #[command(flatten)]
+    devices: DeviceChoice,
+    /// A name to recognise it by; product and version when not given.
+    #[arg(long)]
+    name: Option<String>,
+    /// When it starts, such as 2027-03-01T02:00:00Z; at once when not given.
+    #[arg(long, value_name = "TIME")]
+    start_at: Option<String>,
+    /// Further attempts after a failure, 0 to 100.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    retry_attempts: u32,
+    /// Pause before each further attempt, seconds.
+    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
+    retry_interval_s: u32,
+    /// Go on and show the progress until the task has ended.
+    #[arg(long)]
+    watch: bool,
+    /// The form of the result.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+/// With what.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct PackageChoice {
+    /// Number of the package.
+    #[arg(long, value_name = "ID")]
+    package: Option<i64>,
+    /// Version of the package, if only one product has it (or --product says which).
+    #[arg(long)]
+    version: Option<String>,
+}
+
+/// Whom.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct DeviceChoice {
+    /// These devices: endpoint names with commas between them.
+    #[arg(long, value_delimiter = ',', value_name = "ENDPOINTS")]
+    devices: Option<Vec<String>>,
+    /// All devices of this product.
+    #[arg(long)]
+    product: Option<String>,
+    /// All devices of the package's product.
+    #[arg(long)]
+    all: bool,
+}
+
+/// `cellwise task show`.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// Number of the task.
+    id: i64,
+    /// Go on and show the progress until the task has ended.
+    #[arg(long)]
+    watch: bool,
+    /// The form of the result.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+/// `cellwise task list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// List at most so many.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    /// The form of the result.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+/// `cellwise task stop`.
+#[derive(Debug, Args)]
+pub struct StopArgs {
+    /// Number of the task.
+    id: i64,
+    /// The form of the result.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+impl TaskCommand {
+    /// Runs the command.
+    pub fn run(self, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+        match self {
+            Self::Create(args) => create(args, out),
+            Self::Show(args) => show(&args, out),
+            Self::List(args) => list(&args, out),
+            Self::Stop(args) => stop(&args, out),
+        }
+    }
+}
+
+fn create(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+    let client = Client::new(&args.api)?;
+    let package = match (&args.package.package, &args.package.version) {
+        (Some(id), _) => client.view(&client.get(&format!("/v1/packages/{id}"), &[])?)?,
+        (None, Some(version)) => find_package(&client, version, args.devices.product.as_deref())?,
+        (None, None) => {
+            return Err(CommandError::Arguments(
+                "give --package or --version".to_owned(),
+            ));
+        }
+    };
+    let name = args
+        .name
+        .unwrap_or_else(|| format!("{} {}", package.product, package.version));
+    let mut body = json!({"name": name, "package_id": package.id});
+    let (field, devices) = match (args.devices.devices, args.devices.product) {
+        (Some(devices), _) => ("devices", json!(devices)),
+        (None, Some(product)) => ("product", json!(product)),
+        (None, None) => ("all", json!(args.devices.all)),
+    };
+    if let Some(body) = body.as_object_mut() {
+        body.insert(field.to_owned(), devices);
+        body.extend(args.start_at.map(|at| ("start_at".to_owned(), json!(at))));
+        if args.retry_attempts > 0 {
+            let retry = json!({
+                "attempts": args.retry_attempts, "interval_seconds": args.retry_interval_s,
+            });
+            body.insert("retry".to_owned(), retry);
+        }
+    }
+    let task = client.post("/v1/tasks", &body)?;
+    let view: TaskView = client.view(&task)?;
+    match args.format {
+        Format::Json => output::json(out, &task)?,
+        Format::Text => writeln!(
+            out,
+            "task {} created, {}: {} to {}",
+            view.id,
+            view.state,
+            counted(view.total, "device"),
+            view.version,
+        )?,
+    }
+    if args.watch {
+        return watch::watch(&client, view.id, args.format, out);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn find_package(
+    client: &Client,
+    version: &str,
+    product: Option<&str>,
+) -> Result<PackageView, CommandError> {
+    let (packages, _) = client.list("/v1/packages", &[], usize::MAX)?;
+    let mut found = packages
+        .iter()
+        .map(|package| client.view(package))
+        .collect::<Result<Vec<PackageView>, _>>()?;
+    found.retain(|package| {
+        package.version == version
+            && package.superseded_at.is_none()
+            && product.is_none_or(|product| package.product == product)
+    });
+    let wanted = product.map_or_else(String::new, |product| format!(" for product {product}"));
+    match (found.pop(), found.len()) {
+        (Some(package), 0) => Ok(package),
+        (None, _) => Err(CommandError::Arguments(format!(
+            "there is no package of version {version}{wanted}; upload it with: \
+             cellwise package upload FILE --version {version}"
+        ))),
+        (Some(last), _) => {
+            found.push(last);
+            let ids: Vec<String> = found
+                .iter()
+                .map(|package| format!("--package {} ({})", package.id, package.product))
+                .collect();
+            Err(CommandError::Arguments(format!(
+                "several products have a package of version {version}; give {}",
+                ids.join(" or ")
+            )))
+        }
+    }
+}
+
+fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+    let client = Client::new(&args.api)?;
+    if args.watch {
+        return watch::watch(&client, args.id, args.format, out);
+    }
+    let task = client.get(&format!("/v1/tasks/{}", args.id), &[])?;
+    match args.format {
+        Format::Json => output::json(out, &task)?,
+        Format::Text => watch::print(&client, &task, out)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(args: &ListArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+    let client = Client::new(&args.api)?;
+    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    let (tasks, more) = client.list("/v1/tasks", &[], limit)?;
+    match args.format {
+        Format::Json => output::json(out, &json!({"items": tasks, "more": more}))?,
+        Format::Text => {
+            let rows = tasks
+                .iter()
+                .map(|task| row(&client, task))
+                .collect::<Result<Vec<_>, _>>()?;
+            let headings = [
+                "ID",
+                "NAME",
+                "STATE",
+                "DEVICES",
+                "SUCCEEDED",
+                "FAILED",
+                "OPEN",
+                "START",
+            ];
+            output::table(out, headings, &rows)?;
+            if more {
+                output::remark("there are more; give --limit");
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(client: &Client, task: &Value) -> Result<[String; 8], CommandError> {
+    let view: TaskView = client.view(task)?;
+    Ok([
+        view.id.to_string(),
+        view.name.clone(),
+        view.state.clone(),
+        view.total.to_string(),
+        view.count("succeeded").to_string(),
+        view.count("failed").to_string(),
+        (view.total - view.ended().min(view.total)).to_string(),
+        view.start_at,
+    ])
+}
+
+fn stop(args: &StopArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+    let client = Client::new(&args.api)?;
+    let task = client.post(&format!("/v1/tasks/{}/stop", args.id), &json!({}))?;
+    match args.format {
+        Format::Json => output::json(out, &task)?,
+        Format::Text => {
+            let view: TaskView = client.view(&task)?;
+            writeln!(
+                out,
+                "task {} is {}: {}",
+                view.id,
+                view.state,
+                view.summary()
+            )?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,337 @@
+//! The commands against a server in the same process, over a real socket.
+
+use std::{path::Path, process::ExitCode};
+
+use clap::Parser;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{AdminCommand, CommandError};
+use crate::{
+    api::{
+        self, ApiState,
+        tests::{TOKEN, state},
+    },
+    engine::Change,
+    task::{TaskId, UpgradeId},
+    upgrade::{Outcome, Success},
+};
+
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+struct Line {
+    #[command(subcommand)]
+    command: AdminCommand,
+}
+
+/// A server, and a shell beside it.
+struct Shell {
+    url: String,
+    state: ApiState,
+    dir: TempDir,
+}
+
+struct Done {
+    code: ExitCode,
+    text: String,
+}
+
+impl Done {
+    fn json(&self) -> Value {
+        serde_json::from_str(self.text.lines().last().unwrap()).unwrap()
+    }
+}
+
+impl Shell {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let state = state(dir.path(), |_| ()).await;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = api::router(state.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { url, state, dir }
+    }
+
+    async fn run(&self, line: &str) -> Result<Done, CommandError> {
+        self.run_with(line, &["--token", TOKEN]).await
+    }
+
+    async fn run_with(&self, line: &str, more: &[&str]) -> Result<Done, CommandError> {
+        let mut words = vec!["cellwise"];
+        words.extend(line.split(' '));
+        words.extend(["--api", &self.url]);
+        words.extend(more);
+        let line = Line::try_parse_from(words).unwrap();
+        tokio::task::spawn_blocking(move || {
+            let mut out = Vec::new();
+            let code = line.command.run(&mut out)?;
+            let text = String::from_utf8(out).unwrap();
+            Ok(Done { code, text })
+        })
+        .await
+        .unwrap()
+    }
+
+    async fn text(&self, line: &str) -> String {
+        self.run(line).await.unwrap().text
+    }
+
+    async fn error(&self, line: &str) -> String {
+        let Err(error) = self.run(line).await else {
+            panic!("{line} succeeded");
+        };
+        let text = error.to_string();
+        assert!(!text.contains('\n'), "one line: {text}");
+        text
+    }
+
+    /// Makes a package file, and gives its path.
+    fn file(&self, name: &str, content: &[u8]) -> String {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    async fn succeed(&self, upgrade: i64) {
+        let outcome = Change::Ended {
+            upgrade: UpgradeId(upgrade),
+            task: TaskId(1),
+            attempt: 1,
+            outcome: Outcome::Succeeded(Success::Upgraded),
+            retry_at: None,
+            at: self.state.clock.now().utc,
+        };
+        self.state.store.commit(&[outcome]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_package_is_uploaded_and_listed() {
+    let shell = Shell::new().await;
+    let file = shell.file("fw.bin", &vec![7; 61_440]);
+    let upload = format!("package upload {file} --version V2 --product meter");
+    assert_eq!(
+        shell.text(&upload).await,
+        "package 1 uploaded: meter V2, 61440 bytes in 123 segments of 500\n"
+    );
+    assert!(
+        shell
+            .text(&upload)
+            .await
+            .starts_with("package 1 was there already")
+    );
+    let json = shell.run(&format!("{upload} --format json")).await.unwrap();
+    assert_eq!(json.json()["size_bytes"], 61_440);
+    let list = shell.text("package list").await;
+    assert!(
+        list.lines().nth(1).unwrap().starts_with("1   meter"),
+        "{list}"
+    );
+    let empty = shell.file("empty.bin", b"");
+    let empty = shell
+        .error(&format!("package upload {empty} --version V3"))
+        .await;
+    assert!(
+        empty.starts_with("The file cannot be a package: the file is empty"),
+        "{empty}"
+    );
+    let refused = format!("package upload {file} --version 12345678901234567");
+    let refused = shell.error(&refused).await;
+    assert!(
+        refused.contains("at most 16 characters") && refused.ends_with("(HTTP 422)"),
+        "{refused}"
+    );
+    let missing = shell
+        .error("package upload /nowhere/fw.bin --version V2")
+        .await;
+    assert!(
+        missing.starts_with("cannot read /nowhere/fw.bin"),
+        "{missing}"
+    );
+}
+
+#[tokio::test]
+async fn a_large_refused_upload_shows_the_reason() {
+    let shell = Shell::new().await;
+    let file = shell.file("fw.bin", &vec![7; 40_000_000]);
+    let refused = shell
+        .error(&format!("package upload {file} --version V2"))
+        .await;
+    assert!(refused.ends_with("(HTTP 413)"), "{refused}");
+}
+
+#[tokio::test]
+async fn devices_are_added_by_name_and_by_list() {
+    let shell = Shell::new().await;
+    assert_eq!(
+        shell.text("device add urn:imei:1 urn:imei:2").await,
+        "2 added, 0 there already, 0 refused\n"
+    );
+    let list = shell.file("list.txt", b"# meters\nurn:imei:2\n\n  urn:imei:3 \n");
+    let done = shell
+        .run(&format!("device add --file {list} --product meter"))
+        .await
+        .unwrap();
+    assert_eq!(done.text, "1 added, 0 there already, 1 refused\n");
+    assert_eq!(done.code, ExitCode::from(1));
+    let json = shell
+        .run("device list --format json --prefix urn:imei:3")
+        .await
+        .unwrap();
+    assert_eq!(json.json()["items"][0]["product"], "meter");
+    assert_eq!(json.json()["more"], false);
+    let list = shell.text("device list --limit 2 --registered false").await;
+    assert_eq!(list.lines().count(), 3, "{list}");
+    let bad = shell.error("device add a/b").await;
+    assert!(
+        bad.contains("devices[0].endpoint: '/' is not possible"),
+        "{bad}"
+    );
+}
+
+#[tokio::test]
+async fn a_task_is_created_watched_and_stopped() {
+    let shell = Shell::new().await;
+    let file = shell.file("fw.bin", &[7; 1_000]);
+    shell
+        .text(&format!("package upload {file} --version V2"))
+        .await;
+    shell.text("device add a b").await;
+    let created = shell.text("task create --version V2 --all").await;
+    assert_eq!(created, "task 1 created, running: 2 devices to V2\n");
+    let shown = shell.text("task show 1").await;
+    assert!(
+        shown.contains("task 1 (default V2), running: 2 devices"),
+        "{shown}"
+    );
+    assert!(shown.contains("\n2 pending\n"), "{shown}");
+    assert!(shown.contains("UPGRADE  ENDPOINT  STATE"), "{shown}");
+    let list = shell.text("task list").await;
+    assert!(list.contains("default V2  running  2"), "{list}");
+    shell.succeed(1).await;
+    let watch = async {
+        let done = shell.run("task show 1 --watch").await.unwrap();
+        assert_eq!(done.code, ExitCode::SUCCESS);
+        assert!(
+            done.text.contains("running: 1 pending, 1 succeeded\n"),
+            "{}",
+            done.text
+        );
+        assert!(
+            done.text.contains("finished: 2 succeeded\n"),
+            "{}",
+            done.text
+        );
+    };
+    let end = async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        shell.succeed(2).await;
+    };
+    tokio::join!(watch, end);
+    let second =
+        "task create --package 1 --devices a,b --name again --retry-attempts 2 --format json";
+    let second = shell.run(second).await.unwrap().json();
+    assert_eq!(second["retry"]["interval_seconds"], 300);
+    assert_eq!(
+        shell.text("task stop 2").await,
+        "task 2 is stopped: 2 cancelled\n"
+    );
+    let watched = shell
+        .run("task show 2 --watch --format json")
+        .await
+        .unwrap();
+    assert_eq!(watched.code, ExitCode::from(1));
+    assert_eq!(watched.json()["state"], "stopped");
+    let finished = shell.error("task stop 1").await;
+    assert!(
+        finished.starts_with("The task has finished: task 1"),
+        "{finished}"
+    );
+}
+
+#[tokio::test]
+async fn a_version_has_to_name_one_package() {
+    let shell = Shell::new().await;
+    let none = shell.error("task create --version V2 --all").await;
+    assert!(none.contains("there is no package of version V2"), "{none}");
+    let file = shell.file("fw.bin", &[7; 1_000]);
+    for product in ["p", "q"] {
+        shell
+            .text(&format!(
+                "package upload {file} --version V2 --product {product}"
+            ))
+            .await;
+        shell
+            .text(&format!("device add {product}1 --product {product}"))
+            .await;
+    }
+    let two = shell.error("task create --version V2 --all").await;
+    assert!(two.contains("--package 2 (q) or --package 1 (p)"), "{two}");
+    let one = shell.text("task create --version V2 --product q").await;
+    assert!(one.contains("1 device to V2"), "{one}");
+}
+
+#[tokio::test]
+async fn a_missing_server_or_token_is_told_clearly() {
+    let shell = Shell::new().await;
+    let file = shell.file("token", format!("{TOKEN}\n").as_bytes());
+    let by_file = shell.run_with("task list", &["--token-file", &file]).await;
+    assert!(by_file.is_ok());
+    let error = async |more: &[&str]| match shell.run_with("task list", more).await {
+        Ok(_) => panic!("it succeeded"),
+        Err(error) => error.to_string(),
+    };
+    let wrong = error(&["--token", "wrong"]).await;
+    assert!(
+        wrong.starts_with("The token is missing or wrong"),
+        "{wrong}"
+    );
+    let nowhere = Path::new("/nowhere/admin.token").to_str().unwrap();
+    let missing = error(&["--token-file", nowhere]).await;
+    assert!(
+        missing.contains("/nowhere/admin.token") && missing.contains("--token-file"),
+        "{missing}"
+    );
+    let line = [
+        "cellwise",
+        "task",
+        "list",
+        "--api",
+        "http://127.0.0.1:1",
+        "--token",
+        TOKEN,
+    ];
+    let line = Line::try_parse_from(line).unwrap();
+    let refused = tokio::task::spawn_blocking(move || line.command.run(&mut Vec::new()))
+        .await
+        .unwrap()
+        .unwrap_err();
+    assert!(
+        refused.to_string().contains("does the server run"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn the_commands_fit_together() {
+    <Line as clap::CommandFactory>::command().debug_assert();
+}
+
+#[test]
+fn arguments_that_exclude_each_other_are_refused() {
+    for line in [
+        "task create --all",
+        "task create --version V2",
+        "task create --version V2 --package 1 --all",
+        "task create --version V2 --all --product p",
+        "task show",
+        "task show x",
+        "device add",
+        "package upload fw.bin",
+        "package list --limit 0",
+    ] {
+        let words = std::iter::once("cellwise").chain(line.split(' '));
+        assert!(Line::try_parse_from(words).is_err(), "{line}");
+    }
+}

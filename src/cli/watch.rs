@@ -1,0 +1,263 @@
+//! A task as it goes on.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    process::ExitCode,
+    thread,
+    time::Duration,
+};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    client::{Client, CommandError},
+    output::{self, Format, counted, or_dash},
+};
+
+/// Pause between two looks.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Tasks of at most so many devices are shown device by device.
+const SMALL_TASK: u64 = 20;
+/// The states of an upgrade, in the order of its life.
+const STATES: [&str; 11] = [
+    "pending",
+    "waiting_for_device",
+    "querying_version",
+    "querying_coverage",
+    "querying_cell",
+    "waiting_for_slot",
+    "downloading",
+    "executing",
+    "succeeded",
+    "failed",
+    "cancelled",
+];
+
+/// What is shown of a task.
+#[derive(Debug, Deserialize)]
+pub(super) struct TaskView {
+    pub(super) id: i64,
+    pub(super) name: String,
+    pub(super) state: String,
+    pub(super) version: String,
+    product: String,
+    pub(super) start_at: String,
+    ended_at: Option<String>,
+    pub(super) total: u64,
+    counts: BTreeMap<String, u64>,
+}
+
+impl TaskView {
+    pub(super) fn count(&self, state: &str) -> u64 {
+        self.counts.get(state).copied().unwrap_or(0)
+    }
+
+    /// Upgrades that have their outcome.
+    pub(super) fn ended(&self) -> u64 {
+        self.count("succeeded") + self.count("failed") + self.count("cancelled")
+    }
+
+    /// The states that upgrades are in, with their numbers.
+    pub(super) fn summary(&self) -> String {
+        let counts: Vec<String> = STATES
+            .into_iter()
+            .filter(|state| self.count(state) > 0)
+            .map(|state| format!("{} {}", self.count(state), state.replace('_', " ")))
+            .collect();
+        counts.join(", ")
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.state.as_str(), "finished" | "stopped")
+    }
+}
+
+/// What is shown of an upgrade.
+#[derive(Debug, Deserialize)]
+struct UpgradeView {
+    id: i64,
+    endpoint: String,
+    state: String,
+    attempts: u32,
+    progress_percent: u8,
+    cell_id: Option<u32>,
+    outcome: Option<OutcomeView>,
+}
+
+#[derive(Debug, Deserialize)]
+struct OutcomeView {
+    detail: String,
+}
+
+impl UpgradeView {
+    fn row(self) -> [String; 7] {
+        [
+            self.id.to_string(),
+            self.endpoint,
+            self.state.replace('_', " "),
+            format!("{} %", self.progress_percent),
+            or_dash(self.cell_id),
+            self.attempts.to_string(),
+            or_dash(self.outcome.map(|outcome| outcome.detail)),
+        ]
+    }
+
+    fn line(&self) -> String {
+        let outcome = self
+            .outcome
+            .as_ref()
+            .map_or_else(String::new, |outcome| format!("  {}", outcome.detail));
+        let state = self.state.replace('_', " ");
+        format!(
+            "{}  {:3} %  {state}{outcome}",
+            self.endpoint, self.progress_percent
+        )
+    }
+}
+
+/// Writes a task once: its counts, and the devices of a small one.
+pub(super) fn print(
+    client: &Client,
+    task: &Value,
+    out: &mut dyn Write,
+) -> Result<(), CommandError> {
+    let view: TaskView = client.view(task)?;
+    writeln!(
+        out,
+        "task {} ({}), {}: {} to {} {}",
+        view.id,
+        view.name,
+        view.state,
+        counted(view.total, "device"),
+        view.product,
+        view.version,
+    )?;
+    let until = view
+        .ended_at
+        .as_ref()
+        .map_or_else(String::new, |at| format!(", ended {at}"));
+    writeln!(out, "starts {}{until}", view.start_at)?;
+    writeln!(out, "{}", view.summary())?;
+    if view.total <= SMALL_TASK {
+        let rows: Vec<_> = upgrades(client, view.id)?
+            .into_iter()
+            .map(UpgradeView::row)
+            .collect();
+        let headings = [
+            "UPGRADE", "ENDPOINT", "STATE", "PROGRESS", "CELL", "ATTEMPTS", "OUTCOME",
+        ];
+        writeln!(out)?;
+        output::table(out, headings, &rows)?;
+    }
+    Ok(())
+}
+
+/// Shows a task until it has ended: bars on a terminal, otherwise a line for each change; with JSON, one
+/// document for each change. The exit code is 0 when every device succeeded, else 1.
+pub(super) fn watch(
+    client: &Client,
+    id: i64,
+    format: Format,
+    out: &mut dyn Write,
+) -> Result<ExitCode, CommandError> {
+    let path = format!("/v1/tasks/{id}");
+    let mut screen = Screen::new();
+    let mut shown = None;
+    loop {
+        let task = client.get(&path, &[])?;
+        let view: TaskView = client.view(&task)?;
+        let over = view.is_over();
+        match format {
+            Format::Json => {
+                if shown.as_ref() != Some(&task) {
+                    output::json(out, &task)?;
+                }
+                shown = Some(task);
+            }
+            Format::Text if screen.is_visible() => screen.show(client, &view)?,
+            Format::Text => {
+                let line = Value::from(format!("{}: {}", view.state, view.summary()));
+                if shown.as_ref() != Some(&line) {
+                    writeln!(out, "{}", line.as_str().unwrap_or_default())?;
+                    out.flush()?;
+                }
+                shown = Some(line);
+            }
+        }
+        if over {
+            screen.clear()?;
+            let all = view.count("succeeded") == view.total;
+            if format == Format::Text {
+                let task = client.get(&path, &[])?;
+                print(client, &task, out)?;
+            }
+            return Ok(ExitCode::from(u8::from(!all)));
+        }
+        thread::sleep(INTERVAL);
+    }
+}
+
+fn upgrades(client: &Client, task: i64) -> Result<Vec<UpgradeView>, CommandError> {
+    let path = format!("/v1/tasks/{task}/upgrades");
+    let (upgrades, _) = client.list(&path, &[], usize::MAX)?;
+    upgrades
+        .iter()
+        .map(|upgrade| client.view(upgrade))
+        .collect()
+}
+
+/// Bars on standard error, if that is a terminal.
+struct Screen {
+    bars: MultiProgress,
+    total: ProgressBar,
+    devices: Vec<ProgressBar>,
+}
+
+impl Screen {
+    fn new() -> Self {
+        let bars = MultiProgress::new();
+        let style =
+            ProgressStyle::with_template("{elapsed_precise} {bar:40} {pos} of {len}  {msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
+        let total = bars.add(ProgressBar::new(0).with_style(style));
+        Self {
+            bars,
+            total,
+            devices: Vec::new(),
+        }
+    }
+
+    fn is_visible(&self) -> bool {
+        !self.bars.is_hidden()
+    }
+
+    fn show(&mut self, client: &Client, task: &TaskView) -> Result<(), CommandError> {
+        self.total.set_length(task.total);
+        self.total.set_position(task.ended());
+        self.total
+            .set_message(format!("{}: {}", task.state, task.summary()));
+        if task.total > SMALL_TASK {
+            return Ok(());
+        }
+        for (i, upgrade) in upgrades(client, task.id)?.into_iter().enumerate() {
+            if self.devices.len() <= i {
+                let style = ProgressStyle::with_template("  {bar:20} {msg}")
+                    .unwrap_or_else(|_| ProgressStyle::default_bar());
+                let bar = self.bars.add(ProgressBar::new(100).with_style(style));
+                self.devices.push(bar);
+            }
+            if let Some(bar) = self.devices.get(i) {
+                bar.set_position(upgrade.progress_percent.into());
+                bar.set_message(upgrade.line());
+            }
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self) -> io::Result<()> {
+        self.bars.clear()
+    }
+}
