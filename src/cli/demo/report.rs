@@ -50,7 +50,7 @@ impl Report {
             .cells
             .into_iter()
             .map(|cell| {
-                let devices = plan.cells.get(&cell.cell_id).copied().unwrap_or(0);
+                let devices = plan.cells.get(&cell.id).copied().unwrap_or(0);
                 (cell, devices)
             })
             .collect();
@@ -58,7 +58,7 @@ impl Report {
             if cell.concurrent_peak > cell.limit_max {
                 surprises.push(format!(
                     "cell {}: {} at once, {} allowed",
-                    cell.cell_id, cell.concurrent_peak, cell.limit_max
+                    cell.id, cell.concurrent_peak, cell.limit_max
                 ));
             }
         }
@@ -89,7 +89,7 @@ impl Report {
     /// The report as one JSON object.
     pub(super) fn to_json(&self) -> serde_json::Result<String> {
         let cells = self.cells.iter().map(|(cell, devices)| CellLine {
-            cell_id: cell.cell_id,
+            cell_id: cell.id,
             limit_max: cell.limit_max,
             concurrent_peak: cell.concurrent_peak,
             devices: *devices,
@@ -132,7 +132,7 @@ impl fmt::Display for Report {
             writeln!(
                 f,
                 "{:<4}  {devices:>7}  {:>12}  {:>5}",
-                cell.cell_id, cell.concurrent_peak, cell.limit_max
+                cell.id, cell.concurrent_peak, cell.limit_max
             )?;
         }
         writeln!(

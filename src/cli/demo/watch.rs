@@ -28,7 +28,7 @@ pub(super) struct Upgrade {
 
 #[derive(Debug)]
 pub(super) struct Cell {
-    pub(super) cell_id: u32,
+    pub(super) id: u32,
     pub(super) limit_max: u64,
     pub(super) concurrent_peak: u64,
 }
@@ -103,10 +103,10 @@ impl Bars {
         }
         for record in cells {
             let cell = cell(record);
-            let Some(bar) = self.cells.get(&cell.cell_id) else {
+            let Some(bar) = self.cells.get(&cell.id) else {
                 continue;
             };
-            bar.set_position(ended.get(&cell.cell_id.into()).copied().unwrap_or(0));
+            bar.set_position(ended.get(&cell.id.into()).copied().unwrap_or(0));
             bar.set_message(format!(
                 "{:>3} upgrading of at most {:>2}, {:>3} waiting",
                 record["active"], cell.limit_max, record["waiting"]
@@ -131,7 +131,7 @@ fn upgrade(record: &Value) -> Upgrade {
 fn cell(record: &Value) -> Cell {
     let number = |value: &Value| value.as_u64().unwrap_or(0);
     Cell {
-        cell_id: u32::try_from(number(&record["cell_id"])).unwrap_or(u32::MAX),
+        id: u32::try_from(number(&record["cell_id"])).unwrap_or(u32::MAX),
         limit_max: number(&record["limit_max"]),
         concurrent_peak: number(&record["concurrent_peak"]),
     }
