@@ -15,7 +15,9 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the server until SIGTERM or SIGINT
     Serve(cli::serve::ServeArgs),
+    /// Show an upgrade from end to end with simulated devices
     Demo(cli::demo::DemoArgs),
     CheckConfig(cli::check_config::CheckConfigArgs),
     #[command(flatten)]

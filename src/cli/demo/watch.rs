@@ -7,9 +7,14 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use super::fleet::Plan;
-use crate::cli::client::{Client, CommandError};
+use crate::cli::{
+    client::{Client, CommandError},
+    output::remark,
+};
 
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Pause between two lines of progress where no bars can be drawn.
+const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// How the task ended.
 #[derive(Debug)]
@@ -43,11 +48,21 @@ pub(super) fn until_ended(
 ) -> Result<Ended, CommandError> {
     let started = Instant::now();
     let bars = Bars::new(plan);
+    let mut next_line = started + LINE_EVERY;
     loop {
         let record = client.get(&format!("/v1/tasks/{task}"), &[])?;
         let (upgrades, _) = client.list(&format!("/v1/tasks/{task}/upgrades"), &[], usize::MAX)?;
         let (cells, _) = client.list("/v1/cells", &[], usize::MAX)?;
         bars.show(&upgrades, &cells);
+        if bars.all.is_hidden() && Instant::now() >= next_line {
+            next_line += LINE_EVERY;
+            let ended = upgrades.iter().filter(|u| !u["ended_at"].is_null());
+            remark(&format!(
+                "{} of {} upgrades have ended",
+                ended.count(),
+                upgrades.len()
+            ));
+        }
         if record["state"] == "finished" {
             bars.clear();
             let wall = started.elapsed();
