@@ -199,7 +199,7 @@ impl IntoResponse for Add {
 ///
 /// A device that is there with the same product is no error. Of many devices, those that are there
 /// with another product are listed as refused, and the others are added.
-#[utoipa::path(post, path = "/v1/devices", tag = "devices", request_body = AddDevices,
+#[utoipa::path(post, path = "/v1/devices", operation_id = "add_device", tag = "devices", request_body = AddDevices,
     responses(
         (status = 201, description = "One device: it was added", body = DeviceBody,
             headers(("Location" = String, description = "Path of the device"))),
@@ -360,7 +360,7 @@ pub(super) struct ListParams {
 }
 
 /// List devices, ordered by endpoint name.
-#[utoipa::path(get, path = "/v1/devices", tag = "devices", params(ListParams),
+#[utoipa::path(get, path = "/v1/devices", operation_id = "list_devices", tag = "devices", params(ListParams),
     responses(
         (status = 200, description = "A page", body = ListBody<DeviceBody>),
         (status = 400, description = "A parameter is unknown or of the wrong type", body = Problem,
@@ -416,7 +416,7 @@ impl IntoResponse for OneDevice {
 }
 
 /// A device.
-#[utoipa::path(get, path = "/v1/devices/{endpoint}", tag = "devices",
+#[utoipa::path(get, path = "/v1/devices/{endpoint}", operation_id = "get_device", tag = "devices",
     params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded")),
     responses(
         (status = 200, description = "The device", body = DeviceBody),
@@ -446,7 +446,7 @@ pub(super) struct UpdateDevice {
 /// Give a device another product.
 ///
 /// Upgrades that wait or run go on with the package they have.
-#[utoipa::path(patch, path = "/v1/devices/{endpoint}", tag = "devices", request_body = UpdateDevice,
+#[utoipa::path(patch, path = "/v1/devices/{endpoint}", operation_id = "update_device", tag = "devices", request_body = UpdateDevice,
     params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded")),
     responses(
         (status = 200, description = "The device", body = DeviceBody),
@@ -481,7 +481,7 @@ pub(super) async fn update(
 /// Remove a device.
 ///
 /// Its upgrades end as failed (`device_removed`). It is refused when it registers again.
-#[utoipa::path(delete, path = "/v1/devices/{endpoint}", tag = "devices",
+#[utoipa::path(delete, path = "/v1/devices/{endpoint}", operation_id = "remove_device", tag = "devices",
     params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded")),
     responses(
         (status = 204, description = "Removed"),
