@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use metrics_exporter_prometheus::PrometheusHandle;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
@@ -98,6 +99,7 @@ pub struct Server {
     committer: task::JoinHandle<()>,
     rollout: task::JoinHandle<()>,
     api: task::JoinHandle<()>,
+    metrics: Arc<Metrics>,
     stop: watch::Sender<bool>,
     _lock: File,
 }
@@ -184,9 +186,15 @@ impl Server {
             committer,
             rollout,
             api,
+            metrics,
             stop,
             _lock: lock,
         })
+    }
+
+    /// Renders the server's figures, also once it has stopped.
+    pub fn metrics(&self) -> PrometheusHandle {
+        self.metrics.handle()
     }
 
     /// Stops: no more slots are granted, what was emitted is committed and sent, and the database is

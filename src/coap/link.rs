@@ -164,6 +164,14 @@ impl<T: Copy + PartialEq> Link<T> {
         Some(outstanding.request.datagram.clone())
     }
 
+    /// Sends the outstanding request at once once more if it was repeated already: the device is heard
+    /// again after a silence in which it may have slept, and may sleep again before the next repeat.
+    pub fn repeat_overdue(&mut self, now: Instant) -> Option<Vec<u8>> {
+        let outstanding = self.outstanding.as_mut().filter(|o| o.repeats > 0)?;
+        outstanding.due = now + outstanding.timeout;
+        Some(outstanding.request.datagram.clone())
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
     pub fn next_timeout(&self) -> Option<Instant> {
         let outstanding = self.outstanding.as_ref().map(|o| o.due);

@@ -43,6 +43,8 @@ pub(super) struct Device {
     pub(super) registration: Option<Box<Registered>>,
     /// When anything was received from it last.
     pub(super) heard_at: Option<Instant>,
+    /// It was heard after a silence, and what is outstanding was not sent again since.
+    pub(super) returned: bool,
     /// A request was given up since: nothing reaches it before it is heard.
     pub(super) silent: bool,
     /// The uplink is observed, as far as known.
@@ -107,6 +109,7 @@ impl Device {
             token,
             registration: None,
             heard_at: None,
+            returned: false,
             silent: false,
             observing: false,
             pending: 0,

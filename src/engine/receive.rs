@@ -1,6 +1,6 @@
 //! A CoAP message arrives: whose is it, was it here before, and which part of the engine takes it.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use super::{Engine, device::DeviceKey};
 use crate::{
@@ -164,7 +164,9 @@ impl Engine {
     /// Something was received from the device, whatever it was.
     pub(super) fn heard(&mut self, key: DeviceKey) {
         let now = self.now.instant;
+        let ack_timeout = Duration::from_millis(self.config.coap.ack_timeout_ms);
         let device = self.device_mut(key);
+        device.returned |= (device.heard_at).is_some_and(|at| now.since(at) > ack_timeout);
         device.heard_at = Some(now);
         device.silent = false;
         let cell = device
@@ -179,6 +181,16 @@ impl Engine {
 
     /// Sends what may leave now, and sets the device's alarm.
     pub(super) fn settle(&mut self, key: DeviceKey) {
+        let now = self.now.instant;
+        let device = self.device_mut(key);
+        if std::mem::take(&mut device.returned)
+            && let Some(datagram) = device.link.repeat_overdue(now)
+            && let Some(peer) = device.peer()
+        {
+            let after = device.pending;
+            self.counters.requests_repeated += 1;
+            self.transmit(peer, datagram, after);
+        }
         self.flush(key);
         self.set_alarm(key);
     }

@@ -273,3 +273,20 @@ fn a_removed_device_fails_and_may_not_register_again() {
     world.take_sent();
     assert_eq!(device.register(&mut world), Code::FORBIDDEN);
 }
+
+#[test]
+fn a_device_that_wakes_up_is_sent_again_at_once_what_it_missed() {
+    let mut world = World::new();
+    let mut device = Script::new("meter-1", 1).asleep_between();
+    world.add("meter-1");
+    device.register(&mut world);
+    device.receive(&mut world);
+    world.start("meter-1", 1, &package("V2", &content()));
+    world.pass_s(50); // it sleeps, and misses the question and its first repeat
+    world.take_sent();
+    device.update(&mut world);
+    assert_eq!(
+        decoded(&device.frames(&mut world)),
+        [PlatformMessage::VersionQuery]
+    );
+}
