@@ -16,13 +16,18 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(cli::serve::ServeArgs),
+    Demo(cli::demo::DemoArgs),
     CheckConfig(cli::check_config::CheckConfigArgs),
+    #[command(flatten)]
+    Admin(cli::AdminCommand),
     Pcp(cli::pcp::PcpArgs),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve(args) => cli::serve::run(&args),
+        Command::Demo(args) => cli::demo::run(&args),
+        Command::Admin(command) => cli::admin(command),
         Command::CheckConfig(args) => cli::check_config::run(&args),
         Command::Pcp(args) => cli::pcp::run(&args),
     }

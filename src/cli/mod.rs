@@ -4,6 +4,7 @@
 mod admin;
 pub mod check_config;
 mod client;
+pub mod demo;
 mod device;
 mod output;
 mod package;
@@ -23,6 +24,14 @@ use std::{
 pub use admin::AdminCommand;
 pub use client::{ApiArgs, Client, CommandError};
 pub use output::Format;
+
+/// Runs an operator's command. Exit codes: 0 done, 1 not, or not all of it.
+pub fn admin(command: AdminCommand) -> ExitCode {
+    match command.run(&mut io::stdout()) {
+        Ok(code) => code,
+        Err(error) => print(Err(error.to_string())),
+    }
+}
 
 /// Prints a result on standard output, or an error on standard error.
 fn print(result: Result<String, String>) -> ExitCode {

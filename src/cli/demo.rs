@@ -1,0 +1,169 @@
+//! `cellwise demo`: a server on free ports in a temporary directory, and a fleet of simulated devices that
+//! it upgrades over real sockets.
+
+mod fleet;
+mod report;
+mod watch;
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use serde_json::json;
+use sim::fleet::Fleet;
+
+use super::{
+    Format,
+    client::{ApiArgs, Client},
+};
+use crate::{
+    api::TOKEN_FILE,
+    config::{Config, LogConfig},
+    server::Server,
+    telemetry,
+};
+use report::Report;
+
+/// Shows an upgrade from end to end: starts a server and simulated devices of mixed coverage in several
+/// cells, uploads a package, runs a task, and says how every device ended. Exit code 0 only if each ended as
+/// it should and no cell went over its limit.
+#[derive(Debug, clap::Args)]
+pub struct DemoArgs {
+    /// Simulated devices.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub devices: u32,
+    /// Size of the package.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=4_096))]
+    pub package_kib: u32,
+    /// Chooses the devices' characters and their timing.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Give up after this many seconds.
+    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
+    pub timeout_s: u64,
+    /// What is printed on standard output; progress goes to standard error.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// Version of the simulated devices before the upgrade, and of the package.
+const BEFORE: &str = "V1.0";
+const TARGET: &str = "V2.0";
+
+/// Runs the command. Exit codes: 0 all as expected, 1 not.
+pub fn run(args: &DemoArgs) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return super::print(Err(format!("the system gives no threads: {error}"))),
+    };
+    match runtime.block_on(demo(args)) {
+        Ok(report) => {
+            let text = match args.format {
+                Format::Text => Ok(report.to_string()),
+                Format::Json => report.to_json().map_err(|e| e.to_string()),
+            };
+            let printed = super::print(text);
+            if report.is_as_expected() {
+                printed
+            } else {
+                report.complain();
+                ExitCode::FAILURE
+            }
+        }
+        Err(problem) => super::print(Err(problem)),
+    }
+}
+
+async fn demo(args: &DemoArgs) -> Result<Report, String> {
+    let dir = tempfile::tempdir().map_err(|e| format!("no temporary directory: {e}"))?;
+    let config = settings(dir.path());
+    telemetry::start_log(&config.log).map_err(|e| e.to_string())?;
+    let server = Server::start(config).await.map_err(|e| e.to_string())?;
+    let client = Client::new(&ApiArgs {
+        api: format!("http://{}", server.admin_addr),
+        token: None,
+        token_file: dir.path().join(TOKEN_FILE),
+    });
+    let client = Arc::new(client.map_err(|e| e.to_string())?);
+
+    let specs = fleet::specs(args.devices, args.seed)?;
+    let endpoints: Vec<String> = specs.iter().map(|spec| spec.endpoint.clone()).collect();
+    let content = fleet::content(args.package_kib as usize * 1024, args.seed);
+    let prepared = client.clone();
+    let task = blocking(move || prepare(&prepared, &endpoints, &content)).await?;
+
+    let plan = fleet::Plan::of(&specs);
+    let devices = Fleet::start(specs, server.coap_addr)
+        .await
+        .map_err(|e| e.to_string())?;
+    let limit = Duration::from_secs(args.timeout_s);
+    let watched = {
+        let plan = plan.clone();
+        blocking(move || watch::until_ended(&client, task, &plan, limit).map_err(|e| e.to_string()))
+            .await
+    };
+    devices.stop().await;
+    let metrics = server.metrics();
+    server.stop().await;
+    let segments_served = metrics
+        .render()
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("cellwise_segments_served_total ")?
+                .parse()
+                .ok()
+        })
+        .unwrap_or(0);
+    watched.map(|ended| Report::new(&plan, ended, segments_served))
+}
+
+/// Provisions the devices, uploads the package, creates the task; returns the task's number.
+fn prepare(client: &Client, endpoints: &[String], content: &[u8]) -> Result<i64, String> {
+    let devices: Vec<_> = endpoints
+        .iter()
+        .map(|endpoint| json!({ "endpoint": endpoint, "product": "demo" }))
+        .collect();
+    client
+        .post("/v1/devices", &json!({ "devices": devices }))
+        .map_err(|e| e.to_string())?;
+    let query = [("product", "demo".into()), ("version", TARGET.into())];
+    let (package, _) = client
+        .upload("/v1/packages", &query, content.len() as u64, &mut &*content)
+        .map_err(|e| e.to_string())?;
+    let task = json!({ "name": "demo", "package_id": package["id"], "all": true });
+    let task = client.post("/v1/tasks", &task).map_err(|e| e.to_string())?;
+    task["id"]
+        .as_i64()
+        .ok_or_else(|| "the server named no task".to_owned())
+}
+
+/// The defaults, but for times: simulated devices restart in a second, and nobody wants to wait.
+fn settings(dir: &std::path::Path) -> Config {
+    let mut config = Config {
+        data_dir: dir.to_owned(),
+        log: LogConfig {
+            filter: "warn".into(),
+            ..LogConfig::default()
+        },
+        ..Config::default()
+    };
+    config.coap.listen = ([127, 0, 0, 1], 0).into();
+    config.admin.listen = ([127, 0, 0, 1], 0).into();
+    config.coap.ack_timeout_ms = 2_000;
+    config.upgrade.repeat_question_s = 5;
+    config.upgrade.nudge_after_s = 3;
+    config.upgrade.result_grace_s = 2;
+    config.upgrade.progress_interval_s = 1;
+    config.admission.overtake_s = 3;
+    config
+}
+
+/// Runs what blocks on a thread of its own.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| format!("a thread of the demo failed: {e}"))?
+}

@@ -1,0 +1,111 @@
+use std::collections::BTreeMap;
+
+use sim::fleet::{CoverageClass, DeviceSpec, Fleet, FleetConfig, Timing};
+
+use super::{BEFORE, TARGET};
+
+/// How much faster than in the field the simulated devices install and restart.
+const SPEED: u32 = 100;
+/// Devices that upgrade one after the other take their time, so that there are only this many.
+const MOST_POOR: u32 = 20;
+/// What some of the devices do wrong, in percent of all. The second half of them succeeds all the same.
+const FAULTS: [&str; 10] = [
+    "refuse-notification=0x04=1%",
+    "report-upgrade=0x0A=1%",
+    "weak-signal=1%",
+    "no-object-4=1%",
+    "fails-install-silently=1%",
+    "silent-after-one-repeat=2%",
+    "reboots-in-download=2%",
+    "loses-progress=1%",
+    "never-reports-result=2%",
+    "repeats-everything=2%",
+];
+
+/// The devices: of each twenty, ten have good coverage (cells 1001 to 1003), five medium (1004, 1005), three
+/// cannot measure theirs (1006), one is in a cell of poor coverage (1007), and one in a cell (1008) that is
+/// good for some and poor for others.
+pub(super) fn specs(count: u32, seed: u64) -> Result<Vec<DeviceSpec>, String> {
+    let version = |text| pcp::Version::new(text).map_err(|e| e.to_string());
+    let mut config = FleetConfig::new(count as usize, version(BEFORE)?);
+    config.target = Some(version(TARGET)?);
+    config.endpoint_prefix = "demo-".into();
+    config.seed = seed;
+    config.timing = Timing::default().faster(SPEED);
+    config.start_spread_ms = 2_000;
+    config.faults = FAULTS
+        .iter()
+        .map(|fault| fault.parse().map_err(|e| format!("{fault}: {e}")))
+        .collect::<Result<_, String>>()?;
+    let mut specs = Fleet::specs(&config).map_err(|e| e.to_string())?;
+    for (index, spec) in (0..).zip(&mut specs) {
+        let format = spec.coverage.format;
+        let (class, cell) = place(index);
+        // A device without object 4 stays one, in whatever cell.
+        spec.coverage = class.coverage(Some(cell));
+        spec.coverage.format = format;
+    }
+    Ok(specs)
+}
+
+fn place(index: u32) -> (CoverageClass, u32) {
+    let round = index / 20;
+    let poor = round < MOST_POOR / 2;
+    match index % 20 {
+        k @ 0..=8 => (CoverageClass::Good, 1001 + k % 3),
+        9 => (CoverageClass::Good, 1008),
+        k @ 10..=14 => (CoverageClass::Medium, 1004 + k % 2),
+        15 | 16 => (CoverageClass::Unmeasurable, 1006),
+        17 => (CoverageClass::Implausible, 1006),
+        18 if poor => (CoverageClass::Poor, 1007),
+        19 if poor => (CoverageClass::Poor, 1008),
+        _ => (CoverageClass::Good, 1003),
+    }
+}
+
+/// What is to come of the devices.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    /// Whether each endpoint is to succeed.
+    pub(super) succeeds: BTreeMap<String, bool>,
+    /// Devices in each cell.
+    pub(super) cells: BTreeMap<u32, u64>,
+}
+
+impl Plan {
+    pub(super) fn of(specs: &[DeviceSpec]) -> Self {
+        let mut plan = Self {
+            succeeds: BTreeMap::new(),
+            cells: BTreeMap::new(),
+        };
+        for spec in specs {
+            let succeeds = spec.expected() == sim::Expected::Succeeded;
+            plan.succeeds.insert(spec.endpoint.clone(), succeeds);
+            if let Some(cell) = spec.coverage.cell_id {
+                *plan.cells.entry(cell).or_default() += 1;
+            }
+        }
+        plan
+    }
+
+    pub(super) fn expected_failures(&self) -> usize {
+        self.succeeds
+            .values()
+            .filter(|succeeds| !**succeeds)
+            .count()
+    }
+}
+
+/// Bytes that look like nothing, the same for the same seed.
+pub(super) fn content(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    std::iter::repeat_with(|| {
+        // Knuth's MMIX generator
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    })
+    .take(len)
+    .collect()
+}

@@ -1,0 +1,156 @@
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use serde::Serialize;
+
+use super::{
+    fleet::Plan,
+    watch::{Cell, Ended},
+};
+
+/// How the demo ended.
+#[derive(Debug)]
+pub(super) struct Report {
+    devices: usize,
+    succeeded: usize,
+    failed: usize,
+    expected_failures: usize,
+    wall: Duration,
+    segments_served: u64,
+    cells: Vec<(Cell, u64)>,
+    /// Failures by what the operator is told of them.
+    reasons: BTreeMap<String, usize>,
+    /// Devices that did not end as they should.
+    surprises: Vec<String>,
+}
+
+impl Report {
+    pub(super) fn new(plan: &Plan, ended: Ended, segments_served: u64) -> Self {
+        let mut reasons = BTreeMap::new();
+        let mut surprises = Vec::new();
+        let mut succeeded = 0;
+        for upgrade in &ended.upgrades {
+            let success = upgrade.state == "succeeded";
+            if success {
+                succeeded += 1;
+            } else {
+                *reasons.entry(upgrade.detail.clone()).or_default() += 1;
+            }
+            if plan.succeeds.get(&upgrade.endpoint) != Some(&success) {
+                surprises.push(format!(
+                    "{} {}: {}",
+                    upgrade.endpoint, upgrade.state, upgrade.detail
+                ));
+            }
+        }
+        let missing = plan.succeeds.len() - ended.upgrades.len().min(plan.succeeds.len());
+        if missing > 0 {
+            surprises.push(format!("{missing} devices have no upgrade"));
+        }
+        let cells: Vec<(Cell, u64)> = ended
+            .cells
+            .into_iter()
+            .map(|cell| {
+                let devices = plan.cells.get(&cell.cell_id).copied().unwrap_or(0);
+                (cell, devices)
+            })
+            .collect();
+        for (cell, _) in &cells {
+            if cell.concurrent_peak > cell.limit_max {
+                surprises.push(format!(
+                    "cell {}: {} at once, {} allowed",
+                    cell.cell_id, cell.concurrent_peak, cell.limit_max
+                ));
+            }
+        }
+        Self {
+            devices: plan.succeeds.len(),
+            succeeded,
+            failed: ended.upgrades.len() - succeeded,
+            expected_failures: plan.expected_failures(),
+            wall: ended.wall,
+            segments_served,
+            cells,
+            reasons,
+            surprises,
+        }
+    }
+
+    pub(super) fn is_as_expected(&self) -> bool {
+        self.surprises.is_empty()
+    }
+
+    /// Says on standard error what is not as it should be.
+    pub(super) fn complain(&self) {
+        for surprise in &self.surprises {
+            crate::cli::output::remark(surprise);
+        }
+    }
+
+    /// The report as one JSON object.
+    pub(super) fn to_json(&self) -> serde_json::Result<String> {
+        let cells = self.cells.iter().map(|(cell, devices)| CellLine {
+            cell_id: cell.cell_id,
+            limit_max: cell.limit_max,
+            concurrent_peak: cell.concurrent_peak,
+            devices: *devices,
+        });
+        serde_json::to_string(&Line {
+            devices: self.devices,
+            succeeded: self.succeeded,
+            failed: self.failed,
+            expected_failures: self.expected_failures,
+            wall_seconds: self.wall.as_secs_f64(),
+            segments_served: self.segments_served,
+            cells: cells.collect(),
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct Line {
+    devices: usize,
+    succeeded: usize,
+    failed: usize,
+    expected_failures: usize,
+    wall_seconds: f64,
+    segments_served: u64,
+    cells: Vec<CellLine>,
+}
+
+#[derive(Serialize)]
+struct CellLine {
+    cell_id: u32,
+    limit_max: u64,
+    concurrent_peak: u64,
+    devices: u64,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "cell  devices  most at once  limit")?;
+        for (cell, devices) in &self.cells {
+            writeln!(
+                f,
+                "{:<4}  {devices:>7}  {:>12}  {:>5}",
+                cell.cell_id, cell.concurrent_peak, cell.limit_max
+            )?;
+        }
+        writeln!(
+            f,
+            "\n{} devices: {} upgraded, {} failed ({} were made to), {} segments in {:.1} s",
+            self.devices,
+            self.succeeded,
+            self.failed,
+            self.expected_failures,
+            self.segments_served,
+            self.wall.as_secs_f64()
+        )?;
+        for (reason, count) in &self.reasons {
+            writeln!(f, "  {count} × {reason}")?;
+        }
+        match self.surprises.len() {
+            0 => write!(f, "Every device ended as it should."),
+            count => write!(f, "{count} things are not as they should be."),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde_json::Value;
+
+use super::fleet::Plan;
+use crate::cli::client::{Client, CommandError};
+
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How the task ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) wall: Duration,
+    pub(super) upgrades: Vec<Upgrade>,
+    pub(super) cells: Vec<Cell>,
+}
+
+#[derive(Debug)]
+pub(super) struct Upgrade {
+    pub(super) endpoint: String,
+    pub(super) state: String,
+    pub(super) detail: String,
+}
+
+#[derive(Debug)]
+pub(super) struct Cell {
+    pub(super) cell_id: u32,
+    pub(super) limit_max: u64,
+    pub(super) concurrent_peak: u64,
+}
+
+/// Shows the task's progress until every upgrade has ended, or `limit` has passed.
+#[allow(clippy::disallowed_methods)] // a wall clock is what a person looks at
+pub(super) fn until_ended(
+    client: &Client,
+    task: i64,
+    plan: &Plan,
+    limit: Duration,
+) -> Result<Ended, CommandError> {
+    let started = Instant::now();
+    let bars = Bars::new(plan);
+    loop {
+        let record = client.get(&format!("/v1/tasks/{task}"), &[])?;
+        let (upgrades, _) = client.list(&format!("/v1/tasks/{task}/upgrades"), &[], usize::MAX)?;
+        let (cells, _) = client.list("/v1/cells", &[], usize::MAX)?;
+        bars.show(&upgrades, &cells);
+        if record["state"] == "finished" {
+            bars.clear();
+            let wall = started.elapsed();
+            return Ok(Ended {
+                wall,
+                upgrades: upgrades.iter().map(upgrade).collect(),
+                cells: cells.iter().map(cell).collect(),
+            });
+        }
+        if started.elapsed() > limit {
+            bars.clear();
+            return Err(CommandError::Arguments(format!(
+                "the task has not ended within {} s (--timeout-s): {}",
+                limit.as_secs(),
+                record["counts"]
+            )));
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// One bar for each cell.
+struct Bars {
+    all: MultiProgress,
+    cells: BTreeMap<u32, ProgressBar>,
+}
+
+impl Bars {
+    fn new(plan: &Plan) -> Self {
+        let style =
+            ProgressStyle::with_template("cell {prefix} [{bar:30}] {pos:>4}/{len:<4} {msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar())
+                .progress_chars("=> ");
+        let all = MultiProgress::new();
+        let cells = plan
+            .cells
+            .iter()
+            .map(|(cell, devices)| {
+                let bar = all.add(ProgressBar::new(*devices).with_style(style.clone()));
+                bar.set_prefix(cell.to_string());
+                (*cell, bar)
+            })
+            .collect();
+        Self { all, cells }
+    }
+
+    fn show(&self, upgrades: &[Value], cells: &[Value]) {
+        let mut ended: BTreeMap<u64, u64> = BTreeMap::new();
+        for upgrade in upgrades.iter().filter(|u| !u["ended_at"].is_null()) {
+            if let Some(cell) = upgrade["cell_id"].as_u64() {
+                *ended.entry(cell).or_default() += 1;
+            }
+        }
+        for record in cells {
+            let cell = cell(record);
+            let Some(bar) = self.cells.get(&cell.cell_id) else {
+                continue;
+            };
+            bar.set_position(ended.get(&cell.cell_id.into()).copied().unwrap_or(0));
+            bar.set_message(format!(
+                "{:>3} upgrading of at most {:>2}, {:>3} waiting",
+                record["active"], cell.limit_max, record["waiting"]
+            ));
+        }
+    }
+
+    fn clear(&self) {
+        let _ = self.all.clear(); // a terminal that is gone shows nothing
+    }
+}
+
+fn upgrade(record: &Value) -> Upgrade {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Upgrade {
+        endpoint: text(&record["endpoint"]),
+        state: text(&record["state"]),
+        detail: text(&record["outcome"]["detail"]),
+    }
+}
+
+fn cell(record: &Value) -> Cell {
+    let number = |value: &Value| value.as_u64().unwrap_or(0);
+    Cell {
+        cell_id: u32::try_from(number(&record["cell_id"])).unwrap_or(u32::MAX),
+        limit_max: number(&record["limit_max"]),
+        concurrent_peak: number(&record["concurrent_peak"]),
+    }
+}
