@@ -46,7 +46,7 @@ impl From<CellRecord> for CellBody {
 }
 
 /// List the cells in which devices upgraded or waited, ordered by number.
-#[utoipa::path(get, path = "/v1/cells", tag = "cells", params(Paging),
+#[utoipa::path(get, path = "/v1/cells", operation_id = "list_cells", tag = "cells", params(Paging),
     responses(
         (status = 200, description = "A page", body = ListBody<CellBody>),
         (status = 400, description = "A parameter is unknown or not a number", body = Problem,

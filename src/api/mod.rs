@@ -86,7 +86,7 @@ fn documented() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(operations::Documentation::openapi())
         .routes(routes!(packages::upload, packages::list))
         .routes(routes!(packages::get, packages::delete))
-        .routes(routes!(devices::add, devices::list))
+        .routes(routes!(devices::add::add, devices::list))
         .routes(routes!(devices::get, devices::update, devices::remove))
         .routes(routes!(tasks::create, tasks::list))
         .routes(routes!(tasks::get, tasks::delete))

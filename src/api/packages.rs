@@ -102,6 +102,12 @@ pub(super) fn check_product(product: &str) -> Result<(), &'static str> {
     }
 }
 
+/// The bytes of a package file.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "stands in the description only")]
+struct PackageFile(Vec<u8>);
+
 #[derive(Debug, Error)]
 pub(super) enum Upload {
     #[error("a request that is not valid")]
@@ -167,8 +173,8 @@ fn file_problem(error: &FileError) -> Problem {
 /// The body is the file itself. The same file for the same product, version and segment size again
 /// changes nothing and is answered 200. Other content supersedes the older package of the product and
 /// version, unless an unfinished task uses it.
-#[utoipa::path(post, path = "/v1/packages", tag = "packages", params(UploadParams),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream",
+#[utoipa::path(post, path = "/v1/packages", operation_id = "upload_package", tag = "packages", params(UploadParams),
+    request_body(content = PackageFile, content_type = "application/octet-stream",
         description = "The package file"),
     responses(
         (status = 201, description = "Uploaded", body = PackageBody,
@@ -287,7 +293,7 @@ async fn add(
 }
 
 /// List packages, newest first.
-#[utoipa::path(get, path = "/v1/packages", tag = "packages", params(Paging),
+#[utoipa::path(get, path = "/v1/packages", operation_id = "list_packages", tag = "packages", params(Paging),
     responses(
         (status = 200, description = "A page", body = ListBody<PackageBody>),
         (status = 400, description = "A parameter is unknown or not a number", body = Problem,
@@ -328,7 +334,7 @@ impl IntoResponse for GetPackage {
 }
 
 /// A package.
-#[utoipa::path(get, path = "/v1/packages/{id}", tag = "packages",
+#[utoipa::path(get, path = "/v1/packages/{id}", operation_id = "get_package", tag = "packages",
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 200, description = "The package", body = PackageBody),
@@ -373,7 +379,7 @@ impl IntoResponse for Delete {
 /// Delete a package.
 ///
 /// Refused while an unfinished task uses it. Ended tasks keep telling which package they used.
-#[utoipa::path(delete, path = "/v1/packages/{id}", tag = "packages",
+#[utoipa::path(delete, path = "/v1/packages/{id}", operation_id = "delete_package", tag = "packages",
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 204, description = "Deleted"),

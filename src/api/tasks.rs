@@ -187,7 +187,7 @@ impl IntoResponse for Create {
 }
 
 /// Create a task.
-#[utoipa::path(post, path = "/v1/tasks", tag = "tasks", request_body = CreateTask,
+#[utoipa::path(post, path = "/v1/tasks", operation_id = "create_task", tag = "tasks", request_body = CreateTask,
     responses(
         (status = 201, description = "Created; it runs, or waits for its time", body = TaskBody,
             headers(("Location" = String, description = "Path of the task"))),
@@ -278,7 +278,7 @@ fn parse_start(text: &str, now: UtcMillis) -> Result<UtcMillis, String> {
 }
 
 /// List tasks, newest first.
-#[utoipa::path(get, path = "/v1/tasks", tag = "tasks", params(Paging),
+#[utoipa::path(get, path = "/v1/tasks", operation_id = "list_tasks", tag = "tasks", params(Paging),
     responses(
         (status = 200, description = "A page", body = ListBody<TaskBody>),
         (status = 400, description = "A parameter is unknown or not a number", body = Problem,
@@ -319,7 +319,7 @@ impl IntoResponse for GetTask {
 }
 
 /// A task.
-#[utoipa::path(get, path = "/v1/tasks/{id}", tag = "tasks",
+#[utoipa::path(get, path = "/v1/tasks/{id}", operation_id = "get_task", tag = "tasks",
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 200, description = "The task", body = TaskBody),
@@ -358,7 +358,7 @@ impl IntoResponse for Stop {
 ///
 /// Upgrades that wait are cancelled at once, those that run are ended; the task is `stopping` until the
 /// last of them has ended. Stopping it again changes nothing.
-#[utoipa::path(post, path = "/v1/tasks/{id}/stop", tag = "tasks",
+#[utoipa::path(post, path = "/v1/tasks/{id}/stop", operation_id = "stop_task", tag = "tasks",
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 200, description = "The task, stopping or stopped", body = TaskBody),
@@ -398,7 +398,7 @@ impl IntoResponse for Delete {
 /// Delete a task with its upgrades and their timelines.
 ///
 /// Refused while it runs or is being stopped.
-#[utoipa::path(delete, path = "/v1/tasks/{id}", tag = "tasks",
+#[utoipa::path(delete, path = "/v1/tasks/{id}", operation_id = "delete_task", tag = "tasks",
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 204, description = "Deleted"),

@@ -237,7 +237,7 @@ impl IntoResponse for ListUpgrades {
 }
 
 /// List a task's upgrades, ordered by number.
-#[utoipa::path(get, path = "/v1/tasks/{id}/upgrades", tag = "upgrades",
+#[utoipa::path(get, path = "/v1/tasks/{id}/upgrades", operation_id = "list_upgrades", tag = "upgrades",
     params(("id" = i64, Path, description = "The task's number"), ListParams),
     responses(
         (status = 200, description = "A page", body = ListBody<UpgradeBody>),
@@ -296,7 +296,7 @@ impl IntoResponse for GetUpgrade {
 }
 
 /// An upgrade with its timeline.
-#[utoipa::path(get, path = "/v1/upgrades/{id}", tag = "upgrades",
+#[utoipa::path(get, path = "/v1/upgrades/{id}", operation_id = "get_upgrade", tag = "upgrades",
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 200, description = "The upgrade", body = UpgradeDetailBody),

@@ -85,7 +85,8 @@ pub trait Store: Send + Sync + 'static {
     // ---- the rollout
 
     /// Devices that the operator added, changed or removed after `revision`, oldest change first. A device
-    /// that changed several times appears once, as it is now.
+    /// that changed several times appears once, as it is now. A removed one appears again when an upgrade of it
+    /// has ended, for [`Store::forget_removed`].
     async fn device_changes_since(
         &self,
         revision: i64,

@@ -44,9 +44,12 @@ async fn everything_under_v1_needs_the_token() {
 async fn the_description_lists_every_route() {
     let api = Api::new().await;
     let mut routes = Vec::new();
+    let mut names = std::collections::BTreeSet::new();
     for (path, item) in api.description["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys() {
             routes.push(format!("{} {path}", method.to_uppercase()));
+            let name = item[method]["operationId"].as_str().unwrap();
+            assert!(names.insert(name), "{name} is there twice");
         }
     }
     routes.sort();

@@ -245,14 +245,24 @@ pub(crate) async fn a_removed_device_is_kept_until_it_is_forgotten(store: &impl 
         !store.forget_removed("d0").await.unwrap(),
         "its upgrade runs"
     );
+    let removal = store.device_changes_since(seen, 9).await.unwrap();
+    assert_eq!(removal.len(), 1);
     world
         .commit(&[ended(id, task.id, 1, UPGRADED, None, t(3))])
         .await;
+    let again = store
+        .device_changes_since(removal[0].revision, 9)
+        .await
+        .unwrap();
+    assert!(
+        again.len() == 1 && again[0].removed,
+        "now it can be forgotten"
+    );
     assert!(store.forget_removed("d0").await.unwrap());
     assert!(store.forget_removed("d0").await.unwrap());
     assert_eq!(store.restore_devices(None, 9).await.unwrap(), []);
     // a revision is never used twice
-    assert_eq!(store.restore_revision().await.unwrap(), seen + 1);
+    assert_eq!(store.restore_revision().await.unwrap(), again[0].revision);
 }
 
 pub(crate) async fn a_device_added_again_begins_anew(store: &impl Store) {

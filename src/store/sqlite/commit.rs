@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use sqlx::SqliteConnection;
 
-use super::{Doing, SqliteStore, rows};
+use super::{Doing, SqliteStore, devices, rows};
 use crate::{
     clock::UtcMillis,
     engine::{Change, CoverageReading, QueueMode, Registration, StageChange},
@@ -29,9 +29,9 @@ impl SqliteStore {
             ended: BTreeMap::new(),
         };
         for change in changes {
-            batch.apply(change).await.doing(DOING)?;
+            batch.apply(change).await?;
         }
-        let report = batch.finish().await.doing(DOING)?;
+        let report = batch.finish().await?;
         tx.commit().await.doing(DOING)?;
         Ok(report)
     }
@@ -46,7 +46,38 @@ struct Batch<'c> {
 }
 
 impl Batch<'_> {
-    async fn apply(&mut self, change: &Change) -> Result<(), sqlx::Error> {
+    async fn apply(&mut self, change: &Change) -> Result<(), StoreError> {
+        let Change::Ended {
+            upgrade,
+            task,
+            attempt,
+            outcome,
+            retry_at,
+            at,
+        } = change
+        else {
+            return self.go_on(change).await.doing(DOING);
+        };
+        let end = End {
+            upgrade: *upgrade,
+            attempt: *attempt,
+            outcome,
+            at: *at,
+        };
+        if let Some(retry_at) = retry_at
+            && self.may_retry(*upgrade).await.doing(DOING)?
+        {
+            return self.ended_for_now(&end, *retry_at).await.doing(DOING);
+        }
+        if self.ended_for_good(&end).await.doing(DOING)? {
+            self.ended.insert(*task, *at);
+            devices::repeat_removal(self.conn, *upgrade).await?;
+        }
+        Ok(())
+    }
+
+    /// Every change but an end.
+    async fn go_on(&mut self, change: &Change) -> Result<(), sqlx::Error> {
         match change {
             Change::Registered {
                 endpoint,
@@ -87,33 +118,15 @@ impl Batch<'_> {
                 active,
                 at,
             } => self.admitted(*cell, *limit, *active, *at).await,
-            Change::Ended {
-                upgrade,
-                task,
-                attempt,
-                outcome,
-                retry_at,
-                at,
-            } => {
-                let end = End {
-                    upgrade: *upgrade,
-                    attempt: *attempt,
-                    outcome,
-                    at: *at,
-                };
-                match retry_at {
-                    Some(retry_at) if self.may_retry(*upgrade).await? => {
-                        self.ended_for_now(&end, *retry_at).await
-                    }
-                    _ => self.ended_for_good(&end, *task).await,
-                }
-            }
+            Change::Ended { .. } => Ok(()),
         }
     }
 
-    async fn finish(self) -> Result<CommitReport, sqlx::Error> {
+    async fn finish(self) -> Result<CommitReport, StoreError> {
         for (task, at) in self.ended {
-            rows::end_task_if_done(self.conn, task, at).await?;
+            rows::end_task_if_done(self.conn, task, at)
+                .await
+                .doing(DOING)?;
         }
         Ok(self.report)
     }
@@ -358,7 +371,8 @@ impl Batch<'_> {
             .await
     }
 
-    async fn ended_for_good(&mut self, end: &End<'_>, task: TaskId) -> Result<(), sqlx::Error> {
+    /// Returns whether this was the end.
+    async fn ended_for_good(&mut self, end: &End<'_>) -> Result<bool, sqlx::Error> {
         // The cell stays: it tells where the upgrade took place.
         let stored = sqlx::query(
             "UPDATE upgrades SET state = ?3, attempt = ?2, outcome_state = ?3, outcome_reason = ?4, \
@@ -376,12 +390,12 @@ impl Batch<'_> {
         .execute(&mut *self.conn)
         .await?;
         if stored.rows_affected() == 0 {
-            return Ok(());
+            return Ok(false);
         }
-        self.ended.insert(task, end.at);
         let text = end.outcome.to_string();
         self.event(end.upgrade, end.attempt, end.outcome.state(), &text, end.at)
-            .await
+            .await?;
+        Ok(true)
     }
 }
 

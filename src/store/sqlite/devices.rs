@@ -198,6 +198,31 @@ impl SqliteStore {
     }
 }
 
+/// Shows the removal of an upgrade's device again: with its last upgrade gone, it can be forgotten.
+pub(super) async fn repeat_removal(
+    conn: &mut SqliteConnection,
+    upgrade: UpgradeId,
+) -> Result<(), StoreError> {
+    let doing = "looking for the removed device of an upgrade";
+    let removed: Option<i64> = sqlx::query_scalar(
+        "SELECT d.id FROM upgrades u JOIN devices d ON d.endpoint = u.endpoint \
+         WHERE u.id = ? AND d.removed = 1",
+    )
+    .bind(upgrade.0)
+    .fetch_optional(&mut *conn)
+    .await
+    .doing(doing)?;
+    let Some(device) = removed else { return Ok(()) };
+    let revision = counter(conn).await? + 1;
+    sqlx::query("UPDATE devices SET revision = ? WHERE id = ?")
+        .bind(revision)
+        .bind(device)
+        .execute(&mut *conn)
+        .await
+        .doing(doing)?;
+    set_counter(conn, revision).await.doing(doing)
+}
+
 /// The products of those of `devices` that are there and were not removed.
 async fn products(
     conn: &mut SqliteConnection,

@@ -16,7 +16,7 @@ mod upgrades;
 #[cfg(test)]
 mod tests;
 
-use std::{path::Path, time::Duration};
+use std::{io, path::Path, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{
@@ -63,6 +63,7 @@ impl SqliteStore {
                 source,
             })?;
         let path = data_dir.join(FILE_NAME);
+        create_private(&path).await?;
         let options = SqliteConnectOptions::new()
             .filename(&path)
             .create_if_missing(true)
@@ -107,6 +108,24 @@ impl SqliteStore {
     /// A transaction that may write. It is undone unless it is committed.
     async fn write(&self, doing: &'static str) -> Result<Transaction<'static, Sqlite>, StoreError> {
         self.writer.begin_with("BEGIN IMMEDIATE").await.doing(doing)
+    }
+}
+
+/// Creates the file, if it is not there, for its owner alone: it holds the server's secret. The database
+/// gives its other files the same mode.
+async fn create_private(path: &Path) -> Result<(), OpenError> {
+    let created = tokio::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .await;
+    match created {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(OpenError::Open {
+            path: path.to_owned(),
+            source: Box::new(error),
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -1,3 +1,5 @@
+use std::os::unix::fs::PermissionsExt;
+
 use tempfile::TempDir;
 
 use super::*;
@@ -20,6 +22,17 @@ async fn what_was_written_is_there_after_opening_again() {
     store.close().await;
     let again = SqliteStore::open(dir.path()).await.unwrap();
     assert_eq!(again.meta("key").await.unwrap(), Some(b"value".to_vec()));
+}
+
+#[tokio::test]
+async fn only_the_owner_may_read_the_files() {
+    let (store, dir) = open().await;
+    store.set_meta("secret", b"value").await.unwrap();
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{entry:?}");
+    }
 }
 
 #[tokio::test]

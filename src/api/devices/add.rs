@@ -1,0 +1,243 @@
+//! `POST /v1/devices`.
+
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use utoipa::ToSchema;
+
+use super::DeviceBody;
+use crate::{
+    api::{
+        ApiState,
+        extract::{self, Fields},
+        packages::{check_product, default_product},
+        problem::{FieldError, Problem},
+    },
+    store::{AddedDevice, NewDevice, StoreError},
+};
+
+/// Devices of one request.
+const MAX_DEVICES: usize = 10_000;
+/// Bytes of an endpoint name.
+const MAX_ENDPOINT: usize = 128;
+
+/// One device, or many.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct AddDevices {
+    /// The endpoint name of one device: 1 to 128 of the characters that a path segment of a URL may hold as
+    /// they are, but `&` (A-Z a-z 0-9 - . _ ~ : @ ! $ ' ( ) * + , ; =).
+    #[schema(max_length = 128, example = "urn:imei:867723032612345")]
+    endpoint: Option<String>,
+    /// The product of that device, `default` when not given.
+    product: Option<String>,
+    /// Many devices, at most 10,000, instead of one.
+    #[schema(max_items = 10_000)]
+    devices: Option<Vec<AddDevice>>,
+}
+
+/// A device to be added.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct AddDevice {
+    /// The endpoint name.
+    #[schema(max_length = 128)]
+    endpoint: String,
+    /// The product, `default` when not given.
+    #[serde(default = "default_product")]
+    #[schema(default = "default")]
+    product: String,
+}
+
+/// What became of many devices.
+#[derive(Debug, Serialize, ToSchema)]
+struct AddedBody {
+    /// Devices that are new.
+    added: usize,
+    /// Devices that were there already, of the same product.
+    unchanged: usize,
+    /// Devices that were refused, and why.
+    refused: Vec<FieldError>,
+}
+
+#[derive(Debug, Error)]
+pub(in crate::api) enum Add {
+    #[error("a request that is not valid")]
+    Request(Problem),
+    #[error(
+        "device {endpoint} is there with product {product:?}; change its product with PATCH, or delete it first"
+    )]
+    OtherProduct { endpoint: String, product: String },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<Problem> for Add {
+    fn from(problem: Problem) -> Self {
+        Self::Request(problem)
+    }
+}
+
+impl IntoResponse for Add {
+    fn into_response(self) -> Response {
+        match &self {
+            Self::Request(problem) => problem.clone(),
+            Self::OtherProduct { .. } => {
+                Problem::conflict("device-exists", "The device is there already", &self)
+            }
+            Self::Store(error) => Problem::store(error),
+        }
+        .into_response()
+    }
+}
+
+/// Add a device, or up to 10,000 at once.
+///
+/// A device that is there with the same product is no error. Of many devices, those that are there
+/// with another product are listed as refused, and the others are added.
+#[utoipa::path(post, path = "/v1/devices", operation_id = "add_device", tag = "devices", request_body = AddDevices,
+    responses(
+        (status = 201, description = "One device: it was added", body = DeviceBody,
+            headers(("Location" = String, description = "Path of the device"))),
+        (status = 200, description = "One device: it was there (a device). Many: what became of them (counts)",
+            body = AddAnswer),
+        (status = 400, description = "The body is not JSON", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 409, description = "One device: it is there with another product", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 415, description = "The content type is not application/json", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 422, description = "A field is not valid", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(in crate::api) async fn add(
+    State(state): State<ApiState>,
+    extract::Json(body): extract::Json<AddDevices>,
+) -> Result<Response, Add> {
+    let (devices, single) = to_devices(body)?;
+    let added = state.store.add_devices(&devices, state.now()).await?;
+    state.wake.notify_one();
+    if !single {
+        return Ok(Json(AddAnswer::Many(summary(&devices, added))).into_response());
+    }
+    let (Some(device), Some(added)) = (devices.into_iter().next(), added.into_iter().next()) else {
+        return Err(Problem::field("endpoint", "it is missing").into());
+    };
+    let status = match added {
+        AddedDevice::Added => StatusCode::CREATED,
+        AddedDevice::Unchanged => StatusCode::OK,
+        AddedDevice::OtherProduct(product) => {
+            return Err(Add::OtherProduct {
+                endpoint: device.endpoint,
+                product,
+            });
+        }
+    };
+    let location = format!("/v1/devices/{}", device.endpoint);
+    let Some(detail) = state.store.device(&device.endpoint).await? else {
+        return Err(Problem::not_found("the device was removed meanwhile").into());
+    };
+    let body = Json(AddAnswer::One(Box::new(detail.into())));
+    Ok((status, [(header::LOCATION, location)], body).into_response())
+}
+
+/// The device that was there, or what became of many.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+enum AddAnswer {
+    One(Box<DeviceBody>),
+    Many(AddedBody),
+}
+
+/// Checks every name; also tells whether one device was given by itself.
+fn to_devices(body: AddDevices) -> Result<(Vec<NewDevice>, bool), Problem> {
+    let mut fields = Fields::default();
+    let mut checked = |prefix: &str, endpoint: String, product: String| {
+        fields.take(&format!("{prefix}endpoint"), check_endpoint(&endpoint));
+        fields.take(&format!("{prefix}product"), check_product(&product));
+        NewDevice { endpoint, product }
+    };
+    let (devices, single) = match (body.endpoint, body.devices) {
+        (Some(endpoint), None) => {
+            let product = body.product.unwrap_or_else(default_product);
+            (vec![checked("", endpoint, product)], true)
+        }
+        (None, Some(devices)) if body.product.is_none() => {
+            if !(1..=MAX_DEVICES).contains(&devices.len()) {
+                let detail = format!("{} devices; 1 to {MAX_DEVICES} are possible", devices.len());
+                return Err(Problem::field("devices", detail));
+            }
+            let devices = devices.into_iter().enumerate();
+            let devices = devices
+                .map(|(i, device)| {
+                    checked(&format!("devices[{i}]."), device.endpoint, device.product)
+                })
+                .collect();
+            (devices, false)
+        }
+        (None, Some(_)) => {
+            return Err(Problem::field(
+                "product",
+                "give each device its own product",
+            ));
+        }
+        _ => {
+            return Err(Problem::field(
+                "endpoint",
+                "give either endpoint or devices",
+            ));
+        }
+    };
+    fields.finish()?;
+    Ok((devices, single))
+}
+
+/// Endpoint names that the operator may add: they stand in a path and in a CoAP query as they are.
+fn check_endpoint(endpoint: &str) -> Result<(), String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:@!$'()*+,;=".contains(&byte);
+    if !(1..=MAX_ENDPOINT).contains(&endpoint.len()) {
+        return Err(format!(
+            "an endpoint name has 1 to {MAX_ENDPOINT} characters, this one has {}",
+            endpoint.len()
+        ));
+    }
+    match endpoint
+        .chars()
+        .find(|c| !u8::try_from(*c).is_ok_and(allowed))
+    {
+        Some(c) => Err(format!(
+            "{c:?} is not possible in an endpoint name; A-Z a-z 0-9 - . _ ~ : @ ! $ ' ( ) * + , ; = are"
+        )),
+        None => Ok(()),
+    }
+}
+
+fn summary(devices: &[NewDevice], added: Vec<AddedDevice>) -> AddedBody {
+    let mut body = AddedBody {
+        added: 0,
+        unchanged: 0,
+        refused: Vec::new(),
+    };
+    for (i, (device, added)) in devices.iter().zip(added).enumerate() {
+        match added {
+            AddedDevice::Added => body.added += 1,
+            AddedDevice::Unchanged => body.unchanged += 1,
+            AddedDevice::OtherProduct(product) => {
+                let error = Add::OtherProduct {
+                    endpoint: device.endpoint.clone(),
+                    product,
+                };
+                body.refused
+                    .push(FieldError::new(format!("devices[{i}]"), error));
+            }
+        }
+    }
+    body
+}

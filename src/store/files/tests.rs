@@ -1,0 +1,121 @@
+use super::*;
+use crate::{
+    clock::UtcMillis,
+    package::Segmentation,
+    store::{NewPackage, SqliteStore},
+    task::PackageId,
+};
+
+async fn sealed(files: &PackageFiles, chunks: &[&[u8]]) -> SealedUpload {
+    let mut upload = files.upload(1_000).await.unwrap();
+    for chunk in chunks {
+        upload.write(chunk).await.unwrap();
+    }
+    upload.seal().await.unwrap()
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    std::fs::read_dir(dir.join(DIRECTORY))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+fn record(content: &Content) -> PackageRecord {
+    PackageRecord {
+        id: PackageId(1),
+        package: NewPackage {
+            product: "p".to_owned(),
+            version: pcp::Version::new("V1").unwrap(),
+            sha256: content.sha256.clone(),
+            crc: content.crc,
+            check_code: content.crc,
+            segmentation: Segmentation::choose(content.size_bytes, None, false).unwrap(),
+            created_at: UtcMillis(0),
+        },
+        superseded_at: None,
+        deleted_at: None,
+    }
+}
+
+#[tokio::test]
+async fn what_was_uploaded_is_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = PackageFiles::open(dir.path()).await.unwrap();
+    let sealed = sealed(&files, &[b"abc", b"", b"def"]).await;
+    let content = sealed.publish(&files).await.unwrap();
+    assert_eq!(content.size_bytes, 6);
+    assert_eq!(content.crc, pcp::checksum(b"abcdef"));
+    assert_eq!(content.sha256, hex::encode(Sha256::digest(b"abcdef")));
+    assert_eq!(names(dir.path()), [&*content.sha256]);
+    let package = record(&content);
+    assert_eq!(files.read(&package).await.unwrap(), b"abcdef");
+    files.remove(&content.sha256).await.unwrap();
+    files.remove(&content.sha256).await.unwrap();
+    assert!(matches!(
+        files.read(&package).await,
+        Err(ReadError::File(_))
+    ));
+}
+
+#[tokio::test]
+async fn a_changed_file_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = PackageFiles::open(dir.path()).await.unwrap();
+    let content = sealed(&files, &[b"abcdef"])
+        .await
+        .publish(&files)
+        .await
+        .unwrap();
+    let path = dir.path().join(DIRECTORY).join(&content.sha256);
+    for other in ["abcde", "abcdeF", ""] {
+        std::fs::write(&path, other).unwrap();
+        let read = files.read(&record(&content)).await;
+        assert!(matches!(read, Err(ReadError::Damaged { .. })), "{other:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_without_a_package_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = PackageFiles::open(dir.path()).await.unwrap();
+    let store = SqliteStore::open(dir.path()).await.unwrap();
+    let used = sealed(&files, &[b"used"])
+        .await
+        .publish(&files)
+        .await
+        .unwrap();
+    sealed(&files, &[b"orphan"])
+        .await
+        .publish(&files)
+        .await
+        .unwrap();
+    std::fs::write(dir.path().join(DIRECTORY).join("notes"), "x").unwrap();
+    store.insert_package(&record(&used).package).await.unwrap();
+    assert_eq!(files.remove_unused(&store).await.unwrap(), 1);
+    let mut left = names(dir.path());
+    left.sort();
+    assert_eq!(left, [used.sha256, "notes".to_owned()]);
+}
+
+#[tokio::test]
+async fn an_upload_that_does_not_end_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = PackageFiles::open(dir.path()).await.unwrap();
+    let mut upload = files.upload(5).await.unwrap();
+    upload.write(b"abc").await.unwrap();
+    assert_eq!(names(dir.path()).len(), 1);
+    assert!(matches!(
+        upload.write(b"def").await,
+        Err(UploadError::TooLarge { max_bytes: 5 })
+    ));
+    drop(upload);
+    drop(sealed(&files, &[b"never published"]).await);
+    assert_eq!(names(dir.path()), [""; 0]);
+    // a crash leaves the file; the next start removes it
+    let packages = dir.path().join(DIRECTORY);
+    std::fs::write(packages.join("tmp-1"), "x").unwrap();
+    std::fs::write(packages.join("cafe"), "x").unwrap();
+    PackageFiles::open(dir.path()).await.unwrap();
+    assert_eq!(names(dir.path()), ["cafe"]);
+}
