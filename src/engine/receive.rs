@@ -50,6 +50,10 @@ impl Engine {
         if !message.code().is_response() || self.device(key).registration.is_none() {
             return None;
         }
+        let now = self.now.instant;
+        if !self.device_mut(key).may_write(now) {
+            return None;
+        }
         self.move_to(key, peer);
         self.persist_registration(key);
         Some(key)

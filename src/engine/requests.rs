@@ -105,6 +105,10 @@ impl Engine {
                 return self.refuse(peer, bytes, message, refusal);
             }
         };
+        let now = self.now.instant;
+        if !self.device_mut(key).may_write(now) {
+            return self.counters.requests_ignored += 1;
+        }
         self.counters.registrations += 1;
         let location: Box<str> = format!("{:012x}", self.random.next_u64() >> 16).into();
         self.unbind(key);
@@ -161,6 +165,9 @@ impl Engine {
             return self.refuse(peer, bytes, message, UNAVAILABLE);
         }
         let instant = self.now.instant;
+        if !self.device_mut(key).may_write(instant) {
+            return self.counters.requests_ignored += 1;
+        }
         if let Some(registration) = self.device_mut(key).registration.as_mut() {
             if let Some(lifetime_s) = request.lifetime_s {
                 registration.lifetime_s = lifetime_s;

@@ -290,3 +290,19 @@ fn a_device_that_wakes_up_is_sent_again_at_once_what_it_missed() {
         [PlatformMessage::VersionQuery]
     );
 }
+
+#[test]
+fn a_device_that_registers_without_end_keeps_nobody_busy() {
+    let mut world = World::new();
+    world.add("meter-1");
+    for id in 0..5_000 {
+        let datagram = request(Code::POST, id, &["rd"], &["ep=meter-1".into()]);
+        world.datagram(peer(1), &datagram);
+    }
+    assert!(world.take_changes().len() <= 20);
+    assert!(world.engine.counters().requests_ignored >= 4_980);
+    world.pass_s(2);
+    world.take_sent();
+    let mut device = Script::new("meter-1", 1);
+    assert_eq!(device.register(&mut world), Code::CREATED);
+}
