@@ -27,7 +27,7 @@ pub use files::{
 pub use records::{
     AddedDevice, CellRecord, CommitReport, DeletedPackage, DeviceChange, DeviceDetail,
     DeviceFilter, InsertedPackage, NewDevice, NewPackage, NewTask, OutcomeRecord, PackageRecord,
-    Page, Selection, TaskRecord, TimelineEvent, UpgradeDetail, UpgradeRecord, UpgradeState,
+    Page, QueueRecord, Selection, TaskRecord, TimelineEvent, UpgradeDetail, UpgradeRecord, UpgradeState,
     UpgradeToStop,
 };
 pub use sqlite::{FILE_NAME, SqliteStore};
