@@ -213,11 +213,7 @@ impl Session {
             next.slot_deadline_at = place.map(|place| now.utc_at(place.until));
             self.stored_since = since;
         }
-        next.confirmed = match self.sota {
-            Sota::Downloading { accepted, .. } => accepted,
-            Sota::Executing { delivered, .. } => delivered,
-            _ => false,
-        };
+        next.confirmed = self.sota.is_confirmed();
         let news = next != self.stored;
         self.stored = next;
         news

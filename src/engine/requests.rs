@@ -26,11 +26,10 @@ impl Engine {
         if !matches!(message.kind(), Kind::Confirmable | Kind::NonConfirmable) {
             return self.counters.messages_unexpected += 1; // RFC 7252 §4.2, §4.3
         }
-        if let Some(key) = self.by_peer.get(&peer).copied() {
-            if self.answer_repeat(key, peer, bytes, message) {
-                return;
-            }
-            self.heard(key);
+        if let Some(key) = self.by_peer.get(&peer).copied()
+            && self.answer_repeat(key, peer, bytes, message)
+        {
+            return;
         }
         if let Some(option) = message.unknown_critical_option() {
             // RFC 7252 §5.4.1: a Non-confirmable request is rejected instead, here in silence
@@ -271,6 +270,10 @@ impl Engine {
                 self.refuse(peer, bytes, message, refusal);
                 None
             }
+            Reassembled::Busy => {
+                self.refuse(peer, bytes, message, UNAVAILABLE);
+                None
+            }
             Reassembled::TooLarge => {
                 let refusal = (Code::REQUEST_ENTITY_TOO_LARGE, "too many links");
                 self.refuse(peer, bytes, message, refusal);
@@ -378,10 +381,7 @@ impl Engine {
     }
 }
 
-const UNAVAILABLE: Refusal = (
-    Code::SERVICE_UNAVAILABLE,
-    "storage is unavailable, try later",
-);
+const UNAVAILABLE: Refusal = (Code::SERVICE_UNAVAILABLE, "try later");
 
 const fn queue_mode(on: bool) -> QueueMode {
     if on { QueueMode::On } else { QueueMode::Off }

@@ -112,6 +112,7 @@ fn an_update_from_a_new_address_moves_the_device() {
 fn a_registration_ends_with_its_lifetime_or_when_the_device_says_so() {
     let mut world = World::new();
     let mut device = Script::new("meter-1", 1);
+    device.queries = vec!["lt=300".into()];
     world.add("meter-1");
     device.register(&mut world);
     device.receive(&mut world);

@@ -7,8 +7,8 @@ use super::{
 use crate::{
     engine::StageChange,
     store::{
-        CellRecord, OutcomeRecord, Page, QueueRecord, StoreError, TimelineEvent, UpgradeDetail, UpgradeRecord,
-        UpgradeState,
+        CellRecord, OutcomeRecord, Page, QueueRecord, StoreError, TimelineEvent, UpgradeDetail,
+        UpgradeRecord, UpgradeState,
     },
     task::{Candidate, PackageId, TaskId, UpgradeId},
     upgrade::Stage,
