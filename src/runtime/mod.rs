@@ -7,9 +7,11 @@
 
 mod commit;
 mod outbox;
+mod pulse;
 mod rollout;
 mod shard;
 
 pub use commit::commit_changes;
+pub use pulse::Pulse;
 pub use rollout::{PackageCache, Rollout, RolloutError, RolloutSetup};
 pub use shard::{Shard, ShardGone, ShardHandle, ShardSetup, bind};
