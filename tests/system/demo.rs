@@ -16,7 +16,7 @@ fn the_demo_ends_as_it_should_and_keeps_every_limit() {
         "--format",
         "json",
     ]);
-    let done = run(&mut demo, b"", Duration::from_secs(120));
+    let done = run(&mut demo, b"", Duration::from_mins(2));
     assert!(done.status.success(), "{done:?}");
     let last = done.stdout.lines().last().expect("a line of output");
     let report: Value = serde_json::from_str(last).unwrap();
@@ -36,6 +36,6 @@ fn the_demo_ends_as_it_should_and_keeps_every_limit() {
 fn a_demo_of_one_device_is_a_demo() {
     let mut demo = cellwise();
     demo.args(["demo", "--devices", "1", "--package-kib", "1"]);
-    let done = run(&mut demo, b"", Duration::from_secs(60));
+    let done = run(&mut demo, b"", Duration::from_mins(1));
     assert!(done.status.success(), "{done:?}");
 }
