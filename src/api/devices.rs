@@ -266,7 +266,8 @@ pub(super) async fn update(
 
 /// Remove a device.
 ///
-/// Its upgrades end as failed (`device_removed`). It is refused when it registers again.
+/// Its upgrades end as failed (`device_removed`). When it registers again it is refused or, where registration
+/// is open, added anew as a device of product `default`.
 #[utoipa::path(delete, path = "/v1/devices/{endpoint}", operation_id = "remove_device", tag = "devices",
     params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded")),
     responses(

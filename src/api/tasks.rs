@@ -39,8 +39,6 @@ pub(super) struct TaskBody {
     id: i64,
     /// The name it was given.
     name: String,
-    /// Where it stands.
-    #[schema(inline)]
     state: StateName,
     /// The package.
     package_id: i64,

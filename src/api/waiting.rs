@@ -52,7 +52,7 @@ fn reach(device: Option<&DeviceRecord>, now: UtcMillis) -> String {
         Some(registration) if registration.queue_mode == QueueMode::On => {
             format!("asleep between its reports, {heard}")
         }
-        Some(_) => format!("registered, {heard}, and does not answer"),
+        Some(_) => format!("registered, {heard}"),
     }
 }
 

@@ -4,6 +4,7 @@ use clap::Subcommand;
 
 use super::{
     client::CommandError, device::DeviceCommand, package::PackageCommand, task::TaskCommand,
+    upgrade::UpgradeCommand,
 };
 
 /// What an operator does with a running server.
@@ -18,6 +19,9 @@ pub enum AdminCommand {
     /// Create, watch and stop upgrade tasks.
     #[command(subcommand)]
     Task(TaskCommand),
+    /// Explain one device's upgrade.
+    #[command(subcommand)]
+    Upgrade(UpgradeCommand),
 }
 
 impl AdminCommand {
@@ -30,6 +34,7 @@ impl AdminCommand {
             Self::Package(command) => command.run(out),
             Self::Device(command) => command.run(out),
             Self::Task(command) => command.run(out),
+            Self::Upgrade(command) => command.run(out),
         }
     }
 }

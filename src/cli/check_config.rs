@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use crate::config;
 
-/// Show the settings in effect, or everything that is wrong with them
+/// Show the settings in effect, or what is wrong with them
 #[derive(Debug, clap::Args)]
 pub struct CheckConfigArgs {
     /// Settings file; without it `cellwise.toml`, if there is one

@@ -11,6 +11,7 @@ mod package;
 pub mod pcp;
 pub mod serve;
 mod task;
+mod upgrade;
 mod watch;
 
 #[cfg(test)]

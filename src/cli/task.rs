@@ -15,11 +15,12 @@ use super::{
 pub enum TaskCommand {
     /// Create a task that upgrades devices with a package.
     Create(CreateArgs),
-    /// Show a task: how many devices are in each state, and the devices of a small task.
+    /// Show a task: how many devices are in each state, and, of a task of up to 20 devices or with --state,
+    /// the devices.
     Show(ShowArgs),
     /// List tasks, newest first.
     List(ListArgs),
-    /// Stop a task: devices that wait are left alone, upgrades that run are ended.
+    /// Stop a task: upgrades that wait are cancelled, those that run are ended.
     Stop(StopArgs),
 }
 
@@ -43,7 +44,8 @@ pub struct CreateArgs {
     /// Pause before each further attempt, seconds.
     #[arg(long, default_value_t = 300, value_name = "SECONDS")]
     retry_interval_s: u32,
-    /// Go on and show the progress until the task has ended.
+    /// Go on and show the progress until the task has ended; the exit code is 0 if every device succeeded,
+    /// else 1.
     #[arg(long)]
     watch: bool,
     /// The form of the result.
@@ -85,7 +87,11 @@ struct DeviceChoice {
 pub struct ShowArgs {
     /// Number of the task.
     id: i64,
-    /// Go on and show the progress until the task has ended.
+    /// The devices whose upgrades are in this state, such as `failed`, whatever the size of the task.
+    #[arg(long, conflicts_with = "watch")]
+    state: Option<String>,
+    /// Go on and show the progress until the task has ended; the exit code is 0 if every device succeeded,
+    /// else 1.
     #[arg(long)]
     watch: bool,
     /// The form of the result.
@@ -225,7 +231,7 @@ fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> 
     let task = client.get(&format!("/v1/tasks/{}", args.id), &[])?;
     match args.format {
         Format::Json => output::json(out, &task)?,
-        Format::Text => watch::print(&client, &task, out)?,
+        Format::Text => watch::print(&client, &task, args.state.as_deref(), out)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -122,10 +122,11 @@ impl UpgradeView {
     }
 }
 
-/// Writes a task once: its counts, and the devices of a small one.
+/// Writes a task once: its counts, and the devices of a small one, or those in `state`.
 pub(super) fn print(
     client: &Client,
     task: &Value,
+    state: Option<&str>,
     out: &mut dyn Write,
 ) -> Result<(), CommandError> {
     let view: TaskView = client.view(task)?;
@@ -145,8 +146,8 @@ pub(super) fn print(
         .map_or_else(String::new, |at| format!(", ended {at}"));
     writeln!(out, "starts {}{until}", view.start_at)?;
     writeln!(out, "{}", view.summary())?;
-    if view.total <= SMALL_TASK {
-        let rows: Vec<[String; 7]> = upgrades(client, view.id)?
+    if view.total <= SMALL_TASK || state.is_some() {
+        let rows: Vec<[String; 7]> = upgrades(client, view.id, state)?
             .into_iter()
             .map(|upgrade| {
                 let waits_for = if upgrade.ended_at.is_none() {
@@ -225,7 +226,7 @@ pub(super) fn watch(
             let all = view.count("succeeded") == view.total;
             if format == Format::Text {
                 let task = client.get(&path, &[])?;
-                print(client, &task, out)?;
+                print(client, &task, None, out)?;
             }
             return Ok(ExitCode::from(u8::from(!all)));
         }
@@ -233,9 +234,17 @@ pub(super) fn watch(
     }
 }
 
-fn upgrades(client: &Client, task: i64) -> Result<Vec<UpgradeView>, CommandError> {
+fn upgrades(
+    client: &Client,
+    task: i64,
+    state: Option<&str>,
+) -> Result<Vec<UpgradeView>, CommandError> {
     let path = format!("/v1/tasks/{task}/upgrades");
-    let (upgrades, _) = client.list(&path, &[], usize::MAX)?;
+    let query: Vec<_> = state
+        .map(|state| ("state", state.to_owned()))
+        .into_iter()
+        .collect();
+    let (upgrades, _) = client.list(&path, &query, usize::MAX)?;
     upgrades
         .iter()
         .map(|upgrade| client.view(upgrade))
@@ -275,7 +284,7 @@ impl Screen {
         if task.total > SMALL_TASK {
             return Ok(());
         }
-        for (i, upgrade) in upgrades(client, task.id)?.into_iter().enumerate() {
+        for (i, upgrade) in upgrades(client, task.id, None)?.into_iter().enumerate() {
             if self.devices.len() <= i {
                 let style = ProgressStyle::with_template("  {bar:20} {msg}")
                     .unwrap_or_else(|_| ProgressStyle::default_bar());
