@@ -229,6 +229,14 @@ async fn a_task_is_created_watched_and_stopped() {
         shell.succeed(2).await;
     };
     tokio::join!(watch, end);
+    let explained = shell.text("upgrade show 1").await;
+    assert!(
+        explained.starts_with("upgrade 1 of a (task 1), succeeded: "),
+        "{explained}"
+    );
+    assert!(explained.contains("STAGE"), "{explained}");
+    let failed = shell.text("task show 1 --state failed").await;
+    assert!(!failed.contains("\n1 "), "{failed}");
     let second =
         "task create --package 1 --devices a,b --name again --retry-attempts 2 --format json";
     let second = shell.run(second).await.unwrap().json();
