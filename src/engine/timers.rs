@@ -24,6 +24,10 @@ impl Timers {
         self.heap.push(Reverse((at, alarm)));
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
     pub(super) fn next(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }

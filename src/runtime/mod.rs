@@ -10,6 +10,9 @@ mod outbox;
 mod rollout;
 mod shard;
 
-pub use commit::commit_changes;
-pub use rollout::{PackageCache, Rollout, RolloutError, RolloutSetup};
+pub use commit::{COMMIT_BATCH, FIRST_PAUSE, LONGEST_PAUSE, commit_changes};
+pub use outbox::{Datagram, Outbox};
+pub use rollout::{
+    PackageCache, ROLLOUT_IDLE, ROLLOUT_PAGE, ROLLOUT_SOON, Rollout, RolloutError, RolloutSetup,
+};
 pub use shard::{Shard, ShardGone, ShardHandle, ShardSetup, bind};
