@@ -69,7 +69,8 @@ pub struct CoapConfig {
     pub ack_random_factor: f64,
     /// `MAX_RETRANSMIT`: 15 s with 2 repeats waits at most 157 s and fits a 3-minute stage.
     pub max_retransmit: u32,
-    /// Requests that may wait for one device while another is outstanding (NSTART is 1).
+    /// Requests that may wait for one device while another is outstanding (NSTART is 1). There are ten
+    /// kinds, and one of each at most.
     pub queue_len: usize,
     /// How long a request that was acknowledged empty may wait for its separate response.
     pub separate_response_ms: u64,
@@ -82,7 +83,7 @@ impl Default for CoapConfig {
             ack_timeout_ms: 15_000,
             ack_random_factor: 1.5,
             max_retransmit: 2,
-            queue_len: 8,
+            queue_len: 16,
             separate_response_ms: 120_000,
         }
     }

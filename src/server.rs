@@ -7,7 +7,6 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    thread::JoinHandle,
     time::Duration,
 };
 
@@ -15,7 +14,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     task,
 };
 
@@ -95,7 +94,7 @@ pub struct Server {
     pub admin_addr: SocketAddr,
     store: SqliteStore,
     shard: ShardHandle,
-    shard_thread: JoinHandle<()>,
+    shard_ended: oneshot::Receiver<()>,
     committer: task::JoinHandle<()>,
     rollout: task::JoinHandle<()>,
     api: task::JoinHandle<()>,
@@ -136,7 +135,7 @@ impl Server {
         let metrics = Arc::new(Metrics::new().map_err(|error| system("make metrics", &error))?);
         let wake = Arc::new(Notify::new());
         let (changes, emitted) = mpsc::unbounded_channel();
-        let (shard, shard_thread) = Shard::start(ShardSetup {
+        let (shard, shard_ended) = Shard::start(ShardSetup {
             engine,
             socket,
             clock,
@@ -182,7 +181,7 @@ impl Server {
             admin_addr,
             store,
             shard,
-            shard_thread,
+            shard_ended,
             committer,
             rollout,
             api,
@@ -202,10 +201,10 @@ impl Server {
     pub async fn stop(self) {
         let orderly = async {
             let _ = self.stop.send(true); // its receivers may have ended
-            let _ = self.rollout.await;
             self.shard.stop();
-            let thread = self.shard_thread;
-            let _ = task::spawn_blocking(move || thread.join()).await;
+            let _ = self.rollout.await;
+            let _ = self.shard_ended.await;
+            drop(self.shard);
             let _ = self.committer.await;
             let _ = self.api.await;
             self.store.close().await;
@@ -253,6 +252,7 @@ async fn restore(
     }
     let mut after = None;
     let mut restored: u64 = 0;
+    let mut unavailable = Vec::new();
     loop {
         let upgrades = store.restore_upgrades(after, PAGE).await?;
         let Some(last) = upgrades.last() else {
@@ -263,15 +263,14 @@ async fn restore(
             restored += 1;
             match packages.load(store, files, upgrade.order.package).await? {
                 Some(package) => engine.restore_upgrade(clock.now(), upgrade, package),
-                None => engine.handle_command(
-                    clock.now(),
-                    Command::Fail {
-                        order: upgrade.order,
-                        failure: Failure::PackageUnavailable,
-                    },
-                ),
+                None => unavailable.push(upgrade.order),
             }
         }
+    }
+    engine.resume(clock.now());
+    for order in unavailable {
+        let failure = Failure::PackageUnavailable;
+        engine.handle_command(clock.now(), Command::Fail { order, failure });
     }
     let (devices, _) = engine.population();
     if devices > 0 {

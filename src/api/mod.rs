@@ -13,6 +13,7 @@ mod problem;
 mod tasks;
 mod token;
 mod upgrades;
+mod waiting;
 
 #[cfg(test)]
 pub(crate) mod tests;

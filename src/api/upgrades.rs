@@ -13,12 +13,13 @@ use super::{
     ApiState,
     extract::{ListBody, Paging, Path, Query},
     problem::Problem,
+    waiting,
 };
 use crate::{
     clock::UtcMillis,
-    engine::StageChange,
+    engine::{DeviceRecord, StageChange},
     store::{OutcomeRecord, StoreError, TimelineEvent, UpgradeDetail, UpgradeRecord, UpgradeState},
-    task::{TaskId, UpgradeId, plan},
+    task::{TaskId, UpgradeId},
 };
 
 /// One device's upgrade.
@@ -114,8 +115,8 @@ pub(super) struct UpgradeDetailBody {
     upgrade: UpgradeBody,
     /// The package.
     package_id: i64,
-    /// Why it has not begun, while it is `pending`.
-    #[schema(required, example = "upgrade 12 of the same device has to end first")]
+    /// What it waits for at this moment; `null` once it has ended.
+    #[schema(required, example = "cell 51234: 10 of 10 slots taken, 3 before it")]
     waiting_for: Option<String>,
     /// The newest 1,000 lines of its timeline, oldest of them first.
     events: Vec<EventBody>,
@@ -178,13 +179,8 @@ impl From<TimelineEvent> for EventBody {
 }
 
 impl UpgradeDetailBody {
-    fn new(detail: UpgradeDetail, now: UtcMillis) -> Self {
-        let waiting_for = detail
-            .candidate
-            .map(|candidate| match plan(&candidate, now) {
-                Err(not_yet) => not_yet.to_string(),
-                Ok(()) => "it is about to begin".to_owned(),
-            });
+    fn new(detail: UpgradeDetail, device: Option<&DeviceRecord>, now: UtcMillis) -> Self {
+        let waiting_for = waiting::explain(&detail, device, now);
         Self {
             upgrade: detail.upgrade.into(),
             package_id: detail.package.0,
@@ -309,8 +305,9 @@ pub(super) async fn get(
     State(state): State<ApiState>,
     Path(id): Path<i64>,
 ) -> Result<Json<UpgradeDetailBody>, GetUpgrade> {
-    let upgrade = state.store.upgrade(UpgradeId(id)).await?;
-    upgrade
-        .map(|detail| Json(UpgradeDetailBody::new(detail, state.now())))
-        .ok_or(GetUpgrade::NotFound(id))
+    let detail = state.store.upgrade(UpgradeId(id)).await?;
+    let detail = detail.ok_or(GetUpgrade::NotFound(id))?;
+    let device = state.store.device(&detail.upgrade.endpoint).await?;
+    let device = device.as_ref().map(|shown| &shown.device);
+    Ok(Json(UpgradeDetailBody::new(detail, device, state.now())))
 }

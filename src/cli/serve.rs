@@ -1,6 +1,6 @@
 //! `cellwise serve`: runs a server until it is told to stop.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -30,7 +30,7 @@ fn serve(args: &ServeArgs) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|e| format!("the system gives no threads: {e}"))?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         let mut terminate =
             signal(SignalKind::terminate()).map_err(|e| format!("no signals: {e}"))?;
         let mut interrupt =
@@ -43,5 +43,8 @@ fn serve(args: &ServeArgs) -> Result<(), String> {
         server.stop().await;
         tracing::info!("stopped");
         Ok(())
-    })
+    });
+    // whatever still hangs on the disk by now is left behind
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    served
 }

@@ -71,6 +71,8 @@ pub enum Reassembled {
     Incomplete,
     /// Answer 4.13.
     TooLarge,
+    /// Answer 5.03: too many are under way.
+    Busy,
 }
 
 /// Bodies that arrive in blocks (Block1), one per peer at a time.
@@ -86,11 +88,12 @@ struct Partial {
 }
 
 impl Reassembly {
-    /// Bodies under way at the same time. The one that waits longest gives way.
-    const MAX_PEERS: usize = 64;
+    /// Bodies under way at the same time: 8 MiB of them.
+    const MAX_PEERS: usize = 1_024;
     /// The object list of a registration; longer ones are refused.
     const MAX_BODY_LEN: usize = 8 * 1024;
-    const LIFETIME: Duration = Duration::from_secs(247);
+    /// A device that has not sent the next block by then has given up, at NB-IoT's pace.
+    const LIFETIME: Duration = Duration::from_secs(93);
 
     /// Takes one block from `peer`.
     pub fn accept(
@@ -123,10 +126,7 @@ impl Reassembly {
             return Reassembled::Complete(body);
         }
         if self.partial.len() >= Self::MAX_PEERS {
-            let oldest = self.partial.iter().min_by_key(|(_, p)| p.touched);
-            if let Some(oldest) = oldest.map(|(peer, _)| *peer) {
-                self.partial.remove(&oldest);
-            }
+            return Reassembled::Busy;
         }
         self.partial.insert(peer, Partial { body, touched: now });
         Reassembled::Continue
@@ -198,11 +198,14 @@ mod tests {
     #[test]
     fn holds_a_bounded_number_of_bodies() {
         let mut reassembly = Reassembly::default();
-        for port in 0..1_000 {
-            let now = Instant::from_millis(u64::from(port));
-            reassembly.accept(now, peer(port), block(0, true), &[0; 16]);
+        let mut accept = |now, port| reassembly.accept(now, peer(port), block(0, true), &[0; 16]);
+        for port in 0..1_024 {
+            assert_eq!(accept(NOW, port), Reassembled::Continue);
         }
-        assert_eq!(reassembly.partial.len(), Reassembly::MAX_PEERS);
+        assert_eq!(accept(NOW, 2_000), Reassembled::Busy);
+        assert_eq!(accept(NOW, 7), Reassembled::Continue);
+        let later = NOW + Reassembly::LIFETIME;
+        assert_eq!(accept(later, 2_000), Reassembled::Continue);
     }
 
     #[test]

@@ -34,23 +34,16 @@ pub enum LinkEvent<T> {
     Responded(T),
     /// The device rejected it with a Reset.
     Rejected(T),
-    /// It was repeated as often as allowed, or its separate response did not come.
+    /// It was repeated as often as allowed, and nothing came back.
     TimedOut(T),
+    /// It was acknowledged, but its separate response did not come.
+    Unanswered(T),
 }
 
 /// The device's queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("too many requests wait for the device")]
 pub struct QueueFull;
-
-/// Something for the device to receive.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Transmission {
-    /// The message.
-    pub datagram: Vec<u8>,
-    /// Whether it is sent for the first time.
-    pub first: bool,
-}
 
 /// Requests to one device: one outstanding, the others in a bounded queue.
 #[derive(Debug)]
@@ -109,21 +102,20 @@ impl<T: Copy + PartialEq> Link<T> {
         self.separate.retain(|separate| !which(&separate.tag));
     }
 
-    /// Whether a request of that name waits, is outstanding, or awaits its separate response.
+    /// Whether a request of that name waits or is outstanding. One that was acknowledged is with the
+    /// device.
     pub fn is_pending(&self, which: impl Fn(&T) -> bool) -> bool {
+        self.waits(&which) || (self.outstanding.as_ref()).is_some_and(|o| which(&o.request.tag))
+    }
+
+    /// Whether a request of that name has not left yet.
+    pub fn waits(&self, which: impl Fn(&T) -> bool) -> bool {
         self.waiting.iter().any(|request| which(&request.tag))
-            || (self.outstanding.as_ref()).is_some_and(|o| which(&o.request.tag))
-            || self.separate.iter().any(|separate| which(&separate.tag))
     }
 
     /// Whether anything waits to leave for the first time.
     pub fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
-    }
-
-    /// Whether nothing waits and nothing is expected.
-    pub fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.outstanding.is_none() && self.separate.is_empty()
     }
 
     /// The next request to leave, if none is outstanding. `random` spreads the first repeat over
@@ -133,7 +125,7 @@ impl<T: Copy + PartialEq> Link<T> {
         now: Instant,
         config: &CoapConfig,
         random: u32,
-    ) -> Option<Transmission> {
+    ) -> Option<Vec<u8>> {
         if self.outstanding.is_some() {
             return None;
         }
@@ -147,10 +139,14 @@ impl<T: Copy + PartialEq> Link<T> {
             due: now + timeout,
             repeats: 0,
         });
-        Some(Transmission {
-            datagram,
-            first: true,
-        })
+        Some(datagram)
+    }
+
+    /// Puts the next repeat off by a whole pause, without counting it: nothing can be sent now.
+    pub fn postpone(&mut self, now: Instant) {
+        if let Some(outstanding) = self.outstanding.as_mut() {
+            outstanding.due = outstanding.due.max(now + outstanding.timeout);
+        }
     }
 
     /// Sends the outstanding request of that name at once once more: the device shows that it misses
@@ -187,10 +183,10 @@ impl<T: Copy + PartialEq> Link<T> {
         &mut self,
         now: Instant,
         config: &CoapConfig,
-    ) -> (Option<Transmission>, Option<LinkEvent<T>>) {
+    ) -> (Option<Vec<u8>>, Option<LinkEvent<T>>) {
         if let Some(at) = self.separate.iter().position(|s| s.due <= now) {
             let separate = self.separate.remove(at);
-            return (None, Some(LinkEvent::TimedOut(separate.tag)));
+            return (None, Some(LinkEvent::Unanswered(separate.tag)));
         }
         match self.outstanding.take() {
             Some(outstanding) if outstanding.due <= now => {
@@ -205,11 +201,7 @@ impl<T: Copy + PartialEq> Link<T> {
                     repeats: outstanding.repeats + 1,
                     ..outstanding
                 });
-                let again = Transmission {
-                    datagram,
-                    first: false,
-                };
-                (Some(again), None)
+                (Some(datagram), None)
             }
             other => {
                 self.outstanding = other;
@@ -313,7 +305,7 @@ mod tests {
             }
         }
 
-        fn transmit(&mut self) -> Option<Transmission> {
+        fn transmit(&mut self) -> Option<Vec<u8>> {
             self.link.poll_transmit(self.now, &self.config, 0)
         }
 
@@ -321,7 +313,7 @@ mod tests {
             self.link.handle_message(self.now, &self.config, message)
         }
 
-        fn next_timeout(&mut self) -> (Option<Transmission>, Option<LinkEvent<u16>>) {
+        fn next_timeout(&mut self) -> (Option<Vec<u8>>, Option<LinkEvent<u16>>) {
             self.now = self.link.next_timeout().unwrap();
             self.link.handle_timeout(self.now, &self.config)
         }
@@ -330,7 +322,7 @@ mod tests {
     #[test]
     fn one_request_is_outstanding_at_a_time() {
         let mut f = Fixture::with([1, 2]);
-        assert!(f.transmit().unwrap().first);
+        assert!(f.transmit().is_some());
         assert_eq!(f.transmit(), None);
         let answer = response(Kind::Acknowledgement, 1, 1);
         assert!(matches!(f.receive(&answer), Some(LinkEvent::Responded(1))));
@@ -343,15 +335,14 @@ mod tests {
         let first = f.link.poll_transmit(f.now, &f.config, u32::MAX).unwrap();
         for _ in 0..2 {
             let (again, event) = f.next_timeout();
-            let again = again.unwrap();
-            assert_eq!(again.datagram, first.datagram);
-            assert!(!again.first && event.is_none());
+            assert_eq!(again.unwrap(), first);
+            assert!(event.is_none());
         }
         let (again, event) = f.next_timeout();
         assert!(again.is_none());
         assert!(matches!(event, Some(LinkEvent::TimedOut(1))));
         assert_eq!(f.now.as_millis(), 157_500); // 1.5 * 15 s * (1 + 2 + 4)
-        assert!(f.link.is_idle());
+        assert_eq!(f.link.next_timeout(), None);
     }
 
     #[test]
@@ -372,7 +363,7 @@ mod tests {
         f.transmit();
         f.receive(&parse(&empty_ack(1)));
         let (_, event) = f.next_timeout();
-        assert!(matches!(event, Some(LinkEvent::TimedOut(1))));
+        assert!(matches!(event, Some(LinkEvent::Unanswered(1))));
     }
 
     #[test]
@@ -381,7 +372,7 @@ mod tests {
         f.transmit();
         let answer = response(Kind::NonConfirmable, 900, 1);
         assert!(matches!(f.receive(&answer), Some(LinkEvent::Responded(1))));
-        assert!(f.link.is_idle());
+        assert_eq!(f.link.next_timeout(), None);
     }
 
     #[test]
@@ -396,9 +387,9 @@ mod tests {
 
     #[test]
     fn the_queue_is_bounded() {
-        let mut f = Fixture::with(0..8);
+        let mut f = Fixture::with(0..16);
         let config = f.config.clone();
-        assert_eq!(f.link.send(&config, request(9)), Err(QueueFull));
+        assert_eq!(f.link.send(&config, request(99)), Err(QueueFull));
     }
 
     #[test]

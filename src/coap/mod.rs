@@ -11,7 +11,7 @@ mod message;
 mod recent;
 
 pub use block::{Block, BlockError, Reassembled, Reassembly, slice};
-pub use link::{Link, LinkEvent, QueueFull, Request, Transmission};
+pub use link::{Link, LinkEvent, QueueFull, Request};
 pub use message::{
     Code, ContentFormat, Kind, MAX_DATAGRAM_LEN, Malformed, Message, MessageBuilder, Token,
     empty_ack, put_downlink, reset,

@@ -26,7 +26,7 @@ impl Config {
         check.range("coap.ack_timeout_ms", coap.ack_timeout_ms, 10..=600_000);
         check.range("coap.ack_random_factor", coap.ack_random_factor, 1.0..=10.0);
         check.range("coap.max_retransmit", coap.max_retransmit, 0..=10);
-        check.range("coap.queue_len", coap.queue_len, 1..=1_024);
+        check.range("coap.queue_len", coap.queue_len, 10..=1_024);
         check.range(
             "coap.separate_response_ms",
             coap.separate_response_ms,

@@ -1,7 +1,11 @@
 use std::sync::Arc;
 
 use super::UpgradeOrder;
-use crate::{package::Package, task::UpgradeId, upgrade::Failure};
+use crate::{
+    package::Package,
+    task::UpgradeId,
+    upgrade::{Failure, StopReason},
+};
 
 /// What the operator's side asks of the engine.
 #[derive(Debug, Clone)]
@@ -30,12 +34,14 @@ pub enum Command {
         /// Why it cannot.
         failure: Failure,
     },
-    /// End an upgrade because its task was stopped.
+    /// End an upgrade.
     Stop {
         /// The device.
         endpoint: String,
         /// The upgrade.
         upgrade: UpgradeId,
+        /// Why.
+        reason: StopReason,
     },
     /// Forget an upgrade without a word: the store holds another truth about it.
     Abandon {

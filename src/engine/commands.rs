@@ -11,7 +11,7 @@ use crate::{
     clock::{Instant, Now},
     package::Package,
     task::UpgradeId,
-    upgrade::{Event, Failure, Outcome, Sota, Stage, StopReason, Stored},
+    upgrade::{Coverage, Event, Failure, Outcome, Sota, Stage, StopReason, Stored},
 };
 
 impl Engine {
@@ -28,11 +28,15 @@ impl Engine {
             }
             Command::Start { order, package } => self.start(order, package),
             Command::Fail { order, failure } => self.refuse_order(&order, failure),
-            Command::Stop { endpoint, upgrade } => {
+            Command::Stop {
+                endpoint,
+                upgrade,
+                reason,
+            } => {
                 if let Some(key) = self.find(&endpoint)
                     && self.has_upgrade(key, upgrade)
                 {
-                    self.fire(key, Event::Stopped(StopReason::TaskStopped));
+                    self.fire(key, Event::Stopped(reason));
                     self.settle(key);
                 }
             }
@@ -194,6 +198,7 @@ impl Engine {
     }
 
     /// Gives back an upgrade that had begun: it goes on in its stage, with what is left of its limit.
+    /// Call [`resume`](Self::resume) after the last one.
     pub fn restore_upgrade(&mut self, now: Now, upgrade: ActiveUpgrade, package: Arc<Package>) {
         self.now = now;
         let Some(key) = self.find(&upgrade.order.endpoint) else {
@@ -214,6 +219,10 @@ impl Engine {
             cell_limit: stage.cell_limit.unwrap_or(1),
             confirmed: stage.confirmed,
             segment: upgrade.segment,
+            coverage: self
+                .device(key)
+                .coverage
+                .map_or_else(Coverage::default, |(coverage, _)| coverage),
         };
         let (sota, actions) = Sota::resume(now, &stored, &rules);
         if let Some(place) = super::device::slot_in(&sota) {
@@ -244,6 +253,11 @@ impl Engine {
             self.plan_look(key);
         }
         self.settle(key);
+    }
+
+    /// Ends the restoring: from now on slots are granted. Not before every slot that was held is known.
+    pub fn resume(&mut self, now: Now) {
+        self.now = now;
         self.poll_touched_cells();
     }
 }

@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use pcp::{ResultCode, Version};
 
@@ -49,6 +49,8 @@ pub(super) struct Device {
     pub(super) silent: bool,
     /// The uplink is observed, as far as known.
     pub(super) observing: bool,
+    /// When its budget of writes is full again.
+    pub(super) budget_full_at: Instant,
     /// The newest change that what is sent to the device depends on.
     pub(super) pending: Seq,
     pub(super) next_message_id: u16,
@@ -112,6 +114,7 @@ impl Device {
             returned: false,
             silent: false,
             observing: false,
+            budget_full_at: Instant::ZERO,
             pending: 0,
             next_message_id: message_id,
             recent: Recent::default(),
@@ -133,6 +136,19 @@ impl Device {
         let id = self.next_message_id;
         self.next_message_id = id.wrapping_add(1);
         id
+    }
+
+    /// Takes one write out of the device's budget: one a second, and twenty at once. `false` when it is
+    /// spent: no device needs more, and one that floods must not keep the store busy.
+    pub(super) fn may_write(&mut self, now: Instant) -> bool {
+        const INTERVAL: Duration = Duration::from_secs(1);
+        const BURST: Duration = Duration::from_secs(20);
+        let full_at = self.budget_full_at.max(now);
+        if full_at.since(now) >= BURST {
+            return false;
+        }
+        self.budget_full_at = full_at + INTERVAL;
+        true
     }
 
     pub(super) fn sleeps(&self) -> bool {
@@ -197,11 +213,7 @@ impl Session {
             next.slot_deadline_at = place.map(|place| now.utc_at(place.until));
             self.stored_since = since;
         }
-        next.confirmed = match self.sota {
-            Sota::Downloading { accepted, .. } => accepted,
-            Sota::Executing { delivered, .. } => delivered,
-            _ => false,
-        };
+        next.confirmed = self.sota.is_confirmed();
         let news = next != self.stored;
         self.stored = next;
         news

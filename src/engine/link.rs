@@ -7,9 +7,7 @@ use super::{
     device::{DeviceKey, Tag},
 };
 use crate::{
-    coap::{
-        Code, Kind, LinkEvent, Message, MessageBuilder, Request, Token, Transmission, put_downlink,
-    },
+    coap::{Code, Kind, LinkEvent, Message, MessageBuilder, Request, Token, put_downlink},
     lwm2m::ResourcePath,
     upgrade::Event,
 };
@@ -143,8 +141,8 @@ impl Engine {
         }
         let random = self.random.next_u32();
         let after = device.pending;
-        if let Some(sent) = device.link.poll_transmit(now, &self.config.coap, random) {
-            self.transmit(peer, sent.datagram, after);
+        if let Some(datagram) = device.link.poll_transmit(now, &self.config.coap, random) {
+            self.transmit(peer, datagram, after);
         }
     }
 
@@ -176,11 +174,24 @@ impl Engine {
         match (event, message) {
             (LinkEvent::Responded(tag), Some(message)) => self.responded(key, tag, message),
             (LinkEvent::Acknowledged(Tag::Execute), _) => self.fire(key, Event::ExecuteDelivered),
-            (LinkEvent::Rejected(Tag::Ping), _) => self.fire(key, Event::Heard),
+            // Some stacks acknowledge an empty message instead of rejecting it.
+            (LinkEvent::Acknowledged(Tag::Ping) | LinkEvent::Rejected(Tag::Ping), _) => {
+                self.device_mut(key).link.cancel(|tag| *tag == Tag::Ping);
+                self.fire(key, Event::Heard);
+            }
             (LinkEvent::Rejected(Tag::Read), _) => self.read_refused(key),
-            (LinkEvent::Rejected(Tag::Observe), _) => self.device_mut(key).observing = false,
+            (LinkEvent::Rejected(Tag::Observe) | LinkEvent::Unanswered(Tag::Observe), _) => {
+                self.device_mut(key).observing = false;
+            }
             (LinkEvent::TimedOut(tag), _) => self.request_timed_out(key, tag),
-            (LinkEvent::Acknowledged(_) | LinkEvent::Rejected(_) | LinkEvent::Responded(_), _) => {}
+            // A write needs no response once it was acknowledged; a read has its stage's limit.
+            (
+                LinkEvent::Acknowledged(_)
+                | LinkEvent::Rejected(_)
+                | LinkEvent::Responded(_)
+                | LinkEvent::Unanswered(_),
+                _,
+            ) => {}
         }
     }
 
@@ -225,7 +236,10 @@ impl Engine {
         if tag == Tag::Observe {
             device.observing = false;
         }
-        if tag == Tag::Notify {
+        // Nor does the notification arrive that waits behind what was given up.
+        let waits = device.link.waits(|tag| *tag == Tag::Notify);
+        if tag == Tag::Notify || waits {
+            device.link.cancel(|tag| *tag == Tag::Notify);
             self.fire(key, Event::NotificationUndelivered);
         }
         self.touch_queue(key);
@@ -233,11 +247,15 @@ impl Engine {
 
     /// Repeats or gives up what is due.
     pub(super) fn link_timeout(&mut self, key: DeviceKey) {
+        let now = self.now.instant;
+        if !self.store_available {
+            // What was to be sent may wait for a commit: its silence is ours.
+            return self.device_mut(key).link.postpone(now);
+        }
         loop {
-            let now = self.now.instant;
             let device = &mut self.devices[key.0 as usize];
             let (again, event) = device.link.handle_timeout(now, &self.config.coap);
-            if let Some(Transmission { datagram, .. }) = again {
+            if let Some(datagram) = again {
                 self.counters.requests_repeated += 1;
                 let device = self.device(key);
                 if let Some(peer) = device.peer() {

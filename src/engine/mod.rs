@@ -106,6 +106,8 @@ pub struct Engine {
     /// Cells in which something changed since they were polled.
     touched_cells: Vec<u32>,
     timers: Timers,
+    /// The alarm that is set for each cell whose admissions are paced.
+    cell_alarms: HashMap<u32, Instant>,
     /// Devices are looked for one after the other: the next one not before this, microseconds.
     next_look_us: u64,
     sessions: usize,
@@ -133,6 +135,7 @@ impl Engine {
             reassembly: Reassembly::default(),
             touched_cells: Vec::new(),
             timers: Timers::default(),
+            cell_alarms: HashMap::new(),
             next_look_us: 0,
             sessions: 0,
             admitting: true,
@@ -172,7 +175,12 @@ impl Engine {
         self.now = now;
         while let Some((at, alarm)) = self.timers.pop_due(now.instant) {
             match alarm {
-                Alarm::Cell(cell) => self.touched_cells.push(cell),
+                Alarm::Cell(cell) => {
+                    if self.cell_alarms.get(&cell) == Some(&at) {
+                        self.cell_alarms.remove(&cell);
+                        self.touched_cells.push(cell);
+                    }
+                }
                 Alarm::Device(key) => {
                     let Some(device) = self.devices.get_mut(key.0 as usize) else {
                         continue;

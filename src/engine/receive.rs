@@ -17,17 +17,25 @@ impl Engine {
         let Some(key) = self.sender(peer, message) else {
             return self.reject(peer, message);
         };
+        let carries_response = matches!(message.kind(), Kind::Confirmable | Kind::NonConfirmable);
+        if carries_response && self.answer_repeat(key, peer, bytes, message) {
+            return;
+        }
+        if self.device(key).peer() != Some(peer) {
+            // A NAT has given it another address.
+            let now = self.now.instant;
+            if !self.device_mut(key).may_write(now) {
+                return self.counters.requests_ignored += 1;
+            }
+            self.move_to(key, peer);
+            self.persist_registration(key);
+        }
         if code == Code::EMPTY && message.kind() == Kind::Confirmable {
             // CoAP ping (RFC 7252 §4.3)
             self.transmit(peer, reset(message.message_id()).to_vec(), 0);
             self.heard(key);
             self.fire(key, Event::Heard);
             return self.settle(key);
-        }
-        if matches!(message.kind(), Kind::Confirmable | Kind::NonConfirmable)
-            && self.answer_repeat(key, peer, bytes, message)
-        {
-            return;
         }
         self.heard(key);
         match message.kind() {
@@ -40,19 +48,13 @@ impl Engine {
         self.settle(key);
     }
 
-    /// The device that a message without request comes from: by its address, or, when that is new, by
-    /// the token that only it and we know.
-    fn sender(&mut self, peer: SocketAddr, message: &Message) -> Option<DeviceKey> {
-        if let Some(key) = self.by_peer.get(&peer) {
-            return Some(*key);
-        }
-        let key = *self.by_token.get(&message.token())?;
-        if !message.code().is_response() || self.device(key).registration.is_none() {
-            return None;
-        }
-        self.move_to(key, peer);
-        self.persist_registration(key);
-        Some(key)
+    /// The device that a message without request comes from: by the token that only it and we know, or
+    /// by its address.
+    fn sender(&self, peer: SocketAddr, message: &Message) -> Option<DeviceKey> {
+        let by_token = self.by_token.get(&message.token()).filter(|key| {
+            message.code().is_response() && self.device(**key).registration.is_some()
+        });
+        by_token.or_else(|| self.by_peer.get(&peer)).copied()
     }
 
     /// A message that makes no sense here (RFC 7252 §4.2, §4.3): reset when it is Confirmable.

@@ -26,11 +26,10 @@ impl Engine {
         if !matches!(message.kind(), Kind::Confirmable | Kind::NonConfirmable) {
             return self.counters.messages_unexpected += 1; // RFC 7252 §4.2, §4.3
         }
-        if let Some(key) = self.by_peer.get(&peer).copied() {
-            if self.answer_repeat(key, peer, bytes, message) {
-                return;
-            }
-            self.heard(key);
+        if let Some(key) = self.by_peer.get(&peer).copied()
+            && self.answer_repeat(key, peer, bytes, message)
+        {
+            return;
         }
         if let Some(option) = message.unknown_critical_option() {
             // RFC 7252 §5.4.1: a Non-confirmable request is rejected instead, here in silence
@@ -105,6 +104,10 @@ impl Engine {
                 return self.refuse(peer, bytes, message, refusal);
             }
         };
+        let now = self.now.instant;
+        if !self.device_mut(key).may_write(now) {
+            return self.counters.requests_ignored += 1;
+        }
         self.counters.registrations += 1;
         let location: Box<str> = format!("{:012x}", self.random.next_u64() >> 16).into();
         self.unbind(key);
@@ -161,6 +164,9 @@ impl Engine {
             return self.refuse(peer, bytes, message, UNAVAILABLE);
         }
         let instant = self.now.instant;
+        if !self.device_mut(key).may_write(instant) {
+            return self.counters.requests_ignored += 1;
+        }
         if let Some(registration) = self.device_mut(key).registration.as_mut() {
             if let Some(lifetime_s) = request.lifetime_s {
                 registration.lifetime_s = lifetime_s;
@@ -262,6 +268,10 @@ impl Engine {
             Reassembled::Incomplete => {
                 let refusal = (Code::REQUEST_ENTITY_INCOMPLETE, "blocks are missing");
                 self.refuse(peer, bytes, message, refusal);
+                None
+            }
+            Reassembled::Busy => {
+                self.refuse(peer, bytes, message, UNAVAILABLE);
                 None
             }
             Reassembled::TooLarge => {
@@ -371,10 +381,7 @@ impl Engine {
     }
 }
 
-const UNAVAILABLE: Refusal = (
-    Code::SERVICE_UNAVAILABLE,
-    "storage is unavailable, try later",
-);
+const UNAVAILABLE: Refusal = (Code::SERVICE_UNAVAILABLE, "try later");
 
 const fn queue_mode(on: bool) -> QueueMode {
     if on { QueueMode::On } else { QueueMode::Off }

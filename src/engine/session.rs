@@ -9,7 +9,7 @@ use super::{
 use crate::{
     lwm2m::ResourcePath,
     task::UpgradeId,
-    upgrade::{Action, Deadline, Event, Outcome, Sota, Stage},
+    upgrade::{Action, Event, Outcome, Sota, Stage},
 };
 
 impl Engine {
@@ -67,7 +67,9 @@ impl Engine {
             session.keep_awake_at = None;
         }
         self.device_mut(key).session = Some(session);
-        if event == Event::Reached(Deadline::RepeatQuestion) {
+        if let Event::Reached(deadline) = event
+            && before.is_repeating(deadline, &rules)
+        {
             // The answer may be missing because the observation is.
             self.device_mut(key).observing = false;
         }
@@ -106,9 +108,7 @@ impl Engine {
         let identity = session.package.identity;
         match action {
             Action::AskVersion => {
-                if !self.device(key).observing {
-                    self.send_observe(key);
-                }
+                self.observe_if_needed(key);
                 if !self.device(key).link.is_pending(|tag| *tag == Tag::Version) {
                     self.send_message(key, Tag::Version, &pcp::PlatformMessage::VersionQuery);
                 }
@@ -116,6 +116,7 @@ impl Engine {
             Action::ReadCoverage => self.begin_read(key, Read::object()),
             Action::ReadCell => self.begin_read(key, Read::resource(ResourcePath::CELL_ID)),
             Action::Notify => {
+                self.observe_if_needed(key);
                 if !self.device(key).link.is_pending(|tag| *tag == Tag::Notify) {
                     let message = pcp::PlatformMessage::NewVersion {
                         version: identity.version,
@@ -127,8 +128,16 @@ impl Engine {
                 }
             }
             Action::Execute => {
-                self.send_message(key, Tag::Execute, &pcp::PlatformMessage::Execute);
+                if !self.device(key).link.is_pending(|tag| *tag == Tag::Execute) {
+                    self.send_message(key, Tag::Execute, &pcp::PlatformMessage::Execute);
+                }
             }
+        }
+    }
+
+    fn observe_if_needed(&mut self, key: DeviceKey) {
+        if !self.device(key).observing {
+            self.send_observe(key);
         }
     }
 
@@ -211,7 +220,11 @@ impl Engine {
             if session.look_at.take_if(|at| *at <= now).is_some() {
                 self.look_for(key);
             } else if session.keep_awake_at.take_if(|at| *at <= now).is_some() {
-                self.send_ping(key);
+                let window = self.config.lwm2m.awake_window_s;
+                let device = self.device(key);
+                if !device.sleeps() || device.is_awake(now, window) {
+                    self.send_ping(key);
+                }
                 self.touch_queue(key);
             }
         }

@@ -25,7 +25,17 @@ impl Engine {
     /// Polls every cell in which something changed.
     pub(super) fn poll_touched_cells(&mut self) {
         while let Some(cell) = self.touched_cells.pop() {
+            self.touched_cells.retain(|other| *other != cell);
             while self.poll_cell(cell) {}
+        }
+    }
+
+    /// Polls the cell at `at`, unless it is polled earlier anyway.
+    fn set_cell_alarm(&mut self, cell: u32, at: Instant) {
+        let set = self.cell_alarms.get(&cell);
+        if set.is_none_or(|set| at < *set) {
+            self.cell_alarms.insert(cell, at);
+            self.timers.set(at, Alarm::Cell(cell));
         }
     }
 
@@ -53,13 +63,15 @@ impl Engine {
             Some(Step::Ping(key)) => {
                 self.send_ping(key);
                 self.settle(key);
+                // what could not be queued would be asked for for ever
+                return self.device(key).link.is_pending(|tag| *tag == Tag::Ping);
             }
             Some(Step::Drain(key)) => {
                 self.keep_awake(key);
                 return false;
             }
             Some(Step::Later(at)) => {
-                self.timers.set(at, Alarm::Cell(cell));
+                self.set_cell_alarm(cell, at);
                 return false;
             }
             None => return false,
@@ -84,8 +96,11 @@ impl Engine {
     /// A cell drains for the device: it is sent something now and then, because a device listens for a
     /// while after each exchange, and would sleep again before its turn.
     fn keep_awake(&mut self, key: DeviceKey) {
-        let pause = Duration::from_secs((self.config.lwm2m.awake_window_s / 3).max(1));
-        let at = self.now.instant + pause;
+        let window = Duration::from_secs(self.config.lwm2m.awake_window_s);
+        let now = self.now.instant;
+        // in time for an exchange before it sleeps
+        let last_chance = self.device(key).heard_at.map(|at| at + window * 2 / 3);
+        let at = last_chance.map_or(now, |at| at.min(now + window / 3).max(now));
         if let Some(session) = self.device_mut(key).session.as_mut() {
             session.keep_awake_at.get_or_insert(at);
         }
@@ -95,18 +110,15 @@ impl Engine {
 
 fn readiness(device: &Device, now: Instant, config: &Config) -> Readiness {
     let stage = device.session.as_ref().and_then(|s| s.sota.stage());
-    if device.peer().is_none() || device.silent {
+    let awake = device.is_awake(now, config.lwm2m.awake_window_s);
+    if device.peer().is_none() || device.silent || (device.sleeps() && !awake) {
         return Readiness::Asleep;
     }
     if stage != Some(Stage::WaitingForSlot) || device.link.is_pending(|tag| *tag == Tag::Ping) {
         return Readiness::Probing;
     }
-    if !device.is_awake(now, config.lwm2m.awake_window_s) {
-        return if device.sleeps() {
-            Readiness::Asleep
-        } else {
-            Readiness::Unheard
-        };
+    if !awake {
+        return Readiness::Unheard;
     }
     let max_age_s = config.admission.coverage_max_age_s;
     match device.coverage {

@@ -5,6 +5,7 @@ mod flow;
 mod garbage;
 mod registration;
 mod restart;
+mod tolerance;
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -200,7 +201,7 @@ impl Script {
         Self {
             endpoint: endpoint.into(),
             at: peer(port),
-            queries: vec!["lt=300".into()],
+            queries: vec!["lt=86400".into()],
             location: String::new(),
             observe: None,
         }

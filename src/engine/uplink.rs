@@ -119,6 +119,21 @@ impl Engine {
         self.persist_lazily(change);
     }
 
+    fn store_whole_progress(&mut self, key: DeviceKey) {
+        let at = self.now.utc;
+        let session = self.device(key).session.as_ref();
+        if let Some(session) = session.filter(|s| s.sota.stage() == Some(Stage::Downloading)) {
+            let count = session.package.identity.segmentation.segment_count();
+            let change = Change::Progress {
+                upgrade: session.order.upgrade,
+                segment: count - 1, // a package has at least one
+                percent: 100,
+                at,
+            };
+            self.persist_lazily(change);
+        }
+    }
+
     fn download_reported(&mut self, key: DeviceKey, status: ResultCode) {
         let answer = match self.stage(key) {
             Some(Stage::Downloading | Stage::Executing) => ResultCode::SUCCESS,
@@ -132,6 +147,9 @@ impl Engine {
         // The answer goes before the command that may follow.
         let message = PlatformMessage::DownloadReportResponse { result: answer };
         self.send_message(key, Tag::Answer(MessageCode::DOWNLOAD_REPORT.0), &message);
+        if status.is_success() {
+            self.store_whole_progress(key);
+        }
         self.fire(key, Event::DownloadReported(status));
     }
 
@@ -160,10 +178,13 @@ impl Engine {
     }
 
     fn learn_version(&mut self, key: DeviceKey, version: Version) {
-        let at = self.now.utc;
+        let now = self.now;
         let device = self.device_mut(key);
         if device.version == Some(version) {
             return;
+        }
+        if !device.may_write(now.instant) {
+            return self.counters.requests_ignored += 1;
         }
         device.version = Some(version);
         let endpoint = device.endpoint.to_string();
@@ -172,7 +193,7 @@ impl Engine {
             Change::VersionReported {
                 endpoint,
                 version,
-                at,
+                at: now.utc,
             },
         );
     }

@@ -43,9 +43,9 @@ pub async fn commit_changes(
                 Err(error) => {
                     if health.is_ok(Part::Store) {
                         tracing::error!(%error, changes = writes.len(), "changes cannot be stored; trying again");
+                        shard.store_available(false);
                     }
                     health.failed(Part::Store, error.to_string());
-                    shard.store_available(false);
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }

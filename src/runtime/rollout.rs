@@ -15,7 +15,7 @@ use crate::{
     package::{Package, SegmentFrames},
     store::{PackageFiles, Store, StoreError},
     task::{PackageId, plan},
-    upgrade::Failure,
+    upgrade::{Failure, StopReason},
 };
 
 /// Rows that are read, and commands that are given, at once.
@@ -91,7 +91,11 @@ impl Rollout {
     /// Looks whenever it is poked or something is due, until `stop` turns true.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         loop {
-            let pause = match self.look().await {
+            let looked = tokio::select! {
+                looked = self.look() => looked,
+                _ = stop.wait_for(|stop| *stop) => return,
+            };
+            let pause = match looked {
                 Ok(pause) => {
                     self.health.works(Part::Rollout);
                     pause
@@ -169,6 +173,11 @@ impl Rollout {
                 .map(|stop| Command::Stop {
                     endpoint: stop.endpoint,
                     upgrade: stop.upgrade,
+                    reason: if stop.device_removed {
+                        StopReason::DeviceRemoved
+                    } else {
+                        StopReason::TaskStopped
+                    },
                 })
                 .collect();
             if commands.is_empty() {

@@ -1,7 +1,4 @@
-use std::{
-    collections::VecDeque, io, net::SocketAddr, num::NonZeroU32, sync::Arc, thread::JoinHandle,
-    time::Duration,
-};
+use std::{collections::VecDeque, io, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::{
@@ -111,11 +108,11 @@ pub struct ShardSetup {
 }
 
 impl Shard {
-    /// Starts the shard's thread.
+    /// Starts the shard's thread. The receiver is told when it has ended.
     ///
     /// # Errors
     /// The system gives no thread or no event queue.
-    pub fn start(setup: ShardSetup) -> io::Result<(ShardHandle, JoinHandle<()>)> {
+    pub fn start(setup: ShardSetup) -> io::Result<(ShardHandle, oneshot::Receiver<()>)> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -140,10 +137,14 @@ impl Shard {
             health: setup.health,
             metrics: setup.metrics,
         };
-        let thread = std::thread::Builder::new()
+        let (ended, has_ended) = oneshot::channel();
+        std::thread::Builder::new()
             .name("shard-0".into())
-            .spawn(move || runtime.block_on(shard.run()))?;
-        Ok((handle, thread))
+            .spawn(move || {
+                runtime.block_on(shard.run());
+                let _ = ended.send(()); // nobody waits for it
+            })?;
+        Ok((handle, has_ended))
     }
 
     async fn run(mut self) {
@@ -165,11 +166,13 @@ impl Shard {
                     }
                 },
                 message = self.inbox.recv() => match message {
-                    Some(Message::Stop) | None => {
+                    Some(Message::Stop) => {
                         stopping = true;
                         self.engine.handle_command(self.clock.now(), Command::Admit(false));
                     }
                     Some(message) => self.take(message),
+                    // Nobody is left who could commit anything.
+                    None => break,
                 },
                 () = tokio::time::sleep(next) => self.engine.handle_timeout(self.clock.now()),
                 _ = publish.tick() => self.publish(),

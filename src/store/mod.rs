@@ -27,8 +27,8 @@ pub use files::{
 pub use records::{
     AddedDevice, CellRecord, CommitReport, DeletedPackage, DeviceChange, DeviceDetail,
     DeviceFilter, InsertedPackage, NewDevice, NewPackage, NewTask, OutcomeRecord, PackageRecord,
-    Page, Selection, TaskRecord, TimelineEvent, UpgradeDetail, UpgradeRecord, UpgradeState,
-    UpgradeToStop,
+    Page, QueueRecord, Selection, TaskRecord, TimelineEvent, UpgradeDetail, UpgradeRecord,
+    UpgradeState, UpgradeToStop,
 };
 pub use sqlite::{FILE_NAME, SqliteStore};
 

@@ -345,8 +345,19 @@ pub struct UpgradeDetail {
     pub package: PackageId,
     /// What the planner decides on, while it waits.
     pub candidate: Option<Candidate>,
+    /// What keeps it, while it waits for a slot.
+    pub queue: Option<QueueRecord>,
     /// The newest 1,000 lines, oldest of them first.
     pub events: Vec<TimelineEvent>,
+}
+
+/// What keeps an upgrade that waits for a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueRecord {
+    /// Slots in use in the cell.
+    pub active: u32,
+    /// Upgrades that have waited in the cell for longer.
+    pub ahead: u32,
 }
 
 /// What happens in a cell.

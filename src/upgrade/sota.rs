@@ -168,6 +168,8 @@ pub enum Sota {
         active_at: Instant,
         /// Pause before the next nudge.
         pause: Duration,
+        /// It calls the version its own, and was asked for its version once more.
+        doubted: bool,
     },
     /// See [`Stage::Executing`].
     Executing {
@@ -175,14 +177,16 @@ pub enum Sota {
         until: Instant,
         /// The place that was left for the slot.
         place: Place,
-        /// The device has the command.
-        delivered: bool,
-        /// How often the command was sent.
-        commands: u8,
+        /// What is known of the command.
+        command: Command,
         /// When the device is asked for its version.
         ask_at: Instant,
         /// Whether it was asked in this stage: older answers do not count.
         asked: bool,
+        /// It registered since the command, so that it has restarted.
+        restarted: bool,
+        /// It was asked since the command and runs the old version.
+        still_old: bool,
     },
     /// The attempt has ended.
     Ended(Outcome),
@@ -197,6 +201,45 @@ const MAX_COMMANDS: u8 = 3;
 const MAX_PAUSE_FACTOR: u32 = 8;
 
 type Step = (Sota, Vec<Action>);
+
+/// What is known of a command to upgrade (PCP 23).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Command {
+    /// How often it was sent.
+    sent: u8,
+    /// When it was sent last; `None` when the device showed that it has no effect any more.
+    sent_at: Option<Instant>,
+    /// The device has it.
+    delivered: bool,
+    /// The device has said that it upgrades.
+    accepted: bool,
+}
+
+impl Command {
+    const fn first(now: Instant) -> Self {
+        Self {
+            sent: 1,
+            sent_at: Some(now),
+            delivered: false,
+            accepted: false,
+        }
+    }
+
+    /// Whether it may be sent again: the device shows no sign of having it, and had time to.
+    fn may_repeat(&self, now: Instant, rules: &Rules<'_>) -> bool {
+        let pause = Deadline::RepeatQuestion.duration(rules.upgrade);
+        !self.delivered
+            && self.sent < MAX_COMMANDS
+            && self.sent_at.is_none_or(|at| now.since(at) >= pause)
+    }
+
+    const fn again(&self, now: Instant) -> Self {
+        Self {
+            sent: self.sent + 1, // at most MAX_COMMANDS
+            ..Self::first(now)
+        }
+    }
+}
 
 /// What is stored of an upgrade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,6 +260,8 @@ pub struct Stored {
     pub confirmed: bool,
     /// The segment asked for last.
     pub segment: Option<u16>,
+    /// What the device told of its coverage last.
+    pub coverage: Coverage,
 }
 
 impl Sota {
@@ -258,7 +303,11 @@ impl Sota {
             (Stage::QueryingCell, place) => {
                 let state = Self::QueryingCell {
                     until,
-                    coverage: Coverage::default(),
+                    // told before the cell was asked for alone
+                    coverage: match stored.coverage.cell {
+                        None => stored.coverage,
+                        Some(_) => Coverage::default(),
+                    },
                     place,
                 };
                 (state, vec![Action::ReadCell])
@@ -272,6 +321,7 @@ impl Sota {
                     segment: stored.segment,
                     active_at: now.instant,
                     pause: Deadline::Nudge.duration(rules.upgrade),
+                    doubted: false,
                 };
                 // The notification may not have left before the restart.
                 let again = (!stored.confirmed).then_some(Action::Notify);
@@ -280,8 +330,12 @@ impl Sota {
             (Stage::Executing, Some(place)) => stay(Self::Executing {
                 until,
                 place,
-                delivered: stored.confirmed,
-                commands: 1,
+                command: Command {
+                    sent: 1,
+                    sent_at: None,
+                    delivered: stored.confirmed,
+                    accepted: false,
+                },
                 // It may not have left either. A device that has it may still be at work.
                 ask_at: if stored.confirmed {
                     last_question(until, rules).max(soon)
@@ -289,6 +343,8 @@ impl Sota {
                     soon
                 },
                 asked: false,
+                restarted: false,
+                still_old: false,
             }),
             // A slot without a cell was never stored; beginning anew is what is left.
             (Stage::WaitingForDevice, _) | (_, None) => stay(Self::WaitingForDevice { until }),
@@ -303,6 +359,20 @@ impl Sota {
                 StopReason::TaskStopped => Outcome::Cancelled,
                 StopReason::DeviceRemoved => Outcome::Failed(Failure::DeviceRemoved),
             });
+        }
+        // Whatever the stage: a device that says it runs the target version is done.
+        match event {
+            _ if self.has_ended() => return stay(self),
+            Event::UpgradeReported(ResultCode::SUCCESS, version) if version == rules.target => {
+                return ended(Outcome::Succeeded(Success::Upgraded));
+            }
+            Event::VersionAnswered(_, Some(version)) if version == rules.target => {
+                return ended(Outcome::Succeeded(match self.stage() {
+                    Some(Stage::Executing) => Success::Upgraded,
+                    _ => Success::AlreadyCurrent,
+                }));
+            }
+            _ => {}
         }
         match self {
             Self::WaitingForDevice { until } => on_waiting_for_device(until, now, event, rules),
@@ -328,9 +398,6 @@ impl Sota {
             )
         };
         match event {
-            Event::VersionAnswered(_, Some(version)) if version == rules.target => {
-                ended(Outcome::Succeeded(Success::AlreadyCurrent))
-            }
             Event::VersionAnswered(code, _) if !code.is_success() => {
                 failed(Failure::VersionQueryRefused(code))
             }
@@ -394,6 +461,7 @@ impl Sota {
             segment,
             active_at,
             pause,
+            doubted,
             ..
         } = &mut self
         else {
@@ -415,6 +483,14 @@ impl Sota {
             }
             // A device that downloads may call itself in use when it is nudged.
             Event::NotificationAnswered(ResultCode::DEVICE_IN_USE) if *accepted => stay(self),
+            // It ran another version when it was asked: it is asked again before this is believed.
+            Event::NotificationAnswered(ResultCode::ALREADY_LATEST) if !*doubted => {
+                *doubted = true;
+                (self, vec![Action::AskVersion])
+            }
+            Event::VersionAnswered(_, Some(_)) if *doubted => {
+                failed(Failure::NotificationRefused(ResultCode::ALREADY_LATEST))
+            }
             Event::NotificationAnswered(code) => failed(Failure::NotificationRefused(code)),
             // It fell asleep before the notification: a slot is not held for it. A device that was
             // downloading when the server forgot what it had told it counts as accepted.
@@ -429,9 +505,6 @@ impl Sota {
             }
             Event::DownloadReported(ResultCode::SUCCESS) => execute(now, *place, rules),
             Event::DownloadReported(code) => failed(Failure::DownloadFailed(code)),
-            Event::UpgradeReported(ResultCode::SUCCESS, version) if version == rules.target => {
-                ended(Outcome::Succeeded(Success::Upgraded))
-            }
             // It is awake: what a growing pause put off is due now.
             Event::Registered | Event::Heard => {
                 *pause = first_pause;
@@ -449,62 +522,89 @@ impl Sota {
     }
 
     fn on_executing(mut self, now: Instant, event: Event, rules: &Rules<'_>) -> Step {
+        let grace = Deadline::ResultGrace.duration(rules.upgrade);
+        let pause = Deadline::RepeatQuestion.duration(rules.upgrade);
         let Self::Executing {
-            delivered,
-            commands,
+            until,
+            command,
             ask_at,
             asked,
+            restarted,
+            still_old,
             ..
         } = &mut self
         else {
             return stay(self);
         };
         match event {
-            Event::ExecuteDelivered | Event::ExecuteAnswered(ResultCode::SUCCESS) => {
-                *delivered = true;
+            Event::ExecuteDelivered => {
+                command.delivered = true;
                 stay(self)
             }
-            Event::ExecuteAnswered(code) if code != ResultCode::DOWNLOAD_TIMED_OUT => {
+            Event::ExecuteAnswered(ResultCode::SUCCESS) => {
+                command.delivered = true;
+                command.accepted = true;
+                stay(self)
+            }
+            // A device that takes the command twice is in use the second time.
+            Event::ExecuteAnswered(code)
+                if !command.accepted && code != ResultCode::DOWNLOAD_TIMED_OUT =>
+            {
                 failed(Failure::ExecuteRefused(code))
             }
-            Event::UpgradeReported(code, version) => {
-                match (code.is_success(), version == rules.target) {
-                    (true, true) => ended(Outcome::Succeeded(Success::Upgraded)),
-                    (true, false) => failed(Failure::WrongVersion(version)),
-                    (false, false) => failed(Failure::UpgradeFailed(code)),
-                    // Failed, yet the target version? The device is asked which it runs.
-                    (false, true) => {
-                        *asked = true;
-                        *ask_at = now + Deadline::RepeatQuestion.duration(rules.upgrade);
-                        (self, vec![Action::AskVersion])
-                    }
-                }
+            Event::UpgradeReported(ResultCode::SUCCESS, version) => {
+                failed(Failure::WrongVersion(version))
             }
-            // Back from its reboot, without a result yet.
-            Event::Registered | Event::Heard => {
-                *ask_at = (*ask_at).min(now + Deadline::ResultGrace.duration(rules.upgrade));
-                stay(self)
+            Event::UpgradeReported(code, version) if version != rules.target => {
+                failed(Failure::UpgradeFailed(code))
             }
-            Event::Reached(Deadline::ResultGrace) => {
+            // Failed, yet the target version? The device is asked which it runs.
+            Event::UpgradeReported(..) | Event::Reached(Deadline::ResultGrace) => {
                 *asked = true;
-                *ask_at = now + Deadline::RepeatQuestion.duration(rules.upgrade);
+                *ask_at = now + pause;
                 (self, vec![Action::AskVersion])
             }
+            // Back from its restart, without a result yet.
+            Event::Registered => {
+                *restarted = true;
+                *ask_at = (*ask_at).min(now + grace);
+                stay(self)
+            }
+            Event::Heard => {
+                *ask_at = (*ask_at).min(now + grace);
+                stay(self)
+            }
+            Event::VersionAnswered(_, Some(_)) if *asked && command.may_repeat(now, rules) => {
+                // It never received the command, so there is nothing to have failed.
+                *command = command.again(now);
+                *asked = false;
+                *ask_at = last_question(*until, rules).max(now + grace);
+                (self, vec![Action::Execute])
+            }
+            // A device that has not restarted may be at work, and say so truthfully. Once.
+            Event::VersionAnswered(_, Some(_)) if *asked && !*restarted && !*still_old => {
+                *asked = false;
+                *still_old = true;
+                *ask_at = now + pause;
+                stay(self)
+            }
             Event::VersionAnswered(_, Some(version)) if *asked => {
-                if version == rules.target {
-                    ended(Outcome::Succeeded(Success::Upgraded))
-                } else if !*delivered && *commands < MAX_COMMANDS {
-                    // It never received the command, so there is nothing to have failed.
-                    *commands += 1;
-                    *asked = false;
-                    (self, vec![Action::Execute])
-                } else {
-                    failed(Failure::WrongVersion(version))
-                }
+                failed(Failure::WrongVersion(version))
             }
-            Event::DownloadReported(code) if !code.is_success() => {
-                failed(Failure::DownloadFailed(code))
+            // It has lost what it had downloaded, and the command with it.
+            Event::SegmentRequested(_) => {
+                command.delivered = false;
+                command.accepted = false;
+                command.sent_at = None;
+                stay(self)
             }
+            // It reports the download again: it has not received the command.
+            Event::DownloadReported(ResultCode::SUCCESS) if command.may_repeat(now, rules) => {
+                *command = command.again(now);
+                (self, vec![Action::Execute])
+            }
+            Event::DownloadReported(ResultCode::SUCCESS) => stay(self),
+            Event::DownloadReported(code) => failed(Failure::DownloadFailed(code)),
             Event::Reached(Deadline::Execution) => failed(Failure::ExecutionTimedOut),
             _ => stay(self),
         }
@@ -576,6 +676,7 @@ fn on_waiting_for_slot(place: Place, now: Instant, event: Event, rules: &Rules<'
                 segment: None,
                 active_at: now,
                 pause: Deadline::Nudge.duration(rules.upgrade),
+                doubted: false,
             };
             (state, vec![Action::Notify])
         }
@@ -589,10 +690,11 @@ fn execute(now: Instant, place: Place, rules: &Rules<'_>) -> Step {
     let state = Sota::Executing {
         until,
         place,
-        delivered: false,
-        commands: 1,
+        command: Command::first(now),
         ask_at: last_question(until, rules),
         asked: false,
+        restarted: false,
+        still_old: false,
     };
     (state, vec![Action::Execute])
 }
@@ -675,6 +777,28 @@ impl Sota {
             _ => return Some(limit),
         };
         Some(if other.1 < limit.1 { other } else { limit })
+    }
+
+    /// Whether the device has shown that it goes along: it accepted the version, or has the command.
+    pub const fn is_confirmed(&self) -> bool {
+        match self {
+            Self::Downloading { accepted, .. } => *accepted,
+            Self::Executing { command, .. } => command.delivered,
+            _ => false,
+        }
+    }
+
+    /// Whether the question of the deadline that was just reached was put before in vain: what carries
+    /// the answer may be missing.
+    pub fn is_repeating(&self, deadline: Deadline, rules: &Rules<'_>) -> bool {
+        match (deadline, self) {
+            (Deadline::RepeatQuestion, _) => true,
+            (Deadline::ResultGrace, Self::Executing { asked, .. }) => *asked,
+            (Deadline::Nudge, Self::Downloading { pause, .. }) => {
+                *pause > Deadline::Nudge.duration(rules.upgrade)
+            }
+            _ => false,
+        }
     }
 
     /// Whether segments are served: the device holds a slot and may ask again for what it had.

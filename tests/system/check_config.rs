@@ -26,11 +26,11 @@ fn shown(finished: &Finished) -> Config {
 #[test]
 fn shows_the_settings_in_effect() {
     assert_eq!(shown(&check_config(None, &[])), Config::default());
-    let file = "[coap]\nlisten = '127.0.0.1:5000'\nqueue_len = 2";
-    let env = [("CELLWISE_COAP__QUEUE_LEN", "3")];
+    let file = "[coap]\nlisten = '127.0.0.1:5000'\nqueue_len = 12";
+    let env = [("CELLWISE_COAP__QUEUE_LEN", "13")];
     let config = shown(&check_config(Some(file), &env));
     assert_eq!(config.coap.listen.port(), 5_000);
-    assert_eq!(config.coap.queue_len, 3);
+    assert_eq!(config.coap.queue_len, 13);
 }
 
 #[test]

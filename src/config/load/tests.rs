@@ -43,7 +43,7 @@ fn variables_win_over_the_file() {
         data_dir = "/var/lib/cellwise"
         [coap]
         listen = "127.0.0.1:1"
-        queue_len = 3
+        queue_len = 13
         [products.Meter]
         check_code = "zero"
     "#;
@@ -67,7 +67,7 @@ fn variables_win_over_the_file() {
     .unwrap();
     assert_eq!(config.data_dir, PathBuf::from("/var/lib/cellwise"));
     assert_eq!(config.coap.listen.to_string(), "[::1]:5683");
-    assert_eq!(config.coap.queue_len, 3);
+    assert_eq!(config.coap.queue_len, 13);
     assert!((config.coap.ack_random_factor - 2.5).abs() < 1e-9);
     assert_eq!(config.lwm2m.registration, RegistrationPolicy::Open);
     assert_eq!(config.log.format, LogFormat::Json);
@@ -166,7 +166,7 @@ fn values_out_of_range_are_all_listed() {
             "data_dir: must not be empty",
             "coap.ack_timeout_ms: 0 is out of range, 10 to 600000 is allowed",
             "coap.ack_random_factor: NaN is out of range, 1 to 10 is allowed",
-            "coap.queue_len: 0 is out of range, 1 to 1024 is allowed",
+            "coap.queue_len: 0 is out of range, 10 to 1024 is allowed",
             "upgrade.download_s: 0 is out of range, 1 to 31536000 is allowed",
             "admission.sinr_range0_db: 41 is out of range, -20 to 40 is allowed",
             "admission.rsrp_range1_dbm: -100 is above rsrp_range0_dbm, which is -105",

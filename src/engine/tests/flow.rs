@@ -445,6 +445,7 @@ fn a_stopped_upgrade_frees_its_slot_and_is_cancelled() {
     world.command(Command::Stop {
         endpoint: "meter-1".into(),
         upgrade: UpgradeId(1),
+        reason: crate::upgrade::StopReason::TaskStopped,
     });
     assert_eq!(world.outcome(1), Some(Outcome::Cancelled));
     assert_eq!(world.engine.admission.cell_count(), 0);

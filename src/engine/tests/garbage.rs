@@ -69,11 +69,10 @@ proptest! {
                 Input::Wait(tenths) => world.pass(Duration::from_millis(u64::from(tenths) * 100)),
             }
             world.sent.retain(|(to, _)| *to == good.at);
-            let device = world.engine.find("meter-9").unwrap();
-            prop_assert!(world.engine.device(device).link.next_timeout().is_some() || world.engine.device(device).link.is_idle() || world.engine.device(device).link.has_waiting());
         }
         good.asks_segment(&mut world, "V2", 0);
-        prop_assert_eq!(world.engine.by_peer.len() <= 12, true);
+        prop_assert!(world.engine.by_peer.len() <= 12);
+        prop_assert!(world.engine.timers.len() < 200);
         prop_assert!(!good.frames(&mut world).is_empty() || world.outcome(1).is_some());
     }
 }

@@ -112,6 +112,7 @@ fn an_update_from_a_new_address_moves_the_device() {
 fn a_registration_ends_with_its_lifetime_or_when_the_device_says_so() {
     let mut world = World::new();
     let mut device = Script::new("meter-1", 1);
+    device.queries = vec!["lt=300".into()];
     world.add("meter-1");
     device.register(&mut world);
     device.receive(&mut world);
@@ -289,4 +290,20 @@ fn a_device_that_wakes_up_is_sent_again_at_once_what_it_missed() {
         decoded(&device.frames(&mut world)),
         [PlatformMessage::VersionQuery]
     );
+}
+
+#[test]
+fn a_device_that_registers_without_end_keeps_nobody_busy() {
+    let mut world = World::new();
+    world.add("meter-1");
+    for id in 0..5_000 {
+        let datagram = request(Code::POST, id, &["rd"], &["ep=meter-1".into()]);
+        world.datagram(peer(1), &datagram);
+    }
+    assert!(world.take_changes().len() <= 20);
+    assert!(world.engine.counters().requests_ignored >= 4_980);
+    world.pass_s(2);
+    world.take_sent();
+    let mut device = Script::new("meter-1", 1);
+    assert_eq!(device.register(&mut world), Code::CREATED);
 }

@@ -38,6 +38,7 @@ fn restarted(before: &World) -> World {
     };
     let package = package("V2", &content());
     after.engine.restore_upgrade(after.now, upgrade, package);
+    after.engine.resume(after.now);
     after.collect();
     after
 }
@@ -122,4 +123,71 @@ fn a_question_is_put_again() {
         decoded(&device.frames(&mut after)),
         [PlatformMessage::VersionQuery]
     );
+}
+
+fn record(endpoint: &str, port: u16, now: Now) -> DeviceRecord {
+    DeviceRecord {
+        endpoint: endpoint.into(),
+        product: "default".into(),
+        registration: Some(Registration {
+            location: endpoint.into(),
+            peer: peer(port),
+            lifetime_s: 300,
+            expires_at: now.utc + Duration::from_mins(5),
+            registered_at: now.utc,
+            queue_mode: QueueMode::Off,
+        }),
+        last_heard_at: Some(now.utc),
+        coverage: Some(CoverageReading {
+            coverage: crate::upgrade::Coverage {
+                cell: Some(7),
+                rsrp_dbm: Some(-112),
+                sinr_db: Some(-8),
+            },
+            at: now.utc,
+        }),
+        version: None,
+    }
+}
+
+fn active(n: i64, stage: Stage, now: Now) -> ActiveUpgrade {
+    ActiveUpgrade {
+        order: UpgradeOrder {
+            upgrade: UpgradeId(n),
+            task: TaskId(1),
+            endpoint: format!("meter-{n}"),
+            package: PackageId(1),
+            attempt: 1,
+            retry: RetryPolicy::default(),
+        },
+        stage: StageChange {
+            stage,
+            entered_at: now.utc,
+            deadline_at: now.utc + Duration::from_mins(50),
+            queued_at: Some(now.utc),
+            slot_deadline_at: Some(now.utc + Duration::from_mins(5000)),
+            cell: Some(7),
+            cell_limit: Some(1),
+            confirmed: stage == Stage::Downloading,
+        },
+        segment: None,
+    }
+}
+
+#[test]
+fn no_slot_is_granted_before_all_that_were_held_are_known() {
+    let mut world = World::new();
+    let now = world.now;
+    let p = package("V2", &content());
+    world.engine.restore_device(now, record("meter-1", 1, now));
+    world.engine.restore_device(now, record("meter-2", 2, now));
+    world
+        .engine
+        .restore_upgrade(now, active(1, Stage::WaitingForSlot, now), p.clone());
+    world
+        .engine
+        .restore_upgrade(now, active(2, Stage::Downloading, now), p);
+    world.engine.resume(now);
+    world.collect();
+    assert_eq!(world.engine.admission.active(7), 1, "limit is 1");
 }

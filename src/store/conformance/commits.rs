@@ -347,3 +347,22 @@ pub(crate) async fn values_are_kept_under_their_keys(store: &impl Store) {
     store.check().await.unwrap();
     assert_eq!(store.commit(&[]).await.unwrap().refused, []);
 }
+
+pub(crate) async fn the_queue_of_a_cell_is_told_in_the_order_of_waiting(store: &impl Store) {
+    let (world, task) = World::with_task(store, 4, 0).await;
+    let ids = world.ids(task.id).await;
+    world
+        .commit(&[
+            stage(ids[0], 1, Stage::Downloading, t(1)),
+            stage(ids[1], 1, Stage::WaitingForSlot, t(9)),
+            stage(ids[2], 1, Stage::WaitingForSlot, t(3)),
+            stage(ids[3], 1, Stage::QueryingVersion, t(3)),
+        ])
+        .await;
+    let mut queues = Vec::new();
+    for id in ids {
+        let detail = store.upgrade(id).await.unwrap().unwrap();
+        queues.push(detail.queue.map(|queue| (queue.active, queue.ahead)));
+    }
+    assert_eq!(queues, [None, Some((1, 1)), Some((1, 0)), None]);
+}

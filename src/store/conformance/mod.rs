@@ -61,6 +61,7 @@ macro_rules! whole_suite {
                 a_stopped_upgrade_is_refused_when_it_begins_late,
                 progress_belongs_to_its_attempt,
                 cells_count_holders_and_waiters_and_keep_their_peaks,
+                the_queue_of_a_cell_is_told_in_the_order_of_waiting,
                 hundreds_of_changes_in_one_commit,
                 values_are_kept_under_their_keys,
             }

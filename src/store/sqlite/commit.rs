@@ -276,6 +276,9 @@ impl Batch<'_> {
         text: &str,
         at: UtcMillis,
     ) -> Result<(), sqlx::Error> {
+        if text.is_empty() {
+            return Ok(());
+        }
         sqlx::query(
             "INSERT INTO upgrade_events (upgrade_id, at, attempt, kind, text) \
              SELECT id, ?2, ?3, ?4, ?5 FROM upgrades WHERE id = ?1",

@@ -7,10 +7,11 @@ use super::{
 use crate::{
     engine::StageChange,
     store::{
-        CellRecord, OutcomeRecord, Page, StoreError, TimelineEvent, UpgradeDetail, UpgradeRecord,
-        UpgradeState,
+        CellRecord, OutcomeRecord, Page, QueueRecord, StoreError, TimelineEvent, UpgradeDetail,
+        UpgradeRecord, UpgradeState,
     },
     task::{Candidate, PackageId, TaskId, UpgradeId},
+    upgrade::Stage,
 };
 
 /// Lines of a timeline that are shown.
@@ -52,7 +53,12 @@ impl SqliteStore {
         let row = sqlx::query(
             "SELECT u.*, t.package_id, t.state AS task_state, \
                  (SELECT MIN(b.id) FROM upgrades b WHERE b.endpoint = u.endpoint AND b.phase = 1 \
-                     AND b.id <> u.id) AS busy_with \
+                     AND b.id <> u.id) AS busy_with, \
+                 (SELECT COUNT(*) FROM upgrades s WHERE u.state = 'waiting_for_slot' AND s.phase = 1 \
+                     AND s.cell = u.cell AND s.state IN ('downloading', 'executing')) AS slots_taken, \
+                 (SELECT COUNT(*) FROM upgrades w WHERE u.state = 'waiting_for_slot' AND w.phase = 1 \
+                     AND w.cell = u.cell AND w.state = 'waiting_for_slot' \
+                     AND (w.queued_at, w.id) < (u.queued_at, u.id)) AS ahead \
              FROM upgrades u JOIN tasks t ON t.id = u.task_id WHERE u.id = ?",
         )
         .bind(id.0)
@@ -87,7 +93,13 @@ impl SqliteStore {
             })
         })
         .collect::<Result<_, StoreError>>()?;
+        let waits = upgrade.state == UpgradeState::Active(Stage::WaitingForSlot);
+        let queue = QueueRecord {
+            active: row.int("slots_taken")?,
+            ahead: row.int("ahead")?,
+        };
         Ok(Some(UpgradeDetail {
+            queue: waits.then_some(queue),
             candidate: (upgrade.state == UpgradeState::Pending).then_some(candidate),
             package: PackageId(row.int("package_id")?),
             upgrade,

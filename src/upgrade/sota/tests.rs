@@ -368,13 +368,14 @@ fn an_answer_from_before_the_command_does_not_count() {
 fn a_device_that_never_got_the_command_is_commanded_again() {
     let mut drive = Drive::begin().executing();
     for _ in 1..MAX_COMMANDS {
-        drive = drive.on(Event::Heard).next().on(Event::VersionAnswered(
+        drive = drive.after(60).on(Event::Heard).next();
+        drive = drive.on(Event::VersionAnswered(
             ResultCode::SUCCESS,
             Some(version(OLD)),
         ));
         assert_eq!(drive.actions, [Action::Execute]);
     }
-    let drive = drive.on(Event::Heard).next();
+    let drive = drive.on(Event::Registered).next();
     let drive = drive.on(Event::VersionAnswered(
         ResultCode::SUCCESS,
         Some(version(OLD)),
@@ -428,4 +429,38 @@ proptest! {
         }
         prop_assert!(drive.state.has_ended());
     }
+}
+
+#[test]
+fn a_device_that_has_not_restarted_is_asked_twice_before_it_has_failed() {
+    let old = || Event::VersionAnswered(ResultCode::SUCCESS, Some(version(OLD)));
+    let drive = Drive::begin()
+        .executing()
+        .on(Event::ExecuteDelivered)
+        .on(Event::Heard)
+        .next()
+        .on(old());
+    assert_eq!(drive.state.stage(), Some(Stage::Executing));
+    let drive = drive.next();
+    assert_eq!(drive.actions, [Action::AskVersion]);
+    assert_eq!(
+        *drive.on(old()).failure(),
+        Failure::WrongVersion(version(OLD))
+    );
+}
+
+#[test]
+fn a_device_that_calls_the_version_its_own_is_asked_again() {
+    let drive = Drive::begin()
+        .downloading()
+        .on(Event::NotificationAnswered(ResultCode::ALREADY_LATEST));
+    assert_eq!(drive.actions, [Action::AskVersion]);
+    let refused = drive.on(Event::VersionAnswered(
+        ResultCode::SUCCESS,
+        Some(version(OLD)),
+    ));
+    assert_eq!(
+        *refused.failure(),
+        Failure::NotificationRefused(ResultCode::ALREADY_LATEST)
+    );
 }

@@ -64,6 +64,7 @@ impl<H: Hooks> World<H> {
                 .ok_or("the store names a package that there is not")?;
             engine.restore_upgrade(now, upgrade, package.clone());
         }
+        engine.resume(now);
         self.epoch += 1;
         self.server = Some(Server {
             engine,

@@ -1,0 +1,118 @@
+//! Why an upgrade is not done yet, in a sentence.
+
+use std::time::Duration;
+
+use crate::{
+    clock::UtcMillis,
+    engine::{DeviceRecord, QueueMode},
+    store::{UpgradeDetail, UpgradeState},
+    task::plan,
+    upgrade::Stage,
+};
+
+/// What an upgrade waits for at `now`; `None` once it has ended.
+pub(super) fn explain(
+    detail: &UpgradeDetail,
+    device: Option<&DeviceRecord>,
+    now: UtcMillis,
+) -> Option<String> {
+    let upgrade = &detail.upgrade;
+    match upgrade.state {
+        UpgradeState::Pending => Some(match plan(detail.candidate.as_ref()?, now) {
+            Err(not_yet) => not_yet.to_string(),
+            Ok(()) => "it is about to begin".to_owned(),
+        }),
+        UpgradeState::Active(stage) => {
+            let what = match stage {
+                Stage::WaitingForDevice => reach(device, now),
+                Stage::WaitingForSlot => queue(detail, device, now),
+                Stage::Downloading => downloading(detail, now),
+                Stage::QueryingVersion
+                | Stage::QueryingCoverage
+                | Stage::QueryingCell
+                | Stage::Executing => last_line(detail, now),
+            };
+            let deadline = upgrade.stage.as_ref()?.deadline_at;
+            Some(format!("{what}; {} left", span(deadline.since(now))))
+        }
+        UpgradeState::Succeeded | UpgradeState::Failed | UpgradeState::Cancelled => None,
+    }
+}
+
+fn reach(device: Option<&DeviceRecord>, now: UtcMillis) -> String {
+    let Some(device) = device else {
+        return "the device was removed".into();
+    };
+    let heard = device.last_heard_at.map_or_else(
+        || "never heard".to_owned(),
+        |at| format!("heard {} ago", span(now.since(at))),
+    );
+    match &device.registration {
+        None => format!("not registered, {heard}"),
+        Some(registration) if registration.queue_mode == QueueMode::On => {
+            format!("asleep between its reports, {heard}")
+        }
+        Some(_) => format!("registered, {heard}, and does not answer"),
+    }
+}
+
+fn queue(detail: &UpgradeDetail, device: Option<&DeviceRecord>, now: UtcMillis) -> String {
+    let stage = detail.upgrade.stage.as_ref();
+    let limit = stage.and_then(|stage| stage.cell_limit).unwrap_or(0);
+    let cell = detail.upgrade.cell.unwrap_or(0);
+    let (active, ahead) = detail.queue.map_or((0, 0), |q| (q.active, q.ahead));
+    let taken = format!("cell {cell}: {active} of {limit} slots taken, {ahead} before it");
+    if active < limit {
+        // The slot is there; the device, perhaps, is not.
+        format!("{taken}; {}", reach(device, now))
+    } else {
+        taken
+    }
+}
+
+fn downloading(detail: &UpgradeDetail, now: UtcMillis) -> String {
+    let upgrade = &detail.upgrade;
+    match upgrade.segment {
+        Some(segment) => format!(
+            "downloading, {} %: segment {segment} asked for last",
+            upgrade.progress_percent
+        ),
+        None => last_line(detail, now),
+    }
+}
+
+/// What the timeline said last, and when.
+fn last_line(detail: &UpgradeDetail, now: UtcMillis) -> String {
+    detail.events.last().map_or_else(String::new, |event| {
+        format!("{}, {} ago", event.text, span(now.since(event.at)))
+    })
+}
+
+/// In the unit that fits: `40 s`, `5 min`, `3 h`, `2 d`.
+fn span(span: Duration) -> String {
+    match span.as_secs() {
+        s @ 0..120 => format!("{s} s"),
+        s @ 120..7_200 => format!("{} min", s / 60),
+        s @ 7_200..172_800 => format!("{} h", s / 3_600),
+        s => format!("{} d", s / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_told_in_the_unit_that_fits() {
+        for (seconds, text) in [
+            (0, "0 s"),
+            (119, "119 s"),
+            (120, "2 min"),
+            (7_199, "119 min"),
+            (7_200, "2 h"),
+            (86_400 * 2, "2 d"),
+        ] {
+            assert_eq!(span(Duration::from_secs(seconds)), text);
+        }
+    }
+}
