@@ -14,7 +14,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
-    sync::{Notify, mpsc, oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     task,
 };
 
@@ -25,7 +25,8 @@ use crate::{
     engine::{Command, Engine, Setup},
     health::{Health, Part},
     runtime::{
-        PackageCache, Rollout, RolloutSetup, Shard, ShardHandle, ShardSetup, bind, commit_changes,
+        PackageCache, Pulse, Rollout, RolloutSetup, Shard, ShardHandle, ShardSetup, bind,
+        commit_changes,
     },
     store::{FileError, OpenError, PackageFiles, SqliteStore, Store, StoreError},
     telemetry::Metrics,
@@ -133,7 +134,7 @@ impl Server {
         let health = Arc::new(Health::starting());
         health.works(Part::Store);
         let metrics = Arc::new(Metrics::new().map_err(|error| system("make metrics", &error))?);
-        let wake = Arc::new(Notify::new());
+        let pulse = Arc::new(Pulse::default());
         let (changes, emitted) = mpsc::unbounded_channel();
         let (shard, shard_ended) = Shard::start(ShardSetup {
             engine,
@@ -148,7 +149,7 @@ impl Server {
             database.clone(),
             health.clone(),
             shard.clone(),
-            wake.clone(),
+            pulse.clone(),
             emitted,
         ));
         let (stop, told_to_stop) = watch::channel(false);
@@ -157,7 +158,7 @@ impl Server {
             files: files.clone(),
             shard: shard.clone(),
             clock,
-            wake: wake.clone(),
+            pulse: pulse.clone(),
             health: health.clone(),
             revision,
             packages,
@@ -169,11 +170,11 @@ impl Server {
             config: config.clone(),
             clock,
             token,
-            wake,
+            pulse,
             health,
             metrics: metrics.handle(),
         });
-        let api = task::spawn(serve_api(admin, router, told_to_stop));
+        let api = task::spawn(api::serve(admin, router, told_to_stop));
         write_listening(&config.data_dir, coap_addr, admin_addr)?;
         tracing::info!(%coap_addr, %admin_addr, data_dir = %config.data_dir.display(), "listening");
         Ok(Self {
@@ -277,19 +278,6 @@ async fn restore(
         tracing::info!(devices, upgrades = restored, "state restored");
     }
     Ok(engine)
-}
-
-async fn serve_api(listener: TcpListener, router: axum::Router, mut stop: watch::Receiver<bool>) {
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let stopped = async move {
-        let _ = stop.wait_for(|stop| *stop).await; // the server is gone: stop as well
-    };
-    if let Err(error) = axum::serve(listener, service)
-        .with_graceful_shutdown(stopped)
-        .await
-    {
-        tracing::error!(%error, "the admin API has stopped");
-    }
 }
 
 fn lock_data_dir(dir: &Path) -> Result<File, StartError> {

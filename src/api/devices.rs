@@ -2,6 +2,8 @@
 
 pub(super) mod add;
 
+use std::time::Duration;
+
 use axum::{
     Json,
     extract::State,
@@ -22,6 +24,9 @@ use crate::{
     engine::{CoverageReading, QueueMode, Registration},
     store::{DeviceDetail, DeviceFilter, StoreError},
 };
+
+/// A device that was added may register when the answer says so; the rollout takes milliseconds.
+const ENGINE_KNOWS_WITHIN: Duration = Duration::from_secs(2);
 
 /// A device.
 #[derive(Debug, Serialize, ToSchema)]
@@ -252,7 +257,7 @@ pub(super) async fn update(
         .store
         .set_device_product(&endpoint, &body.product)
         .await?;
-    state.wake.notify_one();
+    state.pulse.poke_and_wait(ENGINE_KNOWS_WITHIN).await;
     match state.store.device(&endpoint).await? {
         Some(device) => Ok(Json(device.into())),
         None => Err(OneDevice::NotFound(endpoint)),
@@ -278,6 +283,6 @@ pub(super) async fn remove(
     if !state.store.remove_device(&endpoint, state.now()).await? {
         return Err(OneDevice::NotFound(endpoint));
     }
-    state.wake.notify_one();
+    state.pulse.poke_and_wait(ENGINE_KNOWS_WITHIN).await;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -82,6 +82,10 @@ pub(super) fn expect_media_type(headers: &HeaderMap, expected: &str) -> Result<(
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    // A list would be taken for the fields of an object in their order.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Problem::field("body", "is a list; an object is expected"));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();

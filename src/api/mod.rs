@@ -10,6 +10,7 @@ mod guard;
 mod operations;
 mod packages;
 mod problem;
+mod serve;
 mod tasks;
 mod token;
 mod upgrades;
@@ -22,18 +23,19 @@ use std::sync::Arc;
 
 use axum::middleware::{from_fn, from_fn_with_state};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::Notify;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
 pub use problem::{FieldError, Problem};
+pub use serve::serve;
 pub use token::{TOKEN_FILE, TokenError, TokenHash};
 
 use crate::{
     clock::{SystemClock, UtcMillis},
     config::Config,
     health::Health,
+    runtime::Pulse,
     store::{PackageFiles, Store},
 };
 
@@ -51,7 +53,7 @@ pub struct ApiState {
     /// The operator's token.
     pub token: TokenHash,
     /// Poked after every write, for the rollout to look at once.
-    pub wake: Arc<Notify>,
+    pub pulse: Arc<Pulse>,
     /// What works, for `/readyz`.
     pub health: Arc<Health>,
     /// What `/metrics` shows.
@@ -64,8 +66,7 @@ impl ApiState {
     }
 }
 
-/// The whole API. Serve it with `into_make_service_with_connect_info::<SocketAddr>()`: requests are
-/// counted per source address.
+/// The whole API. Serve it with [`serve`]: requests are counted per source address.
 pub fn router(state: ApiState) -> axum::Router {
     let limit = Arc::new(guard::RateLimit::new(
         state.config.admin.requests_per_second,

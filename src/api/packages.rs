@@ -211,7 +211,7 @@ pub(super) async fn upload(
     }
     let sealed = receive(&state, body, max_bytes).await?;
     let inserted = add(&state, params, version, sealed).await?;
-    state.wake.notify_one();
+    state.pulse.poke();
     let status = if inserted.created {
         StatusCode::CREATED
     } else {
@@ -402,6 +402,6 @@ pub(super) async fn delete(
     if !deleted.content_in_use {
         state.files.remove(&deleted.sha256).await?;
     }
-    state.wake.notify_one();
+    state.pulse.poke();
     Ok(StatusCode::NO_CONTENT)
 }

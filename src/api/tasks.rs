@@ -208,7 +208,7 @@ pub(super) async fn create(
 ) -> Result<Response, Create> {
     let new = to_task(body, state.now())?;
     let task = state.store.create_task(&new).await?;
-    state.wake.notify_one();
+    state.pulse.poke();
     let location = format!("/v1/tasks/{}", task.id.0);
     let body = Json(TaskBody::from(task));
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], body).into_response())
@@ -374,7 +374,7 @@ pub(super) async fn stop(
     Path(id): Path<i64>,
 ) -> Result<Json<TaskBody>, Stop> {
     let task = state.store.stop_task(TaskId(id), state.now()).await?;
-    state.wake.notify_one();
+    state.pulse.poke();
     Ok(Json(task.into()))
 }
 
@@ -414,6 +414,6 @@ pub(super) async fn delete(
     Path(id): Path<i64>,
 ) -> Result<StatusCode, Delete> {
     state.store.delete_task(TaskId(id)).await?;
-    state.wake.notify_one();
+    state.pulse.poke();
     Ok(StatusCode::NO_CONTENT)
 }

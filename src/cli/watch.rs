@@ -19,6 +19,8 @@ use super::{
 
 /// Pause between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Looks in a row that may stay without an answer: a server restarts within a minute.
+const PATIENCE: u32 = 60;
 /// Tasks of at most so many devices are shown device by device.
 const SMALL_TASK: u64 = 20;
 /// The states of an upgrade, in the order of its life.
@@ -85,6 +87,7 @@ struct UpgradeView {
     progress_percent: u8,
     cell_id: Option<u32>,
     outcome: Option<OutcomeView>,
+    ended_at: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -93,7 +96,8 @@ struct OutcomeView {
 }
 
 impl UpgradeView {
-    fn row(self) -> [String; 7] {
+    /// The columns of a table; `waits_for` in place of the outcome while there is none.
+    fn row(self, waits_for: Option<String>) -> [String; 7] {
         [
             self.id.to_string(),
             self.endpoint,
@@ -101,7 +105,7 @@ impl UpgradeView {
             format!("{} %", self.progress_percent),
             or_dash(self.cell_id),
             self.attempts.to_string(),
-            or_dash(self.outcome.map(|outcome| outcome.detail)),
+            or_dash(waits_for.or(self.outcome.map(|outcome| outcome.detail))),
         ]
     }
 
@@ -142,12 +146,26 @@ pub(super) fn print(
     writeln!(out, "starts {}{until}", view.start_at)?;
     writeln!(out, "{}", view.summary())?;
     if view.total <= SMALL_TASK {
-        let rows: Vec<_> = upgrades(client, view.id)?
+        let rows: Vec<[String; 7]> = upgrades(client, view.id)?
             .into_iter()
-            .map(UpgradeView::row)
-            .collect();
+            .map(|upgrade| {
+                let waits_for = if upgrade.ended_at.is_none() {
+                    let detail = client.get(&format!("/v1/upgrades/{}", upgrade.id), &[])?;
+                    detail["waiting_for"].as_str().map(str::to_owned)
+                } else {
+                    None
+                };
+                Ok(upgrade.row(waits_for))
+            })
+            .collect::<Result<_, CommandError>>()?;
         let headings = [
-            "UPGRADE", "ENDPOINT", "STATE", "PROGRESS", "CELL", "ATTEMPTS", "OUTCOME",
+            "UPGRADE",
+            "ENDPOINT",
+            "STATE",
+            "PROGRESS",
+            "CELL",
+            "ATTEMPTS",
+            "OUTCOME, OR WHAT IT WAITS FOR",
         ];
         writeln!(out)?;
         output::table(out, headings, &rows)?;
@@ -166,8 +184,20 @@ pub(super) fn watch(
     let path = format!("/v1/tasks/{id}");
     let mut screen = Screen::new();
     let mut shown = None;
+    let mut lost = 0;
     loop {
-        let task = client.get(&path, &[])?;
+        let task = match client.get(&path, &[]) {
+            Err(CommandError::Connection { .. }) if lost < PATIENCE => {
+                if lost == 0 {
+                    output::remark("the server does not answer; trying again");
+                }
+                lost += 1;
+                thread::sleep(INTERVAL);
+                continue;
+            }
+            answered => answered?,
+        };
+        lost = 0;
         let view: TaskView = client.view(&task)?;
         let over = view.is_over();
         match format {
@@ -177,7 +207,10 @@ pub(super) fn watch(
                 }
                 shown = Some(task);
             }
-            Format::Text if screen.is_visible() => screen.show(client, &view)?,
+            Format::Text if screen.is_visible() => match screen.show(client, &view) {
+                Err(CommandError::Connection { .. }) => {} // found out, and told, in the next turn
+                shown => shown?,
+            },
             Format::Text => {
                 let line = Value::from(format!("{}: {}", view.state, view.summary()));
                 if shown.as_ref() != Some(&line) {

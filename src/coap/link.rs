@@ -102,6 +102,14 @@ impl<T: Copy + PartialEq> Link<T> {
         self.separate.retain(|separate| !which(&separate.tag));
     }
 
+    /// Takes the outstanding request back to be sent as if for the first time: where it was sent, it
+    /// cannot have reached the device.
+    pub fn send_again(&mut self) {
+        if let Some(outstanding) = self.outstanding.take() {
+            self.waiting.push_front(outstanding.request);
+        }
+    }
+
     /// Whether a request of that name waits or is outstanding. One that was acknowledged is with the
     /// device.
     pub fn is_pending(&self, which: impl Fn(&T) -> bool) -> bool {

@@ -58,6 +58,7 @@ pub(super) struct Device {
     pub(super) link: Link<Tag>,
     pub(super) coverage: Option<(Coverage, Instant)>,
     pub(super) version: Option<Version>,
+    pub(super) last_download: Option<Box<LastDownload>>,
     pub(super) last_report: Option<Box<LastReport>>,
     pub(super) session: Option<Box<Session>>,
     /// The earliest alarm that is set for it.
@@ -75,6 +76,14 @@ pub(super) struct Registered {
     pub(super) since: UtcMillis,
     pub(super) expires: Instant,
     pub(super) queue_mode: QueueMode,
+}
+
+/// The download report that was answered last: its repeats get the same answer.
+#[derive(Debug)]
+pub(super) struct LastDownload {
+    pub(super) status: ResultCode,
+    pub(super) answer: ResultCode,
+    pub(super) at: Instant,
 }
 
 /// The upgrade report that was answered last: its repeats get the same answer.
@@ -121,6 +130,7 @@ impl Device {
             link: Link::default(),
             coverage: None,
             version: None,
+            last_download: None,
             last_report: None,
             session: None,
             alarm: None,

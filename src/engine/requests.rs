@@ -309,7 +309,8 @@ impl Engine {
             return;
         };
         let device = self.device_mut(other);
-        device.link.cancel(|_| true);
+        // It is asked again when it is heard from where it is.
+        device.link.send_again();
         if let Some(registration) = device.registration.as_mut() {
             registration.displaced = true;
         }

@@ -9,11 +9,11 @@ use pcp::{DeviceMessage, MessageCode, PlatformMessage, ResultCode, Version};
 
 use super::{
     Change, Engine,
-    device::{DeviceKey, LastReport, Tag},
+    device::{DeviceKey, LastDownload, LastReport, Tag},
 };
 use crate::upgrade::{Event, Stage};
 
-/// How long a repeat of an upgrade report is recognised: five repeats, 30 s apart, and some margin.
+/// How long a repeat of a report is recognised: five repeats, 30 s apart, and some margin.
 const REPORT_REPEATS: Duration = Duration::from_mins(10);
 
 impl Engine {
@@ -119,6 +119,13 @@ impl Engine {
         self.persist_lazily(change);
     }
 
+    /// What the same download report was answered with, if that was lately.
+    fn answer_given(&self, key: DeviceKey, status: ResultCode) -> Option<ResultCode> {
+        let last = self.device(key).last_download.as_ref()?;
+        let now = self.now.instant;
+        (last.status == status && now.since(last.at) < REPORT_REPEATS).then_some(last.answer)
+    }
+
     fn store_whole_progress(&mut self, key: DeviceKey) {
         let at = self.now.utc;
         let session = self.device(key).session.as_ref();
@@ -139,8 +146,12 @@ impl Engine {
             Some(Stage::Downloading | Stage::Executing) => ResultCode::SUCCESS,
             // Downloaded, but its slot was given back: it reports again when it is notified again.
             Some(_) => return self.counters.segments_deferred += 1,
-            None => ResultCode::NO_SUCH_TASK,
+            None => self
+                .answer_given(key, status)
+                .unwrap_or(ResultCode::NO_SUCH_TASK),
         };
+        let at = self.now.instant;
+        self.device_mut(key).last_download = Some(Box::new(LastDownload { status, answer, at }));
         self.device_mut(key)
             .link
             .cancel(|tag| matches!(tag, Tag::Segment(_) | Tag::Notify));
@@ -180,9 +191,10 @@ impl Engine {
     fn learn_version(&mut self, key: DeviceKey, version: Version) {
         let now = self.now;
         let device = self.device_mut(key);
-        if device.version == Some(version) {
-            return;
+        if device.version == Some(version) || !self.store_available {
+            return; // what cannot be stored now is learnt when it is told again
         }
+        let device = self.device_mut(key);
         if !device.may_write(now.instant) {
             return self.counters.requests_ignored += 1;
         }

@@ -1,8 +1,8 @@
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
-use super::ShardHandle;
+use super::{Pulse, ShardHandle};
 use crate::{
     engine::{Change, Seq},
     health::{Health, Part},
@@ -26,7 +26,7 @@ pub async fn commit_changes(
     store: Arc<dyn Store>,
     health: Arc<Health>,
     shard: ShardHandle,
-    rollout: Arc<Notify>,
+    rollout: Arc<Pulse>,
     mut changes: mpsc::UnboundedReceiver<(Seq, Change)>,
 ) {
     let mut batch = Vec::with_capacity(COMMIT_BATCH);
@@ -58,7 +58,7 @@ pub async fn commit_changes(
         }
         shard.committed(last, report.refused);
         if ends {
-            rollout.notify_one();
+            rollout.poke();
         }
     }
 }

@@ -7,11 +7,13 @@
 
 mod commit;
 mod outbox;
+mod pulse;
 mod rollout;
 mod shard;
 
 pub use commit::{COMMIT_BATCH, FIRST_PAUSE, LONGEST_PAUSE, commit_changes};
 pub use outbox::{Datagram, Outbox};
+pub use pulse::Pulse;
 pub use rollout::{
     PackageCache, ROLLOUT_IDLE, ROLLOUT_PAGE, ROLLOUT_SOON, Rollout, RolloutError, RolloutSetup,
 };

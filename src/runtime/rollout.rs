@@ -5,9 +5,9 @@ use std::{
 };
 
 use thiserror::Error;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
-use super::{ShardHandle, shard::ShardGone};
+use super::{Pulse, ShardHandle, shard::ShardGone};
 use crate::{
     clock::SystemClock,
     engine::{Command, UpgradeOrder},
@@ -35,7 +35,7 @@ pub struct Rollout {
     files: PackageFiles,
     shard: ShardHandle,
     clock: SystemClock,
-    wake: Arc<Notify>,
+    pulse: Arc<Pulse>,
     health: Arc<Health>,
     /// Device changes up to here are known to the engine.
     revision: i64,
@@ -53,7 +53,7 @@ pub struct RolloutSetup {
     /// The clock.
     pub clock: SystemClock,
     /// Poked when intent was written.
-    pub wake: Arc<Notify>,
+    pub pulse: Arc<Pulse>,
     /// Told whether the rollout works.
     pub health: Arc<Health>,
     /// Device changes up to here are known to the engine.
@@ -81,7 +81,7 @@ impl Rollout {
             files: setup.files,
             shard: setup.shard,
             clock: setup.clock,
-            wake: setup.wake,
+            pulse: setup.pulse,
             health: setup.health,
             revision: setup.revision,
             packages: setup.packages,
@@ -109,7 +109,7 @@ impl Rollout {
                 }
             };
             tokio::select! {
-                () = self.wake.notified() => {}
+                () = self.pulse.poked() => {}
                 () = tokio::time::sleep(pause) => {}
                 _ = stop.wait_for(|stop| *stop) => return,
             }
@@ -130,12 +130,14 @@ impl Rollout {
     }
 
     async fn follow_devices(&mut self) -> Result<(), RolloutError> {
+        let look = self.pulse.begin();
         loop {
             let changes = self
                 .store
                 .device_changes_since(self.revision, ROLLOUT_PAGE)
                 .await?;
             let Some(last) = changes.last() else {
+                self.pulse.devices_known(look);
                 return Ok(());
             };
             let revision = last.revision;
@@ -202,6 +204,8 @@ impl Rollout {
                 return Ok(());
             }
             self.shard.obey(commands).await?;
+            // A large task does not keep new devices waiting.
+            self.follow_devices().await?;
         }
     }
 

@@ -336,12 +336,8 @@ impl Sota {
                     delivered: stored.confirmed,
                     accepted: false,
                 },
-                // It may not have left either. A device that has it may still be at work.
-                ask_at: if stored.confirmed {
-                    last_question(until, rules).max(soon)
-                } else {
-                    soon
-                },
+                // The command may not have left, or the result may have been missed.
+                ask_at: soon,
                 asked: false,
                 restarted: false,
                 still_old: false,
@@ -585,7 +581,7 @@ impl Sota {
             Event::VersionAnswered(_, Some(_)) if *asked && !*restarted && !*still_old => {
                 *asked = false;
                 *still_old = true;
-                *ask_at = now + pause;
+                *ask_at = (now + pause * 5).min(last_question(*until, rules).max(now + pause));
                 stay(self)
             }
             Event::VersionAnswered(_, Some(version)) if *asked => {

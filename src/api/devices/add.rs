@@ -123,7 +123,7 @@ pub(in crate::api) async fn add(
 ) -> Result<Response, Add> {
     let (devices, single) = to_devices(body)?;
     let added = state.store.add_devices(&devices, state.now()).await?;
-    state.wake.notify_one();
+    state.pulse.poke_and_wait(super::ENGINE_KNOWS_WITHIN).await;
     if !single {
         return Ok(Json(AddAnswer::Many(summary(&devices, added))).into_response());
     }

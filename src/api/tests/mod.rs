@@ -15,7 +15,6 @@ use axum::{
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::sync::Notify;
 use tower::ServiceExt;
 
 use super::{ApiState, TokenHash, router};
@@ -24,6 +23,7 @@ use crate::{
     config::Config,
     engine::Change,
     health::Health,
+    runtime::Pulse,
     store::{PackageFiles, SqliteStore},
     task::{TaskId, UpgradeId},
     upgrade::{Failure, Outcome},
@@ -45,7 +45,7 @@ pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiSt
         config: Arc::new(config),
         clock: SystemClock::start(),
         token: TokenHash::of(TOKEN),
-        wake: Arc::new(Notify::new()),
+        pulse: Arc::new(Pulse::default()),
         health: Arc::new(Health::starting()),
         metrics: PrometheusBuilder::new().build_recorder().handle(),
     }

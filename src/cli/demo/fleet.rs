@@ -8,19 +8,21 @@ use super::{BEFORE, TARGET};
 const SPEED: u32 = 100;
 /// Devices that upgrade one after the other take their time, so that there are only this many.
 const MOST_POOR: u32 = 20;
-/// What some of the devices do wrong, in percent of all. The second half of them succeeds all the same.
-const FAULTS: [&str; 10] = [
-    "refuse-notification=0x04=1%",
-    "report-upgrade=0x0A=1%",
-    "weak-signal=1%",
-    "no-object-4=1%",
-    "fails-install-silently=1%",
-    "silent-after-one-repeat=2%",
-    "reboots-in-download=2%",
-    "loses-progress=1%",
-    "never-reports-result=2%",
-    "repeats-everything=2%",
+/// What some of the devices do wrong, and one in how many. The second half of them succeeds all the same.
+const FAULTS: [(&str, u32); 10] = [
+    ("refuse-notification=0x04", 100),
+    ("report-upgrade=0x0A", 100),
+    ("weak-signal", 100),
+    ("no-object-4", 100),
+    ("fails-install-silently", 100),
+    ("silent-after-one-repeat", 50),
+    ("reboots-in-download", 50),
+    ("loses-progress", 100),
+    ("never-reports-result", 50),
+    ("repeats-everything", 50),
 ];
+/// Fleets of fewer devices have no faults.
+const FAULTS_FROM: u32 = 20;
 
 /// The devices: of each twenty, ten have good coverage (cells 1001 to 1003), five medium (1004, 1005), three
 /// cannot measure theirs (1006), one is in a cell of poor coverage (1007), and one in a cell (1008) that is
@@ -35,7 +37,11 @@ pub(super) fn specs(count: u32, seed: u64) -> Result<Vec<DeviceSpec>, String> {
     config.start_spread_ms = 2_000;
     config.faults = FAULTS
         .iter()
-        .map(|fault| fault.parse().map_err(|e| format!("{fault}: {e}")))
+        .filter(|_| count >= FAULTS_FROM)
+        .map(|(fault, one_in)| {
+            let fault = format!("{fault}={}", count.div_ceil(*one_in));
+            fault.parse().map_err(|e| format!("{fault}: {e}"))
+        })
         .collect::<Result<_, String>>()?;
     let mut specs = Fleet::specs(&config).map_err(|e| e.to_string())?;
     for (index, spec) in (0..).zip(&mut specs) {

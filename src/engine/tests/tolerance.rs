@@ -342,3 +342,43 @@ fn asks_to_be_observed_again_when_answers_stay_away() {
     }
     panic!("never observed again: {:?}", world.outcome(1));
 }
+
+#[test]
+fn a_repeated_failure_of_the_download_gets_the_same_answer() {
+    let mut world = World::new();
+    let mut a = weak(&mut world, 1);
+    a.receive(&mut world);
+    let failed = DeviceMessage::DownloadReport {
+        status: ResultCode::CHECK_FAILED,
+    };
+    a.say(&mut world, &failed);
+    let first = a.frames(&mut world);
+    assert!(matches!(world.outcome(1), Some(Outcome::Failed(_))));
+    a.say(&mut world, &failed);
+    assert_eq!(a.frames(&mut world), first);
+}
+
+#[test]
+fn a_question_that_went_to_a_lost_address_is_put_again_where_the_device_is() {
+    let mut world = World::new();
+    world.add("meter-1");
+    world.add("meter-2");
+    world.start("meter-1", 1, &package("V2", &content()));
+    let mut a = Script::new("meter-1", 1);
+    let mut b = Script::new("meter-2", 1);
+    a.register(&mut world);
+    a.receive(&mut world);
+    a.says_version(&mut world, "V1");
+    world.take_sent(); // the read of its coverage is lost
+    b.register(&mut world); // its address is another device's now
+    world.take_sent();
+    a.at = peer(2);
+    a.update(&mut world);
+    let received = a.receive(&mut world);
+    assert!(
+        received
+            .iter()
+            .any(|r| matches!(r, Received::Read(path, _) if path == "4/0")),
+        "{received:?}"
+    );
+}

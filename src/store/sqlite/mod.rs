@@ -107,7 +107,16 @@ impl SqliteStore {
 
     /// A transaction that may write. It is undone unless it is committed.
     async fn write(&self, doing: &'static str) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        self.writer.begin_with("BEGIN IMMEDIATE").await.doing(doing)
+        match self.writer.begin_with("BEGIN IMMEDIATE").await {
+            // SQLite has undone a transaction by itself, as it does when the disk is full, and the
+            // connection still counts it: a new connection starts from nothing.
+            Err(sqlx::Error::InvalidSavePointStatement) => {
+                let stale = self.writer.acquire().await.doing(doing)?;
+                stale.close().await.doing(doing)?;
+                self.writer.begin_with("BEGIN IMMEDIATE").await.doing(doing)
+            }
+            begun => begun.doing(doing),
+        }
     }
 }
 
