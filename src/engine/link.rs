@@ -250,7 +250,7 @@ impl Engine {
         let now = self.now.instant;
         if !self.store_available {
             // What was to be sent may wait for a commit: its silence is ours.
-            return self.device_mut(key).link.postpone(now);
+            self.device_mut(key).link.postpone(now);
         }
         loop {
             let device = &mut self.devices[key.0 as usize];

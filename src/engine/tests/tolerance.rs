@@ -382,3 +382,25 @@ fn a_question_that_went_to_a_lost_address_is_put_again_where_the_device_is() {
         "{received:?}"
     );
 }
+
+#[test]
+fn what_is_due_is_done_while_nothing_can_be_stored() {
+    let mut world = World::new();
+    world.add("meter-1");
+    let mut a = Script::new("meter-1", 1);
+    a.register(&mut world);
+    let (_, observe) = world.sent.pop_front().unwrap();
+    // a separate response is announced, and never comes
+    world.datagram(a.at, &crate::coap::empty_ack(observe.message_id()));
+    world.command(Command::StoreAvailable(false));
+    let end = world.now.instant + Duration::from_mins(10);
+    for _ in 0..100 {
+        let Some(at) = world.engine.poll_timeout().filter(|at| *at < end) else {
+            return;
+        };
+        world.now = world.now + at.since(world.now.instant);
+        world.engine.handle_timeout(world.now);
+        world.collect();
+    }
+    panic!("something stays due");
+}
