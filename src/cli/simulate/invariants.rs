@@ -348,6 +348,13 @@ impl Invariants {
         self.lost_ms += i64::try_from(down_ms).unwrap_or(0);
     }
 
+    /// Time does not go on: something is due for ever.
+    pub(super) fn stuck(&mut self, now_ms: u64) {
+        self.violated(now_ms, Rule::Bounded, || {
+            "something stays due for ever".to_owned()
+        });
+    }
+
     /// Sizes of queues and tables.
     pub(super) fn sizes(&mut self, now_ms: u64, tables: Tables, held: usize, uncommitted: usize) {
         let devices = self.subjects.len();

@@ -47,6 +47,9 @@ const AFTERWARDS_MS: u64 = 20 * 60 * 1_000;
 /// Events between two looks at the sizes of queues and tables, and at the progress.
 const LOOK_EVERY: u64 = 1 << 14;
 
+/// Events in one millisecond after which time is taken to stand still.
+const MOST_AT_ONCE: u64 = 10_000_000;
+
 /// Something that happens at its time.
 #[derive(Debug)]
 enum Event {
@@ -219,8 +222,18 @@ impl<H: Hooks> World<H> {
         self.plan_crash();
         self.plan_store_outage();
         let mut over_at = u64::MAX;
+        let mut at_once = 0;
         while let Some(next_ms) = self.next_ms().filter(|at| *at <= over_at) {
             if next_ms > self.end_ms {
+                break;
+            }
+            at_once = if next_ms == self.now_ms {
+                at_once + 1
+            } else {
+                0
+            };
+            if at_once > MOST_AT_ONCE {
+                self.checker.stuck(self.now_ms);
                 break;
             }
             self.now_ms = next_ms;
