@@ -3,7 +3,9 @@
 //! The checker sees what the engine emits, what the store has committed, what leaves for the devices and what
 //! reaches them. It knows the devices as they are, not as the engine takes them to be. It holds that
 //!
-//! * a cell never has more upgrading devices than the class of the one admitted last allows;
+//! * a cell never has more upgrading devices than the class of the one admitted last allows, by the coverage that it
+//!   has told, and no longer ago than coverage counts. What a device never told (because its answer was lost, and
+//!   its cell was asked for alone) is not measurable;
 //! * a stage never lasts longer than its limit, nor an attempt longer than the sum of its stages' limits. Time in
 //!   which the server was down, and time whose changes a crash has undone, does not count;
 //! * every attempt has exactly one outcome, and the upgrade's outcome is that of its last attempt;
@@ -16,6 +18,7 @@
 //!   to be;
 //! * queues and tables stay bounded.
 
+mod coverage;
 mod datagrams;
 mod ends;
 mod view;
@@ -33,6 +36,7 @@ use crate::{
     task::UpgradeId,
     upgrade::{Outcome, Stage},
 };
+use coverage::Told;
 pub(super) use ends::Ends;
 use view::{Cell, View};
 
@@ -73,10 +77,11 @@ pub(super) struct Subject {
     pub(super) upgrade: UpgradeId,
     /// Index of its product's package.
     pub(super) package: usize,
-    /// The cell that it is in, if it has one.
-    pub(super) cell: Option<u32>,
-    /// How many may upgrade there at once by its coverage.
-    pub(super) limit: u32,
+    /// Its coverage as it is.
+    coverage: sim::Coverage,
+    /// What it has told of that, as emitted and as committed.
+    told_emitted: Option<Told>,
+    told_committed: Option<Told>,
     /// It runs the target version.
     pub(super) current: bool,
     /// It has told the server so in the attempt that runs.
@@ -93,15 +98,15 @@ impl Subject {
     pub(super) fn new(
         upgrade: UpgradeId,
         package: usize,
-        cell: Option<u32>,
-        limit: u32,
+        coverage: sim::Coverage,
         current: bool,
     ) -> Self {
         Self {
             upgrade,
             package,
-            cell,
-            limit,
+            coverage,
+            told_emitted: None,
+            told_committed: None,
             current,
             told: false,
             newest: 0,
@@ -147,15 +152,15 @@ impl Invariants {
             if let Some(row) = row_of(subject.upgrade).and_then(|row| devices.get_mut(row)) {
                 *row = device;
             }
-            if let Some(cell) = subject
-                .cell
-                .and_then(|cell| rows.get_mut((cell - first_cell) as usize))
-            {
+            let coverage = subject.coverage;
+            let row = coverage
+                .cell_id
+                .and_then(|cell| cell.checked_sub(first_cell));
+            if let Some(cell) = row.and_then(|row| rows.get_mut(row as usize)) {
+                let admission = &rules.admission;
+                let limit = coverage::limit(coverage.rsrp_dbm, coverage.sinr_db, admission);
                 cell.devices += 1;
-                cell.limits = (
-                    cell.limits.0.min(subject.limit),
-                    cell.limits.1.max(subject.limit),
-                );
+                cell.limits = (cell.limits.0.min(limit), cell.limits.1.max(limit));
             }
         }
         Self {
@@ -259,7 +264,12 @@ impl Invariants {
                     });
                 }
             }
-            Change::CoverageReported { .. } | Change::Note { .. } | Change::Progress { .. } => {}
+            Change::CoverageReported { endpoint, reading } => {
+                if let Some(device) = device(endpoint) {
+                    self.coverage_told(now_ms, device, reading);
+                }
+            }
+            Change::Note { .. } | Change::Progress { .. } => {}
         }
     }
 
@@ -280,6 +290,13 @@ impl Invariants {
             Change::Registered { registration, .. } => {
                 if let Some(location) = location(registration.location.as_bytes()) {
                     self.new_locations.remove(&location);
+                }
+            }
+            Change::CoverageReported { endpoint, reading } => {
+                let told = self.told(reading);
+                let subject = device(endpoint).and_then(|device| self.subjects.get_mut(device));
+                if let Some(subject) = subject {
+                    subject.told_committed = Some(told);
                 }
             }
             Change::Stage {
@@ -332,6 +349,7 @@ impl Invariants {
         }
         for subject in &mut self.subjects {
             subject.emitted = subject.committed;
+            subject.told_emitted = subject.told_committed;
             subject.told = false;
             subject.newest = 0;
             if let Some(cell) = subject.committed.slot_in()

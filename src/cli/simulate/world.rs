@@ -171,10 +171,13 @@ impl<H: Hooks> World<H> {
         for ((device, member), upgrade) in fleet.members.iter().enumerate().zip(upgrades) {
             let package = device % packages.len();
             let upgrade = upgrade.ok_or("a device has no upgrade")?;
-            let cell = member.spec.coverage.cell_id;
-            let limit = limit(&member.spec.coverage, &scenario.config);
             let current = member.spec.version == packages[package].identity.version;
-            subjects.push(Subject::new(upgrade, package, cell, limit, current));
+            subjects.push(Subject::new(
+                upgrade,
+                package,
+                member.spec.coverage,
+                current,
+            ));
         }
         let checker = Invariants::new(
             scenario.config.clone(),
@@ -374,30 +377,5 @@ fn device_at(peer: SocketAddr) -> Option<(u32, u16)> {
             Some((u32::from_be_bytes([0, a, b, c]), peer.port()))
         }
         SocketAddr::V6(_) => None,
-    }
-}
-
-/// How many may upgrade at once for a device of that coverage to be one of them: the table of the upgrade guide
-/// once more, so that the server's is not its own judge.
-fn limit(coverage: &sim::Coverage, config: &Config) -> u32 {
-    let rules = &config.admission;
-    let (Some(rsrp), Some(sinr)) = (
-        coverage.rsrp_dbm.filter(|dbm| (-156..=-44).contains(dbm)),
-        coverage.sinr_db.filter(|db| (-20..=40).contains(db)),
-    ) else {
-        return rules.limit_unmeasured;
-    };
-    let strong = rsrp >= rules.rsrp_range0_dbm;
-    let weak = !strong && rsrp >= rules.rsrp_range1_dbm;
-    let clear = sinr >= rules.sinr_range0_db;
-    let noisy = sinr < rules.sinr_range1_db;
-    if strong && clear {
-        rules.limit_good
-    } else if strong && !noisy {
-        rules.limit_fair
-    } else if weak && noisy {
-        rules.limit_weak
-    } else {
-        rules.limit_other
     }
 }

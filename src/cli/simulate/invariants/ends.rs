@@ -33,7 +33,11 @@ impl Invariants {
         if before.stage.is_none() {
             subject.told = false;
         }
-        let (upgrade, cell, limit) = (subject.upgrade.0, subject.cell, subject.limit);
+        let (upgrade, cell, told) = (
+            subject.upgrade.0,
+            subject.coverage.cell_id,
+            subject.told_emitted,
+        );
 
         let expected = match before.stage {
             Some(_) => before.attempt,
@@ -78,11 +82,14 @@ impl Invariants {
                 cell.peak = cell.peak.max(cell.holders);
                 cell.holders
             });
-            if holders > limit || cell != Some(taken) {
+            let age_ms = told.map_or(i64::MAX, |told| now.0 - told.at_ms);
+            let oldest_ms = (self.rules.admission.coverage_max_age_s * 1_000).cast_signed();
+            let limit = told.map_or(0, |told| told.limit);
+            if holders > limit || cell != Some(taken) || age_ms > oldest_ms + SLACK_MS {
                 self.violated(now_ms, Rule::CellLimit, || {
                     format!(
                         "{upgrade}: admitted to cell {taken} as one of {holders}; it is in {cell:?}, \
-                         where its coverage allows {limit}"
+                         where {limit} are allowed by the coverage that it told {age_ms} ms ago"
                     )
                 });
             }
@@ -110,7 +117,11 @@ impl Invariants {
         let upgrade = subject.upgrade.0;
         let (current, told) = (subject.current, subject.told);
         self.release(before.slot_in());
-        if let Some(cell) = self.subjects[device].cell.and_then(|cell| self.cell(cell)) {
+        if let Some(cell) = self.subjects[device]
+            .coverage
+            .cell_id
+            .and_then(|cell| self.cell(cell))
+        {
             cell.last_end_ms = now_ms;
         }
         if before.stage.is_none() || before.attempt != attempt {
