@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde::Deserialize;
 use sim::{
-    fleet::{CoverageClass, DeviceSpec, FaultShare, Fleet, FleetConfig, Timing},
+    fleet::{Amount, CoverageClass, DeviceSpec, FaultShare, Fleet, FleetConfig, Timing},
     radio::Paging,
     spec::{NotificationType, QueueMode},
 };
@@ -120,7 +120,7 @@ impl FleetFile {
             sim::content::ContentFormat::Text,
         ]
         .into();
-        config.faults = self.characters(faults)?;
+        config.faults = self.characters(devices, seed, faults)?;
         config.timing = self.timing()?;
         config.start_spread_ms = start_within_s * 1_000;
         if let Some(lifetime_s) = self.lifetime_s {
@@ -199,21 +199,40 @@ impl FleetFile {
             })
     }
 
-    fn characters(&self, faults: Faults) -> Result<Vec<FaultShare>, String> {
-        let share = |name: &str, percent: u8| {
-            format!("{name}={percent}%")
-                .parse()
-                .map_err(|error| format!("character {name}: {error}"))
+    /// Characters in their shares, as far as these go into the number of devices. Which ones a small fleet gets
+    /// follows from the seed.
+    fn characters(
+        &self,
+        devices: usize,
+        seed: u64,
+        faults: Faults,
+    ) -> Result<Vec<FaultShare>, String> {
+        let mut shares: Vec<(&str, u8)> = match &self.characters {
+            Some(own) => (own.iter())
+                .map(|(name, percent)| (&**name, *percent))
+                .collect(),
+            None => faults.characters().to_vec(),
         };
-        match &self.characters {
-            Some(own) => own
-                .iter()
-                .map(|(name, percent)| share(name, *percent))
-                .collect(),
-            None => (faults.characters().iter())
-                .map(|(name, percent)| share(name, *percent))
-                .collect(),
+        let total: u64 = shares.iter().map(|(_, percent)| u64::from(*percent)).sum();
+        if total > 100 {
+            return Err(format!("the characters add up to {total} %"));
         }
+        let first = usize::try_from(seed % shares.len().max(1) as u64).unwrap_or(0);
+        shares.rotate_left(first);
+        let (mut percent_so_far, mut devices_so_far) = (0, 0);
+        shares
+            .into_iter()
+            .map(|(name, percent)| {
+                percent_so_far += usize::from(percent);
+                let count = devices * percent_so_far / 100 - devices_so_far;
+                devices_so_far += count;
+                let fault = (name.parse()).map_err(|error| format!("character {name}: {error}"))?;
+                Ok(FaultShare {
+                    fault,
+                    amount: Amount::Devices(count),
+                })
+            })
+            .collect()
     }
 
     fn timing(&self) -> Result<Timing, String> {

@@ -90,6 +90,8 @@ pub(super) struct Subject {
     newest: Seq,
     emitted: View,
     committed: View,
+    /// How the last attempt ended for the engine: the state's name.
+    ended_as: Option<&'static str>,
     /// How the last attempt ended, as committed.
     outcome: Option<Outcome>,
 }
@@ -112,6 +114,7 @@ impl Subject {
             newest: 0,
             emitted: View::default(),
             committed: View::default(),
+            ended_as: None,
             outcome: None,
         }
     }
@@ -211,7 +214,8 @@ impl Invariants {
         }
     }
 
-    fn device_of(&self, upgrade: UpgradeId) -> Option<usize> {
+    /// The device of an upgrade.
+    pub(super) fn device_of(&self, upgrade: UpgradeId) -> Option<usize> {
         let device = *self.devices.get(row_of(upgrade)?)?;
         Some(device as usize)
     }
@@ -326,6 +330,12 @@ impl Invariants {
                 let again = subject.committed.ended >= *attempt;
                 subject.committed.end(*attempt);
                 subject.outcome = Some(outcome.clone());
+                let emitted = subject.ended_as;
+                if emitted != Some(outcome.state()) {
+                    self.violated(now_ms, Rule::OneOutcome, || {
+                        format!("{}: ended as {emitted:?}, stored is {outcome:?}", upgrade.0)
+                    });
+                }
                 if again {
                     self.violated(now_ms, Rule::OneOutcome, || {
                         format!("{}: attempt {attempt} has a second outcome", upgrade.0)

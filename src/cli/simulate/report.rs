@@ -21,6 +21,8 @@ pub(super) struct Summary {
     /// Upgrades by how they ended.
     pub(super) reasons: BTreeMap<String, u64>,
     pub(super) ends: Ends,
+    /// Upgrades that ended otherwise than their device's character would have it, by both.
+    pub(super) surprises: BTreeMap<String, u64>,
     pub(super) cells: Vec<CellLine>,
     pub(super) figures: Figures,
     pub(super) crashes: u64,
@@ -50,6 +52,7 @@ impl Summary {
         checker: &Invariants,
         finals: &[Final],
         ends: Ends,
+        surprises: BTreeMap<String, u64>,
         figures: Figures,
         crashes: u64,
         start_ms: u64,
@@ -81,6 +84,7 @@ impl Summary {
             outcomes,
             reasons,
             ends,
+            surprises,
             cells,
             figures,
             crashes,
@@ -102,6 +106,7 @@ impl Summary {
             reasons: &self.reasons,
             finished_unheard: self.ends.finished_unheard,
             retries: self.ends.retries,
+            surprises: &self.surprises,
             figures: self.figures,
             crashes: self.crashes,
             slowest_cells: self.slowest(),
@@ -144,6 +149,7 @@ struct Line<'a> {
     reasons: &'a BTreeMap<String, u64>,
     finished_unheard: usize,
     retries: u64,
+    surprises: &'a BTreeMap<String, u64>,
     #[serde(flatten)]
     figures: Figures,
     crashes: u64,

@@ -15,7 +15,7 @@ mod field;
 mod rollout;
 mod server;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use rand_chacha::{ChaCha8Rng, rand_core::Rng};
 use serde::Serialize;
@@ -35,6 +35,7 @@ use crate::{
     clock::{Instant, Now, UtcMillis},
     config::Config,
     package::Package,
+    store::UpgradeState,
     task::PackageId,
 };
 use field::Unit;
@@ -324,7 +325,18 @@ impl<H: Hooks> World<H> {
     fn sum_up(mut self) -> Result<Summary, String> {
         let finals = self.store.finals()?;
         let ends = self.checker.finish(self.now_ms, &finals);
+        let mut surprises = BTreeMap::new();
         for end in &finals {
+            if let Some(unit) = self
+                .checker
+                .device_of(end.upgrade)
+                .and_then(|d| self.units.get(d))
+                && unit.is_to_succeed() != (end.state == UpgradeState::Succeeded)
+            {
+                let reason = end.reason.as_deref().unwrap_or("-");
+                let surprise = format!("{}: {reason}", unit.character());
+                *surprises.entry(surprise).or_default() += 1;
+            }
             let (upgrade, reason) = (end.upgrade.0, end.reason.as_deref().unwrap_or("-"));
             let line = format!("{upgrade} {} {} {reason}", end.attempts, end.state.name());
             self.trace.note(self.now_ms, &line);
@@ -334,6 +346,7 @@ impl<H: Hooks> World<H> {
             &self.checker,
             &finals,
             ends,
+            surprises,
             self.figures,
             self.crashes,
             self.start_ms,

@@ -114,6 +114,7 @@ impl Invariants {
         let subject = &mut self.subjects[device];
         let before = subject.emitted;
         subject.emitted.end(attempt);
+        subject.ended_as = Some(outcome.state());
         let upgrade = subject.upgrade.0;
         let (current, told) = (subject.current, subject.told);
         self.release(before.slot_in());

@@ -174,6 +174,18 @@ impl<H: Hooks> World<H> {
     }
 }
 
+impl Unit {
+    /// Whether its character lets an upgrade succeed.
+    pub(super) fn is_to_succeed(&self) -> bool {
+        self.device.spec().expected() == sim::Expected::Succeeded
+    }
+
+    /// How it goes wrong, if it does.
+    pub(super) fn character(&self) -> String {
+        (self.device.spec().fault).map_or_else(|| "well-behaved".to_owned(), String::from)
+    }
+}
+
 fn next_port(port: u16) -> u16 {
     port.checked_add(1).unwrap_or(FIRST_PORT)
 }
