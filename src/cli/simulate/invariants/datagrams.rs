@@ -42,7 +42,9 @@ impl Invariants {
 
     /// A datagram leaves for a device.
     pub(in super::super) fn leaves(&mut self, now_ms: u64, device: usize, datagram: &[u8]) {
-        if datagram.len() <= 4 {
+        // Only a registration's answer and a write are looked into.
+        let code = datagram.get(1).copied().map(Code);
+        if !matches!(code, Some(Code::CREATED | Code::PUT)) {
             return;
         }
         let Ok(message) = Message::parse(datagram) else {
@@ -86,6 +88,9 @@ impl Invariants {
 
     /// A datagram reaches a device.
     pub(in super::super) fn reaches(&mut self, now_ms: u64, device: usize, datagram: &[u8]) {
+        if datagram.get(1) != Some(&Code::PUT.0) {
+            return;
+        }
         let Ok(message) = Message::parse(datagram) else {
             return;
         };
