@@ -137,7 +137,7 @@ impl Problem {
                     error,
                 )
             }
-            StoreError::Unreadable { .. } => Self::internal(error),
+            StoreError::Refused { .. } | StoreError::Unreadable { .. } => Self::internal(error),
         }
     }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::{
     ActiveUpgrade, Change, Command, DeviceRecord, Engine, StageChange, UpgradeOrder,
-    device::{Device, DeviceKey, Registered, Session, queued_in},
+    device::{Device, Registered, Session, queued_in},
+    key::DeviceKey,
 };
 use crate::{
     clock::{Instant, Now},

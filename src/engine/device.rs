@@ -10,10 +10,6 @@ use crate::{
     upgrade::{Coverage, Place, Sota},
 };
 
-/// A device's row in the engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct DeviceKey(pub(super) u32);
-
 /// Why a request was sent to a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tag {

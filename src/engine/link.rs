@@ -2,10 +2,7 @@
 
 use rand_chacha::rand_core::Rng;
 
-use super::{
-    Engine,
-    device::{DeviceKey, Tag},
-};
+use super::{Engine, device::Tag, key::DeviceKey};
 use crate::{
     coap::{Code, Kind, LinkEvent, Message, MessageBuilder, Request, Token, put_downlink},
     lwm2m::ResourcePath,

@@ -21,6 +21,7 @@ mod command;
 mod commands;
 mod device;
 mod effect;
+mod key;
 mod link;
 mod notes;
 mod reads;
@@ -57,7 +58,8 @@ use crate::{
     config::Config,
     upgrade::{Admission, Rules},
 };
-use device::{Device, DeviceKey};
+use device::Device;
+use key::DeviceKey;
 use timers::{Alarm, Timers};
 
 /// What the engine is made from.

@@ -1,5 +1,7 @@
 //! What the timeline of an upgrade says.
 
+use pcp::ResultCode;
+
 use super::device::Session;
 use crate::upgrade::{Deadline, Event, Rules, Sota, Stage};
 
@@ -13,10 +15,9 @@ pub(super) fn of(
     let package = &session.package.identity;
     let cut = package.segmentation;
     Some(match (event, &session.sota) {
-        (
-            Event::Reached(Deadline::RepeatQuestion | Deadline::ResultGrace),
-            Sota::Executing { .. },
-        ) => "no result (PCP 24) yet: asked for its version (PCP 19)".into(),
+        (Event::Reached(Deadline::ResultGrace), Sota::Executing { .. }) => {
+            "no result (PCP 24) yet: asked for its version (PCP 19)".into()
+        }
         (Event::Reached(Deadline::RepeatQuestion), _) => {
             "no answer yet: asked for its version again (PCP 19)".into()
         }
@@ -66,17 +67,28 @@ pub(super) fn of(
             cut.segment_size(),
             package.check_code
         ),
+        (Event::SegmentRequested(segment), Sota::Executing { .. }) => {
+            format!("downloads again, from segment {segment}: the command is void")
+        }
         (Event::SegmentRequested(segment), _) => {
             format!(
                 "accepted: asks for segment {segment} of {}",
                 cut.segment_count()
             )
         }
-        (Event::NotificationAnswered(_), _) => "accepted the new version (PCP 20)".into(),
+        (Event::NotificationAnswered(ResultCode::SUCCESS), _) => {
+            "accepted the new version (PCP 20)".into()
+        }
+        (Event::NotificationAnswered(code), _) => {
+            format!("answered the new version (PCP 20) with {code}: asked which it runs (PCP 19)")
+        }
         (Event::DownloadReported(_), Sota::Executing { .. })
             if before.stage() == Some(Stage::Downloading) =>
         {
             "downloaded (PCP 22): told to upgrade (PCP 23)".into()
+        }
+        (Event::DownloadReported(_), Sota::Executing { .. }) => {
+            "reported the download again (PCP 22): told to upgrade again (PCP 23)".into()
         }
         (Event::ExecuteDelivered, _) => "has the command to upgrade".into(),
         (Event::ExecuteAnswered(_), _) => "accepted the command to upgrade (PCP 23)".into(),

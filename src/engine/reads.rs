@@ -3,7 +3,7 @@
 //! The object is read as a whole first: one exchange. A device that refuses that is asked for its
 //! signal resources one by one; the cell alone is left to the negotiation's next stage.
 
-use super::{Change, CoverageReading, Engine, device::DeviceKey};
+use super::{Change, CoverageReading, Engine, key::DeviceKey};
 use crate::{
     coap::{Block, Message},
     lwm2m::{ConnectivityReading, ResourcePath, decode},

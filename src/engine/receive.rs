@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{Engine, device::DeviceKey};
+use super::{Engine, key::DeviceKey};
 use crate::{
     coap::{Code, Kind, Message, Reply, empty_ack, reset},
     upgrade::{Event, Stage},

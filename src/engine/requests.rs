@@ -4,10 +4,7 @@ use std::net::SocketAddr;
 
 use rand_chacha::rand_core::Rng;
 
-use super::{
-    Change, Engine, QueueMode, Report,
-    device::{DeviceKey, Registered},
-};
+use super::{Change, Engine, QueueMode, Report, device::Registered, key::DeviceKey};
 use crate::{
     coap::{Block, Code, ContentFormat, Kind, Message, MessageBuilder, Reassembled, Reply, slice},
     config::RegistrationPolicy,

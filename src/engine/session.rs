@@ -2,7 +2,8 @@
 
 use super::{
     Change, Engine, Report,
-    device::{DeviceKey, Session, Tag, queued_in, slot_in},
+    device::{Session, Tag, queued_in, slot_in},
+    key::DeviceKey,
     notes,
     reads::Read,
 };

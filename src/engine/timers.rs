@@ -1,6 +1,6 @@
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use super::device::DeviceKey;
+use super::key::DeviceKey;
 use crate::clock::Instant;
 
 /// What is looked after when its time has come.

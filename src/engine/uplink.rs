@@ -9,7 +9,8 @@ use pcp::{DeviceMessage, MessageCode, PlatformMessage, ResultCode, Version};
 
 use super::{
     Change, Engine,
-    device::{DeviceKey, LastDownload, LastReport, Tag},
+    device::{LastDownload, LastReport, Tag},
+    key::DeviceKey,
 };
 use crate::upgrade::{Event, Stage};
 

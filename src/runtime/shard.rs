@@ -68,6 +68,13 @@ pub struct ShardHandle {
 pub struct ShardGone;
 
 impl ShardHandle {
+    /// A handle whose messages nobody takes.
+    #[cfg(test)]
+    pub(super) fn unattached() -> (Self, mpsc::UnboundedReceiver<impl Sized>) {
+        let (inbox, taken) = mpsc::unbounded_channel();
+        (Self { inbox }, taken)
+    }
+
     /// Has the engine obey `commands`, and returns when all that follows is committed.
     pub async fn obey(&self, commands: Vec<Command>) -> Result<(), ShardGone> {
         let (done, committed) = oneshot::channel();

@@ -18,6 +18,16 @@ pub enum StoreError {
         /// What it answered.
         source: Box<dyn Error + Send + Sync>,
     },
+    /// A value breaks a rule of the database: trying again does not help.
+    #[error(
+        "the database refused a value while {doing}: {source}; report this, it is a fault of the program"
+    )]
+    Refused {
+        /// What it was asked to do.
+        doing: &'static str,
+        /// What it answered.
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// A row holds what this version of the program cannot have written.
     #[error(
         "the database holds an unreadable value: {what}; restore a backup, or report this with the version that wrote it"

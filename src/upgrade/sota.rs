@@ -21,13 +21,19 @@
 //! gathered from how deployed firmware behaves. The state is consumed by an event and yields the
 //! next one: combinations that cannot occur cannot be written down.
 
+mod querying;
+mod resume;
+mod upgrading;
+
+pub use resume::Stored;
+
 use std::time::Duration;
 
 use pcp::{ResultCode, Version};
 
 use super::{Coverage, Deadline, Failure, Outcome, Stage, Success};
 use crate::{
-    clock::{Instant, Now, UtcMillis},
+    clock::Instant,
     config::{AdmissionConfig, UpgradeConfig},
 };
 
@@ -241,109 +247,11 @@ impl Command {
     }
 }
 
-/// What is stored of an upgrade.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stored {
-    /// The stage.
-    pub stage: Stage,
-    /// When its limit runs out.
-    pub deadline_at: UtcMillis,
-    /// When the device began to wait for a slot.
-    pub queued_at: Option<UtcMillis>,
-    /// When the limit of that wait runs out.
-    pub slot_deadline_at: Option<UtcMillis>,
-    /// The cell that it waits for or holds a slot of.
-    pub cell: Option<u32>,
-    /// Its limit in that cell.
-    pub cell_limit: u32,
-    /// The version was accepted (downloading), the command received (executing).
-    pub confirmed: bool,
-    /// The segment asked for last.
-    pub segment: Option<u16>,
-    /// What the device told of its coverage last.
-    pub coverage: Coverage,
-}
-
 impl Sota {
     /// An upgrade that begins now.
     pub fn begin(now: Instant, rules: &Rules<'_>) -> Self {
         Self::WaitingForDevice {
             until: now + Deadline::DeviceHeard.duration(rules.upgrade),
-        }
-    }
-
-    /// An upgrade that goes on after a restart: in its stage, under what is left of its limit. `stored` is
-    /// what the store held of it, `now` reads both clocks at the same moment.
-    pub fn resume(now: Now, stored: &Stored, rules: &Rules<'_>) -> Step {
-        let until = now.instant_at(stored.deadline_at);
-        let soon = now.instant + Deadline::ResultGrace.duration(rules.upgrade);
-        let place = stored.cell.map(|cell| Place {
-            cell,
-            limit: stored.cell_limit,
-            since: stored
-                .queued_at
-                .map_or(now.instant, |at| now.instant_at(at)),
-            until: stored
-                .slot_deadline_at
-                .map_or(until, |at| now.instant_at(at)),
-            slots_returned: 0,
-        });
-        match (stored.stage, place) {
-            (Stage::QueryingVersion, _) => (
-                Self::QueryingVersion {
-                    until,
-                    repeat_at: now.instant + Deadline::RepeatQuestion.duration(rules.upgrade),
-                },
-                vec![Action::AskVersion],
-            ),
-            (Stage::QueryingCoverage, place) => (
-                Self::QueryingCoverage { until, place },
-                vec![Action::ReadCoverage],
-            ),
-            (Stage::QueryingCell, place) => {
-                let state = Self::QueryingCell {
-                    until,
-                    // told before the cell was asked for alone
-                    coverage: match stored.coverage.cell {
-                        None => stored.coverage,
-                        Some(_) => Coverage::default(),
-                    },
-                    place,
-                };
-                (state, vec![Action::ReadCell])
-            }
-            (Stage::WaitingForSlot, Some(place)) => stay(Self::WaitingForSlot { place }),
-            (Stage::Downloading, Some(place)) => {
-                let state = Self::Downloading {
-                    until,
-                    place,
-                    accepted: stored.confirmed,
-                    segment: stored.segment,
-                    active_at: now.instant,
-                    pause: Deadline::Nudge.duration(rules.upgrade),
-                    doubted: false,
-                };
-                // The notification may not have left before the restart.
-                let again = (!stored.confirmed).then_some(Action::Notify);
-                (state, again.into_iter().collect())
-            }
-            (Stage::Executing, Some(place)) => stay(Self::Executing {
-                until,
-                place,
-                command: Command {
-                    sent: 1,
-                    sent_at: None,
-                    delivered: stored.confirmed,
-                    accepted: false,
-                },
-                // The command may not have left, or the result may have been missed.
-                ask_at: soon,
-                asked: false,
-                restarted: false,
-                still_old: false,
-            }),
-            // A slot without a cell was never stored; beginning anew is what is left.
-            (Stage::WaitingForDevice, _) | (_, None) => stay(Self::WaitingForDevice { until }),
         }
     }
 
@@ -371,335 +279,20 @@ impl Sota {
             _ => {}
         }
         match self {
-            Self::WaitingForDevice { until } => on_waiting_for_device(until, now, event, rules),
+            Self::WaitingForDevice { until } => {
+                querying::on_waiting_for_device(until, now, event, rules)
+            }
             Self::QueryingVersion { .. } => self.on_querying_version(now, event, rules),
             Self::QueryingCoverage { .. } => self.on_querying_coverage(now, event, rules),
             Self::QueryingCell { .. } => self.on_querying_cell(now, event, rules),
-            Self::WaitingForSlot { place } => on_waiting_for_slot(place, now, event, rules),
+            Self::WaitingForSlot { place } => {
+                querying::on_waiting_for_slot(place, now, event, rules)
+            }
             Self::Downloading { .. } => self.on_downloading(now, event, rules),
             Self::Executing { .. } => self.on_executing(now, event, rules),
             Self::Ended(_) => stay(self),
         }
     }
-
-    fn on_querying_version(self, now: Instant, event: Event, rules: &Rules<'_>) -> Step {
-        let Self::QueryingVersion { until, .. } = self else {
-            return stay(self);
-        };
-        let ask_again = || {
-            let repeat_at = now + Deadline::RepeatQuestion.duration(rules.upgrade);
-            (
-                Self::QueryingVersion { until, repeat_at },
-                vec![Action::AskVersion],
-            )
-        };
-        match event {
-            Event::VersionAnswered(code, _) if !code.is_success() => {
-                failed(Failure::VersionQueryRefused(code))
-            }
-            Event::VersionAnswered(..) => query_coverage(now, None, rules),
-            Event::Registered | Event::Reached(Deadline::RepeatQuestion) => ask_again(),
-            Event::Reached(Deadline::Version) => failed(Failure::VersionQueryTimedOut),
-            _ => stay(self),
-        }
-    }
-
-    fn on_querying_coverage(self, now: Instant, event: Event, rules: &Rules<'_>) -> Step {
-        let Self::QueryingCoverage { place, .. } = self else {
-            return stay(self);
-        };
-        match event {
-            Event::CoverageAnswered(Some(coverage)) if coverage.cell.is_some() => {
-                queue(now, coverage, place, rules)
-            }
-            Event::CoverageAnswered(coverage) => {
-                query_cell(now, coverage.unwrap_or_default(), place, rules)
-            }
-            Event::Registered => (self, vec![Action::ReadCoverage]),
-            Event::Reached(Deadline::Coverage) => match place {
-                Some(place) => stay(Self::WaitingForSlot { place }),
-                None => query_cell(now, Coverage::default(), None, rules),
-            },
-            _ => stay(self),
-        }
-    }
-
-    fn on_querying_cell(self, now: Instant, event: Event, rules: &Rules<'_>) -> Step {
-        let Self::QueryingCell {
-            coverage, place, ..
-        } = self
-        else {
-            return stay(self);
-        };
-        match event {
-            Event::CellAnswered(Some(cell)) => {
-                let coverage = Coverage {
-                    cell: Some(cell),
-                    ..coverage
-                };
-                queue(now, coverage, place, rules)
-            }
-            Event::CellAnswered(None) => failed(Failure::CellUnknown),
-            Event::Registered => (self, vec![Action::ReadCell]),
-            Event::Reached(Deadline::Cell) => match place {
-                Some(place) => stay(Self::WaitingForSlot { place }),
-                None => failed(Failure::CellQueryTimedOut),
-            },
-            _ => stay(self),
-        }
-    }
-
-    fn on_downloading(mut self, now: Instant, event: Event, rules: &Rules<'_>) -> Step {
-        let first_pause = Deadline::Nudge.duration(rules.upgrade);
-        let Self::Downloading {
-            place,
-            accepted,
-            segment,
-            active_at,
-            pause,
-            doubted,
-            ..
-        } = &mut self
-        else {
-            return stay(self);
-        };
-        match event {
-            Event::SegmentRequested(number) => {
-                *accepted = true;
-                *segment = Some(number);
-                *active_at = now;
-                *pause = first_pause;
-                stay(self)
-            }
-            Event::NotificationAnswered(ResultCode::SUCCESS) => {
-                *accepted = true;
-                *active_at = now;
-                *pause = first_pause;
-                stay(self)
-            }
-            // A device that downloads may call itself in use when it is nudged.
-            Event::NotificationAnswered(ResultCode::DEVICE_IN_USE) if *accepted => stay(self),
-            // It ran another version when it was asked: it is asked again before this is believed.
-            Event::NotificationAnswered(ResultCode::ALREADY_LATEST) if !*doubted => {
-                *doubted = true;
-                (self, vec![Action::AskVersion])
-            }
-            Event::VersionAnswered(_, Some(_)) if *doubted => {
-                failed(Failure::NotificationRefused(ResultCode::ALREADY_LATEST))
-            }
-            Event::NotificationAnswered(code) => failed(Failure::NotificationRefused(code)),
-            // It fell asleep before the notification: a slot is not held for it. A device that was
-            // downloading when the server forgot what it had told it counts as accepted.
-            Event::NotificationUndelivered
-                if !*accepted && place.slots_returned < MAX_SLOTS_RETURNED =>
-            {
-                let place = Place {
-                    slots_returned: place.slots_returned + 1,
-                    ..*place
-                };
-                stay(Self::WaitingForSlot { place })
-            }
-            Event::DownloadReported(ResultCode::SUCCESS) => execute(now, *place, rules),
-            Event::DownloadReported(code) => failed(Failure::DownloadFailed(code)),
-            // It is awake: what a growing pause put off is due now.
-            Event::Registered | Event::Heard => {
-                *pause = first_pause;
-                stay(self)
-            }
-            Event::Reached(Deadline::Nudge) => {
-                *active_at = now;
-                *pause = (*pause * 2).min(first_pause * MAX_PAUSE_FACTOR);
-                (self, vec![Action::Notify])
-            }
-            Event::Reached(Deadline::Download) => failed(Failure::DownloadTimedOut(*segment)),
-            // 23 with 0x06 beside a repeated request is a device's own time-out, no failure.
-            _ => stay(self),
-        }
-    }
-
-    fn on_executing(mut self, now: Instant, event: Event, rules: &Rules<'_>) -> Step {
-        let grace = Deadline::ResultGrace.duration(rules.upgrade);
-        let pause = Deadline::RepeatQuestion.duration(rules.upgrade);
-        let Self::Executing {
-            until,
-            command,
-            ask_at,
-            asked,
-            restarted,
-            still_old,
-            ..
-        } = &mut self
-        else {
-            return stay(self);
-        };
-        match event {
-            Event::ExecuteDelivered => {
-                command.delivered = true;
-                stay(self)
-            }
-            Event::ExecuteAnswered(ResultCode::SUCCESS) => {
-                command.delivered = true;
-                command.accepted = true;
-                stay(self)
-            }
-            // A device that takes the command twice is in use the second time.
-            Event::ExecuteAnswered(code)
-                if !command.accepted && code != ResultCode::DOWNLOAD_TIMED_OUT =>
-            {
-                failed(Failure::ExecuteRefused(code))
-            }
-            Event::UpgradeReported(ResultCode::SUCCESS, version) => {
-                failed(Failure::WrongVersion(version))
-            }
-            Event::UpgradeReported(code, version) if version != rules.target => {
-                failed(Failure::UpgradeFailed(code))
-            }
-            // Failed, yet the target version? The device is asked which it runs.
-            Event::UpgradeReported(..) | Event::Reached(Deadline::ResultGrace) => {
-                *asked = true;
-                *ask_at = now + pause;
-                (self, vec![Action::AskVersion])
-            }
-            // Back from its restart, without a result yet.
-            Event::Registered => {
-                *restarted = true;
-                *ask_at = (*ask_at).min(now + grace);
-                stay(self)
-            }
-            Event::Heard => {
-                *ask_at = (*ask_at).min(now + grace);
-                stay(self)
-            }
-            Event::VersionAnswered(_, Some(_)) if *asked && command.may_repeat(now, rules) => {
-                // It never received the command, so there is nothing to have failed.
-                *command = command.again(now);
-                *asked = false;
-                *ask_at = last_question(*until, rules).max(now + grace);
-                (self, vec![Action::Execute])
-            }
-            // A device that has not restarted may be at work, and say so truthfully. Once.
-            Event::VersionAnswered(_, Some(_)) if *asked && !*restarted && !*still_old => {
-                *asked = false;
-                *still_old = true;
-                *ask_at = (now + pause * 5).min(last_question(*until, rules).max(now + pause));
-                stay(self)
-            }
-            Event::VersionAnswered(_, Some(version)) if *asked => {
-                failed(Failure::WrongVersion(version))
-            }
-            // It has lost what it had downloaded, and the command with it.
-            Event::SegmentRequested(_) => {
-                command.delivered = false;
-                command.accepted = false;
-                command.sent_at = None;
-                stay(self)
-            }
-            // It reports the download again: it has not received the command.
-            Event::DownloadReported(ResultCode::SUCCESS) if command.may_repeat(now, rules) => {
-                *command = command.again(now);
-                (self, vec![Action::Execute])
-            }
-            Event::DownloadReported(ResultCode::SUCCESS) => stay(self),
-            Event::DownloadReported(code) => failed(Failure::DownloadFailed(code)),
-            Event::Reached(Deadline::Execution) => failed(Failure::ExecutionTimedOut),
-            _ => stay(self),
-        }
-    }
-}
-
-fn on_waiting_for_device(until: Instant, now: Instant, event: Event, rules: &Rules<'_>) -> Step {
-    match event {
-        Event::Registered | Event::Heard => (
-            Sota::QueryingVersion {
-                until: now + Deadline::Version.duration(rules.upgrade),
-                repeat_at: now + Deadline::RepeatQuestion.duration(rules.upgrade),
-            },
-            vec![Action::AskVersion],
-        ),
-        Event::Reached(Deadline::DeviceHeard) => failed(Failure::DeviceNotHeard),
-        _ => stay(Sota::WaitingForDevice { until }),
-    }
-}
-
-fn query_coverage(now: Instant, place: Option<Place>, rules: &Rules<'_>) -> Step {
-    let until = now + Deadline::Coverage.duration(rules.upgrade);
-    (
-        Sota::QueryingCoverage { until, place },
-        vec![Action::ReadCoverage],
-    )
-}
-
-fn query_cell(now: Instant, coverage: Coverage, place: Option<Place>, rules: &Rules<'_>) -> Step {
-    let state = Sota::QueryingCell {
-        until: now + Deadline::Cell.duration(rules.upgrade),
-        coverage,
-        place,
-    };
-    (state, vec![Action::ReadCell])
-}
-
-/// Takes a place in the queue of the cell, or keeps the one it had.
-fn queue(now: Instant, coverage: Coverage, place: Option<Place>, rules: &Rules<'_>) -> Step {
-    let Some(cell) = coverage.cell else {
-        return failed(Failure::CellUnknown);
-    };
-    let limit = coverage.limit(rules.admission);
-    let place = place.map_or_else(
-        || Place {
-            cell,
-            limit,
-            since: now,
-            until: now + Deadline::Slot.duration(rules.upgrade),
-            slots_returned: 0,
-        },
-        |place| Place {
-            cell,
-            limit,
-            ..place
-        },
-    );
-    stay(Sota::WaitingForSlot { place })
-}
-
-fn on_waiting_for_slot(place: Place, now: Instant, event: Event, rules: &Rules<'_>) -> Step {
-    match event {
-        Event::MeasureAnew => query_coverage(now, Some(place), rules),
-        Event::SlotGranted => {
-            let state = Sota::Downloading {
-                until: now + Deadline::Download.duration(rules.upgrade),
-                place,
-                accepted: false,
-                segment: None,
-                active_at: now,
-                pause: Deadline::Nudge.duration(rules.upgrade),
-                doubted: false,
-            };
-            (state, vec![Action::Notify])
-        }
-        Event::Reached(Deadline::Slot) => failed(Failure::SlotTimedOut),
-        _ => stay(Sota::WaitingForSlot { place }),
-    }
-}
-
-fn execute(now: Instant, place: Place, rules: &Rules<'_>) -> Step {
-    let until = now + Deadline::Execution.duration(rules.upgrade);
-    let state = Sota::Executing {
-        until,
-        place,
-        command: Command::first(now),
-        ask_at: last_question(until, rules),
-        asked: false,
-        restarted: false,
-        still_old: false,
-    };
-    (state, vec![Action::Execute])
-}
-
-/// When a device that comes back in silence is asked for its version: before the limit runs out.
-fn last_question(until: Instant, rules: &Rules<'_>) -> Instant {
-    let execution = Deadline::Execution.duration(rules.upgrade);
-    let ahead = Deadline::Version.duration(rules.upgrade).min(execution / 2);
-    until.before(ahead)
 }
 
 fn stay(state: Sota) -> Step {

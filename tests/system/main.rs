@@ -5,7 +5,9 @@
 
 mod check_config;
 mod coap_client;
+mod demo;
 mod garbage;
 mod pcp_decode;
+mod restart;
 mod support;
 mod upgrade;

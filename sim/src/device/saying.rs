@@ -4,28 +4,13 @@ use pcp::{DeviceMessage, ResultCode};
 
 use super::{
     Device, Outcome,
+    awaited::{Awaited, Uplink},
     timers::Timer,
     upgrade::{Reception, Stage},
 };
 
 /// Longer than every frame that a device sends.
 const FRAME_LEN: usize = 32;
-
-/// A message that is repeated until it is answered. What it says in detail is read off the state when it
-/// is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Uplink {
-    Version,
-    Segment,
-    DownloadReport(ResultCode),
-    UpgradeReport(ResultCode),
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Awaited {
-    pub(super) uplink: Uplink,
-    repeats_left: u8,
-}
 
 impl Device {
     /// The device is observed (again): what waited for that is said now.

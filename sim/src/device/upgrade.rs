@@ -8,8 +8,8 @@ use pcp::{DeviceMessage, PlatformMessage, ResultCode, Version};
 
 use super::{
     Device, Outcome,
+    awaited::{Awaited, Uplink},
     held::Held,
-    saying::{Awaited, Uplink},
     timers::Timer,
 };
 use crate::fault::Fault;

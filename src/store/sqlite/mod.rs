@@ -145,11 +145,28 @@ trait Doing<T> {
 
 impl<T> Doing<T> for Result<T, sqlx::Error> {
     fn doing(self, doing: &'static str) -> Result<T, StoreError> {
-        self.map_err(|source| StoreError::Failed {
-            doing,
-            source: Box::new(source),
+        self.map_err(|source| {
+            let refused = breaks_a_rule(&source);
+            let source = Box::new(source);
+            if refused {
+                StoreError::Refused { doing, source }
+            } else {
+                StoreError::Failed { doing, source }
+            }
         })
     }
+}
+
+/// Whether a constraint or a type was violated (`SQLITE_CONSTRAINT`, `SQLITE_MISMATCH`): the low byte of
+/// the result code.
+fn breaks_a_rule(error: &sqlx::Error) -> bool {
+    const CONSTRAINT: u32 = 19;
+    const MISMATCH: u32 = 20;
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
+    let code = code.and_then(|code| code.parse::<u32>().ok());
+    code.is_some_and(|code| matches!(code & 0xFF, CONSTRAINT | MISMATCH))
 }
 
 #[async_trait]

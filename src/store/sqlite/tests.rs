@@ -64,3 +64,20 @@ async fn commits_are_synced_and_references_checked() {
         .unwrap();
     assert_eq!(journal, "wal");
 }
+
+/// A full disk makes SQLite undo a transaction by itself, in the middle of it.
+#[tokio::test]
+async fn goes_on_after_the_disk_was_full() {
+    let (store, _dir) = open().await;
+    let pages: i64 = sqlx::query_scalar("PRAGMA page_count")
+        .fetch_one(&store.writer)
+        .await
+        .unwrap();
+    let limit = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
+    sqlx::query(limit).execute(&store.writer).await.unwrap();
+    let large = vec![7; 1 << 20];
+    store.set_meta("key", &large).await.unwrap_err();
+    // the limit went with the connection: there is space again
+    store.set_meta("key", &large).await.unwrap();
+    assert_eq!(store.meta("key").await.unwrap(), Some(large));
+}

@@ -1,8 +1,8 @@
 use std::{
-    fs::{self, File},
+    fs::{self, OpenOptions},
     net::SocketAddr,
     path::PathBuf,
-    process::{Child, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::Duration,
 };
@@ -17,8 +17,10 @@ use super::{Api, cellwise, wait_for};
 pub(crate) struct Server {
     child: Child,
     directory: TempDir,
+    settings: Vec<(String, String)>,
     /// Where devices send to.
     pub(crate) coap: SocketAddr,
+    admin: SocketAddr,
     /// What operators use.
     pub(crate) api: Api,
 }
@@ -31,37 +33,43 @@ impl Server {
     /// With settings of the test, as environment variables: `("CELLWISE_UPGRADE__DOWNLOAD_S", "5")`.
     pub(crate) fn with(settings: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let data = directory.path().join("data");
-        let log = File::create(directory.path().join("log")).unwrap();
-        let mut child = cellwise()
-            .arg("serve")
-            .current_dir(directory.path())
-            .env("CELLWISE_DATA_DIR", &data)
-            .env("CELLWISE_COAP__LISTEN", "127.0.0.1:0")
-            .env("CELLWISE_ADMIN__LISTEN", "127.0.0.1:0")
-            .envs(settings.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let (coap, admin) = wait_for(Duration::from_secs(30), "the server's readiness", || {
-            if let Some(status) = child.try_wait().unwrap() {
-                let said = fs::read_to_string(directory.path().join("log")).unwrap();
-                panic!("the server ended with {status}:\n{said}");
-            }
-            let listening = fs::read(data.join("listening.json")).ok()?;
-            let listening: Value = serde_json::from_slice(&listening).ok()?;
-            let address = |name: &str| listening[name].as_str()?.parse::<SocketAddr>().ok();
-            Some((address("coap")?, address("admin")?))
-        });
-        let token = fs::read_to_string(data.join("admin.token")).unwrap();
+        let settings: Vec<(String, String)> = settings
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (child, coap, admin) = spawn(&directory, any, any, &settings);
+        let token = fs::read_to_string(directory.path().join("data/admin.token")).unwrap();
         Self {
             child,
             directory,
+            settings,
             coap,
+            admin,
             api: Api::new(admin, token.trim()),
         }
+    }
+
+    /// SIGKILL, and a new start with the same data on the same ports.
+    pub(crate) fn kill_and_restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        fs::remove_file(self.data_dir().join("listening.json")).unwrap();
+        let (child, ..) = spawn(&self.directory, self.coap, self.admin, &self.settings);
+        self.child = child;
+    }
+
+    /// SIGTERM. Returns the exit status, and panics when it takes longer than `limit`.
+    pub(crate) fn terminate(&mut self, limit: Duration) -> ExitStatus {
+        let killed = Command::new("kill")
+            .arg(self.child.id().to_string())
+            .status();
+        assert!(killed.unwrap().success());
+        wait_for(limit, "the server's end", || self.child.try_wait().unwrap())
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.directory.path().join("data")
     }
 
     pub(crate) fn coap_uri(&self, path: &str) -> String {
@@ -84,6 +92,44 @@ impl Server {
     fn log(&self) -> PathBuf {
         self.directory.path().join("log")
     }
+}
+
+/// Starts the program and waits until it listens.
+fn spawn(
+    directory: &TempDir,
+    coap: SocketAddr,
+    admin: SocketAddr,
+    settings: &[(String, String)],
+) -> (Child, SocketAddr, SocketAddr) {
+    let data = directory.path().join("data");
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(directory.path().join("log"))
+        .unwrap();
+    let mut child = cellwise()
+        .arg("serve")
+        .current_dir(directory.path())
+        .env("CELLWISE_DATA_DIR", &data)
+        .env("CELLWISE_COAP__LISTEN", coap.to_string())
+        .env("CELLWISE_ADMIN__LISTEN", admin.to_string())
+        .envs(settings.iter().cloned())
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let (coap, admin) = wait_for(Duration::from_secs(30), "the server's readiness", || {
+        if let Some(status) = child.try_wait().unwrap() {
+            let said = fs::read_to_string(directory.path().join("log")).unwrap();
+            panic!("the server ended with {status}:\n{said}");
+        }
+        let listening = fs::read(data.join("listening.json")).ok()?;
+        let listening: Value = serde_json::from_slice(&listening).ok()?;
+        let address = |name: &str| listening[name].as_str()?.parse::<SocketAddr>().ok();
+        Some((address("coap")?, address("admin")?))
+    });
+    (child, coap, admin)
 }
 
 impl Drop for Server {

@@ -1,0 +1,165 @@
+//! Up to the slot: the device is heard, asked for its version, its coverage, its cell, and waits.
+
+use super::{Action, Event, Place, Rules, Sota, Step, failed, stay};
+use crate::{
+    clock::Instant,
+    upgrade::{Coverage, Deadline, Failure},
+};
+
+impl Sota {
+    pub(super) fn on_querying_version(self, now: Instant, event: Event, rules: &Rules<'_>) -> Step {
+        let Self::QueryingVersion { until, .. } = self else {
+            return stay(self);
+        };
+        let ask_again = || {
+            let repeat_at = now + Deadline::RepeatQuestion.duration(rules.upgrade);
+            (
+                Self::QueryingVersion { until, repeat_at },
+                vec![Action::AskVersion],
+            )
+        };
+        match event {
+            Event::VersionAnswered(code, _) if !code.is_success() => {
+                failed(Failure::VersionQueryRefused(code))
+            }
+            Event::VersionAnswered(..) => query_coverage(now, None, rules),
+            Event::Registered | Event::Reached(Deadline::RepeatQuestion) => ask_again(),
+            Event::Reached(Deadline::Version) => failed(Failure::VersionQueryTimedOut),
+            _ => stay(self),
+        }
+    }
+
+    pub(super) fn on_querying_coverage(
+        self,
+        now: Instant,
+        event: Event,
+        rules: &Rules<'_>,
+    ) -> Step {
+        let Self::QueryingCoverage { place, .. } = self else {
+            return stay(self);
+        };
+        match event {
+            Event::CoverageAnswered(Some(coverage)) if coverage.cell.is_some() => {
+                queue(now, coverage, place, rules)
+            }
+            Event::CoverageAnswered(coverage) => {
+                query_cell(now, coverage.unwrap_or_default(), place, rules)
+            }
+            Event::Registered => (self, vec![Action::ReadCoverage]),
+            Event::Reached(Deadline::Coverage) => match place {
+                Some(place) => stay(Self::WaitingForSlot { place }),
+                None => query_cell(now, Coverage::default(), None, rules),
+            },
+            _ => stay(self),
+        }
+    }
+
+    pub(super) fn on_querying_cell(self, now: Instant, event: Event, rules: &Rules<'_>) -> Step {
+        let Self::QueryingCell {
+            coverage, place, ..
+        } = self
+        else {
+            return stay(self);
+        };
+        match event {
+            Event::CellAnswered(Some(cell)) => {
+                let coverage = Coverage {
+                    cell: Some(cell),
+                    ..coverage
+                };
+                queue(now, coverage, place, rules)
+            }
+            Event::CellAnswered(None) => failed(Failure::CellUnknown),
+            Event::Registered => (self, vec![Action::ReadCell]),
+            Event::Reached(Deadline::Cell) => match place {
+                Some(place) => stay(Self::WaitingForSlot { place }),
+                None => failed(Failure::CellQueryTimedOut),
+            },
+            _ => stay(self),
+        }
+    }
+}
+
+pub(super) fn on_waiting_for_device(
+    until: Instant,
+    now: Instant,
+    event: Event,
+    rules: &Rules<'_>,
+) -> Step {
+    match event {
+        Event::Registered | Event::Heard => (
+            Sota::QueryingVersion {
+                until: now + Deadline::Version.duration(rules.upgrade),
+                repeat_at: now + Deadline::RepeatQuestion.duration(rules.upgrade),
+            },
+            vec![Action::AskVersion],
+        ),
+        Event::Reached(Deadline::DeviceHeard) => failed(Failure::DeviceNotHeard),
+        _ => stay(Sota::WaitingForDevice { until }),
+    }
+}
+
+fn query_coverage(now: Instant, place: Option<Place>, rules: &Rules<'_>) -> Step {
+    let until = now + Deadline::Coverage.duration(rules.upgrade);
+    (
+        Sota::QueryingCoverage { until, place },
+        vec![Action::ReadCoverage],
+    )
+}
+
+fn query_cell(now: Instant, coverage: Coverage, place: Option<Place>, rules: &Rules<'_>) -> Step {
+    let state = Sota::QueryingCell {
+        until: now + Deadline::Cell.duration(rules.upgrade),
+        coverage,
+        place,
+    };
+    (state, vec![Action::ReadCell])
+}
+
+/// Takes a place in the queue of the cell, or keeps the one it had.
+fn queue(now: Instant, coverage: Coverage, place: Option<Place>, rules: &Rules<'_>) -> Step {
+    let Some(cell) = coverage.cell else {
+        return failed(Failure::CellUnknown);
+    };
+    let limit = coverage.limit(rules.admission);
+    let place = place.map_or_else(
+        || Place {
+            cell,
+            limit,
+            since: now,
+            until: now + Deadline::Slot.duration(rules.upgrade),
+            slots_returned: 0,
+        },
+        |place| Place {
+            cell,
+            limit,
+            ..place
+        },
+    );
+    stay(Sota::WaitingForSlot { place })
+}
+
+pub(super) fn on_waiting_for_slot(
+    place: Place,
+    now: Instant,
+    event: Event,
+    rules: &Rules<'_>,
+) -> Step {
+    match event {
+        Event::MeasureAnew => query_coverage(now, Some(place), rules),
+        Event::SlotGranted => {
+            let state = Sota::Downloading {
+                until: now + Deadline::Download.duration(rules.upgrade),
+                place,
+                accepted: false,
+                segment: None,
+                active_at: now,
+                pause: Deadline::Nudge.duration(rules.upgrade),
+                doubted: false,
+            };
+            (state, vec![Action::Notify])
+        }
+        Event::Reached(Deadline::Slot) => failed(Failure::SlotTimedOut),
+        _ => stay(Sota::WaitingForSlot { place }),
+    }
+}

@@ -1,0 +1,41 @@
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::{cellwise, run};
+
+#[test]
+fn the_demo_ends_as_it_should_and_keeps_every_limit() {
+    let mut demo = cellwise();
+    demo.args([
+        "demo",
+        "--devices",
+        "40",
+        "--package-kib",
+        "20",
+        "--format",
+        "json",
+    ]);
+    let done = run(&mut demo, b"", Duration::from_mins(2));
+    assert!(done.status.success(), "{done:?}");
+    let last = done.stdout.lines().last().expect("a line of output");
+    let report: Value = serde_json::from_str(last).unwrap();
+    assert_eq!(report["devices"], 40);
+    assert_eq!(report["failed"], report["expected_failures"]);
+    let number = |value: &Value| value.as_u64().expect("a number");
+    assert_eq!(number(&report["succeeded"]) + number(&report["failed"]), 40);
+    for cell in report["cells"].as_array().expect("a list of cells") {
+        assert!(
+            number(&cell["concurrent_peak"]) <= number(&cell["limit_max"]),
+            "{cell}"
+        );
+    }
+}
+
+#[test]
+fn a_demo_of_one_device_is_a_demo() {
+    let mut demo = cellwise();
+    demo.args(["demo", "--devices", "1", "--package-kib", "1"]);
+    let done = run(&mut demo, b"", Duration::from_mins(1));
+    assert!(done.status.success(), "{done:?}");
+}
