@@ -19,6 +19,7 @@ enum Command {
     Serve(cli::serve::ServeArgs),
     /// Show an upgrade from end to end with simulated devices
     Demo(cli::demo::DemoArgs),
+    Simulate(cli::simulate::SimulateArgs),
     CheckConfig(cli::check_config::CheckConfigArgs),
     #[command(flatten)]
     Admin(cli::AdminCommand),
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve(args) => cli::serve::run(&args),
         Command::Demo(args) => cli::demo::run(&args),
+        Command::Simulate(args) => cli::simulate::run(&args),
         Command::Admin(command) => cli::admin(command),
         Command::CheckConfig(args) => cli::check_config::run(&args),
         Command::Pcp(args) => cli::pcp::run(&args),

@@ -1,5 +1,21 @@
-/// The usual MSB-first table of the polynomial x^16 + x^12 + x^5 + 1.
-const TABLE: [u16; 256] = table();
+/// The usual MSB-first table of the polynomial x^16 + x^12 + x^5 + 1, and what becomes of its values when
+/// one to seven zero bytes follow: eight bytes can be taken in at once, because the update is linear.
+static TABLES: [[u16; 256]; 8] = tables();
+
+const fn tables() -> [[u16; 256]; 8] {
+    let mut tables = [table(); 8];
+    let mut zeros = 1;
+    while zeros < tables.len() {
+        let mut index = 0;
+        while index < 256 {
+            let before = tables[zeros - 1][index];
+            tables[zeros][index] = (before >> 8) ^ tables[0][(before & 0x00FF) as usize];
+            index += 1;
+        }
+        zeros += 1;
+    }
+    tables
+}
 
 #[allow(clippy::cast_possible_truncation)] // the index stays below 256
 const fn table() -> [u16; 256] {
@@ -38,8 +54,17 @@ impl Checksum {
 
     /// Takes in more bytes.
     pub fn update(&mut self, bytes: &[u8]) {
-        self.0 = bytes.iter().fold(self.0, |crc, byte| {
-            (crc >> 8) ^ TABLE[usize::from((crc ^ u16::from(*byte)) & 0x00FF)]
+        let (eights, rest) = bytes.as_chunks::<8>();
+        let crc = eights.iter().fold(self.0, |crc, eight| {
+            let [low, high] = crc.to_le_bytes();
+            let mut eight = *eight;
+            eight[0] ^= low;
+            eight[1] ^= high;
+            (TABLES.iter().rev().zip(eight))
+                .fold(0, |sum, (table, byte)| sum ^ table[usize::from(byte)])
+        });
+        self.0 = rest.iter().fold(crc, |crc, byte| {
+            (crc >> 8) ^ TABLES[0][usize::from((crc ^ u16::from(*byte)) & 0x00FF)]
         });
     }
 
@@ -62,9 +87,9 @@ mod tests {
 
     #[test]
     fn uses_the_table_of_polynomial_1021() {
-        assert_eq!(TABLE[0], 0);
-        assert_eq!(TABLE[1], 0x1021);
-        assert_eq!(TABLE[255], 0x1EF0);
+        assert_eq!(TABLES[0][0], 0);
+        assert_eq!(TABLES[0][1], 0x1021);
+        assert_eq!(TABLES[0][255], 0x1EF0);
     }
 
     #[test]
@@ -75,6 +100,18 @@ mod tests {
             pieces.update(piece);
         }
         assert_eq!(pieces.finish(), checksum(&bytes));
+    }
+
+    #[test]
+    fn eight_bytes_at_once_are_the_same_as_one_by_one() {
+        let bytes: std::vec::Vec<u8> = (0..509u32).map(|i| (i * 7 % 251) as u8).collect();
+        for len in 0..bytes.len() {
+            let mut single = Checksum::new();
+            for byte in &bytes[..len] {
+                single.update(&[*byte]);
+            }
+            assert_eq!(single.finish(), checksum(&bytes[..len]), "{len} bytes");
+        }
     }
 
     /// The recurrence is not invertible (the table's high bytes repeat), so that an error is never

@@ -162,6 +162,17 @@ impl Device {
         changed
     }
 
+    /// The device's power fails for `off_ms`: it restarts without having been told to. What it holds in
+    /// flash memory stays. Returns whether it was on; an installation is left alone.
+    pub fn lose_power(&mut self, now_ms: u64, off_ms: u64) -> bool {
+        if self.power == Power::Off || self.is_installing() {
+            return false;
+        }
+        self.forget_what_was_put_off();
+        self.restart(now_ms, off_ms);
+        true
+    }
+
     /// What the device is like.
     pub const fn spec(&self) -> &DeviceSpec {
         &self.spec

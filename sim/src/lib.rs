@@ -3,7 +3,8 @@
 //! [`device::Device`] is one device: a state machine without sockets, clock or randomness of its own.
 //! Datagrams and the time go in, datagrams and deadlines come out, and the same seed gives the same
 //! device, so a hundred thousand of them can live under a virtual clock. [`fleet::Fleet`] lets
-//! thousands of them loose on a server over UDP. [`fault::Fault`] lists the ways in which real devices
+//! thousands of them loose on a server over UDP. [`radio::Radio`] is what lies between in a simulation.
+//! [`fault::Fault`] lists the ways in which real devices
 //! surprise a server, each with the result that the server should record.
 //!
 //! The crate shares no CoAP and no LwM2M code with the server that it tests.
@@ -13,6 +14,7 @@ pub mod content;
 pub mod device;
 pub mod fault;
 pub mod fleet;
+pub mod radio;
 mod rng;
 pub mod spec;
 

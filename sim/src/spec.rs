@@ -70,6 +70,22 @@ pub struct Coverage {
 }
 
 impl Coverage {
+    /// The class that reports such values; [`CoverageClass::Poor`] for values that are of none.
+    pub fn class(&self) -> CoverageClass {
+        let alike = |class: &CoverageClass| {
+            let usual = class.coverage(self.cell_id);
+            (usual.cell_id, usual.rsrp_dbm, usual.sinr_db)
+                == (self.cell_id, self.rsrp_dbm, self.sinr_db)
+        };
+        // the last one without a cell is the one that is meant
+        let classes = CoverageClass::ALL.into_iter();
+        match self.cell_id {
+            Some(_) => classes.clone().find(alike),
+            None => classes.rev().find(alike),
+        }
+        .unwrap_or(CoverageClass::Poor)
+    }
+
     /// Whether a server can place the device: by its cell, or by a plausible pair of measurements.
     pub(crate) fn is_known(&self) -> bool {
         let measured = self.rsrp_dbm.is_some_and(|dbm| (-156..=-44).contains(&dbm))
@@ -308,6 +324,13 @@ mod tests {
             "splendid".parse::<CoverageClass>(),
             Err(UnknownCoverage("splendid".into()))
         );
+    }
+
+    #[test]
+    fn a_coverage_knows_its_class() {
+        for class in CoverageClass::ALL {
+            assert_eq!(class.coverage(Some(7)).class(), class);
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod output;
 mod package;
 pub mod pcp;
 pub mod serve;
+pub mod simulate;
 mod task;
 mod upgrade;
 mod watch;

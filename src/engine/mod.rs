@@ -74,6 +74,23 @@ pub struct Setup {
     pub token_key: [u8; 32],
 }
 
+/// Rows in the engine's tables, to see that they stay bounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tables {
+    /// Devices that may register.
+    pub devices: usize,
+    /// Upgrades under way.
+    pub sessions: usize,
+    /// Addresses that belong to a device.
+    pub peers: usize,
+    /// Registrations.
+    pub locations: usize,
+    /// Cells in which anybody upgrades or waits.
+    pub cells: usize,
+    /// Alarms that are set, those included for which nothing is due any more.
+    pub alarms: usize,
+}
+
 /// The sessions of all devices of one shard.
 #[derive(Debug)]
 pub struct Engine {
@@ -198,6 +215,18 @@ impl Engine {
     /// Devices that may register, and those of them that have an upgrade under way.
     pub fn population(&self) -> (usize, usize) {
         (self.devices.len(), self.sessions)
+    }
+
+    /// How large the engine's tables are.
+    pub fn tables(&self) -> Tables {
+        Tables {
+            devices: self.devices.len(),
+            sessions: self.sessions,
+            peers: self.by_peer.len(),
+            locations: self.by_location.len(),
+            cells: self.admission.cell_count(),
+            alarms: self.timers.len(),
+        }
     }
 
     // ---- what every part of the engine needs

@@ -24,7 +24,6 @@ impl Timers {
         self.heap.push(Reverse((at, alarm)));
     }
 
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.heap.len()
     }

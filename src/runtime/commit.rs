@@ -10,9 +10,11 @@ use crate::{
 };
 
 /// Changes in one transaction. More wait for the next one, which takes them all again.
-const BATCH: usize = 1_000;
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+pub const COMMIT_BATCH: usize = 1_000;
+/// Before the first repeat of a batch that could not be written; each further pause is twice as long.
+pub const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// No pause is longer.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Commits the shard's changes in their order until the shard is gone: whatever has gathered while one
 /// transaction ran goes into the next.
@@ -28,8 +30,8 @@ pub async fn commit_changes(
     rollout: Arc<Pulse>,
     mut changes: mpsc::UnboundedReceiver<(Seq, Change)>,
 ) {
-    let mut batch = Vec::with_capacity(BATCH);
-    while changes.recv_many(&mut batch, BATCH).await > 0 {
+    let mut batch = Vec::with_capacity(COMMIT_BATCH);
+    while changes.recv_many(&mut batch, COMMIT_BATCH).await > 0 {
         let last = batch.last().map_or(0, |(seq, _)| *seq);
         let mut writes: Vec<Change> = batch.drain(..).map(|(_, change)| change).collect();
         let ends = writes

@@ -11,7 +11,10 @@ mod pulse;
 mod rollout;
 mod shard;
 
-pub use commit::commit_changes;
+pub use commit::{COMMIT_BATCH, FIRST_PAUSE, LONGEST_PAUSE, commit_changes};
+pub use outbox::{Datagram, Outbox};
 pub use pulse::Pulse;
-pub use rollout::{PackageCache, Rollout, RolloutError, RolloutSetup};
+pub use rollout::{
+    PackageCache, ROLLOUT_IDLE, ROLLOUT_PAGE, ROLLOUT_SOON, Rollout, RolloutError, RolloutSetup,
+};
 pub use shard::{Shard, ShardGone, ShardHandle, ShardSetup, bind};

@@ -4,14 +4,16 @@ use crate::engine::Seq;
 
 /// A datagram on its way to a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Datagram {
-    pub(super) peer: SocketAddr,
-    pub(super) bytes: Vec<u8>,
+pub struct Datagram {
+    /// To whom.
+    pub peer: SocketAddr,
+    /// A CoAP message.
+    pub bytes: Vec<u8>,
 }
 
 /// Datagrams that wait for a commit.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub struct Outbox {
     committed: Seq,
     held: BTreeMap<Seq, Vec<Datagram>>,
     len: usize,
@@ -20,15 +22,11 @@ pub(super) struct Outbox {
 impl Outbox {
     /// Datagrams held at the same time. While the store is stuck every further one is dropped: devices
     /// and the engine repeat what goes unanswered.
-    const CAPACITY: usize = 100_000;
+    pub const CAPACITY: usize = 100_000;
 
     /// Returns the datagram if it may leave now, else holds it until change `after` is committed.
     /// `Err` when too many are held.
-    pub(super) fn offer(
-        &mut self,
-        datagram: Datagram,
-        after: Seq,
-    ) -> Result<Option<Datagram>, Datagram> {
+    pub fn offer(&mut self, datagram: Datagram, after: Seq) -> Result<Option<Datagram>, Datagram> {
         if after <= self.committed {
             return Ok(Some(datagram));
         }
@@ -41,7 +39,7 @@ impl Outbox {
     }
 
     /// Everything up to `seq` is committed: gives what may leave now, in order.
-    pub(super) fn committed(&mut self, seq: Seq) -> Vec<Datagram> {
+    pub fn committed(&mut self, seq: Seq) -> Vec<Datagram> {
         self.committed = self.committed.max(seq);
         let later = self.held.split_off(&(self.committed + 1));
         let now = std::mem::replace(&mut self.held, later);
@@ -50,8 +48,14 @@ impl Outbox {
         released
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// Datagrams that wait.
+    pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
     }
 }
 

@@ -19,9 +19,11 @@ use crate::{
 };
 
 /// Rows that are read, and commands that are given, at once.
-const PAGE: u32 = 500;
+pub const ROLLOUT_PAGE: u32 = 500;
+/// The shortest time between two looks, when something is due.
+pub const ROLLOUT_SOON: Duration = Duration::from_millis(10);
 /// The longest time between two looks, should nobody poke.
-const IDLE: Duration = Duration::from_secs(10);
+pub const ROLLOUT_IDLE: Duration = Duration::from_secs(10);
 const AFTER_ERROR: Duration = Duration::from_secs(2);
 
 /// Turns the operator's intent, as it stands in the store, into commands for the shard: devices come and go,
@@ -122,15 +124,18 @@ impl Rollout {
         self.start_upgrades().await?;
         let now = self.clock.now().utc;
         let due = self.store.next_due(now).await?;
-        Ok(due.map_or(IDLE, |at| {
-            at.since(now).clamp(Duration::from_millis(10), IDLE)
+        Ok(due.map_or(ROLLOUT_IDLE, |at| {
+            at.since(now).clamp(ROLLOUT_SOON, ROLLOUT_IDLE)
         }))
     }
 
     async fn follow_devices(&mut self) -> Result<(), RolloutError> {
         let look = self.pulse.begin();
         loop {
-            let changes = self.store.device_changes_since(self.revision, PAGE).await?;
+            let changes = self
+                .store
+                .device_changes_since(self.revision, ROLLOUT_PAGE)
+                .await?;
             let Some(last) = changes.last() else {
                 self.pulse.devices_known(look);
                 return Ok(());
@@ -163,7 +168,7 @@ impl Rollout {
     async fn stop_upgrades(&mut self) -> Result<(), RolloutError> {
         let mut tried = HashSet::new();
         loop {
-            let upgrades = self.store.upgrades_to_stop(PAGE).await?;
+            let upgrades = self.store.upgrades_to_stop(ROLLOUT_PAGE).await?;
             let commands: Vec<Command> = upgrades
                 .into_iter()
                 .filter(|stop| tried.insert(stop.upgrade))
@@ -188,7 +193,7 @@ impl Rollout {
         let mut tried = HashSet::new();
         loop {
             let now = self.clock.now().utc;
-            let startable = self.store.startable(now, PAGE).await?;
+            let startable = self.store.startable(now, ROLLOUT_PAGE).await?;
             let mut commands = Vec::new();
             for (candidate, order) in startable {
                 if plan(&candidate, now).is_ok() && tried.insert(order.upgrade) {

@@ -193,15 +193,21 @@ impl<K: Copy + Eq + std::hash::Hash> Admission<K> {
             let Some(waiting) = state.waiting.get(order) else {
                 continue;
             };
+            let patient = waiting
+                .overtaken_at
+                .is_none_or(|at| now.since(at) < overtake);
+            let fits = state.active + probing < waiting.limit;
+            if !fits && patient {
+                // Nothing is done for it, whatever it is ready for: that is asked when it matters.
+                passed_over.push(*order);
+                continue;
+            }
             let readiness = readiness(waiting.device);
             if readiness == Readiness::Asleep {
                 asleep.push(*order);
                 continue;
             }
-            let patient = waiting
-                .overtaken_at
-                .is_none_or(|at| now.since(at) < overtake);
-            if state.active + probing < waiting.limit {
+            if fits {
                 step = match readiness {
                     Readiness::Ready => Some(Step::Admit(waiting.device)),
                     Readiness::Stale => Some(Step::Measure(waiting.device)),
@@ -230,7 +236,11 @@ impl<K: Copy + Eq + std::hash::Hash> Admission<K> {
             }
             for order in passed_over {
                 if let Some(waiting) = state.waiting.get_mut(&order) {
-                    waiting.overtaken_at.get_or_insert(now);
+                    if readiness(waiting.device) == Readiness::Asleep {
+                        state.awake.remove(&order);
+                    } else {
+                        waiting.overtaken_at.get_or_insert(now);
+                    }
                 }
             }
             if let Some(order) = state.order_of.remove(&device) {

@@ -377,6 +377,17 @@ impl Device {
         self.upgrade.held = None;
     }
 
+    pub(super) fn is_installing(&self) -> bool {
+        self.upgrade.stage == Stage::Installing
+    }
+
+    /// A restart: what the device was about to say it says when it is observed again.
+    pub(super) fn forget_what_was_put_off(&mut self) {
+        if let Some(Later::Say(uplink)) = self.upgrade.later.take() {
+            self.await_answer(uplink, self.spec.timing.repeats);
+        }
+    }
+
     fn put_off(&mut self, now_ms: u64, delay_ms: u64, later: Later) {
         self.upgrade.later = Some(later);
         self.timers.set(Timer::Later, now_ms, delay_ms);

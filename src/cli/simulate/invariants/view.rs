@@ -1,0 +1,87 @@
+use crate::{clock::UtcMillis, engine::StageChange, upgrade::Stage};
+
+/// One side of an upgrade: what was emitted, or what is committed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct View {
+    /// Number of the attempt that runs, or ran last.
+    pub(super) attempt: u32,
+    /// Its stage, `None` between attempts.
+    pub(super) stage: Option<Stage>,
+    pub(super) cell: Option<u32>,
+    /// The last stage but one of the flow that this attempt has reached.
+    pub(super) reached: Option<Stage>,
+    pub(super) begun_at: UtcMillis,
+    /// What crashes had taken by then, ms.
+    pub(super) lost_before_ms: i64,
+    pub(super) deadline_at: UtcMillis,
+    /// What crashes had taken when the stage was entered, ms.
+    pub(super) lost_before_stage_ms: i64,
+    /// Number of the last attempt that has ended.
+    pub(super) ended: u32,
+}
+
+impl View {
+    pub(super) fn enter(
+        &mut self,
+        attempt: u32,
+        change: &StageChange,
+        at: UtcMillis,
+        lost_ms: i64,
+    ) {
+        if self.stage.is_none() || attempt != self.attempt {
+            self.begun_at = at;
+            self.lost_before_ms = lost_ms;
+            self.reached = None;
+        }
+        if self.stage != Some(change.stage) {
+            self.lost_before_stage_ms = lost_ms;
+        }
+        self.attempt = attempt;
+        self.stage = Some(change.stage);
+        self.cell = change.cell;
+        self.deadline_at = change.deadline_at;
+        self.reached = self.reached.max(Some(change.stage));
+    }
+
+    pub(super) fn end(&mut self, attempt: u32) {
+        self.attempt = attempt;
+        self.stage = None;
+        self.ended = self.ended.max(attempt);
+    }
+
+    /// The cell of which a slot is held.
+    pub(super) fn slot_in(&self) -> Option<u32> {
+        self.stage.filter(|stage| stage.holds_slot())?;
+        self.cell
+    }
+}
+
+/// A cell, as the checker counts it.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct Cell {
+    /// Devices that are in it.
+    pub(in super::super) devices: u32,
+    /// The lowest and the highest limit among them.
+    pub(in super::super) limits: (u32, u32),
+    /// Devices that hold a slot.
+    pub(super) holders: u32,
+    /// Most that held one at once.
+    pub(in super::super) peak: u32,
+    /// Slots granted.
+    pub(in super::super) admitted: u32,
+    /// When an upgrade in it ended last, ms.
+    pub(in super::super) last_end_ms: u64,
+}
+
+impl Default for Cell {
+    fn default() -> Self {
+        Self {
+            devices: 0,
+            limits: (u32::MAX, 0),
+            holders: 0,
+            peak: 0,
+            admitted: 0,
+            last_end_ms: 0,
+        }
+    }
+}

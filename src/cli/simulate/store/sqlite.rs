@@ -1,0 +1,191 @@
+use std::fmt::Display;
+
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use super::{Created, Failed, Final, Order};
+use crate::{
+    clock::UtcMillis,
+    engine::{ActiveUpgrade, Change, DeviceRecord, UpgradeOrder},
+    store::{CommitReport, NewDevice, NewPackage, NewTask, Selection, SqliteStore, Store},
+    task::{Candidate, PackageId, TaskId, UpgradeId},
+};
+
+/// Rows that are read at once.
+const PAGE: u32 = 10_000;
+
+/// The real database in a temporary directory.
+pub(in super::super) struct SqliteBackend {
+    store: SqliteStore,
+    runtime: Runtime,
+    tasks: Vec<TaskId>,
+    _directory: TempDir,
+}
+
+impl SqliteBackend {
+    pub(super) fn open() -> Result<Self, Failed> {
+        let directory = tempfile::tempdir().map_err(text)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(text)?;
+        let store = runtime
+            .block_on(SqliteStore::open(directory.path()))
+            .map_err(text)?;
+        Ok(Self {
+            store,
+            runtime,
+            tasks: Vec::new(),
+            _directory: directory,
+        })
+    }
+
+    pub(super) fn create(
+        &mut self,
+        order: &Order<'_>,
+    ) -> Result<(PackageId, Vec<Created>), Failed> {
+        let store = &self.store;
+        let created = self.runtime.block_on(async {
+            let devices: Vec<NewDevice> = order
+                .endpoints
+                .iter()
+                .map(|endpoint| NewDevice {
+                    endpoint: (*endpoint).to_owned(),
+                    product: order.product.to_owned(),
+                })
+                .collect();
+            store
+                .add_devices(&devices, order.created_at)
+                .await
+                .map_err(text)?;
+            let package = NewPackage {
+                product: order.product.to_owned(),
+                version: order.version,
+                // the content is never read from a file
+                sha256: format!("{:064x}", self.tasks.len()),
+                crc: order.package.check_code,
+                check_code: order.package.check_code,
+                segmentation: order.package.segmentation,
+                created_at: order.created_at,
+            };
+            let package = store
+                .insert_package(&package)
+                .await
+                .map_err(text)?
+                .record
+                .id;
+            let task = NewTask {
+                name: "simulation".to_owned(),
+                package,
+                selection: Selection::All,
+                start_at: Some(order.start_at),
+                retry: order.retry,
+                created_at: order.created_at,
+            };
+            let task = store.create_task(&task).await.map_err(text)?.id;
+            Ok::<_, Failed>((package, task))
+        });
+        let (package, task) = created?;
+        self.tasks.push(task);
+        let created = self
+            .upgrades(task)?
+            .into_iter()
+            .map(|record| Created {
+                upgrade: record.id,
+                endpoint: record.endpoint,
+            })
+            .collect();
+        Ok((package, created))
+    }
+
+    fn upgrades(&self, task: TaskId) -> Result<Vec<crate::store::UpgradeRecord>, Failed> {
+        let mut all = Vec::new();
+        loop {
+            let after: Option<UpgradeId> = all.last().map(|r: &crate::store::UpgradeRecord| r.id);
+            let page = self
+                .runtime
+                .block_on(self.store.upgrades(task, None, after, PAGE))
+                .map_err(text)?;
+            all.extend(page.items);
+            if !page.more {
+                return Ok(all);
+            }
+        }
+    }
+
+    pub(super) fn commit(&mut self, changes: &[Change]) -> Result<CommitReport, Failed> {
+        self.runtime
+            .block_on(self.store.commit(changes))
+            .map_err(text)
+    }
+
+    pub(super) fn restore_devices(&self) -> Result<Vec<DeviceRecord>, Failed> {
+        let mut all: Vec<DeviceRecord> = Vec::new();
+        loop {
+            let after = all.last().map(|record| record.endpoint.clone());
+            let page = self
+                .runtime
+                .block_on(self.store.restore_devices(after.as_deref(), PAGE))
+                .map_err(text)?;
+            if page.is_empty() {
+                return Ok(all);
+            }
+            all.extend(page);
+        }
+    }
+
+    pub(super) fn restore_upgrades(&self) -> Result<Vec<ActiveUpgrade>, Failed> {
+        let mut all: Vec<ActiveUpgrade> = Vec::new();
+        loop {
+            let after = all.last().map(|upgrade| upgrade.order.upgrade);
+            let page = self
+                .runtime
+                .block_on(self.store.restore_upgrades(after, PAGE))
+                .map_err(text)?;
+            if page.is_empty() {
+                return Ok(all);
+            }
+            all.extend(page);
+        }
+    }
+
+    pub(super) fn start_due_tasks(&mut self, now: UtcMillis) -> Result<(), Failed> {
+        self.runtime
+            .block_on(self.store.start_due_tasks(now))
+            .map(drop)
+            .map_err(text)
+    }
+
+    pub(super) fn startable(
+        &self,
+        now: UtcMillis,
+        limit: u32,
+    ) -> Result<Vec<(Candidate, UpgradeOrder)>, Failed> {
+        self.runtime
+            .block_on(self.store.startable(now, limit))
+            .map_err(text)
+    }
+
+    pub(super) fn next_due(&self, now: UtcMillis) -> Result<Option<UtcMillis>, Failed> {
+        self.runtime
+            .block_on(self.store.next_due(now))
+            .map_err(text)
+    }
+
+    pub(super) fn finals(&self) -> Result<Vec<Final>, Failed> {
+        let mut finals = Vec::new();
+        for task in &self.tasks {
+            finals.extend(self.upgrades(*task)?.into_iter().map(|record| Final {
+                upgrade: record.id,
+                attempts: record.attempts,
+                state: record.state,
+                reason: record.outcome.map(|outcome| outcome.reason),
+            }));
+        }
+        Ok(finals)
+    }
+}
+
+fn text(error: impl Display) -> Failed {
+    error.to_string()
+}

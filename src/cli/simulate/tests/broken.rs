@@ -1,0 +1,223 @@
+//! Each rule is broken on purpose, and the checker says so.
+
+use std::{sync::Arc, time::Duration};
+
+use pcp::ResultCode;
+
+use super::{Scenario, run, run_with, succeeded};
+use crate::{
+    cli::simulate::{Faults, fleet::FleetFile, hooks::Hooks, invariants::Rule},
+    config::Config,
+    engine::{Change, Seq},
+    runtime::Datagram,
+    upgrade::{Failure, Outcome, Stage},
+};
+
+fn small() -> Scenario {
+    Scenario {
+        package_bytes: 2_000,
+        fleet: FleetFile::parse("start_within_s = 60\n[[listening]]\nshare = 1\n").unwrap(),
+        ..Scenario::new(20, 1, 3)
+    }
+}
+
+#[track_caller]
+fn breaks<H: Hooks>(scenario: &Scenario, hooks: H, rule: Rule) {
+    assert_eq!(run(scenario).violations, [], "unbroken");
+    let violations = run_with(scenario, hooks).violations;
+    assert!(
+        violations.iter().any(|violation| violation.rule == rule),
+        "{violations:#?}"
+    );
+}
+
+/// The engine runs with other settings than those that were ordered.
+struct OtherSettings(fn(&mut Config));
+
+impl Hooks for OtherSettings {
+    fn config(&self, config: &Config) -> Config {
+        let mut config = config.clone();
+        (self.0)(&mut config);
+        config
+    }
+}
+
+#[test]
+fn a_mutated_limit_of_a_cell_is_noticed() {
+    let one_more = OtherSettings(|config| config.admission.limit_other += 1);
+    let scenario = Scenario {
+        fleet: FleetFile::parse("start_within_s = 60\n[coverage]\npoor = 1\n").unwrap(),
+        ..small()
+    };
+    let weak = OtherSettings(|config| config.admission.limit_weak += 1);
+    breaks(&scenario, weak, Rule::CellLimit);
+    assert_eq!(
+        run_with(&scenario, one_more).violations,
+        [],
+        "none is of that class"
+    );
+}
+
+#[test]
+fn coverage_that_is_too_old_is_noticed() {
+    let scenario = Scenario {
+        fleet: FleetFile::parse("start_within_s = 60\n[coverage]\npoor = 1\n").unwrap(),
+        ..small()
+    };
+    let older = OtherSettings(|config| config.admission.coverage_max_age_s = 1_000_000);
+    breaks(&scenario, older, Rule::CellLimit);
+}
+
+#[test]
+fn a_mutated_limit_of_a_stage_is_noticed() {
+    let longer = OtherSettings(|config| config.upgrade.download_s += 60);
+    breaks(&small(), longer, Rule::StageLimit);
+}
+
+/// Changes that are taken for committed, and are not.
+struct Forgets(fn(&Change) -> bool);
+
+impl Hooks for Forgets {
+    fn commits(&mut self, change: &mut Change) -> bool {
+        !(self.0)(change)
+    }
+}
+
+#[test]
+fn a_dropped_outcome_is_noticed() {
+    let ends = Forgets(|change| matches!(change, Change::Ended { upgrade, .. } if upgrade.0 == 7));
+    breaks(&small(), ends, Rule::OneOutcome);
+}
+
+#[test]
+fn a_forgotten_commit_is_noticed() {
+    let admissions = Forgets(
+        |change| matches!(change, Change::Stage { change, .. } if change.stage == Stage::Downloading),
+    );
+    breaks(&small(), admissions, Rule::CommittedFirst);
+}
+
+#[test]
+fn a_forgotten_registration_is_noticed() {
+    let registrations = Forgets(|change| matches!(change, Change::Registered { .. }));
+    breaks(&small(), registrations, Rule::CommittedFirst);
+}
+
+/// Changes what is committed.
+struct Rewrites(fn(&mut Change));
+
+impl Hooks for Rewrites {
+    fn commits(&mut self, change: &mut Change) -> bool {
+        (self.0)(change);
+        true
+    }
+}
+
+#[test]
+fn another_outcome_in_the_store_is_noticed() {
+    let fails = Rewrites(|change| {
+        if let Change::Ended { outcome, .. } = change {
+            *outcome = Outcome::Failed(Failure::CellUnknown);
+        }
+    });
+    breaks(&small(), fails, Rule::OneOutcome);
+}
+
+/// Changes what is sent.
+struct Sends<F>(F);
+
+impl<F: FnMut(&mut Datagram, &mut Seq)> Hooks for Sends<F> {
+    fn sends(&mut self, datagram: &mut Datagram, after: &mut Seq) {
+        (self.0)(datagram, after);
+    }
+}
+
+#[test]
+fn sending_before_the_commit_is_noticed() {
+    let early = Sends(|_: &mut Datagram, after: &mut Seq| *after = 0);
+    breaks(&small(), early, Rule::CommittedFirst);
+}
+
+/// Where the PCP frame of a segment begins in a datagram.
+fn segment(datagram: &Datagram) -> Option<usize> {
+    let at = datagram
+        .bytes
+        .windows(4)
+        .position(|w| w == [0xFF, 0xFE, 0x01, 21])?;
+    (datagram.bytes.get(at + pcp::HEADER_LEN) == Some(&ResultCode::SUCCESS.0)).then_some(at)
+}
+
+#[test]
+fn a_swapped_segment_is_noticed() {
+    let mut first: Option<Vec<u8>> = None;
+    let swap = Sends(move |datagram: &mut Datagram, _: &mut Seq| {
+        let Some(at) = segment(datagram) else {
+            return;
+        };
+        match &first {
+            None => first = Some(datagram.bytes[at..].to_vec()),
+            // the number stays, the data is another segment's
+            Some(first) if first.len() == datagram.bytes.len() - at => {
+                datagram.bytes[at + 11..].copy_from_slice(&first[11..]);
+            }
+            Some(_) => {}
+        }
+    });
+    breaks(&small(), swap, Rule::OwnPackage);
+}
+
+#[test]
+fn a_segment_of_another_product_is_noticed() {
+    let two = Scenario {
+        products: 2,
+        ..small()
+    };
+    let mut seen: Vec<Vec<u8>> = Vec::new();
+    let mix = Sends(move |datagram: &mut Datagram, _: &mut Seq| {
+        if let Some(at) = segment(datagram) {
+            let frame = datagram.bytes[at..].to_vec();
+            let other = seen
+                .iter()
+                .find(|seen| seen[8..11] == frame[8..11] && **seen != frame);
+            if let Some(other) = other {
+                datagram.bytes.truncate(at);
+                datagram.bytes.extend_from_slice(other);
+            }
+            seen.push(frame);
+        }
+    });
+    breaks(&two, mix, Rule::OwnPackage);
+}
+
+#[test]
+fn a_success_that_is_none_is_noticed() {
+    let lies = Rewrites(|change| {
+        if let Change::Ended { outcome, .. } = change {
+            *outcome = Outcome::Succeeded(crate::upgrade::Success::Upgraded);
+        }
+    });
+    let scenario = Scenario {
+        fleet: FleetFile::parse(
+            "start_within_s = 60\n[[listening]]\nshare = 1\n\
+             [characters]\n\"refuse-notification=0x04\" = 50\n",
+        )
+        .unwrap(),
+        retry: crate::task::RetryPolicy::default(),
+        ..small()
+    };
+    breaks(&scenario, lies, Rule::TrueOutcome);
+}
+
+#[test]
+fn a_day_with_everything_going_wrong_breaks_no_rule() {
+    let summary = run(&Scenario {
+        config: Arc::new(Config::default()),
+        faults: Faults::Harsh,
+        products: 3,
+        crash_every: Some(Duration::from_mins(15)),
+        ..Scenario::new(60, 3, 5)
+    });
+    assert_eq!(summary.violations, []);
+    assert!(succeeded(&summary) > 40);
+    assert!(summary.crashes > 2);
+}
