@@ -119,27 +119,3 @@ fn seeds_that_once_failed_violate_nothing() {
         check(seed).unwrap();
     }
 }
-
-/// For a look at what happened: `CELLWISE_SEED=… CELLWISE_UPGRADE=… cargo test … tells -- --ignored --nocapture`.
-#[test]
-#[ignore = "prints one upgrade of one world"]
-fn tells_what_happened() {
-    struct Tell(String, String);
-    impl crate::cli::simulate::hooks::Hooks for Tell {
-        fn commits(&mut self, change: &mut crate::engine::Change) -> bool {
-            let text = format!("{change:?}");
-            if text.contains(&self.0) || text.contains(&self.1) {
-                println!("{text}");
-            }
-            true
-        }
-    }
-    let variable = |name: &str| std::env::var(name).unwrap_or_default();
-    let seed = variable("CELLWISE_SEED").parse().unwrap();
-    let upgrade = format!("UpgradeId({})", variable("CELLWISE_UPGRADE"));
-    let endpoint = format!("\"sim-{:0>6}\"", variable("CELLWISE_DEVICE"));
-    let scenario = world(seed);
-    println!("{scenario:#?}");
-    let summary = super::run_with(&scenario, Tell(upgrade, endpoint));
-    println!("{:#?}", summary.violations);
-}
