@@ -72,6 +72,8 @@ impl Sota {
             Event::CellAnswered(None) => failed(Failure::CellUnknown),
             Event::Registered => (self, vec![Action::ReadCell]),
             Event::Reached(Deadline::Cell) => match place {
+                // what was told besides the cell is the newest there is
+                Some(place) if coverage.measured().is_some() => relocate(place, coverage, rules),
                 Some(place) => stay(Self::WaitingForSlot { place }),
                 None => failed(Failure::CellQueryTimedOut),
             },

@@ -489,3 +489,20 @@ fn coverage_that_is_told_late_counts_for_the_place_in_the_queue() {
     };
     assert_eq!(place(&drive), unmeasured);
 }
+
+#[test]
+fn coverage_that_is_told_without_its_cell_counts_when_the_cell_is_never_told() {
+    let poor = Coverage {
+        cell: None,
+        rsrp_dbm: Some(-112),
+        sinr_db: Some(-8),
+    };
+    let drive = Drive::begin()
+        .waiting()
+        .on(Event::MeasureAnew)
+        .on(Event::CoverageAnswered(Some(poor)));
+    assert_eq!(drive.state.stage(), Some(Stage::QueryingCell));
+    let drive = drive.next();
+    assert_eq!(drive.state.stage(), Some(Stage::WaitingForSlot));
+    assert_eq!(drive.state.place().unwrap().limit, 1);
+}
