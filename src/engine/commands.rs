@@ -220,9 +220,9 @@ impl Engine {
             cell_limit: stage.cell_limit.unwrap_or(1),
             confirmed: stage.confirmed,
             segment: upgrade.segment,
-            coverage: self
-                .device(key)
-                .coverage
+            // what was told before the stage began is the answer to another question
+            coverage: (self.device(key).coverage)
+                .filter(|(_, at)| *at >= now.instant_at(stage.entered_at))
                 .map_or_else(Coverage::default, |(coverage, _)| coverage),
         };
         let (sota, actions) = Sota::resume(now, &stored, &rules);

@@ -7,7 +7,7 @@ use super::{Change, CoverageReading, Engine, key::DeviceKey};
 use crate::{
     coap::{Block, Message},
     lwm2m::{ConnectivityReading, ResourcePath, decode},
-    upgrade::{Coverage, Event},
+    upgrade::{Coverage, Event, Sota},
 };
 
 /// Longest body that is put together from the blocks of a device's answer, bytes.
@@ -139,10 +139,11 @@ impl Engine {
         let device = self.device_mut(key);
         let mut learnt = coverage(reading);
         if cell_alone
-            && let Some((before, _)) = device.coverage.filter(|(before, _)| before.cell.is_none())
+            && let Some(session) = &device.session
+            && let Sota::QueryingCell { coverage, .. } = &session.sota
         {
-            learnt.rsrp_dbm = before.rsrp_dbm;
-            learnt.sinr_db = before.sinr_db;
+            learnt.rsrp_dbm = coverage.rsrp_dbm;
+            learnt.sinr_db = coverage.sinr_db;
         }
         device.coverage = Some((learnt, now.instant));
         let change = Change::CoverageReported {

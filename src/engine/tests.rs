@@ -19,7 +19,7 @@ use crate::{
     package::Package,
     package::{CheckCodeKind, PackageIdentity, SegmentFrames, Segmentation},
     task::{PackageId, RetryPolicy, TaskId, UpgradeId},
-    upgrade::{Outcome, Stage},
+    upgrade::{Coverage, Outcome, Stage},
 };
 
 fn version(text: &str) -> Version {

@@ -141,3 +141,100 @@ fn admissions_are_paced() {
     world.pass_s(1);
     assert_eq!(notified(&mut world), 1);
 }
+
+/// A device whose firmware can say one value at a time, and is slow.
+struct Slow {
+    world: World,
+    device: Script,
+}
+
+impl Slow {
+    fn asked_for_coverage() -> Self {
+        let mut world = World::new();
+        let mut device = Script::new("meter-1", 1);
+        world.add("meter-1");
+        world.start("meter-1", 1, &package("V2", &content()));
+        device.register(&mut world);
+        device.receive(&mut world);
+        device.says_version(&mut world, "V1");
+        Self { world, device }
+    }
+
+    /// Waits for a read of that path.
+    fn read(&mut self, wanted: &str) -> Message {
+        let received = self.device.receive(&mut self.world);
+        received
+            .into_iter()
+            .find_map(|r| match r {
+                Received::Read(path, message) if path == wanted => Some(message),
+                _ => None,
+            })
+            .unwrap_or_else(|| panic!("{wanted} is not read"))
+    }
+
+    fn answers(&mut self, read: &Message, value: i32) {
+        let answer = response(read, Code::CONTENT)
+            .content_format(ContentFormat(0))
+            .payload(value.to_string().into_bytes());
+        self.world.datagram(self.device.at, &answer.build());
+    }
+
+    fn refuses(&mut self, read: &Message) {
+        let answer = response(read, Code::NOT_ACCEPTABLE);
+        self.world.datagram(self.device.at, &answer.build());
+    }
+
+    fn coverage(&self) -> Coverage {
+        let told = self
+            .world
+            .changes
+            .iter()
+            .rev()
+            .find_map(|change| match change {
+                Change::CoverageReported { reading, .. } => Some(reading.coverage),
+                _ => None,
+            });
+        told.unwrap()
+    }
+
+    fn limit(&self) -> Option<u32> {
+        let stage = self
+            .world
+            .changes
+            .iter()
+            .rev()
+            .find_map(|change| match change {
+                Change::Stage { change, .. } => Some(change.cell_limit),
+                _ => None,
+            });
+        stage.unwrap()
+    }
+}
+
+#[test]
+fn a_cell_told_alone_is_not_completed_by_what_an_earlier_attempt_was_told() {
+    let mut slow = Slow::asked_for_coverage();
+    let read = slow.read("4/0");
+    slow.refuses(&read);
+    let read = slow.read("4/0/2");
+    slow.answers(&read, -112);
+    let read = slow.read("4/0/11");
+    slow.answers(&read, -8);
+    slow.read("4/0/8");
+    slow.world.pass_s(181); // no cell: the attempt fails
+    assert!(slow.world.outcome(1).is_some());
+    slow.world.start("meter-1", 2, &package("V2", &content()));
+    slow.device.update(&mut slow.world);
+    slow.device.receive(&mut slow.world);
+    slow.device.says_version(&mut slow.world, "V1");
+    slow.read("4/0");
+    slow.world.pass_s(181); // nothing is told of its coverage this time
+    let read = slow.read("4/0/8");
+    slow.answers(&read, 7);
+    let expected = Coverage {
+        cell: Some(7),
+        ..Coverage::default()
+    };
+    assert_eq!(slow.coverage(), expected);
+    assert_eq!(slow.limit(), Some(10), "not measurable");
+}

@@ -72,6 +72,8 @@ impl Sota {
             Event::CellAnswered(None) => failed(Failure::CellUnknown),
             Event::Registered => (self, vec![Action::ReadCell]),
             Event::Reached(Deadline::Cell) => match place {
+                // what was told besides the cell is the newest there is
+                Some(place) if coverage.measured().is_some() => relocate(place, coverage, rules),
                 Some(place) => stay(Self::WaitingForSlot { place }),
                 None => failed(Failure::CellQueryTimedOut),
             },
@@ -159,7 +161,26 @@ pub(super) fn on_waiting_for_slot(
             };
             (state, vec![Action::Notify])
         }
+        // A late answer to a question whose limit has run out: what it tells counts from now on.
+        Event::CoverageAnswered(Some(coverage)) => relocate(place, coverage, rules),
+        Event::CellAnswered(cell @ Some(_)) => {
+            let coverage = Coverage {
+                cell,
+                ..Coverage::default()
+            };
+            relocate(place, coverage, rules)
+        }
         Event::Reached(Deadline::Slot) => failed(Failure::SlotTimedOut),
         _ => stay(Sota::WaitingForSlot { place }),
     }
+}
+
+/// The same place in the queue, of another cell if it is in another, with the limit of its coverage now.
+fn relocate(place: Place, coverage: Coverage, rules: &Rules<'_>) -> Step {
+    let place = Place {
+        cell: coverage.cell.unwrap_or(place.cell),
+        limit: coverage.limit(rules.admission),
+        ..place
+    };
+    stay(Sota::WaitingForSlot { place })
 }

@@ -464,3 +464,45 @@ fn a_device_that_calls_the_version_its_own_is_asked_again() {
         Failure::NotificationRefused(ResultCode::ALREADY_LATEST)
     );
 }
+
+#[test]
+fn coverage_that_is_told_late_counts_for_the_place_in_the_queue() {
+    let poor = Coverage {
+        cell: None, // as when the values are read one by one
+        rsrp_dbm: Some(-112),
+        sinr_db: Some(-8),
+    };
+    let place = |drive: &Drive| *drive.state.place().unwrap();
+    let drive = Drive::begin().waiting();
+    let before = place(&drive);
+    let drive = drive
+        .on(Event::MeasureAnew)
+        .next()
+        .on(Event::CoverageAnswered(Some(poor)));
+    assert_eq!(drive.state.stage(), Some(Stage::WaitingForSlot));
+    assert_eq!(place(&drive), Place { limit: 1, ..before });
+    let drive = drive.on(Event::CellAnswered(Some(8)));
+    let unmeasured = Place {
+        cell: 8,
+        limit: 10,
+        ..before
+    };
+    assert_eq!(place(&drive), unmeasured);
+}
+
+#[test]
+fn coverage_that_is_told_without_its_cell_counts_when_the_cell_is_never_told() {
+    let poor = Coverage {
+        cell: None,
+        rsrp_dbm: Some(-112),
+        sinr_db: Some(-8),
+    };
+    let drive = Drive::begin()
+        .waiting()
+        .on(Event::MeasureAnew)
+        .on(Event::CoverageAnswered(Some(poor)));
+    assert_eq!(drive.state.stage(), Some(Stage::QueryingCell));
+    let drive = drive.next();
+    assert_eq!(drive.state.stage(), Some(Stage::WaitingForSlot));
+    assert_eq!(drive.state.place().unwrap().limit, 1);
+}

@@ -15,7 +15,14 @@ use crate::{
 };
 
 /// Seeds of [`world`] that have once shown a fault.
-const ONCE_FAILED: [u64; 0] = [];
+const ONCE_FAILED: [u64; 5] = [
+    // coverage that came late, without its cell, or was completed by an earlier attempt's
+    231_479_286_500_879,
+    231_479_286_502_460,
+    255_548_046_328_152,
+    255_548_046_328_587,
+    255_548_046_328_764,
+];
 
 /// Seeds of a run, unless `CELLWISE_SEEDS` says otherwise.
 const SEEDS: u64 = 200;

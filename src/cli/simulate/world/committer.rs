@@ -88,9 +88,10 @@ impl<H: Hooks> World<H> {
             let at = self.now_ms + millis(batch.pause);
             batch.pause = (batch.pause * 2).min(LONGEST_PAUSE);
             self.queue.push(at, Event::Write(self.epoch));
-            server.store_works = false;
-            (server.engine).handle_command(now, Command::StoreAvailable(false));
-            self.drain();
+            if std::mem::take(&mut server.store_works) {
+                (server.engine).handle_command(now, Command::StoreAvailable(false));
+                self.drain();
+            }
             return Ok(());
         }
         batch.refused = self.store.commit(&batch.changes)?.refused;
