@@ -30,7 +30,7 @@ pub(super) struct Mishaps {
 }
 
 /// The longest time for which the store fails.
-pub(super) const LONGEST_STORE_OUTAGE: Duration = Duration::from_secs(60);
+pub(super) const LONGEST_STORE_OUTAGE: Duration = Duration::from_mins(1);
 
 impl Faults {
     pub(super) const fn conditions(self) -> Conditions {

@@ -48,6 +48,7 @@ pub(super) struct CellLine {
 }
 
 impl Summary {
+    #[allow(clippy::too_many_arguments)] // each is a part of the world that ends here
     pub(super) fn new(
         checker: &Invariants,
         finals: &[Final],

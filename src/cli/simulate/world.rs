@@ -276,7 +276,6 @@ impl<H: Hooks> World<H> {
             return Ok(());
         }
         match self.queue.pop() {
-            None => {}
             Some(Event::Wake(device)) => self.wake(device),
             Some(Event::Up(device, port, bytes)) => self.arrive_up(device, port, &bytes),
             Some(Event::Down(device, port, bytes)) => self.arrive_down(device, port, &bytes),
@@ -285,7 +284,8 @@ impl<H: Hooks> World<H> {
             Some(Event::Write(epoch)) if self.runs(epoch) => self.write()?,
             Some(Event::Written(epoch)) if self.runs(epoch) => self.written()?,
             Some(Event::Look(epoch)) if self.runs(epoch) => self.look_again()?,
-            Some(Event::Write(_) | Event::Written(_) | Event::Look(_)) => {}
+            // of before a crash, or nothing at all
+            Some(Event::Write(_) | Event::Written(_) | Event::Look(_)) | None => {}
             Some(Event::Crash) => self.crash(),
             Some(Event::Restart) => self.restart()?,
             Some(Event::StoreOutage) => self.store_outage(),

@@ -40,10 +40,10 @@ impl<H: Hooks> World<H> {
         packages: &[Arc<Package>],
     ) {
         let mut rng = scenario.rng(3);
-        let cells_seed = rng.next_u64();
+        let place_seed = rng.next_u64();
         for ((device, member), package) in (0..).zip(members).zip(packages.iter().cycle()) {
             let cell = u64::from(member.spec.coverage.cell_id.unwrap_or(0));
-            let cell_seed = cells_seed ^ cell.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let cell_seed = place_seed ^ cell.wrapping_mul(0x9E37_79B9_7F4A_7C15);
             let target = package.identity.version;
             let current = member.spec.version == target;
             self.units.push(Unit {
@@ -103,7 +103,7 @@ impl<H: Hooks> World<H> {
     }
 
     pub(super) fn power_loss(&mut self, device: u32) {
-        let off_ms = self.between(Duration::from_secs(2), Duration::from_secs(120));
+        let off_ms = self.between(Duration::from_secs(2), Duration::from_mins(2));
         let unit = &mut self.units[device as usize];
         unit.device.lose_power(self.now_ms, off_ms);
         self.settle_unit(device);
