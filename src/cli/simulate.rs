@@ -2,6 +2,7 @@
 //! the product.
 
 mod faults;
+mod figures;
 mod fleet;
 mod hooks;
 mod invariants;

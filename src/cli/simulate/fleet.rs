@@ -266,3 +266,30 @@ fn pick(habits: &[Listening], total: u64, dice: u64) -> &Listening {
 fn version(text: &str) -> Result<pcp::Version, String> {
     pcp::Version::new(text).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_is_a_fleet() {
+        let file = FleetFile::parse(include_str!("../../../docs/fleet.toml")).unwrap();
+        let target = version("V2.0").unwrap();
+        let plan = file.plan(200, 4, 1, Faults::Default, &[target]).unwrap();
+        assert_eq!(plan.members.len(), 200);
+        assert!(plan.members.iter().any(|member| member.paging.is_some()));
+        let queued = |member: &&Member| member.spec.behaviour.queue_mode.is_some();
+        assert!(plan.members.iter().filter(queued).count() > 20);
+    }
+
+    #[test]
+    fn what_a_fleet_file_does_not_know_is_refused() {
+        for text in [
+            "coverrage = {}",
+            "[coverage]\nsplendid = 1",
+            "[[listening]]\nwake_every_s = 1",
+        ] {
+            assert!(FleetFile::parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -3,9 +3,9 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use serde::Serialize;
 
 use super::{
+    figures::Figures,
     invariants::{Ends, Invariants, Violation},
     store::Final,
-    world::Figures,
 };
 
 /// Cells that the text names: those that ended last.

@@ -18,11 +18,11 @@ mod server;
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use rand_chacha::{ChaCha8Rng, rand_core::Rng};
-use serde::Serialize;
 use sim::radio::Conditions;
 
 use super::{
     faults::Mishaps,
+    figures::Figures,
     hooks::Hooks,
     invariants::{Invariants, Subject},
     queue::Queue,
@@ -76,23 +76,6 @@ enum Event {
     Restart,
     /// The store fails for a while.
     StoreOutage,
-}
-
-/// What went over the air, counted where it was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub(super) struct Figures {
-    /// Datagrams from devices.
-    pub(super) datagrams_up: u64,
-    /// Datagrams to devices.
-    pub(super) datagrams_down: u64,
-    /// Their bytes, without the headers of IP and UDP.
-    pub(super) bytes_up: u64,
-    /// The same in the other direction.
-    pub(super) bytes_down: u64,
-    /// Changes that were committed.
-    pub(super) changes: u64,
-    /// Events of the simulation.
-    pub(super) events: u64,
 }
 
 /// How far a simulation is.
