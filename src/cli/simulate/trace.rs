@@ -1,7 +1,7 @@
 use std::{
     fmt::Write,
     net::SocketAddr,
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
     thread::JoinHandle,
 };
 
@@ -28,6 +28,10 @@ pub(super) struct Trace {
     part: Vec<Entry>,
     bytes: Vec<u8>,
     parts: SyncSender<Vec<Entry>>,
+    /// What was hashed comes back, so that memory is given back by the thread that took it: an allocator serves one
+    /// thread faster than two.
+    hashed: Receiver<Vec<Entry>>,
+    spare: Vec<Vec<u8>>,
     thread: JoinHandle<[u8; 32]>,
 }
 
@@ -39,11 +43,14 @@ enum Entry {
 impl Trace {
     pub(super) fn start() -> Self {
         let (parts, incoming) = sync_channel(PARTS);
+        let (outgoing, hashed) = channel();
         Self {
             part: Vec::new(),
             bytes: Vec::with_capacity(PART),
             parts,
-            thread: std::thread::spawn(move || hash(&incoming)),
+            hashed,
+            spare: Vec::new(),
+            thread: std::thread::spawn(move || hash(&incoming, &outgoing)),
         }
     }
 
@@ -82,7 +89,8 @@ impl Trace {
 
     fn close_bytes(&mut self) {
         if !self.bytes.is_empty() {
-            let bytes = std::mem::take(&mut self.bytes);
+            let next = self.spare.pop().unwrap_or_default();
+            let bytes = std::mem::replace(&mut self.bytes, next);
             self.part.push(Entry::Bytes(bytes));
         }
     }
@@ -91,6 +99,12 @@ impl Trace {
         self.close_bytes();
         // the thread ends with this sender only
         let _ = self.parts.send(std::mem::take(&mut self.part));
+        for entry in self.hashed.try_iter().flatten() {
+            if let Entry::Bytes(mut bytes) = entry {
+                bytes.clear();
+                self.spare.push(bytes);
+            }
+        }
     }
 
     /// The hash in lower-case hexadecimal digits.
@@ -103,21 +117,24 @@ impl Trace {
     }
 }
 
-fn hash(parts: &Receiver<Vec<Entry>>) -> [u8; 32] {
+fn hash(parts: &Receiver<Vec<Entry>>, hashed: &Sender<Vec<Entry>>) -> [u8; 32] {
     let mut hash = Sha256::new();
     let mut text = String::new();
-    for entry in parts.iter().flatten() {
-        match entry {
-            Entry::Bytes(bytes) => hash.update(&bytes),
-            Entry::Changes(now_ms, changes) => {
-                for change in changes {
-                    text.clear();
-                    // writing to a String does not fail
-                    let _ = write!(text, "C{now_ms} {change:?}");
-                    hash.update(text.as_bytes());
+    for part in parts {
+        for entry in &part {
+            match entry {
+                Entry::Bytes(bytes) => hash.update(bytes),
+                Entry::Changes(now_ms, changes) => {
+                    for change in changes {
+                        text.clear();
+                        // writing to a String does not fail
+                        let _ = write!(text, "C{now_ms} {change:?}");
+                        hash.update(text.as_bytes());
+                    }
                 }
             }
         }
+        let _ = hashed.send(part); // nobody takes it back at the end
     }
     hash.finalize().into()
 }
