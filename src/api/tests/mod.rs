@@ -15,6 +15,7 @@ use axum::{
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::watch;
 use tower::ServiceExt;
 
 use super::{ApiState, TokenHash, router};
@@ -23,6 +24,7 @@ use crate::{
     config::Config,
     engine::Change,
     health::Health,
+    notify::Instance,
     runtime::Pulse,
     store::{PackageFiles, SqliteStore},
     task::{TaskId, UpgradeId},
@@ -46,6 +48,9 @@ pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiSt
         clock: SystemClock::start(),
         token: TokenHash::of(TOKEN),
         pulse: Arc::new(Pulse::default()),
+        instance: Arc::new(Instance::new(&[7; 8])),
+        streams: ApiState::stream_places(),
+        stop: watch::channel(false).1,
         health: Arc::new(Health::starting()),
         metrics: PrometheusBuilder::new().build_recorder().handle(),
     }
