@@ -181,7 +181,7 @@ impl Feed {
             };
             tokio::select! {
                 news = news => news?,
-                _ = self.stop.wait_for(|stop| *stop) => return None,
+                Ok(_) = self.stop.wait_for(|stop| *stop) => return None,
             }
             sleep(SOON).await;
         }

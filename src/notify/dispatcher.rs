@@ -167,9 +167,9 @@ impl Dispatcher {
         }
         let receiver = receiver(webhook);
         if let Some((since, until)) = self.receivers.trouble(&receiver) {
-            self.give_up_backlog(webhook, now.instant.since(since), now)
-                .await?;
             if until > now.instant {
+                self.give_up_backlog(webhook, now.instant.since(since), now)
+                    .await?;
                 return Ok(until.since(now.instant));
             }
         }

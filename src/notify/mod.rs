@@ -14,6 +14,9 @@ mod receivers;
 mod schedule;
 mod signature;
 
+#[cfg(test)]
+mod tests;
+
 pub use address::{Refused, Target, TargetError};
 pub use dispatcher::{Dispatcher, DispatcherSetup};
 pub use payload::{Instance, Payload};

@@ -83,21 +83,26 @@ impl Receivers {
             return;
         };
         known.under_way = known.under_way.saturating_sub(1);
-        if known.probes > 0 {
+        let probe = known.probes > 0;
+        if probe {
             known.probes -= 1;
             self.in_trouble -= 1;
         } else {
             self.working = self.working.saturating_sub(1);
         }
-        known.trouble = (!works).then(|| {
-            let before = known.trouble;
-            let failures = before.map_or(0, |trouble| trouble.failures) + 1;
-            Trouble {
-                since: before.map_or(now, |trouble| trouble.since),
-                failures,
-                until: now + self.schedule.pause(failures).min(LONGEST_PAUSE),
+        known.trouble = match known.trouble {
+            _ if works => None,
+            // what began before the trouble says nothing new
+            Some(trouble) if !probe => Some(trouble),
+            before => {
+                let failures = before.map_or(0, |trouble| trouble.failures) + 1;
+                Some(Trouble {
+                    since: before.map_or(now, |trouble| trouble.since),
+                    failures,
+                    until: now + self.schedule.pause(failures).min(LONGEST_PAUSE),
+                })
             }
-        });
+        };
         if known.under_way == 0 && known.trouble.is_none() {
             self.known.remove(receiver);
         }
@@ -151,6 +156,21 @@ mod tests {
         assert_eq!(receivers.allowance("a", at(now)), PER_RECEIVER);
         assert_eq!(receivers.trouble("a"), None);
         assert!(receivers.known.is_empty());
+    }
+
+    #[test]
+    fn what_fails_together_is_one_failure() {
+        let mut receivers = receivers();
+        for _ in 0..PER_RECEIVER {
+            receivers.begin("a");
+        }
+        for _ in 1..PER_RECEIVER {
+            receivers.end("a", false, at(0));
+        }
+        assert_eq!(receivers.trouble("a"), Some((at(0), at(5))));
+        assert_eq!(receivers.allowance("a", at(5)), 0, "one has not ended");
+        receivers.end("a", true, at(6));
+        assert_eq!(receivers.allowance("a", at(6)), PER_RECEIVER);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! the API's description lists.
 
 mod devices;
+mod events;
 mod everywhere;
 mod packages;
 mod tasks;
