@@ -15,7 +15,7 @@ const MAX_URL: usize = 2_048;
 
 /// IPv4 networks that are not public, from the IANA special-purpose registry (RFC 6890 and what follows it).
 const PRIVATE_V4: [(Ipv4Addr, u8); 15] = [
-    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::UNSPECIFIED, 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
     (Ipv4Addr::new(100, 64, 0, 0), 10),
     (Ipv4Addr::new(127, 0, 0, 0), 8),
@@ -32,7 +32,7 @@ const PRIVATE_V4: [(Ipv4Addr, u8); 15] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 
-/// IPv6 networks within 2000::/3, all that is global unicast, that are not public.
+/// IPv6 networks within `2000::/3`, all that is global unicast, that are not public.
 const PRIVATE_V6: [(Ipv6Addr, u8); 3] = [
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),

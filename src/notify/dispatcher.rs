@@ -166,12 +166,12 @@ impl Dispatcher {
             return Ok(webhook.due_at.since(now.utc));
         }
         let receiver = receiver(webhook);
-        if let Some((since, until)) = self.receivers.trouble(&receiver) {
-            if until > now.instant {
-                self.give_up_backlog(webhook, now.instant.since(since), now)
-                    .await?;
-                return Ok(until.since(now.instant));
-            }
+        if let Some((since, until)) = self.receivers.trouble(&receiver)
+            && until > now.instant
+        {
+            self.give_up_backlog(webhook, now.instant.since(since), now)
+                .await?;
+            return Ok(until.since(now.instant));
         }
         let allowance = self.receivers.allowance(&receiver, now.instant);
         if allowance == 0 {

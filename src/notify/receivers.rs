@@ -54,15 +54,12 @@ impl Receivers {
     /// How many deliveries may begin now.
     pub(super) fn allowance(&self, receiver: &str, now: Instant) -> usize {
         let known = self.known.get(receiver);
-        match known.and_then(|known| known.trouble.map(|trouble| (known, trouble))) {
-            Some((known, trouble)) => usize::from(
-                known.under_way == 0 && trouble.until <= now && self.in_trouble < IN_TROUBLE,
-            ),
-            None => {
-                let under_way = known.map_or(0, |known| known.under_way);
-                (PER_RECEIVER.saturating_sub(under_way)).min(WORKING.saturating_sub(self.working))
-            }
+        let under_way = known.map_or(0, |known| known.under_way);
+        if let Some(trouble) = known.and_then(|known| known.trouble) {
+            let may_probe = under_way == 0 && trouble.until <= now && self.in_trouble < IN_TROUBLE;
+            return usize::from(may_probe);
         }
+        (PER_RECEIVER.saturating_sub(under_way)).min(WORKING.saturating_sub(self.working))
     }
 
     /// A delivery begins.
