@@ -28,6 +28,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The device side: CoAP over UDP.
     pub coap: CoapConfig,
+    /// The device side, encrypted: CoAP over DTLS.
+    pub dtls: DtlsConfig,
     /// Registrations.
     pub lwm2m: Lwm2mConfig,
     /// The stage limits of an upgrade.
@@ -49,6 +51,7 @@ impl Default for Config {
         Self {
             data_dir: PathBuf::from("cellwise-data"),
             coap: CoapConfig::default(),
+            dtls: DtlsConfig::default(),
             lwm2m: Lwm2mConfig::default(),
             upgrade: UpgradeConfig::default(),
             admission: AdmissionConfig::default(),
@@ -64,6 +67,8 @@ impl Default for Config {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CoapConfig {
+    /// Whether devices are heard that do not encrypt.
+    pub enabled: bool,
     /// UDP address to listen on. Port 0 lets the system choose.
     pub listen: SocketAddr,
     /// `ACK_TIMEOUT`: a round trip takes 1 to 10 s and more in deep coverage; RFC 7252's 2 s would
@@ -83,6 +88,7 @@ pub struct CoapConfig {
 impl Default for CoapConfig {
     fn default() -> Self {
         Self {
+            enabled: true,
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 5683)),
             ack_timeout_ms: 15_000,
             ack_random_factor: 1.5,
@@ -90,6 +96,85 @@ impl Default for CoapConfig {
             queue_len: 16,
             separate_response_ms: 120_000,
         }
+    }
+}
+
+/// CoAP over DTLS 1.2 (RFC 7252 §9, RFC 7925).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DtlsConfig {
+    /// Whether devices are heard that encrypt. Needs a credential key.
+    pub enabled: bool,
+    /// UDP address to listen on. Port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// The key with which the devices' keys are stored: 32 bytes in hexadecimal. The default is the demo's,
+    /// which everybody knows, and is refused for anything else.
+    pub credential_key: SecretText,
+    /// A file that holds the credential key, instead of `credential_key`; empty for none, as the next three.
+    pub credential_key_file: PathBuf,
+    /// The server's certificate and those up to its root, in PEM. With it and the next two, devices may use
+    /// certificates too (ECDSA).
+    pub certificate_file: PathBuf,
+    /// The certificate's private key, in PEM.
+    pub private_key_file: PathBuf,
+    /// The authorities of the devices' certificates, in PEM. A device is the endpoint that its common name or one
+    /// of its alternative names tells.
+    pub client_ca_file: PathBuf,
+    /// Memory for associations of devices that are idle, MiB. An association takes up to 45 KiB; those unused for
+    /// longest go first.
+    pub max_memory_mib: u32,
+    /// Handshakes that may be under way at once.
+    pub max_half_open: u32,
+    /// Handshakes that may be under way at once with one address.
+    pub max_half_open_per_source: u32,
+    /// An unanswered flight of a handshake is repeated after this, then after twice as long.
+    pub repeat_flight_ms: u64,
+    /// A handshake is given up after this.
+    pub handshake_s: u64,
+    /// A device may resume its session without a new handshake for this long.
+    pub ticket_lifetime_s: u64,
+}
+
+impl Default for DtlsConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 5684)),
+            credential_key: SecretText(DEMO_CREDENTIAL_KEY.to_owned()),
+            credential_key_file: PathBuf::new(),
+            certificate_file: PathBuf::new(),
+            private_key_file: PathBuf::new(),
+            client_ca_file: PathBuf::new(),
+            max_memory_mib: 1_024,
+            max_half_open: 1_024,
+            max_half_open_per_source: 256,
+            repeat_flight_ms: 9_000,
+            handshake_s: 120,
+            ticket_lifetime_s: 48 * 3600,
+        }
+    }
+}
+
+/// The credential key of the demo. Everybody knows it, so that nothing else may use it.
+pub const DEMO_CREDENTIAL_KEY: &str =
+    "63656c6c7769736520756e736563757265642064656d6f206b65792e2e2e2e21";
+
+/// A setting that is not shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct SecretText(pub String);
+
+impl std::fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(not shown)")
+    }
+}
+
+/// Shown as what everybody knows, or not at all.
+impl Serialize for SecretText {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let known = self.0 == DEMO_CREDENTIAL_KEY;
+        serializer.serialize_str(if known { &self.0 } else { "(not shown)" })
     }
 }
 

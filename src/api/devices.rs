@@ -1,6 +1,7 @@
 //! `/v1/devices`.
 
 pub(super) mod add;
+mod psk;
 
 use std::time::Duration;
 
@@ -14,15 +15,17 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use utoipa::{IntoParams, ToSchema};
 
+use psk::PskBody;
+
 use super::{
     ApiState,
-    extract::{self, ListBody, Paging, Path, Query},
+    extract::{self, Fields, ListBody, Paging, Path, Query},
     packages::check_product,
     problem::Problem,
 };
 use crate::{
     engine::{CoverageReading, QueueMode, Registration},
-    store::{DeviceDetail, DeviceFilter, StoreError},
+    store::{DeviceDetail, DeviceFilter, DeviceUpdate, StoreError, UpdateDeviceError},
 };
 
 /// A device that was added may register when the answer says so; the rollout takes milliseconds.
@@ -35,6 +38,11 @@ pub(super) struct DeviceBody {
     endpoint: String,
     /// The product it belongs to.
     product: String,
+    /// It is refused where nothing is encrypted.
+    secure: bool,
+    /// The identity of its pre-shared key; `null` when it has none. The key is never shown.
+    #[schema(required)]
+    psk_identity: Option<String>,
     /// Whether it is registered.
     registered: bool,
     /// Its registration, `null` when it has none.
@@ -59,7 +67,8 @@ pub(super) struct DeviceBody {
 /// A device's registration.
 #[derive(Debug, Serialize, ToSchema)]
 struct RegistrationBody {
-    /// Address and port it was heard from last.
+    /// Where it was heard last: scheme, address and port.
+    #[schema(example = "coaps://192.0.2.7:49152")]
     peer: String,
     /// Seconds without an update after which the registration ends.
     lifetime_seconds: u32,
@@ -93,6 +102,8 @@ impl From<DeviceDetail> for DeviceBody {
         Self {
             endpoint: device.endpoint,
             product: device.product,
+            secure: device.secure,
+            psk_identity: detail.psk_identity,
             registered: device.registration.is_some(),
             registration: device.registration.map(RegistrationBody::from),
             last_heard_at: device.last_heard_at.map(|at| at.to_string()),
@@ -181,6 +192,8 @@ pub(super) enum OneDevice {
     #[error("there is no device {0:?}")]
     NotFound(String),
     #[error(transparent)]
+    Update(#[from] UpdateDeviceError),
+    #[error(transparent)]
     Store(#[from] StoreError),
 }
 
@@ -194,8 +207,13 @@ impl IntoResponse for OneDevice {
     fn into_response(self) -> Response {
         match &self {
             Self::Request(problem) => problem.clone(),
-            Self::NotFound(_) => Problem::not_found(&self),
-            Self::Store(error) => Problem::store(error),
+            Self::NotFound(_) | Self::Update(UpdateDeviceError::NotFound(_)) => {
+                Problem::not_found(&self)
+            }
+            Self::Update(UpdateDeviceError::IdentityTaken { .. }) => {
+                Problem::conflict("identity-taken", "Another device has the identity", &self)
+            }
+            Self::Update(UpdateDeviceError::Store(error)) | Self::Store(error) => Problem::store(error),
         }
         .into_response()
     }
@@ -221,15 +239,21 @@ pub(super) async fn get(
     }
 }
 
-/// What to change about a device.
+/// What to change about a device. What is not given stays as it is.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct UpdateDevice {
     /// The product it belongs to from now on.
-    product: String,
+    product: Option<String>,
+    /// Whether it is refused where nothing is encrypted. A device is when it gets a key.
+    secure: Option<bool>,
+    /// Its pre-shared key from now on; `null` takes it away. What it had encrypted with the old one ends.
+    #[serde(default, deserialize_with = "psk::given")]
+    #[schema(value_type = Option<PskBody>)]
+    psk: Option<Option<PskBody>>,
 }
 
-/// Give a device another product.
+/// Change a device's product, its key, or whether it has to use it.
 ///
 /// Upgrades that wait or run go on with the package they have.
 #[utoipa::path(patch, path = "/v1/devices/{endpoint}", operation_id = "update_device", tag = "devices", request_body = UpdateDevice,
@@ -239,6 +263,8 @@ pub(super) struct UpdateDevice {
         (status = 400, description = "The path is not UTF-8, or the body is not JSON", body = Problem,
             content_type = "application/problem+json"),
         (status = 404, description = "There is no such device", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 409, description = "Another device has the identity, or dtls.credential_key is not set", body = Problem,
             content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = Problem,
             content_type = "application/problem+json"),
@@ -252,16 +278,41 @@ pub(super) async fn update(
     Path(endpoint): Path<String>,
     extract::Json(body): extract::Json<UpdateDevice>,
 ) -> Result<Json<DeviceBody>, OneDevice> {
-    check_product(&body.product).map_err(|error| Problem::field("product", error))?;
-    state
-        .store
-        .set_device_product(&endpoint, &body.product)
-        .await?;
+    let update = to_update(body, &endpoint, &state)?;
+    state.store.update_device(&endpoint, &update).await?;
     state.pulse.poke_and_wait(ENGINE_KNOWS_WITHIN).await;
     match state.store.device(&endpoint).await? {
         Some(device) => Ok(Json(device.into())),
         None => Err(OneDevice::NotFound(endpoint)),
     }
+}
+
+fn to_update(
+    body: UpdateDevice,
+    endpoint: &str,
+    state: &ApiState,
+) -> Result<DeviceUpdate, Problem> {
+    let mut fields = Fields::default();
+    if let Some(product) = &body.product {
+        fields.take("product", check_product(product));
+    }
+    let given = body.product.is_some() || body.secure.is_some() || body.psk.is_some();
+    fields.check("product", given, "give product, secure or psk");
+    let psk = match &body.psk {
+        Some(Some(psk)) => {
+            psk::check_vault(state)?;
+            fields.take("psk", psk.seal(state, endpoint)).map(Some)
+        }
+        Some(None) => Some(None),
+        None => None,
+    };
+    fields.finish()?;
+    let keyed = matches!(psk, Some(Some(_)));
+    Ok(DeviceUpdate {
+        product: body.product,
+        secure: body.secure.or(keyed.then_some(true)),
+        psk,
+    })
 }
 
 /// Remove a device.

@@ -41,6 +41,7 @@ use crate::{
     notify::Instance,
     runtime::Pulse,
     store::{PackageFiles, Store},
+    vault::Vault,
 };
 
 /// What the handlers work with.
@@ -56,6 +57,8 @@ pub struct ApiState {
     pub clock: SystemClock,
     /// The operator's token.
     pub token: TokenHash,
+    /// Seals the devices' keys; `None` when no key is configured for that.
+    pub vault: Option<Vault>,
     /// Poked after every write, for the rollout to look at once.
     pub pulse: Arc<Pulse>,
     /// Marks the database.

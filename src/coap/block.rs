@@ -1,7 +1,8 @@
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use thiserror::Error;
 
+use super::Peer;
 use crate::clock::Instant;
 
 /// Block-wise transfer's description of one block (RFC 7959 §2.2).
@@ -78,7 +79,7 @@ pub enum Reassembled {
 /// Bodies that arrive in blocks (Block1), one per peer at a time.
 #[derive(Debug, Default)]
 pub struct Reassembly {
-    partial: HashMap<SocketAddr, Partial>,
+    partial: HashMap<Peer, Partial>,
 }
 
 #[derive(Debug)]
@@ -99,7 +100,7 @@ impl Reassembly {
     pub fn accept(
         &mut self,
         now: Instant,
-        peer: SocketAddr,
+        peer: Peer,
         block: Block,
         payload: &[u8],
     ) -> Reassembled {
@@ -139,8 +140,8 @@ mod tests {
 
     const NOW: Instant = Instant::from_millis(0);
 
-    fn peer(port: u16) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], port))
+    fn peer(port: u16) -> Peer {
+        std::net::SocketAddr::from(([127, 0, 0, 1], port)).into()
     }
 
     fn block(number: u32, more: bool) -> Block {

@@ -8,6 +8,7 @@
 mod block;
 mod link;
 mod message;
+mod peer;
 mod recent;
 
 pub use block::{Block, BlockError, Reassembled, Reassembly, slice};
@@ -16,4 +17,5 @@ pub use message::{
     Code, ContentFormat, Kind, MAX_DATAGRAM_LEN, Malformed, Message, MessageBuilder, Token,
     empty_ack, put_downlink, reset,
 };
+pub use peer::Peer;
 pub use recent::{Recent, Reply};

@@ -32,6 +32,7 @@ impl Config {
             coap.separate_response_ms,
             10..=3_600_000,
         );
+        check.dtls(self);
         let lwm2m = &self.lwm2m;
         check.range("lwm2m.awake_window_s", lwm2m.awake_window_s, 1..=86_400);
         check.range(
@@ -90,6 +91,45 @@ struct Check {
 }
 
 impl Check {
+    fn dtls(&mut self, config: &Config) {
+        let dtls = &config.dtls;
+        if !dtls.enabled && !config.coap.enabled {
+            self.fail("coap.enabled", "no device could be heard: enable coap or dtls");
+        }
+        let key = hex::decode(&dtls.credential_key.0);
+        if !key.is_ok_and(|key| key.len() == 32) {
+            self.fail(
+                "dtls.credential_key",
+                "must be 32 bytes in hexadecimal: openssl rand -hex 32 makes one",
+            );
+        }
+        let files = [
+            &dtls.certificate_file,
+            &dtls.private_key_file,
+            &dtls.client_ca_file,
+        ];
+        let given = files.iter().filter(|file| !file.as_os_str().is_empty()).count();
+        if given != 0 && given != files.len() {
+            self.fail(
+                "dtls.certificate_file",
+                "certificate_file, private_key_file and client_ca_file go together",
+            );
+        }
+        self.range("dtls.max_memory_mib", dtls.max_memory_mib, 1..=1_000_000);
+        self.range("dtls.max_half_open", dtls.max_half_open, 1..=100_000);
+        self.range(
+            "dtls.max_half_open_per_source",
+            dtls.max_half_open_per_source,
+            1..=100_000,
+        );
+        self.range("dtls.repeat_flight_ms", dtls.repeat_flight_ms, 10..=60_000);
+        self.range("dtls.handshake_s", dtls.handshake_s, 1..=3_600);
+        if dtls.handshake_s * 1_000 < dtls.repeat_flight_ms {
+            self.fail("dtls.handshake_s", "must be as long as repeat_flight_ms at least");
+        }
+        self.range("dtls.ticket_lifetime_s", dtls.ticket_lifetime_s, 1..=7 * 86_400);
+    }
+
     fn upgrade(&mut self, config: &UpgradeConfig) {
         for (key, seconds) in [
             ("upgrade.wait_for_device_s", config.wait_for_device_s),

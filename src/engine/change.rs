@@ -1,11 +1,10 @@
 //! What the engine asks the store to remember, and what it is given back after a restart.
 
-use std::net::SocketAddr;
-
 use pcp::Version;
 
 use crate::{
     clock::UtcMillis,
+    coap::Peer,
     task::{PackageId, RetryPolicy, TaskId, UpgradeId},
     upgrade::{Coverage, Outcome, Stage},
 };
@@ -26,7 +25,7 @@ pub struct Registration {
     /// The path segment after `rd/` under which it updates.
     pub location: String,
     /// Where it was heard last.
-    pub peer: SocketAddr,
+    pub peer: Peer,
     /// Seconds without an update after which it ends.
     pub lifetime_s: u32,
     /// When it ends unless it is updated.
@@ -53,6 +52,8 @@ pub struct DeviceRecord {
     pub endpoint: String,
     /// The product it belongs to.
     pub product: String,
+    /// It is refused where nothing is encrypted.
+    pub secure: bool,
     /// `None` when it is not registered.
     pub registration: Option<Registration>,
     /// When anything was heard from it last, as far as stored.

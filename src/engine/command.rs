@@ -14,6 +14,8 @@ pub enum Command {
     AddDevice {
         /// The device.
         endpoint: String,
+        /// It is refused where nothing is encrypted.
+        secure: bool,
     },
     /// The endpoint may no longer register; its upgrade fails.
     RemoveDevice {

@@ -18,8 +18,9 @@ use crate::{
 impl Engine {
     pub(super) fn obey(&mut self, command: Command) {
         match command {
-            Command::AddDevice { endpoint } => {
-                self.insert_device(&endpoint);
+            Command::AddDevice { endpoint, secure } => {
+                let key = self.insert_device(&endpoint);
+                self.device_mut(key).secure = secure;
             }
             Command::RemoveDevice { endpoint } => {
                 if let Some(key) = self.find(&endpoint) {
@@ -167,6 +168,7 @@ impl Engine {
     pub fn restore_device(&mut self, now: Now, record: DeviceRecord) {
         self.now = now;
         let key = self.insert_device(&record.endpoint);
+        self.device_mut(key).secure = record.secure;
         if let Some(registration) = record.registration {
             let expires = now.instant_at(registration.expires_at);
             let location: Box<str> = registration.location.into();

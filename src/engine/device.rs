@@ -1,11 +1,11 @@
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use pcp::{ResultCode, Version};
 
 use super::{QueueMode, Registration, StageChange, UpgradeOrder, effect::Seq, reads::Read};
 use crate::{
     clock::{Instant, Now, UtcMillis},
-    coap::{Link, Recent, Token},
+    coap::{Link, Peer, Recent, Token},
     package::Package,
     upgrade::{Coverage, Place, Sota},
 };
@@ -36,6 +36,8 @@ pub(super) struct Device {
     pub(super) endpoint: Box<str>,
     /// The token of the observation of the uplink: the same for every registration.
     pub(super) token: Token,
+    /// It is refused where nothing is encrypted.
+    pub(super) secure: bool,
     pub(super) registration: Option<Box<Registered>>,
     /// When anything was received from it last.
     pub(super) heard_at: Option<Instant>,
@@ -65,7 +67,7 @@ pub(super) struct Device {
 #[derive(Debug)]
 pub(super) struct Registered {
     pub(super) location: Box<str>,
-    pub(super) peer: SocketAddr,
+    pub(super) peer: Peer,
     /// Another device is heard from that address: this one has moved without a word, or is gone.
     pub(super) displaced: bool,
     pub(super) lifetime_s: u32,
@@ -114,6 +116,7 @@ impl Device {
         Self {
             endpoint,
             token,
+            secure: false,
             registration: None,
             heard_at: None,
             returned: false,
@@ -133,7 +136,7 @@ impl Device {
         }
     }
 
-    pub(super) fn peer(&self) -> Option<SocketAddr> {
+    pub(super) fn peer(&self) -> Option<Peer> {
         let registration = self.registration.as_ref()?;
         (!registration.displaced).then_some(registration.peer)
     }

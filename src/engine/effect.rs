@@ -1,7 +1,5 @@
-use std::net::SocketAddr;
-
 use super::Change;
-use crate::{task::UpgradeId, upgrade::Outcome};
+use crate::{coap::Peer, task::UpgradeId, upgrade::Outcome};
 
 /// Numbers the changes in the order in which they were emitted; 0 comes before the first.
 pub type Seq = u64;
@@ -19,7 +17,7 @@ pub enum Effect {
     /// Send this.
     Transmit {
         /// To whom.
-        peer: SocketAddr,
+        peer: Peer,
         /// A CoAP message.
         datagram: Vec<u8>,
         /// Not before this change is committed. A restart then never forgets what a device was told.
@@ -37,14 +35,23 @@ pub enum Report {
         /// The device.
         endpoint: String,
         /// Its address.
-        peer: SocketAddr,
+        peer: Peer,
     },
     /// An endpoint that nobody added tried to register.
     UnknownEndpoint {
         /// The name it gave.
         endpoint: String,
         /// Its address.
-        peer: SocketAddr,
+        peer: Peer,
+    },
+    /// Somebody acted as a device that it has not shown to be, or that is not to be heard unencrypted.
+    Impostor {
+        /// The device.
+        endpoint: String,
+        /// Where it was heard.
+        peer: Peer,
+        /// Endpoints that it has shown to be.
+        identities: Vec<String>,
     },
     /// An attempt ended.
     UpgradeEnded {
@@ -88,6 +95,7 @@ counters! {
     requests_repeated: "Requests sent to a device again for want of an acknowledgement.",
     requests_timed_out: "Requests to devices given up.",
     requests_dropped: "Requests dropped because a device's queue was full.",
+    impostors: "Messages refused because their sender had not shown to be the device.",
     registrations: "Registrations accepted.",
     registrations_refused: "Registrations refused.",
     registrations_expired: "Registrations whose lifetime ran out.",

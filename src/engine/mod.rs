@@ -29,6 +29,7 @@ mod receive;
 mod requests;
 mod session;
 mod slots;
+mod speaker;
 mod timers;
 mod uplink;
 
@@ -38,10 +39,10 @@ pub use change::{
 };
 pub use command::Command;
 pub use effect::{Counters, Effect, Report, Seq};
+pub use speaker::Speaker;
 
 use std::{
     collections::{HashMap, VecDeque},
-    net::SocketAddr,
     sync::Arc,
 };
 
@@ -54,7 +55,7 @@ use slab::Slab;
 
 use crate::{
     clock::{Instant, Now},
-    coap::{Message, Reassembly, Token},
+    coap::{Message, Peer, Reassembly, Token},
     config::Config,
     upgrade::{Admission, Rules},
 };
@@ -100,7 +101,7 @@ pub struct Engine {
     now: Now,
     devices: Slab<Device>,
     by_endpoint: HashMap<Box<str>, DeviceKey>,
-    by_peer: HashMap<SocketAddr, DeviceKey>,
+    by_peer: HashMap<Peer, DeviceKey>,
     by_location: HashMap<Box<str>, DeviceKey>,
     by_token: HashMap<Token, DeviceKey>,
     reassembly: Reassembly,
@@ -149,15 +150,15 @@ impl Engine {
     }
 
     /// Takes a datagram from a device, or from anybody.
-    pub fn handle_datagram(&mut self, now: Now, peer: SocketAddr, bytes: &[u8]) {
+    pub fn handle_datagram(&mut self, now: Now, speaker: &Speaker<'_>, bytes: &[u8]) {
         self.now = now;
         self.counters.datagrams_received += 1;
         match Message::parse(bytes) {
-            Ok(message) => self.receive(peer, bytes, &message),
+            Ok(message) => self.receive(speaker, bytes, &message),
             Err(malformed) => {
                 self.counters.datagrams_malformed += 1;
                 if let Some(reply) = malformed.reply {
-                    self.transmit(peer, reply.to_vec(), 0);
+                    self.transmit(speaker.peer(), reply.to_vec(), 0);
                 }
             }
         }
@@ -298,7 +299,7 @@ impl Engine {
         self.device_mut(key).pending = self.seq;
     }
 
-    fn transmit(&mut self, peer: SocketAddr, datagram: Vec<u8>, after: Seq) {
+    fn transmit(&mut self, peer: Peer, datagram: Vec<u8>, after: Seq) {
         self.effects.push_back(Effect::Transmit {
             peer,
             datagram,

@@ -1,22 +1,27 @@
 //! A CoAP message arrives: whose is it, was it here before, and which part of the engine takes it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
-use super::{Engine, key::DeviceKey};
+use super::{Engine, Speaker, key::DeviceKey};
 use crate::{
-    coap::{Code, Kind, Message, Reply, empty_ack, reset},
+    coap::{Code, Kind, Message, Peer, Reply, empty_ack, reset},
     upgrade::{Event, Stage},
 };
 
 impl Engine {
-    pub(super) fn receive(&mut self, peer: SocketAddr, bytes: &[u8], message: &Message) {
+    pub(super) fn receive(&mut self, speaker: &Speaker<'_>, bytes: &[u8], message: &Message) {
+        self.check_binding(speaker);
         let code = message.code();
         if code.is_request() {
-            return self.receive_request(peer, bytes, message);
+            return self.receive_request(speaker, bytes, message);
         }
+        let peer = speaker.peer();
         let Some(key) = self.sender(peer, message) else {
             return self.reject(peer, message);
         };
+        if !self.may_speak_for(speaker, key) {
+            return self.reject(peer, message);
+        }
         let carries_response = matches!(message.kind(), Kind::Confirmable | Kind::NonConfirmable);
         if carries_response && self.answer_repeat(key, peer, bytes, message) {
             return;
@@ -50,7 +55,7 @@ impl Engine {
 
     /// The device that a message without request comes from: by the token that only it and we know, or
     /// by its address.
-    fn sender(&self, peer: SocketAddr, message: &Message) -> Option<DeviceKey> {
+    fn sender(&self, peer: Peer, message: &Message) -> Option<DeviceKey> {
         let by_token = self.by_token.get(&message.token()).filter(|key| {
             message.code().is_response() && self.device(**key).registration.is_some()
         });
@@ -58,7 +63,7 @@ impl Engine {
     }
 
     /// A message that makes no sense here (RFC 7252 §4.2, §4.3): reset when it is Confirmable.
-    fn reject(&mut self, peer: SocketAddr, message: &Message) {
+    fn reject(&mut self, peer: Peer, message: &Message) {
         self.counters.messages_unexpected += 1;
         if message.kind() == Kind::Confirmable {
             self.transmit(peer, reset(message.message_id()).to_vec(), 0);
@@ -69,7 +74,7 @@ impl Engine {
     pub(super) fn answer_repeat(
         &mut self,
         key: DeviceKey,
-        peer: SocketAddr,
+        peer: Peer,
         bytes: &[u8],
         message: &Message,
     ) -> bool {
@@ -103,7 +108,7 @@ impl Engine {
     fn receive_response(
         &mut self,
         key: DeviceKey,
-        peer: SocketAddr,
+        peer: Peer,
         bytes: &[u8],
         message: &Message,
     ) {

@@ -1,12 +1,12 @@
 //! Requests from devices: the LwM2M registration interface, and errors for the rest.
 
-use std::net::SocketAddr;
-
 use rand_chacha::rand_core::Rng;
 
-use super::{Change, Engine, QueueMode, Report, device::Registered, key::DeviceKey};
+use super::{Change, Engine, QueueMode, Report, Speaker, device::Registered, key::DeviceKey};
 use crate::{
-    coap::{Block, Code, ContentFormat, Kind, Message, MessageBuilder, Reassembled, Reply, slice},
+    coap::{
+        Block, Code, ContentFormat, Kind, Message, MessageBuilder, Peer, Reassembled, Reply, slice,
+    },
     config::RegistrationPolicy,
     lwm2m::{RegisterRequest, UpdateRequest},
     upgrade::Event,
@@ -19,7 +19,13 @@ const CORE_LINKS: &[u8] = b"</rd>;rt=\"core.rd\";ct=40";
 type Refusal = (Code, &'static str);
 
 impl Engine {
-    pub(super) fn receive_request(&mut self, peer: SocketAddr, bytes: &[u8], message: &Message) {
+    pub(super) fn receive_request(
+        &mut self,
+        speaker: &Speaker<'_>,
+        bytes: &[u8],
+        message: &Message,
+    ) {
+        let peer = speaker.peer();
         if !matches!(message.kind(), Kind::Confirmable | Kind::NonConfirmable) {
             return self.counters.messages_unexpected += 1; // RFC 7252 §4.2, §4.3
         }
@@ -42,10 +48,10 @@ impl Engine {
         let path = message.path();
         match (message.code(), path.as_slice()) {
             (Code::GET, [b".well-known", b"core"]) => self.discover(peer, bytes, message),
-            (Code::POST, [b"rd"]) => self.register(peer, bytes, message),
-            (Code::POST, [b"rd", location]) => self.update(peer, bytes, message, location),
+            (Code::POST, [b"rd"]) => self.register(speaker, bytes, message),
+            (Code::POST, [b"rd", location]) => self.update(speaker, bytes, message, location),
             (Code::DELETE, [b"rd", location]) => {
-                self.deregister_request(peer, bytes, message, location);
+                self.deregister_request(speaker, bytes, message, location);
             }
             (_, [b".well-known", b"core"] | [b"rd"] | [b"rd", _]) => {
                 self.refuse(peer, bytes, message, (Code::METHOD_NOT_ALLOWED, ""));
@@ -58,7 +64,7 @@ impl Engine {
         }
     }
 
-    fn discover(&mut self, peer: SocketAddr, bytes: &[u8], message: &Message) {
+    fn discover(&mut self, peer: Peer, bytes: &[u8], message: &Message) {
         if (message.accept()).is_some_and(|format| format != ContentFormat::LINK_FORMAT) {
             return self.refuse(peer, bytes, message, (Code::NOT_ACCEPTABLE, ""));
         }
@@ -77,7 +83,8 @@ impl Engine {
         self.respond(peer, bytes, message, &response);
     }
 
-    fn register(&mut self, peer: SocketAddr, bytes: &[u8], message: &Message) {
+    fn register(&mut self, speaker: &Speaker<'_>, bytes: &[u8], message: &Message) {
+        let peer = speaker.peer();
         let Some((payload, block)) = self.body(peer, bytes, message) else {
             return;
         };
@@ -91,6 +98,10 @@ impl Engine {
         };
         if !self.store_available {
             return self.refuse(peer, bytes, message, UNAVAILABLE);
+        }
+        if !self.may_register(speaker, &request.endpoint) {
+            self.counters.registrations_refused += 1;
+            return self.refuse(peer, bytes, message, NOT_YOURS);
         }
         let key = match self.admit_endpoint(&request.endpoint) {
             Ok(key) => key,
@@ -143,7 +154,14 @@ impl Engine {
         self.fire(key, Event::Registered);
     }
 
-    fn update(&mut self, peer: SocketAddr, bytes: &[u8], message: &Message, location: &[u8]) {
+    fn update(
+        &mut self,
+        speaker: &Speaker<'_>,
+        bytes: &[u8],
+        message: &Message,
+        location: &[u8],
+    ) {
+        let peer = speaker.peer();
         let Some((payload, block)) = self.body(peer, bytes, message) else {
             return;
         };
@@ -157,6 +175,9 @@ impl Engine {
         let Some(key) = self.find_location(location) else {
             return self.refuse(peer, bytes, message, (Code::NOT_FOUND, ""));
         };
+        if !self.may_speak_for(speaker, key) {
+            return self.refuse(peer, bytes, message, NOT_YOURS);
+        }
         if !self.store_available {
             return self.refuse(peer, bytes, message, UNAVAILABLE);
         }
@@ -187,14 +208,18 @@ impl Engine {
 
     fn deregister_request(
         &mut self,
-        peer: SocketAddr,
+        speaker: &Speaker<'_>,
         bytes: &[u8],
         message: &Message,
         location: &[u8],
     ) {
+        let peer = speaker.peer();
         let Some(key) = self.find_location(location) else {
             return self.refuse(peer, bytes, message, (Code::NOT_FOUND, ""));
         };
+        if !self.may_speak_for(speaker, key) {
+            return self.refuse(peer, bytes, message, NOT_YOURS);
+        }
         if !self.store_available {
             return self.refuse(peer, bytes, message, UNAVAILABLE);
         }
@@ -236,7 +261,7 @@ impl Engine {
     /// or the transfer failed: then it is answered already.
     fn body(
         &mut self,
-        peer: SocketAddr,
+        peer: Peer,
         bytes: &[u8],
         message: &Message,
     ) -> Option<(Vec<u8>, Option<u32>)> {
@@ -301,7 +326,7 @@ impl Engine {
 
     /// Binds an address to a device. Whoever had it before is sent nothing more: it would reach the
     /// wrong device.
-    pub(super) fn bind_peer(&mut self, key: DeviceKey, peer: SocketAddr) {
+    pub(super) fn bind_peer(&mut self, key: DeviceKey, peer: Peer) {
         let Some(other) = self.by_peer.insert(peer, key).filter(|other| *other != key) else {
             return;
         };
@@ -314,7 +339,7 @@ impl Engine {
     }
 
     /// The device is heard from another address: a NAT has forgotten the old one.
-    pub(super) fn move_to(&mut self, key: DeviceKey, peer: SocketAddr) {
+    pub(super) fn move_to(&mut self, key: DeviceKey, peer: Peer) {
         let Some(registration) = self.devices[key.0 as usize].registration.as_mut() else {
             return;
         };
@@ -339,7 +364,7 @@ impl Engine {
         }
     }
 
-    fn response(&mut self, peer: SocketAddr, message: &Message, code: Code) -> MessageBuilder {
+    fn response(&mut self, peer: Peer, message: &Message, code: Code) -> MessageBuilder {
         let message_id = match self.by_peer.get(&peer).copied() {
             Some(key) => self.device_mut(key).take_message_id(),
             None => (self.random.next_u32() >> 16) as u16, // 16 bits are left
@@ -347,7 +372,7 @@ impl Engine {
         MessageBuilder::response(message, code, message_id)
     }
 
-    fn refuse(&mut self, peer: SocketAddr, bytes: &[u8], message: &Message, refusal: (Code, &str)) {
+    fn refuse(&mut self, peer: Peer, bytes: &[u8], message: &Message, refusal: (Code, &str)) {
         self.counters.requests_refused += 1;
         let (code, text) = refusal;
         let response = self
@@ -359,7 +384,7 @@ impl Engine {
     /// Sends a response, and remembers it for the repeats of the request if the peer is a device.
     fn respond(
         &mut self,
-        peer: SocketAddr,
+        peer: Peer,
         bytes: &[u8],
         message: &Message,
         response: &MessageBuilder,
@@ -379,6 +404,7 @@ impl Engine {
     }
 }
 
+const NOT_YOURS: Refusal = (Code::FORBIDDEN, "not your endpoint");
 const UNAVAILABLE: Refusal = (Code::SERVICE_UNAVAILABLE, "try later");
 
 const fn queue_mode(on: bool) -> QueueMode {

@@ -43,19 +43,19 @@ fn content() -> Vec<u8> {
     (0..1_000u32).map(|i| (i % 251) as u8).collect()
 }
 
-fn peer(port: u16) -> SocketAddr {
-    SocketAddr::from(([10, 0, 0, 1], port))
+fn peer(port: u16) -> Peer {
+    SocketAddr::from(([10, 0, 0, 1], port)).into()
 }
 
 /// An engine, and everything that came out of it.
 struct World {
     engine: Engine,
     now: Now,
-    sent: VecDeque<(SocketAddr, Message)>,
+    sent: VecDeque<(Peer, Message)>,
     changes: Vec<Change>,
     /// The number of the newest change, to see what transmissions wait for.
     newest: Seq,
-    held_back: Vec<(SocketAddr, Seq)>,
+    held_back: Vec<(Peer, Seq)>,
     next_id: u16,
 }
 
@@ -113,8 +113,8 @@ impl World {
         self.collect();
     }
 
-    fn datagram(&mut self, from: SocketAddr, bytes: &[u8]) {
-        self.engine.handle_datagram(self.now, from, bytes);
+    fn datagram(&mut self, from: Peer, bytes: &[u8]) {
+        self.engine.handle_datagram(self.now, &from.into(), bytes);
         self.collect();
     }
 
@@ -133,7 +133,7 @@ impl World {
         self.pass(Duration::from_secs(seconds));
     }
 
-    fn take_sent(&mut self) -> Vec<(SocketAddr, Message)> {
+    fn take_sent(&mut self) -> Vec<(Peer, Message)> {
         self.sent.drain(..).collect()
     }
 
@@ -144,6 +144,7 @@ impl World {
     fn add(&mut self, endpoint: &str) {
         self.command(Command::AddDevice {
             endpoint: endpoint.into(),
+            secure: false,
         });
     }
 
@@ -190,7 +191,7 @@ impl World {
 /// A device that does what it is told by the test.
 struct Script {
     endpoint: String,
-    at: SocketAddr,
+    at: Peer,
     queries: Vec<String>,
     location: String,
     observe: Option<crate::coap::Token>,

@@ -1,12 +1,12 @@
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::collections::BTreeMap;
 
-use crate::engine::Seq;
+use crate::{coap::Peer, engine::Seq};
 
 /// A datagram on its way to a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Datagram {
     /// To whom.
-    pub peer: SocketAddr,
+    pub peer: Peer,
     /// A CoAP message.
     pub bytes: Vec<u8>,
 }
@@ -65,7 +65,7 @@ mod tests {
 
     fn datagram(n: u8) -> Datagram {
         Datagram {
-            peer: SocketAddr::from(([127, 0, 0, 1], 1)),
+            peer: std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into(),
             bytes: vec![n],
         }
     }

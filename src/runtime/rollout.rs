@@ -153,7 +153,8 @@ impl Rollout {
                     if change.removed {
                         Command::RemoveDevice { endpoint }
                     } else {
-                        Command::AddDevice { endpoint }
+                        let secure = change.secure;
+                        Command::AddDevice { endpoint, secure }
                     }
                 })
                 .collect();

@@ -121,6 +121,25 @@ pub enum DeletePackageError {
     Store(#[from] StoreError),
 }
 
+/// Why a device was not changed.
+#[derive(Debug, Error)]
+pub enum UpdateDeviceError {
+    /// No such device.
+    #[error("there is no device {0:?}")]
+    NotFound(String),
+    /// Identities tell devices apart.
+    #[error("device {endpoint} has the identity {identity:?} already; each needs one of its own")]
+    IdentityTaken {
+        /// The identity.
+        identity: String,
+        /// Who has it.
+        endpoint: String,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// Why a task was not created.
 #[derive(Debug, Error)]
 pub enum CreateTaskError {

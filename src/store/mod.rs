@@ -20,7 +20,7 @@ use async_trait::async_trait;
 
 pub use error::{
     CreateTaskError, DeletePackageError, DeleteTaskError, InsertPackageError, OpenError,
-    StopTaskError, StoreError,
+    StopTaskError, StoreError, UpdateDeviceError,
 };
 pub use events::{
     AddWebhookError, AttemptResult, Attempted, BusyWebhook, DeliveryId, DeliveryRecord,
@@ -32,8 +32,8 @@ pub use files::{
 };
 pub use records::{
     AddedDevice, CellRecord, CommitReport, DeletedPackage, DeviceChange, DeviceDetail,
-    DeviceFilter, InsertedPackage, NewDevice, NewPackage, NewTask, OutcomeRecord, PackageRecord,
-    Page, QueueRecord, Selection, TaskRecord, TimelineEvent, UpgradeDetail, UpgradeRecord,
+    DeviceFilter, DeviceUpdate, InsertedPackage, NewDevice, NewPackage, NewTask, OutcomeRecord, PackageRecord,
+    Page, QueueRecord, Selection, StoredPsk, TaskRecord, TimelineEvent, UpgradeDetail, UpgradeRecord,
     UpgradeState, UpgradeToStop,
 };
 pub use sqlite::{FILE_NAME, SqliteStore};
@@ -177,8 +177,19 @@ pub trait Store: EventStore {
         limit: u32,
     ) -> Result<Page<DeviceDetail>, StoreError>;
 
-    /// Gives a device another product. Returns whether there is such a device.
-    async fn set_device_product(&self, endpoint: &str, product: &str) -> Result<bool, StoreError>;
+    /// Changes what an operator may change about a device.
+    async fn update_device(
+        &self,
+        endpoint: &str,
+        update: &DeviceUpdate,
+    ) -> Result<(), UpdateDeviceError>;
+
+    /// Up to `limit` pre-shared keys of devices whose endpoint follows `after`, ordered by endpoint.
+    async fn restore_keys(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(String, StoredPsk)>, StoreError>;
 
     /// Removes a device: upgrades that wait end as failed (`device_removed`), those that run appear in
     /// [`Store::upgrades_to_stop`]. Returns whether there was such a device.

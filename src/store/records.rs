@@ -37,8 +37,28 @@ pub struct DeviceChange {
     pub endpoint: String,
     /// Its product.
     pub product: String,
+    /// It is refused where nothing is encrypted.
+    pub secure: bool,
+    /// Its pre-shared key.
+    pub psk: Option<StoredPsk>,
     /// It was removed.
     pub removed: bool,
+}
+
+/// A pre-shared key as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPsk {
+    /// What the device calls itself in the handshake. No two devices have the same.
+    pub identity: String,
+    /// The key, sealed for [`purpose`](Self::purpose).
+    pub sealed: Vec<u8>,
+}
+
+impl StoredPsk {
+    /// What the key of an identity is sealed for.
+    pub fn purpose(identity: &str) -> String {
+        format!("psk {identity}")
+    }
 }
 
 /// An upgrade that runs and should not.
@@ -122,6 +142,19 @@ pub struct NewDevice {
     pub endpoint: String,
     /// The product it belongs to.
     pub product: String,
+    /// Its pre-shared key; with one it is refused where nothing is encrypted.
+    pub psk: Option<StoredPsk>,
+}
+
+/// What to change about a device. `None` leaves it as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DeviceUpdate {
+    /// The product it belongs to.
+    pub product: Option<String>,
+    /// Whether it is refused where nothing is encrypted.
+    pub secure: Option<bool>,
+    /// Its pre-shared key, or that it has none any more.
+    pub psk: Option<Option<StoredPsk>>,
 }
 
 /// What became of one device in [`super::Store::add_devices`].
@@ -129,8 +162,17 @@ pub struct NewDevice {
 pub enum AddedDevice {
     /// It is new.
     Added,
-    /// It was there, of the same product.
+    /// It was there, of the same product, and no key was given.
     Unchanged,
+    /// It was there, of the same product, and has the given key now.
+    KeySet,
+    /// Another device has the identity of its key; it was left alone.
+    IdentityTaken {
+        /// The identity.
+        identity: String,
+        /// Who has it.
+        endpoint: String,
+    },
     /// It is there with another product, and was left alone.
     OtherProduct(String),
 }
@@ -140,6 +182,8 @@ pub enum AddedDevice {
 pub struct DeviceDetail {
     /// The device.
     pub device: DeviceRecord,
+    /// The identity of its pre-shared key.
+    pub psk_identity: Option<String>,
     /// When it was added.
     pub created_at: UtcMillis,
     /// The upgrade that runs on it.

@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use utoipa::ToSchema;
 
-use super::DeviceBody;
+use super::{
+    DeviceBody,
+    psk::{self, PskBody},
+};
 use crate::{
     api::{
         ApiState,
@@ -36,6 +39,8 @@ pub(in crate::api) struct AddDevices {
     endpoint: Option<String>,
     /// The product of that device, `default` when not given.
     product: Option<String>,
+    /// The pre-shared key of that device; with one it is refused where nothing is encrypted.
+    psk: Option<PskBody>,
     /// Many devices, at most 10,000, instead of one.
     #[schema(max_items = 10_000)]
     devices: Option<Vec<AddDevice>>,
@@ -52,6 +57,8 @@ struct AddDevice {
     #[serde(default = "default_product")]
     #[schema(default = "default")]
     product: String,
+    /// Its pre-shared key; with one it is refused where nothing is encrypted.
+    psk: Option<PskBody>,
 }
 
 /// What became of many devices.
@@ -61,6 +68,8 @@ struct AddedBody {
     added: usize,
     /// Devices that were there already, of the same product.
     unchanged: usize,
+    /// Devices that were there already, and have the given key now.
+    keys_set: usize,
     /// Devices that were refused, and why.
     refused: Vec<FieldError>,
 }
@@ -73,6 +82,10 @@ pub(in crate::api) enum Add {
         "device {endpoint} is there with product {product:?}; change its product with PATCH, or delete it first"
     )]
     OtherProduct { endpoint: String, product: String },
+    #[error(
+        "device {holder} has the identity {identity:?} already; each needs one of its own"
+    )]
+    IdentityTaken { identity: String, holder: String },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -89,6 +102,9 @@ impl IntoResponse for Add {
             Self::Request(problem) => problem.clone(),
             Self::OtherProduct { .. } => {
                 Problem::conflict("device-exists", "The device is there already", &self)
+            }
+            Self::IdentityTaken { .. } => {
+                Problem::conflict("identity-taken", "Another device has the identity", &self)
             }
             Self::Store(error) => Problem::store(error),
         }
@@ -108,7 +124,8 @@ impl IntoResponse for Add {
             body = AddAnswer),
         (status = 400, description = "The body is not JSON", body = Problem,
             content_type = "application/problem+json"),
-        (status = 409, description = "One device: it is there with another product", body = Problem,
+        (status = 409, description = "One device: it is there with another product, or another has the identity. \
+            Keys are given, and dtls.credential_key is not set", body = Problem,
             content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = Problem,
             content_type = "application/problem+json"),
@@ -121,7 +138,7 @@ pub(in crate::api) async fn add(
     State(state): State<ApiState>,
     extract::Json(body): extract::Json<AddDevices>,
 ) -> Result<Response, Add> {
-    let (devices, single) = to_devices(body)?;
+    let (devices, single) = to_devices(body, &state)?;
     let added = state.store.add_devices(&devices, state.now()).await?;
     state.pulse.poke_and_wait(super::ENGINE_KNOWS_WITHIN).await;
     if !single {
@@ -132,7 +149,13 @@ pub(in crate::api) async fn add(
     };
     let status = match added {
         AddedDevice::Added => StatusCode::CREATED,
-        AddedDevice::Unchanged => StatusCode::OK,
+        AddedDevice::Unchanged | AddedDevice::KeySet => StatusCode::OK,
+        AddedDevice::IdentityTaken { identity, endpoint } => {
+            return Err(Add::IdentityTaken {
+                identity,
+                holder: endpoint,
+            });
+        }
         AddedDevice::OtherProduct(product) => {
             return Err(Add::OtherProduct {
                 endpoint: device.endpoint,
@@ -157,19 +180,30 @@ enum AddAnswer {
 }
 
 /// Checks every name; also tells whether one device was given by itself.
-fn to_devices(body: AddDevices) -> Result<(Vec<NewDevice>, bool), Problem> {
+fn to_devices(body: AddDevices, state: &ApiState) -> Result<(Vec<NewDevice>, bool), Problem> {
+    let mut devices = body.devices.iter().flatten();
+    if body.psk.is_some() || devices.any(|device| device.psk.is_some()) {
+        psk::check_vault(state)?;
+    }
     let mut fields = Fields::default();
-    let mut checked = |prefix: &str, endpoint: String, product: String| {
+    let mut checked = |prefix: &str, endpoint: String, product: String, psk: Option<PskBody>| {
         fields.take(&format!("{prefix}endpoint"), check_endpoint(&endpoint));
         fields.take(&format!("{prefix}product"), check_product(&product));
-        NewDevice { endpoint, product }
+        let psk = psk.and_then(|psk| {
+            fields.take(&format!("{prefix}psk"), psk.seal(state, &endpoint))
+        });
+        NewDevice {
+            endpoint,
+            product,
+            psk,
+        }
     };
     let (devices, single) = match (body.endpoint, body.devices) {
         (Some(endpoint), None) => {
             let product = body.product.unwrap_or_else(default_product);
-            (vec![checked("", endpoint, product)], true)
+            (vec![checked("", endpoint, product, body.psk)], true)
         }
-        (None, Some(devices)) if body.product.is_none() => {
+        (None, Some(devices)) if body.product.is_none() && body.psk.is_none() => {
             if !(1..=MAX_DEVICES).contains(&devices.len()) {
                 let detail = format!("{} devices; 1 to {MAX_DEVICES} are possible", devices.len());
                 return Err(Problem::field("devices", detail));
@@ -177,7 +211,8 @@ fn to_devices(body: AddDevices) -> Result<(Vec<NewDevice>, bool), Problem> {
             let devices = devices.into_iter().enumerate();
             let devices = devices
                 .map(|(i, device)| {
-                    checked(&format!("devices[{i}]."), device.endpoint, device.product)
+                    let prefix = format!("devices[{i}].");
+                    checked(&prefix, device.endpoint, device.product, device.psk)
                 })
                 .collect();
             (devices, false)
@@ -185,7 +220,7 @@ fn to_devices(body: AddDevices) -> Result<(Vec<NewDevice>, bool), Problem> {
         (None, Some(_)) => {
             return Err(Problem::field(
                 "product",
-                "give each device its own product",
+                "give each device its own product and psk",
             ));
         }
         _ => {
@@ -223,12 +258,22 @@ fn summary(devices: &[NewDevice], added: Vec<AddedDevice>) -> AddedBody {
     let mut body = AddedBody {
         added: 0,
         unchanged: 0,
+        keys_set: 0,
         refused: Vec::new(),
     };
     for (i, (device, added)) in devices.iter().zip(added).enumerate() {
         match added {
             AddedDevice::Added => body.added += 1,
             AddedDevice::Unchanged => body.unchanged += 1,
+            AddedDevice::KeySet => body.keys_set += 1,
+            AddedDevice::IdentityTaken { identity, endpoint } => {
+                let error = Add::IdentityTaken {
+                    identity,
+                    holder: endpoint,
+                };
+                body.refused
+                    .push(FieldError::new(format!("devices[{i}].psk"), error));
+            }
             AddedDevice::OtherProduct(product) => {
                 let error = Add::OtherProduct {
                     endpoint: device.endpoint.clone(),

@@ -175,7 +175,7 @@ fn a_repeated_request_repeats_the_message_that_is_on_its_way() {
     let first = world.take_sent();
     device.asks_segment(&mut world, "V2", 3);
     let second = world.take_sent();
-    let put = |sent: &[(SocketAddr, Message)]| {
+    let put = |sent: &[(Peer, Message)]| {
         sent.iter()
             .find(|(_, m)| m.code() == Code::PUT)
             .map(|(_, m)| (m.message_id(), m.payload().to_vec()))

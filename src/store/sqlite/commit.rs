@@ -156,22 +156,24 @@ impl Batch<'_> {
         // A device that the operator removed stays removed until its session has ended.
         sqlx::query(
             "INSERT INTO devices (endpoint, product, created_at, last_heard_at, reg_location, reg_peer, \
-                 reg_lifetime_s, reg_expires_at, reg_registered_at, reg_queue_mode) \
-             VALUES (?1, 'default', ?2, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
+                 reg_lifetime_s, reg_expires_at, reg_registered_at, reg_queue_mode, reg_secured) \
+             VALUES (?1, 'default', ?2, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
              ON CONFLICT (endpoint) DO UPDATE SET last_heard_at = excluded.last_heard_at, \
                  reg_location = excluded.reg_location, reg_peer = excluded.reg_peer, \
                  reg_lifetime_s = excluded.reg_lifetime_s, reg_expires_at = excluded.reg_expires_at, \
-                 reg_registered_at = excluded.reg_registered_at, reg_queue_mode = excluded.reg_queue_mode \
+                 reg_registered_at = excluded.reg_registered_at, reg_queue_mode = excluded.reg_queue_mode, \
+                 reg_secured = excluded.reg_secured \
              WHERE devices.removed = 0",
         )
         .bind(endpoint)
         .bind(at.0)
         .bind(&registration.location)
-        .bind(registration.peer.to_string())
+        .bind(registration.peer.address.to_string())
         .bind(registration.lifetime_s)
         .bind(registration.expires_at.0)
         .bind(registration.registered_at.0)
         .bind(registration.queue_mode == QueueMode::On)
+        .bind(registration.peer.secured)
         .execute(&mut *self.conn)
         .await
         .map(|_| ())

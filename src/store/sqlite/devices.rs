@@ -7,11 +7,13 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Doing, SqliteStore,
+    credentials::{holders, set_psk},
     events::Announcements,
     rows::{self, Columns},
 };
 use crate::{
     clock::UtcMillis,
+    coap::Peer,
     engine::{CoverageReading, DeviceRecord, QueueMode, Registration},
     store::{AddedDevice, DeviceDetail, DeviceFilter, NewDevice, Page, StoreError},
     task::{TaskId, UpgradeId},
@@ -22,7 +24,7 @@ use crate::{
 const REVISION: &str = "device_revision";
 
 /// Rows of one INSERT.
-const CHUNK: usize = 1_000;
+pub(super) const CHUNK: usize = 1_000;
 
 impl SqliteStore {
     /// See [`crate::store::Store::restore_devices`].
@@ -123,17 +125,40 @@ impl SqliteStore {
         let doing = "adding devices";
         let mut tx = self.write(doing).await?;
         let mut known = products(&mut tx, devices).await?;
+        let identities = devices.iter().filter_map(|device| device.psk.as_ref());
+        let identities = identities.map(|psk| psk.identity.as_str());
+        let mut holders = holders(&mut tx, identities).await?;
         let mut new = Vec::new();
+        let mut keyed = Vec::new();
         let answers = devices
             .iter()
-            .map(|device| match known.get(device.endpoint.as_str()) {
-                None => {
-                    known.insert(device.endpoint.clone(), device.product.clone());
-                    new.push(device);
-                    AddedDevice::Added
+            .map(|device| {
+                let product = known.get(device.endpoint.as_str());
+                if let Some(other) = product.filter(|product| **product != device.product) {
+                    return AddedDevice::OtherProduct(other.clone());
                 }
-                Some(product) if *product == device.product => AddedDevice::Unchanged,
-                Some(product) => AddedDevice::OtherProduct(product.clone()),
+                if let Some(psk) = &device.psk {
+                    let holder = (holders.entry(psk.identity.clone()))
+                        .or_insert_with(|| device.endpoint.clone());
+                    if *holder != device.endpoint {
+                        return AddedDevice::IdentityTaken {
+                            identity: psk.identity.clone(),
+                            endpoint: holder.clone(),
+                        };
+                    }
+                }
+                match (product, &device.psk) {
+                    (None, _) => {
+                        known.insert(device.endpoint.clone(), device.product.clone());
+                        new.push(device);
+                        AddedDevice::Added
+                    }
+                    (Some(_), None) => AddedDevice::Unchanged,
+                    (Some(_), Some(_)) => {
+                        keyed.push(device);
+                        AddedDevice::KeySet
+                    }
+                }
             })
             .collect();
         let mut revision = counter(&mut tx).await?;
@@ -142,32 +167,21 @@ impl SqliteStore {
                 .await
                 .doing(doing)?;
         }
+        for device in keyed {
+            revision += 1;
+            sqlx::query("UPDATE devices SET secure = 1, revision = ? WHERE endpoint = ?")
+                .bind(revision)
+                .bind(&device.endpoint)
+                .execute(&mut *tx)
+                .await
+                .doing(doing)?;
+            set_psk(&mut tx, &device.endpoint, device.psk.as_ref())
+                .await
+                .doing(doing)?;
+        }
         set_counter(&mut tx, revision).await.doing(doing)?;
         tx.commit().await.doing(doing)?;
         Ok(answers)
-    }
-
-    /// See [`crate::store::Store::set_device_product`].
-    pub(super) async fn change_product(
-        &self,
-        endpoint: &str,
-        product: &str,
-    ) -> Result<bool, StoreError> {
-        let doing = "changing a device's product";
-        let mut tx = self.write(doing).await?;
-        let revision = counter(&mut tx).await? + 1;
-        let changed = sqlx::query(
-            "UPDATE devices SET product = ?, revision = ? WHERE endpoint = ? AND removed = 0",
-        )
-        .bind(product)
-        .bind(revision)
-        .bind(endpoint)
-        .execute(&mut *tx)
-        .await
-        .doing(doing)?;
-        set_counter(&mut tx, revision).await.doing(doing)?;
-        tx.commit().await.doing(doing)?;
-        Ok(changed.rows_affected() > 0)
     }
 
     /// See [`crate::store::Store::remove_device`].
@@ -180,7 +194,8 @@ impl SqliteStore {
         let mut tx = self.write(doing).await?;
         let revision = counter(&mut tx).await? + 1;
         let removed = sqlx::query(
-            "UPDATE devices SET removed = 1, revision = ? WHERE endpoint = ? AND removed = 0",
+            "UPDATE devices SET removed = 1, psk_identity = NULL, psk_sealed = NULL, revision = ? \
+             WHERE endpoint = ? AND removed = 0",
         )
         .bind(revision)
         .bind(endpoint)
@@ -254,21 +269,25 @@ async fn insert_chunk(
     now: UtcMillis,
 ) -> Result<(), sqlx::Error> {
     let mut query = QueryBuilder::<Sqlite>::new(
-        "INSERT INTO devices (endpoint, product, revision, created_at) ",
+        "INSERT INTO devices (endpoint, product, revision, created_at, secure, psk_identity, psk_sealed) ",
     );
     query.push_values(devices, |mut row, device| {
         *revision += 1;
         row.push_bind(&device.endpoint)
             .push_bind(&device.product)
             .push_bind(*revision)
-            .push_bind(now.0);
+            .push_bind(now.0)
+            .push_bind(device.psk.is_some())
+            .push_bind(device.psk.as_ref().map(|psk| &psk.identity))
+            .push_bind(device.psk.as_ref().map(|psk| &psk.sealed));
     });
     // One that was removed and is added again begins anew: nothing of what it was is kept.
     query.push(
         " ON CONFLICT (endpoint) DO UPDATE SET product = excluded.product, revision = excluded.revision, \
              created_at = excluded.created_at, removed = 0, last_heard_at = NULL, reg_location = NULL, \
              reg_peer = NULL, reg_lifetime_s = NULL, reg_expires_at = NULL, reg_registered_at = NULL, \
-             reg_queue_mode = NULL, coverage_cell = NULL, coverage_rsrp_dbm = NULL, \
+             reg_queue_mode = NULL, reg_secured = 0, secure = excluded.secure, \
+             psk_identity = excluded.psk_identity, psk_sealed = excluded.psk_sealed, coverage_cell = NULL, coverage_rsrp_dbm = NULL, \
              coverage_sinr_db = NULL, coverage_at = NULL, version = NULL",
     );
     query.build().execute(conn).await.map(|_| ())
@@ -316,7 +335,7 @@ async fn end_waiting_upgrades(
     announcements.deliver(conn).await
 }
 
-async fn counter(conn: &mut SqliteConnection) -> Result<i64, StoreError> {
+pub(super) async fn counter(conn: &mut SqliteConnection) -> Result<i64, StoreError> {
     let stored: Option<Vec<u8>> = sqlx::query_scalar("SELECT value FROM meta WHERE key = ?")
         .bind(REVISION)
         .fetch_optional(conn)
@@ -328,13 +347,14 @@ async fn counter(conn: &mut SqliteConnection) -> Result<i64, StoreError> {
         .map_err(|bytes| rows::unreadable(REVISION, hex::encode(bytes)))
 }
 
-async fn set_counter(conn: &mut SqliteConnection, revision: i64) -> Result<(), sqlx::Error> {
+pub(super) async fn set_counter(conn: &mut SqliteConnection, revision: i64) -> Result<(), sqlx::Error> {
     rows::set_meta(conn, REVISION, &revision.to_be_bytes()).await
 }
 
 fn detail(row: &SqliteRow) -> Result<DeviceDetail, StoreError> {
     Ok(DeviceDetail {
         device: record(row)?,
+        psk_identity: row.value("psk_identity")?,
         created_at: row.time("created_at")?,
         upgrade: row.maybe_int("upgrade_id")?.map(UpgradeId),
     })
@@ -358,6 +378,7 @@ fn record(row: &SqliteRow) -> Result<DeviceRecord, StoreError> {
     Ok(DeviceRecord {
         endpoint: row.value("endpoint")?,
         product: row.value("product")?,
+        secure: row.value("secure")?,
         registration: registration(row)?,
         last_heard_at: row.maybe_time("last_heard_at")?,
         coverage,
@@ -372,9 +393,12 @@ fn registration(row: &SqliteRow) -> Result<Option<Registration>, StoreError> {
     let peer: &str = row.value("reg_peer")?;
     Ok(Some(Registration {
         location,
-        peer: peer
-            .parse::<SocketAddr>()
-            .map_err(|_| rows::unreadable("devices.reg_peer", peer))?,
+        peer: Peer {
+            address: peer
+                .parse::<SocketAddr>()
+                .map_err(|_| rows::unreadable("devices.reg_peer", peer))?,
+            secured: row.value("reg_secured")?,
+        },
         lifetime_s: row.int("reg_lifetime_s")?,
         expires_at: row.time("reg_expires_at")?,
         registered_at: row.time("reg_registered_at")?,

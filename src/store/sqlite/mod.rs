@@ -5,6 +5,7 @@
 //! power failure makes the server forget.
 
 mod commit;
+mod credentials;
 mod devices;
 mod events;
 mod packages;
@@ -27,9 +28,9 @@ use sqlx::{
 
 use super::{
     AddedDevice, CellRecord, CommitReport, CreateTaskError, DeletePackageError, DeleteTaskError,
-    DeletedPackage, DeviceChange, DeviceDetail, DeviceFilter, InsertPackageError, InsertedPackage,
+    DeletedPackage, DeviceChange, DeviceDetail, DeviceFilter, DeviceUpdate, InsertPackageError, InsertedPackage,
     NewDevice, NewPackage, NewTask, OpenError, PackageRecord, Page, StopTaskError, Store,
-    StoreError, TaskRecord, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
+    StoreError, StoredPsk, TaskRecord, UpdateDeviceError, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
 };
 use crate::{
     clock::UtcMillis,
@@ -303,8 +304,20 @@ impl Store for SqliteStore {
         self.list_devices(filter, after, limit).await
     }
 
-    async fn set_device_product(&self, endpoint: &str, product: &str) -> Result<bool, StoreError> {
-        self.change_product(endpoint, product).await
+    async fn update_device(
+        &self,
+        endpoint: &str,
+        update: &DeviceUpdate,
+    ) -> Result<(), UpdateDeviceError> {
+        self.change_device(endpoint, update).await
+    }
+
+    async fn restore_keys(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(String, StoredPsk)>, StoreError> {
+        self.keys_to_restore(after, limit).await
     }
 
     async fn remove_device(&self, endpoint: &str, now: UtcMillis) -> Result<bool, StoreError> {

@@ -1,7 +1,7 @@
 use sqlx::sqlite::SqliteRow;
 
 use super::{
-    Doing, SqliteStore,
+    Doing, SqliteStore, credentials,
     rows::{self, Columns},
     upgrades,
 };
@@ -49,7 +49,7 @@ impl SqliteStore {
     ) -> Result<Vec<DeviceChange>, StoreError> {
         // Devices that registered by themselves have revision 0.
         sqlx::query(
-            "SELECT revision, endpoint, product, removed FROM devices \
+            "SELECT revision, endpoint, product, removed, secure, psk_identity, psk_sealed FROM devices \
              WHERE revision > ? ORDER BY revision LIMIT ?",
         )
         .bind(revision.max(0))
@@ -63,6 +63,8 @@ impl SqliteStore {
                 revision: row.int("revision")?,
                 endpoint: row.value("endpoint")?,
                 product: row.value("product")?,
+                secure: row.value("secure")?,
+                psk: credentials::stored_psk(row)?,
                 removed: row.value("removed")?,
             })
         })

@@ -290,6 +290,7 @@ impl MemoryStore {
             .devices
             .iter()
             .map(|device| DeviceRecord {
+                secure: false,
                 endpoint: device.endpoint.to_string(),
                 product: device.product.to_string(),
                 registration: device.registration.as_deref().cloned(),

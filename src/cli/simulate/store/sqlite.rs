@@ -50,6 +50,7 @@ impl SqliteBackend {
                 .endpoints
                 .iter()
                 .map(|endpoint| NewDevice {
+                    psk: None,
                     endpoint: (*endpoint).to_owned(),
                     product: order.product.to_owned(),
                 })

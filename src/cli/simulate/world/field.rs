@@ -10,6 +10,7 @@ use sim::{
 
 use super::{Event, World, address};
 use crate::{
+    coap::Peer,
     cli::simulate::{fleet::Member, hooks::Hooks, scenario::Scenario, trace::Way},
     package::Package,
 };
@@ -87,7 +88,7 @@ impl<H: Hooks> World<H> {
         if unit.current {
             self.checker.heard(device as usize, unit.target, bytes);
         }
-        (server.engine).handle_datagram(now, address(device, port), bytes);
+        (server.engine).handle_datagram(now, &Peer::from(address(device, port)).into(), bytes);
         self.drain();
     }
 

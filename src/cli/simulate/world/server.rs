@@ -143,7 +143,7 @@ impl<H: Hooks> World<H> {
                     datagram,
                     mut after,
                 }) => {
-                    if let Some((device, _)) = device_at(peer) {
+                    if let Some((device, _)) = device_at(peer.address) {
                         let device = device as usize;
                         (self.checker).sends(self.now_ms, device, &datagram, after);
                     }
@@ -165,7 +165,7 @@ impl<H: Hooks> World<H> {
 
     /// A datagram leaves.
     pub(super) fn leave(&mut self, datagram: Datagram) {
-        if let Some((device, port)) = device_at(datagram.peer) {
+        if let Some((device, port)) = device_at(datagram.peer.address) {
             (self.checker).leaves(self.now_ms, device as usize, &datagram.bytes);
             self.send_down(device, port, datagram.bytes);
         }

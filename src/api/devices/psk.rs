@@ -1,0 +1,86 @@
+//! Pre-shared keys: given to the server, and never given back.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer};
+use utoipa::ToSchema;
+
+use crate::{
+    api::{ApiState, problem::Problem},
+    store::StoredPsk,
+};
+
+/// Bytes of an identity (RFC 4279 §5.3 asks for 128 at least).
+const MAX_IDENTITY: usize = 128;
+/// Bytes of a key. RFC 4279 §5.3 asks for 64 at least; one that is shorter than this is no secret.
+const KEY_BYTES: std::ops::RangeInclusive<usize> = 8..=64;
+
+/// A device's pre-shared key.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct PskBody {
+    /// What the device calls itself in the handshake, 1 to 128 bytes without control characters; its endpoint name
+    /// when not given. No two devices have the same.
+    #[schema(min_length = 1, max_length = 128, example = "urn:imei:867723032612345")]
+    identity: Option<String>,
+    /// The key, 8 to 64 bytes in hexadecimal.
+    #[schema(min_length = 16, max_length = 128, example = "000102030405060708090a0b0c0d0e0f")]
+    key: String,
+}
+
+/// Never shows the key.
+impl fmt::Debug for PskBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PskBody")
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PskBody {
+    /// Checks it and seals the key, for the device named `endpoint`.
+    pub(super) fn seal(&self, state: &ApiState, endpoint: &str) -> Result<StoredPsk, String> {
+        let identity = self.identity.as_deref().unwrap_or(endpoint);
+        if !(1..=MAX_IDENTITY).contains(&identity.len()) || identity.chars().any(char::is_control) {
+            return Err(format!(
+                "an identity has 1 to {MAX_IDENTITY} bytes and no control characters"
+            ));
+        }
+        let key = hex::decode(&self.key)
+            .ok()
+            .filter(|key| KEY_BYTES.contains(&key.len()))
+            .ok_or_else(|| {
+                let (least, most) = KEY_BYTES.into_inner();
+                format!("a key has {least} to {most} bytes, in hexadecimal")
+            })?;
+        let vault = state.vault.as_ref().ok_or(NO_VAULT)?;
+        let sealed = vault
+            .seal(&StoredPsk::purpose(identity), &key)
+            .map_err(|error| error.to_string())?;
+        Ok(StoredPsk {
+            identity: identity.to_owned(),
+            sealed,
+        })
+    }
+}
+
+const NO_VAULT: &str = "keys are not taken before dtls.credential_key is set: they are stored encrypted with it";
+
+/// Whether keys can be taken at all.
+pub(super) fn check_vault(state: &ApiState) -> Result<(), Problem> {
+    match state.vault {
+        Some(_) => Ok(()),
+        None => Err(Problem::conflict(
+            "no-credential-key",
+            "The server has no key to store secrets with",
+            NO_VAULT,
+        )),
+    }
+}
+
+/// Tells `null` from what is not given.
+pub(super) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}

@@ -1,0 +1,95 @@
+//! Who may speak for which device.
+
+use super::{Engine, Report, key::DeviceKey};
+use crate::coap::Peer;
+
+/// Who has sent a datagram.
+#[derive(Debug, Clone, Copy)]
+pub struct Speaker<'n> {
+    peer: Peer,
+    /// Endpoints that it has shown to be.
+    endpoints: &'n [Box<str>],
+}
+
+impl<'n> Speaker<'n> {
+    /// Somebody at `peer` who has shown to be any of `endpoints`. Over DTLS nothing else is believed; elsewhere
+    /// nobody can show anything.
+    pub const fn new(peer: Peer, endpoints: &'n [Box<str>]) -> Self {
+        Self { peer, endpoints }
+    }
+
+    /// From where.
+    pub const fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    fn is(&self, endpoint: &str) -> bool {
+        self.endpoints.iter().any(|own| **own == *endpoint)
+    }
+}
+
+/// Nothing is encrypted.
+impl From<Peer> for Speaker<'static> {
+    fn from(peer: Peer) -> Self {
+        Self::new(peer, &[])
+    }
+}
+
+impl Engine {
+    /// Whether what is heard from `speaker` may be the device's. What is not is told to the operator.
+    pub(super) fn may_speak_for(&mut self, speaker: &Speaker<'_>, key: DeviceKey) -> bool {
+        let device = self.device(key);
+        if self.is_allowed(speaker, &device.endpoint, device.secure) {
+            return true;
+        }
+        let endpoint = device.endpoint.to_string();
+        self.turn_away(speaker, endpoint);
+        false
+    }
+
+    /// Whether `speaker` may register as `endpoint`. What it may not is told to the operator.
+    pub(super) fn may_register(&mut self, speaker: &Speaker<'_>, endpoint: &str) -> bool {
+        let secure = (self.find(endpoint)).is_some_and(|key| self.device(key).secure);
+        let may = self.is_allowed(speaker, endpoint, secure);
+        if !may {
+            self.turn_away(speaker, endpoint.to_owned());
+        }
+        may
+    }
+
+    fn is_allowed(&self, speaker: &Speaker<'_>, endpoint: &str, secure: bool) -> bool {
+        if speaker.peer.secured {
+            speaker.is(endpoint)
+        } else {
+            !secure
+        }
+    }
+
+    fn turn_away(&mut self, speaker: &Speaker<'_>, endpoint: String) {
+        self.counters.impostors += 1;
+        let identities = speaker.endpoints.iter().map(|own| own.to_string()).collect();
+        self.report(Report::Impostor {
+            endpoint,
+            peer: speaker.peer,
+            identities,
+        });
+    }
+
+    /// Takes an address from the device that had it when somebody else is there now, who has shown it; and from
+    /// a device that is not to be spoken to unencrypted.
+    pub(super) fn check_binding(&mut self, speaker: &Speaker<'_>) {
+        let Some(key) = self.by_peer.get(&speaker.peer).copied() else {
+            return;
+        };
+        let device = self.device(key);
+        if self.is_allowed(speaker, &device.endpoint, device.secure) {
+            return;
+        }
+        self.by_peer.remove(&speaker.peer);
+        let device = self.device_mut(key);
+        device.link.send_again();
+        if let Some(registration) = device.registration.as_mut() {
+            registration.displaced = true;
+        }
+    }
+}
