@@ -4,14 +4,21 @@ use openssl::{
 };
 use thiserror::Error;
 
-use super::{context::MAX_PAYLOAD_LEN, ffi, transport::Pipe};
+use super::{
+    context::{MAX_PAYLOAD_LEN, shortest_sealed},
+    ffi::Sleeper,
+    record,
+    transport::Pipe,
+};
 
 /// One peer's established association: records in, records out, nothing else.
 ///
 /// It knows neither its peer's address nor its identity, so that another record layer (one with
 /// Connection IDs, RFC 9146, which OpenSSL does not have) can take its place behind these functions.
 pub(super) struct Association {
-    stream: SslStream<Pipe>,
+    stream: Sleeper<Pipe>,
+    /// The fewest bytes of a sealed record.
+    shortest: usize,
 }
 
 /// Whether an association goes on.
@@ -41,9 +48,11 @@ pub enum SendError {
 
 impl Association {
     /// What a finished handshake leaves.
-    pub(super) fn new(mut stream: SslStream<Pipe>) -> Self {
-        ffi::release_buffers(&mut stream);
-        Self { stream }
+    pub(super) fn new(stream: SslStream<Pipe>) -> Self {
+        Self {
+            shortest: shortest_sealed(stream.ssl()),
+            stream: Sleeper::new(stream),
+        }
     }
 
     /// Opens the records of a datagram, and whatever was held back before; `opened` gets each content.
@@ -57,12 +66,15 @@ impl Association {
         mut opened: impl FnMut(&[u8]),
     ) -> State {
         if let Some(datagram) = datagram {
-            self.stream.get_mut().put(datagram);
+            if !record::is_sound(datagram, self.shortest, true) {
+                return State::Open;
+            }
+            self.stream.transport().put(datagram);
         }
-        let state = loop {
+        let read = |stream: &mut SslStream<Pipe>| loop {
             // An old error would be taken for one of this call.
             drop(ErrorStack::get());
-            match self.stream.ssl_read(scratch) {
+            match stream.ssl_read(scratch) {
                 Ok(len) => opened(&scratch[..len]),
                 Err(error) => match error.code() {
                     ErrorCode::WANT_READ | ErrorCode::WANT_WRITE => break State::Open,
@@ -71,8 +83,7 @@ impl Association {
                 },
             }
         };
-        ffi::release_buffers(&mut self.stream);
-        state
+        self.stream.awake(read).unwrap_or(State::Failed)
     }
 
     /// Seals `bytes` as one record.
@@ -81,20 +92,21 @@ impl Association {
             return Err(SendError::TooLong);
         }
         drop(ErrorStack::get());
-        let sent = self.stream.ssl_write(bytes);
-        ffi::release_buffers(&mut self.stream);
-        sent.map(drop).map_err(|_| SendError::Failed)
+        match self.stream.awake(|stream| stream.ssl_write(bytes)) {
+            Some(Ok(_)) => Ok(()),
+            _ => Err(SendError::Failed),
+        }
     }
 
     /// Tells the peer that it is over.
     pub(super) fn close(&mut self) {
         drop(ErrorStack::get());
         // The alert is written or it is not: the association ends in any case.
-        let _ = self.stream.shutdown();
+        let _ = self.stream.awake(SslStream::shutdown);
     }
 
     /// The datagrams that are to leave.
     pub(super) fn take_outbound(&mut self) -> Vec<Vec<u8>> {
-        self.stream.get_mut().take()
+        self.stream.transport().take()
     }
 }

@@ -16,11 +16,11 @@ use std::{
 use foreign_types::ForeignTypeRef as _;
 use openssl::{
     error::ErrorStack,
-    ssl::{SslContextBuilder, SslRef, SslStream},
+    ssl::{SslCipherRef, SslContextBuilder, SslRef, SslStream},
 };
-use openssl_sys::{SSL, SSL_CTX, SSL_CTX_ctrl, SSL_SESSION};
+use openssl_sys::{SSL, SSL_CIPHER, SSL_CTX, SSL_CTX_ctrl, SSL_SESSION};
 
-use super::tickets;
+use super::{context::Notes, tickets};
 
 /// `BIO_ADDR`, of which only pointers are used.
 #[repr(C)]
@@ -44,6 +44,8 @@ unsafe extern "C" {
     fn BIO_ADDR_free(address: *mut BioAddr);
     fn DTLSv1_listen(ssl: *mut SSL, client: *mut BioAddr) -> c_int;
     fn DTLS_set_timer_cb(ssl: *mut SSL, callback: Option<Timer>);
+    fn SSL_get_pending_cipher(ssl: *const SSL) -> *const SSL_CIPHER;
+    fn SSL_alloc_buffers(ssl: *mut SSL) -> c_int;
     fn SSL_free_buffers(ssl: *mut SSL) -> c_int;
     fn SSL_CTX_set_timeout(context: *mut SSL_CTX, seconds: c_long) -> c_long;
     fn SSL_CTX_set_session_ticket_cb(
@@ -94,24 +96,72 @@ pub(super) fn listen<S: Read + Write>(stream: &mut SslStream<S>) -> bool {
     taken == 1
 }
 
-/// Keeps the library's own timer from ever running out within a handshake, because it looks at the
-/// machine's clock: see `handshake`.
+/// Takes the library's own timer away, because it looks at the machine's clock: see `handshake`.
 pub(super) fn stop_clock<S: Read + Write>(stream: &mut SslStream<S>) {
-    // SAFETY: the Ssl lives as long as the exclusively borrowed stream; the callback is a function that
-    // touches nothing.
-    unsafe { DTLS_set_timer_cb(stream.ssl().as_ptr(), Some(never)) }
+    // SAFETY: the Ssl lives as long as the exclusively borrowed stream; the callback is a function.
+    unsafe { DTLS_set_timer_cb(stream.ssl().as_ptr(), Some(flight_timer)) }
 }
 
-/// The longest span that fits, in microseconds: 71 minutes.
-unsafe extern "C" fn never(_: *mut SSL, _: c_uint) -> c_uint {
-    c_uint::MAX
+/// Called by libssl when a flight begins and at each of its repetitions, for the microseconds until the
+/// next one: none to have it made at once, else the longest span that fits, which is 71 minutes.
+unsafe extern "C" fn flight_timer(ssl: *mut SSL, _: c_uint) -> c_uint {
+    // SAFETY: libssl calls with the Ssl of the handshake that is under way, and nothing else uses it
+    // meanwhile.
+    let ssl = unsafe { SslRef::from_ptr_mut(ssl) };
+    if Notes::wants_spare(ssl) {
+        1
+    } else {
+        c_uint::MAX
+    }
 }
 
-/// Gives the buffers for records back until the next record. Nothing happens while one is in use.
-pub(super) fn release_buffers<S: Read + Write>(stream: &mut SslStream<S>) {
-    // SAFETY: the Ssl lives as long as the exclusively borrowed stream. SSL_free_buffers refuses while a
-    // buffer holds unread or unwritten bytes, and they are taken anew when they are needed.
-    unsafe { SSL_free_buffers(stream.ssl().as_ptr()) };
+/// The suite that a handshake has chosen.
+pub(super) fn pending_suite(ssl: &SslRef) -> Option<&SslCipherRef> {
+    // SAFETY: the Ssl is borrowed, and not changed. The suite is null or one of libssl's constants, which
+    // nobody changes; the reference given out is a shared one.
+    unsafe {
+        let suite = SSL_get_pending_cipher(ssl.as_ptr());
+        (!suite.is_null()).then(|| SslCipherRef::from_ptr(suite.cast_mut()))
+    }
+}
+
+/// An established stream that has buffers for records only while it is in use.
+///
+/// Without them libssl must not write: it would do so to a null pointer. So the stream can be reached
+/// through [`awake`](Self::awake) alone.
+pub(super) struct Sleeper<S>(SslStream<S>);
+
+impl<S: Read + Write> Sleeper<S> {
+    /// Takes the buffers away.
+    pub(super) fn new(stream: SslStream<S>) -> Self {
+        let mut sleeper = Self(stream);
+        sleeper.release();
+        sleeper
+    }
+
+    /// Uses the stream. `None`: there is no memory for its buffers.
+    pub(super) fn awake<T>(&mut self, act: impl FnOnce(&mut SslStream<S>) -> T) -> Option<T> {
+        // SAFETY: the Ssl lives as long as the exclusively borrowed stream. SSL_alloc_buffers takes the
+        // buffers that are missing, and says whether it could.
+        if unsafe { SSL_alloc_buffers(self.0.ssl().as_ptr()) } != 1 {
+            return None;
+        }
+        let result = act(&mut self.0);
+        self.release();
+        Some(result)
+    }
+
+    /// The transport below; libssl is not involved.
+    pub(super) fn transport(&mut self) -> &mut S {
+        self.0.get_mut()
+    }
+
+    fn release(&mut self) {
+        // SAFETY: the Ssl lives as long as the exclusively borrowed stream. SSL_free_buffers refuses while
+        // a buffer holds unread or unwritten bytes. Whatever uses the Ssl next is `awake`, which takes
+        // buffers again, or the end of it, which needs none.
+        unsafe { SSL_free_buffers(self.0.ssl().as_ptr()) };
+    }
 }
 
 /// Sizes and keys of a context that have no safe setter.
@@ -215,5 +265,46 @@ unsafe extern "C" fn decrypt_ticket(
         answer
     } else {
         SSL_TICKET_RETURN_IGNORE_RENEW
+    }
+}
+
+/// What only the tests' clients need: they keep their own time, on the machine's clock.
+#[cfg(test)]
+pub(super) mod client {
+    use openssl::ssl::SslSession;
+    use openssl_sys::SSL_ctrl;
+
+    use super::*;
+
+    const DTLS_CTRL_HANDLE_TIMEOUT: c_int = 74;
+
+    /// Has a client repeat its flights after 30 ms; OpenSSL takes fewer than 15 for none.
+    pub(in crate::dtls) fn hurry<S: Read + Write>(stream: &mut SslStream<S>) {
+        // SAFETY: as in `stop_clock`.
+        unsafe { DTLS_set_timer_cb(stream.ssl().as_ptr(), Some(soon)) }
+    }
+
+    unsafe extern "C" fn soon(_: *mut SSL, _: c_uint) -> c_uint {
+        30_000
+    }
+
+    /// Has a client offer a session.
+    pub(in crate::dtls) fn resume(ssl: &mut SslRef, session: &SslSession) {
+        // SAFETY: the session was made by a client's context, and is one for DTLS as this client is.
+        unsafe { ssl.set_session(session) }.unwrap();
+    }
+
+    /// Repeats the flight if its time has come, and tells whether it had.
+    pub(in crate::dtls) fn handle_timeout(ssl: &SslRef) -> bool {
+        // SAFETY: the Ssl is borrowed from a stream that nothing else uses meanwhile; this control takes no
+        // argument.
+        unsafe {
+            SSL_ctrl(
+                ssl.as_ptr(),
+                DTLS_CTRL_HANDLE_TIMEOUT,
+                0,
+                std::ptr::null_mut(),
+            ) == 1
+        }
     }
 }

@@ -4,8 +4,12 @@
 //! stopped, and the flight that waits for an answer is kept and repeated from this side: the same
 //! records under new numbers, which is what the library itself would send. A repeated `ClientHello`
 //! shows that the flight was lost, and has it repeated at once (RFC 6347 §4.2.4); the library would not.
+//!
+//! Records under a key cannot be numbered anew. The only flight that has one and waits for an answer is
+//! that of a resumption. Of that the library is told to make a few repetitions in advance, by a timer
+//! that runs out at once; they are kept until their time comes.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use openssl::{
     error::ErrorStack,
@@ -14,7 +18,7 @@ use openssl::{
 
 use super::{
     association::Association,
-    context::{Asked, Context, Notes},
+    context::{Asked, Context, Notes, shortest_sealed},
     cookie::Cookie,
     ffi,
     identity::{Identity, Serial},
@@ -41,6 +45,8 @@ pub(super) enum Progress {
     Failed,
     /// The datagram was not taken: the peer has sent too many.
     TooMany,
+    /// The datagram was not taken: it is not what a peer would send now.
+    Unsound,
 }
 
 /// A handshake that is not complete.
@@ -48,10 +54,14 @@ pub(super) struct Handshake {
     stream: SslStream<Pipe>,
     /// Of the `ClientHello`.
     pub(super) random: [u8; 32],
+    /// Longest datagram that is sent, bytes.
+    datagram_len: usize,
     pub(super) serial: Serial,
     expires: Instant,
     /// The datagrams that wait for an answer.
     flight: Vec<Vec<u8>>,
+    /// Its repetitions, as far as they were made in advance.
+    spares: VecDeque<Vec<Vec<u8>>>,
     timeout: Duration,
     repeat_at: Option<Instant>,
     datagrams: u32,
@@ -83,9 +93,11 @@ impl Handshake {
         Some(Self {
             stream,
             random,
+            datagram_len: context.datagram_len(),
             serial,
             expires: now + timing.handshake_deadline,
             flight: Vec::new(),
+            spares: VecDeque::new(),
             timeout: timing.initial_timeout,
             repeat_at: None,
             datagrams: 0,
@@ -101,6 +113,11 @@ impl Handshake {
         datagram: Option<&[u8]>,
     ) -> (Progress, Vec<Vec<u8>>) {
         if let Some(datagram) = datagram {
+            // The rest of a ClientHello that came in fragments may name DTLS 1.0.
+            let shortest = shortest_sealed(self.stream.ssl());
+            if !record::is_sound(datagram, shortest, false) {
+                return (Progress::Unsound, Vec::new());
+            }
             let early = u32::from(record::has_protected(datagram));
             if self.datagrams == MAX_DATAGRAMS || self.early + early > MAX_EARLY {
                 return (Progress::TooMany, Vec::new());
@@ -117,8 +134,17 @@ impl Handshake {
                 _ => Progress::Failed,
             },
         };
-        let outbound = self.stream.get_mut().take();
+        let mut outbound = self.stream.get_mut().take();
         if progress == Progress::Waiting && !outbound.is_empty() {
+            self.spares.clear();
+            while let Some(last) = outbound
+                .iter()
+                .rposition(|bytes| record::begins_flight(bytes))
+                && last > 0
+            {
+                self.spares
+                    .push_front(joined(outbound.split_off(last), self.datagram_len));
+            }
             self.flight.clone_from(&outbound);
             self.timeout = timing.initial_timeout;
             self.repeat_at = Some(now + self.timeout);
@@ -158,6 +184,9 @@ impl Handshake {
     fn repeat(&mut self, now: Instant, timing: &Timing) -> Vec<Vec<u8>> {
         self.timeout = (self.timeout * 2).min(timing.max_timeout);
         self.repeat_at = Some(now + self.timeout);
+        if let Some(spare) = self.spares.pop_front() {
+            return spare;
+        }
         let pipe = self.stream.get_mut();
         self.flight
             .iter()
@@ -185,4 +214,16 @@ impl Handshake {
     pub(super) fn into_association(self) -> Association {
         Association::new(self.stream)
     }
+}
+
+/// The same records in as few datagrams as they fit into. OpenSSL repeats each message on its own.
+fn joined(datagrams: Vec<Vec<u8>>, max_len: usize) -> Vec<Vec<u8>> {
+    let mut joined: Vec<Vec<u8>> = Vec::new();
+    for datagram in datagrams {
+        match joined.last_mut() {
+            Some(last) if last.len() + datagram.len() <= max_len => last.extend(datagram),
+            _ => joined.push(datagram),
+        }
+    }
+    joined
 }

@@ -398,7 +398,7 @@ impl Dtls {
         transmit(&mut self.events, peer, outbound);
         match progress {
             Progress::Waiting => {}
-            Progress::TooMany => self.counts.dtls_datagrams_superfluous += 1,
+            Progress::TooMany | Progress::Unsound => self.counts.dtls_datagrams_superfluous += 1,
             Progress::Failed => self.refuse(peer, RefuseReason::Failed),
             Progress::Complete => self.establish(peer),
         }

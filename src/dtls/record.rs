@@ -9,20 +9,34 @@ pub(super) const RECORD_HEADER_LEN: usize = 13;
 /// Bytes of a handshake message's header.
 const HANDSHAKE_HEADER_LEN: usize = 12;
 
+const DTLS_1_2: [u8; 2] = [0xfe, 0xfd];
+/// Fits into the library's buffer, which holds a record of 2^14 bytes and more.
+const MAX_DATAGRAM_LEN: usize = 1 << 14;
+
 const CHANGE_CIPHER_SPEC: u8 = 20;
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
 
 const CLIENT_HELLO: u8 = 1;
+const SERVER_HELLO: u8 = 2;
 
 /// A record's header and its content.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Record<'a> {
     kind: u8,
+    version: [u8; 2],
     pub(super) epoch: u16,
     sequence: [u8; 6],
     content: &'a [u8],
+}
+
+impl Record<'_> {
+    /// Its place in the epoch.
+    pub(super) fn number(&self) -> u64 {
+        let [s0, s1, s2, s3, s4, s5] = self.sequence;
+        u64::from_be_bytes([0, 0, s0, s1, s2, s3, s4, s5])
+    }
 }
 
 /// The records of a datagram, up to the first that is none.
@@ -37,7 +51,7 @@ pub(super) fn records(datagram: &[u8]) -> impl Iterator<Item = Record<'_>> {
 
 fn split(datagram: &[u8]) -> Option<(Record<'_>, &[u8])> {
     let (header, rest) = datagram.split_first_chunk::<RECORD_HEADER_LEN>()?;
-    let [kind, major, _, e0, e1, s0, s1, s2, s3, s4, s5, l0, l1] = *header;
+    let [kind, major, minor, e0, e1, s0, s1, s2, s3, s4, s5, l0, l1] = *header;
     // DTLS 1.0 and 1.2 are 254.255 and 254.253; a ClientHello may name either (RFC 6347 §4.1).
     if major != 0xfe || !(CHANGE_CIPHER_SPEC..=APPLICATION_DATA).contains(&kind) {
         return None;
@@ -45,6 +59,7 @@ fn split(datagram: &[u8]) -> Option<(Record<'_>, &[u8])> {
     let (content, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([l0, l1])))?;
     let record = Record {
         kind,
+        version: [major, minor],
         epoch: u16::from_be_bytes([e0, e1]),
         sequence: [s0, s1, s2, s3, s4, s5],
         content,
@@ -157,9 +172,42 @@ pub(super) fn longest_announced(datagram: &[u8]) -> u32 {
         .unwrap_or(0)
 }
 
+/// Whether the datagram begins with a `ServerHello`, and so a server's flight.
+pub(super) fn begins_flight(datagram: &[u8]) -> bool {
+    records(datagram).next().is_some_and(|record| {
+        let message = Message::read(record.content);
+        record.kind == HANDSHAKE
+            && record.epoch == 0
+            && message
+                .is_some_and(|(message, _)| message.kind == SERVER_HELLO && message.offset == 0)
+    })
+}
+
 /// Whether a record of the datagram is under a key.
 pub(super) fn has_protected(datagram: &[u8]) -> bool {
     records(datagram).any(|record| record.epoch > 0)
+}
+
+/// Whether the datagram may be handed to the library once the suite is known, which seals nothing in
+/// fewer than `shortest` bytes.
+///
+/// OpenSSL leaves forged records out, yet not all of them: one that is too short for its suite's nonce
+/// and tag ends the connection, and after one of another version it reads the content as further
+/// records. So every byte has to be part of a record, in the clear or long enough, and of DTLS 1.2 if
+/// the peer knows the version (`settled`). No peer sends anything else, and there is no second epoch
+/// under a key without renegotiation.
+pub(super) fn is_sound(datagram: &[u8], shortest: usize, settled: bool) -> bool {
+    let mut len = 0;
+    let sound = records(datagram).all(|record| {
+        len += RECORD_HEADER_LEN + record.content.len();
+        let long_enough = match record.epoch {
+            0 => true,
+            1 => record.content.len() >= shortest,
+            _ => false,
+        };
+        (record.version == DTLS_1_2 || !settled) && long_enough
+    });
+    sound && len == datagram.len() && len <= MAX_DATAGRAM_LEN
 }
 
 /// The records of application data under a key.
@@ -175,8 +223,7 @@ pub(super) fn renumber(datagram: &mut [u8], next: &mut Option<u64>) {
     let mut rest = datagram;
     while let Some((record, _)) = split(rest) {
         let len = RECORD_HEADER_LEN + record.content.len();
-        let [s0, s1, s2, s3, s4, s5] = record.sequence;
-        let own = u64::from_be_bytes([0, 0, s0, s1, s2, s3, s4, s5]);
+        let own = record.number();
         let clear = record.epoch == 0;
         let (this, after) = rest.split_at_mut(len);
         if clear {
