@@ -3,8 +3,17 @@
 //! Everything below `runtime/` is handed a [`Now`] instead. Deadlines inside the engine are
 //! monotonic [`Instant`]s; what must survive a restart is stored as [`UtcMillis`].
 
-use std::{fmt, ops::Add, time::Duration};
+use std::{
+    fmt,
+    ops::Add,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
+use governor::nanos::Nanos;
 use serde::{Deserialize, Serialize};
 
 /// Milliseconds on a monotonic clock.
@@ -148,6 +157,25 @@ impl SystemClock {
             instant: Instant(self.started_utc_ms + millis(self.started.elapsed())),
             utc: UtcMillis(i64::try_from(utc_ms()).unwrap_or(i64::MAX)),
         }
+    }
+}
+
+/// A clock for `governor`'s rate limiters that shows what it was set to.
+#[derive(Debug, Clone, Default)]
+pub struct SetClock(Arc<AtomicU64>);
+
+impl SetClock {
+    /// Sets it, and with it all its clones.
+    pub fn set(&self, now: Instant) {
+        self.0.store(now.as_millis() * 1_000_000, Ordering::Relaxed);
+    }
+}
+
+impl governor::clock::Clock for SetClock {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        Nanos::new(self.0.load(Ordering::Relaxed))
     }
 }
 

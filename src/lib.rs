@@ -7,6 +7,7 @@ pub mod cli;
 pub mod clock;
 pub mod coap;
 pub mod config;
+pub mod dtls;
 pub mod engine;
 pub mod health;
 pub mod lwm2m;

@@ -15,10 +15,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     num::NonZeroU32,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
     time::Duration,
 };
 
@@ -30,7 +26,10 @@ use governor::{
     state::{InMemoryState, NotKeyed, keyed::HashMapStateStore},
 };
 
-use crate::{clock::Instant, config::AdmissionConfig};
+use crate::{
+    clock::{Instant, SetClock},
+    config::AdmissionConfig,
+};
 
 /// Whether a waiting device could take a slot this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -299,24 +298,6 @@ impl Pace {
         self.overall
             .check()
             .map_err(|not_until| at(not_until.wait_time_from(self.clock.now())))
-    }
-}
-
-/// A clock for the rate limiters that shows what it was set to.
-#[derive(Debug, Clone, Default)]
-struct SetClock(Arc<AtomicU64>);
-
-impl SetClock {
-    fn set(&self, now: Instant) {
-        self.0.store(now.as_millis() * 1_000_000, Ordering::Relaxed);
-    }
-}
-
-impl Clock for SetClock {
-    type Instant = Nanos;
-
-    fn now(&self) -> Nanos {
-        Nanos::new(self.0.load(Ordering::Relaxed))
     }
 }
 

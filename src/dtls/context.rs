@@ -1,0 +1,325 @@
+//! What all handshakes have in common: suites, keys, certificates, callbacks.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use openssl::{
+    error::ErrorStack,
+    ex_data::Index,
+    pkey::PKey,
+    ssl::{
+        Ssl, SslCipherRef, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslRef,
+        SslSessionCacheMode, SslVerifyMode, SslVersion,
+    },
+    x509::X509,
+};
+use thiserror::Error;
+
+use super::{
+    cookie::{Cookie, is_expected, mac},
+    ffi::{self, ContextValues},
+    identity::{Ledger, Serial},
+    setup::{Certificates, DtlsSetup, PskSource},
+};
+
+/// Longest application datagram that is sent, bytes.
+pub const MAX_PAYLOAD_LEN: usize = 2048;
+
+/// Longest message of a handshake that is taken, bytes. A client's chain of certificates is the longest
+/// there is; without certificates nothing comes near a hello.
+const MAX_MESSAGE_LEN: u16 = 8 * 1024;
+const MAX_MESSAGE_LEN_PSK: u16 = 2 * 1024;
+
+/// The suites of LwM2M (Core 1.1, §5.2.8), the ones with the shortest records first.
+///
+/// From OpenSSL 3.2 on, CCM_8 is too weak for any security level but 0: its tags have 64 bits. What else
+/// that level would let through is not in the list; certificates have a level of their own.
+const PSK_SUITES: &str = "@SECLEVEL=0:PSK-AES128-CCM8:PSK-AES128-GCM-SHA256:PSK-AES128-CBC-SHA256";
+const CERTIFICATE_SUITES: &str = ":ECDHE-ECDSA-AES128-CCM8:ECDHE-ECDSA-AES128-GCM-SHA256";
+/// `SSL_OP_NO_ENCRYPT_THEN_MAC`, which the binding does not name. With Encrypt-then-MAC (RFC 7366), libssl
+/// 3.0 ends a connection at the first record whose MAC is wrong: anybody could have sent it. Without,
+/// it leaves the record out, in constant time.
+const NO_ENCRYPT_THEN_MAC: SslOptions = SslOptions::from_bits_retain(1 << 19);
+/// 112 bits: no SHA-1, no RSA of 1024 bits in anybody's chain.
+const CERTIFICATE_LEVEL: i32 = 2;
+
+/// The fewest bytes that the suite of this handshake or association seals anything in: explicit nonce
+/// and tag, or with CBC the vector and the blocks of MAC and padding.
+pub(super) fn shortest_sealed(ssl: &SslRef) -> usize {
+    let suite = ssl.current_cipher().or_else(|| ffi::pending_suite(ssl));
+    match suite.map(SslCipherRef::name) {
+        Some(suite) if suite.ends_with("CCM8") => 8 + 8,
+        Some(suite) if suite.contains("GCM") => 8 + 16,
+        _ => 16 + 48,
+    }
+}
+
+/// The setup cannot be used.
+#[derive(Debug, Error)]
+pub enum SetupError {
+    /// OpenSSL does not take a part of it.
+    #[error("OpenSSL does not take {part}: {source}")]
+    Refused {
+        /// The part.
+        part: &'static str,
+        /// Why.
+        source: ErrorStack,
+    },
+    /// A limit or a time that nothing could work with.
+    #[error("{0}")]
+    OutOfRange(&'static str),
+}
+
+fn refused(part: &'static str) -> impl FnOnce(ErrorStack) -> SetupError {
+    move |source| SetupError::Refused { part, source }
+}
+
+/// What has become of the question for a key.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) enum Asked {
+    /// Not asked.
+    #[default]
+    Nothing,
+    /// There is a key of this identity.
+    Known(Box<[u8]>),
+    /// There is none: the handshake goes on with a key that nobody has.
+    Unknown(Box<[u8]>),
+}
+
+/// Repetitions of a flight that are made beforehand. With the default times, a deadline comes after
+/// three.
+const SPARES: u8 = 4;
+
+/// What a handshake's callbacks know and leave behind; it travels with the `Ssl`.
+pub(super) struct Notes {
+    pub(super) cookies: [Cookie; 2],
+    pub(super) serial: Serial,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) keys: Arc<dyn PskSource>,
+    pub(super) asked: Asked,
+    /// Repetitions that the library is yet to make beforehand.
+    spares: u8,
+}
+
+static NOTES: OnceLock<Index<Ssl, Notes>> = OnceLock::new();
+
+impl Notes {
+    pub(super) fn of(ssl: &SslRef) -> Option<&Self> {
+        ssl.ex_data(*NOTES.get()?)
+    }
+
+    /// Whether the flight that begins should be made once more at once, to be kept: see `handshake`.
+    pub(super) fn wants_spare(ssl: &mut SslRef) -> bool {
+        let resumed = ssl.session_reused();
+        match Self::of_mut(ssl) {
+            Some(notes) if resumed && notes.spares > 0 => {
+                notes.spares -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn of_mut(ssl: &mut SslRef) -> Option<&mut Self> {
+        ssl.ex_data_mut(*NOTES.get()?)
+    }
+}
+
+/// Makes the `Ssl` of each peer.
+pub(super) struct Context {
+    context: SslContext,
+    index: Index<Ssl, Notes>,
+    keys: Arc<dyn PskSource>,
+    pub(super) ledger: Arc<Ledger>,
+    mtu: u32,
+    /// Longest handshake message that is taken, bytes.
+    pub(super) max_message_len: u32,
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("mtu", &self.mtu)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    pub(super) fn new(setup: &DtlsSetup) -> Result<Self, SetupError> {
+        let index = notes_index().map_err(refused("another index"))?;
+        let ledger = Arc::new(Ledger::default());
+        let mut builder =
+            SslContextBuilder::new(SslMethod::dtls_server()).map_err(refused("a context"))?;
+        set_up_protocol(&mut builder, setup.certificates.is_some())
+            .map_err(refused("the suites of LwM2M"))?;
+        let max_message_len = if let Some(certificates) = &setup.certificates {
+            set_up_certificates(&mut builder, certificates)?;
+            MAX_MESSAGE_LEN
+        } else {
+            MAX_MESSAGE_LEN_PSK
+        };
+        let mut ticket_keys = [0; 80];
+        for (place, part) in ticket_keys.chunks_mut(32).zip(0u8..) {
+            let key = mac(&setup.seed, &[b"ticket", &[part]]);
+            place.copy_from_slice(&key[..place.len()]);
+        }
+        let values = ContextValues {
+            max_send_fragment: 2048,
+            max_cert_list: MAX_MESSAGE_LEN,
+            ticket_lifetime: setup.timing.ticket_lifetime,
+            ticket_keys: &ticket_keys,
+        };
+        ffi::configure(&mut builder, &values).map_err(refused("its limits"))?;
+        set_up_callbacks(&mut builder, setup, index);
+        Ok(Self {
+            context: builder.build(),
+            index,
+            keys: Arc::clone(&setup.keys),
+            ledger,
+            mtu: setup.limits.handshake_datagram_len,
+            max_message_len: u32::from(max_message_len),
+        })
+    }
+
+    /// Longest datagram of a handshake, bytes.
+    pub(super) fn datagram_len(&self) -> usize {
+        usize::try_from(self.mtu).unwrap_or(usize::MAX)
+    }
+
+    /// An `Ssl` for a peer that has shown one of these cookies.
+    pub(super) fn ssl(&self, cookies: [Cookie; 2], serial: Serial) -> Result<Ssl, ErrorStack> {
+        let mut ssl = Ssl::new(&self.context)?;
+        let notes = Notes {
+            cookies,
+            serial,
+            ledger: Arc::clone(&self.ledger),
+            keys: Arc::clone(&self.keys),
+            asked: Asked::Nothing,
+            spares: SPARES,
+        };
+        ssl.set_ex_data(self.index, notes);
+        ssl.set_accept_state();
+        ssl.set_mtu(self.mtu)?;
+        Ok(ssl)
+    }
+}
+
+/// The place of [`Notes`] in every `Ssl` of the process.
+fn notes_index() -> Result<Index<Ssl, Notes>, ErrorStack> {
+    if let Some(index) = NOTES.get() {
+        return Ok(*index);
+    }
+    let index = Ssl::new_ex_index()?;
+    // Another thread may have been first; its index is as good, and one place stays unused.
+    Ok(*NOTES.get_or_init(|| index))
+}
+
+fn set_up_protocol(
+    builder: &mut SslContextBuilder,
+    with_certificates: bool,
+) -> Result<(), ErrorStack> {
+    builder.set_min_proto_version(Some(SslVersion::DTLS1_2))?;
+    builder.set_max_proto_version(Some(SslVersion::DTLS1_2))?;
+    let certificate_suites = if with_certificates {
+        CERTIFICATE_SUITES
+    } else {
+        ""
+    };
+    builder.set_cipher_list(&format!("{PSK_SUITES}{certificate_suites}"))?;
+    builder.set_options(
+        SslOptions::NO_QUERY_MTU
+            | SslOptions::CIPHER_SERVER_PREFERENCE
+            | SslOptions::NO_RENEGOTIATION
+            | SslOptions::NO_COMPRESSION
+            | NO_ENCRYPT_THEN_MAC,
+    );
+    builder.set_mode(SslMode::RELEASE_BUFFERS);
+    // Tickets keep sessions on the devices' side; nothing is kept here by session ID.
+    builder.set_session_cache_mode(SslSessionCacheMode::OFF);
+    builder.set_session_id_context(b"cellwise")
+}
+
+fn set_up_certificates(
+    builder: &mut SslContextBuilder,
+    certificates: &Certificates,
+) -> Result<(), SetupError> {
+    const CHAIN: &str = "the server's certificate";
+    const KEY: &str = "the server's private key";
+    const AUTHORITY: &str = "the authority for clients";
+    let chain = X509::stack_from_pem(&certificates.chain_pem).map_err(refused(CHAIN))?;
+    let mut chain = chain.into_iter();
+    let own = chain.next().ok_or(SetupError::OutOfRange(
+        "there is no certificate in the server's chain",
+    ))?;
+    builder.set_certificate(&own).map_err(refused(CHAIN))?;
+    for above in chain {
+        builder
+            .add_extra_chain_cert(above)
+            .map_err(refused(CHAIN))?;
+    }
+    let key = PKey::private_key_from_pem(&certificates.key_pem).map_err(refused(KEY))?;
+    builder.set_private_key(&key).map_err(refused(KEY))?;
+    builder.check_private_key().map_err(refused(KEY))?;
+    let authorities =
+        X509::stack_from_pem(&certificates.client_ca_pem).map_err(refused(AUTHORITY))?;
+    if authorities.is_empty() {
+        return Err(SetupError::OutOfRange(
+            "there is no certificate of an authority for clients",
+        ));
+    }
+    for authority in authorities {
+        builder
+            .add_client_ca(&authority)
+            .map_err(refused(AUTHORITY))?;
+        builder
+            .cert_store_mut()
+            .add_cert(authority)
+            .map_err(refused(AUTHORITY))?;
+    }
+    builder.verify_param_mut().set_auth_level(CERTIFICATE_LEVEL);
+    builder.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
+    builder
+        .set_sigalgs_list("ECDSA+SHA256:ECDSA+SHA384:ECDSA+SHA512")
+        .map_err(refused("its signature algorithms"))?;
+    builder
+        .set_groups_list("P-256:P-384:X25519")
+        .map_err(refused("its curves"))
+}
+
+fn set_up_callbacks(builder: &mut SslContextBuilder, setup: &DtlsSetup, index: Index<Ssl, Notes>) {
+    builder.set_cookie_generate_cb(move |ssl, out| {
+        let cookie = ssl.ex_data(index).map_or([0; 16], |notes| notes.cookies[0]);
+        match out.first_chunk_mut() {
+            Some(place) => *place = cookie,
+            None => return Ok(0),
+        }
+        Ok(cookie.len())
+    });
+    builder.set_cookie_verify_cb(move |ssl, cookie| {
+        ssl.ex_data(index)
+            .is_some_and(|notes| is_expected(&notes.cookies, cookie))
+    });
+    let keys = Arc::clone(&setup.keys);
+    let decoys = mac(&setup.seed, &[b"decoy"]);
+    builder.set_psk_server_callback(move |ssl, identity, out| {
+        let identity = identity.unwrap_or_default();
+        let key = keys.psk(identity);
+        if let Some(notes) = Notes::of_mut(ssl) {
+            notes.asked = match &key {
+                Some(_) => Asked::Known(identity.into()),
+                None => Asked::Unknown(identity.into()),
+            };
+        }
+        // An identity that nobody has goes on with a key that nobody has, and fails as a wrong key does
+        // (RFC 4279 §2): strangers do not learn who is known.
+        let decoy = mac(&decoys, &[identity]);
+        let key = key.as_ref().map_or(&decoy[..16], |key| key.as_bytes());
+        match out.get_mut(..key.len()) {
+            Some(place) => place.copy_from_slice(key),
+            None => return Ok(0),
+        }
+        Ok(key.len())
+    });
+}

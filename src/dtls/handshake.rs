@@ -1,0 +1,229 @@
+//! One peer's handshake, from the cookie on.
+//!
+//! OpenSSL repeats a flight when its own clock says so. Time is handed in here, so its timer is
+//! stopped, and the flight that waits for an answer is kept and repeated from this side: the same
+//! records under new numbers, which is what the library itself would send. A repeated `ClientHello`
+//! shows that the flight was lost, and has it repeated at once (RFC 6347 §4.2.4); the library would not.
+//!
+//! Records under a key cannot be numbered anew. The only flight that has one and waits for an answer is
+//! that of a resumption. Of that the library is told to make a few repetitions in advance, by a timer
+//! that runs out at once; they are kept until their time comes.
+
+use std::{collections::VecDeque, time::Duration};
+
+use openssl::{
+    error::ErrorStack,
+    ssl::{ErrorCode, SslStream},
+};
+
+use super::{
+    association::Association,
+    context::{Asked, Context, Notes, shortest_sealed},
+    cookie::Cookie,
+    ffi,
+    identity::{Identity, Serial},
+    record,
+    setup::Timing,
+    transport::Pipe,
+};
+use crate::clock::Instant;
+
+/// Datagrams taken in one handshake. Five are enough for a client without losses; each may leave
+/// fragments or early records behind in the library until the handshake's end.
+const MAX_DATAGRAMS: u32 = 64;
+/// Of these, those that may begin with records of the next epoch, which are kept whole.
+const MAX_EARLY: u32 = 8;
+
+/// Where a handshake stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// It waits for the peer.
+    Waiting,
+    /// It is complete.
+    Complete,
+    /// It has failed; an alert may have to leave.
+    Failed,
+    /// The datagram was not taken: the peer has sent too many.
+    TooMany,
+    /// The datagram was not taken: it is not what a peer would send now.
+    Unsound,
+}
+
+/// A handshake that is not complete.
+pub(super) struct Handshake {
+    stream: SslStream<Pipe>,
+    /// Of the `ClientHello`.
+    pub(super) random: [u8; 32],
+    /// Longest datagram that is sent, bytes.
+    datagram_len: usize,
+    pub(super) serial: Serial,
+    expires: Instant,
+    /// The datagrams that wait for an answer.
+    flight: Vec<Vec<u8>>,
+    /// Its repetitions, as far as they were made in advance.
+    spares: VecDeque<Vec<Vec<u8>>>,
+    timeout: Duration,
+    repeat_at: Option<Instant>,
+    datagrams: u32,
+    early: u32,
+}
+
+impl Handshake {
+    /// Begins with the `ClientHello` in `datagram`, which shows one of the cookies. `None`: the library
+    /// does not take it.
+    pub(super) fn begin(
+        context: &Context,
+        cookies: [Cookie; 2],
+        random: [u8; 32],
+        now: Instant,
+        timing: &Timing,
+        datagram: &[u8],
+    ) -> Option<Self> {
+        drop(ErrorStack::get());
+        let serial = context.ledger.advance();
+        let ssl = context.ssl(cookies, serial).ok()?;
+        let mut stream = SslStream::new(ssl, Pipe::default()).ok()?;
+        stream.get_mut().put(datagram);
+        if !ffi::listen(&mut stream) {
+            return None;
+        }
+        // Whatever the listening had to say is not for the peer.
+        drop(stream.get_mut().take());
+        ffi::stop_clock(&mut stream);
+        Some(Self {
+            stream,
+            random,
+            datagram_len: context.datagram_len(),
+            serial,
+            expires: now + timing.handshake_deadline,
+            flight: Vec::new(),
+            spares: VecDeque::new(),
+            timeout: timing.initial_timeout,
+            repeat_at: None,
+            datagrams: 0,
+            early: 0,
+        })
+    }
+
+    /// Goes on with what has arrived, and says what is to be sent.
+    pub(super) fn advance(
+        &mut self,
+        now: Instant,
+        timing: &Timing,
+        datagram: Option<&[u8]>,
+    ) -> (Progress, Vec<Vec<u8>>) {
+        if let Some(datagram) = datagram {
+            // The rest of a ClientHello that came in fragments may name DTLS 1.0.
+            let shortest = shortest_sealed(self.stream.ssl());
+            if !record::is_sound(datagram, shortest, false) {
+                return (Progress::Unsound, Vec::new());
+            }
+            let early = u32::from(record::has_protected(datagram));
+            if self.datagrams == MAX_DATAGRAMS || self.early + early > MAX_EARLY {
+                return (Progress::TooMany, Vec::new());
+            }
+            self.datagrams += 1;
+            self.early += early;
+            self.stream.get_mut().put(datagram);
+        }
+        drop(ErrorStack::get());
+        let progress = match self.stream.accept() {
+            Ok(()) => Progress::Complete,
+            Err(error) => match error.code() {
+                ErrorCode::WANT_READ | ErrorCode::WANT_WRITE => Progress::Waiting,
+                _ => Progress::Failed,
+            },
+        };
+        let mut outbound = self.stream.get_mut().take();
+        if progress == Progress::Waiting && !outbound.is_empty() {
+            self.spares.clear();
+            while let Some(last) = outbound
+                .iter()
+                .rposition(|bytes| record::begins_flight(bytes))
+                && last > 0
+            {
+                self.spares
+                    .push_front(joined(outbound.split_off(last), self.datagram_len));
+            }
+            self.flight.clone_from(&outbound);
+            self.timeout = timing.initial_timeout;
+            self.repeat_at = Some(now + self.timeout);
+        }
+        (progress, outbound)
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    pub(super) fn due(&self) -> Instant {
+        self.repeat_at
+            .map_or(self.expires, |at| at.min(self.expires))
+    }
+
+    /// Whether it has taken too long.
+    pub(super) fn has_expired(&self, now: Instant) -> bool {
+        now >= self.expires
+    }
+
+    /// The flight once more, if its time has come.
+    pub(super) fn handle_timeout(&mut self, now: Instant, timing: &Timing) -> Vec<Vec<u8>> {
+        if self.repeat_at.is_none_or(|at| now < at) {
+            return Vec::new();
+        }
+        self.repeat(now, timing)
+    }
+
+    /// The peer has repeated its `ClientHello`: the flight once more. Takes from the number of datagrams
+    /// that the peer may send.
+    pub(super) fn hello_repeated(&mut self, now: Instant, timing: &Timing) -> Vec<Vec<u8>> {
+        if self.datagrams == MAX_DATAGRAMS {
+            return Vec::new();
+        }
+        self.datagrams += 1;
+        self.repeat(now, timing)
+    }
+
+    fn repeat(&mut self, now: Instant, timing: &Timing) -> Vec<Vec<u8>> {
+        self.timeout = (self.timeout * 2).min(timing.max_timeout);
+        self.repeat_at = Some(now + self.timeout);
+        if let Some(spare) = self.spares.pop_front() {
+            return spare;
+        }
+        let pipe = self.stream.get_mut();
+        self.flight
+            .iter()
+            .map(|datagram| pipe.repeat(datagram))
+            .collect()
+    }
+
+    /// Whether the peer has claimed an identity, and whether anybody has it.
+    pub(super) fn asked(&self) -> Asked {
+        Notes::of(self.stream.ssl()).map_or(Asked::Nothing, |notes| notes.asked.clone())
+    }
+
+    /// Whether the peer has sent something under the handshake's keys.
+    pub(super) fn has_tried(&self) -> bool {
+        self.early > 0
+    }
+
+    /// Whom a complete handshake has shown, and whether it resumed a session.
+    pub(super) fn identity(&self) -> Option<(Identity, bool)> {
+        let ssl = self.stream.ssl();
+        Identity::of(ssl).map(|identity| (identity, ssl.session_reused()))
+    }
+
+    /// What a complete handshake was for.
+    pub(super) fn into_association(self) -> Association {
+        Association::new(self.stream)
+    }
+}
+
+/// The same records in as few datagrams as they fit into. OpenSSL repeats each message on its own.
+fn joined(datagrams: Vec<Vec<u8>>, max_len: usize) -> Vec<Vec<u8>> {
+    let mut joined: Vec<Vec<u8>> = Vec::new();
+    for datagram in datagrams {
+        match joined.last_mut() {
+            Some(last) if last.len() + datagram.len() <= max_len => last.extend(datagram),
+            _ => joined.push(datagram),
+        }
+    }
+    joined
+}

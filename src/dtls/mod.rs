@@ -1,0 +1,581 @@
+//! The server side of DTLS 1.2 as LwM2M uses it (Core 1.1 §5.2; RFC 7925): pre-shared keys and
+//! certificates. Datagrams in, datagrams and application data out; no socket, no clock.
+//!
+//! A stranger costs nothing until it has shown that it receives what is sent to its address
+//! (`cookie`). From then on its datagrams wait for [`Dtls::work`], so that handshakes take no more of a
+//! turn than the caller lets them, while records of established associations are opened at once.
+//! Handshakes are bounded in number, per source, in time and in datagrams (`half_open`, `handshake`);
+//! associations are bounded in number, the least recently used first out (`kept`), because a device
+//! that sleeps for a day is cheaper to keep than to greet again.
+//!
+//! A `ClientHello` from an address that has an association begins a second one beside it: only when its
+//! handshake is complete does it take the place of the first. Nothing that anybody could forge ends an
+//! association.
+//!
+//! OpenSSL does the records and the handshakes. Of the machine it uses the source of randomness and,
+//! for the age of tickets, the wall clock; its timers are not used (`handshake`).
+
+mod association;
+mod context;
+mod cookie;
+mod counts;
+mod ffi;
+mod half_open;
+mod handshake;
+mod identity;
+mod kept;
+mod limits;
+mod record;
+mod setup;
+mod tickets;
+mod transport;
+
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
+
+pub use association::SendError;
+pub use context::{MAX_PAYLOAD_LEN, SetupError};
+pub use counts::Counts;
+pub use identity::Identity;
+pub use setup::{Certificates, DtlsSetup, Limits, Psk, PskLength, PskSource, Timing};
+
+use crate::clock::Now;
+use association::State;
+use context::{Asked, Context};
+use cookie::{Cookies, hello_verify_request, is_expected, mac};
+use half_open::{Full, HalfOpen};
+use handshake::{Handshake, Progress};
+use kept::{Entry, Kept};
+use limits::CookieRation;
+use record::{ClientHello, Datagram};
+
+/// Handshake datagrams that an established association takes yet: repetitions of the peer's last
+/// flight, when ours to answer it was lost.
+const LATE_HANDSHAKE_DATAGRAMS: u8 = 16;
+/// The longest content of a record (RFC 6347 §4.1).
+const MAX_RECORD_LEN: usize = 1 << 14;
+
+/// The DTLS associations of one socket.
+pub struct Dtls {
+    context: Context,
+    cookies: Cookies,
+    ration: CookieRation,
+    timing: Timing,
+    limits: Limits,
+    kept: Kept,
+    half_open: HalfOpen,
+    /// Handshake datagrams that wait for their turn.
+    queue: VecDeque<(SocketAddr, Vec<u8>)>,
+    events: VecDeque<Event>,
+    counts: Counts,
+    scratch: Vec<u8>,
+}
+
+/// What came of datagrams and deadlines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A datagram is to be sent.
+    Transmit {
+        /// To whom.
+        peer: SocketAddr,
+        /// Sealed.
+        bytes: Vec<u8>,
+    },
+    /// A handshake is complete.
+    Established {
+        /// With whom, by address.
+        peer: SocketAddr,
+        /// With whom, as shown.
+        identity: Arc<Identity>,
+        /// Whether a ticket resumed an earlier session.
+        resumed: bool,
+    },
+    /// Application data have arrived.
+    Data {
+        /// From which address.
+        peer: SocketAddr,
+        /// From whom.
+        identity: Arc<Identity>,
+        /// One record's content.
+        bytes: Vec<u8>,
+    },
+    /// An association is over.
+    Closed {
+        /// With whom, by address.
+        peer: SocketAddr,
+        /// With whom.
+        identity: Arc<Identity>,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// A handshake has come to nothing.
+    Refused {
+        /// With whom.
+        peer: SocketAddr,
+        /// Whom the peer has claimed to be, by a PSK identity.
+        claimed: Option<Box<[u8]>>,
+        /// Why.
+        reason: RefuseReason,
+    },
+}
+
+/// Why an association is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The peer has closed it.
+    Peer,
+    /// The record layer has given it up.
+    Failed,
+    /// It was not used for longer than the others, and there were too many.
+    Evicted,
+    /// The peer has made a new one from the same address.
+    Replaced,
+    /// Its identity was ended.
+    Ended,
+}
+
+/// Why a handshake has come to nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefuseReason {
+    /// Nobody has the identity.
+    UnknownIdentity,
+    /// The peer does not have the identity's key.
+    WrongKey,
+    /// The peer fell silent.
+    Expired,
+    /// No common suite, no good certificate, malformed messages, or the peer gave up.
+    Failed,
+    /// The identity was ended meanwhile.
+    Ended,
+}
+
+impl Dtls {
+    /// Nobody is associated yet.
+    ///
+    /// # Errors
+    /// A key, a certificate, a time or a limit in `setup` cannot be used.
+    pub fn new(setup: &DtlsSetup) -> Result<Self, SetupError> {
+        setup.check()?;
+        Ok(Self {
+            context: Context::new(setup)?,
+            cookies: Cookies::new(mac(&setup.seed, &[b"cookie"]), setup.timing.cookie_period),
+            ration: CookieRation::new(&setup.limits),
+            timing: setup.timing,
+            limits: setup.limits,
+            kept: Kept::default(),
+            half_open: HalfOpen::default(),
+            queue: VecDeque::new(),
+            events: VecDeque::new(),
+            counts: Counts::default(),
+            scratch: vec![0; MAX_RECORD_LEN],
+        })
+    }
+
+    /// A datagram has arrived. Records of an association are opened at once; what belongs to a handshake
+    /// waits for [`work`](Self::work).
+    pub fn handle_datagram(&mut self, now: Now, peer: SocketAddr, bytes: &[u8]) {
+        self.counts.dtls_datagrams_received += 1;
+        match Datagram::read(bytes) {
+            None => self.counts.dtls_datagrams_malformed += 1,
+            Some(Datagram::Hello(hello)) => self.greet(now, peer, &hello, bytes),
+            Some(Datagram::Protected) => self.open(peer, bytes),
+            Some(Datagram::ClearAlert) if self.half_open.contains(&peer) => {
+                self.enqueue(peer, bytes);
+            }
+            Some(Datagram::ClearAlert) => self.counts.dtls_datagrams_superfluous += 1,
+            Some(Datagram::Handshake | Datagram::ProtectedHandshake) => {
+                self.expect_handshake(peer, bytes);
+            }
+        }
+    }
+
+    /// Goes on with handshakes: with `budget` of the datagrams that wait at most. A full handshake takes
+    /// two or three of them and about 60 µs altogether. Returns how many still wait.
+    pub fn work(&mut self, now: Now, budget: usize) -> usize {
+        for _ in 0..budget {
+            let Some((peer, bytes)) = self.queue.pop_front() else {
+                break;
+            };
+            match Datagram::read(&bytes) {
+                Some(Datagram::Hello(hello)) => self.hear_hello(now, peer, &hello, &bytes),
+                _ if self.half_open.contains(&peer) => self.advance(now, peer, Some(&bytes)),
+                _ => self.receive(peer, Some(&bytes)),
+            }
+        }
+        self.queue.len()
+    }
+
+    /// The next event. Call until there is none after every other call.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Seals `bytes` for the peer; the datagram follows as an event.
+    ///
+    /// # Errors
+    /// There is no association with the peer, or `bytes` are too many.
+    pub fn send(&mut self, peer: SocketAddr, bytes: &[u8]) -> Result<(), SendError> {
+        let entry = self.kept.peek_mut(&peer).ok_or(SendError::NoAssociation)?;
+        let sent = entry.association.send(bytes);
+        transmit(&mut self.events, peer, entry.association.take_outbound());
+        match sent {
+            Ok(()) => {
+                self.kept.touch(&peer);
+                self.counts.dtls_records_sealed += 1;
+            }
+            Err(SendError::Failed) => self.close(peer, CloseReason::Failed),
+            Err(SendError::NoAssociation | SendError::TooLong) => {}
+        }
+        sent
+    }
+
+    /// Who is at that address, if there is an association.
+    pub fn identity(&self, peer: SocketAddr) -> Option<&Arc<Identity>> {
+        self.kept.peek(&peer).map(|entry| &entry.identity)
+    }
+
+    /// Ends everything of an identity, because its key or certificate is no longer good: its associations,
+    /// its handshakes under way, and the tickets given to it. Returns how many associations it had.
+    ///
+    /// The key's source has to know of the change before.
+    pub fn end_identity(&mut self, now: Now, identity: &Identity) -> usize {
+        let lifetime = self.timing.ticket_lifetime;
+        (self.context.ledger).end(identity.digest(), now.instant, lifetime);
+        let peers = self.kept.peers_of(identity).to_vec();
+        for peer in &peers {
+            self.close(*peer, CloseReason::Ended);
+        }
+        if let Identity::Psk(identity) = identity {
+            let claims = |asked| matches!(asked, Asked::Known(claimed) if claimed == *identity);
+            let claiming: Vec<SocketAddr> = (self.half_open.peers())
+                .filter(|(_, handshake)| claims(handshake.asked()))
+                .map(|(peer, _)| peer)
+                .collect();
+            for peer in claiming {
+                self.refuse(peer, RefuseReason::Ended);
+            }
+        }
+        peers.len()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    pub fn poll_timeout(&self) -> Option<crate::clock::Instant> {
+        self.half_open.next_due().map(|(at, _)| at)
+    }
+
+    /// Repeats flights and gives handshakes up, as far as their time has come.
+    pub fn handle_timeout(&mut self, now: Now) {
+        while let Some((at, peer)) = self.half_open.next_due()
+            && at <= now.instant
+        {
+            let timing = self.timing;
+            let repeated = self.half_open.with(peer, |handshake| {
+                (!handshake.has_expired(now.instant))
+                    .then(|| handshake.handle_timeout(now.instant, &timing))
+            });
+            if let Some(Some(flight)) = repeated {
+                self.counts.dtls_flights_repeated += 1;
+                transmit(&mut self.events, peer, flight);
+            } else {
+                let reason = self.why_expired(peer);
+                self.refuse(peer, reason);
+            }
+        }
+    }
+
+    /// What was counted.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Established associations.
+    pub fn associations(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Handshakes under way.
+    pub fn half_open(&self) -> usize {
+        self.half_open.len()
+    }
+
+    /// Handshake datagrams that wait for [`work`](Self::work).
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+}
+
+/// Handshakes.
+impl Dtls {
+    /// Whoever begins shows a cookie or gets one; nothing is remembered before.
+    fn greet(&mut self, now: Now, peer: SocketAddr, hello: &ClientHello<'_>, bytes: &[u8]) {
+        let expected = self.cookies.expected(now.instant, peer, hello);
+        if is_expected(&expected, hello.cookie) {
+            self.enqueue(peer, bytes);
+        } else if self.ration.take(now.instant, peer) {
+            self.counts.dtls_cookies_sent += 1;
+            let bytes = hello_verify_request(hello, expected[0]);
+            self.events.push_back(Event::Transmit { peer, bytes });
+        } else {
+            self.counts.dtls_cookies_refused += 1;
+        }
+    }
+
+    fn enqueue(&mut self, peer: SocketAddr, bytes: &[u8]) {
+        if self.queue.len() < self.limits.queue_len {
+            self.queue.push_back((peer, bytes.to_vec()));
+        } else {
+            self.counts.dtls_queue_full += 1;
+        }
+    }
+
+    /// A datagram of a handshake is taken where one is under way, or was of late.
+    fn expect_handshake(&mut self, peer: SocketAddr, bytes: &[u8]) {
+        if record::longest_announced(bytes) > self.context.max_message_len {
+            self.counts.dtls_datagrams_superfluous += 1;
+        } else if self.half_open.contains(&peer) {
+            self.enqueue(peer, bytes);
+        } else if let Some(entry) = self.kept.peek_mut(&peer) {
+            if entry.handshake_allowance == 0 {
+                self.counts.dtls_datagrams_superfluous += 1;
+            } else {
+                entry.handshake_allowance -= 1;
+                self.enqueue(peer, bytes);
+            }
+        } else {
+            self.counts.dtls_datagrams_unassociated += 1;
+        }
+    }
+
+    /// The hello was seen to have a good cookie when it arrived.
+    fn hear_hello(&mut self, now: Now, peer: SocketAddr, hello: &ClientHello<'_>, bytes: &[u8]) {
+        let under_way = self.half_open.get(&peer);
+        if under_way.is_some_and(|handshake| handshake.random == hello.random) {
+            let timing = self.timing;
+            let flight = self.half_open.with(peer, |handshake| {
+                handshake.hello_repeated(now.instant, &timing)
+            });
+            self.counts.dtls_flights_repeated += 1;
+            transmit(&mut self.events, peer, flight.unwrap_or_default());
+            return;
+        }
+        match self.half_open.has_room(peer, &self.limits) {
+            Err(Full::Total) => self.counts.dtls_handshakes_refused_total += 1,
+            Err(Full::Source) => self.counts.dtls_handshakes_refused_source += 1,
+            Ok(()) if record::longest_announced(bytes) > self.context.max_message_len => {
+                self.counts.dtls_datagrams_superfluous += 1;
+            }
+            Ok(()) => {
+                // Good for the period in which it is verified again, which is this one.
+                let expected = self.cookies.expected(now.instant, peer, hello);
+                let begun = Handshake::begin(
+                    &self.context,
+                    expected,
+                    hello.random,
+                    now.instant,
+                    &self.timing,
+                    bytes,
+                );
+                let Some(handshake) = begun else {
+                    self.counts.dtls_handshakes_failed += 1;
+                    return;
+                };
+                self.counts.dtls_handshakes_started += 1;
+                if self.half_open.insert(peer, handshake).is_some() {
+                    self.counts.dtls_handshakes_replaced += 1;
+                }
+                self.advance(now, peer, None);
+            }
+        }
+    }
+
+    fn advance(&mut self, now: Now, peer: SocketAddr, datagram: Option<&[u8]>) {
+        let timing = self.timing;
+        let advanced = self.half_open.with(peer, |handshake| {
+            handshake.advance(now.instant, &timing, datagram)
+        });
+        let Some((progress, outbound)) = advanced else {
+            return;
+        };
+        transmit(&mut self.events, peer, outbound);
+        match progress {
+            Progress::Waiting => {}
+            Progress::TooMany | Progress::Unsound => self.counts.dtls_datagrams_superfluous += 1,
+            Progress::Failed => self.refuse(peer, RefuseReason::Failed),
+            Progress::Complete => self.establish(peer),
+        }
+    }
+
+    fn establish(&mut self, peer: SocketAddr) {
+        let Some(handshake) = self.half_open.get(&peer) else {
+            return;
+        };
+        let (Some((identity, resumed)), Asked::Nothing | Asked::Known(_)) =
+            (handshake.identity(), handshake.asked())
+        else {
+            return self.refuse(peer, RefuseReason::Failed);
+        };
+        let ledger = &self.context.ledger;
+        if ledger.ended_since(&identity.digest(), handshake.serial) {
+            return self.refuse(peer, RefuseReason::Ended);
+        }
+        let Some(handshake) = self.half_open.remove(&peer) else {
+            return;
+        };
+        if resumed {
+            self.counts.dtls_handshakes_resumed += 1;
+        } else {
+            self.counts.dtls_handshakes_full += 1;
+        }
+        self.close(peer, CloseReason::Replaced);
+        let of_identity = self.kept.peers_of(&identity);
+        if of_identity.len() >= self.limits.per_identity
+            && let Some(oldest) = of_identity.first().copied()
+        {
+            self.close(oldest, CloseReason::Evicted);
+        }
+        while self.kept.len() >= self.limits.associations
+            && let Some(least_used) = self.kept.least_used()
+        {
+            self.close(least_used, CloseReason::Evicted);
+        }
+        let identity = Arc::new(identity);
+        let entry = Entry {
+            association: handshake.into_association(),
+            identity: Arc::clone(&identity),
+            handshake_allowance: LATE_HANDSHAKE_DATAGRAMS,
+        };
+        self.kept.insert(peer, entry);
+        self.events.push_back(Event::Established {
+            peer,
+            identity,
+            resumed,
+        });
+        // Data may have come with the end of the handshake, or before it.
+        self.receive(peer, None);
+    }
+
+    fn why_expired(&self, peer: SocketAddr) -> RefuseReason {
+        let handshake = self.half_open.get(&peer);
+        match handshake.map(|handshake| (handshake.asked(), handshake.has_tried())) {
+            Some((Asked::Unknown(_), _)) => RefuseReason::UnknownIdentity,
+            // Only the end of the handshake comes under its keys, and it could not be opened.
+            Some((Asked::Known(_), true)) => RefuseReason::WrongKey,
+            _ => RefuseReason::Expired,
+        }
+    }
+
+    fn refuse(&mut self, peer: SocketAddr, reason: RefuseReason) {
+        let Some(handshake) = self.half_open.remove(&peer) else {
+            return;
+        };
+        let asked = handshake.asked();
+        // It may have lost patience before we have.
+        let reason = match (&asked, reason) {
+            (Asked::Unknown(_), RefuseReason::Failed) => RefuseReason::UnknownIdentity,
+            _ => reason,
+        };
+        let count = match reason {
+            RefuseReason::UnknownIdentity => &mut self.counts.dtls_handshakes_unknown_identity,
+            RefuseReason::WrongKey => &mut self.counts.dtls_handshakes_wrong_key,
+            RefuseReason::Expired => &mut self.counts.dtls_handshakes_expired,
+            RefuseReason::Failed => &mut self.counts.dtls_handshakes_failed,
+            RefuseReason::Ended => &mut self.counts.dtls_handshakes_ended,
+        };
+        *count += 1;
+        let claimed = match asked {
+            Asked::Nothing => None,
+            Asked::Known(identity) | Asked::Unknown(identity) => Some(identity),
+        };
+        self.events.push_back(Event::Refused {
+            peer,
+            claimed,
+            reason,
+        });
+    }
+}
+
+/// Associations.
+impl Dtls {
+    /// Records under a key. Those of a handshake's end may be overtaken by those that follow.
+    fn open(&mut self, peer: SocketAddr, bytes: &[u8]) {
+        let before = self.counts.dtls_records_opened;
+        let established = self.kept.peek(&peer).is_some();
+        if established {
+            self.receive(peer, Some(bytes));
+        }
+        let opened = self.counts.dtls_records_opened > before;
+        if !opened && self.half_open.contains(&peer) {
+            self.enqueue(peer, bytes);
+        } else if !established {
+            self.counts.dtls_datagrams_unassociated += 1;
+        }
+    }
+
+    fn receive(&mut self, peer: SocketAddr, datagram: Option<&[u8]>) {
+        let Some(entry) = self.kept.peek_mut(&peer) else {
+            self.counts.dtls_datagrams_unassociated += 1;
+            return;
+        };
+        let mut opened = 0;
+        let identity = &entry.identity;
+        let events = &mut self.events;
+        let state = entry
+            .association
+            .receive(datagram, &mut self.scratch, |bytes| {
+                opened += 1;
+                events.push_back(Event::Data {
+                    peer,
+                    identity: Arc::clone(identity),
+                    bytes: bytes.to_vec(),
+                });
+            });
+        transmit(events, peer, entry.association.take_outbound());
+        let sent = datagram.map_or(0, record::application_records);
+        self.counts.dtls_records_opened += opened;
+        self.counts.dtls_records_rejected += (sent as u64).saturating_sub(opened);
+        if opened > 0 {
+            self.kept.touch(&peer);
+        }
+        match state {
+            State::Open => {}
+            State::Closed => self.close(peer, CloseReason::Peer),
+            State::Failed => self.close(peer, CloseReason::Failed),
+        }
+    }
+
+    /// Ends the peer's association, if there is one.
+    fn close(&mut self, peer: SocketAddr, reason: CloseReason) {
+        let Some(mut entry) = self.kept.remove(&peer) else {
+            return;
+        };
+        let count = match reason {
+            CloseReason::Peer => &mut self.counts.dtls_associations_closed,
+            CloseReason::Failed => &mut self.counts.dtls_associations_failed,
+            CloseReason::Evicted => &mut self.counts.dtls_associations_evicted,
+            CloseReason::Replaced => &mut self.counts.dtls_associations_replaced,
+            CloseReason::Ended => &mut self.counts.dtls_associations_ended,
+        };
+        *count += 1;
+        // A device whose association is dropped for room sleeps, and one whose association is replaced
+        // has another: only the others are told.
+        if matches!(reason, CloseReason::Peer | CloseReason::Ended) {
+            entry.association.close();
+            transmit(&mut self.events, peer, entry.association.take_outbound());
+        }
+        self.events.push_back(Event::Closed {
+            peer,
+            identity: entry.identity,
+            reason,
+        });
+    }
+}
+
+fn transmit(events: &mut VecDeque<Event>, peer: SocketAddr, datagrams: Vec<Vec<u8>>) {
+    events.extend(
+        datagrams
+            .into_iter()
+            .map(|bytes| Event::Transmit { peer, bytes }),
+    );
+}
+
+#[cfg(test)]
+mod tests;

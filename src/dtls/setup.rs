@@ -1,0 +1,198 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use thiserror::Error;
+
+use super::context::SetupError;
+
+/// What the DTLS side of a server is made of.
+#[derive(Clone)]
+pub struct DtlsSetup {
+    /// Finds the pre-shared keys.
+    pub keys: Arc<dyn PskSource>,
+    /// Lets devices in by certificates too.
+    pub certificates: Option<Certificates>,
+    /// Random, and another one at each start of the server: cookies and the keys of tickets follow from
+    /// it. Two servers of the same seed take each other's tickets, but do not tell each other which
+    /// identities were ended.
+    pub seed: [u8; 32],
+    /// When to repeat and when to give up.
+    pub timing: Timing,
+    /// How much strangers and sleepers may cost.
+    pub limits: Limits,
+}
+
+impl DtlsSetup {
+    /// Finds what could never work.
+    pub(super) fn check(&self) -> Result<(), SetupError> {
+        let timing = &self.timing;
+        let limits = &self.limits;
+        let rules = [
+            (
+                timing.initial_timeout >= Duration::from_millis(1)
+                    && timing.max_timeout >= timing.initial_timeout,
+                "the repetition of flights must begin after a millisecond or more, and not end before",
+            ),
+            (
+                timing.handshake_deadline >= timing.initial_timeout
+                    && timing.handshake_deadline <= Duration::from_hours(1),
+                "a handshake must be given a repetition at least, and an hour at most",
+            ),
+            (
+                timing.cookie_period >= Duration::from_secs(1),
+                "a cookie must be good for a second at least",
+            ),
+            (
+                limits.associations > 0
+                    && limits.per_identity > 0
+                    && limits.half_open > 0
+                    && limits.half_open_per_source > 0
+                    && limits.queue_len > 0,
+                "a limit of zero lets nobody in",
+            ),
+            (
+                (256..=16_384).contains(&limits.handshake_datagram_len),
+                "datagrams of handshakes have 256 to 16384 bytes",
+            ),
+        ];
+        match rules.into_iter().find(|(fine, _)| !fine) {
+            Some((_, problem)) => Err(SetupError::OutOfRange(problem)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Pre-shared keys by identity.
+pub trait PskSource: Send + Sync {
+    /// The key of `identity`, `None` when nobody is known by it. Asked once in each full handshake and
+    /// each resumption, on the thread that drives [`Dtls`](super::Dtls).
+    ///
+    /// An identity is cut at a zero byte, for OpenSSL hands it over as a C string.
+    fn psk(&self, identity: &[u8]) -> Option<Psk>;
+}
+
+/// A pre-shared key of 1 to 256 bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Psk(Box<[u8]>);
+
+/// A pre-shared key is empty or too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("a pre-shared key has 1 to {} bytes", Psk::MAX_LEN)]
+pub struct PskLength;
+
+impl Psk {
+    /// Longest key, bytes. RFC 4279 §5.3 asks for 64 at least.
+    pub const MAX_LEN: usize = 256;
+
+    /// A key of these bytes.
+    ///
+    /// # Errors
+    /// It is empty or longer than [`MAX_LEN`](Self::MAX_LEN).
+    pub fn new(bytes: &[u8]) -> Result<Self, PskLength> {
+        if bytes.is_empty() || bytes.len() > Self::MAX_LEN {
+            return Err(PskLength);
+        }
+        Ok(Self(bytes.into()))
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Never shows the key.
+impl fmt::Debug for Psk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Psk({} bytes)", self.0.len())
+    }
+}
+
+/// Certificates in PEM. Only ECDSA keys serve: the suites are ECDHE-ECDSA.
+#[derive(Clone)]
+pub struct Certificates {
+    /// The server's certificate, and those between it and its root.
+    pub chain_pem: Vec<u8>,
+    /// The server's private key.
+    pub key_pem: Vec<u8>,
+    /// The authorities whose client certificates are accepted.
+    pub client_ca_pem: Vec<u8>,
+}
+
+/// When to repeat and when to give up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// A flight that stays unanswered is repeated after this, then after twice as long, and so on.
+    /// RFC 6347 §4.2.4.1 names 1 s; a round trip over NB-IoT takes up to 10 s, and RFC 7925 §11 asks for
+    /// 9 s and more where that is so.
+    pub initial_timeout: Duration,
+    /// The pause between two repetitions grows no longer than this.
+    pub max_timeout: Duration,
+    /// A handshake that has taken this long is given up. At most an hour.
+    pub handshake_deadline: Duration,
+    /// A cookie is good for one to two of these.
+    pub cookie_period: Duration,
+    /// A ticket resumes a session for this long after its full handshake, on OpenSSL's own clock.
+    pub ticket_lifetime: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            initial_timeout: Duration::from_secs(9),
+            max_timeout: Duration::from_secs(60),
+            handshake_deadline: Duration::from_secs(120),
+            cookie_period: Duration::from_secs(60),
+            ticket_lifetime: Duration::from_hours(48),
+        }
+    }
+}
+
+/// How much strangers and sleepers may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Associations that are kept; the one that was not used for longest goes first. See
+    /// [`within_memory`](Self::within_memory).
+    pub associations: usize,
+    /// Associations of one identity: a device whose address changes leaves old ones behind.
+    pub per_identity: usize,
+    /// Handshakes under way. Each takes up to 100 KiB.
+    pub half_open: usize,
+    /// Handshakes under way with one source: an IPv4 address, which a whole network may hide behind,
+    /// or an IPv6 /64.
+    pub half_open_per_source: usize,
+    /// Datagrams of handshakes that wait for [`work`](super::Dtls::work).
+    pub queue_len: usize,
+    /// Cookies handed out per second, with bursts of as many.
+    pub cookies_per_second: u32,
+    /// Cookies handed out per second to one network, an IPv4 /24 or an IPv6 /48.
+    pub cookies_per_network_per_second: u32,
+    /// Longest datagram of a handshake, bytes, without the headers of UDP and IP.
+    pub handshake_datagram_len: u32,
+}
+
+impl Limits {
+    /// What an idle association takes at most, bytes.
+    pub const ASSOCIATION_BYTES: usize = 45 * 1024;
+
+    /// As many associations as `bytes` of memory hold.
+    #[must_use]
+    pub const fn within_memory(mut self, bytes: usize) -> Self {
+        self.associations = bytes / Self::ASSOCIATION_BYTES;
+        self
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            associations: 0,
+            per_identity: 4,
+            half_open: 1024,
+            half_open_per_source: 256,
+            queue_len: 4096,
+            cookies_per_second: 20_000,
+            cookies_per_network_per_second: 1_000,
+            handshake_datagram_len: 1200,
+        }
+        .within_memory(1 << 30)
+    }
+}

@@ -1,0 +1,51 @@
+//! What is noted in a session ticket, and which tickets are still good.
+//!
+//! A TLS 1.2 ticket holds the whole session, so it outlives a change of the device's key. Therefore the
+//! server's note in it (encrypted and authenticated with the rest) names the handshake and the identity.
+//! Refusing a ticket costs the device a full handshake and nothing else.
+
+use openssl::ssl::SslRef;
+
+use super::{
+    context::Notes,
+    identity::{Identity, IdentityDigest, Serial},
+};
+
+/// The note's fixed part: the handshake's number, then the identity's digest. The identity of a
+/// pre-shared key follows, behind a byte that says so.
+const FIXED_LEN: usize = 8 + 32;
+
+/// The note for a ticket of this handshake's session; empty, and never good, if there is no identity.
+pub(super) fn note(ssl: &SslRef) -> Vec<u8> {
+    let (Some(notes), Some(identity)) = (Notes::of(ssl), Identity::of(ssl)) else {
+        return Vec::new();
+    };
+    let mut note = Vec::with_capacity(FIXED_LEN + 32);
+    note.extend(notes.serial.0.to_be_bytes());
+    note.extend(identity.digest().0);
+    if let Identity::Psk(identity) = identity {
+        note.push(1);
+        note.extend(identity);
+    }
+    note
+}
+
+/// Whether a session with this note may be resumed: its identity was not ended since, and if it is that
+/// of a pre-shared key it is still known.
+pub(super) fn is_good(ssl: &SslRef, note: &[u8]) -> bool {
+    let Some(notes) = Notes::of(ssl) else {
+        return false;
+    };
+    let Some((serial, rest)) = note.split_first_chunk::<8>() else {
+        return false;
+    };
+    let Some((digest, rest)) = rest.split_first_chunk::<32>() else {
+        return false;
+    };
+    let serial = Serial(u64::from_be_bytes(*serial));
+    let known = match rest {
+        [] => true,
+        [_, identity @ ..] => notes.keys.psk(identity).is_some(),
+    };
+    known && !notes.ledger.ended_since(&IdentityDigest(*digest), serial)
+}
