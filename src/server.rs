@@ -1,16 +1,19 @@
 //! Wires everything together: [`Server::start`] opens the data directory, brings back the state of
 //! before the restart, and starts the device side, the committer, the rollout and the admin API.
 
+mod secure;
+
 use std::{
     fs::{File, TryLockError},
     io::{self, Write as _},
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use metrics_exporter_prometheus::PrometheusHandle;
+pub use secure::Purpose;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
@@ -68,6 +71,26 @@ pub enum StartError {
     /// The operator's token.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// Everybody knows the demo's key.
+    #[error(
+        "dtls.credential_key is the demo's, which everybody knows; make one of your own with `openssl rand -hex 32` \
+         and give it as CELLWISE_DTLS__CREDENTIAL_KEY, or in dtls.credential_key_file"
+    )]
+    DemoKey,
+    /// No key in the file.
+    #[error(
+        "dtls.credential_key_file {0} holds no key: 32 bytes in hexadecimal; `openssl rand -hex 32` makes one"
+    )]
+    NoCredentialKey(PathBuf),
+    /// The keys in the database were sealed with another one.
+    #[error(
+        "the devices' keys were stored with another credential key; start with that one, which cannot be recovered \
+         from the database"
+    )]
+    OtherKey,
+    /// Certificates, limits.
+    #[error("the secured port cannot be opened: {0}; see the settings under dtls")]
+    Dtls(String),
     /// A listening address.
     #[error("cannot listen on {address} ({setting}): {source}")]
     Listen {
@@ -90,8 +113,10 @@ pub enum StartError {
 
 /// A running server.
 pub struct Server {
-    /// Where devices reach it.
-    pub coap_addr: SocketAddr,
+    /// Where devices that do not encrypt reach it.
+    pub coap_addr: Option<SocketAddr>,
+    /// Where devices that do reach it.
+    pub dtls_addr: Option<SocketAddr>,
     /// Where operators reach it.
     pub admin_addr: SocketAddr,
     store: SqliteStore,
@@ -108,7 +133,7 @@ pub struct Server {
 
 impl Server {
     /// Starts a server with its state in `config.data_dir`.
-    pub async fn start(config: Config) -> Result<Self, StartError> {
+    pub async fn start(config: Config, purpose: Purpose) -> Result<Self, StartError> {
         let config = Arc::new(config);
         let clock = SystemClock::start();
         let lock = lock_data_dir(&config.data_dir)?;
@@ -122,15 +147,27 @@ impl Server {
             Err(error) => tracing::warn!(%error, "unused package files could not be removed"),
         }
 
-        let socket = listen(config.coap.listen, "coap.listen", bind)?;
-        let coap_addr = local_addr(socket.local_addr(), config.coap.listen, "coap.listen")?;
+        let vault = secure::vault(&config.dtls, purpose, &*database).await?;
+        let revision = database.restore_revision().await?;
+        let plain = (config.coap.enabled)
+            .then(|| bind_udp(config.coap.listen, "coap.listen"))
+            .transpose()?;
+        let secured = match &vault {
+            Some(vault) if config.dtls.enabled => {
+                Some(secure::port(&config, vault, &*database).await?)
+            }
+            _ => None,
+        };
+        let keys = secured.as_ref().map(|secured| secured.keys.clone());
+        let bound = |socket: &UdpSocket| socket.local_addr().ok();
+        let coap_addr = plain.as_ref().and_then(bound);
+        let dtls_addr = secured.as_ref().and_then(|secured| bound(&secured.socket));
         let admin = TcpListener::bind(config.admin.listen)
             .await
             .map_err(|source| listen_error(config.admin.listen, "admin.listen", source))?;
         let admin_addr = local_addr(admin.local_addr(), config.admin.listen, "admin.listen")?;
 
         let mut packages = PackageCache::default();
-        let revision = database.restore_revision().await?;
         let engine = restore(&config, clock, &*database, &files, &mut packages).await?;
 
         let health = Arc::new(Health::starting());
@@ -140,7 +177,8 @@ impl Server {
         let (changes, emitted) = mpsc::unbounded_channel();
         let (shard, shard_ended) = Shard::start(ShardSetup {
             engine,
-            socket,
+            plain,
+            secured,
             clock,
             changes,
             health: health.clone(),
@@ -164,6 +202,7 @@ impl Server {
             health: health.clone(),
             revision,
             packages,
+            keys,
         });
         let rollout = task::spawn(rollout.run(told_to_stop.clone()));
         let instance = Instance::new(&kept_secret(&*database, "instance").await?);
@@ -182,6 +221,7 @@ impl Server {
             config: config.clone(),
             clock,
             token,
+            vault,
             pulse,
             instance: Arc::new(instance),
             streams: ApiState::stream_places(),
@@ -190,10 +230,11 @@ impl Server {
             metrics: metrics.handle(),
         });
         let api = task::spawn(api::serve(admin, router, told_to_stop));
-        write_listening(&config.data_dir, coap_addr, admin_addr)?;
-        tracing::info!(%coap_addr, %admin_addr, data_dir = %config.data_dir.display(), "listening");
+        write_listening(&config.data_dir, coap_addr, dtls_addr, admin_addr)?;
+        tracing::info!(?coap_addr, ?dtls_addr, %admin_addr, data_dir = %config.data_dir.display(), "listening");
         Ok(Self {
             coap_addr,
+            dtls_addr,
             admin_addr,
             store,
             shard,
@@ -316,11 +357,17 @@ fn lock_data_dir(dir: &Path) -> Result<File, StartError> {
 }
 
 /// Whoever started the server on free ports finds them here.
-fn write_listening(dir: &Path, coap: SocketAddr, admin: SocketAddr) -> Result<(), StartError> {
+fn write_listening(
+    dir: &Path,
+    coap: Option<SocketAddr>,
+    dtls: Option<SocketAddr>,
+    admin: SocketAddr,
+) -> Result<(), StartError> {
     let path = dir.join(LISTENING_FILE);
     let write = || {
         let mut file = tempfile::NamedTempFile::new_in(dir)?;
-        let text = serde_json::json!({ "coap": coap, "admin": admin, "pid": std::process::id() });
+        let pid = std::process::id();
+        let text = serde_json::json!({ "coap": coap, "coaps": dtls, "admin": admin, "pid": pid });
         writeln!(file, "{text}")?;
         file.persist(&path)?;
         Ok(())
@@ -344,11 +391,7 @@ fn system(doing: &'static str, reason: &dyn std::fmt::Display) -> StartError {
     }
 }
 
-fn listen<T>(
-    address: SocketAddr,
-    setting: &'static str,
-    bind: impl FnOnce(SocketAddr) -> io::Result<T>,
-) -> Result<T, StartError> {
+fn bind_udp(address: SocketAddr, setting: &'static str) -> Result<UdpSocket, StartError> {
     bind(address).map_err(|source| listen_error(address, setting, source))
 }
 

@@ -46,7 +46,14 @@ impl Vault {
         let mut tag = [0; TAG_BYTES];
         let cipher = Cipher::aes_256_gcm();
         let nonce = Some(&sealed[..]);
-        let hidden = encrypt_aead(cipher, &self.key, nonce, purpose.as_bytes(), secret, &mut tag)?;
+        let hidden = encrypt_aead(
+            cipher,
+            &self.key,
+            nonce,
+            purpose.as_bytes(),
+            secret,
+            &mut tag,
+        )?;
         sealed.extend(hidden);
         sealed.extend(tag);
         Ok(sealed)
@@ -58,7 +65,15 @@ impl Vault {
         let (nonce, rest) = sealed.split_at_checked(NONCE_BYTES)?;
         let (hidden, tag) = rest.split_at_checked(rest.len().checked_sub(TAG_BYTES)?)?;
         let cipher = Cipher::aes_256_gcm();
-        decrypt_aead(cipher, &self.key, Some(nonce), purpose.as_bytes(), hidden, tag).ok()
+        decrypt_aead(
+            cipher,
+            &self.key,
+            Some(nonce),
+            purpose.as_bytes(),
+            hidden,
+            tag,
+        )
+        .ok()
     }
 }
 

@@ -67,9 +67,10 @@ pub(super) struct DeviceBody {
 /// A device's registration.
 #[derive(Debug, Serialize, ToSchema)]
 struct RegistrationBody {
-    /// Where it was heard last: scheme, address and port.
-    #[schema(example = "coaps://192.0.2.7:49152")]
+    /// Address and port it was heard from last.
     peer: String,
+    /// It was heard over DTLS.
+    secured: bool,
     /// Seconds without an update after which the registration ends.
     lifetime_seconds: u32,
     /// When it was made.
@@ -118,7 +119,8 @@ impl From<DeviceDetail> for DeviceBody {
 impl From<Registration> for RegistrationBody {
     fn from(registration: Registration) -> Self {
         Self {
-            peer: registration.peer.to_string(),
+            peer: registration.peer.address.to_string(),
+            secured: registration.peer.secured,
             lifetime_seconds: registration.lifetime_s,
             registered_at: registration.registered_at.to_string(),
             expires_at: registration.expires_at.to_string(),
@@ -213,7 +215,9 @@ impl IntoResponse for OneDevice {
             Self::Update(UpdateDeviceError::IdentityTaken { .. }) => {
                 Problem::conflict("identity-taken", "Another device has the identity", &self)
             }
-            Self::Update(UpdateDeviceError::Store(error)) | Self::Store(error) => Problem::store(error),
+            Self::Update(UpdateDeviceError::Store(error)) | Self::Store(error) => {
+                Problem::store(error)
+            }
         }
         .into_response()
     }

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::TOKEN_FILE,
     config::{Config, LogConfig},
-    server::Server,
+    server::{Purpose, Server},
     telemetry,
 };
 use report::Report;
@@ -79,7 +79,9 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
     let dir = tempfile::tempdir().map_err(|e| format!("no temporary directory: {e}"))?;
     let config = settings(dir.path());
     telemetry::start_log(&config.log).map_err(|e| e.to_string())?;
-    let server = Server::start(config).await.map_err(|e| e.to_string())?;
+    let server = Server::start(config, Purpose::Demo)
+        .await
+        .map_err(|e| e.to_string())?;
     let client = Client::new(&ApiArgs {
         api: format!("http://{}", server.admin_addr),
         token: None,
@@ -94,7 +96,8 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
     let task = blocking(move || prepare(&prepared, &endpoints, &content)).await?;
 
     let plan = fleet::Plan::of(&specs);
-    let devices = Fleet::start(specs, server.coap_addr)
+    let address = server.coap_addr.ok_or("the server hears no devices")?;
+    let devices = Fleet::start(specs, address)
         .await
         .map_err(|e| e.to_string())?;
     let limit = Duration::from_secs(args.timeout_s);

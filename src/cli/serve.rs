@@ -4,7 +4,11 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{config, server::Server, telemetry};
+use crate::{
+    config,
+    server::{Purpose, Server},
+    telemetry,
+};
 
 /// Runs the server. Stops on SIGTERM and on SIGINT, within 10 s.
 #[derive(Debug, clap::Args)]
@@ -35,7 +39,9 @@ fn serve(args: &ServeArgs) -> Result<(), String> {
             signal(SignalKind::terminate()).map_err(|e| format!("no signals: {e}"))?;
         let mut interrupt =
             signal(SignalKind::interrupt()).map_err(|e| format!("no signals: {e}"))?;
-        let server = Server::start(config).await.map_err(|e| e.to_string())?;
+        let server = Server::start(config, Purpose::Service)
+            .await
+            .map_err(|e| e.to_string())?;
         tokio::select! {
             _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
             _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),

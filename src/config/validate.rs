@@ -94,7 +94,10 @@ impl Check {
     fn dtls(&mut self, config: &Config) {
         let dtls = &config.dtls;
         if !dtls.enabled && !config.coap.enabled {
-            self.fail("coap.enabled", "no device could be heard: enable coap or dtls");
+            self.fail(
+                "coap.enabled",
+                "no device could be heard: enable coap or dtls",
+            );
         }
         let key = hex::decode(&dtls.credential_key.0);
         if !key.is_ok_and(|key| key.len() == 32) {
@@ -108,7 +111,10 @@ impl Check {
             &dtls.private_key_file,
             &dtls.client_ca_file,
         ];
-        let given = files.iter().filter(|file| !file.as_os_str().is_empty()).count();
+        let given = files
+            .iter()
+            .filter(|file| !file.as_os_str().is_empty())
+            .count();
         if given != 0 && given != files.len() {
             self.fail(
                 "dtls.certificate_file",
@@ -125,9 +131,16 @@ impl Check {
         self.range("dtls.repeat_flight_ms", dtls.repeat_flight_ms, 10..=60_000);
         self.range("dtls.handshake_s", dtls.handshake_s, 1..=3_600);
         if dtls.handshake_s * 1_000 < dtls.repeat_flight_ms {
-            self.fail("dtls.handshake_s", "must be as long as repeat_flight_ms at least");
+            self.fail(
+                "dtls.handshake_s",
+                "must be as long as repeat_flight_ms at least",
+            );
         }
-        self.range("dtls.ticket_lifetime_s", dtls.ticket_lifetime_s, 1..=7 * 86_400);
+        self.range(
+            "dtls.ticket_lifetime_s",
+            dtls.ticket_lifetime_s,
+            1..=7 * 86_400,
+        );
     }
 
     fn upgrade(&mut self, config: &UpgradeConfig) {

@@ -105,13 +105,7 @@ impl Engine {
     }
 
     /// A response in a message of its own: a notification, or a separate response.
-    fn receive_response(
-        &mut self,
-        key: DeviceKey,
-        peer: Peer,
-        bytes: &[u8],
-        message: &Message,
-    ) {
+    fn receive_response(&mut self, key: DeviceKey, peer: Peer, bytes: &[u8], message: &Message) {
         let now = self.now.instant;
         let id = message.message_id();
         let mut known = true;

@@ -154,13 +154,7 @@ impl Engine {
         self.fire(key, Event::Registered);
     }
 
-    fn update(
-        &mut self,
-        speaker: &Speaker<'_>,
-        bytes: &[u8],
-        message: &Message,
-        location: &[u8],
-    ) {
+    fn update(&mut self, speaker: &Speaker<'_>, bytes: &[u8], message: &Message, location: &[u8]) {
         let peer = speaker.peer();
         let Some((payload, block)) = self.body(peer, bytes, message) else {
             return;
@@ -382,13 +376,7 @@ impl Engine {
     }
 
     /// Sends a response, and remembers it for the repeats of the request if the peer is a device.
-    fn respond(
-        &mut self,
-        peer: Peer,
-        bytes: &[u8],
-        message: &Message,
-        response: &MessageBuilder,
-    ) {
+    fn respond(&mut self, peer: Peer, bytes: &[u8], message: &Message, response: &MessageBuilder) {
         let datagram = response.build();
         let now = self.now.instant;
         let mut after = 0;

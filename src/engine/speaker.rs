@@ -67,7 +67,11 @@ impl Engine {
 
     fn turn_away(&mut self, speaker: &Speaker<'_>, endpoint: String) {
         self.counters.impostors += 1;
-        let identities = speaker.endpoints.iter().map(|own| own.to_string()).collect();
+        let identities = speaker
+            .endpoints
+            .iter()
+            .map(|own| own.to_string())
+            .collect();
         self.report(Report::Impostor {
             endpoint,
             peer: speaker.peer,

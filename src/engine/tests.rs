@@ -5,9 +5,10 @@ mod flow;
 mod garbage;
 mod registration;
 mod restart;
+mod security;
 mod tolerance;
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
 use pcp::{DeviceMessage, PlatformMessage, ResultCode, Version};
 

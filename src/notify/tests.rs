@@ -148,6 +148,7 @@ impl House {
         let package = store.insert_package(&package).await.unwrap().record;
         let devices: Vec<NewDevice> = (0..devices)
             .map(|number| NewDevice {
+                psk: None,
                 endpoint: format!("d{number}"),
                 product: "p".to_owned(),
             })

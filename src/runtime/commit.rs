@@ -99,7 +99,7 @@ mod tests {
             endpoint: endpoint.into(),
             registration: Registration {
                 location: endpoint.into(),
-                peer: ([127, 0, 0, 1], 1).into(),
+                peer: std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into(),
                 lifetime_s: 300,
                 expires_at: UtcMillis(300_000),
                 registered_at: UtcMillis(0),

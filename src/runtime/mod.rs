@@ -6,15 +6,19 @@
 //! turns it into commands for the shard.
 
 mod commit;
+mod keys;
 mod outbox;
 mod pulse;
 mod rollout;
+mod secured;
 mod shard;
 
 pub use commit::{COMMIT_BATCH, FIRST_PAUSE, LONGEST_PAUSE, commit_changes};
+pub use keys::Keys;
 pub use outbox::{Datagram, Outbox};
 pub use pulse::Pulse;
 pub use rollout::{
     PackageCache, ROLLOUT_IDLE, ROLLOUT_PAGE, ROLLOUT_SOON, Rollout, RolloutError, RolloutSetup,
 };
+pub use secured::{Secured, SecuredSetup};
 pub use shard::{Shard, ShardGone, ShardHandle, ShardSetup, bind};

@@ -7,13 +7,13 @@ use std::{
 use thiserror::Error;
 use tokio::sync::watch;
 
-use super::{Pulse, ShardHandle, shard::ShardGone};
+use super::{Keys, Pulse, ShardHandle, shard::ShardGone};
 use crate::{
     clock::SystemClock,
     engine::{Command, UpgradeOrder},
     health::{Health, Part},
     package::{Package, SegmentFrames},
-    store::{PackageFiles, Store, StoreError},
+    store::{DeviceChange, PackageFiles, Store, StoreError},
     task::{PackageId, plan},
     upgrade::{Failure, StopReason},
 };
@@ -40,6 +40,8 @@ pub struct Rollout {
     /// Device changes up to here are known to the engine.
     revision: i64,
     packages: PackageCache,
+    /// Where handshakes find keys.
+    keys: Option<Arc<Keys>>,
 }
 
 /// What a rollout is started with.
@@ -60,6 +62,8 @@ pub struct RolloutSetup {
     pub revision: i64,
     /// Packages in use.
     pub packages: PackageCache,
+    /// Where handshakes find keys, if there are any.
+    pub keys: Option<Arc<Keys>>,
 }
 
 /// Why a look at the store came to nothing. The next one follows.
@@ -85,6 +89,7 @@ impl Rollout {
             health: setup.health,
             revision: setup.revision,
             packages: setup.packages,
+            keys: setup.keys,
         }
     }
 
@@ -146,6 +151,7 @@ impl Rollout {
                 .filter(|change| change.removed)
                 .map(|change| change.endpoint.clone())
                 .collect();
+            self.follow_keys(&changes)?;
             let commands = changes
                 .into_iter()
                 .map(|change| {
@@ -164,6 +170,19 @@ impl Rollout {
             }
             self.revision = revision;
         }
+    }
+
+    fn follow_keys(&self, changes: &[DeviceChange]) -> Result<(), ShardGone> {
+        let Some(keys) = &self.keys else {
+            return Ok(());
+        };
+        let ended: Vec<_> = (changes.iter())
+            .filter_map(|change| keys.set(&change.endpoint, change.psk.as_ref()))
+            .collect();
+        if ended.is_empty() {
+            return Ok(());
+        }
+        self.shard.end_identities(ended)
     }
 
     async fn stop_upgrades(&mut self) -> Result<(), RolloutError> {

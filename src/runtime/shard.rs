@@ -6,10 +6,14 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use super::outbox::{Datagram, Outbox};
+use super::{
+    outbox::{Datagram, Outbox},
+    secured::{Secured, SecuredSetup, until},
+};
 use crate::{
     clock::SystemClock,
-    coap::MAX_DATAGRAM_LEN,
+    coap::{MAX_DATAGRAM_LEN, Peer},
+    dtls::Identity,
     engine::{Change, Command, Effect, Engine, Report, Seq},
     health::{Health, Part},
     task::UpgradeId,
@@ -23,10 +27,14 @@ const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 /// Log lines a second about strangers; further ones are counted only.
 const STRANGER_LINES_PER_SECOND: NonZeroU32 = NonZeroU32::new(5).unwrap();
 
-/// One engine with its socket, on a thread of its own.
+/// Lines a second about messages that were refused; further ones are counted only.
+const AUDIT_LINES_PER_SECOND: NonZeroU32 = NonZeroU32::new(20).unwrap();
+
+/// One engine with its sockets, on a thread of its own.
 pub struct Shard {
     engine: Engine,
-    socket: UdpSocket,
+    plain: Option<UdpSocket>,
+    secured: Option<Secured>,
     clock: SystemClock,
     inbox: mpsc::UnboundedReceiver<Message>,
     changes: mpsc::UnboundedSender<(Seq, Change)>,
@@ -38,6 +46,7 @@ pub struct Shard {
     waiting: VecDeque<(Seq, oneshot::Sender<()>)>,
     unsent: u64,
     stranger_lines: DefaultDirectRateLimiter,
+    audit_lines: DefaultDirectRateLimiter,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
 }
@@ -53,6 +62,7 @@ enum Message {
         refused: Vec<UpgradeId>,
     },
     StoreAvailable(bool),
+    EndIdentities(Vec<Identity>),
     Stop,
 }
 
@@ -84,6 +94,13 @@ impl ShardHandle {
         committed.await.map_err(|_| ShardGone)
     }
 
+    /// Ends everything encrypted with keys that are no longer good.
+    pub fn end_identities(&self, identities: Vec<Identity>) -> Result<(), ShardGone> {
+        (self.inbox)
+            .send(Message::EndIdentities(identities))
+            .map_err(|_| ShardGone)
+    }
+
     /// Stops admitting, and ends the shard's thread once everything emitted is committed and sent.
     pub fn stop(&self) {
         let _ = self.inbox.send(Message::Stop); // it is gone already
@@ -102,8 +119,10 @@ impl ShardHandle {
 pub struct ShardSetup {
     /// The engine, with the state of before the restart.
     pub engine: Engine,
-    /// Bound and non-blocking.
-    pub socket: std::net::UdpSocket,
+    /// For devices that do not encrypt: bound and non-blocking.
+    pub plain: Option<std::net::UdpSocket>,
+    /// For devices that do.
+    pub secured: Option<SecuredSetup>,
     /// The clock.
     pub clock: SystemClock,
     /// Where changes go, in order.
@@ -125,13 +144,15 @@ impl Shard {
             .build()?;
         let (sender, inbox) = mpsc::unbounded_channel();
         let handle = ShardHandle { inbox: sender };
-        let socket = {
+        let (plain, secured) = {
             let _context = runtime.enter();
-            UdpSocket::from_std(setup.socket)?
+            let plain = setup.plain.map(UdpSocket::from_std).transpose()?;
+            (plain, setup.secured.map(Secured::new).transpose()?)
         };
         let shard = Self {
             engine: setup.engine,
-            socket,
+            plain,
+            secured,
             clock: setup.clock,
             inbox,
             changes: setup.changes,
@@ -141,6 +162,7 @@ impl Shard {
             waiting: VecDeque::new(),
             unsent: 0,
             stranger_lines: RateLimiter::direct(Quota::per_second(STRANGER_LINES_PER_SECOND)),
+            audit_lines: RateLimiter::direct(Quota::per_second(AUDIT_LINES_PER_SECOND)),
             health: setup.health,
             metrics: setup.metrics,
         };
@@ -158,14 +180,17 @@ impl Shard {
         self.health.works(Part::Shard);
         let mut publish = tokio::time::interval(PUBLISH_EVERY);
         publish.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        let mut buffer = vec![0; MAX_DATAGRAM_LEN + 1];
+        let mut buffer = vec![0; LONGEST_RECORD];
         let mut stopping = false;
         self.drain();
         while !(stopping && self.committed >= self.newest) {
             let next = self.until_next_deadline();
             tokio::select! {
-                ready = self.socket.readable(), if !stopping => match ready {
-                    Ok(()) => self.receive(&mut buffer),
+                ready = readable(self.plain.as_ref(), self.secured.as_ref()), if !stopping => match ready {
+                    Ok(()) => {
+                        self.receive(&mut buffer);
+                        self.receive_secured(&mut buffer);
+                    }
                     Err(error) => {
                         self.health.failed(Part::Shard, format!("the device socket failed: {error}"));
                         tracing::error!(%error, "the device socket failed");
@@ -184,6 +209,7 @@ impl Shard {
                 () = tokio::time::sleep(next) => self.engine.handle_timeout(self.clock.now()),
                 _ = publish.tick() => self.publish(),
             }
+            self.work();
             self.drain();
         }
         self.publish();
@@ -191,23 +217,59 @@ impl Shard {
     }
 
     fn until_next_deadline(&self) -> Duration {
-        const IDLE: Duration = Duration::from_mins(1);
         let now = self.clock.now().instant;
-        self.engine.poll_timeout().map_or(IDLE, |at| at.since(now))
+        let secured = self.secured.as_ref();
+        let secured = secured.and_then(|secured| secured.next_due(now));
+        let engine = self.engine.poll_timeout();
+        until(engine.into_iter().chain(secured).min(), now)
     }
 
     fn receive(&mut self, buffer: &mut [u8]) {
         for _ in 0..TURN {
-            match self.socket.try_recv_from(buffer) {
-                Ok((len, peer)) => {
+            let Some(socket) = &self.plain else { return };
+            // longer ones are cut, and seen to be too long
+            match socket.try_recv_from(&mut buffer[..=MAX_DATAGRAM_LEN]) {
+                Ok((len, address)) => {
                     let now = self.clock.now();
-                    self.engine.handle_datagram(now, peer, &buffer[..len]);
+                    let speaker = Peer::from(address).into();
+                    self.engine.handle_datagram(now, &speaker, &buffer[..len]);
                     self.drain();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 // An ICMP error for something sent before, such as a device's port that is closed.
                 Err(_) => {}
             }
+        }
+    }
+
+    fn receive_secured(&mut self, buffer: &mut [u8]) {
+        for _ in 0..TURN {
+            let Some(secured) = &mut self.secured else {
+                return;
+            };
+            match secured.socket().try_recv_from(buffer) {
+                Ok((len, address)) => {
+                    let now = self.clock.now();
+                    let engine = &mut self.engine;
+                    secured.receive(now, address, &buffer[..len], |speaker, bytes| {
+                        engine.handle_datagram(now, speaker, bytes);
+                    });
+                    self.drain();
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Goes on with handshakes.
+    fn work(&mut self) {
+        if let Some(secured) = &mut self.secured {
+            let now = self.clock.now();
+            let engine = &mut self.engine;
+            secured.work(now, |speaker, bytes| {
+                engine.handle_datagram(now, speaker, bytes)
+            });
         }
     }
 
@@ -236,6 +298,13 @@ impl Shard {
             Message::StoreAvailable(available) => {
                 let command = Command::StoreAvailable(available);
                 self.engine.handle_command(now, command);
+            }
+            Message::EndIdentities(identities) => {
+                if let Some(secured) = &mut self.secured {
+                    for identity in &identities {
+                        secured.end(now, identity);
+                    }
+                }
             }
             Message::Stop => {}
         }
@@ -279,11 +348,17 @@ impl Shard {
 
     /// What the system does not take at once is dropped: CoAP repeats it.
     fn send(&mut self, datagram: &Datagram) {
-        if self
-            .socket
-            .try_send_to(&datagram.bytes, datagram.peer)
-            .is_err()
-        {
+        let address = datagram.peer.address;
+        if datagram.peer.secured {
+            match &mut self.secured {
+                Some(secured) => secured.send(address, &datagram.bytes),
+                None => self.unsent += 1,
+            }
+            return;
+        }
+        let sent = self.plain.as_ref();
+        let sent = sent.map(|socket| socket.try_send_to(&datagram.bytes, address));
+        if !matches!(sent, Some(Ok(_))) {
             self.unsent += 1;
         }
     }
@@ -299,6 +374,20 @@ impl Shard {
                         endpoint, %peer,
                         "an unknown endpoint was refused; add the device, or set lwm2m.registration = \"open\""
                     );
+                }
+            }
+            Report::Impostor {
+                endpoint,
+                peer,
+                identities,
+            } => {
+                if self.audit_lines.check().is_ok() {
+                    let told = if peer.secured {
+                        "somebody acted as another device than it has shown to be, and was refused"
+                    } else {
+                        "a device that has to encrypt was heard on the plain port, and refused"
+                    };
+                    tracing::warn!(target: "cellwise::audit", endpoint, %peer, ?identities, "{told}");
                 }
             }
             Report::UpgradeEnded {
@@ -330,6 +419,9 @@ impl Shard {
             "Datagrams that the system did not take, or that waited too long for the store",
             self.unsent,
         );
+        if let Some(secured) = &self.secured {
+            secured.publish(&self.metrics);
+        }
         let (devices, upgrading) = self.engine.population();
         let gauges = [
             ("devices", "Devices that may register", devices),
@@ -348,6 +440,23 @@ impl Shard {
         for (name, help, value) in gauges {
             self.metrics.set_gauge(name, help, value);
         }
+    }
+}
+
+/// Longer than any datagram that is taken.
+const LONGEST_RECORD: usize = 2_048;
+
+/// Returns when one of the sockets has something.
+async fn readable(plain: Option<&UdpSocket>, secured: Option<&Secured>) -> io::Result<()> {
+    async fn one(socket: Option<&UdpSocket>) -> io::Result<()> {
+        match socket {
+            Some(socket) => socket.readable().await,
+            None => std::future::pending().await,
+        }
+    }
+    tokio::select! {
+        ready = one(plain) => ready,
+        ready = one(secured.map(Secured::socket)) => ready,
     }
 }
 

@@ -32,9 +32,9 @@ pub use files::{
 };
 pub use records::{
     AddedDevice, CellRecord, CommitReport, DeletedPackage, DeviceChange, DeviceDetail,
-    DeviceFilter, DeviceUpdate, InsertedPackage, NewDevice, NewPackage, NewTask, OutcomeRecord, PackageRecord,
-    Page, QueueRecord, Selection, StoredPsk, TaskRecord, TimelineEvent, UpgradeDetail, UpgradeRecord,
-    UpgradeState, UpgradeToStop,
+    DeviceFilter, DeviceUpdate, InsertedPackage, NewDevice, NewPackage, NewTask, OutcomeRecord,
+    PackageRecord, Page, QueueRecord, Selection, StoredPsk, TaskRecord, TimelineEvent,
+    UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
 };
 pub use sqlite::{FILE_NAME, SqliteStore};
 

@@ -82,9 +82,7 @@ pub(in crate::api) enum Add {
         "device {endpoint} is there with product {product:?}; change its product with PATCH, or delete it first"
     )]
     OtherProduct { endpoint: String, product: String },
-    #[error(
-        "device {holder} has the identity {identity:?} already; each needs one of its own"
-    )]
+    #[error("device {holder} has the identity {identity:?} already; each needs one of its own")]
     IdentityTaken { identity: String, holder: String },
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -189,9 +187,8 @@ fn to_devices(body: AddDevices, state: &ApiState) -> Result<(Vec<NewDevice>, boo
     let mut checked = |prefix: &str, endpoint: String, product: String, psk: Option<PskBody>| {
         fields.take(&format!("{prefix}endpoint"), check_endpoint(&endpoint));
         fields.take(&format!("{prefix}product"), check_product(&product));
-        let psk = psk.and_then(|psk| {
-            fields.take(&format!("{prefix}psk"), psk.seal(state, &endpoint))
-        });
+        let psk =
+            psk.and_then(|psk| fields.take(&format!("{prefix}psk"), psk.seal(state, &endpoint)));
         NewDevice {
             endpoint,
             product,

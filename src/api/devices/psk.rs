@@ -24,7 +24,11 @@ pub(in crate::api) struct PskBody {
     #[schema(min_length = 1, max_length = 128, example = "urn:imei:867723032612345")]
     identity: Option<String>,
     /// The key, 8 to 64 bytes in hexadecimal.
-    #[schema(min_length = 16, max_length = 128, example = "000102030405060708090a0b0c0d0e0f")]
+    #[schema(
+        min_length = 16,
+        max_length = 128,
+        example = "000102030405060708090a0b0c0d0e0f"
+    )]
     key: String,
 }
 
@@ -64,7 +68,8 @@ impl PskBody {
     }
 }
 
-const NO_VAULT: &str = "keys are not taken before dtls.credential_key is set: they are stored encrypted with it";
+const NO_VAULT: &str =
+    "keys are not taken before dtls.credential_key is set: they are stored encrypted with it";
 
 /// Whether keys can be taken at all.
 pub(super) fn check_vault(state: &ApiState) -> Result<(), Problem> {

@@ -1,7 +1,7 @@
 use axum::http::{Method, StatusCode, header};
 use serde_json::{Value, json};
 
-use super::Api;
+use super::{super::router, Api, state};
 use crate::{
     engine::{Change, CoverageReading, QueueMode, Registration},
     upgrade::Coverage,
@@ -136,7 +136,10 @@ async fn shows_registration_and_coverage() {
     let at = api.state.now();
     let registration = Registration {
         location: "1".to_owned(),
-        peer: "192.0.2.7:5683".parse().unwrap(),
+        peer: "192.0.2.7:5683"
+            .parse::<std::net::SocketAddr>()
+            .unwrap()
+            .into(),
         lifetime_s: 86_400,
         expires_at: at,
         registered_at: at,
@@ -249,4 +252,121 @@ async fn a_removed_device_is_gone_and_its_upgrade_failed() {
         api.get(&format!("/v1/tasks/{task}")).await.body["state"],
         "finished"
     );
+}
+
+const KEY: &str = "000102030405060708090a0b0c0d0e0f";
+
+#[tokio::test]
+async fn keys_are_taken_and_never_given_back() {
+    let api = Api::new().await;
+    let body = json!({"endpoint": "d0", "psk": {"key": KEY}});
+    let added = api.post("/v1/devices", &body).await;
+    assert_eq!(added.status, StatusCode::CREATED, "{added:?}");
+    assert_eq!(added.body["secure"], true);
+    assert_eq!(added.body["psk_identity"], "d0");
+    let many = json!({"devices": [
+        {"endpoint": "d1", "psk": {"identity": "one", "key": KEY}},
+        {"endpoint": "d0", "psk": {"key": KEY}},
+        {"endpoint": "d2", "psk": {"identity": "one", "key": KEY}},
+        {"endpoint": "d3"},
+    ]});
+    let many = api.post("/v1/devices", &many).await;
+    assert_eq!(
+        (&many.body["added"], &many.body["keys_set"]),
+        (&json!(2), &json!(1))
+    );
+    assert_eq!(many.body["refused"][0]["field"], "devices[2].psk");
+    let taken = api
+        .json(
+            Method::PATCH,
+            "/v1/devices/d3",
+            &format!(r#"{{"psk": {{"identity": "one", "key": "{KEY}"}}}}"#),
+        )
+        .await;
+    assert_eq!(taken.problem(), "identity-taken");
+    let set = api
+        .json(
+            Method::PATCH,
+            "/v1/devices/d3",
+            &format!(r#"{{"psk": {{"key": "{KEY}"}}, "product": "p"}}"#),
+        )
+        .await;
+    assert_eq!(
+        (&set.body["secure"], &set.body["psk_identity"]),
+        (&json!(true), &json!("d3"))
+    );
+    let unset = api
+        .json(
+            Method::PATCH,
+            "/v1/devices/d3",
+            r#"{"psk": null, "secure": false}"#,
+        )
+        .await;
+    assert_eq!(
+        (&unset.body["secure"], &unset.body["psk_identity"]),
+        (&json!(false), &Value::Null)
+    );
+    assert_eq!(unset.body["product"], "p");
+    // neither in an answer nor in the database
+    let list = api.get("/v1/devices").await;
+    assert!(!list.body.to_string().contains(KEY));
+    let raw = hex::decode(KEY).unwrap();
+    for name in ["cellwise.db", "cellwise.db-wal"] {
+        let bytes = std::fs::read(api.dir.path().join(name)).unwrap_or_default();
+        assert!(
+            !bytes.windows(raw.len()).any(|window| window == raw),
+            "{name}"
+        );
+        assert!(
+            !bytes
+                .windows(KEY.len())
+                .any(|window| window == KEY.as_bytes())
+        );
+    }
+}
+
+#[tokio::test]
+async fn keys_that_do_not_do_are_refused() {
+    let api = Api::new().await;
+    let long = "ab".repeat(65);
+    for key in ["", "00", "00010203040506", "xyz", &long, &KEY[1..]] {
+        let refused = api
+            .post(
+                "/v1/devices",
+                &json!({"endpoint": "d0", "psk": {"key": key}}),
+            )
+            .await;
+        assert_eq!(refused.fields(), ["psk"], "{key}");
+        assert!(
+            key.is_empty() || !refused.body.to_string().contains(key),
+            "{key}"
+        );
+    }
+    let name = "x".repeat(129);
+    for identity in ["", "a\u{0}b", &name] {
+        let body = json!({"endpoint": "d0", "psk": {"identity": identity, "key": KEY}});
+        assert_eq!(
+            api.post("/v1/devices", &body).await.fields(),
+            ["psk"],
+            "{identity:?}"
+        );
+    }
+    let nothing = api.json(Method::PATCH, "/v1/devices/d0", "{}").await;
+    assert_eq!(nothing.fields(), ["product"]);
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = state(dir.path(), |_| ()).await;
+    state.vault = None;
+    let bare = Api {
+        router: router(state.clone()),
+        state,
+        description: Value::Null,
+        dir,
+    };
+    let refused = bare
+        .post(
+            "/v1/devices",
+            &json!({"endpoint": "d0", "psk": {"key": KEY}}),
+        )
+        .await;
+    assert_eq!(refused.problem(), "no-credential-key");
 }

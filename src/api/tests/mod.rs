@@ -30,6 +30,7 @@ use crate::{
     store::{PackageFiles, SqliteStore},
     task::{TaskId, UpgradeId},
     upgrade::{Failure, Outcome},
+    vault::Vault,
 };
 
 pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -48,6 +49,7 @@ pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiSt
         config: Arc::new(config),
         clock: SystemClock::start(),
         token: TokenHash::of(TOKEN),
+        vault: Some(Vault::new([9; 32])),
         pulse: Arc::new(Pulse::default()),
         instance: Arc::new(Instance::new(&[7; 8])),
         streams: ApiState::stream_places(),

@@ -5,6 +5,7 @@ fn restarted(before: &World) -> World {
     let mut after = World::new();
     after.now = before.now + Duration::from_secs(30);
     let mut record = DeviceRecord {
+        secure: false,
         endpoint: "meter-1".into(),
         product: "default".into(),
         registration: None,
@@ -127,6 +128,7 @@ fn a_question_is_put_again() {
 
 fn record(endpoint: &str, port: u16, now: Now) -> DeviceRecord {
     DeviceRecord {
+        secure: false,
         endpoint: endpoint.into(),
         product: "default".into(),
         registration: Some(Registration {

@@ -1,8 +1,8 @@
 use super::{T0, UPGRADED, World, ended, list, new_package, new_task, registered, stage, t};
 use crate::{
     store::{
-        AddedDevice, DeletePackageError, DeviceFilter, InsertPackageError, NewDevice, Selection,
-        Store,
+        AddedDevice, DeletePackageError, DeviceFilter, DeviceUpdate, InsertPackageError, NewDevice,
+        Selection, Store, StoredPsk, UpdateDeviceError,
     },
     task::PackageId,
     upgrade::Stage,
@@ -156,6 +156,7 @@ pub(crate) async fn devices_are_added_once(store: &impl Store) {
 pub(crate) async fn ten_thousand_devices_are_added_in_one_call(store: &impl Store) {
     let devices: Vec<NewDevice> = (0..10_000)
         .map(|i| NewDevice {
+            psk: None,
             endpoint: format!("urn:imei:{i:015}"),
             product: "p".to_owned(),
         })
@@ -209,8 +210,13 @@ pub(crate) async fn devices_are_listed_by_filter_in_pages(store: &impl Store) {
 pub(crate) async fn changes_of_devices_are_seen_in_order(store: &impl Store) {
     let world = World::new(store);
     world.devices("p", &["a", "b"]).await;
-    assert!(store.set_device_product("a", "q").await.unwrap());
-    assert!(!store.set_device_product("nobody", "q").await.unwrap());
+    let update = DeviceUpdate {
+        product: Some("q".to_owned()),
+        ..DeviceUpdate::default()
+    };
+    store.update_device("a", &update).await.unwrap();
+    let unknown = store.update_device("nobody", &update).await;
+    assert!(matches!(unknown, Err(UpdateDeviceError::NotFound(_))));
     let changes = store.device_changes_since(0, 9).await.unwrap();
     let seen: Vec<_> = changes
         .iter()
@@ -287,4 +293,109 @@ pub(crate) async fn a_device_added_again_begins_anew(store: &impl Store) {
             .await
             .is_err()
     );
+}
+
+fn psk(identity: &str, sealed: u8) -> StoredPsk {
+    StoredPsk {
+        identity: identity.to_owned(),
+        sealed: vec![sealed; 40],
+    }
+}
+
+fn keyed(endpoint: &str, key: Option<StoredPsk>) -> NewDevice {
+    NewDevice {
+        endpoint: endpoint.to_owned(),
+        product: "p".to_owned(),
+        psk: key,
+    }
+}
+
+pub(crate) async fn devices_bring_their_keys(store: &impl Store) {
+    let new = [
+        keyed("a", Some(psk("id a", 1))),
+        keyed("b", None),
+        keyed("c", Some(psk("id a", 2))),
+    ];
+    let taken = AddedDevice::IdentityTaken {
+        identity: "id a".to_owned(),
+        endpoint: "a".to_owned(),
+    };
+    let added = store.add_devices(&new, T0).await.unwrap();
+    assert_eq!(
+        added,
+        [AddedDevice::Added, AddedDevice::Added, taken.clone()]
+    );
+    let again = [
+        keyed("a", None),
+        keyed("b", Some(psk("id b", 3))),
+        keyed("b", Some(psk("id a", 3))),
+    ];
+    let added = store.add_devices(&again, T0).await.unwrap();
+    assert_eq!(added, [AddedDevice::Unchanged, AddedDevice::KeySet, taken]);
+    let a = store.device("a").await.unwrap().unwrap();
+    assert!(a.device.secure);
+    assert_eq!(a.psk_identity.as_deref(), Some("id a"));
+    let keys = store.restore_keys(None, 1).await.unwrap();
+    assert_eq!(keys, [("a".to_owned(), psk("id a", 1))]);
+    let keys = store.restore_keys(Some("a"), 9).await.unwrap();
+    assert_eq!(keys, [("b".to_owned(), psk("id b", 3))]);
+    let changes = store.device_changes_since(0, 9).await.unwrap();
+    let seen: Vec<_> = (changes.iter())
+        .map(|change| (change.endpoint.as_str(), change.secure, change.psk.clone()))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("a", true, Some(psk("id a", 1))),
+            ("b", true, Some(psk("id b", 3)))
+        ]
+    );
+    // a removed device frees its identity
+    assert!(store.remove_device("a", t(1)).await.unwrap());
+    let added = store
+        .add_devices(&[keyed("d", Some(psk("id a", 4)))], T0)
+        .await;
+    assert_eq!(added.unwrap(), [AddedDevice::Added]);
+    // and comes back without it
+    store.add_devices(&[keyed("a", None)], T0).await.unwrap();
+    let a = store.device("a").await.unwrap().unwrap();
+    assert_eq!((a.device.secure, a.psk_identity), (false, None));
+}
+
+pub(crate) async fn keys_are_changed_and_taken_away(store: &impl Store) {
+    let world = World::new(store);
+    world.devices("p", &["a", "b"]).await;
+    let update = async |endpoint: &str, secure, key| {
+        let update = DeviceUpdate {
+            product: None,
+            secure,
+            psk: key,
+        };
+        store.update_device(endpoint, &update).await
+    };
+    update("a", Some(true), Some(Some(psk("me", 1))))
+        .await
+        .unwrap();
+    let taken = update("b", None, Some(Some(psk("me", 2)))).await;
+    assert!(
+        matches!(taken, Err(UpdateDeviceError::IdentityTaken { endpoint, .. }) if endpoint == "a")
+    );
+    // the device itself may keep its identity
+    update("a", None, Some(Some(psk("me", 3)))).await.unwrap();
+    let keys = store.restore_keys(None, 9).await.unwrap();
+    assert_eq!(keys, [("a".to_owned(), psk("me", 3))]);
+    let revision = store
+        .device_changes_since(0, 9)
+        .await
+        .unwrap()
+        .last()
+        .unwrap()
+        .revision;
+    update("a", None, Some(None)).await.unwrap();
+    let changes = store.device_changes_since(revision, 9).await.unwrap();
+    assert_eq!(changes.len(), 1);
+    assert_eq!((changes[0].secure, &changes[0].psk), (true, &None));
+    update("a", Some(false), None).await.unwrap();
+    assert!(!store.device("a").await.unwrap().unwrap().device.secure);
+    update("b", None, Some(Some(psk("me", 2)))).await.unwrap();
 }

@@ -91,6 +91,8 @@ macro_rules! whole_suite {
                 changes_of_devices_are_seen_in_order,
                 a_removed_device_is_kept_until_it_is_forgotten,
                 a_device_added_again_begins_anew,
+                devices_bring_their_keys,
+                keys_are_changed_and_taken_away,
             }
             rollouts {
                 the_longest_due_begins_first_and_one_per_device,
@@ -159,6 +161,7 @@ impl<'s, S: Store> World<'s, S> {
         let devices: Vec<NewDevice> = endpoints
             .iter()
             .map(|endpoint| NewDevice {
+                psk: None,
                 endpoint: (*endpoint).to_owned(),
                 product: product.to_owned(),
             })
@@ -223,7 +226,10 @@ fn registered(endpoint: &str, at: UtcMillis) -> Change {
         endpoint: endpoint.to_owned(),
         registration: Registration {
             location: "5a3f".to_owned(),
-            peer: "192.0.2.7:5683".parse().unwrap(),
+            peer: "192.0.2.7:5683"
+                .parse::<std::net::SocketAddr>()
+                .unwrap()
+                .into(),
             lifetime_s: 86_400,
             expires_at: at + Duration::from_hours(24),
             registered_at: at,

@@ -347,7 +347,10 @@ pub(super) async fn counter(conn: &mut SqliteConnection) -> Result<i64, StoreErr
         .map_err(|bytes| rows::unreadable(REVISION, hex::encode(bytes)))
 }
 
-pub(super) async fn set_counter(conn: &mut SqliteConnection, revision: i64) -> Result<(), sqlx::Error> {
+pub(super) async fn set_counter(
+    conn: &mut SqliteConnection,
+    revision: i64,
+) -> Result<(), sqlx::Error> {
     rows::set_meta(conn, REVISION, &revision.to_be_bytes()).await
 }
 

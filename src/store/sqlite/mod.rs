@@ -28,9 +28,10 @@ use sqlx::{
 
 use super::{
     AddedDevice, CellRecord, CommitReport, CreateTaskError, DeletePackageError, DeleteTaskError,
-    DeletedPackage, DeviceChange, DeviceDetail, DeviceFilter, DeviceUpdate, InsertPackageError, InsertedPackage,
-    NewDevice, NewPackage, NewTask, OpenError, PackageRecord, Page, StopTaskError, Store,
-    StoreError, StoredPsk, TaskRecord, UpdateDeviceError, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
+    DeletedPackage, DeviceChange, DeviceDetail, DeviceFilter, DeviceUpdate, InsertPackageError,
+    InsertedPackage, NewDevice, NewPackage, NewTask, OpenError, PackageRecord, Page, StopTaskError,
+    Store, StoreError, StoredPsk, TaskRecord, UpdateDeviceError, UpgradeDetail, UpgradeRecord,
+    UpgradeState, UpgradeToStop,
 };
 use crate::{
     clock::UtcMillis,

@@ -10,8 +10,8 @@ use sim::{
 
 use super::{Event, World, address};
 use crate::{
-    coap::Peer,
     cli::simulate::{fleet::Member, hooks::Hooks, scenario::Scenario, trace::Way},
+    coap::Peer,
     package::Package,
 };
 

@@ -1,0 +1,182 @@
+use std::{collections::HashMap, io, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::net::UdpSocket;
+
+use super::Keys;
+use crate::{
+    clock::{Instant, Now},
+    coap::Peer,
+    dtls::{CloseReason, Dtls, Event, Identity, RefuseReason},
+    engine::Speaker,
+    telemetry::Metrics,
+};
+
+/// Datagrams of handshakes that one turn goes on with: about a millisecond, so that segments go on being served.
+const HANDSHAKES_A_TURN: usize = 16;
+/// Log lines a second about handshakes that fail; further ones are counted only.
+const LINES_PER_SECOND: NonZeroU32 = NonZeroU32::new(5).unwrap();
+
+/// The secured port: its socket, its associations, and who is behind them.
+pub struct Secured {
+    dtls: Dtls,
+    socket: UdpSocket,
+    keys: Arc<Keys>,
+    /// The endpoints that the peer of each association has shown to be.
+    endpoints: HashMap<SocketAddr, Box<[Box<str>]>>,
+    lines: DefaultDirectRateLimiter,
+    unsent: u64,
+}
+
+/// What a secured port is made of.
+pub struct SecuredSetup {
+    /// The associations.
+    pub dtls: Dtls,
+    /// Bound and non-blocking.
+    pub socket: std::net::UdpSocket,
+    /// Who has which key: the same that the associations ask.
+    pub keys: Arc<Keys>,
+}
+
+impl Secured {
+    /// Call it within the runtime that drives the socket.
+    pub(super) fn new(setup: SecuredSetup) -> io::Result<Self> {
+        Ok(Self {
+            dtls: setup.dtls,
+            socket: UdpSocket::from_std(setup.socket)?,
+            keys: setup.keys,
+            endpoints: HashMap::new(),
+            lines: RateLimiter::direct(Quota::per_second(LINES_PER_SECOND)),
+            unsent: 0,
+        })
+    }
+
+    pub(super) const fn socket(&self) -> &UdpSocket {
+        &self.socket
+    }
+
+    /// When there is something to do without a datagram.
+    pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
+        if self.dtls.queued() > 0 {
+            return Some(now);
+        }
+        self.dtls.poll_timeout()
+    }
+
+    /// Takes one datagram from the socket. `said` is called with what somebody has said in it.
+    pub(super) fn receive(
+        &mut self,
+        now: Now,
+        address: SocketAddr,
+        bytes: &[u8],
+        said: impl FnMut(&Speaker<'_>, &[u8]),
+    ) {
+        self.dtls.handle_datagram(now, address, bytes);
+        self.follow(said);
+    }
+
+    /// Goes on with handshakes, for as long as a turn may take.
+    pub(super) fn work(&mut self, now: Now, said: impl FnMut(&Speaker<'_>, &[u8])) {
+        self.dtls.handle_timeout(now);
+        self.dtls.work(now, HANDSHAKES_A_TURN);
+        self.follow(said);
+    }
+
+    /// Sends to somebody with an association. Without one nothing can be said: the device has to begin anew.
+    pub(super) fn send(&mut self, address: SocketAddr, bytes: &[u8]) {
+        if self.dtls.send(address, bytes).is_err() {
+            self.unsent += 1;
+        }
+        self.follow(|_, _| ());
+    }
+
+    /// The identity's key is no longer good.
+    pub(super) fn end(&mut self, now: Now, identity: &Identity) {
+        if self.dtls.end_identity(now, identity) > 0 {
+            tracing::info!(%identity, "the device's key was changed; its association has ended");
+        }
+        self.follow(|_, _| ());
+    }
+
+    fn follow(&mut self, mut said: impl FnMut(&Speaker<'_>, &[u8])) {
+        while let Some(event) = self.dtls.poll_event() {
+            match event {
+                Event::Transmit { peer, bytes } => {
+                    if self.socket.try_send_to(&bytes, peer).is_err() {
+                        self.unsent += 1;
+                    }
+                }
+                Event::Established {
+                    peer,
+                    identity,
+                    resumed,
+                } => {
+                    let endpoints = self.keys.endpoints(&identity);
+                    tracing::debug!(%peer, %identity, resumed, "a device has shown who it is");
+                    self.endpoints.insert(peer, endpoints);
+                }
+                Event::Data { peer, bytes, .. } => {
+                    if let Some(endpoints) = self.endpoints.get(&peer) {
+                        said(&Speaker::new(Peer::secured(peer), endpoints), &bytes);
+                    }
+                }
+                Event::Closed { peer, reason, .. } => {
+                    // a new one is there already
+                    if reason != CloseReason::Replaced {
+                        self.endpoints.remove(&peer);
+                    }
+                }
+                Event::Refused {
+                    peer,
+                    claimed,
+                    reason,
+                } => self.log(peer, claimed.as_deref(), reason),
+            }
+        }
+    }
+
+    fn log(&self, peer: SocketAddr, claimed: Option<&[u8]>, reason: RefuseReason) {
+        let identity = claimed.unwrap_or_default().escape_ascii();
+        let told = match reason {
+            RefuseReason::UnknownIdentity => "nobody has the identity; give the device its key",
+            RefuseReason::WrongKey => "the peer does not have the identity's key",
+            RefuseReason::Failed => "the peer and the server do not agree",
+            RefuseReason::Expired | RefuseReason::Ended => return,
+        };
+        if self.lines.check().is_ok() {
+            tracing::warn!(target: "cellwise::audit", %peer, %identity, "a handshake was refused: {told}");
+        }
+    }
+
+    pub(super) fn publish(&self, metrics: &Metrics) {
+        for (name, help, value) in self.dtls.counts().each() {
+            metrics.set_counter(name, help, value);
+        }
+        metrics.set_counter(
+            "dtls_datagrams_unsent",
+            "Datagrams to secured devices without an association, or that the system did not take",
+            self.unsent,
+        );
+        let gauges = [
+            (
+                "dtls_associations",
+                "Established associations",
+                self.dtls.associations(),
+            ),
+            (
+                "dtls_half_open",
+                "Handshakes under way",
+                self.dtls.half_open(),
+            ),
+        ];
+        for (name, help, value) in gauges {
+            metrics.set_gauge(name, help, value);
+        }
+    }
+}
+
+/// How long until `due`; `None` waits for long.
+pub(super) fn until(due: Option<Instant>, now: Instant) -> Duration {
+    const IDLE: Duration = Duration::from_mins(1);
+    due.map_or(IDLE, |at| at.since(now))
+}
