@@ -35,8 +35,8 @@ impl Engine {
     fn set_cell_alarm(&mut self, cell: u32, at: Instant) {
         let set = self.cell_alarms.get(&cell);
         if set.is_none_or(|set| at < *set) {
-            self.cell_alarms.insert(cell, at);
-            self.timers.set(at, Alarm::Cell(cell));
+            let replaced = self.cell_alarms.insert(cell, at);
+            self.timers.set(at, Alarm::Cell(cell), replaced);
         }
     }
 
