@@ -41,8 +41,6 @@ const INBOX: usize = 32;
 /// How often the engine may ask for the same moment: a device's turn may wake its cell, and that the
 /// device again.
 const TURNS: u32 = 4;
-/// The longest that a cell waits for its next admission.
-const PACE: Duration = Duration::from_secs(1);
 /// After that long nothing goes on any more: a day until it is heard, a week in the queue, and the rest.
 const EVERY_LIMIT: Duration = Duration::from_hours(24 * 9);
 /// The longest registration, and a day.
@@ -53,8 +51,6 @@ pub(super) struct World {
     config: Arc<Config>,
     package: Arc<Package>,
     now: Now,
-    /// When every alarm of a cell was in the past.
-    last_turn: Instant,
     devices: Vec<Device>,
     /// What has arrived at each address.
     inboxes: Vec<VecDeque<Message>>,
@@ -121,7 +117,6 @@ impl World {
             config,
             package: Arc::new(package()),
             now,
-            last_turn: now.instant,
             devices: (0..usize::from(DEVICES)).map(Device::new).collect(),
             inboxes: (0..PEERS).map(|_| VecDeque::new()).collect(),
             heard_from: BTreeSet::new(),
@@ -285,9 +280,6 @@ impl World {
             self.collect();
         }
         self.now = end;
-        if span > PACE {
-            self.last_turn = end.instant;
-        }
     }
 
     pub(super) fn pass_unnoticed(&mut self, span: Duration) {
@@ -450,13 +442,10 @@ impl World {
         assert!(devices <= usize::from(DEVICES) + MAX_OPEN_DEVICES);
         assert_eq!(sessions, self.running.len());
         assert!(locations <= devices && peers <= locations && cells <= sessions);
-        // one for each device; those of cells that are paced are gone after a second
-        if self.last_turn == self.now.instant {
-            assert!(
-                alarms <= devices + cells,
-                "{alarms} alarms, {devices} devices"
-            );
-        }
+        assert!(
+            alarms <= devices + cells,
+            "{alarms} alarms, {devices} devices"
+        );
         assert_eq!(self.engine.population(), (devices, sessions));
     }
 
