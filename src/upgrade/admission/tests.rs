@@ -521,7 +521,7 @@ impl Bystander {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     /// Whatever devices do, in whatever order: limits and pace hold, nobody is passed by who came later
     /// and needs no more, nobody is overtaken for too long, no slot stays free while somebody could have

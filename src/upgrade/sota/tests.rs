@@ -413,13 +413,14 @@ fn turn() -> impl Strategy<Value = Turn> {
     let outside = prop::sample::select(outside);
     let stopped = prop::sample::select(vec![StopReason::TaskStopped, StopReason::DeviceRemoved]);
     prop_oneof![
-        90 => outside.prop_map(Turn::Event),
-        // far on, for otherwise few get there
-        15 => prop::sample::select(vec![
+        40 => outside.prop_map(Turn::Event),
+        // what leads on: most of the others end an upgrade before it gets anywhere
+        60 => prop::sample::select(vec![
             Event::Heard,
             Event::VersionAnswered(ResultCode::SUCCESS, Some(version(OLD))),
             Event::CoverageAnswered(Some(good())),
             Event::SlotGranted,
+            Event::NotificationUndelivered,
             Event::SegmentRequested(0),
             Event::DownloadReported(ResultCode::SUCCESS),
         ]).prop_map(Turn::Event),
@@ -533,12 +534,12 @@ fn check_outcome(from: Stage, event: Event, ended: &Sota) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     /// Whatever a device does, and however often the server restarts: its upgrade goes from stage to stage
     /// in order and ends once, within the sum of the limits.
     #[test]
-    fn any_order_of_events_ends_once(turns in prop::collection::vec((0u64..40_000, turn()), 0..200)) {
+    fn any_order_of_events_ends_once(turns in prop::collection::vec((0u64..40_000, turn()), 0..100)) {
         let mut drive = Drive::begin();
         let mut turns = turns.into_iter().peekable();
         // 24 h + 3 × 3 min + a week and a half hour of measuring anew + (60 min, given back thrice) + 30 min
