@@ -392,7 +392,7 @@ impl Invariants {
             ("addresses", tables.peers, devices),
             ("registrations", tables.locations, devices),
             ("cells", tables.cells, self.cells.len()),
-            ("alarms", tables.alarms, devices * PER_DEVICE + 1_000),
+            ("alarms", tables.alarms, devices + self.cells.len()),
             ("datagrams that wait for a commit", held, Outbox::CAPACITY),
             (
                 "uncommitted changes",
