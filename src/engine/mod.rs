@@ -229,6 +229,11 @@ impl Engine {
         }
     }
 
+    /// Slots of a cell that are taken.
+    pub fn slots_taken(&self, cell: u32) -> u32 {
+        self.admission.active(cell)
+    }
+
     // ---- what every part of the engine needs
 
     fn device(&self, key: DeviceKey) -> &Device {
