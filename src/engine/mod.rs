@@ -16,6 +16,7 @@
 //! Whoever drives the engine commits its changes in their order and holds a transmission back until
 //! the change it depends on is committed.
 
+mod account;
 mod change;
 mod command;
 mod commands;

@@ -2,6 +2,8 @@ use std::fmt;
 
 use pcp::{ResultCode, Version};
 
+use super::Deadline;
+
 /// How an attempt to upgrade a device ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -96,6 +98,29 @@ impl Outcome {
     /// Whether the device runs the target version.
     pub const fn is_success(&self) -> bool {
         matches!(self, Self::Succeeded(_))
+    }
+}
+
+impl Failure {
+    /// The limit that ran out, if one did.
+    pub const fn limit(&self) -> Option<Deadline> {
+        match self {
+            Self::DeviceNotHeard => Some(Deadline::DeviceHeard),
+            Self::VersionQueryTimedOut => Some(Deadline::Version),
+            Self::CellQueryTimedOut => Some(Deadline::Cell),
+            Self::SlotTimedOut => Some(Deadline::Slot),
+            Self::DownloadTimedOut(_) => Some(Deadline::Download),
+            Self::ExecutionTimedOut => Some(Deadline::Execution),
+            Self::VersionQueryRefused(_)
+            | Self::CellUnknown
+            | Self::NotificationRefused(_)
+            | Self::DownloadFailed(_)
+            | Self::ExecuteRefused(_)
+            | Self::UpgradeFailed(_)
+            | Self::WrongVersion(_)
+            | Self::PackageUnavailable
+            | Self::DeviceRemoved => None,
+        }
     }
 }
 

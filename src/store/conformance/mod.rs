@@ -256,6 +256,7 @@ fn ended(
         upgrade,
         task,
         attempt,
+        detail: outcome.to_string(),
         outcome,
         retry_at,
         at,
