@@ -11,7 +11,10 @@ use clap::Args;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
-use ureq::{Agent, Body, SendBody, http::Response};
+use ureq::{
+    Agent, Body, SendBody,
+    http::{Response, StatusCode},
+};
 
 use crate::api::Problem;
 
@@ -185,6 +188,16 @@ impl Client {
         self.answer(answer)
     }
 
+    /// `DELETE path`.
+    pub fn delete(&self, path: &str) -> Result<(), CommandError> {
+        let answer = self
+            .agent
+            .delete(format!("{}{path}", self.api))
+            .header("authorization", &self.authorization)
+            .call();
+        self.answer(answer).map(|_| ())
+    }
+
     /// `POST path?query` with a file of `len` bytes. Also tells whether something new was created.
     pub fn upload(
         &self,
@@ -226,6 +239,9 @@ impl Client {
             status: status.as_u16(),
             what,
         };
+        if status == StatusCode::NO_CONTENT {
+            return Ok(Value::Null);
+        }
         if status.is_success() {
             return serde_json::from_str(&text).map_err(|error| foreign(error.to_string()));
         }

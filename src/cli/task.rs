@@ -44,6 +44,18 @@ pub struct CreateArgs {
     /// Pause before each further attempt, seconds.
     #[arg(long, default_value_t = 300, value_name = "SECONDS")]
     retry_interval_s: u32,
+    /// Where the outcomes of this task are posted.
+    #[arg(long, value_name = "URL", requires = "webhook_secret")]
+    webhook: Option<String>,
+    /// Signs what is posted to --webhook: whsec_ and base64. Better given by the environment: others on this
+    /// machine see arguments.
+    #[arg(
+        long,
+        env = "CELLWISE_WEBHOOK_SECRET",
+        hide_env_values = true,
+        value_name = "SECRET"
+    )]
+    webhook_secret: Option<String>,
     /// Go on and show the progress until the task has ended; the exit code is 0 if every device succeeded,
     /// else 1.
     #[arg(long)]
@@ -161,6 +173,10 @@ fn create(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, CommandErro
     if let Some(body) = body.as_object_mut() {
         body.insert(field.to_owned(), devices);
         body.extend(args.start_at.map(|at| ("start_at".to_owned(), json!(at))));
+        body.extend((args.webhook).map(|url| {
+            let webhook = json!({"url": url, "secret": args.webhook_secret});
+            ("webhook".to_owned(), webhook)
+        }));
         if args.retry_attempts > 0 {
             let retry = json!({
                 "attempts": args.retry_attempts, "interval_seconds": args.retry_interval_s,

@@ -344,3 +344,49 @@ fn arguments_that_exclude_each_other_are_refused() {
         assert!(Line::try_parse_from(words).is_err(), "{line}");
     }
 }
+
+#[tokio::test]
+async fn a_webhook_is_added_listed_replayed_and_removed() {
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let shell = Shell::new().await;
+    let url = "https://93.184.216.34/hook";
+    let added = shell.text(&format!("webhook add {url}")).await;
+    let (first, secret) = added.split_once('\n').unwrap();
+    assert_eq!(first, "webhook 1 added for all tasks");
+    assert!(secret.contains(": whsec_"), "{secret}");
+    let refused = shell.error("webhook add http://127.0.0.1/").await;
+    assert!(refused.contains("is not a public address"), "{refused}");
+
+    let file = shell.file("fw.bin", &[7; 1_200]);
+    shell
+        .text(&format!("package upload {file} --version V2"))
+        .await;
+    shell.text("device add d0").await;
+    let create = format!("task create --package 1 --all --webhook {url} --webhook-secret {SECRET}");
+    shell.text(&create).await;
+    shell.text("task stop 1").await;
+    let list = shell.text("webhook list").await;
+    let rows: Vec<Vec<&str>> = list
+        .lines()
+        .map(|l| l.split_whitespace().collect())
+        .collect();
+    assert_eq!(rows[1], ["1", "all", "tasks", "2", "0", url]);
+    assert_eq!(rows[2], ["2", "task", "1", "2", "0", url]);
+    let deliveries = shell.text("webhook deliveries 2 --state pending").await;
+    assert!(deliveries.contains("upgrade.cancelled"), "{deliveries}");
+    assert!(deliveries.contains("task.stopped"), "{deliveries}");
+    let failed = shell
+        .run("webhook deliveries 2 --state failed --format json")
+        .await
+        .unwrap();
+    assert_eq!(failed.json()["items"], serde_json::json!([]));
+    assert_eq!(
+        shell.text("webhook replay 2").await,
+        "0 deliveries are tried again\n"
+    );
+    let one = shell.text("webhook replay 2 --delivery 4").await;
+    assert_eq!(one, "1 delivery is tried again\n");
+    assert_eq!(shell.text("webhook remove 2").await, "webhook 2 removed\n");
+    let gone = shell.error("webhook remove 2").await;
+    assert!(gone.contains("there is no webhook 2"), "{gone}");
+}

@@ -53,6 +53,24 @@ impl Config {
             admin.requests_per_second,
             1..=1_000_000,
         );
+        let webhooks = &self.webhooks;
+        check.range("webhooks.timeout_s", webhooks.timeout_s, 1..=300);
+        check.range("webhooks.first_pause_s", webhooks.first_pause_s, 1..=3_600);
+        check.range(
+            "webhooks.give_up_after_s",
+            webhooks.give_up_after_s,
+            1..=7 * 86_400,
+        );
+        check.range("webhooks.keep_s", webhooks.keep_s, 60..=YEAR_S);
+        if webhooks.keep_s < webhooks.give_up_after_s {
+            check.fail(
+                "webhooks.keep_s",
+                format!(
+                    "{} is less than give_up_after_s, which is {}",
+                    webhooks.keep_s, webhooks.give_up_after_s
+                ),
+            );
+        }
         if let Err(e) = EnvFilter::builder().parse(&self.log.filter) {
             check.fail(
                 "log.filter",

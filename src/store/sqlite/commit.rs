@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use sqlx::SqliteConnection;
 
-use super::{Doing, SqliteStore, devices, rows};
+use super::{Doing, SqliteStore, devices, events::Announcements, rows};
 use crate::{
     clock::UtcMillis,
     engine::{Change, CoverageReading, QueueMode, Registration, StageChange},
@@ -27,6 +27,7 @@ impl SqliteStore {
             conn: &mut tx,
             report: CommitReport::default(),
             ended: BTreeMap::new(),
+            announcements: None,
         };
         for change in changes {
             batch.apply(change).await?;
@@ -43,6 +44,8 @@ struct Batch<'c> {
     report: CommitReport,
     /// Tasks that may have ended with one of their upgrades, and when.
     ended: BTreeMap<TaskId, UtcMillis>,
+    /// Begun with the first upgrade that ends.
+    announcements: Option<Announcements>,
 }
 
 impl Batch<'_> {
@@ -73,6 +76,7 @@ impl Batch<'_> {
         }
         if self.ended_for_good(&end).await.doing(DOING)? {
             self.ended.insert(*task, *at);
+            self.announce(*upgrade).await.doing(DOING)?;
             devices::repeat_removal(self.conn, *upgrade).await?;
         }
         Ok(())
@@ -124,11 +128,23 @@ impl Batch<'_> {
         }
     }
 
+    async fn announce(&mut self, upgrade: UpgradeId) -> Result<(), sqlx::Error> {
+        let announcements = match self.announcements.take() {
+            Some(begun) => begun,
+            None => Announcements::begin(self.conn).await?,
+        };
+        let announcements = self.announcements.insert(announcements);
+        announcements.upgrade(self.conn, upgrade).await
+    }
+
     async fn finish(self) -> Result<CommitReport, StoreError> {
-        for (task, at) in self.ended {
-            rows::end_task_if_done(self.conn, task, at)
-                .await
-                .doing(DOING)?;
+        if let Some(announcements) = self.announcements {
+            for (task, at) in self.ended {
+                rows::end_task_if_done(self.conn, task, at, &announcements)
+                    .await
+                    .doing(DOING)?;
+            }
+            announcements.deliver(self.conn).await.doing(DOING)?;
         }
         Ok(self.report)
     }
