@@ -206,6 +206,26 @@ fn a_device_that_gives_up_for_good_fails_by_the_limit_and_is_nudged_until_then()
 }
 
 #[test]
+fn a_restart_of_the_server_makes_nobody_start_over() {
+    let scenario = Scenario {
+        package_bytes: 20_000,
+        crash_every: Some(std::time::Duration::from_secs(40)),
+        ..ordinary("")
+    };
+    let (summary, log) = all_end_as(&scenario, "upgraded");
+    assert!(summary.crashes > 3, "{}", summary.crashes);
+    for device in 0..DEVICES {
+        let sent = log.segments_sent(device);
+        assert!(sent.is_sorted(), "nothing is fetched that it has: {sent:?}");
+        let first = log.up(device, 21)[0].at_ms;
+        let downloaded = log.up(device, 22)[0].at_ms;
+        let within = |line: &&log::Line| (first..downloaded).contains(&line.at_ms);
+        assert_eq!(log.down(device, 19).into_iter().filter(within).count(), 0);
+        assert_eq!(log.down(device, 20).into_iter().filter(within).count(), 0);
+    }
+}
+
+#[test]
 fn a_tail_of_253_bytes_is_cut_otherwise() {
     let scenario = Scenario {
         package_bytes: 3 * 500 + 253,
