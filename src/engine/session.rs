@@ -10,7 +10,7 @@ use super::{
 use crate::{
     lwm2m::ResourcePath,
     task::UpgradeId,
-    upgrade::{Action, Event, Outcome, Sota, Stage},
+    upgrade::{Action, Deadline, Event, Outcome, Sota, Stage},
 };
 
 impl Engine {
@@ -85,6 +85,9 @@ impl Engine {
         }
         for action in actions {
             self.act(key, action);
+        }
+        if event == Event::Reached(Deadline::Nudge) {
+            self.store_last_progress(key);
         }
     }
 

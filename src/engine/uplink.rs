@@ -13,7 +13,7 @@ use super::{
     device::{LastDownload, LastReport, Tag},
     key::DeviceKey,
 };
-use crate::upgrade::{Event, Stage};
+use crate::upgrade::{Event, Sota, Stage};
 
 /// How long a repeat of a report is recognised: five repeats, 30 s apart, and some margin.
 const REPORT_REPEATS: Duration = Duration::from_mins(10);
@@ -126,6 +126,19 @@ impl Engine {
             at: now.utc,
         };
         self.persist_lazily(change);
+    }
+
+    /// A download has gone quiet: how far it came is stored, whenever that was done last.
+    pub(super) fn store_last_progress(&mut self, key: DeviceKey) {
+        if let Some(session) = self.device_mut(key).session.as_mut()
+            && let Sota::Downloading {
+                segment: Some(segment),
+                ..
+            } = session.sota
+        {
+            session.progress_stored_at = None;
+            self.store_progress(key, segment);
+        }
     }
 
     /// What the same download report was answered with, if that was lately.
