@@ -16,6 +16,7 @@
 //! Whoever drives the engine commits its changes in their order and holds a transmission back until
 //! the change it depends on is committed.
 
+mod account;
 mod change;
 mod command;
 mod commands;
@@ -227,6 +228,11 @@ impl Engine {
             cells: self.admission.cell_count(),
             alarms: self.timers.len(),
         }
+    }
+
+    /// Slots of a cell that are taken.
+    pub fn slots_taken(&self, cell: u32) -> u32 {
+        self.admission.active(cell)
     }
 
     // ---- what every part of the engine needs

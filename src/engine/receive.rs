@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{Engine, key::DeviceKey};
+use super::{Engine, account::Said, key::DeviceKey};
 use crate::{
     coap::{Code, Kind, Message, Reply, empty_ack, reset},
     upgrade::{Event, Stage},
@@ -159,6 +159,7 @@ impl Engine {
             self.uplink(key, payload);
         } else {
             self.counters.service_data += 1;
+            self.said(key, Said::ServiceData);
             self.fire(key, Event::Heard);
         }
     }
@@ -191,6 +192,7 @@ impl Engine {
         {
             let after = device.pending;
             self.counters.requests_repeated += 1;
+            self.has_left(key);
             self.transmit(peer, datagram, after);
         }
         self.flush(key);
