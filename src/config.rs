@@ -8,6 +8,7 @@ mod load;
 mod validate;
 
 pub use load::{ConfigError, Problem, environment, load};
+pub use validate::check_product_name;
 
 use std::{
     collections::BTreeMap,

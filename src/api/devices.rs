@@ -20,10 +20,10 @@ use psk::PskBody;
 use super::{
     ApiState,
     extract::{self, Fields, ListBody, Paging, Path, Query},
-    packages::check_product,
     problem::Problem,
 };
 use crate::{
+    config::check_product_name,
     engine::{CoverageReading, QueueMode, Registration},
     store::{DeviceDetail, DeviceFilter, DeviceUpdate, StoreError, UpdateDeviceError},
 };
@@ -49,7 +49,7 @@ pub(super) struct DeviceBody {
     #[schema(required)]
     registration: Option<RegistrationBody>,
     /// When anything was heard from it last, as far as stored.
-    #[schema(required)]
+    #[schema(required, format = DateTime)]
     last_heard_at: Option<String>,
     /// The version it reported last.
     #[schema(required)]
@@ -61,6 +61,7 @@ pub(super) struct DeviceBody {
     #[schema(required)]
     upgrade_id: Option<i64>,
     /// When it was added.
+    #[schema(format = DateTime)]
     created_at: String,
 }
 
@@ -74,8 +75,10 @@ struct RegistrationBody {
     /// Seconds without an update after which the registration ends.
     lifetime_seconds: u32,
     /// When it was made.
+    #[schema(format = DateTime)]
     registered_at: String,
     /// When it ends unless it is updated.
+    #[schema(format = DateTime)]
     expires_at: String,
     /// The device sleeps and listens only for a while after its messages.
     queue_mode: bool,
@@ -94,6 +97,7 @@ struct CoverageBody {
     #[schema(required)]
     sinr_db: Option<i32>,
     /// When it was reported.
+    #[schema(format = DateTime)]
     measured_at: String,
 }
 
@@ -298,7 +302,7 @@ fn to_update(
 ) -> Result<DeviceUpdate, Problem> {
     let mut fields = Fields::default();
     if let Some(product) = &body.product {
-        fields.take("product", check_product(product));
+        fields.take("product", check_product_name(product));
     }
     let given = body.product.is_some() || body.secure.is_some() || body.psk.is_some();
     fields.check("product", given, "give product, secure or psk");

@@ -51,14 +51,16 @@ pub(super) struct TaskBody {
     #[schema(required)]
     retry: Option<RetryBody>,
     /// When it starts or started.
+    #[schema(format = DateTime)]
     start_at: String,
     /// When it was created.
+    #[schema(format = DateTime)]
     created_at: String,
     /// When it was stopped.
-    #[schema(required)]
+    #[schema(required, format = DateTime)]
     stopped_at: Option<String>,
     /// When its last upgrade ended.
-    #[schema(required)]
+    #[schema(required, format = DateTime)]
     ended_at: Option<String>,
     /// Its upgrades, one per device.
     total: u64,
@@ -138,7 +140,7 @@ pub(super) struct CreateTask {
     /// `true`: all devices of the package's product.
     all: Option<bool>,
     /// When it starts, RFC 3339, at most a year ahead; at once when not given or past.
-    #[schema(format = "date-time", example = "2027-03-01T02:00:00Z")]
+    #[schema(format = "date-time", example = "2027-03-01T02:00:00Z", format = DateTime)]
     start_at: Option<String>,
     /// What follows a failure; nothing when not given.
     retry: Option<RetryBody>,

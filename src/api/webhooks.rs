@@ -43,7 +43,7 @@ pub(super) struct WebhookBody {
     /// Where events are posted.
     url: String,
     /// When it was added.
-    #[schema(format = "date-time")]
+    #[schema(format = "date-time", format = DateTime)]
     created_at: String,
     /// Deliveries that are still tried.
     pending: u64,
@@ -330,10 +330,10 @@ pub(super) struct DeliveryBody {
     /// Attempts so far.
     attempts: u32,
     /// When it is tried next; `null` when it is not.
-    #[schema(required, format = "date-time")]
+    #[schema(required, format = "date-time", format = DateTime)]
     next_at: Option<String>,
     /// When it was tried last.
-    #[schema(required, format = "date-time")]
+    #[schema(required, format = "date-time", format = DateTime)]
     last_at: Option<String>,
     /// What the last attempt that failed met with.
     #[schema(required)]

@@ -1,6 +1,7 @@
 //! The admin API from the outside.
 
 use std::{
+    fmt::Write,
     fs,
     io::{self, Read},
     path::PathBuf,
@@ -111,6 +112,19 @@ pub struct Client {
     agent: Agent,
     api: String,
     authorization: String,
+}
+
+/// A text as one segment of a path (RFC 3986 §2.1).
+pub(super) fn segment(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            let _ = write!(encoded, "%{byte:02X}"); // writing to a String does not fail
+        }
+    }
+    encoded
 }
 
 impl Client {

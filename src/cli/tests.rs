@@ -99,6 +99,7 @@ impl Shell {
             task: TaskId(1),
             attempt: 1,
             outcome: Outcome::Succeeded(Success::Upgraded),
+            detail: "upgraded".to_owned(),
             retry_at: None,
             at: self.state.clock.now().utc,
         };
@@ -256,6 +257,54 @@ async fn a_task_is_created_watched_and_stopped() {
         finished.starts_with("The task has finished: task 1"),
         "{finished}"
     );
+}
+
+#[tokio::test]
+async fn of_a_large_task_some_of_each_state_are_explained() {
+    let shell = Shell::new().await;
+    let file = shell.file("fw.bin", &[7; 1_000]);
+    shell
+        .text(&format!("package upload {file} --version V2"))
+        .await;
+    let names: Vec<String> = (0..30).map(|i| format!("d{i:02}")).collect();
+    shell.text(&format!("device add {}", names.join(" "))).await;
+    shell.text("task create --version V2 --all").await;
+    let shown = shell.text("task show 1").await;
+    assert!(shown.contains("\n30 pending\n"), "{shown}");
+    assert_eq!(shown.matches("it is about to begin").count(), 3, "{shown}");
+    let more = "and 27 more pending: cellwise task show 1 --state pending --limit 30\n";
+    assert!(shown.ends_with(more), "{shown}");
+    let all = shell.text("task show 1 --state pending --limit 30").await;
+    assert_eq!(all.matches("it is about to begin").count(), 30, "{all}");
+    assert!(!all.contains("more"), "{all}");
+    shell.succeed(1).await;
+    shell.text("task stop 1").await;
+    let list = shell.text("task list").await;
+    assert!(list.contains("CANCELLED"), "{list}");
+    let counts: Vec<&str> = list.lines().nth(1).unwrap().split_whitespace().collect();
+    assert!(
+        counts.windows(4).any(|w| w == ["1", "0", "29", "0"]),
+        "{list}"
+    );
+}
+
+#[tokio::test]
+async fn devices_and_packages_are_removed() {
+    let shell = Shell::new().await;
+    let file = shell.file("fw.bin", &[7; 1_000]);
+    shell
+        .text(&format!("package upload {file} --version V2"))
+        .await;
+    shell.text("device add urn:imei:1 a*b").await;
+    assert_eq!(
+        shell.text("device remove urn:imei:1 a*b").await,
+        "device urn:imei:1 removed\ndevice a*b removed\n"
+    );
+    let gone = shell.error("device remove a*b").await;
+    assert!(gone.contains("a*b"), "{gone}");
+    assert_eq!(shell.text("package delete 1").await, "package 1 deleted\n");
+    let gone = shell.error("package delete 1").await;
+    assert!(gone.ends_with("(HTTP 404)"), "{gone}");
 }
 
 #[tokio::test]

@@ -78,10 +78,22 @@ impl Config {
                 format!("{:?} is no filter: {e}", self.log.filter),
             );
         }
-        if self.products.contains_key("") {
-            check.fail("products", "a product must have a name");
+        for name in self.products.keys() {
+            if let Err(problem) = check_product_name(name) {
+                check.fail(&format!("products.{name:?}"), problem);
+            }
         }
         check.problems
+    }
+}
+
+/// Checks the name of a product: the same in the settings and in the API, so that one finds the other.
+pub fn check_product_name(name: &str) -> Result<(), &'static str> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if (1..=64).contains(&name.len()) && name.bytes().all(allowed) {
+        Ok(())
+    } else {
+        Err("a product's name has 1 to 64 characters out of A-Z a-z 0-9 . _ -")
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Engine, Speaker, key::DeviceKey};
+use super::{Engine, Speaker, account::Said, key::DeviceKey};
 use crate::{
     coap::{Code, Kind, Message, Peer, Reply, empty_ack, reset},
     upgrade::{Event, Stage},
@@ -158,6 +158,7 @@ impl Engine {
             self.uplink(key, payload);
         } else {
             self.counters.service_data += 1;
+            self.said(key, Said::ServiceData);
             self.fire(key, Event::Heard);
         }
     }
@@ -190,6 +191,7 @@ impl Engine {
         {
             let after = device.pending;
             self.counters.requests_repeated += 1;
+            self.has_left(key);
             self.transmit(peer, datagram, after);
         }
         self.flush(key);

@@ -2,7 +2,9 @@
 
 use rand_chacha::rand_core::Rng;
 
-use super::{Change, Engine, QueueMode, Report, Speaker, device::Registered, key::DeviceKey};
+use super::{
+    Change, Engine, QueueMode, Report, Speaker, account::Said, device::Registered, key::DeviceKey,
+};
 use crate::{
     coap::{
         Block, Code, ContentFormat, Kind, Message, MessageBuilder, Peer, Reassembled, Reply, slice,
@@ -151,6 +153,7 @@ impl Engine {
         self.respond(peer, bytes, message, &response);
         // Observations end with the registration they were made under.
         self.send_observe(key);
+        self.said(key, Said::Registration);
         self.fire(key, Event::Registered);
     }
 
@@ -197,6 +200,7 @@ impl Engine {
             response = response.block1(block);
         }
         self.respond(peer, bytes, message, &response);
+        self.said(key, Said::Update);
         self.fire(key, Event::Heard);
     }
 

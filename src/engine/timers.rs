@@ -1,4 +1,4 @@
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::collections::BTreeSet;
 
 use super::key::DeviceKey;
 use crate::clock::Instant;
@@ -12,30 +12,38 @@ pub(super) enum Alarm {
     Cell(u32),
 }
 
-/// Alarms in the order of their time. An alarm is not taken back: whoever it rings for finds out that
-/// nothing is due.
+/// Alarms in the order of their time. One that an earlier one replaces is taken back: a device whose
+/// registration ends in a year would leave another alarm for then with each exchange before.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    heap: BinaryHeap<Reverse<(Instant, Alarm)>>,
+    alarms: BTreeSet<(Instant, Alarm)>,
 }
 
 impl Timers {
-    pub(super) fn set(&mut self, at: Instant, alarm: Alarm) {
-        self.heap.push(Reverse((at, alarm)));
+    /// Sets the alarm, in place of the one for `replaced`.
+    pub(super) fn set(&mut self, at: Instant, alarm: Alarm, replaced: Option<Instant>) {
+        if let Some(replaced) = replaced {
+            self.cancel(replaced, alarm);
+        }
+        self.alarms.insert((at, alarm));
+    }
+
+    pub(super) fn cancel(&mut self, at: Instant, alarm: Alarm) {
+        self.alarms.remove(&(at, alarm));
     }
 
     pub(super) fn len(&self) -> usize {
-        self.heap.len()
+        self.alarms.len()
     }
 
     pub(super) fn next(&self) -> Option<Instant> {
-        self.heap.peek().map(|Reverse((at, _))| *at)
+        self.alarms.first().map(|(at, _)| *at)
     }
 
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<(Instant, Alarm)> {
         if self.next()? > now {
             return None;
         }
-        self.heap.pop().map(|Reverse(entry)| entry)
+        self.alarms.pop_first()
     }
 }

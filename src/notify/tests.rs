@@ -217,6 +217,7 @@ impl House {
             task: self.task,
             attempt: 1,
             outcome: Outcome::Succeeded(Success::Upgraded),
+            detail: "upgraded".to_owned(),
             retry_at: None,
             at: now(),
         };

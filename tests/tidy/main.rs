@@ -262,6 +262,8 @@ fn every_file_is_part_of_a_program() {
         ("src", &["src/lib.rs", "src/main.rs"][..]),
         ("pcp/src", &["pcp/src/lib.rs"]),
         ("sim/src", &["sim/src/lib.rs", "sim/src/main.rs"]),
+        ("fuzz/src", &["fuzz/src/lib.rs"]),
+        ("tests/corpora", &["tests/corpora/main.rs"]),
         ("tests/system", &["tests/system/main.rs"]),
         ("tests/tidy", &["tests/tidy/main.rs"]),
     ] {

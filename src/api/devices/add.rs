@@ -18,9 +18,10 @@ use crate::{
     api::{
         ApiState,
         extract::{self, Fields},
-        packages::{check_product, default_product},
+        packages::default_product,
         problem::{FieldError, Problem},
     },
+    config::check_product_name,
     store::{AddedDevice, NewDevice, StoreError},
 };
 
@@ -186,7 +187,7 @@ fn to_devices(body: AddDevices, state: &ApiState) -> Result<(Vec<NewDevice>, boo
     let mut fields = Fields::default();
     let mut checked = |prefix: &str, endpoint: String, product: String, psk: Option<PskBody>| {
         fields.take(&format!("{prefix}endpoint"), check_endpoint(&endpoint));
-        fields.take(&format!("{prefix}product"), check_product(&product));
+        fields.take(&format!("{prefix}product"), check_product_name(&product));
         let psk =
             psk.and_then(|psk| fields.take(&format!("{prefix}psk"), psk.seal(state, &endpoint)));
         NewDevice {

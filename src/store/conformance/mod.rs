@@ -275,6 +275,7 @@ fn ended(
         upgrade,
         task,
         attempt,
+        detail: outcome.to_string(),
         outcome,
         retry_at,
         at,

@@ -55,6 +55,7 @@ impl Batch<'_> {
             task,
             attempt,
             outcome,
+            detail,
             retry_at,
             at,
         } = change
@@ -65,6 +66,7 @@ impl Batch<'_> {
             upgrade: *upgrade,
             attempt: *attempt,
             outcome,
+            detail,
             at: *at,
         };
         if let Some(retry_at) = retry_at
@@ -379,7 +381,7 @@ impl Batch<'_> {
         .bind(end.attempt)
         .bind(end.outcome.state())
         .bind(end.outcome.reason())
-        .bind(end.outcome.to_string())
+        .bind(end.detail)
         .bind(end.at.0)
         .bind(retry_at.0)
         .execute(&mut *self.conn)
@@ -387,7 +389,7 @@ impl Batch<'_> {
         if stored.rows_affected() == 0 {
             return Ok(());
         }
-        let text = format!("{}; the next attempt begins at {retry_at}", end.outcome);
+        let text = format!("{}; the next attempt begins at {retry_at}", end.detail);
         self.event(end.upgrade, end.attempt, end.outcome.state(), &text, end.at)
             .await
     }
@@ -406,16 +408,21 @@ impl Batch<'_> {
         .bind(end.attempt)
         .bind(end.outcome.state())
         .bind(end.outcome.reason())
-        .bind(end.outcome.to_string())
+        .bind(end.detail)
         .bind(end.at.0)
         .execute(&mut *self.conn)
         .await?;
         if stored.rows_affected() == 0 {
             return Ok(false);
         }
-        let text = end.outcome.to_string();
-        self.event(end.upgrade, end.attempt, end.outcome.state(), &text, end.at)
-            .await?;
+        self.event(
+            end.upgrade,
+            end.attempt,
+            end.outcome.state(),
+            end.detail,
+            end.at,
+        )
+        .await?;
         Ok(true)
     }
 }
@@ -425,5 +432,6 @@ struct End<'c> {
     upgrade: UpgradeId,
     attempt: u32,
     outcome: &'c Outcome,
+    detail: &'c str,
     at: UtcMillis,
 }

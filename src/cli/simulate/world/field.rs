@@ -88,7 +88,11 @@ impl<H: Hooks> World<H> {
         if unit.current {
             self.checker.heard(device as usize, unit.target, bytes);
         }
+        let before = server.engine.counters().segments_served;
         (server.engine).handle_datagram(now, &Peer::from(address(device, port)).into(), bytes);
+        if server.engine.counters().segments_served > before {
+            self.checker.served(now.utc, device as usize);
+        }
         self.drain();
     }
 
@@ -138,6 +142,7 @@ impl<H: Hooks> World<H> {
             self.figures.bytes_up += bytes.len() as u64;
             let peer = address(device, unit.port);
             self.trace.datagram(self.now_ms, Way::Up, peer, &bytes);
+            (self.hooks).passes(self.now_ms, device, Way::Up, &bytes);
             let [first, again] = (unit.radio).carry(self.now_ms, Direction::Up, &self.conditions);
             if let Some(at) = again {
                 (self.queue).push(at, Event::Up(device, unit.port, bytes.clone()));
@@ -162,6 +167,7 @@ impl<H: Hooks> World<H> {
         self.figures.bytes_down += bytes.len() as u64;
         let peer = address(device, port);
         self.trace.datagram(self.now_ms, Way::Down, peer, &bytes);
+        (self.hooks).passes(self.now_ms, device, Way::Down, &bytes);
         let Some(unit) = self.units.get_mut(device as usize) else {
             return;
         };
