@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::{
     content::ContentFormat,
     fault::{Expected, Fault},
+    psk::Psk,
 };
 
 /// Everything that makes a device what it is.
@@ -16,6 +17,10 @@ use crate::{
 pub struct DeviceSpec {
     /// Endpoint client name, unique on the server.
     pub endpoint: String,
+    /// What the server knows it by, for DTLS; without it the device speaks plain CoAP.
+    pub psk: Option<Psk>,
+    /// Another device's name, which [`Fault::ClaimsOtherEndpoint`] registers under.
+    pub claims: Option<String>,
     /// The version it runs at first.
     pub version: Version,
     /// What it knows of its radio.
@@ -35,12 +40,30 @@ impl DeviceSpec {
     pub fn new(endpoint: impl Into<String>, version: Version) -> Self {
         Self {
             endpoint: endpoint.into(),
+            psk: None,
+            claims: None,
             version,
             coverage: CoverageClass::Good.coverage(Some(1)),
             fault: None,
             behaviour: Behaviour::default(),
             timing: Timing::default(),
             seed: 0,
+        }
+    }
+
+    /// The endpoint name that it registers under.
+    pub(crate) fn registers_as(&self) -> &str {
+        match (&self.claims, self.fault) {
+            (Some(other), Some(Fault::ClaimsOtherEndpoint)) => other,
+            _ => &self.endpoint,
+        }
+    }
+
+    /// What it shakes hands with.
+    pub(crate) fn uses_psk(&self) -> Option<Psk> {
+        match self.fault {
+            Some(Fault::WrongPsk) => self.psk.as_ref().map(Psk::with_wrong_key),
+            _ => self.psk.clone(),
         }
     }
 
