@@ -83,7 +83,7 @@ impl fmt::Display for FleetStats {
         if let Some(dtls) = &self.dtls {
             write!(
                 f,
-                "; {} handshakes, {} failed",
+                "; {} DTLS handshakes ({} failed)",
                 dtls.handshakes, dtls.failed
             )?;
         }
