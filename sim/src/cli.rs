@@ -1,3 +1,5 @@
+mod keys;
+
 use std::{str::FromStr, time::Duration};
 
 use clap::{Parser, ValueEnum};
@@ -8,14 +10,23 @@ use sim::{
     spec::{NotificationType, QueueMode, RegistrationStyle},
 };
 
+use keys::KeyArguments;
+
+/// RFC 7252 §6.1 and §6.2.
+const COAP_PORT: u16 = 5683;
+const COAPS_PORT: u16 = 5684;
+
 /// Simulates NB-IoT devices that register with an LwM2M server and let it upgrade them.
 #[derive(Debug, Parser)]
 #[command(name = "cellwise-sim", version)]
 #[allow(clippy::struct_excessive_bools)] // switches of a command line
 pub(crate) struct Arguments {
-    /// Host and port of the server
-    #[arg(long, default_value = "127.0.0.1:5683", value_name = "HOST:PORT")]
-    pub(crate) server: String,
+    /// Server; without a port that of CoAP, 5683, or with keys that of CoAP over DTLS, 5684
+    #[arg(long, default_value = "127.0.0.1", value_name = "HOST[:PORT]")]
+    server: String,
+
+    #[command(flatten)]
+    keys: KeyArguments,
 
     /// Number of devices
     #[arg(long, default_value_t = 100, value_name = "N")]
@@ -130,7 +141,17 @@ pub(crate) enum OutputFormat {
 }
 
 impl Arguments {
-    pub(crate) fn fleet_config(&self) -> FleetConfig {
+    /// Host and port of the server.
+    pub(crate) fn server(&self) -> String {
+        let port = if self.keys.are_given() {
+            COAPS_PORT
+        } else {
+            COAP_PORT
+        };
+        with_port(&self.server, port)
+    }
+
+    pub(crate) fn fleet_config(&self) -> Result<FleetConfig, String> {
         let mut config = FleetConfig::new(self.devices, self.from);
         config.cells = self.cells;
         config.first_cell_id = self.first_cell;
@@ -163,7 +184,19 @@ impl Arguments {
             separate_responses: self.separate_responses,
             keep_image: false,
         };
-        config
+        config.psks = self.keys.psks()?;
+        Ok(config)
+    }
+}
+
+/// `[::1]` and `::1` are addresses without a port, as `localhost` is.
+fn with_port(server: &str, port: u16) -> String {
+    let colons = server.matches(':').count();
+    match (server.starts_with('['), colons) {
+        (false, 2..) => format!("[{server}]:{port}"),
+        (true, _) if server.ends_with(']') => format!("{server}:{port}"),
+        (false, 0) => format!("{server}:{port}"),
+        _ => server.to_owned(),
     }
 }
 
@@ -252,7 +285,8 @@ mod tests {
             "--queue-mode=500ms/2m",
             "--for=5m",
         ]);
-        let config = arguments.fleet_config();
+        let config = arguments.fleet_config().unwrap();
+        assert!(config.psks.is_none());
         assert_eq!(
             config.coverage,
             [(CoverageClass::Good, 6), (CoverageClass::Poor, 1)]
@@ -266,6 +300,23 @@ mod tests {
             })
         );
         assert_eq!(arguments.run_for, Some(Duration::from_mins(5)));
+    }
+
+    fn parse(arguments: &[&str]) -> Arguments {
+        Arguments::parse_from([&["cellwise-sim"], arguments].concat())
+    }
+
+    #[test]
+    fn the_port_may_be_left_out() {
+        for (server, expected) in [
+            ("localhost", "localhost:5683"),
+            ("localhost:1", "localhost:1"),
+            ("::1", "[::1]:5683"),
+            ("[::1]", "[::1]:5683"),
+            ("[::1]:1", "[::1]:1"),
+        ] {
+            assert_eq!(parse(&["--server", server]).server(), expected);
+        }
     }
 
     #[test]

@@ -189,6 +189,16 @@ impl Device {
         self.upgrade.version
     }
 
+    /// Whether the device hears what comes: it is neither off nor asleep.
+    pub(crate) fn is_listening(&self) -> bool {
+        self.power == Power::On
+    }
+
+    /// Whether the device is off, and remembers nothing but what is in flash memory.
+    pub(crate) fn is_off(&self) -> bool {
+        self.power == Power::Off
+    }
+
     fn has(&self, fault: Fault) -> bool {
         self.spec.fault == Some(fault)
     }

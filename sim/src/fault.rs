@@ -75,6 +75,10 @@ pub enum Fault {
     NoObject4,
     /// Runs the target version already; a fleet gives it that version.
     AlreadyCurrent,
+    /// Has another key than the server, so that it is never heard.
+    WrongPsk,
+    /// Registers under another device's endpoint name, over an association with its own key.
+    ClaimsOtherEndpoint,
 }
 
 /// Every fault with an example of its parameter, and what it does, for help texts.
@@ -168,6 +172,14 @@ const CATALOGUE: [(Fault, &str); 24] = {
         ),
         (F::NoObject4, "has no object 4, so that its cell is unknown"),
         (F::AlreadyCurrent, "runs the target version already"),
+        (
+            F::WrongPsk,
+            "has another key than the server, and is never heard (with --psk)",
+        ),
+        (
+            F::ClaimsOtherEndpoint,
+            "registers under another device's name with its own key (with --psk)",
+        ),
     ]
 };
 
@@ -204,6 +216,8 @@ impl Fault {
             Self::SmallBuffer => "small-buffer",
             Self::NoObject4 => "no-object-4",
             Self::AlreadyCurrent => "already-current",
+            Self::WrongPsk => "wrong-psk",
+            Self::ClaimsOtherEndpoint => "claims-other-endpoint",
         }
     }
 
@@ -222,7 +236,9 @@ impl Fault {
             | Self::StopsMidDownload(_)
             | Self::FailsInstallSilently
             | Self::FullSegments
-            | Self::NoObject4 => Expected::Failed,
+            | Self::NoObject4
+            | Self::WrongPsk
+            | Self::ClaimsOtherEndpoint => Expected::Failed,
             Self::SilentAfterOneRepeat(_)
             | Self::RebootsInDownload(_)
             | Self::LosesProgress(_)
@@ -238,6 +254,13 @@ impl Fault {
             | Self::SmallBuffer
             | Self::AlreadyCurrent => Expected::Succeeded,
         }
+    }
+
+    /// Whether it is a fault of an association, which a device without a key cannot have. A server that
+    /// checks what it should never accepts a registration of such a device, so that its upgrade ends
+    /// without it having been heard.
+    pub const fn needs_psk(self) -> bool {
+        matches!(self, Self::WrongPsk | Self::ClaimsOtherEndpoint)
     }
 
     /// Where in the download the fault strikes: before the request for this segment.

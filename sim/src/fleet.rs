@@ -10,6 +10,8 @@
 
 mod config;
 mod drive;
+mod psks;
+mod secure;
 mod stats;
 
 use std::{
@@ -25,11 +27,18 @@ use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 pub use config::{Amount, AmountError, FaultShare, FleetConfig};
 pub use drive::{FleetEvent, FleetEventKind};
-pub use stats::{FaultSummary, FleetStats, FleetSummary};
+pub use psks::{PskFileError, Psks};
+pub use stats::{DtlsStats, FaultSummary, FleetStats, FleetSummary};
 
-use crate::device::{Device, DeviceReport};
 pub use crate::spec::{Behaviour, Coverage, CoverageClass, DeviceSpec, Timing};
+use crate::{
+    Fault,
+    device::{Device, DeviceReport},
+    dtls::DtlsError,
+    psk::PskError,
+};
 use drive::Shared;
+use secure::SecureLink;
 
 /// Open files besides the sockets: the runtime's, the standard streams, those of a caller that has a
 /// server in the same process.
@@ -64,6 +73,36 @@ pub enum FleetError {
     /// `already-current` devices have to be given the target version.
     #[error("the fault 'already-current' needs the target version")]
     NoTarget,
+    /// A device has no key, and another has.
+    #[error("{endpoint} has no key: it is not in the file, and there is no key for all")]
+    NoPsk {
+        /// The device.
+        endpoint: String,
+    },
+    /// A device's key or identity is none.
+    #[error("the key of {endpoint}: {source}")]
+    Psk {
+        /// The device.
+        endpoint: String,
+        /// What is wrong with it.
+        source: PskError,
+    },
+    /// Faults of an association need one.
+    #[error("the fault '{fault}' of {endpoint} needs a pre-shared key")]
+    FaultNeedsPsk {
+        /// The device.
+        endpoint: String,
+        /// Its fault.
+        fault: Fault,
+    },
+    /// A device's DTLS refuses its settings.
+    #[error("{endpoint}: {source}")]
+    Dtls {
+        /// The device.
+        endpoint: String,
+        /// The stack's reason.
+        source: DtlsError,
+    },
     /// The process may not open enough sockets.
     #[error(
         "{devices} devices need {needed} open files, the limit is {limit}; \
@@ -92,6 +131,8 @@ pub enum FleetError {
 pub struct Fleet {
     devices: Vec<Arc<Mutex<Device>>>,
     shared: Arc<Shared>,
+    /// Whether any device speaks DTLS.
+    secured: bool,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
     started: Instant,
@@ -125,6 +166,13 @@ impl Fleet {
         on_event: impl Fn(FleetEvent<'_>) + Send + Sync + 'static,
     ) -> Result<Self, FleetError> {
         allow_sockets(specs.len())?;
+        let lacks_psk = |spec: &&DeviceSpec| spec.psk.is_none();
+        for spec in specs.iter().filter(lacks_psk) {
+            if let Some(fault) = spec.fault.filter(|fault| fault.needs_psk()) {
+                let endpoint = spec.endpoint.clone();
+                return Err(FleetError::FaultNeedsPsk { endpoint, fault });
+            }
+        }
         let shared = Arc::new(Shared::new(server, Box::new(on_event)));
         let (stop, stopped) = watch::channel(false);
         let mut sockets = Vec::with_capacity(specs.len());
@@ -138,14 +186,20 @@ impl Fleet {
             sockets.push(socket);
         }
         let started = Instant::now();
+        let links = specs
+            .iter()
+            .map(|spec| SecureLink::of(spec, started))
+            .collect::<Result<Vec<_>, _>>()?;
+        let secured = links.iter().any(Option::is_some);
         let mut tasks = JoinSet::new();
         let mut devices = Vec::with_capacity(specs.len());
-        for (spec, socket) in specs.into_iter().zip(sockets) {
+        for (spec, (socket, secure)) in specs.into_iter().zip(sockets.into_iter().zip(links)) {
             let device = Arc::new(Mutex::new(Device::new(spec)));
             devices.push(Arc::clone(&device));
             tasks.spawn(drive::drive(
                 device,
                 socket,
+                secure,
                 started,
                 stopped.clone(),
                 Arc::clone(&shared),
@@ -154,6 +208,7 @@ impl Fleet {
         Ok(Self {
             devices,
             shared,
+            secured,
             stop,
             tasks,
             started,
@@ -164,6 +219,7 @@ impl Fleet {
     pub fn stats(&self) -> FleetStats {
         let mut stats = FleetStats {
             socket_errors: self.shared.socket_errors.load(Ordering::Relaxed),
+            dtls: self.secured.then(|| self.shared.dtls.read()),
             ..FleetStats::default()
         };
         for device in &self.devices {

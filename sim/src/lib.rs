@@ -3,7 +3,8 @@
 //! [`device::Device`] is one device: a state machine without sockets, clock or randomness of its own.
 //! Datagrams and the time go in, datagrams and deadlines come out, and the same seed gives the same
 //! device, so a hundred thousand of them can live under a virtual clock. [`fleet::Fleet`] lets
-//! thousands of them loose on a server over UDP. [`radio::Radio`] is what lies between in a simulation.
+//! thousands of them loose on a server over UDP, with [`dtls::DtlsLink`] between device and socket if
+//! they have keys. [`radio::Radio`] is what lies between in a simulation.
 //! [`fault::Fault`] lists the ways in which real devices
 //! surprise a server, each with the result that the server should record.
 //!
@@ -12,12 +13,15 @@
 pub mod coap;
 pub mod content;
 pub mod device;
+pub mod dtls;
 pub mod fault;
 pub mod fleet;
+pub mod psk;
 pub mod radio;
 mod rng;
 pub mod spec;
 
 pub use device::Device;
 pub use fault::{Expected, Fault};
+pub use psk::{Key, Psk};
 pub use spec::{Behaviour, Coverage, CoverageClass, DeviceSpec, Timing};

@@ -60,16 +60,17 @@ enum Ending {
 }
 
 fn simulate(arguments: &Arguments) -> Result<ExitCode, BoxError> {
-    let config = arguments.fleet_config();
+    let config = arguments.fleet_config()?;
+    let address = arguments.server();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let server = lookup_host(&arguments.server)
+        let server = lookup_host(&address)
             .await
-            .map_err(|error| format!("looking up the server {}: {error}", arguments.server))?
+            .map_err(|error| format!("looking up the server {address}: {error}"))?
             .next()
-            .ok_or_else(|| format!("the server {} has no address", arguments.server))?;
+            .ok_or_else(|| format!("the server {address} has no address"))?;
         let fleet = Fleet::start(Fleet::specs(&config)?, server).await?;
         let ending = tokio::select! {
             ending = wait(&fleet, arguments) => ending,

@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::{
     content::ContentFormat,
     fault::{Expected, Fault},
+    psk::Psk,
 };
 
 /// Everything that makes a device what it is.
@@ -16,6 +17,10 @@ use crate::{
 pub struct DeviceSpec {
     /// Endpoint client name, unique on the server.
     pub endpoint: String,
+    /// What the server knows it by, for DTLS; without it the device speaks plain CoAP.
+    pub psk: Option<Psk>,
+    /// Another device's name, which [`Fault::ClaimsOtherEndpoint`] registers under.
+    pub claims: Option<String>,
     /// The version it runs at first.
     pub version: Version,
     /// What it knows of its radio.
@@ -35,12 +40,30 @@ impl DeviceSpec {
     pub fn new(endpoint: impl Into<String>, version: Version) -> Self {
         Self {
             endpoint: endpoint.into(),
+            psk: None,
+            claims: None,
             version,
             coverage: CoverageClass::Good.coverage(Some(1)),
             fault: None,
             behaviour: Behaviour::default(),
             timing: Timing::default(),
             seed: 0,
+        }
+    }
+
+    /// The endpoint name that it registers under.
+    pub(crate) fn registers_as(&self) -> &str {
+        match (&self.claims, self.fault) {
+            (Some(other), Some(Fault::ClaimsOtherEndpoint)) => other,
+            _ => &self.endpoint,
+        }
+    }
+
+    /// What it shakes hands with.
+    pub(crate) fn uses_psk(&self) -> Option<Psk> {
+        match self.fault {
+            Some(Fault::WrongPsk) => self.psk.as_ref().map(Psk::with_wrong_key),
+            _ => self.psk.clone(),
         }
     }
 
@@ -266,29 +289,46 @@ pub struct Timing {
     pub restart_ms: u64,
     /// How late [`Fault::LateReport`] is.
     pub late_report_ms: u64,
+    /// After which an unanswered flight of a DTLS handshake is repeated; doubled with each repeat
+    /// (RFC 6347 §4.2.4.1), and up to a quarter longer or shorter by chance.
+    pub handshake_timeout_ms: u64,
+    /// How often a flight is repeated before the handshake has failed, 16 at most.
+    pub handshake_retransmits: u8,
+    /// From a failed handshake to the next; doubled with each failure, up to 16 times.
+    pub handshake_retry_ms: u64,
+    /// How long the server is silent, although it was asked more than once, until the device takes its
+    /// DTLS association for forgotten.
+    pub silence_ms: u64,
 }
 
-/// As in an NB-IoT network.
+/// [`Timing::NB_IOT`].
 impl Default for Timing {
     fn default() -> Self {
-        Self {
-            start_delay_ms: 0,
-            ack_timeout_ms: 10_000,
-            max_retransmit: 2,
-            registration_retry_ms: 60_000,
-            first_request_delay_ms: 2_000,
-            segment_delay_ms: 500,
-            repeat_after_ms: 20_000,
-            repeats: 3,
-            execute_delay_ms: 1_000,
-            install_ms: 60_000,
-            restart_ms: 10_000,
-            late_report_ms: 600_000,
-        }
+        Self::NB_IOT
     }
 }
 
 impl Timing {
+    /// As in an NB-IoT network.
+    pub const NB_IOT: Self = Self {
+        start_delay_ms: 0,
+        ack_timeout_ms: 10_000,
+        max_retransmit: 2,
+        registration_retry_ms: 60_000,
+        first_request_delay_ms: 2_000,
+        segment_delay_ms: 500,
+        repeat_after_ms: 20_000,
+        repeats: 3,
+        execute_delay_ms: 1_000,
+        install_ms: 60_000,
+        restart_ms: 10_000,
+        late_report_ms: 600_000,
+        handshake_timeout_ms: 9_000, // RFC 7925 §11
+        handshake_retransmits: 3,
+        handshake_retry_ms: 60_000,
+        silence_ms: 25_000,
+    };
+
     /// The same device in a world `factor` times as fast, for demonstrations. What takes any time at
     /// all still takes a millisecond.
     #[must_use]
@@ -307,6 +347,10 @@ impl Timing {
             install_ms: divide(self.install_ms),
             restart_ms: divide(self.restart_ms),
             late_report_ms: divide(self.late_report_ms),
+            handshake_timeout_ms: divide(self.handshake_timeout_ms),
+            handshake_retransmits: self.handshake_retransmits,
+            handshake_retry_ms: divide(self.handshake_retry_ms),
+            silence_ms: divide(self.silence_ms),
         }
     }
 }

@@ -39,7 +39,7 @@ impl Device {
         if full {
             writer = writer.uint(option::CONTENT_FORMAT, LINK_FORMAT);
         }
-        writer = query(writer, "ep", &self.spec.endpoint);
+        writer = query(writer, "ep", self.spec.registers_as());
         let datagram = if full {
             let binding = match self.spec.behaviour.queue_mode {
                 Some(_) => "UQ",

@@ -164,6 +164,10 @@ impl Device {
     pub fn is_settled(&self) -> bool {
         let queried = self.counters.version_queries > 0;
         match self.upgrade.outcome {
+            // These are never accepted.
+            None if self.spec.fault.is_some_and(Fault::needs_psk) => {
+                self.counters.registrations > 0 && !self.is_registered()
+            }
             // Some are asked for their version and then left alone.
             None => {
                 queried

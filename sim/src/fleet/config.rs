@@ -3,7 +3,7 @@ use std::{fmt, str::FromStr};
 use pcp::Version;
 use thiserror::Error;
 
-use super::FleetError;
+use super::{FleetError, Psks};
 use crate::{
     content::ContentFormat,
     fault::{Fault, FaultError},
@@ -41,6 +41,8 @@ pub struct FleetConfig {
     pub timing: Timing,
     /// The first registrations are spread over this time, in ms.
     pub start_spread_ms: u64,
+    /// Keys, for devices that speak DTLS.
+    pub psks: Option<Psks>,
 }
 
 impl FleetConfig {
@@ -60,6 +62,7 @@ impl FleetConfig {
             behaviour: Behaviour::default(),
             timing: Timing::default(),
             start_spread_ms: 0,
+            psks: None,
         }
     }
 
@@ -75,7 +78,7 @@ impl FleetConfig {
         let faults = self.deal_faults(&mut rng)?;
         let formats = self.formats.iter().copied().cycle();
         let cells = (0..self.cells).cycle();
-        let specs: Vec<_> = classes
+        let mut specs: Vec<_> = classes
             .into_iter()
             .zip(faults)
             .zip(formats.zip(cells))
@@ -85,6 +88,8 @@ impl FleetConfig {
                 coverage.format = format;
                 DeviceSpec {
                     endpoint: format!("{}{index:06}", self.endpoint_prefix),
+                    psk: None,
+                    claims: None,
                     version: match (fault, self.target) {
                         (Some(Fault::AlreadyCurrent), Some(target)) => target,
                         _ => self.version,
@@ -104,6 +109,12 @@ impl FleetConfig {
         if specs.is_empty() {
             return Err(FleetError::NoFormat);
         }
+        if let Some(psks) = &self.psks {
+            for spec in &mut specs {
+                spec.psk = Some(psks.of(&spec.endpoint)?);
+            }
+        }
+        claim_others(&mut specs);
         Ok(specs)
     }
 
@@ -148,6 +159,23 @@ impl FleetConfig {
         dealt.resize(self.devices, None);
         rng.shuffle(&mut dealt);
         Ok(dealt)
+    }
+}
+
+/// Whoever claims to be another device claims to be the next one that does not.
+fn claim_others(specs: &mut [DeviceSpec]) {
+    let claims = |spec: &DeviceSpec| spec.fault == Some(Fault::ClaimsOtherEndpoint);
+    for index in 0..specs.len() {
+        if !claims(&specs[index]) {
+            continue;
+        }
+        let (before, after) = specs.split_at(index);
+        let other = after.iter().chain(before).find(|spec| !claims(spec));
+        let name = match other {
+            Some(other) => other.endpoint.clone(),
+            None => format!("{}-other", specs[index].endpoint),
+        };
+        specs[index].claims = Some(name);
     }
 }
 

@@ -15,7 +15,10 @@ use tokio::{
     time::{Duration, Instant, sleep_until},
 };
 
-use super::lock;
+use super::{
+    lock,
+    secure::{DtlsTotals, SecureLink},
+};
 use crate::device::{Device, Outcome};
 
 /// Enough for everything that fits an NB-IoT device.
@@ -46,6 +49,7 @@ pub(super) struct Shared {
     server: SocketAddr,
     on_event: OnEvent,
     pub(super) socket_errors: AtomicU64,
+    pub(super) dtls: DtlsTotals,
 }
 
 impl Shared {
@@ -54,6 +58,7 @@ impl Shared {
             server,
             on_event,
             socket_errors: AtomicU64::new(0),
+            dtls: DtlsTotals::new(),
         }
     }
 
@@ -89,6 +94,7 @@ pub(super) fn elapsed_ms(started: Instant) -> u64 {
 pub(super) async fn drive(
     device: Arc<Mutex<Device>>,
     mut socket: UdpSocket,
+    mut secure: Option<SecureLink>,
     started: Instant,
     mut stopped: watch::Receiver<bool>,
     shared: Arc<Shared>,
@@ -100,7 +106,7 @@ pub(super) async fn drive(
             moves,
             datagrams,
             next_ms,
-        } = turn(&device, elapsed_ms(started));
+        } = turn(&device, secure.as_mut(), elapsed_ms(started));
         if moves {
             match bind(shared.server).await {
                 Ok(new) => socket = new,
@@ -114,6 +120,9 @@ pub(super) async fn drive(
             }
         }
         before = tell(&device, before, &shared);
+        if let Some(secure) = &mut secure {
+            shared.dtls.add(secure.counted());
+        }
         let wake = async {
             match next_ms {
                 Some(at_ms) => sleep_until(started + Duration::from_millis(at_ms)).await,
@@ -125,7 +134,7 @@ pub(super) async fn drive(
             () = wake => {}
             ready = socket.readable() => {
                 if ready.is_ok() {
-                    receive(&device, &socket, started, &shared);
+                    receive(&device, &socket, secure.as_mut(), started, &shared);
                 } else {
                     shared.count_error();
                 }
@@ -140,22 +149,52 @@ struct Turn {
     next_ms: Option<u64>,
 }
 
-fn turn(device: &Mutex<Device>, now_ms: u64) -> Turn {
+fn turn(device: &Mutex<Device>, secure: Option<&mut SecureLink>, now_ms: u64) -> Turn {
     let mut device = lock(device);
     device.handle_timeout(now_ms);
+    let moves = device.take_address_change();
+    let datagrams = std::iter::from_fn(|| device.poll_transmit()).collect();
+    let next_ms = device.poll_timeout();
+    let Some(secure) = secure else {
+        return Turn {
+            moves,
+            datagrams,
+            next_ms,
+        };
+    };
+    if moves {
+        secure.forget();
+    }
+    let datagrams = secure.send_all(now_ms, datagrams);
+    if device.is_off() {
+        // What the device said last has left it.
+        secure.forget();
+    }
     Turn {
-        moves: device.take_address_change(),
-        datagrams: std::iter::from_fn(|| device.poll_transmit()).collect(),
-        next_ms: device.poll_timeout(),
+        moves,
+        datagrams,
+        next_ms: next_ms.into_iter().chain(secure.poll_timeout()).min(),
     }
 }
 
 /// The buffer lives here, on the stack, and not in thousands of sleeping tasks.
-fn receive(device: &Mutex<Device>, socket: &UdpSocket, started: Instant, shared: &Shared) {
+fn receive(
+    device: &Mutex<Device>,
+    socket: &UdpSocket,
+    mut secure: Option<&mut SecureLink>,
+    started: Instant,
+    shared: &Shared,
+) {
     let mut buf = [0; DATAGRAM_LEN];
     loop {
         match socket.try_recv(&mut buf) {
-            Ok(len) => lock(device).handle_datagram(elapsed_ms(started), &buf[..len]),
+            Ok(len) => {
+                let (now_ms, mut device) = (elapsed_ms(started), lock(device));
+                match &mut secure {
+                    Some(secure) => secure.receive(&mut device, now_ms, &buf[..len]),
+                    None => device.handle_datagram(now_ms, &buf[..len]),
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             // A refused datagram is reported once, on the next use of the socket.
             Err(_) => {

@@ -33,6 +33,22 @@ pub struct FleetStats {
     pub retransmissions: u64,
     /// Times that a socket reported an error; the usual one is that no server listens.
     pub socket_errors: u64,
+    /// What DTLS has counted, if any device speaks it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dtls: Option<DtlsStats>,
+}
+
+/// What the devices of a fleet have counted of DTLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct DtlsStats {
+    /// Handshakes that led to an association, all of them full ones.
+    pub handshakes: u64,
+    /// Handshakes that did not.
+    pub failed: u64,
+    /// Associations that devices gave up because the server fell silent.
+    pub forgotten: u64,
+    /// Associations that the server ended.
+    pub ended: u64,
 }
 
 impl FleetStats {
@@ -64,6 +80,13 @@ impl fmt::Display for FleetStats {
             self.failed,
             self.segments_received
         )?;
+        if let Some(dtls) = &self.dtls {
+            write!(
+                f,
+                "; {} DTLS handshakes ({} failed)",
+                dtls.handshakes, dtls.failed
+            )?;
+        }
         if self.socket_errors > 0 {
             write!(f, "; {} socket errors", self.socket_errors)?;
         }

@@ -226,7 +226,11 @@ impl FleetFile {
                 percent_so_far += usize::from(percent);
                 let count = devices * percent_so_far / 100 - devices_so_far;
                 devices_so_far += count;
-                let fault = (name.parse()).map_err(|error| format!("character {name}: {error}"))?;
+                let fault: sim::Fault =
+                    (name.parse()).map_err(|error| format!("character {name}: {error}"))?;
+                if fault.needs_psk() {
+                    return Err(format!("character {name}: a simulation has no DTLS"));
+                }
                 Ok(FaultShare {
                     fault,
                     amount: Amount::Devices(count),
