@@ -415,6 +415,8 @@ impl Dtls {
         };
         let ledger = &self.context.ledger;
         if ledger.ended_since(&identity.digest(), handshake.serial) {
+            let farewell = self.half_open.with(peer, Handshake::close);
+            transmit(&mut self.events, peer, farewell.unwrap_or_default());
             return self.refuse(peer, RefuseReason::Ended);
         }
         let Some(handshake) = self.half_open.remove(&peer) else {
