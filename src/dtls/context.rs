@@ -34,7 +34,7 @@ const MAX_MESSAGE_LEN_PSK: u16 = 2 * 1024;
 
 /// The suites of LwM2M (Core 1.1, §5.2.8), the ones with the shortest records first.
 ///
-/// From OpenSSL 3.2 on, CCM_8 is too weak for any security level but 0: its tags have 64 bits. What else
+/// From OpenSSL 3.2 on, `CCM_8` is too weak for any security level but 0: its tags have 64 bits. What else
 /// that level would let through is not in the list; certificates have a level of their own.
 const PSK_SUITES: &str = "@SECLEVEL=0:PSK-AES128-CCM8:PSK-AES128-GCM-SHA256:PSK-AES128-CBC-SHA256";
 const CERTIFICATE_SUITES: &str = ":ECDHE-ECDSA-AES128-CCM8:ECDHE-ECDSA-AES128-GCM-SHA256";
@@ -129,7 +129,7 @@ impl Notes {
 
 /// Makes the `Ssl` of each peer.
 pub(super) struct Context {
-    context: SslContext,
+    suites_and_keys: SslContext,
     index: Index<Ssl, Notes>,
     keys: Arc<dyn PskSource>,
     pub(super) ledger: Arc<Ledger>,
@@ -174,7 +174,7 @@ impl Context {
         ffi::configure(&mut builder, &values).map_err(refused("its limits"))?;
         set_up_callbacks(&mut builder, setup, index);
         Ok(Self {
-            context: builder.build(),
+            suites_and_keys: builder.build(),
             index,
             keys: Arc::clone(&setup.keys),
             ledger,
@@ -190,7 +190,7 @@ impl Context {
 
     /// An `Ssl` for a peer that has shown one of these cookies.
     pub(super) fn ssl(&self, cookies: [Cookie; 2], serial: Serial) -> Result<Ssl, ErrorStack> {
-        let mut ssl = Ssl::new(&self.context)?;
+        let mut ssl = Ssl::new(&self.suites_and_keys)?;
         let notes = Notes {
             cookies,
             serial,

@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_cookie_is_good_for_one_address_one_hello_and_two_periods() {
-        let period = Duration::from_secs(60);
+        let period = Duration::from_mins(1);
         let cookies = Cookies::new([1; 32], period);
         let peer: SocketAddr = "192.0.2.1:5000".parse().unwrap();
         let [cookie, _] = cookies.expected(NOW, peer, &hello(1));

@@ -210,6 +210,14 @@ impl Handshake {
         Identity::of(ssl).map(|identity| (identity, ssl.session_reused()))
     }
 
+    /// Tells the peer of a complete handshake that it was for nothing.
+    pub(super) fn close(&mut self) -> Vec<Vec<u8>> {
+        drop(ErrorStack::get());
+        // The alert is written or it is not: this is the end in any case.
+        let _ = self.stream.shutdown();
+        self.stream.get_mut().take()
+    }
+
     /// What a complete handshake was for.
     pub(super) fn into_association(self) -> Association {
         Association::new(self.stream)

@@ -3,11 +3,15 @@ use std::{collections::HashMap, hash::RandomState, net::SocketAddr, sync::Arc};
 use lru::LruCache;
 
 use super::{association::Association, identity::Identity};
+use crate::clock::Instant;
 
 /// An established association and whose it is.
 pub(super) struct Entry {
     pub(super) association: Association,
     pub(super) identity: Arc<Identity>,
+    /// Of the `ClientHello` that it began with.
+    pub(super) random: [u8; 32],
+    pub(super) established: Instant,
     /// Handshake datagrams that it takes yet: a peer repeats its last flight when ours was lost. What
     /// exceeds them comes from somebody else.
     pub(super) handshake_allowance: u8,

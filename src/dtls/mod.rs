@@ -357,6 +357,15 @@ impl Dtls {
             transmit(&mut self.events, peer, flight.unwrap_or_default());
             return;
         }
+        // A copy that was long on its way: its handshake is over. A device without randomness that starts
+        // again says the same, so this does not hold for ever.
+        if self.kept.peek(&peer).is_some_and(|entry| {
+            entry.random == hello.random
+                && now.instant.since(entry.established) < self.timing.handshake_deadline
+        }) {
+            self.counts.dtls_datagrams_superfluous += 1;
+            return;
+        }
         match self.half_open.has_room(peer, &self.limits) {
             Err(Full::Total) => self.counts.dtls_handshakes_refused_total += 1,
             Err(Full::Source) => self.counts.dtls_handshakes_refused_source += 1,
@@ -400,11 +409,11 @@ impl Dtls {
             Progress::Waiting => {}
             Progress::TooMany | Progress::Unsound => self.counts.dtls_datagrams_superfluous += 1,
             Progress::Failed => self.refuse(peer, RefuseReason::Failed),
-            Progress::Complete => self.establish(peer),
+            Progress::Complete => self.establish(now, peer),
         }
     }
 
-    fn establish(&mut self, peer: SocketAddr) {
+    fn establish(&mut self, now: Now, peer: SocketAddr) {
         let Some(handshake) = self.half_open.get(&peer) else {
             return;
         };
@@ -415,6 +424,8 @@ impl Dtls {
         };
         let ledger = &self.context.ledger;
         if ledger.ended_since(&identity.digest(), handshake.serial) {
+            let farewell = self.half_open.with(peer, Handshake::close);
+            transmit(&mut self.events, peer, farewell.unwrap_or_default());
             return self.refuse(peer, RefuseReason::Ended);
         }
         let Some(handshake) = self.half_open.remove(&peer) else {
@@ -439,6 +450,8 @@ impl Dtls {
         }
         let identity = Arc::new(identity);
         let entry = Entry {
+            random: handshake.random,
+            established: now.instant,
             association: handshake.into_association(),
             identity: Arc::clone(&identity),
             handshake_allowance: LATE_HANDSHAKE_DATAGRAMS,

@@ -138,9 +138,9 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             initial_timeout: Duration::from_secs(9),
-            max_timeout: Duration::from_secs(60),
-            handshake_deadline: Duration::from_secs(120),
-            cookie_period: Duration::from_secs(60),
+            max_timeout: Duration::from_mins(1),
+            handshake_deadline: Duration::from_mins(2),
+            cookie_period: Duration::from_mins(1),
             ticket_lifetime: Duration::from_hours(48),
         }
     }

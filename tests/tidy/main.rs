@@ -43,10 +43,12 @@ const ROOMS: [(&str, &[&str]); 16] = [
             "engine",
         ],
     ),
+    ("dtls", &["clock"]),
     (
         "runtime",
         &[
             "clock",
+            "dtls",
             "config",
             "telemetry",
             "health",
@@ -266,6 +268,7 @@ fn every_file_is_part_of_a_program() {
         ("tests/corpora", &["tests/corpora/main.rs"]),
         ("tests/system", &["tests/system/main.rs"]),
         ("tests/tidy", &["tests/tidy/main.rs"]),
+        ("benches", &["benches/dtls.rs"]),
     ] {
         let mut unused = files(directory, "rs");
         for start in roots {

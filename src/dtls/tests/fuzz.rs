@@ -76,7 +76,7 @@ proptest! {
             apply(&mut datagram, change);
             world.deliver(client.peer, &datagram);
         }
-        world.wait(Duration::from_secs(300));
+        world.wait(Duration::from_mins(5));
         world.dtls.handle_timeout(world.now);
         world.drain(client.peer);
         let closed = world.events.iter().any(|event| matches!(event, Event::Closed { .. }));
@@ -108,7 +108,7 @@ proptest! {
                 }
             }
         }
-        world.wait(Duration::from_secs(300));
+        world.wait(Duration::from_mins(5));
         world.dtls.handle_timeout(world.now);
         world.drain(client.peer);
         prop_assert_eq!(world.dtls.half_open(), 0);

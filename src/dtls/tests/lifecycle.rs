@@ -54,6 +54,35 @@ fn a_handshake_that_fails_leaves_the_old_association_alone() {
     assert!(world.echo(&mut old, "still here"));
 }
 
+#[test]
+fn a_late_copy_of_the_hello_begins_nothing_for_a_while() {
+    let mut world = World::new();
+    let mut client = Client::device(1);
+    let mut hellos = Vec::new();
+    client.go_on();
+    for _ in 0..2 {
+        for datagram in client.take() {
+            for answer in world.deliver(client.peer, &datagram) {
+                client.receive(&answer);
+            }
+            hellos.push(datagram);
+        }
+    }
+    world.established(&mut client);
+    let late = hellos.last().unwrap().clone();
+    assert!(world.deliver(client.peer, &late).is_empty());
+    assert_eq!(world.dtls.half_open(), 0);
+    // a device that always says the same is heard again
+    world.wait(Timing::default().handshake_deadline);
+    let verify = world.deliver(client.peer, &late).remove(0);
+    let mut hello = late;
+    // behind the headers, the version, the random and an empty session ID
+    hello[13 + 12 + 2 + 32 + 1 + 1..][..16].copy_from_slice(&verify[13 + 12 + 3..]);
+    assert!(!world.deliver(client.peer, &hello).is_empty());
+    assert_eq!(world.dtls.half_open(), 1);
+    assert!(world.echo(&mut client, "still here"));
+}
+
 /// A device whose session can be resumed.
 fn resumable(world: &mut World, name: &str) -> (SslContext, SslSession) {
     let context = psk_context(CCM, name, key_of(name)).build();
