@@ -82,7 +82,7 @@ pub enum Fault {
 }
 
 /// Every fault with an example of its parameter, and what it does, for help texts.
-const CATALOGUE: [(Fault, &str); 24] = {
+const CATALOGUE: [(Fault, &str); 26] = {
     use Fault as F;
     [
         (

@@ -7,7 +7,7 @@ mod watch;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sim::fleet::Fleet;
 
 use super::{
@@ -33,6 +33,9 @@ pub struct DemoArgs {
     /// Size of the package.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=4_096))]
     pub package_kib: u32,
+    /// The devices encrypt: CoAP over DTLS, each with a key of its own, and the plain port is closed.
+    #[arg(long)]
+    pub dtls: bool,
     /// Chooses the devices' characters and their timing.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -77,7 +80,7 @@ pub fn run(args: &DemoArgs) -> ExitCode {
 
 async fn demo(args: &DemoArgs) -> Result<Report, String> {
     let dir = tempfile::tempdir().map_err(|e| format!("no temporary directory: {e}"))?;
-    let config = settings(dir.path());
+    let config = settings(dir.path(), args.dtls);
     telemetry::start_log(&config.log).map_err(|e| e.to_string())?;
     let server = Server::start(config, Purpose::Demo)
         .await
@@ -89,14 +92,15 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
     });
     let client = Arc::new(client.map_err(|e| e.to_string())?);
 
-    let specs = fleet::specs(args.devices, args.seed)?;
-    let endpoints: Vec<String> = specs.iter().map(|spec| spec.endpoint.clone()).collect();
+    let specs = fleet::specs(args.devices, args.seed, args.dtls)?;
+    let inventory = specs.iter().map(fleet::entry).collect();
     let content = fleet::content(args.package_kib as usize * 1024, args.seed);
     let prepared = client.clone();
-    let task = blocking(move || prepare(&prepared, &endpoints, &content)).await?;
+    let task = blocking(move || prepare(&prepared, inventory, &content)).await?;
 
     let plan = fleet::Plan::of(&specs);
-    let address = server.coap_addr.ok_or("the server hears no devices")?;
+    let address = server.dtls_addr.or(server.coap_addr);
+    let address = address.ok_or("the server hears no devices")?;
     let devices = Fleet::start(specs, address)
         .await
         .map_err(|e| e.to_string())?;
@@ -122,11 +126,7 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
 }
 
 /// Provisions the devices, uploads the package, creates the task; returns the task's number.
-fn prepare(client: &Client, endpoints: &[String], content: &[u8]) -> Result<i64, String> {
-    let devices: Vec<_> = endpoints
-        .iter()
-        .map(|endpoint| json!({ "endpoint": endpoint, "product": "demo" }))
-        .collect();
+fn prepare(client: &Client, devices: Vec<Value>, content: &[u8]) -> Result<i64, String> {
     client
         .post("/v1/devices", &json!({ "devices": devices }))
         .map_err(|e| e.to_string())?;
@@ -142,7 +142,7 @@ fn prepare(client: &Client, endpoints: &[String], content: &[u8]) -> Result<i64,
 }
 
 /// The defaults, but for times: simulated devices restart in a second, and nobody wants to wait.
-fn settings(dir: &std::path::Path) -> Config {
+fn settings(dir: &std::path::Path, dtls: bool) -> Config {
     let mut config = Config {
         data_dir: dir.to_owned(),
         log: LogConfig {
@@ -153,6 +153,10 @@ fn settings(dir: &std::path::Path) -> Config {
     };
     config.coap.listen = ([127, 0, 0, 1], 0).into();
     config.admin.listen = ([127, 0, 0, 1], 0).into();
+    config.coap.enabled = !dtls;
+    config.dtls.enabled = dtls;
+    config.dtls.listen = ([127, 0, 0, 1], 0).into();
+    config.dtls.repeat_flight_ms = 1_000;
     config.coap.ack_timeout_ms = 2_000;
     config.upgrade.repeat_question_s = 5;
     config.upgrade.nudge_after_s = 3;

@@ -13,11 +13,12 @@ use std::{
 use source::Source;
 
 /// Every room, from the bottom up, and what it may import of the crate: rooms, or single items of one.
-const ROOMS: [(&str, &[&str]); 16] = [
+const ROOMS: [(&str, &[&str]); 18] = [
     ("clock", &[]),
     // the settings of a product name the kind of its check code
     ("config", &["clock", "package::CheckCodeKind"]),
     ("telemetry", &["clock", "config"]),
+    ("vault", &[]),
     ("health", &["clock", "config"]),
     ("package", &["clock"]),
     ("coap", &["clock", "config"]),
@@ -48,9 +49,9 @@ const ROOMS: [(&str, &[&str]); 16] = [
         "runtime",
         &[
             "clock",
-            "dtls",
             "config",
             "telemetry",
+            "vault",
             "health",
             "package",
             "coap",
@@ -59,6 +60,7 @@ const ROOMS: [(&str, &[&str]); 16] = [
             "upgrade",
             "engine",
             "store",
+            "dtls",
         ],
     ),
     ("notify", &["clock", "config", "task", "store", "runtime"]),
@@ -69,6 +71,7 @@ const ROOMS: [(&str, &[&str]); 16] = [
             "clock",
             "config",
             "telemetry",
+            "vault",
             "health",
             "package",
             "task",
@@ -85,12 +88,14 @@ const ROOMS: [(&str, &[&str]); 16] = [
             "clock",
             "config",
             "telemetry",
+            "vault",
             "health",
             "package",
             "task",
             "upgrade",
             "engine",
             "store",
+            "dtls",
             "runtime",
             "notify",
             "api",

@@ -1,6 +1,11 @@
 use std::collections::BTreeMap;
 
-use sim::fleet::{CoverageClass, DeviceSpec, Fleet, FleetConfig, Timing};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use sim::{
+    fleet::{CoverageClass, DeviceSpec, Fleet, FleetConfig, Timing},
+    psk::{Key, Psk},
+};
 
 use super::{BEFORE, TARGET};
 
@@ -27,7 +32,7 @@ const FAULTS_FROM: u32 = 20;
 /// The devices: of each twenty, ten have good coverage (cells 1001 to 1003), five medium (1004, 1005), three
 /// cannot measure theirs (1006), one is in a cell of poor coverage (1007), and one in a cell (1008) that is
 /// good for some and poor for others.
-pub(super) fn specs(count: u32, seed: u64) -> Result<Vec<DeviceSpec>, String> {
+pub(super) fn specs(count: u32, seed: u64, dtls: bool) -> Result<Vec<DeviceSpec>, String> {
     let version = |text| pcp::Version::new(text).map_err(|e| e.to_string());
     let mut config = FleetConfig::new(count as usize, version(BEFORE)?);
     config.target = Some(version(TARGET)?);
@@ -50,8 +55,28 @@ pub(super) fn specs(count: u32, seed: u64) -> Result<Vec<DeviceSpec>, String> {
         // A device without object 4 stays one, in whatever cell.
         spec.coverage = class.coverage(Some(cell));
         spec.coverage.format = format;
+        if dtls {
+            spec.psk = Some(psk(&spec.endpoint, seed)?);
+        }
     }
     Ok(specs)
+}
+
+/// A device's key, which follows from its name.
+fn psk(endpoint: &str, seed: u64) -> Result<Psk, String> {
+    let digest = Sha256::digest(format!("demo {seed} {endpoint}"));
+    Key::new(&digest[..16])
+        .and_then(|key| Psk::new(endpoint, key))
+        .map_err(|error| error.to_string())
+}
+
+/// What the server is told of a device.
+pub(super) fn entry(spec: &DeviceSpec) -> Value {
+    let mut entry = json!({ "endpoint": spec.endpoint, "product": "demo" });
+    if let Some(psk) = &spec.psk {
+        entry["psk"] = json!({ "identity": psk.identity, "key": hex::encode(psk.key.bytes()) });
+    }
+    entry
 }
 
 fn place(index: u32) -> (CoverageClass, u32) {
