@@ -12,7 +12,9 @@ const OK: ResultCode = ResultCode::SUCCESS;
 enum Stage {
     Download,
     /// Where the device's signs of life were at the command.
-    Install { left_at: u8 },
+    Install {
+        left_at: u8,
+    },
 }
 
 /// A device that comes back registers, or just sends its data again.
