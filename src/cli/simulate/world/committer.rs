@@ -125,7 +125,7 @@ impl<H: Hooks> World<H> {
         }
         server.committed = batch.last;
         for datagram in server.outbox.committed(batch.last) {
-            self.leave(datagram);
+            self.leave(&datagram);
         }
         self.drain();
         self.batch_committed(batch.ends)

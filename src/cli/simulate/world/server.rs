@@ -154,7 +154,7 @@ impl<H: Hooks> World<H> {
                     self.hooks.sends(&mut datagram, &mut after);
                     // One that finds the outbox full is dropped: whoever misses it repeats.
                     if let Ok(Some(datagram)) = server.outbox.offer(datagram, after) {
-                        self.leave(datagram);
+                        self.leave(&datagram);
                     }
                 }
                 Some(Effect::Report(report)) => self.reported(&report),
@@ -164,10 +164,10 @@ impl<H: Hooks> World<H> {
     }
 
     /// A datagram leaves.
-    pub(super) fn leave(&mut self, datagram: Datagram) {
+    pub(super) fn leave(&mut self, datagram: &Datagram) {
         if let Some((device, port)) = device_at(datagram.peer) {
             (self.checker).leaves(self.now_ms, device as usize, &datagram.bytes);
-            self.send_down(device, port, datagram.bytes);
+            self.send_down(device, port, &datagram.bytes);
         }
     }
 
