@@ -67,6 +67,15 @@ impl Add<Duration> for UtcMillis {
 }
 
 impl UtcMillis {
+    /// The time `span` earlier.
+    #[must_use]
+    pub fn before(self, span: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_sub(i64::try_from(millis(span)).unwrap_or(i64::MAX)),
+        )
+    }
+
     /// The time that passed from `earlier` to `self`, zero when `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))

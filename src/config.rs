@@ -8,6 +8,7 @@ mod load;
 mod validate;
 
 pub use load::{ConfigError, Problem, environment, load};
+pub use validate::check_product_name;
 
 use std::{
     collections::BTreeMap,
@@ -15,6 +16,7 @@ use std::{
     path::PathBuf,
 };
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::package::CheckCodeKind;
@@ -35,6 +37,8 @@ pub struct Config {
     pub admission: AdmissionConfig,
     /// The operator's side: HTTP.
     pub admin: AdminConfig,
+    /// How applications are told what happened.
+    pub webhooks: WebhookConfig,
     /// What goes to standard error.
     pub log: LogConfig,
     /// Peculiarities of products, by the product's name.
@@ -50,6 +54,7 @@ impl Default for Config {
             upgrade: UpgradeConfig::default(),
             admission: AdmissionConfig::default(),
             admin: AdminConfig::default(),
+            webhooks: WebhookConfig::default(),
             log: LogConfig::default(),
             products: BTreeMap::new(),
         }
@@ -240,6 +245,34 @@ impl Default for AdminConfig {
             // 65,535 segments of 500 bytes, PCP's maximum
             max_package_bytes: 65_535 * 500,
             requests_per_second: 200,
+        }
+    }
+}
+
+/// Webhooks and events.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WebhookConfig {
+    /// Networks that webhooks may lead to although they are not public, such as `10.20.0.0/16`.
+    pub allow_networks: Vec<IpNet>,
+    /// For one attempt to deliver an event.
+    pub timeout_s: u64,
+    /// Between the first attempt and the second; each further pause is three times as long, at most 6 h.
+    pub first_pause_s: u64,
+    /// An event that could not be delivered for this long is given up, and can be replayed.
+    pub give_up_after_s: u64,
+    /// Events, and what was or was not delivered of them, are kept this long.
+    pub keep_s: u64,
+}
+
+impl Default for WebhookConfig {
+    fn default() -> Self {
+        Self {
+            allow_networks: Vec::new(),
+            timeout_s: 15,
+            first_pause_s: 5,
+            give_up_after_s: 24 * 3600,
+            keep_s: 30 * 24 * 3600,
         }
     }
 }

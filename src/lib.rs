@@ -10,6 +10,7 @@ pub mod config;
 pub mod engine;
 pub mod health;
 pub mod lwm2m;
+pub mod notify;
 pub mod package;
 pub mod runtime;
 pub mod server;

@@ -24,6 +24,7 @@ use crate::{
     config::Config,
     engine::{Command, Engine, Setup},
     health::{Health, Part},
+    notify::{Dispatcher, DispatcherSetup, Instance},
     runtime::{
         PackageCache, Pulse, Rollout, RolloutSetup, Shard, ShardHandle, ShardSetup, bind,
         commit_changes,
@@ -98,6 +99,7 @@ pub struct Server {
     shard_ended: oneshot::Receiver<()>,
     committer: task::JoinHandle<()>,
     rollout: task::JoinHandle<()>,
+    dispatcher: task::JoinHandle<()>,
     api: task::JoinHandle<()>,
     metrics: Arc<Metrics>,
     stop: watch::Sender<bool>,
@@ -164,6 +166,16 @@ impl Server {
             packages,
         });
         let rollout = task::spawn(rollout.run(told_to_stop.clone()));
+        let instance = Instance::new(&kept_secret(&*database, "instance").await?);
+        let dispatcher = Dispatcher::new(DispatcherSetup {
+            store: database.clone(),
+            config: config.webhooks.clone(),
+            pulse: pulse.clone(),
+            clock,
+            instance: instance.clone(),
+        })
+        .map_err(|error| system("post to webhooks", &error))?;
+        let dispatcher = task::spawn(dispatcher.run(told_to_stop.clone()));
         let router = api::router(ApiState {
             store: database,
             files,
@@ -171,6 +183,9 @@ impl Server {
             clock,
             token,
             pulse,
+            instance: Arc::new(instance),
+            streams: ApiState::stream_places(),
+            stop: told_to_stop.clone(),
             health,
             metrics: metrics.handle(),
         });
@@ -185,6 +200,7 @@ impl Server {
             shard_ended,
             committer,
             rollout,
+            dispatcher,
             api,
             metrics,
             stop,
@@ -208,6 +224,7 @@ impl Server {
             drop(self.shard);
             let _ = self.committer.await;
             let _ = self.api.await;
+            let _ = self.dispatcher.await;
             self.store.close().await;
         };
         if tokio::time::timeout(STOP_WITHIN, orderly).await.is_err() {
@@ -226,18 +243,10 @@ async fn restore(
     files: &PackageFiles,
     packages: &mut PackageCache,
 ) -> Result<Engine, StartError> {
-    let kept = store.meta("token_key").await?;
-    let token_key = if let Some(key) = kept.and_then(|key| key.try_into().ok()) {
-        key
-    } else {
-        let key = random()?;
-        store.set_meta("token_key", &key).await?;
-        key
-    };
     let setup = Setup {
         config: config.clone(),
         seed: random()?,
-        token_key,
+        token_key: kept_secret(store, "token_key").await?,
     };
     let mut engine = Engine::new(setup, clock.now());
     let mut after: Option<String> = None;
@@ -278,6 +287,17 @@ async fn restore(
         tracing::info!(devices, upgrades = restored, "state restored");
     }
     Ok(engine)
+}
+
+/// Random bytes that are made once for a database.
+async fn kept_secret(store: &dyn Store, key: &str) -> Result<[u8; 32], StartError> {
+    let kept = store.meta(key).await?;
+    if let Some(bytes) = kept.and_then(|kept| kept.try_into().ok()) {
+        return Ok(bytes);
+    }
+    let bytes = random()?;
+    store.set_meta(key, &bytes).await?;
+    Ok(bytes)
 }
 
 fn lock_data_dir(dir: &Path) -> Result<File, StartError> {

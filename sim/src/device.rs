@@ -43,6 +43,9 @@ use registration::Registration;
 use timers::{Timer, Timers};
 use upgrade::Upgrade;
 
+/// A reading, as a meter sends it: anything but a PCP frame.
+const SERVICE_DATA: &[u8] = b"reading=17";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Power {
     Off,
@@ -68,6 +71,8 @@ pub struct Device {
     last_notification_id: Option<u16>,
     restarted: bool,
     address_changed: bool,
+    /// What outlasts an installation, if anything does.
+    kept: Option<(Registration, Option<Token>)>,
     upgrade: Upgrade,
     counters: Counters,
 }
@@ -91,6 +96,7 @@ impl Device {
             last_notification_id: None,
             restarted: false,
             address_changed: false,
+            kept: None,
             upgrade: Upgrade::new(version),
             counters: Counters::default(),
         }
@@ -189,12 +195,19 @@ impl Device {
 
     fn boot(&mut self, now_ms: u64) {
         self.power = Power::On;
+        let kept = self.kept.take();
         if self.restarted {
             self.restarted = false;
-            self.address_changed = true;
+            self.address_changed = kept.is_none();
             self.on_restarted(now_ms);
         }
-        self.register(now_ms);
+        let Some((registration, observation)) = kept else {
+            return self.register(now_ms);
+        };
+        self.registration = registration;
+        self.observation = observation;
+        self.schedule_update(now_ms);
+        self.notify(now_ms, SERVICE_DATA);
     }
 
     /// Switches off and on again: everything that is not in flash memory is lost.
@@ -204,8 +217,11 @@ impl Device {
         self.timers = Timers::new();
         self.timers.set(Timer::Boot, now_ms, off_ms);
         self.link.reset();
-        self.registration = Registration::Absent;
-        self.observation = None;
+        let registration = std::mem::replace(&mut self.registration, Registration::Absent);
+        let observation = self.observation.take();
+        if self.has(Fault::OnlyServiceData) && self.is_installing() {
+            self.kept = Some((registration, observation));
+        }
         self.last_notification_id = None;
         self.counters.restarts += 1;
     }

@@ -55,6 +55,10 @@ pub enum Fault {
     NeverReportsResult,
     /// Comes back with the old version and never says so.
     FailsInstallSilently,
+    /// Keeps its registration over the installation, sends its own data afterwards and no report.
+    OnlyServiceData,
+    /// Has everything and says nothing, until the version is notified again.
+    HoldsDownloadReport,
     /// Sends everything twice, and takes every write twice.
     RepeatsEverything,
     /// Answers a command to upgrade that nobody sent, with 0x06, beside a repeated request.
@@ -74,7 +78,7 @@ pub enum Fault {
 }
 
 /// Every fault with an example of its parameter, and what it does, for help texts.
-const CATALOGUE: [(Fault, &str); 22] = {
+const CATALOGUE: [(Fault, &str); 24] = {
     use Fault as F;
     [
         (
@@ -134,6 +138,14 @@ const CATALOGUE: [(Fault, &str); 22] = {
             "comes back with the old version and never reports it",
         ),
         (
+            F::OnlyServiceData,
+            "upgrades within its registration and sends its own data instead of a report",
+        ),
+        (
+            F::HoldsDownloadReport,
+            "downloads everything and reports it when notified again",
+        ),
+        (
             F::RepeatsEverything,
             "sends everything twice and takes every write twice",
         ),
@@ -182,6 +194,8 @@ impl Fault {
             Self::NeverAnswersExecute => "never-answers-execute",
             Self::NeverReportsResult => "never-reports-result",
             Self::FailsInstallSilently => "fails-install-silently",
+            Self::OnlyServiceData => "only-service-data",
+            Self::HoldsDownloadReport => "holds-download-report",
             Self::RepeatsEverything => "repeats-everything",
             Self::ExecuteTimeoutNoise(_) => "execute-timeout-noise",
             Self::LateReport => "late-report",
@@ -215,6 +229,8 @@ impl Fault {
             | Self::NeverAnswersNotification
             | Self::NeverAnswersExecute
             | Self::NeverReportsResult
+            | Self::OnlyServiceData
+            | Self::HoldsDownloadReport
             | Self::RepeatsEverything
             | Self::ExecuteTimeoutNoise(_)
             | Self::LateReport

@@ -27,7 +27,7 @@ pub(super) struct CellBody {
     /// Devices that were admitted.
     admitted_total: u64,
     /// When the last one was.
-    #[schema(required)]
+    #[schema(required, format = DateTime)]
     last_admitted_at: Option<String>,
 }
 

@@ -17,10 +17,10 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     ApiState,
     extract::{self, ListBody, Paging, Path, Query},
-    packages::check_product,
     problem::Problem,
 };
 use crate::{
+    config::check_product_name,
     engine::{CoverageReading, QueueMode, Registration},
     store::{DeviceDetail, DeviceFilter, StoreError},
 };
@@ -41,7 +41,7 @@ pub(super) struct DeviceBody {
     #[schema(required)]
     registration: Option<RegistrationBody>,
     /// When anything was heard from it last, as far as stored.
-    #[schema(required)]
+    #[schema(required, format = DateTime)]
     last_heard_at: Option<String>,
     /// The version it reported last.
     #[schema(required)]
@@ -53,6 +53,7 @@ pub(super) struct DeviceBody {
     #[schema(required)]
     upgrade_id: Option<i64>,
     /// When it was added.
+    #[schema(format = DateTime)]
     created_at: String,
 }
 
@@ -64,8 +65,10 @@ struct RegistrationBody {
     /// Seconds without an update after which the registration ends.
     lifetime_seconds: u32,
     /// When it was made.
+    #[schema(format = DateTime)]
     registered_at: String,
     /// When it ends unless it is updated.
+    #[schema(format = DateTime)]
     expires_at: String,
     /// The device sleeps and listens only for a while after its messages.
     queue_mode: bool,
@@ -84,6 +87,7 @@ struct CoverageBody {
     #[schema(required)]
     sinr_db: Option<i32>,
     /// When it was reported.
+    #[schema(format = DateTime)]
     measured_at: String,
 }
 
@@ -252,7 +256,7 @@ pub(super) async fn update(
     Path(endpoint): Path<String>,
     extract::Json(body): extract::Json<UpdateDevice>,
 ) -> Result<Json<DeviceBody>, OneDevice> {
-    check_product(&body.product).map_err(|error| Problem::field("product", error))?;
+    check_product_name(&body.product).map_err(|error| Problem::field("product", error))?;
     state
         .store
         .set_device_product(&endpoint, &body.product)

@@ -5,6 +5,7 @@
 
 mod cells;
 mod devices;
+mod events;
 mod extract;
 mod guard;
 mod operations;
@@ -15,6 +16,7 @@ mod tasks;
 mod token;
 mod upgrades;
 mod waiting;
+mod webhooks;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -23,6 +25,7 @@ use std::sync::Arc;
 
 use axum::middleware::{from_fn, from_fn_with_state};
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::{Semaphore, watch};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
@@ -35,6 +38,7 @@ use crate::{
     clock::{SystemClock, UtcMillis},
     config::Config,
     health::Health,
+    notify::Instance,
     runtime::Pulse,
     store::{PackageFiles, Store},
 };
@@ -54,6 +58,12 @@ pub struct ApiState {
     pub token: TokenHash,
     /// Poked after every write, for the rollout to look at once.
     pub pulse: Arc<Pulse>,
+    /// Marks the database.
+    pub instance: Arc<Instance>,
+    /// Places for streams of events.
+    pub streams: Arc<Semaphore>,
+    /// Turns true when the server stops.
+    pub stop: watch::Receiver<bool>,
     /// What works, for `/readyz`.
     pub health: Arc<Health>,
     /// What `/metrics` shows.
@@ -61,6 +71,11 @@ pub struct ApiState {
 }
 
 impl ApiState {
+    /// Places for as many streams of events as are open at once.
+    pub fn stream_places() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(events::MAX_STREAMS))
+    }
+
     fn now(&self) -> UtcMillis {
         self.clock.now().utc
     }
@@ -96,4 +111,10 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(upgrades::list))
         .routes(routes!(upgrades::get))
         .routes(routes!(cells::list))
+        .routes(routes!(events::stream_events))
+        .routes(routes!(webhooks::add, webhooks::list))
+        .routes(routes!(webhooks::get, webhooks::remove))
+        .routes(routes!(webhooks::deliveries))
+        .routes(routes!(webhooks::replay_failed))
+        .routes(routes!(webhooks::replay_delivery))
 }

@@ -34,6 +34,7 @@ use super::{ApiState, problem::Problem};
         (name = "tasks", description = "Batch upgrades"),
         (name = "upgrades", description = "One device's upgrade within a task"),
         (name = "cells", description = "Who upgrades and who waits in a cell"),
+        (name = "events", description = "Outcomes, told to applications: a stream, and webhooks"),
         (name = "operations", description = "Health and metrics; no token needed")
     )
 )]

@@ -19,6 +19,7 @@ use super::{
     problem::Problem,
 };
 use crate::{
+    config::check_product_name,
     package::{Segmentation, SegmentationError},
     store::{
         DeletePackageError, FileError, InsertPackageError, InsertedPackage, NewPackage,
@@ -47,9 +48,10 @@ pub(super) struct PackageBody {
     /// SHA-256 of the content.
     sha256: String,
     /// When it was uploaded.
+    #[schema(format = DateTime)]
     created_at: String,
     /// When other content was uploaded for its product and version.
-    #[schema(required)]
+    #[schema(required, format = DateTime)]
     superseded_at: Option<String>,
 }
 
@@ -90,16 +92,6 @@ pub(super) struct UploadParams {
 
 pub(super) fn default_product() -> String {
     "default".to_owned()
-}
-
-/// Checks the name of a product.
-pub(super) fn check_product(product: &str) -> Result<(), &'static str> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if (1..=64).contains(&product.len()) && product.bytes().all(allowed) {
-        Ok(())
-    } else {
-        Err("a product's name has 1 to 64 characters out of A-Z a-z 0-9 . _ -")
-    }
 }
 
 /// The bytes of a package file.
@@ -225,7 +217,7 @@ pub(super) async fn upload(
 /// Checks what can be checked before the file is there.
 fn check(params: &UploadParams) -> Result<Version, Problem> {
     let mut fields = Fields::default();
-    fields.take("product", check_product(&params.product));
+    fields.take("product", check_product_name(&params.product));
     let version = fields.take("version", Version::new(&params.version));
     fields.take(
         "segment_size",

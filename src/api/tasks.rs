@@ -16,6 +16,7 @@ use super::{
     ApiState,
     extract::{self, Fields, ListBody, Paging, Path, Query},
     problem::Problem,
+    webhooks::{self, TaskWebhook},
 };
 use crate::{
     clock::UtcMillis,
@@ -50,14 +51,16 @@ pub(super) struct TaskBody {
     #[schema(required)]
     retry: Option<RetryBody>,
     /// When it starts or started.
+    #[schema(format = DateTime)]
     start_at: String,
     /// When it was created.
+    #[schema(format = DateTime)]
     created_at: String,
     /// When it was stopped.
-    #[schema(required)]
+    #[schema(required, format = DateTime)]
     stopped_at: Option<String>,
     /// When its last upgrade ended.
-    #[schema(required)]
+    #[schema(required, format = DateTime)]
     ended_at: Option<String>,
     /// Its upgrades, one per device.
     total: u64,
@@ -137,10 +140,12 @@ pub(super) struct CreateTask {
     /// `true`: all devices of the package's product.
     all: Option<bool>,
     /// When it starts, RFC 3339, at most a year ahead; at once when not given or past.
-    #[schema(format = "date-time", example = "2027-03-01T02:00:00Z")]
+    #[schema(format = "date-time", example = "2027-03-01T02:00:00Z", format = DateTime)]
     start_at: Option<String>,
     /// What follows a failure; nothing when not given.
     retry: Option<RetryBody>,
+    /// Told of every outcome of this task, besides the webhooks for all tasks.
+    webhook: Option<TaskWebhook>,
 }
 
 #[derive(Debug, Error)]
@@ -177,6 +182,7 @@ impl IntoResponse for Create {
                     "No device is selected",
                     error,
                 ),
+                CreateTaskError::Webhook(error) => webhooks::not_added(error),
                 CreateTaskError::Store(error) => Problem::store(error),
             },
         }
@@ -191,7 +197,7 @@ impl IntoResponse for Create {
             headers(("Location" = String, description = "Path of the task"))),
         (status = 400, description = "The body is not JSON", body = Problem,
             content_type = "application/problem+json"),
-        (status = 409, description = "There is a newer package of that version", body = Problem,
+        (status = 409, description = "There is a newer package of that version, or there are too many webhooks", body = Problem,
             content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = Problem,
             content_type = "application/problem+json"),
@@ -202,9 +208,13 @@ impl IntoResponse for Create {
     ))]
 pub(super) async fn create(
     State(state): State<ApiState>,
-    extract::Json(body): extract::Json<CreateTask>,
+    extract::Json(mut body): extract::Json<CreateTask>,
 ) -> Result<Response, Create> {
-    let new = to_task(body, state.now())?;
+    let webhook = body.webhook.take();
+    let mut new = to_task(body, state.now())?;
+    if let Some(webhook) = webhook {
+        new.webhook = Some(webhook.check(&state).await?);
+    }
     let task = state.store.create_task(&new).await?;
     state.pulse.poke();
     let location = format!("/v1/tasks/{}", task.id.0);
@@ -260,6 +270,7 @@ fn to_task(body: CreateTask, now: UtcMillis) -> Result<NewTask, Problem> {
                 attempts: retry.attempts,
                 interval_s: retry.interval_seconds,
             }),
+        webhook: None,
         created_at: now,
     })
 }

@@ -7,7 +7,10 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::{Object, ObjectBuilder, schema::Type},
+};
 
 use super::{
     ApiState,
@@ -20,7 +23,33 @@ use crate::{
     engine::{DeviceRecord, StageChange},
     store::{OutcomeRecord, StoreError, TimelineEvent, UpgradeDetail, UpgradeRecord, UpgradeState},
     task::{TaskId, UpgradeId},
+    upgrade::{Outcome, Stage},
 };
+
+fn one_of(what: &str, names: impl IntoIterator<Item = &'static str>) -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some(what))
+        .enum_values(Some(names))
+        .build()
+}
+
+fn upgrade_state() -> Object {
+    let what = "`pending`, the name of the stage it is in, or how it ended.";
+    one_of(what, UpgradeState::all().map(UpgradeState::name))
+}
+
+fn stage_name() -> Object {
+    one_of("Its name.", Stage::ALL.map(Stage::name))
+}
+
+fn outcome_state() -> Object {
+    one_of("How.", ["succeeded", "failed", "cancelled"])
+}
+
+fn reason() -> Object {
+    one_of("A stable word for programs.", Outcome::REASONS)
+}
 
 /// One device's upgrade.
 #[derive(Debug, Serialize, ToSchema)]
@@ -32,7 +61,7 @@ pub(super) struct UpgradeBody {
     /// Its device.
     endpoint: String,
     /// `pending`, the name of the stage it is in, `succeeded`, `failed` or `cancelled`.
-    #[schema(example = "downloading")]
+    #[schema(schema_with = upgrade_state)]
     state: &'static str,
     /// Attempts that have begun.
     attempts: u32,
@@ -52,15 +81,16 @@ pub(super) struct UpgradeBody {
     #[schema(required)]
     outcome: Option<OutcomeBody>,
     /// It begins at this time or later, while it is `pending`.
-    #[schema(required)]
+    #[schema(required, format = DateTime)]
     not_before: Option<String>,
     /// When the task was created.
+    #[schema(format = DateTime)]
     created_at: String,
     /// When the first attempt began.
-    #[schema(required)]
+    #[schema(required, format = DateTime)]
     started_at: Option<String>,
     /// When it ended for good.
-    #[schema(required)]
+    #[schema(required, format = DateTime)]
     ended_at: Option<String>,
 }
 
@@ -68,11 +98,13 @@ pub(super) struct UpgradeBody {
 #[derive(Debug, Serialize, ToSchema)]
 struct StageBody {
     /// Its name.
-    #[schema(example = "downloading")]
+    #[schema(schema_with = stage_name)]
     name: &'static str,
     /// When it was entered.
+    #[schema(format = DateTime)]
     entered_at: String,
     /// When its limit runs out.
+    #[schema(format = DateTime)]
     deadline_at: String,
     /// How many may upgrade at once in the cell for this device to be one of them.
     #[schema(required)]
@@ -85,13 +117,22 @@ struct StageBody {
 #[derive(Debug, Serialize, ToSchema)]
 struct OutcomeBody {
     /// `succeeded`, `failed` or `cancelled`.
+    #[schema(schema_with = outcome_state)]
     state: String,
     /// A stable word for programs.
-    #[schema(example = "device_not_heard")]
+    #[schema(schema_with = reason)]
     reason: String,
-    /// A sentence for people.
+    /// For people. Of a failure: what happened, the limit that ran out by its name in the settings, what was sent last
+    /// (how often, when, whether it was acknowledged), and what was heard last.
+    #[schema(
+        example = "the download did not end within the limit; segment 12 was asked for last. Limit: \
+        upgrade.download_s = 3600. Sent last: the new version (PCP 20), 3 times, at 2027-01-15T08:58:10.000Z, not \
+        acknowledged. Heard last: the request for segment 12 (PCP 21) at 2027-01-15T08:10:00.000Z. Nothing was heard \
+        since 2027-01-15T08:10:02.000Z"
+    )]
     detail: String,
     /// When.
+    #[schema(format = DateTime)]
     at: String,
 }
 
@@ -99,6 +140,7 @@ struct OutcomeBody {
 #[derive(Debug, Serialize, ToSchema)]
 struct EventBody {
     /// When.
+    #[schema(format = DateTime)]
     at: String,
     /// Number of the attempt, from 1; 0 before the first.
     attempt: u32,
@@ -196,7 +238,7 @@ impl UpgradeDetailBody {
 #[into_params(parameter_in = Query)]
 pub(super) struct ListParams {
     /// Only upgrades in this state.
-    #[param(example = "failed")]
+    #[param(schema_with = upgrade_state)]
     state: Option<String>,
     /// Items in the answer, 1 to 1000; 100 when not given.
     #[param(minimum = 1, maximum = 1000)]

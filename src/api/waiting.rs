@@ -73,10 +73,17 @@ fn queue(detail: &UpgradeDetail, device: Option<&DeviceRecord>, now: UtcMillis) 
 fn downloading(detail: &UpgradeDetail, now: UtcMillis) -> String {
     let upgrade = &detail.upgrade;
     match upgrade.segment {
-        Some(segment) => format!(
-            "downloading, {} %: segment {segment} asked for last",
-            upgrade.progress_percent
-        ),
+        Some(segment) => {
+            let percent = upgrade.progress_percent;
+            let so_far = format!("downloading, {percent} %: segment {segment} asked for last");
+            match detail.events.last() {
+                // Something has happened since: it was notified again, most likely.
+                Some(event) if event.kind == "note" => {
+                    format!("{so_far}; {}", last_line(detail, now))
+                }
+                _ => so_far,
+            }
+        }
         None => last_line(detail, now),
     }
 }

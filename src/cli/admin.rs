@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use super::{
     client::CommandError, device::DeviceCommand, package::PackageCommand, task::TaskCommand,
-    upgrade::UpgradeCommand,
+    upgrade::UpgradeCommand, webhook::WebhookCommand,
 };
 
 /// What an operator does with a running server.
@@ -22,6 +22,9 @@ pub enum AdminCommand {
     /// Explain one device's upgrade.
     #[command(subcommand)]
     Upgrade(UpgradeCommand),
+    /// Have outcomes posted to applications, and see what became of that.
+    #[command(subcommand)]
+    Webhook(WebhookCommand),
 }
 
 impl AdminCommand {
@@ -35,6 +38,7 @@ impl AdminCommand {
             Self::Device(command) => command.run(out),
             Self::Task(command) => command.run(out),
             Self::Upgrade(command) => command.run(out),
+            Self::Webhook(command) => command.run(out),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The admin API from the outside.
 
 use std::{
+    fmt::Write,
     fs,
     io::{self, Read},
     path::PathBuf,
@@ -11,7 +12,10 @@ use clap::Args;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
-use ureq::{Agent, Body, SendBody, http::Response};
+use ureq::{
+    Agent, Body, SendBody,
+    http::{Response, StatusCode},
+};
 
 use crate::api::Problem;
 
@@ -110,6 +114,19 @@ pub struct Client {
     authorization: String,
 }
 
+/// A text as one segment of a path (RFC 3986 §2.1).
+pub(super) fn segment(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            let _ = write!(encoded, "%{byte:02X}"); // writing to a String does not fail
+        }
+    }
+    encoded
+}
+
 impl Client {
     /// Prepares a connection. Reads the token, but does not connect yet.
     pub fn new(args: &ApiArgs) -> Result<Self, CommandError> {
@@ -185,6 +202,16 @@ impl Client {
         self.answer(answer)
     }
 
+    /// `DELETE path`.
+    pub fn delete(&self, path: &str) -> Result<(), CommandError> {
+        let answer = self
+            .agent
+            .delete(format!("{}{path}", self.api))
+            .header("authorization", &self.authorization)
+            .call();
+        self.answer(answer).map(|_| ())
+    }
+
     /// `POST path?query` with a file of `len` bytes. Also tells whether something new was created.
     pub fn upload(
         &self,
@@ -226,6 +253,9 @@ impl Client {
             status: status.as_u16(),
             what,
         };
+        if status == StatusCode::NO_CONTENT {
+            return Ok(Value::Null);
+        }
         if status.is_success() {
             return serde_json::from_str(&text).map_err(|error| foreign(error.to_string()));
         }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    client::{ApiArgs, Client, CommandError},
+    client::{self, ApiArgs, Client, CommandError},
     output::{self, Format, or_dash},
 };
 
@@ -23,6 +23,18 @@ pub enum DeviceCommand {
     Add(AddArgs),
     /// List devices, ordered by endpoint name.
     List(ListArgs),
+    /// Remove devices. Their upgrades end as failed.
+    Remove(RemoveArgs),
+}
+
+/// `cellwise device remove`.
+#[derive(Debug, Args)]
+pub struct RemoveArgs {
+    /// Endpoint names.
+    #[arg(value_name = "ENDPOINT", required = true)]
+    endpoints: Vec<String>,
+    #[command(flatten)]
+    api: ApiArgs,
 }
 
 /// `cellwise device add`.
@@ -101,6 +113,7 @@ impl DeviceCommand {
         match self {
             Self::Add(args) => add(args, out),
             Self::List(args) => list(&args, out),
+            Self::Remove(args) => remove(&args, out),
         }
     }
 }
@@ -199,6 +212,15 @@ fn list(args: &ListArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> 
                 output::remark("there are more; give --limit");
             }
         }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn remove(args: &RemoveArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+    let client = Client::new(&args.api)?;
+    for endpoint in &args.endpoints {
+        client.delete(&format!("/v1/devices/{}", client::segment(endpoint)))?;
+        writeln!(out, "device {endpoint} removed")?;
     }
     Ok(ExitCode::SUCCESS)
 }

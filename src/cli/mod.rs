@@ -14,6 +14,7 @@ pub mod simulate;
 mod task;
 mod upgrade;
 mod watch;
+mod webhook;
 
 #[cfg(test)]
 mod tests;

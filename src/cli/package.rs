@@ -17,6 +17,17 @@ pub enum PackageCommand {
     Upload(UploadArgs),
     /// List packages, newest first.
     List(ListArgs),
+    /// Delete a package that no unfinished task uses.
+    Delete(DeleteArgs),
+}
+
+/// `cellwise package delete`.
+#[derive(Debug, Args)]
+pub struct DeleteArgs {
+    /// Number of the package.
+    id: i64,
+    #[command(flatten)]
+    api: ApiArgs,
 }
 
 /// `cellwise package upload`.
@@ -73,6 +84,7 @@ impl PackageCommand {
         match self {
             Self::Upload(args) => upload(&args, out),
             Self::List(args) => list(&args, out),
+            Self::Delete(args) => delete(&args, out),
         }
     }
 }
@@ -151,6 +163,13 @@ fn list(args: &ListArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> 
             }
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn delete(args: &DeleteArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+    let client = Client::new(&args.api)?;
+    client.delete(&format!("/v1/packages/{}", args.id))?;
+    writeln!(out, "package {} deleted", args.id)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -15,8 +15,8 @@ use super::{
 pub enum TaskCommand {
     /// Create a task that upgrades devices with a package.
     Create(CreateArgs),
-    /// Show a task: how many devices are in each state, and, of a task of up to 20 devices or with --state,
-    /// the devices.
+    /// Show a task: how many devices are in each state, and of those that wait or have failed why: all of them in a
+    /// task of up to 20 devices, some of each state in a larger one.
     Show(ShowArgs),
     /// List tasks, newest first.
     List(ListArgs),
@@ -44,6 +44,18 @@ pub struct CreateArgs {
     /// Pause before each further attempt, seconds.
     #[arg(long, default_value_t = 300, value_name = "SECONDS")]
     retry_interval_s: u32,
+    /// Where the outcomes of this task are posted.
+    #[arg(long, value_name = "URL", requires = "webhook_secret")]
+    webhook: Option<String>,
+    /// Signs what is posted to --webhook: whsec_ and base64. Better given by the environment: others on this
+    /// machine see arguments.
+    #[arg(
+        long,
+        env = "CELLWISE_WEBHOOK_SECRET",
+        hide_env_values = true,
+        value_name = "SECRET"
+    )]
+    webhook_secret: Option<String>,
     /// Go on and show the progress until the task has ended; the exit code is 0 if every device succeeded,
     /// else 1.
     #[arg(long)]
@@ -87,9 +99,13 @@ struct DeviceChoice {
 pub struct ShowArgs {
     /// Number of the task.
     id: i64,
-    /// The devices whose upgrades are in this state, such as `failed`, whatever the size of the task.
+    /// Only the devices whose upgrades are in this state, such as `failed`.
     #[arg(long, conflicts_with = "watch")]
     state: Option<String>,
+    /// Show at most so many devices of a state; all of a small task, 3 of a large one and 100 with --state when not
+    /// given.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "watch")]
+    limit: Option<u32>,
     /// Go on and show the progress until the task has ended; the exit code is 0 if every device succeeded,
     /// else 1.
     #[arg(long)]
@@ -161,6 +177,10 @@ fn create(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, CommandErro
     if let Some(body) = body.as_object_mut() {
         body.insert(field.to_owned(), devices);
         body.extend(args.start_at.map(|at| ("start_at".to_owned(), json!(at))));
+        body.extend((args.webhook).map(|url| {
+            let webhook = json!({"url": url, "secret": args.webhook_secret});
+            ("webhook".to_owned(), webhook)
+        }));
         if args.retry_attempts > 0 {
             let retry = json!({
                 "attempts": args.retry_attempts, "interval_seconds": args.retry_interval_s,
@@ -231,7 +251,7 @@ fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> 
     let task = client.get(&format!("/v1/tasks/{}", args.id), &[])?;
     match args.format {
         Format::Json => output::json(out, &task)?,
-        Format::Text => watch::print(&client, &task, args.state.as_deref(), out)?,
+        Format::Text => watch::print(&client, &task, args.state.as_deref(), args.limit, out)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -254,6 +274,7 @@ fn list(args: &ListArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> 
                 "DEVICES",
                 "SUCCEEDED",
                 "FAILED",
+                "CANCELLED",
                 "OPEN",
                 "START",
             ];
@@ -266,7 +287,7 @@ fn list(args: &ListArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> 
     Ok(ExitCode::SUCCESS)
 }
 
-fn row(client: &Client, task: &Value) -> Result<[String; 8], CommandError> {
+fn row(client: &Client, task: &Value) -> Result<[String; 9], CommandError> {
     let view: TaskView = client.view(task)?;
     Ok([
         view.id.to_string(),
@@ -275,6 +296,7 @@ fn row(client: &Client, task: &Value) -> Result<[String; 8], CommandError> {
         view.total.to_string(),
         view.count("succeeded").to_string(),
         view.count("failed").to_string(),
+        view.count("cancelled").to_string(),
         (view.total - view.ended().min(view.total)).to_string(),
         view.start_at,
     ])

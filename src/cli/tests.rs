@@ -99,6 +99,7 @@ impl Shell {
             task: TaskId(1),
             attempt: 1,
             outcome: Outcome::Succeeded(Success::Upgraded),
+            detail: "upgraded".to_owned(),
             retry_at: None,
             at: self.state.clock.now().utc,
         };
@@ -259,6 +260,54 @@ async fn a_task_is_created_watched_and_stopped() {
 }
 
 #[tokio::test]
+async fn of_a_large_task_some_of_each_state_are_explained() {
+    let shell = Shell::new().await;
+    let file = shell.file("fw.bin", &[7; 1_000]);
+    shell
+        .text(&format!("package upload {file} --version V2"))
+        .await;
+    let names: Vec<String> = (0..30).map(|i| format!("d{i:02}")).collect();
+    shell.text(&format!("device add {}", names.join(" "))).await;
+    shell.text("task create --version V2 --all").await;
+    let shown = shell.text("task show 1").await;
+    assert!(shown.contains("\n30 pending\n"), "{shown}");
+    assert_eq!(shown.matches("it is about to begin").count(), 3, "{shown}");
+    let more = "and 27 more pending: cellwise task show 1 --state pending --limit 30\n";
+    assert!(shown.ends_with(more), "{shown}");
+    let all = shell.text("task show 1 --state pending --limit 30").await;
+    assert_eq!(all.matches("it is about to begin").count(), 30, "{all}");
+    assert!(!all.contains("more"), "{all}");
+    shell.succeed(1).await;
+    shell.text("task stop 1").await;
+    let list = shell.text("task list").await;
+    assert!(list.contains("CANCELLED"), "{list}");
+    let counts: Vec<&str> = list.lines().nth(1).unwrap().split_whitespace().collect();
+    assert!(
+        counts.windows(4).any(|w| w == ["1", "0", "29", "0"]),
+        "{list}"
+    );
+}
+
+#[tokio::test]
+async fn devices_and_packages_are_removed() {
+    let shell = Shell::new().await;
+    let file = shell.file("fw.bin", &[7; 1_000]);
+    shell
+        .text(&format!("package upload {file} --version V2"))
+        .await;
+    shell.text("device add urn:imei:1 a*b").await;
+    assert_eq!(
+        shell.text("device remove urn:imei:1 a*b").await,
+        "device urn:imei:1 removed\ndevice a*b removed\n"
+    );
+    let gone = shell.error("device remove a*b").await;
+    assert!(gone.contains("a*b"), "{gone}");
+    assert_eq!(shell.text("package delete 1").await, "package 1 deleted\n");
+    let gone = shell.error("package delete 1").await;
+    assert!(gone.ends_with("(HTTP 404)"), "{gone}");
+}
+
+#[tokio::test]
 async fn a_version_has_to_name_one_package() {
     let shell = Shell::new().await;
     let none = shell.error("task create --version V2 --all").await;
@@ -342,4 +391,50 @@ fn arguments_that_exclude_each_other_are_refused() {
         let words = std::iter::once("cellwise").chain(line.split(' '));
         assert!(Line::try_parse_from(words).is_err(), "{line}");
     }
+}
+
+#[tokio::test]
+async fn a_webhook_is_added_listed_replayed_and_removed() {
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let shell = Shell::new().await;
+    let url = "https://93.184.216.34/hook";
+    let added = shell.text(&format!("webhook add {url}")).await;
+    let (first, secret) = added.split_once('\n').unwrap();
+    assert_eq!(first, "webhook 1 added for all tasks");
+    assert!(secret.contains(": whsec_"), "{secret}");
+    let refused = shell.error("webhook add http://127.0.0.1/").await;
+    assert!(refused.contains("is not a public address"), "{refused}");
+
+    let file = shell.file("fw.bin", &[7; 1_200]);
+    shell
+        .text(&format!("package upload {file} --version V2"))
+        .await;
+    shell.text("device add d0").await;
+    let create = format!("task create --package 1 --all --webhook {url} --webhook-secret {SECRET}");
+    shell.text(&create).await;
+    shell.text("task stop 1").await;
+    let list = shell.text("webhook list").await;
+    let rows: Vec<Vec<&str>> = list
+        .lines()
+        .map(|l| l.split_whitespace().collect())
+        .collect();
+    assert_eq!(rows[1], ["1", "all", "tasks", "2", "0", url]);
+    assert_eq!(rows[2], ["2", "task", "1", "2", "0", url]);
+    let deliveries = shell.text("webhook deliveries 2 --state pending").await;
+    assert!(deliveries.contains("upgrade.cancelled"), "{deliveries}");
+    assert!(deliveries.contains("task.stopped"), "{deliveries}");
+    let failed = shell
+        .run("webhook deliveries 2 --state failed --format json")
+        .await
+        .unwrap();
+    assert_eq!(failed.json()["items"], serde_json::json!([]));
+    assert_eq!(
+        shell.text("webhook replay 2").await,
+        "0 deliveries are tried again\n"
+    );
+    let one = shell.text("webhook replay 2 --delivery 4").await;
+    assert_eq!(one, "1 delivery is tried again\n");
+    assert_eq!(shell.text("webhook remove 2").await, "webhook 2 removed\n");
+    let gone = shell.error("webhook remove 2").await;
+    assert!(gone.contains("there is no webhook 2"), "{gone}");
 }

@@ -23,6 +23,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const PATIENCE: u32 = 60;
 /// Tasks of at most so many devices are shown device by device.
 const SMALL_TASK: u64 = 20;
+/// Devices of a state that are shown of a larger task, and those that are shown when the state is asked for.
+const SAMPLED: usize = 3;
+const LISTED: usize = 100;
 /// The states of an upgrade, in the order of its life.
 const STATES: [&str; 11] = [
     "pending",
@@ -122,11 +125,13 @@ impl UpgradeView {
     }
 }
 
-/// Writes a task once: its counts, and the devices of a small one, or those in `state`.
+/// Writes a task once: its counts, and the devices: all of a small one, some of each state of a large one, or those in
+/// `state`, at most `limit` of a state.
 pub(super) fn print(
     client: &Client,
     task: &Value,
     state: Option<&str>,
+    limit: Option<u32>,
     out: &mut dyn Write,
 ) -> Result<(), CommandError> {
     let view: TaskView = client.view(task)?;
@@ -146,32 +151,74 @@ pub(super) fn print(
         .map_or_else(String::new, |at| format!(", ended {at}"));
     writeln!(out, "starts {}{until}", view.start_at)?;
     writeln!(out, "{}", view.summary())?;
-    if view.total <= SMALL_TASK || state.is_some() {
-        let rows: Vec<[String; 7]> = upgrades(client, view.id, state)?
-            .into_iter()
-            .map(|upgrade| {
-                let waits_for = if upgrade.ended_at.is_none() {
-                    let detail = client.get(&format!("/v1/upgrades/{}", upgrade.id), &[])?;
-                    detail["waiting_for"].as_str().map(str::to_owned)
-                } else {
-                    None
-                };
-                Ok(upgrade.row(waits_for))
-            })
-            .collect::<Result<_, CommandError>>()?;
-        let headings = [
-            "UPGRADE",
-            "ENDPOINT",
-            "STATE",
-            "PROGRESS",
-            "CELL",
-            "ATTEMPTS",
-            "OUTCOME, OR WHAT IT WAITS FOR",
-        ];
-        writeln!(out)?;
-        output::table(out, headings, &rows)?;
+    let (rows, left_out) = explained(client, &view, state, limit)?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let headings = [
+        "UPGRADE",
+        "ENDPOINT",
+        "STATE",
+        "PROGRESS",
+        "CELL",
+        "ATTEMPTS",
+        "OUTCOME, OR WHAT IT WAITS FOR",
+    ];
+    writeln!(out)?;
+    output::table(out, headings, &rows)?;
+    for (state, count) in left_out {
+        let name = state.replace('_', " ");
+        writeln!(
+            out,
+            "and {count} more {name}: cellwise task show {} --state {state} --limit {}",
+            view.id,
+            view.count(state)
+        )?;
     }
     Ok(())
+}
+
+/// Devices of the task with why they wait or how they ended, and how many of which state are left out.
+#[allow(clippy::type_complexity)] // a table, and what is not in it
+fn explained<'s>(
+    client: &Client,
+    task: &TaskView,
+    state: Option<&'s str>,
+    limit: Option<u32>,
+) -> Result<(Vec<[String; 7]>, Vec<(&'s str, u64)>), CommandError> {
+    let limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let small = task.total <= SMALL_TASK;
+    let (states, most): (Vec<Option<&str>>, usize) = match state {
+        Some(state) => (vec![Some(state)], limit.unwrap_or(LISTED)),
+        None if small && limit.is_none() => (vec![None], usize::MAX),
+        None => {
+            // those of whom there is something to explain
+            let open = STATES.into_iter().filter(|state| {
+                !matches!(*state, "succeeded" | "cancelled") && task.count(state) > 0
+            });
+            (open.map(Some).collect(), limit.unwrap_or(SAMPLED))
+        }
+    };
+    let (mut rows, mut left_out) = (Vec::new(), Vec::new());
+    for state in states {
+        let found = upgrades(client, task.id, state, most)?;
+        if let Some(state) = state
+            && let Some(more) = task.count(state).checked_sub(found.len() as u64)
+            && more > 0
+        {
+            left_out.push((state, more));
+        }
+        for upgrade in found {
+            let waits_for = if upgrade.ended_at.is_none() {
+                let detail = client.get(&format!("/v1/upgrades/{}", upgrade.id), &[])?;
+                detail["waiting_for"].as_str().map(str::to_owned)
+            } else {
+                None
+            };
+            rows.push(upgrade.row(waits_for));
+        }
+    }
+    Ok((rows, left_out))
 }
 
 /// Shows a task until it has ended: bars on a terminal, otherwise a line for each change; with JSON, one
@@ -226,7 +273,7 @@ pub(super) fn watch(
             let all = view.count("succeeded") == view.total;
             if format == Format::Text {
                 let task = client.get(&path, &[])?;
-                print(client, &task, None, out)?;
+                print(client, &task, None, None, out)?;
             }
             return Ok(ExitCode::from(u8::from(!all)));
         }
@@ -238,13 +285,14 @@ fn upgrades(
     client: &Client,
     task: i64,
     state: Option<&str>,
+    most: usize,
 ) -> Result<Vec<UpgradeView>, CommandError> {
     let path = format!("/v1/tasks/{task}/upgrades");
     let query: Vec<_> = state
         .map(|state| ("state", state.to_owned()))
         .into_iter()
         .collect();
-    let (upgrades, _) = client.list(&path, &query, usize::MAX)?;
+    let (upgrades, _) = client.list(&path, &query, most)?;
     upgrades
         .iter()
         .map(|upgrade| client.view(upgrade))
@@ -284,7 +332,10 @@ impl Screen {
         if task.total > SMALL_TASK {
             return Ok(());
         }
-        for (i, upgrade) in upgrades(client, task.id, None)?.into_iter().enumerate() {
+        for (i, upgrade) in upgrades(client, task.id, None, usize::MAX)?
+            .into_iter()
+            .enumerate()
+        {
             if self.devices.len() <= i {
                 let style = ProgressStyle::with_template("  {bar:20} {msg}")
                     .unwrap_or_else(|_| ProgressStyle::default_bar());

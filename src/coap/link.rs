@@ -116,6 +116,11 @@ impl<T: Copy + PartialEq> Link<T> {
         self.waits(&which) || (self.outstanding.as_ref()).is_some_and(|o| which(&o.request.tag))
     }
 
+    /// The request that has left and is not answered yet.
+    pub fn outstanding(&self) -> Option<T> {
+        self.outstanding.as_ref().map(|o| o.request.tag)
+    }
+
     /// Whether a request of that name has not left yet.
     pub fn waits(&self, which: impl Fn(&T) -> bool) -> bool {
         self.waiting.iter().any(|request| which(&request.tag))

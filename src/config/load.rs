@@ -14,11 +14,12 @@ const DEFAULT_FILE: &str = "cellwise.toml";
 const PREFIX: &str = "CELLWISE_";
 
 /// Variables with our prefix that are no settings: the commands read them.
-const NOT_SETTINGS: [&str; 4] = [
+const NOT_SETTINGS: [&str; 5] = [
     "CELLWISE_API",
     "CELLWISE_TOKEN",
     "CELLWISE_TOKEN_FILE",
     "CELLWISE_CONFIG",
+    "CELLWISE_WEBHOOK_SECRET",
 ];
 
 /// Why there are no settings to start with.

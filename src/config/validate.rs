@@ -53,16 +53,46 @@ impl Config {
             admin.requests_per_second,
             1..=1_000_000,
         );
+        let webhooks = &self.webhooks;
+        check.range("webhooks.timeout_s", webhooks.timeout_s, 1..=300);
+        check.range("webhooks.first_pause_s", webhooks.first_pause_s, 1..=3_600);
+        check.range(
+            "webhooks.give_up_after_s",
+            webhooks.give_up_after_s,
+            1..=7 * 86_400,
+        );
+        check.range("webhooks.keep_s", webhooks.keep_s, 60..=YEAR_S);
+        if webhooks.keep_s < webhooks.give_up_after_s {
+            check.fail(
+                "webhooks.keep_s",
+                format!(
+                    "{} is less than give_up_after_s, which is {}",
+                    webhooks.keep_s, webhooks.give_up_after_s
+                ),
+            );
+        }
         if let Err(e) = EnvFilter::builder().parse(&self.log.filter) {
             check.fail(
                 "log.filter",
                 format!("{:?} is no filter: {e}", self.log.filter),
             );
         }
-        if self.products.contains_key("") {
-            check.fail("products", "a product must have a name");
+        for name in self.products.keys() {
+            if let Err(problem) = check_product_name(name) {
+                check.fail(&format!("products.{name:?}"), problem);
+            }
         }
         check.problems
+    }
+}
+
+/// Checks the name of a product: the same in the settings and in the API, so that one finds the other.
+pub fn check_product_name(name: &str) -> Result<(), &'static str> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if (1..=64).contains(&name.len()) && name.bytes().all(allowed) {
+        Ok(())
+    } else {
+        Err("a product's name has 1 to 64 characters out of A-Z a-z 0-9 . _ -")
     }
 }
 

@@ -204,6 +204,8 @@ pub enum Change {
         attempt: u32,
         /// How.
         outcome: Outcome,
+        /// The same in a sentence for the operator, with what is known of the attempt's last moments.
+        detail: String,
         /// When the next attempt begins; `None` makes this the upgrade's outcome.
         retry_at: Option<UtcMillis>,
         /// When.

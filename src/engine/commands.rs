@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{
     ActiveUpgrade, Change, Command, DeviceRecord, Engine, StageChange, UpgradeOrder,
+    account::Account,
     device::{Device, Registered, Session, queued_in},
     key::DeviceKey,
 };
@@ -81,6 +82,7 @@ impl Engine {
             stored_since: None,
             progress_stored_at: None,
             read: None,
+            account: Account::default(),
             look_at: None,
             keep_awake_at: None,
         });
@@ -123,11 +125,13 @@ impl Engine {
     fn refuse_order(&mut self, order: &UpgradeOrder, failure: Failure) {
         self.counters.upgrades_failed += 1;
         let at = self.now.utc;
+        let outcome = Outcome::Failed(failure);
         self.persist_lazily(Change::Ended {
             upgrade: order.upgrade,
             task: order.task,
             attempt: order.attempt,
-            outcome: Outcome::Failed(failure),
+            detail: outcome.to_string(),
+            outcome,
             retry_at: order.retry.next_attempt_at(order.attempt, at),
             at,
         });
@@ -244,6 +248,7 @@ impl Engine {
             stored_since,
             progress_stored_at: None,
             read: None,
+            account: Account::resumed(now.utc),
             look_at: None,
             keep_awake_at: None,
         }));

@@ -2,7 +2,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use pcp::{ResultCode, Version};
 
-use super::{QueueMode, Registration, StageChange, UpgradeOrder, effect::Seq, reads::Read};
+use super::{
+    QueueMode, Registration, StageChange, UpgradeOrder, account::Account, effect::Seq, reads::Read,
+};
 use crate::{
     clock::{Instant, Now, UtcMillis},
     coap::{Link, Recent, Token},
@@ -103,6 +105,7 @@ pub(super) struct Session {
     pub(super) stored_since: Option<Instant>,
     pub(super) progress_stored_at: Option<Instant>,
     pub(super) read: Option<Read>,
+    pub(super) account: Account,
     /// When to find out whether the device can be reached, to begin with it.
     pub(super) look_at: Option<Instant>,
     /// When to send the device something, so that it stays awake while its cell drains.

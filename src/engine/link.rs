@@ -2,7 +2,12 @@
 
 use rand_chacha::rand_core::Rng;
 
-use super::{Engine, device::Tag, key::DeviceKey};
+use super::{
+    Engine,
+    account::{Fate, Said},
+    device::Tag,
+    key::DeviceKey,
+};
 use crate::{
     coap::{Code, Kind, LinkEvent, Message, MessageBuilder, Request, Token, put_downlink},
     lwm2m::ResourcePath,
@@ -139,6 +144,7 @@ impl Engine {
         let random = self.random.next_u32();
         let after = device.pending;
         if let Some(datagram) = device.link.poll_transmit(now, &self.config.coap, random) {
+            self.has_left(key);
             self.transmit(peer, datagram, after);
         }
     }
@@ -168,12 +174,28 @@ impl Engine {
         event: LinkEvent<Tag>,
         message: Option<&Message>,
     ) {
+        let fate = match (&event, message) {
+            (LinkEvent::Responded(tag), Some(message)) if !message.code().is_success() => {
+                Some((*tag, Fate::Refused(message.code())))
+            }
+            (LinkEvent::Responded(tag) | LinkEvent::Acknowledged(tag), _) => {
+                Some((*tag, Fate::Acknowledged))
+            }
+            // a ping is answered so
+            (LinkEvent::Rejected(Tag::Ping), _) => Some((Tag::Ping, Fate::Acknowledged)),
+            (LinkEvent::Rejected(tag), _) => Some((*tag, Fate::Rejected)),
+            (LinkEvent::TimedOut(_) | LinkEvent::Unanswered(_), _) => None,
+        };
+        if let Some((tag, fate)) = fate {
+            self.fared(key, tag, fate);
+        }
         match (event, message) {
             (LinkEvent::Responded(tag), Some(message)) => self.responded(key, tag, message),
             (LinkEvent::Acknowledged(Tag::Execute), _) => self.fire(key, Event::ExecuteDelivered),
             // Some stacks acknowledge an empty message instead of rejecting it.
             (LinkEvent::Acknowledged(Tag::Ping) | LinkEvent::Rejected(Tag::Ping), _) => {
                 self.device_mut(key).link.cancel(|tag| *tag == Tag::Ping);
+                self.said(key, Said::Pong);
                 self.fire(key, Event::Heard);
             }
             (LinkEvent::Rejected(Tag::Read), _) => self.read_refused(key),
@@ -257,6 +279,7 @@ impl Engine {
                 let device = self.device(key);
                 if let Some(peer) = device.peer() {
                     let after = device.pending;
+                    self.has_left(key);
                     self.transmit(peer, datagram, after);
                 }
             } else if let Some(event) = event {

@@ -16,6 +16,7 @@
 //! Whoever drives the engine commits its changes in their order and holds a transmission back until
 //! the change it depends on is committed.
 
+mod account;
 mod change;
 mod command;
 mod commands;
@@ -90,7 +91,7 @@ pub struct Tables {
     pub locations: usize,
     /// Cells in which anybody upgrades or waits.
     pub cells: usize,
-    /// Alarms that are set, those included for which nothing is due any more.
+    /// Alarms that are set: one for each device and paced cell at most.
     pub alarms: usize,
 }
 
@@ -232,6 +233,11 @@ impl Engine {
         }
     }
 
+    /// Slots of a cell that are taken.
+    pub fn slots_taken(&self, cell: u32) -> u32 {
+        self.admission.active(cell)
+    }
+
     // ---- what every part of the engine needs
 
     fn device(&self, key: DeviceKey) -> &Device {
@@ -268,6 +274,9 @@ impl Engine {
         let device = self.devices.remove(key.0 as usize);
         self.by_endpoint.remove(&device.endpoint);
         self.by_token.remove(&device.token);
+        if let Some(at) = device.alarm {
+            self.timers.cancel(at, Alarm::Device(key));
+        }
     }
 
     /// Bytes that only this server can make for this endpoint (RFC 7252 §5.3.1 wants tokens hard to
@@ -320,8 +329,8 @@ impl Engine {
             return;
         };
         if device.alarm.is_none_or(|set| due < set) {
-            device.alarm = Some(due);
-            self.timers.set(due, Alarm::Device(key));
+            let replaced = device.alarm.replace(due);
+            self.timers.set(due, Alarm::Device(key), replaced);
         }
     }
 }

@@ -14,26 +14,29 @@ pub(super) fn of(
 ) -> Option<String> {
     let package = &session.package.identity;
     let cut = package.segmentation;
+    let tries = format_args!("try {}", session.account.tries);
     Some(match (event, &session.sota) {
         (Event::Reached(Deadline::ResultGrace), Sota::Executing { .. }) => {
             "no result (PCP 24) yet: asked for its version (PCP 19)".into()
         }
         (Event::Reached(Deadline::RepeatQuestion), _) => {
-            "no answer yet: asked for its version again (PCP 19)".into()
+            format!("no answer yet: asked for its version again (PCP 19), {tries}")
         }
         (Event::Reached(Deadline::Nudge), Sota::Downloading { segment, .. }) => match segment {
-            Some(segment) => format!("quiet since segment {segment}: notified again (PCP 20)"),
-            None => "quiet since the notification: notified again (PCP 20)".into(),
+            Some(segment) => {
+                format!("quiet since segment {segment}: notified again (PCP 20), {tries}")
+            }
+            None => format!("quiet since the notification: notified again (PCP 20), {tries}"),
         },
         (Event::Registered, Sota::QueryingVersion { .. }) => {
-            "registered: asked for its version (PCP 19)".into()
+            format!("registered: asked for its version (PCP 19), {tries}")
         }
         (_, Sota::QueryingVersion { .. }) => "heard: asked for its version (PCP 19)".into(),
         (Event::MeasureAnew, _) => {
             "coverage is too old to admit by: asked for it again (/4/0)".into()
         }
         (Event::Registered, Sota::QueryingCoverage { .. }) => {
-            "registered: asked for its coverage again (/4/0)".into()
+            format!("registered: asked for its coverage again (/4/0), {tries}")
         }
         (Event::VersionAnswered(_, Some(version)), Sota::QueryingCoverage { .. }) => format!(
             "runs version {version}, not {}: asked for its coverage (/4/0)",

@@ -3,7 +3,7 @@
 //! The object is read as a whole first: one exchange. A device that refuses that is asked for its
 //! signal resources one by one; the cell alone is left to the negotiation's next stage.
 
-use super::{Change, CoverageReading, Engine, key::DeviceKey};
+use super::{Change, CoverageReading, Engine, account::Said, key::DeviceKey};
 use crate::{
     coap::{Block, Message},
     lwm2m::{ConnectivityReading, ResourcePath, decode},
@@ -25,6 +25,10 @@ pub(super) struct Read {
 impl Read {
     pub(super) fn object() -> Self {
         Self::resource(ResourcePath::CONNECTIVITY)
+    }
+
+    pub(super) const fn path(&self) -> ResourcePath {
+        self.path
     }
 
     pub(super) fn resource(path: ResourcePath) -> Self {
@@ -53,8 +57,12 @@ impl Engine {
         let Some(mut read) = session.read.take() else {
             return;
         };
+        let (path, code) = (read.path, message.code());
+        self.said(key, Said::ReadAnswer(path, code));
+        let Some(session) = self.device_mut(key).session.as_mut() else {
+            return;
+        };
         if !message.code().is_success() {
-            let (path, code) = (read.path, message.code());
             self.note(
                 key,
                 format!("the device answered the read of {path} with {code}"),

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{Engine, OBSERVATION_TOKEN_LEN, key::DeviceKey};
+use super::{Engine, OBSERVATION_TOKEN_LEN, account::Said, key::DeviceKey};
 use crate::{
     coap::{Code, Kind, Message, Reply, empty_ack, reset},
     upgrade::{Event, Stage},
@@ -168,6 +168,7 @@ impl Engine {
             self.uplink(key, payload);
         } else {
             self.counters.service_data += 1;
+            self.said(key, Said::ServiceData);
             self.fire(key, Event::Heard);
         }
     }
@@ -200,6 +201,7 @@ impl Engine {
         {
             let after = device.pending;
             self.counters.requests_repeated += 1;
+            self.has_left(key);
             self.transmit(peer, datagram, after);
         }
         self.flush(key);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use rand_chacha::rand_core::Rng;
 
-use super::{Change, Engine, QueueMode, Report, device::Registered, key::DeviceKey};
+use super::{Change, Engine, QueueMode, Report, account::Said, device::Registered, key::DeviceKey};
 use crate::{
     coap::{Block, Code, ContentFormat, Kind, Message, MessageBuilder, Reassembled, Reply, slice},
     config::RegistrationPolicy,
@@ -140,6 +140,7 @@ impl Engine {
         self.respond(peer, bytes, message, &response);
         // Observations end with the registration they were made under.
         self.send_observe(key);
+        self.said(key, Said::Registration);
         self.fire(key, Event::Registered);
     }
 
@@ -182,6 +183,7 @@ impl Engine {
             response = response.block1(block);
         }
         self.respond(peer, bytes, message, &response);
+        self.said(key, Said::Update);
         self.fire(key, Event::Heard);
     }
 

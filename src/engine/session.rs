@@ -10,7 +10,7 @@ use super::{
 use crate::{
     lwm2m::ResourcePath,
     task::UpgradeId,
-    upgrade::{Action, Event, Outcome, Sota, Stage},
+    upgrade::{Action, Deadline, Event, Outcome, Sota, Stage},
 };
 
 impl Engine {
@@ -30,11 +30,20 @@ impl Engine {
         let before = session.sota.clone();
         let (after, actions) = before.clone().on(self.now.instant, event, &rules);
         session.sota = after;
+        let detail = match &session.sota {
+            // the queue is told how it stands before the device leaves it
+            Sota::Ended(outcome) => self.detail(key, &session.account, &before, outcome),
+            _ => String::new(),
+        };
         self.move_slot(key, &before, &session.sota);
         if let Sota::Ended(outcome) = &session.sota {
             let outcome = outcome.clone();
-            return self.end(key, *session, outcome);
+            return self.end(key, *session, outcome, detail);
         }
+        if session.sota.stage() != before.stage() {
+            session.account.tries = 0;
+        }
+        session.account.tries += actions.len();
         let news = session.refresh_stored(self.now);
         if news || !actions.is_empty() {
             let note = notes::of(event, &before, &session, &rules);
@@ -76,6 +85,9 @@ impl Engine {
         }
         for action in actions {
             self.act(key, action);
+        }
+        if event == Event::Reached(Deadline::Nudge) {
+            self.store_last_progress(key);
         }
     }
 
@@ -143,7 +155,7 @@ impl Engine {
     }
 
     /// Records how an attempt ended, and forgets it.
-    fn end(&mut self, key: DeviceKey, session: Session, outcome: Outcome) {
+    fn end(&mut self, key: DeviceKey, session: Session, outcome: Outcome, detail: String) {
         self.sessions -= 1;
         let order = session.order;
         let counter = match outcome {
@@ -176,6 +188,7 @@ impl Engine {
                 task: order.task,
                 attempt: order.attempt,
                 outcome,
+                detail,
                 retry_at,
                 at,
             },

@@ -35,14 +35,22 @@ impl Engine {
     fn set_cell_alarm(&mut self, cell: u32, at: Instant) {
         let set = self.cell_alarms.get(&cell);
         if set.is_none_or(|set| at < *set) {
-            self.cell_alarms.insert(cell, at);
-            self.timers.set(at, Alarm::Cell(cell));
+            let replaced = self.cell_alarms.insert(cell, at);
+            self.timers.set(at, Alarm::Cell(cell), replaced);
+        }
+    }
+
+    /// Nobody is waited for: the cell is polled when something changes in it.
+    fn clear_cell_alarm(&mut self, cell: u32) {
+        if let Some(at) = self.cell_alarms.remove(&cell) {
+            self.timers.cancel(at, Alarm::Cell(cell));
         }
     }
 
     /// Takes one step for a cell. Returns whether there may be another.
     fn poll_cell(&mut self, cell: u32) -> bool {
         if !self.admitting || !self.store_available {
+            self.clear_cell_alarm(cell);
             return false;
         }
         let now = self.now.instant;
@@ -75,7 +83,10 @@ impl Engine {
                 self.set_cell_alarm(cell, at);
                 return false;
             }
-            None => return false,
+            None => {
+                self.clear_cell_alarm(cell);
+                return false;
+            }
         }
         true
     }

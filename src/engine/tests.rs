@@ -1,5 +1,6 @@
 //! The engine against devices that are scripted by hand: bytes in, effects out, no clock but ours.
 
+mod account;
 mod admission;
 mod flow;
 mod garbage;

@@ -9,10 +9,11 @@ use pcp::{DeviceMessage, MessageCode, PlatformMessage, ResultCode, Version};
 
 use super::{
     Change, Engine,
+    account::{Fate, Said},
     device::{LastDownload, LastReport, Tag},
     key::DeviceKey,
 };
-use crate::upgrade::{Event, Stage};
+use crate::upgrade::{Event, Sota, Stage};
 
 /// How long a repeat of a report is recognised: five repeats, 30 s apart, and some margin.
 const REPORT_REPEATS: Duration = Duration::from_mins(10);
@@ -22,12 +23,16 @@ impl Engine {
         let Ok(message) = DeviceMessage::decode(frame) else {
             return self.counters.pcp_malformed += 1;
         };
+        if let Some(said) = Said::of(&message) {
+            self.said(key, said);
+        }
         match message {
             DeviceMessage::SegmentRequest { version, segment } => {
                 self.segment_requested(key, version, segment);
             }
             DeviceMessage::VersionResponse { result, version } => {
                 self.device_mut(key).link.cancel(|tag| *tag == Tag::Version);
+                self.fared(key, Tag::Version, Fate::Acknowledged);
                 if let Some(version) = version {
                     self.learn_version(key, version);
                 }
@@ -35,12 +40,14 @@ impl Engine {
             }
             DeviceMessage::NotificationResponse { result } => {
                 self.device_mut(key).link.cancel(|tag| *tag == Tag::Notify);
+                self.fared(key, Tag::Notify, Fate::Acknowledged);
                 self.fire(key, Event::NotificationAnswered(result));
             }
             DeviceMessage::DownloadReport { status } => self.download_reported(key, status),
             DeviceMessage::ExecuteResponse { result } => {
                 if result != ResultCode::DOWNLOAD_TIMED_OUT {
                     self.device_mut(key).link.cancel(|tag| *tag == Tag::Execute);
+                    self.fared(key, Tag::Execute, Fate::Acknowledged);
                 }
                 self.fire(key, Event::ExecuteAnswered(result));
             }
@@ -80,6 +87,7 @@ impl Engine {
             && let Some(peer) = device.peer()
         {
             let after = device.pending;
+            self.has_left(key);
             return self.transmit(peer, datagram, after);
         }
         self.send_frame(key, Tag::Segment(segment), frame);
@@ -118,6 +126,19 @@ impl Engine {
             at: now.utc,
         };
         self.persist_lazily(change);
+    }
+
+    /// A download has gone quiet: how far it came is stored, whenever that was done last.
+    pub(super) fn store_last_progress(&mut self, key: DeviceKey) {
+        if let Some(session) = self.device_mut(key).session.as_mut()
+            && let Sota::Downloading {
+                segment: Some(segment),
+                ..
+            } = session.sota
+        {
+            session.progress_stored_at = None;
+            self.store_progress(key, segment);
+        }
     }
 
     /// What the same download report was answered with, if that was lately.

@@ -5,7 +5,7 @@ use std::{
 
 use tokio::sync::{Notify, watch};
 
-/// Pokes the rollout, and tells when it has looked.
+/// Pokes the rollout and those who tell applications what happened, and says when the rollout has looked.
 #[derive(Debug)]
 pub struct Pulse {
     poked: Notify,
@@ -13,6 +13,8 @@ pub struct Pulse {
     begun: AtomicU64,
     /// The number of the newest look that is through with the devices; `None` before the first.
     done: watch::Sender<Option<u64>>,
+    /// Changes with every poke: upgrades may have ended.
+    news: watch::Sender<()>,
 }
 
 impl Default for Pulse {
@@ -21,6 +23,7 @@ impl Default for Pulse {
             poked: Notify::new(),
             begun: AtomicU64::new(0),
             done: watch::Sender::new(None),
+            news: watch::Sender::new(()),
         }
     }
 }
@@ -29,6 +32,12 @@ impl Pulse {
     /// Lets the rollout look at once.
     pub fn poke(&self) {
         self.poked.notify_one();
+        self.news.send_replace(());
+    }
+
+    /// Changes whenever somebody pokes.
+    pub fn news(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
     }
 
     /// Lets the rollout look at once, and returns when the engine knows every device that was added, and

@@ -2,6 +2,7 @@ use std::{error::Error, path::PathBuf};
 
 use thiserror::Error;
 
+use super::AddWebhookError;
 use crate::{
     clock::UtcMillis,
     task::{PackageId, TaskId, TaskState},
@@ -169,6 +170,9 @@ pub enum CreateTaskError {
         /// The package's product.
         product: String,
     },
+    /// Its webhook is one too many.
+    #[error(transparent)]
+    Webhook(#[from] AddWebhookError),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -11,6 +11,7 @@
 #[cfg(test)]
 mod conformance;
 mod error;
+mod events;
 mod files;
 mod records;
 mod sqlite;
@@ -20,6 +21,11 @@ use async_trait::async_trait;
 pub use error::{
     CreateTaskError, DeletePackageError, DeleteTaskError, InsertPackageError, OpenError,
     StopTaskError, StoreError,
+};
+pub use events::{
+    AddWebhookError, AttemptResult, Attempted, BusyWebhook, DeliveryId, DeliveryRecord,
+    DeliveryState, DueDelivery, Event, EventStore, MAX_WEBHOOKS, NewWebhook, Subject, WebhookId,
+    WebhookRecord,
 };
 pub use files::{
     Content, FileError, PackageFiles, ReadError, SealedUpload, SweepError, Upload, UploadError,
@@ -43,7 +49,7 @@ use crate::{
 /// Every operation is atomic: it happened completely, or not at all. One that has returned `Ok` after
 /// writing survives a power failure.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: EventStore {
     // ---- the engine's changes, and its state after a restart
 
     /// Writes `changes` in their order, in one transaction.

@@ -2,6 +2,7 @@ use std::{collections::BTreeMap, fmt};
 
 use pcp::Version;
 
+use super::NewWebhook;
 use crate::{
     clock::UtcMillis,
     engine::{DeviceRecord, StageChange},
@@ -180,6 +181,8 @@ pub struct NewTask {
     pub start_at: Option<UtcMillis>,
     /// What follows a failure.
     pub retry: RetryPolicy,
+    /// Told of its outcomes, from the first on. Its `task` is not looked at.
+    pub webhook: Option<NewWebhook>,
     /// Now.
     pub created_at: UtcMillis,
 }

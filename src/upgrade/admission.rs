@@ -170,6 +170,15 @@ impl<K: Copy + Eq + std::hash::Hash> Admission<K> {
         self.cells.get(&cell).map_or(0, |cell| cell.active)
     }
 
+    /// Devices that wait in `cell` and came before `device`.
+    pub fn ahead(&self, device: K, cell: u32) -> usize {
+        let Some(cell) = self.cells.get(&cell) else {
+            return 0;
+        };
+        let order = cell.order_of.get(&device);
+        order.map_or(0, |order| cell.waiting.range(..*order).count())
+    }
+
     /// Cells in which anybody upgrades or waits.
     pub fn cell_count(&self) -> usize {
         self.cells.len()

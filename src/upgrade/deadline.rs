@@ -32,6 +32,22 @@ pub enum Deadline {
 }
 
 impl Deadline {
+    /// The name of its length in the settings.
+    pub const fn setting(self) -> &'static str {
+        match self {
+            Self::DeviceHeard => "upgrade.wait_for_device_s",
+            Self::Version => "upgrade.query_version_s",
+            Self::Coverage => "upgrade.query_coverage_s",
+            Self::Cell => "upgrade.query_cell_s",
+            Self::Slot => "upgrade.wait_for_slot_s",
+            Self::Download => "upgrade.download_s",
+            Self::Execution => "upgrade.execute_s",
+            Self::RepeatQuestion => "upgrade.repeat_question_s",
+            Self::Nudge => "upgrade.nudge_after_s",
+            Self::ResultGrace => "upgrade.result_grace_s",
+        }
+    }
+
     /// How long it is.
     pub const fn duration(self, config: &UpgradeConfig) -> Duration {
         Duration::from_secs(match self {

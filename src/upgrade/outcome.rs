@@ -2,6 +2,8 @@ use std::fmt;
 
 use pcp::{ResultCode, Version};
 
+use super::Deadline;
+
 /// How an attempt to upgrade a device ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -58,6 +60,28 @@ pub enum Failure {
 }
 
 impl Outcome {
+    /// Every word that [`reason`](Self::reason) has.
+    pub const REASONS: [&str; 18] = [
+        "upgraded",
+        "already_current",
+        "task_stopped",
+        "device_not_heard",
+        "version_query_timed_out",
+        "version_query_refused",
+        "cell_unknown",
+        "cell_query_timed_out",
+        "slot_timed_out",
+        "notification_refused",
+        "download_timed_out",
+        "download_failed",
+        "execute_refused",
+        "execution_timed_out",
+        "upgrade_failed",
+        "wrong_version",
+        "package_unavailable",
+        "device_removed",
+    ];
+
     /// `succeeded`, `failed` or `cancelled`: the upgrade's state in the API and the store.
     pub const fn state(&self) -> &'static str {
         match self {
@@ -96,6 +120,29 @@ impl Outcome {
     /// Whether the device runs the target version.
     pub const fn is_success(&self) -> bool {
         matches!(self, Self::Succeeded(_))
+    }
+}
+
+impl Failure {
+    /// The limit that ran out, if one did.
+    pub const fn limit(&self) -> Option<Deadline> {
+        match self {
+            Self::DeviceNotHeard => Some(Deadline::DeviceHeard),
+            Self::VersionQueryTimedOut => Some(Deadline::Version),
+            Self::CellQueryTimedOut => Some(Deadline::Cell),
+            Self::SlotTimedOut => Some(Deadline::Slot),
+            Self::DownloadTimedOut(_) => Some(Deadline::Download),
+            Self::ExecutionTimedOut => Some(Deadline::Execution),
+            Self::VersionQueryRefused(_)
+            | Self::CellUnknown
+            | Self::NotificationRefused(_)
+            | Self::DownloadFailed(_)
+            | Self::ExecuteRefused(_)
+            | Self::UpgradeFailed(_)
+            | Self::WrongVersion(_)
+            | Self::PackageUnavailable
+            | Self::DeviceRemoved => None,
+        }
     }
 }
 
@@ -163,5 +210,43 @@ impl fmt::Display for Failure {
             }
             Self::DeviceRemoved => f.write_str("the device was removed from the inventory"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_listed() {
+        let code = ResultCode::INTERNAL_ERROR;
+        let version = Version::new("V1").unwrap();
+        let failures = [
+            Failure::DeviceNotHeard,
+            Failure::VersionQueryTimedOut,
+            Failure::VersionQueryRefused(code),
+            Failure::CellUnknown,
+            Failure::CellQueryTimedOut,
+            Failure::SlotTimedOut,
+            Failure::NotificationRefused(code),
+            Failure::DownloadTimedOut(None),
+            Failure::DownloadFailed(code),
+            Failure::ExecuteRefused(code),
+            Failure::ExecutionTimedOut,
+            Failure::UpgradeFailed(code),
+            Failure::WrongVersion(version),
+            Failure::PackageUnavailable,
+            Failure::DeviceRemoved,
+        ];
+        let reasons: Vec<&str> = [
+            Outcome::Succeeded(Success::Upgraded),
+            Outcome::Succeeded(Success::AlreadyCurrent),
+            Outcome::Cancelled,
+        ]
+        .into_iter()
+        .chain(failures.into_iter().map(Outcome::Failed))
+        .map(|outcome| outcome.reason())
+        .collect();
+        assert_eq!(reasons, Outcome::REASONS);
     }
 }

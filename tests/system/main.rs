@@ -11,3 +11,4 @@ mod pcp_decode;
 mod restart;
 mod support;
 mod upgrade;
+mod webhooks;

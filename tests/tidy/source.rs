@@ -7,6 +7,8 @@ use std::{
 };
 
 const FOR_TESTS: [&str; 7] = ["#", "[", "cfg", "(", "test", ")", "]"];
+/// The path itself is a string, and left out: a module so declared belongs to another tree.
+const ELSEWHERE: [&str; 5] = ["#", "[", "path", "=", "]"];
 
 /// A file, without what stands under `#[cfg(test)]`.
 #[derive(Debug)]
@@ -71,6 +73,8 @@ impl Source {
                 let item = &item[..item_len(item)];
                 source.declare(item, true);
                 at += FOR_TESTS.len() + item.len();
+            } else if rest.iter().take(ELSEWHERE.len()).eq(ELSEWHERE) {
+                at += ELSEWHERE.len() + item_len(&rest[ELSEWHERE.len()..]);
             } else if is_word(&rest[0]) && (at == 0 || tokens[at - 1] != "::") {
                 source.declare(rest, false);
                 at += source.path(rest, "").max(1);
@@ -293,6 +297,17 @@ mod tests {
     fn knows_which_modules_are_for_tests() {
         let source = Source::parse("mod a; pub mod b; #[cfg(test)] mod c; mod d {}", false, 0);
         let expected = [("a", false), ("b", false), ("c", true)];
+        assert_eq!(
+            source.modules,
+            expected.map(|(name, test)| (name.to_owned(), test))
+        );
+    }
+
+    #[test]
+    fn leaves_modules_of_other_trees_to_those() {
+        let text = "mod a; #[path = \"../b.rs\"] pub mod b; mod c;";
+        let source = Source::parse(text, false, 0);
+        let expected = [("a", false), ("c", false)];
         assert_eq!(
             source.modules,
             expected.map(|(name, test)| (name.to_owned(), test))

@@ -96,7 +96,7 @@ impl Device {
         }
     }
 
-    fn schedule_update(&mut self, now_ms: u64) {
+    pub(super) fn schedule_update(&mut self, now_ms: u64) {
         let half_ms = u64::from(self.spec.behaviour.lifetime_s) * 1000 / 2;
         self.timers.set(Timer::Registration, now_ms, half_ms);
     }

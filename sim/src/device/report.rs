@@ -171,9 +171,11 @@ impl Device {
                         || self.has(Fault::NoObject4)
                         || !self.spec.coverage.is_known())
             }
-            // These two say nothing, so that the server has to ask.
+            // These say nothing, so that the server has to ask.
             Some(_)
-                if self.has(Fault::NeverReportsResult) || self.has(Fault::FailsInstallSilently) =>
+                if self.has(Fault::NeverReportsResult)
+                    || self.has(Fault::OnlyServiceData)
+                    || self.has(Fault::FailsInstallSilently) =>
             {
                 self.upgrade.queried_since_restart
             }

@@ -300,6 +300,9 @@ impl Device {
         };
         if status.is_success() {
             self.upgrade.stage = Stage::Downloaded;
+            if self.has(Fault::HoldsDownloadReport) {
+                return;
+            }
         } else {
             self.end(Outcome::DownloadFailed(status));
         }
@@ -352,7 +355,9 @@ impl Device {
         }
         let report = Uplink::UpgradeReport(failure.unwrap_or(ResultCode::SUCCESS));
         match self.spec.fault {
-            Some(Fault::FailsInstallSilently | Fault::NeverReportsResult) => {}
+            Some(
+                Fault::FailsInstallSilently | Fault::NeverReportsResult | Fault::OnlyServiceData,
+            ) => {}
             Some(Fault::LateReport) => {
                 let delay_ms = self.spec.timing.late_report_ms;
                 self.put_off(now_ms, delay_ms, Later::Say(report));

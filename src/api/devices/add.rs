@@ -15,9 +15,10 @@ use crate::{
     api::{
         ApiState,
         extract::{self, Fields},
-        packages::{check_product, default_product},
+        packages::default_product,
         problem::{FieldError, Problem},
     },
+    config::check_product_name,
     store::{AddedDevice, NewDevice, StoreError},
 };
 
@@ -161,7 +162,7 @@ fn to_devices(body: AddDevices) -> Result<(Vec<NewDevice>, bool), Problem> {
     let mut fields = Fields::default();
     let mut checked = |prefix: &str, endpoint: String, product: String| {
         fields.take(&format!("{prefix}endpoint"), check_endpoint(&endpoint));
-        fields.take(&format!("{prefix}product"), check_product(&product));
+        fields.take(&format!("{prefix}product"), check_product_name(&product));
         NewDevice { endpoint, product }
     };
     let (devices, single) = match (body.endpoint, body.devices) {

@@ -5,7 +5,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{Api, TOKEN};
-use crate::health::Part;
+use crate::{health::Part, store::UpgradeState, upgrade::Outcome};
 
 #[tokio::test]
 async fn everything_under_v1_needs_the_token() {
@@ -59,23 +59,31 @@ async fn the_description_lists_every_route() {
             "DELETE /v1/devices/{endpoint}",
             "DELETE /v1/packages/{id}",
             "DELETE /v1/tasks/{id}",
+            "DELETE /v1/webhooks/{id}",
             "GET /livez",
             "GET /metrics",
             "GET /readyz",
             "GET /v1/cells",
             "GET /v1/devices",
             "GET /v1/devices/{endpoint}",
+            "GET /v1/events",
             "GET /v1/packages",
             "GET /v1/packages/{id}",
             "GET /v1/tasks",
             "GET /v1/tasks/{id}",
             "GET /v1/tasks/{id}/upgrades",
             "GET /v1/upgrades/{id}",
+            "GET /v1/webhooks",
+            "GET /v1/webhooks/{id}",
+            "GET /v1/webhooks/{id}/deliveries",
             "PATCH /v1/devices/{endpoint}",
             "POST /v1/devices",
             "POST /v1/packages",
             "POST /v1/tasks",
             "POST /v1/tasks/{id}/stop",
+            "POST /v1/webhooks",
+            "POST /v1/webhooks/{id}/deliveries/{delivery}/replay",
+            "POST /v1/webhooks/{id}/replay",
         ]
     );
     let scheme = &api.description["components"]["securitySchemes"]["token"];
@@ -276,6 +284,38 @@ async fn readiness_says_what_does_not_work() {
     assert_eq!(answer.detail(), "store: the disk is full");
     assert_eq!(api.get("/livez").await.status, StatusCode::OK);
     assert_eq!(api.get("/metrics").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn states_reasons_and_times_are_described_as_what_they_are() {
+    let api = Api::new().await;
+    let property = |schema: &str, name: &str| {
+        &api.description["components"]["schemas"][schema]["properties"][name]
+    };
+    let named = |property: &Value| -> Vec<String> {
+        let names = property["enum"].as_array().unwrap();
+        names
+            .iter()
+            .map(|name| name.as_str().unwrap().to_owned())
+            .collect()
+    };
+    let states: Vec<&str> = UpgradeState::all().map(UpgradeState::name).collect();
+    assert_eq!(named(property("UpgradeBody", "state")), states);
+    assert_eq!(named(property("OutcomeBody", "reason")), Outcome::REASONS);
+    assert_eq!(named(property("StageBody", "name")).len(), 7);
+    for (schema, name) in [
+        ("UpgradeBody", "created_at"),
+        ("UpgradeBody", "ended_at"),
+        ("EventBody", "at"),
+        ("TaskBody", "start_at"),
+        ("DeviceBody", "last_heard_at"),
+    ] {
+        assert_eq!(
+            property(schema, name)["format"],
+            "date-time",
+            "{schema}.{name}"
+        );
+    }
 }
 
 #[tokio::test]

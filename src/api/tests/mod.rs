@@ -2,6 +2,7 @@
 //! the API's description lists.
 
 mod devices;
+mod events;
 mod everywhere;
 mod packages;
 mod tasks;
@@ -15,6 +16,7 @@ use axum::{
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::watch;
 use tower::ServiceExt;
 
 use super::{ApiState, TokenHash, router};
@@ -23,6 +25,7 @@ use crate::{
     config::Config,
     engine::Change,
     health::Health,
+    notify::Instance,
     runtime::Pulse,
     store::{PackageFiles, SqliteStore},
     task::{TaskId, UpgradeId},
@@ -46,6 +49,9 @@ pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiSt
         clock: SystemClock::start(),
         token: TokenHash::of(TOKEN),
         pulse: Arc::new(Pulse::default()),
+        instance: Arc::new(Instance::new(&[7; 8])),
+        streams: ApiState::stream_places(),
+        stop: watch::channel(false).1,
         health: Arc::new(Health::starting()),
         metrics: PrometheusBuilder::new().build_recorder().handle(),
     }
@@ -266,6 +272,7 @@ impl Api {
             task: TaskId(task),
             attempt: 1,
             outcome: Outcome::Failed(Failure::DeviceNotHeard),
+            detail: Outcome::Failed(Failure::DeviceNotHeard).to_string(),
             retry_at: None,
             at: self.state.now(),
         }])

@@ -33,7 +33,9 @@ impl Report {
             if success {
                 succeeded += 1;
             } else {
-                *reasons.entry(upgrade.detail.clone()).or_default() += 1;
+                // its first sentence: the others tell of this device alone
+                let reason = upgrade.detail.split(". ").next().unwrap_or_default();
+                *reasons.entry(reason.to_owned()).or_default() += 1;
             }
             if plan.succeeds.get(&upgrade.endpoint) != Some(&success) {
                 surprises.push(format!(

@@ -1,6 +1,7 @@
+use super::trace::Way;
 use crate::{
     config::Config,
-    engine::{Change, Seq},
+    engine::{ActiveUpgrade, Change, DeviceRecord, Seq},
     runtime::Datagram,
 };
 
@@ -16,8 +17,17 @@ pub(super) trait Hooks {
         true
     }
 
+    /// A batch of changes on its way to the store, each with its number.
+    fn batches(&mut self, _changes: &mut Vec<(Seq, Change)>) {}
+
+    /// What the store gives back to a server that starts.
+    fn restores(&mut self, _devices: &mut Vec<DeviceRecord>, _upgrades: &mut Vec<ActiveUpgrade>) {}
+
     /// A datagram on its way to the outbox, with the change after which it may leave.
     fn sends(&mut self, _datagram: &mut Datagram, _after: &mut Seq) {}
+
+    /// A datagram goes on the air, from a device or to it, at this virtual time. Nothing can be changed any more.
+    fn passes(&mut self, _now_ms: u64, _device: u32, _way: Way, _datagram: &[u8]) {}
 }
 
 /// Breaks nothing.

@@ -6,46 +6,60 @@
 //! * a cell never has more upgrading devices than the class of the one admitted last allows, by the coverage that it
 //!   has told, and no longer ago than coverage counts. What a device never told (because its answer was lost, and
 //!   its cell was asked for alone) is not measurable;
-//! * a stage never lasts longer than its limit, nor an attempt longer than the sum of its stages' limits. Time in
-//!   which the server was down, and time whose changes a crash has undone, does not count;
-//! * every attempt has exactly one outcome, and the upgrade's outcome is that of its last attempt;
+//! * a stage never lasts longer than its limit, nor an attempt longer than the sum of its stages' limits. A limit is
+//!   kept in wall-clock time over a restart: what runs out while the server is down ends when it is back. The limit of
+//!   the wait for a slot does not begin anew when the coverage is measured anew;
+//! * every attempt has exactly one outcome, and the upgrade's outcome is that of its last attempt. What follows a failure
+//!   is what was ordered, and no attempt begins before its time, or after the last;
 //! * an attempt is a success only if the device runs the target version at that moment, and a failure only if the
 //!   device has not told that it does while the attempt ran. A device that finishes its upgrade unheard, after the
 //!   limit of the execution, is reported as failed, rightly so: nobody could know. It is counted apart, and its
 //!   report is recorded when it comes;
-//! * nothing leaves that depends on a change which is not committed;
-//! * no device receives a segment of a package other than its upgrade's, or a segment that is not what it is said
-//!   to be;
+//! * nothing leaves that depends on a change which is not committed, and changes are committed in their order, none
+//!   left out;
+//! * no device receives a segment or a notification of a package other than its upgrade's, or a segment that is not what
+//!   it is said to be, or a frame that devices misread;
+//! * a download goes on: nobody who has accepted the version is asked which it runs or notified again before it has
+//!   been quiet for the pause, least of all because the server was restarted, and no upgrade goes back to what it has
+//!   behind it;
 //! * queues and tables stay bounded.
+//!
+//! After every step the slots that the engine counts are compared with those that the checker counts; after a restart
+//! those of all cells.
 
+mod commits;
 mod coverage;
 mod datagrams;
 mod ends;
+mod goes_on;
+mod restart;
+mod sizes;
+mod slots;
 mod view;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use serde::Serialize;
 
 use crate::{
     clock::UtcMillis,
     config::Config,
-    engine::{Change, Seq, Tables},
+    engine::{Change, Seq},
     package::Package,
-    runtime::Outbox,
-    task::UpgradeId,
+    task::{RetryPolicy, UpgradeId},
     upgrade::{Outcome, Stage},
 };
 use coverage::Told;
 pub(super) use ends::Ends;
 use view::{Cell, View};
 
-/// Violations that are told; further ones are counted only.
-const TOLD: usize = 50;
+/// Violations of a rule that are told; further ones are counted only.
+const TOLD: usize = 20;
 /// How late something may be that is done in the moment in which it is due, ms.
 const SLACK_MS: i64 = 1_000;
-/// Alarms and uncommitted changes that a device may cause.
-const PER_DEVICE: usize = 64;
 
 /// Something that must not happen, and did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -67,7 +81,10 @@ pub(super) enum Rule {
     OneOutcome,
     TrueOutcome,
     CommittedFirst,
+    CommitOrder,
     OwnPackage,
+    WellFormed,
+    GoesOn,
     Bounded,
 }
 
@@ -94,6 +111,7 @@ pub(super) struct Subject {
     ended_as: Option<&'static str>,
     /// How the last attempt ended, as committed.
     outcome: Option<Outcome>,
+    written: goes_on::Written,
 }
 
 impl Subject {
@@ -116,6 +134,7 @@ impl Subject {
             committed: View::default(),
             ended_as: None,
             outcome: None,
+            written: goes_on::Written::default(),
         }
     }
 }
@@ -124,6 +143,7 @@ impl Subject {
 #[derive(Debug)]
 pub(super) struct Invariants {
     rules: Arc<Config>,
+    retry: RetryPolicy,
     packages: Vec<Arc<Package>>,
     /// By device.
     subjects: Vec<Subject>,
@@ -133,6 +153,14 @@ pub(super) struct Invariants {
     cells: Vec<Cell>,
     /// Locations of registrations that are not committed.
     new_locations: HashMap<u64, Seq>,
+    /// Cells in which a slot was taken or given back since they were compared.
+    touched: Vec<u32>,
+    /// Changes of the running server that are committed: all up to this one.
+    last_committed: Seq,
+    /// Datagrams that wait for a commit, by the change that they need.
+    held: BTreeMap<Seq, usize>,
+    /// When the running server was started.
+    started_at: UtcMillis,
     /// Time that crashes took from the upgrades so far: while the server was down, and what they undid, ms.
     lost_ms: i64,
     open: usize,
@@ -146,6 +174,7 @@ pub(super) struct Invariants {
 impl Invariants {
     pub(super) fn new(
         rules: Arc<Config>,
+        retry: RetryPolicy,
         packages: Vec<Arc<Package>>,
         subjects: Vec<Subject>,
         first_cell: u32,
@@ -170,6 +199,7 @@ impl Invariants {
         }
         Self {
             rules,
+            retry,
             packages,
             open: subjects.len(),
             subjects,
@@ -177,6 +207,10 @@ impl Invariants {
             first_cell,
             cells: rows,
             new_locations: HashMap::new(),
+            touched: Vec::new(),
+            last_committed: 0,
+            held: BTreeMap::new(),
+            started_at: UtcMillis(i64::MIN),
             lost_ms: 0,
             last_end_ms: 0,
             segments: 0,
@@ -216,7 +250,8 @@ impl Invariants {
 
     fn violated(&mut self, at_ms: u64, rule: Rule, what: impl FnOnce() -> String) {
         self.count += 1;
-        if self.violations.len() < TOLD {
+        let of_this = self.violations.iter().filter(|told| told.rule == rule);
+        if of_this.count() < TOLD {
             let what = what();
             self.violations.push(Violation { at_ms, rule, what });
         }
@@ -260,13 +295,14 @@ impl Invariants {
                 upgrade,
                 attempt,
                 outcome,
+                retry_at,
                 ..
             } => {
                 let Some(device) = self.device_of(*upgrade) else {
                     return;
                 };
                 self.subjects[device].newest = seq;
-                self.attempt_ended(now_ms, now, device, *attempt, outcome);
+                self.attempt_ended(now_ms, now, device, *attempt, outcome, *retry_at);
             }
             Change::Admitted { cell, active, .. } => {
                 let holders = self.cell(*cell).map(|cell| cell.holders);
@@ -294,126 +330,6 @@ impl Invariants {
     fn cell(&mut self, cell: u32) -> Option<&mut Cell> {
         let row = cell.checked_sub(self.first_cell)?;
         self.cells.get_mut(row as usize)
-    }
-
-    /// The store has a change for good.
-    pub(super) fn committed(&mut self, now_ms: u64, change: &Change) {
-        match change {
-            Change::Registered { registration, .. } => {
-                if let Some(location) = location(registration.location.as_bytes()) {
-                    self.new_locations.remove(&location);
-                }
-            }
-            Change::CoverageReported { endpoint, reading } => {
-                let told = self.told(reading);
-                let subject = device(endpoint).and_then(|device| self.subjects.get_mut(device));
-                if let Some(subject) = subject {
-                    subject.told_committed = Some(told);
-                }
-            }
-            Change::Stage {
-                upgrade,
-                attempt,
-                change,
-                at,
-                ..
-            } => {
-                if let Some(device) = self.device_of(*upgrade) {
-                    let lost_ms = self.lost_ms;
-                    let view = &mut self.subjects[device].committed;
-                    view.enter(*attempt, change, *at, lost_ms);
-                }
-            }
-            Change::Ended {
-                upgrade,
-                attempt,
-                outcome,
-                retry_at,
-                ..
-            } => {
-                let Some(device) = self.device_of(*upgrade) else {
-                    return;
-                };
-                let subject = &mut self.subjects[device];
-                let again = subject.committed.ended >= *attempt;
-                subject.committed.end(*attempt);
-                subject.outcome = Some(outcome.clone());
-                let emitted = subject.ended_as;
-                if emitted != Some(outcome.state()) {
-                    self.violated(now_ms, Rule::OneOutcome, || {
-                        format!("{}: ended as {emitted:?}, stored is {outcome:?}", upgrade.0)
-                    });
-                }
-                if again {
-                    self.violated(now_ms, Rule::OneOutcome, || {
-                        format!("{}: attempt {attempt} has a second outcome", upgrade.0)
-                    });
-                } else if retry_at.is_none() {
-                    self.open -= 1;
-                    self.last_end_ms = now_ms;
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// The server is gone, and with it all that was not committed. `undone_ms` is the age of the oldest change
-    /// among it.
-    pub(super) fn crashed(&mut self, undone_ms: u64) {
-        self.lost_ms += i64::try_from(undone_ms).unwrap_or(0);
-        self.new_locations.clear();
-        for cell in &mut self.cells {
-            cell.holders = 0;
-        }
-        for subject in &mut self.subjects {
-            subject.emitted = subject.committed;
-            subject.told_emitted = subject.told_committed;
-            subject.told = false;
-            subject.newest = 0;
-            if let Some(cell) = subject.committed.slot_in()
-                && let Some(row) = cell.checked_sub(self.first_cell)
-                && let Some(cell) = self.cells.get_mut(row as usize)
-            {
-                cell.holders += 1;
-            }
-        }
-    }
-
-    /// The server is back.
-    pub(super) fn restarted(&mut self, down_ms: u64) {
-        self.lost_ms += i64::try_from(down_ms).unwrap_or(0);
-    }
-
-    /// Time does not go on: something is due for ever.
-    pub(super) fn stuck(&mut self, now_ms: u64) {
-        self.violated(now_ms, Rule::Bounded, || {
-            "something stays due for ever".to_owned()
-        });
-    }
-
-    /// Sizes of queues and tables.
-    pub(super) fn sizes(&mut self, now_ms: u64, tables: Tables, held: usize, uncommitted: usize) {
-        let devices = self.subjects.len();
-        for (what, size, bound) in [
-            ("devices", tables.devices, devices),
-            ("upgrades under way", tables.sessions, devices),
-            ("addresses", tables.peers, devices),
-            ("registrations", tables.locations, devices),
-            ("cells", tables.cells, self.cells.len()),
-            ("alarms", tables.alarms, devices * PER_DEVICE + 1_000),
-            ("datagrams that wait for a commit", held, Outbox::CAPACITY),
-            (
-                "uncommitted changes",
-                uncommitted,
-                devices * PER_DEVICE + 1_000,
-            ),
-        ] {
-            if size > bound {
-                self.violated(now_ms, Rule::Bounded, || {
-                    format!("{size} {what}, {bound} at most")
-                });
-            }
-        }
     }
 }
 

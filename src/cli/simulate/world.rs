@@ -45,7 +45,7 @@ use server::Server;
 const EPOCH_MS: u64 = 1_800_000_000_000;
 /// After the last outcome the devices have this long to say what they have to say, ms.
 const AFTERWARDS_MS: u64 = 20 * 60 * 1_000;
-/// Events between two looks at the sizes of queues and tables, and at the progress.
+/// Events between two looks at the progress.
 const LOOK_EVERY: u64 = 1 << 14;
 
 /// Events in one millisecond after which time is taken to stand still.
@@ -169,6 +169,7 @@ impl<H: Hooks> World<H> {
         }
         let checker = Invariants::new(
             scenario.config.clone(),
+            scenario.retry,
             packages.clone(),
             subjects,
             super::fleet::FIRST_CELL,
@@ -231,16 +232,15 @@ impl<H: Hooks> World<H> {
             }
             self.now_ms = next_ms;
             self.step()?;
+            self.check_sizes();
             self.figures.events += 1;
             if self.figures.events.is_multiple_of(LOOK_EVERY) {
-                self.check_sizes();
                 progress(&self.progress());
             }
             if over_at == u64::MAX && self.checker.open() == 0 {
                 over_at = self.now_ms + AFTERWARDS_MS;
             }
         }
-        self.check_sizes();
         progress(&self.progress());
         self.sum_up()
     }

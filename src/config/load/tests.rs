@@ -141,6 +141,17 @@ fn a_mistake_in_the_file_is_shown_with_its_line() {
 }
 
 #[test]
+fn products_are_named_as_in_the_api() {
+    let long = "m".repeat(65);
+    for name in ["", "wasserzähler", "water meter", &long] {
+        let error = load_with(&format!("[products.{name:?}]"), &[]).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("1 to 64 characters"), "{error}");
+    }
+    load_with("[products.\"meter-2.0_b\"]", &[]).unwrap();
+}
+
+#[test]
 fn values_out_of_range_are_all_listed() {
     let file = "
         data_dir = ''

@@ -283,14 +283,22 @@ fn a_device_that_times_out_by_itself_goes_on() {
 #[test]
 fn a_quiet_download_is_nudged() {
     let (mut world, mut device) = notified();
-    device.asks_segment(&mut world, "V2", 0);
-    device.receive(&mut world);
+    for segment in 0..4 {
+        device.asks_segment(&mut world, "V2", segment);
+        device.receive(&mut world);
+    }
     world.pass_s(61);
     let frames = device.frames(&mut world);
     assert!(matches!(
         decoded(&frames)[..],
         [PlatformMessage::NewVersion { .. }]
     ));
+    // so far only the first request was stored: the others came within a few seconds
+    let stored = world.changes.iter().filter_map(|change| match change {
+        Change::Progress { segment, .. } => Some(*segment),
+        _ => None,
+    });
+    assert_eq!(stored.collect::<Vec<_>>(), [0, 3]);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! implementation, given a function that opens an empty store and something that keeps its files.
 
 pub(crate) mod commits;
+pub(crate) mod events;
 pub(crate) mod inventory;
 pub(crate) mod rollouts;
 pub(crate) mod tasks;
@@ -64,6 +65,17 @@ macro_rules! whole_suite {
                 the_queue_of_a_cell_is_told_in_the_order_of_waiting,
                 hundreds_of_changes_in_one_commit,
                 values_are_kept_under_their_keys,
+            }
+            events {
+                every_outcome_is_told_once,
+                a_cancelled_task_and_a_removed_device_are_told,
+                events_are_read_in_order_and_by_task,
+                webhooks_get_what_concerns_them,
+                a_task_brings_its_webhook,
+                a_delivery_is_tried_until_it_ends,
+                a_backlog_is_given_up_and_replayed,
+                old_events_are_forgotten,
+                a_webhook_goes_with_its_deliveries,
             }
             inventory {
                 the_same_package_again_is_the_same_row,
@@ -197,6 +209,7 @@ fn new_task(package: &PackageRecord, selection: Selection) -> NewTask {
             attempts: 0,
             interval_s: 300,
         },
+        webhook: None,
         created_at: T0,
     }
 }
@@ -256,6 +269,7 @@ fn ended(
         upgrade,
         task,
         attempt,
+        detail: outcome.to_string(),
         outcome,
         retry_at,
         at,

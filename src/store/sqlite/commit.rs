@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use sqlx::SqliteConnection;
 
-use super::{Doing, SqliteStore, devices, rows};
+use super::{Doing, SqliteStore, devices, events::Announcements, rows};
 use crate::{
     clock::UtcMillis,
     engine::{Change, CoverageReading, QueueMode, Registration, StageChange},
@@ -27,6 +27,7 @@ impl SqliteStore {
             conn: &mut tx,
             report: CommitReport::default(),
             ended: BTreeMap::new(),
+            announcements: None,
         };
         for change in changes {
             batch.apply(change).await?;
@@ -43,6 +44,8 @@ struct Batch<'c> {
     report: CommitReport,
     /// Tasks that may have ended with one of their upgrades, and when.
     ended: BTreeMap<TaskId, UtcMillis>,
+    /// Begun with the first upgrade that ends.
+    announcements: Option<Announcements>,
 }
 
 impl Batch<'_> {
@@ -52,6 +55,7 @@ impl Batch<'_> {
             task,
             attempt,
             outcome,
+            detail,
             retry_at,
             at,
         } = change
@@ -62,6 +66,7 @@ impl Batch<'_> {
             upgrade: *upgrade,
             attempt: *attempt,
             outcome,
+            detail,
             at: *at,
         };
         if let Some(retry_at) = retry_at
@@ -71,6 +76,7 @@ impl Batch<'_> {
         }
         if self.ended_for_good(&end).await.doing(DOING)? {
             self.ended.insert(*task, *at);
+            self.announce(*upgrade).await.doing(DOING)?;
             devices::repeat_removal(self.conn, *upgrade).await?;
         }
         Ok(())
@@ -122,11 +128,23 @@ impl Batch<'_> {
         }
     }
 
+    async fn announce(&mut self, upgrade: UpgradeId) -> Result<(), sqlx::Error> {
+        let announcements = match self.announcements.take() {
+            Some(begun) => begun,
+            None => Announcements::begin(self.conn).await?,
+        };
+        let announcements = self.announcements.insert(announcements);
+        announcements.upgrade(self.conn, upgrade).await
+    }
+
     async fn finish(self) -> Result<CommitReport, StoreError> {
-        for (task, at) in self.ended {
-            rows::end_task_if_done(self.conn, task, at)
-                .await
-                .doing(DOING)?;
+        if let Some(announcements) = self.announcements {
+            for (task, at) in self.ended {
+                rows::end_task_if_done(self.conn, task, at, &announcements)
+                    .await
+                    .doing(DOING)?;
+            }
+            announcements.deliver(self.conn).await.doing(DOING)?;
         }
         Ok(self.report)
     }
@@ -361,7 +379,7 @@ impl Batch<'_> {
         .bind(end.attempt)
         .bind(end.outcome.state())
         .bind(end.outcome.reason())
-        .bind(end.outcome.to_string())
+        .bind(end.detail)
         .bind(end.at.0)
         .bind(retry_at.0)
         .execute(&mut *self.conn)
@@ -369,7 +387,7 @@ impl Batch<'_> {
         if stored.rows_affected() == 0 {
             return Ok(());
         }
-        let text = format!("{}; the next attempt begins at {retry_at}", end.outcome);
+        let text = format!("{}; the next attempt begins at {retry_at}", end.detail);
         self.event(end.upgrade, end.attempt, end.outcome.state(), &text, end.at)
             .await
     }
@@ -388,16 +406,21 @@ impl Batch<'_> {
         .bind(end.attempt)
         .bind(end.outcome.state())
         .bind(end.outcome.reason())
-        .bind(end.outcome.to_string())
+        .bind(end.detail)
         .bind(end.at.0)
         .execute(&mut *self.conn)
         .await?;
         if stored.rows_affected() == 0 {
             return Ok(false);
         }
-        let text = end.outcome.to_string();
-        self.event(end.upgrade, end.attempt, end.outcome.state(), &text, end.at)
-            .await?;
+        self.event(
+            end.upgrade,
+            end.attempt,
+            end.outcome.state(),
+            end.detail,
+            end.at,
+        )
+        .await?;
         Ok(true)
     }
 }
@@ -407,5 +430,6 @@ struct End<'c> {
     upgrade: UpgradeId,
     attempt: u32,
     outcome: &'c Outcome,
+    detail: &'c str,
     at: UtcMillis,
 }

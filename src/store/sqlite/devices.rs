@@ -1,5 +1,5 @@
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     net::SocketAddr,
 };
 
@@ -7,6 +7,7 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Doing, SqliteStore,
+    events::Announcements,
     rows::{self, Columns},
 };
 use crate::{
@@ -289,10 +290,11 @@ async fn end_waiting_upgrades(
     .bind(endpoint)
     .execute(&mut *conn)
     .await?;
-    let ended: Vec<i64> = sqlx::query_scalar(
+    let announcements = Announcements::begin(conn).await?;
+    let ended: Vec<(i64, i64)> = sqlx::query_as(
         "UPDATE upgrades SET state = ?1, outcome_state = ?1, outcome_reason = ?2, outcome_detail = ?3, \
              outcome_at = ?4, ended_at = ?4 \
-         WHERE endpoint = ?5 AND phase = 0 RETURNING task_id",
+         WHERE endpoint = ?5 AND phase = 0 RETURNING id, task_id",
     )
     .bind(outcome.state())
     .bind(outcome.reason())
@@ -301,10 +303,17 @@ async fn end_waiting_upgrades(
     .bind(endpoint)
     .fetch_all(&mut *conn)
     .await?;
-    for task in ended.into_iter().collect::<HashSet<_>>() {
-        rows::end_task_if_done(conn, TaskId(task), now).await?;
+    for (upgrade, _) in &ended {
+        announcements.upgrade(conn, UpgradeId(*upgrade)).await?;
     }
-    Ok(())
+    for task in ended
+        .into_iter()
+        .map(|(_, task)| task)
+        .collect::<BTreeSet<_>>()
+    {
+        rows::end_task_if_done(conn, TaskId(task), now, &announcements).await?;
+    }
+    announcements.deliver(conn).await
 }
 
 async fn counter(conn: &mut SqliteConnection) -> Result<i64, StoreError> {

@@ -6,6 +6,7 @@
 
 mod commit;
 mod devices;
+mod events;
 mod packages;
 mod rollout;
 mod rows;

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use pcp::Version;
 use sqlx::{ColumnIndex, Decode, Row, SqliteConnection, Type, sqlite::SqliteRow};
 
-use super::Doing;
+use super::{Doing, events::Announcements};
 use crate::{
     clock::UtcMillis,
     store::{Page, StoreError},
@@ -129,13 +129,14 @@ pub(super) async fn set_meta(
     .map(|_| ())
 }
 
-/// Ends a task that has no upgrade left that waits or runs.
+/// Ends a task that has no upgrade left that waits or runs, and announces it.
 pub(super) async fn end_task_if_done(
     conn: &mut SqliteConnection,
     task: TaskId,
     at: UtcMillis,
+    announcements: &Announcements,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
+    let ended = sqlx::query(
         "UPDATE tasks SET state = CASE state WHEN 'stopping' THEN 'stopped' ELSE 'finished' END, ended_at = ?1 \
          WHERE id = ?2 AND state IN ('scheduled', 'running', 'stopping') AND NOT EXISTS ( \
              SELECT 1 FROM upgrades WHERE task_id = ?2 AND state IN ( \
@@ -144,7 +145,10 @@ pub(super) async fn end_task_if_done(
     )
     .bind(at.0)
     .bind(task.0)
-    .execute(conn)
-    .await
-    .map(|_| ())
+    .execute(&mut *conn)
+    .await?;
+    if ended.rows_affected() > 0 {
+        announcements.task(conn, task).await?;
+    }
+    Ok(())
 }

@@ -1,15 +1,17 @@
 use sqlx::SqliteConnection;
 
 use super::{
-    Doing, SqliteStore, packages,
+    Doing, SqliteStore,
+    events::{self, Announcements},
+    packages,
     rows::{self, Columns},
     tasks,
 };
 use crate::{
     clock::UtcMillis,
     store::{
-        CreateTaskError, DeleteTaskError, NewTask, PackageRecord, Selection, StopTaskError,
-        StoreError, TaskRecord,
+        CreateTaskError, DeleteTaskError, NewTask, NewWebhook, PackageRecord, Selection,
+        StopTaskError, StoreError, TaskRecord,
     },
     task::{TaskId, TaskState},
     upgrade::Outcome,
@@ -81,6 +83,13 @@ impl SqliteStore {
                 product: product.clone(),
             });
         }
+        if let Some(webhook) = &new.webhook {
+            let webhook = NewWebhook {
+                task: Some(TaskId(id)),
+                ..webhook.clone()
+            };
+            events::insert_webhook(&mut tx, &webhook).await?;
+        }
         let record = tasks::read(&mut tx, TaskId(id)).await?;
         tx.commit().await.doing(doing)?;
         record.ok_or_else(|| rows::unreadable("tasks.id", id).into())
@@ -98,16 +107,19 @@ impl SqliteStore {
             None => return Err(StopTaskError::NotFound(id)),
             Some(TaskState::Finished) => return Err(StopTaskError::Finished(id)),
             Some(TaskState::Scheduled | TaskState::Running) => {
+                let announcements = Announcements::begin(&mut tx).await.doing(doing)?;
                 cancel_waiting(&mut tx, id, now).await.doing(doing)?;
+                announcements.cancelled(&mut tx, id).await.doing(doing)?;
                 sqlx::query("UPDATE tasks SET state = 'stopping', stopped_at = ? WHERE id = ?")
                     .bind(now.0)
                     .bind(id.0)
                     .execute(&mut *tx)
                     .await
                     .doing(doing)?;
-                rows::end_task_if_done(&mut tx, id, now)
+                rows::end_task_if_done(&mut tx, id, now, &announcements)
                     .await
                     .doing(doing)?;
+                announcements.deliver(&mut tx).await.doing(doing)?;
             }
             Some(TaskState::Stopping | TaskState::Stopped) => {}
         }

@@ -278,3 +278,274 @@ proptest! {
         prop_assert_eq!(admission.cell_count(), 0);
     }
 }
+
+/// What happens to a queue.
+#[derive(Debug, Clone, Copy)]
+enum Input {
+    /// The device waits (again) with this limit in this cell.
+    Wait(u32, u32, u32),
+    Withdraw(u32),
+    /// Somebody in the cell is done.
+    Release(u32),
+    /// What the device could do from now on.
+    Becomes(u32, Readiness),
+    Pass(u64),
+}
+
+const DEVICES: u32 = 12;
+const CELLS: u32 = 3;
+
+fn input() -> impl Strategy<Value = Input> {
+    let device = || 0..DEVICES;
+    let limits = prop::sample::select(vec![1, 2, 3, 10]);
+    let readiness = prop::sample::select(vec![
+        Readiness::Ready,
+        Readiness::Ready,
+        Readiness::Stale,
+        Readiness::Probing,
+        Readiness::Unheard,
+        Readiness::Asleep,
+    ]);
+    prop_oneof![
+        4 => (device(), 0..CELLS, limits).prop_map(|(d, c, limit)| Input::Wait(d, c, limit)),
+        1 => device().prop_map(Input::Withdraw),
+        2 => (0..CELLS).prop_map(Input::Release),
+        4 => (device(), readiness).prop_map(|(d, readiness)| Input::Becomes(d, readiness)),
+        2 => (0u64..400).prop_map(Input::Pass),
+    ]
+}
+
+/// A waiting device, as a bystander sees it.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    device: u32,
+    cell: u32,
+    limit: u32,
+    overtaken_at: Option<Instant>,
+}
+
+/// Watches an admission from outside, and drives it as the engine does.
+struct Bystander {
+    config: AdmissionConfig,
+    admission: Admission<u32>,
+    now: Instant,
+    /// In the order of arrival.
+    waiting: Vec<Seen>,
+    active: [u32; CELLS as usize],
+    readiness: [Readiness; DEVICES as usize],
+    admitted: Vec<(Instant, u32)>,
+}
+
+impl Bystander {
+    fn new() -> Self {
+        let config = AdmissionConfig {
+            per_cell_per_second: 2,
+            per_second: 3,
+            ..AdmissionConfig::default()
+        };
+        Self {
+            admission: Admission::new(&config),
+            config,
+            now: at(1_000),
+            waiting: Vec::new(),
+            active: [0; CELLS as usize],
+            readiness: [Readiness::Asleep; DEVICES as usize],
+            admitted: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Wait(device, cell, limit) => {
+                // it leaves the queue of another cell first, as when it is measured there
+                if self
+                    .waiting
+                    .iter()
+                    .any(|s| s.device == device && s.cell != cell)
+                {
+                    self.withdraw(device);
+                }
+                self.admission.wait(device, cell, limit, self.now);
+                match self.waiting.iter_mut().find(|s| s.device == device) {
+                    Some(seen) => seen.limit = limit,
+                    None => self.waiting.push(Seen {
+                        device,
+                        cell,
+                        limit,
+                        overtaken_at: None,
+                    }),
+                }
+            }
+            Input::Withdraw(device) => self.withdraw(device),
+            Input::Release(cell) => {
+                let active = &mut self.active[cell as usize];
+                if *active > 0 {
+                    *active -= 1;
+                    self.admission.release(cell);
+                }
+            }
+            Input::Becomes(device, readiness) => {
+                self.readiness[device as usize] = readiness;
+                let seen = self.waiting.iter().find(|s| s.device == device);
+                if let (Some(seen), true) = (seen, readiness != Readiness::Asleep) {
+                    self.admission.heard(device, seen.cell);
+                }
+            }
+            Input::Pass(seconds) => self.now = self.now + Duration::from_secs(seconds),
+        }
+        for cell in 0..CELLS {
+            self.poll(cell);
+            assert_eq!(self.admission.active(cell), self.active[cell as usize]);
+        }
+        let used = (0..CELLS).filter(|cell| {
+            self.active[*cell as usize] > 0 || self.waiting.iter().any(|s| s.cell == *cell)
+        });
+        assert_eq!(self.admission.cell_count(), used.count());
+    }
+
+    fn withdraw(&mut self, device: u32) {
+        if let Some(index) = self.waiting.iter().position(|s| s.device == device) {
+            let seen = self.waiting.remove(index);
+            self.admission.withdraw(device, seen.cell);
+        }
+    }
+
+    fn poll(&mut self, cell: u32) {
+        for _ in 0..=2 * DEVICES {
+            let readiness = self.readiness;
+            let step = (self.admission).poll(self.now, cell, |d| readiness[d as usize]);
+            match step {
+                Some(Step::Admit(device)) => self.admit(device, cell),
+                Some(Step::Measure(device)) => self.probe(device, cell, Readiness::Stale),
+                Some(Step::Ping(device)) => self.probe(device, cell, Readiness::Unheard),
+                Some(Step::Drain(device)) => {
+                    let seen = self.seen(device, cell);
+                    assert!(self.is_impatient(&seen), "drains for who was not overtaken");
+                    assert!(self.taken(cell) >= seen.limit, "it fits already");
+                    return;
+                }
+                Some(Step::Later(then)) => {
+                    assert!(then > self.now && then <= self.now + Duration::from_secs(1));
+                    return;
+                }
+                None => return self.nobody_is_forgotten(cell),
+            }
+        }
+        panic!("polled for ever");
+    }
+
+    fn seen(&self, device: u32, cell: u32) -> Seen {
+        let found = self
+            .waiting
+            .iter()
+            .find(|s| s.device == device && s.cell == cell);
+        *found.expect("waits in that cell")
+    }
+
+    fn is_impatient(&self, seen: &Seen) -> bool {
+        let overtake = Duration::from_secs(self.config.overtake_s);
+        seen.overtaken_at
+            .is_some_and(|at| self.now.since(at) >= overtake)
+    }
+
+    /// Slots in use, and those that devices which are probed may need.
+    fn taken(&self, cell: u32) -> u32 {
+        let probing = self.waiting.iter().filter(|seen| {
+            seen.cell == cell && self.readiness[seen.device as usize] == Readiness::Probing
+        });
+        self.active[cell as usize] + u32::try_from(probing.count()).unwrap()
+    }
+
+    /// One probe for each free slot, of a device that has something to be found out about.
+    fn probe(&mut self, device: u32, cell: u32, why: Readiness) {
+        let seen = self.seen(device, cell);
+        assert_eq!(self.readiness[device as usize], why);
+        assert!(
+            self.active[cell as usize] < seen.limit,
+            "there is no slot for it"
+        );
+        self.readiness[device as usize] = Readiness::Probing;
+    }
+
+    fn admit(&mut self, device: u32, cell: u32) {
+        let seen = self.seen(device, cell);
+        assert_eq!(self.readiness[device as usize], Readiness::Ready);
+        assert!(
+            self.active[cell as usize] < seen.limit,
+            "the cell is full for it"
+        );
+        let index = self
+            .waiting
+            .iter()
+            .position(|s| s.device == device)
+            .unwrap();
+        for other in 0..index {
+            let ahead = self.waiting[other];
+            let readiness = self.readiness[ahead.device as usize];
+            if ahead.cell != cell || readiness == Readiness::Asleep {
+                continue;
+            }
+            assert!(
+                !self.is_impatient(&ahead),
+                "{ahead:?} was overtaken for too long"
+            );
+            let as_good = readiness == Readiness::Ready && ahead.limit >= seen.limit;
+            assert!(!as_good, "{ahead:?} came first and could have gone");
+            self.waiting[other].overtaken_at.get_or_insert(self.now);
+        }
+        self.waiting.remove(index);
+        self.active[cell as usize] += 1;
+        self.admitted.push((self.now, cell));
+        // with a burst of as many on top
+        let lately = |(when, _): &&(Instant, u32)| self.now.since(*when) < Duration::from_secs(1);
+        let all = self.admitted.iter().filter(lately);
+        assert!(all.clone().count() <= 2 * self.config.per_second as usize);
+        let here = all.filter(|(_, of)| *of == cell).count();
+        assert!(here <= 2 * self.config.per_cell_per_second as usize);
+    }
+
+    /// With nothing to do, no slot is free for anybody who is ready: but for those that devices which are
+    /// probed may need, and behind a device for which the cell drains.
+    fn nobody_is_forgotten(&self, cell: u32) {
+        let is = |seen: &Seen, readiness| self.readiness[seen.device as usize] == readiness;
+        let taken = self.taken(cell);
+        for seen in self.waiting.iter().filter(|s| s.cell == cell) {
+            if self.is_impatient(seen) && !is(seen, Readiness::Asleep) {
+                return;
+            }
+            let could = [Readiness::Ready, Readiness::Stale, Readiness::Unheard];
+            let could = could.into_iter().any(|readiness| is(seen, readiness));
+            assert!(!could || seen.limit <= taken, "{seen:?} could go on");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whatever devices do, in whatever order: limits and pace hold, nobody is passed by who came later
+    /// and needs no more, nobody is overtaken for too long, no slot stays free while somebody could have
+    /// it, and in the end everybody gets one.
+    #[test]
+    fn any_order_of_events_keeps_the_rules(inputs in prop::collection::vec(input(), 0..200)) {
+        let mut bystander = Bystander::new();
+        for input in inputs {
+            bystander.take(input);
+        }
+        // now all are awake, and whoever has a slot is soon done
+        for round in 0.. {
+            for device in 0..DEVICES {
+                bystander.take(Input::Becomes(device, Readiness::Ready));
+            }
+            for cell in 0..CELLS {
+                bystander.take(Input::Release(cell));
+            }
+            bystander.take(Input::Pass(1));
+            if bystander.admission.cell_count() == 0 {
+                break;
+            }
+            prop_assert!(round < 1_000, "somebody starves");
+        }
+        prop_assert!(bystander.waiting.is_empty());
+    }
+}

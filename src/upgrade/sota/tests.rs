@@ -3,6 +3,7 @@ use std::fmt::Write;
 use proptest::prelude::*;
 
 use super::*;
+use crate::clock::{Now, UtcMillis};
 
 const OLD: &str = "V1.0";
 const TARGET: &str = "V2.0";
@@ -398,36 +399,187 @@ fn a_silent_device_is_asked_once_more_before_the_execution_limit() {
     assert!(drive.outcome().is_success());
 }
 
-fn event() -> impl Strategy<Value = Event> {
-    prop::sample::select(every_event()).prop_filter("from outside", |event| {
-        !matches!(event, Event::Reached(_) | Event::Stopped(_))
-    })
+/// What happens besides deadlines.
+#[derive(Debug, Clone, Copy)]
+enum Turn {
+    Event(Event),
+    /// The server restarts, and goes on from what is stored.
+    Restart,
+}
+
+fn turn() -> impl Strategy<Value = Turn> {
+    let mut outside = every_event();
+    outside.retain(|event| !matches!(event, Event::Reached(_) | Event::Stopped(_)));
+    let outside = prop::sample::select(outside);
+    let stopped = prop::sample::select(vec![StopReason::TaskStopped, StopReason::DeviceRemoved]);
+    prop_oneof![
+        40 => outside.prop_map(Turn::Event),
+        // what leads on: most of the others end an upgrade before it gets anywhere
+        60 => prop::sample::select(vec![
+            Event::Heard,
+            Event::VersionAnswered(ResultCode::SUCCESS, Some(version(OLD))),
+            Event::CoverageAnswered(Some(good())),
+            Event::SlotGranted,
+            Event::NotificationUndelivered,
+            Event::SegmentRequested(0),
+            Event::DownloadReported(ResultCode::SUCCESS),
+        ]).prop_map(Turn::Event),
+        3 => Just(Turn::Restart),
+        1 => stopped.prop_map(|reason| Turn::Event(Event::Stopped(reason))),
+    ]
+}
+
+impl Drive {
+    /// As the engine stores it and gives it back.
+    fn restart(mut self) -> Self {
+        let utc = |at: Instant| UtcMillis(i64::try_from(at.as_millis()).unwrap());
+        let now = Now {
+            instant: self.now,
+            utc: utc(self.now),
+        };
+        let place = self.state.place();
+        let stored = Stored {
+            stage: self.state.stage().unwrap(),
+            deadline_at: utc(self.state.until().unwrap().1),
+            queued_at: place.map(|place| utc(place.since)),
+            slot_deadline_at: place.map(|place| utc(place.until)),
+            cell: place.map(|place| place.cell),
+            cell_limit: place.map_or(1, |place| place.limit),
+            confirmed: self.state.is_confirmed(),
+            segment: None,
+            coverage: Coverage::default(),
+        };
+        (self.state, self.actions) = Sota::resume(now, &stored, &self.settings.rules());
+        self
+    }
+}
+
+/// The stages that may follow one, besides itself; from each an upgrade may end.
+fn followers(stage: Stage) -> &'static [Stage] {
+    match stage {
+        Stage::WaitingForDevice => &[Stage::QueryingVersion],
+        Stage::QueryingVersion => &[Stage::QueryingCoverage],
+        Stage::QueryingCoverage => &[Stage::QueryingCell, Stage::WaitingForSlot],
+        Stage::QueryingCell => &[Stage::WaitingForSlot],
+        Stage::WaitingForSlot => &[Stage::QueryingCoverage, Stage::Downloading],
+        Stage::Downloading => &[Stage::WaitingForSlot, Stage::Executing],
+        Stage::Executing => &[],
+    }
+}
+
+/// What one event may change.
+fn check_step(before: &Sota, event: Event, after: &Sota, actions: &[Action]) {
+    let from = before.stage().unwrap();
+    let Some(to) = after.stage() else {
+        assert!(actions.is_empty(), "nothing is done for what has ended");
+        return check_outcome(from, event, after);
+    };
+    assert!(
+        to == from || followers(from).contains(&to),
+        "{from:?} -> {to:?} by {event:?}"
+    );
+    if to == from {
+        assert_eq!(
+            before.until(),
+            after.until(),
+            "{event:?} moves the limit of {from:?}"
+        );
+    }
+    if to.holds_slot() && !from.holds_slot() {
+        assert_eq!(event, Event::SlotGranted, "takes a slot that nobody gave");
+    }
+    if from.holds_slot() && !to.holds_slot() {
+        assert_eq!(event, Event::NotificationUndelivered, "gives its slot back");
+    }
+    if let Some(place) = before.place() {
+        let kept = after.place().expect("a place is kept to the end");
+        assert_eq!(
+            (kept.since, kept.until),
+            (place.since, place.until),
+            "{event:?}"
+        );
+        assert!(kept.slots_returned <= MAX_SLOTS_RETURNED);
+        assert!(
+            !from.holds_slot() || kept.cell == place.cell,
+            "a slot is of one cell"
+        );
+    }
+    let asked = |action: &Action| match action {
+        Action::AskVersion => to != Stage::WaitingForDevice,
+        Action::ReadCoverage => to == Stage::QueryingCoverage,
+        Action::ReadCell => to == Stage::QueryingCell,
+        Action::Notify => to == Stage::Downloading,
+        Action::Execute => to == Stage::Executing,
+    };
+    assert!(actions.iter().all(asked), "{actions:?} in {to:?}");
+}
+
+/// Success is what the device has said; a limit that runs out, and a stop, are never one.
+fn check_outcome(from: Stage, event: Event, ended: &Sota) {
+    let Sota::Ended(outcome) = ended else {
+        panic!("{ended:?} has no stage");
+    };
+    let target = Some(version(TARGET));
+    let says_target = match event {
+        Event::VersionAnswered(_, said) => said == target,
+        Event::UpgradeReported(ResultCode::SUCCESS, said) => Some(said) == target,
+        _ => false,
+    };
+    assert_eq!(outcome.is_success(), says_target, "{event:?}");
+    if *outcome == Outcome::Succeeded(Success::AlreadyCurrent) {
+        assert_ne!(from, Stage::Executing, "it was upgraded then");
+    }
+    let stopped = event == Event::Stopped(StopReason::TaskStopped);
+    assert_eq!(*outcome == Outcome::Cancelled, stopped, "{event:?}");
 }
 
 proptest! {
-    /// Whatever a device does, its upgrade ends within the sum of the limits.
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    /// Whatever a device does, and however often the server restarts: its upgrade goes from stage to stage
+    /// in order and ends once, within the sum of the limits.
     #[test]
-    fn any_order_of_events_ends(events in prop::collection::vec((0u64..40_000, event()), 0..200)) {
+    fn any_order_of_events_ends_once(turns in prop::collection::vec((0u64..40_000, turn()), 0..100)) {
         let mut drive = Drive::begin();
-        let mut events = events.into_iter().peekable();
+        let mut turns = turns.into_iter().peekable();
         // 24 h + 3 × 3 min + a week and a half hour of measuring anew + (60 min, given back thrice) + 30 min
         let bound = at((24 + 7 * 24 + 8) * 3_600);
+        let mut at_once = 0;
         while let Some((deadline, due)) = drive.state.next_deadline() {
-            let next = events.peek().map(|(pause, _)| drive.now + Duration::from_millis(*pause));
-            match next {
+            let next = turns.peek().map(|(pause, _)| drive.now + Duration::from_millis(*pause));
+            let event = match next {
                 Some(then) if then < due => {
-                    let (_, event) = events.next().unwrap();
+                    at_once = 0;
                     drive.now = then;
-                    drive = drive.on(event);
+                    match turns.next().unwrap().1 {
+                        Turn::Event(event) => event,
+                        Turn::Restart => {
+                            let before = drive.state.clone();
+                            drive = drive.restart();
+                            prop_assert_eq!(before.stage(), drive.state.stage());
+                            prop_assert_eq!(before.until(), drive.state.until());
+                            continue;
+                        }
+                    }
                 }
                 _ => {
+                    at_once = if due <= drive.now { at_once + 1 } else { 0 };
+                    prop_assert!(at_once <= 2, "{deadline:?} is due again and again");
                     drive.now = due.max(drive.now);
-                    drive = drive.on(Event::Reached(deadline));
+                    Event::Reached(deadline)
                 }
-            }
+            };
+            let before = drive.state.clone();
+            drive = drive.on(event);
+            check_step(&before, event, &drive.state, &drive.actions);
             prop_assert!(drive.now < bound);
         }
         prop_assert!(drive.state.has_ended());
+        for event in every_event() {
+            let after = Drive { state: drive.state.clone(), ..Drive::begin() }.on(event);
+            prop_assert_eq!(&after.state, &drive.state, "an outcome is the last word");
+            prop_assert!(after.actions.is_empty());
+        }
     }
 }
 

@@ -25,6 +25,14 @@ impl Api {
         }
     }
 
+    pub(crate) fn url(&self, path: &str) -> String {
+        self.base.clone() + path
+    }
+
+    pub(crate) fn token(&self) -> &str {
+        self.token.trim_start_matches("Bearer ")
+    }
+
     /// Status and body of a GET.
     pub(crate) fn get(&self, path: &str) -> (u16, Value) {
         let request = self.agent.get(self.base.clone() + path);

@@ -2,13 +2,13 @@ use pcp::{DeviceMessage, MessageCode, ResultCode};
 use sim::coap::{Code, Message, MessageType, option};
 
 use super::{Invariants, Rule, location};
-use crate::{engine::Seq, upgrade::Stage};
+use crate::{clock::UtcMillis, engine::Seq, upgrade::Stage};
 
 /// PCP frames begin with this, their code follows the version.
 const CODE_AT: usize = 3;
 
 /// The PCP frame that a message writes to a device.
-fn written<'a>(message: &Message<'a>) -> Option<(MessageCode, &'a [u8])> {
+pub(super) fn written<'a>(message: &Message<'a>) -> Option<(MessageCode, &'a [u8])> {
     if message.code != Code::PUT || !pcp::is_pcp(message.payload) {
         return None;
     }
@@ -21,10 +21,12 @@ impl Invariants {
     pub(in super::super) fn sends(
         &mut self,
         now_ms: u64,
+        now: UtcMillis,
         device: usize,
         datagram: &[u8],
         after: Seq,
     ) {
+        self.goes_on(now_ms, now, device, datagram);
         let Some(subject) = self.subjects.get(device).filter(|s| after < s.newest) else {
             return;
         };
@@ -36,6 +38,31 @@ impl Invariants {
             let (upgrade, newest) = (subject.upgrade.0, subject.newest);
             self.violated(now_ms, Rule::CommittedFirst, || {
                 format!("{upgrade}: sent after change {after}, {newest} is its newest")
+            });
+        }
+    }
+
+    /// A datagram left at once that needs this change; the server knows that all up to `committed` are.
+    pub(in super::super) fn left_at_once(&mut self, now_ms: u64, needs: Seq, committed: Seq) {
+        if needs > committed {
+            self.violated(now_ms, Rule::CommittedFirst, || {
+                format!("a datagram left that needs change {needs}, and {committed} is committed")
+            });
+        }
+    }
+
+    /// A datagram waits for the change that it needs.
+    pub(in super::super) fn waits(&mut self, needs: Seq) {
+        *self.held.entry(needs).or_default() += 1;
+    }
+
+    /// Those that waited for a change up to this one have left, so many.
+    pub(in super::super) fn released(&mut self, now_ms: u64, committed: Seq, count: usize) {
+        let later = self.held.split_off(&(committed + 1));
+        let due: usize = std::mem::replace(&mut self.held, later).into_values().sum();
+        if count != due {
+            self.violated(now_ms, Rule::CommittedFirst, || {
+                format!("{count} datagrams left when change {committed} was committed, {due} waited for it")
             });
         }
     }
@@ -94,15 +121,22 @@ impl Invariants {
         let Ok(message) = Message::parse(datagram) else {
             return;
         };
-        let Some((MessageCode::SEGMENT_REQUEST, frame)) = written(&message) else {
+        let Some((code, frame)) = written(&message) else {
             return;
         };
-        if !is_segment(frame) {
-            return;
-        }
         let Some(subject) = self.subjects.get(device) else {
             return;
         };
+        if let Some(flaw) = flaw(code, frame) {
+            let upgrade = subject.upgrade.0;
+            self.violated(now_ms, Rule::WellFormed, || {
+                format!("{upgrade}: receives a frame {} {flaw}", code.0)
+            });
+            return;
+        }
+        if code != MessageCode::SEGMENT_REQUEST || !is_segment(frame) {
+            return;
+        }
         let number = frame.get(9..11).map_or(u16::MAX, |bytes| {
             bytes
                 .iter()
@@ -146,6 +180,24 @@ impl Invariants {
         if let Some(subject) = self.subjects.get_mut(device) {
             subject.current = true;
         }
+    }
+}
+
+/// What devices in the field would stumble over.
+fn flaw(code: MessageCode, frame: &[u8]) -> Option<&'static str> {
+    /// Some devices hold no more than that.
+    const SMALLEST_BUFFER: usize = 512;
+    let (high, low) = (*frame.get(6)?, *frame.get(7)?);
+    let len = usize::from(u16::from_be_bytes([high, low]));
+    if frame.len() != pcp::HEADER_LEN + len {
+        Some("whose length is not what it says")
+    } else if frame.len() > SMALLEST_BUFFER {
+        Some("that does not fit into their buffers")
+    } else if code == MessageCode::SEGMENT_REQUEST && high > 0 && low == 0 {
+        // A widely copied library compares the length before it swaps its bytes.
+        Some("whose length they misread")
+    } else {
+        None
     }
 }
 

@@ -1,4 +1,4 @@
-use super::{Invariants, Rule, SLACK_MS, limit_ms};
+use super::{Invariants, Rule, SLACK_MS, limit_ms, view::View};
 use crate::{
     cli::simulate::store::Final,
     clock::UtcMillis,
@@ -26,6 +26,7 @@ impl Invariants {
         attempt: u32,
         change: &StageChange,
     ) {
+        self.stage_goes_on(now_ms, device, change);
         let lost_ms = self.lost_ms;
         let subject = &mut self.subjects[device];
         let before = subject.emitted;
@@ -48,40 +49,24 @@ impl Invariants {
                 format!("{upgrade}: attempt {attempt} goes on where {expected} should")
             });
         }
-        let late_ms = now.0 - before.deadline_at.0 - (lost_ms - before.lost_before_stage_ms);
-        if let Some(stage) = before.stage
-            && late_ms > SLACK_MS
-        {
-            self.violated(now_ms, Rule::StageLimit, || {
+        if before.stage.is_none() && (before.over || now < before.not_before) {
+            let not_before = before.not_before;
+            self.violated(now_ms, Rule::OneOutcome, || {
                 format!(
-                    "{upgrade}: {} ended {late_ms} ms after its limit",
-                    stage.name()
+                    "{upgrade}: attempt {attempt} begins; over: {}, not before {not_before}",
+                    before.over
                 )
             });
         }
-        let length_ms = change.deadline_at.0 - change.entered_at.0;
-        let most_ms = limit_ms(change.stage, &self.rules);
-        if length_ms > most_ms + 1 {
-            self.violated(now_ms, Rule::StageLimit, || {
-                format!(
-                    "{upgrade}: {} has {length_ms} ms, {most_ms} ms is its limit",
-                    change.stage.name()
-                )
-            });
-        }
+        self.limits_kept(now_ms, now, upgrade, attempt, &before, change);
 
         let (had, has) = (before.slot_in(), self.subjects[device].emitted.slot_in());
         if had == has {
             return;
         }
-        self.release(had);
+        self.release_slot(had);
         if let Some(taken) = has {
-            let holders = self.cell(taken).map_or(u32::MAX, |cell| {
-                cell.holders += 1;
-                cell.admitted += 1;
-                cell.peak = cell.peak.max(cell.holders);
-                cell.holders
-            });
+            let holders = self.take_slot(taken);
             let age_ms = told.map_or(i64::MAX, |told| now.0 - told.at_ms);
             let oldest_ms = (self.rules.admission.coverage_max_age_s * 1_000).cast_signed();
             let limit = told.map_or(0, |told| told.limit);
@@ -96,10 +81,73 @@ impl Invariants {
         }
     }
 
-    fn release(&mut self, slot: Option<u32>) {
-        if let Some(cell) = slot.and_then(|cell| self.cell(cell)) {
-            cell.holders = cell.holders.saturating_sub(1);
+    /// The stage before has ended in time, and this one has no more time than it should.
+    fn limits_kept(
+        &mut self,
+        now_ms: u64,
+        now: UtcMillis,
+        upgrade: i64,
+        attempt: u32,
+        before: &View,
+        change: &StageChange,
+    ) {
+        self.ended_in_time(now_ms, now, upgrade, before);
+        let name = change.stage.name();
+        let length_ms = change.deadline_at.0 - change.entered_at.0;
+        let most_ms = limit_ms(change.stage, &self.rules);
+        if length_ms > most_ms + 1 {
+            self.violated(now_ms, Rule::StageLimit, || {
+                format!("{upgrade}: {name} has {length_ms} ms, {most_ms} ms is its limit")
+            });
         }
+        let same_attempt = before.stage.is_some() && before.attempt == attempt;
+        let times = (change.entered_at, change.deadline_at);
+        let right = if same_attempt && before.stage == Some(change.stage) {
+            times == (before.entered_at, before.deadline_at)
+        } else {
+            change.entered_at == now
+        };
+        if !right {
+            self.violated(now_ms, Rule::StageLimit, || {
+                format!("{upgrade}: the limit of {name} begins anew within the stage")
+            });
+        }
+        let slot_kept = !same_attempt
+            || before.slot_deadline_at.is_none()
+            || before.slot_deadline_at == change.slot_deadline_at;
+        // Coverage that is measured anew is measured to the end, also past the limit of the wait.
+        let slot_meant = change.stage != Stage::WaitingForSlot
+            || change.slot_deadline_at.map(|at| at.max(change.entered_at)) == Some(times.1);
+        if !slot_kept || !slot_meant {
+            self.violated(now_ms, Rule::StageLimit, || {
+                format!("{upgrade}: the limit of its wait for a slot begins anew in {name}")
+            });
+        }
+    }
+
+    fn ended_in_time(&mut self, now_ms: u64, now: UtcMillis, upgrade: i64, before: &View) {
+        let late_ms = self.late_ms(now, before.deadline_at);
+        if let Some(stage) = before.stage
+            && late_ms > SLACK_MS
+        {
+            self.violated(now_ms, Rule::StageLimit, || {
+                format!(
+                    "{upgrade}: {} ended {late_ms} ms after its limit",
+                    stage.name()
+                )
+            });
+        }
+    }
+
+    /// When the next attempt is to begin after an end at `at`, by what was ordered.
+    pub(super) fn retry_expected(
+        &self,
+        attempt: u32,
+        outcome: &Outcome,
+        at: UtcMillis,
+    ) -> Option<UtcMillis> {
+        let again = matches!(outcome, Outcome::Failed(_)) && attempt <= self.retry.attempts;
+        again.then(|| UtcMillis(at.0 + i64::from(self.retry.interval_s) * 1_000))
     }
 
     /// An attempt ends.
@@ -110,14 +158,15 @@ impl Invariants {
         device: usize,
         attempt: u32,
         outcome: &Outcome,
+        retry_at: Option<UtcMillis>,
     ) {
         let subject = &mut self.subjects[device];
         let before = subject.emitted;
-        subject.emitted.end(attempt);
+        subject.emitted.end(attempt, retry_at);
         subject.ended_as = Some(outcome.state());
         let upgrade = subject.upgrade.0;
         let (current, told) = (subject.current, subject.told);
-        self.release(before.slot_in());
+        self.release_slot(before.slot_in());
         if let Some(cell) = self.subjects[device]
             .coverage
             .cell_id
@@ -128,6 +177,12 @@ impl Invariants {
         if before.stage.is_none() || before.attempt != attempt {
             self.violated(now_ms, Rule::OneOutcome, || {
                 format!("{upgrade}: attempt {attempt} ends and does not run")
+            });
+        }
+        let expected = self.retry_expected(attempt, outcome, now);
+        if retry_at != expected {
+            self.violated(now_ms, Rule::OneOutcome, || {
+                format!("{upgrade}: attempt {attempt} is followed by one at {retry_at:?}, {expected:?} was ordered")
             });
         }
         match outcome {
@@ -145,18 +200,9 @@ impl Invariants {
             }
             _ => {}
         }
-        if let Some(stage) = before.stage {
-            let lost_ms = self.lost_ms;
-            let late_ms = now.0 - before.deadline_at.0 - (lost_ms - before.lost_before_stage_ms);
-            if late_ms > SLACK_MS {
-                self.violated(now_ms, Rule::StageLimit, || {
-                    format!(
-                        "{upgrade}: {} ended {late_ms} ms after its limit",
-                        stage.name()
-                    )
-                });
-            }
-            let took_ms = now.0 - before.begun_at.0 - (lost_ms - before.lost_before_ms);
+        if before.stage.is_some() {
+            self.ended_in_time(now_ms, now, upgrade, &before);
+            let took_ms = now.0 - before.begun_at.0 - (self.lost_ms - before.lost_before_ms);
             let most_ms = self.longest_attempt_ms();
             if took_ms > most_ms + SLACK_MS {
                 self.violated(now_ms, Rule::StageLimit, || {

@@ -13,11 +13,17 @@ pub(super) struct View {
     pub(super) begun_at: UtcMillis,
     /// What crashes had taken by then, ms.
     pub(super) lost_before_ms: i64,
+    pub(super) entered_at: UtcMillis,
     pub(super) deadline_at: UtcMillis,
-    /// What crashes had taken when the stage was entered, ms.
-    pub(super) lost_before_stage_ms: i64,
+    pub(super) slot_deadline_at: Option<UtcMillis>,
+    /// The device has accepted the version, or has the command.
+    pub(super) confirmed: bool,
     /// Number of the last attempt that has ended.
     pub(super) ended: u32,
+    /// When the next attempt may begin.
+    pub(super) not_before: UtcMillis,
+    /// There is none: the upgrade has its outcome.
+    pub(super) over: bool,
 }
 
 impl View {
@@ -33,20 +39,22 @@ impl View {
             self.lost_before_ms = lost_ms;
             self.reached = None;
         }
-        if self.stage != Some(change.stage) {
-            self.lost_before_stage_ms = lost_ms;
-        }
         self.attempt = attempt;
         self.stage = Some(change.stage);
         self.cell = change.cell;
+        self.entered_at = change.entered_at;
         self.deadline_at = change.deadline_at;
+        self.slot_deadline_at = change.slot_deadline_at;
+        self.confirmed = change.confirmed;
         self.reached = self.reached.max(Some(change.stage));
     }
 
-    pub(super) fn end(&mut self, attempt: u32) {
+    pub(super) fn end(&mut self, attempt: u32, retry_at: Option<UtcMillis>) {
         self.attempt = attempt;
         self.stage = None;
         self.ended = self.ended.max(attempt);
+        self.over |= retry_at.is_none();
+        self.not_before = retry_at.unwrap_or_default();
     }
 
     /// The cell of which a slot is held.

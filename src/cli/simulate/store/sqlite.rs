@@ -80,6 +80,7 @@ impl SqliteBackend {
                 selection: Selection::All,
                 start_at: Some(order.start_at),
                 retry: order.retry,
+                webhook: None,
                 created_at: order.created_at,
             };
             let task = store.create_task(&task).await.map_err(text)?.id;

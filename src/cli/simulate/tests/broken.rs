@@ -1,5 +1,7 @@
 //! Each rule is broken on purpose, and the checker says so.
 
+mod restart;
+
 use std::{sync::Arc, time::Duration};
 
 use pcp::ResultCode;
@@ -21,12 +23,28 @@ fn small() -> Scenario {
     }
 }
 
+/// Half of the devices refuse the new version.
+fn refusing() -> FleetFile {
+    FleetFile::parse(
+        "start_within_s = 60\n[[listening]]\nshare = 1\n\
+         [characters]\n\"refuse-notification=0x04\" = 50\n",
+    )
+    .unwrap()
+}
+
 #[track_caller]
 fn breaks<H: Hooks>(scenario: &Scenario, hooks: H, rule: Rule) {
+    breaks_so(scenario, hooks, rule, "");
+}
+
+/// Breaks a rule, and what is said of it has `words` in it.
+#[track_caller]
+fn breaks_so<H: Hooks>(scenario: &Scenario, hooks: H, rule: Rule, words: &str) {
     assert_eq!(run(scenario).violations, [], "unbroken");
     let violations = run_with(scenario, hooks).violations;
     assert!(
-        violations.iter().any(|violation| violation.rule == rule),
+        (violations.iter())
+            .any(|violation| violation.rule == rule && violation.what.contains(words)),
         "{violations:#?}"
     );
 }
@@ -66,6 +84,13 @@ fn coverage_that_is_too_old_is_noticed() {
     };
     let older = OtherSettings(|config| config.admission.coverage_max_age_s = 1_000_000);
     breaks(&scenario, older, Rule::CellLimit);
+}
+
+#[test]
+fn a_notification_too_early_in_a_download_is_noticed() {
+    let hasty = OtherSettings(|config| config.upgrade.nudge_after_s = 2);
+    let words = "notified again in mid-download";
+    breaks_so(&small(), hasty, Rule::GoesOn, words);
 }
 
 #[test]
@@ -197,15 +222,105 @@ fn a_success_that_is_none_is_noticed() {
         }
     });
     let scenario = Scenario {
-        fleet: FleetFile::parse(
-            "start_within_s = 60\n[[listening]]\nshare = 1\n\
-             [characters]\n\"refuse-notification=0x04\" = 50\n",
-        )
-        .unwrap(),
+        fleet: refusing(),
         retry: crate::task::RetryPolicy::default(),
         ..small()
     };
     breaks(&scenario, lies, Rule::TrueOutcome);
+}
+
+#[test]
+fn an_attempt_after_the_outcome_is_noticed() {
+    let scenario = Scenario {
+        fleet: refusing(),
+        ..small()
+    };
+    // the failure is final, and stored as one that is tried again
+    let again = Rewrites(|change| {
+        if let Change::Ended {
+            attempt: 3,
+            retry_at,
+            at,
+            ..
+        } = change
+        {
+            *retry_at = Some(*at + Duration::from_mins(5));
+        }
+    });
+    breaks_so(&scenario, again, Rule::OneOutcome, "was ordered");
+}
+
+#[test]
+fn a_missing_attempt_is_noticed() {
+    let scenario = Scenario {
+        fleet: refusing(),
+        ..small()
+    };
+    let never = Rewrites(|change| {
+        if let Change::Ended { retry_at, .. } = change {
+            *retry_at = None;
+        }
+    });
+    breaks_so(&scenario, never, Rule::OneOutcome, "was ordered");
+}
+
+#[test]
+fn a_frame_that_devices_misread_is_noticed() {
+    let tail = Sends(|datagram: &mut Datagram, _: &mut Seq| {
+        if segment(datagram).is_some() {
+            datagram.bytes.push(0);
+        }
+    });
+    breaks(&small(), tail, Rule::WellFormed);
+}
+
+/// Changes a batch of changes.
+struct Batches(fn(&mut Vec<(Seq, Change)>));
+
+impl Hooks for Batches {
+    fn batches(&mut self, changes: &mut Vec<(Seq, Change)>) {
+        (self.0)(changes);
+    }
+}
+
+#[test]
+fn changes_that_are_committed_in_another_order_are_noticed() {
+    let reversed = Batches(|changes| changes.reverse());
+    breaks(&small(), reversed, Rule::CommitOrder);
+}
+
+#[test]
+fn a_change_that_is_left_out_is_noticed() {
+    let notes = Forgets(|change| matches!(change, Change::Progress { .. }));
+    breaks(&small(), notes, Rule::CommitOrder);
+}
+
+#[test]
+fn an_outcome_that_is_committed_twice_is_noticed() {
+    let twice = Batches(|changes| {
+        let again: Vec<_> = (changes.iter())
+            .filter(|(_, change)| matches!(change, Change::Ended { .. }))
+            .cloned()
+            .collect();
+        changes.extend(again);
+    });
+    breaks_so(&small(), twice, Rule::OneOutcome, "second outcome");
+}
+
+#[test]
+fn a_datagram_that_does_not_wait_is_noticed() {
+    // of the answer to an update nothing but its order tells
+    let early = Sends(|datagram: &mut Datagram, after: &mut Seq| {
+        if datagram.bytes.get(1) == Some(&0x44) {
+            *after = 0;
+        }
+    });
+    let scenario = Scenario {
+        fleet: FleetFile::parse("start_within_s = 60\nlifetime_s = 60\n[[listening]]\nshare = 1\n")
+            .unwrap(),
+        ..small()
+    };
+    breaks_so(&scenario, early, Rule::CommittedFirst, "a datagram left");
 }
 
 #[test]

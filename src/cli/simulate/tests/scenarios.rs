@@ -1,151 +1,228 @@
 //! What devices in the field do, one scenario each: a few devices of that character in a world without other
-//! faults.
+//! faults. Each looks at what went over the air, and when, not only at how it ended.
+
+mod asking;
+mod log;
+mod outcome;
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use super::{Scenario, Summary, run_with};
 use crate::{
-    cli::simulate::{Faults, fleet::FleetFile, hooks::Hooks},
+    cli::simulate::{Faults, fleet::FleetFile},
     config::{Config, ProductConfig},
-    engine::{Change, Seq},
-    runtime::Datagram,
     task::RetryPolicy,
 };
+use log::{Log, Watch};
 
-/// Keeps the notes of the timelines, the versions that were recorded, and the PCP frames that were sent.
-#[derive(Default)]
-struct Seen {
-    notes: Vec<String>,
-    versions: Vec<String>,
-    frames: Vec<Vec<u8>>,
+const DEVICES: u32 = 4;
+
+/// The limits and pauses that the scenarios run with, ms.
+fn ms(setting: fn(&crate::config::UpgradeConfig) -> u64) -> u64 {
+    setting(&Config::default().upgrade) * 1_000
 }
-
-struct Watch(Rc<RefCell<Seen>>);
-
-impl Hooks for Watch {
-    fn commits(&mut self, change: &mut Change) -> bool {
-        let mut seen = self.0.borrow_mut();
-        match change {
-            Change::Stage { note, .. } | Change::Note { note, .. } => seen.notes.push(note.clone()),
-            Change::VersionReported { version, .. } => seen.versions.push(version.to_string()),
-            _ => {}
-        }
-        true
-    }
-
-    fn sends(&mut self, datagram: &mut Datagram, _after: &mut Seq) {
-        let bytes = &datagram.bytes;
-        if let Some(at) = bytes.windows(3).position(|w| w == [0xFF, 0xFE, 0x01]) {
-            self.0.borrow_mut().frames.push(bytes[at..].to_vec());
-        }
-    }
-}
-
-impl Seen {
-    #[track_caller]
-    fn noted(&self, text: &str) {
-        let found = self.notes.iter().any(|note| note.contains(text));
-        assert!(found, "{text:?} is not among {:#?}", self.notes);
-    }
-
-    fn sent(&self, code: u8) -> usize {
-        self.frames.iter().filter(|frame| frame[3] == code).count()
-    }
-
-    fn answered(&self, code: u8, result: u8) -> bool {
-        (self.frames.iter()).any(|frame| frame[3] == code && frame.get(8) == Some(&result))
-    }
-}
-
-const DEVICES: usize = 4;
 
 /// Devices of one character, one attempt each.
 fn devices(character: &str) -> Scenario {
+    with("", character)
+}
+
+/// The same with more to say of the fleet, ahead of its characters.
+fn with(fleet: &str, character: &str) -> Scenario {
     let text = format!(
-        "start_within_s = 60\n[[listening]]\nshare = 1\n[characters]\n\"{character}\" = 100\n"
+        "start_within_s = 60\n[[listening]]\nshare = 1\n{fleet}\n[characters]\n\"{character}\" = 100\n"
     );
     Scenario {
         fleet: FleetFile::parse(&text).unwrap(),
         package_bytes: 5_000,
         retry: RetryPolicy::default(),
-        ..Scenario::new(DEVICES, 1, 42)
+        ..Scenario::new(DEVICES as usize, 1, 42)
     }
 }
 
-fn watch(scenario: &Scenario) -> (Summary, Seen) {
-    let seen = Rc::default();
-    let summary = run_with(scenario, Watch(Rc::clone(&seen)));
+/// Devices that do nothing unusual.
+fn ordinary(fleet: &str) -> Scenario {
+    let mut scenario = devices("old-token");
+    let text = format!("start_within_s = 60\n[[listening]]\nshare = 1\n{fleet}\n");
+    scenario.fleet = FleetFile::parse(&text).unwrap();
+    scenario
+}
+
+fn watch(scenario: &Scenario) -> (Summary, Log) {
+    watch_losing(scenario, |_, _| false)
+}
+
+/// The same, with datagrams to the devices lost for which `loses` says so: it is given the PCP message's code and how
+/// many of it there were before.
+fn watch_losing(scenario: &Scenario, loses: fn(u8, usize) -> bool) -> (Summary, Log) {
+    let log = Rc::default();
+    let summary = run_with(scenario, Watch::new(Rc::clone(&log), loses));
     assert_eq!(summary.violations, []);
-    (summary, seen.take())
+    (summary, RefCell::take(&log))
 }
 
 /// All devices end in the same way, without another attempt.
 #[track_caller]
-fn all_end_as(scenario: &Scenario, reason: &str) -> (Summary, Seen) {
-    let (summary, seen) = watch(scenario);
+fn all_end_as(scenario: &Scenario, reason: &str) -> (Summary, Log) {
+    let (summary, log) = watch(scenario);
+    ended_as(&summary, &log, reason);
+    (summary, log)
+}
+
+#[track_caller]
+fn ended_as(summary: &Summary, log: &Log, reason: &str) {
     let reasons: Vec<_> = summary.reasons.iter().collect();
-    assert_eq!(reasons, [(&reason.to_owned(), &(DEVICES as u64))]);
-    (summary, seen)
+    assert_eq!(reasons, [(&reason.to_owned(), &u64::from(DEVICES))]);
+    assert_eq!(log.outcomes.len(), DEVICES as usize, "one outcome each");
 }
 
 #[test]
-fn silent_after_one_repeat_is_nudged_within_the_limit_of_the_download() {
-    let (summary, seen) = all_end_as(&devices("silent-after-one-repeat"), "upgraded");
-    seen.noted("notified again (PCP 20)");
+fn a_device_silent_after_one_repeat_is_notified_again_within_the_limit_and_goes_on() {
+    let (summary, log) = all_end_as(&devices("silent-after-one-repeat"), "upgraded");
+    log.noted("quiet since segment 5: notified again (PCP 20)");
+    for device in 0..DEVICES {
+        let [notified, nudged] = log.down(device, 20)[..] else {
+            panic!("{:#?}", log.down(device, 20));
+        };
+        assert_eq!(
+            nudged.frame, notified.frame,
+            "same version, same check code"
+        );
+        let asked = log.last_up_before(device, 21, nudged.at_ms);
+        let quiet_ms = nudged.at_ms - asked.at_ms;
+        let pause_ms = ms(|upgrade| upgrade.nudge_after_s);
+        assert!(
+            (pause_ms..pause_ms + 10_000).contains(&(quiet_ms + 5_000)),
+            "{quiet_ms}"
+        );
+        assert!(nudged.at_ms - notified.at_ms < ms(|upgrade| upgrade.download_s));
+        // it had asked for that segment twice, and goes on with it
+        let mut same = log.up(device, 21);
+        same.retain(|line| line.frame == asked.frame);
+        assert_eq!(same.len(), 3);
+        assert!(same[2].at_ms > nudged.at_ms);
+        assert_eq!(log.down(device, 19).len(), 1, "it does not begin anew");
+    }
     assert!(summary.took_ms < 15 * 60 * 1_000, "{}", summary.took_ms);
 }
 
 #[test]
+fn a_device_that_holds_everything_and_says_nothing_reports_when_it_is_notified_again() {
+    let (_, log) = all_end_as(&devices("holds-download-report"), "upgraded");
+    for device in 0..DEVICES {
+        let [_, nudged] = log.down(device, 20)[..] else {
+            panic!("{:#?}", log.down(device, 20));
+        };
+        let reports = log.up(device, 22);
+        assert!(reports.iter().all(|report| report.at_ms > nudged.at_ms));
+        assert!(!reports.is_empty());
+        // nothing is fetched twice
+        assert_eq!(log.segments_sent(device), (0..10).collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn a_download_in_the_bootloader_goes_on_after_the_new_registration() {
-    let (_, seen) = all_end_as(&devices("reboots-in-download"), "upgraded");
-    // every segment once: nothing begins anew
-    assert_eq!(seen.sent(21), DEVICES * 10);
+    let (_, log) = all_end_as(&devices("reboots-in-download"), "upgraded");
+    for device in 0..DEVICES {
+        // it registers in the middle of the download
+        let [_, anew, _] = log.registrations(device)[..] else {
+            panic!("{:#?}", log.registrations(device));
+        };
+        assert_eq!(
+            log.last_up_before(device, 21, anew.at_ms).segment(),
+            Some(4)
+        );
+        let next = log.first_up_after(device, 21, anew.at_ms);
+        assert_eq!(next.segment(), Some(5), "resumed, not begun anew");
+        // it is observed again; and neither asked for its version nor notified again
+        assert_eq!(log.observations(device).len(), 3);
+        assert_eq!(log.down(device, 20).len(), 1);
+        assert_eq!(log.down(device, 19).len(), 1);
+        assert_eq!(log.segments_sent(device), (0..10).collect::<Vec<_>>());
+    }
 }
 
 #[test]
 fn progress_that_is_lost_with_a_restart_begins_anew_within_the_same_attempt() {
-    let (_, seen) = all_end_as(&devices("loses-progress"), "upgraded");
-    assert_eq!(seen.sent(21), DEVICES * 15);
+    let (_, log) = all_end_as(&devices("loses-progress"), "upgraded");
+    for device in 0..DEVICES {
+        let [_, nudged] = log.down(device, 20)[..] else {
+            panic!("{:#?}", log.down(device, 20));
+        };
+        let before = log.last_up_before(device, 21, nudged.at_ms);
+        assert_eq!(before.segment(), Some(4));
+        let after = log.first_up_after(device, 21, nudged.at_ms);
+        assert_eq!(after.segment(), Some(0));
+        let sent: Vec<u16> = (0..5).chain(0..10).collect();
+        assert_eq!(log.segments_sent(device), sent);
+    }
 }
 
 #[test]
-fn an_execute_answer_in_mid_download_is_no_failure() {
-    all_end_as(&devices("execute-timeout-noise"), "upgraded");
+fn an_execute_answer_in_mid_download_is_no_answer_and_no_failure() {
+    let (_, log) = all_end_as(&devices("execute-timeout-noise"), "upgraded");
+    for device in 0..DEVICES {
+        let noise = log.up(device, 23)[0];
+        assert_eq!(noise.result(), Some(0x06));
+        let [command] = log.down(device, 23)[..] else {
+            panic!("{:#?}", log.down(device, 23));
+        };
+        assert!(noise.at_ms < command.at_ms, "nobody had commanded anything");
+        // the request beside it is answered: it goes on, and nobody is nudged for it
+        let next = (log.up(device, 21).into_iter()).find(|line| line.segment() == Some(6));
+        assert!(next.is_some_and(|next| next.at_ms < noise.at_ms + 30_000));
+        assert_eq!(log.down(device, 20).len(), 1);
+    }
 }
 
 #[test]
-fn no_report_after_a_failed_installation_is_asked_for_after_a_grace_time() {
-    let (summary, seen) = all_end_as(&devices("fails-install-silently"), "wrong_version");
-    seen.noted("asked for its version (PCP 19)");
-    assert!(summary.took_ms < 10 * 60 * 1_000, "{}", summary.took_ms);
+fn a_device_that_gives_up_for_good_fails_by_the_limit_and_is_nudged_until_then() {
+    let (_, log) = all_end_as(&devices("stops-mid-download"), "download_timed_out");
+    let pause_ms = ms(|upgrade| upgrade.nudge_after_s);
+    for device in 0..DEVICES {
+        let sent: Vec<u64> = log.down(device, 20).iter().map(|l| l.at_ms).collect();
+        // the pause grows from nudge to nudge
+        let pauses: Vec<u64> = sent.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(sent.len() > 5, "{sent:?}");
+        assert!(
+            pauses[1..].iter().all(|pause| *pause + 1_000 > pause_ms),
+            "{pauses:?}"
+        );
+        assert!(pauses.last() > pauses.get(1), "{pauses:?}");
+        assert!(sent[sent.len() - 1] - sent[0] < ms(|upgrade| upgrade.download_s));
+    }
+    for detail in &log.details {
+        for words in [
+            "segment 4 was asked for last",
+            ". Limit: upgrade.download_s = 3600.",
+            ". Sent last: the new version (PCP 20), ",
+            ". Heard last: the request for segment 4 (PCP 21) at 2027-01-15T08:",
+            ". Nothing was heard since 2027-01-15T0",
+        ] {
+            assert!(detail.contains(words), "{words:?} is not in {detail}");
+        }
+    }
 }
 
 #[test]
-fn no_report_after_an_installation_is_asked_for_as_well() {
-    all_end_as(&devices("never-reports-result"), "upgraded");
-}
-
-#[test]
-fn a_report_long_after_the_outcome_is_answered() {
-    let (_, seen) = all_end_as(&devices("late-report"), "upgraded");
-    assert!(seen.answered(24, 0x80));
-}
-
-#[test]
-fn a_report_after_the_limit_comes_unasked_and_its_version_is_recorded() {
-    let mut config = Config::default();
-    config.upgrade.execute_s = 60;
-    let text = "start_within_s = 60\n[[listening]]\nshare = 1\n[timing]\ninstall_ms = 200000\n";
+fn a_restart_of_the_server_makes_nobody_start_over() {
     let scenario = Scenario {
-        config: Arc::new(config),
-        fleet: FleetFile::parse(text).unwrap(),
-        ..devices("old-token")
+        package_bytes: 20_000,
+        crash_every: Some(std::time::Duration::from_secs(40)),
+        ..ordinary("")
     };
-    let (summary, seen) = all_end_as(&scenario, "execution_timed_out");
-    assert_eq!(summary.ends.finished_unheard, DEVICES);
-    let recorded = seen.versions.iter().filter(|version| *version == "V2.0");
-    assert_eq!(recorded.count(), DEVICES);
-    assert!(seen.answered(24, 0x80));
+    let (summary, log) = all_end_as(&scenario, "upgraded");
+    assert!(summary.crashes > 3, "{}", summary.crashes);
+    for device in 0..DEVICES {
+        let sent = log.segments_sent(device);
+        assert!(sent.is_sorted(), "nothing is fetched that it has: {sent:?}");
+        let first = log.up(device, 21)[0].at_ms;
+        let downloaded = log.up(device, 22)[0].at_ms;
+        let within = |line: &&log::Line| (first..downloaded).contains(&line.at_ms);
+        assert_eq!(log.down(device, 19).into_iter().filter(within).count(), 0);
+        assert_eq!(log.down(device, 20).into_iter().filter(within).count(), 0);
+    }
 }
 
 #[test]
@@ -154,13 +231,18 @@ fn a_tail_of_253_bytes_is_cut_otherwise() {
         package_bytes: 3 * 500 + 253,
         ..devices("small-buffer")
     };
-    let (_, seen) = all_end_as(&scenario, "upgraded");
-    let lengths = seen.frames.iter().filter(|frame| frame[3] == 21);
-    assert!(
-        lengths
-            .map(|frame| frame[6..8].to_vec())
-            .all(|len| len != [1, 0])
-    );
+    let (_, log) = all_end_as(&scenario, "upgraded");
+    let size = u64::try_from(scenario.package_bytes).unwrap();
+    for device in 0..DEVICES {
+        let notified = log.down(device, 20)[0];
+        let segment_size = u16::from_be_bytes([notified.frame[24], notified.frame[25]]);
+        assert_ne!(segment_size, 500, "which would leave a tail of 253");
+        assert_ne!(segment_size, 253);
+        assert_ne!(size % u64::from(segment_size), 253);
+        let segments = log.down(device, 21);
+        assert!(segments.iter().all(|line| line.frame.len() <= 511));
+        assert!(segments.iter().all(|line| line.frame[6..8] != [1, 0]));
+    }
 }
 
 #[test]
@@ -179,45 +261,36 @@ fn a_device_that_takes_every_segment_as_full_needs_the_last_one_padded() {
         config: Arc::new(config),
         ..bare.clone()
     };
-    all_end_as(&padded, "upgraded");
-    all_end_as(&bare, "download_failed");
+    let tail = |log: &Log| {
+        let segments = log.down(0, 21);
+        segments[segments.len() - 1].frame[11..].to_vec()
+    };
+    let (_, log) = all_end_as(&padded, "upgraded");
+    let last = tail(&log);
+    assert_eq!(last.len(), 500);
+    assert_eq!(last[400..], [0xFF; 100]);
+    let (_, log) = all_end_as(&bare, "download_failed");
+    assert_eq!(tail(&log).len(), 400);
 }
 
 #[test]
 fn a_write_that_is_delivered_twice_does_no_harm() {
-    all_end_as(&devices("repeats-everything"), "upgraded");
-}
-
-#[test]
-fn notifications_under_an_old_observation_count() {
-    all_end_as(&devices("old-token"), "upgraded");
-}
-
-#[test]
-fn a_request_for_a_segment_is_an_acceptance() {
-    let (_, seen) = all_end_as(&devices("never-answers-notification"), "upgraded");
-    seen.noted("accepted: asks for segment 0");
-}
-
-#[test]
-fn a_restart_without_an_answer_to_the_command_is_no_failure() {
-    all_end_as(&devices("never-answers-execute"), "upgraded");
-}
-
-#[test]
-fn refusals_and_failures_say_what_the_device_said() {
-    for (character, reason) in [
-        ("refuse-version-query=0x7F", "version_query_refused"),
-        ("refuse-notification=0x04", "notification_refused"),
-        ("weak-signal", "notification_refused"),
-        ("refuse-execute=0x01", "execute_refused"),
-        ("report-download=0x07", "download_failed"),
-        ("report-upgrade=0x0A", "upgrade_failed"),
-        ("stops-mid-download", "download_timed_out"),
-        ("no-object-4", "cell_unknown"),
-        ("already-current", "already_current"),
-    ] {
-        all_end_as(&devices(character), reason);
+    let (_, log) = all_end_as(&devices("repeats-everything"), "upgraded");
+    for device in 0..DEVICES {
+        // it answers each time that it is asked, and says everything twice
+        assert!(log.up(device, 19).len() > 1);
+        assert!(log.up(device, 20).len() > 1);
+        let mut asked: Vec<u16> = (log.up_repeats_included(device, 21).iter())
+            .filter_map(|line| line.segment())
+            .collect();
+        assert!(asked.len() >= 20, "{asked:?}");
+        asked.dedup();
+        assert_eq!(
+            asked,
+            (0..10).collect::<Vec<_>>(),
+            "in order, none left out"
+        );
+        assert_eq!(log.down(device, 23).len(), 1);
     }
 }
 
@@ -244,7 +317,8 @@ fn on_a_good_day_every_device_ends_as_its_character_has_it() {
                 "[characters]\nreboots-in-download = 5\nloses-progress = 5\nlate-report = 5\n\
                  never-answers-notification = 5\nrepeats-everything = 5\nsmall-buffer = 5\n\
                  never-reports-result = 5\nfails-install-silently = 5\nalready-current = 5\n\
-                 stops-mid-download = 5\n\"refuse-execute=0x01\" = 5\nno-object-4 = 5\n",
+                 stops-mid-download = 5\n\"refuse-execute=0x01\" = 5\nno-object-4 = 5\n\
+                 only-service-data = 5\nholds-download-report = 5\n",
             )
             .unwrap(),
             faults: Faults::None,

@@ -20,6 +20,8 @@ const TELL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mil
 pub(super) struct Batch {
     /// Empty once they are written.
     changes: Vec<Change>,
+    /// Their numbers.
+    numbers: Vec<Seq>,
     last: Seq,
     /// When the oldest of them was emitted, ms.
     since_ms: u64,
@@ -56,14 +58,17 @@ impl<H: Hooks> World<H> {
         for (seq, _, mut change) in server.pending.drain(..count) {
             last = seq;
             if self.hooks.commits(&mut change) {
-                changes.push(change);
+                changes.push((seq, change));
             }
         }
+        self.hooks.batches(&mut changes);
+        let (numbers, changes): (Vec<Seq>, Vec<Change>) = changes.into_iter().unzip();
         let ends = changes
             .iter()
             .any(|change| matches!(change, Change::Ended { .. }));
         server.batch = Some(Batch {
             changes,
+            numbers,
             last,
             since_ms,
             pause: FIRST_PAUSE,
@@ -97,8 +102,8 @@ impl<H: Hooks> World<H> {
         batch.refused = self.store.commit(&batch.changes)?.refused;
         batch.written = true;
         self.figures.changes += batch.changes.len() as u64;
-        for change in &batch.changes {
-            self.checker.committed(self.now_ms, change);
+        for (seq, change) in batch.numbers.iter().zip(&batch.changes) {
+            self.checker.committed(self.now_ms, *seq, change);
         }
         let changes = std::mem::take(&mut batch.changes);
         self.trace.committed(self.now_ms, changes);
@@ -124,7 +129,9 @@ impl<H: Hooks> World<H> {
             (server.engine).handle_command(now, Command::Abandon { upgrade });
         }
         server.committed = batch.last;
-        for datagram in server.outbox.committed(batch.last) {
+        let released = server.outbox.committed(batch.last);
+        (self.checker).released(self.now_ms, batch.last, released.len());
+        for datagram in released {
             self.leave(&datagram);
         }
         self.drain();

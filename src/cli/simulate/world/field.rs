@@ -86,7 +86,11 @@ impl<H: Hooks> World<H> {
         if unit.current {
             self.checker.heard(device as usize, unit.target, bytes);
         }
+        let before = server.engine.counters().segments_served;
         (server.engine).handle_datagram(now, address(device, port), bytes);
+        if server.engine.counters().segments_served > before {
+            self.checker.served(now.utc, device as usize);
+        }
         self.drain();
     }
 
@@ -136,6 +140,7 @@ impl<H: Hooks> World<H> {
             self.figures.bytes_up += bytes.len() as u64;
             let peer = address(device, unit.port);
             self.trace.datagram(self.now_ms, Way::Up, peer, &bytes);
+            (self.hooks).passes(self.now_ms, device, Way::Up, &bytes);
             let [first, again] = (unit.radio).carry(self.now_ms, Direction::Up, &self.conditions);
             if let Some(at) = again {
                 (self.queue).push_datagram(at, Event::Up(device, unit.port), &bytes);
@@ -161,6 +166,7 @@ impl<H: Hooks> World<H> {
         self.figures.bytes_down += bytes.len() as u64;
         let peer = address(device, port);
         self.trace.datagram(self.now_ms, Way::Down, peer, bytes);
+        (self.hooks).passes(self.now_ms, device, Way::Down, bytes);
         let Some(unit) = self.units.get_mut(device as usize) else {
             return;
         };

@@ -54,10 +54,15 @@ impl<H: Hooks> World<H> {
             token_key: self.token_key,
         };
         let mut engine = Engine::new(setup, now);
-        for device in self.store.restore_devices()? {
+        let (mut devices, mut upgrades) = (
+            self.store.restore_devices()?,
+            self.store.restore_upgrades()?,
+        );
+        self.hooks.restores(&mut devices, &mut upgrades);
+        for device in devices {
             engine.restore_device(now, device);
         }
-        for upgrade in self.store.restore_upgrades()? {
+        for upgrade in upgrades {
             let package = upgrade.order.package;
             let (_, package) = (self.packages.iter())
                 .find(|(id, _)| *id == package)
@@ -103,7 +108,8 @@ impl<H: Hooks> World<H> {
     }
 
     pub(super) fn restart(&mut self) -> Result<(), String> {
-        self.checker.restarted(self.now_ms - self.crashed_at_ms);
+        let now = self.now().utc;
+        (self.checker).restarted(now, self.now_ms - self.crashed_at_ms);
         self.start_server()?;
         self.plan_crash();
         Ok(())
@@ -145,20 +151,30 @@ impl<H: Hooks> World<H> {
                 }) => {
                     if let Some((device, _)) = device_at(peer) {
                         let device = device as usize;
-                        (self.checker).sends(self.now_ms, device, &datagram, after);
+                        (self.checker).sends(self.now_ms, now.utc, device, &datagram, after);
                     }
+                    let needs = after;
                     let mut datagram = Datagram {
                         peer,
                         bytes: datagram,
                     };
                     self.hooks.sends(&mut datagram, &mut after);
                     // One that finds the outbox full is dropped: whoever misses it repeats.
-                    if let Ok(Some(datagram)) = server.outbox.offer(datagram, after) {
-                        self.leave(&datagram);
+                    match server.outbox.offer(datagram, after) {
+                        Ok(Some(datagram)) => {
+                            (self.checker).left_at_once(self.now_ms, needs, server.committed);
+                            self.leave(&datagram);
+                        }
+                        Ok(None) => self.checker.waits(needs),
+                        Err(_) => {}
                     }
                 }
                 Some(Effect::Report(report)) => self.reported(&report),
             }
+        }
+        if let Some(server) = &self.server {
+            let engine = &server.engine;
+            (self.checker).compare_slots(self.now_ms, |cell| engine.slots_taken(cell));
         }
         self.begin_batch();
     }

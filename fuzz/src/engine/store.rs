@@ -1,0 +1,107 @@
+//! What a store would hold: the changes that were committed, as the engine is given them back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cellwise::{
+    engine::{ActiveUpgrade, Change, DeviceRecord, UpgradeOrder},
+    task::UpgradeId,
+};
+
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    pub(super) devices: BTreeMap<String, DeviceRecord>,
+    pub(super) active: BTreeMap<UpgradeId, ActiveUpgrade>,
+    pub(super) orders: BTreeMap<UpgradeId, UpgradeOrder>,
+    /// Upgrades about which the store knows better than the engine.
+    abandoned: BTreeSet<UpgradeId>,
+    /// Unknown endpoints may register.
+    open: bool,
+}
+
+impl Store {
+    pub(super) fn new(open: bool) -> Self {
+        Self {
+            open,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn add(&mut self, endpoint: &str) -> &mut DeviceRecord {
+        self.devices
+            .entry(endpoint.to_owned())
+            .or_insert_with(|| DeviceRecord {
+                endpoint: endpoint.to_owned(),
+                product: "default".into(),
+                registration: None,
+                last_heard_at: None,
+                coverage: None,
+                version: None,
+            })
+    }
+
+    pub(super) fn abandon(&mut self, upgrade: UpgradeId) {
+        self.active.remove(&upgrade);
+        self.abandoned.insert(upgrade);
+    }
+
+    pub(super) fn commit(&mut self, change: Change) {
+        match change {
+            Change::Registered {
+                endpoint,
+                registration,
+                at,
+            } => {
+                if self.open || self.devices.contains_key(&endpoint) {
+                    let record = self.add(&endpoint);
+                    record.registration = Some(registration);
+                    record.last_heard_at = Some(at);
+                }
+            }
+            Change::Deregistered { endpoint, .. } => {
+                if let Some(record) = self.devices.get_mut(&endpoint) {
+                    record.registration = None;
+                }
+            }
+            Change::VersionReported {
+                endpoint, version, ..
+            } => {
+                if let Some(record) = self.devices.get_mut(&endpoint) {
+                    record.version = Some(version);
+                }
+            }
+            Change::CoverageReported { endpoint, reading } => {
+                if let Some(record) = self.devices.get_mut(&endpoint) {
+                    record.coverage = Some(reading);
+                }
+            }
+            Change::Stage {
+                upgrade, change, ..
+            } => {
+                if self.abandoned.contains(&upgrade) {
+                    return;
+                }
+                if let Some(active) = self.active.get_mut(&upgrade) {
+                    active.stage = change;
+                } else {
+                    let active = ActiveUpgrade {
+                        order: self.orders[&upgrade].clone(),
+                        stage: change,
+                        segment: None,
+                    };
+                    self.active.insert(upgrade, active);
+                }
+            }
+            Change::Progress {
+                upgrade, segment, ..
+            } => {
+                if let Some(active) = self.active.get_mut(&upgrade) {
+                    active.segment = Some(segment);
+                }
+            }
+            Change::Ended { upgrade, .. } => {
+                self.active.remove(&upgrade);
+            }
+            Change::Note { .. } | Change::Admitted { .. } => {}
+        }
+    }
+}

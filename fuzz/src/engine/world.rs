@@ -1,0 +1,472 @@
+//! Everything around the engine, and what must always hold:
+//!
+//! * changes are numbered one by one, and no transmission waits for one that was not emitted;
+//! * what is sent is CoAP, and goes to an address that something was received from;
+//! * an upgrade that was started ends once, and nothing is told of it before or after;
+//! * a slot is granted only while those who hold one in the cell are fewer than the device's limit;
+//! * the engine's tables have no more rows than devices, registrations and upgrades account for;
+//! * what is due gets done: the engine does not ask for the same moment again and again;
+//! * at the end, when nothing arrives any more, every upgrade ends and every registration expires.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use cellwise::{
+    clock::{Instant, Now, UtcMillis},
+    coap::{Code, Kind, MAX_DATAGRAM_LEN, Message},
+    config::{Config, RegistrationPolicy},
+    engine::{Change, Command, Effect, Engine, Seq, Setup, Tables, UpgradeOrder},
+    package::{CheckCodeKind, Package, PackageIdentity, SegmentFrames, Segmentation},
+    runtime::{Datagram, Outbox},
+    task::{PackageId, RetryPolicy, TaskId, UpgradeId},
+    upgrade::{Failure, StopReason},
+};
+
+use super::{
+    Answer, DEVICES, PEERS,
+    device::{self, Device},
+    store::Store,
+};
+
+/// Segments of the package.
+pub(super) const SEGMENTS: u16 = 3;
+/// Devices that may come in under names of their own, where that is allowed.
+const MAX_OPEN_DEVICES: usize = 12;
+/// Requests that wait at an address for whoever is there.
+const INBOX: usize = 32;
+/// How often the engine may ask for the same moment: a device's turn may wake its cell, and that the
+/// device again.
+const TURNS: u32 = 4;
+/// After that long nothing goes on any more: a day until it is heard, a week in the queue, and the rest.
+const EVERY_LIMIT: Duration = Duration::from_hours(24 * 9);
+/// The longest registration, and a day.
+const EVERY_LIFETIME: Duration = Duration::from_hours(24 * 366);
+
+pub(super) struct World {
+    engine: Engine,
+    config: Arc<Config>,
+    package: Arc<Package>,
+    now: Now,
+    devices: Vec<Device>,
+    /// What has arrived at each address.
+    inboxes: Vec<VecDeque<Message>>,
+    heard_from: BTreeSet<SocketAddr>,
+    store: Store,
+    /// Changes that are not committed, the oldest first.
+    emitted: VecDeque<Change>,
+    newest: Seq,
+    holding: bool,
+    outbox: Outbox,
+    /// Upgrades under way: the device, and the cell whose slot it holds.
+    running: BTreeMap<UpgradeId, (usize, Option<u32>)>,
+    orders: i64,
+    restarts: u8,
+}
+
+fn peer(index: usize) -> SocketAddr {
+    let port = u16::try_from(5_000 + index).expect("there are sixteen");
+    SocketAddr::from(([10, 0, 0, 1], port))
+}
+
+fn package() -> Package {
+    let content: Vec<u8> = (0..SEGMENTS * 32).map(|i| i.to_be_bytes()[1]).collect();
+    let len = u64::try_from(content.len()).expect("is short");
+    let segmentation = Segmentation::choose(len, Some(32), false).expect("can be cut");
+    Package {
+        identity: PackageIdentity {
+            version: device::target(),
+            check_code: CheckCodeKind::Crc.apply(pcp::checksum(&content)),
+            segmentation,
+        },
+        frames: SegmentFrames::build(&content, segmentation).expect("is what was cut"),
+    }
+}
+
+fn engine(config: &Arc<Config>, start: u8, now: Now) -> Engine {
+    let setup = Setup {
+        config: config.clone(),
+        seed: [start; 32],
+        token_key: [9; 32],
+    };
+    Engine::new(setup, now)
+}
+
+impl World {
+    pub(super) fn new(open: bool) -> Self {
+        let mut config = Config::default();
+        if open {
+            config.lwm2m.registration = RegistrationPolicy::Open;
+        }
+        config.lwm2m.max_open_devices = MAX_OPEN_DEVICES;
+        // so slow that a few devices feel it
+        config.admission.per_cell_per_second = 1;
+        config.admission.per_second = 2;
+        config.admission.limit_good = 3;
+        config.admission.limit_fair = 2;
+        let config = Arc::new(config);
+        let now = Now {
+            instant: Instant::from_millis(1_000_000_000),
+            utc: UtcMillis(1_800_000_000_000),
+        };
+        Self {
+            engine: engine(&config, 0, now),
+            config,
+            package: Arc::new(package()),
+            now,
+            devices: (0..usize::from(DEVICES)).map(Device::new).collect(),
+            inboxes: (0..PEERS).map(|_| VecDeque::new()).collect(),
+            heard_from: BTreeSet::new(),
+            store: Store::new(open),
+            emitted: VecDeque::new(),
+            newest: 0,
+            holding: false,
+            outbox: Outbox::default(),
+            running: BTreeMap::new(),
+            orders: 0,
+            restarts: 0,
+        }
+    }
+
+    // ---- the operator
+
+    fn command(&mut self, command: Command) {
+        self.engine.handle_command(self.now, command);
+        self.collect();
+    }
+
+    fn endpoint(&self, device: usize) -> String {
+        self.devices[device].name.clone()
+    }
+
+    pub(super) fn add(&mut self, device: usize) {
+        let endpoint = self.endpoint(device);
+        self.store.add(&endpoint);
+        self.command(Command::AddDevice { endpoint });
+    }
+
+    pub(super) fn remove(&mut self, device: usize) {
+        let endpoint = self.endpoint(device);
+        self.store.devices.remove(&endpoint);
+        self.command(Command::RemoveDevice { endpoint });
+    }
+
+    fn order(&mut self, device: usize) -> UpgradeOrder {
+        self.orders += 1;
+        let order = UpgradeOrder {
+            upgrade: UpgradeId(self.orders),
+            task: TaskId(1),
+            endpoint: self.endpoint(device),
+            package: PackageId(1),
+            attempt: 1,
+            retry: RetryPolicy::default(),
+        };
+        self.store.orders.insert(order.upgrade, order.clone());
+        order
+    }
+
+    /// The upgrade of the device that is under way.
+    fn upgrade_of(&self, device: usize) -> Option<UpgradeId> {
+        let found = self.running.iter().find(|(_, (of, _))| *of == device);
+        found.map(|(upgrade, _)| *upgrade)
+    }
+
+    pub(super) fn start(&mut self, device: usize) {
+        let order = self.order(device);
+        // a second order is left alone while the first is under way
+        if self.upgrade_of(device).is_none() {
+            self.running.insert(order.upgrade, (device, None));
+        }
+        let package = self.package.clone();
+        self.command(Command::Start { order, package });
+    }
+
+    pub(super) fn fail(&mut self, device: usize) {
+        let order = self.order(device);
+        self.running.insert(order.upgrade, (device, None));
+        let failure = Failure::DeviceRemoved;
+        self.command(Command::Fail { order, failure });
+    }
+
+    pub(super) fn stop(&mut self, device: usize) {
+        if let Some(upgrade) = self.upgrade_of(device) {
+            self.command(Command::Stop {
+                endpoint: self.endpoint(device),
+                upgrade,
+                reason: StopReason::TaskStopped,
+            });
+            assert!(!self.running.contains_key(&upgrade), "it was stopped");
+        }
+    }
+
+    pub(super) fn abandon(&mut self, device: usize) {
+        if let Some(upgrade) = self.upgrade_of(device) {
+            self.running.remove(&upgrade);
+            self.store.abandon(upgrade);
+            self.command(Command::Abandon { upgrade });
+        }
+    }
+
+    pub(super) fn admit(&mut self, admit: bool) {
+        self.command(Command::Admit(admit));
+    }
+
+    // ---- the store
+
+    pub(super) fn set_store_available(&mut self, available: bool) {
+        self.command(Command::StoreAvailable(available));
+    }
+
+    pub(super) fn hold_commits(&mut self, hold: bool) {
+        self.holding = hold;
+        self.collect();
+    }
+
+    pub(super) fn commit(&mut self, count: usize) {
+        let count = count.min(self.emitted.len());
+        for change in self.emitted.drain(..count) {
+            self.store.commit(change);
+        }
+        let left = Seq::try_from(self.emitted.len()).expect("is a length");
+        for datagram in self.outbox.committed(self.newest - left) {
+            self.deliver(&datagram);
+        }
+    }
+
+    /// What was not committed is lost, and so is what waited for it.
+    pub(super) fn restart(&mut self) {
+        self.restarts = self.restarts.wrapping_add(1);
+        self.engine = engine(&self.config, self.restarts, self.now);
+        self.emitted.clear();
+        self.newest = 0;
+        self.outbox = Outbox::default();
+        for record in self.store.devices.values() {
+            self.engine.restore_device(self.now, record.clone());
+        }
+        self.running.clear();
+        for (upgrade, active) in &self.store.active {
+            let holds = active
+                .stage
+                .cell
+                .filter(|_| active.stage.stage.holds_slot());
+            let device = self
+                .devices
+                .iter()
+                .position(|d| d.name == active.order.endpoint);
+            let device = device.expect("only devices of the play are upgraded");
+            self.running.insert(*upgrade, (device, holds));
+            let package = self.package.clone();
+            self.engine
+                .restore_upgrade(self.now, active.clone(), package);
+        }
+        self.engine.resume(self.now);
+        self.collect();
+    }
+
+    // ---- time
+
+    pub(super) fn pass(&mut self, span: Duration) {
+        let end = self.now + span;
+        let mut turns = 0;
+        while let Some(at) = self.engine.poll_timeout().filter(|at| *at <= end.instant) {
+            let ahead = at.since(self.now.instant);
+            turns = if ahead.is_zero() { turns + 1 } else { 1 };
+            assert!(turns <= TURNS, "asks for the same moment again and again");
+            self.now = self.now + ahead;
+            self.engine.handle_timeout(self.now);
+            self.collect();
+        }
+        self.now = end;
+    }
+
+    pub(super) fn pass_unnoticed(&mut self, span: Duration) {
+        self.now = self.now + span;
+    }
+
+    // ---- devices and strangers
+
+    pub(super) fn datagram(&mut self, from: usize, bytes: &[u8]) {
+        self.heard_from.insert(peer(from));
+        self.engine.handle_datagram(self.now, peer(from), bytes);
+        self.collect();
+    }
+
+    fn say(&mut self, device: usize, bytes: Vec<u8>) {
+        let from = self.devices[device].peer;
+        self.datagram(from, &bytes);
+        self.devices[device].last = bytes;
+    }
+
+    pub(super) fn register(&mut self, device: usize, from: usize, how: u8) {
+        self.devices[device].peer = from;
+        let datagram = self.devices[device].register(how);
+        self.say(device, datagram);
+    }
+
+    pub(super) fn update(&mut self, device: usize, from: usize) {
+        self.devices[device].peer = from;
+        let datagram = self.devices[device].about_registration(Code::POST);
+        self.say(device, datagram);
+    }
+
+    pub(super) fn deregister(&mut self, device: usize) {
+        let datagram = self.devices[device].about_registration(Code::DELETE);
+        self.say(device, datagram);
+    }
+
+    pub(super) fn place(&mut self, device: usize, cell: u8, signal: u8) {
+        let device = &mut self.devices[device];
+        (device.cell, device.signal) = (cell % 4, signal % 4);
+    }
+
+    pub(super) fn notify(&mut self, device: usize, payload: &[u8]) {
+        let datagram = self.devices[device].notification(payload);
+        self.say(device, datagram);
+    }
+
+    pub(super) fn repeat(&mut self, device: usize) {
+        let datagram = self.devices[device].last.clone();
+        self.say(device, datagram);
+    }
+
+    pub(super) fn answer(&mut self, device: usize, how: Option<Answer>) {
+        let at = self.devices[device].peer;
+        if let Some(request) = self.inboxes[at].pop_front() {
+            for datagram in self.devices[device].answers(&request, how) {
+                self.say(device, datagram);
+            }
+        }
+    }
+
+    fn deliver(&mut self, datagram: &Datagram) {
+        let message = Message::parse(&datagram.bytes).expect("sends valid CoAP");
+        let at = (0..usize::from(PEERS)).find(|index| peer(*index) == datagram.peer);
+        let at = at.expect("has no other address");
+        if message.kind() == Kind::Confirmable {
+            let inbox = &mut self.inboxes[at];
+            if inbox.len() == INBOX {
+                inbox.pop_front();
+            }
+            inbox.push_back(message);
+        } else if message.code() == Code::CREATED {
+            let id = Some(message.message_id());
+            let device = (self.devices.iter_mut()).find(|d| d.peer == at && d.registering == id);
+            if let (Some(device), Some(last)) = (device, message.location().last()) {
+                device.location = String::from_utf8(last.to_vec()).expect("a location is text");
+                device.registering = None;
+            }
+        }
+    }
+
+    // ---- what comes out
+
+    fn collect(&mut self) {
+        while let Some(effect) = self.engine.poll_effect() {
+            match effect {
+                Effect::Persist { seq, change } => {
+                    assert_eq!(seq, self.newest + 1, "changes are numbered one by one");
+                    self.newest = seq;
+                    self.note(&change);
+                    self.emitted.push_back(change);
+                }
+                Effect::Transmit {
+                    peer,
+                    datagram: bytes,
+                    after,
+                } => {
+                    assert!(after <= self.newest, "waits for a change that never came");
+                    assert!(bytes.len() <= MAX_DATAGRAM_LEN);
+                    assert!(self.heard_from.contains(&peer), "was never heard of");
+                    Message::parse(&bytes).expect("sends valid CoAP");
+                    let datagram = Datagram { peer, bytes };
+                    if let Ok(Some(datagram)) = self.outbox.offer(datagram, after) {
+                        self.deliver(&datagram);
+                    }
+                }
+                Effect::Report(_) => {}
+            }
+        }
+        if !self.holding {
+            self.commit(usize::MAX);
+        }
+    }
+
+    /// What a change says must fit what was said before.
+    fn note(&mut self, change: &Change) {
+        match change {
+            Change::Stage {
+                upgrade, change, ..
+            } => {
+                let (_, holds) = self.running.get_mut(upgrade).expect("is under way");
+                *holds = change.cell.filter(|_| change.stage.holds_slot());
+            }
+            Change::Note { upgrade, .. } | Change::Progress { upgrade, .. } => {
+                assert!(self.running.contains_key(upgrade), "is under way");
+            }
+            Change::Admitted {
+                cell,
+                limit,
+                active,
+                ..
+            } => {
+                let holders = self
+                    .running
+                    .values()
+                    .filter(|(_, holds)| holds == &Some(*cell));
+                assert_eq!(holders.count(), *active as usize);
+                assert!(active <= limit, "the cell is full");
+            }
+            Change::Ended { upgrade, .. } => {
+                assert!(self.running.remove(upgrade).is_some(), "ends once");
+            }
+            Change::Registered { .. }
+            | Change::Deregistered { .. }
+            | Change::VersionReported { .. }
+            | Change::CoverageReported { .. } => {}
+        }
+    }
+
+    /// After a step.
+    pub(super) fn look_around(&self) {
+        let Tables {
+            devices,
+            sessions,
+            peers,
+            locations,
+            cells,
+            alarms,
+        } = self.engine.tables();
+        assert!(devices <= usize::from(DEVICES) + MAX_OPEN_DEVICES);
+        assert_eq!(sessions, self.running.len());
+        assert!(locations <= devices && peers <= locations && cells <= sessions);
+        assert!(
+            alarms <= devices + cells,
+            "{alarms} alarms, {devices} devices"
+        );
+        assert_eq!(self.engine.population(), (devices, sessions));
+    }
+
+    /// Gives everything the time it needs.
+    pub(super) fn end(&mut self) {
+        self.hold_commits(false);
+        self.set_store_available(true);
+        self.admit(true);
+        self.pass(EVERY_LIMIT);
+        self.look_around();
+        let Tables {
+            sessions, cells, ..
+        } = self.engine.tables();
+        assert_eq!((sessions, cells), (0, 0), "an upgrade does not end");
+        self.pass(EVERY_LIFETIME);
+        let devices = self.engine.tables().devices;
+        let empty = Tables {
+            devices,
+            ..Tables::default()
+        };
+        assert_eq!(self.engine.tables(), empty, "something stays for ever");
+        assert!(self.outbox.is_empty());
+    }
+}

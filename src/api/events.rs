@@ -1,0 +1,189 @@
+//! `/v1/events`: what happens, as server-sent events.
+
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::{
+        IntoResponse, Response,
+        sse::{self, KeepAlive, Sse},
+    },
+};
+use futures_util::{Stream, stream};
+use serde::Deserialize;
+use tokio::{
+    sync::{OwnedSemaphorePermit, watch},
+    time::sleep,
+};
+use utoipa::IntoParams;
+
+use super::{ApiState, extract::Query, problem::Problem};
+use crate::{
+    notify::{Instance, Payload},
+    store::{Event, Store},
+    task::TaskId,
+};
+
+/// Streams at the same time.
+pub(super) const MAX_STREAMS: usize = 64;
+/// Events that are read at once.
+const PAGE: u32 = 500;
+/// A comment is sent after this long without an event, so that a connection that is dead is noticed.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// A client connects again after this.
+const RETRY: Duration = Duration::from_secs(3);
+/// Between two looks at the store at the least.
+const SOON: Duration = Duration::from_millis(100);
+/// Between two looks at the most.
+const IDLE: Duration = Duration::from_secs(10);
+const LAST_EVENT_ID: &str = "last-event-id";
+
+/// Which events.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Filter {
+    /// Those of one task only.
+    task_id: Option<i64>,
+    /// Those that follow the event of this number: 0 begins with the oldest that is kept. `Last-Event-ID` wins
+    /// over it. Without either the stream begins with the next event.
+    #[param(minimum = 0)]
+    after: Option<i64>,
+}
+
+/// What happens, as it happens.
+///
+/// Server-sent events (WHATWG HTML, "Server-sent events"): `id` is the event's number, `event` its type, `data`
+/// the same document that webhooks are posted. After a break, a client that sends `Last-Event-ID`
+/// gets what it missed. When some of that is not kept any more, the first event is of type `gap`, with the number
+/// of the oldest event that is kept, and the outcomes before have to be read from `/v1/upgrades`.
+#[utoipa::path(get, path = "/v1/events", operation_id = "stream_events", tag = "events",
+    params(Filter, ("Last-Event-ID" = Option<i64>, Header, description = "Number of the last event that was received")),
+    responses(
+        (status = 200, description = "Events, without end", body = Payload, content_type = "text/event-stream"),
+        (status = 400, description = "A parameter is unknown or not a number", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 422, description = "The number of the last event is not one", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "Too many streams are open", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn stream_events(
+    State(state): State<ApiState>,
+    Query(filter): Query<Filter>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let place = state.streams.clone().try_acquire_owned().map_err(|_| {
+        Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too-many-streams",
+            "Too many streams are open",
+            format!("{MAX_STREAMS} streams are open already; close one, or use webhooks"),
+        )
+    })?;
+    let (oldest, newest) = (state.store.event_range())
+        .await
+        .map_err(|error| Problem::store(&error))?;
+    let asked = match headers.get(LAST_EVENT_ID) {
+        Some(value) => Some(number(value.to_str().unwrap_or_default())?),
+        None => filter.after,
+    };
+    let after = asked.unwrap_or(newest);
+    if !(0..=newest).contains(&after) {
+        return Err(Problem::field(
+            "Last-Event-ID",
+            format!("{after} is no number of an event; the newest is {newest}"),
+        ));
+    }
+    let gap = after + 1 < oldest || oldest == 0 && after < newest;
+    let feed = Feed {
+        gap: (asked.is_some_and(|asked| asked > 0) && gap).then_some(oldest),
+        store: state.store,
+        news: state.pulse.news(),
+        stop: state.stop,
+        instance: state.instance,
+        task: filter.task_id.map(TaskId),
+        after,
+        ready: VecDeque::new(),
+        begun: false,
+        _place: place,
+    };
+    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
+    Ok(Sse::new(feed.stream())
+        .keep_alive(keep_alive)
+        .into_response())
+}
+
+fn number(text: &str) -> Result<i64, Problem> {
+    text.trim().parse().map_err(|_| {
+        Problem::field(
+            "Last-Event-ID",
+            format!("{text:?} is no number of an event"),
+        )
+    })
+}
+
+/// What one stream reads.
+struct Feed {
+    store: Arc<dyn Store>,
+    news: watch::Receiver<()>,
+    stop: watch::Receiver<bool>,
+    instance: Arc<Instance>,
+    task: Option<TaskId>,
+    /// Number of the event that was read last.
+    after: i64,
+    ready: VecDeque<Event>,
+    /// Number of the oldest event that is kept, when the client misses some.
+    gap: Option<i64>,
+    begun: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Feed {
+    fn stream(self) -> impl Stream<Item = Result<sse::Event, Infallible>> {
+        stream::unfold(self, async |mut feed| {
+            let event = feed.next().await?;
+            Some((Ok(event), feed))
+        })
+    }
+
+    /// The next event; `None` when the server stops or the store fails: the client connects again.
+    async fn next(&mut self) -> Option<sse::Event> {
+        if !self.begun {
+            self.begun = true;
+            // shows a client at once that it is connected
+            return Some(sse::Event::default().retry(RETRY).comment("events follow"));
+        }
+        if let Some(oldest) = self.gap.take() {
+            let told = serde_json::json!({ "oldest": oldest });
+            return Some(sse::Event::default().event("gap").data(told.to_string()));
+        }
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                let payload = Payload::new(&event, &self.instance);
+                let data = serde_json::to_string(&payload).ok()?;
+                let id = event.id.to_string();
+                return Some(sse::Event::default().id(id).event(event.kind).data(data));
+            }
+            self.news.mark_unchanged();
+            let read = self.store.events(self.after, self.task, PAGE).await.ok()?;
+            if let Some(last) = read.last() {
+                self.after = last.id;
+                self.ready = read.into();
+                continue;
+            }
+            let news = async {
+                tokio::select! {
+                    changed = self.news.changed() => changed.ok(),
+                    () = sleep(IDLE) => Some(()),
+                }
+            };
+            tokio::select! {
+                news = news => news?,
+                Ok(_) = self.stop.wait_for(|stop| *stop) => return None,
+            }
+            sleep(SOON).await;
+        }
+    }
+}

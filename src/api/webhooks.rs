@@ -1,0 +1,480 @@
+//! `/v1/webhooks`.
+
+use std::{net::IpAddr, time::Duration};
+
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tokio::time::timeout;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    ApiState,
+    extract::{self, Fields, ListBody, Paging, Path, Query},
+    problem::Problem,
+};
+use crate::{
+    notify::{Secret, Target},
+    store::{
+        AddWebhookError, DeliveryId, DeliveryRecord, DeliveryState, NewWebhook, StoreError,
+        WebhookId, WebhookRecord,
+    },
+    task::TaskId,
+};
+
+/// How long a name server may take when a webhook is added.
+const LOOK_UP_WITHIN: Duration = Duration::from_secs(3);
+/// Deliveries that are replayed by one request.
+const MAX_REPLAY: u32 = 10_000;
+
+/// Where events are posted.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct WebhookBody {
+    /// Its number.
+    id: i64,
+    /// The task whose outcomes it is told; `null` means every task.
+    #[schema(required)]
+    task_id: Option<i64>,
+    /// Where events are posted.
+    url: String,
+    /// When it was added.
+    #[schema(format = "date-time", format = DateTime)]
+    created_at: String,
+    /// Deliveries that are still tried.
+    pending: u64,
+    /// Deliveries that were given up, and can be replayed.
+    failed: u64,
+}
+
+impl From<WebhookRecord> for WebhookBody {
+    fn from(webhook: WebhookRecord) -> Self {
+        Self {
+            id: webhook.id.0,
+            task_id: webhook.task.map(|task| task.0),
+            url: webhook.url,
+            created_at: webhook.created_at.to_string(),
+            pending: webhook.pending,
+            failed: webhook.failed,
+        }
+    }
+}
+
+/// A webhook that was added.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AddedWebhook {
+    #[serde(flatten)]
+    webhook: WebhookBody,
+    /// What the receiver checks signatures with. It is not shown again.
+    #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
+    secret: String,
+}
+
+/// Where the outcomes of a task are posted.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TaskWebhook {
+    /// An `http` or `https` URL that leads to a public address, or to one that the settings allow.
+    #[schema(example = "https://hooks.example.com/cellwise")]
+    url: String,
+    /// Signs what is posted: `whsec_` and the base64 form of 24 to 64 random bytes.
+    #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
+    secret: String,
+}
+
+/// A webhook to be added.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AddWebhook {
+    /// An `http` or `https` URL that leads to a public address, or to one that the settings allow.
+    #[schema(example = "https://hooks.example.com/cellwise")]
+    url: String,
+    /// Signs what is posted: `whsec_` and the base64 form of 24 to 64 random bytes; made when not given.
+    #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
+    secret: Option<String>,
+    /// The task whose outcomes it is told; every task when not given.
+    task_id: Option<i64>,
+}
+
+impl TaskWebhook {
+    /// Checks it. What is wrong is told of `webhook.url` and `webhook.secret`.
+    pub(super) async fn check(self, state: &ApiState) -> Result<NewWebhook, Problem> {
+        let given = Some(self.secret);
+        let (new, _) = check(state, "webhook.", &self.url, given, None).await?;
+        Ok(new)
+    }
+}
+
+async fn check(
+    state: &ApiState,
+    prefix: &str,
+    url: &str,
+    secret: Option<String>,
+    task: Option<TaskId>,
+) -> Result<(NewWebhook, Secret), Problem> {
+    let mut fields = Fields::default();
+    let target = leads_outside(state, url).await;
+    let target = fields.take(&format!("{prefix}url"), target);
+    let secret = match secret {
+        Some(text) => fields.take(&format!("{prefix}secret"), Secret::parse(&text)),
+        None => Some(Secret::generate().map_err(|error| Problem::internal(&error))?),
+    };
+    fields.finish()?;
+    let (Some(target), Some(secret)) = (target, secret) else {
+        return Err(Problem::field("url", "it is missing"));
+    };
+    let new = NewWebhook {
+        task,
+        url: target.to_string(),
+        secret: secret.as_bytes().to_vec(),
+        created_at: state.now(),
+    };
+    Ok((new, secret))
+}
+
+/// Whether the URL leads to an address that is allowed, as far as can be told now: every delivery checks again.
+async fn leads_outside(state: &ApiState, url: &str) -> Result<Target, String> {
+    let allowed = &state.config.webhooks.allow_networks;
+    let target = Target::parse(url, allowed).map_err(|error| error.to_string())?;
+    if let Some(name) = target.name() {
+        let found = timeout(LOOK_UP_WITHIN, tokio::net::lookup_host((name, 0))).await;
+        // a name server that fails now may work when there is something to be delivered
+        if let Ok(Ok(found)) = found {
+            let found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
+            Target::permits_any(&found, allowed).map_err(|error| format!("{name}: {error}"))?;
+        }
+    }
+    Ok(target)
+}
+
+#[derive(Debug, Error)]
+pub(super) enum Add {
+    #[error("a request that is not valid")]
+    Request(Problem),
+    #[error(transparent)]
+    Add(#[from] AddWebhookError),
+}
+
+impl From<Problem> for Add {
+    fn from(problem: Problem) -> Self {
+        Self::Request(problem)
+    }
+}
+
+impl IntoResponse for Add {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Request(problem) => problem,
+            Self::Add(error) => not_added(&error),
+        }
+        .into_response()
+    }
+}
+
+/// The problem of a webhook that was not added.
+pub(super) fn not_added(error: &AddWebhookError) -> Problem {
+    match error {
+        AddWebhookError::NoTask(_) => Problem::field("task_id", error),
+        AddWebhookError::TooMany(_) => {
+            Problem::conflict("too-many-webhooks", "There are too many webhooks", error)
+        }
+        AddWebhookError::Store(error) => Problem::store(error),
+    }
+}
+
+/// Add a webhook.
+///
+/// It is told the outcome of every upgrade and of every task from now on, or of those of one task. Events are
+/// posted as [Standard Webhooks](https://www.standardwebhooks.com/) says, at least once: a receiver knows a repeat
+/// by its `webhook-id`. Anything but an answer of 2xx within the time limit is tried again for a day.
+#[utoipa::path(post, path = "/v1/webhooks", operation_id = "add_webhook", tag = "events", request_body = AddWebhook,
+    responses(
+        (status = 201, description = "Added", body = AddedWebhook,
+            headers(("Location" = String, description = "Path of the webhook"))),
+        (status = 400, description = "The body is not JSON", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 409, description = "There are too many webhooks", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 415, description = "The content type is not application/json", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 422, description = "A field is not valid: among others, a URL that leads to an address that is not public",
+            body = Problem, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn add(
+    State(state): State<ApiState>,
+    extract::Json(body): extract::Json<AddWebhook>,
+) -> Result<Response, Add> {
+    let task = body.task_id.map(TaskId);
+    let (new, secret) = check(&state, "", &body.url, body.secret, task).await?;
+    let webhook = state.store.add_webhook(&new).await?;
+    let location = format!("/v1/webhooks/{}", webhook.id.0);
+    let body = Json(AddedWebhook {
+        webhook: webhook.into(),
+        secret: secret.reveal(),
+    });
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], body).into_response())
+}
+
+/// List webhooks, oldest first.
+#[utoipa::path(get, path = "/v1/webhooks", operation_id = "list_webhooks", tag = "events", params(Paging),
+    responses(
+        (status = 200, description = "A page", body = ListBody<WebhookBody>),
+        (status = 400, description = "A parameter is unknown or not a number", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 422, description = "A parameter is out of range", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<ListBody<WebhookBody>>, Problem> {
+    let after = paging.after::<i64>("webhooks")?.map(WebhookId);
+    let page = state
+        .store
+        .webhooks(after, paging.limit()?)
+        .await
+        .map_err(|error| Problem::store(&error))?;
+    let body = ListBody::new(page, "webhooks", |webhook| webhook.id.0, WebhookBody::from);
+    Ok(Json(body))
+}
+
+#[derive(Debug, Error)]
+pub(super) enum Get {
+    #[error("there is no webhook {0}")]
+    NotFound(i64),
+    #[error("webhook {0} has no delivery {1}")]
+    NoDelivery(i64, i64),
+    #[error("a request that is not valid")]
+    Request(Problem),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<Problem> for Get {
+    fn from(problem: Problem) -> Self {
+        Self::Request(problem)
+    }
+}
+
+impl IntoResponse for Get {
+    fn into_response(self) -> Response {
+        match self {
+            Self::NotFound(_) | Self::NoDelivery(..) => Problem::not_found(&self),
+            Self::Request(problem) => problem,
+            Self::Store(error) => Problem::store(&error),
+        }
+        .into_response()
+    }
+}
+
+/// A webhook.
+#[utoipa::path(get, path = "/v1/webhooks/{id}", operation_id = "get_webhook", tag = "events",
+    params(("id" = i64, Path, description = "Its number")),
+    responses(
+        (status = 200, description = "The webhook", body = WebhookBody),
+        (status = 400, description = "The number is not a number", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such webhook", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn get(
+    State(state): State<ApiState>,
+    Path(id): Path<i64>,
+) -> Result<Json<WebhookBody>, Get> {
+    Ok(Json(known(&state, id).await?.into()))
+}
+
+async fn known(state: &ApiState, id: i64) -> Result<WebhookRecord, Get> {
+    let webhook = state.store.webhook(WebhookId(id)).await?;
+    webhook.ok_or(Get::NotFound(id))
+}
+
+/// Remove a webhook, and what it was still to be told.
+#[utoipa::path(delete, path = "/v1/webhooks/{id}", operation_id = "remove_webhook", tag = "events",
+    params(("id" = i64, Path, description = "Its number")),
+    responses(
+        (status = 204, description = "Removed"),
+        (status = 400, description = "The number is not a number", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such webhook", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn remove(
+    State(state): State<ApiState>,
+    Path(id): Path<i64>,
+) -> Result<StatusCode, Get> {
+    if state.store.remove_webhook(WebhookId(id)).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Get::NotFound(id))
+    }
+}
+
+/// How far the delivery of an event is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DeliveryBody {
+    /// Its number.
+    id: i64,
+    /// Number of the event.
+    event_id: i64,
+    /// What happened.
+    #[serde(rename = "type")]
+    kind: String,
+    state: StateName,
+    /// Attempts so far.
+    attempts: u32,
+    /// When it is tried next; `null` when it is not.
+    #[schema(required, format = "date-time", format = DateTime)]
+    next_at: Option<String>,
+    /// When it was tried last.
+    #[schema(required, format = "date-time", format = DateTime)]
+    last_at: Option<String>,
+    /// What the last attempt that failed met with.
+    #[schema(required)]
+    last_error: Option<String>,
+}
+
+/// How far a delivery is.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum StateName {
+    /// It is tried, or tried again.
+    Pending,
+    /// The receiver has it.
+    Delivered,
+    /// It was given up, and can be replayed.
+    Failed,
+}
+
+impl From<DeliveryRecord> for DeliveryBody {
+    fn from(delivery: DeliveryRecord) -> Self {
+        Self {
+            id: delivery.id.0,
+            event_id: delivery.event,
+            kind: delivery.kind,
+            state: match delivery.state {
+                DeliveryState::Pending => StateName::Pending,
+                DeliveryState::Delivered => StateName::Delivered,
+                DeliveryState::Failed => StateName::Failed,
+            },
+            attempts: delivery.attempts,
+            next_at: delivery.next_at.map(|at| at.to_string()),
+            last_at: delivery.last_at.map(|at| at.to_string()),
+            last_error: delivery.last_error,
+        }
+    }
+}
+
+/// Which deliveries.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct DeliveryFilter {
+    /// Those in this state only.
+    #[param(inline)]
+    state: Option<StateName>,
+    /// Items in the answer, 1 to 1000; 100 when not given.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before; the first page when not given.
+    cursor: Option<String>,
+}
+
+/// List a webhook's deliveries, newest first.
+#[utoipa::path(get, path = "/v1/webhooks/{id}/deliveries", operation_id = "list_deliveries", tag = "events",
+    params(("id" = i64, Path, description = "Number of the webhook"), DeliveryFilter),
+    responses(
+        (status = 200, description = "A page", body = ListBody<DeliveryBody>),
+        (status = 400, description = "A parameter is unknown or not a number", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such webhook", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 422, description = "A parameter is out of range", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn deliveries(
+    State(state): State<ApiState>,
+    Path(id): Path<i64>,
+    Query(filter): Query<DeliveryFilter>,
+) -> Result<Json<ListBody<DeliveryBody>>, Get> {
+    let paging = Paging::new(filter.limit, filter.cursor);
+    let before = paging.after::<i64>("deliveries")?.map(DeliveryId);
+    let limit = paging.limit()?;
+    let webhook = known(&state, id).await?.id;
+    let wanted = filter.state.map(|state| match state {
+        StateName::Pending => DeliveryState::Pending,
+        StateName::Delivered => DeliveryState::Delivered,
+        StateName::Failed => DeliveryState::Failed,
+    });
+    let page = (state.store)
+        .deliveries(webhook, wanted, before, limit)
+        .await?;
+    let body = ListBody::new(page, "deliveries", |row| row.id.0, DeliveryBody::from);
+    Ok(Json(body))
+}
+
+/// What is delivered again.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Replayed {
+    /// Deliveries that are tried again, from now on.
+    replayed: u64,
+}
+
+/// Replay what was given up.
+///
+/// Up to 10,000 deliveries, oldest first: ask again until none is left.
+#[utoipa::path(post, path = "/v1/webhooks/{id}/replay", operation_id = "replay_failed", tag = "events",
+    params(("id" = i64, Path, description = "Number of the webhook")),
+    responses(
+        (status = 200, description = "They are tried again", body = Replayed),
+        (status = 400, description = "The number is not a number", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such webhook", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn replay_failed(
+    State(state): State<ApiState>,
+    Path(id): Path<i64>,
+) -> Result<Json<Replayed>, Get> {
+    let webhook = known(&state, id).await?.id;
+    let replayed = (state.store)
+        .replay(webhook, None, state.now(), MAX_REPLAY)
+        .await?;
+    state.pulse.poke();
+    Ok(Json(Replayed { replayed }))
+}
+
+/// Replay one delivery, whatever its state.
+#[utoipa::path(post, path = "/v1/webhooks/{id}/deliveries/{delivery}/replay", operation_id = "replay_delivery",
+    tag = "events",
+    params(
+        ("id" = i64, Path, description = "Number of the webhook"),
+        ("delivery" = i64, Path, description = "Number of the delivery"),
+    ),
+    responses(
+        (status = 200, description = "It is tried again", body = Replayed),
+        (status = 400, description = "A number is not a number", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such webhook or delivery", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn replay_delivery(
+    State(state): State<ApiState>,
+    Path((id, delivery)): Path<(i64, i64)>,
+) -> Result<Json<Replayed>, Get> {
+    let webhook = known(&state, id).await?.id;
+    let replayed = (state.store)
+        .replay(webhook, Some(DeliveryId(delivery)), state.now(), 1)
+        .await?;
+    if replayed == 0 {
+        return Err(Get::NoDelivery(id, delivery));
+    }
+    state.pulse.poke();
+    Ok(Json(Replayed { replayed }))
+}

@@ -1,0 +1,99 @@
+use super::{Invariants, Rule, device, location};
+use crate::engine::{Change, Seq};
+
+impl Invariants {
+    /// The store has a change for good: its number, and what it says.
+    pub(in super::super) fn committed(&mut self, now_ms: u64, seq: Seq, change: &Change) {
+        let expected = self.last_committed + 1;
+        if seq != expected {
+            self.violated(now_ms, Rule::CommitOrder, || {
+                format!("change {seq} is committed, and {expected} is next")
+            });
+        }
+        self.last_committed = self.last_committed.max(seq);
+        match change {
+            Change::Registered { registration, .. } => {
+                if let Some(location) = location(registration.location.as_bytes()) {
+                    self.new_locations.remove(&location);
+                }
+            }
+            Change::CoverageReported { endpoint, reading } => {
+                let told = self.told(reading);
+                let subject = device(endpoint).and_then(|device| self.subjects.get_mut(device));
+                if let Some(subject) = subject {
+                    subject.told_committed = Some(told);
+                }
+            }
+            Change::Stage {
+                upgrade,
+                attempt,
+                change,
+                at,
+                ..
+            } => {
+                let Some(device) = self.device_of(*upgrade) else {
+                    return;
+                };
+                let lost_ms = self.lost_ms;
+                let view = &mut self.subjects[device].committed;
+                let over = view.over;
+                view.enter(*attempt, change, *at, lost_ms);
+                if over {
+                    self.violated(now_ms, Rule::OneOutcome, || {
+                        format!("{}: goes on in the store after its outcome", upgrade.0)
+                    });
+                }
+            }
+            Change::Ended { .. } => self.end_committed(now_ms, change),
+            Change::Deregistered { .. }
+            | Change::VersionReported { .. }
+            | Change::Note { .. }
+            | Change::Progress { .. }
+            | Change::Admitted { .. } => {}
+        }
+    }
+
+    fn end_committed(&mut self, now_ms: u64, change: &Change) {
+        let Change::Ended {
+            upgrade,
+            attempt,
+            outcome,
+            retry_at,
+            at,
+            ..
+        } = change
+        else {
+            return;
+        };
+        let Some(device) = self.device_of(*upgrade) else {
+            return;
+        };
+        let subject = &mut self.subjects[device];
+        let before = subject.committed;
+        subject.committed.end(*attempt, *retry_at);
+        subject.outcome = Some(outcome.clone());
+        let emitted = subject.ended_as;
+        if emitted != Some(outcome.state()) {
+            self.violated(now_ms, Rule::OneOutcome, || {
+                format!("{}: ended as {emitted:?}, stored is {outcome:?}", upgrade.0)
+            });
+        }
+        let expected = self.retry_expected(*attempt, outcome, *at);
+        if *retry_at != expected {
+            self.violated(now_ms, Rule::OneOutcome, || {
+                format!(
+                    "{}: attempt {attempt} is followed by one at {retry_at:?} in the store, {expected:?} was ordered",
+                    upgrade.0
+                )
+            });
+        }
+        if before.ended >= *attempt || before.over {
+            self.violated(now_ms, Rule::OneOutcome, || {
+                format!("{}: attempt {attempt} has a second outcome", upgrade.0)
+            });
+        } else if retry_at.is_none() {
+            self.open = self.open.saturating_sub(1);
+            self.last_end_ms = now_ms;
+        }
+    }
+}

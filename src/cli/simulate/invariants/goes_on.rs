@@ -1,0 +1,108 @@
+use pcp::{MessageCode, PlatformMessage};
+use sim::coap::{Code, Message};
+
+use super::{Invariants, Rule, SLACK_MS, datagrams};
+use crate::{clock::UtcMillis, engine::StageChange, upgrade::Stage};
+
+/// What was written to a device.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Written {
+    /// Message ID of the last notification of the new version: a repeat has the same.
+    notification: Option<u16>,
+    /// When a segment that it asked for was served last.
+    served_at: Option<UtcMillis>,
+}
+
+impl Invariants {
+    /// A request of the device for a segment was served.
+    pub(in super::super) fn served(&mut self, now: UtcMillis, device: usize) {
+        if let Some(subject) = self.subjects.get_mut(device) {
+            subject.written.served_at = Some(now);
+        }
+    }
+
+    /// The engine wants a datagram sent: is it one that makes a device begin again what it is in the midst of?
+    pub(super) fn goes_on(&mut self, now_ms: u64, now: UtcMillis, device: usize, datagram: &[u8]) {
+        if datagram.get(1) != Some(&Code::PUT.0) {
+            return;
+        }
+        let Ok(message) = Message::parse(datagram) else {
+            return;
+        };
+        let Some((code, frame)) = datagrams::written(&message) else {
+            return;
+        };
+        if !matches!(code, MessageCode::VERSION_QUERY | MessageCode::NEW_VERSION) {
+            return;
+        }
+        let pause_ms = (self.rules.upgrade.nudge_after_s * 1_000).cast_signed();
+        let started_at = self.started_at;
+        let Some(subject) = self.subjects.get_mut(device) else {
+            return;
+        };
+        let downloads =
+            subject.emitted.stage == Some(Stage::Downloading) && subject.emitted.confirmed;
+        let upgrade = subject.upgrade.0;
+        if code == MessageCode::VERSION_QUERY {
+            // Only one that calls the version its own is asked in mid-download, and only who runs it does.
+            if downloads && !subject.current {
+                self.violated(now_ms, Rule::GoesOn, || {
+                    format!("{upgrade}: is asked for its version in mid-download")
+                });
+            }
+            return;
+        }
+        let repeated = subject.written.notification.replace(message.id) == Some(message.id);
+        let served_at = subject.written.served_at.unwrap_or(UtcMillis(i64::MIN));
+        let quiet_ms = now.0.saturating_sub(served_at.max(started_at).0);
+        if downloads && !repeated && quiet_ms < pause_ms - SLACK_MS {
+            self.violated(now_ms, Rule::GoesOn, || {
+                format!(
+                    "{upgrade}: is notified again in mid-download, {quiet_ms} ms after it asked for a segment"
+                )
+            });
+        }
+        let identity = self.packages[self.subjects[device].package].identity;
+        let mut buffer = [0; 64];
+        let own = PlatformMessage::NewVersion {
+            version: identity.version,
+            segment_size: identity.segmentation.segment_size(),
+            segment_count: identity.segmentation.segment_count(),
+            check_code: identity.check_code,
+        };
+        if own.encode(&mut buffer).is_ok_and(|own| own != frame) {
+            self.violated(now_ms, Rule::OwnPackage, || {
+                format!("{upgrade}: is notified of a package other than its own")
+            });
+        }
+    }
+
+    /// An upgrade enters a stage: not one that it has behind it, unless its slot is given back before it has accepted
+    /// the version, or its coverage is measured anew.
+    pub(super) fn stage_goes_on(&mut self, now_ms: u64, device: usize, change: &StageChange) {
+        let subject = &self.subjects[device];
+        let before = subject.emitted;
+        let Some(stage) = before.stage.filter(|stage| change.stage < *stage) else {
+            return;
+        };
+        let may = match stage {
+            Stage::QueryingCell => change.stage == Stage::WaitingForSlot,
+            // measured anew
+            Stage::WaitingForSlot => {
+                matches!(change.stage, Stage::QueryingCoverage | Stage::QueryingCell)
+            }
+            Stage::Downloading => change.stage == Stage::WaitingForSlot && !before.confirmed,
+            _ => false,
+        };
+        if !may {
+            let upgrade = subject.upgrade.0;
+            self.violated(now_ms, Rule::GoesOn, || {
+                format!(
+                    "{upgrade}: goes back from {} to {}",
+                    stage.name(),
+                    change.stage.name()
+                )
+            });
+        }
+    }
+}

@@ -1,0 +1,41 @@
+use super::Invariants;
+use crate::clock::UtcMillis;
+
+impl Invariants {
+    /// The server is gone, and with it all that was not committed. `undone_ms` is the age of the oldest change
+    /// among it.
+    pub(in super::super) fn crashed(&mut self, undone_ms: u64) {
+        self.lost_ms += i64::try_from(undone_ms).unwrap_or(0);
+        self.new_locations.clear();
+        self.held.clear();
+        self.last_committed = 0;
+        for cell in &mut self.cells {
+            cell.holders = 0;
+        }
+        for subject in &mut self.subjects {
+            subject.emitted = subject.committed;
+            subject.told_emitted = subject.told_committed;
+            subject.told = false;
+            subject.newest = 0;
+            if let Some(cell) = subject.committed.slot_in()
+                && let Some(row) = cell.checked_sub(self.first_cell)
+                && let Some(cell) = self.cells.get_mut(row as usize)
+            {
+                cell.holders += 1;
+            }
+        }
+        self.touched = (self.first_cell..).take(self.cells.len()).collect();
+    }
+
+    /// The server is back.
+    pub(in super::super) fn restarted(&mut self, now: UtcMillis, down_ms: u64) {
+        self.started_at = now;
+        self.lost_ms += i64::try_from(down_ms).unwrap_or(0);
+    }
+
+    /// How late something is that was due at `due`, ms: what was due while the server was down is due when it is
+    /// back.
+    pub(super) fn late_ms(&self, now: UtcMillis, due: UtcMillis) -> i64 {
+        now.0 - due.0.max(self.started_at.0)
+    }
+}

@@ -1,0 +1,285 @@
+use std::{io::Write, process::ExitCode};
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    client::{ApiArgs, Client, CommandError},
+    output::{self, Format},
+};
+
+/// `cellwise webhook`.
+#[derive(Debug, Subcommand)]
+pub enum WebhookCommand {
+    /// Add a webhook: the outcomes of all tasks, or of one, are posted to it from now on.
+    Add(AddArgs),
+    /// List webhooks, oldest first.
+    List(ListArgs),
+    /// Remove a webhook, and what it was still to be told.
+    Remove(NumberArgs),
+    /// List what was delivered to a webhook, and what was not, newest first.
+    Deliveries(DeliveriesArgs),
+    /// Deliver again what was given up.
+    Replay(ReplayArgs),
+}
+
+/// `cellwise webhook add`.
+#[derive(Debug, Args)]
+pub struct AddArgs {
+    /// Where events are posted.
+    url: String,
+    /// The outcomes of this task only.
+    #[arg(long, value_name = "ID")]
+    task: Option<i64>,
+    /// Signs what is posted: whsec_ and base64; made, and shown once, when not given. Better given by the
+    /// environment: others on this machine see arguments.
+    #[arg(long, env = "CELLWISE_WEBHOOK_SECRET", hide_env_values = true)]
+    secret: Option<String>,
+    /// The form of the result.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+/// `cellwise webhook list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// List at most so many.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    /// The form of the result.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+/// `cellwise webhook remove`.
+#[derive(Debug, Args)]
+pub struct NumberArgs {
+    /// Number of the webhook.
+    id: i64,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+/// How far a delivery is.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum DeliveryState {
+    /// It is tried, or tried again.
+    Pending,
+    /// The receiver has it.
+    Delivered,
+    /// It was given up.
+    Failed,
+}
+
+/// `cellwise webhook deliveries`.
+#[derive(Debug, Args)]
+pub struct DeliveriesArgs {
+    /// Number of the webhook.
+    id: i64,
+    /// Those in this state only.
+    #[arg(long, value_enum)]
+    state: Option<DeliveryState>,
+    /// List at most so many.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    /// The form of the result.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+/// `cellwise webhook replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// Number of the webhook.
+    id: i64,
+    /// This delivery only, whatever its state.
+    #[arg(long, value_name = "ID")]
+    delivery: Option<i64>,
+    /// The form of the result.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+#[derive(Debug, Deserialize)]
+struct WebhookView {
+    id: i64,
+    task_id: Option<i64>,
+    url: String,
+    pending: u64,
+    failed: u64,
+    secret: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct DeliveryView {
+    id: i64,
+    event_id: i64,
+    #[serde(rename = "type")]
+    kind: String,
+    state: String,
+    attempts: u32,
+    next_at: Option<String>,
+    last_error: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ReplayedView {
+    replayed: u64,
+}
+
+impl WebhookCommand {
+    /// Runs the command.
+    pub fn run(self, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+        match self {
+            Self::Add(args) => add(&args, out),
+            Self::List(args) => list(&args, out),
+            Self::Remove(args) => remove(&args, out),
+            Self::Deliveries(args) => deliveries(&args, out),
+            Self::Replay(args) => replay(&args, out),
+        }
+        .map(|()| ExitCode::SUCCESS)
+    }
+}
+
+fn add(args: &AddArgs, out: &mut dyn Write) -> Result<(), CommandError> {
+    let client = Client::new(&args.api)?;
+    let mut body = json!({ "url": args.url });
+    if let Some(body) = body.as_object_mut() {
+        let task = args.task.map(|task| ("task_id".to_owned(), json!(task)));
+        let secret = (args.secret.as_ref()).map(|secret| ("secret".to_owned(), json!(secret)));
+        body.extend(task);
+        body.extend(secret);
+    }
+    let webhook = client.post("/v1/webhooks", &body)?;
+    match args.format {
+        Format::Json => output::json(out, &webhook)?,
+        Format::Text => {
+            let view: WebhookView = client.view(&webhook)?;
+            writeln!(out, "webhook {} added for {}", view.id, told_of(&view))?;
+            if args.secret.is_none() {
+                let secret = view.secret.unwrap_or_default();
+                writeln!(out, "its secret, which is not shown again: {secret}")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn told_of(webhook: &WebhookView) -> String {
+    webhook
+        .task_id
+        .map_or_else(|| "all tasks".to_owned(), |task| format!("task {task}"))
+}
+
+fn list(args: &ListArgs, out: &mut dyn Write) -> Result<(), CommandError> {
+    let client = Client::new(&args.api)?;
+    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    let (webhooks, more) = client.list("/v1/webhooks", &[], limit)?;
+    match args.format {
+        Format::Json => output::json(out, &json!({"items": webhooks, "more": more}))?,
+        Format::Text => {
+            let rows = webhooks
+                .iter()
+                .map(|webhook| {
+                    let view: WebhookView = client.view(webhook)?;
+                    let told_of = told_of(&view);
+                    let (pending, failed) = (view.pending.to_string(), view.failed.to_string());
+                    Ok([view.id.to_string(), told_of, pending, failed, view.url])
+                })
+                .collect::<Result<Vec<_>, CommandError>>()?;
+            output::table(out, ["ID", "FOR", "PENDING", "FAILED", "URL"], &rows)?;
+            if more {
+                output::remark("there are more; give --limit");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn remove(args: &NumberArgs, out: &mut dyn Write) -> Result<(), CommandError> {
+    let client = Client::new(&args.api)?;
+    client.delete(&format!("/v1/webhooks/{}", args.id))?;
+    writeln!(out, "webhook {} removed", args.id)?;
+    Ok(())
+}
+
+fn deliveries(args: &DeliveriesArgs, out: &mut dyn Write) -> Result<(), CommandError> {
+    let client = Client::new(&args.api)?;
+    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    let state = args.state.and_then(|state| state.to_possible_value());
+    let query: Vec<(&str, String)> = (state.iter())
+        .map(|state| ("state", state.get_name().to_owned()))
+        .collect();
+    let path = format!("/v1/webhooks/{}/deliveries", args.id);
+    let (deliveries, more) = client.list(&path, &query, limit)?;
+    match args.format {
+        Format::Json => output::json(out, &json!({"items": deliveries, "more": more}))?,
+        Format::Text => {
+            let rows = deliveries
+                .iter()
+                .map(|delivery| row(&client, delivery))
+                .collect::<Result<Vec<_>, CommandError>>()?;
+            let headings = [
+                "ID",
+                "EVENT",
+                "TYPE",
+                "STATE",
+                "ATTEMPTS",
+                "NEXT",
+                "LAST ERROR",
+            ];
+            output::table(out, headings, &rows)?;
+            if more {
+                output::remark("there are more; give --limit");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn row(client: &Client, delivery: &Value) -> Result<[String; 7], CommandError> {
+    let view: DeliveryView = client.view(delivery)?;
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    Ok([
+        view.id.to_string(),
+        view.event_id.to_string(),
+        view.kind,
+        view.state,
+        view.attempts.to_string(),
+        or_dash(view.next_at),
+        or_dash(view.last_error),
+    ])
+}
+
+fn replay(args: &ReplayArgs, out: &mut dyn Write) -> Result<(), CommandError> {
+    let client = Client::new(&args.api)?;
+    let mut path = format!("/v1/webhooks/{}", args.id);
+    if let Some(delivery) = args.delivery {
+        path = format!("{path}/deliveries/{delivery}");
+    }
+    let replayed = client.post(&format!("{path}/replay"), &json!({}))?;
+    match args.format {
+        Format::Json => output::json(out, &replayed)?,
+        Format::Text => {
+            let view: ReplayedView = client.view(&replayed)?;
+            writeln!(out, "{} tried again", counted_deliveries(view.replayed))?;
+        }
+    }
+    Ok(())
+}
+
+fn counted_deliveries(count: u64) -> String {
+    match count {
+        1 => "1 delivery is".to_owned(),
+        _ => format!("{count} deliveries are"),
+    }
+}

@@ -1,0 +1,245 @@
+//! What an attempt can say for itself when it fails: what was sent last, what came back, which limit ran out.
+
+use std::fmt::Write;
+
+use pcp::{DeviceMessage, ResultCode, Version};
+
+use super::{Engine, device::Tag, key::DeviceKey};
+use crate::{
+    clock::{Instant, UtcMillis},
+    coap::Code,
+    lwm2m::ResourcePath,
+    upgrade::{Failure, Outcome, Sota},
+};
+
+/// Facts of one attempt. They are not stored: what a restart forgets, a failure after it does not tell.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    sent: Option<Sent>,
+    said: Option<(Said, UtcMillis)>,
+    /// The attempt goes on since a restart at that time.
+    resumed_at: Option<UtcMillis>,
+    /// Questions of the stage that runs, this one included.
+    pub(super) tries: usize,
+}
+
+impl Account {
+    /// Of an attempt that goes on after a restart at that time.
+    pub(super) fn resumed(at: UtcMillis) -> Self {
+        Self {
+            resumed_at: Some(at),
+            ..Self::default()
+        }
+    }
+}
+
+/// What was sent last.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    what: Tag,
+    /// Of a read.
+    path: Option<ResourcePath>,
+    times: u32,
+    at: UtcMillis,
+    fate: Fate,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Open,
+    Acknowledged,
+    Refused(Code),
+    Rejected,
+}
+
+/// What the device said last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Said {
+    Registration,
+    Update,
+    ServiceData,
+    Pong,
+    ReadAnswer(ResourcePath, Code),
+    Version(ResultCode, Option<Version>),
+    NotificationAnswer(ResultCode),
+    SegmentRequest(u16),
+    DownloadReport(ResultCode),
+    ExecuteAnswer(ResultCode),
+    UpgradeReport(ResultCode, Version),
+}
+
+impl Said {
+    /// What a PCP message says.
+    pub(super) const fn of(message: &DeviceMessage<'_>) -> Option<Self> {
+        Some(match *message {
+            DeviceMessage::VersionResponse { result, version } => Self::Version(result, version),
+            DeviceMessage::NotificationResponse { result } => Self::NotificationAnswer(result),
+            DeviceMessage::SegmentRequest { segment, .. } => Self::SegmentRequest(segment),
+            DeviceMessage::DownloadReport { status } => Self::DownloadReport(status),
+            DeviceMessage::ExecuteResponse { result } => Self::ExecuteAnswer(result),
+            DeviceMessage::UpgradeReport { result, version } => {
+                Self::UpgradeReport(result, version)
+            }
+            DeviceMessage::Unknown { .. } => return None,
+        })
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::Registration => "a registration".to_owned(),
+            Self::Update => "an update of its registration".to_owned(),
+            Self::ServiceData => "its own data".to_owned(),
+            Self::Pong => "an answer to a ping".to_owned(),
+            Self::ReadAnswer(path, code) => format!("{code} to the read of {path}"),
+            Self::Version(_, Some(version)) => format!("version {version} (PCP 19)"),
+            Self::Version(code, None) => format!("{code} to the version query (PCP 19)"),
+            Self::NotificationAnswer(code) => format!("{code} to the new version (PCP 20)"),
+            Self::SegmentRequest(segment) => format!("the request for segment {segment} (PCP 21)"),
+            Self::DownloadReport(code) => format!("the download report {code} (PCP 22)"),
+            Self::ExecuteAnswer(code) => format!("{code} to the command to upgrade (PCP 23)"),
+            Self::UpgradeReport(code, version) => {
+                format!("the upgrade report {code}, version {version} (PCP 24)")
+            }
+        }
+    }
+}
+
+impl Sent {
+    fn text(&self) -> String {
+        let what = match self.what {
+            Tag::Observe => "the observation of /19/0/0".to_owned(),
+            Tag::Version => "the version query (PCP 19)".to_owned(),
+            Tag::Read => (self.path).map_or_else(
+                || "the read of /4/0".to_owned(),
+                |path| format!("the read of {path}"),
+            ),
+            Tag::Notify => "the new version (PCP 20)".to_owned(),
+            Tag::Segment(segment) => format!("segment {segment} (PCP 21)"),
+            Tag::Answer(code) => format!("the answer to the device's message (PCP {code})"),
+            Tag::Execute => "the command to upgrade (PCP 23)".to_owned(),
+            Tag::Ping => "a ping".to_owned(),
+        };
+        let times = match self.times {
+            1 => "once".to_owned(),
+            times => format!("{times} times"),
+        };
+        let fate = match self.fate {
+            Fate::Open => "not acknowledged".to_owned(),
+            Fate::Acknowledged => "acknowledged".to_owned(),
+            Fate::Refused(code) => format!("refused with {code}"),
+            Fate::Rejected => "rejected with a Reset".to_owned(),
+        };
+        format!("{what}, {times}, at {}, {fate}", self.at)
+    }
+}
+
+/// What serves the exchange, and is told only where nothing else was sent.
+const fn is_aside(tag: Tag) -> bool {
+    matches!(tag, Tag::Observe | Tag::Ping)
+}
+
+impl Engine {
+    /// The request that is outstanding has left (again).
+    pub(super) fn has_left(&mut self, key: DeviceKey) {
+        let at = self.now.utc;
+        let device = self.device_mut(key);
+        let (Some(tag), Some(session)) = (device.link.outstanding(), device.session.as_mut())
+        else {
+            return;
+        };
+        let sent = &mut session.account.sent;
+        let before = sent.filter(|sent| !is_aside(sent.what));
+        if is_aside(tag) && before.is_some() {
+            return;
+        }
+        let path = session.read.as_ref().map(super::reads::Read::path);
+        let path = path.filter(|_| tag == Tag::Read);
+        let again = sent.filter(|sent| sent.what == tag && sent.path == path);
+        *sent = Some(Sent {
+            what: tag,
+            path,
+            times: again.map_or(1, |sent| sent.times.saturating_add(1)),
+            at,
+            fate: again.map_or(Fate::Open, |sent| sent.fate),
+        });
+    }
+
+    /// Something became of a request.
+    pub(super) fn fared(&mut self, key: DeviceKey, tag: Tag, fate: Fate) {
+        if let Some(session) = self.device_mut(key).session.as_mut()
+            && let Some(sent) = &mut session.account.sent
+            && sent.what == tag
+        {
+            sent.fate = fate;
+        }
+    }
+
+    /// The device has said something.
+    pub(super) fn said(&mut self, key: DeviceKey, said: Said) {
+        let at = self.now.utc;
+        if let Some(session) = self.device_mut(key).session.as_mut() {
+            session.account.said = Some((said, at));
+        }
+    }
+
+    /// How an attempt ended, for the operator: of a failure all that is known of its last moments.
+    pub(super) fn detail(
+        &self,
+        key: DeviceKey,
+        account: &Account,
+        before: &Sota,
+        outcome: &Outcome,
+    ) -> String {
+        let mut text = outcome.to_string();
+        let Outcome::Failed(failure) = outcome else {
+            return text;
+        };
+        // writing to a String does not fail
+        if let Some(deadline) = failure.limit() {
+            let seconds = deadline.duration(&self.config.upgrade).as_secs();
+            let _ = write!(text, ". Limit: {} = {seconds}", deadline.setting());
+        }
+        if *failure == Failure::SlotTimedOut
+            && let Some(place) = before.place()
+        {
+            let taken = self.admission.active(place.cell);
+            let ahead = self.admission.ahead(key, place.cell);
+            let _ = write!(
+                text,
+                ". Cell {}: {taken} of {} slots taken, {ahead} before it",
+                place.cell, place.limit
+            );
+        }
+        match (&account.sent, account.resumed_at) {
+            (Some(sent), _) => {
+                let _ = write!(text, ". Sent last: {}", sent.text());
+            }
+            (None, Some(at)) => {
+                let _ = write!(
+                    text,
+                    ". Sent last: nothing since the server started at {at}"
+                );
+            }
+            (None, None) => text.push_str(". Sent last: nothing"),
+        }
+        if let Some((said, at)) = account.said {
+            let _ = write!(text, ". Heard last: {} at {at}", said.text());
+        }
+        match self.device(key).heard_at {
+            None => text.push_str(". It was never heard"),
+            Some(at) if failure.limit().is_some() => {
+                let _ = write!(text, ". Nothing was heard since {}", self.utc_of(at));
+            }
+            Some(_) => {}
+        }
+        text
+    }
+
+    /// The wall-clock time of an instant that has passed.
+    fn utc_of(&self, past: Instant) -> UtcMillis {
+        let ago = self.now.instant.since(past);
+        let ago_ms = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
+        UtcMillis(self.now.utc.0.saturating_sub(ago_ms))
+    }
+}

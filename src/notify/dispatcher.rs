@@ -1,0 +1,311 @@
+//! Delivers. One task looks at the store, begins what is due as far as the receivers' bounds allow, and writes down
+//! what came of it; the posts themselves are tasks of their own.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use tokio::{sync::watch, task::JoinSet, time::sleep};
+
+use super::{
+    address::Target,
+    payload::{Instance, Payload},
+    post::{Posted, Poster},
+    receivers::Receivers,
+    schedule::Schedule,
+    signature::Secret,
+};
+use crate::{
+    clock::{Instant, Now, SystemClock},
+    config::WebhookConfig,
+    runtime::Pulse,
+    store::{
+        AttemptResult, Attempted, BusyWebhook, DeliveryId, DueDelivery, EventStore, StoreError,
+    },
+};
+
+/// Between two looks at the least.
+const SOON: Duration = Duration::from_millis(20);
+/// Between two looks at the most.
+const IDLE: Duration = Duration::from_secs(30);
+const AFTER_ERROR: Duration = Duration::from_secs(2);
+/// Old events are looked for this often.
+const HOUSEKEEPING: Duration = Duration::from_mins(10);
+/// Rows that are deleted or given up at once.
+const CHUNK: u32 = 1_000;
+/// What is under way when the server stops has this long to end.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
+
+/// Posts what is to be told.
+pub struct Dispatcher {
+    setup: DispatcherSetup,
+    poster: Poster,
+    schedule: Schedule,
+    receivers: Receivers,
+    under_way: HashSet<DeliveryId>,
+    posts: JoinSet<Attempt>,
+    /// What came of attempts, to be written down.
+    done: Vec<Attempted>,
+    housekeeping_at: Instant,
+}
+
+/// What a dispatcher is started with.
+pub struct DispatcherSetup {
+    /// Where it stands what is to be told.
+    pub store: Arc<dyn EventStore>,
+    /// The settings.
+    pub config: WebhookConfig,
+    /// Poked when something has happened.
+    pub pulse: Arc<Pulse>,
+    /// The clock.
+    pub clock: SystemClock,
+    /// Marks the database.
+    pub instance: Instance,
+}
+
+/// A delivery that was tried.
+struct Attempt {
+    delivery: DueDelivery,
+    receiver: String,
+    began: Now,
+    posted: Posted,
+}
+
+impl Dispatcher {
+    /// A dispatcher that has not looked yet.
+    ///
+    /// # Errors
+    /// The TLS library cannot be used.
+    pub fn new(setup: DispatcherSetup) -> Result<Self, reqwest::Error> {
+        let timeout = Duration::from_secs(setup.config.timeout_s);
+        let schedule = Schedule {
+            first_pause: Duration::from_secs(setup.config.first_pause_s),
+            give_up_after: Duration::from_secs(setup.config.give_up_after_s),
+        };
+        Ok(Self {
+            poster: Poster::new(&setup.config.allow_networks, timeout)?,
+            housekeeping_at: setup.clock.now().instant,
+            setup,
+            receivers: Receivers::new(schedule),
+            schedule,
+            under_way: HashSet::new(),
+            posts: JoinSet::new(),
+            done: Vec::new(),
+        })
+    }
+
+    /// Delivers until `stop` turns true.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut news = self.setup.pulse.news();
+        let mut works = true;
+        while !*stop.borrow() {
+            news.mark_unchanged();
+            let pause = match self.look().await {
+                Ok(pause) => {
+                    works = true;
+                    pause
+                }
+                Err(error) => {
+                    if works {
+                        tracing::warn!(%error, "webhooks wait; trying again");
+                    }
+                    works = false;
+                    AFTER_ERROR
+                }
+            };
+            let woken = async {
+                tokio::select! {
+                    () = sleep(pause) => None,
+                    Some(post) = self.posts.join_next() => Some(post),
+                    Ok(()) = news.changed() => None,
+                }
+            };
+            tokio::select! {
+                post = woken => if let Some(Ok(attempt)) = post {
+                    self.ended(attempt);
+                },
+                _ = stop.wait_for(|stop| *stop) => break,
+            }
+            // What ends at about the same time is written together.
+            tokio::select! {
+                () = sleep(SOON) => {}
+                _ = stop.wait_for(|stop| *stop) => break,
+            }
+        }
+        let last = async {
+            while let Some(post) = self.posts.join_next().await {
+                if let Ok(attempt) = post {
+                    self.ended(attempt);
+                }
+            }
+        };
+        let _ = tokio::time::timeout(STOP_WITHIN, last).await; // what is cut off is delivered again
+        if let Err(error) = self.write_down().await {
+            tracing::warn!(%error, "what was delivered last is delivered again at the next start");
+        }
+    }
+
+    /// Writes down what has ended, and begins what is due. Returns how long nothing more is.
+    async fn look(&mut self) -> Result<Duration, StoreError> {
+        while let Some(post) = self.posts.try_join_next() {
+            if let Ok(attempt) = post {
+                self.ended(attempt);
+            }
+        }
+        self.write_down().await?;
+        let now = self.setup.clock.now();
+        let mut pause = self.keep_house(now).await?;
+        for webhook in self.setup.store.busy_webhooks().await? {
+            pause = pause.min(self.serve(&webhook, now).await?);
+        }
+        Ok(pause)
+    }
+
+    /// Begins what is due of a webhook. Returns when to look at it again; what is under way is seen when it ends.
+    async fn serve(&mut self, webhook: &BusyWebhook, now: Now) -> Result<Duration, StoreError> {
+        if webhook.due_at > now.utc {
+            return Ok(webhook.due_at.since(now.utc));
+        }
+        let receiver = receiver(webhook);
+        if let Some((since, until)) = self.receivers.trouble(&receiver)
+            && until > now.instant
+        {
+            self.give_up_backlog(webhook, now.instant.since(since), now)
+                .await?;
+            return Ok(until.since(now.instant));
+        }
+        let allowance = self.receivers.allowance(&receiver, now.instant);
+        if allowance == 0 {
+            return Ok(IDLE);
+        }
+        // those under way are still due in the store
+        let limit = u32::try_from(allowance + self.under_way.len()).unwrap_or(u32::MAX);
+        let store = &self.setup.store;
+        let due = store.due_deliveries(webhook.id, now.utc, limit).await?;
+        let free = due
+            .into_iter()
+            .filter(|delivery| !self.under_way.contains(&delivery.id))
+            .take(allowance)
+            .collect::<Vec<_>>();
+        for delivery in free {
+            self.begin(webhook, &receiver, delivery, now);
+        }
+        Ok(IDLE)
+    }
+
+    fn begin(&mut self, webhook: &BusyWebhook, receiver: &str, delivery: DueDelivery, began: Now) {
+        self.receivers.begin(receiver);
+        self.under_way.insert(delivery.id);
+        let payload = Payload::new(&delivery.event, &self.setup.instance);
+        // serialising strings and numbers does not fail
+        let body = serde_json::to_string(&payload).unwrap_or_default();
+        let timestamp = began.utc.0.div_euclid(1_000);
+        let secret = Secret::from_bytes(webhook.secret.clone());
+        let headers = [
+            ("webhook-id", payload.id().to_owned()),
+            ("webhook-timestamp", timestamp.to_string()),
+            (
+                "webhook-signature",
+                secret.sign(payload.id(), timestamp, &body),
+            ),
+        ];
+        let (poster, url) = (self.poster.clone(), webhook.url.clone());
+        let receiver = receiver.to_owned();
+        self.posts.spawn(async move {
+            Attempt {
+                posted: poster.post(&url, headers, body).await,
+                delivery,
+                receiver,
+                began,
+            }
+        });
+    }
+
+    fn ended(&mut self, attempt: Attempt) {
+        let now = self.setup.clock.now();
+        let works = !matches!(attempt.posted, Posted::Failed(..));
+        self.receivers.end(&attempt.receiver, works, now.instant);
+        let delivery = attempt.delivery;
+        let attempts = delivery.attempts + 1;
+        let first_at = delivery.first_at.unwrap_or(attempt.began.utc);
+        let schedule = self.schedule;
+        let again = |error, wait| schedule.follow(attempts, first_at, now.utc, wait, error);
+        let result = match attempt.posted {
+            Posted::Accepted => AttemptResult::Delivered,
+            Posted::Gone(error) => AttemptResult::GivenUp { error },
+            Posted::Refused(error) => again(error, None),
+            Posted::Failed(error, wait) => again(error, wait),
+        };
+        if let AttemptResult::GivenUp { error } = &result {
+            tracing::warn!(
+                delivery = delivery.id.0,
+                event = delivery.event.id,
+                receiver = attempt.receiver,
+                attempts,
+                error,
+                "an event could not be delivered; replay it when the receiver works again"
+            );
+        }
+        self.done.push(Attempted {
+            delivery: delivery.id,
+            at: attempt.began.utc,
+            result,
+        });
+    }
+
+    async fn write_down(&mut self) -> Result<(), StoreError> {
+        if self.done.is_empty() {
+            return Ok(());
+        }
+        self.setup.store.record_attempts(&self.done).await?;
+        for attempted in self.done.drain(..) {
+            self.under_way.remove(&attempted.delivery);
+        }
+        Ok(())
+    }
+
+    /// A receiver that has not worked for as long as a delivery is tried, has failed those too that its backlog
+    /// kept from being tried.
+    async fn give_up_backlog(
+        &self,
+        webhook: &BusyWebhook,
+        for_so_long: Duration,
+        now: Now,
+    ) -> Result<(), StoreError> {
+        let limit = self.schedule.give_up_after;
+        let before = now.utc.before(limit);
+        if for_so_long < limit || webhook.due_at >= before {
+            return Ok(());
+        }
+        let error = "the receiver has not worked for as long as a delivery is tried";
+        let store = &self.setup.store;
+        let given_up = store
+            .give_up(webhook.id, before, now.utc, error, CHUNK)
+            .await?;
+        tracing::warn!(webhook = webhook.id.0, given_up, error);
+        Ok(())
+    }
+
+    /// Deletes what is old. Returns when to look again.
+    async fn keep_house(&mut self, now: Now) -> Result<Duration, StoreError> {
+        if now.instant >= self.housekeeping_at {
+            let store = &self.setup.store;
+            let kept = Duration::from_secs(self.setup.config.keep_s);
+            if store.forget_events(now.utc.before(kept), CHUNK).await? >= u64::from(CHUNK) {
+                return Ok(SOON);
+            }
+            let busy = store.busy_webhooks().await?;
+            let wanted: HashSet<String> = busy.iter().map(receiver).collect();
+            self.receivers.keep(|receiver| wanted.contains(receiver));
+            self.housekeeping_at = now.instant + HOUSEKEEPING;
+        }
+        Ok(IDLE)
+    }
+}
+
+/// What tells receivers apart.
+fn receiver(webhook: &BusyWebhook) -> String {
+    // where it leads is checked when it is posted to
+    let anywhere = [Ipv4Net::default().into(), Ipv6Net::default().into()];
+    Target::parse(&webhook.url, &anywhere)
+        .map_or_else(|_| webhook.url.clone(), |target| target.receiver())
+}

@@ -1,0 +1,306 @@
+//! What applications are told, and how far that is: events, webhooks, and the deliveries between them.
+
+use async_trait::async_trait;
+use pcp::Version;
+use thiserror::Error;
+
+use super::{Page, StoreError};
+use crate::{
+    clock::UtcMillis,
+    task::{TaskId, UpgradeId},
+};
+
+/// Number of a webhook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WebhookId(pub i64);
+
+/// Number of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryId(pub i64);
+
+/// Something that applications are told. Nothing in it changes any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Its number: grows with every event, in the order in which they became durable.
+    pub id: i64,
+    /// When it happened.
+    pub at: UtcMillis,
+    /// What: `upgrade.succeeded`, `upgrade.failed`, `upgrade.cancelled`, `task.finished` or `task.stopped`.
+    pub kind: String,
+    /// The task.
+    pub task: TaskId,
+    /// The task's name.
+    pub task_name: String,
+    /// The package's product.
+    pub product: String,
+    /// The package's version.
+    pub version: Version,
+    /// Whose outcome it is.
+    pub subject: Subject,
+}
+
+/// Whose outcome an event tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// That of one device's upgrade.
+    Upgrade {
+        /// The upgrade.
+        upgrade: UpgradeId,
+        /// The device.
+        endpoint: String,
+        /// Attempts that had begun.
+        attempts: u32,
+        /// The outcome's code.
+        reason: Option<String>,
+        /// The outcome in words.
+        detail: Option<String>,
+        /// The cell in which it took place, if it came so far.
+        cell: Option<u32>,
+        /// When it began; `None` when it never did.
+        started_at: Option<UtcMillis>,
+    },
+    /// That of a task, whose upgrades have all ended.
+    Task {
+        /// Upgrades that succeeded.
+        succeeded: u64,
+        /// Upgrades that failed.
+        failed: u64,
+        /// Upgrades that were cancelled.
+        cancelled: u64,
+    },
+}
+
+/// A webhook to be added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewWebhook {
+    /// The task whose outcomes it is told; `None` means every task.
+    pub task: Option<TaskId>,
+    /// Where events are posted.
+    pub url: String,
+    /// Signs them.
+    pub secret: Vec<u8>,
+    /// When it was added.
+    pub created_at: UtcMillis,
+}
+
+/// Where events are posted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebhookRecord {
+    /// Its number.
+    pub id: WebhookId,
+    /// The task whose outcomes it is told; `None` means every task.
+    pub task: Option<TaskId>,
+    /// Where events are posted.
+    pub url: String,
+    /// When it was added.
+    pub created_at: UtcMillis,
+    /// Deliveries that are still tried.
+    pub pending: u64,
+    /// Deliveries that were given up.
+    pub failed: u64,
+}
+
+/// A webhook that has something to be delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BusyWebhook {
+    /// The webhook.
+    pub id: WebhookId,
+    /// Where events are posted.
+    pub url: String,
+    /// Signs them.
+    pub secret: Vec<u8>,
+    /// When its next delivery is due.
+    pub due_at: UtcMillis,
+}
+
+/// A delivery that is to be tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueDelivery {
+    /// The delivery.
+    pub id: DeliveryId,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// When the first attempt was made.
+    pub first_at: Option<UtcMillis>,
+    /// What is delivered.
+    pub event: Event,
+}
+
+/// What came of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempted {
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// When the attempt began.
+    pub at: UtcMillis,
+    /// What came of it.
+    pub result: AttemptResult,
+}
+
+/// What came of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AttemptResult {
+    /// The receiver has it.
+    Delivered,
+    /// It is tried again.
+    Again {
+        /// When.
+        at: UtcMillis,
+        /// Why.
+        error: String,
+    },
+    /// It is tried no more.
+    GivenUp {
+        /// Why.
+        error: String,
+    },
+}
+
+/// How far a delivery is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveryState {
+    /// It is tried, or tried again.
+    Pending,
+    /// The receiver has it.
+    Delivered,
+    /// It was given up, and can be replayed.
+    Failed,
+}
+
+impl DeliveryState {
+    /// The state's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// The state of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Pending, Self::Delivered, Self::Failed]
+            .into_iter()
+            .find(|state| state.name() == name)
+    }
+}
+
+/// A delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryRecord {
+    /// Its number.
+    pub id: DeliveryId,
+    /// The event.
+    pub event: i64,
+    /// What happened.
+    pub kind: String,
+    /// How far it is.
+    pub state: DeliveryState,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// When it is tried again, while it is pending.
+    pub next_at: Option<UtcMillis>,
+    /// When it was tried last.
+    pub last_at: Option<UtcMillis>,
+    /// What the last attempt that failed met with.
+    pub last_error: Option<String>,
+}
+
+/// Why a webhook was not added.
+#[derive(Debug, Error)]
+pub enum AddWebhookError {
+    /// No such task.
+    #[error("there is no task {}", .0.0)]
+    NoTask(TaskId),
+    /// The table is full.
+    #[error("there are {0} webhooks already; remove those that nobody needs")]
+    TooMany(u32),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Webhooks that a server knows at most.
+pub const MAX_WEBHOOKS: u32 = 10_000;
+
+/// The durable side of telling applications.
+///
+/// An outcome, its event, and a delivery to each webhook that is there at the time are written in one
+/// transaction: none is without the others.
+#[async_trait]
+pub trait EventStore: Send + Sync + 'static {
+    /// Up to `limit` events with numbers above `after`, of one task or of all, oldest first.
+    async fn events(
+        &self,
+        after: i64,
+        task: Option<TaskId>,
+        limit: u32,
+    ) -> Result<Vec<Event>, StoreError>;
+
+    /// The numbers of the oldest event that is kept and of the newest that there was; 0 when there is none.
+    async fn event_range(&self) -> Result<(i64, i64), StoreError>;
+
+    /// Adds a webhook: it is told what happens from now on.
+    async fn add_webhook(&self, new: &NewWebhook) -> Result<WebhookRecord, AddWebhookError>;
+
+    /// Webhooks with numbers above `after`, oldest first.
+    async fn webhooks(
+        &self,
+        after: Option<WebhookId>,
+        limit: u32,
+    ) -> Result<Page<WebhookRecord>, StoreError>;
+
+    /// A webhook.
+    async fn webhook(&self, id: WebhookId) -> Result<Option<WebhookRecord>, StoreError>;
+
+    /// Removes a webhook and its deliveries. Returns whether there was one.
+    async fn remove_webhook(&self, id: WebhookId) -> Result<bool, StoreError>;
+
+    /// Webhooks that have a delivery to be tried, now or later.
+    async fn busy_webhooks(&self) -> Result<Vec<BusyWebhook>, StoreError>;
+
+    /// Up to `limit` deliveries of a webhook that are due at `now`, longest due first.
+    async fn due_deliveries(
+        &self,
+        webhook: WebhookId,
+        now: UtcMillis,
+        limit: u32,
+    ) -> Result<Vec<DueDelivery>, StoreError>;
+
+    /// Writes what came of attempts, in one transaction. Deliveries that are not pending any more stay as they
+    /// are.
+    async fn record_attempts(&self, attempts: &[Attempted]) -> Result<(), StoreError>;
+
+    /// Gives up to `limit` deliveries of a webhook up that were due before `due_before`. Returns how many.
+    async fn give_up(
+        &self,
+        webhook: WebhookId,
+        due_before: UtcMillis,
+        now: UtcMillis,
+        error: &str,
+        limit: u32,
+    ) -> Result<u64, StoreError>;
+
+    /// Deliveries of a webhook, in `state` if one is given, newest first, with numbers below `before`.
+    async fn deliveries(
+        &self,
+        webhook: WebhookId,
+        state: Option<DeliveryState>,
+        before: Option<DeliveryId>,
+        limit: u32,
+    ) -> Result<Page<DeliveryRecord>, StoreError>;
+
+    /// Delivers again, from `now` on: one delivery, whatever its state, or up to `limit` that were given up.
+    /// Returns how many.
+    async fn replay(
+        &self,
+        webhook: WebhookId,
+        delivery: Option<DeliveryId>,
+        now: UtcMillis,
+        limit: u32,
+    ) -> Result<u64, StoreError>;
+
+    /// Deletes up to `limit` of each: deliveries that ended before `before`, events that are older and have no
+    /// delivery, and webhooks of deleted tasks that have none. Returns how many rows.
+    async fn forget_events(&self, before: UtcMillis, limit: u32) -> Result<u64, StoreError>;
+}

@@ -1,0 +1,487 @@
+//! Events and webhooks. What is written with an outcome is in functions of a transaction's connection.
+
+use async_trait::async_trait;
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    Doing, SqliteStore,
+    rows::{self, Columns},
+};
+use crate::{
+    clock::UtcMillis,
+    store::{
+        AddWebhookError, AttemptResult, Attempted, BusyWebhook, DeliveryId, DeliveryRecord,
+        DeliveryState, DueDelivery, Event, EventStore, MAX_WEBHOOKS, NewWebhook, Page, StoreError,
+        Subject, WebhookId, WebhookRecord,
+    },
+    task::{TaskId, UpgradeId},
+};
+
+/// An event for each upgrade that has ended, as far as there is none yet. A condition follows.
+macro_rules! events_of_upgrades {
+    ($condition:literal) => {
+        concat!(
+            "INSERT INTO events (at, kind, task_id, task_name, product, version, upgrade_id, endpoint, attempts, \
+                 reason, detail, cell, started_at) \
+             SELECT u.ended_at, 'upgrade.' || u.state, t.id, t.name, p.product, p.version, u.id, u.endpoint, \
+                 u.attempt, u.outcome_reason, u.outcome_detail, u.cell, u.started_at \
+             FROM upgrades u JOIN tasks t ON t.id = u.task_id JOIN packages p ON p.id = t.package_id \
+             WHERE u.ended_at IS NOT NULL AND ",
+            $condition,
+            " ORDER BY u.id ON CONFLICT DO NOTHING"
+        )
+    };
+}
+
+/// Events that a transaction writes, and their deliveries.
+#[derive(Debug)]
+pub(super) struct Announcements {
+    /// The newest event before the transaction.
+    before: i64,
+}
+
+impl Announcements {
+    /// Call it before the transaction's first event.
+    pub(super) async fn begin(conn: &mut SqliteConnection) -> Result<Self, sqlx::Error> {
+        let before = sqlx::query_scalar("SELECT COALESCE(MAX(id), 0) FROM events")
+            .fetch_one(conn)
+            .await?;
+        Ok(Self { before })
+    }
+
+    /// The upgrade has ended.
+    pub(super) async fn upgrade(
+        &self,
+        conn: &mut SqliteConnection,
+        upgrade: UpgradeId,
+    ) -> Result<(), sqlx::Error> {
+        sqlx::query(events_of_upgrades!("u.id = ?"))
+            .bind(upgrade.0)
+            .execute(conn)
+            .await
+            .map(|_| ())
+    }
+
+    /// The upgrades of the task that waited were cancelled.
+    pub(super) async fn cancelled(
+        &self,
+        conn: &mut SqliteConnection,
+        task: TaskId,
+    ) -> Result<(), sqlx::Error> {
+        sqlx::query(events_of_upgrades!(
+            "u.task_id = ? AND u.state = 'cancelled'"
+        ))
+        .bind(task.0)
+        .execute(conn)
+        .await
+        .map(|_| ())
+    }
+
+    /// The task has ended, if it has.
+    pub(super) async fn task(
+        &self,
+        conn: &mut SqliteConnection,
+        task: TaskId,
+    ) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "INSERT INTO events (at, kind, task_id, task_name, product, version, succeeded, failed, cancelled) \
+             SELECT t.ended_at, 'task.' || t.state, t.id, t.name, p.product, p.version, \
+                 (SELECT COUNT(*) FROM upgrades WHERE task_id = t.id AND state = 'succeeded'), \
+                 (SELECT COUNT(*) FROM upgrades WHERE task_id = t.id AND state = 'failed'), \
+                 (SELECT COUNT(*) FROM upgrades WHERE task_id = t.id AND state = 'cancelled') \
+             FROM tasks t JOIN packages p ON p.id = t.package_id \
+             WHERE t.id = ? AND t.ended_at IS NOT NULL ON CONFLICT DO NOTHING",
+        )
+        .bind(task.0)
+        .execute(conn)
+        .await
+        .map(|_| ())
+    }
+
+    /// Call it after the transaction's last event: each webhook that is concerned gets its deliveries.
+    pub(super) async fn deliver(self, conn: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "INSERT INTO deliveries (webhook_id, event_id, state, next_at) \
+             SELECT w.id, e.id, 'pending', e.at FROM events e JOIN webhooks w ON w.task_id IS NULL \
+             WHERE e.id > ?1 \
+             UNION ALL \
+             SELECT w.id, e.id, 'pending', e.at FROM events e JOIN webhooks w ON w.task_id = e.task_id \
+             WHERE e.id > ?1",
+        )
+        .bind(self.before)
+        .execute(conn)
+        .await
+        .map(|_| ())
+    }
+}
+
+/// Adds a webhook unless the table is full.
+pub(super) async fn insert_webhook(
+    conn: &mut SqliteConnection,
+    new: &NewWebhook,
+) -> Result<WebhookId, AddWebhookError> {
+    let doing = "adding a webhook";
+    let count: u32 = sqlx::query_scalar("SELECT COUNT(*) FROM webhooks")
+        .fetch_one(&mut *conn)
+        .await
+        .doing(doing)?;
+    if count >= MAX_WEBHOOKS {
+        return Err(AddWebhookError::TooMany(count));
+    }
+    let id = sqlx::query_scalar(
+        "INSERT INTO webhooks (task_id, url, secret, created_at) VALUES (?, ?, ?, ?) RETURNING id",
+    )
+    .bind(new.task.map(|task| task.0))
+    .bind(&new.url)
+    .bind(&new.secret)
+    .bind(new.created_at.0)
+    .fetch_one(conn)
+    .await
+    .doing(doing)?;
+    Ok(WebhookId(id))
+}
+
+const WEBHOOKS: &str = "SELECT w.id, w.task_id, w.url, w.created_at, \
+         (SELECT COUNT(*) FROM deliveries WHERE webhook_id = w.id AND state = 'pending') AS pending, \
+         (SELECT COUNT(*) FROM deliveries WHERE webhook_id = w.id AND state = 'failed') AS failed \
+     FROM webhooks w WHERE w.id > ? ORDER BY w.id LIMIT ?";
+
+#[async_trait]
+impl EventStore for SqliteStore {
+    async fn events(
+        &self,
+        after: i64,
+        task: Option<TaskId>,
+        limit: u32,
+    ) -> Result<Vec<Event>, StoreError> {
+        let doing = "reading events";
+        let query = match task {
+            Some(task) => {
+                sqlx::query("SELECT * FROM events WHERE task_id = ? AND id > ? ORDER BY id LIMIT ?")
+                    .bind(task.0)
+            }
+            None => sqlx::query("SELECT * FROM events WHERE id > ? ORDER BY id LIMIT ?"),
+        };
+        let rows = query
+            .bind(after)
+            .bind(limit)
+            .fetch_all(&self.readers)
+            .await
+            .doing(doing)?;
+        rows.iter().map(event).collect()
+    }
+
+    async fn event_range(&self) -> Result<(i64, i64), StoreError> {
+        sqlx::query_as(
+            "SELECT COALESCE((SELECT MIN(id) FROM events), 0), \
+                 COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)",
+        )
+        .fetch_one(&self.readers)
+        .await
+        .doing("reading the range of events")
+    }
+
+    async fn add_webhook(&self, new: &NewWebhook) -> Result<WebhookRecord, AddWebhookError> {
+        let doing = "adding a webhook";
+        let mut tx = self.write(doing).await?;
+        if let Some(task) = new.task {
+            let known: bool =
+                sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM tasks WHERE id = ?)")
+                    .bind(task.0)
+                    .fetch_one(&mut *tx)
+                    .await
+                    .doing(doing)?;
+            if !known {
+                return Err(AddWebhookError::NoTask(task));
+            }
+        }
+        let id = insert_webhook(&mut tx, new).await?;
+        tx.commit().await.doing(doing)?;
+        Ok(WebhookRecord {
+            id,
+            task: new.task,
+            url: new.url.clone(),
+            created_at: new.created_at,
+            pending: 0,
+            failed: 0,
+        })
+    }
+
+    async fn webhooks(
+        &self,
+        after: Option<WebhookId>,
+        limit: u32,
+    ) -> Result<Page<WebhookRecord>, StoreError> {
+        let rows = sqlx::query(WEBHOOKS)
+            .bind(after.map_or(0, |id| id.0))
+            .bind(rows::one_more(limit))
+            .fetch_all(&self.readers)
+            .await
+            .doing("listing webhooks")?;
+        rows::page(&rows, limit, webhook)
+    }
+
+    async fn webhook(&self, id: WebhookId) -> Result<Option<WebhookRecord>, StoreError> {
+        let after = WebhookId(id.0.saturating_sub(1));
+        let found = self.webhooks(Some(after), 1).await?.items.pop();
+        Ok(found.filter(|webhook| webhook.id == id))
+    }
+
+    async fn remove_webhook(&self, id: WebhookId) -> Result<bool, StoreError> {
+        let doing = "removing a webhook";
+        let mut tx = self.write(doing).await?;
+        let removed = sqlx::query("DELETE FROM webhooks WHERE id = ?")
+            .bind(id.0)
+            .execute(&mut *tx)
+            .await
+            .doing(doing)?;
+        tx.commit().await.doing(doing)?;
+        Ok(removed.rows_affected() > 0)
+    }
+
+    async fn busy_webhooks(&self) -> Result<Vec<BusyWebhook>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM (SELECT w.id, w.url, w.secret, \
+                 (SELECT MIN(next_at) FROM deliveries WHERE webhook_id = w.id AND state = 'pending') AS due_at \
+                 FROM webhooks w) \
+             WHERE due_at IS NOT NULL ORDER BY due_at, id",
+        )
+        .fetch_all(&self.readers)
+        .await
+        .doing("looking for webhooks that are due")?;
+        rows.iter()
+            .map(|row| {
+                Ok(BusyWebhook {
+                    id: WebhookId(row.int("id")?),
+                    url: row.value("url")?,
+                    secret: row.value("secret")?,
+                    due_at: row.time("due_at")?,
+                })
+            })
+            .collect()
+    }
+
+    async fn due_deliveries(
+        &self,
+        webhook: WebhookId,
+        now: UtcMillis,
+        limit: u32,
+    ) -> Result<Vec<DueDelivery>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT d.id AS delivery_id, d.attempts AS delivery_attempts, d.first_at, e.* \
+             FROM deliveries d JOIN events e ON e.id = d.event_id \
+             WHERE d.webhook_id = ? AND d.state = 'pending' AND d.next_at <= ? \
+             ORDER BY d.next_at, d.id LIMIT ?",
+        )
+        .bind(webhook.0)
+        .bind(now.0)
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await
+        .doing("looking for deliveries that are due")?;
+        rows.iter()
+            .map(|row| {
+                Ok(DueDelivery {
+                    id: DeliveryId(row.int("delivery_id")?),
+                    attempts: row.int("delivery_attempts")?,
+                    first_at: row.maybe_time("first_at")?,
+                    event: event(row)?,
+                })
+            })
+            .collect()
+    }
+
+    async fn record_attempts(&self, attempts: &[Attempted]) -> Result<(), StoreError> {
+        let doing = "recording deliveries";
+        let mut tx = self.write(doing).await?;
+        for attempted in attempts {
+            let (state, next_at, error) = match &attempted.result {
+                AttemptResult::Delivered => (DeliveryState::Delivered, None, None),
+                AttemptResult::Again { at, error } => {
+                    (DeliveryState::Pending, Some(at.0), Some(error))
+                }
+                AttemptResult::GivenUp { error } => (DeliveryState::Failed, None, Some(error)),
+            };
+            sqlx::query(
+                "UPDATE deliveries SET state = ?2, attempts = attempts + 1, next_at = COALESCE(?3, next_at), \
+                     first_at = COALESCE(first_at, ?4), last_at = ?4, last_error = COALESCE(?5, last_error), \
+                     ended_at = CASE ?2 WHEN 'pending' THEN NULL ELSE ?4 END \
+                 WHERE id = ?1 AND state = 'pending'",
+            )
+            .bind(attempted.delivery.0)
+            .bind(state.name())
+            .bind(next_at)
+            .bind(attempted.at.0)
+            .bind(error)
+            .execute(&mut *tx)
+            .await
+            .doing(doing)?;
+        }
+        tx.commit().await.doing(doing)
+    }
+
+    async fn give_up(
+        &self,
+        webhook: WebhookId,
+        due_before: UtcMillis,
+        now: UtcMillis,
+        error: &str,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        let doing = "giving deliveries up";
+        let mut tx = self.write(doing).await?;
+        let given_up = sqlx::query(
+            "UPDATE deliveries SET state = 'failed', last_error = ?4, ended_at = ?3 WHERE id IN ( \
+                 SELECT id FROM deliveries WHERE webhook_id = ?1 AND state = 'pending' AND next_at < ?2 \
+                 ORDER BY next_at, id LIMIT ?5)",
+        )
+        .bind(webhook.0)
+        .bind(due_before.0)
+        .bind(now.0)
+        .bind(error)
+        .bind(limit)
+        .execute(&mut *tx)
+        .await
+        .doing(doing)?;
+        tx.commit().await.doing(doing)?;
+        Ok(given_up.rows_affected())
+    }
+
+    async fn deliveries(
+        &self,
+        webhook: WebhookId,
+        state: Option<DeliveryState>,
+        before: Option<DeliveryId>,
+        limit: u32,
+    ) -> Result<Page<DeliveryRecord>, StoreError> {
+        let before = before.map_or(i64::MAX, |id| id.0);
+        let query = match state {
+            Some(state) => sqlx::query(
+                "SELECT d.*, e.kind FROM deliveries d JOIN events e ON e.id = d.event_id \
+                 WHERE d.webhook_id = ? AND d.state = ? AND d.id < ? ORDER BY d.id DESC LIMIT ?",
+            )
+            .bind(webhook.0)
+            .bind(state.name()),
+            None => sqlx::query(
+                "SELECT d.*, e.kind FROM deliveries d JOIN events e ON e.id = d.event_id \
+                 WHERE d.webhook_id = ? AND d.id < ? ORDER BY d.id DESC LIMIT ?",
+            )
+            .bind(webhook.0),
+        };
+        let rows = query
+            .bind(before)
+            .bind(rows::one_more(limit))
+            .fetch_all(&self.readers)
+            .await
+            .doing("listing deliveries")?;
+        rows::page(&rows, limit, delivery)
+    }
+
+    async fn replay(
+        &self,
+        webhook: WebhookId,
+        delivery: Option<DeliveryId>,
+        now: UtcMillis,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        let doing = "replaying deliveries";
+        let mut tx = self.write(doing).await?;
+        let replayed = sqlx::query(
+            "UPDATE deliveries SET state = 'pending', next_at = ?3, first_at = NULL, ended_at = NULL \
+             WHERE id IN (SELECT id FROM deliveries WHERE webhook_id = ?1 \
+                 AND (id = ?2 OR ?2 IS NULL AND state = 'failed') ORDER BY id LIMIT ?4)",
+        )
+        .bind(webhook.0)
+        .bind(delivery.map(|delivery| delivery.0))
+        .bind(now.0)
+        .bind(limit)
+        .execute(&mut *tx)
+        .await
+        .doing(doing)?;
+        tx.commit().await.doing(doing)?;
+        Ok(replayed.rows_affected())
+    }
+
+    async fn forget_events(&self, before: UtcMillis, limit: u32) -> Result<u64, StoreError> {
+        let doing = "forgetting old events";
+        let mut tx = self.write(doing).await?;
+        let mut forgotten = 0;
+        for statement in [
+            "DELETE FROM deliveries WHERE id IN ( \
+                 SELECT id FROM deliveries WHERE state <> 'pending' AND ended_at < ?1 ORDER BY ended_at LIMIT ?2)",
+            "DELETE FROM events WHERE id IN (SELECT id FROM events e WHERE e.at < ?1 AND NOT EXISTS ( \
+                 SELECT 1 FROM deliveries WHERE event_id = e.id) ORDER BY e.at LIMIT ?2)",
+            "DELETE FROM webhooks WHERE id IN (SELECT id FROM webhooks w WHERE w.created_at < ?1 \
+                 AND w.task_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM tasks WHERE id = w.task_id) \
+                 AND NOT EXISTS (SELECT 1 FROM deliveries WHERE webhook_id = w.id) LIMIT ?2)",
+        ] {
+            let deleted = sqlx::query(statement)
+                .bind(before.0)
+                .bind(limit)
+                .execute(&mut *tx)
+                .await
+                .doing(doing)?;
+            forgotten += deleted.rows_affected();
+        }
+        tx.commit().await.doing(doing)?;
+        Ok(forgotten)
+    }
+}
+
+fn event(row: &SqliteRow) -> Result<Event, StoreError> {
+    let subject = match row.maybe_int("upgrade_id")? {
+        Some(upgrade) => Subject::Upgrade {
+            upgrade: UpgradeId(upgrade),
+            endpoint: row.value("endpoint")?,
+            attempts: row.int("attempts")?,
+            reason: row.value("reason")?,
+            detail: row.value("detail")?,
+            cell: row.maybe_int("cell")?,
+            started_at: row.maybe_time("started_at")?,
+        },
+        None => Subject::Task {
+            succeeded: row.int("succeeded")?,
+            failed: row.int("failed")?,
+            cancelled: row.int("cancelled")?,
+        },
+    };
+    Ok(Event {
+        id: row.int("id")?,
+        at: row.time("at")?,
+        kind: row.value("kind")?,
+        task: TaskId(row.int("task_id")?),
+        task_name: row.value("task_name")?,
+        product: row.value("product")?,
+        version: row.version("version")?,
+        subject,
+    })
+}
+
+fn webhook(row: &SqliteRow) -> Result<WebhookRecord, StoreError> {
+    Ok(WebhookRecord {
+        id: WebhookId(row.int("id")?),
+        task: row.maybe_int("task_id")?.map(TaskId),
+        url: row.value("url")?,
+        created_at: row.time("created_at")?,
+        pending: row.int("pending")?,
+        failed: row.int("failed")?,
+    })
+}
+
+fn delivery(row: &SqliteRow) -> Result<DeliveryRecord, StoreError> {
+    let name: &str = row.value("state")?;
+    let state =
+        DeliveryState::from_name(name).ok_or_else(|| rows::unreadable("deliveries.state", name))?;
+    Ok(DeliveryRecord {
+        id: DeliveryId(row.int("id")?),
+        event: row.int("event_id")?,
+        kind: row.value("kind")?,
+        state,
+        attempts: row.int("attempts")?,
+        next_at: (state == DeliveryState::Pending)
+            .then(|| row.time("next_at"))
+            .transpose()?,
+        last_at: row.maybe_time("last_at")?,
+        last_error: row.value("last_error")?,
+    })
+}
