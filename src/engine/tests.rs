@@ -52,7 +52,7 @@ fn peer(port: u16) -> SocketAddr {
 struct World {
     engine: Engine,
     now: Now,
-    sent: VecDeque<(SocketAddr, Message)>,
+    sent: VecDeque<(SocketAddr, Message<'static>)>,
     changes: Vec<Change>,
     /// The number of the newest change, to see what transmissions wait for.
     newest: Seq,
@@ -101,7 +101,7 @@ impl World {
                 } => {
                     assert!(after <= self.newest, "waits for a change that never came");
                     self.held_back.push((peer, after));
-                    let message = Message::parse(&datagram).expect("sends valid CoAP");
+                    let message = Message::parse(datagram.leak()).expect("sends valid CoAP");
                     self.sent.push_back((peer, message));
                 }
                 Effect::Report(_) => {}
@@ -134,7 +134,7 @@ impl World {
         self.pass(Duration::from_secs(seconds));
     }
 
-    fn take_sent(&mut self) -> Vec<(SocketAddr, Message)> {
+    fn take_sent(&mut self) -> Vec<(SocketAddr, Message<'static>)> {
         self.sent.drain(..).collect()
     }
 
@@ -362,7 +362,7 @@ impl Script {
 #[derive(Debug)]
 enum Received {
     Frame(Vec<u8>),
-    Read(String, Message),
+    Read(String, Message<'static>),
     Ping,
     Ack,
     Response(Code),
