@@ -161,7 +161,7 @@ pub struct Malformed {
 pub struct Message<'a> {
     kind: Kind,
     code: Code,
-    message_id: u16,
+    id: u16,
     token: Token,
     /// All options, known to be well-formed.
     options: &'a [u8],
@@ -211,7 +211,7 @@ impl<'a> Message<'a> {
         Ok(Self {
             kind,
             code,
-            message_id,
+            id: message_id,
             token: Token::new(token),
             options,
             payload,
@@ -230,7 +230,7 @@ impl<'a> Message<'a> {
 
     /// Message ID.
     pub const fn message_id(&self) -> u16 {
-        self.message_id
+        self.id
     }
 
     /// Token.

@@ -351,7 +351,7 @@ impl Script {
         let read = received
             .iter()
             .find_map(|r| match r {
-                Received::Read(path, message) if path == "4/0" => Some(message.clone()),
+                Received::Read(path, message) if path == "4/0" => Some(*message),
                 _ => None,
             })
             .expect("is asked for its coverage");

@@ -2,10 +2,11 @@ use std::{cmp::Ordering, collections::BinaryHeap};
 
 /// Milliseconds in a span: as many as there are bits in a word.
 const SPAN_MS: u64 = 64;
+const SLOTS: usize = 64;
 /// Spans that are kept ready: more than two minutes, within which most of what happens follows.
 const SPANS: usize = 2_048;
 /// Events and bytes of datagrams on a page.
-const PAGE_EVENTS: usize = 32;
+const PAGE_EVENTS: u32 = 32;
 const PAGE_BYTES: usize = 4_096;
 const NONE: u32 = u32::MAX;
 
@@ -21,7 +22,7 @@ pub(super) struct Queue<E> {
     now_ms: u64,
     /// The span in which that lies, and its events by their millisecond.
     current: Span,
-    slots: [Slot; SPAN_MS as usize],
+    slots: [Slot; SLOTS],
     /// A bit per slot that holds something.
     occupied: u64,
     /// The spans that follow, each at its number modulo [`SPANS`], with a bit per span that holds something.
@@ -88,7 +89,7 @@ impl<E: Copy> Queue<E> {
         Self {
             now_ms: 0,
             current: Span::EMPTY,
-            slots: [Slot::EMPTY; SPAN_MS as usize],
+            slots: [Slot::EMPTY; SLOTS],
             occupied: 0,
             near: vec![Span::EMPTY; SPANS],
             near_occupied: [0; SPANS / 64],
@@ -247,7 +248,8 @@ impl<E: Copy> Pages<E> {
     /// Writes an event behind the others of its span. Gives its place.
     fn append(&mut self, span: &mut Span, slot: u8, event: E, datagram: &[u8]) -> u32 {
         let has_room = (self.all.get(span.last as usize)).is_some_and(|page| {
-            page.nodes.len() < PAGE_EVENTS && page.bytes.len() + datagram.len() <= PAGE_BYTES
+            page.nodes.len() < PAGE_EVENTS as usize
+                && page.bytes.len() + datagram.len() <= PAGE_BYTES
         });
         if !has_room {
             self.add_page(span);
@@ -267,7 +269,7 @@ impl<E: Copy> Pages<E> {
     fn add_page(&mut self, span: &mut Span) {
         let page = self.spare.pop().unwrap_or_else(|| {
             self.all.push(Page {
-                nodes: Vec::with_capacity(PAGE_EVENTS),
+                nodes: Vec::with_capacity(PAGE_EVENTS as usize),
                 bytes: Vec::new(),
                 next: NONE,
             });
@@ -309,12 +311,12 @@ impl<E: Copy> Pages<E> {
 }
 
 fn node_of(page: u32, index: usize) -> u32 {
-    page * PAGE_EVENTS as u32 + u32::try_from(index).unwrap_or(0)
+    page * PAGE_EVENTS + u32::try_from(index).unwrap_or(0)
 }
 
 /// The page of a node, and its index there. For [`NONE`] there is no such page.
 const fn place_of(node: u32) -> (usize, usize) {
-    (node as usize / PAGE_EVENTS, node as usize % PAGE_EVENTS)
+    ((node / PAGE_EVENTS) as usize, (node % PAGE_EVENTS) as usize)
 }
 
 /// The one that comes first is the greatest: the heap gives that one.
