@@ -29,12 +29,13 @@ use crate::{
     health::{Health, Part},
     notify::{Dispatcher, DispatcherSetup, Instance},
     runtime::{
-        PackageCache, Pulse, Rollout, RolloutSetup, Shard, ShardHandle, ShardSetup, bind,
-        commit_changes,
+        PackageCache, Pulse, Rollout, RolloutSetup, SecuredSetup, Shard, ShardHandle, ShardSetup,
+        bind, commit_changes,
     },
     store::{FileError, OpenError, PackageFiles, SqliteStore, Store, StoreError},
     telemetry::Metrics,
     upgrade::Failure,
+    vault::Vault,
 };
 
 /// Written to the data directory once the server can be reached: where it listens, as JSON.
@@ -141,23 +142,11 @@ impl Server {
         let store = SqliteStore::open(&config.data_dir).await?;
         let database: Arc<dyn Store> = Arc::new(store.clone());
         let files = PackageFiles::open(&config.data_dir).await?;
-        match files.remove_unused(&*database).await {
-            Ok(0) => {}
-            Ok(removed) => tracing::info!(removed, "removed package files that nothing refers to"),
-            Err(error) => tracing::warn!(%error, "unused package files could not be removed"),
-        }
+        remove_unused(&files, &*database).await;
 
         let vault = secure::vault(&config.dtls, purpose, &*database).await?;
         let revision = database.restore_revision().await?;
-        let plain = (config.coap.enabled)
-            .then(|| bind_udp(config.coap.listen, "coap.listen"))
-            .transpose()?;
-        let secured = match &vault {
-            Some(vault) if config.dtls.enabled => {
-                Some(secure::port(&config, vault, &*database).await?)
-            }
-            _ => None,
-        };
+        let (plain, secured) = open_ports(&config, vault.as_ref(), &*database).await?;
         let keys = secured.as_ref().map(|secured| secured.keys.clone());
         let bound = |socket: &UdpSocket| socket.local_addr().ok();
         let coap_addr = plain.as_ref().and_then(bound);
@@ -274,6 +263,30 @@ impl Server {
             );
         }
     }
+}
+
+async fn remove_unused(files: &PackageFiles, store: &dyn Store) {
+    match files.remove_unused(store).await {
+        Ok(0) => {}
+        Ok(removed) => tracing::info!(removed, "removed package files that nothing refers to"),
+        Err(error) => tracing::warn!(%error, "unused package files could not be removed"),
+    }
+}
+
+/// Where devices are heard: the plain port, the secured one.
+async fn open_ports(
+    config: &Config,
+    vault: Option<&Vault>,
+    store: &dyn Store,
+) -> Result<(Option<UdpSocket>, Option<SecuredSetup>), StartError> {
+    let plain = (config.coap.enabled)
+        .then(|| bind_udp(config.coap.listen, "coap.listen"))
+        .transpose()?;
+    let secured = match vault {
+        Some(vault) if config.dtls.enabled => Some(secure::port(config, vault, store).await?),
+        _ => None,
+    };
+    Ok((plain, secured))
 }
 
 /// Brings back every device and every upgrade that had begun.

@@ -39,7 +39,8 @@ fn comes_back(message: &Message) {
     assert_eq!(Token::new(token.as_bytes()), token);
     let (code, id) = (message.code(), message.message_id());
     let text = |bytes| std::str::from_utf8(bytes).ok();
-    let (path, queries, location) = (message.path(), message.queries(), message.location());
+    let (path, location) = (message.path(), message.location());
+    let queries: Vec<_> = message.queries().collect();
     let mut builder = MessageBuilder::new(message.kind(), code, id, token);
     for segment in path.iter().copied().filter_map(text) {
         builder = builder.path(segment);
@@ -72,7 +73,7 @@ fn comes_back(message: &Message) {
     assert_eq!(again.payload(), message.payload());
     for (built, read) in [
         (again.path(), path),
-        (again.queries(), queries),
+        (again.queries().collect(), queries),
         (again.location(), location),
     ] {
         assert!(

@@ -152,7 +152,7 @@ impl Device {
 
     /// The next datagram to send, in order.
     pub fn poll_transmit(&mut self) -> Option<Vec<u8>> {
-        self.link.out.pop_front()
+        self.link.take_out()
     }
 
     /// When [`Self::handle_timeout`] has something to do, in the same milliseconds as `now_ms`.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use utoipa::{IntoParams, ToSchema};
 
-use psk::PskBody;
+use psk::{PskBody, PskUpdate};
 
 use super::{
     ApiState,
@@ -256,9 +256,9 @@ pub(super) struct UpdateDevice {
     /// Whether it is refused where nothing is encrypted. A device is when it gets a key.
     secure: Option<bool>,
     /// Its pre-shared key from now on; `null` takes it away. What it had encrypted with the old one ends.
-    #[serde(default, deserialize_with = "psk::given")]
+    #[serde(default)]
     #[schema(value_type = Option<PskBody>)]
-    psk: Option<Option<PskBody>>,
+    psk: PskUpdate,
 }
 
 /// Change a device's product, its key, or whether it has to use it.
@@ -304,15 +304,16 @@ fn to_update(
     if let Some(product) = &body.product {
         fields.take("product", check_product_name(product));
     }
-    let given = body.product.is_some() || body.secure.is_some() || body.psk.is_some();
+    let given =
+        body.product.is_some() || body.secure.is_some() || !matches!(body.psk, PskUpdate::Keep);
     fields.check("product", given, "give product, secure or psk");
     let psk = match &body.psk {
-        Some(Some(psk)) => {
+        PskUpdate::Set(psk) => {
             psk::check_vault(state)?;
             fields.take("psk", psk.seal(state, endpoint)).map(Some)
         }
-        Some(None) => Some(None),
-        None => None,
+        PskUpdate::Remove => Some(None),
+        PskUpdate::Keep => None,
     };
     fields.finish()?;
     let keyed = matches!(psk, Some(Some(_)));

@@ -93,10 +93,10 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
     let client = Arc::new(client.map_err(|e| e.to_string())?);
 
     let specs = fleet::specs(args.devices, args.seed, args.dtls)?;
-    let inventory = specs.iter().map(fleet::entry).collect();
+    let inventory: Vec<_> = specs.iter().map(fleet::entry).collect();
     let content = fleet::content(args.package_kib as usize * 1024, args.seed);
     let prepared = client.clone();
-    let task = blocking(move || prepare(&prepared, inventory, &content)).await?;
+    let task = blocking(move || prepare(&prepared, &inventory, &content)).await?;
 
     let plan = fleet::Plan::of(&specs);
     let address = server.dtls_addr.or(server.coap_addr);
@@ -126,7 +126,7 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
 }
 
 /// Provisions the devices, uploads the package, creates the task; returns the task's number.
-fn prepare(client: &Client, devices: Vec<Value>, content: &[u8]) -> Result<i64, String> {
+fn prepare(client: &Client, devices: &[Value], content: &[u8]) -> Result<i64, String> {
     client
         .post("/v1/devices", &json!({ "devices": devices }))
         .map_err(|e| e.to_string())?;

@@ -1,4 +1,4 @@
-use std::{collections::LinkedList, fmt};
+use std::fmt;
 
 use coap_lite::{CoapOption, MessageClass, MessageType, Packet};
 use thiserror::Error;
@@ -106,6 +106,9 @@ pub struct Token {
 }
 
 impl Token {
+    /// Bytes that a token may have.
+    const MAX_LEN: usize = 8;
+
     /// A token of up to 8 bytes; longer input is cut, and the parser lets none through.
     pub fn new(bytes: &[u8]) -> Self {
         let mut token = Self::default();
@@ -152,29 +155,42 @@ pub struct Malformed {
     pub reply: Option<[u8; 4]>,
 }
 
-/// A CoAP message that was received.
-#[derive(Debug, Clone)]
-pub struct Message {
-    packet: Packet,
+/// A CoAP message that was received, borrowed from its datagram: reading one costs no memory, and almost everything
+/// that a server does is reading them.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    kind: Kind,
+    code: Code,
+    id: u16,
+    token: Token,
+    /// All options, known to be well-formed.
+    options: &'a [u8],
+    payload: &'a [u8],
 }
 
-impl Message {
+impl<'a> Message<'a> {
     /// Parses a datagram.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let silent = |reason| Malformed {
             reason,
             reply: None,
         };
-        let [first, code, id0, id1, ..] = *bytes else {
+        let Some((&[first, code, id0, id1], rest)) = bytes.split_first_chunk() else {
             return Err(silent(MalformedReason::TooShort));
         };
         if first >> 6 != 1 {
             return Err(silent(MalformedReason::Version(first >> 6)));
         }
-        let confirmable = first & 0b0011_0000 == 0;
+        let kind = match first >> 4 & 3 {
+            0 => Kind::Confirmable,
+            1 => Kind::NonConfirmable,
+            2 => Kind::Acknowledgement,
+            _ => Kind::Reset,
+        };
+        let message_id = u16::from_be_bytes([id0, id1]);
         let reject = |reason| Malformed {
             reason,
-            reply: confirmable.then(|| reset(u16::from_be_bytes([id0, id1]))),
+            reply: (kind == Kind::Confirmable).then(|| reset(message_id)),
         };
         if bytes.len() > MAX_DATAGRAM_LEN {
             return Err(reject(MalformedReason::TooLong));
@@ -186,62 +202,59 @@ impl Message {
         if matches!(code.class(), 1 | 3 | 6 | 7) {
             return Err(reject(MalformedReason::ReservedCode(code)));
         }
-        let packet = Packet::from_bytes(bytes).map_err(|_| reject(MalformedReason::Format))?;
-        // The library takes a payload marker without payload, which is a format error (RFC 7252 §3).
-        // An encoding is unique, so a marker shows as one byte that writing it anew does not yield.
-        if packet.payload.is_empty()
-            && bytes.last() == Some(&0xFF)
-            && packet
-                .to_bytes_unlimited()
-                .map_or(true, |again| again.len() != bytes.len())
-        {
-            return Err(reject(MalformedReason::Format));
-        }
-        Ok(Self { packet })
+        let format_error = || reject(MalformedReason::Format);
+        let token_len = usize::from(first & 0x0F);
+        let (token, rest) = (rest.split_at_checked(token_len))
+            .filter(|_| token_len <= Token::MAX_LEN)
+            .ok_or_else(format_error)?;
+        let (options, payload) = split_options(rest).ok_or_else(format_error)?;
+        Ok(Self {
+            kind,
+            code,
+            id: message_id,
+            token: Token::new(token),
+            options,
+            payload,
+        })
     }
 
     /// Message type.
-    pub fn kind(&self) -> Kind {
-        match self.packet.header.get_type() {
-            MessageType::Confirmable => Kind::Confirmable,
-            MessageType::NonConfirmable => Kind::NonConfirmable,
-            MessageType::Acknowledgement => Kind::Acknowledgement,
-            MessageType::Reset => Kind::Reset,
-        }
+    pub const fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// Method or response code.
-    pub fn code(&self) -> Code {
-        Code(u8::from(self.packet.header.code))
+    pub const fn code(&self) -> Code {
+        self.code
     }
 
     /// Message ID.
-    pub fn message_id(&self) -> u16 {
-        self.packet.header.message_id
+    pub const fn message_id(&self) -> u16 {
+        self.id
     }
 
     /// Token.
-    pub fn token(&self) -> Token {
-        Token::new(self.packet.get_token())
+    pub const fn token(&self) -> Token {
+        self.token
     }
 
     /// Payload, empty when there is none.
-    pub fn payload(&self) -> &[u8] {
-        &self.packet.payload
+    pub const fn payload(&self) -> &'a [u8] {
+        self.payload
     }
 
     /// The segments of Uri-Path.
-    pub fn path(&self) -> Vec<&[u8]> {
-        self.values(CoapOption::UriPath)
+    pub fn path(&self) -> Vec<&'a [u8]> {
+        self.values(CoapOption::UriPath).collect()
     }
 
     /// The segments of Location-Path.
-    pub fn location(&self) -> Vec<&[u8]> {
-        self.values(CoapOption::LocationPath)
+    pub fn location(&self) -> Vec<&'a [u8]> {
+        self.values(CoapOption::LocationPath).collect()
     }
 
     /// The parameters of Uri-Query.
-    pub fn queries(&self) -> Vec<&[u8]> {
+    pub fn queries(&self) -> impl Iterator<Item = &'a [u8]> {
         self.values(CoapOption::UriQuery)
     }
 
@@ -276,7 +289,7 @@ impl Message {
     pub fn wants_proxy(&self) -> bool {
         [CoapOption::ProxyUri, CoapOption::ProxyScheme]
             .into_iter()
-            .any(|option| self.packet.get_option(option).is_some())
+            .any(|option| self.values(option).next().is_some())
     }
 
     /// The first critical option that a server without proxy does not know: such a request must be
@@ -291,25 +304,78 @@ impl Message {
             23, // Block2
             27, // Block1
         ];
-        self.packet
-            .options()
-            .map(|(number, _)| *number)
+        self.options()
+            .map(|(number, _)| number)
             .find(|number| number % 2 == 1 && !KNOWN.contains(number))
     }
 
-    fn values(&self, option: CoapOption) -> Vec<&[u8]> {
-        let list = self.packet.get_option(option).map(LinkedList::iter);
-        list.into_iter().flatten().map(Vec::as_slice).collect()
+    /// All options with their numbers, in ascending order.
+    fn options(&self) -> impl Iterator<Item = (u16, &'a [u8])> {
+        let (mut number, mut rest) = (0, self.options);
+        std::iter::from_fn(move || {
+            let value;
+            (number, value, rest) = next_option(number, rest)?;
+            Some((number, value))
+        })
+    }
+
+    fn values(&self, option: CoapOption) -> impl Iterator<Item = &'a [u8]> {
+        let wanted = u16::from(option);
+        self.options()
+            .filter(move |(number, _)| *number == wanted)
+            .map(|(_, value)| value)
     }
 
     /// An option of format uint, at most 4 bytes (RFC 7252 §3.2).
     fn uint(&self, option: CoapOption) -> Option<u32> {
-        let bytes = self.packet.get_first_option(option)?;
+        let bytes = self.values(option).next()?;
         (bytes.len() <= 4).then(|| {
             bytes
                 .iter()
                 .fold(0, |value, byte| value << 8 | u32::from(*byte))
         })
+    }
+}
+
+const PAYLOAD_MARKER: u8 = 0xFF;
+
+/// Tells the options from the payload; `None` when either is malformed.
+fn split_options(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (mut number, mut rest) = (0, bytes);
+    loop {
+        match rest {
+            [] => return Some((bytes, &[])),
+            [PAYLOAD_MARKER] => return None, // no payload behind it: RFC 7252 §3
+            [PAYLOAD_MARKER, payload @ ..] => {
+                return Some((&bytes[..bytes.len() - rest.len()], payload));
+            }
+            _ => (number, _, rest) = next_option(number, rest)?,
+        }
+    }
+}
+
+/// The option at the front, after one of the given number: its number, its value, what follows (RFC 7252 §3.1).
+fn next_option(number: u16, bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let (first, rest) = bytes.split_first()?;
+    let (delta, rest) = extended(first >> 4, rest)?;
+    let (len, rest) = extended(first & 0x0F, rest)?;
+    let (value, rest) = rest.split_at_checked(usize::from(len))?;
+    Some((number.checked_add(delta)?, value, rest))
+}
+
+/// A delta or a length: 4 bits, extended by one byte or two.
+fn extended(nibble: u8, bytes: &[u8]) -> Option<(u16, &[u8])> {
+    match nibble {
+        13 => {
+            let (byte, rest) = bytes.split_first()?;
+            Some((u16::from(*byte) + 13, rest))
+        }
+        14 => {
+            let (word, rest) = bytes.split_first_chunk()?;
+            Some((u16::from_be_bytes(*word).checked_add(269)?, rest))
+        }
+        15 => None,
+        nibble => Some((nibble.into(), bytes)),
     }
 }
 
@@ -337,7 +403,7 @@ impl MessageBuilder {
 
     /// The response to `request`: piggybacked on the acknowledgement of a Confirmable one, else
     /// Non-confirmable under `message_id` (RFC 7252 §5.2).
-    pub fn response(request: &Message, code: Code, message_id: u16) -> Self {
+    pub fn response(request: &Message<'_>, code: Code, message_id: u16) -> Self {
         match request.kind() {
             Kind::Confirmable => Self::new(
                 Kind::Acknowledgement,

@@ -1,5 +1,4 @@
 use std::{
-    collections::VecDeque,
     hash::{DefaultHasher, Hash, Hasher},
     time::Duration,
 };
@@ -30,12 +29,16 @@ pub enum Reply {
 /// IDs from the same number again, and what it says then must not be taken for a repeat.
 #[derive(Debug, Default)]
 pub struct Recent {
-    entries: VecDeque<Entry>,
+    /// The message IDs of `entries`: most messages are new, and then these few bytes are all that is looked at.
+    ids: [u16; CAPACITY],
+    /// A ring, once it is full.
+    entries: Vec<Entry>,
+    /// Where the next one goes.
+    next: usize,
 }
 
 #[derive(Debug)]
 struct Entry {
-    message_id: u16,
     digest: u64,
     at: Instant,
     reply: Reply,
@@ -44,43 +47,47 @@ struct Entry {
 impl Recent {
     /// The reply to the message of this ID and these bytes, if it was received before.
     pub fn find(&self, now: Instant, message_id: u16, datagram: &[u8]) -> Option<&Reply> {
-        let digest = digest(datagram);
-        self.entries
-            .iter()
-            .rev()
-            .find(|entry| {
-                entry.message_id == message_id
-                    && entry.digest == digest
-                    && now.since(entry.at) < LIFETIME
-            })
-            .map(|entry| &entry.reply)
+        let count = self.entries.len();
+        (1..=count)
+            .map(|back| (self.next + count - back) % count)
+            .filter(|index| self.ids[*index] == message_id)
+            .find_map(|index| self.entries[index].reply_to(now, datagram))
     }
 
     /// As [`find`](Self::find), but only when nothing else was received since.
     pub fn find_last(&self, now: Instant, message_id: u16, datagram: &[u8]) -> Option<&Reply> {
-        let last = self.entries.back()?;
-        (last.message_id == message_id
-            && last.digest == digest(datagram)
-            && now.since(last.at) < LIFETIME)
-            .then_some(&last.reply)
+        let count = self.entries.len();
+        let last = (self.next + count).checked_sub(1)? % count;
+        let entry = self.entries.get(last)?;
+        (self.ids[last] == message_id).then(|| entry.reply_to(now, datagram))?
     }
 
     /// Remembers a message and its reply, forgetting the oldest one when there are too many.
     pub fn remember(&mut self, now: Instant, message_id: u16, datagram: &[u8], reply: Reply) {
-        if self.entries.len() == CAPACITY {
-            self.entries.pop_front();
-        }
-        self.entries.push_back(Entry {
-            message_id,
+        let entry = Entry {
             digest: digest(datagram),
             at: now,
             reply,
-        });
+        };
+        self.ids[self.next] = message_id;
+        match self.entries.get_mut(self.next) {
+            Some(oldest) => *oldest = entry,
+            None => self.entries.push(entry),
+        }
+        self.next = (self.next + 1) % CAPACITY;
     }
 
     /// Forgets everything: the device started anew.
     pub fn clear(&mut self) {
         self.entries.clear();
+        self.next = 0;
+    }
+}
+
+impl Entry {
+    fn reply_to(&self, now: Instant, datagram: &[u8]) -> Option<&Reply> {
+        let same = self.digest == digest(datagram) && now.since(self.at) < LIFETIME;
+        same.then_some(&self.reply)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{
     ActiveUpgrade, Change, Command, DeviceRecord, Engine, StageChange, UpgradeOrder,
     account::Account,
-    device::{Device, Registered, Session, queued_in},
+    device::{Device, Port, Registered, Session, queued_in},
     key::DeviceKey,
 };
 use crate::{
@@ -21,7 +21,7 @@ impl Engine {
         match command {
             Command::AddDevice { endpoint, secure } => {
                 let key = self.insert_device(&endpoint);
-                self.device_mut(key).secure = secure;
+                self.device_mut(key).port = Port::of(secure);
             }
             Command::RemoveDevice { endpoint } => {
                 if let Some(key) = self.find(&endpoint) {
@@ -172,7 +172,7 @@ impl Engine {
     pub fn restore_device(&mut self, now: Now, record: DeviceRecord) {
         self.now = now;
         let key = self.insert_device(&record.endpoint);
-        self.device_mut(key).secure = record.secure;
+        self.device_mut(key).port = Port::of(record.secure);
         if let Some(registration) = record.registration {
             let expires = now.instant_at(registration.expires_at);
             let location: Box<str> = registration.location.into();

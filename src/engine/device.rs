@@ -33,13 +33,27 @@ pub(super) enum Tag {
     Ping,
 }
 
+/// Where a device is heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Port {
+    Any,
+    /// Only where datagrams are encrypted.
+    Secured,
+}
+
+impl Port {
+    pub(super) const fn of(secure: bool) -> Self {
+        if secure { Self::Secured } else { Self::Any }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Device {
     pub(super) endpoint: Box<str>,
     /// The token of the observation of the uplink: the same for every registration.
     pub(super) token: Token,
-    /// It is refused where nothing is encrypted.
-    pub(super) secure: bool,
+    /// Where it is heard.
+    pub(super) port: Port,
     pub(super) registration: Option<Box<Registered>>,
     /// When anything was received from it last.
     pub(super) heard_at: Option<Instant>,
@@ -119,7 +133,7 @@ impl Device {
         Self {
             endpoint,
             token,
-            secure: false,
+            port: Port::Any,
             registration: None,
             heard_at: None,
             returned: false,

@@ -64,6 +64,9 @@ use device::Device;
 use key::DeviceKey;
 use timers::{Alarm, Timers};
 
+/// Bytes in the token of an observation, as many as a token may have. Those of other requests are shorter.
+const OBSERVATION_TOKEN_LEN: usize = 8;
+
 /// What the engine is made from.
 #[derive(Debug, Clone)]
 pub struct Setup {
@@ -277,14 +280,14 @@ impl Engine {
         }
     }
 
-    /// 8 bytes that only this server can make for this endpoint (RFC 7252 §5.3.1 wants tokens hard to
+    /// Bytes that only this server can make for this endpoint (RFC 7252 §5.3.1 wants tokens hard to
     /// guess). Because they never change, notifications of an observation from before a restart or a
     /// new registration still tell whose they are.
     fn observation_token(&self, endpoint: &str) -> Token {
         let mut hash = Sha256::new();
         hash.update(self.token_key);
         hash.update(endpoint.as_bytes());
-        Token::new(&hash.finalize()[..8])
+        Token::new(&hash.finalize()[..OBSERVATION_TOKEN_LEN])
     }
 
     fn rules(config: &Config, target: pcp::Version) -> Rules<'_> {

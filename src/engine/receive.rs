@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Engine, Speaker, account::Said, key::DeviceKey};
+use super::{Engine, OBSERVATION_TOKEN_LEN, Speaker, account::Said, key::DeviceKey};
 use crate::{
     coap::{Code, Kind, Message, Peer, Reply, empty_ack, reset},
     upgrade::{Event, Stage},
@@ -56,10 +56,19 @@ impl Engine {
     /// The device that a message without request comes from: by the token that only it and we know, or
     /// by its address.
     fn sender(&self, peer: Peer, message: &Message) -> Option<DeviceKey> {
-        let by_token = self.by_token.get(&message.token()).filter(|key| {
-            message.code().is_response() && self.device(**key).registration.is_some()
-        });
-        by_token.or_else(|| self.by_peer.get(&peer)).copied()
+        let token = message.token();
+        let by_peer = self.by_peer.get(&peer).copied();
+        // Most notifications come from where their device is known to be, and the other messages have tokens that
+        // are none of an observation.
+        if !message.code().is_response()
+            || token.as_bytes().len() != OBSERVATION_TOKEN_LEN
+            || by_peer.is_some_and(|key| self.device(key).token == token)
+        {
+            return by_peer;
+        }
+        let by_token = (self.by_token.get(&token).copied())
+            .filter(|key| self.device(*key).registration.is_some());
+        by_token.or(by_peer)
     }
 
     /// A message that makes no sense here (RFC 7252 §4.2, §4.3): reset when it is Confirmable.

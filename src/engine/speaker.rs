@@ -1,6 +1,6 @@
 //! Who may speak for which device.
 
-use super::{Engine, Report, key::DeviceKey};
+use super::{Engine, Report, device::Port, key::DeviceKey};
 use crate::coap::Peer;
 
 /// Who has sent a datagram.
@@ -23,8 +23,13 @@ impl<'n> Speaker<'n> {
         self.peer
     }
 
-    fn is(&self, endpoint: &str) -> bool {
-        self.endpoints.iter().any(|own| **own == *endpoint)
+    /// Whether it may be the device of that name, which is heard there.
+    fn is_allowed(&self, endpoint: &str, port: Port) -> bool {
+        if self.peer.secured {
+            self.endpoints.iter().any(|own| **own == *endpoint)
+        } else {
+            port == Port::Any
+        }
     }
 }
 
@@ -39,7 +44,7 @@ impl Engine {
     /// Whether what is heard from `speaker` may be the device's. What is not is told to the operator.
     pub(super) fn may_speak_for(&mut self, speaker: &Speaker<'_>, key: DeviceKey) -> bool {
         let device = self.device(key);
-        if self.is_allowed(speaker, &device.endpoint, device.secure) {
+        if speaker.is_allowed(&device.endpoint, device.port) {
             return true;
         }
         let endpoint = device.endpoint.to_string();
@@ -49,29 +54,18 @@ impl Engine {
 
     /// Whether `speaker` may register as `endpoint`. What it may not is told to the operator.
     pub(super) fn may_register(&mut self, speaker: &Speaker<'_>, endpoint: &str) -> bool {
-        let secure = (self.find(endpoint)).is_some_and(|key| self.device(key).secure);
-        let may = self.is_allowed(speaker, endpoint, secure);
+        let known = self.find(endpoint);
+        let port = known.map_or(Port::Any, |key| self.device(key).port);
+        let may = speaker.is_allowed(endpoint, port);
         if !may {
             self.turn_away(speaker, endpoint.to_owned());
         }
         may
     }
 
-    fn is_allowed(&self, speaker: &Speaker<'_>, endpoint: &str, secure: bool) -> bool {
-        if speaker.peer.secured {
-            speaker.is(endpoint)
-        } else {
-            !secure
-        }
-    }
-
     fn turn_away(&mut self, speaker: &Speaker<'_>, endpoint: String) {
         self.counters.impostors += 1;
-        let identities = speaker
-            .endpoints
-            .iter()
-            .map(|own| own.to_string())
-            .collect();
+        let identities = speaker.endpoints.iter().map(ToString::to_string).collect();
         self.report(Report::Impostor {
             endpoint,
             peer: speaker.peer,
@@ -86,7 +80,7 @@ impl Engine {
             return;
         };
         let device = self.device(key);
-        if self.is_allowed(speaker, &device.endpoint, device.secure) {
+        if speaker.is_allowed(&device.endpoint, device.port) {
             return;
         }
         self.by_peer.remove(&speaker.peer);

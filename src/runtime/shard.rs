@@ -268,7 +268,7 @@ impl Shard {
             let now = self.clock.now();
             let engine = &mut self.engine;
             secured.work(now, |speaker, bytes| {
-                engine.handle_datagram(now, speaker, bytes)
+                engine.handle_datagram(now, speaker, bytes);
             });
         }
     }

@@ -53,7 +53,7 @@ pub(super) struct World {
     now: Now,
     devices: Vec<Device>,
     /// What has arrived at each address.
-    inboxes: Vec<VecDeque<Message>>,
+    inboxes: Vec<VecDeque<Vec<u8>>>,
     heard_from: HashSet<Peer>,
     store: Store,
     /// Changes that are not committed, the oldest first.
@@ -339,6 +339,7 @@ impl World {
     pub(super) fn answer(&mut self, device: usize, how: Option<Answer>) {
         let at = self.devices[device].peer;
         if let Some(request) = self.inboxes[at].pop_front() {
+            let request = Message::parse(&request).expect("it was read when it came");
             for datagram in self.devices[device].answers(&request, how) {
                 self.say(device, datagram);
             }
@@ -354,7 +355,7 @@ impl World {
             if inbox.len() == INBOX {
                 inbox.pop_front();
             }
-            inbox.push_back(message);
+            inbox.push_back(datagram.bytes.clone());
         } else if message.code() == Code::CREATED {
             let id = Some(message.message_id());
             let device = (self.devices.iter_mut()).find(|d| d.peer == at && d.registering == id);

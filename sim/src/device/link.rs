@@ -57,6 +57,16 @@ impl Link {
         }
     }
 
+    /// The next datagram that leaves. An empty queue keeps no memory: there are many devices, and few of them have
+    /// anything to send at a time.
+    pub(super) fn take_out(&mut self) -> Option<Vec<u8>> {
+        let next = self.out.pop_front();
+        if self.out.is_empty() {
+            self.out = VecDeque::new();
+        }
+        next
+    }
+
     pub(super) const fn take_id(&mut self) -> u16 {
         let id = self.next_id;
         self.next_id = id.wrapping_add(1);

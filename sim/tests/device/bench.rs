@@ -61,6 +61,8 @@ pub(crate) struct Bench {
     /// Acknowledges notifications, accepts registrations and observes /19/0/0 after each.
     pub(crate) serves: bool,
     pub(crate) registrations: u8,
+    /// Messages of the device's own application that it has sent.
+    pub(crate) own_data: u8,
     pub(crate) address_changes: u32,
     /// PCP frames that the device has sent, with the token of the notification.
     pub(crate) frames: VecDeque<(Token, Vec<u8>)>,
@@ -76,6 +78,7 @@ impl Bench {
             now_ms: 1_000,
             serves: true,
             registrations: 0,
+            own_data: 0,
             address_changes: 0,
             frames: VecDeque::new(),
             sent: VecDeque::new(),
@@ -168,6 +171,9 @@ impl Bench {
                 self.device.handle_datagram(self.now_ms, &reply);
             }
             (Code::CONTENT, _) => {
+                if !pcp::is_pcp(message.payload) {
+                    self.own_data += 1;
+                }
                 let reply = Writer::empty(MessageType::Acknowledgement, message.id);
                 self.device.handle_datagram(self.now_ms, &reply);
             }

@@ -11,7 +11,15 @@ const OK: ResultCode = ResultCode::SUCCESS;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Download,
-    Install { left_at: u8 },
+    /// Where the device's signs of life were at the command.
+    Install {
+        left_at: u8,
+    },
+}
+
+/// A device that comes back registers, or just sends its data again.
+const fn signs_of_life(bench: &Bench) -> u8 {
+    bench.registrations + bench.own_data
 }
 
 /// A server's side of an upgrade to V2: notifies again when a download goes quiet, asks for the version
@@ -32,7 +40,7 @@ fn upgrade(bench: &mut Bench) -> Expected {
                 heard_ms = bench.now_ms;
                 match stage {
                     Stage::Download => bench.notify_version(),
-                    Stage::Install { left_at } if bench.registrations > left_at => {
+                    Stage::Install { left_at } if signs_of_life(bench) > left_at => {
                         bench.write(PlatformMessage::VersionQuery);
                     }
                     Stage::Install { .. } => {}
@@ -57,7 +65,7 @@ fn upgrade(bench: &mut Bench) -> Expected {
                     Stage::Download if bench.device.report().counters.notifications == 0 => {
                         bench.notify_version();
                     }
-                    Stage::Install { left_at } if bench.registrations > left_at => {
+                    Stage::Install { left_at } if signs_of_life(bench) > left_at => {
                         return Expected::Failed;
                     }
                     Stage::Download | Stage::Install { .. } => {}
@@ -74,7 +82,7 @@ fn upgrade(bench: &mut Bench) -> Expected {
                 }
                 if stage == Stage::Download {
                     stage = Stage::Install {
-                        left_at: bench.registrations,
+                        left_at: signs_of_life(bench),
                     };
                     bench.write(PlatformMessage::Execute);
                 }

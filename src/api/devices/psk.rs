@@ -83,9 +83,20 @@ pub(super) fn check_vault(state: &ApiState) -> Result<(), Problem> {
     }
 }
 
-/// Tells `null` from what is not given.
-pub(super) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
+/// What becomes of a device's key.
+#[derive(Debug, Default)]
+pub(super) enum PskUpdate {
+    /// It was not given.
+    #[default]
+    Keep,
+    /// It was `null`.
+    Remove,
+    Set(PskBody),
+}
+
+impl<'de> Deserialize<'de> for PskUpdate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let given = Option::deserialize(deserializer)?;
+        Ok(given.map_or(Self::Remove, Self::Set))
+    }
 }

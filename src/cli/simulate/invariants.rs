@@ -165,6 +165,8 @@ pub(super) struct Invariants {
     lost_ms: i64,
     open: usize,
     last_end_ms: u64,
+    /// Segments that reached a device.
+    segments: u64,
     violations: Vec<Violation>,
     count: usize,
 }
@@ -211,6 +213,7 @@ impl Invariants {
             started_at: UtcMillis(i64::MIN),
             lost_ms: 0,
             last_end_ms: 0,
+            segments: 0,
             violations: Vec::new(),
             count: 0,
         }
@@ -233,6 +236,11 @@ impl Invariants {
     /// When the last upgrade ended, ms.
     pub(super) const fn last_end_ms(&self) -> u64 {
         self.last_end_ms
+    }
+
+    /// Segments that reached a device, repeats included.
+    pub(super) const fn segments(&self) -> u64 {
+        self.segments
     }
 
     /// Each cell with its number.

@@ -25,6 +25,8 @@ pub(super) struct Summary {
     pub(super) surprises: BTreeMap<String, u64>,
     pub(super) cells: Vec<CellLine>,
     pub(super) figures: Figures,
+    /// Segments that reached a device.
+    pub(super) segments: u64,
     pub(super) crashes: u64,
     pub(super) violations: Vec<Violation>,
     /// Those included that are not named.
@@ -88,6 +90,7 @@ impl Summary {
             surprises,
             cells,
             figures,
+            segments: checker.segments(),
             crashes,
             violations: checker.violations().to_vec(),
             violations_total: checker.count(),
@@ -109,6 +112,7 @@ impl Summary {
             retries: self.ends.retries,
             surprises: &self.surprises,
             figures: self.figures,
+            segments: self.segments,
             crashes: self.crashes,
             slowest_cells: self.slowest(),
             violations_total: self.violations_total,
@@ -153,6 +157,7 @@ struct Line<'a> {
     surprises: &'a BTreeMap<String, u64>,
     #[serde(flatten)]
     figures: Figures,
+    segments: u64,
     crashes: u64,
     slowest_cells: Vec<&'a CellLine>,
     violations_total: usize,

@@ -52,14 +52,14 @@ const LOOK_EVERY: u64 = 1 << 14;
 const MOST_AT_ONCE: u64 = 10_000_000;
 
 /// Something that happens at its time.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 enum Event {
     /// A device has something to do.
     Wake(u32),
     /// A datagram arrives at the server, from a device's address.
-    Up(u32, u16, Vec<u8>),
+    Up(u32, u16),
     /// A datagram arrives at what was a device's address.
-    Down(u32, u16, Vec<u8>),
+    Down(u32, u16),
     /// A device loses its power.
     PowerLoss(u32),
     /// A device gets another address.
@@ -97,7 +97,11 @@ pub(super) struct World<H> {
     crash_every: Option<Duration>,
     now_ms: u64,
     queue: Queue<Event>,
+    /// The datagram that arrives: always the same memory.
+    datagram: Vec<u8>,
     units: Vec<Unit>,
+    /// When each unit is woken next, ms.
+    alarms: Vec<u64>,
     server: Option<Server>,
     /// Number of the server that runs, or ran last.
     epoch: u32,
@@ -184,7 +188,9 @@ impl<H: Hooks> World<H> {
             crash_every: scenario.crash_every,
             now_ms: 0,
             queue: Queue::new(),
+            datagram: Vec::new(),
             units: Vec::with_capacity(fleet.members.len()),
+            alarms: vec![u64::MAX; fleet.members.len()],
             server: None,
             epoch: 0,
             crashed_at_ms: 0,
@@ -258,10 +264,13 @@ impl<H: Hooks> World<H> {
             self.drain();
             return Ok(());
         }
-        match self.queue.pop() {
+        // taken out, so that the world can be lent with it
+        let mut datagram = std::mem::take(&mut self.datagram);
+        let event = self.queue.pop(&mut datagram);
+        match event {
             Some(Event::Wake(device)) => self.wake(device),
-            Some(Event::Up(device, port, bytes)) => self.arrive_up(device, port, &bytes),
-            Some(Event::Down(device, port, bytes)) => self.arrive_down(device, port, &bytes),
+            Some(Event::Up(device, port)) => self.arrive_up(device, port, &datagram),
+            Some(Event::Down(device, port)) => self.arrive_down(device, port, &datagram),
             Some(Event::PowerLoss(device)) => self.power_loss(device),
             Some(Event::NewAddress(device)) => self.new_address(device),
             Some(Event::Write(epoch)) if self.runs(epoch) => self.write()?,
@@ -273,6 +282,7 @@ impl<H: Hooks> World<H> {
             Some(Event::Restart) => self.restart()?,
             Some(Event::StoreOutage) => self.store_outage(),
         }
+        self.datagram = datagram;
         Ok(())
     }
 

@@ -161,7 +161,7 @@ impl Slow {
     }
 
     /// Waits for a read of that path.
-    fn read(&mut self, wanted: &str) -> Message {
+    fn read(&mut self, wanted: &str) -> Message<'static> {
         let received = self.device.receive(&mut self.world);
         received
             .into_iter()

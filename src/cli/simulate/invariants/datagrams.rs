@@ -142,6 +142,7 @@ impl Invariants {
                 .iter()
                 .fold(0, |number, byte| (number << 8) | u16::from(*byte))
         });
+        self.segments += 1;
         let own = self.packages[subject.package].frames.get(number);
         if own != Some(frame) {
             let upgrade = subject.upgrade.0;

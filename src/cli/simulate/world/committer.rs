@@ -132,7 +132,7 @@ impl<H: Hooks> World<H> {
         let released = server.outbox.committed(batch.last);
         (self.checker).released(self.now_ms, batch.last, released.len());
         for datagram in released {
-            self.leave(datagram);
+            self.leave(&datagram);
         }
         self.drain();
         self.batch_committed(batch.ends)

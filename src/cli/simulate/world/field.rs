@@ -24,8 +24,6 @@ pub(super) struct Unit {
     device: Device,
     radio: Radio,
     port: u16,
-    /// When it is woken next, ms.
-    alarm_ms: u64,
     /// The version that its upgrade leads to.
     target: pcp::Version,
     /// It runs that version.
@@ -51,7 +49,6 @@ impl<H: Hooks> World<H> {
                 radio: Radio::new(member.class, member.paging, cell_seed, rng.next_u64()),
                 device: Device::new(member.spec),
                 port: FIRST_PORT,
-                alarm_ms: u64::MAX,
                 target,
                 current,
             });
@@ -69,12 +66,14 @@ impl<H: Hooks> World<H> {
     }
 
     pub(super) fn wake(&mut self, device: u32) {
-        let unit = &mut self.units[device as usize];
-        if unit.alarm_ms != self.now_ms {
+        let alarm_ms = &mut self.alarms[device as usize];
+        if *alarm_ms != self.now_ms {
             return; // it was woken since
         }
-        unit.alarm_ms = u64::MAX;
-        unit.device.handle_timeout(self.now_ms);
+        *alarm_ms = u64::MAX;
+        self.units[device as usize]
+            .device
+            .handle_timeout(self.now_ms);
         self.settle_unit(device);
     }
 
@@ -145,15 +144,16 @@ impl<H: Hooks> World<H> {
             (self.hooks).passes(self.now_ms, device, Way::Up, &bytes);
             let [first, again] = (unit.radio).carry(self.now_ms, Direction::Up, &self.conditions);
             if let Some(at) = again {
-                (self.queue).push(at, Event::Up(device, unit.port, bytes.clone()));
+                (self.queue).push_datagram(at, Event::Up(device, unit.port), &bytes);
             }
             if let Some(at) = first {
-                self.queue.push(at, Event::Up(device, unit.port, bytes));
+                (self.queue).push_datagram(at, Event::Up(device, unit.port), &bytes);
             }
         }
-        if let Some(at) = unit.device.poll_timeout().filter(|at| *at < unit.alarm_ms) {
-            unit.alarm_ms = at.max(self.now_ms);
-            self.queue.push(unit.alarm_ms, Event::Wake(device));
+        let alarm_ms = &mut self.alarms[device as usize];
+        if let Some(at) = unit.device.poll_timeout().filter(|at| *at < *alarm_ms) {
+            *alarm_ms = at.max(self.now_ms);
+            self.queue.push(*alarm_ms, Event::Wake(device));
         }
         if !unit.current && unit.device.version() == unit.target {
             unit.current = true;
@@ -162,21 +162,21 @@ impl<H: Hooks> World<H> {
     }
 
     /// Sends a datagram to a device.
-    pub(super) fn send_down(&mut self, device: u32, port: u16, bytes: Vec<u8>) {
+    pub(super) fn send_down(&mut self, device: u32, port: u16, bytes: &[u8]) {
         self.figures.datagrams_down += 1;
         self.figures.bytes_down += bytes.len() as u64;
         let peer = address(device, port);
-        self.trace.datagram(self.now_ms, Way::Down, peer, &bytes);
-        (self.hooks).passes(self.now_ms, device, Way::Down, &bytes);
+        self.trace.datagram(self.now_ms, Way::Down, peer, bytes);
+        (self.hooks).passes(self.now_ms, device, Way::Down, bytes);
         let Some(unit) = self.units.get_mut(device as usize) else {
             return;
         };
         let [first, again] = (unit.radio).carry(self.now_ms, Direction::Down, &self.conditions);
         if let Some(at) = again {
-            (self.queue).push(at, Event::Down(device, port, bytes.clone()));
+            (self.queue).push_datagram(at, Event::Down(device, port), bytes);
         }
         if let Some(at) = first {
-            self.queue.push(at, Event::Down(device, port, bytes));
+            (self.queue).push_datagram(at, Event::Down(device, port), bytes);
         }
     }
 }

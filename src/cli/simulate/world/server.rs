@@ -163,7 +163,7 @@ impl<H: Hooks> World<H> {
                     match server.outbox.offer(datagram, after) {
                         Ok(Some(datagram)) => {
                             (self.checker).left_at_once(self.now_ms, needs, server.committed);
-                            self.leave(datagram);
+                            self.leave(&datagram);
                         }
                         Ok(None) => self.checker.waits(needs),
                         Err(_) => {}
@@ -180,10 +180,10 @@ impl<H: Hooks> World<H> {
     }
 
     /// A datagram leaves.
-    pub(super) fn leave(&mut self, datagram: Datagram) {
+    pub(super) fn leave(&mut self, datagram: &Datagram) {
         if let Some((device, port)) = device_at(datagram.peer.address) {
             (self.checker).leaves(self.now_ms, device as usize, &datagram.bytes);
-            self.send_down(device, port, datagram.bytes);
+            self.send_down(device, port, &datagram.bytes);
         }
     }
 
