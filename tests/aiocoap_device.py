@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A device that shares no code with the server: LwM2M on aiocoap, PCP written here.
+"""A device that shares no code with the server: LwM2M on aiocoap (over DTLS on tinydtls), PCP written here.
 
 It registers, serves objects 4 (Connectivity Monitoring) and 19 (BinaryAppDataContainer), lets itself be
 upgraded, and ends with exit code 0 once it has reported the new version and heard that this arrived.
@@ -227,6 +227,7 @@ class Device:
         self.uplink = None
         self.segments = {}
         self.offer = None
+        self.association = None
 
     def values(self):
         given = {8: self.options.cell, 2: self.options.rsrp, 11: self.options.sinr}
@@ -244,9 +245,15 @@ class Device:
         self.uplink = Uplink(self.options.notify == "con")
         site.add_resource(["19", "0", "0"], self.uplink)
         site.add_resource(["19", "1", "0"], Downlink(self.received))
-        self.context = await aiocoap.Context.create_server_context(
-            site, bind=("127.0.0.1", 0), transports=["udp6"]
-        )
+        if self.options.key is None:
+            self.context = await aiocoap.Context.create_server_context(
+                site, bind=("127.0.0.1", 0), transports=["udp6"]
+            )
+        else:
+            # the client's side of DTLS, on which the server's requests come back
+            self.context = await aiocoap.Context.create_server_context(site, transports=["tinydtls"])
+            psk = {"psk": {"hex": self.options.key}, "client-identity": {"ascii": self.options.identity}}
+            self.context.client_credentials.load_from_dict({f"coaps://{self.options.server}/*": {"dtls": psk}})
         await self.register()
         await within(self.options.wait, self.uplink.observed.wait(), "the observation of /19/0/0")
 
@@ -254,7 +261,7 @@ class Device:
         query = f"ep={self.options.endpoint}&lt={self.options.lifetime}&b={self.options.binding}&lwm2m=1.0"
         request = aiocoap.Message(
             code=aiocoap.POST,
-            uri=f"coap://{self.options.server}/rd?{query}",
+            uri=f"{'coap' if self.options.key is None else 'coaps'}://{self.options.server}/rd?{query}",
             content_format=LINK_FORMAT,
             payload=b'</>;rt="oma.lwm2m",</3/0>,</4/0>,</19/0>,</19/1>',
         )
@@ -264,6 +271,7 @@ class Device:
         if answer.code != aiocoap.CREATED:
             raise Failed(f"the registration was answered {answer.code} {answer.payload!r}")
         location = "/".join(answer.opt.location_path)
+        self.association = answer.remote  # aiocoap forgets a connection to which nothing refers
         say("registered", location=location)
 
     async def reconnect(self):
@@ -366,6 +374,8 @@ def arguments():
     parser.add_argument("--server", required=True, metavar="HOST:PORT")
     parser.add_argument("--endpoint", required=True)
     parser.add_argument("--version", default="V1.0", help="the version it runs at first")
+    parser.add_argument("--identity", help="with --key: who it is for DTLS")
+    parser.add_argument("--key", metavar="HEX", help="its pre-shared key: CoAP over DTLS")
     parser.add_argument("--cell", type=int, help="/4/0/8; not given: not there")
     parser.add_argument("--rsrp", type=int, help="/4/0/2, dBm")
     parser.add_argument("--sinr", type=int, help="/4/0/11, dB")

@@ -6,16 +6,18 @@ use crate::support::{cellwise, run};
 
 #[test]
 fn the_demo_ends_as_it_should_and_keeps_every_limit() {
+    a_demo_ends_as_it_should(&[]);
+}
+
+#[test]
+fn so_does_the_demo_over_dtls() {
+    a_demo_ends_as_it_should(&["--dtls"]);
+}
+
+fn a_demo_ends_as_it_should(options: &[&str]) {
     let mut demo = cellwise();
-    demo.args([
-        "demo",
-        "--devices",
-        "40",
-        "--package-kib",
-        "20",
-        "--format",
-        "json",
-    ]);
+    demo.args("demo --devices 40 --package-kib 20 --format json".split(' '))
+        .args(options);
     let done = run(&mut demo, b"", Duration::from_mins(2));
     assert!(done.status.success(), "{done:?}");
     let last = done.stdout.lines().last().expect("a line of output");

@@ -6,6 +6,7 @@
 mod check_config;
 mod coap_client;
 mod demo;
+mod dtls;
 mod garbage;
 mod pcp_decode;
 mod restart;

@@ -1,5 +1,4 @@
-//! The clients that people have, over UDP on this machine. A program that is not installed is left out,
-//! and the test says so.
+//! The clients that people have, over UDP on this machine. `tests/run` installs them.
 
 use std::{
     io::{Read as _, Write as _},
@@ -63,20 +62,14 @@ fn answer(bytes: &[u8]) -> Vec<u8> {
     }
 }
 
-fn start(program: &str, arguments: &[&str]) -> Option<Child> {
-    let child = Command::new(program)
+fn start(program: &str, arguments: &[&str]) -> Child {
+    Command::new(program)
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .spawn();
-    match child {
-        Ok(child) => Some(child),
-        Err(error) => {
-            eprintln!("{program} is left out: {error}");
-            None
-        }
-    }
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program} does not start; tests/run installs it: {error}"))
 }
 
 fn established(world: &World) -> bool {
@@ -106,9 +99,7 @@ fn libcoaps_clients_are_served() {
             "key of device-1",
             &uri,
         ];
-        let Some(mut child) = start(program, &arguments) else {
-            continue;
-        };
+        let mut child = start(program, &arguments);
         let world = serve(&socket, |_| child.try_wait().unwrap().is_some());
         let output = child.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
@@ -138,9 +129,7 @@ fn openssls_client_is_served_with_each_suite() {
             "-connect",
             &address,
         ];
-        let Some(mut child) = start("openssl", &arguments) else {
-            return;
-        };
+        let mut child = start("openssl", &arguments);
         let mut input = child.stdin.take().unwrap();
         input.write_all(b"hello\n").unwrap();
         let mut output = child.stdout.take().unwrap();

@@ -60,6 +60,20 @@ impl Api {
         created("/v1/devices", self.post("/v1/devices", &body));
     }
 
+    /// With a pre-shared key.
+    pub(crate) fn add_secured(&self, endpoint: &str, product: &str, key: &[u8]) {
+        let psk = json!({"identity": identity(endpoint), "key": hex::encode(key)});
+        let body = json!({"endpoint": endpoint, "product": product, "psk": psk});
+        created("/v1/devices", self.post("/v1/devices", &body));
+    }
+
+    /// Status and body of a PATCH of JSON.
+    pub(crate) fn patch(&self, path: &str, body: &Value) -> (u16, Value) {
+        let request = self.agent.patch(self.base.clone() + path);
+        let request = request.header("authorization", &self.token);
+        answer(path, request.send_json(body))
+    }
+
     pub(crate) fn create_task(&self, name: &str, package: &Value, devices: &[&str]) -> Value {
         let body = json!({"name": name, "package_id": package, "devices": devices});
         created("/v1/tasks", self.post("/v1/tasks", &body))["id"].clone()
@@ -81,6 +95,11 @@ impl Api {
             .expect("a list of upgrades")
             .clone()
     }
+}
+
+/// Who a device of [`Api::add_secured`] is for DTLS.
+pub(crate) fn identity(endpoint: &str) -> String {
+    format!("id-{endpoint}")
 }
 
 fn created(path: &str, (status, body): (u16, Value)) -> Value {

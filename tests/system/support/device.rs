@@ -1,4 +1,5 @@
 use std::{
+    net::SocketAddr,
     path::Path,
     process::Command,
     thread::{self, JoinHandle},
@@ -7,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Finished, Server, clean, run, tool};
+use super::{Finished, Server, clean, identity, run, tool};
 
 /// `tests/aiocoap_device.py` as a process.
 #[derive(Debug)]
@@ -19,11 +20,22 @@ pub(crate) struct Device {
 impl Device {
     /// Starts a device in cell 1 of good coverage, unless `options` say otherwise.
     pub(crate) fn start(server: &Server, endpoint: &str, options: &[&str]) -> Self {
+        Self::at(server.coap, endpoint, options)
+    }
+
+    /// The same over DTLS, with the key it was added with.
+    pub(crate) fn secured(server: &Server, endpoint: &str, key: &[u8], options: &[&str]) -> Self {
+        let (identity, key) = (identity(endpoint), hex::encode(key));
+        let own = ["--identity", identity.as_str(), "--key", key.as_str()];
+        Self::at(server.coaps(), endpoint, &[&own, options].concat())
+    }
+
+    fn at(server: SocketAddr, endpoint: &str, options: &[&str]) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/aiocoap_device.py");
         let mut command = clean(Command::new(tool("python")));
         command
             .arg(script)
-            .args(["--server", &server.coap.to_string()])
+            .args(["--server", &server.to_string()])
             .args(["--endpoint", endpoint])
             .args(["--cell", "1", "--rsrp", "-90", "--sinr", "10"])
             .args(options);

@@ -5,7 +5,7 @@ mod device;
 mod process;
 mod server;
 
-pub(crate) use api::Api;
+pub(crate) use api::{Api, identity};
 pub(crate) use device::Device;
 pub(crate) use process::{Finished, cellwise, clean, run, tool};
 pub(crate) use server::Server;

@@ -12,14 +12,18 @@ use tempfile::TempDir;
 
 use super::{Api, cellwise, wait_for};
 
+/// The devices' keys are stored with it.
+const CREDENTIAL_KEY: &str = "6a7c1de0f39b44852a6d7790c15be83f2db1a4965ce70218f3944d6b8aa0be17";
+
 /// `cellwise serve` in a directory of its own, on ports of the system's choosing, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
     directory: TempDir,
     settings: Vec<(String, String)>,
-    /// Where devices send to.
+    /// Where devices send to; port 0 when the plain port is closed.
     pub(crate) coap: SocketAddr,
+    coaps: Option<SocketAddr>,
     admin: SocketAddr,
     /// What operators use.
     pub(crate) api: Api,
@@ -30,6 +34,15 @@ impl Server {
         Self::with(&[])
     }
 
+    /// With DTLS, and more settings.
+    pub(crate) fn secured(settings: &[(&str, &str)]) -> Self {
+        let own = [
+            ("CELLWISE_DTLS__ENABLED", "true"),
+            ("CELLWISE_DTLS__CREDENTIAL_KEY", CREDENTIAL_KEY),
+        ];
+        Self::with(&[&own, settings].concat())
+    }
+
     /// With settings of the test, as environment variables: `("CELLWISE_UPGRADE__DOWNLOAD_S", "5")`.
     pub(crate) fn with(settings: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
@@ -38,13 +51,14 @@ impl Server {
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (child, coap, admin) = spawn(&directory, any, any, &settings);
+        let (child, coap, coaps, admin) = spawn(&directory, [any; 3], &settings);
         let token = fs::read_to_string(directory.path().join("data/admin.token")).unwrap();
         Self {
             child,
             directory,
             settings,
             coap,
+            coaps,
             admin,
             api: Api::new(admin, token.trim()),
         }
@@ -55,7 +69,9 @@ impl Server {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         fs::remove_file(self.data_dir().join("listening.json")).unwrap();
-        let (child, ..) = spawn(&self.directory, self.coap, self.admin, &self.settings);
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let ports = [self.coap, self.coaps.unwrap_or(any), self.admin];
+        let (child, ..) = spawn(&self.directory, ports, &self.settings);
         self.child = child;
     }
 
@@ -74,6 +90,20 @@ impl Server {
 
     pub(crate) fn coap_uri(&self, path: &str) -> String {
         format!("coap://{}/{path}", self.coap)
+    }
+
+    /// Where devices that encrypt send to.
+    pub(crate) fn coaps(&self) -> SocketAddr {
+        self.coaps.expect("a server with DTLS")
+    }
+
+    pub(crate) fn coaps_uri(&self, path: &str) -> String {
+        format!("coaps://{}/{path}", self.coaps())
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn said(&self) -> String {
+        fs::read_to_string(self.log()).unwrap()
     }
 
     /// Bytes of memory that the process has in use.
@@ -97,10 +127,9 @@ impl Server {
 /// Starts the program and waits until it listens.
 fn spawn(
     directory: &TempDir,
-    coap: SocketAddr,
-    admin: SocketAddr,
+    [coap, coaps, admin]: [SocketAddr; 3],
     settings: &[(String, String)],
-) -> (Child, SocketAddr, SocketAddr) {
+) -> (Child, SocketAddr, Option<SocketAddr>, SocketAddr) {
     let data = directory.path().join("data");
     let log = OpenOptions::new()
         .create(true)
@@ -112,6 +141,7 @@ fn spawn(
         .current_dir(directory.path())
         .env("CELLWISE_DATA_DIR", &data)
         .env("CELLWISE_COAP__LISTEN", coap.to_string())
+        .env("CELLWISE_DTLS__LISTEN", coaps.to_string())
         .env("CELLWISE_ADMIN__LISTEN", admin.to_string())
         .envs(settings.iter().cloned())
         .stdin(Stdio::null())
@@ -119,7 +149,7 @@ fn spawn(
         .stderr(log)
         .spawn()
         .unwrap();
-    let (coap, admin) = wait_for(Duration::from_secs(30), "the server's readiness", || {
+    let (coap, coaps, admin) = wait_for(Duration::from_secs(30), "the server's readiness", || {
         if let Some(status) = child.try_wait().unwrap() {
             let said = fs::read_to_string(directory.path().join("log")).unwrap();
             panic!("the server ended with {status}:\n{said}");
@@ -127,9 +157,10 @@ fn spawn(
         let listening = fs::read(data.join("listening.json")).ok()?;
         let listening: Value = serde_json::from_slice(&listening).ok()?;
         let address = |name: &str| listening[name].as_str()?.parse::<SocketAddr>().ok();
-        Some((address("coap")?, address("admin")?))
+        Some((address("coap"), address("coaps"), address("admin")?))
     });
-    (child, coap, admin)
+    let closed = SocketAddr::from(([127, 0, 0, 1], 0));
+    (child, coap.unwrap_or(closed), coaps, admin)
 }
 
 impl Drop for Server {

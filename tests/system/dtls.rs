@@ -1,0 +1,300 @@
+use std::{
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::support::{
+    Device, Finished, Server, cellwise, clean, identity, noise, run, tool, wait_for,
+};
+
+const MINUTE: Duration = Duration::from_mins(1);
+const KEY: &[u8] = b"sixteen byte key";
+
+/// Runs one of libcoap's clients as that identity.
+fn coaps(
+    program: &str,
+    server: &Server,
+    who: &str,
+    key: &str,
+    path: &str,
+    wait_s: &str,
+) -> Finished {
+    let mut command = clean(Command::new(tool(program)));
+    command
+        .args(["-m", "post", "-B", wait_s, "-v", "7", "-u", who, "-k", key])
+        .arg(server.coaps_uri(path));
+    run(&mut command, b"", Duration::from_secs(30))
+}
+
+#[test]
+fn libcoaps_clients_register_as_themselves_only() {
+    let server = Server::secured(&[]);
+    server.api.add_secured("known", "meter", KEY);
+    server
+        .api
+        .add_secured("other", "meter", b"quite another one");
+    let (me, key) = (identity("known"), "sixteen byte key");
+    for program in ["coap-client-openssl", "coap-client-gnutls"] {
+        let done = coaps(program, &server, &me, key, "rd?ep=known&lt=300", "10");
+        assert!(done.stdout.contains("c:2.01"), "{program}: {done:?}");
+        // neither another device nor one that nobody knows
+        for path in ["rd?ep=other&lt=300", "rd?ep=nobody&lt=300"] {
+            let done = coaps(program, &server, &me, key, path, "10");
+            assert!(done.stdout.contains("c:4.03"), "{program} {path}: {done:?}");
+        }
+        for (who, key) in [(me.as_str(), "not the right key"), ("id-nobody", key)] {
+            let done = coaps(program, &server, who, key, "rd?ep=known&lt=300", "3");
+            let answered = done.stdout.contains("c:2.") || done.stdout.contains("c:4.");
+            assert!(!answered, "{program} {who}: {done:?}");
+        }
+    }
+    let (_, device) = server.api.get("/v1/devices/known");
+    assert_eq!(device["registration"]["secured"], true, "{device}");
+    let said = server.said();
+    let audited = (said.lines()).any(|line| line.contains("audit") && line.contains("other"));
+    assert!(audited, "no audit line: {said}");
+    assert!(!said.contains(key) && !said.contains(&hex::encode(KEY)));
+}
+
+#[test]
+fn a_device_with_a_key_is_refused_where_nothing_is_encrypted() {
+    let server = Server::secured(&[]);
+    server.api.add_secured("known", "meter", KEY);
+    server.api.add_device("plain", "meter");
+    for (path, expected) in [
+        ("rd?ep=known&lt=300", "c:4.03"),
+        ("rd?ep=plain&lt=300", "c:2.01"),
+    ] {
+        let mut command = clean(Command::new(tool("coap-client-notls")));
+        command
+            .args(["-m", "post", "-B", "10", "-v", "7"])
+            .arg(server.coap_uri(path));
+        let done = run(&mut command, b"", Duration::from_secs(20));
+        assert!(done.stdout.contains(expected), "{path}: {done:?}");
+    }
+    let said = server.said();
+    assert!(said.contains("plain port"), "no audit line: {said}");
+}
+
+/// CON GET of /.well-known/core.
+const GET_CORE: &[u8] = b"\x41\x01\x12\x34T\xbb.well-known\x04core";
+
+/// OpenSSL's client, with what goes in and comes out of it.
+struct SClient {
+    process: std::process::Child,
+}
+
+impl SClient {
+    fn start(server: &Server, suite: &str) -> Self {
+        let process = clean(Command::new(tool("openssl")))
+            .args(["s_client", "-dtls1_2", "-quiet", "-psk", &hex::encode(KEY)])
+            .args(["-psk_identity", &identity("known")])
+            .args(["-cipher", &format!("{suite}:@SECLEVEL=0")])
+            .args(["-connect", &server.coaps().to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { process }
+    }
+
+    /// Sends a datagram, and takes so many bytes of what comes back.
+    fn exchange(&mut self, datagram: &[u8], len: usize) -> Vec<u8> {
+        let input = self.process.stdin.as_mut().unwrap();
+        input.write_all(datagram).unwrap();
+        input.flush().unwrap();
+        let mut answer = vec![0; len];
+        self.process
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut answer)
+            .unwrap();
+        answer
+    }
+}
+
+impl Drop for SClient {
+    fn drop(&mut self) {
+        // fails when it has ended by itself
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn openssls_client_is_served_in_every_suite_until_its_key_changes() {
+    let server = Server::secured(&[("CELLWISE_COAP__ENABLED", "false")]);
+    server.api.add_secured("known", "meter", KEY);
+    let clients = [
+        "PSK-AES128-CCM8",
+        "PSK-AES128-CBC-SHA256",
+        "PSK-AES128-GCM-SHA256",
+    ]
+    .map(|suite| {
+        let mut client = SClient::start(&server, suite);
+        let answer = client.exchange(GET_CORE, 5);
+        // an acknowledgement with the same token that carries 2.05
+        assert_eq!(answer, b"\x61\x45\x12\x34T", "{suite}");
+        client
+    });
+    let changed =
+        json!({"psk": {"identity": identity("known"), "key": hex::encode("a new key of it")}});
+    let (status, body) = server.api.patch("/v1/devices/known", &changed);
+    assert_eq!(status, 200, "{body}");
+    assert!(
+        !body.to_string().contains(&hex::encode("a new key of it")),
+        "{body}"
+    );
+    for mut client in clients {
+        wait_for(MINUTE, "the end of what the old key began", || {
+            client.process.try_wait().unwrap()
+        });
+    }
+}
+
+#[test]
+fn aiocoap_devices_are_upgraded_over_dtls() {
+    let server = Server::secured(&[("CELLWISE_COAP__ENABLED", "false")]);
+    let content = noise(4, 5_300);
+    let package = server.api.upload("meter", "V2.0", &content);
+    let kinds: [(&str, &[&str]); 3] = [
+        ("plain", &[]),
+        // from a new address, with a new handshake, twice
+        ("reboots", &["--drop-after", "4", "--restart"]),
+        ("cbor", &["--format", "senml-cbor", "--notify", "non"]),
+    ];
+    let endpoints = kinds.map(|(endpoint, _)| endpoint);
+    let key = |endpoint: &str| format!("key of {endpoint}").into_bytes();
+    for endpoint in endpoints {
+        server.api.add_secured(endpoint, "meter", &key(endpoint));
+    }
+    let task = server.api.create_task("secured", &package, &endpoints);
+    let devices = kinds
+        .map(|(endpoint, options)| Device::secured(&server, endpoint, &key(endpoint), options));
+    for device in devices {
+        let events = device.upgraded();
+        let downloaded = events.iter().find(|event| event["event"] == "downloaded");
+        let downloaded = downloaded.expect("a download");
+        assert_eq!(downloaded["sha256"], hex::encode(Sha256::digest(&content)));
+    }
+    for upgrade in server.api.finished(&task, MINUTE) {
+        assert_eq!(upgrade["state"], "succeeded", "{upgrade}");
+        assert_eq!(upgrade["attempts"], 1, "{upgrade}");
+    }
+}
+
+/// A `ClientHello` with the suites that LwM2M names, and no extension (RFC 6347 §4.2.1).
+fn client_hello(number: u8, cookie: &[u8]) -> Vec<u8> {
+    let mut body = vec![0xfe, 0xfd];
+    body.extend([0x5a; 32]);
+    body.push(0); // no session
+    body.push(u8::try_from(cookie.len()).unwrap());
+    body.extend(cookie);
+    body.extend([0, 4, 0x00, 0xae, 0xc0, 0xa8]);
+    body.extend([1, 0]); // no compression
+    let len = u8::try_from(body.len()).unwrap();
+    let mut message = vec![1, 0, 0, len, 0, number, 0, 0, 0, 0, 0, len];
+    message.extend(body);
+    let mut record = vec![22, 0xfe, 0xff, 0, 0, 0, 0, 0, 0, 0, number, 0];
+    record.push(u8::try_from(message.len()).unwrap());
+    record.extend(message);
+    record
+}
+
+/// The cookie in a `HelloVerifyRequest`.
+fn cookie(datagram: &[u8]) -> Option<&[u8]> {
+    // record header 13, handshake header 12, version 2
+    (datagram.first() == Some(&22) && datagram.get(13) == Some(&3)).then_some(())?;
+    datagram.get(28..28 + usize::from(*datagram.get(27)?))
+}
+
+/// A socket at an address of its own.
+fn stranger(number: u16) -> UdpSocket {
+    let [high, low] = number.to_be_bytes();
+    let socket = UdpSocket::bind((Ipv4Addr::new(127, 77, high, low), 0)).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    socket
+}
+
+/// Begins a handshake and lets it hang.
+fn leave_half_open(server: SocketAddr, number: u16) {
+    let socket = stranger(number);
+    let mut buffer = [0; 2_048];
+    socket.send_to(&client_hello(0, b""), server).unwrap();
+    let len = socket.recv(&mut buffer).expect("a HelloVerifyRequest");
+    let cookie = cookie(&buffer[..len]).expect("a HelloVerifyRequest");
+    socket.send_to(&client_hello(1, cookie), server).unwrap();
+    let len = socket.recv(&mut buffer).expect("a ServerHello");
+    assert_eq!(buffer[..len][13], 2);
+}
+
+#[test]
+fn ten_thousand_spoofed_hellos_take_no_memory_and_disturb_no_upgrade() {
+    let server = Server::secured(&[]);
+    let package = server.api.upload("meter", "V2.0", &noise(5, 30_000));
+    server.api.add_secured("busy", "meter", KEY);
+    let task = server.api.create_task("under attack", &package, &["busy"]);
+    let device = Device::secured(&server, "busy", KEY, &[]);
+    wait_for(MINUTE, "the download", || {
+        let (_, body) = server.api.get(&format!("/v1/tasks/{task}/upgrades"));
+        (body["items"][0]["state"] == "downloading").then_some(())
+    });
+    let hello = client_hello(0, b"");
+    let mut before = 0;
+    for number in 0..10_000 {
+        stranger(number).send_to(&hello, server.coaps()).unwrap();
+        if number == 1_000 {
+            before = server.resident_bytes();
+        }
+    }
+    device.upgraded();
+    let upgrades = server.api.finished(&task, MINUTE);
+    assert_eq!(upgrades[0]["state"], "succeeded", "{upgrades:?}");
+    let grown = server.resident_bytes().saturating_sub(before);
+    assert!(grown < 4 << 20, "{grown} bytes for 9,000 hellos");
+}
+
+#[test]
+fn two_thousand_half_open_handshakes_lock_nobody_out() {
+    let server = Server::secured(&[]);
+    server.api.add_secured("known", "meter", KEY);
+    for number in 0..2_000 {
+        leave_half_open(server.coaps(), number);
+    }
+    let key = std::str::from_utf8(KEY).unwrap();
+    let path = "rd?ep=known&lt=300";
+    let done = coaps(
+        "coap-client-openssl",
+        &server,
+        &identity("known"),
+        key,
+        path,
+        "20",
+    );
+    assert!(done.stdout.contains("c:2.01"), "{done:?}");
+}
+
+#[test]
+fn the_key_that_everybody_knows_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut serve = cellwise();
+    serve
+        .arg("serve")
+        .env("CELLWISE_DATA_DIR", directory.path())
+        .env("CELLWISE_DTLS__ENABLED", "true")
+        .env("CELLWISE_COAP__LISTEN", "127.0.0.1:0")
+        .env("CELLWISE_DTLS__LISTEN", "127.0.0.1:0")
+        .env("CELLWISE_ADMIN__LISTEN", "127.0.0.1:0");
+    let done = run(&mut serve, b"", Duration::from_secs(30));
+    assert!(!done.status.success());
+    assert!(done.stderr.contains("dtls.credential_key"), "{done:?}");
+}
