@@ -1,4 +1,5 @@
 use std::{
+    cmp::Reverse,
     collections::{BTreeSet, HashMap},
     net::SocketAddr,
 };
@@ -13,13 +14,30 @@ use crate::clock::Instant;
 /// The handshakes under way, one per address.
 #[derive(Default)]
 pub(super) struct HalfOpen {
-    by_peer: HashMap<SocketAddr, Handshake>,
+    by_peer: HashMap<SocketAddr, Entry>,
     /// When each is due, as of its last change.
     due: BTreeSet<(Instant, SocketAddr)>,
-    per_source: HashMap<Source, usize>,
+    per_source: HashMap<Source, Group>,
+    /// The sources, the one with most handshakes last; of several, the one that has had its oldest for longest.
+    crowded: BTreeSet<Rank>,
 }
 
-/// Why there is no room for another handshake.
+struct Entry {
+    begun: Instant,
+    handshake: Handshake,
+}
+
+/// The handshakes with a source, the oldest first.
+type Group = BTreeSet<(Instant, SocketAddr)>;
+type Rank = (usize, Reverse<Instant>, Source);
+
+/// `None` when there is none.
+fn rank(source: Source, group: &Group) -> Option<Rank> {
+    let (oldest, _) = *group.first()?;
+    Some((group.len(), Reverse(oldest), source))
+}
+
+/// Why there was no room for another handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Full {
     /// Too many in total.
@@ -38,48 +56,73 @@ impl HalfOpen {
     }
 
     pub(super) fn get(&self, peer: &SocketAddr) -> Option<&Handshake> {
-        self.by_peer.get(peer)
+        self.by_peer.get(peer).map(|entry| &entry.handshake)
     }
 
     pub(super) fn peers(&self) -> impl Iterator<Item = (SocketAddr, &Handshake)> {
         self.by_peer
             .iter()
-            .map(|(peer, handshake)| (*peer, handshake))
+            .map(|(peer, entry)| (*peer, &entry.handshake))
     }
 
-    /// Whether `peer` may begin a handshake; one that it has already makes room.
-    pub(super) fn has_room(&self, peer: SocketAddr, limits: &Limits) -> Result<(), Full> {
-        let own = usize::from(self.contains(&peer));
-        let with_source = self.per_source.get(&source(peer)).copied().unwrap_or(0);
-        if with_source - own >= limits.half_open_per_source {
-            return Err(Full::Source);
+    /// Makes room for a handshake with `peer`, where there is none: of those with its source the oldest goes, or, when
+    /// there are too many in total, the oldest of those with the source that has most. So whoever leaves many half
+    /// open is in his own way, and nobody is turned away because of what somebody else has left.
+    pub(super) fn make_room(&mut self, peer: SocketAddr, limits: &Limits) -> Option<Full> {
+        if self.contains(&peer) {
+            return None; // it makes room itself
         }
-        if self.len() - own >= limits.half_open {
-            return Err(Full::Total);
-        }
-        Ok(())
+        let own = source(peer);
+        let with_source = self.per_source.get(&own).map_or(0, BTreeSet::len);
+        let (full, source) = if with_source >= limits.half_open_per_source {
+            (Full::Source, own)
+        } else if self.len() >= limits.half_open {
+            let (_, _, most) = *self.crowded.last()?;
+            (Full::Total, most)
+        } else {
+            return None;
+        };
+        let (_, oldest) = *self.per_source.get(&source)?.first()?;
+        self.remove(&oldest);
+        Some(full)
     }
 
     /// In place of the one that `peer` had, if any.
-    pub(super) fn insert(&mut self, peer: SocketAddr, handshake: Handshake) -> Option<Handshake> {
+    pub(super) fn insert(
+        &mut self,
+        now: Instant,
+        peer: SocketAddr,
+        handshake: Handshake,
+    ) -> Option<Handshake> {
         let replaced = self.remove(&peer);
         self.due.insert((handshake.due(), peer));
-        *self.per_source.entry(source(peer)).or_default() += 1;
-        self.by_peer.insert(peer, handshake);
+        self.change_source(source(peer), |group| group.insert((now, peer)));
+        let entry = Entry {
+            begun: now,
+            handshake,
+        };
+        self.by_peer.insert(peer, entry);
         replaced
     }
 
     pub(super) fn remove(&mut self, peer: &SocketAddr) -> Option<Handshake> {
-        let handshake = self.by_peer.remove(peer)?;
+        let Entry { begun, handshake } = self.by_peer.remove(peer)?;
         self.due.remove(&(handshake.due(), *peer));
-        let source = source(*peer);
-        if let Some(count) = self.per_source.get_mut(&source) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_source.remove(&source);
-            }
-        }
+        self.change_source(source(*peer), |group| group.remove(&(begun, *peer)));
         Some(handshake)
+    }
+
+    /// Changes which handshakes there are with a source, and keeps the order of sources.
+    fn change_source(&mut self, source: Source, change: impl FnOnce(&mut Group) -> bool) {
+        let mut group = self.per_source.remove(&source).unwrap_or_default();
+        if let Some(rank) = rank(source, &group) {
+            self.crowded.remove(&rank);
+        }
+        change(&mut group);
+        if let Some(rank) = rank(source, &group) {
+            self.crowded.insert(rank);
+            self.per_source.insert(source, group);
+        }
     }
 
     /// Changes one, and keeps the order of deadlines.
@@ -88,7 +131,7 @@ impl HalfOpen {
         peer: SocketAddr,
         change: impl FnOnce(&mut Handshake) -> T,
     ) -> Option<T> {
-        let handshake = self.by_peer.get_mut(&peer)?;
+        let handshake = &mut self.by_peer.get_mut(&peer)?.handshake;
         let before = handshake.due();
         let result = change(handshake);
         let after = handshake.due();

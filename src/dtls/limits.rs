@@ -15,7 +15,7 @@ use super::setup::Limits;
 use crate::clock::{Instant, SetClock};
 
 /// What shares the bound on handshakes under way: an IPv4 address or an IPv6 /64.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Source(u64);
 
 pub(super) fn source(peer: SocketAddr) -> Source {

@@ -366,34 +366,34 @@ impl Dtls {
             self.counts.dtls_datagrams_superfluous += 1;
             return;
         }
-        match self.half_open.has_room(peer, &self.limits) {
-            Err(Full::Total) => self.counts.dtls_handshakes_refused_total += 1,
-            Err(Full::Source) => self.counts.dtls_handshakes_refused_source += 1,
-            Ok(()) if record::longest_announced(bytes) > self.context.max_message_len => {
-                self.counts.dtls_datagrams_superfluous += 1;
-            }
-            Ok(()) => {
-                // Good for the period in which it is verified again, which is this one.
-                let expected = self.cookies.expected(now.instant, peer, hello);
-                let begun = Handshake::begin(
-                    &self.context,
-                    expected,
-                    hello.random,
-                    now.instant,
-                    &self.timing,
-                    bytes,
-                );
-                let Some(handshake) = begun else {
-                    self.counts.dtls_handshakes_failed += 1;
-                    return;
-                };
-                self.counts.dtls_handshakes_started += 1;
-                if self.half_open.insert(peer, handshake).is_some() {
-                    self.counts.dtls_handshakes_replaced += 1;
-                }
-                self.advance(now, peer, None);
-            }
+        if record::longest_announced(bytes) > self.context.max_message_len {
+            self.counts.dtls_datagrams_superfluous += 1;
+            return;
         }
+        // Good for the period in which it is verified again, which is this one.
+        let expected = self.cookies.expected(now.instant, peer, hello);
+        let begun = Handshake::begin(
+            &self.context,
+            expected,
+            hello.random,
+            now.instant,
+            &self.timing,
+            bytes,
+        );
+        let Some(handshake) = begun else {
+            self.counts.dtls_handshakes_failed += 1;
+            return;
+        };
+        match self.half_open.make_room(peer, &self.limits) {
+            Some(Full::Total) => self.counts.dtls_handshakes_displaced_total += 1,
+            Some(Full::Source) => self.counts.dtls_handshakes_displaced_source += 1,
+            None => {}
+        }
+        self.counts.dtls_handshakes_started += 1;
+        if (self.half_open.insert(now.instant, peer, handshake)).is_some() {
+            self.counts.dtls_handshakes_replaced += 1;
+        }
+        self.advance(now, peer, None);
     }
 
     fn advance(&mut self, now: Now, peer: SocketAddr, datagram: Option<&[u8]>) {
