@@ -46,8 +46,9 @@ pub struct AddArgs {
     /// The product of all of them.
     #[arg(long, default_value = "default")]
     product: String,
-    /// A file with one endpoint name a line; - for standard input. Empty lines and lines that begin with # are
-    /// skipped.
+    /// A file with one device a line: ENDPOINT, or ENDPOINT,IDENTITY,KEY with its pre-shared key in hexadecimal; -
+    /// for standard input. Empty lines and lines that begin with # are skipped. A device that is there already gets
+    /// the key.
     #[arg(long)]
     file: Option<PathBuf>,
     /// The form of the result.
@@ -120,20 +121,18 @@ impl DeviceCommand {
 
 fn add(args: AddArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
     let client = Client::new(&args.api)?;
-    let mut endpoints = args.endpoints;
+    let mut devices: Vec<Value> = (args.endpoints.iter())
+        .map(|endpoint| json!({"endpoint": endpoint, "product": args.product}))
+        .collect();
     if let Some(path) = args.file {
-        endpoints.extend(read_list(path)?);
+        devices.extend(read_list(path, &args.product)?);
     }
-    if endpoints.is_empty() {
+    if devices.is_empty() {
         return Err(CommandError::Arguments("the list is empty".to_owned()));
     }
     let mut total = Summary::default();
-    for batch in endpoints.chunks(BATCH) {
-        let devices: Vec<Value> = batch
-            .iter()
-            .map(|endpoint| json!({"endpoint": endpoint, "product": args.product}))
-            .collect();
-        let answer = client.post("/v1/devices", &json!({"devices": devices}))?;
+    for batch in devices.chunks(BATCH) {
+        let answer = client.post("/v1/devices", &json!({"devices": batch}))?;
         let added: Summary = client.view(&answer)?;
         total.added += added.added;
         total.unchanged += added.unchanged;
@@ -163,19 +162,33 @@ fn add(args: AddArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
     Ok(ExitCode::from(u8::from(!total.refused.is_empty())))
 }
 
-fn read_list(path: PathBuf) -> Result<Vec<String>, CommandError> {
+fn read_list(path: PathBuf, product: &str) -> Result<Vec<Value>, CommandError> {
     let text = if path.as_os_str() == "-" {
         io::read_to_string(io::stdin())
     } else {
         std::fs::read_to_string(&path)
     }
     .map_err(|source| CommandError::File { path, source })?;
-    Ok(text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(str::to_owned)
-        .collect())
+    (1..)
+        .zip(text.lines().map(str::trim))
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+        .map(|(number, line)| device_of(number, line, product))
+        .collect()
+}
+
+/// What the API is told of a device in a list. The identity may contain commas. An error does not show the line,
+/// which may hold a key.
+fn device_of(number: usize, line: &str, product: &str) -> Result<Value, CommandError> {
+    let Some((endpoint, rest)) = line.split_once(',') else {
+        return Ok(json!({"endpoint": line, "product": product}));
+    };
+    let Some((identity, key)) = rest.rsplit_once(',') else {
+        return Err(CommandError::Arguments(format!(
+            "line {number} of the list is neither ENDPOINT nor ENDPOINT,IDENTITY,KEY"
+        )));
+    };
+    let psk = json!({"identity": identity.trim(), "key": key.trim()});
+    Ok(json!({"endpoint": endpoint.trim(), "product": product, "psk": psk}))
 }
 
 fn list(args: &ListArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {

@@ -192,6 +192,35 @@ async fn devices_are_added_by_name_and_by_list() {
 }
 
 #[tokio::test]
+async fn a_list_of_devices_may_hold_their_keys() {
+    let shell = Shell::new().await;
+    let list = shell.file(
+        "keys.csv",
+        b"urn:imei:4, of, four ,000102030405060708090a0b0c0d0e0f\nurn:imei:5\n",
+    );
+    assert_eq!(
+        shell.text(&format!("device add --file {list}")).await,
+        "2 added, 0 there already, 0 refused\n"
+    );
+    let devices = shell
+        .text("device list --format json --prefix urn:imei:")
+        .await;
+    assert!(
+        devices.contains("of, four") && !devices.contains("0001020304"),
+        "{devices}"
+    );
+    let list = shell.file(
+        "keys.csv",
+        b"urn:imei:6\nurn:imei:7,0f0e0d0c0b0a09080706050403020100\n",
+    );
+    let error = shell.error(&format!("device add --file {list}")).await;
+    assert!(
+        error.contains("line 2") && !error.contains("0f0e"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
 async fn a_task_is_created_watched_and_stopped() {
     let shell = Shell::new().await;
     let file = shell.file("fw.bin", &[7; 1_000]);

@@ -14,12 +14,13 @@ const DEFAULT_FILE: &str = "cellwise.toml";
 const PREFIX: &str = "CELLWISE_";
 
 /// Variables with our prefix that are no settings: the commands read them.
-const NOT_SETTINGS: [&str; 5] = [
+const NOT_SETTINGS: [&str; 6] = [
     "CELLWISE_API",
     "CELLWISE_TOKEN",
     "CELLWISE_TOKEN_FILE",
     "CELLWISE_CONFIG",
     "CELLWISE_WEBHOOK_SECRET",
+    "CELLWISE_SIM_PSK",
 ];
 
 /// Why there are no settings to start with.

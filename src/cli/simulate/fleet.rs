@@ -276,6 +276,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn faults_of_an_association_are_refused() {
+        let file = FleetFile::parse("[characters]\nwrong-psk = 1").unwrap();
+        let target = version("V2.0").unwrap();
+        let error = file
+            .plan(200, 4, 1, Faults::Default, &[target])
+            .unwrap_err();
+        assert_eq!(error, "character wrong-psk: a simulation has no DTLS");
+    }
+
+    #[test]
     fn the_example_is_a_fleet() {
         let file = FleetFile::parse(include_str!("../../../docs/fleet.toml")).unwrap();
         let target = version("V2.0").unwrap();
