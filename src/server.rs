@@ -147,7 +147,6 @@ impl Server {
         let vault = secure::vault(&config.dtls, purpose, &*database).await?;
         let revision = database.restore_revision().await?;
         let (plain, secured) = open_ports(&config, vault.as_ref(), &*database).await?;
-        let keys = secured.as_ref().map(|secured| secured.keys.clone());
         let bound = |socket: &UdpSocket| socket.local_addr().ok();
         let coap_addr = plain.as_ref().and_then(bound);
         let dtls_addr = secured.as_ref().and_then(|secured| bound(&secured.socket));
@@ -191,7 +190,6 @@ impl Server {
             health: health.clone(),
             revision,
             packages,
-            keys,
         });
         let rollout = task::spawn(rollout.run(told_to_stop.clone()));
         let instance = Instance::new(&kept_secret(&*database, "instance").await?);

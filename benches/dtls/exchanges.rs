@@ -86,7 +86,7 @@ fn upgrade(secured: bool) -> f64 {
     let spent = server.cpu_seconds() - before;
     runtime.block_on(fleet.stop());
     let path = format!("/v1/tasks/{}", task["id"]);
-    let succeeded = &server.get(&path)["upgrades"]["succeeded"];
+    let succeeded = &server.get(&path)["counts"]["succeeded"];
     assert_eq!(*succeeded, DEVICES, "{}", server.get(&path));
     spent
 }

@@ -22,6 +22,7 @@ impl Engine {
             Command::AddDevice { endpoint, secure } => {
                 let key = self.insert_device(&endpoint);
                 self.device_mut(key).port = Port::of(secure);
+                self.check_port(key);
             }
             Command::RemoveDevice { endpoint } => {
                 if let Some(key) = self.find(&endpoint) {
@@ -180,7 +181,8 @@ impl Engine {
             let heard_at = record.last_heard_at.map(|at| now.instant_at(at));
             // Of two devices at one address, the one heard later is there.
             let other = self.by_peer.get(&registration.peer).copied();
-            let displaced = other.is_some_and(|other| self.device(other).heard_at > heard_at);
+            let elsewhere = other.is_some_and(|other| self.device(other).heard_at > heard_at);
+            let displaced = elsewhere || (record.secure && !registration.peer.secured);
             if !displaced {
                 self.bind_peer(key, registration.peer);
             }

@@ -83,7 +83,23 @@ impl Engine {
         if speaker.is_allowed(&device.endpoint, device.port) {
             return;
         }
-        self.by_peer.remove(&speaker.peer);
+        self.displace(key, speaker.peer);
+    }
+
+    /// A device that is heard only where datagrams are encrypted is no longer spoken to anywhere else.
+    pub(super) fn check_port(&mut self, key: DeviceKey) {
+        let device = self.device(key);
+        if let Some(peer) = device.peer().filter(|peer| !peer.secured)
+            && device.port == Port::Secured
+        {
+            self.displace(key, peer);
+        }
+    }
+
+    fn displace(&mut self, key: DeviceKey, peer: Peer) {
+        if self.by_peer.get(&peer) == Some(&key) {
+            self.by_peer.remove(&peer);
+        }
         let device = self.device_mut(key);
         device.link.send_again();
         if let Some(registration) = device.registration.as_mut() {

@@ -31,25 +31,33 @@ impl Keys {
         }
     }
 
-    /// The device has this key from now on, or none. Returns the identity of which everything from before is void:
-    /// none when the key is the same as it was.
-    pub fn set(&self, endpoint: &str, psk: Option<&StoredPsk>) -> Option<Identity> {
+    /// The device has this key from now on, or none. Returns the identities of which everything from before is void:
+    /// the device's own unless its key is the same as it was, and its new one if that was another device's.
+    pub fn set(&self, endpoint: &str, psk: Option<&StoredPsk>) -> Vec<Identity> {
         let new = psk.and_then(|psk| {
             let opened = self.open(endpoint, psk)?;
             Some((Box::<[u8]>::from(psk.identity.as_bytes()), opened))
         });
+        let mut void = Vec::new();
         let mut table = self.write();
-        let old = table.identity_of.remove(endpoint);
-        let before = old.as_ref().and_then(|old| table.by_identity.remove(old));
-        let unchanged = match (&new, &old, &before) {
-            (Some((identity, key)), Some(old), Some((_, was))) => identity == old && key == was,
-            _ => false,
-        };
-        if let Some((identity, key)) = new {
-            table.identity_of.insert(endpoint.into(), identity.clone());
-            table.by_identity.insert(identity, (endpoint.into(), key));
+        if let Some(old) = table.identity_of.remove(endpoint) {
+            let before = table.by_identity.remove(&old);
+            let unchanged = matches!((&new, before), (Some((identity, key)), Some((_, was)))
+                if *identity == old && *key == was);
+            if !unchanged {
+                void.push(Identity::Psk(old));
+            }
         }
-        old.filter(|_| !unchanged).map(Identity::Psk)
+        if let Some((identity, key)) = new {
+            let holder = (endpoint.into(), key);
+            if let Some((other, _)) = table.by_identity.insert(identity.clone(), holder) {
+                // It is to lose it, and the news of that comes later.
+                table.identity_of.remove(&other);
+                void.push(Identity::Psk(identity.clone()));
+            }
+            table.identity_of.insert(endpoint.into(), identity);
+        }
+        void
     }
 
     fn open(&self, endpoint: &str, psk: &StoredPsk) -> Option<Psk> {
@@ -118,31 +126,43 @@ mod tests {
         let vault = Vault::new([7; 32]);
         let keys = Keys::new(vault.clone());
         let first = stored(&vault, "me", b"first key");
-        assert_eq!(keys.set("d0", Some(&first)), None);
+        assert_eq!(keys.set("d0", Some(&first)), []);
         assert_eq!(keys.psk(b"me"), Psk::new(b"first key").ok());
         assert_eq!(*keys.endpoints(&psk("me")), ["d0".into()]);
         let same = stored(&vault, "me", b"first key");
-        assert_eq!(
-            keys.set("d0", Some(&same)),
-            None,
-            "sealed anew, the same key"
-        );
+        assert_eq!(keys.set("d0", Some(&same)), [], "sealed anew, the same key");
         let second = stored(&vault, "me", b"second key");
-        assert_eq!(keys.set("d0", Some(&second)), Some(psk("me")));
+        assert_eq!(keys.set("d0", Some(&second)), [psk("me")]);
         let renamed = stored(&vault, "I", b"second key");
-        assert_eq!(keys.set("d0", Some(&renamed)), Some(psk("me")));
+        assert_eq!(keys.set("d0", Some(&renamed)), [psk("me")]);
         assert_eq!(keys.psk(b"me"), None);
-        assert_eq!(keys.set("d0", None), Some(psk("I")));
-        assert_eq!(keys.set("d0", None), None);
+        assert_eq!(keys.set("d0", None), [psk("I")]);
+        assert_eq!(keys.set("d0", None), []);
         assert_eq!(keys.psk(b"I"), None);
         assert!(keys.endpoints(&psk("I")).is_empty());
+    }
+
+    #[test]
+    fn an_identity_that_moves_is_the_new_holders_whatever_is_heard_first() {
+        let vault = Vault::new([7; 32]);
+        let keys = Keys::new(vault.clone());
+        let own = stored(&vault, "me", b"first key");
+        assert_eq!(keys.set("d0", Some(&own)), []);
+        // d1 has it now, and the news that d0 has another comes late
+        let taken = stored(&vault, "me", b"other key");
+        assert_eq!(keys.set("d1", Some(&taken)), [psk("me")]);
+        let instead = stored(&vault, "I", b"third key");
+        assert_eq!(keys.set("d0", Some(&instead)), []);
+        assert_eq!(keys.psk(b"me"), Psk::new(b"other key").ok());
+        assert_eq!(*keys.endpoints(&psk("me")), ["d1".into()]);
+        assert_eq!(*keys.endpoints(&psk("I")), ["d0".into()]);
     }
 
     #[test]
     fn a_key_that_cannot_be_opened_is_none() {
         let keys = Keys::new(Vault::new([7; 32]));
         let other = stored(&Vault::new([8; 32]), "me", b"first key");
-        assert_eq!(keys.set("d0", Some(&other)), None);
+        assert_eq!(keys.set("d0", Some(&other)), []);
         assert_eq!(keys.psk(b"me"), None);
     }
 }

@@ -20,5 +20,5 @@ pub use pulse::Pulse;
 pub use rollout::{
     PackageCache, ROLLOUT_IDLE, ROLLOUT_PAGE, ROLLOUT_SOON, Rollout, RolloutError, RolloutSetup,
 };
-pub use secured::{Secured, SecuredSetup};
+pub use secured::{KeyChange, Secured, SecuredSetup};
 pub use shard::{Shard, ShardGone, ShardHandle, ShardSetup, bind};

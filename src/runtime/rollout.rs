@@ -7,7 +7,7 @@ use std::{
 use thiserror::Error;
 use tokio::sync::watch;
 
-use super::{Keys, Pulse, ShardHandle, shard::ShardGone};
+use super::{KeyChange, Pulse, ShardHandle, shard::ShardGone};
 use crate::{
     clock::SystemClock,
     engine::{Command, UpgradeOrder},
@@ -40,8 +40,6 @@ pub struct Rollout {
     /// Device changes up to here are known to the engine.
     revision: i64,
     packages: PackageCache,
-    /// Where handshakes find keys.
-    keys: Option<Arc<Keys>>,
 }
 
 /// What a rollout is started with.
@@ -62,8 +60,6 @@ pub struct RolloutSetup {
     pub revision: i64,
     /// Packages in use.
     pub packages: PackageCache,
-    /// Where handshakes find keys, if there are any.
-    pub keys: Option<Arc<Keys>>,
 }
 
 /// Why a look at the store came to nothing. The next one follows.
@@ -89,7 +85,6 @@ impl Rollout {
             health: setup.health,
             revision: setup.revision,
             packages: setup.packages,
-            keys: setup.keys,
         }
     }
 
@@ -151,11 +146,15 @@ impl Rollout {
                 .filter(|change| change.removed)
                 .map(|change| change.endpoint.clone())
                 .collect();
-            self.follow_keys(&changes)?;
+            let mut keys = Vec::with_capacity(changes.len());
             let commands = changes
                 .into_iter()
                 .map(|change| {
-                    let endpoint = change.endpoint;
+                    let DeviceChange { endpoint, psk, .. } = change;
+                    keys.push(KeyChange {
+                        endpoint: endpoint.clone(),
+                        psk,
+                    });
                     if change.removed {
                         Command::RemoveDevice { endpoint }
                     } else {
@@ -164,25 +163,13 @@ impl Rollout {
                     }
                 })
                 .collect();
+            self.shard.change_keys(keys)?;
             self.shard.obey(commands).await?;
             for endpoint in removed {
                 self.store.forget_removed(&endpoint).await?;
             }
             self.revision = revision;
         }
-    }
-
-    fn follow_keys(&self, changes: &[DeviceChange]) -> Result<(), ShardGone> {
-        let Some(keys) = &self.keys else {
-            return Ok(());
-        };
-        let ended: Vec<_> = (changes.iter())
-            .filter_map(|change| keys.set(&change.endpoint, change.psk.as_ref()))
-            .collect();
-        if ended.is_empty() {
-            return Ok(());
-        }
-        self.shard.end_identities(ended)
     }
 
     async fn stop_upgrades(&mut self) -> Result<(), RolloutError> {

@@ -7,8 +7,9 @@ use super::Keys;
 use crate::{
     clock::{Instant, Now},
     coap::Peer,
-    dtls::{CloseReason, Dtls, Event, Identity, RefuseReason},
+    dtls::{CloseReason, Dtls, Event, RefuseReason},
     engine::Speaker,
+    store::StoredPsk,
     telemetry::Metrics,
 };
 
@@ -26,6 +27,15 @@ pub struct Secured {
     endpoints: HashMap<SocketAddr, Box<[Box<str>]>>,
     lines: DefaultDirectRateLimiter,
     unsent: u64,
+}
+
+/// The key that a device has from now on.
+#[derive(Debug)]
+pub struct KeyChange {
+    /// The device's endpoint name.
+    pub endpoint: String,
+    /// `None` when it has none.
+    pub psk: Option<StoredPsk>,
 }
 
 /// What a secured port is made of.
@@ -90,10 +100,14 @@ impl Secured {
         self.follow(|_, _| ());
     }
 
-    /// The identity's key is no longer good.
-    pub(super) fn end(&mut self, now: Now, identity: &Identity) {
-        if self.dtls.end_identity(now, identity) > 0 {
-            tracing::info!(%identity, "the device's key was changed; its association has ended");
+    /// Devices have other keys from now on, and what began with those that they had ends. Nobody acts in between.
+    pub(super) fn change_keys(&mut self, now: Now, changes: &[KeyChange]) {
+        for change in changes {
+            for identity in self.keys.set(&change.endpoint, change.psk.as_ref()) {
+                if self.dtls.end_identity(now, &identity) > 0 {
+                    tracing::info!(%identity, "the device's key was changed; its association has ended");
+                }
+            }
         }
         self.follow(|_, _| ());
     }

@@ -8,12 +8,11 @@ use tokio::{
 
 use super::{
     outbox::{Datagram, Outbox},
-    secured::{Secured, SecuredSetup, until},
+    secured::{KeyChange, Secured, SecuredSetup, until},
 };
 use crate::{
     clock::SystemClock,
     coap::{MAX_DATAGRAM_LEN, Peer},
-    dtls::Identity,
     engine::{Change, Command, Effect, Engine, Report, Seq},
     health::{Health, Part},
     task::UpgradeId,
@@ -62,7 +61,7 @@ enum Message {
         refused: Vec<UpgradeId>,
     },
     StoreAvailable(bool),
-    EndIdentities(Vec<Identity>),
+    ChangeKeys(Vec<KeyChange>),
     Stop,
 }
 
@@ -94,10 +93,10 @@ impl ShardHandle {
         committed.await.map_err(|_| ShardGone)
     }
 
-    /// Ends everything encrypted with keys that are no longer good.
-    pub fn end_identities(&self, identities: Vec<Identity>) -> Result<(), ShardGone> {
+    /// Gives devices other keys, and ends everything encrypted with those that they had.
+    pub fn change_keys(&self, changes: Vec<KeyChange>) -> Result<(), ShardGone> {
         (self.inbox)
-            .send(Message::EndIdentities(identities))
+            .send(Message::ChangeKeys(changes))
             .map_err(|_| ShardGone)
     }
 
@@ -206,9 +205,11 @@ impl Shard {
                     // Nobody is left who could commit anything.
                     None => break,
                 },
-                () = tokio::time::sleep(next) => self.engine.handle_timeout(self.clock.now()),
+                () = tokio::time::sleep(next) => {}
                 _ = publish.tick() => self.publish(),
             }
+            // what is due is not put off by what never ends to arrive
+            self.engine.handle_timeout(self.clock.now());
             self.work();
             self.drain();
         }
@@ -299,11 +300,9 @@ impl Shard {
                 let command = Command::StoreAvailable(available);
                 self.engine.handle_command(now, command);
             }
-            Message::EndIdentities(identities) => {
+            Message::ChangeKeys(changes) => {
                 if let Some(secured) = &mut self.secured {
-                    for identity in &identities {
-                        secured.end(now, identity);
-                    }
+                    secured.change_keys(now, &changes);
                 }
             }
             Message::Stop => {}

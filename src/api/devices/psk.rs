@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::Error as _};
 use utoipa::ToSchema;
 
 use crate::{
@@ -16,8 +16,7 @@ const MAX_IDENTITY: usize = 128;
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 8..=64;
 
 /// A device's pre-shared key.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(ToSchema)]
 pub(in crate::api) struct PskBody {
     /// What the device calls itself in the handshake, 1 to 128 bytes without control characters; its endpoint name
     /// when not given. No two devices have the same.
@@ -30,6 +29,23 @@ pub(in crate::api) struct PskBody {
         example = "000102030405060708090a0b0c0d0e0f"
     )]
     key: String,
+}
+
+/// An error does not tell what was found instead: it may be the key.
+impl<'de> Deserialize<'de> for PskBody {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Fields {
+            identity: Option<String>,
+            key: String,
+        }
+        Fields::deserialize(deserializer)
+            .map(|Fields { identity, key }| Self { identity, key })
+            .map_err(|_| {
+                D::Error::custom("not an object of key, a text in hexadecimal digits, and identity")
+            })
+    }
 }
 
 /// Never shows the key.

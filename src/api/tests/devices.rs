@@ -342,6 +342,18 @@ async fn keys_that_do_not_do_are_refused() {
             "{key}"
         );
     }
+    // what is given in a key's place may be one
+    for psk in [
+        json!(KEY),
+        json!([KEY]),
+        json!({"kee": KEY}),
+        json!({"identity": [KEY], "key": KEY}),
+    ] {
+        let body = json!({"endpoint": "d0", "psk": psk});
+        let refused = api.post("/v1/devices", &body).await;
+        assert!(refused.status.is_client_error(), "{psk}");
+        assert!(!refused.body.to_string().contains(KEY), "{}", refused.body);
+    }
     let name = "x".repeat(129);
     for identity in ["", "a\u{0}b", &name] {
         let body = json!({"endpoint": "d0", "psk": {"identity": identity, "key": KEY}});

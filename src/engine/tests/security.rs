@@ -189,6 +189,21 @@ fn an_address_belongs_to_whoever_has_shown_to_be_there() {
 }
 
 #[test]
+fn a_device_that_becomes_secure_is_not_spoken_to_in_the_clear() {
+    let mut gate = Gate::new(&[("a", false)]);
+    gate.register(&plain(1), "a");
+    gate.world.command(Command::AddDevice {
+        endpoint: "a".into(),
+        secure: true,
+    });
+    gate.world.take_sent();
+    gate.world.start("a", 1, &package("V2", &content()));
+    gate.world.pass_s(400);
+    let sent = gate.world.take_sent();
+    assert!(sent.is_empty(), "{sent:?}");
+}
+
+#[test]
 fn a_device_that_becomes_secure_is_not_heard_in_the_clear_any_more() {
     let mut gate = Gate::new(&[("a", false)]);
     let (_, location) = gate.register(&plain(1), "a");
