@@ -52,7 +52,7 @@ fn upgrade(secured: bool) -> f64 {
     let mut specs = Fleet::specs(&config).unwrap();
     if secured {
         for spec in &mut specs {
-            let key = Key::new(&[0x4b; 16]).unwrap();
+            let key = Key::new([0x4b; 16]).unwrap();
             spec.psk = Some(Psk::new(&spec.endpoint, key).unwrap());
         }
     }
