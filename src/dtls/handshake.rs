@@ -43,7 +43,7 @@ pub(super) enum Progress {
     Complete,
     /// It has failed; an alert may have to leave.
     Failed,
-    /// The datagram was not taken: the peer has sent too many.
+    /// The datagram was not taken: the peer has sent too many of the next epoch.
     TooMany,
     /// The datagram was not taken: it is not what a peer would send now.
     Unsound,
@@ -105,6 +105,14 @@ impl Handshake {
         })
     }
 
+    /// Takes one from the number of datagrams that the peer may send, repetitions of its `ClientHello`
+    /// included. `false`: they are spent.
+    pub(super) fn charge(&mut self) -> bool {
+        let left = self.datagrams < MAX_DATAGRAMS;
+        self.datagrams += u32::from(left);
+        left
+    }
+
     /// Goes on with what has arrived, and says what is to be sent.
     pub(super) fn advance(
         &mut self,
@@ -119,10 +127,9 @@ impl Handshake {
                 return (Progress::Unsound, Vec::new());
             }
             let early = u32::from(record::has_protected(datagram));
-            if self.datagrams == MAX_DATAGRAMS || self.early + early > MAX_EARLY {
+            if self.early + early > MAX_EARLY {
                 return (Progress::TooMany, Vec::new());
             }
-            self.datagrams += 1;
             self.early += early;
             self.stream.get_mut().put(datagram);
         }
@@ -171,17 +178,8 @@ impl Handshake {
         self.repeat(now, timing)
     }
 
-    /// The peer has repeated its `ClientHello`: the flight once more. Takes from the number of datagrams
-    /// that the peer may send.
-    pub(super) fn hello_repeated(&mut self, now: Instant, timing: &Timing) -> Vec<Vec<u8>> {
-        if self.datagrams == MAX_DATAGRAMS {
-            return Vec::new();
-        }
-        self.datagrams += 1;
-        self.repeat(now, timing)
-    }
-
-    fn repeat(&mut self, now: Instant, timing: &Timing) -> Vec<Vec<u8>> {
+    /// The flight once more, at once.
+    pub(super) fn repeat(&mut self, now: Instant, timing: &Timing) -> Vec<Vec<u8>> {
         self.timeout = (self.timeout * 2).min(timing.max_timeout);
         self.repeat_at = Some(now + self.timeout);
         if let Some(spare) = self.spares.pop_front() {

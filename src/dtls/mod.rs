@@ -25,6 +25,7 @@ mod handshake;
 mod identity;
 mod kept;
 mod limits;
+mod queue;
 mod record;
 mod setup;
 mod tickets;
@@ -46,6 +47,7 @@ use half_open::{Full, HalfOpen};
 use handshake::{Handshake, Progress};
 use kept::{Entry, Kept};
 use limits::CookieRation;
+use queue::Queue;
 use record::{ClientHello, Datagram};
 
 /// Handshake datagrams that an established association takes yet: repetitions of the peer's last
@@ -63,8 +65,7 @@ pub struct Dtls {
     limits: Limits,
     kept: Kept,
     half_open: HalfOpen,
-    /// Handshake datagrams that wait for their turn.
-    queue: VecDeque<(SocketAddr, Vec<u8>)>,
+    queue: Queue,
     events: VecDeque<Event>,
     counts: Counts,
     scratch: Vec<u8>,
@@ -163,7 +164,7 @@ impl Dtls {
             limits: setup.limits,
             kept: Kept::default(),
             half_open: HalfOpen::default(),
-            queue: VecDeque::new(),
+            queue: Queue::new(setup.limits.queue_len),
             events: VecDeque::new(),
             counts: Counts::default(),
             scratch: vec![0; MAX_RECORD_LEN],
@@ -176,10 +177,13 @@ impl Dtls {
         self.counts.dtls_datagrams_received += 1;
         match Datagram::read(bytes) {
             None => self.counts.dtls_datagrams_malformed += 1,
+            Some(_) if record::longest_announced(bytes) > self.context.max_message_len => {
+                self.counts.dtls_datagrams_superfluous += 1;
+            }
             Some(Datagram::Hello(hello)) => self.greet(now, peer, &hello, bytes),
             Some(Datagram::Protected) => self.open(peer, bytes),
             Some(Datagram::ClearAlert) if self.half_open.contains(&peer) => {
-                self.enqueue(peer, bytes);
+                self.enqueue_charged(peer, bytes);
             }
             Some(Datagram::ClearAlert) => self.counts.dtls_datagrams_superfluous += 1,
             Some(Datagram::Handshake | Datagram::ProtectedHandshake) => {
@@ -192,7 +196,7 @@ impl Dtls {
     /// two or three of them and about 60 µs altogether. Returns how many still wait.
     pub fn work(&mut self, now: Now, budget: usize) -> usize {
         for _ in 0..budget {
-            let Some((peer, bytes)) = self.queue.pop_front() else {
+            let Some((peer, bytes)) = self.queue.pop() else {
                 break;
             };
             match Datagram::read(&bytes) {
@@ -309,7 +313,11 @@ impl Dtls {
     fn greet(&mut self, now: Now, peer: SocketAddr, hello: &ClientHello<'_>, bytes: &[u8]) {
         let expected = self.cookies.expected(now.instant, peer, hello);
         if is_expected(&expected, hello.cookie) {
-            self.enqueue(peer, bytes);
+            if self.is_under_way(peer, hello) {
+                self.enqueue_charged(peer, bytes);
+            } else {
+                self.enqueue(peer, bytes);
+            }
         } else if self.ration.take(now.instant, peer) {
             self.counts.dtls_cookies_sent += 1;
             let bytes = hello_verify_request(hello, expected[0]);
@@ -320,19 +328,29 @@ impl Dtls {
     }
 
     fn enqueue(&mut self, peer: SocketAddr, bytes: &[u8]) {
-        if self.queue.len() < self.limits.queue_len {
-            self.queue.push_back((peer, bytes.to_vec()));
-        } else {
+        if !self.queue.push(peer, bytes) {
             self.counts.dtls_queue_full += 1;
         }
     }
 
+    /// Takes from what the peer may send in its handshake, before it takes a place in the queue.
+    fn enqueue_charged(&mut self, peer: SocketAddr, bytes: &[u8]) {
+        if self.half_open.with(peer, Handshake::charge) == Some(true) {
+            self.enqueue(peer, bytes);
+        } else {
+            self.counts.dtls_datagrams_superfluous += 1;
+        }
+    }
+
+    /// Whether the hello is that of the handshake under way.
+    fn is_under_way(&self, peer: SocketAddr, hello: &ClientHello<'_>) -> bool {
+        (self.half_open.get(&peer)).is_some_and(|handshake| handshake.random == hello.random)
+    }
+
     /// A datagram of a handshake is taken where one is under way, or was of late.
     fn expect_handshake(&mut self, peer: SocketAddr, bytes: &[u8]) {
-        if record::longest_announced(bytes) > self.context.max_message_len {
-            self.counts.dtls_datagrams_superfluous += 1;
-        } else if self.half_open.contains(&peer) {
-            self.enqueue(peer, bytes);
+        if self.half_open.contains(&peer) {
+            self.enqueue_charged(peer, bytes);
         } else if let Some(entry) = self.kept.peek_mut(&peer) {
             if entry.handshake_allowance == 0 {
                 self.counts.dtls_datagrams_superfluous += 1;
@@ -347,12 +365,11 @@ impl Dtls {
 
     /// The hello was seen to have a good cookie when it arrived.
     fn hear_hello(&mut self, now: Now, peer: SocketAddr, hello: &ClientHello<'_>, bytes: &[u8]) {
-        let under_way = self.half_open.get(&peer);
-        if under_way.is_some_and(|handshake| handshake.random == hello.random) {
+        if self.is_under_way(peer, hello) {
             let timing = self.timing;
-            let flight = self.half_open.with(peer, |handshake| {
-                handshake.hello_repeated(now.instant, &timing)
-            });
+            let flight = self
+                .half_open
+                .with(peer, |handshake| handshake.repeat(now.instant, &timing));
             self.counts.dtls_flights_repeated += 1;
             transmit(&mut self.events, peer, flight.unwrap_or_default());
             return;
@@ -363,10 +380,6 @@ impl Dtls {
             entry.random == hello.random
                 && now.instant.since(entry.established) < self.timing.handshake_deadline
         }) {
-            self.counts.dtls_datagrams_superfluous += 1;
-            return;
-        }
-        if record::longest_announced(bytes) > self.context.max_message_len {
             self.counts.dtls_datagrams_superfluous += 1;
             return;
         }
@@ -517,7 +530,7 @@ impl Dtls {
         }
         let opened = self.counts.dtls_records_opened > before;
         if !opened && self.half_open.contains(&peer) {
-            self.enqueue(peer, bytes);
+            self.enqueue_charged(peer, bytes);
         } else if !established {
             self.counts.dtls_datagrams_unassociated += 1;
         }

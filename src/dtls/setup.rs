@@ -159,7 +159,8 @@ pub struct Limits {
     /// Handshakes under way with one source: an IPv4 address, which a whole network may hide behind,
     /// or an IPv6 /64.
     pub half_open_per_source: usize,
-    /// Datagrams of handshakes that wait for [`work`](super::Dtls::work).
+    /// Datagrams of handshakes that wait for [`work`](super::Dtls::work); those of one source take an
+    /// eighth at most.
     pub queue_len: usize,
     /// Cookies handed out per second, with bursts of as many.
     pub cookies_per_second: u32,

@@ -118,7 +118,7 @@ fn handshakes_wait_for_their_budget_and_data_do_not() {
     world.established(&mut device);
     let seconds: Vec<(SocketAddr, Vec<u8>)> = (0..12)
         .map(|n| {
-            let mut client = from([10, 0, 1, 1], 100 + n);
+            let mut client = from([10, 0, 1, n], 100);
             let second = greeted(&mut world, &mut client);
             (client.peer, second)
         })
@@ -214,6 +214,11 @@ fn forged(kind: u8, epoch: u8, number: u16, content: &[u8]) -> Vec<u8> {
     forged
 }
 
+/// The beginning of a key exchange, of which nothing is there.
+fn small() -> Vec<u8> {
+    forged(22, 0, 9, &[16, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0])
+}
+
 /// Everything that somebody without a key may think of, of every length.
 fn shower(world: &mut World) {
     for len in 0..100 {
@@ -286,6 +291,64 @@ fn a_handshake_takes_a_bounded_number_of_datagrams_of_bounded_length() {
     // A repetition takes from the same allowance.
     let sent = world.sent.len();
     assert!(sent <= 1 + flight.len() * 64, "{sent}");
+    // And once it is spent, nothing more takes a place in the queue.
+    for datagram in [&second, &early, &small()] {
+        world.dtls.handle_datagram(world.now, client.peer, datagram);
+        assert_eq!(world.dtls.queued(), 0);
+    }
+}
+
+#[test]
+fn a_handshake_repeats_its_flight_as_often_as_it_takes_datagrams() {
+    let mut world = World::new();
+    let mut client = Client::device(1);
+    let second = greeted(&mut world, &mut client);
+    let flight = world.deliver(client.peer, &second);
+    let before = world.sent.len();
+    for _ in 0..100 {
+        world.deliver(client.peer, &second);
+    }
+    assert_eq!(world.sent.len(), before + flight.len() * 64);
+}
+
+#[test]
+fn whoever_sends_much_in_a_handshake_locks_nobody_out() {
+    let mut world = World::with(|setup| setup.limits.queue_len = 80);
+    let mut honest = from([10, 0, 2, 2], 1);
+    let hello = greeted(&mut world, &mut honest);
+    let mut flooders: Vec<Client> = (1..=6).map(|host| from([10, 0, 1, host], 1)).collect();
+    for flooder in &mut flooders {
+        asked(&mut world, flooder);
+    }
+    for flooder in &flooders {
+        for _ in 0..60 {
+            world
+                .dtls
+                .handle_datagram(world.now, flooder.peer, &small());
+        }
+    }
+    assert_eq!(world.dtls.queued(), 60);
+    for datagram in world.deliver(honest.peer, &hello) {
+        honest.receive(&datagram);
+    }
+    assert_eq!(world.dtls.queued(), 0);
+    world.established(&mut honest);
+}
+
+#[test]
+fn a_long_message_is_not_taken_wherever_it_hides() {
+    let mut world = World::new();
+    let mut client = Client::device(1);
+    asked(&mut world, &mut client);
+    let long = forged(22, 0, 9, &[11, 1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 1, 7]);
+    let alert = forged(21, 0, 8, &[1, 0]);
+    let data = forged(23, 1, 8, &[0; 64]);
+    for front in [alert, data] {
+        let both = [front, long.clone()].concat();
+        world.dtls.handle_datagram(world.now, client.peer, &both);
+        assert_eq!(world.dtls.queued(), 0);
+    }
+    assert_eq!(world.dtls.counts().dtls_datagrams_superfluous, 2);
 }
 
 #[test]
