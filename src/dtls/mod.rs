@@ -46,7 +46,7 @@ use cookie::{Cookies, hello_verify_request, is_expected, mac};
 use half_open::{Full, HalfOpen};
 use handshake::{Handshake, Progress};
 use kept::{Entry, Kept};
-use limits::CookieRation;
+use limits::Ration;
 use queue::Queue;
 use record::{ClientHello, Datagram};
 
@@ -60,7 +60,8 @@ const MAX_RECORD_LEN: usize = 1 << 14;
 pub struct Dtls {
     context: Context,
     cookies: Cookies,
-    ration: CookieRation,
+    cookie_ration: Ration,
+    handshake_ration: Ration,
     timing: Timing,
     limits: Limits,
     kept: Kept,
@@ -159,7 +160,14 @@ impl Dtls {
         Ok(Self {
             context: Context::new(setup)?,
             cookies: Cookies::new(mac(&setup.seed, &[b"cookie"]), setup.timing.cookie_period),
-            ration: CookieRation::new(&setup.limits),
+            cookie_ration: Ration::new(
+                setup.limits.cookies_per_network_per_second,
+                setup.limits.cookies_per_second,
+            ),
+            handshake_ration: Ration::new(
+                setup.limits.handshakes_per_network_per_second,
+                setup.limits.handshakes_per_second,
+            ),
             timing: setup.timing,
             limits: setup.limits,
             kept: Kept::default(),
@@ -318,7 +326,7 @@ impl Dtls {
             } else {
                 self.enqueue(peer, bytes);
             }
-        } else if self.ration.take(now.instant, peer) {
+        } else if self.cookie_ration.take(now.instant, peer) {
             self.counts.dtls_cookies_sent += 1;
             let bytes = hello_verify_request(hello, expected[0]);
             self.events.push_back(Event::Transmit { peer, bytes });
@@ -381,6 +389,10 @@ impl Dtls {
                 && now.instant.since(entry.established) < self.timing.handshake_deadline
         }) {
             self.counts.dtls_datagrams_superfluous += 1;
+            return;
+        }
+        if !self.handshake_ration.take(now.instant, peer) {
+            self.counts.dtls_handshakes_refused += 1;
             return;
         }
         // Good for the period in which it is verified again, which is this one.

@@ -166,6 +166,11 @@ pub struct Limits {
     pub cookies_per_second: u32,
     /// Cookies handed out per second to one network, an IPv4 /24 or an IPv6 /48.
     pub cookies_per_network_per_second: u32,
+    /// Handshakes begun per second, with bursts of as many.
+    pub handshakes_per_second: u32,
+    /// Handshakes begun per second with one network. More than its cookies, for a cookie may have been
+    /// fetched earlier.
+    pub handshakes_per_network_per_second: u32,
     /// Longest datagram of a handshake, bytes, without the headers of UDP and IP.
     pub handshake_datagram_len: u32,
 }
@@ -192,6 +197,8 @@ impl Default for Limits {
             queue_len: 4096,
             cookies_per_second: 20_000,
             cookies_per_network_per_second: 1_000,
+            handshakes_per_second: 20_000,
+            handshakes_per_network_per_second: 2_000,
             handshake_datagram_len: 1200,
         }
         .within_memory(1 << 30)

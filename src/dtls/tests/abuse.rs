@@ -76,6 +76,28 @@ fn cookies_are_rationed_and_those_who_have_one_pass() {
 }
 
 #[test]
+fn handshakes_are_rationed_though_a_cookie_is_good_for_many() {
+    let mut world = World::with(|setup| setup.limits.handshakes_per_network_per_second = 10);
+    // two hellos from one address, each with its cookie
+    let mut clients = [from([10, 0, 0, 1], 1), from([10, 0, 0, 1], 1)];
+    let hellos = clients.each_mut().map(|client| greeted(&mut world, client));
+    for hello in hellos.iter().cycle().take(100) {
+        world.deliver(clients[0].peer, hello);
+    }
+    let counts = *world.dtls.counts();
+    assert_eq!(counts.dtls_handshakes_started, 10);
+    // one that is under way goes on, as long as it has datagrams left
+    assert_eq!(
+        counts.dtls_flights_repeated + counts.dtls_handshakes_refused,
+        90
+    );
+    assert_eq!(counts.dtls_flights_repeated, 45);
+    world.established(&mut from([10, 0, 1, 1], 1));
+    world.wait(Duration::from_secs(1));
+    world.established(&mut from([10, 0, 0, 2], 1));
+}
+
+#[test]
 fn handshakes_under_way_are_bounded_in_total_and_per_source() {
     let mut world = World::with(|setup| {
         setup.limits.half_open = 5;
