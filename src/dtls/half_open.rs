@@ -67,8 +67,13 @@ impl HalfOpen {
 
     /// Makes room for a handshake with `peer`, where there is none: of those with its source the oldest goes, or, when
     /// there are too many in total, the oldest of those with the source that has most. So whoever leaves many half
-    /// open is in his own way, and nobody is turned away because of what somebody else has left.
-    pub(super) fn make_room(&mut self, peer: SocketAddr, limits: &Limits) -> Option<Full> {
+    /// open is in his own way, and nobody is turned away because of what somebody else has left. Gives back what had
+    /// to go, and why.
+    pub(super) fn make_room(
+        &mut self,
+        peer: SocketAddr,
+        limits: &Limits,
+    ) -> Option<(Full, SocketAddr, Handshake)> {
         if self.contains(&peer) {
             return None; // it makes room itself
         }
@@ -83,8 +88,8 @@ impl HalfOpen {
             return None;
         };
         let (_, oldest) = *self.per_source.get(&source)?.first()?;
-        self.remove(&oldest);
-        Some(full)
+        let displaced = self.remove(&oldest)?;
+        Some((full, oldest, displaced))
     }
 
     /// In place of the one that `peer` had, if any.

@@ -17,6 +17,7 @@ use openssl::{
 };
 
 use super::{
+    RefuseReason,
     association::Association,
     context::{Asked, Context, Notes, shortest_sealed},
     cookie::Cookie,
@@ -197,9 +198,14 @@ impl Handshake {
         Notes::of(self.stream.ssl()).map_or(Asked::Nothing, |notes| notes.asked.clone())
     }
 
-    /// Whether the peer has sent something under the handshake's keys.
-    pub(super) fn has_tried(&self) -> bool {
-        self.early > 0
+    /// What the peer has wrong, if it goes on in silence because of it.
+    pub(super) fn fault(&self) -> Option<RefuseReason> {
+        match self.asked() {
+            Asked::Unknown(_) => Some(RefuseReason::UnknownIdentity),
+            // Only the end of the handshake comes under its keys, and it could not be opened.
+            Asked::Known(_) if self.early > 0 => Some(RefuseReason::WrongKey),
+            Asked::Known(_) | Asked::Nothing => None,
+        }
     }
 
     /// Whom a complete handshake has shown, and whether it resumed a session.

@@ -288,8 +288,8 @@ impl Dtls {
                 self.counts.dtls_flights_repeated += 1;
                 transmit(&mut self.events, peer, flight);
             } else {
-                let reason = self.why_expired(peer);
-                self.refuse(peer, reason);
+                let fault = self.half_open.get(&peer).and_then(Handshake::fault);
+                self.refuse(peer, fault.unwrap_or(RefuseReason::Expired));
             }
         }
     }
@@ -409,14 +409,19 @@ impl Dtls {
             self.counts.dtls_handshakes_failed += 1;
             return;
         };
-        match self.half_open.make_room(peer, &self.limits) {
-            Some(Full::Total) => self.counts.dtls_handshakes_displaced_total += 1,
-            Some(Full::Source) => self.counts.dtls_handshakes_displaced_source += 1,
-            None => {}
+        if let Some((full, other, displaced)) = self.half_open.make_room(peer, &self.limits) {
+            match (displaced.fault(), full) {
+                (Some(reason), _) => self.report(other, &displaced, reason),
+                (None, Full::Total) => self.counts.dtls_handshakes_displaced_total += 1,
+                (None, Full::Source) => self.counts.dtls_handshakes_displaced_source += 1,
+            }
         }
         self.counts.dtls_handshakes_started += 1;
-        if (self.half_open.insert(now.instant, peer, handshake)).is_some() {
-            self.counts.dtls_handshakes_replaced += 1;
+        if let Some(replaced) = self.half_open.insert(now.instant, peer, handshake) {
+            match replaced.fault() {
+                Some(reason) => self.report(peer, &replaced, reason),
+                None => self.counts.dtls_handshakes_replaced += 1,
+            }
         }
         self.advance(now, peer, None);
     }
@@ -491,20 +496,14 @@ impl Dtls {
         self.receive(peer, None);
     }
 
-    fn why_expired(&self, peer: SocketAddr) -> RefuseReason {
-        let handshake = self.half_open.get(&peer);
-        match handshake.map(|handshake| (handshake.asked(), handshake.has_tried())) {
-            Some((Asked::Unknown(_), _)) => RefuseReason::UnknownIdentity,
-            // Only the end of the handshake comes under its keys, and it could not be opened.
-            Some((Asked::Known(_), true)) => RefuseReason::WrongKey,
-            _ => RefuseReason::Expired,
+    fn refuse(&mut self, peer: SocketAddr, reason: RefuseReason) {
+        if let Some(handshake) = self.half_open.remove(&peer) {
+            self.report(peer, &handshake, reason);
         }
     }
 
-    fn refuse(&mut self, peer: SocketAddr, reason: RefuseReason) {
-        let Some(handshake) = self.half_open.remove(&peer) else {
-            return;
-        };
+    /// Counts and tells why a handshake has come to nothing.
+    fn report(&mut self, peer: SocketAddr, handshake: &Handshake, reason: RefuseReason) {
         let asked = handshake.asked();
         // It may have lost patience before we have.
         let reason = match (&asked, reason) {

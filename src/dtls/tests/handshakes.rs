@@ -244,6 +244,35 @@ fn a_wrong_key_and_an_unknown_identity_look_the_same_and_are_told_apart_here() {
     assert_eq!(seen[0], seen[1]);
 }
 
+#[test]
+fn a_fault_is_told_when_the_peer_begins_anew_or_makes_room() {
+    for (identity, reason) in [
+        ("device-1", RefuseReason::WrongKey),
+        ("nobody-1", RefuseReason::UnknownIdentity),
+    ] {
+        // from the same address, and from another one where there is room for one only
+        for next in [peer(1), peer(2)] {
+            let mut world = World::with(|setup| setup.limits.half_open = 1);
+            let mut client = Client::psk(peer(1), CCM, identity, b"not the key".to_vec());
+            world.talk(&mut client);
+            assert_eq!(world.events, []);
+            let mut client = Client::psk(next, CCM, "device-2", key_of("device-2"));
+            world.established(&mut client);
+            let expected = Event::Refused {
+                peer: peer(1),
+                claimed: Some(identity.as_bytes().into()),
+                reason,
+            };
+            assert_eq!(world.events[0], expected);
+            let counts = *world.dtls.counts();
+            let told = counts.dtls_handshakes_wrong_key + counts.dtls_handshakes_unknown_identity;
+            assert_eq!(told, 1);
+            assert_eq!(counts.dtls_handshakes_replaced, 0);
+            assert_eq!(counts.dtls_handshakes_displaced_total, 0);
+        }
+    }
+}
+
 fn with_certificates(authority: &Authority) -> World {
     let (chain, key) = authority.issue("server", &["server.example"]);
     World::with(|setup| {
