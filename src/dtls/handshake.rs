@@ -58,7 +58,11 @@ pub(super) struct Handshake {
     /// Longest datagram that is sent, bytes.
     datagram_len: usize,
     pub(super) serial: Serial,
+    /// When it is given up.
     expires: Instant,
+    /// When it is, once the peer has answered.
+    deadline: Instant,
+    answered: bool,
     /// The datagrams that wait for an answer.
     flight: Vec<Vec<u8>>,
     /// Its repetitions, as far as they were made in advance.
@@ -91,12 +95,16 @@ impl Handshake {
         // Whatever the listening had to say is not for the peer.
         drop(stream.get_mut().take());
         ffi::stop_clock(&mut stream);
+        let deadline = now + timing.handshake_deadline;
+        let patience = timing.answer_deadline.max(4 * timing.initial_timeout);
         Some(Self {
             stream,
             random,
             datagram_len: context.datagram_len(),
             serial,
-            expires: now + timing.handshake_deadline,
+            expires: deadline.min(now + patience),
+            deadline,
+            answered: false,
             flight: Vec::new(),
             spares: VecDeque::new(),
             timeout: timing.initial_timeout,
@@ -132,6 +140,8 @@ impl Handshake {
                 return (Progress::TooMany, Vec::new());
             }
             self.early += early;
+            self.answered = true;
+            self.expires = self.deadline;
             self.stream.get_mut().put(datagram);
         }
         drop(ErrorStack::get());
@@ -164,6 +174,11 @@ impl Handshake {
     pub(super) fn due(&self) -> Instant {
         self.repeat_at
             .map_or(self.expires, |at| at.min(self.expires))
+    }
+
+    /// Whether the peer has sent more than its `ClientHello`.
+    pub(super) fn is_answered(&self) -> bool {
+        self.answered
     }
 
     /// Whether it has taken too long.

@@ -13,20 +13,20 @@ use governor::{
 
 use crate::clock::{Instant, SetClock};
 
-/// What shares the bound on handshakes under way: an IPv4 address or an IPv6 /64.
+/// What shares the bound on handshakes under way: an IPv4 address or an IPv6 /48.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Source(u64);
 
 pub(super) fn source(peer: SocketAddr) -> Source {
-    Source(prefix(peer, 32, 64))
+    Source(prefix(peer, 32))
 }
 
-/// The leading bits of an address. An IPv4 address has a one before it that no IPv6 prefix in use has.
-fn prefix(peer: SocketAddr, ipv4_bits: u32, ipv6_bits: u32) -> u64 {
+/// The leading bits of an address: so many of IPv4, with a one far before them, or 48 of IPv6.
+fn prefix(peer: SocketAddr, ipv4_bits: u32) -> u64 {
     match peer.ip().to_canonical() {
         IpAddr::V4(ip) => 1 << 63 | u64::from(ip.to_bits() >> (32 - ipv4_bits)),
-        // at most 64 bits are left
-        IpAddr::V6(ip) => u64::try_from(ip.to_bits() >> (128 - ipv6_bits)).unwrap_or(u64::MAX),
+        // 48 bits are left
+        IpAddr::V6(ip) => u64::try_from(ip.to_bits() >> 80).unwrap_or(u64::MAX),
     }
 }
 
@@ -64,7 +64,7 @@ impl Ration {
     pub(super) fn take(&self, now: Instant, peer: SocketAddr) -> bool {
         self.clock.set(now);
         // Which networks share an allowance is not for a stranger to know.
-        let network = self.networks.hash_one(prefix(peer, 24, 48)) % NETWORKS;
+        let network = self.networks.hash_one(prefix(peer, 24)) % NETWORKS;
         self.per_network.check_key(&network).is_ok() && self.total.check().is_ok()
     }
 }
@@ -83,8 +83,8 @@ mod tests {
     fn sources_are_told_apart_as_far_as_they_can_be_many() {
         assert_eq!(source(peer("192.0.2.1")), source(peer("::ffff:192.0.2.1")));
         assert_ne!(source(peer("192.0.2.1")), source(peer("192.0.2.2")));
-        assert_eq!(source(peer("2001:db8::1")), source(peer("2001:db8::2")));
-        assert_ne!(source(peer("2001:db8::1")), source(peer("2001:db8:0:1::1")));
+        assert_eq!(source(peer("2001:db8::1")), source(peer("2001:db8:0:1::2")));
+        assert_ne!(source(peer("2001:db8::1")), source(peer("2001:db8:1::1")));
     }
 
     #[test]

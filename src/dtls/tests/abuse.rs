@@ -134,6 +134,39 @@ fn handshakes_under_way_are_bounded_in_total_and_per_source() {
 }
 
 #[test]
+fn those_who_go_on_do_not_make_room_for_those_who_only_begin() {
+    let mut world = World::with(|setup| setup.limits.half_open = 10);
+    // a fleet behind one address, of which each has sent a part of its flight
+    let mut fleet: Vec<Client> = (1..=5).map(|port| from([10, 0, 0, 1], port)).collect();
+    let mut rests = Vec::new();
+    for client in &mut fleet {
+        let flight = asked(&mut world, client);
+        world.deliver(client.peer, &small());
+        rests.push(flight);
+    }
+    for host in 1..=20 {
+        asked(&mut world, &mut from([10, 0, 1, host], 1));
+    }
+    assert_eq!(world.dtls.half_open(), 10);
+    assert_eq!(world.dtls.counts().dtls_handshakes_displaced_total, 15);
+    // a late one from where the fleet is finds room too
+    world.established(&mut from([10, 0, 0, 1], 6));
+    for (client, flight) in fleet.iter().zip(rests) {
+        for datagram in flight {
+            world.deliver(client.peer, &datagram);
+        }
+    }
+    assert_eq!(world.dtls.counts().dtls_handshakes_full, 6);
+    // whoever is all there is makes room as well
+    for port in 1..=12 {
+        let mut client = from([10, 0, 2, 2], port);
+        asked(&mut world, &mut client);
+        world.deliver(client.peer, &small());
+    }
+    assert_eq!(world.dtls.half_open(), 10);
+}
+
+#[test]
 fn handshakes_wait_for_their_budget_and_data_do_not() {
     let mut world = World::with(|setup| setup.limits.queue_len = 10);
     let mut device = Client::device(1);
