@@ -209,8 +209,8 @@ impl Handshake {
     }
 
     /// Whether the peer has claimed an identity, and whether anybody has it.
-    pub(super) fn asked(&self) -> Asked {
-        Notes::of(self.stream.ssl()).map_or(Asked::Nothing, |notes| notes.asked.clone())
+    pub(super) fn asked(&self) -> &Asked {
+        Notes::of(self.stream.ssl()).map_or(&Asked::Nothing, |notes| &notes.asked)
     }
 
     /// What the peer has wrong, if it goes on in silence because of it.

@@ -31,7 +31,11 @@ mod setup;
 mod tickets;
 mod transport;
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{HashSet, VecDeque},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 pub use association::SendError;
 pub use context::{MAX_PAYLOAD_LEN, SetupError};
@@ -245,28 +249,33 @@ impl Dtls {
         self.kept.peek(&peer).map(|entry| &entry.identity)
     }
 
-    /// Ends everything of an identity, because its key or certificate is no longer good: its associations,
-    /// its handshakes under way, and the tickets given to it. Returns how many associations it had.
+    /// Ends everything of these identities, because their keys or certificates are no longer good: their
+    /// associations, their handshakes under way, and the tickets given to them.
     ///
-    /// The key's source has to know of the change before.
-    pub fn end_identity(&mut self, now: Now, identity: &Identity) -> usize {
+    /// The keys' source has to know of the change before.
+    pub fn end_identities(&mut self, now: Now, identities: &[Identity]) {
         let lifetime = self.timing.ticket_lifetime;
-        (self.context.ledger).end(identity.digest(), now.instant, lifetime);
-        let peers = self.kept.peers_of(identity).to_vec();
-        for peer in &peers {
-            self.close(*peer, CloseReason::Ended);
-        }
-        if let Identity::Psk(identity) = identity {
-            let claims = |asked| matches!(asked, Asked::Known(claimed) if claimed == *identity);
-            let claiming: Vec<SocketAddr> = (self.half_open.peers())
-                .filter(|(_, handshake)| claims(handshake.asked()))
-                .map(|(peer, _)| peer)
-                .collect();
-            for peer in claiming {
-                self.refuse(peer, RefuseReason::Ended);
+        for identity in identities {
+            (self.context.ledger).end(identity.digest(), now.instant, lifetime);
+            for peer in self.kept.peers_of(identity).to_vec() {
+                self.close(peer, CloseReason::Ended);
             }
         }
-        peers.len()
+        let keys: HashSet<&[u8]> = (identities.iter())
+            .filter_map(|identity| match identity {
+                Identity::Psk(identity) => Some(&**identity),
+                Identity::Certificate { .. } => None,
+            })
+            .collect();
+        let claims =
+            |asked: &Asked| matches!(asked, Asked::Known(claimed) if keys.contains(&**claimed));
+        let claiming: Vec<SocketAddr> = (self.half_open.peers())
+            .filter(|(_, handshake)| claims(handshake.asked()))
+            .map(|(peer, _)| peer)
+            .collect();
+        for peer in claiming {
+            self.refuse(peer, RefuseReason::Ended);
+        }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
@@ -506,7 +515,7 @@ impl Dtls {
     fn report(&mut self, peer: SocketAddr, handshake: &Handshake, reason: RefuseReason) {
         let asked = handshake.asked();
         // It may have lost patience before we have.
-        let reason = match (&asked, reason) {
+        let reason = match (asked, reason) {
             (Asked::Unknown(_), RefuseReason::Failed) => RefuseReason::UnknownIdentity,
             _ => reason,
         };
@@ -520,7 +529,7 @@ impl Dtls {
         *count += 1;
         let claimed = match asked {
             Asked::Nothing => None,
-            Asked::Known(identity) | Asked::Unknown(identity) => Some(identity),
+            Asked::Known(identity) | Asked::Unknown(identity) => Some(identity.clone()),
         };
         self.events.push_back(Event::Refused {
             peer,

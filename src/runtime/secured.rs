@@ -90,11 +90,9 @@ impl Secured {
         self.follow(|_, _| ());
     }
 
-    /// The identity's key is no longer good.
-    pub(super) fn end(&mut self, now: Now, identity: &Identity) {
-        if self.dtls.end_identity(now, identity) > 0 {
-            tracing::info!(%identity, "the device's key was changed; its association has ended");
-        }
+    /// The identities' keys are no longer good.
+    pub(super) fn end(&mut self, now: Now, identities: &[Identity]) {
+        self.dtls.end_identities(now, identities);
         self.follow(|_, _| ());
     }
 
@@ -120,7 +118,14 @@ impl Secured {
                         said(&Speaker::new(Peer::secured(peer), endpoints), &bytes);
                     }
                 }
-                Event::Closed { peer, reason, .. } => {
+                Event::Closed {
+                    peer,
+                    identity,
+                    reason,
+                } => {
+                    if reason == CloseReason::Ended {
+                        tracing::info!(%identity, "the device's key was changed; its association has ended");
+                    }
                     // a new one is there already
                     if reason != CloseReason::Replaced {
                         self.endpoints.remove(&peer);

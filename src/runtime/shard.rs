@@ -301,9 +301,7 @@ impl Shard {
             }
             Message::EndIdentities(identities) => {
                 if let Some(secured) = &mut self.secured {
-                    for identity in &identities {
-                        secured.end(now, identity);
-                    }
+                    secured.end(now, &identities);
                 }
             }
             Message::Stop => {}
