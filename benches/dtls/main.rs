@@ -131,6 +131,8 @@ impl Server {
                 associations: 100_000,
                 cookies_per_second: u32::MAX,
                 cookies_per_network_per_second: u32::MAX,
+                handshakes_per_second: u32::MAX,
+                handshakes_per_network_per_second: u32::MAX,
                 ..Limits::default()
             },
         };

@@ -88,8 +88,8 @@ pub(super) enum Asked {
     Unknown(Box<[u8]>),
 }
 
-/// Repetitions of a flight that are made beforehand. With the default times, a deadline comes after
-/// three.
+/// Repetitions of a flight that are made beforehand. With the default times, a deadline comes after three
+/// at most.
 const SPARES: u8 = 4;
 
 /// What a handshake's callbacks know and leave behind; it travels with the `Ssl`.

@@ -31,9 +31,9 @@ pub(super) type Cookie = [u8; 16];
 /// Makes cookies and knows them again.
 ///
 /// A cookie is bound to the peer's address and port, to the `ClientHello`'s random, and to a period of
-/// time: it is good for the period of its making and the one after. With the random in it, whoever
-/// wants another handshake has to ask for another cookie, and those are rationed. RFC 6347 has the
-/// client repeat its random.
+/// time: it is good for the period of its making and the one after. RFC 6347 has the client repeat its
+/// random. Nothing is remembered of a cookie that was shown, so it may begin more than one handshake:
+/// those are rationed on their own.
 #[derive(Debug, Clone)]
 pub(super) struct Cookies {
     key: [u8; 32],

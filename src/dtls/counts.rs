@@ -24,6 +24,7 @@ counts! {
     dtls_cookies_refused: "Strangers left unanswered because too many ask.",
     dtls_queue_full: "Handshake datagrams dropped because too many wait.",
     dtls_handshakes_started: "Handshakes begun after a valid cookie.",
+    dtls_handshakes_refused: "Handshakes not begun despite a valid cookie, because too many begin.",
     dtls_handshakes_full: "Handshakes completed in full.",
     dtls_handshakes_resumed: "Handshakes that resumed a session.",
     dtls_handshakes_displaced_total: "Handshakes given up for a new one because too many were under way.",

@@ -18,7 +18,7 @@ pub(super) struct HalfOpen {
     /// When each is due, as of its last change.
     due: BTreeSet<(Instant, SocketAddr)>,
     per_source: HashMap<Source, Group>,
-    /// The sources, the one with most handshakes last; of several, the one that has had its oldest for longest.
+    /// The sources, in the order in which they have to make room, the first to do so last.
     crowded: BTreeSet<Rank>,
 }
 
@@ -28,13 +28,42 @@ struct Entry {
 }
 
 /// The handshakes with a source, the oldest first.
-type Group = BTreeSet<(Instant, SocketAddr)>;
-type Rank = (usize, Reverse<Instant>, Source);
+#[derive(Default)]
+struct Group {
+    /// The peer has not answered yet.
+    unanswered: BTreeSet<(Instant, SocketAddr)>,
+    answered: BTreeSet<(Instant, SocketAddr)>,
+}
+
+impl Group {
+    fn len(&self) -> usize {
+        self.unanswered.len() + self.answered.len()
+    }
+
+    /// The one that has to make room: the oldest without an answer, else the oldest.
+    fn first(&self) -> Option<(Instant, SocketAddr)> {
+        (self.unanswered.first())
+            .or_else(|| self.answered.first())
+            .copied()
+    }
+
+    fn side(&mut self, answered: bool) -> &mut BTreeSet<(Instant, SocketAddr)> {
+        if answered {
+            &mut self.answered
+        } else {
+            &mut self.unanswered
+        }
+    }
+}
+
+/// How many are unanswered, how many are not, since when there is the one to make room.
+type Rank = (usize, usize, Reverse<Instant>, Source);
 
 /// `None` when there is none.
 fn rank(source: Source, group: &Group) -> Option<Rank> {
-    let (oldest, _) = *group.first()?;
-    Some((group.len(), Reverse(oldest), source))
+    let (since, _) = group.first()?;
+    let (unanswered, answered) = (group.unanswered.len(), group.answered.len());
+    Some((unanswered, answered, Reverse(since), source))
 }
 
 /// Why there was no room for another handshake.
@@ -66,25 +95,31 @@ impl HalfOpen {
     }
 
     /// Makes room for a handshake with `peer`, where there is none: of those with its source the oldest goes, or, when
-    /// there are too many in total, the oldest of those with the source that has most. So whoever leaves many half
-    /// open is in his own way, and nobody is turned away because of what somebody else has left.
-    pub(super) fn make_room(&mut self, peer: SocketAddr, limits: &Limits) -> Option<Full> {
+    /// there are too many in total, the oldest of those with the source that has most. Those that the peer has not
+    /// answered count and go before all others: nobody who goes on is in the way of those who only begin. So whoever
+    /// leaves many half open is in his own way, and nobody is turned away because of what somebody else has left.
+    /// Gives back what had to go, and why.
+    pub(super) fn make_room(
+        &mut self,
+        peer: SocketAddr,
+        limits: &Limits,
+    ) -> Option<(Full, SocketAddr, Handshake)> {
         if self.contains(&peer) {
             return None; // it makes room itself
         }
         let own = source(peer);
-        let with_source = self.per_source.get(&own).map_or(0, BTreeSet::len);
+        let with_source = self.per_source.get(&own).map_or(0, Group::len);
         let (full, source) = if with_source >= limits.half_open_per_source {
             (Full::Source, own)
         } else if self.len() >= limits.half_open {
-            let (_, _, most) = *self.crowded.last()?;
+            let (.., most) = *self.crowded.last()?;
             (Full::Total, most)
         } else {
             return None;
         };
-        let (_, oldest) = *self.per_source.get(&source)?.first()?;
-        self.remove(&oldest);
-        Some(full)
+        let (_, oldest) = self.per_source.get(&source)?.first()?;
+        let displaced = self.remove(&oldest)?;
+        Some((full, oldest, displaced))
     }
 
     /// In place of the one that `peer` had, if any.
@@ -96,7 +131,10 @@ impl HalfOpen {
     ) -> Option<Handshake> {
         let replaced = self.remove(&peer);
         self.due.insert((handshake.due(), peer));
-        self.change_source(source(peer), |group| group.insert((now, peer)));
+        let answered = handshake.is_answered();
+        self.change_source(source(peer), |group| {
+            group.side(answered).insert((now, peer));
+        });
         let entry = Entry {
             begun: now,
             handshake,
@@ -108,12 +146,14 @@ impl HalfOpen {
     pub(super) fn remove(&mut self, peer: &SocketAddr) -> Option<Handshake> {
         let Entry { begun, handshake } = self.by_peer.remove(peer)?;
         self.due.remove(&(handshake.due(), *peer));
-        self.change_source(source(*peer), |group| group.remove(&(begun, *peer)));
+        self.change_source(source(*peer), |group| {
+            group.side(handshake.is_answered()).remove(&(begun, *peer));
+        });
         Some(handshake)
     }
 
     /// Changes which handshakes there are with a source, and keeps the order of sources.
-    fn change_source(&mut self, source: Source, change: impl FnOnce(&mut Group) -> bool) {
+    fn change_source(&mut self, source: Source, change: impl FnOnce(&mut Group)) {
         let mut group = self.per_source.remove(&source).unwrap_or_default();
         if let Some(rank) = rank(source, &group) {
             self.crowded.remove(&rank);
@@ -125,19 +165,25 @@ impl HalfOpen {
         }
     }
 
-    /// Changes one, and keeps the order of deadlines.
+    /// Changes one, and keeps the orders of deadlines and of sources.
     pub(super) fn with<T>(
         &mut self,
         peer: SocketAddr,
         change: impl FnOnce(&mut Handshake) -> T,
     ) -> Option<T> {
-        let handshake = &mut self.by_peer.get_mut(&peer)?.handshake;
-        let before = handshake.due();
+        let Entry { begun, handshake } = self.by_peer.get_mut(&peer)?;
+        let (begun, before) = (*begun, (handshake.due(), handshake.is_answered()));
         let result = change(handshake);
-        let after = handshake.due();
-        if before != after {
-            self.due.remove(&(before, peer));
-            self.due.insert((after, peer));
+        let after = (handshake.due(), handshake.is_answered());
+        if before.0 != after.0 {
+            self.due.remove(&(before.0, peer));
+            self.due.insert((after.0, peer));
+        }
+        if before.1 != after.1 {
+            self.change_source(source(peer), |group| {
+                group.side(before.1).remove(&(begun, peer));
+                group.side(after.1).insert((begun, peer));
+            });
         }
         Some(result)
     }

@@ -17,6 +17,7 @@ use openssl::{
 };
 
 use super::{
+    RefuseReason,
     association::Association,
     context::{Asked, Context, Notes, shortest_sealed},
     cookie::Cookie,
@@ -43,7 +44,7 @@ pub(super) enum Progress {
     Complete,
     /// It has failed; an alert may have to leave.
     Failed,
-    /// The datagram was not taken: the peer has sent too many.
+    /// The datagram was not taken: the peer has sent too many of the next epoch.
     TooMany,
     /// The datagram was not taken: it is not what a peer would send now.
     Unsound,
@@ -57,7 +58,11 @@ pub(super) struct Handshake {
     /// Longest datagram that is sent, bytes.
     datagram_len: usize,
     pub(super) serial: Serial,
+    /// When it is given up.
     expires: Instant,
+    /// When it is, once the peer has answered.
+    deadline: Instant,
+    answered: bool,
     /// The datagrams that wait for an answer.
     flight: Vec<Vec<u8>>,
     /// Its repetitions, as far as they were made in advance.
@@ -90,12 +95,16 @@ impl Handshake {
         // Whatever the listening had to say is not for the peer.
         drop(stream.get_mut().take());
         ffi::stop_clock(&mut stream);
+        let deadline = now + timing.handshake_deadline;
+        let patience = timing.answer_deadline.max(4 * timing.initial_timeout);
         Some(Self {
             stream,
             random,
             datagram_len: context.datagram_len(),
             serial,
-            expires: now + timing.handshake_deadline,
+            expires: deadline.min(now + patience),
+            deadline,
+            answered: false,
             flight: Vec::new(),
             spares: VecDeque::new(),
             timeout: timing.initial_timeout,
@@ -103,6 +112,14 @@ impl Handshake {
             datagrams: 0,
             early: 0,
         })
+    }
+
+    /// Takes one from the number of datagrams that the peer may send, repetitions of its `ClientHello`
+    /// included. `false`: they are spent.
+    pub(super) fn charge(&mut self) -> bool {
+        let left = self.datagrams < MAX_DATAGRAMS;
+        self.datagrams += u32::from(left);
+        left
     }
 
     /// Goes on with what has arrived, and says what is to be sent.
@@ -119,11 +136,12 @@ impl Handshake {
                 return (Progress::Unsound, Vec::new());
             }
             let early = u32::from(record::has_protected(datagram));
-            if self.datagrams == MAX_DATAGRAMS || self.early + early > MAX_EARLY {
+            if self.early + early > MAX_EARLY {
                 return (Progress::TooMany, Vec::new());
             }
-            self.datagrams += 1;
             self.early += early;
+            self.answered = true;
+            self.expires = self.deadline;
             self.stream.get_mut().put(datagram);
         }
         drop(ErrorStack::get());
@@ -158,6 +176,11 @@ impl Handshake {
             .map_or(self.expires, |at| at.min(self.expires))
     }
 
+    /// Whether the peer has sent more than its `ClientHello`.
+    pub(super) fn is_answered(&self) -> bool {
+        self.answered
+    }
+
     /// Whether it has taken too long.
     pub(super) fn has_expired(&self, now: Instant) -> bool {
         now >= self.expires
@@ -171,17 +194,8 @@ impl Handshake {
         self.repeat(now, timing)
     }
 
-    /// The peer has repeated its `ClientHello`: the flight once more. Takes from the number of datagrams
-    /// that the peer may send.
-    pub(super) fn hello_repeated(&mut self, now: Instant, timing: &Timing) -> Vec<Vec<u8>> {
-        if self.datagrams == MAX_DATAGRAMS {
-            return Vec::new();
-        }
-        self.datagrams += 1;
-        self.repeat(now, timing)
-    }
-
-    fn repeat(&mut self, now: Instant, timing: &Timing) -> Vec<Vec<u8>> {
+    /// The flight once more, at once.
+    pub(super) fn repeat(&mut self, now: Instant, timing: &Timing) -> Vec<Vec<u8>> {
         self.timeout = (self.timeout * 2).min(timing.max_timeout);
         self.repeat_at = Some(now + self.timeout);
         if let Some(spare) = self.spares.pop_front() {
@@ -195,13 +209,18 @@ impl Handshake {
     }
 
     /// Whether the peer has claimed an identity, and whether anybody has it.
-    pub(super) fn asked(&self) -> Asked {
-        Notes::of(self.stream.ssl()).map_or(Asked::Nothing, |notes| notes.asked.clone())
+    pub(super) fn asked(&self) -> &Asked {
+        Notes::of(self.stream.ssl()).map_or(&Asked::Nothing, |notes| &notes.asked)
     }
 
-    /// Whether the peer has sent something under the handshake's keys.
-    pub(super) fn has_tried(&self) -> bool {
-        self.early > 0
+    /// What the peer has wrong, if it goes on in silence because of it.
+    pub(super) fn fault(&self) -> Option<RefuseReason> {
+        match self.asked() {
+            Asked::Unknown(_) => Some(RefuseReason::UnknownIdentity),
+            // Only the end of the handshake comes under its keys, and it could not be opened.
+            Asked::Known(_) if self.early > 0 => Some(RefuseReason::WrongKey),
+            Asked::Known(_) | Asked::Nothing => None,
+        }
     }
 
     /// Whom a complete handshake has shown, and whether it resumed a session.

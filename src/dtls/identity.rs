@@ -1,5 +1,5 @@
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fmt,
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -120,7 +120,27 @@ pub(super) struct Serial(pub(super) u64);
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     newest: AtomicU64,
-    ended: Mutex<HashMap<IdentityDigest, (Serial, Instant)>>,
+    ended: Mutex<Ended>,
+}
+
+#[derive(Debug, Default)]
+struct Ended {
+    last: HashMap<IdentityDigest, Serial>,
+    /// Every end, the oldest first.
+    ends: VecDeque<(Instant, IdentityDigest, Serial)>,
+}
+
+impl Ended {
+    fn forget_before(&mut self, now: Instant, span: Duration) {
+        while let Some((_, identity, serial)) =
+            (self.ends).pop_front_if(|(at, ..)| now.since(*at) > span)
+        {
+            // it may have been ended again
+            if self.last.get(&identity) == Some(&serial) {
+                self.last.remove(&identity);
+            }
+        }
+    }
 }
 
 impl Ledger {
@@ -134,16 +154,17 @@ impl Ledger {
     pub(super) fn end(&self, identity: IdentityDigest, now: Instant, ticket_lifetime: Duration) {
         let serial = self.advance();
         let mut ended = self.ended();
-        ended.retain(|_, (_, at)| now.since(*at) <= ticket_lifetime + SLACK);
-        ended.insert(identity, (serial, now));
+        ended.forget_before(now, ticket_lifetime + SLACK);
+        ended.last.insert(identity, serial);
+        ended.ends.push_back((now, identity, serial));
     }
 
     /// Whether `identity` was ended after `serial`.
     pub(super) fn ended_since(&self, identity: &IdentityDigest, serial: Serial) -> bool {
-        (self.ended().get(identity)).is_some_and(|(ended, _)| *ended > serial)
+        (self.ended().last.get(identity)).is_some_and(|ended| *ended > serial)
     }
 
-    fn ended(&self) -> MutexGuard<'_, HashMap<IdentityDigest, (Serial, Instant)>> {
+    fn ended(&self) -> MutexGuard<'_, Ended> {
         // No change to it can stop half-way.
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -151,3 +172,46 @@ impl Ledger {
 
 /// The library tells the age of tickets by the wall clock, which may be set back meanwhile.
 const SLACK: Duration = Duration::from_hours(24);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Instant = Instant::from_millis(1_000_000);
+    const LIFETIME: Duration = Duration::from_hours(1);
+
+    fn identity(n: u32) -> IdentityDigest {
+        Identity::Psk(n.to_be_bytes().into()).digest()
+    }
+
+    #[test]
+    fn an_end_is_known_for_as_long_as_tickets_live() {
+        let ledger = Ledger::default();
+        let [first, second] = [identity(1), identity(2)];
+        let before = ledger.advance();
+        ledger.end(first, NOW, LIFETIME);
+        ledger.end(second, NOW, LIFETIME);
+        let again = NOW + Duration::from_mins(1);
+        ledger.end(second, again, LIFETIME);
+        assert!(ledger.ended_since(&first, before));
+        assert!(!ledger.ended_since(&first, ledger.advance()));
+        let late = NOW + LIFETIME + SLACK + Duration::from_secs(1);
+        ledger.end(identity(3), late, LIFETIME);
+        assert!(!ledger.ended_since(&first, before));
+        assert!(ledger.ended_since(&second, before));
+        ledger.end(identity(3), late + Duration::from_mins(1), LIFETIME);
+        assert!(!ledger.ended_since(&second, before));
+        assert_eq!(ledger.ended().last.len(), 1);
+        assert_eq!(ledger.ended().ends.len(), 2);
+    }
+
+    /// Takes minutes if each end looks at all before it.
+    #[test]
+    fn many_ends_cost_no_more_each_than_few() {
+        let ledger = Ledger::default();
+        for n in 0..200_000 {
+            ledger.end(identity(n), NOW, LIFETIME);
+        }
+        assert_eq!(ledger.ended().last.len(), 200_000);
+    }
+}

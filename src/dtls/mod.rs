@@ -25,12 +25,17 @@ mod handshake;
 mod identity;
 mod kept;
 mod limits;
+mod queue;
 mod record;
 mod setup;
 mod tickets;
 mod transport;
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{HashSet, VecDeque},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 pub use association::SendError;
 pub use context::{MAX_PAYLOAD_LEN, SetupError};
@@ -45,7 +50,8 @@ use cookie::{Cookies, hello_verify_request, is_expected, mac};
 use half_open::{Full, HalfOpen};
 use handshake::{Handshake, Progress};
 use kept::{Entry, Kept};
-use limits::CookieRation;
+use limits::Ration;
+use queue::Queue;
 use record::{ClientHello, Datagram};
 
 /// Handshake datagrams that an established association takes yet: repetitions of the peer's last
@@ -58,13 +64,13 @@ const MAX_RECORD_LEN: usize = 1 << 14;
 pub struct Dtls {
     context: Context,
     cookies: Cookies,
-    ration: CookieRation,
+    cookie_ration: Ration,
+    handshake_ration: Ration,
     timing: Timing,
     limits: Limits,
     kept: Kept,
     half_open: HalfOpen,
-    /// Handshake datagrams that wait for their turn.
-    queue: VecDeque<(SocketAddr, Vec<u8>)>,
+    queue: Queue,
     events: VecDeque<Event>,
     counts: Counts,
     scratch: Vec<u8>,
@@ -158,12 +164,19 @@ impl Dtls {
         Ok(Self {
             context: Context::new(setup)?,
             cookies: Cookies::new(mac(&setup.seed, &[b"cookie"]), setup.timing.cookie_period),
-            ration: CookieRation::new(&setup.limits),
+            cookie_ration: Ration::new(
+                setup.limits.cookies_per_network_per_second,
+                setup.limits.cookies_per_second,
+            ),
+            handshake_ration: Ration::new(
+                setup.limits.handshakes_per_network_per_second,
+                setup.limits.handshakes_per_second,
+            ),
             timing: setup.timing,
             limits: setup.limits,
             kept: Kept::default(),
             half_open: HalfOpen::default(),
-            queue: VecDeque::new(),
+            queue: Queue::new(setup.limits.queue_len),
             events: VecDeque::new(),
             counts: Counts::default(),
             scratch: vec![0; MAX_RECORD_LEN],
@@ -176,10 +189,13 @@ impl Dtls {
         self.counts.dtls_datagrams_received += 1;
         match Datagram::read(bytes) {
             None => self.counts.dtls_datagrams_malformed += 1,
+            Some(_) if record::longest_announced(bytes) > self.context.max_message_len => {
+                self.counts.dtls_datagrams_superfluous += 1;
+            }
             Some(Datagram::Hello(hello)) => self.greet(now, peer, &hello, bytes),
             Some(Datagram::Protected) => self.open(peer, bytes),
             Some(Datagram::ClearAlert) if self.half_open.contains(&peer) => {
-                self.enqueue(peer, bytes);
+                self.enqueue_charged(peer, bytes);
             }
             Some(Datagram::ClearAlert) => self.counts.dtls_datagrams_superfluous += 1,
             Some(Datagram::Handshake | Datagram::ProtectedHandshake) => {
@@ -192,7 +208,7 @@ impl Dtls {
     /// two or three of them and about 60 µs altogether. Returns how many still wait.
     pub fn work(&mut self, now: Now, budget: usize) -> usize {
         for _ in 0..budget {
-            let Some((peer, bytes)) = self.queue.pop_front() else {
+            let Some((peer, bytes)) = self.queue.pop() else {
                 break;
             };
             match Datagram::read(&bytes) {
@@ -233,28 +249,33 @@ impl Dtls {
         self.kept.peek(&peer).map(|entry| &entry.identity)
     }
 
-    /// Ends everything of an identity, because its key or certificate is no longer good: its associations,
-    /// its handshakes under way, and the tickets given to it. Returns how many associations it had.
+    /// Ends everything of these identities, because their keys or certificates are no longer good: their
+    /// associations, their handshakes under way, and the tickets given to them.
     ///
-    /// The key's source has to know of the change before.
-    pub fn end_identity(&mut self, now: Now, identity: &Identity) -> usize {
+    /// The keys' source has to know of the change before.
+    pub fn end_identities(&mut self, now: Now, identities: &[Identity]) {
         let lifetime = self.timing.ticket_lifetime;
-        (self.context.ledger).end(identity.digest(), now.instant, lifetime);
-        let peers = self.kept.peers_of(identity).to_vec();
-        for peer in &peers {
-            self.close(*peer, CloseReason::Ended);
-        }
-        if let Identity::Psk(identity) = identity {
-            let claims = |asked| matches!(asked, Asked::Known(claimed) if claimed == *identity);
-            let claiming: Vec<SocketAddr> = (self.half_open.peers())
-                .filter(|(_, handshake)| claims(handshake.asked()))
-                .map(|(peer, _)| peer)
-                .collect();
-            for peer in claiming {
-                self.refuse(peer, RefuseReason::Ended);
+        for identity in identities {
+            (self.context.ledger).end(identity.digest(), now.instant, lifetime);
+            for peer in self.kept.peers_of(identity).to_vec() {
+                self.close(peer, CloseReason::Ended);
             }
         }
-        peers.len()
+        let keys: HashSet<&[u8]> = (identities.iter())
+            .filter_map(|identity| match identity {
+                Identity::Psk(identity) => Some(&**identity),
+                Identity::Certificate { .. } => None,
+            })
+            .collect();
+        let claims =
+            |asked: &Asked| matches!(asked, Asked::Known(claimed) if keys.contains(&**claimed));
+        let claiming: Vec<SocketAddr> = (self.half_open.peers())
+            .filter(|(_, handshake)| claims(handshake.asked()))
+            .map(|(peer, _)| peer)
+            .collect();
+        for peer in claiming {
+            self.refuse(peer, RefuseReason::Ended);
+        }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
@@ -276,8 +297,8 @@ impl Dtls {
                 self.counts.dtls_flights_repeated += 1;
                 transmit(&mut self.events, peer, flight);
             } else {
-                let reason = self.why_expired(peer);
-                self.refuse(peer, reason);
+                let fault = self.half_open.get(&peer).and_then(Handshake::fault);
+                self.refuse(peer, fault.unwrap_or(RefuseReason::Expired));
             }
         }
     }
@@ -309,8 +330,12 @@ impl Dtls {
     fn greet(&mut self, now: Now, peer: SocketAddr, hello: &ClientHello<'_>, bytes: &[u8]) {
         let expected = self.cookies.expected(now.instant, peer, hello);
         if is_expected(&expected, hello.cookie) {
-            self.enqueue(peer, bytes);
-        } else if self.ration.take(now.instant, peer) {
+            if self.is_under_way(peer, hello) {
+                self.enqueue_charged(peer, bytes);
+            } else {
+                self.enqueue(peer, bytes);
+            }
+        } else if self.cookie_ration.take(now.instant, peer) {
             self.counts.dtls_cookies_sent += 1;
             let bytes = hello_verify_request(hello, expected[0]);
             self.events.push_back(Event::Transmit { peer, bytes });
@@ -320,19 +345,29 @@ impl Dtls {
     }
 
     fn enqueue(&mut self, peer: SocketAddr, bytes: &[u8]) {
-        if self.queue.len() < self.limits.queue_len {
-            self.queue.push_back((peer, bytes.to_vec()));
-        } else {
+        if !self.queue.push(peer, bytes) {
             self.counts.dtls_queue_full += 1;
         }
     }
 
+    /// Takes from what the peer may send in its handshake, before it takes a place in the queue.
+    fn enqueue_charged(&mut self, peer: SocketAddr, bytes: &[u8]) {
+        if self.half_open.with(peer, Handshake::charge) == Some(true) {
+            self.enqueue(peer, bytes);
+        } else {
+            self.counts.dtls_datagrams_superfluous += 1;
+        }
+    }
+
+    /// Whether the hello is that of the handshake under way.
+    fn is_under_way(&self, peer: SocketAddr, hello: &ClientHello<'_>) -> bool {
+        (self.half_open.get(&peer)).is_some_and(|handshake| handshake.random == hello.random)
+    }
+
     /// A datagram of a handshake is taken where one is under way, or was of late.
     fn expect_handshake(&mut self, peer: SocketAddr, bytes: &[u8]) {
-        if record::longest_announced(bytes) > self.context.max_message_len {
-            self.counts.dtls_datagrams_superfluous += 1;
-        } else if self.half_open.contains(&peer) {
-            self.enqueue(peer, bytes);
+        if self.half_open.contains(&peer) {
+            self.enqueue_charged(peer, bytes);
         } else if let Some(entry) = self.kept.peek_mut(&peer) {
             if entry.handshake_allowance == 0 {
                 self.counts.dtls_datagrams_superfluous += 1;
@@ -347,12 +382,11 @@ impl Dtls {
 
     /// The hello was seen to have a good cookie when it arrived.
     fn hear_hello(&mut self, now: Now, peer: SocketAddr, hello: &ClientHello<'_>, bytes: &[u8]) {
-        let under_way = self.half_open.get(&peer);
-        if under_way.is_some_and(|handshake| handshake.random == hello.random) {
+        if self.is_under_way(peer, hello) {
             let timing = self.timing;
-            let flight = self.half_open.with(peer, |handshake| {
-                handshake.hello_repeated(now.instant, &timing)
-            });
+            let flight = self
+                .half_open
+                .with(peer, |handshake| handshake.repeat(now.instant, &timing));
             self.counts.dtls_flights_repeated += 1;
             transmit(&mut self.events, peer, flight.unwrap_or_default());
             return;
@@ -366,8 +400,8 @@ impl Dtls {
             self.counts.dtls_datagrams_superfluous += 1;
             return;
         }
-        if record::longest_announced(bytes) > self.context.max_message_len {
-            self.counts.dtls_datagrams_superfluous += 1;
+        if !self.handshake_ration.take(now.instant, peer) {
+            self.counts.dtls_handshakes_refused += 1;
             return;
         }
         // Good for the period in which it is verified again, which is this one.
@@ -384,14 +418,19 @@ impl Dtls {
             self.counts.dtls_handshakes_failed += 1;
             return;
         };
-        match self.half_open.make_room(peer, &self.limits) {
-            Some(Full::Total) => self.counts.dtls_handshakes_displaced_total += 1,
-            Some(Full::Source) => self.counts.dtls_handshakes_displaced_source += 1,
-            None => {}
+        if let Some((full, other, displaced)) = self.half_open.make_room(peer, &self.limits) {
+            match (displaced.fault(), full) {
+                (Some(reason), _) => self.report(other, &displaced, reason),
+                (None, Full::Total) => self.counts.dtls_handshakes_displaced_total += 1,
+                (None, Full::Source) => self.counts.dtls_handshakes_displaced_source += 1,
+            }
         }
         self.counts.dtls_handshakes_started += 1;
-        if (self.half_open.insert(now.instant, peer, handshake)).is_some() {
-            self.counts.dtls_handshakes_replaced += 1;
+        if let Some(replaced) = self.half_open.insert(now.instant, peer, handshake) {
+            match replaced.fault() {
+                Some(reason) => self.report(peer, &replaced, reason),
+                None => self.counts.dtls_handshakes_replaced += 1,
+            }
         }
         self.advance(now, peer, None);
     }
@@ -466,23 +505,17 @@ impl Dtls {
         self.receive(peer, None);
     }
 
-    fn why_expired(&self, peer: SocketAddr) -> RefuseReason {
-        let handshake = self.half_open.get(&peer);
-        match handshake.map(|handshake| (handshake.asked(), handshake.has_tried())) {
-            Some((Asked::Unknown(_), _)) => RefuseReason::UnknownIdentity,
-            // Only the end of the handshake comes under its keys, and it could not be opened.
-            Some((Asked::Known(_), true)) => RefuseReason::WrongKey,
-            _ => RefuseReason::Expired,
+    fn refuse(&mut self, peer: SocketAddr, reason: RefuseReason) {
+        if let Some(handshake) = self.half_open.remove(&peer) {
+            self.report(peer, &handshake, reason);
         }
     }
 
-    fn refuse(&mut self, peer: SocketAddr, reason: RefuseReason) {
-        let Some(handshake) = self.half_open.remove(&peer) else {
-            return;
-        };
+    /// Counts and tells why a handshake has come to nothing.
+    fn report(&mut self, peer: SocketAddr, handshake: &Handshake, reason: RefuseReason) {
         let asked = handshake.asked();
         // It may have lost patience before we have.
-        let reason = match (&asked, reason) {
+        let reason = match (asked, reason) {
             (Asked::Unknown(_), RefuseReason::Failed) => RefuseReason::UnknownIdentity,
             _ => reason,
         };
@@ -496,7 +529,7 @@ impl Dtls {
         *count += 1;
         let claimed = match asked {
             Asked::Nothing => None,
-            Asked::Known(identity) | Asked::Unknown(identity) => Some(identity),
+            Asked::Known(identity) | Asked::Unknown(identity) => Some(identity.clone()),
         };
         self.events.push_back(Event::Refused {
             peer,
@@ -517,7 +550,7 @@ impl Dtls {
         }
         let opened = self.counts.dtls_records_opened > before;
         if !opened && self.half_open.contains(&peer) {
-            self.enqueue(peer, bytes);
+            self.enqueue_charged(peer, bytes);
         } else if !established {
             self.counts.dtls_datagrams_unassociated += 1;
         }

@@ -128,6 +128,9 @@ pub struct Timing {
     pub max_timeout: Duration,
     /// A handshake that has taken this long is given up. At most an hour.
     pub handshake_deadline: Duration,
+    /// A handshake whose peer has not answered the server's first flight is given up after this, or after
+    /// four times `initial_timeout` if that is longer, so that it has been repeated twice.
+    pub answer_deadline: Duration,
     /// A cookie is good for one to two of these.
     pub cookie_period: Duration,
     /// A ticket resumes a session for this long after its full handshake, on OpenSSL's own clock.
@@ -140,6 +143,7 @@ impl Default for Timing {
             initial_timeout: Duration::from_secs(9),
             max_timeout: Duration::from_mins(1),
             handshake_deadline: Duration::from_mins(2),
+            answer_deadline: Duration::from_secs(40),
             cookie_period: Duration::from_mins(1),
             ticket_lifetime: Duration::from_hours(48),
         }
@@ -157,14 +161,20 @@ pub struct Limits {
     /// Handshakes under way. Each takes up to 100 KiB.
     pub half_open: usize,
     /// Handshakes under way with one source: an IPv4 address, which a whole network may hide behind,
-    /// or an IPv6 /64.
+    /// or an IPv6 /48.
     pub half_open_per_source: usize,
-    /// Datagrams of handshakes that wait for [`work`](super::Dtls::work).
+    /// Datagrams of handshakes that wait for [`work`](super::Dtls::work); those of one source take an
+    /// eighth at most.
     pub queue_len: usize,
     /// Cookies handed out per second, with bursts of as many.
     pub cookies_per_second: u32,
     /// Cookies handed out per second to one network, an IPv4 /24 or an IPv6 /48.
     pub cookies_per_network_per_second: u32,
+    /// Handshakes begun per second, with bursts of as many.
+    pub handshakes_per_second: u32,
+    /// Handshakes begun per second with one network. More than its cookies, for a cookie may have been
+    /// fetched earlier.
+    pub handshakes_per_network_per_second: u32,
     /// Longest datagram of a handshake, bytes, without the headers of UDP and IP.
     pub handshake_datagram_len: u32,
 }
@@ -191,6 +201,8 @@ impl Default for Limits {
             queue_len: 4096,
             cookies_per_second: 20_000,
             cookies_per_network_per_second: 1_000,
+            handshakes_per_second: 20_000,
+            handshakes_per_network_per_second: 2_000,
             handshake_datagram_len: 1200,
         }
         .within_memory(1 << 30)

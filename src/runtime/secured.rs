@@ -102,13 +102,10 @@ impl Secured {
 
     /// Devices have other keys from now on, and what began with those that they had ends. Nobody acts in between.
     pub(super) fn change_keys(&mut self, now: Now, changes: &[KeyChange]) {
-        for change in changes {
-            for identity in self.keys.set(&change.endpoint, change.psk.as_ref()) {
-                if self.dtls.end_identity(now, &identity) > 0 {
-                    tracing::info!(%identity, "the device's key was changed; its association has ended");
-                }
-            }
-        }
+        let void: Vec<_> = (changes.iter())
+            .flat_map(|change| self.keys.set(&change.endpoint, change.psk.as_ref()))
+            .collect();
+        self.dtls.end_identities(now, &void);
         self.follow(|_, _| ());
     }
 
@@ -134,7 +131,14 @@ impl Secured {
                         said(&Speaker::new(Peer::secured(peer), endpoints), &bytes);
                     }
                 }
-                Event::Closed { peer, reason, .. } => {
+                Event::Closed {
+                    peer,
+                    identity,
+                    reason,
+                } => {
+                    if reason == CloseReason::Ended {
+                        tracing::info!(%identity, "the device's key was changed; its association has ended");
+                    }
                     // a new one is there already
                     if reason != CloseReason::Replaced {
                         self.endpoints.remove(&peer);

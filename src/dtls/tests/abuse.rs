@@ -76,6 +76,28 @@ fn cookies_are_rationed_and_those_who_have_one_pass() {
 }
 
 #[test]
+fn handshakes_are_rationed_though_a_cookie_is_good_for_many() {
+    let mut world = World::with(|setup| setup.limits.handshakes_per_network_per_second = 10);
+    // two hellos from one address, each with its cookie
+    let mut clients = [from([10, 0, 0, 1], 1), from([10, 0, 0, 1], 1)];
+    let hellos = clients.each_mut().map(|client| greeted(&mut world, client));
+    for hello in hellos.iter().cycle().take(100) {
+        world.deliver(clients[0].peer, hello);
+    }
+    let counts = *world.dtls.counts();
+    assert_eq!(counts.dtls_handshakes_started, 10);
+    // one that is under way goes on, as long as it has datagrams left
+    assert_eq!(
+        counts.dtls_flights_repeated + counts.dtls_handshakes_refused,
+        90
+    );
+    assert_eq!(counts.dtls_flights_repeated, 45);
+    world.established(&mut from([10, 0, 1, 1], 1));
+    world.wait(Duration::from_secs(1));
+    world.established(&mut from([10, 0, 0, 2], 1));
+}
+
+#[test]
 fn handshakes_under_way_are_bounded_in_total_and_per_source() {
     let mut world = World::with(|setup| {
         setup.limits.half_open = 5;
@@ -112,13 +134,46 @@ fn handshakes_under_way_are_bounded_in_total_and_per_source() {
 }
 
 #[test]
+fn those_who_go_on_do_not_make_room_for_those_who_only_begin() {
+    let mut world = World::with(|setup| setup.limits.half_open = 10);
+    // a fleet behind one address, of which each has sent a part of its flight
+    let mut fleet: Vec<Client> = (1..=5).map(|port| from([10, 0, 0, 1], port)).collect();
+    let mut rests = Vec::new();
+    for client in &mut fleet {
+        let flight = asked(&mut world, client);
+        world.deliver(client.peer, &small());
+        rests.push(flight);
+    }
+    for host in 1..=20 {
+        asked(&mut world, &mut from([10, 0, 1, host], 1));
+    }
+    assert_eq!(world.dtls.half_open(), 10);
+    assert_eq!(world.dtls.counts().dtls_handshakes_displaced_total, 15);
+    // a late one from where the fleet is finds room too
+    world.established(&mut from([10, 0, 0, 1], 6));
+    for (client, flight) in fleet.iter().zip(rests) {
+        for datagram in flight {
+            world.deliver(client.peer, &datagram);
+        }
+    }
+    assert_eq!(world.dtls.counts().dtls_handshakes_full, 6);
+    // whoever is all there is makes room as well
+    for port in 1..=12 {
+        let mut client = from([10, 0, 2, 2], port);
+        asked(&mut world, &mut client);
+        world.deliver(client.peer, &small());
+    }
+    assert_eq!(world.dtls.half_open(), 10);
+}
+
+#[test]
 fn handshakes_wait_for_their_budget_and_data_do_not() {
     let mut world = World::with(|setup| setup.limits.queue_len = 10);
     let mut device = Client::device(1);
     world.established(&mut device);
     let seconds: Vec<(SocketAddr, Vec<u8>)> = (0..12)
         .map(|n| {
-            let mut client = from([10, 0, 1, 1], 100 + n);
+            let mut client = from([10, 0, 1, n], 100);
             let second = greeted(&mut world, &mut client);
             (client.peer, second)
         })
@@ -214,6 +269,11 @@ fn forged(kind: u8, epoch: u8, number: u16, content: &[u8]) -> Vec<u8> {
     forged
 }
 
+/// The beginning of a key exchange, of which nothing is there.
+fn small() -> Vec<u8> {
+    forged(22, 0, 9, &[16, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0])
+}
+
 /// Everything that somebody without a key may think of, of every length.
 fn shower(world: &mut World) {
     for len in 0..100 {
@@ -286,6 +346,64 @@ fn a_handshake_takes_a_bounded_number_of_datagrams_of_bounded_length() {
     // A repetition takes from the same allowance.
     let sent = world.sent.len();
     assert!(sent <= 1 + flight.len() * 64, "{sent}");
+    // And once it is spent, nothing more takes a place in the queue.
+    for datagram in [&second, &early, &small()] {
+        world.dtls.handle_datagram(world.now, client.peer, datagram);
+        assert_eq!(world.dtls.queued(), 0);
+    }
+}
+
+#[test]
+fn a_handshake_repeats_its_flight_as_often_as_it_takes_datagrams() {
+    let mut world = World::new();
+    let mut client = Client::device(1);
+    let second = greeted(&mut world, &mut client);
+    let flight = world.deliver(client.peer, &second);
+    let before = world.sent.len();
+    for _ in 0..100 {
+        world.deliver(client.peer, &second);
+    }
+    assert_eq!(world.sent.len(), before + flight.len() * 64);
+}
+
+#[test]
+fn whoever_sends_much_in_a_handshake_locks_nobody_out() {
+    let mut world = World::with(|setup| setup.limits.queue_len = 80);
+    let mut honest = from([10, 0, 2, 2], 1);
+    let hello = greeted(&mut world, &mut honest);
+    let mut flooders: Vec<Client> = (1..=6).map(|host| from([10, 0, 1, host], 1)).collect();
+    for flooder in &mut flooders {
+        asked(&mut world, flooder);
+    }
+    for flooder in &flooders {
+        for _ in 0..60 {
+            world
+                .dtls
+                .handle_datagram(world.now, flooder.peer, &small());
+        }
+    }
+    assert_eq!(world.dtls.queued(), 60);
+    for datagram in world.deliver(honest.peer, &hello) {
+        honest.receive(&datagram);
+    }
+    assert_eq!(world.dtls.queued(), 0);
+    world.established(&mut honest);
+}
+
+#[test]
+fn a_long_message_is_not_taken_wherever_it_hides() {
+    let mut world = World::new();
+    let mut client = Client::device(1);
+    asked(&mut world, &mut client);
+    let long = forged(22, 0, 9, &[11, 1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 1, 7]);
+    let alert = forged(21, 0, 8, &[1, 0]);
+    let data = forged(23, 1, 8, &[0; 64]);
+    for front in [alert, data] {
+        let both = [front, long.clone()].concat();
+        world.dtls.handle_datagram(world.now, client.peer, &both);
+        assert_eq!(world.dtls.queued(), 0);
+    }
+    assert_eq!(world.dtls.counts().dtls_datagrams_superfluous, 2);
 }
 
 #[test]

@@ -109,7 +109,14 @@ fn any_one_datagram_may_be_overtaken() {
 
 #[test]
 fn a_lost_flight_is_repeated_at_growing_intervals_until_the_deadline() {
-    let mut world = World::new();
+    for (deadline, repeated) in [(40, vec![9, 27]), (300, vec![9, 27, 63])] {
+        let deadline = Duration::from_secs(deadline);
+        repeats_a_lost_flight(deadline, &repeated);
+    }
+}
+
+fn repeats_a_lost_flight(deadline: Duration, repeated: &[u64]) {
+    let mut world = World::with(|setup| setup.timing.answer_deadline = deadline);
     let mut client = Client::device(1);
     // the server's second datagram and all after it
     let mut down = 0;
@@ -134,10 +141,10 @@ fn a_lost_flight_is_repeated_at_growing_intervals_until_the_deadline() {
         assert_eq!(world.sent.len() - sent, flight.len());
         sent = world.sent.len();
     }
-    assert_eq!(at, [9, 27, 63]);
+    assert_eq!(at, repeated);
     assert_eq!(
         world.now.instant.since(begun),
-        Timing::default().handshake_deadline
+        deadline.min(Timing::default().handshake_deadline)
     );
     assert_eq!(world.dtls.half_open(), 0);
     assert_eq!(world.dtls.counts().dtls_handshakes_expired, 1);
@@ -242,6 +249,35 @@ fn a_wrong_key_and_an_unknown_identity_look_the_same_and_are_told_apart_here() {
         seen.push(lengths);
     }
     assert_eq!(seen[0], seen[1]);
+}
+
+#[test]
+fn a_fault_is_told_when_the_peer_begins_anew_or_makes_room() {
+    for (identity, reason) in [
+        ("device-1", RefuseReason::WrongKey),
+        ("nobody-1", RefuseReason::UnknownIdentity),
+    ] {
+        // from the same address, and from another one where there is room for one only
+        for next in [peer(1), peer(2)] {
+            let mut world = World::with(|setup| setup.limits.half_open = 1);
+            let mut client = Client::psk(peer(1), CCM, identity, b"not the key".to_vec());
+            world.talk(&mut client);
+            assert_eq!(world.events, []);
+            let mut client = Client::psk(next, CCM, "device-2", key_of("device-2"));
+            world.established(&mut client);
+            let expected = Event::Refused {
+                peer: peer(1),
+                claimed: Some(identity.as_bytes().into()),
+                reason,
+            };
+            assert_eq!(world.events[0], expected);
+            let counts = *world.dtls.counts();
+            let told = counts.dtls_handshakes_wrong_key + counts.dtls_handshakes_unknown_identity;
+            assert_eq!(told, 1);
+            assert_eq!(counts.dtls_handshakes_replaced, 0);
+            assert_eq!(counts.dtls_handshakes_displaced_total, 0);
+        }
+    }
 }
 
 fn with_certificates(authority: &Authority) -> World {

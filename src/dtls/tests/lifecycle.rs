@@ -187,7 +187,7 @@ fn an_ended_identity_has_no_association_and_no_ticket_left() {
     world.events.clear();
     world.keys.set("device-1", b"another key");
     let identity = psk_identity("device-1");
-    assert_eq!(world.dtls.end_identity(world.now, &identity), 1);
+    world.dtls.end_identities(world.now, &[identity]);
     assert_eq!(world.drain(peer(1)).len(), 1, "the device is told");
     assert!(world.dtls.identity(peer(1)).is_none());
     assert!(matches!(
@@ -242,9 +242,8 @@ fn a_handshake_under_way_ends_with_its_identity() {
             }
         }
         assert_eq!(world.dtls.half_open(), 1);
-        world
-            .dtls
-            .end_identity(world.now, &psk_identity("device-1"));
+        let ended = ["device-0", "device-1", "device-2"].map(psk_identity);
+        world.dtls.end_identities(world.now, &ended);
         world.drain(peer(1));
         world.events.clear();
         world.talk(&mut client);
