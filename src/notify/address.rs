@@ -116,8 +116,8 @@ impl Target {
         refused.map_or(Ok(()), Err)
     }
 
-    /// Scheme, host and port: what tells receivers apart.
-    pub(super) fn receiver(&self) -> String {
+    /// Scheme, host and port.
+    pub(super) fn origin(&self) -> String {
         self.0.origin().ascii_serialization()
     }
 }
@@ -278,11 +278,11 @@ mod tests {
     }
 
     #[test]
-    fn receivers_are_told_apart_by_scheme_host_and_port() {
-        let receiver = |url| parse(url).unwrap().receiver();
-        assert_eq!(receiver("https://A.example/x#y"), "https://a.example");
-        assert_eq!(receiver("https://a.example:443/z"), "https://a.example");
-        assert_ne!(receiver("http://a.example/"), "https://a.example");
+    fn an_origin_is_scheme_host_and_port() {
+        let origin = |url| parse(url).unwrap().origin();
+        assert_eq!(origin("https://A.example/x#y"), "https://a.example");
+        assert_eq!(origin("https://a.example:443/z"), "https://a.example");
+        assert_ne!(origin("http://a.example/"), "https://a.example");
         assert_eq!(
             parse("https://a.example/x#y").unwrap().to_string(),
             "https://a.example/x"

@@ -1,6 +1,7 @@
 //! The dispatcher over a real store, against receivers that are there, slow, or dead.
 
 use std::{
+    convert::Infallible,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
     sync::Arc,
@@ -9,10 +10,12 @@ use std::{
 
 use axum::{
     Router,
+    body::Body,
     extract::State,
     http::{HeaderMap, StatusCode, Uri},
     response::{IntoResponse, Response},
 };
+use futures_util::stream;
 use standardwebhooks::Webhook;
 use tokio::{
     net::TcpListener,
@@ -53,7 +56,8 @@ impl Got {
     }
 }
 
-/// Answers by path: /ok 204, /busy 503, /wrong 400, /gone 410, /moved 307 to /ok, /silent never.
+/// Answers by path: /ok 204, /busy 503, /wrong 400, /gone 410, /moved 307 to /ok, /endless 200 without end, /silent
+/// never.
 struct Receiver {
     address: SocketAddr,
     got: mpsc::UnboundedReceiver<Got>,
@@ -107,7 +111,7 @@ async fn answer(
         "/moved" => StatusCode::TEMPORARY_REDIRECT,
         _ => StatusCode::NO_CONTENT,
     };
-    let silent = path == "/silent";
+    let (silent, endless) = (path == "/silent", path == "/endless");
     let _ = told.send(Got {
         path,
         headers,
@@ -115,6 +119,9 @@ async fn answer(
     }); // the test may be over
     if silent {
         std::future::pending::<()>().await;
+    }
+    if endless {
+        return Body::from_stream(stream::pending::<Result<&str, Infallible>>()).into_response();
     }
     (status, [("location", "/ok")]).into_response()
 }
@@ -224,6 +231,25 @@ impl House {
         self.pulse.poke();
     }
 
+    /// Waits until a delivery of a webhook was tried in vain.
+    async fn tried(&self, webhook: WebhookId) {
+        let tried = async {
+            loop {
+                let page = self.store.deliveries(webhook, None, None, 1_000).await;
+                if page
+                    .unwrap()
+                    .items
+                    .iter()
+                    .any(|row| row.last_error.is_some())
+                {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, tried).await.expect("no attempt");
+    }
+
     /// Waits until so many deliveries of a webhook are in a state; returns the last error of the newest.
     async fn until(
         &self,
@@ -290,21 +316,7 @@ async fn what_a_dead_receiver_missed_comes_when_it_is_back() {
     drop(receiver);
     house.start();
     house.succeed(0).await;
-    // refused once, at least
-    let tried = async {
-        while house
-            .store
-            .deliveries(webhook, None, None, 1)
-            .await
-            .unwrap()
-            .items[0]
-            .attempts
-            == 0
-        {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(PATIENCE, tried).await.unwrap();
+    house.tried(webhook).await;
     // the server restarts meanwhile
     house.stop().await;
     let mut receiver = Receiver::listen(address).await;
@@ -333,26 +345,64 @@ async fn what_was_cut_off_comes_again_under_the_same_id() {
 }
 
 #[tokio::test]
-async fn a_slow_receiver_delays_nobody_else() {
+async fn slow_receivers_delay_nobody_else() {
     let dir = tempfile::tempdir().unwrap();
-    let mut slow = Receiver::start().await;
-    let mut quick = Receiver::start().await;
     let mut house = House::new(dir.path(), 100).await;
-    let (of_slow, _) = house.webhook(&slow.url("/silent")).await;
+    let (mut receivers, mut slow) = (Vec::new(), Vec::new());
+    for _ in 0..9 {
+        let receiver = Receiver::start().await;
+        for _ in 0..2 {
+            slow.push(house.webhook(&receiver.url("/silent")).await.0);
+        }
+        receivers.push(receiver);
+    }
+    let mut quick = Receiver::start().await;
     let (of_quick, _) = house.webhook(&quick.url("/ok")).await;
     house.config.timeout_s = 300;
-    house.start();
     for number in 0..100 {
         house.succeed(number).await;
     }
-    slow.next().await;
+    house.start();
     let mut ids = std::collections::HashSet::new();
     for _ in 0..101 {
         ids.insert(quick.next().await.id().to_owned());
     }
     assert_eq!(ids.len(), 101, "each once");
     house.until(of_quick, DeliveryState::Delivered, 101).await;
-    house.until(of_slow, DeliveryState::Pending, 101).await;
+    for of_slow in slow {
+        house.until(of_slow, DeliveryState::Pending, 101).await;
+    }
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn a_dead_path_delays_no_other_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    let mut house = House::new(dir.path(), 2).await;
+    house.config.first_pause_s = 300;
+    let (dead, _) = house.webhook(&receiver.url("/busy")).await;
+    let (works, _) = house.webhook(&receiver.url("/ok")).await;
+    house.start();
+    house.succeed(0).await;
+    house.until(works, DeliveryState::Delivered, 1).await;
+    house.tried(dead).await;
+    house.succeed(1).await;
+    house.until(works, DeliveryState::Delivered, 3).await;
+    house.until(dead, DeliveryState::Pending, 3).await;
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn the_status_is_enough_of_an_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    let mut house = House::new(dir.path(), 2).await;
+    house.config.timeout_s = 300;
+    let (endless, _) = house.webhook(&receiver.url("/endless")).await;
+    house.start();
+    house.succeed(0).await;
+    house.until(endless, DeliveryState::Delivered, 1).await;
     house.stop().await;
 }
 
