@@ -170,13 +170,15 @@ impl Dispatcher {
         let mut pause = self.keep_house(now).await?;
         let mut lines = Vec::new();
         for webhook in self.setup.store.busy_webhooks().await? {
+            if webhook.failing_since.is_some() {
+                self.receivers.fails(webhook.id, now.instant);
+            }
             if webhook.due_at > now.utc {
                 pause = pause.min(webhook.due_at.since(now.utc));
-            } else if let Some((since, until)) = self.receivers.trouble(webhook.id)
+            } else if let Some(until) = self.receivers.rests_until(webhook.id)
                 && until > now.instant
             {
-                self.give_up_backlog(&webhook, now.instant.since(since), now)
-                    .await?;
+                self.give_up_backlog(&webhook, now).await?;
                 pause = pause.min(until.since(now.instant));
             } else {
                 lines.push(Line {
@@ -286,6 +288,7 @@ impl Dispatcher {
         self.done.push(Attempted {
             delivery: delivery.id,
             at: attempt.began.utc,
+            works,
             result,
         });
     }
@@ -303,15 +306,9 @@ impl Dispatcher {
 
     /// A webhook that has not worked for as long as a delivery is tried, has failed those too that its backlog
     /// kept from being tried.
-    async fn give_up_backlog(
-        &self,
-        webhook: &BusyWebhook,
-        for_so_long: Duration,
-        now: Now,
-    ) -> Result<(), StoreError> {
-        let limit = self.schedule.give_up_after;
-        let before = now.utc.before(limit);
-        if for_so_long < limit || webhook.due_at >= before {
+    async fn give_up_backlog(&self, webhook: &BusyWebhook, now: Now) -> Result<(), StoreError> {
+        let before = now.utc.before(self.schedule.give_up_after);
+        if webhook.failing_since.is_none_or(|since| since > before) || webhook.due_at >= before {
             return Ok(());
         }
         let error = "the receiver has not worked for as long as a delivery is tried";

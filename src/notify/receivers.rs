@@ -65,7 +65,6 @@ impl Places {
 
 #[derive(Debug, Clone, Copy)]
 struct Trouble {
-    since: Instant,
     failures: u32,
     /// It is left alone until then.
     until: Instant,
@@ -143,7 +142,6 @@ impl Receivers {
             before => {
                 let failures = before.map_or(0, |trouble| trouble.failures) + 1;
                 Some(Trouble {
-                    since: before.map_or(now, |trouble| trouble.since),
                     failures,
                     until: now + self.schedule.pause(failures).min(LONGEST_PAUSE),
                 })
@@ -158,10 +156,18 @@ impl Receivers {
         self.origins.retain(|_, places| places.under_way > 0);
     }
 
-    /// Since when the webhook does not work, and until when it is left alone.
-    pub(super) fn trouble(&self, webhook: WebhookId) -> Option<(Instant, Instant)> {
-        let trouble = self.of_webhook(webhook).trouble?;
-        Some((trouble.since, trouble.until))
+    /// The webhook is in trouble, as was found out before the server started if not since.
+    pub(super) fn fails(&mut self, webhook: WebhookId, now: Instant) {
+        let known = self.webhooks.entry(webhook).or_default();
+        known.trouble.get_or_insert(Trouble {
+            failures: 0,
+            until: now,
+        });
+    }
+
+    /// Until when the webhook is left alone, if it is in trouble.
+    pub(super) fn rests_until(&self, webhook: WebhookId) -> Option<Instant> {
+        Some(self.of_webhook(webhook).trouble?.until)
     }
 
     fn of_webhook(&self, webhook: WebhookId) -> Webhook {
@@ -230,13 +236,25 @@ mod tests {
             now += pause;
             assert!(receivers.may_begin(A, "a", at(now)));
         }
-        assert_eq!(receivers.trouble(A), Some((at(0), at(now))));
+        assert_eq!(receivers.rests_until(A), Some(at(now)));
         receivers.begin(A, "a");
         assert!(!receivers.may_begin(A, "a", at(now)), "one probe at a time");
         receivers.end(A, "a", true, at(now));
         receivers.begin(A, "a");
         assert!(receivers.may_begin(A, "a", at(now)));
-        assert_eq!(receivers.trouble(A), None);
+        assert_eq!(receivers.rests_until(A), None);
+    }
+
+    #[test]
+    fn what_failed_before_a_restart_is_probed_first() {
+        let mut receivers = receivers();
+        receivers.fails(A, at(0));
+        receivers.fails(A, at(9));
+        assert_eq!(receivers.rests_until(A), Some(at(0)));
+        let all = [(A, "a".to_owned())];
+        assert_eq!(begin_all(&mut receivers, &all, at(9)), [1]);
+        receivers.end(A, "a", false, at(10));
+        assert_eq!(receivers.rests_until(A), Some(at(15)));
     }
 
     #[test]
@@ -246,7 +264,7 @@ mod tests {
         receivers.end(A, "same", false, at(0));
         assert!(!receivers.may_begin(A, "same", at(1)));
         assert!(receivers.may_begin(B, "same", at(1)));
-        assert_eq!(receivers.trouble(B), None);
+        assert_eq!(receivers.rests_until(B), None);
         // nor do many of them take the origin's places
         let dead: Vec<_> = (10..60)
             .map(|id| (WebhookId(id), "same".to_owned()))
@@ -270,7 +288,7 @@ mod tests {
         for _ in 1..begun {
             receivers.end(A, "a", false, at(0));
         }
-        assert_eq!(receivers.trouble(A), Some((at(0), at(5))));
+        assert_eq!(receivers.rests_until(A), Some(at(5)));
         assert!(!receivers.may_begin(A, "a", at(5)), "one has not ended");
         receivers.end(A, "a", true, at(6));
         assert!(receivers.may_begin(A, "a", at(6)));
@@ -344,7 +362,7 @@ mod tests {
         assert!(!receivers.webhooks.is_empty() && !receivers.origins.is_empty());
         receivers.end(A, "a", false, at(0));
         receivers.keep(|webhook| webhook == A);
-        assert!(receivers.trouble(A).is_some());
+        assert!(receivers.rests_until(A).is_some());
         receivers.keep(|_| false);
         assert!(receivers.webhooks.is_empty() && receivers.origins.is_empty());
         assert_eq!(receivers.places.under_way, 0);

@@ -32,8 +32,8 @@ use crate::{
     package::Segmentation,
     runtime::Pulse,
     store::{
-        DeliveryState, EventStore as _, NewDevice, NewPackage, NewTask, NewWebhook, Selection,
-        SqliteStore, Store, WebhookId,
+        AttemptResult, Attempted, DeliveryState, EventStore as _, NewDevice, NewPackage, NewTask,
+        NewWebhook, Selection, SqliteStore, Store, WebhookId,
     },
     task::{RetryPolicy, TaskId, UpgradeId},
     upgrade::{Outcome, Success},
@@ -218,6 +218,10 @@ impl House {
 
     /// Lets an upgrade succeed.
     async fn succeed(&self, number: usize) {
+        self.succeed_at(number, now()).await;
+    }
+
+    async fn succeed_at(&self, number: usize, at: UtcMillis) {
         let end = Change::Ended {
             upgrade: self.upgrades[number],
             task: self.task,
@@ -225,7 +229,7 @@ impl House {
             outcome: Outcome::Succeeded(Success::Upgraded),
             detail: "upgraded".to_owned(),
             retry_at: None,
-            at: now(),
+            at,
         };
         self.store.commit(&[end]).await.unwrap();
         self.pulse.poke();
@@ -423,6 +427,37 @@ async fn what_fails_is_given_up_in_the_end_and_can_be_replayed() {
     assert_eq!(replayed, 1);
     house.pulse.poke();
     assert_eq!(receiver.next().await.id(), first.id());
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn a_backlog_is_given_up_although_the_server_restarts_often() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    let mut house = House::new(dir.path(), 6).await;
+    house.config.first_pause_s = 300;
+    house.config.give_up_after_s = 3_600;
+    let (busy, _) = house.webhook(&receiver.url("/busy")).await;
+    let long_ago = now().before(Duration::from_hours(2));
+    for number in 0..5 {
+        house.succeed_at(number, long_ago).await;
+    }
+    // one was tried before the restart, the others never
+    let due = house.store.due_deliveries(busy, now(), 1).await.unwrap();
+    let failed = Attempted {
+        delivery: due[0].id,
+        at: long_ago,
+        works: false,
+        result: AttemptResult::Again {
+            at: now(),
+            error: "dead".to_owned(),
+        },
+    };
+    house.store.record_attempts(&[failed]).await.unwrap();
+    house.start();
+    house.until(busy, DeliveryState::Failed, 3).await;
+    // that one, and the next, with which the dispatcher found that nothing has changed
+    house.until(busy, DeliveryState::Pending, 2).await;
     house.stop().await;
 }
 

@@ -111,6 +111,8 @@ pub struct BusyWebhook {
     pub secret: Vec<u8>,
     /// When its next delivery is due.
     pub due_at: UtcMillis,
+    /// Since when it does not work.
+    pub failing_since: Option<UtcMillis>,
 }
 
 /// A delivery that is to be tried.
@@ -133,6 +135,8 @@ pub struct Attempted {
     pub delivery: DeliveryId,
     /// When the attempt began.
     pub at: UtcMillis,
+    /// Whether the receiver works, whatever it thinks of this delivery.
+    pub works: bool,
     /// What came of it.
     pub result: AttemptResult,
 }
@@ -267,8 +271,8 @@ pub trait EventStore: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<DueDelivery>, StoreError>;
 
-    /// Writes what came of attempts, in one transaction. Deliveries that are not pending any more stay as they
-    /// are.
+    /// Writes what came of attempts, and since when their webhooks do not work, in one transaction. Deliveries
+    /// that are not pending any more stay as they are.
     async fn record_attempts(&self, attempts: &[Attempted]) -> Result<(), StoreError>;
 
     /// Gives up to `limit` deliveries of a webhook up that were due before `due_before`. Returns how many.

@@ -229,6 +229,7 @@ pub(crate) async fn a_delivery_is_tried_until_it_ends(store: &impl Store) {
         let attempted = Attempted {
             delivery,
             at,
+            works: result == AttemptResult::Delivered,
             result,
         };
         store.record_attempts(&[attempted]).await.unwrap();
@@ -281,6 +282,34 @@ pub(crate) async fn a_delivery_is_tried_until_it_ends(store: &impl Store) {
     assert_eq!((webhook.pending, webhook.failed), (0, 1));
 }
 
+pub(crate) async fn a_webhook_fails_from_its_first_failure_to_its_next_success(store: &impl Store) {
+    let (_, deliveries) = with_deliveries(store).await;
+    let record = async |attempts: &[(usize, UtcMillis, bool)]| {
+        let attempts: Vec<Attempted> = (attempts.iter())
+            .map(|(number, at, works)| Attempted {
+                delivery: deliveries[*number].id,
+                at: *at,
+                works: *works,
+                result: AttemptResult::Again {
+                    at: t(99),
+                    error: String::new(),
+                },
+            })
+            .collect();
+        store.record_attempts(&attempts).await.unwrap();
+        store.busy_webhooks().await.unwrap()[0].failing_since
+    };
+    assert_eq!(record(&[]).await, None);
+    assert_eq!(record(&[(0, t(10), true)]).await, None);
+    assert_eq!(record(&[(0, t(11), false)]).await, Some(t(11)));
+    assert_eq!(record(&[(1, t(12), false)]).await, Some(t(11)));
+    assert_eq!(
+        record(&[(1, t(13), true), (0, t(14), false)]).await,
+        Some(t(14))
+    );
+    assert_eq!(record(&[(0, t(15), false), (1, t(16), true)]).await, None);
+}
+
 pub(crate) async fn a_backlog_is_given_up_and_replayed(store: &impl Store) {
     let (webhook, deliveries) = with_deliveries(store).await;
     assert_eq!(
@@ -329,6 +358,7 @@ pub(crate) async fn old_events_are_forgotten(store: &impl Store) {
     let delivered = |number: usize| Attempted {
         delivery: deliveries[number].id,
         at: t(20),
+        works: true,
         result: AttemptResult::Delivered,
     };
     store.record_attempts(&[delivered(0)]).await.unwrap();

@@ -241,7 +241,7 @@ impl EventStore for SqliteStore {
 
     async fn busy_webhooks(&self) -> Result<Vec<BusyWebhook>, StoreError> {
         let rows = sqlx::query(
-            "SELECT * FROM (SELECT w.id, w.url, w.secret, \
+            "SELECT * FROM (SELECT w.id, w.url, w.secret, w.failing_since, \
                  (SELECT MIN(next_at) FROM deliveries WHERE webhook_id = w.id AND state = 'pending') AS due_at \
                  FROM webhooks w) \
              WHERE due_at IS NOT NULL ORDER BY due_at, id",
@@ -256,6 +256,7 @@ impl EventStore for SqliteStore {
                     url: row.value("url")?,
                     secret: row.value("secret")?,
                     due_at: row.time("due_at")?,
+                    failing_since: row.maybe_time("failing_since")?,
                 })
             })
             .collect()
@@ -313,6 +314,16 @@ impl EventStore for SqliteStore {
             .bind(next_at)
             .bind(attempted.at.0)
             .bind(error)
+            .execute(&mut *tx)
+            .await
+            .doing(doing)?;
+            sqlx::query(
+                "UPDATE webhooks SET failing_since = CASE WHEN ?2 THEN NULL ELSE ?3 END \
+                 WHERE id = (SELECT webhook_id FROM deliveries WHERE id = ?1) AND (failing_since IS NULL) <> ?2",
+            )
+            .bind(attempted.delivery.0)
+            .bind(attempted.works)
+            .bind(attempted.at.0)
             .execute(&mut *tx)
             .await
             .doing(doing)?;
