@@ -241,7 +241,8 @@ pub trait EventStore: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<Event>, StoreError>;
 
-    /// The numbers of the oldest event that is kept and of the newest that there was; 0 when there is none.
+    /// The numbers of the newest event that is not kept any more and of the newest that there was; 0 when there is
+    /// none. Older ones may be kept still: they are while something of them is to be delivered.
     async fn event_range(&self) -> Result<(i64, i64), StoreError>;
 
     /// Adds a webhook: it is told what happens from now on.

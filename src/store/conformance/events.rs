@@ -89,10 +89,7 @@ pub(crate) async fn every_outcome_is_told_once(store: &impl Store) {
         cancelled: 0,
     };
     assert_eq!(events[2].subject, all);
-    assert_eq!(
-        store.event_range().await.unwrap(),
-        (events[0].id, events[2].id)
-    );
+    assert_eq!(store.event_range().await.unwrap(), (0, events[2].id));
 }
 
 pub(crate) async fn a_cancelled_task_and_a_removed_device_are_told(store: &impl Store) {
@@ -361,7 +358,7 @@ pub(crate) async fn old_events_are_forgotten(store: &impl Store) {
         works: true,
         result: AttemptResult::Delivered,
     };
-    store.record_attempts(&[delivered(0)]).await.unwrap();
+    store.record_attempts(&[delivered(1)]).await.unwrap();
     assert_eq!(store.forget_events(t(20), 10).await.unwrap(), 0);
     assert_eq!(
         store.forget_events(t(100), 10).await.unwrap(),
@@ -370,10 +367,12 @@ pub(crate) async fn old_events_are_forgotten(store: &impl Store) {
     );
     let kept = told(store).await;
     assert_eq!(kept.len(), 1, "what is still to be delivered is kept");
-    assert_eq!(store.event_range().await.unwrap(), (kept[0].id, kept[0].id));
-    store.record_attempts(&[delivered(1)]).await.unwrap();
+    assert_eq!(kept[0].id, ids[0]);
+    let newest_is_forgotten = (ids[1], ids[1]);
+    assert_eq!(store.event_range().await.unwrap(), newest_is_forgotten);
+    store.record_attempts(&[delivered(0)]).await.unwrap();
     assert_eq!(store.forget_events(t(100), 10).await.unwrap(), 2);
-    assert_eq!(store.event_range().await.unwrap(), (0, kept[0].id));
+    assert_eq!(store.event_range().await.unwrap(), newest_is_forgotten);
     assert!(store.webhook(webhook).await.unwrap().is_some());
     // that of a task goes some time after the task
     let task = kept[0].task;
@@ -389,6 +388,7 @@ pub(crate) async fn a_webhook_goes_with_its_deliveries(store: &impl Store) {
     assert!(store.remove_webhook(webhook).await.unwrap());
     assert!(!store.remove_webhook(webhook).await.unwrap());
     assert_eq!(store.webhook(webhook).await.unwrap(), None);
+    let ids: Vec<i64> = told(store).await.iter().map(|event| event.id).collect();
     assert_eq!(store.busy_webhooks().await.unwrap(), []);
     assert_eq!(told(store).await.len(), 2);
 }

@@ -17,6 +17,9 @@ use crate::{
     task::{TaskId, UpgradeId},
 };
 
+/// Key in `meta` of the number of the newest event that was deleted.
+const FORGOTTEN: &str = "forgotten_event";
+
 /// An event for each upgrade that has ended, as far as there is none yet. A condition follows.
 macro_rules! events_of_upgrades {
     ($condition:literal) => {
@@ -172,13 +175,16 @@ impl EventStore for SqliteStore {
     }
 
     async fn event_range(&self) -> Result<(i64, i64), StoreError> {
-        sqlx::query_as(
-            "SELECT COALESCE((SELECT MIN(id) FROM events), 0), \
-                 COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)",
+        let doing = "reading the range of events";
+        let mut conn = self.readers.acquire().await.doing(doing)?;
+        let forgotten = rows::number(&mut conn, FORGOTTEN).await?;
+        let newest = sqlx::query_scalar(
+            "SELECT COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)",
         )
-        .fetch_one(&self.readers)
+        .fetch_one(&mut *conn)
         .await
-        .doing("reading the range of events")
+        .doing(doing)?;
+        Ok((forgotten, newest))
     }
 
     async fn add_webhook(&self, new: &NewWebhook) -> Result<WebhookRecord, AddWebhookError> {
@@ -420,8 +426,6 @@ impl EventStore for SqliteStore {
         for statement in [
             "DELETE FROM deliveries WHERE id IN ( \
                  SELECT id FROM deliveries WHERE state <> 'pending' AND ended_at < ?1 ORDER BY ended_at LIMIT ?2)",
-            "DELETE FROM events WHERE id IN (SELECT id FROM events e WHERE e.at < ?1 AND NOT EXISTS ( \
-                 SELECT 1 FROM deliveries WHERE event_id = e.id) ORDER BY e.at LIMIT ?2)",
             "DELETE FROM webhooks WHERE id IN (SELECT id FROM webhooks w WHERE w.created_at < ?1 \
                  AND w.task_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM tasks WHERE id = w.task_id) \
                  AND NOT EXISTS (SELECT 1 FROM deliveries WHERE webhook_id = w.id) LIMIT ?2)",
@@ -435,8 +439,23 @@ impl EventStore for SqliteStore {
             forgotten += deleted.rows_affected();
         }
         tx.commit().await.doing(doing)?;
-        Ok(forgotten)
+        Ok(forgotten + events.len() as u64)
     }
+        let events: Vec<i64> = sqlx::query_scalar(
+            "DELETE FROM events WHERE id IN (SELECT id FROM events e WHERE e.at < ?1 AND NOT EXISTS ( \
+                 SELECT 1 FROM deliveries WHERE event_id = e.id) ORDER BY e.at LIMIT ?2) RETURNING id",
+        )
+        .bind(before.0)
+        .bind(limit)
+        .fetch_all(&mut *tx)
+        .await
+        .doing(doing)?;
+        if let Some(newest) = events.iter().max() {
+            let newest = rows::number(&mut tx, FORGOTTEN).await?.max(*newest);
+            rows::set_number(&mut tx, FORGOTTEN, newest)
+                .await
+                .doing(doing)?;
+        }
 }
 
 fn event(row: &SqliteRow) -> Result<Event, StoreError> {
