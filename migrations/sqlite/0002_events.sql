@@ -47,6 +47,9 @@ CREATE TABLE deliveries (
     webhook_id      INTEGER NOT NULL REFERENCES webhooks (id) ON DELETE CASCADE,
     event_id        INTEGER NOT NULL REFERENCES events (id),
     state           TEXT    NOT NULL CHECK (state IN ('pending', 'delivered', 'failed')),
+    -- counts replays; what comes of an attempt from before the last one is not written
+    round           INTEGER NOT NULL DEFAULT 0,
+    -- since it was created or replayed
     attempts        INTEGER NOT NULL DEFAULT 0,
     -- when it is tried (again)
     next_at         INTEGER NOT NULL,

@@ -327,7 +327,7 @@ pub(super) struct DeliveryBody {
     #[serde(rename = "type")]
     kind: String,
     state: StateName,
-    /// Attempts so far.
+    /// Attempts since the event, or since it was replayed last.
     attempts: u32,
     /// When it is tried next; `null` when it is not.
     #[schema(required, format = "date-time", format = DateTime)]

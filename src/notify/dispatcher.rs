@@ -287,6 +287,7 @@ impl Dispatcher {
         }
         self.done.push(Attempted {
             delivery: delivery.id,
+            round: delivery.round,
             at: attempt.began.utc,
             works,
             result,

@@ -56,11 +56,12 @@ impl Got {
     }
 }
 
-/// Answers by path: /ok 204, /busy 503, /wrong 400, /gone 410, /moved 307 to /ok, /endless 200 without end, /silent
-/// never.
+/// Answers by path: /ok 204, /busy 503, /wrong 400, /gone 410, /moved 307 to /ok, /endless 200 without end, /gated
+/// when the gate is open, /silent never.
 struct Receiver {
     address: SocketAddr,
     got: mpsc::UnboundedReceiver<Got>,
+    gate: watch::Sender<bool>,
     served: AbortHandle,
 }
 
@@ -71,13 +72,15 @@ impl Receiver {
 
     async fn listen(address: SocketAddr) -> Self {
         let (told, got) = mpsc::unbounded_channel();
-        let router = Router::new().fallback(answer).with_state(told);
+        let (gate, gated) = watch::channel(false);
+        let router = Router::new().fallback(answer).with_state((told, gated));
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let serve = async move { axum::serve(listener, router).await.unwrap() };
         Self {
             address,
             got,
+            gate,
             served: tokio::spawn(serve).abort_handle(),
         }
     }
@@ -98,7 +101,7 @@ impl Drop for Receiver {
 }
 
 async fn answer(
-    State(told): State<mpsc::UnboundedSender<Got>>,
+    State((told, mut gate)): State<(mpsc::UnboundedSender<Got>, watch::Receiver<bool>)>,
     uri: Uri,
     headers: HeaderMap,
     body: String,
@@ -111,7 +114,8 @@ async fn answer(
         "/moved" => StatusCode::TEMPORARY_REDIRECT,
         _ => StatusCode::NO_CONTENT,
     };
-    let (silent, endless) = (path == "/silent", path == "/endless");
+    let is = |other| path == other;
+    let (silent, gated, endless) = (is("/silent"), is("/gated"), is("/endless"));
     let _ = told.send(Got {
         path,
         headers,
@@ -119,6 +123,9 @@ async fn answer(
     }); // the test may be over
     if silent {
         std::future::pending::<()>().await;
+    }
+    if gated {
+        let _ = gate.wait_for(|open| *open).await; // the test may be over
     }
     if endless {
         return Body::from_stream(stream::pending::<Result<&str, Infallible>>()).into_response();
@@ -431,6 +438,32 @@ async fn what_fails_is_given_up_in_the_end_and_can_be_replayed() {
 }
 
 #[tokio::test]
+async fn what_is_replayed_while_it_is_tried_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut receiver = Receiver::start().await;
+    let mut house = House::new(dir.path(), 2).await;
+    house.config.timeout_s = 300;
+    let (webhook, _) = house.webhook(&receiver.url("/gated")).await;
+    house.start();
+    house.succeed(0).await;
+    let first = receiver.next().await;
+    let page = house
+        .store
+        .deliveries(webhook, None, None, 1)
+        .await
+        .unwrap();
+    let delivery = Some(page.items[0].id);
+    let replayed = house.store.replay(webhook, delivery, now(), 1).await;
+    assert_eq!(replayed.unwrap(), 1);
+    house.pulse.poke();
+    receiver.gate.send(true).unwrap();
+    let again = receiver.next().await;
+    assert_eq!(again.id(), first.id());
+    house.until(webhook, DeliveryState::Delivered, 1).await;
+    house.stop().await;
+}
+
+#[tokio::test]
 async fn a_backlog_is_given_up_although_the_server_restarts_often() {
     let dir = tempfile::tempdir().unwrap();
     let receiver = Receiver::start().await;
@@ -446,6 +479,7 @@ async fn a_backlog_is_given_up_although_the_server_restarts_often() {
     let due = house.store.due_deliveries(busy, now(), 1).await.unwrap();
     let failed = Attempted {
         delivery: due[0].id,
+        round: due[0].round,
         at: long_ago,
         works: false,
         result: AttemptResult::Again {

@@ -120,9 +120,11 @@ pub struct BusyWebhook {
 pub struct DueDelivery {
     /// The delivery.
     pub id: DeliveryId,
-    /// Attempts so far.
+    /// How often it was replayed.
+    pub round: u32,
+    /// Attempts so far in this round.
     pub attempts: u32,
-    /// When the first attempt was made.
+    /// When the first of them was made.
     pub first_at: Option<UtcMillis>,
     /// What is delivered.
     pub event: Event,
@@ -133,6 +135,8 @@ pub struct DueDelivery {
 pub struct Attempted {
     /// The delivery.
     pub delivery: DeliveryId,
+    /// The round in which the attempt began.
+    pub round: u32,
     /// When the attempt began.
     pub at: UtcMillis,
     /// Whether the receiver works, whatever it thinks of this delivery.
@@ -200,7 +204,7 @@ pub struct DeliveryRecord {
     pub kind: String,
     /// How far it is.
     pub state: DeliveryState,
-    /// Attempts so far.
+    /// Attempts since it was created or replayed.
     pub attempts: u32,
     /// When it is tried again, while it is pending.
     pub next_at: Option<UtcMillis>,
@@ -273,7 +277,7 @@ pub trait EventStore: Send + Sync + 'static {
     ) -> Result<Vec<DueDelivery>, StoreError>;
 
     /// Writes what came of attempts, and since when their webhooks do not work, in one transaction. Deliveries
-    /// that are not pending any more stay as they are.
+    /// that are not pending any more, or were replayed since, stay as they are.
     async fn record_attempts(&self, attempts: &[Attempted]) -> Result<(), StoreError>;
 
     /// Gives up to `limit` deliveries of a webhook up that were due before `due_before`. Returns how many.

@@ -225,6 +225,7 @@ pub(crate) async fn a_delivery_is_tried_until_it_ends(store: &impl Store) {
         let delivery = deliveries[number].id;
         let attempted = Attempted {
             delivery,
+            round: 0,
             at,
             works: result == AttemptResult::Delivered,
             result,
@@ -285,6 +286,7 @@ pub(crate) async fn a_webhook_fails_from_its_first_failure_to_its_next_success(s
         let attempts: Vec<Attempted> = (attempts.iter())
             .map(|(number, at, works)| Attempted {
                 delivery: deliveries[*number].id,
+                round: 0,
                 at: *at,
                 works: *works,
                 result: AttemptResult::Again {
@@ -350,10 +352,44 @@ pub(crate) async fn a_backlog_is_given_up_and_replayed(store: &impl Store) {
     assert_eq!(unknown.unwrap(), 0);
 }
 
+pub(crate) async fn a_replay_begins_anew(store: &impl Store) {
+    let (webhook, deliveries) = with_deliveries(store).await;
+    let replayed = deliveries[0].id;
+    let record = async |round, at| {
+        let attempted = Attempted {
+            delivery: replayed,
+            round,
+            at,
+            works: false,
+            result: AttemptResult::Again {
+                at: at + Duration::from_mins(1),
+                error: "503".to_owned(),
+            },
+        };
+        store.record_attempts(&[attempted]).await.unwrap();
+    };
+    record(0, t(10)).await;
+    store
+        .replay(webhook, Some(replayed), t(20), 1)
+        .await
+        .unwrap();
+    // it was under way when it was replayed
+    record(0, t(19)).await;
+    let due_again = due(store, webhook, t(20)).await;
+    let again = due_again.iter().find(|due| due.id == replayed).unwrap();
+    assert_eq!((again.round, again.attempts, again.first_at), (1, 0, None));
+    record(1, t(20)).await;
+    let later = due(store, webhook, t(80)).await;
+    let later = later.iter().find(|due| due.id == replayed).unwrap();
+    assert_eq!((later.attempts, later.first_at), (1, Some(t(20))));
+}
+
 pub(crate) async fn old_events_are_forgotten(store: &impl Store) {
     let (webhook, deliveries) = with_deliveries(store).await;
+    let ids: Vec<i64> = told(store).await.iter().map(|event| event.id).collect();
     let delivered = |number: usize| Attempted {
         delivery: deliveries[number].id,
+        round: 0,
         at: t(20),
         works: true,
         result: AttemptResult::Delivered,
@@ -388,7 +424,6 @@ pub(crate) async fn a_webhook_goes_with_its_deliveries(store: &impl Store) {
     assert!(store.remove_webhook(webhook).await.unwrap());
     assert!(!store.remove_webhook(webhook).await.unwrap());
     assert_eq!(store.webhook(webhook).await.unwrap(), None);
-    let ids: Vec<i64> = told(store).await.iter().map(|event| event.id).collect();
     assert_eq!(store.busy_webhooks().await.unwrap(), []);
     assert_eq!(told(store).await.len(), 2);
 }

@@ -75,6 +75,7 @@ macro_rules! whole_suite {
                 a_delivery_is_tried_until_it_ends,
                 a_webhook_fails_from_its_first_failure_to_its_next_success,
                 a_backlog_is_given_up_and_replayed,
+                a_replay_begins_anew,
                 old_events_are_forgotten,
                 a_webhook_goes_with_its_deliveries,
             }

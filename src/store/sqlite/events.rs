@@ -275,7 +275,7 @@ impl EventStore for SqliteStore {
         limit: u32,
     ) -> Result<Vec<DueDelivery>, StoreError> {
         let rows = sqlx::query(
-            "SELECT d.id AS delivery_id, d.attempts AS delivery_attempts, d.first_at, e.* \
+            "SELECT d.id AS delivery_id, d.round, d.attempts AS delivery_attempts, d.first_at, e.* \
              FROM deliveries d JOIN events e ON e.id = d.event_id \
              WHERE d.webhook_id = ? AND d.state = 'pending' AND d.next_at <= ? \
              ORDER BY d.next_at, d.id LIMIT ?",
@@ -290,6 +290,7 @@ impl EventStore for SqliteStore {
             .map(|row| {
                 Ok(DueDelivery {
                     id: DeliveryId(row.int("delivery_id")?),
+                    round: row.int("round")?,
                     attempts: row.int("delivery_attempts")?,
                     first_at: row.maybe_time("first_at")?,
                     event: event(row)?,
@@ -313,13 +314,14 @@ impl EventStore for SqliteStore {
                 "UPDATE deliveries SET state = ?2, attempts = attempts + 1, next_at = COALESCE(?3, next_at), \
                      first_at = COALESCE(first_at, ?4), last_at = ?4, last_error = COALESCE(?5, last_error), \
                      ended_at = CASE ?2 WHEN 'pending' THEN NULL ELSE ?4 END \
-                 WHERE id = ?1 AND state = 'pending'",
+                 WHERE id = ?1 AND state = 'pending' AND round = ?6",
             )
             .bind(attempted.delivery.0)
             .bind(state.name())
             .bind(next_at)
             .bind(attempted.at.0)
             .bind(error)
+            .bind(attempted.round)
             .execute(&mut *tx)
             .await
             .doing(doing)?;
@@ -404,7 +406,8 @@ impl EventStore for SqliteStore {
         let doing = "replaying deliveries";
         let mut tx = self.write(doing).await?;
         let replayed = sqlx::query(
-            "UPDATE deliveries SET state = 'pending', next_at = ?3, first_at = NULL, ended_at = NULL \
+            "UPDATE deliveries SET state = 'pending', round = round + 1, attempts = 0, next_at = ?3, first_at = NULL, \
+                 ended_at = NULL \
              WHERE id IN (SELECT id FROM deliveries WHERE webhook_id = ?1 \
                  AND (id = ?2 OR ?2 IS NULL AND state = 'failed') ORDER BY id LIMIT ?4)",
         )
@@ -438,9 +441,6 @@ impl EventStore for SqliteStore {
                 .doing(doing)?;
             forgotten += deleted.rows_affected();
         }
-        tx.commit().await.doing(doing)?;
-        Ok(forgotten + events.len() as u64)
-    }
         let events: Vec<i64> = sqlx::query_scalar(
             "DELETE FROM events WHERE id IN (SELECT id FROM events e WHERE e.at < ?1 AND NOT EXISTS ( \
                  SELECT 1 FROM deliveries WHERE event_id = e.id) ORDER BY e.at LIMIT ?2) RETURNING id",
@@ -456,6 +456,9 @@ impl EventStore for SqliteStore {
                 .await
                 .doing(doing)?;
         }
+        tx.commit().await.doing(doing)?;
+        Ok(forgotten + events.len() as u64)
+    }
 }
 
 fn event(row: &SqliteRow) -> Result<Event, StoreError> {
