@@ -88,6 +88,10 @@ impl Target {
             permit(address, allowed)?;
         }
         url.set_fragment(None);
+        // what is not ASCII has grown
+        if url.as_str().len() > MAX_URL {
+            return Err(TargetError::TooLong);
+        }
         Ok(Self(url))
     }
 
@@ -273,8 +277,17 @@ mod tests {
             parse("https://a:b@example.com/"),
             Err(TargetError::Credentials)
         );
-        let long = format!("https://example.com/{}", "a".repeat(MAX_URL));
-        assert_eq!(parse(&long), Err(TargetError::TooLong));
+    }
+
+    #[test]
+    fn what_is_taken_once_is_taken_again() {
+        let url = |letter: &str, length| format!("https://a.example/{}", letter.repeat(length));
+        let empty = url("", 0).len();
+        let longest = parse(&url("a", MAX_URL - empty)).unwrap();
+        assert_eq!(parse(&longest.to_string()), Ok(longest));
+        for long in [url("a", MAX_URL - empty + 1), url("ä", MAX_URL / 3)] {
+            assert_eq!(parse(&long), Err(TargetError::TooLong));
+        }
     }
 
     #[test]
