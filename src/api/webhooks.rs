@@ -96,7 +96,8 @@ pub(super) struct AddWebhook {
     /// Signs what is posted: `whsec_` and the base64 form of 24 to 64 random bytes; made when not given.
     #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
     secret: Option<String>,
-    /// The task whose outcomes it is told; every task when not given.
+    /// The task whose outcomes it is told; every task when not given. The webhook goes some time after the task has
+    /// ended: `webhooks.keep_s` after its last delivery.
     task_id: Option<i64>,
 }
 
@@ -179,7 +180,7 @@ impl IntoResponse for Add {
 pub(super) fn not_added(error: &AddWebhookError) -> Problem {
     match error {
         AddWebhookError::NoTask(_) => Problem::field("task_id", error),
-        AddWebhookError::TooMany(_) => {
+        AddWebhookError::TooMany(_) | AddWebhookError::TooManyAlike(_) => {
             Problem::conflict("too-many-webhooks", "There are too many webhooks", error)
         }
         AddWebhookError::Store(error) => Problem::store(error),

@@ -223,6 +223,11 @@ pub enum AddWebhookError {
     /// The table is full.
     #[error("there are {0} webhooks already; remove those that nobody needs")]
     TooMany(u32),
+    /// So many are told the same already.
+    #[error(
+        "there are {0} webhooks for the same already, all tasks or that task; remove those that nobody needs"
+    )]
+    TooManyAlike(u32),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -230,6 +235,8 @@ pub enum AddWebhookError {
 
 /// Webhooks that a server knows at most.
 pub const MAX_WEBHOOKS: u32 = 10_000;
+/// Of these, those for all tasks, and those for any one task: an outcome is written with a delivery to each.
+pub const MAX_WEBHOOKS_ALIKE: u32 = 50;
 
 /// The durable side of telling applications.
 ///
@@ -249,7 +256,8 @@ pub trait EventStore: Send + Sync + 'static {
     /// none. Older ones may be kept still: they are while something of them is to be delivered.
     async fn event_range(&self) -> Result<(i64, i64), StoreError>;
 
-    /// Adds a webhook: it is told what happens from now on.
+    /// Adds a webhook: it is told what happens from now on. Where there are [`MAX_WEBHOOKS`] already, the oldest of a
+    /// task that has ended makes room, if none of its deliveries is pending or failed.
     async fn add_webhook(&self, new: &NewWebhook) -> Result<WebhookRecord, AddWebhookError>;
 
     /// Webhooks with numbers above `after`, oldest first.
@@ -310,6 +318,6 @@ pub trait EventStore: Send + Sync + 'static {
     ) -> Result<u64, StoreError>;
 
     /// Deletes up to `limit` of each: deliveries that ended before `before`, events that are older and have no
-    /// delivery, and webhooks of deleted tasks that have none. Returns how many rows.
+    /// delivery, and webhooks of tasks that have ended, or were deleted, that have none. Returns how many rows.
     async fn forget_events(&self, before: UtcMillis, limit: u32) -> Result<u64, StoreError>;
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::store::{
-    AddWebhookError, AttemptResult, Attempted, DeliveryState, DueDelivery, Event, NewWebhook,
-    Subject, WebhookId,
+    AddWebhookError, AttemptResult, Attempted, DeliveryState, DueDelivery, Event,
+    MAX_WEBHOOKS_ALIKE, NewWebhook, Subject, WebhookId,
 };
 
 async fn add(store: &impl Store, task: Option<TaskId>) -> WebhookId {
@@ -410,13 +410,48 @@ pub(crate) async fn old_events_are_forgotten(store: &impl Store) {
     assert_eq!(store.forget_events(t(100), 10).await.unwrap(), 2);
     assert_eq!(store.event_range().await.unwrap(), newest_is_forgotten);
     assert!(store.webhook(webhook).await.unwrap().is_some());
-    // that of a task goes some time after the task
-    let task = kept[0].task;
-    let of_task = add(store, Some(task)).await;
-    assert_eq!(store.forget_events(t(100), 10).await.unwrap(), 0);
-    store.delete_task(task).await.unwrap();
-    assert_eq!(store.forget_events(t(100), 10).await.unwrap(), 1);
-    assert_eq!(store.webhook(of_task).await.unwrap(), None);
+}
+
+pub(crate) async fn a_task_s_webhook_goes_some_time_after_the_task(store: &impl Store) {
+    let (world, task) = World::with_task(store, 2, 0).await;
+    let ids = world.ids(task.id).await;
+    let webhook = add(store, Some(task.id)).await;
+    assert_eq!(store.forget_events(t(100), 10).await.unwrap(), 0, "it runs");
+    end(&world, task.id, ids[0], UPGRADED).await;
+    end(&world, task.id, ids[1], UPGRADED).await;
+    assert_eq!(
+        store
+            .give_up(webhook, t(11), t(50), "dead", 10)
+            .await
+            .unwrap(),
+        3
+    );
+    assert_eq!(store.forget_events(t(50), 10).await.unwrap(), 0);
+    assert!(store.webhook(webhook).await.unwrap().is_some());
+    store.forget_events(t(51), 10).await.unwrap();
+    assert_eq!(store.webhook(webhook).await.unwrap(), None);
+    // nor does that of a deleted task stay
+    let of_deleted = add(store, Some(task.id)).await;
+    store.delete_task(task.id).await.unwrap();
+    assert_eq!(store.forget_events(t(51), 10).await.unwrap(), 1);
+    assert_eq!(store.webhook(of_deleted).await.unwrap(), None);
+}
+
+pub(crate) async fn so_many_webhooks_are_told_the_same(store: &impl Store) {
+    let (world, task) = World::with_task(store, 1, 0).await;
+    for told in [None, Some(task.id)] {
+        for _ in 0..MAX_WEBHOOKS_ALIKE {
+            add(store, told).await;
+        }
+        let refused = store.add_webhook(&new_webhook(told)).await;
+        assert!(matches!(
+            refused,
+            Err(AddWebhookError::TooManyAlike(MAX_WEBHOOKS_ALIKE))
+        ));
+    }
+    let package = world.package("p", "V3", 2).await;
+    let other = store.create_task(&new_task(&package, Selection::All)).await;
+    add(store, Some(other.unwrap().id)).await;
 }
 
 pub(crate) async fn a_webhook_goes_with_its_deliveries(store: &impl Store) {

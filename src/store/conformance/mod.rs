@@ -77,6 +77,8 @@ macro_rules! whole_suite {
                 a_backlog_is_given_up_and_replayed,
                 a_replay_begins_anew,
                 old_events_are_forgotten,
+                a_task_s_webhook_goes_some_time_after_the_task,
+                so_many_webhooks_are_told_the_same,
                 a_webhook_goes_with_its_deliveries,
             }
             inventory {

@@ -11,8 +11,8 @@ use crate::{
     clock::UtcMillis,
     store::{
         AddWebhookError, AttemptResult, Attempted, BusyWebhook, DeliveryId, DeliveryRecord,
-        DeliveryState, DueDelivery, Event, EventStore, MAX_WEBHOOKS, NewWebhook, Page, StoreError,
-        Subject, WebhookId, WebhookRecord,
+        DeliveryState, DueDelivery, Event, EventStore, MAX_WEBHOOKS, MAX_WEBHOOKS_ALIKE,
+        NewWebhook, Page, StoreError, Subject, WebhookId, WebhookRecord,
     },
     task::{TaskId, UpgradeId},
 };
@@ -118,23 +118,30 @@ impl Announcements {
     }
 }
 
-/// Adds a webhook unless the table is full.
+/// Adds a webhook if there is room.
 pub(super) async fn insert_webhook(
     conn: &mut SqliteConnection,
     new: &NewWebhook,
 ) -> Result<WebhookId, AddWebhookError> {
     let doing = "adding a webhook";
-    let count: u32 = sqlx::query_scalar("SELECT COUNT(*) FROM webhooks")
-        .fetch_one(&mut *conn)
-        .await
-        .doing(doing)?;
-    if count >= MAX_WEBHOOKS {
+    let task = new.task.map(|task| task.0);
+    let (count, alike): (u32, u32) = sqlx::query_as(
+        "SELECT (SELECT COUNT(*) FROM webhooks), (SELECT COUNT(*) FROM webhooks WHERE task_id IS ?)",
+    )
+    .bind(task)
+    .fetch_one(&mut *conn)
+    .await
+    .doing(doing)?;
+    if alike >= MAX_WEBHOOKS_ALIKE {
+        return Err(AddWebhookError::TooManyAlike(alike));
+    }
+    if count >= MAX_WEBHOOKS && !make_room(conn).await.doing(doing)? {
         return Err(AddWebhookError::TooMany(count));
     }
     let id = sqlx::query_scalar(
         "INSERT INTO webhooks (task_id, url, secret, created_at) VALUES (?, ?, ?, ?) RETURNING id",
     )
-    .bind(new.task.map(|task| task.0))
+    .bind(task)
     .bind(&new.url)
     .bind(&new.secret)
     .bind(new.created_at.0)
@@ -142,6 +149,19 @@ pub(super) async fn insert_webhook(
     .await
     .doing(doing)?;
     Ok(WebhookId(id))
+}
+
+/// Removes the oldest webhook that has told all it had to. Returns whether there was one.
+async fn make_room(conn: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    let removed = sqlx::query(
+        "DELETE FROM webhooks WHERE id = (SELECT id FROM webhooks w WHERE w.task_id IS NOT NULL \
+             AND NOT EXISTS (SELECT 1 FROM tasks WHERE id = w.task_id AND ended_at IS NULL) \
+             AND NOT EXISTS (SELECT 1 FROM deliveries WHERE webhook_id = w.id AND state IN ('pending', 'failed')) \
+             ORDER BY w.id LIMIT 1)",
+    )
+    .execute(conn)
+    .await?;
+    Ok(removed.rows_affected() > 0)
 }
 
 const WEBHOOKS: &str = "SELECT w.id, w.task_id, w.url, w.created_at, \
@@ -430,7 +450,8 @@ impl EventStore for SqliteStore {
             "DELETE FROM deliveries WHERE id IN ( \
                  SELECT id FROM deliveries WHERE state <> 'pending' AND ended_at < ?1 ORDER BY ended_at LIMIT ?2)",
             "DELETE FROM webhooks WHERE id IN (SELECT id FROM webhooks w WHERE w.created_at < ?1 \
-                 AND w.task_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM tasks WHERE id = w.task_id) \
+                 AND w.task_id IS NOT NULL \
+                 AND NOT EXISTS (SELECT 1 FROM tasks WHERE id = w.task_id AND ended_at IS NULL) \
                  AND NOT EXISTS (SELECT 1 FROM deliveries WHERE webhook_id = w.id) LIMIT ?2)",
         ] {
             let deleted = sqlx::query(statement)
