@@ -97,7 +97,7 @@ pub(super) struct AddWebhook {
     #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
     secret: Option<String>,
     /// The task whose outcomes it is told; every task when not given. The webhook goes some time after the task has
-    /// ended: `webhooks.keep_s` after its last delivery.
+    /// ended, with the last of its deliveries.
     task_id: Option<i64>,
 }
 
@@ -191,7 +191,8 @@ pub(super) fn not_added(error: &AddWebhookError) -> Problem {
 ///
 /// It is told the outcome of every upgrade and of every task from now on, or of those of one task. Events are
 /// posted as [Standard Webhooks](https://www.standardwebhooks.com/) says, at least once: a receiver knows a repeat
-/// by its `webhook-id`. Anything but an answer of 2xx within the time limit is tried again for a day.
+/// by its `webhook-id`. Anything but an answer of 2xx within the time limit is tried again for a day, except that 410
+/// ends it at once. There are at most 50 webhooks for every task, and 50 for any one.
 #[utoipa::path(post, path = "/v1/webhooks", operation_id = "add_webhook", tag = "events", request_body = AddWebhook,
     responses(
         (status = 201, description = "Added", body = AddedWebhook,
