@@ -30,12 +30,14 @@ CREATE INDEX events_by_time ON events (at);
 
 -- The task is no reference: what is on its way is delivered although the task is deleted.
 CREATE TABLE webhooks (
-    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    id            INTEGER PRIMARY KEY AUTOINCREMENT,
     -- NULL: every task
-    task_id    INTEGER,
-    url        TEXT    NOT NULL,
-    secret     BLOB    NOT NULL,
-    created_at INTEGER NOT NULL
+    task_id       INTEGER,
+    url           TEXT    NOT NULL,
+    secret        BLOB    NOT NULL,
+    created_at    INTEGER NOT NULL,
+    -- of the first attempt that failed since one did not
+    failing_since INTEGER
 ) STRICT;
 
 CREATE INDEX webhooks_by_task ON webhooks (task_id);
@@ -45,6 +47,9 @@ CREATE TABLE deliveries (
     webhook_id      INTEGER NOT NULL REFERENCES webhooks (id) ON DELETE CASCADE,
     event_id        INTEGER NOT NULL REFERENCES events (id),
     state           TEXT    NOT NULL CHECK (state IN ('pending', 'delivered', 'failed')),
+    -- counts replays; what comes of an attempt from before the last one is not written
+    round           INTEGER NOT NULL DEFAULT 0,
+    -- since it was created or replayed
     attempts        INTEGER NOT NULL DEFAULT 0,
     -- when it is tried (again)
     next_at         INTEGER NOT NULL,

@@ -55,9 +55,10 @@ pub(super) struct Filter {
 /// What happens, as it happens.
 ///
 /// Server-sent events (WHATWG HTML, "Server-sent events"): `id` is the event's number, `event` its type, `data`
-/// the same document that webhooks are posted. After a break, a client that sends `Last-Event-ID`
-/// gets what it missed. When some of that is not kept any more, the first event is of type `gap`, with the number
-/// of the oldest event that is kept, and the outcomes before have to be read from `/v1/upgrades`.
+/// the same document that webhooks are posted. The stream begins with an `id` without an event, so that after a
+/// break a client can always send `Last-Event-ID`, and gets what it missed. When some of that is not kept any more,
+/// the first event is of type `gap` instead, and its `data` holds as `forgotten` the number of the newest event that
+/// is not: outcomes up to that have to be read from `/v1/tasks/{id}/upgrades`.
 #[utoipa::path(get, path = "/v1/events", operation_id = "stream_events", tag = "events",
     params(Filter, ("Last-Event-ID" = Option<i64>, Header, description = "Number of the last event that was received")),
     responses(
@@ -82,23 +83,23 @@ pub(super) async fn stream_events(
             format!("{MAX_STREAMS} streams are open already; close one, or use webhooks"),
         )
     })?;
-    let (oldest, newest) = (state.store.event_range())
+    let (forgotten, newest) = (state.store.event_range())
         .await
         .map_err(|error| Problem::store(&error))?;
-    let asked = match headers.get(LAST_EVENT_ID) {
-        Some(value) => Some(number(value.to_str().unwrap_or_default())?),
-        None => filter.after,
-    };
-    let after = asked.unwrap_or(newest);
+    let last = (headers.get(LAST_EVENT_ID))
+        .map(|value| number(value.to_str().unwrap_or_default()))
+        .transpose()?;
+    let after = last.or(filter.after).unwrap_or(newest);
     if !(0..=newest).contains(&after) {
         return Err(Problem::field(
             "Last-Event-ID",
             format!("{after} is no number of an event; the newest is {newest}"),
         ));
     }
-    let gap = after + 1 < oldest || oldest == 0 && after < newest;
+    // whoever asks for all that is kept misses nothing
+    let misses = after < forgotten && (last.is_some() || after > 0);
     let feed = Feed {
-        gap: (asked.is_some_and(|asked| asked > 0) && gap).then_some(oldest),
+        gap: misses.then_some(forgotten),
         store: state.store,
         news: state.pulse.news(),
         stop: state.stop,
@@ -134,7 +135,7 @@ struct Feed {
     /// Number of the event that was read last.
     after: i64,
     ready: VecDeque<Event>,
-    /// Number of the oldest event that is kept, when the client misses some.
+    /// Number of the newest event that is not kept any more, when the client misses it.
     gap: Option<i64>,
     begun: bool,
     _place: OwnedSemaphorePermit,
@@ -152,11 +153,15 @@ impl Feed {
     async fn next(&mut self) -> Option<sse::Event> {
         if !self.begun {
             self.begun = true;
-            // shows a client at once that it is connected
-            return Some(sse::Event::default().retry(RETRY).comment("events follow"));
+            // shows a client at once that it is connected, and where
+            let begin = sse::Event::default().retry(RETRY).comment("events follow");
+            return Some(match self.gap {
+                None => begin.id(self.after.to_string()),
+                Some(_) => begin,
+            });
         }
-        if let Some(oldest) = self.gap.take() {
-            let told = serde_json::json!({ "oldest": oldest });
+        if let Some(forgotten) = self.gap.take() {
+            let told = serde_json::json!({ "forgotten": forgotten });
             return Some(sse::Event::default().event("gap").data(told.to_string()));
         }
         loop {

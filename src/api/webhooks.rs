@@ -96,7 +96,8 @@ pub(super) struct AddWebhook {
     /// Signs what is posted: `whsec_` and the base64 form of 24 to 64 random bytes; made when not given.
     #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
     secret: Option<String>,
-    /// The task whose outcomes it is told; every task when not given.
+    /// The task whose outcomes it is told; every task when not given. The webhook goes some time after the task has
+    /// ended, with the last of its deliveries.
     task_id: Option<i64>,
 }
 
@@ -179,7 +180,7 @@ impl IntoResponse for Add {
 pub(super) fn not_added(error: &AddWebhookError) -> Problem {
     match error {
         AddWebhookError::NoTask(_) => Problem::field("task_id", error),
-        AddWebhookError::TooMany(_) => {
+        AddWebhookError::TooMany(_) | AddWebhookError::TooManyAlike(_) => {
             Problem::conflict("too-many-webhooks", "There are too many webhooks", error)
         }
         AddWebhookError::Store(error) => Problem::store(error),
@@ -190,7 +191,8 @@ pub(super) fn not_added(error: &AddWebhookError) -> Problem {
 ///
 /// It is told the outcome of every upgrade and of every task from now on, or of those of one task. Events are
 /// posted as [Standard Webhooks](https://www.standardwebhooks.com/) says, at least once: a receiver knows a repeat
-/// by its `webhook-id`. Anything but an answer of 2xx within the time limit is tried again for a day.
+/// by its `webhook-id`. Anything but an answer of 2xx within the time limit is tried again for a day, except that 410
+/// ends it at once. There are at most 50 webhooks for every task, and 50 for any one.
 #[utoipa::path(post, path = "/v1/webhooks", operation_id = "add_webhook", tag = "events", request_body = AddWebhook,
     responses(
         (status = 201, description = "Added", body = AddedWebhook,
@@ -327,7 +329,7 @@ pub(super) struct DeliveryBody {
     #[serde(rename = "type")]
     kind: String,
     state: StateName,
-    /// Attempts so far.
+    /// Attempts since the event, or since it was replayed last.
     attempts: u32,
     /// When it is tried next; `null` when it is not.
     #[schema(required, format = "date-time", format = DateTime)]

@@ -88,6 +88,10 @@ impl Target {
             permit(address, allowed)?;
         }
         url.set_fragment(None);
+        // what is not ASCII has grown
+        if url.as_str().len() > MAX_URL {
+            return Err(TargetError::TooLong);
+        }
         Ok(Self(url))
     }
 
@@ -116,8 +120,8 @@ impl Target {
         refused.map_or(Ok(()), Err)
     }
 
-    /// Scheme, host and port: what tells receivers apart.
-    pub(super) fn receiver(&self) -> String {
+    /// Scheme, host and port.
+    pub(super) fn origin(&self) -> String {
         self.0.origin().ascii_serialization()
     }
 }
@@ -273,16 +277,25 @@ mod tests {
             parse("https://a:b@example.com/"),
             Err(TargetError::Credentials)
         );
-        let long = format!("https://example.com/{}", "a".repeat(MAX_URL));
-        assert_eq!(parse(&long), Err(TargetError::TooLong));
     }
 
     #[test]
-    fn receivers_are_told_apart_by_scheme_host_and_port() {
-        let receiver = |url| parse(url).unwrap().receiver();
-        assert_eq!(receiver("https://A.example/x#y"), "https://a.example");
-        assert_eq!(receiver("https://a.example:443/z"), "https://a.example");
-        assert_ne!(receiver("http://a.example/"), "https://a.example");
+    fn what_is_taken_once_is_taken_again() {
+        let url = |letter: &str, length| format!("https://a.example/{}", letter.repeat(length));
+        let empty = url("", 0).len();
+        let longest = parse(&url("a", MAX_URL - empty)).unwrap();
+        assert_eq!(parse(&longest.to_string()), Ok(longest));
+        for long in [url("a", MAX_URL - empty + 1), url("ä", MAX_URL / 3)] {
+            assert_eq!(parse(&long), Err(TargetError::TooLong));
+        }
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        let origin = |url| parse(url).unwrap().origin();
+        assert_eq!(origin("https://A.example/x#y"), "https://a.example");
+        assert_eq!(origin("https://a.example:443/z"), "https://a.example");
+        assert_ne!(origin("http://a.example/"), "https://a.example");
         assert_eq!(
             parse("https://a.example/x#y").unwrap().to_string(),
             "https://a.example/x"

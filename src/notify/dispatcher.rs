@@ -1,7 +1,11 @@
 //! Delivers. One task looks at the store, begins what is due as far as the receivers' bounds allow, and writes down
 //! what came of it; the posts themselves are tasks of their own.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use tokio::{sync::watch, task::JoinSet, time::sleep};
@@ -10,7 +14,7 @@ use super::{
     address::Target,
     payload::{Instance, Payload},
     post::{Posted, Poster},
-    receivers::Receivers,
+    receivers::{PER_ORIGIN, Receivers},
     schedule::Schedule,
     signature::Secret,
 };
@@ -20,6 +24,7 @@ use crate::{
     runtime::Pulse,
     store::{
         AttemptResult, Attempted, BusyWebhook, DeliveryId, DueDelivery, EventStore, StoreError,
+        WebhookId,
     },
 };
 
@@ -62,10 +67,19 @@ pub struct DispatcherSetup {
     pub instance: Instance,
 }
 
+/// A webhook that is due, and how its deliveries are coming along.
+struct Line {
+    webhook: BusyWebhook,
+    origin: String,
+    /// Those that may begin, once they were read.
+    free: Option<VecDeque<DueDelivery>>,
+}
+
 /// A delivery that was tried.
 struct Attempt {
     delivery: DueDelivery,
-    receiver: String,
+    webhook: WebhookId,
+    origin: String,
     began: Now,
     posted: Posted,
 }
@@ -154,46 +168,69 @@ impl Dispatcher {
         self.write_down().await?;
         let now = self.setup.clock.now();
         let mut pause = self.keep_house(now).await?;
+        let mut lines = Vec::new();
         for webhook in self.setup.store.busy_webhooks().await? {
-            pause = pause.min(self.serve(&webhook, now).await?);
+            if webhook.failing_since.is_some() {
+                self.receivers.fails(webhook.id, now.instant);
+            }
+            if webhook.due_at > now.utc {
+                pause = pause.min(webhook.due_at.since(now.utc));
+            } else if let Some(until) = self.receivers.rests_until(webhook.id)
+                && until > now.instant
+            {
+                self.give_up_backlog(&webhook, now).await?;
+                pause = pause.min(until.since(now.instant));
+            } else {
+                lines.push(Line {
+                    origin: origin(&webhook),
+                    webhook,
+                    free: None,
+                });
+            }
         }
+        self.serve(lines, now).await?;
         Ok(pause)
     }
 
-    /// Begins what is due of a webhook. Returns when to look at it again; what is under way is seen when it ends.
-    async fn serve(&mut self, webhook: &BusyWebhook, now: Now) -> Result<Duration, StoreError> {
-        if webhook.due_at > now.utc {
-            return Ok(webhook.due_at.since(now.utc));
+    /// Begins what is due, one of each webhook at a time, as long as there are places. Whoever gets none is looked
+    /// at again when one is free.
+    async fn serve(&mut self, mut lines: Vec<Line>, now: Now) -> Result<(), StoreError> {
+        lines.sort_by_cached_key(|line| self.receivers.turn(line.webhook.id, &line.origin));
+        let mut lines = VecDeque::from(lines);
+        while let Some(mut line) = lines.pop_front() {
+            let id = line.webhook.id;
+            if !self.receivers.may_begin(id, &line.origin, now.instant) {
+                continue;
+            }
+            let free = match &mut line.free {
+                Some(free) => free,
+                none => none.insert(self.free(id, now).await?),
+            };
+            if let Some(delivery) = free.pop_front() {
+                self.begin(&line.webhook, &line.origin, delivery, now);
+                lines.push_back(line);
+            }
         }
-        let receiver = receiver(webhook);
-        if let Some((since, until)) = self.receivers.trouble(&receiver)
-            && until > now.instant
-        {
-            self.give_up_backlog(webhook, now.instant.since(since), now)
-                .await?;
-            return Ok(until.since(now.instant));
-        }
-        let allowance = self.receivers.allowance(&receiver, now.instant);
-        if allowance == 0 {
-            return Ok(IDLE);
-        }
-        // those under way are still due in the store
-        let limit = u32::try_from(allowance + self.under_way.len()).unwrap_or(u32::MAX);
-        let store = &self.setup.store;
-        let due = store.due_deliveries(webhook.id, now.utc, limit).await?;
-        let free = due
-            .into_iter()
-            .filter(|delivery| !self.under_way.contains(&delivery.id))
-            .take(allowance)
-            .collect::<Vec<_>>();
-        for delivery in free {
-            self.begin(webhook, &receiver, delivery, now);
-        }
-        Ok(IDLE)
+        Ok(())
     }
 
-    fn begin(&mut self, webhook: &BusyWebhook, receiver: &str, delivery: DueDelivery, began: Now) {
-        self.receivers.begin(receiver);
+    /// Deliveries of a webhook that are due and not under way, as many as may begin at the most.
+    async fn free(
+        &self,
+        webhook: WebhookId,
+        now: Now,
+    ) -> Result<VecDeque<DueDelivery>, StoreError> {
+        // those under way are still due in the store
+        let limit = PER_ORIGIN + self.receivers.under_way(webhook);
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        let store = &self.setup.store;
+        let mut due = store.due_deliveries(webhook, now.utc, limit).await?;
+        due.retain(|delivery| !self.under_way.contains(&delivery.id));
+        Ok(due.into())
+    }
+
+    fn begin(&mut self, webhook: &BusyWebhook, origin: &str, delivery: DueDelivery, began: Now) {
+        self.receivers.begin(webhook.id, origin);
         self.under_way.insert(delivery.id);
         let payload = Payload::new(&delivery.event, &self.setup.instance);
         // serialising strings and numbers does not fail
@@ -209,12 +246,13 @@ impl Dispatcher {
             ),
         ];
         let (poster, url) = (self.poster.clone(), webhook.url.clone());
-        let receiver = receiver.to_owned();
+        let (webhook, origin) = (webhook.id, origin.to_owned());
         self.posts.spawn(async move {
             Attempt {
                 posted: poster.post(&url, headers, body).await,
                 delivery,
-                receiver,
+                webhook,
+                origin,
                 began,
             }
         });
@@ -223,7 +261,8 @@ impl Dispatcher {
     fn ended(&mut self, attempt: Attempt) {
         let now = self.setup.clock.now();
         let works = !matches!(attempt.posted, Posted::Failed(..));
-        self.receivers.end(&attempt.receiver, works, now.instant);
+        self.receivers
+            .end(attempt.webhook, &attempt.origin, works, now.instant);
         let delivery = attempt.delivery;
         let attempts = delivery.attempts + 1;
         let first_at = delivery.first_at.unwrap_or(attempt.began.utc);
@@ -239,7 +278,8 @@ impl Dispatcher {
             tracing::warn!(
                 delivery = delivery.id.0,
                 event = delivery.event.id,
-                receiver = attempt.receiver,
+                webhook = attempt.webhook.0,
+                origin = attempt.origin,
                 attempts,
                 error,
                 "an event could not be delivered; replay it when the receiver works again"
@@ -247,7 +287,9 @@ impl Dispatcher {
         }
         self.done.push(Attempted {
             delivery: delivery.id,
+            round: delivery.round,
             at: attempt.began.utc,
+            works,
             result,
         });
     }
@@ -263,17 +305,11 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// A receiver that has not worked for as long as a delivery is tried, has failed those too that its backlog
+    /// A webhook that has not worked for as long as a delivery is tried, has failed those too that its backlog
     /// kept from being tried.
-    async fn give_up_backlog(
-        &self,
-        webhook: &BusyWebhook,
-        for_so_long: Duration,
-        now: Now,
-    ) -> Result<(), StoreError> {
-        let limit = self.schedule.give_up_after;
-        let before = now.utc.before(limit);
-        if for_so_long < limit || webhook.due_at >= before {
+    async fn give_up_backlog(&self, webhook: &BusyWebhook, now: Now) -> Result<(), StoreError> {
+        let before = now.utc.before(self.schedule.give_up_after);
+        if webhook.failing_since.is_none_or(|since| since > before) || webhook.due_at >= before {
             return Ok(());
         }
         let error = "the receiver has not worked for as long as a delivery is tried";
@@ -294,18 +330,18 @@ impl Dispatcher {
                 return Ok(SOON);
             }
             let busy = store.busy_webhooks().await?;
-            let wanted: HashSet<String> = busy.iter().map(receiver).collect();
-            self.receivers.keep(|receiver| wanted.contains(receiver));
+            let wanted: HashSet<WebhookId> = busy.iter().map(|webhook| webhook.id).collect();
+            self.receivers.keep(|webhook| wanted.contains(&webhook));
             self.housekeeping_at = now.instant + HOUSEKEEPING;
         }
         Ok(IDLE)
     }
 }
 
-/// What tells receivers apart.
-fn receiver(webhook: &BusyWebhook) -> String {
+/// What the webhook leads to, whatever its path.
+fn origin(webhook: &BusyWebhook) -> String {
     // where it leads is checked when it is posted to
     let anywhere = [Ipv4Net::default().into(), Ipv6Net::default().into()];
     Target::parse(&webhook.url, &anywhere)
-        .map_or_else(|_| webhook.url.clone(), |target| target.receiver())
+        .map_or_else(|_| webhook.url.clone(), |target| target.origin())
 }

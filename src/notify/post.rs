@@ -7,11 +7,14 @@ use reqwest::{
     header::{CONTENT_TYPE, RETRY_AFTER},
     redirect::Policy,
 };
+use tokio::time::timeout;
 
 use super::address::{Target, permit};
 
 /// What is read of an answer, so that the connection can be used again. More closes it.
-const MAX_ANSWER: usize = 64 * 1024;
+const MAX_ANSWER: usize = 16 * 1024;
+/// As does what takes longer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 const IDLE_PER_RECEIVER: usize = 2;
 const IDLE: Duration = Duration::from_secs(30);
 /// Longest error text that is kept, bytes.
@@ -39,17 +42,17 @@ pub(super) struct Poster {
 }
 
 impl Poster {
-    /// Posts within `timeout`, from the look-up of the name to the end of the answer.
+    /// Posts within `limit`, from the look-up of the name to the end of the answer.
     ///
     /// # Errors
     /// The TLS library cannot be used.
-    pub(super) fn new(allowed: &[IpNet], timeout: Duration) -> Result<Self, reqwest::Error> {
+    pub(super) fn new(allowed: &[IpNet], limit: Duration) -> Result<Self, reqwest::Error> {
         let allowed: Arc<[IpNet]> = allowed.into();
         let client = Client::builder()
             .user_agent(concat!("cellwise/", env!("CARGO_PKG_VERSION")))
             .redirect(Policy::none())
             .no_proxy()
-            .timeout(timeout)
+            .timeout(limit)
             .pool_max_idle_per_host(IDLE_PER_RECEIVER)
             .pool_idle_timeout(IDLE)
             .dns_resolver(Arc::new(PublicNames(allowed.clone())))
@@ -90,12 +93,15 @@ async fn judge(mut response: Response) -> Posted {
         .get(RETRY_AFTER)
         .and_then(|value| value.to_str().ok()?.parse().ok())
         .map(Duration::from_secs);
-    let mut read = 0;
-    while read <= MAX_ANSWER
-        && let Ok(Some(chunk)) = response.chunk().await
-    {
-        read += chunk.len();
-    }
+    let rest = async {
+        let mut read = 0;
+        while read <= MAX_ANSWER
+            && let Ok(Some(chunk)) = response.chunk().await
+        {
+            read += chunk.len();
+        }
+    };
+    let _ = timeout(ANSWER_WITHIN, rest).await; // the status says it all
     let answer = format!("the receiver answered {status}");
     match status {
         _ if status.is_success() => Posted::Accepted,

@@ -1,6 +1,7 @@
 //! The dispatcher over a real store, against receivers that are there, slow, or dead.
 
 use std::{
+    convert::Infallible,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
     sync::Arc,
@@ -9,10 +10,12 @@ use std::{
 
 use axum::{
     Router,
+    body::Body,
     extract::State,
     http::{HeaderMap, StatusCode, Uri},
     response::{IntoResponse, Response},
 };
+use futures_util::stream;
 use standardwebhooks::Webhook;
 use tokio::{
     net::TcpListener,
@@ -29,8 +32,8 @@ use crate::{
     package::Segmentation,
     runtime::Pulse,
     store::{
-        DeliveryState, EventStore as _, NewDevice, NewPackage, NewTask, NewWebhook, Selection,
-        SqliteStore, Store, WebhookId,
+        AttemptResult, Attempted, DeliveryState, EventStore as _, NewDevice, NewPackage, NewTask,
+        NewWebhook, Selection, SqliteStore, Store, WebhookId,
     },
     task::{RetryPolicy, TaskId, UpgradeId},
     upgrade::{Outcome, Success},
@@ -53,10 +56,12 @@ impl Got {
     }
 }
 
-/// Answers by path: /ok 204, /busy 503, /wrong 400, /gone 410, /moved 307 to /ok, /silent never.
+/// Answers by path: /ok 204, /busy 503, /wrong 400, /gone 410, /moved 307 to /ok, /endless 200 without end, /gated
+/// when the gate is open, /silent never.
 struct Receiver {
     address: SocketAddr,
     got: mpsc::UnboundedReceiver<Got>,
+    gate: watch::Sender<bool>,
     served: AbortHandle,
 }
 
@@ -67,13 +72,15 @@ impl Receiver {
 
     async fn listen(address: SocketAddr) -> Self {
         let (told, got) = mpsc::unbounded_channel();
-        let router = Router::new().fallback(answer).with_state(told);
+        let (gate, gated) = watch::channel(false);
+        let router = Router::new().fallback(answer).with_state((told, gated));
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let serve = async move { axum::serve(listener, router).await.unwrap() };
         Self {
             address,
             got,
+            gate,
             served: tokio::spawn(serve).abort_handle(),
         }
     }
@@ -94,7 +101,7 @@ impl Drop for Receiver {
 }
 
 async fn answer(
-    State(told): State<mpsc::UnboundedSender<Got>>,
+    State((told, mut gate)): State<(mpsc::UnboundedSender<Got>, watch::Receiver<bool>)>,
     uri: Uri,
     headers: HeaderMap,
     body: String,
@@ -107,7 +114,8 @@ async fn answer(
         "/moved" => StatusCode::TEMPORARY_REDIRECT,
         _ => StatusCode::NO_CONTENT,
     };
-    let silent = path == "/silent";
+    let is = |other| path == other;
+    let (silent, gated, endless) = (is("/silent"), is("/gated"), is("/endless"));
     let _ = told.send(Got {
         path,
         headers,
@@ -115,6 +123,12 @@ async fn answer(
     }); // the test may be over
     if silent {
         std::future::pending::<()>().await;
+    }
+    if gated {
+        let _ = gate.wait_for(|open| *open).await; // the test may be over
+    }
+    if endless {
+        return Body::from_stream(stream::pending::<Result<&str, Infallible>>()).into_response();
     }
     (status, [("location", "/ok")]).into_response()
 }
@@ -212,6 +226,10 @@ impl House {
 
     /// Lets an upgrade succeed.
     async fn succeed(&self, number: usize) {
+        self.succeed_at(number, now()).await;
+    }
+
+    async fn succeed_at(&self, number: usize, at: UtcMillis) {
         let end = Change::Ended {
             upgrade: self.upgrades[number],
             task: self.task,
@@ -219,10 +237,29 @@ impl House {
             outcome: Outcome::Succeeded(Success::Upgraded),
             detail: "upgraded".to_owned(),
             retry_at: None,
-            at: now(),
+            at,
         };
         self.store.commit(&[end]).await.unwrap();
         self.pulse.poke();
+    }
+
+    /// Waits until a delivery of a webhook was tried in vain.
+    async fn tried(&self, webhook: WebhookId) {
+        let tried = async {
+            loop {
+                let page = self.store.deliveries(webhook, None, None, 1_000).await;
+                if page
+                    .unwrap()
+                    .items
+                    .iter()
+                    .any(|row| row.last_error.is_some())
+                {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, tried).await.expect("no attempt");
     }
 
     /// Waits until so many deliveries of a webhook are in a state; returns the last error of the newest.
@@ -291,21 +328,7 @@ async fn what_a_dead_receiver_missed_comes_when_it_is_back() {
     drop(receiver);
     house.start();
     house.succeed(0).await;
-    // refused once, at least
-    let tried = async {
-        while house
-            .store
-            .deliveries(webhook, None, None, 1)
-            .await
-            .unwrap()
-            .items[0]
-            .attempts
-            == 0
-        {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(PATIENCE, tried).await.unwrap();
+    house.tried(webhook).await;
     // the server restarts meanwhile
     house.stop().await;
     let mut receiver = Receiver::listen(address).await;
@@ -334,26 +357,64 @@ async fn what_was_cut_off_comes_again_under_the_same_id() {
 }
 
 #[tokio::test]
-async fn a_slow_receiver_delays_nobody_else() {
+async fn slow_receivers_delay_nobody_else() {
     let dir = tempfile::tempdir().unwrap();
-    let mut slow = Receiver::start().await;
-    let mut quick = Receiver::start().await;
     let mut house = House::new(dir.path(), 100).await;
-    let (of_slow, _) = house.webhook(&slow.url("/silent")).await;
+    let (mut receivers, mut slow) = (Vec::new(), Vec::new());
+    for _ in 0..9 {
+        let receiver = Receiver::start().await;
+        for _ in 0..2 {
+            slow.push(house.webhook(&receiver.url("/silent")).await.0);
+        }
+        receivers.push(receiver);
+    }
+    let mut quick = Receiver::start().await;
     let (of_quick, _) = house.webhook(&quick.url("/ok")).await;
     house.config.timeout_s = 300;
-    house.start();
     for number in 0..100 {
         house.succeed(number).await;
     }
-    slow.next().await;
+    house.start();
     let mut ids = std::collections::HashSet::new();
     for _ in 0..101 {
         ids.insert(quick.next().await.id().to_owned());
     }
     assert_eq!(ids.len(), 101, "each once");
     house.until(of_quick, DeliveryState::Delivered, 101).await;
-    house.until(of_slow, DeliveryState::Pending, 101).await;
+    for of_slow in slow {
+        house.until(of_slow, DeliveryState::Pending, 101).await;
+    }
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn a_dead_path_delays_no_other_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    let mut house = House::new(dir.path(), 2).await;
+    house.config.first_pause_s = 300;
+    let (dead, _) = house.webhook(&receiver.url("/busy")).await;
+    let (works, _) = house.webhook(&receiver.url("/ok")).await;
+    house.start();
+    house.succeed(0).await;
+    house.until(works, DeliveryState::Delivered, 1).await;
+    house.tried(dead).await;
+    house.succeed(1).await;
+    house.until(works, DeliveryState::Delivered, 3).await;
+    house.until(dead, DeliveryState::Pending, 3).await;
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn the_status_is_enough_of_an_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    let mut house = House::new(dir.path(), 2).await;
+    house.config.timeout_s = 300;
+    let (endless, _) = house.webhook(&receiver.url("/endless")).await;
+    house.start();
+    house.succeed(0).await;
+    house.until(endless, DeliveryState::Delivered, 1).await;
     house.stop().await;
 }
 
@@ -374,6 +435,64 @@ async fn what_fails_is_given_up_in_the_end_and_can_be_replayed() {
     assert_eq!(replayed, 1);
     house.pulse.poke();
     assert_eq!(receiver.next().await.id(), first.id());
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_replayed_while_it_is_tried_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut receiver = Receiver::start().await;
+    let mut house = House::new(dir.path(), 2).await;
+    house.config.timeout_s = 300;
+    let (webhook, _) = house.webhook(&receiver.url("/gated")).await;
+    house.start();
+    house.succeed(0).await;
+    let first = receiver.next().await;
+    let page = house
+        .store
+        .deliveries(webhook, None, None, 1)
+        .await
+        .unwrap();
+    let delivery = Some(page.items[0].id);
+    let replayed = house.store.replay(webhook, delivery, now(), 1).await;
+    assert_eq!(replayed.unwrap(), 1);
+    house.pulse.poke();
+    receiver.gate.send(true).unwrap();
+    let again = receiver.next().await;
+    assert_eq!(again.id(), first.id());
+    house.until(webhook, DeliveryState::Delivered, 1).await;
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn a_backlog_is_given_up_although_the_server_restarts_often() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    let mut house = House::new(dir.path(), 6).await;
+    house.config.first_pause_s = 300;
+    house.config.give_up_after_s = 3_600;
+    let (busy, _) = house.webhook(&receiver.url("/busy")).await;
+    let long_ago = now().before(Duration::from_hours(2));
+    for number in 0..5 {
+        house.succeed_at(number, long_ago).await;
+    }
+    // one was tried before the restart, the others never
+    let due = house.store.due_deliveries(busy, now(), 1).await.unwrap();
+    let failed = Attempted {
+        delivery: due[0].id,
+        round: due[0].round,
+        at: long_ago,
+        works: false,
+        result: AttemptResult::Again {
+            at: now(),
+            error: "dead".to_owned(),
+        },
+    };
+    house.store.record_attempts(&[failed]).await.unwrap();
+    house.start();
+    house.until(busy, DeliveryState::Failed, 3).await;
+    // that one, and the next, with which the dispatcher found that nothing has changed
+    house.until(busy, DeliveryState::Pending, 2).await;
     house.stop().await;
 }
 

@@ -111,6 +111,8 @@ pub struct BusyWebhook {
     pub secret: Vec<u8>,
     /// When its next delivery is due.
     pub due_at: UtcMillis,
+    /// Since when it does not work.
+    pub failing_since: Option<UtcMillis>,
 }
 
 /// A delivery that is to be tried.
@@ -118,9 +120,11 @@ pub struct BusyWebhook {
 pub struct DueDelivery {
     /// The delivery.
     pub id: DeliveryId,
-    /// Attempts so far.
+    /// How often it was replayed.
+    pub round: u32,
+    /// Attempts so far in this round.
     pub attempts: u32,
-    /// When the first attempt was made.
+    /// When the first of them was made.
     pub first_at: Option<UtcMillis>,
     /// What is delivered.
     pub event: Event,
@@ -131,8 +135,12 @@ pub struct DueDelivery {
 pub struct Attempted {
     /// The delivery.
     pub delivery: DeliveryId,
+    /// The round in which the attempt began.
+    pub round: u32,
     /// When the attempt began.
     pub at: UtcMillis,
+    /// Whether the receiver works, whatever it thinks of this delivery.
+    pub works: bool,
     /// What came of it.
     pub result: AttemptResult,
 }
@@ -196,7 +204,7 @@ pub struct DeliveryRecord {
     pub kind: String,
     /// How far it is.
     pub state: DeliveryState,
-    /// Attempts so far.
+    /// Attempts since it was created or replayed.
     pub attempts: u32,
     /// When it is tried again, while it is pending.
     pub next_at: Option<UtcMillis>,
@@ -215,6 +223,11 @@ pub enum AddWebhookError {
     /// The table is full.
     #[error("there are {0} webhooks already; remove those that nobody needs")]
     TooMany(u32),
+    /// So many are told the same already.
+    #[error(
+        "there are {0} webhooks for the same already, all tasks or that task; remove those that nobody needs"
+    )]
+    TooManyAlike(u32),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -222,6 +235,8 @@ pub enum AddWebhookError {
 
 /// Webhooks that a server knows at most.
 pub const MAX_WEBHOOKS: u32 = 10_000;
+/// Of these, those for all tasks, and those for any one task: an outcome is written with a delivery to each.
+pub const MAX_WEBHOOKS_ALIKE: u32 = 50;
 
 /// The durable side of telling applications.
 ///
@@ -237,10 +252,12 @@ pub trait EventStore: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<Event>, StoreError>;
 
-    /// The numbers of the oldest event that is kept and of the newest that there was; 0 when there is none.
+    /// The numbers of the newest event that is not kept any more and of the newest that there was; 0 when there is
+    /// none. Older ones may be kept still: they are while something of them is to be delivered.
     async fn event_range(&self) -> Result<(i64, i64), StoreError>;
 
-    /// Adds a webhook: it is told what happens from now on.
+    /// Adds a webhook: it is told what happens from now on. Where there are [`MAX_WEBHOOKS`] already, the oldest of a
+    /// task that has ended makes room, if none of its deliveries is pending or failed.
     async fn add_webhook(&self, new: &NewWebhook) -> Result<WebhookRecord, AddWebhookError>;
 
     /// Webhooks with numbers above `after`, oldest first.
@@ -267,8 +284,8 @@ pub trait EventStore: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<DueDelivery>, StoreError>;
 
-    /// Writes what came of attempts, in one transaction. Deliveries that are not pending any more stay as they
-    /// are.
+    /// Writes what came of attempts, and since when their webhooks do not work, in one transaction. Deliveries
+    /// that are not pending any more, or were replayed since, stay as they are.
     async fn record_attempts(&self, attempts: &[Attempted]) -> Result<(), StoreError>;
 
     /// Gives up to `limit` deliveries of a webhook up that were due before `due_before`. Returns how many.
@@ -301,6 +318,6 @@ pub trait EventStore: Send + Sync + 'static {
     ) -> Result<u64, StoreError>;
 
     /// Deletes up to `limit` of each: deliveries that ended before `before`, events that are older and have no
-    /// delivery, and webhooks of deleted tasks that have none. Returns how many rows.
+    /// delivery, and webhooks of tasks that have ended, or were deleted, that have none. Returns how many rows.
     async fn forget_events(&self, before: UtcMillis, limit: u32) -> Result<u64, StoreError>;
 }

@@ -24,8 +24,8 @@ pub use error::{
 };
 pub use events::{
     AddWebhookError, AttemptResult, Attempted, BusyWebhook, DeliveryId, DeliveryRecord,
-    DeliveryState, DueDelivery, Event, EventStore, MAX_WEBHOOKS, NewWebhook, Subject, WebhookId,
-    WebhookRecord,
+    DeliveryState, DueDelivery, Event, EventStore, MAX_WEBHOOKS, MAX_WEBHOOKS_ALIKE, NewWebhook,
+    Subject, WebhookId, WebhookRecord,
 };
 pub use files::{
     Content, FileError, PackageFiles, ReadError, SealedUpload, SweepError, Upload, UploadError,

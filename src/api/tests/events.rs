@@ -9,6 +9,8 @@ const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 struct Stream {
     body: axum::body::BodyDataStream,
     text: String,
+    /// The ID with which it began.
+    begun: Option<String>,
 }
 
 impl Stream {
@@ -37,9 +39,13 @@ impl Stream {
         let mut stream = Self {
             body: response.into_body().into_data_stream(),
             text: String::new(),
+            begun: None,
         };
         let first = stream.block().await.unwrap();
         assert!(first.contains("retry: 3000"), "{first}");
+        stream.begun = (first.lines())
+            .find_map(|line| line.strip_prefix("id: "))
+            .map(str::to_owned);
         Ok(stream)
     }
 
@@ -130,12 +136,46 @@ async fn a_client_that_comes_back_gets_what_it_missed() {
         .unwrap();
     let (id, kind, data) = late.event().await;
     assert_eq!((id.as_str(), kind.as_str()), ("", "gap"));
-    assert_eq!(data["oldest"].to_string(), ids[2]);
+    assert_eq!(late.begun, None, "the next break tells it again");
+    assert_eq!(data["forgotten"].to_string(), ids[1]);
     assert_eq!(late.event().await.0, ids[2]);
     let mut nothing_missed = Stream::open(&api, "/v1/events", Some(&ids[1]))
         .await
         .unwrap();
     assert_eq!(nothing_missed.event().await.0, ids[2]);
+}
+
+#[tokio::test]
+async fn a_client_that_has_got_nothing_yet_can_come_back() {
+    let api = Api::new().await;
+    let task = api.task(3).await.id();
+    let empty = Stream::open(&api, "/v1/events", None).await.unwrap();
+    assert_eq!(empty.begun.as_deref(), Some("0"));
+    api.fail(1, task).await;
+    let one = Stream::open(&api, "/v1/events", None).await.unwrap();
+    let begun = one.begun.as_deref();
+    drop(empty);
+    api.fail(2, task).await;
+    let mut again = Stream::open(&api, "/v1/events", begun).await.unwrap();
+    assert_eq!(again.begun.as_deref(), begun);
+    let (second, _, data) = again.event().await;
+    assert_eq!(data["data"]["endpoint"], "d1");
+    // an old event that is still to be delivered hides no gap
+    let body = json!({"url": "https://93.184.216.34/"});
+    api.post("/v1/webhooks", &body).await;
+    api.fail(3, task).await;
+    let now = api.state.now() + std::time::Duration::from_secs(1);
+    api.state.store.forget_events(now, 10).await.unwrap();
+    let mut late = Stream::open(&api, "/v1/events", Some("0")).await.unwrap();
+    let (_, kind, data) = late.event().await;
+    assert_eq!(
+        (kind.as_str(), data["forgotten"].to_string()),
+        ("gap", second)
+    );
+    let mut all = Stream::open(&api, "/v1/events?after=0", None)
+        .await
+        .unwrap();
+    assert_eq!(all.event().await.1, "upgrade.failed");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 use super::*;
 use crate::store::{
-    AddWebhookError, AttemptResult, Attempted, DeliveryState, DueDelivery, Event, NewWebhook,
-    Subject, WebhookId,
+    AddWebhookError, AttemptResult, Attempted, DeliveryState, DueDelivery, Event,
+    MAX_WEBHOOKS_ALIKE, NewWebhook, Subject, WebhookId,
 };
 
 async fn add(store: &impl Store, task: Option<TaskId>) -> WebhookId {
@@ -89,10 +89,7 @@ pub(crate) async fn every_outcome_is_told_once(store: &impl Store) {
         cancelled: 0,
     };
     assert_eq!(events[2].subject, all);
-    assert_eq!(
-        store.event_range().await.unwrap(),
-        (events[0].id, events[2].id)
-    );
+    assert_eq!(store.event_range().await.unwrap(), (0, events[2].id));
 }
 
 pub(crate) async fn a_cancelled_task_and_a_removed_device_are_told(store: &impl Store) {
@@ -228,7 +225,9 @@ pub(crate) async fn a_delivery_is_tried_until_it_ends(store: &impl Store) {
         let delivery = deliveries[number].id;
         let attempted = Attempted {
             delivery,
+            round: 0,
             at,
+            works: result == AttemptResult::Delivered,
             result,
         };
         store.record_attempts(&[attempted]).await.unwrap();
@@ -281,6 +280,35 @@ pub(crate) async fn a_delivery_is_tried_until_it_ends(store: &impl Store) {
     assert_eq!((webhook.pending, webhook.failed), (0, 1));
 }
 
+pub(crate) async fn a_webhook_fails_from_its_first_failure_to_its_next_success(store: &impl Store) {
+    let (_, deliveries) = with_deliveries(store).await;
+    let record = async |attempts: &[(usize, UtcMillis, bool)]| {
+        let attempts: Vec<Attempted> = (attempts.iter())
+            .map(|(number, at, works)| Attempted {
+                delivery: deliveries[*number].id,
+                round: 0,
+                at: *at,
+                works: *works,
+                result: AttemptResult::Again {
+                    at: t(99),
+                    error: String::new(),
+                },
+            })
+            .collect();
+        store.record_attempts(&attempts).await.unwrap();
+        store.busy_webhooks().await.unwrap()[0].failing_since
+    };
+    assert_eq!(record(&[]).await, None);
+    assert_eq!(record(&[(0, t(10), true)]).await, None);
+    assert_eq!(record(&[(0, t(11), false)]).await, Some(t(11)));
+    assert_eq!(record(&[(1, t(12), false)]).await, Some(t(11)));
+    assert_eq!(
+        record(&[(1, t(13), true), (0, t(14), false)]).await,
+        Some(t(14))
+    );
+    assert_eq!(record(&[(0, t(15), false), (1, t(16), true)]).await, None);
+}
+
 pub(crate) async fn a_backlog_is_given_up_and_replayed(store: &impl Store) {
     let (webhook, deliveries) = with_deliveries(store).await;
     assert_eq!(
@@ -324,14 +352,49 @@ pub(crate) async fn a_backlog_is_given_up_and_replayed(store: &impl Store) {
     assert_eq!(unknown.unwrap(), 0);
 }
 
+pub(crate) async fn a_replay_begins_anew(store: &impl Store) {
+    let (webhook, deliveries) = with_deliveries(store).await;
+    let replayed = deliveries[0].id;
+    let record = async |round, at| {
+        let attempted = Attempted {
+            delivery: replayed,
+            round,
+            at,
+            works: false,
+            result: AttemptResult::Again {
+                at: at + Duration::from_mins(1),
+                error: "503".to_owned(),
+            },
+        };
+        store.record_attempts(&[attempted]).await.unwrap();
+    };
+    record(0, t(10)).await;
+    store
+        .replay(webhook, Some(replayed), t(20), 1)
+        .await
+        .unwrap();
+    // it was under way when it was replayed
+    record(0, t(19)).await;
+    let due_again = due(store, webhook, t(20)).await;
+    let again = due_again.iter().find(|due| due.id == replayed).unwrap();
+    assert_eq!((again.round, again.attempts, again.first_at), (1, 0, None));
+    record(1, t(20)).await;
+    let later = due(store, webhook, t(80)).await;
+    let later = later.iter().find(|due| due.id == replayed).unwrap();
+    assert_eq!((later.attempts, later.first_at), (1, Some(t(20))));
+}
+
 pub(crate) async fn old_events_are_forgotten(store: &impl Store) {
     let (webhook, deliveries) = with_deliveries(store).await;
+    let ids: Vec<i64> = told(store).await.iter().map(|event| event.id).collect();
     let delivered = |number: usize| Attempted {
         delivery: deliveries[number].id,
+        round: 0,
         at: t(20),
+        works: true,
         result: AttemptResult::Delivered,
     };
-    store.record_attempts(&[delivered(0)]).await.unwrap();
+    store.record_attempts(&[delivered(1)]).await.unwrap();
     assert_eq!(store.forget_events(t(20), 10).await.unwrap(), 0);
     assert_eq!(
         store.forget_events(t(100), 10).await.unwrap(),
@@ -340,18 +403,55 @@ pub(crate) async fn old_events_are_forgotten(store: &impl Store) {
     );
     let kept = told(store).await;
     assert_eq!(kept.len(), 1, "what is still to be delivered is kept");
-    assert_eq!(store.event_range().await.unwrap(), (kept[0].id, kept[0].id));
-    store.record_attempts(&[delivered(1)]).await.unwrap();
+    assert_eq!(kept[0].id, ids[0]);
+    let newest_is_forgotten = (ids[1], ids[1]);
+    assert_eq!(store.event_range().await.unwrap(), newest_is_forgotten);
+    store.record_attempts(&[delivered(0)]).await.unwrap();
     assert_eq!(store.forget_events(t(100), 10).await.unwrap(), 2);
-    assert_eq!(store.event_range().await.unwrap(), (0, kept[0].id));
+    assert_eq!(store.event_range().await.unwrap(), newest_is_forgotten);
     assert!(store.webhook(webhook).await.unwrap().is_some());
-    // that of a task goes some time after the task
-    let task = kept[0].task;
-    let of_task = add(store, Some(task)).await;
-    assert_eq!(store.forget_events(t(100), 10).await.unwrap(), 0);
-    store.delete_task(task).await.unwrap();
-    assert_eq!(store.forget_events(t(100), 10).await.unwrap(), 1);
-    assert_eq!(store.webhook(of_task).await.unwrap(), None);
+}
+
+pub(crate) async fn a_task_s_webhook_goes_some_time_after_the_task(store: &impl Store) {
+    let (world, task) = World::with_task(store, 2, 0).await;
+    let ids = world.ids(task.id).await;
+    let webhook = add(store, Some(task.id)).await;
+    assert_eq!(store.forget_events(t(100), 10).await.unwrap(), 0, "it runs");
+    end(&world, task.id, ids[0], UPGRADED).await;
+    end(&world, task.id, ids[1], UPGRADED).await;
+    assert_eq!(
+        store
+            .give_up(webhook, t(11), t(50), "dead", 10)
+            .await
+            .unwrap(),
+        3
+    );
+    assert_eq!(store.forget_events(t(50), 10).await.unwrap(), 0);
+    assert!(store.webhook(webhook).await.unwrap().is_some());
+    store.forget_events(t(51), 10).await.unwrap();
+    assert_eq!(store.webhook(webhook).await.unwrap(), None);
+    // nor does that of a deleted task stay
+    let of_deleted = add(store, Some(task.id)).await;
+    store.delete_task(task.id).await.unwrap();
+    assert_eq!(store.forget_events(t(51), 10).await.unwrap(), 1);
+    assert_eq!(store.webhook(of_deleted).await.unwrap(), None);
+}
+
+pub(crate) async fn so_many_webhooks_are_told_the_same(store: &impl Store) {
+    let (world, task) = World::with_task(store, 1, 0).await;
+    for told in [None, Some(task.id)] {
+        for _ in 0..MAX_WEBHOOKS_ALIKE {
+            add(store, told).await;
+        }
+        let refused = store.add_webhook(&new_webhook(told)).await;
+        assert!(matches!(
+            refused,
+            Err(AddWebhookError::TooManyAlike(MAX_WEBHOOKS_ALIKE))
+        ));
+    }
+    let package = world.package("p", "V3", 2).await;
+    let other = store.create_task(&new_task(&package, Selection::All)).await;
+    add(store, Some(other.unwrap().id)).await;
 }
 
 pub(crate) async fn a_webhook_goes_with_its_deliveries(store: &impl Store) {

@@ -73,8 +73,12 @@ macro_rules! whole_suite {
                 webhooks_get_what_concerns_them,
                 a_task_brings_its_webhook,
                 a_delivery_is_tried_until_it_ends,
+                a_webhook_fails_from_its_first_failure_to_its_next_success,
                 a_backlog_is_given_up_and_replayed,
+                a_replay_begins_anew,
                 old_events_are_forgotten,
+                a_task_s_webhook_goes_some_time_after_the_task,
+                so_many_webhooks_are_told_the_same,
                 a_webhook_goes_with_its_deliveries,
             }
             inventory {

@@ -20,7 +20,7 @@ use crate::{
     upgrade::{Coverage, Failure, Outcome},
 };
 
-/// Key in `meta` of the counter that `devices.revision` is bumped from: 8 bytes, big endian.
+/// Key in `meta` of the counter that `devices.revision` is bumped from.
 const REVISION: &str = "device_revision";
 
 /// Rows of one INSERT.
@@ -336,22 +336,14 @@ async fn end_waiting_upgrades(
 }
 
 pub(super) async fn counter(conn: &mut SqliteConnection) -> Result<i64, StoreError> {
-    let stored: Option<Vec<u8>> = sqlx::query_scalar("SELECT value FROM meta WHERE key = ?")
-        .bind(REVISION)
-        .fetch_optional(conn)
-        .await
-        .doing("reading the revision of the devices")?;
-    let Some(bytes) = stored else { return Ok(0) };
-    <[u8; 8]>::try_from(bytes)
-        .map(i64::from_be_bytes)
-        .map_err(|bytes| rows::unreadable(REVISION, hex::encode(bytes)))
+    rows::number(conn, REVISION).await
 }
 
 pub(super) async fn set_counter(
     conn: &mut SqliteConnection,
     revision: i64,
 ) -> Result<(), sqlx::Error> {
-    rows::set_meta(conn, REVISION, &revision.to_be_bytes()).await
+    rows::set_number(conn, REVISION, revision).await
 }
 
 fn detail(row: &SqliteRow) -> Result<DeviceDetail, StoreError> {

@@ -11,11 +11,14 @@ use crate::{
     clock::UtcMillis,
     store::{
         AddWebhookError, AttemptResult, Attempted, BusyWebhook, DeliveryId, DeliveryRecord,
-        DeliveryState, DueDelivery, Event, EventStore, MAX_WEBHOOKS, NewWebhook, Page, StoreError,
-        Subject, WebhookId, WebhookRecord,
+        DeliveryState, DueDelivery, Event, EventStore, MAX_WEBHOOKS, MAX_WEBHOOKS_ALIKE,
+        NewWebhook, Page, StoreError, Subject, WebhookId, WebhookRecord,
     },
     task::{TaskId, UpgradeId},
 };
+
+/// Key in `meta` of the number of the newest event that was deleted.
+const FORGOTTEN: &str = "forgotten_event";
 
 /// An event for each upgrade that has ended, as far as there is none yet. A condition follows.
 macro_rules! events_of_upgrades {
@@ -115,23 +118,30 @@ impl Announcements {
     }
 }
 
-/// Adds a webhook unless the table is full.
+/// Adds a webhook if there is room.
 pub(super) async fn insert_webhook(
     conn: &mut SqliteConnection,
     new: &NewWebhook,
 ) -> Result<WebhookId, AddWebhookError> {
     let doing = "adding a webhook";
-    let count: u32 = sqlx::query_scalar("SELECT COUNT(*) FROM webhooks")
-        .fetch_one(&mut *conn)
-        .await
-        .doing(doing)?;
-    if count >= MAX_WEBHOOKS {
+    let task = new.task.map(|task| task.0);
+    let (count, alike): (u32, u32) = sqlx::query_as(
+        "SELECT (SELECT COUNT(*) FROM webhooks), (SELECT COUNT(*) FROM webhooks WHERE task_id IS ?)",
+    )
+    .bind(task)
+    .fetch_one(&mut *conn)
+    .await
+    .doing(doing)?;
+    if alike >= MAX_WEBHOOKS_ALIKE {
+        return Err(AddWebhookError::TooManyAlike(alike));
+    }
+    if count >= MAX_WEBHOOKS && !make_room(conn).await.doing(doing)? {
         return Err(AddWebhookError::TooMany(count));
     }
     let id = sqlx::query_scalar(
         "INSERT INTO webhooks (task_id, url, secret, created_at) VALUES (?, ?, ?, ?) RETURNING id",
     )
-    .bind(new.task.map(|task| task.0))
+    .bind(task)
     .bind(&new.url)
     .bind(&new.secret)
     .bind(new.created_at.0)
@@ -139,6 +149,19 @@ pub(super) async fn insert_webhook(
     .await
     .doing(doing)?;
     Ok(WebhookId(id))
+}
+
+/// Removes the oldest webhook that has told all it had to. Returns whether there was one.
+async fn make_room(conn: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    let removed = sqlx::query(
+        "DELETE FROM webhooks WHERE id = (SELECT id FROM webhooks w WHERE w.task_id IS NOT NULL \
+             AND NOT EXISTS (SELECT 1 FROM tasks WHERE id = w.task_id AND ended_at IS NULL) \
+             AND NOT EXISTS (SELECT 1 FROM deliveries WHERE webhook_id = w.id AND state IN ('pending', 'failed')) \
+             ORDER BY w.id LIMIT 1)",
+    )
+    .execute(conn)
+    .await?;
+    Ok(removed.rows_affected() > 0)
 }
 
 const WEBHOOKS: &str = "SELECT w.id, w.task_id, w.url, w.created_at, \
@@ -172,13 +195,16 @@ impl EventStore for SqliteStore {
     }
 
     async fn event_range(&self) -> Result<(i64, i64), StoreError> {
-        sqlx::query_as(
-            "SELECT COALESCE((SELECT MIN(id) FROM events), 0), \
-                 COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)",
+        let doing = "reading the range of events";
+        let mut conn = self.readers.acquire().await.doing(doing)?;
+        let forgotten = rows::number(&mut conn, FORGOTTEN).await?;
+        let newest = sqlx::query_scalar(
+            "SELECT COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)",
         )
-        .fetch_one(&self.readers)
+        .fetch_one(&mut *conn)
         .await
-        .doing("reading the range of events")
+        .doing(doing)?;
+        Ok((forgotten, newest))
     }
 
     async fn add_webhook(&self, new: &NewWebhook) -> Result<WebhookRecord, AddWebhookError> {
@@ -241,7 +267,7 @@ impl EventStore for SqliteStore {
 
     async fn busy_webhooks(&self) -> Result<Vec<BusyWebhook>, StoreError> {
         let rows = sqlx::query(
-            "SELECT * FROM (SELECT w.id, w.url, w.secret, \
+            "SELECT * FROM (SELECT w.id, w.url, w.secret, w.failing_since, \
                  (SELECT MIN(next_at) FROM deliveries WHERE webhook_id = w.id AND state = 'pending') AS due_at \
                  FROM webhooks w) \
              WHERE due_at IS NOT NULL ORDER BY due_at, id",
@@ -256,6 +282,7 @@ impl EventStore for SqliteStore {
                     url: row.value("url")?,
                     secret: row.value("secret")?,
                     due_at: row.time("due_at")?,
+                    failing_since: row.maybe_time("failing_since")?,
                 })
             })
             .collect()
@@ -268,7 +295,7 @@ impl EventStore for SqliteStore {
         limit: u32,
     ) -> Result<Vec<DueDelivery>, StoreError> {
         let rows = sqlx::query(
-            "SELECT d.id AS delivery_id, d.attempts AS delivery_attempts, d.first_at, e.* \
+            "SELECT d.id AS delivery_id, d.round, d.attempts AS delivery_attempts, d.first_at, e.* \
              FROM deliveries d JOIN events e ON e.id = d.event_id \
              WHERE d.webhook_id = ? AND d.state = 'pending' AND d.next_at <= ? \
              ORDER BY d.next_at, d.id LIMIT ?",
@@ -283,6 +310,7 @@ impl EventStore for SqliteStore {
             .map(|row| {
                 Ok(DueDelivery {
                     id: DeliveryId(row.int("delivery_id")?),
+                    round: row.int("round")?,
                     attempts: row.int("delivery_attempts")?,
                     first_at: row.maybe_time("first_at")?,
                     event: event(row)?,
@@ -306,13 +334,24 @@ impl EventStore for SqliteStore {
                 "UPDATE deliveries SET state = ?2, attempts = attempts + 1, next_at = COALESCE(?3, next_at), \
                      first_at = COALESCE(first_at, ?4), last_at = ?4, last_error = COALESCE(?5, last_error), \
                      ended_at = CASE ?2 WHEN 'pending' THEN NULL ELSE ?4 END \
-                 WHERE id = ?1 AND state = 'pending'",
+                 WHERE id = ?1 AND state = 'pending' AND round = ?6",
             )
             .bind(attempted.delivery.0)
             .bind(state.name())
             .bind(next_at)
             .bind(attempted.at.0)
             .bind(error)
+            .bind(attempted.round)
+            .execute(&mut *tx)
+            .await
+            .doing(doing)?;
+            sqlx::query(
+                "UPDATE webhooks SET failing_since = CASE WHEN ?2 THEN NULL ELSE ?3 END \
+                 WHERE id = (SELECT webhook_id FROM deliveries WHERE id = ?1) AND (failing_since IS NULL) <> ?2",
+            )
+            .bind(attempted.delivery.0)
+            .bind(attempted.works)
+            .bind(attempted.at.0)
             .execute(&mut *tx)
             .await
             .doing(doing)?;
@@ -387,7 +426,8 @@ impl EventStore for SqliteStore {
         let doing = "replaying deliveries";
         let mut tx = self.write(doing).await?;
         let replayed = sqlx::query(
-            "UPDATE deliveries SET state = 'pending', next_at = ?3, first_at = NULL, ended_at = NULL \
+            "UPDATE deliveries SET state = 'pending', round = round + 1, attempts = 0, next_at = ?3, first_at = NULL, \
+                 ended_at = NULL \
              WHERE id IN (SELECT id FROM deliveries WHERE webhook_id = ?1 \
                  AND (id = ?2 OR ?2 IS NULL AND state = 'failed') ORDER BY id LIMIT ?4)",
         )
@@ -409,10 +449,9 @@ impl EventStore for SqliteStore {
         for statement in [
             "DELETE FROM deliveries WHERE id IN ( \
                  SELECT id FROM deliveries WHERE state <> 'pending' AND ended_at < ?1 ORDER BY ended_at LIMIT ?2)",
-            "DELETE FROM events WHERE id IN (SELECT id FROM events e WHERE e.at < ?1 AND NOT EXISTS ( \
-                 SELECT 1 FROM deliveries WHERE event_id = e.id) ORDER BY e.at LIMIT ?2)",
             "DELETE FROM webhooks WHERE id IN (SELECT id FROM webhooks w WHERE w.created_at < ?1 \
-                 AND w.task_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM tasks WHERE id = w.task_id) \
+                 AND w.task_id IS NOT NULL \
+                 AND NOT EXISTS (SELECT 1 FROM tasks WHERE id = w.task_id AND ended_at IS NULL) \
                  AND NOT EXISTS (SELECT 1 FROM deliveries WHERE webhook_id = w.id) LIMIT ?2)",
         ] {
             let deleted = sqlx::query(statement)
@@ -423,8 +462,23 @@ impl EventStore for SqliteStore {
                 .doing(doing)?;
             forgotten += deleted.rows_affected();
         }
+        let events: Vec<i64> = sqlx::query_scalar(
+            "DELETE FROM events WHERE id IN (SELECT id FROM events e WHERE e.at < ?1 AND NOT EXISTS ( \
+                 SELECT 1 FROM deliveries WHERE event_id = e.id) ORDER BY e.at LIMIT ?2) RETURNING id",
+        )
+        .bind(before.0)
+        .bind(limit)
+        .fetch_all(&mut *tx)
+        .await
+        .doing(doing)?;
+        if let Some(newest) = events.iter().max() {
+            let newest = rows::number(&mut tx, FORGOTTEN).await?.max(*newest);
+            rows::set_number(&mut tx, FORGOTTEN, newest)
+                .await
+                .doing(doing)?;
+        }
         tx.commit().await.doing(doing)?;
-        Ok(forgotten)
+        Ok(forgotten + events.len() as u64)
     }
 }
 

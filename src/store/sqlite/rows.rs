@@ -129,6 +129,31 @@ pub(super) async fn set_meta(
     .map(|_| ())
 }
 
+/// The number under a key, 8 bytes, big endian; 0 when there is none.
+pub(super) async fn number(
+    conn: &mut SqliteConnection,
+    key: &'static str,
+) -> Result<i64, StoreError> {
+    let stored: Option<Vec<u8>> = sqlx::query_scalar("SELECT value FROM meta WHERE key = ?")
+        .bind(key)
+        .fetch_optional(conn)
+        .await
+        .doing("reading a number")?;
+    let Some(bytes) = stored else { return Ok(0) };
+    <[u8; 8]>::try_from(bytes)
+        .map(i64::from_be_bytes)
+        .map_err(|bytes| unreadable(key, hex::encode(bytes)))
+}
+
+/// Stores a number under a key.
+pub(super) async fn set_number(
+    conn: &mut SqliteConnection,
+    key: &str,
+    number: i64,
+) -> Result<(), sqlx::Error> {
+    set_meta(conn, key, &number.to_be_bytes()).await
+}
+
 /// Ends a task that has no upgrade left that waits or runs, and announces it.
 pub(super) async fn end_task_if_done(
     conn: &mut SqliteConnection,
