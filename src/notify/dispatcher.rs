@@ -220,6 +220,10 @@ impl Dispatcher {
         webhook: WebhookId,
         now: Now,
     ) -> Result<VecDeque<DueDelivery>, StoreError> {
+        if self.receivers.repeats(webhook) {
+            let last = self.setup.store.last_due(webhook, now.utc).await?;
+            return Ok(last.into_iter().collect());
+        }
         // those under way are still due in the store
         let limit = PER_ORIGIN + self.receivers.under_way(webhook);
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);

@@ -1,10 +1,11 @@
 //! The dispatcher over a real store, against receivers that are there, slow, or dead.
 
 use std::{
+    collections::HashSet,
     convert::Infallible,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -57,7 +58,7 @@ impl Got {
 }
 
 /// Answers by path: /ok 204, /busy 503, /wrong 400, /gone 410, /moved 307 to /ok, /endless 200 without end, /gated
-/// when the gate is open, /silent never.
+/// when the gate is open, /shy 503 to what comes for the first time, /silent never.
 struct Receiver {
     address: SocketAddr,
     got: mpsc::UnboundedReceiver<Got>,
@@ -73,7 +74,8 @@ impl Receiver {
     async fn listen(address: SocketAddr) -> Self {
         let (told, got) = mpsc::unbounded_channel();
         let (gate, gated) = watch::channel(false);
-        let router = Router::new().fallback(answer).with_state((told, gated));
+        let state = (told, gated, Arc::default());
+        let router = Router::new().fallback(answer).with_state(state);
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let serve = async move { axum::serve(listener, router).await.unwrap() };
@@ -100,15 +102,22 @@ impl Drop for Receiver {
     }
 }
 
+type Answering = (
+    mpsc::UnboundedSender<Got>,
+    watch::Receiver<bool>,
+    Arc<Mutex<HashSet<String>>>,
+);
+
 async fn answer(
-    State((told, mut gate)): State<(mpsc::UnboundedSender<Got>, watch::Receiver<bool>)>,
+    State((told, mut gate, seen)): State<Answering>,
     uri: Uri,
     headers: HeaderMap,
     body: String,
 ) -> Response {
     let path = uri.path().to_owned();
     let status = match &*path {
-        "/busy" => StatusCode::SERVICE_UNAVAILABLE,
+        "/shy" if !seen.lock().unwrap().insert(body.clone()) => StatusCode::NO_CONTENT,
+        "/busy" | "/shy" => StatusCode::SERVICE_UNAVAILABLE,
         "/wrong" => StatusCode::BAD_REQUEST,
         "/gone" => StatusCode::GONE,
         "/moved" => StatusCode::TEMPORARY_REDIRECT,
@@ -375,7 +384,7 @@ async fn slow_receivers_delay_nobody_else() {
         house.succeed(number).await;
     }
     house.start();
-    let mut ids = std::collections::HashSet::new();
+    let mut ids = HashSet::new();
     for _ in 0..101 {
         ids.insert(quick.next().await.id().to_owned());
     }
@@ -435,6 +444,20 @@ async fn what_fails_is_given_up_in_the_end_and_can_be_replayed() {
     assert_eq!(replayed, 1);
     house.pulse.poke();
     assert_eq!(receiver.next().await.id(), first.id());
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_takes_each_event_the_second_time_gets_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start().await;
+    let mut house = House::new(dir.path(), 10).await;
+    let (shy, _) = house.webhook(&receiver.url("/shy")).await;
+    for number in 0..10 {
+        house.succeed(number).await;
+    }
+    house.start();
+    house.until(shy, DeliveryState::Delivered, 11).await;
     house.stop().await;
 }
 

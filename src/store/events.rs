@@ -284,6 +284,13 @@ pub trait EventStore: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<DueDelivery>, StoreError>;
 
+    /// The delivery of a webhook that became due last before `now`.
+    async fn last_due(
+        &self,
+        webhook: WebhookId,
+        now: UtcMillis,
+    ) -> Result<Option<DueDelivery>, StoreError>;
+
     /// Writes what came of attempts, and since when their webhooks do not work, in one transaction. Deliveries
     /// that are not pending any more, or were replayed since, stay as they are.
     async fn record_attempts(&self, attempts: &[Attempted]) -> Result<(), StoreError>;

@@ -244,8 +244,11 @@ pub(crate) async fn a_delivery_is_tried_until_it_ends(store: &impl Store) {
     .await;
     record(1, t(10), AttemptResult::Delivered).await;
     assert_eq!(due(store, webhook, t(14)).await, []);
+    assert_eq!(store.last_due(webhook, t(14)).await.unwrap(), None);
     let again = due(store, webhook, t(15)).await;
     assert_eq!(again.len(), 1);
+    let last = store.last_due(webhook, t(15)).await.unwrap();
+    assert_eq!(last.as_ref(), again.last());
     assert_eq!((again[0].attempts, again[0].first_at), (1, Some(t(10))));
     assert_eq!(again[0].event, deliveries[0].event);
     record(0, t(15), AttemptResult::GivenUp { error: error() }).await;
@@ -379,8 +382,8 @@ pub(crate) async fn a_replay_begins_anew(store: &impl Store) {
     let again = due_again.iter().find(|due| due.id == replayed).unwrap();
     assert_eq!((again.round, again.attempts, again.first_at), (1, 0, None));
     record(1, t(20)).await;
-    let later = due(store, webhook, t(80)).await;
-    let later = later.iter().find(|due| due.id == replayed).unwrap();
+    let later = store.last_due(webhook, t(80)).await.unwrap().unwrap();
+    assert_eq!(later.id, replayed);
     assert_eq!((later.attempts, later.first_at), (1, Some(t(20))));
 }
 

@@ -36,6 +36,18 @@ macro_rules! events_of_upgrades {
     };
 }
 
+/// Deliveries of a webhook that are due, with their events. Their order follows.
+macro_rules! due_deliveries {
+    ($order:literal) => {
+        concat!(
+            "SELECT d.id AS delivery_id, d.round, d.attempts AS delivery_attempts, d.first_at, e.* \
+             FROM deliveries d JOIN events e ON e.id = d.event_id \
+             WHERE d.webhook_id = ? AND d.state = 'pending' AND d.next_at <= ? ",
+            $order
+        )
+    };
+}
+
 /// Events that a transaction writes, and their deliveries.
 #[derive(Debug)]
 pub(super) struct Announcements {
@@ -294,29 +306,30 @@ impl EventStore for SqliteStore {
         now: UtcMillis,
         limit: u32,
     ) -> Result<Vec<DueDelivery>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT d.id AS delivery_id, d.round, d.attempts AS delivery_attempts, d.first_at, e.* \
-             FROM deliveries d JOIN events e ON e.id = d.event_id \
-             WHERE d.webhook_id = ? AND d.state = 'pending' AND d.next_at <= ? \
-             ORDER BY d.next_at, d.id LIMIT ?",
-        )
+        let rows = sqlx::query(due_deliveries!("ORDER BY d.next_at, d.id LIMIT ?"))
+            .bind(webhook.0)
+            .bind(now.0)
+            .bind(limit)
+            .fetch_all(&self.readers)
+            .await
+            .doing("looking for deliveries that are due")?;
+        rows.iter().map(due_delivery).collect()
+    }
+
+    async fn last_due(
+        &self,
+        webhook: WebhookId,
+        now: UtcMillis,
+    ) -> Result<Option<DueDelivery>, StoreError> {
+        let row = sqlx::query(due_deliveries!(
+            "ORDER BY d.next_at DESC, d.id DESC LIMIT 1"
+        ))
         .bind(webhook.0)
         .bind(now.0)
-        .bind(limit)
-        .fetch_all(&self.readers)
+        .fetch_optional(&self.readers)
         .await
-        .doing("looking for deliveries that are due")?;
-        rows.iter()
-            .map(|row| {
-                Ok(DueDelivery {
-                    id: DeliveryId(row.int("delivery_id")?),
-                    round: row.int("round")?,
-                    attempts: row.int("delivery_attempts")?,
-                    first_at: row.maybe_time("first_at")?,
-                    event: event(row)?,
-                })
-            })
-            .collect()
+        .doing("looking for the last delivery that is due")?;
+        row.as_ref().map(due_delivery).transpose()
     }
 
     async fn record_attempts(&self, attempts: &[Attempted]) -> Result<(), StoreError> {
@@ -480,6 +493,16 @@ impl EventStore for SqliteStore {
         tx.commit().await.doing(doing)?;
         Ok(forgotten + events.len() as u64)
     }
+}
+
+fn due_delivery(row: &SqliteRow) -> Result<DueDelivery, StoreError> {
+    Ok(DueDelivery {
+        id: DeliveryId(row.int("delivery_id")?),
+        round: row.int("round")?,
+        attempts: row.int("delivery_attempts")?,
+        first_at: row.maybe_time("first_at")?,
+        event: event(row)?,
+    })
 }
 
 fn event(row: &SqliteRow) -> Result<Event, StoreError> {
