@@ -126,7 +126,7 @@ pub struct DtlsConfig {
     pub max_memory_mib: u32,
     /// Handshakes that may be under way at once.
     pub max_half_open: u32,
-    /// Handshakes that may be under way at once with one address.
+    /// Handshakes that may be under way at once with one IPv4 address or one IPv6 /48.
     pub max_half_open_per_source: u32,
     /// An unanswered flight of a handshake is repeated after this, then after twice as long.
     pub repeat_flight_ms: u64,

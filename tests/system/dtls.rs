@@ -1,6 +1,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, UdpSocket},
+    path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -59,6 +60,70 @@ fn libcoaps_clients_register_as_themselves_only() {
     let audited = (said.lines()).any(|line| line.contains("audit") && line.contains("other"));
     assert!(audited, "no audit line: {said}");
     assert!(!said.contains(key) && !said.contains(&hex::encode(KEY)));
+}
+
+/// A certificate for `name`, signed by `ca` or by itself: its files are `name.pem` and `name.key`.
+fn certificate(directory: &Path, name: &str, ca: Option<&str>) {
+    let mut command = clean(Command::new(tool("openssl")));
+    command
+        .current_dir(directory)
+        .args("req -x509 -nodes -days 30 -newkey ec -pkeyopt ec_paramgen_curve:P-256".split(' '))
+        .args(["-subj", &format!("/CN={name}")])
+        .args([
+            "-out",
+            &format!("{name}.pem"),
+            "-keyout",
+            &format!("{name}.key"),
+        ]);
+    if let Some(ca) = ca {
+        command.args(["-CA", &format!("{ca}.pem"), "-CAkey", &format!("{ca}.key")]);
+    }
+    let done = run(&mut command, b"", MINUTE);
+    assert!(done.status.success(), "{done:?}");
+}
+
+#[test]
+fn a_certificate_makes_a_device_who_it_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    for (name, ca) in [
+        ("ca", None),
+        ("server", Some("ca")),
+        ("known", Some("ca")),
+        ("other-ca", None),
+        ("forged", Some("other-ca")),
+    ] {
+        certificate(directory.path(), name, ca);
+    }
+    let server = Server::secured(&[
+        ("CELLWISE_DTLS__CERTIFICATE_FILE", &file("server.pem")),
+        ("CELLWISE_DTLS__PRIVATE_KEY_FILE", &file("server.key")),
+        ("CELLWISE_DTLS__CLIENT_CA_FILE", &file("ca.pem")),
+    ]);
+    server.api.add_device("known", "meter");
+    server.api.add_device("forged", "meter");
+    for (name, endpoint, expected) in [
+        ("known", "known", Some("c:2.01")),
+        ("known", "forged", Some("c:4.03")),
+        ("forged", "forged", None),
+    ] {
+        let mut command = clean(Command::new(tool("coap-client-openssl")));
+        let wait_s = if expected.is_some() { "10" } else { "3" };
+        command
+            .args(["-m", "post", "-B", wait_s, "-v", "7", "-C", &file("ca.pem")])
+            .args(["-c", &file(&format!("{name}.pem"))])
+            .args(["-j", &file(&format!("{name}.key"))])
+            .arg(server.coaps_uri(&format!("rd?ep={endpoint}&lt=300")));
+        let done = run(&mut command, b"", Duration::from_secs(30));
+        let answered = done.stdout.contains("c:2.") || done.stdout.contains("c:4.");
+        assert_eq!(
+            answered,
+            expected.is_some(),
+            "{name} as {endpoint}: {done:?}"
+        );
+        let told = expected.is_none_or(|expected| done.stdout.contains(expected));
+        assert!(told, "{name} as {endpoint}: {done:?}");
+    }
 }
 
 #[test]
