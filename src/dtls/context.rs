@@ -1,9 +1,6 @@
 //! What all handshakes have in common: suites, keys, certificates, callbacks.
 
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-};
+use std::{fmt, sync::Arc};
 
 use openssl::{
     error::ErrorStack,
@@ -15,13 +12,13 @@ use openssl::{
     },
     x509::X509,
 };
-use thiserror::Error;
 
 use super::{
     cookie::{Cookie, is_expected, mac},
     ffi::{self, ContextValues},
     identity::{Ledger, Serial},
-    setup::{Certificates, DtlsSetup, PskSource},
+    notes::{self, Asked, Notes},
+    setup::{Certificates, DtlsSetup, PskSource, SetupError},
 };
 
 /// Longest application datagram that is sent, bytes.
@@ -56,75 +53,8 @@ pub(super) fn shortest_sealed(ssl: &SslRef) -> usize {
     }
 }
 
-/// The setup cannot be used.
-#[derive(Debug, Error)]
-pub enum SetupError {
-    /// OpenSSL does not take a part of it.
-    #[error("OpenSSL does not take {part}: {source}")]
-    Refused {
-        /// The part.
-        part: &'static str,
-        /// Why.
-        source: ErrorStack,
-    },
-    /// A limit or a time that nothing could work with.
-    #[error("{0}")]
-    OutOfRange(&'static str),
-}
-
 fn refused(part: &'static str) -> impl FnOnce(ErrorStack) -> SetupError {
     move |source| SetupError::Refused { part, source }
-}
-
-/// What has become of the question for a key.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) enum Asked {
-    /// Not asked.
-    #[default]
-    Nothing,
-    /// There is a key of this identity.
-    Known(Box<[u8]>),
-    /// There is none: the handshake goes on with a key that nobody has.
-    Unknown(Box<[u8]>),
-}
-
-/// Repetitions of a flight that are made beforehand. With the default times, a deadline comes after three
-/// at most.
-const SPARES: u8 = 4;
-
-/// What a handshake's callbacks know and leave behind; it travels with the `Ssl`.
-pub(super) struct Notes {
-    pub(super) cookies: [Cookie; 2],
-    pub(super) serial: Serial,
-    pub(super) ledger: Arc<Ledger>,
-    pub(super) keys: Arc<dyn PskSource>,
-    pub(super) asked: Asked,
-    /// Repetitions that the library is yet to make beforehand.
-    spares: u8,
-}
-
-static NOTES: OnceLock<Index<Ssl, Notes>> = OnceLock::new();
-
-impl Notes {
-    pub(super) fn of(ssl: &SslRef) -> Option<&Self> {
-        ssl.ex_data(*NOTES.get()?)
-    }
-
-    /// Whether the flight that begins should be made once more at once, to be kept: see `handshake`.
-    pub(super) fn wants_spare(ssl: &mut SslRef) -> bool {
-        let resumed = ssl.session_reused();
-        match Self::of_mut(ssl) {
-            Some(notes) if resumed && notes.spares > 0 => {
-                notes.spares -= 1;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    fn of_mut(ssl: &mut SslRef) -> Option<&mut Self> {
-        ssl.ex_data_mut(*NOTES.get()?)
-    }
 }
 
 /// Makes the `Ssl` of each peer.
@@ -148,7 +78,7 @@ impl fmt::Debug for Context {
 
 impl Context {
     pub(super) fn new(setup: &DtlsSetup) -> Result<Self, SetupError> {
-        let index = notes_index().map_err(refused("another index"))?;
+        let index = notes::index().map_err(refused("another index"))?;
         let ledger = Arc::new(Ledger::default());
         let mut builder =
             SslContextBuilder::new(SslMethod::dtls_server()).map_err(refused("a context"))?;
@@ -197,23 +127,13 @@ impl Context {
             ledger: Arc::clone(&self.ledger),
             keys: Arc::clone(&self.keys),
             asked: Asked::Nothing,
-            spares: SPARES,
+            spares: notes::SPARES,
         };
         ssl.set_ex_data(self.index, notes);
         ssl.set_accept_state();
         ssl.set_mtu(self.mtu)?;
         Ok(ssl)
     }
-}
-
-/// The place of [`Notes`] in every `Ssl` of the process.
-fn notes_index() -> Result<Index<Ssl, Notes>, ErrorStack> {
-    if let Some(index) = NOTES.get() {
-        return Ok(*index);
-    }
-    let index = Ssl::new_ex_index()?;
-    // Another thread may have been first; its index is as good, and one place stays unused.
-    Ok(*NOTES.get_or_init(|| index))
 }
 
 fn set_up_protocol(

@@ -20,7 +20,7 @@ use openssl::{
 };
 use openssl_sys::{SSL, SSL_CIPHER, SSL_CTX, SSL_CTX_ctrl, SSL_SESSION};
 
-use super::{context::Notes, tickets};
+use super::{notes::Notes, tickets};
 
 /// `BIO_ADDR`, of which only pointers are used.
 #[repr(C)]

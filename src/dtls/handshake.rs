@@ -19,10 +19,11 @@ use openssl::{
 use super::{
     RefuseReason,
     association::Association,
-    context::{Asked, Context, Notes, shortest_sealed},
+    context::{Context, shortest_sealed},
     cookie::Cookie,
     ffi,
     identity::{Identity, Serial},
+    notes::{Asked, Notes},
     record,
     setup::Timing,
     transport::Pipe,

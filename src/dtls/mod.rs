@@ -25,6 +25,7 @@ mod handshake;
 mod identity;
 mod kept;
 mod limits;
+mod notes;
 mod queue;
 mod record;
 mod setup;
@@ -38,19 +39,20 @@ use std::{
 };
 
 pub use association::SendError;
-pub use context::{MAX_PAYLOAD_LEN, SetupError};
+pub use context::MAX_PAYLOAD_LEN;
 pub use counts::Counts;
 pub use identity::Identity;
-pub use setup::{Certificates, DtlsSetup, Limits, Psk, PskLength, PskSource, Timing};
+pub use setup::{Certificates, DtlsSetup, Limits, Psk, PskLength, PskSource, SetupError, Timing};
 
 use crate::clock::Now;
 use association::State;
-use context::{Asked, Context};
+use context::Context;
 use cookie::{Cookies, hello_verify_request, is_expected, mac};
 use half_open::{Full, HalfOpen};
 use handshake::{Handshake, Progress};
 use kept::{Entry, Kept};
 use limits::Ration;
+use notes::Asked;
 use queue::Queue;
 use record::{ClientHello, Datagram};
 

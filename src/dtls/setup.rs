@@ -1,8 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
+use openssl::error::ErrorStack;
 use thiserror::Error;
-
-use super::context::SetupError;
 
 /// What the DTLS side of a server is made of.
 #[derive(Clone)]
@@ -207,4 +206,20 @@ impl Default for Limits {
         }
         .within_memory(1 << 30)
     }
+}
+
+/// The setup cannot be used.
+#[derive(Debug, Error)]
+pub enum SetupError {
+    /// OpenSSL does not take a part of it.
+    #[error("OpenSSL does not take {part}: {source}")]
+    Refused {
+        /// The part.
+        part: &'static str,
+        /// Why.
+        source: ErrorStack,
+    },
+    /// A limit or a time that nothing could work with.
+    #[error("{0}")]
+    OutOfRange(&'static str),
 }

@@ -7,8 +7,8 @@
 use openssl::ssl::SslRef;
 
 use super::{
-    context::Notes,
     identity::{Identity, IdentityDigest, Serial},
+    notes::Notes,
 };
 
 /// The note's fixed part: the handshake's number, then the identity's digest. The identity of a

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use pcp::{DeviceMessage, ResultCode, Version};
 
-use super::{Engine, device::Tag, key::DeviceKey};
+use super::{Engine, asked::Tag, key::DeviceKey};
 use crate::{
     clock::{Instant, UtcMillis},
     coap::Code,
@@ -153,7 +153,7 @@ impl Engine {
         if is_aside(tag) && before.is_some() {
             return;
         }
-        let path = session.read.as_ref().map(super::reads::Read::path);
+        let path = session.read.as_ref().map(super::asked::Read::path);
         let path = path.filter(|_| tag == Tag::Read);
         let again = sent.filter(|sent| sent.what == tag && sent.path == path);
         *sent = Some(Sent {

@@ -3,7 +3,10 @@ use std::{sync::Arc, time::Duration};
 use pcp::{ResultCode, Version};
 
 use super::{
-    QueueMode, Registration, StageChange, UpgradeOrder, account::Account, effect::Seq, reads::Read,
+    QueueMode, Registration, StageChange, UpgradeOrder,
+    account::Account,
+    asked::{Read, Tag},
+    effect::Seq,
 };
 use crate::{
     clock::{Instant, Now, UtcMillis},
@@ -11,27 +14,6 @@ use crate::{
     package::Package,
     upgrade::{Coverage, Place, Sota},
 };
-
-/// Why a request was sent to a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tag {
-    /// Observe the uplink.
-    Observe,
-    /// PCP 19.
-    Version,
-    /// Read object 4 or a resource of it.
-    Read,
-    /// PCP 20.
-    Notify,
-    /// PCP 21, the answer that carries this segment.
-    Segment(u16),
-    /// The answer to the PCP message of this code.
-    Answer(u8),
-    /// PCP 23.
-    Execute,
-    /// An empty message that is to be rejected.
-    Ping,
-}
 
 /// Where a device is heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use rand_chacha::rand_core::Rng;
 use super::{
     Engine,
     account::{Fate, Said},
-    device::Tag,
+    asked::Tag,
     key::DeviceKey,
 };
 use crate::{

@@ -17,6 +17,7 @@
 //! the change it depends on is committed.
 
 mod account;
+mod asked;
 mod change;
 mod command;
 mod commands;

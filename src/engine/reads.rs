@@ -3,7 +3,7 @@
 //! The object is read as a whole first: one exchange. A device that refuses that is asked for its
 //! signal resources one by one; the cell alone is left to the negotiation's next stage.
 
-use super::{Change, CoverageReading, Engine, account::Said, key::DeviceKey};
+use super::{Change, CoverageReading, Engine, account::Said, asked::Read, key::DeviceKey};
 use crate::{
     coap::{Block, Message},
     lwm2m::{ConnectivityReading, ResourcePath, decode},
@@ -12,33 +12,6 @@ use crate::{
 
 /// Longest body that is put together from the blocks of a device's answer, bytes.
 const MAX_BODY_LEN: usize = 4096;
-
-/// A read under way.
-#[derive(Debug, Clone)]
-pub(super) struct Read {
-    path: ResourcePath,
-    /// What earlier reads of the same question yielded.
-    so_far: ConnectivityReading,
-    body: Vec<u8>,
-}
-
-impl Read {
-    pub(super) fn object() -> Self {
-        Self::resource(ResourcePath::CONNECTIVITY)
-    }
-
-    pub(super) const fn path(&self) -> ResourcePath {
-        self.path
-    }
-
-    pub(super) fn resource(path: ResourcePath) -> Self {
-        Self {
-            path,
-            so_far: ConnectivityReading::default(),
-            body: Vec::new(),
-        }
-    }
-}
 
 impl Engine {
     pub(super) fn begin_read(&mut self, key: DeviceKey, read: Read) {

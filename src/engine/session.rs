@@ -2,10 +2,10 @@
 
 use super::{
     Change, Engine, Report,
-    device::{Session, Tag, queued_in, slot_in},
+    asked::{Read, Tag},
+    device::{Session, queued_in, slot_in},
     key::DeviceKey,
     notes,
-    reads::Read,
 };
 use crate::{
     lwm2m::ResourcePath,

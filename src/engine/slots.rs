@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::{
     Change, Engine,
-    device::{Device, Tag, queued_in, slot_in},
+    asked::Tag,
+    device::{Device, queued_in, slot_in},
     key::DeviceKey,
     timers::Alarm,
 };

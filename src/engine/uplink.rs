@@ -10,7 +10,8 @@ use pcp::{DeviceMessage, MessageCode, PlatformMessage, ResultCode, Version};
 use super::{
     Change, Engine,
     account::{Fate, Said},
-    device::{LastDownload, LastReport, Tag},
+    asked::Tag,
+    device::{LastDownload, LastReport},
     key::DeviceKey,
 };
 use crate::upgrade::{Event, Sota, Stage};

@@ -9,6 +9,8 @@ use pcp::{DeviceMessage, PlatformMessage, ResultCode, Version};
 
 use super::Answer;
 
+/// Segments of the package.
+pub(super) const SEGMENTS: u16 = 3;
 /// Content format of its answers: SenML JSON.
 const SENML_JSON: ContentFormat = ContentFormat(110);
 
@@ -205,7 +207,7 @@ fn replies(message: &PlatformMessage<'_>) -> Vec<DeviceMessage<'static>> {
             result: ResultCode::SUCCESS,
             ..
         } => vec![match number + 1 {
-            next if next < super::world::SEGMENTS => asks_for(next),
+            next if next < SEGMENTS => asks_for(next),
             _ => DeviceMessage::DownloadReport { status: result },
         }],
         PlatformMessage::Execute => vec![DeviceMessage::ExecuteResponse { result }],

@@ -32,8 +32,6 @@ use super::{
     store::Store,
 };
 
-/// Segments of the package.
-pub(super) const SEGMENTS: u16 = 3;
 /// Devices that may come in under names of their own, where that is allowed.
 const MAX_OPEN_DEVICES: usize = 12;
 /// Requests that wait at an address for whoever is there.
@@ -73,7 +71,9 @@ fn peer(index: usize) -> Peer {
 }
 
 fn package() -> Package {
-    let content: Vec<u8> = (0..SEGMENTS * 32).map(|i| i.to_be_bytes()[1]).collect();
+    let content: Vec<u8> = (0..device::SEGMENTS * 32)
+        .map(|i| i.to_be_bytes()[1])
+        .collect();
     let len = u64::try_from(content.len()).expect("is short");
     let segmentation = Segmentation::choose(len, Some(32), false).expect("can be cut");
     Package {

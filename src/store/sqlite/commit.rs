@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use sqlx::SqliteConnection;
 
-use super::{Doing, SqliteStore, devices, events::Announcements, rows};
+use super::{Doing, SqliteStore, devices, events::Announcements, task_writes};
 use crate::{
     clock::UtcMillis,
     engine::{Change, CoverageReading, QueueMode, Registration, StageChange},
@@ -140,7 +140,7 @@ impl Batch<'_> {
     async fn finish(self) -> Result<CommitReport, StoreError> {
         if let Some(announcements) = self.announcements {
             for (task, at) in self.ended {
-                rows::end_task_if_done(self.conn, task, at, &announcements)
+                task_writes::end_task_if_done(self.conn, task, at, &announcements)
                     .await
                     .doing(DOING)?;
             }

@@ -6,8 +6,7 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Doing, SqliteStore,
-    devices::{CHUNK, counter, set_counter},
-    rows::Columns,
+    rows::{self, Columns},
 };
 use crate::store::{DeviceUpdate, StoreError, StoredPsk, UpdateDeviceError};
 
@@ -28,7 +27,7 @@ impl SqliteStore {
                 endpoint: holder,
             });
         }
-        let revision = counter(&mut tx).await? + 1;
+        let revision = rows::revision(&mut tx).await? + 1;
         let changed = sqlx::query(
             "UPDATE devices SET revision = ?1, product = COALESCE(?2, product), secure = COALESCE(?3, secure) \
              WHERE endpoint = ?4 AND removed = 0",
@@ -48,7 +47,7 @@ impl SqliteStore {
                 .await
                 .doing(doing)?;
         }
-        set_counter(&mut tx, revision).await.doing(doing)?;
+        rows::set_revision(&mut tx, revision).await.doing(doing)?;
         tx.commit().await.doing(doing)?;
         Ok(())
     }
@@ -84,7 +83,7 @@ pub(super) async fn holders(
 ) -> Result<HashMap<String, String>, StoreError> {
     let identities: Vec<&str> = identities.collect();
     let mut holders = HashMap::new();
-    for chunk in identities.chunks(CHUNK) {
+    for chunk in identities.chunks(rows::CHUNK) {
         let mut query = QueryBuilder::<Sqlite>::new(
             "SELECT psk_identity, endpoint FROM devices WHERE psk_identity IN (",
         );

@@ -10,6 +10,7 @@ use super::{
     credentials::{holders, set_psk},
     events::Announcements,
     rows::{self, Columns},
+    task_writes,
 };
 use crate::{
     clock::UtcMillis,
@@ -19,12 +20,6 @@ use crate::{
     task::{TaskId, UpgradeId},
     upgrade::{Coverage, Failure, Outcome},
 };
-
-/// Key in `meta` of the counter that `devices.revision` is bumped from.
-const REVISION: &str = "device_revision";
-
-/// Rows of one INSERT.
-pub(super) const CHUNK: usize = 1_000;
 
 impl SqliteStore {
     /// See [`crate::store::Store::restore_devices`].
@@ -56,7 +51,7 @@ impl SqliteStore {
             return Ok(revision - 1);
         }
         let mut conn = self.readers.acquire().await.doing(doing)?;
-        counter(&mut conn).await
+        rows::revision(&mut conn).await
     }
 
     /// See [`crate::store::Store::device`].
@@ -161,8 +156,8 @@ impl SqliteStore {
                 }
             })
             .collect();
-        let mut revision = counter(&mut tx).await?;
-        for chunk in new.chunks(CHUNK) {
+        let mut revision = rows::revision(&mut tx).await?;
+        for chunk in new.chunks(rows::CHUNK) {
             insert_chunk(&mut tx, chunk, &mut revision, now)
                 .await
                 .doing(doing)?;
@@ -179,7 +174,7 @@ impl SqliteStore {
                 .await
                 .doing(doing)?;
         }
-        set_counter(&mut tx, revision).await.doing(doing)?;
+        rows::set_revision(&mut tx, revision).await.doing(doing)?;
         tx.commit().await.doing(doing)?;
         Ok(answers)
     }
@@ -192,7 +187,7 @@ impl SqliteStore {
     ) -> Result<bool, StoreError> {
         let doing = "removing a device";
         let mut tx = self.write(doing).await?;
-        let revision = counter(&mut tx).await? + 1;
+        let revision = rows::revision(&mut tx).await? + 1;
         let removed = sqlx::query(
             "UPDATE devices SET removed = 1, psk_identity = NULL, psk_sealed = NULL, revision = ? \
              WHERE endpoint = ? AND removed = 0",
@@ -205,7 +200,7 @@ impl SqliteStore {
         if removed.rows_affected() == 0 {
             return Ok(false);
         }
-        set_counter(&mut tx, revision).await.doing(doing)?;
+        rows::set_revision(&mut tx, revision).await.doing(doing)?;
         end_waiting_upgrades(&mut tx, endpoint, now)
             .await
             .doing(doing)?;
@@ -229,14 +224,14 @@ pub(super) async fn repeat_removal(
     .await
     .doing(doing)?;
     let Some(device) = removed else { return Ok(()) };
-    let revision = counter(conn).await? + 1;
+    let revision = rows::revision(conn).await? + 1;
     sqlx::query("UPDATE devices SET revision = ? WHERE id = ?")
         .bind(revision)
         .bind(device)
         .execute(&mut *conn)
         .await
         .doing(doing)?;
-    set_counter(conn, revision).await.doing(doing)
+    rows::set_revision(conn, revision).await.doing(doing)
 }
 
 /// The products of those of `devices` that are there and were not removed.
@@ -246,7 +241,7 @@ async fn products(
 ) -> Result<HashMap<String, String>, StoreError> {
     let doing = "looking for devices";
     let mut known = HashMap::new();
-    for chunk in devices.chunks(CHUNK) {
+    for chunk in devices.chunks(rows::CHUNK) {
         let mut query = QueryBuilder::<Sqlite>::new(
             "SELECT endpoint, product FROM devices WHERE removed = 0 AND endpoint IN (",
         );
@@ -330,20 +325,9 @@ async fn end_waiting_upgrades(
         .map(|(_, task)| task)
         .collect::<BTreeSet<_>>()
     {
-        rows::end_task_if_done(conn, TaskId(task), now, &announcements).await?;
+        task_writes::end_task_if_done(conn, TaskId(task), now, &announcements).await?;
     }
     announcements.deliver(conn).await
-}
-
-pub(super) async fn counter(conn: &mut SqliteConnection) -> Result<i64, StoreError> {
-    rows::number(conn, REVISION).await
-}
-
-pub(super) async fn set_counter(
-    conn: &mut SqliteConnection,
-    revision: i64,
-) -> Result<(), sqlx::Error> {
-    rows::set_number(conn, REVISION, revision).await
 }
 
 fn detail(row: &SqliteRow) -> Result<DeviceDetail, StoreError> {

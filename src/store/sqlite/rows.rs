@@ -5,12 +5,15 @@ use std::fmt::Display;
 use pcp::Version;
 use sqlx::{ColumnIndex, Decode, Row, SqliteConnection, Type, sqlite::SqliteRow};
 
-use super::{Doing, events::Announcements};
+use super::Doing;
 use crate::{
     clock::UtcMillis,
     store::{Page, StoreError},
-    task::{TaskId, TaskState},
+    task::TaskState,
 };
+
+/// Rows of one INSERT.
+pub(super) const CHUNK: usize = 1_000;
 
 /// Reads columns with the errors of the store.
 pub(super) trait Columns {
@@ -154,26 +157,18 @@ pub(super) async fn set_number(
     set_meta(conn, key, &number.to_be_bytes()).await
 }
 
-/// Ends a task that has no upgrade left that waits or runs, and announces it.
-pub(super) async fn end_task_if_done(
+/// Key in `meta` of the counter that `devices.revision` is bumped from.
+const REVISION: &str = "device_revision";
+
+/// The revision of the devices.
+pub(super) async fn revision(conn: &mut SqliteConnection) -> Result<i64, StoreError> {
+    number(conn, REVISION).await
+}
+
+/// Stores the revision of the devices.
+pub(super) async fn set_revision(
     conn: &mut SqliteConnection,
-    task: TaskId,
-    at: UtcMillis,
-    announcements: &Announcements,
+    revision: i64,
 ) -> Result<(), sqlx::Error> {
-    let ended = sqlx::query(
-        "UPDATE tasks SET state = CASE state WHEN 'stopping' THEN 'stopped' ELSE 'finished' END, ended_at = ?1 \
-         WHERE id = ?2 AND state IN ('scheduled', 'running', 'stopping') AND NOT EXISTS ( \
-             SELECT 1 FROM upgrades WHERE task_id = ?2 AND state IN ( \
-                 'pending', 'waiting_for_device', 'querying_version', 'querying_coverage', \
-                 'querying_cell', 'waiting_for_slot', 'downloading', 'executing'))",
-    )
-    .bind(at.0)
-    .bind(task.0)
-    .execute(&mut *conn)
-    .await?;
-    if ended.rows_affected() > 0 {
-        announcements.task(conn, task).await?;
-    }
-    Ok(())
+    set_number(conn, REVISION, revision).await
 }

@@ -116,7 +116,7 @@ impl SqliteStore {
                     .execute(&mut *tx)
                     .await
                     .doing(doing)?;
-                rows::end_task_if_done(&mut tx, id, now, &announcements)
+                end_task_if_done(&mut tx, id, now, &announcements)
                     .await
                     .doing(doing)?;
                 announcements.deliver(&mut tx).await.doing(doing)?;
@@ -267,4 +267,28 @@ async fn cancel_waiting(
 /// The form in which a statement takes a list as one parameter.
 fn json_list(endpoints: &[String]) -> String {
     serde_json::Value::from(endpoints).to_string()
+}
+
+/// Ends a task that has no upgrade left that waits or runs, and announces it.
+pub(super) async fn end_task_if_done(
+    conn: &mut SqliteConnection,
+    task: TaskId,
+    at: UtcMillis,
+    announcements: &Announcements,
+) -> Result<(), sqlx::Error> {
+    let ended = sqlx::query(
+        "UPDATE tasks SET state = CASE state WHEN 'stopping' THEN 'stopped' ELSE 'finished' END, ended_at = ?1 \
+         WHERE id = ?2 AND state IN ('scheduled', 'running', 'stopping') AND NOT EXISTS ( \
+             SELECT 1 FROM upgrades WHERE task_id = ?2 AND state IN ( \
+                 'pending', 'waiting_for_device', 'querying_version', 'querying_coverage', \
+                 'querying_cell', 'waiting_for_slot', 'downloading', 'executing'))",
+    )
+    .bind(at.0)
+    .bind(task.0)
+    .execute(&mut *conn)
+    .await?;
+    if ended.rows_affected() > 0 {
+        announcements.task(conn, task).await?;
+    }
+    Ok(())
 }

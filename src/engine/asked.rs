@@ -1,0 +1,51 @@
+//! What a device is asked.
+
+use crate::lwm2m::{ConnectivityReading, ResourcePath};
+
+/// Why a request was sent to a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tag {
+    /// Observe the uplink.
+    Observe,
+    /// PCP 19.
+    Version,
+    /// Read object 4 or a resource of it.
+    Read,
+    /// PCP 20.
+    Notify,
+    /// PCP 21, the answer that carries this segment.
+    Segment(u16),
+    /// The answer to the PCP message of this code.
+    Answer(u8),
+    /// PCP 23.
+    Execute,
+    /// An empty message that is to be rejected.
+    Ping,
+}
+
+/// A read under way.
+#[derive(Debug, Clone)]
+pub(super) struct Read {
+    pub(super) path: ResourcePath,
+    /// What earlier reads of the same question yielded.
+    pub(super) so_far: ConnectivityReading,
+    pub(super) body: Vec<u8>,
+}
+
+impl Read {
+    pub(super) fn object() -> Self {
+        Self::resource(ResourcePath::CONNECTIVITY)
+    }
+
+    pub(super) const fn path(&self) -> ResourcePath {
+        self.path
+    }
+
+    pub(super) fn resource(path: ResourcePath) -> Self {
+        Self {
+            path,
+            so_far: ConnectivityReading::default(),
+            body: Vec::new(),
+        }
+    }
+}
