@@ -5,6 +5,7 @@
 
 use std::{
     fmt,
+    num::NonZeroU64,
     ops::Add,
     sync::{
         Arc,
@@ -20,32 +21,47 @@ use serde::{Deserialize, Serialize};
 ///
 /// [`SystemClock`] lets it start at the wall-clock time of its creation, so that times from before a
 /// restart have an instant too; from then on the two clocks are independent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Instant(u64);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant(
+    /// One more than the milliseconds since the origin: a device has many times that it may not have.
+    NonZeroU64,
+);
 
 impl Instant {
     /// The origin of the clock.
-    pub const ZERO: Self = Self(0);
+    pub const ZERO: Self = Self(NonZeroU64::MIN);
 
     /// An instant `ms` milliseconds after the origin.
     pub const fn from_millis(ms: u64) -> Self {
-        Self(ms)
+        Self(NonZeroU64::MIN.saturating_add(ms))
     }
 
     /// Milliseconds since the origin.
     pub const fn as_millis(self) -> u64 {
-        self.0
+        self.0.get() - 1
     }
 
     /// The instant `span` earlier, the origin at the least.
     #[must_use]
     pub fn before(self, span: Duration) -> Self {
-        Self(self.0.saturating_sub(millis(span)))
+        Self::from_millis(self.as_millis().saturating_sub(millis(span)))
     }
 
     /// The time that passed from `earlier` to `self`, zero when `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
-        Duration::from_millis(self.0.saturating_sub(earlier.0))
+        Duration::from_millis(self.as_millis().saturating_sub(earlier.as_millis()))
+    }
+}
+
+impl Default for Instant {
+    fn default() -> Self {
+        Self::ZERO
+    }
+}
+
+impl fmt::Debug for Instant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Instant({} ms)", self.as_millis())
     }
 }
 
@@ -119,7 +135,7 @@ impl Now {
     /// The monotonic instant of a stored wall-clock time, whether it has passed or not.
     pub fn instant_at(self, utc: UtcMillis) -> Instant {
         let ahead = utc.0.saturating_sub(self.utc.0);
-        Instant(self.instant.0.saturating_add_signed(ahead))
+        Instant::from_millis(self.instant.as_millis().saturating_add_signed(ahead))
     }
 }
 
@@ -154,7 +170,7 @@ impl SystemClock {
     /// Reads both clocks.
     pub fn now(&self) -> Now {
         Now {
-            instant: Instant(self.started_utc_ms + millis(self.started.elapsed())),
+            instant: Instant::from_millis(self.started_utc_ms + millis(self.started.elapsed())),
             utc: UtcMillis(i64::try_from(utc_ms()).unwrap_or(i64::MAX)),
         }
     }

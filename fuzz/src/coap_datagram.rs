@@ -92,11 +92,15 @@ fn comes_back(message: &Message) {
 /// The way that is written by hand, for segments.
 fn downlink(message: &Message) {
     let payload = message.payload();
-    let built = put_downlink(message.message_id(), message.token(), payload);
+    let built = put_downlink(
+        message.message_id(),
+        message.token(),
+        payload.to_vec().into(),
+    );
     if payload.is_empty() || built.len() > MAX_DATAGRAM_LEN {
         return;
     }
-    let put = Message::parse(&built).expect("a PUT is a message");
+    let put = Message::parse(&built.to_bytes()).expect("a PUT is a message");
     assert_eq!((put.kind(), put.code()), (Kind::Confirmable, Code::PUT));
     assert_eq!(put.token(), message.token());
     assert_eq!(put.payload(), payload);

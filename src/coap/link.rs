@@ -9,7 +9,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use thiserror::Error;
 
-use super::{Code, Kind, Message, Token};
+use super::{Code, Datagram, Kind, Message, Token};
 use crate::{clock::Instant, config::CoapConfig};
 
 /// A request to the device, ready to leave. `T` is the sender's own name for it.
@@ -22,7 +22,7 @@ pub struct Request<T> {
     /// The token in `datagram`.
     pub token: Token,
     /// The whole message, Confirmable.
-    pub datagram: Vec<u8>,
+    pub datagram: Datagram,
 }
 
 /// What happened to a request.
@@ -46,8 +46,13 @@ pub enum LinkEvent<T> {
 pub struct QueueFull;
 
 /// Requests to one device: one outstanding, the others in a bounded queue.
+///
+/// Most devices are asked nothing most of the time: such a link is a null pointer.
 #[derive(Debug)]
-pub struct Link<T> {
+pub struct Link<T>(Option<Box<Busy<T>>>);
+
+#[derive(Debug)]
+struct Busy<T> {
     waiting: VecDeque<Request<T>>,
     outstanding: Option<Outstanding<T>>,
     separate: Vec<Separate<T>>,
@@ -71,6 +76,12 @@ struct Separate<T> {
 
 impl<T> Default for Link<T> {
     fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> Default for Busy<T> {
+    fn default() -> Self {
         Self {
             waiting: VecDeque::new(),
             outstanding: None,
@@ -80,55 +91,62 @@ impl<T> Default for Link<T> {
 }
 
 impl<T: Copy + PartialEq> Link<T> {
-    /// Separate responses awaited at the same time; an older one is given up.
-    const MAX_SEPARATE: usize = 4;
-
     /// Queues a request.
     pub fn send(&mut self, config: &CoapConfig, request: Request<T>) -> Result<(), QueueFull> {
-        if self.waiting.len() >= config.queue_len {
+        let busy = self.0.get_or_insert_default();
+        if busy.waiting.len() >= config.queue_len {
             return Err(QueueFull);
         }
-        self.waiting.push_back(request);
+        busy.waiting.push_back(request);
         Ok(())
     }
 
     /// Takes back every request that `which` names, outstanding or not: its purpose is served or has
     /// passed. Answers to it are ignored from now on.
     pub fn cancel(&mut self, which: impl Fn(&T) -> bool) {
-        self.waiting.retain(|request| !which(&request.tag));
-        if (self.outstanding.as_ref()).is_some_and(|o| which(&o.request.tag)) {
-            self.outstanding = None;
-        }
-        self.separate.retain(|separate| !which(&separate.tag));
+        let Some(busy) = &mut self.0 else { return };
+        busy.waiting.retain(|request| !which(&request.tag));
+        busy.outstanding.take_if(|o| which(&o.request.tag));
+        busy.separate.retain(|separate| !which(&separate.tag));
+    }
+
+    /// Gives back the memory of a link on which nothing is under way.
+    pub fn rest(&mut self) {
+        self.0.take_if(|busy| {
+            busy.waiting.is_empty() && busy.outstanding.is_none() && busy.separate.is_empty()
+        });
     }
 
     /// Takes the outstanding request back to be sent as if for the first time: where it was sent, it
     /// cannot have reached the device.
     pub fn send_again(&mut self) {
-        if let Some(outstanding) = self.outstanding.take() {
-            self.waiting.push_front(outstanding.request);
+        if let Some(busy) = &mut self.0
+            && let Some(outstanding) = busy.outstanding.take()
+        {
+            busy.waiting.push_front(outstanding.request);
         }
     }
 
     /// Whether a request of that name waits or is outstanding. One that was acknowledged is with the
     /// device.
     pub fn is_pending(&self, which: impl Fn(&T) -> bool) -> bool {
-        self.waits(&which) || (self.outstanding.as_ref()).is_some_and(|o| which(&o.request.tag))
+        self.waits(&which) || self.outstanding().is_some_and(|tag| which(&tag))
     }
 
     /// The request that has left and is not answered yet.
     pub fn outstanding(&self) -> Option<T> {
-        self.outstanding.as_ref().map(|o| o.request.tag)
+        let outstanding = self.0.as_ref()?.outstanding.as_ref()?;
+        Some(outstanding.request.tag)
     }
 
     /// Whether a request of that name has not left yet.
     pub fn waits(&self, which: impl Fn(&T) -> bool) -> bool {
-        self.waiting.iter().any(|request| which(&request.tag))
+        (self.0.iter()).any(|busy| busy.waiting.iter().any(|request| which(&request.tag)))
     }
 
     /// Whether anything waits to leave for the first time.
     pub fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        (self.0.as_ref()).is_some_and(|busy| !busy.waiting.is_empty())
     }
 
     /// The next request to leave, if none is outstanding. `random` spreads the first repeat over
@@ -138,18 +156,16 @@ impl<T: Copy + PartialEq> Link<T> {
         now: Instant,
         config: &CoapConfig,
         random: u32,
-    ) -> Option<Vec<u8>> {
-        if self.outstanding.is_some() {
+    ) -> Option<Datagram> {
+        let busy = self.0.as_mut()?;
+        if busy.outstanding.is_some() {
             return None;
         }
-        let request = self.waiting.pop_front()?;
-        if self.waiting.is_empty() {
-            self.waiting = VecDeque::new(); // there are many devices, and few of them wait at a time
-        }
+        let request = busy.waiting.pop_front()?;
         let spread = f64::from(random) / f64::from(u32::MAX) * (config.ack_random_factor - 1.0);
         let timeout = Duration::from_millis(config.ack_timeout_ms).mul_f64(1.0 + spread.max(0.0));
         let datagram = request.datagram.clone();
-        self.outstanding = Some(Outstanding {
+        busy.outstanding = Some(Outstanding {
             request,
             timeout,
             due: now + timeout,
@@ -160,15 +176,15 @@ impl<T: Copy + PartialEq> Link<T> {
 
     /// Puts the next repeat off by a whole pause, without counting it: nothing can be sent now.
     pub fn postpone(&mut self, now: Instant) {
-        if let Some(outstanding) = self.outstanding.as_mut() {
+        if let Some(outstanding) = self.outstanding_mut() {
             outstanding.due = outstanding.due.max(now + outstanding.timeout);
         }
     }
 
     /// Sends the outstanding request of that name at once once more: the device shows that it misses
     /// it. `None` when no such request is outstanding.
-    pub fn repeat_now(&mut self, now: Instant, which: impl Fn(&T) -> bool) -> Option<Vec<u8>> {
-        let outstanding = self.outstanding.as_mut()?;
+    pub fn repeat_now(&mut self, now: Instant, which: impl Fn(&T) -> bool) -> Option<Datagram> {
+        let outstanding = self.outstanding_mut()?;
         if !which(&outstanding.request.tag) {
             return None;
         }
@@ -178,20 +194,18 @@ impl<T: Copy + PartialEq> Link<T> {
 
     /// Sends the outstanding request at once once more if it was repeated already: the device is heard
     /// again after a silence in which it may have slept, and may sleep again before the next repeat.
-    pub fn repeat_overdue(&mut self, now: Instant) -> Option<Vec<u8>> {
-        let outstanding = self.outstanding.as_mut().filter(|o| o.repeats > 0)?;
+    pub fn repeat_overdue(&mut self, now: Instant) -> Option<Datagram> {
+        let outstanding = self.outstanding_mut().filter(|o| o.repeats > 0)?;
         outstanding.due = now + outstanding.timeout;
         Some(outstanding.request.datagram.clone())
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
     pub fn next_timeout(&self) -> Option<Instant> {
-        let outstanding = self.outstanding.as_ref().map(|o| o.due);
-        let separate = self.separate.iter().map(|s| s.due).min();
-        match (outstanding, separate) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        let busy = self.0.as_ref()?;
+        let outstanding = busy.outstanding.as_ref().map(|o| o.due);
+        let separate = busy.separate.iter().map(|s| s.due);
+        separate.chain(outstanding).min()
     }
 
     /// Repeats or gives up what is due. Call until both parts are `None`.
@@ -199,31 +213,26 @@ impl<T: Copy + PartialEq> Link<T> {
         &mut self,
         now: Instant,
         config: &CoapConfig,
-    ) -> (Option<Vec<u8>>, Option<LinkEvent<T>>) {
-        if let Some(at) = self.separate.iter().position(|s| s.due <= now) {
-            let separate = self.separate.remove(at);
+    ) -> (Option<Datagram>, Option<LinkEvent<T>>) {
+        let Some(busy) = &mut self.0 else {
+            return (None, None);
+        };
+        if let Some(at) = busy.separate.iter().position(|s| s.due <= now) {
+            let separate = busy.separate.remove(at);
             return (None, Some(LinkEvent::Unanswered(separate.tag)));
         }
-        match self.outstanding.take() {
-            Some(outstanding) if outstanding.due <= now => {
-                if outstanding.repeats >= config.max_retransmit {
-                    return (None, Some(LinkEvent::TimedOut(outstanding.request.tag)));
-                }
-                let timeout = outstanding.timeout * 2;
-                let datagram = outstanding.request.datagram.clone();
-                self.outstanding = Some(Outstanding {
-                    timeout,
-                    due: now + timeout,
-                    repeats: outstanding.repeats + 1,
-                    ..outstanding
-                });
-                (Some(datagram), None)
-            }
-            other => {
-                self.outstanding = other;
-                (None, None)
-            }
+        if let Some(over) =
+            (busy.outstanding).take_if(|o| o.due <= now && o.repeats >= config.max_retransmit)
+        {
+            return (None, Some(LinkEvent::TimedOut(over.request.tag)));
         }
+        let Some(outstanding) = busy.outstanding.as_mut().filter(|o| o.due <= now) else {
+            return (None, None);
+        };
+        outstanding.timeout *= 2;
+        outstanding.due = now + outstanding.timeout;
+        outstanding.repeats += 1;
+        (Some(outstanding.request.datagram.clone()), None)
     }
 
     /// Takes an acknowledgement, a Reset, or a message with a response code. `None` when it belongs
@@ -234,35 +243,47 @@ impl<T: Copy + PartialEq> Link<T> {
         config: &CoapConfig,
         message: &Message,
     ) -> Option<LinkEvent<T>> {
+        let busy = self.0.as_mut()?;
         match message.kind() {
             Kind::Acknowledgement | Kind::Reset => {
-                let outstanding = self
-                    .outstanding
-                    .take_if(|o| o.request.message_id == message.message_id())?;
-                let tag = outstanding.request.tag;
-                if message.kind() == Kind::Reset {
-                    Some(LinkEvent::Rejected(tag))
-                } else if message.code() == Code::EMPTY {
-                    self.await_separate(tag, outstanding.request.token, now, config);
-                    Some(LinkEvent::Acknowledged(tag))
-                } else if message.token() == outstanding.request.token {
-                    Some(LinkEvent::Responded(tag))
-                } else {
-                    self.outstanding = Some(outstanding); // not the response to it: §5.3.2
-                    None
+                let request = &busy.outstanding.as_ref()?.request;
+                if request.message_id != message.message_id() {
+                    return None;
                 }
+                let (tag, token) = (request.tag, request.token);
+                let event = if message.kind() == Kind::Reset {
+                    LinkEvent::Rejected(tag)
+                } else if message.code() == Code::EMPTY {
+                    busy.await_separate(tag, token, now, config);
+                    LinkEvent::Acknowledged(tag)
+                } else if message.token() == token {
+                    LinkEvent::Responded(tag)
+                } else {
+                    return None; // not the response to it: §5.3.2
+                };
+                busy.outstanding = None;
+                Some(event)
             }
             Kind::Confirmable | Kind::NonConfirmable => {
                 let token = message.token();
-                if let Some(at) = self.separate.iter().position(|s| s.token == token) {
-                    return Some(LinkEvent::Responded(self.separate.remove(at).tag));
+                if let Some(at) = busy.separate.iter().position(|s| s.token == token) {
+                    return Some(LinkEvent::Responded(busy.separate.remove(at).tag));
                 }
                 // The acknowledgement was lost, the response came all the same (§5.2.2).
-                let outstanding = self.outstanding.take_if(|o| o.request.token == token)?;
+                let outstanding = busy.outstanding.take_if(|o| o.request.token == token)?;
                 Some(LinkEvent::Responded(outstanding.request.tag))
             }
         }
     }
+
+    fn outstanding_mut(&mut self) -> Option<&mut Outstanding<T>> {
+        self.0.as_mut()?.outstanding.as_mut()
+    }
+}
+
+impl<T> Busy<T> {
+    /// Separate responses awaited at the same time; an older one is given up.
+    const MAX_SEPARATE: usize = 4;
 
     fn await_separate(&mut self, tag: T, token: Token, now: Instant, config: &CoapConfig) {
         if self.separate.len() >= Self::MAX_SEPARATE {
@@ -288,7 +309,7 @@ mod tests {
             tag: id,
             message_id: id,
             token,
-            datagram,
+            datagram: datagram.into(),
         }
     }
 
@@ -325,7 +346,7 @@ mod tests {
             }
         }
 
-        fn transmit(&mut self) -> Option<Vec<u8>> {
+        fn transmit(&mut self) -> Option<Datagram> {
             self.link.poll_transmit(self.now, &self.config, 0)
         }
 
@@ -333,7 +354,7 @@ mod tests {
             self.link.handle_message(self.now, &self.config, message)
         }
 
-        fn next_timeout(&mut self) -> (Option<Vec<u8>>, Option<LinkEvent<u16>>) {
+        fn next_timeout(&mut self) -> (Option<Datagram>, Option<LinkEvent<u16>>) {
             self.now = self.link.next_timeout().unwrap();
             self.link.handle_timeout(self.now, &self.config)
         }

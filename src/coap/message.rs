@@ -1,7 +1,10 @@
 use std::fmt;
 
+use bytes::Bytes;
 use coap_lite::{CoapOption, MessageClass, MessageType, Packet};
 use thiserror::Error;
+
+use super::Datagram;
 
 /// The longest datagram that is looked at, bytes. PCP frames and block-wise transfers stay well
 /// below (RFC 7252 §4.6 suggests 1152).
@@ -502,18 +505,17 @@ const DOWNLINK_OPTIONS: [u8; 10] = [0xB2, b'1', b'9', 0x01, b'1', 0x01, b'0', 0x
 
 /// CON PUT of opaque `payload` to /19/1/0, the resource through which devices take PCP frames.
 ///
-/// Written by hand because it is the segment path: one allocation, no option lists.
-pub fn put_downlink(message_id: u16, token: Token, payload: &[u8]) -> Vec<u8> {
-    let bytes = token.as_bytes();
-    let len = 4 + bytes.len() + DOWNLINK_OPTIONS.len() + payload.len();
-    let mut out = Vec::with_capacity(len);
-    out.push(0x40 | token.len);
-    out.push(Code::PUT.0);
-    out.extend_from_slice(&message_id.to_be_bytes());
-    out.extend_from_slice(bytes);
-    out.extend_from_slice(&DOWNLINK_OPTIONS);
-    out.extend_from_slice(payload);
-    out
+/// Written by hand because it is the segment path: no option lists, and the payload is shared.
+pub fn put_downlink(message_id: u16, token: Token, payload: Bytes) -> Datagram {
+    const ROOM: usize = 4 + Token::MAX_LEN + DOWNLINK_OPTIONS.len();
+    let mut head = [0; ROOM];
+    let [id0, id1] = message_id.to_be_bytes();
+    head[..4].copy_from_slice(&[0x40 | token.len, Code::PUT.0, id0, id1]);
+    let options_at = 4 + token.as_bytes().len();
+    let len = options_at + DOWNLINK_OPTIONS.len();
+    head[4..options_at].copy_from_slice(token.as_bytes());
+    head[options_at..len].copy_from_slice(&DOWNLINK_OPTIONS);
+    Datagram::with_body(&head[..len], payload)
 }
 
 #[cfg(test)]

@@ -6,12 +6,14 @@
 //! by its [`Recent`] messages.
 
 mod block;
+mod datagram;
 mod link;
 mod message;
 mod peer;
 mod recent;
 
 pub use block::{Block, BlockError, Reassembled, Reassembly, slice};
+pub use datagram::Datagram;
 pub use link::{Link, LinkEvent, QueueFull, Request};
 pub use message::{
     Code, ContentFormat, Kind, MAX_DATAGRAM_LEN, Malformed, Message, MessageBuilder, Token,

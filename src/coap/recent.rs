@@ -3,6 +3,7 @@ use std::{
     time::Duration,
 };
 
+use super::Code;
 use crate::clock::Instant;
 
 /// Messages that are remembered per device. A device has few exchanges under way, so a handful is
@@ -19,8 +20,12 @@ pub enum Reply {
     Silence,
     /// An empty acknowledgement.
     Ack,
-    /// The response that was sent before.
-    Response(Box<[u8]>),
+    /// An acknowledgement that says no more than this.
+    Code(Code),
+    /// That it is registered, and where: 2.01 with its location.
+    Registered,
+    /// The response that was sent before. (In two boxes, because there are few of these and many of the others.)
+    Response(Box<Box<[u8]>>),
 }
 
 /// The messages that one device sent last (message-ID de-duplication, RFC 7252 §4.5).
@@ -29,72 +34,80 @@ pub enum Reply {
 /// IDs from the same number again, and what it says then must not be taken for a repeat.
 #[derive(Debug, Default)]
 pub struct Recent {
-    /// The message IDs of `entries`: most messages are new, and then these few bytes are all that is looked at.
-    ids: [u16; CAPACITY],
-    /// A ring, once it is full.
+    /// The oldest first.
     entries: Vec<Entry>,
-    /// Where the next one goes.
-    next: usize,
 }
 
 #[derive(Debug)]
 struct Entry {
-    digest: u64,
-    at: Instant,
+    message_id: u16,
+    /// Of the bytes. A device whose message is taken for a repeat by accident sends another.
+    digest: u32,
+    /// Seconds on the engine's clock.
+    at_s: u32,
     reply: Reply,
 }
 
 impl Recent {
     /// The reply to the message of this ID and these bytes, if it was received before.
     pub fn find(&self, now: Instant, message_id: u16, datagram: &[u8]) -> Option<&Reply> {
-        let count = self.entries.len();
-        (1..=count)
-            .map(|back| (self.next + count - back) % count)
-            .filter(|index| self.ids[*index] == message_id)
-            .find_map(|index| self.entries[index].reply_to(now, datagram))
+        (self.entries.iter().rev())
+            .filter(|entry| entry.message_id == message_id)
+            .find_map(|entry| entry.reply_to(now, datagram))
     }
 
     /// As [`find`](Self::find), but only when nothing else was received since.
     pub fn find_last(&self, now: Instant, message_id: u16, datagram: &[u8]) -> Option<&Reply> {
-        let count = self.entries.len();
-        let last = (self.next + count).checked_sub(1)? % count;
-        let entry = self.entries.get(last)?;
-        (self.ids[last] == message_id).then(|| entry.reply_to(now, datagram))?
+        let entry = self.entries.last()?;
+        (entry.message_id == message_id).then(|| entry.reply_to(now, datagram))?
     }
 
     /// Remembers a message and its reply, forgetting the oldest one when there are too many.
     pub fn remember(&mut self, now: Instant, message_id: u16, datagram: &[u8], reply: Reply) {
-        let entry = Entry {
-            digest: digest(datagram),
-            at: now,
-            reply,
-        };
-        self.ids[self.next] = message_id;
-        match self.entries.get_mut(self.next) {
-            Some(oldest) => *oldest = entry,
-            None => self.entries.push(entry),
+        if self.entries.len() >= CAPACITY {
+            self.entries.remove(0);
         }
-        self.next = (self.next + 1) % CAPACITY;
+        if self.entries.len() == self.entries.capacity() {
+            // no more room than needed: most devices say one thing, and then nothing for hours
+            self.entries.reserve_exact(self.entries.len().max(1));
+        }
+        self.entries.push(Entry {
+            message_id,
+            digest: digest(datagram),
+            at_s: seconds(now),
+            reply,
+        });
     }
 
-    /// Forgets everything: the device started anew.
+    /// When everything that is remembered is too old to matter.
+    pub fn expires(&self) -> Option<Instant> {
+        let last = self.entries.last()?;
+        Some(Instant::from_millis(u64::from(last.at_s) * 1_000) + LIFETIME)
+    }
+
+    /// Forgets everything: the device started anew, or it is too old to matter.
     pub fn clear(&mut self) {
-        self.entries.clear();
-        self.next = 0;
+        self.entries = Vec::new();
     }
 }
 
 impl Entry {
     fn reply_to(&self, now: Instant, datagram: &[u8]) -> Option<&Reply> {
-        let same = self.digest == digest(datagram) && now.since(self.at) < LIFETIME;
-        same.then_some(&self.reply)
+        let age_s = seconds(now).saturating_sub(self.at_s);
+        let lasts = u64::from(age_s) < LIFETIME.as_secs();
+        (lasts && self.digest == digest(datagram)).then_some(&self.reply)
     }
 }
 
-fn digest(datagram: &[u8]) -> u64 {
+/// Enough until the year 2106 on a clock that began with the wall clock's time.
+fn seconds(at: Instant) -> u32 {
+    u32::try_from(at.as_millis() / 1_000).unwrap_or(u32::MAX)
+}
+
+fn digest(datagram: &[u8]) -> u32 {
     let mut hasher = DefaultHasher::new();
     datagram.hash(&mut hasher);
-    hasher.finish()
+    (hasher.finish() >> 32) as u32 // half of it is enough
 }
 
 #[cfg(test)]
@@ -117,6 +130,7 @@ mod tests {
         let mut recent = Recent::default();
         recent.remember(NOW, 7, b"one", Reply::Ack);
         assert_eq!(recent.find(NOW + LIFETIME, 7, b"one"), None);
+        assert_eq!(recent.expires(), Some(NOW + LIFETIME));
     }
 
     #[test]

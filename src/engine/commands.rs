@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{
     ActiveUpgrade, Change, Command, DeviceRecord, Engine, StageChange, UpgradeOrder,
     account::Account,
-    device::{Device, Port, Registered, Session, queued_in},
+    device::{Device, Known, Location, Port, Registered, Session, queued_in},
     key::DeviceKey,
 };
 use crate::{
@@ -99,8 +99,8 @@ impl Engine {
             ),
             at: self.now.utc,
         };
+        self.holders.insert(session.order.upgrade, key);
         self.device_mut(key).session = Some(session);
-        self.sessions += 1;
         self.persist(key, change);
         self.plan_look(key);
         self.set_alarm(key);
@@ -140,33 +140,20 @@ impl Engine {
     }
 
     fn abandon(&mut self, upgrade: UpgradeId) {
-        // Looks at every device: it happens when a task is stopped in the moment in which it begins.
-        let holder = self.devices.iter().find(|(_, device)| {
-            let session = device.session.as_ref();
-            session.is_some_and(|session| session.order.upgrade == upgrade)
-        });
-        let Some((index, _)) = holder else {
+        let Some(key) = self.holders.remove(&upgrade) else {
             return;
         };
-        let key = DeviceKey(u32::try_from(index).unwrap_or(u32::MAX));
         if let Some(session) = self.device_mut(key).session.take() {
             let ended = Sota::Ended(Outcome::Cancelled);
-            self.sessions -= 1;
             self.move_slot(key, &session.sota, &ended);
             self.device_mut(key).link.cancel(|_| true);
         }
     }
 
     fn touch_all_queues(&mut self) {
-        let cells: Vec<u32> = self
-            .devices
-            .iter()
-            .filter_map(|(_, device)| device.session.as_ref())
-            .filter_map(|session| queued_in(&session.sota))
-            .collect();
-        self.touched_cells.extend(cells);
+        self.touched_cells.clear();
+        self.touched_cells.extend(self.admission.cells());
         self.touched_cells.sort_unstable();
-        self.touched_cells.dedup();
     }
 
     /// Gives back a device that the store knows. Call for all of them before the upgrades.
@@ -174,35 +161,41 @@ impl Engine {
         self.now = now;
         let key = self.insert_device(&record.endpoint);
         self.device_mut(key).port = Port::of(record.secure);
-        if let Some(registration) = record.registration {
-            let expires = now.instant_at(registration.expires_at);
-            let location: Box<str> = registration.location.into();
-            self.by_location.insert(location.clone(), key);
-            let heard_at = record.last_heard_at.map(|at| now.instant_at(at));
+        let heard_at = record.last_heard_at.map(|at| now.instant_at(at));
+        let registration = record.registration.as_ref();
+        if let Some((registration, location)) = registration
+            .and_then(|known| Some((known, Location::parse(known.location.as_bytes())?)))
+        {
             // Of two devices at one address, the one heard later is there.
-            let other = self.by_peer.get(&registration.peer).copied();
+            let other = self.devices.by_peer(registration.peer);
             let elsewhere = other.is_some_and(|other| self.device(other).heard_at > heard_at);
             let displaced = elsewhere || (record.secure && !registration.peer.secured);
-            if !displaced {
-                self.bind_peer(key, registration.peer);
-            }
-            let device = self.device_mut(key);
-            // The observation lives on in the device.
-            device.observing = true;
-            device.registration = Some(Box::new(Registered {
+            let mut registered = Registered {
                 location,
                 peer: registration.peer,
                 displaced,
                 lifetime_s: registration.lifetime_s,
                 since: registration.registered_at,
-                expires,
+                expires: now.instant_at(registration.expires_at),
+                written: None,
                 queue_mode: registration.queue_mode,
-            }));
+            };
+            // It may have been renewed since it was written.
+            registered.expires = registered.expires + registered.unwritten_at_most();
+            let displaced = self.devices.register(key, Some(registered));
+            self.has_left_its_address(displaced);
+            // The observation lives on in the device.
+            self.device_mut(key).observing = true;
         }
         let device: &mut Device = self.device_mut(key);
-        device.heard_at = record.last_heard_at.map(|at| now.instant_at(at));
-        device.coverage = (record.coverage).map(|r| (r.coverage, now.instant_at(r.at)));
-        device.version = record.version;
+        device.heard_at = heard_at;
+        if record.coverage.is_some() || record.version.is_some() {
+            let coverage = (record.coverage).map(|r| (r.coverage, now.instant_at(r.at)));
+            device.known = Some(Box::new(Known {
+                coverage,
+                version: record.version,
+            }));
+        }
         self.set_alarm(key);
     }
 
@@ -229,7 +222,7 @@ impl Engine {
             confirmed: stage.confirmed,
             segment: upgrade.segment,
             // what was told before the stage began is the answer to another question
-            coverage: (self.device(key).coverage)
+            coverage: (self.device(key).coverage())
                 .filter(|(_, at)| *at >= now.instant_at(stage.entered_at))
                 .map_or_else(Coverage::default, |(coverage, _)| coverage),
         };
@@ -240,7 +233,7 @@ impl Engine {
             self.admission.wait(key, cell, place.limit, place.since);
             self.touched_cells.push(cell);
         }
-        self.sessions += 1;
+        self.holders.insert(upgrade.order.upgrade, key);
         let stored_until = sota.until().map_or(now.instant, |(_, at)| at);
         let stored_since = sota.place().map(|place| place.since);
         self.device_mut(key).session = Some(Box::new(Session {

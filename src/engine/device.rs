@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use pcp::{ResultCode, Version};
 
@@ -7,6 +7,7 @@ use super::{
     account::Account,
     asked::{Read, Tag},
     effect::Seq,
+    timers::AlarmId,
 };
 use crate::{
     clock::{Instant, Now, UtcMillis},
@@ -14,6 +15,9 @@ use crate::{
     package::Package,
     upgrade::{Coverage, Place, Sota},
 };
+
+/// How long a repeat of a report is recognised: five repeats, 30 s apart, and some margin.
+pub(super) const REPORT_REPEATS: Duration = Duration::from_mins(10);
 
 /// Where a device is heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +40,7 @@ pub(super) struct Device {
     pub(super) token: Token,
     /// Where it is heard.
     pub(super) port: Port,
-    pub(super) registration: Option<Box<Registered>>,
+    pub(super) registration: Option<Registered>,
     /// When anything was received from it last.
     pub(super) heard_at: Option<Instant>,
     /// It was heard after a silence, and what is outstanding was not sent again since.
@@ -52,27 +56,66 @@ pub(super) struct Device {
     pub(super) next_message_id: u16,
     pub(super) recent: Recent,
     pub(super) link: Link<Tag>,
-    pub(super) coverage: Option<(Coverage, Instant)>,
-    pub(super) version: Option<Version>,
+    pub(super) known: Option<Box<Known>>,
     pub(super) last_download: Option<Box<LastDownload>>,
     pub(super) last_report: Option<Box<LastReport>>,
     pub(super) session: Option<Box<Session>>,
-    /// The earliest alarm that is set for it.
-    pub(super) alarm: Option<Instant>,
+    /// The alarm that is set for it: not after anything that is due.
+    pub(super) alarm: Option<AlarmId>,
+}
+
+/// What it has told of itself.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) coverage: Option<(Coverage, Instant)>,
+    pub(super) version: Option<Version>,
+}
+
+/// The path segment after `rd/` under which a device updates its registration: 48 bits in hexadecimal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Location(u64);
+
+impl Location {
+    const DIGITS: usize = 12;
+
+    /// From random bits.
+    pub(super) const fn from_random(bits: u64) -> Self {
+        Self(bits >> 16)
+    }
+
+    /// `None` when it is none of ours.
+    pub(super) fn parse(segment: &[u8]) -> Option<Self> {
+        let text = str::from_utf8(segment).ok()?;
+        let ours = |digit: u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
+        (text.len() == Self::DIGITS && text.bytes().all(ours))
+            .then(|| u64::from_str_radix(text, 16).ok().map(Self))?
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:0width$x}", self.0, width = Self::DIGITS)
+    }
 }
 
 /// A registration, in the engine's time.
 #[derive(Debug)]
 pub(super) struct Registered {
-    pub(super) location: Box<str>,
+    pub(super) location: Location,
     pub(super) peer: Peer,
     /// Another device is heard from that address: this one has moved without a word, or is gone.
     pub(super) displaced: bool,
     pub(super) lifetime_s: u32,
     pub(super) since: UtcMillis,
     pub(super) expires: Instant,
+    /// When the store was told of it last. `None` when that was before a restart.
+    pub(super) written: Option<Instant>,
     pub(super) queue_mode: QueueMode,
 }
+
+/// A renewal that changes nothing but the end of a registration is written when the last write is this old, or half
+/// a lifetime. After a restart a registration may last that much longer than the device has asked for, and none ends early.
+const RENEWALS_UNWRITTEN: Duration = Duration::from_hours(1);
 
 /// The download report that was answered last: its repeats get the same answer.
 #[derive(Debug)]
@@ -126,8 +169,7 @@ impl Device {
             next_message_id: message_id,
             recent: Recent::default(),
             link: Link::default(),
-            coverage: None,
-            version: None,
+            known: None,
             last_download: None,
             last_report: None,
             session: None,
@@ -138,6 +180,32 @@ impl Device {
     pub(super) fn peer(&self) -> Option<Peer> {
         let registration = self.registration.as_ref()?;
         (!registration.displaced).then_some(registration.peer)
+    }
+
+    pub(super) fn location(&self) -> Option<Location> {
+        self.registration.as_ref().map(|r| r.location)
+    }
+
+    pub(super) fn coverage(&self) -> Option<(Coverage, Instant)> {
+        self.known.as_ref()?.coverage
+    }
+
+    pub(super) fn version(&self) -> Option<Version> {
+        self.known.as_ref()?.version
+    }
+
+    /// Forgets what matters no longer: there are many devices, and few of them say anything at a time.
+    pub(super) fn rest(&mut self, now: Instant) {
+        if self.session.is_none() {
+            self.link.rest();
+        }
+        if self.recent.expires().is_some_and(|at| at <= now) {
+            self.recent.clear();
+        }
+        self.last_download
+            .take_if(|last| last.at + REPORT_REPEATS <= now);
+        self.last_report
+            .take_if(|last| last.at + REPORT_REPEATS <= now);
     }
 
     pub(super) fn take_message_id(&mut self) -> u16 {
@@ -173,6 +241,9 @@ impl Device {
         let session = self.session.as_deref();
         [
             self.link.next_timeout(),
+            self.recent.expires(),
+            (self.last_download.as_ref()).map(|last| last.at + REPORT_REPEATS),
+            (self.last_report.as_ref()).map(|last| last.at + REPORT_REPEATS),
             self.registration.as_ref().map(|r| r.expires),
             session
                 .and_then(|s| s.sota.next_deadline())
@@ -187,6 +258,17 @@ impl Device {
 }
 
 impl Registered {
+    /// How much of a registration's renewal may not be known to the store.
+    pub(super) fn unwritten_at_most(&self) -> Duration {
+        let half = Duration::from_secs(self.lifetime_s.into()) / 2;
+        half.min(RENEWALS_UNWRITTEN)
+    }
+
+    /// Whether the store has to be told that the registration goes on.
+    pub(super) fn is_due_to_be_written(&self, now: Instant) -> bool {
+        (self.written).is_none_or(|at| now.since(at) >= self.unwritten_at_most())
+    }
+
     pub(super) fn record(&self, now: Now) -> Registration {
         Registration {
             location: self.location.to_string(),

@@ -1,5 +1,9 @@
 use super::Change;
-use crate::{coap::Peer, task::UpgradeId, upgrade::Outcome};
+use crate::{
+    coap::{Datagram, Peer},
+    task::UpgradeId,
+    upgrade::Outcome,
+};
 
 /// Numbers the changes in the order in which they were emitted; 0 comes before the first.
 pub type Seq = u64;
@@ -19,7 +23,7 @@ pub enum Effect {
         /// To whom.
         peer: Peer,
         /// A CoAP message.
-        datagram: Vec<u8>,
+        datagram: Datagram,
         /// Not before this change is committed. A restart then never forgets what a device was told.
         after: Seq,
     },

@@ -1,5 +1,6 @@
 //! Requests to a device: what is queued, what leaves, and what comes of it.
 
+use bytes::Bytes;
 use rand_chacha::rand_core::Rng;
 
 use super::{
@@ -16,7 +17,7 @@ use crate::{
 
 impl Engine {
     /// Queues a PCP frame for the device, in place of one of the same kind that has not arrived.
-    pub(super) fn send_frame(&mut self, key: DeviceKey, tag: Tag, frame: &[u8]) {
+    pub(super) fn send_frame(&mut self, key: DeviceKey, tag: Tag, frame: Bytes) {
         let token = self.fresh_token();
         let device = self.device_mut(key);
         device.link.cancel(|pending| same_kind(*pending, tag));
@@ -43,7 +44,7 @@ impl Engine {
         // Room for every message that is not a segment.
         let mut buffer = [0; 64];
         if let Ok(frame) = message.encode(&mut buffer) {
-            self.send_frame(key, tag, frame);
+            self.send_frame(key, tag, Bytes::copy_from_slice(frame));
         }
     }
 
@@ -60,7 +61,7 @@ impl Engine {
         if let Some(block) = block2 {
             builder = builder.block2(block);
         }
-        let datagram = builder.build();
+        let datagram = builder.build().into();
         self.enqueue(
             key,
             Request {
@@ -85,7 +86,7 @@ impl Engine {
         for segment in ResourcePath::UPLINK.segments() {
             builder = builder.path(&segment);
         }
-        let datagram = builder.build();
+        let datagram = builder.build().into();
         self.enqueue(
             key,
             Request {
@@ -105,8 +106,9 @@ impl Engine {
         }
         let message_id = device.take_message_id();
         let token = Token::default();
-        let datagram =
-            MessageBuilder::new(Kind::Confirmable, Code::EMPTY, message_id, token).build();
+        let datagram = MessageBuilder::new(Kind::Confirmable, Code::EMPTY, message_id, token)
+            .build()
+            .into();
         self.enqueue(
             key,
             Request {
@@ -119,7 +121,7 @@ impl Engine {
     }
 
     fn enqueue(&mut self, key: DeviceKey, request: Request<Tag>) {
-        let device = &mut self.devices[key.0 as usize];
+        let device = &mut self.devices[key];
         if device.link.send(&self.config.coap, request).is_err() {
             self.counters.requests_dropped += 1;
         }
@@ -132,7 +134,7 @@ impl Engine {
     /// Lets the next request leave, when the device listens.
     pub(super) fn flush(&mut self, key: DeviceKey) {
         let now = self.now.instant;
-        let device = &mut self.devices[key.0 as usize];
+        let device = &mut self.devices[key];
         let Some(peer) = device.peer() else {
             return;
         };
@@ -164,7 +166,7 @@ impl Engine {
         message: &Message,
     ) -> Option<LinkEvent<Tag>> {
         let now = self.now.instant;
-        let device = &mut self.devices[key.0 as usize];
+        let device = &mut self.devices[key];
         device.link.handle_message(now, &self.config.coap, message)
     }
 
@@ -272,7 +274,7 @@ impl Engine {
             self.device_mut(key).link.postpone(now);
         }
         loop {
-            let device = &mut self.devices[key.0 as usize];
+            let device = &mut self.devices[key];
             let (again, event) = device.link.handle_timeout(now, &self.config.coap);
             if let Some(datagram) = again {
                 self.counters.requests_repeated += 1;

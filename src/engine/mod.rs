@@ -29,6 +29,7 @@ mod notes;
 mod reads;
 mod receive;
 mod requests;
+mod roster;
 mod session;
 mod slots;
 mod speaker;
@@ -53,17 +54,18 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng},
 };
 use sha2::{Digest, Sha256};
-use slab::Slab;
 
 use crate::{
     clock::{Instant, Now},
-    coap::{Message, Peer, Reassembly, Token},
+    coap::{Datagram, Message, Peer, Reassembly, Token},
     config::Config,
+    task::UpgradeId,
     upgrade::{Admission, Rules},
 };
 use device::Device;
 use key::DeviceKey;
-use timers::{Alarm, Timers};
+use roster::Roster;
+use timers::{Alarm, AlarmId, Timers};
 
 /// Bytes in the token of an observation, as many as a token may have. Those of other requests are shorter.
 const OBSERVATION_TOKEN_LEN: usize = 8;
@@ -104,21 +106,18 @@ pub struct Engine {
     token_key: [u8; 32],
     random: ChaCha8Rng,
     now: Now,
-    devices: Slab<Device>,
-    by_endpoint: HashMap<Box<str>, DeviceKey>,
-    by_peer: HashMap<Peer, DeviceKey>,
-    by_location: HashMap<Box<str>, DeviceKey>,
-    by_token: HashMap<Token, DeviceKey>,
+    devices: Roster,
+    /// Who has the upgrades that are under way.
+    holders: HashMap<UpgradeId, DeviceKey>,
     reassembly: Reassembly,
     admission: Admission<DeviceKey>,
     /// Cells in which something changed since they were polled.
     touched_cells: Vec<u32>,
     timers: Timers,
     /// The alarm that is set for each cell whose admissions are paced.
-    cell_alarms: HashMap<u32, Instant>,
+    cell_alarms: HashMap<u32, AlarmId>,
     /// Devices are looked for one after the other: the next one not before this, microseconds.
     next_look_us: u64,
-    sessions: usize,
     admitting: bool,
     store_available: bool,
     seq: Seq,
@@ -135,17 +134,13 @@ impl Engine {
             token_key: setup.token_key,
             random: ChaCha8Rng::from_seed(setup.seed),
             now,
-            devices: Slab::new(),
-            by_endpoint: HashMap::new(),
-            by_peer: HashMap::new(),
-            by_location: HashMap::new(),
-            by_token: HashMap::new(),
+            devices: Roster::default(),
+            holders: HashMap::new(),
             reassembly: Reassembly::default(),
             touched_cells: Vec::new(),
             timers: Timers::default(),
             cell_alarms: HashMap::new(),
             next_look_us: 0,
-            sessions: 0,
             admitting: true,
             store_available: true,
             seq: 0,
@@ -163,7 +158,7 @@ impl Engine {
             Err(malformed) => {
                 self.counters.datagrams_malformed += 1;
                 if let Some(reply) = malformed.reply {
-                    self.transmit(speaker.peer(), reply.to_vec(), 0);
+                    self.transmit(speaker.peer(), reply, 0);
                 }
             }
         }
@@ -181,22 +176,15 @@ impl Engine {
     /// no harm.
     pub fn handle_timeout(&mut self, now: Now) {
         self.now = now;
-        while let Some((at, alarm)) = self.timers.pop_due(now.instant) {
+        while let Some(alarm) = self.timers.pop_due(now.instant) {
             match alarm {
                 Alarm::Cell(cell) => {
-                    if self.cell_alarms.get(&cell) == Some(&at) {
-                        self.cell_alarms.remove(&cell);
-                        self.touched_cells.push(cell);
-                    }
+                    self.cell_alarms.remove(&cell);
+                    self.touched_cells.push(cell);
                 }
                 Alarm::Device(key) => {
-                    let Some(device) = self.devices.get_mut(key.0 as usize) else {
-                        continue;
-                    };
-                    if device.alarm == Some(at) {
-                        device.alarm = None;
-                        self.device_timeout(key);
-                    }
+                    self.device_mut(key).alarm = None;
+                    self.device_timeout(key);
                 }
             }
         }
@@ -220,16 +208,16 @@ impl Engine {
 
     /// Devices that may register, and those of them that have an upgrade under way.
     pub fn population(&self) -> (usize, usize) {
-        (self.devices.len(), self.sessions)
+        (self.devices.len(), self.holders.len())
     }
 
     /// How large the engine's tables are.
     pub fn tables(&self) -> Tables {
         Tables {
             devices: self.devices.len(),
-            sessions: self.sessions,
-            peers: self.by_peer.len(),
-            locations: self.by_location.len(),
+            sessions: self.holders.len(),
+            peers: self.devices.peers(),
+            locations: self.devices.registrations(),
             cells: self.admission.cell_count(),
             alarms: self.timers.len(),
         }
@@ -243,41 +231,31 @@ impl Engine {
     // ---- what every part of the engine needs
 
     fn device(&self, key: DeviceKey) -> &Device {
-        // A key is only ever held while its device is: removal takes it out of every index.
-        &self.devices[key.0 as usize]
+        &self.devices[key]
     }
 
     fn device_mut(&mut self, key: DeviceKey) -> &mut Device {
-        &mut self.devices[key.0 as usize]
+        &mut self.devices[key]
     }
 
     fn find(&self, endpoint: &str) -> Option<DeviceKey> {
-        self.by_endpoint.get(endpoint).copied()
+        self.devices.by_endpoint(endpoint)
     }
 
     fn insert_device(&mut self, endpoint: &str) -> DeviceKey {
         if let Some(known) = self.find(endpoint) {
             return known;
         }
-        let endpoint: Box<str> = endpoint.into();
-        let token = self.observation_token(&endpoint);
+        let token = self.observation_token(endpoint);
         let message_id = (self.random.next_u32() >> 16) as u16; // 16 bits are left
-        let index = self
-            .devices
-            .insert(Device::new(endpoint.clone(), token, message_id));
-        let key = DeviceKey(u32::try_from(index).unwrap_or(u32::MAX));
-        self.by_endpoint.insert(endpoint, key);
-        self.by_token.insert(token, key);
-        key
+        self.devices
+            .insert(Device::new(endpoint.into(), token, message_id))
     }
 
     fn remove_device(&mut self, key: DeviceKey) {
-        self.unbind(key);
-        let device = self.devices.remove(key.0 as usize);
-        self.by_endpoint.remove(&device.endpoint);
-        self.by_token.remove(&device.token);
-        if let Some(at) = device.alarm {
-            self.timers.cancel(at, Alarm::Device(key));
+        let device = self.devices.remove(key);
+        if let Some(set) = device.alarm {
+            self.timers.cancel(set);
         }
     }
 
@@ -312,10 +290,10 @@ impl Engine {
         self.device_mut(key).pending = self.seq;
     }
 
-    fn transmit(&mut self, peer: Peer, datagram: Vec<u8>, after: Seq) {
+    fn transmit(&mut self, peer: Peer, datagram: impl Into<Datagram>, after: Seq) {
         self.effects.push_back(Effect::Transmit {
             peer,
-            datagram,
+            datagram: datagram.into(),
             after,
         });
     }
@@ -326,14 +304,17 @@ impl Engine {
 
     /// Sets the device's alarm to what is due next, unless an earlier one rings anyway.
     fn set_alarm(&mut self, key: DeviceKey) {
-        let device = &mut self.devices[key.0 as usize];
+        let device = &mut self.devices[key];
         let Some(due) = device.next_due() else {
             return;
         };
-        if device.alarm.is_none_or(|set| due < set) {
-            let replaced = device.alarm.replace(due);
-            self.timers.set(due, Alarm::Device(key), replaced);
+        if let Some(set) = device.alarm {
+            if self.timers.at(set) <= due {
+                return;
+            }
+            self.timers.cancel(set);
         }
+        device.alarm = Some(self.timers.set(due, Alarm::Device(key)));
     }
 }
 

@@ -126,7 +126,7 @@ impl Engine {
             learnt.rsrp_dbm = coverage.rsrp_dbm;
             learnt.sinr_db = coverage.sinr_db;
         }
-        device.coverage = Some((learnt, now.instant));
+        device.known.get_or_insert_default().coverage = Some((learnt, now.instant));
         let change = Change::CoverageReported {
             endpoint: device.endpoint.to_string(),
             reading: CoverageReading {

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Engine, OBSERVATION_TOKEN_LEN, Speaker, account::Said, key::DeviceKey};
+use super::{
+    Engine, OBSERVATION_TOKEN_LEN, Speaker, account::Said, key::DeviceKey, requests::created,
+};
 use crate::{
-    coap::{Code, Kind, Message, Peer, Reply, empty_ack, reset},
+    coap::{Code, Datagram, Kind, Message, MessageBuilder, Peer, Reply, empty_ack, reset},
     upgrade::{Event, Stage},
 };
 
@@ -37,7 +39,7 @@ impl Engine {
         }
         if code == Code::EMPTY && message.kind() == Kind::Confirmable {
             // CoAP ping (RFC 7252 §4.3)
-            self.transmit(peer, reset(message.message_id()).to_vec(), 0);
+            self.transmit(peer, reset(message.message_id()), 0);
             self.heard(key);
             self.fire(key, Event::Heard);
             return self.settle(key);
@@ -57,7 +59,7 @@ impl Engine {
     /// by its address.
     fn sender(&self, peer: Peer, message: &Message) -> Option<DeviceKey> {
         let token = message.token();
-        let by_peer = self.by_peer.get(&peer).copied();
+        let by_peer = self.devices.by_peer(peer);
         // Most notifications come from where their device is known to be, and the other messages have tokens that
         // are none of an observation.
         if !message.code().is_response()
@@ -66,8 +68,8 @@ impl Engine {
         {
             return by_peer;
         }
-        let by_token = (self.by_token.get(&token).copied())
-            .filter(|key| self.device(*key).registration.is_some());
+        let by_token =
+            (self.devices.by_token(token)).filter(|key| self.device(*key).registration.is_some());
         by_token.or(by_peer)
     }
 
@@ -75,7 +77,7 @@ impl Engine {
     fn reject(&mut self, peer: Peer, message: &Message) {
         self.counters.messages_unexpected += 1;
         if message.kind() == Kind::Confirmable {
-            self.transmit(peer, reset(message.message_id()).to_vec(), 0);
+            self.transmit(peer, reset(message.message_id()), 0);
         }
     }
 
@@ -102,8 +104,12 @@ impl Engine {
         };
         let datagram = match reply {
             Reply::Silence => None,
-            Reply::Ack => Some(empty_ack(id).to_vec()),
-            Reply::Response(response) => Some(response.to_vec()),
+            Reply::Ack => Some(empty_ack(id).into()),
+            Reply::Code(code) => Some(MessageBuilder::response(message, *code, id).build().into()),
+            Reply::Registered => {
+                (device.location()).map(|location| created(message, id, location).build().into())
+            }
+            Reply::Response(response) => Some(Datagram::from(&***response)),
         };
         let after = device.pending;
         self.counters.datagrams_repeated += 1;
@@ -137,11 +143,11 @@ impl Engine {
             device.recent.remember(now, id, bytes, reply);
             let after = device.pending;
             if confirmable {
-                self.transmit(peer, empty_ack(id).to_vec(), after);
+                self.transmit(peer, empty_ack(id), after);
             }
         } else if confirmable {
             // ends whatever observation the device believes in (RFC 7641 §3.6)
-            self.transmit(peer, reset(id).to_vec(), 0);
+            self.transmit(peer, reset(id), 0);
         }
     }
 
@@ -204,6 +210,7 @@ impl Engine {
             self.transmit(peer, datagram, after);
         }
         self.flush(key);
+        self.device_mut(key).rest(now);
         self.set_alarm(key);
     }
 }

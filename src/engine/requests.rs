@@ -3,7 +3,10 @@
 use rand_chacha::rand_core::Rng;
 
 use super::{
-    Change, Engine, QueueMode, Report, Speaker, account::Said, device::Registered, key::DeviceKey,
+    Change, Engine, QueueMode, Report, Speaker,
+    account::Said,
+    device::{Location, Registered},
+    key::DeviceKey,
 };
 use crate::{
     coap::{
@@ -31,7 +34,7 @@ impl Engine {
         if !matches!(message.kind(), Kind::Confirmable | Kind::NonConfirmable) {
             return self.counters.messages_unexpected += 1; // RFC 7252 §4.2, §4.3
         }
-        if let Some(key) = self.by_peer.get(&peer).copied()
+        if let Some(key) = self.devices.by_peer(peer)
             && self.answer_repeat(key, peer, bytes, message)
         {
             return;
@@ -61,7 +64,7 @@ impl Engine {
             _ => self.refuse(peer, bytes, message, (Code::NOT_FOUND, "")),
         }
         // Whoever registered has its address bound by now.
-        if let Some(key) = self.by_peer.get(&peer).copied() {
+        if let Some(key) = self.devices.by_peer(peer) {
             self.settle(key);
         }
     }
@@ -119,38 +122,34 @@ impl Engine {
             return self.counters.requests_ignored += 1;
         }
         self.counters.registrations += 1;
-        let location: Box<str> = format!("{:012x}", self.random.next_u64() >> 16).into();
-        self.unbind(key);
-        let expires = self.lifetime_end(request.lifetime_s);
-        let since = self.now.utc;
-        let device = self.device_mut(key);
-        device.registration = Some(Box::new(Registered {
-            location: location.clone(),
+        let location = Location::from_random(self.random.next_u64());
+        let registration = Registered {
+            location,
             peer,
             displaced: false,
             lifetime_s: request.lifetime_s,
-            since,
-            expires,
+            since: self.now.utc,
+            expires: self.lifetime_end(request.lifetime_s),
+            written: None,
             queue_mode: queue_mode(request.queue_mode),
-        }));
+        };
+        let displaced = self.devices.register(key, Some(registration));
+        self.has_left_its_address(displaced);
+        let device = self.device_mut(key);
         // It may have started anew: what it was asked before is forgotten, and so is what it said.
         device.link.cancel(|_| true);
         device.recent.clear();
         device.observing = false;
-        self.by_location.insert(location.clone(), key);
-        self.bind_peer(key, peer);
         self.heard(key);
         self.persist_registration(key);
         let endpoint = request.endpoint;
         self.report(Report::Registered { endpoint, peer });
-        let mut response = self
-            .response(peer, message, Code::CREATED)
-            .location("rd")
-            .location(&location);
-        if let Some(block) = block {
-            response = response.block1(block);
+        let id = self.response_id(peer);
+        let response = created(message, id, location);
+        match block {
+            None => self.respond_as(peer, bytes, message, &response, Reply::Registered),
+            Some(block) => self.respond(peer, bytes, message, &response.block1(block)),
         }
-        self.respond(peer, bytes, message, &response);
         // Observations end with the registration they were made under.
         self.send_observe(key);
         self.said(key, Said::Registration);
@@ -178,28 +177,40 @@ impl Engine {
         if !self.store_available {
             return self.refuse(peer, bytes, message, UNAVAILABLE);
         }
-        let instant = self.now.instant;
-        if !self.device_mut(key).may_write(instant) {
+        let now = self.now.instant;
+        let device = self.device_mut(key);
+        let moved = device.peer() != Some(peer);
+        let Some(registration) = device.registration.as_mut() else {
+            return;
+        };
+        let lifetime_s = request.lifetime_s.unwrap_or(registration.lifetime_s);
+        let queue_mode = (request.queue_mode).map_or(registration.queue_mode, queue_mode);
+        let news = moved
+            || lifetime_s != registration.lifetime_s
+            || queue_mode != registration.queue_mode
+            || registration.is_due_to_be_written(now);
+        if news && !device.may_write(now) {
             return self.counters.requests_ignored += 1;
         }
+        let expires = self.lifetime_end(lifetime_s);
         if let Some(registration) = self.device_mut(key).registration.as_mut() {
-            if let Some(lifetime_s) = request.lifetime_s {
-                registration.lifetime_s = lifetime_s;
-            }
-            if let Some(on) = request.queue_mode {
-                registration.queue_mode = queue_mode(on);
-            }
-            let lifetime = u64::from(registration.lifetime_s);
-            registration.expires = instant + std::time::Duration::from_secs(lifetime);
+            registration.lifetime_s = lifetime_s;
+            registration.queue_mode = queue_mode;
+            registration.expires = expires;
         }
         self.move_to(key, peer);
         self.heard(key);
-        self.persist_registration(key);
-        let mut response = self.response(peer, message, Code::CHANGED);
-        if let Some(block) = block {
-            response = response.block1(block);
+        if news {
+            self.persist_registration(key);
         }
-        self.respond(peer, bytes, message, &response);
+        let response = self.response(peer, message, Code::CHANGED);
+        match block {
+            None => {
+                let reply = Reply::Code(Code::CHANGED);
+                self.respond_as(peer, bytes, message, &response, reply);
+            }
+            Some(block) => self.respond(peer, bytes, message, &response.block1(block)),
+        }
         self.said(key, Said::Update);
         self.fire(key, Event::Heard);
     }
@@ -229,10 +240,9 @@ impl Engine {
 
     /// Ends a registration. An upgrade goes on: the device may register again.
     pub(super) fn deregister(&mut self, key: DeviceKey) {
-        self.unbind(key);
+        self.devices.register(key, None);
         let at = self.now.utc;
         let device = self.device_mut(key);
-        device.registration = None;
         device.observing = false;
         device.link.cancel(|_| true);
         let endpoint = device.endpoint.to_string();
@@ -303,56 +313,32 @@ impl Engine {
     }
 
     fn find_location(&self, location: &[u8]) -> Option<DeviceKey> {
-        let location = str::from_utf8(location).ok()?;
-        self.by_location.get(location).copied()
+        self.devices.by_location(Location::parse(location)?)
     }
 
     fn lifetime_end(&self, lifetime_s: u32) -> crate::clock::Instant {
         self.now.instant + std::time::Duration::from_secs(lifetime_s.into())
     }
 
-    /// Takes a registration out of the indexes.
-    pub(super) fn unbind(&mut self, key: DeviceKey) {
-        let Some(registration) = &self.devices[key.0 as usize].registration else {
-            return;
-        };
-        self.by_location.remove(&registration.location);
-        if self.by_peer.get(&registration.peer) == Some(&key) {
-            self.by_peer.remove(&registration.peer);
-        }
-    }
-
-    /// Binds an address to a device. Whoever had it before is sent nothing more: it would reach the
-    /// wrong device.
-    pub(super) fn bind_peer(&mut self, key: DeviceKey, peer: Peer) {
-        let Some(other) = self.by_peer.insert(peer, key).filter(|other| *other != key) else {
-            return;
-        };
-        let device = self.device_mut(other);
-        // It is asked again when it is heard from where it is.
-        device.link.send_again();
-        if let Some(registration) = device.registration.as_mut() {
-            registration.displaced = true;
-        }
-    }
-
     /// The device is heard from another address: a NAT has forgotten the old one.
     pub(super) fn move_to(&mut self, key: DeviceKey, peer: Peer) {
-        let Some(registration) = self.devices[key.0 as usize].registration.as_mut() else {
-            return;
-        };
-        registration.displaced = false;
-        let old = std::mem::replace(&mut registration.peer, peer);
-        if old != peer && self.by_peer.get(&old) == Some(&key) {
-            self.by_peer.remove(&old);
+        let displaced = self.devices.move_to(key, peer);
+        self.has_left_its_address(displaced);
+    }
+
+    /// Somebody else is where that device was. It is sent nothing more, which would reach the wrong device, and
+    /// asked again when it is heard from where it is.
+    pub(super) fn has_left_its_address(&mut self, displaced: Option<DeviceKey>) {
+        if let Some(other) = displaced {
+            self.device_mut(other).link.send_again();
         }
-        self.bind_peer(key, peer);
     }
 
     pub(super) fn persist_registration(&mut self, key: DeviceKey) {
         let now = self.now;
-        let device = self.device(key);
-        if let Some(registration) = &device.registration {
+        let device = self.device_mut(key);
+        if let Some(registration) = &mut device.registration {
+            registration.written = Some(now.instant);
             let change = Change::Registered {
                 endpoint: device.endpoint.to_string(),
                 registration: registration.record(now),
@@ -363,11 +349,16 @@ impl Engine {
     }
 
     fn response(&mut self, peer: Peer, message: &Message, code: Code) -> MessageBuilder {
-        let message_id = match self.by_peer.get(&peer).copied() {
+        let message_id = self.response_id(peer);
+        MessageBuilder::response(message, code, message_id)
+    }
+
+    /// The message ID of a response that is no acknowledgement.
+    fn response_id(&mut self, peer: Peer) -> u16 {
+        match self.devices.by_peer(peer) {
             Some(key) => self.device_mut(key).take_message_id(),
             None => (self.random.next_u32() >> 16) as u16, // 16 bits are left
-        };
-        MessageBuilder::response(message, code, message_id)
+        }
     }
 
     fn refuse(&mut self, peer: Peer, bytes: &[u8], message: &Message, refusal: (Code, &str)) {
@@ -382,18 +373,47 @@ impl Engine {
     /// Sends a response, and remembers it for the repeats of the request if the peer is a device.
     fn respond(&mut self, peer: Peer, bytes: &[u8], message: &Message, response: &MessageBuilder) {
         let datagram = response.build();
-        let now = self.now.instant;
-        let mut after = 0;
-        if let Some(key) = self.by_peer.get(&peer).copied() {
-            let device = self.device_mut(key);
-            let reply = Reply::Response(datagram.clone().into());
-            device
-                .recent
-                .remember(now, message.message_id(), bytes, reply);
-            after = device.pending;
+        let reply = Reply::Response(Box::new(datagram.clone().into()));
+        self.remember(peer, bytes, message, reply);
+        self.send_response(peer, datagram);
+    }
+
+    /// As [`respond`](Self::respond), for a response that can be made again: as an acknowledgement at least.
+    fn respond_as(
+        &mut self,
+        peer: Peer,
+        bytes: &[u8],
+        message: &Message,
+        response: &MessageBuilder,
+        reply: Reply,
+    ) {
+        if message.kind() != Kind::Confirmable {
+            return self.respond(peer, bytes, message, response);
         }
+        self.remember(peer, bytes, message, reply);
+        self.send_response(peer, response.build());
+    }
+
+    fn remember(&mut self, peer: Peer, bytes: &[u8], message: &Message, reply: Reply) {
+        let now = self.now.instant;
+        if let Some(key) = self.devices.by_peer(peer) {
+            let recent = &mut self.device_mut(key).recent;
+            recent.remember(now, message.message_id(), bytes, reply);
+        }
+    }
+
+    fn send_response(&mut self, peer: Peer, datagram: Vec<u8>) {
+        let device = self.devices.by_peer(peer);
+        let after = device.map_or(0, |key| self.device(key).pending);
         self.transmit(peer, datagram, after);
     }
+}
+
+/// The answer to a registration.
+pub(super) fn created(message: &Message, message_id: u16, location: Location) -> MessageBuilder {
+    MessageBuilder::response(message, Code::CREATED, message_id)
+        .location("rd")
+        .location(&location.to_string())
 }
 
 const NOT_YOURS: Refusal = (Code::FORBIDDEN, "not your endpoint");

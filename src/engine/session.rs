@@ -156,8 +156,8 @@ impl Engine {
 
     /// Records how an attempt ended, and forgets it.
     fn end(&mut self, key: DeviceKey, session: Session, outcome: Outcome, detail: String) {
-        self.sessions -= 1;
         let order = session.order;
+        self.holders.remove(&order.upgrade);
         let counter = match outcome {
             Outcome::Succeeded(_) => &mut self.counters.upgrades_succeeded,
             Outcome::Failed(_) => &mut self.counters.upgrades_failed,

@@ -34,17 +34,20 @@ impl Engine {
 
     /// Polls the cell at `at`, unless it is polled earlier anyway.
     fn set_cell_alarm(&mut self, cell: u32, at: Instant) {
-        let set = self.cell_alarms.get(&cell);
-        if set.is_none_or(|set| at < *set) {
-            let replaced = self.cell_alarms.insert(cell, at);
-            self.timers.set(at, Alarm::Cell(cell), replaced);
+        if let Some(set) = self.cell_alarms.get(&cell).copied() {
+            if self.timers.at(set) <= at {
+                return;
+            }
+            self.timers.cancel(set);
         }
+        let set = self.timers.set(at, Alarm::Cell(cell));
+        self.cell_alarms.insert(cell, set);
     }
 
     /// Nobody is waited for: the cell is polled when something changes in it.
     fn clear_cell_alarm(&mut self, cell: u32) {
-        if let Some(at) = self.cell_alarms.remove(&cell) {
-            self.timers.cancel(at, Alarm::Cell(cell));
+        if let Some(set) = self.cell_alarms.remove(&cell) {
+            self.timers.cancel(set);
         }
     }
 
@@ -56,9 +59,9 @@ impl Engine {
         }
         let now = self.now.instant;
         let (devices, config) = (&self.devices, &self.config);
-        let step = self.admission.poll(now, cell, |key| {
-            readiness(&devices[key.0 as usize], now, config)
-        });
+        let step = self
+            .admission
+            .poll(now, cell, |key| readiness(&devices[key], now, config));
         match step {
             Some(Step::Admit(key)) => {
                 self.counters.admissions += 1;
@@ -134,7 +137,7 @@ fn readiness(device: &Device, now: Instant, config: &Config) -> Readiness {
         return Readiness::Unheard;
     }
     let max_age_s = config.admission.coverage_max_age_s;
-    match device.coverage {
+    match device.coverage() {
         Some((_, at)) if now.since(at).as_secs() < max_age_s => Readiness::Ready,
         _ => Readiness::Stale,
     }

@@ -76,34 +76,27 @@ impl Engine {
     /// Takes an address from the device that had it when somebody else is there now, who has shown it; and from
     /// a device that is not to be spoken to unencrypted.
     pub(super) fn check_binding(&mut self, speaker: &Speaker<'_>) {
-        let Some(key) = self.by_peer.get(&speaker.peer).copied() else {
+        let Some(key) = self.devices.by_peer(speaker.peer) else {
             return;
         };
         let device = self.device(key);
         if speaker.is_allowed(&device.endpoint, device.port) {
             return;
         }
-        self.displace(key, speaker.peer);
+        self.displace(key);
     }
 
     /// A device that is heard only where datagrams are encrypted is no longer spoken to anywhere else.
     pub(super) fn check_port(&mut self, key: DeviceKey) {
         let device = self.device(key);
-        if let Some(peer) = device.peer().filter(|peer| !peer.secured)
-            && device.port == Port::Secured
-        {
-            self.displace(key, peer);
+        if device.peer().is_some_and(|peer| !peer.secured) && device.port == Port::Secured {
+            self.displace(key);
         }
     }
 
-    fn displace(&mut self, key: DeviceKey, peer: Peer) {
-        if self.by_peer.get(&peer) == Some(&key) {
-            self.by_peer.remove(&peer);
-        }
-        let device = self.device_mut(key);
-        device.link.send_again();
-        if let Some(registration) = device.registration.as_mut() {
-            registration.displaced = true;
-        }
+    fn displace(&mut self, key: DeviceKey) {
+        self.devices.leave(key);
+        // It is asked again when it is heard from where it is.
+        self.device_mut(key).link.send_again();
     }
 }

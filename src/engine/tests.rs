@@ -102,7 +102,8 @@ impl World {
                 } => {
                     assert!(after <= self.newest, "waits for a change that never came");
                     self.held_back.push((peer, after));
-                    let message = Message::parse(datagram.leak()).expect("sends valid CoAP");
+                    let message = Message::parse(datagram.to_bytes().into_owned().leak())
+                        .expect("sends valid CoAP");
                     self.sent.push_back((peer, message));
                 }
                 Effect::Report(_) => {}

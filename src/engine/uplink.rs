@@ -11,13 +11,10 @@ use super::{
     Change, Engine,
     account::{Fate, Said},
     asked::Tag,
-    device::{LastDownload, LastReport},
+    device::{LastDownload, LastReport, REPORT_REPEATS},
     key::DeviceKey,
 };
 use crate::upgrade::{Event, Sota, Stage};
-
-/// How long a repeat of a report is recognised: five repeats, 30 s apart, and some margin.
-const REPORT_REPEATS: Duration = Duration::from_mins(10);
 
 impl Engine {
     pub(super) fn uplink(&mut self, key: DeviceKey, frame: &[u8]) {
@@ -214,14 +211,14 @@ impl Engine {
     fn learn_version(&mut self, key: DeviceKey, version: Version) {
         let now = self.now;
         let device = self.device_mut(key);
-        if device.version == Some(version) || !self.store_available {
+        if device.version() == Some(version) || !self.store_available {
             return; // what cannot be stored now is learnt when it is told again
         }
         let device = self.device_mut(key);
         if !device.may_write(now.instant) {
             return self.counters.requests_ignored += 1;
         }
-        device.version = Some(version);
+        device.known.get_or_insert_default().version = Some(version);
         let endpoint = device.endpoint.to_string();
         self.persist(
             key,

@@ -1,3 +1,5 @@
+use bytes::Bytes;
+
 use super::Segmentation;
 
 /// The PCP frames (message 21, from the platform) of all segments of one package, one after the
@@ -5,7 +7,7 @@ use super::Segmentation;
 #[derive(Debug)]
 pub struct SegmentFrames {
     segmentation: Segmentation,
-    bytes: Vec<u8>,
+    bytes: Bytes,
 }
 
 /// Result and segment number, before the data.
@@ -42,19 +44,20 @@ impl SegmentFrames {
         }
         Some(Self {
             segmentation,
-            bytes,
+            bytes: Bytes::from_owner(bytes),
         })
     }
 
-    /// The frame that carries `segment`, `None` when the package has no such segment.
-    pub fn get(&self, segment: u16) -> Option<&[u8]> {
+    /// The frame that carries `segment`, `None` when the package has no such segment. It is not copied.
+    pub fn get(&self, segment: u16) -> Option<Bytes> {
         if segment >= self.segmentation.segment_count() {
             return None;
         }
         let stride = Self::stride(usize::from(self.segmentation.segment_size()));
         let start = usize::from(segment) * stride;
         // only the last frame is shorter than the stride
-        self.bytes.get(start..self.bytes.len().min(start + stride))
+        let end = self.bytes.len().min(start + stride);
+        (start < end).then(|| self.bytes.slice(start..end))
     }
 
     /// How the package was cut.
@@ -74,7 +77,7 @@ mod tests {
     use super::*;
 
     fn data_of(frames: &SegmentFrames, segment: u16) -> Vec<u8> {
-        match PlatformMessage::decode(frames.get(segment).unwrap()).unwrap() {
+        match PlatformMessage::decode(&frames.get(segment).unwrap()).unwrap() {
             PlatformMessage::SegmentResponse {
                 result: ResultCode::SUCCESS,
                 segment: Some(number),

@@ -8,6 +8,7 @@
 mod commit;
 mod keys;
 mod outbox;
+mod port;
 mod pulse;
 mod rollout;
 mod secured;
@@ -15,7 +16,8 @@ mod shard;
 
 pub use commit::{COMMIT_BATCH, FIRST_PAUSE, LONGEST_PAUSE, commit_changes};
 pub use keys::Keys;
-pub use outbox::{Datagram, Outbox};
+pub use outbox::{Outbox, Outgoing};
+pub use port::{BATCH, Port};
 pub use pulse::Pulse;
 pub use rollout::{
     PackageCache, ROLLOUT_IDLE, ROLLOUT_PAGE, ROLLOUT_SOON, Rollout, RolloutError, RolloutSetup,

@@ -1,21 +1,24 @@
 use std::collections::BTreeMap;
 
-use crate::{coap::Peer, engine::Seq};
+use crate::{
+    coap::{Datagram, Peer},
+    engine::Seq,
+};
 
 /// A datagram on its way to a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Datagram {
+pub struct Outgoing {
     /// To whom.
     pub peer: Peer,
     /// A CoAP message.
-    pub bytes: Vec<u8>,
+    pub datagram: Datagram,
 }
 
 /// Datagrams that wait for a commit.
 #[derive(Debug, Default)]
 pub struct Outbox {
     committed: Seq,
-    held: BTreeMap<Seq, Vec<Datagram>>,
+    held: BTreeMap<Seq, Vec<Outgoing>>,
     len: usize,
 }
 
@@ -26,24 +29,24 @@ impl Outbox {
 
     /// Returns the datagram if it may leave now, else holds it until change `after` is committed.
     /// `Err` when too many are held.
-    pub fn offer(&mut self, datagram: Datagram, after: Seq) -> Result<Option<Datagram>, Datagram> {
+    pub fn offer(&mut self, outgoing: Outgoing, after: Seq) -> Result<Option<Outgoing>, Outgoing> {
         if after <= self.committed {
-            return Ok(Some(datagram));
+            return Ok(Some(outgoing));
         }
         if self.len >= Self::CAPACITY {
-            return Err(datagram);
+            return Err(outgoing);
         }
         self.len += 1;
-        self.held.entry(after).or_default().push(datagram);
+        self.held.entry(after).or_default().push(outgoing);
         Ok(None)
     }
 
     /// Everything up to `seq` is committed: gives what may leave now, in order.
-    pub fn committed(&mut self, seq: Seq) -> Vec<Datagram> {
+    pub fn committed(&mut self, seq: Seq) -> Vec<Outgoing> {
         self.committed = self.committed.max(seq);
         let later = self.held.split_off(&(self.committed + 1));
         let now = std::mem::replace(&mut self.held, later);
-        let released: Vec<Datagram> = now.into_values().flatten().collect();
+        let released: Vec<Outgoing> = now.into_values().flatten().collect();
         self.len -= released.len();
         released
     }
@@ -63,10 +66,10 @@ impl Outbox {
 mod tests {
     use super::*;
 
-    fn datagram(n: u8) -> Datagram {
-        Datagram {
+    fn datagram(n: u8) -> Outgoing {
+        Outgoing {
             peer: std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into(),
-            bytes: vec![n],
+            datagram: [n].into(),
         }
     }
 

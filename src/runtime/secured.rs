@@ -1,12 +1,11 @@
 use std::{collections::HashMap, io, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use tokio::net::UdpSocket;
 
-use super::Keys;
+use super::{Keys, Port};
 use crate::{
     clock::{Instant, Now},
-    coap::Peer,
+    coap::{Datagram, MAX_DATAGRAM_LEN, Peer},
     dtls::{CloseReason, Dtls, Event, RefuseReason},
     engine::Speaker,
     store::StoredPsk,
@@ -21,7 +20,7 @@ const LINES_PER_SECOND: NonZeroU32 = NonZeroU32::new(5).unwrap();
 /// The secured port: its socket, its associations, and who is behind them.
 pub struct Secured {
     dtls: Dtls,
-    socket: UdpSocket,
+    port: Port,
     keys: Arc<Keys>,
     /// The endpoints that the peer of each association has shown to be.
     endpoints: HashMap<SocketAddr, Box<[Box<str>]>>,
@@ -53,7 +52,7 @@ impl Secured {
     pub(super) fn new(setup: SecuredSetup) -> io::Result<Self> {
         Ok(Self {
             dtls: setup.dtls,
-            socket: UdpSocket::from_std(setup.socket)?,
+            port: Port::new(setup.socket)?,
             keys: setup.keys,
             endpoints: HashMap::new(),
             lines: RateLimiter::direct(Quota::per_second(LINES_PER_SECOND)),
@@ -61,8 +60,8 @@ impl Secured {
         })
     }
 
-    pub(super) const fn socket(&self) -> &UdpSocket {
-        &self.socket
+    pub(super) const fn port(&self) -> &Port {
+        &self.port
     }
 
     /// When there is something to do without a datagram.
@@ -73,16 +72,16 @@ impl Secured {
         self.dtls.poll_timeout()
     }
 
-    /// Takes one datagram from the socket. `said` is called with what somebody has said in it.
-    pub(super) fn receive(
-        &mut self,
-        now: Now,
-        address: SocketAddr,
-        bytes: &[u8],
-        said: impl FnMut(&Speaker<'_>, &[u8]),
-    ) {
-        self.dtls.handle_datagram(now, address, bytes);
-        self.follow(said);
+    /// Takes a batch of datagrams from the socket, and returns how many. `said` is called with what somebody has
+    /// said in one.
+    pub(super) fn receive(&mut self, now: Now, mut said: impl FnMut(&Speaker<'_>, &[u8])) -> usize {
+        let count = self.port.receive();
+        for index in 0..count {
+            let (address, bytes) = self.port.received(index);
+            self.dtls.handle_datagram(now, address, bytes);
+            self.follow(&mut said);
+        }
+        count
     }
 
     /// Goes on with handshakes, for as long as a turn may take.
@@ -93,11 +92,17 @@ impl Secured {
     }
 
     /// Sends to somebody with an association. Without one nothing can be said: the device has to begin anew.
-    pub(super) fn send(&mut self, address: SocketAddr, bytes: &[u8]) {
-        if self.dtls.send(address, bytes).is_err() {
+    pub(super) fn send(&mut self, address: SocketAddr, datagram: &Datagram) {
+        let mut buffer = [0; MAX_DATAGRAM_LEN];
+        if (self.dtls.send(address, datagram.write_to(&mut buffer))).is_err() {
             self.unsent += 1;
         }
         self.follow(|_, _| ());
+    }
+
+    /// Lets what was gathered leave.
+    pub(super) fn flush(&mut self) {
+        self.port.flush();
     }
 
     /// Devices have other keys from now on, and what began with those that they had ends. Nobody acts in between.
@@ -112,11 +117,7 @@ impl Secured {
     fn follow(&mut self, mut said: impl FnMut(&Speaker<'_>, &[u8])) {
         while let Some(event) = self.dtls.poll_event() {
             match event {
-                Event::Transmit { peer, bytes } => {
-                    if self.socket.try_send_to(&bytes, peer).is_err() {
-                        self.unsent += 1;
-                    }
-                }
+                Event::Transmit { peer, bytes } => self.port.send(peer, bytes.into()),
                 Event::Established {
                     peer,
                     identity,
@@ -173,7 +174,7 @@ impl Secured {
         metrics.set_counter(
             "dtls_datagrams_unsent",
             "Datagrams to secured devices without an association, or that the system did not take",
-            self.unsent,
+            self.unsent + self.port.unsent(),
         );
         let gauges = [
             (

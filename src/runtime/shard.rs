@@ -1,26 +1,24 @@
 use std::{collections::VecDeque, io, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use tokio::{
-    net::UdpSocket,
-    sync::{mpsc, oneshot},
-};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    outbox::{Datagram, Outbox},
+    outbox::{Outbox, Outgoing},
+    port::{BATCH, Port},
     secured::{KeyChange, Secured, SecuredSetup, until},
 };
 use crate::{
     clock::SystemClock,
-    coap::{MAX_DATAGRAM_LEN, Peer},
+    coap::Peer,
     engine::{Change, Command, Effect, Engine, Report, Seq},
     health::{Health, Part},
     task::UpgradeId,
     telemetry::Metrics,
 };
 
-/// Datagrams taken in one turn before commands and deadlines have theirs.
-const TURN: usize = 64;
+/// Batches taken from each port in one turn before commands and deadlines have theirs.
+const TURN: usize = 4;
 /// How often the figures are published.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 /// Log lines a second about strangers; further ones are counted only.
@@ -32,7 +30,7 @@ const AUDIT_LINES_PER_SECOND: NonZeroU32 = NonZeroU32::new(20).unwrap();
 /// One engine with its sockets, on a thread of its own.
 pub struct Shard {
     engine: Engine,
-    plain: Option<UdpSocket>,
+    plain: Option<Port>,
     secured: Option<Secured>,
     clock: SystemClock,
     inbox: mpsc::UnboundedReceiver<Message>,
@@ -142,16 +140,35 @@ impl Shard {
             .enable_all()
             .build()?;
         let (sender, inbox) = mpsc::unbounded_channel();
-        let handle = ShardHandle { inbox: sender };
-        let (plain, secured) = {
-            let _context = runtime.enter();
-            let plain = setup.plain.map(UdpSocket::from_std).transpose()?;
-            (plain, setup.secured.map(Secured::new).transpose()?)
-        };
-        let shard = Self {
+        let (ended, has_ended) = oneshot::channel();
+        let (started, has_started) = std::sync::mpsc::sync_channel(1);
+        std::thread::Builder::new()
+            .name("shard-0".into())
+            .spawn(move || {
+                // The ports' buffers are made here: they belong to this thread.
+                let context = runtime.enter();
+                let shard = Self::new(setup, inbox);
+                drop(context);
+                let shard = match shard {
+                    Ok(shard) => shard,
+                    Err(error) => return started.send(Err(error)).unwrap_or_default(),
+                };
+                let _ = started.send(Ok(())); // it is waited for
+                runtime.block_on(shard.run());
+                let _ = ended.send(()); // nobody waits for it
+            })?;
+        has_started
+            .recv()
+            .map_err(|_| io::Error::other("the device side's thread has ended"))??;
+        Ok((ShardHandle { inbox: sender }, has_ended))
+    }
+
+    /// Call it within the runtime that drives the sockets.
+    fn new(setup: ShardSetup, inbox: mpsc::UnboundedReceiver<Message>) -> io::Result<Self> {
+        Ok(Self {
             engine: setup.engine,
-            plain,
-            secured,
+            plain: setup.plain.map(Port::new).transpose()?,
+            secured: setup.secured.map(Secured::new).transpose()?,
             clock: setup.clock,
             inbox,
             changes: setup.changes,
@@ -164,22 +181,13 @@ impl Shard {
             audit_lines: RateLimiter::direct(Quota::per_second(AUDIT_LINES_PER_SECOND)),
             health: setup.health,
             metrics: setup.metrics,
-        };
-        let (ended, has_ended) = oneshot::channel();
-        std::thread::Builder::new()
-            .name("shard-0".into())
-            .spawn(move || {
-                runtime.block_on(shard.run());
-                let _ = ended.send(()); // nobody waits for it
-            })?;
-        Ok((handle, has_ended))
+        })
     }
 
     async fn run(mut self) {
         self.health.works(Part::Shard);
         let mut publish = tokio::time::interval(PUBLISH_EVERY);
         publish.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-        let mut buffer = vec![0; LONGEST_RECORD];
         let mut stopping = false;
         self.drain();
         while !(stopping && self.committed >= self.newest) {
@@ -187,8 +195,8 @@ impl Shard {
             tokio::select! {
                 ready = readable(self.plain.as_ref(), self.secured.as_ref()), if !stopping => match ready {
                     Ok(()) => {
-                        self.receive(&mut buffer);
-                        self.receive_secured(&mut buffer);
+                        self.receive();
+                        self.receive_secured();
                     }
                     Err(error) => {
                         self.health.failed(Part::Shard, format!("the device socket failed: {error}"));
@@ -212,6 +220,7 @@ impl Shard {
             self.engine.handle_timeout(self.clock.now());
             self.work();
             self.drain();
+            self.flush();
         }
         self.publish();
         self.health.failed(Part::Shard, "stopped");
@@ -225,40 +234,38 @@ impl Shard {
         until(engine.into_iter().chain(secured).min(), now)
     }
 
-    fn receive(&mut self, buffer: &mut [u8]) {
+    fn receive(&mut self) {
         for _ in 0..TURN {
-            let Some(socket) = &self.plain else { return };
-            // longer ones are cut, and seen to be too long
-            match socket.try_recv_from(&mut buffer[..=MAX_DATAGRAM_LEN]) {
-                Ok((len, address)) => {
-                    let now = self.clock.now();
-                    let speaker = Peer::from(address).into();
-                    self.engine.handle_datagram(now, &speaker, &buffer[..len]);
-                    self.drain();
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // An ICMP error for something sent before, such as a device's port that is closed.
-                Err(_) => {}
+            let Some(port) = &mut self.plain else { return };
+            let count = port.receive();
+            let now = self.clock.now();
+            for index in 0..count {
+                let (address, bytes) = port.received(index);
+                let speaker = Peer::from(address).into();
+                self.engine.handle_datagram(now, &speaker, bytes);
+            }
+            self.drain();
+            self.flush();
+            if count < BATCH {
+                return;
             }
         }
     }
 
-    fn receive_secured(&mut self, buffer: &mut [u8]) {
+    fn receive_secured(&mut self) {
         for _ in 0..TURN {
             let Some(secured) = &mut self.secured else {
                 return;
             };
-            match secured.socket().try_recv_from(buffer) {
-                Ok((len, address)) => {
-                    let now = self.clock.now();
-                    let engine = &mut self.engine;
-                    secured.receive(now, address, &buffer[..len], |speaker, bytes| {
-                        engine.handle_datagram(now, speaker, bytes);
-                    });
-                    self.drain();
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => {}
+            let now = self.clock.now();
+            let engine = &mut self.engine;
+            let count = secured.receive(now, |speaker, bytes| {
+                engine.handle_datagram(now, speaker, bytes);
+            });
+            self.drain();
+            self.flush();
+            if count < BATCH {
+                return;
             }
         }
     }
@@ -291,8 +298,8 @@ impl Shard {
                     self.engine.handle_command(now, command);
                 }
                 self.committed = self.committed.max(seq);
-                for datagram in self.outbox.committed(seq) {
-                    self.send(&datagram);
+                for outgoing in self.outbox.committed(seq) {
+                    self.send(outgoing);
                 }
                 self.tell_waiting();
             }
@@ -330,12 +337,9 @@ impl Shard {
                     datagram,
                     after,
                 } => {
-                    let datagram = Datagram {
-                        peer,
-                        bytes: datagram,
-                    };
-                    match self.outbox.offer(datagram, after) {
-                        Ok(Some(datagram)) => self.send(&datagram),
+                    let outgoing = Outgoing { peer, datagram };
+                    match self.outbox.offer(outgoing, after) {
+                        Ok(Some(outgoing)) => self.send(outgoing),
                         Ok(None) => {}
                         Err(_) => self.unsent += 1,
                     }
@@ -345,20 +349,22 @@ impl Shard {
         }
     }
 
-    /// What the system does not take at once is dropped: CoAP repeats it.
-    fn send(&mut self, datagram: &Datagram) {
-        let address = datagram.peer.address;
-        if datagram.peer.secured {
-            match &mut self.secured {
-                Some(secured) => secured.send(address, &datagram.bytes),
-                None => self.unsent += 1,
-            }
-            return;
+    fn send(&mut self, outgoing: Outgoing) {
+        let Outgoing { peer, datagram } = outgoing;
+        match (peer.secured, &mut self.plain, &mut self.secured) {
+            (false, Some(port), _) => port.send(peer.address, datagram),
+            (true, _, Some(secured)) => secured.send(peer.address, &datagram),
+            _ => self.unsent += 1,
         }
-        let sent = self.plain.as_ref();
-        let sent = sent.map(|socket| socket.try_send_to(&datagram.bytes, address));
-        if !matches!(sent, Some(Ok(_))) {
-            self.unsent += 1;
+    }
+
+    /// Lets what was gathered leave.
+    fn flush(&mut self) {
+        if let Some(port) = &mut self.plain {
+            port.flush();
+        }
+        if let Some(secured) = &mut self.secured {
+            secured.flush();
         }
     }
 
@@ -416,7 +422,7 @@ impl Shard {
         self.metrics.set_counter(
             "datagrams_unsent",
             "Datagrams that the system did not take, or that waited too long for the store",
-            self.unsent,
+            self.unsent + self.plain.as_ref().map_or(0, Port::unsent),
         );
         if let Some(secured) = &self.secured {
             secured.publish(&self.metrics);
@@ -442,20 +448,17 @@ impl Shard {
     }
 }
 
-/// Longer than any datagram that is taken.
-const LONGEST_RECORD: usize = 2_048;
-
 /// Returns when one of the sockets has something.
-async fn readable(plain: Option<&UdpSocket>, secured: Option<&Secured>) -> io::Result<()> {
-    async fn one(socket: Option<&UdpSocket>) -> io::Result<()> {
-        match socket {
-            Some(socket) => socket.readable().await,
+async fn readable(plain: Option<&Port>, secured: Option<&Secured>) -> io::Result<()> {
+    async fn one(port: Option<&Port>) -> io::Result<()> {
+        match port {
+            Some(port) => port.readable().await,
             None => std::future::pending().await,
         }
     }
     tokio::select! {
         ready = one(plain) => ready,
-        ready = one(secured.map(Secured::socket)) => ready,
+        ready = one(secured.map(Secured::port)) => ready,
     }
 }
 

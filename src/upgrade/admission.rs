@@ -183,6 +183,11 @@ impl<K: Copy + Eq + std::hash::Hash> Admission<K> {
         self.cells.len()
     }
 
+    /// Their numbers.
+    pub fn cells(&self) -> impl Iterator<Item = u32> {
+        self.cells.keys().copied()
+    }
+
     /// The next thing to do for `cell`, `None` when nobody can be admitted. Call again until it is,
     /// or until it says when to ask again.
     pub fn poll(

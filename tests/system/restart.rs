@@ -82,7 +82,7 @@ fn a_server_killed_twenty_times_finishes_its_task() {
         std::thread::sleep(Duration::from_millis(50 + random.below(500) as u64));
         server.kill_and_restart();
     }
-    wait_for(Duration::from_mins(2), "the end of the task", || {
+    wait_for(Duration::from_mins(5), "the end of the task", || {
         let (_, task) = server.api.get(&format!("/v1/tasks/{}", task["id"]));
         (task["state"] == "finished").then_some(())
     });

@@ -21,7 +21,7 @@ use cellwise::{
     config::{Config, RegistrationPolicy},
     engine::{Change, Command, Effect, Engine, Seq, Setup, Tables, UpgradeOrder},
     package::{CheckCodeKind, Package, PackageIdentity, SegmentFrames, Segmentation},
-    runtime::{Datagram, Outbox},
+    runtime::{Outbox, Outgoing},
     task::{PackageId, RetryPolicy, TaskId, UpgradeId},
     upgrade::{Failure, StopReason},
 };
@@ -346,16 +346,17 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, datagram: &Datagram) {
-        let message = Message::parse(&datagram.bytes).expect("sends valid CoAP");
-        let at = (0..usize::from(PEERS)).find(|index| peer(*index) == datagram.peer);
+    fn deliver(&mut self, outgoing: &Outgoing) {
+        let datagram = outgoing.datagram.to_bytes();
+        let message = Message::parse(&datagram).expect("sends valid CoAP");
+        let at = (0..usize::from(PEERS)).find(|index| peer(*index) == outgoing.peer);
         let at = at.expect("has no other address");
         if message.kind() == Kind::Confirmable {
             let inbox = &mut self.inboxes[at];
             if inbox.len() == INBOX {
                 inbox.pop_front();
             }
-            inbox.push_back(datagram.bytes.clone());
+            inbox.push_back(datagram.into_owned());
         } else if message.code() == Code::CREATED {
             let id = Some(message.message_id());
             let device = (self.devices.iter_mut()).find(|d| d.peer == at && d.registering == id);
@@ -379,16 +380,16 @@ impl World {
                 }
                 Effect::Transmit {
                     peer,
-                    datagram: bytes,
+                    datagram,
                     after,
                 } => {
                     assert!(after <= self.newest, "waits for a change that never came");
-                    assert!(bytes.len() <= MAX_DATAGRAM_LEN);
+                    assert!(datagram.len() <= MAX_DATAGRAM_LEN);
                     assert!(self.heard_from.contains(&peer), "was never heard of");
-                    Message::parse(&bytes).expect("sends valid CoAP");
-                    let datagram = Datagram { peer, bytes };
-                    if let Ok(Some(datagram)) = self.outbox.offer(datagram, after) {
-                        self.deliver(&datagram);
+                    Message::parse(&datagram.to_bytes()).expect("sends valid CoAP");
+                    let outgoing = Outgoing { peer, datagram };
+                    if let Ok(Some(outgoing)) = self.outbox.offer(outgoing, after) {
+                        self.deliver(&outgoing);
                     }
                 }
                 Effect::Report(_) => {}

@@ -2,7 +2,7 @@ use super::trace::Way;
 use crate::{
     config::Config,
     engine::{ActiveUpgrade, Change, DeviceRecord, Seq},
-    runtime::Datagram,
+    runtime::Outgoing,
 };
 
 /// Where tests reach into the driver, to break the core on purpose and see that it is noticed.
@@ -24,7 +24,7 @@ pub(super) trait Hooks {
     fn restores(&mut self, _devices: &mut Vec<DeviceRecord>, _upgrades: &mut Vec<ActiveUpgrade>) {}
 
     /// A datagram on its way to the outbox, with the change after which it may leave.
-    fn sends(&mut self, _datagram: &mut Datagram, _after: &mut Seq) {}
+    fn sends(&mut self, _outgoing: &mut Outgoing, _after: &mut Seq) {}
 
     /// A datagram goes on the air, from a device or to it, at this virtual time. Nothing can be changed any more.
     fn passes(&mut self, _now_ms: u64, _device: u32, _way: Way, _datagram: &[u8]) {}

@@ -71,7 +71,7 @@ proptest! {
             world.sent.retain(|(to, _)| *to == good.at);
         }
         good.asks_segment(&mut world, "V2", 0);
-        prop_assert!(world.engine.by_peer.len() <= 12);
+        prop_assert!(world.engine.tables().peers <= 12);
         prop_assert!(world.engine.timers.len() < 200);
         prop_assert!(!good.frames(&mut world).is_empty() || world.outcome(1).is_some());
     }

@@ -189,7 +189,7 @@ fn a_device_that_reports_the_target_in_the_queue_is_done() {
         world
             .engine
             .device(world.engine.find("meter-2").unwrap())
-            .version,
+            .version(),
         Some(version("V2"))
     );
     first.say(

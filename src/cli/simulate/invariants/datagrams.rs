@@ -144,7 +144,7 @@ impl Invariants {
         });
         self.segments += 1;
         let own = self.packages[subject.package].frames.get(number);
-        if own != Some(frame) {
+        if own.as_deref() != Some(frame) {
             let upgrade = subject.upgrade.0;
             self.violated(now_ms, Rule::OwnPackage, || {
                 format!("{upgrade}: receives a segment {number} that is not its package's")

@@ -11,7 +11,7 @@ use crate::{
     cli::simulate::{Faults, fleet::FleetFile, hooks::Hooks, invariants::Rule},
     config::Config,
     engine::{Change, Seq},
-    runtime::Datagram,
+    runtime::Outgoing,
     upgrade::{Failure, Outcome, Stage},
 };
 
@@ -151,39 +151,40 @@ fn another_outcome_in_the_store_is_noticed() {
 /// Changes what is sent.
 struct Sends<F>(F);
 
-impl<F: FnMut(&mut Datagram, &mut Seq)> Hooks for Sends<F> {
-    fn sends(&mut self, datagram: &mut Datagram, after: &mut Seq) {
-        (self.0)(datagram, after);
+impl<F: FnMut(&mut Vec<u8>, &mut Seq)> Hooks for Sends<F> {
+    fn sends(&mut self, outgoing: &mut Outgoing, after: &mut Seq) {
+        let mut bytes = outgoing.datagram.to_bytes().into_owned();
+        (self.0)(&mut bytes, after);
+        outgoing.datagram = bytes.into();
     }
 }
 
 #[test]
 fn sending_before_the_commit_is_noticed() {
-    let early = Sends(|_: &mut Datagram, after: &mut Seq| *after = 0);
+    let early = Sends(|_: &mut Vec<u8>, after: &mut Seq| *after = 0);
     breaks(&small(), early, Rule::CommittedFirst);
 }
 
 /// Where the PCP frame of a segment begins in a datagram.
-fn segment(datagram: &Datagram) -> Option<usize> {
+fn segment(datagram: &[u8]) -> Option<usize> {
     let at = datagram
-        .bytes
         .windows(4)
         .position(|w| w == [0xFF, 0xFE, 0x01, 21])?;
-    (datagram.bytes.get(at + pcp::HEADER_LEN) == Some(&ResultCode::SUCCESS.0)).then_some(at)
+    (datagram.get(at + pcp::HEADER_LEN) == Some(&ResultCode::SUCCESS.0)).then_some(at)
 }
 
 #[test]
 fn a_swapped_segment_is_noticed() {
     let mut first: Option<Vec<u8>> = None;
-    let swap = Sends(move |datagram: &mut Datagram, _: &mut Seq| {
+    let swap = Sends(move |datagram: &mut Vec<u8>, _: &mut Seq| {
         let Some(at) = segment(datagram) else {
             return;
         };
         match &first {
-            None => first = Some(datagram.bytes[at..].to_vec()),
+            None => first = Some(datagram[at..].to_vec()),
             // the number stays, the data is another segment's
-            Some(first) if first.len() == datagram.bytes.len() - at => {
-                datagram.bytes[at + 11..].copy_from_slice(&first[11..]);
+            Some(first) if first.len() == datagram.len() - at => {
+                datagram[at + 11..].copy_from_slice(&first[11..]);
             }
             Some(_) => {}
         }
@@ -198,15 +199,15 @@ fn a_segment_of_another_product_is_noticed() {
         ..small()
     };
     let mut seen: Vec<Vec<u8>> = Vec::new();
-    let mix = Sends(move |datagram: &mut Datagram, _: &mut Seq| {
+    let mix = Sends(move |datagram: &mut Vec<u8>, _: &mut Seq| {
         if let Some(at) = segment(datagram) {
-            let frame = datagram.bytes[at..].to_vec();
+            let frame = datagram[at..].to_vec();
             let other = seen
                 .iter()
                 .find(|seen| seen[8..11] == frame[8..11] && **seen != frame);
             if let Some(other) = other {
-                datagram.bytes.truncate(at);
-                datagram.bytes.extend_from_slice(other);
+                datagram.truncate(at);
+                datagram.extend_from_slice(other);
             }
             seen.push(frame);
         }
@@ -266,9 +267,9 @@ fn a_missing_attempt_is_noticed() {
 
 #[test]
 fn a_frame_that_devices_misread_is_noticed() {
-    let tail = Sends(|datagram: &mut Datagram, _: &mut Seq| {
+    let tail = Sends(|datagram: &mut Vec<u8>, _: &mut Seq| {
         if segment(datagram).is_some() {
-            datagram.bytes.push(0);
+            datagram.push(0);
         }
     });
     breaks(&small(), tail, Rule::WellFormed);
@@ -310,8 +311,8 @@ fn an_outcome_that_is_committed_twice_is_noticed() {
 #[test]
 fn a_datagram_that_does_not_wait_is_noticed() {
     // of the answer to an update nothing but its order tells
-    let early = Sends(|datagram: &mut Datagram, after: &mut Seq| {
-        if datagram.bytes.get(1) == Some(&0x44) {
+    let early = Sends(|datagram: &mut Vec<u8>, after: &mut Seq| {
+        if datagram.get(1) == Some(&0x44) {
             *after = 0;
         }
     });

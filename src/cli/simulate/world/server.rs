@@ -8,7 +8,7 @@ use super::{Event, World, committer::Batch, device_at, rollout::Rollout};
 use crate::{
     cli::simulate::{faults::LONGEST_STORE_OUTAGE, hooks::Hooks},
     engine::{Change, Effect, Engine, Report, Seq, Setup},
-    runtime::{Datagram, Outbox},
+    runtime::{Outbox, Outgoing},
 };
 
 /// How long the server is away after a crash.
@@ -151,19 +151,17 @@ impl<H: Hooks> World<H> {
                 }) => {
                     if let Some((device, _)) = device_at(peer.address) {
                         let device = device as usize;
-                        (self.checker).sends(self.now_ms, now.utc, device, &datagram, after);
+                        let bytes = datagram.to_bytes();
+                        (self.checker).sends(self.now_ms, now.utc, device, &bytes, after);
                     }
                     let needs = after;
-                    let mut datagram = Datagram {
-                        peer,
-                        bytes: datagram,
-                    };
-                    self.hooks.sends(&mut datagram, &mut after);
+                    let mut outgoing = Outgoing { peer, datagram };
+                    self.hooks.sends(&mut outgoing, &mut after);
                     // One that finds the outbox full is dropped: whoever misses it repeats.
-                    match server.outbox.offer(datagram, after) {
-                        Ok(Some(datagram)) => {
+                    match server.outbox.offer(outgoing, after) {
+                        Ok(Some(outgoing)) => {
                             (self.checker).left_at_once(self.now_ms, needs, server.committed);
-                            self.leave(&datagram);
+                            self.leave(&outgoing);
                         }
                         Ok(None) => self.checker.waits(needs),
                         Err(_) => {}
@@ -180,10 +178,11 @@ impl<H: Hooks> World<H> {
     }
 
     /// A datagram leaves.
-    pub(super) fn leave(&mut self, datagram: &Datagram) {
-        if let Some((device, port)) = device_at(datagram.peer.address) {
-            (self.checker).leaves(self.now_ms, device as usize, &datagram.bytes);
-            self.send_down(device, port, &datagram.bytes);
+    pub(super) fn leave(&mut self, outgoing: &Outgoing) {
+        if let Some((device, port)) = device_at(outgoing.peer.address) {
+            let bytes = outgoing.datagram.to_bytes();
+            (self.checker).leaves(self.now_ms, device as usize, &bytes);
+            self.send_down(device, port, &bytes);
         }
     }
 

@@ -5,7 +5,7 @@ use sim::coap::{Code, Message, MessageType};
 use crate::{
     cli::simulate::{hooks::Hooks, trace::Way},
     engine::{Change, Seq},
-    runtime::Datagram,
+    runtime::Outgoing,
     upgrade::Outcome,
 };
 
@@ -191,16 +191,16 @@ impl Hooks for Watch {
         true
     }
 
-    fn sends(&mut self, datagram: &mut Datagram, _after: &mut Seq) {
-        let Some(code) = frame(&datagram.bytes).get(3).copied() else {
+    fn sends(&mut self, outgoing: &mut Outgoing, _after: &mut Seq) {
+        let Some(code) = frame(&outgoing.datagram.to_bytes()).get(3).copied() else {
             return;
         };
         let sent = self
             .sent
-            .entry((datagram.peer.address.ip(), code))
+            .entry((outgoing.peer.address.ip(), code))
             .or_default();
         if (self.loses)(code, *sent) {
-            datagram.bytes.clear();
+            outgoing.datagram = Vec::new().into();
         }
         *sent += 1;
     }

@@ -1,0 +1,239 @@
+use std::{
+    array,
+    io::{self, IoSlice, IoSliceMut},
+    net::SocketAddr,
+    os::fd::AsRawFd,
+};
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
+use tokio::{io::Interest, net::UdpSocket};
+
+use crate::coap::Datagram;
+
+/// Datagrams that one system call takes or gives.
+pub const BATCH: usize = 64;
+/// Longer than any datagram that is taken: what fills it was cut.
+const BUFFER_LEN: usize = 2_048;
+
+/// A UDP socket that is read and written in batches: most of what a datagram costs is the system call for it.
+pub struct Port {
+    socket: UdpSocket,
+    inbound: Box<Inbound>,
+    outbound: Outbound,
+    unsent: u64,
+}
+
+struct Inbound {
+    headers: MultiHeaders<SockaddrStorage>,
+    buffers: [[u8; BUFFER_LEN]; BATCH],
+    /// From whom, and how long.
+    received: Vec<(SocketAddr, usize)>,
+}
+
+struct Outbound {
+    headers: MultiHeaders<SockaddrStorage>,
+    waiting: Vec<(SocketAddr, Datagram)>,
+}
+
+impl Port {
+    /// A port on a socket that is bound and non-blocking. Call it within the runtime that drives the socket.
+    ///
+    /// # Errors
+    /// The runtime cannot watch the socket.
+    pub fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
+        Ok(Self {
+            socket: UdpSocket::from_std(socket)?,
+            inbound: Box::new(Inbound {
+                headers: MultiHeaders::preallocate(BATCH, None),
+                buffers: [[0; BUFFER_LEN]; BATCH],
+                received: Vec::with_capacity(BATCH),
+            }),
+            outbound: Outbound {
+                headers: MultiHeaders::preallocate(BATCH, None),
+                waiting: Vec::with_capacity(BATCH),
+            },
+            unsent: 0,
+        })
+    }
+
+    /// Returns when there is something to receive.
+    ///
+    /// # Errors
+    /// The socket has failed.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.socket.readable().await
+    }
+
+    /// Takes up to [`BATCH`] datagrams. Returns how many; none when no more are there.
+    pub fn receive(&mut self) -> usize {
+        let Inbound {
+            headers,
+            buffers,
+            received,
+        } = &mut *self.inbound;
+        received.clear();
+        let socket = &self.socket;
+        let taken = socket.try_io(Interest::READABLE, || {
+            let mut slices = buffers.each_mut().map(|buffer| [IoSliceMut::new(buffer)]);
+            let messages = recvmmsg(
+                socket.as_raw_fd(),
+                headers,
+                slices.iter_mut(),
+                MsgFlags::MSG_DONTWAIT,
+                None,
+            )?;
+            received.extend(messages.map(|message| {
+                let address = message.address.and_then(socket_address);
+                (address.unwrap_or(NOWHERE), message.bytes)
+            }));
+            Ok(())
+        });
+        if taken.is_err() {
+            // Nothing is there, or an ICMP error for something sent before, such as a device's port that is closed.
+            received.clear();
+        }
+        received.len()
+    }
+
+    /// One of the datagrams that were taken last, and who sent it.
+    pub fn received(&self, index: usize) -> (SocketAddr, &[u8]) {
+        let (address, len) = self.inbound.received[index];
+        (address, &self.inbound.buffers[index][..len])
+    }
+
+    /// Has a datagram sent with the others of its batch.
+    pub fn send(&mut self, address: SocketAddr, datagram: Datagram) {
+        self.outbound.waiting.push((address, datagram));
+        if self.outbound.waiting.len() >= BATCH {
+            self.flush();
+        }
+    }
+
+    /// Sends what waits to be. What the system does not take at once is dropped: CoAP repeats it.
+    pub fn flush(&mut self) {
+        let Outbound { headers, waiting } = &mut self.outbound;
+        let mut rest = waiting.as_slice();
+        while !rest.is_empty() {
+            let done = match send_batch(&self.socket, headers, rest) {
+                Ok(sent) => sent.max(1),
+                Err(Errno::EAGAIN) => {
+                    self.unsent += rest.len() as u64;
+                    break;
+                }
+                // The first of them cannot be sent: its network is not reachable, say.
+                Err(_) => {
+                    self.unsent += 1;
+                    1
+                }
+            };
+            rest = &rest[done.min(rest.len())..];
+        }
+        waiting.clear();
+    }
+
+    /// Datagrams that the system did not take.
+    pub const fn unsent(&self) -> u64 {
+        self.unsent
+    }
+}
+
+fn send_batch(
+    socket: &UdpSocket,
+    headers: &mut MultiHeaders<SockaddrStorage>,
+    batch: &[(SocketAddr, Datagram)],
+) -> nix::Result<usize> {
+    let batch = &batch[..batch.len().min(BATCH)];
+    let slices: [[IoSlice<'_>; 2]; BATCH] = array::from_fn(|index| {
+        let parts = batch.get(index).map(|(_, datagram)| datagram.parts());
+        parts.unwrap_or_default().map(IoSlice::new)
+    });
+    let addresses: [Option<SockaddrStorage>; BATCH] =
+        array::from_fn(|index| batch.get(index).map(|(address, _)| (*address).into()));
+    let sent = sendmmsg(
+        socket.as_raw_fd(),
+        headers,
+        &slices[..batch.len()],
+        &addresses[..batch.len()],
+        [],
+        MsgFlags::MSG_DONTWAIT,
+    )?;
+    Ok(sent.count())
+}
+
+/// Stands for the address that a datagram without one would have. The system gives each its sender's.
+const NOWHERE: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+
+fn socket_address(address: SockaddrStorage) -> Option<SocketAddr> {
+    if let Some(v4) = address.as_sockaddr_in() {
+        return Some(SocketAddr::V4((*v4).into()));
+    }
+    let v6 = address.as_sockaddr_in6()?;
+    Some(SocketAddr::V6((*v6).into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bound(address: &str) -> std::net::UdpSocket {
+        let socket = std::net::UdpSocket::bind(address).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        socket
+    }
+
+    async fn exchange(address: &str) {
+        let mut port = Port::new(bound(address)).unwrap();
+        let here = port.socket.local_addr().unwrap();
+        let other = UdpSocket::from_std(bound(address)).unwrap();
+        assert_eq!(port.receive(), 0);
+        for number in 0..=BATCH as u8 {
+            other.send_to(&[number; 3], here).await.unwrap();
+        }
+        let mut seen = Vec::new();
+        while seen.len() <= BATCH {
+            port.readable().await.unwrap();
+            for index in 0..port.receive() {
+                let (from, bytes) = port.received(index);
+                assert_eq!(from, other.local_addr().unwrap());
+                seen.push(bytes.to_vec());
+            }
+        }
+        let sent: Vec<Vec<u8>> = (0..=BATCH as u8).map(|number| vec![number; 3]).collect();
+        assert_eq!(seen, sent);
+        for number in 0..200u8 {
+            let body = vec![number; usize::from(number)].into();
+            port.send(
+                other.local_addr().unwrap(),
+                Datagram::with_body(&[1, 2], body),
+            );
+        }
+        port.flush();
+        for number in 0..200u8 {
+            let mut buffer = [0; 500];
+            let len = other.recv(&mut buffer).await.unwrap();
+            assert_eq!(buffer[..2], [1, 2]);
+            assert_eq!(buffer[2..len], vec![number; usize::from(number)]);
+        }
+        assert_eq!(port.unsent(), 0);
+    }
+
+    #[tokio::test]
+    async fn every_datagram_arrives_as_it_was_sent_and_from_whom() {
+        exchange("127.0.0.1:0").await;
+        exchange("[::1]:0").await;
+    }
+
+    #[tokio::test]
+    async fn one_that_cannot_be_sent_does_not_hold_up_the_others() {
+        let mut port = Port::new(bound("127.0.0.1:0")).unwrap();
+        let other = UdpSocket::from_std(bound("127.0.0.1:0")).unwrap();
+        port.send("[::1]:9".parse().unwrap(), [1].into());
+        port.send(other.local_addr().unwrap(), [2].into());
+        port.flush();
+        let mut buffer = [0; 10];
+        assert_eq!(other.recv(&mut buffer).await.unwrap(), 1);
+        assert_eq!((buffer[0], port.unsent()), (2, 1));
+    }
+}
