@@ -25,24 +25,21 @@ use crate::{
     api::{self, ApiState, TokenError, TokenHash},
     clock::SystemClock,
     config::Config,
-    engine::{Command, Engine, Setup},
+    engine::{Engine, Setup},
     health::{Health, Part},
     notify::{Dispatcher, DispatcherSetup, Instance},
     runtime::{
         PackageCache, Pulse, Rollout, RolloutSetup, SecuredSetup, Shard, ShardHandle, ShardSetup,
-        bind, commit_changes,
+        bind, commit_changes, restore_busy, restore_idle,
     },
     store::{FileError, OpenError, PackageFiles, SqliteStore, Store, StoreError},
     telemetry::Metrics,
-    upgrade::Failure,
     vault::Vault,
 };
 
 /// Written to the data directory once the server can be reached: where it listens, as JSON.
 pub const LISTENING_FILE: &str = "listening.json";
 const LOCK_FILE: &str = "cellwise.lock";
-/// Rows that are read at once at start.
-const PAGE: u32 = 10_000;
 /// A server that is told to stop is gone after this, whatever hangs.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
 
@@ -156,7 +153,13 @@ impl Server {
         let admin_addr = local_addr(admin.local_addr(), config.admin.listen, "admin.listen")?;
 
         let mut packages = PackageCache::default();
-        let engine = restore(&config, clock, &*database, &files, &mut packages).await?;
+        let setup = Setup {
+            config: config.clone(),
+            seed: random()?,
+            token_key: kept_secret(&*database, "token_key").await?,
+        };
+        let mut engine = Engine::new(setup, clock.now());
+        restore_busy(&mut engine, clock, &*database, &files, &mut packages).await?;
 
         let health = Arc::new(Health::starting());
         health.works(Part::Store);
@@ -191,7 +194,16 @@ impl Server {
             revision,
             packages,
         });
-        let rollout = task::spawn(rollout.run(told_to_stop.clone()));
+        let rollout = task::spawn({
+            let (store, shard, health) = (database.clone(), shard.clone(), health.clone());
+            let (stop, mut stopped) = (told_to_stop.clone(), told_to_stop.clone());
+            async move {
+                tokio::select! {
+                    () = restore_idle(&*store, &shard, &health) => rollout.run(stop).await,
+                    _ = stopped.wait_for(|stop| *stop) => {}
+                }
+            }
+        });
         let instance = Instance::new(&kept_secret(&*database, "instance").await?);
         let dispatcher = Dispatcher::new(DispatcherSetup {
             store: database.clone(),
@@ -285,60 +297,6 @@ async fn open_ports(
         _ => None,
     };
     Ok((plain, secured))
-}
-
-/// Brings back every device and every upgrade that had begun.
-async fn restore(
-    config: &Arc<Config>,
-    clock: SystemClock,
-    store: &dyn Store,
-    files: &PackageFiles,
-    packages: &mut PackageCache,
-) -> Result<Engine, StartError> {
-    let setup = Setup {
-        config: config.clone(),
-        seed: random()?,
-        token_key: kept_secret(store, "token_key").await?,
-    };
-    let mut engine = Engine::new(setup, clock.now());
-    let mut after: Option<String> = None;
-    loop {
-        let devices = store.restore_devices(after.as_deref(), PAGE).await?;
-        let Some(last) = devices.last() else {
-            break;
-        };
-        after = Some(last.endpoint.clone());
-        for device in devices {
-            engine.restore_device(clock.now(), device);
-        }
-    }
-    let mut after = None;
-    let mut restored: u64 = 0;
-    let mut unavailable = Vec::new();
-    loop {
-        let upgrades = store.restore_upgrades(after, PAGE).await?;
-        let Some(last) = upgrades.last() else {
-            break;
-        };
-        after = Some(last.order.upgrade);
-        for upgrade in upgrades {
-            restored += 1;
-            match packages.load(store, files, upgrade.order.package).await? {
-                Some(package) => engine.restore_upgrade(clock.now(), upgrade, package),
-                None => unavailable.push(upgrade.order),
-            }
-        }
-    }
-    engine.resume(clock.now());
-    for order in unavailable {
-        let failure = Failure::PackageUnavailable;
-        engine.handle_command(clock.now(), Command::Fail { order, failure });
-    }
-    let (devices, _) = engine.population();
-    if devices > 0 {
-        tracing::info!(devices, upgrades = restored, "state restored");
-    }
-    Ok(engine)
 }
 
 /// Random bytes that are made once for a database.

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::UpgradeOrder;
+use super::{DeviceRecord, UpgradeOrder};
 use crate::{
     package::Package,
     task::UpgradeId,
@@ -10,6 +10,10 @@ use crate::{
 /// What the operator's side asks of the engine.
 #[derive(Debug, Clone)]
 pub enum Command {
+    /// Take these devices from before a restart. Those that are known already stay as they are.
+    Restore(Vec<DeviceRecord>),
+    /// Every device from before the restart is known.
+    Restored,
     /// The endpoint may register.
     AddDevice {
         /// The device.

@@ -19,6 +19,12 @@ use crate::{
 impl Engine {
     pub(super) fn obey(&mut self, command: Command) {
         match command {
+            Command::Restore(devices) => {
+                for device in devices {
+                    self.restore_device(self.now, device);
+                }
+            }
+            Command::Restored => self.restoring = false,
             Command::AddDevice { endpoint, secure } => {
                 let key = self.insert_device(&endpoint);
                 self.device_mut(key).port = Port::of(secure);
@@ -156,9 +162,19 @@ impl Engine {
         self.touched_cells.sort_unstable();
     }
 
-    /// Gives back a device that the store knows. Call for all of them before the upgrades.
+    /// Devices from before a restart are still to come: nobody is told meanwhile that it is unknown. Ended by
+    /// [`Command::Restored`].
+    pub fn expect_devices(&mut self) {
+        self.restoring = true;
+    }
+
+    /// Gives back a device that the store knows, unless it is there. Call for those that have upgrades before
+    /// [`restore_upgrade`](Self::restore_upgrade).
     pub fn restore_device(&mut self, now: Now, record: DeviceRecord) {
         self.now = now;
+        if self.find(&record.endpoint).is_some() {
+            return;
+        }
         let key = self.insert_device(&record.endpoint);
         self.device_mut(key).port = Port::of(record.secure);
         let heard_at = record.last_heard_at.map(|at| now.instant_at(at));

@@ -96,6 +96,7 @@ counters! {
     messages_unexpected: "Responses and acknowledgements that answer nothing.",
     requests_refused: "Device requests answered with an error.",
     requests_ignored: "Registrations and reports left alone because the device sends too many.",
+    requests_deferred: "Requests left alone because the devices from before a restart were still being read.",
     requests_repeated: "Requests sent to a device again for want of an acknowledgement.",
     requests_timed_out: "Requests to devices given up.",
     requests_dropped: "Requests dropped because a device's queue was full.",

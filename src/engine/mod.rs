@@ -120,6 +120,8 @@ pub struct Engine {
     next_look_us: u64,
     admitting: bool,
     store_available: bool,
+    /// Not every device from before the restart is known yet.
+    restoring: bool,
     seq: Seq,
     effects: VecDeque<Effect>,
     counters: Counters,
@@ -143,6 +145,7 @@ impl Engine {
             next_look_us: 0,
             admitting: true,
             store_available: true,
+            restoring: false,
             seq: 0,
             effects: VecDeque::new(),
             counters: Counters::default(),

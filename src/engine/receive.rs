@@ -76,7 +76,8 @@ impl Engine {
     /// A message that makes no sense here (RFC 7252 §4.2, §4.3): reset when it is Confirmable.
     fn reject(&mut self, peer: Peer, message: &Message) {
         self.counters.messages_unexpected += 1;
-        if message.kind() == Kind::Confirmable {
+        // Whoever is not known yet says it again.
+        if message.kind() == Kind::Confirmable && !self.restoring {
             self.transmit(peer, reset(message.message_id()), 0);
         }
     }

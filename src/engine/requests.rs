@@ -104,6 +104,9 @@ impl Engine {
         if !self.store_available {
             return self.refuse(peer, bytes, message, UNAVAILABLE);
         }
+        if self.restoring && self.find(&request.endpoint).is_none() {
+            return self.counters.requests_deferred += 1;
+        }
         if !self.may_register(speaker, &request.endpoint) {
             self.counters.registrations_refused += 1;
             return self.refuse(peer, bytes, message, NOT_YOURS);
@@ -169,6 +172,9 @@ impl Engine {
             }
         };
         let Some(key) = self.find_location(location) else {
+            if self.restoring {
+                return self.counters.requests_deferred += 1;
+            }
             return self.refuse(peer, bytes, message, (Code::NOT_FOUND, ""));
         };
         if !self.may_speak_for(speaker, key) {
@@ -224,6 +230,9 @@ impl Engine {
     ) {
         let peer = speaker.peer();
         let Some(key) = self.find_location(location) else {
+            if self.restoring {
+                return self.counters.requests_deferred += 1;
+            }
             return self.refuse(peer, bytes, message, (Code::NOT_FOUND, ""));
         };
         if !self.may_speak_for(speaker, key) {

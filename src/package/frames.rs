@@ -3,7 +3,7 @@ use bytes::Bytes;
 use super::Segmentation;
 
 /// The PCP frames (message 21, from the platform) of all segments of one package, one after the
-/// other in one allocation.
+/// other in one place.
 #[derive(Debug)]
 pub struct SegmentFrames {
     segmentation: Segmentation,
@@ -58,6 +58,20 @@ impl SegmentFrames {
         // only the last frame is shorter than the stride
         let end = self.bytes.len().min(start + stride);
         (start < end).then(|| self.bytes.slice(start..end))
+    }
+
+    /// All frames, one after the other.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The same frames in another place, of which `copy` is a copy.
+    #[must_use]
+    pub fn kept_in(self, copy: Bytes) -> Self {
+        Self {
+            bytes: copy,
+            ..self
+        }
     }
 
     /// How the package was cut.

@@ -10,6 +10,7 @@ mod keys;
 mod outbox;
 mod port;
 mod pulse;
+mod restore;
 mod rollout;
 mod secured;
 mod shard;
@@ -19,6 +20,7 @@ pub use keys::Keys;
 pub use outbox::{Outbox, Outgoing};
 pub use port::{BATCH, Port};
 pub use pulse::Pulse;
+pub use restore::{restore_busy, restore_idle};
 pub use rollout::{
     PackageCache, ROLLOUT_IDLE, ROLLOUT_PAGE, ROLLOUT_SOON, Rollout, RolloutError, RolloutSetup,
 };

@@ -12,7 +12,7 @@ use crate::{
     clock::SystemClock,
     engine::{Command, UpgradeOrder},
     health::{Health, Part},
-    package::{Package, SegmentFrames},
+    package::Package,
     store::{DeviceChange, PackageFiles, Store, StoreError},
     task::{PackageId, plan},
     upgrade::{Failure, StopReason},
@@ -261,21 +261,14 @@ impl PackageCache {
             );
             return Ok(None);
         };
-        let content = match files.read(&record).await {
-            Ok(content) => content,
+        let frames = match files.frames(&record).await {
+            Ok(frames) => frames,
             Err(error) => {
                 tracing::error!(package = id.0, %error, "a package cannot be served");
                 return Ok(None);
             }
         };
         let identity = record.identity();
-        let Some(frames) = SegmentFrames::build(&content, identity.segmentation) else {
-            tracing::error!(
-                package = id.0,
-                "a package's file has another length than it was uploaded with"
-            );
-            return Ok(None);
-        };
         let package = Arc::new(Package { identity, frames });
         self.packages.insert(id, Arc::downgrade(&package));
         Ok(Some(package))

@@ -3,6 +3,8 @@
 //! An upload goes to a temporary name, is synced, and is renamed when its metadata may be written. So
 //! a file under its final name is complete, whenever the power fails.
 
+mod mapped;
+
 use std::{
     fs::File,
     io,
@@ -19,6 +21,7 @@ use tokio::{
 };
 
 use super::{PackageRecord, Store, StoreError};
+use crate::package::SegmentFrames;
 
 const DIRECTORY: &str = "packages";
 const TEMPORARY: &str = "tmp-";
@@ -183,6 +186,30 @@ impl PackageFiles {
             Some((content, digest)) if digest == package.package.sha256 => Ok(content),
             _ => Err(ReadError::Damaged { path }),
         }
+    }
+
+    /// The package's segments, ready to send. The system may take the memory back while nobody asks for them: a
+    /// hundred packages that are being served need no more than those of their segments that are asked for.
+    pub async fn frames(&self, package: &PackageRecord) -> Result<SegmentFrames, ReadError> {
+        let content = self.read(package).await?;
+        let (dir, path) = (self.dir.clone(), self.path(&package.package.sha256));
+        let segmentation = package.package.segmentation;
+        let built = blocking(&path, "cut", move || {
+            let Some(frames) = SegmentFrames::build(&content, segmentation) else {
+                return Ok(None);
+            };
+            drop(content);
+            Ok(Some(match mapped::copy(&dir, frames.as_bytes()) {
+                Ok(copy) => frames.kept_in(copy),
+                Err(error) => {
+                    // A full disk is no reason to stop a download.
+                    tracing::warn!(%error, "a package's segments are kept in memory");
+                    frames
+                }
+            }))
+        })
+        .await?;
+        built.ok_or(ReadError::Damaged { path })
     }
 
     /// Removes the content of that name. It is no error when it is not there.

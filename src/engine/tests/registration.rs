@@ -307,3 +307,80 @@ fn a_device_that_registers_without_end_keeps_nobody_busy() {
     let mut device = Script::new("meter-1", 1);
     assert_eq!(device.register(&mut world), Code::CREATED);
 }
+
+fn written(world: &mut World) -> usize {
+    let changes = world.take_changes();
+    let registered = |change: &&Change| matches!(change, Change::Registered { .. });
+    changes.iter().filter(registered).count()
+}
+
+#[test]
+fn a_renewal_that_changes_nothing_is_written_after_an_hour_or_half_a_lifetime() {
+    for (lifetime_s, unwritten_s) in [(86_400, 3_600), (300, 150)] {
+        let mut world = World::new();
+        let mut device = Script::new("meter-1", 1);
+        device.queries = vec![format!("lt={lifetime_s}")];
+        world.add("meter-1");
+        device.register(&mut world);
+        device.receive(&mut world);
+        assert_eq!(written(&mut world), 1);
+        world.pass_s(unwritten_s - 1);
+        device.update(&mut world);
+        let received = device.receive(&mut world);
+        assert!(matches!(received[..], [Received::Response(Code::CHANGED)]));
+        assert_eq!(written(&mut world), 0);
+        world.pass_s(1);
+        device.update(&mut world);
+        assert_eq!(written(&mut world), 1);
+        // what changes is written at once
+        device.at = peer(2);
+        device.update(&mut world);
+        assert_eq!(written(&mut world), 1);
+        // and it ends when its last renewal says so
+        world.pass_s(lifetime_s - 1);
+        assert_eq!(world.take_changes(), []);
+        world.pass_s(1);
+        assert!(matches!(
+            world.take_changes()[..],
+            [Change::Deregistered { .. }]
+        ));
+    }
+}
+
+#[test]
+fn renewals_that_are_not_written_cost_nothing_of_a_devices_writes() {
+    let mut world = World::new();
+    let mut device = Script::new("meter-1", 1);
+    world.add("meter-1");
+    device.register(&mut world);
+    device.receive(&mut world);
+    for _ in 0..100 {
+        device.update(&mut world);
+    }
+    let received = device.receive(&mut world);
+    assert_eq!(received.len(), 100);
+}
+
+#[test]
+fn a_quiet_device_keeps_nothing_but_its_registration() {
+    let mut world = World::new();
+    let mut device = Script::new("meter-1", 1);
+    world.add("meter-1");
+    device.register(&mut world);
+    device.receive(&mut world);
+    device.notify(&mut world, b"its own data");
+    device.receive(&mut world);
+    let key = world.engine.find("meter-1").unwrap();
+    assert!(world.engine.device(key).recent.expires().is_some());
+    world.pass_s(300);
+    let kept = world.engine.device(key);
+    assert_eq!(kept.recent.expires(), None);
+    assert_eq!(kept.link.next_timeout(), None);
+    assert_eq!(world.engine.tables().alarms, 1);
+    // with its name, its places in the indexes and its alarm it stays below 400 bytes
+    assert!(
+        size_of::<device::Device>() <= 208,
+        "{}",
+        size_of::<device::Device>()
+    );
+}

@@ -193,3 +193,86 @@ fn no_slot_is_granted_before_all_that_were_held_are_known() {
     world.collect();
     assert_eq!(world.engine.admission.active(7), 1, "limit is 1");
 }
+
+#[test]
+fn a_registration_that_was_renewed_without_a_write_outlives_a_restart() {
+    let (mut before, mut device) = negotiated();
+    before.pass_s(3_000);
+    device.update(&mut before);
+    device.receive(&mut before);
+    let mut after = restarted(&before);
+    // by what was written it would end 86,400 s after it began
+    after.pass_s(86_400 - 30);
+    let ended = |change: &Change| matches!(change, Change::Deregistered { .. });
+    assert!(!after.changes.iter().any(ended));
+    after.pass_s(3_600);
+    assert!(after.changes.iter().any(ended));
+}
+
+fn known(endpoint: &str) -> DeviceRecord {
+    DeviceRecord {
+        secure: false,
+        endpoint: endpoint.into(),
+        product: "default".into(),
+        registration: None,
+        last_heard_at: None,
+        coverage: None,
+        version: None,
+    }
+}
+
+#[test]
+fn nobody_is_told_to_be_unknown_before_all_devices_are_known() {
+    let config = Config::default();
+    assert_eq!(config.lwm2m.registration, RegistrationPolicy::Known);
+    for (policy, answer) in [
+        (RegistrationPolicy::Known, Code::FORBIDDEN),
+        (RegistrationPolicy::Open, Code::CREATED),
+    ] {
+        let mut config = Config::default();
+        config.lwm2m.registration = policy;
+        let mut world = World::with(config);
+        world.engine.expect_devices();
+        world.command(Command::Restore(vec![known("meter-1")]));
+        let mut late = Script::new("meter-2", 2);
+        let update = request(Code::POST, 1, &["rd", "0123456789ab"], &[]);
+        world.datagram(
+            late.at,
+            &request(Code::POST, 2, &["rd"], &["ep=meter-2".into()]),
+        );
+        world.datagram(late.at, &update);
+        let token = crate::coap::Token::new(&[1; 8]);
+        let data = MessageBuilder::new(Kind::Confirmable, Code::CONTENT, 3, token);
+        world.datagram(late.at, &data.build());
+        assert!(world.take_sent().is_empty());
+        assert_eq!(
+            Script::new("meter-1", 1).register(&mut world),
+            Code::CREATED
+        );
+        let of_stranger = world.engine.find("meter-2");
+        assert_eq!(of_stranger, None);
+        world.command(Command::Restore(vec![known("meter-3")]));
+        world.command(Command::Restored);
+        assert_eq!(late.register(&mut world), answer);
+        world.datagram(peer(9), &update);
+        assert_eq!(world.take_sent().last().unwrap().1.code(), Code::NOT_FOUND);
+    }
+}
+
+#[test]
+fn a_device_that_was_heard_before_its_record_was_read_stays_as_it_is() {
+    let (before, _) = negotiated();
+    let mut after = restarted(&before);
+    let location = after
+        .engine
+        .device(after.engine.find("meter-1").unwrap())
+        .location();
+    after.command(Command::Restore(vec![known("meter-1")]));
+    let still = after
+        .engine
+        .device(after.engine.find("meter-1").unwrap())
+        .location();
+    assert_eq!(still, location);
+    assert!(location.is_some());
+    assert_eq!(after.engine.population(), (1, 1));
+}

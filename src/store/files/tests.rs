@@ -1,3 +1,5 @@
+use bytes::Bytes;
+
 use super::*;
 use crate::{
     clock::UtcMillis,
@@ -118,4 +120,33 @@ async fn an_upload_that_does_not_end_leaves_nothing() {
     std::fs::write(packages.join("cafe"), "x").unwrap();
     PackageFiles::open(dir.path()).await.unwrap();
     assert_eq!(names(dir.path()), ["cafe"]);
+}
+
+#[tokio::test]
+async fn frames_are_those_of_the_content_and_leave_no_name_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = PackageFiles::open(dir.path()).await.unwrap();
+    let content: Vec<u8> = (0..900u32).map(|i| (i % 251) as u8).collect();
+    let sealed = sealed(&files, &[&content]).await;
+    let package = record(&sealed.publish(&files).await.unwrap());
+    let frames = files.frames(&package).await.unwrap();
+    let segmentation = package.package.segmentation;
+    let built = SegmentFrames::build(&content, segmentation).unwrap();
+    assert_eq!(frames.as_bytes(), built.as_bytes());
+    assert_eq!(frames.get(1), built.get(1));
+    assert_eq!(names(dir.path()), [&*package.package.sha256]);
+    std::fs::write(
+        dir.path().join(DIRECTORY).join(&package.package.sha256),
+        b"?",
+    )
+    .unwrap();
+    let damaged = files.frames(&package).await;
+    assert!(matches!(damaged, Err(ReadError::Damaged { .. })));
+}
+
+#[test]
+fn without_room_for_a_copy_there_is_an_error_and_no_panic() {
+    assert!(mapped::copy(Path::new("/nowhere"), b"x").is_err());
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(mapped::copy(dir.path(), b"").unwrap(), Bytes::new());
 }

@@ -1,0 +1,90 @@
+//! Brings back the state of before a restart: first what upgrades, so that downloads go on at once, and then, while
+//! the server works already, all other devices.
+
+use std::time::Duration;
+
+use super::{PackageCache, ShardHandle};
+use crate::{
+    clock::SystemClock,
+    engine::{Command, Engine},
+    health::{Health, Part},
+    store::{PackageFiles, Store, StoreError},
+    upgrade::Failure,
+};
+
+/// Rows that are read at once.
+const PAGE: u32 = 10_000;
+/// Before a page that could not be read is tried again.
+const AFTER_ERROR: Duration = Duration::from_secs(2);
+
+/// Brings back the upgrades that had begun, with their devices. The others are to follow by [`restore_idle`].
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn restore_busy(
+    engine: &mut Engine,
+    clock: SystemClock,
+    store: &dyn Store,
+    files: &PackageFiles,
+    packages: &mut PackageCache,
+) -> Result<(), StoreError> {
+    engine.expect_devices();
+    let mut after: Option<String> = None;
+    loop {
+        let devices = store.restore_busy_devices(after.as_deref(), PAGE).await?;
+        let Some(last) = devices.last() else { break };
+        after = Some(last.endpoint.clone());
+        for device in devices {
+            engine.restore_device(clock.now(), device);
+        }
+    }
+    let mut after = None;
+    let mut unavailable = Vec::new();
+    loop {
+        let upgrades = store.restore_upgrades(after, PAGE).await?;
+        let Some(last) = upgrades.last() else { break };
+        after = Some(last.order.upgrade);
+        for upgrade in upgrades {
+            match packages.load(store, files, upgrade.order.package).await? {
+                Some(package) => engine.restore_upgrade(clock.now(), upgrade, package),
+                None => unavailable.push(upgrade.order),
+            }
+        }
+    }
+    engine.resume(clock.now());
+    for order in unavailable {
+        let failure = Failure::PackageUnavailable;
+        engine.handle_command(clock.now(), Command::Fail { order, failure });
+    }
+    let (devices, upgrades) = engine.population();
+    if devices > 0 {
+        tracing::info!(devices, upgrades, "upgrades restored");
+    }
+    Ok(())
+}
+
+/// Gives the shard every device that it does not know yet. Until it returns, strangers are not told that they are.
+pub async fn restore_idle(store: &dyn Store, shard: &ShardHandle, health: &Health) {
+    health.failed(Part::Rollout, "reading devices from before the restart");
+    let mut next = Some(0);
+    while let Some(after) = next {
+        match store.restore_devices(after, PAGE).await {
+            Ok(page) => {
+                next = page.next;
+                if shard
+                    .obey(vec![Command::Restore(page.devices)])
+                    .await
+                    .is_err()
+                {
+                    return; // it has stopped
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "devices cannot be read; trying again");
+                health.failed(Part::Rollout, error.to_string());
+                tokio::time::sleep(AFTER_ERROR).await;
+            }
+        }
+    }
+    let _ = shard.obey(vec![Command::Restored]).await; // it has stopped
+}
