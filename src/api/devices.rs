@@ -77,7 +77,8 @@ struct RegistrationBody {
     /// When it was made.
     #[schema(format = DateTime)]
     registered_at: String,
-    /// When it ends unless it is updated.
+    /// When it ends unless it is updated, as far as stored: updates are stored once an hour, or once in half a
+    /// lifetime, so that it may be that much later.
     #[schema(format = DateTime)]
     expires_at: String,
     /// The device sleeps and listens only for a while after its messages.

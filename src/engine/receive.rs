@@ -12,13 +12,13 @@ use crate::{
 
 impl Engine {
     pub(super) fn receive(&mut self, speaker: &Speaker<'_>, bytes: &[u8], message: &Message) {
-        self.check_binding(speaker);
+        let bound = self.bound_to(speaker);
         let code = message.code();
         if code.is_request() {
             return self.receive_request(speaker, bytes, message);
         }
         let peer = speaker.peer();
-        let Some(key) = self.sender(peer, message) else {
+        let Some(key) = self.sender(bound, message) else {
             return self.reject(peer, message);
         };
         if !self.may_speak_for(speaker, key) {
@@ -57,9 +57,8 @@ impl Engine {
 
     /// The device that a message without request comes from: by the token that only it and we know, or
     /// by its address.
-    fn sender(&self, peer: Peer, message: &Message) -> Option<DeviceKey> {
+    fn sender(&self, by_peer: Option<DeviceKey>, message: &Message) -> Option<DeviceKey> {
         let token = message.token();
-        let by_peer = self.devices.by_peer(peer);
         // Most notifications come from where their device is known to be, and the other messages have tokens that
         // are none of an observation.
         if !message.code().is_response()

@@ -73,17 +73,16 @@ impl Engine {
         });
     }
 
-    /// Takes an address from the device that had it when somebody else is there now, who has shown it; and from
-    /// a device that is not to be spoken to unencrypted.
-    pub(super) fn check_binding(&mut self, speaker: &Speaker<'_>) {
-        let Some(key) = self.devices.by_peer(speaker.peer) else {
-            return;
-        };
+    /// The device at the speaker's address. One that somebody else has shown to be at, or that is not to be spoken
+    /// to unencrypted, loses the address.
+    pub(super) fn bound_to(&mut self, speaker: &Speaker<'_>) -> Option<DeviceKey> {
+        let key = self.devices.by_peer(speaker.peer)?;
         let device = self.device(key);
         if speaker.is_allowed(&device.endpoint, device.port) {
-            return;
+            return Some(key);
         }
         self.displace(key);
+        None
     }
 
     /// A device that is heard only where datagrams are encrypted is no longer spoken to anywhere else.

@@ -18,11 +18,11 @@ mod shard;
 pub use commit::{COMMIT_BATCH, FIRST_PAUSE, LONGEST_PAUSE, commit_changes};
 pub use keys::Keys;
 pub use outbox::{Outbox, Outgoing};
-pub use port::{BATCH, Port};
+pub use port::{BATCH, Port, bind};
 pub use pulse::Pulse;
 pub use restore::{restore_busy, restore_idle};
 pub use rollout::{
     PackageCache, ROLLOUT_IDLE, ROLLOUT_PAGE, ROLLOUT_SOON, Rollout, RolloutError, RolloutSetup,
 };
 pub use secured::{KeyChange, Secured, SecuredSetup};
-pub use shard::{Shard, ShardGone, ShardHandle, ShardSetup, bind};
+pub use shard::{Shard, ShardGone, ShardHandle, ShardSetup};

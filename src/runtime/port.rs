@@ -5,8 +5,15 @@ use std::{
     os::fd::AsRawFd,
 };
 
-use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
+use nix::{
+    errno::Errno,
+    sys::{
+        socket::{
+            MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg, setsockopt, sockopt,
+        },
+        stat::fstat,
+    },
+};
 use tokio::{io::Interest, net::UdpSocket};
 
 use crate::coap::Datagram;
@@ -16,12 +23,32 @@ pub const BATCH: usize = 64;
 /// Longer than any datagram that is taken: what fills it was cut.
 const BUFFER_LEN: usize = 2_048;
 
+/// Bytes that the system is asked to keep for a port, should they come faster than they are taken: those of a few
+/// thousand datagrams. It gives less where `net.core.rmem_max` is less.
+const RECEIVE_BUFFER: usize = 4 << 20;
+
+/// A socket for a [`Port`].
+///
+/// # Errors
+/// The address cannot be bound: in use, not of this machine, or not allowed.
+pub fn bind(listen: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    let socket = std::net::UdpSocket::bind(listen)?;
+    socket.set_nonblocking(true)?;
+    if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+        // Without the right to force it, what is allowed is taken.
+        setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
+    }
+    Ok(socket)
+}
+
 /// A UDP socket that is read and written in batches: most of what a datagram costs is the system call for it.
 pub struct Port {
     socket: UdpSocket,
     inbound: Box<Inbound>,
     outbound: Outbound,
     unsent: u64,
+    /// How the system calls the socket in its tables.
+    inode: Option<u64>,
 }
 
 struct Inbound {
@@ -43,6 +70,7 @@ impl Port {
     /// The runtime cannot watch the socket.
     pub fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         Ok(Self {
+            inode: fstat(&socket).ok().map(|stat| stat.st_ino),
             socket: UdpSocket::from_std(socket)?,
             inbound: Box::new(Inbound {
                 headers: MultiHeaders::preallocate(BATCH, None),
@@ -138,6 +166,26 @@ impl Port {
     }
 }
 
+impl Port {
+    /// Datagrams that the system dropped because its buffer was full. `None` where it does not tell.
+    pub fn dropped(&self) -> Option<u64> {
+        let table = match self.socket.local_addr().ok()? {
+            SocketAddr::V4(_) => "/proc/net/udp",
+            SocketAddr::V6(_) => "/proc/net/udp6",
+        };
+        dropped(&std::fs::read_to_string(table).ok()?, self.inode?)
+    }
+}
+
+/// The last column of a socket's line, which has its inode in the tenth.
+fn dropped(table: &str, inode: u64) -> Option<u64> {
+    table.lines().skip(1).find_map(|line| {
+        let mut columns = line.split_ascii_whitespace();
+        let own = columns.nth(9)?.parse() == Ok(inode);
+        own.then(|| columns.next_back()?.parse().ok())?
+    })
+}
+
 fn send_batch(
     socket: &UdpSocket,
     headers: &mut MultiHeaders<SockaddrStorage>,
@@ -178,9 +226,7 @@ mod tests {
     use super::*;
 
     fn bound(address: &str) -> std::net::UdpSocket {
-        let socket = std::net::UdpSocket::bind(address).unwrap();
-        socket.set_nonblocking(true).unwrap();
-        socket
+        bind(address.parse().unwrap()).unwrap()
     }
 
     async fn exchange(address: &str) {
@@ -223,6 +269,30 @@ mod tests {
     async fn every_datagram_arrives_as_it_was_sent_and_from_whom() {
         exchange("127.0.0.1:0").await;
         exchange("[::1]:0").await;
+    }
+
+    #[tokio::test]
+    async fn what_comes_too_fast_is_counted() {
+        let mut port = Port::new(bound("127.0.0.1:0")).unwrap();
+        assert_eq!(port.dropped(), Some(0));
+        let here = port.socket.local_addr().unwrap();
+        let other = bound("127.0.0.1:0");
+        let mut sent = 0;
+        while port.dropped() == Some(0) {
+            for _ in 0..1_000 {
+                sent += u64::from(other.send_to(&[0; 1_000], here).is_ok());
+            }
+        }
+        port.readable().await.unwrap();
+        let mut taken = 0;
+        loop {
+            match port.receive() {
+                0 => break,
+                count => taken += count as u64,
+            }
+        }
+        assert_eq!(taken + port.dropped().unwrap(), sent);
+        assert!(taken > 500, "{taken}");
     }
 
     #[tokio::test]

@@ -176,6 +176,13 @@ impl Secured {
             "Datagrams to secured devices without an association, or that the system did not take",
             self.unsent + self.port.unsent(),
         );
+        if let Some(dropped) = self.port.dropped() {
+            metrics.set_counter(
+                "dtls_datagrams_dropped",
+                "Datagrams to the secured port that the system dropped because they came faster than they were taken",
+                dropped,
+            );
+        }
         let gauges = [
             (
                 "dtls_associations",

@@ -424,6 +424,13 @@ impl Shard {
             "Datagrams that the system did not take, or that waited too long for the store",
             self.unsent + self.plain.as_ref().map_or(0, Port::unsent),
         );
+        if let Some(dropped) = self.plain.as_ref().and_then(Port::dropped) {
+            self.metrics.set_counter(
+                "datagrams_dropped",
+                "Datagrams that the system dropped because they came faster than they were taken",
+                dropped,
+            );
+        }
         if let Some(secured) = &self.secured {
             secured.publish(&self.metrics);
         }
@@ -460,14 +467,4 @@ async fn readable(plain: Option<&Port>, secured: Option<&Secured>) -> io::Result
         ready = one(plain) => ready,
         ready = one(secured.map(Secured::port)) => ready,
     }
-}
-
-/// The address that the shard's socket is bound to.
-///
-/// # Errors
-/// The address cannot be bound: in use, not of this machine, or not allowed.
-pub fn bind(listen: SocketAddr) -> io::Result<std::net::UdpSocket> {
-    let socket = std::net::UdpSocket::bind(listen)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
 }
