@@ -81,7 +81,7 @@ pub(crate) fn per_segment() -> f64 {
         bench.now = bench.now + PAUSE;
         let segment = u16::try_from(number % u32::from(SEGMENTS)).unwrap();
         let request = bench.device.request_segment(segment);
-        let heard = bench.exchange(request);
+        let heard = bench.exchange(&request);
         assert_eq!(
             heard,
             [Heard::Other, Heard::Segment(segment)],
@@ -129,7 +129,7 @@ impl Bench {
             secure: false,
         });
         let register = self.device.register(ENDPOINT);
-        self.exchange(register);
+        self.exchange(&register);
         let order = UpgradeOrder {
             upgrade: UpgradeId(1),
             task: TaskId(1),
@@ -160,8 +160,8 @@ impl Bench {
     }
 
     /// Hands a datagram to the engine, and goes on until neither side has anything to say.
-    fn exchange(&mut self, datagram: Vec<u8>) -> Vec<Heard> {
-        self.say(&datagram);
+    fn exchange(&mut self, datagram: &[u8]) -> Vec<Heard> {
+        self.say(datagram);
         self.hear()
     }
 

@@ -12,7 +12,7 @@ use crate::support::{
 };
 
 /// Without an answer to anything for this long, what is on its way is taken for lost.
-const PATIENCE: Duration = Duration::from_millis(300);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Batches received at most before it is the turn of sending, at a rate.
 const BATCHES: usize = 4;
 
@@ -178,22 +178,26 @@ impl<'a, E: Exchange> Load<'a, E> {
         }
     }
 
-    /// Keeps `window` exchanges going.
+    /// Keeps about `window` exchanges going, which are begun in bursts: acknowledgements go along with the next
+    /// requests. Who answers faster than they come would otherwise be woken for every datagram, and that would be
+    /// measured.
     pub(crate) fn keep(&mut self, window: usize, time: Duration) -> Done {
         let mut done = Done::default();
         let started = now();
         let mut heard_at = started;
         let all = self.busy.len();
+        let window = window.min(all);
+        let burst = (BATCH / 2).min(window);
         loop {
-            while all - self.idle.len() < window.min(all) {
-                let Some(device) = self.idle.pop_front() else {
-                    break;
-                };
-                self.busy[device as usize] = true;
-                self.begin(device);
-                done.begun += 1;
+            let under_way = all - self.idle.len();
+            if under_way + burst <= window {
+                for device in self.idle.drain(..window - under_way).collect::<Vec<_>>() {
+                    self.busy[device as usize] = true;
+                    self.begin(device);
+                    done.begun += 1;
+                }
+                self.port.sender.flush();
             }
-            self.port.sender.flush();
             let wait = !self.awake;
             let (received, completed) = self.listen(wait);
             done.completed += completed;

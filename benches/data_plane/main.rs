@@ -165,10 +165,10 @@ fn measure(arguments: &Arguments) -> Figures {
 fn downloading(arguments: &Arguments, cores: &Cores) -> (Server, Fleet) {
     // all of them at once, which no radio cell would bear
     let setup = Setup::new(arguments.server.as_deref())
-        .with("CELLWISE_ADMISSION__LIMIT_GOOD", 100_000)
-        .with("CELLWISE_ADMISSION__PER_CELL_PER_SECOND", 1_000_000)
-        .with("CELLWISE_ADMISSION__PER_SECOND", 1_000_000)
-        .with("CELLWISE_UPGRADE__DOWNLOAD_S", 86_400);
+        .with("CELLWISE_ADMISSION__LIMIT_GOOD", "100000")
+        .with("CELLWISE_ADMISSION__PER_CELL_PER_SECOND", "1000000")
+        .with("CELLWISE_ADMISSION__PER_SECOND", "1000000")
+        .with("CELLWISE_UPGRADE__DOWNLOAD_S", "86400");
     let server = cores.on_the_measured(|| Server::start(setup));
     let devices = arguments.devices;
     let mut fleet = Fleet::new(server.coap(), devices, devices.max(1));

@@ -12,7 +12,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::load::{Load, Segments};
+use super::load::{Load, Segments, float};
 use crate::support::{
     cores::Cores,
     fleet::Fleet,
@@ -23,13 +23,16 @@ use crate::support::{
 /// Windows in which the peak is looked for.
 const WINDOWS: [usize; 3] = [64, 128, 256];
 const SEARCH: Duration = Duration::from_secs(1);
+/// And rates, each this much above the peak so far.
+const STEP: f64 = 1.25;
+const STEPS: usize = 8;
 /// Between two requests of the operator.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// What was measured. Rates are of segment exchanges in a second.
 #[derive(Debug, Serialize)]
 pub(crate) struct Overload {
-    /// The most that were completed when the devices wait for their answers.
+    /// The most that were completed at any smaller load.
     pub(crate) peak_per_second: f64,
     /// Requests that were sent, relative to the peak: 2 is meant, and less is what the load could not do.
     pub(crate) offered: f64,
@@ -72,10 +75,7 @@ pub(crate) fn measure(
         fleet.server,
         cores.are_apart(),
     );
-    let peak = WINDOWS
-        .map(|window| load.keep(window, SEARCH).per_second())
-        .into_iter()
-        .fold(0.0, f64::max);
+    let peak = peak(&mut load);
 
     let port = fleet.server.port();
     let counted = unfinished(server);
@@ -94,14 +94,14 @@ pub(crate) fn measure(
     });
 
     // a request, and an acknowledgement for each segment
-    let sent = super::load::float(done.begun + done.completed);
+    let sent = float(done.begun + done.completed);
     Overload {
         peak_per_second: peak.round(),
         offered: rounded(done.begun_per_second() / peak),
         goodput_per_second: done.per_second().round(),
         goodput: rounded(done.per_second() / peak),
         dropped_by_the_kernel: dropped,
-        dropped_share: rounded(super::load::float(dropped) / sent),
+        dropped_share: rounded(float(dropped) / sent),
         dropped_by_the_load: dropped_here,
         counted_by_the_server,
         admin_requests: latencies.len(),
@@ -110,6 +110,21 @@ pub(crate) fn measure(
         admin_p99_ms: milliseconds(&latencies, 99),
         admin_max_ms: milliseconds(&latencies, 100),
     }
+}
+
+/// The most exchanges per second that are completed: with devices that wait for their answers, and at rates somewhat
+/// higher, as long as that brings more.
+fn peak(load: &mut Load<'_, Segments<'_>>) -> f64 {
+    let waiting = WINDOWS.map(|window| load.keep(window, SEARCH).per_second());
+    let mut peak = waiting.into_iter().fold(0.0, f64::max);
+    for _ in 0..STEPS {
+        let pushed = load.push(STEP * peak, SEARCH).per_second();
+        if pushed < peak * 1.02 {
+            return peak.max(pushed);
+        }
+        peak = pushed;
+    }
+    peak
 }
 
 /// Counters of what was not done, as far as their names tell.
@@ -150,7 +165,6 @@ impl Operator {
 
 fn ask(reader: &Reader, stop: &AtomicBool) -> Vec<Duration> {
     let mut latencies = Vec::new();
-    // once more after the end: an answer that never comes is not to be missing in the figures
     while !stop.load(Relaxed) {
         let begun = now();
         reader.get("/v1/tasks");

@@ -30,6 +30,9 @@ pub(crate) struct Figure {
     pub(crate) spread: f64,
     /// Exchanges completed per second of the clock on the wall: the median of the rounds.
     pub(crate) per_second: f64,
+    /// How often it went to sleep for want of work: the median of the rounds. Who sleeps after every few exchanges pays
+    /// for being woken.
+    pub(crate) sleeps_per_exchange: f64,
     /// Exchanges that were given up, of all rounds.
     pub(crate) lost: u64,
 }
@@ -39,20 +42,22 @@ pub(crate) struct Figure {
 struct Series {
     costs: Vec<f64>,
     rates: Vec<f64>,
+    sleeps: Vec<f64>,
     lost: u64,
 }
 
 impl Series {
-    fn add(&mut self, done: Done, spent: Duration, datagrams: f64) {
-        assert!(done.completed > 0, "nothing was answered");
+    fn add(&mut self, done: Done, spent: f64, slept: u64, datagrams: f64) {
+        assert!(done.completed > 0, "nothing was answered: {done:?}");
         let datagrams = float(done.completed) * datagrams;
-        self.costs.push(spent.as_secs_f64() * 1e9 / datagrams);
+        self.costs.push(spent * 1e9 / datagrams);
         self.rates.push(done.per_second());
+        self.sleeps.push(float(slept) / float(done.completed));
         self.lost += done.lost;
     }
 
     fn figure(&self) -> Figure {
-        let [costs, rates] = [&self.costs, &self.rates].map(|series| {
+        let [costs, rates, sleeps] = [&self.costs, &self.rates, &self.sleeps].map(|series| {
             let mut sorted = series.clone();
             sorted.sort_unstable_by(f64::total_cmp);
             sorted
@@ -63,6 +68,7 @@ impl Series {
             ns_per_datagram: rounded(median),
             spread: rounded((highest - lowest) / median),
             per_second: rates[rates.len() / 2].round(),
+            sleeps_per_exchange: rounded(sleeps[sleeps.len() / 2]),
             lost: self.lost,
         }
     }
@@ -161,10 +167,12 @@ impl Turn<'_> {
         let devices = u32::try_from(devices).unwrap();
         let mut load = Load::new(exchange, devices, self.port, measured.address, self.awake);
         load.keep(self.window, WARM_UP);
+        let sleeps = kernel::sleeps(measured.pid);
         let before = kernel::cpu(measured.pid);
         let done = load.keep(self.window, self.time);
         let spent = kernel::cpu(measured.pid) - before;
-        series.add(done, spent, E::DATAGRAMS);
+        let slept = kernel::sleeps(measured.pid).saturating_sub(sleeps);
+        series.add(done, spent, slept, E::DATAGRAMS);
     }
 }
 

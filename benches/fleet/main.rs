@@ -117,12 +117,12 @@ fn measure(arguments: &Arguments) -> Figures {
         "too few devices to upgrade {upgrading}"
     );
     let setup = Setup::new(arguments.server.as_deref())
-        .with("CELLWISE_ADMISSION__LIMIT_GOOD", 100_000)
-        .with("CELLWISE_ADMISSION__PER_CELL_PER_SECOND", 1_000_000)
-        .with("CELLWISE_ADMISSION__PER_SECOND", 1_000_000)
+        .with("CELLWISE_ADMISSION__LIMIT_GOOD", "100000")
+        .with("CELLWISE_ADMISSION__PER_CELL_PER_SECOND", "1000000")
+        .with("CELLWISE_ADMISSION__PER_SECOND", "1000000")
         // most of those that download say nothing meanwhile
-        .with("CELLWISE_UPGRADE__NUDGE_AFTER_S", 86_400)
-        .with("CELLWISE_UPGRADE__DOWNLOAD_S", 86_400);
+        .with("CELLWISE_UPGRADE__NUDGE_AFTER_S", "86400")
+        .with("CELLWISE_UPGRADE__DOWNLOAD_S", "86400");
     let mut server = Server::start(setup);
     let mut fleet = Fleet::new(server.coap(), devices, PER_CELL);
     let empty = server.memory_at_rest();
@@ -161,7 +161,7 @@ fn measure(arguments: &Arguments) -> Figures {
     let restart = restart(&mut server, &mut fleet);
     let restarted = server.memory_at_rest();
 
-    let per = |count: f64, time: Duration| (count / time.as_secs_f64()).round();
+    let per = |count: f64, seconds: f64| (count / seconds).round();
     let each = |after: u64, before: u64, count: f64| (float(after) - float(before)) / count;
     let all = f64::from(devices);
     Figures {
@@ -170,7 +170,7 @@ fn measure(arguments: &Arguments) -> Figures {
         registration: "known",
         imported_per_cpu_second: per(all, import),
         registrations_per_cpu_second: per(all, registration),
-        registrations_per_second: per(all, registering),
+        registrations_per_second: per(all, registering.as_secs_f64()),
         bytes_per_device: each(registered.resident, empty.resident, all).round(),
         anonymous_bytes_per_device: each(registered.anonymous, empty.anonymous, all).round(),
         empty_mib: mib(empty.resident),
@@ -187,7 +187,7 @@ fn measure(arguments: &Arguments) -> Figures {
         restart_first_answer_seconds: seconds(restart.first_answer),
         restart_ready_seconds: seconds(restart.ready),
         restart_loaded_seconds: seconds(restart.loaded),
-        restart_cpu_seconds: seconds(restart.cpu),
+        restart_cpu_seconds: rounded(restart.cpu),
         restarted_bytes_per_device: each(restarted.resident, empty.resident, all).round(),
     }
 }
@@ -234,7 +234,7 @@ struct Restart {
     ready: Duration,
     loaded: Duration,
     /// What of the processor it took until then.
-    cpu: Duration,
+    cpu: f64,
 }
 
 fn restart(server: &mut Server, fleet: &mut Fleet) -> Restart {

@@ -30,13 +30,13 @@ impl Cores {
     }
 
     /// Begins a process on the measured core: it inherits what this thread is bound to for so long.
-    pub(crate) fn on_the_measured<T>(&self, begin: impl FnOnce() -> T) -> T {
+    pub(crate) fn on_the_measured<T>(&self, start: impl FnOnce() -> T) -> T {
         if let Some([measured, _]) = self.apart {
             bind(measured);
         }
-        let begun = begin();
+        let started = start();
         self.load_here();
-        begun
+        started
     }
 
     /// Binds this thread to the core of the load.

@@ -4,10 +4,26 @@ use std::{fs, time::Duration};
 
 use nix::{time::ClockId, unistd::Pid};
 
-/// CPU time of a process, all its threads together, those that have ended too: user and system, to the nanosecond.
-pub(crate) fn cpu(pid: u32) -> Duration {
+/// Seconds of CPU time of a process, all its threads together, those that have ended too: user and system, counted in
+/// nanoseconds.
+pub(crate) fn cpu(pid: u32) -> f64 {
     let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(pid.cast_signed())).unwrap();
-    clock.now().unwrap().into()
+    Duration::from(clock.now().unwrap()).as_secs_f64()
+}
+
+/// How often the threads of a process have gone to sleep, those that have ended left out.
+pub(crate) fn sleeps(pid: u32) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let of_thread = |path: std::path::PathBuf| -> Option<u64> {
+        // it may end meanwhile
+        let status = fs::read_to_string(path.join("status")).ok()?;
+        let line =
+            (status.lines()).find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+        line.trim().parse().ok()
+    };
+    threads
+        .filter_map(|thread| of_thread(thread.ok()?.path()))
+        .sum()
 }
 
 /// A process's memory, bytes.

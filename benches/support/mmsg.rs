@@ -4,6 +4,7 @@
 //! addresses a datagram leaves from or came to. Nix's `sendmmsg` has one such address for the whole batch, so that the
 //! calls are made here.
 #![allow(unsafe_code)]
+#![allow(clippy::cast_possible_truncation)] // C's lengths, of batches and of structures
 
 use std::{
     io, mem,

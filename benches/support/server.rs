@@ -41,8 +41,8 @@ impl Setup {
         }
     }
 
-    pub(crate) fn with(mut self, name: &'static str, value: impl ToString) -> Self {
-        self.settings.push((name, value.to_string()));
+    pub(crate) fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.settings.push((name, value.to_owned()));
         self
     }
 }
@@ -121,8 +121,8 @@ impl Server {
         self.coaps.unwrap()
     }
 
-    /// CPU time that it has taken so far.
-    pub(crate) fn cpu(&self) -> Duration {
+    /// Seconds of CPU time that it has taken so far.
+    pub(crate) fn cpu(&self) -> f64 {
         kernel::cpu(self.pid())
     }
 
