@@ -24,7 +24,7 @@ use serde_json::json;
 use support::{
     device::{Heard, TARGET},
     fleet::Fleet,
-    now, rounded,
+    kernel, now, rounded,
     server::{Server, Setup},
 };
 
@@ -87,6 +87,8 @@ struct Figures {
     /// What an upgrade adds to that, the package's segments included.
     bytes_per_upgrading_device: f64,
     database_mib: f64,
+    /// Datagrams that the server's socket, or the devices', had no room for until then.
+    dropped_datagrams: u64,
     /// From the start of the process to the first segment, to `/readyz`, to the gauge that tells all devices.
     restart_first_answer_seconds: f64,
     restart_ready_seconds: f64,
@@ -156,6 +158,8 @@ fn measure(arguments: &Arguments) -> Figures {
     assert!(downloading > 0, "no device gets as far as the download");
     ask_around(&mut fleet, ACTIVE.min(upgrading));
     let database = size_of_data(&server);
+    let dropped =
+        [fleet.server.port(), fleet.port.number].map(|port| kernel::udp_port(port).dropped);
 
     eprintln!("the server is killed, and starts again");
     let restart = restart(&mut server, &mut fleet);
@@ -184,6 +188,7 @@ fn measure(arguments: &Arguments) -> Figures {
         )
         .round(),
         database_mib: mib(database),
+        dropped_datagrams: dropped.iter().sum(),
         restart_first_answer_seconds: seconds(restart.first_answer),
         restart_ready_seconds: seconds(restart.ready),
         restart_loaded_seconds: seconds(restart.loaded),
