@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::cast_precision_loss, clippy::panic)] // it measures or ends
 
 mod exchanges;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::{
     collections::HashMap,

@@ -277,7 +277,17 @@ fn every_file_is_part_of_a_program() {
         ("tests/corpora", &["tests/corpora/main.rs"]),
         ("tests/system", &["tests/system/main.rs"]),
         ("tests/tidy", &["tests/tidy/main.rs"]),
-        ("benches", &["benches/dtls/main.rs", "benches/simulate.rs"]),
+        (
+            "benches",
+            &[
+                "benches/data_plane/main.rs",
+                "benches/dtls/main.rs",
+                "benches/fleet/main.rs",
+                "benches/simulate.rs",
+                // the first three name its path
+                "benches/support/mod.rs",
+            ],
+        ),
     ] {
         let mut unused = files(directory, "rs");
         for start in roots {

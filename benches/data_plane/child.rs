@@ -1,0 +1,201 @@
+//! Servers to compare with, each in a process of its own: this program, started again with a hidden argument.
+
+use std::{
+    io::{self, BufRead, BufReader, Write},
+    net::{Ipv4Addr, SocketAddrV4},
+    process::{Child, Command, Stdio},
+};
+
+use cellwise::coap::{Code, Message, MessageBuilder, put_downlink};
+use clap::ValueEnum;
+use pcp::{PlatformMessage, ResultCode};
+
+use super::load::RESOURCE;
+use crate::support::{cores::Cores, mmsg::Port};
+
+/// Bytes of the representation that is read.
+pub(crate) const REPRESENTATION: usize = 512;
+
+/// Which server a child is.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Kind {
+    /// Answers datagrams by their sizes, and looks at nothing else of them.
+    Echo,
+    /// A CoAP server of Cellwise's CoAP layer, with one resource.
+    Coap,
+}
+
+/// The sizes of datagrams: what comes in, and what goes out for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    pub(crate) request: usize,
+    /// 0 where there is none.
+    pub(crate) acknowledgement: usize,
+    pub(crate) answer: usize,
+}
+
+/// Runs the server, until it is killed.
+pub(crate) fn run(kind: Kind, sizes: &[usize]) -> io::Result<()> {
+    let port = Port::open(Ipv4Addr::LOCALHOST)?;
+    let mut stdout = io::stdout();
+    writeln!(stdout, "{}", port.number)?;
+    stdout.flush()?;
+    match kind {
+        Kind::Echo => {
+            let sizes: Vec<Sizes> = (sizes.chunks_exact(3))
+                .map(|sizes| Sizes {
+                    request: sizes[0],
+                    acknowledgement: sizes[1],
+                    answer: sizes[2],
+                })
+                .collect();
+            echo(port, &sizes)
+        }
+        Kind::Coap => coap(port),
+    }
+}
+
+/// A loop around `recvmmsg` and `sendmmsg`: whoever serves datagrams on a socket does at least this.
+fn echo(mut port: Port, sizes: &[Sizes]) -> io::Result<()> {
+    let acknowledgement = [0x60, 0, 0, 0];
+    let answers: Vec<Vec<u8>> = sizes.iter().map(|sizes| answer(*sizes)).collect();
+    loop {
+        port.receiver.receive(true)?;
+        for datagram in port.receiver.datagrams() {
+            let len = datagram.bytes.len();
+            let Some(at) = sizes.iter().position(|sizes| sizes.request == len) else {
+                continue; // an acknowledgement
+            };
+            if sizes[at].acknowledgement > 0 {
+                port.sender.send(None, datagram.from, &acknowledgement);
+            }
+            port.sender.send(None, datagram.from, &answers[at]);
+        }
+        port.sender.flush();
+    }
+}
+
+/// Something of the right size that the load takes for what the server would say.
+fn answer(sizes: Sizes) -> Vec<u8> {
+    let bytes = if sizes.acknowledgement > 0 {
+        let mut frame = [0; 1_024];
+        let message = PlatformMessage::SegmentResponse {
+            result: ResultCode::SUCCESS,
+            segment: Some(1),
+            data: &[0x5A; 500],
+        };
+        let frame = message.encode(&mut frame).unwrap();
+        put_downlink(1, cellwise::coap::Token::new(&[1, 2, 3, 4]), frame)
+    } else {
+        let content = vec![0x5A; REPRESENTATION];
+        // an acknowledgement with 2.05, a token of four bytes and a payload
+        let mut bytes = vec![0x64, Code::CONTENT.0, 0, 1, 1, 2, 3, 4, 0xFF];
+        bytes.extend(content);
+        bytes
+    };
+    assert_eq!(
+        bytes.len(),
+        sizes.answer,
+        "the server's answers have another form than this"
+    );
+    bytes
+}
+
+/// What the product's own CoAP layer makes of a GET, behind the same socket calls as the echo.
+fn coap(mut port: Port) -> io::Result<()> {
+    let representation = vec![0x5A; REPRESENTATION];
+    loop {
+        port.receiver.receive(true)?;
+        for datagram in port.receiver.datagrams() {
+            if let Ok(request) = Message::parse(datagram.bytes) {
+                let response = respond(&request, &representation);
+                port.sender.send(None, datagram.from, &response);
+            }
+        }
+        port.sender.flush();
+    }
+}
+
+fn respond(request: &Message<'_>, representation: &[u8]) -> Vec<u8> {
+    let begin = |code| MessageBuilder::response(request, code, 0);
+    if request.unknown_critical_option().is_some() {
+        begin(Code::BAD_OPTION).build()
+    } else if request.path() != [RESOURCE.as_bytes()] {
+        begin(Code::NOT_FOUND).build()
+    } else if request.code() != Code::GET {
+        begin(Code::METHOD_NOT_ALLOWED).build()
+    } else {
+        begin(Code::CONTENT)
+            .payload(representation.to_vec())
+            .build()
+    }
+}
+
+/// A process that is measured, and where it listens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Measured {
+    pub(crate) pid: u32,
+    pub(crate) address: SocketAddrV4,
+}
+
+/// A server that is not Cellwise itself, until it is dropped.
+pub(crate) struct Other {
+    child: Child,
+    address: SocketAddrV4,
+}
+
+impl Other {
+    /// This program as a server of that kind.
+    pub(crate) fn start(kind: Kind, sizes: &[Sizes], cores: &Cores) -> Self {
+        let name = kind.to_possible_value().unwrap();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--child", name.get_name()]);
+        for sizes in sizes {
+            for size in [sizes.request, sizes.acknowledgement, sizes.answer] {
+                command.args(["--sizes", &size.to_string()]);
+            }
+        }
+        command.stdout(Stdio::piped());
+        let mut child = cores.on_the_measured(|| command.spawn()).unwrap();
+        let mut line = String::new();
+        let stdout = child.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        Self {
+            child,
+            address: SocketAddrV4::new(Ipv4Addr::LOCALHOST, line.trim().parse().unwrap()),
+        }
+    }
+
+    /// libcoap's example server, which lets clients make resources (`-d`).
+    pub(crate) fn libcoap(program: &str, cores: &Cores) -> Self {
+        // a port that was free just now
+        let address = Port::open(Ipv4Addr::LOCALHOST).unwrap().number;
+        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, address);
+        let mut command = Command::new(program);
+        command
+            .args(["-A", &address.ip().to_string()])
+            .args(["-p", &address.port().to_string()])
+            .args(["-d", "10"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let child = cores.on_the_measured(|| command.spawn());
+        let child = child.unwrap_or_else(|error| {
+            panic!("{program}: {error}; it is in Debian's libcoap3-bin, which tests/packages tests installs")
+        });
+        Self { child, address }
+    }
+
+    pub(crate) fn measured(&self) -> Measured {
+        Measured {
+            pid: self.child.id(),
+            address: self.address,
+        }
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let _ = self.child.kill(); // fails when it has ended by itself
+        let _ = self.child.wait();
+    }
+}
