@@ -3,6 +3,7 @@
 //! A test is a function of a store that is empty. [`suite!`] makes a test function of each for one
 //! implementation, given a function that opens an empty store and something that keeps its files.
 
+pub(crate) mod batches;
 pub(crate) mod commits;
 pub(crate) mod events;
 pub(crate) mod inventory;
@@ -47,6 +48,9 @@ macro_rules! suite {
 macro_rules! whole_suite {
     ($open:path) => {
         $crate::store::conformance::suite! { $open:
+            batches {
+                a_batch_is_the_same_as_its_changes_one_by_one,
+            }
             commits {
                 a_registration_adds_an_unknown_device,
                 a_registration_comes_back_after_a_restart,

@@ -7,16 +7,17 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Doing, SqliteStore,
+    bulk::json_list,
+    counts::{self, CountChanges},
     credentials::{holders, set_psk},
     events::Announcements,
     rows::{self, Columns},
-    task_writes,
 };
 use crate::{
     clock::UtcMillis,
     coap::Peer,
     engine::{CoverageReading, DeviceRecord, QueueMode, Registration},
-    store::{AddedDevice, DeviceDetail, DeviceFilter, NewDevice, Page, StoreError},
+    store::{AddedDevice, DeviceDetail, DeviceFilter, NewDevice, Page, StoreError, UpgradeState},
     task::{TaskId, UpgradeId},
     upgrade::{Coverage, Failure, Outcome},
 };
@@ -209,31 +210,6 @@ impl SqliteStore {
     }
 }
 
-/// Shows the removal of an upgrade's device again: with its last upgrade gone, it can be forgotten.
-pub(super) async fn repeat_removal(
-    conn: &mut SqliteConnection,
-    upgrade: UpgradeId,
-) -> Result<(), StoreError> {
-    let doing = "looking for the removed device of an upgrade";
-    let removed: Option<i64> = sqlx::query_scalar(
-        "SELECT d.id FROM upgrades u JOIN devices d ON d.endpoint = u.endpoint \
-         WHERE u.id = ? AND d.removed = 1",
-    )
-    .bind(upgrade.0)
-    .fetch_optional(&mut *conn)
-    .await
-    .doing(doing)?;
-    let Some(device) = removed else { return Ok(()) };
-    let revision = rows::revision(conn).await? + 1;
-    sqlx::query("UPDATE devices SET revision = ? WHERE id = ?")
-        .bind(revision)
-        .bind(device)
-        .execute(&mut *conn)
-        .await
-        .doing(doing)?;
-    rows::set_revision(conn, revision).await.doing(doing)
-}
-
 /// The products of those of `devices` that are there and were not removed.
 async fn products(
     conn: &mut SqliteConnection,
@@ -293,6 +269,18 @@ async fn end_waiting_upgrades(
     endpoint: &str,
     now: UtcMillis,
 ) -> Result<(), sqlx::Error> {
+    let mut counts = CountChanges::default();
+    // Of a task that nobody has seen nothing is told: it is as if it were created without the device.
+    let unseen: Vec<i64> = sqlx::query_scalar(
+        "DELETE FROM upgrades WHERE endpoint = ? AND phase = 0 \
+         AND task_id IN (SELECT id FROM tasks WHERE hidden = 1) RETURNING task_id",
+    )
+    .bind(endpoint)
+    .fetch_all(&mut *conn)
+    .await?;
+    for task in unseen {
+        counts.add(TaskId(task), UpgradeState::Pending, -1);
+    }
     let outcome = Outcome::Failed(Failure::DeviceRemoved);
     sqlx::query(
         "INSERT INTO upgrade_events (upgrade_id, at, attempt, kind, text) \
@@ -306,7 +294,7 @@ async fn end_waiting_upgrades(
     .await?;
     let announcements = Announcements::begin(conn).await?;
     let ended: Vec<(i64, i64)> = sqlx::query_as(
-        "UPDATE upgrades SET state = ?1, outcome_state = ?1, outcome_reason = ?2, outcome_detail = ?3, \
+        "UPDATE upgrades SET state = ?1, phase = 2, next = 0, outcome_state = ?1, outcome_reason = ?2, outcome_detail = ?3, \
              outcome_at = ?4, ended_at = ?4 \
          WHERE endpoint = ?5 AND phase = 0 RETURNING id, task_id",
     )
@@ -317,15 +305,20 @@ async fn end_waiting_upgrades(
     .bind(endpoint)
     .fetch_all(&mut *conn)
     .await?;
-    for (upgrade, _) in &ended {
-        announcements.upgrade(conn, UpgradeId(*upgrade)).await?;
+    let tasks: BTreeSet<TaskId> = ended.iter().map(|(_, task)| TaskId(*task)).collect();
+    for (_, task) in &ended {
+        counts.moved(
+            TaskId(*task),
+            UpgradeState::Pending,
+            UpgradeState::Failed,
+            1,
+        );
     }
-    for task in ended
-        .into_iter()
-        .map(|(_, task)| task)
-        .collect::<BTreeSet<_>>()
-    {
-        task_writes::end_task_if_done(conn, TaskId(task), now, &announcements).await?;
+    counts.write(conn).await?;
+    let upgrades = json_list(ended.iter().map(|(upgrade, _)| upgrade));
+    announcements.upgrades(conn, &upgrades).await?;
+    for task in tasks {
+        counts::end_task_if_done(conn, task, now, &announcements).await?;
     }
     announcements.deliver(conn).await
 }

@@ -4,15 +4,19 @@
 //! (WAL). Every commit is synced to the disk: a device must never have been told something that a
 //! power failure makes the server forget.
 
+mod bulk;
 mod commit;
+mod counts;
 mod credentials;
 mod devices;
 mod events;
 mod packages;
 mod rollout;
 mod rows;
+mod task_creation;
 mod task_writes;
 mod tasks;
+mod turns;
 mod upgrades;
 
 #[cfg(test)]
@@ -48,6 +52,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Distinct statements per connection: more than there are in this room.
 const CACHED_STATEMENTS: usize = 128;
+/// What the writer keeps of the file in memory, KiB. A batch of changes touches thousands of pages all over the file; where
+/// they do not fit, each is written and read several times before the commit.
+const WRITER_CACHE_KIB: u32 = 128 * 1_024;
+/// Upgrades that are created, cancelled or deleted in one transaction, for which all other writers wait.
+const PART: usize = 5_000;
 
 /// A [`Store`] in one SQLite file.
 #[derive(Debug, Clone)]
@@ -83,7 +92,11 @@ impl SqliteStore {
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_with(options.clone())
+            .connect_with(
+                options
+                    .clone()
+                    .pragma("cache_size", format!("-{WRITER_CACHE_KIB}")),
+            )
             .await
             .map_err(open_error)?;
         sqlx::migrate!("migrations/sqlite")
@@ -99,7 +112,15 @@ impl SqliteStore {
             .connect_with(options.read_only(true))
             .await
             .map_err(open_error)?;
-        Ok(Self { writer, readers })
+        let store = Self { writer, readers };
+        store
+            .end_interrupted()
+            .await
+            .map_err(|source| OpenError::Open {
+                path,
+                source: Box::new(source),
+            })?;
+        Ok(store)
     }
 
     /// Closes all connections; what was written is in the file.
