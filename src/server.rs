@@ -301,14 +301,11 @@ async fn restore(
         token_key: kept_secret(store, "token_key").await?,
     };
     let mut engine = Engine::new(setup, clock.now());
-    let mut after: Option<String> = None;
-    loop {
-        let devices = store.restore_devices(after.as_deref(), PAGE).await?;
-        let Some(last) = devices.last() else {
-            break;
-        };
-        after = Some(last.endpoint.clone());
-        for device in devices {
+    let mut after = Some(0);
+    while let Some(number) = after {
+        let page = store.restore_devices(number, PAGE).await?;
+        after = page.next;
+        for device in page.devices {
             engine.restore_device(clock.now(), device);
         }
     }

@@ -67,5 +67,7 @@ CREATE TRIGGER deliveries_deleted AFTER DELETE ON deliveries BEGIN
 END;
 
 -- Lists pass over what they do not show without reading it.
+DROP INDEX devices_by_product;
+CREATE INDEX devices_by_product ON devices (product, endpoint) WHERE removed = 0;
 CREATE INDEX packages_listed ON packages (id) WHERE deleted_at IS NULL;
 CREATE INDEX devices_with_key ON devices (endpoint) WHERE psk_identity IS NOT NULL;

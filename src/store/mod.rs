@@ -33,8 +33,8 @@ pub use files::{
 pub use records::{
     AddedDevice, CellRecord, CommitReport, DeletedPackage, DeviceChange, DeviceDetail,
     DeviceFilter, DeviceUpdate, InsertedPackage, NewDevice, NewPackage, NewTask, OutcomeRecord,
-    PackageRecord, Page, QueueRecord, Selection, StoredPsk, TaskRecord, TimelineEvent,
-    UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
+    PackageRecord, Page, QueueRecord, RestoredDevices, Selection, StoredPsk, TaskRecord,
+    TimelineEvent, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
 };
 pub use sqlite::{FILE_NAME, SqliteStore};
 
@@ -64,13 +64,17 @@ pub trait Store: EventStore {
     /// its device was removed: then the outcome is final. The end of the last upgrade ends the task.
     async fn commit(&self, changes: &[Change]) -> Result<CommitReport, StoreError>;
 
-    /// Up to `limit` devices whose endpoint follows `after`, ordered by endpoint. Includes devices that were
-    /// removed and not yet forgotten: their upgrades may still run.
-    async fn restore_devices(
+    /// Up to `limit` devices on which an upgrade runs and whose endpoint follows `after`, ordered by endpoint: they
+    /// can be restored before all others. [`Store::restore_devices`] gives them again.
+    async fn restore_busy_devices(
         &self,
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<DeviceRecord>, StoreError>;
+
+    /// Up to `limit` devices in the order in which they were added, after number `after`; 0 begins. Includes
+    /// devices that were removed and not yet forgotten: their upgrades may still run.
+    async fn restore_devices(&self, after: i64, limit: u32) -> Result<RestoredDevices, StoreError>;
 
     /// Up to `limit` upgrades in a stage whose number follows `after`, ordered by number.
     async fn restore_upgrades(

@@ -277,7 +277,14 @@ fn every_file_is_part_of_a_program() {
         ("tests/corpora", &["tests/corpora/main.rs"]),
         ("tests/system", &["tests/system/main.rs"]),
         ("tests/tidy", &["tests/tidy/main.rs"]),
-        ("benches", &["benches/dtls/main.rs", "benches/simulate.rs"]),
+        (
+            "benches",
+            &[
+                "benches/dtls/main.rs",
+                "benches/simulate.rs",
+                "benches/store/main.rs",
+            ],
+        ),
     ] {
         let mut unused = files(directory, "rs");
         for start in roots {

@@ -57,6 +57,7 @@ macro_rules! whole_suite {
                 a_removed_device_does_not_come_back_by_itself,
                 reports_are_kept_and_unknown_devices_ignored,
                 a_stage_comes_back_with_all_it_needs,
+                devices_whose_upgrade_runs_come_back_first,
                 the_same_changes_twice_are_the_same_as_once,
                 a_late_end_of_an_older_attempt_changes_nothing,
                 a_failure_with_another_attempt_waits_for_it,

@@ -33,9 +33,9 @@ use sqlx::{
 use super::{
     AddedDevice, CellRecord, CommitReport, CreateTaskError, DeletePackageError, DeleteTaskError,
     DeletedPackage, DeviceChange, DeviceDetail, DeviceFilter, DeviceUpdate, InsertPackageError,
-    InsertedPackage, NewDevice, NewPackage, NewTask, OpenError, PackageRecord, Page, StopTaskError,
-    Store, StoreError, StoredPsk, TaskRecord, UpdateDeviceError, UpgradeDetail, UpgradeRecord,
-    UpgradeState, UpgradeToStop,
+    InsertedPackage, NewDevice, NewPackage, NewTask, OpenError, PackageRecord, Page,
+    RestoredDevices, StopTaskError, Store, StoreError, StoredPsk, TaskRecord, UpdateDeviceError,
+    UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
 };
 use crate::{
     clock::UtcMillis,
@@ -55,8 +55,14 @@ const CACHED_STATEMENTS: usize = 128;
 /// What the writer keeps of the file in memory, KiB. A batch of changes touches thousands of pages all over the file; where
 /// they do not fit, each is written and read several times before the commit.
 const WRITER_CACHE_KIB: u32 = 128 * 1_024;
+/// What a reader keeps in memory, KiB.
+const READER_CACHE_KIB: u32 = 16 * 1_024;
+/// Pages of the log after which they are copied into the file: those that were written many times are copied once.
+const CHECKPOINT_PAGES: u32 = 8_000;
+/// Rows that a reader may be ahead of who reads them: fewer make two threads wake each other all the time.
+const ROWS_AHEAD: usize = 1_000;
 /// Upgrades that are created, cancelled or deleted in one transaction, for which all other writers wait.
-const PART: usize = 5_000;
+const PART: u32 = 5_000;
 
 /// A [`Store`] in one SQLite file.
 #[derive(Debug, Clone)]
@@ -84,6 +90,7 @@ impl SqliteStore {
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
             .statement_cache_capacity(CACHED_STATEMENTS)
+            .row_buffer_size(ROWS_AHEAD)
             .disable_statement_logging();
         let open_error = |source: sqlx::Error| OpenError::Open {
             path: path.clone(),
@@ -95,7 +102,8 @@ impl SqliteStore {
             .connect_with(
                 options
                     .clone()
-                    .pragma("cache_size", format!("-{WRITER_CACHE_KIB}")),
+                    .pragma("cache_size", format!("-{WRITER_CACHE_KIB}"))
+                    .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string()),
             )
             .await
             .map_err(open_error)?;
@@ -109,7 +117,11 @@ impl SqliteStore {
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_with(options.read_only(true))
+            .connect_with(
+                options
+                    .read_only(true)
+                    .pragma("cache_size", format!("-{READER_CACHE_KIB}")),
+            )
             .await
             .map_err(open_error)?;
         let store = Self { writer, readers };
@@ -199,11 +211,15 @@ impl Store for SqliteStore {
         self.commit_changes(changes).await
     }
 
-    async fn restore_devices(
+    async fn restore_busy_devices(
         &self,
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<DeviceRecord>, StoreError> {
+        self.busy_devices_to_restore(after, limit).await
+    }
+
+    async fn restore_devices(&self, after: i64, limit: u32) -> Result<RestoredDevices, StoreError> {
         self.devices_to_restore(after, limit).await
     }
 

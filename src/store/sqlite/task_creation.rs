@@ -153,7 +153,7 @@ impl Creation {
         }
         let query = match &self.remaining {
             Remaining::Listed(endpoints, from) => {
-                let part = endpoints.iter().skip(*from).take(PART);
+                let part = endpoints.iter().skip(*from).take(PART as usize);
                 sqlx::query(insert!(
                     "FROM json_each(?5) j CROSS JOIN devices d ON d.endpoint = j.value \
                      WHERE d.removed = 0 AND d.product = ?4 ORDER BY j.id"
@@ -173,12 +173,12 @@ impl Creation {
             .bind(self.created_at.0)
             .bind(&self.product)
             .bind(after)
-            .bind(PART as i64),
+            .bind(PART),
         };
         let inserted = query.execute(&mut *conn).await?.rows_affected();
         let more = match &mut self.remaining {
             Remaining::Listed(endpoints, from) => {
-                *from += PART;
+                *from += PART as usize;
                 *from < endpoints.len()
             }
             Remaining::OfProduct(after) => {
@@ -189,7 +189,7 @@ impl Creation {
                 .fetch_optional(conn)
                 .await?;
                 *after = last.unwrap_or_default();
-                inserted == PART as u64
+                inserted == u64::from(PART)
             }
         };
         Ok((inserted.cast_signed(), more))

@@ -166,7 +166,7 @@ async fn stop_part(
     let cancelled = cancel_part(conn, id, stopped_at, &announcements)
         .await
         .doing(STOPPING)?;
-    let more = cancelled == PART;
+    let more = cancelled == PART as usize;
     if !more {
         counts::end_task_if_done(conn, id, stopped_at, &announcements)
             .await
@@ -187,7 +187,7 @@ async fn cancel_part(
         "SELECT id, endpoint FROM upgrades WHERE task_id = ? AND state = 'pending' ORDER BY id LIMIT ?",
     )
     .bind(task.0)
-    .bind(PART as i64)
+    .bind(PART)
     .fetch_all(&mut *conn)
     .await?;
     let ids = json_list(waiting.iter().map(|(id, _)| id));
@@ -232,13 +232,13 @@ async fn purge_part(conn: &mut SqliteConnection, task: TaskId) -> Result<bool, s
          RETURNING endpoint, phase",
     )
     .bind(task.0)
-    .bind(PART as i64)
+    .bind(PART)
     .fetch_all(&mut *conn)
     .await?;
     let waited = deleted.iter().filter(|(_, phase)| *phase == 0);
     let endpoints = json_list(waited.map(|(endpoint, _)| endpoint));
     turns::settle(conn, &endpoints).await?;
-    if deleted.len() == PART {
+    if deleted.len() == PART as usize {
         return Ok(true);
     }
     let package: Option<i64> =

@@ -1,5 +1,9 @@
+mod parts;
+mod plans;
+
 use std::os::unix::fs::PermissionsExt;
 
+use sqlx::Connection as _;
 use tempfile::TempDir;
 
 use super::*;

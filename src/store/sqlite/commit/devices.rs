@@ -6,7 +6,18 @@ use sqlx::SqliteConnection;
 use crate::{
     clock::UtcMillis,
     engine::{CoverageReading, QueueMode, Registration},
-    store::sqlite::bulk::{RowStatement, json_list},
+    store::sqlite::bulk::{Bound, RowStatement, json_list},
+};
+
+/// Where the location stays, which is most often, so do the indexes that tell who is registered. What is written here
+/// is left alone by [`REGISTER`].
+const RENEW: RowStatement = RowStatement {
+    head: "WITH v (endpoint, at, location, peer, lifetime_s, expires_at, registered_at, queue_mode, secured) AS (VALUES ",
+    row: "(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    tail: ") UPDATE devices SET last_heard_at = v.at, reg_peer = v.peer, reg_lifetime_s = v.lifetime_s, \
+               reg_expires_at = v.expires_at, reg_registered_at = v.registered_at, reg_queue_mode = v.queue_mode, \
+               reg_secured = v.secured \
+           FROM v WHERE devices.endpoint = v.endpoint AND removed = 0 AND reg_location = v.location",
 };
 
 /// A device that the operator removed stays removed until its session has ended.
@@ -19,7 +30,7 @@ const REGISTER: RowStatement = RowStatement {
                reg_lifetime_s = excluded.reg_lifetime_s, reg_expires_at = excluded.reg_expires_at, \
                reg_registered_at = excluded.reg_registered_at, reg_queue_mode = excluded.reg_queue_mode, \
                reg_secured = excluded.reg_secured \
-           WHERE devices.removed = 0",
+           WHERE devices.removed = 0 AND devices.reg_location IS NOT excluded.reg_location",
 };
 
 const REPORT: RowStatement = RowStatement {
@@ -59,6 +70,22 @@ struct Registered<'c> {
     /// The first of them adds the device.
     first_at: UtcMillis,
     at: UtcMillis,
+}
+
+impl Registered<'_> {
+    /// The values that both statements end with.
+    fn bind(&self, query: Bound) -> Bound {
+        let registration = self.registration;
+        query
+            .bind(self.at.0)
+            .bind(registration.location.clone())
+            .bind(registration.peer.address.to_string())
+            .bind(registration.lifetime_s)
+            .bind(registration.expires_at.0)
+            .bind(registration.registered_at.0)
+            .bind(registration.queue_mode == QueueMode::On)
+            .bind(registration.peer.secured)
+    }
 }
 
 struct Reported {
@@ -140,20 +167,14 @@ impl Round<'_> {
             reported.extend(device.reported.map(|it| (endpoint, it)));
             deregistered.extend(device.deregistered.then_some(endpoint));
         }
+        RENEW
+            .execute(conn, &registered, |query, (endpoint, it)| {
+                it.bind(query.bind((*endpoint).to_owned()))
+            })
+            .await?;
         REGISTER
             .execute(conn, &registered, |query, (endpoint, it)| {
-                let registration = it.registration;
-                query
-                    .bind((*endpoint).to_owned())
-                    .bind(it.first_at.0)
-                    .bind(it.at.0)
-                    .bind(registration.location.clone())
-                    .bind(registration.peer.address.to_string())
-                    .bind(registration.lifetime_s)
-                    .bind(registration.expires_at.0)
-                    .bind(registration.registered_at.0)
-                    .bind(registration.queue_mode == QueueMode::On)
-                    .bind(registration.peer.secured)
+                it.bind(query.bind((*endpoint).to_owned()).bind(it.first_at.0))
             })
             .await?;
         REPORT

@@ -247,17 +247,14 @@ impl<'c> Upgrades<'c> {
             detail,
             at: *at,
         };
-        let text = match retry_at.filter(|_| self.may_retry.contains(id)) {
-            Some(retry_at) => {
-                upgrade.wait(*attempt, ending, retry_at);
-                Cow::Owned(format!("{detail}; the next attempt begins at {retry_at}"))
-            }
-            None => {
-                upgrade.end(*attempt, ending);
-                self.over.push(*id);
-                self.tasks.insert(*task, *at);
-                Cow::Borrowed(detail.as_str())
-            }
+        let text = if let Some(retry_at) = retry_at.filter(|_| self.may_retry.contains(id)) {
+            upgrade.wait(*attempt, ending, retry_at);
+            Cow::Owned(format!("{detail}; the next attempt begins at {retry_at}"))
+        } else {
+            upgrade.end(*attempt, ending);
+            self.over.push(*id);
+            self.tasks.insert(*task, *at);
+            Cow::Borrowed(detail.as_str())
         };
         self.line(*id, *attempt, outcome.state(), text, *at);
     }
