@@ -30,7 +30,7 @@ use crate::{
     notify::{Dispatcher, DispatcherSetup, Instance},
     runtime::{
         PackageCache, Pulse, Rollout, RolloutSetup, SecuredSetup, Shard, ShardHandle, ShardSetup,
-        bind, commit_changes, restore_busy, restore_idle,
+        bind, commit_changes, restore_busy,
     },
     store::{FileError, OpenError, PackageFiles, SqliteStore, Store, StoreError},
     telemetry::Metrics,
@@ -194,16 +194,7 @@ impl Server {
             revision,
             packages,
         });
-        let rollout = task::spawn({
-            let (store, shard, health) = (database.clone(), shard.clone(), health.clone());
-            let (stop, mut stopped) = (told_to_stop.clone(), told_to_stop.clone());
-            async move {
-                tokio::select! {
-                    () = restore_idle(&*store, &shard, &health) => rollout.run(stop).await,
-                    _ = stopped.wait_for(|stop| *stop) => {}
-                }
-            }
-        });
+        let rollout = task::spawn(rollout.run(told_to_stop.clone()));
         let instance = Instance::new(&kept_secret(&*database, "instance").await?);
         let dispatcher = Dispatcher::new(DispatcherSetup {
             store: database.clone(),

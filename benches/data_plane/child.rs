@@ -6,7 +6,11 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use cellwise::coap::{Code, Message, MessageBuilder, put_downlink};
+use bytes::Bytes;
+use cellwise::{
+    coap::{Code, Datagram, Message, put_downlink, short_response},
+    runtime,
+};
 use clap::ValueEnum;
 use pcp::{PlatformMessage, ResultCode};
 
@@ -21,7 +25,7 @@ pub(crate) const REPRESENTATION: usize = 512;
 pub(crate) enum Kind {
     /// Answers datagrams by their sizes, and looks at nothing else of them.
     Echo,
-    /// A CoAP server of Cellwise's CoAP layer, with one resource.
+    /// A CoAP server of Cellwise's port and CoAP layer, with one resource.
     Coap,
 }
 
@@ -36,10 +40,6 @@ pub(crate) struct Sizes {
 
 /// Runs the server, until it is killed.
 pub(crate) fn run(kind: Kind, sizes: &[usize]) -> io::Result<()> {
-    let port = Port::open(Ipv4Addr::LOCALHOST)?;
-    let mut stdout = io::stdout();
-    writeln!(stdout, "{}", port.number)?;
-    stdout.flush()?;
     match kind {
         Kind::Echo => {
             let sizes: Vec<Sizes> = (sizes.chunks_exact(3))
@@ -49,10 +49,26 @@ pub(crate) fn run(kind: Kind, sizes: &[usize]) -> io::Result<()> {
                     answer: sizes[2],
                 })
                 .collect();
+            let port = Port::open(Ipv4Addr::LOCALHOST)?;
+            listens_on(port.number)?;
             echo(port, &sizes)
         }
-        Kind::Coap => coap(port),
+        Kind::Coap => {
+            let socket = runtime::bind((Ipv4Addr::LOCALHOST, 0).into())?;
+            listens_on(socket.local_addr()?.port())?;
+            let tokio = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            tokio.block_on(async { coap(runtime::Port::new(socket)?).await })
+        }
     }
+}
+
+/// Tells whoever has started this process.
+fn listens_on(port: u16) -> io::Result<()> {
+    let mut stdout = io::stdout();
+    writeln!(stdout, "{port}")?;
+    stdout.flush()
 }
 
 /// A loop around `recvmmsg` and `sendmmsg`: whoever serves datagrams on a socket does at least this.
@@ -85,7 +101,9 @@ fn answer(sizes: Sizes) -> Vec<u8> {
             data: &[0x5A; 500],
         };
         let frame = message.encode(&mut frame).unwrap();
-        put_downlink(1, cellwise::coap::Token::new(&[1, 2, 3, 4]), frame)
+        let frame = Bytes::copy_from_slice(frame);
+        let put = put_downlink(1, cellwise::coap::Token::new(&[1, 2, 3, 4]), frame);
+        put.to_bytes().into_owned()
     } else {
         let content = vec![0x5A; REPRESENTATION];
         // an acknowledgement with 2.05, a token of four bytes and a payload
@@ -101,34 +119,33 @@ fn answer(sizes: Sizes) -> Vec<u8> {
     bytes
 }
 
-/// What the product's own CoAP layer makes of a GET, behind the same socket calls as the echo.
-fn coap(mut port: Port) -> io::Result<()> {
-    let representation = vec![0x5A; REPRESENTATION];
+/// What the product's own port and CoAP layer make of a GET.
+async fn coap(mut port: runtime::Port) -> io::Result<()> {
+    let representation = Bytes::from_owner(vec![0x5A; REPRESENTATION]);
     loop {
-        port.receiver.receive(true)?;
-        for datagram in port.receiver.datagrams() {
-            if let Ok(request) = Message::parse(datagram.bytes) {
+        port.readable().await?;
+        for index in 0..port.receive() {
+            let (from, bytes) = port.received(index);
+            if let Ok(request) = Message::parse(bytes) {
                 let response = respond(&request, &representation);
-                port.sender.send(None, datagram.from, &response);
+                port.send(from, response);
             }
         }
-        port.sender.flush();
+        port.flush();
     }
 }
 
-fn respond(request: &Message<'_>, representation: &[u8]) -> Vec<u8> {
-    let begin = |code| MessageBuilder::response(request, code, 0);
-    if request.unknown_critical_option().is_some() {
-        begin(Code::BAD_OPTION).build()
+fn respond(request: &Message<'_>, representation: &Bytes) -> Datagram {
+    let (code, payload) = if request.unknown_critical_option().is_some() {
+        (Code::BAD_OPTION, Bytes::new())
     } else if request.path() != [RESOURCE.as_bytes()] {
-        begin(Code::NOT_FOUND).build()
+        (Code::NOT_FOUND, Bytes::new())
     } else if request.code() != Code::GET {
-        begin(Code::METHOD_NOT_ALLOWED).build()
+        (Code::METHOD_NOT_ALLOWED, Bytes::new())
     } else {
-        begin(Code::CONTENT)
-            .payload(representation.to_vec())
-            .build()
-    }
+        (Code::CONTENT, representation.clone())
+    };
+    short_response(request, code, 0, payload)
 }
 
 /// A process that is measured, and where it listens.

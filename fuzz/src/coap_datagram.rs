@@ -100,7 +100,8 @@ fn downlink(message: &Message) {
     if payload.is_empty() || built.len() > MAX_DATAGRAM_LEN {
         return;
     }
-    let put = Message::parse(&built.to_bytes()).expect("a PUT is a message");
+    let built = built.to_bytes();
+    let put = Message::parse(&built).expect("a PUT is a message");
     assert_eq!((put.kind(), put.code()), (Kind::Confirmable, Code::PUT));
     assert_eq!(put.token(), message.token());
     assert_eq!(put.payload(), payload);

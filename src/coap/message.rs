@@ -503,6 +503,32 @@ pub const fn reset(message_id: u16) -> [u8; 4] {
 /// (Content-Format, option 12, value 42), and the payload marker.
 const DOWNLINK_OPTIONS: [u8; 10] = [0xB2, b'1', b'9', 0x01, b'1', 0x01, b'0', 0x11, 42, 0xFF];
 
+/// The response to `request` that has a payload and no options: piggybacked on the acknowledgement of a Confirmable
+/// one, else Non-confirmable under `message_id` (RFC 7252 §5.2). The payload is shared.
+pub fn short_response(
+    request: &Message<'_>,
+    code: Code,
+    message_id: u16,
+    payload: Bytes,
+) -> Datagram {
+    const ROOM: usize = 4 + Token::MAX_LEN + 1;
+    let (kind, message_id) = match request.kind() {
+        Kind::Confirmable => (0x60, request.message_id()),
+        _ => (0x50, message_id),
+    };
+    let mut head = [0; ROOM];
+    let [id0, id1] = message_id.to_be_bytes();
+    let token = request.token();
+    head[..4].copy_from_slice(&[kind | token.len, code.0, id0, id1]);
+    let mut len = 4 + token.as_bytes().len();
+    head[4..len].copy_from_slice(token.as_bytes());
+    if !payload.is_empty() {
+        head[len] = PAYLOAD_MARKER;
+        len += 1;
+    }
+    Datagram::with_body(&head[..len], payload)
+}
+
 /// CON PUT of opaque `payload` to /19/1/0, the resource through which devices take PCP frames.
 ///
 /// Written by hand because it is the segment path: no option lists, and the payload is shared.

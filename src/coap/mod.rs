@@ -17,7 +17,7 @@ pub use datagram::Datagram;
 pub use link::{Link, LinkEvent, QueueFull, Request};
 pub use message::{
     Code, ContentFormat, Kind, MAX_DATAGRAM_LEN, Malformed, Message, MessageBuilder, Token,
-    empty_ack, put_downlink, reset,
+    empty_ack, put_downlink, reset, short_response,
 };
 pub use peer::Peer;
 pub use recent::{Recent, Reply};

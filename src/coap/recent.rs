@@ -3,7 +3,7 @@ use std::{
     time::Duration,
 };
 
-use super::Code;
+use super::{Code, Datagram};
 use crate::clock::Instant;
 
 /// Messages that are remembered per device. A device has few exchanges under way, so a handful is
@@ -24,8 +24,8 @@ pub enum Reply {
     Code(Code),
     /// That it is registered, and where: 2.01 with its location.
     Registered,
-    /// The response that was sent before. (In two boxes, because there are few of these and many of the others.)
-    Response(Box<Box<[u8]>>),
+    /// The response that was sent before. (In a box, because there are few of these and many of the others.)
+    Response(Box<Datagram>),
 }
 
 /// The messages that one device sent last (message-ID de-duplication, RFC 7252 §4.5).

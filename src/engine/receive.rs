@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::{
     Engine, OBSERVATION_TOKEN_LEN, Speaker, account::Said, key::DeviceKey, requests::created,
 };
 use crate::{
-    coap::{Code, Datagram, Kind, Message, MessageBuilder, Peer, Reply, empty_ack, reset},
+    coap::{Code, Datagram, Kind, Message, Peer, Reply, empty_ack, reset, short_response},
     upgrade::{Event, Stage},
 };
 
@@ -105,11 +107,11 @@ impl Engine {
         let datagram = match reply {
             Reply::Silence => None,
             Reply::Ack => Some(empty_ack(id).into()),
-            Reply::Code(code) => Some(MessageBuilder::response(message, *code, id).build().into()),
+            Reply::Code(code) => Some(short_response(message, *code, id, Bytes::new())),
             Reply::Registered => {
                 (device.location()).map(|location| created(message, id, location).build().into())
             }
-            Reply::Response(response) => Some(Datagram::from(&***response)),
+            Reply::Response(response) => Some(Datagram::clone(response)),
         };
         let after = device.pending;
         self.counters.datagrams_repeated += 1;

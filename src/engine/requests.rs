@@ -1,5 +1,6 @@
 //! Requests from devices: the LwM2M registration interface, and errors for the rest.
 
+use bytes::Bytes;
 use rand_chacha::rand_core::Rng;
 
 use super::{
@@ -10,7 +11,8 @@ use super::{
 };
 use crate::{
     coap::{
-        Block, Code, ContentFormat, Kind, Message, MessageBuilder, Peer, Reassembled, Reply, slice,
+        Block, Code, ContentFormat, Datagram, Kind, Message, MessageBuilder, Peer, Reassembled,
+        Reply, short_response, slice,
     },
     config::RegistrationPolicy,
     lwm2m::{RegisterRequest, UpdateRequest},
@@ -85,7 +87,7 @@ impl Engine {
                 return self.refuse(peer, bytes, message, (Code::BAD_OPTION, "no such block"));
             }
         };
-        self.respond(peer, bytes, message, &response);
+        self.respond(peer, bytes, message, response.build());
     }
 
     fn register(&mut self, speaker: &Speaker<'_>, bytes: &[u8], message: &Message) {
@@ -150,8 +152,8 @@ impl Engine {
         let id = self.response_id(peer);
         let response = created(message, id, location);
         match block {
-            None => self.respond_as(peer, bytes, message, &response, Reply::Registered),
-            Some(block) => self.respond(peer, bytes, message, &response.block1(block)),
+            None => self.respond_as(peer, bytes, message, response.build(), Reply::Registered),
+            Some(block) => self.respond(peer, bytes, message, response.block1(block).build()),
         }
         // Observations end with the registration they were made under.
         self.send_observe(key);
@@ -209,13 +211,17 @@ impl Engine {
         if news {
             self.persist_registration(key);
         }
-        let response = self.response(peer, message, Code::CHANGED);
         match block {
             None => {
+                let id = self.response_id(peer);
+                let response = short_response(message, Code::CHANGED, id, Bytes::new());
                 let reply = Reply::Code(Code::CHANGED);
-                self.respond_as(peer, bytes, message, &response, reply);
+                self.respond_as(peer, bytes, message, response, reply);
             }
-            Some(block) => self.respond(peer, bytes, message, &response.block1(block)),
+            Some(block) => {
+                let response = self.response(peer, message, Code::CHANGED).block1(block);
+                self.respond(peer, bytes, message, response.build());
+            }
         }
         self.said(key, Said::Update);
         self.fire(key, Event::Heard);
@@ -301,7 +307,7 @@ impl Engine {
             Reassembled::Complete(body) => Some((body, Some(option))),
             Reassembled::Continue => {
                 let response = self.response(peer, message, Code::CONTINUE).block1(option);
-                self.respond(peer, bytes, message, &response);
+                self.respond(peer, bytes, message, response.build());
                 None
             }
             Reassembled::Incomplete => {
@@ -373,16 +379,21 @@ impl Engine {
     fn refuse(&mut self, peer: Peer, bytes: &[u8], message: &Message, refusal: (Code, &str)) {
         self.counters.requests_refused += 1;
         let (code, text) = refusal;
-        let response = self
-            .response(peer, message, code)
-            .payload(text.as_bytes().to_vec());
-        self.respond(peer, bytes, message, &response);
+        let id = self.response_id(peer);
+        let response = short_response(message, code, id, Bytes::copy_from_slice(text.as_bytes()));
+        self.respond(peer, bytes, message, response);
     }
 
     /// Sends a response, and remembers it for the repeats of the request if the peer is a device.
-    fn respond(&mut self, peer: Peer, bytes: &[u8], message: &Message, response: &MessageBuilder) {
-        let datagram = response.build();
-        let reply = Reply::Response(Box::new(datagram.clone().into()));
+    fn respond(
+        &mut self,
+        peer: Peer,
+        bytes: &[u8],
+        message: &Message,
+        response: impl Into<Datagram>,
+    ) {
+        let datagram = response.into();
+        let reply = Reply::Response(Box::new(datagram.clone()));
         self.remember(peer, bytes, message, reply);
         self.send_response(peer, datagram);
     }
@@ -393,14 +404,14 @@ impl Engine {
         peer: Peer,
         bytes: &[u8],
         message: &Message,
-        response: &MessageBuilder,
+        response: impl Into<Datagram>,
         reply: Reply,
     ) {
         if message.kind() != Kind::Confirmable {
             return self.respond(peer, bytes, message, response);
         }
         self.remember(peer, bytes, message, reply);
-        self.send_response(peer, response.build());
+        self.send_response(peer, response.into());
     }
 
     fn remember(&mut self, peer: Peer, bytes: &[u8], message: &Message, reply: Reply) {
@@ -411,7 +422,7 @@ impl Engine {
         }
     }
 
-    fn send_response(&mut self, peer: Peer, datagram: Vec<u8>) {
+    fn send_response(&mut self, peer: Peer, datagram: Datagram) {
         let device = self.devices.by_peer(peer);
         let after = device.map_or(0, |key| self.device(key).pending);
         self.transmit(peer, datagram, after);

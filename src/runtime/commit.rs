@@ -130,7 +130,7 @@ mod tests {
         let (shard, _inbox) = ShardHandle::unattached();
         let health = Arc::new(Health::starting());
         commit_changes(store.clone(), health, shard, Arc::default(), changes).await;
-        let devices = store.restore_devices(None, 10).await.unwrap();
+        let devices = store.restore_devices(0, 10).await.unwrap().devices;
         let endpoints: Vec<&str> = devices.iter().map(|d| d.endpoint.as_str()).collect();
         assert_eq!(endpoints, ["a", "c"]);
     }

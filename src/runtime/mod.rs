@@ -20,7 +20,7 @@ pub use keys::Keys;
 pub use outbox::{Outbox, Outgoing};
 pub use port::{BATCH, Port, bind};
 pub use pulse::Pulse;
-pub use restore::{restore_busy, restore_idle};
+pub use restore::restore_busy;
 pub use rollout::{
     PackageCache, ROLLOUT_IDLE, ROLLOUT_PAGE, ROLLOUT_SOON, Rollout, RolloutError, RolloutSetup,
 };

@@ -17,7 +17,7 @@ const PAGE: u32 = 10_000;
 /// Before a page that could not be read is tried again.
 const AFTER_ERROR: Duration = Duration::from_secs(2);
 
-/// Brings back the upgrades that had begun, with their devices. The others are to follow by [`restore_idle`].
+/// Brings back the upgrades that had begun, with their devices. The others are to follow when the rollout runs.
 ///
 /// # Errors
 /// The database cannot be read.
@@ -64,7 +64,7 @@ pub async fn restore_busy(
 }
 
 /// Gives the shard every device that it does not know yet. Until it returns, strangers are not told that they are.
-pub async fn restore_idle(store: &dyn Store, shard: &ShardHandle, health: &Health) {
+pub(super) async fn restore_idle(store: &dyn Store, shard: &ShardHandle, health: &Health) {
     health.failed(Part::Rollout, "reading devices from before the restart");
     let mut next = Some(0);
     while let Some(after) = next {

@@ -7,7 +7,7 @@ use std::{
 use thiserror::Error;
 use tokio::sync::watch;
 
-use super::{KeyChange, Pulse, ShardHandle, shard::ShardGone};
+use super::{KeyChange, Pulse, ShardHandle, restore::restore_idle, shard::ShardGone};
 use crate::{
     clock::SystemClock,
     engine::{Command, UpgradeOrder},
@@ -88,8 +88,13 @@ impl Rollout {
         }
     }
 
-    /// Looks whenever it is poked or something is due, until `stop` turns true.
+    /// Brings back the devices that had no upgrade, then looks whenever it is poked or something is due, until `stop`
+    /// turns true.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        tokio::select! {
+            () = restore_idle(&*self.store, &self.shard, &self.health) => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
         loop {
             let looked = tokio::select! {
                 looked = self.look() => looked,

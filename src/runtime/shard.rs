@@ -1,4 +1,4 @@
-use std::{collections::VecDeque, io, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{collections::VecDeque, io, num::NonZeroU32, sync::Arc, time::Duration};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::{mpsc, oneshot};

@@ -33,8 +33,8 @@ pub use files::{
 pub use records::{
     AddedDevice, CellRecord, CommitReport, DeletedPackage, DeviceChange, DeviceDetail,
     DeviceFilter, DeviceUpdate, InsertedPackage, NewDevice, NewPackage, NewTask, OutcomeRecord,
-    PackageRecord, Page, QueueRecord, Selection, StoredPsk, TaskRecord, TimelineEvent,
-    UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
+    PackageRecord, Page, QueueRecord, RestoredDevices, Selection, StoredPsk, TaskRecord,
+    TimelineEvent, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
 };
 pub use sqlite::{FILE_NAME, SqliteStore};
 
@@ -47,7 +47,8 @@ use crate::{
 /// Everything durable. One conformance suite says what each operation does, whatever the database.
 ///
 /// Every operation is atomic: it happened completely, or not at all. One that has returned `Ok` after
-/// writing survives a power failure.
+/// writing survives a power failure. Only the cancelling of a stopped task's upgrades may be seen half done; a crash in
+/// between is made up for at the next start.
 #[async_trait]
 pub trait Store: EventStore {
     // ---- the engine's changes, and its state after a restart
@@ -63,13 +64,17 @@ pub trait Store: EventStore {
     /// its device was removed: then the outcome is final. The end of the last upgrade ends the task.
     async fn commit(&self, changes: &[Change]) -> Result<CommitReport, StoreError>;
 
-    /// Up to `limit` devices whose endpoint follows `after`, ordered by endpoint. Includes devices that were
-    /// removed and not yet forgotten: their upgrades may still run.
-    async fn restore_devices(
+    /// Up to `limit` devices on which an upgrade runs and whose endpoint follows `after`, ordered by endpoint: they
+    /// can be restored before all others. [`Store::restore_devices`] gives them again.
+    async fn restore_busy_devices(
         &self,
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<DeviceRecord>, StoreError>;
+
+    /// Up to `limit` devices in the order in which they were added, after number `after`; 0 begins. Includes
+    /// devices that were removed and not yet forgotten: their upgrades may still run.
+    async fn restore_devices(&self, after: i64, limit: u32) -> Result<RestoredDevices, StoreError>;
 
     /// Up to `limit` upgrades in a stage whose number follows `after`, ordered by number.
     async fn restore_upgrades(
@@ -197,7 +202,8 @@ pub trait Store: EventStore {
 
     // ---- tasks and upgrades
 
-    /// Creates a task with one upgrade per selected device.
+    /// Creates a task with one upgrade per selected device. Changes are committed meanwhile; nobody sees the task
+    /// before it is whole.
     async fn create_task(&self, new: &NewTask) -> Result<TaskRecord, CreateTaskError>;
 
     /// A task with the number of its upgrades in each state.
@@ -210,11 +216,12 @@ pub trait Store: EventStore {
         limit: u32,
     ) -> Result<Page<TaskRecord>, StoreError>;
 
-    /// Stops a task: waiting upgrades are cancelled at once, running ones appear in
-    /// [`Store::upgrades_to_stop`]. Stopping it again changes nothing.
+    /// Stops a task: none of its upgrades begins any more, those that wait are cancelled before this returns, running
+    /// ones appear in [`Store::upgrades_to_stop`]. Stopping it again changes nothing.
     async fn stop_task(&self, id: TaskId, now: UtcMillis) -> Result<TaskRecord, StopTaskError>;
 
-    /// Deletes a task that is not running, with its upgrades and their timelines.
+    /// Deletes a task that is not running, with its upgrades and their timelines. Nobody sees any of it from the
+    /// beginning on, and changes are committed meanwhile.
     async fn delete_task(&self, id: TaskId) -> Result<(), DeleteTaskError>;
 
     /// Upgrades of a task, in `state` if one is given, ordered by number, after `after`.

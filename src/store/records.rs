@@ -28,6 +28,15 @@ pub struct Page<T> {
     pub more: bool,
 }
 
+/// Devices after a restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoredDevices {
+    /// The devices.
+    pub devices: Vec<DeviceRecord>,
+    /// Number of the last one, after which others may follow; `None` when it was the last of all.
+    pub next: Option<i64>,
+}
+
 /// A device as the operator left it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceChange {

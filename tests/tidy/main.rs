@@ -284,6 +284,7 @@ fn every_file_is_part_of_a_program() {
                 "benches/dtls/main.rs",
                 "benches/fleet/main.rs",
                 "benches/simulate.rs",
+                "benches/store/main.rs",
                 // the first three name its path
                 "benches/support/mod.rs",
             ],

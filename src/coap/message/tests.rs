@@ -21,6 +21,21 @@ fn a_put_written_by_hand_reads_as_one_written_by_the_library() {
 }
 
 #[test]
+fn a_response_written_by_hand_reads_as_one_written_by_the_library() {
+    for kind in [Kind::Confirmable, Kind::NonConfirmable] {
+        for (token, payload) in [(&[][..], &b"representation"[..]), (&[7; 8], b"")] {
+            let request = MessageBuilder::new(kind, Code::GET, 0x1234, Token::new(token)).build();
+            let request = Message::parse(&request).unwrap();
+            let by_library = MessageBuilder::response(&request, Code::CONTENT, 9)
+                .payload(payload.to_vec())
+                .build();
+            let by_hand = short_response(&request, Code::CONTENT, 9, Bytes::from_static(payload));
+            assert_eq!(by_hand.to_bytes(), by_library);
+        }
+    }
+}
+
+#[test]
 fn malformed_datagrams_are_reset_when_confirmable_and_ignored_otherwise() {
     use MalformedReason as R;
     let table: [(&[u8], R, bool); 12] = [

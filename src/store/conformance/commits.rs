@@ -25,11 +25,11 @@ pub(crate) async fn a_registration_comes_back_after_a_restart(store: &impl Store
         unreachable!()
     };
     world.commit(&[registered("d1", t(5))]).await;
-    let first = store.restore_devices(None, 2).await.unwrap();
-    let rest = store.restore_devices(Some("d1"), 2).await.unwrap();
-    assert_eq!([first.len(), rest.len()], [2, 1], "pages follow each other");
-    assert_eq!(first[0].registration, None);
-    assert_eq!(first[1].registration, Some(registration));
+    let first = store.restore_devices(0, 2).await.unwrap();
+    let rest = store.restore_devices(first.next.unwrap(), 2).await.unwrap();
+    assert_eq!((rest.devices.len(), rest.next), (1, None));
+    assert_eq!(first.devices[0].registration, None);
+    assert_eq!(first.devices[1].registration, Some(registration));
     let end = Change::Deregistered {
         endpoint: "d1".to_owned(),
         at: t(6),
@@ -46,7 +46,7 @@ pub(crate) async fn a_removed_device_does_not_come_back_by_itself(store: &impl S
     world.commit(&[registered("d0", t(2))]).await;
     assert_eq!(store.device("d0").await.unwrap(), None);
     assert_eq!(
-        store.restore_devices(None, 9).await.unwrap()[0].registration,
+        store.restore_devices(0, 9).await.unwrap().devices[0].registration,
         None
     );
 }
@@ -114,6 +114,26 @@ pub(crate) async fn a_stage_comes_back_with_all_it_needs(store: &impl Store) {
     assert_eq!(active.order.package, task.package);
     assert_eq!(active.order.attempt, 1);
     assert_eq!(active.order.retry, task.retry);
+}
+
+pub(crate) async fn devices_whose_upgrade_runs_come_back_first(store: &impl Store) {
+    let (world, task) = World::with_task(store, 5, 2).await;
+    let ids = world.ids(task.id).await;
+    world
+        .commit(&[
+            registered("d3", t(1)),
+            stage(ids[3], 1, Stage::Downloading, t(1)),
+            stage(ids[1], 1, Stage::WaitingForDevice, t(1)),
+            stage(ids[4], 1, Stage::WaitingForDevice, t(1)),
+            ended(ids[4], task.id, 1, NOT_HEARD, Some(t(300)), t(2)),
+        ])
+        .await;
+    let first = store.restore_busy_devices(None, 1).await.unwrap();
+    assert_eq!(first[0].endpoint, "d1");
+    let rest = store.restore_busy_devices(Some("d1"), 9).await.unwrap();
+    assert_eq!(rest.len(), 1);
+    let all = store.restore_devices(0, 9).await.unwrap().devices;
+    assert_eq!(rest[0], all[3]);
 }
 
 pub(crate) async fn the_same_changes_twice_are_the_same_as_once(store: &impl Store) {

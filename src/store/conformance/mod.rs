@@ -3,6 +3,7 @@
 //! A test is a function of a store that is empty. [`suite!`] makes a test function of each for one
 //! implementation, given a function that opens an empty store and something that keeps its files.
 
+pub(crate) mod batches;
 pub(crate) mod commits;
 pub(crate) mod events;
 pub(crate) mod inventory;
@@ -47,12 +48,16 @@ macro_rules! suite {
 macro_rules! whole_suite {
     ($open:path) => {
         $crate::store::conformance::suite! { $open:
+            batches {
+                a_batch_is_the_same_as_its_changes_one_by_one,
+            }
             commits {
                 a_registration_adds_an_unknown_device,
                 a_registration_comes_back_after_a_restart,
                 a_removed_device_does_not_come_back_by_itself,
                 reports_are_kept_and_unknown_devices_ignored,
                 a_stage_comes_back_with_all_it_needs,
+                devices_whose_upgrade_runs_come_back_first,
                 the_same_changes_twice_are_the_same_as_once,
                 a_late_end_of_an_older_attempt_changes_nothing,
                 a_failure_with_another_attempt_waits_for_it,

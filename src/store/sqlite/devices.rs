@@ -7,36 +7,103 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Doing, SqliteStore,
+    bulk::json_list,
+    counts::{self, CountChanges},
     credentials::{holders, set_psk},
     events::Announcements,
-    rows::{self, Columns},
-    task_writes,
+    rows::{self, Columns as _, InOrder},
 };
 use crate::{
     clock::UtcMillis,
     coap::Peer,
     engine::{CoverageReading, DeviceRecord, QueueMode, Registration},
-    store::{AddedDevice, DeviceDetail, DeviceFilter, NewDevice, Page, StoreError},
+    store::{
+        AddedDevice, DeviceDetail, DeviceFilter, NewDevice, Page, RestoredDevices, StoreError,
+        UpgradeState,
+    },
     task::{TaskId, UpgradeId},
     upgrade::{Coverage, Failure, Outcome},
 };
 
+/// The columns of a [`DeviceRecord`] in the order in which [`record`] reads them.
+macro_rules! columns {
+    () => {
+        "d.endpoint, d.product, d.secure, d.last_heard_at, d.coverage_at, d.coverage_cell, d.coverage_rsrp_dbm, \
+         d.coverage_sinr_db, d.version, d.reg_location, d.reg_peer, d.reg_secured, d.reg_lifetime_s, d.reg_expires_at, \
+         d.reg_registered_at, d.reg_queue_mode"
+    };
+}
+
+/// Devices with what the operator sees beside them. A condition follows.
+macro_rules! details {
+    () => {
+        concat!(
+            "SELECT ",
+            columns!(),
+            ", d.psk_identity, d.created_at, \
+                 (SELECT MIN(u.id) FROM upgrades u WHERE u.endpoint = d.endpoint AND u.phase = 1) \
+             FROM devices d WHERE d.removed = 0"
+        )
+    };
+}
+
+pub(super) const RESTORE: &str = concat!(
+    "SELECT d.id, ",
+    columns!(),
+    " FROM devices d WHERE d.id > ? ORDER BY d.id LIMIT ?"
+);
+
+/// A device on which two upgrades run, which should not be, appears once.
+pub(super) const RESTORE_BUSY: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM upgrades u INDEXED BY upgrades_running_on CROSS JOIN devices d ON d.endpoint = u.endpoint \
+     WHERE u.phase = 1 AND u.endpoint > ? \
+         AND u.id = (SELECT MIN(r.id) FROM upgrades r WHERE r.endpoint = u.endpoint AND r.phase = 1) \
+     ORDER BY u.endpoint LIMIT ?"
+);
+
 impl SqliteStore {
-    /// See [`crate::store::Store::restore_devices`].
-    pub(super) async fn devices_to_restore(
+    /// See [`crate::store::Store::restore_busy_devices`].
+    pub(super) async fn busy_devices_to_restore(
         &self,
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<DeviceRecord>, StoreError> {
-        sqlx::query("SELECT * FROM devices WHERE endpoint > ? ORDER BY endpoint LIMIT ?")
+        sqlx::query(RESTORE_BUSY)
             .bind(after.unwrap_or_default())
             .bind(limit)
             .fetch_all(&self.readers)
             .await
-            .doing("reading devices")?
+            .doing("reading devices whose upgrade runs")?
             .iter()
-            .map(record)
+            .map(|row| record(&mut InOrder::new(row)))
             .collect()
+    }
+
+    /// See [`crate::store::Store::restore_devices`].
+    pub(super) async fn devices_to_restore(
+        &self,
+        after: i64,
+        limit: u32,
+    ) -> Result<RestoredDevices, StoreError> {
+        let rows = sqlx::query(RESTORE)
+            .bind(after)
+            .bind(limit)
+            .fetch_all(&self.readers)
+            .await
+            .doing("reading devices")?;
+        let mut next = None;
+        let mut devices = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let mut fields = InOrder::new(row);
+            next = fields.value()?;
+            devices.push(record(&mut fields)?);
+        }
+        if u32::try_from(devices.len()).is_ok_and(|found| found < limit) {
+            next = None;
+        }
+        Ok(RestoredDevices { devices, next })
     }
 
     /// See [`crate::store::Store::restore_revision`].
@@ -59,18 +126,14 @@ impl SqliteStore {
         &self,
         endpoint: &str,
     ) -> Result<Option<DeviceDetail>, StoreError> {
-        sqlx::query(
-            "SELECT d.*, (SELECT MIN(u.id) FROM upgrades u WHERE u.endpoint = d.endpoint AND u.phase = 1) \
-                 AS upgrade_id \
-             FROM devices d WHERE d.endpoint = ? AND d.removed = 0",
-        )
-        .bind(endpoint)
-        .fetch_optional(&self.readers)
-        .await
-        .doing("reading a device")?
-        .as_ref()
-        .map(detail)
-        .transpose()
+        sqlx::query(concat!(details!(), " AND d.endpoint = ?"))
+            .bind(endpoint)
+            .fetch_optional(&self.readers)
+            .await
+            .doing("reading a device")?
+            .as_ref()
+            .map(detail)
+            .transpose()
     }
 
     /// See [`crate::store::Store::devices`].
@@ -80,30 +143,7 @@ impl SqliteStore {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Page<DeviceDetail>, StoreError> {
-        let mut query = QueryBuilder::<Sqlite>::new(
-            "SELECT d.*, (SELECT MIN(u.id) FROM upgrades u WHERE u.endpoint = d.endpoint AND u.phase = 1) \
-                 AS upgrade_id \
-             FROM devices d WHERE d.removed = 0",
-        );
-        if let Some(product) = &filter.product {
-            query.push(" AND d.product = ").push_bind(product);
-        }
-        if let Some(registered) = filter.registered {
-            query.push(" AND d.registered = ").push_bind(registered);
-        }
-        if let Some(prefix) = &filter.prefix {
-            // a range, so that the index finds its beginning; no character is above U+10FFFF
-            query.push(" AND d.endpoint >= ").push_bind(prefix);
-            query
-                .push(" AND d.endpoint < ")
-                .push_bind(format!("{prefix}\u{10FFFF}"));
-        }
-        if let Some(after) = after {
-            query.push(" AND d.endpoint > ").push_bind(after);
-        }
-        let rows = query
-            .push(" ORDER BY d.endpoint LIMIT ")
-            .push_bind(rows::one_more(limit))
+        let rows = list(filter, after, limit)
             .build()
             .fetch_all(&self.readers)
             .await
@@ -209,31 +249,6 @@ impl SqliteStore {
     }
 }
 
-/// Shows the removal of an upgrade's device again: with its last upgrade gone, it can be forgotten.
-pub(super) async fn repeat_removal(
-    conn: &mut SqliteConnection,
-    upgrade: UpgradeId,
-) -> Result<(), StoreError> {
-    let doing = "looking for the removed device of an upgrade";
-    let removed: Option<i64> = sqlx::query_scalar(
-        "SELECT d.id FROM upgrades u JOIN devices d ON d.endpoint = u.endpoint \
-         WHERE u.id = ? AND d.removed = 1",
-    )
-    .bind(upgrade.0)
-    .fetch_optional(&mut *conn)
-    .await
-    .doing(doing)?;
-    let Some(device) = removed else { return Ok(()) };
-    let revision = rows::revision(conn).await? + 1;
-    sqlx::query("UPDATE devices SET revision = ? WHERE id = ?")
-        .bind(revision)
-        .bind(device)
-        .execute(&mut *conn)
-        .await
-        .doing(doing)?;
-    rows::set_revision(conn, revision).await.doing(doing)
-}
-
 /// The products of those of `devices` that are there and were not removed.
 async fn products(
     conn: &mut SqliteConnection,
@@ -293,6 +308,18 @@ async fn end_waiting_upgrades(
     endpoint: &str,
     now: UtcMillis,
 ) -> Result<(), sqlx::Error> {
+    let mut counts = CountChanges::default();
+    // Of a task that nobody has seen nothing is told: it is as if it were created without the device.
+    let unseen: Vec<i64> = sqlx::query_scalar(
+        "DELETE FROM upgrades WHERE endpoint = ? AND phase = 0 \
+         AND task_id IN (SELECT id FROM tasks WHERE hidden = 1) RETURNING task_id",
+    )
+    .bind(endpoint)
+    .fetch_all(&mut *conn)
+    .await?;
+    for task in unseen {
+        counts.add(TaskId(task), UpgradeState::Pending, -1);
+    }
     let outcome = Outcome::Failed(Failure::DeviceRemoved);
     sqlx::query(
         "INSERT INTO upgrade_events (upgrade_id, at, attempt, kind, text) \
@@ -306,7 +333,7 @@ async fn end_waiting_upgrades(
     .await?;
     let announcements = Announcements::begin(conn).await?;
     let ended: Vec<(i64, i64)> = sqlx::query_as(
-        "UPDATE upgrades SET state = ?1, outcome_state = ?1, outcome_reason = ?2, outcome_detail = ?3, \
+        "UPDATE upgrades SET state = ?1, phase = 2, next = 0, outcome_state = ?1, outcome_reason = ?2, outcome_detail = ?3, \
              outcome_at = ?4, ended_at = ?4 \
          WHERE endpoint = ?5 AND phase = 0 RETURNING id, task_id",
     )
@@ -317,74 +344,114 @@ async fn end_waiting_upgrades(
     .bind(endpoint)
     .fetch_all(&mut *conn)
     .await?;
-    for (upgrade, _) in &ended {
-        announcements.upgrade(conn, UpgradeId(*upgrade)).await?;
+    let tasks: BTreeSet<TaskId> = ended.iter().map(|(_, task)| TaskId(*task)).collect();
+    for (_, task) in &ended {
+        counts.moved(
+            TaskId(*task),
+            UpgradeState::Pending,
+            UpgradeState::Failed,
+            1,
+        );
     }
-    for task in ended
-        .into_iter()
-        .map(|(_, task)| task)
-        .collect::<BTreeSet<_>>()
-    {
-        task_writes::end_task_if_done(conn, TaskId(task), now, &announcements).await?;
+    counts.write(conn).await?;
+    let upgrades = json_list(ended.iter().map(|(upgrade, _)| upgrade));
+    announcements.upgrades(conn, &upgrades).await?;
+    for task in tasks {
+        counts::end_task_if_done(conn, task, now, &announcements).await?;
     }
     announcements.deliver(conn).await
 }
 
+/// The statement that lists devices.
+pub(super) fn list(filter: &DeviceFilter, after: Option<&str>, limit: u32) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::new(details!());
+    if let Some(product) = &filter.product {
+        query.push(" AND d.product = ").push_bind(product.clone());
+    }
+    if let Some(registered) = filter.registered {
+        query.push(" AND d.registered = ").push_bind(registered);
+    }
+    // One lower end alone: of two, the database looks for the first and passes over what lies before the other.
+    let after = after.unwrap_or_default();
+    let prefix = filter.prefix.as_deref().unwrap_or_default();
+    let from = if prefix > after { " >= " } else { " > " };
+    query.push(" AND d.endpoint").push(from);
+    query.push_bind(prefix.max(after).to_owned());
+    if !prefix.is_empty() {
+        // no character is above U+10FFFF
+        let end = format!("{prefix}\u{10FFFF}");
+        query.push(" AND d.endpoint < ").push_bind(end);
+    }
+    query
+        .push(" ORDER BY d.endpoint LIMIT ")
+        .push_bind(rows::one_more(limit));
+    query
+}
+
 fn detail(row: &SqliteRow) -> Result<DeviceDetail, StoreError> {
+    let mut fields = InOrder::new(row);
     Ok(DeviceDetail {
-        device: record(row)?,
-        psk_identity: row.value("psk_identity")?,
-        created_at: row.time("created_at")?,
-        upgrade: row.maybe_int("upgrade_id")?.map(UpgradeId),
+        device: record(&mut fields)?,
+        psk_identity: fields.value()?,
+        created_at: UtcMillis(fields.value()?),
+        upgrade: fields.maybe_int()?.map(UpgradeId),
     })
 }
 
-/// A row of `devices`.
-fn record(row: &SqliteRow) -> Result<DeviceRecord, StoreError> {
-    let coverage = row
-        .maybe_time("coverage_at")?
-        .map(|at| {
-            Ok::<_, StoreError>(CoverageReading {
-                coverage: Coverage {
-                    cell: row.maybe_int("coverage_cell")?,
-                    rsrp_dbm: row.maybe_int("coverage_rsrp_dbm")?,
-                    sinr_db: row.maybe_int("coverage_sinr_db")?,
-                },
-                at,
-            })
-        })
-        .transpose()?;
+/// The columns of a device.
+fn record(fields: &mut InOrder<'_>) -> Result<DeviceRecord, StoreError> {
     Ok(DeviceRecord {
-        endpoint: row.value("endpoint")?,
-        product: row.value("product")?,
-        secure: row.value("secure")?,
-        registration: registration(row)?,
-        last_heard_at: row.maybe_time("last_heard_at")?,
-        coverage,
-        version: row.maybe_version("version")?,
+        endpoint: fields.value()?,
+        product: fields.value()?,
+        secure: fields.value()?,
+        last_heard_at: fields.maybe_time()?,
+        coverage: coverage(fields)?,
+        version: fields.maybe_version()?,
+        registration: registration(fields)?,
     })
 }
 
-fn registration(row: &SqliteRow) -> Result<Option<Registration>, StoreError> {
-    let Some(location) = row.value::<Option<String>>("reg_location")? else {
+fn coverage(fields: &mut InOrder<'_>) -> Result<Option<CoverageReading>, StoreError> {
+    let at = fields.maybe_time()?;
+    let coverage = Coverage {
+        cell: fields.maybe_int()?,
+        rsrp_dbm: fields.maybe_int()?,
+        sinr_db: fields.maybe_int()?,
+    };
+    Ok(at.map(|at| CoverageReading { coverage, at }))
+}
+
+fn registration(fields: &mut InOrder<'_>) -> Result<Option<Registration>, StoreError> {
+    let location: Option<String> = fields.value()?;
+    let address = match fields.value::<Option<&str>>()? {
+        Some(text) => {
+            let address = text.parse::<SocketAddr>();
+            Some(address.map_err(|_| fields.unreadable(text))?)
+        }
+        None => None,
+    };
+    let secured = fields.value()?;
+    let lifetime_s = fields.maybe_int()?;
+    let expires_at = fields.maybe_time()?;
+    let registered_at = fields.maybe_time()?;
+    let queue_mode: Option<bool> = fields.value()?;
+    let Some(location) = location else {
         return Ok(None);
     };
-    let peer: &str = row.value("reg_peer")?;
+    let incomplete = || rows::unreadable("devices.reg_location", format!("{location} alone"));
     Ok(Some(Registration {
-        location,
         peer: Peer {
-            address: peer
-                .parse::<SocketAddr>()
-                .map_err(|_| rows::unreadable("devices.reg_peer", peer))?,
-            secured: row.value("reg_secured")?,
+            address: address.ok_or_else(incomplete)?,
+            secured,
         },
-        lifetime_s: row.int("reg_lifetime_s")?,
-        expires_at: row.time("reg_expires_at")?,
-        registered_at: row.time("reg_registered_at")?,
-        queue_mode: if row.value("reg_queue_mode")? {
+        lifetime_s: lifetime_s.ok_or_else(incomplete)?,
+        expires_at: expires_at.ok_or_else(incomplete)?,
+        registered_at: registered_at.ok_or_else(incomplete)?,
+        queue_mode: if queue_mode.ok_or_else(incomplete)? {
             QueueMode::On
         } else {
             QueueMode::Off
         },
+        location,
     }))
 }

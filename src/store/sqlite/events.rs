@@ -20,22 +20,6 @@ use crate::{
 /// Key in `meta` of the number of the newest event that was deleted.
 const FORGOTTEN: &str = "forgotten_event";
 
-/// An event for each upgrade that has ended, as far as there is none yet. A condition follows.
-macro_rules! events_of_upgrades {
-    ($condition:literal) => {
-        concat!(
-            "INSERT INTO events (at, kind, task_id, task_name, product, version, upgrade_id, endpoint, attempts, \
-                 reason, detail, cell, started_at) \
-             SELECT u.ended_at, 'upgrade.' || u.state, t.id, t.name, p.product, p.version, u.id, u.endpoint, \
-                 u.attempt, u.outcome_reason, u.outcome_detail, u.cell, u.started_at \
-             FROM upgrades u JOIN tasks t ON t.id = u.task_id JOIN packages p ON p.id = t.package_id \
-             WHERE u.ended_at IS NOT NULL AND ",
-            $condition,
-            " ORDER BY u.id ON CONFLICT DO NOTHING"
-        )
-    };
-}
-
 /// Deliveries of a webhook that are due, with their events. Their order follows.
 macro_rules! due_deliveries {
     ($order:literal) => {
@@ -64,35 +48,28 @@ impl Announcements {
         Ok(Self { before })
     }
 
-    /// The upgrade has ended.
-    pub(super) async fn upgrade(
+    /// The upgrades, a JSON list, have ended. An outcome that was told is not told again.
+    pub(super) async fn upgrades(
         &self,
         conn: &mut SqliteConnection,
-        upgrade: UpgradeId,
+        upgrades: &str,
     ) -> Result<(), sqlx::Error> {
-        sqlx::query(events_of_upgrades!("u.id = ?"))
-            .bind(upgrade.0)
-            .execute(conn)
-            .await
-            .map(|_| ())
-    }
-
-    /// The upgrades of the task that waited were cancelled.
-    pub(super) async fn cancelled(
-        &self,
-        conn: &mut SqliteConnection,
-        task: TaskId,
-    ) -> Result<(), sqlx::Error> {
-        sqlx::query(events_of_upgrades!(
-            "u.task_id = ? AND u.state = 'cancelled'"
-        ))
-        .bind(task.0)
+        sqlx::query(
+            "INSERT INTO events (at, kind, task_id, task_name, product, version, upgrade_id, endpoint, attempts, \
+                 reason, detail, cell, started_at) \
+             SELECT u.ended_at, 'upgrade.' || u.state, t.id, t.name, p.product, p.version, u.id, u.endpoint, \
+                 u.attempt, u.outcome_reason, u.outcome_detail, u.cell, u.started_at \
+             FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value CROSS JOIN tasks t ON t.id = u.task_id \
+                 CROSS JOIN packages p ON p.id = t.package_id \
+             WHERE u.ended_at IS NOT NULL ORDER BY j.id ON CONFLICT DO NOTHING",
+        )
+        .bind(upgrades)
         .execute(conn)
         .await
         .map(|_| ())
     }
 
-    /// The task has ended, if it has.
+    /// The task has ended, if it has. Its counts are written.
     pub(super) async fn task(
         &self,
         conn: &mut SqliteConnection,
@@ -101,9 +78,9 @@ impl Announcements {
         sqlx::query(
             "INSERT INTO events (at, kind, task_id, task_name, product, version, succeeded, failed, cancelled) \
              SELECT t.ended_at, 'task.' || t.state, t.id, t.name, p.product, p.version, \
-                 (SELECT COUNT(*) FROM upgrades WHERE task_id = t.id AND state = 'succeeded'), \
-                 (SELECT COUNT(*) FROM upgrades WHERE task_id = t.id AND state = 'failed'), \
-                 (SELECT COUNT(*) FROM upgrades WHERE task_id = t.id AND state = 'cancelled') \
+                 COALESCE((SELECT count FROM task_counts WHERE task_id = t.id AND state = 'succeeded'), 0), \
+                 COALESCE((SELECT count FROM task_counts WHERE task_id = t.id AND state = 'failed'), 0), \
+                 COALESCE((SELECT count FROM task_counts WHERE task_id = t.id AND state = 'cancelled'), 0) \
              FROM tasks t JOIN packages p ON p.id = t.package_id \
              WHERE t.id = ? AND t.ended_at IS NOT NULL ON CONFLICT DO NOTHING",
         )
@@ -168,7 +145,7 @@ async fn make_room(conn: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
     let removed = sqlx::query(
         "DELETE FROM webhooks WHERE id = (SELECT id FROM webhooks w WHERE w.task_id IS NOT NULL \
              AND NOT EXISTS (SELECT 1 FROM tasks WHERE id = w.task_id AND ended_at IS NULL) \
-             AND NOT EXISTS (SELECT 1 FROM deliveries WHERE webhook_id = w.id AND state IN ('pending', 'failed')) \
+             AND w.pending = 0 AND w.failed = 0 \
              ORDER BY w.id LIMIT 1)",
     )
     .execute(conn)
@@ -176,10 +153,8 @@ async fn make_room(conn: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
     Ok(removed.rows_affected() > 0)
 }
 
-const WEBHOOKS: &str = "SELECT w.id, w.task_id, w.url, w.created_at, \
-         (SELECT COUNT(*) FROM deliveries WHERE webhook_id = w.id AND state = 'pending') AS pending, \
-         (SELECT COUNT(*) FROM deliveries WHERE webhook_id = w.id AND state = 'failed') AS failed \
-     FROM webhooks w WHERE w.id > ? ORDER BY w.id LIMIT ?";
+const WEBHOOKS: &str = "SELECT id, task_id, url, created_at, pending, failed FROM webhooks \
+     WHERE id > ? ORDER BY id LIMIT ?";
 
 #[async_trait]
 impl EventStore for SqliteStore {
@@ -223,12 +198,13 @@ impl EventStore for SqliteStore {
         let doing = "adding a webhook";
         let mut tx = self.write(doing).await?;
         if let Some(task) = new.task {
-            let known: bool =
-                sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM tasks WHERE id = ?)")
-                    .bind(task.0)
-                    .fetch_one(&mut *tx)
-                    .await
-                    .doing(doing)?;
+            let known: bool = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT 1 FROM tasks WHERE id = ? AND hidden = 0)",
+            )
+            .bind(task.0)
+            .fetch_one(&mut *tx)
+            .await
+            .doing(doing)?;
             if !known {
                 return Err(AddWebhookError::NoTask(task));
             }

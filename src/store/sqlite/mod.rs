@@ -4,15 +4,19 @@
 //! (WAL). Every commit is synced to the disk: a device must never have been told something that a
 //! power failure makes the server forget.
 
+mod bulk;
 mod commit;
+mod counts;
 mod credentials;
 mod devices;
 mod events;
 mod packages;
 mod rollout;
 mod rows;
+mod task_creation;
 mod task_writes;
 mod tasks;
+mod turns;
 mod upgrades;
 
 #[cfg(test)]
@@ -29,9 +33,9 @@ use sqlx::{
 use super::{
     AddedDevice, CellRecord, CommitReport, CreateTaskError, DeletePackageError, DeleteTaskError,
     DeletedPackage, DeviceChange, DeviceDetail, DeviceFilter, DeviceUpdate, InsertPackageError,
-    InsertedPackage, NewDevice, NewPackage, NewTask, OpenError, PackageRecord, Page, StopTaskError,
-    Store, StoreError, StoredPsk, TaskRecord, UpdateDeviceError, UpgradeDetail, UpgradeRecord,
-    UpgradeState, UpgradeToStop,
+    InsertedPackage, NewDevice, NewPackage, NewTask, OpenError, PackageRecord, Page,
+    RestoredDevices, StopTaskError, Store, StoreError, StoredPsk, TaskRecord, UpdateDeviceError,
+    UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
 };
 use crate::{
     clock::UtcMillis,
@@ -48,6 +52,17 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Distinct statements per connection: more than there are in this room.
 const CACHED_STATEMENTS: usize = 128;
+/// What the writer keeps of the file in memory, KiB. A batch of changes touches thousands of pages all over the file; where
+/// they do not fit, each is written and read several times before the commit.
+const WRITER_CACHE_KIB: u32 = 128 * 1_024;
+/// What a reader keeps in memory, KiB.
+const READER_CACHE_KIB: u32 = 16 * 1_024;
+/// Pages of the log after which they are copied into the file: those that were written many times are copied once.
+const CHECKPOINT_PAGES: u32 = 8_000;
+/// Rows that a reader may be ahead of who reads them: fewer make two threads wake each other all the time.
+const ROWS_AHEAD: usize = 1_000;
+/// Upgrades that are created, cancelled or deleted in one transaction, for which all other writers wait.
+const PART: u32 = 5_000;
 
 /// A [`Store`] in one SQLite file.
 #[derive(Debug, Clone)]
@@ -75,6 +90,7 @@ impl SqliteStore {
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
             .statement_cache_capacity(CACHED_STATEMENTS)
+            .row_buffer_size(ROWS_AHEAD)
             .disable_statement_logging();
         let open_error = |source: sqlx::Error| OpenError::Open {
             path: path.clone(),
@@ -83,7 +99,12 @@ impl SqliteStore {
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_with(options.clone())
+            .connect_with(
+                options
+                    .clone()
+                    .pragma("cache_size", format!("-{WRITER_CACHE_KIB}"))
+                    .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string()),
+            )
             .await
             .map_err(open_error)?;
         sqlx::migrate!("migrations/sqlite")
@@ -96,10 +117,22 @@ impl SqliteStore {
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_with(options.read_only(true))
+            .connect_with(
+                options
+                    .read_only(true)
+                    .pragma("cache_size", format!("-{READER_CACHE_KIB}")),
+            )
             .await
             .map_err(open_error)?;
-        Ok(Self { writer, readers })
+        let store = Self { writer, readers };
+        store
+            .end_interrupted()
+            .await
+            .map_err(|source| OpenError::Open {
+                path,
+                source: Box::new(source),
+            })?;
+        Ok(store)
     }
 
     /// Closes all connections; what was written is in the file.
@@ -178,11 +211,15 @@ impl Store for SqliteStore {
         self.commit_changes(changes).await
     }
 
-    async fn restore_devices(
+    async fn restore_busy_devices(
         &self,
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<DeviceRecord>, StoreError> {
+        self.busy_devices_to_restore(after, limit).await
+    }
+
+    async fn restore_devices(&self, after: i64, limit: u32) -> Result<RestoredDevices, StoreError> {
         self.devices_to_restore(after, limit).await
     }
 

@@ -125,35 +125,49 @@ impl SqliteStore {
         now: UtcMillis,
         limit: u32,
     ) -> Result<Vec<(Candidate, UpgradeOrder)>, StoreError> {
-        // The index of due upgrades gives the order; CROSS JOIN keeps the planner from starting at the
-        // tasks and sorting. Of two that wait for one device the first in that order is taken.
-        sqlx::query(
-            "SELECT u.id, u.task_id, u.endpoint, u.attempt, u.not_before, \
-                 t.package_id, t.retry_attempts, t.retry_interval_s \
-             FROM upgrades u INDEXED BY upgrades_due CROSS JOIN tasks t ON t.id = u.task_id \
-             WHERE u.phase = 0 AND u.not_before <= ?1 AND t.state = 'running' \
-                 AND NOT EXISTS (SELECT 1 FROM upgrades b WHERE b.endpoint = u.endpoint AND b.phase = 1) \
-                 AND NOT EXISTS (SELECT 1 FROM upgrades e WHERE e.endpoint = u.endpoint AND e.phase = 0 \
-                     AND e.id <> u.id AND (e.not_before, e.id) < (u.not_before, u.id)) \
-             ORDER BY u.not_before, u.id LIMIT ?2",
+        let doing = "looking for upgrades that may begin";
+        let mut tx = self.readers.begin().await.doing(doing)?;
+        // The first of each running task, in the order in which they may begin: what a task has follows its first, so
+        // that most tasks need not be looked into.
+        let firsts: Vec<(i64, i64, i64)> = sqlx::query_as(
+            "SELECT u.not_before, u.id, t.id FROM tasks t CROSS JOIN upgrades u ON u.id = ( \
+                 SELECT f.id FROM upgrades f WHERE f.task_id = t.id AND f.next = 1 AND f.not_before <= ? \
+                 ORDER BY f.not_before, f.id LIMIT 1) \
+             WHERE t.state = 'running' ORDER BY u.not_before, u.id",
         )
         .bind(now.0)
-        .bind(limit)
-        .fetch_all(&self.readers)
+        .fetch_all(&mut *tx)
         .await
-        .doing("looking for upgrades that may begin")?
-        .iter()
-        .map(|row| {
-            let begun: u32 = row.int("attempt")?;
-            let candidate = Candidate {
-                upgrade: UpgradeId(row.int("id")?),
-                task_state: TaskState::Running,
-                not_before: row.time("not_before")?,
-                device_busy_with: None,
-            };
-            Ok((candidate, order(row, begun.saturating_add(1))?))
-        })
-        .collect()
+        .doing(doing)?;
+        let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut found: Vec<(Candidate, UpgradeOrder)> = Vec::new();
+        for (not_before, upgrade, task) in firsts {
+            let mut until = now;
+            if let Some((last, _)) = found.get(wanted.saturating_sub(1)) {
+                until = last.not_before;
+                if (last.not_before, last.upgrade) < (UtcMillis(not_before), UpgradeId(upgrade)) {
+                    break;
+                }
+            }
+            let rows = sqlx::query(
+                "SELECT u.id, u.task_id, u.endpoint, u.attempt, u.not_before, \
+                     t.package_id, t.retry_attempts, t.retry_interval_s \
+                 FROM tasks t CROSS JOIN upgrades u ON u.task_id = t.id \
+                 WHERE t.id = ? AND u.next = 1 AND u.not_before <= ? ORDER BY u.not_before, u.id LIMIT ?",
+            )
+            .bind(task)
+            .bind(until.0)
+            .bind(limit)
+            .fetch_all(&mut *tx)
+            .await
+            .doing(doing)?;
+            for row in &rows {
+                found.push(startable(row)?);
+            }
+            found.sort_unstable_by_key(|(candidate, _)| (candidate.not_before, candidate.upgrade));
+            found.truncate(wanted);
+        }
+        Ok(found)
     }
 
     /// See [`crate::store::Store::next_due`].
@@ -162,8 +176,9 @@ impl SqliteStore {
         now: UtcMillis,
     ) -> Result<Option<UtcMillis>, StoreError> {
         let doing = "looking for the next due time";
+        // a first attempt is due when its task starts
         let upgrade: Option<i64> = sqlx::query_scalar(
-            "SELECT MIN(not_before) FROM upgrades WHERE phase = 0 AND not_before > ?",
+            "SELECT MIN(not_before) FROM upgrades WHERE phase = 0 AND attempt > 0 AND not_before > ?",
         )
         .bind(now.0)
         .fetch_one(&self.readers)
@@ -223,6 +238,17 @@ impl SqliteStore {
             })
             .collect()
     }
+}
+
+fn startable(row: &SqliteRow) -> Result<(Candidate, UpgradeOrder), StoreError> {
+    let begun: u32 = row.int("attempt")?;
+    let candidate = Candidate {
+        upgrade: UpgradeId(row.int("id")?),
+        task_state: TaskState::Running,
+        not_before: row.time("not_before")?,
+        device_busy_with: None,
+    };
+    Ok((candidate, order(row, begun.saturating_add(1))?))
 }
 
 fn order(row: &SqliteRow, attempt: u32) -> Result<UpgradeOrder, StoreError> {

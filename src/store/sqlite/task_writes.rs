@@ -1,294 +1,269 @@
+//! The ends of tasks. Both take parts of a task at a time, each in a transaction of its own, so that others get their
+//! turn at the writer meanwhile. A crash in between leaves a task that is stopping, or hidden: the next start goes on.
+
+use std::future::Future;
+
 use sqlx::SqliteConnection;
 
 use super::{
-    Doing, SqliteStore,
-    events::{self, Announcements},
-    packages,
-    rows::{self, Columns},
-    tasks,
+    Doing, PART, SqliteStore,
+    bulk::json_list,
+    counts::{self, CountChanges},
+    events::Announcements,
+    rows, tasks, turns,
 };
 use crate::{
     clock::UtcMillis,
-    store::{
-        CreateTaskError, DeleteTaskError, NewTask, NewWebhook, PackageRecord, Selection,
-        StopTaskError, StoreError, TaskRecord,
-    },
+    store::{DeleteTaskError, StopTaskError, StoreError, TaskRecord, UpgradeState},
     task::{TaskId, TaskState},
     upgrade::Outcome,
 };
 
-/// Endpoints that an error names.
-const NAMED: usize = 5;
+const STOPPING: &str = "stopping a task";
+const DELETING: &str = "deleting a task";
 
 impl SqliteStore {
-    /// See [`crate::store::Store::create_task`].
-    pub(super) async fn insert_task(&self, new: &NewTask) -> Result<TaskRecord, CreateTaskError> {
-        let doing = "creating a task";
-        let mut tx = self.write(doing).await?;
-        let package = usable_package(&mut tx, new).await?;
-        let product = &package.package.product;
-        if let Selection::Product(named) = &new.selection
-            && named != product
-        {
-            return Err(CreateTaskError::OtherProduct {
-                package: product.clone(),
-                task: named.clone(),
-            });
-        }
-        let endpoints = match &new.selection {
-            Selection::Devices(endpoints) => Some(json_list(endpoints)),
-            Selection::Product(_) | Selection::All => None,
-        };
-        if let Some(endpoints) = &endpoints {
-            check_devices(&mut tx, endpoints, product).await?;
-        }
-        let start_at = new.start_at.unwrap_or(new.created_at).max(new.created_at);
-        let state = if start_at > new.created_at {
-            TaskState::Scheduled
-        } else {
-            TaskState::Running
-        };
-        let id: i64 = sqlx::query_scalar(
-            "INSERT INTO tasks (name, package_id, state, start_at, retry_attempts, retry_interval_s, \
-                 created_at) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id",
-        )
-        .bind(&new.name)
-        .bind(new.package.0)
-        .bind(state.name())
-        .bind(start_at.0)
-        .bind(new.retry.attempts)
-        .bind(new.retry.interval_s)
-        .bind(new.created_at.0)
-        .fetch_one(&mut *tx)
-        .await
-        .doing(doing)?;
-        // without a list every device of the product is selected
-        let created = sqlx::query(
-            "INSERT INTO upgrades (task_id, endpoint, state, not_before, created_at) \
-             SELECT ?1, endpoint, 'pending', ?2, ?3 FROM devices \
-             WHERE removed = 0 AND product = ?4 \
-                 AND (?5 IS NULL OR endpoint IN (SELECT value FROM json_each(?5))) \
-             ORDER BY endpoint",
-        )
-        .bind(id)
-        .bind(start_at.0)
-        .bind(new.created_at.0)
-        .bind(product)
-        .bind(endpoints)
-        .execute(&mut *tx)
-        .await
-        .doing(doing)?;
-        if created.rows_affected() == 0 {
-            return Err(CreateTaskError::NoDevices {
-                product: product.clone(),
-            });
-        }
-        if let Some(webhook) = &new.webhook {
-            let webhook = NewWebhook {
-                task: Some(TaskId(id)),
-                ..webhook.clone()
-            };
-            events::insert_webhook(&mut tx, &webhook).await?;
-        }
-        let record = tasks::read(&mut tx, TaskId(id)).await?;
-        tx.commit().await.doing(doing)?;
-        record.ok_or_else(|| rows::unreadable("tasks.id", id).into())
-    }
-
     /// See [`crate::store::Store::stop_task`].
     pub(super) async fn stop(
         &self,
         id: TaskId,
         now: UtcMillis,
     ) -> Result<TaskRecord, StopTaskError> {
-        let doing = "stopping a task";
-        let mut tx = self.write(doing).await?;
-        match state(&mut tx, id).await? {
-            None => return Err(StopTaskError::NotFound(id)),
-            Some(TaskState::Finished) => return Err(StopTaskError::Finished(id)),
-            Some(TaskState::Scheduled | TaskState::Running) => {
-                let announcements = Announcements::begin(&mut tx).await.doing(doing)?;
-                cancel_waiting(&mut tx, id, now).await.doing(doing)?;
-                announcements.cancelled(&mut tx, id).await.doing(doing)?;
-                sqlx::query("UPDATE tasks SET state = 'stopping', stopped_at = ? WHERE id = ?")
-                    .bind(now.0)
-                    .bind(id.0)
-                    .execute(&mut *tx)
-                    .await
-                    .doing(doing)?;
-                end_task_if_done(&mut tx, id, now, &announcements)
-                    .await
-                    .doing(doing)?;
-                announcements.deliver(&mut tx).await.doing(doing)?;
+        let store = self.clone();
+        self.to_the_end(STOPPING, async move { store.stop_in_parts(id, now).await })
+            .await
+    }
+
+    async fn stop_in_parts(&self, id: TaskId, now: UtcMillis) -> Result<TaskRecord, StopTaskError> {
+        loop {
+            let mut tx = self.write(STOPPING).await?;
+            let more = match state(&mut tx, id).await? {
+                None => return Err(StopTaskError::NotFound(id)),
+                Some(TaskState::Finished) => return Err(StopTaskError::Finished(id)),
+                Some(TaskState::Scheduled | TaskState::Running | TaskState::Stopping) => {
+                    stop_part(&mut tx, id, now).await?
+                }
+                Some(TaskState::Stopped) => false,
+            };
+            let record = if more {
+                None
+            } else {
+                let record = tasks::read(&mut tx, id).await?;
+                Some(record.ok_or(StopTaskError::NotFound(id))?)
+            };
+            tx.commit().await.doing(STOPPING)?;
+            if let Some(record) = record {
+                return Ok(record);
             }
-            Some(TaskState::Stopping | TaskState::Stopped) => {}
         }
-        let record = tasks::read(&mut tx, id).await?;
-        tx.commit().await.doing(doing)?;
-        record.ok_or(StopTaskError::NotFound(id))
     }
 
     /// See [`crate::store::Store::delete_task`].
     pub(super) async fn drop_task(&self, id: TaskId) -> Result<(), DeleteTaskError> {
-        let doing = "deleting a task";
-        let mut tx = self.write(doing).await?;
-        match state(&mut tx, id).await? {
-            None => return Err(DeleteTaskError::NotFound(id)),
-            Some(state) if state.is_running() => {
-                return Err(DeleteTaskError::Running { id, state });
+        let store = self.clone();
+        self.to_the_end(DELETING, async move {
+            let mut tx = store.write(DELETING).await?;
+            match state(&mut tx, id).await? {
+                None => return Err(DeleteTaskError::NotFound(id)),
+                Some(state) if state.is_running() => {
+                    return Err(DeleteTaskError::Running { id, state });
+                }
+                Some(_) => {}
             }
-            Some(_) => {}
-        }
-        sqlx::query("DELETE FROM tasks WHERE id = ?")
+            // one that was scheduled does not start any more
+            sqlx::query(
+                "UPDATE tasks SET hidden = 1, state = CASE state WHEN 'scheduled' THEN 'stopped' ELSE state END \
+                 WHERE id = ?",
+            )
             .bind(id.0)
             .execute(&mut *tx)
             .await
-            .doing(doing)?;
-        // A deleted package was kept for the tasks that name it.
-        sqlx::query(
-            "DELETE FROM packages WHERE deleted_at IS NOT NULL \
-             AND NOT EXISTS (SELECT 1 FROM tasks WHERE package_id = packages.id)",
-        )
-        .execute(&mut *tx)
+            .doing(DELETING)?;
+            let more = purge_part(&mut tx, id).await.doing(DELETING)?;
+            tx.commit().await.doing(DELETING)?;
+            if more {
+                store.purge(id).await?;
+            }
+            Ok(())
+        })
         .await
-        .doing(doing)?;
-        tx.commit().await.doing(doing)?;
-        Ok(())
     }
-}
 
-async fn usable_package(
-    conn: &mut SqliteConnection,
-    new: &NewTask,
-) -> Result<PackageRecord, CreateTaskError> {
-    let row = sqlx::query("SELECT * FROM packages WHERE id = ? AND deleted_at IS NULL")
-        .bind(new.package.0)
-        .fetch_optional(conn)
-        .await
-        .doing("reading a task's package")?
-        .ok_or(CreateTaskError::PackageNotFound(new.package))?;
-    let package = packages::record(&row)?;
-    match package.superseded_at {
-        Some(at) => Err(CreateTaskError::PackageSuperseded {
-            package: new.package,
-            at,
-        }),
-        None => Ok(package),
-    }
-}
-
-/// Refuses a list that names a device that is not there or has another product.
-async fn check_devices(
-    conn: &mut SqliteConnection,
-    endpoints: &str,
-    product: &str,
-) -> Result<(), CreateTaskError> {
-    let wrong = sqlx::query(
-        "SELECT DISTINCT j.value AS endpoint, d.product IS NULL AS unknown \
-         FROM json_each(?) j LEFT JOIN devices d ON d.endpoint = j.value AND d.removed = 0 \
-         WHERE d.product IS NULL OR d.product <> ? ORDER BY j.key",
-    )
-    .bind(endpoints)
-    .bind(product)
-    .fetch_all(conn)
-    .await
-    .doing("checking a task's devices")?;
-    let mut unknown = Vec::new();
-    let mut other_product = Vec::new();
-    for row in &wrong {
-        let endpoint: String = row.value("endpoint")?;
-        if row.value("unknown")? {
-            unknown.push(endpoint);
-        } else {
-            other_product.push(endpoint);
+    /// Removes a hidden task.
+    pub(super) async fn purge(&self, id: TaskId) -> Result<(), StoreError> {
+        loop {
+            let mut tx = self.write(DELETING).await?;
+            let more = purge_part(&mut tx, id).await.doing(DELETING)?;
+            tx.commit().await.doing(DELETING)?;
+            if !more {
+                return Ok(());
+            }
         }
     }
-    let first_of = |mut endpoints: Vec<String>| {
-        let count = endpoints.len() as u64;
-        endpoints.truncate(NAMED);
-        (count, endpoints)
-    };
-    if !unknown.is_empty() {
-        let (count, first) = first_of(unknown);
-        return Err(CreateTaskError::UnknownDevices { count, first });
+
+    /// Ends what a crash interrupted: hidden tasks go, tasks that were being stopped are.
+    pub(super) async fn end_interrupted(&self) -> Result<(), StoreError> {
+        let hidden: Vec<i64> = sqlx::query_scalar("SELECT id FROM tasks WHERE hidden = 1")
+            .fetch_all(&self.readers)
+            .await
+            .doing(DELETING)?;
+        for task in hidden {
+            self.purge(TaskId(task)).await?;
+        }
+        let stopping: Vec<i64> =
+            sqlx::query_scalar("SELECT id FROM tasks WHERE state = 'stopping'")
+                .fetch_all(&self.readers)
+                .await
+                .doing(STOPPING)?;
+        for task in stopping {
+            let mut more = true;
+            while more {
+                let mut tx = self.write(STOPPING).await?;
+                more = stop_part(&mut tx, TaskId(task), UtcMillis(0)).await?;
+                tx.commit().await.doing(STOPPING)?;
+            }
+        }
+        Ok(())
     }
-    if !other_product.is_empty() {
-        let (count, first) = first_of(other_product);
-        return Err(CreateTaskError::DevicesOfOtherProduct {
-            product: product.to_owned(),
-            count,
-            first,
-        });
+
+    /// Runs something to its end, also when nobody waits for the answer any more: half of it would stay until the
+    /// next start.
+    pub(super) async fn to_the_end<T, E>(
+        &self,
+        doing: &'static str,
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        tokio::spawn(work).await.unwrap_or_else(|error| {
+            Err(E::from(StoreError::Failed {
+                doing,
+                source: Box::new(error),
+            }))
+        })
     }
-    Ok(())
 }
 
+/// Stops a task that is not stopped yet, and cancels some of the upgrades that wait. Returns whether more may wait.
+async fn stop_part(
+    conn: &mut SqliteConnection,
+    id: TaskId,
+    now: UtcMillis,
+) -> Result<bool, StoreError> {
+    let stopped_at = sqlx::query_scalar(
+        "UPDATE tasks SET state = 'stopping', stopped_at = COALESCE(stopped_at, ?) WHERE id = ? \
+         RETURNING stopped_at",
+    )
+    .bind(now.0)
+    .bind(id.0)
+    .fetch_one(&mut *conn)
+    .await
+    .map(UtcMillis)
+    .doing(STOPPING)?;
+    let announcements = Announcements::begin(conn).await.doing(STOPPING)?;
+    let cancelled = cancel_part(conn, id, stopped_at, &announcements)
+        .await
+        .doing(STOPPING)?;
+    let more = cancelled == PART as usize;
+    if !more {
+        counts::end_task_if_done(conn, id, stopped_at, &announcements)
+            .await
+            .doing(STOPPING)?;
+    }
+    announcements.deliver(conn).await.doing(STOPPING)?;
+    Ok(more)
+}
+
+/// Cancels some upgrades that wait. Returns how many.
+async fn cancel_part(
+    conn: &mut SqliteConnection,
+    task: TaskId,
+    at: UtcMillis,
+    announcements: &Announcements,
+) -> Result<usize, sqlx::Error> {
+    let waiting: Vec<(i64, String)> = sqlx::query_as(
+        "SELECT id, endpoint FROM upgrades WHERE task_id = ? AND state = 'pending' ORDER BY id LIMIT ?",
+    )
+    .bind(task.0)
+    .bind(PART)
+    .fetch_all(&mut *conn)
+    .await?;
+    let ids = json_list(waiting.iter().map(|(id, _)| id));
+    let outcome = Outcome::Cancelled;
+    sqlx::query(
+        "INSERT INTO upgrade_events (upgrade_id, at, attempt, kind, text) \
+         SELECT u.id, ?, u.attempt, ?, ? FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value",
+    )
+    .bind(at.0)
+    .bind(outcome.state())
+    .bind(outcome.to_string())
+    .bind(&ids)
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query(
+        "UPDATE upgrades SET state = ?1, phase = 2, next = 0, outcome_state = ?1, outcome_reason = ?2, \
+             outcome_detail = ?3, outcome_at = ?4, ended_at = ?4 \
+         WHERE id IN (SELECT value FROM json_each(?5))",
+    )
+    .bind(outcome.state())
+    .bind(outcome.reason())
+    .bind(outcome.to_string())
+    .bind(at.0)
+    .bind(&ids)
+    .execute(&mut *conn)
+    .await?;
+    let mut counts = CountChanges::default();
+    let count = i64::try_from(waiting.len()).unwrap_or(i64::MAX);
+    counts.moved(task, UpgradeState::Pending, UpgradeState::Cancelled, count);
+    counts.write(conn).await?;
+    let endpoints = json_list(waiting.iter().map(|(_, endpoint)| endpoint));
+    turns::settle(conn, &endpoints).await?;
+    announcements.upgrades(conn, &ids).await?;
+    Ok(waiting.len())
+}
+
+/// Deletes some of a hidden task's upgrades with their timelines, and the task after the last. Returns whether more
+/// follow.
+async fn purge_part(conn: &mut SqliteConnection, task: TaskId) -> Result<bool, sqlx::Error> {
+    let deleted: Vec<(String, i64)> = sqlx::query_as(
+        "DELETE FROM upgrades WHERE id IN (SELECT id FROM upgrades WHERE task_id = ? LIMIT ?) \
+         RETURNING endpoint, phase",
+    )
+    .bind(task.0)
+    .bind(PART)
+    .fetch_all(&mut *conn)
+    .await?;
+    let waited = deleted.iter().filter(|(_, phase)| *phase == 0);
+    let endpoints = json_list(waited.map(|(endpoint, _)| endpoint));
+    turns::settle(conn, &endpoints).await?;
+    if deleted.len() == PART as usize {
+        return Ok(true);
+    }
+    let package: Option<i64> =
+        sqlx::query_scalar("DELETE FROM tasks WHERE id = ? RETURNING package_id")
+            .bind(task.0)
+            .fetch_optional(&mut *conn)
+            .await?;
+    // A deleted package was kept for the tasks that name it.
+    sqlx::query(
+        "DELETE FROM packages WHERE id = ? AND deleted_at IS NOT NULL \
+         AND NOT EXISTS (SELECT 1 FROM tasks WHERE package_id = packages.id)",
+    )
+    .bind(package)
+    .execute(conn)
+    .await?;
+    Ok(false)
+}
+
+/// Where a task that is not hidden stands.
 async fn state(conn: &mut SqliteConnection, id: TaskId) -> Result<Option<TaskState>, StoreError> {
-    sqlx::query("SELECT state FROM tasks WHERE id = ?")
+    sqlx::query("SELECT state FROM tasks WHERE id = ? AND hidden = 0")
         .bind(id.0)
         .fetch_optional(conn)
         .await
         .doing("reading a task's state")?
         .map(|row| rows::task_state(&row, "state"))
         .transpose()
-}
-
-async fn cancel_waiting(
-    conn: &mut SqliteConnection,
-    id: TaskId,
-    now: UtcMillis,
-) -> Result<(), sqlx::Error> {
-    let outcome = Outcome::Cancelled;
-    sqlx::query(
-        "INSERT INTO upgrade_events (upgrade_id, at, attempt, kind, text) \
-         SELECT id, ?, attempt, ?, ? FROM upgrades WHERE task_id = ? AND state = 'pending'",
-    )
-    .bind(now.0)
-    .bind(outcome.state())
-    .bind(outcome.to_string())
-    .bind(id.0)
-    .execute(&mut *conn)
-    .await?;
-    sqlx::query(
-        "UPDATE upgrades SET state = ?1, outcome_state = ?1, outcome_reason = ?2, outcome_detail = ?3, \
-             outcome_at = ?4, ended_at = ?4 \
-         WHERE task_id = ?5 AND state = 'pending'",
-    )
-    .bind(outcome.state())
-    .bind(outcome.reason())
-    .bind(outcome.to_string())
-    .bind(now.0)
-    .bind(id.0)
-    .execute(&mut *conn)
-    .await
-    .map(|_| ())
-}
-
-/// The form in which a statement takes a list as one parameter.
-fn json_list(endpoints: &[String]) -> String {
-    serde_json::Value::from(endpoints).to_string()
-}
-
-/// Ends a task that has no upgrade left that waits or runs, and announces it.
-pub(super) async fn end_task_if_done(
-    conn: &mut SqliteConnection,
-    task: TaskId,
-    at: UtcMillis,
-    announcements: &Announcements,
-) -> Result<(), sqlx::Error> {
-    let ended = sqlx::query(
-        "UPDATE tasks SET state = CASE state WHEN 'stopping' THEN 'stopped' ELSE 'finished' END, ended_at = ?1 \
-         WHERE id = ?2 AND state IN ('scheduled', 'running', 'stopping') AND NOT EXISTS ( \
-             SELECT 1 FROM upgrades WHERE task_id = ?2 AND state IN ( \
-                 'pending', 'waiting_for_device', 'querying_version', 'querying_coverage', \
-                 'querying_cell', 'waiting_for_slot', 'downloading', 'executing'))",
-    )
-    .bind(at.0)
-    .bind(task.0)
-    .execute(&mut *conn)
-    .await?;
-    if ended.rows_affected() > 0 {
-        announcements.task(conn, task).await?;
-    }
-    Ok(())
 }

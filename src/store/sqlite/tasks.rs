@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Doing, SqliteStore, rollout,
@@ -29,7 +29,7 @@ impl SqliteStore {
         let mut conn = self.readers.acquire().await.doing(doing)?;
         let rows = sqlx::query(
             "SELECT t.*, p.product, p.version FROM tasks t JOIN packages p ON p.id = t.package_id \
-             WHERE t.id < ? ORDER BY t.id DESC LIMIT ?",
+             WHERE t.id < ? AND t.hidden = 0 ORDER BY t.id DESC LIMIT ?",
         )
         .bind(before.map_or(i64::MAX, |id| id.0))
         .bind(rows::one_more(limit))
@@ -42,14 +42,14 @@ impl SqliteStore {
     }
 }
 
-/// A task and its counts, by the connection of a transaction or of a reader.
+/// A task and its counts, by the connection of a transaction or of a reader. One that is hidden is not there.
 pub(super) async fn read(
     conn: &mut SqliteConnection,
     id: TaskId,
 ) -> Result<Option<TaskRecord>, StoreError> {
     let row = sqlx::query(
         "SELECT t.*, p.product, p.version FROM tasks t JOIN packages p ON p.id = t.package_id \
-         WHERE t.id = ?",
+         WHERE t.id = ? AND t.hidden = 0",
     )
     .bind(id.0)
     .fetch_optional(&mut *conn)
@@ -61,23 +61,22 @@ pub(super) async fn read(
     Ok(Some(task))
 }
 
+/// `tasks` are in the order of a list: newest first.
 async fn add_counts(
     conn: &mut SqliteConnection,
     tasks: &mut [TaskRecord],
 ) -> Result<(), StoreError> {
-    let mut query = QueryBuilder::<Sqlite>::new(
-        "SELECT task_id, state, COUNT(*) AS count FROM upgrades WHERE task_id IN (",
-    );
-    let mut ids = query.separated(", ");
-    for task in &*tasks {
-        ids.push_bind(task.id.0);
-    }
-    ids.push_unseparated(") GROUP BY task_id, state");
-    let rows = query
-        .build()
-        .fetch_all(conn)
-        .await
-        .doing("counting upgrades")?;
+    let (Some(newest), Some(oldest)) = (tasks.first(), tasks.last()) else {
+        return Ok(());
+    };
+    let rows = sqlx::query(
+        "SELECT task_id, state, count FROM task_counts WHERE task_id BETWEEN ? AND ? AND count > 0",
+    )
+    .bind(oldest.id.0)
+    .bind(newest.id.0)
+    .fetch_all(conn)
+    .await
+    .doing("reading the counts of upgrades")?;
     let mut counts = BTreeMap::<i64, BTreeMap<UpgradeState, u64>>::new();
     for row in &rows {
         counts

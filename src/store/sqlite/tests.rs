@@ -1,5 +1,9 @@
+mod parts;
+mod plans;
+
 use std::os::unix::fs::PermissionsExt;
 
+use sqlx::Connection as _;
 use tempfile::TempDir;
 
 use super::*;
@@ -13,10 +17,65 @@ async fn open() -> (SqliteStore, TempDir) {
     (SqliteStore::open(dir.path()).await.unwrap(), dir)
 }
 
+/// Opens a store, and looks when a test is over whether what is kept is what would be counted.
+async fn open_checked() -> (SqliteStore, Checked) {
+    let (store, dir) = open().await;
+    (store, Checked(dir))
+}
+
+struct Checked(TempDir);
+
+impl Drop for Checked {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let file = self.0.path().join(FILE_NAME);
+        let check = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build();
+            runtime.unwrap().block_on(kept_is_counted(&file));
+        });
+        check.join().unwrap();
+    }
+}
+
+/// Each of these finds what is kept and wrong.
+const KEPT: [&str; 5] = [
+    "SELECT COALESCE(k.task_id, c.task_id) || ' ' || COALESCE(k.state, c.state) \
+     FROM (SELECT * FROM task_counts WHERE count <> 0) k FULL JOIN \
+         (SELECT task_id, state, COUNT(*) AS count FROM upgrades GROUP BY task_id, state) c \
+         ON k.task_id = c.task_id AND k.state = c.state \
+     WHERE k.count IS NOT c.count",
+    "SELECT 'cell ' || cell FROM cells c WHERE \
+         active <> (SELECT COUNT(*) FROM upgrades u WHERE u.cell = c.cell AND u.state IN ('downloading', 'executing')) \
+         OR waiting <> (SELECT COUNT(*) FROM upgrades u WHERE u.cell = c.cell AND u.state = 'waiting_for_slot')",
+    "SELECT 'phase ' || id FROM upgrades WHERE phase <> CASE state WHEN 'pending' THEN 0 WHEN 'succeeded' THEN 2 \
+         WHEN 'failed' THEN 2 WHEN 'cancelled' THEN 2 ELSE 1 END",
+    "SELECT 'next ' || id FROM upgrades u WHERE next <> (phase = 0 \
+         AND NOT EXISTS (SELECT 1 FROM upgrades r WHERE r.endpoint = u.endpoint AND r.phase = 1) \
+         AND NOT EXISTS (SELECT 1 FROM upgrades w WHERE w.endpoint = u.endpoint AND w.phase = 0 \
+             AND (w.not_before, w.id) < (u.not_before, u.id)))",
+    "SELECT 'webhook ' || id FROM webhooks w WHERE \
+         pending <> (SELECT COUNT(*) FROM deliveries WHERE webhook_id = w.id AND state = 'pending') \
+         OR failed <> (SELECT COUNT(*) FROM deliveries WHERE webhook_id = w.id AND state = 'failed')",
+];
+
+async fn kept_is_counted(file: &Path) {
+    let options = SqliteConnectOptions::new().filename(file);
+    let mut conn = options.connect().await.unwrap();
+    for question in KEPT {
+        let wrong: Vec<String> = sqlx::query_scalar(question)
+            .fetch_all(&mut conn)
+            .await
+            .unwrap();
+        assert_eq!(wrong, Vec::<String>::new());
+    }
+}
+
 mod suite {
     use crate::store::conformance::whole_suite;
 
-    whole_suite!(super::super::open);
+    whole_suite!(super::super::open_checked);
 }
 
 #[tokio::test]

@@ -27,7 +27,10 @@ impl SqliteStore {
         limit: u32,
     ) -> Result<Page<UpgradeRecord>, StoreError> {
         let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM upgrades WHERE task_id = ");
-        query.push_bind(task.0);
+        query
+            .push_bind(task.0)
+            .push(" AND EXISTS (SELECT 1 FROM tasks WHERE hidden = 0 AND id = ");
+        query.push_bind(task.0).push(")");
         if let Some(state) = state {
             query.push(" AND state = ").push_bind(state.name());
         }
@@ -54,12 +57,11 @@ impl SqliteStore {
             "SELECT u.*, t.package_id, t.state AS task_state, \
                  (SELECT MIN(b.id) FROM upgrades b WHERE b.endpoint = u.endpoint AND b.phase = 1 \
                      AND b.id <> u.id) AS busy_with, \
-                 (SELECT COUNT(*) FROM upgrades s WHERE u.state = 'waiting_for_slot' AND s.phase = 1 \
-                     AND s.cell = u.cell AND s.state IN ('downloading', 'executing')) AS slots_taken, \
-                 (SELECT COUNT(*) FROM upgrades w WHERE u.state = 'waiting_for_slot' AND w.phase = 1 \
+                 COALESCE((SELECT c.active FROM cells c WHERE c.cell = u.cell), 0) AS slots_taken, \
+                 (SELECT COUNT(*) FROM upgrades w WHERE u.state = 'waiting_for_slot' \
                      AND w.cell = u.cell AND w.state = 'waiting_for_slot' \
                      AND (w.queued_at, w.id) < (u.queued_at, u.id)) AS ahead \
-             FROM upgrades u JOIN tasks t ON t.id = u.task_id WHERE u.id = ?",
+             FROM upgrades u JOIN tasks t ON t.id = u.task_id WHERE u.id = ? AND t.hidden = 0",
         )
         .bind(id.0)
         .fetch_optional(&self.readers)
@@ -114,12 +116,8 @@ impl SqliteStore {
         limit: u32,
     ) -> Result<Page<CellRecord>, StoreError> {
         let rows = sqlx::query(
-            "SELECT c.*, \
-                 (SELECT COUNT(*) FROM upgrades u WHERE u.phase = 1 AND u.cell = c.cell \
-                     AND u.state IN ('downloading', 'executing')) AS active, \
-                 (SELECT COUNT(*) FROM upgrades u WHERE u.phase = 1 AND u.cell = c.cell \
-                     AND u.state = 'waiting_for_slot') AS waiting \
-             FROM cells c WHERE c.cell > ? ORDER BY c.cell LIMIT ?",
+            "SELECT cell, active, waiting, limit_max, concurrent_peak, admitted_total, last_admitted_at \
+             FROM cells WHERE cell > ? ORDER BY cell LIMIT ?",
         )
         .bind(after.map_or(-1, i64::from))
         .bind(rows::one_more(limit))

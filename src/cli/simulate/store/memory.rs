@@ -284,7 +284,7 @@ impl MemoryStore {
         }
     }
 
-    /// Every device, ordered by endpoint; see [`crate::store::Store::restore_devices`].
+    /// Every device; see [`crate::store::Store::restore_devices`].
     pub(super) fn restore_devices(&self) -> Vec<DeviceRecord> {
         let mut records: Vec<DeviceRecord> = self
             .devices

@@ -123,17 +123,18 @@ impl SqliteBackend {
 
     pub(super) fn restore_devices(&self) -> Result<Vec<DeviceRecord>, Failed> {
         let mut all: Vec<DeviceRecord> = Vec::new();
-        loop {
-            let after = all.last().map(|record| record.endpoint.clone());
+        let mut after = Some(0);
+        while let Some(number) = after {
             let page = self
                 .runtime
-                .block_on(self.store.restore_devices(after.as_deref(), PAGE))
+                .block_on(self.store.restore_devices(number, PAGE))
                 .map_err(text)?;
-            if page.is_empty() {
-                return Ok(all);
-            }
-            all.extend(page);
+            after = page.next;
+            all.extend(page.devices);
         }
+        // the order of the table in memory
+        all.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
+        Ok(all)
     }
 
     pub(super) fn restore_upgrades(&self) -> Result<Vec<ActiveUpgrade>, Failed> {

@@ -1,0 +1,160 @@
+//! Devices, tasks and changes as a fleet of that size brings them about.
+
+use std::{net::SocketAddr, time::Duration};
+
+use cellwise::{
+    clock::UtcMillis,
+    engine::{Change, QueueMode, Registration, StageChange},
+    package::Segmentation,
+    store::{
+        EventStore, NewDevice, NewPackage, NewTask, NewWebhook, Selection, SqliteStore, Store,
+        WebhookId,
+    },
+    task::{PackageId, RetryPolicy, UpgradeId},
+    upgrade::Stage,
+};
+
+pub(crate) const T0: UtcMillis = UtcMillis(1_800_000_000_000);
+pub(crate) const PRODUCT: &str = "meter";
+/// Upgrades whose changes come in turn.
+const INTERLEAVED: usize = 20_000;
+
+pub(crate) fn t(seconds: u64) -> UtcMillis {
+    T0 + Duration::from_secs(seconds)
+}
+
+pub(crate) struct Fleet {
+    pub(crate) devices: u32,
+}
+
+impl Fleet {
+    pub(crate) const fn new(devices: u32) -> Self {
+        Self { devices }
+    }
+
+    pub(crate) fn new_devices(&self) -> Vec<NewDevice> {
+        (0..self.devices)
+            .map(|number| NewDevice {
+                endpoint: endpoint(number),
+                product: PRODUCT.to_owned(),
+                psk: None,
+            })
+            .collect()
+    }
+
+    /// Every device once, in no order.
+    pub(crate) fn shuffled(&self) -> Vec<u32> {
+        let mut numbers: Vec<u32> = (0..self.devices).collect();
+        numbers.sort_by_key(|number| number.wrapping_mul(2_246_822_519).rotate_left(13));
+        numbers
+    }
+
+    pub(crate) fn selections(&self) -> [(&'static str, Selection); 3] {
+        let list = (0..self.devices).map(endpoint);
+        [
+            ("list", Selection::Devices(list.collect())),
+            ("product", Selection::Product(PRODUCT.to_owned())),
+            // a second task for all: none of its upgrades may begin while the first has one for the device
+            ("all", Selection::All),
+        ]
+    }
+}
+
+pub(crate) fn stage_change(upgrade: UpgradeId, stage: Stage) -> Change {
+    let number = u32::try_from(upgrade.0 % 5_000).unwrap();
+    let cell = (stage >= Stage::WaitingForSlot).then_some(number);
+    Change::Stage {
+        upgrade,
+        attempt: 1,
+        change: StageChange {
+            stage,
+            entered_at: T0,
+            deadline_at: t(180),
+            queued_at: cell.map(|_| T0),
+            slot_deadline_at: cell.map(|_| t(86_400)),
+            cell,
+            cell_limit: cell.map(|_| 50),
+            confirmed: false,
+        },
+        note: format!("the device is in {}", stage.name()),
+        at: T0,
+    }
+}
+
+/// One that is told everything.
+pub(crate) async fn webhook(store: &SqliteStore) -> WebhookId {
+    let new = NewWebhook {
+        task: None,
+        url: "https://hooks.example.com/".to_owned(),
+        secret: vec![1; 32],
+        created_at: T0,
+    };
+    store.add_webhook(&new).await.unwrap().id
+}
+
+/// The order of the names is not that in which they were added.
+pub(crate) fn endpoint(number: u32) -> String {
+    let mixed = u64::from(number) * 2_654_435_761 % (1 << 32);
+    format!("urn:imei:86{mixed:010}{:03}", number % 1_000)
+}
+
+pub(crate) fn registered(number: u32) -> Change {
+    let [_, b, c, d] = number.to_be_bytes();
+    Change::Registered {
+        endpoint: endpoint(number),
+        registration: Registration {
+            location: format!("{number:08x}"),
+            peer: SocketAddr::from(([10, b, c, d], 5683)).into(),
+            lifetime_s: 86_400,
+            expires_at: t(86_400),
+            registered_at: T0,
+            queue_mode: QueueMode::On,
+        },
+        at: T0,
+    }
+}
+
+pub(crate) async fn package(store: &SqliteStore) -> PackageId {
+    let package = NewPackage {
+        product: PRODUCT.to_owned(),
+        version: pcp::Version::new("V2").unwrap(),
+        sha256: "00".repeat(32),
+        crc: 1,
+        check_code: 1,
+        segmentation: Segmentation::choose(20_480, None, false).unwrap(),
+        created_at: T0,
+    };
+    store.insert_package(&package).await.unwrap().record.id
+}
+
+pub(crate) fn task(package: PackageId, selection: Selection) -> NewTask {
+    NewTask {
+        name: "night".to_owned(),
+        package,
+        selection,
+        start_at: None,
+        retry: RetryPolicy {
+            attempts: 3,
+            interval_s: 3_600,
+        },
+        webhook: None,
+        created_at: T0,
+    }
+}
+
+/// The changes of these upgrades up to their download, thousands of them in turn.
+pub(crate) fn stages(upgrades: &[UpgradeId]) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for window in upgrades.chunks(INTERLEAVED) {
+        for stage in [
+            Stage::WaitingForDevice,
+            Stage::QueryingVersion,
+            Stage::QueryingCoverage,
+            Stage::WaitingForSlot,
+            Stage::Downloading,
+        ] {
+            changes.extend(window.iter().map(|id| stage_change(*id, stage)));
+        }
+    }
+    changes
+}

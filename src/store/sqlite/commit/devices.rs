@@ -1,0 +1,201 @@
+use std::collections::BTreeMap;
+
+use pcp::Version;
+use sqlx::SqliteConnection;
+
+use crate::{
+    clock::UtcMillis,
+    engine::{CoverageReading, QueueMode, Registration},
+    store::sqlite::bulk::{Bound, RowStatement, json_list},
+};
+
+/// Where the location stays, which is most often, so do the indexes that tell who is registered. What is written here
+/// is left alone by [`REGISTER`].
+const RENEW: RowStatement = RowStatement {
+    head: "WITH v (endpoint, at, location, peer, lifetime_s, expires_at, registered_at, queue_mode, secured) AS (VALUES ",
+    row: "(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    tail: ") UPDATE devices SET last_heard_at = v.at, reg_peer = v.peer, reg_lifetime_s = v.lifetime_s, \
+               reg_expires_at = v.expires_at, reg_registered_at = v.registered_at, reg_queue_mode = v.queue_mode, \
+               reg_secured = v.secured \
+           FROM v WHERE devices.endpoint = v.endpoint AND removed = 0 AND reg_location = v.location",
+};
+
+/// A device that the operator removed stays removed until its session has ended.
+const REGISTER: RowStatement = RowStatement {
+    head: "INSERT INTO devices (endpoint, product, created_at, last_heard_at, reg_location, reg_peer, reg_lifetime_s, \
+               reg_expires_at, reg_registered_at, reg_queue_mode, reg_secured) VALUES ",
+    row: "(?, 'default', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    tail: " ON CONFLICT (endpoint) DO UPDATE SET last_heard_at = excluded.last_heard_at, \
+               reg_location = excluded.reg_location, reg_peer = excluded.reg_peer, \
+               reg_lifetime_s = excluded.reg_lifetime_s, reg_expires_at = excluded.reg_expires_at, \
+               reg_registered_at = excluded.reg_registered_at, reg_queue_mode = excluded.reg_queue_mode, \
+               reg_secured = excluded.reg_secured \
+           WHERE devices.removed = 0 AND devices.reg_location IS NOT excluded.reg_location",
+};
+
+const REPORT: RowStatement = RowStatement {
+    head: "WITH v (endpoint, at, version, coverage_at, cell, rsrp_dbm, sinr_db) AS (VALUES ",
+    row: "(?, ?, ?, ?, ?, ?, ?)",
+    tail: ") UPDATE devices SET last_heard_at = MAX(COALESCE(last_heard_at, v.at), v.at), \
+               version = COALESCE(v.version, devices.version), \
+               coverage_cell = IIF(v.coverage_at IS NULL, coverage_cell, v.cell), \
+               coverage_rsrp_dbm = IIF(v.coverage_at IS NULL, coverage_rsrp_dbm, v.rsrp_dbm), \
+               coverage_sinr_db = IIF(v.coverage_at IS NULL, coverage_sinr_db, v.sinr_db), \
+               coverage_at = COALESCE(v.coverage_at, devices.coverage_at) \
+           FROM v WHERE devices.endpoint = v.endpoint",
+};
+
+const DEREGISTER: &str = "UPDATE devices SET reg_location = NULL, reg_peer = NULL, reg_lifetime_s = NULL, \
+         reg_expires_at = NULL, reg_registered_at = NULL, reg_queue_mode = NULL \
+     WHERE endpoint IN (SELECT value FROM json_each(?))";
+
+/// Changes of devices, in as few rounds as their order allows.
+#[derive(Default)]
+pub(super) struct DeviceChanges<'c>(Vec<Round<'c>>);
+
+/// At most one registration, then one report, then one end of the registration of each device: written statement by
+/// statement, they come in this order.
+#[derive(Default)]
+struct Round<'c>(BTreeMap<&'c str, Written<'c>>);
+
+#[derive(Default)]
+struct Written<'c> {
+    registered: Option<Registered<'c>>,
+    reported: Option<Reported>,
+    deregistered: bool,
+}
+
+struct Registered<'c> {
+    registration: &'c Registration,
+    /// The first of them adds the device.
+    first_at: UtcMillis,
+    at: UtcMillis,
+}
+
+impl Registered<'_> {
+    /// The values that both statements end with.
+    fn bind(&self, query: Bound) -> Bound {
+        let registration = self.registration;
+        query
+            .bind(self.at.0)
+            .bind(registration.location.clone())
+            .bind(registration.peer.address.to_string())
+            .bind(registration.lifetime_s)
+            .bind(registration.expires_at.0)
+            .bind(registration.registered_at.0)
+            .bind(registration.queue_mode == QueueMode::On)
+            .bind(registration.peer.secured)
+    }
+}
+
+struct Reported {
+    at: UtcMillis,
+    version: Option<Version>,
+    coverage: Option<CoverageReading>,
+}
+
+impl<'c> DeviceChanges<'c> {
+    pub(super) fn registered(
+        &mut self,
+        endpoint: &'c str,
+        registration: &'c Registration,
+        at: UtcMillis,
+    ) {
+        let device = self.device(endpoint, |device| {
+            device.reported.is_none() && !device.deregistered
+        });
+        let first_at = device.registered.as_ref().map_or(at, |it| it.first_at);
+        device.registered = Some(Registered {
+            registration,
+            first_at,
+            at,
+        });
+    }
+
+    pub(super) fn version(&mut self, endpoint: &'c str, version: Version, at: UtcMillis) {
+        self.report(endpoint, at).version = Some(version);
+    }
+
+    pub(super) fn coverage(&mut self, endpoint: &'c str, reading: CoverageReading) {
+        self.report(endpoint, reading.at).coverage = Some(reading);
+    }
+
+    pub(super) fn deregistered(&mut self, endpoint: &'c str) {
+        self.device(endpoint, |_| true).deregistered = true;
+    }
+
+    fn report(&mut self, endpoint: &'c str, at: UtcMillis) -> &mut Reported {
+        let device = self.device(endpoint, |device| !device.deregistered);
+        let reported = device.reported.get_or_insert(Reported {
+            at,
+            version: None,
+            coverage: None,
+        });
+        reported.at = reported.at.max(at);
+        reported
+    }
+
+    /// What is written of a device in the last round, or in a new one if it does not fit in there any more.
+    fn device(
+        &mut self,
+        endpoint: &'c str,
+        fits: impl Fn(&Written<'c>) -> bool,
+    ) -> &mut Written<'c> {
+        let last = self.0.last().and_then(|round| round.0.get(endpoint));
+        if self.0.is_empty() || last.is_some_and(|device| !fits(device)) {
+            self.0.push(Round::default());
+        }
+        let last = self.0.len() - 1;
+        self.0[last].0.entry(endpoint).or_default()
+    }
+
+    pub(super) async fn write(self, conn: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        for round in self.0 {
+            round.write(conn).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Round<'_> {
+    async fn write(self, conn: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        let mut registered = Vec::new();
+        let mut reported = Vec::new();
+        let mut deregistered = Vec::new();
+        for (endpoint, device) in self.0 {
+            registered.extend(device.registered.map(|it| (endpoint, it)));
+            reported.extend(device.reported.map(|it| (endpoint, it)));
+            deregistered.extend(device.deregistered.then_some(endpoint));
+        }
+        RENEW
+            .execute(conn, &registered, |query, (endpoint, it)| {
+                it.bind(query.bind((*endpoint).to_owned()))
+            })
+            .await?;
+        REGISTER
+            .execute(conn, &registered, |query, (endpoint, it)| {
+                it.bind(query.bind((*endpoint).to_owned()).bind(it.first_at.0))
+            })
+            .await?;
+        REPORT
+            .execute(conn, &reported, |query, (endpoint, it)| {
+                let coverage = it.coverage.map(|reading| reading.coverage);
+                query
+                    .bind((*endpoint).to_owned())
+                    .bind(it.at.0)
+                    .bind(it.version.map(|version| version.as_bytes().to_vec()))
+                    .bind(it.coverage.map(|reading| reading.at.0))
+                    .bind(coverage.and_then(|coverage| coverage.cell))
+                    .bind(coverage.and_then(|coverage| coverage.rsrp_dbm))
+                    .bind(coverage.and_then(|coverage| coverage.sinr_db))
+            })
+            .await?;
+        if !deregistered.is_empty() {
+            sqlx::query(DEREGISTER)
+                .bind(json_list(deregistered))
+                .execute(conn)
+                .await?;
+        }
+        Ok(())
+    }
+}

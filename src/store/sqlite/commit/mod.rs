@@ -1,0 +1,163 @@
+//! A batch of the engine's changes in one transaction, in a few statements of many rows each.
+//!
+//! What a change does to an upgrade depends on where the upgrade stands. So the upgrades of a batch are read, the
+//! changes are applied to them here, in their order, and what came of it is written. Devices need not be read: the
+//! statements themselves know what to pass over. Both are apart, because no change of the one looks at the other.
+
+mod devices;
+mod upgrade;
+mod upgrades;
+
+use std::collections::HashMap;
+
+use sqlx::SqliteConnection;
+
+use self::{devices::DeviceChanges, upgrades::Upgrades};
+use super::{
+    Doing, SqliteStore,
+    bulk::{RowStatement, json_list},
+    counts,
+    events::Announcements,
+    rows, turns,
+};
+use crate::{
+    engine::Change,
+    store::{CommitReport, StoreError},
+    task::UpgradeId,
+};
+
+const DOING: &str = "committing changes";
+
+impl SqliteStore {
+    /// See [`crate::store::Store::commit`].
+    pub(super) async fn commit_changes(
+        &self,
+        changes: &[Change],
+    ) -> Result<CommitReport, StoreError> {
+        if changes.is_empty() {
+            return Ok(CommitReport::default());
+        }
+        let mut tx = self.write(DOING).await?;
+        let mut devices = DeviceChanges::default();
+        let mut upgrades = Upgrades::read(&mut tx, changes).await?;
+        for change in changes {
+            match change {
+                Change::Registered {
+                    endpoint,
+                    registration,
+                    at,
+                } => devices.registered(endpoint, registration, *at),
+                Change::Deregistered { endpoint, .. } => devices.deregistered(endpoint),
+                Change::VersionReported {
+                    endpoint,
+                    version,
+                    at,
+                } => devices.version(endpoint, *version, *at),
+                Change::CoverageReported { endpoint, reading } => {
+                    devices.coverage(endpoint, *reading);
+                }
+                Change::Stage {
+                    upgrade,
+                    attempt,
+                    change,
+                    note,
+                    at,
+                } => upgrades.stage(*upgrade, *attempt, change, note, *at),
+                Change::Note {
+                    upgrade,
+                    attempt,
+                    note,
+                    at,
+                } => upgrades.line(*upgrade, *attempt, "note", note.as_str().into(), *at),
+                Change::Progress {
+                    upgrade,
+                    segment,
+                    percent,
+                    ..
+                } => upgrades.progress(*upgrade, *segment, *percent),
+                Change::Admitted {
+                    cell,
+                    limit,
+                    active,
+                    at,
+                } => upgrades.admitted(*cell, *limit, *active, *at),
+                Change::Ended { .. } => upgrades.ended(change),
+            }
+        }
+        devices.write(&mut tx).await.doing(DOING)?;
+        let report = finish(&mut tx, upgrades).await?;
+        tx.commit().await.doing(DOING)?;
+        Ok(report)
+    }
+}
+
+/// Writes what came of the upgrades, and what follows from it.
+async fn finish(
+    conn: &mut SqliteConnection,
+    upgrades: Upgrades<'_>,
+) -> Result<CommitReport, StoreError> {
+    let announcements = if upgrades.over.is_empty() {
+        None
+    } else {
+        Some(Announcements::begin(conn).await.doing(DOING)?)
+    };
+    let written = upgrades.write(conn).await.doing(DOING)?;
+    if !written.turns.is_empty() {
+        let endpoints = json_list(&written.turns);
+        turns::settle(conn, &endpoints).await.doing(DOING)?;
+    }
+    if let Some(announcements) = announcements {
+        let over = json_list(written.over.iter().map(|(upgrade, _)| upgrade.0));
+        announcements.upgrades(conn, &over).await.doing(DOING)?;
+        for (task, at) in written.tasks {
+            counts::end_task_if_done(conn, task, at, &announcements)
+                .await
+                .doing(DOING)?;
+        }
+        announcements.deliver(conn).await.doing(DOING)?;
+        repeat_removals(conn, &written.over).await?;
+    }
+    Ok(CommitReport {
+        refused: written.refused,
+    })
+}
+
+/// Shows the removals of these upgrades' devices again: with its last upgrade gone, a device can be forgotten.
+async fn repeat_removals(
+    conn: &mut SqliteConnection,
+    over: &[(UpgradeId, String)],
+) -> Result<(), StoreError> {
+    const SHOW: RowStatement = RowStatement {
+        head: "WITH v (id, revision) AS (VALUES ",
+        row: "(?, ?)",
+        tail: ") UPDATE devices SET revision = v.revision FROM v WHERE devices.id = v.id",
+    };
+    let doing = "looking for removed devices of upgrades";
+    let removed: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT d.endpoint, d.id FROM json_each(?) j CROSS JOIN devices d ON d.endpoint = j.value \
+         WHERE d.removed = 1",
+    )
+    .bind(json_list(over.iter().map(|(_, endpoint)| endpoint)))
+    .fetch_all(&mut *conn)
+    .await
+    .doing(doing)?;
+    if removed.is_empty() {
+        return Ok(());
+    }
+    let removed: HashMap<String, i64> = removed.into_iter().collect();
+    let mut revision = rows::revision(conn).await?;
+    let mut shown = HashMap::new();
+    for (_, endpoint) in over {
+        if let Some(device) = removed.get(endpoint) {
+            revision += 1;
+            shown.insert(*device, revision);
+        }
+    }
+    let shown: Vec<(i64, i64)> = shown.into_iter().collect();
+    SHOW.execute(conn, &shown, |query, (device, revision)| {
+        query.bind(*device).bind(*revision)
+    })
+    .await
+    .doing(doing)?;
+    rows::set_revision(conn, revision).await.doing(doing)
+}

@@ -1,0 +1,356 @@
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap, HashSet},
+};
+
+use sqlx::SqliteConnection;
+
+use super::{
+    DOING,
+    upgrade::{Changed, Ending, PHASE, STAGE, Upgrade},
+};
+use crate::{
+    clock::UtcMillis,
+    engine::{Change, StageChange},
+    store::{
+        StoreError, UpgradeState,
+        sqlite::{
+            Doing,
+            bulk::{RowStatement, json_list},
+            counts::CountChanges,
+            rows::Columns,
+        },
+    },
+    task::{TaskId, UpgradeId},
+    upgrade::Stage,
+};
+
+const PROGRESS: RowStatement = RowStatement {
+    head: "WITH v (id, segment, percent) AS (VALUES ",
+    row: "(?, ?, ?)",
+    tail: ") UPDATE upgrades SET segment = v.segment, progress_percent = v.percent FROM v WHERE upgrades.id = v.id",
+};
+
+const LINE: RowStatement = RowStatement {
+    head: "INSERT INTO upgrade_events (upgrade_id, at, attempt, kind, text) VALUES ",
+    row: "(?, ?, ?, ?, ?)",
+    tail: "",
+};
+
+const CELL: RowStatement = RowStatement {
+    head: "INSERT INTO cells (cell, limit_max, concurrent_peak, admitted_total, last_admitted_at, active, waiting) \
+           VALUES ",
+    row: "(?, ?, ?, ?, ?, ?, ?)",
+    tail: " ON CONFLICT (cell) DO UPDATE SET limit_max = MAX(limit_max, excluded.limit_max), \
+               concurrent_peak = MAX(concurrent_peak, excluded.concurrent_peak), \
+               admitted_total = admitted_total + excluded.admitted_total, \
+               last_admitted_at = COALESCE(excluded.last_admitted_at, last_admitted_at), \
+               active = active + excluded.active, waiting = waiting + excluded.waiting",
+};
+
+/// The upgrades that a batch concerns, and what comes of them.
+#[derive(Default)]
+pub(super) struct Upgrades<'c> {
+    known: HashMap<UpgradeId, Upgrade<'c>>,
+    /// Another attempt still makes sense: neither was the task stopped nor the device removed.
+    may_retry: HashSet<UpgradeId>,
+    lines: Vec<Line<'c>>,
+    cells: BTreeMap<u32, CellChanges>,
+    refused: Vec<UpgradeId>,
+    /// Those that ended for good, in this order.
+    pub(super) over: Vec<UpgradeId>,
+    /// Tasks that may have ended with one of them, and when.
+    tasks: BTreeMap<TaskId, UtcMillis>,
+}
+
+/// What was written, and who is concerned.
+pub(super) struct WrittenUpgrades {
+    pub(super) refused: Vec<UpgradeId>,
+    /// Upgrades that ended for good, with their devices, in this order.
+    pub(super) over: Vec<(UpgradeId, String)>,
+    /// Tasks that may have ended, and when.
+    pub(super) tasks: BTreeMap<TaskId, UtcMillis>,
+    /// Devices on which an upgrade began or ended.
+    pub(super) turns: Vec<String>,
+}
+
+/// A line of a timeline.
+struct Line<'c> {
+    upgrade: UpgradeId,
+    at: UtcMillis,
+    attempt: u32,
+    kind: &'static str,
+    text: Cow<'c, str>,
+}
+
+/// What changes in a cell.
+#[derive(Default)]
+struct CellChanges {
+    limit_max: u32,
+    peak: u32,
+    admitted: u32,
+    last_admitted_at: Option<UtcMillis>,
+    active: i64,
+    waiting: i64,
+}
+
+impl<'c> Upgrades<'c> {
+    /// Reads the upgrades that the changes are about.
+    pub(super) async fn read(
+        conn: &mut SqliteConnection,
+        changes: &[Change],
+    ) -> Result<Self, StoreError> {
+        let mut ids = HashSet::new();
+        let mut retries = HashSet::new();
+        for change in changes {
+            match change {
+                Change::Stage { upgrade, .. }
+                | Change::Note { upgrade, .. }
+                | Change::Progress { upgrade, .. } => {
+                    ids.insert(upgrade.0);
+                }
+                Change::Ended {
+                    upgrade, retry_at, ..
+                } => {
+                    ids.insert(upgrade.0);
+                    retries.extend(retry_at.map(|_| upgrade.0));
+                }
+                Change::Registered { .. }
+                | Change::Deregistered { .. }
+                | Change::VersionReported { .. }
+                | Change::CoverageReported { .. }
+                | Change::Admitted { .. } => {}
+            }
+        }
+        let mut upgrades = Self::default();
+        if !ids.is_empty() {
+            let rows = sqlx::query(
+                "SELECT u.id, u.task_id, u.endpoint, u.state, u.attempt, u.not_before, u.cell, u.cell_limit, \
+                     u.segment, u.progress_percent, u.started_at \
+                 FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value",
+            )
+            .bind(json_list(ids))
+            .fetch_all(&mut *conn)
+            .await
+            .doing(DOING)?;
+            for row in &rows {
+                upgrades
+                    .known
+                    .insert(UpgradeId(row.int("id")?), Upgrade::stored(row)?);
+            }
+        }
+        if !retries.is_empty() {
+            let retries: Vec<i64> = sqlx::query_scalar(
+                "SELECT u.id FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value \
+                     CROSS JOIN tasks t ON t.id = u.task_id CROSS JOIN devices d ON d.endpoint = u.endpoint \
+                 WHERE t.state = 'running' AND d.removed = 0",
+            )
+            .bind(json_list(retries))
+            .fetch_all(conn)
+            .await
+            .doing(DOING)?;
+            upgrades.may_retry = retries.into_iter().map(UpgradeId).collect();
+        }
+        Ok(upgrades)
+    }
+
+    pub(super) fn stage(
+        &mut self,
+        id: UpgradeId,
+        attempt: u32,
+        change: &'c StageChange,
+        note: &'c str,
+        at: UtcMillis,
+    ) {
+        let Some(upgrade) = self.known.get_mut(&id) else {
+            return self.refuse(id);
+        };
+        if !upgrade.takes(attempt) {
+            // A stage of an attempt that the store has seen the end of is merely late; one of an upgrade that has
+            // ended should not go on.
+            if upgrade.state.is_final() {
+                self.refuse(id);
+            }
+            return;
+        }
+        upgrade.enter(attempt, change, at);
+        if let Some(cell) = change.cell
+            && (change.stage == Stage::WaitingForSlot || change.stage.holds_slot())
+        {
+            self.cells.entry(cell).or_default();
+        }
+        self.line(id, attempt, change.stage.name(), note.into(), at);
+    }
+
+    fn refuse(&mut self, id: UpgradeId) {
+        if !self.refused.contains(&id) {
+            self.refused.push(id);
+        }
+    }
+
+    pub(super) fn line(
+        &mut self,
+        upgrade: UpgradeId,
+        attempt: u32,
+        kind: &'static str,
+        text: Cow<'c, str>,
+        at: UtcMillis,
+    ) {
+        if !text.is_empty() && self.known.contains_key(&upgrade) {
+            self.lines.push(Line {
+                upgrade,
+                at,
+                attempt,
+                kind,
+                text,
+            });
+        }
+    }
+
+    pub(super) fn progress(&mut self, id: UpgradeId, segment: u16, percent: u8) {
+        if let Some(upgrade) = self.known.get_mut(&id)
+            && matches!(upgrade.state, UpgradeState::Active(_))
+        {
+            upgrade.segment = Some(segment);
+            upgrade.progress_percent = percent.min(100);
+            upgrade.changed = upgrade.changed.max(Changed::Progress);
+        }
+    }
+
+    pub(super) fn admitted(&mut self, cell: u32, limit: u32, active: u32, at: UtcMillis) {
+        let cell = self.cells.entry(cell).or_default();
+        cell.limit_max = cell.limit_max.max(limit);
+        cell.peak = cell.peak.max(active);
+        cell.admitted += 1;
+        cell.last_admitted_at = Some(at);
+    }
+
+    /// [`Change::Ended`].
+    pub(super) fn ended(&mut self, change: &'c Change) {
+        let Change::Ended {
+            upgrade: id,
+            task,
+            attempt,
+            outcome,
+            detail,
+            retry_at,
+            at,
+        } = change
+        else {
+            return;
+        };
+        let Some(upgrade) = self.known.get_mut(id).filter(|it| it.takes(*attempt)) else {
+            return;
+        };
+        let ending = Ending {
+            outcome,
+            detail,
+            at: *at,
+        };
+        let text = if let Some(retry_at) = retry_at.filter(|_| self.may_retry.contains(id)) {
+            upgrade.wait(*attempt, ending, retry_at);
+            Cow::Owned(format!("{detail}; the next attempt begins at {retry_at}"))
+        } else {
+            upgrade.end(*attempt, ending);
+            self.over.push(*id);
+            self.tasks.insert(*task, *at);
+            Cow::Borrowed(detail.as_str())
+        };
+        self.line(*id, *attempt, outcome.state(), text, *at);
+    }
+
+    /// Writes what changed.
+    pub(super) async fn write(
+        mut self,
+        conn: &mut SqliteConnection,
+    ) -> Result<WrittenUpgrades, sqlx::Error> {
+        let mut counts = CountChanges::default();
+        let mut changed: [Vec<(UpgradeId, &Upgrade<'_>)>; 3] = Default::default();
+        let mut turns = Vec::new();
+        for (id, upgrade) in &self.known {
+            match upgrade.changed {
+                Changed::Nothing => continue,
+                Changed::Progress => changed[0].push((*id, upgrade)),
+                Changed::Stage => changed[1].push((*id, upgrade)),
+                Changed::Phase => {
+                    changed[2].push((*id, upgrade));
+                    turns.push(upgrade.endpoint.clone());
+                }
+            }
+            counts.moved(upgrade.task, upgrade.stored.0, upgrade.state, 1);
+            count_in_cell(&mut self.cells, upgrade.stored, -1);
+            count_in_cell(&mut self.cells, (upgrade.state, upgrade.cell), 1);
+        }
+        for list in &mut changed {
+            // in the order of the table: rows on one page follow each other
+            list.sort_unstable_by_key(|(id, _)| *id);
+        }
+        let [progress, stages, phases] = changed;
+        PROGRESS
+            .execute(conn, &progress, |query, (id, upgrade)| {
+                query
+                    .bind(id.0)
+                    .bind(upgrade.segment)
+                    .bind(upgrade.progress_percent)
+            })
+            .await?;
+        STAGE
+            .execute(conn, &stages, |query, (id, upgrade)| {
+                upgrade.bind_stage(*id, query)
+            })
+            .await?;
+        PHASE
+            .execute(conn, &phases, |query, (id, upgrade)| {
+                upgrade.bind_phase(upgrade.bind_stage(*id, query))
+            })
+            .await?;
+        LINE.execute(conn, &self.lines, |query, line| {
+            query
+                .bind(line.upgrade.0)
+                .bind(line.at.0)
+                .bind(line.attempt)
+                .bind(line.kind)
+                .bind(line.text.clone().into_owned())
+        })
+        .await?;
+        let cells: Vec<_> = self.cells.into_iter().collect();
+        CELL.execute(conn, &cells, |query, (cell, it)| {
+            query
+                .bind(*cell)
+                .bind(it.limit_max)
+                .bind(it.peak)
+                .bind(it.admitted)
+                .bind(it.last_admitted_at.map(|at| at.0))
+                .bind(it.active)
+                .bind(it.waiting)
+        })
+        .await?;
+        counts.write(conn).await?;
+        let over = (self.over.into_iter())
+            .filter_map(|id| Some((id, self.known.get(&id)?.endpoint.clone())))
+            .collect();
+        Ok(WrittenUpgrades {
+            refused: self.refused,
+            over,
+            tasks: self.tasks,
+            turns,
+        })
+    }
+}
+
+/// Adds to the counts of the cell in which an upgrade waits for a slot or holds one.
+fn count_in_cell(
+    cells: &mut BTreeMap<u32, CellChanges>,
+    (state, cell): (UpgradeState, Option<u32>),
+    by: i64,
+) {
+    if let UpgradeState::Active(stage) = state
+        && let Some(cell) = cell
+    {
+        if stage.holds_slot() {
+            cells.entry(cell).or_default().active += by;
+        } else if stage == Stage::WaitingForSlot {
+            cells.entry(cell).or_default().waiting += by;
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! How many upgrades of a task are in each state: kept, because counting a million takes a second.
+
+use std::collections::BTreeMap;
+
+use sqlx::SqliteConnection;
+
+use super::{bulk::RowStatement, events::Announcements};
+use crate::{clock::UtcMillis, store::UpgradeState, task::TaskId};
+
+const ADD: RowStatement = RowStatement {
+    head: "INSERT INTO task_counts (task_id, state, count) VALUES ",
+    row: "(?, ?, ?)",
+    tail: " ON CONFLICT (task_id, state) DO UPDATE SET count = count + excluded.count",
+};
+
+/// By how much the counts of tasks change in a transaction.
+#[derive(Debug, Default)]
+pub(super) struct CountChanges(BTreeMap<(TaskId, UpgradeState), i64>);
+
+impl CountChanges {
+    /// `count` upgrades came to be in `state`.
+    pub(super) fn add(&mut self, task: TaskId, state: UpgradeState, count: i64) {
+        *self.0.entry((task, state)).or_default() += count;
+    }
+
+    /// `count` upgrades went from one state to another.
+    pub(super) fn moved(&mut self, task: TaskId, from: UpgradeState, to: UpgradeState, count: i64) {
+        self.add(task, from, -count);
+        self.add(task, to, count);
+    }
+
+    /// Writes them.
+    pub(super) async fn write(self, conn: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        let changed: Vec<_> = self.0.into_iter().filter(|(_, by)| *by != 0).collect();
+        ADD.execute(conn, &changed, |query, ((task, state), by)| {
+            query.bind(task.0).bind(state.name()).bind(*by)
+        })
+        .await
+    }
+}
+
+/// Ends a task that has no upgrade left that waits or runs, and announces it. Its counts are written.
+pub(super) async fn end_task_if_done(
+    conn: &mut SqliteConnection,
+    task: TaskId,
+    at: UtcMillis,
+    announcements: &Announcements,
+) -> Result<(), sqlx::Error> {
+    let ended = sqlx::query(
+        "UPDATE tasks SET state = CASE state WHEN 'stopping' THEN 'stopped' ELSE 'finished' END, ended_at = ?1 \
+         WHERE id = ?2 AND state IN ('scheduled', 'running', 'stopping') AND NOT EXISTS ( \
+             SELECT 1 FROM task_counts WHERE task_id = ?2 AND count > 0 \
+                 AND state NOT IN ('succeeded', 'failed', 'cancelled'))",
+    )
+    .bind(at.0)
+    .bind(task.0)
+    .execute(&mut *conn)
+    .await?;
+    if ended.rows_affected() > 0 {
+        announcements.task(conn, task).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,325 @@
+//! A task comes to be in parts: each is a transaction of its own, so that others get their turn at the writer while a
+//! million upgrades are written. Until the last one the task is hidden.
+
+use sqlx::SqliteConnection;
+
+use super::{
+    Doing, PART, SqliteStore,
+    bulk::json_list,
+    counts::CountChanges,
+    events, packages,
+    rows::{self, Columns},
+    tasks,
+};
+use crate::{
+    clock::UtcMillis,
+    store::{
+        CreateTaskError, NewTask, NewWebhook, PackageRecord, Selection, StoreError, TaskRecord,
+        UpgradeState,
+    },
+    task::{TaskId, TaskState},
+};
+
+const DOING: &str = "creating a task";
+
+/// Endpoints that an error names.
+const NAMED: usize = 5;
+
+/// A task that is being created.
+struct Creation {
+    task: TaskId,
+    product: String,
+    start_at: UtcMillis,
+    created_at: UtcMillis,
+    remaining: Remaining,
+}
+
+/// Devices whose upgrades are not written yet.
+enum Remaining {
+    /// Of the list, in the order of their endpoints, those from this position on.
+    Listed(Vec<String>, usize),
+    /// All of the product whose endpoints follow.
+    OfProduct(String),
+}
+
+impl SqliteStore {
+    /// See [`crate::store::Store::create_task`].
+    pub(super) async fn insert_task(&self, new: &NewTask) -> Result<TaskRecord, CreateTaskError> {
+        let (store, new) = (self.clone(), new.clone());
+        self.to_the_end(DOING, async move {
+            let mut begun = None;
+            let created = store.create_in_parts(&new, &mut begun).await;
+            if created.is_err()
+                && let Some(task) = begun
+                && let Err(error) = store.purge(task).await
+            {
+                tracing::warn!(%error, task = task.0, "what there is of a task that was not created stays until the next start");
+            }
+            created
+        })
+        .await
+    }
+
+    /// `begun` is the task once something of it may be in the database.
+    async fn create_in_parts(
+        &self,
+        new: &NewTask,
+        begun: &mut Option<TaskId>,
+    ) -> Result<TaskRecord, CreateTaskError> {
+        let mut reader = self.readers.begin().await.doing(DOING)?;
+        let package = usable_package(&mut reader, new).await?;
+        let product = package.package.product;
+        let remaining = match &new.selection {
+            Selection::Product(named) if *named != product => {
+                return Err(CreateTaskError::OtherProduct {
+                    package: product,
+                    task: named.clone(),
+                });
+            }
+            Selection::Product(_) | Selection::All => Remaining::OfProduct(String::new()),
+            Selection::Devices(endpoints) => {
+                check_devices(&mut reader, endpoints, &product).await?;
+                let mut endpoints = endpoints.clone();
+                endpoints.sort_unstable();
+                endpoints.dedup();
+                Remaining::Listed(endpoints, 0)
+            }
+        };
+        drop(reader);
+        let start_at = new.start_at.unwrap_or(new.created_at).max(new.created_at);
+        let mut tx = self.write(DOING).await?;
+        let mut creation = Creation {
+            task: insert_hidden(&mut tx, new, start_at).await.doing(DOING)?,
+            product,
+            start_at,
+            created_at: new.created_at,
+            remaining,
+        };
+        while creation.insert_part(&mut tx).await? {
+            tx.commit().await.doing(DOING)?;
+            *begun = Some(creation.task);
+            tx = self.write(DOING).await?;
+        }
+        let record = creation.show(&mut tx, new).await?;
+        tx.commit().await.doing(DOING)?;
+        Ok(record)
+    }
+}
+
+impl Creation {
+    /// Writes the next upgrades. Returns whether more may follow.
+    async fn insert_part(&mut self, conn: &mut SqliteConnection) -> Result<bool, StoreError> {
+        let newest: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(id), 0) FROM upgrades")
+            .fetch_one(&mut *conn)
+            .await
+            .doing(DOING)?;
+        let (inserted, more) = self.insert_upgrades(conn).await.doing(DOING)?;
+        let mut counts = CountChanges::default();
+        counts.add(self.task, UpgradeState::Pending, inserted);
+        counts.write(conn).await.doing(DOING)?;
+        // Where it is their turn, it is no longer that of upgrades that are to begin later.
+        sqlx::query(
+            "UPDATE upgrades AS u INDEXED BY upgrades_waiting_on SET next = 0 \
+             WHERE u.phase = 0 AND u.next = 1 AND u.not_before > ?1 AND u.endpoint IN ( \
+                 SELECT n.endpoint FROM upgrades n WHERE n.task_id = ?2 AND n.id > ?3 AND n.next = 1)",
+        )
+        .bind(self.start_at.0)
+        .bind(self.task.0)
+        .bind(newest)
+        .execute(conn)
+        .await
+        .doing(DOING)?;
+        Ok(more)
+    }
+
+    /// Returns how many, and whether more may follow.
+    async fn insert_upgrades(
+        &mut self,
+        conn: &mut SqliteConnection,
+    ) -> Result<(i64, bool), sqlx::Error> {
+        /// The devices follow as `d`. It is an upgrade's turn unless another of the device runs, or waits to begin
+        /// no later: of two that may begin at the same time the older does.
+        macro_rules! insert {
+            ($devices:literal) => {
+                concat!(
+                    "INSERT INTO upgrades (task_id, endpoint, state, not_before, created_at, next) \
+                     SELECT ?1, d.endpoint, 'pending', ?2, ?3, \
+                         NOT EXISTS (SELECT 1 FROM upgrades r WHERE r.endpoint = d.endpoint AND r.phase = 1) \
+                         AND NOT EXISTS (SELECT 1 FROM upgrades w WHERE w.endpoint = d.endpoint AND w.phase = 0 \
+                             AND w.not_before <= ?2) ",
+                    $devices
+                )
+            };
+        }
+        let query = match &self.remaining {
+            Remaining::Listed(endpoints, from) => {
+                let part = endpoints.iter().skip(*from).take(PART as usize);
+                sqlx::query(insert!(
+                    "FROM json_each(?5) j CROSS JOIN devices d ON d.endpoint = j.value \
+                     WHERE d.removed = 0 AND d.product = ?4 ORDER BY j.id"
+                ))
+                .bind(self.task.0)
+                .bind(self.start_at.0)
+                .bind(self.created_at.0)
+                .bind(&self.product)
+                .bind(json_list(part))
+            }
+            Remaining::OfProduct(after) => sqlx::query(insert!(
+                "FROM devices d WHERE d.removed = 0 AND d.product = ?4 AND d.endpoint > ?5 \
+                 ORDER BY d.endpoint LIMIT ?6"
+            ))
+            .bind(self.task.0)
+            .bind(self.start_at.0)
+            .bind(self.created_at.0)
+            .bind(&self.product)
+            .bind(after)
+            .bind(PART),
+        };
+        let inserted = query.execute(&mut *conn).await?.rows_affected();
+        let more = match &mut self.remaining {
+            Remaining::Listed(endpoints, from) => {
+                *from += PART as usize;
+                *from < endpoints.len()
+            }
+            Remaining::OfProduct(after) => {
+                let last: Option<String> = sqlx::query_scalar(
+                    "SELECT endpoint FROM upgrades WHERE task_id = ? ORDER BY id DESC LIMIT 1",
+                )
+                .bind(self.task.0)
+                .fetch_optional(conn)
+                .await?;
+                *after = last.unwrap_or_default();
+                inserted == u64::from(PART)
+            }
+        };
+        Ok((inserted.cast_signed(), more))
+    }
+
+    /// Makes the task visible, unless something has changed meanwhile that forbids it.
+    async fn show(
+        self,
+        conn: &mut SqliteConnection,
+        new: &NewTask,
+    ) -> Result<TaskRecord, CreateTaskError> {
+        usable_package(conn, new).await?;
+        let state = if self.start_at > self.created_at {
+            TaskState::Scheduled
+        } else {
+            TaskState::Running
+        };
+        sqlx::query("UPDATE tasks SET hidden = 0, state = ? WHERE id = ?")
+            .bind(state.name())
+            .bind(self.task.0)
+            .execute(&mut *conn)
+            .await
+            .doing(DOING)?;
+        if let Some(webhook) = &new.webhook {
+            let webhook = NewWebhook {
+                task: Some(self.task),
+                ..webhook.clone()
+            };
+            events::insert_webhook(conn, &webhook).await?;
+        }
+        let record = tasks::read(conn, self.task)
+            .await?
+            .ok_or_else(|| rows::unreadable("tasks.id", self.task.0))?;
+        if let Remaining::Listed(endpoints, _) = &self.remaining
+            && record.total() < endpoints.len() as u64
+        {
+            check_devices(conn, endpoints, &self.product).await?;
+        }
+        if record.total() == 0 {
+            return Err(CreateTaskError::NoDevices {
+                product: self.product,
+            });
+        }
+        Ok(record)
+    }
+}
+
+/// A hidden task is stopped for everybody who does not ask whether it is hidden.
+async fn insert_hidden(
+    conn: &mut SqliteConnection,
+    new: &NewTask,
+    start_at: UtcMillis,
+) -> Result<TaskId, sqlx::Error> {
+    sqlx::query_scalar(
+        "INSERT INTO tasks (name, package_id, state, hidden, start_at, retry_attempts, retry_interval_s, created_at) \
+         VALUES (?, ?, 'stopped', 1, ?, ?, ?, ?) RETURNING id",
+    )
+    .bind(&new.name)
+    .bind(new.package.0)
+    .bind(start_at.0)
+    .bind(new.retry.attempts)
+    .bind(new.retry.interval_s)
+    .bind(new.created_at.0)
+    .fetch_one(conn)
+    .await
+    .map(TaskId)
+}
+
+async fn usable_package(
+    conn: &mut SqliteConnection,
+    new: &NewTask,
+) -> Result<PackageRecord, CreateTaskError> {
+    let row = sqlx::query("SELECT * FROM packages WHERE id = ? AND deleted_at IS NULL")
+        .bind(new.package.0)
+        .fetch_optional(conn)
+        .await
+        .doing("reading a task's package")?
+        .ok_or(CreateTaskError::PackageNotFound(new.package))?;
+    let package = packages::record(&row)?;
+    match package.superseded_at {
+        Some(at) => Err(CreateTaskError::PackageSuperseded {
+            package: new.package,
+            at,
+        }),
+        None => Ok(package),
+    }
+}
+
+/// Refuses a list that names a device that is not there or has another product.
+async fn check_devices(
+    conn: &mut SqliteConnection,
+    endpoints: &[String],
+    product: &str,
+) -> Result<(), CreateTaskError> {
+    let wrong = sqlx::query(
+        "SELECT DISTINCT j.value AS endpoint, d.product IS NULL AS unknown \
+         FROM json_each(?) j LEFT JOIN devices d ON d.endpoint = j.value AND d.removed = 0 \
+         WHERE d.product IS NULL OR d.product <> ? ORDER BY j.key",
+    )
+    .bind(json_list(endpoints))
+    .bind(product)
+    .fetch_all(conn)
+    .await
+    .doing("checking a task's devices")?;
+    let mut unknown = Vec::new();
+    let mut other_product = Vec::new();
+    for row in &wrong {
+        let endpoint: String = row.value("endpoint")?;
+        if row.value("unknown")? {
+            unknown.push(endpoint);
+        } else {
+            other_product.push(endpoint);
+        }
+    }
+    let first_of = |mut endpoints: Vec<String>| {
+        let count = endpoints.len() as u64;
+        endpoints.truncate(NAMED);
+        (count, endpoints)
+    };
+    if !unknown.is_empty() {
+        let (count, first) = first_of(unknown);
+        return Err(CreateTaskError::UnknownDevices { count, first });
+    }
+    if !other_product.is_empty() {
+        let (count, first) = first_of(other_product);
+        return Err(CreateTaskError::DevicesOfOtherProduct {
+            product: product.to_owned(),
+            count,
+            first,
+        });
+    }
+    Ok(())
+}

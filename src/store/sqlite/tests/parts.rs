@@ -1,0 +1,173 @@
+//! What is done in parts: nobody sees half of it, and a crash in between is made up for.
+
+use super::*;
+use crate::{
+    package::Segmentation,
+    store::{EventStore as _, NewDevice, NewPackage, NewTask, Selection},
+    task::{RetryPolicy, TaskState},
+};
+
+const T0: UtcMillis = UtcMillis(1_800_000_000_000);
+
+/// A task for so many devices.
+async fn task(store: &SqliteStore, devices: u32) -> TaskRecord {
+    let devices: Vec<NewDevice> = (0..devices)
+        .map(|number| NewDevice {
+            endpoint: format!("d{number:06}"),
+            product: "p".to_owned(),
+            psk: None,
+        })
+        .collect();
+    store.add_devices(&devices, T0).await.unwrap();
+    let package = NewPackage {
+        product: "p".to_owned(),
+        version: pcp::Version::new("V2").unwrap(),
+        sha256: "00".repeat(32),
+        crc: 1,
+        check_code: 1,
+        segmentation: Segmentation::choose(1_200, None, false).unwrap(),
+        created_at: T0,
+    };
+    let package = store.insert_package(&package).await.unwrap().record.id;
+    let new = NewTask {
+        name: "night".to_owned(),
+        package,
+        selection: Selection::All,
+        start_at: None,
+        retry: RetryPolicy {
+            attempts: 0,
+            interval_s: 300,
+        },
+        webhook: None,
+        created_at: T0,
+    };
+    store.create_task(&new).await.unwrap()
+}
+
+async fn execute(store: &SqliteStore, statement: &'static str) {
+    sqlx::query(statement).execute(&store.writer).await.unwrap();
+}
+
+/// A crash leaves the task as it is while it is created.
+async fn hide(store: &SqliteStore) {
+    execute(store, "UPDATE tasks SET hidden = 1, state = 'stopped'").await;
+}
+
+async fn count(store: &SqliteStore, statement: &'static str) -> i64 {
+    sqlx::query_scalar(statement)
+        .fetch_one(&store.readers)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_task_of_several_parts_is_whole() {
+    let (store, _dir) = open_checked().await;
+    let devices = 2 * PART + 3;
+    let task = task(&store, devices).await;
+    assert_eq!(task.counts[&UpgradeState::Pending], u64::from(devices));
+    let stopped = store.stop_task(task.id, T0).await.unwrap();
+    assert_eq!(stopped.state, TaskState::Stopped);
+    assert_eq!(stopped.counts[&UpgradeState::Cancelled], u64::from(devices));
+    let events = store.events(0, None, 2 * devices).await.unwrap();
+    assert_eq!(events.len(), devices as usize + 1);
+    store.delete_task(task.id).await.unwrap();
+    assert_eq!(store.task(task.id).await.unwrap(), None);
+    assert_eq!(count(&store, "SELECT COUNT(*) FROM upgrades").await, 0);
+    assert_eq!(
+        count(&store, "SELECT COUNT(*) FROM upgrade_events").await,
+        0
+    );
+}
+
+#[tokio::test]
+async fn a_task_that_is_not_whole_is_seen_by_nobody_and_gone_after_the_next_start() {
+    let (store, dir) = open_checked().await;
+    let task = task(&store, 3).await;
+    let upgrade = store.upgrades(task.id, None, None, 9).await.unwrap().items[0].id;
+    hide(&store).await;
+    assert_eq!(store.task(task.id).await.unwrap(), None);
+    assert_eq!(store.tasks(None, 9).await.unwrap().items, []);
+    assert_eq!(store.upgrade(upgrade).await.unwrap(), None);
+    let page = store.upgrades(task.id, None, None, 9).await.unwrap();
+    assert_eq!(page.items, []);
+    assert_eq!(store.startable(T0, 9).await.unwrap(), []);
+    assert_eq!(store.start_due_tasks(T0).await.unwrap(), 0);
+    assert!(store.stop_task(task.id, T0).await.is_err());
+    assert!(store.delete_task(task.id).await.is_err());
+    store.close().await;
+    let again = SqliteStore::open(dir.0.path()).await.unwrap();
+    for rows in [
+        "SELECT COUNT(*) FROM tasks",
+        "SELECT COUNT(*) FROM upgrades",
+        "SELECT COUNT(*) FROM task_counts",
+    ] {
+        assert_eq!(count(&again, rows).await, 0, "{rows}");
+    }
+    assert_eq!(again.event_range().await.unwrap(), (0, 0));
+}
+
+#[tokio::test]
+async fn nothing_is_told_of_a_device_that_is_removed_while_its_task_is_created() {
+    let (store, _dir) = open_checked().await;
+    task(&store, 3).await;
+    hide(&store).await;
+    assert!(store.remove_device("d000001", T0).await.unwrap());
+    assert_eq!(count(&store, "SELECT COUNT(*) FROM upgrades").await, 2);
+    assert_eq!(store.event_range().await.unwrap(), (0, 0));
+}
+
+#[tokio::test]
+async fn a_task_whose_stopping_was_interrupted_is_stopped_at_the_next_start() {
+    let (store, dir) = open_checked().await;
+    let task = task(&store, 3).await;
+    execute(
+        &store,
+        "UPDATE tasks SET state = 'stopping', stopped_at = 7",
+    )
+    .await;
+    store.close().await;
+    let again = SqliteStore::open(dir.0.path()).await.unwrap();
+    let stopped = again.task(task.id).await.unwrap().unwrap();
+    assert_eq!(stopped.state, TaskState::Stopped);
+    assert_eq!(stopped.ended_at, Some(UtcMillis(7)));
+    assert_eq!(stopped.counts[&UpgradeState::Cancelled], 3);
+    assert_eq!(again.events(0, None, 9).await.unwrap().len(), 4);
+}
+
+/// What the version before counted is kept from the first start on.
+#[tokio::test]
+async fn what_was_counted_before_is_kept_after_an_update() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = SqliteConnectOptions::new()
+        .filename(dir.path().join(FILE_NAME))
+        .create_if_missing(true);
+    let mut conn = file.connect().await.unwrap();
+    let mut old = sqlx::migrate!("migrations/sqlite");
+    old.migrations = old.migrations.iter().take(3).cloned().collect();
+    old.run(&mut conn).await.unwrap();
+    for statement in [
+        "INSERT INTO packages (id, product, version, sha256, size_bytes, segment_size, pad_last, crc, check_code, \
+             created_at) VALUES (1, 'p', x'00', '', 0, 0, 0, 0, 0, 0)",
+        "INSERT INTO tasks (id, name, package_id, state, start_at, retry_attempts, retry_interval_s, created_at) \
+             VALUES (1, 'a', 1, 'running', 0, 0, 0, 0), (2, 'b', 1, 'running', 0, 0, 0, 0)",
+        "INSERT INTO upgrades (task_id, endpoint, state, not_before, cell, created_at) VALUES \
+             (1, 'a', 'downloading', 0, 5, 0), (1, 'b', 'waiting_for_slot', 0, 5, 0), (1, 'c', 'failed', 0, 5, 0), \
+             (2, 'a', 'pending', 0, NULL, 0), (2, 'c', 'pending', 9, NULL, 0), (1, 'c', 'pending', 7, NULL, 0)",
+        "INSERT INTO cells (cell) VALUES (5)",
+        "INSERT INTO webhooks (id, url, secret, created_at) VALUES (1, '', x'00', 0)",
+        "INSERT INTO events (id, at, kind, task_id, task_name, product, version) \
+             VALUES (1, 1, 'task.finished', 2, '', 'p', x'00')",
+        "INSERT INTO deliveries (webhook_id, event_id, state, next_at) \
+             VALUES (1, 1, 'failed', 0), (1, 1, 'delivered', 0), (1, 1, 'pending', 0)",
+    ] {
+        sqlx::query(statement).execute(&mut conn).await.unwrap();
+    }
+    conn.close().await.unwrap();
+    let store = SqliteStore::open(dir.path()).await.unwrap();
+    kept_is_counted(&dir.path().join(FILE_NAME)).await;
+    let next = count(&store, "SELECT id FROM upgrades WHERE next = 1").await;
+    assert_eq!(next, 6, "of those that wait for c the earlier");
+    let cell = store.cells(None, 9).await.unwrap().items[0];
+    assert_eq!((cell.active, cell.waiting), (1, 1));
+}

@@ -1,0 +1,143 @@
+//! No statement of this room costs more the more rows there are: each finds its rows by an index, and none sorts what it
+//! has found. The statements are taken from the source, so that none is forgotten.
+
+use std::{fs, path::Path};
+
+use super::*;
+
+/// Tables that have ten thousand rows at most, and lists that are parameters of a statement.
+const SMALL: [&str; 7] = [
+    "w",
+    "webhooks",
+    "j",
+    "v",
+    "json_each",
+    "CONSTANT",
+    "sqlite_sequence",
+];
+
+/// Indexes of few rows: what is being created or deleted, what the rollout is about to forget.
+const SMALL_INDEXES: [&str; 2] = ["tasks_hidden", "devices_removed"];
+
+/// Beginnings of statements that may look at all of something, or sort it, and why.
+const EXCEPTIONS: [(&str, &str); 6] = [
+    (
+        "INSERT INTO events (at, kind, task_id, task_name, product, version, upgrade_id",
+        "sorts the list that is its parameter",
+    ),
+    (
+        "SELECT at, attempt, kind, text FROM (",
+        "turns the newest thousand lines around",
+    ),
+    (
+        "SELECT * FROM (SELECT w.id, w.url",
+        "sorts the webhooks that have something to deliver",
+    ),
+    (
+        "SELECT u.not_before, u.id, t.id FROM tasks t",
+        "sorts one row for each running task",
+    ),
+    (
+        "SELECT DISTINCT j.value AS endpoint",
+        "sorts the devices that an error tells of",
+    ),
+    (
+        "INSERT INTO deliveries",
+        "sorts nothing, but for each new event looks at the webhooks",
+    ),
+];
+
+/// The string literals of a source text that begin like a statement.
+fn statements(source: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let code: String = source
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    for literal in code.split('"').skip(1).step_by(2) {
+        let parts = literal.split("\\\n").map(str::trim_start);
+        let statement: String = parts.collect();
+        let verbs = ["SELECT ", "UPDATE ", "DELETE ", "INSERT "];
+        if verbs.iter().any(|verb| statement.starts_with(verb)) {
+            found.push(statement);
+        }
+    }
+    found
+}
+
+fn sources() -> Vec<String> {
+    let room = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/sqlite");
+    let mut found = Vec::new();
+    for directory in [room.clone(), room.join("commit")] {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            let is_source = path.extension().is_some_and(|extension| extension == "rs");
+            if is_source && path.file_name().is_some_and(|name| name != "tests.rs") {
+                found.extend(statements(&fs::read_to_string(path).unwrap()));
+            }
+        }
+    }
+    found
+}
+
+/// The lists of devices, which are put together.
+fn lists_of_devices() -> Vec<String> {
+    let mut found = Vec::new();
+    let options = |set: bool| set.then(|| "p".to_owned());
+    for bits in 0..16 {
+        let filter = DeviceFilter {
+            product: options(bits & 1 != 0),
+            registered: (bits & 2 != 0).then_some(true),
+            prefix: options(bits & 4 != 0),
+        };
+        let after = (bits & 8 != 0).then_some("q");
+        let query = devices::list(&filter, after, 100);
+        found.push(query.sql().as_str().to_owned());
+    }
+    found
+}
+
+/// What is wrong with the way in which a statement is carried out; `None` when it is only a piece of one.
+async fn offences(conn: &mut sqlx::SqliteConnection, statement: &str) -> Option<Vec<String>> {
+    let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+    let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(explain).fetch_all(conn).await.ok()?;
+    let lines = plan.into_iter().map(|(.., line)| line);
+    let offends = |line: &String| {
+        let mut words = line.split(' ');
+        match words.next() {
+            Some("SCAN") => {
+                words.next().is_none_or(|table| !SMALL.contains(&table))
+                    && words
+                        .next_back()
+                        .is_none_or(|index| !SMALL_INDEXES.contains(&index))
+            }
+            _ => line.contains("TEMP B-TREE"),
+        }
+    };
+    Some(lines.filter(offends).collect())
+}
+
+#[tokio::test]
+async fn every_statement_finds_its_rows_by_an_index() {
+    let (store, _dir) = open().await;
+    let mut conn = store.writer.acquire().await.unwrap();
+    let mut planned = 0;
+    let mut wrong = Vec::new();
+    let written = [devices::RESTORE, devices::RESTORE_BUSY].map(str::to_owned);
+    let statements = sources().into_iter().chain(lists_of_devices());
+    for statement in statements.chain(written) {
+        let Some(offences) = offences(&mut conn, &statement).await else {
+            continue;
+        };
+        planned += 1;
+        let excused = EXCEPTIONS
+            .iter()
+            .any(|(beginning, _)| statement.starts_with(beginning));
+        if !offences.is_empty() && !excused {
+            wrong.push(format!("{statement}\n    {offences:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    assert!(planned > 80, "{planned} statements were found");
+}
