@@ -25,7 +25,9 @@ const WINDOWS: [usize; 3] = [64, 128, 256];
 const SEARCH: Duration = Duration::from_secs(1);
 /// And rates, each this much above the peak so far.
 const STEP: f64 = 1.25;
-const STEPS: usize = 8;
+const STEPS: usize = 12;
+/// Who completes less than this share of what is asked is past the peak.
+const KEEPS_UP: f64 = 0.75;
 /// Between two requests of the operator.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -112,17 +114,17 @@ pub(crate) fn measure(
     }
 }
 
-/// The most exchanges per second that are completed: with devices that wait for their answers, and at rates somewhat
-/// higher, as long as that brings more.
+/// The most exchanges per second that are completed: with devices that wait for their answers, and at higher and higher
+/// rates until the server cannot keep up.
 fn peak(load: &mut Load<'_, Segments<'_>>) -> f64 {
     let waiting = WINDOWS.map(|window| load.keep(window, SEARCH).per_second());
     let mut peak = waiting.into_iter().fold(0.0, f64::max);
     for _ in 0..STEPS {
-        let pushed = load.push(STEP * peak, SEARCH).per_second();
-        if pushed < peak * 1.02 {
-            return peak.max(pushed);
+        let done = load.push(STEP * peak, SEARCH);
+        peak = peak.max(done.per_second());
+        if done.per_second() < KEEPS_UP * done.begun_per_second() {
+            break;
         }
-        peak = pushed;
     }
     peak
 }
