@@ -210,6 +210,7 @@ impl<'a, E: Exchange> Load<'a, E> {
                 heard_at = at;
             }
             if at - started >= time {
+                self.port.sender.flush();
                 return done.within(at - started);
             }
         }

@@ -25,14 +25,16 @@ const WINDOWS: [usize; 3] = [64, 128, 256];
 const SEARCH: Duration = Duration::from_secs(1);
 /// And rates, each this much above the peak so far.
 const STEP: f64 = 1.25;
-const STEPS: usize = 8;
+const STEPS: usize = 12;
+/// Who completes less than this share of what is asked is far past the peak.
+const KEEPS_UP: f64 = 0.5;
 /// Between two requests of the operator.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// What was measured. Rates are of segment exchanges in a second.
 #[derive(Debug, Serialize)]
 pub(crate) struct Overload {
-    /// The most that were completed at any smaller load.
+    /// The most that were completed in a second of the search.
     pub(crate) peak_per_second: f64,
     /// Requests that were sent, relative to the peak: 2 is meant, and less is what the load could not do.
     pub(crate) offered: f64,
@@ -112,17 +114,17 @@ pub(crate) fn measure(
     }
 }
 
-/// The most exchanges per second that are completed: with devices that wait for their answers, and at rates somewhat
-/// higher, as long as that brings more.
+/// The most exchanges per second that are completed: with devices that wait for their answers, and at higher and higher
+/// rates until the server is far from keeping up.
 fn peak(load: &mut Load<'_, Segments<'_>>) -> f64 {
     let waiting = WINDOWS.map(|window| load.keep(window, SEARCH).per_second());
     let mut peak = waiting.into_iter().fold(0.0, f64::max);
     for _ in 0..STEPS {
-        let pushed = load.push(STEP * peak, SEARCH).per_second();
-        if pushed < peak * 1.02 {
-            return peak.max(pushed);
+        let done = load.push(STEP * peak, SEARCH);
+        peak = peak.max(done.per_second());
+        if done.per_second() < KEEPS_UP * done.begun_per_second() {
+            break;
         }
-        peak = pushed;
     }
     peak
 }

@@ -54,6 +54,9 @@ impl Series {
         self.rates.push(done.per_second());
         self.sleeps.push(float(slept) / float(done.completed));
         self.lost += done.lost;
+        if done.lost > 0 {
+            eprintln!("  {} exchanges were given up", done.lost);
+        }
     }
 
     fn figure(&self) -> Figure {

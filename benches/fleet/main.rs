@@ -84,7 +84,7 @@ struct Figures {
     downloading: usize,
     upgrading: u32,
     negotiations_per_cpu_second: f64,
-    /// What an upgrade adds to that, the package's segments included.
+    /// What an upgrade adds to a server that has loaded all devices, the package's segments included.
     bytes_per_upgrading_device: f64,
     database_mib: f64,
     /// Datagrams that the server's socket, or the devices', had no room for until then.
@@ -113,6 +113,7 @@ fn main() {
 
 fn measure(arguments: &Arguments) -> Figures {
     let devices = arguments.devices;
+    let all = f64::from(devices);
     let upgrading = arguments.upgrading.unwrap_or(devices / 10);
     assert!(
         devices > 0 && upgrading > 0 && upgrading <= devices,
@@ -148,6 +149,13 @@ fn measure(arguments: &Arguments) -> Figures {
     let registration = server.cpu() - cpu;
     let registered = server.memory_at_rest();
 
+    eprintln!(
+        "the server starts anew, so that what upgrading adds finds no room that was used before"
+    );
+    let begun = server.kill_and_restart();
+    watch(&server, all, begun);
+    let loaded = server.memory_at_rest();
+
     eprintln!("{upgrading} of them begin to upgrade");
     let cpu = server.cpu();
     let downloading = upgrade(&server, &mut fleet, upgrading);
@@ -167,7 +175,6 @@ fn measure(arguments: &Arguments) -> Figures {
 
     let per = |count: f64, seconds: f64| (count / seconds).round();
     let each = |after: u64, before: u64, count: f64| (float(after) - float(before)) / count;
-    let all = f64::from(devices);
     Figures {
         benchmark: "fleet",
         devices,
@@ -181,12 +188,8 @@ fn measure(arguments: &Arguments) -> Figures {
         downloading,
         upgrading,
         negotiations_per_cpu_second: per(f64::from(upgrading), negotiation),
-        bytes_per_upgrading_device: each(
-            upgraded.resident,
-            registered.resident,
-            f64::from(upgrading),
-        )
-        .round(),
+        bytes_per_upgrading_device: each(upgraded.resident, loaded.resident, f64::from(upgrading))
+            .round(),
         database_mib: mib(database),
         dropped_datagrams: dropped.iter().sum(),
         restart_first_answer_seconds: seconds(restart.first_answer),

@@ -22,8 +22,8 @@ const FIRST_ADDRESS: u32 = 0x7F01_0000;
 const IMPORTED_AT_ONCE: usize = 10_000;
 /// Registrations that may be on their way: enough for several transactions of the server's.
 const REGISTERING: usize = 4_096;
-/// The server's socket holds about 200 KB by default; this leaves room for what is sent before the next look.
-const QUEUED: u64 = 64 << 10;
+/// The server's socket holds about 200 KB by default; this leaves room for all that may be sent before the next look.
+const QUEUED: u64 = 16 << 10;
 /// Without an answer for this long, devices say again what they said.
 const PATIENCE: Duration = Duration::from_secs(3);
 
