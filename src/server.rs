@@ -153,12 +153,7 @@ impl Server {
         let admin_addr = local_addr(admin.local_addr(), config.admin.listen, "admin.listen")?;
 
         let mut packages = PackageCache::default();
-        let setup = Setup {
-            config: config.clone(),
-            seed: random()?,
-            token_key: kept_secret(&*database, "token_key").await?,
-        };
-        let mut engine = Engine::new(setup, clock.now());
+        let mut engine = new_engine(&config, clock, &*database).await?;
         restore_busy(&mut engine, clock, &*database, &files, &mut packages).await?;
 
         let health = Arc::new(Health::starting());
@@ -288,6 +283,19 @@ async fn open_ports(
         _ => None,
     };
     Ok((plain, secured))
+}
+
+async fn new_engine(
+    config: &Arc<Config>,
+    clock: SystemClock,
+    store: &dyn Store,
+) -> Result<Engine, StartError> {
+    let setup = Setup {
+        config: config.clone(),
+        seed: random()?,
+        token_key: kept_secret(store, "token_key").await?,
+    };
+    Ok(Engine::new(setup, clock.now()))
 }
 
 /// Random bytes that are made once for a database.

@@ -187,7 +187,7 @@ impl Bench {
             for datagram in std::mem::take(&mut self.sent) {
                 let mut answers = Vec::new();
                 heard.push((self.device).take(1, &datagram.to_bytes(), |bytes| {
-                    answers.push(bytes.to_vec())
+                    answers.push(bytes.to_vec());
                 }));
                 for answer in answers {
                     self.say(&answer);

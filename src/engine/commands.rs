@@ -21,7 +21,7 @@ impl Engine {
         match command {
             Command::Restore(devices) => {
                 for device in devices {
-                    self.restore_device(self.now, device);
+                    self.restore_device(self.now, &device);
                 }
             }
             Command::Restored => self.restoring = false,
@@ -170,7 +170,7 @@ impl Engine {
 
     /// Gives back a device that the store knows, unless it is there. Call for those that have upgrades before
     /// [`restore_upgrade`](Self::restore_upgrade).
-    pub fn restore_device(&mut self, now: Now, record: DeviceRecord) {
+    pub fn restore_device(&mut self, now: Now, record: &DeviceRecord) {
         self.now = now;
         if self.find(&record.endpoint).is_some() {
             return;

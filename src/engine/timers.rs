@@ -159,15 +159,16 @@ impl Timers {
     }
 
     /// Puts a row where its time says.
+    #[allow(clippy::cast_possible_truncation)] // a slot is six bits of it
     fn link(&mut self, index: u32) {
         let at = self.row(index).at.as_millis();
         let at = at.clamp(self.turned_to, FURTHEST);
         // the highest bit in which it differs from the present tells the wheel
         let differs = (at ^ self.turned_to) | u64::from(SLOTS - 1);
         let wheel = (differs.ilog2() / SLOT_BITS).min(WHEELS - 1);
-        let slot = (at >> (wheel * SLOT_BITS)) & u64::from(SLOTS - 1);
+        let slot = (at >> (wheel * SLOT_BITS)) as u32 % SLOTS;
         self.occupied[wheel as usize] |= 1 << slot;
-        let end = wheel * SLOTS + slot as u32; // 6 bits
+        let end = wheel * SLOTS + slot;
         let last = self.row(end).prev;
         let row = self.row_mut(index);
         (row.prev, row.next) = (last, end);

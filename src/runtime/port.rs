@@ -44,7 +44,7 @@ pub fn bind(listen: SocketAddr) -> io::Result<std::net::UdpSocket> {
 /// A UDP socket that is read and written in batches: most of what a datagram costs is the system call for it.
 pub struct Port {
     socket: UdpSocket,
-    inbound: Box<Inbound>,
+    inbound: Inbound,
     outbound: Outbound,
     unsent: u64,
     /// How the system calls the socket in its tables.
@@ -53,7 +53,7 @@ pub struct Port {
 
 struct Inbound {
     headers: MultiHeaders<SockaddrStorage>,
-    buffers: [[u8; BUFFER_LEN]; BATCH],
+    buffers: Box<[[u8; BUFFER_LEN]]>,
     /// From whom, and how long.
     received: Vec<(SocketAddr, usize)>,
 }
@@ -72,11 +72,11 @@ impl Port {
         Ok(Self {
             inode: fstat(&socket).ok().map(|stat| stat.st_ino),
             socket: UdpSocket::from_std(socket)?,
-            inbound: Box::new(Inbound {
+            inbound: Inbound {
                 headers: MultiHeaders::preallocate(BATCH, None),
-                buffers: [[0; BUFFER_LEN]; BATCH],
+                buffers: vec![[0; BUFFER_LEN]; BATCH].into(),
                 received: Vec::with_capacity(BATCH),
-            }),
+            },
             outbound: Outbound {
                 headers: MultiHeaders::preallocate(BATCH, None),
                 waiting: Vec::with_capacity(BATCH),
@@ -99,11 +99,15 @@ impl Port {
             headers,
             buffers,
             received,
-        } = &mut *self.inbound;
+        } = &mut self.inbound;
         received.clear();
         let socket = &self.socket;
         let taken = socket.try_io(Interest::READABLE, || {
-            let mut slices = buffers.each_mut().map(|buffer| [IoSliceMut::new(buffer)]);
+            let mut buffers = buffers.iter_mut();
+            let mut slices: [[IoSliceMut<'_>; 1]; BATCH] = array::from_fn(|_| {
+                let buffer = buffers.next().map(<[u8; BUFFER_LEN]>::as_mut_slice);
+                [IoSliceMut::new(buffer.unwrap_or_default())]
+            });
             let messages = recvmmsg(
                 socket.as_raw_fd(),
                 headers,
@@ -234,7 +238,7 @@ mod tests {
         let here = port.socket.local_addr().unwrap();
         let other = UdpSocket::from_std(bound(address)).unwrap();
         assert_eq!(port.receive(), 0);
-        for number in 0..=BATCH as u8 {
+        for number in 0..=64u8 {
             other.send_to(&[number; 3], here).await.unwrap();
         }
         let mut seen = Vec::new();
@@ -246,7 +250,7 @@ mod tests {
                 seen.push(bytes.to_vec());
             }
         }
-        let sent: Vec<Vec<u8>> = (0..=BATCH as u8).map(|number| vec![number; 3]).collect();
+        let sent: Vec<Vec<u8>> = (0..=64u8).map(|number| vec![number; 3]).collect();
         assert_eq!(seen, sent);
         for number in 0..200u8 {
             let body = vec![number; usize::from(number)].into();

@@ -35,7 +35,7 @@ pub async fn restore_busy(
         let Some(last) = devices.last() else { break };
         after = Some(last.endpoint.clone());
         for device in devices {
-            engine.restore_device(clock.now(), device);
+            engine.restore_device(clock.now(), &device);
         }
     }
     let mut after = None;

@@ -247,7 +247,7 @@ impl World {
         self.newest = 0;
         self.outbox = Outbox::default();
         for record in self.store.devices.values() {
-            self.engine.restore_device(self.now, record.clone());
+            self.engine.restore_device(self.now, &record.clone());
         }
         self.running.clear();
         for (upgrade, active) in &self.store.active {

@@ -24,7 +24,7 @@ fn restarted(before: &World) -> World {
             _ => {}
         }
     }
-    after.engine.restore_device(after.now, record);
+    after.engine.restore_device(after.now, &record);
     let upgrade = ActiveUpgrade {
         order: UpgradeOrder {
             upgrade: UpgradeId(1),
@@ -181,8 +181,8 @@ fn no_slot_is_granted_before_all_that_were_held_are_known() {
     let mut world = World::new();
     let now = world.now;
     let p = package("V2", &content());
-    world.engine.restore_device(now, record("meter-1", 1, now));
-    world.engine.restore_device(now, record("meter-2", 2, now));
+    world.engine.restore_device(now, &record("meter-1", 1, now));
+    world.engine.restore_device(now, &record("meter-2", 2, now));
     world
         .engine
         .restore_upgrade(now, active(1, Stage::WaitingForSlot, now), p.clone());

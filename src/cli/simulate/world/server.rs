@@ -60,7 +60,7 @@ impl<H: Hooks> World<H> {
         );
         self.hooks.restores(&mut devices, &mut upgrades);
         for device in devices {
-            engine.restore_device(now, device);
+            engine.restore_device(now, &device);
         }
         for upgrade in upgrades {
             let package = upgrade.order.package;
