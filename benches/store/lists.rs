@@ -61,14 +61,7 @@ pub(crate) async fn measure(fleet: &Fleet, store: &SqliteStore, figures: &mut Fi
     for limit in LIMITS {
         devices(fleet, store, limit, figures).await;
         let newest = store.tasks(None, 1).await.unwrap().items.remove(0).id;
-        let first_task = store
-            .tasks(Some(newest), 1)
-            .await
-            .unwrap()
-            .items
-            .remove(0)
-            .id;
-        let first = store.upgrades(first_task, None, None, 1).await.unwrap();
+        let first = store.upgrades(newest, None, None, 1).await.unwrap();
         let first = first.items[0].id.0;
         for (name, state) in [
             ("all", None),
@@ -77,7 +70,7 @@ pub(crate) async fn measure(fleet: &Fleet, store: &SqliteStore, figures: &mut Fi
         ] {
             let times = times(SAMPLES, async |random| {
                 let after = UpgradeId(first + i64::from(random % fleet.devices));
-                let page = store.upgrades(first_task, state, Some(after), limit);
+                let page = store.upgrades(newest, state, Some(after), limit);
                 page.await.unwrap();
             });
             add(

@@ -50,11 +50,11 @@ const EXCEPTIONS: [(&str, &str); 6] = [
 /// The string literals of a source text that begin like a statement.
 fn statements(source: &str) -> Vec<String> {
     let mut found = Vec::new();
-    let code: String = source
+    let code: Vec<&str> = source
         .lines()
         .filter(|line| !line.trim_start().starts_with("//"))
-        .map(|line| format!("{line}\n"))
         .collect();
+    let code = code.join("\n");
     for literal in code.split('"').skip(1).step_by(2) {
         let parts = literal.split("\\\n").map(str::trim_start);
         let statement: String = parts.collect();
