@@ -119,10 +119,16 @@ impl Port {
                 let address = message.address.and_then(socket_address);
                 (address.unwrap_or(NOWHERE), message.bytes)
             }));
+            if received.len() < BATCH {
+                // There are no more. To say so here saves asking once more before waiting.
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
             Ok(())
         });
-        if taken.is_err() {
-            // Nothing is there, or an ICMP error for something sent before, such as a device's port that is closed.
+        if let Err(error) = taken
+            && error.kind() != io::ErrorKind::WouldBlock
+        {
+            // An ICMP error for something sent before, such as a device's port that is closed.
             received.clear();
         }
         received.len()

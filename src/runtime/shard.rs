@@ -19,6 +19,9 @@ use crate::{
 
 /// Batches taken from each port in one turn before commands and deadlines have theirs.
 const TURN: usize = 4;
+/// How long datagrams may gather after a turn that took some. A device waits seconds for the radio; and a server that
+/// wakes up for each datagram spends most of its time on waking up.
+const GATHER: Duration = Duration::from_micros(100);
 /// How often the figures are published.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 /// Log lines a second about strangers; further ones are counted only.
@@ -189,15 +192,13 @@ impl Shard {
         let mut publish = tokio::time::interval(PUBLISH_EVERY);
         publish.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut stopping = false;
+        let mut taken = 0;
         self.drain();
         while !(stopping && self.committed >= self.newest) {
             let next = self.until_next_deadline();
             tokio::select! {
                 ready = readable(self.plain.as_ref(), self.secured.as_ref()), if !stopping => match ready {
-                    Ok(()) => {
-                        self.receive();
-                        self.receive_secured();
-                    }
+                    Ok(()) => taken = self.receive() + self.receive_secured(),
                     Err(error) => {
                         self.health.failed(Part::Shard, format!("the device socket failed: {error}"));
                         tracing::error!(%error, "the device socket failed");
@@ -221,6 +222,10 @@ impl Shard {
             self.work();
             self.drain();
             self.flush();
+            if std::mem::take(&mut taken) > 0 {
+                // Nothing else runs on this thread.
+                std::thread::sleep(GATHER);
+            }
         }
         self.publish();
         self.health.failed(Part::Shard, "stopped");
@@ -234,9 +239,11 @@ impl Shard {
         until(engine.into_iter().chain(secured).min(), now)
     }
 
-    fn receive(&mut self) {
+    /// Takes what has come to the plain port. Returns how many datagrams it was.
+    fn receive(&mut self) -> usize {
+        let mut taken = 0;
         for _ in 0..TURN {
-            let Some(port) = &mut self.plain else { return };
+            let Some(port) = &mut self.plain else { break };
             let count = port.receive();
             let now = self.clock.now();
             for index in 0..count {
@@ -246,16 +253,20 @@ impl Shard {
             }
             self.drain();
             self.flush();
+            taken += count;
             if count < BATCH {
-                return;
+                break;
             }
         }
+        taken
     }
 
-    fn receive_secured(&mut self) {
+    /// Takes what has come to the secured port. Returns how many datagrams it was.
+    fn receive_secured(&mut self) -> usize {
+        let mut taken = 0;
         for _ in 0..TURN {
             let Some(secured) = &mut self.secured else {
-                return;
+                break;
             };
             let now = self.clock.now();
             let engine = &mut self.engine;
@@ -264,10 +275,12 @@ impl Shard {
             });
             self.drain();
             self.flush();
+            taken += count;
             if count < BATCH {
-                return;
+                break;
             }
         }
+        taken
     }
 
     /// Goes on with handshakes.
