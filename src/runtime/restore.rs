@@ -8,7 +8,7 @@ use crate::{
     clock::SystemClock,
     engine::{Command, Engine},
     health::{Health, Part},
-    store::{PackageFiles, Store, StoreError},
+    store::{PackageFiles, RestoredDevices, Store, StoreError},
     upgrade::Failure,
 };
 
@@ -66,19 +66,29 @@ pub async fn restore_busy(
 /// Gives the shard every device that it does not know yet. Until it returns, strangers are not told that they are.
 pub(super) async fn restore_idle(store: &dyn Store, shard: &ShardHandle, health: &Health) {
     health.failed(Part::Rollout, "reading devices from before the restart");
-    let mut next = Some(0);
-    while let Some(after) = next {
+    let mut page = read(store, health, 0).await;
+    loop {
+        let RestoredDevices { devices, next } = page;
+        let take = shard.obey(vec![Command::Restore(devices)]);
+        let Some(after) = next else {
+            let _ = take.await; // it has stopped
+            break;
+        };
+        // The next page is read while this one is taken.
+        let (taken, read) = tokio::join!(take, read(store, health, after));
+        if taken.is_err() {
+            return; // it has stopped
+        }
+        page = read;
+    }
+    let _ = shard.obey(vec![Command::Restored]).await; // it has stopped
+}
+
+/// Up to a page of devices, tried for as long as it takes.
+async fn read(store: &dyn Store, health: &Health, after: i64) -> RestoredDevices {
+    loop {
         match store.restore_devices(after, PAGE).await {
-            Ok(page) => {
-                next = page.next;
-                if shard
-                    .obey(vec![Command::Restore(page.devices)])
-                    .await
-                    .is_err()
-                {
-                    return; // it has stopped
-                }
-            }
+            Ok(page) => return page,
             Err(error) => {
                 tracing::error!(%error, "devices cannot be read; trying again");
                 health.failed(Part::Rollout, error.to_string());
@@ -86,5 +96,4 @@ pub(super) async fn restore_idle(store: &dyn Store, shard: &ShardHandle, health:
             }
         }
     }
-    let _ = shard.obey(vec![Command::Restored]).await; // it has stopped
 }
