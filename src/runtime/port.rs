@@ -7,6 +7,7 @@ use std::{
 
 use nix::{
     errno::Errno,
+    libc, setsockopt_impl,
     sys::{
         socket::{
             MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg, setsockopt, sockopt,
@@ -27,6 +28,22 @@ const BUFFER_LEN: usize = 2_048;
 /// thousand datagrams. It gives less where `net.core.rmem_max` is less.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
+/// How the system treats datagrams that a network on the way may not take whole (`ip(7)`).
+#[derive(Debug, Clone, Copy)]
+struct MtuDiscovery;
+
+setsockopt_impl!(
+    MtuDiscovery,
+    libc::IPPROTO_IP,
+    libc::IP_MTU_DISCOVER,
+    usize,
+    sockopt::SetUsize
+);
+
+/// Datagrams are not to be cut up, and what strangers say about the way is not believed. None of ours is longer than
+/// what every network of a phone takes, and those that cannot be cut need no number each from a counter that all share.
+const WHOLE: usize = libc::IP_PMTUDISC_PROBE as usize;
+
 /// A socket for a [`Port`].
 ///
 /// # Errors
@@ -34,6 +51,9 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 pub fn bind(listen: SocketAddr) -> io::Result<std::net::UdpSocket> {
     let socket = std::net::UdpSocket::bind(listen)?;
     socket.set_nonblocking(true)?;
+    if listen.is_ipv4() {
+        setsockopt(&socket, MtuDiscovery, &WHOLE)?;
+    }
     if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
         // Without the right to force it, what is allowed is taken.
         setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
@@ -202,9 +222,9 @@ fn send_batch(
     batch: &[(SocketAddr, Datagram)],
 ) -> nix::Result<usize> {
     let batch = &batch[..batch.len().min(BATCH)];
-    let slices: [[IoSlice<'_>; 2]; BATCH] = array::from_fn(|index| {
+    let slices: [Slices<'_>; BATCH] = array::from_fn(|index| {
         let parts = batch.get(index).map(|(_, datagram)| datagram.parts());
-        parts.unwrap_or_default().map(IoSlice::new)
+        Slices(parts.unwrap_or_default().map(IoSlice::new))
     });
     let addresses: [Option<SockaddrStorage>; BATCH] =
         array::from_fn(|index| batch.get(index).map(|(address, _)| (*address).into()));
@@ -217,6 +237,19 @@ fn send_batch(
         MsgFlags::MSG_DONTWAIT,
     )?;
     Ok(sent.count())
+}
+
+/// The parts of a datagram.
+struct Slices<'a>([IoSlice<'a>; 2]);
+
+impl<'a> AsRef<[IoSlice<'a>]> for Slices<'a> {
+    /// Without an empty second part, which would cost as much as one that is not.
+    fn as_ref(&self) -> &[IoSlice<'a>] {
+        match &self.0 {
+            [first, second] if second.is_empty() => std::slice::from_ref(first),
+            both => both,
+        }
+    }
 }
 
 /// Stands for the address that a datagram without one would have. The system gives each its sender's.

@@ -19,9 +19,11 @@ use crate::{
 
 /// Batches taken from each port in one turn before commands and deadlines have theirs.
 const TURN: usize = 4;
-/// How long datagrams may gather after a turn that took some. A device waits seconds for the radio; and a server that
-/// wakes up for each datagram spends most of its time on waking up.
+/// How long datagrams may gather after a turn that took some, but few. A device waits seconds for the radio; and a
+/// server that wakes up for each datagram spends most of its time on waking up.
 const GATHER: Duration = Duration::from_micros(100);
+/// So few that it is better to wait for more.
+const FEW: usize = BATCH / 4;
 /// How often the figures are published.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 /// Log lines a second about strangers; further ones are counted only.
@@ -222,7 +224,7 @@ impl Shard {
             self.work();
             self.drain();
             self.flush();
-            if std::mem::take(&mut taken) > 0 {
+            if (1..=FEW).contains(&std::mem::take(&mut taken)) {
                 // Nothing else runs on this thread.
                 std::thread::sleep(GATHER);
             }
