@@ -97,6 +97,9 @@ impl<T: Copy + PartialEq> Link<T> {
         if busy.waiting.len() >= config.queue_len {
             return Err(QueueFull);
         }
+        if busy.waiting.capacity() == 0 {
+            busy.waiting.reserve_exact(1); // most often it is one
+        }
         busy.waiting.push_back(request);
         Ok(())
     }

@@ -19,11 +19,6 @@ use crate::{
 
 /// Batches taken from each port in one turn before commands and deadlines have theirs.
 const TURN: usize = 4;
-/// How long datagrams may gather after a turn that took some, but few. A device waits seconds for the radio; and a
-/// server that wakes up for each datagram spends most of its time on waking up.
-const GATHER: Duration = Duration::from_micros(100);
-/// So few that it is better to wait for more.
-const FEW: usize = BATCH / 4;
 /// How often the figures are published.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 /// Log lines a second about strangers; further ones are counted only.
@@ -194,13 +189,15 @@ impl Shard {
         let mut publish = tokio::time::interval(PUBLISH_EVERY);
         publish.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut stopping = false;
-        let mut taken = 0;
         self.drain();
         while !(stopping && self.committed >= self.newest) {
             let next = self.until_next_deadline();
             tokio::select! {
                 ready = readable(self.plain.as_ref(), self.secured.as_ref()), if !stopping => match ready {
-                    Ok(()) => taken = self.receive() + self.receive_secured(),
+                    Ok(()) => {
+                        self.receive();
+                        self.receive_secured();
+                    }
                     Err(error) => {
                         self.health.failed(Part::Shard, format!("the device socket failed: {error}"));
                         tracing::error!(%error, "the device socket failed");
@@ -224,10 +221,6 @@ impl Shard {
             self.work();
             self.drain();
             self.flush();
-            if (1..=FEW).contains(&std::mem::take(&mut taken)) {
-                // Nothing else runs on this thread.
-                std::thread::sleep(GATHER);
-            }
         }
         self.publish();
         self.health.failed(Part::Shard, "stopped");
@@ -241,11 +234,9 @@ impl Shard {
         until(engine.into_iter().chain(secured).min(), now)
     }
 
-    /// Takes what has come to the plain port. Returns how many datagrams it was.
-    fn receive(&mut self) -> usize {
-        let mut taken = 0;
+    fn receive(&mut self) {
         for _ in 0..TURN {
-            let Some(port) = &mut self.plain else { break };
+            let Some(port) = &mut self.plain else { return };
             let count = port.receive();
             let now = self.clock.now();
             for index in 0..count {
@@ -255,20 +246,16 @@ impl Shard {
             }
             self.drain();
             self.flush();
-            taken += count;
             if count < BATCH {
-                break;
+                return;
             }
         }
-        taken
     }
 
-    /// Takes what has come to the secured port. Returns how many datagrams it was.
-    fn receive_secured(&mut self) -> usize {
-        let mut taken = 0;
+    fn receive_secured(&mut self) {
         for _ in 0..TURN {
             let Some(secured) = &mut self.secured else {
-                break;
+                return;
             };
             let now = self.clock.now();
             let engine = &mut self.engine;
@@ -277,12 +264,10 @@ impl Shard {
             });
             self.drain();
             self.flush();
-            taken += count;
             if count < BATCH {
-                break;
+                return;
             }
         }
-        taken
     }
 
     /// Goes on with handshakes.
