@@ -25,6 +25,8 @@ pub(crate) const REPRESENTATION: usize = 512;
 pub(crate) enum Kind {
     /// Answers datagrams by their sizes, and looks at nothing else of them.
     Echo,
+    /// No server at all: computes for ever, so that others on its core get half of it.
+    Burn,
     /// A CoAP server of Cellwise's port and CoAP layer, with one resource.
     Coap,
 }
@@ -52,6 +54,12 @@ pub(crate) fn run(kind: Kind, sizes: &[usize]) -> io::Result<()> {
             let port = Port::open(Ipv4Addr::LOCALHOST)?;
             listens_on(port.number)?;
             echo(port, &sizes)
+        }
+        Kind::Burn => {
+            listens_on(0)?;
+            loop {
+                std::hint::spin_loop();
+            }
         }
         Kind::Coap => {
             let socket = runtime::bind((Ipv4Addr::LOCALHOST, 0).into())?;

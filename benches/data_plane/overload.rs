@@ -12,7 +12,10 @@ use std::{
 
 use serde::Serialize;
 
-use super::load::{Load, Segments, float};
+use super::{
+    child::{Kind, Other},
+    load::{Load, Segments, float},
+};
 use crate::support::{
     cores::Cores,
     fleet::Fleet,
@@ -67,6 +70,8 @@ pub(crate) fn measure(
     thread::sleep(time / 2);
     let idle = idle.stop();
 
+    // With its core to itself the server may be faster than half of what the load can send.
+    let _other = Other::start(Kind::Burn, &[], cores);
     let devices = fleet.count();
     let exchange = Segments::new(&mut fleet.devices, segments);
     let own_port = fleet.port.number;

@@ -54,9 +54,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 const CACHED_STATEMENTS: usize = 128;
 /// What the writer keeps of the file in memory, KiB. A batch of changes touches thousands of pages all over the file; where
 /// they do not fit, each is written and read several times before the commit.
-const WRITER_CACHE_KIB: u32 = 32 * 1_024;
+const WRITER_CACHE_KIB: u32 = 16 * 1_024;
 /// What a reader keeps in memory, KiB.
-const READER_CACHE_KIB: u32 = 4 * 1_024;
+const READER_CACHE_KIB: u32 = 2 * 1_024;
 /// Pages of the log after which they are copied into the file: those that were written many times are copied once.
 const CHECKPOINT_PAGES: u32 = 8_000;
 /// Rows that a reader may be ahead of who reads them: fewer make two threads wake each other all the time.
