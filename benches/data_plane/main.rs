@@ -50,7 +50,7 @@ struct Arguments {
     #[arg(long, default_value_t = 4_000)]
     segments: u16,
     /// Exchanges on their way at a time
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 512)]
     window: usize,
     /// How often each of those compared is measured
     #[arg(long, default_value_t = 5)]
