@@ -24,7 +24,7 @@ impl Engine {
                     self.restore_device(self.now, &device);
                 }
             }
-            Command::Restored => self.restoring = false,
+            Command::Restored => self.all_restored(),
             Command::AddDevice { endpoint, secure } => {
                 let key = self.insert_device(&endpoint);
                 self.device_mut(key).port = Port::of(secure);
@@ -165,7 +165,16 @@ impl Engine {
     /// Devices from before a restart are still to come: nobody is told meanwhile that it is unknown. Ended by
     /// [`Command::Restored`].
     pub fn expect_devices(&mut self) {
-        self.restoring = true;
+        self.restoring = Some(self.now.instant);
+    }
+
+    /// Every device has the address that it had, so that what was held back leaves.
+    fn all_restored(&mut self) {
+        self.restoring = None;
+        let holders: Vec<DeviceKey> = self.holders.values().copied().collect();
+        for key in holders {
+            self.settle(key);
+        }
     }
 
     /// Gives back a device that the store knows, unless it is there. Call for those that have upgrades before
@@ -186,14 +195,16 @@ impl Engine {
             let other = self.devices.by_peer(registration.peer);
             let elsewhere = other.is_some_and(|other| self.device(other).heard_at > heard_at);
             let displaced = elsewhere || (record.secure && !registration.peer.secured);
+            let stored_until = now.instant_at(registration.expires_at);
             let mut registered = Registered {
                 location,
                 peer: registration.peer,
                 displaced,
                 lifetime_s: registration.lifetime_s,
                 since: registration.registered_at,
-                expires: now.instant_at(registration.expires_at),
-                written: None,
+                expires: stored_until,
+                stored_until: Some(stored_until),
+                supposed: true,
                 queue_mode: registration.queue_mode,
             };
             // It may have been renewed since it was written.

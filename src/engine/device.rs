@@ -108,13 +108,15 @@ pub(super) struct Registered {
     pub(super) lifetime_s: u32,
     pub(super) since: UtcMillis,
     pub(super) expires: Instant,
-    /// When the store was told of it last. `None` when that was before a restart.
-    pub(super) written: Option<Instant>,
+    /// When it ends as far as the store knows.
+    pub(super) stored_until: Option<Instant>,
+    /// It comes from before a restart, and `expires` is the latest end that it may have.
+    pub(super) supposed: bool,
     pub(super) queue_mode: QueueMode,
 }
 
-/// A renewal that changes nothing but the end of a registration is written when the last write is this old, or half
-/// a lifetime. After a restart a registration may last that much longer than the device has asked for, and none ends early.
+/// A renewal that changes nothing but the end of a registration is written when it moves the end that the store knows
+/// by so much, or by half a lifetime. After a restart a registration may last that much longer than the device has asked for, and none ends early.
 const RENEWALS_UNWRITTEN: Duration = Duration::from_hours(1);
 
 /// The download report that was answered last: its repeats get the same answer.
@@ -264,9 +266,17 @@ impl Registered {
         half.min(RENEWALS_UNWRITTEN)
     }
 
-    /// Whether the store has to be told that the registration goes on.
-    pub(super) fn is_due_to_be_written(&self, now: Instant) -> bool {
-        (self.written).is_none_or(|at| now.since(at) >= self.unwritten_at_most())
+    /// Whether the store has to be told that the registration goes on until `expires`.
+    pub(super) fn is_due_to_be_written(&self, expires: Instant) -> bool {
+        (self.stored_until).is_none_or(|known| expires.since(known) >= self.unwritten_at_most())
+    }
+
+    /// When it ends, for the store.
+    pub(super) fn known_end(&self) -> Instant {
+        match self.stored_until {
+            Some(known) if self.supposed => known,
+            _ => self.expires,
+        }
     }
 
     pub(super) fn record(&self, now: Now) -> Registration {
@@ -274,7 +284,7 @@ impl Registered {
             location: self.location.to_string(),
             peer: self.peer,
             lifetime_s: self.lifetime_s,
-            expires_at: now.utc_at(self.expires),
+            expires_at: now.utc_at(self.known_end()),
             registered_at: self.since,
             queue_mode: self.queue_mode,
         }

@@ -138,6 +138,11 @@ impl Engine {
         let Some(peer) = device.peer() else {
             return;
         };
+        if let Some(since) = self.restoring
+            && device.heard_at.is_none_or(|at| at < since)
+        {
+            return; // another device may be there, which is not read yet
+        }
         if !device.link.has_waiting()
             || (device.sleeps() && !device.is_awake(now, self.config.lwm2m.awake_window_s))
         {

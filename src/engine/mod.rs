@@ -120,8 +120,8 @@ pub struct Engine {
     next_look_us: u64,
     admitting: bool,
     store_available: bool,
-    /// Not every device from before the restart is known yet.
-    restoring: bool,
+    /// Since when devices from before the restart are read, while they are.
+    restoring: Option<Instant>,
     seq: Seq,
     effects: VecDeque<Effect>,
     counters: Counters,
@@ -145,7 +145,7 @@ impl Engine {
             next_look_us: 0,
             admitting: true,
             store_available: true,
-            restoring: false,
+            restoring: None,
             seq: 0,
             effects: VecDeque::new(),
             counters: Counters::default(),

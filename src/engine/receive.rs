@@ -71,14 +71,15 @@ impl Engine {
         }
         let by_token =
             (self.devices.by_token(token)).filter(|key| self.device(*key).registration.is_some());
-        by_token.or(by_peer)
+        // It may be the token of a device that is not read yet.
+        by_token.or(by_peer.filter(|_| self.restoring.is_none()))
     }
 
     /// A message that makes no sense here (RFC 7252 §4.2, §4.3): reset when it is Confirmable.
     fn reject(&mut self, peer: Peer, message: &Message) {
         self.counters.messages_unexpected += 1;
         // Whoever is not known yet says it again.
-        if message.kind() == Kind::Confirmable && !self.restoring {
+        if message.kind() == Kind::Confirmable && self.restoring.is_none() {
             self.transmit(peer, reset(message.message_id()), 0);
         }
     }

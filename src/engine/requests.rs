@@ -91,6 +91,9 @@ impl Engine {
     }
 
     fn register(&mut self, speaker: &Speaker<'_>, bytes: &[u8], message: &Message) {
+        if self.puts_off(message) {
+            return;
+        }
         let peer = speaker.peer();
         let Some((payload, block)) = self.body(peer, bytes, message) else {
             return;
@@ -106,7 +109,7 @@ impl Engine {
         if !self.store_available {
             return self.refuse(peer, bytes, message, UNAVAILABLE);
         }
-        if self.restoring && self.find(&request.endpoint).is_none() {
+        if self.restoring.is_some() && self.find(&request.endpoint).is_none() {
             return self.counters.requests_deferred += 1;
         }
         if !self.may_register(speaker, &request.endpoint) {
@@ -135,7 +138,8 @@ impl Engine {
             lifetime_s: request.lifetime_s,
             since: self.now.utc,
             expires: self.lifetime_end(request.lifetime_s),
-            written: None,
+            stored_until: None,
+            supposed: false,
             queue_mode: queue_mode(request.queue_mode),
         };
         let displaced = self.devices.register(key, Some(registration));
@@ -162,6 +166,9 @@ impl Engine {
     }
 
     fn update(&mut self, speaker: &Speaker<'_>, bytes: &[u8], message: &Message, location: &[u8]) {
+        if self.puts_off(message) {
+            return;
+        }
         let peer = speaker.peer();
         let Some((payload, block)) = self.body(peer, bytes, message) else {
             return;
@@ -174,7 +181,7 @@ impl Engine {
             }
         };
         let Some(key) = self.find_location(location) else {
-            if self.restoring {
+            if self.restoring.is_some() {
                 return self.counters.requests_deferred += 1;
             }
             return self.refuse(peer, bytes, message, (Code::NOT_FOUND, ""));
@@ -186,25 +193,25 @@ impl Engine {
             return self.refuse(peer, bytes, message, UNAVAILABLE);
         }
         let now = self.now.instant;
-        let device = self.device_mut(key);
-        let moved = device.peer() != Some(peer);
-        let Some(registration) = device.registration.as_mut() else {
+        let Some(registration) = self.device(key).registration.as_ref() else {
             return;
         };
+        let moved = registration.displaced || registration.peer != peer;
         let lifetime_s = request.lifetime_s.unwrap_or(registration.lifetime_s);
         let queue_mode = (request.queue_mode).map_or(registration.queue_mode, queue_mode);
+        let expires = self.lifetime_end(lifetime_s);
         let news = moved
             || lifetime_s != registration.lifetime_s
             || queue_mode != registration.queue_mode
-            || registration.is_due_to_be_written(now);
-        if news && !device.may_write(now) {
+            || registration.is_due_to_be_written(expires);
+        if news && !self.device_mut(key).may_write(now) {
             return self.counters.requests_ignored += 1;
         }
-        let expires = self.lifetime_end(lifetime_s);
         if let Some(registration) = self.device_mut(key).registration.as_mut() {
             registration.lifetime_s = lifetime_s;
             registration.queue_mode = queue_mode;
             registration.expires = expires;
+            registration.supposed = false;
         }
         self.move_to(key, peer);
         self.heard(key);
@@ -227,6 +234,14 @@ impl Engine {
         self.fire(key, Event::Heard);
     }
 
+    /// Whether a part of a body is left to be sent again: while devices are still being read, the last part might
+    /// have no answer.
+    fn puts_off(&mut self, message: &Message) -> bool {
+        let later = self.restoring.is_some() && message.block1().is_some();
+        self.counters.requests_deferred += u64::from(later);
+        later
+    }
+
     fn deregister_request(
         &mut self,
         speaker: &Speaker<'_>,
@@ -236,7 +251,7 @@ impl Engine {
     ) {
         let peer = speaker.peer();
         let Some(key) = self.find_location(location) else {
-            if self.restoring {
+            if self.restoring.is_some() {
                 return self.counters.requests_deferred += 1;
             }
             return self.refuse(peer, bytes, message, (Code::NOT_FOUND, ""));
@@ -353,7 +368,7 @@ impl Engine {
         let now = self.now;
         let device = self.device_mut(key);
         if let Some(registration) = &mut device.registration {
-            registration.written = Some(now.instant);
+            registration.stored_until = Some(registration.known_end());
             let change = Change::Registered {
                 endpoint: device.endpoint.to_string(),
                 registration: registration.record(now),

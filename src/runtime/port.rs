@@ -51,12 +51,12 @@ const WHOLE: usize = libc::IP_PMTUDISC_PROBE as usize;
 pub fn bind(listen: SocketAddr) -> io::Result<std::net::UdpSocket> {
     let socket = std::net::UdpSocket::bind(listen)?;
     socket.set_nonblocking(true)?;
+    // Where the system does not allow one of these, it is a little slower.
     if listen.is_ipv4() {
-        setsockopt(&socket, MtuDiscovery, &WHOLE)?;
+        let _ = setsockopt(&socket, MtuDiscovery, &WHOLE);
     }
     if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
-        // Without the right to force it, what is allowed is taken.
-        setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
+        let _ = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER);
     }
     Ok(socket)
 }

@@ -4,6 +4,11 @@ use super::*;
 fn restarted(before: &World) -> World {
     let mut after = World::new();
     after.now = before.now + Duration::from_secs(30);
+    restore(&mut after, before);
+    after
+}
+
+fn restore(after: &mut World, before: &World) {
     let mut record = DeviceRecord {
         secure: false,
         endpoint: "meter-1".into(),
@@ -41,7 +46,6 @@ fn restarted(before: &World) -> World {
     after.engine.restore_upgrade(after.now, upgrade, package);
     after.engine.resume(after.now);
     after.collect();
-    after
 }
 
 fn negotiated() -> (World, Script) {
@@ -275,4 +279,73 @@ fn a_device_that_was_heard_before_its_record_was_read_stays_as_it_is() {
     assert_eq!(still, location);
     assert!(location.is_some());
     assert_eq!(after.engine.population(), (1, 1));
+}
+
+#[test]
+fn a_move_between_renewals_does_not_end_a_registration_early() {
+    let (mut before, mut device) = negotiated();
+    before.pass_s(84_000);
+    // heard from another port, so that the registration is written with the end that it had
+    device.at = peer(2);
+    device.notify(&mut before, b"its own data");
+    before.pass_s(1_200);
+    device.update(&mut before);
+    device.receive(&mut before);
+    let mut after = restarted(&before);
+    after.pass_s(86_400 - 60);
+    let ended = |change: &Change| matches!(change, Change::Deregistered { .. });
+    assert!(!after.changes.iter().any(ended));
+    // and a move after the restart does not make it longer
+    device.at = peer(3);
+    after.next_id = 900;
+    device.notify(&mut after, b"its own data");
+    let again = restarted(&after);
+    let expires = |world: &World| {
+        let key = world.engine.find("meter-1").unwrap();
+        world
+            .engine
+            .device(key)
+            .registration
+            .as_ref()
+            .unwrap()
+            .expires
+    };
+    assert_eq!(expires(&again), expires(&after));
+}
+
+#[test]
+fn nothing_is_sent_where_another_device_may_be_that_is_not_read_yet() {
+    let (mut before, device) = negotiated();
+    before.changes.retain(|change| {
+        // it waits for a slot no longer than it takes to be asked again
+        !matches!(change, Change::Stage { change, .. } if change.stage.holds_slot())
+    });
+    for other_is_there in [false, true] {
+        let mut after = World::new();
+        after.now = before.now + Duration::from_secs(30);
+        let setup = Setup {
+            config: Arc::new(Config::default()),
+            seed: [7; 32],
+            token_key: [9; 32],
+        };
+        after.engine = Engine::new(setup, after.now);
+        after.engine.expect_devices();
+        restore(&mut after, &before);
+        after.pass_s(5);
+        assert!(after.take_sent().is_empty());
+        let mut other = known("meter-2");
+        other.last_heard_at = Some(before.now.utc + Duration::from_secs(1));
+        other.registration = other_is_there.then(|| Registration {
+            location: "0123456789ab".into(),
+            peer: device.at,
+            lifetime_s: 86_400,
+            expires_at: after.now.utc + Duration::from_hours(20),
+            registered_at: before.now.utc,
+            queue_mode: QueueMode::Off,
+        });
+        after.command(Command::Restore(vec![other]));
+        after.command(Command::Restored);
+        after.pass_s(60);
+        assert_eq!(after.take_sent().is_empty(), other_is_there);
+    }
 }

@@ -17,6 +17,8 @@ use memmap2::Mmap;
 pub(super) fn copy(dir: &Path, bytes: &[u8]) -> io::Result<Bytes> {
     let mut file = tempfile::tempfile_in(dir)?;
     file.write_all(bytes)?;
+    // What is read later is on the disk now, or the error is.
+    file.sync_data()?;
     // SAFETY: what is mapped must not change. The file has no name, its only descriptor is closed at the end of this
     // function, and nothing was given either: nobody can open, write or cut it.
     let map = unsafe { Mmap::map(&file) }?;

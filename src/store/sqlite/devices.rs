@@ -78,6 +78,7 @@ impl SqliteStore {
             .doing("reading devices whose upgrade runs")?
             .iter()
             .map(|row| record(&mut InOrder::new(row)))
+            .filter_map(|record| readable(record).transpose())
             .collect()
     }
 
@@ -98,9 +99,9 @@ impl SqliteStore {
         for row in &rows {
             let mut fields = InOrder::new(row);
             next = fields.value()?;
-            devices.push(record(&mut fields)?);
+            devices.extend(readable(record(&mut fields))?);
         }
-        if u32::try_from(devices.len()).is_ok_and(|found| found < limit) {
+        if u32::try_from(rows.len()).is_ok_and(|found| found < limit) {
             next = None;
         }
         Ok(RestoredDevices { devices, next })
@@ -399,6 +400,18 @@ fn detail(row: &SqliteRow) -> Result<DeviceDetail, StoreError> {
 }
 
 /// The columns of a device.
+/// Leaves out a row that somebody has damaged: the others are not to suffer from it.
+fn readable(record: Result<DeviceRecord, StoreError>) -> Result<Option<DeviceRecord>, StoreError> {
+    match record {
+        Ok(record) => Ok(Some(record)),
+        Err(error @ StoreError::Unreadable { .. }) => {
+            tracing::error!(%error, "a device is left out; remove it and add it again");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 fn record(fields: &mut InOrder<'_>) -> Result<DeviceRecord, StoreError> {
     Ok(DeviceRecord {
         endpoint: fields.value()?,

@@ -51,9 +51,8 @@ impl SqliteStore {
             let created = store.create_in_parts(&new, &mut begun).await;
             if created.is_err()
                 && let Some(task) = begun
-                && let Err(error) = store.purge(task).await
             {
-                tracing::warn!(%error, task = task.0, "what there is of a task that was not created stays until the next start");
+                store.purge_for_sure(task).await;
             }
             created
         })

@@ -1,7 +1,7 @@
 //! The ends of tasks. Both take parts of a task at a time, each in a transaction of its own, so that others get their
 //! turn at the writer meanwhile. A crash in between leaves a task that is stopping, or hidden: the next start goes on.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use sqlx::SqliteConnection;
 
@@ -82,11 +82,30 @@ impl SqliteStore {
             let more = purge_part(&mut tx, id).await.doing(DELETING)?;
             tx.commit().await.doing(DELETING)?;
             if more {
-                store.purge(id).await?;
+                store.purge_for_sure(id).await;
             }
             Ok(())
         })
         .await
+    }
+
+    /// Removes a hidden task now, or as soon as the database lets it: what is left of one holds up the upgrades of
+    /// other tasks on its devices.
+    pub(super) async fn purge_for_sure(&self, id: TaskId) {
+        const AFTER_ERROR: Duration = Duration::from_secs(5);
+        let Err(error) = self.purge(id).await else {
+            return;
+        };
+        tracing::warn!(%error, task = id.0, "a task cannot be removed from the database; trying again");
+        let store = self.clone();
+        tokio::spawn(async move {
+            while !store.writer.is_closed() {
+                tokio::time::sleep(AFTER_ERROR).await;
+                if store.purge(id).await.is_ok() {
+                    return;
+                }
+            }
+        });
     }
 
     /// Removes a hidden task.
@@ -227,6 +246,15 @@ async fn cancel_part(
 /// Deletes some of a hidden task's upgrades with their timelines, and the task after the last. Returns whether more
 /// follow.
 async fn purge_part(conn: &mut SqliteConnection, task: TaskId) -> Result<bool, sqlx::Error> {
+    // The commit that showed it may have worked although it was said to have failed.
+    let hidden: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM tasks WHERE id = ? AND hidden = 1)")
+            .bind(task.0)
+            .fetch_one(&mut *conn)
+            .await?;
+    if !hidden {
+        return Ok(false);
+    }
     let deleted: Vec<(String, i64)> = sqlx::query_as(
         "DELETE FROM upgrades WHERE id IN (SELECT id FROM upgrades WHERE task_id = ? LIMIT ?) \
          RETURNING endpoint, phase",
