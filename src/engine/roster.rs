@@ -172,3 +172,146 @@ fn take(table: &mut HashTable<DeviceKey>, hash: u64, key: DeviceKey) {
         entry.remove();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        clock::{Instant, UtcMillis},
+        engine::QueueMode,
+    };
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Register {
+            device: u8,
+            location: u64,
+            port: u16,
+            displaced: bool,
+        },
+        Deregister(u8),
+        Move(u8, u16),
+        Leave(u8),
+        Remove(u8),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let (device, port) = (0..6u8, 0..4u16);
+        prop_oneof![
+            4 => (device.clone(), any::<u64>(), port.clone(), prop::bool::weighted(0.2)).prop_map(
+                |(device, location, port, displaced)| Step::Register {
+                    device,
+                    location,
+                    port,
+                    displaced
+                }
+            ),
+            1 => device.clone().prop_map(Step::Deregister),
+            3 => (device.clone(), port).prop_map(|(device, port)| Step::Move(device, port)),
+            1 => device.clone().prop_map(Step::Leave),
+            1 => device.prop_map(Step::Remove),
+        ]
+    }
+
+    fn peer(port: u16) -> Peer {
+        SocketAddr::from(([10, 0, 0, 1], port)).into()
+    }
+
+    fn token(device: u8) -> Token {
+        Token::new(&[device; 8])
+    }
+
+    fn add(roster: &mut Roster, device: u8) -> DeviceKey {
+        let name = device.to_string();
+        (roster.by_endpoint(&name))
+            .unwrap_or_else(|| roster.insert(Device::new(name.into(), token(device), 0)))
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_happens_everybody_is_found_by_what_identifies_them_and_nobody_else(
+            steps in prop::collection::vec(step(), 1..100),
+        ) {
+            let mut roster = Roster::default();
+            for step in steps {
+                match step {
+                    Step::Register { device, location, port, displaced } => {
+                        let key = add(&mut roster, device);
+                        let before = roster.by_peer(peer(port)).filter(|other| *other != key);
+                        let lost = roster.register(key, Some(Registered {
+                            location: Location::from_random(location),
+                            peer: peer(port),
+                            displaced,
+                            lifetime_s: 1,
+                            since: UtcMillis(0),
+                            expires: Instant::ZERO,
+                            stored_until: None,
+                            supposed: false,
+                            queue_mode: QueueMode::Off,
+                        }));
+                        prop_assert_eq!(lost, before.filter(|_| !displaced));
+                    }
+                    Step::Deregister(device) => {
+                        let key = add(&mut roster, device);
+                        prop_assert_eq!(roster.register(key, None), None);
+                    }
+                    Step::Move(device, port) => {
+                        let key = add(&mut roster, device);
+                        if roster[key].registration.is_some() {
+                            roster.move_to(key, peer(port));
+                            prop_assert_eq!(roster.by_peer(peer(port)), Some(key));
+                        }
+                    }
+                    Step::Leave(device) => {
+                        let key = add(&mut roster, device);
+                        roster.leave(key);
+                        prop_assert_eq!(roster[key].peer(), None);
+                    }
+                    Step::Remove(device) => {
+                        if let Some(key) = roster.by_endpoint(&device.to_string()) {
+                            roster.remove(key);
+                        }
+                    }
+                }
+                let mut found = (0, 0);
+                for device in 0..6 {
+                    let Some(key) = roster.by_endpoint(&device.to_string()) else {
+                        prop_assert_eq!(roster.by_token(token(device)), None);
+                        continue;
+                    };
+                    prop_assert_eq!(roster.by_token(token(device)), Some(key));
+                    if let Some(peer) = roster[key].peer() {
+                        prop_assert_eq!(roster.by_peer(peer), Some(key));
+                        found.0 += 1;
+                    }
+                    if let Some(location) = roster[key].location() {
+                        prop_assert!(roster.by_location(location).is_some());
+                        found.1 += 1;
+                    }
+                }
+                prop_assert_eq!(found, (roster.peers(), roster.registrations()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_location_is_twelve_hexadecimal_digits_and_nothing_else() {
+        let location = Location::from_random(0x0012_3456_789A_BCDE);
+        assert_eq!(location.to_string(), "00123456789a");
+        assert_eq!(Location::parse(b"00123456789a"), Some(location));
+        for other in [
+            &b""[..],
+            b"00123456789",
+            b"00123456789A",
+            b"+0123456789a",
+            b"0012345678\xff\xff",
+            b"00123456789a0",
+        ] {
+            assert_eq!(Location::parse(other), None);
+        }
+    }
+}
