@@ -116,7 +116,8 @@ pub(super) struct Registered {
 }
 
 /// A renewal that changes nothing but the end of a registration is written when it moves the end that the store knows
-/// by so much, or by half a lifetime. After a restart a registration may last that much longer than the device has asked for, and none ends early.
+/// by so much, or by half a lifetime. After a restart a registration may last that much longer than the device has
+/// asked for, and none ends early.
 const RENEWALS_UNWRITTEN: Duration = Duration::from_hours(1);
 
 /// The download report that was answered last: its repeats get the same answer.

@@ -122,7 +122,8 @@ impl Port {
         } = &mut self.inbound;
         received.clear();
         let socket = &self.socket;
-        let taken = socket.try_io(Interest::READABLE, || {
+        // An error leaves nothing received: none is there, or the network has complained about something sent before.
+        let _ = socket.try_io(Interest::READABLE, || {
             let mut buffers = buffers.iter_mut();
             let mut slices: [[IoSliceMut<'_>; 1]; BATCH] = array::from_fn(|_| {
                 let buffer = buffers.next().map(<[u8; BUFFER_LEN]>::as_mut_slice);
@@ -145,12 +146,6 @@ impl Port {
             }
             Ok(())
         });
-        if let Err(error) = taken
-            && error.kind() != io::ErrorKind::WouldBlock
-        {
-            // An ICMP error for something sent before, such as a device's port that is closed.
-            received.clear();
-        }
         received.len()
     }
 
@@ -194,9 +189,7 @@ impl Port {
     pub const fn unsent(&self) -> u64 {
         self.unsent
     }
-}
 
-impl Port {
     /// Datagrams that the system dropped because its buffer was full. `None` where it does not tell.
     pub fn dropped(&self) -> Option<u64> {
         let table = match self.socket.local_addr().ok()? {

@@ -138,6 +138,7 @@ impl SqliteStore {
             let mut more = true;
             while more {
                 let mut tx = self.write(STOPPING).await?;
+                // the time of its stop is known already
                 more = stop_part(&mut tx, TaskId(task), UtcMillis(0)).await?;
                 tx.commit().await.doing(STOPPING)?;
             }
