@@ -8,7 +8,7 @@ mod load;
 mod validate;
 
 pub use load::{ConfigError, Problem, environment, load};
-pub use validate::check_product_name;
+pub use validate::{MOST_SHARDS, check_product_name};
 
 use std::{
     collections::BTreeMap,
@@ -27,6 +27,8 @@ use crate::package::CheckCodeKind;
 pub struct Config {
     /// Holds the database, the package files and `admin.token`.
     pub data_dir: PathBuf,
+    /// Threads that serve the devices, each with devices of its own. 0 for one per core.
+    pub shards: u8,
     /// The device side: CoAP over UDP.
     pub coap: CoapConfig,
     /// The device side, encrypted: CoAP over DTLS.
@@ -51,6 +53,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from("cellwise-data"),
+            shards: 0,
             coap: CoapConfig::default(),
             dtls: DtlsConfig::default(),
             lwm2m: Lwm2mConfig::default(),

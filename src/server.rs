@@ -7,6 +7,7 @@ use std::{
     fs::{File, TryLockError},
     io::{self, Write as _},
     net::{SocketAddr, UdpSocket},
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -14,23 +15,24 @@ use std::{
 
 use metrics_exporter_prometheus::PrometheusHandle;
 pub use secure::Purpose;
+use secure::SecuredPort;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, oneshot, watch},
+    sync::watch,
     task,
 };
 
 use crate::{
     api::{self, ApiState, TokenError, TokenHash},
     clock::SystemClock,
-    config::Config,
-    engine::{Engine, Setup},
+    config::{Config, MOST_SHARDS},
+    engine::{DeviceIds, Engine, Gate, Setup},
     health::{Health, Part},
     notify::{Dispatcher, DispatcherSetup, Instance},
     runtime::{
-        PackageCache, Pulse, Rollout, RolloutSetup, SecuredSetup, Shard, ShardHandle, ShardSetup,
-        bind, commit_changes, restore_busy,
+        Exchange, PackageCache, Pulse, Rollout, RolloutSetup, Shards, ShardsSetup, bind,
+        restore_busy,
     },
     store::{FileError, OpenError, PackageFiles, SqliteStore, Store, StoreError},
     telemetry::Metrics,
@@ -118,9 +120,7 @@ pub struct Server {
     /// Where operators reach it.
     pub admin_addr: SocketAddr,
     store: SqliteStore,
-    shard: ShardHandle,
-    shard_ended: oneshot::Receiver<()>,
-    committer: task::JoinHandle<()>,
+    shards: Shards,
     rollout: task::JoinHandle<()>,
     dispatcher: task::JoinHandle<()>,
     api: task::JoinHandle<()>,
@@ -143,46 +143,58 @@ impl Server {
 
         let vault = secure::vault(&config.dtls, purpose, &*database).await?;
         let revision = database.restore_revision().await?;
-        let (plain, secured) = open_ports(&config, vault.as_ref(), &*database).await?;
+        let count = shard_count(&config);
+        let (plain, secured) = open_ports(&config, count, vault.as_ref(), &*database).await?;
         let bound = |socket: &UdpSocket| socket.local_addr().ok();
-        let coap_addr = plain.as_ref().and_then(bound);
-        let dtls_addr = secured.as_ref().and_then(|secured| bound(&secured.socket));
+        let coap_addr = plain.first().and_then(bound);
+        let (secured, keys) = match secured {
+            Some(port) => (port.setups, Some(port.keys)),
+            None => (Vec::new(), None),
+        };
+        let dtls_addr = secured.first().and_then(|secured| bound(&secured.socket));
         let admin = TcpListener::bind(config.admin.listen)
             .await
             .map_err(|source| listen_error(config.admin.listen, "admin.listen", source))?;
         let admin_addr = local_addr(admin.local_addr(), config.admin.listen, "admin.listen")?;
 
         let mut packages = PackageCache::default();
-        let mut engine = new_engine(&config, clock, &*database).await?;
-        restore_busy(&mut engine, clock, &*database, &files, &mut packages).await?;
+        let ids = DeviceIds::new(kept_secret(&*database, "token_key").await?);
+        let mut engines = new_engines(&config, count, &ids, clock)?;
+        let (exchange, ends) = Exchange::new(ids, count);
+        restore_busy(
+            &mut engines,
+            &exchange,
+            clock,
+            &*database,
+            &files,
+            &mut packages,
+        )
+        .await?;
 
         let health = Arc::new(Health::starting());
         health.works(Part::Store);
         let metrics = Arc::new(Metrics::new().map_err(|error| system("make metrics", &error))?);
         let pulse = Arc::new(Pulse::default());
-        let (changes, emitted) = mpsc::unbounded_channel();
-        let (shard, shard_ended) = Shard::start(ShardSetup {
-            engine,
+        let shards = Shards::start(ShardsSetup {
+            engines,
             plain,
             secured,
+            exchange: exchange.clone(),
+            ends,
+            gate: Gate::new(&config.admission),
             clock,
-            changes,
+            store: database.clone(),
+            pulse: pulse.clone(),
             health: health.clone(),
             metrics: metrics.clone(),
         })
         .map_err(|error| system("start the device side", &error))?;
-        let committer = task::spawn(commit_changes(
-            database.clone(),
-            health.clone(),
-            shard.clone(),
-            pulse.clone(),
-            emitted,
-        ));
         let (stop, told_to_stop) = watch::channel(false);
         let rollout = Rollout::new(RolloutSetup {
             store: database.clone(),
             files: files.clone(),
-            shard: shard.clone(),
+            exchange,
+            keys,
             clock,
             pulse: pulse.clone(),
             health: health.clone(),
@@ -222,9 +234,7 @@ impl Server {
             dtls_addr,
             admin_addr,
             store,
-            shard,
-            shard_ended,
-            committer,
+            shards,
             rollout,
             dispatcher,
             api,
@@ -244,11 +254,8 @@ impl Server {
     pub async fn stop(self) {
         let orderly = async {
             let _ = self.stop.send(true); // its receivers may have ended
-            self.shard.stop();
-            let _ = self.rollout.await;
-            let _ = self.shard_ended.await;
-            drop(self.shard);
-            let _ = self.committer.await;
+            // The rollout waits for what it has ordered.
+            let ((), _) = tokio::join!(self.shards.stop(), self.rollout);
             let _ = self.api.await;
             let _ = self.dispatcher.await;
             self.store.close().await;
@@ -269,33 +276,52 @@ async fn remove_unused(files: &PackageFiles, store: &dyn Store) {
     }
 }
 
-/// Where devices are heard: the plain port, the secured one.
+/// As many as are set, or as there are cores.
+fn shard_count(config: &Config) -> u8 {
+    if config.shards > 0 {
+        return config.shards;
+    }
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    u8::try_from(cores).unwrap_or(u8::MAX).min(MOST_SHARDS)
+}
+
+/// Where devices are heard: the plain port, the secured one, each with a socket for every shard.
 async fn open_ports(
     config: &Config,
+    shards: u8,
     vault: Option<&Vault>,
     store: &dyn Store,
-) -> Result<(Option<UdpSocket>, Option<SecuredSetup>), StartError> {
-    let plain = (config.coap.enabled)
-        .then(|| bind_udp(config.coap.listen, "coap.listen"))
-        .transpose()?;
+) -> Result<(Vec<UdpSocket>, Option<SecuredPort>), StartError> {
+    let plain = if config.coap.enabled {
+        bind_udp(config.coap.listen, shards, "coap.listen")?
+    } else {
+        Vec::new()
+    };
     let secured = match vault {
-        Some(vault) if config.dtls.enabled => Some(secure::port(config, vault, store).await?),
+        Some(vault) if config.dtls.enabled => {
+            Some(secure::port(config, shards, vault, store).await?)
+        }
         _ => None,
     };
     Ok((plain, secured))
 }
 
-async fn new_engine(
+fn new_engines(
     config: &Arc<Config>,
+    count: u8,
+    ids: &DeviceIds,
     clock: SystemClock,
-    store: &dyn Store,
-) -> Result<Engine, StartError> {
-    let setup = Setup {
-        config: config.clone(),
-        seed: random()?,
-        token_key: kept_secret(store, "token_key").await?,
+) -> Result<Vec<Engine>, StartError> {
+    let engine = |_| {
+        let setup = Setup {
+            config: config.clone(),
+            seed: random()?,
+            ids: ids.clone(),
+            engines: count,
+        };
+        Ok(Engine::new(setup, clock.now()))
     };
-    Ok(Engine::new(setup, clock.now()))
+    (0..count).map(engine).collect()
 }
 
 /// Random bytes that are made once for a database.
@@ -359,8 +385,12 @@ fn system(doing: &'static str, reason: &dyn std::fmt::Display) -> StartError {
     }
 }
 
-fn bind_udp(address: SocketAddr, setting: &'static str) -> Result<UdpSocket, StartError> {
-    bind(address).map_err(|source| listen_error(address, setting, source))
+fn bind_udp(
+    address: SocketAddr,
+    count: u8,
+    setting: &'static str,
+) -> Result<Vec<UdpSocket>, StartError> {
+    bind(address, count).map_err(|source| listen_error(address, setting, source))
 }
 
 fn local_addr(

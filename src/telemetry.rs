@@ -1,6 +1,6 @@
 //! Log and metrics.
 
-use std::io::IsTerminal as _;
+use std::{collections::HashMap, io::IsTerminal as _};
 
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
@@ -49,22 +49,68 @@ impl Metrics {
         self.recorder.handle()
     }
 
-    /// Sets a counter that somebody else counts.
-    pub fn set_counter(&self, name: &str, help: &'static str, value: u64) {
-        metrics::with_local_recorder(&self.recorder, || {
+    /// Lets a part of the server tell its share.
+    pub const fn of<'a>(&'a self, share: &'a mut Share) -> Figures<'a> {
+        Figures {
+            metrics: self,
+            share,
+        }
+    }
+}
+
+/// What a part of the server has told so far: several parts add up to one figure.
+#[derive(Debug, Default)]
+pub struct Share {
+    counters: HashMap<&'static str, u64>,
+    gauges: HashMap<&'static str, usize>,
+}
+
+/// Figures of one part of the server.
+pub struct Figures<'a> {
+    metrics: &'a Metrics,
+    share: &'a mut Share,
+}
+
+impl Figures<'_> {
+    /// Tells how far the part has counted.
+    pub fn counter(&mut self, name: &'static str, help: &'static str, value: u64) {
+        let before = self.share.counters.insert(name, value).unwrap_or(0);
+        metrics::with_local_recorder(&self.metrics.recorder, || {
             let name = format!("cellwise_{name}_total");
             metrics::describe_counter!(name.clone(), help);
-            metrics::counter!(name).absolute(value);
+            metrics::counter!(name).increment(value.saturating_sub(before));
         });
     }
 
-    /// Sets a gauge.
+    /// Tells how much there is in the part.
     #[allow(clippy::cast_precision_loss)] // counts of devices and datagrams stay far below 2^52
-    pub fn set_gauge(&self, name: &str, help: &'static str, value: usize) {
-        metrics::with_local_recorder(&self.recorder, || {
+    pub fn gauge(&mut self, name: &'static str, help: &'static str, value: usize) {
+        let before = self.share.gauges.insert(name, value).unwrap_or(0);
+        metrics::with_local_recorder(&self.metrics.recorder, || {
             let name = format!("cellwise_{name}");
             metrics::describe_gauge!(name.clone(), help);
-            metrics::gauge!(name).set(value as f64);
+            metrics::gauge!(name).increment(value as f64 - before as f64);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shares_of_all_parts_add_up() {
+        let metrics = Metrics::new().unwrap();
+        let mut shares = [Share::default(), Share::default()];
+        for (counted, there) in [(3, 5), (10, 2)] {
+            for share in &mut shares {
+                let mut figures = metrics.of(share);
+                figures.counter("seen", "Seen.", counted);
+                figures.gauge("there", "There.", there);
+            }
+        }
+        let text = metrics.handle().render();
+        assert!(text.contains("\ncellwise_seen_total 20\n"), "{text}");
+        assert!(text.contains("\ncellwise_there 4\n"), "{text}");
     }
 }

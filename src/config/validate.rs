@@ -5,6 +5,8 @@ use tracing_subscriber::EnvFilter;
 use super::{AdmissionConfig, Config, ConfigError, Problem, UpgradeConfig};
 
 const YEAR_S: u64 = 365 * 86_400;
+/// The most that `shards` may be.
+pub const MOST_SHARDS: u8 = 64;
 
 impl Config {
     /// Checks that every setting can be worked with. The error lists all that cannot.
@@ -22,6 +24,7 @@ impl Config {
         if self.data_dir.as_os_str().is_empty() {
             check.fail("data_dir", "must not be empty");
         }
+        check.range("shards", self.shards, 0..=MOST_SHARDS);
         let coap = &self.coap;
         check.range("coap.ack_timeout_ms", coap.ack_timeout_ms, 10..=600_000);
         check.range("coap.ack_random_factor", coap.ack_random_factor, 1.0..=10.0);

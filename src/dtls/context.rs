@@ -77,9 +77,8 @@ impl fmt::Debug for Context {
 }
 
 impl Context {
-    pub(super) fn new(setup: &DtlsSetup) -> Result<Self, SetupError> {
+    pub(super) fn new(setup: &DtlsSetup, ledger: Arc<Ledger>) -> Result<Self, SetupError> {
         let index = notes::index().map_err(refused("another index"))?;
-        let ledger = Arc::new(Ledger::default());
         let mut builder =
             SslContextBuilder::new(SslMethod::dtls_server()).map_err(refused("a context"))?;
         set_up_protocol(&mut builder, setup.certificates.is_some())

@@ -50,6 +50,7 @@ use context::Context;
 use cookie::{Cookies, hello_verify_request, is_expected, mac};
 use half_open::{Full, HalfOpen};
 use handshake::{Handshake, Progress};
+use identity::Ledger;
 use kept::{Entry, Kept};
 use limits::Ration;
 use notes::Asked;
@@ -162,9 +163,26 @@ impl Dtls {
     /// # Errors
     /// A key, a certificate, a time or a limit in `setup` cannot be used.
     pub fn new(setup: &DtlsSetup) -> Result<Self, SetupError> {
+        Self::with(setup, Arc::default())
+    }
+
+    /// So many that share what `setup` allows. They take each other's tickets, and an identity has to be ended in each.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn several(setup: &DtlsSetup, count: u8) -> Result<Vec<Self>, SetupError> {
+        let ledger = Arc::<Ledger>::default();
+        let mut setup = setup.clone();
+        setup.limits = setup.limits.shared_by(count);
+        (0..count)
+            .map(|_| Self::with(&setup, ledger.clone()))
+            .collect()
+    }
+
+    fn with(setup: &DtlsSetup, ledger: Arc<Ledger>) -> Result<Self, SetupError> {
         setup.check()?;
         Ok(Self {
-            context: Context::new(setup)?,
+            context: Context::new(setup, ledger)?,
             cookies: Cookies::new(mac(&setup.seed, &[b"cookie"]), setup.timing.cookie_period),
             cookie_ration: Ration::new(
                 setup.limits.cookies_per_network_per_second,

@@ -12,7 +12,7 @@ pub struct DtlsSetup {
     pub certificates: Option<Certificates>,
     /// Random, and another one at each start of the server: cookies and the keys of tickets follow from
     /// it. Two servers of the same seed take each other's tickets, but do not tell each other which
-    /// identities were ended.
+    /// identities were ended; those of [`Dtls::several`](super::Dtls::several) do.
     pub seed: [u8; 32],
     /// When to repeat and when to give up.
     pub timing: Timing,
@@ -187,6 +187,25 @@ impl Limits {
     pub const fn within_memory(mut self, bytes: usize) -> Self {
         self.associations = bytes / Self::ASSOCIATION_BYTES;
         self
+    }
+
+    /// What each of so many has that share these limits. One source has addresses with all of them.
+    #[must_use]
+    pub(super) fn shared_by(self, count: u8) -> Self {
+        let share = |limit: usize| limit.div_ceil(usize::from(count.max(1)));
+        let rate = |limit: u32| limit.div_ceil(u32::from(count.max(1)));
+        Self {
+            associations: share(self.associations),
+            per_identity: self.per_identity,
+            half_open: share(self.half_open),
+            half_open_per_source: share(self.half_open_per_source),
+            queue_len: share(self.queue_len),
+            cookies_per_second: rate(self.cookies_per_second),
+            cookies_per_network_per_second: rate(self.cookies_per_network_per_second),
+            handshakes_per_second: rate(self.handshakes_per_second),
+            handshakes_per_network_per_second: rate(self.handshakes_per_network_per_second),
+            handshake_datagram_len: self.handshake_datagram_len,
+        }
     }
 }
 

@@ -4,7 +4,12 @@ use std::fmt::Write;
 
 use pcp::{DeviceMessage, ResultCode, Version};
 
-use super::{Engine, asked::Tag, key::DeviceKey};
+use super::{
+    Engine, Standing,
+    asked::Tag,
+    device::{Asked, Session},
+    key::DeviceKey,
+};
 use crate::{
     clock::{Instant, UtcMillis},
     coap::Code,
@@ -187,7 +192,7 @@ impl Engine {
     pub(super) fn detail(
         &self,
         key: DeviceKey,
-        account: &Account,
+        session: &Session,
         before: &Sota,
         outcome: &Outcome,
     ) -> String {
@@ -201,16 +206,16 @@ impl Engine {
             let _ = write!(text, ". Limit: {} = {seconds}", deadline.setting());
         }
         if *failure == Failure::SlotTimedOut
-            && let Some(place) = before.place()
+            && let (Some(place), Asked::Told(standing)) = (before.place(), session.standing)
         {
-            let taken = self.admission.active(place.cell);
-            let ahead = self.admission.ahead(key, place.cell);
+            let Standing { taken, ahead } = standing;
             let _ = write!(
                 text,
                 ". Cell {}: {taken} of {} slots taken, {ahead} before it",
                 place.cell, place.limit
             );
         }
+        let account = &session.account;
         match (&account.sent, account.resumed_at) {
             (Some(sent), _) => {
                 let _ = write!(text, ". Sent last: {}", sent.text());

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{DeviceRecord, UpgradeOrder};
+use super::{DeviceId, DeviceRecord, Turn, UpgradeOrder};
 use crate::{
     package::Package,
     task::UpgradeId,
@@ -54,9 +54,31 @@ pub enum Command {
         /// The upgrade.
         upgrade: UpgradeId,
     },
-    /// Whether slots may be granted. Off while the server stops.
-    Admit(bool),
-    /// Whether changes can be stored. While they cannot, slots are not granted and registrations are
-    /// answered 5.03; what goes on without a change goes on.
+    /// It is the device's turn, or it is looked after because that is near.
+    Turn {
+        /// The device.
+        device: DeviceId,
+        /// What for.
+        turn: Turn,
+    },
+    /// Whether changes can be stored. While they cannot, registrations are answered 5.03; what goes on without a
+    /// change goes on.
     StoreAvailable(bool),
+}
+
+impl Command {
+    /// The device that it is about, by its name.
+    pub fn endpoint(&self) -> Option<&str> {
+        match self {
+            Self::AddDevice { endpoint, .. }
+            | Self::RemoveDevice { endpoint }
+            | Self::Stop { endpoint, .. } => Some(endpoint),
+            Self::Start { order, .. } | Self::Fail { order, .. } => Some(&order.endpoint),
+            Self::Restore(_)
+            | Self::Restored
+            | Self::Turn { .. }
+            | Self::Abandon { .. }
+            | Self::StoreAvailable(_) => None,
+        }
+    }
 }

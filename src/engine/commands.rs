@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use super::{
-    ActiveUpgrade, Change, Command, DeviceRecord, Engine, StageChange, UpgradeOrder,
+    ActiveUpgrade, Change, Command, DeviceRecord, Effect, Engine, Location, Request, StageChange,
+    UpgradeOrder,
     account::Account,
-    device::{Device, Known, Location, Port, Registered, Session, queued_in},
+    device::{Asked, Device, Known, Port, Registered, Session},
     key::DeviceKey,
 };
 use crate::{
@@ -33,7 +34,8 @@ impl Engine {
             Command::RemoveDevice { endpoint } => {
                 if let Some(key) = self.find(&endpoint) {
                     self.fire(key, Event::Stopped(StopReason::DeviceRemoved));
-                    self.remove_device(key);
+                    let device = self.remove_device(key);
+                    self.effects.push_back(Effect::Left(device.id));
                 }
             }
             Command::Start { order, package } => self.start(order, package),
@@ -51,14 +53,8 @@ impl Engine {
                 }
             }
             Command::Abandon { upgrade } => self.abandon(upgrade),
-            Command::Admit(admitting) => {
-                self.admitting = admitting;
-                self.touch_all_queues();
-            }
-            Command::StoreAvailable(available) => {
-                self.store_available = available;
-                self.touch_all_queues();
-            }
+            Command::Turn { device, turn } => self.take_turn(device, turn),
+            Command::StoreAvailable(available) => self.store_available = available,
         }
     }
 
@@ -93,6 +89,8 @@ impl Engine {
             account: Account::default(),
             look_at: None,
             keep_awake_at: None,
+            told: None,
+            standing: Asked::Never,
         });
         session.refresh_stored(self.now);
         let change = Change::Stage {
@@ -121,7 +119,9 @@ impl Engine {
         if device.peer().is_none() || (device.sleeps() && !device.is_awake(now, window)) {
             return; // it is waited for
         }
-        let spacing = 1_000_000 / u64::from(self.config.admission.per_second.max(1));
+        // the other engines look for theirs meanwhile
+        let spacing = 1_000_000 * u64::from(self.engines.max(1))
+            / u64::from(self.config.admission.per_second.max(1));
         let at = self.next_look_us.max(now.as_millis() * 1_000);
         self.next_look_us = at + spacing;
         if let Some(session) = self.device_mut(key).session.as_mut() {
@@ -150,16 +150,9 @@ impl Engine {
             return;
         };
         if let Some(session) = self.device_mut(key).session.take() {
-            let ended = Sota::Ended(Outcome::Cancelled);
-            self.move_slot(key, &session.sota, &ended);
+            self.move_slot(key, &session.sota, &Sota::Ended(Outcome::Cancelled));
             self.device_mut(key).link.cancel(|_| true);
         }
-    }
-
-    fn touch_all_queues(&mut self) {
-        self.touched_cells.clear();
-        self.touched_cells.extend(self.admission.cells());
-        self.touched_cells.sort_unstable();
     }
 
     /// Devices from before a restart are still to come: nobody is told meanwhile that it is unknown. Ended by
@@ -188,16 +181,19 @@ impl Engine {
         self.device_mut(key).port = Port::of(record.secure);
         let heard_at = record.last_heard_at.map(|at| now.instant_at(at));
         let registration = record.registration.as_ref();
-        if let Some((registration, location)) = registration
-            .and_then(|known| Some((known, Location::parse(known.location.as_bytes())?)))
-        {
+        // A device with a location that is none of ours would be refused there, and registers anew.
+        let id = self.device(key).id;
+        let location = registration
+            .and_then(|known| Location::parse(known.location.as_bytes()))
+            .filter(|location| location.device == id);
+        if let (Some(registration), Some(location)) = (registration, location) {
             // Of two devices at one address, the one heard later is there.
             let other = self.devices.by_peer(registration.peer);
             let elsewhere = other.is_some_and(|other| self.device(other).heard_at > heard_at);
             let displaced = elsewhere || (record.secure && !registration.peer.secured);
             let stored_until = now.instant_at(registration.expires_at);
             let mut registered = Registered {
-                location,
+                nonce: location.registration,
                 peer: registration.peer,
                 displaced,
                 lifetime_s: registration.lifetime_s,
@@ -227,7 +223,7 @@ impl Engine {
     }
 
     /// Gives back an upgrade that had begun: it goes on in its stage, with what is left of its limit.
-    /// Call [`resume`](Self::resume) after the last one.
+    /// The gate is to be closed until every engine's are there.
     pub fn restore_upgrade(&mut self, now: Now, upgrade: ActiveUpgrade, package: Arc<Package>) {
         self.now = now;
         let Some(key) = self.find(&upgrade.order.endpoint) else {
@@ -255,11 +251,9 @@ impl Engine {
         };
         let (sota, actions) = Sota::resume(now, &stored, &rules);
         if let Some(place) = super::device::slot_in(&sota) {
-            self.admission.restore(place.cell);
-        } else if let (Some(cell), Some(place)) = (queued_in(&sota), sota.place()) {
-            self.admission.wait(key, cell, place.limit, place.since);
-            self.touched_cells.push(cell);
+            self.ask(key, place.cell, Request::Hold);
         }
+        let told = self.queue_up(key, &sota);
         self.holders.insert(upgrade.order.upgrade, key);
         let stored_until = sota.until().map_or(now.instant, |(_, at)| at);
         let stored_since = sota.place().map(|place| place.since);
@@ -275,6 +269,8 @@ impl Engine {
             account: Account::resumed(now.utc),
             look_at: None,
             keep_awake_at: None,
+            told,
+            standing: Asked::Never,
         }));
         for action in actions {
             self.act(key, action);
@@ -283,11 +279,5 @@ impl Engine {
             self.plan_look(key);
         }
         self.settle(key);
-    }
-
-    /// Ends the restoring: from now on slots are granted. Not before every slot that was held is known.
-    pub fn resume(&mut self, now: Now) {
-        self.now = now;
-        self.poll_touched_cells();
     }
 }

@@ -1,19 +1,20 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use pcp::{ResultCode, Version};
 
 use super::{
-    QueueMode, Registration, StageChange, UpgradeOrder,
+    DeviceId, Presence, QueueMode, Registration, StageChange, Standing, UpgradeOrder,
     account::Account,
     asked::{Read, Tag},
     effect::Seq,
+    id::Location,
     timers::AlarmId,
 };
 use crate::{
     clock::{Instant, Now, UtcMillis},
-    coap::{Link, Peer, Recent, Token},
+    coap::{Link, Peer, Recent},
     package::Package,
-    upgrade::{Coverage, Place, Sota},
+    upgrade::{Coverage, Deadline, Place, Sota},
 };
 
 /// How long a repeat of a report is recognised: five repeats, 30 s apart, and some margin.
@@ -36,8 +37,7 @@ impl Port {
 #[derive(Debug)]
 pub(super) struct Device {
     pub(super) endpoint: Box<str>,
-    /// The token of the observation of the uplink: the same for every registration.
-    pub(super) token: Token,
+    pub(super) id: DeviceId,
     /// Where it is heard.
     pub(super) port: Port,
     pub(super) registration: Option<Registered>,
@@ -71,37 +71,11 @@ pub(super) struct Known {
     pub(super) version: Option<Version>,
 }
 
-/// The path segment after `rd/` under which a device updates its registration: 48 bits in hexadecimal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Location(u64);
-
-impl Location {
-    const DIGITS: usize = 12;
-
-    /// From random bits.
-    pub(super) const fn from_random(bits: u64) -> Self {
-        Self(bits >> 16)
-    }
-
-    /// `None` when it is none of ours.
-    pub(super) fn parse(segment: &[u8]) -> Option<Self> {
-        let text = str::from_utf8(segment).ok()?;
-        let ours = |digit: u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
-        (text.len() == Self::DIGITS && text.bytes().all(ours))
-            .then(|| u64::from_str_radix(text, 16).ok().map(Self))?
-    }
-}
-
-impl fmt::Display for Location {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:0width$x}", self.0, width = Self::DIGITS)
-    }
-}
-
 /// A registration, in the engine's time.
 #[derive(Debug)]
 pub(super) struct Registered {
-    pub(super) location: Location,
+    /// What tells it from the device's other ones, in its location.
+    pub(super) nonce: [u8; 3],
     pub(super) peer: Peer,
     /// Another device is heard from that address: this one has moved without a word, or is gone.
     pub(super) displaced: bool,
@@ -154,13 +128,26 @@ pub(super) struct Session {
     pub(super) look_at: Option<Instant>,
     /// When to send the device something, so that it stays awake while its cell drains.
     pub(super) keep_awake_at: Option<Instant>,
+    /// What the gate was told of the device, while it waits for a slot.
+    pub(super) told: Option<Presence>,
+    pub(super) standing: Asked,
+}
+
+/// How the device stands in its queue, which the gate is asked when the time to wait there is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Asked {
+    #[default]
+    Never,
+    /// The answer is waited for until then.
+    Until(Instant),
+    Told(Standing),
 }
 
 impl Device {
-    pub(super) fn new(endpoint: Box<str>, token: Token, message_id: u16) -> Self {
+    pub(super) fn new(id: DeviceId, endpoint: Box<str>, message_id: u16) -> Self {
         Self {
             endpoint,
-            token,
+            id,
             port: Port::Any,
             registration: None,
             heard_at: None,
@@ -185,8 +172,12 @@ impl Device {
         (!registration.displaced).then_some(registration.peer)
     }
 
+    /// Where it updates its registration.
     pub(super) fn location(&self) -> Option<Location> {
-        self.registration.as_ref().map(|r| r.location)
+        self.registration.as_ref().map(|registration| Location {
+            device: self.id,
+            registration: registration.nonce,
+        })
     }
 
     pub(super) fn coverage(&self) -> Option<(Coverage, Instant)> {
@@ -248,9 +239,7 @@ impl Device {
             (self.last_download.as_ref()).map(|last| last.at + REPORT_REPEATS),
             (self.last_report.as_ref()).map(|last| last.at + REPORT_REPEATS),
             self.registration.as_ref().map(|r| r.expires),
-            session
-                .and_then(|s| s.sota.next_deadline())
-                .map(|(_, at)| at),
+            session.and_then(Session::next_deadline).map(|(_, at)| at),
             session.and_then(|s| s.look_at),
             session.and_then(|s| s.keep_awake_at),
         ]
@@ -280,9 +269,13 @@ impl Registered {
         }
     }
 
-    pub(super) fn record(&self, now: Now) -> Registration {
+    pub(super) fn record(&self, now: Now, device: DeviceId) -> Registration {
+        let location = Location {
+            device,
+            registration: self.nonce,
+        };
         Registration {
-            location: self.location.to_string(),
+            location: location.to_string(),
             peer: self.peer,
             lifetime_s: self.lifetime_s,
             expires_at: now.utc_at(self.known_end()),
@@ -293,6 +286,15 @@ impl Registered {
 }
 
 impl Session {
+    /// What runs out next in its upgrade, and when that is to be acted upon.
+    pub(super) fn next_deadline(&self) -> Option<(Deadline, Instant)> {
+        let (deadline, at) = self.sota.next_deadline()?;
+        match self.standing {
+            Asked::Until(answered) if deadline == Deadline::Slot => Some((deadline, answered)),
+            _ => Some((deadline, at)),
+        }
+    }
+
     /// Brings what the store knows up to the state. Returns whether that is news.
     pub(super) fn refresh_stored(&mut self, now: Now) -> bool {
         let (Some(stage), Some((_, until))) = (self.sota.stage(), self.sota.until()) else {

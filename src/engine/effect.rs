@@ -1,4 +1,4 @@
-use super::Change;
+use super::{Ask, Change, DeviceId, Seek};
 use crate::{
     coap::{Datagram, Peer},
     task::UpgradeId,
@@ -29,6 +29,12 @@ pub enum Effect {
     },
     /// Something an operator wants to see in the log.
     Report(Report),
+    /// Tell the gate.
+    Ask(Ask),
+    /// Find the device, and have it come here.
+    Seek(Box<Seek>),
+    /// The device is no more.
+    Left(DeviceId),
 }
 
 /// Something an operator wants to see in the log.
@@ -103,6 +109,7 @@ counters! {
     impostors: "Messages refused because their sender had not shown to be the device.",
     registrations: "Registrations accepted.",
     registrations_refused: "Registrations refused.",
+    devices_moved: "Devices that came from another shard because they were heard on this one.",
     registrations_expired: "Registrations whose lifetime ran out.",
     service_data: "Notifications that were not PCP.",
     pcp_malformed: "PCP frames that could not be decoded.",

@@ -80,7 +80,7 @@ impl Engine {
             return;
         }
         let message_id = device.take_message_id();
-        let token = device.token;
+        let token = device.id.token();
         let mut builder =
             MessageBuilder::new(Kind::Confirmable, Code::GET, message_id, token).observe(0);
         for segment in ResourcePath::UPLINK.segments() {
@@ -268,7 +268,6 @@ impl Engine {
             device.link.cancel(|tag| *tag == Tag::Notify);
             self.fire(key, Event::NotificationUndelivered);
         }
-        self.touch_queue(key);
     }
 
     /// Repeats or gives up what is due.

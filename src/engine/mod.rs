@@ -8,13 +8,16 @@
 //! handle_timeout  ─▶ due deadlines                        ▼
 //!                                          session: the state machine, and what it wants sent
 //!                                                         │
-//!                                          slots: admission of whoever waits in the cell
 //!                                                         ▼
 //!                                                   poll_effect
 //! ```
 //!
 //! Whoever drives the engine commits its changes in their order and holds a transmission back until
 //! the change it depends on is committed.
+//!
+//! There may be several engines, each with devices of its own. What they have in common is asked for by effects: a slot
+//! (`slots`) of the one [`Gate`], and a device that is heard here and may be another engine's (`moves`), of whoever
+//! keeps the [`Directory`].
 
 mod account;
 mod asked;
@@ -22,9 +25,13 @@ mod change;
 mod command;
 mod commands;
 mod device;
+mod directory;
 mod effect;
+mod gate;
+mod id;
 mod key;
 mod link;
+mod moves;
 mod notes;
 mod reads;
 mod receive;
@@ -41,7 +48,11 @@ pub use change::{
     UpgradeOrder,
 };
 pub use command::Command;
+pub use directory::{Directory, ShardId};
 pub use effect::{Counters, Effect, Report, Seq};
+pub use gate::{Ask, Gate, Presence, Request, Standing, Turn};
+pub use id::{DeviceId, DeviceIds};
+pub use moves::{Row, Seek, Sought, Whose};
 pub use speaker::Speaker;
 
 use std::{
@@ -53,33 +64,31 @@ use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
 };
-use sha2::{Digest, Sha256};
-
 use crate::{
     clock::{Instant, Now},
-    coap::{Datagram, Message, Peer, Reassembly, Token},
+    coap::{Datagram, Message, Peer, Reassembly},
     config::Config,
     task::UpgradeId,
-    upgrade::{Admission, Rules},
+    upgrade::Rules,
 };
 use device::Device;
+use id::Location;
 use key::DeviceKey;
 use roster::Roster;
-use timers::{Alarm, AlarmId, Timers};
-
-/// Bytes in the token of an observation, as many as a token may have. Those of other requests are shorter.
-const OBSERVATION_TOKEN_LEN: usize = 8;
+use timers::Timers;
 
 /// What the engine is made from.
 #[derive(Debug, Clone)]
 pub struct Setup {
     /// The settings.
     pub config: Arc<Config>,
-    /// Makes message IDs, tokens, locations and the spread of repeats unpredictable to peers: fresh for
-    /// every start, chosen in a simulation.
+    /// Makes message IDs, tokens and the spread of repeats unpredictable to peers: fresh for every engine and
+    /// start, chosen in a simulation.
     pub seed: [u8; 32],
-    /// Makes a device's observation token the same for ever and known to nobody else: kept in the store.
-    pub token_key: [u8; 32],
+    /// What devices are called among engines: the same for all of them.
+    pub ids: DeviceIds,
+    /// How many engines share the work, itself included.
+    pub engines: u8,
 }
 
 /// Rows in the engine's tables, to see that they stay bounded.
@@ -91,34 +100,38 @@ pub struct Tables {
     pub sessions: usize,
     /// Addresses that belong to a device.
     pub peers: usize,
-    /// Registrations.
-    pub locations: usize,
-    /// Cells in which anybody upgrades or waits.
-    pub cells: usize,
-    /// Alarms that are set: one for each device and paced cell at most.
+    /// Alarms that are set: one for each device at most.
     pub alarms: usize,
 }
 
-/// The sessions of all devices of one shard.
+impl std::ops::Add for Tables {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            devices: self.devices + other.devices,
+            sessions: self.sessions + other.sessions,
+            peers: self.peers + other.peers,
+            alarms: self.alarms + other.alarms,
+        }
+    }
+}
+
+/// The sessions of the devices of one shard.
 #[derive(Debug)]
 pub struct Engine {
     config: Arc<Config>,
-    token_key: [u8; 32],
+    ids: DeviceIds,
+    engines: u8,
     random: ChaCha8Rng,
     now: Now,
     devices: Roster,
     /// Who has the upgrades that are under way.
     holders: HashMap<UpgradeId, DeviceKey>,
     reassembly: Reassembly,
-    admission: Admission<DeviceKey>,
-    /// Cells in which something changed since they were polled.
-    touched_cells: Vec<u32>,
     timers: Timers,
-    /// The alarm that is set for each cell whose admissions are paced.
-    cell_alarms: HashMap<u32, AlarmId>,
     /// Devices are looked for one after the other: the next one not before this, microseconds.
     next_look_us: u64,
-    admitting: bool,
     store_available: bool,
     /// Since when devices from before the restart are read, while they are.
     restoring: Option<Instant>,
@@ -131,19 +144,16 @@ impl Engine {
     /// An engine that knows no device yet.
     pub fn new(setup: Setup, now: Now) -> Self {
         Self {
-            admission: Admission::new(&setup.config.admission),
             config: setup.config,
-            token_key: setup.token_key,
+            ids: setup.ids,
+            engines: setup.engines,
             random: ChaCha8Rng::from_seed(setup.seed),
             now,
             devices: Roster::default(),
             holders: HashMap::new(),
             reassembly: Reassembly::default(),
-            touched_cells: Vec::new(),
             timers: Timers::default(),
-            cell_alarms: HashMap::new(),
             next_look_us: 0,
-            admitting: true,
             store_available: true,
             restoring: None,
             seq: 0,
@@ -157,7 +167,7 @@ impl Engine {
         self.now = now;
         self.counters.datagrams_received += 1;
         match Message::parse(bytes) {
-            Ok(message) => self.receive(speaker, bytes, &message),
+            Ok(message) => self.receive(speaker, bytes, &message, &Sought::NotYet),
             Err(malformed) => {
                 self.counters.datagrams_malformed += 1;
                 if let Some(reply) = malformed.reply {
@@ -165,33 +175,22 @@ impl Engine {
                 }
             }
         }
-        self.poll_touched_cells();
     }
 
     /// Takes a command from the operator's side.
     pub fn handle_command(&mut self, now: Now, command: Command) {
         self.now = now;
         self.obey(command);
-        self.poll_touched_cells();
     }
 
     /// Does what is due. Call when [`poll_timeout`](Self::poll_timeout) is reached; earlier or later does
     /// no harm.
     pub fn handle_timeout(&mut self, now: Now) {
         self.now = now;
-        while let Some(alarm) = self.timers.pop_due(now.instant) {
-            match alarm {
-                Alarm::Cell(cell) => {
-                    self.cell_alarms.remove(&cell);
-                    self.touched_cells.push(cell);
-                }
-                Alarm::Device(key) => {
-                    self.device_mut(key).alarm = None;
-                    self.device_timeout(key);
-                }
-            }
+        while let Some(key) = self.timers.pop_due(now.instant) {
+            self.device_mut(key).alarm = None;
+            self.device_timeout(key);
         }
-        self.poll_touched_cells();
     }
 
     /// The next thing to do.
@@ -220,15 +219,8 @@ impl Engine {
             devices: self.devices.len(),
             sessions: self.holders.len(),
             peers: self.devices.peers(),
-            locations: self.devices.registrations(),
-            cells: self.admission.cell_count(),
             alarms: self.timers.len(),
         }
-    }
-
-    /// Slots of a cell that are taken.
-    pub fn slots_taken(&self, cell: u32) -> u32 {
-        self.admission.active(cell)
     }
 
     // ---- what every part of the engine needs
@@ -242,34 +234,25 @@ impl Engine {
     }
 
     fn find(&self, endpoint: &str) -> Option<DeviceKey> {
-        self.devices.by_endpoint(endpoint)
+        self.devices.by_id(self.ids.of(endpoint))
     }
 
     fn insert_device(&mut self, endpoint: &str) -> DeviceKey {
-        if let Some(known) = self.find(endpoint) {
+        let id = self.ids.of(endpoint);
+        if let Some(known) = self.devices.by_id(id) {
             return known;
         }
-        let token = self.observation_token(endpoint);
         let message_id = (self.random.next_u32() >> 16) as u16; // 16 bits are left
         self.devices
-            .insert(Device::new(endpoint.into(), token, message_id))
+            .insert(Device::new(id, endpoint.into(), message_id))
     }
 
-    fn remove_device(&mut self, key: DeviceKey) {
-        let device = self.devices.remove(key);
-        if let Some(set) = device.alarm {
+    fn remove_device(&mut self, key: DeviceKey) -> Device {
+        let mut device = self.devices.remove(key);
+        if let Some(set) = device.alarm.take() {
             self.timers.cancel(set);
         }
-    }
-
-    /// Bytes that only this server can make for this endpoint (RFC 7252 §5.3.1 wants tokens hard to
-    /// guess). Because they never change, notifications of an observation from before a restart or a
-    /// new registration still tell whose they are.
-    fn observation_token(&self, endpoint: &str) -> Token {
-        let mut hash = Sha256::new();
-        hash.update(self.token_key);
-        hash.update(endpoint.as_bytes());
-        Token::new(&hash.finalize()[..OBSERVATION_TOKEN_LEN])
+        device
     }
 
     fn rules(config: &Config, target: pcp::Version) -> Rules<'_> {
@@ -317,7 +300,7 @@ impl Engine {
             }
             self.timers.cancel(set);
         }
-        device.alarm = Some(self.timers.set(due, Alarm::Device(key)));
+        device.alarm = Some(self.timers.set(due, key));
     }
 }
 

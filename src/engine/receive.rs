@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    Engine, OBSERVATION_TOKEN_LEN, Speaker, account::Said, key::DeviceKey, requests::created,
+    DeviceId, Engine, Sought, Speaker, account::Said, key::DeviceKey, requests::created,
 };
 use crate::{
     coap::{Code, Datagram, Kind, Message, Peer, Reply, empty_ack, reset, short_response},
@@ -13,15 +13,34 @@ use crate::{
 };
 
 impl Engine {
-    pub(super) fn receive(&mut self, speaker: &Speaker<'_>, bytes: &[u8], message: &Message) {
+    pub(super) fn receive(
+        &mut self,
+        speaker: &Speaker<'_>,
+        bytes: &[u8],
+        message: &Message,
+        sought: &Sought,
+    ) {
         let bound = self.bound_to(speaker);
         let code = message.code();
         if code.is_request() {
-            return self.receive_request(speaker, bytes, message);
+            return self.receive_request(speaker, bytes, message, sought);
         }
         let peer = speaker.peer();
-        let Some(key) = self.sender(bound, message) else {
-            return self.reject(peer, message);
+        let key = match (self.sender(bound, message), sought) {
+            (Sender::Known(key), _) => key,
+            (Sender::Elsewhere(id), Sought::NotYet) => {
+                return self.seek(id, false, None, speaker, bytes);
+            }
+            (Sender::Elsewhere(_), Sought::NotTheirs(endpoint)) => {
+                self.turn_away(speaker, endpoint.to_string());
+                return self.reject(peer, message);
+            }
+            // The token may be a device's that is not read yet.
+            (Sender::Elsewhere(_), _) => match bound.filter(|_| self.restoring.is_none()) {
+                Some(key) => key,
+                None => return self.reject(peer, message),
+            },
+            (Sender::Nobody, _) => return self.reject(peer, message),
         };
         if !self.may_speak_for(speaker, key) {
             return self.reject(peer, message);
@@ -59,20 +78,19 @@ impl Engine {
 
     /// The device that a message without request comes from: by the token that only it and we know, or
     /// by its address.
-    fn sender(&self, by_peer: Option<DeviceKey>, message: &Message) -> Option<DeviceKey> {
-        let token = message.token();
+    fn sender(&self, by_peer: Option<DeviceKey>, message: &Message) -> Sender {
         // Most notifications come from where their device is known to be, and the other messages have tokens that
         // are none of an observation.
-        if !message.code().is_response()
-            || token.as_bytes().len() != OBSERVATION_TOKEN_LEN
-            || by_peer.is_some_and(|key| self.device(key).token == token)
-        {
-            return by_peer;
+        let id = DeviceId::of_token(message.token())
+            .filter(|_| message.code().is_response())
+            .filter(|id| by_peer.is_none_or(|key| self.device(key).id != *id));
+        let by_peer = by_peer.map_or(Sender::Nobody, Sender::Known);
+        match id.map(|id| (id, self.devices.by_id(id))) {
+            None => by_peer,
+            Some((_, Some(key))) if self.device(key).registration.is_some() => Sender::Known(key),
+            Some((_, Some(_))) => by_peer,
+            Some((id, None)) => Sender::Elsewhere(id),
         }
-        let by_token =
-            (self.devices.by_token(token)).filter(|key| self.device(*key).registration.is_some());
-        // It may be the token of a device that is not read yet.
-        by_token.or(by_peer.filter(|_| self.restoring.is_none()))
     }
 
     /// A message that makes no sense here (RFC 7252 §4.2, §4.3): reset when it is Confirmable.
@@ -129,7 +147,7 @@ impl Engine {
         let mut known = true;
         if let Some(event) = self.take_link_event(key, message) {
             self.link_event(key, event, Some(message));
-        } else if message.token() == self.device(key).token {
+        } else if message.token() == self.device(key).id.token() {
             self.notified(key, message);
         } else {
             known = false;
@@ -189,17 +207,9 @@ impl Engine {
         device.returned |= (device.heard_at).is_some_and(|at| now.since(at) > ack_timeout);
         device.heard_at = Some(now);
         device.silent = false;
-        let cell = device
-            .session
-            .as_ref()
-            .and_then(|s| super::device::queued_in(&s.sota));
-        if let Some(cell) = cell {
-            self.admission.heard(key, cell);
-            self.touched_cells.push(cell);
-        }
     }
 
-    /// Sends what may leave now, and sets the device's alarm.
+    /// Sends what may leave now, sets the device's alarm, and tells the gate how it is.
     pub(super) fn settle(&mut self, key: DeviceKey) {
         let now = self.now.instant;
         let device = self.device_mut(key);
@@ -215,5 +225,14 @@ impl Engine {
         self.flush(key);
         self.device_mut(key).rest(now);
         self.set_alarm(key);
+        self.tell_presence(key);
     }
+}
+
+/// Whom a message seems to come from.
+enum Sender {
+    Known(DeviceKey),
+    /// Another engine may have the device.
+    Elsewhere(DeviceId),
+    Nobody,
 }

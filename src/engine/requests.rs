@@ -4,10 +4,8 @@ use bytes::Bytes;
 use rand_chacha::rand_core::Rng;
 
 use super::{
-    Change, Engine, QueueMode, Report, Speaker,
-    account::Said,
-    device::{Location, Registered},
-    key::DeviceKey,
+    Change, Engine, Location, QueueMode, Report, Sought, Speaker, account::Said,
+    device::Registered, key::DeviceKey,
 };
 use crate::{
     coap::{
@@ -31,6 +29,7 @@ impl Engine {
         speaker: &Speaker<'_>,
         bytes: &[u8],
         message: &Message,
+        sought: &Sought,
     ) {
         let peer = speaker.peer();
         if !matches!(message.kind(), Kind::Confirmable | Kind::NonConfirmable) {
@@ -55,10 +54,16 @@ impl Engine {
         let path = message.path();
         match (message.code(), path.as_slice()) {
             (Code::GET, [b".well-known", b"core"]) => self.discover(peer, bytes, message),
-            (Code::POST, [b"rd"]) => self.register(speaker, bytes, message),
-            (Code::POST, [b"rd", location]) => self.update(speaker, bytes, message, location),
+            (Code::POST, [b"rd"]) => self.register(speaker, bytes, message, sought),
+            (Code::POST, [b"rd", location]) => {
+                if let Some(key) = self.registered(speaker, bytes, message, location, sought) {
+                    self.update(key, peer, bytes, message);
+                }
+            }
             (Code::DELETE, [b"rd", location]) => {
-                self.deregister_request(speaker, bytes, message, location);
+                if let Some(key) = self.registered(speaker, bytes, message, location, sought) {
+                    self.deregister_request(key, peer, bytes, message);
+                }
             }
             (_, [b".well-known", b"core"] | [b"rd"] | [b"rd", _]) => {
                 self.refuse(peer, bytes, message, (Code::METHOD_NOT_ALLOWED, ""));
@@ -90,8 +95,14 @@ impl Engine {
         self.respond(peer, bytes, message, response.build());
     }
 
-    fn register(&mut self, speaker: &Speaker<'_>, bytes: &[u8], message: &Message) {
-        if self.puts_off(message) {
+    fn register(
+        &mut self,
+        speaker: &Speaker<'_>,
+        bytes: &[u8],
+        message: &Message,
+        sought: &Sought,
+    ) {
+        if self.puts_off(message) || self.seeks_registrant(speaker, bytes, message, sought) {
             return;
         }
         let peer = speaker.peer();
@@ -112,11 +123,16 @@ impl Engine {
         if self.restoring.is_some() && self.find(&request.endpoint).is_none() {
             return self.counters.requests_deferred += 1;
         }
+        if matches!(sought, Sought::NotTheirs(_)) {
+            self.turn_away(speaker, request.endpoint);
+            self.counters.registrations_refused += 1;
+            return self.refuse(peer, bytes, message, NOT_YOURS);
+        }
         if !self.may_register(speaker, &request.endpoint) {
             self.counters.registrations_refused += 1;
             return self.refuse(peer, bytes, message, NOT_YOURS);
         }
-        let key = match self.admit_endpoint(&request.endpoint) {
+        let key = match self.admit_endpoint(&request.endpoint, sought) {
             Ok(key) => key,
             Err(refusal) => {
                 self.counters.registrations_refused += 1;
@@ -130,9 +146,9 @@ impl Engine {
             return self.counters.requests_ignored += 1;
         }
         self.counters.registrations += 1;
-        let location = Location::from_random(self.random.next_u64());
+        let [nonce @ .., _] = self.random.next_u32().to_be_bytes();
         let registration = Registered {
-            location,
+            nonce,
             peer,
             displaced: false,
             lifetime_s: request.lifetime_s,
@@ -154,6 +170,10 @@ impl Engine {
         let endpoint = request.endpoint;
         self.report(Report::Registered { endpoint, peer });
         let id = self.response_id(peer);
+        let location = Location {
+            device: self.device(key).id,
+            registration: nonce,
+        };
         let response = created(message, id, location);
         match block {
             None => self.respond_as(peer, bytes, message, response.build(), Reply::Registered),
@@ -165,11 +185,72 @@ impl Engine {
         self.fire(key, Event::Registered);
     }
 
-    fn update(&mut self, speaker: &Speaker<'_>, bytes: &[u8], message: &Message, location: &[u8]) {
+    /// Whether the device that registers has to be sought first. It is as soon as it has told its name, so that the
+    /// parts of what it says come together where it will be.
+    fn seeks_registrant(
+        &mut self,
+        speaker: &Speaker<'_>,
+        bytes: &[u8],
+        message: &Message,
+        sought: &Sought,
+    ) -> bool {
+        if *sought != Sought::NotYet || !self.store_available {
+            return false;
+        }
+        let Ok(request) = RegisterRequest::parse(message.queries(), b"") else {
+            return false;
+        };
+        let id = self.ids.of(&request.endpoint);
+        if self.has(id) {
+            return false;
+        }
+        let parts_follow = (message.block1())
+            .is_some_and(|option| Block::decode(option).is_ok_and(|block| block.more));
+        let lwm2m = &self.config.lwm2m;
+        let newcomer = lwm2m.registration == RegistrationPolicy::Open
+            && !parts_follow
+            && self.restoring.is_none();
+        let newcomer = newcomer.then_some(lwm2m.max_open_devices);
+        self.seek(id, true, newcomer, speaker, bytes);
+        true
+    }
+
+    /// The device whose registration is at that location, if `speaker` may be it. Otherwise it is answered, or sought.
+    fn registered(
+        &mut self,
+        speaker: &Speaker<'_>,
+        bytes: &[u8],
+        message: &Message,
+        location: &[u8],
+        sought: &Sought,
+    ) -> Option<DeviceKey> {
         if self.puts_off(message) {
-            return;
+            return None;
         }
         let peer = speaker.peer();
+        let location = Location::parse(location);
+        let found = location.map(|location| (location, self.devices.by_id(location.device)));
+        match (found, sought) {
+            (Some((location, Some(key))), _) if self.device(key).location() == Some(location) => {
+                if self.may_speak_for(speaker, key) {
+                    return Some(key);
+                }
+                self.refuse(peer, bytes, message, NOT_YOURS);
+            }
+            (Some((location, None)), Sought::NotYet) => {
+                self.seek(location.device, false, None, speaker, bytes);
+            }
+            (Some((_, None)), Sought::NotTheirs(endpoint)) => {
+                self.turn_away(speaker, endpoint.to_string());
+                self.refuse(peer, bytes, message, NOT_YOURS);
+            }
+            _ if self.restoring.is_some() => self.counters.requests_deferred += 1,
+            _ => self.refuse(peer, bytes, message, (Code::NOT_FOUND, "")),
+        }
+        None
+    }
+
+    fn update(&mut self, key: DeviceKey, peer: Peer, bytes: &[u8], message: &Message) {
         let Some((payload, block)) = self.body(peer, bytes, message) else {
             return;
         };
@@ -180,15 +261,6 @@ impl Engine {
                 return self.refuse(peer, bytes, message, (Code::BAD_REQUEST, &text));
             }
         };
-        let Some(key) = self.find_location(location) else {
-            if self.restoring.is_some() {
-                return self.counters.requests_deferred += 1;
-            }
-            return self.refuse(peer, bytes, message, (Code::NOT_FOUND, ""));
-        };
-        if !self.may_speak_for(speaker, key) {
-            return self.refuse(peer, bytes, message, NOT_YOURS);
-        }
         if !self.store_available {
             return self.refuse(peer, bytes, message, UNAVAILABLE);
         }
@@ -242,23 +314,7 @@ impl Engine {
         later
     }
 
-    fn deregister_request(
-        &mut self,
-        speaker: &Speaker<'_>,
-        bytes: &[u8],
-        message: &Message,
-        location: &[u8],
-    ) {
-        let peer = speaker.peer();
-        let Some(key) = self.find_location(location) else {
-            if self.restoring.is_some() {
-                return self.counters.requests_deferred += 1;
-            }
-            return self.refuse(peer, bytes, message, (Code::NOT_FOUND, ""));
-        };
-        if !self.may_speak_for(speaker, key) {
-            return self.refuse(peer, bytes, message, NOT_YOURS);
-        }
+    fn deregister_request(&mut self, key: DeviceKey, peer: Peer, bytes: &[u8], message: &Message) {
         if !self.store_available {
             return self.refuse(peer, bytes, message, UNAVAILABLE);
         }
@@ -277,21 +333,20 @@ impl Engine {
         device.link.cancel(|_| true);
         let endpoint = device.endpoint.to_string();
         self.persist(key, Change::Deregistered { endpoint, at });
+        self.tell_presence(key);
     }
 
     /// The endpoint's device, if it may register.
-    fn admit_endpoint(&mut self, endpoint: &str) -> Result<DeviceKey, Refusal> {
+    fn admit_endpoint(&mut self, endpoint: &str, sought: &Sought) -> Result<DeviceKey, Refusal> {
         if let Some(key) = self.find(endpoint) {
             return Ok(key);
         }
         match self.config.lwm2m.registration {
             RegistrationPolicy::Known => Err((Code::FORBIDDEN, "unknown endpoint")),
-            RegistrationPolicy::Open
-                if self.devices.len() >= self.config.lwm2m.max_open_devices =>
-            {
-                Err((Code::FORBIDDEN, "no more endpoints"))
+            RegistrationPolicy::Open if *sought == Sought::Newcomer => {
+                Ok(self.insert_device(endpoint))
             }
-            RegistrationPolicy::Open => Ok(self.insert_device(endpoint)),
+            RegistrationPolicy::Open => Err((Code::FORBIDDEN, "no more endpoints")),
         }
     }
 
@@ -342,10 +397,6 @@ impl Engine {
         }
     }
 
-    fn find_location(&self, location: &[u8]) -> Option<DeviceKey> {
-        self.devices.by_location(Location::parse(location)?)
-    }
-
     fn lifetime_end(&self, lifetime_s: u32) -> crate::clock::Instant {
         self.now.instant + std::time::Duration::from_secs(lifetime_s.into())
     }
@@ -361,6 +412,7 @@ impl Engine {
     pub(super) fn has_left_its_address(&mut self, displaced: Option<DeviceKey>) {
         if let Some(other) = displaced {
             self.device_mut(other).link.send_again();
+            self.tell_presence(other);
         }
     }
 
@@ -371,7 +423,7 @@ impl Engine {
             registration.stored_until = Some(registration.known_end());
             let change = Change::Registered {
                 endpoint: device.endpoint.to_string(),
-                registration: registration.record(now),
+                registration: registration.record(now, device.id),
                 at: now.utc,
             };
             self.persist(key, change);

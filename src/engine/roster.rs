@@ -7,21 +7,19 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 use super::{
-    device::{Device, Location, Registered},
+    DeviceId,
+    device::{Device, Registered},
     key::DeviceKey,
 };
-use crate::coap::{Peer, Token};
+use crate::coap::Peer;
 
-/// All devices, and what finds them: their names, the tokens of their observations, their registrations' locations
-/// and addresses.
+/// The devices of an engine, and what finds them: what they are called among engines, and their addresses.
 ///
 /// The indexes hold numbers of rows; what is compared stands in the rows.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     rows: Slab<Device>,
-    by_endpoint: HashTable<DeviceKey>,
-    by_token: HashTable<DeviceKey>,
-    by_location: HashTable<DeviceKey>,
+    by_id: HashTable<DeviceKey>,
     /// Those that are where their registrations say: at most one to an address.
     by_peer: HashTable<DeviceKey>,
     hasher: RandomState,
@@ -47,30 +45,14 @@ impl Roster {
         self.rows.len()
     }
 
-    pub(super) fn registrations(&self) -> usize {
-        self.by_location.len()
-    }
-
     pub(super) fn peers(&self) -> usize {
         self.by_peer.len()
     }
 
-    pub(super) fn by_endpoint(&self, endpoint: &str) -> Option<DeviceKey> {
-        let hash = self.hasher.hash_one(endpoint);
-        let same = |key: &DeviceKey| *self[*key].endpoint == *endpoint;
-        self.by_endpoint.find(hash, same).copied()
-    }
-
-    pub(super) fn by_token(&self, token: Token) -> Option<DeviceKey> {
-        let hash = self.hasher.hash_one(token);
-        let same = |key: &DeviceKey| self[*key].token == token;
-        self.by_token.find(hash, same).copied()
-    }
-
-    pub(super) fn by_location(&self, location: Location) -> Option<DeviceKey> {
-        let hash = self.hasher.hash_one(Some(location));
-        let same = |key: &DeviceKey| self[*key].location() == Some(location);
-        self.by_location.find(hash, same).copied()
+    pub(super) fn by_id(&self, id: DeviceId) -> Option<DeviceKey> {
+        let hash = self.hasher.hash_one(id);
+        let same = |key: &DeviceKey| self[*key].id == id;
+        self.by_id.find(hash, same).copied()
     }
 
     /// The device that is at that address.
@@ -80,28 +62,20 @@ impl Roster {
         self.by_peer.find(hash, same).copied()
     }
 
-    /// Adds a device. Nobody may have its name or its token.
+    /// Adds a device that is not there.
     pub(super) fn insert(&mut self, device: Device) -> DeviceKey {
-        let endpoint = self.hasher.hash_one(&*device.endpoint);
-        let token = self.hasher.hash_one(device.token);
+        let hash = self.hasher.hash_one(device.id);
         let key = DeviceKey(u32::try_from(self.rows.insert(device)).unwrap_or(u32::MAX));
         let Self { rows, hasher, .. } = self;
-        (self.by_endpoint).insert_unique(endpoint, key, |key| {
-            hasher.hash_one(&*rows[key.0 as usize].endpoint)
-        });
-        (self.by_token).insert_unique(token, key, |key| {
-            hasher.hash_one(rows[key.0 as usize].token)
-        });
+        (self.by_id).insert_unique(hash, key, |key| hasher.hash_one(rows[key.0 as usize].id));
         key
     }
 
+    /// Takes a device out. If it is registered, it is where nobody knows.
     pub(super) fn remove(&mut self, key: DeviceKey) -> Device {
-        self.register(key, None);
-        let device = &self[key];
-        let endpoint = self.hasher.hash_one(&*device.endpoint);
-        let token = self.hasher.hash_one(device.token);
-        take(&mut self.by_endpoint, endpoint, key);
-        take(&mut self.by_token, token, key);
+        self.leave(key);
+        let hash = self.hasher.hash_one(self[key].id);
+        take(&mut self.by_id, hash, key);
         self.rows.remove(key.0 as usize)
     }
 
@@ -113,10 +87,6 @@ impl Roster {
         registration: Option<Registered>,
     ) -> Option<DeviceKey> {
         self.leave(key);
-        if let Some(location) = self[key].location() {
-            let hash = self.hasher.hash_one(Some(location));
-            take(&mut self.by_location, hash, key);
-        }
         let claims = (registration.as_ref())
             .filter(|new| !new.displaced)
             .map(|new| new.peer);
@@ -124,13 +94,6 @@ impl Roster {
             displaced: true,
             ..new
         });
-        if let Some(location) = self[key].location() {
-            let hash = self.hasher.hash_one(Some(location));
-            let Self { rows, hasher, .. } = self;
-            (self.by_location).insert_unique(hash, key, |key| {
-                hasher.hash_one(rows[key.0 as usize].location())
-            });
-        }
         self.move_to(key, claims?)
     }
 
@@ -182,14 +145,13 @@ mod tests {
     use super::*;
     use crate::{
         clock::{Instant, UtcMillis},
-        engine::QueueMode,
+        engine::{DeviceIds, QueueMode},
     };
 
     #[derive(Debug, Clone)]
     enum Step {
         Register {
             device: u8,
-            location: u64,
             port: u16,
             displaced: bool,
         },
@@ -202,10 +164,9 @@ mod tests {
     fn step() -> impl Strategy<Value = Step> {
         let (device, port) = (0..6u8, 0..4u16);
         prop_oneof![
-            4 => (device.clone(), any::<u64>(), port.clone(), prop::bool::weighted(0.2)).prop_map(
-                |(device, location, port, displaced)| Step::Register {
+            4 => (device.clone(), port.clone(), prop::bool::weighted(0.2)).prop_map(
+                |(device, port, displaced)| Step::Register {
                     device,
-                    location,
                     port,
                     displaced
                 }
@@ -221,14 +182,13 @@ mod tests {
         SocketAddr::from(([10, 0, 0, 1], port)).into()
     }
 
-    fn token(device: u8) -> Token {
-        Token::new(&[device; 8])
+    fn id(device: u8) -> DeviceId {
+        DeviceIds::new([7; 32]).of(&device.to_string())
     }
 
     fn add(roster: &mut Roster, device: u8) -> DeviceKey {
-        let name = device.to_string();
-        (roster.by_endpoint(&name))
-            .unwrap_or_else(|| roster.insert(Device::new(name.into(), token(device), 0)))
+        let new = || Device::new(id(device), device.to_string().into(), 0);
+        (roster.by_id(id(device))).unwrap_or_else(|| roster.insert(new()))
     }
 
     proptest! {
@@ -239,11 +199,11 @@ mod tests {
             let mut roster = Roster::default();
             for step in steps {
                 match step {
-                    Step::Register { device, location, port, displaced } => {
+                    Step::Register { device, port, displaced } => {
                         let key = add(&mut roster, device);
                         let before = roster.by_peer(peer(port)).filter(|other| *other != key);
                         let lost = roster.register(key, Some(Registered {
-                            location: Location::from_random(location),
+                            nonce: [0; 3],
                             peer: peer(port),
                             displaced,
                             lifetime_s: 1,
@@ -272,46 +232,24 @@ mod tests {
                         prop_assert_eq!(roster[key].peer(), None);
                     }
                     Step::Remove(device) => {
-                        if let Some(key) = roster.by_endpoint(&device.to_string()) {
+                        if let Some(key) = roster.by_id(id(device)) {
                             roster.remove(key);
                         }
                     }
                 }
-                let mut found = (0, 0);
+                let mut found = 0;
                 for device in 0..6 {
-                    let Some(key) = roster.by_endpoint(&device.to_string()) else {
-                        prop_assert_eq!(roster.by_token(token(device)), None);
+                    let Some(key) = roster.by_id(id(device)) else {
                         continue;
                     };
-                    prop_assert_eq!(roster.by_token(token(device)), Some(key));
+                    prop_assert_eq!(&*roster[key].endpoint, &device.to_string());
                     if let Some(peer) = roster[key].peer() {
                         prop_assert_eq!(roster.by_peer(peer), Some(key));
-                        found.0 += 1;
-                    }
-                    if let Some(location) = roster[key].location() {
-                        prop_assert!(roster.by_location(location).is_some());
-                        found.1 += 1;
+                        found += 1;
                     }
                 }
-                prop_assert_eq!(found, (roster.peers(), roster.registrations()));
+                prop_assert_eq!(found, roster.peers());
             }
-        }
-    }
-
-    #[test]
-    fn a_location_is_twelve_hexadecimal_digits_and_nothing_else() {
-        let location = Location::from_random(0x0012_3456_789A_BCDE);
-        assert_eq!(location.to_string(), "00123456789a");
-        assert_eq!(Location::parse(b"00123456789a"), Some(location));
-        for other in [
-            &b""[..],
-            b"00123456789",
-            b"00123456789A",
-            b"+0123456789a",
-            b"0012345678\xff\xff",
-            b"00123456789a0",
-        ] {
-            assert_eq!(Location::parse(other), None);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Drives a device's state machine: events in; requests, changes and slots out.
 
 use super::{
-    Change, Engine, Report,
+    Change, Engine, Presence, Report, Request,
     asked::{Read, Tag},
     device::{Session, queued_in, slot_in},
     key::DeviceKey,
@@ -31,14 +31,14 @@ impl Engine {
         let (after, actions) = before.clone().on(self.now.instant, event, &rules);
         session.sota = after;
         let detail = match &session.sota {
-            // the queue is told how it stands before the device leaves it
-            Sota::Ended(outcome) => self.detail(key, &session.account, &before, outcome),
+            Sota::Ended(outcome) => self.detail(key, &session, &before, outcome),
             _ => String::new(),
         };
-        self.move_slot(key, &before, &session.sota);
         if let Sota::Ended(outcome) = &session.sota {
-            let outcome = outcome.clone();
-            return self.end(key, *session, outcome, detail);
+            let (after, outcome) = (session.sota.clone(), outcome.clone());
+            self.end(key, *session, outcome, detail);
+            self.move_slot(key, &before, &after);
+            return;
         }
         if session.sota.stage() != before.stage() {
             session.account.tries = 0;
@@ -70,6 +70,9 @@ impl Engine {
                 self.persist(key, change);
             }
         }
+        if let Some(told) = self.move_slot(key, &before, &session.sota) {
+            session.told = Some(told);
+        }
         if session.sota.stage() != Some(Stage::WaitingForDevice) {
             session.look_at = None;
         }
@@ -91,27 +94,31 @@ impl Engine {
         }
     }
 
-    /// Tells the admission where the device waits, and gives its slot back.
-    pub(super) fn move_slot(&mut self, key: DeviceKey, before: &Sota, after: &Sota) {
+    /// Tells the gate that the device has given its slot back, or where it waits. Returns what it was told with that.
+    ///
+    /// The change that says so was emitted before, so that it is committed before anybody else has the slot.
+    pub(super) fn move_slot(
+        &mut self,
+        key: DeviceKey,
+        before: &Sota,
+        after: &Sota,
+    ) -> Option<Presence> {
         if let Some(place) = slot_in(before)
             && slot_in(after).is_none()
         {
-            self.admission.release(place.cell);
-            self.touched_cells.push(place.cell);
+            self.ask(key, place.cell, Request::Release);
         }
         let left = queued_in(before).filter(|cell| {
             // a granted slot took the device out of the queue already
             queued_in(after) != Some(*cell) && slot_in(after).is_none()
         });
         if let Some(cell) = left {
-            self.admission.withdraw(key, cell);
-            self.touched_cells.push(cell);
+            self.ask(key, cell, Request::Withdraw);
         }
-        if let Sota::WaitingForSlot { place } = after {
-            self.admission
-                .wait(key, place.cell, place.limit, place.since);
-            self.touched_cells.push(place.cell);
-        }
+        let waits = matches!(after, Sota::WaitingForSlot { .. });
+        (waits && before != after)
+            .then(|| self.queue_up(key, after))
+            .flatten()
     }
 
     pub(super) fn act(&mut self, key: DeviceKey, action: Action) {
@@ -224,9 +231,12 @@ impl Engine {
             .device(key)
             .session
             .as_ref()
-            .and_then(|session| session.sota.next_deadline())
+            .and_then(|session| session.next_deadline())
             .filter(|(_, at)| *at <= now)
         {
+            if deadline == Deadline::Slot && self.asks_how_it_stands(key) {
+                break;
+            }
             self.fire(key, Event::Reached(deadline));
         }
         let device = self.device_mut(key);
@@ -239,7 +249,6 @@ impl Engine {
                 if !device.sleeps() || device.is_awake(now, window) {
                     self.send_ping(key);
                 }
-                self.touch_queue(key);
             }
         }
         let expired = self.device(key).registration.as_ref();

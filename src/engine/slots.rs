@@ -1,112 +1,165 @@
-//! Gives slots to those who wait.
+//! What the gate is told of a device that waits for a slot, and what it has the engine do.
 
 use std::time::Duration;
 
 use super::{
-    Change, Engine,
+    Ask, Change, DeviceId, Engine, Presence, Request, Turn,
     asked::Tag,
-    device::{Device, queued_in, slot_in},
+    device::{Asked, Device, queued_in, slot_in},
     key::DeviceKey,
-    timers::Alarm,
 };
 use crate::{
     clock::Instant,
     config::Config,
-    upgrade::{Event, Readiness, Stage, Step},
+    upgrade::{Event, Readiness, Sota, Stage},
 };
 
+/// How long the gate is waited for.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
+
 impl Engine {
-    /// Lets the cell in whose queue the device stands be polled.
-    pub(super) fn touch_queue(&mut self, key: DeviceKey) {
-        let session = self.device(key).session.as_ref();
-        if let Some(cell) = session.and_then(|session| queued_in(&session.sota)) {
-            self.touched_cells.push(cell);
-        }
+    pub(super) fn ask(&mut self, key: DeviceKey, cell: u32, request: Request) {
+        let device = self.device(key).id;
+        self.ask_about(device, cell, request);
     }
 
-    /// Polls every cell in which something changed.
-    pub(super) fn poll_touched_cells(&mut self) {
-        while let Some(cell) = self.touched_cells.pop() {
-            self.touched_cells.retain(|other| *other != cell);
-            while self.poll_cell(cell) {}
-        }
+    fn ask_about(&mut self, device: DeviceId, cell: u32, request: Request) {
+        self.effects.push_back(super::Effect::Ask(Ask {
+            device,
+            cell,
+            request,
+        }));
     }
 
-    /// Polls the cell at `at`, unless it is polled earlier anyway.
-    fn set_cell_alarm(&mut self, cell: u32, at: Instant) {
-        if let Some(set) = self.cell_alarms.get(&cell).copied() {
-            if self.timers.at(set) <= at {
-                return;
-            }
-            self.timers.cancel(set);
-        }
-        let set = self.timers.set(at, Alarm::Cell(cell));
-        self.cell_alarms.insert(cell, set);
+    /// The cell in whose queue the device stands.
+    fn queue(&self, key: DeviceKey) -> Option<u32> {
+        let session = self.device(key).session.as_ref()?;
+        queued_in(&session.sota)
     }
 
-    /// Nobody is waited for: the cell is polled when something changes in it.
-    fn clear_cell_alarm(&mut self, cell: u32) {
-        if let Some(set) = self.cell_alarms.remove(&cell) {
-            self.timers.cancel(set);
-        }
+    /// Has the device wait for a slot, as its upgrade says.
+    pub(super) fn queue_up(&mut self, key: DeviceKey, sota: &Sota) -> Option<Presence> {
+        let (cell, place) = (queued_in(sota)?, sota.place()?);
+        let presence = presence(self.device(key), sota.stage(), &self.config);
+        let request = Request::Wait {
+            limit: place.limit,
+            since: place.since,
+            presence,
+        };
+        self.ask(key, cell, request);
+        Some(presence)
     }
 
-    /// Takes one step for a cell. Returns whether there may be another.
-    fn poll_cell(&mut self, cell: u32) -> bool {
-        if !self.admitting || !self.store_available {
-            self.clear_cell_alarm(cell);
-            return false;
-        }
-        let now = self.now.instant;
-        let (devices, config) = (&self.devices, &self.config);
-        let step = self
-            .admission
-            .poll(now, cell, |key| readiness(&devices[key], now, config));
-        match step {
-            Some(Step::Admit(key)) => {
-                self.counters.admissions += 1;
-                self.fire(key, Event::SlotGranted);
-                self.record_admission(key);
-                self.settle(key);
-            }
-            Some(Step::Measure(key)) => {
-                self.fire(key, Event::MeasureAnew);
-                self.settle(key);
-            }
-            Some(Step::Ping(key)) => {
-                self.send_ping(key);
-                self.settle(key);
-                // what could not be queued would be asked for for ever
-                return self.device(key).link.is_pending(|tag| *tag == Tag::Ping);
-            }
-            Some(Step::Drain(key)) => {
-                self.keep_awake(key);
-                return false;
-            }
-            Some(Step::Later(at)) => {
-                self.set_cell_alarm(cell, at);
-                return false;
-            }
-            None => {
-                self.clear_cell_alarm(cell);
-                return false;
-            }
-        }
-        true
-    }
-
-    fn record_admission(&mut self, key: DeviceKey) {
-        let session = self.device(key).session.as_ref();
-        let Some(place) = session.and_then(|session| slot_in(&session.sota)) else {
+    /// Tells the gate what is news of a device that waits.
+    pub(super) fn tell_presence(&mut self, key: DeviceKey) {
+        let device = self.device(key);
+        let Some(session) = device.session.as_ref() else {
             return;
         };
-        let change = Change::Admitted {
-            cell: place.cell,
-            limit: place.limit,
-            active: self.admission.active(place.cell),
-            at: self.now.utc,
+        let Some(cell) = queued_in(&session.sota) else {
+            return;
         };
-        self.persist_lazily(change);
+        let presence = presence(device, session.sota.stage(), &self.config);
+        if (session.told.as_ref()).is_some_and(|told| told.is_much_like(&presence)) {
+            return;
+        }
+        if let Some(session) = self.device_mut(key).session.as_mut() {
+            session.told = Some(presence);
+        }
+        self.ask(key, cell, Request::Presence(presence));
+    }
+
+    /// Does what the gate says, as far as it still makes sense.
+    pub(super) fn take_turn(&mut self, id: DeviceId, turn: Turn) {
+        let key = self.devices.by_id(id);
+        match (turn, key) {
+            (Turn::Admit { cell, active }, Some(key)) => self.admitted(key, cell, active),
+            // it is no more
+            (Turn::Admit { cell, .. }, None) => self.ask_about(id, cell, Request::Release),
+            (Turn::Measure { cell }, Some(key)) if self.queue(key) == Some(cell) => {
+                if self.stage(key) == Some(Stage::WaitingForSlot) {
+                    self.fire(key, Event::MeasureAnew);
+                }
+                self.tell_all(key);
+            }
+            (Turn::Ping { cell }, Some(key)) if self.queue(key) == Some(cell) => {
+                if self.readiness(key) == Readiness::Unheard {
+                    self.send_ping(key);
+                    let device = self.device_mut(key);
+                    // what could not be queued would be asked for for ever
+                    device.silent |= !device.link.is_pending(|tag| *tag == Tag::Ping);
+                }
+                self.tell_all(key);
+            }
+            (Turn::Drain { cell }, Some(key)) if self.queue(key) == Some(cell) => {
+                self.keep_awake(key);
+            }
+            (Turn::Standing(standing), Some(key)) => {
+                if let Some(session) = self.device_mut(key).session.as_mut() {
+                    session.standing = Asked::Told(standing);
+                }
+                self.device_timeout(key);
+            }
+            _ => {}
+        }
+    }
+
+    /// The gate has asked, and is answered whatever came of it.
+    fn tell_all(&mut self, key: DeviceKey) {
+        if let Some(session) = self.device_mut(key).session.as_mut() {
+            session.told = None;
+        }
+        self.settle(key);
+    }
+
+    fn readiness(&self, key: DeviceKey) -> Readiness {
+        let presence = presence(self.device(key), self.stage(key), &self.config);
+        presence.readiness(self.now.instant)
+    }
+
+    /// The device has a slot, if it can still use it. No slot is held for who sleeps.
+    fn admitted(&mut self, key: DeviceKey, cell: u32, active: u32) {
+        let waits = self.queue(key) == Some(cell);
+        if !waits || self.readiness(key) != Readiness::Ready {
+            self.ask(key, cell, Request::Release);
+            if waits && let Some(session) = self.device(key).session.as_ref() {
+                let sota = session.sota.clone();
+                let told = self.queue_up(key, &sota);
+                if let Some(session) = self.device_mut(key).session.as_mut() {
+                    session.told = told;
+                }
+            }
+            return;
+        }
+        self.counters.admissions += 1;
+        self.fire(key, Event::SlotGranted);
+        let session = self.device(key).session.as_ref();
+        if let Some(place) = session.and_then(|session| slot_in(&session.sota)) {
+            let change = Change::Admitted {
+                cell: place.cell,
+                limit: place.limit,
+                active,
+                at: self.now.utc,
+            };
+            self.persist_lazily(change);
+        }
+        self.settle(key);
+    }
+
+    /// Whether the gate is to be heard before the time to wait for a slot is over: the outcome tells how the device
+    /// stood.
+    pub(super) fn asks_how_it_stands(&mut self, key: DeviceKey) -> bool {
+        let until = self.now.instant + ANSWERED_WITHIN;
+        let Some(cell) = self.queue(key) else {
+            return false;
+        };
+        let session = self.device_mut(key).session.as_mut();
+        if let Some(session) = session.filter(|session| session.standing == Asked::Never) {
+            session.standing = Asked::Until(until);
+            self.ask(key, cell, Request::Standing);
+            return true;
+        }
+        false
     }
 
     /// A cell drains for the device: it is sent something now and then, because a device listens for a
@@ -124,21 +177,17 @@ impl Engine {
     }
 }
 
-fn readiness(device: &Device, now: Instant, config: &Config) -> Readiness {
-    let stage = device.session.as_ref().and_then(|s| s.sota.stage());
-    let awake = device.is_awake(now, config.lwm2m.awake_window_s);
-    if device.peer().is_none() || device.silent || (device.sleeps() && !awake) {
-        return Readiness::Asleep;
-    }
-    if stage != Some(Stage::WaitingForSlot) || device.link.is_pending(|tag| *tag == Tag::Ping) {
-        return Readiness::Probing;
-    }
-    if !awake {
-        return Readiness::Unheard;
-    }
-    let max_age_s = config.admission.coverage_max_age_s;
-    match device.coverage() {
-        Some((_, at)) if now.since(at).as_secs() < max_age_s => Readiness::Ready,
-        _ => Readiness::Stale,
+fn presence(device: &Device, stage: Option<Stage>, config: &Config) -> Presence {
+    let window = Duration::from_secs(config.lwm2m.awake_window_s);
+    let max_age = Duration::from_secs(config.admission.coverage_max_age_s);
+    let heard_at = device.heard_at;
+    let measured_at = device.coverage().map(|(_, at)| at);
+    Presence {
+        reachable: device.peer().is_some() && !device.silent,
+        sleeps: device.sleeps(),
+        probing: stage != Some(Stage::WaitingForSlot)
+            || device.link.is_pending(|tag| *tag == Tag::Ping),
+        awake_until: heard_at.map_or(Instant::ZERO, |at| at + window),
+        fresh_until: measured_at.map_or(Instant::ZERO, |at| at + max_age),
     }
 }

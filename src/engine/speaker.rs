@@ -23,8 +23,13 @@ impl<'n> Speaker<'n> {
         self.peer
     }
 
+    /// Endpoints that it has shown to be.
+    pub(super) const fn endpoints(&self) -> &'n [Box<str>] {
+        self.endpoints
+    }
+
     /// Whether it may be the device of that name, which is heard there.
-    fn is_allowed(&self, endpoint: &str, port: Port) -> bool {
+    pub(super) fn is_allowed(&self, endpoint: &str, port: Port) -> bool {
         if self.peer.secured {
             self.endpoints.iter().any(|own| **own == *endpoint)
         } else {
@@ -63,7 +68,7 @@ impl Engine {
         may
     }
 
-    fn turn_away(&mut self, speaker: &Speaker<'_>, endpoint: String) {
+    pub(super) fn turn_away(&mut self, speaker: &Speaker<'_>, endpoint: String) {
         self.counters.impostors += 1;
         let identities = speaker.endpoints.iter().map(ToString::to_string).collect();
         self.report(Report::Impostor {
@@ -95,7 +100,6 @@ impl Engine {
 
     fn displace(&mut self, key: DeviceKey) {
         self.devices.leave(key);
-        // It is asked again when it is heard from where it is.
-        self.device_mut(key).link.send_again();
+        self.has_left_its_address(Some(key));
     }
 }

@@ -49,9 +49,26 @@ fn peer(port: u16) -> Peer {
     SocketAddr::from(([10, 0, 0, 1], port)).into()
 }
 
-/// An engine, and everything that came out of it.
+fn ids() -> DeviceIds {
+    DeviceIds::new([9; 32])
+}
+
+/// Where the device updates a registration.
+fn location(endpoint: &str) -> String {
+    let location = Location {
+        device: ids().of(endpoint),
+        registration: [1, 2, 3],
+    };
+    location.to_string()
+}
+
+/// An engine with its gate, and everything that came out of them.
 struct World {
     engine: Engine,
+    gate: Gate,
+    /// Devices that other engines have.
+    elsewhere: Vec<DeviceId>,
+    sought: Vec<Seek>,
     now: Now,
     sent: VecDeque<(Peer, Message<'static>)>,
     changes: Vec<Change>,
@@ -74,10 +91,16 @@ impl World {
         let setup = Setup {
             config: Arc::new(config),
             seed: [7; 32],
-            token_key: [9; 32],
+            ids: ids(),
+            engines: 1,
         };
+        let mut gate = Gate::new(&setup.config.admission);
+        gate.open(now.instant, true);
         Self {
             engine: Engine::new(setup, now),
+            gate,
+            elsewhere: Vec::new(),
+            sought: Vec::new(),
             now,
             sent: VecDeque::new(),
             changes: Vec::new(),
@@ -88,7 +111,20 @@ impl World {
     }
 
     fn collect(&mut self) {
-        while let Some(effect) = self.engine.poll_effect() {
+        loop {
+            if let Some(effect) = self.engine.poll_effect() {
+                self.take(effect);
+            } else if let Some((device, turn)) = self.gate.poll_turn() {
+                let command = Command::Turn { device, turn };
+                self.engine.handle_command(self.now, command);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, effect: Effect) {
+        {
             match effect {
                 Effect::Persist { seq, change } => {
                     assert_eq!(seq, self.newest + 1);
@@ -106,9 +142,25 @@ impl World {
                         .expect("sends valid CoAP");
                     self.sent.push_back((peer, message));
                 }
-                Effect::Report(_) => {}
+                Effect::Report(_) | Effect::Left(_) => {}
+                Effect::Ask(ask) => self.gate.handle(self.now.instant, ask),
+                Effect::Seek(seek) if self.elsewhere.contains(&seek.device) => {
+                    self.sought.push(*seek);
+                }
+                Effect::Seek(seek) => {
+                    let room = seek.newcomer.is_some_and(|most| self.engine.population().0 < most);
+                    let sought = if room { Sought::Newcomer } else { Sought::Nobody };
+                    self.engine.handle_sought(self.now, &seek, &sought);
+                }
             }
         }
+    }
+
+    /// Whether the gate is open, and whether the store can be written.
+    fn may_admit(&mut self, open: bool, store: bool) {
+        self.gate.open(self.now.instant, open);
+        self.gate.store_available(self.now.instant, store);
+        self.command(Command::StoreAvailable(store));
     }
 
     fn command(&mut self, command: Command) {
@@ -124,9 +176,14 @@ impl World {
     /// Lets time pass, doing what is due on the way.
     fn pass(&mut self, span: Duration) {
         let end = self.now + span;
-        while let Some(at) = self.engine.poll_timeout().filter(|at| *at <= end.instant) {
+        while let Some(at) = (self.engine.poll_timeout().into_iter())
+            .chain(self.gate.poll_timeout())
+            .min()
+            .filter(|at| *at <= end.instant)
+        {
             self.now = self.now + at.since(self.now.instant);
             self.engine.handle_timeout(self.now);
+            self.gate.handle_timeout(self.now.instant);
             self.collect();
         }
         self.now = end;

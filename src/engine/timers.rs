@@ -16,15 +16,6 @@ const WHEELS: u32 = 8;
 /// The furthest time that the wheels hold, ms: what is due later rings then.
 const FURTHEST: u64 = (1 << (SLOT_BITS * WHEELS)) - 1;
 
-/// What is looked after when its time has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Alarm {
-    /// A device: its requests, its upgrade, its registration.
-    Device(DeviceKey),
-    /// A cell whose admissions are paced.
-    Cell(u32),
-}
-
 /// An alarm that is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct AlarmId(NonZeroU32);
@@ -52,7 +43,7 @@ pub(super) struct Timers {
 #[derive(Debug, Clone, Copy)]
 struct Row {
     at: Instant,
-    alarm: Alarm,
+    device: DeviceKey,
     prev: u32,
     next: u32,
 }
@@ -61,7 +52,7 @@ impl Default for Timers {
     fn default() -> Self {
         let slot = |row| Row {
             at: Instant::ZERO,
-            alarm: Alarm::Cell(0), // never looked at
+            device: DeviceKey(0), // never looked at
             prev: row,
             next: row,
         };
@@ -76,11 +67,11 @@ impl Default for Timers {
 }
 
 impl Timers {
-    /// Sets an alarm.
-    pub(super) fn set(&mut self, at: Instant, alarm: Alarm) -> AlarmId {
+    /// Sets an alarm for a device.
+    pub(super) fn set(&mut self, at: Instant, device: DeviceKey) -> AlarmId {
         let row = Row {
             at,
-            alarm,
+            device,
             prev: 0,
             next: 0,
         };
@@ -122,8 +113,8 @@ impl Timers {
         Some(Instant::from_millis(starts_at))
     }
 
-    /// The next alarm whose time has come. It is no longer set.
-    pub(super) fn pop_due(&mut self, now: Instant) -> Option<Alarm> {
+    /// The device whose alarm is the next to ring now. It is no longer set.
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<DeviceKey> {
         let now = now.as_millis().min(FURTHEST);
         loop {
             let Some((wheel, slot, starts_at)) = self.first_slot().filter(|(.., at)| *at <= now)
@@ -136,9 +127,9 @@ impl Timers {
             let first = self.row(end).next;
             if wheel == 0 {
                 self.unlink(first);
-                let alarm = self.row(first).alarm;
+                let device = self.row(first).device;
                 self.release(first);
-                return Some(alarm);
+                return Some(device);
             }
             let mut next = first;
             while next != end {
@@ -242,10 +233,7 @@ mod tests {
                 break;
             }
             clock = clock.max(at);
-            while let Some(alarm) = timers.pop_due(Instant::from_millis(clock)) {
-                let Alarm::Cell(number) = alarm else {
-                    panic!("an alarm that nobody set")
-                };
+            while let Some(DeviceKey(number)) = timers.pop_due(Instant::from_millis(clock)) {
                 rung.push((clock, number));
             }
         }
@@ -267,7 +255,7 @@ mod tests {
                 match step {
                     Step::Set(span) => {
                         let at = now.saturating_add(span);
-                        let id = timers.set(Instant::from_millis(at), Alarm::Cell(number));
+                        let id = timers.set(Instant::from_millis(at), DeviceKey(number));
                         prop_assert_eq!(timers.at(id).as_millis(), at.min(u64::MAX - 1));
                         set.insert(number, id);
                         due.insert(number, at.min(FURTHEST));
@@ -300,9 +288,9 @@ mod tests {
         let mut timers = Timers::default();
         let now = Instant::from_millis(1_800_000_000_000);
         assert_eq!(timers.pop_due(now), None);
-        timers.set(Instant::from_millis(5), Alarm::Cell(1));
+        timers.set(Instant::from_millis(5), DeviceKey(1));
         assert_eq!(timers.next(), Some(now));
-        assert_eq!(timers.pop_due(now), Some(Alarm::Cell(1)));
+        assert_eq!(timers.pop_due(now), Some(DeviceKey(1)));
         assert_eq!(timers.next(), None);
     }
 
@@ -310,7 +298,7 @@ mod tests {
     fn rows_are_used_again() {
         let mut timers = Timers::default();
         for at in 0..1_000 {
-            let id = timers.set(Instant::from_millis(at), Alarm::Cell(1));
+            let id = timers.set(Instant::from_millis(at), DeviceKey(1));
             timers.cancel(id);
         }
         assert_eq!(timers.rows.len(), (SLOTS * WHEELS + 1) as usize);

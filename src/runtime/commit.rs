@@ -1,10 +1,10 @@
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 
-use super::{Pulse, ShardHandle};
+use super::{Exchange, Pulse};
 use crate::{
-    engine::{Change, Seq},
+    engine::{Change, Seq, ShardId},
     health::{Health, Part},
     store::{Store, StoreError},
 };
@@ -16,24 +16,35 @@ pub const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// No pause is longer.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Commits the shard's changes in their order until the shard is gone: whatever has gathered while one
+/// A change that a shard's engine has emitted.
+pub(super) struct Emitted {
+    pub(super) shard: ShardId,
+    pub(super) seq: Seq,
+    pub(super) change: Change,
+}
+
+/// Commits the shards' changes in their order until the shards are gone: whatever has gathered while one
 /// transaction ran goes into the next.
 ///
 /// A batch that cannot be written is tried again for as long as it takes: a change that was dropped would
-/// be a device's answer forgotten. Meanwhile the shard is told, and the reason stands in `health`. Only a change
+/// be a device's answer forgotten. Meanwhile the shards are told, and the reason stands in `health`. Only a change
 /// that breaks a rule of the database, a fault of ours, is reported and left out: it would stop all others for ever.
 /// The end of an attempt may let another upgrade begin, so `rollout` is poked.
-pub async fn commit_changes(
+pub(super) async fn commit_changes(
     store: Arc<dyn Store>,
     health: Arc<Health>,
-    shard: ShardHandle,
+    exchange: Arc<Exchange>,
     rollout: Arc<Pulse>,
-    mut changes: mpsc::UnboundedReceiver<(Seq, Change)>,
+    mut changes: mpsc::UnboundedReceiver<Emitted>,
 ) {
     let mut batch = Vec::with_capacity(COMMIT_BATCH);
     while changes.recv_many(&mut batch, COMMIT_BATCH).await > 0 {
-        let last = batch.last().map_or(0, |(seq, _)| *seq);
-        let mut writes: Vec<Change> = batch.drain(..).map(|(_, change)| change).collect();
+        let mut last = BTreeMap::new();
+        let emitted = batch.drain(..).map(|emitted| {
+            last.insert(emitted.shard, emitted.seq);
+            emitted.change
+        });
+        let mut writes: Vec<Change> = emitted.collect();
         let ends = writes
             .iter()
             .any(|change| matches!(change, Change::Ended { .. }));
@@ -48,7 +59,7 @@ pub async fn commit_changes(
                 Err(error) => {
                     if health.is_ok(Part::Store) {
                         tracing::error!(%error, changes = writes.len(), "changes cannot be stored; trying again");
-                        shard.store_available(false);
+                        exchange.store_available(false);
                     }
                     health.failed(Part::Store, error.to_string());
                     tokio::time::sleep(pause).await;
@@ -59,9 +70,12 @@ pub async fn commit_changes(
         if !health.is_ok(Part::Store) {
             tracing::info!("changes are stored again");
             health.works(Part::Store);
-            shard.store_available(true);
+            exchange.store_available(true);
         }
-        shard.committed(last, report.refused);
+        exchange.abandon(&report.refused);
+        for (shard, seq) in last {
+            exchange.committed(shard, seq);
+        }
         if ends {
             rollout.poke();
         }
@@ -90,7 +104,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::UtcMillis,
-        engine::{QueueMode, Registration},
+        engine::{DeviceIds, QueueMode, Registration},
         store::SqliteStore,
     };
 
@@ -124,12 +138,14 @@ mod tests {
         .unwrap();
         let (sender, changes) = mpsc::unbounded_channel();
         for (seq, endpoint) in (1..).zip(["a", "bad", "c"]) {
-            sender.send((seq, registered(endpoint))).unwrap();
+            let change = registered(endpoint);
+            let shard = ShardId(0);
+            let _ = sender.send(Emitted { shard, seq, change });
         }
         drop(sender);
-        let (shard, _inbox) = ShardHandle::unattached();
+        let (exchange, _ends) = Exchange::new(DeviceIds::new([7; 32]), 1);
         let health = Arc::new(Health::starting());
-        commit_changes(store.clone(), health, shard, Arc::default(), changes).await;
+        commit_changes(store.clone(), health, exchange, Arc::default(), changes).await;
         let devices = store.restore_devices(0, 10).await.unwrap().devices;
         let endpoints: Vec<&str> = devices.iter().map(|d| d.endpoint.as_str()).collect();
         assert_eq!(endpoints, ["a", "c"]);

@@ -1,11 +1,14 @@
 //! Everything that touches a socket, a thread or the clock on the device side.
 //!
-//! The shard owns the engine and the socket, on a thread of its own. Changes go from it to the
-//! committer, which writes them in batches and tells the shard how far it is; only then do the
-//! transmissions leave that depend on them. The rollout reads the operator's intent from the store and
-//! turns it into commands for the shard.
+//! A shard owns an engine and its sockets, on a thread of its own; there is one for each core. Changes go from the shards
+//! to the committer, which writes them in batches and tells each shard how far it is; only then do the
+//! transmissions leave that depend on them. The gate grants the slots of all cells. The rollout reads the operator's
+//! intent from the store and turns it into commands. They all reach each other by the exchange, which knows what
+//! device is where.
 
 mod commit;
+mod exchange;
+mod gate;
 mod keys;
 mod outbox;
 mod port;
@@ -14,8 +17,11 @@ mod restore;
 mod rollout;
 mod secured;
 mod shard;
+mod shards;
+mod steering;
 
-pub use commit::{COMMIT_BATCH, FIRST_PAUSE, LONGEST_PAUSE, commit_changes};
+pub use commit::{COMMIT_BATCH, FIRST_PAUSE, LONGEST_PAUSE};
+pub use exchange::{Ends, Exchange, ShardGone};
 pub use keys::Keys;
 pub use outbox::{Outbox, Outgoing};
 pub use port::{BATCH, Port, bind};
@@ -24,5 +30,6 @@ pub use restore::restore_busy;
 pub use rollout::{
     PackageCache, ROLLOUT_IDLE, ROLLOUT_PAGE, ROLLOUT_SOON, Rollout, RolloutError, RolloutSetup,
 };
-pub use secured::{KeyChange, Secured, SecuredSetup};
-pub use shard::{Shard, ShardGone, ShardHandle, ShardSetup};
+pub use secured::{Secured, SecuredSetup};
+pub use shards::{Shards, ShardsSetup};
+pub use steering::home;

@@ -10,13 +10,15 @@ use nix::{
     libc, setsockopt_impl,
     sys::{
         socket::{
-            MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg, setsockopt, sockopt,
+            AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockType, SockaddrStorage, recvmmsg,
+            sendmmsg, setsockopt, socket, sockopt,
         },
         stat::fstat,
     },
 };
 use tokio::{io::Interest, net::UdpSocket};
 
+use super::steering::steer;
 use crate::coap::Datagram;
 
 /// Datagrams that one system call takes or gives.
@@ -44,21 +46,54 @@ setsockopt_impl!(
 /// what every network of a phone takes, and those that cannot be cut need no number each from a counter that all share.
 const WHOLE: usize = libc::IP_PMTUDISC_PROBE as usize;
 
-/// A socket for a [`Port`].
+/// Sockets for as many [`Port`]s, all bound to one address. With several of them the kernel sends each datagram to the
+/// [`home`](super::home) of its sender.
 ///
 /// # Errors
-/// The address cannot be bound: in use, not of this machine, or not allowed.
-pub fn bind(listen: SocketAddr) -> io::Result<std::net::UdpSocket> {
-    let socket = std::net::UdpSocket::bind(listen)?;
+/// The address cannot be bound: in use, not of this machine, or not allowed. Or the kernel cannot share it.
+pub fn bind(listen: SocketAddr, count: u8) -> io::Result<Vec<std::net::UdpSocket>> {
+    // Among sockets that share, the kernel would let another server's join, and tell nobody.
+    let alone = std::net::UdpSocket::bind(listen)?;
+    if count <= 1 {
+        set_up(&alone, listen)?;
+        return Ok(vec![alone]);
+    }
+    let mut address = alone.local_addr()?;
+    drop(alone);
+    let mut sockets = Vec::with_capacity(count.into());
+    for _ in 0..count {
+        let socket = share(address)?;
+        set_up(&socket, listen)?;
+        address = socket.local_addr()?;
+        sockets.push(socket);
+    }
+    if let Some(first) = sockets.first() {
+        steer(first, count)?;
+    }
+    Ok(sockets)
+}
+
+fn share(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::Inet,
+        SocketAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let socket = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&socket, sockopt::ReusePort, &true)?;
+    nix::sys::socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+    Ok(socket.into())
+}
+
+fn set_up(socket: &std::net::UdpSocket, listen: SocketAddr) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     // Where the system does not allow one of these, it is a little slower.
     if listen.is_ipv4() {
-        let _ = setsockopt(&socket, MtuDiscovery, &WHOLE);
+        let _ = setsockopt(socket, MtuDiscovery, &WHOLE);
     }
-    if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
-        let _ = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER);
+    if setsockopt(socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+        let _ = setsockopt(socket, sockopt::RcvBuf, &RECEIVE_BUFFER);
     }
-    Ok(socket)
+    Ok(())
 }
 
 /// A UDP socket that is read and written in batches: most of what a datagram costs is the system call for it.
@@ -262,7 +297,7 @@ mod tests {
     use super::*;
 
     fn bound(address: &str) -> std::net::UdpSocket {
-        bind(address.parse().unwrap()).unwrap()
+        bind(address.parse().unwrap(), 1).unwrap().remove(0)
     }
 
     async fn exchange(address: &str) {

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use super::{PackageCache, ShardHandle};
+use super::{Exchange, PackageCache};
 use crate::{
     clock::SystemClock,
-    engine::{Command, Engine},
+    engine::{Command, Engine, ShardId},
     health::{Health, Part},
     store::{PackageFiles, RestoredDevices, Store, StoreError},
     upgrade::Failure,
@@ -17,59 +17,67 @@ const PAGE: u32 = 10_000;
 /// Before a page that could not be read is tried again.
 const AFTER_ERROR: Duration = Duration::from_secs(2);
 
-/// Brings back the upgrades that had begun, with their devices. The others are to follow when the rollout runs.
+/// Brings back the upgrades that had begun, with their devices, each in the engine of the shard that will hear it. The
+/// others are to follow when the rollout runs.
 ///
 /// # Errors
 /// The database cannot be read.
 pub async fn restore_busy(
-    engine: &mut Engine,
+    engines: &mut [Engine],
+    exchange: &Exchange,
     clock: SystemClock,
     store: &dyn Store,
     files: &PackageFiles,
     packages: &mut PackageCache,
 ) -> Result<(), StoreError> {
-    engine.expect_devices();
+    for engine in &mut *engines {
+        engine.expect_devices();
+    }
     let mut after: Option<String> = None;
     loop {
         let devices = store.restore_busy_devices(after.as_deref(), PAGE).await?;
         let Some(last) = devices.last() else { break };
         after = Some(last.endpoint.clone());
         for device in devices {
-            engine.restore_device(clock.now(), &device);
+            let id = exchange.ids().of(&device.endpoint);
+            let shard = exchange.home_of(id, &device);
+            exchange.place(id, shard);
+            engines[shard.index()].restore_device(clock.now(), &device);
         }
     }
     let mut after = None;
-    let mut unavailable = Vec::new();
     loop {
         let upgrades = store.restore_upgrades(after, PAGE).await?;
         let Some(last) = upgrades.last() else { break };
         after = Some(last.order.upgrade);
         for upgrade in upgrades {
+            // Where nobody has the device, its upgrade is told to have failed.
+            let shard = exchange.find(&upgrade.order.endpoint);
+            let engine = &mut engines[shard.unwrap_or(ShardId(0)).index()];
             match packages.load(store, files, upgrade.order.package).await? {
                 Some(package) => engine.restore_upgrade(clock.now(), upgrade, package),
-                None => unavailable.push(upgrade.order),
+                None => {
+                    let (order, failure) = (upgrade.order, Failure::PackageUnavailable);
+                    engine.handle_command(clock.now(), Command::Fail { order, failure });
+                }
             }
         }
     }
-    engine.resume(clock.now());
-    for order in unavailable {
-        let failure = Failure::PackageUnavailable;
-        engine.handle_command(clock.now(), Command::Fail { order, failure });
-    }
-    let (devices, upgrades) = engine.population();
+    let population = engines.iter().map(Engine::population);
+    let (devices, upgrades) = population.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
     if devices > 0 {
         tracing::info!(devices, upgrades, "upgrades restored");
     }
     Ok(())
 }
 
-/// Gives the shard every device that it does not know yet. Until it returns, strangers are not told that they are.
-pub(super) async fn restore_idle(store: &dyn Store, shard: &ShardHandle, health: &Health) {
+/// Gives the shards every device that they do not know yet. Until it returns, strangers are not told that they are.
+pub(super) async fn restore_idle(store: &dyn Store, exchange: &Exchange, health: &Health) {
     health.failed(Part::Rollout, "reading devices from before the restart");
     let mut page = read(store, health, 0).await;
     loop {
         let RestoredDevices { devices, next } = page;
-        let take = shard.obey(vec![Command::Restore(devices)]);
+        let take = exchange.restore(devices);
         let Some(after) = next else {
             let _ = take.await; // it has stopped
             break;
@@ -81,7 +89,7 @@ pub(super) async fn restore_idle(store: &dyn Store, shard: &ShardHandle, health:
         }
         page = read;
     }
-    let _ = shard.obey(vec![Command::Restored]).await; // it has stopped
+    let _ = exchange.restored().await; // it has stopped
 }
 
 /// Up to a page of devices, tried for as long as it takes.

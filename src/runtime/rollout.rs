@@ -7,7 +7,7 @@ use std::{
 use thiserror::Error;
 use tokio::sync::watch;
 
-use super::{KeyChange, Pulse, ShardHandle, restore::restore_idle, shard::ShardGone};
+use super::{Exchange, Keys, Pulse, exchange::ShardGone, restore::restore_idle};
 use crate::{
     clock::SystemClock,
     engine::{Command, UpgradeOrder},
@@ -26,14 +26,15 @@ pub const ROLLOUT_SOON: Duration = Duration::from_millis(10);
 pub const ROLLOUT_IDLE: Duration = Duration::from_secs(10);
 const AFTER_ERROR: Duration = Duration::from_secs(2);
 
-/// Turns the operator's intent, as it stands in the store, into commands for the shard: devices come and go,
+/// Turns the operator's intent, as it stands in the store, into commands for the shards: devices come and go,
 /// tasks start and are stopped, upgrades begin.
 ///
 /// Everything it does can be done again: it forgets nothing when it is stopped in between.
 pub struct Rollout {
     store: Arc<dyn Store>,
     files: PackageFiles,
-    shard: ShardHandle,
+    exchange: Arc<Exchange>,
+    keys: Option<Arc<Keys>>,
     clock: SystemClock,
     pulse: Arc<Pulse>,
     health: Arc<Health>,
@@ -49,7 +50,9 @@ pub struct RolloutSetup {
     /// Where packages are read.
     pub files: PackageFiles,
     /// Who obeys.
-    pub shard: ShardHandle,
+    pub exchange: Arc<Exchange>,
+    /// The keys of devices that encrypt, where there is a port for them.
+    pub keys: Option<Arc<Keys>>,
     /// The clock.
     pub clock: SystemClock,
     /// Poked when intent was written.
@@ -68,7 +71,7 @@ pub enum RolloutError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The shard has stopped.
+    /// A shard has stopped.
     #[error(transparent)]
     Shard(#[from] ShardGone),
 }
@@ -79,7 +82,8 @@ impl Rollout {
         Self {
             store: setup.store,
             files: setup.files,
-            shard: setup.shard,
+            exchange: setup.exchange,
+            keys: setup.keys,
             clock: setup.clock,
             pulse: setup.pulse,
             health: setup.health,
@@ -92,7 +96,7 @@ impl Rollout {
     /// turns true.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         tokio::select! {
-            () = restore_idle(&*self.store, &self.shard, &self.health) => {}
+            () = restore_idle(&*self.store, &self.exchange, &self.health) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
         loop {
@@ -151,15 +155,14 @@ impl Rollout {
                 .filter(|change| change.removed)
                 .map(|change| change.endpoint.clone())
                 .collect();
-            let mut keys = Vec::with_capacity(changes.len());
+            let mut void = Vec::new();
             let commands = changes
                 .into_iter()
                 .map(|change| {
                     let DeviceChange { endpoint, psk, .. } = change;
-                    keys.push(KeyChange {
-                        endpoint: endpoint.clone(),
-                        psk,
-                    });
+                    if let Some(keys) = &self.keys {
+                        void.extend(keys.set(&endpoint, psk.as_ref()));
+                    }
                     if change.removed {
                         Command::RemoveDevice { endpoint }
                     } else {
@@ -168,8 +171,10 @@ impl Rollout {
                     }
                 })
                 .collect();
-            self.shard.change_keys(keys)?;
-            self.shard.obey(commands).await?;
+            if !void.is_empty() {
+                self.exchange.end_identities(&void.into())?;
+            }
+            self.exchange.obey(commands).await?;
             for endpoint in removed {
                 self.store.forget_removed(&endpoint).await?;
             }
@@ -197,7 +202,7 @@ impl Rollout {
             if commands.is_empty() {
                 return Ok(());
             }
-            self.shard.obey(commands).await?;
+            self.exchange.obey(commands).await?;
         }
     }
 
@@ -215,7 +220,7 @@ impl Rollout {
             if commands.is_empty() {
                 return Ok(());
             }
-            self.shard.obey(commands).await?;
+            self.exchange.obey(commands).await?;
             // A large task does not keep new devices waiting.
             self.follow_devices().await?;
         }

@@ -6,10 +6,9 @@ use super::{Keys, Port};
 use crate::{
     clock::{Instant, Now},
     coap::{Datagram, MAX_DATAGRAM_LEN, Peer},
-    dtls::{CloseReason, Dtls, Event, RefuseReason},
+    dtls::{CloseReason, Dtls, Event, Identity, RefuseReason},
     engine::Speaker,
-    store::StoredPsk,
-    telemetry::Metrics,
+    telemetry::Figures,
 };
 
 /// Datagrams of handshakes that one turn goes on with: about a millisecond, so that segments go on being served.
@@ -26,15 +25,6 @@ pub struct Secured {
     endpoints: HashMap<SocketAddr, Box<[Box<str>]>>,
     lines: DefaultDirectRateLimiter,
     unsent: u64,
-}
-
-/// The key that a device has from now on.
-#[derive(Debug)]
-pub struct KeyChange {
-    /// The device's endpoint name.
-    pub endpoint: String,
-    /// `None` when it has none.
-    pub psk: Option<StoredPsk>,
 }
 
 /// What a secured port is made of.
@@ -105,12 +95,9 @@ impl Secured {
         self.port.flush();
     }
 
-    /// Devices have other keys from now on, and what began with those that they had ends. Nobody acts in between.
-    pub(super) fn change_keys(&mut self, now: Now, changes: &[KeyChange]) {
-        let void: Vec<_> = (changes.iter())
-            .flat_map(|change| self.keys.set(&change.endpoint, change.psk.as_ref()))
-            .collect();
-        self.dtls.end_identities(now, &void);
+    /// What began with the keys of these identities ends.
+    pub(super) fn end_identities(&mut self, now: Now, identities: &[Identity]) {
+        self.dtls.end_identities(now, identities);
         self.follow(|_, _| ());
     }
 
@@ -167,17 +154,17 @@ impl Secured {
         }
     }
 
-    pub(super) fn publish(&self, metrics: &Metrics) {
+    pub(super) fn publish(&self, figures: &mut Figures<'_>) {
         for (name, help, value) in self.dtls.counts().each() {
-            metrics.set_counter(name, help, value);
+            figures.counter(name, help, value);
         }
-        metrics.set_counter(
+        figures.counter(
             "dtls_datagrams_unsent",
             "Datagrams to secured devices without an association, or that the system did not take",
             self.unsent + self.port.unsent(),
         );
         if let Some(dropped) = self.port.dropped() {
-            metrics.set_counter(
+            figures.counter(
                 "dtls_datagrams_dropped",
                 "Datagrams to the secured port that the system dropped because they came faster than they were taken",
                 dropped,
@@ -196,7 +183,7 @@ impl Secured {
             ),
         ];
         for (name, help, value) in gauges {
-            metrics.set_gauge(name, help, value);
+            figures.gauge(name, help, value);
         }
     }
 }

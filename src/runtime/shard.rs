@@ -4,17 +4,20 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    Exchange,
+    commit::Emitted,
+    exchange::{Done, Found},
     outbox::{Outbox, Outgoing},
     port::{BATCH, Port},
-    secured::{KeyChange, Secured, SecuredSetup, until},
+    secured::{Secured, SecuredSetup, until},
 };
 use crate::{
     clock::SystemClock,
     coap::Peer,
-    engine::{Change, Command, Effect, Engine, Report, Seq},
+    dtls::Identity,
+    engine::{Command, Effect, Engine, Report, Row, Seek, Seq, ShardId, Sought, Whose},
     health::{Health, Part},
-    task::UpgradeId,
-    telemetry::Metrics,
+    telemetry::{Metrics, Share},
 };
 
 /// Batches taken from each port in one turn before commands and deadlines have theirs.
@@ -28,94 +31,66 @@ const STRANGER_LINES_PER_SECOND: NonZeroU32 = NonZeroU32::new(5).unwrap();
 const AUDIT_LINES_PER_SECOND: NonZeroU32 = NonZeroU32::new(20).unwrap();
 
 /// One engine with its sockets, on a thread of its own.
-pub struct Shard {
+pub(super) struct Shard {
+    id: ShardId,
     engine: Engine,
+    exchange: Arc<Exchange>,
     plain: Option<Port>,
     secured: Option<Secured>,
     clock: SystemClock,
     inbox: mpsc::UnboundedReceiver<Message>,
-    changes: mpsc::UnboundedSender<(Seq, Change)>,
+    changes: mpsc::UnboundedSender<Emitted>,
     outbox: Outbox,
     /// The newest change that the engine emitted.
     newest: Seq,
     committed: Seq,
-    /// Whoever waits until the changes up to a number are committed.
-    waiting: VecDeque<(Seq, oneshot::Sender<()>)>,
+    /// What waits until the changes up to a number are committed.
+    waiting: VecDeque<(Seq, Waiting)>,
     unsent: u64,
     stranger_lines: DefaultDirectRateLimiter,
     audit_lines: DefaultDirectRateLimiter,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    share: Share,
 }
 
-enum Message {
+/// What waits for a commit, besides datagrams.
+enum Waiting {
+    Command(Done),
+    /// The device goes to whoever has asked for it.
+    Seek(Box<Seek>, ShardId),
+}
+
+/// What is said to a shard.
+pub(super) enum Message {
     Commands {
         commands: Vec<Command>,
         /// Told when everything that followed from the commands is committed.
-        done: oneshot::Sender<()>,
+        done: Done,
     },
-    Committed {
-        seq: Seq,
-        refused: Vec<UpgradeId>,
-    },
-    StoreAvailable(bool),
-    ChangeKeys(Vec<KeyChange>),
+    /// For which nobody waits.
+    Obey(Command),
+    Committed(Seq),
+    /// That shard has heard a device that should be here.
+    Seek(Box<Seek>, ShardId),
+    /// What came of a device that was sought.
+    Sought(Box<Seek>, Sought),
+    /// It is here now.
+    Arrived(Row, Box<Seek>),
+    EndIdentities(Arc<[Identity]>),
     Stop,
 }
 
-/// Reaches a shard from other threads.
-#[derive(Clone)]
-pub struct ShardHandle {
-    inbox: mpsc::UnboundedSender<Message>,
-}
-
-/// The shard has stopped.
-#[derive(Debug, thiserror::Error)]
-#[error("the device side has stopped")]
-pub struct ShardGone;
-
-impl ShardHandle {
-    /// A handle whose messages nobody takes.
-    #[cfg(test)]
-    pub(super) fn unattached() -> (Self, mpsc::UnboundedReceiver<impl Sized>) {
-        let (inbox, taken) = mpsc::unbounded_channel();
-        (Self { inbox }, taken)
-    }
-
-    /// Has the engine obey `commands`, and returns when all that follows is committed.
-    pub async fn obey(&self, commands: Vec<Command>) -> Result<(), ShardGone> {
-        let (done, committed) = oneshot::channel();
-        self.inbox
-            .send(Message::Commands { commands, done })
-            .map_err(|_| ShardGone)?;
-        committed.await.map_err(|_| ShardGone)
-    }
-
-    /// Gives devices other keys, and ends everything encrypted with those that they had.
-    pub fn change_keys(&self, changes: Vec<KeyChange>) -> Result<(), ShardGone> {
-        (self.inbox)
-            .send(Message::ChangeKeys(changes))
-            .map_err(|_| ShardGone)
-    }
-
-    /// Stops admitting, and ends the shard's thread once everything emitted is committed and sent.
-    pub fn stop(&self) {
-        let _ = self.inbox.send(Message::Stop); // it is gone already
-    }
-
-    pub(super) fn committed(&self, seq: Seq, refused: Vec<UpgradeId>) {
-        let _ = self.inbox.send(Message::Committed { seq, refused }); // it has stopped
-    }
-
-    pub(super) fn store_available(&self, available: bool) {
-        let _ = self.inbox.send(Message::StoreAvailable(available)); // it has stopped
-    }
-}
-
 /// What a shard is started with.
-pub struct ShardSetup {
+pub(super) struct ShardSetup {
+    /// Which one it is.
+    pub id: ShardId,
     /// The engine, with the state of before the restart.
     pub engine: Engine,
+    /// Reaches the others.
+    pub exchange: Arc<Exchange>,
+    /// Where messages arrive.
+    pub inbox: mpsc::UnboundedReceiver<Message>,
     /// For devices that do not encrypt: bound and non-blocking.
     pub plain: Option<std::net::UdpSocket>,
     /// For devices that do.
@@ -123,7 +98,7 @@ pub struct ShardSetup {
     /// The clock.
     pub clock: SystemClock,
     /// Where changes go, in order.
-    pub changes: mpsc::UnboundedSender<(Seq, Change)>,
+    pub changes: mpsc::UnboundedSender<Emitted>,
     /// Told whether the shard works.
     pub health: Arc<Health>,
     /// Where figures are published.
@@ -131,28 +106,29 @@ pub struct ShardSetup {
 }
 
 impl Shard {
-    /// Starts the shard's thread. The receiver is told when it has ended.
+    /// Starts the shard's thread. Everything that the engine wanted done already is done when this returns. The
+    /// receiver is told when the thread has ended.
     ///
     /// # Errors
     /// The system gives no thread or no event queue.
-    pub fn start(setup: ShardSetup) -> io::Result<(ShardHandle, oneshot::Receiver<()>)> {
+    pub(super) fn start(setup: ShardSetup) -> io::Result<oneshot::Receiver<()>> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let (sender, inbox) = mpsc::unbounded_channel();
         let (ended, has_ended) = oneshot::channel();
         let (started, has_started) = std::sync::mpsc::sync_channel(1);
         std::thread::Builder::new()
-            .name("shard-0".into())
+            .name(format!("shard-{}", setup.id.0))
             .spawn(move || {
                 // The ports' buffers are made here: they belong to this thread.
                 let context = runtime.enter();
-                let shard = Self::new(setup, inbox);
+                let shard = Self::new(setup);
                 drop(context);
-                let shard = match shard {
+                let mut shard = match shard {
                     Ok(shard) => shard,
                     Err(error) => return started.send(Err(error)).unwrap_or_default(),
                 };
+                shard.drain();
                 let _ = started.send(Ok(())); // it is waited for
                 runtime.block_on(shard.run());
                 let _ = ended.send(()); // nobody waits for it
@@ -160,17 +136,19 @@ impl Shard {
         has_started
             .recv()
             .map_err(|_| io::Error::other("the device side's thread has ended"))??;
-        Ok((ShardHandle { inbox: sender }, has_ended))
+        Ok(has_ended)
     }
 
     /// Call it within the runtime that drives the sockets.
-    fn new(setup: ShardSetup, inbox: mpsc::UnboundedReceiver<Message>) -> io::Result<Self> {
+    fn new(setup: ShardSetup) -> io::Result<Self> {
         Ok(Self {
+            id: setup.id,
             engine: setup.engine,
+            exchange: setup.exchange,
             plain: setup.plain.map(Port::new).transpose()?,
             secured: setup.secured.map(Secured::new).transpose()?,
             clock: setup.clock,
-            inbox,
+            inbox: setup.inbox,
             changes: setup.changes,
             outbox: Outbox::default(),
             newest: 0,
@@ -181,6 +159,7 @@ impl Shard {
             audit_lines: RateLimiter::direct(Quota::per_second(AUDIT_LINES_PER_SECOND)),
             health: setup.health,
             metrics: setup.metrics,
+            share: Share::default(),
         })
     }
 
@@ -189,7 +168,7 @@ impl Shard {
         let mut publish = tokio::time::interval(PUBLISH_EVERY);
         publish.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut stopping = false;
-        self.drain();
+        self.flush();
         while !(stopping && self.committed >= self.newest) {
             let next = self.until_next_deadline();
             tokio::select! {
@@ -205,10 +184,7 @@ impl Shard {
                     }
                 },
                 message = self.inbox.recv() => match message {
-                    Some(Message::Stop) => {
-                        stopping = true;
-                        self.engine.handle_command(self.clock.now(), Command::Admit(false));
-                    }
+                    Some(Message::Stop) => stopping = true,
                     Some(message) => self.take(message),
                     // Nobody is left who could commit anything.
                     None => break,
@@ -286,39 +262,80 @@ impl Shard {
         match message {
             Message::Commands { commands, done } => {
                 for command in commands {
-                    self.engine.handle_command(now, command);
+                    self.obey(command, Some(&done));
                 }
                 self.drain();
-                self.waiting.push_back((self.newest, done));
-                self.tell_waiting();
+                let waiting = Waiting::Command(done);
+                self.waiting.push_back((self.newest, waiting));
+                self.look_at_waiting();
             }
-            Message::Committed { seq, refused } => {
-                for upgrade in refused {
-                    let command = Command::Abandon { upgrade };
-                    self.engine.handle_command(now, command);
-                }
+            Message::Obey(command) => self.obey(command, None),
+            Message::Committed(seq) => {
                 self.committed = self.committed.max(seq);
                 for outgoing in self.outbox.committed(seq) {
                     self.send(outgoing);
                 }
-                self.tell_waiting();
+                self.look_at_waiting();
             }
-            Message::StoreAvailable(available) => {
-                let command = Command::StoreAvailable(available);
-                self.engine.handle_command(now, command);
+            Message::Seek(seek, asked_by) => self.sought(seek, asked_by),
+            Message::Sought(seek, sought) => self.engine.handle_sought(now, &seek, &sought),
+            Message::Arrived(row, seek) => {
+                self.engine.take_in(now, row);
+                self.engine.handle_sought(now, &seek, &Sought::NotYet);
             }
-            Message::ChangeKeys(changes) => {
+            Message::EndIdentities(identities) => {
                 if let Some(secured) = &mut self.secured {
-                    secured.change_keys(now, &changes);
+                    secured.end_identities(now, &identities);
                 }
             }
             Message::Stop => {}
         }
     }
 
-    fn tell_waiting(&mut self) {
-        while let Some((_, done)) = self.waiting.pop_front_if(|(seq, _)| *seq <= self.committed) {
-            let _ = done.send(()); // nobody waits any more
+    /// Obeys a command, unless it is about a device that has moved on.
+    fn obey(&mut self, command: Command, done: Option<&Done>) {
+        let device = match &command {
+            Command::Turn { device, .. } => Some(*device),
+            command => (command.endpoint()).map(|name| self.exchange.ids().of(name)),
+        };
+        let elsewhere = device.filter(|device| !self.engine.has(*device));
+        let command = match elsewhere {
+            Some(device) => self.exchange.pass_on(self.id, device, command, done),
+            None => Some(command),
+        };
+        if let Some(command) = command {
+            self.engine.handle_command(self.clock.now(), command);
+        }
+    }
+
+    /// Another shard has heard a device that should be here. It goes there once what it waits for is committed: nothing
+    /// is said to it before, whoever says it.
+    fn sought(&mut self, seek: Box<Seek>, asked_by: ShardId) {
+        let exchange = &self.exchange;
+        match self.engine.whose(&seek) {
+            Whose::NotHere => exchange.seek_on(self.id, seek, asked_by),
+            Whose::NotRegistered => exchange.send_sought(asked_by, seek, Sought::Nobody),
+            Whose::NotTheirs(endpoint) => {
+                exchange.send_sought(asked_by, seek, Sought::NotTheirs(endpoint));
+            }
+            Whose::Theirs(after) if after > self.committed => {
+                let waiting = Waiting::Seek(seek, asked_by);
+                self.waiting.push_back((self.newest, waiting));
+            }
+            Whose::Theirs(_) => {
+                if let Some(row) = self.engine.give_away(self.clock.now(), seek.device) {
+                    exchange.hand_over(asked_by, row, seek);
+                }
+            }
+        }
+    }
+
+    fn look_at_waiting(&mut self) {
+        while let Some((_, waiting)) = self.waiting.pop_front_if(|(seq, _)| *seq <= self.committed) {
+            match waiting {
+                Waiting::Command(done) => done.committed(),
+                Waiting::Seek(seek, asked_by) => self.sought(seek, asked_by),
+            }
         }
     }
 
@@ -328,7 +345,8 @@ impl Shard {
             match effect {
                 Effect::Persist { seq, change } => {
                     self.newest = seq;
-                    if self.changes.send((seq, change)).is_err() {
+                    let shard = self.id;
+                    if (self.changes.send(Emitted { shard, seq, change })).is_err() {
                         self.health.failed(Part::Store, "the committer has stopped");
                     }
                 }
@@ -345,6 +363,17 @@ impl Shard {
                     }
                 }
                 Effect::Report(report) => self.log(&report),
+                Effect::Ask(ask) => self.exchange.ask(ask),
+                Effect::Seek(seek) => {
+                    if let Found::Now(seek, sought) = self.exchange.seek(self.id, seek) {
+                        let now = self.clock.now();
+                        self.engine.handle_sought(now, &seek, &sought);
+                        if sought == Sought::Newcomer && !self.engine.has(seek.device) {
+                            self.exchange.forget(seek.device);
+                        }
+                    }
+                }
+                Effect::Left(device) => self.exchange.forget(device),
             }
         }
     }
@@ -415,24 +444,25 @@ impl Shard {
         }
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
+        let mut figures = self.metrics.of(&mut self.share);
         for (name, help, value) in self.engine.counters().each() {
-            self.metrics.set_counter(name, help, value);
+            figures.counter(name, help, value);
         }
-        self.metrics.set_counter(
+        figures.counter(
             "datagrams_unsent",
             "Datagrams that the system did not take, or that waited too long for the store",
             self.unsent + self.plain.as_ref().map_or(0, Port::unsent),
         );
         if let Some(dropped) = self.plain.as_ref().and_then(Port::dropped) {
-            self.metrics.set_counter(
+            figures.counter(
                 "datagrams_dropped",
                 "Datagrams that the system dropped because they came faster than they were taken",
                 dropped,
             );
         }
         if let Some(secured) = &self.secured {
-            secured.publish(&self.metrics);
+            secured.publish(&mut figures);
         }
         let (devices, upgrading) = self.engine.population();
         let gauges = [
@@ -450,7 +480,7 @@ impl Shard {
             ),
         ];
         for (name, help, value) in gauges {
-            self.metrics.set_gauge(name, help, value);
+            figures.gauge(name, help, value);
         }
     }
 }

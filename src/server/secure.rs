@@ -62,12 +62,13 @@ pub(super) async fn vault(
     }
 }
 
-/// The secured port, with the keys of all devices.
+/// The secured port for so many shards, with the keys of all devices.
 pub(super) async fn port(
     config: &Config,
+    shards: u8,
     vault: &Vault,
     store: &dyn Store,
-) -> Result<SecuredSetup, StartError> {
+) -> Result<SecuredPort, StartError> {
     let keys = Arc::new(Keys::new(vault.clone()));
     let mut after: Option<String> = None;
     loop {
@@ -97,11 +98,24 @@ pub(super) async fn port(
         timing: timing(dtls),
         limits: limits(dtls),
     };
-    Ok(SecuredSetup {
-        dtls: Dtls::new(&setup).map_err(|error| StartError::Dtls(error.to_string()))?,
-        socket: bind_udp(dtls.listen, "dtls.listen")?,
+    let dtls =
+        Dtls::several(&setup, shards).map_err(|error| StartError::Dtls(error.to_string()))?;
+    let sockets = bind_udp(config.dtls.listen, shards, "dtls.listen")?;
+    let setups = dtls.into_iter().zip(sockets).map(|(dtls, socket)| {
+        let keys = keys.clone();
+        SecuredSetup { dtls, socket, keys }
+    });
+    Ok(SecuredPort {
+        setups: setups.collect(),
         keys,
     })
+}
+
+/// The secured port.
+pub(super) struct SecuredPort {
+    /// One for each shard.
+    pub(super) setups: Vec<SecuredSetup>,
+    pub(super) keys: Arc<Keys>,
 }
 
 fn timing(dtls: &DtlsConfig) -> Timing {

@@ -13,6 +13,8 @@ pub(super) struct Figures {
     pub(super) bytes_down: u64,
     /// Changes that were committed.
     pub(super) changes: u64,
+    /// Devices that went from one shard of the server to another.
+    pub(super) moves: u64,
     /// Events of the simulation.
     pub(super) events: u64,
 }

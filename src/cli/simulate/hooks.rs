@@ -1,4 +1,4 @@
-use super::trace::Way;
+use super::{invariants::Number, trace::Way};
 use crate::{
     config::Config,
     engine::{ActiveUpgrade, Change, DeviceRecord, Seq},
@@ -18,7 +18,7 @@ pub(super) trait Hooks {
     }
 
     /// A batch of changes on its way to the store, each with its number.
-    fn batches(&mut self, _changes: &mut Vec<(Seq, Change)>) {}
+    fn batches(&mut self, _changes: &mut Vec<(Number, Change)>) {}
 
     /// What the store gives back to a server that starts.
     fn restores(&mut self, _devices: &mut Vec<DeviceRecord>, _upgrades: &mut Vec<ActiveUpgrade>) {}

@@ -38,7 +38,7 @@ mod slots;
 mod view;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -47,7 +47,7 @@ use serde::Serialize;
 use crate::{
     clock::UtcMillis,
     config::Config,
-    engine::{Change, Seq},
+    engine::{Change, Seq, ShardId},
     package::Package,
     task::{RetryPolicy, UpgradeId},
     upgrade::{Outcome, Stage},
@@ -58,6 +58,13 @@ use view::{Cell, View};
 
 /// Violations of a rule that are told; further ones are counted only.
 const TOLD: usize = 20;
+/// A change of the running server: which shard's, and its number there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Number {
+    pub(super) shard: ShardId,
+    pub(super) seq: Seq,
+}
+
 /// How late something may be that is done in the moment in which it is due, ms.
 const SLACK_MS: i64 = 1_000;
 
@@ -104,7 +111,7 @@ pub(super) struct Subject {
     /// It has told the server so in the attempt that runs.
     told: bool,
     /// The newest change that concerns it.
-    newest: Seq,
+    newest: Option<Number>,
     emitted: View,
     committed: View,
     /// How the last attempt ended for the engine: the state's name.
@@ -129,7 +136,7 @@ impl Subject {
             told_committed: None,
             current,
             told: false,
-            newest: 0,
+            newest: None,
             emitted: View::default(),
             committed: View::default(),
             ended_as: None,
@@ -137,6 +144,15 @@ impl Subject {
             written: goes_on::Written::default(),
         }
     }
+}
+
+/// A shard of the running server.
+#[derive(Debug, Default)]
+struct Shard {
+    /// Its changes that are committed: all up to this one.
+    last_committed: Seq,
+    /// Datagrams that wait for a commit, by the change that they need.
+    held: BTreeMap<Seq, usize>,
 }
 
 /// The checker.
@@ -152,13 +168,10 @@ pub(super) struct Invariants {
     first_cell: u32,
     cells: Vec<Cell>,
     /// Locations of registrations that are not committed.
-    new_locations: HashMap<u64, Seq>,
+    new_locations: HashMap<Box<[u8]>, Number>,
     /// Cells in which a slot was taken or given back since they were compared.
-    touched: Vec<u32>,
-    /// Changes of the running server that are committed: all up to this one.
-    last_committed: Seq,
-    /// Datagrams that wait for a commit, by the change that they need.
-    held: BTreeMap<Seq, usize>,
+    touched: BTreeSet<u32>,
+    shards: Vec<Shard>,
     /// When the running server was started.
     started_at: UtcMillis,
     /// Time that crashes took from the upgrades so far: while the server was down, and what they undid, ms.
@@ -179,6 +192,7 @@ impl Invariants {
         subjects: Vec<Subject>,
         first_cell: u32,
         cells: u32,
+        shards: u8,
     ) -> Self {
         let mut devices = vec![0; subjects.len()];
         let mut rows = vec![Cell::default(); cells as usize];
@@ -207,9 +221,8 @@ impl Invariants {
             first_cell,
             cells: rows,
             new_locations: HashMap::new(),
-            touched: Vec::new(),
-            last_committed: 0,
-            held: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            shards: (0..shards).map(|_| Shard::default()).collect(),
             started_at: UtcMillis(i64::MIN),
             lost_ms: 0,
             last_end_ms: 0,
@@ -264,20 +277,19 @@ impl Invariants {
     }
 
     /// The engine wants a change remembered.
-    pub(super) fn emitted(&mut self, now_ms: u64, now: UtcMillis, seq: Seq, change: &Change) {
+    pub(super) fn emitted(&mut self, now_ms: u64, now: UtcMillis, number: Number, change: &Change) {
         match change {
             Change::Registered {
                 endpoint,
                 registration,
                 ..
             } => {
-                self.touch(endpoint, seq);
-                if let Some(location) = location(registration.location.as_bytes()) {
-                    self.new_locations.insert(location, seq);
-                }
+                self.touch(endpoint, number);
+                let location = registration.location.as_bytes().into();
+                self.new_locations.entry(location).or_insert(number);
             }
             Change::Deregistered { endpoint, .. } | Change::VersionReported { endpoint, .. } => {
-                self.touch(endpoint, seq);
+                self.touch(endpoint, number);
             }
             Change::Stage {
                 upgrade,
@@ -288,7 +300,7 @@ impl Invariants {
                 let Some(device) = self.device_of(*upgrade) else {
                     return;
                 };
-                self.subjects[device].newest = seq;
+                self.subjects[device].newest = Some(number);
                 self.stage_entered(now_ms, now, device, *attempt, change);
             }
             Change::Ended {
@@ -301,14 +313,18 @@ impl Invariants {
                 let Some(device) = self.device_of(*upgrade) else {
                     return;
                 };
-                self.subjects[device].newest = seq;
+                self.subjects[device].newest = Some(number);
                 self.attempt_ended(now_ms, now, device, *attempt, outcome, *retry_at);
             }
-            Change::Admitted { cell, active, .. } => {
-                let holders = self.cell(*cell).map(|cell| cell.holders);
-                if holders != Some(*active) {
+            Change::Admitted {
+                cell,
+                active,
+                limit,
+                ..
+            } => {
+                if active > limit {
                     self.violated(now_ms, Rule::CellLimit, || {
-                        format!("cell {cell}: {active} hold a slot for the engine, {holders:?} do")
+                        format!("cell {cell}: {active} hold a slot for the gate, of {limit}")
                     });
                 }
             }
@@ -321,9 +337,9 @@ impl Invariants {
         }
     }
 
-    fn touch(&mut self, endpoint: &str, seq: Seq) {
+    fn touch(&mut self, endpoint: &str, number: Number) {
         if let Some(subject) = device(endpoint).and_then(|device| self.subjects.get_mut(device)) {
-            subject.newest = seq;
+            subject.newest = Some(number);
         }
     }
 
@@ -340,11 +356,6 @@ fn row_of(upgrade: UpgradeId) -> Option<usize> {
 /// The number of a device, with which its endpoint's name ends.
 pub(super) fn device(endpoint: &str) -> Option<usize> {
     endpoint.rsplit('-').next()?.parse().ok()
-}
-
-/// A registration's location as a number.
-fn location(location: &[u8]) -> Option<u64> {
-    u64::from_str_radix(str::from_utf8(location).ok()?, 16).ok()
 }
 
 /// The limit of a stage, ms.

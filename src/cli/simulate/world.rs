@@ -12,6 +12,7 @@
 
 mod committer;
 mod field;
+mod messages;
 mod rollout;
 mod server;
 
@@ -34,6 +35,7 @@ use super::{
 use crate::{
     clock::{Instant, Now, UtcMillis},
     config::Config,
+    engine::{DeviceIds, ShardId, Tables},
     package::Package,
     store::UpgradeState,
     task::PackageId,
@@ -50,6 +52,9 @@ const LOOK_EVERY: u64 = 1 << 14;
 
 /// Events in one millisecond after which time is taken to stand still.
 const MOST_AT_ONCE: u64 = 10_000_000;
+
+/// Shards of the server, unless its settings say otherwise.
+const SHARDS: u8 = 2;
 
 /// Something that happens at its time.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +73,10 @@ enum Event {
     Write(u32),
     /// The shard hears that the batch is written.
     Written(u32),
+    /// A shard hears what was said to it.
+    Hears(u32, ShardId),
+    /// The gate does.
+    Asked(u32),
     /// The rollout looks.
     Look(u32),
     /// The server crashes.
@@ -110,7 +119,8 @@ pub(super) struct World<H> {
     store_fails_until_ms: u64,
     store: Backend,
     packages: Vec<(PackageId, Arc<Package>)>,
-    token_key: [u8; 32],
+    ids: DeviceIds,
+    shards: u8,
     checker: Invariants,
     trace: Trace,
     rng: ChaCha8Rng,
@@ -167,6 +177,11 @@ impl<H: Hooks> World<H> {
                 current,
             ));
         }
+        // not of this machine: a seed gives the same everywhere
+        let shards = match scenario.config.shards {
+            0 => SHARDS,
+            shards => shards,
+        };
         let checker = Invariants::new(
             scenario.config.clone(),
             scenario.retry,
@@ -174,6 +189,7 @@ impl<H: Hooks> World<H> {
             subjects,
             super::fleet::FIRST_CELL,
             scenario.cells,
+            shards,
         );
         let attempts = u64::from(scenario.retry.attempts) + 1;
         let attempt_ms = u64::try_from(checker.longest_attempt_ms()).unwrap_or(0)
@@ -198,7 +214,8 @@ impl<H: Hooks> World<H> {
             store_fails_until_ms: 0,
             store,
             packages: numbered,
-            token_key,
+            ids: DeviceIds::new(token_key),
+            shards,
             checker,
             trace: Trace::start(),
             rng,
@@ -246,10 +263,10 @@ impl<H: Hooks> World<H> {
     }
 
     fn next_ms(&self) -> Option<u64> {
-        let engine = (self.server.as_ref())
-            .and_then(|server| server.engine.poll_timeout())
+        let engines = (self.server.as_ref())
+            .and_then(Server::next_timeout)
             .map(|at| at.as_millis().saturating_sub(EPOCH_MS).max(self.now_ms));
-        match (engine, self.queue.next_ms()) {
+        match (engines, self.queue.next_ms()) {
             (Some(engine), Some(event)) => Some(engine.min(event)),
             (engine, event) => engine.or(event),
         }
@@ -258,9 +275,10 @@ impl<H: Hooks> World<H> {
     fn step(&mut self) -> Result<(), String> {
         let now = self.now();
         if let Some(server) = &mut self.server
-            && (server.engine.poll_timeout()).is_some_and(|at| at <= now.instant)
+            && (server.next_timeout()).is_some_and(|at| at <= now.instant)
         {
-            server.engine.handle_timeout(now);
+            server.handle_timeouts(now);
+            self.tell_turns();
             self.drain();
             return Ok(());
         }
@@ -275,9 +293,18 @@ impl<H: Hooks> World<H> {
             Some(Event::NewAddress(device)) => self.new_address(device),
             Some(Event::Write(epoch)) if self.runs(epoch) => self.write()?,
             Some(Event::Written(epoch)) if self.runs(epoch) => self.written()?,
+            Some(Event::Hears(epoch, shard)) if self.runs(epoch) => self.hears(shard)?,
+            Some(Event::Asked(epoch)) if self.runs(epoch) => self.asked(),
             Some(Event::Look(epoch)) if self.runs(epoch) => self.look_again()?,
             // of before a crash, or nothing at all
-            Some(Event::Write(_) | Event::Written(_) | Event::Look(_)) | None => {}
+            Some(
+                Event::Write(_)
+                | Event::Written(_)
+                | Event::Hears(..)
+                | Event::Asked(_)
+                | Event::Look(_),
+            )
+            | None => {}
             Some(Event::Crash) => self.crash(),
             Some(Event::Restart) => self.restart()?,
             Some(Event::StoreOutage) => self.store_outage(),
@@ -308,10 +335,14 @@ impl<H: Hooks> World<H> {
 
     fn check_sizes(&mut self) {
         if let Some(server) = &self.server {
-            let tables = server.engine.tables();
-            let held = server.outbox.len();
-            let uncommitted = server.uncommitted();
-            self.checker.sizes(self.now_ms, tables, held, uncommitted);
+            let mut tables = Tables::default();
+            let mut held = 0;
+            for shard in &server.shards {
+                tables = tables + shard.engine.tables();
+                held += shard.outbox.len();
+            }
+            let (cells, uncommitted) = (server.gate.cell_count(), server.uncommitted());
+            self.checker.sizes(self.now_ms, tables, cells, held, uncommitted);
         }
     }
 

@@ -107,18 +107,17 @@ fn a_slot_whose_device_fell_asleep_is_given_to_the_next() {
 
 #[test]
 fn nobody_is_admitted_while_the_server_stops_or_cannot_store() {
-    for command in [Command::Admit(false), Command::StoreAvailable(false)] {
+    for stops in [true, false] {
         let mut world = World::new();
         let package = package("V2", &content());
         let mut device = Script::new("meter-1", 1);
         world.add("meter-1");
         world.start("meter-1", 1, &package);
         device.register(&mut world);
-        world.command(command);
+        world.may_admit(!stops, stops);
         device.answer_questions(&mut world, 7, -90, 15);
         assert!(!is_notified(&mut device, &mut world));
-        world.command(Command::Admit(true));
-        world.command(Command::StoreAvailable(true));
+        world.may_admit(true, true);
         assert!(is_notified(&mut device, &mut world));
     }
 }

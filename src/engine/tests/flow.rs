@@ -118,7 +118,7 @@ fn a_device_is_upgraded_from_registration_to_report() {
             Stage::Executing
         ]
     );
-    assert_eq!(world.engine.admission.cell_count(), 0);
+    assert_eq!(world.gate.cell_count(), 0);
     // the report's repeat gets the same answer and changes nothing
     world.take_changes();
     device.say(&mut world, &report(ResultCode::SUCCESS, "V2"));
@@ -252,7 +252,7 @@ fn refusals_fail_the_upgrade_with_what_the_device_said() {
             ResultCode::LOW_BATTERY
         )))
     );
-    assert_eq!(world.engine.admission.cell_count(), 0);
+    assert_eq!(world.gate.cell_count(), 0);
 
     let (mut world, device) = executing();
     device.say(&mut world, &report(ResultCode::INSTALL_FAILED, "V1"));
@@ -456,7 +456,7 @@ fn a_stopped_upgrade_frees_its_slot_and_is_cancelled() {
         reason: crate::upgrade::StopReason::TaskStopped,
     });
     assert_eq!(world.outcome(1), Some(Outcome::Cancelled));
-    assert_eq!(world.engine.admission.cell_count(), 0);
+    assert_eq!(world.gate.cell_count(), 0);
     world.take_sent();
     world.pass_s(4_000);
     assert!(world.take_sent().iter().all(|(to, _)| *to != device.at));

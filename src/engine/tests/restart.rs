@@ -29,6 +29,7 @@ fn restore(after: &mut World, before: &World) {
             _ => {}
         }
     }
+    after.gate.open(after.now.instant, false);
     after.engine.restore_device(after.now, &record);
     let upgrade = ActiveUpgrade {
         order: UpgradeOrder {
@@ -44,8 +45,8 @@ fn restore(after: &mut World, before: &World) {
     };
     let package = package("V2", &content());
     after.engine.restore_upgrade(after.now, upgrade, package);
-    after.engine.resume(after.now);
     after.collect();
+    after.may_admit(true, true);
 }
 
 fn negotiated() -> (World, Script) {
@@ -63,7 +64,7 @@ fn a_download_goes_on_without_a_new_registration() {
     let (mut before, mut device) = negotiated();
     device.asks_segment(&mut before, "V2", 0);
     let mut after = restarted(&before);
-    assert_eq!(after.engine.admission.active(7), 1);
+    assert_eq!(after.gate.slots_taken(7), 1);
     assert!(after.take_sent().is_empty(), "it is left alone");
     after.next_id = 500;
     device.asks_segment(&mut after, "V2", 1);
@@ -136,7 +137,7 @@ fn record(endpoint: &str, port: u16, now: Now) -> DeviceRecord {
         endpoint: endpoint.into(),
         product: "default".into(),
         registration: Some(Registration {
-            location: endpoint.into(),
+            location: location(endpoint),
             peer: peer(port),
             lifetime_s: 300,
             expires_at: now.utc + Duration::from_mins(5),
@@ -185,6 +186,7 @@ fn no_slot_is_granted_before_all_that_were_held_are_known() {
     let mut world = World::new();
     let now = world.now;
     let p = package("V2", &content());
+    world.gate.open(now.instant, false);
     world.engine.restore_device(now, &record("meter-1", 1, now));
     world.engine.restore_device(now, &record("meter-2", 2, now));
     world
@@ -193,9 +195,9 @@ fn no_slot_is_granted_before_all_that_were_held_are_known() {
     world
         .engine
         .restore_upgrade(now, active(2, Stage::Downloading, now), p);
-    world.engine.resume(now);
     world.collect();
-    assert_eq!(world.engine.admission.active(7), 1, "limit is 1");
+    world.may_admit(true, true);
+    assert_eq!(world.gate.slots_taken(7), 1, "limit is 1");
 }
 
 #[test]
@@ -267,17 +269,13 @@ fn nobody_is_told_to_be_unknown_before_all_devices_are_known() {
 fn a_device_that_was_heard_before_its_record_was_read_stays_as_it_is() {
     let (before, _) = negotiated();
     let mut after = restarted(&before);
-    let location = after
-        .engine
-        .device(after.engine.find("meter-1").unwrap())
-        .location();
+    let registered = |world: &World| {
+        let key = world.engine.find("meter-1").unwrap();
+        world.engine.device(key).registration.is_some()
+    };
+    assert!(registered(&after));
     after.command(Command::Restore(vec![known("meter-1")]));
-    let still = after
-        .engine
-        .device(after.engine.find("meter-1").unwrap())
-        .location();
-    assert_eq!(still, location);
-    assert!(location.is_some());
+    assert!(registered(&after));
     assert_eq!(after.engine.population(), (1, 1));
 }
 
@@ -326,7 +324,8 @@ fn nothing_is_sent_where_another_device_may_be_that_is_not_read_yet() {
         let setup = Setup {
             config: Arc::new(Config::default()),
             seed: [7; 32],
-            token_key: [9; 32],
+            ids: ids(),
+            engines: 1,
         };
         after.engine = Engine::new(setup, after.now);
         after.engine.expect_devices();
@@ -336,7 +335,7 @@ fn nothing_is_sent_where_another_device_may_be_that_is_not_read_yet() {
         let mut other = known("meter-2");
         other.last_heard_at = Some(before.now.utc + Duration::from_secs(1));
         other.registration = other_is_there.then(|| Registration {
-            location: "0123456789ab".into(),
+            location: location("meter-2"),
             peer: device.at,
             lifetime_s: 86_400,
             expires_at: after.now.utc + Duration::from_hours(20),

@@ -1,6 +1,7 @@
 //! Who may speak for whom.
 
 use super::*;
+use crate::coap::Token;
 use crate::coap::Peer;
 
 const LOCATION: usize = 1;
@@ -184,7 +185,7 @@ fn an_address_belongs_to_whoever_has_shown_to_be_there() {
     let to_b = gate.world.take_sent();
     assert!(
         to_b.iter()
-            .all(|(_, message)| message.token() != gate.world.engine.observation_token("a"))
+            .all(|(_, message)| message.token() != ids().of("a").token())
     );
 }
 

@@ -1,20 +1,23 @@
-use super::{Invariants, Rule, device, location};
-use crate::engine::{Change, Seq};
+use super::{Invariants, Number, Rule, device};
+use crate::engine::Change;
 
 impl Invariants {
     /// The store has a change for good: its number, and what it says.
-    pub(in super::super) fn committed(&mut self, now_ms: u64, seq: Seq, change: &Change) {
-        let expected = self.last_committed + 1;
+    pub(in super::super) fn committed(&mut self, now_ms: u64, number: Number, change: &Change) {
+        let Number { shard, seq } = number;
+        let last = &mut self.shards[shard.index()].last_committed;
+        let expected = *last + 1;
+        *last = seq.max(*last);
         if seq != expected {
             self.violated(now_ms, Rule::CommitOrder, || {
                 format!("change {seq} is committed, and {expected} is next")
             });
         }
-        self.last_committed = self.last_committed.max(seq);
         match change {
             Change::Registered { registration, .. } => {
-                if let Some(location) = location(registration.location.as_bytes()) {
-                    self.new_locations.remove(&location);
+                let location = registration.location.as_bytes();
+                if self.new_locations.get(location) == Some(&number) {
+                    self.new_locations.remove(location);
                 }
             }
             Change::CoverageReported { endpoint, reading } => {

@@ -1,8 +1,12 @@
 use pcp::{DeviceMessage, MessageCode, ResultCode};
 use sim::coap::{Code, Message, MessageType, option};
 
-use super::{Invariants, Rule, location};
-use crate::{clock::UtcMillis, engine::Seq, upgrade::Stage};
+use super::{Invariants, Number, Rule};
+use crate::{
+    clock::UtcMillis,
+    engine::{Seq, ShardId},
+    upgrade::Stage,
+};
 
 /// PCP frames begin with this, their code follows the version.
 const CODE_AT: usize = 3;
@@ -24,12 +28,20 @@ impl Invariants {
         now: UtcMillis,
         device: usize,
         datagram: &[u8],
-        after: Seq,
+        after: Number,
     ) {
         self.goes_on(now_ms, now, device, datagram);
-        let Some(subject) = self.subjects.get(device).filter(|s| after < s.newest) else {
+        let Some(subject) = self.subjects.get(device) else {
             return;
         };
+        // What another shard has emitted is to be committed before the device came here.
+        let waited_for = subject.newest.is_none_or(|newest| {
+            let committed = self.shards[newest.shard.index()].last_committed;
+            newest.seq <= committed || (newest.shard == after.shard && newest.seq <= after.seq)
+        });
+        if waited_for {
+            return;
+        }
         // What tells of no state depends on none: a Reset, an error.
         let depends = Message::parse(datagram).is_ok_and(|message| {
             message.message_type != MessageType::Reset && message.code.class() < 4
@@ -37,7 +49,7 @@ impl Invariants {
         if depends {
             let (upgrade, newest) = (subject.upgrade.0, subject.newest);
             self.violated(now_ms, Rule::CommittedFirst, || {
-                format!("{upgrade}: sent after change {after}, {newest} is its newest")
+                format!("{upgrade}: sent after change {after:?}, {newest:?} is its newest")
             });
         }
     }
@@ -52,14 +64,22 @@ impl Invariants {
     }
 
     /// A datagram waits for the change that it needs.
-    pub(in super::super) fn waits(&mut self, needs: Seq) {
-        *self.held.entry(needs).or_default() += 1;
+    pub(in super::super) fn waits(&mut self, needs: Number) {
+        let held = &mut self.shards[needs.shard.index()].held;
+        *held.entry(needs.seq).or_default() += 1;
     }
 
     /// Those that waited for a change up to this one have left, so many.
-    pub(in super::super) fn released(&mut self, now_ms: u64, committed: Seq, count: usize) {
-        let later = self.held.split_off(&(committed + 1));
-        let due: usize = std::mem::replace(&mut self.held, later).into_values().sum();
+    pub(in super::super) fn released(
+        &mut self,
+        now_ms: u64,
+        shard: ShardId,
+        committed: Seq,
+        count: usize,
+    ) {
+        let held = &mut self.shards[shard.index()].held;
+        let later = held.split_off(&(committed + 1));
+        let due: usize = std::mem::replace(held, later).into_values().sum();
         if count != due {
             self.violated(now_ms, Rule::CommittedFirst, || {
                 format!("{count} datagrams left when change {committed} was committed, {due} waited for it")
@@ -79,9 +99,7 @@ impl Invariants {
         };
         if message.code == Code::CREATED {
             let path = message.values(option::LOCATION_PATH).last();
-            let new = path
-                .and_then(location)
-                .is_some_and(|location| self.new_locations.contains_key(&location));
+            let new = path.is_some_and(|location| self.new_locations.contains_key(location));
             if new {
                 self.violated(now_ms, Rule::CommittedFirst, || {
                     format!("device {device} is told of a registration that is not committed")

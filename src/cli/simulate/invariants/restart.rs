@@ -7,8 +7,9 @@ impl Invariants {
     pub(in super::super) fn crashed(&mut self, undone_ms: u64) {
         self.lost_ms += i64::try_from(undone_ms).unwrap_or(0);
         self.new_locations.clear();
-        self.held.clear();
-        self.last_committed = 0;
+        for shard in &mut self.shards {
+            *shard = super::Shard::default();
+        }
         for cell in &mut self.cells {
             cell.holders = 0;
         }
@@ -16,7 +17,7 @@ impl Invariants {
             subject.emitted = subject.committed;
             subject.told_emitted = subject.told_committed;
             subject.told = false;
-            subject.newest = 0;
+            subject.newest = None;
             if let Some(cell) = subject.committed.slot_in()
                 && let Some(row) = cell.checked_sub(self.first_cell)
                 && let Some(cell) = self.cells.get_mut(row as usize)

@@ -10,18 +10,18 @@ impl Invariants {
         &mut self,
         now_ms: u64,
         tables: Tables,
+        cells: usize,
         held: usize,
         uncommitted: usize,
     ) {
-        let devices = self.subjects.len();
+        let (devices, shards) = (self.subjects.len(), self.shards.len());
         for (what, size, bound) in [
             ("devices", tables.devices, devices),
             ("upgrades under way", tables.sessions, devices),
             ("addresses", tables.peers, devices),
-            ("registrations", tables.locations, devices),
-            ("cells", tables.cells, self.cells.len()),
-            ("alarms", tables.alarms, devices + self.cells.len()),
-            ("datagrams that wait for a commit", held, Outbox::CAPACITY),
+            ("cells", cells, self.cells.len()),
+            ("alarms", tables.alarms, devices),
+            ("datagrams that wait for a commit", held, shards * Outbox::CAPACITY),
             (
                 "uncommitted changes",
                 uncommitted,

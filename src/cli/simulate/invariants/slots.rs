@@ -2,15 +2,22 @@ use super::{Invariants, Rule};
 
 impl Invariants {
     /// Compares the slots of the cells in which one was taken or given back since the last time; `counted` says what
-    /// the engine counts. One that is counted and not held starves its cell, one that is held and not counted
-    /// overfills it with the next admission.
-    pub(in super::super) fn compare_slots(&mut self, now_ms: u64, counted: impl Fn(u32) -> u32) {
-        while let Some(number) = self.touched.pop() {
+    /// the gate counts, and nothing while somebody is on the way to say something about the cell. One that is counted
+    /// and not held starves its cell, one that is held and not counted overfills it with the next admission.
+    pub(in super::super) fn compare_slots(
+        &mut self,
+        now_ms: u64,
+        counted: impl Fn(u32) -> Option<u32>,
+    ) {
+        for number in std::mem::take(&mut self.touched) {
+            let Some(counted) = counted(number) else {
+                self.touched.insert(number);
+                continue;
+            };
             let held = self.cell(number).map_or(0, |cell| cell.holders);
-            let counted = counted(number);
             if counted != held {
                 self.violated(now_ms, Rule::CellLimit, || {
-                    format!("cell {number}: the engine counts {counted} slots, {held} are held")
+                    format!("cell {number}: the gate counts {counted} slots, {held} are held")
                 });
             }
         }
@@ -18,7 +25,7 @@ impl Invariants {
 
     /// A slot is taken, and counted. Returns how many there are now.
     pub(super) fn take_slot(&mut self, number: u32) -> u32 {
-        self.touched.push(number);
+        self.touched.insert(number);
         self.cell(number).map_or(u32::MAX, |cell| {
             cell.holders += 1;
             cell.admitted += 1;
@@ -32,7 +39,7 @@ impl Invariants {
         let Some(number) = slot else {
             return;
         };
-        self.touched.push(number);
+        self.touched.insert(number);
         if let Some(cell) = self.cell(number) {
             cell.holders = cell.holders.saturating_sub(1);
         }

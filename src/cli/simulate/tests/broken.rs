@@ -8,7 +8,12 @@ use pcp::ResultCode;
 
 use super::{Scenario, run, run_with, succeeded};
 use crate::{
-    cli::simulate::{Faults, fleet::FleetFile, hooks::Hooks, invariants::Rule},
+    cli::simulate::{
+        Faults,
+        fleet::FleetFile,
+        hooks::Hooks,
+        invariants::{Number, Rule},
+    },
     config::Config,
     engine::{Change, Seq},
     runtime::Outgoing,
@@ -276,10 +281,10 @@ fn a_frame_that_devices_misread_is_noticed() {
 }
 
 /// Changes a batch of changes.
-struct Batches(fn(&mut Vec<(Seq, Change)>));
+struct Batches(fn(&mut Vec<(Number, Change)>));
 
 impl Hooks for Batches {
-    fn batches(&mut self, changes: &mut Vec<(Seq, Change)>) {
+    fn batches(&mut self, changes: &mut Vec<(Number, Change)>) {
         (self.0)(changes);
     }
 }

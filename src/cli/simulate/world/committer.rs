@@ -1,11 +1,11 @@
 //! Stands in for the committer's task: batches, their time, their failures.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{Event, World, millis};
 use crate::{
-    cli::simulate::hooks::Hooks,
-    engine::{Change, Command, Seq},
+    cli::simulate::{hooks::Hooks, invariants::Number},
+    engine::{Change, Command, Seq, ShardId},
     runtime::{COMMIT_BATCH, FIRST_PAUSE, LONGEST_PAUSE},
     task::UpgradeId,
 };
@@ -21,8 +21,9 @@ pub(super) struct Batch {
     /// Empty once they are written.
     changes: Vec<Change>,
     /// Their numbers.
-    numbers: Vec<Seq>,
-    last: Seq,
+    numbers: Vec<Number>,
+    /// The newest of each shard.
+    last: BTreeMap<ShardId, Seq>,
     /// When the oldest of them was emitted, ms.
     since_ms: u64,
     pause: Duration,
@@ -54,15 +55,15 @@ impl<H: Hooks> World<H> {
         let count = server.pending.len().min(COMMIT_BATCH);
         let since_ms = server.pending.front().map_or(0, |(_, at_ms, _)| *at_ms);
         let mut changes = Vec::with_capacity(count);
-        let mut last = 0;
-        for (seq, _, mut change) in server.pending.drain(..count) {
-            last = seq;
+        let mut last = BTreeMap::new();
+        for (number, _, mut change) in server.pending.drain(..count) {
+            last.insert(number.shard, number.seq);
             if self.hooks.commits(&mut change) {
-                changes.push((seq, change));
+                changes.push((number, change));
             }
         }
         self.hooks.batches(&mut changes);
-        let (numbers, changes): (Vec<Seq>, Vec<Change>) = changes.into_iter().unzip();
+        let (numbers, changes): (Vec<Number>, Vec<Change>) = changes.into_iter().unzip();
         let ends = changes
             .iter()
             .any(|change| matches!(change, Change::Ended { .. }));
@@ -82,7 +83,6 @@ impl<H: Hooks> World<H> {
 
     /// The transaction is committed, or fails and is tried again.
     pub(super) fn write(&mut self) -> Result<(), String> {
-        let now = self.now();
         let Some(server) = &mut self.server else {
             return Ok(());
         };
@@ -94,16 +94,15 @@ impl<H: Hooks> World<H> {
             batch.pause = (batch.pause * 2).min(LONGEST_PAUSE);
             self.queue.push(at, Event::Write(self.epoch));
             if std::mem::take(&mut server.store_works) {
-                (server.engine).handle_command(now, Command::StoreAvailable(false));
-                self.drain();
+                self.tell_store_available(false);
             }
             return Ok(());
         }
         batch.refused = self.store.commit(&batch.changes)?.refused;
         batch.written = true;
         self.figures.changes += batch.changes.len() as u64;
-        for (seq, change) in batch.numbers.iter().zip(&batch.changes) {
-            self.checker.committed(self.now_ms, *seq, change);
+        for (number, change) in batch.numbers.iter().zip(&batch.changes) {
+            self.checker.committed(self.now_ms, *number, change);
         }
         let changes = std::mem::take(&mut batch.changes);
         self.trace.committed(self.now_ms, changes);
@@ -112,7 +111,7 @@ impl<H: Hooks> World<H> {
         Ok(())
     }
 
-    /// The shard hears of it.
+    /// The shards hear of it.
     pub(super) fn written(&mut self) -> Result<(), String> {
         let now = self.now();
         let Some(server) = &mut self.server else {
@@ -121,20 +120,41 @@ impl<H: Hooks> World<H> {
         let Some(batch) = server.batch.take() else {
             return Ok(());
         };
-        if !server.store_works {
-            server.store_works = true;
-            (server.engine).handle_command(now, Command::StoreAvailable(true));
+        for shard in &mut server.shards {
+            for upgrade in &batch.refused {
+                let upgrade = *upgrade;
+                (shard.engine).handle_command(now, Command::Abandon { upgrade });
+            }
         }
-        for upgrade in batch.refused {
-            (server.engine).handle_command(now, Command::Abandon { upgrade });
+        if !std::mem::replace(&mut server.store_works, true) {
+            self.tell_store_available(true);
         }
-        server.committed = batch.last;
-        let released = server.outbox.committed(batch.last);
-        (self.checker).released(self.now_ms, batch.last, released.len());
-        for datagram in released {
-            self.leave(&datagram);
+        for (shard, seq) in batch.last {
+            let Some(server) = &mut self.server else {
+                return Ok(());
+            };
+            let row = &mut server.shards[shard.index()];
+            row.committed = seq;
+            let released = row.outbox.committed(seq);
+            (self.checker).released(self.now_ms, shard, seq, released.len());
+            for datagram in released {
+                self.leave(&datagram);
+            }
+            self.look_at_waiting(shard);
         }
         self.drain();
         self.batch_committed(batch.ends)
+    }
+
+    fn tell_store_available(&mut self, available: bool) {
+        let now = self.now();
+        if let Some(server) = &mut self.server {
+            server.gate.store_available(now.instant, available);
+            for shard in &mut server.shards {
+                (shard.engine).handle_command(now, Command::StoreAvailable(available));
+            }
+        }
+        self.tell_turns();
+        self.drain();
     }
 }

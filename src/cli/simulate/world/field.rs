@@ -13,6 +13,7 @@ use crate::{
     cli::simulate::{fleet::Member, hooks::Hooks, scenario::Scenario, trace::Way},
     coap::Peer,
     package::Package,
+    runtime::home,
 };
 
 /// Ports of the devices' addresses begin here; a new address is the next port.
@@ -87,9 +88,12 @@ impl<H: Hooks> World<H> {
         if unit.current {
             self.checker.heard(device as usize, unit.target, bytes);
         }
-        let before = server.engine.counters().segments_served;
-        (server.engine).handle_datagram(now, &Peer::from(address(device, port)).into(), bytes);
-        if server.engine.counters().segments_served > before {
+        let from = address(device, port);
+        let shard = home(from, server.count());
+        let engine = &mut server.shards[shard.index()].engine;
+        let before = engine.counters().segments_served;
+        engine.handle_datagram(now, &Peer::from(from).into(), bytes);
+        if engine.counters().segments_served > before {
             self.checker.served(now.utc, device as usize);
         }
         self.drain();

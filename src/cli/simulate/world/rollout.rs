@@ -1,11 +1,11 @@
 //! Stands in for the rollout's task: which upgrades begin, and when that is looked at.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
-use super::{Event, World, millis};
+use super::{Event, World, messages::Message, millis};
 use crate::{
     cli::simulate::hooks::Hooks,
-    engine::{Command, Seq},
+    engine::{Command, Seq, ShardId},
     runtime::{ROLLOUT_IDLE, ROLLOUT_PAGE, ROLLOUT_SOON},
     task::{UpgradeId, plan},
 };
@@ -13,13 +13,22 @@ use crate::{
 /// Where the rollout stands.
 #[derive(Debug, Default)]
 pub(super) struct Rollout {
-    /// It waits until the commands it has given are committed up to here.
-    waits_for: Option<Seq>,
+    /// It waits for what it has ordered.
+    waits_for: Option<Waits>,
     /// When it looks next, ms.
     looks_at_ms: u64,
     /// It was poked while it looked.
     poked: bool,
     tried: HashSet<UpgradeId>,
+}
+
+/// What the rollout has ordered.
+#[derive(Debug, Default)]
+struct Waits {
+    /// Lots of commands that are on their way.
+    lots: usize,
+    /// All that followed from the others is committed when this is.
+    up_to: BTreeMap<ShardId, Seq>,
 }
 
 impl<H: Hooks> World<H> {
@@ -43,17 +52,19 @@ impl<H: Hooks> World<H> {
                 }
             }
             if !commands.is_empty() {
+                let mut lots: BTreeMap<ShardId, Vec<Command>> = BTreeMap::new();
                 for command in commands {
-                    server.engine.handle_command(now, command);
+                    let device = self.ids.of(command.endpoint().unwrap_or_default());
+                    lots.entry(server.holder(device)).or_default().push(command);
                 }
-                self.drain();
-                if let Some(server) = &mut self.server
-                    && server.committed < server.newest
-                {
-                    server.rollout.waits_for = Some(server.newest);
-                    return Ok(());
+                server.rollout.waits_for = Some(Waits {
+                    lots: lots.len(),
+                    ..Waits::default()
+                });
+                for (shard, commands) in lots {
+                    self.post(shard, Message::Commands(commands));
                 }
-                continue;
+                return Ok(());
             }
             server.rollout.tried.clear();
             if !std::mem::take(&mut server.rollout.poked) {
@@ -72,6 +83,53 @@ impl<H: Hooks> World<H> {
         Ok(())
     }
 
+    /// A shard is given commands.
+    pub(super) fn commanded(&mut self, here: ShardId, commands: Vec<Command>) -> Result<(), String> {
+        let now = self.now();
+        for command in commands {
+            let Some(server) = &mut self.server else {
+                return Ok(());
+            };
+            let device = self.ids.of(command.endpoint().unwrap_or_default());
+            let engine = &mut server.shards[here.index()].engine;
+            let elsewhere = server.directory.elsewhere(here, device);
+            match elsewhere.filter(|_| !engine.has(device)) {
+                // It has moved on.
+                Some(to) => {
+                    if let Some(waits) = &mut server.rollout.waits_for {
+                        waits.lots += 1;
+                    }
+                    self.post(to, Message::Commands(vec![command]));
+                }
+                None => engine.handle_command(now, command),
+            }
+        }
+        self.drain();
+        if let Some(server) = &mut self.server
+            && let Some(waits) = &mut server.rollout.waits_for
+        {
+            waits.lots -= 1;
+            waits.up_to.insert(here, server.shards[here.index()].newest);
+        }
+        self.go_on()
+    }
+
+    /// Looks again when all is committed that was ordered.
+    fn go_on(&mut self) -> Result<(), String> {
+        let Some(server) = &mut self.server else {
+            return Ok(());
+        };
+        let done = (server.rollout.waits_for.as_ref()).is_some_and(|waits| {
+            let committed = |(shard, seq): (&ShardId, &Seq)| *seq <= server.shards[shard.index()].committed;
+            waits.lots == 0 && waits.up_to.iter().all(committed)
+        });
+        if !done {
+            return Ok(());
+        }
+        server.rollout.waits_for = None;
+        self.look()
+    }
+
     /// It is time to look, unless it was done since.
     pub(super) fn look_again(&mut self) -> Result<(), String> {
         let due = self.server.as_ref().is_some_and(|server| {
@@ -85,17 +143,10 @@ impl<H: Hooks> World<H> {
         let Some(server) = &mut self.server else {
             return Ok(());
         };
-        let rollout = &mut server.rollout;
-        match rollout.waits_for {
-            Some(seq) if seq > server.committed => rollout.poked |= ends,
-            Some(_) => {
-                rollout.waits_for = None;
-                rollout.poked |= ends;
-                return self.look();
-            }
-            None if ends => return self.look(),
-            None => {}
+        if server.rollout.waits_for.is_some() {
+            server.rollout.poked |= ends;
+            return self.go_on();
         }
-        Ok(())
+        if ends { self.look() } else { Ok(()) }
     }
 }

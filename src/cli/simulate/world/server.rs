@@ -1,14 +1,24 @@
-//! The server's side: the engine and its outbox, and what the shard's thread does with them.
+//! The server's side: the shards' engines and outboxes, and what their threads do with them.
 
 use std::{collections::VecDeque, time::Duration};
 
 use rand_chacha::rand_core::Rng;
 
-use super::{Event, World, committer::Batch, device_at, rollout::Rollout};
+use super::{
+    Event, World,
+    committer::Batch,
+    device_at,
+    messages::{Message, UnderWay},
+    rollout::Rollout,
+};
 use crate::{
-    cli::simulate::{faults::LONGEST_STORE_OUTAGE, hooks::Hooks},
-    engine::{Change, Effect, Engine, Report, Seq, Setup},
-    runtime::{Outbox, Outgoing},
+    clock::{Instant, Now},
+    cli::simulate::{faults::LONGEST_STORE_OUTAGE, hooks::Hooks, invariants::Number},
+    engine::{
+        Ask, Change, DeviceIds, DeviceRecord, Directory, Effect, Engine, Gate, Report, Seek, Seq, Setup,
+        ShardId,
+    },
+    runtime::{Outbox, Outgoing, home},
 };
 
 /// How long the server is away after a crash.
@@ -16,20 +26,46 @@ const DOWN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(
 
 /// A server that runs. A crash drops it.
 pub(super) struct Server {
-    pub(super) engine: Engine,
-    pub(super) outbox: Outbox,
-    /// The newest change that the engine emitted.
-    pub(super) newest: Seq,
-    /// The shard knows that changes up to here are committed.
-    pub(super) committed: Seq,
+    pub(super) shards: Vec<Shard>,
+    pub(super) directory: Directory,
+    pub(super) gate: Gate,
+    /// What is said to the gate.
+    pub(super) asks: VecDeque<Ask>,
+    pub(super) under_way: UnderWay,
     /// Changes that wait for the committer, with the time at which they were emitted, ms.
-    pub(super) pending: VecDeque<(Seq, u64, Change)>,
+    pub(super) pending: VecDeque<(Number, u64, Change)>,
     pub(super) batch: Option<Batch>,
     pub(super) store_works: bool,
     pub(super) rollout: Rollout,
 }
 
+/// What a shard's thread has.
+pub(super) struct Shard {
+    pub(super) engine: Engine,
+    pub(super) outbox: Outbox,
+    /// The newest change that the engine emitted.
+    pub(super) newest: Seq,
+    /// It knows that changes up to here are committed.
+    pub(super) committed: Seq,
+    pub(super) inbox: VecDeque<Message>,
+    /// Devices that are to go to other shards when what they wait for is committed.
+    pub(super) waiting: VecDeque<(Seq, Box<Seek>, ShardId)>,
+}
+
 impl Server {
+    /// When an engine or the gate has something to do.
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        let engines = (self.shards.iter()).filter_map(|shard| shard.engine.poll_timeout());
+        engines.chain(self.gate.poll_timeout()).min()
+    }
+
+    pub(super) fn handle_timeouts(&mut self, now: Now) {
+        for shard in &mut self.shards {
+            shard.engine.handle_timeout(now);
+        }
+        self.gate.handle_timeout(now.instant);
+    }
+
     pub(super) fn uncommitted(&self) -> usize {
         let batch = self.batch.as_ref().map_or(0, Batch::len);
         self.pending.len() + batch
@@ -40,48 +76,79 @@ impl Server {
         let batch = self.batch.as_ref().and_then(Batch::since_ms);
         batch.or_else(|| self.pending.front().map(|(_, at_ms, _)| *at_ms))
     }
+
+    fn restore_device(&mut self, now: Now, ids: &DeviceIds, device: &DeviceRecord) {
+        let id = ids.of(&device.endpoint);
+        let shard = match &device.registration {
+            Some(registration) => home(registration.peer.address, self.count()),
+            None => id.among(self.count()),
+        };
+        self.directory.place(id, shard);
+        self.shards[shard.index()].engine.restore_device(now, device);
+    }
 }
 
 impl<H: Hooks> World<H> {
     /// Starts a server with what the store holds.
     pub(super) fn start_server(&mut self) -> Result<(), String> {
         let now = self.now();
-        let mut seed = [0; 32];
-        self.rng.fill_bytes(&mut seed);
-        let setup = Setup {
-            config: self.config.clone(),
-            seed,
-            token_key: self.token_key,
+        let shards = (0..self.shards).map(|_| {
+            let mut seed = [0; 32];
+            self.rng.fill_bytes(&mut seed);
+            let setup = Setup {
+                config: self.config.clone(),
+                seed,
+                ids: self.ids.clone(),
+                engines: self.shards,
+            };
+            Shard {
+                engine: Engine::new(setup, now),
+                outbox: Outbox::default(),
+                newest: 0,
+                committed: 0,
+                inbox: VecDeque::new(),
+                waiting: VecDeque::new(),
+            }
+        });
+        let mut server = Server {
+            shards: shards.collect(),
+            directory: Directory::default(),
+            gate: Gate::new(&self.config.admission),
+            asks: VecDeque::new(),
+            under_way: UnderWay::default(),
+            pending: VecDeque::new(),
+            batch: None,
+            store_works: true,
+            rollout: Rollout::default(),
         };
-        let mut engine = Engine::new(setup, now);
         let (mut devices, mut upgrades) = (
             self.store.restore_devices()?,
             self.store.restore_upgrades()?,
         );
         self.hooks.restores(&mut devices, &mut upgrades);
         for device in devices {
-            engine.restore_device(now, &device);
+            server.restore_device(now, &self.ids, &device);
         }
         for upgrade in upgrades {
             let package = upgrade.order.package;
             let (_, package) = (self.packages.iter())
                 .find(|(id, _)| *id == package)
                 .ok_or("the store names a package that there is not")?;
+            let shard = server.holder(self.ids.of(&upgrade.order.endpoint));
+            let engine = &mut server.shards[shard.index()].engine;
             engine.restore_upgrade(now, upgrade, package.clone());
         }
-        engine.resume(now);
         self.epoch += 1;
-        self.server = Some(Server {
-            engine,
-            outbox: Outbox::default(),
-            newest: 0,
-            committed: 0,
-            pending: VecDeque::new(),
-            batch: None,
-            store_works: true,
-            rollout: Rollout::default(),
-        });
+        self.server = Some(server);
         self.drain();
+        // The gate hears of all slots before it opens.
+        while self.server.as_ref().is_some_and(|server| !server.asks.is_empty()) {
+            self.asked();
+        }
+        if let Some(server) = &mut self.server {
+            server.gate.open(now.instant, true);
+        }
+        self.tell_turns();
         self.look()
     }
 
@@ -130,51 +197,78 @@ impl<H: Hooks> World<H> {
         self.plan_store_outage();
     }
 
-    /// Does what the engine wants done.
+    /// Does what the engines want done.
     pub(super) fn drain(&mut self) {
-        let now = self.now();
-        loop {
-            let Some(server) = &mut self.server else {
-                return;
-            };
-            match server.engine.poll_effect() {
-                None => break,
-                Some(Effect::Persist { seq, change }) => {
-                    self.checker.emitted(self.now_ms, now.utc, seq, &change);
-                    server.newest = seq;
-                    server.pending.push_back((seq, self.now_ms, change));
-                }
-                Some(Effect::Transmit {
-                    peer,
-                    datagram,
-                    mut after,
-                }) => {
-                    if let Some((device, _)) = device_at(peer.address) {
-                        let device = device as usize;
-                        let bytes = datagram.to_bytes();
-                        (self.checker).sends(self.now_ms, now.utc, device, &bytes, after);
-                    }
-                    let needs = after;
-                    let mut outgoing = Outgoing { peer, datagram };
-                    self.hooks.sends(&mut outgoing, &mut after);
-                    // One that finds the outbox full is dropped: whoever misses it repeats.
-                    match server.outbox.offer(outgoing, after) {
-                        Ok(Some(outgoing)) => {
-                            (self.checker).left_at_once(self.now_ms, needs, server.committed);
-                            self.leave(&outgoing);
-                        }
-                        Ok(None) => self.checker.waits(needs),
-                        Err(_) => {}
-                    }
-                }
-                Some(Effect::Report(report)) => self.reported(&report),
+        let count = self.server.as_ref().map_or(0, Server::count);
+        // What one has done concerns no other before it is told.
+        for shard in (0..count).map(ShardId) {
+            while let Some(effect) = self.next_effect(shard) {
+                self.take_effect(shard, effect);
             }
         }
         if let Some(server) = &self.server {
-            let engine = &server.engine;
-            (self.checker).compare_slots(self.now_ms, |cell| engine.slots_taken(cell));
+            (self.checker).compare_slots(self.now_ms, |cell| {
+                (server.under_way.is_quiet(cell)).then(|| server.gate.slots_taken(cell))
+            });
         }
         self.begin_batch();
+    }
+
+    fn next_effect(&mut self, shard: ShardId) -> Option<Effect> {
+        let server = self.server.as_mut()?;
+        server.shards[shard.index()].engine.poll_effect()
+    }
+
+    fn take_effect(&mut self, here: ShardId, effect: Effect) {
+        let now = self.now();
+        let Some(server) = &mut self.server else {
+            return;
+        };
+        let shard = &mut server.shards[here.index()];
+        match effect {
+            Effect::Persist { seq, change } => {
+                let number = Number { shard: here, seq };
+                (self.checker).emitted(self.now_ms, now.utc, number, &change);
+                shard.newest = seq;
+                server.pending.push_back((number, self.now_ms, change));
+            }
+            Effect::Transmit {
+                peer,
+                datagram,
+                mut after,
+            } => {
+                let needs = Number {
+                    shard: here,
+                    seq: after,
+                };
+                if let Some((device, _)) = device_at(peer.address) {
+                    let device = device as usize;
+                    let bytes = datagram.to_bytes();
+                    (self.checker).sends(self.now_ms, now.utc, device, &bytes, needs);
+                }
+                let mut outgoing = Outgoing { peer, datagram };
+                self.hooks.sends(&mut outgoing, &mut after);
+                // One that finds the outbox full is dropped: whoever misses it repeats.
+                match shard.outbox.offer(outgoing, after) {
+                    Ok(Some(outgoing)) => {
+                        (self.checker).left_at_once(self.now_ms, needs.seq, shard.committed);
+                        self.leave(&outgoing);
+                    }
+                    Ok(None) => self.checker.waits(needs),
+                    Err(_) => {}
+                }
+            }
+            Effect::Report(report) => self.reported(&report),
+            Effect::Ask(ask) => self.post_ask(ask),
+            Effect::Seek(seek) => match server.directory.elsewhere(here, seek.device) {
+                Some(to) => self.post(to, Message::Seek(seek, here)),
+                None => {
+                    let sought = server.directory.welcome(here, &seek);
+                    self.handle_sought(here, &seek, &sought);
+                }
+            },
+            Effect::Left(device) => server.directory.remove(device),
+        }
     }
 
     /// A datagram leaves.

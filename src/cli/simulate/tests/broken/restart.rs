@@ -39,7 +39,7 @@ fn a_slot_that_is_forgotten_over_a_restart_is_noticed() {
     let forgets = Swaps(|_, upgrades| {
         upgrades.retain(|upgrade| !upgrade.stage.stage.holds_slot());
     });
-    breaks_so(&crashing(), forgets, Rule::CellLimit, "the engine counts");
+    breaks_so(&crashing(), forgets, Rule::CellLimit, "the gate counts");
 }
 
 #[test]

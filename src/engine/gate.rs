@@ -1,0 +1,312 @@
+//! Slots for the devices of all engines: who asks, waits; whose turn it is, is told.
+//!
+//! Devices are spread over engines, cells are not. Engines emit [`Ask`]s and are given [`Turn`]s, and both take their
+//! time: what a turn says may be out of date when it arrives. So an engine that cannot use a slot gives it back, and
+//! what it is asked to find out it answers with the [`Presence`] of the device, whatever came of it.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    time::Duration,
+};
+
+use super::DeviceId;
+use crate::{
+    clock::Instant,
+    config::AdmissionConfig,
+    upgrade::{Admission, Readiness, Step},
+};
+
+/// Something that an engine says to the gate about one of its devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ask {
+    /// The device.
+    pub device: DeviceId,
+    /// The cell that it is about.
+    pub cell: u32,
+    /// What it says.
+    pub request: Request,
+}
+
+/// What an engine says to the gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// The device waits for a slot; one that waits already keeps its place.
+    Wait {
+        /// How many may upgrade at once in the cell for this device to be one of them.
+        limit: u32,
+        /// Since when it waits: its place in the queue.
+        since: Instant,
+        /// Whether it can be reached.
+        presence: Presence,
+    },
+    /// A device that waits can be reached (no more).
+    Presence(Presence),
+    /// The device waits no more.
+    Withdraw,
+    /// The device gives its slot back.
+    Release,
+    /// The device holds a slot from before a restart.
+    Hold,
+    /// How does it stand in the queue?
+    Standing,
+}
+
+/// What the gate says to the engine that has the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// It has a slot from now on.
+    Admit {
+        /// The cell.
+        cell: u32,
+        /// Devices that hold a slot there, this one included.
+        active: u32,
+    },
+    /// Measure its coverage anew.
+    Measure {
+        /// The cell in whose queue it stands.
+        cell: u32,
+    },
+    /// Find out whether it can be reached.
+    Ping {
+        /// The cell in whose queue it stands.
+        cell: u32,
+    },
+    /// The cell drains for it: keep it awake.
+    Drain {
+        /// The cell in whose queue it stands.
+        cell: u32,
+    },
+    /// How it stands in the queue.
+    Standing(Standing),
+}
+
+/// How a device stands in the queue of its cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Slots of the cell that are taken.
+    pub taken: u32,
+    /// Devices that came before it and wait.
+    pub ahead: usize,
+}
+
+/// What tells whether a device that waits could take a slot, at any time from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Presence {
+    /// It has an address, and no request was given up since it was heard.
+    pub reachable: bool,
+    /// It listens for a while after it was heard only.
+    pub sleeps: bool,
+    /// Its coverage is being measured, or it is being pinged.
+    pub probing: bool,
+    /// It was heard so lately that it listens until then.
+    pub awake_until: Instant,
+    /// Its coverage was measured so lately that it counts until then.
+    pub fresh_until: Instant,
+}
+
+impl Presence {
+    /// Differences in `awake_until` that are not worth telling.
+    const LATELY: Duration = Duration::from_secs(1);
+
+    /// Whether the device could take a slot now.
+    pub fn readiness(&self, now: Instant) -> Readiness {
+        let awake = now < self.awake_until;
+        if !self.reachable || (self.sleeps && !awake) {
+            Readiness::Asleep
+        } else if self.probing {
+            Readiness::Probing
+        } else if !awake {
+            Readiness::Unheard
+        } else if now < self.fresh_until {
+            Readiness::Ready
+        } else {
+            Readiness::Stale
+        }
+    }
+
+    /// Whether `newer` says nothing else that matters.
+    pub(super) fn is_much_like(&self, newer: &Self) -> bool {
+        let awake_until = self.awake_until;
+        *self == Self { awake_until, ..*newer }
+            && newer.awake_until.since(awake_until) < Self::LATELY
+    }
+}
+
+/// Who may upgrade in each cell, for the devices of all engines.
+#[derive(Debug)]
+pub struct Gate {
+    admission: Admission<DeviceId>,
+    /// Those that wait.
+    waiting: HashMap<DeviceId, Presence>,
+    /// Cells in which something changed since they were polled.
+    touched: Vec<u32>,
+    /// When to look at the cells again whose admissions are paced.
+    later: BTreeSet<(Instant, u32)>,
+    later_of: HashMap<u32, Instant>,
+    open: bool,
+    store_available: bool,
+    turns: VecDeque<(DeviceId, Turn)>,
+}
+
+impl Gate {
+    /// A gate that is closed: it is to be opened when every slot from before the restart is known.
+    pub fn new(config: &AdmissionConfig) -> Self {
+        Self {
+            admission: Admission::new(config),
+            waiting: HashMap::new(),
+            touched: Vec::new(),
+            later: BTreeSet::new(),
+            later_of: HashMap::new(),
+            open: false,
+            store_available: true,
+            turns: VecDeque::new(),
+        }
+    }
+
+    /// Lets slots be granted, or no more of them.
+    pub fn open(&mut self, now: Instant, open: bool) {
+        self.open = open;
+        self.touch_all();
+        self.poll(now);
+    }
+
+    /// Whether changes can be stored. While they cannot, no slot is granted.
+    pub fn store_available(&mut self, now: Instant, available: bool) {
+        self.store_available = available;
+        self.touch_all();
+        self.poll(now);
+    }
+
+    /// Takes what an engine says.
+    pub fn handle(&mut self, now: Instant, ask: Ask) {
+        let Ask {
+            device,
+            cell,
+            request,
+        } = ask;
+        match request {
+            Request::Wait {
+                limit,
+                since,
+                presence,
+            } => {
+                self.admission.wait(device, cell, limit, since);
+                self.waiting.insert(device, presence);
+            }
+            Request::Presence(presence) => {
+                let Some(known) = self.waiting.get_mut(&device) else {
+                    return; // it has its turn: the engine will know
+                };
+                if std::mem::replace(known, presence) == presence {
+                    return;
+                }
+                self.admission.heard(device, cell);
+            }
+            Request::Withdraw => {
+                self.admission.withdraw(device, cell);
+                self.waiting.remove(&device);
+            }
+            Request::Release => self.admission.release(cell),
+            Request::Hold => return self.admission.restore(cell),
+            Request::Standing => {
+                let standing = Standing {
+                    taken: self.admission.active(cell),
+                    ahead: self.admission.ahead(device, cell),
+                };
+                let turn = Turn::Standing(standing);
+                return self.turns.push_back((device, turn));
+            }
+        }
+        self.touched.push(cell);
+        self.poll(now);
+    }
+
+    /// Does what is due. Call when [`poll_timeout`](Self::poll_timeout) is reached.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((_, cell)) = self.later.first().copied().filter(|(at, _)| *at <= now) {
+            self.look_later(cell, None);
+            self.touched.push(cell);
+        }
+        self.poll(now);
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout).
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.later.first().map(|(at, _)| *at)
+    }
+
+    /// Whose turn it is.
+    pub fn poll_turn(&mut self) -> Option<(DeviceId, Turn)> {
+        self.turns.pop_front()
+    }
+
+    /// Slots of a cell that are taken.
+    pub fn slots_taken(&self, cell: u32) -> u32 {
+        self.admission.active(cell)
+    }
+
+    /// Cells in which anybody upgrades or waits.
+    pub fn cell_count(&self) -> usize {
+        self.admission.cell_count()
+    }
+
+    fn touch_all(&mut self) {
+        self.touched.clear();
+        self.touched.extend(self.admission.cells());
+        self.touched.sort_unstable();
+    }
+
+    fn poll(&mut self, now: Instant) {
+        while let Some(cell) = self.touched.pop() {
+            self.touched.retain(|other| *other != cell);
+            self.look_later(cell, None);
+            if self.open && self.store_available {
+                while self.poll_cell(now, cell) {}
+            }
+        }
+    }
+
+    /// Takes one step for a cell. Returns whether there may be another.
+    fn poll_cell(&mut self, now: Instant, cell: u32) -> bool {
+        let waiting = &self.waiting;
+        let step = self.admission.poll(now, cell, |device| {
+            let presence = waiting.get(&device);
+            presence.map_or(Readiness::Asleep, |presence| presence.readiness(now))
+        });
+        let (device, turn) = match step {
+            Some(Step::Admit(device)) => {
+                self.waiting.remove(&device);
+                let active = self.admission.active(cell);
+                (device, Turn::Admit { cell, active })
+            }
+            Some(Step::Measure(device)) => (device, Turn::Measure { cell }),
+            Some(Step::Ping(device)) => (device, Turn::Ping { cell }),
+            Some(Step::Drain(device)) => (device, Turn::Drain { cell }),
+            Some(Step::Later(at)) => {
+                self.look_later(cell, Some(at));
+                return false;
+            }
+            None => return false,
+        };
+        self.turns.push_back((device, turn));
+        if matches!(turn, Turn::Measure { .. } | Turn::Ping { .. })
+            && let Some(presence) = self.waiting.get_mut(&device)
+        {
+            presence.probing = true; // until its engine says how it is
+        }
+        !matches!(turn, Turn::Drain { .. })
+    }
+
+    fn look_later(&mut self, cell: u32, at: Option<Instant>) {
+        let before = match at {
+            Some(at) => self.later_of.insert(cell, at),
+            None => self.later_of.remove(&cell),
+        };
+        if let Some(before) = before {
+            self.later.remove(&(before, cell));
+        }
+        if let Some(at) = at {
+            self.later.insert((at, cell));
+        }
+    }
+}

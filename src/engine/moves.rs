@@ -1,0 +1,142 @@
+//! A device is heard here that another engine may have: it is sought, and its row comes over. Devices move when a
+//! network gives them another address, and once when they are heard for the first time.
+
+use super::{
+    DeviceId, Effect, Engine, Seq, Speaker,
+    device::Device,
+};
+use crate::{
+    clock::Now,
+    coap::{Message, Peer},
+};
+
+/// A datagram that seems to come from a device that this engine does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seek {
+    /// The device.
+    pub device: DeviceId,
+    /// It registers, and may do so though nobody has it, while there are fewer devices than this.
+    pub newcomer: Option<usize>,
+    /// It registers. Whatever else it may say means something of a registered device only.
+    registers: bool,
+    peer: Peer,
+    endpoints: Box<[Box<str>]>,
+    bytes: Box<[u8]>,
+}
+
+impl Seek {
+    /// From where it was sent.
+    pub const fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// Who has sent the datagram.
+    fn speaker(&self) -> Speaker<'_> {
+        Speaker::new(self.peer, &self.endpoints)
+    }
+}
+
+/// What came of seeking a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sought {
+    /// It was not sought yet.
+    NotYet,
+    /// Nobody has it.
+    Nobody,
+    /// Nobody had it; it is this engine's from now on.
+    Newcomer,
+    /// Another engine has the device of that name, and whoever has sent the datagram is not it.
+    NotTheirs(Box<str>),
+}
+
+/// What an engine knows of a device that is sought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whose {
+    /// It is not here.
+    NotHere,
+    /// It is here, and is not registered, as what it says would want.
+    NotRegistered,
+    /// It is here; whoever has sent the datagram is not it.
+    NotTheirs(Box<str>),
+    /// It may go, once this change is committed.
+    Theirs(Seq),
+}
+
+/// A device on its way from one engine to another, with its upgrade.
+#[derive(Debug)]
+pub struct Row(Box<Device>);
+
+impl Engine {
+    /// Asks for the device that seems to have sent a datagram.
+    pub(super) fn seek(
+        &mut self,
+        device: DeviceId,
+        registers: bool,
+        newcomer: Option<usize>,
+        speaker: &Speaker<'_>,
+        bytes: &[u8],
+    ) {
+        self.effects.push_back(Effect::Seek(Box::new(Seek {
+            device,
+            newcomer,
+            registers,
+            peer: speaker.peer(),
+            endpoints: speaker.endpoints().into(),
+            bytes: bytes.into(),
+        })));
+    }
+
+    /// Takes a datagram again whose device was sought, or has come.
+    pub fn handle_sought(&mut self, now: Now, seek: &Seek, sought: &Sought) {
+        self.now = now;
+        if let Ok(message) = Message::parse(&seek.bytes) {
+            self.receive(&seek.speaker(), &seek.bytes, &message, sought);
+        }
+    }
+
+    /// Whether the device is here.
+    pub fn has(&self, id: DeviceId) -> bool {
+        self.devices.by_id(id).is_some()
+    }
+
+    /// Whether a device that is sought is here and may go.
+    pub fn whose(&self, seek: &Seek) -> Whose {
+        let Some(key) = self.devices.by_id(seek.device) else {
+            return Whose::NotHere;
+        };
+        let device = self.device(key);
+        if !seek.speaker().is_allowed(&device.endpoint, device.port) {
+            Whose::NotTheirs(device.endpoint.clone())
+        } else if device.registration.is_none() && !seek.registers {
+            Whose::NotRegistered
+        } else {
+            Whose::Theirs(device.pending)
+        }
+    }
+
+    /// Gives a device to another engine. The change that it waits for must be committed.
+    pub fn give_away(&mut self, now: Now, id: DeviceId) -> Option<Row> {
+        self.now = now;
+        let key = self.devices.by_id(id)?;
+        let device = self.remove_device(key);
+        if let Some(session) = &device.session {
+            self.holders.remove(&session.order.upgrade);
+        }
+        Some(Row(Box::new(device)))
+    }
+
+    /// Takes a device from another engine. It is not spoken to before what it has said is handled, which tells where
+    /// it is.
+    pub fn take_in(&mut self, now: Now, row: Row) {
+        self.now = now;
+        let mut device = *row.0;
+        device.pending = 0;
+        self.counters.devices_moved += 1;
+        let upgrade = device.session.as_ref().map(|session| session.order.upgrade);
+        let key = self.devices.insert(device);
+        if let Some(upgrade) = upgrade {
+            self.holders.insert(upgrade, key);
+        }
+        self.set_alarm(key);
+    }
+}

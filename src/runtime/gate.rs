@@ -1,0 +1,49 @@
+use std::sync::Arc;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::{Exchange, secured::until};
+use crate::{
+    clock::SystemClock,
+    engine::{Ask, Gate},
+};
+
+/// What is said to the gate.
+pub(super) enum GateMessage {
+    Ask(Ask),
+    /// Whether slots are granted.
+    Open(bool),
+    StoreAvailable(bool),
+}
+
+/// Messages that are taken before the gate's own deadlines have their turn.
+const AT_ONCE: usize = 256;
+
+/// Lets the gate hear the shards, and them hear it. It never ends by itself.
+pub(super) async fn run_gate(
+    mut gate: Gate,
+    clock: SystemClock,
+    exchange: Arc<Exchange>,
+    mut inbox: UnboundedReceiver<GateMessage>,
+) {
+    let mut messages = Vec::with_capacity(AT_ONCE);
+    loop {
+        let wait = until(gate.poll_timeout(), clock.now().instant);
+        tokio::select! {
+            _ = inbox.recv_many(&mut messages, AT_ONCE) => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+        let now = clock.now().instant;
+        for message in messages.drain(..) {
+            match message {
+                GateMessage::Ask(ask) => gate.handle(now, ask),
+                GateMessage::Open(open) => gate.open(now, open),
+                GateMessage::StoreAvailable(available) => gate.store_available(now, available),
+            }
+        }
+        gate.handle_timeout(now);
+        while let Some((device, turn)) = gate.poll_turn() {
+            exchange.tell(device, turn);
+        }
+    }
+}

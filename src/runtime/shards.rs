@@ -1,0 +1,110 @@
+use std::{io, net::UdpSocket, sync::Arc};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::{self, JoinHandle},
+};
+
+use super::{
+    Exchange, Pulse, SecuredSetup, commit::commit_changes, exchange::Ends, gate::run_gate,
+    shard::{Shard, ShardSetup},
+};
+use crate::{
+    clock::SystemClock,
+    engine::{Engine, Gate, ShardId},
+    health::Health,
+    store::Store,
+    telemetry::Metrics,
+};
+
+/// All shards, and what they have in common: the gate, and the committer.
+pub struct Shards {
+    exchange: Arc<Exchange>,
+    ended: Vec<oneshot::Receiver<()>>,
+    gate: JoinHandle<()>,
+    committer: JoinHandle<()>,
+}
+
+/// What the shards are started with.
+pub struct ShardsSetup {
+    /// One for each shard, with the state of before the restart.
+    pub engines: Vec<Engine>,
+    /// As many of the port for devices that do not encrypt, or none.
+    pub plain: Vec<UdpSocket>,
+    /// As many of the port for devices that do, or none.
+    pub secured: Vec<SecuredSetup>,
+    /// Reaches them.
+    pub exchange: Arc<Exchange>,
+    /// Where they are reached.
+    pub ends: Ends,
+    /// Knows no slot yet.
+    pub gate: Gate,
+    /// The clock.
+    pub clock: SystemClock,
+    /// Where changes are committed.
+    pub store: Arc<dyn Store>,
+    /// Poked when upgrades have ended.
+    pub pulse: Arc<Pulse>,
+    /// Told whether the device side works.
+    pub health: Arc<Health>,
+    /// Where figures are published.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Shards {
+    /// Starts a thread for each shard, and grants slots once each has told those that it knows of.
+    ///
+    /// # Errors
+    /// The system gives no thread or no event queue.
+    pub fn start(setup: ShardsSetup) -> io::Result<Self> {
+        let exchange = setup.exchange;
+        let (changes, emitted) = mpsc::unbounded_channel();
+        let mut plain = setup.plain.into_iter();
+        let mut secured = setup.secured.into_iter();
+        let mut ended = Vec::with_capacity(setup.engines.len());
+        for ((number, engine), inbox) in (0..).zip(setup.engines).zip(setup.ends.shards) {
+            ended.push(Shard::start(ShardSetup {
+                id: ShardId(number),
+                engine,
+                exchange: exchange.clone(),
+                inbox,
+                plain: plain.next(),
+                secured: secured.next(),
+                clock: setup.clock,
+                changes: changes.clone(),
+                health: setup.health.clone(),
+                metrics: setup.metrics.clone(),
+            })?);
+        }
+        exchange.open_gate();
+        let gate = run_gate(setup.gate, setup.clock, exchange.clone(), setup.ends.gate);
+        let committer = commit_changes(
+            setup.store,
+            setup.health,
+            exchange.clone(),
+            setup.pulse,
+            emitted,
+        );
+        Ok(Self {
+            exchange,
+            ended,
+            gate: task::spawn(gate),
+            committer: task::spawn(committer),
+        })
+    }
+
+    /// Reaches them.
+    pub const fn exchange(&self) -> &Arc<Exchange> {
+        &self.exchange
+    }
+
+    /// Returns when nothing more is admitted, and everything that was emitted is committed and sent.
+    pub async fn stop(self) {
+        self.exchange.stop();
+        for ended in self.ended {
+            let _ = ended.await; // it has ended
+        }
+        self.gate.abort();
+        let _ = self.committer.await;
+    }
+}
