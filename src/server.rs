@@ -15,13 +15,8 @@ use std::{
 
 use metrics_exporter_prometheus::PrometheusHandle;
 pub use secure::Purpose;
-use secure::SecuredPort;
 use thiserror::Error;
-use tokio::{
-    net::TcpListener,
-    sync::watch,
-    task,
-};
+use tokio::{net::TcpListener, sync::watch, task};
 
 use crate::{
     api::{self, ApiState, TokenError, TokenHash},
@@ -31,8 +26,8 @@ use crate::{
     health::{Health, Part},
     notify::{Dispatcher, DispatcherSetup, Instance},
     runtime::{
-        Exchange, PackageCache, Pulse, Rollout, RolloutSetup, Shards, ShardsSetup, bind,
-        restore_busy,
+        Exchange, Keys, PackageCache, Pulse, Rollout, RolloutSetup, SecuredSetup, Shards,
+        ShardsSetup, bind, restore_busy,
     },
     store::{FileError, OpenError, PackageFiles, SqliteStore, Store, StoreError},
     telemetry::Metrics,
@@ -144,32 +139,18 @@ impl Server {
         let vault = secure::vault(&config.dtls, purpose, &*database).await?;
         let revision = database.restore_revision().await?;
         let count = shard_count(&config);
-        let (plain, secured) = open_ports(&config, count, vault.as_ref(), &*database).await?;
-        let bound = |socket: &UdpSocket| socket.local_addr().ok();
-        let coap_addr = plain.first().and_then(bound);
-        let (secured, keys) = match secured {
-            Some(port) => (port.setups, Some(port.keys)),
-            None => (Vec::new(), None),
-        };
-        let dtls_addr = secured.first().and_then(|secured| bound(&secured.socket));
+        let ports = Ports::open(&config, count, vault.as_ref(), &*database).await?;
+        let (coap_addr, dtls_addr) = (ports.coap_addr, ports.dtls_addr);
         let admin = TcpListener::bind(config.admin.listen)
             .await
             .map_err(|source| listen_error(config.admin.listen, "admin.listen", source))?;
         let admin_addr = local_addr(admin.local_addr(), config.admin.listen, "admin.listen")?;
 
-        let mut packages = PackageCache::default();
         let ids = DeviceIds::new(kept_secret(&*database, "token_key").await?);
         let mut engines = new_engines(&config, count, &ids, clock)?;
         let (exchange, ends) = Exchange::new(ids, count);
-        restore_busy(
-            &mut engines,
-            &exchange,
-            clock,
-            &*database,
-            &files,
-            &mut packages,
-        )
-        .await?;
+        let mut packages = PackageCache::new(database.clone(), files.clone());
+        restore_busy(&mut engines, &exchange, clock, &*database, &mut packages).await?;
 
         let health = Arc::new(Health::starting());
         health.works(Part::Store);
@@ -177,8 +158,8 @@ impl Server {
         let pulse = Arc::new(Pulse::default());
         let shards = Shards::start(ShardsSetup {
             engines,
-            plain,
-            secured,
+            plain: ports.plain,
+            secured: ports.secured,
             exchange: exchange.clone(),
             ends,
             gate: Gate::new(&config.admission),
@@ -192,9 +173,8 @@ impl Server {
         let (stop, told_to_stop) = watch::channel(false);
         let rollout = Rollout::new(RolloutSetup {
             store: database.clone(),
-            files: files.clone(),
             exchange,
-            keys,
+            keys: ports.keys,
             clock,
             pulse: pulse.clone(),
             health: health.clone(),
@@ -285,25 +265,44 @@ fn shard_count(config: &Config) -> u8 {
     u8::try_from(cores).unwrap_or(u8::MAX).min(MOST_SHARDS)
 }
 
-/// Where devices are heard: the plain port, the secured one, each with a socket for every shard.
-async fn open_ports(
-    config: &Config,
-    shards: u8,
-    vault: Option<&Vault>,
-    store: &dyn Store,
-) -> Result<(Vec<UdpSocket>, Option<SecuredPort>), StartError> {
-    let plain = if config.coap.enabled {
-        bind_udp(config.coap.listen, shards, "coap.listen")?
-    } else {
-        Vec::new()
-    };
-    let secured = match vault {
-        Some(vault) if config.dtls.enabled => {
-            Some(secure::port(config, shards, vault, store).await?)
-        }
-        _ => None,
-    };
-    Ok((plain, secured))
+/// Where devices are heard, with a socket for every shard.
+struct Ports {
+    plain: Vec<UdpSocket>,
+    coap_addr: Option<SocketAddr>,
+    secured: Vec<SecuredSetup>,
+    dtls_addr: Option<SocketAddr>,
+    /// The keys of devices that encrypt, where there is a port for them.
+    keys: Option<Arc<Keys>>,
+}
+
+impl Ports {
+    async fn open(
+        config: &Config,
+        shards: u8,
+        vault: Option<&Vault>,
+        store: &dyn Store,
+    ) -> Result<Self, StartError> {
+        let address = |socket: &UdpSocket| socket.local_addr().ok();
+        let plain = if config.coap.enabled {
+            bind_udp(config.coap.listen, shards, "coap.listen")?
+        } else {
+            Vec::new()
+        };
+        let (secured, keys) = match vault {
+            Some(vault) if config.dtls.enabled => {
+                let (setups, keys) = secure::port(config, shards, vault, store).await?;
+                (setups, Some(keys))
+            }
+            _ => (Vec::new(), None),
+        };
+        Ok(Self {
+            coap_addr: plain.first().and_then(address),
+            plain,
+            dtls_addr: (secured.first()).and_then(|setup| address(&setup.socket)),
+            secured,
+            keys,
+        })
+    }
 }
 
 fn new_engines(

@@ -16,7 +16,7 @@ use cellwise::{
     clock::{Instant, Now, UtcMillis},
     coap::{Datagram, Peer},
     config::Config,
-    engine::{Command, Effect, Engine, Setup, UpgradeOrder},
+    engine::{Command, DeviceIds, Effect, Engine, Gate, Setup, UpgradeOrder},
     package::{CheckCodeKind, Package, PackageIdentity, SegmentFrames, Segmentation},
     task::{PackageId, RetryPolicy, TaskId, UpgradeId},
 };
@@ -93,6 +93,7 @@ pub(crate) fn per_segment() -> f64 {
 
 struct Bench {
     engine: Engine,
+    gate: Gate,
     now: Now,
     device: Device,
     peer: Peer,
@@ -111,9 +112,13 @@ impl Bench {
         let setup = Setup {
             config: Arc::new(config),
             seed: [7; 32],
-            token_key: [9; 32],
+            ids: DeviceIds::new([9; 32]),
+            engines: 1,
         };
+        let mut gate = Gate::new(&setup.config.admission);
+        gate.open(now.instant, true);
         Self {
+            gate,
             engine: Engine::new(setup, now),
             now,
             device: Device::new(0),
@@ -200,11 +205,20 @@ impl Bench {
 
     /// Does what the engine wants done, as a shard would whose store is always fast enough.
     fn drain(&mut self) {
-        while let Some(effect) = self.engine.poll_effect() {
-            match effect {
-                Effect::Transmit { datagram, .. } => self.sent.push(datagram),
-                Effect::Persist { .. } | Effect::Report(_) => {}
+        loop {
+            while let Some(effect) = self.engine.poll_effect() {
+                match effect {
+                    Effect::Transmit { datagram, .. } => self.sent.push(datagram),
+                    Effect::Ask(ask) => self.gate.handle(self.now.instant, ask),
+                    Effect::Seek(seek) => panic!("{seek:?} is sought"),
+                    Effect::Persist { .. } | Effect::Report(_) | Effect::Left(_) => {}
+                }
             }
+            let Some((device, turn)) = self.gate.poll_turn() else {
+                return;
+            };
+            let command = Command::Turn { device, turn };
+            self.engine.handle_command(self.now, command);
         }
     }
 }

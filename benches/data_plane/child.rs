@@ -62,7 +62,8 @@ pub(crate) fn run(kind: Kind, sizes: &[usize]) -> io::Result<()> {
             }
         }
         Kind::Coap => {
-            let socket = runtime::bind((Ipv4Addr::LOCALHOST, 0).into())?;
+            let mut sockets = runtime::bind((Ipv4Addr::LOCALHOST, 0).into(), 1)?;
+            let socket = sockets.remove(0); // one was asked for
             listens_on(socket.local_addr()?.port())?;
             let tokio = tokio::runtime::Builder::new_current_thread()
                 .enable_all()

@@ -127,7 +127,11 @@ impl Presence {
     /// Whether `newer` says nothing else that matters.
     pub(super) fn is_much_like(&self, newer: &Self) -> bool {
         let awake_until = self.awake_until;
-        *self == Self { awake_until, ..*newer }
+        *self
+            == Self {
+                awake_until,
+                ..*newer
+            }
             && newer.awake_until.since(awake_until) < Self::LATELY
     }
 }

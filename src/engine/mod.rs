@@ -60,10 +60,6 @@ use std::{
     sync::Arc,
 };
 
-use rand_chacha::{
-    ChaCha8Rng,
-    rand_core::{Rng, SeedableRng},
-};
 use crate::{
     clock::{Instant, Now},
     coap::{Datagram, Message, Peer, Reassembly},
@@ -74,6 +70,10 @@ use crate::{
 use device::Device;
 use id::Location;
 use key::DeviceKey;
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
 use roster::Roster;
 use timers::Timers;
 

@@ -1,10 +1,7 @@
 //! A device is heard here that another engine may have: it is sought, and its row comes over. Devices move when a
 //! network gives them another address, and once when they are heard for the first time.
 
-use super::{
-    DeviceId, Effect, Engine, Seq, Speaker,
-    device::Device,
-};
+use super::{DeviceId, Effect, Engine, Seq, Speaker, device::Device};
 use crate::{
     clock::Now,
     coap::{Message, Peer},

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{
-    DeviceId, Engine, Sought, Speaker, account::Said, key::DeviceKey, requests::created,
-};
+use super::{DeviceId, Engine, Sought, Speaker, account::Said, key::DeviceKey, requests::created};
 use crate::{
     coap::{Code, Datagram, Kind, Message, Peer, Reply, empty_ack, reset, short_response},
     upgrade::{Event, Stage},
@@ -86,10 +84,9 @@ impl Engine {
             .filter(|id| by_peer.is_none_or(|key| self.device(key).id != *id));
         let by_peer = by_peer.map_or(Sender::Nobody, Sender::Known);
         match id.map(|id| (id, self.devices.by_id(id))) {
-            None => by_peer,
             Some((_, Some(key))) if self.device(key).registration.is_some() => Sender::Known(key),
-            Some((_, Some(_))) => by_peer,
             Some((id, None)) => Sender::Elsewhere(id),
+            None | Some((_, Some(_))) => by_peer,
         }
     }
 

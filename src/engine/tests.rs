@@ -148,8 +148,14 @@ impl World {
                     self.sought.push(*seek);
                 }
                 Effect::Seek(seek) => {
-                    let room = seek.newcomer.is_some_and(|most| self.engine.population().0 < most);
-                    let sought = if room { Sought::Newcomer } else { Sought::Nobody };
+                    let room = seek
+                        .newcomer
+                        .is_some_and(|most| self.engine.population().0 < most);
+                    let sought = if room {
+                        Sought::Newcomer
+                    } else {
+                        Sought::Nobody
+                    };
                     self.engine.handle_sought(self.now, &seek, &sought);
                 }
             }

@@ -8,7 +8,7 @@ use crate::{
     clock::SystemClock,
     engine::{Command, Engine, ShardId},
     health::{Health, Part},
-    store::{PackageFiles, RestoredDevices, Store, StoreError},
+    store::{RestoredDevices, Store, StoreError},
     upgrade::Failure,
 };
 
@@ -27,7 +27,6 @@ pub async fn restore_busy(
     exchange: &Exchange,
     clock: SystemClock,
     store: &dyn Store,
-    files: &PackageFiles,
     packages: &mut PackageCache,
 ) -> Result<(), StoreError> {
     for engine in &mut *engines {
@@ -54,12 +53,12 @@ pub async fn restore_busy(
             // Where nobody has the device, its upgrade is told to have failed.
             let shard = exchange.find(&upgrade.order.endpoint);
             let engine = &mut engines[shard.unwrap_or(ShardId(0)).index()];
-            match packages.load(store, files, upgrade.order.package).await? {
-                Some(package) => engine.restore_upgrade(clock.now(), upgrade, package),
-                None => {
-                    let (order, failure) = (upgrade.order, Failure::PackageUnavailable);
-                    engine.handle_command(clock.now(), Command::Fail { order, failure });
-                }
+            let package = packages.load(upgrade.order.package).await?;
+            if let Some(package) = package {
+                engine.restore_upgrade(clock.now(), upgrade, package);
+            } else {
+                let (order, failure) = (upgrade.order, Failure::PackageUnavailable);
+                engine.handle_command(clock.now(), Command::Fail { order, failure });
             }
         }
     }

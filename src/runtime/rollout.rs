@@ -32,7 +32,6 @@ const AFTER_ERROR: Duration = Duration::from_secs(2);
 /// Everything it does can be done again: it forgets nothing when it is stopped in between.
 pub struct Rollout {
     store: Arc<dyn Store>,
-    files: PackageFiles,
     exchange: Arc<Exchange>,
     keys: Option<Arc<Keys>>,
     clock: SystemClock,
@@ -47,8 +46,6 @@ pub struct Rollout {
 pub struct RolloutSetup {
     /// Where intent is read.
     pub store: Arc<dyn Store>,
-    /// Where packages are read.
-    pub files: PackageFiles,
     /// Who obeys.
     pub exchange: Arc<Exchange>,
     /// The keys of devices that encrypt, where there is a port for them.
@@ -81,7 +78,6 @@ impl Rollout {
     pub fn new(setup: RolloutSetup) -> Self {
         Self {
             store: setup.store,
-            files: setup.files,
             exchange: setup.exchange,
             keys: setup.keys,
             clock: setup.clock,
@@ -227,10 +223,7 @@ impl Rollout {
     }
 
     async fn start(&mut self, order: UpgradeOrder) -> Result<Command, StoreError> {
-        let package = self
-            .packages
-            .load(&*self.store, &self.files, order.package)
-            .await?;
+        let package = self.packages.load(order.package).await?;
         Ok(match package {
             Some(package) => Command::Start { order, package },
             None => Command::Fail {
@@ -242,36 +235,41 @@ impl Rollout {
 }
 
 /// Packages in use: each is in memory once, for as long as an upgrade holds it.
-#[derive(Debug, Default)]
 pub struct PackageCache {
+    store: Arc<dyn Store>,
+    files: PackageFiles,
     packages: HashMap<PackageId, Weak<Package>>,
 }
 
 impl PackageCache {
+    /// No package is in use.
+    pub fn new(store: Arc<dyn Store>, files: PackageFiles) -> Self {
+        Self {
+            store,
+            files,
+            packages: HashMap::new(),
+        }
+    }
+
     /// The package with its segments; `None`, and a line in the log, when its file is missing or is not what
     /// was uploaded.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn load(
-        &mut self,
-        store: &dyn Store,
-        files: &PackageFiles,
-        id: PackageId,
-    ) -> Result<Option<Arc<Package>>, StoreError> {
+    pub async fn load(&mut self, id: PackageId) -> Result<Option<Arc<Package>>, StoreError> {
         if let Some(package) = self.packages.get(&id).and_then(Weak::upgrade) {
             return Ok(Some(package));
         }
         self.packages
             .retain(|_, package| package.strong_count() > 0);
-        let Some(record) = store.package(id).await? else {
+        let Some(record) = self.store.package(id).await? else {
             tracing::error!(
                 package = id.0,
                 "an upgrade refers to a package that does not exist"
             );
             return Ok(None);
         };
-        let frames = match files.frames(&record).await {
+        let frames = match self.files.frames(&record).await {
             Ok(frames) => frames,
             Err(error) => {
                 tracing::error!(package = id.0, %error, "a package cannot be served");

@@ -331,7 +331,8 @@ impl Shard {
     }
 
     fn look_at_waiting(&mut self) {
-        while let Some((_, waiting)) = self.waiting.pop_front_if(|(seq, _)| *seq <= self.committed) {
+        while let Some((_, waiting)) = self.waiting.pop_front_if(|(seq, _)| *seq <= self.committed)
+        {
             match waiting {
                 Waiting::Command(done) => done.committed(),
                 Waiting::Seek(seek, asked_by) => self.sought(seek, asked_by),

@@ -6,7 +6,10 @@ use tokio::{
 };
 
 use super::{
-    Exchange, Pulse, SecuredSetup, commit::commit_changes, exchange::Ends, gate::run_gate,
+    Exchange, Pulse, SecuredSetup,
+    commit::commit_changes,
+    exchange::Ends,
+    gate::run_gate,
     shard::{Shard, ShardSetup},
 };
 use crate::{

@@ -68,7 +68,7 @@ pub(super) async fn port(
     shards: u8,
     vault: &Vault,
     store: &dyn Store,
-) -> Result<SecuredPort, StartError> {
+) -> Result<(Vec<SecuredSetup>, Arc<Keys>), StartError> {
     let keys = Arc::new(Keys::new(vault.clone()));
     let mut after: Option<String> = None;
     loop {
@@ -105,17 +105,7 @@ pub(super) async fn port(
         let keys = keys.clone();
         SecuredSetup { dtls, socket, keys }
     });
-    Ok(SecuredPort {
-        setups: setups.collect(),
-        keys,
-    })
-}
-
-/// The secured port.
-pub(super) struct SecuredPort {
-    /// One for each shard.
-    pub(super) setups: Vec<SecuredSetup>,
-    pub(super) keys: Arc<Keys>,
+    Ok((setups.collect(), keys))
 }
 
 fn timing(dtls: &DtlsConfig) -> Timing {

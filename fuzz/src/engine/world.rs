@@ -19,7 +19,9 @@ use cellwise::{
     clock::{Instant, Now, UtcMillis},
     coap::{Code, Kind, MAX_DATAGRAM_LEN, Message, Peer},
     config::{Config, RegistrationPolicy},
-    engine::{Change, Command, Effect, Engine, Seq, Setup, Tables, UpgradeOrder},
+    engine::{
+        Change, Command, DeviceIds, Effect, Engine, Gate, Seq, Setup, Sought, Tables, UpgradeOrder,
+    },
     package::{CheckCodeKind, Package, PackageIdentity, SegmentFrames, Segmentation},
     runtime::{Outbox, Outgoing},
     task::{PackageId, RetryPolicy, TaskId, UpgradeId},
@@ -46,6 +48,7 @@ const EVERY_LIFETIME: Duration = Duration::from_hours(24 * 366);
 
 pub(super) struct World {
     engine: Engine,
+    gate: Gate,
     config: Arc<Config>,
     package: Arc<Package>,
     now: Now,
@@ -90,7 +93,8 @@ fn engine(config: &Arc<Config>, start: u8, now: Now) -> Engine {
     let setup = Setup {
         config: config.clone(),
         seed: [start; 32],
-        token_key: [9; 32],
+        ids: DeviceIds::new([9; 32]),
+        engines: 1,
     };
     Engine::new(setup, now)
 }
@@ -112,8 +116,11 @@ impl World {
             instant: Instant::from_millis(1_000_000_000),
             utc: UtcMillis(1_800_000_000_000),
         };
+        let mut gate = Gate::new(&config.admission);
+        gate.open(now.instant, true);
         Self {
             engine: engine(&config, 0, now),
+            gate,
             config,
             package: Arc::new(package()),
             now,
@@ -214,12 +221,14 @@ impl World {
     }
 
     pub(super) fn admit(&mut self, admit: bool) {
-        self.command(Command::Admit(admit));
+        self.gate.open(self.now.instant, admit);
+        self.collect();
     }
 
     // ---- the store
 
     pub(super) fn set_store_available(&mut self, available: bool) {
+        self.gate.store_available(self.now.instant, available);
         self.command(Command::StoreAvailable(available));
     }
 
@@ -243,6 +252,7 @@ impl World {
     pub(super) fn restart(&mut self) {
         self.restarts = self.restarts.wrapping_add(1);
         self.engine = engine(&self.config, self.restarts, self.now);
+        self.gate = Gate::new(&self.config.admission);
         self.emitted.clear();
         self.newest = 0;
         self.outbox = Outbox::default();
@@ -265,7 +275,8 @@ impl World {
             self.engine
                 .restore_upgrade(self.now, active.clone(), package);
         }
-        self.engine.resume(self.now);
+        self.collect();
+        self.gate.open(self.now.instant, true);
         self.collect();
     }
 
@@ -274,12 +285,17 @@ impl World {
     pub(super) fn pass(&mut self, span: Duration) {
         let end = self.now + span;
         let mut turns = 0;
-        while let Some(at) = self.engine.poll_timeout().filter(|at| *at <= end.instant) {
+        while let Some(at) = (self.engine.poll_timeout().into_iter())
+            .chain(self.gate.poll_timeout())
+            .min()
+            .filter(|at| *at <= end.instant)
+        {
             let ahead = at.since(self.now.instant);
             turns = if ahead.is_zero() { turns + 1 } else { 1 };
             assert!(turns <= TURNS, "asks for the same moment again and again");
             self.now = self.now + ahead;
             self.engine.handle_timeout(self.now);
+            self.gate.handle_timeout(self.now.instant);
             self.collect();
         }
         self.now = end;
@@ -370,33 +386,54 @@ impl World {
     // ---- what comes out
 
     fn collect(&mut self) {
-        while let Some(effect) = self.engine.poll_effect() {
-            match effect {
-                Effect::Persist { seq, change } => {
-                    assert_eq!(seq, self.newest + 1, "changes are numbered one by one");
-                    self.newest = seq;
-                    self.note(&change);
-                    self.emitted.push_back(change);
-                }
-                Effect::Transmit {
-                    peer,
-                    datagram,
-                    after,
-                } => {
-                    assert!(after <= self.newest, "waits for a change that never came");
-                    assert!(datagram.len() <= MAX_DATAGRAM_LEN);
-                    assert!(self.heard_from.contains(&peer), "was never heard of");
-                    Message::parse(&datagram.to_bytes()).expect("sends valid CoAP");
-                    let outgoing = Outgoing { peer, datagram };
-                    if let Ok(Some(outgoing)) = self.outbox.offer(outgoing, after) {
-                        self.deliver(&outgoing);
-                    }
-                }
-                Effect::Report(_) => {}
+        loop {
+            if let Some(effect) = self.engine.poll_effect() {
+                self.take(effect);
+            } else if let Some((device, turn)) = self.gate.poll_turn() {
+                let command = Command::Turn { device, turn };
+                self.engine.handle_command(self.now, command);
+            } else {
+                break;
             }
         }
         if !self.holding {
             self.commit(usize::MAX);
+        }
+    }
+
+    fn take(&mut self, effect: Effect) {
+        match effect {
+            Effect::Persist { seq, change } => {
+                assert_eq!(seq, self.newest + 1, "changes are numbered one by one");
+                self.newest = seq;
+                self.note(&change);
+                self.emitted.push_back(change);
+            }
+            Effect::Transmit {
+                peer,
+                datagram,
+                after,
+            } => {
+                assert!(after <= self.newest, "waits for a change that never came");
+                assert!(datagram.len() <= MAX_DATAGRAM_LEN);
+                assert!(self.heard_from.contains(&peer), "was never heard of");
+                Message::parse(&datagram.to_bytes()).expect("sends valid CoAP");
+                let outgoing = Outgoing { peer, datagram };
+                if let Ok(Some(outgoing)) = self.outbox.offer(outgoing, after) {
+                    self.deliver(&outgoing);
+                }
+            }
+            Effect::Ask(ask) => self.gate.handle(self.now.instant, ask),
+            // there is one engine: nobody else has the device
+            Effect::Seek(seek) => {
+                let devices = self.engine.tables().devices;
+                let sought = match seek.newcomer {
+                    Some(most) if devices < most => Sought::Newcomer,
+                    _ => Sought::Nobody,
+                };
+                self.engine.handle_sought(self.now, &seek, &sought);
+            }
+            Effect::Report(_) | Effect::Left(_) => {}
         }
     }
 
@@ -441,17 +478,12 @@ impl World {
             devices,
             sessions,
             peers,
-            locations,
-            cells,
             alarms,
         } = self.engine.tables();
         assert!(devices <= usize::from(DEVICES) + MAX_OPEN_DEVICES);
         assert_eq!(sessions, self.running.len());
-        assert!(locations <= devices && peers <= locations && cells <= sessions);
-        assert!(
-            alarms <= devices + cells,
-            "{alarms} alarms, {devices} devices"
-        );
+        assert!(peers <= devices && self.gate.cell_count() <= sessions);
+        assert!(alarms <= devices, "{alarms} alarms, {devices} devices");
         assert_eq!(self.engine.population(), (devices, sessions));
     }
 
@@ -462,9 +494,7 @@ impl World {
         self.admit(true);
         self.pass(EVERY_LIMIT);
         self.look_around();
-        let Tables {
-            sessions, cells, ..
-        } = self.engine.tables();
+        let (sessions, cells) = (self.engine.tables().sessions, self.gate.cell_count());
         assert_eq!((sessions, cells), (0, 0), "an upgrade does not end");
         self.pass(EVERY_LIFETIME);
         let devices = self.engine.tables().devices;

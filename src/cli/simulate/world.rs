@@ -342,7 +342,8 @@ impl<H: Hooks> World<H> {
                 held += shard.outbox.len();
             }
             let (cells, uncommitted) = (server.gate.cell_count(), server.uncommitted());
-            self.checker.sizes(self.now_ms, tables, cells, held, uncommitted);
+            self.checker
+                .sizes(self.now_ms, tables, cells, held, uncommitted);
         }
     }
 

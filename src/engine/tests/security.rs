@@ -1,8 +1,8 @@
 //! Who may speak for whom.
 
 use super::*;
-use crate::coap::Token;
 use crate::coap::Peer;
+use crate::coap::Token;
 
 const LOCATION: usize = 1;
 

@@ -21,7 +21,11 @@ impl Invariants {
             ("addresses", tables.peers, devices),
             ("cells", cells, self.cells.len()),
             ("alarms", tables.alarms, devices),
-            ("datagrams that wait for a commit", held, shards * Outbox::CAPACITY),
+            (
+                "datagrams that wait for a commit",
+                held,
+                shards * Outbox::CAPACITY,
+            ),
             (
                 "uncommitted changes",
                 uncommitted,

@@ -32,7 +32,10 @@ fn world(seed: u64) -> Scenario {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut below = |bound: u32| rng.next_u32() % bound;
     let devices = 5 + below(35);
-    let mut config = Config::default();
+    let mut config = Config {
+        shards: [1, 2, 2, 3][below(4) as usize],
+        ..Config::default()
+    };
     if below(3) == 0 {
         // limits that run out in earnest
         config.upgrade.wait_for_device_s = 1_800 + u64::from(below(7_200));

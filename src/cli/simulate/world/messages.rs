@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// How long a message is on its way.
-const ON_ITS_WAY: (Duration, Duration) = (Duration::ZERO, Duration::from_millis(3));
+const ON_ITS_WAY: (Duration, Duration) = (Duration::ZERO, Duration::from_millis(20));
 
 /// What is said to a shard.
 #[derive(Debug)]
@@ -187,7 +187,10 @@ impl<H: Hooks> World<H> {
 
     /// What has waited for a commit.
     pub(super) fn look_at_waiting(&mut self, shard: ShardId) {
-        while let Some(row) = self.server.as_mut().map(|server| &mut server.shards[shard.index()])
+        while let Some(row) = self
+            .server
+            .as_mut()
+            .map(|server| &mut server.shards[shard.index()])
             && let Some((_, seek, asked_by)) = {
                 let committed = row.committed;
                 row.waiting.pop_front_if(|(seq, ..)| *seq <= committed)

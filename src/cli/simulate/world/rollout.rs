@@ -84,7 +84,11 @@ impl<H: Hooks> World<H> {
     }
 
     /// A shard is given commands.
-    pub(super) fn commanded(&mut self, here: ShardId, commands: Vec<Command>) -> Result<(), String> {
+    pub(super) fn commanded(
+        &mut self,
+        here: ShardId,
+        commands: Vec<Command>,
+    ) -> Result<(), String> {
         let now = self.now();
         for command in commands {
             let Some(server) = &mut self.server else {
@@ -120,7 +124,8 @@ impl<H: Hooks> World<H> {
             return Ok(());
         };
         let done = (server.rollout.waits_for.as_ref()).is_some_and(|waits| {
-            let committed = |(shard, seq): (&ShardId, &Seq)| *seq <= server.shards[shard.index()].committed;
+            let committed =
+                |(shard, seq): (&ShardId, &Seq)| *seq <= server.shards[shard.index()].committed;
             waits.lots == 0 && waits.up_to.iter().all(committed)
         });
         if !done {

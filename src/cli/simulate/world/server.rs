@@ -12,11 +12,11 @@ use super::{
     rollout::Rollout,
 };
 use crate::{
-    clock::{Instant, Now},
     cli::simulate::{faults::LONGEST_STORE_OUTAGE, hooks::Hooks, invariants::Number},
+    clock::{Instant, Now},
     engine::{
-        Ask, Change, DeviceIds, DeviceRecord, Directory, Effect, Engine, Gate, Report, Seek, Seq, Setup,
-        ShardId,
+        Ask, Change, DeviceIds, DeviceRecord, Directory, Effect, Engine, Gate, Report, Seek, Seq,
+        Setup, ShardId,
     },
     runtime::{Outbox, Outgoing, home},
 };
@@ -84,7 +84,9 @@ impl Server {
             None => id.among(self.count()),
         };
         self.directory.place(id, shard);
-        self.shards[shard.index()].engine.restore_device(now, device);
+        self.shards[shard.index()]
+            .engine
+            .restore_device(now, device);
     }
 }
 
@@ -142,7 +144,11 @@ impl<H: Hooks> World<H> {
         self.server = Some(server);
         self.drain();
         // The gate hears of all slots before it opens.
-        while self.server.as_ref().is_some_and(|server| !server.asks.is_empty()) {
+        while self
+            .server
+            .as_ref()
+            .is_some_and(|server| !server.asks.is_empty())
+        {
             self.asked();
         }
         if let Some(server) = &mut self.server {
@@ -260,13 +266,13 @@ impl<H: Hooks> World<H> {
             }
             Effect::Report(report) => self.reported(&report),
             Effect::Ask(ask) => self.post_ask(ask),
-            Effect::Seek(seek) => match server.directory.elsewhere(here, seek.device) {
-                Some(to) => self.post(to, Message::Seek(seek, here)),
-                None => {
-                    let sought = server.directory.welcome(here, &seek);
-                    self.handle_sought(here, &seek, &sought);
+            Effect::Seek(seek) => {
+                if let Some(to) = server.directory.elsewhere(here, seek.device) {
+                    return self.post(to, Message::Seek(seek, here));
                 }
-            },
+                let sought = server.directory.welcome(here, &seek);
+                self.handle_sought(here, &seek, &sought);
+            }
             Effect::Left(device) => server.directory.remove(device),
         }
     }
