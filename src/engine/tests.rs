@@ -4,6 +4,7 @@ mod account;
 mod admission;
 mod flow;
 mod garbage;
+mod moves;
 mod registration;
 mod restart;
 mod security;

@@ -171,6 +171,9 @@ pub(super) struct Invariants {
     new_locations: HashMap<Box<[u8]>, Number>,
     /// Cells in which a slot was taken or given back since they were compared.
     touched: BTreeSet<u32>,
+    /// The upgrade that has entered a cell, and how many may be there by its device's coverage. How many there are
+    /// follows.
+    entering: Option<(i64, u32)>,
     shards: Vec<Shard>,
     /// When the running server was started.
     started_at: UtcMillis,
@@ -222,6 +225,7 @@ impl Invariants {
             cells: rows,
             new_locations: HashMap::new(),
             touched: BTreeSet::new(),
+            entering: None,
             shards: (0..shards).map(|_| Shard::default()).collect(),
             started_at: UtcMillis(i64::MIN),
             lost_ms: 0,
@@ -316,18 +320,7 @@ impl Invariants {
                 self.subjects[device].newest = Some(number);
                 self.attempt_ended(now_ms, now, device, *attempt, outcome, *retry_at);
             }
-            Change::Admitted {
-                cell,
-                active,
-                limit,
-                ..
-            } => {
-                if active > limit {
-                    self.violated(now_ms, Rule::CellLimit, || {
-                        format!("cell {cell}: {active} hold a slot for the gate, of {limit}")
-                    });
-                }
-            }
+            Change::Admitted { cell, active, .. } => self.admitted(now_ms, *cell, *active),
             Change::CoverageReported { endpoint, reading } => {
                 if let Some(device) = device(endpoint) {
                     self.coverage_told(now_ms, device, reading);

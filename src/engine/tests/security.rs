@@ -1,8 +1,7 @@
 //! Who may speak for whom.
 
 use super::*;
-use crate::coap::Peer;
-use crate::coap::Token;
+use crate::coap::{Peer, Token};
 
 const LOCATION: usize = 1;
 

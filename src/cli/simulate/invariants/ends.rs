@@ -66,15 +66,16 @@ impl Invariants {
         }
         self.release_slot(had);
         if let Some(taken) = has {
-            let holders = self.take_slot(taken);
+            self.take_slot(taken);
             let age_ms = told.map_or(i64::MAX, |told| now.0 - told.at_ms);
             let oldest_ms = (self.rules.admission.coverage_max_age_s * 1_000).cast_signed();
             let limit = told.map_or(0, |told| told.limit);
-            if holders > limit || cell != Some(taken) || age_ms > oldest_ms + SLACK_MS {
+            self.entering = Some((upgrade, limit));
+            if cell != Some(taken) || age_ms > oldest_ms + SLACK_MS {
                 self.violated(now_ms, Rule::CellLimit, || {
                     format!(
-                        "{upgrade}: admitted to cell {taken} as one of {holders}; it is in {cell:?}, \
-                         where {limit} are allowed by the coverage that it told {age_ms} ms ago"
+                        "{upgrade}: admitted to cell {taken} by the coverage that it told {age_ms} ms ago; \
+                         it is in {cell:?}"
                     )
                 });
             }

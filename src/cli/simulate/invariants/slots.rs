@@ -23,15 +23,32 @@ impl Invariants {
         }
     }
 
-    /// A slot is taken, and counted. Returns how many there are now.
-    pub(super) fn take_slot(&mut self, number: u32) -> u32 {
+    /// A slot is taken.
+    pub(super) fn take_slot(&mut self, number: u32) {
         self.touched.insert(number);
-        self.cell(number).map_or(u32::MAX, |cell| {
+        if let Some(cell) = self.cell(number) {
             cell.holders += 1;
             cell.admitted += 1;
-            cell.peak = cell.peak.max(cell.holders);
-            cell.holders
-        })
+        }
+    }
+
+    /// So many held a slot when the upgrade was let in that has entered the cell just now. By now others may have come
+    /// who may be more: the gate has its own order.
+    pub(super) fn admitted(&mut self, now_ms: u64, number: u32, active: u32) {
+        if let Some(cell) = self.cell(number) {
+            cell.peak = cell.peak.max(active);
+        }
+        let Some((upgrade, limit)) = self.entering.take() else {
+            return;
+        };
+        if active > limit {
+            self.violated(now_ms, Rule::CellLimit, || {
+                format!(
+                    "{upgrade}: admitted to cell {number} as one of {active}; {limit} are allowed by the coverage that \
+                     it told"
+                )
+            });
+        }
     }
 
     /// A slot is given back, if there was one.
