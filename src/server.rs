@@ -6,7 +6,7 @@ mod secure;
 use std::{
     fs::{File, TryLockError},
     io::{self, Write as _},
-    net::{SocketAddr, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::Arc,
@@ -256,13 +256,20 @@ async fn remove_unused(files: &PackageFiles, store: &dyn Store) {
     }
 }
 
-/// As many as are set, or as there are cores.
+/// As many as are set, or as there are cores. One where the kernel cannot tell them apart.
 fn shard_count(config: &Config) -> u8 {
-    if config.shards > 0 {
-        return config.shards;
+    let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let wanted = match config.shards {
+        0 => u8::try_from(cores()).unwrap_or(u8::MAX).min(MOST_SHARDS),
+        shards => shards,
+    };
+    match bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), wanted) {
+        Err(error) if wanted > 1 => {
+            tracing::warn!(%error, wanted, "the kernel cannot share a port among shards; one serves all devices");
+            1
+        }
+        _ => wanted,
     }
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    u8::try_from(cores).unwrap_or(u8::MAX).min(MOST_SHARDS)
 }
 
 /// Where devices are heard, with a socket for every shard.

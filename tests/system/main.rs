@@ -10,6 +10,7 @@ mod dtls;
 mod garbage;
 mod pcp_decode;
 mod restart;
+mod shards;
 mod support;
 mod upgrade;
 mod webhooks;

@@ -39,6 +39,13 @@ impl Api {
         answer(path, request.header("authorization", &self.token).call())
     }
 
+    /// The body of a GET of something that is no JSON.
+    pub(crate) fn text(&self, path: &str) -> String {
+        let request = self.agent.get(self.base.clone() + path);
+        let response = request.header("authorization", &self.token).call();
+        response.unwrap().body_mut().read_to_string().unwrap()
+    }
+
     /// Status and body of a POST of JSON.
     pub(crate) fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         let request = self.agent.post(self.base.clone() + path);

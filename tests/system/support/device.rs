@@ -30,7 +30,8 @@ impl Device {
         Self::at(server.coaps(), endpoint, &[&own, options].concat())
     }
 
-    fn at(server: SocketAddr, endpoint: &str, options: &[&str]) -> Self {
+    /// A device that takes `server` for the server.
+    pub(crate) fn at(server: SocketAddr, endpoint: &str, options: &[&str]) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/aiocoap_device.py");
         let mut command = clean(Command::new(tool("python")));
         command
