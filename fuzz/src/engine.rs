@@ -37,6 +37,7 @@
 //! looked at: see [`world`].
 
 mod device;
+mod shards;
 mod store;
 mod world;
 

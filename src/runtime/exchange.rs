@@ -1,4 +1,7 @@
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
@@ -19,6 +22,8 @@ use crate::{
 pub struct Exchange {
     ids: DeviceIds,
     directory: Mutex<Directory>,
+    /// Datagrams for whose devices other shards are asked, and have not heard it.
+    seeking: AtomicUsize,
     shards: Vec<UnboundedSender<Message>>,
     gate: UnboundedSender<GateMessage>,
 }
@@ -83,7 +88,12 @@ pub(super) enum Found {
     /// The shard will hear of it.
     Later,
     Now(Box<Seek>, Sought),
+    /// Too many are sought. Devices repeat what goes unanswered.
+    Never,
 }
+
+/// Datagrams that shards may have seek their devices at once: some milliseconds' worth.
+const MOST_SOUGHT: usize = 10_000;
 
 impl Exchange {
     /// Between so many shards.
@@ -93,6 +103,7 @@ impl Exchange {
         let exchange = Self {
             ids,
             directory: Mutex::default(),
+            seeking: AtomicUsize::new(0),
             shards,
             gate,
         };
@@ -257,11 +268,19 @@ impl Exchange {
     pub(super) fn seek(&self, here: ShardId, seek: Box<Seek>) -> Found {
         let mut directory = self.directory();
         if let Some(shard) = directory.elsewhere(here, seek.device) {
+            if self.seeking.load(Ordering::Relaxed) >= MOST_SOUGHT {
+                return Found::Never;
+            }
             self.send_seek(shard, seek, here);
             return Found::Later;
         }
         let sought = directory.welcome(here, &seek);
         Found::Now(seek, sought)
+    }
+
+    /// A shard has heard that a device is sought.
+    pub(super) fn seek_heard(&self) {
+        self.seeking.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// A device that was sought at `here` is not there (any more).
@@ -281,6 +300,7 @@ impl Exchange {
     }
 
     fn send_seek(&self, to: ShardId, seek: Box<Seek>, asked_by: ShardId) {
+        self.seeking.fetch_add(1, Ordering::Relaxed);
         let _ = self.shards[to.index()].send(Message::Seek(seek, asked_by)); // it has stopped
     }
 

@@ -1,4 +1,10 @@
-use std::{collections::VecDeque, io, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    collections::{HashSet, VecDeque},
+    io,
+    num::NonZeroU32,
+    sync::Arc,
+    time::Duration,
+};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::{mpsc, oneshot};
@@ -15,13 +21,15 @@ use crate::{
     clock::SystemClock,
     coap::Peer,
     dtls::Identity,
-    engine::{Command, Effect, Engine, Report, Row, Seek, Seq, ShardId, Sought, Whose},
+    engine::{Command, DeviceId, Effect, Engine, Report, Row, Seek, Seq, ShardId, Sought, Whose},
     health::{Health, Part},
     telemetry::{Metrics, Share},
 };
 
 /// Batches taken from each port in one turn before commands and deadlines have theirs.
 const TURN: usize = 4;
+/// Messages from others that are taken in one turn.
+const MESSAGES_A_TURN: usize = 256;
 /// How often the figures are published.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 /// Log lines a second about strangers; further ones are counted only.
@@ -46,7 +54,10 @@ pub(super) struct Shard {
     committed: Seq,
     /// What waits until the changes up to a number are committed.
     waiting: VecDeque<(Seq, Waiting)>,
+    /// Devices among it.
+    going: HashSet<DeviceId>,
     unsent: u64,
+    unsought: u64,
     stranger_lines: DefaultDirectRateLimiter,
     audit_lines: DefaultDirectRateLimiter,
     health: Arc<Health>,
@@ -154,7 +165,9 @@ impl Shard {
             newest: 0,
             committed: 0,
             waiting: VecDeque::new(),
+            going: HashSet::new(),
             unsent: 0,
+            unsought: 0,
             stranger_lines: RateLimiter::direct(Quota::per_second(STRANGER_LINES_PER_SECOND)),
             audit_lines: RateLimiter::direct(Quota::per_second(AUDIT_LINES_PER_SECOND)),
             health: setup.health,
@@ -167,6 +180,7 @@ impl Shard {
         self.health.works(Part::Shard);
         let mut publish = tokio::time::interval(PUBLISH_EVERY);
         publish.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut messages = Vec::with_capacity(MESSAGES_A_TURN);
         let mut stopping = false;
         self.flush();
         while !(stopping && self.committed >= self.newest) {
@@ -183,12 +197,18 @@ impl Shard {
                         break;
                     }
                 },
-                message = self.inbox.recv() => match message {
-                    Some(Message::Stop) => stopping = true,
-                    Some(message) => self.take(message),
-                    // Nobody is left who could commit anything.
-                    None => break,
-                },
+                count = self.inbox.recv_many(&mut messages, MESSAGES_A_TURN) => {
+                    if count == 0 {
+                        break; // nobody is left who could commit anything
+                    }
+                    for message in messages.drain(..) {
+                        match message {
+                            Message::Stop => stopping = true,
+                            message => self.take(message),
+                        }
+                        self.drain();
+                    }
+                }
                 () = tokio::time::sleep(next) => {}
                 _ = publish.tick() => self.publish(),
             }
@@ -277,7 +297,10 @@ impl Shard {
                 }
                 self.look_at_waiting();
             }
-            Message::Seek(seek, asked_by) => self.sought(seek, asked_by),
+            Message::Seek(seek, asked_by) => {
+                self.exchange.seek_heard();
+                self.sought(seek, asked_by);
+            }
             Message::Sought(seek, sought) => self.engine.handle_sought(now, &seek, &sought),
             Message::Arrived(row, seek) => {
                 self.engine.take_in(now, row);
@@ -319,8 +342,11 @@ impl Shard {
                 exchange.send_sought(asked_by, seek, Sought::NotTheirs(endpoint));
             }
             Whose::Theirs(after) if after > self.committed => {
-                let waiting = Waiting::Seek(seek, asked_by);
-                self.waiting.push_back((self.newest, waiting));
+                // A device that is going already repeats what else it has said.
+                if self.going.insert(seek.device) {
+                    let waiting = Waiting::Seek(seek, asked_by);
+                    self.waiting.push_back((self.newest, waiting));
+                }
             }
             Whose::Theirs(_) => {
                 if let Some(row) = self.engine.give_away(self.clock.now(), seek.device) {
@@ -335,7 +361,10 @@ impl Shard {
         {
             match waiting {
                 Waiting::Command(done) => done.committed(),
-                Waiting::Seek(seek, asked_by) => self.sought(seek, asked_by),
+                Waiting::Seek(seek, asked_by) => {
+                    self.going.remove(&seek.device);
+                    self.sought(seek, asked_by);
+                }
             }
         }
     }
@@ -365,15 +394,17 @@ impl Shard {
                 }
                 Effect::Report(report) => self.log(&report),
                 Effect::Ask(ask) => self.exchange.ask(ask),
-                Effect::Seek(seek) => {
-                    if let Found::Now(seek, sought) = self.exchange.seek(self.id, seek) {
+                Effect::Seek(seek) => match self.exchange.seek(self.id, seek) {
+                    Found::Now(seek, sought) => {
                         let now = self.clock.now();
                         self.engine.handle_sought(now, &seek, &sought);
                         if sought == Sought::Newcomer && !self.engine.has(seek.device) {
                             self.exchange.forget(seek.device);
                         }
                     }
-                }
+                    Found::Later => {}
+                    Found::Never => self.unsought += 1,
+                },
                 Effect::Left(device) => self.exchange.forget(device),
             }
         }
@@ -454,6 +485,11 @@ impl Shard {
             "datagrams_unsent",
             "Datagrams that the system did not take, or that waited too long for the store",
             self.unsent + self.plain.as_ref().map_or(0, Port::unsent),
+        );
+        figures.counter(
+            "datagrams_unsought",
+            "Datagrams left alone because too many devices were sought at other shards",
+            self.unsought,
         );
         if let Some(dropped) = self.plain.as_ref().and_then(Port::dropped) {
             figures.counter(

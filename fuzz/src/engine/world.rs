@@ -19,11 +19,9 @@ use cellwise::{
     clock::{Instant, Now, UtcMillis},
     coap::{Code, Kind, MAX_DATAGRAM_LEN, Message, Peer},
     config::{Config, RegistrationPolicy},
-    engine::{
-        Change, Command, DeviceIds, Effect, Engine, Gate, Seq, Setup, Sought, Tables, UpgradeOrder,
-    },
+    engine::{Change, Command, Effect, Seq, ShardId, Tables, UpgradeOrder},
     package::{CheckCodeKind, Package, PackageIdentity, SegmentFrames, Segmentation},
-    runtime::{Outbox, Outgoing},
+    runtime::Outgoing,
     task::{PackageId, RetryPolicy, TaskId, UpgradeId},
     upgrade::{Failure, StopReason},
 };
@@ -31,6 +29,7 @@ use cellwise::{
 use super::{
     Answer, DEVICES, PEERS,
     device::{self, Device},
+    shards::Shards,
     store::Store,
 };
 
@@ -47,8 +46,7 @@ const EVERY_LIMIT: Duration = Duration::from_hours(24 * 9);
 const EVERY_LIFETIME: Duration = Duration::from_hours(24 * 366);
 
 pub(super) struct World {
-    engine: Engine,
-    gate: Gate,
+    shards: Shards,
     config: Arc<Config>,
     package: Arc<Package>,
     now: Now,
@@ -58,10 +56,8 @@ pub(super) struct World {
     heard_from: HashSet<Peer>,
     store: Store,
     /// Changes that are not committed, the oldest first.
-    emitted: VecDeque<Change>,
-    newest: Seq,
+    emitted: VecDeque<(ShardId, Seq, Change)>,
     holding: bool,
-    outbox: Outbox,
     /// Upgrades under way: the device, and the cell whose slot it holds.
     running: BTreeMap<UpgradeId, (usize, Option<u32>)>,
     orders: i64,
@@ -89,16 +85,6 @@ fn package() -> Package {
     }
 }
 
-fn engine(config: &Arc<Config>, start: u8, now: Now) -> Engine {
-    let setup = Setup {
-        config: config.clone(),
-        seed: [start; 32],
-        ids: DeviceIds::new([9; 32]),
-        engines: 1,
-    };
-    Engine::new(setup, now)
-}
-
 impl World {
     pub(super) fn new(open: bool) -> Self {
         let mut config = Config::default();
@@ -116,11 +102,10 @@ impl World {
             instant: Instant::from_millis(1_000_000_000),
             utc: UtcMillis(1_800_000_000_000),
         };
-        let mut gate = Gate::new(&config.admission);
-        gate.open(now.instant, true);
+        let mut shards = Shards::new(&config, 0, now);
+        shards.gate.open(now.instant, true);
         Self {
-            engine: engine(&config, 0, now),
-            gate,
+            shards,
             config,
             package: Arc::new(package()),
             now,
@@ -129,9 +114,7 @@ impl World {
             heard_from: HashSet::new(),
             store: Store::new(open),
             emitted: VecDeque::new(),
-            newest: 0,
             holding: false,
-            outbox: Outbox::default(),
             running: BTreeMap::new(),
             orders: 0,
             restarts: 0,
@@ -141,7 +124,7 @@ impl World {
     // ---- the operator
 
     fn command(&mut self, command: Command) {
-        self.engine.handle_command(self.now, command);
+        self.shards.command(self.now, command);
         self.collect();
     }
 
@@ -221,14 +204,16 @@ impl World {
     }
 
     pub(super) fn admit(&mut self, admit: bool) {
-        self.gate.open(self.now.instant, admit);
+        self.shards.gate.open(self.now.instant, admit);
         self.collect();
     }
 
     // ---- the store
 
     pub(super) fn set_store_available(&mut self, available: bool) {
-        self.gate.store_available(self.now.instant, available);
+        self.shards
+            .gate
+            .store_available(self.now.instant, available);
         self.command(Command::StoreAvailable(available));
     }
 
@@ -239,25 +224,22 @@ impl World {
 
     pub(super) fn commit(&mut self, count: usize) {
         let count = count.min(self.emitted.len());
-        for change in self.emitted.drain(..count) {
+        let batch: Vec<_> = self.emitted.drain(..count).collect();
+        for (shard, seq, change) in batch {
             self.store.commit(change);
-        }
-        let left = Seq::try_from(self.emitted.len()).expect("is a length");
-        for datagram in self.outbox.committed(self.newest - left) {
-            self.deliver(&datagram);
+            for datagram in self.shards.committed(self.now, shard, seq) {
+                self.deliver(&datagram);
+            }
         }
     }
 
     /// What was not committed is lost, and so is what waited for it.
     pub(super) fn restart(&mut self) {
         self.restarts = self.restarts.wrapping_add(1);
-        self.engine = engine(&self.config, self.restarts, self.now);
-        self.gate = Gate::new(&self.config.admission);
+        self.shards = Shards::new(&self.config, self.restarts, self.now);
         self.emitted.clear();
-        self.newest = 0;
-        self.outbox = Outbox::default();
         for record in self.store.devices.values() {
-            self.engine.restore_device(self.now, &record.clone());
+            self.shards.restore(self.now, record);
         }
         self.running.clear();
         for (upgrade, active) in &self.store.active {
@@ -272,11 +254,11 @@ impl World {
             let device = device.expect("only devices of the play are upgraded");
             self.running.insert(*upgrade, (device, holds));
             let package = self.package.clone();
-            self.engine
-                .restore_upgrade(self.now, active.clone(), package);
+            let engine = self.shards.of(&active.order.endpoint);
+            engine.restore_upgrade(self.now, active.clone(), package);
         }
         self.collect();
-        self.gate.open(self.now.instant, true);
+        self.shards.gate.open(self.now.instant, true);
         self.collect();
     }
 
@@ -285,17 +267,12 @@ impl World {
     pub(super) fn pass(&mut self, span: Duration) {
         let end = self.now + span;
         let mut turns = 0;
-        while let Some(at) = (self.engine.poll_timeout().into_iter())
-            .chain(self.gate.poll_timeout())
-            .min()
-            .filter(|at| *at <= end.instant)
-        {
+        while let Some(at) = self.shards.poll_timeout().filter(|at| *at <= end.instant) {
             let ahead = at.since(self.now.instant);
             turns = if ahead.is_zero() { turns + 1 } else { 1 };
             assert!(turns <= TURNS, "asks for the same moment again and again");
             self.now = self.now + ahead;
-            self.engine.handle_timeout(self.now);
-            self.gate.handle_timeout(self.now.instant);
+            self.shards.handle_timeout(self.now);
             self.collect();
         }
         self.now = end;
@@ -309,8 +286,7 @@ impl World {
 
     pub(super) fn datagram(&mut self, from: usize, bytes: &[u8]) {
         self.heard_from.insert(peer(from));
-        self.engine
-            .handle_datagram(self.now, &peer(from).into(), bytes);
+        self.shards.datagram(self.now, peer(from), bytes);
         self.collect();
     }
 
@@ -387,53 +363,40 @@ impl World {
 
     fn collect(&mut self) {
         loop {
-            if let Some(effect) = self.engine.poll_effect() {
-                self.take(effect);
-            } else if let Some((device, turn)) = self.gate.poll_turn() {
-                let command = Command::Turn { device, turn };
-                self.engine.handle_command(self.now, command);
-            } else {
-                break;
+            while let Some((shard, effect)) = self.shards.poll_effect(self.now) {
+                self.take(shard, effect);
             }
-        }
-        if !self.holding {
+            if self.holding || self.emitted.is_empty() {
+                return;
+            }
+            // which may let devices go to the other engine
             self.commit(usize::MAX);
         }
     }
 
-    fn take(&mut self, effect: Effect) {
+    fn take(&mut self, shard: ShardId, effect: Effect) {
         match effect {
             Effect::Persist { seq, change } => {
-                assert_eq!(seq, self.newest + 1, "changes are numbered one by one");
-                self.newest = seq;
                 self.note(&change);
-                self.emitted.push_back(change);
+                self.emitted.push_back((shard, seq, change));
             }
             Effect::Transmit {
                 peer,
                 datagram,
                 after,
             } => {
-                assert!(after <= self.newest, "waits for a change that never came");
                 assert!(datagram.len() <= MAX_DATAGRAM_LEN);
                 assert!(self.heard_from.contains(&peer), "was never heard of");
                 Message::parse(&datagram.to_bytes()).expect("sends valid CoAP");
                 let outgoing = Outgoing { peer, datagram };
-                if let Ok(Some(outgoing)) = self.outbox.offer(outgoing, after) {
+                if let Some(outgoing) = self.shards.offer(shard, outgoing, after) {
                     self.deliver(&outgoing);
                 }
             }
-            Effect::Ask(ask) => self.gate.handle(self.now.instant, ask),
-            // there is one engine: nobody else has the device
-            Effect::Seek(seek) => {
-                let devices = self.engine.tables().devices;
-                let sought = match seek.newcomer {
-                    Some(most) if devices < most => Sought::Newcomer,
-                    _ => Sought::Nobody,
-                };
-                self.engine.handle_sought(self.now, &seek, &sought);
+            Effect::Ask(_) | Effect::Seek(_) | Effect::Left(_) => {
+                unreachable!("the shards see to it")
             }
-            Effect::Report(_) | Effect::Left(_) => {}
+            Effect::Report(_) => {}
         }
     }
 
@@ -479,12 +442,12 @@ impl World {
             sessions,
             peers,
             alarms,
-        } = self.engine.tables();
+        } = self.shards.tables();
         assert!(devices <= usize::from(DEVICES) + MAX_OPEN_DEVICES);
         assert_eq!(sessions, self.running.len());
-        assert!(peers <= devices && self.gate.cell_count() <= sessions);
+        assert!(peers <= devices && self.shards.gate.cell_count() <= sessions);
         assert!(alarms <= devices, "{alarms} alarms, {devices} devices");
-        assert_eq!(self.engine.population(), (devices, sessions));
+        assert_eq!(self.shards.directory.len(), devices);
     }
 
     /// Gives everything the time it needs.
@@ -494,15 +457,15 @@ impl World {
         self.admit(true);
         self.pass(EVERY_LIMIT);
         self.look_around();
-        let (sessions, cells) = (self.engine.tables().sessions, self.gate.cell_count());
+        let (sessions, cells) = (self.shards.tables().sessions, self.shards.gate.cell_count());
         assert_eq!((sessions, cells), (0, 0), "an upgrade does not end");
         self.pass(EVERY_LIFETIME);
-        let devices = self.engine.tables().devices;
+        let devices = self.shards.tables().devices;
         let empty = Tables {
             devices,
             ..Tables::default()
         };
-        assert_eq!(self.engine.tables(), empty, "something stays for ever");
-        assert!(self.outbox.is_empty());
+        assert_eq!(self.shards.tables(), empty, "something stays for ever");
+        assert!(self.shards.are_empty());
     }
 }
