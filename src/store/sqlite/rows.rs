@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use pcp::Version;
-use sqlx::{Column as _, ColumnIndex, Decode, Row, SqliteConnection, Type, sqlite::SqliteRow};
+use sqlx::{ColumnIndex, Decode, Row, SqliteConnection, Type, sqlite::SqliteRow};
 
 use super::Doing;
 use crate::{
@@ -63,56 +63,6 @@ impl Columns for SqliteRow {
         value
             .map(|value| T::try_from(value).map_err(|_| unreadable(column, value)))
             .transpose()
-    }
-}
-
-/// Reads the columns of a row one after another: looking each up by its name takes longer than reading it.
-pub(super) struct InOrder<'r> {
-    row: &'r SqliteRow,
-    next: usize,
-}
-
-impl<'r> InOrder<'r> {
-    pub(super) const fn new(row: &'r SqliteRow) -> Self {
-        Self { row, next: 0 }
-    }
-
-    /// The next column's value.
-    pub(super) fn value<T>(&mut self) -> Result<T, StoreError>
-    where
-        T: Decode<'r, sqlx::Sqlite> + Type<sqlx::Sqlite>,
-    {
-        self.next += 1;
-        self.row.try_get(self.next - 1).doing("reading a row")
-    }
-
-    /// The next column's integer, or nothing.
-    pub(super) fn maybe_int<T: TryFrom<i64>>(&mut self) -> Result<Option<T>, StoreError> {
-        let value: Option<i64> = self.value()?;
-        value
-            .map(|value| T::try_from(value).map_err(|_| self.unreadable(value)))
-            .transpose()
-    }
-
-    /// The next column's time, or nothing.
-    pub(super) fn maybe_time(&mut self) -> Result<Option<UtcMillis>, StoreError> {
-        Ok(self.maybe_int()?.map(UtcMillis))
-    }
-
-    /// The next column's version, or nothing.
-    pub(super) fn maybe_version(&mut self) -> Result<Option<Version>, StoreError> {
-        let value: Option<&[u8]> = self.value()?;
-        value
-            .map(|bytes| match bytes.try_into() {
-                Ok(bytes) => Ok(Version::from_bytes(bytes)),
-                Err(_) => Err(self.unreadable(format!("{} bytes", bytes.len()))),
-            })
-            .transpose()
-    }
-
-    /// An error for the value that was read last.
-    pub(super) fn unreadable(&self, value: impl Display) -> StoreError {
-        unreadable(self.row.column(self.next - 1).name(), value)
     }
 }
 
