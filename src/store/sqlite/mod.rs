@@ -10,6 +10,7 @@ mod counts;
 mod credentials;
 mod device_rows;
 mod devices;
+mod event_rows;
 mod events;
 mod packages;
 mod packed;
@@ -19,6 +20,7 @@ mod task_creation;
 mod task_writes;
 mod tasks;
 mod turns;
+mod upgrade_rows;
 mod upgrades;
 
 #[cfg(test)]

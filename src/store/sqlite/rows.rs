@@ -8,7 +8,7 @@ use sqlx::{ColumnIndex, Decode, Row, SqliteConnection, Type, sqlite::SqliteRow};
 use super::Doing;
 use crate::{
     clock::UtcMillis,
-    store::{Page, StoreError},
+    store::{Page, StoreError, UpgradeState},
     task::TaskState,
 };
 
@@ -80,10 +80,14 @@ pub(super) fn unreadable(column: &str, value: impl Display) -> StoreError {
     }
 }
 
-/// The task state in a column.
-pub(super) fn task_state(row: &SqliteRow, column: &'static str) -> Result<TaskState, StoreError> {
-    let name: &str = row.value(column)?;
-    TaskState::from_name(name).ok_or_else(|| unreadable(column, name))
+/// The task state of that name.
+pub(super) fn task_state(name: &str) -> Result<TaskState, StoreError> {
+    TaskState::from_name(name).ok_or_else(|| unreadable("tasks.state", name))
+}
+
+/// The upgrade state of that name.
+pub(super) fn upgrade_state(name: &str) -> Result<UpgradeState, StoreError> {
+    UpgradeState::from_name(name).ok_or_else(|| unreadable("upgrades.state", name))
 }
 
 /// One row more than a page holds, which tells whether another page follows.

@@ -130,6 +130,17 @@ async fn every_statement_finds_its_rows_by_an_index() {
         device_rows::ONE,
         device_rows::RESTORE,
         device_rows::RESTORE_BUSY,
+        event_rows::DELIVERIES,
+        event_rows::DELIVERIES_IN_STATE,
+        event_rows::DUE,
+        event_rows::EVENTS,
+        event_rows::EVENTS_OF_TASK,
+        event_rows::LAST_DUE,
+        upgrade_rows::LIST,
+        upgrade_rows::LIST_IN_STATE,
+        upgrade_rows::ONE,
+        upgrade_rows::RESTORE,
+        upgrade_rows::STARTABLE,
     ]
     .map(str::to_owned);
     let statements = sources().into_iter().chain(lists_of_devices());
