@@ -25,6 +25,8 @@ const SAMPLES: u32 = 200;
 const LIMITS: [u32; 2] = [100, 1_000];
 /// Cells in the table.
 const CELLS: u32 = 1_000_000;
+/// From a cell's number to the next.
+const CELL_STEP: u32 = 100;
 
 /// How long it takes each time.
 pub(crate) async fn times(count: u32, work: impl AsyncFn(u32)) -> Vec<Duration> {
@@ -46,7 +48,7 @@ pub(crate) fn add(name: &str, times: &[Duration], figures: &mut Figures) {
 pub(crate) async fn fill_cells(fleet: &Fleet, store: &SqliteStore) {
     let cells: Vec<Change> = (0..CELLS.min(fleet.devices))
         .map(|cell| Change::Admitted {
-            cell: cell * 100,
+            cell: cell * CELL_STEP,
             limit: 50,
             active: 1,
             at: T0,
@@ -80,7 +82,8 @@ pub(crate) async fn measure(fleet: &Fleet, store: &SqliteStore, figures: &mut Fi
             );
         }
         let times_of = times(SAMPLES, async |random| {
-            store.cells(Some(random), limit).await.unwrap();
+            let after = random % (CELLS.min(fleet.devices) * CELL_STEP);
+            store.cells(Some(after), limit).await.unwrap();
         });
         add(&format!("list_cells_{limit}"), &times_of.await, figures);
         let times_of = times(SAMPLES, async |_| {

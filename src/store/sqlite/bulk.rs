@@ -2,6 +2,7 @@
 
 use std::{fmt::Write as _, sync::Arc};
 
+use serde::Serializer as _;
 use sqlx::{AssertSqlSafe, Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
 
 /// A statement with its values bound so far.
@@ -54,14 +55,8 @@ impl RowStatement {
 
 /// The form in which a statement takes a list as one parameter, for `json_each`.
 pub(super) fn json_list<T: serde::Serialize>(values: impl IntoIterator<Item = T>) -> String {
-    let mut list = String::from("[");
-    for (index, value) in values.into_iter().enumerate() {
-        if index > 0 {
-            list.push(',');
-        }
-        // numbers and strings always have a form in JSON
-        list.push_str(&serde_json::to_string(&value).unwrap_or_default());
-    }
-    list.push(']');
-    list
+    let mut list = Vec::new();
+    // numbers and strings always have a form in JSON, which is UTF-8
+    let _ = serde_json::Serializer::new(&mut list).collect_seq(values);
+    String::from_utf8(list).unwrap_or_default()
 }

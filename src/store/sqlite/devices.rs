@@ -1,67 +1,27 @@
-use std::{
-    collections::{BTreeSet, HashMap},
-    net::SocketAddr,
-};
+use std::collections::{BTreeSet, HashMap};
 
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
 use super::{
     Doing, SqliteStore,
     bulk::json_list,
     counts::{self, CountChanges},
     credentials::{holders, set_psk},
+    device_rows::{self, DetailRow, readable},
     events::Announcements,
-    rows::{self, Columns as _, InOrder},
+    packed::Packed,
+    rows::{self, Columns as _},
 };
 use crate::{
     clock::UtcMillis,
-    coap::Peer,
-    engine::{CoverageReading, DeviceRecord, QueueMode, Registration},
+    engine::DeviceRecord,
     store::{
         AddedDevice, DeviceDetail, DeviceFilter, NewDevice, Page, RestoredDevices, StoreError,
         UpgradeState,
     },
-    task::{TaskId, UpgradeId},
-    upgrade::{Coverage, Failure, Outcome},
+    task::TaskId,
+    upgrade::{Failure, Outcome},
 };
-
-/// The columns of a [`DeviceRecord`] in the order in which [`record`] reads them.
-macro_rules! columns {
-    () => {
-        "d.endpoint, d.product, d.secure, d.last_heard_at, d.coverage_at, d.coverage_cell, d.coverage_rsrp_dbm, \
-         d.coverage_sinr_db, d.version, d.reg_location, d.reg_peer, d.reg_secured, d.reg_lifetime_s, d.reg_expires_at, \
-         d.reg_registered_at, d.reg_queue_mode"
-    };
-}
-
-/// Devices with what the operator sees beside them. A condition follows.
-macro_rules! details {
-    () => {
-        concat!(
-            "SELECT ",
-            columns!(),
-            ", d.psk_identity, d.created_at, \
-                 (SELECT MIN(u.id) FROM upgrades u WHERE u.endpoint = d.endpoint AND u.phase = 1) \
-             FROM devices d WHERE d.removed = 0"
-        )
-    };
-}
-
-pub(super) const RESTORE: &str = concat!(
-    "SELECT d.id, ",
-    columns!(),
-    " FROM devices d WHERE d.id > ? ORDER BY d.id LIMIT ?"
-);
-
-/// A device on which two upgrades run, which should not be, appears once.
-pub(super) const RESTORE_BUSY: &str = concat!(
-    "SELECT ",
-    columns!(),
-    " FROM upgrades u INDEXED BY upgrades_running_on CROSS JOIN devices d ON d.endpoint = u.endpoint \
-     WHERE u.phase = 1 AND u.endpoint > ? \
-         AND u.id = (SELECT MIN(r.id) FROM upgrades r WHERE r.endpoint = u.endpoint AND r.phase = 1) \
-     ORDER BY u.endpoint LIMIT ?"
-);
 
 impl SqliteStore {
     /// See [`crate::store::Store::restore_busy_devices`].
@@ -70,15 +30,13 @@ impl SqliteStore {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<DeviceRecord>, StoreError> {
-        sqlx::query(RESTORE_BUSY)
+        let query = sqlx::query(device_rows::RESTORE_BUSY)
             .bind(after.unwrap_or_default())
-            .bind(limit)
-            .fetch_all(&self.readers)
-            .await
-            .doing("reading devices whose upgrade runs")?
-            .iter()
-            .map(|row| record(&mut InOrder::new(row)))
-            .filter_map(|record| readable(record).transpose())
+            .bind(limit);
+        Packed::fetch(query, &self.readers, "reading devices whose upgrade runs")
+            .await?
+            .rows()
+            .filter_map(|row| readable(row).transpose())
             .collect()
     }
 
@@ -88,22 +46,20 @@ impl SqliteStore {
         after: i64,
         limit: u32,
     ) -> Result<RestoredDevices, StoreError> {
-        let rows = sqlx::query(RESTORE)
+        let doing = "reading devices";
+        let row = sqlx::query(device_rows::RESTORE)
             .bind(after)
             .bind(limit)
-            .fetch_all(&self.readers)
+            .fetch_one(&self.readers)
             .await
-            .doing("reading devices")?;
-        let mut next = None;
-        let mut devices = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let mut fields = InOrder::new(row);
-            next = fields.value()?;
-            devices.extend(readable(record(&mut fields))?);
-        }
-        if u32::try_from(rows.len()).is_ok_and(|found| found < limit) {
-            next = None;
-        }
+            .doing(doing)?;
+        let found: u32 = row.try_get(1).doing(doing)?;
+        let last: Option<i64> = row.try_get(2).doing(doing)?;
+        let devices = Packed::of(&row)?
+            .rows()
+            .filter_map(|row| readable(row).transpose())
+            .collect::<Result<_, _>>()?;
+        let next = last.filter(|_| found >= limit);
         Ok(RestoredDevices { devices, next })
     }
 
@@ -127,13 +83,12 @@ impl SqliteStore {
         &self,
         endpoint: &str,
     ) -> Result<Option<DeviceDetail>, StoreError> {
-        sqlx::query(concat!(details!(), " AND d.endpoint = ?"))
-            .bind(endpoint)
-            .fetch_optional(&self.readers)
-            .await
-            .doing("reading a device")?
-            .as_ref()
-            .map(detail)
+        let query = sqlx::query(device_rows::ONE).bind(endpoint);
+        Packed::fetch(query, &self.readers, "reading a device")
+            .await?
+            .rows()
+            .next()
+            .map(|row| row.and_then(DetailRow::detail))
             .transpose()
     }
 
@@ -144,12 +99,10 @@ impl SqliteStore {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Page<DeviceDetail>, StoreError> {
-        let rows = list(filter, after, limit)
-            .build()
-            .fetch_all(&self.readers)
-            .await
-            .doing("listing devices")?;
-        rows::page(&rows, limit, detail)
+        let mut query = device_rows::list(filter, after, limit);
+        Packed::fetch(query.build(), &self.readers, "listing devices")
+            .await?
+            .page(limit, DetailRow::detail)
     }
 
     /// See [`crate::store::Store::add_devices`].
@@ -361,110 +314,4 @@ async fn end_waiting_upgrades(
         counts::end_task_if_done(conn, task, now, &announcements).await?;
     }
     announcements.deliver(conn).await
-}
-
-/// The statement that lists devices.
-pub(super) fn list(filter: &DeviceFilter, after: Option<&str>, limit: u32) -> QueryBuilder<Sqlite> {
-    let mut query = QueryBuilder::new(details!());
-    if let Some(product) = &filter.product {
-        query.push(" AND d.product = ").push_bind(product.clone());
-    }
-    if let Some(registered) = filter.registered {
-        query.push(" AND d.registered = ").push_bind(registered);
-    }
-    // One lower end alone: of two, the database looks for the first and passes over what lies before the other.
-    let after = after.unwrap_or_default();
-    let prefix = filter.prefix.as_deref().unwrap_or_default();
-    let from = if prefix > after { " >= " } else { " > " };
-    query.push(" AND d.endpoint").push(from);
-    query.push_bind(prefix.max(after).to_owned());
-    if !prefix.is_empty() {
-        // no character is above U+10FFFF
-        let end = format!("{prefix}\u{10FFFF}");
-        query.push(" AND d.endpoint < ").push_bind(end);
-    }
-    query
-        .push(" ORDER BY d.endpoint LIMIT ")
-        .push_bind(rows::one_more(limit));
-    query
-}
-
-fn detail(row: &SqliteRow) -> Result<DeviceDetail, StoreError> {
-    let mut fields = InOrder::new(row);
-    Ok(DeviceDetail {
-        device: record(&mut fields)?,
-        psk_identity: fields.value()?,
-        created_at: UtcMillis(fields.value()?),
-        upgrade: fields.maybe_int()?.map(UpgradeId),
-    })
-}
-
-/// The columns of a device.
-/// Leaves out a row that somebody has damaged: the others are not to suffer from it.
-fn readable(record: Result<DeviceRecord, StoreError>) -> Result<Option<DeviceRecord>, StoreError> {
-    match record {
-        Ok(record) => Ok(Some(record)),
-        Err(error @ StoreError::Unreadable { .. }) => {
-            tracing::error!(%error, "a device is left out; remove it and add it again");
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-fn record(fields: &mut InOrder<'_>) -> Result<DeviceRecord, StoreError> {
-    Ok(DeviceRecord {
-        endpoint: fields.value()?,
-        product: fields.value()?,
-        secure: fields.value()?,
-        last_heard_at: fields.maybe_time()?,
-        coverage: coverage(fields)?,
-        version: fields.maybe_version()?,
-        registration: registration(fields)?,
-    })
-}
-
-fn coverage(fields: &mut InOrder<'_>) -> Result<Option<CoverageReading>, StoreError> {
-    let at = fields.maybe_time()?;
-    let coverage = Coverage {
-        cell: fields.maybe_int()?,
-        rsrp_dbm: fields.maybe_int()?,
-        sinr_db: fields.maybe_int()?,
-    };
-    Ok(at.map(|at| CoverageReading { coverage, at }))
-}
-
-fn registration(fields: &mut InOrder<'_>) -> Result<Option<Registration>, StoreError> {
-    let location: Option<String> = fields.value()?;
-    let address = match fields.value::<Option<&str>>()? {
-        Some(text) => {
-            let address = text.parse::<SocketAddr>();
-            Some(address.map_err(|_| fields.unreadable(text))?)
-        }
-        None => None,
-    };
-    let secured = fields.value()?;
-    let lifetime_s = fields.maybe_int()?;
-    let expires_at = fields.maybe_time()?;
-    let registered_at = fields.maybe_time()?;
-    let queue_mode: Option<bool> = fields.value()?;
-    let Some(location) = location else {
-        return Ok(None);
-    };
-    let incomplete = || rows::unreadable("devices.reg_location", format!("{location} alone"));
-    Ok(Some(Registration {
-        peer: Peer {
-            address: address.ok_or_else(incomplete)?,
-            secured,
-        },
-        lifetime_s: lifetime_s.ok_or_else(incomplete)?,
-        expires_at: expires_at.ok_or_else(incomplete)?,
-        registered_at: registered_at.ok_or_else(incomplete)?,
-        queue_mode: if queue_mode.ok_or_else(incomplete)? {
-            QueueMode::On
-        } else {
-            QueueMode::Off
-        },
-        location,
-    }))
 }

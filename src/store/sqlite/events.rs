@@ -5,6 +5,8 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Doing, SqliteStore,
+    event_rows::{self, DeliveryRow, DueRow, EventRow},
+    packed::Packed,
     rows::{self, Columns},
 };
 use crate::{
@@ -12,25 +14,13 @@ use crate::{
     store::{
         AddWebhookError, AttemptResult, Attempted, BusyWebhook, DeliveryId, DeliveryRecord,
         DeliveryState, DueDelivery, Event, EventStore, MAX_WEBHOOKS, MAX_WEBHOOKS_ALIKE,
-        NewWebhook, Page, StoreError, Subject, WebhookId, WebhookRecord,
+        NewWebhook, Page, StoreError, WebhookId, WebhookRecord,
     },
-    task::{TaskId, UpgradeId},
+    task::TaskId,
 };
 
 /// Key in `meta` of the number of the newest event that was deleted.
 const FORGOTTEN: &str = "forgotten_event";
-
-/// Deliveries of a webhook that are due, with their events. Their order follows.
-macro_rules! due_deliveries {
-    ($order:literal) => {
-        concat!(
-            "SELECT d.id AS delivery_id, d.round, d.attempts AS delivery_attempts, d.first_at, e.* \
-             FROM deliveries d JOIN events e ON e.id = d.event_id \
-             WHERE d.webhook_id = ? AND d.state = 'pending' AND d.next_at <= ? ",
-            $order
-        )
-    };
-}
 
 /// Events that a transaction writes, and their deliveries.
 #[derive(Debug)]
@@ -164,21 +154,19 @@ impl EventStore for SqliteStore {
         task: Option<TaskId>,
         limit: u32,
     ) -> Result<Vec<Event>, StoreError> {
-        let doing = "reading events";
         let query = match task {
-            Some(task) => {
-                sqlx::query("SELECT * FROM events WHERE task_id = ? AND id > ? ORDER BY id LIMIT ?")
-                    .bind(task.0)
-            }
-            None => sqlx::query("SELECT * FROM events WHERE id > ? ORDER BY id LIMIT ?"),
+            Some(task) => sqlx::query(event_rows::EVENTS_OF_TASK).bind(task.0),
+            None => sqlx::query(event_rows::EVENTS),
         };
-        let rows = query
-            .bind(after)
-            .bind(limit)
-            .fetch_all(&self.readers)
-            .await
-            .doing(doing)?;
-        rows.iter().map(event).collect()
+        Packed::fetch(
+            query.bind(after).bind(limit),
+            &self.readers,
+            "reading events",
+        )
+        .await?
+        .rows()
+        .map(|row| row.and_then(EventRow::event))
+        .collect()
     }
 
     async fn event_range(&self) -> Result<(i64, i64), StoreError> {
@@ -282,14 +270,15 @@ impl EventStore for SqliteStore {
         now: UtcMillis,
         limit: u32,
     ) -> Result<Vec<DueDelivery>, StoreError> {
-        let rows = sqlx::query(due_deliveries!("ORDER BY d.next_at, d.id LIMIT ?"))
+        let query = sqlx::query(event_rows::DUE)
             .bind(webhook.0)
             .bind(now.0)
-            .bind(limit)
-            .fetch_all(&self.readers)
-            .await
-            .doing("looking for deliveries that are due")?;
-        rows.iter().map(due_delivery).collect()
+            .bind(limit);
+        Packed::fetch(query, &self.readers, "looking for deliveries that are due")
+            .await?
+            .rows()
+            .map(|row| row.and_then(DueRow::due))
+            .collect()
     }
 
     async fn last_due(
@@ -297,15 +286,16 @@ impl EventStore for SqliteStore {
         webhook: WebhookId,
         now: UtcMillis,
     ) -> Result<Option<DueDelivery>, StoreError> {
-        let row = sqlx::query(due_deliveries!(
-            "ORDER BY d.next_at DESC, d.id DESC LIMIT 1"
-        ))
-        .bind(webhook.0)
-        .bind(now.0)
-        .fetch_optional(&self.readers)
-        .await
-        .doing("looking for the last delivery that is due")?;
-        row.as_ref().map(due_delivery).transpose()
+        let query = sqlx::query(event_rows::LAST_DUE)
+            .bind(webhook.0)
+            .bind(now.0);
+        let doing = "looking for the last delivery that is due";
+        Packed::fetch(query, &self.readers, doing)
+            .await?
+            .rows()
+            .next()
+            .map(|row| row.and_then(DueRow::due))
+            .transpose()
     }
 
     async fn record_attempts(&self, attempts: &[Attempted]) -> Result<(), StoreError> {
@@ -382,27 +372,20 @@ impl EventStore for SqliteStore {
         before: Option<DeliveryId>,
         limit: u32,
     ) -> Result<Page<DeliveryRecord>, StoreError> {
-        let before = before.map_or(i64::MAX, |id| id.0);
         let query = match state {
-            Some(state) => sqlx::query(
-                "SELECT d.*, e.kind FROM deliveries d JOIN events e ON e.id = d.event_id \
-                 WHERE d.webhook_id = ? AND d.state = ? AND d.id < ? ORDER BY d.id DESC LIMIT ?",
-            )
-            .bind(webhook.0)
-            .bind(state.name()),
-            None => sqlx::query(
-                "SELECT d.*, e.kind FROM deliveries d JOIN events e ON e.id = d.event_id \
-                 WHERE d.webhook_id = ? AND d.id < ? ORDER BY d.id DESC LIMIT ?",
-            )
-            .bind(webhook.0),
+            None => sqlx::query(event_rows::DELIVERIES),
+            Some(_) => sqlx::query(event_rows::DELIVERIES_IN_STATE),
         };
-        let rows = query
-            .bind(before)
-            .bind(rows::one_more(limit))
-            .fetch_all(&self.readers)
-            .await
-            .doing("listing deliveries")?;
-        rows::page(&rows, limit, delivery)
+        let mut query = query
+            .bind(webhook.0)
+            .bind(before.map_or(i64::MAX, |id| id.0))
+            .bind(rows::one_more(limit));
+        if let Some(state) = state {
+            query = query.bind(state.name());
+        }
+        Packed::fetch(query, &self.readers, "listing deliveries")
+            .await?
+            .page(limit, DeliveryRow::record)
     }
 
     async fn replay(
@@ -471,45 +454,6 @@ impl EventStore for SqliteStore {
     }
 }
 
-fn due_delivery(row: &SqliteRow) -> Result<DueDelivery, StoreError> {
-    Ok(DueDelivery {
-        id: DeliveryId(row.int("delivery_id")?),
-        round: row.int("round")?,
-        attempts: row.int("delivery_attempts")?,
-        first_at: row.maybe_time("first_at")?,
-        event: event(row)?,
-    })
-}
-
-fn event(row: &SqliteRow) -> Result<Event, StoreError> {
-    let subject = match row.maybe_int("upgrade_id")? {
-        Some(upgrade) => Subject::Upgrade {
-            upgrade: UpgradeId(upgrade),
-            endpoint: row.value("endpoint")?,
-            attempts: row.int("attempts")?,
-            reason: row.value("reason")?,
-            detail: row.value("detail")?,
-            cell: row.maybe_int("cell")?,
-            started_at: row.maybe_time("started_at")?,
-        },
-        None => Subject::Task {
-            succeeded: row.int("succeeded")?,
-            failed: row.int("failed")?,
-            cancelled: row.int("cancelled")?,
-        },
-    };
-    Ok(Event {
-        id: row.int("id")?,
-        at: row.time("at")?,
-        kind: row.value("kind")?,
-        task: TaskId(row.int("task_id")?),
-        task_name: row.value("task_name")?,
-        product: row.value("product")?,
-        version: row.version("version")?,
-        subject,
-    })
-}
-
 fn webhook(row: &SqliteRow) -> Result<WebhookRecord, StoreError> {
     Ok(WebhookRecord {
         id: WebhookId(row.int("id")?),
@@ -518,23 +462,5 @@ fn webhook(row: &SqliteRow) -> Result<WebhookRecord, StoreError> {
         created_at: row.time("created_at")?,
         pending: row.int("pending")?,
         failed: row.int("failed")?,
-    })
-}
-
-fn delivery(row: &SqliteRow) -> Result<DeliveryRecord, StoreError> {
-    let name: &str = row.value("state")?;
-    let state =
-        DeliveryState::from_name(name).ok_or_else(|| rows::unreadable("deliveries.state", name))?;
-    Ok(DeliveryRecord {
-        id: DeliveryId(row.int("id")?),
-        event: row.int("event_id")?,
-        kind: row.value("kind")?,
-        state,
-        attempts: row.int("attempts")?,
-        next_at: (state == DeliveryState::Pending)
-            .then(|| row.time("next_at"))
-            .transpose()?,
-        last_at: row.maybe_time("last_at")?,
-        last_error: row.value("last_error")?,
     })
 }

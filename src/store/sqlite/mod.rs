@@ -8,15 +8,19 @@ mod bulk;
 mod commit;
 mod counts;
 mod credentials;
+mod device_rows;
 mod devices;
+mod event_rows;
 mod events;
 mod packages;
+mod packed;
 mod rollout;
 mod rows;
 mod task_creation;
 mod task_writes;
 mod tasks;
 mod turns;
+mod upgrade_rows;
 mod upgrades;
 
 #[cfg(test)]

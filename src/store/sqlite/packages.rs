@@ -230,7 +230,7 @@ async fn user(
         Ok((
             TaskId(row.int("id")?),
             row.value("name")?,
-            rows::task_state(&row, "state")?,
+            rows::task_state(row.value("state")?)?,
         ))
     })
     .transpose()

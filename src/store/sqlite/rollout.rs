@@ -1,15 +1,14 @@
-use sqlx::sqlite::SqliteRow;
-
 use super::{
     Doing, SqliteStore, credentials,
-    rows::{self, Columns},
-    upgrades,
+    packed::Packed,
+    rows::Columns,
+    upgrade_rows::{self, ActiveRow, StartableRow},
 };
 use crate::{
     clock::UtcMillis,
     engine::{ActiveUpgrade, UpgradeOrder},
     store::{DeviceChange, StoreError, UpgradeToStop},
-    task::{Candidate, PackageId, RetryPolicy, TaskId, TaskState, UpgradeId},
+    task::{Candidate, TaskId, UpgradeId},
 };
 
 impl SqliteStore {
@@ -19,26 +18,14 @@ impl SqliteStore {
         after: Option<UpgradeId>,
         limit: u32,
     ) -> Result<Vec<ActiveUpgrade>, StoreError> {
-        sqlx::query(
-            "SELECT u.*, t.package_id, t.retry_attempts, t.retry_interval_s \
-             FROM upgrades u CROSS JOIN tasks t ON t.id = u.task_id \
-             WHERE u.phase = 1 AND u.id > ? ORDER BY u.id LIMIT ?",
-        )
-        .bind(after.map_or(0, |id| id.0))
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await
-        .doing("reading running upgrades")?
-        .iter()
-        .map(|row| {
-            Ok(ActiveUpgrade {
-                order: order(row, row.int("attempt")?)?,
-                stage: upgrades::stage(row)?
-                    .ok_or_else(|| rows::unreadable("upgrades.state", "not a stage"))?,
-                segment: row.maybe_int("segment")?,
-            })
-        })
-        .collect()
+        let query = sqlx::query(upgrade_rows::RESTORE)
+            .bind(after.map_or(0, |id| id.0))
+            .bind(limit);
+        Packed::fetch(query, &self.readers, "reading running upgrades")
+            .await?
+            .rows()
+            .map(|row| row.and_then(ActiveRow::active))
+            .collect()
     }
 
     /// See [`crate::store::Store::device_changes_since`].
@@ -149,20 +136,13 @@ impl SqliteStore {
                     break;
                 }
             }
-            let rows = sqlx::query(
-                "SELECT u.id, u.task_id, u.endpoint, u.attempt, u.not_before, \
-                     t.package_id, t.retry_attempts, t.retry_interval_s \
-                 FROM tasks t CROSS JOIN upgrades u ON u.task_id = t.id \
-                 WHERE t.id = ? AND u.next = 1 AND u.not_before <= ? ORDER BY u.not_before, u.id LIMIT ?",
-            )
-            .bind(task)
-            .bind(until.0)
-            .bind(limit)
-            .fetch_all(&mut *tx)
-            .await
-            .doing(doing)?;
-            for row in &rows {
-                found.push(startable(row)?);
+            let query = sqlx::query(upgrade_rows::STARTABLE)
+                .bind(task)
+                .bind(until.0)
+                .bind(limit);
+            let rows = Packed::fetch(query, &mut *tx, doing).await?;
+            for row in rows.rows() {
+                found.push(row.map(StartableRow::startable)?);
             }
             found.sort_unstable_by_key(|(candidate, _)| (candidate.not_before, candidate.upgrade));
             found.truncate(wanted);
@@ -238,34 +218,4 @@ impl SqliteStore {
             })
             .collect()
     }
-}
-
-fn startable(row: &SqliteRow) -> Result<(Candidate, UpgradeOrder), StoreError> {
-    let begun: u32 = row.int("attempt")?;
-    let candidate = Candidate {
-        upgrade: UpgradeId(row.int("id")?),
-        task_state: TaskState::Running,
-        not_before: row.time("not_before")?,
-        device_busy_with: None,
-    };
-    Ok((candidate, order(row, begun.saturating_add(1))?))
-}
-
-fn order(row: &SqliteRow, attempt: u32) -> Result<UpgradeOrder, StoreError> {
-    Ok(UpgradeOrder {
-        upgrade: UpgradeId(row.int("id")?),
-        task: TaskId(row.int("task_id")?),
-        endpoint: row.value("endpoint")?,
-        package: PackageId(row.int("package_id")?),
-        attempt,
-        retry: retry(row)?,
-    })
-}
-
-/// The retry policy in a task's row.
-pub(super) fn retry(row: &SqliteRow) -> Result<RetryPolicy, StoreError> {
-    Ok(RetryPolicy {
-        attempts: row.int("retry_attempts")?,
-        interval_s: row.int("retry_interval_s")?,
-    })
 }

@@ -3,12 +3,12 @@
 use std::fmt::Display;
 
 use pcp::Version;
-use sqlx::{Column as _, ColumnIndex, Decode, Row, SqliteConnection, Type, sqlite::SqliteRow};
+use sqlx::{ColumnIndex, Decode, Row, SqliteConnection, Type, sqlite::SqliteRow};
 
 use super::Doing;
 use crate::{
     clock::UtcMillis,
-    store::{Page, StoreError},
+    store::{Page, StoreError, UpgradeState},
     task::TaskState,
 };
 
@@ -66,56 +66,6 @@ impl Columns for SqliteRow {
     }
 }
 
-/// Reads the columns of a row one after another: looking each up by its name takes longer than reading it.
-pub(super) struct InOrder<'r> {
-    row: &'r SqliteRow,
-    next: usize,
-}
-
-impl<'r> InOrder<'r> {
-    pub(super) const fn new(row: &'r SqliteRow) -> Self {
-        Self { row, next: 0 }
-    }
-
-    /// The next column's value.
-    pub(super) fn value<T>(&mut self) -> Result<T, StoreError>
-    where
-        T: Decode<'r, sqlx::Sqlite> + Type<sqlx::Sqlite>,
-    {
-        self.next += 1;
-        self.row.try_get(self.next - 1).doing("reading a row")
-    }
-
-    /// The next column's integer, or nothing.
-    pub(super) fn maybe_int<T: TryFrom<i64>>(&mut self) -> Result<Option<T>, StoreError> {
-        let value: Option<i64> = self.value()?;
-        value
-            .map(|value| T::try_from(value).map_err(|_| self.unreadable(value)))
-            .transpose()
-    }
-
-    /// The next column's time, or nothing.
-    pub(super) fn maybe_time(&mut self) -> Result<Option<UtcMillis>, StoreError> {
-        Ok(self.maybe_int()?.map(UtcMillis))
-    }
-
-    /// The next column's version, or nothing.
-    pub(super) fn maybe_version(&mut self) -> Result<Option<Version>, StoreError> {
-        let value: Option<&[u8]> = self.value()?;
-        value
-            .map(|bytes| match bytes.try_into() {
-                Ok(bytes) => Ok(Version::from_bytes(bytes)),
-                Err(_) => Err(self.unreadable(format!("{} bytes", bytes.len()))),
-            })
-            .transpose()
-    }
-
-    /// An error for the value that was read last.
-    pub(super) fn unreadable(&self, value: impl Display) -> StoreError {
-        unreadable(self.row.column(self.next - 1).name(), value)
-    }
-}
-
 fn version(column: &'static str, bytes: &[u8]) -> Result<Version, StoreError> {
     bytes
         .try_into()
@@ -130,10 +80,14 @@ pub(super) fn unreadable(column: &str, value: impl Display) -> StoreError {
     }
 }
 
-/// The task state in a column.
-pub(super) fn task_state(row: &SqliteRow, column: &'static str) -> Result<TaskState, StoreError> {
-    let name: &str = row.value(column)?;
-    TaskState::from_name(name).ok_or_else(|| unreadable(column, name))
+/// The task state of that name.
+pub(super) fn task_state(name: &str) -> Result<TaskState, StoreError> {
+    TaskState::from_name(name).ok_or_else(|| unreadable("tasks.state", name))
+}
+
+/// The upgrade state of that name.
+pub(super) fn upgrade_state(name: &str) -> Result<UpgradeState, StoreError> {
+    UpgradeState::from_name(name).ok_or_else(|| unreadable("upgrades.state", name))
 }
 
 /// One row more than a page holds, which tells whether another page follows.

@@ -26,18 +26,18 @@ const DOING: &str = "creating a task";
 const NAMED: usize = 5;
 
 /// A task that is being created.
-struct Creation {
+struct Creation<'n> {
     task: TaskId,
     product: String,
     start_at: UtcMillis,
     created_at: UtcMillis,
-    remaining: Remaining,
+    remaining: Remaining<'n>,
 }
 
 /// Devices whose upgrades are not written yet.
-enum Remaining {
+enum Remaining<'n> {
     /// Of the list, in the order of their endpoints, those from this position on.
-    Listed(Vec<String>, usize),
+    Listed(Vec<&'n str>, usize),
     /// All of the product whose endpoints follow.
     OfProduct(String),
 }
@@ -77,11 +77,13 @@ impl SqliteStore {
             }
             Selection::Product(_) | Selection::All => Remaining::OfProduct(String::new()),
             Selection::Devices(endpoints) => {
-                check_devices(&mut reader, endpoints, &product).await?;
-                let mut endpoints = endpoints.clone();
-                endpoints.sort_unstable();
-                endpoints.dedup();
-                Remaining::Listed(endpoints, 0)
+                let mut sorted: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+                sorted.sort_unstable();
+                sorted.dedup();
+                if !are_of_product(&mut reader, &sorted, &product).await? {
+                    refuse_wrong(&mut reader, endpoints, &product).await?;
+                }
+                Remaining::Listed(sorted, 0)
             }
         };
         drop(reader);
@@ -105,7 +107,7 @@ impl SqliteStore {
     }
 }
 
-impl Creation {
+impl Creation<'_> {
     /// Writes the next upgrades. Returns whether more may follow.
     async fn insert_part(&mut self, conn: &mut SqliteConnection) -> Result<bool, StoreError> {
         let newest: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(id), 0) FROM upgrades")
@@ -118,13 +120,13 @@ impl Creation {
         counts.write(conn).await.doing(DOING)?;
         // Where it is their turn, it is no longer that of upgrades that are to begin later.
         sqlx::query(
-            "UPDATE upgrades AS u INDEXED BY upgrades_waiting_on SET next = 0 \
-             WHERE u.phase = 0 AND u.next = 1 AND u.not_before > ?1 AND u.endpoint IN ( \
-                 SELECT n.endpoint FROM upgrades n WHERE n.task_id = ?2 AND n.id > ?3 AND n.next = 1)",
+            "UPDATE upgrades SET next = 0 WHERE id IN ( \
+                 SELECT u.id FROM upgrades n NOT INDEXED CROSS JOIN upgrades u INDEXED BY upgrades_waiting_on \
+                     ON u.endpoint = n.endpoint AND u.phase = 0 AND u.not_before > ?2 AND u.next = 1 \
+                 WHERE n.id > ?1 AND n.next = 1)",
         )
-        .bind(self.start_at.0)
-        .bind(self.task.0)
         .bind(newest)
+        .bind(self.start_at.0)
         .execute(conn)
         .await
         .doing(DOING)?;
@@ -154,7 +156,7 @@ impl Creation {
             Remaining::Listed(endpoints, from) => {
                 let part = endpoints.iter().skip(*from).take(PART as usize);
                 sqlx::query(insert!(
-                    "FROM json_each(?5) j CROSS JOIN devices d ON d.endpoint = j.value \
+                    "FROM json_each(?5) j CROSS JOIN devices d INDEXED BY devices_by_product ON d.endpoint = j.value \
                      WHERE d.removed = 0 AND d.product = ?4 ORDER BY j.id"
                 ))
                 .bind(self.task.0)
@@ -225,7 +227,7 @@ impl Creation {
         if let Remaining::Listed(endpoints, _) = &self.remaining
             && record.total() < endpoints.len() as u64
         {
-            check_devices(conn, endpoints, &self.product).await?;
+            refuse_wrong(conn, endpoints, &self.product).await?;
         }
         if record.total() == 0 {
             return Err(CreateTaskError::NoDevices {
@@ -277,10 +279,37 @@ async fn usable_package(
     }
 }
 
-/// Refuses a list that names a device that is not there or has another product.
-async fn check_devices(
+const CHECKING: &str = "checking a task's devices";
+
+/// Whether all devices of a list are there and have the product. The list is in the order of an index that knows all
+/// of this, so that this takes a fraction of looking at the devices.
+async fn are_of_product(
     conn: &mut SqliteConnection,
-    endpoints: &[String],
+    endpoints: &[&str],
+    product: &str,
+) -> Result<bool, StoreError> {
+    for part in endpoints.chunks(PART as usize) {
+        let wrong: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM json_each(?) j WHERE NOT EXISTS ( \
+                 SELECT 1 FROM devices d INDEXED BY devices_by_product \
+                 WHERE d.product = ? AND d.endpoint = j.value AND d.removed = 0))",
+        )
+        .bind(json_list(part))
+        .bind(product)
+        .fetch_one(&mut *conn)
+        .await
+        .doing(CHECKING)?;
+        if wrong {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Refuses a list that names a device that is not there or has another product.
+async fn refuse_wrong(
+    conn: &mut SqliteConnection,
+    endpoints: &[impl serde::Serialize],
     product: &str,
 ) -> Result<(), CreateTaskError> {
     let wrong = sqlx::query(
@@ -292,7 +321,7 @@ async fn check_devices(
     .bind(product)
     .fetch_all(conn)
     .await
-    .doing("checking a task's devices")?;
+    .doing(CHECKING)?;
     let mut unknown = Vec::new();
     let mut other_product = Vec::new();
     for row in &wrong {

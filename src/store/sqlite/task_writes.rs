@@ -10,7 +10,8 @@ use super::{
     bulk::json_list,
     counts::{self, CountChanges},
     events::Announcements,
-    rows, tasks, turns,
+    rows::{self, Columns as _},
+    tasks, turns,
 };
 use crate::{
     clock::UtcMillis,
@@ -293,6 +294,6 @@ async fn state(conn: &mut SqliteConnection, id: TaskId) -> Result<Option<TaskSta
         .fetch_optional(conn)
         .await
         .doing("reading a task's state")?
-        .map(|row| rows::task_state(&row, "state"))
+        .map(|row| rows::task_state(row.value("state")?))
         .transpose()
 }

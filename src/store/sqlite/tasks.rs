@@ -3,13 +3,12 @@ use std::collections::BTreeMap;
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    Doing, SqliteStore, rollout,
+    Doing, SqliteStore,
     rows::{self, Columns},
-    upgrades,
 };
 use crate::{
     store::{Page, StoreError, TaskRecord, UpgradeState},
-    task::{PackageId, TaskId},
+    task::{PackageId, RetryPolicy, TaskId},
 };
 
 impl SqliteStore {
@@ -82,7 +81,7 @@ async fn add_counts(
         counts
             .entry(row.int("task_id")?)
             .or_default()
-            .insert(upgrades::state(row)?, row.int("count")?);
+            .insert(rows::upgrade_state(row.value("state")?)?, row.int("count")?);
     }
     for task in tasks {
         task.counts = counts.remove(&task.id.0).unwrap_or_default();
@@ -97,9 +96,12 @@ fn record(row: &SqliteRow) -> Result<TaskRecord, StoreError> {
         package: PackageId(row.int("package_id")?),
         product: row.value("product")?,
         version: row.version("version")?,
-        state: rows::task_state(row, "state")?,
+        state: rows::task_state(row.value("state")?)?,
         start_at: row.time("start_at")?,
-        retry: rollout::retry(row)?,
+        retry: RetryPolicy {
+            attempts: row.int("retry_attempts")?,
+            interval_s: row.int("retry_interval_s")?,
+        },
         created_at: row.time("created_at")?,
         stopped_at: row.maybe_time("stopped_at")?,
         ended_at: row.maybe_time("ended_at")?,

@@ -1,16 +1,18 @@
-use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
+use serde::Deserialize;
 
 use super::{
     Doing, SqliteStore,
+    packed::{Packed, packed},
     rows::{self, Columns},
+    upgrade_rows::{self, DetailRow, UpgradeRow},
 };
 use crate::{
-    engine::StageChange,
+    clock::UtcMillis,
     store::{
-        CellRecord, OutcomeRecord, Page, QueueRecord, StoreError, TimelineEvent, UpgradeDetail,
-        UpgradeRecord, UpgradeState,
+        CellRecord, Page, QueueRecord, StoreError, TimelineEvent, UpgradeDetail, UpgradeRecord,
+        UpgradeState,
     },
-    task::{Candidate, PackageId, TaskId, UpgradeId},
+    task::{Candidate, TaskId, UpgradeId},
     upgrade::Stage,
 };
 
@@ -26,25 +28,20 @@ impl SqliteStore {
         after: Option<UpgradeId>,
         limit: u32,
     ) -> Result<Page<UpgradeRecord>, StoreError> {
-        let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM upgrades WHERE task_id = ");
-        query
-            .push_bind(task.0)
-            .push(" AND EXISTS (SELECT 1 FROM tasks WHERE hidden = 0 AND id = ");
-        query.push_bind(task.0).push(")");
+        let query = match state {
+            None => sqlx::query(upgrade_rows::LIST),
+            Some(_) => sqlx::query(upgrade_rows::LIST_IN_STATE),
+        };
+        let mut query = query
+            .bind(task.0)
+            .bind(after.map_or(0, |id| id.0))
+            .bind(rows::one_more(limit));
         if let Some(state) = state {
-            query.push(" AND state = ").push_bind(state.name());
+            query = query.bind(state.name());
         }
-        query
-            .push(" AND id > ")
-            .push_bind(after.map_or(0, |id| id.0));
-        let rows = query
-            .push(" ORDER BY id LIMIT ")
-            .push_bind(rows::one_more(limit))
-            .build()
-            .fetch_all(&self.readers)
-            .await
-            .doing("listing upgrades")?;
-        rows::page(&rows, limit, record)
+        Packed::fetch(query, &self.readers, "listing upgrades")
+            .await?
+            .page(limit, UpgradeRow::record)
     }
 
     /// See [`crate::store::Store::upgrade`].
@@ -53,27 +50,17 @@ impl SqliteStore {
         id: UpgradeId,
     ) -> Result<Option<UpgradeDetail>, StoreError> {
         let doing = "reading an upgrade";
-        let row = sqlx::query(
-            "SELECT u.*, t.package_id, t.state AS task_state, \
-                 (SELECT MIN(b.id) FROM upgrades b WHERE b.endpoint = u.endpoint AND b.phase = 1 \
-                     AND b.id <> u.id) AS busy_with, \
-                 COALESCE((SELECT c.active FROM cells c WHERE c.cell = u.cell), 0) AS slots_taken, \
-                 (SELECT COUNT(*) FROM upgrades w WHERE u.state = 'waiting_for_slot' \
-                     AND w.cell = u.cell AND w.state = 'waiting_for_slot' \
-                     AND (w.queued_at, w.id) < (u.queued_at, u.id)) AS ahead \
-             FROM upgrades u JOIN tasks t ON t.id = u.task_id WHERE u.id = ? AND t.hidden = 0",
-        )
-        .bind(id.0)
-        .fetch_optional(&self.readers)
-        .await
-        .doing(doing)?;
-        let Some(row) = row else { return Ok(None) };
-        let upgrade = record(&row)?;
+        let query = sqlx::query(upgrade_rows::ONE).bind(id.0);
+        let found = Packed::fetch(query, &self.readers, doing).await?;
+        let Some(row) = found.rows::<DetailRow>().next().transpose()? else {
+            return Ok(None);
+        };
+        let upgrade = row.upgrade.record()?;
         let candidate = Candidate {
             upgrade: id,
-            task_state: rows::task_state(&row, "task_state")?,
+            task_state: rows::task_state(row.task_state)?,
             not_before: upgrade.not_before,
-            device_busy_with: row.maybe_int("busy_with")?.map(UpgradeId),
+            device_busy_with: row.busy_with,
         };
         let events = sqlx::query(
             "SELECT at, attempt, kind, text FROM ( \
@@ -97,13 +84,13 @@ impl SqliteStore {
         .collect::<Result<_, StoreError>>()?;
         let waits = upgrade.state == UpgradeState::Active(Stage::WaitingForSlot);
         let queue = QueueRecord {
-            active: row.int("slots_taken")?,
-            ahead: row.int("ahead")?,
+            active: row.slots_taken,
+            ahead: row.ahead,
         };
         Ok(Some(UpgradeDetail {
             queue: waits.then_some(queue),
             candidate: (upgrade.state == UpgradeState::Pending).then_some(candidate),
-            package: PackageId(row.int("package_id")?),
+            package: row.package,
             upgrade,
             events,
         }))
@@ -115,78 +102,41 @@ impl SqliteStore {
         after: Option<u32>,
         limit: u32,
     ) -> Result<Page<CellRecord>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT cell, active, waiting, limit_max, concurrent_peak, admitted_total, last_admitted_at \
-             FROM cells WHERE cell > ? ORDER BY cell LIMIT ?",
-        )
-        .bind(after.map_or(-1, i64::from))
-        .bind(rows::one_more(limit))
-        .fetch_all(&self.readers)
-        .await
-        .doing("listing cells")?;
-        rows::page(&rows, limit, |row| {
-            Ok(CellRecord {
-                cell: row.int("cell")?,
-                active: row.int("active")?,
-                waiting: row.int("waiting")?,
-                limit_max: row.int("limit_max")?,
-                concurrent_peak: row.int("concurrent_peak")?,
-                admitted_total: row.int("admitted_total")?,
-                last_admitted_at: row.maybe_time("last_admitted_at")?,
-            })
-        })
+        let query = sqlx::query(CELLS)
+            .bind(after.map_or(-1, i64::from))
+            .bind(rows::one_more(limit));
+        Packed::fetch(query, &self.readers, "listing cells")
+            .await?
+            .page(limit, |row: CellRow| Ok(row.record()))
     }
 }
 
-/// The state in column `state`.
-pub(super) fn state(row: &SqliteRow) -> Result<UpgradeState, StoreError> {
-    let name: &str = row.value("state")?;
-    UpgradeState::from_name(name).ok_or_else(|| rows::unreadable("upgrades.state", name))
+const CELLS: &str = packed!(
+    "SELECT json_array(cell, active, waiting, limit_max, concurrent_peak, admitted_total, last_admitted_at) AS line \
+     FROM cells WHERE cell > ? ORDER BY cell LIMIT ?"
+);
+
+#[derive(Deserialize)]
+struct CellRow {
+    cell: u32,
+    active: u64,
+    waiting: u64,
+    limit_max: u32,
+    concurrent_peak: u32,
+    admitted_total: u64,
+    last_admitted_at: Option<UtcMillis>,
 }
 
-/// The stage of an upgrade that runs.
-pub(super) fn stage(row: &SqliteRow) -> Result<Option<StageChange>, StoreError> {
-    let UpgradeState::Active(stage) = state(row)? else {
-        return Ok(None);
-    };
-    Ok(Some(StageChange {
-        stage,
-        entered_at: row.time("stage_entered_at")?,
-        deadline_at: row.time("stage_deadline_at")?,
-        queued_at: row.maybe_time("queued_at")?,
-        slot_deadline_at: row.maybe_time("slot_deadline_at")?,
-        cell: row.maybe_int("cell")?,
-        cell_limit: row.maybe_int("cell_limit")?,
-        confirmed: row.value("confirmed")?,
-    }))
-}
-
-fn record(row: &SqliteRow) -> Result<UpgradeRecord, StoreError> {
-    let outcome = row
-        .value::<Option<String>>("outcome_state")?
-        .map(|state| {
-            Ok::<_, StoreError>(OutcomeRecord {
-                state,
-                reason: row.value("outcome_reason")?,
-                detail: row.value("outcome_detail")?,
-                at: row.time("outcome_at")?,
-            })
-        })
-        .transpose()?;
-    Ok(UpgradeRecord {
-        id: UpgradeId(row.int("id")?),
-        task: TaskId(row.int("task_id")?),
-        endpoint: row.value("endpoint")?,
-        state: state(row)?,
-        attempts: row.int("attempt")?,
-        not_before: row.time("not_before")?,
-        stage: stage(row)?,
-        cell: row.maybe_int("cell")?,
-        segment: row.maybe_int("segment")?,
-        progress_percent: row.int("progress_percent")?,
-        outcome,
-        created_at: row.time("created_at")?,
-        started_at: row.maybe_time("started_at")?,
-        ended_at: row.maybe_time("ended_at")?,
-    })
+impl CellRow {
+    fn record(self) -> CellRecord {
+        CellRecord {
+            cell: self.cell,
+            active: self.active,
+            waiting: self.waiting,
+            limit_max: self.limit_max,
+            concurrent_peak: self.concurrent_peak,
+            admitted_total: self.admitted_total,
+            last_admitted_at: self.last_admitted_at,
+        }
+    }
 }

@@ -7,8 +7,7 @@ use crate::{
         StoreError, UpgradeState,
         sqlite::{
             bulk::{Bound, RowStatement},
-            rows::Columns,
-            upgrades::state,
+            rows::{self, Columns},
         },
     },
     task::{TaskId, UpgradeId},
@@ -83,7 +82,7 @@ pub(super) struct Ending<'c> {
 impl<'c> Upgrade<'c> {
     /// As it stands in the database.
     pub(super) fn stored(row: &SqliteRow) -> Result<Self, StoreError> {
-        let state = state(row)?;
+        let state = rows::upgrade_state(row.value("state")?)?;
         let cell = row.maybe_int("cell")?;
         Ok(Self {
             task: TaskId(row.int("task_id")?),

@@ -1,0 +1,168 @@
+//! What is read of events and deliveries.
+
+use serde::Deserialize;
+
+use super::{
+    packed::{HexVersion, packed},
+    rows,
+};
+use crate::{
+    clock::UtcMillis,
+    store::{DeliveryId, DeliveryRecord, DeliveryState, DueDelivery, Event, StoreError, Subject},
+    task::{TaskId, UpgradeId},
+};
+
+/// An [`EventRow`], from `events e`.
+macro_rules! event {
+    () => {
+        "json_array(e.id, e.at, e.kind, e.task_id, e.task_name, e.product, hex(e.version), e.upgrade_id, e.endpoint, \
+         e.attempts, e.reason, e.detail, e.cell, e.started_at, e.succeeded, e.failed, e.cancelled)"
+    };
+}
+
+pub(super) const EVENTS: &str = packed!(
+    "SELECT ",
+    event!(),
+    " AS line FROM events e WHERE e.id > ? ORDER BY e.id LIMIT ?",
+);
+
+pub(super) const EVENTS_OF_TASK: &str = packed!(
+    "SELECT ",
+    event!(),
+    " AS line FROM events e WHERE e.task_id = ? AND e.id > ? ORDER BY e.id LIMIT ?",
+);
+
+/// Deliveries of a webhook that are due, with their events, each a [`DueRow`]. Their order follows.
+macro_rules! due {
+    ($order:literal) => {
+        packed!(
+            "SELECT json_array(d.id, d.round, d.attempts, d.first_at, ",
+            event!(),
+            ") AS line FROM deliveries d JOIN events e ON e.id = d.event_id \
+             WHERE d.webhook_id = ? AND d.state = 'pending' AND d.next_at <= ? ",
+            $order,
+        )
+    };
+}
+
+pub(super) const DUE: &str = due!("ORDER BY d.next_at, d.id LIMIT ?");
+
+pub(super) const LAST_DUE: &str = due!("ORDER BY d.next_at DESC, d.id DESC LIMIT 1");
+
+/// Deliveries of a webhook, each a [`DeliveryRow`]. More conditions follow.
+macro_rules! deliveries {
+    () => {
+        "SELECT json_array(d.id, d.event_id, e.kind, d.state, d.attempts, d.next_at, d.last_at, d.last_error) AS line \
+         FROM deliveries d JOIN events e ON e.id = d.event_id WHERE d.webhook_id = ?1 AND d.id < ?2"
+    };
+}
+
+pub(super) const DELIVERIES: &str = packed!(deliveries!(), " ORDER BY d.id DESC LIMIT ?3");
+
+pub(super) const DELIVERIES_IN_STATE: &str = packed!(
+    deliveries!(),
+    " AND d.state = ?4 ORDER BY d.id DESC LIMIT ?3"
+);
+
+#[derive(Deserialize)]
+pub(super) struct EventRow {
+    id: i64,
+    at: UtcMillis,
+    kind: String,
+    task: TaskId,
+    task_name: String,
+    product: String,
+    version: HexVersion,
+    upgrade: Option<UpgradeId>,
+    endpoint: Option<String>,
+    attempts: Option<u32>,
+    reason: Option<String>,
+    detail: Option<String>,
+    cell: Option<u32>,
+    started_at: Option<UtcMillis>,
+    succeeded: Option<u64>,
+    failed: Option<u64>,
+    cancelled: Option<u64>,
+}
+
+impl EventRow {
+    pub(super) fn event(self) -> Result<Event, StoreError> {
+        let incomplete = || rows::unreadable("events.id", self.id);
+        let subject = match self.upgrade {
+            Some(upgrade) => Subject::Upgrade {
+                upgrade,
+                endpoint: self.endpoint.ok_or_else(incomplete)?,
+                attempts: self.attempts.ok_or_else(incomplete)?,
+                reason: self.reason,
+                detail: self.detail,
+                cell: self.cell,
+                started_at: self.started_at,
+            },
+            None => Subject::Task {
+                succeeded: self.succeeded.ok_or_else(incomplete)?,
+                failed: self.failed.ok_or_else(incomplete)?,
+                cancelled: self.cancelled.ok_or_else(incomplete)?,
+            },
+        };
+        Ok(Event {
+            id: self.id,
+            at: self.at,
+            kind: self.kind,
+            task: self.task,
+            task_name: self.task_name,
+            product: self.product,
+            version: self.version.0,
+            subject,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct DueRow {
+    id: i64,
+    round: u32,
+    attempts: u32,
+    first_at: Option<UtcMillis>,
+    event: EventRow,
+}
+
+impl DueRow {
+    pub(super) fn due(self) -> Result<DueDelivery, StoreError> {
+        Ok(DueDelivery {
+            id: DeliveryId(self.id),
+            round: self.round,
+            attempts: self.attempts,
+            first_at: self.first_at,
+            event: self.event.event()?,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct DeliveryRow<'r> {
+    id: i64,
+    event: i64,
+    kind: String,
+    state: &'r str,
+    attempts: u32,
+    next_at: UtcMillis,
+    last_at: Option<UtcMillis>,
+    last_error: Option<String>,
+}
+
+impl DeliveryRow<'_> {
+    pub(super) fn record(self) -> Result<DeliveryRecord, StoreError> {
+        let state = DeliveryState::from_name(self.state)
+            .ok_or_else(|| rows::unreadable("deliveries.state", self.state))?;
+        Ok(DeliveryRecord {
+            id: DeliveryId(self.id),
+            event: self.event,
+            kind: self.kind,
+            state,
+            attempts: self.attempts,
+            next_at: (state == DeliveryState::Pending).then_some(self.next_at),
+            last_at: self.last_at,
+            last_error: self.last_error,
+        })
+    }
+}

@@ -1,0 +1,260 @@
+//! What is read of upgrades, a few or a million.
+
+use serde::Deserialize;
+
+use super::{
+    packed::{Flag, packed},
+    rows,
+};
+use crate::{
+    clock::UtcMillis,
+    engine::{ActiveUpgrade, StageChange, UpgradeOrder},
+    store::{OutcomeRecord, StoreError, UpgradeRecord, UpgradeState},
+    task::{Candidate, PackageId, RetryPolicy, TaskId, TaskState, UpgradeId},
+};
+
+/// An [`UpgradeRow`], from `upgrades u`.
+macro_rules! upgrade {
+    () => {
+        concat!(
+            "json_array(u.id, u.task_id, u.endpoint, u.attempt, u.not_before, ",
+            stage!(),
+            ", u.segment, u.progress_percent, u.outcome_state, u.outcome_reason, u.outcome_detail, u.outcome_at, \
+             u.created_at, u.started_at, u.ended_at)"
+        )
+    };
+}
+
+/// A [`StageRow`], from `upgrades u`.
+macro_rules! stage {
+    () => {
+        "json_array(u.state, u.stage_entered_at, u.stage_deadline_at, u.queued_at, u.slot_deadline_at, u.cell, \
+         u.cell_limit, u.confirmed)"
+    };
+}
+
+/// An [`OrderRow`], from `upgrades u` and their `tasks t`.
+macro_rules! order {
+    () => {
+        "json_array(u.id, u.task_id, u.endpoint, u.attempt, t.package_id, t.retry_attempts, t.retry_interval_s)"
+    };
+}
+
+/// Upgrades of a task, each an [`UpgradeRow`]. More conditions follow.
+macro_rules! of_task {
+    () => {
+        concat!(
+            "SELECT ",
+            upgrade!(),
+            " AS line FROM upgrades u WHERE u.task_id = ?1 \
+                 AND EXISTS (SELECT 1 FROM tasks WHERE hidden = 0 AND id = ?1) AND u.id > ?2"
+        )
+    };
+}
+
+pub(super) const LIST: &str = packed!(of_task!(), " ORDER BY u.id LIMIT ?3");
+
+pub(super) const LIST_IN_STATE: &str =
+    packed!(of_task!(), " AND u.state = ?4 ORDER BY u.id LIMIT ?3");
+
+/// A [`DetailRow`].
+pub(super) const ONE: &str = packed!(
+    "SELECT json_array(",
+    upgrade!(),
+    ", t.package_id, t.state, \
+         (SELECT MIN(b.id) FROM upgrades b WHERE b.endpoint = u.endpoint AND b.phase = 1 AND b.id <> u.id), \
+         COALESCE((SELECT c.active FROM cells c WHERE c.cell = u.cell), 0), \
+         (SELECT COUNT(*) FROM upgrades w WHERE u.state = 'waiting_for_slot' \
+             AND w.cell = u.cell AND w.state = 'waiting_for_slot' \
+             AND (w.queued_at, w.id) < (u.queued_at, u.id))) AS line \
+     FROM upgrades u JOIN tasks t ON t.id = u.task_id WHERE u.id = ? AND t.hidden = 0",
+);
+
+/// Each an [`ActiveRow`].
+pub(super) const RESTORE: &str = packed!(
+    "SELECT json_array(",
+    order!(),
+    ", ",
+    stage!(),
+    ", u.segment) AS line FROM upgrades u CROSS JOIN tasks t ON t.id = u.task_id \
+     WHERE u.phase = 1 AND u.id > ? ORDER BY u.id LIMIT ?",
+);
+
+/// Of one task those whose turn it is, each a [`StartableRow`].
+pub(super) const STARTABLE: &str = packed!(
+    "SELECT json_array(",
+    order!(),
+    ", u.not_before) AS line FROM tasks t CROSS JOIN upgrades u ON u.task_id = t.id \
+     WHERE t.id = ? AND u.next = 1 AND u.not_before <= ? ORDER BY u.not_before, u.id LIMIT ?",
+);
+
+#[derive(Deserialize)]
+pub(super) struct UpgradeRow<'r> {
+    id: UpgradeId,
+    task: TaskId,
+    endpoint: String,
+    attempts: u32,
+    not_before: UtcMillis,
+    #[serde(borrow)]
+    stage: StageRow<'r>,
+    segment: Option<u16>,
+    progress_percent: u8,
+    outcome_state: Option<String>,
+    outcome_reason: Option<String>,
+    outcome_detail: Option<String>,
+    outcome_at: Option<UtcMillis>,
+    created_at: UtcMillis,
+    started_at: Option<UtcMillis>,
+    ended_at: Option<UtcMillis>,
+}
+
+impl UpgradeRow<'_> {
+    pub(super) fn record(self) -> Result<UpgradeRecord, StoreError> {
+        let outcome = match (self.outcome_state, self.outcome_reason, self.outcome_detail) {
+            (Some(state), Some(reason), Some(detail)) => Some(OutcomeRecord {
+                state,
+                reason,
+                detail,
+                at: there(self.outcome_at, "upgrades.outcome_at")?,
+            }),
+            (None, ..) => None,
+            (Some(state), ..) => {
+                return Err(rows::unreadable(
+                    "upgrades.outcome_state",
+                    format!("{state} alone"),
+                ));
+            }
+        };
+        Ok(UpgradeRecord {
+            id: self.id,
+            task: self.task,
+            endpoint: self.endpoint,
+            state: self.stage.state()?,
+            attempts: self.attempts,
+            not_before: self.not_before,
+            stage: self.stage.stage()?,
+            cell: self.stage.cell,
+            segment: self.segment,
+            progress_percent: self.progress_percent,
+            outcome,
+            created_at: self.created_at,
+            started_at: self.started_at,
+            ended_at: self.ended_at,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct StageRow<'r> {
+    state: &'r str,
+    entered_at: Option<UtcMillis>,
+    deadline_at: Option<UtcMillis>,
+    queued_at: Option<UtcMillis>,
+    slot_deadline_at: Option<UtcMillis>,
+    cell: Option<u32>,
+    cell_limit: Option<u32>,
+    confirmed: Flag,
+}
+
+impl StageRow<'_> {
+    fn state(&self) -> Result<UpgradeState, StoreError> {
+        rows::upgrade_state(self.state)
+    }
+
+    /// The stage of an upgrade that runs.
+    fn stage(&self) -> Result<Option<StageChange>, StoreError> {
+        let UpgradeState::Active(stage) = self.state()? else {
+            return Ok(None);
+        };
+        Ok(Some(StageChange {
+            stage,
+            entered_at: there(self.entered_at, "upgrades.stage_entered_at")?,
+            deadline_at: there(self.deadline_at, "upgrades.stage_deadline_at")?,
+            queued_at: self.queued_at,
+            slot_deadline_at: self.slot_deadline_at,
+            cell: self.cell,
+            cell_limit: self.cell_limit,
+            confirmed: self.confirmed.0,
+        }))
+    }
+}
+
+fn there<T>(value: Option<T>, column: &str) -> Result<T, StoreError> {
+    value.ok_or_else(|| rows::unreadable(column, "NULL"))
+}
+
+#[derive(Deserialize)]
+pub(super) struct DetailRow<'r> {
+    #[serde(borrow)]
+    pub(super) upgrade: UpgradeRow<'r>,
+    pub(super) package: PackageId,
+    pub(super) task_state: &'r str,
+    pub(super) busy_with: Option<UpgradeId>,
+    pub(super) slots_taken: u32,
+    pub(super) ahead: u32,
+}
+
+#[derive(Deserialize)]
+struct OrderRow {
+    id: UpgradeId,
+    task: TaskId,
+    endpoint: String,
+    begun: u32,
+    package: PackageId,
+    retry_attempts: u32,
+    retry_interval_s: u32,
+}
+
+impl OrderRow {
+    fn order(self, attempt: u32) -> UpgradeOrder {
+        UpgradeOrder {
+            upgrade: self.id,
+            task: self.task,
+            endpoint: self.endpoint,
+            package: self.package,
+            attempt,
+            retry: RetryPolicy {
+                attempts: self.retry_attempts,
+                interval_s: self.retry_interval_s,
+            },
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct ActiveRow<'r> {
+    order: OrderRow,
+    #[serde(borrow)]
+    stage: StageRow<'r>,
+    segment: Option<u16>,
+}
+
+impl ActiveRow<'_> {
+    pub(super) fn active(self) -> Result<ActiveUpgrade, StoreError> {
+        let attempt = self.order.begun;
+        Ok(ActiveUpgrade {
+            order: self.order.order(attempt),
+            stage: there(self.stage.stage()?, "upgrades.stage")?,
+            segment: self.segment,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct StartableRow {
+    order: OrderRow,
+    not_before: UtcMillis,
+}
+
+impl StartableRow {
+    pub(super) fn startable(self) -> (Candidate, UpgradeOrder) {
+        let candidate = Candidate {
+            upgrade: self.order.id,
+            task_state: TaskState::Running,
+            not_before: self.not_before,
+            device_busy_with: None,
+        };
+        let attempt = self.order.begun.saturating_add(1);
+        (candidate, self.order.order(attempt))
+    }
+}
