@@ -36,6 +36,7 @@ mod notes;
 mod reads;
 mod receive;
 mod requests;
+mod respond;
 mod roster;
 mod session;
 mod slots;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{DeviceId, Engine, Sought, Speaker, account::Said, key::DeviceKey, requests::created};
+use super::{DeviceId, Engine, Sought, Speaker, account::Said, key::DeviceKey, respond::created};
 use crate::{
     coap::{Code, Datagram, Kind, Message, Peer, Reply, empty_ack, reset, short_response},
     upgrade::{Event, Stage},

@@ -5,12 +5,11 @@ use rand_chacha::rand_core::Rng;
 
 use super::{
     Change, Engine, Location, QueueMode, Report, Sought, Speaker, account::Said,
-    device::Registered, key::DeviceKey,
+    device::Registered, key::DeviceKey, respond::created,
 };
 use crate::{
     coap::{
-        Block, Code, ContentFormat, Datagram, Kind, Message, MessageBuilder, Peer, Reassembled,
-        Reply, short_response, slice,
+        Block, Code, ContentFormat, Kind, Message, Peer, Reassembled, Reply, short_response, slice,
     },
     config::RegistrationPolicy,
     lwm2m::{RegisterRequest, UpdateRequest},
@@ -429,78 +428,6 @@ impl Engine {
             self.persist(key, change);
         }
     }
-
-    fn response(&mut self, peer: Peer, message: &Message, code: Code) -> MessageBuilder {
-        let message_id = self.response_id(peer);
-        MessageBuilder::response(message, code, message_id)
-    }
-
-    /// The message ID of a response that is no acknowledgement.
-    fn response_id(&mut self, peer: Peer) -> u16 {
-        match self.devices.by_peer(peer) {
-            Some(key) => self.device_mut(key).take_message_id(),
-            None => (self.random.next_u32() >> 16) as u16, // 16 bits are left
-        }
-    }
-
-    fn refuse(&mut self, peer: Peer, bytes: &[u8], message: &Message, refusal: (Code, &str)) {
-        self.counters.requests_refused += 1;
-        let (code, text) = refusal;
-        let id = self.response_id(peer);
-        let response = short_response(message, code, id, Bytes::copy_from_slice(text.as_bytes()));
-        self.respond(peer, bytes, message, response);
-    }
-
-    /// Sends a response, and remembers it for the repeats of the request if the peer is a device.
-    fn respond(
-        &mut self,
-        peer: Peer,
-        bytes: &[u8],
-        message: &Message,
-        response: impl Into<Datagram>,
-    ) {
-        let datagram = response.into();
-        let reply = Reply::Response(Box::new(datagram.clone()));
-        self.remember(peer, bytes, message, reply);
-        self.send_response(peer, datagram);
-    }
-
-    /// As [`respond`](Self::respond), for a response that can be made again: as an acknowledgement at least.
-    fn respond_as(
-        &mut self,
-        peer: Peer,
-        bytes: &[u8],
-        message: &Message,
-        response: impl Into<Datagram>,
-        reply: Reply,
-    ) {
-        if message.kind() != Kind::Confirmable {
-            return self.respond(peer, bytes, message, response);
-        }
-        self.remember(peer, bytes, message, reply);
-        self.send_response(peer, response.into());
-    }
-
-    fn remember(&mut self, peer: Peer, bytes: &[u8], message: &Message, reply: Reply) {
-        let now = self.now.instant;
-        if let Some(key) = self.devices.by_peer(peer) {
-            let recent = &mut self.device_mut(key).recent;
-            recent.remember(now, message.message_id(), bytes, reply);
-        }
-    }
-
-    fn send_response(&mut self, peer: Peer, datagram: Datagram) {
-        let device = self.devices.by_peer(peer);
-        let after = device.map_or(0, |key| self.device(key).pending);
-        self.transmit(peer, datagram, after);
-    }
-}
-
-/// The answer to a registration.
-pub(super) fn created(message: &Message, message_id: u16, location: Location) -> MessageBuilder {
-    MessageBuilder::response(message, Code::CREATED, message_id)
-        .location("rd")
-        .location(&location.to_string())
 }
 
 const NOT_YOURS: Refusal = (Code::FORBIDDEN, "not your endpoint");

@@ -1,0 +1,98 @@
+//! What a shard tells the operator: lines of the log, and figures.
+
+use super::{Port, Shard};
+use crate::engine::Report;
+
+impl Shard {
+    pub(super) fn log(&self, report: &Report) {
+        match report {
+            Report::Registered { endpoint, peer } => {
+                tracing::debug!(endpoint, %peer, "registered");
+            }
+            Report::UnknownEndpoint { endpoint, peer } => {
+                if self.stranger_lines.check().is_ok() {
+                    tracing::warn!(
+                        endpoint, %peer,
+                        "an unknown endpoint was refused; add the device, or set lwm2m.registration = \"open\""
+                    );
+                }
+            }
+            Report::Impostor {
+                endpoint,
+                peer,
+                identities,
+            } => {
+                if self.audit_lines.check().is_ok() {
+                    let told = if peer.secured {
+                        "somebody acted as another device than it has shown to be, and was refused"
+                    } else {
+                        "a device that has to encrypt was heard on the plain port, and refused"
+                    };
+                    tracing::warn!(target: "cellwise::audit", endpoint, %peer, ?identities, "{told}");
+                }
+            }
+            Report::UpgradeEnded {
+                endpoint,
+                upgrade,
+                attempt,
+                outcome,
+                retried,
+            } => {
+                tracing::info!(
+                    endpoint,
+                    upgrade = upgrade.0,
+                    attempt,
+                    state = outcome.state(),
+                    reason = outcome.reason(),
+                    retried,
+                    "upgrade ended: {outcome}"
+                );
+            }
+        }
+    }
+
+    pub(super) fn publish(&mut self) {
+        let mut figures = self.metrics.of(&mut self.share);
+        for (name, help, value) in self.engine.counters().each() {
+            figures.counter(name, help, value);
+        }
+        figures.counter(
+            "datagrams_unsent",
+            "Datagrams that the system did not take, or that waited too long for the store",
+            self.unsent + self.plain.as_ref().map_or(0, Port::unsent),
+        );
+        figures.counter(
+            "datagrams_unsought",
+            "Datagrams left alone because too many devices were sought at other shards",
+            self.unsought,
+        );
+        if let Some(dropped) = self.plain.as_ref().and_then(Port::dropped) {
+            figures.counter(
+                "datagrams_dropped",
+                "Datagrams that the system dropped because they came faster than they were taken",
+                dropped,
+            );
+        }
+        if let Some(secured) = &self.secured {
+            secured.publish(&mut figures);
+        }
+        let (devices, upgrading) = self.engine.population();
+        let gauges = [
+            ("devices", "Devices that may register", devices),
+            ("upgrades_active", "Upgrades under way", upgrading),
+            (
+                "datagrams_held",
+                "Datagrams that wait for a commit",
+                self.outbox.len(),
+            ),
+            (
+                "changes_uncommitted",
+                "Changes that wait for a commit",
+                usize::try_from(self.newest - self.committed).unwrap_or(usize::MAX),
+            ),
+        ];
+        for (name, help, value) in gauges {
+            figures.gauge(name, help, value);
+        }
+    }
+}
