@@ -3,7 +3,7 @@
 
 use super::{DeviceId, Effect, Engine, Seq, Speaker, device::Device};
 use crate::{
-    clock::Now,
+    clock::{Instant, Now},
     coap::{Message, Peer},
 };
 
@@ -55,6 +55,9 @@ pub enum Whose {
     NotRegistered,
     /// It is here; whoever has sent the datagram is not it.
     NotTheirs(Box<str>),
+    /// It is here, and has said that before: a network has kept or doubled the datagram, and the device has moved since.
+    /// It is answered from here.
+    Repeated,
     /// It may go, once this change is committed.
     Theirs(Seq),
 }
@@ -97,7 +100,7 @@ impl Engine {
     }
 
     /// Whether a device that is sought is here and may go.
-    pub fn whose(&self, seek: &Seek) -> Whose {
+    pub fn whose(&self, now: Now, seek: &Seek) -> Whose {
         let Some(key) = self.devices.by_id(seek.device) else {
             return Whose::NotHere;
         };
@@ -106,6 +109,8 @@ impl Engine {
             Whose::NotTheirs(device.endpoint.clone())
         } else if device.registration.is_none() && !seek.registers {
             Whose::NotRegistered
+        } else if !seek.registers && has_said(device, now.instant, &seek.bytes) {
+            Whose::Repeated
         } else {
             Whose::Theirs(device.pending)
         }
@@ -136,4 +141,9 @@ impl Engine {
         }
         self.set_alarm(key);
     }
+}
+
+fn has_said(device: &Device, now: Instant, bytes: &[u8]) -> bool {
+    let id = Message::parse(bytes).map(|message| message.message_id());
+    id.is_ok_and(|id| device.recent.find(now, id, bytes).is_some())
 }

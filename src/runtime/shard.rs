@@ -336,13 +336,15 @@ impl Shard {
     /// Another shard has heard a device that should be here. It goes there once what it waits for is committed: nothing
     /// is said to it before, whoever says it.
     fn sought(&mut self, seek: Box<Seek>, asked_by: ShardId) {
+        let now = self.clock.now();
         let exchange = &self.exchange;
-        match self.engine.whose(&seek) {
+        match self.engine.whose(now, &seek) {
             Whose::NotHere => exchange.seek_on(self.id, seek, asked_by),
             Whose::NotRegistered => exchange.send_sought(asked_by, seek, Sought::Nobody),
             Whose::NotTheirs(endpoint) => {
                 exchange.send_sought(asked_by, seek, Sought::NotTheirs(endpoint));
             }
+            Whose::Repeated => self.engine.handle_sought(now, &seek, &Sought::NotYet),
             Whose::Theirs(after) if after > self.committed => {
                 // A device that is going already repeats what else it has said.
                 if self.going.insert(seek.device) {
@@ -351,7 +353,7 @@ impl Shard {
                 }
             }
             Whose::Theirs(_) => {
-                if let Some(row) = self.engine.give_away(self.clock.now(), seek.device) {
+                if let Some(row) = self.engine.give_away(now, seek.device) {
                     exchange.hand_over(asked_by, row, seek);
                 }
             }

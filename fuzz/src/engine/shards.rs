@@ -156,10 +156,11 @@ impl Shards {
             return;
         };
         let row = &mut self.rows[there.index()];
-        let sought = match row.engine.whose(&seek) {
+        let sought = match row.engine.whose(now, &seek) {
             Whose::NotHere => panic!("the directory is wrong"),
             Whose::NotRegistered => Sought::Nobody,
             Whose::NotTheirs(endpoint) => Sought::NotTheirs(endpoint),
+            Whose::Repeated => return row.engine.handle_sought(now, &seek, &Sought::NotYet),
             Whose::Theirs(after) if after > row.committed => {
                 return row.waiting.push((seek, asked_by));
             }

@@ -24,7 +24,7 @@ fn find(here: &mut World, there: &mut World) -> Vec<Whose> {
     let sought = std::mem::take(&mut there.sought);
     let mut whose = Vec::new();
     for seek in sought {
-        let found = here.engine.whose(&seek);
+        let found = here.engine.whose(here.now, &seek);
         match &found {
             Whose::Theirs(after) => {
                 assert!(*after <= here.newest);
@@ -38,6 +38,7 @@ fn find(here: &mut World, there: &mut World) -> Vec<Whose> {
                 let sought = Sought::NotTheirs(endpoint.clone());
                 there.engine.handle_sought(there.now, &seek, &sought);
             }
+            Whose::Repeated => here.engine.handle_sought(here.now, &seek, &Sought::NotYet),
             Whose::NotHere | Whose::NotRegistered => {
                 let now = there.now;
                 there.engine.handle_sought(now, &seek, &Sought::Nobody);
@@ -204,13 +205,30 @@ fn notification_of(token: crate::coap::Token, id: u16) -> Vec<u8> {
 }
 
 #[test]
+fn a_datagram_that_comes_late_does_not_bring_the_device_back() {
+    let (mut here, mut there) = two(&[("meter-1", false)]);
+    let mut device = Script::new("meter-1", 1);
+    device.register(&mut here);
+    device.receive(&mut here);
+    let token = ids().of("meter-1").token();
+    here.datagram(peer(1), &notification_of(token, 12));
+    here.take_sent();
+    // the same again, by a way that takes longer
+    there.datagram(peer(2), &notification_of(token, 12));
+    assert_eq!(find(&mut here, &mut there), [Whose::Repeated]);
+    let sent = here.take_sent();
+    assert!(matches!(&sent[..], [(to, ack)] if *to == peer(2) && ack.code() == Code::EMPTY));
+    assert_eq!(there.engine.tables(), Tables::default());
+}
+
+#[test]
 fn it_goes_after_what_it_waits_for() {
     let (mut here, mut there) = two(&[("meter-1", false)]);
     let mut device = Script::new("meter-1", 1);
     device.register(&mut here);
     let token = ids().of("meter-1").token();
     there.datagram(peer(2), &notification_of(token, 12));
-    let whose = here.engine.whose(&there.sought[0]);
+    let whose = here.engine.whose(here.now, &there.sought[0]);
     assert_eq!(whose, Whose::Theirs(here.newest));
 }
 

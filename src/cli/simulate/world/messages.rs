@@ -160,7 +160,7 @@ impl<H: Hooks> World<H> {
             return;
         };
         let shard = &mut server.shards[here.index()];
-        match shard.engine.whose(&seek) {
+        match shard.engine.whose(now, &seek) {
             Whose::NotHere => match server.directory.elsewhere(here, seek.device) {
                 Some(to) if to == asked_by => {
                     self.post(asked_by, Message::Sought(seek, Sought::NotYet));
@@ -172,6 +172,7 @@ impl<H: Hooks> World<H> {
             Whose::NotTheirs(endpoint) => {
                 self.post(asked_by, Message::Sought(seek, Sought::NotTheirs(endpoint)));
             }
+            Whose::Repeated => self.handle_sought(here, &seek, &Sought::NotYet),
             Whose::Theirs(after) if after > shard.committed => {
                 shard.waiting.push_back((shard.newest, seek, asked_by));
             }
