@@ -116,7 +116,7 @@ impl Bench {
             engines: 1,
         };
         let mut gate = Gate::new(&setup.config.admission);
-        gate.open(now.instant, true);
+        gate.open(true);
         Self {
             gate,
             engine: Engine::new(setup, now),
@@ -209,11 +209,12 @@ impl Bench {
             while let Some(effect) = self.engine.poll_effect() {
                 match effect {
                     Effect::Transmit { datagram, .. } => self.sent.push(datagram),
-                    Effect::Ask(ask) => self.gate.handle(self.now.instant, ask),
+                    Effect::Ask(ask) => self.gate.handle(ask),
                     Effect::Seek(seek) => panic!("{seek:?} is sought"),
                     Effect::Persist { .. } | Effect::Report(_) | Effect::Left(_) => {}
                 }
             }
+            self.gate.handle_timeout(self.now.instant);
             let Some((device, turn)) = self.gate.poll_turn() else {
                 return;
             };

@@ -7,7 +7,7 @@ use pcp::{DeviceMessage, ResultCode, Version};
 use super::{
     Engine, Standing,
     asked::Tag,
-    device::{Asked, Session},
+    device::{Session, StandingAsked},
     key::DeviceKey,
 };
 use crate::{
@@ -206,7 +206,7 @@ impl Engine {
             let _ = write!(text, ". Limit: {} = {seconds}", deadline.setting());
         }
         if *failure == Failure::SlotTimedOut
-            && let (Some(place), Asked::Told(standing)) = (before.place(), session.standing)
+            && let (Some(place), StandingAsked::Told(standing)) = (before.place(), session.standing)
         {
             let Standing { taken, ahead } = standing;
             let _ = write!(

@@ -7,7 +7,7 @@ use super::{
     ActiveUpgrade, Change, Command, DeviceRecord, Effect, Engine, Location, Request, StageChange,
     UpgradeOrder,
     account::Account,
-    device::{Asked, Device, Known, Port, Registered, Session},
+    device::{Device, Known, Port, Registered, Session, StandingAsked},
     key::DeviceKey,
 };
 use crate::{
@@ -90,7 +90,7 @@ impl Engine {
             look_at: None,
             keep_awake_at: None,
             told: None,
-            standing: Asked::Never,
+            standing: StandingAsked::Never,
         });
         session.refresh_stored(self.now);
         let change = Change::Stage {
@@ -270,7 +270,7 @@ impl Engine {
             look_at: None,
             keep_awake_at: None,
             told,
-            standing: Asked::Never,
+            standing: StandingAsked::Never,
         }));
         for action in actions {
             self.act(key, action);

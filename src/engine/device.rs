@@ -130,12 +130,12 @@ pub(super) struct Session {
     pub(super) keep_awake_at: Option<Instant>,
     /// What the gate was told of the device, while it waits for a slot.
     pub(super) told: Option<Presence>,
-    pub(super) standing: Asked,
+    pub(super) standing: StandingAsked,
 }
 
 /// How the device stands in its queue, which the gate is asked when the time to wait there is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Asked {
+pub(super) enum StandingAsked {
     #[default]
     Never,
     /// The answer is waited for until then.
@@ -290,7 +290,9 @@ impl Session {
     pub(super) fn next_deadline(&self) -> Option<(Deadline, Instant)> {
         let (deadline, at) = self.sota.next_deadline()?;
         match self.standing {
-            Asked::Until(answered) if deadline == Deadline::Slot => Some((deadline, answered)),
+            StandingAsked::Until(answered) if deadline == Deadline::Slot => {
+                Some((deadline, answered))
+            }
             _ => Some((deadline, at)),
         }
     }

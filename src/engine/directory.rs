@@ -16,7 +16,15 @@ impl ShardId {
 /// Which engine has which device.
 #[derive(Debug, Default)]
 pub struct Directory {
-    rows: HashTable<(DeviceId, ShardId)>,
+    rows: HashTable<Entry>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    id: DeviceId,
+    shard: ShardId,
+    /// Its row was sent there, and is not there yet.
+    arriving: bool,
 }
 
 /// A number that is as good as chance: nobody else can make devices' numbers.
@@ -25,18 +33,23 @@ fn hash(id: DeviceId) -> u64 {
 }
 
 impl Directory {
-    /// Who has the device.
+    fn entry(&self, id: DeviceId) -> Option<&Entry> {
+        self.rows.find(hash(id), |entry| entry.id == id)
+    }
+
+    /// Who has the device, or will have it before anything arrives that is sent from now on.
     pub fn find(&self, id: DeviceId) -> Option<ShardId> {
-        let row = self.rows.find(hash(id), |(other, _)| *other == id);
-        row.map(|(_, shard)| *shard)
+        self.entry(id).map(|entry| entry.shard)
     }
 
-    /// Who has a device that `here` does not have.
-    pub fn elsewhere(&self, here: ShardId, id: DeviceId) -> Option<ShardId> {
-        self.find(id).filter(|shard| *shard != here)
+    /// Where something is to be sent that concerns a device that `here` does not have: to whoever has it, or will have it
+    /// before this arrives. That may be `here` itself, where it is then behind the row. `None` when nobody has it.
+    pub fn where_to(&self, here: ShardId, id: DeviceId) -> Option<ShardId> {
+        let entry = self.entry(id)?;
+        (entry.shard != here || entry.arriving).then_some(entry.shard)
     }
 
-    /// Nobody else has a device that was heard `here`: whether it may come nevertheless.
+    /// Nobody has a device that was heard `here`: whether it may come nevertheless.
     pub fn welcome(&mut self, here: ShardId, seek: &Seek) -> Sought {
         let most = seek.newcomer.filter(|_| self.find(seek.device).is_none());
         if most.is_some_and(|most| self.len() < most) {
@@ -48,19 +61,35 @@ impl Directory {
 
     /// The device is there from now on.
     pub fn place(&mut self, id: DeviceId, shard: ShardId) {
-        let same = |(other, _): &(DeviceId, ShardId)| *other == id;
-        match self.rows.find_mut(hash(id), same) {
-            Some(row) => row.1 = shard,
+        self.set(Entry {
+            id,
+            shard,
+            arriving: false,
+        });
+    }
+
+    /// The device's row was sent there.
+    pub fn send(&mut self, id: DeviceId, shard: ShardId) {
+        self.set(Entry {
+            id,
+            shard,
+            arriving: true,
+        });
+    }
+
+    fn set(&mut self, new: Entry) {
+        match (self.rows).find_mut(hash(new.id), |entry| entry.id == new.id) {
+            Some(entry) => *entry = new,
             None => {
-                (self.rows).insert_unique(hash(id), (id, shard), |(id, _)| hash(*id));
+                (self.rows).insert_unique(hash(new.id), new, |entry| hash(entry.id));
             }
         }
     }
 
     /// Nobody has the device any more.
     pub fn remove(&mut self, id: DeviceId) {
-        if let Ok(row) = (self.rows).find_entry(hash(id), |(other, _)| *other == id) {
-            row.remove();
+        if let Ok(entry) = (self.rows).find_entry(hash(id), |entry| entry.id == id) {
+            entry.remove();
         }
     }
 
@@ -99,6 +128,15 @@ mod tests {
                     directory.place(id, ShardId(shard));
                     expected.insert(device, ShardId(shard));
                 }
+                let sent = ids.of("sent");
+                directory.send(sent, ShardId(1));
+                prop_assert_eq!(directory.where_to(ShardId(0), sent), Some(ShardId(1)));
+                prop_assert_eq!(directory.where_to(ShardId(1), sent), Some(ShardId(1)));
+                directory.place(sent, ShardId(1));
+                prop_assert_eq!(directory.where_to(ShardId(0), sent), Some(ShardId(1)));
+                prop_assert_eq!(directory.where_to(ShardId(1), sent), None);
+                directory.remove(sent);
+                prop_assert_eq!(directory.where_to(ShardId(0), sent), None);
                 for device in 0..20 {
                     let found = directory.find(ids.of(&device.to_string()));
                     prop_assert_eq!(found, expected.get(&device).copied());

@@ -2,7 +2,8 @@
 //!
 //! Devices are spread over engines, cells are not. Engines emit [`Ask`]s and are given [`Turn`]s, and both take their
 //! time: what a turn says may be out of date when it arrives. So an engine that cannot use a slot gives it back, and
-//! what it is asked to find out it answers with the [`Presence`] of the device, whatever came of it.
+//! what it is asked to find out it answers with the [`Presence`] of the device, whatever came of it, or by withdrawing the
+//! device if it is not in that queue.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -143,7 +144,7 @@ pub struct Gate {
     /// Those that wait.
     waiting: HashMap<DeviceId, Presence>,
     /// Cells in which something changed since they were polled.
-    touched: Vec<u32>,
+    touched: BTreeSet<u32>,
     /// When to look at the cells again whose admissions are paced.
     later: BTreeSet<(Instant, u32)>,
     later_of: HashMap<u32, Instant>,
@@ -158,7 +159,7 @@ impl Gate {
         Self {
             admission: Admission::new(config),
             waiting: HashMap::new(),
-            touched: Vec::new(),
+            touched: BTreeSet::new(),
             later: BTreeSet::new(),
             later_of: HashMap::new(),
             open: false,
@@ -168,21 +169,20 @@ impl Gate {
     }
 
     /// Lets slots be granted, or no more of them.
-    pub fn open(&mut self, now: Instant, open: bool) {
+    pub fn open(&mut self, open: bool) {
         self.open = open;
         self.touch_all();
-        self.poll(now);
     }
 
     /// Whether changes can be stored. While they cannot, no slot is granted.
-    pub fn store_available(&mut self, now: Instant, available: bool) {
+    pub fn store_available(&mut self, available: bool) {
         self.store_available = available;
         self.touch_all();
-        self.poll(now);
     }
 
-    /// Takes what an engine says.
-    pub fn handle(&mut self, now: Instant, ask: Ask) {
+    /// Takes what an engine says. What follows is found out by [`handle_timeout`](Self::handle_timeout), once for all that
+    /// was said.
+    pub fn handle(&mut self, ask: Ask) {
         let Ask {
             device,
             cell,
@@ -221,21 +221,28 @@ impl Gate {
                 return self.turns.push_back((device, turn));
             }
         }
-        self.touched.push(cell);
-        self.poll(now);
+        self.touched.insert(cell);
     }
 
     /// Does what is due. Call when [`poll_timeout`](Self::poll_timeout) is reached.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some((_, cell)) = self.later.first().copied().filter(|(at, _)| *at <= now) {
             self.look_later(cell, None);
-            self.touched.push(cell);
+            self.touched.insert(cell);
         }
-        self.poll(now);
+        while let Some(cell) = self.touched.pop_first() {
+            self.look_later(cell, None);
+            if self.open && self.store_available {
+                while self.poll_cell(now, cell) {}
+            }
+        }
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&self) -> Option<Instant> {
+        if !self.touched.is_empty() {
+            return Some(Instant::ZERO);
+        }
         self.later.first().map(|(at, _)| *at)
     }
 
@@ -255,19 +262,7 @@ impl Gate {
     }
 
     fn touch_all(&mut self) {
-        self.touched.clear();
         self.touched.extend(self.admission.cells());
-        self.touched.sort_unstable();
-    }
-
-    fn poll(&mut self, now: Instant) {
-        while let Some(cell) = self.touched.pop() {
-            self.touched.retain(|other| *other != cell);
-            self.look_later(cell, None);
-            if self.open && self.store_available {
-                while self.poll_cell(now, cell) {}
-            }
-        }
     }
 
     /// Takes one step for a cell. Returns whether there may be another.

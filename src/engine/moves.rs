@@ -1,7 +1,7 @@
 //! A device is heard here that another engine may have: it is sought, and its row comes over. Devices move when a
 //! network gives them another address, and once when they are heard for the first time.
 
-use super::{DeviceId, Effect, Engine, Seq, Speaker, device::Device};
+use super::{DeviceId, Effect, Engine, Location, Seq, Speaker, device::Device};
 use crate::{
     clock::{Instant, Now},
     coap::{Message, Peer},
@@ -14,11 +14,21 @@ pub struct Seek {
     pub device: DeviceId,
     /// It registers, and may do so though nobody has it, while there are fewer devices than this.
     pub newcomer: Option<usize>,
-    /// It registers. Whatever else it may say means something of a registered device only.
-    registers: bool,
+    by: By,
     peer: Peer,
     endpoints: Box<[Box<str>]>,
     bytes: Box<[u8]>,
+}
+
+/// What tells which device it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// Its name: it registers.
+    Name,
+    /// Where it updates its registration.
+    Location(Location),
+    /// The token of its observation.
+    Token,
 }
 
 impl Seek {
@@ -51,7 +61,7 @@ pub enum Sought {
 pub enum Whose {
     /// It is not here.
     NotHere,
-    /// It is here, and is not registered, as what it says would want.
+    /// It is here, and not registered as what it says would want.
     NotRegistered,
     /// It is here; whoever has sent the datagram is not it.
     NotTheirs(Box<str>),
@@ -71,7 +81,7 @@ impl Engine {
     pub(super) fn seek(
         &mut self,
         device: DeviceId,
-        registers: bool,
+        by: By,
         newcomer: Option<usize>,
         speaker: &Speaker<'_>,
         bytes: &[u8],
@@ -79,7 +89,7 @@ impl Engine {
         self.effects.push_back(Effect::Seek(Box::new(Seek {
             device,
             newcomer,
-            registers,
+            by,
             peer: speaker.peer(),
             endpoints: speaker.endpoints().into(),
             bytes: bytes.into(),
@@ -91,6 +101,11 @@ impl Engine {
         self.now = now;
         if let Ok(message) = Message::parse(&seek.bytes) {
             self.receive(&seek.speaker(), &seek.bytes, &message, sought);
+        }
+        let key = self.devices.by_id(seek.device);
+        if let Some(key) = key.filter(|key| self.device(*key).peer().is_none()) {
+            // It came for nothing.
+            self.has_left_its_address(Some(key));
         }
     }
 
@@ -105,11 +120,16 @@ impl Engine {
             return Whose::NotHere;
         };
         let device = self.device(key);
+        let registered = match seek.by {
+            By::Name => true,
+            By::Location(location) => device.location() == Some(location),
+            By::Token => device.registration.is_some(),
+        };
         if !seek.speaker().is_allowed(&device.endpoint, device.port) {
             Whose::NotTheirs(device.endpoint.clone())
-        } else if device.registration.is_none() && !seek.registers {
+        } else if !registered {
             Whose::NotRegistered
-        } else if !seek.registers && has_said(device, now.instant, &seek.bytes) {
+        } else if seek.by != By::Name && has_said(device, now.instant, &seek.bytes) {
             Whose::Repeated
         } else {
             Whose::Theirs(device.pending)
@@ -117,9 +137,15 @@ impl Engine {
     }
 
     /// Gives a device to another engine. The change that it waits for must be committed.
+    ///
+    /// `None` when it has moved so often lately that it is left alone: a move counts as one of its writes, and causes some.
     pub fn give_away(&mut self, now: Now, id: DeviceId) -> Option<Row> {
         self.now = now;
         let key = self.devices.by_id(id)?;
+        if !self.device_mut(key).may_write(now.instant) {
+            self.counters.requests_ignored += 1;
+            return None;
+        }
         let device = self.remove_device(key);
         if let Some(session) = &device.session {
             self.holders.remove(&session.order.upgrade);
@@ -135,6 +161,7 @@ impl Engine {
         device.pending = 0;
         self.counters.devices_moved += 1;
         let upgrade = device.session.as_ref().map(|session| session.order.upgrade);
+        debug_assert!(!self.has(device.id), "a device is here twice");
         let key = self.devices.insert(device);
         if let Some(upgrade) = upgrade {
             self.holders.insert(upgrade, key);

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{DeviceId, Engine, Sought, Speaker, account::Said, key::DeviceKey, respond::created};
+use super::{
+    DeviceId, Engine, Sought, Speaker, account::Said, key::DeviceKey, moves::By, respond::created,
+};
 use crate::{
     coap::{Code, Datagram, Kind, Message, Peer, Reply, empty_ack, reset, short_response},
     upgrade::{Event, Stage},
@@ -27,7 +29,7 @@ impl Engine {
         let key = match (self.sender(bound, message), sought) {
             (Sender::Known(key), _) => key,
             (Sender::Elsewhere(id), Sought::NotYet) => {
-                return self.seek(id, false, None, speaker, bytes);
+                return self.seek(id, By::Token, None, speaker, bytes);
             }
             (Sender::Elsewhere(_), Sought::NotTheirs(endpoint)) => {
                 self.turn_away(speaker, endpoint.to_string());

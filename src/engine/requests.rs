@@ -5,7 +5,7 @@ use rand_chacha::rand_core::Rng;
 
 use super::{
     Change, Engine, Location, QueueMode, Report, Sought, Speaker, account::Said,
-    device::Registered, key::DeviceKey, respond::created,
+    device::Registered, key::DeviceKey, moves::By, respond::created,
 };
 use crate::{
     coap::{
@@ -184,8 +184,7 @@ impl Engine {
         self.fire(key, Event::Registered);
     }
 
-    /// Whether the device that registers has to be sought first. It is as soon as it has told its name, so that the
-    /// parts of what it says come together where it will be.
+    /// Whether the device that registers has to be sought first. Of a registration in parts the last one brings it.
     fn seeks_registrant(
         &mut self,
         speaker: &Speaker<'_>,
@@ -193,7 +192,9 @@ impl Engine {
         message: &Message,
         sought: &Sought,
     ) -> bool {
-        if *sought != Sought::NotYet || !self.store_available {
+        let parts_follow = (message.block1())
+            .is_some_and(|option| Block::decode(option).is_ok_and(|block| block.more));
+        if *sought != Sought::NotYet || parts_follow || !self.store_available {
             return false;
         }
         let Ok(request) = RegisterRequest::parse(message.queries(), b"") else {
@@ -203,14 +204,10 @@ impl Engine {
         if self.has(id) {
             return false;
         }
-        let parts_follow = (message.block1())
-            .is_some_and(|option| Block::decode(option).is_ok_and(|block| block.more));
         let lwm2m = &self.config.lwm2m;
-        let newcomer = lwm2m.registration == RegistrationPolicy::Open
-            && !parts_follow
-            && self.restoring.is_none();
-        let newcomer = newcomer.then_some(lwm2m.max_open_devices);
-        self.seek(id, true, newcomer, speaker, bytes);
+        let welcome = lwm2m.registration == RegistrationPolicy::Open && self.restoring.is_none();
+        let newcomer = welcome.then_some(lwm2m.max_open_devices);
+        self.seek(id, By::Name, newcomer, speaker, bytes);
         true
     }
 
@@ -237,7 +234,8 @@ impl Engine {
                 self.refuse(peer, bytes, message, NOT_YOURS);
             }
             (Some((location, None)), Sought::NotYet) => {
-                self.seek(location.device, false, None, speaker, bytes);
+                let by = By::Location(location);
+                self.seek(location.device, by, None, speaker, bytes);
             }
             (Some((_, None)), Sought::NotTheirs(endpoint)) => {
                 self.turn_away(speaker, endpoint.to_string());

@@ -3,7 +3,7 @@
 use super::{
     Change, Engine, Presence, Report, Request,
     asked::{Read, Tag},
-    device::{Session, queued_in, slot_in},
+    device::{Session, StandingAsked, queued_in, slot_in},
     key::DeviceKey,
     notes,
 };
@@ -78,6 +78,7 @@ impl Engine {
         }
         if queued_in(&session.sota).is_none() {
             session.keep_awake_at = None;
+            session.standing = StandingAsked::Never;
         }
         self.device_mut(key).session = Some(session);
         if let Event::Reached(deadline) = event

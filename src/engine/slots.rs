@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Ask, Change, DeviceId, Engine, Presence, Request, Turn,
     asked::Tag,
-    device::{Asked, Device, queued_in, slot_in},
+    device::{Device, StandingAsked, queued_in, slot_in},
     key::DeviceKey,
 };
 use crate::{
@@ -96,11 +96,15 @@ impl Engine {
             }
             (Turn::Standing(standing), Some(key)) => {
                 if let Some(session) = self.device_mut(key).session.as_mut() {
-                    session.standing = Asked::Told(standing);
+                    session.standing = StandingAsked::Told(standing);
                 }
                 self.device_timeout(key);
             }
-            _ => {}
+            (Turn::Measure { cell } | Turn::Ping { cell } | Turn::Drain { cell }, _) => {
+                // It is not there any more, and nothing is to be waited for.
+                self.ask_about(id, cell, Request::Withdraw);
+            }
+            (Turn::Standing(_), None) => {}
         }
     }
 
@@ -120,7 +124,12 @@ impl Engine {
     /// The device has a slot, if it can still use it. No slot is held for who sleeps.
     fn admitted(&mut self, key: DeviceKey, cell: u32, active: u32) {
         let waits = self.queue(key) == Some(cell);
-        if !waits || self.readiness(key) != Readiness::Ready {
+        let session = self.device(key).session.as_ref();
+        let place = session.and_then(|session| session.sota.place());
+        // its coverage may have become worse meanwhile
+        let fits = place.is_some_and(|place| active <= place.limit);
+        let may = waits && fits && self.store_available;
+        if !may || self.readiness(key) != Readiness::Ready {
             self.ask(key, cell, Request::Release);
             if waits && let Some(session) = self.device(key).session.as_ref() {
                 let sota = session.sota.clone();
@@ -154,8 +163,8 @@ impl Engine {
             return false;
         };
         let session = self.device_mut(key).session.as_mut();
-        if let Some(session) = session.filter(|session| session.standing == Asked::Never) {
-            session.standing = Asked::Until(until);
+        if let Some(session) = session.filter(|session| session.standing == StandingAsked::Never) {
+            session.standing = StandingAsked::Until(until);
             self.ask(key, cell, Request::Standing);
             return true;
         }

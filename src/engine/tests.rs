@@ -96,7 +96,7 @@ impl World {
             engines: 1,
         };
         let mut gate = Gate::new(&setup.config.admission);
-        gate.open(now.instant, true);
+        gate.open(true);
         Self {
             engine: Engine::new(setup, now),
             gate,
@@ -115,7 +115,10 @@ impl World {
         loop {
             if let Some(effect) = self.engine.poll_effect() {
                 self.take(effect);
-            } else if let Some((device, turn)) = self.gate.poll_turn() {
+                continue;
+            }
+            self.gate.handle_timeout(self.now.instant);
+            if let Some((device, turn)) = self.gate.poll_turn() {
                 let command = Command::Turn { device, turn };
                 self.engine.handle_command(self.now, command);
             } else {
@@ -144,7 +147,7 @@ impl World {
                     self.sent.push_back((peer, message));
                 }
                 Effect::Report(_) | Effect::Left(_) => {}
-                Effect::Ask(ask) => self.gate.handle(self.now.instant, ask),
+                Effect::Ask(ask) => self.gate.handle(ask),
                 Effect::Seek(seek) if self.elsewhere.contains(&seek.device) => {
                     self.sought.push(*seek);
                 }
@@ -165,8 +168,8 @@ impl World {
 
     /// Whether the gate is open, and whether the store can be written.
     fn may_admit(&mut self, open: bool, store: bool) {
-        self.gate.open(self.now.instant, open);
-        self.gate.store_available(self.now.instant, store);
+        self.gate.open(open);
+        self.gate.store_available(store);
         self.command(Command::StoreAvailable(store));
     }
 

@@ -1,7 +1,4 @@
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
@@ -17,13 +14,13 @@ use crate::{
 
 /// Reaches all shards, and knows which of them has which device.
 ///
-/// Whatever is about a device is sent while the directory is locked. A row that moves is sent before the directory tells
-/// of its new place, so whoever follows the directory finds the device there: messages to a shard arrive in their order.
+/// Whatever is about a device is sent while the directory is locked, and messages to a shard arrive in their order. So
+/// whoever follows the directory finds the device there, or a row that is on its way, behind which to look again.
 pub struct Exchange {
     ids: DeviceIds,
     directory: Mutex<Directory>,
-    /// Datagrams for whose devices other shards are asked, and have not heard it.
-    seeking: AtomicUsize,
+    /// Each stands for a datagram whose device is sought.
+    errands: Arc<()>,
     shards: Vec<UnboundedSender<Message>>,
     gate: UnboundedSender<GateMessage>,
 }
@@ -83,6 +80,14 @@ async fn all(done: Done, mut failures: UnboundedReceiver<ShardGone>) -> Result<(
 #[error("the device side has stopped")]
 pub struct ShardGone;
 
+/// A datagram whose device is sought, from the shard that has heard it, until it is handled or dropped.
+pub(super) struct Errand {
+    pub(super) seek: Box<Seek>,
+    /// Who has heard it.
+    pub(super) for_shard: ShardId,
+    _counted: Arc<()>,
+}
+
 /// What is known at once of a device that a shard seeks.
 pub(super) enum Found {
     /// The shard will hear of it.
@@ -92,7 +97,7 @@ pub(super) enum Found {
     Never,
 }
 
-/// Datagrams that shards may have seek their devices at once: some milliseconds' worth.
+/// Datagrams whose devices are sought at once: some milliseconds' worth.
 const MOST_SOUGHT: usize = 10_000;
 
 impl Exchange {
@@ -103,7 +108,7 @@ impl Exchange {
         let exchange = Self {
             ids,
             directory: Mutex::default(),
-            seeking: AtomicUsize::new(0),
+            errands: Arc::default(),
             shards,
             gate,
         };
@@ -114,8 +119,8 @@ impl Exchange {
         (Arc::new(exchange), ends)
     }
 
-    /// Has the engines obey `commands`, and returns when all that follows is committed. Commands for one device are
-    /// obeyed in their order.
+    /// Has the engines obey `commands`, and returns when all that follows is committed. Nobody else gives commands about
+    /// the same devices meanwhile.
     ///
     /// # Errors
     /// A shard has stopped.
@@ -186,11 +191,12 @@ impl Exchange {
     /// # Errors
     /// A shard has stopped.
     pub(super) fn end_identities(&self, identities: &Arc<[Identity]>) -> Result<(), ShardGone> {
+        let mut told = Ok(());
         for shard in &self.shards {
             let message = Message::EndIdentities(identities.clone());
-            shard.send(message).map_err(|_| ShardGone)?;
+            told = told.and(shard.send(message).map_err(|_| ShardGone));
         }
-        Ok(())
+        told
     }
 
     /// Lets slots be granted: every slot from before the restart is known.
@@ -207,10 +213,11 @@ impl Exchange {
     }
 
     pub(super) fn committed(&self, shard: ShardId, seq: Seq) {
-        let _ = self.shards[shard.index()].send(Message::Committed(seq)); // it has stopped
+        self.send(shard, Message::Committed(seq));
     }
 
-    /// The store holds another truth about these upgrades.
+    /// The store holds another truth about these upgrades. One whose device moves this moment is heard of again with its
+    /// next change.
     pub(super) fn abandon(&self, upgrades: &[UpgradeId]) {
         for shard in &self.shards {
             for upgrade in upgrades {
@@ -238,7 +245,7 @@ impl Exchange {
         let shard = directory.find(device);
         let shard = shard.unwrap_or_else(|| self.default_of(device));
         let command = Command::Turn { device, turn };
-        let _ = self.shards[shard.index()].send(Message::Obey(command)); // it has stopped
+        self.send(shard, Message::Obey(command));
     }
 
     /// A command came to `here`, which does not have its device (any more). It is sent after it; `None` then.
@@ -250,7 +257,7 @@ impl Exchange {
         done: Option<&Done>,
     ) -> Option<Command> {
         let directory = self.directory();
-        let Some(shard) = directory.elsewhere(here, device) else {
+        let Some(shard) = directory.where_to(here, device) else {
             return Some(command);
         };
         let message = match done {
@@ -260,59 +267,65 @@ impl Exchange {
             },
             None => Message::Obey(command),
         };
-        let _ = self.shards[shard.index()].send(message); // it has stopped
+        self.send(shard, message);
         None
     }
 
     /// `here` has heard a device that it does not have.
     pub(super) fn seek(&self, here: ShardId, seek: Box<Seek>) -> Found {
         let mut directory = self.directory();
-        if let Some(shard) = directory.elsewhere(here, seek.device) {
-            if self.seeking.load(Ordering::Relaxed) >= MOST_SOUGHT {
-                return Found::Never;
-            }
-            self.send_seek(shard, seek, here);
-            return Found::Later;
+        let Some(shard) = directory.where_to(here, seek.device) else {
+            let sought = directory.welcome(here, &seek);
+            return Found::Now(seek, sought);
+        };
+        // the exchange itself has one
+        if Arc::strong_count(&self.errands) > MOST_SOUGHT {
+            return Found::Never;
         }
-        let sought = directory.welcome(here, &seek);
-        Found::Now(seek, sought)
-    }
-
-    /// A shard has heard that a device is sought.
-    pub(super) fn seek_heard(&self) {
-        self.seeking.fetch_sub(1, Ordering::Relaxed);
+        let errand = Errand {
+            seek,
+            for_shard: here,
+            _counted: self.errands.clone(),
+        };
+        self.send(shard, Message::Seek(errand));
+        Found::Later
     }
 
     /// A device that was sought at `here` is not there (any more).
-    pub(super) fn seek_on(&self, here: ShardId, seek: Box<Seek>, asked_by: ShardId) {
+    pub(super) fn seek_on(&self, here: ShardId, errand: Errand) {
         let directory = self.directory();
-        match directory.elsewhere(here, seek.device) {
+        match directory.where_to(here, errand.seek.device) {
             // It came there meanwhile, and is found when it is looked for again.
-            Some(shard) if shard == asked_by => self.send_sought(asked_by, seek, Sought::NotYet),
-            Some(shard) => self.send_seek(shard, seek, asked_by),
-            None => self.send_sought(asked_by, seek, Sought::Nobody),
+            Some(shard) if shard == errand.for_shard => self.answer(errand, Sought::NotYet),
+            Some(shard) => self.send(shard, Message::Seek(errand)),
+            None => self.answer(errand, Sought::Nobody),
         }
     }
 
     /// What came of a device that was sought, without the device.
-    pub(super) fn send_sought(&self, to: ShardId, seek: Box<Seek>, sought: Sought) {
-        let _ = self.shards[to.index()].send(Message::Sought(seek, sought)); // it has stopped
-    }
-
-    fn send_seek(&self, to: ShardId, seek: Box<Seek>, asked_by: ShardId) {
-        self.seeking.fetch_add(1, Ordering::Relaxed);
-        let _ = self.shards[to.index()].send(Message::Seek(seek, asked_by)); // it has stopped
+    pub(super) fn answer(&self, errand: Errand, sought: Sought) {
+        let to = errand.for_shard;
+        self.send(to, Message::Sought(errand, sought));
     }
 
     /// Gives a device to the shard that sought it.
-    pub(super) fn hand_over(&self, to: ShardId, row: Row, seek: Box<Seek>) {
+    pub(super) fn hand_over(&self, row: Row, errand: Errand) {
         let mut directory = self.directory();
-        let device = seek.device;
-        let _ = self.shards[to.index()].send(Message::Arrived(row, seek)); // it has stopped
-        directory.place(device, to);
+        let (device, to) = (errand.seek.device, errand.for_shard);
+        directory.send(device, to);
+        self.send(to, Message::Arrived(row, errand));
     }
 
-    /// The device is there, before the shards are started.
+    /// The device has arrived.
+    pub(super) fn arrived(&self, device: DeviceId, here: ShardId) {
+        self.place(device, here);
+    }
+
+    fn send(&self, to: ShardId, message: Message) {
+        let _ = self.shards[to.index()].send(message); // it has stopped
+    }
+
+    /// The device is there.
     pub(super) fn place(&self, device: DeviceId, shard: ShardId) {
         self.directory().place(device, shard);
     }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::{Exchange, secured::until};
+use super::{Exchange, until};
 use crate::{
     clock::SystemClock,
     engine::{Ask, Gate},
@@ -33,15 +33,14 @@ pub(super) async fn run_gate(
             _ = inbox.recv_many(&mut messages, AT_ONCE) => {}
             () = tokio::time::sleep(wait) => {}
         }
-        let now = clock.now().instant;
         for message in messages.drain(..) {
             match message {
-                GateMessage::Ask(ask) => gate.handle(now, ask),
-                GateMessage::Open(open) => gate.open(now, open),
-                GateMessage::StoreAvailable(available) => gate.store_available(now, available),
+                GateMessage::Ask(ask) => gate.handle(ask),
+                GateMessage::Open(open) => gate.open(open),
+                GateMessage::StoreAvailable(available) => gate.store_available(available),
             }
         }
-        gate.handle_timeout(now);
+        gate.handle_timeout(clock.now().instant);
         while let Some((device, turn)) = gate.poll_turn() {
             exchange.tell(device, turn);
         }

@@ -33,3 +33,13 @@ pub use rollout::{
 pub use secured::{Secured, SecuredSetup};
 pub use shards::{Shards, ShardsSetup};
 pub use steering::home;
+
+use std::time::Duration;
+
+use crate::clock::Instant;
+
+/// How long until `due`; `None` waits for long.
+fn until(due: Option<Instant>, now: Instant) -> Duration {
+    const IDLE: Duration = Duration::from_mins(1);
+    due.map_or(IDLE, |at| at.since(now))
+}

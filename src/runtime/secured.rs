@@ -1,4 +1,4 @@
-use std::{collections::HashMap, io, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{collections::HashMap, io, net::SocketAddr, num::NonZeroU32, sync::Arc};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
@@ -186,10 +186,4 @@ impl Secured {
             figures.gauge(name, help, value);
         }
     }
-}
-
-/// How long until `due`; `None` waits for long.
-pub(super) fn until(due: Option<Instant>, now: Instant) -> Duration {
-    const IDLE: Duration = Duration::from_mins(1);
-    due.map_or(IDLE, |at| at.since(now))
 }

@@ -1,7 +1,7 @@
 mod report;
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     io,
     num::NonZeroU32,
     sync::Arc,
@@ -14,16 +14,17 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     Exchange,
     commit::Emitted,
-    exchange::{Done, Found},
+    exchange::{Done, Errand, Found},
     outbox::{Outbox, Outgoing},
     port::{BATCH, Port},
-    secured::{Secured, SecuredSetup, until},
+    secured::{Secured, SecuredSetup},
+    until,
 };
 use crate::{
-    clock::SystemClock,
+    clock::{Instant, SystemClock},
     coap::Peer,
     dtls::Identity,
-    engine::{Command, DeviceId, Effect, Engine, Row, Seek, Seq, ShardId, Sought, Whose},
+    engine::{Command, DeviceId, Effect, Engine, Row, Seq, ShardId, Sought, Whose},
     health::{Health, Part},
     telemetry::{Metrics, Share},
 };
@@ -32,6 +33,8 @@ use crate::{
 const TURN: usize = 4;
 /// Messages from others that are taken in one turn.
 const MESSAGES_A_TURN: usize = 256;
+/// What a device has said longer ago than this does not tell where it is.
+const WORTH_A_MOVE: Duration = Duration::from_secs(10);
 /// How often the figures are published.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 /// Log lines a second about strangers; further ones are counted only.
@@ -56,8 +59,8 @@ pub(super) struct Shard {
     committed: Seq,
     /// What waits until the changes up to a number are committed.
     waiting: VecDeque<(Seq, Waiting)>,
-    /// Devices among it.
-    going: HashSet<DeviceId>,
+    /// What brings each of the devices among it elsewhere, and since when that waits.
+    going: HashMap<DeviceId, (Instant, Errand)>,
     unsent: u64,
     unsought: u64,
     stranger_lines: DefaultDirectRateLimiter,
@@ -71,7 +74,18 @@ pub(super) struct Shard {
 enum Waiting {
     Command(Done),
     /// The device goes to whoever has asked for it.
-    Seek(Box<Seek>, ShardId),
+    Device(DeviceId),
+}
+
+/// Dropped when a shard has failed. The others could not do without it: nobody would hear its part of the devices. Whoever
+/// looks after the server starts it again, and it goes on where it was.
+struct EndsTheServer;
+
+impl Drop for EndsTheServer {
+    fn drop(&mut self) {
+        tracing::error!("a shard has failed; the server ends, to be started again");
+        std::process::abort();
+    }
 }
 
 /// What is said to a shard.
@@ -84,12 +98,12 @@ pub(super) enum Message {
     /// For which nobody waits.
     Obey(Command),
     Committed(Seq),
-    /// That shard has heard a device that should be here.
-    Seek(Box<Seek>, ShardId),
+    /// Another shard has heard a device that should be here.
+    Seek(Errand),
     /// What came of a device that was sought.
-    Sought(Box<Seek>, Sought),
+    Sought(Errand, Sought),
     /// It is here now.
-    Arrived(Row, Box<Seek>),
+    Arrived(Row, Errand),
     EndIdentities(Arc<[Identity]>),
     Stop,
 }
@@ -143,7 +157,9 @@ impl Shard {
                 };
                 shard.drain();
                 let _ = started.send(Ok(())); // it is waited for
+                let alive = EndsTheServer;
                 runtime.block_on(shard.run());
+                std::mem::forget(alive);
                 let _ = ended.send(()); // nobody waits for it
             })?;
         has_started
@@ -167,7 +183,7 @@ impl Shard {
             newest: 0,
             committed: 0,
             waiting: VecDeque::new(),
-            going: HashSet::new(),
+            going: HashMap::new(),
             unsent: 0,
             unsought: 0,
             stranger_lines: RateLimiter::direct(Quota::per_second(STRANGER_LINES_PER_SECOND)),
@@ -179,13 +195,13 @@ impl Shard {
     }
 
     async fn run(mut self) {
-        self.health.works(Part::Shard);
         let mut publish = tokio::time::interval(PUBLISH_EVERY);
         publish.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut messages = Vec::with_capacity(MESSAGES_A_TURN);
         let mut stopping = false;
         self.flush();
-        while !(stopping && self.committed >= self.newest) {
+        // When nobody is left who could commit anything, there is nothing to wait for.
+        while !(stopping && (self.committed >= self.newest || self.changes.is_closed())) {
             let next = self.until_next_deadline();
             tokio::select! {
                 ready = readable(self.plain.as_ref(), self.secured.as_ref()), if !stopping => match ready {
@@ -194,15 +210,11 @@ impl Shard {
                         self.receive_secured();
                     }
                     Err(error) => {
-                        self.health.failed(Part::Shard, format!("the device socket failed: {error}"));
                         tracing::error!(%error, "the device socket failed");
-                        break;
+                        drop(EndsTheServer);
                     }
                 },
-                count = self.inbox.recv_many(&mut messages, MESSAGES_A_TURN) => {
-                    if count == 0 {
-                        break; // nobody is left who could commit anything
-                    }
+                _ = self.inbox.recv_many(&mut messages, MESSAGES_A_TURN) => {
                     for message in messages.drain(..) {
                         match message {
                             Message::Stop => stopping = true,
@@ -299,14 +311,15 @@ impl Shard {
                 }
                 self.look_at_waiting();
             }
-            Message::Seek(seek, asked_by) => {
-                self.exchange.seek_heard();
-                self.sought(seek, asked_by);
+            Message::Seek(errand) => self.sought(errand),
+            Message::Sought(errand, sought) => {
+                self.engine.handle_sought(now, &errand.seek, &sought);
             }
-            Message::Sought(seek, sought) => self.engine.handle_sought(now, &seek, &sought),
-            Message::Arrived(row, seek) => {
+            Message::Arrived(row, errand) => {
                 self.engine.take_in(now, row);
-                self.engine.handle_sought(now, &seek, &Sought::NotYet);
+                self.exchange.arrived(errand.seek.device, self.id);
+                self.engine
+                    .handle_sought(now, &errand.seek, &Sought::NotYet);
             }
             Message::EndIdentities(identities) => {
                 if let Some(secured) = &mut self.secured {
@@ -335,39 +348,46 @@ impl Shard {
 
     /// Another shard has heard a device that should be here. It goes there once what it waits for is committed: nothing
     /// is said to it before, whoever says it.
-    fn sought(&mut self, seek: Box<Seek>, asked_by: ShardId) {
+    fn sought(&mut self, errand: Errand) {
         let now = self.clock.now();
         let exchange = &self.exchange;
-        match self.engine.whose(now, &seek) {
-            Whose::NotHere => exchange.seek_on(self.id, seek, asked_by),
-            Whose::NotRegistered => exchange.send_sought(asked_by, seek, Sought::Nobody),
-            Whose::NotTheirs(endpoint) => {
-                exchange.send_sought(asked_by, seek, Sought::NotTheirs(endpoint));
+        match self.engine.whose(now, &errand.seek) {
+            Whose::NotHere => exchange.seek_on(self.id, errand),
+            Whose::NotRegistered => exchange.answer(errand, Sought::Nobody),
+            Whose::NotTheirs(endpoint) => exchange.answer(errand, Sought::NotTheirs(endpoint)),
+            Whose::Repeated => {
+                self.engine
+                    .handle_sought(now, &errand.seek, &Sought::NotYet);
             }
-            Whose::Repeated => self.engine.handle_sought(now, &seek, &Sought::NotYet),
             Whose::Theirs(after) if after > self.committed => {
-                // A device that is going already repeats what else it has said.
-                if self.going.insert(seek.device) {
-                    let waiting = Waiting::Seek(seek, asked_by);
+                let device = errand.seek.device;
+                // It is where it was heard last.
+                if (self.going.insert(device, (now.instant, errand))).is_none() {
+                    let waiting = Waiting::Device(device);
                     self.waiting.push_back((self.newest, waiting));
                 }
             }
             Whose::Theirs(_) => {
-                if let Some(row) = self.engine.give_away(now, seek.device) {
-                    exchange.hand_over(asked_by, row, seek);
+                if let Some(row) = self.engine.give_away(now, errand.seek.device) {
+                    exchange.hand_over(row, errand);
                 }
             }
         }
     }
 
     fn look_at_waiting(&mut self) {
+        let now = self.clock.now().instant;
+        // What goes back has waited for a change that was emitted later, and is looked at when that is committed.
         while let Some((_, waiting)) = self.waiting.pop_front_if(|(seq, _)| *seq <= self.committed)
         {
             match waiting {
                 Waiting::Command(done) => done.committed(),
-                Waiting::Seek(seek, asked_by) => {
-                    self.going.remove(&seek.device);
-                    self.sought(seek, asked_by);
+                Waiting::Device(device) => {
+                    if let Some((since, errand)) = self.going.remove(&device)
+                        && now.since(since) < WORTH_A_MOVE
+                    {
+                        self.sought(errand);
+                    }
                 }
             }
         }

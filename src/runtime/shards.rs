@@ -15,7 +15,7 @@ use super::{
 use crate::{
     clock::SystemClock,
     engine::{Engine, Gate, ShardId},
-    health::Health,
+    health::{Health, Part},
     store::Store,
     telemetry::Metrics,
 };
@@ -79,6 +79,7 @@ impl Shards {
                 metrics: setup.metrics.clone(),
             })?);
         }
+        setup.health.works(Part::Shard);
         exchange.open_gate();
         let gate = run_gate(setup.gate, setup.clock, exchange.clone(), setup.ends.gate);
         let committer = commit_changes(

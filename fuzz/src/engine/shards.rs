@@ -122,7 +122,7 @@ impl Shards {
             });
             match found {
                 Some((here, Effect::Seek(seek))) => self.seek(now, seek, here),
-                Some((_, Effect::Ask(ask))) => self.gate.handle(now.instant, ask),
+                Some((_, Effect::Ask(ask))) => self.gate.handle(ask),
                 Some((_, Effect::Left(device))) => self.directory.remove(device),
                 Some((here, Effect::Persist { seq, change })) => {
                     let row = &mut self.rows[here.index()];
@@ -132,6 +132,7 @@ impl Shards {
                 }
                 Some(other) => return Some(other),
                 None => {
+                    self.gate.handle_timeout(now.instant);
                     let (device, turn) = self.gate.poll_turn()?;
                     self.turn(now, device, turn);
                 }
@@ -147,7 +148,7 @@ impl Shards {
     }
 
     fn seek(&mut self, now: Now, seek: Box<Seek>, asked_by: ShardId) {
-        let Some(there) = self.directory.elsewhere(asked_by, seek.device) else {
+        let Some(there) = self.directory.where_to(asked_by, seek.device) else {
             let sought = self.directory.welcome(asked_by, &seek);
             self.engine(asked_by).handle_sought(now, &seek, &sought);
             if sought == Sought::Newcomer && !self.engine(asked_by).has(seek.device) {
@@ -165,7 +166,9 @@ impl Shards {
                 return row.waiting.push((seek, asked_by));
             }
             Whose::Theirs(_) => {
-                let moved = row.engine.give_away(now, seek.device).expect("is there");
+                let Some(moved) = row.engine.give_away(now, seek.device) else {
+                    return; // it moves too often
+                };
                 self.directory.place(seek.device, asked_by);
                 self.engine(asked_by).take_in(now, moved);
                 Sought::NotYet

@@ -103,7 +103,7 @@ impl World {
             utc: UtcMillis(1_800_000_000_000),
         };
         let mut shards = Shards::new(&config, 0, now);
-        shards.gate.open(now.instant, true);
+        shards.gate.open(true);
         Self {
             shards,
             config,
@@ -204,16 +204,14 @@ impl World {
     }
 
     pub(super) fn admit(&mut self, admit: bool) {
-        self.shards.gate.open(self.now.instant, admit);
+        self.shards.gate.open(admit);
         self.collect();
     }
 
     // ---- the store
 
     pub(super) fn set_store_available(&mut self, available: bool) {
-        self.shards
-            .gate
-            .store_available(self.now.instant, available);
+        self.shards.gate.store_available(available);
         self.command(Command::StoreAvailable(available));
     }
 
@@ -258,7 +256,7 @@ impl World {
             engine.restore_upgrade(self.now, active.clone(), package);
         }
         self.collect();
-        self.shards.gate.open(self.now.instant, true);
+        self.shards.gate.open(true);
         self.collect();
     }
 

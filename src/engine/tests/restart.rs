@@ -29,7 +29,7 @@ fn restore(after: &mut World, before: &World) {
             _ => {}
         }
     }
-    after.gate.open(after.now.instant, false);
+    after.gate.open(false);
     after.engine.restore_device(after.now, &record);
     let upgrade = ActiveUpgrade {
         order: UpgradeOrder {
@@ -186,7 +186,7 @@ fn no_slot_is_granted_before_all_that_were_held_are_known() {
     let mut world = World::new();
     let now = world.now;
     let p = package("V2", &content());
-    world.gate.open(now.instant, false);
+    world.gate.open(false);
     world.engine.restore_device(now, &record("meter-1", 1, now));
     world.engine.restore_device(now, &record("meter-2", 2, now));
     world

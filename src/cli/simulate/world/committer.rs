@@ -149,7 +149,8 @@ impl<H: Hooks> World<H> {
     fn tell_store_available(&mut self, available: bool) {
         let now = self.now();
         if let Some(server) = &mut self.server {
-            server.gate.store_available(now.instant, available);
+            server.gate.store_available(available);
+            server.gate.handle_timeout(now.instant);
             for shard in &mut server.shards {
                 (shard.engine).handle_command(now, Command::StoreAvailable(available));
             }

@@ -78,7 +78,8 @@ impl<H: Hooks> World<H> {
         if let Some(server) = &mut self.server
             && let Some(ask) = server.asks.pop_front()
         {
-            server.gate.handle(now, ask);
+            server.gate.handle(ask);
+            server.gate.handle_timeout(now);
             server.under_way.ends(ask.cell);
             self.tell_turns();
         }
@@ -111,8 +112,9 @@ impl<H: Hooks> World<H> {
             Message::Commands(commands) => return self.commanded(shard, commands),
             Message::Turn(device, turn) => {
                 let engine = &mut server.shards[shard.index()].engine;
-                let elsewhere = server.directory.elsewhere(shard, device);
-                if let Some(to) = elsewhere.filter(|_| !engine.has(device)) {
+                if !engine.has(device)
+                    && let Some(to) = server.directory.where_to(shard, device)
+                {
                     self.post(to, Message::Turn(device, turn));
                     return Ok(());
                 }
@@ -128,6 +130,7 @@ impl<H: Hooks> World<H> {
             Message::Sought(seek, sought) => self.handle_sought(shard, &seek, &sought),
             Message::Arrived(row, seek) => {
                 server.shards[shard.index()].engine.take_in(now, row);
+                server.directory.place(seek.device, shard);
                 self.handle_sought(shard, &seek, &Sought::NotYet);
             }
         }
@@ -161,7 +164,7 @@ impl<H: Hooks> World<H> {
         };
         let shard = &mut server.shards[here.index()];
         match shard.engine.whose(now, &seek) {
-            Whose::NotHere => match server.directory.elsewhere(here, seek.device) {
+            Whose::NotHere => match server.directory.where_to(here, seek.device) {
                 Some(to) if to == asked_by => {
                     self.post(asked_by, Message::Sought(seek, Sought::NotYet));
                 }
@@ -178,7 +181,7 @@ impl<H: Hooks> World<H> {
             }
             Whose::Theirs(_) => {
                 if let Some(row) = shard.engine.give_away(now, seek.device) {
-                    server.directory.place(seek.device, asked_by);
+                    server.directory.send(seek.device, asked_by);
                     self.figures.moves += 1;
                     self.post(asked_by, Message::Arrived(row, seek));
                 }

@@ -96,7 +96,7 @@ impl<H: Hooks> World<H> {
             };
             let device = self.ids.of(command.endpoint().unwrap_or_default());
             let engine = &mut server.shards[here.index()].engine;
-            let elsewhere = server.directory.elsewhere(here, device);
+            let elsewhere = server.directory.where_to(here, device);
             match elsewhere.filter(|_| !engine.has(device)) {
                 // It has moved on.
                 Some(to) => {

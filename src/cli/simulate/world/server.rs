@@ -152,7 +152,8 @@ impl<H: Hooks> World<H> {
             self.asked();
         }
         if let Some(server) = &mut self.server {
-            server.gate.open(now.instant, true);
+            server.gate.open(true);
+            server.gate.handle_timeout(now.instant);
         }
         self.tell_turns();
         self.look()
@@ -267,7 +268,7 @@ impl<H: Hooks> World<H> {
             Effect::Report(report) => self.reported(&report),
             Effect::Ask(ask) => self.post_ask(ask),
             Effect::Seek(seek) => {
-                if let Some(to) = server.directory.elsewhere(here, seek.device) {
+                if let Some(to) = server.directory.where_to(here, seek.device) {
                     return self.post(to, Message::Seek(seek, here));
                 }
                 let sought = server.directory.welcome(here, &seek);
