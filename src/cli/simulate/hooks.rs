@@ -1,4 +1,6 @@
-use super::{invariants::Number, trace::Way};
+use std::time::Duration;
+
+use super::{faults::Mishaps, invariants::Number, trace::Way};
 use crate::{
     config::Config,
     engine::{ActiveUpgrade, Change, DeviceRecord, Seq},
@@ -10,6 +12,16 @@ pub(super) trait Hooks {
     /// The settings with which the engine runs; those of the checker stay.
     fn config(&self, config: &Config) -> Config {
         config.clone()
+    }
+
+    /// What happens to devices and the server.
+    fn mishaps(&self, mishaps: Mishaps) -> Mishaps {
+        mishaps
+    }
+
+    /// How long a message between shards is on its way at most.
+    fn on_its_way(&self) -> Duration {
+        Duration::from_millis(20)
     }
 
     /// A change on its way to the store. `false` drops it, and it is taken for committed.

@@ -198,9 +198,9 @@ impl<H: Hooks> World<H> {
         rng.fill_bytes(&mut token_key);
         let mut world = Self {
             config: Arc::new(hooks.config(&scenario.config)),
-            hooks,
             conditions: scenario.faults.conditions(),
-            mishaps: scenario.faults.mishaps(),
+            mishaps: hooks.mishaps(scenario.faults.mishaps()),
+            hooks,
             crash_every: scenario.crash_every,
             now_ms: 0,
             queue: Queue::new(),

@@ -8,9 +8,6 @@ use crate::{
     engine::{Ask, Command, DeviceId, Row, Seek, ShardId, Sought, Turn, Whose},
 };
 
-/// How long a message is on its way.
-const ON_ITS_WAY: (Duration, Duration) = (Duration::ZERO, Duration::from_millis(20));
-
 /// What is said to a shard.
 #[derive(Debug)]
 pub(super) enum Message {
@@ -56,7 +53,7 @@ const fn granted(turn: &Turn) -> Option<u32> {
 
 impl<H: Hooks> World<H> {
     pub(super) fn post(&mut self, to: ShardId, message: Message) {
-        let at = self.now_ms + self.between(ON_ITS_WAY.0, ON_ITS_WAY.1);
+        let at = self.now_ms + self.between(Duration::ZERO, self.hooks.on_its_way());
         if let Some(server) = &mut self.server {
             server.shards[to.index()].inbox.push_back(message);
             self.queue.push(at, Event::Hears(self.epoch, to));
@@ -64,7 +61,7 @@ impl<H: Hooks> World<H> {
     }
 
     pub(super) fn post_ask(&mut self, ask: Ask) {
-        let at = self.now_ms + self.between(ON_ITS_WAY.0, ON_ITS_WAY.1);
+        let at = self.now_ms + self.between(Duration::ZERO, self.hooks.on_its_way());
         if let Some(server) = &mut self.server {
             server.under_way.begins(ask.cell);
             server.asks.push_back(ask);
