@@ -166,7 +166,8 @@ impl Dtls {
         Self::with(setup, Arc::default())
     }
 
-    /// So many that share what `setup` allows. They take each other's tickets, and an identity has to be ended in each.
+    /// So many, each with its part of what `setup` allows, and all of `per_identity`. They take each other's tickets, and an
+    /// identity has to be ended in each: a handshake that falls in between may have to be repeated.
     ///
     /// # Errors
     /// As [`new`](Self::new).

@@ -65,7 +65,7 @@ fn nor_when_everything_else_goes_wrong_as_well() {
             ..Scenario::new(30, 2, seed)
         };
         let hooks = Roaming {
-            new_address: Duration::from_secs(60),
+            new_address: Duration::from_mins(1),
             on_its_way: Duration::from_millis(500),
         };
         let summary = run_with(&scenario, hooks);
