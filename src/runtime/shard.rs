@@ -351,6 +351,12 @@ impl Shard {
     fn sought(&mut self, errand: Errand) {
         let now = self.clock.now();
         let exchange = &self.exchange;
+        if errand.for_shard == self.id {
+            // The device was on its way here.
+            return self
+                .engine
+                .handle_sought(now, &errand.seek, &Sought::NotYet);
+        }
         match self.engine.whose(now, &errand.seek) {
             Whose::NotHere => exchange.seek_on(self.id, errand),
             Whose::NotRegistered => exchange.answer(errand, Sought::Nobody),

@@ -156,6 +156,10 @@ impl<H: Hooks> World<H> {
     /// Another shard has heard a device that should be here.
     pub(super) fn sought(&mut self, here: ShardId, seek: Box<Seek>, asked_by: ShardId) {
         let now = self.now();
+        if asked_by == here {
+            // The device was on its way here.
+            return self.handle_sought(here, &seek, &Sought::NotYet);
+        }
         let Some(server) = &mut self.server else {
             return;
         };
