@@ -1,5 +1,5 @@
-//! The engine among many peers. The input is a play: what devices, strangers and the operator do, and
-//! how time passes.
+//! Two engines among many peers: half of the addresses are heard by each, and devices go from one to the other. The
+//! input is a play: what devices, strangers and the operator do, and how time passes.
 //!
 //! The first byte says who may register: `o` any endpoint, everything else only those added before. Then
 //! comes one step after the other: a letter, and what it takes. A device is a byte whose remainder by

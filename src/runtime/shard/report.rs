@@ -13,7 +13,7 @@ impl Shard {
                 if self.stranger_lines.check().is_ok() {
                     tracing::warn!(
                         endpoint, %peer,
-                        "an unknown endpoint was refused; add the device, or set lwm2m.registration = \"open\""
+                        "an unknown endpoint was refused; add the device, or let anybody register with lwm2m.registration = \"open\", up to lwm2m.max_open_devices"
                     );
                 }
             }
