@@ -111,7 +111,7 @@ fn play(world: &mut World, script: &mut Script<'_>) -> Option<()> {
         b'M' => world.admit(script.flag()?),
         b'V' => world.set_store_available(script.flag()?),
         b'H' => world.hold_commits(script.flag()?),
-        b'C' => world.commit(script.byte()?.into()),
+        b'C' => world.commit_some(script.byte()?.into()),
         b'O' => world.restart(),
         b'T' => world.pass(script.span()?),
         b'L' => world.pass_unnoticed(script.span()?),

@@ -220,7 +220,13 @@ impl World {
         self.collect();
     }
 
-    pub(super) fn commit(&mut self, count: usize) {
+    pub(super) fn commit_some(&mut self, count: usize) {
+        self.commit(count);
+        // devices may have moved that waited for it
+        self.collect();
+    }
+
+    fn commit(&mut self, count: usize) {
         let count = count.min(self.emitted.len());
         let batch: Vec<_> = self.emitted.drain(..count).collect();
         for (shard, seq, change) in batch {
