@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Ask, Change, DeviceId, Engine, Presence, Request, Turn,
+    Ask, Change, DeviceId, Effect, Engine, Presence, Request, Turn,
     asked::Tag,
     device::{Device, StandingAsked, queued_in, slot_in},
     key::DeviceKey,
@@ -24,7 +24,7 @@ impl Engine {
     }
 
     fn ask_about(&mut self, device: DeviceId, cell: u32, request: Request) {
-        self.effects.push_back(super::Effect::Ask(Ask {
+        self.effects.push_back(Effect::Ask(Ask {
             device,
             cell,
             request,

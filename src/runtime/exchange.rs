@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use super::{gate::GateMessage, home, shard::Message};
+use super::{gate::GateMessage, home_of, shard::Message};
 use crate::{
     dtls::Identity,
     engine::{
@@ -316,11 +316,6 @@ impl Exchange {
         self.send(to, Message::Arrived(row, errand));
     }
 
-    /// The device has arrived.
-    pub(super) fn arrived(&self, device: DeviceId, here: ShardId) {
-        self.place(device, here);
-    }
-
     fn send(&self, to: ShardId, message: Message) {
         let _ = self.shards[to.index()].send(message); // it has stopped
     }
@@ -346,10 +341,7 @@ impl Exchange {
 
     /// The shard that will hear a device from before a restart.
     pub(super) fn home_of(&self, id: DeviceId, device: &DeviceRecord) -> ShardId {
-        match &device.registration {
-            Some(registration) => home(registration.peer.address, self.count()),
-            None => self.default_of(id),
-        }
+        home_of(id, device, self.count())
     }
 
     /// Where a device is that was never heard.

@@ -32,7 +32,7 @@ pub use rollout::{
 };
 pub use secured::{Secured, SecuredSetup};
 pub use shards::{Shards, ShardsSetup};
-pub use steering::home;
+pub use steering::{home, home_of};
 
 use std::time::Duration;
 

@@ -317,7 +317,7 @@ impl Shard {
             }
             Message::Arrived(row, errand) => {
                 self.engine.take_in(now, row);
-                self.exchange.arrived(errand.seek.device, self.id);
+                self.exchange.place(errand.seek.device, self.id);
                 self.engine
                     .handle_sought(now, &errand.seek, &Sought::NotYet);
             }

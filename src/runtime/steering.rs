@@ -15,7 +15,7 @@ use nix::{
     sys::socket::{SetSockOpt as _, sockopt::AttachReusePortCbpf},
 };
 
-use crate::engine::ShardId;
+use crate::engine::{DeviceId, DeviceRecord, ShardId};
 
 /// Spreads what differs in the lowest bits over the highest (Knuth's multiplicative hash).
 const SPREAD: u32 = 0x9E37_79B1;
@@ -34,6 +34,14 @@ pub fn home(peer: SocketAddr, shards: u8) -> ShardId {
     };
     let chosen = (sum.wrapping_mul(SPREAD) >> SHIFT) % u32::from(shards.max(1));
     ShardId(u8::try_from(chosen).unwrap_or(0)) // less than `shards`
+}
+
+/// The shard, out of `shards`, that will hear a device from before a restart; for one that is not registered, any.
+pub fn home_of(id: DeviceId, device: &DeviceRecord, shards: u8) -> ShardId {
+    match &device.registration {
+        Some(registration) => home(registration.peer.address, shards),
+        None => id.among(shards),
+    }
 }
 
 /// Has the kernel send each datagram to the socket of its [`home`]: `socket` is one of `shards`, which were bound to the

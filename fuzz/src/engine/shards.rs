@@ -11,7 +11,7 @@ use cellwise::{
         Command, DeviceId, DeviceIds, DeviceRecord, Directory, Effect, Engine, Gate, Seek, Seq,
         Setup, ShardId, Sought, Tables, Turn, Whose,
     },
-    runtime::{Outbox, Outgoing, home},
+    runtime::{Outbox, Outgoing, home, home_of},
 };
 
 const COUNT: u8 = 2;
@@ -61,8 +61,7 @@ impl Shards {
     /// Where a device from before a restart will be heard.
     pub(super) fn restore(&mut self, now: Now, record: &DeviceRecord) {
         let id = self.ids.of(&record.endpoint);
-        let peer = (record.registration.as_ref()).map(|known| known.peer);
-        let shard = peer.map_or_else(|| id.among(COUNT), |peer| home(peer.address, COUNT));
+        let shard = home_of(id, record, COUNT);
         self.directory.place(id, shard);
         self.engine(shard).restore_device(now, record);
     }

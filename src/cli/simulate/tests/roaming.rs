@@ -26,18 +26,23 @@ impl Hooks for Roaming {
     }
 }
 
+fn three_shards(seed: u64) -> Scenario {
+    Scenario {
+        config: Arc::new(Config {
+            shards: 3,
+            ..Config::default()
+        }),
+        ..Scenario::new(30, 2, seed)
+    }
+}
+
 #[test]
 fn nothing_is_lost_between_shards() {
     for seed in 0..12 {
         let slow = seed % 3;
         let scenario = Scenario {
-            config: Arc::new(Config {
-                shards: 3,
-                ..Config::default()
-            }),
-            faults: Faults::None,
             package_bytes: 5_000,
-            ..Scenario::new(30, 2, seed)
+            ..three_shards(seed)
         };
         let hooks = Roaming {
             new_address: Duration::from_secs(15),
@@ -55,14 +60,10 @@ fn nothing_is_lost_between_shards() {
 fn nor_when_everything_else_goes_wrong_as_well() {
     for seed in 100..108 {
         let scenario = Scenario {
-            config: Arc::new(Config {
-                shards: 3,
-                ..Config::default()
-            }),
             faults: Faults::Harsh,
             package_bytes: 2_000,
             crash_every: (seed % 2 == 0).then_some(Duration::from_mins(10)),
-            ..Scenario::new(30, 2, seed)
+            ..three_shards(seed)
         };
         let hooks = Roaming {
             new_address: Duration::from_mins(1),

@@ -18,7 +18,7 @@ use crate::{
         Ask, Change, DeviceIds, DeviceRecord, Directory, Effect, Engine, Gate, Report, Seek, Seq,
         Setup, ShardId,
     },
-    runtime::{Outbox, Outgoing, home},
+    runtime::{Outbox, Outgoing, home_of},
 };
 
 /// How long the server is away after a crash.
@@ -79,10 +79,7 @@ impl Server {
 
     fn restore_device(&mut self, now: Now, ids: &DeviceIds, device: &DeviceRecord) {
         let id = ids.of(&device.endpoint);
-        let shard = match &device.registration {
-            Some(registration) => home(registration.peer.address, self.count()),
-            None => id.among(self.count()),
-        };
+        let shard = home_of(id, device, self.count());
         self.directory.place(id, shard);
         self.shards[shard.index()]
             .engine
