@@ -44,6 +44,7 @@ impl Engine {
                     self.doubts(key, version, credence);
                 }
                 self.fire(key, Event::VersionAnswered(result, version, credence));
+                self.remember_claim(key);
                 if let Some(version) = version {
                     self.learn_version(key, version);
                 }
@@ -298,6 +299,15 @@ impl Engine {
             self.doubts(key, version, credence);
         }
         credence
+    }
+
+    /// What it says of itself without a sign of a restart counts when it cannot be asked once more.
+    fn remember_claim(&mut self, key: DeviceKey) {
+        let session = self.device(key).session.as_ref();
+        if let Some(session) = session.filter(|session| session.sota.is_claimed()) {
+            let target = session.package.identity.version;
+            self.note_sign(key, target, Sign::Claims);
+        }
     }
 
     /// Tells why a device is not believed that it runs the target.

@@ -49,6 +49,8 @@ pub struct Evidence {
     pub version: Version,
     /// It was told to install the version (PCP 23) after all else that is told here. It may not have heard it.
     pub commanded: bool,
+    /// It has said since that it runs the version, when it was asked.
+    pub claimed: bool,
     /// The failure that it reported last.
     pub failure: Option<ReportedFailure>,
     /// When the newest of it was heard.
@@ -86,6 +88,8 @@ pub enum Sign {
     Holds,
     /// It was told to install it (PCP 23).
     Commanded,
+    /// It said that it runs it, when it was asked after the command.
+    Claims,
     /// It reported a failure.
     Fails(ReportedFailure),
     /// It was found to run it: what was done before is explained.
@@ -146,23 +150,29 @@ impl EvidenceList {
                 self.0.remove(index);
                 return true;
             }
-            (None, Sign::Runs | Sign::Commanded) => return false,
+            (None, Sign::Runs | Sign::Commanded | Sign::Claims) => return false,
             (Some(index), _) => self.0[index],
             (None, _) => Evidence {
                 version,
                 commanded: false,
+                claimed: false,
                 failure: None,
                 at,
             },
         };
         match sign {
-            Sign::Takes => next.commanded = false,
+            Sign::Takes => {
+                next.commanded = false;
+                next.claimed = false;
+            }
             Sign::Holds => {
                 (next.failure).take_if(|failure| failure.failed_in == FailedIn::Download);
             }
             Sign::Commanded => next.commanded = true,
+            Sign::Claims => next.claimed = next.commanded,
             Sign::Fails(failure) => {
                 next.commanded = false;
+                next.claimed = false;
                 next.failure = Some(failure);
             }
             Sign::Runs => {}

@@ -399,6 +399,11 @@ impl Sota {
         }
     }
 
+    /// Whether the device says that it runs the target, and has given no other sign of it.
+    pub const fn is_claimed(&self) -> bool {
+        matches!(self, Self::Executing { claimed: true, .. })
+    }
+
     /// The segment that was asked for last.
     pub const fn segment(&self) -> Option<u16> {
         match self {

@@ -14,6 +14,7 @@ struct Written {
     /// The 16 bytes, in hexadecimal.
     version: String,
     commanded: bool,
+    claimed: bool,
     failed_in: Option<FailedIn>,
     code: Option<u8>,
     at: UtcMillis,
@@ -23,6 +24,7 @@ struct Written {
 struct Read {
     version: HexVersion,
     commanded: bool,
+    claimed: bool,
     failed_in: Option<FailedIn>,
     code: Option<u8>,
     at: UtcMillis,
@@ -33,6 +35,7 @@ pub(super) fn write(evidence: &[Evidence]) -> Option<String> {
     let rows = evidence.iter().map(|it| Written {
         version: hex::encode(it.version.as_bytes()),
         commanded: it.commanded,
+        claimed: it.claimed,
         failed_in: it.failure.map(|failure| failure.failed_in),
         code: it.failure.map(|failure| failure.code.0),
         at: it.at,
@@ -51,6 +54,7 @@ pub(super) fn read(stored: Option<&str>) -> Result<Vec<Evidence>, StoreError> {
         .map(|it| Evidence {
             version: it.version.0,
             commanded: it.commanded,
+            claimed: it.claimed,
             failure: it
                 .failed_in
                 .zip(it.code)

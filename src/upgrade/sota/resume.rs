@@ -101,7 +101,7 @@ impl Sota {
                 // Evidence of the download ends with the device's restart.
                 restarted: stored.evidence.is_none(),
                 doubted: false,
-                claimed: false,
+                claimed: (stored.evidence).is_some_and(|evidence| evidence.claimed),
                 reported_early: false,
                 failed: (stored.evidence)
                     .and_then(|evidence| evidence.failure.filter(|_| !evidence.commanded))
