@@ -26,6 +26,8 @@ pub(super) struct Account {
     resumed_at: Option<UtcMillis>,
     /// Questions of the stage that runs, this one included.
     pub(super) tries: usize,
+    /// It was told that the device takes no pmin.
+    pub(super) pmin_refused: bool,
 }
 
 impl Account {
@@ -113,6 +115,7 @@ impl Said {
 impl Sent {
     fn text(&self) -> String {
         let what = match self.what {
+            Tag::Attributes => "pmin = 0 for /19/0/0".to_owned(),
             Tag::Observe => "the observation of /19/0/0".to_owned(),
             Tag::Version => "the version query (PCP 19)".to_owned(),
             Tag::Read => (self.path).map_or_else(
@@ -141,7 +144,7 @@ impl Sent {
 
 /// What serves the exchange, and is told only where nothing else was sent.
 const fn is_aside(tag: Tag) -> bool {
-    matches!(tag, Tag::Observe | Tag::Ping)
+    matches!(tag, Tag::Attributes | Tag::Observe | Tag::Ping)
 }
 
 impl Engine {

@@ -5,6 +5,7 @@ mod admission;
 mod flow;
 mod garbage;
 mod moves;
+mod products;
 mod registration;
 mod restart;
 mod security;
@@ -214,6 +215,7 @@ impl World {
     fn add(&mut self, endpoint: &str) {
         self.command(Command::AddDevice {
             endpoint: endpoint.into(),
+            product: "meter".into(),
             secure: false,
         });
     }
