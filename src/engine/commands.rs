@@ -9,9 +9,11 @@ use super::{
     account::Account,
     device::{Device, Known, Port, Registered, Session, StandingAsked},
     key::DeviceKey,
+    told::ObjectSet,
 };
 use crate::{
     clock::{Instant, Now},
+    lwm2m::Objects,
     package::Package,
     task::UpgradeId,
     upgrade::{Coverage, Event, Failure, Outcome, Sota, Stage, StopReason, Stored},
@@ -197,6 +199,8 @@ impl Engine {
             let elsewhere = other.is_some_and(|other| self.device(other).heard_at > heard_at);
             let displaced = elsewhere || (record.secure && !registration.peer.secured);
             let stored_until = now.instant_at(registration.expires_at);
+            let announced = registration.announced.as_deref();
+            let objects = announced.map(|known| Objects::parse(known.objects.as_bytes()));
             let mut registered = Registered {
                 nonce: location.registration,
                 peer: registration.peer,
@@ -207,6 +211,9 @@ impl Engine {
                 stored_until: Some(stored_until),
                 supposed: true,
                 queue_mode: registration.queue_mode,
+                lwm2m_version: registration.lwm2m_version,
+                binding: registration.binding,
+                objects: objects.as_ref().map(ObjectSet::of).unwrap_or_default(),
             };
             // It may have been renewed since it was written.
             registered.expires = registered.expires + registered.unwritten_at_most();
@@ -222,8 +229,11 @@ impl Engine {
             device.known = Some(Box::new(Known {
                 coverage,
                 version: record.version,
+                ..Known::default()
             }));
         }
+        let announced = registration.and_then(|known| known.announced.as_ref());
+        device.set_root(announced.and_then(|known| known.root_path.as_deref()));
         self.set_alarm(key);
     }
 

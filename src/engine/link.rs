@@ -1,5 +1,7 @@
 //! Requests to a device: what is queued, what leaves, and what comes of it.
 
+use std::fmt::Write;
+
 use bytes::Bytes;
 use rand_chacha::rand_core::Rng;
 
@@ -7,10 +9,13 @@ use super::{
     Engine,
     account::{Fate, Said},
     asked::Tag,
+    device::Device,
     key::DeviceKey,
 };
 use crate::{
-    coap::{Code, Kind, LinkEvent, Message, MessageBuilder, Request, Token, put_downlink},
+    coap::{
+        Code, ContentFormat, Kind, LinkEvent, Message, MessageBuilder, Request, Token, put_downlink,
+    },
     lwm2m::ResourcePath,
     upgrade::Event,
 };
@@ -22,7 +27,14 @@ impl Engine {
         let device = self.device_mut(key);
         device.link.cancel(|pending| same_kind(*pending, tag));
         let message_id = device.take_message_id();
-        let datagram = put_downlink(message_id, token, frame);
+        let datagram = if device.root().next().is_none() {
+            put_downlink(message_id, token, frame)
+        } else {
+            let put = MessageBuilder::new(Kind::Confirmable, Code::PUT, message_id, token);
+            below(device, put, ResourcePath::DOWNLINK)
+                .content_format(ContentFormat::OCTET_STREAM)
+                .build_around(frame)
+        };
         self.enqueue(
             key,
             Request {
@@ -54,10 +66,8 @@ impl Engine {
         let device = self.device_mut(key);
         device.link.cancel(|pending| *pending == Tag::Read);
         let message_id = device.take_message_id();
-        let mut builder = MessageBuilder::new(Kind::Confirmable, Code::GET, message_id, token);
-        for segment in path.segments() {
-            builder = builder.path(&segment);
-        }
+        let get = MessageBuilder::new(Kind::Confirmable, Code::GET, message_id, token);
+        let mut builder = below(device, get, path);
         if let Some(block) = block2 {
             builder = builder.block2(block);
         }
@@ -85,12 +95,8 @@ impl Engine {
         let device = self.device_mut(key);
         let message_id = device.take_message_id();
         let token = device.id.token();
-        let mut builder =
-            MessageBuilder::new(Kind::Confirmable, Code::GET, message_id, token).observe(0);
-        for segment in ResourcePath::UPLINK.segments() {
-            builder = builder.path(&segment);
-        }
-        let datagram = builder.build().into();
+        let get = MessageBuilder::new(Kind::Confirmable, Code::GET, message_id, token).observe(0);
+        let datagram = below(device, get, ResourcePath::UPLINK).build().into();
         self.enqueue(
             key,
             Request {
@@ -108,11 +114,9 @@ impl Engine {
         let device = self.device_mut(key);
         device.link.cancel(|tag| *tag == Tag::Attributes);
         let message_id = device.take_message_id();
-        let mut builder = MessageBuilder::new(Kind::Confirmable, Code::PUT, message_id, token);
-        for segment in ResourcePath::UPLINK.segments() {
-            builder = builder.path(&segment);
-        }
-        let datagram = builder.query("pmin=0").build().into();
+        let put = MessageBuilder::new(Kind::Confirmable, Code::PUT, message_id, token);
+        let write = below(device, put, ResourcePath::UPLINK).query("pmin=0");
+        let datagram = write.build().into();
         self.enqueue(
             key,
             Request {
@@ -264,10 +268,13 @@ impl Engine {
             }
             Tag::Observe => {
                 self.device_mut(key).observing = false;
-                self.note(
-                    key,
-                    format!("the device refused the observation of /19/0/0 with {code}"),
-                );
+                let mut note = format!("the device refused the observation of /19/0/0 with {code}");
+                let device = self.device(key);
+                if device.announces(ResourcePath::UPLINK.object()) == Some(false) {
+                    let objects = device.announced_objects();
+                    let _ = write!(note, "; it announces objects {objects} and no 19"); // a string takes everything
+                }
+                self.note(key, note);
             }
             Tag::Attributes if !code.is_success() => {
                 self.attributes_refused(key, &code.to_string());
@@ -343,6 +350,12 @@ impl Engine {
             }
         }
     }
+}
+
+/// Adds a path of the device, which is below its root.
+fn below(device: &Device, message: MessageBuilder, path: ResourcePath) -> MessageBuilder {
+    let message = device.root().fold(message, MessageBuilder::path);
+    (path.segments()).fold(message, |message, segment| message.path(&segment))
 }
 
 fn same_kind(a: Tag, b: Tag) -> bool {

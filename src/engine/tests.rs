@@ -9,6 +9,7 @@ mod products;
 mod registration;
 mod restart;
 mod security;
+mod told;
 mod tolerance;
 
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
