@@ -129,6 +129,13 @@ async fn a_package_is_uploaded_and_listed() {
         list.lines().nth(1).unwrap().starts_with("1   meter"),
         "{list}"
     );
+    let other_cut = shell.error(&format!("{upload} --segment-size 100")).await;
+    assert!(
+        other_cut.starts_with("Devices cannot tell the package from an earlier one: version V2")
+            && other_cut.contains("another segment size (500 bytes)")
+            && other_cut.ends_with("upload it under another version (HTTP 409)"),
+        "{other_cut}"
+    );
     let empty = shell.file("empty.bin", b"");
     let empty = shell
         .error(&format!("package upload {empty} --version V3"))

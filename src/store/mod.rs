@@ -19,8 +19,8 @@ mod sqlite;
 use async_trait::async_trait;
 
 pub use error::{
-    CreateTaskError, DeletePackageError, DeleteTaskError, InsertPackageError, OpenError,
-    StopTaskError, StoreError, UpdateDeviceError,
+    CreateTaskError, DeletePackageError, DeleteTaskError, EarlierPackage, InsertPackageError,
+    OpenError, StopTaskError, StoreError, UpdateDeviceError,
 };
 pub use events::{
     AddWebhookError, AttemptResult, Attempted, BusyWebhook, DeliveryId, DeliveryRecord,
@@ -134,7 +134,9 @@ pub trait Store: EventStore {
     /// Adds a package whose file is durable already.
     ///
     /// The same product, version, content and cut again gives the row that is there. Otherwise the new
-    /// row supersedes the older one of that product and version, unless an unfinished task uses it.
+    /// row supersedes the older one of that product and version, unless an unfinished task uses it. Under one
+    /// product, version and check code there is one content in one cut for ever, also when its package is
+    /// gone: all else is refused.
     async fn insert_package(&self, new: &NewPackage)
     -> Result<InsertedPackage, InsertPackageError>;
 

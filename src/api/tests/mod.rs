@@ -131,6 +131,12 @@ impl Api {
         api
     }
 
+    /// Goes on with other settings.
+    fn change_settings(&mut self, change: impl FnOnce(&mut Config)) {
+        change(Arc::make_mut(&mut self.state.config));
+        self.router = router(self.state.clone());
+    }
+
     async fn get(&self, path: &str) -> Answer {
         self.send(Method::GET, path, None, Body::empty()).await
     }

@@ -90,6 +90,7 @@ macro_rules! whole_suite {
                 the_same_package_again_is_the_same_row,
                 other_content_supersedes_the_older_package,
                 other_content_is_refused_while_a_task_uses_the_older,
+                a_check_code_stands_for_one_content_in_one_cut,
                 a_package_in_use_is_not_deleted,
                 a_deleted_package_stays_for_ended_tasks,
                 shared_content_is_reported_when_a_package_is_deleted,
@@ -204,8 +205,8 @@ fn new_package(product: &str, version: &str, content: u8) -> NewPackage {
         product: product.to_owned(),
         version: pcp::Version::new(version).unwrap(),
         sha256: hex::encode([content; 32]),
-        crc: 0xBEEF,
-        check_code: 0xBEEF,
+        crc: 0xBE00 | u16::from(content),
+        check_code: 0xBE00 | u16::from(content),
         segmentation: Segmentation::choose(1_200, None, false).unwrap(),
         created_at: T0,
     }
