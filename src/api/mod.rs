@@ -113,6 +113,7 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(tasks::stop))
         .routes(routes!(upgrades::list))
         .routes(routes!(upgrades::get))
+        .routes(routes!(upgrades::cancel))
         .routes(routes!(cells::list))
         .routes(routes!(events::stream_events))
         .routes(routes!(webhooks::add, webhooks::list))

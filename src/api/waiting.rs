@@ -22,6 +22,9 @@ pub(super) fn explain(
             Err(not_yet) => not_yet.to_string(),
             Ok(()) => "it is about to begin".to_owned(),
         }),
+        UpgradeState::Active(_) if upgrade.cancel_requested_at.is_some() => {
+            Some("it was cancelled, and is about to end".to_owned())
+        }
         UpgradeState::Active(stage) => {
             let what = match stage {
                 Stage::WaitingForDevice => reach(device, now),

@@ -325,6 +325,36 @@ async fn of_a_large_task_some_of_each_state_are_explained() {
 }
 
 #[tokio::test]
+async fn one_upgrade_is_cancelled() {
+    let shell = Shell::new().await;
+    let file = shell.file("fw.bin", &[7; 1_000]);
+    shell
+        .text(&format!("package upload {file} --version V2"))
+        .await;
+    shell.text("device add d0 d1").await;
+    shell.text("task create --package 1 --all").await;
+    for _ in 0..2 {
+        assert_eq!(
+            shell.text("upgrade cancel 1").await,
+            "upgrade 1 of d0 cancelled\n"
+        );
+    }
+    let shown = shell.text("upgrade show 1").await;
+    assert!(
+        shown.starts_with(
+            "upgrade 1 of d0 (task 1), cancelled: the upgrade was cancelled by the operator\n"
+        ),
+        "{shown}"
+    );
+    shell.succeed(2).await;
+    let ended = shell.error("upgrade cancel 2").await;
+    assert!(
+        ended.contains("upgrade 2 has succeeded; there is nothing to cancel"),
+        "{ended}"
+    );
+}
+
+#[tokio::test]
 async fn devices_and_packages_are_removed() {
     let shell = Shell::new().await;
     let file = shell.file("fw.bin", &[7; 1_000]);

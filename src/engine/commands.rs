@@ -14,7 +14,7 @@ use crate::{
     clock::{Instant, Now},
     package::Package,
     task::UpgradeId,
-    upgrade::{Coverage, Event, Failure, Outcome, Sota, Stage, StopReason, Stored},
+    upgrade::{Cancellation, Coverage, Event, Failure, Outcome, Sota, Stage, StopReason, Stored},
 };
 
 impl Engine {
@@ -150,7 +150,11 @@ impl Engine {
             return;
         };
         if let Some(session) = self.device_mut(key).session.take() {
-            self.move_slot(key, &session.sota, &Sota::Ended(Outcome::Cancelled));
+            self.move_slot(
+                key,
+                &session.sota,
+                &Sota::Ended(Outcome::Cancelled(Cancellation::TaskStopped)),
+            );
             self.device_mut(key).link.cancel(|_| true);
         }
     }

@@ -2,10 +2,10 @@ use std::{error::Error, path::PathBuf};
 
 use thiserror::Error;
 
-use super::{AddWebhookError, NewPackage};
+use super::{AddWebhookError, NewPackage, UpgradeState};
 use crate::{
     clock::UtcMillis,
-    task::{PackageId, TaskId, TaskState},
+    task::{PackageId, TaskId, TaskState, UpgradeId},
 };
 
 /// Why the database did not do what it was asked.
@@ -232,6 +232,25 @@ pub enum StopTaskError {
     /// There is nothing left to stop.
     #[error("task {} has finished; there is nothing to stop", .0.0)]
     Finished(TaskId),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why an upgrade was not cancelled.
+#[derive(Debug, Error)]
+pub enum CancelUpgradeError {
+    /// No such upgrade.
+    #[error("there is no upgrade {}", .0.0)]
+    NotFound(UpgradeId),
+    /// There is nothing left to cancel.
+    #[error("upgrade {} has {state}; there is nothing to cancel", .id.0)]
+    Ended {
+        /// The upgrade.
+        id: UpgradeId,
+        /// How: succeeded or failed.
+        state: UpgradeState,
+    },
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -3,6 +3,7 @@
 //! missing makes them fail.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test says so by ending
 
+mod cancel;
 mod check_config;
 mod coap_client;
 mod demo;

@@ -5,7 +5,7 @@ use crate::{
     engine::{Change, CoverageReading},
     store::{Store, UpgradeState},
     task::{TaskState, UpgradeId},
-    upgrade::{Coverage, Outcome, Stage},
+    upgrade::{Cancellation, Coverage, Outcome, Stage},
 };
 
 pub(crate) async fn a_registration_adds_an_unknown_device(store: &impl Store) {
@@ -348,7 +348,14 @@ pub(crate) async fn hundreds_of_changes_in_one_commit(store: &impl Store) {
                     note: "heard".to_owned(),
                     at: t(1),
                 },
-                ended(*id, task.id, 1, Outcome::Cancelled, None, t(2)),
+                ended(
+                    *id,
+                    task.id,
+                    1,
+                    Outcome::Cancelled(Cancellation::TaskStopped),
+                    None,
+                    t(2),
+                ),
             ]
         })
         .collect();
