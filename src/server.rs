@@ -30,6 +30,7 @@ use crate::{
         ShardsSetup, bind, restore_busy,
     },
     store::{FileError, OpenError, PackageFiles, SqliteStore, Store, StoreError},
+    strangers::Strangers,
     telemetry::Metrics,
     vault::Vault,
 };
@@ -155,6 +156,7 @@ impl Server {
         let health = Arc::new(Health::starting());
         health.works(Part::Store);
         let metrics = Arc::new(Metrics::new().map_err(|error| system("make metrics", &error))?);
+        let strangers = Arc::new(Strangers::new(clock));
         let pulse = Arc::new(Pulse::default());
         let shards = Shards::start(ShardsSetup {
             engines,
@@ -167,6 +169,7 @@ impl Server {
             store: database.clone(),
             pulse: pulse.clone(),
             health: health.clone(),
+            strangers: strangers.clone(),
             metrics: metrics.clone(),
         })
         .map_err(|error| system("start the device side", &error))?;
@@ -204,6 +207,7 @@ impl Server {
             streams: ApiState::stream_places(),
             stop: told_to_stop.clone(),
             health,
+            strangers,
             metrics: metrics.handle(),
         });
         let api = task::spawn(api::serve(admin, router, told_to_stop));

@@ -2,6 +2,7 @@
 
 pub(super) mod add;
 mod psk;
+pub(super) mod unknown;
 
 use std::time::Duration;
 
@@ -30,6 +31,16 @@ use crate::{
 
 /// A device that was added may register when the answer says so; the rollout takes milliseconds.
 const ENGINE_KNOWS_WITHIN: Duration = Duration::from_secs(2);
+
+/// The path of a device whose name may be added. `/v1/devices/unknown` is a list: a device of that name is reached with an
+/// escaped letter (RFC 3986 §2.1).
+pub(crate) fn path(endpoint: &str) -> String {
+    let segment = match endpoint {
+        "unknown" => "%75nknown",
+        endpoint => endpoint,
+    };
+    format!("/v1/devices/{segment}")
+}
 
 /// A device.
 #[derive(Debug, Serialize, ToSchema)]
@@ -230,7 +241,8 @@ impl IntoResponse for OneDevice {
 
 /// A device.
 #[utoipa::path(get, path = "/v1/devices/{endpoint}", operation_id = "get_device", tag = "devices",
-    params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded")),
+    params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded; `%75nknown` for a device \
+        that is called `unknown`")),
     responses(
         (status = 200, description = "The device", body = DeviceBody),
         (status = 400, description = "The path is not UTF-8", body = Problem,
@@ -266,7 +278,8 @@ pub(super) struct UpdateDevice {
 ///
 /// Upgrades that wait or run go on with the package they have.
 #[utoipa::path(patch, path = "/v1/devices/{endpoint}", operation_id = "update_device", tag = "devices", request_body = UpdateDevice,
-    params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded")),
+    params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded; `%75nknown` for a device \
+        that is called `unknown`")),
     responses(
         (status = 200, description = "The device", body = DeviceBody),
         (status = 400, description = "The path is not UTF-8, or the body is not JSON", body = Problem,
@@ -290,6 +303,8 @@ pub(super) async fn update(
     let update = to_update(body, &endpoint, &state)?;
     state.store.update_device(&endpoint, &update).await?;
     state.pulse.poke_and_wait(ENGINE_KNOWS_WITHIN).await;
+    let identity = update.psk.iter().flatten().map(|psk| &*psk.identity);
+    state.strangers.forget(identity.chain([&*endpoint]));
     match state.store.device(&endpoint).await? {
         Some(device) => Ok(Json(device.into())),
         None => Err(OneDevice::NotFound(endpoint)),
@@ -330,7 +345,8 @@ fn to_update(
 /// Its upgrades end as failed (`device_removed`). When it registers again it is refused or, where registration
 /// is open, added anew as a device of product `default`.
 #[utoipa::path(delete, path = "/v1/devices/{endpoint}", operation_id = "remove_device", tag = "devices",
-    params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded")),
+    params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded; `%75nknown` for a device \
+        that is called `unknown`")),
     responses(
         (status = 204, description = "Removed"),
         (status = 400, description = "The path is not UTF-8", body = Problem,

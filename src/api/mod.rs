@@ -30,6 +30,7 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
+pub(crate) use devices::{add::check_endpoint, path as device_path};
 pub use problem::{FieldError, Problem};
 pub use serve::serve;
 pub use token::{TOKEN_FILE, TokenError, TokenHash};
@@ -41,6 +42,7 @@ use crate::{
     notify::Instance,
     runtime::Pulse,
     store::{PackageFiles, Store},
+    strangers::Strangers,
     vault::Vault,
 };
 
@@ -69,6 +71,8 @@ pub struct ApiState {
     pub stop: watch::Receiver<bool>,
     /// What works, for `/readyz`.
     pub health: Arc<Health>,
+    /// Who was refused lately.
+    pub strangers: Arc<Strangers>,
     /// What `/metrics` shows.
     pub metrics: PrometheusHandle,
 }
@@ -107,6 +111,7 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(packages::upload, packages::list))
         .routes(routes!(packages::get, packages::delete))
         .routes(routes!(devices::add::add, devices::list))
+        .routes(routes!(devices::unknown::list))
         .routes(routes!(devices::get, devices::update, devices::remove))
         .routes(routes!(tasks::create, tasks::list))
         .routes(routes!(tasks::get, tasks::delete))

@@ -1,3 +1,5 @@
+mod unknown;
+
 use std::{
     io::{self, Write},
     path::PathBuf,
@@ -25,6 +27,8 @@ pub enum DeviceCommand {
     List(ListArgs),
     /// Remove devices. Their upgrades end as failed.
     Remove(RemoveArgs),
+    /// List who was refused lately, and how to let them in.
+    Unknown(unknown::UnknownArgs),
 }
 
 /// `cellwise device remove`.
@@ -115,6 +119,7 @@ impl DeviceCommand {
             Self::Add(args) => add(args, out),
             Self::List(args) => list(&args, out),
             Self::Remove(args) => remove(&args, out),
+            Self::Unknown(args) => unknown::run(&args, out),
         }
     }
 }
@@ -232,7 +237,7 @@ fn list(args: &ListArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> 
 fn remove(args: &RemoveArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
     let client = Client::new(&args.api)?;
     for endpoint in &args.endpoints {
-        client.delete(&format!("/v1/devices/{}", client::segment(endpoint)))?;
+        client.delete(&client::device_path(endpoint))?;
         writeln!(out, "device {endpoint} removed")?;
     }
     Ok(ExitCode::SUCCESS)

@@ -13,6 +13,7 @@ use crate::{
         tests::{TOKEN, state},
     },
     engine::Change,
+    strangers::Refusal,
     task::{TaskId, UpgradeId},
     upgrade::{Outcome, Success},
 };
@@ -352,6 +353,55 @@ async fn one_upgrade_is_cancelled() {
         ended.contains("upgrade 2 has succeeded; there is nothing to cancel"),
         "{ended}"
     );
+}
+
+#[tokio::test]
+async fn who_was_refused_is_listed_with_what_lets_it_in() {
+    let shell = Shell::new().await;
+    let from = "192.0.2.7:5683".parse().unwrap();
+    for (name, refusal) in [
+        ("urn:imei:1", Refusal::UnknownEndpoint),
+        ("\u{1b}[2J", Refusal::UnknownEndpoint),
+        ("id-1", Refusal::UnknownIdentity),
+        ("unknown", Refusal::UnknownEndpoint),
+    ] {
+        (shell.state.strangers).refused(name.as_bytes(), refusal, from);
+    }
+    let list = shell.text("device unknown").await;
+    let rows: Vec<&str> = list.lines().collect();
+    let columns: Vec<&str> = rows[2].split_whitespace().collect();
+    assert_eq!(
+        columns[..5],
+        ["id-1", "unknown", "identity", "192.0.2.7:5683", "1"]
+    );
+    assert!(
+        list.contains("\\x1b[2J") && !list.contains('\u{1b}'),
+        "{list}"
+    );
+    assert_eq!(
+        rows[5..],
+        [
+            "",
+            "To let them in (KEY is a key in hexadecimal):",
+            "  cellwise device add unknown",
+            "  echo id-1,id-1,KEY | cellwise device add --file -",
+            "  cellwise device add urn:imei:1",
+        ]
+    );
+    // as it says
+    shell.text("device add urn:imei:1").await;
+    shell.text("device add unknown").await;
+    let json = shell
+        .run("device unknown --format json")
+        .await
+        .unwrap()
+        .json();
+    let left = json["items"].as_array().unwrap();
+    let left: Vec<_> = left.iter().map(|it| it["name"].as_str().unwrap()).collect();
+    assert_eq!(left, ["id-1", "\\x1b[2J"]);
+    // a device of that name is one like others
+    let removed = shell.text("device remove unknown").await;
+    assert_eq!(removed, "device unknown removed\n");
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ use crate::{
     dtls::Identity,
     engine::{Command, DeviceId, Effect, Engine, Row, Seq, ShardId, Sought, Whose},
     health::{Health, Part},
+    strangers::Strangers,
     telemetry::{Metrics, Share},
 };
 
@@ -66,6 +67,7 @@ pub(super) struct Shard {
     stranger_lines: DefaultDirectRateLimiter,
     audit_lines: DefaultDirectRateLimiter,
     health: Arc<Health>,
+    strangers: Arc<Strangers>,
     metrics: Arc<Metrics>,
     share: Share,
 }
@@ -128,6 +130,8 @@ pub(super) struct ShardSetup {
     pub changes: mpsc::UnboundedSender<Emitted>,
     /// Told whether the shard works.
     pub health: Arc<Health>,
+    /// Told who was refused.
+    pub strangers: Arc<Strangers>,
     /// Where figures are published.
     pub metrics: Arc<Metrics>,
 }
@@ -175,7 +179,9 @@ impl Shard {
             engine: setup.engine,
             exchange: setup.exchange,
             plain: setup.plain.map(Port::new).transpose()?,
-            secured: setup.secured.map(Secured::new).transpose()?,
+            secured: (setup.secured)
+                .map(|secured| Secured::new(secured, setup.strangers.clone()))
+                .transpose()?,
             clock: setup.clock,
             inbox: setup.inbox,
             changes: setup.changes,
@@ -189,6 +195,7 @@ impl Shard {
             stranger_lines: RateLimiter::direct(Quota::per_second(STRANGER_LINES_PER_SECOND)),
             audit_lines: RateLimiter::direct(Quota::per_second(AUDIT_LINES_PER_SECOND)),
             health: setup.health,
+            strangers: setup.strangers,
             metrics: setup.metrics,
             share: Share::default(),
         })

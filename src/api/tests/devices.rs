@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use super::{super::router, Api, state};
 use crate::{
     engine::{Change, CoverageReading, QueueMode, Registration},
+    strangers::Refusal,
     upgrade::Coverage,
 };
 
@@ -381,4 +382,59 @@ async fn keys_that_do_not_do_are_refused() {
         )
         .await;
     assert_eq!(refused.problem(), "no-credential-key");
+}
+
+#[tokio::test]
+async fn who_was_refused_is_listed_until_it_is_added() {
+    let api = Api::new().await;
+    let empty = api.get("/v1/devices/unknown").await;
+    assert_eq!(empty.body, json!({"items": []}));
+    let from = "192.0.2.7:5683".parse().unwrap();
+    let refused = |name: &str, refusal| {
+        api.state.strangers.refused(name.as_bytes(), refusal, from);
+    };
+    refused("d0", Refusal::UnknownEndpoint);
+    refused("id-1", Refusal::WrongKey);
+    refused("d0", Refusal::UnknownEndpoint);
+    let listed = api.get("/v1/devices/unknown").await.body;
+    let items = listed["items"].as_array().unwrap();
+    let told = |it: &Value| json!([it["name"], it["reason"], it["address"], it["count"]]);
+    let told: Vec<Value> = items.iter().map(told).collect();
+    assert_eq!(
+        told,
+        [
+            json!(["d0", "unknown_endpoint", "192.0.2.7:5683", 2]),
+            json!(["id-1", "wrong_key", "192.0.2.7:5683", 1]),
+        ]
+    );
+    api.post("/v1/devices", &json!({"endpoint": "d0"})).await;
+    let listed = api.get("/v1/devices/unknown").await.body;
+    assert_eq!(listed["items"].as_array().unwrap().len(), 1);
+    let psk = json!({"psk": {"identity": "id-1", "key": "00".repeat(16)}}).to_string();
+    let patched = api.json(Method::PATCH, "/v1/devices/d0", &psk).await;
+    assert_eq!(patched.status, StatusCode::OK, "{patched:?}");
+    let listed = api.get("/v1/devices/unknown").await.body;
+    assert_eq!(listed["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_device_that_is_called_unknown_is_reached_with_an_escape() {
+    let api = Api::new().await;
+    let added = api
+        .post("/v1/devices", &json!({"endpoint": "unknown"}))
+        .await;
+    assert_eq!(added.header(header::LOCATION), "/v1/devices/%75nknown");
+    let shown = api.get("/v1/devices/%75nknown").await;
+    assert_eq!(shown.body["endpoint"], "unknown");
+    assert_eq!(
+        api.get("/v1/devices/unknown").await.body,
+        json!({"items": []})
+    );
+    let product = json!({"product": "p"}).to_string();
+    let patched = api
+        .json(Method::PATCH, "/v1/devices/%75nknown", &product)
+        .await;
+    assert_eq!(patched.body["product"], "p");
+    let removed = api.delete("/v1/devices/%75nknown").await;
+    assert_eq!(removed.status, StatusCode::NO_CONTENT);
 }

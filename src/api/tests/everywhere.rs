@@ -65,6 +65,7 @@ async fn the_description_lists_every_route() {
             "GET /readyz",
             "GET /v1/cells",
             "GET /v1/devices",
+            "GET /v1/devices/unknown",
             "GET /v1/devices/{endpoint}",
             "GET /v1/events",
             "GET /v1/packages",

@@ -28,6 +28,7 @@ use crate::{
     notify::Instance,
     runtime::Pulse,
     store::{PackageFiles, SqliteStore},
+    strangers::Strangers,
     task::{TaskId, UpgradeId},
     upgrade::{Failure, Outcome},
     vault::Vault,
@@ -37,6 +38,7 @@ pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 /// What an API over an empty store in `dir` works with.
 pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiState {
+    let clock = SystemClock::start();
     let mut config = Config {
         data_dir: dir.to_owned(),
         ..Config::default()
@@ -47,7 +49,7 @@ pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiSt
         store: Arc::new(SqliteStore::open(dir).await.unwrap()),
         files: PackageFiles::open(dir).await.unwrap(),
         config: Arc::new(config),
-        clock: SystemClock::start(),
+        clock,
         token: TokenHash::of(TOKEN),
         vault: Some(Vault::new([9; 32])),
         pulse: Arc::new(Pulse::default()),
@@ -55,6 +57,7 @@ pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiSt
         streams: ApiState::stream_places(),
         stop: watch::channel(false).1,
         health: Arc::new(Health::starting()),
+        strangers: Arc::new(Strangers::new(clock)),
         metrics: PrometheusBuilder::new().build_recorder().handle(),
     }
 }
