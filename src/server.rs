@@ -176,7 +176,7 @@ impl Server {
         let (stop, told_to_stop) = watch::channel(false);
         let rollout = Rollout::new(RolloutSetup {
             store: database.clone(),
-            exchange,
+            exchange: exchange.clone(),
             keys: ports.keys,
             clock,
             pulse: pulse.clone(),
@@ -207,6 +207,7 @@ impl Server {
             streams: ApiState::stream_places(),
             stop: told_to_stop.clone(),
             health,
+            heard: exchange,
             strangers,
             metrics: metrics.handle(),
         });

@@ -8,6 +8,7 @@ mod devices;
 mod events;
 mod extract;
 mod guard;
+mod heard;
 mod operations;
 mod packages;
 mod problem;
@@ -40,7 +41,7 @@ use crate::{
     config::Config,
     health::Health,
     notify::Instance,
-    runtime::Pulse,
+    runtime::{Heard, Pulse},
     store::{PackageFiles, Store},
     strangers::Strangers,
     vault::Vault,
@@ -71,6 +72,8 @@ pub struct ApiState {
     pub stop: watch::Receiver<bool>,
     /// What works, for `/readyz`.
     pub health: Arc<Health>,
+    /// Knows when devices were heard last.
+    pub heard: Arc<dyn Heard>,
     /// Who was refused lately.
     pub strangers: Arc<Strangers>,
     /// What `/metrics` shows.

@@ -15,6 +15,7 @@ use utoipa::{
 use super::{
     ApiState,
     extract::{ListBody, Paging, Path, Query},
+    heard::LastHeard,
     problem::Problem,
     waiting,
 };
@@ -228,7 +229,11 @@ impl From<TimelineEvent> for EventBody {
 }
 
 impl UpgradeDetailBody {
-    fn new(detail: UpgradeDetail, device: Option<&DeviceRecord>, now: UtcMillis) -> Self {
+    fn new(
+        detail: UpgradeDetail,
+        device: Option<(&DeviceRecord, LastHeard)>,
+        now: UtcMillis,
+    ) -> Self {
         let waiting_for = waiting::explain(&detail, device, now);
         Self {
             upgrade: detail.upgrade.into(),
@@ -357,7 +362,10 @@ pub(super) async fn get(
     let detail = state.store.upgrade(UpgradeId(id)).await?;
     let detail = detail.ok_or(GetUpgrade::NotFound(id))?;
     let device = state.store.device(&detail.upgrade.endpoint).await?;
-    let device = device.as_ref().map(|shown| &shown.device);
+    let device = match &device {
+        Some(shown) => Some((&shown.device, LastHeard::of(&state, shown).await)),
+        None => None,
+    };
     Ok(Json(UpgradeDetailBody::new(detail, device, state.now())))
 }
 

@@ -92,6 +92,7 @@ struct DeviceView {
     version: Option<String>,
     coverage: Option<CoverageView>,
     last_heard_at: Option<String>,
+    last_heard_is_stored: bool,
     upgrade_id: Option<i64>,
 }
 
@@ -243,6 +244,14 @@ fn remove(args: &RemoveArgs, out: &mut dyn Write) -> Result<ExitCode, CommandErr
     Ok(ExitCode::SUCCESS)
 }
 
+/// When a device was heard last.
+fn heard(at: Option<String>, is_stored: bool) -> String {
+    match at {
+        Some(at) if is_stored => format!("{at} (stored)"),
+        at => or_dash(at),
+    }
+}
+
 fn row(client: &Client, device: &Value) -> Result<[String; 7], CommandError> {
     let view: DeviceView = client.view(device)?;
     Ok([
@@ -252,6 +261,6 @@ fn row(client: &Client, device: &Value) -> Result<[String; 7], CommandError> {
         or_dash(view.version),
         or_dash(view.coverage.and_then(|coverage| coverage.cell_id)),
         or_dash(view.upgrade_id),
-        or_dash(view.last_heard_at),
+        heard(view.last_heard_at, view.last_heard_is_stored),
     ])
 }

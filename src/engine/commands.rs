@@ -216,6 +216,7 @@ impl Engine {
         }
         let device: &mut Device = self.device_mut(key);
         device.heard_at = heard_at;
+        device.unheard_since_start = true;
         if record.coverage.is_some() || record.version.is_some() {
             let coverage = (record.coverage).map(|r| (r.coverage, now.instant_at(r.at)));
             device.known = Some(Box::new(Known {

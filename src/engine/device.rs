@@ -43,6 +43,8 @@ pub(super) struct Device {
     pub(super) registration: Option<Registered>,
     /// When anything was received from it last.
     pub(super) heard_at: Option<Instant>,
+    /// `heard_at` is what the store knew at the start.
+    pub(super) unheard_since_start: bool,
     /// It was heard after a silence, and what is outstanding was not sent again since.
     pub(super) returned: bool,
     /// A request was given up since: nothing reaches it before it is heard.
@@ -151,6 +153,7 @@ impl Device {
             port: Port::Any,
             registration: None,
             heard_at: None,
+            unheard_since_start: false,
             returned: false,
             silent: false,
             observing: false,

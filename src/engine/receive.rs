@@ -205,6 +205,7 @@ impl Engine {
         let device = self.device_mut(key);
         device.returned |= (device.heard_at).is_some_and(|at| now.since(at) > ack_timeout);
         device.heard_at = Some(now);
+        device.unheard_since_start = false;
         device.silent = false;
     }
 

@@ -15,6 +15,7 @@ use super::{
     Exchange,
     commit::Emitted,
     exchange::{Done, Errand, Found},
+    heard::HeardAnswer,
     outbox::{Outbox, Outgoing},
     port::{BATCH, Port},
     secured::{Secured, SecuredSetup},
@@ -107,6 +108,11 @@ pub(super) enum Message {
     /// It is here now.
     Arrived(Row, Errand),
     EndIdentities(Arc<[Identity]>),
+    /// When these devices were heard last is asked for. Those that are not here, or not heard, are left out of the answer.
+    Heard {
+        devices: Vec<DeviceId>,
+        answer: mpsc::UnboundedSender<HeardAnswer>,
+    },
     Stop,
 }
 
@@ -332,6 +338,11 @@ impl Shard {
                 if let Some(secured) = &mut self.secured {
                     secured.end_identities(now, &identities);
                 }
+            }
+            Message::Heard { devices, answer } => {
+                let heard = |id| Some((id, self.engine.last_heard(now, id)?));
+                let heard = devices.into_iter().filter_map(heard).collect();
+                let _ = answer.send(heard); // nobody waits any more
             }
             Message::Stop => {}
         }

@@ -419,7 +419,7 @@ fn who_is_refused_is_listed_at_once_and_added_in_one_step() {
     socket
         .set_read_timeout(Some(Duration::from_secs(10)))
         .unwrap();
-    let mut register = |id: u8, endpoint: &str| {
+    let register = |id: u8, endpoint: &str| {
         let mut datagram = vec![0x40, 0x02, 0, id, 0xb2, b'r', b'd'];
         datagram.push(0x40 | u8::try_from(endpoint.len() + 3).unwrap());
         datagram.extend(format!("ep={endpoint}").bytes());

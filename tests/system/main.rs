@@ -9,6 +9,7 @@ mod coap_client;
 mod demo;
 mod dtls;
 mod garbage;
+mod heard;
 mod pcp_decode;
 mod restart;
 mod shards;

@@ -1,11 +1,14 @@
+use std::{net::SocketAddr, time::Duration};
+
 use axum::http::{Method, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{super::router, Api, state};
 use crate::{
-    engine::{Change, CoverageReading, QueueMode, Registration},
+    engine::{Change, CoverageReading, QueueMode, Registration, StageChange},
     strangers::Refusal,
-    upgrade::Coverage,
+    task::UpgradeId,
+    upgrade::{Coverage, Stage},
 };
 
 #[tokio::test]
@@ -437,4 +440,79 @@ async fn a_device_that_is_called_unknown_is_reached_with_an_escape() {
     assert_eq!(patched.body["product"], "p");
     let removed = api.delete("/v1/devices/%75nknown").await;
     assert_eq!(removed.status, StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn heard_last_is_when_it_was_heard_or_said_to_be_stored() {
+    let mut api = Api::new().await;
+    let task = api.task(3).await.id();
+    let now = api.state.now();
+    let ago = |seconds| now.before(Duration::from_secs(seconds));
+    let registered = |endpoint: &str| Change::Registered {
+        endpoint: endpoint.to_owned(),
+        registration: Registration {
+            location: endpoint.to_owned(),
+            peer: "192.0.2.7:5683".parse::<SocketAddr>().unwrap().into(),
+            lifetime_s: 86_400,
+            expires_at: now + Duration::from_hours(24),
+            registered_at: ago(50_000),
+            queue_mode: QueueMode::Off,
+        },
+        at: ago(50_000),
+    };
+    let waits = |upgrade| Change::Stage {
+        upgrade: UpgradeId(upgrade),
+        attempt: 1,
+        change: StageChange {
+            stage: Stage::WaitingForDevice,
+            entered_at: now,
+            deadline_at: now,
+            queued_at: None,
+            slot_deadline_at: None,
+            cell: None,
+            cell_limit: None,
+            confirmed: false,
+        },
+        note: "begun".to_owned(),
+        at: now,
+    };
+    api.commit(&[
+        registered("d0"),
+        registered("d1"),
+        waits(1),
+        waits(2),
+        waits(3),
+    ])
+    .await;
+    api.hear([("d0", ago(600))]);
+    let expected = [
+        (json!("d0"), json!(ago(600).to_string()), json!(false)),
+        (json!("d1"), json!(ago(50_000).to_string()), json!(true)),
+        (json!("d2"), Value::Null, json!(true)),
+    ];
+    let told = |device: &Value| {
+        let field = |name: &str| device[name].clone();
+        (
+            field("endpoint"),
+            field("last_heard_at"),
+            field("last_heard_is_stored"),
+        )
+    };
+    let list = api.get("/v1/devices").await.body;
+    let listed: Vec<_> = list["items"].as_array().unwrap().iter().map(told).collect();
+    assert_eq!(listed, expected);
+    for (number, expected) in expected.iter().enumerate() {
+        let device = api.get(&format!("/v1/devices/d{number}")).await.body;
+        assert_eq!(told(&device), *expected);
+    }
+    let list = api.get(&format!("/v1/tasks/{task}/upgrades")).await.body;
+    assert_eq!(list["items"].as_array().unwrap().len(), 3);
+    for (upgrade, expected) in [
+        (1, "registered, heard 10 min ago; 0 s left"),
+        (2, "registered, heard 13 h ago as far as stored; 0 s left"),
+        (3, "not registered, never heard; 0 s left"),
+    ] {
+        let shown = api.get(&format!("/v1/upgrades/{upgrade}")).await.body;
+        assert_eq!(shown["waiting_for"], expected);
+    }
 }

@@ -7,7 +7,9 @@ mod everywhere;
 mod packages;
 mod tasks;
 
-use std::{path::Path, sync::Arc};
+use std::{collections::HashMap, path::Path, sync::Arc};
+
+use async_trait::async_trait;
 
 use axum::{
     body::{Body, to_bytes},
@@ -21,12 +23,12 @@ use tower::ServiceExt;
 
 use super::{ApiState, TokenHash, router};
 use crate::{
-    clock::SystemClock,
+    clock::{SystemClock, UtcMillis},
     config::Config,
     engine::Change,
     health::Health,
     notify::Instance,
-    runtime::Pulse,
+    runtime::{Heard, Pulse},
     store::{PackageFiles, SqliteStore},
     strangers::Strangers,
     task::{TaskId, UpgradeId},
@@ -35,6 +37,20 @@ use crate::{
 };
 
 pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// A device side that has heard these devices.
+#[derive(Default)]
+struct Live(HashMap<&'static str, UtcMillis>);
+
+#[async_trait]
+impl Heard for Live {
+    async fn last_heard(&self, endpoints: &[&str]) -> Vec<Option<UtcMillis>> {
+        endpoints
+            .iter()
+            .map(|name| self.0.get(name).copied())
+            .collect()
+    }
+}
 
 /// What an API over an empty store in `dir` works with.
 pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiState {
@@ -57,6 +73,7 @@ pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiSt
         streams: ApiState::stream_places(),
         stop: watch::channel(false).1,
         health: Arc::new(Health::starting()),
+        heard: Arc::new(Live::default()),
         strangers: Arc::new(Strangers::new(clock)),
         metrics: PrometheusBuilder::new().build_recorder().handle(),
     }
@@ -137,6 +154,12 @@ impl Api {
     /// Goes on with other settings.
     fn change_settings(&mut self, change: impl FnOnce(&mut Config)) {
         change(Arc::make_mut(&mut self.state.config));
+        self.router = router(self.state.clone());
+    }
+
+    /// The device side has heard these devices.
+    fn hear(&mut self, devices: impl IntoIterator<Item = (&'static str, UtcMillis)>) {
+        self.state.heard = Arc::new(Live(devices.into_iter().collect()));
         self.router = router(self.state.clone());
     }
 
