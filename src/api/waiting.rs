@@ -50,7 +50,7 @@ fn reach(device: Option<(&DeviceRecord, LastHeard)>, now: UtcMillis) -> String {
     let heard = match heard.at {
         None => "never heard".to_owned(),
         Some(at) if heard.is_stored => {
-            format!("heard {} ago as far as stored", span(now.since(at)))
+            format!("heard {} ago, as far as is stored", span(now.since(at)))
         }
         Some(at) => format!("heard {} ago", span(now.since(at))),
     };

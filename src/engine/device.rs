@@ -7,6 +7,7 @@ use super::{
     account::Account,
     asked::{Read, Tag},
     effect::Seq,
+    evidence::Excuse,
     id::Location,
     timers::AlarmId,
 };
@@ -14,7 +15,7 @@ use crate::{
     clock::{Instant, Now, UtcMillis},
     coap::{Link, Peer, Recent},
     package::Package,
-    upgrade::{Coverage, Deadline, Place, Sota},
+    upgrade::{Coverage, Deadline, EvidenceList, Place, Sota},
 };
 
 /// How long a repeat of a report is recognised: five repeats, 30 s apart, and some margin.
@@ -43,12 +44,14 @@ pub(super) struct Device {
     pub(super) registration: Option<Registered>,
     /// When anything was received from it last.
     pub(super) heard_at: Option<Instant>,
-    /// `heard_at` is what the store knew at the start.
-    pub(super) unheard_since_start: bool,
     /// It was heard after a silence, and what is outstanding was not sent again since.
     pub(super) returned: bool,
     /// A request was given up since: nothing reaches it before it is heard.
     pub(super) silent: bool,
+    /// Nothing was received from it since the server was started: `heard_at` is what the store knows.
+    pub(super) unheard_since_start: bool,
+    /// What explains its next registration, besides a restart.
+    pub(super) excuse: Option<Excuse>,
     /// The uplink is observed, as far as known.
     pub(super) observing: bool,
     /// When its budget of writes is full again.
@@ -71,6 +74,8 @@ pub(super) struct Device {
 pub(super) struct Known {
     pub(super) coverage: Option<(Coverage, Instant)>,
     pub(super) version: Option<Version>,
+    /// What it did with versions that it was offered.
+    pub(super) evidence: EvidenceList,
 }
 
 /// A registration, in the engine's time.
@@ -133,6 +138,8 @@ pub(super) struct Session {
     /// What the gate was told of the device, while it waits for a slot.
     pub(super) told: Option<Presence>,
     pub(super) standing: StandingAsked,
+    /// That it takes the version is known and stored.
+    pub(super) takes: bool,
 }
 
 /// How the device stands in its queue, which the gate is asked when the time to wait there is over.
@@ -153,9 +160,10 @@ impl Device {
             port: Port::Any,
             registration: None,
             heard_at: None,
-            unheard_since_start: false,
             returned: false,
             silent: false,
+            unheard_since_start: false,
+            excuse: None,
             observing: false,
             budget_full_at: Instant::ZERO,
             pending: 0,

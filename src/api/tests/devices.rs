@@ -509,7 +509,7 @@ async fn heard_last_is_when_it_was_heard_or_said_to_be_stored() {
     assert_eq!(list["items"].as_array().unwrap().len(), 3);
     for (upgrade, expected) in [
         (1, "registered, heard 10 min ago; 0 s left"),
-        (2, "registered, heard 13 h ago as far as stored; 0 s left"),
+        (2, "registered, heard 13 h ago, as far as is stored; 0 s left"),
         (3, "not registered, never heard; 0 s left"),
     ] {
         let shown = api.get(&format!("/v1/upgrades/{upgrade}")).await.body;

@@ -1,7 +1,7 @@
 use super::*;
 
 /// What a store would give back: the last stage, and the registration.
-fn restarted(before: &World) -> World {
+pub(super) fn restarted(before: &World) -> World {
     let mut after = World::new();
     after.now = before.now + Duration::from_secs(30);
     restore(&mut after, before);
@@ -17,6 +17,7 @@ fn restore(after: &mut World, before: &World) {
         last_heard_at: Some(before.now.utc),
         coverage: None,
         version: None,
+        evidence: Vec::new(),
     };
     let mut stage = None;
     for change in &before.changes {
@@ -25,6 +26,7 @@ fn restore(after: &mut World, before: &World) {
                 record.registration = Some(registration.clone());
             }
             Change::CoverageReported { reading, .. } => record.coverage = Some(*reading),
+            Change::Evidence { evidence, .. } => record.evidence.clone_from(evidence),
             Change::Stage { change, .. } => stage = Some(change.clone()),
             _ => {}
         }
@@ -79,6 +81,7 @@ fn when_a_device_was_heard_is_told_once_it_was_heard_here() {
         last_heard_at: Some(registered),
         coverage: None,
         version: None,
+        evidence: Vec::new(),
     };
     let mut after = World::new();
     after.now = world.now + Duration::from_secs(30);
@@ -114,8 +117,11 @@ fn a_download_goes_on_without_a_new_registration() {
 #[test]
 fn the_limit_goes_on_by_the_wall_clock() {
     let (mut before, device) = negotiated();
-    device.asks_segment(&mut before, "V2", 0);
-    before.pass_s(3_000);
+    for segment in 0..6 {
+        // it goes on, or its slot would go to the next
+        device.asks_segment(&mut before, "V2", segment);
+        before.pass_s(500);
+    }
     let mut after = restarted(&before);
     after.pass_s(3_600 - 3_000 - 31);
     assert_eq!(after.outcome(1), None);
@@ -193,6 +199,7 @@ fn record(endpoint: &str, port: u16, now: Now) -> DeviceRecord {
             at: now.utc,
         }),
         version: None,
+        evidence: Vec::new(),
     }
 }
 
@@ -263,6 +270,7 @@ fn known(endpoint: &str) -> DeviceRecord {
         last_heard_at: None,
         coverage: None,
         version: None,
+        evidence: Vec::new(),
     }
 }
 
