@@ -6,6 +6,7 @@ mod evidence;
 mod flow;
 mod garbage;
 mod moves;
+mod products;
 mod registration;
 mod restart;
 mod security;
@@ -225,6 +226,7 @@ impl World {
     fn add(&mut self, endpoint: &str) {
         self.command(Command::AddDevice {
             endpoint: endpoint.into(),
+            product: "meter".into(),
             secure: false,
         });
     }
