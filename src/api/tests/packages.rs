@@ -201,6 +201,7 @@ async fn what_devices_could_not_tell_from_an_earlier_package_is_refused() {
         let zero = ProductConfig {
             check_code: CheckCodeKind::Zero,
             pad_last_segment: false,
+            ..ProductConfig::default()
         };
         config.products.insert("odd".to_owned(), zero);
     })
@@ -224,6 +225,7 @@ async fn what_devices_could_not_tell_from_an_earlier_package_is_refused() {
     let padded = ProductConfig {
         check_code: CheckCodeKind::Zero,
         pad_last_segment: true,
+        ..ProductConfig::default()
     };
     api.change_settings(|config| {
         config.products.insert("odd".to_owned(), padded);
@@ -245,6 +247,7 @@ async fn settings_that_change_leave_what_was_uploaded_as_it_is() {
         let padded = ProductConfig {
             check_code: CheckCodeKind::Zero,
             pad_last_segment: true,
+            ..ProductConfig::default()
         };
         config.products.insert("odd".to_owned(), padded);
     })
