@@ -26,6 +26,8 @@ pub(super) struct Account {
     resumed_at: Option<UtcMillis>,
     /// Questions of the stage that runs, this one included.
     pub(super) tries: usize,
+    /// What was wrong with an answer to the question for its coverage or its cell that could not be read.
+    pub(super) not_understood: Option<String>,
 }
 
 impl Account {
@@ -200,6 +202,13 @@ impl Engine {
         let Outcome::Failed(failure) = outcome else {
             return text;
         };
+        if let (Failure::CellUnknown, Some(problem)) = (failure, &session.account.not_understood) {
+            // it may have told its cell
+            text = format!(
+                "what the device answered about its cell (/4/0/8) is not understood, so it cannot be admitted to one: \
+                 {problem}"
+            );
+        }
         // writing to a String does not fail
         if let Some(deadline) = failure.limit() {
             let seconds = deadline.duration(&self.config.upgrade).as_secs();

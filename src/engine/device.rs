@@ -7,6 +7,7 @@ use super::{
     account::Account,
     asked::{Read, Tag},
     effect::Seq,
+    formats::Formats,
     id::Location,
     timers::AlarmId,
 };
@@ -49,6 +50,8 @@ pub(super) struct Device {
     pub(super) silent: bool,
     /// The uplink is observed, as far as known.
     pub(super) observing: bool,
+    /// What it writes and takes.
+    pub(super) formats: Formats,
     /// When its budget of writes is full again.
     pub(super) budget_full_at: Instant,
     /// The newest change that what is sent to the device depends on.
@@ -154,6 +157,7 @@ impl Device {
             returned: false,
             silent: false,
             observing: false,
+            formats: Formats::default(),
             budget_full_at: Instant::ZERO,
             pending: 0,
             next_message_id: message_id,

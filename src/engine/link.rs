@@ -10,7 +10,7 @@ use super::{
     key::DeviceKey,
 };
 use crate::{
-    coap::{Code, Kind, LinkEvent, Message, MessageBuilder, Request, Token, put_downlink},
+    coap::{Code, Kind, LinkEvent, Message, MessageBuilder, Request, Token},
     lwm2m::ResourcePath,
     upgrade::Event,
 };
@@ -18,20 +18,30 @@ use crate::{
 impl Engine {
     /// Queues a PCP frame for the device, in place of one of the same kind that has not arrived.
     pub(super) fn send_frame(&mut self, key: DeviceKey, tag: Tag, frame: Bytes) {
+        let request = self.frame_request(key, tag, frame);
+        self.enqueue(key, request);
+    }
+
+    /// The same ahead of all that waits.
+    pub(super) fn send_frame_first(&mut self, key: DeviceKey, tag: Tag, frame: Bytes) {
+        if self.device(key).link.waits(|other| same_kind(*other, tag)) {
+            return; // something newer takes its place
+        }
+        let request = self.frame_request(key, tag, frame);
+        self.device_mut(key).link.send_first(request);
+    }
+
+    fn frame_request(&mut self, key: DeviceKey, tag: Tag, frame: Bytes) -> Request<Tag> {
         let token = self.fresh_token();
         let device = self.device_mut(key);
         device.link.cancel(|pending| same_kind(*pending, tag));
         let message_id = device.take_message_id();
-        let datagram = put_downlink(message_id, token, frame);
-        self.enqueue(
-            key,
-            Request {
-                tag,
-                message_id,
-                token,
-                datagram,
-            },
-        );
+        Request {
+            tag,
+            message_id,
+            token,
+            datagram: self.write(key, message_id, token, frame),
+        }
     }
 
     /// Queues a PCP message for the device.
@@ -51,12 +61,16 @@ impl Engine {
     /// Queues a GET.
     pub(super) fn send_read(&mut self, key: DeviceKey, path: ResourcePath, block2: Option<u32>) {
         let token = self.fresh_token();
+        let accept = self.accept_of_read(key, &path);
         let device = self.device_mut(key);
         device.link.cancel(|pending| *pending == Tag::Read);
         let message_id = device.take_message_id();
         let mut builder = MessageBuilder::new(Kind::Confirmable, Code::GET, message_id, token);
         for segment in path.segments() {
             builder = builder.path(&segment);
+        }
+        if let Some(format) = accept {
+            builder = builder.accept(format);
         }
         if let Some(block) = block2 {
             builder = builder.block2(block);
@@ -75,10 +89,16 @@ impl Engine {
 
     /// Queues the observation of the uplink (RFC 7641 §3.1), unless one is on its way.
     pub(super) fn send_observe(&mut self, key: DeviceKey) {
-        let device = self.device_mut(key);
-        if device.link.is_pending(|tag| *tag == Tag::Observe) {
+        if (self.device(key).link).is_pending(|tag| *tag == Tag::Observe) {
             return;
         }
+        let request = self.observation(key);
+        self.enqueue(key, request);
+    }
+
+    fn observation(&mut self, key: DeviceKey) -> Request<Tag> {
+        let accept = self.accept_of_observation(key);
+        let device = self.device_mut(key);
         let message_id = device.take_message_id();
         let token = device.id.token();
         let mut builder =
@@ -86,16 +106,15 @@ impl Engine {
         for segment in ResourcePath::UPLINK.segments() {
             builder = builder.path(&segment);
         }
-        let datagram = builder.build().into();
-        self.enqueue(
-            key,
-            Request {
-                tag: Tag::Observe,
-                message_id,
-                token,
-                datagram,
-            },
-        );
+        if let Some(format) = accept {
+            builder = builder.accept(format);
+        }
+        Request {
+            tag: Tag::Observe,
+            message_id,
+            token,
+            datagram: builder.build().into(),
+        }
     }
 
     /// Queues a ping: an empty Confirmable message, which the device rejects (RFC 7252 §4.3).
@@ -158,21 +177,30 @@ impl Engine {
 
     /// An acknowledgement or a Reset.
     pub(super) fn answered(&mut self, key: DeviceKey, message: &Message) {
-        match self.take_link_event(key, message) {
-            Some(event) => self.link_event(key, event, Some(message)),
+        if !self.take_answer(key, message) {
             // late answers to what was taken back are common, and mean nothing
-            None => self.counters.messages_unexpected += 1,
+            self.counters.messages_unexpected += 1;
         }
     }
 
-    pub(super) fn take_link_event(
-        &mut self,
-        key: DeviceKey,
-        message: &Message,
-    ) -> Option<LinkEvent<Tag>> {
+    /// Takes a message that belongs to a request. Returns whether it does.
+    pub(super) fn take_answer(&mut self, key: DeviceKey, message: &Message) -> bool {
         let now = self.now.instant;
         let device = &mut self.devices[key];
-        device.link.handle_message(now, &self.config.coap, message)
+        let refused = (device.link.request_of(message))
+            .filter(|_| !message.code().is_success())
+            .cloned();
+        let event = device.link.handle_message(now, &self.config.coap, message);
+        let Some(event) = event else {
+            return false;
+        };
+        if let (LinkEvent::Responded(tag), Some(request)) = (&event, refused)
+            && self.writes_in_own_format(key, *tag, message.code(), &request)
+        {
+            return true;
+        }
+        self.link_event(key, event, Some(message));
+        true
     }
 
     pub(super) fn link_event(
@@ -206,8 +234,10 @@ impl Engine {
                 self.fire(key, Event::Heard);
             }
             (LinkEvent::Rejected(Tag::Read), _) => self.read_refused(key),
-            (LinkEvent::Rejected(Tag::Observe) | LinkEvent::Unanswered(Tag::Observe), _) => {
+            (LinkEvent::Rejected(Tag::Observe), _) => self.observation_refused(key, None),
+            (LinkEvent::Unanswered(Tag::Observe), _) => {
                 self.device_mut(key).observing = false;
+                self.observation_unanswered(key);
             }
             (LinkEvent::TimedOut(tag), _) => self.request_timed_out(key, tag),
             // A write needs no response once it was acknowledged; a read has its stage's limit.
@@ -227,17 +257,13 @@ impl Engine {
             Tag::Observe if code.is_success() => {
                 self.device_mut(key).observing = true;
                 // The answer is the first notification, or a notification came before the answer.
-                if !message.payload().is_empty() {
+                if message.payload().is_empty() {
+                    self.label_seen(key, message.content_format().map(|format| format.0));
+                } else {
                     self.notified(key, message);
                 }
             }
-            Tag::Observe => {
-                self.device_mut(key).observing = false;
-                self.note(
-                    key,
-                    format!("the device refused the observation of /19/0/0 with {code}"),
-                );
-            }
+            Tag::Observe => self.observation_refused(key, Some(code)),
             Tag::Read => self.read_answered(key, message),
             Tag::Execute if code.is_success() => self.fire(key, Event::ExecuteDelivered),
             Tag::Version | Tag::Notify | Tag::Execute if !code.is_success() => {
@@ -255,13 +281,30 @@ impl Engine {
         }
     }
 
+    /// With that code, or with a Reset.
+    fn observation_refused(&mut self, key: DeviceKey, code: Option<Code>) {
+        self.device_mut(key).observing = false;
+        if self.observes_without_format(key, code) {
+            // ahead of questions whose answers it carries
+            let request = self.observation(key);
+            self.device_mut(key).link.send_first(request);
+        } else if let Some(code) = code {
+            self.note(
+                key,
+                format!("the device refused the observation of /19/0/0 with {code}"),
+            );
+        }
+    }
+
     fn request_timed_out(&mut self, key: DeviceKey, tag: Tag) {
         self.counters.requests_timed_out += 1;
         let device = self.device_mut(key);
         device.silent = true;
         if tag == Tag::Observe {
             device.observing = false;
+            self.observation_unanswered(key);
         }
+        let device = self.device_mut(key);
         // Nor does the notification arrive that waits behind what was given up.
         let waits = device.link.waits(|tag| *tag == Tag::Notify);
         if tag == Tag::Notify || waits {

@@ -27,6 +27,7 @@ mod commands;
 mod device;
 mod directory;
 mod effect;
+mod formats;
 mod gate;
 mod id;
 mod key;
@@ -64,7 +65,8 @@ use std::{
 use crate::{
     clock::{Instant, Now},
     coap::{Datagram, Message, Peer, Reassembly},
-    config::Config,
+    config::{Config, ProductConfig},
+    lwm2m::Lwm2mVersion,
     task::UpgradeId,
     upgrade::Rules,
 };
@@ -236,6 +238,16 @@ impl Engine {
 
     fn find(&self, endpoint: &str) -> Option<DeviceKey> {
         self.devices.by_id(self.ids.of(endpoint))
+    }
+
+    /// The version of LwM2M that the device says it speaks.
+    fn lwm2m_version(&self, _key: DeviceKey) -> Option<Lwm2mVersion> {
+        None
+    }
+
+    /// What is peculiar to the device's product.
+    fn product(&self, _key: DeviceKey) -> ProductConfig {
+        ProductConfig::default()
     }
 
     fn insert_device(&mut self, endpoint: &str) -> DeviceKey {

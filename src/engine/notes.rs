@@ -45,6 +45,10 @@ pub(super) fn of(
         (Event::Reached(Deadline::Coverage), Sota::QueryingCell { .. }) => {
             "no coverage within the limit: asked for its cell alone (/4/0/8)".into()
         }
+        (_, Sota::QueryingCell { .. }) if session.account.not_understood.is_some() => {
+            "what it tells of its coverage is not understood: asked for its cell alone (/4/0/8)"
+                .into()
+        }
         (_, Sota::QueryingCell { .. }) => {
             "does not tell its cell with its coverage: asked for it alone (/4/0/8)".into()
         }

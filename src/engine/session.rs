@@ -134,7 +134,12 @@ impl Engine {
                     self.send_message(key, Tag::Version, &pcp::PlatformMessage::VersionQuery);
                 }
             }
-            Action::ReadCoverage => self.begin_read(key, Read::object()),
+            Action::ReadCoverage => {
+                if let Some(session) = self.device_mut(key).session.as_mut() {
+                    session.account.not_understood = None;
+                }
+                self.begin_read(key, Read::object());
+            }
             Action::ReadCell => self.begin_read(key, Read::resource(ResourcePath::CELL_ID)),
             Action::Notify => {
                 self.observe_if_needed(key);

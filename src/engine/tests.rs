@@ -3,6 +3,7 @@
 mod account;
 mod admission;
 mod flow;
+mod formats;
 mod garbage;
 mod moves;
 mod registration;
