@@ -16,7 +16,7 @@ use super::{
     key::DeviceKey,
 };
 use crate::{
-    coap::{Code, ContentFormat, Datagram, Kind, MessageBuilder, Token, put_downlink},
+    coap::{Code, ContentFormat, Datagram, Kind, Message, MessageBuilder, Token, put_downlink},
     lwm2m::{Container, Lwm2mVersion, ResourcePath, Wrapping, accept_for, format, opaque_of},
     upgrade::{Event, Stage},
 };
@@ -30,47 +30,51 @@ pub(super) struct Formats {
     own: Option<Container>,
 }
 
-/// In what a format may be refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Use {
-    /// The observation of /19/0/0.
-    Observation = 1,
-    /// A read of object 4.
-    Read = 2,
-    /// A write to /19/1/0.
-    Write = 4,
-}
-
 impl Formats {
-    /// Its resources of object 19 have instances.
-    const INSTANCES: u8 = 8;
+    /// The observation of /19/0/0 asks for no format.
+    const OBSERVES_ANY: u8 = 1;
+    /// Reads of object 4 ask for no format.
+    const READS_ANY: u8 = 2;
+    /// It tells the instances of its resource.
+    const TELLS_INSTANCES: u8 = 4;
+    /// Frames are written to it wrapped.
+    const TAKES_WRAPPED: u8 = 8;
+    /// Frames are written to it as instances of its resource.
+    const TAKES_INSTANCES: u8 = 16;
 
-    pub(super) const fn refuses(self, what: Use) -> bool {
-        self.bits & what as u8 != 0
+    const fn has(self, bit: u8) -> bool {
+        self.bits & bit != 0
     }
 
-    const fn set(&mut self, what: Use, refused: bool) {
-        self.bits = self.bits & !(what as u8) | if refused { what as u8 } else { 0 };
+    const fn set(&mut self, bit: u8, on: bool) {
+        if on {
+            self.bits |= bit;
+        } else {
+            self.bits &= !bit;
+        }
     }
 
     /// Takes up what the device wraps its frames in.
     const fn learn(&mut self, wrapping: Wrapping) {
         self.own = Some(wrapping.container);
-        self.bits = self.bits & !Self::INSTANCES
-            | if wrapping.multiple {
-                Self::INSTANCES
-            } else {
-                0
-            };
+        self.set(Self::TELLS_INSTANCES, wrapping.multiple);
     }
 
-    /// What the device wraps its frames in; bare ones are not wrapped.
-    fn own(self) -> Option<Wrapping> {
-        self.own.map(|container| Wrapping {
-            container,
-            multiple: self.bits & Self::INSTANCES != 0,
-        })
+    /// What its frames are wrapped in that it is written, if they are not to be bare: in its own format, or else in
+    /// what its version of LwM2M has for everything.
+    fn wrapping(self, version: Option<Lwm2mVersion>) -> Wrapping {
+        let senml = version.is_some_and(|version| (version.major, version.minor) >= (1, 1));
+        let usual = if senml {
+            Container::SenmlCbor
+        } else {
+            Container::Tlv
+        };
+        let wrapping = Wrapping {
+            container: self.own.unwrap_or(usual),
+            multiple: false,
+        };
+        let instances = self.has(Self::TELLS_INSTANCES) || self.has(Self::TAKES_INSTANCES);
+        (wrapping.of_instance().filter(|_| instances)).unwrap_or(wrapping)
     }
 }
 
@@ -89,24 +93,36 @@ const fn is_about_format(code: Code) -> bool {
     )
 }
 
-/// The content format of a write to a device that does not show which one it likes: what its version of LwM2M has for
-/// everything.
-fn wrapping_for(version: Option<Lwm2mVersion>) -> Wrapping {
-    let senml = version.is_some_and(|version| (version.major, version.minor) >= (1, 1));
-    Wrapping {
-        container: if senml {
-            Container::SenmlCbor
-        } else {
-            Container::Tlv
-        },
-        multiple: false,
+/// The frame that a request writes, and what it is wrapped in.
+fn written(request: &Datagram) -> Option<(Option<Wrapping>, Bytes)> {
+    // a bare one stands alone in the second part of its datagram
+    if pcp::is_pcp(request.body()) {
+        return Some((None, request.body().clone()));
     }
+    let bytes = request.to_bytes();
+    let message = Message::parse(&bytes).ok()?;
+    let format = message
+        .content_format()
+        .filter(|_| message.code() == Code::PUT)?;
+    let opaque = opaque_of(Some(format.0), &ResourcePath::DOWNLINK, message.payload()).ok()?;
+    let frame = opaque.values.first()?;
+    Some((opaque.wrapping, Bytes::copy_from_slice(frame)))
+}
+
+/// A content format, for the timeline.
+fn named(wrapping: Option<Wrapping>) -> String {
+    let (format, instance) = match wrapping {
+        None => (format::OPAQUE, ""),
+        Some(wrapping) if wrapping.multiple => (wrapping.container.format(), ", as an instance"),
+        Some(wrapping) => (wrapping.container.format(), ""),
+    };
+    format!("content format {format}{instance}")
 }
 
 impl Engine {
     /// In which format the device is asked for its uplink.
     pub(super) fn accept_of_observation(&self, key: DeviceKey) -> Option<ContentFormat> {
-        let refused = self.device(key).formats.refuses(Use::Observation);
+        let refused = self.device(key).formats.has(Formats::OBSERVES_ANY);
         (!refused).then_some(ContentFormat::OCTET_STREAM)
     }
 
@@ -116,7 +132,7 @@ impl Engine {
         key: DeviceKey,
         path: &ResourcePath,
     ) -> Option<ContentFormat> {
-        if self.device(key).formats.refuses(Use::Read) {
+        if self.device(key).formats.has(Formats::READS_ANY) {
             return None;
         }
         accept_for(self.lwm2m_version(key), path).map(ContentFormat)
@@ -131,7 +147,7 @@ impl Engine {
         if code.is_some_and(|code| !is_about_format(code)) {
             return false;
         }
-        self.device_mut(key).formats.set(Use::Observation, true);
+        (self.device_mut(key).formats).set(Formats::OBSERVES_ANY, true);
         let answer = code.map_or("a Reset".to_owned(), |code| code.to_string());
         self.note(
             key,
@@ -147,7 +163,7 @@ impl Engine {
     /// Nothing came back to the observation: the next one asks for no format, in case that the device ignores what
     /// it does not understand.
     pub(super) fn observation_unanswered(&mut self, key: DeviceKey) {
-        self.device_mut(key).formats.set(Use::Observation, true);
+        (self.device_mut(key).formats).set(Formats::OBSERVES_ANY, true);
     }
 
     /// A read was refused with that code. Whether it is to be put again, without asking for a format.
@@ -163,7 +179,7 @@ impl Engine {
         else {
             return false;
         };
-        self.device_mut(key).formats.set(Use::Read, true);
+        self.device_mut(key).formats.set(Formats::READS_ANY, true);
         self.note(
             key,
             format!(
@@ -183,11 +199,10 @@ impl Engine {
         frame: Bytes,
     ) -> Datagram {
         let formats = self.device(key).formats;
-        if !formats.refuses(Use::Write) {
+        if !formats.has(Formats::TAKES_WRAPPED) {
             return put_downlink(message_id, token, frame);
         }
-        let version = self.lwm2m_version(key);
-        let wrapping = formats.own().unwrap_or_else(|| wrapping_for(version));
+        let wrapping = formats.wrapping(self.lwm2m_version(key));
         let path = ResourcePath::DOWNLINK;
         let mut builder = MessageBuilder::new(Kind::Confirmable, Code::PUT, message_id, token);
         for segment in path.segments() {
@@ -200,7 +215,8 @@ impl Engine {
             .into()
     }
 
-    /// The device refused a write with that code. Whether it is written to again at once, in its own format.
+    /// The device refused a write with that code. Whether it is written to again at once, in another format: its own
+    /// one, then as an instance of its resource.
     pub(super) fn writes_in_own_format(
         &mut self,
         key: DeviceKey,
@@ -208,36 +224,35 @@ impl Engine {
         code: Code,
         request: &Datagram,
     ) -> bool {
-        let formats = self.device(key).formats;
+        let before = self.device(key).formats;
         // where it says less clearly what it means, what it writes itself is worth trying
         let about_format = code == Code::UNSUPPORTED_CONTENT_FORMAT
-            || formats.own().is_some()
-                && (is_about_format(code) || code == Code::METHOD_NOT_ALLOWED);
-        if !about_format {
+            || before.own.is_some() && (is_about_format(code) || code == Code::METHOD_NOT_ALLOWED);
+        let Some((refused, frame)) = written(request).filter(|_| about_format) else {
             return false;
+        };
+        let next = match refused {
+            None => Some(before.wrapping(self.lwm2m_version(key))),
+            Some(wrapping) => wrapping.of_instance(),
+        };
+        let formats = &mut self.device_mut(key).formats;
+        formats.set(Formats::TAKES_WRAPPED, next.is_some());
+        let instances = next.is_some_and(|next| next.multiple);
+        formats.set(Formats::TAKES_INSTANCES, instances);
+        if next.is_none() {
+            return false; // in none of them: the next write begins anew
         }
-        // only a frame that was written as it is stands alone in its datagram
-        if !pcp::is_pcp(request.body()) {
-            self.device_mut(key).formats.set(Use::Write, false);
-            return false;
-        }
-        if !formats.refuses(Use::Write) {
-            self.device_mut(key).formats.set(Use::Write, true);
-            let own = formats
-                .own()
-                .unwrap_or_else(|| wrapping_for(self.lwm2m_version(key)));
+        if *formats != before {
+            let (refused, next) = (named(refused), named(next));
             self.note(
                 key,
                 format!(
-                    "the device refused the write to /19/1/0 in content format {} with {code}: \
-                     written in content format {} from now on",
-                    format::OPAQUE,
-                    own.container.format()
+                    "the device refused the write to /19/1/0 in {refused} with {code}: written in {next} from now on"
                 ),
             );
         }
         self.fared(key, tag, Fate::Refused(code));
-        self.send_frame_first(key, tag, request.body().clone());
+        self.send_frame_first(key, tag, frame);
         true
     }
 

@@ -126,8 +126,17 @@ impl Container {
 }
 
 impl Wrapping {
+    /// The same for a resource that has instances, if this is not; plain text and CBOR have no place to name one.
+    pub fn of_instance(self) -> Option<Self> {
+        let place = !matches!(self.container, Container::Text | Container::Cbor);
+        (place && !self.multiple).then_some(Self {
+            multiple: true,
+            ..self
+        })
+    }
+
     /// The content of a write of `bytes` to the resource at `path`, which has to name one. Where the resource has
-    /// instances, the bytes become its instance 0. Plain text and CBOR have no place to name an instance.
+    /// instances, the bytes become its instance 0, if the format has a place to name it.
     pub fn wrap(self, path: &ResourcePath, bytes: &[u8]) -> Vec<u8> {
         let resource = path.resource().unwrap_or_default();
         // a name that ends with a slash is completed by the instance's number
