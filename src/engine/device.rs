@@ -7,6 +7,7 @@ use super::{
     account::Account,
     asked::{Read, Tag},
     effect::Seq,
+    evidence::Excuse,
     formats::Formats,
     id::Location,
     timers::AlarmId,
@@ -15,7 +16,7 @@ use crate::{
     clock::{Instant, Now, UtcMillis},
     coap::{Link, Peer, Recent},
     package::Package,
-    upgrade::{Coverage, Deadline, Place, Sota},
+    upgrade::{Coverage, Deadline, EvidenceList, Place, Sota},
 };
 
 /// How long a repeat of a report is recognised: five repeats, 30 s apart, and some margin.
@@ -48,6 +49,10 @@ pub(super) struct Device {
     pub(super) returned: bool,
     /// A request was given up since: nothing reaches it before it is heard.
     pub(super) silent: bool,
+    /// Nothing was received from it since the server was started: `heard_at` is what the store knows.
+    pub(super) unheard_since_start: bool,
+    /// What explains its next registration, besides a restart.
+    pub(super) excuse: Option<Excuse>,
     /// The uplink is observed, as far as known.
     pub(super) observing: bool,
     /// What it writes and takes.
@@ -72,6 +77,8 @@ pub(super) struct Device {
 pub(super) struct Known {
     pub(super) coverage: Option<(Coverage, Instant)>,
     pub(super) version: Option<Version>,
+    /// What it did with versions that it was offered.
+    pub(super) evidence: EvidenceList,
 }
 
 /// A registration, in the engine's time.
@@ -134,6 +141,8 @@ pub(super) struct Session {
     /// What the gate was told of the device, while it waits for a slot.
     pub(super) told: Option<Presence>,
     pub(super) standing: StandingAsked,
+    /// That it takes the version is known and stored.
+    pub(super) takes: bool,
 }
 
 /// How the device stands in its queue, which the gate is asked when the time to wait there is over.
@@ -156,6 +165,8 @@ impl Device {
             heard_at: None,
             returned: false,
             silent: false,
+            unheard_since_start: false,
+            excuse: None,
             observing: false,
             formats: Formats::default(),
             budget_full_at: Instant::ZERO,

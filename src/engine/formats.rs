@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::{
     Engine,
-    account::{Fate, Said},
+    account::{Fate, Repeated, Said},
     asked::Tag,
     key::DeviceKey,
 };
@@ -152,7 +152,7 @@ impl Engine {
         self.note(
             key,
             format!(
-                "the device refused the observation of /19/0/0 in content format {} with {answer}: \
+                "refused the observation of /19/0/0 in content format {} with {answer}: \
                  asked without",
                 format.0
             ),
@@ -183,7 +183,7 @@ impl Engine {
         self.note(
             key,
             format!(
-                "the device refused the read of {path} in content format {} with {code}: asked without",
+                "refused the read of {path} in content format {} with {code}: asked without",
                 format.0
             ),
         );
@@ -243,13 +243,10 @@ impl Engine {
             return false; // in none of them: the next write begins anew
         }
         if *formats != before {
-            let (refused, next) = (named(refused), named(next));
-            self.note(
-                key,
-                format!(
-                    "the device refused the write to /19/1/0 in {refused} with {code}: written in {next} from now on"
-                ),
-            );
+            self.note_once(key, Repeated::Write, || {
+                let (refused, next) = (named(refused), named(next));
+                format!("refused the write to /19/1/0 in {refused} with {code}: written in {next} from now on")
+            });
         }
         self.fared(key, tag, Fate::Refused(code));
         self.send_frame_first(key, tag, frame);

@@ -27,6 +27,7 @@ mod commands;
 mod device;
 mod directory;
 mod effect;
+mod evidence;
 mod formats;
 mod gate;
 mod id;

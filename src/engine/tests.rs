@@ -2,6 +2,7 @@
 
 mod account;
 mod admission;
+mod evidence;
 mod flow;
 mod formats;
 mod garbage;
@@ -9,6 +10,7 @@ mod moves;
 mod registration;
 mod restart;
 mod security;
+mod timeline;
 mod tolerance;
 
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
@@ -78,6 +80,8 @@ struct World {
     newest: Seq,
     held_back: Vec<(Peer, Seq)>,
     next_id: u16,
+    /// Who sends over DTLS: its endpoints, and when its association began with a whole handshake.
+    speaker: Option<(Vec<Box<str>>, Option<Instant>)>,
 }
 
 impl World {
@@ -109,6 +113,7 @@ impl World {
             newest: 0,
             held_back: Vec::new(),
             next_id: 1,
+            speaker: None,
         }
     }
 
@@ -180,7 +185,13 @@ impl World {
     }
 
     fn datagram(&mut self, from: Peer, bytes: &[u8]) {
-        self.engine.handle_datagram(self.now, &from.into(), bytes);
+        match &self.speaker {
+            Some((endpoints, since)) => {
+                let speaker = Speaker::new(from, endpoints).since(*since);
+                self.engine.handle_datagram(self.now, &speaker, bytes);
+            }
+            None => self.engine.handle_datagram(self.now, &from.into(), bytes),
+        }
         self.collect();
     }
 
@@ -257,6 +268,16 @@ impl World {
         stages.dedup();
         stages
     }
+}
+
+/// The lines of the timeline.
+fn notes(world: &World) -> Vec<&str> {
+    (world.changes.iter())
+        .filter_map(|change| match change {
+            Change::Stage { note, .. } | Change::Note { note, .. } => Some(note.as_str()),
+            _ => None,
+        })
+        .collect()
 }
 
 /// A device that does what it is told by the test.
