@@ -570,10 +570,6 @@ fn an_answer_in_an_unknown_format_is_told_as_that() {
         );
         noted(&world, &line);
     }
-    noted(
-        &world,
-        "what it tells of its coverage is not understood: asked for its cell alone (/4/0/8)",
-    );
     let outcome = world.outcome(1).unwrap();
     assert_eq!(outcome.reason(), "cell_unknown");
     let told = "what the device answered about its cell (/4/0/8) is not understood, so it cannot be admitted to one: \
@@ -625,10 +621,6 @@ fn a_device_that_does_not_tell_its_cell_is_said_not_to() {
     let mut device = Script::new("meter", 1);
     let read = asked_for_coverage(&mut world, &mut device);
     answer(&mut world, &device, &read, 0, &[0xC1, 2, 0xA1]);
-    noted(
-        &world,
-        "does not tell its cell with its coverage: asked for it alone (/4/0/8)",
-    );
     let read = next_read(&mut world, &mut device);
     world.datagram(device.at, &response(&read, Code::NOT_FOUND).build());
     let told =
