@@ -54,11 +54,9 @@ impl Coverage {
         let sinr_range = range(sinr, config.sinr_range0_db, config.sinr_range1_db);
         match (config.class_rule, rsrp_range, sinr_range) {
             (_, 0, 0) => config.limit_good,
-            (ClassRule::Table, 0, 1) => config.limit_fair,
-            (ClassRule::Table, 1, 2) => config.limit_weak,
+            (ClassRule::Table, 0, 1) | (ClassRule::Weaker, 0 | 1, 0 | 1) => config.limit_fair,
+            (ClassRule::Table, 1, 2) | (ClassRule::Weaker, ..) => config.limit_weak,
             (ClassRule::Table, ..) => config.limit_other,
-            (ClassRule::Weaker, 0 | 1, 0 | 1) => config.limit_fair,
-            (ClassRule::Weaker, ..) => config.limit_weak,
         }
     }
 }

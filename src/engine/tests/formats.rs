@@ -161,7 +161,7 @@ impl Stock {
             let frames = self.receive(world);
             match decoded(&frames)[..] {
                 [PlatformMessage::SegmentResponse { data, .. }] => {
-                    downloaded.extend_from_slice(data)
+                    downloaded.extend_from_slice(data);
                 }
                 ref other => panic!("{other:?}"),
             }

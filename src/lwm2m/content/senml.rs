@@ -17,28 +17,28 @@ pub(super) struct Record {
     pub(super) value: Option<Value>,
 }
 
-/// Resolves the records of a pack, one after the other (RFC 8428 §4.6).
+/// Resolves the records of a pack, one after the other (RFC 8428 §4.6): what they have as a base from now on.
 #[derive(Debug, Default)]
 pub(super) struct Pack {
-    base_name: String,
-    base_time: Option<f64>,
-    base_value: Option<Value>,
+    name: String,
+    time: Option<f64>,
+    value: Option<Value>,
 }
 
 impl Pack {
     pub(super) fn record(&mut self, found: &mut Found, record: Record) -> Result<(), ContentError> {
         if let Some(base_name) = record.base_name {
-            self.base_name = base_name;
+            self.name = base_name;
         }
-        self.base_time = record.base_time.or(self.base_time);
+        self.time = record.base_time.or(self.time);
         if record.base_value.is_some() {
-            self.base_value = record.base_value;
+            self.value = record.base_value;
         }
         let Some(value) = record.value else {
             return Ok(());
         };
-        let (value, time) = (self.with_base(value), Time::of(self.base_time, record.time));
-        let mut name = self.base_name.clone();
+        let (value, time) = (self.with_base(value), Time::of(self.time, record.time));
+        let mut name = self.name.clone();
         name.push_str(record.name.as_deref().unwrap_or_default());
         let mut ids = [0; 4];
         let resource = match path(&name, &mut ids) {
@@ -54,7 +54,7 @@ impl Pack {
     }
 
     fn with_base(&self, value: Value) -> Value {
-        match (&self.base_value, value) {
+        match (&self.value, value) {
             (Some(Value::Integer(base)), Value::Integer(value)) => base
                 .checked_add(value)
                 .map_or_else(|| Value::Float(float(*base) + float(value)), Value::Integer),

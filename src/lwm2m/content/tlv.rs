@@ -110,12 +110,11 @@ fn written(kind: Kind, id: u16, value: &[u8]) -> Vec<u8> {
     let mut head = kind.bits() << 6;
     let mut out = Vec::with_capacity(6 + value.len());
     out.push(0);
-    match u8::try_from(id) {
-        Ok(id) => out.push(id),
-        Err(_) => {
-            head |= 0x20;
-            out.extend(id.to_be_bytes());
-        }
+    if let Ok(id) = u8::try_from(id) {
+        out.push(id);
+    } else {
+        head |= 0x20;
+        out.extend(id.to_be_bytes());
     }
     // values are far below 2^24 bytes: they fit into a datagram
     match value.len().to_be_bytes() {
