@@ -82,7 +82,7 @@ pub struct CoapConfig {
     pub ack_random_factor: f64,
     /// `MAX_RETRANSMIT`: 15 s with 2 repeats waits at most 157 s and fits a 3-minute stage.
     pub max_retransmit: u32,
-    /// Requests that may wait for one device while another is outstanding (NSTART is 1). There are ten
+    /// Requests that may wait for one device while another is outstanding (NSTART is 1). There are eleven
     /// kinds, and one of each at most.
     pub queue_len: usize,
     /// How long a request that was acknowledged empty may wait for its separate response.
@@ -439,6 +439,24 @@ pub enum SinrUnit {
     Tenths,
 }
 
+/// What a product's devices tell of their radio.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RadioUnits {
+    /// RSRP.
+    pub rsrp: RsrpUnit,
+    /// SINR.
+    pub sinr: SinrUnit,
+}
+
+impl From<&ProductConfig> for RadioUnits {
+    fn from(product: &ProductConfig) -> Self {
+        Self {
+            rsrp: product.rsrp_unit,
+            sinr: product.sinr_unit,
+        }
+    }
+}
+
 /// What is peculiar to a product's devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -451,4 +469,13 @@ pub struct ProductConfig {
     pub rsrp_unit: RsrpUnit,
     /// The unit of its devices' SINR.
     pub sinr_unit: SinrUnit,
+    /// [`Lwm2mConfig::awake_window_s`] of its devices, where it is another.
+    pub awake_window_s: Option<u64>,
+    /// [`CoapConfig::ack_timeout_ms`] of its devices, where it is another.
+    pub ack_timeout_ms: Option<u64>,
+    /// [`CoapConfig::max_retransmit`] of its devices, where it is another.
+    pub max_retransmit: Option<u32>,
+    /// Write pmin = 0 to /19/0/0 before it is observed (LwM2M 1.0 §5.1.2, 1.1 §7.3), for devices that otherwise hold
+    /// notifications back for a while.
+    pub pmin_zero: bool,
 }

@@ -41,6 +41,7 @@ pub(super) struct Account {
 pub(super) enum Repeated {
     Registration,
     Address,
+    Association,
     Observation,
     Write,
     Jump,
@@ -48,6 +49,7 @@ pub(super) enum Repeated {
     NotPcp,
     OwnTimeout,
     Claim,
+    Attributes,
 }
 
 impl Repeated {
@@ -55,6 +57,7 @@ impl Repeated {
         match self {
             Self::Registration => "registered anew",
             Self::Address => "was heard from another address",
+            Self::Association => "its association (DTLS) has ended",
             Self::Observation => "did not confirm the observation of /19/0/0",
             Self::Write => "answered a write to /19/1/0 with an error",
             Self::Jump => "asked for another segment than the next",
@@ -62,6 +65,7 @@ impl Repeated {
             Self::NotPcp => "sent a frame that is no PCP",
             Self::OwnTimeout => "reported a time-out of its own (PCP 23 with 0x06)",
             Self::Claim => "claimed the target without having restarted",
+            Self::Attributes => "refused pmin = 0 for /19/0/0",
         }
     }
 }
@@ -176,6 +180,7 @@ impl Said {
 impl Sent {
     fn text(&self, resumed_at: Option<UtcMillis>) -> String {
         let what = match self.what {
+            Tag::Attributes => "pmin = 0 for /19/0/0".to_owned(),
             Tag::Observe => "the observation of /19/0/0".to_owned(),
             Tag::Version => "the version query (PCP 19)".to_owned(),
             Tag::Read => (self.path).map_or_else(
@@ -208,7 +213,7 @@ impl Sent {
 
 /// What serves the exchange, and is told only where nothing else was sent.
 const fn is_aside(tag: Tag) -> bool {
-    matches!(tag, Tag::Observe | Tag::Ping)
+    matches!(tag, Tag::Attributes | Tag::Observe | Tag::Ping)
 }
 
 impl Engine {

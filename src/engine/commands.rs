@@ -27,10 +27,15 @@ impl Engine {
                 }
             }
             Command::Restored => self.all_restored(),
-            Command::AddDevice { endpoint, secure } => {
-                let key = self.insert_device(&endpoint);
+            Command::AddDevice {
+                endpoint,
+                product,
+                secure,
+            } => {
+                let key = self.insert_device(&endpoint, &product);
                 self.device_mut(key).port = Port::of(secure);
                 self.check_port(key);
+                self.settle(key);
             }
             Command::RemoveDevice { endpoint } => {
                 if let Some(key) = self.find(&endpoint) {
@@ -115,7 +120,7 @@ impl Engine {
     /// Chooses when to find out whether the device can be reached: devices that listen are not all
     /// asked in the same second.
     fn plan_look(&mut self, key: DeviceKey) {
-        let window = self.config.lwm2m.awake_window_s;
+        let window = self.profile(key).awake_window;
         let now = self.now.instant;
         let device = self.device(key);
         if device.peer().is_none() || (device.sleeps() && !device.is_awake(now, window)) {
@@ -179,7 +184,7 @@ impl Engine {
         if self.find(&record.endpoint).is_some() {
             return;
         }
-        let key = self.insert_device(&record.endpoint);
+        let key = self.insert_device(&record.endpoint, &record.product);
         self.device_mut(key).port = Port::of(record.secure);
         let heard_at = record.last_heard_at.map(|at| now.instant_at(at));
         let registration = record.registration.as_ref();
@@ -192,7 +197,8 @@ impl Engine {
             // Of two devices at one address, the one heard later is there.
             let other = self.devices.by_peer(registration.peer);
             let elsewhere = other.is_some_and(|other| self.device(other).heard_at > heard_at);
-            let displaced = elsewhere || (record.secure && !registration.peer.secured);
+            // Nor does an association outlive the restart, and the plain port is closed to who encrypts.
+            let displaced = elsewhere || registration.peer.secured || record.secure;
             let stored_until = now.instant_at(registration.expires_at);
             let mut registered = Registered {
                 nonce: location.registration,

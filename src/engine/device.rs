@@ -10,6 +10,7 @@ use super::{
     evidence::Excuse,
     formats::Formats,
     id::Location,
+    profile::ProfileId,
     timers::AlarmId,
 };
 use crate::{
@@ -42,6 +43,8 @@ pub(super) struct Device {
     pub(super) id: DeviceId,
     /// Where it is heard.
     pub(super) port: Port,
+    /// What is set for its product.
+    pub(super) profile: ProfileId,
     pub(super) registration: Option<Registered>,
     /// When anything was received from it last.
     pub(super) heard_at: Option<Instant>,
@@ -161,6 +164,7 @@ impl Device {
             endpoint,
             id,
             port: Port::Any,
+            profile: ProfileId::default(),
             registration: None,
             heard_at: None,
             returned: false,
@@ -241,9 +245,8 @@ impl Device {
     }
 
     /// Whether it was heard so lately that it listens.
-    pub(super) fn is_awake(&self, now: Instant, awake_window_s: u64) -> bool {
-        self.heard_at
-            .is_some_and(|at| now.since(at).as_secs() < awake_window_s)
+    pub(super) fn is_awake(&self, now: Instant, awake_window: Duration) -> bool {
+        self.heard_at.is_some_and(|at| now.since(at) < awake_window)
     }
 
     pub(super) fn next_due(&self) -> Option<Instant> {

@@ -97,10 +97,14 @@ impl Engine {
         );
     }
 
-    /// Queues the observation of the uplink (RFC 7641 §3.1), unless one is on its way.
+    /// Queues the observation of the uplink (RFC 7641 §3.1), unless one is on its way, and before it the attributes that
+    /// it is to have.
     pub(super) fn send_observe(&mut self, key: DeviceKey) {
         if (self.device(key).link).is_pending(|tag| *tag == Tag::Observe) {
             return;
+        }
+        if self.profile(key).pmin_zero {
+            self.send_attributes(key);
         }
         let request = self.observation(key);
         self.enqueue(key, request);
@@ -127,6 +131,28 @@ impl Engine {
         }
     }
 
+    /// Queues pmin = 0 for the uplink (Write-Attributes, LwM2M 1.0 §5.4.4, 1.1 §6.3.5): every notification leaves at once.
+    fn send_attributes(&mut self, key: DeviceKey) {
+        let token = self.fresh_token();
+        let device = self.device_mut(key);
+        device.link.cancel(|tag| *tag == Tag::Attributes);
+        let message_id = device.take_message_id();
+        let mut builder = MessageBuilder::new(Kind::Confirmable, Code::PUT, message_id, token);
+        for segment in ResourcePath::UPLINK.segments() {
+            builder = builder.path(&segment);
+        }
+        let datagram = builder.query("pmin=0").build().into();
+        self.enqueue(
+            key,
+            Request {
+                tag: Tag::Attributes,
+                message_id,
+                token,
+                datagram,
+            },
+        );
+    }
+
     /// Queues a ping: an empty Confirmable message, which the device rejects (RFC 7252 §4.3).
     pub(super) fn send_ping(&mut self, key: DeviceKey) {
         let device = self.device_mut(key);
@@ -151,7 +177,8 @@ impl Engine {
 
     fn enqueue(&mut self, key: DeviceKey, request: Request<Tag>) {
         let device = &mut self.devices[key];
-        if device.link.send(&self.config.coap, request).is_err() {
+        let rules = &self.profiles[device.profile].transmission;
+        if device.link.send(rules, request).is_err() {
             self.counters.requests_dropped += 1;
         }
     }
@@ -173,7 +200,7 @@ impl Engine {
             // another device may be there, which is not read yet
             return Some("devices are still being read after the start: it is asked then");
         }
-        let window = self.config.lwm2m.awake_window_s;
+        let window = self.profiles[device.profile].awake_window;
         (device.sleeps() && !device.is_awake(self.now.instant, window))
             .then_some("it sleeps: it is asked when it is heard")
     }
@@ -200,7 +227,8 @@ impl Engine {
             return;
         };
         let random = self.random.next_u32();
-        if let Some(datagram) = device.link.poll_transmit(now, &self.config.coap, random) {
+        let rules = &self.profiles[device.profile].transmission;
+        if let Some(datagram) = device.link.poll_transmit(now, rules, random) {
             self.leave(key, peer, datagram);
         }
     }
@@ -227,7 +255,8 @@ impl Engine {
         let refused = (device.link.request_of(message))
             .filter(|_| !message.code().is_success())
             .cloned();
-        let event = device.link.handle_message(now, &self.config.coap, message);
+        let rules = &self.profiles[device.profile].transmission;
+        let event = device.link.handle_message(now, rules, message);
         let Some(event) = event else {
             return false;
         };
@@ -271,6 +300,7 @@ impl Engine {
                 self.fire(key, Event::Heard);
             }
             (LinkEvent::Rejected(Tag::Read), _) => self.read_refused(key),
+            (LinkEvent::Rejected(Tag::Attributes), _) => self.attributes_refused(key, "a Reset"),
             (LinkEvent::Rejected(Tag::Observe), _) => self.observation_refused(key, None),
             (LinkEvent::Unanswered(Tag::Observe), _) => {
                 self.device_mut(key).observing = false;
@@ -308,6 +338,9 @@ impl Engine {
                 self.device_mut(key).observing = observed;
             }
             Tag::Observe => self.observation_refused(key, Some(code)),
+            Tag::Attributes if !code.is_success() => {
+                self.attributes_refused(key, &code.to_string());
+            }
             Tag::Read => self.read_answered(key, message),
             Tag::Execute if code.is_success() => self.fire(key, Event::ExecuteDelivered),
             Tag::Version | Tag::Notify | Tag::Execute if !code.is_success() => {
@@ -315,7 +348,8 @@ impl Engine {
                     format!("answered the write to /19/1/0 with {code}")
                 });
             }
-            Tag::Version
+            Tag::Attributes
+            | Tag::Version
             | Tag::Notify
             | Tag::Execute
             | Tag::Segment(_)
@@ -336,6 +370,13 @@ impl Engine {
                 format!("refused the observation of /19/0/0 with {code}")
             });
         }
+    }
+
+    /// The device takes no pmin, which an attempt tells once: it is observed all the same.
+    fn attributes_refused(&mut self, key: DeviceKey, answer: &str) {
+        self.note_once(key, Repeated::Attributes, || {
+            format!("refused pmin = 0 for /19/0/0 with {answer}")
+        });
     }
 
     fn request_timed_out(&mut self, key: DeviceKey, tag: Tag) {
@@ -364,7 +405,8 @@ impl Engine {
         }
         loop {
             let device = &mut self.devices[key];
-            let (again, event) = device.link.handle_timeout(now, &self.config.coap);
+            let rules = &self.profiles[device.profile].transmission;
+            let (again, event) = device.link.handle_timeout(now, rules);
             if let Some(datagram) = again {
                 self.counters.requests_repeated += 1;
                 let device = self.device(key);

@@ -159,7 +159,7 @@ impl Engine {
             rsrp,
             sinr,
         } = reading;
-        Coverage::told(cell_id, rsrp, sinr, &self.product(key))
+        Coverage::told(cell_id, rsrp, sinr, self.profile(key).units)
     }
 }
 

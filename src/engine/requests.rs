@@ -24,6 +24,9 @@ use crate::{
 /// What `/.well-known/core` lists (RFC 6690): the registration interface.
 const CORE_LINKS: &[u8] = b"</rd>;rt=\"core.rd\";ct=40";
 
+/// The product of devices that open registration lets in.
+const OPEN_PRODUCT: &str = "default";
+
 /// An error response: its code, and a text for whoever reads the device's log (RFC 7252 §5.5.2).
 type Refusal = (Code, &'static str);
 
@@ -359,7 +362,7 @@ impl Engine {
         match self.config.lwm2m.registration {
             RegistrationPolicy::Known => Err((Code::FORBIDDEN, "unknown endpoint")),
             RegistrationPolicy::Open if *sought == Sought::Newcomer => {
-                Ok(self.insert_device(endpoint))
+                Ok(self.insert_device(endpoint, OPEN_PRODUCT))
             }
             RegistrationPolicy::Open => Err((Code::FORBIDDEN, "no more endpoints")),
         }

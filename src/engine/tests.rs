@@ -7,6 +7,7 @@ mod flow;
 mod formats;
 mod garbage;
 mod moves;
+mod products;
 mod registration;
 mod restart;
 mod security;
@@ -226,6 +227,7 @@ impl World {
     fn add(&mut self, endpoint: &str) {
         self.command(Command::AddDevice {
             endpoint: endpoint.into(),
+            product: "meter".into(),
             secure: false,
         });
     }

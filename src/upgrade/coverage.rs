@@ -1,4 +1,4 @@
-use crate::config::{AdmissionConfig, ClassRule, ProductConfig, RsrpUnit, SinrUnit};
+use crate::config::{AdmissionConfig, ClassRule, RadioUnits, RsrpUnit, SinrUnit};
 
 /// A device's radio coverage, as it reported it (LwM2M object 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -16,17 +16,17 @@ const PLAUSIBLE_RSRP_DBM: std::ops::RangeInclusive<i32> = -156..=-44;
 const PLAUSIBLE_SINR_DB: std::ops::RangeInclusive<i32> = -20..=40;
 
 impl Coverage {
-    /// What a device of that product has told: its cell, and RSRP and SINR in the units of its product.
+    /// What a device has told: its cell, and RSRP and SINR in those units.
     pub fn told(
         cell: Option<u32>,
         rsrp: Option<i32>,
         sinr: Option<i32>,
-        product: &ProductConfig,
+        units: RadioUnits,
     ) -> Self {
         Self {
             cell,
-            rsrp_dbm: rsrp.and_then(|told| rsrp_dbm(told, product.rsrp_unit)),
-            sinr_db: sinr.map(|told| match product.sinr_unit {
+            rsrp_dbm: rsrp.and_then(|told| rsrp_dbm(told, units.rsrp)),
+            sinr_db: sinr.map(|told| match units.sinr {
                 SinrUnit::Db => told,
                 SinrUnit::Tenths => of_tenths(told),
             }),
@@ -165,8 +165,8 @@ mod tests {
         assert_eq!(limit(Some(-90), None), 10);
     }
 
-    fn told(rsrp: i32, sinr: i32, product: ProductConfig) -> (Option<i32>, Option<i32>) {
-        let coverage = Coverage::told(Some(1), Some(rsrp), Some(sinr), &product);
+    fn told(rsrp: i32, sinr: i32, units: RadioUnits) -> (Option<i32>, Option<i32>) {
+        let coverage = Coverage::told(Some(1), Some(rsrp), Some(sinr), units);
         (coverage.rsrp_dbm, coverage.sinr_db)
     }
 
@@ -189,19 +189,18 @@ mod tests {
             (-1, -1),
             (i32::MIN, i32::MIN),
         ] {
-            assert_eq!(told(arrives, 7, ProductConfig::default()).0, Some(dbm));
+            assert_eq!(told(arrives, 7, RadioUnits::default()).0, Some(dbm));
         }
         // what would have had the limit of what cannot be measured
-        let coverage = Coverage::told(Some(1), Some(121), Some(-8), &ProductConfig::default());
+        let coverage = Coverage::told(Some(1), Some(121), Some(-8), RadioUnits::default());
         assert_eq!(coverage.limit(&AdmissionConfig::default()), 1);
     }
 
     #[test]
     fn values_are_converted_from_the_units_of_the_product() {
-        let tenths = ProductConfig {
-            rsrp_unit: RsrpUnit::Tenths,
-            sinr_unit: SinrUnit::Tenths,
-            ..ProductConfig::default()
+        let tenths = RadioUnits {
+            rsrp: RsrpUnit::Tenths,
+            sinr: SinrUnit::Tenths,
         };
         for (rsrp, sinr, expected) in [
             (-1_057, 73, (-106, 7)),
@@ -214,9 +213,9 @@ mod tests {
             let (dbm, db) = expected;
             assert_eq!(told(rsrp, sinr, tenths), (Some(dbm), Some(db)));
         }
-        let index = ProductConfig {
-            rsrp_unit: RsrpUnit::Index,
-            ..ProductConfig::default()
+        let index = RadioUnits {
+            rsrp: RsrpUnit::Index,
+            sinr: SinrUnit::Db,
         };
         for (index_told, dbm) in [
             (97, Some(-44)),
@@ -232,10 +231,7 @@ mod tests {
         ] {
             assert_eq!(told(index_told, 7, index), (dbm, Some(7)), "{index_told}");
         }
-        assert_eq!(
-            Coverage::told(None, None, None, &index),
-            Coverage::default()
-        );
+        assert_eq!(Coverage::told(None, None, None, index), Coverage::default());
     }
 
     #[test]
