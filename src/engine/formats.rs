@@ -14,6 +14,7 @@ use super::{
     account::{Fate, Repeated, Said},
     asked::Tag,
     key::DeviceKey,
+    link::below,
 };
 use crate::{
     coap::{Code, ContentFormat, Datagram, Kind, Message, MessageBuilder, Token, put_downlink},
@@ -63,7 +64,7 @@ impl Formats {
     /// What its frames are wrapped in that it is written, if they are not to be bare: in its own format, or else in
     /// what its version of LwM2M has for everything.
     fn wrapping(self, version: Option<Lwm2mVersion>) -> Wrapping {
-        let senml = version.is_some_and(|version| (version.major, version.minor) >= (1, 1));
+        let senml = version.is_some_and(|version| version >= Lwm2mVersion::V1_1);
         let usual = if senml {
             Container::SenmlCbor
         } else {
@@ -122,8 +123,10 @@ fn named(wrapping: Option<Wrapping>) -> String {
 impl Engine {
     /// In which format the device is asked for its uplink.
     pub(super) fn accept_of_observation(&self, key: DeviceKey) -> Option<ContentFormat> {
-        let refused = self.device(key).formats.has(Formats::OBSERVES_ANY);
-        (!refused).then_some(ContentFormat::OCTET_STREAM)
+        let device = self.device(key);
+        // Whoever names no version of LwM2M is no such stack, and may know no more options than it needs.
+        let asked = device.lwm2m_version().is_some() && !device.formats.has(Formats::OBSERVES_ANY);
+        asked.then_some(ContentFormat::OCTET_STREAM)
     }
 
     /// In which format the device is asked for a resource of object 4, or for all of it.
@@ -135,7 +138,7 @@ impl Engine {
         if self.device(key).formats.has(Formats::READS_ANY) {
             return None;
         }
-        accept_for(self.lwm2m_version(key), path).map(ContentFormat)
+        accept_for(self.device(key).lwm2m_version(), path).map(ContentFormat)
     }
 
     /// The observation was refused: with that code, or without a word. Whether it is made again, without asking for a
@@ -198,18 +201,20 @@ impl Engine {
         token: Token,
         frame: Bytes,
     ) -> Datagram {
-        let formats = self.device(key).formats;
-        if !formats.has(Formats::TAKES_WRAPPED) {
+        let device = self.device(key);
+        let wrapped = device.formats.has(Formats::TAKES_WRAPPED);
+        if !wrapped && device.root().next().is_none() {
             return put_downlink(message_id, token, frame);
         }
-        let wrapping = formats.wrapping(self.lwm2m_version(key));
         let path = ResourcePath::DOWNLINK;
-        let mut builder = MessageBuilder::new(Kind::Confirmable, Code::PUT, message_id, token);
-        for segment in path.segments() {
-            builder = builder.path(&segment);
+        let put = MessageBuilder::new(Kind::Confirmable, Code::PUT, message_id, token);
+        let put = below(device, put, path);
+        if !wrapped {
+            let put = put.content_format(ContentFormat::OCTET_STREAM);
+            return put.build_around(frame);
         }
-        builder
-            .content_format(ContentFormat(wrapping.container.format()))
+        let wrapping = device.formats.wrapping(device.lwm2m_version());
+        put.content_format(ContentFormat(wrapping.container.format()))
             .payload(wrapping.wrap(&path, &frame))
             .build()
             .into()
@@ -232,7 +237,7 @@ impl Engine {
             return false;
         };
         let next = match refused {
-            None => Some(before.wrapping(self.lwm2m_version(key))),
+            None => Some(before.wrapping(self.device(key).lwm2m_version())),
             Some(wrapping) => wrapping.of_instance(),
         };
         let formats = &mut self.device_mut(key).formats;

@@ -7,6 +7,7 @@ use super::{
     Engine,
     account::{Fate, Repeated, Said},
     asked::Tag,
+    device::Device,
     key::DeviceKey,
 };
 use crate::{
@@ -75,10 +76,8 @@ impl Engine {
         let device = self.device_mut(key);
         device.link.cancel(|pending| *pending == Tag::Read);
         let message_id = device.take_message_id();
-        let mut builder = MessageBuilder::new(Kind::Confirmable, Code::GET, message_id, token);
-        for segment in path.segments() {
-            builder = builder.path(&segment);
-        }
+        let get = MessageBuilder::new(Kind::Confirmable, Code::GET, message_id, token);
+        let mut builder = below(device, get, path);
         if let Some(format) = accept {
             builder = builder.accept(format);
         }
@@ -115,11 +114,8 @@ impl Engine {
         let device = self.device_mut(key);
         let message_id = device.take_message_id();
         let token = device.id.token();
-        let mut builder =
-            MessageBuilder::new(Kind::Confirmable, Code::GET, message_id, token).observe(0);
-        for segment in ResourcePath::UPLINK.segments() {
-            builder = builder.path(&segment);
-        }
+        let get = MessageBuilder::new(Kind::Confirmable, Code::GET, message_id, token).observe(0);
+        let mut builder = below(device, get, ResourcePath::UPLINK);
         if let Some(format) = accept {
             builder = builder.accept(format);
         }
@@ -137,11 +133,9 @@ impl Engine {
         let device = self.device_mut(key);
         device.link.cancel(|tag| *tag == Tag::Attributes);
         let message_id = device.take_message_id();
-        let mut builder = MessageBuilder::new(Kind::Confirmable, Code::PUT, message_id, token);
-        for segment in ResourcePath::UPLINK.segments() {
-            builder = builder.path(&segment);
-        }
-        let datagram = builder.query("pmin=0").build().into();
+        let put = MessageBuilder::new(Kind::Confirmable, Code::PUT, message_id, token);
+        let write = below(device, put, ResourcePath::UPLINK).query("pmin=0");
+        let datagram = write.build().into();
         self.enqueue(
             key,
             Request {
@@ -369,6 +363,10 @@ impl Engine {
             self.note_once(key, Repeated::Observation, || {
                 format!("refused the observation of /19/0/0 with {code}")
             });
+            let object = ResourcePath::UPLINK.object();
+            if code == Code::NOT_FOUND && self.device(key).announces(object) == Some(false) {
+                self.fire(key, Event::NotSupported);
+            }
         }
     }
 
@@ -420,6 +418,16 @@ impl Engine {
             }
         }
     }
+}
+
+/// Adds a path of the device, which is below its root.
+pub(super) fn below(
+    device: &Device,
+    message: MessageBuilder,
+    path: ResourcePath,
+) -> MessageBuilder {
+    let message = device.root().fold(message, MessageBuilder::path);
+    (path.segments()).fold(message, |message, segment| message.path(&segment))
 }
 
 fn same_kind(a: Tag, b: Tag) -> bool {

@@ -45,11 +45,12 @@ mod session;
 mod slots;
 mod speaker;
 mod timers;
+mod told;
 mod uplink;
 
 pub use change::{
-    ActiveUpgrade, Change, CoverageReading, DeviceRecord, QueueMode, Registration, StageChange,
-    UpgradeOrder,
+    ActiveUpgrade, Announced, Binding, Change, CoverageReading, DeviceRecord, Lwm2mVersion,
+    QueueMode, Registration, StageChange, UpgradeOrder,
 };
 pub use command::Command;
 pub use directory::{Directory, ShardId};
@@ -68,7 +69,6 @@ use crate::{
     clock::{Instant, Now},
     coap::{Datagram, Message, Peer, Reassembly},
     config::Config,
-    lwm2m::Lwm2mVersion,
     task::UpgradeId,
     upgrade::Rules,
 };
@@ -262,11 +262,6 @@ impl Engine {
 
     fn find(&self, endpoint: &str) -> Option<DeviceKey> {
         self.devices.by_id(self.ids.of(endpoint))
-    }
-
-    /// The version of LwM2M that the device says it speaks.
-    fn lwm2m_version(&self, _key: DeviceKey) -> Option<Lwm2mVersion> {
-        None
     }
 
     /// The device's row, which is made if there is none, with that product from now on.

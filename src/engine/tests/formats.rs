@@ -42,6 +42,8 @@ struct Stock {
     separate: bool,
     /// Content formats in which it was written to.
     written: Vec<u16>,
+    /// Its objects are below that path.
+    root: Option<&'static str>,
 }
 
 impl Stock {
@@ -53,6 +55,7 @@ impl Stock {
             refuses_with: Code::UNSUPPORTED_CONTENT_FORMAT,
             separate: false,
             written: Vec::new(),
+            root: None,
         }
     }
 
@@ -81,7 +84,10 @@ impl Stock {
     }
 
     fn written(&mut self, world: &mut World, message: &Message) -> Option<Vec<u8>> {
-        assert_eq!(message.path(), [&b"19"[..], b"1", b"0"]);
+        let path: Vec<&[u8]> = (self.root.iter().map(|root| root.as_bytes()))
+            .chain([&b"19"[..], b"1", b"0"])
+            .collect();
+        assert_eq!(message.path(), path);
         let format = message.content_format().unwrap().0;
         self.written.push(format);
         // the format's own tests say what these bytes are
@@ -335,12 +341,19 @@ fn a_refused_segment_gives_way_to_a_newer_one() {
     assert_eq!(device.written, [42, 11_542]);
 }
 
+/// A device that names the version of LwM2M that it speaks.
+fn stock(version: &str) -> Script {
+    let mut device = Script::new("meter", 1);
+    device.queries.push(format!("lwm2m={version}"));
+    device
+}
+
 /// Registers, and returns what the observation was asked for in, each time, when it is refused with that code.
 fn observations(code: Option<Code>) -> (World, Script, Vec<Option<u16>>) {
     let mut world = World::new();
     world.add("meter");
     world.start("meter", 1, &package("V2", &content()));
-    let mut device = Script::new("meter", 1);
+    let mut device = stock("1.0");
     device.register(&mut world);
     let mut asked = Vec::new();
     // what is asked next has to be the observation, ahead of the version query
@@ -389,6 +402,118 @@ fn an_observation_that_is_refused_for_its_format_is_made_again_without() {
 }
 
 #[test]
+fn a_device_that_names_no_version_is_asked_for_no_format() {
+    let mut world = World::new();
+    let mut device = Script::new("meter", 1);
+    world.add("meter");
+    device.register(&mut world);
+    let (_, observation) = world.sent.pop_front().unwrap();
+    assert_eq!(
+        (observation.observe(), observation.accept()),
+        (Some(0), None)
+    );
+    let answer = response(&observation, Code::BAD_OPTION).build();
+    world.datagram(device.at, &answer);
+    assert!(world.sent.is_empty(), "there is nothing to leave out");
+}
+
+#[test]
+fn reads_ask_for_what_the_version_makes_mandatory() {
+    for (version, object, resource) in [
+        (None, None, None),
+        (Some("1.0"), Some(11_542), Some(11_542)),
+        (Some("1.1"), Some(112), Some(0)),
+        (Some("1.2"), Some(112), Some(0)),
+    ] {
+        let mut world = World::new();
+        let mut device = version.map_or_else(|| Script::new("meter", 1), stock);
+        let read = asked_for_coverage(&mut world, &mut device);
+        assert_eq!(read.accept().map(|format| format.0), object);
+        world.datagram(device.at, &response(&read, Code::NOT_FOUND).build());
+        let read = next_read(&mut world, &mut device);
+        assert_eq!(read.path(), [&b"4"[..], b"0", b"2"]);
+        assert_eq!(read.accept().map(|format| format.0), resource);
+        // a device that does not follow is read all the same
+        device.answer_read(&mut world, &read, 7, -90, 15);
+    }
+}
+
+#[test]
+fn a_read_that_is_refused_for_its_format_is_put_again_without_from_then_on() {
+    for code in [
+        Code::BAD_REQUEST,
+        Code::BAD_OPTION,
+        Code::NOT_ACCEPTABLE,
+        Code::UNSUPPORTED_CONTENT_FORMAT,
+        Code::INTERNAL_SERVER_ERROR,
+    ] {
+        let mut world = World::new();
+        let mut device = stock("1.1");
+        let read = asked_for_coverage(&mut world, &mut device);
+        world.datagram(device.at, &response(&read, code).build());
+        let again = next_read(&mut world, &mut device);
+        assert_eq!((again.path(), again.accept()), (read.path(), None));
+        noted(
+            &world,
+            &format!("refused the read of /4/0 in content format 112 with {code}: asked without"),
+        );
+        // refused without as well: that was not it
+        world.datagram(device.at, &response(&again, code).build());
+        let read = next_read(&mut world, &mut device);
+        assert_eq!(read.path(), [&b"4"[..], b"0", b"2"]);
+        assert_eq!(read.accept(), None, "remembered");
+        world.datagram(device.at, &response(&read, Code::NOT_FOUND).build());
+        let read = next_read(&mut world, &mut device);
+        answer(&mut world, &device, &read, 0, b"17");
+        noted(
+            &world,
+            "in cell 17, where 10 may upgrade at once by its coverage: waiting for a slot",
+        );
+    }
+}
+
+#[test]
+fn every_block_of_an_answer_is_asked_for_in_the_same_format() {
+    let mut world = World::new();
+    let mut device = stock("1.1");
+    let mut read = asked_for_coverage(&mut world, &mut device);
+    // [{-2: "/4/0/", 0: "2", 2: -95}, {0: "8", 2: 17}, {0: "11", 2: 7}]
+    let whole =
+        hex::decode("83a321652f342f302f006132 02385ea20061380211a200623131 0207".replace(' ', ""))
+            .unwrap();
+    for (number, part) in (0..).zip(whole.chunks(16)) {
+        assert_eq!(read.accept(), Some(ContentFormat(112)));
+        let block = crate::coap::Block {
+            number,
+            more: number == 0,
+            szx: 0,
+        };
+        let part = response(&read, Code::CONTENT)
+            .content_format(ContentFormat(112))
+            .block2(block.encode())
+            .payload(part.to_vec());
+        world.datagram(device.at, &part.build());
+        if number == 0 {
+            read = next_read(&mut world, &mut device);
+        }
+    }
+    noted(
+        &world,
+        "in cell 17, where 50 may upgrade at once by its coverage: waiting for a slot",
+    );
+}
+
+#[test]
+fn below_another_root_too_frames_are_wrapped() {
+    let mut world = World::new();
+    let mut device = Stock::new(TLV, &[11_542]);
+    device.root = Some("lwm2m");
+    device.script.links = "</lwm2m>;rt=\"oma.lwm2m\",</lwm2m/4/0>,</lwm2m/19/0>,</lwm2m/19/1>";
+    device.is_upgraded(&mut world);
+    assert_eq!(device.written[..3], [42, 11_542, 11_542]);
+}
+
+#[test]
 fn what_was_refused_is_remembered_over_registrations() {
     let (mut world, mut device, _) = observations(Some(Code::BAD_OPTION));
     world.take_sent();
@@ -403,7 +528,7 @@ fn an_observation_that_nothing_comes_back_to_is_made_without_a_format_next_time(
     let mut world = World::new();
     world.add("meter");
     world.start("meter", 1, &package("V2", &content()));
-    let mut device = Script::new("meter", 1);
+    let mut device = stock("1.1");
     device.register(&mut world);
     let (_, observation) = world.sent.pop_front().unwrap();
     assert_eq!(observation.accept(), Some(ContentFormat::OCTET_STREAM));

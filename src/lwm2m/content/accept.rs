@@ -9,11 +9,10 @@ use crate::lwm2m::{Lwm2mVersion, ResourcePath};
 ///   resource is asked for as plain text, which is mandatory; anything else as `SenML` CBOR, which a client should be
 ///   able to write, or else `SenML` JSON.
 pub fn accept_for(version: Option<Lwm2mVersion>, path: &ResourcePath) -> Option<u16> {
-    let Lwm2mVersion { major, minor } = version?;
-    Some(match (major, minor, path.resource()) {
-        (0, ..) | (1, 0, _) => format::TLV,
-        (_, _, Some(_)) => format::TEXT,
-        (_, _, None) => format::SENML_CBOR,
+    Some(match (version?, path.resource()) {
+        (Lwm2mVersion::V1_0, _) => format::TLV,
+        (Lwm2mVersion::V1_1 | Lwm2mVersion::V1_2, Some(_)) => format::TEXT,
+        (Lwm2mVersion::V1_1 | Lwm2mVersion::V1_2, None) => format::SENML_CBOR,
     })
 }
 
@@ -27,14 +26,13 @@ mod tests {
         for (version, path, expected) in [
             (None, object, None),
             (None, cell, None),
-            (Some((1, 0)), object, Some(11_542)),
-            (Some((1, 0)), cell, Some(11_542)),
-            (Some((1, 1)), object, Some(112)),
-            (Some((1, 1)), cell, Some(0)),
-            (Some((1, 2)), object, Some(112)),
-            (Some((1, 2)), cell, Some(0)),
+            (Some(Lwm2mVersion::V1_0), object, Some(11_542)),
+            (Some(Lwm2mVersion::V1_0), cell, Some(11_542)),
+            (Some(Lwm2mVersion::V1_1), object, Some(112)),
+            (Some(Lwm2mVersion::V1_1), cell, Some(0)),
+            (Some(Lwm2mVersion::V1_2), object, Some(112)),
+            (Some(Lwm2mVersion::V1_2), cell, Some(0)),
         ] {
-            let version = version.map(|(major, minor)| Lwm2mVersion { major, minor });
             assert_eq!(accept_for(version, &path), expected, "{version:?} {path}");
         }
     }
