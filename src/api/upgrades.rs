@@ -1,4 +1,4 @@
-//! `/v1/tasks/{id}/upgrades` and `/v1/upgrades/{id}`.
+//! `/v1/tasks/{id}/upgrades`, `/v1/upgrades/{id}` and `/v1/upgrades/{id}/cancel`.
 
 use axum::{
     Json,
@@ -15,13 +15,17 @@ use utoipa::{
 use super::{
     ApiState,
     extract::{ListBody, Paging, Path, Query},
+    heard::LastHeard,
     problem::Problem,
     waiting,
 };
 use crate::{
     clock::UtcMillis,
     engine::{DeviceRecord, StageChange},
-    store::{OutcomeRecord, StoreError, TimelineEvent, UpgradeDetail, UpgradeRecord, UpgradeState},
+    store::{
+        CancelUpgradeError, OutcomeRecord, StoreError, TimelineEvent, UpgradeDetail, UpgradeRecord,
+        UpgradeState,
+    },
     task::{TaskId, UpgradeId},
     upgrade::{Outcome, Stage},
 };
@@ -92,6 +96,9 @@ pub(super) struct UpgradeBody {
     /// When it ended for good.
     #[schema(required, format = DateTime)]
     ended_at: Option<String>,
+    /// When the operator cancelled it while it ran: it ends within moments, or has.
+    #[schema(required, format = DateTime)]
+    cancel_requested_at: Option<String>,
 }
 
 /// The stage of an upgrade.
@@ -182,6 +189,7 @@ impl From<UpgradeRecord> for UpgradeBody {
             created_at: upgrade.created_at.to_string(),
             started_at: upgrade.started_at.map(|at| at.to_string()),
             ended_at: upgrade.ended_at.map(|at| at.to_string()),
+            cancel_requested_at: upgrade.cancel_requested_at.map(|at| at.to_string()),
         }
     }
 }
@@ -221,7 +229,11 @@ impl From<TimelineEvent> for EventBody {
 }
 
 impl UpgradeDetailBody {
-    fn new(detail: UpgradeDetail, device: Option<&DeviceRecord>, now: UtcMillis) -> Self {
+    fn new(
+        detail: UpgradeDetail,
+        device: Option<(&DeviceRecord, LastHeard)>,
+        now: UtcMillis,
+    ) -> Self {
         let waiting_for = waiting::explain(&detail, device, now);
         Self {
             upgrade: detail.upgrade.into(),
@@ -350,6 +362,53 @@ pub(super) async fn get(
     let detail = state.store.upgrade(UpgradeId(id)).await?;
     let detail = detail.ok_or(GetUpgrade::NotFound(id))?;
     let device = state.store.device(&detail.upgrade.endpoint).await?;
-    let device = device.as_ref().map(|shown| &shown.device);
+    let device = match &device {
+        Some(shown) => Some((&shown.device, LastHeard::of(&state, shown).await)),
+        None => None,
+    };
     Ok(Json(UpgradeDetailBody::new(detail, device, state.now())))
+}
+
+#[derive(Debug, Error)]
+#[error(transparent)]
+pub(super) struct Cancel(#[from] CancelUpgradeError);
+
+impl IntoResponse for Cancel {
+    fn into_response(self) -> Response {
+        match &self.0 {
+            CancelUpgradeError::NotFound(_) => Problem::not_found(&self),
+            CancelUpgradeError::Ended { .. } => {
+                Problem::conflict("upgrade-ended", "The upgrade has ended", &self)
+            }
+            CancelUpgradeError::Store(error) => Problem::store(error),
+        }
+        .into_response()
+    }
+}
+
+/// Cancel one upgrade.
+///
+/// One that waits ends at once, one that runs within moments (`cancel_requested_at` is set until then, and after): its
+/// device is asked nothing more, its slot goes to the next, and no attempt follows. The others of its task go on.
+/// Cancelling it again changes nothing.
+#[utoipa::path(post, path = "/v1/upgrades/{id}/cancel", operation_id = "cancel_upgrade", tag = "upgrades",
+    params(("id" = i64, Path, description = "Its number")),
+    responses(
+        (status = 200, description = "The upgrade, cancelled or about to be", body = UpgradeBody),
+        (status = 400, description = "The number is not a number", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such upgrade", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 409, description = "It has succeeded or failed", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn cancel(
+    State(state): State<ApiState>,
+    Path(id): Path<i64>,
+) -> Result<Json<UpgradeBody>, Cancel> {
+    let upgrade = (state.store)
+        .cancel_upgrade(UpgradeId(id), state.now())
+        .await?;
+    state.pulse.poke();
+    Ok(Json(upgrade.into()))
 }

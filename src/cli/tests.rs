@@ -13,6 +13,7 @@ use crate::{
         tests::{TOKEN, state},
     },
     engine::Change,
+    strangers::Refusal,
     task::{TaskId, UpgradeId},
     upgrade::{Outcome, Success},
 };
@@ -128,6 +129,13 @@ async fn a_package_is_uploaded_and_listed() {
     assert!(
         list.lines().nth(1).unwrap().starts_with("1   meter"),
         "{list}"
+    );
+    let other_cut = shell.error(&format!("{upload} --segment-size 100")).await;
+    assert!(
+        other_cut.starts_with("Devices cannot tell the package from an earlier one: version V2")
+            && other_cut.contains("another segment size (500 bytes)")
+            && other_cut.ends_with("upload it under another version (HTTP 409)"),
+        "{other_cut}"
     );
     let empty = shell.file("empty.bin", b"");
     let empty = shell
@@ -315,6 +323,85 @@ async fn of_a_large_task_some_of_each_state_are_explained() {
         counts.windows(4).any(|w| w == ["1", "0", "29", "0"]),
         "{list}"
     );
+}
+
+#[tokio::test]
+async fn one_upgrade_is_cancelled() {
+    let shell = Shell::new().await;
+    let file = shell.file("fw.bin", &[7; 1_000]);
+    shell
+        .text(&format!("package upload {file} --version V2"))
+        .await;
+    shell.text("device add d0 d1").await;
+    shell.text("task create --package 1 --all").await;
+    for _ in 0..2 {
+        assert_eq!(
+            shell.text("upgrade cancel 1").await,
+            "upgrade 1 of d0 cancelled\n"
+        );
+    }
+    let shown = shell.text("upgrade show 1").await;
+    assert!(
+        shown.starts_with(
+            "upgrade 1 of d0 (task 1), cancelled: the upgrade was cancelled by the operator\n"
+        ),
+        "{shown}"
+    );
+    shell.succeed(2).await;
+    let ended = shell.error("upgrade cancel 2").await;
+    assert!(
+        ended.contains("upgrade 2 has succeeded; there is nothing to cancel"),
+        "{ended}"
+    );
+}
+
+#[tokio::test]
+async fn who_was_refused_is_listed_with_what_lets_it_in() {
+    let shell = Shell::new().await;
+    let from = "192.0.2.7:5683".parse().unwrap();
+    for (name, refusal) in [
+        ("urn:imei:1", Refusal::UnknownEndpoint),
+        ("\u{1b}[2J", Refusal::UnknownEndpoint),
+        ("id-1", Refusal::UnknownIdentity),
+        ("unknown", Refusal::UnknownEndpoint),
+    ] {
+        (shell.state.strangers).refused(name.as_bytes(), refusal, from);
+    }
+    let list = shell.text("device unknown").await;
+    let rows: Vec<&str> = list.lines().collect();
+    let columns: Vec<&str> = rows[2].split_whitespace().collect();
+    assert_eq!(
+        columns[..5],
+        ["id-1", "unknown", "identity", "192.0.2.7:5683", "1"]
+    );
+    assert!(
+        list.contains("\\x1b[2J") && !list.contains('\u{1b}'),
+        "{list}"
+    );
+    assert_eq!(
+        rows[5..],
+        [
+            "",
+            "To let them in (KEY is a key in hexadecimal):",
+            "  cellwise device add unknown",
+            "  echo id-1,id-1,KEY | cellwise device add --file -",
+            "  cellwise device add urn:imei:1",
+        ]
+    );
+    // as it says
+    shell.text("device add urn:imei:1").await;
+    shell.text("device add unknown").await;
+    let json = shell
+        .run("device unknown --format json")
+        .await
+        .unwrap()
+        .json();
+    let left = json["items"].as_array().unwrap();
+    let left: Vec<_> = left.iter().map(|it| it["name"].as_str().unwrap()).collect();
+    assert_eq!(left, ["id-1", "\\x1b[2J"]);
+    // a device of that name is one like others
+    let removed = shell.text("device remove unknown").await;
+    assert_eq!(removed, "device unknown removed\n");
 }
 
 #[tokio::test]

@@ -17,7 +17,10 @@ use crate::{
     lwm2m::Objects,
     package::Package,
     task::UpgradeId,
-    upgrade::{Coverage, Event, EvidenceList, Failure, Outcome, Sota, Stage, StopReason, Stored},
+    upgrade::{
+        Cancellation, Coverage, Event, EvidenceList, Failure, Outcome, Sota, Stage, StopReason,
+        Stored,
+    },
 };
 
 impl Engine {
@@ -159,7 +162,11 @@ impl Engine {
             return;
         };
         if let Some(session) = self.device_mut(key).session.take() {
-            self.move_slot(key, &session.sota, &Sota::Ended(Outcome::Cancelled));
+            self.move_slot(
+                key,
+                &session.sota,
+                &Sota::Ended(Outcome::Cancelled(Cancellation::TaskStopped)),
+            );
             self.device_mut(key).link.cancel(|_| true);
         }
     }

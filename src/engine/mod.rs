@@ -66,7 +66,7 @@ use std::{
 };
 
 use crate::{
-    clock::{Instant, Now},
+    clock::{Instant, Now, UtcMillis},
     coap::{Datagram, Message, Peer, Reassembly},
     config::Config,
     task::UpgradeId,
@@ -233,6 +233,14 @@ impl Engine {
     /// Devices that may register, and those of them that have an upgrade under way.
     pub fn population(&self) -> (usize, usize) {
         (self.devices.len(), self.holders.len())
+    }
+
+    /// When a device that is here was heard last, by any message. `None` when it was not since the engine began: what is
+    /// known from before is the store's to tell.
+    pub fn last_heard(&self, now: Now, id: DeviceId) -> Option<UtcMillis> {
+        let device = self.device(self.devices.by_id(id)?);
+        let at = device.heard_at.filter(|_| !device.unheard_since_start)?;
+        Some(now.utc.before(now.instant.since(at)))
     }
 
     /// How large the engine's tables are.

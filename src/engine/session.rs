@@ -250,12 +250,12 @@ impl Engine {
         let counter = match outcome {
             Outcome::Succeeded(_) => &mut self.counters.upgrades_succeeded,
             Outcome::Failed(_) => &mut self.counters.upgrades_failed,
-            Outcome::Cancelled => &mut self.counters.upgrades_cancelled,
+            Outcome::Cancelled(_) => &mut self.counters.upgrades_cancelled,
         };
         *counter += 1;
         let retry_at = match outcome {
             Outcome::Failed(_) => order.retry.next_attempt_at(order.attempt, self.now.utc),
-            Outcome::Succeeded(_) | Outcome::Cancelled => None,
+            Outcome::Succeeded(_) | Outcome::Cancelled(_) => None,
         };
         let device = self.device_mut(key);
         // Questions of an attempt that has ended need no answer; answers that we owe still leave.

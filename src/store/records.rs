@@ -8,7 +8,7 @@ use crate::{
     engine::{DeviceRecord, StageChange},
     package::{PackageIdentity, Segmentation},
     task::{Candidate, PackageId, RetryPolicy, TaskId, TaskState, UpgradeId},
-    upgrade::Stage,
+    upgrade::{Stage, StopReason},
 };
 
 /// What a commit did not do.
@@ -79,8 +79,8 @@ pub struct UpgradeToStop {
     pub task: TaskId,
     /// Its device.
     pub endpoint: String,
-    /// The device was removed; otherwise the task was stopped.
-    pub device_removed: bool,
+    /// Why.
+    pub reason: StopReason,
 }
 
 /// A package to be added.
@@ -287,7 +287,7 @@ pub enum UpgradeState {
     Succeeded,
     /// It does not, or nobody knows.
     Failed,
-    /// The operator stopped the task.
+    /// The operator stopped the task, or cancelled the upgrade.
     Cancelled,
 }
 
@@ -377,6 +377,8 @@ pub struct UpgradeRecord {
     pub started_at: Option<UtcMillis>,
     /// When it ended for good.
     pub ended_at: Option<UtcMillis>,
+    /// When the operator cancelled it while it ran.
+    pub cancel_requested_at: Option<UtcMillis>,
 }
 
 /// A line of an upgrade's timeline.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::upgrade::{Failure, Success};
+use crate::upgrade::{Cancellation, Failure, StopReason, Success};
 
 fn upgrading() -> (World, Script) {
     let mut world = World::new();
@@ -453,13 +453,56 @@ fn a_stopped_upgrade_frees_its_slot_and_is_cancelled() {
     world.command(Command::Stop {
         endpoint: "meter-1".into(),
         upgrade: UpgradeId(1),
-        reason: crate::upgrade::StopReason::TaskStopped,
+        reason: StopReason::TaskStopped,
     });
-    assert_eq!(world.outcome(1), Some(Outcome::Cancelled));
+    assert_eq!(
+        world.outcome(1),
+        Some(Outcome::Cancelled(Cancellation::TaskStopped))
+    );
     assert_eq!(world.gate.cell_count(), 0);
     world.take_sent();
     world.pass_s(4_000);
     assert!(world.take_sent().iter().all(|(to, _)| *to != device.at));
+}
+
+#[test]
+fn a_cancelled_upgrade_frees_its_slot_and_is_not_tried_again() {
+    let mut world = World::new();
+    let mut device = Script::new("meter-1", 1);
+    world.add("meter-1");
+    let order = UpgradeOrder {
+        upgrade: UpgradeId(1),
+        task: TaskId(1),
+        endpoint: "meter-1".into(),
+        package: PackageId(1),
+        attempt: 1,
+        retry: RetryPolicy {
+            attempts: 2,
+            interval_s: 300,
+        },
+    };
+    let package = package("V2", &content());
+    world.command(Command::Start { order, package });
+    device.negotiate(&mut world, 51234, -90, 15);
+    device.frames(&mut world);
+    assert_eq!(world.gate.cell_count(), 1);
+    world.command(Command::Stop {
+        endpoint: "meter-1".into(),
+        upgrade: UpgradeId(1),
+        reason: StopReason::Cancelled,
+    });
+    let Some(Change::Ended {
+        outcome,
+        detail,
+        retry_at: None,
+        ..
+    }) = world.changes.last()
+    else {
+        panic!("has not ended: {:?}", world.changes);
+    };
+    assert_eq!(*outcome, Outcome::Cancelled(Cancellation::Upgrade));
+    assert_eq!(detail, "the upgrade was cancelled by the operator");
+    assert_eq!(world.gate.cell_count(), 0);
 }
 
 #[test]

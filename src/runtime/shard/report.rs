@@ -1,7 +1,7 @@
 //! What a shard tells the operator: lines of the log, and figures.
 
 use super::{Port, Shard};
-use crate::engine::Report;
+use crate::{engine::Report, strangers::Refusal};
 
 impl Shard {
     pub(super) fn log(&self, report: &Report) {
@@ -10,6 +10,8 @@ impl Shard {
                 tracing::debug!(endpoint, %peer, "registered");
             }
             Report::UnknownEndpoint { endpoint, peer } => {
+                let refusal = Refusal::UnknownEndpoint;
+                (self.strangers).refused(endpoint.as_bytes(), refusal, peer.address);
                 if self.stranger_lines.check().is_ok() {
                     tracing::warn!(
                         endpoint, %peer,
@@ -22,6 +24,12 @@ impl Shard {
                 peer,
                 identities,
             } => {
+                let refusal = if peer.secured {
+                    Refusal::Impostor
+                } else {
+                    Refusal::NotEncrypted
+                };
+                (self.strangers).refused(endpoint.as_bytes(), refusal, peer.address);
                 if self.audit_lines.check().is_ok() {
                     let told = if peer.secured {
                         "somebody acted as another device than it has shown to be, and was refused"

@@ -17,7 +17,7 @@ use crate::{
     engine::{Change, CoverageReading},
     store::{Store, Subject, TaskRecord},
     task::{TaskId, UpgradeId},
-    upgrade::{Coverage, Outcome, Stage},
+    upgrade::{Cancellation, Coverage, Outcome, Stage},
 };
 
 /// Fleets that are compared: so many pairs of random histories.
@@ -53,7 +53,11 @@ fn step() -> impl Strategy<Value = Step> {
     // the first task has an upgrade for each device, the second for two of them
     let upgrade = || prop_oneof![20 => 0..DEVICES + 2, 1 => Just(UNKNOWN)];
     let attempt = || prop_oneof![8 => Just(1_u32), 3 => Just(2), 1 => Just(3)];
-    let outcome = prop_oneof![Just(UPGRADED), Just(NOT_HEARD), Just(Outcome::Cancelled)];
+    let outcome = prop_oneof![
+        Just(UPGRADED),
+        Just(NOT_HEARD),
+        Just(Outcome::Cancelled(Cancellation::TaskStopped))
+    ];
     prop_oneof![
         2 => device().prop_map(Step::Registered),
         1 => device().prop_map(Step::Deregistered),

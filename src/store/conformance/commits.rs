@@ -5,7 +5,7 @@ use crate::{
     engine::{Announced, Binding, Change, CoverageReading, Registration},
     store::{Store, UpgradeState},
     task::{TaskState, UpgradeId},
-    upgrade::{Coverage, Evidence, FailedIn, Outcome, ReportedFailure, Stage},
+    upgrade::{Cancellation, Coverage, Evidence, FailedIn, Outcome, ReportedFailure, Stage},
 };
 
 pub(crate) async fn a_registration_adds_an_unknown_device(store: &impl Store) {
@@ -444,7 +444,14 @@ pub(crate) async fn hundreds_of_changes_in_one_commit(store: &impl Store) {
                     note: "heard".to_owned(),
                     at: t(1),
                 },
-                ended(*id, task.id, 1, Outcome::Cancelled, None, t(2)),
+                ended(
+                    *id,
+                    task.id,
+                    1,
+                    Outcome::Cancelled(Cancellation::TaskStopped),
+                    None,
+                    t(2),
+                ),
             ]
         })
         .collect();

@@ -20,7 +20,7 @@ macro_rules! upgrade {
             "json_array(u.id, u.task_id, u.endpoint, u.attempt, u.not_before, ",
             stage!(),
             ", u.segment, u.progress_percent, u.outcome_state, u.outcome_reason, u.outcome_detail, u.outcome_at, \
-             u.created_at, u.started_at, u.ended_at)"
+             u.created_at, u.started_at, u.ended_at, u.cancel_requested_at)"
         )
     };
 }
@@ -106,6 +106,7 @@ pub(super) struct UpgradeRow<'r> {
     created_at: UtcMillis,
     started_at: Option<UtcMillis>,
     ended_at: Option<UtcMillis>,
+    cancel_requested_at: Option<UtcMillis>,
 }
 
 impl UpgradeRow<'_> {
@@ -140,6 +141,7 @@ impl UpgradeRow<'_> {
             created_at: self.created_at,
             started_at: self.started_at,
             ended_at: self.ended_at,
+            cancel_requested_at: self.cancel_requested_at,
         })
     }
 }

@@ -200,6 +200,7 @@ fn every_event() -> Vec<Event> {
         Event::Reached(Deadline::Nudge),
         Event::Reached(Deadline::ResultGrace),
         Event::Stopped(StopReason::TaskStopped),
+        Event::Stopped(StopReason::Cancelled),
         Event::Stopped(StopReason::DeviceRemoved),
     ]
 }
@@ -270,7 +271,10 @@ fn every_state() -> Vec<(&'static str, Sota)> {
                 .on(Event::Reached(Deadline::ResultGrace))
                 .state,
         ),
-        ("ended", Sota::Ended(Outcome::Cancelled)),
+        (
+            "ended",
+            Sota::Ended(Outcome::Cancelled(Cancellation::TaskStopped)),
+        ),
     ]
 }
 
@@ -491,7 +495,11 @@ fn turn() -> impl Strategy<Value = Turn> {
     let mut outside = every_event();
     outside.retain(|event| !matches!(event, Event::Reached(_) | Event::Stopped(_)));
     let outside = prop::sample::select(outside);
-    let stopped = prop::sample::select(vec![StopReason::TaskStopped, StopReason::DeviceRemoved]);
+    let stopped = prop::sample::select(vec![
+        StopReason::TaskStopped,
+        StopReason::Cancelled,
+        StopReason::DeviceRemoved,
+    ]);
     prop_oneof![
         40 => outside.prop_map(Turn::Event),
         // what leads on: most of the others end an upgrade before it gets anywhere
@@ -627,8 +635,16 @@ fn check_outcome(before: &Sota, event: Event, ended: &Sota) {
     if *outcome == Outcome::Succeeded(Success::AlreadyCurrent) {
         assert_ne!(from, Stage::Executing, "it was upgraded then");
     }
-    let stopped = event == Event::Stopped(StopReason::TaskStopped);
-    assert_eq!(*outcome == Outcome::Cancelled, stopped, "{event:?}");
+    let cancelled = match outcome {
+        Outcome::Cancelled(Cancellation::TaskStopped) => Some(StopReason::TaskStopped),
+        Outcome::Cancelled(Cancellation::Upgrade) => Some(StopReason::Cancelled),
+        Outcome::Succeeded(_) | Outcome::Failed(_) => None,
+    };
+    let stopped = match event {
+        Event::Stopped(reason) if reason != StopReason::DeviceRemoved => Some(reason),
+        _ => None,
+    };
+    assert_eq!(cancelled, stopped, "{event:?}");
 }
 
 proptest! {

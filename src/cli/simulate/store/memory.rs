@@ -386,7 +386,7 @@ impl MemoryStore {
                     (Phase::Active { stage, .. }, _) => UpgradeState::Active(stage.stage),
                     (Phase::Ended, Some(Outcome::Succeeded(_))) => UpgradeState::Succeeded,
                     (Phase::Ended, Some(Outcome::Failed(_))) => UpgradeState::Failed,
-                    (Phase::Ended, Some(Outcome::Cancelled)) => UpgradeState::Cancelled,
+                    (Phase::Ended, Some(Outcome::Cancelled(_))) => UpgradeState::Cancelled,
                     (Phase::Ended, None) | (Phase::Waiting { .. }, _) => UpgradeState::Pending,
                 },
                 reason: (row.outcome.as_deref()).map(|outcome| outcome.reason().to_owned()),
