@@ -26,6 +26,8 @@ pub(super) struct Account {
     resumed_at: Option<UtcMillis>,
     /// Questions of the stage that runs, this one included. `None` after a restart in its midst, which forgets them.
     pub(super) tries: Option<usize>,
+    /// What was wrong with an answer to the question for its coverage or its cell that could not be read.
+    pub(super) not_understood: Option<String>,
     /// What was queued, and is told when it leaves.
     announced: Vec<(Tag, String)>,
     /// What happened in the stage, and how often: the first time is told at once, the others at its end.
@@ -331,6 +333,13 @@ impl Engine {
         let Outcome::Failed(failure) = outcome else {
             return text;
         };
+        if let (Failure::CellUnknown, Some(problem)) = (failure, &session.account.not_understood) {
+            // it may have told its cell
+            text = format!(
+                "what the device answered about its cell (/4/0/8) is not understood, so it cannot be admitted to one: \
+                 {problem}"
+            );
+        }
         // writing to a String does not fail
         if *failure == Failure::NotSupported {
             let objects = self.device(key).announced_objects();

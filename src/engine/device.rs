@@ -9,6 +9,7 @@ use super::{
     asked::{Read, Tag},
     effect::Seq,
     evidence::Excuse,
+    formats::Formats,
     id::Location,
     profile::ProfileId,
     timers::AlarmId,
@@ -59,6 +60,8 @@ pub(super) struct Device {
     pub(super) excuse: Option<Excuse>,
     /// The uplink is observed, as far as known.
     pub(super) observing: bool,
+    /// What it writes and takes.
+    pub(super) formats: Formats,
     /// When its budget of writes is full again.
     pub(super) budget_full_at: Instant,
     /// The newest change that what is sent to the device depends on.
@@ -176,6 +179,7 @@ impl Device {
             unheard_since_start: false,
             excuse: None,
             observing: false,
+            formats: Formats::default(),
             budget_full_at: Instant::ZERO,
             pending: 0,
             next_message_id: message_id,
@@ -204,6 +208,11 @@ impl Device {
 
     pub(super) fn coverage(&self) -> Option<(Coverage, Instant)> {
         self.known.as_ref()?.coverage
+    }
+
+    /// The version of LwM2M that it says it speaks.
+    pub(super) fn lwm2m_version(&self) -> Option<Lwm2mVersion> {
+        self.registration.as_ref()?.lwm2m_version
     }
 
     pub(super) fn version(&self) -> Option<Version> {

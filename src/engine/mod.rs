@@ -28,6 +28,7 @@ mod device;
 mod directory;
 mod effect;
 mod evidence;
+mod formats;
 mod gate;
 mod id;
 mod key;

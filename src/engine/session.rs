@@ -190,6 +190,9 @@ impl Engine {
         let identity = session.package.identity;
         let (tag, message) = match action {
             Action::ReadCoverage => {
+                if let Some(session) = self.device_mut(key).session.as_mut() {
+                    session.account.not_understood = None;
+                }
                 self.begin_read(key, Read::object());
                 return Some(Tag::Read);
             }
