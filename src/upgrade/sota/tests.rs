@@ -451,11 +451,10 @@ fn asks_a_device_that_comes_back_without_a_result() {
 
 #[test]
 fn a_device_that_comes_back_at_the_last_moment_is_asked_at_once() {
-    let back = Drive::begin()
-        .executing()
-        .on(Event::ExecuteDelivered)
-        .after(1_770)
-        .on(REGISTERED);
+    let silent = Drive::begin().executing().on(Event::ExecuteDelivered);
+    let silent = silent.next().next().next();
+    assert_eq!(silent.now, at(1_740));
+    let back = silent.after(30).on(REGISTERED);
     let asked = back.next();
     assert_eq!(asked.now, at(1_770));
     assert_eq!(asked.actions, [Action::AskVersion]);

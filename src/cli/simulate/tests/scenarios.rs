@@ -198,7 +198,7 @@ fn a_device_that_gives_up_for_good_is_nudged_and_loses_its_slot_and_fails_in_the
         for words in [
             "the download stood still each time the device had a slot",
             ". Sent last: the new version (PCP 20), ",
-            ". Heard last at 2027-01-15T",
+            ". Heard last at 2027-01-16T",
         ] {
             assert!(detail.contains(words), "{words:?} is not in {detail}");
         }
