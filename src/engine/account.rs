@@ -378,7 +378,7 @@ impl Engine {
         let device = self.device(key);
         match device.heard_at.map(|at| self.utc_of(at)) {
             None => text.push_str(". It was never heard"),
-            Some(at) if device.unheard_since_start => {
+            Some(at) if device.unheard_since_start() => {
                 let _ = write!(text, ". Heard last, as far as is stored, at {at}");
             }
             Some(at) => {

@@ -39,6 +39,14 @@ impl Port {
     }
 }
 
+/// In which run of the server a device was heard last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HeardIn {
+    ThisRun,
+    /// So that the time is what the store knows.
+    EarlierRun,
+}
+
 #[derive(Debug)]
 pub(super) struct Device {
     pub(super) endpoint: Box<str>,
@@ -54,8 +62,8 @@ pub(super) struct Device {
     pub(super) returned: bool,
     /// A request was given up since: nothing reaches it before it is heard.
     pub(super) silent: bool,
-    /// Nothing was received from it since the server was started: `heard_at` is what the store knows.
-    pub(super) unheard_since_start: bool,
+    /// When that was.
+    pub(super) heard_in: HeardIn,
     /// What explains its next registration, besides a restart.
     pub(super) excuse: Option<Excuse>,
     /// The uplink is observed, as far as known.
@@ -176,7 +184,7 @@ impl Device {
             heard_at: None,
             returned: false,
             silent: false,
-            unheard_since_start: false,
+            heard_in: HeardIn::ThisRun,
             excuse: None,
             observing: false,
             formats: Formats::default(),
@@ -196,6 +204,11 @@ impl Device {
     pub(super) fn peer(&self) -> Option<Peer> {
         let registration = self.registration.as_ref()?;
         (!registration.displaced).then_some(registration.peer)
+    }
+
+    /// Whether it was heard before the server was started only, as far as it was heard.
+    pub(super) fn unheard_since_start(&self) -> bool {
+        self.heard_in == HeardIn::EarlierRun
     }
 
     /// Where it updates its registration.

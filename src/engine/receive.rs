@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use super::{DeviceId, Engine, Sought, Speaker, key::DeviceKey, moves::By, respond::created};
+use super::{
+    DeviceId, Engine, Sought, Speaker, device::HeardIn, key::DeviceKey, moves::By, respond::created,
+};
 use crate::{
     coap::{Code, Datagram, Kind, Message, Peer, Reply, empty_ack, reset, short_response},
     upgrade::Event,
@@ -188,7 +190,7 @@ impl Engine {
         device.returned |= (device.heard_at).is_some_and(|at| now.since(at) > ack_timeout);
         device.heard_at = Some(now);
         device.silent = false;
-        device.unheard_since_start = false;
+        device.heard_in = HeardIn::ThisRun;
     }
 
     /// Sends what may leave now, sets the device's alarm, and tells the gate how it is.

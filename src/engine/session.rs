@@ -16,6 +16,16 @@ use crate::{
     upgrade::{Action, Deadline, Event, Outcome, Sign, Sota, Stage},
 };
 
+/// What became of what an upgrade wants to be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    Nothing,
+    /// It was queued.
+    Now(Tag),
+    /// The same is under way already.
+    Before,
+}
+
 impl Engine {
     /// The stage of the device's upgrade.
     pub(super) fn stage(&self, key: DeviceKey) -> Option<Stage> {
@@ -62,9 +72,7 @@ impl Engine {
         if let Event::Reached(deadline) = event {
             self.deadline_passed(key, deadline, &before, &after);
         }
-        let asked = actions
-            .into_iter()
-            .fold(None, |_, action| Some(self.act(key, action)));
+        let asked = (actions.into_iter()).fold(Asked::Nothing, |_, action| self.act(key, action));
         // One that is at work is asked again and again.
         let again = event == Event::Reached(Deadline::ResultGrace)
             && !news
@@ -97,14 +105,11 @@ impl Engine {
 
     /// Records what has happened to the upgrade, and what the device was asked for it, if that leaves now. What leaves
     /// later has a line then.
-    fn record_step(
-        &mut self,
-        key: DeviceKey,
-        news: bool,
-        line: Option<notes::Line>,
-        asked: Option<Option<Tag>>,
-    ) {
-        let leaves = asked.map(|asked| asked.map(|tag| (tag, self.leaves(key, tag))));
+    fn record_step(&mut self, key: DeviceKey, news: bool, line: Option<notes::Line>, asked: Asked) {
+        let leaves = match asked {
+            Asked::Now(tag) => Some((tag, self.leaves(key, tag))),
+            Asked::Nothing | Asked::Before => None,
+        };
         let now = self.now;
         let Some(session) = self.device_mut(key).session.as_mut() else {
             return;
@@ -113,18 +118,20 @@ impl Engine {
         if let Some(line) = line {
             note = line.happened;
             match (leaves, line.asked) {
-                (Some(Some((_, Leaves::Now))), Some(asked)) => {
+                (Some((_, Leaves::Now)), Some(asked)) => {
                     note.push_str(": ");
                     note.push_str(&asked);
                 }
-                (Some(Some((tag, leaves))), Some(asked)) => {
+                (Some((tag, leaves)), Some(asked)) => {
                     if let Leaves::Later(why) = leaves {
                         note.push_str("; ");
                         note.push_str(why);
                     }
                     session.account.announce(tag, asked);
                 }
-                (Some(None), _) => note.push_str("; what it was asked before is still under way"),
+                _ if asked == Asked::Before => {
+                    note.push_str("; what it was asked before is still under way");
+                }
                 (None, _) | (_, None) => {}
             }
         }
@@ -184,9 +191,11 @@ impl Engine {
             .flatten()
     }
 
-    /// Does what the upgrade wants done. Returns the request that was queued, `None` when the same is under way already.
-    pub(super) fn act(&mut self, key: DeviceKey, action: Action) -> Option<Tag> {
-        let session = self.device(key).session.as_ref()?;
+    /// Does what the upgrade wants done.
+    pub(super) fn act(&mut self, key: DeviceKey, action: Action) -> Asked {
+        let Some(session) = self.device(key).session.as_ref() else {
+            return Asked::Nothing;
+        };
         let identity = session.package.identity;
         let (tag, message) = match action {
             Action::ReadCoverage => {
@@ -194,11 +203,11 @@ impl Engine {
                     session.account.not_understood = None;
                 }
                 self.begin_read(key, Read::object());
-                return Some(Tag::Read);
+                return Asked::Now(Tag::Read);
             }
             Action::ReadCell => {
                 self.begin_read(key, Read::resource(ResourcePath::CELL_ID));
-                return Some(Tag::Read);
+                return Asked::Now(Tag::Read);
             }
             Action::AskVersion => (Tag::Version, pcp::PlatformMessage::VersionQuery),
             Action::Notify => {
@@ -216,10 +225,10 @@ impl Engine {
             self.observe_if_needed(key);
         }
         if self.device(key).link.is_pending(|pending| *pending == tag) {
-            return None;
+            return Asked::Before;
         }
         self.send_message(key, tag, &message);
-        Some(tag)
+        Asked::Now(tag)
     }
 
     fn observe_if_needed(&mut self, key: DeviceKey) {
