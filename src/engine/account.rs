@@ -50,6 +50,7 @@ pub(super) enum Repeated {
     OwnTimeout,
     Claim,
     Attributes,
+    Question,
 }
 
 impl Repeated {
@@ -66,6 +67,7 @@ impl Repeated {
             Self::OwnTimeout => "reported a time-out of its own (PCP 23 with 0x06)",
             Self::Claim => "claimed the target without having restarted",
             Self::Attributes => "refused pmin = 0 for /19/0/0",
+            Self::Question => "no result (PCP 24) yet, and to be asked for its version (PCP 19)",
         }
     }
 }
@@ -275,10 +277,15 @@ impl Engine {
         what: Repeated,
         line: impl FnOnce() -> String,
     ) {
-        let session = self.device_mut(key).session.as_mut();
-        if session.is_some_and(|session| session.account.count(what)) {
+        if self.is_first(key, what) {
             self.note(key, line());
         }
+    }
+
+    /// Counts what happened. Returns whether it is to be told, the first time in the stage.
+    pub(super) fn is_first(&mut self, key: DeviceKey, what: Repeated) -> bool {
+        let session = self.device_mut(key).session.as_mut();
+        session.is_some_and(|session| session.account.count(what))
     }
 
     /// Tells how often what was told once has happened again in the stage that ends.

@@ -77,7 +77,7 @@ pub(super) fn of(
         (_, Sota::QueryingVersion { .. }) => asking("heard", VERSION),
         (Event::MeasureAnew, _) => asking(
             "coverage is too old to admit by",
-            "asked for it again (/4/0)",
+            "asked for its coverage again (/4/0)",
         ),
         (_, Sota::QueryingCoverage { .. }) if registered => asking(
             "registered",
@@ -101,7 +101,7 @@ pub(super) fn of(
         ),
         (_, Sota::QueryingCell { .. }) => asking(
             "its cell is not known from what it tells of its coverage",
-            "asked for it alone (/4/0/8)",
+            "asked for its cell alone (/4/0/8)",
         ),
         (Event::NotificationUndelivered, Sota::WaitingForSlot { place }) => line(format!(
             "the notification did not arrive: slot in cell {} given back",

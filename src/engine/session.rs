@@ -2,6 +2,7 @@
 
 use super::{
     Change, Engine, Presence, Report, Request,
+    account::Repeated,
     asked::{Read, Tag},
     device::{Session, StandingAsked, queued_in, slot_in},
     evidence::Excuse,
@@ -64,7 +65,11 @@ impl Engine {
         let asked = actions
             .into_iter()
             .fold(None, |_, action| Some(self.act(key, action)));
-        self.record_step(key, news, line, asked);
+        // One that is at work is asked again and again.
+        let again = event == Event::Reached(Deadline::ResultGrace)
+            && !news
+            && !self.is_first(key, Repeated::Question);
+        self.record_step(key, news, line.filter(|_| !again), asked);
         let told = self.move_slot(key, &before, &after);
         if let (Some(told), Some(session)) = (told, self.device_mut(key).session.as_mut()) {
             session.told = Some(told);

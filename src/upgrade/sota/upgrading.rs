@@ -53,8 +53,9 @@ impl Sota {
             {
                 stay(self)
             }
-            // It ran another version when it was asked: it is asked again before this is believed.
-            Event::NotificationAnswered(ResultCode::ALREADY_LATEST, _) if !*doubted => {
+            // It ran another version when it was asked: it is asked again before this is believed, however often it
+            // says so.
+            Event::NotificationAnswered(ResultCode::ALREADY_LATEST, _) => {
                 *doubted = true;
                 (self, vec![Action::AskVersion])
             }
@@ -121,6 +122,12 @@ impl Sota {
         else {
             return stay(self);
         };
+        // In time for an answer, or at once.
+        let soon = if now + grace < *until {
+            now + grace
+        } else {
+            now
+        };
         // Once more, when a device has had time to restart: one that has reported a failure less than one at work.
         let pauses = if failure.is_some() { 2 } else { 5 };
         let once_more = (now + pause * pauses).min(last_question(*until, rules).max(now + pause));
@@ -177,13 +184,13 @@ impl Sota {
                 *restarted = true;
                 *claimed = false;
                 *failure = None;
-                *ask_at = (*ask_at).min(now + grace);
+                *ask_at = (*ask_at).min(soon);
                 stay(self)
             }
             // One that may be at work has its time: until it restarts, or is asked once more.
             Event::Registered { .. } | Event::Heard => {
                 if !*reported_early && !*doubted {
-                    *ask_at = (*ask_at).min(now + grace);
+                    *ask_at = (*ask_at).min(soon);
                 }
                 stay(self)
             }
