@@ -90,12 +90,12 @@ def code(text):
     return aiocoap.Code(int(text[0]) << 5 | int(text[2:]))
 
 
-def unacceptable(request, content_format, accept):
+def unacceptable(request, path, content_format, accept):
     """The refusal of a request that asks for another content format, if the device refuses any."""
     asked = request.opt.accept
     if asked is None or asked == content_format or accept in ("ignore", "follow"):
         return None
-    say("unacceptable", asked=int(asked), path="/" + "/".join(request.opt.uri_path))
+    say("unacceptable", asked=int(asked), path=path)
     return aiocoap.Message(code=code(accept))
 
 
@@ -111,7 +111,7 @@ class Connectivity(resource.Resource):
         self.accept = accept
 
     async def render_get(self, request):
-        if refusal := unacceptable(request, self.content_format, self.accept):
+        if refusal := unacceptable(request, self.path, self.content_format, self.accept):
             return refusal
         asked = None if request.opt.accept is None else int(request.opt.accept)
         say("read", path=self.path, answered=not self.refused, asked=asked)
@@ -138,7 +138,7 @@ class Uplink(resource.Resource):
     async def render_to_pipe(self, pipe):
         content_format, instances, write, _ = self.form
         asked = pipe.request.opt.accept
-        if refusal := unacceptable(pipe.request, content_format, self.accept):
+        if refusal := unacceptable(pipe.request, "/19/0/0", content_format, self.accept):
             pipe.add_response(refusal, is_last=True)
             return
         if self.accept == "follow" and asked == OCTETS:

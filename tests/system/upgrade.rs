@@ -157,6 +157,83 @@ fn stock_stacks_are_upgraded_in_every_format_of_object_19() {
 }
 
 #[test]
+fn object_4_is_asked_for_in_the_format_of_the_registered_version() {
+    let server = Server::start();
+    let content = noise(5, 1_200);
+    let package = server.api.upload("meter", "V2.0", &content);
+    // version, format of object 4, what it does when asked for another; the formats that it is asked for, in order
+    let kinds: [(&str, &str, &str, &[Option<u16>]); 6] = [
+        ("", "senml-json", "4.02", &[None]),
+        ("1.0", "tlv", "4.06", &[Some(11_542)]),
+        ("1.0", "json", "4.06", &[Some(11_542), None]),
+        ("1.1", "senml-cbor", "4.06", &[Some(112)]),
+        ("1.1", "senml-json", "4.02", &[Some(112), None]),
+        // the object, RSRP and SINR, and the cell
+        (
+            "1.2",
+            "text",
+            "ignore",
+            &[Some(112), Some(0), Some(0), Some(0)],
+        ),
+    ];
+    let names = kinds.map(|(version, format, accept, _)| format!("m-{version}-{format}-{accept}"));
+    let endpoints = names.each_ref().map(String::as_str);
+    for endpoint in endpoints {
+        server.api.add_device(endpoint, "meter");
+    }
+    let task = server.api.create_task("versions", &package, &endpoints);
+    let devices: Vec<Device> = (kinds.iter().zip(endpoints))
+        .map(|((version, format, accept, _), endpoint)| {
+            let options = ["--lwm2m", version, "--format", format, "--accept", accept];
+            Device::start(&server, endpoint, &options)
+        })
+        .collect();
+    for ((kind, endpoint), device) in kinds.iter().zip(endpoints).zip(devices) {
+        let events = device.upgraded();
+        let of_object_4 = |event: &&Value| {
+            let path = event["path"].as_str().unwrap_or_default();
+            let asked = ["read", "unacceptable"]
+                .map(Value::from)
+                .contains(&event["event"]);
+            asked && path.starts_with("/4/0")
+        };
+        let asked: Vec<Value> = (events.iter().filter(of_object_4))
+            .map(|event| event["asked"].clone())
+            .collect();
+        let expected: Vec<Value> = kind.3.iter().map(|&format| format.into()).collect();
+        assert_eq!(asked, expected, "{endpoint}: {events:#?}");
+        if kind.0.is_empty() {
+            assert_eq!(event(&events, "observed")["asked"], Value::Null);
+        }
+    }
+    for upgrade in server.api.finished(&task, MINUTE) {
+        assert_eq!(upgrade["state"], "succeeded", "{upgrade}");
+    }
+}
+
+#[test]
+fn a_device_that_is_not_understood_fails_as_that() {
+    let server = Server::start();
+    let package = server.api.upload("meter", "V2.0", &noise(6, 700));
+    server.api.add_device("foreign", "meter");
+    let task = server.api.create_task("foreign", &package, &["foreign"]);
+    // it waits in vain to be told of a new version
+    let options = ["--format", "foreign", "--wait", "5"];
+    let _device = Device::start(&server, "foreign", &options);
+    let upgrades = server.api.finished(&task, MINUTE);
+    let outcome = &upgrades[0]["outcome"];
+    assert_eq!(outcome["reason"], "cell_unknown", "{upgrades:?}");
+    let detail = outcome["detail"].as_str().unwrap();
+    assert!(
+        detail.contains(
+            "the read of /4/0/8 was answered in content format 50, which is not understood"
+        ),
+        "{detail}"
+    );
+    assert!(!detail.contains("does not tell"), "{detail}");
+}
+
+#[test]
 fn a_device_that_tells_its_cell_alone_is_upgraded() {
     let server = Server::start();
     let package = server.api.upload("meter", "V2.0", &noise(2, 700));
