@@ -29,6 +29,8 @@ pub(super) enum By {
     Location(Location),
     /// The token of its observation.
     Token,
+    /// Who has shown to be it, where it is encrypted.
+    Identity,
 }
 
 impl Seek {
@@ -123,7 +125,7 @@ impl Engine {
         let registered = match seek.by {
             By::Name => true,
             By::Location(location) => device.location() == Some(location),
-            By::Token => device.registration.is_some(),
+            By::Token | By::Identity => device.registration.is_some(),
         };
         if !seek.speaker().is_allowed(&device.endpoint, device.port) {
             Whose::NotTheirs(device.endpoint.clone())

@@ -115,7 +115,12 @@ impl Engine {
 
     /// Remembers what the device told. The cell alone completes the reading before it, if that was of
     /// the same question.
-    fn learn_coverage(&mut self, key: DeviceKey, reading: ConnectivityReading, cell_alone: bool) {
+    pub(super) fn learn_coverage(
+        &mut self,
+        key: DeviceKey,
+        reading: ConnectivityReading,
+        cell_alone: bool,
+    ) {
         let now = self.now;
         let device = self.device_mut(key);
         let mut learnt = coverage(reading);
@@ -138,7 +143,7 @@ impl Engine {
     }
 }
 
-fn coverage(reading: ConnectivityReading) -> Coverage {
+pub(super) fn coverage(reading: ConnectivityReading) -> Coverage {
     Coverage {
         cell: reading.cell_id,
         rsrp_dbm: reading.rsrp_dbm,

@@ -21,7 +21,7 @@ impl Engine {
         let bound = self.bound_to(speaker);
         let code = message.code();
         if code.is_request() {
-            return self.receive_request(speaker, bytes, message, sought);
+            return self.receive_request(bound, speaker, bytes, message, sought);
         }
         let peer = speaker.peer();
         let key = match (self.sender(bound, message), sought) {
@@ -45,26 +45,23 @@ impl Engine {
         }
         let carries_response = matches!(message.kind(), Kind::Confirmable | Kind::NonConfirmable);
         if carries_response && self.answer_repeat(key, peer, bytes, message) {
+            // A network may have kept it until the device was elsewhere.
+            if self.device(key).peer() == Some(peer) {
+                self.heard(key);
+                self.settle(key);
+            }
             return;
         }
-        if self.device(key).peer() != Some(peer) {
-            // A NAT has given it another address.
-            let now = self.now.instant;
-            if !self.device_mut(key).may_write(now) {
-                return self.counters.requests_ignored += 1;
-            }
-            self.move_to(key, peer);
-            self.persist_registration(key, None);
-        }
-        if code == Code::EMPTY && message.kind() == Kind::Confirmable {
-            // CoAP ping (RFC 7252 §4.3)
-            self.transmit(peer, reset(message.message_id()), 0);
-            self.heard(key);
-            self.fire(key, Event::Heard);
-            return self.settle(key);
+        if !self.moves_to(key, peer) {
+            return;
         }
         self.heard(key);
         match message.kind() {
+            Kind::Confirmable if code == Code::EMPTY => {
+                // CoAP ping (RFC 7252 §4.3)
+                self.transmit(peer, reset(message.message_id()), 0);
+                self.fire(key, Event::Heard);
+            }
             Kind::Acknowledgement | Kind::Reset => self.answered(key, message),
             Kind::Confirmable | Kind::NonConfirmable if code.is_response() => {
                 self.receive_response(key, peer, bytes, message);
@@ -181,13 +178,13 @@ impl Engine {
         if payload.is_empty() {
             return self.fire(key, Event::Heard);
         }
+        self.uplinked(key, payload);
+    }
+
+    /// What a device says through its uplink.
+    pub(super) fn uplinked(&mut self, key: DeviceKey, payload: &[u8]) {
         if pcp::is_pcp(payload) {
-            // Any uplink shows that a device is there. Later on, PCP speaks for itself: the repeat of an
-            // earlier report does not show that a device is back from its reboot.
-            let stage = self.stage(key);
-            if stage == Some(Stage::WaitingForDevice) {
-                self.fire(key, Event::Heard);
-            }
+            // PCP speaks for itself: the repeat of an earlier report does not show that a device is back from its reboot.
             self.uplink(key, payload);
         } else {
             self.counters.service_data += 1;
@@ -196,7 +193,7 @@ impl Engine {
         }
     }
 
-    /// Something was received from the device, whatever it was.
+    /// Something was received from the device, whatever it was: an upgrade that waits for a sign of life begins.
     pub(super) fn heard(&mut self, key: DeviceKey) {
         let now = self.now.instant;
         let ack_timeout = self.profile(key).transmission.ack_timeout;
@@ -204,6 +201,9 @@ impl Engine {
         device.returned |= (device.heard_at).is_some_and(|at| now.since(at) > ack_timeout);
         device.heard_at = Some(now);
         device.silent = false;
+        if device.peer().is_some() && self.stage(key) == Some(Stage::WaitingForDevice) {
+            self.fire(key, Event::Heard);
+        }
     }
 
     /// Sends what may leave now, sets the device's alarm, and tells the gate how it is.

@@ -4,6 +4,7 @@ mod account;
 mod admission;
 mod flow;
 mod garbage;
+mod life;
 mod moves;
 mod products;
 mod registration;
