@@ -85,6 +85,9 @@ impl Engine {
                 (self.device(key).peer() == Some(peer)).then_some(spoke(key))
             }
             (Code::DELETE, [b"rd", location]) => {
+                if let Some(key) = self.answer_farewell(speaker, bytes, message, location) {
+                    return Some((key, None));
+                }
                 let Some(key) = self.registered(speaker, bytes, message, location, sought) else {
                     return bound.filter(|key| self.may_have(*key, location)).map(spoke);
                 };

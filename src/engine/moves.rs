@@ -1,7 +1,9 @@
 //! A device is heard here that another engine may have: it is sought, and its row comes over. Devices move when a
 //! network gives them another address, and once when they are heard for the first time.
 
-use super::{DeviceId, Effect, Engine, Location, Seq, Speaker, device::Device};
+use super::{
+    DeviceId, Effect, Engine, Location, Seq, Speaker, device::Device, receive::answered_before,
+};
 use crate::{
     clock::{Instant, Now},
     coap::{Message, Peer},
@@ -173,6 +175,6 @@ impl Engine {
 }
 
 fn has_said(device: &Device, now: Instant, bytes: &[u8]) -> bool {
-    let id = Message::parse(bytes).map(|message| message.message_id());
-    id.is_ok_and(|id| device.recent.find(now, id, bytes).is_some())
+    let message = Message::parse(bytes);
+    message.is_ok_and(|message| answered_before(device, now, bytes, &message).is_some())
 }

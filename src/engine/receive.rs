@@ -1,12 +1,19 @@
 //! A CoAP message arrives: whose is it, was it here before, and which part of the engine takes it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{
-    DeviceId, Engine, Sought, Speaker, account::Said, key::DeviceKey, moves::By, respond::created,
+    DeviceId, Engine, Sought, Speaker, account::Said, device::Device, key::DeviceKey, moves::By,
+    respond::created,
 };
 use crate::{
-    coap::{Code, Datagram, Kind, Message, Peer, Reply, empty_ack, reset, short_response},
+    clock::Instant,
+    coap::{
+        Code, Datagram, EXCHANGE_LIFETIME, Kind, MAX_TRANSMIT_SPAN, Message, Peer, Reply,
+        empty_ack, reset, short_response,
+    },
     upgrade::{Event, Stage},
 };
 
@@ -107,14 +114,7 @@ impl Engine {
         let now = self.now.instant;
         let device = self.device(key);
         let id = message.message_id();
-        // A device that starts anew may send its first registration with the same ID and bytes as the
-        // time before. Only what it has said just now can be a repeat then.
-        let found = if message.code() == Code::POST && message.path() == [&b"rd"[..]] {
-            device.recent.find_last(now, id, bytes)
-        } else {
-            device.recent.find(now, id, bytes)
-        };
-        let Some(reply) = found else {
+        let Some(reply) = answered_before(device, now, bytes, message) else {
             return false;
         };
         let datagram = match reply {
@@ -224,6 +224,41 @@ impl Engine {
         self.set_alarm(key);
         self.tell_presence(key);
     }
+}
+
+/// What the device's message was answered with, if it is a repeat.
+///
+/// What can be done twice without harm is a repeat only as long as a repeat may come: there are devices whose message
+/// IDs never change, and whose messages are the same each time.
+pub(super) fn answered_before<'d>(
+    device: &'d Device,
+    now: Instant,
+    bytes: &[u8],
+    message: &Message,
+) -> Option<&'d Reply> {
+    let (recent, id) = (&device.recent, message.message_id());
+    let within = if message.code().is_response() {
+        let notifies = message.token() == device.id.token();
+        if notifies {
+            MAX_TRANSMIT_SPAN
+        } else {
+            EXCHANGE_LIFETIME
+        }
+    } else {
+        match (message.code(), message.path().as_slice()) {
+            // A device that starts anew may send its first registration with the same ID and bytes as the
+            // time before. Only what it has said just now can be a repeat then.
+            (Code::POST, [b"rd"]) => return recent.find_last(now, MAX_TRANSMIT_SPAN, id, bytes),
+            // An update is for the next lifetime, however short that is.
+            (Code::POST | Code::PUT, [b"rd", _]) => {
+                let lifetime_s = device.registration.as_ref().map_or(0, |r| r.lifetime_s);
+                MAX_TRANSMIT_SPAN.min(Duration::from_secs(lifetime_s.into()) / 2)
+            }
+            (Code::POST, [b"dp"]) => MAX_TRANSMIT_SPAN,
+            _ => EXCHANGE_LIFETIME,
+        }
+    };
+    recent.find(now, within, id, bytes)
 }
 
 /// Whom a message seems to come from.

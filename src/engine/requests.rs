@@ -9,7 +9,7 @@ use super::{
     told::ObjectSet,
 };
 use crate::{
-    coap::{Block, Code, Message, Peer, Reply, short_response},
+    coap::{Block, Code, Kind, Message, Peer, Reply, short_response},
     config::RegistrationPolicy,
     lwm2m::{RegisterError, RegisterRequest, UpdateRequest},
 };
@@ -269,10 +269,35 @@ impl Engine {
         if !self.store_available {
             return self.refuse(peer, bytes, message, UNAVAILABLE);
         }
+        let id = self.response_id(peer);
         self.deregister(key);
-        let after = self.device(key).pending;
-        let response = self.response(peer, message, Code::DELETED).build();
+        let response = short_response(message, Code::DELETED, id, Bytes::new());
+        let reply = match message.kind() {
+            Kind::Confirmable => Reply::Code(Code::DELETED),
+            _ => Reply::Response(Box::new(response.clone())),
+        };
+        let now = self.now.instant;
+        let device = self.device_mut(key);
+        (device.recent).remember(now, message.message_id(), bytes, reply);
+        let after = device.pending;
         self.transmit(peer, response, after);
+    }
+
+    /// Answers the repeat of a deregistration as the deregistration was. Returns whose it was.
+    pub(super) fn answer_farewell(
+        &mut self,
+        speaker: &Speaker<'_>,
+        bytes: &[u8],
+        message: &Message,
+        location: &[u8],
+    ) -> Option<DeviceKey> {
+        let location = Location::parse(location)?;
+        let key = self.devices.by_id(location.device)?;
+        let device = self.device(key);
+        let theirs = speaker.is_allowed(&device.endpoint, device.port);
+        let ended = device.location() != Some(location);
+        let answered = theirs && ended && self.answer_repeat(key, speaker.peer(), bytes, message);
+        answered.then_some(key)
     }
 
     /// Ends a registration. An upgrade goes on: the device may register again.

@@ -8,6 +8,7 @@ mod life;
 mod moves;
 mod products;
 mod registration;
+mod repeats;
 mod restart;
 mod security;
 mod told;
