@@ -1,9 +1,30 @@
 //! The bodies of devices' requests, which may come in blocks (RFC 7959).
 
 use super::Engine;
-use crate::coap::{Block, Code, Message, Peer, Reassembled, Reassembly};
+use crate::coap::{Block, Code, ContentFormat, Message, Peer, Reassembled, Reassembly};
 
 impl Engine {
+    /// As [`body`](Self::body), of a request whose body is a list of links. Where it says that it is something else, it is
+    /// answered so.
+    pub(super) fn links(
+        &mut self,
+        peer: Peer,
+        bytes: &[u8],
+        message: &Message,
+    ) -> Option<(Vec<u8>, Option<u32>)> {
+        let format = message.content_format();
+        let other = format.is_some_and(|format| format != ContentFormat::LINK_FORMAT);
+        if other && !message.payload().is_empty() {
+            let refusal = (
+                Code::UNSUPPORTED_CONTENT_FORMAT,
+                "content format must be 40",
+            );
+            self.refuse(peer, bytes, message, refusal);
+            return None;
+        }
+        self.body(peer, bytes, message)
+    }
+
     /// The request's body, and the Block1 option for its response. `None` when more blocks are to come,
     /// or the transfer failed: then it is answered already.
     pub(super) fn body(

@@ -69,13 +69,15 @@ pub(super) struct Device {
     pub(super) alarm: Option<AlarmId>,
 }
 
-/// What it has told of itself, and few devices tell.
+/// What few devices have: what they have told of themselves, and Resets.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     /// The path below which it has its objects.
     pub(super) root: Option<Box<str>>,
     pub(super) coverage: Option<(Coverage, Instant)>,
     pub(super) version: Option<Version>,
+    /// When its observation was made anew after a Reset last.
+    pub(super) observed_anew_at: Option<Instant>,
 }
 
 /// A registration, in the engine's time.

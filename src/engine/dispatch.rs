@@ -77,7 +77,8 @@ impl Engine {
                 let own = |key: &DeviceKey| !names_another(message, &self.device(*key).endpoint);
                 bound.filter(own).map(spoke)
             }
-            (Code::POST, [b"rd", location]) => {
+            // Clients of the standard's drafts update with PUT.
+            (Code::POST | Code::PUT, [b"rd", location]) => {
                 let Some(key) = self.registered(speaker, bytes, message, location, sought) else {
                     return bound.filter(|key| self.may_have(*key, location)).map(spoke);
                 };
@@ -111,7 +112,7 @@ impl Engine {
                     ((Code::POST, [b"dp"]), None) => {
                         self.refuse(peer, bytes, message, (Code::NOT_FOUND, "not registered"));
                     }
-                    ((_, [b".well-known", b"core"] | [b"rd"] | [b"rd", _] | [b"dp"]), _) => {
+                    ((_, [b".well-known", b"core"] | [b"rd" | b"dp"] | [b"rd", _]), _) => {
                         self.refuse(peer, bytes, message, (Code::METHOD_NOT_ALLOWED, ""));
                     }
                     _ => self.refuse(peer, bytes, message, (Code::NOT_FOUND, "")),

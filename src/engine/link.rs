@@ -1,6 +1,6 @@
 //! Requests to a device: what is queued, what leaves, and what comes of it.
 
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
 
 use bytes::Bytes;
 use rand_chacha::rand_core::Rng;
@@ -19,6 +19,11 @@ use crate::{
     lwm2m::ResourcePath,
     upgrade::Event,
 };
+
+/// Between two Resets of the request for an observation that both have it made anew.
+const REFUSED_OBSERVATION: Duration = Duration::from_mins(10);
+/// Between two Resets of ours that both have it made anew.
+pub(super) const STRANGE_NOTIFICATION: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// Queues a PCP frame for the device, in place of one of the same kind that has not arrived.
@@ -106,6 +111,18 @@ impl Engine {
                 datagram,
             },
         );
+    }
+
+    /// A Reset has ended the observation, or what the device took for one: it is made anew at once, but not twice within
+    /// `pause`, so that two sides that reset each other come to rest.
+    pub(super) fn observe_anew(&mut self, key: DeviceKey, pause: Duration) {
+        let now = self.now.instant;
+        let device = self.device_mut(key);
+        let last = &mut device.known.get_or_insert_default().observed_anew_at;
+        if last.is_none_or(|at| now.since(at) >= pause) {
+            *last = Some(now);
+            self.send_observe(key);
+        }
     }
 
     /// Queues pmin = 0 for the uplink (Write-Attributes, LwM2M 1.0 §5.4.4, 1.1 §6.3.5): every notification leaves at once.
@@ -241,7 +258,12 @@ impl Engine {
             }
             (LinkEvent::Rejected(Tag::Read), _) => self.read_refused(key),
             (LinkEvent::Rejected(Tag::Attributes), _) => self.attributes_refused(key, "a Reset"),
-            (LinkEvent::Rejected(Tag::Observe) | LinkEvent::Unanswered(Tag::Observe), _) => {
+            (LinkEvent::Rejected(Tag::Observe), _) => {
+                self.device_mut(key).observing = false;
+                // One that does not take it the second time either is asked when there is a reason.
+                self.observe_anew(key, REFUSED_OBSERVATION);
+            }
+            (LinkEvent::Unanswered(Tag::Observe), _) => {
                 self.device_mut(key).observing = false;
             }
             (LinkEvent::TimedOut(tag), _) => self.request_timed_out(key, tag),

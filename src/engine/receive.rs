@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    DeviceId, Engine, Sought, Speaker, account::Said, device::Device, key::DeviceKey, moves::By,
-    respond::created,
+    DeviceId, Engine, Sought, Speaker, account::Said, device::Device, key::DeviceKey,
+    link::STRANGE_NOTIFICATION, moves::By, respond::created,
 };
 use crate::{
     clock::Instant,
@@ -163,6 +163,9 @@ impl Engine {
         } else if confirmable {
             // ends whatever observation the device believes in (RFC 7641 §3.6)
             self.transmit(peer, reset(id), 0);
+            if message.observe().is_some() {
+                self.observe_anew(key, STRANGE_NOTIFICATION);
+            }
         }
     }
 

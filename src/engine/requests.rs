@@ -33,7 +33,7 @@ impl Engine {
             return false;
         }
         let peer = speaker.peer();
-        let Some((payload, block)) = self.body(peer, bytes, message) else {
+        let Some((payload, block)) = self.links(peer, bytes, message) else {
             return false;
         };
         let request = match RegisterRequest::parse(message.queries(), &payload) {
@@ -186,7 +186,7 @@ impl Engine {
     }
 
     pub(super) fn update(&mut self, key: DeviceKey, peer: Peer, bytes: &[u8], message: &Message) {
-        let Some((payload, block)) = self.body(peer, bytes, message) else {
+        let Some((payload, block)) = self.links(peer, bytes, message) else {
             return;
         };
         let request = match UpdateRequest::parse(message.queries(), &payload) {

@@ -10,6 +10,7 @@ mod products;
 mod registration;
 mod repeats;
 mod restart;
+mod rules;
 mod security;
 mod told;
 mod tolerance;

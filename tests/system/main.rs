@@ -14,3 +14,4 @@ mod shards;
 mod support;
 mod upgrade;
 mod webhooks;
+mod wire;

@@ -178,9 +178,10 @@ fn coverage_that_is_sent_is_learnt_and_answers_the_question() {
         world.take_sent();
         assert_eq!(world.stages().last(), Some(&Stage::QueryingCoverage));
         world.take_changes();
-        let payload = match partial {
-            false => COMPLETE,
-            true => r#"[{"bn":"/4/0/","n":"2","v":-95},{"n":"8","v":51234}]"#,
+        let payload = if partial {
+            r#"[{"bn":"/4/0/","n":"2","v":-95},{"n":"8","v":51234}]"#
+        } else {
+            COMPLETE
         };
         world.datagram(device.at, &send(900, Some(110), payload.as_bytes()));
         let changes = world.take_changes();
