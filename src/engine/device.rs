@@ -85,7 +85,7 @@ pub(super) struct Device {
     pub(super) alarm: Option<AlarmId>,
 }
 
-/// What it has told of itself, and few devices tell.
+/// What few devices have: what they have told of themselves, and Resets.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     /// The path below which it has its objects.
@@ -94,6 +94,8 @@ pub(super) struct Known {
     pub(super) version: Option<Version>,
     /// What it did with versions that it was offered.
     pub(super) evidence: EvidenceList,
+    /// When its observation was made anew after a Reset last.
+    pub(super) observed_anew_at: Option<Instant>,
 }
 
 /// A registration, in the engine's time.

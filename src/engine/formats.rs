@@ -19,7 +19,7 @@ use super::{
 use crate::{
     coap::{Code, ContentFormat, Datagram, Kind, Message, MessageBuilder, Token, put_downlink},
     lwm2m::{Container, Lwm2mVersion, ResourcePath, Wrapping, accept_for, format, opaque_of},
-    upgrade::{Event, Stage},
+    upgrade::Event,
 };
 
 /// What is known of a device's content formats, in two bytes. It is not stored: after a restart a device is asked as
@@ -298,18 +298,14 @@ impl Engine {
     }
 
     /// A frame, several, the device's own data, or nothing.
-    fn bytes_received(&mut self, key: DeviceKey, bytes: &[u8]) {
+    pub(super) fn bytes_received(&mut self, key: DeviceKey, bytes: &[u8]) {
         if bytes.is_empty() {
             return self.fire(key, Event::Heard);
         }
         if !pcp::is_pcp(bytes) {
             return self.service_data(key);
         }
-        // Any uplink shows that a device is there. Later on, PCP speaks for itself: the repeat of an
-        // earlier report does not show that a device is back from its reboot.
-        if self.stage(key) == Some(Stage::WaitingForDevice) {
-            self.fire(key, Event::Heard);
-        }
+        // PCP speaks for itself: the repeat of an earlier report does not show that a device is back from its reboot.
         for frame in pcp::frames(bytes) {
             self.uplink(key, frame);
         }

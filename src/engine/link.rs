@@ -1,5 +1,7 @@
 //! Requests to a device: what is queued, what leaves, and what comes of it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use rand_chacha::rand_core::Rng;
 
@@ -25,6 +27,10 @@ pub(super) enum Leaves {
     /// When the device can be reached again; why it cannot be now.
     Later(&'static str),
 }
+/// Between two Resets of the request for an observation that both have it made anew.
+const REFUSED_OBSERVATION: Duration = Duration::from_mins(10);
+/// Between two Resets of ours that both have it made anew.
+pub(super) const STRANGE_NOTIFICATION: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// Queues a PCP frame for the device, in place of one of the same kind that has not arrived.
@@ -124,6 +130,18 @@ impl Engine {
             message_id,
             token,
             datagram: builder.build().into(),
+        }
+    }
+
+    /// A Reset has ended the observation, or what the device took for one: it is made anew at once, but not twice within
+    /// `pause`, so that two sides that reset each other come to rest.
+    pub(super) fn observe_anew(&mut self, key: DeviceKey, pause: Duration) {
+        let now = self.now.instant;
+        let device = self.device_mut(key);
+        let last = &mut device.known.get_or_insert_default().observed_anew_at;
+        if last.is_none_or(|at| now.since(at) >= pause) {
+            *last = Some(now);
+            self.send_observe(key);
         }
     }
 
@@ -367,6 +385,9 @@ impl Engine {
             if code == Code::NOT_FOUND && self.device(key).announces(object) == Some(false) {
                 self.fire(key, Event::NotSupported);
             }
+        } else {
+            // One that does not take it the second time either is asked when there is a reason.
+            self.observe_anew(key, REFUSED_OBSERVATION);
         }
     }
 

@@ -1,7 +1,8 @@
 //! The devices' sessions: datagrams and commands in, effects out, in order. Pure.
 //!
 //! ```text
-//! handle_datagram ─▶ receive (who is it? a repeat?) ─▶ requests (LwM2M: register, update, …)
+//! handle_datagram ─▶ receive (who is it? a repeat?) ─▶ dispatch ─▶ requests (LwM2M: register, update, …)
+//!                                                  │           └▶ send     (LwM2M: of its own accord)
 //!                                                  ├─▶ uplink   (PCP in notifications)
 //!                                                  └─▶ reads    (answers of object 4)
 //! handle_command  ─▶ commands                             │
@@ -21,11 +22,13 @@
 
 mod account;
 mod asked;
+mod body;
 mod change;
 mod command;
 mod commands;
 mod device;
 mod directory;
+mod dispatch;
 mod effect;
 mod evidence;
 mod formats;
@@ -41,6 +44,7 @@ mod receive;
 mod requests;
 mod respond;
 mod roster;
+mod send;
 mod session;
 mod slots;
 mod speaker;

@@ -130,7 +130,12 @@ impl Engine {
 
     /// Remembers what the device told. The cell alone completes the reading before it, if that was of
     /// the same question.
-    fn learn_coverage(&mut self, key: DeviceKey, reading: ConnectivityReading, cell_alone: bool) {
+    pub(super) fn learn_coverage(
+        &mut self,
+        key: DeviceKey,
+        reading: ConnectivityReading,
+        cell_alone: bool,
+    ) {
         let now = self.now;
         let mut learnt = self.coverage_of(key, reading);
         let device = self.device_mut(key);
@@ -153,7 +158,7 @@ impl Engine {
     }
 
     /// What the reading means, told in the units of the device's product.
-    fn coverage_of(&self, key: DeviceKey, reading: ConnectivityReading) -> Coverage {
+    pub(super) fn coverage_of(&self, key: DeviceKey, reading: ConnectivityReading) -> Coverage {
         let ConnectivityReading {
             cell_id,
             rsrp,

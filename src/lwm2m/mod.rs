@@ -8,6 +8,7 @@ mod connectivity;
 mod content;
 mod path;
 mod registration;
+mod send;
 
 pub use connectivity::ConnectivityReading;
 pub use content::{
@@ -19,3 +20,4 @@ pub use registration::{
     Binding, DEFAULT_LIFETIME_S, Lwm2mVersion, MAX_ENDPOINT_LEN, MAX_LIFETIME_S, MAX_LINKS,
     MAX_LINKS_LEN, Objects, RegisterError, RegisterRequest, UpdateRequest,
 };
+pub use send::{SendError, SendRequest};

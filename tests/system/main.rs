@@ -16,3 +16,4 @@ mod shards;
 mod support;
 mod upgrade;
 mod webhooks;
+mod wire;

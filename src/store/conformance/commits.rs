@@ -63,8 +63,8 @@ pub(crate) async fn what_a_device_announces_stays_until_it_announces_anew(store:
             at,
         }
     };
-    let first = announced("</3/0>,</19/0>", Some("/a"));
-    let second = announced("</3/0>", None);
+    let first = Some(announced("</3/0>,</19/0>", Some("/a")).into());
+    let second = Some(announced("</3/0>", None).into());
     // each by itself, and all in one batch
     for batch in [1, 9] {
         let mut last = None;

@@ -251,17 +251,17 @@ fn registered(endpoint: &str, at: UtcMillis) -> Change {
             queue_mode: QueueMode::On,
             lwm2m_version: Some(Lwm2mVersion::V1_1),
             binding: Binding::parse(b"US"),
-            announced: announced("</3/0>,</4>;ver=1.3,</19/0>", Some("/lwm2m")),
+            announced: Some(announced("</3/0>,</4>;ver=1.3,</19/0>", Some("/lwm2m")).into()),
         },
         at,
     }
 }
 
-fn announced(objects: &str, root_path: Option<&str>) -> Option<Box<Announced>> {
-    Some(Box::new(Announced {
+fn announced(objects: &str, root_path: Option<&str>) -> Announced {
+    Announced {
         objects: objects.to_owned(),
         root_path: root_path.map(ToOwned::to_owned),
-    }))
+    }
 }
 
 fn stage_change(stage: Stage, at: UtcMillis) -> StageChange {
