@@ -325,6 +325,10 @@ impl Engine {
             return text;
         };
         // writing to a String does not fail
+        if *failure == Failure::NotSupported {
+            let objects = self.device(key).announced_objects();
+            let _ = write!(text, ". It announces objects {objects} and no 19");
+        }
         if let Some(deadline) = failure.limit() {
             let seconds = deadline.duration(&self.config.upgrade).as_secs();
             let _ = write!(text, ". Limit: {} = {seconds}", deadline.setting());

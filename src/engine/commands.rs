@@ -10,9 +10,11 @@ use super::{
     device::{Device, Known, Port, Registered, Session, StandingAsked},
     key::DeviceKey,
     notes,
+    told::ObjectSet,
 };
 use crate::{
     clock::{Instant, Now},
+    lwm2m::Objects,
     package::Package,
     task::UpgradeId,
     upgrade::{
@@ -207,6 +209,8 @@ impl Engine {
             // Nor does an association outlive the restart, and the plain port is closed to who encrypts.
             let displaced = elsewhere || registration.peer.secured || record.secure;
             let stored_until = now.instant_at(registration.expires_at);
+            let announced = registration.announced.as_deref();
+            let objects = announced.map(|known| Objects::parse(known.objects.as_bytes()));
             let mut registered = Registered {
                 nonce: location.registration,
                 peer: registration.peer,
@@ -217,6 +221,9 @@ impl Engine {
                 stored_until: Some(stored_until),
                 supposed: true,
                 queue_mode: registration.queue_mode,
+                lwm2m_version: registration.lwm2m_version,
+                binding: registration.binding,
+                objects: objects.as_ref().map(ObjectSet::of).unwrap_or_default(),
             };
             // It may have been renewed since it was written.
             registered.expires = registered.expires + registered.unwritten_at_most();
@@ -234,8 +241,11 @@ impl Engine {
                 coverage,
                 version: record.version,
                 evidence: EvidenceList::restored(record.evidence.clone()),
+                ..Known::default()
             }));
         }
+        let announced = registration.and_then(|known| known.announced.as_ref());
+        device.set_root(announced.and_then(|known| known.root_path.as_deref()));
         self.set_alarm(key);
     }
 

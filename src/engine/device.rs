@@ -3,7 +3,8 @@ use std::{sync::Arc, time::Duration};
 use pcp::{ResultCode, Version};
 
 use super::{
-    DeviceId, Presence, QueueMode, Registration, StageChange, Standing, UpgradeOrder,
+    Binding, DeviceId, Lwm2mVersion, Presence, QueueMode, Registration, StageChange, Standing,
+    UpgradeOrder,
     account::Account,
     asked::{Read, Tag},
     effect::Seq,
@@ -11,6 +12,7 @@ use super::{
     id::Location,
     profile::ProfileId,
     timers::AlarmId,
+    told::ObjectSet,
 };
 use crate::{
     clock::{Instant, Now, UtcMillis},
@@ -72,9 +74,11 @@ pub(super) struct Device {
     pub(super) alarm: Option<AlarmId>,
 }
 
-/// What it has told of itself.
+/// What it has told of itself, and few devices tell.
 #[derive(Debug, Default)]
 pub(super) struct Known {
+    /// The path below which it has its objects.
+    pub(super) root: Option<Box<str>>,
     pub(super) coverage: Option<(Coverage, Instant)>,
     pub(super) version: Option<Version>,
     /// What it did with versions that it was offered.
@@ -97,6 +101,9 @@ pub(super) struct Registered {
     /// It comes from before a restart, and `expires` is the latest end that it may have.
     pub(super) supposed: bool,
     pub(super) queue_mode: QueueMode,
+    pub(super) lwm2m_version: Option<Lwm2mVersion>,
+    pub(super) binding: Binding,
+    pub(super) objects: ObjectSet,
 }
 
 /// A renewal that changes nothing but the end of a registration is written when it moves the end that the store knows
@@ -283,6 +290,7 @@ impl Registered {
         }
     }
 
+    /// As the store is told of it, when nothing is announced anew.
     pub(super) fn record(&self, now: Now, device: DeviceId) -> Registration {
         let location = Location {
             device,
@@ -295,6 +303,9 @@ impl Registered {
             expires_at: now.utc_at(self.known_end()),
             registered_at: self.since,
             queue_mode: self.queue_mode,
+            lwm2m_version: self.lwm2m_version,
+            binding: self.binding,
+            announced: None,
         }
     }
 }

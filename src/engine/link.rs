@@ -7,12 +7,13 @@ use super::{
     Engine,
     account::{Fate, Repeated, Said},
     asked::Tag,
+    device::Device,
     key::DeviceKey,
 };
 use crate::{
     coap::{
-        Code, Datagram, Kind, LinkEvent, Message, MessageBuilder, Peer, Request, Token,
-        put_downlink,
+        Code, ContentFormat, Datagram, Kind, LinkEvent, Message, MessageBuilder, Peer, Request,
+        Token, put_downlink,
     },
     lwm2m::ResourcePath,
     upgrade::Event,
@@ -35,7 +36,14 @@ impl Engine {
         let device = self.device_mut(key);
         device.link.cancel(|pending| same_kind(*pending, tag));
         let message_id = device.take_message_id();
-        let datagram = put_downlink(message_id, token, frame);
+        let datagram = if device.root().next().is_none() {
+            put_downlink(message_id, token, frame)
+        } else {
+            let put = MessageBuilder::new(Kind::Confirmable, Code::PUT, message_id, token);
+            below(device, put, ResourcePath::DOWNLINK)
+                .content_format(ContentFormat::OCTET_STREAM)
+                .build_around(frame)
+        };
         self.enqueue(
             key,
             Request {
@@ -67,10 +75,8 @@ impl Engine {
         let device = self.device_mut(key);
         device.link.cancel(|pending| *pending == Tag::Read);
         let message_id = device.take_message_id();
-        let mut builder = MessageBuilder::new(Kind::Confirmable, Code::GET, message_id, token);
-        for segment in path.segments() {
-            builder = builder.path(&segment);
-        }
+        let get = MessageBuilder::new(Kind::Confirmable, Code::GET, message_id, token);
+        let mut builder = below(device, get, path);
         if let Some(block) = block2 {
             builder = builder.block2(block);
         }
@@ -98,12 +104,8 @@ impl Engine {
         let device = self.device_mut(key);
         let message_id = device.take_message_id();
         let token = device.id.token();
-        let mut builder =
-            MessageBuilder::new(Kind::Confirmable, Code::GET, message_id, token).observe(0);
-        for segment in ResourcePath::UPLINK.segments() {
-            builder = builder.path(&segment);
-        }
-        let datagram = builder.build().into();
+        let get = MessageBuilder::new(Kind::Confirmable, Code::GET, message_id, token).observe(0);
+        let datagram = below(device, get, ResourcePath::UPLINK).build().into();
         self.enqueue(
             key,
             Request {
@@ -121,11 +123,9 @@ impl Engine {
         let device = self.device_mut(key);
         device.link.cancel(|tag| *tag == Tag::Attributes);
         let message_id = device.take_message_id();
-        let mut builder = MessageBuilder::new(Kind::Confirmable, Code::PUT, message_id, token);
-        for segment in ResourcePath::UPLINK.segments() {
-            builder = builder.path(&segment);
-        }
-        let datagram = builder.query("pmin=0").build().into();
+        let put = MessageBuilder::new(Kind::Confirmable, Code::PUT, message_id, token);
+        let write = below(device, put, ResourcePath::UPLINK).query("pmin=0");
+        let datagram = write.build().into();
         self.enqueue(
             key,
             Request {
@@ -313,6 +313,10 @@ impl Engine {
                 self.note_once(key, Repeated::Observation, || {
                     format!("refused the observation of /19/0/0 with {code}")
                 });
+                let object = ResourcePath::UPLINK.object();
+                if code == Code::NOT_FOUND && self.device(key).announces(object) == Some(false) {
+                    self.fire(key, Event::NotSupported);
+                }
             }
             Tag::Attributes if !code.is_success() => {
                 self.attributes_refused(key, &code.to_string());
@@ -380,6 +384,12 @@ impl Engine {
             }
         }
     }
+}
+
+/// Adds a path of the device, which is below its root.
+fn below(device: &Device, message: MessageBuilder, path: ResourcePath) -> MessageBuilder {
+    let message = device.root().fold(message, MessageBuilder::path);
+    (path.segments()).fold(message, |message, segment| message.path(&segment))
 }
 
 fn same_kind(a: Tag, b: Tag) -> bool {

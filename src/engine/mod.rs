@@ -44,11 +44,12 @@ mod session;
 mod slots;
 mod speaker;
 mod timers;
+mod told;
 mod uplink;
 
 pub use change::{
-    ActiveUpgrade, Change, CoverageReading, DeviceRecord, QueueMode, Registration, StageChange,
-    UpgradeOrder,
+    ActiveUpgrade, Announced, Binding, Change, CoverageReading, DeviceRecord, Lwm2mVersion,
+    QueueMode, Registration, StageChange, UpgradeOrder,
 };
 pub use command::Command;
 pub use directory::{Directory, ShardId};

@@ -54,7 +54,7 @@ impl Engine {
                 return self.counters.requests_ignored += 1;
             }
             self.move_to(key, peer);
-            self.persist_registration(key);
+            self.persist_registration(key, None);
         }
         self.look_at_association(key, speaker);
         if code == Code::EMPTY && message.kind() == Kind::Confirmable {

@@ -11,6 +11,7 @@ mod registration;
 mod restart;
 mod security;
 mod timeline;
+mod told;
 mod tolerance;
 
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};

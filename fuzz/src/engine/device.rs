@@ -90,7 +90,15 @@ impl Device {
             1 => builder.query("b=UQ"),
             _ => builder,
         };
-        builder.build()
+        let links = match how >> 3 & 3 {
+            1 => "</3/0>,</4/0>,</19/0>,</19/1>",
+            3 => "</a>;rt=\"oma.lwm2m\",</a/3/0>,</a/4/0>,</a/5/0>",
+            _ => return builder.build(),
+        };
+        builder
+            .content_format(ContentFormat::LINK_FORMAT)
+            .payload(links.into())
+            .build()
     }
 
     /// An update (POST) or the end (DELETE) of its registration.

@@ -55,7 +55,8 @@ impl Store {
             } => {
                 if self.open || self.devices.contains_key(&endpoint) {
                     let record = self.add(&endpoint, "default");
-                    record.registration = Some(registration);
+                    let before = record.registration.take();
+                    record.registration = Some(registration.after(before.as_ref()));
                     record.last_heard_at = Some(at);
                 }
             }

@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 
 use super::{super::router, Api, state};
 use crate::{
-    engine::{Change, CoverageReading, QueueMode, Registration, StageChange},
+    engine::{
+        Announced, Binding, Change, CoverageReading, Lwm2mVersion, QueueMode, Registration,
+        StageChange,
+    },
     strangers::Refusal,
     task::UpgradeId,
     upgrade::{Coverage, Stage},
@@ -148,6 +151,12 @@ async fn shows_registration_and_coverage() {
         expires_at: at,
         registered_at: at,
         queue_mode: QueueMode::On,
+        lwm2m_version: Some(Lwm2mVersion::V1_1),
+        binding: Binding::parse(b"US"),
+        announced: Some(Box::new(Announced {
+            objects: "</3/0>,</4>;ver=1.3".to_owned(),
+            root_path: Some("/lwm2m".to_owned()),
+        })),
     };
     let coverage = Coverage {
         cell: Some(51_234),
@@ -177,6 +186,10 @@ async fn shows_registration_and_coverage() {
     assert_eq!(device["registration"]["peer"], "192.0.2.7:5683");
     assert_eq!(device["registration"]["lifetime_seconds"], 86_400);
     assert_eq!(device["registration"]["queue_mode"], true);
+    assert_eq!(device["registration"]["lwm2m_version"], "1.1");
+    assert_eq!(device["registration"]["binding"], "USQ");
+    assert_eq!(device["registration"]["objects"], "</3/0>,</4>;ver=1.3");
+    assert_eq!(device["registration"]["root_path"], "/lwm2m");
     assert_eq!(device["registration"]["expires_at"], at.to_string());
     assert_eq!(device["version"], "V1");
     assert_eq!(
@@ -457,6 +470,9 @@ async fn heard_last_is_when_it_was_heard_or_said_to_be_stored() {
             expires_at: now + Duration::from_hours(24),
             registered_at: ago(50_000),
             queue_mode: QueueMode::Off,
+            lwm2m_version: None,
+            binding: Binding::parse(b"U"),
+            announced: None,
         },
         at: ago(50_000),
     };
@@ -509,7 +525,10 @@ async fn heard_last_is_when_it_was_heard_or_said_to_be_stored() {
     assert_eq!(list["items"].as_array().unwrap().len(), 3);
     for (upgrade, expected) in [
         (1, "registered, heard 10 min ago; 0 s left"),
-        (2, "registered, heard 13 h ago, as far as is stored; 0 s left"),
+        (
+            2,
+            "registered, heard 13 h ago, as far as is stored; 0 s left",
+        ),
         (3, "not registered, never heard; 0 s left"),
     ] {
         let shown = api.get(&format!("/v1/upgrades/{upgrade}")).await.body;
