@@ -3,7 +3,9 @@
 //! The object is read as a whole first: one exchange. A device that refuses that is asked for its
 //! signal resources one by one; the cell alone is left to the negotiation's next stage.
 
-use super::{Change, CoverageReading, Engine, account::Said, asked::Read, key::DeviceKey};
+use super::{
+    Change, CoverageReading, CoverageSource, Engine, account::Said, asked::Read, key::DeviceKey,
+};
 use crate::{
     coap::{Block, Message},
     lwm2m::{ConnectivityReading, ResourcePath, decode},
@@ -98,7 +100,7 @@ impl Engine {
         };
         let path = read.path;
         if path == ResourcePath::CELL_ID {
-            self.learn_coverage(key, reading, true);
+            self.learn_coverage(key, reading, CoverageSource::Cell);
             self.fire(key, Event::CellAnswered(reading.cell_id));
         } else if path == ResourcePath::CONNECTIVITY && found.is_none() {
             self.begin_read(key, next(ResourcePath::RSRP));
@@ -106,7 +108,12 @@ impl Engine {
             // A signal strength without its quality is no measurement.
             self.begin_read(key, next(ResourcePath::SINR));
         } else {
-            self.learn_coverage(key, reading, false);
+            let source = if path == ResourcePath::CONNECTIVITY {
+                CoverageSource::Object
+            } else {
+                CoverageSource::Resources
+            };
+            self.learn_coverage(key, reading, source);
             let told = reading != ConnectivityReading::default();
             let event = Event::CoverageAnswered(told.then(|| coverage(reading)));
             self.fire(key, event);
@@ -115,11 +122,16 @@ impl Engine {
 
     /// Remembers what the device told. The cell alone completes the reading before it, if that was of
     /// the same question.
-    fn learn_coverage(&mut self, key: DeviceKey, reading: ConnectivityReading, cell_alone: bool) {
+    fn learn_coverage(
+        &mut self,
+        key: DeviceKey,
+        reading: ConnectivityReading,
+        source: CoverageSource,
+    ) {
         let now = self.now;
         let device = self.device_mut(key);
         let mut learnt = coverage(reading);
-        if cell_alone
+        if source == CoverageSource::Cell
             && let Some(session) = &device.session
             && let Sota::QueryingCell { coverage, .. } = &session.sota
         {
@@ -133,6 +145,7 @@ impl Engine {
                 coverage: learnt,
                 at: now.utc,
             },
+            source,
         };
         self.persist_lazily(change);
     }
