@@ -59,6 +59,9 @@ impl Code {
     pub const REQUEST_ENTITY_INCOMPLETE: Self = Self::of(4, 8);
     pub const PRECONDITION_FAILED: Self = Self::of(4, 12);
     pub const REQUEST_ENTITY_TOO_LARGE: Self = Self::of(4, 13);
+    pub const UNSUPPORTED_CONTENT_FORMAT: Self = Self::of(4, 15);
+    pub const INTERNAL_SERVER_ERROR: Self = Self::of(5, 0);
+    pub const NOT_IMPLEMENTED: Self = Self::of(5, 1);
     pub const SERVICE_UNAVAILABLE: Self = Self::of(5, 3);
     pub const PROXYING_NOT_SUPPORTED: Self = Self::of(5, 5);
 }
@@ -447,6 +450,12 @@ impl MessageBuilder {
     #[must_use]
     pub fn content_format(self, format: ContentFormat) -> Self {
         self.option(CoapOption::ContentFormat, uint_bytes(format.0.into()))
+    }
+
+    /// Sets Accept.
+    #[must_use]
+    pub fn accept(self, format: ContentFormat) -> Self {
+        self.option(CoapOption::Accept, uint_bytes(format.0.into()))
     }
 
     /// Sets Block1 from its encoded form.

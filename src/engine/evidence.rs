@@ -136,7 +136,7 @@ impl Engine {
     pub(super) fn excuse(&self, key: DeviceKey) -> Option<Excuse> {
         let device = self.device(key);
         let restarted = device
-            .unheard_since_start
+            .unheard_since_start()
             .then_some(Excuse::ServerRestarted);
         restarted.or(device.excuse)
     }
@@ -148,7 +148,7 @@ impl Engine {
         };
         let now = self.now;
         let device = self.device_mut(key);
-        let unheard = device.unheard_since_start;
+        let unheard = device.unheard_since_start();
         let Some(known) = &mut device.known else {
             return;
         };

@@ -28,6 +28,7 @@ mod device;
 mod directory;
 mod effect;
 mod evidence;
+mod formats;
 mod gate;
 mod id;
 mod key;
@@ -238,7 +239,7 @@ impl Engine {
     /// known from before is the store's to tell.
     pub fn last_heard(&self, now: Now, id: DeviceId) -> Option<UtcMillis> {
         let device = self.device(self.devices.by_id(id)?);
-        let at = device.heard_at.filter(|_| !device.unheard_since_start)?;
+        let at = device.heard_at.filter(|_| !device.unheard_since_start())?;
         Some(now.utc.before(now.instant.since(at)))
     }
 

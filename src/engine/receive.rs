@@ -3,11 +3,11 @@
 use bytes::Bytes;
 
 use super::{
-    DeviceId, Engine, Sought, Speaker, account::Said, key::DeviceKey, moves::By, respond::created,
+    DeviceId, Engine, Sought, Speaker, device::HeardIn, key::DeviceKey, moves::By, respond::created,
 };
 use crate::{
     coap::{Code, Datagram, Kind, Message, Peer, Reply, empty_ack, reset, short_response},
-    upgrade::{Event, Stage},
+    upgrade::Event,
 };
 
 impl Engine {
@@ -142,15 +142,15 @@ impl Engine {
     fn receive_response(&mut self, key: DeviceKey, peer: Peer, bytes: &[u8], message: &Message) {
         let now = self.now.instant;
         let id = message.message_id();
-        let mut known = true;
-        if let Some(event) = self.take_link_event(key, message) {
-            self.link_event(key, event, Some(message));
+        let known = if self.take_answer(key, message) {
+            true
         } else if message.token() == self.device(key).id.token() {
             self.notified(key, message);
+            true
         } else {
-            known = false;
             self.counters.messages_unexpected += 1;
-        }
+            false
+        };
         let confirmable = message.kind() == Kind::Confirmable;
         let reply = if confirmable {
             Reply::Ack
@@ -178,23 +178,8 @@ impl Engine {
             return;
         }
         self.device_mut(key).observing = true;
-        let payload = message.payload();
-        if payload.is_empty() {
-            return self.fire(key, Event::Heard);
-        }
-        if pcp::is_pcp(payload) {
-            // Any uplink shows that a device is there. Later on, PCP speaks for itself: the repeat of an
-            // earlier report does not show that a device is back from its reboot.
-            let stage = self.stage(key);
-            if stage == Some(Stage::WaitingForDevice) {
-                self.fire(key, Event::Heard);
-            }
-            self.uplink(key, payload);
-        } else {
-            self.counters.service_data += 1;
-            self.said(key, Said::ServiceData);
-            self.fire(key, Event::Heard);
-        }
+        let content_format = message.content_format().map(|format| format.0);
+        self.content_received(key, content_format, message.payload());
     }
 
     /// Something was received from the device, whatever it was.
@@ -205,7 +190,7 @@ impl Engine {
         device.returned |= (device.heard_at).is_some_and(|at| now.since(at) > ack_timeout);
         device.heard_at = Some(now);
         device.silent = false;
-        device.unheard_since_start = false;
+        device.heard_in = HeardIn::ThisRun;
     }
 
     /// Sends what may leave now, sets the device's alarm, and tells the gate how it is.

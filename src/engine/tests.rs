@@ -4,6 +4,7 @@ mod account;
 mod admission;
 mod evidence;
 mod flow;
+mod formats;
 mod garbage;
 mod moves;
 mod products;
@@ -287,6 +288,8 @@ struct Script {
     endpoint: String,
     at: Peer,
     queries: Vec<String>,
+    /// The objects that it announces.
+    links: &'static str,
     location: String,
     observe: Option<crate::coap::Token>,
 }
@@ -297,6 +300,7 @@ impl Script {
             endpoint: endpoint.into(),
             at: peer(port),
             queries: vec!["lt=86400".into()],
+            links: "",
             location: String::new(),
             observe: None,
         }
@@ -310,7 +314,7 @@ impl Script {
     fn register(&mut self, world: &mut World) -> Code {
         let id = world.next_id;
         world.next_id += 1;
-        let datagram = request(
+        let mut datagram = request(
             Code::POST,
             id,
             &["rd"],
@@ -318,6 +322,10 @@ impl Script {
                 .chain(self.queries.clone())
                 .collect::<Vec<_>>(),
         );
+        if !self.links.is_empty() {
+            datagram.push(0xFF);
+            datagram.extend_from_slice(self.links.as_bytes());
+        }
         world.datagram(self.at, &datagram);
         let at = world
             .sent

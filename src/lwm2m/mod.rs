@@ -10,7 +10,10 @@ mod path;
 mod registration;
 
 pub use connectivity::ConnectivityReading;
-pub use content::{ContentError, MAX_PAYLOAD, MAX_VALUES, ResourceId, Value, decode, format};
+pub use content::{
+    Container, ContentError, MAX_PAYLOAD, MAX_VALUES, Opaque, ResourceId, Value, Wrapping,
+    accept_for, decode, format, opaque_of,
+};
 pub use path::{PathError, ResourcePath};
 pub use registration::{
     Binding, DEFAULT_LIFETIME_S, Lwm2mVersion, MAX_ENDPOINT_LEN, MAX_LIFETIME_S, MAX_LINKS,

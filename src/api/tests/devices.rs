@@ -473,7 +473,7 @@ async fn heard_last_is_when_it_was_heard_or_said_to_be_stored() {
             registered_at: ago(50_000),
             queue_mode: QueueMode::Off,
             lwm2m_version: None,
-            binding: Binding::parse(b"U"),
+            binding: Binding::default(),
             announced: None,
         },
         at: ago(50_000),

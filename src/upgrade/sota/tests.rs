@@ -450,6 +450,17 @@ fn asks_a_device_that_comes_back_without_a_result() {
 }
 
 #[test]
+fn a_device_that_comes_back_at_the_last_moment_is_asked_at_once() {
+    let silent = Drive::begin().executing().on(Event::ExecuteDelivered);
+    let silent = silent.next().next().next();
+    assert_eq!(silent.now, at(1_740));
+    let back = silent.after(30).on(REGISTERED);
+    let asked = back.next();
+    assert_eq!(asked.now, at(1_770));
+    assert_eq!(asked.actions, [Action::AskVersion]);
+}
+
+#[test]
 fn an_answer_from_before_the_command_does_not_count() {
     let drive = Drive::begin()
         .executing()
@@ -722,6 +733,11 @@ fn a_device_that_calls_the_version_its_own_is_asked_again() {
         Credence::Sound,
     ));
     assert_eq!(drive.actions, [Action::AskVersion]);
+    // it may say so twice, and nothing but its version counts
+    let drive = drive.on(Event::NotificationAnswered(
+        ResultCode::ALREADY_LATEST,
+        Credence::Sound,
+    ));
     let refused = drive.on(says(OLD));
     assert_eq!(
         *refused.failure(),
