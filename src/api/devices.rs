@@ -14,7 +14,13 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::{
+        Object, ObjectBuilder,
+        schema::{SchemaType, Type},
+    },
+};
 
 use psk::{PskBody, PskUpdate};
 
@@ -26,7 +32,7 @@ use super::{
 };
 use crate::{
     config::check_product_name,
-    engine::{CoverageReading, QueueMode, Registration},
+    engine::{CoverageReading, CoverageSource, QueueMode, Registration},
     store::{DeviceDetail, DeviceFilter, DeviceUpdate, Page, StoreError, UpdateDeviceError},
 };
 
@@ -126,6 +132,25 @@ struct CoverageBody {
     /// When it was reported.
     #[schema(format = DateTime)]
     measured_at: String,
+    /// How it came; `null` when that was not noted.
+    #[schema(required, schema_with = coverage_source)]
+    source: Option<&'static str>,
+}
+
+fn coverage_source() -> Object {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+        .description(Some(
+            "How it came. `object`: in answer to a read of /4/0. `resources`: in answers to reads of /4/0/2 and /4/0/11. \
+             `cell`: the cell in answer to a read of /4/0/8 alone, because the reads before did not tell it. `send`: by \
+             itself (LwM2M Send). `null` when that was not noted.",
+        ))
+        .enum_values(Some(
+            (CoverageSource::ALL.into_iter())
+                .map(|source| Some(source.name()))
+                .chain([None]),
+        ))
+        .build()
 }
 
 impl DeviceBody {
@@ -147,7 +172,8 @@ impl DeviceBody {
             last_heard_at: heard.at.map(|at| at.to_string()),
             last_heard_is_stored: heard.is_stored,
             version: device.version.map(|version| version.to_string()),
-            coverage: device.coverage.map(CoverageBody::from),
+            coverage: (device.coverage)
+                .map(|reading| CoverageBody::new(&reading, detail.coverage_source)),
             upgrade_id: detail.upgrade.map(|id| id.0),
             created_at: detail.created_at.to_string(),
         }
@@ -176,13 +202,14 @@ impl From<Registration> for RegistrationBody {
     }
 }
 
-impl From<CoverageReading> for CoverageBody {
-    fn from(reading: CoverageReading) -> Self {
+impl CoverageBody {
+    fn new(reading: &CoverageReading, source: Option<CoverageSource>) -> Self {
         Self {
             cell_id: reading.coverage.cell,
             rsrp_dbm: reading.coverage.rsrp_dbm,
             sinr_db: reading.coverage.sinr_db,
             measured_at: reading.at.to_string(),
+            source: source.map(CoverageSource::name),
         }
     }
 }

@@ -120,6 +120,7 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(tasks::get, tasks::delete))
         .routes(routes!(tasks::stop))
         .routes(routes!(upgrades::list))
+        .routes(routes!(upgrades::list_of_device))
         .routes(routes!(upgrades::get))
         .routes(routes!(upgrades::cancel))
         .routes(routes!(cells::list))

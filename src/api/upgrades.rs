@@ -1,4 +1,4 @@
-//! `/v1/tasks/{id}/upgrades`, `/v1/upgrades/{id}` and `/v1/upgrades/{id}/cancel`.
+//! `/v1/tasks/{id}/upgrades`, `/v1/devices/{endpoint}/upgrades`, `/v1/upgrades/{id}` and `/v1/upgrades/{id}/cancel`.
 
 use axum::{
     Json,
@@ -23,8 +23,8 @@ use crate::{
     clock::UtcMillis,
     engine::{DeviceRecord, StageChange},
     store::{
-        CancelUpgradeError, OutcomeRecord, StoreError, TimelineEvent, UpgradeDetail, UpgradeRecord,
-        UpgradeState,
+        CancelUpgradeError, DeviceUpgrade, OutcomeRecord, StoreError, TimelineEvent, UpgradeDetail,
+        UpgradeRecord, UpgradeState,
     },
     task::{TaskId, UpgradeId},
     upgrade::{Outcome, Stage},
@@ -99,6 +99,27 @@ pub(super) struct UpgradeBody {
     /// When the operator cancelled it while it ran: it ends within moments, or has.
     #[schema(required, format = DateTime)]
     cancel_requested_at: Option<String>,
+}
+
+/// One upgrade of a device.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DeviceUpgradeBody {
+    #[serde(flatten)]
+    upgrade: UpgradeBody,
+    /// The name of its task.
+    task_name: String,
+    /// The version that it leads to.
+    version: String,
+}
+
+impl From<DeviceUpgrade> for DeviceUpgradeBody {
+    fn from(of_device: DeviceUpgrade) -> Self {
+        Self {
+            upgrade: of_device.upgrade.into(),
+            task_name: of_device.task_name,
+            version: of_device.version.to_string(),
+        }
+    }
 }
 
 /// The stage of an upgrade.
@@ -325,6 +346,64 @@ fn parse_state(name: &str) -> Result<UpgradeState, Problem> {
             format!("{name:?} is no state; there are {}", names.join(", ")),
         )
     })
+}
+
+#[derive(Debug, Error)]
+pub(super) enum ListOfDevice {
+    #[error("a request that is not valid")]
+    Request(Problem),
+    #[error("there is no device {0:?}, and no upgrade of one")]
+    NoDevice(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<Problem> for ListOfDevice {
+    fn from(problem: Problem) -> Self {
+        Self::Request(problem)
+    }
+}
+
+impl IntoResponse for ListOfDevice {
+    fn into_response(self) -> Response {
+        match &self {
+            Self::Request(problem) => problem.clone(),
+            Self::NoDevice(_) => Problem::not_found(&self),
+            Self::Store(error) => Problem::store(error),
+        }
+        .into_response()
+    }
+}
+
+/// List a device's upgrades, newest first.
+///
+/// They stay for as long as their tasks, also when the device is removed.
+#[utoipa::path(get, path = "/v1/devices/{endpoint}/upgrades", operation_id = "list_device_upgrades", tag = "upgrades",
+    params(("endpoint" = String, Path, description = "The device's endpoint name, percent-encoded"), Paging),
+    responses(
+        (status = 200, description = "A page", body = ListBody<DeviceUpgradeBody>),
+        (status = 400, description = "A parameter is unknown or not a number, or the path is not UTF-8", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such device, and no upgrade of one", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 422, description = "A parameter is out of range", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn list_of_device(
+    State(state): State<ApiState>,
+    Path(endpoint): Path<String>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<ListBody<DeviceUpgradeBody>>, ListOfDevice> {
+    let before = paging.after::<i64>("device-upgrades")?.map(UpgradeId);
+    let page = (state.store)
+        .device_upgrades(&endpoint, before, paging.limit()?)
+        .await?;
+    if page.items.is_empty() && state.store.device(&endpoint).await?.is_none() {
+        return Err(ListOfDevice::NoDevice(endpoint));
+    }
+    let key = |of_device: &DeviceUpgrade| of_device.upgrade.id.0;
+    let body = ListBody::new(page, "device-upgrades", key, DeviceUpgradeBody::from);
+    Ok(Json(body))
 }
 
 #[derive(Debug, Error)]

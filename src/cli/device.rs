@@ -1,3 +1,4 @@
+mod show;
 mod unknown;
 
 use std::{
@@ -25,6 +26,8 @@ pub enum DeviceCommand {
     Add(AddArgs),
     /// List devices, ordered by endpoint name.
     List(ListArgs),
+    /// Show a device: its registration, its coverage, and its upgrades.
+    Show(show::ShowArgs),
     /// Remove devices. Their upgrades end as failed.
     Remove(RemoveArgs),
     /// List who was refused lately, and how to let them in.
@@ -119,6 +122,7 @@ impl DeviceCommand {
         match self {
             Self::Add(args) => add(args, out),
             Self::List(args) => list(&args, out),
+            Self::Show(args) => show::run(&args, out),
             Self::Remove(args) => remove(&args, out),
             Self::Unknown(args) => unknown::run(&args, out),
         }

@@ -53,8 +53,8 @@ mod told;
 mod uplink;
 
 pub use change::{
-    ActiveUpgrade, Announced, Binding, Change, CoverageReading, DeviceRecord, Lwm2mVersion,
-    QueueMode, Registration, StageChange, UpgradeOrder,
+    ActiveUpgrade, Announced, Binding, Change, CoverageReading, CoverageSource, DeviceRecord,
+    Lwm2mVersion, QueueMode, Registration, StageChange, UpgradeOrder,
 };
 pub use command::Command;
 pub use directory::{Directory, ShardId};

@@ -3,7 +3,9 @@
 //! The object is read as a whole first: one exchange. A device that refuses that is asked for its
 //! signal resources one by one; the cell alone is left to the negotiation's next stage.
 
-use super::{Change, CoverageReading, Engine, account::Said, asked::Read, key::DeviceKey};
+use super::{
+    Change, CoverageReading, CoverageSource, Engine, account::Said, asked::Read, key::DeviceKey,
+};
 use crate::{
     coap::{Block, Message},
     lwm2m::{ConnectivityReading, ContentError, ResourcePath, decode},
@@ -113,7 +115,7 @@ impl Engine {
         };
         let path = read.path;
         if path == ResourcePath::CELL_ID {
-            self.learn_coverage(key, reading, true);
+            self.learn_coverage(key, reading, CoverageSource::Cell);
             self.fire(key, Event::CellAnswered(reading.cell_id));
         } else if path == ResourcePath::CONNECTIVITY && found.is_none() {
             self.begin_read(key, next(ResourcePath::RSRP));
@@ -121,7 +123,12 @@ impl Engine {
             // A signal strength without its quality is no measurement.
             self.begin_read(key, next(ResourcePath::SINR));
         } else {
-            self.learn_coverage(key, reading, false);
+            let source = if path == ResourcePath::CONNECTIVITY {
+                CoverageSource::Object
+            } else {
+                CoverageSource::Resources
+            };
+            self.learn_coverage(key, reading, source);
             let told = reading != ConnectivityReading::default();
             let event = Event::CoverageAnswered(told.then(|| self.coverage_of(key, reading)));
             self.fire(key, event);
@@ -134,12 +141,12 @@ impl Engine {
         &mut self,
         key: DeviceKey,
         reading: ConnectivityReading,
-        cell_alone: bool,
+        source: CoverageSource,
     ) {
         let now = self.now;
         let mut learnt = self.coverage_of(key, reading);
         let device = self.device_mut(key);
-        if cell_alone
+        if source == CoverageSource::Cell
             && let Some(session) = &device.session
             && let Sota::QueryingCell { coverage, .. } = &session.sota
         {
@@ -153,6 +160,7 @@ impl Engine {
                 coverage: learnt,
                 at: now.utc,
             },
+            source,
         };
         self.persist_lazily(change);
     }

@@ -39,9 +39,7 @@ impl Engine {
             return None;
         }
         let peer = speaker.peer();
-        let Some((payload, block)) = self.links(peer, bytes, message) else {
-            return None;
-        };
+        let (payload, block) = self.links(peer, bytes, message)?;
         let request = match RegisterRequest::parse(message.queries(), &payload) {
             Ok(request) => request,
             Err(error) => {

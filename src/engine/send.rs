@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use super::{Engine, Sought, Speaker, account::Said, asked::Tag, key::DeviceKey, moves::By};
+use super::{
+    CoverageSource, Engine, Sought, Speaker, account::Said, asked::Tag, key::DeviceKey, moves::By,
+};
 use crate::{
     coap::{Code, Message, Peer, Reply, short_response},
     lwm2m::{ConnectivityReading, SendError, SendRequest},
@@ -106,7 +108,7 @@ impl Engine {
         if !self.device_mut(key).may_write(now) {
             return self.counters.requests_ignored += 1;
         }
-        self.learn_coverage(key, reading, false);
+        self.learn_coverage(key, reading, CoverageSource::Send);
         let answer = match self.stage(key) {
             Some(Stage::QueryingCoverage | Stage::WaitingForSlot) => {
                 Event::CoverageAnswered(Some(self.coverage_of(key, reading)))

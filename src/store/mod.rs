@@ -32,9 +32,9 @@ pub use files::{
 };
 pub use records::{
     AddedDevice, CellRecord, CommitReport, DeletedPackage, DeviceChange, DeviceDetail,
-    DeviceFilter, DeviceUpdate, InsertedPackage, NewDevice, NewPackage, NewTask, OutcomeRecord,
-    PackageRecord, Page, QueueRecord, RestoredDevices, Selection, StoredPsk, TaskRecord,
-    TimelineEvent, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
+    DeviceFilter, DeviceUpdate, DeviceUpgrade, InsertedPackage, NewDevice, NewPackage, NewTask,
+    OutcomeRecord, PackageRecord, Page, QueueRecord, RestoredDevices, Selection, StoredPsk,
+    TaskRecord, TimelineEvent, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
 };
 pub use sqlite::{FILE_NAME, SqliteStore};
 
@@ -234,6 +234,14 @@ pub trait Store: EventStore {
         after: Option<UpgradeId>,
         limit: u32,
     ) -> Result<Page<UpgradeRecord>, StoreError>;
+
+    /// Upgrades of a device with numbers below `before`, newest first. They outlive the device.
+    async fn device_upgrades(
+        &self,
+        endpoint: &str,
+        before: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<Page<DeviceUpgrade>, StoreError>;
 
     /// An upgrade with the newest lines of its timeline, oldest of them first.
     async fn upgrade(&self, id: UpgradeId) -> Result<Option<UpgradeDetail>, StoreError>;

@@ -5,7 +5,7 @@ use pcp::Version;
 use super::NewWebhook;
 use crate::{
     clock::UtcMillis,
-    engine::{DeviceRecord, StageChange},
+    engine::{CoverageSource, DeviceRecord, StageChange},
     package::{PackageIdentity, Segmentation},
     task::{Candidate, PackageId, RetryPolicy, TaskId, TaskState, UpgradeId},
     upgrade::{Stage, StopReason},
@@ -197,6 +197,19 @@ pub struct DeviceDetail {
     pub created_at: UtcMillis,
     /// The upgrade that runs on it.
     pub upgrade: Option<UpgradeId>,
+    /// How its coverage came, where that was noted.
+    pub coverage_source: Option<CoverageSource>,
+}
+
+/// An upgrade of a device, and what it is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceUpgrade {
+    /// The upgrade.
+    pub upgrade: UpgradeRecord,
+    /// The task's name.
+    pub task_name: String,
+    /// The package's version.
+    pub version: Version,
 }
 
 /// Which devices to list.

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::{super::router, Api, state};
 use crate::{
     engine::{
-        Announced, Binding, Change, CoverageReading, Lwm2mVersion, QueueMode, Registration,
-        StageChange,
+        Announced, Binding, Change, CoverageReading, CoverageSource, Lwm2mVersion, QueueMode,
+        Registration, StageChange,
     },
     strangers::Refusal,
     task::UpgradeId,
@@ -172,6 +172,7 @@ async fn shows_registration_and_coverage() {
         Change::CoverageReported {
             endpoint: "wild one/ü".to_owned(),
             reading: CoverageReading { coverage, at },
+            source: CoverageSource::Object,
         },
         Change::VersionReported {
             endpoint: "wild one/ü".to_owned(),
@@ -194,7 +195,8 @@ async fn shows_registration_and_coverage() {
     assert_eq!(device["version"], "V1");
     assert_eq!(
         device["coverage"],
-        json!({"cell_id": 51_234, "rsrp_dbm": -101, "sinr_db": null, "measured_at": at.to_string()})
+        json!({"cell_id": 51_234, "rsrp_dbm": -101, "sinr_db": null, "measured_at": at.to_string(),
+            "source": "object"})
     );
     assert_eq!(device["last_heard_at"], at.to_string());
     let removed = api.delete("/v1/devices/wild%20one%2F%C3%BC").await;
@@ -533,5 +535,51 @@ async fn heard_last_is_when_it_was_heard_or_said_to_be_stored() {
     ] {
         let shown = api.get(&format!("/v1/upgrades/{upgrade}")).await.body;
         assert_eq!(shown["waiting_for"], expected);
+    }
+}
+
+#[tokio::test]
+async fn a_device_s_upgrades_are_listed_also_when_it_is_gone() {
+    let api = Api::new().await;
+    let first = api.task(2).await;
+    let body = json!({"name": "again", "package_id": first.body["package_id"], "devices": ["d1"]});
+    let second = api.post("/v1/tasks", &body).await;
+    api.fail(2, first.id()).await;
+    let path = "/v1/devices/d1/upgrades";
+    let list = api.get(&format!("{path}?limit=1")).await.body;
+    let newest = &list["items"][0];
+    assert_eq!(newest["id"], 3);
+    assert_eq!(newest["task_id"], second.id());
+    assert_eq!(newest["task_name"], "again");
+    assert_eq!(newest["version"], "V2");
+    assert_eq!(newest["state"], "pending");
+    let cursor = list["next_cursor"].as_str().unwrap();
+    let rest = api.get(&format!("{path}?cursor={cursor}")).await.body;
+    assert_eq!(rest["items"].as_array().unwrap().len(), 1);
+    assert_eq!(rest["items"][0]["outcome"]["reason"], "device_not_heard");
+    assert_eq!(rest["next_cursor"], Value::Null);
+    assert_eq!(
+        api.delete("/v1/devices/d1").await.status,
+        StatusCode::NO_CONTENT
+    );
+    let list = api.get(path).await.body;
+    assert_eq!(list["items"][0]["outcome"]["reason"], "device_removed");
+    // nobody's, and those of one that has the name of a list
+    let nobody = api.get("/v1/devices/nobody/upgrades").await;
+    assert_eq!(
+        (nobody.status, nobody.problem()),
+        (StatusCode::NOT_FOUND, "not-found")
+    );
+    api.post("/v1/devices", &json!({"endpoint": "unknown"}))
+        .await;
+    for path in [
+        "/v1/devices/unknown/upgrades",
+        "/v1/devices/%75nknown/upgrades",
+    ] {
+        assert_eq!(api.get(path).await.body["items"], json!([]));
+    }
+    for wrong in ["limit=0", "cursor=00"] {
+        let refused = api.get(&format!("{path}?{wrong}")).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
     }
 }

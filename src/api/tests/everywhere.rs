@@ -67,6 +67,7 @@ async fn the_description_lists_every_route() {
             "GET /v1/devices",
             "GET /v1/devices/unknown",
             "GET /v1/devices/{endpoint}",
+            "GET /v1/devices/{endpoint}/upgrades",
             "GET /v1/events",
             "GET /v1/packages",
             "GET /v1/packages/{id}",

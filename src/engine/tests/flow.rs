@@ -371,6 +371,14 @@ fn service_data_is_a_sign_of_life_and_left_alone() {
     assert_eq!(decoded(&frames), [PlatformMessage::VersionQuery]);
 }
 
+fn sources(world: &World) -> Vec<CoverageSource> {
+    let reported = world.changes.iter().filter_map(|change| match change {
+        Change::CoverageReported { source, .. } => Some(*source),
+        _ => None,
+    });
+    reported.collect()
+}
+
 #[test]
 fn coverage_is_read_resource_by_resource_when_the_object_is_refused() {
     let mut world = World::new();
@@ -398,6 +406,10 @@ fn coverage_is_read_resource_by_resource_when_the_object_is_refused() {
         world.datagram(device.at, &answer.build());
     }
     assert_eq!(asked, ["4/0", "4/0/2", "4/0/11", "4/0/8"]);
+    assert_eq!(
+        sources(&world),
+        [CoverageSource::Resources, CoverageSource::Cell]
+    );
     assert!(world.changes.iter().any(|change| matches!(
         change,
         Change::Admitted {
@@ -445,6 +457,7 @@ fn an_answer_in_blocks_is_put_together() {
             ..
         }
     )));
+    assert_eq!(sources(&world), [CoverageSource::Object]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use proptest::{
 use super::{NOT_HEARD, UPGRADED, World, ended, list, new_task, registered, stage_change, t};
 use crate::{
     clock::UtcMillis,
-    engine::{Change, CoverageReading},
+    engine::{Change, CoverageReading, CoverageSource},
     store::{Store, Subject, TaskRecord},
     task::{TaskId, UpgradeId},
     upgrade::{Cancellation, Coverage, Outcome, Stage},
@@ -140,6 +140,7 @@ impl Fleet {
                     },
                     at,
                 },
+                source: CoverageSource::Object,
             },
             Step::Stage(upgrade, attempt, stage) => {
                 let mut change = stage_change(stage, at);

@@ -2,7 +2,7 @@ use pcp::Version;
 
 use super::{NOT_HEARD, T0, UPGRADED, World, announced, ended, registered, stage, stage_change, t};
 use crate::{
-    engine::{Announced, Binding, Change, CoverageReading, Registration},
+    engine::{Announced, Binding, Change, CoverageReading, CoverageSource, Registration},
     store::{Store, UpgradeState},
     task::{TaskState, UpgradeId},
     upgrade::{Cancellation, Coverage, Evidence, FailedIn, Outcome, ReportedFailure, Stage},
@@ -130,12 +130,15 @@ pub(crate) async fn reports_are_kept_and_unknown_devices_ignored(store: &impl St
             Change::CoverageReported {
                 endpoint: endpoint.to_owned(),
                 reading,
+                source: CoverageSource::Resources,
             },
         ]
     };
     world.commit(&reports("d0")).await;
     world.commit(&reports("nobody")).await;
-    let device = store.device("d0").await.unwrap().unwrap().device;
+    let detail = store.device("d0").await.unwrap().unwrap();
+    assert_eq!(detail.coverage_source, Some(CoverageSource::Resources));
+    let device = detail.device;
     assert_eq!(device.version, Some(version));
     assert_eq!(device.coverage, Some(reading));
     assert_eq!(device.last_heard_at, Some(t(9)));

@@ -128,6 +128,7 @@ macro_rules! whole_suite {
                 tasks_are_listed_newest_first_with_counts,
                 upgrades_are_listed_by_state_in_pages,
                 an_upgrade_explains_itself,
+                a_device_s_upgrades_are_listed_newest_first,
             }
         }
     };

@@ -350,3 +350,40 @@ pub(crate) async fn an_upgrade_explains_itself(store: &impl Store) {
     assert_eq!(detail.candidate.unwrap().not_before, t(300));
     assert_eq!(store.upgrade(UpgradeId(99)).await.unwrap(), None);
 }
+
+pub(crate) async fn a_device_s_upgrades_are_listed_newest_first(store: &impl Store) {
+    let (world, package) = World::with_devices(store, 2).await;
+    let mut expected = Vec::new();
+    for number in 0..3 {
+        let mut new = new_task(&package, Selection::All);
+        new.name = format!("task {number}");
+        let task = store.create_task(&new).await.unwrap();
+        let id = world.ids(task.id).await[1];
+        world
+            .commit(&[ended(id, task.id, 1, UPGRADED, None, t(number))])
+            .await;
+        expected.insert(0, (id, new.name, UpgradeState::Succeeded));
+    }
+    let listed = async |before, limit| {
+        let page = store.device_upgrades("d1", before, limit).await.unwrap();
+        let items = page.items.into_iter().map(|it| {
+            assert_eq!(it.version, package.package.version);
+            assert_eq!(it.upgrade.endpoint, "d1");
+            (it.upgrade.id, it.task_name, it.upgrade.state)
+        });
+        (items.collect::<Vec<_>>(), page.more)
+    };
+    assert_eq!(listed(None, 2).await, (expected[..2].to_vec(), true));
+    let rest = listed(Some(expected[1].0), 2).await;
+    assert_eq!(rest, (expected[2..].to_vec(), false));
+    // they outlive the device, and not their task
+    store.remove_device("d1", t(9)).await.unwrap();
+    assert_eq!(listed(None, 9).await, (expected.clone(), false));
+    let newest = store.upgrade(expected[0].0).await.unwrap().unwrap();
+    let task = newest.upgrade.task;
+    store.stop_task(task, t(9)).await.unwrap();
+    store.delete_task(task).await.unwrap();
+    assert_eq!(listed(None, 9).await, (expected[1..].to_vec(), false));
+    let nobody = store.device_upgrades("nobody", None, 9).await.unwrap();
+    assert_eq!((nobody.items, nobody.more), (vec![], false));
+}

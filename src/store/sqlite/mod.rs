@@ -39,8 +39,8 @@ use sqlx::{
 use super::{
     AddedDevice, CancelUpgradeError, CellRecord, CommitReport, CreateTaskError, DeletePackageError,
     DeleteTaskError, DeletedPackage, DeviceChange, DeviceDetail, DeviceFilter, DeviceUpdate,
-    InsertPackageError, InsertedPackage, NewDevice, NewPackage, NewTask, OpenError, PackageRecord,
-    Page, RestoredDevices, StopTaskError, Store, StoreError, StoredPsk, TaskRecord,
+    DeviceUpgrade, InsertPackageError, InsertedPackage, NewDevice, NewPackage, NewTask, OpenError,
+    PackageRecord, Page, RestoredDevices, StopTaskError, Store, StoreError, StoredPsk, TaskRecord,
     UpdateDeviceError, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
 };
 use crate::{
@@ -400,6 +400,15 @@ impl Store for SqliteStore {
         limit: u32,
     ) -> Result<Page<UpgradeRecord>, StoreError> {
         self.list_upgrades(task, state, after, limit).await
+    }
+
+    async fn device_upgrades(
+        &self,
+        endpoint: &str,
+        before: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<Page<DeviceUpgrade>, StoreError> {
+        self.list_upgrades_of(endpoint, before, limit).await
     }
 
     async fn upgrade(&self, id: UpgradeId) -> Result<Option<UpgradeDetail>, StoreError> {

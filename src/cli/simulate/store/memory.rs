@@ -185,7 +185,9 @@ impl MemoryStore {
                     device.last_heard_at = device.last_heard_at.max(Some(*at));
                 }
             }
-            Change::CoverageReported { endpoint, reading } => {
+            Change::CoverageReported {
+                endpoint, reading, ..
+            } => {
                 if let Some(device) = self.device(endpoint) {
                     device.coverage = Some(*reading);
                     device.last_heard_at = device.last_heard_at.max(Some(reading.at));

@@ -138,6 +138,7 @@ async fn every_statement_finds_its_rows_by_an_index() {
         event_rows::LAST_DUE,
         upgrade_rows::LIST,
         upgrade_rows::LIST_IN_STATE,
+        upgrade_rows::OF_DEVICE,
         upgrade_rows::ONE,
         upgrade_rows::RESTORE,
         upgrade_rows::STARTABLE,
