@@ -13,7 +13,7 @@
 use pcp::{HEADER_LEN, START};
 
 /// Commands and reports of modems that tell the length of their data before it, in bytes (Quectel's AT command manuals
-/// of BC95, BC95-G/BC68 and BC26; `AT+CIPSEND` of SIMCom's and others').
+/// of BC95, BC95-G/BC68 and BC26; `AT+CIPSEND` of other makers).
 const TELL_A_LENGTH: [&str; 11] = [
     "NNMI",
     "NMGS",
