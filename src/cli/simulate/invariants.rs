@@ -110,6 +110,8 @@ pub(super) struct Subject {
     pub(super) current: bool,
     /// It has told the server so in the attempt that runs.
     told: bool,
+    /// Digests of the datagrams in which it tells so since it does.
+    honest: Vec<u64>,
     /// The newest change that concerns it.
     newest: Option<Number>,
     emitted: View,
@@ -136,6 +138,7 @@ impl Subject {
             told_committed: None,
             current,
             told: false,
+            honest: Vec::new(),
             newest: None,
             emitted: View::default(),
             committed: View::default(),

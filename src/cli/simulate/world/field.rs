@@ -86,7 +86,7 @@ impl<H: Hooks> World<H> {
         };
         let unit = &self.units[device as usize];
         if unit.current {
-            self.checker.heard(device as usize, unit.target, bytes);
+            self.checker.heard(device as usize, bytes);
         }
         let from = address(device, port);
         let shard = home(from, server.count());
@@ -140,7 +140,11 @@ impl<H: Hooks> World<H> {
         if unit.device.take_address_change() {
             unit.port = next_port(unit.port);
         }
+        let current = unit.device.version() == unit.target;
         while let Some(bytes) = unit.device.poll_transmit() {
+            if current {
+                (self.checker).says(device as usize, unit.target, &bytes);
+            }
             self.figures.datagrams_up += 1;
             self.figures.bytes_up += bytes.len() as u64;
             let peer = address(device, unit.port);
@@ -159,7 +163,7 @@ impl<H: Hooks> World<H> {
             *alarm_ms = at.max(self.now_ms);
             self.queue.push(*alarm_ms, Event::Wake(device));
         }
-        if !unit.current && unit.device.version() == unit.target {
+        if !unit.current && current {
             unit.current = true;
             self.checker.switched(device as usize);
         }
