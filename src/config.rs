@@ -238,6 +238,10 @@ pub struct UpgradeConfig {
     pub repeat_question_s: u64,
     /// A download without a request for this long is nudged by notifying the version again.
     pub nudge_after_s: u64,
+    /// A device that registers anew in mid-download is nudged after this, unless it goes on by itself.
+    pub nudge_after_registration_s: u64,
+    /// Nudges without progress after which the slot goes to the next device. The device keeps its place in the queue.
+    pub max_nudges: u8,
     /// A device heard again after the command, without a result, is asked for its version after this.
     pub result_grace_s: u64,
     /// A running download's progress is stored at most this often.
@@ -256,6 +260,8 @@ impl Default for UpgradeConfig {
             execute_s: 1800,
             repeat_question_s: 60,
             nudge_after_s: 60,
+            nudge_after_registration_s: 10,
+            max_nudges: 5,
             result_grace_s: 45,
             progress_interval_s: 5,
         }

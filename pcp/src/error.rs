@@ -26,7 +26,7 @@ pub enum DecodeError {
         actual: usize,
     },
     /// Damaged, or made by something that computes another CRC.
-    #[error("carries the check code 0x{found:04X}, computed 0x{computed:04X}")]
+    #[error("has the check code 0x{found:04X} instead of 0x{computed:04X}")]
     ChecksumMismatch {
         /// The header's check code.
         found: u16,

@@ -9,8 +9,9 @@ const LEN: usize = 16;
 
 /// A software version as PCP carries it: 16 bytes, ASCII by the protocol, padded with NULs.
 ///
-/// Two versions are equal when they have the same bytes. Devices send what they like, so
-/// [`Version::from_bytes`] accepts everything; [`Version::new`] is for what an operator types.
+/// Devices fill the field in many ways: with stale bytes behind the first NUL, with blanks, 0xFF, CR or LF at the
+/// end. What they mean is what stands before the first NUL, without these. [`Version::from_bytes`] keeps that alone, so
+/// that two versions are equal when devices mean the same. [`Version::new`] is for what an operator types.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Version([u8; LEN]);
 
@@ -61,23 +62,27 @@ impl Version {
         }
     }
 
-    /// The version that a device or platform sent, whatever its bytes are.
-    pub const fn from_bytes(bytes: [u8; LEN]) -> Self {
+    /// The version that a device or platform sent, whatever its bytes are: what stands before the first NUL, without
+    /// blanks, 0xFF, CR and LF at its end.
+    pub fn from_bytes(mut bytes: [u8; LEN]) -> Self {
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(LEN);
+        let filling = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0xFF);
+        let len = bytes[..end]
+            .iter()
+            .rposition(|byte| !filling(byte))
+            .map_or(0, |last| last + 1);
+        bytes[len..].fill(0);
         Self(bytes)
     }
 
-    /// All 16 bytes, as they are sent.
+    /// All 16 bytes, as they are sent: padded with NULs.
     pub const fn as_bytes(&self) -> &[u8; LEN] {
         &self.0
     }
 
-    /// The bytes without the NULs at the end. NULs between other bytes stay.
+    /// The bytes without the padding.
     pub fn significant(&self) -> &[u8] {
-        let len = self
-            .0
-            .iter()
-            .rposition(|byte| *byte != 0)
-            .map_or(0, |last| last + 1);
+        let len = self.0.iter().position(|byte| *byte == 0).unwrap_or(LEN);
         &self.0[..len]
     }
 }
@@ -172,16 +177,38 @@ mod tests {
     }
 
     #[test]
+    fn what_devices_fill_the_field_with_is_not_part_of_the_version() {
+        let clean = Version::new("V1.0").unwrap();
+        for field in [
+            b"V1.0\0\0\0\0\0\0\0\0\0\0\0\0",
+            b"V1.0\0stale bytes",
+            b"V1.0            ",
+            b"V1.0\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF",
+            b"V1.0\r\n\0\0\0\0\0\0\0\0\0\0",
+            b"V1.0 \r\n\0junk \xFF\xFF\xFF",
+        ] {
+            let version = Version::from_bytes(*field);
+            assert_eq!(version, clean, "{}", field.escape_ascii());
+            assert_eq!(version.as_bytes(), clean.as_bytes());
+        }
+        let other = Version::from_bytes(*b"V1.0 b\0\0\0\0\0\0\0\0\0\0");
+        assert_eq!(other, Version::new("V1.0 b").unwrap());
+        assert_ne!(other, clean);
+        let nothing = Version::from_bytes(*b"\0V1.0\0\0\0\0\0\0\0\0\0\0\0");
+        assert_eq!(nothing.significant(), b"");
+    }
+
+    #[test]
     fn bytes_that_cannot_be_shown_are_escaped() {
         let mut bytes = [0; 16];
-        bytes[..4].copy_from_slice(b"V\0\xFF1");
+        bytes[..4].copy_from_slice(b"V\x01\xFE1");
         let version = Version::from_bytes(bytes);
-        assert_eq!(version.to_string(), r"V\x00\xFF1");
-        assert_eq!(format!("{version:?}"), r#"Version("V\x00\xFF1")"#);
-        assert_ne!(version, Version::new(r"V\x00\xFF1").unwrap());
+        assert_eq!(version.to_string(), r"V\x01\xFE1");
+        assert_eq!(format!("{version:?}"), r#"Version("V\x01\xFE1")"#);
+        assert_ne!(version, Version::new(r"V\x01\xFE1").unwrap());
         assert_ne!(
             version.to_string(),
-            Version::new(r"V\x00\xFF1").unwrap().to_string()
+            Version::new(r"V\x01\xFE1").unwrap().to_string()
         );
     }
 }

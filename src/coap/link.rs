@@ -147,6 +147,13 @@ impl<T: Copy + PartialEq> Link<T> {
         (self.0.iter()).any(|busy| busy.waiting.iter().any(|request| which(&request.tag)))
     }
 
+    /// The request that leaves next, `None` when none waits or one is outstanding.
+    pub fn next_waiting(&self) -> Option<T> {
+        let busy = self.0.as_ref()?;
+        let next = busy.waiting.front()?;
+        busy.outstanding.is_none().then_some(next.tag)
+    }
+
     /// Whether anything waits to leave for the first time.
     pub fn has_waiting(&self) -> bool {
         (self.0.as_ref()).is_some_and(|busy| !busy.waiting.is_empty())

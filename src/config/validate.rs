@@ -169,10 +169,15 @@ impl Check {
             ("upgrade.execute_s", config.execute_s),
             ("upgrade.repeat_question_s", config.repeat_question_s),
             ("upgrade.nudge_after_s", config.nudge_after_s),
+            (
+                "upgrade.nudge_after_registration_s",
+                config.nudge_after_registration_s,
+            ),
             ("upgrade.result_grace_s", config.result_grace_s),
         ] {
             self.range(key, seconds, 1..=YEAR_S);
         }
+        self.range("upgrade.max_nudges", config.max_nudges, 1..=100);
         self.range(
             "upgrade.progress_interval_s",
             config.progress_interval_s,

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use pcp::{DeviceMessage, ResultCode, Version};
 
 use super::{
-    Engine, Standing,
+    Change, Engine, Standing,
     asked::Tag,
     device::{Session, StandingAsked},
     key::DeviceKey,
@@ -14,7 +14,7 @@ use crate::{
     clock::{Instant, UtcMillis},
     coap::Code,
     lwm2m::ResourcePath,
-    upgrade::{Failure, Outcome, Sota},
+    upgrade::{Failure, Outcome, Sota, Stage},
 };
 
 /// Facts of one attempt. They are not stored: what a restart forgets, a failure after it does not tell.
@@ -24,17 +24,78 @@ pub(super) struct Account {
     said: Option<(Said, UtcMillis)>,
     /// The attempt goes on since a restart at that time.
     resumed_at: Option<UtcMillis>,
-    /// Questions of the stage that runs, this one included.
-    pub(super) tries: usize,
+    /// Questions of the stage that runs, this one included. `None` after a restart in its midst, which forgets them.
+    pub(super) tries: Option<usize>,
+    /// What was queued, and is told when it leaves.
+    announced: Vec<(Tag, String)>,
+    /// What happened in the stage, and how often: the first time is told at once, the others at its end.
+    repeated: Vec<(Repeated, u32)>,
+    /// The stage that was told last.
+    pub(super) told_in: Option<Stage>,
+}
+
+/// What may happen any number of times, and is told in two lines at most for each stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeated {
+    Registration,
+    Address,
+    Observation,
+    Write,
+    Jump,
+    Refusal,
+    NotPcp,
+    OwnTimeout,
+    Claim,
+}
+
+impl Repeated {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Registration => "registered anew",
+            Self::Address => "was heard from another address",
+            Self::Observation => "did not confirm the observation of /19/0/0",
+            Self::Write => "answered a write to /19/1/0 with an error",
+            Self::Jump => "asked for another segment than the next",
+            Self::Refusal => "asked for a segment that it was refused",
+            Self::NotPcp => "sent a frame that is no PCP",
+            Self::OwnTimeout => "reported a time-out of its own (PCP 23 with 0x06)",
+            Self::Claim => "claimed the target without having restarted",
+        }
+    }
 }
 
 impl Account {
+    /// Of an attempt that begins.
+    pub(super) fn begun() -> Self {
+        Self {
+            tries: Some(0),
+            ..Self::default()
+        }
+    }
+
     /// Of an attempt that goes on after a restart at that time.
     pub(super) fn resumed(at: UtcMillis) -> Self {
         Self {
             resumed_at: Some(at),
+            tries: None,
             ..Self::default()
         }
+    }
+
+    /// A request was queued, which is told when it leaves.
+    pub(super) fn announce(&mut self, tag: Tag, line: String) {
+        self.announced.retain(|(other, _)| *other != tag);
+        self.announced.push((tag, line)); // one of each kind that the upgrade sends
+    }
+
+    /// Counts what happened. Returns whether it is the first time in the stage.
+    fn count(&mut self, what: Repeated) -> bool {
+        if let Some((_, count)) = self.repeated.iter_mut().find(|(known, _)| *known == what) {
+            *count = count.saturating_add(1);
+            return false;
+        }
+        self.repeated.push((what, 1));
+        true
     }
 }
 
@@ -97,21 +158,21 @@ impl Said {
             Self::ServiceData => "its own data".to_owned(),
             Self::Pong => "an answer to a ping".to_owned(),
             Self::ReadAnswer(path, code) => format!("{code} to the read of {path}"),
-            Self::Version(_, Some(version)) => format!("version {version} (PCP 19)"),
+            Self::Version(_, Some(version)) => format!("version \"{version}\" (PCP 19)"),
             Self::Version(code, None) => format!("{code} to the version query (PCP 19)"),
             Self::NotificationAnswer(code) => format!("{code} to the new version (PCP 20)"),
             Self::SegmentRequest(segment) => format!("the request for segment {segment} (PCP 21)"),
             Self::DownloadReport(code) => format!("the download report {code} (PCP 22)"),
             Self::ExecuteAnswer(code) => format!("{code} to the command to upgrade (PCP 23)"),
             Self::UpgradeReport(code, version) => {
-                format!("the upgrade report {code}, version {version} (PCP 24)")
+                format!("the upgrade report {code}, version \"{version}\" (PCP 24)")
             }
         }
     }
 }
 
 impl Sent {
-    fn text(&self) -> String {
+    fn text(&self, resumed_at: Option<UtcMillis>) -> String {
         let what = match self.what {
             Tag::Observe => "the observation of /19/0/0".to_owned(),
             Tag::Version => "the version query (PCP 19)".to_owned(),
@@ -128,6 +189,10 @@ impl Sent {
         let times = match self.times {
             1 => "once".to_owned(),
             times => format!("{times} times"),
+        };
+        let times = match resumed_at {
+            None => times,
+            Some(at) => format!("{times} since the server started at {at}"),
         };
         let fate = match self.fate {
             Fate::Open => "not acknowledged".to_owned(),
@@ -151,6 +216,22 @@ impl Engine {
         let device = self.device_mut(key);
         let (Some(tag), Some(session)) = (device.link.outstanding(), device.session.as_mut())
         else {
+            return;
+        };
+        let announced = &mut session.account.announced;
+        let line = announced.iter().position(|(queued, _)| *queued == tag);
+        let line = line.map(|index| announced.swap_remove(index).1);
+        self.has_left_as(key, tag, at);
+        if tag == Tag::Execute {
+            self.commanded(key);
+        }
+        if let Some(line) = line {
+            self.note(key, line);
+        }
+    }
+
+    fn has_left_as(&mut self, key: DeviceKey, tag: Tag, at: UtcMillis) {
+        let Some(session) = self.device_mut(key).session.as_mut() else {
             return;
         };
         let sent = &mut session.account.sent;
@@ -177,6 +258,44 @@ impl Engine {
             && sent.what == tag
         {
             sent.fate = fate;
+        }
+    }
+
+    /// Something happened that may happen again and again: the first time in a stage it is told at once.
+    pub(super) fn note_once(
+        &mut self,
+        key: DeviceKey,
+        what: Repeated,
+        line: impl FnOnce() -> String,
+    ) {
+        let session = self.device_mut(key).session.as_mut();
+        if session.is_some_and(|session| session.account.count(what)) {
+            self.note(key, line());
+        }
+    }
+
+    /// Tells how often what was told once has happened again in the stage that ends.
+    pub(super) fn tell_repeated(&mut self, key: DeviceKey) {
+        if let Some(mut session) = self.device_mut(key).session.take() {
+            self.tell_repeated_of(&mut session);
+            self.device_mut(key).session = Some(session);
+        }
+    }
+
+    pub(super) fn tell_repeated_of(&mut self, session: &mut Session) {
+        for (what, count) in std::mem::take(&mut session.account.repeated) {
+            if count > 1 {
+                let times = match count - 1 {
+                    1 => "once more".to_owned(),
+                    more => format!("{more} times more"),
+                };
+                self.persist_lazily(Change::Note {
+                    upgrade: session.order.upgrade,
+                    attempt: session.order.attempt,
+                    note: format!("{} {times}", what.text()),
+                    at: self.now.utc,
+                });
+            }
         }
     }
 
@@ -218,7 +337,7 @@ impl Engine {
         let account = &session.account;
         match (&account.sent, account.resumed_at) {
             (Some(sent), _) => {
-                let _ = write!(text, ". Sent last: {}", sent.text());
+                let _ = write!(text, ". Sent last: {}", sent.text(account.resumed_at));
             }
             (None, Some(at)) => {
                 let _ = write!(
@@ -229,14 +348,17 @@ impl Engine {
             (None, None) => text.push_str(". Sent last: nothing"),
         }
         if let Some((said, at)) = account.said {
-            let _ = write!(text, ". Heard last: {} at {at}", said.text());
+            let _ = write!(text, ". Said last: {} at {at}", said.text());
         }
-        match self.device(key).heard_at {
+        let device = self.device(key);
+        match device.heard_at.map(|at| self.utc_of(at)) {
             None => text.push_str(". It was never heard"),
-            Some(at) if failure.limit().is_some() => {
-                let _ = write!(text, ". Nothing was heard since {}", self.utc_of(at));
+            Some(at) if device.unheard_since_start => {
+                let _ = write!(text, ". Heard last, as far as is stored, at {at}");
             }
-            Some(_) => {}
+            Some(at) => {
+                let _ = write!(text, ". Heard last at {at}");
+            }
         }
         text
     }

@@ -6,7 +6,7 @@ use crate::{
     clock::UtcMillis,
     coap::Peer,
     task::{PackageId, RetryPolicy, TaskId, UpgradeId},
-    upgrade::{Coverage, Outcome, Stage},
+    upgrade::{Coverage, Evidence, Outcome, Stage},
 };
 
 /// Whether a device listens all the time.
@@ -62,6 +62,8 @@ pub struct DeviceRecord {
     pub coverage: Option<CoverageReading>,
     /// The version it reported last.
     pub version: Option<Version>,
+    /// What it did with versions that it was offered, since it restarted last.
+    pub evidence: Vec<Evidence>,
 }
 
 /// The intent to upgrade one device.
@@ -148,6 +150,15 @@ pub enum Change {
         endpoint: String,
         /// The report and its time.
         reading: CoverageReading,
+    },
+    /// What the device did with versions that it was offered, since it restarted last.
+    Evidence {
+        /// The device.
+        endpoint: String,
+        /// All that counts, in place of what was there.
+        evidence: Vec<Evidence>,
+        /// When it was heard.
+        at: UtcMillis,
     },
     /// The upgrade entered a stage, or something in its stage changed.
     Stage {

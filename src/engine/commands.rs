@@ -9,12 +9,13 @@ use super::{
     account::Account,
     device::{Device, Known, Port, Registered, Session, StandingAsked},
     key::DeviceKey,
+    notes,
 };
 use crate::{
     clock::{Instant, Now},
     package::Package,
     task::UpgradeId,
-    upgrade::{Coverage, Event, Failure, Outcome, Sota, Stage, StopReason, Stored},
+    upgrade::{Coverage, Event, EvidenceList, Failure, Outcome, Sota, Stage, StopReason, Stored},
 };
 
 impl Engine {
@@ -86,11 +87,12 @@ impl Engine {
             stored_since: None,
             progress_stored_at: None,
             read: None,
-            account: Account::default(),
+            account: Account::begun(),
             look_at: None,
             keep_awake_at: None,
             told: None,
             standing: StandingAsked::Never,
+            takes: false,
         });
         session.refresh_stored(self.now);
         let change = Change::Stage {
@@ -212,11 +214,13 @@ impl Engine {
         }
         let device: &mut Device = self.device_mut(key);
         device.heard_at = heard_at;
-        if record.coverage.is_some() || record.version.is_some() {
+        device.unheard_since_start = true;
+        if record.coverage.is_some() || record.version.is_some() || !record.evidence.is_empty() {
             let coverage = (record.coverage).map(|r| (r.coverage, now.instant_at(r.at)));
             device.known = Some(Box::new(Known {
                 coverage,
                 version: record.version,
+                evidence: EvidenceList::restored(record.evidence.clone()),
             }));
         }
         self.set_alarm(key);
@@ -248,6 +252,7 @@ impl Engine {
             coverage: (self.device(key).coverage())
                 .filter(|(_, at)| *at >= now.instant_at(stage.entered_at))
                 .map_or_else(Coverage::default, |(coverage, _)| coverage),
+            evidence: self.evidence_of(key, package.identity.version),
         };
         let (sota, actions) = Sota::resume(now, &stored, &rules);
         if let Some(place) = super::device::slot_in(&sota) {
@@ -271,9 +276,14 @@ impl Engine {
             keep_awake_at: None,
             told,
             standing: StandingAsked::Never,
+            takes: false,
         }));
         for action in actions {
-            self.act(key, action);
+            let tag = self.act(key, action);
+            let session = self.device_mut(key).session.as_mut();
+            if let (Some(tag), Some(session)) = (tag, session) {
+                session.account.announce(tag, notes::asked_again(action));
+            }
         }
         if self.stage(key) == Some(Stage::WaitingForDevice) {
             self.plan_look(key);

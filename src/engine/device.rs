@@ -7,6 +7,7 @@ use super::{
     account::Account,
     asked::{Read, Tag},
     effect::Seq,
+    evidence::Excuse,
     id::Location,
     timers::AlarmId,
 };
@@ -14,7 +15,7 @@ use crate::{
     clock::{Instant, Now, UtcMillis},
     coap::{Link, Peer, Recent},
     package::Package,
-    upgrade::{Coverage, Deadline, Place, Sota},
+    upgrade::{Coverage, Deadline, EvidenceList, Place, Sota},
 };
 
 /// How long a repeat of a report is recognised: five repeats, 30 s apart, and some margin.
@@ -47,6 +48,10 @@ pub(super) struct Device {
     pub(super) returned: bool,
     /// A request was given up since: nothing reaches it before it is heard.
     pub(super) silent: bool,
+    /// Nothing was received from it since the server was started: `heard_at` is what the store knows.
+    pub(super) unheard_since_start: bool,
+    /// What explains its next registration, besides a restart.
+    pub(super) excuse: Option<Excuse>,
     /// The uplink is observed, as far as known.
     pub(super) observing: bool,
     /// When its budget of writes is full again.
@@ -69,6 +74,8 @@ pub(super) struct Device {
 pub(super) struct Known {
     pub(super) coverage: Option<(Coverage, Instant)>,
     pub(super) version: Option<Version>,
+    /// What it did with versions that it was offered.
+    pub(super) evidence: EvidenceList,
 }
 
 /// A registration, in the engine's time.
@@ -131,6 +138,8 @@ pub(super) struct Session {
     /// What the gate was told of the device, while it waits for a slot.
     pub(super) told: Option<Presence>,
     pub(super) standing: StandingAsked,
+    /// That it takes the version is known and stored.
+    pub(super) takes: bool,
 }
 
 /// How the device stands in its queue, which the gate is asked when the time to wait there is over.
@@ -153,6 +162,8 @@ impl Device {
             heard_at: None,
             returned: false,
             silent: false,
+            unheard_since_start: false,
+            excuse: None,
             observing: false,
             budget_full_at: Instant::ZERO,
             pending: 0,

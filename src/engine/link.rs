@@ -5,15 +5,28 @@ use rand_chacha::rand_core::Rng;
 
 use super::{
     Engine,
-    account::{Fate, Said},
+    account::{Fate, Repeated, Said},
     asked::Tag,
     key::DeviceKey,
 };
 use crate::{
-    coap::{Code, Kind, LinkEvent, Message, MessageBuilder, Request, Token, put_downlink},
+    coap::{
+        Code, Datagram, Kind, LinkEvent, Message, MessageBuilder, Peer, Request, Token,
+        put_downlink,
+    },
     lwm2m::ResourcePath,
     upgrade::Event,
 };
+
+/// When a request leaves that was queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leaves {
+    Now,
+    /// Behind another request to the device.
+    Behind,
+    /// When the device can be reached again; why it cannot be now.
+    Later(&'static str),
+}
 
 impl Engine {
     /// Queues a PCP frame for the device, in place of one of the same kind that has not arrived.
@@ -131,29 +144,56 @@ impl Engine {
         Token::new(&self.random.next_u32().to_be_bytes())
     }
 
+    /// Why nothing may be sent to the device now, if so.
+    fn unreachable(&self, key: DeviceKey) -> Option<&'static str> {
+        let device = self.device(key);
+        if device.registration.is_none() {
+            return Some("it is not registered: it is asked when it is");
+        }
+        if device.peer().is_none() {
+            return Some("its address is not known any more: it is asked when it is heard");
+        }
+        if (self.restoring).is_some_and(|since| device.heard_at.is_none_or(|at| at < since)) {
+            // another device may be there, which is not read yet
+            return Some("devices are still being read after the start: it is asked then");
+        }
+        let window = self.config.lwm2m.awake_window_s;
+        (device.sleeps() && !device.is_awake(self.now.instant, window))
+            .then_some("it sleeps: it is asked when it is heard")
+    }
+
+    /// When the request that was queued last under that name leaves.
+    pub(super) fn leaves(&self, key: DeviceKey, tag: Tag) -> Leaves {
+        if let Some(why) = self.unreachable(key) {
+            return Leaves::Later(why);
+        }
+        match self.device(key).link.next_waiting() {
+            Some(next) if next == tag => Leaves::Now,
+            _ => Leaves::Behind,
+        }
+    }
+
     /// Lets the next request leave, when the device listens.
     pub(super) fn flush(&mut self, key: DeviceKey) {
         let now = self.now.instant;
+        if !self.device(key).link.has_waiting() || self.unreachable(key).is_some() {
+            return;
+        }
         let device = &mut self.devices[key];
         let Some(peer) = device.peer() else {
             return;
         };
-        if let Some(since) = self.restoring
-            && device.heard_at.is_none_or(|at| at < since)
-        {
-            return; // another device may be there, which is not read yet
-        }
-        if !device.link.has_waiting()
-            || (device.sleeps() && !device.is_awake(now, self.config.lwm2m.awake_window_s))
-        {
-            return;
-        }
         let random = self.random.next_u32();
-        let after = device.pending;
         if let Some(datagram) = device.link.poll_transmit(now, &self.config.coap, random) {
-            self.has_left(key);
-            self.transmit(peer, datagram, after);
+            self.leave(key, peer, datagram);
         }
+    }
+
+    /// Sends the outstanding request, for the first time or again.
+    pub(super) fn leave(&mut self, key: DeviceKey, peer: Peer, datagram: Datagram) {
+        self.has_left(key);
+        let after = self.device(key).pending;
+        self.transmit(peer, datagram, after);
     }
 
     /// An acknowledgement or a Reset.
@@ -225,26 +265,31 @@ impl Engine {
         let code = message.code();
         match tag {
             Tag::Observe if code.is_success() => {
-                self.device_mut(key).observing = true;
+                // without the option it is an answer to a read, and nothing is observed (RFC 7641 §4.1)
+                let observed = message.observe().is_some();
+                if !observed {
+                    self.note_once(key, Repeated::Observation, || {
+                        "answered the observation of /19/0/0 without confirming it (no Observe option)".to_owned()
+                    });
+                }
                 // The answer is the first notification, or a notification came before the answer.
                 if !message.payload().is_empty() {
                     self.notified(key, message);
                 }
+                self.device_mut(key).observing = observed;
             }
             Tag::Observe => {
                 self.device_mut(key).observing = false;
-                self.note(
-                    key,
-                    format!("the device refused the observation of /19/0/0 with {code}"),
-                );
+                self.note_once(key, Repeated::Observation, || {
+                    format!("refused the observation of /19/0/0 with {code}")
+                });
             }
             Tag::Read => self.read_answered(key, message),
             Tag::Execute if code.is_success() => self.fire(key, Event::ExecuteDelivered),
             Tag::Version | Tag::Notify | Tag::Execute if !code.is_success() => {
-                self.note(
-                    key,
-                    format!("the device answered the write to /19/1/0 with {code}"),
-                );
+                self.note_once(key, Repeated::Write, || {
+                    format!("answered the write to /19/1/0 with {code}")
+                });
             }
             Tag::Version
             | Tag::Notify
@@ -284,9 +329,7 @@ impl Engine {
                 self.counters.requests_repeated += 1;
                 let device = self.device(key);
                 if let Some(peer) = device.peer() {
-                    let after = device.pending;
-                    self.has_left(key);
-                    self.transmit(peer, datagram, after);
+                    self.leave(key, peer, datagram);
                 }
             } else if let Some(event) = event {
                 self.link_event(key, event, None);

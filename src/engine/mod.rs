@@ -27,6 +27,7 @@ mod commands;
 mod device;
 mod directory;
 mod effect;
+mod evidence;
 mod gate;
 mod id;
 mod key;

@@ -1,7 +1,10 @@
 //! A device is heard here that another engine may have: it is sought, and its row comes over. Devices move when a
 //! network gives them another address, and once when they are heard for the first time.
 
-use super::{DeviceId, Effect, Engine, Location, Seq, Speaker, device::Device};
+use super::{
+    DeviceId, Effect, Engine, Location, Seq, Speaker, device::Device, evidence::Excuse,
+    key::DeviceKey,
+};
 use crate::{
     clock::{Instant, Now},
     coap::{Message, Peer},
@@ -17,6 +20,7 @@ pub struct Seek {
     by: By,
     peer: Peer,
     endpoints: Box<[Box<str>]>,
+    handshake_at: Option<Instant>,
     bytes: Box<[u8]>,
 }
 
@@ -39,7 +43,7 @@ impl Seek {
 
     /// Who has sent the datagram.
     fn speaker(&self) -> Speaker<'_> {
-        Speaker::new(self.peer, &self.endpoints)
+        Speaker::new(self.peer, &self.endpoints).since(self.handshake_at)
     }
 }
 
@@ -92,6 +96,7 @@ impl Engine {
             by,
             peer: speaker.peer(),
             endpoints: speaker.endpoints().into(),
+            handshake_at: speaker.handshake_at(),
             bytes: bytes.into(),
         })));
     }
@@ -115,10 +120,20 @@ impl Engine {
     }
 
     /// Whether a device that is sought is here and may go.
-    pub fn whose(&self, now: Now, seek: &Seek) -> Whose {
+    ///
+    /// One that is not registered where it says is told so (4.04), which explains its next registration.
+    pub fn whose(&mut self, now: Now, seek: &Seek) -> Whose {
         let Some(key) = self.devices.by_id(seek.device) else {
             return Whose::NotHere;
         };
+        let whose = self.whose_row(key, now, seek);
+        if whose == Whose::NotRegistered {
+            self.device_mut(key).excuse = Some(Excuse::Refused);
+        }
+        whose
+    }
+
+    fn whose_row(&self, key: DeviceKey, now: Now, seek: &Seek) -> Whose {
         let device = self.device(key);
         let registered = match seek.by {
             By::Name => true,

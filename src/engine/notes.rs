@@ -3,7 +3,42 @@
 use pcp::ResultCode;
 
 use super::device::Session;
-use crate::upgrade::{Deadline, Event, Rules, Sota, Stage};
+use crate::upgrade::{Action, Deadline, Event, Rules, Sota, Stage};
+
+/// A line: what has happened, and what the device is asked because of it. The second half is told when that leaves.
+pub(super) struct Line {
+    pub(super) happened: String,
+    pub(super) asked: Option<String>,
+}
+
+fn line(happened: impl Into<String>) -> Line {
+    Line {
+        happened: happened.into(),
+        asked: None,
+    }
+}
+
+fn asking(happened: impl Into<String>, asked: impl Into<String>) -> Line {
+    Line {
+        happened: happened.into(),
+        asked: Some(asked.into()),
+    }
+}
+
+const VERSION: &str = "asked for its version (PCP 19)";
+const VERSION_RUN: &str = "asked which it runs (PCP 19)";
+
+/// What a device is asked once more because the server was restarted.
+pub(super) fn asked_again(action: Action) -> String {
+    let asked = match action {
+        Action::AskVersion => VERSION,
+        Action::ReadCoverage => "asked for its coverage (/4/0)",
+        Action::ReadCell => "asked for its cell alone (/4/0/8)",
+        Action::Notify => "notified (PCP 20)",
+        Action::Execute => "told to upgrade (PCP 23)",
+    };
+    format!("{asked} once more, because the server was restarted")
+}
 
 /// The line for a step, `None` when it is not worth one.
 pub(super) fn of(
@@ -11,95 +46,124 @@ pub(super) fn of(
     before: &Sota,
     session: &Session,
     rules: &Rules<'_>,
-) -> Option<String> {
+) -> Option<Line> {
     let package = &session.package.identity;
     let cut = package.segmentation;
-    let tries = format_args!("try {}", session.account.tries);
+    // Of a stage in whose midst the server was restarted nobody knows.
+    let tries = (session.account.tries).map_or_else(String::new, |tries| format!(", try {tries}"));
+    let registered = matches!(event, Event::Registered { .. });
     Some(match (event, &session.sota) {
         (Event::Reached(Deadline::ResultGrace), Sota::Executing { .. }) => {
-            "no result (PCP 24) yet: asked for its version (PCP 19)".into()
+            asking("no result (PCP 24) yet", VERSION)
         }
-        (Event::Reached(Deadline::RepeatQuestion), _) => {
-            format!("no answer yet: asked for its version again (PCP 19), {tries}")
-        }
-        (Event::Reached(Deadline::Nudge), Sota::Downloading { segment, .. }) => match segment {
-            Some(segment) => {
-                format!("quiet since segment {segment}: notified again (PCP 20), {tries}")
-            }
-            None => format!("quiet since the notification: notified again (PCP 20), {tries}"),
-        },
-        (Event::Registered, Sota::QueryingVersion { .. }) => {
-            format!("registered: asked for its version (PCP 19), {tries}")
-        }
-        (_, Sota::QueryingVersion { .. }) => "heard: asked for its version (PCP 19)".into(),
-        (Event::MeasureAnew, _) => {
-            "coverage is too old to admit by: asked for it again (/4/0)".into()
-        }
-        (Event::Registered, Sota::QueryingCoverage { .. }) => {
-            format!("registered: asked for its coverage again (/4/0), {tries}")
-        }
-        (Event::VersionAnswered(_, Some(version)), Sota::QueryingCoverage { .. }) => format!(
-            "runs version {version}, not {}: asked for its coverage (/4/0)",
-            rules.target
+        (Event::Reached(Deadline::RepeatQuestion), _) => asking(
+            "no answer yet",
+            format!("asked for its version again (PCP 19){tries}"),
         ),
-        (Event::Reached(Deadline::Coverage), Sota::QueryingCell { .. }) => {
-            "no coverage within the limit: asked for its cell alone (/4/0/8)".into()
+        (Event::Reached(Deadline::Nudge), Sota::Downloading { segment, .. }) => asking(
+            match segment {
+                Some(segment) => format!("quiet since segment {segment}"),
+                None => "quiet since the notification".into(),
+            },
+            format!("notified again (PCP 20){tries}"),
+        ),
+        (Event::Reached(Deadline::Nudge), Sota::WaitingForSlot { place }) => line(format!(
+            "{} nudges without progress: slot in cell {} given back, it keeps its place in the queue until it is heard",
+            rules.upgrade.max_nudges, place.cell
+        )),
+        (_, Sota::QueryingVersion { .. }) if registered => {
+            asking("registered", format!("{VERSION}{tries}"))
         }
-        (_, Sota::QueryingCell { .. }) => {
-            "does not tell its cell with its coverage: asked for it alone (/4/0/8)".into()
-        }
-        (Event::NotificationUndelivered, Sota::WaitingForSlot { place }) => format!(
+        (_, Sota::QueryingVersion { .. }) => asking("heard", VERSION),
+        (Event::MeasureAnew, _) => asking(
+            "coverage is too old to admit by",
+            "asked for it again (/4/0)",
+        ),
+        (_, Sota::QueryingCoverage { .. }) if registered => asking(
+            "registered",
+            format!("asked for its coverage again (/4/0){tries}"),
+        ),
+        (_, Sota::QueryingCell { .. }) if registered => asking(
+            "registered",
+            format!("asked for its cell again (/4/0/8){tries}"),
+        ),
+        (Event::VersionAnswered(_, Some(version), _), Sota::QueryingCoverage { .. }) => asking(
+            if version == rules.target {
+                format!("is not believed to run \"{version}\" already")
+            } else {
+                format!("runs version \"{version}\", not \"{}\"", rules.target)
+            },
+            "asked for its coverage (/4/0)",
+        ),
+        (Event::Reached(Deadline::Coverage), Sota::QueryingCell { .. }) => asking(
+            "no coverage within the limit",
+            "asked for its cell alone (/4/0/8)",
+        ),
+        (_, Sota::QueryingCell { .. }) => asking(
+            "its cell is not known from what it tells of its coverage",
+            "asked for it alone (/4/0/8)",
+        ),
+        (Event::NotificationUndelivered, Sota::WaitingForSlot { place }) => line(format!(
             "the notification did not arrive: slot in cell {} given back",
             place.cell
-        ),
-        (Event::Reached(_), Sota::WaitingForSlot { place }) => format!(
+        )),
+        (Event::Reached(_), Sota::WaitingForSlot { place }) => line(format!(
             "not reached to measure its coverage anew: keeps its place in cell {}",
             place.cell
-        ),
+        )),
         (Event::CoverageAnswered(_) | Event::CellAnswered(_), Sota::WaitingForSlot { place }) => {
-            format!(
+            line(format!(
                 "in cell {}, where {} may upgrade at once by its coverage: waiting for a slot",
                 place.cell, place.limit
-            )
+            ))
         }
-        (Event::SlotGranted, Sota::Downloading { place, .. }) => format!(
-            "slot in cell {} granted: notified of {} (PCP 20), {} segments of {} bytes, check code 0x{:04x}",
-            place.cell,
-            package.version,
-            cut.segment_count(),
-            cut.segment_size(),
-            package.check_code
-        ),
-        (Event::SegmentRequested(segment), Sota::Executing { .. }) => {
-            format!("downloads again, from segment {segment}: the command is void")
-        }
-        (Event::SegmentRequested(segment), _) => {
+        (Event::SlotGranted, Sota::Downloading { place, .. }) => asking(
+            format!("slot in cell {} granted", place.cell),
             format!(
-                "accepted: asks for segment {segment} of {}",
-                cut.segment_count()
-            )
+                "notified of \"{}\" (PCP 20), {} segments of {} bytes, check code 0x{:04x}",
+                package.version,
+                cut.segment_count(),
+                cut.segment_size(),
+                package.check_code
+            ),
+        ),
+        (Event::SegmentRequested(segment), Sota::Executing { .. }) => line(format!(
+            "downloads again, from segment {segment}: the command is void"
+        )),
+        (Event::SegmentRequested(segment), _) => line(format!(
+            "accepted: asks for segment {segment} of {}",
+            cut.segment_count()
+        )),
+        (Event::NotificationAnswered(ResultCode::SUCCESS, _), _) => {
+            line("accepted the new version (PCP 20)")
         }
-        (Event::NotificationAnswered(ResultCode::SUCCESS), _) => {
-            "accepted the new version (PCP 20)".into()
-        }
-        (Event::NotificationAnswered(code), _) => {
-            format!("answered the new version (PCP 20) with {code}: asked which it runs (PCP 19)")
-        }
+        (Event::NotificationAnswered(code, _), _) => asking(
+            format!("answered the new version (PCP 20) with {code}"),
+            VERSION_RUN,
+        ),
         (Event::DownloadReported(_), Sota::Executing { .. })
             if before.stage() == Some(Stage::Downloading) =>
         {
-            "downloaded (PCP 22): told to upgrade (PCP 23)".into()
+            asking("downloaded (PCP 22)", "told to upgrade (PCP 23)")
         }
-        (Event::DownloadReported(_), Sota::Executing { .. }) => {
-            "reported the download again (PCP 22): told to upgrade again (PCP 23)".into()
+        (Event::DownloadReported(_), Sota::Executing { .. }) => asking(
+            "reported the download again (PCP 22)",
+            "told to upgrade again (PCP 23)",
+        ),
+        (Event::ExecuteDelivered, _) => line("has the command to upgrade"),
+        (Event::ExecuteAnswered(_), _) => line("accepted the command to upgrade (PCP 23)"),
+        (Event::UpgradeReported(ResultCode::SUCCESS, version, _), _) if version != rules.target => {
+            line(format!(
+                "reported success in the name of \"{version}\" (PCP 24): its restart is waited for"
+            ))
         }
-        (Event::ExecuteDelivered, _) => "has the command to upgrade".into(),
-        (Event::ExecuteAnswered(_), _) => "accepted the command to upgrade (PCP 23)".into(),
-        (Event::UpgradeReported(code, version), _) => {
-            format!("reported {code}, yet version {version} (PCP 24): asked which it runs (PCP 19)")
-        }
-        (Event::VersionAnswered(_, Some(version)), Sota::Executing { .. }) => format!(
-            "still runs {version} and never confirmed the command: told to upgrade again (PCP 23)"
+        (Event::UpgradeReported(code, version, _), _) => asking(
+            format!("reported {code} in the name of \"{version}\" (PCP 24)"),
+            VERSION_RUN,
+        ),
+        (Event::VersionAnswered(_, Some(version), _), Sota::Executing { .. }) => asking(
+            format!("says \"{version}\", and never confirmed the command"),
+            "told to upgrade again (PCP 23)",
         ),
         _ => return None,
     })

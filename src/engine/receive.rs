@@ -58,6 +58,7 @@ impl Engine {
             self.move_to(key, peer);
             self.persist_registration(key);
         }
+        self.look_at_association(key, speaker);
         if code == Code::EMPTY && message.kind() == Kind::Confirmable {
             // CoAP ping (RFC 7252 §4.3)
             self.transmit(peer, reset(message.message_id()), 0);
@@ -206,6 +207,7 @@ impl Engine {
         device.returned |= (device.heard_at).is_some_and(|at| now.since(at) > ack_timeout);
         device.heard_at = Some(now);
         device.silent = false;
+        device.unheard_since_start = false;
     }
 
     /// Sends what may leave now, sets the device's alarm, and tells the gate how it is.
@@ -216,10 +218,8 @@ impl Engine {
             && let Some(datagram) = device.link.repeat_overdue(now)
             && let Some(peer) = device.peer()
         {
-            let after = device.pending;
             self.counters.requests_repeated += 1;
-            self.has_left(key);
-            self.transmit(peer, datagram, after);
+            self.leave(key, peer, datagram);
         }
         self.flush(key);
         self.device_mut(key).rest(now);

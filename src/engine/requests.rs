@@ -4,8 +4,13 @@ use bytes::Bytes;
 use rand_chacha::rand_core::Rng;
 
 use super::{
-    Change, Engine, Location, QueueMode, Report, Sought, Speaker, account::Said,
-    device::Registered, key::DeviceKey, moves::By, respond::created,
+    Change, Engine, Location, QueueMode, Report, Sought, Speaker,
+    account::{Repeated, Said},
+    device::Registered,
+    evidence::Excuse,
+    key::DeviceKey,
+    moves::By,
+    respond::created,
 };
 use crate::{
     coap::{
@@ -56,7 +61,7 @@ impl Engine {
             (Code::POST, [b"rd"]) => self.register(speaker, bytes, message, sought),
             (Code::POST, [b"rd", location]) => {
                 if let Some(key) = self.registered(speaker, bytes, message, location, sought) {
-                    self.update(key, peer, bytes, message);
+                    self.update(key, speaker, bytes, message);
                 }
             }
             (Code::DELETE, [b"rd", location]) => {
@@ -157,13 +162,16 @@ impl Engine {
             supposed: false,
             queue_mode: queue_mode(request.queue_mode),
         };
+        let excuse = self.excuse(key);
         let displaced = self.devices.register(key, Some(registration));
         self.has_left_its_address(displaced);
         let device = self.device_mut(key);
+        device.excuse = None;
         // It may have started anew: what it was asked before is forgotten, and so is what it said.
         device.link.cancel(|_| true);
         device.recent.clear();
         device.observing = false;
+        self.look_at_association(key, speaker);
         self.heard(key);
         self.persist_registration(key);
         let endpoint = request.endpoint;
@@ -181,7 +189,7 @@ impl Engine {
         // Observations end with the registration they were made under.
         self.send_observe(key);
         self.said(key, Said::Registration);
-        self.fire(key, Event::Registered);
+        self.registered_anew(key, excuse);
     }
 
     /// Whether the device that registers has to be sought first. Of a registration in parts the last one brings it.
@@ -242,12 +250,18 @@ impl Engine {
                 self.refuse(peer, bytes, message, NOT_YOURS);
             }
             _ if self.restoring.is_some() => self.counters.requests_deferred += 1,
-            _ => self.refuse(peer, bytes, message, (Code::NOT_FOUND, "")),
+            (found, _) => {
+                if let Some((_, Some(key))) = found {
+                    self.device_mut(key).excuse = Some(Excuse::Refused);
+                }
+                self.refuse(peer, bytes, message, (Code::NOT_FOUND, ""));
+            }
         }
         None
     }
 
-    fn update(&mut self, key: DeviceKey, peer: Peer, bytes: &[u8], message: &Message) {
+    fn update(&mut self, key: DeviceKey, speaker: &Speaker<'_>, bytes: &[u8], message: &Message) {
+        let peer = speaker.peer();
         let Some((payload, block)) = self.body(peer, bytes, message) else {
             return;
         };
@@ -259,6 +273,7 @@ impl Engine {
             }
         };
         if !self.store_available {
+            self.device_mut(key).excuse = Some(Excuse::Refused);
             return self.refuse(peer, bytes, message, UNAVAILABLE);
         }
         let now = self.now.instant;
@@ -274,6 +289,7 @@ impl Engine {
             || queue_mode != registration.queue_mode
             || registration.is_due_to_be_written(expires);
         if news && !self.device_mut(key).may_write(now) {
+            self.device_mut(key).excuse = Some(Excuse::Refused);
             return self.counters.requests_ignored += 1;
         }
         if let Some(registration) = self.device_mut(key).registration.as_mut() {
@@ -283,6 +299,7 @@ impl Engine {
             registration.supposed = false;
         }
         self.move_to(key, peer);
+        self.look_at_association(key, speaker);
         self.heard(key);
         if news {
             self.persist_registration(key);
@@ -315,6 +332,7 @@ impl Engine {
         if !self.store_available {
             return self.refuse(peer, bytes, message, UNAVAILABLE);
         }
+        self.note(key, "has ended its registration".to_owned());
         self.deregister(key);
         let after = self.device(key).pending;
         let response = self.response(peer, message, Code::DELETED).build();
@@ -400,8 +418,15 @@ impl Engine {
 
     /// The device is heard from another address: a NAT has forgotten the old one.
     pub(super) fn move_to(&mut self, key: DeviceKey, peer: Peer) {
+        let before = self.device(key).peer();
         let displaced = self.devices.move_to(key, peer);
         self.has_left_its_address(displaced);
+        if before.is_some_and(|before| before != peer) {
+            let address = peer.address;
+            self.note_once(key, Repeated::Address, || {
+                format!("heard from another address: {address}")
+            });
+        }
     }
 
     /// Somebody else is where that device was. It is sent nothing more, which would reach the wrong device, and

@@ -4,13 +4,15 @@ use super::{
     Change, Engine, Presence, Report, Request,
     asked::{Read, Tag},
     device::{Session, StandingAsked, queued_in, slot_in},
+    evidence::Excuse,
     key::DeviceKey,
+    link::Leaves,
     notes,
 };
 use crate::{
     lwm2m::ResourcePath,
     task::UpgradeId,
-    upgrade::{Action, Deadline, Event, Outcome, Sota, Stage},
+    upgrade::{Action, Deadline, Event, Outcome, Sign, Sota, Stage},
 };
 
 impl Engine {
@@ -29,70 +31,125 @@ impl Engine {
         let rules = Self::rules(&config, session.package.identity.version);
         let before = session.sota.clone();
         let (after, actions) = before.clone().on(self.now.instant, event, &rules);
-        session.sota = after;
-        let detail = match &session.sota {
-            Sota::Ended(outcome) => self.detail(key, &session, &before, outcome),
-            _ => String::new(),
-        };
-        if let Sota::Ended(outcome) = &session.sota {
-            let (after, outcome) = (session.sota.clone(), outcome.clone());
-            self.end(key, *session, outcome, detail);
+        if let Sota::Ended(outcome) = &after {
+            let detail = self.detail(key, &session, &before, outcome);
+            self.end(key, *session, &before, outcome.clone(), detail);
             self.move_slot(key, &before, &after);
             return;
         }
-        if session.sota.stage() != before.stage() {
-            session.account.tries = 0;
+        session.sota = after.clone();
+        if after.stage() != before.stage() {
+            session.account.tries = Some(0);
         }
-        session.account.tries += actions.len();
+        if let Some(tries) = &mut session.account.tries {
+            *tries += actions.len();
+        }
         let news = session.refresh_stored(self.now);
-        if news || !actions.is_empty() {
-            let note = notes::of(event, &before, &session, &rules);
-            let (upgrade, attempt, at) =
-                (session.order.upgrade, session.order.attempt, self.now.utc);
-            let change = session.stored.clone();
-            let change = match (news, note) {
-                (true, note) => Some(Change::Stage {
-                    upgrade,
-                    attempt,
-                    change,
-                    note: note.unwrap_or_default(),
-                    at,
-                }),
-                (false, Some(note)) => Some(Change::Note {
-                    upgrade,
-                    attempt,
-                    note,
-                    at,
-                }),
-                (false, None) => None,
-            };
-            if let Some(change) = change {
-                self.persist(key, change);
-            }
-        }
-        if let Some(told) = self.move_slot(key, &before, &session.sota) {
-            session.told = Some(told);
-        }
-        if session.sota.stage() != Some(Stage::WaitingForDevice) {
+        let line = if news || !actions.is_empty() {
+            notes::of(event, &before, &session, &rules)
+        } else {
+            None
+        };
+        if after.stage() != Some(Stage::WaitingForDevice) {
             session.look_at = None;
         }
-        if queued_in(&session.sota).is_none() {
+        if queued_in(&after).is_none() {
             session.keep_awake_at = None;
             session.standing = StandingAsked::Never;
         }
         self.device_mut(key).session = Some(session);
-        if let Event::Reached(deadline) = event
-            && before.is_repeating(deadline, &rules)
-        {
-            // The answer may be missing because the observation is.
-            self.device_mut(key).observing = false;
+        if let Event::Reached(deadline) = event {
+            self.deadline_passed(key, deadline, &before, &after);
         }
-        for action in actions {
-            self.act(key, action);
+        let asked = actions
+            .into_iter()
+            .fold(None, |_, action| Some(self.act(key, action)));
+        self.record_step(key, news, line, asked);
+        let told = self.move_slot(key, &before, &after);
+        if let (Some(told), Some(session)) = (told, self.device_mut(key).session.as_mut()) {
+            session.told = Some(told);
         }
         if event == Event::Reached(Deadline::Nudge) {
             self.store_last_progress(key);
         }
+    }
+
+    /// What follows from a deadline besides what the upgrade does.
+    fn deadline_passed(&mut self, key: DeviceKey, deadline: Deadline, before: &Sota, after: &Sota) {
+        if before.is_repeating(deadline) {
+            // The answer may be missing because the observation is.
+            self.device_mut(key).observing = false;
+        }
+        if slot_in(before).is_some() && slot_in(after).is_none() {
+            // Its download stands still: it is waited for until it is heard, and told nothing meanwhile.
+            let device = self.device_mut(key);
+            device.silent = true;
+            device
+                .link
+                .cancel(|tag| matches!(tag, Tag::Notify | Tag::Segment(_)));
+        }
+    }
+
+    /// Records what has happened to the upgrade, and what the device was asked for it, if that leaves now. What leaves
+    /// later has a line then.
+    fn record_step(
+        &mut self,
+        key: DeviceKey,
+        news: bool,
+        line: Option<notes::Line>,
+        asked: Option<Option<Tag>>,
+    ) {
+        let leaves = asked.map(|asked| asked.map(|tag| (tag, self.leaves(key, tag))));
+        let now = self.now;
+        let Some(session) = self.device_mut(key).session.as_mut() else {
+            return;
+        };
+        let mut note = String::new();
+        if let Some(line) = line {
+            note = line.happened;
+            match (leaves, line.asked) {
+                (Some(Some((_, Leaves::Now))), Some(asked)) => {
+                    note.push_str(": ");
+                    note.push_str(&asked);
+                }
+                (Some(Some((tag, leaves))), Some(asked)) => {
+                    if let Leaves::Later(why) = leaves {
+                        note.push_str("; ");
+                        note.push_str(why);
+                    }
+                    session.account.announce(tag, asked);
+                }
+                (Some(None), _) => note.push_str("; what it was asked before is still under way"),
+                (None, _) | (_, None) => {}
+            }
+        }
+        if !news && note.is_empty() {
+            return;
+        }
+        let (upgrade, attempt, at) = (session.order.upgrade, session.order.attempt, now.utc);
+        let change = if news {
+            let change = session.stored.clone();
+            Change::Stage {
+                upgrade,
+                attempt,
+                change,
+                note,
+                at,
+            }
+        } else {
+            Change::Note {
+                upgrade,
+                attempt,
+                note,
+                at,
+            }
+        };
+        if let Change::Stage { change, .. } = &change
+            && session.account.told_in.replace(change.stage) != Some(change.stage)
+        {
+            self.tell_repeated(key);
+        }
+        self.persist(key, change);
     }
 
     /// Tells the gate that the device has given its slot back, or where it waits. Returns what it was told with that.
@@ -122,38 +179,39 @@ impl Engine {
             .flatten()
     }
 
-    pub(super) fn act(&mut self, key: DeviceKey, action: Action) {
-        let Some(session) = self.device(key).session.as_ref() else {
-            return;
-        };
+    /// Does what the upgrade wants done. Returns the request that was queued, `None` when the same is under way already.
+    pub(super) fn act(&mut self, key: DeviceKey, action: Action) -> Option<Tag> {
+        let session = self.device(key).session.as_ref()?;
         let identity = session.package.identity;
-        match action {
-            Action::AskVersion => {
-                self.observe_if_needed(key);
-                if !self.device(key).link.is_pending(|tag| *tag == Tag::Version) {
-                    self.send_message(key, Tag::Version, &pcp::PlatformMessage::VersionQuery);
-                }
+        let (tag, message) = match action {
+            Action::ReadCoverage => {
+                self.begin_read(key, Read::object());
+                return Some(Tag::Read);
             }
-            Action::ReadCoverage => self.begin_read(key, Read::object()),
-            Action::ReadCell => self.begin_read(key, Read::resource(ResourcePath::CELL_ID)),
+            Action::ReadCell => {
+                self.begin_read(key, Read::resource(ResourcePath::CELL_ID));
+                return Some(Tag::Read);
+            }
+            Action::AskVersion => (Tag::Version, pcp::PlatformMessage::VersionQuery),
             Action::Notify => {
-                self.observe_if_needed(key);
-                if !self.device(key).link.is_pending(|tag| *tag == Tag::Notify) {
-                    let message = pcp::PlatformMessage::NewVersion {
-                        version: identity.version,
-                        segment_size: identity.segmentation.segment_size(),
-                        segment_count: identity.segmentation.segment_count(),
-                        check_code: identity.check_code,
-                    };
-                    self.send_message(key, Tag::Notify, &message);
-                }
+                let message = pcp::PlatformMessage::NewVersion {
+                    version: identity.version,
+                    segment_size: identity.segmentation.segment_size(),
+                    segment_count: identity.segmentation.segment_count(),
+                    check_code: identity.check_code,
+                };
+                (Tag::Notify, message)
             }
-            Action::Execute => {
-                if !self.device(key).link.is_pending(|tag| *tag == Tag::Execute) {
-                    self.send_message(key, Tag::Execute, &pcp::PlatformMessage::Execute);
-                }
-            }
+            Action::Execute => (Tag::Execute, pcp::PlatformMessage::Execute),
+        };
+        if matches!(action, Action::AskVersion | Action::Notify) {
+            self.observe_if_needed(key);
         }
+        if self.device(key).link.is_pending(|pending| *pending == tag) {
+            return None;
+        }
+        self.send_message(key, tag, &message);
+        Some(tag)
     }
 
     fn observe_if_needed(&mut self, key: DeviceKey) {
@@ -163,8 +221,28 @@ impl Engine {
     }
 
     /// Records how an attempt ended, and forgets it.
-    fn end(&mut self, key: DeviceKey, session: Session, outcome: Outcome, detail: String) {
+    fn end(
+        &mut self,
+        key: DeviceKey,
+        mut session: Session,
+        before: &Sota,
+        outcome: Outcome,
+        detail: String,
+    ) {
+        self.tell_repeated_of(&mut session);
+        if let Sota::Downloading {
+            segment: Some(segment),
+            ..
+        } = before
+        {
+            session.progress_stored_at = None;
+            self.store_progress_of(&mut session, *segment);
+        }
         let order = session.order;
+        if outcome.is_success() {
+            let version = session.package.identity.version;
+            self.note_sign(key, version, Sign::Runs);
+        }
         self.holders.remove(&order.upgrade);
         let counter = match outcome {
             Outcome::Succeeded(_) => &mut self.counters.upgrades_succeeded,
@@ -255,7 +333,9 @@ impl Engine {
         let expired = self.device(key).registration.as_ref();
         if expired.is_some_and(|registration| registration.expires <= now) {
             self.counters.registrations_expired += 1;
+            self.note(key, "its registration has run out".to_owned());
             self.deregister(key);
+            self.device_mut(key).excuse = Some(Excuse::Expired);
         }
         self.settle(key);
     }

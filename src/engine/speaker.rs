@@ -1,7 +1,7 @@
 //! Who may speak for which device.
 
 use super::{Engine, Report, device::Port, key::DeviceKey};
-use crate::coap::Peer;
+use crate::{clock::Instant, coap::Peer};
 
 /// Who has sent a datagram.
 #[derive(Debug, Clone, Copy)]
@@ -9,13 +9,33 @@ pub struct Speaker<'n> {
     peer: Peer,
     /// Endpoints that it has shown to be.
     endpoints: &'n [Box<str>],
+    /// When its association began, if that was with a whole handshake.
+    handshake_at: Option<Instant>,
 }
 
 impl<'n> Speaker<'n> {
     /// Somebody at `peer` who has shown to be any of `endpoints`. Over DTLS nothing else is believed; elsewhere
     /// nobody can show anything.
     pub const fn new(peer: Peer, endpoints: &'n [Box<str>]) -> Self {
-        Self { peer, endpoints }
+        Self {
+            peer,
+            endpoints,
+            handshake_at: None,
+        }
+    }
+
+    /// The same, whose association began then with a whole handshake. One that was resumed has no such time.
+    #[must_use]
+    pub const fn since(self, handshake_at: Option<Instant>) -> Self {
+        Self {
+            handshake_at,
+            ..self
+        }
+    }
+
+    /// When its association began, if that was with a whole handshake.
+    pub(super) const fn handshake_at(&self) -> Option<Instant> {
+        self.handshake_at
     }
 
     /// From where.

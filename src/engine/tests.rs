@@ -2,12 +2,14 @@
 
 mod account;
 mod admission;
+mod evidence;
 mod flow;
 mod garbage;
 mod moves;
 mod registration;
 mod restart;
 mod security;
+mod timeline;
 mod tolerance;
 
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
@@ -77,6 +79,8 @@ struct World {
     newest: Seq,
     held_back: Vec<(Peer, Seq)>,
     next_id: u16,
+    /// Who sends over DTLS: its endpoints, and when its association began with a whole handshake.
+    speaker: Option<(Vec<Box<str>>, Option<Instant>)>,
 }
 
 impl World {
@@ -108,6 +112,7 @@ impl World {
             newest: 0,
             held_back: Vec::new(),
             next_id: 1,
+            speaker: None,
         }
     }
 
@@ -179,7 +184,13 @@ impl World {
     }
 
     fn datagram(&mut self, from: Peer, bytes: &[u8]) {
-        self.engine.handle_datagram(self.now, &from.into(), bytes);
+        match &self.speaker {
+            Some((endpoints, since)) => {
+                let speaker = Speaker::new(from, endpoints).since(*since);
+                self.engine.handle_datagram(self.now, &speaker, bytes);
+            }
+            None => self.engine.handle_datagram(self.now, &from.into(), bytes),
+        }
         self.collect();
     }
 
@@ -256,6 +267,16 @@ impl World {
         stages.dedup();
         stages
     }
+}
+
+/// The lines of the timeline.
+fn notes(world: &World) -> Vec<&str> {
+    (world.changes.iter())
+        .filter_map(|change| match change {
+            Change::Stage { note, .. } | Change::Note { note, .. } => Some(note.as_str()),
+            _ => None,
+        })
+        .collect()
 }
 
 /// A device that does what it is told by the test.

@@ -9,17 +9,23 @@ use pcp::{DeviceMessage, MessageCode, PlatformMessage, ResultCode, Version};
 
 use super::{
     Change, Engine,
-    account::{Fate, Said},
+    account::{Fate, Repeated, Said},
     asked::Tag,
-    device::{LastDownload, LastReport, REPORT_REPEATS},
+    device::{LastDownload, LastReport, REPORT_REPEATS, Session},
     key::DeviceKey,
 };
-use crate::upgrade::{Event, Sota, Stage};
+use crate::upgrade::{Claim, Credence, Event, FailedIn, ReportedFailure, Sign, Sota, Stage};
 
 impl Engine {
     pub(super) fn uplink(&mut self, key: DeviceKey, frame: &[u8]) {
-        let Ok(message) = DeviceMessage::decode(frame) else {
-            return self.counters.pcp_malformed += 1;
+        let message = match DeviceMessage::decode(frame) {
+            Ok(message) => message,
+            Err(error) => {
+                self.counters.pcp_malformed += 1;
+                return self.note_once(key, Repeated::NotPcp, || {
+                    format!("sent a frame that is no PCP: it {error}")
+                });
+            }
         };
         if let Some(said) = Said::of(&message) {
             self.said(key, said);
@@ -31,19 +37,38 @@ impl Engine {
             DeviceMessage::VersionResponse { result, version } => {
                 self.device_mut(key).link.cancel(|tag| *tag == Tag::Version);
                 self.fared(key, Tag::Version, Fate::Acknowledged);
+                let credence = version.map_or(Credence::Sound, |version| {
+                    self.credence(key, version, Claim::Answer)
+                });
+                if let Some(version) = version {
+                    self.doubts(key, version, credence);
+                }
+                self.fire(key, Event::VersionAnswered(result, version, credence));
+                self.remember_claim(key);
                 if let Some(version) = version {
                     self.learn_version(key, version);
                 }
-                self.fire(key, Event::VersionAnswered(result, version));
             }
             DeviceMessage::NotificationResponse { result } => {
                 self.device_mut(key).link.cancel(|tag| *tag == Tag::Notify);
                 self.fared(key, Tag::Notify, Fate::Acknowledged);
-                self.fire(key, Event::NotificationAnswered(result));
+                let target = self.version_at_stake(key);
+                let credence = target.map_or(Credence::Sound, |target| {
+                    self.credence(key, target, Claim::Answer)
+                });
+                self.fire(key, Event::NotificationAnswered(result, credence));
+                if let Some(target) = target.filter(|_| result.is_success()) {
+                    self.takes(key, target);
+                }
             }
             DeviceMessage::DownloadReport { status } => self.download_reported(key, status),
             DeviceMessage::ExecuteResponse { result } => {
-                if result != ResultCode::DOWNLOAD_TIMED_OUT {
+                if result == ResultCode::DOWNLOAD_TIMED_OUT {
+                    self.note_once(key, Repeated::OwnTimeout, || {
+                        "reported a time-out of its own (PCP 23 with 0x06), which answers nothing"
+                            .to_owned()
+                    });
+                } else {
                     self.device_mut(key).link.cancel(|tag| *tag == Tag::Execute);
                     self.fared(key, Tag::Execute, Fate::Acknowledged);
                 }
@@ -58,10 +83,16 @@ impl Engine {
 
     /// 21: the short way. Nothing here waits, searches or stores.
     fn segment_requested(&mut self, key: DeviceKey, version: Version, segment: u16) {
+        self.takes(key, version);
         let Some(session) = self.device(key).session.as_ref() else {
             return self.refuse_segment(key, ResultCode::NO_SUCH_TASK, None);
         };
         if session.package.identity.version != version {
+            self.note_once(key, Repeated::Refusal, || {
+                format!(
+                    "asked for segment {segment} of \"{version}\": told that there is no such task"
+                )
+            });
             return self.refuse_segment(key, ResultCode::NO_SUCH_TASK, None);
         }
         if !session.sota.serves_segments() {
@@ -70,8 +101,15 @@ impl Engine {
         }
         let package = session.package.clone();
         let Some(frame) = package.frames.get(segment) else {
+            let count = package.identity.segmentation.segment_count();
+            self.note_once(key, Repeated::Refusal, || {
+                format!(
+                    "asked for segment {segment} of {count}: told that there is no such segment"
+                )
+            });
             return self.refuse_segment(key, ResultCode::NO_SUCH_SEGMENT, Some(segment));
         };
+        self.compare_with_last(key, segment);
         self.fire(key, Event::SegmentRequested(segment));
         self.store_progress(key, segment);
         self.counters.segments_served += 1;
@@ -84,11 +122,27 @@ impl Engine {
             .repeat_now(now, |tag| *tag == Tag::Segment(segment))
             && let Some(peer) = device.peer()
         {
-            let after = device.pending;
-            self.has_left(key);
-            return self.transmit(peer, datagram, after);
+            return self.leave(key, peer, datagram);
         }
         self.send_frame(key, Tag::Segment(segment), frame);
+    }
+
+    /// A device that goes on elsewhere than it was has lost what it had, or had it from before.
+    fn compare_with_last(&mut self, key: DeviceKey, segment: u16) {
+        let Some(session) = self.device(key).session.as_ref() else {
+            return;
+        };
+        let Some(last) = session.sota.segment() else {
+            return;
+        };
+        if segment == last || Some(segment) == last.checked_add(1) {
+            return;
+        }
+        let percent = session.package.identity.segmentation.percent_before(last);
+        self.note_once(key, Repeated::Jump, || match segment {
+            0 => format!("began again at segment 0 after {percent} %"),
+            _ => format!("goes on at segment {segment} after segment {last}, which is {percent} %"),
+        });
     }
 
     /// The forms that every known device understands: 0x80 as the result byte alone, 0x81 as result
@@ -104,11 +158,15 @@ impl Engine {
     }
 
     fn store_progress(&mut self, key: DeviceKey, segment: u16) {
+        if let Some(mut session) = self.device_mut(key).session.take() {
+            self.store_progress_of(&mut session, segment);
+            self.device_mut(key).session = Some(session);
+        }
+    }
+
+    pub(super) fn store_progress_of(&mut self, session: &mut Session, segment: u16) {
         let now = self.now;
         let interval = Duration::from_secs(self.config.upgrade.progress_interval_s);
-        let Some(session) = self.device_mut(key).session.as_mut() else {
-            return;
-        };
         if (session.progress_stored_at).is_some_and(|at| now.instant.since(at) < interval) {
             return;
         }
@@ -181,12 +239,22 @@ impl Engine {
         if status.is_success() {
             self.store_whole_progress(key);
         }
+        if let Some(version) = self.version_at_stake(key) {
+            let sign = match status {
+                ResultCode::SUCCESS => Sign::Holds,
+                code => Sign::Fails(ReportedFailure {
+                    failed_in: FailedIn::Download,
+                    code,
+                }),
+            };
+            self.note_sign(key, version, sign);
+        }
         self.fire(key, Event::DownloadReported(status));
     }
 
     fn upgrade_reported(&mut self, key: DeviceKey, result: ResultCode, version: Version) {
         let now = self.now.instant;
-        self.learn_version(key, version);
+        let credence = self.weigh_report(key, result, version);
         let device = self.device_mut(key);
         device.link.cancel(|tag| *tag == Tag::Execute);
         let repeated = device.last_report.as_ref().filter(|last| {
@@ -205,14 +273,78 @@ impl Engine {
         }));
         let message = PlatformMessage::UpgradeReportResponse { result: answer };
         self.send_message(key, Tag::Answer(MessageCode::UPGRADE_REPORT.0), &message);
-        self.fire(key, Event::UpgradeReported(result, version));
+        self.fire(key, Event::UpgradeReported(result, version, credence));
+        self.learn_version(key, version);
+    }
+
+    /// Takes note of what a report of the upgrade (24) shows, and says what its claim is worth.
+    fn weigh_report(&mut self, key: DeviceKey, result: ResultCode, version: Version) -> Credence {
+        let Some(target) = self.version_at_stake(key) else {
+            return Credence::Sound;
+        };
+        if !result.is_success() {
+            let failure = ReportedFailure {
+                failed_in: FailedIn::Installation,
+                code: result,
+            };
+            self.note_sign(key, target, Sign::Fails(failure));
+        } else if self.stage(key) == Some(Stage::Executing)
+            && (self.evidence_of(key, target)).is_some_and(|known| known.failure.is_none())
+        {
+            // It reports what it was told to do, whether it has acknowledged that or not.
+            self.note_sign(key, target, Sign::Commanded);
+        }
+        let credence = self.credence(key, version, Claim::Report);
+        if result.is_success() {
+            self.doubts(key, version, credence);
+        }
+        credence
+    }
+
+    /// What it says of itself without a sign of a restart counts when it cannot be asked once more.
+    fn remember_claim(&mut self, key: DeviceKey) {
+        let session = self.device(key).session.as_ref();
+        if let Some(session) = session.filter(|session| session.sota.is_claimed()) {
+            let target = session.package.identity.version;
+            self.note_sign(key, target, Sign::Claims);
+        }
+    }
+
+    /// Tells why a device is not believed that it runs the target.
+    fn doubts(&mut self, key: DeviceKey, version: Version, credence: Credence) {
+        let session = self.device(key).session.as_ref();
+        if session.is_none_or(|session| session.package.identity.version != version) {
+            return;
+        }
+        let why = match credence {
+            Credence::Sound => return,
+            Credence::Unproven => {
+                "no sign of a restart was seen since it was told to upgrade".into()
+            }
+            Credence::Premature => {
+                "it has asked for segments of it since it restarted last, or accepted it".into()
+            }
+            Credence::Refuted(ReportedFailure { failed_in, code }) => {
+                let pcp = match failed_in {
+                    FailedIn::Download => 22,
+                    FailedIn::Installation => 24,
+                };
+                format!("it has reported {code} (PCP {pcp}), and has not restarted since")
+            }
+        };
+        self.note_once(key, Repeated::Claim, || {
+            format!("says that it runs \"{version}\"; {why}")
+        });
     }
 
     fn learn_version(&mut self, key: DeviceKey, version: Version) {
         let now = self.now;
-        let device = self.device_mut(key);
+        let device = self.device(key);
         if device.version() == Some(version) || !self.store_available {
             return; // what cannot be stored now is learnt when it is told again
+        }
+        if self.credence(key, version, Claim::Answer) != Credence::Sound {
+            return; // a claim that is not believed
         }
         let device = self.device_mut(key);
         if !device.may_write(now.instant) {

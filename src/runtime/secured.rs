@@ -21,10 +21,18 @@ pub struct Secured {
     dtls: Dtls,
     port: Port,
     keys: Arc<Keys>,
-    /// The endpoints that the peer of each association has shown to be.
-    endpoints: HashMap<SocketAddr, Box<[Box<str>]>>,
+    /// Who is behind each association.
+    shown: HashMap<SocketAddr, Shown>,
     lines: DefaultDirectRateLimiter,
     unsent: u64,
+}
+
+/// Who is behind an association.
+struct Shown {
+    /// The endpoints that the peer has shown to be.
+    endpoints: Box<[Box<str>]>,
+    /// When the association began, if that was with a whole handshake.
+    handshake_at: Option<Instant>,
 }
 
 /// What a secured port is made of.
@@ -44,7 +52,7 @@ impl Secured {
             dtls: setup.dtls,
             port: Port::new(setup.socket)?,
             keys: setup.keys,
-            endpoints: HashMap::new(),
+            shown: HashMap::new(),
             lines: RateLimiter::direct(Quota::per_second(LINES_PER_SECOND)),
             unsent: 0,
         })
@@ -69,7 +77,7 @@ impl Secured {
         for index in 0..count {
             let (address, bytes) = self.port.received(index);
             self.dtls.handle_datagram(now, address, bytes);
-            self.follow(&mut said);
+            self.follow(now.instant, &mut said);
         }
         count
     }
@@ -78,16 +86,16 @@ impl Secured {
     pub(super) fn work(&mut self, now: Now, said: impl FnMut(&Speaker<'_>, &[u8])) {
         self.dtls.handle_timeout(now);
         self.dtls.work(now, HANDSHAKES_A_TURN);
-        self.follow(said);
+        self.follow(now.instant, said);
     }
 
     /// Sends to somebody with an association. Without one nothing can be said: the device has to begin anew.
-    pub(super) fn send(&mut self, address: SocketAddr, datagram: &Datagram) {
+    pub(super) fn send(&mut self, now: Instant, address: SocketAddr, datagram: &Datagram) {
         let mut buffer = [0; MAX_DATAGRAM_LEN];
         if (self.dtls.send(address, datagram.write_to(&mut buffer))).is_err() {
             self.unsent += 1;
         }
-        self.follow(|_, _| ());
+        self.follow(now, |_, _| ());
     }
 
     /// Lets what was gathered leave.
@@ -98,10 +106,10 @@ impl Secured {
     /// What began with the keys of these identities ends.
     pub(super) fn end_identities(&mut self, now: Now, identities: &[Identity]) {
         self.dtls.end_identities(now, identities);
-        self.follow(|_, _| ());
+        self.follow(now.instant, |_, _| ());
     }
 
-    fn follow(&mut self, mut said: impl FnMut(&Speaker<'_>, &[u8])) {
+    fn follow(&mut self, now: Instant, mut said: impl FnMut(&Speaker<'_>, &[u8])) {
         while let Some(event) = self.dtls.poll_event() {
             match event {
                 Event::Transmit { peer, bytes } => self.port.send(peer, bytes.into()),
@@ -112,11 +120,17 @@ impl Secured {
                 } => {
                     let endpoints = self.keys.endpoints(&identity);
                     tracing::debug!(%peer, %identity, resumed, "a device has shown who it is");
-                    self.endpoints.insert(peer, endpoints);
+                    let handshake_at = (!resumed).then_some(now);
+                    let shown = Shown {
+                        endpoints,
+                        handshake_at,
+                    };
+                    self.shown.insert(peer, shown);
                 }
                 Event::Data { peer, bytes, .. } => {
-                    if let Some(endpoints) = self.endpoints.get(&peer) {
-                        said(&Speaker::new(Peer::secured(peer), endpoints), &bytes);
+                    if let Some(shown) = self.shown.get(&peer) {
+                        let speaker = Speaker::new(Peer::secured(peer), &shown.endpoints);
+                        said(&speaker.since(shown.handshake_at), &bytes);
                     }
                 }
                 Event::Closed {
@@ -129,7 +143,7 @@ impl Secured {
                     }
                     // a new one is there already
                     if reason != CloseReason::Replaced {
-                        self.endpoints.remove(&peer);
+                        self.shown.remove(&peer);
                     }
                 }
                 Event::Refused {

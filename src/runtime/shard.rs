@@ -450,7 +450,10 @@ impl Shard {
         let Outgoing { peer, datagram } = outgoing;
         match (peer.secured, &mut self.plain, &mut self.secured) {
             (false, Some(port), _) => port.send(peer.address, datagram),
-            (true, _, Some(secured)) => secured.send(peer.address, &datagram),
+            (true, _, Some(secured)) => {
+                let now = self.clock.now().instant;
+                secured.send(now, peer.address, &datagram);
+            }
             _ => self.unsent += 1,
         }
     }

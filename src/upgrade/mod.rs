@@ -3,6 +3,7 @@
 mod admission;
 mod coverage;
 mod deadline;
+mod evidence;
 mod outcome;
 mod sota;
 mod stage;
@@ -10,6 +11,7 @@ mod stage;
 pub use admission::{Admission, Readiness, Step};
 pub use coverage::Coverage;
 pub use deadline::Deadline;
+pub use evidence::{Claim, Credence, Evidence, EvidenceList, FailedIn, ReportedFailure, Sign};
 pub use outcome::{Failure, Outcome, Success};
 pub use sota::{Action, Event, Place, Rules, Sota, StopReason, Stored};
 pub use stage::Stage;

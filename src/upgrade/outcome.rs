@@ -43,6 +43,8 @@ pub enum Failure {
     NotificationRefused(ResultCode),
     /// The download did not end within the limit; the segment asked for last, if any was.
     DownloadTimedOut(Option<u16>),
+    /// The download stood still each time the device had a slot.
+    DownloadStalled,
     /// The device reported that the download failed.
     DownloadFailed(ResultCode),
     /// The device refused to upgrade.
@@ -57,11 +59,13 @@ pub enum Failure {
     PackageUnavailable,
     /// The device was removed from the inventory.
     DeviceRemoved,
+    /// The device does not have the object that carries PCP.
+    NotSupported,
 }
 
 impl Outcome {
     /// Every word that [`reason`](Self::reason) has.
-    pub const REASONS: [&str; 18] = [
+    pub const REASONS: [&str; 20] = [
         "upgraded",
         "already_current",
         "task_stopped",
@@ -73,6 +77,7 @@ impl Outcome {
         "slot_timed_out",
         "notification_refused",
         "download_timed_out",
+        "download_stalled",
         "download_failed",
         "execute_refused",
         "execution_timed_out",
@@ -80,6 +85,7 @@ impl Outcome {
         "wrong_version",
         "package_unavailable",
         "device_removed",
+        "not_supported",
     ];
 
     /// `succeeded`, `failed` or `cancelled`: the upgrade's state in the API and the store.
@@ -106,6 +112,7 @@ impl Outcome {
                 Failure::SlotTimedOut => "slot_timed_out",
                 Failure::NotificationRefused(_) => "notification_refused",
                 Failure::DownloadTimedOut(_) => "download_timed_out",
+                Failure::DownloadStalled => "download_stalled",
                 Failure::DownloadFailed(_) => "download_failed",
                 Failure::ExecuteRefused(_) => "execute_refused",
                 Failure::ExecutionTimedOut => "execution_timed_out",
@@ -113,6 +120,7 @@ impl Outcome {
                 Failure::WrongVersion(_) => "wrong_version",
                 Failure::PackageUnavailable => "package_unavailable",
                 Failure::DeviceRemoved => "device_removed",
+                Failure::NotSupported => "not_supported",
             },
         }
     }
@@ -136,12 +144,14 @@ impl Failure {
             Self::VersionQueryRefused(_)
             | Self::CellUnknown
             | Self::NotificationRefused(_)
+            | Self::DownloadStalled
             | Self::DownloadFailed(_)
             | Self::ExecuteRefused(_)
             | Self::UpgradeFailed(_)
             | Self::WrongVersion(_)
             | Self::PackageUnavailable
-            | Self::DeviceRemoved => None,
+            | Self::DeviceRemoved
+            | Self::NotSupported => None,
         }
     }
 }
@@ -190,6 +200,9 @@ impl fmt::Display for Failure {
                 f,
                 "the download did not end within the limit; segment {segment} was asked for last"
             ),
+            Self::DownloadStalled => f.write_str(
+                "the download stood still each time the device had a slot, however often it was notified again",
+            ),
             Self::DownloadFailed(code) => {
                 write!(f, "the device reported the download (PCP 22) as {code}")
             }
@@ -203,12 +216,15 @@ impl fmt::Display for Failure {
                 write!(f, "the device reported the upgrade (PCP 24) as {code}")
             }
             Self::WrongVersion(version) => {
-                write!(f, "after the upgrade the device runs version {version}")
+                write!(f, "after the upgrade the device runs version \"{version}\"")
             }
             Self::PackageUnavailable => {
                 f.write_str("the package's file is missing or damaged; upload it again")
             }
             Self::DeviceRemoved => f.write_str("the device was removed from the inventory"),
+            Self::NotSupported => {
+                f.write_str("the device has no object 19, which carries the upgrade (PCP)")
+            }
         }
     }
 }
@@ -230,6 +246,7 @@ mod tests {
             Failure::SlotTimedOut,
             Failure::NotificationRefused(code),
             Failure::DownloadTimedOut(None),
+            Failure::DownloadStalled,
             Failure::DownloadFailed(code),
             Failure::ExecuteRefused(code),
             Failure::ExecutionTimedOut,
@@ -237,6 +254,7 @@ mod tests {
             Failure::WrongVersion(version),
             Failure::PackageUnavailable,
             Failure::DeviceRemoved,
+            Failure::NotSupported,
         ];
         let reasons: Vec<&str> = [
             Outcome::Succeeded(Success::Upgraded),

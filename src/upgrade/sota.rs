@@ -11,14 +11,15 @@
 //!          ┌──measured anew──────────────────────── waiting for slot ──limit──▶ failed
 //!          ▼                                               │ granted: notify (20)
 //!   querying coverage (place kept)                         ▼
-//!                              ┌─not delivered──── downloading ──refused, failed, or limit──▶ failed
-//!                              ▼                           │ download reported (22): execute (23)
+//!                    ┌─not delivered, or quiet─── downloading ──refused, failed, or limit──▶ failed
+//!                    ▼                                     │ download reported (22): execute (23)
 //!                        waiting for slot                  ▼
 //!                                                      executing ──24, or version asked──▶ outcome
 //! ```
 //!
 //! The flow and its limits are those of Huawei IoTDA's Upgrade Guide; what devices do besides is
-//! gathered from how deployed firmware behaves. The state is consumed by an event and yields the
+//! gathered from how deployed firmware behaves. What a device says of its version is a claim: each comes with what it is
+//! worth by what the device did ([`Credence`](super::Credence)). The state is consumed by an event and yields the
 //! next one: combinations that cannot occur cannot be written down.
 
 mod querying;
@@ -31,7 +32,7 @@ use std::time::Duration;
 
 use pcp::{ResultCode, Version};
 
-use super::{Coverage, Deadline, Failure, Outcome, Stage, Success};
+use super::{Coverage, Credence, Deadline, Failure, Outcome, ReportedFailure, Stage, Success};
 use crate::{
     clock::Instant,
     config::{AdmissionConfig, UpgradeConfig},
@@ -52,11 +53,16 @@ pub struct Rules<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     /// The device registered: whatever it was asked before is forgotten.
-    Registered,
+    Registered {
+        /// Nothing but a restart of the device explains it.
+        restarted: bool,
+    },
+    /// The device has restarted, by another sign than a registration.
+    Restarted,
     /// The device was heard otherwise: a registration update, service data, an answer to a ping.
     Heard,
-    /// 19 was answered.
-    VersionAnswered(ResultCode, Option<Version>),
+    /// 19 was answered; what that is worth if it names the target.
+    VersionAnswered(ResultCode, Option<Version>, Credence),
     /// Object 4 was read; `None` when the device does not tell anything of it.
     CoverageAnswered(Option<Coverage>),
     /// The cell was read; `None` when the device does not tell it.
@@ -65,8 +71,8 @@ pub enum Event {
     MeasureAnew,
     /// The admission gave a slot.
     SlotGranted,
-    /// 20 was answered.
-    NotificationAnswered(ResultCode),
+    /// 20 was answered; what that is worth if it calls the target its latest.
+    NotificationAnswered(ResultCode, Credence),
     /// 20 was repeated as often as allowed and nothing came back.
     NotificationUndelivered,
     /// 21 asked for a segment of the target version.
@@ -77,8 +83,10 @@ pub enum Event {
     ExecuteDelivered,
     /// 23 was answered.
     ExecuteAnswered(ResultCode),
-    /// 24 reported the result.
-    UpgradeReported(ResultCode, Version),
+    /// 24 reported the result; what that is worth if it says that the target runs.
+    UpgradeReported(ResultCode, Version, Credence),
+    /// The device does not have what carries PCP (object 19).
+    NotSupported,
     /// A deadline of the state is reached.
     Reached(Deadline),
     /// The operator stopped the task, or the device was removed.
@@ -120,7 +128,7 @@ pub struct Place {
     pub since: Instant,
     /// When the limit of the wait runs out.
     pub until: Instant,
-    /// Slots that were given back because the device had fallen asleep.
+    /// Slots that were given back because the device had fallen asleep, or its download had gone quiet.
     pub slots_returned: u8,
 }
 
@@ -170,10 +178,12 @@ pub enum Sota {
         accepted: bool,
         /// The segment asked for last.
         segment: Option<u16>,
-        /// When the device asked for something or was nudged last.
-        active_at: Instant,
-        /// Pause before the next nudge.
+        /// When it is nudged, unless it asks for something before.
+        nudge_at: Instant,
+        /// How long it may be quiet: longer after each nudge that brought no progress.
         pause: Duration,
+        /// Nudges since it asked for a segment.
+        nudges: u8,
         /// It calls the version its own, and was asked for its version once more.
         doubted: bool,
     },
@@ -189,17 +199,24 @@ pub enum Sota {
         ask_at: Instant,
         /// Whether it was asked in this stage: older answers do not count.
         asked: bool,
-        /// It registered since the command, so that it has restarted.
+        /// It has restarted since the command.
         restarted: bool,
-        /// It was asked since the command and runs the old version.
-        still_old: bool,
+        /// It was asked since the command, and what it answered may be from before its restart: the old version, or the
+        /// target where that is unproven. It is asked once more.
+        doubted: bool,
+        /// It said that it runs the target, which is unproven.
+        claimed: bool,
+        /// It reported success in the name of another version, as some do before they restart.
+        reported_early: bool,
+        /// It reported this failure in the name of the target, and has not restarted since.
+        failed: Option<ReportedFailure>,
     },
     /// The attempt has ended.
     Ended(Outcome),
 }
 
-/// Slots that an upgrade may give back for a device that fell asleep before it keeps one to the end
-/// of its limit.
+/// Slots that an upgrade may give back: for a device that fell asleep before the notification, which keeps the next one
+/// to the end of its limit, and for one whose download goes quiet, which fails with the next one.
 const MAX_SLOTS_RETURNED: u8 = 3;
 /// Commands sent to a device that shows no sign of having received one.
 const MAX_COMMANDS: u8 = 3;
@@ -264,13 +281,20 @@ impl Sota {
                 StopReason::DeviceRemoved => Outcome::Failed(Failure::DeviceRemoved),
             });
         }
-        // Whatever the stage: a device that says it runs the target version is done.
+        // Whatever the stage: a device that says it runs the target version is done, if nothing speaks against it.
         match event {
             _ if self.has_ended() => return stay(self),
-            Event::UpgradeReported(ResultCode::SUCCESS, version) if version == rules.target => {
+            Event::NotSupported => return failed(Failure::NotSupported),
+            Event::UpgradeReported(
+                ResultCode::SUCCESS,
+                version,
+                Credence::Sound | Credence::Unproven,
+            ) if version == rules.target => {
                 return ended(Outcome::Succeeded(Success::Upgraded));
             }
-            Event::VersionAnswered(_, Some(version)) if version == rules.target => {
+            Event::VersionAnswered(_, Some(version), Credence::Sound)
+                if version == rules.target =>
+            {
                 return ended(Outcome::Succeeded(match self.stage() {
                     Some(Stage::Executing) => Success::Upgraded,
                     _ => Success::AlreadyCurrent,
@@ -359,9 +383,7 @@ impl Sota {
         let limit = self.until()?;
         let other = match self {
             Self::QueryingVersion { repeat_at, .. } => (Deadline::RepeatQuestion, *repeat_at),
-            Self::Downloading {
-                active_at, pause, ..
-            } => (Deadline::Nudge, *active_at + *pause),
+            Self::Downloading { nudge_at, .. } => (Deadline::Nudge, *nudge_at),
             Self::Executing { ask_at, .. } => (Deadline::ResultGrace, *ask_at),
             _ => return Some(limit),
         };
@@ -377,15 +399,26 @@ impl Sota {
         }
     }
 
+    /// Whether the device says that it runs the target, and has given no other sign of it.
+    pub const fn is_claimed(&self) -> bool {
+        matches!(self, Self::Executing { claimed: true, .. })
+    }
+
+    /// The segment that was asked for last.
+    pub const fn segment(&self) -> Option<u16> {
+        match self {
+            Self::Downloading { segment, .. } => *segment,
+            _ => None,
+        }
+    }
+
     /// Whether the question of the deadline that was just reached was put before in vain: what carries
     /// the answer may be missing.
-    pub fn is_repeating(&self, deadline: Deadline, rules: &Rules<'_>) -> bool {
+    pub const fn is_repeating(&self, deadline: Deadline) -> bool {
         match (deadline, self) {
             (Deadline::RepeatQuestion, _) => true,
             (Deadline::ResultGrace, Self::Executing { asked, .. }) => *asked,
-            (Deadline::Nudge, Self::Downloading { pause, .. }) => {
-                *pause > Deadline::Nudge.duration(rules.upgrade)
-            }
+            (Deadline::Nudge, Self::Downloading { nudges, .. }) => *nudges > 0,
             _ => false,
         }
     }

@@ -37,6 +37,7 @@ impl Store {
                 last_heard_at: None,
                 coverage: None,
                 version: None,
+                evidence: Vec::new(),
             })
     }
 
@@ -73,6 +74,16 @@ impl Store {
             Change::CoverageReported { endpoint, reading } => {
                 if let Some(record) = self.devices.get_mut(&endpoint) {
                     record.coverage = Some(reading);
+                }
+            }
+            Change::Evidence {
+                endpoint,
+                evidence,
+                at,
+            } => {
+                if let Some(record) = self.devices.get_mut(&endpoint) {
+                    record.evidence = evidence;
+                    record.last_heard_at = record.last_heard_at.max(Some(at));
                 }
             }
             Change::Stage {

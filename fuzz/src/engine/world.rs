@@ -435,6 +435,7 @@ impl World {
             Change::Registered { .. }
             | Change::Deregistered { .. }
             | Change::VersionReported { .. }
+            | Change::Evidence { .. }
             | Change::CoverageReported { .. } => {}
         }
     }

@@ -148,7 +148,7 @@ fn says_what_is_wrong_in_one_line() {
         ),
         (
             "FFFE011312340000",
-            "no valid frame: carries the check code 0x1234, computed 0x4C9A",
+            "no valid frame: has the check code 0x1234 instead of 0x4C9A",
         ),
         (
             "FFFE01134C9A000000",

@@ -292,10 +292,17 @@ impl Invariants {
                 ..
             } => {
                 self.touch(endpoint, number);
+                if let Some(device) = device(endpoint)
+                    && registration.registered_at == now
+                {
+                    self.registers(now, device);
+                }
                 let location = registration.location.as_bytes().into();
                 self.new_locations.entry(location).or_insert(number);
             }
-            Change::Deregistered { endpoint, .. } | Change::VersionReported { endpoint, .. } => {
+            Change::Deregistered { endpoint, .. }
+            | Change::VersionReported { endpoint, .. }
+            | Change::Evidence { endpoint, .. } => {
                 self.touch(endpoint, number);
             }
             Change::Stage {

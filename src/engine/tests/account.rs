@@ -59,8 +59,8 @@ fn a_version_query_without_an_answer() {
             "no answer to the version query (PCP 19) within the limit",
             "Limit: upgrade.query_version_s = 180",
             "Sent last: the version query (PCP 19), 2 times, at 2027-01-15T08:01:01.000Z, acknowledged",
-            "Heard last: a registration at 2027-01-15T08:00:00.000Z",
-            "Nothing was heard since 2027-01-15T08:01:01.000Z",
+            "Said last: a registration at 2027-01-15T08:00:00.000Z",
+            "Heard last at 2027-01-15T08:01:01.000Z",
         ],
     );
 }
@@ -79,8 +79,8 @@ fn a_cell_that_is_not_told() {
             "no answer to the read of the cell ID (/4/0/8) within the limit",
             "Limit: upgrade.query_cell_s = 180",
             "Sent last: the read of /4/0/8, 3 times, at 2027",
-            "Heard last: version V1 (PCP 19) at 2027-01-15T08:00:00.000Z",
-            "Nothing was heard since 2027-01-15T08:00:00.000Z",
+            "Said last: version \"V1\" (PCP 19) at 2027-01-15T08:00:00.000Z",
+            "Heard last at 2027-01-15T08:00:00.000Z",
         ],
     );
 }
@@ -106,8 +106,8 @@ fn a_cell_without_a_slot() {
             "Limit: upgrade.wait_for_slot_s = 60",
             "Cell 7: 1 of 1 slots taken, 0 before it",
             "Sent last: the read of /4/0, once, at 2027-01-15T08:00:00.000Z, acknowledged",
-            "Heard last: 2.05 to the read of /4/0 at 2027-01-15T08:00:00.000Z",
-            "Nothing was heard since 2027-01-15T08:00:00.000Z",
+            "Said last: 2.05 to the read of /4/0 at 2027-01-15T08:00:00.000Z",
+            "Heard last at 2027-01-15T08:00:00.000Z",
         ],
     );
 }
@@ -125,7 +125,8 @@ fn a_refusal_says_what_came_before() {
         &[
             "the device refused the new version (PCP 20) with 0x04 (low battery)",
             "Sent last: the new version (PCP 20), once, at 2027-01-15T08:00:00.000Z, acknowledged",
-            "Heard last: 0x04 (low battery) to the new version (PCP 20) at 2027",
+            "Said last: 0x04 (low battery) to the new version (PCP 20) at 2027",
+            "Heard last at 2027-01-15T08:00:00.000Z",
         ],
     );
 }
@@ -149,8 +150,8 @@ fn a_command_without_a_result() {
             "Limit: upgrade.execute_s = 1800",
             // asked for its version before the limit runs out
             "Sent last: the version query (PCP 19), 3 times, at 2027-01-15T08:2",
-            "Heard last: the download report 0x00 (success) (PCP 22) at 2027-01-15T08:00:00.000Z",
-            "Nothing was heard since 2027-01-15T08:00:00.000Z",
+            "Said last: the download report 0x00 (success) (PCP 22) at 2027-01-15T08:00:00.000Z",
+            "Heard last at 2027-01-15T08:00:00.000Z",
         ],
     );
 }

@@ -1,7 +1,7 @@
 use super::*;
 
 /// What a store would give back: the last stage, and the registration.
-fn restarted(before: &World) -> World {
+pub(super) fn restarted(before: &World) -> World {
     let mut after = World::new();
     after.now = before.now + Duration::from_secs(30);
     restore(&mut after, before);
@@ -17,6 +17,7 @@ fn restore(after: &mut World, before: &World) {
         last_heard_at: Some(before.now.utc),
         coverage: None,
         version: None,
+        evidence: Vec::new(),
     };
     let mut stage = None;
     for change in &before.changes {
@@ -25,6 +26,7 @@ fn restore(after: &mut World, before: &World) {
                 record.registration = Some(registration.clone());
             }
             Change::CoverageReported { reading, .. } => record.coverage = Some(*reading),
+            Change::Evidence { evidence, .. } => record.evidence.clone_from(evidence),
             Change::Stage { change, .. } => stage = Some(change.clone()),
             _ => {}
         }
@@ -75,8 +77,11 @@ fn a_download_goes_on_without_a_new_registration() {
 #[test]
 fn the_limit_goes_on_by_the_wall_clock() {
     let (mut before, device) = negotiated();
-    device.asks_segment(&mut before, "V2", 0);
-    before.pass_s(3_000);
+    for segment in 0..6 {
+        // it goes on, or its slot would go to the next
+        device.asks_segment(&mut before, "V2", segment);
+        before.pass_s(500);
+    }
     let mut after = restarted(&before);
     after.pass_s(3_600 - 3_000 - 31);
     assert_eq!(after.outcome(1), None);
@@ -154,6 +159,7 @@ fn record(endpoint: &str, port: u16, now: Now) -> DeviceRecord {
             at: now.utc,
         }),
         version: None,
+        evidence: Vec::new(),
     }
 }
 
@@ -224,6 +230,7 @@ fn known(endpoint: &str) -> DeviceRecord {
         last_heard_at: None,
         coverage: None,
         version: None,
+        evidence: Vec::new(),
     }
 }
 

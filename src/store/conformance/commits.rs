@@ -5,7 +5,7 @@ use crate::{
     engine::{Change, CoverageReading},
     store::{Store, UpgradeState},
     task::{TaskState, UpgradeId},
-    upgrade::{Coverage, Outcome, Stage},
+    upgrade::{Coverage, Evidence, FailedIn, Outcome, ReportedFailure, Stage},
 };
 
 pub(crate) async fn a_registration_adds_an_unknown_device(store: &impl Store) {
@@ -82,6 +82,44 @@ pub(crate) async fn reports_are_kept_and_unknown_devices_ignored(store: &impl St
     assert_eq!(device.coverage, Some(reading));
     assert_eq!(device.last_heard_at, Some(t(9)));
     assert_eq!(store.device("nobody").await.unwrap(), None);
+}
+
+pub(crate) async fn evidence_comes_back_until_the_device_restarts(store: &impl Store) {
+    let (world, _) = World::with_devices(store, 2).await;
+    let evidence = |failure: Option<ReportedFailure>| Evidence {
+        version: Version::new("V2.0").unwrap(),
+        commanded: failure.is_none(),
+        claimed: failure.is_none(),
+        failure,
+        at: t(7),
+    };
+    let failure = ReportedFailure {
+        failed_in: FailedIn::Installation,
+        code: pcp::ResultCode::INSTALL_FAILED,
+    };
+    let all = vec![evidence(Some(failure)), evidence(None)];
+    let change = |endpoint: &str, evidence: &[Evidence]| Change::Evidence {
+        endpoint: endpoint.to_owned(),
+        evidence: evidence.to_vec(),
+        at: t(7),
+    };
+    world.commit(&[change("d0", &all[..1])]).await;
+    world
+        .commit(&[
+            registered("d0", t(5)),
+            change("d0", &all),
+            change("nobody", &all),
+        ])
+        .await;
+    let device = store.device("d0").await.unwrap().unwrap().device;
+    assert_eq!(device.evidence, all);
+    assert_eq!(device.last_heard_at, Some(t(7)));
+    let restored = store.restore_devices(0, 9).await.unwrap().devices;
+    assert_eq!(restored[0].evidence, all);
+    assert_eq!(restored[1].evidence, []);
+    world.commit(&[change("d0", &[])]).await;
+    let device = store.device("d0").await.unwrap().unwrap().device;
+    assert_eq!(device.evidence, []);
 }
 
 pub(crate) async fn a_stage_comes_back_with_all_it_needs(store: &impl Store) {

@@ -56,6 +56,7 @@ macro_rules! whole_suite {
                 a_registration_comes_back_after_a_restart,
                 a_removed_device_does_not_come_back_by_itself,
                 reports_are_kept_and_unknown_devices_ignored,
+                evidence_comes_back_until_the_device_restarts,
                 a_stage_comes_back_with_all_it_needs,
                 devices_whose_upgrade_runs_come_back_first,
                 the_same_changes_twice_are_the_same_as_once,

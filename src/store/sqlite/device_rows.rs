@@ -6,6 +6,7 @@ use serde::Deserialize;
 use sqlx::{QueryBuilder, Sqlite};
 
 use super::{
+    evidence,
     packed::{self, Flag, HexVersion, packed},
     rows,
 };
@@ -23,7 +24,7 @@ macro_rules! device {
     () => {
         "json_array(d.endpoint, d.product, d.secure, d.last_heard_at, d.coverage_at, d.coverage_cell, d.coverage_rsrp_dbm, \
          d.coverage_sinr_db, IIF(d.version IS NULL, NULL, hex(d.version)), d.reg_location, d.reg_peer, d.reg_secured, \
-         d.reg_lifetime_s, d.reg_expires_at, d.reg_registered_at, d.reg_queue_mode)"
+         d.reg_lifetime_s, d.reg_expires_at, d.reg_registered_at, d.reg_queue_mode, d.evidence)"
     };
 }
 
@@ -125,6 +126,7 @@ pub(super) struct DeviceRow<'r> {
     expires_at: Option<UtcMillis>,
     registered_at: Option<UtcMillis>,
     queue_mode: Option<Flag>,
+    evidence: Option<String>,
 }
 
 impl DeviceRow<'_> {
@@ -142,6 +144,7 @@ impl DeviceRow<'_> {
             secure: self.secure.0,
             last_heard_at: self.last_heard_at,
             version: self.version.map(|version| version.0),
+            evidence: evidence::read(self.evidence.as_deref())?,
         })
     }
 

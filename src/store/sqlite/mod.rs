@@ -12,6 +12,7 @@ mod device_rows;
 mod devices;
 mod event_rows;
 mod events;
+mod evidence;
 mod packages;
 mod packed;
 mod rollout;

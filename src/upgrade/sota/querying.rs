@@ -19,11 +19,12 @@ impl Sota {
             )
         };
         match event {
-            Event::VersionAnswered(code, _) if !code.is_success() => {
+            Event::VersionAnswered(code, ..) if !code.is_success() => {
                 failed(Failure::VersionQueryRefused(code))
             }
+            // Another version, or the target from a device that took it and has not restarted since.
             Event::VersionAnswered(..) => query_coverage(now, None, rules),
-            Event::Registered | Event::Reached(Deadline::RepeatQuestion) => ask_again(),
+            Event::Registered { .. } | Event::Reached(Deadline::RepeatQuestion) => ask_again(),
             Event::Reached(Deadline::Version) => failed(Failure::VersionQueryTimedOut),
             _ => stay(self),
         }
@@ -45,7 +46,7 @@ impl Sota {
             Event::CoverageAnswered(coverage) => {
                 query_cell(now, coverage.unwrap_or_default(), place, rules)
             }
-            Event::Registered => (self, vec![Action::ReadCoverage]),
+            Event::Registered { .. } => (self, vec![Action::ReadCoverage]),
             Event::Reached(Deadline::Coverage) => match place {
                 Some(place) => stay(Self::WaitingForSlot { place }),
                 None => query_cell(now, Coverage::default(), None, rules),
@@ -70,7 +71,7 @@ impl Sota {
                 queue(now, coverage, place, rules)
             }
             Event::CellAnswered(None) => failed(Failure::CellUnknown),
-            Event::Registered => (self, vec![Action::ReadCell]),
+            Event::Registered { .. } => (self, vec![Action::ReadCell]),
             Event::Reached(Deadline::Cell) => match place {
                 // what was told besides the cell is the newest there is
                 Some(place) if coverage.measured().is_some() => relocate(place, coverage, rules),
@@ -89,7 +90,7 @@ pub(super) fn on_waiting_for_device(
     rules: &Rules<'_>,
 ) -> Step {
     match event {
-        Event::Registered | Event::Heard => (
+        Event::Registered { .. } | Event::Restarted | Event::Heard => (
             Sota::QueryingVersion {
                 until: now + Deadline::Version.duration(rules.upgrade),
                 repeat_at: now + Deadline::RepeatQuestion.duration(rules.upgrade),
@@ -155,8 +156,9 @@ pub(super) fn on_waiting_for_slot(
                 place,
                 accepted: false,
                 segment: None,
-                active_at: now,
+                nudge_at: now + Deadline::Nudge.duration(rules.upgrade),
                 pause: Deadline::Nudge.duration(rules.upgrade),
+                nudges: 0,
                 doubted: false,
             };
             (state, vec![Action::Notify])

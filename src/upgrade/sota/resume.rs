@@ -1,7 +1,7 @@
 use super::{Action, Command, Place, Rules, Sota, Step, stay};
 use crate::{
     clock::{Now, UtcMillis},
-    upgrade::{Coverage, Deadline, Stage},
+    upgrade::{Coverage, Deadline, Evidence, FailedIn, Stage},
 };
 
 /// What is stored of an upgrade.
@@ -25,6 +25,8 @@ pub struct Stored {
     pub segment: Option<u16>,
     /// What the device told of its coverage last.
     pub coverage: Coverage,
+    /// What it did with the target since it restarted last.
+    pub evidence: Option<Evidence>,
 }
 
 impl Sota {
@@ -75,8 +77,9 @@ impl Sota {
                     place,
                     accepted: stored.confirmed,
                     segment: stored.segment,
-                    active_at: now.instant,
+                    nudge_at: now.instant + Deadline::Nudge.duration(rules.upgrade),
                     pause: Deadline::Nudge.duration(rules.upgrade),
+                    nudges: 0,
                     doubted: false,
                 };
                 // The notification may not have left before the restart.
@@ -95,8 +98,14 @@ impl Sota {
                 // The command may not have left, or the result may have been missed.
                 ask_at: soon,
                 asked: false,
-                restarted: false,
-                still_old: false,
+                // Evidence of the download ends with the device's restart.
+                restarted: stored.evidence.is_none(),
+                doubted: false,
+                claimed: (stored.evidence).is_some_and(|evidence| evidence.claimed),
+                reported_early: false,
+                failed: (stored.evidence)
+                    .and_then(|evidence| evidence.failure.filter(|_| !evidence.commanded))
+                    .filter(|failure| failure.failed_in == FailedIn::Installation),
             }),
             // A slot without a cell was never stored; beginning anew is what is left.
             (Stage::WaitingForDevice, _) | (_, None) => stay(Self::WaitingForDevice { until }),

@@ -1,14 +1,16 @@
 //! From the slot to the outcome: the download and the upgrade itself.
 
+use std::time::Duration;
+
 use pcp::ResultCode;
 
 use super::{
-    Action, Command, Event, MAX_PAUSE_FACTOR, MAX_SLOTS_RETURNED, Place, Rules, Sota, Step, failed,
-    stay,
+    Action, Command, Event, MAX_PAUSE_FACTOR, MAX_SLOTS_RETURNED, Place, Rules, Sota, Step, ended,
+    failed, stay,
 };
 use crate::{
     clock::Instant,
-    upgrade::{Deadline, Failure},
+    upgrade::{Credence, Deadline, FailedIn, Failure, Outcome, ReportedFailure, Success},
 };
 
 impl Sota {
@@ -18,8 +20,9 @@ impl Sota {
             place,
             accepted,
             segment,
-            active_at,
+            nudge_at,
             pause,
+            nudges,
             doubted,
             ..
         } = &mut self
@@ -29,49 +32,69 @@ impl Sota {
         match event {
             Event::SegmentRequested(number) => {
                 *accepted = true;
-                *segment = Some(number);
-                *active_at = now;
-                *pause = first_pause;
+                // One that asks for the same segment again and again comes no further.
+                if segment.replace(number) != Some(number) {
+                    *pause = first_pause;
+                }
+                *nudges = 0;
+                *nudge_at = now + *pause;
                 stay(self)
             }
-            Event::NotificationAnswered(ResultCode::SUCCESS) => {
+            Event::NotificationAnswered(ResultCode::SUCCESS, _) => {
                 *accepted = true;
-                *active_at = now;
-                *pause = first_pause;
+                *nudge_at = now + *pause;
                 stay(self)
             }
             // A device that downloads may call itself in use when it is nudged.
-            Event::NotificationAnswered(ResultCode::DEVICE_IN_USE) if *accepted => stay(self),
+            Event::NotificationAnswered(ResultCode::DEVICE_IN_USE, _) if *accepted => stay(self),
+            // Nor does one run the version that has just asked for segments of it.
+            Event::NotificationAnswered(ResultCode::ALREADY_LATEST, Credence::Premature)
+                if *accepted =>
+            {
+                stay(self)
+            }
             // It ran another version when it was asked: it is asked again before this is believed.
-            Event::NotificationAnswered(ResultCode::ALREADY_LATEST) if !*doubted => {
+            Event::NotificationAnswered(ResultCode::ALREADY_LATEST, _) if !*doubted => {
                 *doubted = true;
                 (self, vec![Action::AskVersion])
             }
-            Event::VersionAnswered(_, Some(_)) if *doubted => {
+            // It took the version before, has the command, and says twice that it runs it.
+            Event::VersionAnswered(_, Some(version), Credence::Unproven)
+                if *doubted && version == rules.target =>
+            {
+                ended(Outcome::Succeeded(Success::AlreadyCurrent))
+            }
+            Event::VersionAnswered(_, Some(_), _) if *doubted => {
                 failed(Failure::NotificationRefused(ResultCode::ALREADY_LATEST))
             }
-            Event::NotificationAnswered(code) => failed(Failure::NotificationRefused(code)),
+            Event::NotificationAnswered(code, _) => failed(Failure::NotificationRefused(code)),
             // It fell asleep before the notification: a slot is not held for it. A device that was
             // downloading when the server forgot what it had told it counts as accepted.
             Event::NotificationUndelivered
                 if !*accepted && place.slots_returned < MAX_SLOTS_RETURNED =>
             {
-                let place = Place {
-                    slots_returned: place.slots_returned + 1,
-                    ..*place
-                };
-                stay(Self::WaitingForSlot { place })
+                give_back(*place)
             }
             Event::DownloadReported(ResultCode::SUCCESS) => execute(now, *place, rules),
             Event::DownloadReported(code) => failed(Failure::DownloadFailed(code)),
-            // It is awake: what a growing pause put off is due now.
-            Event::Registered | Event::Heard => {
-                *pause = first_pause;
+            // It goes on within seconds, or waits to be notified again.
+            Event::Registered { .. } => {
+                let soon = Duration::from_secs(rules.upgrade.nudge_after_registration_s);
+                *nudge_at = (*nudge_at).min(now + soon);
                 stay(self)
             }
+            // Nothing moves: others wait for the slot. It is notified again when it is heard and has one again.
+            Event::Reached(Deadline::Nudge) if *nudges >= rules.upgrade.max_nudges => {
+                if place.slots_returned < MAX_SLOTS_RETURNED {
+                    give_back(*place)
+                } else {
+                    failed(Failure::DownloadStalled)
+                }
+            }
             Event::Reached(Deadline::Nudge) => {
-                *active_at = now;
+                *nudges += 1; // at most `max_nudges`
                 *pause = (*pause * 2).min(first_pause * MAX_PAUSE_FACTOR);
+                *nudge_at = now + *pause;
                 (self, vec![Action::Notify])
             }
             Event::Reached(Deadline::Download) => failed(Failure::DownloadTimedOut(*segment)),
@@ -89,12 +112,17 @@ impl Sota {
             ask_at,
             asked,
             restarted,
-            still_old,
+            doubted,
+            claimed,
+            reported_early,
+            failed: failure,
             ..
         } = &mut self
         else {
             return stay(self);
         };
+        // Once more, when a device that is at work has had time to restart.
+        let once_more = (now + pause * 5).min(last_question(*until, rules).max(now + pause));
         match event {
             Event::ExecuteDelivered => {
                 command.delivered = true;
@@ -111,44 +139,82 @@ impl Sota {
             {
                 failed(Failure::ExecuteRefused(code))
             }
-            Event::UpgradeReported(ResultCode::SUCCESS, version) => {
+            // Success in the name of another version: it has yet to restart into the target.
+            Event::UpgradeReported(ResultCode::SUCCESS, version, _)
+                if version != rules.target && !*restarted =>
+            {
+                command.delivered = true;
+                command.accepted = true;
+                *reported_early = true;
+                stay(self)
+            }
+            Event::UpgradeReported(ResultCode::SUCCESS, version, _) if version != rules.target => {
                 failed(Failure::WrongVersion(version))
             }
-            Event::UpgradeReported(code, version) if version != rules.target => {
+            Event::UpgradeReported(code, version, _)
+                if !code.is_success() && version != rules.target =>
+            {
                 failed(Failure::UpgradeFailed(code))
             }
             // Failed, yet the target version? The device is asked which it runs.
-            Event::UpgradeReported(..) | Event::Reached(Deadline::ResultGrace) => {
+            Event::UpgradeReported(code, ..) => {
+                if !code.is_success() {
+                    let failed_in = FailedIn::Installation;
+                    *failure = Some(ReportedFailure { failed_in, code });
+                }
+                *asked = true;
+                *ask_at = now + pause;
+                (self, vec![Action::AskVersion])
+            }
+            Event::Reached(Deadline::ResultGrace) => {
                 *asked = true;
                 *ask_at = now + pause;
                 (self, vec![Action::AskVersion])
             }
             // Back from its restart, without a result yet.
-            Event::Registered => {
+            Event::Registered { restarted: true } | Event::Restarted => {
                 *restarted = true;
+                *claimed = false;
+                *failure = None;
                 *ask_at = (*ask_at).min(now + grace);
                 stay(self)
             }
-            Event::Heard => {
-                *ask_at = (*ask_at).min(now + grace);
+            // One that may be at work has its time: until it restarts, or is asked once more.
+            Event::Registered { .. } | Event::Heard => {
+                if !*reported_early && !*doubted {
+                    *ask_at = (*ask_at).min(now + grace);
+                }
                 stay(self)
             }
-            Event::VersionAnswered(_, Some(_)) if *asked && command.may_repeat(now, rules) => {
-                // It never received the command, so there is nothing to have failed.
-                *command = command.again(now);
-                *asked = false;
-                *ask_at = last_question(*until, rules).max(now + grace);
-                (self, vec![Action::Execute])
-            }
-            // A device that has not restarted may be at work, and say so truthfully. Once.
-            Event::VersionAnswered(_, Some(_)) if *asked && !*restarted && !*still_old => {
-                *asked = false;
-                *still_old = true;
-                *ask_at = (now + pause * 5).min(last_question(*until, rules).max(now + pause));
-                stay(self)
-            }
-            Event::VersionAnswered(_, Some(version)) if *asked => {
-                failed(Failure::WrongVersion(version))
+            Event::VersionAnswered(_, Some(version), credence) if *asked => {
+                let target = version == rules.target;
+                if let Some(failure) = *failure
+                    && !target
+                {
+                    return failed(failure.into());
+                }
+                if command.may_repeat(now, rules) && failure.is_none() {
+                    // It never received the command, so there is nothing to have failed.
+                    *command = command.again(now);
+                    *asked = false;
+                    *ask_at = last_question(*until, rules).max(now + grace);
+                    return (self, vec![Action::Execute]);
+                }
+                // A device that has not restarted may be at work, and tell what it runs, or what it is to become.
+                let early = *reported_early && now < last_question(*until, rules);
+                let premature = target && credence == Credence::Premature;
+                if premature || (!*restarted && (!*doubted || early)) {
+                    *asked = false;
+                    *doubted = true;
+                    *claimed = target && credence == Credence::Unproven;
+                    *ask_at = once_more;
+                    return stay(self);
+                }
+                match credence {
+                    _ if !target => failed(Failure::WrongVersion(version)),
+                    Credence::Refuted(failure) => failed(failure.into()),
+                    _ => ended(Outcome::Succeeded(Success::Upgraded)),
+                }
             }
             // It has lost what it had downloaded, and the command with it.
             Event::SegmentRequested(_) => {
@@ -164,10 +230,33 @@ impl Sota {
             }
             Event::DownloadReported(ResultCode::SUCCESS) => stay(self),
             Event::DownloadReported(code) => failed(Failure::DownloadFailed(code)),
-            Event::Reached(Deadline::Execution) => failed(Failure::ExecutionTimedOut),
+            Event::Reached(Deadline::Execution) => match *failure {
+                Some(failure) => failed(failure.into()),
+                // It could not be asked once more: it sleeps, or the answer was lost.
+                None if *claimed => ended(Outcome::Succeeded(Success::Upgraded)),
+                None => failed(Failure::ExecutionTimedOut),
+            },
             _ => stay(self),
         }
     }
+}
+
+impl From<ReportedFailure> for Failure {
+    fn from(failure: ReportedFailure) -> Self {
+        match failure.failed_in {
+            FailedIn::Download => Self::DownloadFailed(failure.code),
+            FailedIn::Installation => Self::UpgradeFailed(failure.code),
+        }
+    }
+}
+
+/// The slot goes to the next, and the device keeps its place in the queue.
+fn give_back(place: Place) -> Step {
+    let place = Place {
+        slots_returned: place.slots_returned + 1, // at most MAX_SLOTS_RETURNED
+        ..place
+    };
+    stay(Sota::WaitingForSlot { place })
 }
 
 pub(super) fn execute(now: Instant, place: Place, rules: &Rules<'_>) -> Step {
@@ -179,7 +268,10 @@ pub(super) fn execute(now: Instant, place: Place, rules: &Rules<'_>) -> Step {
         ask_at: last_question(until, rules),
         asked: false,
         restarted: false,
-        still_old: false,
+        doubted: false,
+        claimed: false,
+        reported_early: false,
+        failed: None,
     };
     (state, vec![Action::Execute])
 }

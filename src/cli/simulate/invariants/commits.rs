@@ -50,6 +50,7 @@ impl Invariants {
             Change::Ended { .. } => self.end_committed(now_ms, change),
             Change::Deregistered { .. }
             | Change::VersionReported { .. }
+            | Change::Evidence { .. }
             | Change::Note { .. }
             | Change::Progress { .. }
             | Change::Admitted { .. } => {}

@@ -26,7 +26,7 @@ impl Invariants {
         attempt: u32,
         change: &StageChange,
     ) {
-        self.stage_goes_on(now_ms, device, change);
+        self.stage_goes_on(now_ms, now, device, change);
         let lost_ms = self.lost_ms;
         let subject = &mut self.subjects[device];
         let before = subject.emitted;

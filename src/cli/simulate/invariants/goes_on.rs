@@ -11,6 +11,10 @@ pub(super) struct Written {
     notification: Option<u16>,
     /// When a segment that it asked for was served last.
     served_at: Option<UtcMillis>,
+    /// Notifications of the new version since then.
+    notified: u32,
+    /// When it registered last.
+    registered_at: Option<UtcMillis>,
 }
 
 impl Invariants {
@@ -18,6 +22,14 @@ impl Invariants {
     pub(in super::super) fn served(&mut self, now: UtcMillis, device: usize) {
         if let Some(subject) = self.subjects.get_mut(device) {
             subject.written.served_at = Some(now);
+            subject.written.notified = 0;
+        }
+    }
+
+    /// The device registers. It is notified again within seconds, unless it goes on by itself.
+    pub(super) fn registers(&mut self, now: UtcMillis, device: usize) {
+        if let Some(subject) = self.subjects.get_mut(device) {
+            subject.written.registered_at = Some(now);
         }
     }
 
@@ -35,7 +47,9 @@ impl Invariants {
         if !matches!(code, MessageCode::VERSION_QUERY | MessageCode::NEW_VERSION) {
             return;
         }
-        let pause_ms = (self.rules.upgrade.nudge_after_s * 1_000).cast_signed();
+        let rules = &self.rules.upgrade;
+        let pause_ms = (rules.nudge_after_s * 1_000).cast_signed();
+        let soon_ms = (rules.nudge_after_registration_s * 1_000).cast_signed();
         let started_at = self.started_at;
         let Some(subject) = self.subjects.get_mut(device) else {
             return;
@@ -53,9 +67,14 @@ impl Invariants {
             return;
         }
         let repeated = subject.written.notification.replace(message.id) == Some(message.id);
+        subject.written.notified += u32::from(!repeated);
         let served_at = subject.written.served_at.unwrap_or(UtcMillis(i64::MIN));
         let quiet_ms = now.0.saturating_sub(served_at.max(started_at).0);
-        if downloads && !repeated && quiet_ms < pause_ms - SLACK_MS {
+        let back_ms = (subject.written.registered_at)
+            .filter(|at| *at >= served_at)
+            .map_or(0, |at| now.0.saturating_sub(at.0));
+        let early = quiet_ms < pause_ms - SLACK_MS && back_ms < soon_ms - SLACK_MS;
+        if downloads && !repeated && early {
             self.violated(now_ms, Rule::GoesOn, || {
                 format!(
                     "{upgrade}: is notified again in mid-download, {quiet_ms} ms after it asked for a segment"
@@ -78,20 +97,36 @@ impl Invariants {
     }
 
     /// An upgrade enters a stage: not one that it has behind it, unless its slot is given back before it has accepted
-    /// the version, or its coverage is measured anew.
-    pub(super) fn stage_goes_on(&mut self, now_ms: u64, device: usize, change: &StageChange) {
+    /// the version or after it was nudged in vain, or its coverage is measured anew.
+    pub(super) fn stage_goes_on(
+        &mut self,
+        now_ms: u64,
+        now: UtcMillis,
+        device: usize,
+        change: &StageChange,
+    ) {
         let subject = &self.subjects[device];
         let before = subject.emitted;
         let Some(stage) = before.stage.filter(|stage| change.stage < *stage) else {
             return;
         };
+        let served_at = subject.written.served_at.unwrap_or(UtcMillis(i64::MIN));
+        let quiet_ms = now.0.saturating_sub(served_at.0);
+        let rules = &self.rules.upgrade;
+        // Those that it sleeps through do not leave. Each pause is as long as the first one at least, but for one that a
+        // registration made shorter.
+        let nudged_ms = (u64::from(rules.max_nudges) * rules.nudge_after_s * 1_000).cast_signed();
+        let in_vain = quiet_ms >= nudged_ms - SLACK_MS
+            || subject.written.notified >= u32::from(rules.max_nudges);
         let may = match stage {
             Stage::QueryingCell => change.stage == Stage::WaitingForSlot,
             // measured anew
             Stage::WaitingForSlot => {
                 matches!(change.stage, Stage::QueryingCoverage | Stage::QueryingCell)
             }
-            Stage::Downloading => change.stage == Stage::WaitingForSlot && !before.confirmed,
+            Stage::Downloading => {
+                change.stage == Stage::WaitingForSlot && (!before.confirmed || in_vain)
+            }
             _ => false,
         };
         if !may {

@@ -11,7 +11,7 @@ use crate::{
     },
     store::{CommitReport, UpgradeState},
     task::{Candidate, PackageId, RetryPolicy, TaskId, TaskState, UpgradeId},
-    upgrade::Outcome,
+    upgrade::{Evidence, Outcome},
 };
 
 use super::{Created, Final};
@@ -36,6 +36,7 @@ struct Device {
     last_heard_at: Option<UtcMillis>,
     coverage: Option<CoverageReading>,
     version: Option<pcp::Version>,
+    evidence: Vec<Evidence>,
 }
 
 #[derive(Debug)]
@@ -92,6 +93,7 @@ impl MemoryStore {
             last_heard_at: None,
             coverage: None,
             version: None,
+            evidence: Vec::new(),
         });
     }
 
@@ -185,6 +187,16 @@ impl MemoryStore {
                 if let Some(device) = self.device(endpoint) {
                     device.coverage = Some(*reading);
                     device.last_heard_at = device.last_heard_at.max(Some(reading.at));
+                }
+            }
+            Change::Evidence {
+                endpoint,
+                evidence,
+                at,
+            } => {
+                if let Some(device) = self.device(endpoint) {
+                    device.evidence.clone_from(evidence);
+                    device.last_heard_at = device.last_heard_at.max(Some(*at));
                 }
             }
             Change::Stage {
@@ -297,6 +309,7 @@ impl MemoryStore {
                 last_heard_at: device.last_heard_at,
                 coverage: device.coverage,
                 version: device.version,
+                evidence: device.evidence.clone(),
             })
             .collect();
         records.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));

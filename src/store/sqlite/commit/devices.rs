@@ -6,7 +6,11 @@ use sqlx::SqliteConnection;
 use crate::{
     clock::UtcMillis,
     engine::{CoverageReading, QueueMode, Registration},
-    store::sqlite::bulk::{Bound, RowStatement, json_list},
+    store::sqlite::{
+        bulk::{Bound, RowStatement, json_list},
+        evidence,
+    },
+    upgrade::Evidence,
 };
 
 /// Where the location stays, which is most often, so do the indexes that tell who is registered. What is written here
@@ -45,6 +49,12 @@ const REPORT: RowStatement = RowStatement {
            FROM v WHERE devices.endpoint = v.endpoint",
 };
 
+const EVIDENCE: RowStatement = RowStatement {
+    head: "WITH v (endpoint, evidence) AS (VALUES ",
+    row: "(?, ?)",
+    tail: ") UPDATE devices SET evidence = v.evidence FROM v WHERE devices.endpoint = v.endpoint",
+};
+
 const DEREGISTER: &str = "UPDATE devices SET reg_location = NULL, reg_peer = NULL, reg_lifetime_s = NULL, \
          reg_expires_at = NULL, reg_registered_at = NULL, reg_queue_mode = NULL \
      WHERE endpoint IN (SELECT value FROM json_each(?))";
@@ -62,6 +72,7 @@ struct Round<'c>(BTreeMap<&'c str, Written<'c>>);
 struct Written<'c> {
     registered: Option<Registered<'c>>,
     reported: Option<Reported>,
+    evidence: Option<&'c [Evidence]>,
     deregistered: bool,
 }
 
@@ -120,6 +131,11 @@ impl<'c> DeviceChanges<'c> {
         self.report(endpoint, reading.at).coverage = Some(reading);
     }
 
+    pub(super) fn evidence(&mut self, endpoint: &'c str, evidence: &'c [Evidence], at: UtcMillis) {
+        self.report(endpoint, at);
+        self.device(endpoint, |_| true).evidence = Some(evidence);
+    }
+
     pub(super) fn deregistered(&mut self, endpoint: &'c str) {
         self.device(endpoint, |_| true).deregistered = true;
     }
@@ -161,8 +177,10 @@ impl Round<'_> {
     async fn write(self, conn: &mut SqliteConnection) -> Result<(), sqlx::Error> {
         let mut registered = Vec::new();
         let mut reported = Vec::new();
+        let mut evidence = Vec::new();
         let mut deregistered = Vec::new();
         for (endpoint, device) in self.0 {
+            evidence.extend(device.evidence.map(|it| (endpoint, it)));
             registered.extend(device.registered.map(|it| (endpoint, it)));
             reported.extend(device.reported.map(|it| (endpoint, it)));
             deregistered.extend(device.deregistered.then_some(endpoint));
@@ -188,6 +206,12 @@ impl Round<'_> {
                     .bind(coverage.and_then(|coverage| coverage.cell))
                     .bind(coverage.and_then(|coverage| coverage.rsrp_dbm))
                     .bind(coverage.and_then(|coverage| coverage.sinr_db))
+            })
+            .await?;
+        EVIDENCE
+            .execute(conn, &evidence, |query, (endpoint, it)| {
+                let evidence = evidence::write(it);
+                query.bind((*endpoint).to_owned()).bind(evidence)
             })
             .await?;
         if !deregistered.is_empty() {

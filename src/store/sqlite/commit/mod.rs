@@ -56,6 +56,11 @@ impl SqliteStore {
                 Change::CoverageReported { endpoint, reading } => {
                     devices.coverage(endpoint, *reading);
                 }
+                Change::Evidence {
+                    endpoint,
+                    evidence,
+                    at,
+                } => devices.evidence(endpoint, evidence, *at),
                 Change::Stage {
                     upgrade,
                     attempt,

@@ -119,6 +119,7 @@ impl<'c> Upgrades<'c> {
                 | Change::Deregistered { .. }
                 | Change::VersionReported { .. }
                 | Change::CoverageReported { .. }
+                | Change::Evidence { .. }
                 | Change::Admitted { .. } => {}
             }
         }

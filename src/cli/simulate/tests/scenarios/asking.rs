@@ -122,8 +122,8 @@ fn refusals_and_failures_say_what_the_device_said() {
         ("report-upgrade=0x0A", "upgrade_failed", "PCP 24) as 0x0A"),
         (
             "stops-mid-download",
-            "download_timed_out",
-            "segment 4 was asked for last",
+            "download_stalled",
+            "stood still each time the device had a slot",
         ),
         ("no-object-4", "cell_unknown", "does not tell its cell"),
         ("already-current", "already_current", "already"),
@@ -134,7 +134,7 @@ fn refusals_and_failures_say_what_the_device_said() {
             // and what went before
             let failed = summary.outcomes["failed"] > 0;
             assert_eq!(detail.contains(". Sent last: "), failed, "{detail}");
-            assert_eq!(detail.contains(". Heard last: "), failed, "{detail}");
+            assert_eq!(detail.contains(". Said last: "), failed, "{detail}");
         }
     }
 }

@@ -29,7 +29,11 @@ fn asked_after_the_grace_time(character: &str, reason: &str) {
 fn no_report_after_a_failed_installation_is_asked_for_after_a_grace_time() {
     asked_after_the_grace_time("fails-install-silently", "wrong_version");
     let (_, log) = all_end_as(&devices("fails-install-silently"), "wrong_version");
-    assert!(log.outcomes[0].to_string().contains("runs version V1.0"));
+    assert!(
+        log.outcomes[0]
+            .to_string()
+            .contains("runs version \"V1.0\"")
+    );
 }
 
 #[test]
@@ -51,11 +55,15 @@ fn a_device_back_with_nothing_but_its_own_data_is_asked_for_its_version() {
         let [data] = log.service_data(device)[..] else {
             panic!("{:#?}", log.service_data(device));
         };
-        let [_, asked] = log.down(device, 19)[..] else {
+        // it gives no sign of its restart, so that it is asked once more when it had time for one
+        let [_, asked, again] = log.down(device, 19)[..] else {
             panic!("{:#?}", log.down(device, 19));
         };
         let grace = asked.at_ms - data.at_ms;
         assert!((grace_ms..grace_ms + 15_000).contains(&grace), "{grace}");
+        let pause = again.at_ms - asked.at_ms;
+        let pause_ms = 5 * ms(|upgrade| upgrade.repeat_question_s);
+        assert!((pause_ms..pause_ms + 15_000).contains(&pause), "{pause}");
     }
 }
 

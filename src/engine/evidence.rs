@@ -1,0 +1,168 @@
+//! What a device has done, kept with it and in the store, and what its claims are worth by that.
+//!
+//! A restart makes what a device says count again. It shows itself by a registration, or by a DTLS association that
+//! began with a whole handshake, unless something else explains them: that we told it to register anew, that its
+//! registration had run out, or that the server was restarted.
+
+use pcp::Version;
+
+use super::{Change, Engine, Speaker, account::Repeated, key::DeviceKey};
+use crate::upgrade::{Claim, Credence, Event, Evidence, Sign, Stage};
+
+/// Why a device may register anew without having restarted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Excuse {
+    /// Its registration had run out.
+    Expired,
+    /// It was told that its registration is unknown (4.04), or to try later (5.03), or got no answer.
+    Refused,
+    /// It is heard for the first time since the server was started.
+    ServerRestarted,
+}
+
+impl Engine {
+    /// What the device's claim to run `version` is worth.
+    pub(super) fn credence(&self, key: DeviceKey, version: Version, claim: Claim) -> Credence {
+        let known = self.device(key).known.as_ref();
+        known.map_or(Credence::Sound, |known| {
+            known.evidence.credence(version, claim)
+        })
+    }
+
+    /// What it has done with the version since it restarted last.
+    pub(super) fn evidence_of(&self, key: DeviceKey, version: Version) -> Option<Evidence> {
+        let known = self.device(key).known.as_ref()?;
+        known.evidence.of(version).copied()
+    }
+
+    /// The version of the device's upgrade, else that which it was offered last.
+    pub(super) fn version_at_stake(&self, key: DeviceKey) -> Option<Version> {
+        let device = self.device(key);
+        if let Some(session) = &device.session {
+            return Some(session.package.identity.version);
+        }
+        let newest = device.known.as_ref()?.evidence.newest()?;
+        Some(newest.version)
+    }
+
+    /// Takes note of what the device did with a version, durably where that is news.
+    pub(super) fn note_sign(&mut self, key: DeviceKey, version: Version, sign: Sign) {
+        let now = self.now;
+        let device = self.device_mut(key);
+        if device.known.is_none() && sign == Sign::Runs {
+            return;
+        }
+        let known = device.known.get_or_insert_default();
+        if !known.evidence.note(version, sign, now.utc) {
+            return;
+        }
+        if device.may_write(now.instant) {
+            self.persist_evidence(key);
+        } else {
+            self.counters.requests_ignored += 1;
+        }
+    }
+
+    /// It asks for a segment of the version: the short way, when that is known.
+    pub(super) fn takes(&mut self, key: DeviceKey, version: Version) {
+        let session = self.device_mut(key).session.as_mut();
+        if let Some(session) = session.filter(|it| it.package.identity.version == version) {
+            if session.takes {
+                return;
+            }
+            session.takes = true;
+        }
+        self.note_sign(key, version, Sign::Takes);
+    }
+
+    /// The command to install the version has left.
+    pub(super) fn commanded(&mut self, key: DeviceKey) {
+        if let Some(session) = self.device_mut(key).session.as_mut() {
+            session.takes = false;
+            let version = session.package.identity.version;
+            self.note_sign(key, version, Sign::Commanded);
+        }
+    }
+
+    /// The device has restarted: what it did before says nothing of what it runs now.
+    pub(super) fn has_restarted(&mut self, key: DeviceKey) {
+        let device = self.device_mut(key);
+        if let Some(session) = &mut device.session {
+            session.takes = false;
+        }
+        let known = device.known.as_mut();
+        if known.is_some_and(|known| known.evidence.restarted()) {
+            self.persist_evidence(key);
+        }
+    }
+
+    /// The device has registered; `excuse` explains it, if anything besides a restart does.
+    pub(super) fn registered_anew(&mut self, key: DeviceKey, excuse: Option<Excuse>) {
+        let restarted = excuse.is_none();
+        if restarted {
+            self.has_restarted(key);
+        }
+        let why = match excuse {
+            None => "registered anew: it has restarted",
+            Some(Excuse::Expired) => "registered anew, after its registration had run out",
+            Some(Excuse::Refused) => {
+                "registered anew, after it was told that its registration is unknown, or got no answer"
+            }
+            Some(Excuse::ServerRestarted) => {
+                "registered anew, heard for the first time since the server was started"
+            }
+        };
+        // In the stages before, it is asked again, which is told with the registration.
+        if let Some(Stage::WaitingForSlot | Stage::Downloading | Stage::Executing) = self.stage(key)
+        {
+            self.note_once(key, Repeated::Registration, || why.to_owned());
+        }
+        self.fire(key, Event::Registered { restarted });
+    }
+
+    fn persist_evidence(&mut self, key: DeviceKey) {
+        let at = self.now.utc;
+        let device = self.device(key);
+        let Some(known) = &device.known else { return };
+        let change = Change::Evidence {
+            endpoint: device.endpoint.to_string(),
+            evidence: known.evidence.as_slice().to_vec(),
+            at,
+        };
+        self.persist(key, change);
+    }
+
+    /// What explains a registration of the device, besides a restart.
+    pub(super) fn excuse(&self, key: DeviceKey) -> Option<Excuse> {
+        let device = self.device(key);
+        let restarted = device
+            .unheard_since_start
+            .then_some(Excuse::ServerRestarted);
+        restarted.or(device.excuse)
+    }
+
+    /// What the device says comes over an association that began after what is known of it: it has restarted.
+    pub(super) fn look_at_association(&mut self, key: DeviceKey, speaker: &Speaker<'_>) {
+        let Some(began_at) = speaker.handshake_at() else {
+            return;
+        };
+        let now = self.now;
+        let device = self.device_mut(key);
+        let unheard = device.unheard_since_start;
+        let Some(known) = &mut device.known else {
+            return;
+        };
+        if unheard {
+            // the restart of the server explains it
+            return known.evidence.not_before(now.utc);
+        }
+        let Some(newest) = known.evidence.newest() else {
+            return;
+        };
+        if began_at > now.instant_at(newest.at) {
+            self.has_restarted(key);
+            self.note(key, "a new association (DTLS): it has restarted".to_owned());
+            self.fire(key, Event::Restarted);
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Claims of a version, and what the device did.
+
+use super::*;
+use crate::upgrade::{Failure, StopReason, Success};
+
+/// A device that has downloaded and was told to upgrade, which it has acknowledged.
+fn executing() -> (World, Script) {
+    let (mut world, mut device) = downloading();
+    let status = ResultCode::SUCCESS;
+    device.say(&mut world, &DeviceMessage::DownloadReport { status });
+    device.receive(&mut world);
+    (world, device)
+}
+
+fn downloading() -> (World, Script) {
+    let mut world = World::new();
+    let mut device = Script::new("meter-1", 1);
+    world.add("meter-1");
+    world.start("meter-1", 1, &package("V2", &content()));
+    device.negotiate(&mut world, 7, -90, 15);
+    device.receive(&mut world);
+    for segment in 0..4 {
+        device.asks_segment(&mut world, "V2", segment);
+        device.receive(&mut world);
+    }
+    (world, device)
+}
+
+fn report(result: ResultCode, text: &str) -> DeviceMessage<'static> {
+    DeviceMessage::UpgradeReport {
+        result,
+        version: version(text),
+    }
+}
+
+const FAILED: ResultCode = ResultCode::INSTALL_FAILED;
+
+fn failed() -> Option<Outcome> {
+    Some(Outcome::Failed(Failure::UpgradeFailed(FAILED)))
+}
+
+fn upgraded() -> Option<Outcome> {
+    Some(Outcome::Succeeded(Success::Upgraded))
+}
+
+/// Says "V2" whenever it is asked, until the upgrade has ended.
+fn claims(world: &mut World, device: &mut Script) {
+    for _ in 0..20 {
+        if world.outcome(1).is_some() {
+            return;
+        }
+        let frames = device.frames(world);
+        if decoded(&frames).contains(&PlatformMessage::VersionQuery) {
+            device.says_version(world, "V2");
+        }
+        world.pass_s(30);
+    }
+}
+
+fn version_reported(world: &World) -> bool {
+    let target = version("V2");
+    world.changes.iter().any(
+        |change| matches!(change, Change::VersionReported { version, .. } if *version == target),
+    )
+}
+
+#[test]
+fn a_reported_failure_outranks_the_version_that_is_claimed() {
+    let (mut world, mut device) = executing();
+    device.say(&mut world, &report(FAILED, "V2"));
+    claims(&mut world, &mut device);
+    assert_eq!(world.outcome(1), failed());
+    assert!(!version_reported(&world), "a claim is no fact");
+    let told = notes(&world).join("\n");
+    let why = "says that it runs \"V2\"; it has reported 0x0A (installing the package failed) (PCP 24), and has not";
+    assert!(told.contains(why), "{told}");
+}
+
+#[test]
+fn a_restart_makes_the_version_count_again() {
+    let (mut world, mut device) = executing();
+    device.say(&mut world, &report(FAILED, "V2"));
+    device.receive(&mut world);
+    world.pass_s(60);
+    device.register(&mut world);
+    claims(&mut world, &mut device);
+    assert_eq!(world.outcome(1), upgraded());
+    assert!(version_reported(&world));
+}
+
+#[test]
+fn a_registration_that_we_caused_is_no_restart() {
+    // it was told that it is not registered
+    let (mut world, mut device) = executing();
+    device.say(&mut world, &report(FAILED, "V2"));
+    let stale = request(Code::POST, 700, &["rd", &location("meter-1")], &[]);
+    world.datagram(device.at, &stale);
+    let answers = device.receive(&mut world);
+    assert!(
+        answers
+            .iter()
+            .any(|it| matches!(it, Received::Response(Code::NOT_FOUND)))
+    );
+    device.register(&mut world);
+    claims(&mut world, &mut device);
+    assert_eq!(world.outcome(1), failed());
+
+    // its registration had run out
+    let mut world = World::new();
+    let mut device = Script::new("meter-1", 1);
+    device.queries = vec!["lt=400".into()];
+    world.add("meter-1");
+    world.start("meter-1", 1, &package("V2", &content()));
+    device.negotiate(&mut world, 7, -90, 15);
+    device.receive(&mut world);
+    let status = ResultCode::SUCCESS;
+    device.say(&mut world, &DeviceMessage::DownloadReport { status });
+    device.receive(&mut world);
+    world.pass_s(390);
+    device.say(&mut world, &report(FAILED, "V2"));
+    device.receive(&mut world);
+    world.pass_s(11);
+    let ended = |change: &Change| matches!(change, Change::Deregistered { .. });
+    assert!(world.changes.iter().any(ended));
+    device.register(&mut world);
+    claims(&mut world, &mut device);
+    assert_eq!(world.outcome(1), failed());
+}
+
+#[test]
+fn a_claim_in_mid_download_is_no_reason_to_do_nothing() {
+    let (mut world, mut device) = downloading();
+    world.command(Command::Stop {
+        endpoint: "meter-1".into(),
+        upgrade: UpgradeId(1),
+        reason: StopReason::TaskStopped,
+    });
+    world.start("meter-1", 2, &package("V2", &content()));
+    world.pass_s(1);
+    device.receive(&mut world);
+    device.says_version(&mut world, "V2");
+    assert_eq!(world.outcome(2), None);
+    let reads = device.receive(&mut world);
+    assert!(reads.iter().any(|it| matches!(it, Received::Read(..))));
+    // nor is one that was heard asking between the upgrades
+    let mut world = World::new();
+    let mut device = Script::new("meter-1", 1);
+    world.add("meter-1");
+    device.register(&mut world);
+    device.receive(&mut world);
+    device.asks_segment(&mut world, "V2", 5);
+    device.receive(&mut world);
+    world.start("meter-1", 2, &package("V2", &content()));
+    world.pass_s(1);
+    device.receive(&mut world);
+    device.says_version(&mut world, "V2");
+    assert_eq!(world.outcome(2), None);
+    // it restarts, and is believed
+    device.register(&mut world);
+    device.receive(&mut world);
+    device.says_version(&mut world, "V2");
+    let current = Some(Outcome::Succeeded(Success::AlreadyCurrent));
+    assert_eq!(world.outcome(2), current);
+}
+
+#[test]
+fn success_in_the_name_of_the_old_version_is_from_before_the_restart() {
+    let (mut world, mut device) = executing();
+    device.say(&mut world, &report(ResultCode::SUCCESS, "V1"));
+    device.receive(&mut world);
+    world.pass_s(600);
+    assert_eq!(world.outcome(1), None);
+    assert!(device.frames(&mut world).is_empty());
+    device.register(&mut world);
+    device.receive(&mut world);
+    world.pass_s(46);
+    assert_eq!(
+        decoded(&device.frames(&mut world)),
+        [PlatformMessage::VersionQuery]
+    );
+    device.says_version(&mut world, "V2");
+    assert_eq!(world.outcome(1), upgraded());
+}
+
+#[test]
+fn a_device_that_restarts_without_a_word_is_believed_when_it_says_so_twice() {
+    let (mut world, mut device) = executing();
+    world.pass_s(60);
+    device.notify(&mut world, b"42 litres");
+    device.receive(&mut world);
+    world.pass_s(46);
+    device.receive(&mut world);
+    device.says_version(&mut world, "V2");
+    assert_eq!(world.outcome(1), None);
+    world.pass_s(301);
+    device.receive(&mut world);
+    device.says_version(&mut world, "V2");
+    assert_eq!(world.outcome(1), upgraded());
+    // what it did before is explained: the next one finds it current
+    world.start("meter-1", 2, &package("V2", &content()));
+    world.pass_s(1);
+    device.receive(&mut world);
+    device.says_version(&mut world, "V2");
+    let current = Some(Outcome::Succeeded(Success::AlreadyCurrent));
+    assert_eq!(world.outcome(2), current);
+}
+
+#[test]
+fn evidence_is_stored_and_outlives_a_restart_of_the_server() {
+    let (mut before, mut device) = executing();
+    device.say(&mut before, &report(FAILED, "V2"));
+    let mut after = super::restart::restarted(&before);
+    after.next_id = 600;
+    // it registers anew because nobody answered it meanwhile
+    device.register(&mut after);
+    claims(&mut after, &mut device);
+    assert_eq!(after.outcome(1), failed());
+
+    let mut after = super::restart::restarted(&before);
+    after.next_id = 600;
+    device.notify(&mut after, b"42 litres");
+    device.receive(&mut after);
+    device.register(&mut after);
+    claims(&mut after, &mut device);
+    assert_eq!(after.outcome(1), upgraded(), "it has restarted since");
+}
+
+#[test]
+fn a_new_association_is_a_restart_and_a_resumed_one_is_not() {
+    let endpoints: [Box<str>; 1] = ["meter-1".into()];
+    for (handshake, outcome) in [(true, upgraded()), (false, failed())] {
+        let mut world = World::new();
+        let mut device = Script::new("meter-1", 1);
+        device.at = Peer::secured(SocketAddr::from(([10, 0, 0, 1], 1)));
+        world.add("meter-1");
+        world.speaker = Some((endpoints.to_vec(), Some(world.now.instant)));
+        world.start("meter-1", 1, &package("V2", &content()));
+        device.negotiate(&mut world, 7, -90, 15);
+        device.receive(&mut world);
+        let status = ResultCode::SUCCESS;
+        device.say(&mut world, &DeviceMessage::DownloadReport { status });
+        device.receive(&mut world);
+        device.say(&mut world, &report(FAILED, "V2"));
+        device.receive(&mut world);
+        world.pass_s(60);
+        let second = handshake.then_some(world.now.instant);
+        world.speaker = Some((endpoints.to_vec(), second));
+        device.update(&mut world);
+        claims(&mut world, &mut device);
+        assert_eq!(world.outcome(1), outcome);
+    }
+}
+
+#[test]
+fn versions_are_compared_as_devices_mean_them() {
+    let mut world = World::new();
+    let mut device = Script::new("meter-1", 1);
+    world.add("meter-1");
+    world.start("meter-1", 1, &package("V2", &content()));
+    device.register(&mut world);
+    device.receive(&mut world);
+    // success, "V2", then what was in the buffer before
+    let mut frame = vec![0xFF, 0xFE, 1, 19, 0, 0, 0, 17, 0];
+    frame.extend(b"V2 \r\n\0stale 1.0\xFF");
+    let code = pcp::checksum(&frame).to_be_bytes();
+    frame[4..6].copy_from_slice(&code);
+    device.notify(&mut world, &frame);
+    let current = Some(Outcome::Succeeded(Success::AlreadyCurrent));
+    assert_eq!(world.outcome(1), current);
+}

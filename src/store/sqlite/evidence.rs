@@ -1,0 +1,68 @@
+//! The form in which a device's evidence is stored: a JSON array, one object for each version.
+
+use serde::{Deserialize, Serialize};
+
+use super::{packed::HexVersion, rows};
+use crate::{
+    clock::UtcMillis,
+    store::StoreError,
+    upgrade::{Evidence, FailedIn, ReportedFailure},
+};
+
+#[derive(Serialize)]
+struct Written {
+    /// The 16 bytes, in hexadecimal.
+    version: String,
+    commanded: bool,
+    claimed: bool,
+    failed_in: Option<FailedIn>,
+    code: Option<u8>,
+    at: UtcMillis,
+}
+
+#[derive(Deserialize)]
+struct Read {
+    version: HexVersion,
+    commanded: bool,
+    claimed: bool,
+    failed_in: Option<FailedIn>,
+    code: Option<u8>,
+    at: UtcMillis,
+}
+
+/// `None` where there is nothing.
+pub(super) fn write(evidence: &[Evidence]) -> Option<String> {
+    let rows = evidence.iter().map(|it| Written {
+        version: hex::encode(it.version.as_bytes()),
+        commanded: it.commanded,
+        claimed: it.claimed,
+        failed_in: it.failure.map(|failure| failure.failed_in),
+        code: it.failure.map(|failure| failure.code.0),
+        at: it.at,
+    });
+    (!evidence.is_empty()).then(|| super::bulk::json_list(rows))
+}
+
+pub(super) fn read(stored: Option<&str>) -> Result<Vec<Evidence>, StoreError> {
+    let Some(stored) = stored else {
+        return Ok(Vec::new());
+    };
+    let read: Vec<Read> = serde_json::from_str(stored)
+        .map_err(|error| rows::unreadable("devices.evidence", format!("{stored}: {error}")))?;
+    Ok(read
+        .into_iter()
+        .map(|it| Evidence {
+            version: it.version.0,
+            commanded: it.commanded,
+            claimed: it.claimed,
+            failure: it
+                .failed_in
+                .zip(it.code)
+                .map(|(failed_in, code)| ReportedFailure {
+                    failed_in,
+                    code: pcp::ResultCode(code),
+                }),
+            at: it.at,
+        })
+        .collect())
+}
