@@ -129,3 +129,46 @@ fn seeds_that_once_failed_violate_nothing() {
         check(seed).unwrap();
     }
 }
+
+#[test]
+fn debug_seed() {
+    let variable = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .and_then(|text| text.parse::<u64>().ok())
+    };
+    let Some(seed) = variable("DBG_SEED") else {
+        return;
+    };
+    let upgrade = variable("DBG_UPGRADE").unwrap();
+    let scenario = world(seed);
+    let packages = scenario.packages().unwrap();
+    let fleet = scenario.fleet(&packages).unwrap();
+    let mut order = Vec::new();
+    for product in 0..packages.len() {
+        order.extend(
+            (0..fleet.members.len())
+                .skip(product)
+                .step_by(packages.len()),
+        );
+    }
+    let device = order[usize::try_from(upgrade).unwrap() - 1];
+    let spec = &fleet.members[device].spec;
+    println!(
+        "device {device} {:?} {:?} {:?} {:?}",
+        spec.endpoint, spec.fault, spec.behaviour, spec.timing
+    );
+    println!(
+        "{:?} crash {:?} faults {:?} retry {:?}",
+        scenario.config.upgrade, scenario.crash_every, scenario.faults, scenario.retry
+    );
+    let summary = super::run_with(
+        &scenario,
+        super::debug::Air {
+            device: device as u32,
+            from: 0,
+            now: 0,
+        },
+    );
+    println!("{:#?}", summary.violations);
+}
