@@ -82,7 +82,7 @@ pub struct CoapConfig {
     pub ack_random_factor: f64,
     /// `MAX_RETRANSMIT`: 15 s with 2 repeats waits at most 157 s and fits a 3-minute stage.
     pub max_retransmit: u32,
-    /// Requests that may wait for one device while another is outstanding (NSTART is 1). There are ten
+    /// Requests that may wait for one device while another is outstanding (NSTART is 1). There are eleven
     /// kinds, and one of each at most.
     pub queue_len: usize,
     /// How long a request that was acknowledged empty may wait for its separate response.
@@ -409,4 +409,13 @@ pub struct ProductConfig {
     pub check_code: CheckCodeKind,
     /// Fill the last segment with 0xFF to full size, for devices that take every segment as full.
     pub pad_last_segment: bool,
+    /// [`Lwm2mConfig::awake_window_s`] of its devices, where it is another.
+    pub awake_window_s: Option<u64>,
+    /// [`CoapConfig::ack_timeout_ms`] of its devices, where it is another.
+    pub ack_timeout_ms: Option<u64>,
+    /// [`CoapConfig::max_retransmit`] of its devices, where it is another.
+    pub max_retransmit: Option<u32>,
+    /// Write pmin = 0 to /19/0/0 before it is observed (LwM2M 1.0 §5.1.2, 1.1 §7.3), for devices that otherwise hold
+    /// notifications back for a while.
+    pub pmin_zero: bool,
 }

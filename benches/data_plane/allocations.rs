@@ -131,6 +131,7 @@ impl Bench {
     fn begin_download(&mut self) {
         self.command(Command::AddDevice {
             endpoint: ENDPOINT.into(),
+            product: "meter".into(),
             secure: false,
         });
         let register = self.device.register(ENDPOINT);

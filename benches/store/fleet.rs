@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use cellwise::{
     clock::UtcMillis,
-    engine::{Change, QueueMode, Registration, StageChange},
+    engine::{Binding, Change, QueueMode, Registration, StageChange},
     package::Segmentation,
     store::{
         EventStore, NewDevice, NewPackage, NewTask, NewWebhook, Selection, SqliteStore, Store,
@@ -109,6 +109,9 @@ pub(crate) fn registered(number: u32) -> Change {
             expires_at: t(86_400),
             registered_at: T0,
             queue_mode: QueueMode::On,
+            lwm2m_version: None,
+            binding: Binding::default(),
+            announced: None,
         },
         at: T0,
     }

@@ -5,7 +5,10 @@ use cellwise::{
         Block, Code, Kind, MAX_DATAGRAM_LEN, Malformed, Message, MessageBuilder, Token,
         put_downlink, reset, slice,
     },
-    lwm2m::{MAX_ENDPOINT_LEN, MAX_LIFETIME_S, MAX_LINKS, RegisterRequest, UpdateRequest},
+    lwm2m::{
+        MAX_ENDPOINT_LEN, MAX_LIFETIME_S, MAX_LINKS, MAX_LINKS_LEN, Objects, RegisterRequest,
+        UpdateRequest,
+    },
 };
 
 /// Reads `input`, and builds again what could be read.
@@ -121,6 +124,21 @@ fn blocks(message: &Message) {
     }
 }
 
+/// What is kept of a list of links says the same when it is read again, as far as there was room.
+fn announced(objects: &Objects) {
+    let links = objects.links();
+    assert!(links.len() <= MAX_LINKS_LEN);
+    let again = Objects::parse(links.as_bytes());
+    assert_eq!(again.links(), links);
+    assert!(
+        again
+            .paths()
+            .eq(objects.paths().take(again.paths().count()))
+    );
+    let root = objects.root().unwrap_or("/");
+    assert!(root.starts_with('/') && root.bytes().all(|byte| byte.is_ascii_graphic()));
+}
+
 /// Whatever the message is: its queries and payload as a registration and as an update.
 fn registration(message: &Message) {
     if let Ok(request) = RegisterRequest::parse(message.queries(), message.payload()) {
@@ -128,6 +146,7 @@ fn registration(message: &Message) {
         assert!(request.endpoint.bytes().all(|byte| byte.is_ascii_graphic()));
         assert!((1..=MAX_LIFETIME_S).contains(&request.lifetime_s));
         assert!(request.objects.paths().count() <= MAX_LINKS);
+        announced(&request.objects);
     }
     if let Ok(request) = UpdateRequest::parse(message.queries(), message.payload()) {
         let lifetime = request.lifetime_s.unwrap_or(1);

@@ -23,7 +23,7 @@
 //! | `T` n | n² seconds pass; what is due is done in time |
 //! | `L` n | n² seconds pass, and the engine is not told |
 //! | `D` peer n bytes | the n bytes arrive from the peer |
-//! | `R` device peer how | it registers from there: bit 0 says that it sleeps, bits 1 and 2 for how long |
+//! | `R` device peer how | it registers from there: bit 0 says that it sleeps, bits 1 and 2 for how long, bit 3 that it announces objects, bit 4 that they are below a root |
 //! | `U` device peer | it updates its registration from there |
 //! | `E` device | it deregisters |
 //! | `Z` device cell signal | where it is from now on: cells 0 to 2, 3 unknown; signals good, fair, weak, none |

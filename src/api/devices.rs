@@ -83,6 +83,17 @@ struct RegistrationBody {
     expires_at: String,
     /// The device sleeps and listens only for a while after its messages.
     queue_mode: bool,
+    /// The version of LwM2M that it says it speaks: 1.0, 1.1 or 1.2. `null` when it does not say.
+    #[schema(required)]
+    lwm2m_version: Option<String>,
+    /// The transports over which it says that it can be reached, and `Q` when it sleeps: `UQ`.
+    binding: String,
+    /// The objects and instances that it announces, with versions where it tells them, in CoRE link format (RFC 6690)
+    /// without the root path: `</3/0>,</4>;ver=1.3,</4/0>`. `null` when it announces none.
+    #[schema(required)]
+    objects: Option<String>,
+    /// The path below which it has its objects.
+    root_path: String,
 }
 
 /// A device's radio coverage.
@@ -123,13 +134,22 @@ impl From<DeviceDetail> for DeviceBody {
 
 impl From<Registration> for RegistrationBody {
     fn from(registration: Registration) -> Self {
+        let sleeps = registration.queue_mode == QueueMode::On;
+        let (objects, root_path) =
+            (registration.announced).map_or((String::new(), None), |it| (it.objects, it.root_path));
         Self {
             peer: registration.peer.address.to_string(),
             secured: registration.peer.secured,
             lifetime_seconds: registration.lifetime_s,
             registered_at: registration.registered_at.to_string(),
             expires_at: registration.expires_at.to_string(),
-            queue_mode: registration.queue_mode == QueueMode::On,
+            queue_mode: sleeps,
+            lwm2m_version: registration
+                .lwm2m_version
+                .map(|version| version.to_string()),
+            binding: format!("{}{}", registration.binding, if sleeps { "Q" } else { "" }),
+            objects: Some(objects).filter(|objects| !objects.is_empty()),
+            root_path: root_path.unwrap_or_else(|| "/".to_owned()),
         }
     }
 }

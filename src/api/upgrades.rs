@@ -123,12 +123,12 @@ struct OutcomeBody {
     #[schema(schema_with = reason)]
     reason: String,
     /// For people. Of a failure: what happened, the limit that ran out by its name in the settings, what was sent last
-    /// (how often, when, whether it was acknowledged), and what was heard last.
+    /// (how often, when, whether it was acknowledged), what the device said last, and when it was heard last.
     #[schema(
         example = "the download did not end within the limit; segment 12 was asked for last. Limit: \
         upgrade.download_s = 3600. Sent last: the new version (PCP 20), 3 times, at 2027-01-15T08:58:10.000Z, not \
-        acknowledged. Heard last: the request for segment 12 (PCP 21) at 2027-01-15T08:10:00.000Z. Nothing was heard \
-        since 2027-01-15T08:10:02.000Z"
+        acknowledged. Said last: the request for segment 12 (PCP 21) at 2027-01-15T08:10:00.000Z. Heard last at \
+        2027-01-15T08:10:02.000Z"
     )]
     detail: String,
     /// When.

@@ -9,8 +9,8 @@ use std::{collections::VecDeque, time::Duration};
 
 use thiserror::Error;
 
-use super::{Code, Datagram, Kind, Message, Token};
-use crate::{clock::Instant, config::CoapConfig};
+use super::{Code, Datagram, Kind, Message, Token, Transmission};
+use crate::clock::Instant;
 
 /// A request to the device, ready to leave. `T` is the sender's own name for it.
 #[derive(Debug, Clone)]
@@ -92,9 +92,9 @@ impl<T> Default for Busy<T> {
 
 impl<T: Copy + PartialEq> Link<T> {
     /// Queues a request.
-    pub fn send(&mut self, config: &CoapConfig, request: Request<T>) -> Result<(), QueueFull> {
+    pub fn send(&mut self, rules: &Transmission, request: Request<T>) -> Result<(), QueueFull> {
         let busy = self.0.get_or_insert_default();
-        if busy.waiting.len() >= config.queue_len {
+        if busy.waiting.len() >= rules.queue_len {
             return Err(QueueFull);
         }
         if busy.waiting.capacity() == 0 {
@@ -164,7 +164,7 @@ impl<T: Copy + PartialEq> Link<T> {
     pub fn poll_transmit(
         &mut self,
         now: Instant,
-        config: &CoapConfig,
+        rules: &Transmission,
         random: u32,
     ) -> Option<Datagram> {
         let busy = self.0.as_mut()?;
@@ -172,8 +172,8 @@ impl<T: Copy + PartialEq> Link<T> {
             return None;
         }
         let request = busy.waiting.pop_front()?;
-        let spread = f64::from(random) / f64::from(u32::MAX) * (config.ack_random_factor - 1.0);
-        let timeout = Duration::from_millis(config.ack_timeout_ms).mul_f64(1.0 + spread.max(0.0));
+        let spread = f64::from(random) / f64::from(u32::MAX) * (rules.ack_random_factor - 1.0);
+        let timeout = rules.ack_timeout.mul_f64(1.0 + spread.max(0.0));
         let datagram = request.datagram.clone();
         busy.outstanding = Some(Outstanding {
             request,
@@ -222,7 +222,7 @@ impl<T: Copy + PartialEq> Link<T> {
     pub fn handle_timeout(
         &mut self,
         now: Instant,
-        config: &CoapConfig,
+        rules: &Transmission,
     ) -> (Option<Datagram>, Option<LinkEvent<T>>) {
         let Some(busy) = &mut self.0 else {
             return (None, None);
@@ -232,7 +232,7 @@ impl<T: Copy + PartialEq> Link<T> {
             return (None, Some(LinkEvent::Unanswered(separate.tag)));
         }
         if let Some(over) =
-            (busy.outstanding).take_if(|o| o.due <= now && o.repeats >= config.max_retransmit)
+            (busy.outstanding).take_if(|o| o.due <= now && o.repeats >= rules.max_retransmit)
         {
             return (None, Some(LinkEvent::TimedOut(over.request.tag)));
         }
@@ -250,7 +250,7 @@ impl<T: Copy + PartialEq> Link<T> {
     pub fn handle_message(
         &mut self,
         now: Instant,
-        config: &CoapConfig,
+        rules: &Transmission,
         message: &Message,
     ) -> Option<LinkEvent<T>> {
         let busy = self.0.as_mut()?;
@@ -264,7 +264,7 @@ impl<T: Copy + PartialEq> Link<T> {
                 let event = if message.kind() == Kind::Reset {
                     LinkEvent::Rejected(tag)
                 } else if message.code() == Code::EMPTY {
-                    busy.await_separate(tag, token, now, config);
+                    busy.await_separate(tag, token, now, rules);
                     LinkEvent::Acknowledged(tag)
                 } else if message.token() == token {
                     LinkEvent::Responded(tag)
@@ -295,14 +295,14 @@ impl<T> Busy<T> {
     /// Separate responses awaited at the same time; an older one is given up.
     const MAX_SEPARATE: usize = 4;
 
-    fn await_separate(&mut self, tag: T, token: Token, now: Instant, config: &CoapConfig) {
+    fn await_separate(&mut self, tag: T, token: Token, now: Instant, rules: &Transmission) {
         if self.separate.len() >= Self::MAX_SEPARATE {
             self.separate.remove(0);
         }
         self.separate.push(Separate {
             tag,
             token,
-            due: now + Duration::from_millis(config.separate_response_ms),
+            due: now + rules.separate_response,
         });
     }
 }
@@ -310,7 +310,10 @@ impl<T> Busy<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::coap::{MessageBuilder, empty_ack, reset};
+    use crate::{
+        coap::{MessageBuilder, empty_ack, reset},
+        config::CoapConfig,
+    };
 
     fn request(id: u16) -> Request<u16> {
         let token = Token::new(&id.to_be_bytes());
@@ -338,35 +341,35 @@ mod tests {
 
     struct Fixture {
         link: Link<u16>,
-        config: CoapConfig,
+        rules: Transmission,
         now: Instant,
     }
 
     impl Fixture {
         fn with(ids: impl IntoIterator<Item = u16>) -> Self {
             let mut link = Link::default();
-            let config = CoapConfig::default();
+            let rules = Transmission::from(&CoapConfig::default());
             for id in ids {
-                link.send(&config, request(id)).unwrap();
+                link.send(&rules, request(id)).unwrap();
             }
             Self {
                 link,
-                config,
+                rules,
                 now: Instant::ZERO,
             }
         }
 
         fn transmit(&mut self) -> Option<Datagram> {
-            self.link.poll_transmit(self.now, &self.config, 0)
+            self.link.poll_transmit(self.now, &self.rules, 0)
         }
 
         fn receive(&mut self, message: &Message) -> Option<LinkEvent<u16>> {
-            self.link.handle_message(self.now, &self.config, message)
+            self.link.handle_message(self.now, &self.rules, message)
         }
 
         fn next_timeout(&mut self) -> (Option<Datagram>, Option<LinkEvent<u16>>) {
             self.now = self.link.next_timeout().unwrap();
-            self.link.handle_timeout(self.now, &self.config)
+            self.link.handle_timeout(self.now, &self.rules)
         }
     }
 
@@ -383,7 +386,7 @@ mod tests {
     #[test]
     fn repeats_twice_with_growing_pauses_within_157_seconds() {
         let mut f = Fixture::with([1]);
-        let first = f.link.poll_transmit(f.now, &f.config, u32::MAX).unwrap();
+        let first = f.link.poll_transmit(f.now, &f.rules, u32::MAX).unwrap();
         for _ in 0..2 {
             let (again, event) = f.next_timeout();
             assert_eq!(again.unwrap(), first);
@@ -440,8 +443,8 @@ mod tests {
     #[test]
     fn the_queue_is_bounded() {
         let mut f = Fixture::with(0..16);
-        let config = f.config.clone();
-        assert_eq!(f.link.send(&config, request(99)), Err(QueueFull));
+        let rules = f.rules;
+        assert_eq!(f.link.send(&rules, request(99)), Err(QueueFull));
     }
 
     #[test]

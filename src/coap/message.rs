@@ -57,6 +57,7 @@ impl Code {
     pub const METHOD_NOT_ALLOWED: Self = Self::of(4, 5);
     pub const NOT_ACCEPTABLE: Self = Self::of(4, 6);
     pub const REQUEST_ENTITY_INCOMPLETE: Self = Self::of(4, 8);
+    pub const PRECONDITION_FAILED: Self = Self::of(4, 12);
     pub const REQUEST_ENTITY_TOO_LARGE: Self = Self::of(4, 13);
     pub const SERVICE_UNAVAILABLE: Self = Self::of(5, 3);
     pub const PROXYING_NOT_SUPPORTED: Self = Self::of(5, 5);
@@ -472,6 +473,15 @@ impl MessageBuilder {
         // Fails only where a token or an option is longer than its length field can say: tokens have
         // at most 8 bytes, and the options set here are our own short names and numbers.
         self.packet.to_bytes_unlimited().unwrap_or_default()
+    }
+
+    /// The datagram, with a payload that it shares.
+    pub fn build_around(&self, payload: Bytes) -> Datagram {
+        let mut head = self.build();
+        if !payload.is_empty() {
+            head.push(PAYLOAD_MARKER);
+        }
+        Datagram::with_body(&head, payload)
     }
 
     fn option(mut self, option: CoapOption, value: Vec<u8>) -> Self {

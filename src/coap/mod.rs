@@ -11,6 +11,7 @@ mod link;
 mod message;
 mod peer;
 mod recent;
+mod transmission;
 
 pub use block::{Block, BlockError, Reassembled, Reassembly, slice};
 pub use datagram::Datagram;
@@ -21,3 +22,4 @@ pub use message::{
 };
 pub use peer::Peer;
 pub use recent::{Recent, Reply};
+pub use transmission::Transmission;

@@ -34,8 +34,8 @@ pub enum Reply {
 /// IDs from the same number again, and what it says then must not be taken for a repeat.
 #[derive(Debug, Default)]
 pub struct Recent {
-    /// The oldest first.
-    entries: Vec<Entry>,
+    /// The oldest first, and no room for more: most devices say one thing, and then nothing for hours.
+    entries: Box<[Entry]>,
 }
 
 #[derive(Debug)]
@@ -64,19 +64,23 @@ impl Recent {
 
     /// Remembers a message and its reply, forgetting the oldest one when there are too many.
     pub fn remember(&mut self, now: Instant, message_id: u16, datagram: &[u8], reply: Reply) {
-        if self.entries.len() >= CAPACITY {
-            self.entries.remove(0);
-        }
-        if self.entries.len() == self.entries.capacity() {
-            // no more room than needed: most devices say one thing, and then nothing for hours
-            self.entries.reserve_exact(self.entries.len().max(1));
-        }
-        self.entries.push(Entry {
+        let entry = Entry {
             message_id,
             digest: digest(datagram),
             at_s: seconds(now),
             reply,
-        });
+        };
+        if self.entries.len() < CAPACITY {
+            let mut entries = std::mem::take(&mut self.entries).into_vec();
+            entries.reserve_exact(1);
+            entries.push(entry);
+            self.entries = entries.into_boxed_slice();
+            return;
+        }
+        self.entries.rotate_left(1);
+        if let Some(last) = self.entries.last_mut() {
+            *last = entry;
+        }
     }
 
     /// When everything that is remembered is too old to matter.
@@ -87,7 +91,7 @@ impl Recent {
 
     /// Forgets everything: the device started anew, or it is too old to matter.
     pub fn clear(&mut self) {
-        self.entries = Vec::new();
+        self.entries = Box::default();
     }
 }
 

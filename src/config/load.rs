@@ -6,7 +6,7 @@ use std::{
 use thiserror::Error;
 use toml::{Table, Value};
 
-use super::Config;
+use super::{Config, ProductConfig};
 
 /// Read when no file is named, if it is there.
 const DEFAULT_FILE: &str = "cellwise.toml";
@@ -150,16 +150,21 @@ fn overlay(table: &mut Table, name: &str, value: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Every setting and its default value. Products are of the operator's naming: the one that `path`
-/// names counts as known.
+/// Every setting and a value that it may have, its default where it has one. Products are of the operator's naming: the
+/// one that `path` names counts as known.
 fn known_keys(path: &[&str]) -> Vec<(Vec<String>, Value)> {
     let mut config = Config::default();
     if let ["products", product, ..] = path
         && !product.is_empty()
     {
-        config
-            .products
-            .insert((*product).to_owned(), super::ProductConfig::default());
+        // TOML has no form for what is not set.
+        let example = ProductConfig {
+            awake_window_s: Some(0),
+            ack_timeout_ms: Some(0),
+            max_retransmit: Some(0),
+            ..ProductConfig::default()
+        };
+        config.products.insert((*product).to_owned(), example);
     }
     let mut keys = Vec::new();
     if let Ok(table) = Table::try_from(config) {

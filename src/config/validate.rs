@@ -1,12 +1,18 @@
-use std::{fmt::Display, ops::RangeInclusive};
+use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive};
 
 use tracing_subscriber::EnvFilter;
 
-use super::{AdmissionConfig, Config, ConfigError, Problem, UpgradeConfig};
+use super::{AdmissionConfig, Config, ConfigError, Problem, ProductConfig, UpgradeConfig};
 
 const YEAR_S: u64 = 365 * 86_400;
 /// The most that `shards` may be.
 pub const MOST_SHARDS: u8 = 64;
+/// Products that may have settings of their own.
+const MOST_PRODUCTS: usize = 1_000;
+
+const ACK_TIMEOUT_MS: RangeInclusive<u64> = 10..=600_000;
+const MAX_RETRANSMIT: RangeInclusive<u32> = 0..=10;
+const AWAKE_WINDOW_S: RangeInclusive<u64> = 1..=86_400;
 
 impl Config {
     /// Checks that every setting can be worked with. The error lists all that cannot.
@@ -26,10 +32,10 @@ impl Config {
         }
         check.range("shards", self.shards, 0..=MOST_SHARDS);
         let coap = &self.coap;
-        check.range("coap.ack_timeout_ms", coap.ack_timeout_ms, 10..=600_000);
+        check.range("coap.ack_timeout_ms", coap.ack_timeout_ms, ACK_TIMEOUT_MS);
         check.range("coap.ack_random_factor", coap.ack_random_factor, 1.0..=10.0);
-        check.range("coap.max_retransmit", coap.max_retransmit, 0..=10);
-        check.range("coap.queue_len", coap.queue_len, 10..=1_024);
+        check.range("coap.max_retransmit", coap.max_retransmit, MAX_RETRANSMIT);
+        check.range("coap.queue_len", coap.queue_len, 11..=1_024);
         check.range(
             "coap.separate_response_ms",
             coap.separate_response_ms,
@@ -37,7 +43,7 @@ impl Config {
         );
         check.dtls(self);
         let lwm2m = &self.lwm2m;
-        check.range("lwm2m.awake_window_s", lwm2m.awake_window_s, 1..=86_400);
+        check.range("lwm2m.awake_window_s", lwm2m.awake_window_s, AWAKE_WINDOW_S);
         check.range(
             "lwm2m.max_open_devices",
             lwm2m.max_open_devices,
@@ -81,11 +87,7 @@ impl Config {
                 format!("{:?} is no filter: {e}", self.log.filter),
             );
         }
-        for name in self.products.keys() {
-            if let Err(problem) = check_product_name(name) {
-                check.fail(&format!("products.{name:?}"), problem);
-            }
-        }
+        check.products(&self.products);
         check.problems
     }
 }
@@ -106,6 +108,30 @@ struct Check {
 }
 
 impl Check {
+    fn products(&mut self, products: &BTreeMap<String, ProductConfig>) {
+        if products.len() > MOST_PRODUCTS {
+            self.fail(
+                "products",
+                format!("{} products are more than {MOST_PRODUCTS}", products.len()),
+            );
+        }
+        for (name, product) in products {
+            if let Err(problem) = check_product_name(name) {
+                self.fail(&format!("products.{name:?}"), problem);
+            }
+            let key = |setting| format!("products.{name}.{setting}");
+            if let Some(window) = product.awake_window_s {
+                self.range(&key("awake_window_s"), window, AWAKE_WINDOW_S);
+            }
+            if let Some(timeout) = product.ack_timeout_ms {
+                self.range(&key("ack_timeout_ms"), timeout, ACK_TIMEOUT_MS);
+            }
+            if let Some(repeats) = product.max_retransmit {
+                self.range(&key("max_retransmit"), repeats, MAX_RETRANSMIT);
+            }
+        }
+    }
+
     fn dtls(&mut self, config: &Config) {
         let dtls = &config.dtls;
         if !dtls.enabled && !config.coap.enabled {

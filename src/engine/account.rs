@@ -39,6 +39,7 @@ pub(super) struct Account {
 pub(super) enum Repeated {
     Registration,
     Address,
+    Association,
     Observation,
     Write,
     Jump,
@@ -46,6 +47,7 @@ pub(super) enum Repeated {
     NotPcp,
     OwnTimeout,
     Claim,
+    Attributes,
 }
 
 impl Repeated {
@@ -53,6 +55,7 @@ impl Repeated {
         match self {
             Self::Registration => "registered anew",
             Self::Address => "was heard from another address",
+            Self::Association => "its association (DTLS) has ended",
             Self::Observation => "did not confirm the observation of /19/0/0",
             Self::Write => "answered a write to /19/1/0 with an error",
             Self::Jump => "asked for another segment than the next",
@@ -60,6 +63,7 @@ impl Repeated {
             Self::NotPcp => "sent a frame that is no PCP",
             Self::OwnTimeout => "reported a time-out of its own (PCP 23 with 0x06)",
             Self::Claim => "claimed the target without having restarted",
+            Self::Attributes => "refused pmin = 0 for /19/0/0",
         }
     }
 }
@@ -174,6 +178,7 @@ impl Said {
 impl Sent {
     fn text(&self, resumed_at: Option<UtcMillis>) -> String {
         let what = match self.what {
+            Tag::Attributes => "pmin = 0 for /19/0/0".to_owned(),
             Tag::Observe => "the observation of /19/0/0".to_owned(),
             Tag::Version => "the version query (PCP 19)".to_owned(),
             Tag::Read => (self.path).map_or_else(
@@ -206,7 +211,7 @@ impl Sent {
 
 /// What serves the exchange, and is told only where nothing else was sent.
 const fn is_aside(tag: Tag) -> bool {
-    matches!(tag, Tag::Observe | Tag::Ping)
+    matches!(tag, Tag::Attributes | Tag::Observe | Tag::Ping)
 }
 
 impl Engine {
@@ -320,6 +325,10 @@ impl Engine {
             return text;
         };
         // writing to a String does not fail
+        if *failure == Failure::NotSupported {
+            let objects = self.device(key).announced_objects();
+            let _ = write!(text, ". It announces objects {objects} and no 19");
+        }
         if let Some(deadline) = failure.limit() {
             let seconds = deadline.duration(&self.config.upgrade).as_secs();
             let _ = write!(text, ". Limit: {} = {seconds}", deadline.setting());

@@ -5,6 +5,8 @@ use crate::lwm2m::{ConnectivityReading, ResourcePath};
 /// Why a request was sent to a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tag {
+    /// Write the attributes that the observation of the uplink is to have.
+    Attributes,
     /// Observe the uplink.
     Observe,
     /// PCP 19.

@@ -2,9 +2,11 @@
 
 use pcp::Version;
 
+pub use crate::lwm2m::{Binding, Lwm2mVersion};
 use crate::{
     clock::UtcMillis,
     coap::Peer,
+    lwm2m::Objects,
     task::{PackageId, RetryPolicy, TaskId, UpgradeId},
     upgrade::{Coverage, Evidence, Outcome, Stage},
 };
@@ -34,6 +36,47 @@ pub struct Registration {
     pub registered_at: UtcMillis,
     /// Whether the device sleeps.
     pub queue_mode: QueueMode,
+    /// The version of LwM2M that it says it speaks, where it says so.
+    pub lwm2m_version: Option<Lwm2mVersion>,
+    /// The transports over which it says that it can be reached.
+    pub binding: Binding,
+    /// What it announces. Few updates announce anything: of a change that keeps the location, `None` is no news.
+    pub announced: Option<Box<Announced>>,
+}
+
+impl Registration {
+    /// What is known of it after this change of what was known: what is not announced anew stays.
+    #[must_use]
+    pub fn after(mut self, before: Option<&Self>) -> Self {
+        if let Some(before) = before.filter(|before| before.location == self.location)
+            && self.announced.is_none()
+        {
+            self.announced.clone_from(&before.announced);
+        }
+        self
+    }
+}
+
+/// What a device announces of its objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announced {
+    /// Objects and instances in CoRE link format, in order, without the root path: `</3/0>,</4>;ver=1.3,</4/0>`. At most
+    /// 2,048 bytes; empty when the device tells only its root path.
+    pub objects: String,
+    /// The path below which it has its objects, such as `/lwm2m`; `None` for the root.
+    pub root_path: Option<String>,
+}
+
+impl Announced {
+    /// `None` when nothing is announced.
+    pub(super) fn of(objects: &Objects) -> Option<Box<Self>> {
+        (!objects.is_empty()).then(|| {
+            Box::new(Self {
+                objects: objects.links(),
+                root_path: objects.root().map(ToOwned::to_owned),
+            })
+        })
+    }
 }
 
 /// A coverage report and its time.

@@ -14,10 +14,12 @@ pub enum Command {
     Restore(Vec<DeviceRecord>),
     /// Every device from before the restart is known.
     Restored,
-    /// The endpoint may register.
+    /// The endpoint may register; or what the operator has changed about it.
     AddDevice {
         /// The device.
         endpoint: String,
+        /// The product it belongs to from now on.
+        product: String,
         /// It is refused where nothing is encrypted.
         secure: bool,
     },

@@ -10,9 +10,11 @@ use super::{
     device::{Device, Known, Port, Registered, Session, StandingAsked},
     key::DeviceKey,
     notes,
+    told::ObjectSet,
 };
 use crate::{
     clock::{Instant, Now},
+    lwm2m::Objects,
     package::Package,
     task::UpgradeId,
     upgrade::{Coverage, Event, EvidenceList, Failure, Outcome, Sota, Stage, StopReason, Stored},
@@ -27,10 +29,15 @@ impl Engine {
                 }
             }
             Command::Restored => self.all_restored(),
-            Command::AddDevice { endpoint, secure } => {
-                let key = self.insert_device(&endpoint);
+            Command::AddDevice {
+                endpoint,
+                product,
+                secure,
+            } => {
+                let key = self.insert_device(&endpoint, &product);
                 self.device_mut(key).port = Port::of(secure);
                 self.check_port(key);
+                self.settle(key);
             }
             Command::RemoveDevice { endpoint } => {
                 if let Some(key) = self.find(&endpoint) {
@@ -115,7 +122,7 @@ impl Engine {
     /// Chooses when to find out whether the device can be reached: devices that listen are not all
     /// asked in the same second.
     fn plan_look(&mut self, key: DeviceKey) {
-        let window = self.config.lwm2m.awake_window_s;
+        let window = self.profile(key).awake_window;
         let now = self.now.instant;
         let device = self.device(key);
         if device.peer().is_none() || (device.sleeps() && !device.is_awake(now, window)) {
@@ -179,7 +186,7 @@ impl Engine {
         if self.find(&record.endpoint).is_some() {
             return;
         }
-        let key = self.insert_device(&record.endpoint);
+        let key = self.insert_device(&record.endpoint, &record.product);
         self.device_mut(key).port = Port::of(record.secure);
         let heard_at = record.last_heard_at.map(|at| now.instant_at(at));
         let registration = record.registration.as_ref();
@@ -192,8 +199,11 @@ impl Engine {
             // Of two devices at one address, the one heard later is there.
             let other = self.devices.by_peer(registration.peer);
             let elsewhere = other.is_some_and(|other| self.device(other).heard_at > heard_at);
-            let displaced = elsewhere || (record.secure && !registration.peer.secured);
+            // Nor does an association outlive the restart, and the plain port is closed to who encrypts.
+            let displaced = elsewhere || registration.peer.secured || record.secure;
             let stored_until = now.instant_at(registration.expires_at);
+            let announced = registration.announced.as_deref();
+            let objects = announced.map(|known| Objects::parse(known.objects.as_bytes()));
             let mut registered = Registered {
                 nonce: location.registration,
                 peer: registration.peer,
@@ -204,6 +214,9 @@ impl Engine {
                 stored_until: Some(stored_until),
                 supposed: true,
                 queue_mode: registration.queue_mode,
+                lwm2m_version: registration.lwm2m_version,
+                binding: registration.binding,
+                objects: objects.as_ref().map(ObjectSet::of).unwrap_or_default(),
             };
             // It may have been renewed since it was written.
             registered.expires = registered.expires + registered.unwritten_at_most();
@@ -221,8 +234,11 @@ impl Engine {
                 coverage,
                 version: record.version,
                 evidence: EvidenceList::restored(record.evidence.clone()),
+                ..Known::default()
             }));
         }
+        let announced = registration.and_then(|known| known.announced.as_ref());
+        device.set_root(announced.and_then(|known| known.root_path.as_deref()));
         self.set_alarm(key);
     }
 

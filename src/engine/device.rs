@@ -3,13 +3,16 @@ use std::{sync::Arc, time::Duration};
 use pcp::{ResultCode, Version};
 
 use super::{
-    DeviceId, Presence, QueueMode, Registration, StageChange, Standing, UpgradeOrder,
+    Binding, DeviceId, Lwm2mVersion, Presence, QueueMode, Registration, StageChange, Standing,
+    UpgradeOrder,
     account::Account,
     asked::{Read, Tag},
     effect::Seq,
     evidence::Excuse,
     id::Location,
+    profile::ProfileId,
     timers::AlarmId,
+    told::ObjectSet,
 };
 use crate::{
     clock::{Instant, Now, UtcMillis},
@@ -41,6 +44,8 @@ pub(super) struct Device {
     pub(super) id: DeviceId,
     /// Where it is heard.
     pub(super) port: Port,
+    /// What is set for its product.
+    pub(super) profile: ProfileId,
     pub(super) registration: Option<Registered>,
     /// When anything was received from it last.
     pub(super) heard_at: Option<Instant>,
@@ -69,9 +74,11 @@ pub(super) struct Device {
     pub(super) alarm: Option<AlarmId>,
 }
 
-/// What it has told of itself.
+/// What it has told of itself, and few devices tell.
 #[derive(Debug, Default)]
 pub(super) struct Known {
+    /// The path below which it has its objects.
+    pub(super) root: Option<Box<str>>,
     pub(super) coverage: Option<(Coverage, Instant)>,
     pub(super) version: Option<Version>,
     /// What it did with versions that it was offered.
@@ -94,6 +101,9 @@ pub(super) struct Registered {
     /// It comes from before a restart, and `expires` is the latest end that it may have.
     pub(super) supposed: bool,
     pub(super) queue_mode: QueueMode,
+    pub(super) lwm2m_version: Option<Lwm2mVersion>,
+    pub(super) binding: Binding,
+    pub(super) objects: ObjectSet,
 }
 
 /// A renewal that changes nothing but the end of a registration is written when it moves the end that the store knows
@@ -158,6 +168,7 @@ impl Device {
             endpoint,
             id,
             port: Port::Any,
+            profile: ProfileId::default(),
             registration: None,
             heard_at: None,
             returned: false,
@@ -237,9 +248,8 @@ impl Device {
     }
 
     /// Whether it was heard so lately that it listens.
-    pub(super) fn is_awake(&self, now: Instant, awake_window_s: u64) -> bool {
-        self.heard_at
-            .is_some_and(|at| now.since(at).as_secs() < awake_window_s)
+    pub(super) fn is_awake(&self, now: Instant, awake_window: Duration) -> bool {
+        self.heard_at.is_some_and(|at| now.since(at) < awake_window)
     }
 
     pub(super) fn next_due(&self) -> Option<Instant> {
@@ -280,6 +290,7 @@ impl Registered {
         }
     }
 
+    /// As the store is told of it, when nothing is announced anew.
     pub(super) fn record(&self, now: Now, device: DeviceId) -> Registration {
         let location = Location {
             device,
@@ -292,6 +303,9 @@ impl Registered {
             expires_at: now.utc_at(self.known_end()),
             registered_at: self.since,
             queue_mode: self.queue_mode,
+            lwm2m_version: self.lwm2m_version,
+            binding: self.binding,
+            announced: None,
         }
     }
 }

@@ -7,12 +7,13 @@ use super::{
     Engine,
     account::{Fate, Repeated, Said},
     asked::Tag,
+    device::Device,
     key::DeviceKey,
 };
 use crate::{
     coap::{
-        Code, Datagram, Kind, LinkEvent, Message, MessageBuilder, Peer, Request, Token,
-        put_downlink,
+        Code, ContentFormat, Datagram, Kind, LinkEvent, Message, MessageBuilder, Peer, Request,
+        Token, put_downlink,
     },
     lwm2m::ResourcePath,
     upgrade::Event,
@@ -35,7 +36,14 @@ impl Engine {
         let device = self.device_mut(key);
         device.link.cancel(|pending| same_kind(*pending, tag));
         let message_id = device.take_message_id();
-        let datagram = put_downlink(message_id, token, frame);
+        let datagram = if device.root().next().is_none() {
+            put_downlink(message_id, token, frame)
+        } else {
+            let put = MessageBuilder::new(Kind::Confirmable, Code::PUT, message_id, token);
+            below(device, put, ResourcePath::DOWNLINK)
+                .content_format(ContentFormat::OCTET_STREAM)
+                .build_around(frame)
+        };
         self.enqueue(
             key,
             Request {
@@ -67,10 +75,8 @@ impl Engine {
         let device = self.device_mut(key);
         device.link.cancel(|pending| *pending == Tag::Read);
         let message_id = device.take_message_id();
-        let mut builder = MessageBuilder::new(Kind::Confirmable, Code::GET, message_id, token);
-        for segment in path.segments() {
-            builder = builder.path(&segment);
-        }
+        let get = MessageBuilder::new(Kind::Confirmable, Code::GET, message_id, token);
+        let mut builder = below(device, get, path);
         if let Some(block) = block2 {
             builder = builder.block2(block);
         }
@@ -86,24 +92,44 @@ impl Engine {
         );
     }
 
-    /// Queues the observation of the uplink (RFC 7641 §3.1), unless one is on its way.
+    /// Queues the observation of the uplink (RFC 7641 §3.1), unless one is on its way, and before it the attributes that
+    /// it is to have.
     pub(super) fn send_observe(&mut self, key: DeviceKey) {
-        let device = self.device_mut(key);
-        if device.link.is_pending(|tag| *tag == Tag::Observe) {
+        if (self.device(key).link).is_pending(|tag| *tag == Tag::Observe) {
             return;
         }
+        if self.profile(key).pmin_zero {
+            self.send_attributes(key);
+        }
+        let device = self.device_mut(key);
         let message_id = device.take_message_id();
         let token = device.id.token();
-        let mut builder =
-            MessageBuilder::new(Kind::Confirmable, Code::GET, message_id, token).observe(0);
-        for segment in ResourcePath::UPLINK.segments() {
-            builder = builder.path(&segment);
-        }
-        let datagram = builder.build().into();
+        let get = MessageBuilder::new(Kind::Confirmable, Code::GET, message_id, token).observe(0);
+        let datagram = below(device, get, ResourcePath::UPLINK).build().into();
         self.enqueue(
             key,
             Request {
                 tag: Tag::Observe,
+                message_id,
+                token,
+                datagram,
+            },
+        );
+    }
+
+    /// Queues pmin = 0 for the uplink (Write-Attributes, LwM2M 1.0 §5.4.4, 1.1 §6.3.5): every notification leaves at once.
+    fn send_attributes(&mut self, key: DeviceKey) {
+        let token = self.fresh_token();
+        let device = self.device_mut(key);
+        device.link.cancel(|tag| *tag == Tag::Attributes);
+        let message_id = device.take_message_id();
+        let put = MessageBuilder::new(Kind::Confirmable, Code::PUT, message_id, token);
+        let write = below(device, put, ResourcePath::UPLINK).query("pmin=0");
+        let datagram = write.build().into();
+        self.enqueue(
+            key,
+            Request {
+                tag: Tag::Attributes,
                 message_id,
                 token,
                 datagram,
@@ -135,7 +161,8 @@ impl Engine {
 
     fn enqueue(&mut self, key: DeviceKey, request: Request<Tag>) {
         let device = &mut self.devices[key];
-        if device.link.send(&self.config.coap, request).is_err() {
+        let rules = &self.profiles[device.profile].transmission;
+        if device.link.send(rules, request).is_err() {
             self.counters.requests_dropped += 1;
         }
     }
@@ -157,7 +184,7 @@ impl Engine {
             // another device may be there, which is not read yet
             return Some("devices are still being read after the start: it is asked then");
         }
-        let window = self.config.lwm2m.awake_window_s;
+        let window = self.profiles[device.profile].awake_window;
         (device.sleeps() && !device.is_awake(self.now.instant, window))
             .then_some("it sleeps: it is asked when it is heard")
     }
@@ -184,7 +211,8 @@ impl Engine {
             return;
         };
         let random = self.random.next_u32();
-        if let Some(datagram) = device.link.poll_transmit(now, &self.config.coap, random) {
+        let rules = &self.profiles[device.profile].transmission;
+        if let Some(datagram) = device.link.poll_transmit(now, rules, random) {
             self.leave(key, peer, datagram);
         }
     }
@@ -212,7 +240,8 @@ impl Engine {
     ) -> Option<LinkEvent<Tag>> {
         let now = self.now.instant;
         let device = &mut self.devices[key];
-        device.link.handle_message(now, &self.config.coap, message)
+        let rules = &self.profiles[device.profile].transmission;
+        device.link.handle_message(now, rules, message)
     }
 
     pub(super) fn link_event(
@@ -246,6 +275,7 @@ impl Engine {
                 self.fire(key, Event::Heard);
             }
             (LinkEvent::Rejected(Tag::Read), _) => self.read_refused(key),
+            (LinkEvent::Rejected(Tag::Attributes), _) => self.attributes_refused(key, "a Reset"),
             (LinkEvent::Rejected(Tag::Observe) | LinkEvent::Unanswered(Tag::Observe), _) => {
                 self.device_mut(key).observing = false;
             }
@@ -283,6 +313,13 @@ impl Engine {
                 self.note_once(key, Repeated::Observation, || {
                     format!("refused the observation of /19/0/0 with {code}")
                 });
+                let object = ResourcePath::UPLINK.object();
+                if code == Code::NOT_FOUND && self.device(key).announces(object) == Some(false) {
+                    self.fire(key, Event::NotSupported);
+                }
+            }
+            Tag::Attributes if !code.is_success() => {
+                self.attributes_refused(key, &code.to_string());
             }
             Tag::Read => self.read_answered(key, message),
             Tag::Execute if code.is_success() => self.fire(key, Event::ExecuteDelivered),
@@ -291,13 +328,21 @@ impl Engine {
                     format!("answered the write to /19/1/0 with {code}")
                 });
             }
-            Tag::Version
+            Tag::Attributes
+            | Tag::Version
             | Tag::Notify
             | Tag::Execute
             | Tag::Segment(_)
             | Tag::Answer(_)
             | Tag::Ping => {}
         }
+    }
+
+    /// The device takes no pmin, which an attempt tells once: it is observed all the same.
+    fn attributes_refused(&mut self, key: DeviceKey, answer: &str) {
+        self.note_once(key, Repeated::Attributes, || {
+            format!("refused pmin = 0 for /19/0/0 with {answer}")
+        });
     }
 
     fn request_timed_out(&mut self, key: DeviceKey, tag: Tag) {
@@ -324,7 +369,8 @@ impl Engine {
         }
         loop {
             let device = &mut self.devices[key];
-            let (again, event) = device.link.handle_timeout(now, &self.config.coap);
+            let rules = &self.profiles[device.profile].transmission;
+            let (again, event) = device.link.handle_timeout(now, rules);
             if let Some(datagram) = again {
                 self.counters.requests_repeated += 1;
                 let device = self.device(key);
@@ -338,6 +384,12 @@ impl Engine {
             }
         }
     }
+}
+
+/// Adds a path of the device, which is below its root.
+fn below(device: &Device, message: MessageBuilder, path: ResourcePath) -> MessageBuilder {
+    let message = device.root().fold(message, MessageBuilder::path);
+    (path.segments()).fold(message, |message, segment| message.path(&segment))
 }
 
 fn same_kind(a: Tag, b: Tag) -> bool {

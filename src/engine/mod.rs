@@ -34,6 +34,7 @@ mod key;
 mod link;
 mod moves;
 mod notes;
+mod profile;
 mod reads;
 mod receive;
 mod requests;
@@ -43,11 +44,12 @@ mod session;
 mod slots;
 mod speaker;
 mod timers;
+mod told;
 mod uplink;
 
 pub use change::{
-    ActiveUpgrade, Change, CoverageReading, DeviceRecord, QueueMode, Registration, StageChange,
-    UpgradeOrder,
+    ActiveUpgrade, Announced, Binding, Change, CoverageReading, DeviceRecord, Lwm2mVersion,
+    QueueMode, Registration, StageChange, UpgradeOrder,
 };
 pub use command::Command;
 pub use directory::{Directory, ShardId};
@@ -69,9 +71,11 @@ use crate::{
     task::UpgradeId,
     upgrade::Rules,
 };
+use account::Repeated;
 use device::Device;
 use id::Location;
 use key::DeviceKey;
+use profile::{Profile, Profiles};
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
@@ -123,6 +127,7 @@ impl std::ops::Add for Tables {
 #[derive(Debug)]
 pub struct Engine {
     config: Arc<Config>,
+    profiles: Profiles,
     ids: DeviceIds,
     engines: u8,
     random: ChaCha8Rng,
@@ -146,6 +151,7 @@ impl Engine {
     /// An engine that knows no device yet.
     pub fn new(setup: Setup, now: Now) -> Self {
         Self {
+            profiles: Profiles::new(&setup.config),
             config: setup.config,
             ids: setup.ids,
             engines: setup.engines,
@@ -176,6 +182,19 @@ impl Engine {
                     self.transmit(speaker.peer(), reply, 0);
                 }
             }
+        }
+    }
+
+    /// The DTLS association with whoever is at that address has ended: nothing reaches it before it is heard over
+    /// another one.
+    pub fn association_ended(&mut self, now: Now, peer: Peer) {
+        self.now = now;
+        if let Some(key) = self.devices.by_peer(peer) {
+            self.note_once(key, Repeated::Association, || {
+                "its association (DTLS) has ended: it is asked nothing before it begins another"
+                    .to_owned()
+            });
+            self.displace(key);
         }
     }
 
@@ -235,18 +254,26 @@ impl Engine {
         &mut self.devices[key]
     }
 
+    /// What is set for the device's product.
+    fn profile(&self, key: DeviceKey) -> Profile {
+        self.profiles[self.device(key).profile]
+    }
+
     fn find(&self, endpoint: &str) -> Option<DeviceKey> {
         self.devices.by_id(self.ids.of(endpoint))
     }
 
-    fn insert_device(&mut self, endpoint: &str) -> DeviceKey {
+    /// The device's row, which is made if there is none, with that product from now on.
+    fn insert_device(&mut self, endpoint: &str, product: &str) -> DeviceKey {
         let id = self.ids.of(endpoint);
-        if let Some(known) = self.devices.by_id(id) {
-            return known;
-        }
-        let message_id = (self.random.next_u32() >> 16) as u16; // 16 bits are left
-        self.devices
-            .insert(Device::new(id, endpoint.into(), message_id))
+        let known = self.devices.by_id(id);
+        let key = known.unwrap_or_else(|| {
+            let message_id = (self.random.next_u32() >> 16) as u16; // 16 bits are left
+            let device = Device::new(id, endpoint.into(), message_id);
+            self.devices.insert(device)
+        });
+        self.device_mut(key).profile = self.profiles.of(product);
+        key
     }
 
     fn remove_device(&mut self, key: DeviceKey) -> Device {

@@ -1,7 +1,5 @@
 //! A CoAP message arrives: whose is it, was it here before, and which part of the engine takes it.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 
 use super::{
@@ -56,7 +54,7 @@ impl Engine {
                 return self.counters.requests_ignored += 1;
             }
             self.move_to(key, peer);
-            self.persist_registration(key);
+            self.persist_registration(key, None);
         }
         self.look_at_association(key, speaker);
         if code == Code::EMPTY && message.kind() == Kind::Confirmable {
@@ -202,7 +200,7 @@ impl Engine {
     /// Something was received from the device, whatever it was.
     pub(super) fn heard(&mut self, key: DeviceKey) {
         let now = self.now.instant;
-        let ack_timeout = Duration::from_millis(self.config.coap.ack_timeout_ms);
+        let ack_timeout = self.profile(key).transmission.ack_timeout;
         let device = self.device_mut(key);
         device.returned |= (device.heard_at).is_some_and(|at| now.since(at) > ack_timeout);
         device.heard_at = Some(now);

@@ -4,25 +4,29 @@ use bytes::Bytes;
 use rand_chacha::rand_core::Rng;
 
 use super::{
-    Change, Engine, Location, QueueMode, Report, Sought, Speaker,
+    Announced, Change, Engine, Location, QueueMode, Registration, Report, Sought, Speaker,
     account::{Repeated, Said},
     device::Registered,
     evidence::Excuse,
     key::DeviceKey,
     moves::By,
     respond::created,
+    told::ObjectSet,
 };
 use crate::{
     coap::{
         Block, Code, ContentFormat, Kind, Message, Peer, Reassembled, Reply, short_response, slice,
     },
     config::RegistrationPolicy,
-    lwm2m::{RegisterRequest, UpdateRequest},
+    lwm2m::{RegisterError, RegisterRequest, UpdateRequest},
     upgrade::Event,
 };
 
 /// What `/.well-known/core` lists (RFC 6690): the registration interface.
 const CORE_LINKS: &[u8] = b"</rd>;rt=\"core.rd\";ct=40";
+
+/// The product of devices that open registration lets in.
+const OPEN_PRODUCT: &str = "default";
 
 /// An error response: its code, and a text for whoever reads the device's log (RFC 7252 §5.5.2).
 type Refusal = (Code, &'static str);
@@ -118,7 +122,7 @@ impl Engine {
             Err(error) => {
                 self.counters.registrations_refused += 1;
                 let text = error.to_string();
-                return self.refuse(peer, bytes, message, (Code::BAD_REQUEST, &text));
+                return self.refuse(peer, bytes, message, (refusal(error), &text));
             }
         };
         if !self.store_available {
@@ -161,6 +165,9 @@ impl Engine {
             stored_until: None,
             supposed: false,
             queue_mode: queue_mode(request.queue_mode),
+            lwm2m_version: request.lwm2m_version,
+            binding: request.binding,
+            objects: ObjectSet::of(&request.objects),
         };
         let excuse = self.excuse(key);
         let displaced = self.devices.register(key, Some(registration));
@@ -171,9 +178,10 @@ impl Engine {
         device.link.cancel(|_| true);
         device.recent.clear();
         device.observing = false;
+        device.set_root(request.objects.root());
         self.look_at_association(key, speaker);
         self.heard(key);
-        self.persist_registration(key);
+        self.persist_registration(key, Announced::of(&request.objects));
         let endpoint = request.endpoint;
         self.report(Report::Registered { endpoint, peer });
         let id = self.response_id(peer);
@@ -269,7 +277,7 @@ impl Engine {
             Ok(request) => request,
             Err(error) => {
                 let text = error.to_string();
-                return self.refuse(peer, bytes, message, (Code::BAD_REQUEST, &text));
+                return self.refuse(peer, bytes, message, (refusal(error), &text));
             }
         };
         if !self.store_available {
@@ -283,18 +291,29 @@ impl Engine {
         let moved = registration.displaced || registration.peer != peer;
         let lifetime_s = request.lifetime_s.unwrap_or(registration.lifetime_s);
         let queue_mode = (request.queue_mode).map_or(registration.queue_mode, queue_mode);
+        let binding = request.binding.unwrap_or(registration.binding);
         let expires = self.lifetime_end(lifetime_s);
         let news = moved
             || lifetime_s != registration.lifetime_s
             || queue_mode != registration.queue_mode
+            || binding != registration.binding
+            || request.objects.is_some()
             || registration.is_due_to_be_written(expires);
         if news && !self.device_mut(key).may_write(now) {
             self.device_mut(key).excuse = Some(Excuse::Refused);
             return self.counters.requests_ignored += 1;
         }
-        if let Some(registration) = self.device_mut(key).registration.as_mut() {
+        let device = self.device_mut(key);
+        if let Some(objects) = &request.objects {
+            device.set_root(objects.root());
+        }
+        if let Some(registration) = device.registration.as_mut() {
             registration.lifetime_s = lifetime_s;
             registration.queue_mode = queue_mode;
+            registration.binding = binding;
+            if let Some(objects) = &request.objects {
+                registration.objects = ObjectSet::of(objects);
+            }
             registration.expires = expires;
             registration.supposed = false;
         }
@@ -302,7 +321,8 @@ impl Engine {
         self.look_at_association(key, speaker);
         self.heard(key);
         if news {
-            self.persist_registration(key);
+            let announced = request.objects.as_ref().and_then(Announced::of);
+            self.persist_registration(key, announced);
         }
         match block {
             None => {
@@ -359,7 +379,7 @@ impl Engine {
         match self.config.lwm2m.registration {
             RegistrationPolicy::Known => Err((Code::FORBIDDEN, "unknown endpoint")),
             RegistrationPolicy::Open if *sought == Sought::Newcomer => {
-                Ok(self.insert_device(endpoint))
+                Ok(self.insert_device(endpoint, OPEN_PRODUCT))
             }
             RegistrationPolicy::Open => Err((Code::FORBIDDEN, "no more endpoints")),
         }
@@ -438,14 +458,22 @@ impl Engine {
         }
     }
 
-    pub(super) fn persist_registration(&mut self, key: DeviceKey) {
+    /// Has the store know the device's registration, with what it announces if that is news.
+    pub(super) fn persist_registration(
+        &mut self,
+        key: DeviceKey,
+        announced: Option<Box<Announced>>,
+    ) {
         let now = self.now;
         let device = self.device_mut(key);
         if let Some(registration) = &mut device.registration {
             registration.stored_until = Some(registration.known_end());
             let change = Change::Registered {
                 endpoint: device.endpoint.to_string(),
-                registration: registration.record(now, device.id),
+                registration: Registration {
+                    announced,
+                    ..registration.record(now, device.id)
+                },
                 at: now.utc,
             };
             self.persist(key, change);
@@ -455,6 +483,14 @@ impl Engine {
 
 const NOT_YOURS: Refusal = (Code::FORBIDDEN, "not your endpoint");
 const UNAVAILABLE: Refusal = (Code::SERVICE_UNAVAILABLE, "try later");
+
+/// LwM2M 1.1 §6.2.1.3: a version that is not spoken here has a code of its own.
+const fn refusal(error: RegisterError) -> Code {
+    match error {
+        RegisterError::Version => Code::PRECONDITION_FAILED,
+        _ => Code::BAD_REQUEST,
+    }
+}
 
 const fn queue_mode(on: bool) -> QueueMode {
     if on { QueueMode::On } else { QueueMode::Off }

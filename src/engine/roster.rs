@@ -145,7 +145,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::{Instant, UtcMillis},
-        engine::{DeviceIds, QueueMode},
+        engine::{Binding, DeviceIds, QueueMode, told::ObjectSet},
     };
 
     #[derive(Debug, Clone)]
@@ -212,6 +212,9 @@ mod tests {
                             stored_until: None,
                             supposed: false,
                             queue_mode: QueueMode::Off,
+                            lwm2m_version: None,
+                            binding: Binding::default(),
+                            objects: ObjectSet::default(),
                         }));
                         prop_assert_eq!(lost, before.filter(|_| !displaced));
                     }

@@ -258,7 +258,7 @@ impl Engine {
         // Questions of an attempt that has ended need no answer; answers that we owe still leave.
         device
             .link
-            .cancel(|tag| !matches!(tag, Tag::Answer(_) | Tag::Observe));
+            .cancel(|tag| !matches!(tag, Tag::Answer(_) | Tag::Attributes | Tag::Observe));
         self.report(Report::UpgradeEnded {
             endpoint: order.endpoint,
             upgrade: order.upgrade,
@@ -323,7 +323,7 @@ impl Engine {
             if session.look_at.take_if(|at| *at <= now).is_some() {
                 self.look_for(key);
             } else if session.keep_awake_at.take_if(|at| *at <= now).is_some() {
-                let window = self.config.lwm2m.awake_window_s;
+                let window = self.profile(key).awake_window;
                 let device = self.device(key);
                 if !device.sleeps() || device.is_awake(now, window) {
                     self.send_ping(key);
@@ -342,7 +342,7 @@ impl Engine {
 
     /// Finds out whether a device that waits to be heard can be reached now.
     fn look_for(&mut self, key: DeviceKey) {
-        let window = self.config.lwm2m.awake_window_s;
+        let window = self.profile(key).awake_window;
         let device = self.device(key);
         if device.peer().is_none() || device.silent {
             return;

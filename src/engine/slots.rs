@@ -5,12 +5,11 @@ use std::time::Duration;
 use super::{
     Ask, Change, DeviceId, Effect, Engine, Presence, Request, Turn,
     asked::Tag,
-    device::{Device, StandingAsked, queued_in, slot_in},
+    device::{StandingAsked, queued_in, slot_in},
     key::DeviceKey,
 };
 use crate::{
     clock::Instant,
-    config::Config,
     upgrade::{Event, Readiness, Sota, Stage},
 };
 
@@ -40,7 +39,7 @@ impl Engine {
     /// Has the device wait for a slot, as its upgrade says.
     pub(super) fn queue_up(&mut self, key: DeviceKey, sota: &Sota) -> Option<Presence> {
         let (cell, place) = (queued_in(sota)?, sota.place()?);
-        let presence = presence(self.device(key), sota.stage(), &self.config);
+        let presence = self.presence(key, sota.stage());
         let request = Request::Wait {
             limit: place.limit,
             since: place.since,
@@ -59,7 +58,7 @@ impl Engine {
         let Some(cell) = queued_in(&session.sota) else {
             return;
         };
-        let presence = presence(device, session.sota.stage(), &self.config);
+        let presence = self.presence(key, session.sota.stage());
         if (session.told.as_ref()).is_some_and(|told| told.is_much_like(&presence)) {
             return;
         }
@@ -117,7 +116,7 @@ impl Engine {
     }
 
     fn readiness(&self, key: DeviceKey) -> Readiness {
-        let presence = presence(self.device(key), self.stage(key), &self.config);
+        let presence = self.presence(key, self.stage(key));
         presence.readiness(self.now.instant)
     }
 
@@ -174,7 +173,7 @@ impl Engine {
     /// A cell drains for the device: it is sent something now and then, because a device listens for a
     /// while after each exchange, and would sleep again before its turn.
     fn keep_awake(&mut self, key: DeviceKey) {
-        let window = Duration::from_secs(self.config.lwm2m.awake_window_s);
+        let window = self.profile(key).awake_window;
         let now = self.now.instant;
         // in time for an exchange before it sleeps
         let last_chance = self.device(key).heard_at.map(|at| at + window * 2 / 3);
@@ -184,19 +183,20 @@ impl Engine {
         }
         self.set_alarm(key);
     }
-}
 
-fn presence(device: &Device, stage: Option<Stage>, config: &Config) -> Presence {
-    let window = Duration::from_secs(config.lwm2m.awake_window_s);
-    let max_age = Duration::from_secs(config.admission.coverage_max_age_s);
-    let heard_at = device.heard_at;
-    let measured_at = device.coverage().map(|(_, at)| at);
-    Presence {
-        reachable: device.peer().is_some() && !device.silent,
-        sleeps: device.sleeps(),
-        probing: stage != Some(Stage::WaitingForSlot)
-            || device.link.is_pending(|tag| *tag == Tag::Ping),
-        awake_until: heard_at.map_or(Instant::ZERO, |at| at + window),
-        fresh_until: measured_at.map_or(Instant::ZERO, |at| at + max_age),
+    fn presence(&self, key: DeviceKey, stage: Option<Stage>) -> Presence {
+        let window = self.profile(key).awake_window;
+        let max_age = Duration::from_secs(self.config.admission.coverage_max_age_s);
+        let device = self.device(key);
+        let heard_at = device.heard_at;
+        let measured_at = device.coverage().map(|(_, at)| at);
+        Presence {
+            reachable: device.peer().is_some() && !device.silent,
+            sleeps: device.sleeps(),
+            probing: stage != Some(Stage::WaitingForSlot)
+                || device.link.is_pending(|tag| *tag == Tag::Ping),
+            awake_until: heard_at.map_or(Instant::ZERO, |at| at + window),
+            fresh_until: measured_at.map_or(Instant::ZERO, |at| at + max_age),
+        }
     }
 }

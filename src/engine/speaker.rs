@@ -118,7 +118,7 @@ impl Engine {
         }
     }
 
-    fn displace(&mut self, key: DeviceKey) {
+    pub(super) fn displace(&mut self, key: DeviceKey) {
         self.devices.leave(key);
         self.has_left_its_address(Some(key));
     }

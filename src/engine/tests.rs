@@ -6,10 +6,12 @@ mod evidence;
 mod flow;
 mod garbage;
 mod moves;
+mod products;
 mod registration;
 mod restart;
 mod security;
 mod timeline;
+mod told;
 mod tolerance;
 
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
@@ -225,6 +227,7 @@ impl World {
     fn add(&mut self, endpoint: &str) {
         self.command(Command::AddDevice {
             endpoint: endpoint.into(),
+            product: "meter".into(),
             secure: false,
         });
     }

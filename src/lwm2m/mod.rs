@@ -13,6 +13,6 @@ pub use connectivity::ConnectivityReading;
 pub use content::{ContentError, MAX_PAYLOAD, MAX_VALUES, ResourceId, Value, decode, format};
 pub use path::{PathError, ResourcePath};
 pub use registration::{
-    DEFAULT_LIFETIME_S, Lwm2mVersion, MAX_ENDPOINT_LEN, MAX_LIFETIME_S, MAX_LINKS, Objects,
-    RegisterError, RegisterRequest, UpdateRequest,
+    Binding, DEFAULT_LIFETIME_S, Lwm2mVersion, MAX_ENDPOINT_LEN, MAX_LIFETIME_S, MAX_LINKS,
+    MAX_LINKS_LEN, Objects, RegisterError, RegisterRequest, UpdateRequest,
 };

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::UtcMillis,
-        engine::{DeviceIds, QueueMode, Registration},
+        engine::{Binding, DeviceIds, QueueMode, Registration},
         store::SqliteStore,
     };
 
@@ -118,6 +118,9 @@ mod tests {
                 expires_at: UtcMillis(300_000),
                 registered_at: UtcMillis(0),
                 queue_mode: QueueMode::Off,
+                lwm2m_version: None,
+                binding: Binding::default(),
+                announced: None,
             },
             at: UtcMillis(0),
         }

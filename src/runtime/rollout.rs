@@ -155,7 +155,12 @@ impl Rollout {
             let commands = changes
                 .into_iter()
                 .map(|change| {
-                    let DeviceChange { endpoint, psk, .. } = change;
+                    let DeviceChange {
+                        endpoint,
+                        product,
+                        psk,
+                        ..
+                    } = change;
                     if let Some(keys) = &self.keys {
                         void.extend(keys.set(&endpoint, psk.as_ref()));
                     }
@@ -163,7 +168,11 @@ impl Rollout {
                         Command::RemoveDevice { endpoint }
                     } else {
                         let secure = change.secure;
-                        Command::AddDevice { endpoint, secure }
+                        Command::AddDevice {
+                            endpoint,
+                            product,
+                            secure,
+                        }
                     }
                 })
                 .collect();

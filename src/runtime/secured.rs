@@ -23,6 +23,8 @@ pub struct Secured {
     keys: Arc<Keys>,
     /// Who is behind each association.
     shown: HashMap<SocketAddr, Shown>,
+    /// Where associations have ended, for the engine.
+    ended: Vec<SocketAddr>,
     lines: DefaultDirectRateLimiter,
     unsent: u64,
 }
@@ -53,6 +55,7 @@ impl Secured {
             port: Port::new(setup.socket)?,
             keys: setup.keys,
             shown: HashMap::new(),
+            ended: Vec::new(),
             lines: RateLimiter::direct(Quota::per_second(LINES_PER_SECOND)),
             unsent: 0,
         })
@@ -96,6 +99,11 @@ impl Secured {
             self.unsent += 1;
         }
         self.follow(now, |_, _| ());
+    }
+
+    /// Where associations have ended since the last call: nothing reaches who was there before it begins another.
+    pub(super) fn take_ended(&mut self) -> Vec<SocketAddr> {
+        std::mem::take(&mut self.ended)
     }
 
     /// Lets what was gathered leave.
@@ -144,6 +152,7 @@ impl Secured {
                     // a new one is there already
                     if reason != CloseReason::Replaced {
                         self.shown.remove(&peer);
+                        self.ended.push(peer);
                     }
                 }
                 Event::Refused {

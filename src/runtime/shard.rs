@@ -407,6 +407,12 @@ impl Shard {
 
     /// Does what the engine wants done.
     fn drain(&mut self) {
+        if let Some(secured) = &mut self.secured {
+            for address in secured.take_ended() {
+                let now = self.clock.now();
+                self.engine.association_ended(now, Peer::secured(address));
+            }
+        }
         while let Some(effect) = self.engine.poll_effect() {
             match effect {
                 Effect::Persist { seq, change } => {

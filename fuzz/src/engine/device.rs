@@ -11,11 +11,18 @@ use super::Answer;
 
 /// Segments of the package.
 pub(super) const SEGMENTS: u16 = 3;
+/// A product with settings of its own.
+pub(super) const IMPATIENT: &str = "impatient";
 /// Content format of its answers: SenML JSON.
 const SENML_JSON: ContentFormat = ContentFormat(110);
 
 /// RSRP and SINR: good, fair, weak.
 const SIGNALS: [(i32, i32); 3] = [(-90, 15), (-90, 0), (-112, -8)];
+
+/// The product of a device of the play.
+pub(super) const fn product(device: usize) -> &'static str {
+    if device % 4 == 3 { IMPATIENT } else { "meter" }
+}
 
 /// The version that every upgrade leads to.
 pub(super) fn target() -> Version {
@@ -83,7 +90,15 @@ impl Device {
             1 => builder.query("b=UQ"),
             _ => builder,
         };
-        builder.build()
+        let links = match how >> 3 & 3 {
+            1 => "</3/0>,</4/0>,</19/0>,</19/1>",
+            3 => "</a>;rt=\"oma.lwm2m\",</a/3/0>,</a/4/0>,</a/5/0>",
+            _ => return builder.build(),
+        };
+        builder
+            .content_format(ContentFormat::LINK_FORMAT)
+            .payload(links.into())
+            .build()
     }
 
     /// An update (POST) or the end (DELETE) of its registration.
@@ -151,6 +166,8 @@ impl Device {
                     .payload(self.coverage());
                 [answer.build()].into()
             }
+            // attributes
+            Code::PUT if request.payload().is_empty() => [with_code(Code::CHANGED).build()].into(),
             Code::PUT => {
                 let mut datagrams = VecDeque::from([with_code(Code::CHANGED).build()]);
                 let message = PlatformMessage::decode(request.payload()).expect("sends valid PCP");

@@ -26,13 +26,13 @@ impl Store {
         }
     }
 
-    pub(super) fn add(&mut self, endpoint: &str) -> &mut DeviceRecord {
+    pub(super) fn add(&mut self, endpoint: &str, product: &str) -> &mut DeviceRecord {
         self.devices
             .entry(endpoint.to_owned())
             .or_insert_with(|| DeviceRecord {
                 secure: false,
                 endpoint: endpoint.to_owned(),
-                product: "default".into(),
+                product: product.to_owned(),
                 registration: None,
                 last_heard_at: None,
                 coverage: None,
@@ -54,8 +54,9 @@ impl Store {
                 at,
             } => {
                 if self.open || self.devices.contains_key(&endpoint) {
-                    let record = self.add(&endpoint);
-                    record.registration = Some(registration);
+                    let record = self.add(&endpoint, "default");
+                    let before = record.registration.take();
+                    record.registration = Some(registration.after(before.as_ref()));
                     record.last_heard_at = Some(at);
                 }
             }

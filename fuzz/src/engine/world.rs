@@ -18,7 +18,7 @@ use std::{
 use cellwise::{
     clock::{Instant, Now, UtcMillis},
     coap::{Code, Kind, MAX_DATAGRAM_LEN, Message, Peer},
-    config::{Config, RegistrationPolicy},
+    config::{Config, ProductConfig, RegistrationPolicy},
     engine::{Change, Command, Effect, Seq, ShardId, Tables, UpgradeOrder},
     package::{CheckCodeKind, Package, PackageIdentity, SegmentFrames, Segmentation},
     runtime::Outgoing,
@@ -92,6 +92,14 @@ impl World {
             config.lwm2m.registration = RegistrationPolicy::Open;
         }
         config.lwm2m.max_open_devices = MAX_OPEN_DEVICES;
+        let impatient = ProductConfig {
+            awake_window_s: Some(10),
+            ack_timeout_ms: Some(2_000),
+            max_retransmit: Some(0),
+            pmin_zero: true,
+            ..ProductConfig::default()
+        };
+        config.products.insert(device::IMPATIENT.into(), impatient);
         // so slow that a few devices feel it
         config.admission.per_cell_per_second = 1;
         config.admission.per_second = 2;
@@ -134,9 +142,10 @@ impl World {
 
     pub(super) fn add(&mut self, device: usize) {
         let endpoint = self.endpoint(device);
-        self.store.add(&endpoint);
+        self.store.add(&endpoint, device::product(device));
         self.command(Command::AddDevice {
             endpoint,
+            product: device::product(device).into(),
             secure: false,
         });
     }

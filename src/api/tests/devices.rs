@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use super::{super::router, Api, state};
 use crate::{
-    engine::{Change, CoverageReading, QueueMode, Registration},
+    engine::{Announced, Binding, Change, CoverageReading, Lwm2mVersion, QueueMode, Registration},
     upgrade::Coverage,
 };
 
@@ -144,6 +144,12 @@ async fn shows_registration_and_coverage() {
         expires_at: at,
         registered_at: at,
         queue_mode: QueueMode::On,
+        lwm2m_version: Some(Lwm2mVersion::V1_1),
+        binding: Binding::parse(b"US"),
+        announced: Some(Box::new(Announced {
+            objects: "</3/0>,</4>;ver=1.3".to_owned(),
+            root_path: Some("/lwm2m".to_owned()),
+        })),
     };
     let coverage = Coverage {
         cell: Some(51_234),
@@ -173,6 +179,10 @@ async fn shows_registration_and_coverage() {
     assert_eq!(device["registration"]["peer"], "192.0.2.7:5683");
     assert_eq!(device["registration"]["lifetime_seconds"], 86_400);
     assert_eq!(device["registration"]["queue_mode"], true);
+    assert_eq!(device["registration"]["lwm2m_version"], "1.1");
+    assert_eq!(device["registration"]["binding"], "USQ");
+    assert_eq!(device["registration"]["objects"], "</3/0>,</4>;ver=1.3");
+    assert_eq!(device["registration"]["root_path"], "/lwm2m");
     assert_eq!(device["registration"]["expires_at"], at.to_string());
     assert_eq!(device["version"], "V1");
     assert_eq!(

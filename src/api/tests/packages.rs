@@ -186,6 +186,7 @@ async fn a_product_decides_check_code_and_padding() {
     let product = ProductConfig {
         check_code: CheckCodeKind::Zero,
         pad_last_segment: true,
+        ..ProductConfig::default()
     };
     let api = Api::with(|config| {
         config.products.insert("odd".to_owned(), product);

@@ -57,6 +57,9 @@ fn variables_win_over_the_file() {
             ("CELLWISE_LOG__FILTER", "5"),
             ("CELLWISE_PRODUCTS__METER__PAD_LAST_SEGMENT", "true"),
             ("CELLWISE_PRODUCTS__VALVE__CHECK_CODE", "zero"),
+            ("CELLWISE_PRODUCTS__VALVE__AWAKE_WINDOW_S", "1"),
+            ("CELLWISE_PRODUCTS__VALVE__MAX_RETRANSMIT", "0"),
+            ("CELLWISE_PRODUCTS__VALVE__PMIN_ZERO", "true"),
             ("CELLWISE_TOKEN", "secret"),
             ("CELLWISE_TOKEN_FILE", "x"),
             ("CELLWISE_API", "http://x"),
@@ -75,7 +78,18 @@ fn variables_win_over_the_file() {
     let meter = config.products["Meter"];
     assert_eq!(meter.check_code, CheckCodeKind::Zero);
     assert!(meter.pad_last_segment);
-    assert_eq!(config.products["valve"].check_code, CheckCodeKind::Zero);
+    assert_eq!((meter.awake_window_s, meter.pmin_zero), (None, false));
+    let valve = config.products["valve"];
+    assert_eq!(valve.check_code, CheckCodeKind::Zero);
+    assert_eq!(
+        (
+            valve.awake_window_s,
+            valve.ack_timeout_ms,
+            valve.max_retransmit
+        ),
+        (Some(1), None, Some(0))
+    );
+    assert!(valve.pmin_zero);
     assert_eq!(config.products.len(), 2);
 }
 
@@ -177,7 +191,7 @@ fn values_out_of_range_are_all_listed() {
             "data_dir: must not be empty",
             "coap.ack_timeout_ms: 0 is out of range, 10 to 600000 is allowed",
             "coap.ack_random_factor: NaN is out of range, 1 to 10 is allowed",
-            "coap.queue_len: 0 is out of range, 10 to 1024 is allowed",
+            "coap.queue_len: 0 is out of range, 11 to 1024 is allowed",
             "upgrade.download_s: 0 is out of range, 1 to 31536000 is allowed",
             "admission.sinr_range0_db: 41 is out of range, -20 to 40 is allowed",
             "admission.rsrp_range1_dbm: -100 is above rsrp_range0_dbm, which is -105",
@@ -204,7 +218,8 @@ fn a_factor_must_be_a_finite_number_from_1() {
 
 #[test]
 fn every_number_has_a_range() {
-    for (path, value) in known_keys(&[]) {
+    let of_a_product = known_keys(&["products", "meter"]);
+    for (path, value) in of_a_product {
         let name = PREFIX.to_owned() + &path.join("__").to_uppercase();
         if value.is_integer() || value.is_float() {
             let env = [(name.as_str(), "4000000000")];

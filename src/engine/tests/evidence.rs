@@ -252,6 +252,30 @@ fn a_new_association_is_a_restart_and_a_resumed_one_is_not() {
 }
 
 #[test]
+fn who_has_lost_its_association_is_not_said_to_be_asked() {
+    let mut world = World::new();
+    let mut device = Script::new("meter-1", 1);
+    device.at = Peer::secured(SocketAddr::from(([10, 0, 0, 1], 1)));
+    world.add("meter-1");
+    world.speaker = Some((vec!["meter-1".into()], Some(world.now.instant)));
+    world.start("meter-1", 1, &package("V2", &content()));
+    device.negotiate(&mut world, 7, -90, 15);
+    device.receive(&mut world);
+    world.engine.association_ended(world.now, device.at);
+    world.collect();
+    world.take_changes();
+    world.pass_s(61);
+    assert!(world.take_sent().is_empty());
+    let told = notes(&world).join("\n");
+    let why = "quiet since the notification; its address is not known any more: it is asked when it is heard";
+    assert!(told.contains(why), "{told}");
+    device.update(&mut world);
+    device.receive(&mut world);
+    let told = notes(&world).join("\n");
+    assert!(told.contains("notified again (PCP 20), try 2"), "{told}");
+}
+
+#[test]
 fn versions_are_compared_as_devices_mean_them() {
     let mut world = World::new();
     let mut device = Script::new("meter-1", 1);

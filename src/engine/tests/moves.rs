@@ -8,6 +8,7 @@ fn two(devices: &[(&str, bool)]) -> (World, World) {
     for (endpoint, secure) in devices {
         here.command(Command::AddDevice {
             endpoint: (*endpoint).to_owned(),
+            product: "meter".into(),
             secure: *secure,
         });
         there.elsewhere.push(ids().of(endpoint));

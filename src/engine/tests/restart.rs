@@ -148,6 +148,9 @@ fn record(endpoint: &str, port: u16, now: Now) -> DeviceRecord {
             expires_at: now.utc + Duration::from_mins(5),
             registered_at: now.utc,
             queue_mode: QueueMode::Off,
+            lwm2m_version: None,
+            binding: Binding::default(),
+            announced: None,
         }),
         last_heard_at: Some(now.utc),
         coverage: Some(CoverageReading {
@@ -348,6 +351,9 @@ fn nothing_is_sent_where_another_device_may_be_that_is_not_read_yet() {
             expires_at: after.now.utc + Duration::from_hours(20),
             registered_at: before.now.utc,
             queue_mode: QueueMode::Off,
+            lwm2m_version: None,
+            binding: Binding::default(),
+            announced: None,
         });
         after.command(Command::Restore(vec![other]));
         after.command(Command::Restored);

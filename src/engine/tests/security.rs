@@ -37,6 +37,7 @@ impl Gate {
         for (endpoint, secure) in devices {
             world.command(Command::AddDevice {
                 endpoint: (*endpoint).to_owned(),
+                product: "meter".into(),
                 secure: *secure,
             });
         }
@@ -194,6 +195,7 @@ fn a_device_that_becomes_secure_is_not_spoken_to_in_the_clear() {
     gate.register(&plain(1), "a");
     gate.world.command(Command::AddDevice {
         endpoint: "a".into(),
+        product: "meter".into(),
         secure: true,
     });
     gate.world.take_sent();
@@ -209,6 +211,7 @@ fn a_device_that_becomes_secure_is_not_heard_in_the_clear_any_more() {
     let (_, location) = gate.register(&plain(1), "a");
     gate.world.command(Command::AddDevice {
         endpoint: "a".into(),
+        product: "meter".into(),
         secure: true,
     });
     let path = ["rd", location.as_str()];

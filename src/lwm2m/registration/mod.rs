@@ -2,16 +2,20 @@
 //!
 //! Registration: `POST /rd?ep=…&lt=…&lwm2m=…&b=…` with the device's objects as a list of links;
 //! update: `POST /rd/{id}`, often with neither parameter nor payload (LwM2M 1.0 §5.3, 1.1 §6.2).
-//! Devices in the field leave out what they can, so only a name that cannot be used, or a number that
-//! is none, refuses a registration.
+//! Devices in the field leave out what they can, so only a name that cannot be used, a number that is
+//! none, or a version that is not spoken here refuses a registration.
 
+mod binding;
 mod objects;
 mod query;
+mod version;
 
 #[cfg(test)]
 mod tests;
 
-pub use objects::{MAX_LINKS, Objects};
+pub use binding::Binding;
+pub use objects::{MAX_LINKS, MAX_LINKS_LEN, Objects};
+pub use version::Lwm2mVersion;
 
 use thiserror::Error;
 
@@ -37,6 +41,8 @@ pub struct RegisterRequest {
     pub lifetime_s: u32,
     /// The device listens only for a while after its last message (`b=UQ`, or `Q` since LwM2M 1.1).
     pub queue_mode: bool,
+    /// The transports over which it can be reached.
+    pub binding: Binding,
     /// The version that the device says it speaks, when it says so.
     pub lwm2m_version: Option<Lwm2mVersion>,
     /// The objects that it announces.
@@ -50,21 +56,14 @@ pub struct UpdateRequest {
     pub lifetime_s: Option<u32>,
     /// `Some(false)` when a binding without `Q` is given.
     pub queue_mode: Option<bool>,
+    /// The transports over which it can be reached now.
+    pub binding: Option<Binding>,
     /// The objects that it announces now.
     pub objects: Option<Objects>,
 }
 
-/// The version of LwM2M that a device names, such as 1.0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Lwm2mVersion {
-    /// The number before the dot.
-    pub major: u8,
-    /// The number after it.
-    pub minor: u8,
-}
-
 /// Why a registration or an update is refused. The text is meant for the device's log: it goes into
-/// the payload of a 4.00 (RFC 7252 §5.5.2).
+/// the payload of the response (RFC 7252 §5.5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum RegisterError {
     /// No `ep`.
@@ -79,6 +78,9 @@ pub enum RegisterError {
     /// Not a number.
     #[error("lt must be a whole number of seconds")]
     Lifetime,
+    /// One that this server does not speak.
+    #[error("lwm2m must be 1.0, 1.1 or 1.2")]
+    Version,
     /// Two values for one parameter.
     #[error("{0} is given twice")]
     Repeated(&'static str),
@@ -102,7 +104,8 @@ impl RegisterRequest {
                 .lifetime_s
                 .map_or(Ok(DEFAULT_LIFETIME_S), lifetime)?,
             queue_mode: parameters.queue_mode().unwrap_or(false),
-            lwm2m_version: parameters.version.and_then(Lwm2mVersion::parse),
+            binding: parameters.binding.map(Binding::parse).unwrap_or_default(),
+            lwm2m_version: parameters.version.map_or(Ok(None), lwm2m_version)?,
             objects: Objects::parse(payload),
         })
     }
@@ -118,6 +121,7 @@ impl UpdateRequest {
         Ok(Self {
             lifetime_s: parameters.lifetime_s.map(lifetime).transpose()?,
             queue_mode: parameters.queue_mode(),
+            binding: parameters.binding.map(Binding::parse),
             objects: Some(Objects::parse(payload)).filter(|objects| !objects.is_empty()),
         })
     }
@@ -152,13 +156,14 @@ fn lifetime(value: &[u8]) -> Result<u32, RegisterError> {
     })
 }
 
-impl Lwm2mVersion {
-    fn parse(value: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(value).ok()?.trim_matches('"');
-        let (major, minor) = text.split_once('.')?;
-        Some(Self {
-            major: major.parse().ok()?,
-            minor: minor.parse().ok()?,
-        })
+/// What has not the form of a version tells nothing.
+fn lwm2m_version(value: &[u8]) -> Result<Option<Lwm2mVersion>, RegisterError> {
+    let text = std::str::from_utf8(value)
+        .unwrap_or_default()
+        .trim_matches('"');
+    match text.parse() {
+        Ok(version) => Ok(Some(version)),
+        Err(()) if version::is_version(text) => Err(RegisterError::Version),
+        Err(()) => Ok(None),
     }
 }

@@ -10,7 +10,7 @@ pub(super) struct Parameters<'a> {
     pub(super) endpoint: Option<&'a [u8]>,
     pub(super) lifetime_s: Option<&'a [u8]>,
     pub(super) version: Option<&'a [u8]>,
-    binding: Option<&'a [u8]>,
+    pub(super) binding: Option<&'a [u8]>,
     queue: Option<&'a [u8]>,
 }
 

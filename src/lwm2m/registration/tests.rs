@@ -36,10 +36,9 @@ fn reads_a_registration_with_everything() {
     assert_eq!(request.endpoint, "meter-1");
     assert_eq!(request.lifetime_s, 300);
     assert!(request.queue_mode);
-    assert_eq!(
-        request.lwm2m_version,
-        Some(Lwm2mVersion { major: 1, minor: 0 })
-    );
+    assert_eq!(request.lwm2m_version, Some(Lwm2mVersion::V1_0));
+    assert_eq!(request.binding.to_string(), "U");
+    assert_eq!(request.objects.root(), None);
     assert_eq!(request.objects.has_object(19), Some(true));
     assert_eq!(request.objects.has_object(2), Some(true));
     assert_eq!(request.objects.has_object(5), Some(false));
@@ -64,17 +63,54 @@ fn queue_mode_is_a_binding_or_a_parameter() {
 #[test]
 fn a_version_that_is_not_understood_is_left_out() {
     for (query, expected) in [
-        ("ep=a&lwm2m=1.2", Some((1, 2))),
-        ("ep=a&lwm2m=\"1.1\"", Some((1, 1))),
+        ("ep=a&lwm2m=1.2", Some("1.2")),
+        ("ep=a&lwm2m=\"1.1\"", Some("1.1")),
+        ("ep=a&lwm2m=1.0", Some("1.0")),
         ("ep=a&lwm2m=one", None),
         ("ep=a&lwm2m=1", None),
         ("ep=a&lwm2m=", None),
         ("ep=a&lwm2m", None),
-        ("ep=a&lwm2m=999.0", None),
+        ("ep=a&lwm2m=1.", None),
+        ("ep=a&lwm2m=1.0.2", None),
     ] {
         let version = register(query, "").unwrap().lwm2m_version;
-        assert_eq!(version.map(|v| (v.major, v.minor)), expected, "{query}");
+        assert_eq!(
+            version.map(|v| v.to_string()).as_deref(),
+            expected,
+            "{query}"
+        );
     }
+}
+
+#[test]
+fn a_version_that_is_not_spoken_is_refused() {
+    for version in ["0.9", "1.3", "2.0", "999.0", "01.0", "\"1.10\""] {
+        let refused = register(&format!("ep=a&lwm2m={version}"), "");
+        assert_eq!(refused, Err(RegisterError::Version), "{version}");
+    }
+}
+
+#[test]
+fn a_binding_tells_the_transports() {
+    for (query, expected) in [
+        ("ep=a", "U"),
+        ("ep=a&b=", "U"),
+        ("ep=a&b=Q", "U"),
+        ("ep=a&b=UQ", "U"),
+        ("ep=a&b=UQS", "US"),
+        ("ep=a&b=SU", "US"),
+        ("ep=a&b=N&Q", "N"),
+        ("ep=a&b=uxyz", "U"),
+        ("ep=a&b=NSTHMU", "UMHTSN"),
+    ] {
+        let binding = register(query, "").unwrap().binding;
+        assert_eq!(binding.to_string(), expected, "{query}");
+        assert_eq!(Binding::parse(expected.as_bytes()), binding);
+    }
+    assert_eq!(update(&[], "").unwrap().binding, None);
+    let changed = update(&["b=SQ"], "").unwrap();
+    assert_eq!(changed.binding.map(|b| b.to_string()).as_deref(), Some("S"));
+    assert_eq!(changed.queue_mode, Some(true));
 }
 
 #[test]
@@ -155,6 +191,7 @@ fn an_empty_update_changes_nothing() {
     let nothing = UpdateRequest {
         lifetime_s: None,
         queue_mode: None,
+        binding: None,
         objects: None,
     };
     assert_eq!(update(&[], ""), Ok(nothing.clone()));
@@ -201,6 +238,68 @@ fn the_list_is_bounded() {
     assert!(announced(&huge).is_empty());
 }
 
+#[test]
+fn an_alternate_root_is_told_by_its_type() {
+    for (payload, root, links) in [
+        (
+            "</lwm2m>;rt=\"oma.lwm2m\",</lwm2m/3/0>,</lwm2m/19/0>",
+            Some("/lwm2m"),
+            "</3/0>,</19/0>",
+        ),
+        (
+            "</lwm2m/>;ct=110;rt=oma.lwm2m,</lwm2m/3/0>",
+            Some("/lwm2m"),
+            "</3/0>",
+        ),
+        (
+            "</3/0>,</a/b>; rt = \"core.s oma.lwm2m\" ,</a/b/4>;ver=\"1.3\"",
+            Some("/a/b"),
+            "</3/0>,</4>;ver=1.3",
+        ),
+        ("</lwm2m>;rt=\"oma.lwm2m\"", Some("/lwm2m"), ""),
+        ("</>;rt=\"oma.lwm2m\",</3/0>", None, "</3/0>"),
+        ("</lwm2m>;rt=\"other\",</3/0>", None, "</3/0>"),
+        (
+            "</lwm2m>;title=\"rt=oma.lwm2m;rt=oma.lwm2m\",</3/0>",
+            None,
+            "</3/0>",
+        ),
+        // what would have to be unescaped, or is too long
+        ("</a%20b>;rt=\"oma.lwm2m\",</3/0>", None, "</3/0>"),
+        ("</a//b>;rt=\"oma.lwm2m\",</3/0>", None, "</3/0>"),
+        ("</1/2/3/4/5>;rt=\"oma.lwm2m\",</3/0>", None, "</3/0>"),
+        ("<lwm2m>;rt=\"oma.lwm2m\",</3/0>", None, "</3/0>"),
+    ] {
+        let objects = Objects::parse(payload.as_bytes());
+        assert_eq!(objects.root(), root, "{payload}");
+        assert_eq!(objects.links(), links, "{payload}");
+        assert!(!objects.is_empty());
+    }
+    let long = format!(
+        "<{}>;rt=\"oma.lwm2m\"",
+        "/x".repeat(2).replace('x', &"x".repeat(40))
+    );
+    assert!(Objects::parse(long.as_bytes()).is_empty());
+    // who announces only where its objects are may have any
+    let alone = Objects::parse(b"</lwm2m>;rt=\"oma.lwm2m\"");
+    assert_eq!(alone.has_object(19), None);
+}
+
+#[test]
+fn links_are_told_in_order_with_the_versions_of_their_objects_and_bounded() {
+    let objects =
+        Objects::parse(b"</19/0>,</4/0>,</4>;ver=1.3;ct=110,</3>;ver=\"1.x\",</5>;ver=123456789");
+    assert_eq!(objects.links(), "</3>,</4>;ver=1.3,</4/0>,</5>,</19/0>");
+    assert_eq!(
+        Objects::parse(objects.links().as_bytes()).links(),
+        objects.links()
+    );
+    let many: Vec<String> = (0..MAX_LINKS).map(|i| format!("</{i}/60000>")).collect();
+    let links = Objects::parse(many.join(",").as_bytes()).links();
+    assert!((MAX_LINKS_LEN - 20..=MAX_LINKS_LEN).contains(&links.len()));
+    assert!(links.starts_with("</0/60000>,") && links.ends_with('>'));
+}
+
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(
@@ -213,7 +312,10 @@ proptest! {
 
     #[test]
     fn arbitrary_links_never_panic(payload in "[</>;,\"a0-9é]{0,200}") {
-        let _ = Objects::parse(payload.as_bytes());
+        let objects = Objects::parse(payload.as_bytes());
+        let links = objects.links();
+        prop_assert!(links.len() <= MAX_LINKS_LEN);
+        prop_assert!(Objects::parse(links.as_bytes()).paths().eq(objects.paths()));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 use pcp::Version;
 
-use super::{NOT_HEARD, T0, UPGRADED, World, ended, registered, stage, stage_change, t};
+use super::{NOT_HEARD, T0, UPGRADED, World, announced, ended, registered, stage, stage_change, t};
 use crate::{
-    engine::{Change, CoverageReading},
+    engine::{Announced, Binding, Change, CoverageReading, Registration},
     store::{Store, UpgradeState},
     task::{TaskState, UpgradeId},
     upgrade::{Coverage, Evidence, FailedIn, Outcome, ReportedFailure, Stage},
@@ -38,6 +38,64 @@ pub(crate) async fn a_registration_comes_back_after_a_restart(store: &impl Store
     let device = store.device("d1").await.unwrap().unwrap().device;
     assert_eq!(device.registration, None);
     assert_eq!(device.last_heard_at, Some(t(5)));
+}
+
+pub(crate) async fn what_a_device_announces_stays_until_it_announces_anew(store: &impl Store) {
+    let (world, _) = World::with_devices(store, 1).await;
+    let change = |location: &str, more: Option<Box<Announced>>, binding: &[u8]| {
+        let Change::Registered {
+            endpoint,
+            registration,
+            at,
+        } = registered("d0", t(5))
+        else {
+            unreachable!()
+        };
+        let registration = Registration {
+            location: location.to_owned(),
+            announced: more,
+            binding: Binding::parse(binding),
+            ..registration
+        };
+        Change::Registered {
+            endpoint,
+            registration,
+            at,
+        }
+    };
+    let first = announced("</3/0>,</19/0>", Some("/a"));
+    let second = announced("</3/0>", None);
+    // each by itself, and all in one batch
+    for batch in [1, 9] {
+        let mut last = None;
+        let steps = [
+            ("1", first.clone(), "U", first.clone()),
+            ("1", None, "S", first.clone()),
+            ("1", second.clone(), "U", second.clone()),
+            ("1", None, "U", second.clone()),
+            ("2", None, "U", None),
+            ("2", first.clone(), "N", first.clone()),
+            ("2", None, "U", first.clone()),
+        ];
+        for steps in steps.chunks(batch) {
+            let changes: Vec<Change> = (steps.iter())
+                .map(|(at, more, binding, _)| change(at, more.clone(), binding.as_bytes()))
+                .collect();
+            for changed in &changes {
+                let Change::Registered { registration, .. } = changed else {
+                    unreachable!()
+                };
+                last = Some(registration.clone().after(last.as_ref()));
+            }
+            world.commit(&changes).await;
+            let known = store.device("d0").await.unwrap().unwrap().device;
+            let expected = steps.last().unwrap();
+            assert_eq!(known.registration, last);
+            let known = known.registration.unwrap();
+            assert_eq!(known.announced, expected.3);
+            assert_eq!(known.binding.to_string(), expected.2);
+        }
+    }
 }
 
 pub(crate) async fn a_removed_device_does_not_come_back_by_itself(store: &impl Store) {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
-    engine::{Change, QueueMode, Registration, StageChange},
+    engine::{Announced, Binding, Change, Lwm2mVersion, QueueMode, Registration, StageChange},
     package::Segmentation,
     task::{RetryPolicy, TaskId, UpgradeId},
     upgrade::{Failure, Outcome, Stage, Success},
@@ -54,6 +54,7 @@ macro_rules! whole_suite {
             commits {
                 a_registration_adds_an_unknown_device,
                 a_registration_comes_back_after_a_restart,
+                what_a_device_announces_stays_until_it_announces_anew,
                 a_removed_device_does_not_come_back_by_itself,
                 reports_are_kept_and_unknown_devices_ignored,
                 evidence_comes_back_until_the_device_restarts,
@@ -244,9 +245,19 @@ fn registered(endpoint: &str, at: UtcMillis) -> Change {
             expires_at: at + Duration::from_hours(24),
             registered_at: at,
             queue_mode: QueueMode::On,
+            lwm2m_version: Some(Lwm2mVersion::V1_1),
+            binding: Binding::parse(b"US"),
+            announced: announced("</3/0>,</4>;ver=1.3,</19/0>", Some("/lwm2m")),
         },
         at,
     }
+}
+
+fn announced(objects: &str, root_path: Option<&str>) -> Option<Box<Announced>> {
+    Some(Box::new(Announced {
+        objects: objects.to_owned(),
+        root_path: root_path.map(ToOwned::to_owned),
+    }))
 }
 
 fn stage_change(stage: Stage, at: UtcMillis) -> StageChange {

@@ -13,7 +13,9 @@ use super::{
 use crate::{
     clock::UtcMillis,
     coap::Peer,
-    engine::{CoverageReading, DeviceRecord, QueueMode, Registration},
+    engine::{
+        Announced, Binding, CoverageReading, DeviceRecord, Lwm2mVersion, QueueMode, Registration,
+    },
     store::{DeviceDetail, DeviceFilter, StoreError},
     task::UpgradeId,
     upgrade::Coverage,
@@ -24,7 +26,8 @@ macro_rules! device {
     () => {
         "json_array(d.endpoint, d.product, d.secure, d.last_heard_at, d.coverage_at, d.coverage_cell, d.coverage_rsrp_dbm, \
          d.coverage_sinr_db, IIF(d.version IS NULL, NULL, hex(d.version)), d.reg_location, d.reg_peer, d.reg_secured, \
-         d.reg_lifetime_s, d.reg_expires_at, d.reg_registered_at, d.reg_queue_mode, d.evidence)"
+         d.reg_lifetime_s, d.reg_expires_at, d.reg_registered_at, d.reg_queue_mode, d.reg_lwm2m_version, d.reg_binding, \
+          d.reg_objects, d.reg_root_path, d.evidence)"
     };
 }
 
@@ -126,6 +129,10 @@ pub(super) struct DeviceRow<'r> {
     expires_at: Option<UtcMillis>,
     registered_at: Option<UtcMillis>,
     queue_mode: Option<Flag>,
+    lwm2m_version: Option<&'r str>,
+    binding: Option<&'r str>,
+    objects: Option<String>,
+    root_path: Option<String>,
     evidence: Option<String>,
 }
 
@@ -167,9 +174,21 @@ impl DeviceRow<'_> {
                 Flag(true) => QueueMode::On,
                 Flag(false) => QueueMode::Off,
             },
+            lwm2m_version: self.lwm2m_version.map(lwm2m_version).transpose()?,
+            binding: (self.binding)
+                .map_or_else(Binding::default, |text| Binding::parse(text.as_bytes())),
+            announced: self.objects.take().map(|objects| {
+                let root_path = self.root_path.take();
+                Box::new(Announced { objects, root_path })
+            }),
             location,
         }))
     }
+}
+
+fn lwm2m_version(text: &str) -> Result<Lwm2mVersion, StoreError> {
+    let version = text.parse();
+    version.map_err(|()| rows::unreadable("devices.reg_lwm2m_version", text))
 }
 
 /// Leaves out a row that somebody has damaged: the others are not to suffer from it.

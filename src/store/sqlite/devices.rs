@@ -250,7 +250,8 @@ async fn insert_chunk(
         " ON CONFLICT (endpoint) DO UPDATE SET product = excluded.product, revision = excluded.revision, \
              created_at = excluded.created_at, removed = 0, last_heard_at = NULL, reg_location = NULL, \
              reg_peer = NULL, reg_lifetime_s = NULL, reg_expires_at = NULL, reg_registered_at = NULL, \
-             reg_queue_mode = NULL, reg_secured = 0, secure = excluded.secure, \
+             reg_queue_mode = NULL, reg_secured = 0, reg_lwm2m_version = NULL, reg_binding = NULL, \
+             reg_objects = NULL, reg_root_path = NULL, secure = excluded.secure, \
              psk_identity = excluded.psk_identity, psk_sealed = excluded.psk_sealed, coverage_cell = NULL, coverage_rsrp_dbm = NULL, \
              coverage_sinr_db = NULL, coverage_at = NULL, version = NULL",
     );

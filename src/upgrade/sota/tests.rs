@@ -793,7 +793,7 @@ mod claims {
         let drive = drive.on(refuted()).next().on(refuted());
         let failure = Failure::UpgradeFailed(ResultCode::INSTALL_FAILED);
         assert_eq!(*drive.failure(), failure);
-        assert_eq!(drive.now, at(300));
+        assert_eq!(drive.now, at(120));
 
         // it says the same again, or another version, or nothing at all
         let again = Event::UpgradeReported(

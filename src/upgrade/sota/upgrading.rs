@@ -121,8 +121,9 @@ impl Sota {
         else {
             return stay(self);
         };
-        // Once more, when a device that is at work has had time to restart.
-        let once_more = (now + pause * 5).min(last_question(*until, rules).max(now + pause));
+        // Once more, when a device has had time to restart: one that has reported a failure less than one at work.
+        let pauses = if failure.is_some() { 2 } else { 5 };
+        let once_more = (now + pause * pauses).min(last_question(*until, rules).max(now + pause));
         match event {
             Event::ExecuteDelivered => {
                 command.delivered = true;

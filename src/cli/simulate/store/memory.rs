@@ -164,7 +164,9 @@ impl MemoryStore {
                     self.add_device(endpoint, "default");
                 }
                 if let Some(device) = self.device(endpoint) {
-                    device.registration = Some(Box::new(registration.clone()));
+                    let before = device.registration.as_deref();
+                    let now = registration.clone().after(before);
+                    device.registration = Some(Box::new(now));
                     device.last_heard_at = Some(*at);
                 }
             }

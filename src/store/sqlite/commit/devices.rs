@@ -5,7 +5,7 @@ use sqlx::SqliteConnection;
 
 use crate::{
     clock::UtcMillis,
-    engine::{CoverageReading, QueueMode, Registration},
+    engine::{Announced, CoverageReading, QueueMode, Registration},
     store::sqlite::{
         bulk::{Bound, RowStatement, json_list},
         evidence,
@@ -14,26 +14,32 @@ use crate::{
 };
 
 /// Where the location stays, which is most often, so do the indexes that tell who is registered. What is written here
-/// is left alone by [`REGISTER`].
+/// is left alone by [`REGISTER`]. What is not announced anew stays.
 const RENEW: RowStatement = RowStatement {
-    head: "WITH v (endpoint, at, location, peer, lifetime_s, expires_at, registered_at, queue_mode, secured) AS (VALUES ",
-    row: "(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    head: "WITH v (endpoint, at, location, peer, lifetime_s, expires_at, registered_at, queue_mode, secured, \
+               lwm2m_version, binding, objects, root_path) AS (VALUES ",
+    row: "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     tail: ") UPDATE devices SET last_heard_at = v.at, reg_peer = v.peer, reg_lifetime_s = v.lifetime_s, \
                reg_expires_at = v.expires_at, reg_registered_at = v.registered_at, reg_queue_mode = v.queue_mode, \
-               reg_secured = v.secured \
+               reg_secured = v.secured, reg_lwm2m_version = v.lwm2m_version, reg_binding = v.binding, \
+               reg_objects = COALESCE(v.objects, devices.reg_objects), \
+               reg_root_path = IIF(v.objects IS NULL, devices.reg_root_path, v.root_path) \
            FROM v WHERE devices.endpoint = v.endpoint AND removed = 0 AND reg_location = v.location",
 };
 
 /// A device that the operator removed stays removed until its session has ended.
 const REGISTER: RowStatement = RowStatement {
     head: "INSERT INTO devices (endpoint, product, created_at, last_heard_at, reg_location, reg_peer, reg_lifetime_s, \
-               reg_expires_at, reg_registered_at, reg_queue_mode, reg_secured) VALUES ",
-    row: "(?, 'default', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+               reg_expires_at, reg_registered_at, reg_queue_mode, reg_secured, reg_lwm2m_version, reg_binding, \
+               reg_objects, reg_root_path) VALUES ",
+    row: "(?, 'default', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     tail: " ON CONFLICT (endpoint) DO UPDATE SET last_heard_at = excluded.last_heard_at, \
                reg_location = excluded.reg_location, reg_peer = excluded.reg_peer, \
                reg_lifetime_s = excluded.reg_lifetime_s, reg_expires_at = excluded.reg_expires_at, \
                reg_registered_at = excluded.reg_registered_at, reg_queue_mode = excluded.reg_queue_mode, \
-               reg_secured = excluded.reg_secured \
+               reg_secured = excluded.reg_secured, reg_lwm2m_version = excluded.reg_lwm2m_version, \
+               reg_binding = excluded.reg_binding, reg_objects = excluded.reg_objects, \
+               reg_root_path = excluded.reg_root_path \
            WHERE devices.removed = 0 AND devices.reg_location IS NOT excluded.reg_location",
 };
 
@@ -56,7 +62,8 @@ const EVIDENCE: RowStatement = RowStatement {
 };
 
 const DEREGISTER: &str = "UPDATE devices SET reg_location = NULL, reg_peer = NULL, reg_lifetime_s = NULL, \
-         reg_expires_at = NULL, reg_registered_at = NULL, reg_queue_mode = NULL \
+         reg_expires_at = NULL, reg_registered_at = NULL, reg_queue_mode = NULL, reg_lwm2m_version = NULL, \
+         reg_binding = NULL, reg_objects = NULL, reg_root_path = NULL \
      WHERE endpoint IN (SELECT value FROM json_each(?))";
 
 /// Changes of devices, in as few rounds as their order allows.
@@ -78,6 +85,8 @@ struct Written<'c> {
 
 struct Registered<'c> {
     registration: &'c Registration,
+    /// What the device has announced last, as far as this registration is told of it.
+    announced: Option<&'c Announced>,
     /// The first of them adds the device.
     first_at: UtcMillis,
     at: UtcMillis,
@@ -96,6 +105,17 @@ impl Registered<'_> {
             .bind(registration.registered_at.0)
             .bind(registration.queue_mode == QueueMode::On)
             .bind(registration.peer.secured)
+            .bind(
+                registration
+                    .lwm2m_version
+                    .map(|version| version.to_string()),
+            )
+            .bind(registration.binding.to_string())
+            .bind(self.announced.map(|announced| announced.objects.clone()))
+            .bind(
+                self.announced
+                    .and_then(|announced| announced.root_path.clone()),
+            )
     }
 }
 
@@ -115,9 +135,13 @@ impl<'c> DeviceChanges<'c> {
         let device = self.device(endpoint, |device| {
             device.reported.is_none() && !device.deregistered
         });
-        let first_at = device.registered.as_ref().map_or(at, |it| it.first_at);
+        let before = device.registered.as_ref();
+        let first_at = before.map_or(at, |it| it.first_at);
+        let same = before.filter(|it| it.registration.location == registration.location);
+        let announced = (registration.announced.as_deref()).or_else(|| same?.announced);
         device.registered = Some(Registered {
             registration,
+            announced,
             first_at,
             at,
         });

@@ -1,0 +1,270 @@
+//! What is set for a product's devices.
+
+use super::*;
+use crate::config::ProductConfig;
+
+fn world(product: ProductConfig) -> World {
+    let mut config = Config::default();
+    config.products.insert("meter".into(), product);
+    World::with(config)
+}
+
+fn add(world: &mut World, endpoint: &str, product: &str) {
+    world.command(Command::AddDevice {
+        endpoint: endpoint.into(),
+        product: product.into(),
+        secure: false,
+    });
+}
+
+/// Of a device in queue mode that was heard so long ago: whether it is sent what an upgrade has for it.
+fn is_reached_after(world: &mut World, endpoint: &str, port: u16, seconds: u64) -> bool {
+    let mut device = Script::new(endpoint, port).asleep_between();
+    assert_eq!(device.register(world), Code::CREATED);
+    device.receive(world);
+    world.pass_s(seconds);
+    world.start(endpoint, i64::from(port), &package("V2", &content()));
+    world.pass_s(1);
+    !device.frames(world).is_empty()
+}
+
+#[test]
+fn a_device_is_awake_as_long_as_its_product_says() {
+    let product = ProductConfig {
+        awake_window_s: Some(10),
+        ..ProductConfig::default()
+    };
+    let mut world = world(product);
+    for n in 1..=4 {
+        let products = ["", "meter", "meter", "valve", "default"];
+        add(&mut world, &format!("a-{n}"), products[n]);
+    }
+    assert!(is_reached_after(&mut world, "a-1", 1, 8));
+    assert!(!is_reached_after(&mut world, "a-2", 2, 11));
+    assert!(is_reached_after(&mut world, "a-3", 3, 90));
+    assert!(is_reached_after(&mut world, "a-4", 4, 90));
+}
+
+#[test]
+fn a_change_of_the_product_counts_at_once() {
+    let product = ProductConfig {
+        awake_window_s: Some(10),
+        ..ProductConfig::default()
+    };
+    let mut world = world(product);
+    add(&mut world, "a-1", "meter");
+    let mut device = Script::new("a-1", 1).asleep_between();
+    device.register(&mut world);
+    device.receive(&mut world);
+    world.start("a-1", 1, &package("V2", &content()));
+    world.pass_s(1);
+    assert_eq!(device.frames(&mut world).len(), 1);
+    // the version query was acknowledged; it is put again when the device listens
+    world.pass_s(70);
+    assert!(device.frames(&mut world).is_empty());
+    add(&mut world, "a-1", "valve");
+    assert_eq!(
+        decoded(&device.frames(&mut world)),
+        [PlatformMessage::VersionQuery]
+    );
+}
+
+#[test]
+fn a_product_comes_back_after_a_restart_and_open_registration_has_the_default_one() {
+    let product = ProductConfig {
+        awake_window_s: Some(10),
+        ..ProductConfig::default()
+    };
+    let mut config = Config::default();
+    config.lwm2m.registration = RegistrationPolicy::Open;
+    config.products.insert("meter".into(), product);
+    config.products.insert("default".into(), product);
+    let mut world = World::with(config);
+    for (endpoint, product) in [("a-1", "meter"), ("a-2", "valve")] {
+        let record = DeviceRecord {
+            endpoint: endpoint.into(),
+            product: product.into(),
+            secure: false,
+            registration: None,
+            last_heard_at: None,
+            coverage: None,
+            version: None,
+            evidence: Vec::new(),
+        };
+        world.command(Command::Restore(vec![record]));
+    }
+    assert!(!is_reached_after(&mut world, "a-1", 1, 11));
+    assert!(is_reached_after(&mut world, "a-2", 2, 11));
+    assert!(!is_reached_after(&mut world, "a-3", 3, 11));
+}
+
+/// When the version query and each of its repeats were seen to have left, seconds from now.
+fn repeats(world: &mut World, at: Peer) -> Vec<u64> {
+    let begin = world.now.instant;
+    let mut times = Vec::new();
+    for _ in 0..400 {
+        let sent = world.take_sent();
+        let frames = sent
+            .iter()
+            .filter(|(to, m)| *to == at && m.code() == Code::PUT);
+        times.extend(frames.map(|_| world.now.instant.since(begin).as_secs()));
+        world.pass_s(1);
+    }
+    times
+}
+
+#[test]
+fn requests_are_repeated_at_the_pace_of_the_product() {
+    let product = ProductConfig {
+        ack_timeout_ms: Some(4_000),
+        max_retransmit: Some(3),
+        ..ProductConfig::default()
+    };
+    let mut config = Config::default();
+    config.coap.ack_random_factor = 1.0;
+    config.upgrade.query_version_s = 3_600;
+    config.upgrade.repeat_question_s = 3_600;
+    config.products.insert("meter".into(), product);
+    let mut world = World::with(config);
+    for (endpoint, product, port, expected) in [
+        ("a-1", "meter", 1, vec![1, 4, 12, 28]),
+        ("a-2", "valve", 2, vec![1, 15, 45]),
+    ] {
+        add(&mut world, endpoint, product);
+        let mut device = Script::new(endpoint, port);
+        device.register(&mut world);
+        device.receive(&mut world);
+        world.start(endpoint, port.into(), &package("V2", &content()));
+        assert_eq!(repeats(&mut world, device.at), expected, "{product}");
+    }
+}
+
+#[test]
+fn the_queue_of_a_cell_knows_how_long_a_product_listens() {
+    let product = ProductConfig {
+        awake_window_s: Some(10),
+        ..ProductConfig::default()
+    };
+    let mut world = world(product);
+    let package = package("V2", &content());
+    // One device downloads in the cell, whose coverage lets no other in beside it; two wait behind it.
+    let mut devices: Vec<Script> = (1..=3)
+        .map(|n| {
+            let endpoint = format!("a-{n}");
+            add(
+                &mut world,
+                &endpoint,
+                ["", "x", "meter", "x"][usize::from(n)],
+            );
+            world.start(&endpoint, i64::from(n), &package);
+            let mut device = Script::new(&endpoint, n).asleep_between();
+            device.negotiate(&mut world, 7, -112, -8);
+            device.receive(&mut world);
+            device
+        })
+        .collect();
+    world.pass_s(20);
+    let failed = DeviceMessage::DownloadReport {
+        status: ResultCode::CHECK_FAILED,
+    };
+    devices[0].say(&mut world, &failed);
+    // the second came first, and sleeps; the third is awake
+    assert!(devices[1].frames(&mut world).is_empty());
+    let frames = devices[2].frames(&mut world);
+    assert!(matches!(
+        decoded(&frames)[..],
+        [PlatformMessage::NewVersion { .. }]
+    ));
+}
+
+fn with_pmin() -> World {
+    world(ProductConfig {
+        pmin_zero: true,
+        ..ProductConfig::default()
+    })
+}
+
+/// The one request that has left.
+fn outstanding(world: &mut World) -> Message<'static> {
+    let mut sent = world.take_sent();
+    sent.retain(|(_, message)| message.kind() == Kind::Confirmable);
+    assert_eq!(sent.len(), 1, "{sent:?}");
+    sent.remove(0).1
+}
+
+#[test]
+fn pmin_is_written_before_each_observation_and_only_for_its_product() {
+    let mut world = with_pmin();
+    add(&mut world, "a-1", "meter");
+    add(&mut world, "a-2", "valve");
+    let mut device = Script::new("a-1", 1);
+    for _ in 0..2 {
+        device.register(&mut world);
+        let write = outstanding(&mut world);
+        assert_eq!(write.code(), Code::PUT);
+        assert_eq!(write.path(), [&b"19"[..], b"0", b"0"]);
+        assert_eq!(write.queries().collect::<Vec<_>>(), [b"pmin=0"]);
+        assert!(write.payload().is_empty() && write.content_format().is_none());
+        world.datagram(device.at, &response(&write, Code::CHANGED).build());
+        let observe = outstanding(&mut world);
+        assert_eq!(observe.observe(), Some(0));
+        world.datagram(device.at, &response(&observe, Code::CONTENT).build());
+        assert!(world.take_sent().is_empty());
+    }
+    let mut other = Script::new("a-2", 2);
+    other.register(&mut world);
+    assert_eq!(outstanding(&mut world).observe(), Some(0));
+}
+
+#[test]
+fn a_device_that_takes_no_pmin_is_observed_all_the_same_and_its_upgrade_tells_it_once() {
+    let refusals: [fn(&Message) -> Vec<u8>; 2] = [
+        |write| response(write, Code::BAD_REQUEST).build(),
+        |write| crate::coap::reset(write.message_id()).to_vec(),
+    ];
+    for (refusal, answer) in refusals.into_iter().zip(["4.00", "a Reset"]) {
+        let mut world = with_pmin();
+        add(&mut world, "a-1", "meter");
+        world.start("a-1", 1, &package("V2", &content()));
+        let mut device = Script::new("a-1", 1);
+        for _ in 0..3 {
+            device.register(&mut world);
+            let write = outstanding(&mut world);
+            world.datagram(device.at, &refusal(&write));
+            assert_eq!(outstanding(&mut world).observe(), Some(0));
+        }
+        let told = format!("refused pmin = 0 for /19/0/0 with {answer}");
+        let notes = world
+            .take_changes()
+            .into_iter()
+            .filter(|change| matches!(change, Change::Note { note, .. } if *note == told));
+        assert_eq!(notes.count(), 1);
+    }
+    // without an upgrade nothing is told
+    let mut world = with_pmin();
+    add(&mut world, "a-1", "meter");
+    let mut device = Script::new("a-1", 1);
+    device.register(&mut world);
+    let write = outstanding(&mut world);
+    world.take_changes();
+    world.datagram(device.at, &response(&write, Code::NOT_FOUND).build());
+    assert_eq!(world.take_changes(), []);
+}
+
+#[test]
+fn a_write_of_pmin_that_is_not_answered_delays_the_observation_only() {
+    let mut world = with_pmin();
+    add(&mut world, "a-1", "meter");
+    let mut device = Script::new("a-1", 1);
+    device.register(&mut world);
+    // acknowledged, never responded to
+    let write = outstanding(&mut world);
+    world.datagram(device.at, &crate::coap::empty_ack(write.message_id()));
+    assert_eq!(outstanding(&mut world).observe(), Some(0));
+    // lost altogether
+    device.register(&mut world);
+    outstanding(&mut world);
+    world.pass_s(300);
+    let sent = world.take_sent();
+    assert!(sent.iter().any(|(_, message)| message.observe() == Some(0)));
+}

@@ -1,0 +1,105 @@
+//! What a registration tells of the device, as small as a million rows want it.
+
+use super::device::Device;
+use crate::lwm2m::Objects;
+
+/// Which of the objects 0 to 62 a device announces, and whether it announces any at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct ObjectSet(u64);
+
+impl ObjectSet {
+    /// The bit that says that objects are announced.
+    const ANY: u16 = 63;
+
+    pub(super) fn of(objects: &Objects) -> Self {
+        let numbers = objects.paths().map(|path| path.object());
+        Self(numbers.fold(0, |all, object| all | 1 << Self::ANY | bit(object)))
+    }
+
+    /// Whether the object is announced; `None` when none is, or when it is none of those that are kept.
+    pub(super) fn has(self, object: u16) -> Option<bool> {
+        let known = self.0 >> Self::ANY == 1 && object < Self::ANY;
+        known.then(|| self.0 & bit(object) != 0)
+    }
+
+    /// Those that are announced, in order.
+    pub(super) fn numbers(self) -> impl Iterator<Item = u16> {
+        (0..Self::ANY).filter(move |object| self.0 & bit(*object) != 0)
+    }
+}
+
+/// 0 for an object that is not kept.
+const fn bit(object: u16) -> u64 {
+    if object < ObjectSet::ANY {
+        1 << object
+    } else {
+        0
+    }
+}
+
+impl Device {
+    /// Whether its registration announces the object, one of 0 to 62; `None` when it announces no objects.
+    pub(super) fn announces(&self, object: u16) -> Option<bool> {
+        self.registration.as_ref()?.objects.has(object)
+    }
+
+    /// The objects that its registration announces, as far as they are below 63: `3, 4, 5`.
+    pub(super) fn announced_objects(&self) -> String {
+        let objects = self.registration.as_ref().map(|known| known.objects);
+        let numbers = objects.into_iter().flat_map(ObjectSet::numbers);
+        numbers
+            .map(|object| object.to_string())
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
+    /// The segments of the path below which it has its objects; most have them at the root.
+    pub(super) fn root(&self) -> impl Iterator<Item = &str> {
+        let root = self.known.as_ref().and_then(|known| known.root.as_deref());
+        root.unwrap_or_default()
+            .split('/')
+            .filter(|segment| !segment.is_empty())
+    }
+
+    /// Keeps the path below which it has its objects.
+    pub(super) fn set_root(&mut self, root: Option<&str>) {
+        if root.is_some() || self.known.is_some() {
+            self.known.get_or_insert_default().root = root.map(Into::into);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(links: &str) -> ObjectSet {
+        ObjectSet::of(&Objects::parse(links.as_bytes()))
+    }
+
+    #[test]
+    fn knows_what_is_announced_and_whether_anything_is() {
+        let set = of("</3/0>,</19/0>,</19/1>,</62>,</63/0>,</3303/0>,</0>");
+        for (object, expected) in [
+            (0, Some(true)),
+            (3, Some(true)),
+            (4, Some(false)),
+            (19, Some(true)),
+            (61, Some(false)),
+            (62, Some(true)),
+            (63, None),
+            (64, None),
+            (3303, None),
+            (u16::MAX, None),
+        ] {
+            assert_eq!(set.has(object), expected, "{object}");
+        }
+        assert!(set.numbers().eq([0, 3, 19, 62]));
+        for other in ["", "</lwm2m>;rt=\"oma.lwm2m\""] {
+            assert_eq!(of(other), ObjectSet::default());
+            assert_eq!(of(other).has(19), None);
+        }
+        assert_eq!(of("</3303/0>").has(19), Some(false));
+        assert_eq!(of("</3303/0>").numbers().count(), 0);
+    }
+}
