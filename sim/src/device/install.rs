@@ -39,22 +39,21 @@ impl Device {
     }
 
     pub(super) fn install(&mut self, now_ms: u64) {
-        let install_ms = self.spec.timing.install_ms;
         match self.spec.fault {
             Some(
                 Fault::ClaimsTargetFails(_)
                 | Fault::ClaimsTargetRestartsOld
                 | Fault::ClaimsTargetLateSuccess,
-            ) => self.put_off(now_ms, install_ms, Later::Fail),
+            ) => self.fail_installation(now_ms),
             Some(Fault::ReportsBeforeRestart) => {
                 self.ask(now_ms, Uplink::UpgradeReport(ResultCode::SUCCESS));
             }
-            _ => self.restart(now_ms, install_ms),
+            _ => self.restart(now_ms, self.spec.timing.install_ms),
         }
     }
 
     /// The installation fails, and the device is still up.
-    pub(super) fn fail_installation(&mut self, now_ms: u64) {
+    fn fail_installation(&mut self, now_ms: u64) {
         let code = match self.spec.fault {
             Some(Fault::ClaimsTargetFails(code)) => {
                 self.end(Outcome::InstallFailed(code));

@@ -33,8 +33,6 @@ pub(super) enum Stage {
 pub(super) enum Later {
     Say(Uplink),
     Install,
-    /// The installation has failed.
-    Fail,
     /// What was to be reported before the restart is reported.
     Restart,
 }
@@ -339,7 +337,6 @@ impl Device {
             Some(Later::Say(Uplink::Segment)) => self.request_segment(now_ms),
             Some(Later::Say(uplink)) => self.ask(now_ms, uplink),
             Some(Later::Install) => self.install(now_ms),
-            Some(Later::Fail) => self.fail_installation(now_ms),
             Some(Later::Restart) => self.restart_at_last(now_ms),
             None => {}
         }

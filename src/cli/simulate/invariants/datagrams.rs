@@ -1,4 +1,4 @@
-use pcp::{DeviceMessage, MessageCode, ResultCode};
+use pcp::{MessageCode, ResultCode};
 use sim::coap::{Code, Message, MessageType, option};
 
 use super::{Invariants, Number, Rule};
@@ -31,6 +31,7 @@ impl Invariants {
         after: Number,
     ) {
         self.goes_on(now_ms, now, device, datagram);
+        self.refuses(device, datagram);
         let Some(subject) = self.subjects.get(device) else {
             return;
         };
@@ -169,71 +170,6 @@ impl Invariants {
             });
         }
     }
-
-    /// A device that runs the target version says something: is it that it does? Others claim it too, and what they claim
-    /// may be on its way when it becomes true.
-    pub(in super::super) fn says(&mut self, device: usize, target: pcp::Version, datagram: &[u8]) {
-        let Some(subject) = self.subjects.get_mut(device) else {
-            return;
-        };
-        let claim = digest(datagram);
-        if tells(target, datagram) && !subject.honest.contains(&claim) {
-            subject.honest.push(claim);
-        }
-    }
-
-    /// A device that runs the target version is heard: has it said so?
-    pub(in super::super) fn heard(&mut self, device: usize, datagram: &[u8]) {
-        if let Some(subject) = self.subjects.get_mut(device)
-            && !subject.told
-            && subject.emitted.stage.is_some()
-            && !subject.honest.is_empty()
-        {
-            subject.told = subject.honest.contains(&digest(datagram));
-        }
-    }
-
-    /// A device runs the target version from now on.
-    pub(in super::super) fn switched(&mut self, device: usize) {
-        if let Some(subject) = self.subjects.get_mut(device) {
-            subject.current = true;
-        }
-    }
-}
-
-/// Whether somebody tells in a datagram that it runs a version.
-fn tells(target: pcp::Version, datagram: &[u8]) -> bool {
-    let Ok(message) = Message::parse(datagram) else {
-        return false;
-    };
-    matches!(
-        DeviceMessage::decode(message.payload),
-        Ok(DeviceMessage::VersionResponse {
-            result: ResultCode::SUCCESS,
-            version: Some(version),
-        } | DeviceMessage::UpgradeReport {
-            result: ResultCode::SUCCESS,
-            version,
-        }) if meant(&version) == meant(&target)
-    )
-}
-
-/// A version without what devices write after it.
-fn meant(version: &pcp::Version) -> &[u8] {
-    let bytes = version.as_bytes();
-    let end = bytes.iter().position(|byte| *byte == 0);
-    let text = &bytes[..end.unwrap_or(bytes.len())];
-    let last = text
-        .iter()
-        .rposition(|byte| !matches!(byte, b' ' | b'\r' | b'\n' | 0xFF));
-    &text[..last.map_or(0, |last| last + 1)]
-}
-
-fn digest(datagram: &[u8]) -> u64 {
-    // the same in every run: FNV-1a
-    datagram.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3)
-    })
 }
 
 /// What devices in the field would stumble over.

@@ -8,7 +8,6 @@ use crate::{
 
 pub(super) struct Air {
     pub(super) device: u32,
-    pub(super) from: u64,
     pub(super) now: u64,
 }
 

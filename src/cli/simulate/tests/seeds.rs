@@ -166,7 +166,6 @@ fn debug_seed() {
         &scenario,
         super::debug::Air {
             device: device as u32,
-            from: 0,
             now: 0,
         },
     );

@@ -12,6 +12,7 @@ use super::{Event, World, address};
 use crate::{
     cli::simulate::{fleet::Member, hooks::Hooks, scenario::Scenario, trace::Way},
     coap::Peer,
+    engine::Engine,
     package::Package,
     runtime::home,
 };
@@ -84,19 +85,22 @@ impl<H: Hooks> World<H> {
         let Some(server) = &mut self.server else {
             return;
         };
-        let unit = &self.units[device as usize];
-        if unit.current {
-            self.checker.heard(device as usize, bytes);
-        }
+        self.checker.hears(device as usize, bytes);
         let from = address(device, port);
         let shard = home(from, server.count());
         let engine = &mut server.shards[shard.index()].engine;
-        let before = engine.counters().segments_served;
+        let counted = |engine: &Engine| {
+            let counters = engine.counters();
+            (counters.segments_served, counters.requests_ignored)
+        };
+        let (served, ignored) = counted(engine);
         engine.handle_datagram(now, &Peer::from(from).into(), bytes);
-        if engine.counters().segments_served > before {
+        if counted(engine).0 > served {
             self.checker.served(now.utc, device as usize);
         }
+        let ignored = counted(engine).1 > ignored;
         self.drain();
+        self.checker.heard(now.utc, device as usize, ignored);
     }
 
     /// A datagram reaches a device, if that still has this address.
