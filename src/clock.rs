@@ -154,7 +154,8 @@ impl Add<Duration> for Now {
 #[derive(Debug, Clone, Copy)]
 pub struct SystemClock {
     started: std::time::Instant,
-    started_utc_ms: u64,
+    /// Since 1970-01-01 UTC, to the nanosecond: so that milliseconds begin at once on both clocks.
+    started_utc: Duration,
 }
 
 impl SystemClock {
@@ -163,15 +164,15 @@ impl SystemClock {
     pub fn start() -> Self {
         Self {
             started: std::time::Instant::now(),
-            started_utc_ms: utc_ms(),
+            started_utc: utc(),
         }
     }
 
     /// Reads both clocks.
     pub fn now(&self) -> Now {
         Now {
-            instant: Instant::from_millis(self.started_utc_ms + millis(self.started.elapsed())),
-            utc: UtcMillis(i64::try_from(utc_ms()).unwrap_or(i64::MAX)),
+            instant: Instant::from_millis(millis(self.started_utc + self.started.elapsed())),
+            utc: UtcMillis(i64::try_from(millis(utc())).unwrap_or(i64::MAX)),
         }
     }
 }
@@ -196,10 +197,10 @@ impl governor::clock::Clock for SetClock {
 }
 
 #[allow(clippy::disallowed_methods)] // this file is where the clock is read
-fn utc_ms() -> u64 {
+fn utc() -> Duration {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, millis)
+        .unwrap_or_default()
 }
 
 fn millis(span: Duration) -> u64 {

@@ -268,6 +268,17 @@ impl Default for UpgradeConfig {
     }
 }
 
+/// How a class follows from the ranges that RSRP and SINR are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClassRule {
+    /// A table says which pairs are good, fair and weak; any other is of a class of its own.
+    #[default]
+    Table,
+    /// The class is that of the weaker of the two.
+    Weaker,
+}
+
 /// Coverage classes and their limits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -280,13 +291,15 @@ pub struct AdmissionConfig {
     pub sinr_range0_db: i32,
     /// SINR range 1 begins here, dB; below is range 2.
     pub sinr_range1_db: i32,
+    /// How the class follows from the two ranges.
+    pub class_rule: ClassRule,
     /// At once in the cell: RSRP range 0 and SINR range 0.
     pub limit_good: u32,
-    /// At once in the cell: RSRP range 0 and SINR range 1.
+    /// At once in the cell: RSRP range 0 and SINR range 1; by the weaker, range 1 is the worse of the two.
     pub limit_fair: u32,
-    /// At once in the cell: RSRP range 1 and SINR range 2.
+    /// At once in the cell: RSRP range 1 and SINR range 2; by the weaker, range 2 is the worse of the two.
     pub limit_weak: u32,
-    /// At once in the cell: any other measured pair.
+    /// At once in the cell: any other measured pair; by the weaker there is none.
     pub limit_other: u32,
     /// At once in the cell: coverage not measurable, cell ID known.
     pub limit_unmeasured: u32,
@@ -307,6 +320,7 @@ impl Default for AdmissionConfig {
             rsrp_range1_dbm: -115,
             sinr_range0_db: 7,
             sinr_range1_db: -3,
+            class_rule: ClassRule::Table,
             limit_good: 50,
             limit_fair: 10,
             limit_weak: 1,
@@ -401,6 +415,48 @@ impl Default for LogConfig {
     }
 }
 
+/// What a product's devices tell as their signal strength (/4/0/2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RsrpUnit {
+    /// dBm, as the object says.
+    #[default]
+    Dbm,
+    /// The index by which RSRP is reported (3GPP TS 36.133 table 9.1.4-1; `AT+CESQ`): 0 is below −140 dBm.
+    Index,
+    /// Tenths of a dBm (`AT+NUESTATS`).
+    Tenths,
+}
+
+/// What a product's devices tell as their signal to noise ratio (/4/0/11).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SinrUnit {
+    /// dB, as the object says.
+    #[default]
+    Db,
+    /// Tenths of a dB (`AT+NUESTATS`).
+    Tenths,
+}
+
+/// What a product's devices tell of their radio.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RadioUnits {
+    /// RSRP.
+    pub rsrp: RsrpUnit,
+    /// SINR.
+    pub sinr: SinrUnit,
+}
+
+impl From<&ProductConfig> for RadioUnits {
+    fn from(product: &ProductConfig) -> Self {
+        Self {
+            rsrp: product.rsrp_unit,
+            sinr: product.sinr_unit,
+        }
+    }
+}
+
 /// What is peculiar to a product's devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -409,6 +465,10 @@ pub struct ProductConfig {
     pub check_code: CheckCodeKind,
     /// Fill the last segment with 0xFF to full size, for devices that take every segment as full.
     pub pad_last_segment: bool,
+    /// The unit of its devices' RSRP.
+    pub rsrp_unit: RsrpUnit,
+    /// The unit of its devices' SINR.
+    pub sinr_unit: SinrUnit,
     /// [`Lwm2mConfig::awake_window_s`] of its devices, where it is another.
     pub awake_window_s: Option<u64>,
     /// [`CoapConfig::ack_timeout_ms`] of its devices, where it is another.

@@ -16,6 +16,7 @@ pub mod package;
 pub mod runtime;
 pub mod server;
 pub mod store;
+pub mod strangers;
 pub mod task;
 pub mod telemetry;
 pub mod upgrade;

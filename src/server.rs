@@ -30,6 +30,7 @@ use crate::{
         ShardsSetup, bind, restore_busy,
     },
     store::{FileError, OpenError, PackageFiles, SqliteStore, Store, StoreError},
+    strangers::Strangers,
     telemetry::Metrics,
     vault::Vault,
 };
@@ -155,6 +156,7 @@ impl Server {
         let health = Arc::new(Health::starting());
         health.works(Part::Store);
         let metrics = Arc::new(Metrics::new().map_err(|error| system("make metrics", &error))?);
+        let strangers = Arc::new(Strangers::new(clock));
         let pulse = Arc::new(Pulse::default());
         let shards = Shards::start(ShardsSetup {
             engines,
@@ -167,13 +169,14 @@ impl Server {
             store: database.clone(),
             pulse: pulse.clone(),
             health: health.clone(),
+            strangers: strangers.clone(),
             metrics: metrics.clone(),
         })
         .map_err(|error| system("start the device side", &error))?;
         let (stop, told_to_stop) = watch::channel(false);
         let rollout = Rollout::new(RolloutSetup {
             store: database.clone(),
-            exchange,
+            exchange: exchange.clone(),
             keys: ports.keys,
             clock,
             pulse: pulse.clone(),
@@ -204,6 +207,8 @@ impl Server {
             streams: ApiState::stream_places(),
             stop: told_to_stop.clone(),
             health,
+            heard: exchange,
+            strangers,
             metrics: metrics.handle(),
         });
         let api = task::spawn(api::serve(admin, router, told_to_stop));

@@ -5,7 +5,7 @@ It registers, serves objects 4 (Connectivity Monitoring) and 19 (BinaryAppDataCo
 upgraded, and ends with exit code 0 once it has reported the new version and heard that this arrived.
 Progress goes to standard output, one JSON object a line. Every wait has an end: exit code 1 says which.
 
-Sources: OMA LwM2M 1.0 (registration, TLV), RFC 8428 (SenML), Huawei IoTDA "PCP Introduction".
+Sources: OMA LwM2M 1.0 (registration), Huawei IoTDA "PCP Introduction".
 """
 
 import argparse
@@ -18,7 +18,7 @@ import sys
 import aiocoap
 from aiocoap import resource
 
-TEXT, LINK_FORMAT, OCTETS, SENML_JSON, SENML_CBOR, TLV = 0, 40, 42, 110, 112, 11542
+from aiocoap_formats import BYTES, LINK_FORMAT, NUMBERS, OCTETS, OF_ONE_RESOURCE
 
 # PCP message codes
 VERSION, NEW_VERSION, SEGMENT, DOWNLOADED, EXECUTE, UPGRADED = range(19, 25)
@@ -82,80 +82,39 @@ def version_text(field):
     return field.rstrip(b"\0").decode("ascii")
 
 
-# --- content formats -------------------------------------------------------------------------------
-
-
-def tlv(resources):
-    out = b""
-    for number, value in resources.items():
-        for length, code in ((1, "b"), (2, "h"), (4, "i"), (8, "q")):
-            if -(1 << 8 * length - 1) <= value < 1 << 8 * length - 1:
-                content = struct.pack(">" + code, value)
-                break
-        # a resource with value, 8-bit number; a length below 8 stands in the first byte
-        head = [0xC0 | length, number] if length < 8 else [0xC8, number, length]
-        out += bytes(head) + content
-    return out
-
-
-def senml_json(resources):
-    records = [{"n": str(number), "v": value} for number, value in resources.items()]
-    records[0] = {"bn": "/4/0/", **records[0]}
-    return json.dumps(records).encode()
-
-
-def cbor_head(major, value):
-    if value < 24:
-        return bytes([major << 5 | value])
-    for extra, code in ((24, "B"), (25, "H"), (26, "I"), (27, "Q")):
-        if value < 1 << 8 * struct.calcsize(code):
-            return bytes([major << 5 | extra]) + struct.pack(">" + code, value)
-    raise ValueError(value)
-
-
-def cbor(value):
-    if isinstance(value, int):
-        return cbor_head(0, value) if value >= 0 else cbor_head(1, -1 - value)
-    if isinstance(value, str):
-        return cbor_head(3, len(value.encode())) + value.encode()
-    if isinstance(value, list):
-        return cbor_head(4, len(value)) + b"".join(map(cbor, value))
-    pairs = b"".join(cbor(key) + cbor(item) for key, item in value.items())
-    return cbor_head(5, len(value)) + pairs
-
-
-def senml_cbor(resources):
-    records = [{0: str(number), 2: value} for number, value in resources.items()]
-    records[0] = {-2: "/4/0/", **records[0]}
-    return cbor(records)
-
-
-FORMATS = {
-    "tlv": (TLV, tlv),
-    "senml-json": (SENML_JSON, senml_json),
-    "senml-cbor": (SENML_CBOR, senml_cbor),
-    # one value alone; the object as a whole has no such form
-    "text": (TEXT, lambda resources: str(next(iter(resources.values()))).encode()),
-    # the same without saying that it is text
-    "bare": (None, lambda resources: str(next(iter(resources.values()))).encode()),
-}
-
-
 # --- objects -------------------------------------------------------------------------------------------
+
+
+def code(text):
+    """An answer such as 4.06."""
+    return aiocoap.Code(int(text[0]) << 5 | int(text[2:]))
+
+
+def unacceptable(request, path, content_format, accept):
+    """The refusal of a request that asks for another content format, if the device refuses any."""
+    asked = request.opt.accept
+    if asked is None or asked == content_format or accept in ("ignore", "follow"):
+        return None
+    say("unacceptable", asked=int(asked), path=path)
+    return aiocoap.Message(code=code(accept))
 
 
 class Connectivity(resource.Resource):
     """/4/0, or one of its resources."""
 
-    def __init__(self, path, values, form):
+    def __init__(self, path, values, form, accept):
         super().__init__()
         self.path = path
         self.values = values
-        self.content_format, self.encode = FORMATS[form]
-        self.refused = path == "/4/0" and form in ("text", "bare")
+        self.content_format, self.encode = NUMBERS[form]
+        self.refused = path == "/4/0" and form in OF_ONE_RESOURCE
+        self.accept = accept
 
     async def render_get(self, request):
-        say("read", path=self.path, answered=not self.refused)
+        if refusal := unacceptable(request, self.path, self.content_format, self.accept):
+            return refusal
+        asked = None if request.opt.accept is None else int(request.opt.accept)
+        say("read", path=self.path, answered=not self.refused, asked=asked)
         if self.refused:
             return aiocoap.Message(code=aiocoap.METHOD_NOT_ALLOWED)
         return aiocoap.Message(
@@ -168,20 +127,29 @@ class Connectivity(resource.Resource):
 class Uplink(resource.Resource):
     """/19/0/0: what the device has to say goes to whoever observes it."""
 
-    def __init__(self, confirmable):
+    def __init__(self, confirmable, form, accept):
         super().__init__()
         self.observed = asyncio.Event()
         self.frames = asyncio.Queue()
         self.tuning = aiocoap.Reliable() if confirmable else aiocoap.Unreliable()
+        self.form = BYTES[form]
+        self.accept = accept
 
     async def render_to_pipe(self, pipe):
-        answer = aiocoap.Message(code=aiocoap.CONTENT, content_format=OCTETS)
+        content_format, instances, write, _ = self.form
+        asked = pipe.request.opt.accept
+        if refusal := unacceptable(pipe.request, "/19/0/0", content_format, self.accept):
+            pipe.add_response(refusal, is_last=True)
+            return
+        if self.accept == "follow" and asked == OCTETS:
+            content_format, _, write, _ = BYTES["octets"]
+        answer = aiocoap.Message(code=aiocoap.CONTENT, content_format=content_format)
         if pipe.request.opt.observe != 0:
             pipe.add_response(answer, is_last=True)
             return
         answer.opt.observe = 0
         pipe.add_response(answer, is_last=False)
-        say("observed")
+        say("observed", asked=None if asked is None else int(asked))
         self.observed.set()
         number = 0
         while True:
@@ -190,9 +158,9 @@ class Uplink(resource.Resource):
             pipe.add_response(
                 aiocoap.Message(
                     code=aiocoap.CONTENT,
-                    content_format=OCTETS,
+                    content_format=content_format,
                     observe=number,
-                    payload=payload,
+                    payload=write(payload, (19, 0, 0), instances),
                     transport_tuning=self.tuning,
                 ),
                 is_last=False,
@@ -202,12 +170,31 @@ class Uplink(resource.Resource):
 class Downlink(resource.Resource):
     """/19/1/0: what the platform writes."""
 
-    def __init__(self, received):
+    def __init__(self, received, written, form, refuses_octets):
         super().__init__()
         self.received = received
+        self.written = written
+        self.form = BYTES[form]
+        self.refuses_octets = refuses_octets
 
     async def render_put(self, request):
-        parts = unframe(request.payload)
+        content_format, instances, _, read = self.form
+        came = request.opt.content_format
+        self.written.append(None if came is None else int(came))
+        if came == OCTETS:
+            if self.refuses_octets:
+                return aiocoap.Message(code=code(self.refuses_octets))
+            content = request.payload
+        elif came == content_format:
+            try:
+                content = read(request.payload, (19, 1, 0), instances)
+            except (ValueError, KeyError) as problem:
+                say("unreadable", content_format=content_format, problem=str(problem))
+                return aiocoap.Message(code=aiocoap.BAD_REQUEST)
+        else:
+            say("refused", content_format=self.written[-1])
+            return aiocoap.Message(code=aiocoap.UNSUPPORTED_CONTENT_FORMAT)
+        parts = unframe(content)
         if parts is None:
             say("not_understood", payload=request.payload.hex())
         else:
@@ -225,6 +212,7 @@ class Device:
         self.received = asyncio.Queue()
         self.context = None
         self.uplink = None
+        self.written = []  # the content format of each write
         self.segments = {}
         self.offer = None
         self.association = None
@@ -235,16 +223,18 @@ class Device:
 
     async def connect(self):
         """Serves the objects on a new socket and registers from it."""
-        values = self.values()
+        values, options = self.values(), self.options
         site = resource.Site()
         if values:
-            site.add_resource(["4", "0"], Connectivity("/4/0", values, self.options.format))
+            whole = Connectivity("/4/0", values, options.format, options.accept)
+            site.add_resource(["4", "0"], whole)
         for number, value in values.items():
-            one = Connectivity(f"/4/0/{number}", {number: value}, self.options.format)
+            one = Connectivity(f"/4/0/{number}", {number: value}, options.format, options.accept)
             site.add_resource(["4", "0", str(number)], one)
-        self.uplink = Uplink(self.options.notify == "con")
+        self.uplink = Uplink(options.notify == "con", options.data, options.accept)
         site.add_resource(["19", "0", "0"], self.uplink)
-        site.add_resource(["19", "1", "0"], Downlink(self.received))
+        downlink = Downlink(self.received, self.written, options.data, options.refuse_octets)
+        site.add_resource(["19", "1", "0"], downlink)
         if self.options.key is None:
             self.context = await aiocoap.Context.create_server_context(
                 site, bind=("127.0.0.1", 0), transports=["udp6"]
@@ -258,7 +248,9 @@ class Device:
         await within(self.options.wait, self.uplink.observed.wait(), "the observation of /19/0/0")
 
     async def register(self):
-        query = f"ep={self.options.endpoint}&lt={self.options.lifetime}&b={self.options.binding}&lwm2m=1.0"
+        query = f"ep={self.options.endpoint}&lt={self.options.lifetime}&b={self.options.binding}"
+        if self.options.lwm2m:
+            query += f"&lwm2m={self.options.lwm2m}"
         request = aiocoap.Message(
             code=aiocoap.POST,
             uri=f"{'coap' if self.options.key is None else 'coaps'}://{self.options.server}/rd?{query}",
@@ -358,7 +350,7 @@ class Device:
             await self.reconnect()
         self.version = version_text(self.offer[0])
         await self.ask(UPGRADED, b"\0" + version_field(self.version))
-        say("upgraded", version=self.version)
+        say("upgraded", version=self.version, written=self.written)
         await self.context.shutdown()
 
 
@@ -379,7 +371,13 @@ def arguments():
     parser.add_argument("--cell", type=int, help="/4/0/8; not given: not there")
     parser.add_argument("--rsrp", type=int, help="/4/0/2, dBm")
     parser.add_argument("--sinr", type=int, help="/4/0/11, dB")
-    parser.add_argument("--format", choices=FORMATS, default="tlv")
+    parser.add_argument("--format", choices=NUMBERS, default="tlv", help="of object 4")
+    parser.add_argument("--data", choices=BYTES, default="octets", help="format of object 19")
+    parser.add_argument(
+        "--accept", default="ignore", metavar="ignore|follow|4.06|…", help="when asked for another content format"
+    )
+    parser.add_argument("--refuse-octets", metavar="4.15|…", help="answer to writes in application/octet-stream")
+    parser.add_argument("--lwm2m", default="1.0", help="the version that it registers with")
     parser.add_argument("--notify", choices=["con", "non"], default="con")
     parser.add_argument("--lifetime", type=int, default=300)
     parser.add_argument("--binding", default="U")

@@ -1,4 +1,4 @@
-//! A device's answer to a read. The first byte of the input names the format, the second one what was
+//! A device's answer to a read, or what it notifies. The first byte of the input names the format, the second one what was
 //! asked for, so that a file can be read: `j0[{"bn":"/4/0/",…}]`. The rest is the payload.
 //!
 //! | first byte | format | | second byte | asked for |
@@ -11,16 +11,20 @@
 //! | `v` | TLV | | | |
 //! | `w` | TLV under its old number | | | |
 //! | `l` | LwM2M CBOR | | | |
+//! | `x` | CBOR | | | |
+//! | `e` | JSON of LwM2M 1.0 | | | |
+//! | `f` | the same under its old number | | | |
 //!
 //! Any other byte counts as one of these.
 
 use cellwise::lwm2m::{
-    ConnectivityReading, MAX_PAYLOAD, MAX_VALUES, ResourceId, ResourcePath, Value, decode, format,
+    ConnectivityReading, Container, MAX_PAYLOAD, MAX_VALUES, ResourceId, ResourcePath, Value,
+    Wrapping, decode, format, opaque_of,
 };
 use minicbor::Encoder;
 use serde_json::json;
 
-const FORMATS: [(u8, Option<u16>); 8] = [
+const FORMATS: [(u8, Option<u16>); 11] = [
     (b'n', None),
     (b't', Some(format::TEXT)),
     (b'o', Some(format::OPAQUE)),
@@ -29,6 +33,9 @@ const FORMATS: [(u8, Option<u16>); 8] = [
     (b'v', Some(format::TLV)),
     (b'w', Some(format::TLV_OLD)),
     (b'l', Some(format::LWM2M_CBOR)),
+    (b'x', Some(format::CBOR)),
+    (b'e', Some(format::JSON)),
+    (b'f', Some(format::JSON_OLD)),
 ];
 
 /// Reads the payload; what was found is bounded, and comes back through every format that can carry it.
@@ -37,7 +44,7 @@ pub fn run(input: &[u8]) {
         return;
     };
     let named = FORMATS.iter().find(|(name, _)| name == first);
-    let (_, format) = named.unwrap_or(&FORMATS[usize::from(first % 8)]);
+    let (_, format) = named.unwrap_or(&FORMATS[usize::from(*first) % FORMATS.len()]);
     let asked = match second % 4 {
         0 => ResourcePath::CONNECTIVITY,
         1 => ResourcePath::RSRP,
@@ -53,6 +60,50 @@ pub fn run(input: &[u8]) {
             }
         }
         Err(error) => assert!(!error.to_string().is_empty()),
+    }
+    if asked.resource().is_some() {
+        bytes(*format, &asked, payload);
+    }
+}
+
+/// What holds bytes: no more come out than went in, and each of them comes back through every format.
+fn bytes(content_format: Option<u16>, path: &ResourcePath, payload: &[u8]) {
+    let opaque = match opaque_of(content_format, path, payload) {
+        Ok(opaque) => opaque,
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    assert!(opaque.values.len() <= MAX_VALUES);
+    let len: usize = opaque.values.iter().map(|value| value.len()).sum();
+    assert!(len <= payload.len(), "more came out than went in");
+    if let Some(wrapping) = opaque.wrapping
+        && let Some(content_format) = content_format.filter(|format| *format != format::TEXT)
+    {
+        assert_eq!(wrapping.container.format(), content_format);
+    }
+    for value in opaque
+        .values
+        .iter()
+        .filter(|value| value.len() < MAX_PAYLOAD / 2)
+    {
+        let frames: Vec<&[u8]> = pcp::frames(value).collect();
+        assert_eq!(frames.concat(), **value);
+        for (_, number) in FORMATS {
+            let Some((number, container)) = number.and_then(|n| Some((n, Container::of(n)?)))
+            else {
+                continue;
+            };
+            assert_eq!(container.format(), number);
+            let single = Wrapping {
+                container,
+                multiple: false,
+            };
+            for wrapping in [Some(single), single.of_instance()].into_iter().flatten() {
+                let wrapped = wrapping.wrap(path, value);
+                let read = opaque_of(Some(number), path, &wrapped).expect("was written here");
+                assert_eq!(read.values, [value.as_ref()]);
+                assert_eq!(read.wrapping, Some(wrapping));
+            }
+        }
     }
 }
 
@@ -83,7 +134,17 @@ fn numbers(values: &[(ResourceId, Value)]) {
         let shown = matches!(value, Value::Bool(_) | Value::Opaque(_));
         assert!(!shown || value.as_integer().is_none());
     }
+    for (_, value) in values {
+        let id = value.as_cell_id();
+        // what is text can be hexadecimal, and is no number then
+        if let Some(number) = value.as_unsigned().and_then(|n| u32::try_from(n).ok()) {
+            assert_eq!(id, Some(number), "{value:?}");
+        }
+        assert!(value.shown().chars().count() < 400);
+    }
+    let unreadable = ConnectivityReading::unreadable_cell(values);
     let reading = ConnectivityReading::from_values(values);
+    assert!(unreadable.is_none() || reading.cell_id.is_none());
     assert_eq!(reading.or(ConnectivityReading::default()), reading);
     assert_eq!(ConnectivityReading::default().or(reading), reading);
     assert_ne!(

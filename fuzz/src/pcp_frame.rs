@@ -6,11 +6,24 @@ use pcp::{
     Version,
 };
 
-/// Reads `input` in both directions and writes again what could be read.
+/// Reads `input` in both directions and writes again what could be read; parts the frames in it.
 pub fn run(input: &[u8]) {
     check(input);
+    parted(input);
     if let Some(mended) = mend(input) {
         check(&mended);
+    }
+}
+
+/// Nothing is left out between frames, and each but the last one is as long as it declares.
+fn parted(input: &[u8]) {
+    let parts: Vec<&[u8]> = pcp::frames(input).collect();
+    assert_eq!(parts.concat(), input);
+    for pair in parts.windows(2) {
+        assert!(pcp::is_pcp(pair[1]));
+        let [.., high, low] = *pair[0].first_chunk::<HEADER_LEN>().expect("a header");
+        let declared = HEADER_LEN + usize::from(u16::from_be_bytes([high, low]));
+        assert_eq!(pair[0].len(), declared);
     }
 }
 

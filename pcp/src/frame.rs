@@ -19,6 +19,32 @@ pub fn is_pcp(payload: &[u8]) -> bool {
     payload.starts_with(&START.to_be_bytes())
 }
 
+/// The frames of a payload that holds one after the other, as some devices send them.
+///
+/// A frame is as long as it declares, if another one begins there. Otherwise it is all that is left, so that a frame
+/// that declares another length than it has is handed out whole, and refused for that by whoever decodes it. Nothing
+/// is left out: the parts together are the payload.
+pub fn frames(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = payload;
+    core::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let (frame, behind) = declared_len(rest)
+            .and_then(|len| rest.split_at_checked(len))
+            .filter(|(_, behind)| is_pcp(behind))
+            .unwrap_or((rest, &[]));
+        rest = behind;
+        Some(frame)
+    })
+}
+
+/// How long the frame in front is by its own account.
+fn declared_len(bytes: &[u8]) -> Option<usize> {
+    let [.., high, low] = bytes.first_chunk::<HEADER_LEN>()?;
+    Some(HEADER_LEN + usize::from(u16::from_be_bytes([*high, *low])))
+}
+
 /// A frame whose header is in order.
 #[derive(Clone, Copy)]
 pub(crate) struct Frame<'a> {

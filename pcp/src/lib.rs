@@ -3,7 +3,7 @@
 //! A question-and-answer protocol: every request has one response with the same message code. It
 //! has no port of its own; a frame is the whole payload of a message of another protocol, for
 //! instance of a CoAP notification. A payload that does not begin with `FF FE` is the device's own
-//! data, which [`is_pcp`] tells apart.
+//! data, which [`is_pcp`] tells apart. Some devices put two frames into one message: [`frames`] parts them.
 //!
 //! ```text
 //!  0        2         3       4            6             8
@@ -36,7 +36,7 @@ pub use checksum::{Checksum, checksum};
 pub use code::{MessageCode, ResultCode};
 pub use device::DeviceMessage;
 pub use error::{DecodeError, EncodeError};
-pub use frame::{HEADER_LEN, MAX_SEGMENT_DATA, START, is_pcp};
+pub use frame::{HEADER_LEN, MAX_SEGMENT_DATA, START, frames, is_pcp};
 pub use platform::PlatformMessage;
 pub use version::{Version, VersionError};
 

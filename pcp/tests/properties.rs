@@ -128,6 +128,22 @@ proptest! {
     }
 
     #[test]
+    fn nothing_is_left_out_between_frames(payload in vec(any::<u8>(), 0..600)) {
+        let parts: Vec<&[u8]> = pcp::frames(&payload).collect();
+        prop_assert_eq!(parts.concat(), payload);
+    }
+
+    #[test]
+    fn frames_in_a_row_come_back_one_by_one(messages in vec(device_message(), 0..5)) {
+        let mut frames = Vec::new();
+        for message in &messages {
+            frames.push(message.encode(&mut [0; 1024]).unwrap().to_vec());
+        }
+        let payload = frames.concat();
+        prop_assert!(pcp::frames(&payload).eq(frames.iter().map(Vec::as_slice)));
+    }
+
+    #[test]
     fn any_text_is_a_version_or_refused(text in ".{0,20}") {
         if let Ok(version) = Version::new(&text) {
             prop_assert_eq!(version.significant(), text.as_bytes());

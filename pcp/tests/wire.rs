@@ -71,3 +71,35 @@ fn the_check_code_is_the_one_that_devices_compute() {
 /// What a catalogue of CRCs would print as this one's check value. The catalogued relatives have
 /// 0x29B1 (CCITT-FALSE), 0x31C3 (XMODEM), 0x2189 (KERMIT), 0x906E (X.25).
 const CHECK: u16 = 0xB955;
+
+#[test]
+fn frames_that_stand_one_after_the_other_are_parted() {
+    let parted = |hex: &str| {
+        let payload = bytes(hex);
+        let parts: Vec<Vec<u8>> = pcp::frames(&payload).map(<[u8]>::to_vec).collect();
+        parts
+    };
+    for whole in [
+        &[SEGMENT_REQUEST][..],
+        &[SEGMENT_REQUEST, UPGRADE_REPORT],
+        &[VERSION_QUERY, SEGMENT_REQUEST, EXECUTE],
+        // the second one is cut off
+        &[UPGRADE_REPORT, "FFFE0115"],
+        &[UPGRADE_REPORT, "FFFE"],
+    ] {
+        let expected: Vec<Vec<u8>> = whole.iter().map(|hex| bytes(hex)).collect();
+        assert_eq!(parted(&whole.concat()), expected);
+    }
+    // a byte too many or too few is told of the whole
+    for wrong in [
+        [UPGRADE_REPORT, "00"].concat(),
+        UPGRADE_REPORT[..40].to_owned(),
+    ] {
+        assert_eq!(parted(&wrong), [bytes(&wrong)]);
+        assert!(matches!(
+            DeviceMessage::decode(&bytes(&wrong)),
+            Err(pcp::DecodeError::LengthMismatch { declared: 17, .. })
+        ));
+    }
+    assert!(parted("").is_empty());
+}

@@ -2,6 +2,7 @@
 
 pub(super) mod add;
 mod psk;
+pub(super) mod unknown;
 
 use std::time::Duration;
 
@@ -13,23 +14,40 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::{
+        Object, ObjectBuilder,
+        schema::{SchemaType, Type},
+    },
+};
 
 use psk::{PskBody, PskUpdate};
 
 use super::{
     ApiState,
     extract::{self, Fields, ListBody, Paging, Path, Query},
+    heard::LastHeard,
     problem::Problem,
 };
 use crate::{
     config::check_product_name,
-    engine::{CoverageReading, QueueMode, Registration},
-    store::{DeviceDetail, DeviceFilter, DeviceUpdate, StoreError, UpdateDeviceError},
+    engine::{CoverageReading, CoverageSource, QueueMode, Registration},
+    store::{DeviceDetail, DeviceFilter, DeviceUpdate, Page, StoreError, UpdateDeviceError},
 };
 
 /// A device that was added may register when the answer says so; the rollout takes milliseconds.
 const ENGINE_KNOWS_WITHIN: Duration = Duration::from_secs(2);
+
+/// The path of a device whose name may be added. `/v1/devices/unknown` is a list: a device of that name is reached with an
+/// escaped letter (RFC 3986 §2.1).
+pub(crate) fn path(endpoint: &str) -> String {
+    let segment = match endpoint {
+        "unknown" => "%75nknown",
+        endpoint => endpoint,
+    };
+    format!("/v1/devices/{segment}")
+}
 
 /// A device.
 #[derive(Debug, Serialize, ToSchema)]
@@ -48,9 +66,12 @@ pub(super) struct DeviceBody {
     /// Its registration, `null` when it has none.
     #[schema(required)]
     registration: Option<RegistrationBody>,
-    /// When anything was heard from it last, as far as stored.
+    /// When it was heard last, by any message; `null` when it never was.
     #[schema(required, format = DateTime)]
     last_heard_at: Option<String>,
+    /// `last_heard_at` is only what was stored, which may be hours before the truth: the device was not heard since the
+    /// server started, or the device side did not answer in time.
+    last_heard_is_stored: bool,
     /// The version it reported last.
     #[schema(required)]
     version: Option<String>,
@@ -111,10 +132,35 @@ struct CoverageBody {
     /// When it was reported.
     #[schema(format = DateTime)]
     measured_at: String,
+    /// How it came; `null` when that was not noted.
+    #[schema(required, schema_with = coverage_source)]
+    source: Option<&'static str>,
 }
 
-impl From<DeviceDetail> for DeviceBody {
-    fn from(detail: DeviceDetail) -> Self {
+fn coverage_source() -> Object {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+        .description(Some(
+            "How it came. `object`: in answer to a read of /4/0. `resources`: in answers to reads of /4/0/2 and /4/0/11. \
+             `cell`: the cell in answer to a read of /4/0/8 alone, because the reads before did not tell it. `send`: by \
+             itself (LwM2M Send). `null` when that was not noted.",
+        ))
+        .enum_values(Some(
+            (CoverageSource::ALL.into_iter())
+                .map(|source| Some(source.name()))
+                .chain([None]),
+        ))
+        .build()
+}
+
+impl DeviceBody {
+    /// Asks when it was heard last.
+    async fn of(state: &ApiState, detail: DeviceDetail) -> Self {
+        let heard = LastHeard::of(state, &detail).await;
+        Self::new(detail, heard)
+    }
+
+    fn new(detail: DeviceDetail, heard: LastHeard) -> Self {
         let device = detail.device;
         Self {
             endpoint: device.endpoint,
@@ -123,9 +169,11 @@ impl From<DeviceDetail> for DeviceBody {
             psk_identity: detail.psk_identity,
             registered: device.registration.is_some(),
             registration: device.registration.map(RegistrationBody::from),
-            last_heard_at: device.last_heard_at.map(|at| at.to_string()),
+            last_heard_at: heard.at.map(|at| at.to_string()),
+            last_heard_is_stored: heard.is_stored,
             version: device.version.map(|version| version.to_string()),
-            coverage: device.coverage.map(CoverageBody::from),
+            coverage: (device.coverage)
+                .map(|reading| CoverageBody::new(&reading, detail.coverage_source)),
             upgrade_id: detail.upgrade.map(|id| id.0),
             created_at: detail.created_at.to_string(),
         }
@@ -154,13 +202,14 @@ impl From<Registration> for RegistrationBody {
     }
 }
 
-impl From<CoverageReading> for CoverageBody {
-    fn from(reading: CoverageReading) -> Self {
+impl CoverageBody {
+    fn new(reading: &CoverageReading, source: Option<CoverageSource>) -> Self {
         Self {
             cell_id: reading.coverage.cell,
             rsrp_dbm: reading.coverage.rsrp_dbm,
             sinr_db: reading.coverage.sinr_db,
             measured_at: reading.at.to_string(),
+            source: source.map(CoverageSource::name),
         }
     }
 }
@@ -208,8 +257,14 @@ pub(super) async fn list(
         .devices(&filter, after.as_deref(), paging.limit()?)
         .await
         .map_err(|error| Problem::store(&error))?;
-    let key = |detail: &DeviceDetail| detail.device.endpoint.clone();
-    Ok(Json(ListBody::new(page, "devices", key, DeviceBody::from)))
+    let heard = LastHeard::of_page(&state, &page.items).await;
+    let page = Page {
+        items: page.items.into_iter().zip(heard).collect(),
+        more: page.more,
+    };
+    let key = |(detail, _): &(DeviceDetail, LastHeard)| detail.device.endpoint.clone();
+    let body = |(detail, heard)| DeviceBody::new(detail, heard);
+    Ok(Json(ListBody::new(page, "devices", key, body)))
 }
 
 #[derive(Debug, Error)]
@@ -250,7 +305,8 @@ impl IntoResponse for OneDevice {
 
 /// A device.
 #[utoipa::path(get, path = "/v1/devices/{endpoint}", operation_id = "get_device", tag = "devices",
-    params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded")),
+    params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded; `%75nknown` for a device \
+        that is called `unknown`")),
     responses(
         (status = 200, description = "The device", body = DeviceBody),
         (status = 400, description = "The path is not UTF-8", body = Problem,
@@ -263,7 +319,7 @@ pub(super) async fn get(
     Path(endpoint): Path<String>,
 ) -> Result<Json<DeviceBody>, OneDevice> {
     match state.store.device(&endpoint).await? {
-        Some(device) => Ok(Json(device.into())),
+        Some(device) => Ok(Json(DeviceBody::of(&state, device).await)),
         None => Err(OneDevice::NotFound(endpoint)),
     }
 }
@@ -286,7 +342,8 @@ pub(super) struct UpdateDevice {
 ///
 /// Upgrades that wait or run go on with the package they have.
 #[utoipa::path(patch, path = "/v1/devices/{endpoint}", operation_id = "update_device", tag = "devices", request_body = UpdateDevice,
-    params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded")),
+    params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded; `%75nknown` for a device \
+        that is called `unknown`")),
     responses(
         (status = 200, description = "The device", body = DeviceBody),
         (status = 400, description = "The path is not UTF-8, or the body is not JSON", body = Problem,
@@ -310,8 +367,10 @@ pub(super) async fn update(
     let update = to_update(body, &endpoint, &state)?;
     state.store.update_device(&endpoint, &update).await?;
     state.pulse.poke_and_wait(ENGINE_KNOWS_WITHIN).await;
+    let identity = update.psk.iter().flatten().map(|psk| &*psk.identity);
+    state.strangers.forget(identity.chain([&*endpoint]));
     match state.store.device(&endpoint).await? {
-        Some(device) => Ok(Json(device.into())),
+        Some(device) => Ok(Json(DeviceBody::of(&state, device).await)),
         None => Err(OneDevice::NotFound(endpoint)),
     }
 }
@@ -350,7 +409,8 @@ fn to_update(
 /// Its upgrades end as failed (`device_removed`). When it registers again it is refused or, where registration
 /// is open, added anew as a device of product `default`.
 #[utoipa::path(delete, path = "/v1/devices/{endpoint}", operation_id = "remove_device", tag = "devices",
-    params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded")),
+    params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded; `%75nknown` for a device \
+        that is called `unknown`")),
     responses(
         (status = 204, description = "Removed"),
         (status = 400, description = "The path is not UTF-8", body = Problem,

@@ -8,6 +8,7 @@ mod devices;
 mod events;
 mod extract;
 mod guard;
+mod heard;
 mod operations;
 mod packages;
 mod problem;
@@ -30,6 +31,7 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
+pub(crate) use devices::{add::check_endpoint, path as device_path};
 pub use problem::{FieldError, Problem};
 pub use serve::serve;
 pub use token::{TOKEN_FILE, TokenError, TokenHash};
@@ -39,8 +41,9 @@ use crate::{
     config::Config,
     health::Health,
     notify::Instance,
-    runtime::Pulse,
+    runtime::{Heard, Pulse},
     store::{PackageFiles, Store},
+    strangers::Strangers,
     vault::Vault,
 };
 
@@ -69,6 +72,10 @@ pub struct ApiState {
     pub stop: watch::Receiver<bool>,
     /// What works, for `/readyz`.
     pub health: Arc<Health>,
+    /// Knows when devices were heard last.
+    pub heard: Arc<dyn Heard>,
+    /// Who was refused lately.
+    pub strangers: Arc<Strangers>,
     /// What `/metrics` shows.
     pub metrics: PrometheusHandle,
 }
@@ -107,12 +114,15 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(packages::upload, packages::list))
         .routes(routes!(packages::get, packages::delete))
         .routes(routes!(devices::add::add, devices::list))
+        .routes(routes!(devices::unknown::list))
         .routes(routes!(devices::get, devices::update, devices::remove))
         .routes(routes!(tasks::create, tasks::list))
         .routes(routes!(tasks::get, tasks::delete))
         .routes(routes!(tasks::stop))
         .routes(routes!(upgrades::list))
+        .routes(routes!(upgrades::list_of_device))
         .routes(routes!(upgrades::get))
+        .routes(routes!(upgrades::cancel))
         .routes(routes!(cells::list))
         .routes(routes!(events::stream_events))
         .routes(routes!(webhooks::add, webhooks::list))

@@ -138,6 +138,11 @@ impl IntoResponse for Upload {
             Self::Segmentation(_) => unusable("too-many-segments", &self),
             Self::Receive(UploadError::TooLarge { .. }) => too_large(&self),
             Self::File(error) | Self::Receive(UploadError::File(error)) => file_problem(error),
+            Self::Insert(InsertPackageError::Indistinct { .. }) => Problem::conflict(
+                "package-indistinct",
+                "Devices cannot tell the package from an earlier one",
+                &self,
+            ),
             Self::Insert(InsertPackageError::InUse { .. }) => {
                 Problem::conflict("package-in-use", "A task uses the package", &self)
             }
@@ -165,6 +170,10 @@ fn file_problem(error: &FileError) -> Problem {
 /// The body is the file itself. The same file for the same product, version and segment size again
 /// changes nothing and is answered 200. Other content supersedes the older package of the product and
 /// version, unless an unfinished task uses it.
+///
+/// Devices resume a download by version and check code. So the first upload under a product, version and check code
+/// decides for ever which content that is and how it is cut, also when the package is deleted: other content, another
+/// segment size or other padding with the same check code is refused. Upload it under another version then.
 #[utoipa::path(post, path = "/v1/packages", operation_id = "upload_package", tag = "packages", params(UploadParams),
     request_body(content = PackageFile, content_type = "application/octet-stream",
         description = "The package file"),
@@ -175,7 +184,9 @@ fn file_problem(error: &FileError) -> Problem {
             headers(("Location" = String, description = "Path of the package"))),
         (status = 400, description = "A parameter is missing or unknown, or the body broke off",
             body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "An unfinished task uses the product's version with other content",
+        (status = 409, description = "An unfinished task uses the product's version with other content \
+            (`package-in-use`), or devices could not tell the package from an earlier one, whose parts they may hold \
+            (`package-indistinct`)",
             body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The file is larger than this server takes",
             body = Problem, content_type = "application/problem+json"),

@@ -1,4 +1,4 @@
-//! `/v1/tasks/{id}/upgrades` and `/v1/upgrades/{id}`.
+//! `/v1/tasks/{id}/upgrades`, `/v1/devices/{endpoint}/upgrades`, `/v1/upgrades/{id}` and `/v1/upgrades/{id}/cancel`.
 
 use axum::{
     Json,
@@ -15,13 +15,17 @@ use utoipa::{
 use super::{
     ApiState,
     extract::{ListBody, Paging, Path, Query},
+    heard::LastHeard,
     problem::Problem,
     waiting,
 };
 use crate::{
     clock::UtcMillis,
     engine::{DeviceRecord, StageChange},
-    store::{OutcomeRecord, StoreError, TimelineEvent, UpgradeDetail, UpgradeRecord, UpgradeState},
+    store::{
+        CancelUpgradeError, DeviceUpgrade, OutcomeRecord, StoreError, TimelineEvent, UpgradeDetail,
+        UpgradeRecord, UpgradeState,
+    },
     task::{TaskId, UpgradeId},
     upgrade::{Outcome, Stage},
 };
@@ -92,6 +96,30 @@ pub(super) struct UpgradeBody {
     /// When it ended for good.
     #[schema(required, format = DateTime)]
     ended_at: Option<String>,
+    /// When the operator cancelled it while it ran: it ends within moments, or has.
+    #[schema(required, format = DateTime)]
+    cancel_requested_at: Option<String>,
+}
+
+/// One upgrade of a device.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DeviceUpgradeBody {
+    #[serde(flatten)]
+    upgrade: UpgradeBody,
+    /// The name of its task.
+    task_name: String,
+    /// The version that it leads to.
+    version: String,
+}
+
+impl From<DeviceUpgrade> for DeviceUpgradeBody {
+    fn from(of_device: DeviceUpgrade) -> Self {
+        Self {
+            upgrade: of_device.upgrade.into(),
+            task_name: of_device.task_name,
+            version: of_device.version.to_string(),
+        }
+    }
 }
 
 /// The stage of an upgrade.
@@ -182,6 +210,7 @@ impl From<UpgradeRecord> for UpgradeBody {
             created_at: upgrade.created_at.to_string(),
             started_at: upgrade.started_at.map(|at| at.to_string()),
             ended_at: upgrade.ended_at.map(|at| at.to_string()),
+            cancel_requested_at: upgrade.cancel_requested_at.map(|at| at.to_string()),
         }
     }
 }
@@ -221,7 +250,11 @@ impl From<TimelineEvent> for EventBody {
 }
 
 impl UpgradeDetailBody {
-    fn new(detail: UpgradeDetail, device: Option<&DeviceRecord>, now: UtcMillis) -> Self {
+    fn new(
+        detail: UpgradeDetail,
+        device: Option<(&DeviceRecord, LastHeard)>,
+        now: UtcMillis,
+    ) -> Self {
         let waiting_for = waiting::explain(&detail, device, now);
         Self {
             upgrade: detail.upgrade.into(),
@@ -316,6 +349,64 @@ fn parse_state(name: &str) -> Result<UpgradeState, Problem> {
 }
 
 #[derive(Debug, Error)]
+pub(super) enum ListOfDevice {
+    #[error("a request that is not valid")]
+    Request(Problem),
+    #[error("there is no device {0:?}, and no upgrade of one")]
+    NoDevice(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<Problem> for ListOfDevice {
+    fn from(problem: Problem) -> Self {
+        Self::Request(problem)
+    }
+}
+
+impl IntoResponse for ListOfDevice {
+    fn into_response(self) -> Response {
+        match &self {
+            Self::Request(problem) => problem.clone(),
+            Self::NoDevice(_) => Problem::not_found(&self),
+            Self::Store(error) => Problem::store(error),
+        }
+        .into_response()
+    }
+}
+
+/// List a device's upgrades, newest first.
+///
+/// They stay for as long as their tasks, also when the device is removed.
+#[utoipa::path(get, path = "/v1/devices/{endpoint}/upgrades", operation_id = "list_device_upgrades", tag = "upgrades",
+    params(("endpoint" = String, Path, description = "The device's endpoint name, percent-encoded"), Paging),
+    responses(
+        (status = 200, description = "A page", body = ListBody<DeviceUpgradeBody>),
+        (status = 400, description = "A parameter is unknown or not a number, or the path is not UTF-8", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such device, and no upgrade of one", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 422, description = "A parameter is out of range", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn list_of_device(
+    State(state): State<ApiState>,
+    Path(endpoint): Path<String>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<ListBody<DeviceUpgradeBody>>, ListOfDevice> {
+    let before = paging.after::<i64>("device-upgrades")?.map(UpgradeId);
+    let page = (state.store)
+        .device_upgrades(&endpoint, before, paging.limit()?)
+        .await?;
+    if page.items.is_empty() && state.store.device(&endpoint).await?.is_none() {
+        return Err(ListOfDevice::NoDevice(endpoint));
+    }
+    let key = |of_device: &DeviceUpgrade| of_device.upgrade.id.0;
+    let body = ListBody::new(page, "device-upgrades", key, DeviceUpgradeBody::from);
+    Ok(Json(body))
+}
+
+#[derive(Debug, Error)]
 pub(super) enum GetUpgrade {
     #[error("there is no upgrade {0}")]
     NotFound(i64),
@@ -350,6 +441,53 @@ pub(super) async fn get(
     let detail = state.store.upgrade(UpgradeId(id)).await?;
     let detail = detail.ok_or(GetUpgrade::NotFound(id))?;
     let device = state.store.device(&detail.upgrade.endpoint).await?;
-    let device = device.as_ref().map(|shown| &shown.device);
+    let device = match &device {
+        Some(shown) => Some((&shown.device, LastHeard::of(&state, shown).await)),
+        None => None,
+    };
     Ok(Json(UpgradeDetailBody::new(detail, device, state.now())))
+}
+
+#[derive(Debug, Error)]
+#[error(transparent)]
+pub(super) struct Cancel(#[from] CancelUpgradeError);
+
+impl IntoResponse for Cancel {
+    fn into_response(self) -> Response {
+        match &self.0 {
+            CancelUpgradeError::NotFound(_) => Problem::not_found(&self),
+            CancelUpgradeError::Ended { .. } => {
+                Problem::conflict("upgrade-ended", "The upgrade has ended", &self)
+            }
+            CancelUpgradeError::Store(error) => Problem::store(error),
+        }
+        .into_response()
+    }
+}
+
+/// Cancel one upgrade.
+///
+/// One that waits ends at once, one that runs within moments (`cancel_requested_at` is set until then, and after): its
+/// device is asked nothing more, its slot goes to the next, and no attempt follows. The others of its task go on.
+/// Cancelling it again changes nothing.
+#[utoipa::path(post, path = "/v1/upgrades/{id}/cancel", operation_id = "cancel_upgrade", tag = "upgrades",
+    params(("id" = i64, Path, description = "Its number")),
+    responses(
+        (status = 200, description = "The upgrade, cancelled or about to be", body = UpgradeBody),
+        (status = 400, description = "The number is not a number", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such upgrade", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 409, description = "It has succeeded or failed", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn cancel(
+    State(state): State<ApiState>,
+    Path(id): Path<i64>,
+) -> Result<Json<UpgradeBody>, Cancel> {
+    let upgrade = (state.store)
+        .cancel_upgrade(UpgradeId(id), state.now())
+        .await?;
+    state.pulse.poke();
+    Ok(Json(upgrade.into()))
 }

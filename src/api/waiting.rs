@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::heard::LastHeard;
 use crate::{
     clock::UtcMillis,
     engine::{DeviceRecord, QueueMode},
@@ -13,7 +14,7 @@ use crate::{
 /// What an upgrade waits for at `now`; `None` once it has ended.
 pub(super) fn explain(
     detail: &UpgradeDetail,
-    device: Option<&DeviceRecord>,
+    device: Option<(&DeviceRecord, LastHeard)>,
     now: UtcMillis,
 ) -> Option<String> {
     let upgrade = &detail.upgrade;
@@ -22,6 +23,9 @@ pub(super) fn explain(
             Err(not_yet) => not_yet.to_string(),
             Ok(()) => "it is about to begin".to_owned(),
         }),
+        UpgradeState::Active(_) if upgrade.cancel_requested_at.is_some() => {
+            Some("it was cancelled, and is about to end".to_owned())
+        }
         UpgradeState::Active(stage) => {
             let what = match stage {
                 Stage::WaitingForDevice => reach(device, now),
@@ -39,14 +43,17 @@ pub(super) fn explain(
     }
 }
 
-fn reach(device: Option<&DeviceRecord>, now: UtcMillis) -> String {
-    let Some(device) = device else {
+fn reach(device: Option<(&DeviceRecord, LastHeard)>, now: UtcMillis) -> String {
+    let Some((device, heard)) = device else {
         return "the device was removed".into();
     };
-    let heard = device.last_heard_at.map_or_else(
-        || "never heard".to_owned(),
-        |at| format!("heard {} ago", span(now.since(at))),
-    );
+    let heard = match heard.at {
+        None => "never heard".to_owned(),
+        Some(at) if heard.is_stored => {
+            format!("heard {} ago, as far as is stored", span(now.since(at)))
+        }
+        Some(at) => format!("heard {} ago", span(now.since(at))),
+    };
     match &device.registration {
         None => format!("not registered, {heard}"),
         Some(registration) if registration.queue_mode == QueueMode::On => {
@@ -56,7 +63,11 @@ fn reach(device: Option<&DeviceRecord>, now: UtcMillis) -> String {
     }
 }
 
-fn queue(detail: &UpgradeDetail, device: Option<&DeviceRecord>, now: UtcMillis) -> String {
+fn queue(
+    detail: &UpgradeDetail,
+    device: Option<(&DeviceRecord, LastHeard)>,
+    now: UtcMillis,
+) -> String {
     let stage = detail.upgrade.stage.as_ref();
     let limit = stage.and_then(|stage| stage.cell_limit).unwrap_or(0);
     let cell = detail.upgrade.cell.unwrap_or(0);

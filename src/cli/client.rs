@@ -17,7 +17,7 @@ use ureq::{
     http::{Response, StatusCode},
 };
 
-use crate::api::Problem;
+use crate::api::{self, Problem};
 
 /// Long enough for a task of a million devices.
 const TIMEOUT: Duration = Duration::from_mins(2);
@@ -125,6 +125,14 @@ pub(super) fn segment(text: &str) -> String {
         }
     }
     encoded
+}
+
+/// The path of a device.
+pub(super) fn device_path(endpoint: &str) -> String {
+    match endpoint {
+        "unknown" => api::device_path(endpoint),
+        endpoint => format!("/v1/devices/{}", segment(endpoint)),
+    }
 }
 
 impl Client {

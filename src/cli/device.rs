@@ -1,3 +1,6 @@
+mod show;
+mod unknown;
+
 use std::{
     io::{self, Write},
     path::PathBuf,
@@ -23,8 +26,12 @@ pub enum DeviceCommand {
     Add(AddArgs),
     /// List devices, ordered by endpoint name.
     List(ListArgs),
+    /// Show a device: its registration, its coverage, and its upgrades.
+    Show(show::ShowArgs),
     /// Remove devices. Their upgrades end as failed.
     Remove(RemoveArgs),
+    /// List who was refused lately, and how to let them in.
+    Unknown(unknown::UnknownArgs),
 }
 
 /// `cellwise device remove`.
@@ -88,6 +95,7 @@ struct DeviceView {
     version: Option<String>,
     coverage: Option<CoverageView>,
     last_heard_at: Option<String>,
+    last_heard_is_stored: bool,
     upgrade_id: Option<i64>,
 }
 
@@ -114,7 +122,9 @@ impl DeviceCommand {
         match self {
             Self::Add(args) => add(args, out),
             Self::List(args) => list(&args, out),
+            Self::Show(args) => show::run(&args, out),
             Self::Remove(args) => remove(&args, out),
+            Self::Unknown(args) => unknown::run(&args, out),
         }
     }
 }
@@ -232,10 +242,18 @@ fn list(args: &ListArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> 
 fn remove(args: &RemoveArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
     let client = Client::new(&args.api)?;
     for endpoint in &args.endpoints {
-        client.delete(&format!("/v1/devices/{}", client::segment(endpoint)))?;
+        client.delete(&client::device_path(endpoint))?;
         writeln!(out, "device {endpoint} removed")?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// When a device was heard last.
+fn heard(at: Option<String>, is_stored: bool) -> String {
+    match at {
+        Some(at) if is_stored => format!("{at} (stored)"),
+        at => or_dash(at),
+    }
 }
 
 fn row(client: &Client, device: &Value) -> Result<[String; 7], CommandError> {
@@ -247,6 +265,6 @@ fn row(client: &Client, device: &Value) -> Result<[String; 7], CommandError> {
         or_dash(view.version),
         or_dash(view.coverage.and_then(|coverage| coverage.cell_id)),
         or_dash(view.upgrade_id),
-        or_dash(view.last_heard_at),
+        heard(view.last_heard_at, view.last_heard_is_stored),
     ])
 }

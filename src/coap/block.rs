@@ -91,8 +91,8 @@ struct Partial {
 impl Reassembly {
     /// Bodies under way at the same time: 8 MiB of them.
     const MAX_PEERS: usize = 1_024;
-    /// The object list of a registration; longer ones are refused.
-    const MAX_BODY_LEN: usize = 8 * 1024;
+    /// Bytes of a body, such as the object list of a registration; longer ones are refused.
+    pub const MAX_BODY_LEN: usize = 8 * 1024;
     /// A device that has not sent the next block by then has given up, at NB-IoT's pace.
     const LIFETIME: Duration = Duration::from_secs(93);
 

@@ -44,6 +44,11 @@ impl Datagram {
         [&self.head[..usize::from(self.len)], &self.body]
     }
 
+    /// Its second part, to be shared again.
+    pub const fn body(&self) -> &Bytes {
+        &self.body
+    }
+
     /// Bytes in all.
     pub fn len(&self) -> usize {
         usize::from(self.len) + self.body.len()

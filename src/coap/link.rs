@@ -69,8 +69,7 @@ struct Outstanding<T> {
 /// Acknowledged, the response is to come.
 #[derive(Debug)]
 struct Separate<T> {
-    tag: T,
-    token: Token,
+    request: Request<T>,
     due: Instant,
 }
 
@@ -104,13 +103,20 @@ impl<T: Copy + PartialEq> Link<T> {
         Ok(())
     }
 
+    /// Queues a request ahead of those that wait: in place of one that has left the queue, so that no bound applies.
+    pub fn send_first(&mut self, request: Request<T>) {
+        let busy = self.0.get_or_insert_default();
+        busy.waiting.push_front(request);
+    }
+
     /// Takes back every request that `which` names, outstanding or not: its purpose is served or has
     /// passed. Answers to it are ignored from now on.
     pub fn cancel(&mut self, which: impl Fn(&T) -> bool) {
         let Some(busy) = &mut self.0 else { return };
         busy.waiting.retain(|request| !which(&request.tag));
         busy.outstanding.take_if(|o| which(&o.request.tag));
-        busy.separate.retain(|separate| !which(&separate.tag));
+        busy.separate
+            .retain(|separate| !which(&separate.request.tag));
     }
 
     /// Gives back the memory of a link on which nothing is under way.
@@ -229,7 +235,7 @@ impl<T: Copy + PartialEq> Link<T> {
         };
         if let Some(at) = busy.separate.iter().position(|s| s.due <= now) {
             let separate = busy.separate.remove(at);
-            return (None, Some(LinkEvent::Unanswered(separate.tag)));
+            return (None, Some(LinkEvent::Unanswered(separate.request.tag)));
         }
         if let Some(over) =
             (busy.outstanding).take_if(|o| o.due <= now && o.repeats >= rules.max_retransmit)
@@ -256,34 +262,49 @@ impl<T: Copy + PartialEq> Link<T> {
         let busy = self.0.as_mut()?;
         match message.kind() {
             Kind::Acknowledgement | Kind::Reset => {
-                let request = &busy.outstanding.as_ref()?.request;
-                if request.message_id != message.message_id() {
-                    return None;
-                }
-                let (tag, token) = (request.tag, request.token);
-                let event = if message.kind() == Kind::Reset {
-                    LinkEvent::Rejected(tag)
+                let outstanding =
+                    (busy.outstanding).take_if(|o| o.request.message_id == message.message_id())?;
+                let tag = outstanding.request.tag;
+                if message.kind() == Kind::Reset {
+                    Some(LinkEvent::Rejected(tag))
                 } else if message.code() == Code::EMPTY {
-                    busy.await_separate(tag, token, now, rules);
-                    LinkEvent::Acknowledged(tag)
-                } else if message.token() == token {
-                    LinkEvent::Responded(tag)
+                    busy.await_separate(outstanding.request, now, rules);
+                    Some(LinkEvent::Acknowledged(tag))
+                } else if message.token() == outstanding.request.token {
+                    Some(LinkEvent::Responded(tag))
                 } else {
-                    return None; // not the response to it: §5.3.2
-                };
-                busy.outstanding = None;
-                Some(event)
+                    busy.outstanding = Some(outstanding);
+                    None // not the response to it: §5.3.2
+                }
             }
             Kind::Confirmable | Kind::NonConfirmable => {
                 let token = message.token();
-                if let Some(at) = busy.separate.iter().position(|s| s.token == token) {
-                    return Some(LinkEvent::Responded(busy.separate.remove(at).tag));
+                if let Some(at) = busy.separate.iter().position(|s| s.request.token == token) {
+                    let separate = busy.separate.remove(at);
+                    return Some(LinkEvent::Responded(separate.request.tag));
                 }
                 // The acknowledgement was lost, the response came all the same (§5.2.2).
                 let outstanding = busy.outstanding.take_if(|o| o.request.token == token)?;
                 Some(LinkEvent::Responded(outstanding.request.tag))
             }
         }
+    }
+
+    /// The request that a message with a response answers, before [`handle_message`](Self::handle_message) takes it.
+    pub fn request_of(&self, message: &Message) -> Option<&Datagram> {
+        let busy = self.0.as_ref()?;
+        let outstanding = busy.outstanding.iter().map(|o| &o.request);
+        let request = match message.kind() {
+            Kind::Acknowledgement => outstanding
+                .filter(|request| request.message_id == message.message_id())
+                .find(|request| request.token == message.token()),
+            Kind::Confirmable | Kind::NonConfirmable => (busy.separate.iter())
+                .map(|separate| &separate.request)
+                .chain(outstanding)
+                .find(|request| request.token == message.token()),
+            Kind::Reset => None,
+        };
+        request.map(|request| &request.datagram)
     }
 
     fn outstanding_mut(&mut self) -> Option<&mut Outstanding<T>> {
@@ -295,13 +316,12 @@ impl<T> Busy<T> {
     /// Separate responses awaited at the same time; an older one is given up.
     const MAX_SEPARATE: usize = 4;
 
-    fn await_separate(&mut self, tag: T, token: Token, now: Instant, rules: &Transmission) {
+    fn await_separate(&mut self, request: Request<T>, now: Instant, rules: &Transmission) {
         if self.separate.len() >= Self::MAX_SEPARATE {
             self.separate.remove(0);
         }
         self.separate.push(Separate {
-            tag,
-            token,
+            request,
             due: now + rules.separate_response,
         });
     }

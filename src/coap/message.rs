@@ -59,6 +59,9 @@ impl Code {
     pub const REQUEST_ENTITY_INCOMPLETE: Self = Self::of(4, 8);
     pub const PRECONDITION_FAILED: Self = Self::of(4, 12);
     pub const REQUEST_ENTITY_TOO_LARGE: Self = Self::of(4, 13);
+    pub const UNSUPPORTED_CONTENT_FORMAT: Self = Self::of(4, 15);
+    pub const INTERNAL_SERVER_ERROR: Self = Self::of(5, 0);
+    pub const NOT_IMPLEMENTED: Self = Self::of(5, 1);
     pub const SERVICE_UNAVAILABLE: Self = Self::of(5, 3);
     pub const PROXYING_NOT_SUPPORTED: Self = Self::of(5, 5);
 }
@@ -142,7 +145,7 @@ pub enum MalformedReason {
     #[error("unknown CoAP version {0}")]
     Version(u8),
     /// The token length is reserved, an option is cut short, the payload marker has no payload, or an
-    /// empty message is not empty.
+    /// empty message has more than a token.
     #[error("message format error")]
     Format,
     /// A code whose class is reserved.
@@ -200,9 +203,6 @@ impl<'a> Message<'a> {
             return Err(reject(MalformedReason::TooLong));
         }
         let code = Code(code);
-        if code == Code::EMPTY && bytes.len() > 4 {
-            return Err(reject(MalformedReason::Format)); // RFC 7252 §4.1
-        }
         if matches!(code.class(), 1 | 3 | 6 | 7) {
             return Err(reject(MalformedReason::ReservedCode(code)));
         }
@@ -211,6 +211,10 @@ impl<'a> Message<'a> {
         let (token, rest) = (rest.split_at_checked(token_len))
             .filter(|_| token_len <= Token::MAX_LEN)
             .ok_or_else(format_error)?;
+        // RFC 7252 §4.1. A token in an empty message is against the rules too, and does no harm: some stacks acknowledge so.
+        if code == Code::EMPTY && !rest.is_empty() {
+            return Err(format_error());
+        }
         let (options, payload) = split_options(rest).ok_or_else(format_error)?;
         Ok(Self {
             kind,
@@ -289,6 +293,11 @@ impl<'a> Message<'a> {
         self.uint(CoapOption::Block2)
     }
 
+    /// Size1: how long a request's body is, or may be, bytes (RFC 7959 §4).
+    pub fn size1(&self) -> Option<u32> {
+        self.uint(CoapOption::Size1)
+    }
+
     /// Whether the request asks for a forward proxy.
     pub fn wants_proxy(&self) -> bool {
         [CoapOption::ProxyUri, CoapOption::ProxyScheme]
@@ -297,20 +306,26 @@ impl<'a> Message<'a> {
     }
 
     /// The first critical option that a server without proxy does not know: such a request must be
-    /// answered 4.02 or, when Non-confirmable, rejected (RFC 7252 §5.4.1). Odd numbers are critical.
+    /// answered 4.02 or, when Non-confirmable, rejected (RFC 7252 §5.4.1). Odd numbers are critical. One that may not be
+    /// repeated is unknown the second time (§5.4.5).
     pub fn unknown_critical_option(&self) -> Option<u16> {
-        const KNOWN: [u16; 7] = [
-            3,  // Uri-Host
-            7,  // Uri-Port
+        const REPEATABLE: [u16; 2] = [
             11, // Uri-Path
             15, // Uri-Query
+        ];
+        const SINGLE: [u16; 5] = [
+            3,  // Uri-Host
+            7,  // Uri-Port
             17, // Accept
             23, // Block2
             27, // Block1
         ];
-        self.options()
-            .map(|(number, _)| number)
-            .find(|number| number % 2 == 1 && !KNOWN.contains(number))
+        let mut before = None;
+        self.options().map(|(number, _)| number).find(|number| {
+            let again = before.replace(*number) == Some(*number);
+            let known = REPEATABLE.contains(number) || (SINGLE.contains(number) && !again);
+            number % 2 == 1 && !known
+        })
     }
 
     /// All options with their numbers, in ascending order.
@@ -449,6 +464,12 @@ impl MessageBuilder {
         self.option(CoapOption::ContentFormat, uint_bytes(format.0.into()))
     }
 
+    /// Sets Accept.
+    #[must_use]
+    pub fn accept(self, format: ContentFormat) -> Self {
+        self.option(CoapOption::Accept, uint_bytes(format.0.into()))
+    }
+
     /// Sets Block1 from its encoded form.
     #[must_use]
     pub fn block1(self, value: u32) -> Self {
@@ -459,6 +480,12 @@ impl MessageBuilder {
     #[must_use]
     pub fn block2(self, value: u32) -> Self {
         self.option(CoapOption::Block2, uint_bytes(value))
+    }
+
+    /// Sets Size1: how long a request's body may be, bytes (RFC 7959 §4).
+    #[must_use]
+    pub fn size1(self, value: u32) -> Self {
+        self.option(CoapOption::Size1, uint_bytes(value))
     }
 
     /// Sets the payload.

@@ -21,5 +21,5 @@ pub use message::{
     empty_ack, put_downlink, reset, short_response,
 };
 pub use peer::Peer;
-pub use recent::{Recent, Reply};
+pub use recent::{EXCHANGE_LIFETIME, MAX_TRANSMIT_SPAN, Recent, Reply};
 pub use transmission::Transmission;

@@ -10,8 +10,12 @@ use crate::clock::Instant;
 /// enough; RFC 7252 §4.5 allows to forget earlier than `EXCHANGE_LIFETIME`.
 const CAPACITY: usize = 16;
 
-/// `EXCHANGE_LIFETIME` of RFC 7252 §4.8.2.
-const LIFETIME: Duration = Duration::from_secs(247);
+/// `EXCHANGE_LIFETIME` of RFC 7252 §4.8.2: nothing of an exchange arrives later.
+pub const EXCHANGE_LIFETIME: Duration = Duration::from_secs(247);
+
+/// `MAX_TRANSMIT_SPAN` of RFC 7252 §4.8.2: no message is sent again later than this. What arrives later with the same
+/// message ID is another message, or was kept by the network for long.
+pub const MAX_TRANSMIT_SPAN: Duration = Duration::from_secs(45);
 
 /// What a repeated message is answered with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,17 +53,30 @@ struct Entry {
 }
 
 impl Recent {
-    /// The reply to the message of this ID and these bytes, if it was received before.
-    pub fn find(&self, now: Instant, message_id: u16, datagram: &[u8]) -> Option<&Reply> {
+    /// The reply to the message of this ID and these bytes, if it was received so short a time ago; after
+    /// [`EXCHANGE_LIFETIME`] it is forgotten in any case.
+    pub fn find(
+        &self,
+        now: Instant,
+        within: Duration,
+        message_id: u16,
+        datagram: &[u8],
+    ) -> Option<&Reply> {
         (self.entries.iter().rev())
             .filter(|entry| entry.message_id == message_id)
-            .find_map(|entry| entry.reply_to(now, datagram))
+            .find_map(|entry| entry.reply_to(now, within, datagram))
     }
 
     /// As [`find`](Self::find), but only when nothing else was received since.
-    pub fn find_last(&self, now: Instant, message_id: u16, datagram: &[u8]) -> Option<&Reply> {
+    pub fn find_last(
+        &self,
+        now: Instant,
+        within: Duration,
+        message_id: u16,
+        datagram: &[u8],
+    ) -> Option<&Reply> {
         let entry = self.entries.last()?;
-        (entry.message_id == message_id).then(|| entry.reply_to(now, datagram))?
+        (entry.message_id == message_id).then(|| entry.reply_to(now, within, datagram))?
     }
 
     /// Remembers a message and its reply, forgetting the oldest one when there are too many.
@@ -86,7 +103,7 @@ impl Recent {
     /// When everything that is remembered is too old to matter.
     pub fn expires(&self) -> Option<Instant> {
         let last = self.entries.last()?;
-        Some(Instant::from_millis(u64::from(last.at_s) * 1_000) + LIFETIME)
+        Some(Instant::from_millis(u64::from(last.at_s) * 1_000) + EXCHANGE_LIFETIME)
     }
 
     /// Forgets everything: the device started anew, or it is too old to matter.
@@ -96,9 +113,9 @@ impl Recent {
 }
 
 impl Entry {
-    fn reply_to(&self, now: Instant, datagram: &[u8]) -> Option<&Reply> {
+    fn reply_to(&self, now: Instant, within: Duration, datagram: &[u8]) -> Option<&Reply> {
         let age_s = seconds(now).saturating_sub(self.at_s);
-        let lasts = u64::from(age_s) < LIFETIME.as_secs();
+        let lasts = u64::from(age_s) < within.min(EXCHANGE_LIFETIME).as_secs();
         (lasts && self.digest == digest(datagram)).then_some(&self.reply)
     }
 }
@@ -124,17 +141,19 @@ mod tests {
     fn a_repeat_is_the_same_id_with_the_same_bytes() {
         let mut recent = Recent::default();
         recent.remember(NOW, 7, b"one", Reply::Ack);
-        assert_eq!(recent.find(NOW, 7, b"one"), Some(&Reply::Ack));
-        assert_eq!(recent.find(NOW, 7, b"two"), None);
-        assert_eq!(recent.find(NOW, 8, b"one"), None);
+        let find = |id, bytes| recent.find(NOW, EXCHANGE_LIFETIME, id, bytes);
+        assert_eq!(find(7, b"one"), Some(&Reply::Ack));
+        assert_eq!(find(7, b"two"), None);
+        assert_eq!(find(8, b"one"), None);
     }
 
     #[test]
     fn forgets_after_the_exchange_lifetime() {
         let mut recent = Recent::default();
         recent.remember(NOW, 7, b"one", Reply::Ack);
-        assert_eq!(recent.find(NOW + LIFETIME, 7, b"one"), None);
-        assert_eq!(recent.expires(), Some(NOW + LIFETIME));
+        let later = NOW + EXCHANGE_LIFETIME;
+        assert_eq!(recent.find(later, Duration::MAX, 7, b"one"), None);
+        assert_eq!(recent.expires(), Some(later));
     }
 
     #[test]
@@ -144,16 +163,43 @@ mod tests {
             recent.remember(NOW, id, b"x", Reply::Silence);
         }
         assert_eq!(recent.entries.len(), CAPACITY);
-        assert!(recent.find(NOW, 83, b"x").is_none());
-        assert!(recent.find(NOW, 84, b"x").is_some());
+        let find = |id| recent.find(NOW, EXCHANGE_LIFETIME, id, b"x");
+        assert!(find(83).is_none());
+        assert!(find(84).is_some());
+        assert!(find(99).is_some());
     }
 
     #[test]
     fn only_the_last_one_is_found_as_last() {
         let mut recent = Recent::default();
         recent.remember(NOW, 1, b"register", Reply::Ack);
-        assert!(recent.find_last(NOW, 1, b"register").is_some());
+        let find = |recent: &Recent| {
+            let found = recent.find_last(NOW, EXCHANGE_LIFETIME, 1, b"register");
+            found.is_some()
+        };
+        assert!(find(&recent));
         recent.remember(NOW, 2, b"data", Reply::Ack);
-        assert!(recent.find_last(NOW, 1, b"register").is_none());
+        assert!(!find(&recent));
+    }
+
+    #[test]
+    fn a_message_that_comes_too_late_for_a_repeat_is_another() {
+        let mut recent = Recent::default();
+        recent.remember(NOW, 1, b"update", Reply::Ack);
+        let (soon, late) = (NOW + Duration::from_secs(44), NOW + MAX_TRANSMIT_SPAN);
+        let is_repeat = |recent: &Recent, now| {
+            let found = recent.find(now, MAX_TRANSMIT_SPAN, 1, b"update").is_some();
+            let last = recent.find_last(now, MAX_TRANSMIT_SPAN, 1, b"update");
+            assert_eq!(found, last.is_some());
+            found
+        };
+        assert!(is_repeat(&recent, soon));
+        assert!(!is_repeat(&recent, late));
+        // what it is answered then is what counts from then on
+        recent.remember(late, 1, b"update", Reply::Silence);
+        assert_eq!(
+            recent.find(late, MAX_TRANSMIT_SPAN, 1, b"update"),
+            Some(&Reply::Silence)
+        );
     }
 }

@@ -51,6 +51,9 @@ pub(super) enum Progress {
     Unsound,
 }
 
+/// What OpenSSL calls a server that has read the peer's `ChangeCipherSpec` and waits for its `Finished`.
+const AWAITS_FINISHED: &str = "TRCCS";
+
 /// A handshake that is not complete.
 pub(super) struct Handshake {
     stream: SslStream<Pipe>,
@@ -72,6 +75,10 @@ pub(super) struct Handshake {
     repeat_at: Option<Instant>,
     datagrams: u32,
     early: u32,
+    /// A message under a key has come: the peer's `Finished`, or what looks like it.
+    finished: bool,
+    /// What the peer has wrong was told.
+    pub(super) fault_told: bool,
 }
 
 impl Handshake {
@@ -112,6 +119,8 @@ impl Handshake {
             repeat_at: None,
             datagrams: 0,
             early: 0,
+            finished: false,
+            fault_told: false,
         })
     }
 
@@ -141,6 +150,7 @@ impl Handshake {
                 return (Progress::TooMany, Vec::new());
             }
             self.early += early;
+            self.finished |= record::has_protected_handshake(datagram);
             self.answered = true;
             self.expires = self.deadline;
             self.stream.get_mut().put(datagram);
@@ -222,6 +232,26 @@ impl Handshake {
             Asked::Known(_) if self.early > 0 => Some(RefuseReason::WrongKey),
             Asked::Known(_) | Asked::Nothing => None,
         }
+    }
+
+    /// What the peer has wrong, with whom it has claimed to be, once: as soon as it is known. The handshake goes on in
+    /// silence, so that the peer does not learn which of the two it is.
+    ///
+    /// A `Finished` that has come after the `ChangeCipherSpec` and was not the end could not be opened. Before that, the
+    /// one may have overtaken the other.
+    pub(super) fn take_fault(&mut self) -> Option<(Asked, RefuseReason)> {
+        let asked = self.asked();
+        let reason = match asked {
+            Asked::Unknown(_) => RefuseReason::UnknownIdentity,
+            Asked::Known(_)
+                if self.finished && self.stream.ssl().state_string() == AWAITS_FINISHED =>
+            {
+                RefuseReason::WrongKey
+            }
+            Asked::Known(_) | Asked::Nothing => return None,
+        };
+        let asked = asked.clone();
+        (!std::mem::replace(&mut self.fault_told, true)).then_some((asked, reason))
     }
 
     /// Whom a complete handshake has shown, and whether it resumed a session.

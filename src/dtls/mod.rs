@@ -116,7 +116,8 @@ pub enum Event {
         /// Why.
         reason: CloseReason,
     },
-    /// A handshake has come to nothing.
+    /// A handshake has come to nothing, or will: what the peer has wrong is told as soon as it is known, once. The
+    /// handshake goes on in silence then.
     Refused {
         /// With whom.
         peer: SocketAddr,
@@ -466,7 +467,12 @@ impl Dtls {
         };
         transmit(&mut self.events, peer, outbound);
         match progress {
-            Progress::Waiting => {}
+            Progress::Waiting => {
+                let fault = self.half_open.with(peer, Handshake::take_fault);
+                if let Some((asked, reason)) = fault.flatten() {
+                    self.tell(peer, &asked, reason);
+                }
+            }
             Progress::TooMany | Progress::Unsound => self.counts.dtls_datagrams_superfluous += 1,
             Progress::Failed => self.refuse(peer, RefuseReason::Failed),
             Progress::Complete => self.establish(now, peer),
@@ -532,9 +538,14 @@ impl Dtls {
         }
     }
 
-    /// Counts and tells why a handshake has come to nothing.
+    /// Counts and tells why a handshake has come to nothing, unless that was told when it was known.
     fn report(&mut self, peer: SocketAddr, handshake: &Handshake, reason: RefuseReason) {
-        let asked = handshake.asked();
+        if !handshake.fault_told {
+            self.tell(peer, handshake.asked(), reason);
+        }
+    }
+
+    fn tell(&mut self, peer: SocketAddr, asked: &Asked, reason: RefuseReason) {
         // It may have lost patience before we have.
         let reason = match (asked, reason) {
             (Asked::Unknown(_), RefuseReason::Failed) => RefuseReason::UnknownIdentity,

@@ -188,6 +188,11 @@ pub(super) fn has_protected(datagram: &[u8]) -> bool {
     records(datagram).any(|record| record.epoch > 0)
 }
 
+/// Whether a handshake message of the datagram is under a key: the end of a handshake.
+pub(super) fn has_protected_handshake(datagram: &[u8]) -> bool {
+    records(datagram).any(|record| record.epoch > 0 && record.kind == HANDSHAKE)
+}
+
 /// Whether the datagram may be handed to the library once the suite is known, which seals nothing in
 /// fewer than `shortest` bytes.
 ///
@@ -233,6 +238,18 @@ pub(super) fn renumber(datagram: &mut [u8], next: &mut Option<u64>) {
         }
         rest = after;
     }
+}
+
+/// The datagram's records, each by itself.
+#[cfg(test)]
+pub(super) fn each(datagram: &[u8]) -> Vec<&[u8]> {
+    let mut rest = datagram;
+    let mut found = Vec::new();
+    while let Some((_, after)) = split(rest) {
+        found.push(&rest[..rest.len() - after.len()]);
+        rest = after;
+    }
+    found
 }
 
 #[cfg(test)]
@@ -293,6 +310,7 @@ mod tests {
             }
             let _ = Datagram::read(&bytes);
             let _ = (longest_announced(&bytes), has_protected(&bytes), application_records(&bytes));
+            let _ = has_protected_handshake(&bytes);
             renumber(&mut bytes, &mut None);
         }
     }

@@ -26,6 +26,8 @@ pub(super) struct Account {
     resumed_at: Option<UtcMillis>,
     /// Questions of the stage that runs, this one included. `None` after a restart in its midst, which forgets them.
     pub(super) tries: Option<usize>,
+    /// What was wrong with an answer to the question for its coverage or its cell that could not be read.
+    pub(super) not_understood: Option<String>,
     /// What was queued, and is told when it leaves.
     announced: Vec<(Tag, String)>,
     /// What happened in the stage, and how often: the first time is told at once, the others at its end.
@@ -48,6 +50,7 @@ pub(super) enum Repeated {
     OwnTimeout,
     Claim,
     Attributes,
+    Question,
 }
 
 impl Repeated {
@@ -64,6 +67,7 @@ impl Repeated {
             Self::OwnTimeout => "reported a time-out of its own (PCP 23 with 0x06)",
             Self::Claim => "claimed the target without having restarted",
             Self::Attributes => "refused pmin = 0 for /19/0/0",
+            Self::Question => "no result (PCP 24) yet, and to be asked for its version (PCP 19)",
         }
     }
 }
@@ -273,10 +277,15 @@ impl Engine {
         what: Repeated,
         line: impl FnOnce() -> String,
     ) {
-        let session = self.device_mut(key).session.as_mut();
-        if session.is_some_and(|session| session.account.count(what)) {
+        if self.is_first(key, what) {
             self.note(key, line());
         }
+    }
+
+    /// Counts what happened. Returns whether it is to be told, the first time in the stage.
+    pub(super) fn is_first(&mut self, key: DeviceKey, what: Repeated) -> bool {
+        let session = self.device_mut(key).session.as_mut();
+        session.is_some_and(|session| session.account.count(what))
     }
 
     /// Tells how often what was told once has happened again in the stage that ends.
@@ -324,6 +333,13 @@ impl Engine {
         let Outcome::Failed(failure) = outcome else {
             return text;
         };
+        if let (Failure::CellUnknown, Some(problem)) = (failure, &session.account.not_understood) {
+            // it may have told its cell
+            text = format!(
+                "what the device answered about its cell (/4/0/8) is not understood, so it cannot be admitted to one: \
+                 {problem}"
+            );
+        }
         // writing to a String does not fail
         if *failure == Failure::NotSupported {
             let objects = self.device(key).announced_objects();
@@ -362,7 +378,7 @@ impl Engine {
         let device = self.device(key);
         match device.heard_at.map(|at| self.utc_of(at)) {
             None => text.push_str(". It was never heard"),
-            Some(at) if device.unheard_since_start => {
+            Some(at) if device.unheard_since_start() => {
                 let _ = write!(text, ". Heard last, as far as is stored, at {at}");
             }
             Some(at) => {

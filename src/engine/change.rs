@@ -88,6 +88,39 @@ pub struct CoverageReading {
     pub at: UtcMillis,
 }
 
+/// How a device told its coverage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CoverageSource {
+    /// In answer to the read of /4/0.
+    Object,
+    /// In answers to reads of RSRP and SINR, /4/0/2 and /4/0/11, because it did not answer that of /4/0.
+    Resources,
+    /// The cell in answer to the read of /4/0/8 alone, because the reads before did not tell it.
+    Cell,
+    /// By itself, with a Send of LwM2M 1.1.
+    Send,
+}
+
+impl CoverageSource {
+    /// Every way.
+    pub const ALL: [Self; 4] = [Self::Object, Self::Resources, Self::Cell, Self::Send];
+
+    /// The name used in the API and the store.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Object => "object",
+            Self::Resources => "resources",
+            Self::Cell => "cell",
+            Self::Send => "send",
+        }
+    }
+
+    /// The way of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|source| source.name() == name)
+    }
+}
+
 /// What the store knows of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceRecord {
@@ -193,6 +226,8 @@ pub enum Change {
         endpoint: String,
         /// The report and its time.
         reading: CoverageReading,
+        /// How it came.
+        source: CoverageSource,
     },
     /// What the device did with versions that it was offered, since it restarted last.
     Evidence {

@@ -7,9 +7,10 @@ use super::{
     ActiveUpgrade, Change, Command, DeviceRecord, Effect, Engine, Location, Request, StageChange,
     UpgradeOrder,
     account::Account,
-    device::{Device, Known, Port, Registered, Session, StandingAsked},
+    device::{Device, HeardIn, Known, Port, Registered, Session, StandingAsked},
     key::DeviceKey,
     notes,
+    session::Asked,
     told::ObjectSet,
 };
 use crate::{
@@ -17,7 +18,10 @@ use crate::{
     lwm2m::Objects,
     package::Package,
     task::UpgradeId,
-    upgrade::{Coverage, Event, EvidenceList, Failure, Outcome, Sota, Stage, StopReason, Stored},
+    upgrade::{
+        Cancellation, Coverage, Event, EvidenceList, Failure, Outcome, Sota, Stage, StopReason,
+        Stored,
+    },
 };
 
 impl Engine {
@@ -159,7 +163,11 @@ impl Engine {
             return;
         };
         if let Some(session) = self.device_mut(key).session.take() {
-            self.move_slot(key, &session.sota, &Sota::Ended(Outcome::Cancelled));
+            self.move_slot(
+                key,
+                &session.sota,
+                &Sota::Ended(Outcome::Cancelled(Cancellation::TaskStopped)),
+            );
             self.device_mut(key).link.cancel(|_| true);
         }
     }
@@ -227,7 +235,7 @@ impl Engine {
         }
         let device: &mut Device = self.device_mut(key);
         device.heard_at = heard_at;
-        device.unheard_since_start = true;
+        device.heard_in = HeardIn::EarlierRun;
         if record.coverage.is_some() || record.version.is_some() || !record.evidence.is_empty() {
             let coverage = (record.coverage).map(|r| (r.coverage, now.instant_at(r.at)));
             device.known = Some(Box::new(Known {
@@ -295,9 +303,9 @@ impl Engine {
             takes: false,
         }));
         for action in actions {
-            let tag = self.act(key, action);
+            let asked = self.act(key, action);
             let session = self.device_mut(key).session.as_mut();
-            if let (Some(tag), Some(session)) = (tag, session) {
+            if let (Asked::Now(tag), Some(session)) = (asked, session) {
                 session.account.announce(tag, notes::asked_again(action));
             }
         }

@@ -9,6 +9,7 @@ use super::{
     asked::{Read, Tag},
     effect::Seq,
     evidence::Excuse,
+    formats::Formats,
     id::Location,
     profile::ProfileId,
     timers::AlarmId,
@@ -38,6 +39,14 @@ impl Port {
     }
 }
 
+/// In which run of the server a device was heard last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HeardIn {
+    ThisRun,
+    /// So that the time is what the store knows.
+    EarlierRun,
+}
+
 #[derive(Debug)]
 pub(super) struct Device {
     pub(super) endpoint: Box<str>,
@@ -53,12 +62,14 @@ pub(super) struct Device {
     pub(super) returned: bool,
     /// A request was given up since: nothing reaches it before it is heard.
     pub(super) silent: bool,
-    /// Nothing was received from it since the server was started: `heard_at` is what the store knows.
-    pub(super) unheard_since_start: bool,
+    /// When that was.
+    pub(super) heard_in: HeardIn,
     /// What explains its next registration, besides a restart.
     pub(super) excuse: Option<Excuse>,
     /// The uplink is observed, as far as known.
     pub(super) observing: bool,
+    /// What it writes and takes.
+    pub(super) formats: Formats,
     /// When its budget of writes is full again.
     pub(super) budget_full_at: Instant,
     /// The newest change that what is sent to the device depends on.
@@ -74,7 +85,7 @@ pub(super) struct Device {
     pub(super) alarm: Option<AlarmId>,
 }
 
-/// What it has told of itself, and few devices tell.
+/// What few devices have: what they have told of themselves, and Resets.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     /// The path below which it has its objects.
@@ -83,6 +94,8 @@ pub(super) struct Known {
     pub(super) version: Option<Version>,
     /// What it did with versions that it was offered.
     pub(super) evidence: EvidenceList,
+    /// When its observation was made anew after a Reset last.
+    pub(super) observed_anew_at: Option<Instant>,
 }
 
 /// A registration, in the engine's time.
@@ -173,9 +186,10 @@ impl Device {
             heard_at: None,
             returned: false,
             silent: false,
-            unheard_since_start: false,
+            heard_in: HeardIn::ThisRun,
             excuse: None,
             observing: false,
+            formats: Formats::default(),
             budget_full_at: Instant::ZERO,
             pending: 0,
             next_message_id: message_id,
@@ -194,6 +208,11 @@ impl Device {
         (!registration.displaced).then_some(registration.peer)
     }
 
+    /// Whether it was heard before the server was started only, as far as it was heard.
+    pub(super) fn unheard_since_start(&self) -> bool {
+        self.heard_in == HeardIn::EarlierRun
+    }
+
     /// Where it updates its registration.
     pub(super) fn location(&self) -> Option<Location> {
         self.registration.as_ref().map(|registration| Location {
@@ -204,6 +223,11 @@ impl Device {
 
     pub(super) fn coverage(&self) -> Option<(Coverage, Instant)> {
         self.known.as_ref()?.coverage
+    }
+
+    /// The version of LwM2M that it says it speaks.
+    pub(super) fn lwm2m_version(&self) -> Option<Lwm2mVersion> {
+        self.registration.as_ref()?.lwm2m_version
     }
 
     pub(super) fn version(&self) -> Option<Version> {

@@ -96,8 +96,9 @@ impl Engine {
         }
     }
 
-    /// The device has registered; `excuse` explains it, if anything besides a restart does.
-    pub(super) fn registered_anew(&mut self, key: DeviceKey, excuse: Option<Excuse>) {
+    /// The device has registered; `excuse` explains it, if anything besides a restart does. Returns what that means for its
+    /// upgrade.
+    pub(super) fn explain_registration(&mut self, key: DeviceKey, excuse: Option<Excuse>) -> Event {
         let restarted = excuse.is_none();
         if restarted {
             self.has_restarted(key);
@@ -117,7 +118,7 @@ impl Engine {
         {
             self.note_once(key, Repeated::Registration, || why.to_owned());
         }
-        self.fire(key, Event::Registered { restarted });
+        Event::Registered { restarted }
     }
 
     fn persist_evidence(&mut self, key: DeviceKey) {
@@ -136,7 +137,7 @@ impl Engine {
     pub(super) fn excuse(&self, key: DeviceKey) -> Option<Excuse> {
         let device = self.device(key);
         let restarted = device
-            .unheard_since_start
+            .unheard_since_start()
             .then_some(Excuse::ServerRestarted);
         restarted.or(device.excuse)
     }
@@ -148,7 +149,7 @@ impl Engine {
         };
         let now = self.now;
         let device = self.device_mut(key);
-        let unheard = device.unheard_since_start;
+        let unheard = device.unheard_since_start();
         let Some(known) = &mut device.known else {
             return;
         };

@@ -1,5 +1,7 @@
 //! Requests to a device: what is queued, what leaves, and what comes of it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use rand_chacha::rand_core::Rng;
 
@@ -11,10 +13,7 @@ use super::{
     key::DeviceKey,
 };
 use crate::{
-    coap::{
-        Code, ContentFormat, Datagram, Kind, LinkEvent, Message, MessageBuilder, Peer, Request,
-        Token, put_downlink,
-    },
+    coap::{Code, Datagram, Kind, LinkEvent, Message, MessageBuilder, Peer, Request, Token},
     lwm2m::ResourcePath,
     upgrade::Event,
 };
@@ -28,31 +27,38 @@ pub(super) enum Leaves {
     /// When the device can be reached again; why it cannot be now.
     Later(&'static str),
 }
+/// Between two Resets of the request for an observation that both have it made anew.
+const REFUSED_OBSERVATION: Duration = Duration::from_mins(10);
+/// Between two Resets of ours that both have it made anew.
+pub(super) const STRANGE_NOTIFICATION: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// Queues a PCP frame for the device, in place of one of the same kind that has not arrived.
     pub(super) fn send_frame(&mut self, key: DeviceKey, tag: Tag, frame: Bytes) {
+        let request = self.frame_request(key, tag, frame);
+        self.enqueue(key, request);
+    }
+
+    /// The same ahead of all that waits.
+    pub(super) fn send_frame_first(&mut self, key: DeviceKey, tag: Tag, frame: Bytes) {
+        if self.device(key).link.waits(|other| same_kind(*other, tag)) {
+            return; // something newer takes its place
+        }
+        let request = self.frame_request(key, tag, frame);
+        self.device_mut(key).link.send_first(request);
+    }
+
+    fn frame_request(&mut self, key: DeviceKey, tag: Tag, frame: Bytes) -> Request<Tag> {
         let token = self.fresh_token();
         let device = self.device_mut(key);
         device.link.cancel(|pending| same_kind(*pending, tag));
         let message_id = device.take_message_id();
-        let datagram = if device.root().next().is_none() {
-            put_downlink(message_id, token, frame)
-        } else {
-            let put = MessageBuilder::new(Kind::Confirmable, Code::PUT, message_id, token);
-            below(device, put, ResourcePath::DOWNLINK)
-                .content_format(ContentFormat::OCTET_STREAM)
-                .build_around(frame)
-        };
-        self.enqueue(
-            key,
-            Request {
-                tag,
-                message_id,
-                token,
-                datagram,
-            },
-        );
+        Request {
+            tag,
+            message_id,
+            token,
+            datagram: self.write(key, message_id, token, frame),
+        }
     }
 
     /// Queues a PCP message for the device.
@@ -72,11 +78,15 @@ impl Engine {
     /// Queues a GET.
     pub(super) fn send_read(&mut self, key: DeviceKey, path: ResourcePath, block2: Option<u32>) {
         let token = self.fresh_token();
+        let accept = self.accept_of_read(key, &path);
         let device = self.device_mut(key);
         device.link.cancel(|pending| *pending == Tag::Read);
         let message_id = device.take_message_id();
         let get = MessageBuilder::new(Kind::Confirmable, Code::GET, message_id, token);
         let mut builder = below(device, get, path);
+        if let Some(format) = accept {
+            builder = builder.accept(format);
+        }
         if let Some(block) = block2 {
             builder = builder.block2(block);
         }
@@ -101,20 +111,38 @@ impl Engine {
         if self.profile(key).pmin_zero {
             self.send_attributes(key);
         }
+        let request = self.observation(key);
+        self.enqueue(key, request);
+    }
+
+    fn observation(&mut self, key: DeviceKey) -> Request<Tag> {
+        let accept = self.accept_of_observation(key);
         let device = self.device_mut(key);
         let message_id = device.take_message_id();
         let token = device.id.token();
         let get = MessageBuilder::new(Kind::Confirmable, Code::GET, message_id, token).observe(0);
-        let datagram = below(device, get, ResourcePath::UPLINK).build().into();
-        self.enqueue(
-            key,
-            Request {
-                tag: Tag::Observe,
-                message_id,
-                token,
-                datagram,
-            },
-        );
+        let mut builder = below(device, get, ResourcePath::UPLINK);
+        if let Some(format) = accept {
+            builder = builder.accept(format);
+        }
+        Request {
+            tag: Tag::Observe,
+            message_id,
+            token,
+            datagram: builder.build().into(),
+        }
+    }
+
+    /// A Reset has ended the observation, or what the device took for one: it is made anew at once, but not twice within
+    /// `pause`, so that two sides that reset each other come to rest.
+    pub(super) fn observe_anew(&mut self, key: DeviceKey, pause: Duration) {
+        let now = self.now.instant;
+        let device = self.device_mut(key);
+        let last = &mut device.known.get_or_insert_default().observed_anew_at;
+        if last.is_none_or(|at| now.since(at) >= pause) {
+            *last = Some(now);
+            self.send_observe(key);
+        }
     }
 
     /// Queues pmin = 0 for the uplink (Write-Attributes, LwM2M 1.0 §5.4.4, 1.1 §6.3.5): every notification leaves at once.
@@ -226,22 +254,31 @@ impl Engine {
 
     /// An acknowledgement or a Reset.
     pub(super) fn answered(&mut self, key: DeviceKey, message: &Message) {
-        match self.take_link_event(key, message) {
-            Some(event) => self.link_event(key, event, Some(message)),
+        if !self.take_answer(key, message) {
             // late answers to what was taken back are common, and mean nothing
-            None => self.counters.messages_unexpected += 1,
+            self.counters.messages_unexpected += 1;
         }
     }
 
-    pub(super) fn take_link_event(
-        &mut self,
-        key: DeviceKey,
-        message: &Message,
-    ) -> Option<LinkEvent<Tag>> {
+    /// Takes a message that belongs to a request. Returns whether it does.
+    pub(super) fn take_answer(&mut self, key: DeviceKey, message: &Message) -> bool {
         let now = self.now.instant;
         let device = &mut self.devices[key];
+        let refused = (device.link.request_of(message))
+            .filter(|_| !message.code().is_success())
+            .cloned();
         let rules = &self.profiles[device.profile].transmission;
-        device.link.handle_message(now, rules, message)
+        let event = device.link.handle_message(now, rules, message);
+        let Some(event) = event else {
+            return false;
+        };
+        if let (LinkEvent::Responded(tag), Some(request)) = (&event, refused)
+            && self.writes_in_own_format(key, *tag, message.code(), &request)
+        {
+            return true;
+        }
+        self.link_event(key, event, Some(message));
+        true
     }
 
     pub(super) fn link_event(
@@ -276,8 +313,10 @@ impl Engine {
             }
             (LinkEvent::Rejected(Tag::Read), _) => self.read_refused(key),
             (LinkEvent::Rejected(Tag::Attributes), _) => self.attributes_refused(key, "a Reset"),
-            (LinkEvent::Rejected(Tag::Observe) | LinkEvent::Unanswered(Tag::Observe), _) => {
+            (LinkEvent::Rejected(Tag::Observe), _) => self.observation_refused(key, None),
+            (LinkEvent::Unanswered(Tag::Observe), _) => {
                 self.device_mut(key).observing = false;
+                self.observation_unanswered(key);
             }
             (LinkEvent::TimedOut(tag), _) => self.request_timed_out(key, tag),
             // A write needs no response once it was acknowledged; a read has its stage's limit.
@@ -303,21 +342,14 @@ impl Engine {
                     });
                 }
                 // The answer is the first notification, or a notification came before the answer.
-                if !message.payload().is_empty() {
+                if message.payload().is_empty() {
+                    self.label_seen(key, message.content_format().map(|format| format.0));
+                } else {
                     self.notified(key, message);
                 }
                 self.device_mut(key).observing = observed;
             }
-            Tag::Observe => {
-                self.device_mut(key).observing = false;
-                self.note_once(key, Repeated::Observation, || {
-                    format!("refused the observation of /19/0/0 with {code}")
-                });
-                let object = ResourcePath::UPLINK.object();
-                if code == Code::NOT_FOUND && self.device(key).announces(object) == Some(false) {
-                    self.fire(key, Event::NotSupported);
-                }
-            }
+            Tag::Observe => self.observation_refused(key, Some(code)),
             Tag::Attributes if !code.is_success() => {
                 self.attributes_refused(key, &code.to_string());
             }
@@ -338,6 +370,27 @@ impl Engine {
         }
     }
 
+    /// With that code, or with a Reset.
+    fn observation_refused(&mut self, key: DeviceKey, code: Option<Code>) {
+        self.device_mut(key).observing = false;
+        if self.observes_without_format(key, code) {
+            // ahead of questions whose answers it carries
+            let request = self.observation(key);
+            self.device_mut(key).link.send_first(request);
+        } else if let Some(code) = code {
+            self.note_once(key, Repeated::Observation, || {
+                format!("refused the observation of /19/0/0 with {code}")
+            });
+            let object = ResourcePath::UPLINK.object();
+            if code == Code::NOT_FOUND && self.device(key).announces(object) == Some(false) {
+                self.fire(key, Event::NotSupported);
+            }
+        } else {
+            // One that does not take it the second time either is asked when there is a reason.
+            self.observe_anew(key, REFUSED_OBSERVATION);
+        }
+    }
+
     /// The device takes no pmin, which an attempt tells once: it is observed all the same.
     fn attributes_refused(&mut self, key: DeviceKey, answer: &str) {
         self.note_once(key, Repeated::Attributes, || {
@@ -351,7 +404,9 @@ impl Engine {
         device.silent = true;
         if tag == Tag::Observe {
             device.observing = false;
+            self.observation_unanswered(key);
         }
+        let device = self.device_mut(key);
         // Nor does the notification arrive that waits behind what was given up.
         let waits = device.link.waits(|tag| *tag == Tag::Notify);
         if tag == Tag::Notify || waits {
@@ -387,7 +442,11 @@ impl Engine {
 }
 
 /// Adds a path of the device, which is below its root.
-fn below(device: &Device, message: MessageBuilder, path: ResourcePath) -> MessageBuilder {
+pub(super) fn below(
+    device: &Device,
+    message: MessageBuilder,
+    path: ResourcePath,
+) -> MessageBuilder {
     let message = device.root().fold(message, MessageBuilder::path);
     (path.segments()).fold(message, |message, segment| message.path(&segment))
 }

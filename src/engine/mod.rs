@@ -1,7 +1,8 @@
 //! The devices' sessions: datagrams and commands in, effects out, in order. Pure.
 //!
 //! ```text
-//! handle_datagram ─▶ receive (who is it? a repeat?) ─▶ requests (LwM2M: register, update, …)
+//! handle_datagram ─▶ receive (who is it? a repeat?) ─▶ dispatch ─▶ requests (LwM2M: register, update, …)
+//!                                                  │           └▶ send     (LwM2M: of its own accord)
 //!                                                  ├─▶ uplink   (PCP in notifications)
 //!                                                  └─▶ reads    (answers of object 4)
 //! handle_command  ─▶ commands                             │
@@ -21,13 +22,16 @@
 
 mod account;
 mod asked;
+mod body;
 mod change;
 mod command;
 mod commands;
 mod device;
 mod directory;
+mod dispatch;
 mod effect;
 mod evidence;
+mod formats;
 mod gate;
 mod id;
 mod key;
@@ -40,6 +44,7 @@ mod receive;
 mod requests;
 mod respond;
 mod roster;
+mod send;
 mod session;
 mod slots;
 mod speaker;
@@ -48,8 +53,8 @@ mod told;
 mod uplink;
 
 pub use change::{
-    ActiveUpgrade, Announced, Binding, Change, CoverageReading, DeviceRecord, Lwm2mVersion,
-    QueueMode, Registration, StageChange, UpgradeOrder,
+    ActiveUpgrade, Announced, Binding, Change, CoverageReading, CoverageSource, DeviceRecord,
+    Lwm2mVersion, QueueMode, Registration, StageChange, UpgradeOrder,
 };
 pub use command::Command;
 pub use directory::{Directory, ShardId};
@@ -65,7 +70,7 @@ use std::{
 };
 
 use crate::{
-    clock::{Instant, Now},
+    clock::{Instant, Now, UtcMillis},
     coap::{Datagram, Message, Peer, Reassembly},
     config::Config,
     task::UpgradeId,
@@ -232,6 +237,14 @@ impl Engine {
     /// Devices that may register, and those of them that have an upgrade under way.
     pub fn population(&self) -> (usize, usize) {
         (self.devices.len(), self.holders.len())
+    }
+
+    /// When a device that is here was heard last, by any message. `None` when it was not since the engine began: what is
+    /// known from before is the store's to tell.
+    pub fn last_heard(&self, now: Now, id: DeviceId) -> Option<UtcMillis> {
+        let device = self.device(self.devices.by_id(id)?);
+        let at = device.heard_at.filter(|_| !device.unheard_since_start())?;
+        Some(now.utc.before(now.instant.since(at)))
     }
 
     /// How large the engine's tables are.

@@ -3,7 +3,7 @@
 
 use super::{
     DeviceId, Effect, Engine, Location, Seq, Speaker, device::Device, evidence::Excuse,
-    key::DeviceKey,
+    key::DeviceKey, receive::answered_before,
 };
 use crate::{
     clock::{Instant, Now},
@@ -33,6 +33,8 @@ pub(super) enum By {
     Location(Location),
     /// The token of its observation.
     Token,
+    /// Who has shown to be it, where it is encrypted.
+    Identity,
 }
 
 impl Seek {
@@ -138,7 +140,7 @@ impl Engine {
         let registered = match seek.by {
             By::Name => true,
             By::Location(location) => device.location() == Some(location),
-            By::Token => device.registration.is_some(),
+            By::Token | By::Identity => device.registration.is_some(),
         };
         if !seek.speaker().is_allowed(&device.endpoint, device.port) {
             Whose::NotTheirs(device.endpoint.clone())
@@ -186,6 +188,6 @@ impl Engine {
 }
 
 fn has_said(device: &Device, now: Instant, bytes: &[u8]) -> bool {
-    let id = Message::parse(bytes).map(|message| message.message_id());
-    id.is_ok_and(|id| device.recent.find(now, id, bytes).is_some())
+    let message = Message::parse(bytes);
+    message.is_ok_and(|message| answered_before(device, now, bytes, &message).is_some())
 }

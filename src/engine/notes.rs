@@ -2,7 +2,7 @@
 
 use pcp::ResultCode;
 
-use super::device::Session;
+use super::device::{Session, slot_in};
 use crate::upgrade::{Action, Deadline, Event, Rules, Sota, Stage};
 
 /// A line: what has happened, and what the device is asked because of it. The second half is told when that leaves.
@@ -47,37 +47,29 @@ pub(super) fn of(
     session: &Session,
     rules: &Rules<'_>,
 ) -> Option<Line> {
-    let package = &session.package.identity;
-    let cut = package.segmentation;
     // Of a stage in whose midst the server was restarted nobody knows.
     let tries = (session.account.tries).map_or_else(String::new, |tries| format!(", try {tries}"));
+    if slot_in(before).is_none() && slot_in(&session.sota).is_none() {
+        up_to_the_slot(event, &session.sota, rules, &tries)
+    } else {
+        with_the_slot(event, before, session, rules, &tries)
+    }
+}
+
+fn up_to_the_slot(event: Event, sota: &Sota, rules: &Rules<'_>, tries: &str) -> Option<Line> {
     let registered = matches!(event, Event::Registered { .. });
-    Some(match (event, &session.sota) {
-        (Event::Reached(Deadline::ResultGrace), Sota::Executing { .. }) => {
-            asking("no result (PCP 24) yet", VERSION)
-        }
+    Some(match (event, sota) {
         (Event::Reached(Deadline::RepeatQuestion), _) => asking(
             "no answer yet",
             format!("asked for its version again (PCP 19){tries}"),
         ),
-        (Event::Reached(Deadline::Nudge), Sota::Downloading { segment, .. }) => asking(
-            match segment {
-                Some(segment) => format!("quiet since segment {segment}"),
-                None => "quiet since the notification".into(),
-            },
-            format!("notified again (PCP 20){tries}"),
-        ),
-        (Event::Reached(Deadline::Nudge), Sota::WaitingForSlot { place }) => line(format!(
-            "{} nudges without progress: slot in cell {} given back, it keeps its place in the queue until it is heard",
-            rules.upgrade.max_nudges, place.cell
-        )),
         (_, Sota::QueryingVersion { .. }) if registered => {
             asking("registered", format!("{VERSION}{tries}"))
         }
         (_, Sota::QueryingVersion { .. }) => asking("heard", VERSION),
         (Event::MeasureAnew, _) => asking(
             "coverage is too old to admit by",
-            "asked for it again (/4/0)",
+            "asked for its coverage again (/4/0)",
         ),
         (_, Sota::QueryingCoverage { .. }) if registered => asking(
             "registered",
@@ -101,12 +93,8 @@ pub(super) fn of(
         ),
         (_, Sota::QueryingCell { .. }) => asking(
             "its cell is not known from what it tells of its coverage",
-            "asked for it alone (/4/0/8)",
+            "asked for its cell alone (/4/0/8)",
         ),
-        (Event::NotificationUndelivered, Sota::WaitingForSlot { place }) => line(format!(
-            "the notification did not arrive: slot in cell {} given back",
-            place.cell
-        )),
         (Event::Reached(_), Sota::WaitingForSlot { place }) => line(format!(
             "not reached to measure its coverage anew: keeps its place in cell {}",
             place.cell
@@ -117,6 +105,38 @@ pub(super) fn of(
                 place.cell, place.limit
             ))
         }
+        _ => return None,
+    })
+}
+
+fn with_the_slot(
+    event: Event,
+    before: &Sota,
+    session: &Session,
+    rules: &Rules<'_>,
+    tries: &str,
+) -> Option<Line> {
+    let package = &session.package.identity;
+    let cut = package.segmentation;
+    Some(match (event, &session.sota) {
+        (Event::Reached(Deadline::ResultGrace), Sota::Executing { .. }) => {
+            asking("no result (PCP 24) yet", VERSION)
+        }
+        (Event::Reached(Deadline::Nudge), Sota::Downloading { segment, .. }) => asking(
+            match segment {
+                Some(segment) => format!("quiet since segment {segment}"),
+                None => "quiet since the notification".into(),
+            },
+            format!("notified again (PCP 20){tries}"),
+        ),
+        (Event::Reached(Deadline::Nudge), Sota::WaitingForSlot { place }) => line(format!(
+            "{} nudges without progress: slot in cell {} given back, it keeps its place in the queue until it is heard",
+            rules.upgrade.max_nudges, place.cell
+        )),
+        (Event::NotificationUndelivered, Sota::WaitingForSlot { place }) => line(format!(
+            "the notification did not arrive: slot in cell {} given back",
+            place.cell
+        )),
         (Event::SlotGranted, Sota::Downloading { place, .. }) => asking(
             format!("slot in cell {} granted", place.cell),
             format!(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     coap::Transmission,
-    config::{Config, ProductConfig},
+    config::{Config, ProductConfig, RadioUnits},
 };
 
 /// What is set for a product's devices; what the product leaves open is as for all.
@@ -16,6 +16,8 @@ pub(super) struct Profile {
     pub(super) awake_window: Duration,
     /// pmin = 0 is written before the uplink is observed.
     pub(super) pmin_zero: bool,
+    /// What they tell of their radio.
+    pub(super) units: RadioUnits,
 }
 
 /// A product's place among the [`Profiles`], which is the same in every engine of a server.
@@ -81,6 +83,7 @@ impl Profile {
             },
             awake_window: Duration::from_secs(window_s),
             pmin_zero: product.pmin_zero,
+            units: product.into(),
         }
     }
 }

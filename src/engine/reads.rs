@@ -3,10 +3,12 @@
 //! The object is read as a whole first: one exchange. A device that refuses that is asked for its
 //! signal resources one by one; the cell alone is left to the negotiation's next stage.
 
-use super::{Change, CoverageReading, Engine, account::Said, asked::Read, key::DeviceKey};
+use super::{
+    Change, CoverageReading, CoverageSource, Engine, account::Said, asked::Read, key::DeviceKey,
+};
 use crate::{
     coap::{Block, Message},
-    lwm2m::{ConnectivityReading, ResourcePath, decode},
+    lwm2m::{ConnectivityReading, ContentError, ResourcePath, decode},
     upgrade::{Coverage, Event, Sota},
 };
 
@@ -32,54 +34,69 @@ impl Engine {
         };
         let (path, code) = (read.path, message.code());
         self.said(key, Said::ReadAnswer(path, code));
-        let Some(session) = self.device_mut(key).session.as_mut() else {
-            return;
-        };
-        if !message.code().is_success() {
+        if !code.is_success() {
+            if self.reads_without_format(key, &path, code) {
+                return self.begin_read(
+                    key,
+                    Read {
+                        body: Vec::new(),
+                        ..read
+                    },
+                );
+            }
             self.note(
                 key,
                 format!("the device answered the read of {path} with {code}"),
             );
             return self.read_ended(key, &read, None);
         }
-        match message.block2().map(Block::decode) {
-            None => read.body = message.payload().to_vec(),
-            Some(Ok(block)) => {
-                let expected = block.number as usize * block.size(); // 20 bits times 1024
-                if expected != read.body.len()
-                    || read.body.len() + message.payload().len() > MAX_BODY_LEN
-                {
-                    return self.read_ended(key, &read, None);
-                }
-                read.body.extend_from_slice(message.payload());
-                if block.more {
-                    let next = Block {
-                        number: block.number + 1,
-                        more: false,
-                        szx: block.szx,
-                    };
-                    let path = read.path;
+        match read.take_part(message) {
+            Ok(None) => {}
+            Ok(Some(next)) => {
+                if let Some(session) = self.device_mut(key).session.as_mut() {
                     session.read = Some(read);
-                    return self.send_read(key, path, Some(next.encode()));
                 }
+                return self.send_read(key, path, Some(next.encode()));
             }
-            Some(Err(_)) => return self.read_ended(key, &read, None),
+            Err(problem) => {
+                let problem = format!("the answer to the read of {path} is unreadable: {problem}");
+                self.not_understood(key, problem);
+                return self.read_ended(key, &read, None);
+            }
         }
         let format = message.content_format().map(|format| format.0);
-        match decode(format, &read.path, &read.body) {
+        match decode(format, &path, &read.body) {
             Ok(values) => {
+                if let Some(value) = ConnectivityReading::unreadable_cell(&values) {
+                    let shown = value.shown();
+                    let problem =
+                        format!("the answer to the read of {path} tells {shown} as the cell");
+                    self.not_understood(key, problem);
+                }
                 let reading = ConnectivityReading::from_values(&values);
                 self.read_ended(key, &read, Some(reading));
             }
             Err(error) => {
-                let path = read.path;
-                self.note(
-                    key,
-                    format!("the answer to the read of {path} is unreadable: {error}"),
-                );
+                let problem = match error {
+                    ContentError::Format(format) => format!(
+                        "the read of {path} was answered in content format {format}, which is not understood"
+                    ),
+                    error => {
+                        format!("the answer to the read of {path} is unreadable: {error}")
+                    }
+                };
+                self.not_understood(key, problem);
                 self.read_ended(key, &read, None);
             }
         }
+    }
+
+    /// What the device answered cannot be read: told now, and at the end if its cell stays unknown.
+    fn not_understood(&mut self, key: DeviceKey, problem: String) {
+        if let Some(session) = self.device_mut(key).session.as_mut() {
+            session.account.not_understood = Some(problem.clone());
+        }
+        self.note(key, problem);
     }
 
     /// The device rejected a read with a Reset.
@@ -98,28 +115,38 @@ impl Engine {
         };
         let path = read.path;
         if path == ResourcePath::CELL_ID {
-            self.learn_coverage(key, reading, true);
+            self.learn_coverage(key, reading, CoverageSource::Cell);
             self.fire(key, Event::CellAnswered(reading.cell_id));
         } else if path == ResourcePath::CONNECTIVITY && found.is_none() {
             self.begin_read(key, next(ResourcePath::RSRP));
-        } else if path == ResourcePath::RSRP && reading.rsrp_dbm.is_some() {
+        } else if path == ResourcePath::RSRP && reading.rsrp.is_some() {
             // A signal strength without its quality is no measurement.
             self.begin_read(key, next(ResourcePath::SINR));
         } else {
-            self.learn_coverage(key, reading, false);
+            let source = if path == ResourcePath::CONNECTIVITY {
+                CoverageSource::Object
+            } else {
+                CoverageSource::Resources
+            };
+            self.learn_coverage(key, reading, source);
             let told = reading != ConnectivityReading::default();
-            let event = Event::CoverageAnswered(told.then(|| coverage(reading)));
+            let event = Event::CoverageAnswered(told.then(|| self.coverage_of(key, reading)));
             self.fire(key, event);
         }
     }
 
     /// Remembers what the device told. The cell alone completes the reading before it, if that was of
     /// the same question.
-    fn learn_coverage(&mut self, key: DeviceKey, reading: ConnectivityReading, cell_alone: bool) {
+    pub(super) fn learn_coverage(
+        &mut self,
+        key: DeviceKey,
+        reading: ConnectivityReading,
+        source: CoverageSource,
+    ) {
         let now = self.now;
+        let mut learnt = self.coverage_of(key, reading);
         let device = self.device_mut(key);
-        let mut learnt = coverage(reading);
-        if cell_alone
+        if source == CoverageSource::Cell
             && let Some(session) = &device.session
             && let Sota::QueryingCell { coverage, .. } = &session.sota
         {
@@ -133,15 +160,43 @@ impl Engine {
                 coverage: learnt,
                 at: now.utc,
             },
+            source,
         };
         self.persist_lazily(change);
     }
+
+    /// What the reading means, told in the units of the device's product.
+    pub(super) fn coverage_of(&self, key: DeviceKey, reading: ConnectivityReading) -> Coverage {
+        let ConnectivityReading {
+            cell_id,
+            rsrp,
+            sinr,
+        } = reading;
+        Coverage::told(cell_id, rsrp, sinr, self.profile(key).units)
+    }
 }
 
-fn coverage(reading: ConnectivityReading) -> Coverage {
-    Coverage {
-        cell: reading.cell_id,
-        rsrp_dbm: reading.rsrp_dbm,
-        sinr_db: reading.sinr_db,
+impl Read {
+    /// Takes up an answer, or a block of one. Returns the block to ask for next; the error says what is wrong with the
+    /// one that came.
+    fn take_part(&mut self, message: &Message) -> Result<Option<Block>, String> {
+        let Some(option) = message.block2() else {
+            self.body = message.payload().to_vec();
+            return Ok(None);
+        };
+        let block = Block::decode(option).map_err(|error| error.to_string())?;
+        let expected = self.body.len() / block.size();
+        if expected * block.size() != self.body.len() || block.number as usize != expected {
+            return Err("its blocks do not fit together".to_owned());
+        }
+        if self.body.len() + message.payload().len() > MAX_BODY_LEN {
+            return Err(format!("more than {MAX_BODY_LEN} bytes"));
+        }
+        self.body.extend_from_slice(message.payload());
+        Ok(block.more.then_some(Block {
+            number: block.number + 1,
+            more: false,
+            szx: block.szx,
+        }))
     }
 }

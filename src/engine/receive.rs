@@ -1,12 +1,23 @@
 //! A CoAP message arrives: whose is it, was it here before, and which part of the engine takes it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{
-    DeviceId, Engine, Sought, Speaker, account::Said, key::DeviceKey, moves::By, respond::created,
+    DeviceId, Engine, Sought, Speaker,
+    device::{Device, HeardIn},
+    key::DeviceKey,
+    link::STRANGE_NOTIFICATION,
+    moves::By,
+    respond::created,
 };
 use crate::{
-    coap::{Code, Datagram, Kind, Message, Peer, Reply, empty_ack, reset, short_response},
+    clock::Instant,
+    coap::{
+        Code, Datagram, EXCHANGE_LIFETIME, Kind, MAX_TRANSMIT_SPAN, Message, Peer, Reply,
+        empty_ack, reset, short_response,
+    },
     upgrade::{Event, Stage},
 };
 
@@ -21,7 +32,7 @@ impl Engine {
         let bound = self.bound_to(speaker);
         let code = message.code();
         if code.is_request() {
-            return self.receive_request(speaker, bytes, message, sought);
+            return self.receive_request(bound, speaker, bytes, message, sought);
         }
         let peer = speaker.peer();
         let key = match (self.sender(bound, message), sought) {
@@ -45,27 +56,24 @@ impl Engine {
         }
         let carries_response = matches!(message.kind(), Kind::Confirmable | Kind::NonConfirmable);
         if carries_response && self.answer_repeat(key, peer, bytes, message) {
+            // A network may have kept it until the device was elsewhere.
+            if self.device(key).peer() == Some(peer) {
+                self.heard(key);
+                self.settle(key);
+            }
             return;
         }
-        if self.device(key).peer() != Some(peer) {
-            // A NAT has given it another address.
-            let now = self.now.instant;
-            if !self.device_mut(key).may_write(now) {
-                return self.counters.requests_ignored += 1;
-            }
-            self.move_to(key, peer);
-            self.persist_registration(key, None);
+        if !self.moves_to(key, peer) {
+            return;
         }
         self.look_at_association(key, speaker);
-        if code == Code::EMPTY && message.kind() == Kind::Confirmable {
-            // CoAP ping (RFC 7252 §4.3)
-            self.transmit(peer, reset(message.message_id()), 0);
-            self.heard(key);
-            self.fire(key, Event::Heard);
-            return self.settle(key);
-        }
         self.heard(key);
         match message.kind() {
+            Kind::Confirmable if code == Code::EMPTY => {
+                // CoAP ping (RFC 7252 §4.3)
+                self.transmit(peer, reset(message.message_id()), 0);
+                self.fire(key, Event::Heard);
+            }
             Kind::Acknowledgement | Kind::Reset => self.answered(key, message),
             Kind::Confirmable | Kind::NonConfirmable if code.is_response() => {
                 self.receive_response(key, peer, bytes, message);
@@ -111,14 +119,7 @@ impl Engine {
         let now = self.now.instant;
         let device = self.device(key);
         let id = message.message_id();
-        // A device that starts anew may send its first registration with the same ID and bytes as the
-        // time before. Only what it has said just now can be a repeat then.
-        let found = if message.code() == Code::POST && message.path() == [&b"rd"[..]] {
-            device.recent.find_last(now, id, bytes)
-        } else {
-            device.recent.find(now, id, bytes)
-        };
-        let Some(reply) = found else {
+        let Some(reply) = answered_before(device, now, bytes, message) else {
             return false;
         };
         let datagram = match reply {
@@ -142,15 +143,15 @@ impl Engine {
     fn receive_response(&mut self, key: DeviceKey, peer: Peer, bytes: &[u8], message: &Message) {
         let now = self.now.instant;
         let id = message.message_id();
-        let mut known = true;
-        if let Some(event) = self.take_link_event(key, message) {
-            self.link_event(key, event, Some(message));
+        let known = if self.take_answer(key, message) {
+            true
         } else if message.token() == self.device(key).id.token() {
             self.notified(key, message);
+            true
         } else {
-            known = false;
             self.counters.messages_unexpected += 1;
-        }
+            false
+        };
         let confirmable = message.kind() == Kind::Confirmable;
         let reply = if confirmable {
             Reply::Ack
@@ -167,6 +168,9 @@ impl Engine {
         } else if confirmable {
             // ends whatever observation the device believes in (RFC 7641 §3.6)
             self.transmit(peer, reset(id), 0);
+            if message.observe().is_some() {
+                self.observe_anew(key, STRANGE_NOTIFICATION);
+            }
         }
     }
 
@@ -178,26 +182,11 @@ impl Engine {
             return;
         }
         self.device_mut(key).observing = true;
-        let payload = message.payload();
-        if payload.is_empty() {
-            return self.fire(key, Event::Heard);
-        }
-        if pcp::is_pcp(payload) {
-            // Any uplink shows that a device is there. Later on, PCP speaks for itself: the repeat of an
-            // earlier report does not show that a device is back from its reboot.
-            let stage = self.stage(key);
-            if stage == Some(Stage::WaitingForDevice) {
-                self.fire(key, Event::Heard);
-            }
-            self.uplink(key, payload);
-        } else {
-            self.counters.service_data += 1;
-            self.said(key, Said::ServiceData);
-            self.fire(key, Event::Heard);
-        }
+        let content_format = message.content_format().map(|format| format.0);
+        self.content_received(key, content_format, message.payload());
     }
 
-    /// Something was received from the device, whatever it was.
+    /// Something was received from the device, whatever it was: an upgrade that waits for a sign of life begins.
     pub(super) fn heard(&mut self, key: DeviceKey) {
         let now = self.now.instant;
         let ack_timeout = self.profile(key).transmission.ack_timeout;
@@ -205,7 +194,10 @@ impl Engine {
         device.returned |= (device.heard_at).is_some_and(|at| now.since(at) > ack_timeout);
         device.heard_at = Some(now);
         device.silent = false;
-        device.unheard_since_start = false;
+        device.heard_in = HeardIn::ThisRun;
+        if device.peer().is_some() && self.stage(key) == Some(Stage::WaitingForDevice) {
+            self.fire(key, Event::Heard);
+        }
     }
 
     /// Sends what may leave now, sets the device's alarm, and tells the gate how it is.
@@ -224,6 +216,41 @@ impl Engine {
         self.set_alarm(key);
         self.tell_presence(key);
     }
+}
+
+/// What the device's message was answered with, if it is a repeat.
+///
+/// What can be done twice without harm is a repeat only as long as a repeat may come: there are devices whose message
+/// IDs never change, and whose messages are the same each time.
+pub(super) fn answered_before<'d>(
+    device: &'d Device,
+    now: Instant,
+    bytes: &[u8],
+    message: &Message,
+) -> Option<&'d Reply> {
+    let (recent, id) = (&device.recent, message.message_id());
+    let within = if message.code().is_response() {
+        let notifies = message.token() == device.id.token();
+        if notifies {
+            MAX_TRANSMIT_SPAN
+        } else {
+            EXCHANGE_LIFETIME
+        }
+    } else {
+        match (message.code(), message.path().as_slice()) {
+            // A device that starts anew may send its first registration with the same ID and bytes as the
+            // time before. Only what it has said just now can be a repeat then.
+            (Code::POST, [b"rd"]) => return recent.find_last(now, MAX_TRANSMIT_SPAN, id, bytes),
+            // An update is for the next lifetime, however short that is.
+            (Code::POST | Code::PUT, [b"rd", _]) => {
+                let lifetime_s = device.registration.as_ref().map_or(0, |r| r.lifetime_s);
+                MAX_TRANSMIT_SPAN.min(Duration::from_secs(lifetime_s.into()) / 2)
+            }
+            (Code::POST, [b"dp"]) => MAX_TRANSMIT_SPAN,
+            _ => EXCHANGE_LIFETIME,
+        }
+    };
+    recent.find(now, within, id, bytes)
 }
 
 /// Whom a message seems to come from.

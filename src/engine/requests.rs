@@ -1,4 +1,4 @@
-//! Requests from devices: the LwM2M registration interface, and errors for the rest.
+//! The LwM2M registration interface: devices register, update their registration, and end it.
 
 use bytes::Bytes;
 use rand_chacha::rand_core::Rng;
@@ -14,16 +14,11 @@ use super::{
     told::ObjectSet,
 };
 use crate::{
-    coap::{
-        Block, Code, ContentFormat, Kind, Message, Peer, Reassembled, Reply, short_response, slice,
-    },
+    coap::{Block, Code, Kind, Message, Peer, Reply, short_response},
     config::RegistrationPolicy,
     lwm2m::{RegisterError, RegisterRequest, UpdateRequest},
     upgrade::Event,
 };
-
-/// What `/.well-known/core` lists (RFC 6690): the registration interface.
-const CORE_LINKS: &[u8] = b"</rd>;rt=\"core.rd\";ct=40";
 
 /// The product of devices that open registration lets in.
 const OPEN_PRODUCT: &str = "default";
@@ -32,113 +27,46 @@ const OPEN_PRODUCT: &str = "default";
 type Refusal = (Code, &'static str);
 
 impl Engine {
-    pub(super) fn receive_request(
+    /// Returns what that means for the sender's upgrade, if it is registered now.
+    pub(super) fn register(
         &mut self,
         speaker: &Speaker<'_>,
         bytes: &[u8],
         message: &Message,
         sought: &Sought,
-    ) {
-        let peer = speaker.peer();
-        if !matches!(message.kind(), Kind::Confirmable | Kind::NonConfirmable) {
-            return self.counters.messages_unexpected += 1; // RFC 7252 §4.2, §4.3
-        }
-        if let Some(key) = self.devices.by_peer(peer)
-            && self.answer_repeat(key, peer, bytes, message)
-        {
-            return;
-        }
-        if let Some(option) = message.unknown_critical_option() {
-            // RFC 7252 §5.4.1: a Non-confirmable request is rejected instead, here in silence
-            if message.kind() == Kind::Confirmable {
-                let text = format!("unknown critical option {option}");
-                self.refuse(peer, bytes, message, (Code::BAD_OPTION, &text));
-            }
-            return;
-        }
-        if message.wants_proxy() {
-            return self.refuse(peer, bytes, message, (Code::PROXYING_NOT_SUPPORTED, ""));
-        }
-        let path = message.path();
-        match (message.code(), path.as_slice()) {
-            (Code::GET, [b".well-known", b"core"]) => self.discover(peer, bytes, message),
-            (Code::POST, [b"rd"]) => self.register(speaker, bytes, message, sought),
-            (Code::POST, [b"rd", location]) => {
-                if let Some(key) = self.registered(speaker, bytes, message, location, sought) {
-                    self.update(key, speaker, bytes, message);
-                }
-            }
-            (Code::DELETE, [b"rd", location]) => {
-                if let Some(key) = self.registered(speaker, bytes, message, location, sought) {
-                    self.deregister_request(key, peer, bytes, message);
-                }
-            }
-            (_, [b".well-known", b"core"] | [b"rd"] | [b"rd", _]) => {
-                self.refuse(peer, bytes, message, (Code::METHOD_NOT_ALLOWED, ""));
-            }
-            _ => self.refuse(peer, bytes, message, (Code::NOT_FOUND, "")),
-        }
-        // Whoever registered has its address bound by now.
-        if let Some(key) = self.devices.by_peer(peer) {
-            self.settle(key);
-        }
-    }
-
-    fn discover(&mut self, peer: Peer, bytes: &[u8], message: &Message) {
-        if (message.accept()).is_some_and(|format| format != ContentFormat::LINK_FORMAT) {
-            return self.refuse(peer, bytes, message, (Code::NOT_ACCEPTABLE, ""));
-        }
-        let response = self
-            .response(peer, message, Code::CONTENT)
-            .content_format(ContentFormat::LINK_FORMAT);
-        let response = match message.block2().map(Block::decode) {
-            None => response.payload(CORE_LINKS.to_vec()),
-            Some(Ok(asked)) if let Some((part, block)) = slice(CORE_LINKS, asked) => {
-                response.block2(block.encode()).payload(part.to_vec())
-            }
-            Some(_) => {
-                return self.refuse(peer, bytes, message, (Code::BAD_OPTION, "no such block"));
-            }
-        };
-        self.respond(peer, bytes, message, response.build());
-    }
-
-    fn register(
-        &mut self,
-        speaker: &Speaker<'_>,
-        bytes: &[u8],
-        message: &Message,
-        sought: &Sought,
-    ) {
+    ) -> Option<Event> {
         if self.puts_off(message) || self.seeks_registrant(speaker, bytes, message, sought) {
-            return;
+            return None;
         }
         let peer = speaker.peer();
-        let Some((payload, block)) = self.body(peer, bytes, message) else {
-            return;
-        };
+        let (payload, block) = self.links(peer, bytes, message)?;
         let request = match RegisterRequest::parse(message.queries(), &payload) {
             Ok(request) => request,
             Err(error) => {
                 self.counters.registrations_refused += 1;
                 let text = error.to_string();
-                return self.refuse(peer, bytes, message, (refusal(error), &text));
+                self.refuse(peer, bytes, message, (refusal(error), &text));
+                return None;
             }
         };
         if !self.store_available {
-            return self.refuse(peer, bytes, message, UNAVAILABLE);
+            self.refuse(peer, bytes, message, UNAVAILABLE);
+            return None;
         }
         if self.restoring.is_some() && self.find(&request.endpoint).is_none() {
-            return self.counters.requests_deferred += 1;
+            self.counters.requests_deferred += 1;
+            return None;
         }
         if matches!(sought, Sought::NotTheirs(_)) {
             self.turn_away(speaker, request.endpoint);
             self.counters.registrations_refused += 1;
-            return self.refuse(peer, bytes, message, NOT_YOURS);
+            self.refuse(peer, bytes, message, NOT_YOURS);
+            return None;
         }
         if !self.may_register(speaker, &request.endpoint) {
             self.counters.registrations_refused += 1;
-            return self.refuse(peer, bytes, message, NOT_YOURS);
+            self.refuse(peer, bytes, message, NOT_YOURS);
+            return None;
         }
         let key = match self.admit_endpoint(&request.endpoint, sought) {
             Ok(key) => key,
@@ -146,12 +74,14 @@ impl Engine {
                 self.counters.registrations_refused += 1;
                 let endpoint = request.endpoint;
                 self.report(Report::UnknownEndpoint { endpoint, peer });
-                return self.refuse(peer, bytes, message, refusal);
+                self.refuse(peer, bytes, message, refusal);
+                return None;
             }
         };
         let now = self.now.instant;
         if !self.device_mut(key).may_write(now) {
-            return self.counters.requests_ignored += 1;
+            self.counters.requests_ignored += 1;
+            return None;
         }
         self.counters.registrations += 1;
         let [nonce @ .., _] = self.random.next_u32().to_be_bytes();
@@ -179,8 +109,6 @@ impl Engine {
         device.recent.clear();
         device.observing = false;
         device.set_root(request.objects.root());
-        self.look_at_association(key, speaker);
-        self.heard(key);
         self.persist_registration(key, Announced::of(&request.objects));
         let endpoint = request.endpoint;
         self.report(Report::Registered { endpoint, peer });
@@ -197,7 +125,7 @@ impl Engine {
         // Observations end with the registration they were made under.
         self.send_observe(key);
         self.said(key, Said::Registration);
-        self.registered_anew(key, excuse);
+        Some(self.explain_registration(key, excuse))
     }
 
     /// Whether the device that registers has to be sought first. Of a registration in parts the last one brings it.
@@ -228,7 +156,7 @@ impl Engine {
     }
 
     /// The device whose registration is at that location, if `speaker` may be it. Otherwise it is answered, or sought.
-    fn registered(
+    pub(super) fn registered(
         &mut self,
         speaker: &Speaker<'_>,
         bytes: &[u8],
@@ -268,9 +196,8 @@ impl Engine {
         None
     }
 
-    fn update(&mut self, key: DeviceKey, speaker: &Speaker<'_>, bytes: &[u8], message: &Message) {
-        let peer = speaker.peer();
-        let Some((payload, block)) = self.body(peer, bytes, message) else {
+    pub(super) fn update(&mut self, key: DeviceKey, peer: Peer, bytes: &[u8], message: &Message) {
+        let Some((payload, block)) = self.links(peer, bytes, message) else {
             return;
         };
         let request = match UpdateRequest::parse(message.queries(), &payload) {
@@ -318,8 +245,6 @@ impl Engine {
             registration.supposed = false;
         }
         self.move_to(key, peer);
-        self.look_at_association(key, speaker);
-        self.heard(key);
         if news {
             let announced = request.objects.as_ref().and_then(Announced::of);
             self.persist_registration(key, announced);
@@ -337,7 +262,6 @@ impl Engine {
             }
         }
         self.said(key, Said::Update);
-        self.fire(key, Event::Heard);
     }
 
     /// Whether a part of a body is left to be sent again: while devices are still being read, the last part might
@@ -348,15 +272,46 @@ impl Engine {
         later
     }
 
-    fn deregister_request(&mut self, key: DeviceKey, peer: Peer, bytes: &[u8], message: &Message) {
+    pub(super) fn deregister_request(
+        &mut self,
+        key: DeviceKey,
+        peer: Peer,
+        bytes: &[u8],
+        message: &Message,
+    ) {
         if !self.store_available {
             return self.refuse(peer, bytes, message, UNAVAILABLE);
         }
         self.note(key, "has ended its registration".to_owned());
+        let id = self.response_id(peer);
         self.deregister(key);
-        let after = self.device(key).pending;
-        let response = self.response(peer, message, Code::DELETED).build();
+        let response = short_response(message, Code::DELETED, id, Bytes::new());
+        let reply = match message.kind() {
+            Kind::Confirmable => Reply::Code(Code::DELETED),
+            _ => Reply::Response(Box::new(response.clone())),
+        };
+        let now = self.now.instant;
+        let device = self.device_mut(key);
+        (device.recent).remember(now, message.message_id(), bytes, reply);
+        let after = device.pending;
         self.transmit(peer, response, after);
+    }
+
+    /// Answers the repeat of a deregistration as the deregistration was. Returns whose it was.
+    pub(super) fn answer_farewell(
+        &mut self,
+        speaker: &Speaker<'_>,
+        bytes: &[u8],
+        message: &Message,
+        location: &[u8],
+    ) -> Option<DeviceKey> {
+        let location = Location::parse(location)?;
+        let key = self.devices.by_id(location.device)?;
+        let device = self.device(key);
+        let theirs = speaker.is_allowed(&device.endpoint, device.port);
+        let ended = device.location() != Some(location);
+        let answered = theirs && ended && self.answer_repeat(key, speaker.peer(), bytes, message);
+        answered.then_some(key)
     }
 
     /// Ends a registration. An upgrade goes on: the device may register again.
@@ -385,58 +340,27 @@ impl Engine {
         }
     }
 
-    /// The request's body, and the Block1 option for its response. `None` when more blocks are to come,
-    /// or the transfer failed: then it is answered already.
-    fn body(
-        &mut self,
-        peer: Peer,
-        bytes: &[u8],
-        message: &Message,
-    ) -> Option<(Vec<u8>, Option<u32>)> {
-        let Some(option) = message.block1() else {
-            return Some((message.payload().to_vec(), None));
-        };
-        let Ok(block) = Block::decode(option) else {
-            self.refuse(
-                peer,
-                bytes,
-                message,
-                (Code::BAD_OPTION, "reserved block size"),
-            );
-            return None;
-        };
-        let taken = self
-            .reassembly
-            .accept(self.now.instant, peer, block, message.payload());
-        match taken {
-            Reassembled::Complete(body) => Some((body, Some(option))),
-            Reassembled::Continue => {
-                let response = self.response(peer, message, Code::CONTINUE).block1(option);
-                self.respond(peer, bytes, message, response.build());
-                None
-            }
-            Reassembled::Incomplete => {
-                let refusal = (Code::REQUEST_ENTITY_INCOMPLETE, "blocks are missing");
-                self.refuse(peer, bytes, message, refusal);
-                None
-            }
-            Reassembled::Busy => {
-                self.refuse(peer, bytes, message, UNAVAILABLE);
-                None
-            }
-            Reassembled::TooLarge => {
-                let refusal = (Code::REQUEST_ENTITY_TOO_LARGE, "too many links");
-                self.refuse(peer, bytes, message, refusal);
-                None
-            }
-        }
-    }
-
     fn lifetime_end(&self, lifetime_s: u32) -> crate::clock::Instant {
         self.now.instant + std::time::Duration::from_secs(lifetime_s.into())
     }
 
-    /// The device is heard from another address: a NAT has forgotten the old one.
+    /// The device is heard from that address, which the store is told where it is news: a NAT has forgotten the old one.
+    /// `false` when it has moved so often lately that it is left alone.
+    pub(super) fn moves_to(&mut self, key: DeviceKey, peer: Peer) -> bool {
+        if self.device(key).peer() == Some(peer) {
+            return true;
+        }
+        let now = self.now.instant;
+        if !self.device_mut(key).may_write(now) {
+            self.counters.requests_ignored += 1;
+            return false;
+        }
+        self.move_to(key, peer);
+        self.persist_registration(key, None);
+        true
+    }
+
+    /// The device is heard from another address.
     pub(super) fn move_to(&mut self, key: DeviceKey, peer: Peer) {
         let before = self.device(key).peer();
         let displaced = self.devices.move_to(key, peer);

@@ -2,6 +2,7 @@
 
 use super::{
     Change, Engine, Presence, Report, Request,
+    account::Repeated,
     asked::{Read, Tag},
     device::{Session, StandingAsked, queued_in, slot_in},
     evidence::Excuse,
@@ -14,6 +15,16 @@ use crate::{
     task::UpgradeId,
     upgrade::{Action, Deadline, Event, Outcome, Sign, Sota, Stage},
 };
+
+/// What became of what an upgrade wants to be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    Nothing,
+    /// It was queued.
+    Now(Tag),
+    /// The same is under way already.
+    Before,
+}
 
 impl Engine {
     /// The stage of the device's upgrade.
@@ -61,10 +72,12 @@ impl Engine {
         if let Event::Reached(deadline) = event {
             self.deadline_passed(key, deadline, &before, &after);
         }
-        let asked = actions
-            .into_iter()
-            .fold(None, |_, action| Some(self.act(key, action)));
-        self.record_step(key, news, line, asked);
+        let asked = (actions.into_iter()).fold(Asked::Nothing, |_, action| self.act(key, action));
+        // One that is at work is asked again and again.
+        let again = event == Event::Reached(Deadline::ResultGrace)
+            && !news
+            && !self.is_first(key, Repeated::Question);
+        self.record_step(key, news, line.filter(|_| !again), asked);
         let told = self.move_slot(key, &before, &after);
         if let (Some(told), Some(session)) = (told, self.device_mut(key).session.as_mut()) {
             session.told = Some(told);
@@ -92,14 +105,11 @@ impl Engine {
 
     /// Records what has happened to the upgrade, and what the device was asked for it, if that leaves now. What leaves
     /// later has a line then.
-    fn record_step(
-        &mut self,
-        key: DeviceKey,
-        news: bool,
-        line: Option<notes::Line>,
-        asked: Option<Option<Tag>>,
-    ) {
-        let leaves = asked.map(|asked| asked.map(|tag| (tag, self.leaves(key, tag))));
+    fn record_step(&mut self, key: DeviceKey, news: bool, line: Option<notes::Line>, asked: Asked) {
+        let leaves = match asked {
+            Asked::Now(tag) => Some((tag, self.leaves(key, tag))),
+            Asked::Nothing | Asked::Before => None,
+        };
         let now = self.now;
         let Some(session) = self.device_mut(key).session.as_mut() else {
             return;
@@ -108,18 +118,20 @@ impl Engine {
         if let Some(line) = line {
             note = line.happened;
             match (leaves, line.asked) {
-                (Some(Some((_, Leaves::Now))), Some(asked)) => {
+                (Some((_, Leaves::Now)), Some(asked)) => {
                     note.push_str(": ");
                     note.push_str(&asked);
                 }
-                (Some(Some((tag, leaves))), Some(asked)) => {
+                (Some((tag, leaves)), Some(asked)) => {
                     if let Leaves::Later(why) = leaves {
                         note.push_str("; ");
                         note.push_str(why);
                     }
                     session.account.announce(tag, asked);
                 }
-                (Some(None), _) => note.push_str("; what it was asked before is still under way"),
+                _ if asked == Asked::Before => {
+                    note.push_str("; what it was asked before is still under way");
+                }
                 (None, _) | (_, None) => {}
             }
         }
@@ -179,18 +191,23 @@ impl Engine {
             .flatten()
     }
 
-    /// Does what the upgrade wants done. Returns the request that was queued, `None` when the same is under way already.
-    pub(super) fn act(&mut self, key: DeviceKey, action: Action) -> Option<Tag> {
-        let session = self.device(key).session.as_ref()?;
+    /// Does what the upgrade wants done.
+    pub(super) fn act(&mut self, key: DeviceKey, action: Action) -> Asked {
+        let Some(session) = self.device(key).session.as_ref() else {
+            return Asked::Nothing;
+        };
         let identity = session.package.identity;
         let (tag, message) = match action {
             Action::ReadCoverage => {
+                if let Some(session) = self.device_mut(key).session.as_mut() {
+                    session.account.not_understood = None;
+                }
                 self.begin_read(key, Read::object());
-                return Some(Tag::Read);
+                return Asked::Now(Tag::Read);
             }
             Action::ReadCell => {
                 self.begin_read(key, Read::resource(ResourcePath::CELL_ID));
-                return Some(Tag::Read);
+                return Asked::Now(Tag::Read);
             }
             Action::AskVersion => (Tag::Version, pcp::PlatformMessage::VersionQuery),
             Action::Notify => {
@@ -208,10 +225,10 @@ impl Engine {
             self.observe_if_needed(key);
         }
         if self.device(key).link.is_pending(|pending| *pending == tag) {
-            return None;
+            return Asked::Before;
         }
         self.send_message(key, tag, &message);
-        Some(tag)
+        Asked::Now(tag)
     }
 
     fn observe_if_needed(&mut self, key: DeviceKey) {
@@ -247,12 +264,12 @@ impl Engine {
         let counter = match outcome {
             Outcome::Succeeded(_) => &mut self.counters.upgrades_succeeded,
             Outcome::Failed(_) => &mut self.counters.upgrades_failed,
-            Outcome::Cancelled => &mut self.counters.upgrades_cancelled,
+            Outcome::Cancelled(_) => &mut self.counters.upgrades_cancelled,
         };
         *counter += 1;
         let retry_at = match outcome {
             Outcome::Failed(_) => order.retry.next_attempt_at(order.attempt, self.now.utc),
-            Outcome::Succeeded(_) | Outcome::Cancelled => None,
+            Outcome::Succeeded(_) | Outcome::Cancelled(_) => None,
         };
         let device = self.device_mut(key);
         // Questions of an attempt that has ended need no answer; answers that we owe still leave.

@@ -4,11 +4,15 @@ mod account;
 mod admission;
 mod evidence;
 mod flow;
+mod formats;
 mod garbage;
+mod life;
 mod moves;
 mod products;
 mod registration;
+mod repeats;
 mod restart;
+mod rules;
 mod security;
 mod timeline;
 mod told;
@@ -287,6 +291,8 @@ struct Script {
     endpoint: String,
     at: Peer,
     queries: Vec<String>,
+    /// The objects that it announces.
+    links: &'static str,
     location: String,
     observe: Option<crate::coap::Token>,
 }
@@ -297,6 +303,7 @@ impl Script {
             endpoint: endpoint.into(),
             at: peer(port),
             queries: vec!["lt=86400".into()],
+            links: "",
             location: String::new(),
             observe: None,
         }
@@ -310,7 +317,7 @@ impl Script {
     fn register(&mut self, world: &mut World) -> Code {
         let id = world.next_id;
         world.next_id += 1;
-        let datagram = request(
+        let mut datagram = request(
             Code::POST,
             id,
             &["rd"],
@@ -318,6 +325,10 @@ impl Script {
                 .chain(self.queries.clone())
                 .collect::<Vec<_>>(),
         );
+        if !self.links.is_empty() {
+            datagram.push(0xFF);
+            datagram.extend_from_slice(self.links.as_bytes());
+        }
         world.datagram(self.at, &datagram);
         let at = world
             .sent

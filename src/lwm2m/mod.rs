@@ -8,11 +8,16 @@ mod connectivity;
 mod content;
 mod path;
 mod registration;
+mod send;
 
 pub use connectivity::ConnectivityReading;
-pub use content::{ContentError, MAX_PAYLOAD, MAX_VALUES, ResourceId, Value, decode, format};
+pub use content::{
+    Container, ContentError, MAX_PAYLOAD, MAX_VALUES, Opaque, ResourceId, Value, Wrapping,
+    accept_for, decode, format, opaque_of,
+};
 pub use path::{PathError, ResourcePath};
 pub use registration::{
     Binding, DEFAULT_LIFETIME_S, Lwm2mVersion, MAX_ENDPOINT_LEN, MAX_LIFETIME_S, MAX_LINKS,
     MAX_LINKS_LEN, Objects, RegisterError, RegisterRequest, UpdateRequest,
 };
+pub use send::{SendError, SendRequest};

@@ -20,6 +20,8 @@ pub struct PathError;
 impl ResourcePath {
     /// Connectivity Monitoring, whole: one exchange for all that follows.
     pub const CONNECTIVITY: Self = Self::of_instance(4, 0);
+    /// Connectivity Monitoring, in whichever instance comes.
+    pub const CONNECTIVITY_OBJECT: Self = Self::of_object(4);
     /// Radio Signal Strength: RSRP in dBm for NB-IoT and LTE.
     pub const RSRP: Self = Self::of_resource(4, 0, 2);
     /// Cell ID.

@@ -50,6 +50,7 @@ pub struct Segmentation {
     segment_size: u16,
     segment_count: u16,
     size_bytes: u64,
+    /// The last segment is shorter than the others, and filled up.
     pad_last: bool,
 }
 
@@ -84,7 +85,8 @@ impl Segmentation {
         Self::exact(size_bytes, segment_size, pad_last)
     }
 
-    /// The cut that was chosen before, from its stored size.
+    /// The cut that was chosen before, from its stored size. Padding counts only where the last segment is shorter than
+    /// the others: cuts are equal when devices get the same segments.
     pub fn exact(
         size_bytes: u64,
         segment_size: u16,
@@ -107,7 +109,7 @@ impl Segmentation {
             segment_size,
             segment_count,
             size_bytes,
-            pad_last,
+            pad_last: pad_last && !size_bytes.is_multiple_of(segment_size.into()),
         })
     }
 
@@ -158,6 +160,13 @@ mod tests {
         assert_eq!((single.segment_size(), single.segment_count()), (252, 2));
         let padded = Segmentation::choose(753, None, true).unwrap();
         assert_eq!(padded.segment_size(), 500);
+    }
+
+    #[test]
+    fn padding_tells_cuts_apart_where_it_changes_a_segment() {
+        let cut = |size, pad| Segmentation::exact(size, 500, pad).unwrap();
+        assert_eq!(cut(1_000, true), cut(1_000, false));
+        assert_ne!(cut(1_001, true), cut(1_001, false));
     }
 
     #[test]

@@ -316,7 +316,7 @@ impl Exchange {
         self.send(to, Message::Arrived(row, errand));
     }
 
-    fn send(&self, to: ShardId, message: Message) {
+    pub(super) fn send(&self, to: ShardId, message: Message) {
         let _ = self.shards[to.index()].send(message); // it has stopped
     }
 
@@ -364,7 +364,7 @@ impl Exchange {
         Ok(())
     }
 
-    fn directory(&self) -> MutexGuard<'_, Directory> {
+    pub(super) fn directory(&self) -> MutexGuard<'_, Directory> {
         // No change to it can stop half-way.
         self.directory
             .lock()

@@ -9,6 +9,7 @@
 mod commit;
 mod exchange;
 mod gate;
+mod heard;
 mod keys;
 mod outbox;
 mod port;
@@ -22,6 +23,7 @@ mod steering;
 
 pub use commit::{COMMIT_BATCH, FIRST_PAUSE, LONGEST_PAUSE};
 pub use exchange::{Ends, Exchange, ShardGone};
+pub use heard::Heard;
 pub use keys::Keys;
 pub use outbox::{Outbox, Outgoing};
 pub use port::{BATCH, Port, bind};

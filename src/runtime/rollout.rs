@@ -15,7 +15,7 @@ use crate::{
     package::Package,
     store::{DeviceChange, PackageFiles, Store, StoreError},
     task::{PackageId, plan},
-    upgrade::{Failure, StopReason},
+    upgrade::Failure,
 };
 
 /// Rows that are read, and commands that are given, at once.
@@ -197,11 +197,7 @@ impl Rollout {
                 .map(|stop| Command::Stop {
                     endpoint: stop.endpoint,
                     upgrade: stop.upgrade,
-                    reason: if stop.device_removed {
-                        StopReason::DeviceRemoved
-                    } else {
-                        StopReason::TaskStopped
-                    },
+                    reason: stop.reason,
                 })
                 .collect();
             if commands.is_empty() {

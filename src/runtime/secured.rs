@@ -8,6 +8,7 @@ use crate::{
     coap::{Datagram, MAX_DATAGRAM_LEN, Peer},
     dtls::{CloseReason, Dtls, Event, Identity, RefuseReason},
     engine::Speaker,
+    strangers::{Refusal, Strangers},
     telemetry::Figures,
 };
 
@@ -26,6 +27,7 @@ pub struct Secured {
     /// Where associations have ended, for the engine.
     ended: Vec<SocketAddr>,
     lines: DefaultDirectRateLimiter,
+    strangers: Arc<Strangers>,
     unsent: u64,
 }
 
@@ -49,7 +51,7 @@ pub struct SecuredSetup {
 
 impl Secured {
     /// Call it within the runtime that drives the socket.
-    pub(super) fn new(setup: SecuredSetup) -> io::Result<Self> {
+    pub(super) fn new(setup: SecuredSetup, strangers: Arc<Strangers>) -> io::Result<Self> {
         Ok(Self {
             dtls: setup.dtls,
             port: Port::new(setup.socket)?,
@@ -57,6 +59,7 @@ impl Secured {
             shown: HashMap::new(),
             ended: Vec::new(),
             lines: RateLimiter::direct(Quota::per_second(LINES_PER_SECOND)),
+            strangers,
             unsent: 0,
         })
     }
@@ -159,12 +162,20 @@ impl Secured {
                     peer,
                     claimed,
                     reason,
-                } => self.log(peer, claimed.as_deref(), reason),
+                } => self.refused(peer, claimed.as_deref(), reason),
             }
         }
     }
 
-    fn log(&self, peer: SocketAddr, claimed: Option<&[u8]>, reason: RefuseReason) {
+    fn refused(&self, peer: SocketAddr, claimed: Option<&[u8]>, reason: RefuseReason) {
+        let refusal = match reason {
+            RefuseReason::UnknownIdentity => Some(Refusal::UnknownIdentity),
+            RefuseReason::WrongKey => Some(Refusal::WrongKey),
+            RefuseReason::Expired | RefuseReason::Failed | RefuseReason::Ended => None,
+        };
+        if let (Some(claimed), Some(refusal)) = (claimed, refusal) {
+            self.strangers.refused(claimed, refusal, peer);
+        }
         let identity = claimed.unwrap_or_default().escape_ascii();
         let told = match reason {
             RefuseReason::UnknownIdentity => "nobody has the identity; give the device its key",

@@ -15,6 +15,7 @@ use super::{
     Exchange,
     commit::Emitted,
     exchange::{Done, Errand, Found},
+    heard::HeardAnswer,
     outbox::{Outbox, Outgoing},
     port::{BATCH, Port},
     secured::{Secured, SecuredSetup},
@@ -26,6 +27,7 @@ use crate::{
     dtls::Identity,
     engine::{Command, DeviceId, Effect, Engine, Row, Seq, ShardId, Sought, Whose},
     health::{Health, Part},
+    strangers::Strangers,
     telemetry::{Metrics, Share},
 };
 
@@ -64,6 +66,7 @@ pub(super) struct Shard {
     stranger_lines: DefaultDirectRateLimiter,
     audit_lines: DefaultDirectRateLimiter,
     health: Arc<Health>,
+    strangers: Arc<Strangers>,
     metrics: Arc<Metrics>,
     share: Share,
     published_at: Instant,
@@ -106,6 +109,11 @@ pub(super) enum Message {
     /// It is here now.
     Arrived(Row, Errand),
     EndIdentities(Arc<[Identity]>),
+    /// When these devices were heard last is asked for. Those that are not here, or not heard, are left out of the answer.
+    Heard {
+        devices: Vec<DeviceId>,
+        answer: mpsc::UnboundedSender<HeardAnswer>,
+    },
     Stop,
 }
 
@@ -129,6 +137,8 @@ pub(super) struct ShardSetup {
     pub changes: mpsc::UnboundedSender<Emitted>,
     /// Told whether the shard works.
     pub health: Arc<Health>,
+    /// Told who was refused.
+    pub strangers: Arc<Strangers>,
     /// Where figures are published.
     pub metrics: Arc<Metrics>,
 }
@@ -176,7 +186,9 @@ impl Shard {
             engine: setup.engine,
             exchange: setup.exchange,
             plain: setup.plain.map(Port::new).transpose()?,
-            secured: setup.secured.map(Secured::new).transpose()?,
+            secured: (setup.secured)
+                .map(|secured| Secured::new(secured, setup.strangers.clone()))
+                .transpose()?,
             clock: setup.clock,
             inbox: setup.inbox,
             changes: setup.changes,
@@ -190,6 +202,7 @@ impl Shard {
             stranger_lines: RateLimiter::direct(Quota::per_second(STRANGER_LINES_PER_SECOND)),
             audit_lines: RateLimiter::direct(Quota::per_second(AUDIT_LINES_PER_SECOND)),
             health: setup.health,
+            strangers: setup.strangers,
             metrics: setup.metrics,
             share: Share::default(),
             published_at: Instant::ZERO,
@@ -331,6 +344,11 @@ impl Shard {
                 if let Some(secured) = &mut self.secured {
                     secured.end_identities(now, &identities);
                 }
+            }
+            Message::Heard { devices, answer } => {
+                let heard = |id| Some((id, self.engine.last_heard(now, id)?));
+                let heard = devices.into_iter().filter_map(heard).collect();
+                let _ = answer.send(heard); // nobody waits any more
             }
             Message::Stop => {}
         }

@@ -17,6 +17,7 @@ use crate::{
     engine::{Engine, Gate, ShardId},
     health::{Health, Part},
     store::Store,
+    strangers::Strangers,
     telemetry::Metrics,
 };
 
@@ -50,6 +51,8 @@ pub struct ShardsSetup {
     pub pulse: Arc<Pulse>,
     /// Told whether the device side works.
     pub health: Arc<Health>,
+    /// Told who was refused.
+    pub strangers: Arc<Strangers>,
     /// Where figures are published.
     pub metrics: Arc<Metrics>,
 }
@@ -76,6 +79,7 @@ impl Shards {
                 clock: setup.clock,
                 changes: changes.clone(),
                 health: setup.health.clone(),
+                strangers: setup.strangers.clone(),
                 metrics: setup.metrics.clone(),
             })?);
         }

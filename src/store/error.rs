@@ -2,10 +2,10 @@ use std::{error::Error, path::PathBuf};
 
 use thiserror::Error;
 
-use super::AddWebhookError;
+use super::{AddWebhookError, NewPackage, UpgradeState};
 use crate::{
     clock::UtcMillis,
-    task::{PackageId, TaskId, TaskState},
+    task::{PackageId, TaskId, TaskState, UpgradeId},
 };
 
 /// Why the database did not do what it was asked.
@@ -75,6 +75,18 @@ pub enum OpenError {
 /// Why a package was not added.
 #[derive(Debug, Error)]
 pub enum InsertPackageError {
+    /// A device that holds parts of an earlier package would take those of the new one for the rest.
+    #[error(
+        "version {} of product {:?} was uploaded before with the same check code (0x{:04X}) and {differs}: a device that \
+         holds parts of that package would go on with parts of this one; upload it under another version",
+        .new.version, .new.product, .new.check_code
+    )]
+    Indistinct {
+        /// What was to be added.
+        new: Box<NewPackage>,
+        /// What the earlier one had.
+        differs: EarlierPackage,
+    },
     /// Running upgrades stay on the content they began with.
     #[error(
         "package {} has the same product and version with other content or another segment size, and task {} ({name:?}, {}) uses it; stop that task or choose another version",
@@ -93,6 +105,20 @@ pub enum InsertPackageError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// What an earlier package of the same product, version and check code had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum EarlierPackage {
+    /// Other bytes.
+    #[error("other content")]
+    OtherContent,
+    /// The same bytes in segments of this size.
+    #[error("another segment size ({0} bytes)")]
+    SegmentSize(u16),
+    /// The same bytes in segments of the same size, of which the last was filled up, or was not.
+    #[error("other padding (the last segment {})", if *.0 { "filled up" } else { "not filled up" })]
+    Padding(bool),
 }
 
 /// Why a package was not deleted.
@@ -206,6 +232,25 @@ pub enum StopTaskError {
     /// There is nothing left to stop.
     #[error("task {} has finished; there is nothing to stop", .0.0)]
     Finished(TaskId),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why an upgrade was not cancelled.
+#[derive(Debug, Error)]
+pub enum CancelUpgradeError {
+    /// No such upgrade.
+    #[error("there is no upgrade {}", .0.0)]
+    NotFound(UpgradeId),
+    /// There is nothing left to cancel.
+    #[error("upgrade {} has {state}; there is nothing to cancel", .id.0)]
+    Ended {
+        /// The upgrade.
+        id: UpgradeId,
+        /// How: succeeded or failed.
+        state: UpgradeState,
+    },
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -19,8 +19,8 @@ mod sqlite;
 use async_trait::async_trait;
 
 pub use error::{
-    CreateTaskError, DeletePackageError, DeleteTaskError, InsertPackageError, OpenError,
-    StopTaskError, StoreError, UpdateDeviceError,
+    CancelUpgradeError, CreateTaskError, DeletePackageError, DeleteTaskError, EarlierPackage,
+    InsertPackageError, OpenError, StopTaskError, StoreError, UpdateDeviceError,
 };
 pub use events::{
     AddWebhookError, AttemptResult, Attempted, BusyWebhook, DeliveryId, DeliveryRecord,
@@ -32,9 +32,9 @@ pub use files::{
 };
 pub use records::{
     AddedDevice, CellRecord, CommitReport, DeletedPackage, DeviceChange, DeviceDetail,
-    DeviceFilter, DeviceUpdate, InsertedPackage, NewDevice, NewPackage, NewTask, OutcomeRecord,
-    PackageRecord, Page, QueueRecord, RestoredDevices, Selection, StoredPsk, TaskRecord,
-    TimelineEvent, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
+    DeviceFilter, DeviceUpdate, DeviceUpgrade, InsertedPackage, NewDevice, NewPackage, NewTask,
+    OutcomeRecord, PackageRecord, Page, QueueRecord, RestoredDevices, Selection, StoredPsk,
+    TaskRecord, TimelineEvent, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
 };
 pub use sqlite::{FILE_NAME, SqliteStore};
 
@@ -60,8 +60,8 @@ pub trait Store: EventStore {
     /// the same changes committed twice are the same as once. An upgrade that the operator stopped before
     /// the engine could say that it began is reported in [`CommitReport::refused`].
     ///
-    /// `Ended` with a time for the next attempt makes the upgrade wait for it, unless its task was stopped or
-    /// its device was removed: then the outcome is final. The end of the last upgrade ends the task.
+    /// `Ended` with a time for the next attempt makes the upgrade wait for it, unless its task was stopped, it was
+    /// cancelled or its device was removed: then the outcome is final. The end of the last upgrade ends the task.
     async fn commit(&self, changes: &[Change]) -> Result<CommitReport, StoreError>;
 
     /// Up to `limit` devices on which an upgrade runs and whose endpoint follows `after`, ordered by endpoint: they
@@ -123,7 +123,7 @@ pub trait Store: EventStore {
     /// The earliest time after `now` at which a task starts or an upgrade's next attempt is due.
     async fn next_due(&self, now: UtcMillis) -> Result<Option<UtcMillis>, StoreError>;
 
-    /// Up to `limit` upgrades that run although their task was stopped or their device removed.
+    /// Up to `limit` upgrades that run although their task was stopped, they were cancelled or their device removed.
     async fn upgrades_to_stop(&self, limit: u32) -> Result<Vec<UpgradeToStop>, StoreError>;
 
     /// A package, deleted ones included: a running upgrade stays on the package it began with.
@@ -134,7 +134,9 @@ pub trait Store: EventStore {
     /// Adds a package whose file is durable already.
     ///
     /// The same product, version, content and cut again gives the row that is there. Otherwise the new
-    /// row supersedes the older one of that product and version, unless an unfinished task uses it.
+    /// row supersedes the older one of that product and version, unless an unfinished task uses it. Under one
+    /// product, version and check code there is one content in one cut for ever, also when its package is
+    /// gone: all else is refused.
     async fn insert_package(&self, new: &NewPackage)
     -> Result<InsertedPackage, InsertPackageError>;
 
@@ -233,8 +235,24 @@ pub trait Store: EventStore {
         limit: u32,
     ) -> Result<Page<UpgradeRecord>, StoreError>;
 
+    /// Upgrades of a device with numbers below `before`, newest first. They outlive the device.
+    async fn device_upgrades(
+        &self,
+        endpoint: &str,
+        before: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<Page<DeviceUpgrade>, StoreError>;
+
     /// An upgrade with the newest lines of its timeline, oldest of them first.
     async fn upgrade(&self, id: UpgradeId) -> Result<Option<UpgradeDetail>, StoreError>;
+
+    /// Cancels one upgrade: one that waits ends before this returns, one that runs appears in
+    /// [`Store::upgrades_to_stop`], and no attempt follows. One that was cancelled stays as it is.
+    async fn cancel_upgrade(
+        &self,
+        id: UpgradeId,
+        now: UtcMillis,
+    ) -> Result<UpgradeRecord, CancelUpgradeError>;
 
     // ---- cells
 

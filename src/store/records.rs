@@ -5,10 +5,10 @@ use pcp::Version;
 use super::NewWebhook;
 use crate::{
     clock::UtcMillis,
-    engine::{DeviceRecord, StageChange},
+    engine::{CoverageSource, DeviceRecord, StageChange},
     package::{PackageIdentity, Segmentation},
     task::{Candidate, PackageId, RetryPolicy, TaskId, TaskState, UpgradeId},
-    upgrade::Stage,
+    upgrade::{Stage, StopReason},
 };
 
 /// What a commit did not do.
@@ -79,8 +79,8 @@ pub struct UpgradeToStop {
     pub task: TaskId,
     /// Its device.
     pub endpoint: String,
-    /// The device was removed; otherwise the task was stopped.
-    pub device_removed: bool,
+    /// Why.
+    pub reason: StopReason,
 }
 
 /// A package to be added.
@@ -197,6 +197,19 @@ pub struct DeviceDetail {
     pub created_at: UtcMillis,
     /// The upgrade that runs on it.
     pub upgrade: Option<UpgradeId>,
+    /// How its coverage came, where that was noted.
+    pub coverage_source: Option<CoverageSource>,
+}
+
+/// An upgrade of a device, and what it is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceUpgrade {
+    /// The upgrade.
+    pub upgrade: UpgradeRecord,
+    /// The task's name.
+    pub task_name: String,
+    /// The package's version.
+    pub version: Version,
 }
 
 /// Which devices to list.
@@ -287,7 +300,7 @@ pub enum UpgradeState {
     Succeeded,
     /// It does not, or nobody knows.
     Failed,
-    /// The operator stopped the task.
+    /// The operator stopped the task, or cancelled the upgrade.
     Cancelled,
 }
 
@@ -377,6 +390,8 @@ pub struct UpgradeRecord {
     pub started_at: Option<UtcMillis>,
     /// When it ended for good.
     pub ended_at: Option<UtcMillis>,
+    /// When the operator cancelled it while it ran.
+    pub cancel_requested_at: Option<UtcMillis>,
 }
 
 /// A line of an upgrade's timeline.

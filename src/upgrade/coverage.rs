@@ -1,4 +1,4 @@
-use crate::config::AdmissionConfig;
+use crate::config::{AdmissionConfig, ClassRule, RadioUnits, RsrpUnit, SinrUnit};
 
 /// A device's radio coverage, as it reported it (LwM2M object 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -16,6 +16,23 @@ const PLAUSIBLE_RSRP_DBM: std::ops::RangeInclusive<i32> = -156..=-44;
 const PLAUSIBLE_SINR_DB: std::ops::RangeInclusive<i32> = -20..=40;
 
 impl Coverage {
+    /// What a device has told: its cell, and RSRP and SINR in those units.
+    pub fn told(
+        cell: Option<u32>,
+        rsrp: Option<i32>,
+        sinr: Option<i32>,
+        units: RadioUnits,
+    ) -> Self {
+        Self {
+            cell,
+            rsrp_dbm: rsrp.and_then(|told| rsrp_dbm(told, units.rsrp)),
+            sinr_db: sinr.map(|told| match units.sinr {
+                SinrUnit::Db => told,
+                SinrUnit::Tenths => of_tenths(told),
+            }),
+        }
+    }
+
     /// RSRP and SINR, when both are there and plausible.
     ///
     /// Some firmware has no SINR resource at all, or answers a constant such as 80.
@@ -35,13 +52,44 @@ impl Coverage {
         };
         let rsrp_range = range(rsrp, config.rsrp_range0_dbm, config.rsrp_range1_dbm);
         let sinr_range = range(sinr, config.sinr_range0_db, config.sinr_range1_db);
-        match (rsrp_range, sinr_range) {
-            (0, 0) => config.limit_good,
-            (0, 1) => config.limit_fair,
-            (1, 2) => config.limit_weak,
-            _ => config.limit_other,
+        match (config.class_rule, rsrp_range, sinr_range) {
+            (_, 0, 0) => config.limit_good,
+            (ClassRule::Table, 0, 1) | (ClassRule::Weaker, 0 | 1, 0 | 1) => config.limit_fair,
+            (ClassRule::Table, 1, 2) | (ClassRule::Weaker, ..) => config.limit_weak,
+            (ClassRule::Table, ..) => config.limit_other,
         }
     }
+}
+
+/// `None` for an index that says that nothing was measured, or that is none.
+fn rsrp_dbm(told: i32, unit: RsrpUnit) -> Option<i32> {
+    match unit {
+        RsrpUnit::Dbm => Some(whole_of_byte(told)),
+        RsrpUnit::Tenths => Some(of_tenths(told)),
+        // 3GPP TS 36.133 table 9.1.4-1, by the lower bound of the step: 1 is from −140 to −139 dBm, 97 from −44 dBm
+        // on. Where coverage is enhanced it goes on below: −1 is from −141 dBm on, −17 is below −156 dBm.
+        RsrpUnit::Index => match told {
+            0..=97 => Some(told - 141),
+            -16..=-1 => Some(told - 140),
+            -17 => Some(-156),
+            _ => None,
+        },
+    }
+}
+
+/// Some firmware keeps it in 8 bits, so that −135 arrives as 121: 256 too much, where only that makes it plausible.
+fn whole_of_byte(dbm: i32) -> i32 {
+    let whole = dbm.saturating_sub(256);
+    if (0..=255).contains(&dbm) && PLAUSIBLE_RSRP_DBM.contains(&whole) {
+        whole
+    } else {
+        dbm
+    }
+}
+
+/// Rounded to the nearest, and halves away from zero.
+const fn of_tenths(told: i32) -> i32 {
+    told.saturating_add(5 * told.signum()) / 10
 }
 
 const fn range(value: i32, range0_from: i32, range1_from: i32) -> u8 {
@@ -83,6 +131,107 @@ mod tests {
         ] {
             assert_eq!(limit(Some(rsrp), Some(sinr)), expected, "{rsrp} {sinr}");
         }
+    }
+
+    #[test]
+    fn by_the_weaker_of_the_two_every_pair_has_a_class() {
+        let rules = AdmissionConfig {
+            class_rule: ClassRule::Weaker,
+            limit_good: 50,
+            limit_fair: 10,
+            limit_weak: 2,
+            limit_other: 99,
+            ..AdmissionConfig::default()
+        };
+        let limit = |rsrp_dbm, sinr_db| {
+            let coverage = Coverage {
+                cell: Some(1),
+                rsrp_dbm,
+                sinr_db,
+            };
+            coverage.limit(&rules)
+        };
+        for (rsrp, [clear, fair, noisy]) in [
+            (-105, [50, 10, 2]),
+            (-106, [10, 10, 2]),
+            (-115, [10, 10, 2]),
+            (-116, [2, 2, 2]),
+        ] {
+            assert_eq!(limit(Some(rsrp), Some(7)), clear, "{rsrp}");
+            assert_eq!(limit(Some(rsrp), Some(6)), fair, "{rsrp}");
+            assert_eq!(limit(Some(rsrp), Some(-3)), fair, "{rsrp}");
+            assert_eq!(limit(Some(rsrp), Some(-4)), noisy, "{rsrp}");
+        }
+        assert_eq!(limit(Some(-90), None), 10);
+    }
+
+    fn told(rsrp: i32, sinr: i32, units: RadioUnits) -> (Option<i32>, Option<i32>) {
+        let coverage = Coverage::told(Some(1), Some(rsrp), Some(sinr), units);
+        (coverage.rsrp_dbm, coverage.sinr_db)
+    }
+
+    #[test]
+    fn a_signal_strength_of_8_bits_is_mended_where_only_that_makes_it_plausible() {
+        for (arrives, dbm) in [
+            (121, -135),
+            (100, -156),
+            (161, -95),
+            (212, -44),
+            // as it is: plausible already, or implausible either way
+            (-135, -135),
+            (-44, -44),
+            (99, 99),
+            (80, 80),
+            (0, 0),
+            (213, 213),
+            (255, 255),
+            (256, 256),
+            (-1, -1),
+            (i32::MIN, i32::MIN),
+        ] {
+            assert_eq!(told(arrives, 7, RadioUnits::default()).0, Some(dbm));
+        }
+        // what would have had the limit of what cannot be measured
+        let coverage = Coverage::told(Some(1), Some(121), Some(-8), RadioUnits::default());
+        assert_eq!(coverage.limit(&AdmissionConfig::default()), 1);
+    }
+
+    #[test]
+    fn values_are_converted_from_the_units_of_the_product() {
+        let tenths = RadioUnits {
+            rsrp: RsrpUnit::Tenths,
+            sinr: SinrUnit::Tenths,
+        };
+        for (rsrp, sinr, expected) in [
+            (-1_057, 73, (-106, 7)),
+            (-1_054, 65, (-105, 7)),
+            (-1_055, -35, (-106, -4)),
+            (-950, -34, (-95, -3)),
+            (0, 4, (0, 0)),
+            (i32::MIN, i32::MAX, (i32::MIN / 10, i32::MAX / 10)),
+        ] {
+            let (dbm, db) = expected;
+            assert_eq!(told(rsrp, sinr, tenths), (Some(dbm), Some(db)));
+        }
+        let index = RadioUnits {
+            rsrp: RsrpUnit::Index,
+            sinr: SinrUnit::Db,
+        };
+        for (index_told, dbm) in [
+            (97, Some(-44)),
+            (46, Some(-95)),
+            (1, Some(-140)),
+            (0, Some(-141)),
+            (-1, Some(-141)),
+            (-16, Some(-156)),
+            (-17, Some(-156)),
+            (-18, None),
+            (98, None),
+            (255, None), // not known
+        ] {
+            assert_eq!(told(index_told, 7, index), (dbm, Some(7)), "{index_told}");
+        }
+        assert_eq!(Coverage::told(None, None, None, index), Coverage::default());
     }
 
     #[test]

@@ -12,6 +12,6 @@ pub use admission::{Admission, Readiness, Step};
 pub use coverage::Coverage;
 pub use deadline::Deadline;
 pub use evidence::{Claim, Credence, Evidence, EvidenceList, FailedIn, ReportedFailure, Sign};
-pub use outcome::{Failure, Outcome, Success};
+pub use outcome::{Cancellation, Failure, Outcome, Success};
 pub use sota::{Action, Event, Place, Rules, Sota, StopReason, Stored};
 pub use stage::Stage;

@@ -11,8 +11,17 @@ pub enum Outcome {
     Succeeded(Success),
     /// It does not, or nobody knows.
     Failed(Failure),
-    /// The operator stopped the task.
-    Cancelled,
+    /// The operator wanted it no more.
+    Cancelled(Cancellation),
+}
+
+/// What the operator did to end an upgrade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancellation {
+    /// Stopped the task.
+    TaskStopped,
+    /// Cancelled this upgrade alone.
+    Upgrade,
 }
 
 /// Why an upgrade is a success.
@@ -65,10 +74,11 @@ pub enum Failure {
 
 impl Outcome {
     /// Every word that [`reason`](Self::reason) has.
-    pub const REASONS: [&str; 20] = [
+    pub const REASONS: [&str; 21] = [
         "upgraded",
         "already_current",
         "task_stopped",
+        "cancelled",
         "device_not_heard",
         "version_query_timed_out",
         "version_query_refused",
@@ -93,7 +103,7 @@ impl Outcome {
         match self {
             Self::Succeeded(_) => "succeeded",
             Self::Failed(_) => "failed",
-            Self::Cancelled => "cancelled",
+            Self::Cancelled(_) => "cancelled",
         }
     }
 
@@ -102,7 +112,8 @@ impl Outcome {
         match self {
             Self::Succeeded(Success::Upgraded) => "upgraded",
             Self::Succeeded(Success::AlreadyCurrent) => "already_current",
-            Self::Cancelled => "task_stopped",
+            Self::Cancelled(Cancellation::TaskStopped) => "task_stopped",
+            Self::Cancelled(Cancellation::Upgrade) => "cancelled",
             Self::Failed(failure) => match failure {
                 Failure::DeviceNotHeard => "device_not_heard",
                 Failure::VersionQueryTimedOut => "version_query_timed_out",
@@ -164,7 +175,10 @@ impl fmt::Display for Outcome {
             Self::Succeeded(Success::AlreadyCurrent) => {
                 f.write_str("the device runs the target version already; nothing was done")
             }
-            Self::Cancelled => f.write_str("the task was stopped"),
+            Self::Cancelled(Cancellation::TaskStopped) => f.write_str("the task was stopped"),
+            Self::Cancelled(Cancellation::Upgrade) => {
+                f.write_str("the upgrade was cancelled by the operator")
+            }
             Self::Failed(failure) => failure.fmt(f),
         }
     }
@@ -259,7 +273,8 @@ mod tests {
         let reasons: Vec<&str> = [
             Outcome::Succeeded(Success::Upgraded),
             Outcome::Succeeded(Success::AlreadyCurrent),
-            Outcome::Cancelled,
+            Outcome::Cancelled(Cancellation::TaskStopped),
+            Outcome::Cancelled(Cancellation::Upgrade),
         ]
         .into_iter()
         .chain(failures.into_iter().map(Outcome::Failed))

@@ -32,7 +32,9 @@ use std::time::Duration;
 
 use pcp::{ResultCode, Version};
 
-use super::{Coverage, Credence, Deadline, Failure, Outcome, ReportedFailure, Stage, Success};
+use super::{
+    Cancellation, Coverage, Credence, Deadline, Failure, Outcome, ReportedFailure, Stage, Success,
+};
 use crate::{
     clock::Instant,
     config::{AdmissionConfig, UpgradeConfig},
@@ -89,7 +91,7 @@ pub enum Event {
     NotSupported,
     /// A deadline of the state is reached.
     Reached(Deadline),
-    /// The operator stopped the task, or the device was removed.
+    /// The operator stopped the task, cancelled the upgrade, or removed the device.
     Stopped(StopReason),
 }
 
@@ -98,6 +100,8 @@ pub enum Event {
 pub enum StopReason {
     /// The operator stopped the task.
     TaskStopped,
+    /// The operator cancelled this upgrade.
+    Cancelled,
     /// The device was removed from the inventory.
     DeviceRemoved,
 }
@@ -277,7 +281,8 @@ impl Sota {
     pub fn on(self, now: Instant, event: Event, rules: &Rules<'_>) -> Step {
         if let (false, Event::Stopped(reason)) = (self.has_ended(), event) {
             return ended(match reason {
-                StopReason::TaskStopped => Outcome::Cancelled,
+                StopReason::TaskStopped => Outcome::Cancelled(Cancellation::TaskStopped),
+                StopReason::Cancelled => Outcome::Cancelled(Cancellation::Upgrade),
                 StopReason::DeviceRemoved => Outcome::Failed(Failure::DeviceRemoved),
             });
         }

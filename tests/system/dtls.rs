@@ -370,3 +370,71 @@ fn the_key_that_everybody_knows_is_refused() {
     assert!(!done.status.success());
     assert!(done.stderr.contains("dtls.credential_key"), "{done:?}");
 }
+
+#[test]
+fn who_is_refused_is_listed_at_once_and_added_in_one_step() {
+    let server = Server::secured(&[]);
+    server.api.add_secured("known", "meter", KEY);
+    let listed = |name: &str| {
+        let (status, body) = server.api.get("/v1/devices/unknown");
+        assert_eq!(status, 200, "{body}");
+        let items = body["items"].as_array().unwrap();
+        let found = items.iter().find(|it| it["name"] == name)?;
+        Some(found["reason"].as_str().unwrap().to_owned())
+    };
+    let clients = std::thread::scope(|scope| {
+        let me = identity("known");
+        let attempts = [
+            (me.as_str(), "not the right key", "wrong_key"),
+            ("id-nobody", "sixteen byte key", "unknown_identity"),
+        ]
+        .map(|(who, key, reason)| {
+            // it goes on trying for as long as this takes
+            let client = scope.spawn({
+                let server = &server;
+                let who = who.to_owned();
+                move || {
+                    coaps(
+                        "coap-client-openssl",
+                        server,
+                        &who,
+                        key,
+                        "rd?ep=known&lt=300",
+                        "10",
+                    )
+                }
+            });
+            let told = wait_for(Duration::from_secs(5), "the refusal", || listed(who));
+            assert_eq!(told, reason);
+            assert!(!client.is_finished(), "the peer is told nothing");
+            client
+        });
+        attempts.map(|client| client.join().unwrap())
+    });
+    for done in clients {
+        assert!(!done.stdout.contains("c:2."), "{done:?}");
+    }
+    // in the clear
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    let register = |id: u8, endpoint: &str| {
+        let mut datagram = vec![0x40, 0x02, 0, id, 0xb2, b'r', b'd'];
+        datagram.push(0x40 | u8::try_from(endpoint.len() + 3).unwrap());
+        datagram.extend(format!("ep={endpoint}").bytes());
+        socket.send_to(&datagram, server.coap).unwrap();
+        let mut answer = [0; 1_500];
+        let len = socket.recv(&mut answer).unwrap();
+        assert!(len >= 4);
+        answer[1]
+    };
+    assert_eq!(register(1, "known"), 0x83, "4.03");
+    assert_eq!(listed("known").as_deref(), Some("not_encrypted"));
+    assert_eq!(register(2, "new"), 0x83, "4.03");
+    assert_eq!(listed("new").as_deref(), Some("unknown_endpoint"));
+    server.api.add_device("new", "meter");
+    assert_eq!(listed("new"), None);
+    assert_eq!(register(3, "new"), 0x41, "2.01");
+    assert_eq!(listed("new"), None);
+}

@@ -8,7 +8,7 @@ use std::{
 
 use cellwise::clock::SystemClock;
 
-use crate::support::{Device, Random, Server, noise};
+use crate::support::{Device, Random, Server, coap, noise};
 
 /// What the process may grow by while it is sent some 100,000 datagrams: 60 bytes kept of each would be
 /// more than this, let alone the datagram.
@@ -155,34 +155,4 @@ fn frame(random: &mut Random) -> Vec<u8> {
     let check = pcp::checksum(&frame).to_be_bytes();
     frame[4..6].copy_from_slice(&check);
     frame
-}
-
-/// A CoAP message (RFC 7252 §3) without token; options in ascending order of their numbers.
-fn coap(kind: u8, code: u8, id: u16, options: &[(usize, &[u8])], payload: &[u8]) -> Vec<u8> {
-    let mut out = vec![0x40 | kind << 4, code];
-    out.extend(id.to_be_bytes());
-    let mut number = 0;
-    for (option, value) in options {
-        let (delta, more_delta) = nibble(option - number);
-        let (len, more_len) = nibble(value.len());
-        out.push(delta << 4 | len);
-        out.extend(more_delta);
-        out.extend(more_len);
-        out.extend_from_slice(value);
-        number = *option;
-    }
-    if !payload.is_empty() {
-        out.push(0xFF);
-        out.extend(payload);
-    }
-    out
-}
-
-/// RFC 7252 §3.1: up to 12 in the nibble, else in one or two bytes behind it.
-fn nibble(value: usize) -> (u8, Vec<u8>) {
-    match u16::try_from(value).unwrap() {
-        small @ 0..=12 => (small.to_be_bytes()[1], vec![]),
-        medium @ 13..=268 => (13, vec![(medium - 13).to_be_bytes()[1]]),
-        large => (14, (large - 269).to_be_bytes().to_vec()),
-    }
 }

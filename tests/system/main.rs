@@ -3,14 +3,17 @@
 //! missing makes them fail.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test says so by ending
 
+mod cancel;
 mod check_config;
 mod coap_client;
 mod demo;
 mod dtls;
 mod garbage;
+mod heard;
 mod pcp_decode;
 mod restart;
 mod shards;
 mod support;
 mod upgrade;
 mod webhooks;
+mod wire;

@@ -13,13 +13,14 @@ use std::{
 use source::Source;
 
 /// Every room, from the bottom up, and what it may import of the crate: rooms, or single items of one.
-const ROOMS: [(&str, &[&str]); 18] = [
+const ROOMS: [(&str, &[&str]); 19] = [
     ("clock", &[]),
     // the settings of a product name the kind of its check code
     ("config", &["clock", "package::CheckCodeKind"]),
     ("telemetry", &["clock", "config"]),
     ("vault", &[]),
     ("health", &["clock", "config"]),
+    ("strangers", &["clock"]),
     ("package", &["clock"]),
     ("coap", &["clock", "config"]),
     ("lwm2m", &["clock", "config"]),
@@ -55,6 +56,7 @@ const ROOMS: [(&str, &[&str]); 18] = [
             "telemetry",
             "vault",
             "health",
+            "strangers",
             "package",
             "coap",
             "lwm2m",
@@ -75,6 +77,7 @@ const ROOMS: [(&str, &[&str]); 18] = [
             "telemetry",
             "vault",
             "health",
+            "strangers",
             "package",
             "task",
             "upgrade",
@@ -92,6 +95,7 @@ const ROOMS: [(&str, &[&str]); 18] = [
             "telemetry",
             "vault",
             "health",
+            "strangers",
             "package",
             "task",
             "upgrade",

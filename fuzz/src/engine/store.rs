@@ -72,7 +72,9 @@ impl Store {
                     record.version = Some(version);
                 }
             }
-            Change::CoverageReported { endpoint, reading } => {
+            Change::CoverageReported {
+                endpoint, reading, ..
+            } => {
                 if let Some(record) = self.devices.get_mut(&endpoint) {
                     record.coverage = Some(reading);
                 }

@@ -140,6 +140,7 @@ pub(in crate::api) async fn add(
     let (devices, single) = to_devices(body, &state)?;
     let added = state.store.add_devices(&devices, state.now()).await?;
     state.pulse.poke_and_wait(super::ENGINE_KNOWS_WITHIN).await;
+    state.strangers.forget(names(&devices));
     if !single {
         return Ok(Json(AddAnswer::Many(summary(&devices, added))).into_response());
     }
@@ -162,11 +163,12 @@ pub(in crate::api) async fn add(
             });
         }
     };
-    let location = format!("/v1/devices/{}", device.endpoint);
+    let location = super::path(&device.endpoint);
     let Some(detail) = state.store.device(&device.endpoint).await? else {
         return Err(Problem::not_found("the device was removed meanwhile").into());
     };
-    let body = Json(AddAnswer::One(Box::new(detail.into())));
+    let device = DeviceBody::of(&state, detail).await;
+    let body = Json(AddAnswer::One(Box::new(device)));
     Ok((status, [(header::LOCATION, location)], body).into_response())
 }
 
@@ -232,8 +234,19 @@ fn to_devices(body: AddDevices, state: &ApiState) -> Result<(Vec<NewDevice>, boo
     Ok((devices, single))
 }
 
+/// What devices are called: their endpoint names, and the identities of their keys.
+fn names(devices: &[NewDevice]) -> impl Iterator<Item = &str> {
+    devices.iter().flat_map(|device| {
+        let identity = device.psk.as_ref().map(|psk| &*psk.identity);
+        identity.into_iter().chain([&*device.endpoint])
+    })
+}
+
 /// Endpoint names that the operator may add: they stand in a path and in a CoAP query as they are.
-fn check_endpoint(endpoint: &str) -> Result<(), String> {
+///
+/// # Errors
+/// What is wrong with the name.
+pub(crate) fn check_endpoint(endpoint: &str) -> Result<(), String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:@!$'()*+,;=".contains(&byte);
     if !(1..=MAX_ENDPOINT).contains(&endpoint.len()) {
         return Err(format!(

@@ -1,10 +1,17 @@
+use std::{net::SocketAddr, time::Duration};
+
 use axum::http::{Method, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{super::router, Api, state};
 use crate::{
-    engine::{Announced, Binding, Change, CoverageReading, Lwm2mVersion, QueueMode, Registration},
-    upgrade::Coverage,
+    engine::{
+        Announced, Binding, Change, CoverageReading, CoverageSource, Lwm2mVersion, QueueMode,
+        Registration, StageChange,
+    },
+    strangers::Refusal,
+    task::UpgradeId,
+    upgrade::{Coverage, Stage},
 };
 
 #[tokio::test]
@@ -165,6 +172,7 @@ async fn shows_registration_and_coverage() {
         Change::CoverageReported {
             endpoint: "wild one/ü".to_owned(),
             reading: CoverageReading { coverage, at },
+            source: CoverageSource::Object,
         },
         Change::VersionReported {
             endpoint: "wild one/ü".to_owned(),
@@ -187,7 +195,8 @@ async fn shows_registration_and_coverage() {
     assert_eq!(device["version"], "V1");
     assert_eq!(
         device["coverage"],
-        json!({"cell_id": 51_234, "rsrp_dbm": -101, "sinr_db": null, "measured_at": at.to_string()})
+        json!({"cell_id": 51_234, "rsrp_dbm": -101, "sinr_db": null, "measured_at": at.to_string(),
+            "source": "object"})
     );
     assert_eq!(device["last_heard_at"], at.to_string());
     let removed = api.delete("/v1/devices/wild%20one%2F%C3%BC").await;
@@ -391,4 +400,186 @@ async fn keys_that_do_not_do_are_refused() {
         )
         .await;
     assert_eq!(refused.problem(), "no-credential-key");
+}
+
+#[tokio::test]
+async fn who_was_refused_is_listed_until_it_is_added() {
+    let api = Api::new().await;
+    let empty = api.get("/v1/devices/unknown").await;
+    assert_eq!(empty.body, json!({"items": []}));
+    let from = "192.0.2.7:5683".parse().unwrap();
+    let refused = |name: &str, refusal| {
+        api.state.strangers.refused(name.as_bytes(), refusal, from);
+    };
+    refused("d0", Refusal::UnknownEndpoint);
+    refused("id-1", Refusal::WrongKey);
+    refused("d0", Refusal::UnknownEndpoint);
+    let listed = api.get("/v1/devices/unknown").await.body;
+    let items = listed["items"].as_array().unwrap();
+    let told = |it: &Value| json!([it["name"], it["reason"], it["address"], it["count"]]);
+    let told: Vec<Value> = items.iter().map(told).collect();
+    assert_eq!(
+        told,
+        [
+            json!(["d0", "unknown_endpoint", "192.0.2.7:5683", 2]),
+            json!(["id-1", "wrong_key", "192.0.2.7:5683", 1]),
+        ]
+    );
+    api.post("/v1/devices", &json!({"endpoint": "d0"})).await;
+    let listed = api.get("/v1/devices/unknown").await.body;
+    assert_eq!(listed["items"].as_array().unwrap().len(), 1);
+    let psk = json!({"psk": {"identity": "id-1", "key": "00".repeat(16)}}).to_string();
+    let patched = api.json(Method::PATCH, "/v1/devices/d0", &psk).await;
+    assert_eq!(patched.status, StatusCode::OK, "{patched:?}");
+    let listed = api.get("/v1/devices/unknown").await.body;
+    assert_eq!(listed["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_device_that_is_called_unknown_is_reached_with_an_escape() {
+    let api = Api::new().await;
+    let added = api
+        .post("/v1/devices", &json!({"endpoint": "unknown"}))
+        .await;
+    assert_eq!(added.header(header::LOCATION), "/v1/devices/%75nknown");
+    let shown = api.get("/v1/devices/%75nknown").await;
+    assert_eq!(shown.body["endpoint"], "unknown");
+    assert_eq!(
+        api.get("/v1/devices/unknown").await.body,
+        json!({"items": []})
+    );
+    let product = json!({"product": "p"}).to_string();
+    let patched = api
+        .json(Method::PATCH, "/v1/devices/%75nknown", &product)
+        .await;
+    assert_eq!(patched.body["product"], "p");
+    let removed = api.delete("/v1/devices/%75nknown").await;
+    assert_eq!(removed.status, StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn heard_last_is_when_it_was_heard_or_said_to_be_stored() {
+    let mut api = Api::new().await;
+    let task = api.task(3).await.id();
+    let now = api.state.now();
+    let ago = |seconds| now.before(Duration::from_secs(seconds));
+    let registered = |endpoint: &str| Change::Registered {
+        endpoint: endpoint.to_owned(),
+        registration: Registration {
+            location: endpoint.to_owned(),
+            peer: "192.0.2.7:5683".parse::<SocketAddr>().unwrap().into(),
+            lifetime_s: 86_400,
+            expires_at: now + Duration::from_hours(24),
+            registered_at: ago(50_000),
+            queue_mode: QueueMode::Off,
+            lwm2m_version: None,
+            binding: Binding::default(),
+            announced: None,
+        },
+        at: ago(50_000),
+    };
+    let waits = |upgrade| Change::Stage {
+        upgrade: UpgradeId(upgrade),
+        attempt: 1,
+        change: StageChange {
+            stage: Stage::WaitingForDevice,
+            entered_at: now,
+            deadline_at: now,
+            queued_at: None,
+            slot_deadline_at: None,
+            cell: None,
+            cell_limit: None,
+            confirmed: false,
+        },
+        note: "begun".to_owned(),
+        at: now,
+    };
+    api.commit(&[
+        registered("d0"),
+        registered("d1"),
+        waits(1),
+        waits(2),
+        waits(3),
+    ])
+    .await;
+    api.hear([("d0", ago(600))]);
+    let expected = [
+        (json!("d0"), json!(ago(600).to_string()), json!(false)),
+        (json!("d1"), json!(ago(50_000).to_string()), json!(true)),
+        (json!("d2"), Value::Null, json!(true)),
+    ];
+    let told = |device: &Value| {
+        let field = |name: &str| device[name].clone();
+        (
+            field("endpoint"),
+            field("last_heard_at"),
+            field("last_heard_is_stored"),
+        )
+    };
+    let list = api.get("/v1/devices").await.body;
+    let listed: Vec<_> = list["items"].as_array().unwrap().iter().map(told).collect();
+    assert_eq!(listed, expected);
+    for (number, expected) in expected.iter().enumerate() {
+        let device = api.get(&format!("/v1/devices/d{number}")).await.body;
+        assert_eq!(told(&device), *expected);
+    }
+    let list = api.get(&format!("/v1/tasks/{task}/upgrades")).await.body;
+    assert_eq!(list["items"].as_array().unwrap().len(), 3);
+    for (upgrade, expected) in [
+        (1, "registered, heard 10 min ago; 0 s left"),
+        (
+            2,
+            "registered, heard 13 h ago, as far as is stored; 0 s left",
+        ),
+        (3, "not registered, never heard; 0 s left"),
+    ] {
+        let shown = api.get(&format!("/v1/upgrades/{upgrade}")).await.body;
+        assert_eq!(shown["waiting_for"], expected);
+    }
+}
+
+#[tokio::test]
+async fn a_device_s_upgrades_are_listed_also_when_it_is_gone() {
+    let api = Api::new().await;
+    let first = api.task(2).await;
+    let body = json!({"name": "again", "package_id": first.body["package_id"], "devices": ["d1"]});
+    let second = api.post("/v1/tasks", &body).await;
+    api.fail(2, first.id()).await;
+    let path = "/v1/devices/d1/upgrades";
+    let list = api.get(&format!("{path}?limit=1")).await.body;
+    let newest = &list["items"][0];
+    assert_eq!(newest["id"], 3);
+    assert_eq!(newest["task_id"], second.id());
+    assert_eq!(newest["task_name"], "again");
+    assert_eq!(newest["version"], "V2");
+    assert_eq!(newest["state"], "pending");
+    let cursor = list["next_cursor"].as_str().unwrap();
+    let rest = api.get(&format!("{path}?cursor={cursor}")).await.body;
+    assert_eq!(rest["items"].as_array().unwrap().len(), 1);
+    assert_eq!(rest["items"][0]["outcome"]["reason"], "device_not_heard");
+    assert_eq!(rest["next_cursor"], Value::Null);
+    assert_eq!(
+        api.delete("/v1/devices/d1").await.status,
+        StatusCode::NO_CONTENT
+    );
+    let list = api.get(path).await.body;
+    assert_eq!(list["items"][0]["outcome"]["reason"], "device_removed");
+    // nobody's, and those of one that has the name of a list
+    let nobody = api.get("/v1/devices/nobody/upgrades").await;
+    assert_eq!(
+        (nobody.status, nobody.problem()),
+        (StatusCode::NOT_FOUND, "not-found")
+    );
+    api.post("/v1/devices", &json!({"endpoint": "unknown"}))
+        .await;
+    for path in [
+        "/v1/devices/unknown/upgrades",
+        "/v1/devices/%75nknown/upgrades",
+    ] {
+        assert_eq!(api.get(path).await.body["items"], json!([]));
+    }
+    for wrong in ["limit=0", "cursor=00"] {
+        let refused = api.get(&format!("{path}?{wrong}")).await;
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    }
 }

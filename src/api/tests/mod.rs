@@ -7,7 +7,9 @@ mod everywhere;
 mod packages;
 mod tasks;
 
-use std::{path::Path, sync::Arc};
+use std::{collections::HashMap, path::Path, sync::Arc};
+
+use async_trait::async_trait;
 
 use axum::{
     body::{Body, to_bytes},
@@ -21,13 +23,14 @@ use tower::ServiceExt;
 
 use super::{ApiState, TokenHash, router};
 use crate::{
-    clock::SystemClock,
+    clock::{SystemClock, UtcMillis},
     config::Config,
     engine::Change,
     health::Health,
     notify::Instance,
-    runtime::Pulse,
+    runtime::{Heard, Pulse},
     store::{PackageFiles, SqliteStore},
+    strangers::Strangers,
     task::{TaskId, UpgradeId},
     upgrade::{Failure, Outcome},
     vault::Vault,
@@ -35,8 +38,23 @@ use crate::{
 
 pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
+/// A device side that has heard these devices.
+#[derive(Default)]
+struct Live(HashMap<&'static str, UtcMillis>);
+
+#[async_trait]
+impl Heard for Live {
+    async fn last_heard(&self, endpoints: &[&str]) -> Vec<Option<UtcMillis>> {
+        endpoints
+            .iter()
+            .map(|name| self.0.get(name).copied())
+            .collect()
+    }
+}
+
 /// What an API over an empty store in `dir` works with.
 pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiState {
+    let clock = SystemClock::start();
     let mut config = Config {
         data_dir: dir.to_owned(),
         ..Config::default()
@@ -47,7 +65,7 @@ pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiSt
         store: Arc::new(SqliteStore::open(dir).await.unwrap()),
         files: PackageFiles::open(dir).await.unwrap(),
         config: Arc::new(config),
-        clock: SystemClock::start(),
+        clock,
         token: TokenHash::of(TOKEN),
         vault: Some(Vault::new([9; 32])),
         pulse: Arc::new(Pulse::default()),
@@ -55,6 +73,8 @@ pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiSt
         streams: ApiState::stream_places(),
         stop: watch::channel(false).1,
         health: Arc::new(Health::starting()),
+        heard: Arc::new(Live::default()),
+        strangers: Arc::new(Strangers::new(clock)),
         metrics: PrometheusBuilder::new().build_recorder().handle(),
     }
 }
@@ -129,6 +149,18 @@ impl Api {
         };
         api.description = api.get("/openapi.json").await.body;
         api
+    }
+
+    /// Goes on with other settings.
+    fn change_settings(&mut self, change: impl FnOnce(&mut Config)) {
+        change(Arc::make_mut(&mut self.state.config));
+        self.router = router(self.state.clone());
+    }
+
+    /// The device side has heard these devices.
+    fn hear(&mut self, devices: impl IntoIterator<Item = (&'static str, UtcMillis)>) {
+        self.state.heard = Arc::new(Live(devices.into_iter().collect()));
+        self.router = router(self.state.clone());
     }
 
     async fn get(&self, path: &str) -> Answer {

@@ -4,8 +4,8 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{Api, TOKEN};
-use crate::{config::ProductConfig, package::CheckCodeKind};
+use super::{Api, TOKEN, state};
+use crate::{config::ProductConfig, package::CheckCodeKind, task::PackageId};
 
 fn file_names(api: &Api) -> Vec<String> {
     std::fs::read_dir(api.dir.path().join("packages"))
@@ -63,16 +63,11 @@ async fn other_content_supersedes() {
 async fn other_content_is_refused_while_a_task_uses_the_older() {
     let api = Api::new().await;
     let task = api.task(1).await;
-    for (query, content) in [
-        ("product=p&version=V2", &[8; 1_200]),
-        ("product=p&version=V2&segment_size=100", &[7; 1_200]),
-    ] {
-        let refused = api.upload(query, content).await;
-        assert_eq!(refused.status, StatusCode::CONFLICT);
-        assert_eq!(refused.problem(), "package-in-use");
-        let name = format!("task {} (\"night\", running)", task.id());
-        assert!(refused.detail().contains(&name), "{refused:?}");
-    }
+    let refused = api.upload("product=p&version=V2", &[8; 1_200]).await;
+    assert_eq!(refused.status, StatusCode::CONFLICT);
+    assert_eq!(refused.problem(), "package-in-use");
+    let name = format!("task {} (\"night\", running)", task.id());
+    assert!(refused.detail().contains(&name), "{refused:?}");
     assert_eq!(file_names(&api).len(), 1, "what was refused is not kept");
     let same = api.upload("product=p&version=V2", &[7; 1_200]).await;
     assert_eq!(same.status, StatusCode::OK);
@@ -198,6 +193,81 @@ async fn a_product_decides_check_code_and_padding() {
     let plain = api.upload("version=V2", &[1; 753]).await;
     assert_eq!(plain.body["segment_size"], 499);
     assert_ne!(plain.body["check_code"], 0);
+}
+
+#[tokio::test]
+async fn what_devices_could_not_tell_from_an_earlier_package_is_refused() {
+    let mut api = Api::with(|config| {
+        let zero = ProductConfig {
+            check_code: CheckCodeKind::Zero,
+            pad_last_segment: false,
+            ..ProductConfig::default()
+        };
+        config.products.insert("odd".to_owned(), zero);
+    })
+    .await;
+    let first = api.upload("version=V2&product=odd", &[1; 1_200]).await;
+    let refused = async |api: &Api, query: &str, content: &[u8], what: &str| {
+        let refused = api.upload(query, content).await;
+        assert_eq!(refused.status, StatusCode::CONFLICT, "{refused:?}");
+        assert_eq!(refused.problem(), "package-indistinct");
+        assert!(refused.detail().contains(what), "{refused:?}");
+    };
+    let same_code = "and other content: a device that holds parts of that package would go on with parts of this \
+        one; upload it under another version";
+    refused(&api, "version=V2&product=odd", &[2; 1_200], same_code).await;
+    let size = "version=V2&product=odd&segment_size=100";
+    refused(&api, size, &[1; 1_200], "another segment size (500 bytes)").await;
+    let path = format!("/v1/packages/{}", first.id());
+    assert_eq!(api.delete(&path).await.status, StatusCode::NO_CONTENT);
+    refused(&api, "version=V2&product=odd", &[2; 1_200], "other content").await;
+    assert_eq!(file_names(&api), [""; 0], "what was refused is not kept");
+    let padded = ProductConfig {
+        check_code: CheckCodeKind::Zero,
+        pad_last_segment: true,
+        ..ProductConfig::default()
+    };
+    api.change_settings(|config| {
+        config.products.insert("odd".to_owned(), padded);
+    });
+    let padding = "other padding (the last segment not filled up)";
+    refused(&api, "version=V2&product=odd", &[1; 1_200], padding).await;
+    // where every segment is full there is nothing to fill up
+    let whole = api.upload("version=V4&product=odd", &[1; 1_000]).await;
+    assert_eq!(whole.status, StatusCode::CREATED);
+    api.change_settings(|config| config.products.clear());
+    // with a check code of its own it is another package
+    let crc = api.upload("version=V2&product=odd", &[1; 1_200]).await;
+    assert_eq!(crc.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn settings_that_change_leave_what_was_uploaded_as_it_is() {
+    let mut api = Api::with(|config| {
+        let padded = ProductConfig {
+            check_code: CheckCodeKind::Zero,
+            pad_last_segment: true,
+            ..ProductConfig::default()
+        };
+        config.products.insert("odd".to_owned(), padded);
+    })
+    .await;
+    let query = "version=V2&product=odd&segment_size=400";
+    let uploaded = api.upload(query, &[1; 1_300]).await;
+    let package = PackageId(uploaded.id());
+    let offered = async |api: &Api| {
+        let record = api.state.store.package(package).await.unwrap().unwrap();
+        let frames = api.state.files.frames(&record).await.unwrap();
+        (record.identity(), frames.get(3).unwrap())
+    };
+    let before = offered(&api).await;
+    assert_eq!((before.0.check_code, before.1.len()), (0, 8 + 3 + 400));
+    api.change_settings(|config| config.products.clear());
+    assert_eq!(offered(&api).await, before);
+    // also after a restart
+    let again = state(api.dir.path(), |_| ()).await;
+    api.state = again;
+    assert_eq!(offered(&api).await, before);
 }
 
 #[tokio::test]

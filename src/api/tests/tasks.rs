@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use super::Api;
 use crate::{
     engine::{Change, StageChange},
-    task::UpgradeId,
-    upgrade::Stage,
+    task::{TaskId, UpgradeId},
+    upgrade::{Cancellation, Outcome, Stage},
 };
 
 #[tokio::test]
@@ -275,4 +275,79 @@ async fn upgrades_show_stage_progress_and_timeline() {
         .get(&format!("/v1/tasks/{task}/upgrades?state=done"))
         .await;
     assert_eq!(wrong.fields(), ["state"]);
+}
+
+#[tokio::test]
+async fn one_upgrade_is_cancelled_and_the_others_go_on() {
+    let api = Api::new().await;
+    let task = api.task(3).await.id();
+    let cancel = async |id: i64| {
+        let path = format!("/v1/upgrades/{id}/cancel");
+        api.post(&path, &json!({})).await
+    };
+    // one that waits
+    for _ in 0..2 {
+        let waiting = cancel(1).await;
+        assert_eq!(waiting.status, StatusCode::OK, "{waiting:?}");
+        assert_eq!(waiting.body["state"], "cancelled");
+        assert_eq!(waiting.body["outcome"]["reason"], "cancelled");
+        assert_eq!(waiting.body["cancel_requested_at"], Value::Null);
+    }
+    // one that runs
+    let at = api.state.now();
+    let stage = Change::Stage {
+        upgrade: UpgradeId(2),
+        attempt: 1,
+        change: StageChange {
+            stage: Stage::WaitingForDevice,
+            entered_at: at,
+            deadline_at: at,
+            queued_at: None,
+            slot_deadline_at: None,
+            cell: None,
+            cell_limit: None,
+            confirmed: false,
+        },
+        note: "begun".to_owned(),
+        at,
+    };
+    api.commit(&[stage]).await;
+    let running = cancel(2).await;
+    assert_eq!(running.body["state"], "waiting_for_device");
+    let requested = running.body["cancel_requested_at"].clone();
+    assert!(requested.is_string());
+    assert_eq!(cancel(2).await.body["cancel_requested_at"], requested);
+    let shown = api.get("/v1/upgrades/2").await.body;
+    let waiting_for = "it was cancelled, and is about to end";
+    assert_eq!(shown["waiting_for"], waiting_for);
+    let ended = Outcome::Cancelled(Cancellation::Upgrade);
+    api.commit(&[Change::Ended {
+        upgrade: UpgradeId(2),
+        task: TaskId(task),
+        attempt: 1,
+        detail: ended.to_string(),
+        outcome: ended,
+        retry_at: None,
+        at,
+    }])
+    .await;
+    let over = cancel(2).await;
+    assert_eq!(over.status, StatusCode::OK);
+    assert_eq!(over.body["state"], "cancelled");
+    assert_eq!(over.body["cancel_requested_at"], requested);
+    // one that has ended otherwise, and one that is not there
+    api.fail(3, task).await;
+    let failed = cancel(3).await;
+    assert_eq!(failed.status, StatusCode::CONFLICT);
+    assert_eq!(failed.problem(), "upgrade-ended");
+    assert_eq!(
+        failed.detail(),
+        "upgrade 3 has failed; there is nothing to cancel"
+    );
+    assert_eq!(cancel(99).await.status, StatusCode::NOT_FOUND);
+    let counts = api.get(&format!("/v1/tasks/{task}")).await.body;
+    assert_eq!(
+        (&counts["state"], &counts["counts"]["cancelled"]),
+        (&json!("finished"), &json!(2))
+    );
 }

@@ -340,7 +340,9 @@ impl Invariants {
                 self.attempt_ended(now_ms, now, device, *attempt, outcome, *retry_at);
             }
             Change::Admitted { cell, active, .. } => self.admitted(now_ms, *cell, *active),
-            Change::CoverageReported { endpoint, reading } => {
+            Change::CoverageReported {
+                endpoint, reading, ..
+            } => {
                 if let Some(device) = device(endpoint) {
                     self.coverage_told(now_ms, device, reading);
                 }

@@ -38,7 +38,7 @@ fn a_response_written_by_hand_reads_as_one_written_by_the_library() {
 #[test]
 fn malformed_datagrams_are_reset_when_confirmable_and_ignored_otherwise() {
     use MalformedReason as R;
-    let table: [(&[u8], R, bool); 12] = [
+    let table: [(&[u8], R, bool); 13] = [
         (b"", R::TooShort, false),
         (&[0x40, 0, 1], R::TooShort, false),
         (&[0x00, 1, 0, 7], R::Version(0), false),
@@ -51,6 +51,7 @@ fn malformed_datagrams_are_reset_when_confirmable_and_ignored_otherwise() {
         ),
         (&[0x44, 1, 0, 7, 1], R::Format, true),
         (&[0x40, 0, 0, 7, 1], R::Format, true), // an empty message that is not empty
+        (&[0x61, 0, 0, 7, 1, 0xB0], R::Format, false), // nor with a token
         (&[0x40, 1, 0, 7, 0xFF], R::Format, true), // marker, no payload
         (&[0x40, 1, 0, 7, 0xB3, b'a'], R::Format, true), // option cut short
         (&[0x40, 1, 0, 7, 0xF1, b'a'], R::Format, true), // reserved delta
@@ -81,6 +82,30 @@ fn names_the_critical_option_that_it_does_not_know() {
     assert_eq!(message.unknown_critical_option(), Some(9));
     let elective = Message::parse(&[0x40, 1, 0, 7, 0x40]).unwrap(); // ETag
     assert_eq!(elective.unknown_critical_option(), None);
+}
+
+#[test]
+fn an_empty_message_may_have_a_token_and_nothing_else() {
+    for first in [0x61, 0x71] {
+        let bytes = [first, 0, 0, 7, 1];
+        let message = Message::parse(&bytes).unwrap();
+        assert_eq!((message.code(), message.message_id()), (Code::EMPTY, 7));
+    }
+}
+
+#[test]
+fn an_option_that_may_not_be_repeated_is_unknown_the_second_time() {
+    for (options, unknown) in [
+        (&[0xD1, 4, 40, 0x01, 40][..], Some(17)), // Accept
+        (&[0x31, b'h', 0x01, b'h'], Some(3)),     // Uri-Host
+        (&[0xD1, 14, 0, 0x01, 0], Some(27)),      // Block1
+        (&[0xB1, b'a', 0x01, b'b', 0x41, b'c', 0x01, b'd'], None), // Uri-Path, Uri-Query
+        (&[0xC1, 40, 0x01, 40], None),            // Content-Format is elective
+    ] {
+        let bytes = [&[0x40, 1, 0, 7][..], options].concat();
+        let message = Message::parse(&bytes).unwrap();
+        assert_eq!(message.unknown_critical_option(), unknown, "{options:02x?}");
+    }
 }
 
 #[test]

@@ -88,6 +88,7 @@ fn survives(fate: Fate) {
         assert!(client.failure.is_none(), "{:?}", client.failure);
         let counts = world.dtls.counts();
         assert_eq!(counts.dtls_handshakes_full, 1, "datagram {victim}");
+        assert_eq!(counts.dtls_handshakes_wrong_key, 0, "datagram {victim}");
         assert_eq!(world.dtls.half_open(), 0);
     }
 }
@@ -224,16 +225,21 @@ fn a_wrong_key_and_an_unknown_identity_look_the_same_and_are_told_apart_here() {
         world.talk(&mut client);
         assert!(!client.done);
         assert_eq!(world.dtls.half_open(), 1, "it goes on in silence");
-        world.wait(Timing::default().handshake_deadline);
-        world.dtls.handle_timeout(world.now);
-        world.drain(client.peer);
         let claimed = Some(identity.as_bytes().into());
-        let expected = Event::Refused {
+        let expected = [Event::Refused {
             peer: client.peer,
             claimed,
             reason,
-        };
-        assert_eq!(world.events, [expected]);
+        }];
+        assert_eq!(world.events, expected, "it is told at once");
+        client.hurry();
+        client.wait_for_its_timer();
+        world.talk(&mut client);
+        world.wait(Timing::default().handshake_deadline);
+        world.dtls.handle_timeout(world.now);
+        world.drain(client.peer);
+        assert_eq!(world.dtls.half_open(), 0);
+        assert_eq!(world.events, expected, "and not again");
         let counts = *world.dtls.counts();
         assert_eq!(
             (
@@ -252,7 +258,7 @@ fn a_wrong_key_and_an_unknown_identity_look_the_same_and_are_told_apart_here() {
 }
 
 #[test]
-fn a_fault_is_told_when_the_peer_begins_anew_or_makes_room() {
+fn a_fault_is_told_once_also_when_the_peer_begins_anew_or_makes_room() {
     for (identity, reason) in [
         ("device-1", RefuseReason::WrongKey),
         ("nobody-1", RefuseReason::UnknownIdentity),
@@ -262,20 +268,57 @@ fn a_fault_is_told_when_the_peer_begins_anew_or_makes_room() {
             let mut world = World::with(|setup| setup.limits.half_open = 1);
             let mut client = Client::psk(peer(1), CCM, identity, b"not the key".to_vec());
             world.talk(&mut client);
-            assert_eq!(world.events, []);
-            let mut client = Client::psk(next, CCM, "device-2", key_of("device-2"));
-            world.established(&mut client);
             let expected = Event::Refused {
                 peer: peer(1),
                 claimed: Some(identity.as_bytes().into()),
                 reason,
             };
-            assert_eq!(world.events[0], expected);
+            assert_eq!(world.events, [expected]);
+            world.events.clear();
+            let mut client = Client::psk(next, CCM, "device-2", key_of("device-2"));
+            world.established(&mut client);
+            assert!(matches!(world.events[..], [Event::Established { .. }]));
             let counts = *world.dtls.counts();
             let told = counts.dtls_handshakes_wrong_key + counts.dtls_handshakes_unknown_identity;
             assert_eq!(told, 1);
             assert_eq!(counts.dtls_handshakes_replaced, 0);
             assert_eq!(counts.dtls_handshakes_displaced_total, 0);
+        }
+    }
+}
+
+/// The end of a handshake comes in its parts and in any order: only one that cannot be opened is told.
+#[test]
+fn the_end_of_a_handshake_is_no_fault_before_what_belongs_before_it() {
+    for (key, faults) in [(key_of("device-1"), 0), (b"not the key".to_vec(), 1)] {
+        for order in [[0, 1, 2], [2, 0, 1], [0, 2, 1], [1, 2, 0], [2, 1, 0]] {
+            let mut world = World::new();
+            let mut client = Client::psk(peer(1), CCM, "device-1", key.clone());
+            client.hurry();
+            client.go_on();
+            for _ in 0..2 {
+                for datagram in client.take() {
+                    for answer in world.deliver(client.peer, &datagram) {
+                        client.receive(&answer);
+                    }
+                }
+            }
+            // the key exchange, the change of keys, and the end
+            let flight = client.take().concat();
+            let parts = record::each(&flight);
+            assert_eq!(parts.len(), 3);
+            for (arrived, part) in order.into_iter().enumerate() {
+                world.deliver(client.peer, parts[part]);
+                if arrived < 2 {
+                    assert_eq!(world.dtls.counts().dtls_handshakes_wrong_key, 0);
+                }
+            }
+            // what came out of order and was not kept is sent again
+            client.wait_for_its_timer();
+            world.talk(&mut client);
+            let counts = world.dtls.counts();
+            assert_eq!(counts.dtls_handshakes_wrong_key, faults, "{order:?}");
+            assert_eq!(counts.dtls_handshakes_full, 1 - faults, "{order:?}");
         }
     }
 }

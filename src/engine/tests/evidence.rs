@@ -35,12 +35,12 @@ fn report(result: ResultCode, text: &str) -> DeviceMessage<'static> {
 
 const FAILED: ResultCode = ResultCode::INSTALL_FAILED;
 
-fn failed() -> Option<Outcome> {
-    Some(Outcome::Failed(Failure::UpgradeFailed(FAILED)))
+fn failed() -> Outcome {
+    Outcome::Failed(Failure::UpgradeFailed(FAILED))
 }
 
-fn upgraded() -> Option<Outcome> {
-    Some(Outcome::Succeeded(Success::Upgraded))
+fn upgraded() -> Outcome {
+    Outcome::Succeeded(Success::Upgraded)
 }
 
 /// Says "V2" whenever it is asked, until the upgrade has ended.
@@ -69,7 +69,7 @@ fn a_reported_failure_outranks_the_version_that_is_claimed() {
     let (mut world, mut device) = executing();
     device.say(&mut world, &report(FAILED, "V2"));
     claims(&mut world, &mut device);
-    assert_eq!(world.outcome(1), failed());
+    assert_eq!(world.outcome(1), Some(failed()));
     assert!(!version_reported(&world), "a claim is no fact");
     let told = notes(&world).join("\n");
     let why = "says that it runs \"V2\"; it has reported 0x0A (installing the package failed) (PCP 24), and has not";
@@ -84,7 +84,7 @@ fn a_restart_makes_the_version_count_again() {
     world.pass_s(60);
     device.register(&mut world);
     claims(&mut world, &mut device);
-    assert_eq!(world.outcome(1), upgraded());
+    assert_eq!(world.outcome(1), Some(upgraded()));
     assert!(version_reported(&world));
 }
 
@@ -103,7 +103,7 @@ fn a_registration_that_we_caused_is_no_restart() {
     );
     device.register(&mut world);
     claims(&mut world, &mut device);
-    assert_eq!(world.outcome(1), failed());
+    assert_eq!(world.outcome(1), Some(failed()));
 
     // its registration had run out
     let mut world = World::new();
@@ -124,7 +124,7 @@ fn a_registration_that_we_caused_is_no_restart() {
     assert!(world.changes.iter().any(ended));
     device.register(&mut world);
     claims(&mut world, &mut device);
-    assert_eq!(world.outcome(1), failed());
+    assert_eq!(world.outcome(1), Some(failed()));
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn success_in_the_name_of_the_old_version_is_from_before_the_restart() {
         [PlatformMessage::VersionQuery]
     );
     device.says_version(&mut world, "V2");
-    assert_eq!(world.outcome(1), upgraded());
+    assert_eq!(world.outcome(1), Some(upgraded()));
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn a_device_that_restarts_without_a_word_is_believed_when_it_says_so_twice() {
     world.pass_s(301);
     device.receive(&mut world);
     device.says_version(&mut world, "V2");
-    assert_eq!(world.outcome(1), upgraded());
+    assert_eq!(world.outcome(1), Some(upgraded()));
     // what it did before is explained: the next one finds it current
     world.start("meter-1", 2, &package("V2", &content()));
     world.pass_s(1);
@@ -214,7 +214,7 @@ fn evidence_is_stored_and_outlives_a_restart_of_the_server() {
     // it registers anew because nobody answered it meanwhile
     device.register(&mut after);
     claims(&mut after, &mut device);
-    assert_eq!(after.outcome(1), failed());
+    assert_eq!(after.outcome(1), Some(failed()));
 
     let mut after = super::restart::restarted(&before);
     after.next_id = 600;
@@ -222,7 +222,7 @@ fn evidence_is_stored_and_outlives_a_restart_of_the_server() {
     device.receive(&mut after);
     device.register(&mut after);
     claims(&mut after, &mut device);
-    assert_eq!(after.outcome(1), upgraded(), "it has restarted since");
+    assert_eq!(after.outcome(1), Some(upgraded()), "it has restarted since");
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn a_new_association_is_a_restart_and_a_resumed_one_is_not() {
         world.speaker = Some((endpoints.to_vec(), second));
         device.update(&mut world);
         claims(&mut world, &mut device);
-        assert_eq!(world.outcome(1), outcome);
+        assert_eq!(world.outcome(1), Some(outcome));
     }
 }
 

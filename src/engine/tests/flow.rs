@@ -1,5 +1,5 @@
 use super::*;
-use crate::upgrade::{Failure, Success};
+use crate::upgrade::{Cancellation, Failure, StopReason, Success};
 
 fn upgrading() -> (World, Script) {
     let mut world = World::new();
@@ -371,6 +371,14 @@ fn service_data_is_a_sign_of_life_and_left_alone() {
     assert_eq!(decoded(&frames), [PlatformMessage::VersionQuery]);
 }
 
+fn sources(world: &World) -> Vec<CoverageSource> {
+    let reported = world.changes.iter().filter_map(|change| match change {
+        Change::CoverageReported { source, .. } => Some(*source),
+        _ => None,
+    });
+    reported.collect()
+}
+
 #[test]
 fn coverage_is_read_resource_by_resource_when_the_object_is_refused() {
     let mut world = World::new();
@@ -398,6 +406,10 @@ fn coverage_is_read_resource_by_resource_when_the_object_is_refused() {
         world.datagram(device.at, &answer.build());
     }
     assert_eq!(asked, ["4/0", "4/0/2", "4/0/11", "4/0/8"]);
+    assert_eq!(
+        sources(&world),
+        [CoverageSource::Resources, CoverageSource::Cell]
+    );
     assert!(world.changes.iter().any(|change| matches!(
         change,
         Change::Admitted {
@@ -445,6 +457,7 @@ fn an_answer_in_blocks_is_put_together() {
             ..
         }
     )));
+    assert_eq!(sources(&world), [CoverageSource::Object]);
 }
 
 #[test]
@@ -453,13 +466,56 @@ fn a_stopped_upgrade_frees_its_slot_and_is_cancelled() {
     world.command(Command::Stop {
         endpoint: "meter-1".into(),
         upgrade: UpgradeId(1),
-        reason: crate::upgrade::StopReason::TaskStopped,
+        reason: StopReason::TaskStopped,
     });
-    assert_eq!(world.outcome(1), Some(Outcome::Cancelled));
+    assert_eq!(
+        world.outcome(1),
+        Some(Outcome::Cancelled(Cancellation::TaskStopped))
+    );
     assert_eq!(world.gate.cell_count(), 0);
     world.take_sent();
     world.pass_s(4_000);
     assert!(world.take_sent().iter().all(|(to, _)| *to != device.at));
+}
+
+#[test]
+fn a_cancelled_upgrade_frees_its_slot_and_is_not_tried_again() {
+    let mut world = World::new();
+    let mut device = Script::new("meter-1", 1);
+    world.add("meter-1");
+    let order = UpgradeOrder {
+        upgrade: UpgradeId(1),
+        task: TaskId(1),
+        endpoint: "meter-1".into(),
+        package: PackageId(1),
+        attempt: 1,
+        retry: RetryPolicy {
+            attempts: 2,
+            interval_s: 300,
+        },
+    };
+    let package = package("V2", &content());
+    world.command(Command::Start { order, package });
+    device.negotiate(&mut world, 51234, -90, 15);
+    device.frames(&mut world);
+    assert_eq!(world.gate.cell_count(), 1);
+    world.command(Command::Stop {
+        endpoint: "meter-1".into(),
+        upgrade: UpgradeId(1),
+        reason: StopReason::Cancelled,
+    });
+    let Some(Change::Ended {
+        outcome,
+        detail,
+        retry_at: None,
+        ..
+    }) = world.changes.last()
+    else {
+        panic!("has not ended: {:?}", world.changes);
+    };
+    assert_eq!(*outcome, Outcome::Cancelled(Cancellation::Upgrade));
+    assert_eq!(detail, "the upgrade was cancelled by the operator");
+    assert_eq!(world.gate.cell_count(), 0);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What is set for a product's devices.
 
 use super::*;
-use crate::config::ProductConfig;
+use crate::config::{ProductConfig, RsrpUnit, SinrUnit};
 
 fn world(product: ProductConfig) -> World {
     let mut config = Config::default();
@@ -267,4 +267,34 @@ fn a_write_of_pmin_that_is_not_answered_delays_the_observation_only() {
     world.pass_s(300);
     let sent = world.take_sent();
     assert!(sent.iter().any(|(_, message)| message.observe() == Some(0)));
+}
+
+#[test]
+fn a_device_is_admitted_by_what_it_tells_in_the_units_of_its_product() {
+    let product = ProductConfig {
+        rsrp_unit: RsrpUnit::Tenths,
+        sinr_unit: SinrUnit::Tenths,
+        ..ProductConfig::default()
+    };
+    let mut world = world(product);
+    for (n, product, cell) in [(1, "meter", 7), (2, "valve", 8)] {
+        let endpoint = format!("a-{n}");
+        add(&mut world, &endpoint, product);
+        world.start(&endpoint, i64::from(n), &package("V2", &content()));
+        // −112.1 dBm and −8.2 dB, or nothing that can be
+        let mut device = Script::new(&endpoint, n);
+        device.negotiate(&mut world, cell, -1_121, -82);
+    }
+    let learnt: Vec<_> = (world.changes.iter())
+        .filter_map(|change| match change {
+            Change::CoverageReported { reading, .. } => Some(reading.coverage),
+            _ => None,
+        })
+        .map(|coverage| (coverage.rsrp_dbm, coverage.sinr_db, coverage.measured()))
+        .collect();
+    let expected = [
+        (Some(-112), Some(-8), Some((-112, -8))),
+        (Some(-1_121), Some(-82), None),
+    ];
+    assert_eq!(learnt, expected);
 }

@@ -51,6 +51,46 @@ fn restore(after: &mut World, before: &World) {
     after.may_admit(true, true);
 }
 
+#[test]
+fn when_a_device_was_heard_is_told_once_it_was_heard_here() {
+    let mut world = World::new();
+    let mut device = Script::new("meter-1", 1);
+    world.add("meter-1");
+    let id = ids().of("meter-1");
+    let last_heard = |world: &World| world.engine.last_heard(world.now, id);
+    assert_eq!(last_heard(&world), None, "never");
+    device.register(&mut world);
+    let registered = world.now.utc;
+    world.pass_s(100);
+    assert_eq!(last_heard(&world), Some(registered));
+    // nothing of an update is stored
+    let changes = world.changes.len();
+    device.update(&mut world);
+    let updated = world.now.utc;
+    world.pass_s(100);
+    assert_eq!(world.changes.len(), changes);
+    assert_eq!(last_heard(&world), Some(updated));
+    let Some(Change::Registered { registration, .. }) = world.changes.last() else {
+        panic!("{:?}", world.changes);
+    };
+    let record = DeviceRecord {
+        secure: false,
+        endpoint: "meter-1".into(),
+        product: "default".into(),
+        registration: Some(registration.clone()),
+        last_heard_at: Some(registered),
+        coverage: None,
+        version: None,
+        evidence: Vec::new(),
+    };
+    let mut after = World::new();
+    after.now = world.now + Duration::from_secs(30);
+    after.engine.restore_device(after.now, &record);
+    assert_eq!(last_heard(&after), None, "only the store knows");
+    device.update(&mut after);
+    assert_eq!(last_heard(&after), Some(after.now.utc));
+}
+
 fn negotiated() -> (World, Script) {
     let mut world = World::new();
     let mut device = Script::new("meter-1", 1);

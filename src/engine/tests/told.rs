@@ -59,11 +59,11 @@ fn stored(world: &mut World) -> Option<Registration> {
     known
 }
 
-fn announced(objects: &str, root_path: Option<&str>) -> Option<Box<Announced>> {
-    Some(Box::new(Announced {
+fn announced(objects: &str, root_path: Option<&str>) -> Announced {
+    Announced {
         objects: objects.into(),
         root_path: root_path.map(Into::into),
-    }))
+    }
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn what_a_registration_tells_is_kept_and_what_an_update_tells_replaces_it() {
         ("U", QueueMode::On)
     );
     let links = "</1/0>,</3/0>,</4>;ver=1.3,</4/0>,</19/0>,</19/1>";
-    assert_eq!(first.announced, announced(links, None));
+    assert_eq!(first.announced, Some(announced(links, None).into()));
     let key = world.engine.find("meter-1").unwrap();
     assert_eq!(world.engine.device(key).announces(19), Some(true));
     assert_eq!(world.engine.device(key).announces(5), Some(false));
@@ -101,7 +101,10 @@ fn what_a_registration_tells_is_kept_and_what_an_update_tells_replaces_it() {
 
     update(&mut world, 4, &location, &[], "</3/0>,</5/0>");
     let third = stored(&mut world).unwrap();
-    assert_eq!(third.announced, announced("</3/0>,</5/0>", None));
+    assert_eq!(
+        third.announced,
+        Some(announced("</3/0>,</5/0>", None).into())
+    );
     assert_eq!(world.engine.device(key).announces(19), Some(false));
 
     // another registration begins with nothing

@@ -1,8 +1,22 @@
-//! What the two formats on CBOR (RFC 8949) have in common.
+//! Plain CBOR, which is one value, and what the other formats on CBOR (RFC 8949) have in common with it.
 
 use minicbor::{Decoder, data::Type, decode::Error};
 
-use super::Value;
+use super::{ContentError, Found, Value};
+
+/// The value of one resource (LwM2M 1.1 §7.4.3).
+pub(super) fn read(found: &mut Found, payload: &[u8]) -> Result<(), ContentError> {
+    let malformed = |problem| ContentError::Malformed {
+        format: "CBOR",
+        problem,
+    };
+    let mut input = Decoder::new(payload);
+    let value = value(&mut input).map_err(|_| malformed("cut off, or no CBOR"))?;
+    if input.position() != payload.len() {
+        return Err(malformed("more than one value"));
+    }
+    found.single(value.ok_or_else(|| malformed("neither number nor text nor bytes"))?)
+}
 
 /// One turn per item of a list or map of `count` items, without end when the count is not given:
 /// [`at_break`] tells then where it ends. Every turn takes input, so the input's end is the bound.

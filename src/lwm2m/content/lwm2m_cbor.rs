@@ -4,7 +4,7 @@ use minicbor::{
     decode::{self, Error},
 };
 
-use super::{ContentError, Found, cbor};
+use super::{ContentError, Found, Time, cbor};
 
 /// Object, instance, resource, resource instance.
 const MAX_DEPTH: usize = 4;
@@ -20,7 +20,7 @@ pub(super) fn read(found: &mut Found, payload: &[u8]) -> Result<(), ContentError
     let mut values = Vec::new();
     level(&mut Decoder::new(payload), &mut path, &mut values).map_err(malformed)?;
     for (path, value) in values {
-        found.at(&path, value)?;
+        found.at(&path, Time::NOW, value)?;
     }
     Ok(())
 }

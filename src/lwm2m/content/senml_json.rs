@@ -2,7 +2,7 @@ use serde::Deserialize;
 use serde_json::Number;
 
 use super::{
-    ContentError, Found, Value,
+    ContentError, Found, Value, base64,
     senml::{Pack, Record},
 };
 
@@ -10,8 +10,10 @@ use super::{
 #[derive(Debug, Deserialize)]
 struct JsonRecord {
     bn: Option<String>,
+    bt: Option<Number>,
     bv: Option<Number>,
     n: Option<String>,
+    t: Option<Number>,
     v: Option<Number>,
     vs: Option<String>,
     vb: Option<bool>,
@@ -31,13 +33,15 @@ pub(super) fn read(found: &mut Found, payload: &[u8]) -> Result<(), ContentError
 impl JsonRecord {
     fn resolve(self) -> Result<Record, ContentError> {
         let data = self.vd.map(|text| {
-            base64url(&text).ok_or_else(|| malformed("the data of a record are not base64url"))
+            base64::decode(&text).ok_or_else(|| malformed("the data of a record are not base64url"))
         });
         let value = self.v.as_ref().and_then(number);
         Ok(Record {
             base_name: self.bn,
+            base_time: self.bt.as_ref().and_then(Number::as_f64),
             base_value: self.bv.as_ref().and_then(number),
             name: self.n,
+            time: self.t.as_ref().and_then(Number::as_f64),
             value: value
                 .or(self.vs.map(Value::Text))
                 .or(self.vb.map(Value::Bool))
@@ -46,36 +50,9 @@ impl JsonRecord {
     }
 }
 
-fn number(number: &Number) -> Option<Value> {
+pub(super) fn number(number: &Number) -> Option<Value> {
     let integer = number.as_i64().map(Value::Integer);
     integer.or_else(|| number.as_f64().map(Value::Float))
-}
-
-/// RFC 4648 §5; RFC 8428 §4.2 leaves the padding out, some senders do not.
-fn base64url(text: &str) -> Option<Vec<u8>> {
-    let text = text.trim_end_matches('=');
-    let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
-    for group in text.as_bytes().chunks(4) {
-        let mut bits = 0;
-        for character in group {
-            bits = bits << 6 | u32::from(sextet(*character)?);
-        }
-        bits <<= 6 * (4 - group.len());
-        let [_, triple @ ..] = bits.to_be_bytes();
-        bytes.extend_from_slice(&triple[..group.len().checked_sub(1).filter(|n| *n > 0)?]);
-    }
-    Some(bytes)
-}
-
-fn sextet(character: u8) -> Option<u8> {
-    Some(match character {
-        b'A'..=b'Z' => character - b'A',
-        b'a'..=b'z' => character - b'a' + 26,
-        b'0'..=b'9' => character - b'0' + 52,
-        b'-' | b'+' => 62,
-        b'_' | b'/' => 63,
-        _ => return None,
-    })
 }
 
 fn malformed(problem: &'static str) -> ContentError {

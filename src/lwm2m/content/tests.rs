@@ -90,6 +90,7 @@ fn tlv_cut_off_is_refused() {
         "C8 02 FF A1",
         "08 00 02 C1 02",
         "82 02 41 00",
+        "85 02 41 00 A1 41 01",
         "C1 02 A1 C1",
     ] {
         assert!(
@@ -209,6 +210,138 @@ fn senml_json_that_is_none_is_refused() {
     }
     let nested = "[".repeat(30_000);
     assert!(decode(Some(format::SENML_JSON), &RSRP, nested.as_bytes()).is_err());
+}
+
+#[test]
+fn of_a_value_told_several_times_the_newest_counts() {
+    for (payload, expected) in [
+        // the same date, later seconds
+        (
+            r#"[{"bn":"/4/0/2","bt":1700000000,"v":-95},{"t":5,"v":-96},{"t":3,"v":-97}]"#,
+            -96,
+        ),
+        (
+            r#"[{"bn":"/4/0/2","v":-95,"t":-60},{"v":-96,"t":-120}]"#,
+            -95,
+        ),
+        (r#"[{"bn":"/4/0/2","v":-95,"t":-60},{"v":-96}]"#, -96),
+        // what has no time is of now, and newer than what has a date
+        (
+            r#"[{"n":"/4/0/2","v":-95,"t":1700000000},{"n":"/4/0/2","v":-96}]"#,
+            -96,
+        ),
+        (
+            r#"[{"n":"/4/0/2","v":-95},{"n":"/4/0/2","v":-96,"t":1700000000}]"#,
+            -95,
+        ),
+        // a base time holds until the next one
+        (
+            r#"[{"bn":"/4/0/2","bt":1700000000,"v":-95},{"bt":1700000001,"v":-96},{"t":-2,"v":-97}]"#,
+            -96,
+        ),
+        // of equally new ones the first
+        (
+            r#"[{"bn":"/4/0/2","bt":1700000000,"v":-95},{"v":-96}]"#,
+            -95,
+        ),
+        (r#"[{"bn":"/4/0/2","v":-95},{"v":-96}]"#, -95),
+    ] {
+        for asked in [RSRP, INSTANCE] {
+            assert_eq!(
+                integers(Some(format::SENML_JSON), &asked, payload.as_bytes()),
+                [(2, Some(expected))],
+                "{payload}"
+            );
+        }
+    }
+    // [{-2: "/4/0/2", -3: 1700000000.0, 2: -95}, {6: 1, 2: -96}, {6: -1.5, 2: -97}]
+    let payload = bytes(
+        "83 A3 21 66 2F342F302F32 22 FB 41D954FC40000000 02 38 5E
+         A2 06 01 02 38 5F  A2 06 F9 BE00 02 38 60"
+            .replace('\n', "")
+            .as_str(),
+    );
+    let expected = [(2, Some(-96))];
+    assert_eq!(
+        integers(Some(format::SENML_CBOR), &RSRP, &payload),
+        expected
+    );
+    let payload = br#"{"bn":"/4/0/","bt":1700000000,"e":[{"n":"2","v":-95,"t":-5},{"n":"2","v":-96},{"n":"2","v":-97,"t":-9}]}"#;
+    assert_eq!(integers(Some(format::JSON), &RSRP, payload), expected);
+}
+
+#[test]
+fn json_of_the_first_version_is_read() {
+    let expected = [(2, Some(-95)), (8, Some(17)), (11, Some(-3))];
+    for payload in [
+        r#"{"bn":"/4/0/","e":[{"n":"2","v":-95},{"n":"8","v":17},{"n":"11","v":-3.2}]}"#,
+        r#"{"e":[{"n":"2","v":-95},{"n":"8","sv":"17"},{"n":"11","v":-3}]}"#,
+        r#"{"bn":"/4","e":[{"n":"/0/2","v":-95},{"n":"/0/8","v":17},{"n":"/0/11","v":-3}]}"#,
+        r#"{"bn":"/4/0/","bt":25462634,"e":[{"n":"2","v":-95,"t":-5},{"n":"8","v":17},{"n":"11","v":-3}],"bver":1}"#,
+    ] {
+        for content_format in [Some(11_543), Some(1_543), Some(0), None] {
+            assert_eq!(
+                integers(content_format, &INSTANCE, payload.as_bytes()),
+                expected,
+                "{payload}"
+            );
+        }
+    }
+    let payload = br#"{"bn":"/4/0/","e":[{"n":"1","v":1.5},{"n":"2","sv":"x"},{"n":"3","bv":true},
+        {"n":"4","ov":"10:03"},{"n":"8/0","v":17},{"n":"8/1","v":18}]}"#;
+    assert_eq!(
+        decode(Some(format::JSON), &INSTANCE, payload).unwrap(),
+        [
+            (1, Value::Float(1.5)),
+            (2, Value::Text("x".into())),
+            (3, Value::Bool(true)),
+            (8, Value::Integer(17)),
+        ]
+    );
+    let one = br#"{"bn":"/4/0/2","e":[{"n":"","v":-95}]}"#;
+    assert_eq!(integers(Some(format::JSON), &RSRP, one), [(2, Some(-95))]);
+    assert_eq!(integers(Some(format::JSON), &RSRP, b"{}"), []);
+    for payload in [
+        &b""[..],
+        b"[]",
+        b"{",
+        b"1",
+        b"{\"e\":{}}",
+        b"{\"e\":[1]}",
+        b"\xff",
+    ] {
+        assert!(
+            decode(Some(format::JSON), &RSRP, payload).is_err(),
+            "{payload:?}"
+        );
+    }
+}
+
+#[test]
+fn plain_cbor_is_the_one_resource_that_was_asked_for() {
+    for (hex, expected) in [
+        ("38 5E", Some(-95)),
+        ("F9 D5F8", Some(-96)), // -95.5
+        ("63 2D3935", Some(-95)),
+        ("C1 1A 6553F100", Some(1_700_000_000)),
+        ("F4", None),
+    ] {
+        let read = integers(Some(format::CBOR), &RSRP, &bytes(hex));
+        assert_eq!(read, [(2, expected)], "{hex}");
+    }
+    for hex in ["", "38", "38 5E 00", "F6", "80", "A0", "FF"] {
+        assert!(
+            matches!(
+                decode(Some(format::CBOR), &RSRP, &bytes(hex)),
+                Err(ContentError::Malformed { format: "CBOR", .. })
+            ),
+            "{hex}"
+        );
+    }
+    assert_eq!(
+        decode(Some(format::CBOR), &INSTANCE, &bytes("38 5E")),
+        Err(ContentError::SingleValue(INSTANCE))
+    );
 }
 
 #[test]
@@ -334,8 +467,8 @@ fn bytes_are_the_one_resource_that_was_asked_for() {
 #[test]
 fn other_formats_and_sizes_are_refused() {
     assert_eq!(
-        decode(Some(11_543), &INSTANCE, b"{}"),
-        Err(ContentError::Format(11_543))
+        decode(Some(50), &INSTANCE, b"{}"),
+        Err(ContentError::Format(50))
     );
     assert_eq!(
         decode(None, &INSTANCE, &vec![0; MAX_PAYLOAD + 1]),
@@ -350,14 +483,17 @@ fn other_formats_and_sizes_are_refused() {
     );
 }
 
-const FORMATS: [Option<u16>; 9] = [
+const FORMATS: [Option<u16>; 12] = [
     None,
     Some(0),
     Some(42),
+    Some(60),
     Some(110),
     Some(112),
     Some(1542),
+    Some(1543),
     Some(11_542),
+    Some(11_543),
     Some(11_544),
     Some(9),
 ];

@@ -1,4 +1,4 @@
-use super::{ContentError, Found, ResourceId, Value};
+use super::{ContentError, Found, ResourceId, Time, Value};
 
 /// What an entry is: bits 7 and 6 of its first byte (LwM2M 1.0 §6.4.3, table 20).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +11,26 @@ enum Kind {
     MultipleResource,
     /// Holds a value.
     Resource,
+}
+
+impl Kind {
+    const fn of(bits: u8) -> Self {
+        match bits {
+            0 => Self::ObjectInstance,
+            1 => Self::ResourceInstance,
+            2 => Self::MultipleResource,
+            _ => Self::Resource,
+        }
+    }
+
+    const fn bits(self) -> u8 {
+        match self {
+            Self::ObjectInstance => 0,
+            Self::ResourceInstance => 1,
+            Self::MultipleResource => 2,
+            Self::Resource => 3,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -36,7 +56,9 @@ pub(super) fn read(found: &mut Found, payload: &[u8]) -> Result<(), ContentError
             Kind::ObjectInstance => {}
             // the instances alone of the multiple resource that was asked for
             Kind::ResourceInstance if found.asked.resource().is_some() => {
-                found.single(Value::Untyped(value.to_vec()))?;
+                let resource = found.asked_resource()?;
+                found.has_instances(resource);
+                take(found, resource, value)?;
             }
             _ => resource(found, &Entry { kind, id, value })?,
         }
@@ -57,15 +79,62 @@ pub(super) fn is_resource(payload: &[u8], resource: ResourceId) -> bool {
 }
 
 fn resource(found: &mut Found, entry: &Entry) -> Result<(), ContentError> {
-    let value = match entry.kind {
-        Kind::MultipleResource => match entries(entry.value).next() {
-            Some(first) => first?.value,
-            None => return Ok(()),
-        },
-        Kind::Resource => entry.value,
-        Kind::ObjectInstance | Kind::ResourceInstance => return Ok(()),
-    };
-    found.resource(entry.id, Value::Untyped(value.to_vec()))
+    match entry.kind {
+        Kind::MultipleResource => {
+            found.has_instances(entry.id);
+            for instance in entries(entry.value) {
+                take(found, entry.id, instance?.value)?;
+            }
+            Ok(())
+        }
+        Kind::Resource => take(found, entry.id, entry.value),
+        Kind::ObjectInstance | Kind::ResourceInstance => Ok(()),
+    }
+}
+
+fn take(found: &mut Found, resource: ResourceId, value: &[u8]) -> Result<(), ContentError> {
+    found.resource(resource, Time::NOW, Value::Untyped(value.to_vec()))
+}
+
+/// A resource that holds the value, or that holds one instance, which holds it.
+pub(super) fn write(resource: ResourceId, multiple: bool, value: &[u8]) -> Vec<u8> {
+    if multiple {
+        let instance = written(Kind::ResourceInstance, 0, value);
+        written(Kind::MultipleResource, resource, &instance)
+    } else {
+        written(Kind::Resource, resource, value)
+    }
+}
+
+fn written(kind: Kind, id: u16, value: &[u8]) -> Vec<u8> {
+    let mut head = kind.bits() << 6;
+    let mut out = Vec::with_capacity(6 + value.len());
+    out.push(0);
+    if let Ok(id) = u8::try_from(id) {
+        out.push(id);
+    } else {
+        head |= 0x20;
+        out.extend(id.to_be_bytes());
+    }
+    // values are far below 2^24 bytes: they fit into a datagram
+    match value.len().to_be_bytes() {
+        [.., 0, 0, short] if short < 8 => head |= short,
+        [.., 0, 0, one] => {
+            head |= 0x08;
+            out.push(one);
+        }
+        [.., 0, high, low] => {
+            head |= 0x10;
+            out.extend([high, low]);
+        }
+        [.., high, middle, low] => {
+            head |= 0x18;
+            out.extend([high, middle, low]);
+        }
+    }
+    out[0] = head;
+    out.extend(value);
+    out
 }
 
 /// The entries of one level; ends after the first that is wrong.
@@ -87,12 +156,7 @@ fn entries(mut rest: &[u8]) -> impl Iterator<Item = Result<Entry<'_>, ContentErr
 
 fn take_entry<'a>(rest: &mut &'a [u8]) -> Option<Entry<'a>> {
     let kind_byte = *rest.split_off_first()?;
-    let kind = match kind_byte >> 6 {
-        0 => Kind::ObjectInstance,
-        1 => Kind::ResourceInstance,
-        2 => Kind::MultipleResource,
-        _ => Kind::Resource,
-    };
+    let kind = Kind::of(kind_byte >> 6);
     let id_len = if kind_byte & 0x20 == 0 { 1 } else { 2 };
     let id = u16::try_from(take_number(rest, id_len)?).ok()?;
     let len = match usize::from(kind_byte >> 3 & 0b11) {

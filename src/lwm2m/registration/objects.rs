@@ -33,7 +33,7 @@ impl Objects {
             _ => return Self::default(),
         };
         let links = || links(text).take(MAX_LINKS);
-        let root = links().find_map(|link| link.root());
+        let root = links().find_map(Link::root);
         let paths = links().filter_map(|link| {
             let below = root.and_then(|root| link.target.strip_prefix(root));
             let path = below.unwrap_or(link.target).parse().ok()?;

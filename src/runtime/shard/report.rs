@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Port, Shard};
-use crate::engine::Report;
+use crate::{engine::Report, strangers::Refusal};
 
 /// How old the figures may be that are published.
 const PUBLISH_WITHIN: Duration = Duration::from_secs(1);
@@ -15,6 +15,8 @@ impl Shard {
                 tracing::debug!(endpoint, %peer, "registered");
             }
             Report::UnknownEndpoint { endpoint, peer } => {
+                let refusal = Refusal::UnknownEndpoint;
+                (self.strangers).refused(endpoint.as_bytes(), refusal, peer.address);
                 if self.stranger_lines.check().is_ok() {
                     tracing::warn!(
                         endpoint, %peer,
@@ -27,6 +29,12 @@ impl Shard {
                 peer,
                 identities,
             } => {
+                let refusal = if peer.secured {
+                    Refusal::Impostor
+                } else {
+                    Refusal::NotEncrypted
+                };
+                (self.strangers).refused(endpoint.as_bytes(), refusal, peer.address);
                 if self.audit_lines.check().is_ok() {
                     let told = if peer.secured {
                         "somebody acted as another device than it has shown to be, and was refused"

@@ -14,10 +14,10 @@ use proptest::{
 use super::{NOT_HEARD, UPGRADED, World, ended, list, new_task, registered, stage_change, t};
 use crate::{
     clock::UtcMillis,
-    engine::{Change, CoverageReading},
+    engine::{Change, CoverageReading, CoverageSource},
     store::{Store, Subject, TaskRecord},
     task::{TaskId, UpgradeId},
-    upgrade::{Coverage, Outcome, Stage},
+    upgrade::{Cancellation, Coverage, Outcome, Stage},
 };
 
 /// Fleets that are compared: so many pairs of random histories.
@@ -53,7 +53,11 @@ fn step() -> impl Strategy<Value = Step> {
     // the first task has an upgrade for each device, the second for two of them
     let upgrade = || prop_oneof![20 => 0..DEVICES + 2, 1 => Just(UNKNOWN)];
     let attempt = || prop_oneof![8 => Just(1_u32), 3 => Just(2), 1 => Just(3)];
-    let outcome = prop_oneof![Just(UPGRADED), Just(NOT_HEARD), Just(Outcome::Cancelled)];
+    let outcome = prop_oneof![
+        Just(UPGRADED),
+        Just(NOT_HEARD),
+        Just(Outcome::Cancelled(Cancellation::TaskStopped))
+    ];
     prop_oneof![
         2 => device().prop_map(Step::Registered),
         1 => device().prop_map(Step::Deregistered),
@@ -136,6 +140,7 @@ impl Fleet {
                     },
                     at,
                 },
+                source: CoverageSource::Object,
             },
             Step::Stage(upgrade, attempt, stage) => {
                 let mut change = stage_change(stage, at);

@@ -2,10 +2,10 @@ use pcp::Version;
 
 use super::{NOT_HEARD, T0, UPGRADED, World, announced, ended, registered, stage, stage_change, t};
 use crate::{
-    engine::{Announced, Binding, Change, CoverageReading, Registration},
+    engine::{Announced, Binding, Change, CoverageReading, CoverageSource, Registration},
     store::{Store, UpgradeState},
     task::{TaskState, UpgradeId},
-    upgrade::{Coverage, Evidence, FailedIn, Outcome, ReportedFailure, Stage},
+    upgrade::{Cancellation, Coverage, Evidence, FailedIn, Outcome, ReportedFailure, Stage},
 };
 
 pub(crate) async fn a_registration_adds_an_unknown_device(store: &impl Store) {
@@ -63,8 +63,8 @@ pub(crate) async fn what_a_device_announces_stays_until_it_announces_anew(store:
             at,
         }
     };
-    let first = announced("</3/0>,</19/0>", Some("/a"));
-    let second = announced("</3/0>", None);
+    let first = Some(announced("</3/0>,</19/0>", Some("/a")).into());
+    let second = Some(announced("</3/0>", None).into());
     // each by itself, and all in one batch
     for batch in [1, 9] {
         let mut last = None;
@@ -130,12 +130,15 @@ pub(crate) async fn reports_are_kept_and_unknown_devices_ignored(store: &impl St
             Change::CoverageReported {
                 endpoint: endpoint.to_owned(),
                 reading,
+                source: CoverageSource::Resources,
             },
         ]
     };
     world.commit(&reports("d0")).await;
     world.commit(&reports("nobody")).await;
-    let device = store.device("d0").await.unwrap().unwrap().device;
+    let detail = store.device("d0").await.unwrap().unwrap();
+    assert_eq!(detail.coverage_source, Some(CoverageSource::Resources));
+    let device = detail.device;
     assert_eq!(device.version, Some(version));
     assert_eq!(device.coverage, Some(reading));
     assert_eq!(device.last_heard_at, Some(t(9)));
@@ -444,7 +447,14 @@ pub(crate) async fn hundreds_of_changes_in_one_commit(store: &impl Store) {
                     note: "heard".to_owned(),
                     at: t(1),
                 },
-                ended(*id, task.id, 1, Outcome::Cancelled, None, t(2)),
+                ended(
+                    *id,
+                    task.id,
+                    1,
+                    Outcome::Cancelled(Cancellation::TaskStopped),
+                    None,
+                    t(2),
+                ),
             ]
         })
         .collect();

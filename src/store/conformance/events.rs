@@ -1,7 +1,10 @@
 use super::*;
-use crate::store::{
-    AddWebhookError, AttemptResult, Attempted, DeliveryState, DueDelivery, Event,
-    MAX_WEBHOOKS_ALIKE, NewWebhook, Subject, WebhookId,
+use crate::{
+    store::{
+        AddWebhookError, AttemptResult, Attempted, DeliveryState, DueDelivery, Event,
+        MAX_WEBHOOKS_ALIKE, NewWebhook, Subject, WebhookId,
+    },
+    upgrade::Cancellation,
 };
 
 async fn add(store: &impl Store, task: Option<TaskId>) -> WebhookId {
@@ -102,7 +105,14 @@ pub(crate) async fn a_cancelled_task_and_a_removed_device_are_told(store: &impl 
         .await;
     store.stop_task(task.id, t(3)).await.unwrap();
     store.stop_task(task.id, t(4)).await.unwrap();
-    let cancelled = ended(ids[1], task.id, 1, Outcome::Cancelled, None, t(5));
+    let cancelled = ended(
+        ids[1],
+        task.id,
+        1,
+        Outcome::Cancelled(Cancellation::TaskStopped),
+        None,
+        t(5),
+    );
     world.commit(&[cancelled]).await;
     let events = told(store).await;
     assert_eq!(

@@ -1,8 +1,9 @@
 use super::{T0, UPGRADED, World, ended, list, new_package, new_task, registered, stage, t};
 use crate::{
+    package::Segmentation,
     store::{
-        AddedDevice, DeletePackageError, DeviceFilter, DeviceUpdate, InsertPackageError, NewDevice,
-        Selection, Store, StoredPsk, UpdateDeviceError,
+        AddedDevice, DeletePackageError, DeviceFilter, DeviceUpdate, EarlierPackage,
+        InsertPackageError, NewDevice, NewPackage, Selection, Store, StoredPsk, UpdateDeviceError,
     },
     task::PackageId,
     upgrade::Stage,
@@ -68,6 +69,67 @@ pub(crate) async fn other_content_is_refused_while_a_task_uses_the_older(store: 
             .unwrap()
             .created
     );
+}
+
+pub(crate) async fn a_check_code_stands_for_one_content_in_one_cut(store: &impl Store) {
+    let cut = |segment_size, pad_last| NewPackage {
+        segmentation: Segmentation::choose(1_200, Some(segment_size), pad_last).unwrap(),
+        ..new_package("p", "V2", 1)
+    };
+    let as_before = cut(500, false);
+    let other_code = NewPackage {
+        check_code: 0,
+        ..new_package("p", "V2", 2)
+    };
+    let clash = NewPackage {
+        check_code: as_before.check_code,
+        ..new_package("p", "V2", 3)
+    };
+    let refused = [
+        (clash, EarlierPackage::OtherContent),
+        (cut(100, false), EarlierPackage::SegmentSize(500)),
+        (cut(500, true), EarlierPackage::Padding(false)),
+    ];
+    let check = async || {
+        for (new, expected) in &refused {
+            match store.insert_package(new).await {
+                Err(InsertPackageError::Indistinct { differs, .. }) => {
+                    assert_eq!(differs, *expected);
+                }
+                other => panic!("{expected:?}: {other:?}"),
+            }
+        }
+    };
+    let first = store.insert_package(&as_before).await.unwrap().record;
+    check().await;
+    // superseded
+    let second = store.insert_package(&other_code).await.unwrap().record;
+    check().await;
+    // and gone
+    for package in [first.id, second.id] {
+        store.delete_package(package, t(1)).await.unwrap();
+    }
+    check().await;
+    let other_zero = NewPackage {
+        check_code: 0,
+        ..as_before.clone()
+    };
+    let refused = store.insert_package(&other_zero).await.unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .ends_with("upload it under another version"),
+        "{refused}"
+    );
+    // what is the same comes back, and another version or product is another package
+    assert!(store.insert_package(&as_before).await.unwrap().created);
+    for new in [new_package("p", "V3", 3), new_package("q", "V2", 3)] {
+        let new = NewPackage {
+            check_code: as_before.check_code,
+            ..new
+        };
+        assert!(store.insert_package(&new).await.unwrap().created);
+    }
 }
 
 pub(crate) async fn a_package_in_use_is_not_deleted(store: &impl Store) {

@@ -92,6 +92,7 @@ macro_rules! whole_suite {
                 the_same_package_again_is_the_same_row,
                 other_content_supersedes_the_older_package,
                 other_content_is_refused_while_a_task_uses_the_older,
+                a_check_code_stands_for_one_content_in_one_cut,
                 a_package_in_use_is_not_deleted,
                 a_deleted_package_stays_for_ended_tasks,
                 shared_content_is_reported_when_a_package_is_deleted,
@@ -120,10 +121,14 @@ macro_rules! whole_suite {
                 stopping_cancels_what_waits_and_keeps_what_runs,
                 a_scheduled_task_is_stopped_at_once,
                 a_finished_task_cannot_be_stopped,
+                an_upgrade_that_waits_is_cancelled_at_once,
+                an_upgrade_that_runs_is_cancelled_and_not_tried_again,
+                an_upgrade_that_has_ended_cannot_be_cancelled,
                 a_running_task_cannot_be_deleted,
                 tasks_are_listed_newest_first_with_counts,
                 upgrades_are_listed_by_state_in_pages,
                 an_upgrade_explains_itself,
+                a_device_s_upgrades_are_listed_newest_first,
             }
         }
     };
@@ -206,8 +211,8 @@ fn new_package(product: &str, version: &str, content: u8) -> NewPackage {
         product: product.to_owned(),
         version: pcp::Version::new(version).unwrap(),
         sha256: hex::encode([content; 32]),
-        crc: 0xBEEF,
-        check_code: 0xBEEF,
+        crc: 0xBE00 | u16::from(content),
+        check_code: 0xBE00 | u16::from(content),
         segmentation: Segmentation::choose(1_200, None, false).unwrap(),
         created_at: T0,
     }
@@ -247,17 +252,17 @@ fn registered(endpoint: &str, at: UtcMillis) -> Change {
             queue_mode: QueueMode::On,
             lwm2m_version: Some(Lwm2mVersion::V1_1),
             binding: Binding::parse(b"US"),
-            announced: announced("</3/0>,</4>;ver=1.3,</19/0>", Some("/lwm2m")),
+            announced: Some(announced("</3/0>,</4>;ver=1.3,</19/0>", Some("/lwm2m")).into()),
         },
         at,
     }
 }
 
-fn announced(objects: &str, root_path: Option<&str>) -> Option<Box<Announced>> {
-    Some(Box::new(Announced {
+fn announced(objects: &str, root_path: Option<&str>) -> Announced {
+    Announced {
         objects: objects.to_owned(),
         root_path: root_path.map(ToOwned::to_owned),
-    }))
+    }
 }
 
 fn stage_change(stage: Stage, at: UtcMillis) -> StageChange {

@@ -2,7 +2,7 @@ use super::{NOT_HEARD, World, ended, list, new_task, stage, t};
 use crate::{
     store::{Selection, Store, UpgradeToStop},
     task::{TaskState, UpgradeId, plan},
-    upgrade::Stage,
+    upgrade::{Stage, StopReason},
 };
 
 async fn startable(store: &impl Store, seconds: u64, limit: u32) -> Vec<UpgradeId> {
@@ -117,18 +117,29 @@ pub(crate) async fn upgrades_of_stopped_tasks_and_removed_devices_are_to_be_stop
     store.stop_task(first.id, t(2)).await.unwrap();
     store.remove_device("d1", t(2)).await.unwrap();
     store.remove_device("d3", t(2)).await.unwrap();
-    let to_stop = |upgrade, task, endpoint: &str, device_removed| UpgradeToStop {
+    let to_stop = |upgrade, task, endpoint: &str, reason| UpgradeToStop {
         upgrade,
         task,
         endpoint: endpoint.to_owned(),
-        device_removed,
+        reason,
     };
     let expected = [
-        to_stop(a[0], first.id, "d0", false),
-        to_stop(a[1], first.id, "d1", false),
-        to_stop(b[1], second.id, "d3", true),
+        to_stop(a[0], first.id, "d0", StopReason::TaskStopped),
+        to_stop(a[1], first.id, "d1", StopReason::TaskStopped),
+        to_stop(b[1], second.id, "d3", StopReason::DeviceRemoved),
     ];
     assert_eq!(store.upgrades_to_stop(9).await.unwrap(), expected);
     assert_eq!(store.upgrades_to_stop(2).await.unwrap(), expected[..2]);
     assert_eq!(store.upgrades_to_stop(3).await.unwrap(), expected);
+    // each is there once, whatever else it should be stopped for
+    for id in [a[0], b[0], b[1]] {
+        store.cancel_upgrade(id, t(3)).await.unwrap();
+    }
+    let expected = [
+        to_stop(a[0], first.id, "d0", StopReason::TaskStopped),
+        to_stop(a[1], first.id, "d1", StopReason::TaskStopped),
+        to_stop(b[0], second.id, "d2", StopReason::Cancelled),
+        to_stop(b[1], second.id, "d3", StopReason::Cancelled),
+    ];
+    assert_eq!(store.upgrades_to_stop(9).await.unwrap(), expected);
 }

@@ -2,11 +2,11 @@ use super::{NOT_HEARD, UPGRADED, World, ended, list, new_package, new_task, stag
 use crate::{
     engine::Change,
     store::{
-        CreateTaskError, DeleteTaskError, Selection, StopTaskError, Store, TimelineEvent,
-        UpgradeState,
+        CancelUpgradeError, CreateTaskError, DeleteTaskError, Selection, StopTaskError, Store,
+        TimelineEvent, UpgradeState,
     },
     task::{PackageId, TaskId, TaskState, UpgradeId},
-    upgrade::Stage,
+    upgrade::{Cancellation, Outcome, Stage, StopReason},
 };
 
 pub(crate) async fn a_task_selects_by_list_by_product_or_all(store: &impl Store) {
@@ -144,6 +144,112 @@ pub(crate) async fn a_finished_task_cannot_be_stopped(store: &impl Store) {
     assert!(matches!(refused, Err(StopTaskError::NotFound(_))));
 }
 
+pub(crate) async fn an_upgrade_that_waits_is_cancelled_at_once(store: &impl Store) {
+    let (world, task) = World::with_task(store, 2, 1).await;
+    let ids = world.ids(task.id).await;
+    // one waits for its second attempt
+    world
+        .commit(&[ended(ids[0], task.id, 1, NOT_HEARD, Some(t(300)), t(1))])
+        .await;
+    for (number, id) in (1..).zip(&ids) {
+        let cancelled = store.cancel_upgrade(*id, t(2)).await.unwrap();
+        assert_eq!(cancelled.state, UpgradeState::Cancelled);
+        assert_eq!(cancelled.ended_at, Some(t(2)));
+        let outcome = cancelled.outcome.clone().unwrap();
+        assert_eq!(outcome.reason, "cancelled");
+        assert_eq!(outcome.detail, "the upgrade was cancelled by the operator");
+        assert_eq!(store.cancel_upgrade(*id, t(3)).await.unwrap(), cancelled);
+        let events = store.upgrade(*id).await.unwrap().unwrap().events;
+        assert_eq!(events.last().unwrap().kind, "cancelled");
+        let task = store.task(task.id).await.unwrap().unwrap();
+        assert_eq!(task.counts[&UpgradeState::Cancelled], number);
+    }
+    assert_eq!(store.startable(t(999), 9).await.unwrap(), []);
+    let over = store.task(task.id).await.unwrap().unwrap();
+    assert_eq!(
+        (over.state, over.ended_at),
+        (TaskState::Finished, Some(t(2)))
+    );
+    let told = store.events(0, None, 9).await.unwrap();
+    let told: Vec<_> = told.iter().map(|event| event.kind.as_str()).collect();
+    let expected = ["upgrade.cancelled", "upgrade.cancelled", "task.finished"];
+    assert_eq!(told, expected);
+    // it makes way for another task's on the same device
+    let package = store.package(task.package).await.unwrap().unwrap();
+    let create = async || {
+        let new = new_task(&package, list(&["d0"]));
+        let task = store.create_task(&new).await.unwrap();
+        world.ids(task.id).await[0]
+    };
+    let (first, second) = (create().await, create().await);
+    store.cancel_upgrade(first, t(4)).await.unwrap();
+    let (next, _) = &store.startable(t(4), 9).await.unwrap()[0];
+    assert_eq!(next.upgrade, second);
+    // and does not begin although the engine was told to before
+    let late = [stage(first, 1, Stage::WaitingForDevice, t(5))];
+    assert_eq!(store.commit(&late).await.unwrap().refused, [first]);
+}
+
+pub(crate) async fn an_upgrade_that_runs_is_cancelled_and_not_tried_again(store: &impl Store) {
+    let (world, task) = World::with_task(store, 2, 3).await;
+    let ids = world.ids(task.id).await;
+    for id in &ids {
+        world
+            .commit(&[stage(*id, 1, Stage::Downloading, t(1))])
+            .await;
+    }
+    let cancelled = store.cancel_upgrade(ids[0], t(2)).await.unwrap();
+    assert_eq!(cancelled.state, UpgradeState::Active(Stage::Downloading));
+    assert_eq!(cancelled.cancel_requested_at, Some(t(2)));
+    assert_eq!(store.cancel_upgrade(ids[0], t(3)).await.unwrap(), cancelled);
+    let to_stop = async || store.upgrades_to_stop(9).await.unwrap();
+    assert_eq!(to_stop().await[0].reason, StopReason::Cancelled);
+    // it stays so, whatever happens to it meanwhile
+    world
+        .commit(&[stage(ids[0], 1, Stage::Executing, t(4))])
+        .await;
+    assert_eq!(to_stop().await[0].upgrade, ids[0]);
+    let outcome = Outcome::Cancelled(Cancellation::Upgrade);
+    world
+        .commit(&[ended(ids[0], task.id, 1, outcome, None, t(5))])
+        .await;
+    assert_eq!(to_stop().await, []);
+    let over = store.cancel_upgrade(ids[0], t(6)).await.unwrap();
+    assert_eq!(over.state, UpgradeState::Cancelled);
+    assert_eq!(over.outcome.unwrap().reason, "cancelled");
+    // one that fails by itself meanwhile has failed, and is not tried again
+    store.cancel_upgrade(ids[1], t(6)).await.unwrap();
+    world
+        .commit(&[ended(ids[1], task.id, 1, NOT_HEARD, Some(t(300)), t(7))])
+        .await;
+    assert_eq!(world.state_of(ids[1]).await, UpgradeState::Failed);
+    let over = store.task(task.id).await.unwrap().unwrap();
+    assert_eq!(over.state, TaskState::Finished);
+}
+
+pub(crate) async fn an_upgrade_that_has_ended_cannot_be_cancelled(store: &impl Store) {
+    let (world, task) = World::with_task(store, 2, 0).await;
+    let ids = world.ids(task.id).await;
+    world
+        .commit(&[
+            ended(ids[0], task.id, 1, UPGRADED, None, t(1)),
+            ended(ids[1], task.id, 1, NOT_HEARD, None, t(1)),
+        ])
+        .await;
+    for (id, state) in [
+        (ids[0], UpgradeState::Succeeded),
+        (ids[1], UpgradeState::Failed),
+    ] {
+        let refused = store.cancel_upgrade(id, t(2)).await;
+        assert!(
+            matches!(refused, Err(CancelUpgradeError::Ended { state: s, .. }) if s == state),
+            "{refused:?}"
+        );
+    }
+    let refused = store.cancel_upgrade(UpgradeId(99), t(2)).await;
+    assert!(matches!(refused, Err(CancelUpgradeError::NotFound(_))));
+}
+
 pub(crate) async fn a_running_task_cannot_be_deleted(store: &impl Store) {
     let (world, task) = World::with_task(store, 2, 0).await;
     let ids = world.ids(task.id).await;
@@ -243,4 +349,41 @@ pub(crate) async fn an_upgrade_explains_itself(store: &impl Store) {
     );
     assert_eq!(detail.candidate.unwrap().not_before, t(300));
     assert_eq!(store.upgrade(UpgradeId(99)).await.unwrap(), None);
+}
+
+pub(crate) async fn a_device_s_upgrades_are_listed_newest_first(store: &impl Store) {
+    let (world, package) = World::with_devices(store, 2).await;
+    let mut expected = Vec::new();
+    for number in 0..3 {
+        let mut new = new_task(&package, Selection::All);
+        new.name = format!("task {number}");
+        let task = store.create_task(&new).await.unwrap();
+        let id = world.ids(task.id).await[1];
+        world
+            .commit(&[ended(id, task.id, 1, UPGRADED, None, t(number))])
+            .await;
+        expected.insert(0, (id, new.name, UpgradeState::Succeeded));
+    }
+    let listed = async |before, limit| {
+        let page = store.device_upgrades("d1", before, limit).await.unwrap();
+        let items = page.items.into_iter().map(|it| {
+            assert_eq!(it.version, package.package.version);
+            assert_eq!(it.upgrade.endpoint, "d1");
+            (it.upgrade.id, it.task_name, it.upgrade.state)
+        });
+        (items.collect::<Vec<_>>(), page.more)
+    };
+    assert_eq!(listed(None, 2).await, (expected[..2].to_vec(), true));
+    let rest = listed(Some(expected[1].0), 2).await;
+    assert_eq!(rest, (expected[2..].to_vec(), false));
+    // they outlive the device, and not their task
+    store.remove_device("d1", t(9)).await.unwrap();
+    assert_eq!(listed(None, 9).await, (expected.clone(), false));
+    let newest = store.upgrade(expected[0].0).await.unwrap().unwrap();
+    let task = newest.upgrade.task;
+    store.stop_task(task, t(9)).await.unwrap();
+    store.delete_task(task).await.unwrap();
+    assert_eq!(listed(None, 9).await, (expected[1..].to_vec(), false));
+    let nobody = store.device_upgrades("nobody", None, 9).await.unwrap();
+    assert_eq!((nobody.items, nobody.more), (vec![], false));
 }

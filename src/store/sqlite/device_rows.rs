@@ -14,7 +14,8 @@ use crate::{
     clock::UtcMillis,
     coap::Peer,
     engine::{
-        Announced, Binding, CoverageReading, DeviceRecord, Lwm2mVersion, QueueMode, Registration,
+        Announced, Binding, CoverageReading, CoverageSource, DeviceRecord, Lwm2mVersion, QueueMode,
+        Registration,
     },
     store::{DeviceDetail, DeviceFilter, StoreError},
     task::UpgradeId,
@@ -38,7 +39,8 @@ macro_rules! details {
             "SELECT json_array(",
             device!(),
             ", d.psk_identity, d.created_at, \
-                 (SELECT MIN(u.id) FROM upgrades u WHERE u.endpoint = d.endpoint AND u.phase = 1)) AS line \
+                 (SELECT MIN(u.id) FROM upgrades u WHERE u.endpoint = d.endpoint AND u.phase = 1), \
+                 d.coverage_source) AS line \
              FROM devices d WHERE d.removed = 0"
         )
     };
@@ -98,6 +100,7 @@ pub(super) struct DetailRow<'r> {
     psk_identity: Option<String>,
     created_at: UtcMillis,
     upgrade: Option<UpgradeId>,
+    coverage_source: Option<&'r str>,
 }
 
 impl DetailRow<'_> {
@@ -107,6 +110,7 @@ impl DetailRow<'_> {
             psk_identity: self.psk_identity,
             created_at: self.created_at,
             upgrade: self.upgrade,
+            coverage_source: self.coverage_source.map(coverage_source).transpose()?,
         })
     }
 }
@@ -184,6 +188,11 @@ impl DeviceRow<'_> {
             location,
         }))
     }
+}
+
+fn coverage_source(name: &str) -> Result<CoverageSource, StoreError> {
+    let source = CoverageSource::from_name(name);
+    source.ok_or_else(|| rows::unreadable("devices.coverage_source", name))
 }
 
 fn lwm2m_version(text: &str) -> Result<Lwm2mVersion, StoreError> {

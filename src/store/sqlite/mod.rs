@@ -5,6 +5,7 @@
 //! power failure makes the server forget.
 
 mod bulk;
+mod cancel;
 mod commit;
 mod counts;
 mod credentials;
@@ -36,11 +37,11 @@ use sqlx::{
 };
 
 use super::{
-    AddedDevice, CellRecord, CommitReport, CreateTaskError, DeletePackageError, DeleteTaskError,
-    DeletedPackage, DeviceChange, DeviceDetail, DeviceFilter, DeviceUpdate, InsertPackageError,
-    InsertedPackage, NewDevice, NewPackage, NewTask, OpenError, PackageRecord, Page,
-    RestoredDevices, StopTaskError, Store, StoreError, StoredPsk, TaskRecord, UpdateDeviceError,
-    UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
+    AddedDevice, CancelUpgradeError, CellRecord, CommitReport, CreateTaskError, DeletePackageError,
+    DeleteTaskError, DeletedPackage, DeviceChange, DeviceDetail, DeviceFilter, DeviceUpdate,
+    DeviceUpgrade, InsertPackageError, InsertedPackage, NewDevice, NewPackage, NewTask, OpenError,
+    PackageRecord, Page, RestoredDevices, StopTaskError, Store, StoreError, StoredPsk, TaskRecord,
+    UpdateDeviceError, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
 };
 use crate::{
     clock::UtcMillis,
@@ -401,8 +402,25 @@ impl Store for SqliteStore {
         self.list_upgrades(task, state, after, limit).await
     }
 
+    async fn device_upgrades(
+        &self,
+        endpoint: &str,
+        before: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<Page<DeviceUpgrade>, StoreError> {
+        self.list_upgrades_of(endpoint, before, limit).await
+    }
+
     async fn upgrade(&self, id: UpgradeId) -> Result<Option<UpgradeDetail>, StoreError> {
         self.upgrade_detail(id).await
+    }
+
+    async fn cancel_upgrade(
+        &self,
+        id: UpgradeId,
+        now: UtcMillis,
+    ) -> Result<UpgradeRecord, CancelUpgradeError> {
+        self.cancel(id, now).await
     }
 
     async fn cells(&self, after: Option<u32>, limit: u32) -> Result<Page<CellRecord>, StoreError> {

@@ -8,8 +8,8 @@ use crate::{
     clock::UtcMillis,
     package::Segmentation,
     store::{
-        DeletePackageError, DeletedPackage, InsertPackageError, InsertedPackage, NewPackage,
-        PackageRecord, Page, StoreError,
+        DeletePackageError, DeletedPackage, EarlierPackage, InsertPackageError, InsertedPackage,
+        NewPackage, PackageRecord, Page, StoreError,
     },
     task::{PackageId, TaskId, TaskState},
 };
@@ -104,6 +104,10 @@ impl SqliteStore {
                 created: false,
             });
         }
+        if let Some(differs) = earlier(&mut tx, new).await? {
+            let new = Box::new(new.clone());
+            return Err(InsertPackageError::Indistinct { new, differs });
+        }
         for package in &older {
             if let Some((task, name, state)) = user(&mut tx, package.id).await? {
                 return Err(InsertPackageError::InUse {
@@ -194,7 +198,50 @@ fn is_same(a: &NewPackage, b: &NewPackage) -> bool {
     a.sha256 == b.sha256 && a.check_code == b.check_code && a.segmentation == b.segmentation
 }
 
+/// What a package had that was uploaded before under the same product, version and check code, if that is not the same.
+async fn earlier(
+    conn: &mut SqliteConnection,
+    new: &NewPackage,
+) -> Result<Option<EarlierPackage>, StoreError> {
+    let doing = "looking for the package that a check code stands for";
+    let row = sqlx::query(
+        "SELECT sha256, segment_size, pad_last FROM package_identities \
+         WHERE product = ? AND version = ? AND check_code = ?",
+    )
+    .bind(&new.product)
+    .bind(&new.version.as_bytes()[..])
+    .bind(new.check_code)
+    .fetch_optional(conn)
+    .await
+    .doing(doing)?;
+    let Some(row) = row else { return Ok(None) };
+    let sha256: String = row.value("sha256")?;
+    let segment_size = row.int("segment_size")?;
+    let pad_last = row.value("pad_last")?;
+    Ok(if sha256 != new.sha256 {
+        Some(EarlierPackage::OtherContent)
+    } else if segment_size != new.segmentation.segment_size() {
+        Some(EarlierPackage::SegmentSize(segment_size))
+    } else if pad_last != new.segmentation.pad_last() {
+        Some(EarlierPackage::Padding(pad_last))
+    } else {
+        None
+    })
+}
+
 async fn insert(conn: &mut SqliteConnection, new: &NewPackage) -> Result<PackageId, sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO package_identities (product, version, check_code, sha256, segment_size, pad_last) \
+         VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    )
+    .bind(&new.product)
+    .bind(&new.version.as_bytes()[..])
+    .bind(new.check_code)
+    .bind(&new.sha256)
+    .bind(new.segmentation.segment_size())
+    .bind(new.segmentation.pad_last())
+    .execute(&mut *conn)
+    .await?;
     sqlx::query_scalar(
         "INSERT INTO packages (product, version, sha256, size_bytes, segment_size, pad_last, crc, \
              check_code, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",

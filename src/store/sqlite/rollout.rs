@@ -9,6 +9,7 @@ use crate::{
     engine::{ActiveUpgrade, UpgradeOrder},
     store::{DeviceChange, StoreError, UpgradeToStop},
     task::{Candidate, TaskId, UpgradeId},
+    upgrade::StopReason,
 };
 
 impl SqliteStore {
@@ -179,43 +180,42 @@ impl SqliteStore {
         &self,
         limit: u32,
     ) -> Result<Vec<UpgradeToStop>, StoreError> {
-        let doing = "looking for upgrades to stop";
-        let mut found = sqlx::query(
-            "SELECT u.id, u.task_id, u.endpoint, 0 AS device_removed \
+        const OF_STOPPED_TASKS: &str = "SELECT u.id, u.task_id, u.endpoint \
              FROM tasks t CROSS JOIN upgrades u ON u.task_id = t.id \
              WHERE t.state = 'stopping' AND u.state IN ('waiting_for_device', 'querying_version', \
                  'querying_coverage', 'querying_cell', 'waiting_for_slot', 'downloading', 'executing') \
-             LIMIT ?",
-        )
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await
-        .doing(doing)?;
-        let room = i64::from(limit).saturating_sub_unsigned(found.len() as u64);
-        if room > 0 {
-            found.extend(
-                sqlx::query(
-                    "SELECT u.id, u.task_id, u.endpoint, 1 AS device_removed \
-                     FROM devices d CROSS JOIN upgrades u ON u.endpoint = d.endpoint AND u.phase = 1 \
-                     CROSS JOIN tasks t ON t.id = u.task_id \
-                     WHERE d.removed = 1 AND t.state <> 'stopping' LIMIT ?",
-                )
+             LIMIT ?";
+        const CANCELLED: &str = "SELECT u.id, u.task_id, u.endpoint \
+             FROM upgrades u CROSS JOIN tasks t ON t.id = u.task_id \
+             WHERE u.phase = 1 AND u.cancel_requested_at IS NOT NULL AND t.state <> 'stopping' LIMIT ?";
+        const OF_REMOVED_DEVICES: &str = "SELECT u.id, u.task_id, u.endpoint \
+             FROM devices d CROSS JOIN upgrades u ON u.endpoint = d.endpoint AND u.phase = 1 \
+             CROSS JOIN tasks t ON t.id = u.task_id \
+             WHERE d.removed = 1 AND t.state <> 'stopping' AND u.cancel_requested_at IS NULL LIMIT ?";
+        let mut found = Vec::new();
+        for (statement, reason) in [
+            (OF_STOPPED_TASKS, StopReason::TaskStopped),
+            (CANCELLED, StopReason::Cancelled),
+            (OF_REMOVED_DEVICES, StopReason::DeviceRemoved),
+        ] {
+            let room = i64::from(limit).saturating_sub_unsigned(found.len() as u64);
+            if room <= 0 {
+                break;
+            }
+            let rows = sqlx::query(statement)
                 .bind(room)
                 .fetch_all(&self.readers)
                 .await
-                .doing(doing)?,
-            );
-        }
-        found
-            .iter()
-            .map(|row| {
-                Ok(UpgradeToStop {
+                .doing("looking for upgrades to stop")?;
+            for row in &rows {
+                found.push(UpgradeToStop {
                     upgrade: UpgradeId(row.int("id")?),
                     task: TaskId(row.int("task_id")?),
                     endpoint: row.value("endpoint")?,
-                    device_removed: row.value("device_removed")?,
-                })
-            })
-            .collect()
+                    reason,
+                });
+            }
+        }
+        Ok(found)
     }
 }

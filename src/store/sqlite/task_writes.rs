@@ -8,16 +8,17 @@ use sqlx::SqliteConnection;
 use super::{
     Doing, PART, SqliteStore,
     bulk::json_list,
-    counts::{self, CountChanges},
+    cancel::cancel_waiting,
+    counts,
     events::Announcements,
     rows::{self, Columns as _},
     tasks, turns,
 };
 use crate::{
     clock::UtcMillis,
-    store::{DeleteTaskError, StopTaskError, StoreError, TaskRecord, UpgradeState},
+    store::{DeleteTaskError, StopTaskError, StoreError, TaskRecord},
     task::{TaskId, TaskState},
-    upgrade::Outcome,
+    upgrade::Cancellation,
 };
 
 const STOPPING: &str = "stopping a task";
@@ -211,37 +212,8 @@ async fn cancel_part(
     .bind(PART)
     .fetch_all(&mut *conn)
     .await?;
-    let ids = json_list(waiting.iter().map(|(id, _)| id));
-    let outcome = Outcome::Cancelled;
-    sqlx::query(
-        "INSERT INTO upgrade_events (upgrade_id, at, attempt, kind, text) \
-         SELECT u.id, ?, u.attempt, ?, ? FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value",
-    )
-    .bind(at.0)
-    .bind(outcome.state())
-    .bind(outcome.to_string())
-    .bind(&ids)
-    .execute(&mut *conn)
-    .await?;
-    sqlx::query(
-        "UPDATE upgrades SET state = ?1, phase = 2, next = 0, outcome_state = ?1, outcome_reason = ?2, \
-             outcome_detail = ?3, outcome_at = ?4, ended_at = ?4 \
-         WHERE id IN (SELECT value FROM json_each(?5))",
-    )
-    .bind(outcome.state())
-    .bind(outcome.reason())
-    .bind(outcome.to_string())
-    .bind(at.0)
-    .bind(&ids)
-    .execute(&mut *conn)
-    .await?;
-    let mut counts = CountChanges::default();
-    let count = i64::try_from(waiting.len()).unwrap_or(i64::MAX);
-    counts.moved(task, UpgradeState::Pending, UpgradeState::Cancelled, count);
-    counts.write(conn).await?;
-    let endpoints = json_list(waiting.iter().map(|(_, endpoint)| endpoint));
-    turns::settle(conn, &endpoints).await?;
-    announcements.upgrades(conn, &ids).await?;
+    let why = Cancellation::TaskStopped;
+    cancel_waiting(conn, task, &waiting, why, at, announcements).await?;
     Ok(waiting.len())
 }
 

@@ -1,3 +1,4 @@
+mod migrations;
 mod packed;
 mod parts;
 mod plans;

@@ -3,13 +3,13 @@
 use serde::Deserialize;
 
 use super::{
-    packed::{Flag, packed},
+    packed::{Flag, HexVersion, packed},
     rows,
 };
 use crate::{
     clock::UtcMillis,
     engine::{ActiveUpgrade, StageChange, UpgradeOrder},
-    store::{OutcomeRecord, StoreError, UpgradeRecord, UpgradeState},
+    store::{DeviceUpgrade, OutcomeRecord, StoreError, UpgradeRecord, UpgradeState},
     task::{Candidate, PackageId, RetryPolicy, TaskId, TaskState, UpgradeId},
 };
 
@@ -20,7 +20,7 @@ macro_rules! upgrade {
             "json_array(u.id, u.task_id, u.endpoint, u.attempt, u.not_before, ",
             stage!(),
             ", u.segment, u.progress_percent, u.outcome_state, u.outcome_reason, u.outcome_detail, u.outcome_at, \
-             u.created_at, u.started_at, u.ended_at)"
+             u.created_at, u.started_at, u.ended_at, u.cancel_requested_at)"
         )
     };
 }
@@ -56,6 +56,16 @@ pub(super) const LIST: &str = packed!(of_task!(), " ORDER BY u.id LIMIT ?3");
 
 pub(super) const LIST_IN_STATE: &str =
     packed!(of_task!(), " AND u.state = ?4 ORDER BY u.id LIMIT ?3");
+
+/// Upgrades of a device, each an [`OfDeviceRow`].
+pub(super) const OF_DEVICE: &str = packed!(
+    "SELECT json_array(",
+    upgrade!(),
+    ", t.name, hex(p.version)) AS line \
+     FROM upgrades u INDEXED BY upgrades_of_device CROSS JOIN tasks t ON t.id = u.task_id \
+         CROSS JOIN packages p ON p.id = t.package_id \
+     WHERE u.endpoint = ? AND u.id < ? AND t.hidden = 0 ORDER BY u.id DESC LIMIT ?",
+);
 
 /// A [`DetailRow`].
 pub(super) const ONE: &str = packed!(
@@ -106,6 +116,7 @@ pub(super) struct UpgradeRow<'r> {
     created_at: UtcMillis,
     started_at: Option<UtcMillis>,
     ended_at: Option<UtcMillis>,
+    cancel_requested_at: Option<UtcMillis>,
 }
 
 impl UpgradeRow<'_> {
@@ -140,6 +151,25 @@ impl UpgradeRow<'_> {
             created_at: self.created_at,
             started_at: self.started_at,
             ended_at: self.ended_at,
+            cancel_requested_at: self.cancel_requested_at,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct OfDeviceRow<'r> {
+    #[serde(borrow)]
+    upgrade: UpgradeRow<'r>,
+    task_name: String,
+    version: HexVersion,
+}
+
+impl OfDeviceRow<'_> {
+    pub(super) fn upgrade(self) -> Result<DeviceUpgrade, StoreError> {
+        Ok(DeviceUpgrade {
+            upgrade: self.upgrade.record()?,
+            task_name: self.task_name,
+            version: self.version.0,
         })
     }
 }

@@ -4,13 +4,13 @@ use super::{
     Doing, SqliteStore,
     packed::{Packed, packed},
     rows::{self, Columns},
-    upgrade_rows::{self, DetailRow, UpgradeRow},
+    upgrade_rows::{self, DetailRow, OfDeviceRow, UpgradeRow},
 };
 use crate::{
     clock::UtcMillis,
     store::{
-        CellRecord, Page, QueueRecord, StoreError, TimelineEvent, UpgradeDetail, UpgradeRecord,
-        UpgradeState,
+        CellRecord, DeviceUpgrade, Page, QueueRecord, StoreError, TimelineEvent, UpgradeDetail,
+        UpgradeRecord, UpgradeState,
     },
     task::{Candidate, TaskId, UpgradeId},
     upgrade::Stage,
@@ -42,6 +42,22 @@ impl SqliteStore {
         Packed::fetch(query, &self.readers, "listing upgrades")
             .await?
             .page(limit, UpgradeRow::record)
+    }
+
+    /// See [`crate::store::Store::device_upgrades`].
+    pub(super) async fn list_upgrades_of(
+        &self,
+        endpoint: &str,
+        before: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<Page<DeviceUpgrade>, StoreError> {
+        let query = sqlx::query(upgrade_rows::OF_DEVICE)
+            .bind(endpoint)
+            .bind(before.map_or(i64::MAX, |id| id.0))
+            .bind(rows::one_more(limit));
+        Packed::fetch(query, &self.readers, "listing a device's upgrades")
+            .await?
+            .page(limit, OfDeviceRow::upgrade)
     }
 
     /// See [`crate::store::Store::upgrade`].

@@ -200,6 +200,7 @@ fn every_event() -> Vec<Event> {
         Event::Reached(Deadline::Nudge),
         Event::Reached(Deadline::ResultGrace),
         Event::Stopped(StopReason::TaskStopped),
+        Event::Stopped(StopReason::Cancelled),
         Event::Stopped(StopReason::DeviceRemoved),
     ]
 }
@@ -270,7 +271,10 @@ fn every_state() -> Vec<(&'static str, Sota)> {
                 .on(Event::Reached(Deadline::ResultGrace))
                 .state,
         ),
-        ("ended", Sota::Ended(Outcome::Cancelled)),
+        (
+            "ended",
+            Sota::Ended(Outcome::Cancelled(Cancellation::TaskStopped)),
+        ),
     ]
 }
 
@@ -446,6 +450,17 @@ fn asks_a_device_that_comes_back_without_a_result() {
 }
 
 #[test]
+fn a_device_that_comes_back_at_the_last_moment_is_asked_at_once() {
+    let silent = Drive::begin().executing().on(Event::ExecuteDelivered);
+    let silent = silent.next().next().next();
+    assert_eq!(silent.now, at(1_740));
+    let back = silent.after(30).on(REGISTERED);
+    let asked = back.next();
+    assert_eq!(asked.now, at(1_770));
+    assert_eq!(asked.actions, [Action::AskVersion]);
+}
+
+#[test]
 fn an_answer_from_before_the_command_does_not_count() {
     let drive = Drive::begin()
         .executing()
@@ -491,7 +506,11 @@ fn turn() -> impl Strategy<Value = Turn> {
     let mut outside = every_event();
     outside.retain(|event| !matches!(event, Event::Reached(_) | Event::Stopped(_)));
     let outside = prop::sample::select(outside);
-    let stopped = prop::sample::select(vec![StopReason::TaskStopped, StopReason::DeviceRemoved]);
+    let stopped = prop::sample::select(vec![
+        StopReason::TaskStopped,
+        StopReason::Cancelled,
+        StopReason::DeviceRemoved,
+    ]);
     prop_oneof![
         40 => outside.prop_map(Turn::Event),
         // what leads on: most of the others end an upgrade before it gets anywhere
@@ -627,8 +646,16 @@ fn check_outcome(before: &Sota, event: Event, ended: &Sota) {
     if *outcome == Outcome::Succeeded(Success::AlreadyCurrent) {
         assert_ne!(from, Stage::Executing, "it was upgraded then");
     }
-    let stopped = event == Event::Stopped(StopReason::TaskStopped);
-    assert_eq!(*outcome == Outcome::Cancelled, stopped, "{event:?}");
+    let cancelled = match outcome {
+        Outcome::Cancelled(Cancellation::TaskStopped) => Some(StopReason::TaskStopped),
+        Outcome::Cancelled(Cancellation::Upgrade) => Some(StopReason::Cancelled),
+        Outcome::Succeeded(_) | Outcome::Failed(_) => None,
+    };
+    let stopped = match event {
+        Event::Stopped(reason) if reason != StopReason::DeviceRemoved => Some(reason),
+        _ => None,
+    };
+    assert_eq!(cancelled, stopped, "{event:?}");
 }
 
 proptest! {
@@ -706,6 +733,11 @@ fn a_device_that_calls_the_version_its_own_is_asked_again() {
         Credence::Sound,
     ));
     assert_eq!(drive.actions, [Action::AskVersion]);
+    // it may say so twice, and nothing but its version counts
+    let drive = drive.on(Event::NotificationAnswered(
+        ResultCode::ALREADY_LATEST,
+        Credence::Sound,
+    ));
     let refused = drive.on(says(OLD));
     assert_eq!(
         *refused.failure(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pcp::ResultCode;
+use pcp::{ResultCode, Version};
 
 use super::{
     Action, Command, Event, MAX_PAUSE_FACTOR, MAX_SLOTS_RETURNED, Place, Rules, Sota, Step, ended,
@@ -53,8 +53,9 @@ impl Sota {
             {
                 stay(self)
             }
-            // It ran another version when it was asked: it is asked again before this is believed.
-            Event::NotificationAnswered(ResultCode::ALREADY_LATEST, _) if !*doubted => {
+            // It ran another version when it was asked: it is asked again before this is believed, however often it
+            // says so.
+            Event::NotificationAnswered(ResultCode::ALREADY_LATEST, _) => {
                 *doubted = true;
                 (self, vec![Action::AskVersion])
             }
@@ -104,6 +105,13 @@ impl Sota {
     }
 
     pub(super) fn on_executing(mut self, now: Instant, event: Event, rules: &Rules<'_>) -> Step {
+        if let (
+            Self::Executing { asked: true, .. },
+            Event::VersionAnswered(_, Some(version), worth),
+        ) = (&self, event)
+        {
+            return self.on_version_after_command(now, version, worth, rules);
+        }
         let grace = Deadline::ResultGrace.duration(rules.upgrade);
         let pause = Deadline::RepeatQuestion.duration(rules.upgrade);
         let Self::Executing {
@@ -121,9 +129,12 @@ impl Sota {
         else {
             return stay(self);
         };
-        // Once more, when a device has had time to restart: one that has reported a failure less than one at work.
-        let pauses = if failure.is_some() { 2 } else { 5 };
-        let once_more = (now + pause * pauses).min(last_question(*until, rules).max(now + pause));
+        // In time for an answer, or at once.
+        let soon = if now + grace < *until {
+            now + grace
+        } else {
+            now
+        };
         match event {
             Event::ExecuteDelivered => {
                 command.delivered = true;
@@ -141,33 +152,26 @@ impl Sota {
                 failed(Failure::ExecuteRefused(code))
             }
             // Success in the name of another version: it has yet to restart into the target.
-            Event::UpgradeReported(ResultCode::SUCCESS, version, _)
-                if version != rules.target && !*restarted =>
-            {
+            Event::UpgradeReported(ResultCode::SUCCESS, version, _) if version != rules.target => {
+                if *restarted {
+                    return failed(Failure::WrongVersion(version));
+                }
                 command.delivered = true;
                 command.accepted = true;
                 *reported_early = true;
                 stay(self)
             }
-            Event::UpgradeReported(ResultCode::SUCCESS, version, _) if version != rules.target => {
-                failed(Failure::WrongVersion(version))
-            }
-            Event::UpgradeReported(code, version, _)
-                if !code.is_success() && version != rules.target =>
-            {
+            Event::UpgradeReported(code, version, _) if version != rules.target => {
                 failed(Failure::UpgradeFailed(code))
             }
             // Failed, yet the target version? The device is asked which it runs.
-            Event::UpgradeReported(code, ..) => {
-                if !code.is_success() {
+            Event::UpgradeReported(..) | Event::Reached(Deadline::ResultGrace) => {
+                if let Event::UpgradeReported(code, ..) = event
+                    && !code.is_success()
+                {
                     let failed_in = FailedIn::Installation;
                     *failure = Some(ReportedFailure { failed_in, code });
                 }
-                *asked = true;
-                *ask_at = now + pause;
-                (self, vec![Action::AskVersion])
-            }
-            Event::Reached(Deadline::ResultGrace) => {
                 *asked = true;
                 *ask_at = now + pause;
                 (self, vec![Action::AskVersion])
@@ -179,45 +183,15 @@ impl Sota {
                 *asked = false;
                 *claimed = false;
                 *failure = None;
-                *ask_at = (*ask_at).min(now + grace);
+                *ask_at = (*ask_at).min(soon);
                 stay(self)
             }
             // One that may be at work has its time: until it restarts, or is asked once more.
             Event::Registered { .. } | Event::Heard => {
                 if !*reported_early && !*doubted {
-                    *ask_at = (*ask_at).min(now + grace);
+                    *ask_at = (*ask_at).min(soon);
                 }
                 stay(self)
-            }
-            Event::VersionAnswered(_, Some(version), credence) if *asked => {
-                let target = version == rules.target;
-                if let Some(failure) = *failure
-                    && !target
-                {
-                    return failed(failure.into());
-                }
-                if command.may_repeat(now, rules) && failure.is_none() {
-                    // It never received the command, so there is nothing to have failed.
-                    *command = command.again(now);
-                    *asked = false;
-                    *ask_at = last_question(*until, rules).max(now + grace);
-                    return (self, vec![Action::Execute]);
-                }
-                // A device that has not restarted may be at work, and tell what it runs, or what it is to become.
-                let early = *reported_early && now < last_question(*until, rules);
-                let premature = target && credence == Credence::Premature;
-                if premature || (!*restarted && (!*doubted || early)) {
-                    *asked = false;
-                    *doubted = true;
-                    *claimed = target && credence == Credence::Unproven;
-                    *ask_at = once_more;
-                    return stay(self);
-                }
-                match credence {
-                    _ if !target => failed(Failure::WrongVersion(version)),
-                    Credence::Refuted(failure) => failed(failure.into()),
-                    _ => ended(Outcome::Succeeded(Success::Upgraded)),
-                }
             }
             // It has lost what it had downloaded, and the command with it.
             Event::SegmentRequested(_) => {
@@ -240,6 +214,64 @@ impl Sota {
                 None => failed(Failure::ExecutionTimedOut),
             },
             _ => stay(self),
+        }
+    }
+
+    /// The device was asked which version it runs, after it was told to upgrade.
+    fn on_version_after_command(
+        mut self,
+        now: Instant,
+        version: Version,
+        credence: Credence,
+        rules: &Rules<'_>,
+    ) -> Step {
+        let grace = Deadline::ResultGrace.duration(rules.upgrade);
+        let pause = Deadline::RepeatQuestion.duration(rules.upgrade);
+        let Self::Executing {
+            until,
+            command,
+            ask_at,
+            asked,
+            restarted,
+            doubted,
+            claimed,
+            reported_early,
+            failed: failure,
+            ..
+        } = &mut self
+        else {
+            return stay(self);
+        };
+        // Once more, when a device has had time to restart: one that has reported a failure less than one at work.
+        let pauses = if failure.is_some() { 2 } else { 5 };
+        let once_more = (now + pause * pauses).min(last_question(*until, rules).max(now + pause));
+        let target = version == rules.target;
+        if let Some(failure) = *failure
+            && !target
+        {
+            return failed(failure.into());
+        }
+        if command.may_repeat(now, rules) && failure.is_none() {
+            // It never received the command, so there is nothing to have failed.
+            *command = command.again(now);
+            *asked = false;
+            *ask_at = last_question(*until, rules).max(now + grace);
+            return (self, vec![Action::Execute]);
+        }
+        // A device that has not restarted may be at work, and tell what it runs, or what it is to become.
+        let early = *reported_early && now < last_question(*until, rules);
+        let premature = target && credence == Credence::Premature;
+        if premature || (!*restarted && (!*doubted || early)) {
+            *asked = false;
+            *doubted = true;
+            *claimed = target && credence == Credence::Unproven;
+            *ask_at = once_more;
+            return stay(self);
+        }
+        match credence {
+            _ if !target => failed(Failure::WrongVersion(version)),
+            Credence::Refuted(failure) => failed(failure.into()),
+            _ => ended(Outcome::Succeeded(Success::Upgraded)),
         }
     }
 }

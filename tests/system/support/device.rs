@@ -35,6 +35,7 @@ impl Device {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/aiocoap_device.py");
         let mut command = clean(Command::new(tool("python")));
         command
+            .arg("-B") // leaves nothing behind beside the script
             .arg(script)
             .args(["--server", &server.to_string()])
             .args(["--endpoint", endpoint])

@@ -1,11 +1,13 @@
 //! What the tests stand on: the server's process, its API, other people's clients.
 
 mod api;
+mod coap;
 mod device;
 mod process;
 mod server;
 
 pub(crate) use api::{Api, identity};
+pub(crate) use coap::{Received, Wire, coap};
 pub(crate) use device::Device;
 pub(crate) use process::{Finished, cellwise, clean, run, tool};
 pub(crate) use server::Server;

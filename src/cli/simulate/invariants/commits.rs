@@ -20,7 +20,9 @@ impl Invariants {
                     self.new_locations.remove(location);
                 }
             }
-            Change::CoverageReported { endpoint, reading } => {
+            Change::CoverageReported {
+                endpoint, reading, ..
+            } => {
                 let told = self.told(reading);
                 let subject = device(endpoint).and_then(|device| self.subjects.get_mut(device));
                 if let Some(subject) = subject {

@@ -1,5 +1,8 @@
 use super::{Invariants, Rule};
-use crate::{config::AdmissionConfig, engine::CoverageReading};
+use crate::{
+    config::{AdmissionConfig, ClassRule},
+    engine::CoverageReading,
+};
 
 /// A coverage report, as the checker judges it.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +26,15 @@ pub(super) fn limit(rsrp_dbm: Option<i32>, sinr_db: Option<i32>, rules: &Admissi
     let weak = !strong && rsrp >= rules.rsrp_range1_dbm;
     let clear = sinr >= rules.sinr_range0_db;
     let noisy = sinr < rules.sinr_range1_db;
+    if rules.class_rule == ClassRule::Weaker {
+        let limits = [rules.limit_good, rules.limit_fair, rules.limit_weak];
+        let (by_rsrp, by_sinr) = (
+            [strong, weak, !strong && !weak],
+            [clear, !clear && !noisy, noisy],
+        );
+        let level = |ranges: [bool; 3]| ranges.iter().position(|in_it| *in_it).unwrap_or(2);
+        return limits[level(by_rsrp).max(level(by_sinr))];
+    }
     if strong && clear {
         rules.limit_good
     } else if strong && !noisy {

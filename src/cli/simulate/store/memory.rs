@@ -185,7 +185,9 @@ impl MemoryStore {
                     device.last_heard_at = device.last_heard_at.max(Some(*at));
                 }
             }
-            Change::CoverageReported { endpoint, reading } => {
+            Change::CoverageReported {
+                endpoint, reading, ..
+            } => {
                 if let Some(device) = self.device(endpoint) {
                     device.coverage = Some(*reading);
                     device.last_heard_at = device.last_heard_at.max(Some(reading.at));
@@ -386,7 +388,7 @@ impl MemoryStore {
                     (Phase::Active { stage, .. }, _) => UpgradeState::Active(stage.stage),
                     (Phase::Ended, Some(Outcome::Succeeded(_))) => UpgradeState::Succeeded,
                     (Phase::Ended, Some(Outcome::Failed(_))) => UpgradeState::Failed,
-                    (Phase::Ended, Some(Outcome::Cancelled)) => UpgradeState::Cancelled,
+                    (Phase::Ended, Some(Outcome::Cancelled(_))) => UpgradeState::Cancelled,
                     (Phase::Ended, None) | (Phase::Waiting { .. }, _) => UpgradeState::Pending,
                 },
                 reason: (row.outcome.as_deref()).map(|outcome| outcome.reason().to_owned()),

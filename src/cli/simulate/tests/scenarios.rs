@@ -10,7 +10,7 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 use super::{Scenario, Summary, run_with};
 use crate::{
     cli::simulate::{Faults, fleet::FleetFile},
-    config::{Config, ProductConfig},
+    config::{ClassRule, Config, ProductConfig},
     task::RetryPolicy,
 };
 use log::{Log, Watch};
@@ -191,14 +191,14 @@ fn a_device_that_gives_up_for_good_is_nudged_and_loses_its_slot_and_fails_in_the
         );
         assert!(pauses.get(4) > pauses.get(1), "{pauses:?}");
     }
-    let given_back = "5 nudges without progress: slot in cell 1 given back";
+    let given_back = "5 nudges without progress: slot in cell ";
     let lost = log.notes.iter().filter(|note| note.starts_with(given_back));
     assert_eq!(lost.count(), DEVICES as usize * 3);
     for detail in &log.details {
         for words in [
             "the download stood still each time the device had a slot",
             ". Sent last: the new version (PCP 20), ",
-            ". Heard last at 2027-01-15T",
+            ". Heard last at 2027-01-16T",
         ] {
             assert!(detail.contains(words), "{words:?} is not in {detail}");
         }
@@ -332,4 +332,26 @@ fn on_a_good_day_every_device_ends_as_its_character_has_it() {
             summary.surprises
         );
     }
+}
+
+#[test]
+fn by_the_weaker_of_the_two_more_of_a_cell_upgrade_at_once() {
+    let at_once = |class_rule| {
+        let mut config = Config::default();
+        config.admission.class_rule = class_rule;
+        // what they hear is clear or fair, and weaker than range 0
+        config.admission.rsrp_range0_dbm = -89;
+        let mut scenario = ordinary("[coverage]\ngood = 1\nmedium = 1");
+        scenario.devices = 30;
+        scenario.config = Arc::new(config);
+        let (summary, log) = watch(&scenario);
+        assert_eq!(log.outcomes.len(), 30);
+        let cell = &summary.cells[0];
+        ((cell.limit_min, cell.limit_max), cell.peak)
+    };
+    let (limits, most) = at_once(ClassRule::Table);
+    assert_eq!((limits, most), ((1, 1), 1));
+    let (limits, most) = at_once(ClassRule::Weaker);
+    assert_eq!(limits, (10, 10));
+    assert!((2..=10).contains(&most), "{most}");
 }

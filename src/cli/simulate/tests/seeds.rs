@@ -7,10 +7,11 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng},
 };
 
-use super::{Scenario, run};
+use super::{Scenario, run, run_with};
 use crate::{
-    cli::simulate::{Faults, fleet::FleetFile},
+    cli::simulate::{Faults, fleet::FleetFile, hooks::Hooks},
     config::Config,
+    engine::Change,
     task::RetryPolicy,
 };
 
@@ -83,6 +84,30 @@ fn world(seed: u64) -> Scenario {
     }
 }
 
+/// Prints the timeline of one upgrade while a seed is replayed: `CELLWISE_UPGRADE` has its number.
+struct Narrator(i64);
+
+impl Hooks for Narrator {
+    fn commits(&mut self, change: &mut Change) -> bool {
+        match change {
+            Change::Stage {
+                upgrade, note, at, ..
+            }
+            | Change::Note {
+                upgrade, note, at, ..
+            } if upgrade.0 == self.0 => println!("{at} {note}"),
+            Change::Ended {
+                upgrade,
+                detail,
+                at,
+                ..
+            } if upgrade.0 == self.0 => println!("{at} ended: {detail}"),
+            _ => {}
+        }
+        true
+    }
+}
+
 fn check(seed: u64) -> Result<(), String> {
     let scenario = world(seed);
     let summary = run(&scenario);
@@ -99,6 +124,9 @@ fn check(seed: u64) -> Result<(), String> {
 fn fresh_seeds_violate_nothing() {
     let variable = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     if let Some(seed) = variable("CELLWISE_SEED") {
+        if let Some(upgrade) = variable("CELLWISE_UPGRADE") {
+            run_with(&world(seed), Narrator(upgrade.cast_signed()));
+        }
         return check(seed).unwrap();
     }
     let mut first = [0; 8];

@@ -5,7 +5,7 @@ use sqlx::SqliteConnection;
 
 use crate::{
     clock::UtcMillis,
-    engine::{Announced, CoverageReading, QueueMode, Registration},
+    engine::{Announced, CoverageReading, CoverageSource, QueueMode, Registration},
     store::sqlite::{
         bulk::{Bound, RowStatement, json_list},
         evidence,
@@ -44,13 +44,14 @@ const REGISTER: RowStatement = RowStatement {
 };
 
 const REPORT: RowStatement = RowStatement {
-    head: "WITH v (endpoint, at, version, coverage_at, cell, rsrp_dbm, sinr_db) AS (VALUES ",
-    row: "(?, ?, ?, ?, ?, ?, ?)",
+    head: "WITH v (endpoint, at, version, coverage_at, cell, rsrp_dbm, sinr_db, source) AS (VALUES ",
+    row: "(?, ?, ?, ?, ?, ?, ?, ?)",
     tail: ") UPDATE devices SET last_heard_at = MAX(COALESCE(last_heard_at, v.at), v.at), \
                version = COALESCE(v.version, devices.version), \
                coverage_cell = IIF(v.coverage_at IS NULL, coverage_cell, v.cell), \
                coverage_rsrp_dbm = IIF(v.coverage_at IS NULL, coverage_rsrp_dbm, v.rsrp_dbm), \
                coverage_sinr_db = IIF(v.coverage_at IS NULL, coverage_sinr_db, v.sinr_db), \
+               coverage_source = IIF(v.coverage_at IS NULL, coverage_source, v.source), \
                coverage_at = COALESCE(v.coverage_at, devices.coverage_at) \
            FROM v WHERE devices.endpoint = v.endpoint",
 };
@@ -122,7 +123,7 @@ impl Registered<'_> {
 struct Reported {
     at: UtcMillis,
     version: Option<Version>,
-    coverage: Option<CoverageReading>,
+    coverage: Option<(CoverageReading, CoverageSource)>,
 }
 
 impl<'c> DeviceChanges<'c> {
@@ -151,8 +152,13 @@ impl<'c> DeviceChanges<'c> {
         self.report(endpoint, at).version = Some(version);
     }
 
-    pub(super) fn coverage(&mut self, endpoint: &'c str, reading: CoverageReading) {
-        self.report(endpoint, reading.at).coverage = Some(reading);
+    pub(super) fn coverage(
+        &mut self,
+        endpoint: &'c str,
+        reading: CoverageReading,
+        source: CoverageSource,
+    ) {
+        self.report(endpoint, reading.at).coverage = Some((reading, source));
     }
 
     pub(super) fn evidence(&mut self, endpoint: &'c str, evidence: &'c [Evidence], at: UtcMillis) {
@@ -221,15 +227,16 @@ impl Round<'_> {
             .await?;
         REPORT
             .execute(conn, &reported, |query, (endpoint, it)| {
-                let coverage = it.coverage.map(|reading| reading.coverage);
+                let coverage = it.coverage.map(|(reading, _)| reading.coverage);
                 query
                     .bind((*endpoint).to_owned())
                     .bind(it.at.0)
                     .bind(it.version.map(|version| version.as_bytes().to_vec()))
-                    .bind(it.coverage.map(|reading| reading.at.0))
+                    .bind(it.coverage.map(|(reading, _)| reading.at.0))
                     .bind(coverage.and_then(|coverage| coverage.cell))
                     .bind(coverage.and_then(|coverage| coverage.rsrp_dbm))
                     .bind(coverage.and_then(|coverage| coverage.sinr_db))
+                    .bind(it.coverage.map(|(_, source)| source.name()))
             })
             .await?;
         EVIDENCE

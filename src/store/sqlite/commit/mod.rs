@@ -53,8 +53,12 @@ impl SqliteStore {
                     version,
                     at,
                 } => devices.version(endpoint, *version, *at),
-                Change::CoverageReported { endpoint, reading } => {
-                    devices.coverage(endpoint, *reading);
+                Change::CoverageReported {
+                    endpoint,
+                    reading,
+                    source,
+                } => {
+                    devices.coverage(endpoint, *reading, *source);
                 }
                 Change::Evidence {
                     endpoint,

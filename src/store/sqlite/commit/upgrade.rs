@@ -147,7 +147,7 @@ impl<'c> Upgrade<'c> {
         let state = match ending.outcome {
             Outcome::Succeeded(_) => UpgradeState::Succeeded,
             Outcome::Failed(_) => UpgradeState::Failed,
-            Outcome::Cancelled => UpgradeState::Cancelled,
+            Outcome::Cancelled(_) => UpgradeState::Cancelled,
         };
         if state == UpgradeState::Succeeded {
             self.progress_percent = 100;

@@ -52,7 +52,7 @@ const CELL: RowStatement = RowStatement {
 #[derive(Default)]
 pub(super) struct Upgrades<'c> {
     known: HashMap<UpgradeId, Upgrade<'c>>,
-    /// Another attempt still makes sense: neither was the task stopped nor the device removed.
+    /// Another attempt still makes sense: neither was the task stopped, nor the upgrade cancelled, nor the device removed.
     may_retry: HashSet<UpgradeId>,
     lines: Vec<Line<'c>>,
     cells: BTreeMap<u32, CellChanges>,
@@ -144,7 +144,7 @@ impl<'c> Upgrades<'c> {
             let retries: Vec<i64> = sqlx::query_scalar(
                 "SELECT u.id FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value \
                      CROSS JOIN tasks t ON t.id = u.task_id CROSS JOIN devices d ON d.endpoint = u.endpoint \
-                 WHERE t.state = 'running' AND d.removed = 0",
+                 WHERE t.state = 'running' AND d.removed = 0 AND u.cancel_requested_at IS NULL",
             )
             .bind(json_list(retries))
             .fetch_all(conn)

@@ -18,8 +18,8 @@ const SMALL: [&str; 8] = [
     "sqlite_sequence",
 ];
 
-/// Indexes of few rows: what is being created or deleted, what the rollout is about to forget.
-const SMALL_INDEXES: [&str; 2] = ["tasks_hidden", "devices_removed"];
+/// Indexes of few rows: what is being created or deleted, what the rollout is about to forget or to stop.
+const SMALL_INDEXES: [&str; 3] = ["tasks_hidden", "devices_removed", "upgrades_to_cancel"];
 
 /// Beginnings of statements that may look at all of something, or sort it, and why.
 const EXCEPTIONS: [(&str, &str); 6] = [
@@ -138,6 +138,7 @@ async fn every_statement_finds_its_rows_by_an_index() {
         event_rows::LAST_DUE,
         upgrade_rows::LIST,
         upgrade_rows::LIST_IN_STATE,
+        upgrade_rows::OF_DEVICE,
         upgrade_rows::ONE,
         upgrade_rows::RESTORE,
         upgrade_rows::STARTABLE,

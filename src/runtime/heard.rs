@@ -1,0 +1,90 @@
+//! When devices were heard last. The store knows of registrations and reports; the engines know of every message.
+
+use std::{collections::HashMap, time::Duration};
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use super::{Exchange, shard::Message};
+use crate::{
+    clock::UtcMillis,
+    engine::{DeviceId, ShardId},
+};
+
+/// Shards answer in milliseconds. What has not come by then is told as it is stored.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(500);
+
+/// Knows when devices were heard last, by any message.
+#[async_trait]
+pub trait Heard: Send + Sync {
+    /// For each of these endpoints, in their order, when it was heard last; `None` where it was not since the start, or
+    /// where that cannot be told within moments. Ask for a page at most.
+    async fn last_heard(&self, endpoints: &[&str]) -> Vec<Option<UtcMillis>>;
+}
+
+/// What some devices of a shard were heard last.
+pub(super) type HeardAnswer = Vec<(DeviceId, UtcMillis)>;
+
+#[async_trait]
+impl Heard for Exchange {
+    async fn last_heard(&self, endpoints: &[&str]) -> Vec<Option<UtcMillis>> {
+        let devices: Vec<DeviceId> = endpoints.iter().map(|name| self.ids().of(name)).collect();
+        let (answer, mut answers) = mpsc::unbounded_channel::<HeardAnswer>();
+        for (shard, devices) in self.by_shard(&devices) {
+            let answer = answer.clone();
+            self.send(shard, Message::Heard { devices, answer });
+        }
+        drop(answer);
+        let mut heard = HashMap::with_capacity(devices.len());
+        let all = async {
+            while let Some(some) = answers.recv().await {
+                heard.extend(some);
+            }
+        };
+        let _ = tokio::time::timeout(ANSWERED_WITHIN, all).await; // what has come is told
+        devices.iter().map(|id| heard.get(id).copied()).collect()
+    }
+}
+
+impl Exchange {
+    /// Which of these devices each shard has.
+    fn by_shard(&self, devices: &[DeviceId]) -> HashMap<ShardId, Vec<DeviceId>> {
+        let mut lots: HashMap<ShardId, Vec<DeviceId>> = HashMap::new();
+        let directory = self.directory();
+        for id in devices {
+            if let Some(shard) = directory.find(*id) {
+                lots.entry(shard).or_default().push(*id);
+            }
+        }
+        lots
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::DeviceIds;
+
+    #[tokio::test]
+    async fn a_shard_that_does_not_answer_leaves_what_is_stored() {
+        let ids = DeviceIds::new([7; 32]);
+        let (exchange, mut ends) = Exchange::new(ids, 3);
+        let at = UtcMillis(1_800_000_000_000);
+        let names = ["answered", "silent", "gone", "nobody's"];
+        for (name, shard) in names.into_iter().zip(0..3) {
+            exchange.place(exchange.ids().of(name), ShardId(shard));
+        }
+        drop(ends.shards.pop());
+        let mut answers = ends.shards.remove(0);
+        let shard = tokio::spawn(async move {
+            let Some(Message::Heard { devices, answer }) = answers.recv().await else {
+                panic!("nothing was asked");
+            };
+            let heard = devices.into_iter().map(|id| (id, at)).collect();
+            answer.send(heard).unwrap();
+        });
+        let heard = exchange.last_heard(&names).await;
+        assert_eq!(heard, [Some(at), None, None, None]);
+        shard.await.unwrap();
+    }
+}

@@ -1,0 +1,79 @@
+//! Databases of before, brought to this program's form.
+
+use sqlx::{SqliteConnection, migrate::Migrator};
+
+use super::*;
+use crate::{
+    package::Segmentation,
+    store::{EarlierPackage, InsertPackageError, NewPackage},
+};
+
+/// A database as a program left it that knew the migrations up to a number.
+async fn left_at(number: i64, dir: &Path) -> SqliteConnection {
+    let all = sqlx::migrate!("migrations/sqlite");
+    let known = all.iter().filter(|it| it.version <= number).cloned();
+    let options = SqliteConnectOptions::new()
+        .filename(dir.join(FILE_NAME))
+        .create_if_missing(true);
+    let mut conn = options.connect().await.unwrap();
+    Migrator::with_migrations(known.collect())
+        .run(&mut conn)
+        .await
+        .unwrap();
+    conn
+}
+
+#[tokio::test]
+async fn packages_of_before_keep_their_check_codes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut conn = left_at(4, dir.path()).await;
+    // content, size, segment size, padded, check code, superseded, deleted
+    for (id, content, size, segment_size, padded, code, gone) in [
+        (1, 1, 1_200, 100, false, 0, "1, NULL"),
+        (2, 2, 1_200, 500, true, 0, "NULL, NULL"),
+        (3, 3, 1_200, 500, false, 7, "NULL, 1"),
+        (4, 4, 1_000, 500, true, 8, "1, 1"),
+    ] {
+        let sha256 = hex::encode([content; 32]);
+        let version = hex::encode(pcp::Version::new("V2").unwrap().as_bytes());
+        let insert = format!(
+            "INSERT INTO packages (id, product, version, sha256, size_bytes, segment_size, pad_last, crc, check_code, \
+                 created_at, superseded_at, deleted_at) \
+             VALUES ({id}, 'p', x'{version}', '{sha256}', {size}, {segment_size}, {padded}, 1, {code}, 0, {gone})"
+        );
+        let insert = sqlx::query(sqlx::AssertSqlSafe(insert));
+        insert.execute(&mut conn).await.unwrap();
+    }
+    conn.close().await.unwrap();
+    let store = SqliteStore::open(dir.path()).await.unwrap();
+    let new = |content, size, segment_size, pad_last, check_code| NewPackage {
+        product: "p".to_owned(),
+        version: pcp::Version::new("V2").unwrap(),
+        sha256: hex::encode([content; 32]),
+        crc: 1,
+        check_code,
+        segmentation: Segmentation::exact(size, segment_size, pad_last).unwrap(),
+        created_at: UtcMillis(1),
+    };
+    for (package, expected) in [
+        // two had the code 0: the newest counts
+        (new(1, 1_200, 100, false, 0), EarlierPackage::OtherContent),
+        (
+            new(2, 1_200, 400, false, 0),
+            EarlierPackage::SegmentSize(500),
+        ),
+        (new(2, 1_200, 500, false, 0), EarlierPackage::Padding(true)),
+        (new(1, 1_200, 500, false, 7), EarlierPackage::OtherContent),
+    ] {
+        match store.insert_package(&package).await {
+            Err(InsertPackageError::Indistinct { differs, .. }) => assert_eq!(differs, expected),
+            other => panic!("{other:?}"),
+        }
+    }
+    let current = new(2, 1_200, 500, true, 0);
+    assert!(!store.insert_package(&current).await.unwrap().created);
+    // there was nothing to fill up
+    for same in [new(4, 1_000, 500, false, 8), new(3, 1_200, 500, false, 7)] {
+        assert!(store.insert_package(&same).await.unwrap().created);
+    }
+}
