@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, io::IsTerminal as _};
 
+use metrics::{Counter, Gauge};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
@@ -61,8 +62,8 @@ impl Metrics {
 /// What a part of the server has told so far: several parts add up to one figure.
 #[derive(Debug, Default)]
 pub struct Share {
-    counters: HashMap<&'static str, u64>,
-    gauges: HashMap<&'static str, usize>,
+    counters: HashMap<&'static str, (Counter, u64)>,
+    gauges: HashMap<&'static str, (Gauge, usize)>,
 }
 
 /// Figures of one part of the server.
@@ -74,23 +75,29 @@ pub struct Figures<'a> {
 impl Figures<'_> {
     /// Tells how far the part has counted.
     pub fn counter(&mut self, name: &'static str, help: &'static str, value: u64) {
-        let before = self.share.counters.insert(name, value).unwrap_or(0);
-        metrics::with_local_recorder(&self.metrics.recorder, || {
-            let name = format!("cellwise_{name}_total");
-            metrics::describe_counter!(name.clone(), help);
-            metrics::counter!(name).increment(value.saturating_sub(before));
+        let recorder = &self.metrics.recorder;
+        let (counter, before) = self.share.counters.entry(name).or_insert_with(|| {
+            metrics::with_local_recorder(recorder, || {
+                let name = format!("cellwise_{name}_total");
+                metrics::describe_counter!(name.clone(), help);
+                (metrics::counter!(name), 0)
+            })
         });
+        counter.increment(value.saturating_sub(std::mem::replace(before, value)));
     }
 
     /// Tells how much there is in the part.
     #[allow(clippy::cast_precision_loss)] // counts of devices and datagrams stay far below 2^52
     pub fn gauge(&mut self, name: &'static str, help: &'static str, value: usize) {
-        let before = self.share.gauges.insert(name, value).unwrap_or(0);
-        metrics::with_local_recorder(&self.metrics.recorder, || {
-            let name = format!("cellwise_{name}");
-            metrics::describe_gauge!(name.clone(), help);
-            metrics::gauge!(name).increment(value as f64 - before as f64);
+        let recorder = &self.metrics.recorder;
+        let (gauge, before) = self.share.gauges.entry(name).or_insert_with(|| {
+            metrics::with_local_recorder(recorder, || {
+                let name = format!("cellwise_{name}");
+                metrics::describe_gauge!(name.clone(), help);
+                (metrics::gauge!(name), 0)
+            })
         });
+        gauge.increment(value as f64 - std::mem::replace(before, value) as f64);
     }
 }
 

@@ -6,6 +6,8 @@
 //! waits for a slot. Then the server is killed (SIGKILL) and started again, while one of those that download repeats
 //! its request for a segment.
 //!
+//! Before that the server is left alone for a minute (`--idle-seconds`): what it takes then, it takes for nothing.
+//!
 //! `--upgrading N` with the number of `--devices` tells what an upgrading device takes, without others around it.
 #![allow(clippy::unwrap_used, clippy::panic)] // it measures or ends
 
@@ -13,6 +15,7 @@
 mod support;
 
 use std::{
+    net::{Ipv4Addr, UdpSocket},
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -48,6 +51,12 @@ struct Arguments {
     /// How many of them upgrade when the server is killed; a tenth unless given
     #[arg(long)]
     upgrading: Option<u32>,
+    /// For how long the server is watched while none of the registered devices is awake
+    #[arg(long, default_value_t = 60)]
+    idle_seconds: u64,
+    /// UDP sockets that others on the machine have open meanwhile
+    #[arg(long, default_value_t = 0)]
+    other_sockets: usize,
     /// The program to measure, instead of the one that cargo has built
     #[arg(long)]
     server: Option<PathBuf>,
@@ -80,6 +89,12 @@ struct Figures {
     bytes_per_device: f64,
     anonymous_bytes_per_device: f64,
     empty_mib: f64,
+    /// What the server takes of the processor in that time while all devices sleep, and how often one of its threads wakes
+    /// up.
+    idle_seconds: u64,
+    other_sockets: usize,
+    idle_cpu_seconds: f64,
+    idle_wakeups: u64,
     /// Devices that have taken the new version and may ask for segments, of those that were to.
     downloading: usize,
     upgrading: u32,
@@ -148,6 +163,8 @@ fn measure(arguments: &Arguments) -> Figures {
     server.wait_until_committed();
     let registration = server.cpu() - cpu;
     let registered = server.memory_at_rest();
+    eprintln!("they sleep for {} s", arguments.idle_seconds);
+    let idle = rest(&server, arguments);
 
     eprintln!(
         "the server starts anew, so that what upgrading adds finds no room that was used before"
@@ -185,6 +202,10 @@ fn measure(arguments: &Arguments) -> Figures {
         bytes_per_device: each(registered.resident, empty.resident, all).round(),
         anonymous_bytes_per_device: each(registered.anonymous, empty.anonymous, all).round(),
         empty_mib: mib(empty.resident),
+        idle_seconds: arguments.idle_seconds,
+        other_sockets: arguments.other_sockets,
+        idle_cpu_seconds: rounded(idle.cpu),
+        idle_wakeups: idle.wakeups,
         downloading,
         upgrading,
         negotiations_per_cpu_second: per(f64::from(upgrading), negotiation),
@@ -197,6 +218,30 @@ fn measure(arguments: &Arguments) -> Figures {
         restart_loaded_seconds: seconds(restart.loaded),
         restart_cpu_seconds: rounded(restart.cpu),
         restarted_bytes_per_device: each(restarted.resident, empty.resident, all).round(),
+    }
+}
+
+/// What it takes to wait.
+struct Idle {
+    cpu: f64,
+    wakeups: u64,
+}
+
+/// Leaves the server alone for a while.
+fn rest(server: &Server, arguments: &Arguments) -> Idle {
+    let nowhere = (Ipv4Addr::LOCALHOST, 0);
+    let sockets: Vec<_> = (0..arguments.other_sockets)
+        .map(|_| UdpSocket::bind(nowhere).unwrap())
+        .collect();
+    let (cpu, before) = (server.cpu(), kernel::thread_sleeps(server.pid()));
+    std::thread::sleep(Duration::from_secs(arguments.idle_seconds));
+    let cpu = server.cpu() - cpu;
+    let after = kernel::thread_sleeps(server.pid());
+    drop(sockets);
+    let woken = |(thread, sleeps): (_, u64)| sleeps - before.get(&thread).unwrap_or(&0);
+    Idle {
+        cpu,
+        wakeups: after.into_iter().map(woken).sum(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the kernel knows of a process and of its sockets.
 
-use std::{fs, time::Duration};
+use std::{collections::BTreeMap, ffi::OsString, fs, time::Duration};
 
 use nix::{time::ClockId, unistd::Pid};
 
@@ -13,6 +13,11 @@ pub(crate) fn cpu(pid: u32) -> f64 {
 
 /// How often the threads of a process have gone to sleep, those that have ended left out.
 pub(crate) fn sleeps(pid: u32) -> u64 {
+    thread_sleeps(pid).into_values().sum()
+}
+
+/// How often each thread of a process has gone to sleep, by its number.
+pub(crate) fn thread_sleeps(pid: u32) -> BTreeMap<OsString, u64> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let of_thread = |path: std::path::PathBuf| -> Option<u64> {
         // it may end meanwhile
@@ -22,8 +27,11 @@ pub(crate) fn sleeps(pid: u32) -> u64 {
         line.trim().parse().ok()
     };
     threads
-        .filter_map(|thread| of_thread(thread.ok()?.path()))
-        .sum()
+        .filter_map(|thread| {
+            let thread = thread.ok()?;
+            Some((thread.file_name(), of_thread(thread.path())?))
+        })
+        .collect()
 }
 
 /// A process's memory, bytes.

@@ -19,7 +19,9 @@
 //! ```
 
 mod awaited;
+mod claim;
 mod held;
+mod install;
 mod link;
 mod registration;
 mod report;
@@ -146,6 +148,11 @@ impl Device {
                 }
                 Timer::Later => self.later_due(now_ms),
                 Timer::Repeat => self.repeat_due(now_ms),
+                Timer::Network => {
+                    self.power = Power::On;
+                    self.stay_awake(now_ms);
+                    self.registration_due(now_ms);
+                }
             }
         }
     }
@@ -234,6 +241,15 @@ impl Device {
         }
         self.last_notification_id = None;
         self.counters.restarts += 1;
+    }
+
+    /// Its application restarts, and the network is gone for a while. The registration and the observation stay.
+    fn lose_network(&mut self, now_ms: u64) {
+        self.power = Power::Asleep;
+        self.timers = Timers::new();
+        self.timers
+            .set(Timer::Network, now_ms, self.spec.timing.outage_ms);
+        self.link.reset();
     }
 
     /// In queue mode the device listens for a while after every message.

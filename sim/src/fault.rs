@@ -2,6 +2,9 @@
 //!
 //! A fault is written as its name, where it takes a result code followed by `=0xNN`, where it strikes in
 //! mid-download optionally by `@SEGMENT`: `refuse-notification=0x04`, `stops-mid-download@40`.
+//!
+//! Some devices lie: a widely used library tells the target version from the notification on, whatever runs. What
+//! it claims is in RAM, so that a restart makes it tell the truth, until it is notified again.
 
 mod text;
 
@@ -75,6 +78,26 @@ pub enum Fault {
     NoObject4,
     /// Runs the target version already; a fleet gives it that version.
     AlreadyCurrent,
+    /// Claims to run the target version from its notification on.
+    ClaimsTarget,
+    /// The same, and cannot install the package: reports a failure that names the target, stays up, and goes on
+    /// claiming to run it.
+    ClaimsTargetFails(ResultCode),
+    /// The same, and restarts once the failure is reported, with the old version, which it then tells.
+    ClaimsTargetRestartsOld,
+    /// The same, but its bootloader completes the installation: it comes back with the target, and tells so when it is
+    /// asked.
+    ClaimsTargetLateSuccess,
+    /// Claims to run the target version; its application restarts in mid-download and loses the network for
+    /// [`Timing::outage_ms`](crate::spec::Timing), but not its registration. It goes on when it is notified.
+    ClaimsCurrentMidDownload(Segment),
+    /// Reports its success before the restart that leads to it, and still names the old version. After the restart
+    /// it reports again, or only answers when it is asked, by its seed.
+    ReportsBeforeRestart,
+    /// Writes versions with what does not belong to them: stale bytes after the NUL, blanks, 0xFF, or a line's end.
+    DirtyVersion,
+    /// Never goes on with the download; it still tells its version, and acknowledges whatever is written.
+    DeafDownload(Segment),
     /// Has another key than the server, so that it is never heard.
     WrongPsk,
     /// Registers under another device's endpoint name, over an association with its own key.
@@ -82,7 +105,7 @@ pub enum Fault {
 }
 
 /// Every fault with an example of its parameter, and what it does, for help texts.
-const CATALOGUE: [(Fault, &str); 26] = {
+const CATALOGUE: [(Fault, &str); 34] = {
     use Fault as F;
     [
         (
@@ -173,6 +196,38 @@ const CATALOGUE: [(Fault, &str); 26] = {
         (F::NoObject4, "has no object 4, so that its cell is unknown"),
         (F::AlreadyCurrent, "runs the target version already"),
         (
+            F::ClaimsTarget,
+            "claims the target version from its notification on, until it restarts",
+        ),
+        (
+            F::ClaimsTargetFails(ResultCode::INSTALL_FAILED),
+            "claims the target, fails to install, reports so, and goes on claiming",
+        ),
+        (
+            F::ClaimsTargetRestartsOld,
+            "claims the target, reports a failure, restarts with the old version",
+        ),
+        (
+            F::ClaimsTargetLateSuccess,
+            "claims the target, reports a failure, restarts with the target",
+        ),
+        (
+            F::ClaimsCurrentMidDownload(None),
+            "claims the target, loses the network in mid-download, goes on when notified",
+        ),
+        (
+            F::ReportsBeforeRestart,
+            "reports success with the old version before it restarts with the new one",
+        ),
+        (
+            F::DirtyVersion,
+            "writes versions with stale bytes, blanks, 0xFF or CR LF after them",
+        ),
+        (
+            F::DeafDownload(None),
+            "never goes on in mid-download, and still tells its version",
+        ),
+        (
             F::WrongPsk,
             "has another key than the server, and is never heard (with --psk)",
         ),
@@ -216,6 +271,14 @@ impl Fault {
             Self::SmallBuffer => "small-buffer",
             Self::NoObject4 => "no-object-4",
             Self::AlreadyCurrent => "already-current",
+            Self::ClaimsTarget => "claims-target",
+            Self::ClaimsTargetFails(_) => "claims-target-fails",
+            Self::ClaimsTargetRestartsOld => "claims-target-restarts-old",
+            Self::ClaimsTargetLateSuccess => "claims-target-late-success",
+            Self::ClaimsCurrentMidDownload(_) => "claims-current-mid-download",
+            Self::ReportsBeforeRestart => "reports-before-restart",
+            Self::DirtyVersion => "dirty-version",
+            Self::DeafDownload(_) => "deaf-download",
             Self::WrongPsk => "wrong-psk",
             Self::ClaimsOtherEndpoint => "claims-other-endpoint",
         }
@@ -224,7 +287,8 @@ impl Fault {
     /// What a server should record for a device that goes wrong in this way, and has a cell.
     ///
     /// [`Self::FullSegments`] fails unless the product's packages are padded, or their size happens to
-    /// be a multiple of the segment size.
+    /// be a multiple of the segment size. [`Self::ClaimsCurrentMidDownload`] fails when neither a retry nor the
+    /// limit of the download outlasts its outage.
     pub const fn expected(self) -> Expected {
         match self {
             Self::RefuseVersionQuery(_)
@@ -237,6 +301,9 @@ impl Fault {
             | Self::FailsInstallSilently
             | Self::FullSegments
             | Self::NoObject4
+            | Self::ClaimsTargetFails(_)
+            | Self::ClaimsTargetRestartsOld
+            | Self::DeafDownload(_)
             | Self::WrongPsk
             | Self::ClaimsOtherEndpoint => Expected::Failed,
             Self::SilentAfterOneRepeat(_)
@@ -252,7 +319,12 @@ impl Fault {
             | Self::LateReport
             | Self::OldToken
             | Self::SmallBuffer
-            | Self::AlreadyCurrent => Expected::Succeeded,
+            | Self::AlreadyCurrent
+            | Self::ClaimsTarget
+            | Self::ClaimsTargetLateSuccess
+            | Self::ClaimsCurrentMidDownload(_)
+            | Self::ReportsBeforeRestart
+            | Self::DirtyVersion => Expected::Succeeded,
         }
     }
 
@@ -263,6 +335,18 @@ impl Fault {
         matches!(self, Self::WrongPsk | Self::ClaimsOtherEndpoint)
     }
 
+    /// Whether the device tells the target version as soon as it was notified of it.
+    pub(crate) const fn claims_target(self) -> bool {
+        matches!(
+            self,
+            Self::ClaimsTarget
+                | Self::ClaimsTargetFails(_)
+                | Self::ClaimsTargetRestartsOld
+                | Self::ClaimsTargetLateSuccess
+                | Self::ClaimsCurrentMidDownload(_)
+        )
+    }
+
     /// Where in the download the fault strikes: before the request for this segment.
     pub(crate) fn strikes_before(self, segment_count: u16) -> Option<u16> {
         match self {
@@ -270,6 +354,8 @@ impl Fault {
             | Self::SilentAfterOneRepeat(segment)
             | Self::RebootsInDownload(segment)
             | Self::LosesProgress(segment)
+            | Self::ClaimsCurrentMidDownload(segment)
+            | Self::DeafDownload(segment)
             | Self::ExecuteTimeoutNoise(segment) => Some(
                 segment
                     .unwrap_or(segment_count / 2)

@@ -289,6 +289,8 @@ pub struct Timing {
     pub restart_ms: u64,
     /// How late [`Fault::LateReport`] is.
     pub late_report_ms: u64,
+    /// How long [`Fault::ClaimsCurrentMidDownload`] is without a network.
+    pub outage_ms: u64,
     /// After which an unanswered flight of a DTLS handshake is repeated; doubled with each repeat
     /// (RFC 6347 §4.2.4.1), and up to a quarter longer or shorter by chance.
     pub handshake_timeout_ms: u64,
@@ -323,6 +325,7 @@ impl Timing {
         install_ms: 60_000,
         restart_ms: 10_000,
         late_report_ms: 600_000,
+        outage_ms: 4_500_000,
         handshake_timeout_ms: 9_000, // RFC 7925 §11
         handshake_retransmits: 3,
         handshake_retry_ms: 60_000,
@@ -347,6 +350,7 @@ impl Timing {
             install_ms: divide(self.install_ms),
             restart_ms: divide(self.restart_ms),
             late_report_ms: divide(self.late_report_ms),
+            outage_ms: divide(self.outage_ms),
             handshake_timeout_ms: divide(self.handshake_timeout_ms),
             handshake_retransmits: self.handshake_retransmits,
             handshake_retry_ms: divide(self.handshake_retry_ms),

@@ -1,4 +1,6 @@
-//! `cellwise pcp decode`: a line of a modem's log, made readable.
+//! `cellwise pcp decode`: lines of a modem's log, made readable.
+
+mod line;
 
 use std::{
     io::{self, Read as _},
@@ -7,6 +9,8 @@ use std::{
 
 use ::pcp::{DeviceMessage, Direction, HEADER_LEN, Message, PlatformMessage, ResultCode, Version};
 use serde::Serialize;
+
+use super::output::remark;
 
 /// Hexadecimal digits of the longest frame, many times over: a log line may hold much between them.
 const MAX_INPUT: u64 = 1024 * 1024;
@@ -20,7 +24,7 @@ pub struct PcpArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum PcpCommand {
-    /// Print a frame as JSON
+    /// Print a frame as JSON, or several as an array
     Decode(DecodeArgs),
 }
 
@@ -29,8 +33,9 @@ struct DecodeArgs {
     /// Who sent the frame; without it, every reading that fits is printed
     #[arg(long, value_enum)]
     from: Option<Side>,
-    /// The frame in hexadecimal, with or without 0x, spaces, colons; `-` reads standard input
-    #[arg(required = true, value_name = "HEX")]
+    /// Frames in hexadecimal, with or without 0x, spaces, colons, or whole lines of a modem's log
+    /// (`+NNMI:8,FFFE…`, `AT+QLWULDATA=…`); `-` reads standard input
+    #[arg(required = true, value_name = "HEX|LINE")]
     hex: Vec<String>,
 }
 
@@ -50,19 +55,95 @@ impl Side {
     }
 }
 
-/// Prints the frame as JSON (exit code 0), or what is wrong with it on standard error (1).
+/// Prints the frames as JSON: one as an object, several as an array of these. Exit code 0. What is wrong with them is
+/// told on standard error (1); one that cannot be read has `error` in the array, and is not printed when it is the only
+/// one.
 pub fn run(args: &PcpArgs) -> ExitCode {
     let PcpCommand::Decode(args) = &args.command;
-    super::print(decode(args))
+    let decoded = match decode(args) {
+        Ok(decoded) => decoded,
+        Err(problem) => return super::print(Err(problem)),
+    };
+    for problem in &decoded.problems {
+        remark(problem);
+    }
+    let printed = decoded
+        .json
+        .is_none_or(|json| super::print(Ok(json)) == ExitCode::SUCCESS);
+    ExitCode::from(u8::from(!printed || !decoded.problems.is_empty()))
 }
 
-fn decode(args: &DecodeArgs) -> Result<String, String> {
-    let frame = bytes(&text(&args.hex)?)?;
-    let json = match args.from {
-        Some(side) => serde_json::to_string_pretty(&read(side, &frame)?),
-        None => serde_json::to_string_pretty(&read_both(&frame)?),
+/// What was found in a text.
+#[derive(Debug)]
+struct Decoded {
+    /// What can be shown of it.
+    json: Option<String>,
+    /// What is wrong with it.
+    problems: Vec<String>,
+}
+
+fn decode(args: &DecodeArgs) -> Result<Decoded, String> {
+    let dumps = line::dumps(&text(&args.hex)?)?;
+    let mut items = Vec::new();
+    let mut problems = Vec::new();
+    for dump in &dumps {
+        match &dump.bytes {
+            Ok(bytes) => {
+                let frames = line::frames(bytes).into_iter();
+                items.extend(frames.map(|frame| Item::of(args.from, frame)));
+            }
+            Err(error) => items.push(Item::Wrong {
+                error: error.clone(),
+                bytes: None,
+            }),
+        }
+        problems.extend(dump.contradiction.clone());
+    }
+    let count = items.len();
+    for (number, item) in (1..).zip(&items) {
+        if let Item::Wrong { error, .. } = item {
+            problems.push(match count {
+                1 => error.clone(),
+                _ => format!("frame {number} of {count}: {error}"),
+            });
+        }
+    }
+    let json = match &items[..] {
+        [Item::Wrong { .. }] => None,
+        [one] => Some(serde_json::to_string_pretty(one)),
+        several => Some(serde_json::to_string_pretty(several)),
     };
-    json.map_err(|e| e.to_string())
+    let json = json.transpose().map_err(|e| e.to_string())?;
+    Ok(Decoded { json, problems })
+}
+
+/// A frame as it is shown.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Item {
+    /// Of a side that is given.
+    One(Reading),
+    /// Every reading that fits.
+    All(Readings),
+    /// None does.
+    Wrong {
+        error: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        bytes: Option<String>,
+    },
+}
+
+impl Item {
+    fn of(from: Option<Side>, frame: &[u8]) -> Self {
+        let item = match from {
+            Some(side) => read(side, frame).map(Self::One),
+            None => read_both(frame).map(Self::All),
+        };
+        item.unwrap_or_else(|error| Self::Wrong {
+            error,
+            bytes: Some(hex::encode(frame)),
+        })
+    }
 }
 
 fn text(arguments: &[String]) -> Result<String, String> {
@@ -75,26 +156,6 @@ fn text(arguments: &[String]) -> Result<String, String> {
         .read_to_string(&mut text)
         .map_err(|e| format!("standard input: {e}"))?;
     Ok(text)
-}
-
-/// The bytes of a hex dump: pairs of digits, with whatever is usual between them.
-fn bytes(text: &str) -> Result<Vec<u8>, String> {
-    let mut digits = String::with_capacity(text.len());
-    for word in text.split(|c: char| c.is_whitespace() || ":,-".contains(c)) {
-        let word = word
-            .strip_prefix("0x")
-            .or_else(|| word.strip_prefix("0X"))
-            .unwrap_or(word);
-        if let Some(other) = word.chars().find(|c| !c.is_ascii_hexdigit()) {
-            return Err(format!("not hexadecimal: {other:?}"));
-        }
-        digits.push_str(word);
-    }
-    if digits.is_empty() {
-        return Err("no hexadecimal digits".into());
-    }
-    hex::decode(&digits)
-        .map_err(|_| format!("{} hexadecimal digits make no whole bytes", digits.len()))
 }
 
 fn read(side: Side, frame: &[u8]) -> Result<Reading, String> {
@@ -121,7 +182,7 @@ struct Readings {
     readings: Vec<Reading>,
 }
 
-/// A frame as it is shown.
+/// What a frame says.
 #[derive(Debug, Serialize)]
 struct Reading {
     from: Side,

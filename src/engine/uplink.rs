@@ -57,7 +57,9 @@ impl Engine {
                     self.credence(key, target, Claim::Answer)
                 });
                 self.fire(key, Event::NotificationAnswered(result, credence));
-                if let Some(target) = target.filter(|_| result.is_success()) {
+                // Once it is told to install it, this answers a notification from before.
+                let late = self.stage(key) == Some(Stage::Executing);
+                if let Some(target) = target.filter(|_| result.is_success() && !late) {
                     self.takes(key, target);
                 }
             }

@@ -7,13 +7,10 @@ use std::{
 
 use nix::{
     errno::Errno,
-    libc, setsockopt_impl,
-    sys::{
-        socket::{
-            AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockType, SockaddrStorage, recvmmsg,
-            sendmmsg, setsockopt, socket, sockopt,
-        },
-        stat::fstat,
+    getsockopt_impl, libc, setsockopt_impl,
+    sys::socket::{
+        AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockType, SockaddrStorage, getsockopt,
+        recvmmsg, sendmmsg, setsockopt, socket, sockopt,
     },
 };
 use tokio::{io::Interest, net::UdpSocket};
@@ -45,6 +42,23 @@ setsockopt_impl!(
 /// Datagrams are not to be cut up, and what strangers say about the way is not believed. None of ours is longer than
 /// what every network of a phone takes, and those that cannot be cut need no number each from a counter that all share.
 const WHOLE: usize = libc::IP_PMTUDISC_PROBE as usize;
+
+/// What the kernel knows of one socket's memory, and how many datagrams it had no room for (`sk_get_meminfo` in
+/// `net/core/sock.c`, Linux 4.12). `/proc/net/udp` has this figure too, in a table of all sockets of the machine.
+#[derive(Debug, Clone, Copy)]
+struct MemoryInfo;
+
+/// As in `asm-generic/socket.h`, which all architectures but SPARC have this one from.
+const SO_MEMINFO: libc::c_int = 55;
+const DROPS: usize = libc::SK_MEMINFO_DROPS as usize;
+
+getsockopt_impl!(
+    MemoryInfo,
+    libc::SOL_SOCKET,
+    SO_MEMINFO,
+    [u32; DROPS + 1],
+    sockopt::GetStruct<[u32; DROPS + 1]>
+);
 
 /// Sockets for as many [`Port`]s, all bound to one address. With several of them the kernel sends each datagram to the
 /// [`home`](super::home) of its sender.
@@ -102,8 +116,7 @@ pub struct Port {
     inbound: Inbound,
     outbound: Outbound,
     unsent: u64,
-    /// How the system calls the socket in its tables.
-    inode: Option<u64>,
+    dropped: u64,
 }
 
 struct Inbound {
@@ -125,7 +138,6 @@ impl Port {
     /// The runtime cannot watch the socket.
     pub fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         Ok(Self {
-            inode: fstat(&socket).ok().map(|stat| stat.st_ino),
             socket: UdpSocket::from_std(socket)?,
             inbound: Inbound {
                 headers: MultiHeaders::preallocate(BATCH, None),
@@ -137,6 +149,7 @@ impl Port {
                 waiting: Vec::with_capacity(BATCH),
             },
             unsent: 0,
+            dropped: 0,
         })
     }
 
@@ -226,22 +239,17 @@ impl Port {
     }
 
     /// Datagrams that the system dropped because its buffer was full. `None` where it does not tell.
-    pub fn dropped(&self) -> Option<u64> {
-        let table = match self.socket.local_addr().ok()? {
-            SocketAddr::V4(_) => "/proc/net/udp",
-            SocketAddr::V6(_) => "/proc/net/udp6",
-        };
-        dropped(&std::fs::read_to_string(table).ok()?, self.inode?)
+    pub fn dropped(&mut self) -> Option<u64> {
+        let counted = getsockopt(&self.socket, MemoryInfo).ok()?[DROPS];
+        Some(add_up(&mut self.dropped, counted))
     }
 }
 
-/// The last column of a socket's line, which has its inode in the tenth.
-fn dropped(table: &str, inode: u64) -> Option<u64> {
-    table.lines().skip(1).find_map(|line| {
-        let mut columns = line.split_ascii_whitespace();
-        let own = columns.nth(9)?.parse() == Ok(inode);
-        own.then(|| columns.next_back()?.parse().ok())?
-    })
+/// The kernel's counter has 32 bits, and begins anew behind them.
+#[allow(clippy::cast_possible_truncation)] // that is what it is about
+fn add_up(total: &mut u64, counted: u32) -> u64 {
+    *total += u64::from(counted.wrapping_sub(*total as u32));
+    *total
 }
 
 fn send_batch(
@@ -340,6 +348,14 @@ mod tests {
     async fn every_datagram_arrives_as_it_was_sent_and_from_whom() {
         exchange("127.0.0.1:0").await;
         exchange("[::1]:0").await;
+    }
+
+    #[test]
+    fn a_counter_that_begins_anew_goes_on() {
+        let mut total = 0;
+        let counted = [5, 5, u32::MAX, 2, 3];
+        let totals = counted.map(|counted| add_up(&mut total, counted));
+        assert_eq!(totals, [5, 5, 0xFFFF_FFFF, 0x1_0000_0002, 0x1_0000_0003]);
     }
 
     #[tokio::test]

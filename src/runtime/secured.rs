@@ -188,7 +188,7 @@ impl Secured {
         }
     }
 
-    pub(super) fn publish(&self, figures: &mut Figures<'_>) {
+    pub(super) fn publish(&mut self, figures: &mut Figures<'_>) {
         for (name, help, value) in self.dtls.counts().each() {
             figures.counter(name, help, value);
         }

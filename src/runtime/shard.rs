@@ -37,8 +37,6 @@ const TURN: usize = 4;
 const MESSAGES_A_TURN: usize = 256;
 /// What a device has said longer ago than this does not tell where it is.
 const WORTH_A_MOVE: Duration = Duration::from_secs(10);
-/// How often the figures are published.
-const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 /// Log lines a second about strangers; further ones are counted only.
 const STRANGER_LINES_PER_SECOND: NonZeroU32 = NonZeroU32::new(5).unwrap();
 
@@ -71,6 +69,9 @@ pub(super) struct Shard {
     strangers: Arc<Strangers>,
     metrics: Arc<Metrics>,
     share: Share,
+    published_at: Instant,
+    /// When the figures are published again; `None` while they are as they were published last.
+    publish_at: Option<Instant>,
 }
 
 /// What waits for a commit, besides datagrams.
@@ -204,18 +205,20 @@ impl Shard {
             strangers: setup.strangers,
             metrics: setup.metrics,
             share: Share::default(),
+            published_at: Instant::ZERO,
+            publish_at: Some(Instant::ZERO),
         })
     }
 
     async fn run(mut self) {
-        let mut publish = tokio::time::interval(PUBLISH_EVERY);
-        publish.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         let mut messages = Vec::with_capacity(MESSAGES_A_TURN);
         let mut stopping = false;
         self.flush();
         // When nobody is left who could commit anything, there is nothing to wait for.
         while !(stopping && (self.committed >= self.newest || self.changes.is_closed())) {
-            let next = self.until_next_deadline();
+            let due = self.next_due();
+            let next = due.into_iter().chain(self.publish_at).min();
+            let mut happened = true;
             tokio::select! {
                 ready = readable(self.plain.as_ref(), self.secured.as_ref()), if !stopping => match ready {
                     Ok(()) => {
@@ -236,25 +239,28 @@ impl Shard {
                         self.drain();
                     }
                 }
-                () = tokio::time::sleep(next) => {}
-                _ = publish.tick() => self.publish(),
+                () = tokio::time::sleep(until(next, self.clock.now().instant)) => {
+                    happened = due.is_some_and(|at| at <= self.clock.now().instant);
+                }
             }
             // what is due is not put off by what never ends to arrive
             self.engine.handle_timeout(self.clock.now());
             self.work();
             self.drain();
             self.flush();
+            self.publish_in_time(happened);
         }
         self.publish();
         self.health.failed(Part::Shard, "stopped");
     }
 
-    fn until_next_deadline(&self) -> Duration {
+    /// When there is something to do without a datagram or a message.
+    fn next_due(&self) -> Option<Instant> {
         let now = self.clock.now().instant;
         let secured = self.secured.as_ref();
         let secured = secured.and_then(|secured| secured.next_due(now));
         let engine = self.engine.poll_timeout();
-        until(engine.into_iter().chain(secured).min(), now)
+        engine.into_iter().chain(secured).min()
     }
 
     fn receive(&mut self) {

@@ -73,6 +73,40 @@ fn a_frame_is_read_however_a_log_writes_it() {
 }
 
 #[test]
+fn lines_of_a_modems_log_are_read() {
+    let query = decoded(&[PUBLISHED[0].0], "");
+    let offer = decoded(&[PUBLISHED[1].0], "");
+    assert_eq!(decoded(&["+NNMI:8,FFFE01134C9A0000"], ""), query);
+    assert_eq!(
+        decoded(&["AT+QLWULDATAEX=8,\"fffe01134c9a0000\",0x0100"], ""),
+        query
+    );
+    let log = format!(
+        "[08:15:02] +NNMI:8,{}\r\n[08:15:02] AT+NMGS=3,AB0102\r\n[08:15:03] OK\r\n\
+         [08:15:09] +NNMI:30,{}\r\n",
+        PUBLISHED[0].0, PUBLISHED[1].0
+    );
+    assert_eq!(decoded(&["-"], &log), json!([query, offer]));
+}
+
+#[test]
+fn what_can_be_read_is_printed_beside_what_is_wrong() {
+    let query = decoded(&[PUBLISHED[0].0], "");
+    let finished = decode(&["+NNMI:30,FFFE01134C9A0000"], "");
+    assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+    assert_eq!(finished.stderr, "NNMI declares 30 bytes, has 8\n");
+    let printed: Value = serde_json::from_str(&finished.stdout).unwrap();
+    assert_eq!(printed, query);
+    let finished = decode(&["+NNMI:17,FFFE01134C9A0000FFFE0117CF90000000"], "");
+    assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+    let printed: Value = serde_json::from_str(&finished.stdout).unwrap();
+    let error = "no valid frame: declares 0 bytes of data, has 1";
+    let rest = json!({"error": error, "bytes": "fffe0117cf90000000"});
+    assert_eq!(printed, json!([query, rest]));
+    assert_eq!(finished.stderr, format!("frame 2 of 2: {error}\n"));
+}
+
+#[test]
 fn a_wrong_frame_is_explained_in_one_line() {
     for (arguments, input, expected) in [
         (&["FFFE011312340000"][..], "", "0x4C9A"),
@@ -82,6 +116,12 @@ fn a_wrong_frame_is_explained_in_one_line() {
         (&["FFF"], "", "3 hexadecimal digits"),
         (&["00112233445566778899"], "", "0x0011"),
         (&["-"], "", "no hexadecimal digits"),
+        (
+            &["-"],
+            "+NNMI:2,A101\r\n",
+            "none of the hexadecimal in it begins with FFFE",
+        ),
+        (&["AT+NMGS=8,FFFE01134C9A000"], "", "15 hexadecimal digits"),
         (&["-"], "\u{1F4A5}", "hexadecimal"),
     ] {
         let finished = decode(arguments, input);

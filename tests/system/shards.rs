@@ -1,6 +1,7 @@
 //! Several shards, and devices that are now with one, now with another.
 
 use std::{
+    fs,
     net::{SocketAddr, UdpSocket},
     sync::{
         Arc,
@@ -146,5 +147,51 @@ fn as_many_shards_as_are_set_keep_their_devices_apart_and_count_them_together() 
     crate::support::wait_for(MINUTE, "the figures", || {
         let registered = counter(&server, "cellwise_registrations_total");
         (registered >= 12.0 && counter(&server, "cellwise_devices") >= 12.0).then_some(())
+    });
+}
+
+/// How often each of the shards' threads has gone to sleep (proc(5)).
+fn sleeps_of_shards(pid: u32) -> Vec<u64> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let mut sleeps = Vec::new();
+    for thread in threads {
+        let path = thread.unwrap().path();
+        let Ok(name) = fs::read_to_string(path.join("comm")) else {
+            continue; // a thread that has ended
+        };
+        if name.starts_with("shard-") {
+            let status = fs::read_to_string(path.join("status")).unwrap();
+            let count = (status.lines())
+                .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))
+                .unwrap();
+            sleeps.push(count.trim().parse().unwrap());
+        }
+    }
+    sleeps
+}
+
+#[test]
+fn shards_without_anything_to_do_sleep_and_their_figures_are_true() {
+    let server = Server::with(&[("CELLWISE_SHARDS", "2")]);
+    server.api.add_device("meter-1", "meter");
+    // Told within a second, and nothing happens after it.
+    crate::support::wait_for(MINUTE, "the figures", || {
+        (counter(&server, "cellwise_devices") >= 1.0).then_some(())
+    });
+    thread::sleep(Duration::from_secs(2));
+    let before = sleeps_of_shards(server.pid());
+    assert_eq!(before.len(), 2);
+    thread::sleep(Duration::from_secs(5));
+    // Once in a minute each looks whether something was overlooked.
+    let woken: u64 = (sleeps_of_shards(server.pid()).iter())
+        .zip(before)
+        .map(|(after, before)| after - before)
+        .sum();
+    assert!(woken <= 2, "{woken}");
+    // What comes then is counted at once.
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    stranger.send_to(&[0x40, 0x01], server.coap).unwrap();
+    crate::support::wait_for(MINUTE, "the stranger's datagram", || {
+        (counter(&server, "cellwise_datagrams_malformed_total") >= 1.0).then_some(())
     });
 }

@@ -24,7 +24,14 @@ pub(super) enum Registration {
 }
 
 impl Device {
+    /// Registers anew, for a reason that the server cannot know: the device restarts its upgrade client as well.
     pub(super) fn register(&mut self, now_ms: u64) {
+        self.upgrade.claim = None;
+        self.register_as_told(now_ms);
+    }
+
+    /// Registers because the server has said that it does not know the registration.
+    fn register_as_told(&mut self, now_ms: u64) {
         // Observations end with the registration that they belong to.
         self.observation = None;
         self.registration = Registration::Requested;
@@ -92,7 +99,7 @@ impl Device {
         if code == Code::CHANGED {
             self.schedule_update(now_ms);
         } else {
-            self.register(now_ms);
+            self.register_as_told(now_ms);
         }
     }
 

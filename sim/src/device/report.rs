@@ -176,13 +176,7 @@ impl Device {
                         || !self.spec.coverage.is_known())
             }
             // These say nothing, so that the server has to ask.
-            Some(_)
-                if self.has(Fault::NeverReportsResult)
-                    || self.has(Fault::OnlyServiceData)
-                    || self.has(Fault::FailsInstallSilently) =>
-            {
-                self.upgrade.queried_since_restart
-            }
+            Some(_) if self.is_silent_after_installation() => self.upgrade.queried_since_restart,
             Some(_) => self.power != Power::Off && !self.upgrade.has_something_to_say(),
         }
     }
@@ -201,7 +195,7 @@ impl Device {
             Stage::Downloading => DeviceState::Downloading,
             Stage::Downloaded => DeviceState::Downloaded,
             Stage::Installing => DeviceState::Installing,
-            Stage::Silent => DeviceState::Silent,
+            Stage::Silent | Stage::Deaf => DeviceState::Silent,
         }
     }
 }

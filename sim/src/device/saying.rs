@@ -5,9 +5,11 @@ use pcp::{DeviceMessage, ResultCode};
 use super::{
     Device, Outcome,
     awaited::{Awaited, Uplink},
+    claim,
     timers::Timer,
     upgrade::{Reception, Stage},
 };
+use crate::fault::Fault;
 
 /// Longer than every frame that a device sends.
 const FRAME_LEN: usize = 32;
@@ -37,7 +39,11 @@ impl Device {
     }
 
     fn give_up(&mut self, now_ms: u64) {
-        let downloading = self.awaited_uplink() == Some(Uplink::Segment);
+        let awaited = self.awaited_uplink();
+        if let Some(report @ Uplink::UpgradeReport(_)) = awaited {
+            return self.report_unanswered(now_ms, report);
+        }
+        let downloading = awaited == Some(Uplink::Segment);
         self.stop_waiting();
         if downloading && self.upgrade.reception == Reception::Misread {
             let status = ResultCode::DOWNLOAD_TIMED_OUT;
@@ -74,7 +80,7 @@ impl Device {
     }
 
     pub(super) fn send_uplink(&mut self, now_ms: u64, uplink: Uplink) {
-        let version = self.upgrade.version;
+        let version = self.told_version();
         let message = match uplink {
             Uplink::Version => DeviceMessage::VersionResponse {
                 result: ResultCode::SUCCESS,
@@ -101,7 +107,14 @@ impl Device {
             debug_assert!(false, "{message:?} does not fit");
             return;
         };
-        if !self.notify(now_ms, frame) {
+        let sent = if self.has(Fault::DirtyVersion) {
+            let mut frame = frame.to_vec();
+            claim::soil(&mut frame, self.spec.seed);
+            self.notify(now_ms, &frame)
+        } else {
+            self.notify(now_ms, frame)
+        };
+        if !sent {
             return;
         }
         match message {

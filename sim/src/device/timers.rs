@@ -15,9 +15,11 @@ pub(super) enum Timer {
     Later,
     /// The upgrade client's last message has gone unanswered for too long.
     Repeat,
+    /// The network is back.
+    Network,
 }
 
-const ALL: [Timer; 7] = [
+const ALL: [Timer; 8] = [
     Timer::Boot,
     Timer::Exchange,
     Timer::Registration,
@@ -25,6 +27,7 @@ const ALL: [Timer; 7] = [
     Timer::Wake,
     Timer::Later,
     Timer::Repeat,
+    Timer::Network,
 ];
 
 const UNSET: u64 = u64::MAX;

@@ -1,8 +1,8 @@
 //! The PCP upgrade client.
 //!
 //! Its handlers follow the flow: asked for the version (19), notified (20), segments (21), download
-//! reported (22), told to upgrade (23), restarted, result reported (24). Whatever expects an answer is
-//! repeated a few times, then the device falls silent until the server speaks again.
+//! reported (22); told to upgrade (23), restarted, result reported (24) are in `install`. Whatever expects
+//! an answer is repeated a few times, then the device falls silent until the server speaks again.
 
 use pcp::{DeviceMessage, PlatformMessage, ResultCode, Version};
 
@@ -24,24 +24,30 @@ pub(super) enum Stage {
     Downloaded,
     Installing,
     Silent,
+    /// Deaf to everything but the question for its version.
+    Deaf,
 }
 
 /// What the device puts off for a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Later {
+pub(super) enum Later {
     Say(Uplink),
     Install,
+    /// What was to be reported before the restart is reported.
+    Restart,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Upgrade {
     pub(super) version: Version,
+    /// What it says it runs instead, until it restarts.
+    pub(super) claim: Option<Version>,
     pub(super) stage: Stage,
     pub(super) outcome: Option<Outcome>,
     pub(super) held: Option<Box<Held>>,
     pub(super) queried_since_restart: bool,
     pub(super) awaited: Option<Awaited>,
-    later: Option<Later>,
+    pub(super) later: Option<Later>,
     /// The fault that strikes once has struck.
     struck: bool,
     pub(super) reception: Reception,
@@ -61,6 +67,7 @@ impl Upgrade {
     pub(super) const fn new(version: Version) -> Self {
         Self {
             version,
+            claim: None,
             stage: Stage::Idle,
             outcome: None,
             held: None,
@@ -96,6 +103,11 @@ impl Device {
         };
         match message {
             PlatformMessage::VersionQuery => self.on_version_query(now_ms),
+            // Even of being notified it takes no more than that nobody waits for the version.
+            PlatformMessage::NewVersion { .. } if self.upgrade.stage == Stage::Deaf => {
+                self.stop_waiting();
+            }
+            _ if self.upgrade.stage == Stage::Deaf => {}
             PlatformMessage::NewVersion {
                 version,
                 segment_size,
@@ -121,7 +133,7 @@ impl Device {
             PlatformMessage::Execute => self.on_execute(now_ms),
             PlatformMessage::UpgradeReportResponse { .. } => {
                 if matches!(self.awaited_uplink(), Some(Uplink::UpgradeReport(_))) {
-                    self.stop_waiting();
+                    self.reported(now_ms);
                 }
             }
             PlatformMessage::Unknown { .. } => self.counters.bad_frames += 1,
@@ -167,6 +179,7 @@ impl Device {
             .held
             .as_ref()
             .is_some_and(|held| held.is_of_same_package(&offered));
+        self.claim(offered.version());
         if !resumes {
             self.upgrade.held = Some(Box::new(offered));
         }
@@ -240,6 +253,16 @@ impl Device {
                 self.await_answer(Uplink::Segment, self.spec.timing.repeats);
                 self.restart(now_ms, self.spec.timing.restart_ms);
             }
+            Some(Fault::DeafDownload(_)) => {
+                self.stop_waiting();
+                self.upgrade.stage = Stage::Deaf;
+                self.upgrade.outcome = Some(Outcome::WentSilent);
+            }
+            Some(Fault::ClaimsCurrentMidDownload(_)) => {
+                self.stop_waiting();
+                self.upgrade.stage = Stage::Idle;
+                self.lose_network(now_ms);
+            }
             Some(Fault::LosesProgress(_)) => {
                 self.upgrade.held = None;
                 self.upgrade.stage = Stage::Idle;
@@ -309,68 +332,12 @@ impl Device {
         self.ask(now_ms, Uplink::DownloadReport(status));
     }
 
-    fn on_execute(&mut self, now_ms: u64) {
-        let result = match (self.upgrade.stage, self.spec.fault) {
-            (Stage::Downloaded, Some(Fault::RefuseExecute(result))) => {
-                self.stop_waiting();
-                self.upgrade.outcome = Some(Outcome::Refused(result));
-                result
-            }
-            (Stage::Downloaded, _) => {
-                self.stop_waiting();
-                self.upgrade.stage = Stage::Installing;
-                let delay_ms = self.spec.timing.execute_delay_ms;
-                self.put_off(now_ms, delay_ms, Later::Install);
-                ResultCode::SUCCESS
-            }
-            // A repeated command changes nothing, not even when it comes after the restart.
-            (Stage::Installing, _) => ResultCode::SUCCESS,
-            _ if self.upgrade.outcome == Some(Outcome::Upgraded) => ResultCode::SUCCESS,
-            _ => ResultCode::INTERNAL_ERROR,
-        };
-        if !self.has(Fault::NeverAnswersExecute) {
-            self.send(now_ms, DeviceMessage::ExecuteResponse { result });
-        }
-    }
-
-    /// The device is on again, not yet registered.
-    pub(super) fn on_restarted(&mut self, now_ms: u64) {
-        self.upgrade.queried_since_restart = false;
-        if self.upgrade.stage != Stage::Installing {
-            return;
-        }
-        self.upgrade.stage = Stage::Idle;
-        let failure = match self.spec.fault {
-            Some(Fault::ReportUpgrade(code)) => Some(code),
-            Some(Fault::FailsInstallSilently) => Some(ResultCode::INSTALL_FAILED),
-            _ => None,
-        };
-        if let Some(code) = failure {
-            self.end(Outcome::InstallFailed(code));
-        } else {
-            if let Some(held) = &self.upgrade.held {
-                self.upgrade.version = held.version();
-            }
-            self.upgrade.outcome = Some(Outcome::Upgraded);
-        }
-        let report = Uplink::UpgradeReport(failure.unwrap_or(ResultCode::SUCCESS));
-        match self.spec.fault {
-            Some(
-                Fault::FailsInstallSilently | Fault::NeverReportsResult | Fault::OnlyServiceData,
-            ) => {}
-            Some(Fault::LateReport) => {
-                let delay_ms = self.spec.timing.late_report_ms;
-                self.put_off(now_ms, delay_ms, Later::Say(report));
-            }
-            _ => self.await_answer(report, self.spec.timing.repeats),
-        }
-    }
-
     pub(super) fn later_due(&mut self, now_ms: u64) {
         match self.upgrade.later.take() {
             Some(Later::Say(Uplink::Segment)) => self.request_segment(now_ms),
             Some(Later::Say(uplink)) => self.ask(now_ms, uplink),
-            Some(Later::Install) => self.restart(now_ms, self.spec.timing.install_ms),
+            Some(Later::Install) => self.install(now_ms),
+            Some(Later::Restart) => self.restart_at_last(now_ms),
             None => {}
         }
     }
@@ -382,10 +349,6 @@ impl Device {
         self.upgrade.held = None;
     }
 
-    pub(super) fn is_installing(&self) -> bool {
-        self.upgrade.stage == Stage::Installing
-    }
-
     /// A restart: what the device was about to say it says when it is observed again.
     pub(super) fn forget_what_was_put_off(&mut self) {
         if let Some(Later::Say(uplink)) = self.upgrade.later.take() {
@@ -393,7 +356,7 @@ impl Device {
         }
     }
 
-    fn put_off(&mut self, now_ms: u64, delay_ms: u64, later: Later) {
+    pub(super) fn put_off(&mut self, now_ms: u64, delay_ms: u64, later: Later) {
         self.upgrade.later = Some(later);
         self.timers.set(Timer::Later, now_ms, delay_ms);
     }

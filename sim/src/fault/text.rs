@@ -46,6 +46,7 @@ impl Fault {
             Self::RefuseExecute(_) => Self::RefuseExecute(code),
             Self::ReportDownload(_) => Self::ReportDownload(code),
             Self::ReportUpgrade(_) => Self::ReportUpgrade(code),
+            Self::ClaimsTargetFails(_) => Self::ClaimsTargetFails(code),
             _ => return None,
         })
     }
@@ -57,6 +58,8 @@ impl Fault {
             Self::SilentAfterOneRepeat(_) => Self::SilentAfterOneRepeat(segment),
             Self::RebootsInDownload(_) => Self::RebootsInDownload(segment),
             Self::LosesProgress(_) => Self::LosesProgress(segment),
+            Self::ClaimsCurrentMidDownload(_) => Self::ClaimsCurrentMidDownload(segment),
+            Self::DeafDownload(_) => Self::DeafDownload(segment),
             Self::ExecuteTimeoutNoise(_) => Self::ExecuteTimeoutNoise(segment),
             _ => return None,
         })
@@ -68,9 +71,15 @@ impl Fault {
             | Self::RefuseNotification(code)
             | Self::RefuseExecute(code)
             | Self::ReportDownload(code)
-            | Self::ReportUpgrade(code) => Some(code),
+            | Self::ReportUpgrade(code)
+            | Self::ClaimsTargetFails(code) => Some(code),
             _ => None,
         }
+    }
+
+    /// Whether its name alone stands for the code that the catalogue has.
+    const fn has_usual_code(self) -> bool {
+        matches!(self, Self::ClaimsTargetFails(_))
     }
 
     const fn segment(self) -> Segment {
@@ -79,6 +88,8 @@ impl Fault {
             | Self::SilentAfterOneRepeat(segment)
             | Self::RebootsInDownload(segment)
             | Self::LosesProgress(segment)
+            | Self::ClaimsCurrentMidDownload(segment)
+            | Self::DeafDownload(segment)
             | Self::ExecuteTimeoutNoise(segment) => segment,
             _ => None,
         }
@@ -119,8 +130,8 @@ impl FromStr for Fault {
         };
         if argument.is_empty() {
             return match fault.code() {
-                Some(_) => Err(needs_code()),
-                None => Ok(fault),
+                Some(_) if !fault.has_usual_code() => Err(needs_code()),
+                _ => Ok(fault),
             };
         }
         if let Some(segment) = argument.strip_prefix('@') {
@@ -166,6 +177,9 @@ mod tests {
         }
         let stops = Fault::StopsMidDownload(Some(40));
         assert_eq!("stops-mid-download@40".parse(), Ok(stops));
+        let fails = |code| Ok(Fault::ClaimsTargetFails(ResultCode(code)));
+        assert_eq!("claims-target-fails".parse(), fails(0x0A));
+        assert_eq!("claims-target-fails=0x7F".parse(), fails(0x7F));
         let json = serde_json::to_string(&stops).unwrap();
         assert_eq!(json, r#""stops-mid-download@40""#);
         assert_eq!(serde_json::from_str::<Fault>(&json).unwrap(), stops);
@@ -182,6 +196,10 @@ mod tests {
         for text in ["refuse-execute", "refuse-execute=0x00", "refuse-execute=4"] {
             assert_eq!(error(text), needs_code);
         }
+        assert_eq!(
+            error("claims-target-fails=0x00"),
+            "fault 'claims-target-fails' needs a result code other than 0x00, as in 'claims-target-fails=0x04'"
+        );
         assert_eq!(error("old-token@3"), "fault 'old-token' takes no '@3'");
         assert_eq!(
             error("old-token=0x04"),

@@ -287,7 +287,7 @@ impl Bench {
 }
 
 /// A message in a few characters, as in `21 V2 #3`.
-fn brief(message: &DeviceMessage<'_>) -> String {
+pub(crate) fn brief(message: &DeviceMessage<'_>) -> String {
     match message {
         DeviceMessage::VersionResponse {
             result,

@@ -3,7 +3,7 @@
 use pcp::{DeviceMessage, PlatformMessage, ResultCode};
 use sim::{Expected, Fault, coap::Code, device::Outcome};
 
-use super::bench::{Bench, SEGMENT_SIZE, package, segment, segment_count, spec, version};
+use super::bench::{Bench, SEGMENT_SIZE, brief, package, segment, segment_count, spec, version};
 
 const OK: ResultCode = ResultCode::SUCCESS;
 
@@ -23,7 +23,8 @@ const fn signs_of_life(bench: &Bench) -> u8 {
 }
 
 /// A server's side of an upgrade to V2: notifies again when a download goes quiet, asks for the version
-/// when a device comes back and says nothing, and gives up after an hour.
+/// when a device comes back and says nothing, and gives up after an hour. It believes no claim of a device that
+/// has asked for segments until that has come back from its installation.
 fn upgrade(bench: &mut Bench) -> Expected {
     const QUIET_MS: u64 = 120_000;
     if bench.get(&["4", "0"]).message().code != Code::CONTENT {
@@ -31,18 +32,21 @@ fn upgrade(bench: &mut Bench) -> Expected {
     }
     bench.write(PlatformMessage::VersionQuery);
     let mut stage = Stage::Download;
+    let mut asked_for_segments = false;
     let deadline_ms = bench.now_ms + 3_600_000;
     let mut heard_ms = bench.now_ms;
     while bench.now_ms < deadline_ms {
+        let is_back = match stage {
+            Stage::Download => !asked_for_segments,
+            Stage::Install { left_at } => signs_of_life(bench) > left_at,
+        };
         let Some(frame) = bench.take_frame() else {
             bench.pass(1_000);
             if bench.frames.is_empty() && bench.now_ms - heard_ms > QUIET_MS {
                 heard_ms = bench.now_ms;
                 match stage {
                     Stage::Download => bench.notify_version(),
-                    Stage::Install { left_at } if signs_of_life(bench) > left_at => {
-                        bench.write(PlatformMessage::VersionQuery);
-                    }
+                    Stage::Install { .. } if is_back => bench.write(PlatformMessage::VersionQuery),
                     Stage::Install { .. } => {}
                 }
             }
@@ -57,24 +61,28 @@ fn upgrade(bench: &mut Bench) -> Expected {
                     ..
                 },
                 stage,
-            ) => {
-                if found == version("V2") {
-                    return Expected::Succeeded;
+            ) => match stage {
+                _ if is_back && found == version("V2") => return Expected::Succeeded,
+                Stage::Download if bench.device.report().counters.notifications == 0 => {
+                    bench.notify_version();
                 }
-                match stage {
-                    Stage::Download if bench.device.report().counters.notifications == 0 => {
-                        bench.notify_version();
-                    }
-                    Stage::Install { left_at } if signs_of_life(bench) > left_at => {
-                        return Expected::Failed;
-                    }
-                    Stage::Download | Stage::Install { .. } => {}
-                }
-            }
+                Stage::Install { .. } if is_back => return Expected::Failed,
+                Stage::Download | Stage::Install { .. } => {}
+            },
             (DeviceMessage::NotificationResponse { result }, _) if !result.is_success() => {
                 return Expected::Failed;
             }
-            (DeviceMessage::SegmentRequest { segment, .. }, _) => bench.answer_segment(segment),
+            (
+                DeviceMessage::SegmentRequest {
+                    segment,
+                    version: v,
+                },
+                _,
+            ) => {
+                assert_eq!(v, version("V2"));
+                asked_for_segments = true;
+                bench.answer_segment(segment);
+            }
             (DeviceMessage::DownloadReport { status }, _) => {
                 bench.write(PlatformMessage::DownloadReportResponse { result: OK });
                 if !status.is_success() {
@@ -94,11 +102,12 @@ fn upgrade(bench: &mut Bench) -> Expected {
             }
             (DeviceMessage::UpgradeReport { result, version: v }, _) => {
                 bench.write(PlatformMessage::UpgradeReportResponse { result: OK });
-                return if result.is_success() && v == version("V2") {
-                    Expected::Succeeded
-                } else {
-                    Expected::Failed
-                };
+                match (result.is_success(), v == version("V2")) {
+                    (true, true) => return Expected::Succeeded,
+                    (false, false) => return Expected::Failed,
+                    // It fails and claims the target, or reports before its restart: that tells.
+                    (false, true) | (true, false) => {}
+                }
             }
             _ => {}
         }
@@ -112,6 +121,7 @@ fn faulty(fault: Fault) -> sim::DeviceSpec {
     if fault == Fault::AlreadyCurrent {
         spec.version = version("V2");
     }
+    spec.timing.outage_ms = 1_200_000;
     spec
 }
 
@@ -324,4 +334,160 @@ fn a_small_buffer_misreads_what_the_copied_library_misreads() {
         assert_eq!(said[1], "21 V2 #0");
         assert_eq!(said[5], "22 06", "{size}: {said:?}");
     }
+}
+
+/// Has a device install what it holds.
+fn executed(fault: Fault) -> Bench {
+    let mut bench = Bench::downloading(faulty(fault), segment_count());
+    bench.write(PlatformMessage::Execute);
+    bench
+}
+
+/// What a device says when it is asked for its version.
+fn asked(bench: &mut Bench) -> Vec<String> {
+    bench.write(PlatformMessage::VersionQuery);
+    bench.said()
+}
+
+fn answer_report(bench: &mut Bench) {
+    bench.write(PlatformMessage::UpgradeReportResponse { result: OK });
+}
+
+#[test]
+fn claims_the_target_from_its_notification_until_it_restarts() {
+    let mut bench = Bench::registered(faulty(Fault::ClaimsTarget));
+    assert_eq!(asked(&mut bench), ["19 00 V1"]);
+    bench.notify_version();
+    bench.answer_segment(0);
+    bench.frames.clear();
+    assert_eq!(asked(&mut bench), ["19 00 V2"]);
+    assert!(bench.device.lose_power(bench.now_ms, 1_000));
+    bench.pass(1_000);
+    assert_eq!(bench.said(), ["21 V2 #1"], "it goes on");
+    assert_eq!(asked(&mut bench), ["19 00 V1"]);
+    bench.notify_version();
+    bench.frames.clear();
+    assert_eq!(asked(&mut bench), ["19 00 V2"]);
+}
+
+#[test]
+fn claims_the_target_after_a_failure_and_stays_up() {
+    let mut bench = executed(Fault::ClaimsTargetFails(ResultCode(0x09)));
+    bench.pass(2_000);
+    assert_eq!(bench.said(), ["23 00", "24 09 V2"]);
+    bench.pass(1_000_000);
+    assert_eq!(bench.said().len(), 50, "it says so until somebody listens");
+    answer_report(&mut bench);
+    assert_eq!(asked(&mut bench), ["19 00 V2"]);
+    assert_eq!(bench.registrations, 1);
+    assert_eq!(bench.device.version(), version("V1"));
+}
+
+#[test]
+fn tells_the_truth_after_the_restart_that_follows_a_failure() {
+    for (fault, runs) in [
+        (Fault::ClaimsTargetRestartsOld, "V1"),
+        (Fault::ClaimsTargetLateSuccess, "V2"),
+    ] {
+        let mut bench = executed(fault);
+        bench.pass(2_000);
+        assert_eq!(bench.said(), ["23 00", "24 0A V2"]);
+        assert_eq!(asked(&mut bench), ["19 00 V2"]);
+        answer_report(&mut bench);
+        bench.pass(62_000);
+        assert_eq!(bench.registrations, 2);
+        assert!(bench.said().is_empty(), "it has said all");
+        assert_eq!(asked(&mut bench), [format!("19 00 {runs}")]);
+        assert_eq!(bench.device.version(), version(runs));
+    }
+}
+
+#[test]
+fn restarts_when_nobody_answers_its_report() {
+    for fault in [
+        Fault::ClaimsTargetRestartsOld,
+        Fault::ClaimsTargetLateSuccess,
+        Fault::ReportsBeforeRestart,
+    ] {
+        let mut bench = executed(fault);
+        bench.pass(300_000);
+        assert_eq!(bench.registrations, 2, "{fault}");
+    }
+}
+
+#[test]
+fn claims_the_target_after_an_outage_in_its_download() {
+    let mut bench = Bench::downloading(faulty(Fault::ClaimsCurrentMidDownload(Some(2))), 2);
+    bench.pass(600_000);
+    bench.notify_version();
+    assert!(bench.said().is_empty(), "there is no network");
+    bench.pass(620_000);
+    assert_eq!(asked(&mut bench), ["19 00 V2"]);
+    assert_eq!(bench.registrations, 1);
+    bench.notify_version();
+    assert_eq!(bench.said(), ["20 00", "21 V2 #2"]);
+}
+
+#[test]
+fn a_registration_that_it_was_not_told_to_make_ends_a_claim() {
+    let mut bench = Bench::downloading(faulty(Fault::ClaimsTarget), 1);
+    bench.serves = false;
+    // the update at half the lifetime is not answered
+    bench.pass(43_200_000 + 200_000);
+    bench.serves = true;
+    bench.pass(200_000);
+    assert_eq!(bench.registrations, 2);
+    bench.frames.clear();
+    assert_eq!(asked(&mut bench), ["19 00 V1"]);
+}
+
+#[test]
+fn reports_before_the_restart_that_it_reports() {
+    for (seed, said) in [(1, vec!["24 00 V2"]), (2, vec![])] {
+        let mut spec = faulty(Fault::ReportsBeforeRestart);
+        spec.seed = seed;
+        let mut bench = Bench::downloading(spec, segment_count());
+        bench.write(PlatformMessage::Execute);
+        bench.pass(2_000);
+        assert_eq!(bench.said(), ["23 00", "24 00 V1"]);
+        answer_report(&mut bench);
+        bench.pass(62_000);
+        assert_eq!(bench.registrations, 2);
+        assert_eq!(bench.said(), said);
+        assert_eq!(asked(&mut bench), ["19 00 V2"]);
+    }
+}
+
+#[test]
+fn writes_versions_with_what_does_not_belong_to_them() {
+    let mut seen = Vec::new();
+    for seed in 0..4 {
+        let mut spec = faulty(Fault::DirtyVersion);
+        spec.seed = seed;
+        let mut bench = Bench::registered(spec);
+        bench.write(PlatformMessage::VersionQuery);
+        let frame = bench.take_frame().unwrap();
+        let found = DeviceMessage::decode(&frame).unwrap();
+        assert_eq!(brief(&found), "19 00 V1", "what it means");
+        let written = frame[frame.len() - 16..].to_vec();
+        assert_ne!(written, version("V1").as_bytes());
+        assert!(!seen.contains(&written));
+        seen.push(written);
+    }
+}
+
+#[test]
+fn is_deaf_to_its_download_and_still_tells_its_version() {
+    let mut bench = Bench::downloading(faulty(Fault::DeafDownload(Some(2))), 2);
+    bench.notify_version();
+    bench.pass(1_000_000);
+    assert!(bench.said().is_empty());
+    assert!(bench.device.is_registered());
+    assert_eq!(asked(&mut bench), ["19 00 V1"]);
+    assert!(bench.device.lose_power(bench.now_ms, 1_000));
+    bench.pass(10_000);
+    bench.frames.clear();
+    bench.notify_version();
+    bench.pass(1_000_000);
+    assert!(bench.said().is_empty(), "not even after a restart");
 }

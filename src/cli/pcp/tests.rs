@@ -8,7 +8,11 @@ const RESULT: &str = "FFFE0118C7D200110056312E30000000000000000000000000";
 
 fn decoded(from: Option<Side>, hex: &[&str]) -> Result<Value, String> {
     let hex = hex.iter().map(|s| (*s).to_owned()).collect();
-    decode(&DecodeArgs { from, hex }).map(|text| serde_json::from_str(&text).unwrap())
+    let Decoded { json, problems } = decode(&DecodeArgs { from, hex })?;
+    match json {
+        Some(json) if problems.is_empty() => Ok(serde_json::from_str(&json).unwrap()),
+        _ => Err(problems.join("; ")),
+    }
 }
 
 fn readings(hex: &str) -> Vec<Value> {
@@ -119,8 +123,19 @@ fn takes_hexadecimal_as_logs_write_it() {
 #[test]
 fn says_what_is_wrong_in_one_line() {
     for (hex, expected) in [
-        ("", "no hexadecimal digits"),
-        ("0x", "no hexadecimal digits"),
+        ("", "no hexadecimal digits there; a frame begins with FFFE"),
+        (
+            "0x",
+            "no hexadecimal digits there; a frame begins with FFFE",
+        ),
+        (
+            "hello",
+            "no frame there: none of the hexadecimal in it begins with FFFE",
+        ),
+        (
+            "+NNMI:4,01020304",
+            "no frame there: none of the hexadecimal in it begins with FFFE",
+        ),
         ("FFF", "3 hexadecimal digits make no whole bytes"),
         ("FFFE01134C9A00g0", "not hexadecimal: 'g'"),
         (
@@ -158,7 +173,149 @@ fn when_no_reading_fits_both_sides_are_explained() {
     assert!(!error.contains('\n'), "{error}");
 }
 
+/// What is printed, and what is told beside it.
+fn told(text: &str) -> (Value, Vec<String>) {
+    let hex = vec![text.to_owned()];
+    let Decoded { json, problems } = decode(&DecodeArgs { from: None, hex }).unwrap();
+    let json = json.map_or(Value::Null, |json| serde_json::from_str(&json).unwrap());
+    (json, problems)
+}
+
+#[test]
+fn takes_whole_lines_as_modems_and_logs_write_them() {
+    let (query, _) = told(QUERY);
+    let (result, _) = told(RESULT);
+    for line in [
+        "+NNMI:8,FFFE01134C9A0000",
+        "+NNMI: 8,FFFE01134C9A0000\r\n",
+        "\r\n+NNMI:8,fffe01134c9a0000\r\n\r\nOK\r\n",
+        "+NMGR:8,FFFE01134C9A0000",
+        "8,FFFE01134C9A0000",
+        "AT+NMGS=8,FFFE01134C9A0000",
+        "at+nmgs=8,\"FFFE01134C9A0000\",7",
+        "AT+QLWULDATA=8,FFFE01134C9A0000,1",
+        "AT+QLWULDATAEX=8,FFFE01134C9A0000,0x0100",
+        "AT+QLWULDATAEX=8,0xFFFE01134C9A0000,0x0100",
+        "AT+QLWDATASEND=19,0,0,8,FFFE01134C9A0000,0x0100",
+        "+QLWDATARECV: 19,1,0,8,FFFE01134C9A0000",
+        "+QLWDLDATA: \"/19/1/0\",8,\"FFFE01134C9A0000\"",
+        "AT+CIPSEND=8,\"FF FE 01 13 4C 9A 00 00\"",
+        "AT+CIPSEND=0,8,FFFE01134C9A0000",
+        "+CIPSEND: FF:FE:01:13:4C:9A:00:00",
+        "AT+CTM2MSEND=FFFE01134C9A0000,1",
+        "[12:30:45.123] rx: +NNMI:8,FFFE01134C9A0000 (-107 dBm)",
+        "12:30:45 FF FE 01 13 4C 9A 00 00",
+        "2024-01-15T12:30:45+08:00 recv 8 bytes: FF-FE-01-13-4C-9A-00-00",
+        "uint8_t frame[] = {0xFF, 0xFE, 0x01, 0x13, 0x4C, 0x9A, 0x00, 0x00};",
+        "{\"data\":\"FFFE01134C9A0000\",\"rssi\":-107}",
+        "+NNMI:8,FFFE 0113 4C9A 0000 12",
+        "+NNMI:8,FFFE01134C9A0000<CR><LF>",
+        "+NNMI:8,FFFE01134C9A0000\\r\\n",
+        "\"FFFE0113\n4C9A0000\" OK",
+        "FFFE01134C9A0000\nOK",
+        "FFFE01134C9A0000 ACK",
+    ] {
+        assert_eq!(told(line), (query.clone(), vec![]), "{line}");
+    }
+    let line = format!("AT+NMGS=25,{RESULT}\r\nOK");
+    assert_eq!(told(&line), (result, vec![]));
+}
+
+#[test]
+fn several_frames_make_an_array() {
+    let (query, _) = told(QUERY);
+    let (result, _) = told(RESULT);
+    let both = json!([query, result]);
+    for text in [
+        format!("{QUERY}{RESULT}"),
+        format!("{QUERY} {RESULT}"),
+        format!("{QUERY}\n{RESULT}\n"),
+        format!("+NNMI:33,{QUERY}{RESULT}"),
+        format!("+NNMI:33,\"{QUERY} {RESULT}\""),
+        format!("12:00:01 +NNMI:8,{QUERY}\n12:00:02 AT+NMGS=25,{RESULT}\n12:00:02 OK\n"),
+        format!("+CSQ:17,99\n+NNMI:8,{QUERY}\n+CEREG:5,1,FFFF\n{RESULT}"),
+        format!("{QUERY}\nAT+NMGS=25,{RESULT}"),
+    ] {
+        assert_eq!(told(&text), (both.clone(), vec![]), "{text}");
+    }
+    let given = decoded(Some(Side::Platform), &[QUERY, QUERY]).unwrap();
+    assert_eq!(given[1]["message"], "version query");
+    // data that looks like a frame's beginning belongs to the frame that it is in
+    let segment = frame(21, &[0, 0, 0, 0xFF, 0xFE, 1]);
+    let (one, _) = told(&segment);
+    assert_eq!(told(&format!("{segment}{QUERY}")).0, json!([one, query]));
+}
+
+#[test]
+fn what_is_no_frame_among_several_is_told_beside_the_others() {
+    let (query, _) = told(QUERY);
+    let rest = "no valid frame: declares 0 bytes of data, has 1";
+    let array = json!([query, {"error": rest, "bytes": "fffe01134c9a000000"}]);
+    let problem = format!("frame 2 of 2: {rest}");
+    assert_eq!(told(&format!("{QUERY}{QUERY}00")), (array, vec![problem]));
+    let odd = "17 hexadecimal digits make no whole bytes";
+    let array = json!([{"error": odd}, query]);
+    let problem = format!("frame 1 of 2: {odd}");
+    let text = format!("+NNMI:8,{QUERY}0\n+NNMI:8,{QUERY}");
+    assert_eq!(told(&text), (array, vec![problem]));
+}
+
+#[test]
+fn a_length_that_a_command_declares_is_held_to_its_data() {
+    let (query, _) = told(QUERY);
+    for (line, expected) in [
+        ("+NNMI:9,FFFE01134C9A0000", "NNMI declares 9 bytes, has 8"),
+        (
+            "AT+NMGS=16,\"FFFE01134C9A0000\"",
+            "NMGS declares 16 bytes, has 8",
+        ),
+        (
+            "+QLWDATARECV: 19,1,0,7,FFFE01134C9A0000",
+            "QLWDATARECV declares 7 bytes, has 8",
+        ),
+        (
+            "AT+CIPSEND=1,4,FFFE01134C9A0000",
+            "CIPSEND declares 4 bytes, has 8",
+        ),
+        ("7,FFFE01134C9A0000", "the line declares 7 bytes, has 8"),
+    ] {
+        assert_eq!(told(line), (query.clone(), vec![expected.to_owned()]));
+    }
+    // what other commands write before their data is not known
+    assert_eq!(told("AT+OTHER=9,FFFE01134C9A0000"), (query, vec![]));
+    // a line that was cut says so twice
+    let cut = "+NNMI:511,FFFE01156A5D01F700";
+    let [declared, frame] = &told(cut).1[..] else {
+        panic!("{:?}", told(cut));
+    };
+    assert_eq!(declared, "NNMI declares 511 bytes, has 9");
+    assert_eq!(
+        frame.split("; ").next().unwrap(),
+        "no valid frame: declares 503 bytes of data, has 1"
+    );
+}
+
+#[test]
+fn a_long_dump_is_read_once() {
+    // each frame declares 0xFFFE bytes
+    let text = format!("log: FFFE 0115 {}", "FFFE ".repeat(200_000));
+    assert_eq!(told(&text).1.len(), 7);
+}
+
 proptest! {
+    #[test]
+    fn a_frame_is_found_in_any_line(
+        before in "([0-9:. ]{0,20}[ >\\[])?", command in "(\\+NNMI:|AT\\+NMGS=)",
+        data in prop::collection::vec(any::<u8>(), 0..40), after in "(\r\n|\"|,[0-9]{1,4}| OK)?",
+    ) {
+        let frame = frame(22, &data);
+        let line = format!("{before}{command}{},{frame}{after}", frame.len() / 2);
+        let Ok(bytes) = hex::decode(&frame) else { unreachable!() };
+        let dumps = line::dumps(&line).unwrap();
+        prop_assert_eq!(&dumps[0].bytes, &Ok(bytes));
+        prop_assert_eq!(&dumps[0].contradiction, &None);
+    }
+
     #[test]
     fn arbitrary_text_never_panics(text in "\\PC{0,100}", dump in "[0-9a-fA-Fx: \n]{0,100}") {
         for hex in [text, dump] {

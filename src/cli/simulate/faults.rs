@@ -61,8 +61,35 @@ impl Faults {
         }
     }
 
-    /// What devices do wrong unless a fleet file says it, in percent of all.
-    pub(super) const fn characters(self) -> &'static [(&'static str, u8)] {
+    /// What devices do wrong unless a fleet file says it, in percent of all: those that are peculiar or fail, and
+    /// those that lie.
+    pub(super) const fn characters(self) -> [&'static [(&'static str, u8)]; 2] {
+        [self.failing(), self.lying()]
+    }
+
+    const fn lying(self) -> &'static [(&'static str, u8)] {
+        match self {
+            Self::None => &[],
+            Self::Default => &[
+                ("claims-target", 1),
+                ("claims-target-fails", 1),
+                ("reports-before-restart", 1),
+                ("dirty-version", 1),
+            ],
+            Self::Harsh => &[
+                ("claims-target", 3),
+                ("claims-target-fails", 3),
+                ("claims-target-restarts-old", 2),
+                ("claims-target-late-success", 2),
+                ("claims-current-mid-download", 3),
+                ("reports-before-restart", 3),
+                ("dirty-version", 4),
+                ("deaf-download", 2),
+            ],
+        }
+    }
+
+    const fn failing(self) -> &'static [(&'static str, u8)] {
         match self {
             Self::None => &[],
             Self::Default => &[

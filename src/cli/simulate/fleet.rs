@@ -199,26 +199,31 @@ impl FleetFile {
             })
     }
 
-    /// Characters in their shares, as far as these go into the number of devices. Which ones a small fleet gets
-    /// follows from the seed.
+    /// Characters in their shares, as far as these go into the number of devices. Which ones of each kind a small fleet
+    /// gets follows from the seed.
     fn characters(
         &self,
         devices: usize,
         seed: u64,
         faults: Faults,
     ) -> Result<Vec<FaultShare>, String> {
-        let mut shares: Vec<(&str, u8)> = match &self.characters {
-            Some(own) => (own.iter())
-                .map(|(name, percent)| (&**name, *percent))
-                .collect(),
-            None => faults.characters().to_vec(),
+        let own: Vec<(&str, u8)> = (self.characters.iter().flatten())
+            .map(|(name, percent)| (&**name, *percent))
+            .collect();
+        let kinds = match &self.characters {
+            Some(_) => [&own[..], &[]],
+            None => faults.characters(),
         };
+        let mut shares = Vec::new();
+        for kind in kinds {
+            let first = usize::try_from(seed % kind.len().max(1) as u64).unwrap_or(0);
+            let (before, from) = kind.split_at(first);
+            shares.extend([from, before].concat());
+        }
         let total: u64 = shares.iter().map(|(_, percent)| u64::from(*percent)).sum();
         if total > 100 {
             return Err(format!("the characters add up to {total} %"));
         }
-        let first = usize::try_from(seed % shares.len().max(1) as u64).unwrap_or(0);
-        shares.rotate_left(first);
         let (mut percent_so_far, mut devices_so_far) = (0, 0);
         shares
             .into_iter()

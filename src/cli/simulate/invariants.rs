@@ -11,10 +11,11 @@
 //!   the wait for a slot does not begin anew when the coverage is measured anew;
 //! * every attempt has exactly one outcome, and the upgrade's outcome is that of its last attempt. What follows a failure
 //!   is what was ordered, and no attempt begins before its time, or after the last;
-//! * an attempt is a success only if the device runs the target version at that moment, and a failure only if the
-//!   device has not told that it does while the attempt ran. A device that finishes its upgrade unheard, after the
-//!   limit of the execution, is reported as failed, rightly so: nobody could know. It is counted apart, and its
-//!   report is recorded when it comes;
+//! * an attempt is a success only if the device runs the target version at that moment, whatever it claims, and a failure
+//!   only if the device has not told that it does while the attempt ran and nothing spoke against it. A device that
+//!   finishes its upgrade unheard, after the limit of the execution, is reported as failed, rightly so: nobody could
+//!   know. It is counted apart, and its report is recorded when it comes. So is one that took the version, or reported a
+//!   failure, and of whose restart nothing was seen: others that run the old version say the same;
 //! * nothing leaves that depends on a change which is not committed, and changes are committed in their order, none
 //!   left out;
 //! * no device receives a segment or a notification of a package other than its upgrade's, or a segment that is not what
@@ -27,6 +28,7 @@
 //! After every step the slots that the engine counts are compared with those that the checker counts; after a restart
 //! those of all cells.
 
+mod claims;
 mod commits;
 mod coverage;
 mod datagrams;
@@ -108,8 +110,7 @@ pub(super) struct Subject {
     told_committed: Option<Told>,
     /// It runs the target version.
     pub(super) current: bool,
-    /// It has told the server so in the attempt that runs.
-    told: bool,
+    claims: claims::Claims,
     /// The newest change that concerns it.
     newest: Option<Number>,
     emitted: View,
@@ -135,7 +136,7 @@ impl Subject {
             told_emitted: None,
             told_committed: None,
             current,
-            told: false,
+            claims: claims::Claims::default(),
             newest: None,
             emitted: View::default(),
             committed: View::default(),
@@ -293,14 +294,25 @@ impl Invariants {
                     && registration.registered_at == now
                 {
                     self.registers(now, device);
+                    self.registers_anew(device);
                 }
                 let location = registration.location.as_bytes().into();
                 self.new_locations.entry(location).or_insert(number);
             }
-            Change::Deregistered { endpoint, .. }
-            | Change::VersionReported { endpoint, .. }
-            | Change::Evidence { endpoint, .. } => {
+            Change::Deregistered { endpoint, .. } => {
                 self.touch(endpoint, number);
+                if let Some(device) = device(endpoint) {
+                    self.leaves_the_register(device);
+                }
+            }
+            Change::VersionReported { endpoint, .. } => self.touch(endpoint, number),
+            Change::Evidence {
+                endpoint, evidence, ..
+            } => {
+                self.touch(endpoint, number);
+                if let Some(device) = device(endpoint) {
+                    self.evidence(device, evidence, false);
+                }
             }
             Change::Stage {
                 upgrade,

@@ -45,7 +45,7 @@ fn upgraded() -> Outcome {
 
 /// Says "V2" whenever it is asked, until the upgrade has ended.
 fn claims(world: &mut World, device: &mut Script) {
-    for _ in 0..20 {
+    for _ in 0..80 {
         if world.outcome(1).is_some() {
             return;
         }
@@ -125,6 +125,15 @@ fn a_registration_that_we_caused_is_no_restart() {
     device.register(&mut world);
     claims(&mut world, &mut device);
     assert_eq!(world.outcome(1), Some(failed()));
+}
+
+#[test]
+fn an_answer_to_a_notification_that_comes_after_the_command_takes_nothing_back() {
+    let (mut world, mut device) = executing();
+    let result = ResultCode::SUCCESS;
+    device.say(&mut world, &DeviceMessage::NotificationResponse { result });
+    claims(&mut world, &mut device);
+    assert_eq!(world.outcome(1), Some(upgraded()));
 }
 
 #[test]

@@ -1,7 +1,12 @@
 //! What a shard tells the operator: lines of the log, and figures.
 
+use std::time::Duration;
+
 use super::{Port, Shard};
 use crate::{engine::Report, strangers::Refusal};
+
+/// How old the figures may be that are published.
+const PUBLISH_WITHIN: Duration = Duration::from_secs(1);
 
 impl Shard {
     pub(super) fn log(&self, report: &Report) {
@@ -59,6 +64,20 @@ impl Shard {
         }
     }
 
+    /// Publishes the figures when it is time to. While nothing has `happened` they stay as they are.
+    pub(super) fn publish_in_time(&mut self, happened: bool) {
+        if happened {
+            let at = self.published_at + PUBLISH_WITHIN;
+            self.publish_at.get_or_insert(at);
+        }
+        let now = self.clock.now().instant;
+        if self.publish_at.is_some_and(|at| at <= now) {
+            self.publish_at = None;
+            self.published_at = now;
+            self.publish();
+        }
+    }
+
     pub(super) fn publish(&mut self) {
         let mut figures = self.metrics.of(&mut self.share);
         for (name, help, value) in self.engine.counters().each() {
@@ -74,14 +93,14 @@ impl Shard {
             "Datagrams left alone because too many devices were sought at other shards",
             self.unsought,
         );
-        if let Some(dropped) = self.plain.as_ref().and_then(Port::dropped) {
+        if let Some(dropped) = self.plain.as_mut().and_then(Port::dropped) {
             figures.counter(
                 "datagrams_dropped",
                 "Datagrams that the system dropped because they came faster than they were taken",
                 dropped,
             );
         }
-        if let Some(secured) = &self.secured {
+        if let Some(secured) = &mut self.secured {
             secured.publish(&mut figures);
         }
         let (devices, upgrading) = self.engine.population();

@@ -106,6 +106,11 @@ impl Server {
         fs::read_to_string(self.log()).unwrap()
     }
 
+    /// Number of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Bytes of memory that the process has in use.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();

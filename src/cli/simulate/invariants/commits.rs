@@ -50,9 +50,15 @@ impl Invariants {
                 }
             }
             Change::Ended { .. } => self.end_committed(now_ms, change),
+            Change::Evidence {
+                endpoint, evidence, ..
+            } => {
+                if let Some(device) = device(endpoint) {
+                    self.evidence(device, evidence, true);
+                }
+            }
             Change::Deregistered { .. }
             | Change::VersionReported { .. }
-            | Change::Evidence { .. }
             | Change::Note { .. }
             | Change::Progress { .. }
             | Change::Admitted { .. } => {}

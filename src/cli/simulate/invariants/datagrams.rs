@@ -1,4 +1,4 @@
-use pcp::{DeviceMessage, MessageCode, ResultCode};
+use pcp::{MessageCode, ResultCode};
 use sim::coap::{Code, Message, MessageType, option};
 
 use super::{Invariants, Number, Rule};
@@ -31,6 +31,7 @@ impl Invariants {
         after: Number,
     ) {
         self.goes_on(now_ms, now, device, datagram);
+        self.refuses(device, datagram);
         let Some(subject) = self.subjects.get(device) else {
             return;
         };
@@ -167,36 +168,6 @@ impl Invariants {
             self.violated(now_ms, Rule::OwnPackage, || {
                 format!("{upgrade}: receives a segment {number} that is not its package's")
             });
-        }
-    }
-
-    /// A device that runs the target version is heard: has it said so?
-    pub(in super::super) fn heard(&mut self, device: usize, target: pcp::Version, datagram: &[u8]) {
-        let Some(subject) = self.subjects.get_mut(device) else {
-            return;
-        };
-        if !subject.current || subject.told || subject.emitted.stage.is_none() {
-            return;
-        }
-        let Ok(message) = Message::parse(datagram) else {
-            return;
-        };
-        subject.told = matches!(
-            DeviceMessage::decode(message.payload),
-            Ok(DeviceMessage::VersionResponse {
-                result: ResultCode::SUCCESS,
-                version: Some(version),
-            } | DeviceMessage::UpgradeReport {
-                result: ResultCode::SUCCESS,
-                version,
-            }) if version == target
-        );
-    }
-
-    /// A device runs the target version from now on.
-    pub(in super::super) fn switched(&mut self, device: usize) {
-        if let Some(subject) = self.subjects.get_mut(device) {
-            subject.current = true;
         }
     }
 }

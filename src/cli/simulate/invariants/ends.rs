@@ -32,7 +32,7 @@ impl Invariants {
         let before = subject.emitted;
         subject.emitted.enter(attempt, change, now, lost_ms);
         if before.stage.is_none() {
-            subject.told = false;
+            subject.claims.told = false;
         }
         let (upgrade, cell, told) = (
             subject.upgrade.0,
@@ -166,7 +166,7 @@ impl Invariants {
         subject.emitted.end(attempt, retry_at);
         subject.ended_as = Some(outcome.state());
         let upgrade = subject.upgrade.0;
-        let (current, told) = (subject.current, subject.told);
+        let (current, told) = (subject.current, subject.claims.told);
         self.release_slot(before.slot_in());
         if let Some(cell) = self.subjects[device]
             .coverage

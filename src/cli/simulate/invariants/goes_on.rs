@@ -30,8 +30,6 @@ impl Invariants {
     pub(super) fn registers(&mut self, now: UtcMillis, device: usize) {
         if let Some(subject) = self.subjects.get_mut(device) {
             subject.written.registered_at = Some(now);
-            // what it said before says nothing of what it runs now
-            subject.told = false;
         }
     }
 
@@ -79,7 +77,7 @@ impl Invariants {
         if downloads && !repeated && early {
             self.violated(now_ms, Rule::GoesOn, || {
                 format!(
-                    "{upgrade}: is notified again in mid-download, {quiet_ms} ms after it asked for a segment"
+                    "{upgrade}: is notified again in mid-download, {quiet_ms} ms after it asked for a segment, {back_ms} ms after it registered"
                 )
             });
         }

@@ -16,7 +16,7 @@ impl Invariants {
         for subject in &mut self.subjects {
             subject.emitted = subject.committed;
             subject.told_emitted = subject.told_committed;
-            subject.told = false;
+            subject.claims.crashed();
             subject.newest = None;
             if let Some(cell) = subject.committed.slot_in()
                 && let Some(row) = cell.checked_sub(self.first_cell)

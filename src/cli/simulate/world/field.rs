@@ -12,6 +12,7 @@ use super::{Event, World, address};
 use crate::{
     cli::simulate::{fleet::Member, hooks::Hooks, scenario::Scenario, trace::Way},
     coap::Peer,
+    engine::Engine,
     package::Package,
     runtime::home,
 };
@@ -84,19 +85,24 @@ impl<H: Hooks> World<H> {
         let Some(server) = &mut self.server else {
             return;
         };
-        let unit = &self.units[device as usize];
-        if unit.current {
-            self.checker.heard(device as usize, unit.target, bytes);
-        }
+        self.checker.hears(device as usize, bytes);
         let from = address(device, port);
         let shard = home(from, server.count());
         let engine = &mut server.shards[shard.index()].engine;
-        let before = engine.counters().segments_served;
+        let counted = |engine: &Engine| {
+            let counters = engine.counters();
+            (counters.segments_served, counters.requests_ignored)
+        };
+        let (served, ignored) = counted(engine);
         engine.handle_datagram(now, &Peer::from(from).into(), bytes);
-        if engine.counters().segments_served > before {
+        if counted(engine).0 > served {
             self.checker.served(now.utc, device as usize);
         }
+        let ignored = counted(engine).1 > ignored;
         self.drain();
+        if ignored {
+            self.checker.ignored(device as usize);
+        }
     }
 
     /// A datagram reaches a device, if that still has this address.
@@ -140,7 +146,11 @@ impl<H: Hooks> World<H> {
         if unit.device.take_address_change() {
             unit.port = next_port(unit.port);
         }
+        let current = unit.device.version() == unit.target;
         while let Some(bytes) = unit.device.poll_transmit() {
+            if current {
+                (self.checker).says(device as usize, unit.target, &bytes);
+            }
             self.figures.datagrams_up += 1;
             self.figures.bytes_up += bytes.len() as u64;
             let peer = address(device, unit.port);
@@ -159,7 +169,7 @@ impl<H: Hooks> World<H> {
             *alarm_ms = at.max(self.now_ms);
             self.queue.push(*alarm_ms, Event::Wake(device));
         }
-        if !unit.current && unit.device.version() == unit.target {
+        if !unit.current && current {
             unit.current = true;
             self.checker.switched(device as usize);
         }

@@ -1,0 +1,147 @@
+//! Devices say which version they run. Some lie, and of others it cannot be known whether they do.
+
+use pcp::{DeviceMessage, ResultCode};
+use sim::coap::{Code, Message};
+
+use super::Invariants;
+use crate::upgrade::Evidence;
+
+/// What a device has said of its version, and what speaks for or against it.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    /// Digests of the datagrams in which it tells that it runs the target since it does.
+    honest: Vec<u64>,
+    /// It has told the server so in the attempt that runs, and there was no reason to doubt it.
+    pub(super) told: bool,
+    /// What it did with the target speaks against it, as emitted and as committed.
+    contested: bool,
+    contested_committed: bool,
+    /// Since it runs the target it has registered, for no other reason than a restart.
+    proven: bool,
+    /// The server knows its registration.
+    registered: bool,
+    /// It was refused something, or got no answer: it may register anew because of that.
+    refused: bool,
+    /// It has registered with the server that runs: another registration is not explained by the server's restart.
+    registered_in_run: bool,
+}
+
+impl Claims {
+    /// The server is gone, and with it what was not committed.
+    pub(super) fn crashed(&mut self) {
+        self.contested = self.contested_committed;
+        self.told = false;
+        self.registered_in_run = false;
+    }
+}
+
+impl Invariants {
+    /// A device that runs the target version says something: is it that it does? Others claim it too, and what they claim
+    /// may be on its way when it becomes true.
+    pub(in super::super) fn says(&mut self, device: usize, target: pcp::Version, datagram: &[u8]) {
+        let Some(subject) = self.subjects.get_mut(device) else {
+            return;
+        };
+        let claim = digest(datagram);
+        if tells(target, datagram) && !subject.claims.honest.contains(&claim) {
+            subject.claims.honest.push(claim);
+        }
+    }
+
+    /// The server is about to hear a device: does that tell that it runs the target, and is it?
+    pub(in super::super) fn hears(&mut self, device: usize, datagram: &[u8]) {
+        let Some(subject) = self.subjects.get_mut(device) else {
+            return;
+        };
+        let claims = &mut subject.claims;
+        if !claims.told
+            && !claims.honest.is_empty()
+            && subject.emitted.stage.is_some()
+            && (claims.proven || !claims.contested)
+        {
+            claims.told = claims.honest.contains(&digest(datagram));
+        }
+    }
+
+    /// The server has ignored what a device has said.
+    pub(in super::super) fn ignored(&mut self, device: usize) {
+        if let Some(subject) = self.subjects.get_mut(device) {
+            subject.claims.refused = true;
+        }
+    }
+
+    /// Something is sent to a device: is it a refusal?
+    pub(super) fn refuses(&mut self, device: usize, datagram: &[u8]) {
+        let refused = (datagram.get(1)).is_some_and(|code| Code(*code).class() >= 4);
+        if refused && let Some(subject) = self.subjects.get_mut(device) {
+            subject.claims.refused = true;
+        }
+    }
+
+    /// The device registers. Unless something else explains it, it has restarted.
+    pub(super) fn registers_anew(&mut self, device: usize) {
+        let Some(subject) = self.subjects.get_mut(device) else {
+            return;
+        };
+        let claims = &mut subject.claims;
+        let restarted = claims.registered_in_run && claims.registered && !claims.refused;
+        claims.proven |= subject.current && restarted;
+        claims.registered_in_run = true;
+        claims.registered = true;
+        claims.refused = false;
+        // what it said before says nothing of what it runs now
+        claims.told = false;
+    }
+
+    /// Its registration has ended.
+    pub(super) fn leaves_the_register(&mut self, device: usize) {
+        if let Some(subject) = self.subjects.get_mut(device) {
+            subject.claims.registered = false;
+        }
+    }
+
+    /// What the server keeps of what the device did with versions.
+    pub(super) fn evidence(&mut self, device: usize, evidence: &[Evidence], committed: bool) {
+        let Some(subject) = self.subjects.get_mut(device) else {
+            return;
+        };
+        let target = self.packages[subject.package].identity.version;
+        let contested = evidence.iter().any(|of| of.version == target);
+        if committed {
+            subject.claims.contested_committed = contested;
+        } else {
+            subject.claims.contested = contested;
+        }
+    }
+
+    /// A device runs the target version from now on.
+    pub(in super::super) fn switched(&mut self, device: usize) {
+        if let Some(subject) = self.subjects.get_mut(device) {
+            subject.current = true;
+        }
+    }
+}
+
+/// Whether somebody tells in a datagram that it runs a version.
+fn tells(target: pcp::Version, datagram: &[u8]) -> bool {
+    let Ok(message) = Message::parse(datagram) else {
+        return false;
+    };
+    matches!(
+        DeviceMessage::decode(message.payload),
+        Ok(DeviceMessage::VersionResponse {
+            result: ResultCode::SUCCESS,
+            version: Some(version),
+        } | DeviceMessage::UpgradeReport {
+            result: ResultCode::SUCCESS,
+            version,
+        }) if version == target
+    )
+}
+
+/// The same in every run: FNV-1a.
+fn digest(datagram: &[u8]) -> u64 {
+    datagram.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3)
+    })
+}
