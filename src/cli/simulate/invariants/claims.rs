@@ -8,6 +8,10 @@ use crate::upgrade::Evidence;
 
 /// What a device has said of its version, and what speaks for or against it.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and most of their combinations occur"
+)]
 pub(super) struct Claims {
     /// Digests of the datagrams in which it tells that it runs the target since it does.
     honest: Vec<u64>,

@@ -93,9 +93,9 @@ impl<H: Hooks> World<H> {
             let counters = engine.counters();
             (counters.segments_served, counters.requests_ignored)
         };
-        let (served, ignored) = counted(engine);
+        let (segments, ignored) = counted(engine);
         engine.handle_datagram(now, &Peer::from(from).into(), bytes);
-        if counted(engine).0 > served {
+        if counted(engine).0 > segments {
             self.checker.served(now.utc, device as usize);
         }
         let ignored = counted(engine).1 > ignored;
