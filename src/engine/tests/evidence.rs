@@ -206,6 +206,24 @@ fn a_device_that_restarts_without_a_word_is_believed_when_it_says_so_twice() {
 }
 
 #[test]
+fn an_answer_to_a_notification_that_comes_after_the_command_takes_nothing_back() {
+    let (mut world, mut device) = executing();
+    let result = ResultCode::SUCCESS;
+    device.say(&mut world, &DeviceMessage::NotificationResponse { result });
+    device.receive(&mut world);
+    for pause_s in [60, 46, 301] {
+        device.notify(&mut world, b"42 litres");
+        world.pass_s(pause_s);
+        let frames = device.frames(&mut world);
+        if decoded(&frames).contains(&PlatformMessage::VersionQuery) {
+            device.says_version(&mut world, "V2");
+        }
+    }
+    device.says_version(&mut world, "V2");
+    assert_eq!(world.outcome(1), Some(upgraded()));
+}
+
+#[test]
 fn evidence_is_stored_and_outlives_a_restart_of_the_server() {
     let (mut before, mut device) = executing();
     device.say(&mut before, &report(FAILED, "V2"));

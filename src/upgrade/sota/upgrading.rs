@@ -179,8 +179,6 @@ impl Sota {
             // Back from its restart, without a result yet.
             Event::Registered { restarted: true } | Event::Restarted => {
                 *restarted = true;
-                // What it answers to a question from before may have been on its way.
-                *asked = false;
                 *claimed = false;
                 *failure = None;
                 *ask_at = (*ask_at).min(soon);

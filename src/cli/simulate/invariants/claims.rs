@@ -89,6 +89,8 @@ impl Invariants {
         claims.proven |= subject.current && known && claims.registered && !claims.refused;
         claims.registered = true;
         claims.refused = false;
+        // what it said before says nothing of what it runs now
+        claims.told = false;
     }
 
     /// Its registration has ended.

@@ -30,8 +30,6 @@ impl Invariants {
     pub(super) fn registers(&mut self, now: UtcMillis, device: usize) {
         if let Some(subject) = self.subjects.get_mut(device) {
             subject.written.registered_at = Some(now);
-            // what it said before says nothing of what it runs now
-            subject.told = false;
         }
     }
 
