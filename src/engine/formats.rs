@@ -290,7 +290,7 @@ impl Engine {
             self.device_mut(key).formats.learn(wrapping);
         }
         if opaque.values.is_empty() {
-            self.fire(key, Event::Heard);
+            return self.service_data(key); // of other resources, or no content of LwM2M at all
         }
         for value in &opaque.values {
             self.bytes_received(key, value);

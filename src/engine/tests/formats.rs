@@ -623,9 +623,20 @@ fn what_cannot_be_read_or_is_no_frame_is_the_devices_own_data() {
         assert_eq!(world.engine.counters().service_data, number);
     }
     assert_eq!(world.engine.counters().pcp_malformed, 0);
+    // data that looks like a format of LwM2M, and names none
+    for (number, payload) in (5..).zip([&b"{\"t\":21}"[..], b"[21]", b"[]"]) {
+        let token = device.script.observe.unwrap();
+        let id = world.next_id;
+        world.next_id += 1;
+        let datagram = MessageBuilder::new(Kind::NonConfirmable, Code::CONTENT, id, token)
+            .observe(u32::from(id))
+            .payload(payload.to_vec());
+        world.datagram(device.script.at, &datagram.build());
+        assert_eq!(world.engine.counters().service_data, number);
+    }
     // nothing in it: a sign of life
     device.notify(&mut world, &[0xC0, 0]);
-    assert_eq!(world.engine.counters().service_data, 4);
+    assert_eq!(world.engine.counters().service_data, 7);
 }
 
 #[test]
