@@ -22,8 +22,9 @@ pub(super) struct Claims {
     registered: bool,
     /// It was refused something, or got no answer: it may register anew because of that.
     refused: bool,
-    /// When the server heard it last.
+    /// When the server heard it last, and when it had before the device came to run the target.
     heard_at: Option<UtcMillis>,
+    heard_before_at: Option<UtcMillis>,
 }
 
 impl Claims {
@@ -85,7 +86,7 @@ impl Invariants {
             return;
         };
         let claims = &mut subject.claims;
-        let known = claims.heard_at.is_some_and(|at| at >= started_at);
+        let known = claims.heard_before_at.is_some_and(|at| at >= started_at);
         claims.proven |= subject.current && known && claims.registered && !claims.refused;
         claims.registered = true;
         claims.refused = false;
@@ -118,6 +119,7 @@ impl Invariants {
     pub(in super::super) fn switched(&mut self, device: usize) {
         if let Some(subject) = self.subjects.get_mut(device) {
             subject.current = true;
+            subject.claims.heard_before_at = subject.claims.heard_at;
         }
     }
 }
