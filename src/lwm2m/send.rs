@@ -1,6 +1,8 @@
+use std::borrow::Cow;
+
 use thiserror::Error;
 
-use super::{ConnectivityReading, ContentError, ResourcePath, Value, decode, format};
+use super::{ConnectivityReading, ContentError, ResourcePath, decode, format, opaque_of};
 
 /// What a device says of its own accord: `POST /dp` (Send, LwM2M 1.1 §6.4.6). Its payload has values of any number of
 /// objects, each with its full path; this is what matters here of them.
@@ -8,7 +10,8 @@ use super::{ConnectivityReading, ContentError, ResourcePath, Value, decode, form
 pub struct SendRequest {
     /// Of Connectivity Monitoring.
     pub connectivity: ConnectivityReading,
-    /// What it would otherwise notify of /19/0/0 or /19/1/0: PCP frames, or its own data.
+    /// What it would otherwise notify of /19/0/0 or /19/1/0: PCP frames, or its own data. One for each instance, and for
+    /// each time for which it is told.
     pub uplink: Vec<Vec<u8>>,
 }
 
@@ -36,11 +39,11 @@ impl SendRequest {
         let connectivity = decode(format, &ResourcePath::CONNECTIVITY_OBJECT, payload)?;
         let mut uplink = Vec::new();
         for path in [ResourcePath::UPLINK, ResourcePath::DOWNLINK] {
-            let values = decode(format, &path, payload)?.into_iter();
-            uplink.extend(values.filter_map(|(_, value)| match value {
-                Value::Opaque(bytes) => Some(bytes),
-                _ => None,
-            }));
+            match opaque_of(format, &path, payload) {
+                Ok(opaque) => uplink.extend(opaque.values.into_iter().map(Cow::into_owned)),
+                Err(ContentError::NotBytes(_)) => {} // neither frames nor data
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(Self {
             connectivity: ConnectivityReading::from_values(&connectivity),
@@ -101,6 +104,15 @@ mod tests {
         assert_eq!(parse(Some(112), &senml), expected);
         assert_eq!(parse(None, &senml), expected);
         assert_eq!(parse(Some(110), b"[]"), (None, None, None, vec![]));
+    }
+
+    #[test]
+    fn takes_every_record_of_the_uplink_the_oldest_first() {
+        let records = br#"[{"bn":"/19/0/0","bt":1700000000,"t":2,"vd":"Ag"},{"t":1,"vd":"AQ"},{"bn":"/19/1/0/","n":"0","vd":"Aw"},{"n":"1","vd":"BA"}]"#;
+        let (_, _, _, uplink) = parse(Some(110), records);
+        assert_eq!(uplink, [[1], [2], [3], [4]]);
+        let numbers = br#"[{"bn":"/19/0/","n":"0","v":1}]"#;
+        assert_eq!(parse(Some(110), numbers), (None, None, None, vec![]));
     }
 
     #[test]

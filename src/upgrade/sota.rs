@@ -297,8 +297,10 @@ impl Sota {
             ) if version == rules.target => {
                 return ended(Outcome::Succeeded(Success::Upgraded));
             }
+            // What was asked before a restart may have been answered before it.
             Event::VersionAnswered(_, Some(version), Credence::Sound)
-                if version == rules.target =>
+                if version == rules.target
+                    && !matches!(self, Self::Executing { asked: false, .. }) =>
             {
                 return ended(Outcome::Succeeded(match self.stage() {
                     Some(Stage::Executing) => Success::Upgraded,

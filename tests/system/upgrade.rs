@@ -151,7 +151,7 @@ fn stock_stacks_are_upgraded_in_every_format_of_object_19() {
             "{endpoint}: {written:?}"
         );
     }
-    for upgrade in server.api.finished(&task, MINUTE) {
+    for upgrade in server.api.finished(&task, 2 * MINUTE) {
         assert_eq!(upgrade["state"], "succeeded", "{upgrade}");
     }
 }

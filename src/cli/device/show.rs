@@ -161,8 +161,7 @@ fn registered(
     } else {
         "does not sleep"
     };
-    let version = registration.lwm2m_version;
-    let version = version.map_or_else(|| "of an untold version".to_owned(), |version| version);
+    let version = (registration.lwm2m_version).unwrap_or_else(|| "of an untold version".to_owned());
     line(
         "LwM2M",
         format!("{version}, binding {}, {sleeps}", registration.binding),

@@ -1,7 +1,6 @@
 //! The simulation as a test: scenarios of real devices, rules broken on purpose, seeds.
 
 mod broken;
-mod debug;
 mod roaming;
 mod same;
 mod scenarios;

@@ -631,7 +631,9 @@ fn check_outcome(before: &Sota, event: Event, ended: &Sota) {
     let (believed, at_once) = match event {
         Event::VersionAnswered(_, said, credence) => (
             said == target && matches!(credence, Credence::Sound | Credence::Unproven),
-            said == target && credence == Credence::Sound,
+            said == target
+                && credence == Credence::Sound
+                && !matches!(before, Sota::Executing { asked: false, .. }),
         ),
         Event::UpgradeReported(ResultCode::SUCCESS, said, credence) => {
             let sound = matches!(credence, Credence::Sound | Credence::Unproven);

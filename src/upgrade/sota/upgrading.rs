@@ -78,10 +78,9 @@ impl Sota {
             }
             Event::DownloadReported(ResultCode::SUCCESS) => execute(now, *place, rules),
             Event::DownloadReported(code) => failed(Failure::DownloadFailed(code)),
-            // It goes on within seconds, or waits to be notified again.
+            // It goes on by itself within seconds, or waits to be notified again.
             Event::Registered { .. } => {
-                let soon = Duration::from_secs(rules.upgrade.nudge_after_registration_s);
-                *nudge_at = (*nudge_at).min(now + soon);
+                *nudge_at = now + Duration::from_secs(rules.upgrade.nudge_after_registration_s);
                 stay(self)
             }
             // Nothing moves: others wait for the slot. It is notified again when it is heard and has one again.
@@ -179,6 +178,8 @@ impl Sota {
             // Back from its restart, without a result yet.
             Event::Registered { restarted: true } | Event::Restarted => {
                 *restarted = true;
+                // What it answers to a question from before may have been on its way.
+                *asked = false;
                 *claimed = false;
                 *failure = None;
                 *ask_at = (*ask_at).min(soon);

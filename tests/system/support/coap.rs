@@ -63,6 +63,10 @@ impl Wire {
         let mut datagram = vec![0x60 | u8::try_from(token.len()).unwrap(), code];
         datagram.extend(request.id.to_be_bytes());
         datagram.extend(token);
+        // 2.05 confirms an observation with the option of the same name (RFC 7641 §2)
+        if code == 0x45 && !request.values(6).is_empty() {
+            datagram.extend([0x61, 1]);
+        }
         self.send(&datagram);
     }
 

@@ -4,7 +4,7 @@ use pcp::{DeviceMessage, ResultCode};
 use sim::coap::{Code, Message};
 
 use super::Invariants;
-use crate::{clock::UtcMillis, upgrade::Evidence};
+use crate::upgrade::Evidence;
 
 /// What a device has said of its version, and what speaks for or against it.
 #[derive(Debug, Default)]
@@ -22,9 +22,8 @@ pub(super) struct Claims {
     registered: bool,
     /// It was refused something, or got no answer: it may register anew because of that.
     refused: bool,
-    /// When the server heard it last, and when it had before the device came to run the target.
-    heard_at: Option<UtcMillis>,
-    heard_before_at: Option<UtcMillis>,
+    /// It has registered with the server that runs: another registration is not explained by the server's restart.
+    registered_in_run: bool,
 }
 
 impl Claims {
@@ -32,6 +31,7 @@ impl Claims {
     pub(super) fn crashed(&mut self) {
         self.contested = self.contested_committed;
         self.told = false;
+        self.registered_in_run = false;
     }
 }
 
@@ -63,11 +63,10 @@ impl Invariants {
         }
     }
 
-    /// The server has heard a device, and has ignored what it said, or not.
-    pub(in super::super) fn heard(&mut self, now: UtcMillis, device: usize, ignored: bool) {
+    /// The server has ignored what a device has said.
+    pub(in super::super) fn ignored(&mut self, device: usize) {
         if let Some(subject) = self.subjects.get_mut(device) {
-            subject.claims.heard_at = Some(now);
-            subject.claims.refused |= ignored;
+            subject.claims.refused = true;
         }
     }
 
@@ -81,13 +80,13 @@ impl Invariants {
 
     /// The device registers. Unless something else explains it, it has restarted.
     pub(super) fn registers_anew(&mut self, device: usize) {
-        let started_at = self.started_at;
         let Some(subject) = self.subjects.get_mut(device) else {
             return;
         };
         let claims = &mut subject.claims;
-        let known = claims.heard_before_at.is_some_and(|at| at >= started_at);
-        claims.proven |= subject.current && known && claims.registered && !claims.refused;
+        let restarted = claims.registered_in_run && claims.registered && !claims.refused;
+        claims.proven |= subject.current && restarted;
+        claims.registered_in_run = true;
         claims.registered = true;
         claims.refused = false;
         // what it said before says nothing of what it runs now
@@ -119,7 +118,6 @@ impl Invariants {
     pub(in super::super) fn switched(&mut self, device: usize) {
         if let Some(subject) = self.subjects.get_mut(device) {
             subject.current = true;
-            subject.claims.heard_before_at = subject.claims.heard_at;
         }
     }
 }

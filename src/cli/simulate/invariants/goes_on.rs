@@ -77,7 +77,7 @@ impl Invariants {
         if downloads && !repeated && early {
             self.violated(now_ms, Rule::GoesOn, || {
                 format!(
-                    "{upgrade}: is notified again in mid-download, {quiet_ms} ms after it asked for a segment"
+                    "{upgrade}: is notified again in mid-download, {quiet_ms} ms after it asked for a segment, {back_ms} ms after it registered"
                 )
             });
         }

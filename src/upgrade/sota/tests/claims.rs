@@ -63,6 +63,22 @@ fn a_reported_failure_outranks_the_version_unless_the_device_restarts() {
 }
 
 #[test]
+fn an_answer_to_a_question_from_before_the_restart_decides_nothing() {
+    let drive = Drive::begin()
+        .executing()
+        .on(Event::ExecuteDelivered)
+        .on(Event::Heard)
+        .next();
+    assert_eq!(drive.actions, [Action::AskVersion]);
+    let drive = drive.on(REGISTERED).on(says(TARGET));
+    assert_eq!(drive.state.stage(), Some(Stage::Executing));
+    let drive = drive.next();
+    assert_eq!(drive.actions, [Action::AskVersion]);
+    let drive = drive.on(says(OLD));
+    assert_eq!(*drive.failure(), Failure::WrongVersion(version(OLD)));
+}
+
+#[test]
 fn success_in_the_name_of_the_old_version_comes_before_the_restart() {
     let early = || {
         Drive::begin()

@@ -1,0 +1,180 @@
+use std::time::Duration;
+
+use super::Shell;
+use crate::{
+    clock::UtcMillis,
+    coap::Peer,
+    engine::{
+        Announced, Binding, Change, CoverageReading, CoverageSource, Lwm2mVersion, QueueMode,
+        Registration,
+    },
+    strangers::Refusal,
+    upgrade::Coverage,
+};
+
+#[tokio::test]
+async fn who_was_refused_is_listed_with_what_lets_it_in() {
+    let shell = Shell::new().await;
+    let from = "192.0.2.7:5683".parse().unwrap();
+    for (name, refusal) in [
+        ("urn:imei:1", Refusal::UnknownEndpoint),
+        ("\u{1b}[2J", Refusal::UnknownEndpoint),
+        ("id-1", Refusal::UnknownIdentity),
+        ("unknown", Refusal::UnknownEndpoint),
+    ] {
+        (shell.state.strangers).refused(name.as_bytes(), refusal, from);
+    }
+    let list = shell.text("device unknown").await;
+    let rows: Vec<&str> = list.lines().collect();
+    let columns: Vec<&str> = rows[2].split_whitespace().collect();
+    assert_eq!(
+        columns[..5],
+        ["id-1", "unknown", "identity", "192.0.2.7:5683", "1"]
+    );
+    assert!(
+        list.contains("\\x1b[2J") && !list.contains('\u{1b}'),
+        "{list}"
+    );
+    assert_eq!(
+        rows[5..],
+        [
+            "",
+            "To let them in (KEY is a key in hexadecimal):",
+            "  cellwise device add unknown",
+            "  echo id-1,id-1,KEY | cellwise device add --file -",
+            "  cellwise device add urn:imei:1",
+        ]
+    );
+    // as it says
+    shell.text("device add urn:imei:1").await;
+    shell.text("device add unknown").await;
+    let json = shell
+        .run("device unknown --format json")
+        .await
+        .unwrap()
+        .json();
+    let left = json["items"].as_array().unwrap();
+    let left: Vec<_> = left.iter().map(|it| it["name"].as_str().unwrap()).collect();
+    assert_eq!(left, ["id-1", "\\x1b[2J"]);
+    // a device of that name is one like others
+    let removed = shell.text("device remove unknown").await;
+    assert_eq!(removed, "device unknown removed\n");
+}
+
+/// What a device that tells much is known by.
+fn told(endpoint: &str, at: UtcMillis) -> [Change; 3] {
+    let registration = Registration {
+        location: "5a".to_owned(),
+        peer: Peer::secured("192.0.2.7:5684".parse().unwrap()),
+        lifetime_s: 86_400,
+        expires_at: at + Duration::from_hours(24),
+        registered_at: at,
+        queue_mode: QueueMode::On,
+        lwm2m_version: Some(Lwm2mVersion::V1_1),
+        binding: Binding::parse(b"US"),
+        announced: Some(Box::new(Announced {
+            objects: "</3/0>,</4>;ver=1.3,</4/0>".to_owned(),
+            root_path: Some("/lwm2m".to_owned()),
+        })),
+    };
+    let endpoint = || endpoint.to_owned();
+    [
+        Change::Registered {
+            endpoint: endpoint(),
+            registration,
+            at,
+        },
+        Change::VersionReported {
+            endpoint: endpoint(),
+            version: pcp::Version::new("V1.9").unwrap(),
+            at,
+        },
+        Change::CoverageReported {
+            endpoint: endpoint(),
+            reading: CoverageReading {
+                coverage: Coverage {
+                    cell: Some(51_234),
+                    rsrp_dbm: Some(-101),
+                    sinr_db: None,
+                },
+                at,
+            },
+            source: CoverageSource::Object,
+        },
+    ]
+}
+
+#[tokio::test]
+async fn a_device_is_shown_with_what_it_tells_and_its_upgrades() {
+    let shell = Shell::new().await;
+    shell.text("device add silent").await;
+    let silent = shell.text("device show silent").await;
+    let lines: Vec<&str> = silent.lines().collect();
+    assert_eq!(
+        lines[..2],
+        ["endpoint      silent", "product       default"]
+    );
+    assert_eq!(
+        lines[3..],
+        [
+            "registered    no",
+            "heard last    never",
+            "version       -",
+            "coverage      not known",
+            "",
+            "It was never to be upgraded.",
+        ]
+    );
+    let file = shell.file("fw.bin", &[7; 1_000]);
+    shell
+        .text(&format!("package upload {file} --version V2 --product p"))
+        .await;
+    shell.text("device add d0 --product p").await;
+    for name in ["first", "second"] {
+        shell
+            .text(&format!("task create --package 1 --all --name {name}"))
+            .await;
+    }
+    shell.succeed(1).await;
+    let told = told("d0", UtcMillis(1_800_000_000_000));
+    shell.state.store.commit(&told).await.unwrap();
+    let shown = shell.text("device show d0").await;
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(
+        lines[3..14],
+        [
+            "registered    since 2027-01-15T08:00:00.000Z",
+            "address       192.0.2.7:5684, DTLS",
+            "LwM2M         1.1, binding USQ, sleeps between its messages",
+            "lifetime      86400 s, ends 2027-01-16T08:00:00.000Z",
+            "objects       </3/0> </4>;ver=1.3 </4/0>",
+            "below         /lwm2m",
+            "heard last    2027-01-15T08:00:00.000Z (stored)",
+            "version       V1.9",
+            "coverage      cell 51234, RSRP -101 dBm, SINR not told, at 2027-01-15T08:00:00.000Z, by a read of /4/0",
+            "",
+            "UPGRADE  TASK        TO  STATE      ATTEMPTS  ENDED                     OUTCOME",
+        ]
+    );
+    assert!(
+        lines[14].starts_with("2        2 (second)  V2  pending    0         -"),
+        "{shown}"
+    );
+    assert!(
+        lines[15].starts_with("1        1 (first)   V2  succeeded  "),
+        "{shown}"
+    );
+    assert!(lines[15].ends_with("Z  upgraded"), "{shown}");
+    let one = shell.text("device show d0 --limit 1").await;
+    assert_eq!(one.lines().count(), lines.len() - 1);
+    let json = shell
+        .run("device show d0 --format json")
+        .await
+        .unwrap()
+        .json();
+    assert_eq!(json["device"]["endpoint"], "d0");
+    assert_eq!(json["upgrades"]["items"][1]["state"], "succeeded");
+    assert_eq!(json["upgrades"]["more"], false);
+    let nobody = shell.error("device show nobody").await;
+    assert!(nobody.contains("there is no device \"nobody\""), "{nobody}");
+}
