@@ -2,12 +2,15 @@
 //!
 //! A restart makes what a device says count again. It shows itself by a registration, or by a DTLS association that
 //! began with a whole handshake, unless something else explains them: that we told it to register anew, that its
-//! registration had run out, or that the server was restarted.
+//! registration had run out, that the server was restarted, or that it is the registration from before once more.
 
 use pcp::Version;
 
 use super::{Change, Engine, Speaker, account::Repeated, key::DeviceKey};
-use crate::upgrade::{Claim, Credence, Event, Evidence, Sign, Stage};
+use crate::{
+    coap::EXCHANGE_LIFETIME,
+    upgrade::{Claim, Credence, Event, Evidence, Sign, Stage},
+};
 
 /// Why a device may register anew without having restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub(super) enum Excuse {
     Refused,
     /// It is heard for the first time since the server was started.
     ServerRestarted,
+    /// It is the same message as the registration before: it got no answer to that, or the network has kept it.
+    Repeated,
 }
 
 impl Engine {
@@ -112,6 +117,7 @@ impl Engine {
             Some(Excuse::ServerRestarted) => {
                 "registered anew, heard for the first time since the server was started"
             }
+            Some(Excuse::Repeated) => "registered anew, by the same message as before",
         };
         // In the stages before, it is asked again, which is told with the registration.
         if let Some(Stage::WaitingForSlot | Stage::Downloading | Stage::Executing) = self.stage(key)
@@ -134,12 +140,15 @@ impl Engine {
     }
 
     /// What explains a registration of the device, besides a restart.
-    pub(super) fn excuse(&self, key: DeviceKey) -> Option<Excuse> {
+    pub(super) fn excuse(&self, key: DeviceKey, bytes: &[u8], message_id: u16) -> Option<Excuse> {
         let device = self.device(key);
         let restarted = device
             .unheard_since_start()
             .then_some(Excuse::ServerRestarted);
-        restarted.or(device.excuse)
+        let now = self.now.instant;
+        let known = (device.recent).find(now, EXCHANGE_LIFETIME, message_id, bytes);
+        let repeated = known.is_some().then_some(Excuse::Repeated);
+        restarted.or(device.excuse).or(repeated)
     }
 
     /// What the device says comes over an association that began after what is known of it: it has restarted.

@@ -99,7 +99,7 @@ impl Engine {
             binding: request.binding,
             objects: ObjectSet::of(&request.objects),
         };
-        let excuse = self.excuse(key);
+        let excuse = self.excuse(key, bytes, message.message_id());
         let displaced = self.devices.register(key, Some(registration));
         self.has_left_its_address(displaced);
         let device = self.device_mut(key);

@@ -227,6 +227,9 @@ impl Engine {
         if self.device(key).link.is_pending(|pending| *pending == tag) {
             return Asked::Before;
         }
+        if action == Action::Notify {
+            self.note_sign(key, identity.version, Sign::Offered);
+        }
         self.send_message(key, tag, &message);
         Asked::Now(tag)
     }

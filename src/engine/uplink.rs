@@ -321,10 +321,11 @@ impl Engine {
         let why = match credence {
             Credence::Sound => return,
             Credence::Unproven => {
-                "no sign of a restart was seen since it was told to upgrade".into()
+                "no sign of a restart was seen since it was notified of it or told to upgrade"
+                    .into()
             }
             Credence::Premature => {
-                "it has asked for segments of it since it restarted last, or accepted it".into()
+                "it has taken it since it restarted last, and was not told to install it".into()
             }
             Credence::Refuted(ReportedFailure { failed_in, code }) => {
                 let pcp = match failed_in {

@@ -2,8 +2,8 @@
 //!
 //! A device library in wide use answers the version query (PCP 19) and reports the upgrade (24) with the version that it
 //! was notified of last, whatever it runs. So of each version is kept what the device did since it restarted last: it
-//! asked for segments of the version, or accepted it, and cannot run it yet; it was told to install it, and may
-//! have restarted without a word; it reported a failure, which stands until it restarts.
+//! accepted the version or asked for segments of it, and cannot run it yet; it was notified of it, or told to install it, and
+//! may have restarted without a word; it reported a failure, which stands until it restarts.
 //!
 //! ```text
 //!                takes the version          is told to install it      restarts
@@ -47,6 +47,9 @@ pub struct ReportedFailure {
 pub struct Evidence {
     /// The version.
     pub version: Version,
+    /// It has accepted the version, asked for segments of it, or reported that it holds it. Otherwise it was notified of
+    /// it, and what it has answered is not known.
+    pub taken: bool,
     /// It was told to install the version (PCP 23) after all else that is told here. It may not have heard it.
     pub commanded: bool,
     /// It has said since that it runs the version, when it was asked.
@@ -71,7 +74,7 @@ pub enum Claim {
 pub enum Credence {
     /// Nothing speaks against it.
     Sound,
-    /// It took the version and was told to install it; that it has restarted since was not seen.
+    /// It was notified of the version, or took it and was told to install it; that it has restarted since was not seen.
     Unproven,
     /// It took the version and was never told to install it: it does not run it yet.
     Premature,
@@ -82,6 +85,8 @@ pub enum Credence {
 /// What is known to have happened to a device's copy of a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sign {
+    /// It is notified of it (PCP 20). Whether it has heard that is not known: its answers may be lost.
+    Offered,
     /// It asked for a segment, accepted the notification, or reported that it holds everything.
     Takes,
     /// It holds everything, by its report (PCP 22).
@@ -137,7 +142,7 @@ impl EvidenceList {
                 failure: Some(failure),
                 ..
             }) => Credence::Refuted(*failure),
-            Some(evidence) if evidence.commanded => Credence::Unproven,
+            Some(evidence) if evidence.commanded || !evidence.taken => Credence::Unproven,
             Some(_) => Credence::Premature,
         }
     }
@@ -150,10 +155,13 @@ impl EvidenceList {
                 self.0.remove(index);
                 return true;
             }
-            (None, Sign::Runs | Sign::Commanded | Sign::Claims) => return false,
+            (None, Sign::Runs | Sign::Commanded | Sign::Claims) | (Some(_), Sign::Offered) => {
+                return false;
+            }
             (Some(index), _) => self.0[index],
             (None, _) => Evidence {
                 version,
+                taken: false,
                 commanded: false,
                 claimed: false,
                 failure: None,
@@ -162,10 +170,12 @@ impl EvidenceList {
         };
         match sign {
             Sign::Takes => {
+                next.taken = true;
                 next.commanded = false;
                 next.claimed = false;
             }
             Sign::Holds => {
+                next.taken = true;
                 (next.failure).take_if(|failure| failure.failed_in == FailedIn::Download);
             }
             Sign::Commanded => next.commanded = true,
@@ -175,7 +185,7 @@ impl EvidenceList {
                 next.claimed = false;
                 next.failure = Some(failure);
             }
-            Sign::Runs => {}
+            Sign::Offered | Sign::Runs => {}
         }
         match known {
             Some(index) if self.0[index] == next => return false,
@@ -235,8 +245,17 @@ mod tests {
         let fails = Sign::Fails(failed);
         let (takes, holds, commanded) = (Sign::Takes, Sign::Holds, Sign::Commanded);
         let refuted = Credence::Refuted(failed);
-        let cases: [(&[Sign], Credence, Credence); 9] = [
+        let offered = Sign::Offered;
+        let cases: [(&[Sign], Credence, Credence); 12] = [
             (&[], Credence::Sound, Credence::Sound),
+            (&[offered], Credence::Unproven, Credence::Unproven),
+            (&[offered, takes], Credence::Premature, Credence::Premature),
+            // to notify it again takes nothing back
+            (
+                &[offered, takes, commanded, offered],
+                Credence::Unproven,
+                Credence::Unproven,
+            ),
             (&[takes], Credence::Premature, Credence::Premature),
             (&[holds], Credence::Premature, Credence::Premature),
             (&[takes, commanded], Credence::Unproven, Credence::Unproven),

@@ -38,6 +38,11 @@ pub(super) trait Hooks {
     /// A datagram on its way to the outbox, with the change after which it may leave.
     fn sends(&mut self, _outgoing: &mut Outgoing, _after: &mut Seq) {}
 
+    /// A datagram reaches the server. `false`: the engine does not hear it.
+    fn hears(&mut self, _datagram: &[u8]) -> bool {
+        true
+    }
+
     /// A datagram goes on the air, from a device or to it, at this virtual time. Nothing can be changed any more.
     fn passes(&mut self, _now_ms: u64, _device: u32, _way: Way, _datagram: &[u8]) {}
 }

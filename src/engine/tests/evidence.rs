@@ -137,6 +137,48 @@ fn an_answer_to_a_notification_that_comes_after_the_command_takes_nothing_back()
 }
 
 #[test]
+fn the_same_registration_once_more_is_no_restart() {
+    let (mut world, mut device) = executing();
+    device.say(&mut world, &report(FAILED, "V2"));
+    let stale = request(Code::POST, 700, &["rd", &location("meter-1")], &[]);
+    world.datagram(device.at, &stale);
+    // it registers because it was told to, and the network delivers that a second time
+    let registration = request(Code::POST, 701, &["rd"], &["ep=meter-1".into()]);
+    for _ in 0..2 {
+        world.datagram(device.at, &registration);
+        device.receive(&mut world);
+        device.notify(&mut world, b"42 litres");
+        world.pass_s(60);
+    }
+    claims(&mut world, &mut device);
+    assert_eq!(world.outcome(1), Some(failed()));
+}
+
+#[test]
+fn a_claim_of_a_device_that_was_notified_is_no_reason_to_do_nothing() {
+    // whatever it has answered was lost
+    let mut world = World::new();
+    let mut device = Script::new("meter-1", 1);
+    world.add("meter-1");
+    world.start("meter-1", 1, &package("V2", &content()));
+    device.negotiate(&mut world, 7, -90, 15);
+    let frames = device.frames(&mut world);
+    let notified =
+        |message: &PlatformMessage<'_>| matches!(message, PlatformMessage::NewVersion { .. });
+    assert!(decoded(&frames).iter().any(notified));
+    world.command(Command::Stop {
+        endpoint: "meter-1".into(),
+        upgrade: UpgradeId(1),
+        reason: StopReason::TaskStopped,
+    });
+    world.start("meter-1", 2, &package("V2", &content()));
+    world.pass_s(1);
+    device.receive(&mut world);
+    device.says_version(&mut world, "V2");
+    assert_eq!(world.outcome(2), None);
+}
+
+#[test]
 fn a_claim_in_mid_download_is_no_reason_to_do_nothing() {
     let (mut world, mut device) = downloading();
     world.command(Command::Stop {

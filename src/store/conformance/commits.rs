@@ -149,6 +149,7 @@ pub(crate) async fn evidence_comes_back_until_the_device_restarts(store: &impl S
     let (world, _) = World::with_devices(store, 2).await;
     let evidence = |failure: Option<ReportedFailure>| Evidence {
         version: Version::new("V2.0").unwrap(),
+        taken: failure.is_none(),
         commanded: failure.is_none(),
         claimed: failure.is_none(),
         failure,

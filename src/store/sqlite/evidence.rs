@@ -13,6 +13,7 @@ use crate::{
 struct Written {
     /// The 16 bytes, in hexadecimal.
     version: String,
+    taken: bool,
     commanded: bool,
     claimed: bool,
     failed_in: Option<FailedIn>,
@@ -23,6 +24,7 @@ struct Written {
 #[derive(Deserialize)]
 struct Read {
     version: HexVersion,
+    taken: bool,
     commanded: bool,
     claimed: bool,
     failed_in: Option<FailedIn>,
@@ -34,6 +36,7 @@ struct Read {
 pub(super) fn write(evidence: &[Evidence]) -> Option<String> {
     let rows = evidence.iter().map(|it| Written {
         version: hex::encode(it.version.as_bytes()),
+        taken: it.taken,
         commanded: it.commanded,
         claimed: it.claimed,
         failed_in: it.failure.map(|failure| failure.failed_in),
@@ -53,6 +56,7 @@ pub(super) fn read(stored: Option<&str>) -> Result<Vec<Evidence>, StoreError> {
         .into_iter()
         .map(|it| Evidence {
             version: it.version.0,
+            taken: it.taken,
             commanded: it.commanded,
             claimed: it.claimed,
             failure: it

@@ -263,7 +263,9 @@ impl Sota {
         if premature || (!*restarted && (!*doubted || early)) {
             *asked = false;
             *doubted = true;
-            *claimed = target && credence == Credence::Unproven;
+            // What it says at once it says of a version that it cannot have installed yet.
+            let time_enough = (command.sent_at).is_none_or(|at| now.since(at) >= pause);
+            *claimed = target && credence == Credence::Unproven && time_enough;
             *ask_at = once_more;
             return stay(self);
         }

@@ -1,5 +1,6 @@
 //! Each rule is broken on purpose, and the checker says so.
 
+mod liars;
 mod restart;
 
 use std::{sync::Arc, time::Duration};

@@ -3,6 +3,7 @@
 
 mod asking;
 mod log;
+mod lying;
 mod outcome;
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};

@@ -85,6 +85,9 @@ impl<H: Hooks> World<H> {
         let Some(server) = &mut self.server else {
             return;
         };
+        if !self.hooks.hears(bytes) {
+            return;
+        }
         self.checker.hears(device as usize, bytes);
         let from = address(device, port);
         let shard = home(from, server.count());

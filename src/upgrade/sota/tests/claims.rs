@@ -122,21 +122,28 @@ fn a_claim_without_a_sign_of_a_restart_is_to_be_made_twice() {
 #[test]
 fn a_claim_that_could_not_be_made_twice_counts_when_the_limit_runs_out() {
     let unproven = || says_with(TARGET, Credence::Unproven);
-    let claimed = || {
+    let claimed = |after_s| {
         Drive::begin()
             .executing()
             .on(Event::ExecuteDelivered)
+            .after(after_s)
             .on(Event::Heard)
             .next()
             .on(unproven())
     };
-    let mut drive = claimed();
+    let mut drive = claimed(15);
     while !drive.state.has_ended() {
         drive = drive.next();
     }
     assert_eq!(*drive.outcome(), Outcome::Succeeded(Success::Upgraded));
     // what it said before it restarted does not
-    let mut drive = claimed().on(REGISTERED);
+    let mut drive = claimed(15).on(REGISTERED);
+    while !drive.state.has_ended() {
+        drive = drive.next();
+    }
+    assert_eq!(*drive.failure(), Failure::ExecutionTimedOut);
+    // nor does what it said sooner than it could have installed anything
+    let mut drive = claimed(0);
     while !drive.state.has_ended() {
         drive = drive.next();
     }
