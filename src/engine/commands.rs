@@ -15,7 +15,6 @@ use super::{
 };
 use crate::{
     clock::{Instant, Now},
-    lwm2m::Objects,
     package::Package,
     task::UpgradeId,
     upgrade::{
@@ -211,7 +210,7 @@ impl Engine {
             let displaced = elsewhere || registration.peer.secured || record.secure;
             let stored_until = now.instant_at(registration.expires_at);
             let announced = registration.announced.as_deref();
-            let objects = announced.map(|known| Objects::parse(known.objects.as_bytes()));
+            let links = announced.map_or("", |known| known.objects.as_str());
             let mut registered = Registered {
                 nonce: location.registration,
                 peer: registration.peer,
@@ -224,7 +223,7 @@ impl Engine {
                 queue_mode: registration.queue_mode,
                 lwm2m_version: registration.lwm2m_version,
                 binding: registration.binding,
-                objects: objects.as_ref().map(ObjectSet::of).unwrap_or_default(),
+                objects: ObjectSet::of_links(links),
             };
             // It may have been renewed since it was written.
             registered.expires = registered.expires + registered.unwritten_at_most();

@@ -12,8 +12,15 @@ impl ObjectSet {
     const ANY: u16 = 63;
 
     pub(super) fn of(objects: &Objects) -> Self {
-        let numbers = objects.paths().map(|path| path.object());
-        Self(numbers.fold(0, |all, object| all | 1 << Self::ANY | bit(object)))
+        objects.paths().map(|path| path.object()).collect()
+    }
+
+    /// Of links as [`Objects::links`] writes them, and the store gives them back: a million devices come in within
+    /// seconds, so that no more is read than is wanted.
+    pub(super) fn of_links(links: &str) -> Self {
+        let targets = links.split("</").skip(1);
+        let numbers = targets.filter_map(|link| link.split(['/', '>']).next()?.parse().ok());
+        numbers.collect()
     }
 
     /// Whether the object is announced; `None` when none is, or when it is none of those that are kept.
@@ -25,6 +32,13 @@ impl ObjectSet {
     /// Those that are announced, in order.
     pub(super) fn numbers(self) -> impl Iterator<Item = u16> {
         (0..Self::ANY).filter(move |object| self.0 & bit(*object) != 0)
+    }
+}
+
+impl FromIterator<u16> for ObjectSet {
+    fn from_iter<T: IntoIterator<Item = u16>>(objects: T) -> Self {
+        let objects = objects.into_iter();
+        Self(objects.fold(0, |all, object| all | 1 << Self::ANY | bit(object)))
     }
 }
 
@@ -95,6 +109,19 @@ mod tests {
             assert_eq!(set.has(object), expected, "{object}");
         }
         assert!(set.numbers().eq([0, 3, 19, 62]));
+        for links in [
+            "",
+            "</0>",
+            "</3>;ver=1.1,</3/0>,</19/0>,</3303/7>,</65535/65535>",
+        ] {
+            let objects = Objects::parse(links.as_bytes());
+            assert_eq!(objects.links(), links);
+            assert_eq!(
+                ObjectSet::of_links(links),
+                ObjectSet::of(&objects),
+                "{links}"
+            );
+        }
         for other in ["", "</lwm2m>;rt=\"oma.lwm2m\""] {
             assert_eq!(of(other), ObjectSet::default());
             assert_eq!(of(other).has(19), None);
