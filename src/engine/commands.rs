@@ -214,6 +214,7 @@ impl Engine {
             let mut registered = Registered {
                 nonce: location.registration,
                 peer: registration.peer,
+                message_id: None,
                 displaced,
                 lifetime_s: registration.lifetime_s,
                 since: registration.registered_at,

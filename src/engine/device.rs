@@ -104,6 +104,8 @@ pub(super) struct Registered {
     /// What tells it from the device's other ones, in its location.
     pub(super) nonce: [u8; 3],
     pub(super) peer: Peer,
+    /// The message that brought it; `None` when it comes from before the server's restart.
+    pub(super) message_id: Option<u16>,
     /// Another device is heard from that address: this one has moved without a word, or is gone.
     pub(super) displaced: bool,
     pub(super) lifetime_s: u32,
@@ -118,6 +120,9 @@ pub(super) struct Registered {
     pub(super) binding: Binding,
     pub(super) objects: ObjectSet,
 }
+
+/// `MAX_LATENCY` of RFC 7252 §4.8.2: no message is longer under way.
+const MAX_LATENCY_MS: i64 = 100_000;
 
 /// A renewal that changes nothing but the end of a registration is written when it moves the end that the store knows
 /// by so much, or by half a lifetime. After a restart a registration may last that much longer than the device has
@@ -295,6 +300,18 @@ impl Device {
 }
 
 impl Registered {
+    /// Whether a message of this ID, received now, was sent before the registration: devices count their messages, and
+    /// the network may have kept one. Not so where the counting begins anew with each start, or is none.
+    pub(super) fn is_newer_than(&self, message_id: u16, now: UtcMillis) -> bool {
+        /// Messages that a device sends at most while the network keeps one.
+        const AT_MOST: u16 = 64;
+        let Some(own) = self.message_id else {
+            return false;
+        };
+        let lasts = now.0 - self.since.0 < MAX_LATENCY_MS;
+        lasts && (1..=AT_MOST).contains(&own.wrapping_sub(message_id))
+    }
+
     /// How much of a registration's renewal may not be known to the store.
     pub(super) fn unwritten_at_most(&self) -> Duration {
         let half = Duration::from_secs(self.lifetime_s.into()) / 2;

@@ -99,6 +99,7 @@ counters! {
     datagrams_received: "Datagrams received from devices.",
     datagrams_malformed: "Datagrams that were no CoAP message.",
     datagrams_repeated: "Messages recognised as repeats.",
+    messages_stale: "Notifications that the network kept until the device had registered anew.",
     messages_unexpected: "Responses and acknowledgements that answer nothing.",
     requests_refused: "Device requests answered with an error.",
     requests_ignored: "Registrations and reports left alone because the device sends too many.",

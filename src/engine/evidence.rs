@@ -2,7 +2,8 @@
 //!
 //! A restart makes what a device says count again. It shows itself by a registration, or by a DTLS association that
 //! began with a whole handshake, unless something else explains them: that we told it to register anew, that its
-//! registration had run out, that the server was restarted, or that it is the registration from before once more.
+//! registration had run out, that the server was restarted, or that it is the registration from before once more. What
+//! was done before the server's restart outlives a registration within minutes of it: a refusal before it is forgotten.
 
 use pcp::Version;
 
@@ -21,7 +22,10 @@ pub(super) enum Excuse {
     Refused,
     /// It is heard for the first time since the server was started.
     ServerRestarted,
-    /// It is the same message as the registration before: it got no answer to that, or the network has kept it.
+    /// The server was started so short a time ago that it may have been refused something before, or got no answer.
+    ServerYoung,
+    /// It is the same message as the registration before, or was sent before it: it got no answer to that, or the network
+    /// has kept it.
     Repeated,
 }
 
@@ -117,7 +121,10 @@ impl Engine {
             Some(Excuse::ServerRestarted) => {
                 "registered anew, heard for the first time since the server was started"
             }
-            Some(Excuse::Repeated) => "registered anew, by the same message as before",
+            Some(Excuse::ServerYoung) => {
+                "registered anew, shortly after the server was started: it may have been without an answer before"
+            }
+            Some(Excuse::Repeated) => "registered anew, by a message from before",
         };
         // In the stages before, it is asked again, which is told with the registration.
         if let Some(Stage::WaitingForSlot | Stage::Downloading | Stage::Executing) = self.stage(key)
@@ -147,8 +154,17 @@ impl Engine {
             .then_some(Excuse::ServerRestarted);
         let now = self.now.instant;
         let known = (device.recent).find(now, EXCHANGE_LIFETIME, message_id, bytes);
-        let repeated = known.is_some().then_some(Excuse::Repeated);
-        restarted.or(device.excuse).or(repeated)
+        let repeated = known.is_some() || self.is_stale(key, message_id);
+        let repeated = repeated.then_some(Excuse::Repeated);
+        // What it was told before the start is forgotten.
+        let started = self.started_at;
+        let known = device
+            .known
+            .as_ref()
+            .and_then(|known| known.evidence.newest());
+        let earlier = known.is_some_and(|newest| newest.at < started.utc);
+        let young = earlier && now < started.instant + EXCHANGE_LIFETIME;
+        (restarted.or(device.excuse).or(repeated)).or(young.then_some(Excuse::ServerYoung))
     }
 
     /// What the device says comes over an association that began after what is known of it: it has restarted.

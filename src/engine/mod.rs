@@ -136,6 +136,7 @@ pub struct Engine {
     ids: DeviceIds,
     engines: u8,
     random: ChaCha8Rng,
+    started_at: Now,
     now: Now,
     devices: Roster,
     /// Who has the upgrades that are under way.
@@ -161,6 +162,7 @@ impl Engine {
             ids: setup.ids,
             engines: setup.engines,
             random: ChaCha8Rng::from_seed(setup.seed),
+            started_at: now,
             now,
             devices: Roster::default(),
             holders: HashMap::new(),

@@ -143,9 +143,13 @@ impl Engine {
     fn receive_response(&mut self, key: DeviceKey, peer: Peer, bytes: &[u8], message: &Message) {
         let now = self.now.instant;
         let id = message.message_id();
-        let known = if self.take_answer(key, message) {
+        let notifies = message.token() == self.device(key).id.token();
+        let known = if notifies && self.is_stale(key, id) {
+            self.counters.messages_stale += 1;
             true
-        } else if message.token() == self.device(key).id.token() {
+        } else if self.take_answer(key, message) {
+            true
+        } else if notifies {
             self.notified(key, message);
             true
         } else {
@@ -172,6 +176,13 @@ impl Engine {
                 self.observe_anew(key, STRANGE_NOTIFICATION);
             }
         }
+    }
+
+    /// Whether the device sent the message before it registered. If it has restarted in between, what the message tells is
+    /// over.
+    pub(super) fn is_stale(&self, key: DeviceKey, message_id: u16) -> bool {
+        let registration = self.device(key).registration.as_ref();
+        registration.is_some_and(|it| it.is_newer_than(message_id, self.now.utc))
     }
 
     /// A notification of the uplink: PCP, or the device's own data.

@@ -88,6 +88,7 @@ impl Engine {
         let registration = Registered {
             nonce,
             peer,
+            message_id: Some(message.message_id()),
             displaced: false,
             lifetime_s: request.lifetime_s,
             since: self.now.utc,

@@ -205,6 +205,7 @@ mod tests {
                         let lost = roster.register(key, Some(Registered {
                             nonce: [0; 3],
                             peer: peer(port),
+                            message_id: None,
                             displaced,
                             lifetime_s: 1,
                             since: UtcMillis(0),

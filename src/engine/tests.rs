@@ -99,6 +99,10 @@ impl World {
             instant: Instant::from_millis(1_000_000_000),
             utc: UtcMillis(1_800_000_000_000),
         };
+        Self::begun(config, now)
+    }
+
+    fn begun(config: Config, now: Now) -> Self {
         let setup = Setup {
             config: Arc::new(config),
             seed: [7; 32],

@@ -202,7 +202,7 @@ pub enum Sota {
         /// When the device is asked for its version.
         ask_at: Instant,
         /// Whether it was asked in this stage: older answers do not count.
-        asked: bool,
+        asked: Asked,
         /// It has restarted since the command.
         restarted: bool,
         /// It was asked since the command, and what it answered may be from before its restart: the old version, or the
@@ -228,6 +228,18 @@ const MAX_COMMANDS: u8 = 3;
 const MAX_PAUSE_FACTOR: u32 = 8;
 
 type Step = (Sota, Vec<Action>);
+
+/// Whether a device was asked for its version since it was told to upgrade, and restarted last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// It was not, or it has restarted since.
+    No,
+    /// Before the server was restarted, it may be; the device had restarted then. That it runs the target counts, that it
+    /// runs another version may be of before its restart.
+    Perhaps,
+    /// It was.
+    Yes,
+}
 
 /// What is known of a command to upgrade (PCP 23).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -258,6 +270,19 @@ impl Command {
         !self.delivered
             && self.sent < MAX_COMMANDS
             && self.sent_at.is_none_or(|at| now.since(at) >= pause)
+    }
+
+    /// The device shows that it has it.
+    const fn confirm(&mut self) {
+        self.delivered = true;
+        self.accepted = true;
+    }
+
+    /// The device shows that it has it no longer.
+    const fn lose(&mut self) {
+        self.delivered = false;
+        self.accepted = false;
+        self.sent_at = None;
     }
 
     const fn again(&self, now: Instant) -> Self {
@@ -300,7 +325,13 @@ impl Sota {
             // What was asked before a restart may have been answered before it.
             Event::VersionAnswered(_, Some(version), Credence::Sound)
                 if version == rules.target
-                    && !matches!(self, Self::Executing { asked: false, .. }) =>
+                    && !matches!(
+                        self,
+                        Self::Executing {
+                            asked: Asked::No,
+                            ..
+                        }
+                    ) =>
             {
                 return ended(Outcome::Succeeded(match self.stage() {
                     Some(Stage::Executing) => Success::Upgraded,
@@ -424,7 +455,7 @@ impl Sota {
     pub const fn is_repeating(&self, deadline: Deadline) -> bool {
         match (deadline, self) {
             (Deadline::RepeatQuestion, _) => true,
-            (Deadline::ResultGrace, Self::Executing { asked, .. }) => *asked,
+            (Deadline::ResultGrace, Self::Executing { asked, .. }) => matches!(asked, Asked::Yes),
             (Deadline::Nudge, Self::Downloading { nudges, .. }) => *nudges > 0,
             _ => false,
         }

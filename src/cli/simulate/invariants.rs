@@ -294,7 +294,7 @@ impl Invariants {
                     && registration.registered_at == now
                 {
                     self.registers(now, device);
-                    self.registers_anew(device);
+                    self.registers_anew(now, device);
                 }
                 let location = registration.location.as_bytes().into();
                 self.new_locations.entry(location).or_insert(number);

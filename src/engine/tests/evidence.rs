@@ -267,13 +267,53 @@ fn evidence_is_stored_and_outlives_a_restart_of_the_server() {
     claims(&mut after, &mut device);
     assert_eq!(after.outcome(1), Some(failed()));
 
-    let mut after = super::restart::restarted(&before);
-    after.next_id = 600;
-    device.notify(&mut after, b"42 litres");
-    device.receive(&mut after);
-    device.register(&mut after);
-    claims(&mut after, &mut device);
-    assert_eq!(after.outcome(1), Some(upgraded()), "it has restarted since");
+    // Within minutes it may register because of what it was told before. Later it has restarted.
+    for (minutes, outcome) in [(1, failed()), (5, upgraded())] {
+        let mut after = super::restart::restarted(&before);
+        after.next_id = 600;
+        device.notify(&mut after, b"42 litres");
+        device.receive(&mut after);
+        after.pass_s(60 * minutes);
+        device.register(&mut after);
+        claims(&mut after, &mut device);
+        assert_eq!(after.outcome(1), Some(outcome), "{minutes} minutes");
+    }
+}
+
+#[test]
+fn what_a_device_has_sent_before_it_restarted_says_nothing_after_it() {
+    // the network delivers a report and a claim once more, or late
+    for kept in [
+        report(FAILED, "V2"),
+        DeviceMessage::DownloadReport {
+            status: ResultCode::SUCCESS,
+        },
+    ] {
+        let (mut world, mut device) = executing();
+        let id = world.next_id;
+        world.next_id += 1;
+        device.register(&mut world);
+        device.receive(&mut world);
+        let next = std::mem::replace(&mut world.next_id, id);
+        device.say(&mut world, &kept);
+        world.next_id = next;
+        let answers = device.receive(&mut world);
+        assert!(matches!(answers[0], Received::Ack), "it is heard");
+        claims(&mut world, &mut device);
+        assert_eq!(world.outcome(1), Some(upgraded()));
+    }
+
+    // much later nothing is under way any more, and IDs are used again
+    let (mut world, mut device) = executing();
+    device.register(&mut world);
+    device.receive(&mut world);
+    world.pass_s(100);
+    world.next_id -= 2;
+    device.say(&mut world, &report(FAILED, "V2"));
+    device.receive(&mut world);
+    world.next_id += 2;
+    claims(&mut world, &mut device);
+    assert_eq!(world.outcome(1), Some(failed()));
 }
 
 #[test]

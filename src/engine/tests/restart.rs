@@ -2,8 +2,7 @@ use super::*;
 
 /// What a store would give back: the last stage, and the registration.
 pub(super) fn restarted(before: &World) -> World {
-    let mut after = World::new();
-    after.now = before.now + Duration::from_secs(30);
+    let mut after = World::begun(Config::default(), before.now + Duration::from_secs(30));
     restore(&mut after, before);
     after
 }

@@ -1,4 +1,4 @@
-use super::{Action, Command, Place, Rules, Sota, Step, stay};
+use super::{Action, Asked, Command, Place, Rules, Sota, Step, stay};
 use crate::{
     clock::{Now, UtcMillis},
     upgrade::{Coverage, Deadline, Evidence, FailedIn, Stage},
@@ -97,7 +97,10 @@ impl Sota {
                 },
                 // The command may not have left, or the result may have been missed.
                 ask_at: soon,
-                asked: false,
+                asked: match stored.evidence {
+                    None => Asked::Perhaps,
+                    Some(_) => Asked::No,
+                },
                 // Evidence of the download ends with the device's restart.
                 restarted: stored.evidence.is_none(),
                 doubted: false,

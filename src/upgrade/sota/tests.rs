@@ -633,7 +633,13 @@ fn check_outcome(before: &Sota, event: Event, ended: &Sota) {
             said == target && matches!(credence, Credence::Sound | Credence::Unproven),
             said == target
                 && credence == Credence::Sound
-                && !matches!(before, Sota::Executing { asked: false, .. }),
+                && !matches!(
+                    before,
+                    Sota::Executing {
+                        asked: Asked::No,
+                        ..
+                    }
+                ),
         ),
         Event::UpgradeReported(ResultCode::SUCCESS, said, credence) => {
             let sound = matches!(credence, Credence::Sound | Credence::Unproven);

@@ -5,8 +5,8 @@ use std::time::Duration;
 use pcp::{ResultCode, Version};
 
 use super::{
-    Action, Command, Event, MAX_PAUSE_FACTOR, MAX_SLOTS_RETURNED, Place, Rules, Sota, Step, ended,
-    failed, stay,
+    Action, Asked, Command, Event, MAX_PAUSE_FACTOR, MAX_SLOTS_RETURNED, Place, Rules, Sota, Step,
+    ended, failed, stay,
 };
 use crate::{
     clock::Instant,
@@ -105,7 +105,9 @@ impl Sota {
 
     pub(super) fn on_executing(mut self, now: Instant, event: Event, rules: &Rules<'_>) -> Step {
         if let (
-            Self::Executing { asked: true, .. },
+            Self::Executing {
+                asked: Asked::Yes, ..
+            },
             Event::VersionAnswered(_, Some(version), worth),
         ) = (&self, event)
         {
@@ -140,8 +142,7 @@ impl Sota {
                 stay(self)
             }
             Event::ExecuteAnswered(ResultCode::SUCCESS) => {
-                command.delivered = true;
-                command.accepted = true;
+                command.confirm();
                 stay(self)
             }
             // A device that takes the command twice is in use the second time.
@@ -155,8 +156,7 @@ impl Sota {
                 if *restarted {
                     return failed(Failure::WrongVersion(version));
                 }
-                command.delivered = true;
-                command.accepted = true;
+                command.confirm();
                 *reported_early = true;
                 stay(self)
             }
@@ -171,7 +171,7 @@ impl Sota {
                     let failed_in = FailedIn::Installation;
                     *failure = Some(ReportedFailure { failed_in, code });
                 }
-                *asked = true;
+                *asked = Asked::Yes;
                 *ask_at = now + pause;
                 (self, vec![Action::AskVersion])
             }
@@ -179,10 +179,17 @@ impl Sota {
             Event::Registered { restarted: true } | Event::Restarted => {
                 *restarted = true;
                 // What it answers to a question from before may have been on its way.
-                *asked = false;
+                *asked = Asked::No;
                 *claimed = false;
                 *failure = None;
                 *ask_at = (*ask_at).min(soon);
+                stay(self)
+            }
+            // It may have said so before its restart: it is asked at once.
+            Event::VersionAnswered(_, Some(version), Credence::Sound)
+                if *restarted && version == rules.target =>
+            {
+                *ask_at = now;
                 stay(self)
             }
             // One that may be at work has its time: until it restarts, or is asked once more.
@@ -194,9 +201,7 @@ impl Sota {
             }
             // It has lost what it had downloaded, and the command with it.
             Event::SegmentRequested(_) => {
-                command.delivered = false;
-                command.accepted = false;
-                command.sent_at = None;
+                command.lose();
                 stay(self)
             }
             // It reports the download again: it has not received the command.
@@ -206,12 +211,7 @@ impl Sota {
             }
             Event::DownloadReported(ResultCode::SUCCESS) => stay(self),
             Event::DownloadReported(code) => failed(Failure::DownloadFailed(code)),
-            Event::Reached(Deadline::Execution) => match *failure {
-                Some(failure) => failed(failure.into()),
-                // It could not be asked once more: it sleeps, or the answer was lost.
-                None if *claimed => ended(Outcome::Succeeded(Success::Upgraded)),
-                None => failed(Failure::ExecutionTimedOut),
-            },
+            Event::Reached(Deadline::Execution) => execution_over(*failure, *claimed),
             _ => stay(self),
         }
     }
@@ -253,7 +253,7 @@ impl Sota {
         if command.may_repeat(now, rules) && failure.is_none() {
             // It never received the command, so there is nothing to have failed.
             *command = command.again(now);
-            *asked = false;
+            *asked = Asked::No;
             *ask_at = last_question(*until, rules).max(now + grace);
             return (self, vec![Action::Execute]);
         }
@@ -261,7 +261,7 @@ impl Sota {
         let early = *reported_early && now < last_question(*until, rules);
         let premature = target && credence == Credence::Premature;
         if premature || (!*restarted && (!*doubted || early)) {
-            *asked = false;
+            *asked = Asked::No;
             *doubted = true;
             // What it says at once it says of a version that it cannot have installed yet.
             let time_enough = (command.sent_at).is_none_or(|at| now.since(at) >= pause);
@@ -286,6 +286,16 @@ impl From<ReportedFailure> for Failure {
     }
 }
 
+/// The limit of the execution has run out.
+fn execution_over(failure: Option<ReportedFailure>, claimed: bool) -> Step {
+    match failure {
+        Some(failure) => failed(failure.into()),
+        // It could not be asked once more: it sleeps, or the answer was lost.
+        None if claimed => ended(Outcome::Succeeded(Success::Upgraded)),
+        None => failed(Failure::ExecutionTimedOut),
+    }
+}
+
 /// The slot goes to the next, and the device keeps its place in the queue.
 fn give_back(place: Place) -> Step {
     let place = Place {
@@ -302,7 +312,7 @@ pub(super) fn execute(now: Instant, place: Place, rules: &Rules<'_>) -> Step {
         place,
         command: Command::first(now),
         ask_at: last_question(until, rules),
-        asked: false,
+        asked: Asked::No,
         restarted: false,
         doubted: false,
         claimed: false,

@@ -4,7 +4,10 @@ use pcp::{DeviceMessage, ResultCode};
 use sim::coap::{Code, Message};
 
 use super::Invariants;
-use crate::upgrade::Evidence;
+use crate::{clock::UtcMillis, upgrade::Evidence};
+
+/// RFC 7252 §4.8.2. So long after its start the server may be unaware that it refused a device something before.
+const EXCHANGE_LIFETIME_MS: i64 = 247_000;
 
 /// What a device has said of its version, and what speaks for or against it.
 #[derive(Debug, Default)]
@@ -15,8 +18,8 @@ use crate::upgrade::Evidence;
 pub(super) struct Claims {
     /// Digests of the datagrams in which it tells that it runs the target since it does.
     honest: Vec<u64>,
-    /// It has told the server so in the attempt that runs, and there was no reason to doubt it.
-    pub(super) told: bool,
+    /// When it told the server so in the attempt that runs, ms, and there was no reason to doubt it.
+    pub(super) told_ms: Option<u64>,
     /// What it did with the target speaks against it, as emitted and as committed.
     contested: bool,
     contested_committed: bool,
@@ -26,6 +29,10 @@ pub(super) struct Claims {
     registered: bool,
     /// It was refused something, or got no answer: it may register anew because of that.
     refused: bool,
+    /// Digest of the datagram that was heard last.
+    heard: u64,
+    /// Digest of the datagram by which it registered last.
+    registered_by: u64,
     /// It has registered with the server that runs: another registration is not explained by the server's restart.
     registered_in_run: bool,
 }
@@ -34,7 +41,7 @@ impl Claims {
     /// The server is gone, and with it what was not committed.
     pub(super) fn crashed(&mut self) {
         self.contested = self.contested_committed;
-        self.told = false;
+        self.told_ms = None;
         self.registered_in_run = false;
     }
 }
@@ -53,17 +60,18 @@ impl Invariants {
     }
 
     /// The server is about to hear a device: does that tell that it runs the target, and is it?
-    pub(in super::super) fn hears(&mut self, device: usize, datagram: &[u8]) {
+    pub(in super::super) fn hears(&mut self, now_ms: u64, device: usize, datagram: &[u8]) {
         let Some(subject) = self.subjects.get_mut(device) else {
             return;
         };
         let claims = &mut subject.claims;
-        if !claims.told
+        claims.heard = digest(datagram);
+        if claims.told_ms.is_none()
             && !claims.honest.is_empty()
             && subject.emitted.stage.is_some()
             && (claims.proven || !claims.contested)
         {
-            claims.told = claims.honest.contains(&digest(datagram));
+            claims.told_ms = claims.honest.contains(&claims.heard).then_some(now_ms);
         }
     }
 
@@ -83,18 +91,22 @@ impl Invariants {
     }
 
     /// The device registers. Unless something else explains it, it has restarted.
-    pub(super) fn registers_anew(&mut self, device: usize) {
+    pub(super) fn registers_anew(&mut self, now: UtcMillis, device: usize) {
+        let young = now.0 < self.started_at.0.saturating_add(EXCHANGE_LIFETIME_MS);
         let Some(subject) = self.subjects.get_mut(device) else {
             return;
         };
         let claims = &mut subject.claims;
-        let restarted = claims.registered_in_run && claims.registered && !claims.refused;
+        // the network may deliver it twice
+        let repeated = std::mem::replace(&mut claims.registered_by, claims.heard) == claims.heard;
+        let explained = young || repeated || claims.refused;
+        let restarted = claims.registered_in_run && claims.registered && !explained;
         claims.proven |= subject.current && restarted;
         claims.registered_in_run = true;
         claims.registered = true;
         claims.refused = false;
         // what it said before says nothing of what it runs now
-        claims.told = false;
+        claims.told_ms = None;
     }
 
     /// Its registration has ended.

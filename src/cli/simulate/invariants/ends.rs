@@ -4,7 +4,7 @@ use crate::{
     clock::UtcMillis,
     engine::StageChange,
     store::UpgradeState,
-    upgrade::{Outcome, Stage},
+    upgrade::{Failure, Outcome, Stage},
 };
 
 /// Upgrades at the end.
@@ -14,6 +14,15 @@ pub(in super::super) struct Ends {
     pub(in super::super) finished_unheard: usize,
     /// Further attempts that were made.
     pub(in super::super) retries: u64,
+}
+
+/// `MAX_TRANSMIT_WAIT` of RFC 7252 §4.8.2.
+const MAX_TRANSMIT_WAIT_MS: u64 = 93_000;
+
+/// Whether a device that told that it runs the target so long ago, ms, cannot fail so. After a restart it is asked once more,
+/// and the limit may run out meanwhile.
+fn counts(failure: &Failure, ago_ms: u64) -> bool {
+    *failure != Failure::ExecutionTimedOut || ago_ms >= MAX_TRANSMIT_WAIT_MS
 }
 
 impl Invariants {
@@ -32,7 +41,7 @@ impl Invariants {
         let before = subject.emitted;
         subject.emitted.enter(attempt, change, now, lost_ms);
         if before.stage.is_none() {
-            subject.claims.told = false;
+            subject.claims.told_ms = None;
         }
         let (upgrade, cell, told) = (
             subject.upgrade.0,
@@ -166,7 +175,7 @@ impl Invariants {
         subject.emitted.end(attempt, retry_at);
         subject.ended_as = Some(outcome.state());
         let upgrade = subject.upgrade.0;
-        let (current, told) = (subject.current, subject.claims.told);
+        let (current, told_ms) = (subject.current, subject.claims.told_ms);
         self.release_slot(before.slot_in());
         if let Some(cell) = self.subjects[device]
             .coverage
@@ -189,13 +198,15 @@ impl Invariants {
         match outcome {
             Outcome::Succeeded(_) if !current => {
                 self.violated(now_ms, Rule::TrueOutcome, || {
-                    format!("{upgrade}: a success, and the device runs another version")
+                    format!("{upgrade} of device {device}: a success, and the device runs another version")
                 });
             }
-            Outcome::Failed(failure) if current && told => {
+            Outcome::Failed(failure)
+                if current && told_ms.is_some_and(|at| counts(failure, now_ms - at)) =>
+            {
                 self.violated(now_ms, Rule::TrueOutcome, || {
                     format!(
-                        "{upgrade}: {failure:?}, and the device has told that it runs the target"
+                        "{upgrade} of device {device}: {failure:?}, and the device has told that it runs the target"
                     )
                 });
             }

@@ -88,7 +88,7 @@ impl<H: Hooks> World<H> {
         if !self.hooks.hears(bytes) {
             return;
         }
-        self.checker.hears(device as usize, bytes);
+        self.checker.hears(self.now_ms, device as usize, bytes);
         let from = address(device, port);
         let shard = home(from, server.count());
         let engine = &mut server.shards[shard.index()].engine;

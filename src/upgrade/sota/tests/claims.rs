@@ -189,3 +189,31 @@ fn a_device_that_was_commanded_before_may_call_the_version_its_latest() {
     assert_eq!(drive.state.stage(), Some(Stage::Downloading));
     assert!(drive.actions.is_empty());
 }
+
+#[test]
+fn an_answer_to_a_question_from_before_the_restart_of_the_server_counts_where_it_is_the_target() {
+    // it has restarted since the command: nothing speaks against what it says
+    let upgraded = Outcome::Succeeded(Success::Upgraded);
+    let drive = Drive::begin().executing().restart();
+    assert_eq!(*drive.on(says(TARGET)).outcome(), upgraded);
+    // the old version may be what it ran before
+    let drive = Drive::begin().executing().restart().on(says(OLD));
+    assert_eq!(drive.state.stage(), Some(Stage::Executing));
+    let drive = drive.next();
+    assert_eq!(drive.actions, [Action::AskVersion]);
+}
+
+#[test]
+fn a_claim_that_may_be_of_before_the_restart_of_the_device_is_looked_into_at_once() {
+    let drive = (Drive::begin().executing())
+        .on(Event::ExecuteDelivered)
+        .on(Event::Registered { restarted: true })
+        .on(says(TARGET));
+    assert_eq!(drive.state.stage(), Some(Stage::Executing));
+    let at = drive.now;
+    let asked = drive.next();
+    assert_eq!(
+        (asked.now, asked.actions.as_slice()),
+        (at, &[Action::AskVersion][..])
+    );
+}
