@@ -5,9 +5,11 @@
 //! unit that ends the key's name.
 
 mod load;
+mod settings;
 mod validate;
 
-pub use load::{ConfigError, Problem, environment, load};
+pub use load::{ConfigError, Problem, environment, load, look};
+pub use settings::{Reload, Settings};
 pub use validate::{MOST_SHARDS, check_product_name};
 
 use std::{
@@ -344,6 +346,9 @@ pub struct AdminConfig {
     pub max_package_bytes: u64,
     /// Requests per second and source address, with bursts of twice as many.
     pub requests_per_second: u32,
+    /// Networks of proxies before the admin API, such as `10.20.0.5/32`: what they say in `X-Forwarded-For` of who asks is
+    /// believed.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 impl Default for AdminConfig {
@@ -353,6 +358,7 @@ impl Default for AdminConfig {
             // 65,535 segments of 500 bytes, PCP's maximum
             max_package_bytes: 65_535 * 500,
             requests_per_second: 200,
+            trusted_proxies: Vec::new(),
         }
     }
 }

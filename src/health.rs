@@ -17,16 +17,37 @@ pub enum Part {
     Shard,
     /// What starts and stops upgrades.
     Rollout,
+    /// What grants slots.
+    Gate,
+    /// What writes down what the device side emits.
+    Committer,
+    /// What posts to webhooks.
+    Webhooks,
+    /// The admin API.
+    Api,
 }
 
 impl Part {
-    const ALL: [Self; 3] = [Self::Store, Self::Shard, Self::Rollout];
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Store,
+        Self::Shard,
+        Self::Rollout,
+        Self::Gate,
+        Self::Committer,
+        Self::Webhooks,
+        Self::Api,
+    ];
 
     const fn index(self) -> usize {
         match self {
             Self::Store => 0,
             Self::Shard => 1,
             Self::Rollout => 2,
+            Self::Gate => 3,
+            Self::Committer => 4,
+            Self::Webhooks => 5,
+            Self::Api => 6,
         }
     }
 
@@ -36,6 +57,10 @@ impl Part {
             Self::Store => "store",
             Self::Shard => "shard",
             Self::Rollout => "rollout",
+            Self::Gate => "gate",
+            Self::Committer => "committer",
+            Self::Webhooks => "webhooks",
+            Self::Api => "api",
         }
     }
 }
@@ -55,7 +80,7 @@ struct Status {
 /// What works now. Shared by all parts; asking costs one atomic load.
 #[derive(Debug)]
 pub struct Health {
-    parts: [Status; 3],
+    parts: [Status; 7],
 }
 
 impl Health {
@@ -113,7 +138,7 @@ mod tests {
     #[test]
     fn says_what_does_not_work_until_it_does() {
         let health = Health::starting();
-        assert_eq!(health.problems().len(), 3);
+        assert_eq!(health.problems().len(), Part::ALL.len());
         for part in Part::ALL {
             health.works(part);
         }

@@ -1,43 +1,48 @@
 //! Wires everything together: [`Server::start`] opens the data directory, brings back the state of
 //! before the restart, and starts the device side, the committer, the rollout and the admin API.
 
+mod data_dir;
 mod secure;
 
 use std::{
-    fs::{File, TryLockError},
-    io::{self, Write as _},
+    fs::File,
+    io,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     num::NonZeroUsize,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
 use metrics_exporter_prometheus::PrometheusHandle;
 pub use secure::Purpose;
+use secure::SecuredPort;
 use thiserror::Error;
-use tokio::{net::TcpListener, sync::watch, task};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task,
+};
 
 use crate::{
     api::{self, ApiState, TokenError, TokenHash},
     clock::SystemClock,
-    config::{Config, MOST_SHARDS},
+    config::{Config, MOST_SHARDS, Settings},
     engine::{DeviceIds, Engine, Gate, Setup},
     health::{Health, Part},
     notify::{Dispatcher, DispatcherSetup, Instance},
     runtime::{
-        Exchange, Keys, PackageCache, Pulse, Rollout, RolloutSetup, SecuredSetup, Shards,
-        ShardsSetup, bind, restore_busy,
+        Exchange, PackageCache, Pulse, Rollout, RolloutSetup, SecuredSetup, Shards, ShardsSetup,
+        Supervisor, bind, restore_busy,
     },
     store::{FileError, OpenError, PackageFiles, SqliteStore, Store, StoreError},
     strangers::Strangers,
-    telemetry::Metrics,
+    telemetry::{self, Metrics},
     vault::Vault,
 };
 
 /// Written to the data directory once the server can be reached: where it listens, as JSON.
 pub const LISTENING_FILE: &str = "listening.json";
-const LOCK_FILE: &str = "cellwise.lock";
 /// A server that is told to stop is gone after this, whatever hangs.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
 
@@ -51,6 +56,27 @@ pub enum StartError {
         path: PathBuf,
         /// The system's answer.
         source: io::Error,
+    },
+    /// A full disk.
+    #[error(
+        "{} has {mib} MiB of free space, and the server needs {least_mib} MiB at the least beside what it has stored; make \
+         room, or set another data_dir", .path.display()
+    )]
+    NoRoom {
+        /// The data directory.
+        path: PathBuf,
+        /// What is free, MiB.
+        mib: u64,
+        /// What is needed, MiB.
+        least_mib: u64,
+    },
+    /// Others on this machine may read a secret.
+    #[error("{} may be read or written by others (mode {mode:04o}): run chmod 600 {}", .path.display(), .path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
     },
     /// Another server.
     #[error("another server uses {0}; stop it first, or set another data_dir")]
@@ -117,9 +143,15 @@ pub struct Server {
     pub admin_addr: SocketAddr,
     store: SqliteStore,
     shards: Shards,
+    supervisor: Supervisor,
+    deaths: mpsc::UnboundedReceiver<Part>,
     rollout: task::JoinHandle<()>,
     dispatcher: task::JoinHandle<()>,
     api: task::JoinHandle<()>,
+    /// Those that the operator gave last, as far as they are in effect.
+    settings: Settings,
+    secured: Option<SecuredPort>,
+    pulse: Arc<Pulse>,
     metrics: Arc<Metrics>,
     stop: watch::Sender<bool>,
     _lock: File,
@@ -130,22 +162,14 @@ impl Server {
     pub async fn start(config: Config, purpose: Purpose) -> Result<Self, StartError> {
         let config = Arc::new(config);
         let clock = SystemClock::start();
-        let lock = lock_data_dir(&config.data_dir)?;
-        let token = TokenHash::load_or_create(&config.data_dir)?;
-        let store = SqliteStore::open(&config.data_dir).await?;
-        let database: Arc<dyn Store> = Arc::new(store.clone());
-        let files = PackageFiles::open(&config.data_dir).await?;
-        remove_unused(&files, &*database).await;
-
+        let kept = Kept::open(&config).await?;
+        let (database, files) = (kept.database, kept.files);
         let vault = secure::vault(&config.dtls, purpose, &*database).await?;
         let revision = database.restore_revision().await?;
         let count = shard_count(&config);
         let ports = Ports::open(&config, count, vault.as_ref(), &*database).await?;
         let (coap_addr, dtls_addr) = (ports.coap_addr, ports.dtls_addr);
-        let admin = TcpListener::bind(config.admin.listen)
-            .await
-            .map_err(|source| listen_error(config.admin.listen, "admin.listen", source))?;
-        let admin_addr = local_addr(admin.local_addr(), config.admin.listen, "admin.listen")?;
+        let (admin, admin_addr) = listen_to_operators(config.admin.listen).await?;
 
         let ids = DeviceIds::new(kept_secret(&*database, "token_key").await?);
         let mut engines = new_engines(&config, count, &ids, clock)?;
@@ -155,6 +179,8 @@ impl Server {
 
         let health = Arc::new(Health::starting());
         health.works(Part::Store);
+        let (supervisor, deaths) = Supervisor::new(health.clone());
+        let settings = Settings::new(config.clone());
         let metrics = Arc::new(Metrics::new().map_err(|error| system("make metrics", &error))?);
         let strangers = Arc::new(Strangers::new(clock));
         let pulse = Arc::new(Pulse::default());
@@ -169,6 +195,7 @@ impl Server {
             store: database.clone(),
             pulse: pulse.clone(),
             health: health.clone(),
+            supervisor: supervisor.clone(),
             strangers: strangers.clone(),
             metrics: metrics.clone(),
         })
@@ -177,32 +204,32 @@ impl Server {
         let rollout = Rollout::new(RolloutSetup {
             store: database.clone(),
             exchange: exchange.clone(),
-            keys: ports.keys,
+            keys: ports.port.as_ref().map(|port| port.keys.clone()),
             clock,
             pulse: pulse.clone(),
             health: health.clone(),
             revision,
             packages,
         });
-        let rollout = task::spawn(rollout.run(told_to_stop.clone()));
+        let rollout = supervisor.run(Part::Rollout, rollout.run(told_to_stop.clone()));
         let instance = Instance::new(&kept_secret(&*database, "instance").await?);
         let dispatcher = Dispatcher::new(DispatcherSetup {
             store: database.clone(),
-            config: config.webhooks.clone(),
+            config: settings.clone(),
             pulse: pulse.clone(),
             clock,
             instance: instance.clone(),
-        })
-        .map_err(|error| system("post to webhooks", &error))?;
-        let dispatcher = task::spawn(dispatcher.run(told_to_stop.clone()));
+        });
+        let dispatcher = dispatcher.map_err(|error| system("post to webhooks", &error))?;
+        let dispatcher = supervisor.run(Part::Webhooks, dispatcher.run(told_to_stop.clone()));
         let router = api::router(ApiState {
             store: database,
             files,
-            config: config.clone(),
+            config: settings.clone(),
             clock,
-            token,
+            token: kept.token,
             vault,
-            pulse,
+            pulse: pulse.clone(),
             instance: Arc::new(instance),
             streams: ApiState::stream_places(),
             stop: told_to_stop.clone(),
@@ -211,21 +238,27 @@ impl Server {
             strangers,
             metrics: metrics.handle(),
         });
-        let api = task::spawn(api::serve(admin, router, told_to_stop));
-        write_listening(&config.data_dir, coap_addr, dtls_addr, admin_addr)?;
+        let api = api::serve(admin, router, settings.clone(), told_to_stop);
+        let api = supervisor.run(Part::Api, api);
+        data_dir::write_listening(&config.data_dir, coap_addr, dtls_addr, admin_addr)?;
         tracing::info!(?coap_addr, ?dtls_addr, %admin_addr, data_dir = %config.data_dir.display(), "listening");
         Ok(Self {
             coap_addr,
             dtls_addr,
             admin_addr,
-            store,
+            store: kept.store,
             shards,
+            supervisor,
+            deaths,
             rollout,
             dispatcher,
             api,
+            settings,
+            secured: ports.port,
+            pulse,
             metrics,
             stop,
-            _lock: lock,
+            _lock: kept.lock,
         })
     }
 
@@ -234,9 +267,56 @@ impl Server {
         self.metrics.handle()
     }
 
+    /// Returns the part that has died, when one has: the server is of no use any more, and is to be started again. Stopping it
+    /// in order may not be possible.
+    pub async fn failed(&mut self) -> Part {
+        match self.deaths.recv().await {
+            Some(part) => part,
+            None => std::future::pending().await, // the parts hold its other end
+        }
+    }
+
+    /// Puts into effect what of other settings can take effect now: the log's filter, rates, limits of cells, networks of
+    /// webhooks, certificates. Logs what has changed, and what needs a restart.
+    pub fn reload(&mut self, new: &Config) {
+        let reload = self.settings.get().reload(new);
+        let config = Arc::new(reload.config);
+        if let Err(error) = telemetry::filter_log(&config.log.filter) {
+            tracing::error!(%error, "log.filter is not understood; it stays as it was");
+        }
+        self.settings.set(config.clone());
+        self.shards.exchange().configure(&config);
+        self.pulse.poke();
+        let mut changed = reload.changed;
+        // what the files hold may have changed where their names have not
+        match self.secured.as_mut().map(|port| port.renewed(&config.dtls)) {
+            Some(Ok(Some(setup))) => {
+                self.shards.exchange().renew_certificates(&setup);
+                changed.push("the certificates".to_owned());
+            }
+            Some(Err(error)) => tracing::error!(%error, "the certificates stay as they were"),
+            Some(Ok(None)) | None => {}
+        }
+        let list = |names: &[String]| match names {
+            [] => "nothing".to_owned(),
+            names => names.join(", "),
+        };
+        tracing::info!(
+            changed = list(&changed),
+            needs_restart = list(&reload.needs_restart),
+            "settings were read anew"
+        );
+    }
+
+    #[cfg(test)]
+    fn kill(&self, part: Part) {
+        self.supervisor.end(part);
+    }
+
     /// Stops: no more slots are granted, what was emitted is committed and sent, and the database is
     /// closed. Returns within 10 s.
     pub async fn stop(self) {
+        self.supervisor.stopping();
         let orderly = async {
             let _ = self.stop.send(true); // its receivers may have ended
             // The rollout waits for what it has ordered.
@@ -251,6 +331,55 @@ impl Server {
             );
         }
     }
+}
+
+/// What lies in the data directory.
+struct Kept {
+    lock: File,
+    token: TokenHash,
+    store: SqliteStore,
+    database: Arc<dyn Store>,
+    files: PackageFiles,
+}
+
+impl Kept {
+    async fn open(config: &Config) -> Result<Self, StartError> {
+        let lock = data_dir::take(&config.data_dir)?;
+        let token = TokenHash::load_or_create(&config.data_dir)?;
+        let store = SqliteStore::open(&config.data_dir).await?;
+        let database: Arc<dyn Store> = Arc::new(store.clone());
+        let files = PackageFiles::open(&config.data_dir).await?;
+        remove_unused(&files, &*database).await;
+        Ok(Self {
+            lock,
+            token,
+            store,
+            database,
+            files,
+        })
+    }
+}
+
+async fn listen_to_operators(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    const SETTING: &str = "admin.listen";
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.map_err(|source| listen_error(address, SETTING, source))?;
+    if !address.ip().to_canonical().is_loopback() {
+        tracing::warn!(
+            %address,
+            "the admin API is reached from other machines without TLS, and so is the token; let a proxy with TLS stand \
+             before it, and set admin.listen to 127.0.0.1"
+        );
+    }
+    let bound = local_addr(listener.local_addr(), address, SETTING)?;
+    Ok((listener, bound))
+}
+
+/// Why a server could not start with settings of which each may be what it is. Nothing is opened, and nothing is written.
+pub fn unfit(config: &Config) -> Vec<StartError> {
+    let mut reasons = secure::unfit(&config.dtls);
+    reasons.extend(data_dir::unfit(&config.data_dir));
+    reasons
 }
 
 async fn remove_unused(files: &PackageFiles, store: &dyn Store) {
@@ -283,8 +412,8 @@ struct Ports {
     coap_addr: Option<SocketAddr>,
     secured: Vec<SecuredSetup>,
     dtls_addr: Option<SocketAddr>,
-    /// The keys of devices that encrypt, where there is a port for them.
-    keys: Option<Arc<Keys>>,
+    /// What the secured sockets have in common, where there are any.
+    port: Option<SecuredPort>,
 }
 
 impl Ports {
@@ -300,10 +429,10 @@ impl Ports {
         } else {
             Vec::new()
         };
-        let (secured, keys) = match vault {
+        let (secured, port) = match vault {
             Some(vault) if config.dtls.enabled => {
-                let (setups, keys) = secure::port(config, shards, vault, store).await?;
-                (setups, Some(keys))
+                let (setups, port) = secure::port(config, shards, vault, store).await?;
+                (setups, Some(port))
             }
             _ => (Vec::new(), None),
         };
@@ -312,7 +441,7 @@ impl Ports {
             plain,
             dtls_addr: (secured.first()).and_then(|setup| address(&setup.socket)),
             secured,
-            keys,
+            port,
         })
     }
 }
@@ -344,43 +473,6 @@ async fn kept_secret(store: &dyn Store, key: &str) -> Result<[u8; 32], StartErro
     let bytes = random()?;
     store.set_meta(key, &bytes).await?;
     Ok(bytes)
-}
-
-fn lock_data_dir(dir: &Path) -> Result<File, StartError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| StartError::DataDir { path, source }
-    };
-    std::fs::create_dir_all(dir).map_err(failed(dir))?;
-    let path = dir.join(LOCK_FILE);
-    let lock = File::create(&path).map_err(failed(&path))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(StartError::InUse(dir.to_owned())),
-        Err(TryLockError::Error(source)) => Err(failed(&path)(source)),
-    }
-}
-
-/// Whoever started the server on free ports finds them here.
-fn write_listening(
-    dir: &Path,
-    coap: Option<SocketAddr>,
-    dtls: Option<SocketAddr>,
-    admin: SocketAddr,
-) -> Result<(), StartError> {
-    let path = dir.join(LISTENING_FILE);
-    let write = || {
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
-        let pid = std::process::id();
-        let text = serde_json::json!({ "coap": coap, "coaps": dtls, "admin": admin, "pid": pid });
-        writeln!(file, "{text}")?;
-        file.persist(&path)?;
-        Ok(())
-    };
-    write().map_err(|source: io::Error| StartError::DataDir {
-        path: path.clone(),
-        source,
-    })
 }
 
 fn random() -> Result<[u8; 32], StartError> {
@@ -417,5 +509,34 @@ const fn listen_error(address: SocketAddr, setting: &'static str, source: io::Er
         address,
         setting,
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whatever_dies_ends_the_server() {
+        for part in [
+            Part::Gate,
+            Part::Committer,
+            Part::Rollout,
+            Part::Webhooks,
+            Part::Api,
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut config = Config {
+                data_dir: dir.path().to_owned(),
+                shards: 1,
+                ..Config::default()
+            };
+            config.coap.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            config.admin.listen = config.coap.listen;
+            let mut server = Server::start(config, Purpose::Demo).await.unwrap();
+            server.kill(part);
+            assert_eq!(server.failed().await, part);
+            server.stop().await;
+        }
     }
 }

@@ -1,10 +1,13 @@
 //! Log and metrics.
 
-use std::{collections::HashMap, io::IsTerminal as _};
+use std::{collections::HashMap, io::IsTerminal as _, sync::OnceLock};
 
 use metrics::{Counter, Gauge};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::{EnvFilter, filter::ParseError};
+use tracing_subscriber::{
+    EnvFilter, Registry, filter::ParseError, fmt, layer::SubscriberExt as _, reload,
+    util::SubscriberInitExt as _,
+};
 
 use crate::config::{LogConfig, LogFormat};
 
@@ -13,16 +16,36 @@ use crate::config::{LogConfig, LogFormat};
 /// # Errors
 /// The filter is not understood.
 pub fn start_log(config: &LogConfig) -> Result<(), ParseError> {
-    let filter = EnvFilter::try_new(&config.filter)?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let (filter, handle) = reload::Layer::new(EnvFilter::try_new(&config.filter)?);
+    let lines = fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
-    // An error means that there is a log already: that of an earlier server in this process.
-    let _ = match config.format {
-        LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().try_init(),
+    let log = tracing_subscriber::registry().with(filter);
+    let started = match config.format {
+        LogFormat::Text => log.with(lines).try_init(),
+        LogFormat::Json => log.with(lines.json()).try_init(),
     };
+    // An error means that there is a log already: that of an earlier server in this process.
+    if started.is_ok() {
+        let _ = FILTER.set(handle); // it is the first
+    }
+    Ok(())
+}
+
+/// Changes the filter of the process's log.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// Filters the log otherwise from now on. Without a log nothing happens.
+///
+/// # Errors
+/// The filter is not understood.
+pub fn filter_log(filter: &str) -> Result<(), ParseError> {
+    let filter = EnvFilter::try_new(filter)?;
+    if let Some(log) = FILTER.get()
+        && let Err(error) = log.reload(filter)
+    {
+        tracing::error!(%error, "the log's filter stays as it was");
+    }
     Ok(())
 }
 

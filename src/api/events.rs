@@ -38,6 +38,7 @@ const SOON: Duration = Duration::from_millis(100);
 /// Between two looks at the most.
 const IDLE: Duration = Duration::from_secs(10);
 const LAST_EVENT_ID: &str = "last-event-id";
+const ACCEL_BUFFERING: &str = "x-accel-buffering";
 
 /// Which events.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -111,9 +112,9 @@ pub(super) async fn stream_events(
         _place: place,
     };
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
-    Ok(Sse::new(feed.stream())
-        .keep_alive(keep_alive)
-        .into_response())
+    let stream = Sse::new(feed.stream()).keep_alive(keep_alive);
+    // nginx holds an answer back until it has some kilobytes of it, unless it is told not to
+    Ok(([(ACCEL_BUFFERING, "no")], stream).into_response())
 }
 
 fn number(text: &str) -> Result<i64, Problem> {

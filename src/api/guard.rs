@@ -3,7 +3,7 @@
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
     num::NonZeroU32,
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use axum::{
@@ -18,22 +18,56 @@ use governor::{
     state::keyed::HashMapStateStore,
 };
 
-use super::{problem::Problem, token::TokenHash};
+use ipnet::IpNet;
+
+use super::{audit, problem::Problem, token::TokenHash};
+use crate::config::Settings;
 
 /// Sources that are told apart at once. Further ones share one allowance.
 const MAX_SOURCES: usize = 10_000;
 
-/// How often each source address may ask.
+/// How often each source address may ask: as the settings say, with bursts of twice as many.
 pub(super) struct RateLimit {
+    settings: Settings,
+    ration: RwLock<Ration>,
+}
+
+/// The allowances at one rate.
+struct Ration {
+    per_second: u32,
     limiter: RateLimiter<IpAddr, HashMapStateStore<IpAddr>, DefaultClock>,
 }
 
 impl RateLimit {
-    /// `per_second` requests per source, with bursts of twice as many.
-    pub(super) fn new(per_second: u32) -> Self {
+    pub(super) fn new(settings: Settings) -> Self {
+        let per_second = settings.get().admin.requests_per_second;
+        Self {
+            settings,
+            ration: RwLock::new(Ration::new(per_second)),
+        }
+    }
+
+    fn check(&self, source: IpAddr) -> Result<(), u64> {
+        let per_second = self.settings.get().admin.requests_per_second;
+        let ration = self.ration.read().unwrap_or_else(PoisonError::into_inner);
+        if ration.per_second == per_second {
+            return ration.check(source);
+        }
+        drop(ration);
+        let mut ration = self.ration.write().unwrap_or_else(PoisonError::into_inner);
+        if ration.per_second != per_second {
+            *ration = Ration::new(per_second);
+        }
+        ration.check(source)
+    }
+}
+
+impl Ration {
+    fn new(per_second: u32) -> Self {
         let rate = NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN);
         let burst = rate.saturating_mul(NonZeroU32::MIN.saturating_add(1));
         Self {
+            per_second,
             limiter: RateLimiter::hashmap(Quota::per_second(rate).allow_burst(burst)),
         }
     }
@@ -56,11 +90,59 @@ impl RateLimit {
 }
 
 /// An IPv6 host has a whole /64 to send from.
-fn bucket(source: IpAddr) -> IpAddr {
+pub(super) fn bucket(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
     }
+}
+
+/// Who asks: the address that a request came from, or what a trusted proxy says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source(pub(super) IpAddr);
+
+impl Source {
+    pub(super) fn of(request: &Request) -> IpAddr {
+        let source = request.extensions().get::<Self>();
+        source.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |source| source.0)
+    }
+}
+
+/// Finds out who asks. The last address of `X-Forwarded-For` that is no trusted proxy's is the one that our proxies have
+/// seen; what stands before it anybody may have written.
+pub(super) async fn find_source(
+    State(settings): State<Settings>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let peer = (request.extensions().get::<ConnectInfo<SocketAddr>>())
+        .map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |ConnectInfo(peer)| {
+            peer.ip().to_canonical()
+        });
+    let forwarded = request.headers().get_all("x-forwarded-for");
+    let forwarded = forwarded.iter().filter_map(|value| value.to_str().ok());
+    let source = source(peer, forwarded, &settings.get().admin.trusted_proxies);
+    request.extensions_mut().insert(Source(source));
+    next.run(request).await
+}
+
+fn source<'v>(
+    peer: IpAddr,
+    forwarded: impl DoubleEndedIterator<Item = &'v str>,
+    proxies: &[IpNet],
+) -> IpAddr {
+    let trusted = |address: &IpAddr| proxies.iter().any(|network| network.contains(address));
+    let mut source = peer;
+    for address in forwarded.rev().flat_map(|value| value.rsplit(',')) {
+        if !trusted(&source) {
+            break;
+        }
+        match address.trim().parse::<IpAddr>() {
+            Ok(address) => source = address.to_canonical(),
+            Err(_) => break,
+        }
+    }
+    source
 }
 
 /// Answers 429 to a source that asks too often.
@@ -69,13 +151,7 @@ pub(super) async fn limit_rate(
     request: Request,
     next: Next,
 ) -> Response {
-    let source = request
-        .extensions()
-        .get::<ConnectInfo<SocketAddr>>()
-        .map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |ConnectInfo(peer)| {
-            peer.ip()
-        });
-    match limit.check(source) {
+    match limit.check(Source::of(&request)) {
         Ok(()) => next.run(request).await,
         Err(wait_s) => Problem::new(
             StatusCode::TOO_MANY_REQUESTS,
@@ -101,7 +177,10 @@ pub(super) async fn require_token(
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     let detail = match given {
         Some((_, given)) if token.is(given.trim()) => return next.run(request).await,
-        Some(_) => "this is not the server's token; it is in admin.token in its data directory",
+        Some(_) => {
+            audit::token_rejected(&request);
+            "this is not the server's token; it is in admin.token in its data directory"
+        }
         None => {
             "send the header Authorization: Bearer <token>; the token is in admin.token in the server's data directory"
         }
@@ -121,10 +200,35 @@ pub(super) async fn require_token(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn only_trusted_proxies_say_who_asks() {
+        let proxies = ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
+        let source = |peer: &str, forwarded: &[&str]| {
+            let peer: IpAddr = peer.parse().unwrap();
+            source(peer, forwarded.iter().copied(), &proxies).to_string()
+        };
+        assert_eq!(source("192.0.2.1", &["198.51.100.7"]), "192.0.2.1");
+        assert_eq!(source("10.0.0.1", &["198.51.100.7"]), "198.51.100.7");
+        // what the client itself claims comes first
+        assert_eq!(
+            source("10.0.0.1", &["1.1.1.1, 198.51.100.7"]),
+            "198.51.100.7"
+        );
+        assert_eq!(
+            source("10.0.0.1", &["1.1.1.1", "198.51.100.7, 10.9.9.9"]),
+            "198.51.100.7"
+        );
+        assert_eq!(source("::1", &["2001:db8::7"]), "2001:db8::7");
+        for nothing in [&[][..], &[""], &["unknown"], &["10.0.0.1:80"]] {
+            assert_eq!(source("10.0.0.1", nothing), "10.0.0.1");
+        }
+    }
 
     #[test]
     fn each_source_has_its_own_allowance() {
-        let limit = RateLimit::new(1);
+        let limit = Ration::new(1);
         let (a, b) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         assert!(limit.check(a).is_ok() && limit.check(a).is_ok());
         assert!(limit.check(a).unwrap_err() >= 1);
@@ -133,7 +237,7 @@ mod tests {
 
     #[test]
     fn addresses_of_one_ipv6_network_share_one() {
-        let limit = RateLimit::new(1);
+        let limit = Ration::new(1);
         let check = |address: &str| limit.check(address.parse().unwrap());
         assert!(check("2001:db8::1").is_ok() && check("2001:db8::2").is_ok());
         assert!(check("2001:db8::3").is_err());
@@ -143,8 +247,25 @@ mod tests {
     }
 
     #[test]
+    fn another_rate_takes_effect_at_once() {
+        let mut config = Config::default();
+        config.admin.requests_per_second = 1;
+        let settings = Settings::new(Arc::new(config.clone()));
+        let limit = RateLimit::new(settings.clone());
+        let asks = || {
+            (0..10)
+                .filter(|_| limit.check(IpAddr::from([192, 0, 2, 1])).is_ok())
+                .count()
+        };
+        assert_eq!(asks(), 2);
+        config.admin.requests_per_second = 3;
+        settings.set(Arc::new(config));
+        assert_eq!(asks(), 6);
+    }
+
+    #[test]
     fn many_sources_do_not_grow_memory() {
-        let limit = RateLimit::new(1);
+        let limit = Ration::new(1);
         for i in 0..u32::try_from(MAX_SOURCES).unwrap() + 500 {
             let _ = limit.check(IpAddr::V4(i.into()));
         }

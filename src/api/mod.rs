@@ -3,6 +3,7 @@
 //! A handler writes intent into the store and pokes the rollout; it never speaks to a device or to the
 //! engine. Every error is a problem (RFC 9457). Everything under `/v1` needs the operator's token.
 
+mod audit;
 mod cells;
 mod devices;
 mod events;
@@ -38,7 +39,7 @@ pub use token::{TOKEN_FILE, TokenError, TokenHash};
 
 use crate::{
     clock::{SystemClock, UtcMillis},
-    config::Config,
+    config::Settings,
     health::Health,
     notify::Instance,
     runtime::{Heard, Pulse},
@@ -55,7 +56,7 @@ pub struct ApiState {
     /// The packages' files.
     pub files: PackageFiles,
     /// The settings.
-    pub config: Arc<Config>,
+    pub config: Settings,
     /// The clock.
     pub clock: SystemClock,
     /// The operator's token.
@@ -93,19 +94,20 @@ impl ApiState {
 
 /// The whole API. Serve it with [`serve`]: requests are counted per source address.
 pub fn router(state: ApiState) -> axum::Router {
-    let limit = Arc::new(guard::RateLimit::new(
-        state.config.admin.requests_per_second,
-    ));
+    let limit = Arc::new(guard::RateLimit::new(state.config.clone()));
+    let config = state.config.clone();
     let (v1, api) = documented().split_for_parts();
-    v1.route_layer(from_fn_with_state(
-        state.token.clone(),
-        guard::require_token,
-    ))
-    .merge(SwaggerUi::new("/docs").url("/openapi.json", operations::completed(api)))
-    .layer(from_fn_with_state(limit, guard::limit_rate))
-    .merge(axum::Router::from(operations::router()))
-    .layer(from_fn(problem::complete))
-    .with_state(state)
+    v1.route_layer(from_fn(audit::changes))
+        .route_layer(from_fn_with_state(
+            state.token.clone(),
+            guard::require_token,
+        ))
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", operations::completed(api)))
+        .layer(from_fn_with_state(limit, guard::limit_rate))
+        .merge(axum::Router::from(operations::router()))
+        .layer(from_fn_with_state(config, guard::find_source))
+        .layer(from_fn(problem::complete))
+        .with_state(state)
 }
 
 /// The routes that need the token, with their documentation.

@@ -205,7 +205,7 @@ pub(super) async fn upload(
 ) -> Result<Response, Upload> {
     expect_media_type(&headers, "application/octet-stream")?;
     let version = check(&params)?;
-    let max_bytes = state.config.admin.max_package_bytes;
+    let max_bytes = state.config.get().admin.max_package_bytes;
     let announced_bytes = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
@@ -255,12 +255,9 @@ async fn add(
     version: Version,
     sealed: SealedUpload,
 ) -> Result<InsertedPackage, Upload> {
-    let product = state
-        .config
-        .products
-        .get(&params.product)
-        .copied()
-        .unwrap_or_default();
+    let config = state.config.get();
+    let product = config.products.get(&params.product).copied();
+    let product = product.unwrap_or_default();
     let content = sealed.content().clone();
     let segmentation = Segmentation::choose(
         content.size_bytes,

@@ -15,6 +15,9 @@ use crate::store::StoreError;
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
+/// Seconds after which what is not available is worth another try, unless the answer says otherwise.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
 /// Why a request was not served (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
@@ -128,7 +131,7 @@ impl Problem {
     /// The database. What failed for a moment is worth another try.
     pub(super) fn store(error: &StoreError) -> Self {
         match error {
-            StoreError::Failed { .. } => {
+            StoreError::Failed { .. } | StoreError::Damaged { .. } => {
                 tracing::error!(%error, "a request to the admin API failed");
                 Self::new(
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -195,6 +198,10 @@ pub(super) async fn complete(request: Request, next: Next) -> Response {
     let (mut parts, _) = response.into_parts();
     parts.headers.insert(header::CONTENT_TYPE, MEDIA_TYPE);
     parts.headers.remove(header::CONTENT_LENGTH);
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        let usual = parts.headers.entry(header::RETRY_AFTER);
+        usual.or_insert(RETRY_AFTER);
+    }
     let body = serde_json::to_vec(&problem).unwrap_or_default();
     Response::from_parts(parts, Body::from(body))
 }

@@ -1,10 +1,26 @@
 //! Serves the router over HTTP/1.1, within bounds: connections, and the time in which a request's head
 //! has to arrive.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    convert::Infallible,
+    future::Future as _,
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use axum::{Router, body::Body, extract::ConnectInfo};
-use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use bytes::Bytes;
+use hyper::{
+    Request,
+    body::{Frame, Incoming, SizeHint},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
@@ -12,22 +28,38 @@ use hyper_util::{
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
+    time::Sleep,
 };
 use tower::Service;
 
+use super::guard::bucket;
+use crate::config::Settings;
+
 /// Connections at the same time. Further ones wait to be accepted.
 const MAX_CONNECTIONS: usize = 1_024;
+/// Connections at the same time of one source, as [`guard`](super::guard) tells them apart. A proxy holds as many as it likes.
+const MAX_CONNECTIONS_PER_SOURCE: usize = 128;
 /// For the whole head of a request, also of the next one on an idle connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// A body may come as slowly as this after its first [`BODY_GRACE`], bytes per second.
+const LEAST_BYTES_PER_SECOND: u64 = 1_024;
+/// For the beginning of a body.
+const BODY_GRACE: Duration = HEAD_TIMEOUT;
 /// Requests under way when the server stops have this long to end.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 /// The system has no file descriptor, or the like.
 const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(100);
 
 /// Serves until `stop` turns true, and then ends what is under way.
-pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    settings: Settings,
+    mut stop: watch::Receiver<bool>,
+) {
     let graceful = GracefulShutdown::new();
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let sources = Sources::default();
     loop {
         let next = async {
             // Never closed, so that there is always a permit to come.
@@ -46,6 +78,16 @@ pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Recei
                 continue;
             }
         };
+        let address = peer.ip().to_canonical();
+        let proxies = &settings.get().admin.trusted_proxies;
+        let place = if proxies.iter().any(|network| network.contains(&address)) {
+            None
+        } else {
+            match sources.place(bucket(address)) {
+                Some(place) => Some(place),
+                None => continue, // closes it
+            }
+        };
         let router = router.clone();
         let service =
             service_fn(move |request: Request<Incoming>| answer(router.clone(), peer, request));
@@ -57,7 +99,7 @@ pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Recei
         tokio::spawn(async move {
             // What goes wrong on a connection is its client's business.
             let _ = connection.await;
-            drop(slot);
+            drop((slot, place));
         });
     }
     drop(listener);
@@ -71,5 +113,99 @@ async fn answer(
 ) -> Result<axum::response::Response, Infallible> {
     request.extensions_mut().insert(ConnectInfo(peer));
     // A router is always ready.
-    router.call(request.map(Body::new)).await
+    router
+        .call(request.map(|body| Body::new(Paced::new(body))))
+        .await
+}
+
+/// How many connections each source has.
+#[derive(Debug, Clone, Default)]
+struct Sources(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// One of a source's connections, until it is dropped.
+struct Place {
+    sources: Sources,
+    source: IpAddr,
+}
+
+impl Sources {
+    /// `None` when the source has as many as it may have.
+    fn place(&self, source: IpAddr) -> Option<Place> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(source).or_default();
+        if *count >= MAX_CONNECTIONS_PER_SOURCE {
+            return None;
+        }
+        *count += 1;
+        Some(Place {
+            sources: self.clone(),
+            source,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = (self.sources.0.lock()).unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut count) = counts.entry(self.source) {
+            *count.get_mut() -= 1; // this one was counted
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
+/// A body that has to arrive at [`LEAST_BYTES_PER_SECOND`], not counting the first [`BODY_GRACE`].
+struct Paced {
+    body: Incoming,
+    received: u64,
+    began: tokio::time::Instant,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl Paced {
+    fn new(body: Incoming) -> Self {
+        Self {
+            body,
+            received: 0,
+            began: tokio::time::Instant::now(),
+            deadline: Box::pin(tokio::time::sleep(BODY_GRACE)),
+        }
+    }
+}
+
+impl hyper::body::Body for Paced {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            if let Some(Ok(frame)) = &frame {
+                self.received += frame.data_ref().map_or(0, |data| data.len() as u64);
+                let earned = Duration::from_secs(self.received / LEAST_BYTES_PER_SECOND);
+                let deadline = self.began + BODY_GRACE + earned;
+                self.deadline.as_mut().reset(deadline);
+            }
+            return Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)));
+        }
+        self.deadline.as_mut().poll(context).map(|()| {
+            let slow = io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("it came more slowly than {LEAST_BYTES_PER_SECOND} bytes a second"),
+            );
+            Some(Err(slow))
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }

@@ -127,6 +127,10 @@ fn create(data_dir: &Path, path: &Path) -> Result<TokenHash, TokenError> {
     fs::File::open(data_dir)
         .and_then(|dir| dir.sync_all())
         .map_err(error("sync the directory of"))?;
+    tracing::info!(
+        "the token of the admin API was made: it is in {}",
+        path.display()
+    );
     Ok(TokenHash::of(&token))
 }
 

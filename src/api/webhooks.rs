@@ -139,7 +139,8 @@ async fn check(
 
 /// Whether the URL leads to an address that is allowed, as far as can be told now: every delivery checks again.
 async fn leads_outside(state: &ApiState, url: &str) -> Result<Target, String> {
-    let allowed = &state.config.webhooks.allow_networks;
+    let config = state.config.get();
+    let allowed = &config.webhooks.allow_networks;
     let target = Target::parse(url, allowed).map_err(|error| error.to_string())?;
     if let Some(name) = target.name() {
         let found = timeout(LOOK_UP_WITHIN, tokio::net::lookup_host((name, 0))).await;

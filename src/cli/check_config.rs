@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use crate::config;
+use crate::{config, server};
 
 /// Show the settings in effect, or what is wrong with them
 #[derive(Debug, clap::Args)]
@@ -14,8 +14,21 @@ pub struct CheckConfigArgs {
 
 /// Prints the settings as TOML (exit code 0), or one line per problem on standard error (1).
 pub fn run(args: &CheckConfigArgs) -> ExitCode {
-    let shown = config::load(args.config.as_deref(), config::environment())
-        .map_err(|e| e.to_string())
-        .and_then(|config| toml::to_string_pretty(&config).map_err(|e| e.to_string()));
+    let shown = shown(args);
     super::print(shown)
+}
+
+fn shown(args: &CheckConfigArgs) -> Result<String, String> {
+    let (config, problems) = config::look(args.config.as_deref(), config::environment())
+        .map_err(|error| error.to_string())?;
+    let mut lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    if let Some(config) = &config {
+        lines.extend(server::unfit(config).iter().map(ToString::to_string));
+    }
+    match config {
+        Some(config) if lines.is_empty() => {
+            toml::to_string_pretty(&config).map_err(|error| error.to_string())
+        }
+        _ => Err(lines.join("\n")),
+    }
 }

@@ -75,15 +75,26 @@ pub fn load(
     file: Option<&Path>,
     env: impl Iterator<Item = (String, String)>,
 ) -> Result<Config, ConfigError> {
+    match look(file, env)? {
+        (Some(config), problems) if problems.is_empty() => Ok(config),
+        (_, problems) => Err(ConfigError::Invalid(problems)),
+    }
+}
+
+/// As [`load`], with all that is wrong beside the settings without it, where those make sense.
+pub fn look(
+    file: Option<&Path>,
+    env: impl Iterator<Item = (String, String)>,
+) -> Result<(Option<Config>, Vec<Problem>), ConfigError> {
+    let mut problems = Vec::new();
     let mut table = match read(file)? {
-        Some((path, text)) => parse(&path, &text)?,
+        Some((path, text)) => parse(&path, &text, &mut problems)?,
         None => Table::new(),
     };
     let mut variables: Vec<_> = env
         .filter(|(name, _)| name.starts_with(PREFIX) && !NOT_SETTINGS.contains(&name.as_str()))
         .collect();
     variables.sort();
-    let mut problems = Vec::new();
     for (name, value) in variables {
         if let Err(problem) = overlay(&mut table, &name, &value) {
             problems.push(Problem {
@@ -93,18 +104,20 @@ pub fn load(
         }
     }
     // every part was checked alone, so that only the sum of the parts is read here
-    let config: Config = table.try_into().map_err(|e: toml::de::Error| {
-        ConfigError::Invalid(vec![Problem {
-            setting: "settings".into(),
-            problem: one_line(&e),
-        }])
-    })?;
-    problems.extend(config.problems());
-    if problems.is_empty() {
-        Ok(config)
-    } else {
-        Err(ConfigError::Invalid(problems))
-    }
+    let config: Option<Config> = match table.try_into::<Config>() {
+        Ok(config) => {
+            problems.extend(config.problems());
+            Some(config)
+        }
+        Err(error) => {
+            problems.push(Problem {
+                setting: "settings".into(),
+                problem: one_line(&error),
+            });
+            None
+        }
+    };
+    Ok((config, problems))
 }
 
 /// The process's environment, without what is not UTF-8: no setting is.
@@ -122,14 +135,81 @@ fn read(file: Option<&Path>) -> Result<Option<(PathBuf, String)>, ConfigError> {
     }
 }
 
-fn parse(path: &Path, text: &str) -> Result<Table, ConfigError> {
-    let wrong = |e: toml::de::Error| ConfigError::File {
+/// The file's settings without those that are none, which are told.
+fn parse(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Result<Table, ConfigError> {
+    let table: Table = toml::from_str(text).map_err(|e| ConfigError::File {
         path: path.to_owned(),
         problem: e.to_string().trim_end().to_owned(),
+    })?;
+    // As a whole first: only so an error can say in which line it is.
+    let Err(first) = toml::from_str::<Config>(text) else {
+        return Ok(table);
     };
-    // As settings first: only here an error can say in which line it is.
-    toml::from_str::<Config>(text).map_err(wrong)?;
-    toml::from_str(text).map_err(wrong)
+    let mut fit = Table::new();
+    let before = problems.len();
+    keep_fit(
+        &table,
+        &mut Vec::new(),
+        &mut fit,
+        &mut |setting, problem| {
+            problems.push(Problem {
+                setting: format!("{}: {setting}", path.display()),
+                problem,
+            });
+        },
+    );
+    if problems.len() <= before + 1 {
+        // of a single one the line says more
+        problems.truncate(before);
+        problems.push(Problem {
+            setting: path.display().to_string(),
+            problem: first.to_string().trim_end().to_owned(),
+        });
+    }
+    Ok(fit)
+}
+
+/// Puts into `fit` what of `table`, which stands under the keys `above`, can be a setting each by itself.
+fn keep_fit(
+    table: &Table,
+    above: &mut Vec<String>,
+    fit: &mut Table,
+    tell: &mut impl FnMut(String, String),
+) {
+    for (key, value) in table {
+        above.push(key.clone());
+        match value {
+            Value::Table(inner) if !inner.is_empty() && above.len() < 3 => {
+                keep_fit(inner, above, fit, tell);
+            }
+            _ => {
+                let path: Vec<&str> = above.iter().map(String::as_str).collect();
+                let mut alone = Table::new();
+                place(&mut alone, &path, value.clone());
+                match alone.try_into::<Config>() {
+                    Ok(_) => place(fit, &path, value.clone()),
+                    Err(error) => tell(above.join("."), one_line(&error)),
+                }
+            }
+        }
+        above.pop();
+    }
+}
+
+/// Sets a value under these keys as they are written.
+fn place(table: &mut Table, path: &[&str], value: Value) {
+    let Some((first, rest)) = path.split_first() else {
+        return;
+    };
+    let key = (*first).to_owned();
+    if rest.is_empty() {
+        table.insert(key, value);
+    } else if let Value::Table(inner) = table
+        .entry(key)
+        .or_insert_with(|| Value::Table(Table::new()))
+    {
+        place(inner, rest, value);
+    }
 }
 
 /// Puts one variable into the settings, if it is one and its value can be one.

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::{AdmissionConfig, Config, ConfigError, Problem, ProductConfig, UpgradeConfig};
 
@@ -81,12 +81,7 @@ impl Config {
                 ),
             );
         }
-        if let Err(e) = EnvFilter::builder().parse(&self.log.filter) {
-            check.fail(
-                "log.filter",
-                format!("{:?} is no filter: {e}", self.log.filter),
-            );
-        }
+        check.log_filter(&self.log.filter);
         check.products(&self.products);
         check.problems
     }
@@ -129,6 +124,26 @@ impl Check {
             if let Some(repeats) = product.max_retransmit {
                 self.range(&key("max_retransmit"), repeats, MAX_RETRANSMIT);
             }
+        }
+    }
+
+    /// A word that is no level is a target to the filter, and silences everything else.
+    fn log_filter(&mut self, filter: &str) {
+        if let Err(error) = EnvFilter::builder().parse(filter) {
+            return self.fail("log.filter", format!("{filter:?} is no filter: {error}"));
+        }
+        let bare = filter.split(',').map(str::trim).find(|directive| {
+            let level = directive.parse::<LevelFilter>().is_ok();
+            let target = directive.contains(['=', '[', ':']) || *directive == "cellwise";
+            !directive.is_empty() && !level && !target
+        });
+        if let Some(word) = bare {
+            self.fail(
+                "log.filter",
+                format!(
+                    "{word:?} is no level; off, error, warn, info, debug and trace are; for one target write {word}=debug"
+                ),
+            );
         }
     }
 

@@ -160,6 +160,13 @@ fn set_up_protocol(
     builder.set_session_id_context(b"cellwise")
 }
 
+/// Whether a context can be made of these files.
+pub(super) fn check(certificates: &Certificates) -> Result<(), SetupError> {
+    let mut builder =
+        SslContextBuilder::new(SslMethod::dtls_server()).map_err(refused("a context"))?;
+    set_up_certificates(&mut builder, certificates)
+}
+
 fn set_up_certificates(
     builder: &mut SslContextBuilder,
     certificates: &Certificates,

@@ -205,6 +205,18 @@ impl Dtls {
         })
     }
 
+    /// Handshakes that begin from now on use the keys and certificates of `setup`, whose seed is to be that of before.
+    /// Associations and handshakes under way are left alone.
+    ///
+    /// # Errors
+    /// The certificates cannot be used.
+    pub fn renew(&mut self, setup: &DtlsSetup) -> Result<(), SetupError> {
+        let mut setup = setup.clone();
+        setup.limits = self.limits;
+        self.context = Context::new(&setup, self.context.ledger.clone())?;
+        Ok(())
+    }
+
     /// A datagram has arrived. Records of an association are opened at once; what belongs to a handshake
     /// waits for [`work`](Self::work).
     pub fn handle_datagram(&mut self, now: Now, peer: SocketAddr, bytes: &[u8]) {

@@ -106,7 +106,7 @@ impl fmt::Debug for Psk {
 }
 
 /// Certificates in PEM. Only ECDSA keys serve: the suites are ECDHE-ECDSA.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Certificates {
     /// The server's certificate, and those between it and its root.
     pub chain_pem: Vec<u8>,
@@ -114,6 +114,16 @@ pub struct Certificates {
     pub key_pem: Vec<u8>,
     /// The authorities whose client certificates are accepted.
     pub client_ca_pem: Vec<u8>,
+}
+
+impl Certificates {
+    /// Whether a port can be opened with them.
+    ///
+    /// # Errors
+    /// One is no certificate, or the key is not the certificate's.
+    pub fn check(&self) -> Result<(), SetupError> {
+        super::context::check(self)
+    }
 }
 
 /// When to repeat and when to give up.

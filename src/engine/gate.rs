@@ -168,6 +168,12 @@ impl Gate {
         }
     }
 
+    /// Other paces apply from now on.
+    pub fn configure(&mut self, config: &AdmissionConfig) {
+        self.admission.configure(config);
+        self.touch_all();
+    }
+
     /// Lets slots be granted, or no more of them.
     pub fn open(&mut self, open: bool) {
         self.open = open;

@@ -74,7 +74,7 @@ use crate::{
     coap::{Datagram, Message, Peer, Reassembly},
     config::Config,
     task::UpgradeId,
-    upgrade::Rules,
+    upgrade::{Event, Rules, Stage},
 };
 use account::Repeated;
 use device::Device;
@@ -174,6 +174,22 @@ impl Engine {
             seq: 0,
             effects: VecDeque::new(),
             counters: Counters::default(),
+        }
+    }
+
+    /// Other limits of cells apply from now on, also to the devices that wait for a slot. The other settings are to be those
+    /// that the engine was made with.
+    pub fn configure(&mut self, now: Now, config: Arc<Config>) {
+        self.now = now;
+        self.config = config;
+        let holders: Vec<DeviceKey> = self.holders.values().copied().collect();
+        for key in holders {
+            if self.stage(key) == Some(Stage::WaitingForSlot)
+                && let Some((coverage, _)) = self.device(key).coverage()
+            {
+                self.fire(key, Event::CoverageAnswered(Some(coverage)));
+                self.settle(key);
+            }
         }
     }
 

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     clock::{Instant, Now, SystemClock},
-    config::WebhookConfig,
+    config::{Settings, WebhookConfig},
     runtime::Pulse,
     store::{
         AttemptResult, Attempted, BusyWebhook, DeliveryId, DueDelivery, EventStore, StoreError,
@@ -43,6 +43,8 @@ const STOP_WITHIN: Duration = Duration::from_secs(2);
 /// Posts what is to be told.
 pub struct Dispatcher {
     setup: DispatcherSetup,
+    /// The settings that `poster` was made with.
+    config: WebhookConfig,
     poster: Poster,
     schedule: Schedule,
     receivers: Receivers,
@@ -57,8 +59,8 @@ pub struct Dispatcher {
 pub struct DispatcherSetup {
     /// Where it stands what is to be told.
     pub store: Arc<dyn EventStore>,
-    /// The settings.
-    pub config: WebhookConfig,
+    /// The settings. Of those that change only the networks count.
+    pub config: Settings,
     /// Poked when something has happened.
     pub pulse: Arc<Pulse>,
     /// The clock.
@@ -90,13 +92,17 @@ impl Dispatcher {
     /// # Errors
     /// The TLS library cannot be used.
     pub fn new(setup: DispatcherSetup) -> Result<Self, reqwest::Error> {
-        let timeout = Duration::from_secs(setup.config.timeout_s);
+        let config = setup.config.get().webhooks.clone();
         let schedule = Schedule {
-            first_pause: Duration::from_secs(setup.config.first_pause_s),
-            give_up_after: Duration::from_secs(setup.config.give_up_after_s),
+            first_pause: Duration::from_secs(config.first_pause_s),
+            give_up_after: Duration::from_secs(config.give_up_after_s),
         };
         Ok(Self {
-            poster: Poster::new(&setup.config.allow_networks, timeout)?,
+            poster: Poster::new(
+                &config.allow_networks,
+                Duration::from_secs(config.timeout_s),
+            )?,
+            config,
             housekeeping_at: setup.clock.now().instant,
             setup,
             receivers: Receivers::new(schedule),
@@ -166,6 +172,7 @@ impl Dispatcher {
             }
         }
         self.write_down().await?;
+        self.follow_settings();
         let now = self.setup.clock.now();
         let mut pause = self.keep_house(now).await?;
         let mut lines = Vec::new();
@@ -190,6 +197,22 @@ impl Dispatcher {
         }
         self.serve(lines, now).await?;
         Ok(pause)
+    }
+
+    /// Posts to other networks from now on, if the settings say so.
+    fn follow_settings(&mut self) {
+        let settings = self.setup.config.get();
+        let networks = &settings.webhooks.allow_networks;
+        if *networks == self.config.allow_networks {
+            return;
+        }
+        match Poster::new(networks, Duration::from_secs(self.config.timeout_s)) {
+            Ok(poster) => {
+                self.poster = poster;
+                self.config.allow_networks.clone_from(networks);
+            }
+            Err(error) => tracing::error!(%error, "webhooks go on with the networks of before"),
+        }
     }
 
     /// Begins what is due, one of each webhook at a time, as long as there are places. Whoever gets none is looked
@@ -329,7 +352,7 @@ impl Dispatcher {
     async fn keep_house(&mut self, now: Now) -> Result<Duration, StoreError> {
         if now.instant >= self.housekeeping_at {
             let store = &self.setup.store;
-            let kept = Duration::from_secs(self.setup.config.keep_s);
+            let kept = Duration::from_secs(self.config.keep_s);
             if store.forget_events(now.utc.before(kept), CHUNK).await? >= u64::from(CHUNK) {
                 return Ok(SOON);
             }

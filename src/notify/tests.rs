@@ -28,7 +28,7 @@ use tokio::{
 use super::*;
 use crate::{
     clock::{SystemClock, UtcMillis},
-    config::WebhookConfig,
+    config::{Config, Settings, WebhookConfig},
     engine::Change,
     package::Segmentation,
     runtime::Pulse,
@@ -217,7 +217,10 @@ impl House {
     fn start(&mut self) {
         let setup = DispatcherSetup {
             store: Arc::new(self.store.clone()),
-            config: self.config.clone(),
+            config: Settings::new(Arc::new(Config {
+                webhooks: self.config.clone(),
+                ..Config::default()
+            })),
             pulse: self.pulse.clone(),
             clock: SystemClock::start(),
             instance: Instance::new(&[0xAB; 32]),

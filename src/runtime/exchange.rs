@@ -4,7 +4,8 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use super::{gate::GateMessage, home_of, shard::Message};
 use crate::{
-    dtls::Identity,
+    config::Config,
+    dtls::{DtlsSetup, Identity},
     engine::{
         Ask, Command, DeviceId, DeviceIds, DeviceRecord, Directory, Row, Seek, Seq, ShardId,
         Sought, Turn,
@@ -197,6 +198,21 @@ impl Exchange {
             told = told.and(shard.send(message).map_err(|_| ShardGone));
         }
         told
+    }
+
+    /// Other limits and paces apply from now on.
+    pub fn configure(&self, config: &Arc<Config>) {
+        let _ = self.gate.send(GateMessage::Configure(config.clone())); // it has stopped
+        for shard in &self.shards {
+            let _ = shard.send(Message::Configure(config.clone())); // it has stopped
+        }
+    }
+
+    /// Handshakes go on with these certificates.
+    pub fn renew_certificates(&self, setup: &Arc<DtlsSetup>) {
+        for shard in &self.shards {
+            let _ = shard.send(Message::Certificates(setup.clone())); // it has stopped
+        }
     }
 
     /// Lets slots be granted: every slot from before the restart is known.

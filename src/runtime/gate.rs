@@ -5,6 +5,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::{Exchange, until};
 use crate::{
     clock::SystemClock,
+    config::Config,
     engine::{Ask, Gate},
 };
 
@@ -14,6 +15,7 @@ pub(super) enum GateMessage {
     /// Whether slots are granted.
     Open(bool),
     StoreAvailable(bool),
+    Configure(Arc<Config>),
 }
 
 /// Messages that are taken before the gate's own deadlines have their turn.
@@ -38,6 +40,7 @@ pub(super) async fn run_gate(
                 GateMessage::Ask(ask) => gate.handle(ask),
                 GateMessage::Open(open) => gate.open(open),
                 GateMessage::StoreAvailable(available) => gate.store_available(available),
+                GateMessage::Configure(config) => gate.configure(&config.admission),
             }
         }
         gate.handle_timeout(clock.now().instant);

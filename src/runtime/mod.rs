@@ -20,6 +20,7 @@ mod secured;
 mod shard;
 mod shards;
 mod steering;
+mod supervisor;
 
 pub use commit::{COMMIT_BATCH, FIRST_PAUSE, LONGEST_PAUSE};
 pub use exchange::{Ends, Exchange, ShardGone};
@@ -35,6 +36,7 @@ pub use rollout::{
 pub use secured::{Secured, SecuredSetup};
 pub use shards::{Shards, ShardsSetup};
 pub use steering::{home, home_of};
+pub use supervisor::Supervisor;
 
 use std::time::Duration;
 

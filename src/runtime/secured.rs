@@ -6,7 +6,7 @@ use super::{Keys, Port};
 use crate::{
     clock::{Instant, Now},
     coap::{Datagram, MAX_DATAGRAM_LEN, Peer},
-    dtls::{CloseReason, Dtls, Event, Identity, RefuseReason},
+    dtls::{CloseReason, Dtls, DtlsSetup, Event, Identity, RefuseReason},
     engine::Speaker,
     strangers::{Refusal, Strangers},
     telemetry::Figures,
@@ -62,6 +62,13 @@ impl Secured {
             strangers,
             unsent: 0,
         })
+    }
+
+    /// Handshakes that begin from now on are led with these certificates. Associations last.
+    pub(super) fn renew(&mut self, setup: &DtlsSetup) {
+        if let Err(error) = self.dtls.renew(setup) {
+            tracing::error!(%error, "the certificates cannot be used; those from before stay");
+        }
     }
 
     pub(super) const fn port(&self) -> &Port {

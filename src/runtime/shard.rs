@@ -24,7 +24,8 @@ use super::{
 use crate::{
     clock::{Instant, SystemClock},
     coap::Peer,
-    dtls::Identity,
+    config::Config,
+    dtls::{DtlsSetup, Identity},
     engine::{Command, DeviceId, Effect, Engine, Row, Seq, ShardId, Sought, Whose},
     health::{Health, Part},
     strangers::Strangers,
@@ -109,6 +110,9 @@ pub(super) enum Message {
     /// It is here now.
     Arrived(Row, Errand),
     EndIdentities(Arc<[Identity]>),
+    Configure(Arc<Config>),
+    /// Handshakes go on with these certificates.
+    Certificates(Arc<DtlsSetup>),
     /// When these devices were heard last is asked for. Those that are not here, or not heard, are left out of the answer.
     Heard {
         devices: Vec<DeviceId>,
@@ -323,6 +327,12 @@ impl Shard {
                 self.look_at_waiting();
             }
             Message::Obey(command) => self.obey(command, None),
+            Message::Configure(config) => self.engine.configure(now, config),
+            Message::Certificates(setup) => {
+                if let Some(secured) = &mut self.secured {
+                    secured.renew(&setup);
+                }
+            }
             Message::Committed(seq) => {
                 self.committed = self.committed.max(seq);
                 for outgoing in self.outbox.committed(seq) {

@@ -2,11 +2,11 @@ use std::{io, net::UdpSocket, sync::Arc};
 
 use tokio::{
     sync::{mpsc, oneshot},
-    task::{self, JoinHandle},
+    task::JoinHandle,
 };
 
 use super::{
-    Exchange, Pulse, SecuredSetup,
+    Exchange, Pulse, SecuredSetup, Supervisor,
     commit::commit_changes,
     exchange::Ends,
     gate::run_gate,
@@ -25,7 +25,7 @@ use crate::{
 pub struct Shards {
     exchange: Arc<Exchange>,
     ended: Vec<oneshot::Receiver<()>>,
-    gate: JoinHandle<()>,
+    supervisor: Supervisor,
     committer: JoinHandle<()>,
 }
 
@@ -51,6 +51,8 @@ pub struct ShardsSetup {
     pub pulse: Arc<Pulse>,
     /// Told whether the device side works.
     pub health: Arc<Health>,
+    /// Runs what the shards have in common.
+    pub supervisor: Supervisor,
     /// Told who was refused.
     pub strangers: Arc<Strangers>,
     /// Where figures are published.
@@ -93,11 +95,14 @@ impl Shards {
             setup.pulse,
             emitted,
         );
+        let supervisor = setup.supervisor;
+        drop(supervisor.run(Part::Gate, gate));
+        let committer = supervisor.run(Part::Committer, committer);
         Ok(Self {
             exchange,
             ended,
-            gate: task::spawn(gate),
-            committer: task::spawn(committer),
+            supervisor,
+            committer,
         })
     }
 
@@ -112,7 +117,7 @@ impl Shards {
         for ended in self.ended {
             let _ = ended.await; // it has ended
         }
-        self.gate.abort();
+        self.supervisor.end(Part::Gate);
         let _ = self.committer.await;
     }
 }

@@ -1,6 +1,6 @@
 //! What the secured port needs before it can open: the credential key, the devices' keys, certificates.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 
 use super::{StartError, bind_udp, random};
 use crate::{
@@ -31,23 +31,9 @@ pub(super) async fn vault(
     purpose: Purpose,
     store: &dyn Store,
 ) -> Result<Option<Vault>, StartError> {
-    let file = &config.credential_key_file;
-    let text = if file.as_os_str().is_empty() {
-        config.credential_key.0.clone()
-    } else {
-        read(file)?.trim_ascii().escape_ascii().to_string()
+    let Some(key) = credential_key(config, purpose)? else {
+        return Ok(None);
     };
-    if text == DEMO_CREDENTIAL_KEY && purpose == Purpose::Service {
-        return if config.enabled {
-            Err(StartError::DemoKey)
-        } else {
-            Ok(None)
-        };
-    }
-    let key = hex::decode(&text).ok();
-    let key: [u8; KEY_BYTES] = key
-        .and_then(|key| key.try_into().ok())
-        .ok_or_else(|| StartError::NoCredentialKey(file.clone()))?;
     let vault = Vault::new(key);
     match store.meta(CHECK).await? {
         Some(sealed) if vault.open(CHECK, &sealed).is_none() => Err(StartError::OtherKey),
@@ -62,13 +48,74 @@ pub(super) async fn vault(
     }
 }
 
+/// The configured key; `None` when there is none but the demo's, and none is needed.
+fn credential_key(
+    config: &DtlsConfig,
+    purpose: Purpose,
+) -> Result<Option<[u8; KEY_BYTES]>, StartError> {
+    let file = &config.credential_key_file;
+    let text = if file.as_os_str().is_empty() {
+        config.credential_key.0.clone()
+    } else {
+        kept_from_others(file)?;
+        read(file)?.trim_ascii().escape_ascii().to_string()
+    };
+    if text == DEMO_CREDENTIAL_KEY && purpose == Purpose::Service {
+        return if config.enabled {
+            Err(StartError::DemoKey)
+        } else {
+            Ok(None)
+        };
+    }
+    let key = hex::decode(&text).ok();
+    let key = key.and_then(|key| key.try_into().ok());
+    let key = key.ok_or_else(|| StartError::NoCredentialKey(file.clone()))?;
+    Ok(Some(key))
+}
+
+/// What of the settings the secured port could not open with, although each may be what it is: keys, files. Nothing is
+/// opened.
+pub(super) fn unfit(config: &DtlsConfig) -> Vec<StartError> {
+    let key = credential_key(config, Purpose::Service).err();
+    let certificates = certificates(config).and_then(|files| {
+        let Some(files) = files else { return Ok(()) };
+        files
+            .check()
+            .map_err(|error| StartError::Dtls(error.to_string()))
+    });
+    key.into_iter().chain(certificates.err()).collect()
+}
+
+fn certificates(dtls: &DtlsConfig) -> Result<Option<Certificates>, StartError> {
+    if dtls.certificate_file.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Certificates {
+        chain_pem: read(&dtls.certificate_file)?,
+        key_pem: read(&dtls.private_key_file)?,
+        client_ca_pem: read(&dtls.client_ca_file)?,
+    }))
+}
+
+fn kept_from_others(file: &Path) -> Result<(), StartError> {
+    let metadata = fs::metadata(file).map_err(unusable(file))?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(StartError::Exposed {
+            path: file.to_owned(),
+            mode,
+        });
+    }
+    Ok(())
+}
+
 /// The secured port for so many shards, with the keys of all devices.
 pub(super) async fn port(
     config: &Config,
     shards: u8,
     vault: &Vault,
     store: &dyn Store,
-) -> Result<(Vec<SecuredSetup>, Arc<Keys>), StartError> {
+) -> Result<(Vec<SecuredSetup>, SecuredPort), StartError> {
     let keys = Arc::new(Keys::new(vault.clone()));
     let mut after: Option<String> = None;
     loop {
@@ -82,15 +129,7 @@ pub(super) async fn port(
         }
     }
     let dtls = &config.dtls;
-    let certificates = if dtls.certificate_file.as_os_str().is_empty() {
-        None
-    } else {
-        Some(Certificates {
-            chain_pem: read(&dtls.certificate_file)?,
-            key_pem: read(&dtls.private_key_file)?,
-            client_ca_pem: read(&dtls.client_ca_file)?,
-        })
-    };
+    let certificates = certificates(dtls)?;
     let setup = DtlsSetup {
         keys: keys.clone(),
         certificates,
@@ -105,7 +144,39 @@ pub(super) async fn port(
         let keys = keys.clone();
         SecuredSetup { dtls, socket, keys }
     });
-    Ok((setups.collect(), keys))
+    Ok((
+        setups.collect(),
+        SecuredPort {
+            keys: keys.clone(),
+            setup,
+        },
+    ))
+}
+
+/// What the secured ports of all shards have in common.
+pub(super) struct SecuredPort {
+    /// The keys of devices that encrypt.
+    pub(super) keys: Arc<Keys>,
+    setup: DtlsSetup,
+}
+
+impl SecuredPort {
+    /// The files of the settings, read anew; `None` when they hold what is in use already.
+    pub(super) fn renewed(
+        &mut self,
+        config: &DtlsConfig,
+    ) -> Result<Option<Arc<DtlsSetup>>, StartError> {
+        let found = certificates(config)?;
+        if found == self.setup.certificates {
+            return Ok(None);
+        }
+        if let Some(found) = &found {
+            let fit = found.check();
+            fit.map_err(|error| StartError::Dtls(error.to_string()))?;
+        }
+        self.setup.certificates = found;
+        Ok(Some(Arc::new(self.setup.clone())))
+    }
 }
 
 fn timing(dtls: &DtlsConfig) -> Timing {
@@ -131,8 +202,12 @@ fn limits(dtls: &DtlsConfig) -> Limits {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, StartError> {
-    fs::read(path).map_err(|source| StartError::DataDir {
+    fs::read(path).map_err(unusable(path))
+}
+
+fn unusable(path: &Path) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::DataDir {
         path: path.to_owned(),
         source,
-    })
+    }
 }

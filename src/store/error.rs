@@ -19,6 +19,14 @@ pub enum StoreError {
         /// What it answered.
         source: Box<dyn Error + Send + Sync>,
     },
+    /// The file is not what was written.
+    #[error("the database is damaged: restore a backup; it failed while {doing}: {source}")]
+    Damaged {
+        /// What it was asked to do.
+        doing: &'static str,
+        /// What it answered.
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// A value breaks a rule of the database: trying again does not help.
     #[error(
         "the database refused a value while {doing}: {source}; report this, it is a fault of the program"
@@ -55,6 +63,14 @@ pub enum OpenError {
         "cannot open the database {path}: {source}; check that no other server uses it and that its owner may write it"
     )]
     Open {
+        /// The file.
+        path: PathBuf,
+        /// The database's answer.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The file is not what was written.
+    #[error("the database {path} is damaged: restore a backup; it answered: {source}")]
+    Damaged {
         /// The file.
         path: PathBuf,
         /// The database's answer.

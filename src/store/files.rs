@@ -6,8 +6,9 @@
 mod mapped;
 
 use std::{
-    fs::File,
+    fs::{DirBuilder, File, Permissions},
     io,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -103,11 +104,17 @@ impl PackageFiles {
         let dir = data_dir.join(DIRECTORY);
         let opened = dir.clone();
         blocking(&dir, "open the directory", move || {
-            std::fs::create_dir_all(&opened)?;
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&opened)?;
+            close_to_others(&opened, 0o700)?;
             for entry in std::fs::read_dir(&opened)? {
                 let entry = entry?;
                 if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
                     std::fs::remove_file(entry.path())?;
+                } else {
+                    close_to_others(&entry.path(), 0o600)?;
                 }
             }
             Ok(())
@@ -148,7 +155,11 @@ impl PackageFiles {
             source: io::Error::other(error),
         })?;
         let path = self.dir.join(format!("{TEMPORARY}{}", hex::encode(name)));
-        let file = tokio::fs::File::create_new(&path)
+        let file = tokio::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
             .await
             .map_err(FileError::new("create", &path))?;
         Ok(Upload {
@@ -331,6 +342,14 @@ impl SealedUpload {
 /// Other files in the directory are not ours.
 fn is_sha256(name: &str) -> bool {
     name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// What an earlier version left open, or who copied the directory.
+fn close_to_others(path: &Path, mode: u32) -> io::Result<()> {
+    if std::fs::metadata(path)?.permissions().mode() & 0o077 != 0 {
+        std::fs::set_permissions(path, Permissions::from_mode(mode))?;
+    }
+    Ok(())
 }
 
 async fn blocking<T: Send + 'static>(

@@ -113,6 +113,12 @@ impl<K: Copy + Eq + std::hash::Hash> Admission<K> {
         }
     }
 
+    /// Other settings apply from now on. Whoever waits keeps its place and its limit.
+    pub fn configure(&mut self, config: &AdmissionConfig) {
+        self.overtake = Duration::from_secs(config.overtake_s);
+        self.pace = Pace::new(config);
+    }
+
     /// Lets `device` wait in `cell`, in the order of `since`; a device that waits there already keeps
     /// its place and gets a new limit.
     pub fn wait(&mut self, device: K, cell: u32, limit: u32, since: Instant) {

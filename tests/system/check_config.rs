@@ -1,4 +1,4 @@
-use std::{fs, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use cellwise::config::Config;
 
@@ -70,4 +70,54 @@ fn names_the_file_that_cannot_be_read() {
     let finished = check_config(Some("[coap\n"), &[]);
     assert_eq!(finished.status.code(), Some(1));
     assert!(finished.stderr.contains("settings.toml"), "{finished:?}");
+}
+
+#[test]
+fn refuses_what_the_server_would_refuse() {
+    let directory = tempfile::tempdir().unwrap();
+    let key = directory.path().join("credential.key");
+    fs::write(&key, "ab".repeat(32)).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let key = key.display();
+    let cases = [
+        ("enabled = true".to_owned(), "dtls.credential_key is the demo's"),
+        (format!("credential_key_file = '{key}'"), "chmod 600"),
+        ("credential_key_file = '/nowhere/key'".to_owned(), "/nowhere/key"),
+        (
+            "certificate_file = '/nowhere/c'\nprivate_key_file = '/nowhere/k'\nclient_ca_file = '/nowhere/a'"
+                .to_owned(),
+            "/nowhere/c",
+        ),
+    ];
+    for (dtls, told) in &cases {
+        let file = format!("[dtls]\n{dtls}\n[admission]\nlimit_good = 0\n");
+        let checked = check_config(Some(&file), &[]);
+        assert_eq!(checked.status.code(), Some(1));
+        assert!(checked.stderr.contains(told), "{checked:?}");
+        assert!(
+            checked.stderr.contains("admission.limit_good"),
+            "all is told: {checked:?}"
+        );
+
+        let config = directory.path().join("cellwise.toml");
+        fs::write(&config, format!("[dtls]\n{dtls}\n")).unwrap();
+        let mut serve = cellwise();
+        serve
+            .arg("serve")
+            .arg("--config")
+            .arg(&config)
+            .current_dir(directory.path());
+        serve.envs([
+            ("CELLWISE_COAP__LISTEN", "127.0.0.1:0"),
+            ("CELLWISE_ADMIN__LISTEN", "127.0.0.1:0"),
+        ]);
+        if dtls.contains("certificate") {
+            serve
+                .env("CELLWISE_DTLS__ENABLED", "true")
+                .env("CELLWISE_DTLS__CREDENTIAL_KEY", "cd".repeat(32));
+        }
+        let served = run(&mut serve, b"", Duration::from_secs(20));
+        assert_eq!(served.status.code(), Some(1));
+        assert!(served.stderr.contains(told), "{served:?}");
+    }
 }

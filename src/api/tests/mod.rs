@@ -24,7 +24,7 @@ use tower::ServiceExt;
 use super::{ApiState, TokenHash, router};
 use crate::{
     clock::{SystemClock, UtcMillis},
-    config::Config,
+    config::{Config, Settings},
     engine::Change,
     health::Health,
     notify::Instance,
@@ -64,7 +64,7 @@ pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiSt
     ApiState {
         store: Arc::new(SqliteStore::open(dir).await.unwrap()),
         files: PackageFiles::open(dir).await.unwrap(),
-        config: Arc::new(config),
+        config: Settings::new(Arc::new(config)),
         clock,
         token: TokenHash::of(TOKEN),
         vault: Some(Vault::new([9; 32])),
@@ -153,7 +153,9 @@ impl Api {
 
     /// Goes on with other settings.
     fn change_settings(&mut self, change: impl FnOnce(&mut Config)) {
-        change(Arc::make_mut(&mut self.state.config));
+        let mut config = Config::clone(&self.state.config.get());
+        change(&mut config);
+        self.state.config = Settings::new(Arc::new(config));
         self.router = router(self.state.clone());
     }
 

@@ -152,6 +152,10 @@ fn a_mistake_in_the_file_is_shown_with_its_line() {
         let error = load_with(file, &[]).unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
     }
+    // beside what is wrong elsewhere too
+    let found = problems("[coap]\nlisten = 5", &[("CELLWISE_SHARDS", "200")]);
+    assert!(found[0].contains("line 2"), "{found:?}");
+    assert!(found[1].contains("out of range"), "{found:?}");
 }
 
 #[test]
@@ -247,4 +251,53 @@ fn what_is_shown_can_be_read_again() {
         .insert("meter".into(), super::super::ProductConfig::default());
     let shown = toml::to_string_pretty(&config).unwrap();
     assert_eq!(load_with(&shown, &[]).unwrap(), config);
+}
+
+#[test]
+fn all_that_is_wrong_in_a_file_is_listed_at_once() {
+    let file = "
+        shards = 'many'
+        sharts = 2
+        [coap]
+        listen = 5
+        queue_len = 12
+        [products.meter]
+        check_code = 'sum'
+        pad_last_segment = true
+        [admission]
+        limit_weak = 0
+        [log]
+        filter = 'inffo'
+    ";
+    let found = problems(file, &[("CELLWISE_COAP__ENABLED", "perhaps")]).join("\n");
+    for told in [
+        "shards: invalid type",
+        "sharts: unknown field",
+        "coap.listen: invalid type",
+        "products.meter.check_code: unknown variant",
+        "CELLWISE_COAP__ENABLED: \"perhaps\"",
+        "admission.limit_weak: 0 is out of range",
+        "log.filter: \"inffo\" is no level",
+    ] {
+        assert!(found.contains(told), "{told} in {found}");
+    }
+    assert_eq!(found.lines().count(), 7, "{found}");
+}
+
+#[test]
+fn a_filter_is_of_levels_and_targets() {
+    for filter in [
+        "info",
+        "WARN",
+        "off",
+        "cellwise::engine=debug,warn",
+        "info,cellwise::audit",
+        "cellwise",
+    ] {
+        load_with(&format!("[log]\nfilter = '{filter}'"), &[]).unwrap();
+    }
+    for filter in ["inffo", "info,hyper", "debug, wran"] {
+        let found = problems(&format!("[log]\nfilter = '{filter}'"), &[]);
+        assert!(found[0].contains("is no level"), "{found:?}");
+    }
 }

@@ -14,6 +14,7 @@ mod devices;
 mod event_rows;
 mod events;
 mod evidence;
+mod housekeeping;
 mod packages;
 mod packed;
 mod rollout;
@@ -28,7 +29,15 @@ mod upgrades;
 #[cfg(test)]
 mod tests;
 
-use std::{io, path::Path, time::Duration};
+use std::{
+    io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use sqlx::{
@@ -75,6 +84,8 @@ const PART: u32 = 5_000;
 pub struct SqliteStore {
     writer: SqlitePool,
     readers: SqlitePool,
+    /// Something was written since the log was shortened last.
+    written: Arc<AtomicBool>,
 }
 
 impl SqliteStore {
@@ -98,9 +109,18 @@ impl SqliteStore {
             .statement_cache_capacity(CACHED_STATEMENTS)
             .row_buffer_size(ROWS_AHEAD)
             .disable_statement_logging();
-        let open_error = |source: sqlx::Error| OpenError::Open {
-            path: path.clone(),
-            source: Box::new(source),
+        let open_error = |source: sqlx::Error| {
+            let path = path.clone();
+            match result_code(&source) {
+                Some(CORRUPT | NO_DATABASE) => OpenError::Damaged {
+                    path,
+                    source: Box::new(source),
+                },
+                _ => OpenError::Open {
+                    path,
+                    source: Box::new(source),
+                },
+            }
         };
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
@@ -109,7 +129,11 @@ impl SqliteStore {
                 options
                     .clone()
                     .pragma("cache_size", format!("-{WRITER_CACHE_KIB}"))
-                    .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string()),
+                    .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string())
+                    .pragma(
+                        "journal_size_limit",
+                        housekeeping::LOG_KEPT_BYTES.to_string(),
+                    ),
             )
             .await
             .map_err(open_error)?;
@@ -130,14 +154,21 @@ impl SqliteStore {
             )
             .await
             .map_err(open_error)?;
-        let store = Self { writer, readers };
+        let store = Self {
+            writer,
+            readers,
+            written: Arc::new(AtomicBool::new(true)),
+        };
         store
             .end_interrupted()
             .await
             .map_err(|source| OpenError::Open {
-                path,
+                path: path.clone(),
                 source: Box::new(source),
             })?;
+        let mut log = path.into_os_string();
+        log.push("-wal");
+        tokio::spawn(housekeeping::keep_log_short(store.clone(), log.into()));
         Ok(store)
     }
 
@@ -149,6 +180,7 @@ impl SqliteStore {
 
     /// A transaction that may write. It is undone unless it is committed.
     async fn write(&self, doing: &'static str) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        self.written.store(true, Ordering::Release);
         match self.writer.begin_with("BEGIN IMMEDIATE").await {
             // SQLite has undone a transaction by itself, as it does when the disk is full, and the
             // connection still counts it: a new connection starts from nothing.
@@ -188,27 +220,27 @@ trait Doing<T> {
 impl<T> Doing<T> for Result<T, sqlx::Error> {
     fn doing(self, doing: &'static str) -> Result<T, StoreError> {
         self.map_err(|source| {
-            let refused = breaks_a_rule(&source);
+            let code = result_code(&source);
             let source = Box::new(source);
-            if refused {
-                StoreError::Refused { doing, source }
-            } else {
-                StoreError::Failed { doing, source }
+            match code {
+                Some(CONSTRAINT | MISMATCH) => StoreError::Refused { doing, source },
+                Some(CORRUPT | NO_DATABASE) => StoreError::Damaged { doing, source },
+                _ => StoreError::Failed { doing, source },
             }
         })
     }
 }
 
-/// Whether a constraint or a type was violated (`SQLITE_CONSTRAINT`, `SQLITE_MISMATCH`): the low byte of
-/// the result code.
-fn breaks_a_rule(error: &sqlx::Error) -> bool {
-    const CONSTRAINT: u32 = 19;
-    const MISMATCH: u32 = 20;
-    let code = error
-        .as_database_error()
-        .and_then(sqlx::error::DatabaseError::code);
-    let code = code.and_then(|code| code.parse::<u32>().ok());
-    code.is_some_and(|code| matches!(code & 0xFF, CONSTRAINT | MISMATCH))
+// Result codes of SQLite (sqlite.org/rescode.html).
+const CORRUPT: u32 = 11;
+const CONSTRAINT: u32 = 19;
+const MISMATCH: u32 = 20;
+const NO_DATABASE: u32 = 26;
+
+/// The low byte of the result code.
+fn result_code(error: &sqlx::Error) -> Option<u32> {
+    let code = (error.as_database_error()).and_then(sqlx::error::DatabaseError::code)?;
+    Some(code.parse::<u32>().ok()? & 0xFF)
 }
 
 #[async_trait]

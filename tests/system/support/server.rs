@@ -2,11 +2,15 @@ use std::{
     fs::{self, OpenOptions},
     net::SocketAddr,
     path::PathBuf,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ExitStatus, Stdio},
     thread,
     time::Duration,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -77,15 +81,18 @@ impl Server {
 
     /// SIGTERM. Returns the exit status, and panics when it takes longer than `limit`.
     pub(crate) fn terminate(&mut self, limit: Duration) -> ExitStatus {
-        let killed = Command::new("kill")
-            .arg(self.child.id().to_string())
-            .status();
-        assert!(killed.unwrap().success());
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        kill(pid, Signal::SIGTERM).unwrap();
         wait_for(limit, "the server's end", || self.child.try_wait().unwrap())
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.directory.path().join("data")
+    }
+
+    /// Where operators reach it.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
     }
 
     pub(crate) fn coap_uri(&self, path: &str) -> String {

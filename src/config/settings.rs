@@ -1,0 +1,162 @@
+use std::sync::{Arc, PoisonError, RwLock};
+
+use toml::{Table, Value};
+
+use super::Config;
+
+/// Settings that take effect while the server runs. A table's name stands for all that is in it.
+const RELOADED: [&str; 5] = [
+    "admission",
+    "admin.requests_per_second",
+    "admin.trusted_proxies",
+    "webhooks.allow_networks",
+    "log.filter",
+];
+
+/// The settings of a running server, which may change.
+#[derive(Debug, Clone)]
+pub struct Settings(Arc<RwLock<Arc<Config>>>);
+
+impl Settings {
+    /// These, for now.
+    pub fn new(config: Arc<Config>) -> Self {
+        Self(Arc::new(RwLock::new(config)))
+    }
+
+    /// Those in effect.
+    pub fn get(&self) -> Arc<Config> {
+        let config = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        config.clone()
+    }
+
+    /// Puts these into effect.
+    pub fn set(&self, config: Arc<Config>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+}
+
+/// What becomes of settings that were read anew.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reload {
+    /// The old settings with what of the new ones takes effect at once.
+    pub config: Config,
+    /// What that is.
+    pub changed: Vec<String>,
+    /// What takes effect with the next start.
+    pub needs_restart: Vec<String>,
+}
+
+impl Config {
+    /// What of `new` can take effect while the server runs.
+    pub fn reload(&self, new: &Self) -> Reload {
+        let mut config = self.clone();
+        config.admission.clone_from(&new.admission);
+        config.admin.requests_per_second = new.admin.requests_per_second;
+        config
+            .admin
+            .trusted_proxies
+            .clone_from(&new.admin.trusted_proxies);
+        config
+            .webhooks
+            .allow_networks
+            .clone_from(&new.webhooks.allow_networks);
+        config.log.filter.clone_from(&new.log.filter);
+        let mut differ = differing(&table(self), &table(new), "");
+        let key = "dtls.credential_key";
+        if self.dtls.credential_key != new.dtls.credential_key
+            && !differ.iter().any(|differing| differing == key)
+        {
+            // two keys of the operator's are shown alike
+            differ.push(key.to_owned());
+        }
+        let (changed, needs_restart) = differ.into_iter().partition(|key| {
+            RELOADED.iter().any(|reloaded| {
+                let rest = key.strip_prefix(reloaded);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            })
+        });
+        Reload {
+            config,
+            changed,
+            needs_restart,
+        }
+    }
+}
+
+fn table(config: &Config) -> Table {
+    Table::try_from(config).unwrap_or_default()
+}
+
+/// The keys under which two tables differ.
+fn differing(old: &Table, new: &Table, above: &str) -> Vec<String> {
+    let mut keys: Vec<&String> = old.keys().chain(new.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    let mut differ = Vec::new();
+    for key in keys {
+        let path = if above.is_empty() {
+            key.clone()
+        } else {
+            format!("{above}.{key}")
+        };
+        match (old.get(key), new.get(key)) {
+            (Some(Value::Table(old)), Some(Value::Table(new))) => {
+                differ.extend(differing(old, new, &path));
+            }
+            (old, new) if old != new => differ.push(path),
+            _ => {}
+        }
+    }
+    differ
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ProductConfig, SecretText};
+
+    #[test]
+    fn some_settings_take_effect_at_once_and_the_others_are_named() {
+        let old = Config::default();
+        assert_eq!(old.reload(&old).changed, [""; 0]);
+        let mut new = old.clone();
+        new.admission.limit_weak = 3;
+        new.admission.per_second = 7;
+        new.admin.requests_per_second = 9;
+        new.admin.trusted_proxies = vec!["10.0.0.1/32".parse().unwrap()];
+        new.webhooks.allow_networks = vec!["10.0.0.0/8".parse().unwrap()];
+        new.webhooks.timeout_s = 3;
+        new.log.filter = "debug".to_owned();
+        new.shards = 5;
+        new.dtls.credential_key = SecretText("ab".repeat(32));
+        new.products
+            .insert("meter".to_owned(), ProductConfig::default());
+        let reload = old.reload(&new);
+        assert_eq!(
+            reload.changed,
+            [
+                "admin.requests_per_second",
+                "admin.trusted_proxies",
+                "admission.limit_weak",
+                "admission.per_second",
+                "log.filter",
+                "webhooks.allow_networks",
+            ]
+        );
+        assert_eq!(
+            reload.needs_restart,
+            [
+                "dtls.credential_key",
+                "products.meter",
+                "shards",
+                "webhooks.timeout_s"
+            ]
+        );
+        let mut expected = new.clone();
+        expected.webhooks.timeout_s = old.webhooks.timeout_s;
+        expected.shards = old.shards;
+        expected.dtls = old.dtls.clone();
+        expected.products.clear();
+        assert_eq!(reload.config, expected);
+    }
+}
