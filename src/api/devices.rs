@@ -329,6 +329,7 @@ pub(super) async fn get(
 #[serde(deny_unknown_fields)]
 pub(super) struct UpdateDevice {
     /// The product it belongs to from now on.
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$")]
     product: Option<String>,
     /// Whether it is refused where nothing is encrypted. A device is when it gets a key.
     secure: Option<bool>,

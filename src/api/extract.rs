@@ -5,7 +5,10 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Request},
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, Error as _},
+};
 use utoipa::{IntoParams, ToSchema};
 
 use super::problem::{FieldError, Problem};
@@ -98,6 +101,39 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     })?;
     deserializer.end().map_err(|error| malformed(&error))?;
     Ok(value)
+}
+
+/// A whole number, also where it is written as `7.0`: to JSON Schema that is an integer (2020-12 Validation §6.1.1).
+pub(super) fn whole<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<i64>,
+{
+    let number = serde_json::Number::deserialize(deserializer)?;
+    let whole = number.as_i64().or_else(|| {
+        let float = number.as_f64()?;
+        // beyond this not every whole number has a form of its own
+        let exact = float.fract() == 0.0 && float.abs() < 9e15;
+        exact.then(|| format!("{float:.0}").parse().ok())?
+    });
+    let number = whole.and_then(|whole| T::try_from(whole).ok());
+    number.ok_or_else(|| D::Error::custom("it is no whole number in the range of this field"))
+}
+
+/// As [`whole`], for a field that may be left out or be `null`.
+pub(super) fn optional_whole<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<i64>,
+{
+    struct Whole<T>(T);
+    impl<'de, T: TryFrom<i64>> Deserialize<'de> for Whole<T> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            whole(deserializer).map(Self)
+        }
+    }
+    let number = Option::<Whole<T>>::deserialize(deserializer)?;
+    Ok(number.map(|Whole(number)| number))
 }
 
 fn malformed(error: &serde_json::Error) -> Problem {

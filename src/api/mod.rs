@@ -5,6 +5,7 @@
 
 mod audit;
 mod cells;
+mod description;
 mod devices;
 mod events;
 mod extract;
@@ -102,7 +103,10 @@ pub fn router(state: ApiState) -> axum::Router {
             state.token.clone(),
             guard::require_token,
         ))
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", operations::completed(api)))
+        .merge(SwaggerUi::new("/docs").external_url_unchecked(
+            "/openapi.json",
+            description::complete(&operations::completed(api)),
+        ))
         .layer(from_fn_with_state(limit, guard::limit_rate))
         .merge(axum::Router::from(operations::router()))
         .layer(from_fn_with_state(config, guard::find_source))

@@ -8,7 +8,7 @@ use axum::{
 use utoipa::{
     OpenApi,
     openapi::{
-        Ref, RefOr, Response,
+        Header, Object, Ref, RefOr, Response, Type,
         path::Operation,
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
@@ -16,6 +16,7 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{ApiState, problem::Problem};
+use crate::notify::{TaskEvent, UpgradeEvent};
 
 /// The parts of the API's description that belong to no single route.
 #[derive(OpenApi)]
@@ -27,7 +28,7 @@ use super::{ApiState, problem::Problem};
             details (RFC 9457).",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
-    components(schemas(Problem)),
+    components(schemas(Problem, UpgradeEvent, TaskEvent)),
     tags(
         (name = "packages", description = "Software packages"),
         (name = "devices", description = "The inventory, and what devices reported"),
@@ -91,13 +92,26 @@ pub(super) fn completed(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::O
 }
 
 fn add_response(operation: &mut Operation, status: &str, description: &str) {
-    let response = Response::builder()
+    let mut response = Response::builder()
         .description(description)
         .content(
             "application/problem+json",
             utoipa::openapi::Content::new(Some(RefOr::Ref(Ref::from_schema_name("Problem")))),
         )
         .build();
+    if matches!(status, "429" | "503") {
+        let seconds = Header::builder()
+            .schema(Some(
+                Object::builder()
+                    .schema_type(Type::Integer)
+                    .minimum(Some(0)),
+            ))
+            .description(Some("Seconds after which another try is worth it"))
+            .build();
+        response
+            .headers
+            .insert("Retry-After".to_owned(), RefOr::T(seconds));
+    }
     operation
         .responses
         .responses

@@ -11,7 +11,10 @@ use futures_util::StreamExt;
 use pcp::Version;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::{Object, OneOf, Schema, Type},
+};
 
 use super::{
     ApiState,
@@ -80,14 +83,37 @@ impl From<PackageRecord> for PackageBody {
 pub(super) struct UploadParams {
     /// The product whose devices it is for: 1 to 64 of A-Z a-z 0-9 . _ -
     #[serde(default = "default_product")]
-    #[param(default = "default", max_length = 64, pattern = "^[A-Za-z0-9._-]+$")]
+    #[param(
+        default = "default",
+        min_length = 1,
+        max_length = 64,
+        pattern = "^[A-Za-z0-9._-]{1,64}$"
+    )]
     product: String,
     /// The version that devices run afterwards: 1 to 16 printable ASCII characters.
-    #[param(min_length = 1, max_length = 16)]
+    #[param(
+        min_length = 1,
+        max_length = 16,
+        pattern = r"^[!-~]([ -~]{0,14}[!-~])?$"
+    )]
     version: String,
     /// Bytes of a segment, 32 to 500 but not 253; 500 when not given.
-    #[param(minimum = 32, maximum = 500)]
+    #[param(schema_with = segment_size)]
     segment_size: Option<u32>,
+}
+
+fn segment_size() -> Schema {
+    let sizes = |from: u32, to: u32| {
+        Object::builder()
+            .schema_type(Type::Integer)
+            .minimum(Some(from))
+            .maximum(Some(to))
+    };
+    OneOf::builder()
+        .item(sizes(32, 252))
+        .item(sizes(254, 500))
+        .build()
+        .into()
 }
 
 pub(super) fn default_product() -> String {
@@ -96,7 +122,7 @@ pub(super) fn default_product() -> String {
 
 /// The bytes of a package file.
 #[derive(ToSchema)]
-#[schema(value_type = String, format = Binary)]
+#[schema(value_type = String, format = Binary, min_length = 1)]
 #[expect(dead_code, reason = "stands in the description only")]
 struct PackageFile(Vec<u8>);
 

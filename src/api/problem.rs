@@ -9,7 +9,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{
+    ToSchema,
+    openapi::{Object, Type},
+};
 
 use crate::store::StoreError;
 
@@ -23,7 +26,7 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 pub struct Problem {
     /// A stable word for programs, as a URN.
     #[serde(rename = "type")]
-    #[schema(value_type = String, example = "urn:cellwise:problem:not-found")]
+    #[schema(schema_with = kinds)]
     pub kind: Box<str>,
     /// The kind of problem, for people.
     #[schema(value_type = String)]
@@ -67,6 +70,53 @@ impl FieldError {
     }
 }
 
+/// The words after `urn:cellwise:problem:` that tell what kind of problem it is.
+const KINDS: [&str; 33] = [
+    "bad-parameter",
+    "bad-path",
+    "device-exists",
+    "disk-full",
+    "empty-package",
+    "identity-taken",
+    "internal",
+    "invalid-field",
+    "malformed-json",
+    "method-not-allowed",
+    "no-credential-key",
+    "no-devices",
+    "no-such-path",
+    "not-found",
+    "not-ready",
+    "other-product",
+    "package-in-use",
+    "package-indistinct",
+    "package-superseded",
+    "refused",
+    "store-unavailable",
+    "task-finished",
+    "task-running",
+    "too-large",
+    "too-many-requests",
+    "too-many-segments",
+    "too-many-streams",
+    "too-many-webhooks",
+    "unauthorized",
+    "unknown-devices",
+    "unreadable-body",
+    "upgrade-ended",
+    "wrong-content-type",
+];
+
+fn kinds() -> Object {
+    Object::builder()
+        .schema_type(Type::String)
+        .enum_values(Some(KINDS.map(|name| format!("{URN}{name}"))))
+        .examples([format!("{URN}not-found")])
+        .build()
+}
+
+const URN: &str = "urn:cellwise:problem:";
+
 impl Problem {
     /// A problem of the kind `name` (words joined by hyphens).
     #[expect(
@@ -74,8 +124,9 @@ impl Problem {
         reason = "most callers have no further use for it"
     )]
     pub(super) fn new(status: StatusCode, name: &str, title: &str, detail: impl ToString) -> Self {
+        debug_assert!(KINDS.contains(&name), "{name} is described nowhere");
         Self {
-            kind: format!("urn:cellwise:problem:{name}").into(),
+            kind: format!("{URN}{name}").into(),
             title: title.into(),
             status: status.as_u16(),
             detail: detail.to_string().into(),

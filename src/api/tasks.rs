@@ -129,9 +129,15 @@ impl From<TaskRecord> for TaskBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct CreateTask {
     /// A name to recognise it by, 1 to 200 characters.
-    #[schema(min_length = 1, max_length = 200, example = "Meters, spring release")]
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,200}$",
+        example = "Meters, spring release"
+    )]
     name: String,
     /// The package.
+    #[serde(deserialize_with = "extract::whole")]
     package_id: i64,
     /// The endpoint names of the devices. Each has to be of the package's product.
     devices: Option<Vec<String>>,
@@ -167,21 +173,22 @@ impl IntoResponse for Create {
         match &self {
             Self::Request(problem) => problem.clone(),
             Self::Create(error) => match error {
-                CreateTaskError::PackageNotFound(_) => Problem::field("package_id", error),
+                CreateTaskError::PackageNotFound(_) => Problem::not_found(error),
                 CreateTaskError::PackageSuperseded { .. } => Problem::conflict(
                     "package-superseded",
                     "There is a newer package of that version",
                     error,
                 ),
-                CreateTaskError::OtherProduct { .. } => Problem::field("product", error),
-                CreateTaskError::UnknownDevices { .. }
-                | CreateTaskError::DevicesOfOtherProduct { .. } => Problem::field("devices", error),
-                CreateTaskError::NoDevices { .. } => Problem::new(
-                    StatusCode::UNPROCESSABLE_ENTITY,
-                    "no-devices",
-                    "No device is selected",
-                    error,
-                ),
+                CreateTaskError::OtherProduct { .. }
+                | CreateTaskError::DevicesOfOtherProduct { .. } => {
+                    Problem::conflict("other-product", "The package is of another product", error)
+                }
+                CreateTaskError::UnknownDevices { .. } => {
+                    Problem::conflict("unknown-devices", "Devices are not known", error)
+                }
+                CreateTaskError::NoDevices { .. } => {
+                    Problem::conflict("no-devices", "No device is selected", error)
+                }
                 CreateTaskError::Webhook(error) => webhooks::not_added(error),
                 CreateTaskError::Store(error) => Problem::store(error),
             },
@@ -197,13 +204,16 @@ impl IntoResponse for Create {
             headers(("Location" = String, description = "Path of the task"))),
         (status = 400, description = "The body is not JSON", body = Problem,
             content_type = "application/problem+json"),
-        (status = 409, description = "There is a newer package of that version, or there are too many webhooks", body = Problem,
+        (status = 404, description = "There is no such package", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 409, description = "Devices are unknown, of another product, or there are none; there is a newer package of \
+            that version; there are too many webhooks", body = Problem,
             content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = Problem,
             content_type = "application/problem+json"),
         (status = 415, description = "The content type is not application/json", body = Problem,
             content_type = "application/problem+json"),
-        (status = 422, description = "A field is not valid, or no device is selected", body = Problem,
+        (status = 422, description = "A field is not valid", body = Problem,
             content_type = "application/problem+json"),
     ))]
 pub(super) async fn create(
@@ -211,7 +221,15 @@ pub(super) async fn create(
     extract::Json(mut body): extract::Json<CreateTask>,
 ) -> Result<Response, Create> {
     let webhook = body.webhook.take();
+    let start_at = body.start_at.take();
     let mut new = to_task(body, state.now())?;
+    if state.store.package(new.package).await?.is_none() {
+        return Err(CreateTaskError::PackageNotFound(new.package).into());
+    }
+    if let Some(text) = start_at {
+        let at = parse_start(&text, new.created_at);
+        new.start_at = Some(at.map_err(|detail| Problem::field("start_at", detail))?);
+    }
     if let Some(webhook) = webhook {
         new.webhook = Some(webhook.check(&state).await?);
     }

@@ -11,7 +11,10 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::time::timeout;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::{Object, Type, schema::SchemaType},
+};
 
 use super::{
     ApiState,
@@ -79,10 +82,10 @@ pub(super) struct AddedWebhook {
 #[serde(deny_unknown_fields)]
 pub(super) struct TaskWebhook {
     /// An `http` or `https` URL that leads to a public address, or to one that the settings allow.
-    #[schema(example = "https://hooks.example.com/cellwise")]
+    #[schema(schema_with = url_of_receiver)]
     url: String,
     /// Signs what is posted: `whsec_` and the base64 form of 24 to 64 random bytes.
-    #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
+    #[schema(schema_with = secret_of_webhook)]
     secret: String,
 }
 
@@ -91,14 +94,45 @@ pub(super) struct TaskWebhook {
 #[serde(deny_unknown_fields)]
 pub(super) struct AddWebhook {
     /// An `http` or `https` URL that leads to a public address, or to one that the settings allow.
-    #[schema(example = "https://hooks.example.com/cellwise")]
+    #[schema(schema_with = url_of_receiver)]
     url: String,
     /// Signs what is posted: `whsec_` and the base64 form of 24 to 64 random bytes; made when not given.
-    #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
+    #[schema(schema_with = optional_secret)]
     secret: Option<String>,
     /// The task whose outcomes it is told; every task when not given. The webhook goes some time after the task has
     /// ended, with the last of its deliveries.
+    #[serde(default, deserialize_with = "extract::optional_whole")]
     task_id: Option<i64>,
+}
+
+/// With a name. The server takes addresses in its place as well, where the settings allow them.
+fn url_of_receiver() -> Object {
+    Object::builder()
+        .schema_type(Type::String)
+        .max_length(Some(2_000))
+        .pattern(Some(
+            r"^[Hh][Tt][Tt][Pp][Ss]?://([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(:([0-9]{1,4}|[1-5][0-9]{4}))?([/?#][!-~]*)?$",
+        ))
+        .examples(["https://hooks.example.com/cellwise"])
+        .build()
+}
+
+fn secret_of_webhook() -> Object {
+    secret(Type::String.into())
+}
+
+fn optional_secret() -> Object {
+    secret(SchemaType::from_iter([Type::String, Type::Null]))
+}
+
+fn secret(schema_type: SchemaType) -> Object {
+    Object::builder()
+        .schema_type(schema_type)
+        .pattern(Some(
+            r"^whsec_([A-Za-z0-9+/]{4}){8,20}([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=|[A-Za-z0-9+/][AQgw]==)?$",
+        ))
+        .examples(["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])
+        .build()
 }
 
 impl TaskWebhook {
@@ -180,7 +214,7 @@ impl IntoResponse for Add {
 /// The problem of a webhook that was not added.
 pub(super) fn not_added(error: &AddWebhookError) -> Problem {
     match error {
-        AddWebhookError::NoTask(_) => Problem::field("task_id", error),
+        AddWebhookError::NoTask(_) => Problem::not_found(error),
         AddWebhookError::TooMany(_) | AddWebhookError::TooManyAlike(_) => {
             Problem::conflict("too-many-webhooks", "There are too many webhooks", error)
         }
@@ -199,6 +233,8 @@ pub(super) fn not_added(error: &AddWebhookError) -> Problem {
         (status = 201, description = "Added", body = AddedWebhook,
             headers(("Location" = String, description = "Path of the webhook"))),
         (status = 400, description = "The body is not JSON", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such task", body = Problem,
             content_type = "application/problem+json"),
         (status = 409, description = "There are too many webhooks", body = Problem,
             content_type = "application/problem+json"),

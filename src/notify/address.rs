@@ -86,6 +86,12 @@ impl Target {
         }
         if let Some(address) = literal(&url) {
             permit(address, allowed)?;
+        } else if let Some(name) = url.host_str()
+            && !name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+        {
+            return Err(TargetError::NoUrl(format!("{name:?} is no name of a host")));
         }
         url.set_fragment(None);
         // what is not ASCII has grown

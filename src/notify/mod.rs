@@ -19,5 +19,5 @@ mod tests;
 
 pub use address::{Refused, Target, TargetError};
 pub use dispatcher::{Dispatcher, DispatcherSetup};
-pub use payload::{Instance, Payload};
+pub use payload::{Instance, Payload, TASK_KINDS, TaskEvent, UPGRADE_KINDS, UpgradeEvent};
 pub use signature::{Secret, SecretError};

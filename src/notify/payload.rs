@@ -1,5 +1,8 @@
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{
+    ToSchema,
+    openapi::{Object, Type},
+};
 
 use crate::store::{Event, Subject};
 
@@ -21,23 +24,51 @@ impl Instance {
 
 /// What applications are told of an event.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Payload {
+#[serde(untagged)]
+pub enum Payload {
+    /// An upgrade has ended.
+    Upgrade(UpgradeEvent),
+    /// A task has ended.
+    Task(TaskEvent),
+}
+
+/// An upgrade has ended.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct UpgradeEvent {
     /// The same whenever the event is told: the idempotency key.
     #[schema(example = "evt_1f3a5b7c9d2e4f60_42")]
     id: String,
     /// What happened.
     #[serde(rename = "type")]
-    #[schema(example = "upgrade.succeeded")]
+    #[schema(schema_with = upgrade_kinds)]
     kind: String,
     /// When.
-    #[schema(format = "date-time")]
+    #[schema(format = DateTime)]
     timestamp: String,
-    data: Data,
+    /// Whose outcome it is, and which.
+    data: UpgradeEventData,
 }
 
-/// Whose outcome it is, and which.
+/// A task has ended.
 #[derive(Debug, Serialize, ToSchema)]
-struct Data {
+pub struct TaskEvent {
+    /// The same whenever the event is told: the idempotency key.
+    #[schema(example = "evt_1f3a5b7c9d2e4f60_43")]
+    id: String,
+    /// What happened.
+    #[serde(rename = "type")]
+    #[schema(schema_with = task_kinds)]
+    kind: String,
+    /// When.
+    #[schema(format = DateTime)]
+    timestamp: String,
+    /// Whose outcome it is, and which.
+    data: TaskEventData,
+}
+
+/// What is told of an upgrade.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct UpgradeEventData {
     /// The task.
     task_id: i64,
     /// The task's name.
@@ -46,51 +77,79 @@ struct Data {
     product: String,
     /// The package's version.
     version: String,
-    /// `succeeded`, `failed` or `cancelled`; of a task: `finished` or `stopped`.
+    /// `succeeded`, `failed` or `cancelled`.
     state: String,
-    #[serde(flatten)]
-    outcome: Outcome,
+    /// The upgrade.
+    upgrade_id: i64,
+    /// The device.
+    endpoint: String,
+    /// Attempts that had begun.
+    attempts: u32,
+    /// The outcome's code.
+    #[schema(required)]
+    reason: Option<String>,
+    /// The outcome in words.
+    #[schema(required)]
+    detail: Option<String>,
+    /// The cell in which it took place, if it came so far.
+    #[schema(required)]
+    cell: Option<u32>,
+    /// When it began; `null` when it never did.
+    #[schema(required, format = DateTime)]
+    started_at: Option<String>,
 }
 
-/// What is told of an upgrade, or of a task.
+/// What is told of a task.
 #[derive(Debug, Serialize, ToSchema)]
-#[serde(untagged)]
-enum Outcome {
-    Upgrade {
-        /// The upgrade.
-        upgrade_id: i64,
-        /// The device.
-        endpoint: String,
-        /// Attempts that had begun.
-        attempts: u32,
-        /// The outcome's code.
-        #[schema(required)]
-        reason: Option<String>,
-        /// The outcome in words.
-        #[schema(required)]
-        detail: Option<String>,
-        /// The cell in which it took place, if it came so far.
-        #[schema(required)]
-        cell: Option<u32>,
-        /// When it began; `null` when it never did.
-        #[schema(required, format = "date-time")]
-        started_at: Option<String>,
-    },
-    Task {
-        /// Upgrades that succeeded.
-        succeeded: u64,
-        /// Upgrades that failed.
-        failed: u64,
-        /// Upgrades that were cancelled.
-        cancelled: u64,
-    },
+pub(super) struct TaskEventData {
+    /// The task.
+    task_id: i64,
+    /// The task's name.
+    task_name: String,
+    /// The package's product.
+    product: String,
+    /// The package's version.
+    version: String,
+    /// `finished` or `stopped`.
+    state: String,
+    /// Upgrades that succeeded.
+    succeeded: u64,
+    /// Upgrades that failed.
+    failed: u64,
+    /// Upgrades that were cancelled.
+    cancelled: u64,
+}
+
+/// Types of events about an upgrade.
+pub const UPGRADE_KINDS: [&str; 3] = ["upgrade.succeeded", "upgrade.failed", "upgrade.cancelled"];
+/// Types of events about a task.
+pub const TASK_KINDS: [&str; 2] = ["task.finished", "task.stopped"];
+
+fn upgrade_kinds() -> Object {
+    one_of(UPGRADE_KINDS)
+}
+
+fn task_kinds() -> Object {
+    one_of(TASK_KINDS)
+}
+
+fn one_of<const N: usize>(kinds: [&'static str; N]) -> Object {
+    Object::builder()
+        .schema_type(Type::String)
+        .enum_values(Some(kinds))
+        .build()
 }
 
 impl Payload {
     /// What is told of `event`, an event of the database that `instance` marks.
     pub fn new(event: &Event, instance: &Instance) -> Self {
         let state = event.kind.split_once('.').map_or("", |(_, state)| state);
-        let outcome = match &event.subject {
+        let (id, kind) = (instance.event_id(event.id), event.kind.clone());
+        let timestamp = event.at.to_string();
+        let (task_id, task_name) = (event.task.0, event.task_name.clone());
+        let (product, version) = (event.product.clone(), event.version.to_string());
+        let state = state.to_owned();
+        match &event.subject {
             Subject::Upgrade {
                 upgrade,
                 endpoint,
@@ -99,42 +158,52 @@ impl Payload {
                 detail,
                 cell,
                 started_at,
-            } => Outcome::Upgrade {
-                upgrade_id: upgrade.0,
-                endpoint: endpoint.clone(),
-                attempts: *attempts,
-                reason: reason.clone(),
-                detail: detail.clone(),
-                cell: *cell,
-                started_at: started_at.map(|at| at.to_string()),
-            },
+            } => Self::Upgrade(UpgradeEvent {
+                id,
+                kind,
+                timestamp,
+                data: UpgradeEventData {
+                    task_id,
+                    task_name,
+                    product,
+                    version,
+                    state,
+                    upgrade_id: upgrade.0,
+                    endpoint: endpoint.clone(),
+                    attempts: *attempts,
+                    reason: reason.clone(),
+                    detail: detail.clone(),
+                    cell: *cell,
+                    started_at: started_at.map(|at| at.to_string()),
+                },
+            }),
             Subject::Task {
                 succeeded,
                 failed,
                 cancelled,
-            } => Outcome::Task {
-                succeeded: *succeeded,
-                failed: *failed,
-                cancelled: *cancelled,
-            },
-        };
-        Self {
-            id: instance.event_id(event.id),
-            kind: event.kind.clone(),
-            timestamp: event.at.to_string(),
-            data: Data {
-                task_id: event.task.0,
-                task_name: event.task_name.clone(),
-                product: event.product.clone(),
-                version: event.version.to_string(),
-                state: state.to_owned(),
-                outcome,
-            },
+            } => Self::Task(TaskEvent {
+                id,
+                kind,
+                timestamp,
+                data: TaskEventData {
+                    task_id,
+                    task_name,
+                    product,
+                    version,
+                    state,
+                    succeeded: *succeeded,
+                    failed: *failed,
+                    cancelled: *cancelled,
+                },
+            }),
         }
     }
 
     /// The event's ID.
     pub fn id(&self) -> &str {
-        &self.id
+        match self {
+            Self::Upgrade(event) => &event.id,
+            Self::Task(event) => &event.id,
+        }
     }
 }

@@ -31,32 +31,76 @@ const MAX_DEVICES: usize = 10_000;
 const MAX_ENDPOINT: usize = 128;
 
 /// One device, or many.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct AddDevices {
-    /// The endpoint name of one device: 1 to 128 of the characters that a path segment of a URL may hold as
-    /// they are, but `&` (A-Z a-z 0-9 - . _ ~ : @ ! $ ' ( ) * + , ; =).
-    #[schema(max_length = 128, example = "urn:imei:867723032612345")]
     endpoint: Option<String>,
-    /// The product of that device, `default` when not given.
     product: Option<String>,
-    /// The pre-shared key of that device; with one it is refused where nothing is encrypted.
     psk: Option<PskBody>,
-    /// Many devices, at most 10,000, instead of one.
-    #[schema(max_items = 10_000)]
     devices: Option<Vec<AddDevice>>,
+}
+
+/// One device, or many.
+#[derive(ToSchema)]
+#[schema(as = AddDevices)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "stands in the description only")]
+pub(in crate::api) enum AddDevicesBody {
+    One(AddOneDevice),
+    Many(AddDeviceList),
+}
+
+/// One device.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "stands in the description only")]
+pub(in crate::api) struct AddOneDevice {
+    /// The endpoint name, as in a list of many.
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._~:@!$'()*+,;=-]{1,128}$",
+        example = "urn:imei:867723032612345"
+    )]
+    endpoint: String,
+    /// The product, `default` when not given.
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$")]
+    product: Option<String>,
+    /// Its pre-shared key; with one it is refused where nothing is encrypted.
+    psk: Option<PskBody>,
+}
+
+/// Many devices.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "stands in the description only")]
+pub(in crate::api) struct AddDeviceList {
+    /// At most 10,000.
+    #[schema(min_items = 1, max_items = 10_000)]
+    devices: Vec<AddDevice>,
 }
 
 /// A device to be added.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct AddDevice {
-    /// The endpoint name.
-    #[schema(max_length = 128)]
+pub(in crate::api) struct AddDevice {
+    /// The endpoint name: 1 to 128 of the characters that a path segment of a URL may hold as they are, but `&`
+    /// (A-Z a-z 0-9 - . _ ~ : @ ! $ ' ( ) * + , ; =), and neither `.` nor `..`.
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._~:@!$'()*+,;=-]{1,128}$",
+        example = "urn:imei:867723032612345"
+    )]
     endpoint: String,
     /// The product, `default` when not given.
     #[serde(default = "default_product")]
-    #[schema(default = "default")]
+    #[schema(
+        default = "default",
+        min_length = 1,
+        max_length = 64,
+        pattern = "^[A-Za-z0-9._-]{1,64}$"
+    )]
     product: String,
     /// Its pre-shared key; with one it is refused where nothing is encrypted.
     psk: Option<PskBody>,
@@ -115,7 +159,7 @@ impl IntoResponse for Add {
 ///
 /// A device that is there with the same product is no error. Of many devices, those that are there
 /// with another product are listed as refused, and the others are added.
-#[utoipa::path(post, path = "/v1/devices", operation_id = "add_device", tag = "devices", request_body = AddDevices,
+#[utoipa::path(post, path = "/v1/devices", operation_id = "add_device", tag = "devices", request_body = AddDevicesBody,
     responses(
         (status = 201, description = "One device: it was added", body = DeviceBody,
             headers(("Location" = String, description = "Path of the device"))),

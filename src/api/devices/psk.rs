@@ -17,15 +17,22 @@ const KEY_BYTES: std::ops::RangeInclusive<usize> = 8..=64;
 
 /// A device's pre-shared key.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(in crate::api) struct PskBody {
     /// What the device calls itself in the handshake, 1 to 128 bytes without control characters; its endpoint name
     /// when not given. No two devices have the same.
-    #[schema(min_length = 1, max_length = 128, example = "urn:imei:867723032612345")]
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        pattern = "^[ -~]{1,128}$",
+        example = "urn:imei:867723032612345"
+    )]
     identity: Option<String>,
     /// The key, 8 to 64 bytes in hexadecimal.
     #[schema(
         min_length = 16,
         max_length = 128,
+        pattern = "^([0-9A-Fa-f]{2}){8,64}$",
         example = "000102030405060708090a0b0c0d0e0f"
     )]
     key: String,

@@ -1,0 +1,118 @@
+//! What the API's description says beyond what its library has a form for: the events that webhooks are posted, cursors that
+//! the server gives out, and bodies of which exactly one form is possible.
+
+use serde_json::{Map, Value, json};
+
+use crate::notify::{TASK_KINDS, UPGRADE_KINDS};
+
+/// The description as it is served.
+pub(super) fn complete(api: &utoipa::openapi::OpenApi) -> Value {
+    let mut api = serde_json::to_value(api).unwrap_or_default();
+    api["webhooks"] = webhooks().into();
+    describe_cursors(&mut api);
+    split_create_task(&mut api);
+    // Something is to be changed.
+    api["components"]["schemas"]["UpdateDevice"]["anyOf"] = json!([
+        {"required": ["product"], "properties": {"product": {"type": "string"}}},
+        {"required": ["secure"], "properties": {"secure": {"type": "boolean"}}},
+        {"required": ["psk"]},
+    ]);
+    api
+}
+
+/// `webhooks` of OpenAPI 3.1 (§4.8.1).
+fn webhooks() -> Map<String, Value> {
+    let webhook = |kind: &str, schema: &str| {
+        let answers = json!({
+            "2XX": {"description": "The receiver has it"},
+            "410": {"description": "The receiver wants no more events"},
+            "default": {"description": "It is posted again"},
+        });
+        let header = |name: &str, description: &str| json!({"name": name, "in": "header", "required": true, "schema": {"type": "string"}, "description": description});
+        json!({"post": {
+            "operationId": kind.replace('.', "_"),
+            "tags": ["events"],
+            "summary": format!("`{kind}`, as Standard Webhooks says"),
+            "parameters": [
+                header("webhook-id", "The event's ID, the same on every attempt"),
+                header("webhook-timestamp", "Seconds since 1970 at which this attempt began"),
+                header("webhook-signature", "`v1,` and the signature in base64"),
+            ],
+            "requestBody": {"required": true, "content": {
+                "application/json": {"schema": {"$ref": format!("#/components/schemas/{schema}")}}
+            }},
+            "responses": answers,
+        }})
+    };
+    let upgrades = UPGRADE_KINDS.map(|kind| (kind.to_owned(), webhook(kind, "UpgradeEvent")));
+    let tasks = TASK_KINDS.map(|kind| (kind.to_owned(), webhook(kind, "TaskEvent")));
+    upgrades.into_iter().chain(tasks).collect()
+}
+
+/// Each list, as its cursors begin, and what ends them.
+const CURSORS: [(&str, &str, &str); 8] = [
+    ("/v1/packages", "packages", NUMBER),
+    ("/v1/devices", "devices", TEXT),
+    ("/v1/devices/{endpoint}/upgrades", "device-upgrades", NUMBER),
+    ("/v1/tasks", "tasks", NUMBER),
+    ("/v1/tasks/{id}/upgrades", "upgrades", NUMBER),
+    ("/v1/cells", "cells", CELL),
+    ("/v1/webhooks", "webhooks", NUMBER),
+    ("/v1/webhooks/{id}/deliveries", "deliveries", NUMBER),
+];
+
+/// Digits in hexadecimal.
+const NUMBER: &str = "3[1-9](3[0-9]){0,17}";
+const CELL: &str = "3[1-9](3[0-9]){0,8}";
+/// What endpoint names are made of, in hexadecimal.
+const TEXT: &str = "(2[14-9a-e]|3[0-9abd]|4[0-9a-f]|5[0-9a]|5f|6[1-9a-f]|7[0-9a]|7e)+";
+
+/// A cursor is of one list, and no other text is one.
+fn describe_cursors(api: &mut Value) {
+    for (path, list, key) in CURSORS {
+        let parameters = api["paths"][path]["get"]["parameters"].as_array_mut();
+        let cursor =
+            (parameters.into_iter().flatten()).find(|parameter| parameter["name"] == "cursor");
+        if let Some(cursor) = cursor {
+            let begin = hex::encode(format!("{list} "));
+            cursor["schema"] = json!({"type": "string", "pattern": format!("^{begin}{key}$")});
+        }
+    }
+}
+
+/// The devices of a task are named in one of three ways.
+fn split_create_task(api: &mut Value) {
+    let schemas = &mut api["components"]["schemas"];
+    let base = schemas["CreateTask"].clone();
+    let ways = [
+        ("CreateTaskForDevices", "devices", json!({"minItems": 1})),
+        ("CreateTaskForProduct", "product", json!({})),
+        ("CreateTaskForAll", "all", json!({"enum": [true]})),
+    ];
+    let kinds = [
+        ("devices", "array"),
+        ("product", "string"),
+        ("all", "boolean"),
+    ];
+    let mut forms = Vec::new();
+    for (name, way, rule) in ways {
+        let mut form = base.clone();
+        for (field, kind) in kinds {
+            let property = &mut form["properties"][field];
+            if field == way {
+                property["type"] = json!(kind);
+                if let (Some(property), Some(rule)) = (property.as_object_mut(), rule.as_object()) {
+                    property.extend(rule.clone());
+                }
+            } else {
+                *property = json!({"type": "null"});
+            }
+        }
+        if let Some(required) = form["required"].as_array_mut() {
+            required.push(json!(way));
+        }
+        schemas[name] = form;
+        forms.push(json!({"$ref": format!("#/components/schemas/{name}")}));
+    }
+    schemas["CreateTask"] = json!({"oneOf": forms, "description": base["description"]});
+}
