@@ -7,7 +7,7 @@
 mod load;
 mod validate;
 
-pub use load::{ConfigError, Problem, environment, load};
+pub use load::{ConfigError, DEFAULT_FILE, Problem, environment, load};
 pub use validate::{MOST_SHARDS, check_product_name};
 
 use std::{

@@ -25,7 +25,7 @@ use std::{
 };
 
 pub use admin::AdminCommand;
-pub use client::{ApiArgs, Client, CommandError};
+pub use client::{ApiArgs, Client, CommandError, Failure, Unusable};
 pub use output::Format;
 
 /// Runs an operator's command. Exit codes: 0 done, 1 not, or not all of it.

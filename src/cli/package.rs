@@ -116,7 +116,7 @@ fn upload(args: &UploadArgs, out: &mut dyn Write) -> Result<ExitCode, CommandErr
         )
         .unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
-    let uploaded = client.upload("/v1/packages", &query, len, &mut bar.wrap_read(file));
+    let uploaded = client.upload("/v1/packages", &query, len, bar.wrap_read(file));
     bar.finish_and_clear();
     let (package, created) = uploaded?;
     match args.format {

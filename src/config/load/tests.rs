@@ -63,6 +63,7 @@ fn variables_win_over_the_file() {
             ("CELLWISE_TOKEN", "secret"),
             ("CELLWISE_TOKEN_FILE", "x"),
             ("CELLWISE_API", "http://x"),
+            ("CELLWISE_CA_FILE", "x"),
             ("CELLWISE_CONFIG", "x"),
             ("PATH", "/bin"),
         ],
