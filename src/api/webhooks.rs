@@ -1,5 +1,7 @@
 //! `/v1/webhooks`.
 
+pub(super) mod ping;
+
 use std::{net::IpAddr, time::Duration};
 
 use axum::{

@@ -64,6 +64,7 @@ async fn the_description_lists_every_route() {
             "GET /metrics",
             "GET /readyz",
             "GET /v1/cells",
+            "GET /v1/cells/{id}",
             "GET /v1/devices",
             "GET /v1/devices/unknown",
             "GET /v1/devices/{endpoint}",
@@ -74,6 +75,7 @@ async fn the_description_lists_every_route() {
             "GET /v1/tasks",
             "GET /v1/tasks/{id}",
             "GET /v1/tasks/{id}/upgrades",
+            "GET /v1/upgrades",
             "GET /v1/upgrades/{id}",
             "GET /v1/webhooks",
             "GET /v1/webhooks/{id}",
@@ -86,6 +88,7 @@ async fn the_description_lists_every_route() {
             "POST /v1/upgrades/{id}/cancel",
             "POST /v1/webhooks",
             "POST /v1/webhooks/{id}/deliveries/{delivery}/replay",
+            "POST /v1/webhooks/{id}/ping",
             "POST /v1/webhooks/{id}/replay",
         ]
     );
@@ -126,6 +129,7 @@ async fn what_is_not_there_is_a_problem_too() {
         "/v1/upgrades/7",
         "/v1/tasks/7/upgrades",
         "/v1/devices/a",
+        "/v1/cells/7",
     ] {
         let answer = api.get(path).await;
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
@@ -206,6 +210,7 @@ async fn parameters_of_lists_are_checked() {
         "/v1/devices",
         "/v1/tasks",
         "/v1/cells",
+        "/v1/upgrades",
         &*upgrades,
     ] {
         for (query, status, problem) in [
