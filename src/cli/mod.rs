@@ -2,6 +2,7 @@
 //! any other program.
 
 mod admin;
+mod cell;
 pub mod check_config;
 mod client;
 pub mod demo;
@@ -10,6 +11,7 @@ mod output;
 mod package;
 pub mod pcp;
 pub mod serve;
+mod similar;
 pub mod simulate;
 mod task;
 mod upgrade;

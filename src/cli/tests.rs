@@ -2,6 +2,8 @@
 
 mod connection;
 mod devices;
+mod lists;
+mod tasks;
 
 use std::{path::Path, process::ExitCode};
 
