@@ -4,11 +4,12 @@
 //! `coap.listen` is `CELLWISE_COAP__LISTEN`. Lists are written as in TOML. All times are in the
 //! unit that ends the key's name.
 
+mod address;
 mod load;
 mod settings;
 mod validate;
 
-pub use load::{ConfigError, Problem, environment, load, look};
+pub use load::{ConfigError, DEFAULT_FILE, Problem, environment, load, look};
 pub use settings::{Reload, Settings};
 pub use validate::{MOST_SHARDS, check_product_name};
 
@@ -76,6 +77,7 @@ pub struct CoapConfig {
     /// Whether devices are heard that do not encrypt.
     pub enabled: bool,
     /// UDP address to listen on. Port 0 lets the system choose.
+    #[serde(deserialize_with = "address::read")]
     pub listen: SocketAddr,
     /// `ACK_TIMEOUT`: a round trip takes 1 to 10 s and more in deep coverage; RFC 7252's 2 s would
     /// flood a slow cell with repeats.
@@ -112,6 +114,7 @@ pub struct DtlsConfig {
     /// Whether devices are heard that encrypt. Needs a credential key.
     pub enabled: bool,
     /// UDP address to listen on. Port 0 lets the system choose.
+    #[serde(deserialize_with = "address::read")]
     pub listen: SocketAddr,
     /// The key with which the devices' keys are stored: 32 bytes in hexadecimal. The default is the demo's,
     /// which everybody knows, and is refused for anything else.
@@ -341,6 +344,7 @@ impl Default for AdmissionConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct AdminConfig {
     /// TCP address to listen on. Port 0 lets the system choose.
+    #[serde(deserialize_with = "address::read")]
     pub listen: SocketAddr,
     /// Largest package file that is taken, bytes.
     pub max_package_bytes: u64,

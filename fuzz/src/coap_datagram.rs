@@ -143,7 +143,10 @@ fn announced(objects: &Objects) {
 fn registration(message: &Message) {
     if let Ok(request) = RegisterRequest::parse(message.queries(), message.payload()) {
         assert!((1..=MAX_ENDPOINT_LEN).contains(&request.endpoint.len()));
-        assert!(request.endpoint.bytes().all(|byte| byte.is_ascii_graphic()));
+        // it stands in a URL's path as it is, and in a query
+        let unfit = |byte: u8| !byte.is_ascii_graphic() || b"/?#&%\"<>[]\\^`{|}".contains(&byte);
+        assert!(!request.endpoint.bytes().any(unfit));
+        assert!(!matches!(&*request.endpoint, "." | ".."));
         assert!((1..=MAX_LIFETIME_S).contains(&request.lifetime_s));
         assert!(request.objects.paths().count() <= MAX_LINKS);
         announced(&request.objects);

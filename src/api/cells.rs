@@ -1,15 +1,20 @@
 //! `/v1/cells`.
 
-use axum::{Json, extract::State};
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
 use serde::Serialize;
+use thiserror::Error;
 use utoipa::ToSchema;
 
 use super::{
     ApiState,
-    extract::{ListBody, Paging, Query},
+    extract::{ListBody, Paging, Path, Query},
     problem::Problem,
 };
-use crate::store::CellRecord;
+use crate::store::{CellRecord, StoreError};
 
 /// Who upgrades and who waits in a cell.
 #[derive(Debug, Serialize, ToSchema)]
@@ -70,4 +75,44 @@ pub(super) async fn list(
         |cell| cell.cell,
         CellBody::from,
     )))
+}
+
+#[derive(Debug, Error)]
+pub(super) enum GetCell {
+    #[error("no device has upgraded or waited in cell {0}")]
+    NotFound(u32),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl IntoResponse for GetCell {
+    fn into_response(self) -> Response {
+        match &self {
+            Self::NotFound(_) => Problem::not_found(&self),
+            Self::Store(error) => Problem::store(error),
+        }
+        .into_response()
+    }
+}
+
+/// A cell in which devices upgraded or waited.
+#[utoipa::path(get, path = "/v1/cells/{id}", operation_id = "get_cell", tag = "cells",
+    params(("id" = i64, Path, minimum = 0, maximum = 4_294_967_295_i64, description = "Its number")),
+    responses(
+        (status = 200, description = "The cell", body = CellBody),
+        (status = 400, description = "The number is not a number", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "No device has upgraded or waited there", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn get(
+    State(state): State<ApiState>,
+    Path(id): Path<u32>,
+) -> Result<Json<CellBody>, GetCell> {
+    // the list has it after the number before it, if at all
+    let found = state.store.cells(id.checked_sub(1), 1).await?.items.pop();
+    found
+        .filter(|cell| cell.cell == id)
+        .map(|cell| Json(cell.into()))
+        .ok_or(GetCell::NotFound(id))
 }

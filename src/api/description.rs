@@ -50,12 +50,13 @@ fn webhooks() -> Map<String, Value> {
 }
 
 /// Each list, as its cursors begin, and what ends them.
-const CURSORS: [(&str, &str, &str); 8] = [
+const CURSORS: [(&str, &str, &str); 9] = [
     ("/v1/packages", "packages", NUMBER),
     ("/v1/devices", "devices", TEXT),
     ("/v1/devices/{endpoint}/upgrades", "device-upgrades", NUMBER),
     ("/v1/tasks", "tasks", NUMBER),
     ("/v1/tasks/{id}/upgrades", "upgrades", NUMBER),
+    ("/v1/upgrades", "newest-upgrades", NUMBER),
     ("/v1/cells", "cells", CELL),
     ("/v1/webhooks", "webhooks", NUMBER),
     ("/v1/webhooks/{id}/deliveries", "deliveries", NUMBER),

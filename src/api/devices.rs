@@ -365,6 +365,9 @@ pub(super) async fn update(
     Path(endpoint): Path<String>,
     extract::Json(body): extract::Json<UpdateDevice>,
 ) -> Result<Json<DeviceBody>, OneDevice> {
+    if crate::lwm2m::check_endpoint(endpoint.as_bytes()).is_err() {
+        return Err(OneDevice::NotFound(endpoint)); // there can be none
+    }
     let update = to_update(body, &endpoint, &state)?;
     state.store.update_device(&endpoint, &update).await?;
     state.pulse.poke_and_wait(ENGINE_KNOWS_WITHIN).await;

@@ -33,7 +33,8 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
-pub(crate) use devices::{add::check_endpoint, path as device_path};
+pub(crate) use crate::lwm2m::check_endpoint;
+pub(crate) use devices::path as device_path;
 pub use problem::{FieldError, Problem};
 pub use serve::serve;
 pub use token::{TOKEN_FILE, TokenError, TokenHash};
@@ -127,12 +128,15 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(tasks::stop))
         .routes(routes!(upgrades::list))
         .routes(routes!(upgrades::list_of_device))
+        .routes(routes!(upgrades::list_newest))
         .routes(routes!(upgrades::get))
         .routes(routes!(upgrades::cancel))
         .routes(routes!(cells::list))
+        .routes(routes!(cells::get))
         .routes(routes!(events::stream_events))
         .routes(routes!(webhooks::add, webhooks::list))
         .routes(routes!(webhooks::get, webhooks::remove))
+        .routes(routes!(webhooks::ping::ping))
         .routes(routes!(webhooks::deliveries))
         .routes(routes!(webhooks::replay_failed))
         .routes(routes!(webhooks::replay_delivery))

@@ -76,6 +76,28 @@ impl From<PackageRecord> for PackageBody {
     }
 }
 
+/// A package that was uploaded.
+#[derive(Debug, Serialize, ToSchema)]
+struct UploadedPackage {
+    #[serde(flatten)]
+    package: PackageBody,
+    /// The newest package of the product before this one, whatever its version; `null` when there is none.
+    #[schema(required)]
+    supersedes: Option<EarlierBody>,
+}
+
+/// An earlier package.
+#[derive(Debug, Serialize, ToSchema)]
+struct EarlierBody {
+    /// Its number.
+    id: i64,
+    /// Its version.
+    version: String,
+    /// When it was uploaded.
+    #[schema(format = DateTime)]
+    created_at: String,
+}
+
 /// What is uploaded.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -140,6 +162,8 @@ pub(super) enum Upload {
     Receive(#[from] UploadError),
     #[error(transparent)]
     Insert(#[from] InsertPackageError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl From<Problem> for Upload {
@@ -172,7 +196,9 @@ impl IntoResponse for Upload {
             Self::Insert(InsertPackageError::InUse { .. }) => {
                 Problem::conflict("package-in-use", "A task uses the package", &self)
             }
-            Self::Insert(InsertPackageError::Store(error)) => Problem::store(error),
+            Self::Insert(InsertPackageError::Store(error)) | Self::Store(error) => {
+                Problem::store(error)
+            }
         }
         .into_response()
     }
@@ -204,9 +230,9 @@ fn file_problem(error: &FileError) -> Problem {
     request_body(content = PackageFile, content_type = "application/octet-stream",
         description = "The package file"),
     responses(
-        (status = 201, description = "Uploaded", body = PackageBody,
+        (status = 201, description = "Uploaded", body = UploadedPackage,
             headers(("Location" = String, description = "Path of the package"))),
-        (status = 200, description = "It was there already", body = PackageBody,
+        (status = 200, description = "It was there already", body = UploadedPackage,
             headers(("Location" = String, description = "Path of the package"))),
         (status = 400, description = "A parameter is missing or unknown, or the body broke off",
             body = Problem, content_type = "application/problem+json"),
@@ -246,8 +272,20 @@ pub(super) async fn upload(
     } else {
         StatusCode::OK
     };
-    let location = format!("/v1/packages/{}", inserted.record.id.0);
-    let body = Json(PackageBody::from(inserted.record));
+    let record = inserted.record;
+    let location = format!("/v1/packages/{}", record.id.0);
+    // whoever uploads again after an error finds the package there
+    let earlier = (state.store)
+        .package_before(&record.package.product, record.id)
+        .await?;
+    let body = Json(UploadedPackage {
+        package: record.into(),
+        supersedes: earlier.map(|earlier| EarlierBody {
+            id: earlier.id.0,
+            version: earlier.package.version.to_string(),
+            created_at: earlier.package.created_at.to_string(),
+        }),
+    });
     Ok((status, [(header::LOCATION, location)], body).into_response())
 }
 

@@ -168,6 +168,12 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, name, title, detail)
     }
 
+    /// The same, about what stands in a field.
+    pub(super) fn about(mut self, field: &str) -> Self {
+        self.errors = vec![FieldError::new(field, &self.detail)];
+        self
+    }
+
     /// A fault of the server's own. Logged here, because nobody above knows more.
     pub(super) fn internal(error: &dyn std::error::Error) -> Self {
         tracing::error!(%error, "a request to the admin API failed");

@@ -21,15 +21,20 @@ use super::{
 use crate::{
     clock::UtcMillis,
     store::{
-        CreateTaskError, DeleteTaskError, NewTask, Selection, StopTaskError, StoreError,
+        CreateTaskError, DeleteTaskError, NewTask, Overlaps, Selection, StopTaskError, StoreError,
         TaskRecord, UpgradeState,
     },
     task::{PackageId, RetryPolicy, TaskId, TaskState},
 };
 
+const OTHER_PRODUCT: &str = "The package is of another product";
 const MAX_NAME: usize = 200;
 const MAX_RETRY_ATTEMPTS: u32 = 100;
+/// Other tasks that a new task's answer names.
+const MAX_OVERLAPS: u32 = 100;
 const MAX_RETRY_INTERVAL_S: u32 = 7 * 24 * 3600;
+/// So far apart clocks may be, and so long a command may take. What is longer ago is refused, instead of begun at once.
+const MAX_START_AGO: Duration = Duration::from_mins(5);
 /// A start further ahead than this is taken for a typing error.
 const MAX_START_AHEAD: Duration = Duration::from_hours(366 * 24);
 
@@ -40,7 +45,7 @@ pub(super) struct TaskBody {
     id: i64,
     /// The name it was given.
     name: String,
-    state: StateName,
+    state: TaskStateName,
     /// The package.
     package_id: i64,
     /// The package's product.
@@ -69,10 +74,54 @@ pub(super) struct TaskBody {
     counts: BTreeMap<&'static str, u64>,
 }
 
+/// A task that was created.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct CreatedTask {
+    #[serde(flatten)]
+    task: TaskBody,
+    /// What other tasks do with the same package to the same devices; `null` when the database could not tell.
+    #[schema(required)]
+    overlaps: Option<OverlapsBody>,
+}
+
+/// Other tasks that have not ended, and lead devices of this one to the same package.
+#[derive(Debug, Serialize, ToSchema)]
+struct OverlapsBody {
+    /// Devices of this task that another one is to upgrade too. Whichever comes second finds them up to date.
+    devices: u64,
+    /// These tasks, newest first, 100 at most.
+    tasks: Vec<OverlapBody>,
+}
+
+/// Another task with the same package and devices.
+#[derive(Debug, Serialize, ToSchema)]
+struct OverlapBody {
+    /// Its number.
+    id: i64,
+    /// Its name.
+    name: String,
+    /// Devices that both have.
+    devices: u64,
+}
+
+impl From<Overlaps> for OverlapsBody {
+    fn from(overlaps: Overlaps) -> Self {
+        let tasks = overlaps.tasks.into_iter().map(|task| OverlapBody {
+            id: task.id.0,
+            name: task.name,
+            devices: task.devices,
+        });
+        Self {
+            devices: overlaps.devices,
+            tasks: tasks.collect(),
+        }
+    }
+}
+
 /// A task's state.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum StateName {
+enum TaskStateName {
     Scheduled,
     Running,
     Stopping,
@@ -84,11 +133,13 @@ enum StateName {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct RetryBody {
-    /// Further attempts after the first, 1 to 100.
-    #[schema(minimum = 1, maximum = 100, example = 2)]
+    /// Further attempts after the first, 0 to 100.
+    #[schema(minimum = 0, maximum = 100, example = 2)]
+    #[serde(deserialize_with = "extract::whole")]
     attempts: u32,
     /// Pause between a failure and the next attempt, 0 to 604800.
     #[schema(maximum = 604_800, example = 300)]
+    #[serde(deserialize_with = "extract::whole")]
     interval_seconds: u32,
 }
 
@@ -102,11 +153,11 @@ impl From<TaskRecord> for TaskBody {
             counts,
             id: task.id.0,
             state: match task.state {
-                TaskState::Scheduled => StateName::Scheduled,
-                TaskState::Running => StateName::Running,
-                TaskState::Stopping => StateName::Stopping,
-                TaskState::Stopped => StateName::Stopped,
-                TaskState::Finished => StateName::Finished,
+                TaskState::Scheduled => TaskStateName::Scheduled,
+                TaskState::Running => TaskStateName::Running,
+                TaskState::Stopping => TaskStateName::Stopping,
+                TaskState::Stopped => TaskStateName::Stopped,
+                TaskState::Finished => TaskStateName::Finished,
             },
             package_id: task.package.0,
             product: task.product,
@@ -145,7 +196,8 @@ pub(super) struct CreateTask {
     product: Option<String>,
     /// `true`: all devices of the package's product.
     all: Option<bool>,
-    /// When it starts, RFC 3339, at most a year ahead; at once when not given or past.
+    /// When it starts, RFC 3339, at most a year ahead; at once when not given. What is past by more than five minutes is
+    /// refused.
     #[schema(format = "date-time", example = "2027-03-01T02:00:00Z", format = DateTime)]
     start_at: Option<String>,
     /// What follows a failure; nothing when not given.
@@ -173,18 +225,23 @@ impl IntoResponse for Create {
         match &self {
             Self::Request(problem) => problem.clone(),
             Self::Create(error) => match error {
-                CreateTaskError::PackageNotFound(_) => Problem::not_found(error),
+                CreateTaskError::PackageNotFound(_) => {
+                    Problem::not_found(error).about("package_id")
+                }
                 CreateTaskError::PackageSuperseded { .. } => Problem::conflict(
                     "package-superseded",
                     "There is a newer package of that version",
                     error,
                 ),
-                CreateTaskError::OtherProduct { .. }
-                | CreateTaskError::DevicesOfOtherProduct { .. } => {
-                    Problem::conflict("other-product", "The package is of another product", error)
+                CreateTaskError::OtherProduct { .. } => {
+                    Problem::conflict("other-product", OTHER_PRODUCT, error).about("product")
+                }
+                CreateTaskError::DevicesOfOtherProduct { .. } => {
+                    Problem::conflict("other-product", OTHER_PRODUCT, error).about("devices")
                 }
                 CreateTaskError::UnknownDevices { .. } => {
-                    Problem::conflict("unknown-devices", "Devices are not known", error)
+                    let title = "Devices are not known";
+                    Problem::conflict("unknown-devices", title, error).about("devices")
                 }
                 CreateTaskError::NoDevices { .. } => {
                     Problem::conflict("no-devices", "No device is selected", error)
@@ -198,9 +255,11 @@ impl IntoResponse for Create {
 }
 
 /// Create a task.
+///
+/// It may have devices and package of another task that has not ended: `overlaps` says so.
 #[utoipa::path(post, path = "/v1/tasks", operation_id = "create_task", tag = "tasks", request_body = CreateTask,
     responses(
-        (status = 201, description = "Created; it runs, or waits for its time", body = TaskBody,
+        (status = 201, description = "Created; it runs, or waits for its time", body = CreatedTask,
             headers(("Location" = String, description = "Path of the task"))),
         (status = 400, description = "The body is not JSON", body = Problem,
             content_type = "application/problem+json"),
@@ -223,7 +282,8 @@ pub(super) async fn create(
     let webhook = body.webhook.take();
     let start_at = body.start_at.take();
     let mut new = to_task(body, state.now())?;
-    if state.store.package(new.package).await?.is_none() {
+    let package = state.store.package(new.package).await;
+    if package.map_err(CreateTaskError::Store)?.is_none() {
         return Err(CreateTaskError::PackageNotFound(new.package).into());
     }
     if let Some(text) = start_at {
@@ -236,7 +296,15 @@ pub(super) async fn create(
     let task = state.store.create_task(&new).await?;
     state.pulse.poke();
     let location = format!("/v1/tasks/{}", task.id.0);
-    let body = Json(TaskBody::from(task));
+    // The task is there, whatever comes of this: an error would have it created once more.
+    let overlaps = state.store.overlaps(task.id, MAX_OVERLAPS).await;
+    let body = Json(CreatedTask {
+        task: TaskBody::from(task),
+        overlaps: overlaps
+            .inspect_err(|error| tracing::warn!(%error, "overlaps of a task are not known"))
+            .map(OverlapsBody::from)
+            .ok(),
+    });
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], body).into_response())
 }
 
@@ -267,8 +335,8 @@ fn to_task(body: CreateTask, now: UtcMillis) -> Result<NewTask, Problem> {
     if let Some(retry) = &body.retry {
         fields.check(
             "retry.attempts",
-            (1..=MAX_RETRY_ATTEMPTS).contains(&retry.attempts),
-            format!("1 to {MAX_RETRY_ATTEMPTS} are possible; leave retry out for none"),
+            retry.attempts <= MAX_RETRY_ATTEMPTS,
+            format!("0 to {MAX_RETRY_ATTEMPTS} are possible"),
         );
         fields.check(
             "retry.interval_seconds",
@@ -296,8 +364,19 @@ fn to_task(body: CreateTask, now: UtcMillis) -> Result<NewTask, Problem> {
 fn parse_start(text: &str, now: UtcMillis) -> Result<UtcMillis, String> {
     let at = text
         .parse::<jiff::Timestamp>()
-        .map_err(|error| format!("not a time of the form 2027-03-01T02:00:00Z (RFC 3339): {error}"))
+        .map_err(|error| {
+            if text.parse::<jiff::civil::DateTime>().is_ok() {
+                format!("{text} has no zone; add a zone: Z or +08:00, as in 2027-03-01T02:00:00Z")
+            } else {
+                format!("not a time of the form 2027-03-01T02:00:00Z (RFC 3339): {error}")
+            }
+        })
         .map(|at| UtcMillis(at.as_millisecond()))?;
+    if now.since(at) > MAX_START_AGO {
+        return Err(format!(
+            "{at} is past (it is {now}); leave start_at out to start at once"
+        ));
+    }
     if at.since(now) > MAX_START_AHEAD {
         return Err(format!("{at} is more than a year ahead"));
     }

@@ -1,4 +1,5 @@
-//! `/v1/tasks/{id}/upgrades`, `/v1/devices/{endpoint}/upgrades`, `/v1/upgrades/{id}` and `/v1/upgrades/{id}/cancel`.
+//! `/v1/tasks/{id}/upgrades`, `/v1/devices/{endpoint}/upgrades`, `/v1/upgrades`, `/v1/upgrades/{id}` and
+//! `/v1/upgrades/{id}/cancel`.
 
 use axum::{
     Json,
@@ -101,7 +102,7 @@ pub(super) struct UpgradeBody {
     cancel_requested_at: Option<String>,
 }
 
-/// One upgrade of a device.
+/// One upgrade of a device, with what it is for.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DeviceUpgradeBody {
     #[serde(flatten)]
@@ -186,7 +187,10 @@ pub(super) struct UpgradeDetailBody {
     /// The package.
     package_id: i64,
     /// What it waits for at this moment; `null` once it has ended.
-    #[schema(required, example = "cell 51234: 10 of 10 slots taken, 3 before it")]
+    #[schema(
+        required,
+        example = "10 devices upgrade in cell 51234; this one's coverage allows 10; 3 wait before it; 6 d left"
+    )]
     waiting_for: Option<String>,
     /// The newest 1,000 lines of its timeline, oldest of them first.
     events: Vec<EventBody>,
@@ -403,6 +407,45 @@ pub(super) async fn list_of_device(
     }
     let key = |of_device: &DeviceUpgrade| of_device.upgrade.id.0;
     let body = ListBody::new(page, "device-upgrades", key, DeviceUpgradeBody::from);
+    Ok(Json(body))
+}
+
+/// Where.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct NewestParams {
+    /// Only upgrades that wait for a slot in this cell, have one, or had it as their cell when they ended.
+    #[param(value_type = Option<i64>, minimum = 0, maximum = 4_294_967_295_i64)]
+    cell_id: Option<u32>,
+    /// Items in the answer, 1 to 1000; 100 when not given.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before; the first page when not given.
+    cursor: Option<String>,
+}
+
+/// List the upgrades of all tasks, or those in a cell, newest first.
+#[utoipa::path(get, path = "/v1/upgrades", operation_id = "list_newest_upgrades", tag = "upgrades", params(NewestParams),
+    responses(
+        (status = 200, description = "A page", body = ListBody<DeviceUpgradeBody>),
+        (status = 400, description = "A parameter is unknown or not a number", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 422, description = "A parameter is out of range", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(super) async fn list_newest(
+    State(state): State<ApiState>,
+    Query(params): Query<NewestParams>,
+) -> Result<Json<ListBody<DeviceUpgradeBody>>, Problem> {
+    let paging = Paging::new(params.limit, params.cursor);
+    let before = paging.after::<i64>("newest-upgrades")?.map(UpgradeId);
+    let page = (state.store)
+        .newest_upgrades(params.cell_id, before, paging.limit()?)
+        .await
+        .map_err(|error| Problem::store(&error))?;
+    let key = |upgrade: &DeviceUpgrade| upgrade.upgrade.id.0;
+    let body = ListBody::new(page, "newest-upgrades", key, DeviceUpgradeBody::from);
     Ok(Json(body))
 }
 

@@ -72,7 +72,17 @@ fn queue(
     let limit = stage.and_then(|stage| stage.cell_limit).unwrap_or(0);
     let cell = detail.upgrade.cell.unwrap_or(0);
     let (active, ahead) = detail.queue.map_or((0, 0), |q| (q.active, q.ahead));
-    let taken = format!("cell {cell}: {active} of {limit} slots taken, {ahead} before it");
+    let upgrading = match active {
+        0 => "no device upgrades".to_owned(),
+        1 => "1 device upgrades".to_owned(),
+        more => format!("{more} devices upgrade"),
+    };
+    let mut taken = format!("{upgrading} in cell {cell}; this one's coverage allows {limit}");
+    match ahead {
+        0 => {}
+        1 => taken.push_str("; 1 waits before it"),
+        more => taken.push_str(&format!("; {more} wait before it")),
+    }
     if active < limit {
         // The slot is there; the device, perhaps, is not.
         format!("{taken}; {}", reach(device, now))

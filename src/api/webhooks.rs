@@ -1,5 +1,7 @@
 //! `/v1/webhooks`.
 
+pub(super) mod ping;
+
 use std::{net::IpAddr, time::Duration};
 
 use axum::{
@@ -214,7 +216,7 @@ impl IntoResponse for Add {
 /// The problem of a webhook that was not added.
 pub(super) fn not_added(error: &AddWebhookError) -> Problem {
     match error {
-        AddWebhookError::NoTask(_) => Problem::not_found(error),
+        AddWebhookError::NoTask(_) => Problem::not_found(error).about("task_id"),
         AddWebhookError::TooMany(_) | AddWebhookError::TooManyAlike(_) => {
             Problem::conflict("too-many-webhooks", "There are too many webhooks", error)
         }
@@ -365,7 +367,7 @@ pub(super) struct DeliveryBody {
     /// What happened.
     #[serde(rename = "type")]
     kind: String,
-    state: StateName,
+    state: DeliveryStateName,
     /// Attempts since the event, or since it was replayed last.
     attempts: u32,
     /// When it is tried next; `null` when it is not.
@@ -382,7 +384,7 @@ pub(super) struct DeliveryBody {
 /// How far a delivery is.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum StateName {
+enum DeliveryStateName {
     /// It is tried, or tried again.
     Pending,
     /// The receiver has it.
@@ -398,9 +400,9 @@ impl From<DeliveryRecord> for DeliveryBody {
             event_id: delivery.event,
             kind: delivery.kind,
             state: match delivery.state {
-                DeliveryState::Pending => StateName::Pending,
-                DeliveryState::Delivered => StateName::Delivered,
-                DeliveryState::Failed => StateName::Failed,
+                DeliveryState::Pending => DeliveryStateName::Pending,
+                DeliveryState::Delivered => DeliveryStateName::Delivered,
+                DeliveryState::Failed => DeliveryStateName::Failed,
             },
             attempts: delivery.attempts,
             next_at: delivery.next_at.map(|at| at.to_string()),
@@ -417,7 +419,7 @@ impl From<DeliveryRecord> for DeliveryBody {
 pub(super) struct DeliveryFilter {
     /// Those in this state only.
     #[param(inline)]
-    state: Option<StateName>,
+    state: Option<DeliveryStateName>,
     /// Items in the answer, 1 to 1000; 100 when not given.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
@@ -447,9 +449,9 @@ pub(super) async fn deliveries(
     let limit = paging.limit()?;
     let webhook = known(&state, id).await?.id;
     let wanted = filter.state.map(|state| match state {
-        StateName::Pending => DeliveryState::Pending,
-        StateName::Delivered => DeliveryState::Delivered,
-        StateName::Failed => DeliveryState::Failed,
+        DeliveryStateName::Pending => DeliveryState::Pending,
+        DeliveryStateName::Delivered => DeliveryState::Delivered,
+        DeliveryStateName::Failed => DeliveryState::Failed,
     });
     let page = (state.store)
         .deliveries(webhook, wanted, before, limit)

@@ -3,8 +3,8 @@ use std::{io::Write, process::ExitCode};
 use clap::Subcommand;
 
 use super::{
-    client::CommandError, device::DeviceCommand, package::PackageCommand, task::TaskCommand,
-    upgrade::UpgradeCommand, webhook::WebhookCommand,
+    cell::CellCommand, client::CommandError, device::DeviceCommand, package::PackageCommand,
+    task::TaskCommand, upgrade::UpgradeCommand, webhook::WebhookCommand,
 };
 
 /// What an operator does with a running server.
@@ -19,7 +19,10 @@ pub enum AdminCommand {
     /// Create, watch and stop upgrade tasks.
     #[command(subcommand)]
     Task(TaskCommand),
-    /// Explain one device's upgrade.
+    /// Show who upgrades and who waits in a cell.
+    #[command(subcommand)]
+    Cell(CellCommand),
+    /// List upgrades, explain one, or cancel it.
     #[command(subcommand)]
     Upgrade(UpgradeCommand),
     /// Have outcomes posted to applications, and see what became of that.
@@ -37,6 +40,7 @@ impl AdminCommand {
             Self::Package(command) => command.run(out),
             Self::Device(command) => command.run(out),
             Self::Task(command) => command.run(out),
+            Self::Cell(command) => command.run(out),
             Self::Upgrade(command) => command.run(out),
             Self::Webhook(command) => command.run(out),
         }

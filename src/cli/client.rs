@@ -1,55 +1,56 @@
 //! The admin API from the outside.
 
+mod http;
+mod place;
+
 use std::{
     fmt::Write,
     fs,
     io::{self, Read},
     path::PathBuf,
-    time::Duration,
 };
 
 use clap::Args;
+use hyper::{
+    Method, Request, StatusCode,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
+};
+use reqwest::Url;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
-use ureq::{
-    Agent, Body, SendBody,
-    http::{Response, StatusCode},
-};
 
+pub use self::http::{Failure, Unusable};
+use self::{
+    http::{Answer, Outgoing, Server},
+    place::Place,
+};
 use crate::api::{self, Problem};
 
-/// Long enough for a task of a million devices.
-const TIMEOUT: Duration = Duration::from_mins(2);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longer than any page of a thousand items.
-const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
 /// Items of a page.
 const PAGE: usize = 1_000;
 
 /// Where the server is, and how to be let in.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct ApiArgs {
-    /// Address of the server's admin API.
-    #[arg(
-        long,
-        env = "CELLWISE_API",
-        value_name = "URL",
-        default_value = "http://127.0.0.1:8080"
-    )]
-    pub api: String,
+    /// Address of the server's admin API: http://… or https://…. When not given, that of admin.listen in the settings file,
+    /// or http://127.0.0.1:8080.
+    #[arg(long, env = "CELLWISE_API", value_name = "URL")]
+    pub api: Option<String>,
     /// The operator's token. Better given by the environment or a file: others on this machine see
     /// arguments.
     #[arg(long, env = "CELLWISE_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
-    /// File that holds the operator's token.
-    #[arg(
-        long,
-        env = "CELLWISE_TOKEN_FILE",
-        value_name = "FILE",
-        default_value = "cellwise-data/admin.token"
-    )]
-    pub token_file: PathBuf,
+    /// File that holds the operator's token. When not given, admin.token in data_dir of the settings file, or in
+    /// cellwise-data.
+    #[arg(long, env = "CELLWISE_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// The authorities, in PEM, of which the server may have its certificate; those that the system trusts when not given.
+    #[arg(long, env = "CELLWISE_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// The server's settings file; `cellwise.toml` in this directory is read when there is one.
+    #[arg(long, env = "CELLWISE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// Why a command failed.
@@ -57,7 +58,8 @@ pub struct ApiArgs {
 pub enum CommandError {
     /// The token's file cannot be read.
     #[error(
-        "cannot read the token from {path}: {source}; give --token-file, or CELLWISE_TOKEN in the environment"
+        "cannot read the token from {path}: {source}; give --token-file, CELLWISE_TOKEN in the environment, or the \
+         server's settings by --config"
     )]
     Token {
         /// The file.
@@ -73,6 +75,17 @@ pub enum CommandError {
         /// The system's answer.
         source: io::Error,
     },
+    /// The settings file does not say where the server is.
+    #[error("{path}: {problem}; give --api and --token-file, or another file by --config")]
+    Settings {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The server cannot be asked at all.
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
     /// No answer came.
     #[error(
         "no answer from {api}: {source}; does the server run, and is this its address (--api)?"
@@ -81,7 +94,18 @@ pub enum CommandError {
         /// The server.
         api: String,
         /// What happened.
-        source: Box<ureq::Error>,
+        source: Box<Failure>,
+    },
+    /// Whoever answers is not the server, as far as can be told.
+    #[error(
+        "{api} cannot be trusted: {source}; if it is the right server, name the authority of its certificate by \
+         --ca-file or CELLWISE_CA_FILE"
+    )]
+    Untrusted {
+        /// The server.
+        api: String,
+        /// What happened.
+        source: Box<Failure>,
     },
     /// The server refused.
     #[error("{title}: {detail} (HTTP {status})", title = .0.title, detail = .0.detail, status = .0.status)]
@@ -106,12 +130,12 @@ pub enum CommandError {
     Output(#[from] io::Error),
 }
 
-/// A connection to the admin API.
+/// The admin API of a server.
 #[derive(Debug)]
 pub struct Client {
-    agent: Agent,
+    server: Server,
     api: String,
-    authorization: String,
+    authorization: HeaderValue,
 }
 
 /// A text as one segment of a path (RFC 3986 §2.1).
@@ -135,42 +159,46 @@ pub(super) fn device_path(endpoint: &str) -> String {
     }
 }
 
+/// A path with parameters.
+fn with_query(path: &str, query: &[(&str, String)]) -> String {
+    if query.is_empty() {
+        return path.to_owned();
+    }
+    // only the URL's type knows how parameters are written
+    let Ok(mut url) = Url::parse("http://host") else {
+        return path.to_owned();
+    };
+    url.query_pairs_mut().extend_pairs(query);
+    format!("{path}?{}", url.query().unwrap_or_default())
+}
+
 impl Client {
-    /// Prepares a connection. Reads the token, but does not connect yet.
+    /// Prepares to ask. Reads the token, and where the server is, but does not connect yet.
     pub fn new(args: &ApiArgs) -> Result<Self, CommandError> {
+        let place = Place::of(args, |name| std::env::var(name).ok())?;
         let token = match &args.token {
             Some(token) => token.clone(),
-            None => fs::read_to_string(&args.token_file).map_err(|source| CommandError::Token {
-                path: args.token_file.clone(),
-                source,
-            })?,
+            None => {
+                fs::read_to_string(&place.token_file).map_err(|source| CommandError::Token {
+                    path: place.token_file,
+                    source,
+                })?
+            }
         };
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            // the token is for the server alone
-            .proxy(None)
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_recv_response(Some(TIMEOUT))
-            .timeout_recv_body(Some(TIMEOUT))
-            .build()
-            .new_agent();
+        let authorization = HeaderValue::try_from(format!("Bearer {}", token.trim()))
+            .map_err(|_| CommandError::Arguments("the token is not a line of text".to_owned()))?;
         Ok(Self {
-            agent,
-            api: args.api.trim_end_matches('/').to_owned(),
-            authorization: format!("Bearer {}", token.trim()),
+            server: Server::new(&place.api, args.ca_file.as_deref())?,
+            api: place.api,
+            authorization,
         })
     }
 
     /// `GET path?query`.
     pub fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, CommandError> {
-        let answer = self
-            .agent
-            .get(format!("{}{path}", self.api))
-            .query_pairs(query.iter().map(|(name, value)| (*name, value.as_str())))
-            .header("authorization", &self.authorization)
-            .call();
-        self.answer(answer)
+        let path = with_query(path, query);
+        self.ask(Method::GET, &path, None, Outgoing::nothing())
+            .map(|(value, _)| value)
     }
 
     /// Up to `max` items of a list, from as many pages as that takes, and whether there are more.
@@ -202,22 +230,15 @@ impl Client {
 
     /// `POST path` with a JSON body.
     pub fn post(&self, path: &str, body: &Value) -> Result<Value, CommandError> {
-        let answer = self
-            .agent
-            .post(format!("{}{path}", self.api))
-            .header("authorization", &self.authorization)
-            .send_json(body);
-        self.answer(answer)
+        let body = Outgoing::text(body.to_string());
+        self.ask(Method::POST, path, Some("application/json"), body)
+            .map(|(value, _)| value)
     }
 
     /// `DELETE path`.
     pub fn delete(&self, path: &str) -> Result<(), CommandError> {
-        let answer = self
-            .agent
-            .delete(format!("{}{path}", self.api))
-            .header("authorization", &self.authorization)
-            .call();
-        self.answer(answer).map(|_| ())
+        self.ask(Method::DELETE, path, None, Outgoing::nothing())
+            .map(|_| ())
     }
 
     /// `POST path?query` with a file of `len` bytes. Also tells whether something new was created.
@@ -226,50 +247,58 @@ impl Client {
         path: &str,
         query: &[(&str, String)],
         len: u64,
-        content: &mut dyn Read,
+        content: impl Read + 'static,
     ) -> Result<(Value, bool), CommandError> {
-        let answer = self
-            .agent
-            .post(format!("{}{path}", self.api))
-            .query_pairs(query.iter().map(|(name, value)| (*name, value.as_str())))
-            .header("authorization", &self.authorization)
-            .header("content-type", "application/octet-stream")
-            .header("content-length", len)
-            // so that a refusal comes before the file is sent
-            .header("expect", "100-continue")
-            .send(SendBody::from_reader(content));
-        let created = answer.as_ref().is_ok_and(|answer| answer.status() == 201);
-        Ok((self.answer(answer)?, created))
+        let path = with_query(path, query);
+        let body = Outgoing::of(Box::new(content), len);
+        let kind = Some("application/octet-stream");
+        let (value, status) = self.ask(Method::POST, &path, kind, body)?;
+        Ok((value, status == StatusCode::CREATED))
     }
 
-    fn answer(&self, answer: Result<Response<Body>, ureq::Error>) -> Result<Value, CommandError> {
-        let connection = |source| CommandError::Connection {
+    fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: Option<&'static str>,
+        body: Outgoing,
+    ) -> Result<(Value, StatusCode), CommandError> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(self.server.path(path))
+            .header(AUTHORIZATION, self.authorization.clone());
+        if let Some(content_type) = content_type {
+            request = request.header(CONTENT_TYPE, content_type);
+        }
+        let request = request
+            .body(body)
+            .map_err(|error| CommandError::Arguments(format!("{path}: {error}")))?;
+        let answer = self.server.exchange(request).map_err(|failure| {
+            let (api, source) = (self.api.clone(), Box::new(failure));
+            match *source {
+                Failure::Untrusted(_) => CommandError::Untrusted { api, source },
+                _ => CommandError::Connection { api, source },
+            }
+        })?;
+        let status = answer.status;
+        self.read(&answer).map(|value| (value, status))
+    }
+
+    fn read(&self, answer: &Answer) -> Result<Value, CommandError> {
+        let foreign = |error: serde_json::Error| CommandError::Foreign {
             api: self.api.clone(),
-            source: Box::new(source),
+            status: answer.status.as_u16(),
+            what: error.to_string(),
         };
-        let mut response = answer.map_err(connection)?;
-        let status = response.status();
-        let text = response
-            .body_mut()
-            .with_config()
-            .limit(MAX_ANSWER_BYTES)
-            .lossy_utf8(true)
-            .read_to_string()
-            .map_err(connection)?;
-        let foreign = |what: String| CommandError::Foreign {
-            api: self.api.clone(),
-            status: status.as_u16(),
-            what,
-        };
-        if status == StatusCode::NO_CONTENT {
+        if answer.status == StatusCode::NO_CONTENT {
             return Ok(Value::Null);
         }
-        if status.is_success() {
-            return serde_json::from_str(&text).map_err(|error| foreign(error.to_string()));
+        if answer.status.is_success() {
+            return serde_json::from_slice(&answer.body).map_err(foreign);
         }
-        match serde_json::from_str(&text) {
+        match serde_json::from_slice(&answer.body) {
             Ok(problem) => Err(CommandError::Refused(Box::new(problem))),
-            Err(error) => Err(foreign(error.to_string())),
+            Err(error) => Err(foreign(error)),
         }
     }
 

@@ -5,7 +5,7 @@ mod fleet;
 mod report;
 mod watch;
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{io::Cursor, process::ExitCode, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use sim::fleet::Fleet;
@@ -86,9 +86,9 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
         .await
         .map_err(|e| e.to_string())?;
     let client = Client::new(&ApiArgs {
-        api: format!("http://{}", server.admin_addr),
-        token: None,
-        token_file: dir.path().join(TOKEN_FILE),
+        api: Some(format!("http://{}", server.admin_addr)),
+        token_file: Some(dir.path().join(TOKEN_FILE)),
+        ..ApiArgs::default()
     });
     let client = Arc::new(client.map_err(|e| e.to_string())?);
 
@@ -96,7 +96,7 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
     let inventory: Vec<_> = specs.iter().map(fleet::entry).collect();
     let content = fleet::content(args.package_kib as usize * 1024, args.seed);
     let prepared = client.clone();
-    let task = blocking(move || prepare(&prepared, &inventory, &content)).await?;
+    let task = blocking(move || prepare(&prepared, &inventory, content)).await?;
 
     let plan = fleet::Plan::of(&specs);
     let address = server.dtls_addr.or(server.coap_addr);
@@ -126,13 +126,14 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
 }
 
 /// Provisions the devices, uploads the package, creates the task; returns the task's number.
-fn prepare(client: &Client, devices: &[Value], content: &[u8]) -> Result<i64, String> {
+fn prepare(client: &Client, devices: &[Value], content: Vec<u8>) -> Result<i64, String> {
     client
         .post("/v1/devices", &json!({ "devices": devices }))
         .map_err(|e| e.to_string())?;
     let query = [("product", "demo".into()), ("version", TARGET.into())];
+    let len = content.len() as u64;
     let (package, _) = client
-        .upload("/v1/packages", &query, content.len() as u64, &mut &*content)
+        .upload("/v1/packages", &query, len, Cursor::new(content))
         .map_err(|e| e.to_string())?;
     let task = json!({ "name": "demo", "package_id": package["id"], "all": true });
     let task = client.post("/v1/tasks", &task).map_err(|e| e.to_string())?;

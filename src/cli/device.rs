@@ -1,19 +1,19 @@
+pub(super) mod list_file;
 mod show;
 mod unknown;
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use list_file::Sent;
+
 use super::{
     client::{self, ApiArgs, Client, CommandError},
     output::{self, Format, or_dash},
+    similar,
 };
 
 /// Devices that the API takes in one request.
@@ -50,12 +50,12 @@ pub struct AddArgs {
     /// Endpoint names, such as urn:imei:867723032612345.
     #[arg(value_name = "ENDPOINT", required_unless_present = "file")]
     endpoints: Vec<String>,
-    /// The product of all of them.
+    /// The product of all of them that a file says nothing else of.
     #[arg(long, default_value = "default")]
     product: String,
     /// A file with one device a line: ENDPOINT, or ENDPOINT,IDENTITY,KEY with its pre-shared key in hexadecimal; -
-    /// for standard input. Empty lines and lines that begin with # are skipped. A device that is there already gets
-    /// the key.
+    /// for standard input. A first line with the names of columns says where they are: endpoint, and if need be product,
+    /// identity and key. Empty lines and lines that begin with # are skipped. A device that is there already gets the key.
     #[arg(long)]
     file: Option<PathBuf>,
     /// The form of the result.
@@ -113,6 +113,7 @@ struct Summary {
 
 #[derive(Debug, Deserialize)]
 struct Refused {
+    field: String,
     detail: String,
 }
 
@@ -120,7 +121,7 @@ impl DeviceCommand {
     /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
         match self {
-            Self::Add(args) => add(args, out),
+            Self::Add(args) => add(&args, out),
             Self::List(args) => list(&args, out),
             Self::Show(args) => show::run(&args, out),
             Self::Remove(args) => remove(&args, out),
@@ -129,23 +130,41 @@ impl DeviceCommand {
     }
 }
 
-fn add(args: AddArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+fn add(args: &AddArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
     let client = Client::new(&args.api)?;
+    let listed = match &args.file {
+        Some(path) => list_file::read(path)?,
+        None => Vec::new(),
+    };
     let mut devices: Vec<Value> = (args.endpoints.iter())
         .map(|endpoint| json!({"endpoint": endpoint, "product": args.product}))
         .collect();
-    if let Some(path) = args.file {
-        devices.extend(read_list(path, &args.product)?);
-    }
+    devices.extend(listed.iter().map(|entry| entry.to_json(&args.product)));
     if devices.is_empty() {
         return Err(CommandError::Arguments("the list is empty".to_owned()));
     }
     let mut total = Summary::default();
-    for batch in devices.chunks(BATCH) {
-        let answer = client.post("/v1/devices", &json!({"devices": batch}))?;
-        let added: Summary = client.view(&answer)?;
+    let others = args.endpoints.len();
+    for (number, batch) in devices.chunks(BATCH).enumerate() {
+        let sent = Sent {
+            list: &listed,
+            before: number * BATCH,
+            others,
+        };
+        let answer = client
+            .post("/v1/devices", &json!({"devices": batch}))
+            .map_err(|error| match error {
+                CommandError::Refused(problem) => CommandError::Refused(sent.by_line(problem)),
+                error => error,
+            })?;
+        let mut added: Summary = client.view(&answer)?;
         total.added += added.added;
         total.unchanged += added.unchanged;
+        for refused in &mut added.refused {
+            if let Some((line, _)) = sent.line_of(&refused.field) {
+                refused.detail = format!("line {line} of the list: {}", refused.detail);
+            }
+        }
         total.refused.extend(added.refused);
     }
     match args.format {
@@ -170,35 +189,6 @@ fn add(args: AddArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
         }
     }
     Ok(ExitCode::from(u8::from(!total.refused.is_empty())))
-}
-
-fn read_list(path: PathBuf, product: &str) -> Result<Vec<Value>, CommandError> {
-    let text = if path.as_os_str() == "-" {
-        io::read_to_string(io::stdin())
-    } else {
-        std::fs::read_to_string(&path)
-    }
-    .map_err(|source| CommandError::File { path, source })?;
-    (1..)
-        .zip(text.lines().map(str::trim))
-        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
-        .map(|(number, line)| device_of(number, line, product))
-        .collect()
-}
-
-/// What the API is told of a device in a list. The identity may contain commas. An error does not show the line,
-/// which may hold a key.
-fn device_of(number: usize, line: &str, product: &str) -> Result<Value, CommandError> {
-    let Some((endpoint, rest)) = line.split_once(',') else {
-        return Ok(json!({"endpoint": line, "product": product}));
-    };
-    let Some((identity, key)) = rest.rsplit_once(',') else {
-        return Err(CommandError::Arguments(format!(
-            "line {number} of the list is neither ENDPOINT nor ENDPOINT,IDENTITY,KEY"
-        )));
-    };
-    let psk = json!({"identity": identity.trim(), "key": key.trim()});
-    Ok(json!({"endpoint": endpoint.trim(), "product": product, "psk": psk}))
 }
 
 fn list(args: &ListArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
@@ -233,6 +223,13 @@ fn list(args: &ListArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> 
             output::table(out, headings, &rows)?;
             if more {
                 output::remark("there are more; give --limit");
+            }
+            if let (true, Some(product)) = (rows.is_empty(), &args.product) {
+                let known = similar::products(&client)?;
+                if !known.contains(product) {
+                    let known = known.iter().map(String::as_str);
+                    output::remark(&similar::unknown(product, known));
+                }
             }
         }
     }

@@ -2,6 +2,7 @@
 //! any other program.
 
 mod admin;
+mod cell;
 pub mod check_config;
 mod client;
 pub mod demo;
@@ -10,6 +11,7 @@ mod output;
 mod package;
 pub mod pcp;
 pub mod serve;
+mod similar;
 pub mod simulate;
 mod task;
 mod upgrade;
@@ -25,7 +27,7 @@ use std::{
 };
 
 pub use admin::AdminCommand;
-pub use client::{ApiArgs, Client, CommandError};
+pub use client::{ApiArgs, Client, CommandError, Failure, Unusable};
 pub use output::Format;
 
 /// Runs an operator's command. Exit codes: 0 done, 1 not, or not all of it.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{
     client::{ApiArgs, Client, CommandError},
     output::{self, Format, counted},
+    similar,
 };
 
 /// `cellwise package`.
@@ -78,6 +79,19 @@ pub(super) struct PackageView {
     pub(super) superseded_at: Option<String>,
 }
 
+/// What is shown of the package before one that was uploaded.
+#[derive(Debug, Deserialize)]
+struct UploadedView {
+    supersedes: Option<EarlierView>,
+}
+
+#[derive(Debug, Deserialize)]
+struct EarlierView {
+    id: i64,
+    version: String,
+    created_at: String,
+}
+
 impl PackageCommand {
     /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
@@ -116,7 +130,7 @@ fn upload(args: &UploadArgs, out: &mut dyn Write) -> Result<ExitCode, CommandErr
         )
         .unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
-    let uploaded = client.upload("/v1/packages", &query, len, &mut bar.wrap_read(file));
+    let uploaded = client.upload("/v1/packages", &query, len, bar.wrap_read(file));
     bar.finish_and_clear();
     let (package, created) = uploaded?;
     match args.format {
@@ -138,9 +152,37 @@ fn upload(args: &UploadArgs, out: &mut dyn Write) -> Result<ExitCode, CommandErr
                 counted(view.segment_count.into(), "segment"),
                 view.segment_size,
             )?;
+            let uploaded: UploadedView = client.view(&package)?;
+            match uploaded.supersedes {
+                Some(earlier) => writeln!(
+                    out,
+                    "it supersedes version {} (package {}, uploaded {})",
+                    earlier.version, earlier.id, earlier.created_at
+                )?,
+                None => first_of_product(&client, &args.product, out)?,
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The first package of a product may be one of another, whose name was mistyped.
+fn first_of_product(
+    client: &Client,
+    product: &str,
+    out: &mut dyn Write,
+) -> Result<(), CommandError> {
+    let mut known = similar::products(client)?;
+    known.remove(product);
+    let alike = similar::similar(product, known.iter().map(String::as_str));
+    if !alike.is_empty() {
+        writeln!(
+            out,
+            "it is the first of product {product}; did you mean {}?",
+            alike.join(" or ")
+        )?;
+    }
+    Ok(())
 }
 
 fn list(args: &ListArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {

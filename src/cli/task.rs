@@ -1,12 +1,15 @@
-use std::{io::Write, process::ExitCode};
+use std::{collections::BTreeSet, io::Write, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
     client::{ApiArgs, Client, CommandError},
+    device::list_file,
     output::{self, Format, counted},
     package::PackageView,
+    similar,
     watch::{self, TaskView},
 };
 
@@ -22,6 +25,8 @@ pub enum TaskCommand {
     List(ListArgs),
     /// Stop a task: upgrades that wait are cancelled, those that run are ended.
     Stop(StopArgs),
+    /// Delete a task that has ended, with its upgrades and their timelines.
+    Delete(DeleteArgs),
 }
 
 /// `cellwise task create`.
@@ -86,6 +91,9 @@ struct DeviceChoice {
     /// These devices: endpoint names with commas between them.
     #[arg(long, value_delimiter = ',', value_name = "ENDPOINTS")]
     devices: Option<Vec<String>>,
+    /// The devices in a file, or - for standard input: as for `cellwise device add --file`, of which the names count.
+    #[arg(long, value_name = "FILE")]
+    devices_file: Option<PathBuf>,
     /// All devices of this product.
     #[arg(long)]
     product: Option<String>,
@@ -142,6 +150,55 @@ pub struct StopArgs {
     api: ApiArgs,
 }
 
+/// `cellwise task delete`.
+#[derive(Debug, Args)]
+pub struct DeleteArgs {
+    /// Number of the task.
+    id: i64,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+/// What other tasks do with the same package to the same devices.
+#[derive(Debug, Deserialize)]
+struct CreatedView {
+    overlaps: Option<OverlapsView>,
+}
+
+#[derive(Debug, Deserialize)]
+struct OverlapsView {
+    devices: u64,
+    tasks: Vec<OverlapView>,
+}
+
+#[derive(Debug, Deserialize)]
+struct OverlapView {
+    id: i64,
+    name: String,
+    devices: u64,
+}
+
+/// Other tasks that are named.
+const OVERLAPS: usize = 5;
+
+impl OverlapsView {
+    fn told(&self) -> String {
+        let tasks: Vec<String> = (self.tasks.iter().take(OVERLAPS))
+            .map(|task| format!("task {} ({}) has {}", task.id, task.name, task.devices))
+            .collect();
+        let more = match self.tasks.len().saturating_sub(OVERLAPS) {
+            0 => String::new(),
+            more => format!(" and {more} more tasks have some"),
+        };
+        let are = if self.devices == 1 { "is" } else { "are" };
+        format!(
+            "{} {are} to get this package by another task too: {}{more}",
+            counted(self.devices, "device"),
+            tasks.join(", "),
+        )
+    }
+}
+
 impl TaskCommand {
     /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
@@ -150,6 +207,7 @@ impl TaskCommand {
             Self::Show(args) => show(&args, out),
             Self::List(args) => list(&args, out),
             Self::Stop(args) => stop(&args, out),
+            Self::Delete(args) => delete(&args, out),
         }
     }
 }
@@ -169,11 +227,7 @@ fn create(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, CommandErro
         .name
         .unwrap_or_else(|| format!("{} {}", package.product, package.version));
     let mut body = json!({"name": name, "package_id": package.id});
-    let (field, devices) = match (args.devices.devices, args.devices.product) {
-        (Some(devices), _) => ("devices", json!(devices)),
-        (None, Some(product)) => ("product", json!(product)),
-        (None, None) => ("all", json!(args.devices.all)),
-    };
+    let (field, devices) = args.devices.to_json()?;
     if let Some(body) = body.as_object_mut() {
         body.insert(field.to_owned(), devices);
         body.extend(args.start_at.map(|at| ("start_at".to_owned(), json!(at))));
@@ -201,10 +255,35 @@ fn create(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, CommandErro
             view.version,
         )?,
     }
+    let created: CreatedView = client.view(&task)?;
+    if let (Format::Text, Some(overlaps)) = (args.format, created.overlaps)
+        && overlaps.devices > 0
+    {
+        writeln!(out, "{}", overlaps.told())?;
+    }
     if args.watch {
         return watch::watch(&client, view.id, args.format, out);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+impl DeviceChoice {
+    /// The field that says it, and its value.
+    fn to_json(&self) -> Result<(&'static str, Value), CommandError> {
+        Ok(match (&self.devices, &self.devices_file, &self.product) {
+            (Some(devices), ..) => ("devices", json!(devices)),
+            (None, Some(path), _) => {
+                let listed = list_file::read(path)?;
+                if listed.is_empty() {
+                    return Err(CommandError::Arguments("the list is empty".to_owned()));
+                }
+                let names = listed.into_iter().map(|entry| entry.endpoint);
+                ("devices", names.collect())
+            }
+            (None, None, Some(product)) => ("product", json!(product)),
+            (None, None, None) => ("all", json!(self.all)),
+        })
+    }
 }
 
 fn find_package(
@@ -217,6 +296,13 @@ fn find_package(
         .iter()
         .map(|package| client.view(package))
         .collect::<Result<Vec<PackageView>, _>>()?;
+    if let Some(product) = product {
+        let products: BTreeSet<&str> = found.iter().map(|it| it.product.as_str()).collect();
+        if !products.contains(product) {
+            let unknown = similar::unknown(product, products);
+            return Err(CommandError::Arguments(unknown));
+        }
+    }
     found.retain(|package| {
         package.version == version
             && package.superseded_at.is_none()
@@ -250,6 +336,10 @@ fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> 
     }
     let task = client.get(&format!("/v1/tasks/{}", args.id), &[])?;
     match args.format {
+        Format::Json if args.state.is_some() || args.limit.is_some() => {
+            let (state, limit) = (args.state.as_deref(), args.limit);
+            output::json(out, &watch::with_upgrades(&client, task, state, limit)?)?;
+        }
         Format::Json => output::json(out, &task)?,
         Format::Text => watch::print(&client, &task, args.state.as_deref(), args.limit, out)?,
     }
@@ -318,5 +408,12 @@ fn stop(args: &StopArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> 
             )?;
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn delete(args: &DeleteArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+    let client = Client::new(&args.api)?;
+    client.delete(&format!("/v1/tasks/{}", args.id))?;
+    writeln!(out, "task {} deleted", args.id)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,9 @@
 //! The commands against a server in the same process, over a real socket.
 
+mod connection;
 mod devices;
+mod lists;
+mod tasks;
 
 use std::{path::Path, process::ExitCode};
 
@@ -168,7 +171,10 @@ async fn a_large_refused_upload_shows_the_reason() {
     let refused = shell
         .error(&format!("package upload {file} --version V2"))
         .await;
-    assert!(refused.ends_with("(HTTP 413)"), "{refused}");
+    assert!(
+        refused.ends_with("(admin.max_package_bytes) (HTTP 413)"),
+        "{refused}"
+    );
 }
 
 #[tokio::test]

@@ -2,20 +2,41 @@ use std::{io::Write, process::ExitCode};
 
 use clap::{Args, Subcommand};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
-    client::{ApiArgs, Client, CommandError},
-    output::{self, Format},
+    client::{self, ApiArgs, Client, CommandError},
+    output::{self, Format, or_dash},
 };
 
 /// `cellwise upgrade`.
 #[derive(Debug, Subcommand)]
 pub enum UpgradeCommand {
+    /// List upgrades, newest first: of all tasks, in a cell, or of a device.
+    List(ListArgs),
     /// Show one device's upgrade: where it stands, what it waits for, and its timeline.
     Show(ShowArgs),
     /// Cancel one device's upgrade. The others of its task go on.
     Cancel(CancelArgs),
+}
+
+/// `cellwise upgrade list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Only those that wait for a slot in this cell, have one, or had it as their cell when they ended.
+    #[arg(long, value_name = "CELL", conflicts_with = "device")]
+    cell: Option<u32>,
+    /// Only those of this device.
+    #[arg(long, value_name = "ENDPOINT")]
+    device: Option<String>,
+    /// List at most so many.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    /// The form of the result.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    api: ApiArgs,
 }
 
 /// `cellwise upgrade cancel`.
@@ -69,6 +90,21 @@ struct EventView {
     text: String,
 }
 
+/// What is shown of an upgrade in a list.
+#[derive(Debug, Deserialize)]
+struct ListedView {
+    id: i64,
+    task_id: i64,
+    task_name: String,
+    version: String,
+    endpoint: String,
+    state: String,
+    cell_id: Option<u32>,
+    progress_percent: u8,
+    ended_at: Option<String>,
+    outcome: Option<OutcomeView>,
+}
+
 /// What is shown of an upgrade that was cancelled.
 #[derive(Debug, Deserialize)]
 struct CancelledView {
@@ -80,10 +116,70 @@ struct CancelledView {
 impl UpgradeCommand {
     pub(super) fn run(self, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
         match self {
+            Self::List(args) => list(&args, out),
             Self::Show(args) => show(&args, out),
             Self::Cancel(args) => cancel(&args, out),
         }
     }
+}
+
+fn list(args: &ListArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+    let client = Client::new(&args.api)?;
+    let (path, query) = match (&args.device, args.cell) {
+        (Some(device), _) => (format!("{}/upgrades", client::device_path(device)), vec![]),
+        (None, Some(cell)) => (
+            "/v1/upgrades".to_owned(),
+            vec![("cell_id", cell.to_string())],
+        ),
+        (None, None) => ("/v1/upgrades".to_owned(), vec![]),
+    };
+    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    let (upgrades, more) = client.list(&path, &query, limit)?;
+    match args.format {
+        Format::Json => output::json(out, &json!({"items": upgrades, "more": more}))?,
+        Format::Text => {
+            table(&client, &upgrades, out)?;
+            if more {
+                output::remark("there are more; give --limit");
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes a list of upgrades.
+pub(super) fn table(
+    client: &Client,
+    upgrades: &[Value],
+    out: &mut dyn Write,
+) -> Result<(), CommandError> {
+    let rows = upgrades
+        .iter()
+        .map(|upgrade| row(client, upgrade))
+        .collect::<Result<Vec<_>, _>>()?;
+    let headings = [
+        "UPGRADE", "ENDPOINT", "TASK", "TO", "STATE", "CELL", "ENDED", "OUTCOME",
+    ];
+    output::table(out, headings, &rows)?;
+    Ok(())
+}
+
+fn row(client: &Client, upgrade: &Value) -> Result<[String; 8], CommandError> {
+    let view: ListedView = client.view(upgrade)?;
+    let state = match view.state.as_str() {
+        "downloading" => format!("downloading, {} %", view.progress_percent),
+        state => state.replace('_', " "),
+    };
+    Ok([
+        view.id.to_string(),
+        view.endpoint,
+        format!("{} ({})", view.task_id, view.task_name),
+        view.version,
+        state,
+        or_dash(view.cell_id),
+        or_dash(view.ended_at),
+        or_dash(view.outcome.map(|outcome| outcome.detail)),
+    ])
 }
 
 fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {

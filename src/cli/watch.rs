@@ -10,7 +10,7 @@ use std::{
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     client::{Client, CommandError},
@@ -90,7 +90,8 @@ struct UpgradeView {
     progress_percent: u8,
     cell_id: Option<u32>,
     outcome: Option<OutcomeView>,
-    ended_at: Option<String>,
+    /// Where that was asked.
+    waiting_for: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -99,8 +100,8 @@ struct OutcomeView {
 }
 
 impl UpgradeView {
-    /// The columns of a table; `waits_for` in place of the outcome while there is none.
-    fn row(self, waits_for: Option<String>) -> [String; 7] {
+    /// The columns of a table; what it waits for in place of the outcome while there is none.
+    fn row(self) -> [String; 7] {
         [
             self.id.to_string(),
             self.endpoint,
@@ -108,7 +109,10 @@ impl UpgradeView {
             format!("{} %", self.progress_percent),
             or_dash(self.cell_id),
             self.attempts.to_string(),
-            or_dash(waits_for.or(self.outcome.map(|outcome| outcome.detail))),
+            or_dash(
+                self.waiting_for
+                    .or(self.outcome.map(|outcome| outcome.detail)),
+            ),
         ]
     }
 
@@ -151,10 +155,13 @@ pub(super) fn print(
         .map_or_else(String::new, |at| format!(", ended {at}"));
     writeln!(out, "starts {}{until}", view.start_at)?;
     writeln!(out, "{}", view.summary())?;
-    let (rows, left_out) = explained(client, &view, state, limit)?;
-    if rows.is_empty() {
+    let (shown, left_out) = explained(client, &view, state, limit)?;
+    if shown.is_empty() {
         return Ok(());
     }
+    let rows = (shown.iter())
+        .map(|upgrade| client.view(upgrade).map(UpgradeView::row))
+        .collect::<Result<Vec<_>, _>>()?;
     let headings = [
         "UPGRADE",
         "ENDPOINT",
@@ -178,14 +185,30 @@ pub(super) fn print(
     Ok(())
 }
 
-/// Devices of the task with why they wait or how they ended, and how many of which state are left out.
-#[allow(clippy::type_complexity)] // a table, and what is not in it
+/// The task as a document, with the upgrades that its text would show.
+pub(super) fn with_upgrades(
+    client: &Client,
+    mut task: Value,
+    state: Option<&str>,
+    limit: Option<u32>,
+) -> Result<Value, CommandError> {
+    let view: TaskView = client.view(&task)?;
+    let (upgrades, left_out) = explained(client, &view, state, limit)?;
+    if let Some(task) = task.as_object_mut() {
+        let upgrades = json!({"items": upgrades, "more": !left_out.is_empty()});
+        task.insert("upgrades".to_owned(), upgrades);
+    }
+    Ok(task)
+}
+
+/// Upgrades of the task, those that have not ended with what they wait for, and how many of which state are left out.
+#[allow(clippy::type_complexity)] // a list, and what is not in it
 fn explained<'s>(
     client: &Client,
     task: &TaskView,
     state: Option<&'s str>,
     limit: Option<u32>,
-) -> Result<(Vec<[String; 7]>, Vec<(&'s str, u64)>), CommandError> {
+) -> Result<(Vec<Value>, Vec<(&'s str, u64)>), CommandError> {
     let limit = limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let small = task.total <= SMALL_TASK;
     let (states, most): (Vec<Option<&str>>, usize) = match state {
@@ -199,7 +222,7 @@ fn explained<'s>(
             (open.map(Some).collect(), limit.unwrap_or(SAMPLED))
         }
     };
-    let (mut rows, mut left_out) = (Vec::new(), Vec::new());
+    let (mut shown, mut left_out) = (Vec::new(), Vec::new());
     for state in states {
         let found = upgrades(client, task.id, state, most)?;
         if let Some(state) = state
@@ -208,17 +231,20 @@ fn explained<'s>(
         {
             left_out.push((state, more));
         }
-        for upgrade in found {
-            let waits_for = if upgrade.ended_at.is_none() {
-                let detail = client.get(&format!("/v1/upgrades/{}", upgrade.id), &[])?;
-                detail["waiting_for"].as_str().map(str::to_owned)
+        for mut upgrade in found {
+            let waits_for = if upgrade["ended_at"].is_null() {
+                let path = format!("/v1/upgrades/{}", upgrade["id"]);
+                client.get(&path, &[])?["waiting_for"].take()
             } else {
-                None
+                Value::Null
             };
-            rows.push(upgrade.row(waits_for));
+            if let Some(upgrade) = upgrade.as_object_mut() {
+                upgrade.insert("waiting_for".to_owned(), waits_for);
+            }
+            shown.push(upgrade);
         }
     }
-    Ok((rows, left_out))
+    Ok((shown, left_out))
 }
 
 /// Shows a task until it has ended: bars on a terminal, otherwise a line for each change; with JSON, one
@@ -286,17 +312,13 @@ fn upgrades(
     task: i64,
     state: Option<&str>,
     most: usize,
-) -> Result<Vec<UpgradeView>, CommandError> {
+) -> Result<Vec<Value>, CommandError> {
     let path = format!("/v1/tasks/{task}/upgrades");
     let query: Vec<_> = state
         .map(|state| ("state", state.to_owned()))
         .into_iter()
         .collect();
-    let (upgrades, _) = client.list(&path, &query, most)?;
-    upgrades
-        .iter()
-        .map(|upgrade| client.view(upgrade))
-        .collect()
+    Ok(client.list(&path, &query, most)?.0)
 }
 
 /// Bars on standard error, if that is a terminal.
@@ -336,6 +358,7 @@ impl Screen {
             .into_iter()
             .enumerate()
         {
+            let upgrade: UpgradeView = client.view(&upgrade)?;
             if self.devices.len() <= i {
                 let style = ProgressStyle::with_template("  {bar:20} {msg}")
                     .unwrap_or_else(|_| ProgressStyle::default_bar());

@@ -16,6 +16,8 @@ pub enum WebhookCommand {
     Add(AddArgs),
     /// List webhooks, oldest first.
     List(ListArgs),
+    /// Post a test event to a webhook, and tell what came of it; the exit code is 1 if it was not accepted.
+    Ping(PingArgs),
     /// Remove a webhook, and what it was still to be told.
     Remove(NumberArgs),
     /// List what was delivered to a webhook, and what was not, newest first.
@@ -49,6 +51,18 @@ pub struct ListArgs {
     /// List at most so many.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
+    /// The form of the result.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+/// `cellwise webhook ping`.
+#[derive(Debug, Args)]
+pub struct PingArgs {
+    /// Number of the webhook.
+    id: i64,
     /// The form of the result.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -132,6 +146,12 @@ struct DeliveryView {
 }
 
 #[derive(Debug, Deserialize)]
+struct PingedView {
+    accepted: bool,
+    error: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
 struct ReplayedView {
     replayed: u64,
 }
@@ -142,6 +162,7 @@ impl WebhookCommand {
         match self {
             Self::Add(args) => add(&args, out),
             Self::List(args) => list(&args, out),
+            Self::Ping(args) => return ping(&args, out),
             Self::Remove(args) => remove(&args, out),
             Self::Deliveries(args) => deliveries(&args, out),
             Self::Replay(args) => replay(&args, out),
@@ -203,6 +224,24 @@ fn list(args: &ListArgs, out: &mut dyn Write) -> Result<(), CommandError> {
         }
     }
     Ok(())
+}
+
+fn ping(args: &PingArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+    let client = Client::new(&args.api)?;
+    let pinged = client.post(&format!("/v1/webhooks/{}/ping", args.id), &json!({}))?;
+    let view: PingedView = client.view(&pinged)?;
+    match (args.format, view.error) {
+        (Format::Json, _) => output::json(out, &pinged)?,
+        (Format::Text, None) => writeln!(out, "webhook {} has accepted the ping", args.id)?,
+        (Format::Text, Some(error)) => {
+            writeln!(
+                out,
+                "webhook {} has not accepted the ping: {error}",
+                args.id
+            )?;
+        }
+    }
+    Ok(ExitCode::from(u8::from(!view.accepted)))
 }
 
 fn remove(args: &NumberArgs, out: &mut dyn Write) -> Result<(), CommandError> {

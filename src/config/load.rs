@@ -9,13 +9,14 @@ use toml::{Table, Value};
 use super::{Config, ProductConfig};
 
 /// Read when no file is named, if it is there.
-const DEFAULT_FILE: &str = "cellwise.toml";
+pub const DEFAULT_FILE: &str = "cellwise.toml";
 
 const PREFIX: &str = "CELLWISE_";
 
 /// Variables with our prefix that are no settings: the commands read them.
-const NOT_SETTINGS: [&str; 6] = [
+const NOT_SETTINGS: [&str; 7] = [
     "CELLWISE_API",
+    "CELLWISE_CA_FILE",
     "CELLWISE_TOKEN",
     "CELLWISE_TOKEN_FILE",
     "CELLWISE_CONFIG",

@@ -355,8 +355,14 @@ impl Engine {
             let Standing { taken, ahead } = standing;
             let _ = write!(
                 text,
-                ". Cell {}: {taken} of {} slots taken, {ahead} before it",
-                place.cell, place.limit
+                ". {taken} {} in cell {}; this one's coverage allowed {}; {ahead} waited before it",
+                if taken == 1 {
+                    "device upgraded"
+                } else {
+                    "devices upgraded"
+                },
+                place.cell,
+                place.limit
             );
         }
         let account = &session.account;

@@ -6,6 +6,7 @@
 
 mod connectivity;
 mod content;
+mod endpoint;
 mod path;
 mod registration;
 mod send;
@@ -15,9 +16,10 @@ pub use content::{
     Container, ContentError, MAX_PAYLOAD, MAX_VALUES, Opaque, ResourceId, Value, Wrapping,
     accept_for, decode, format, opaque_of,
 };
+pub use endpoint::{EndpointError, MAX_ENDPOINT_LEN, check_endpoint};
 pub use path::{PathError, ResourcePath};
 pub use registration::{
-    Binding, DEFAULT_LIFETIME_S, Lwm2mVersion, MAX_ENDPOINT_LEN, MAX_LIFETIME_S, MAX_LINKS,
-    MAX_LINKS_LEN, Objects, RegisterError, RegisterRequest, UpdateRequest,
+    Binding, DEFAULT_LIFETIME_S, Lwm2mVersion, MAX_LIFETIME_S, MAX_LINKS, MAX_LINKS_LEN, Objects,
+    RegisterError, RegisterRequest, UpdateRequest,
 };
 pub use send::{SendError, SendRequest};

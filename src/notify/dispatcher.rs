@@ -262,16 +262,8 @@ impl Dispatcher {
         let payload = Payload::new(&delivery.event, &self.setup.instance);
         // serialising strings and numbers does not fail
         let body = serde_json::to_string(&payload).unwrap_or_default();
-        let timestamp = began.utc.0.div_euclid(1_000);
         let secret = Secret::from_bytes(webhook.secret.clone());
-        let headers = [
-            ("webhook-id", payload.id().to_owned()),
-            ("webhook-timestamp", timestamp.to_string()),
-            (
-                "webhook-signature",
-                secret.sign(payload.id(), timestamp, &body),
-            ),
-        ];
+        let headers = secret.headers(payload.id(), began.utc, &body);
         let (poster, url) = (self.poster.clone(), webhook.url.clone());
         let (webhook, origin) = (webhook.id, origin.to_owned());
         self.posts.spawn(async move {

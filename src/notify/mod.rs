@@ -9,6 +9,7 @@
 mod address;
 mod dispatcher;
 mod payload;
+mod ping;
 mod post;
 mod receivers;
 mod schedule;
@@ -20,4 +21,5 @@ mod tests;
 pub use address::{Refused, Target, TargetError};
 pub use dispatcher::{Dispatcher, DispatcherSetup};
 pub use payload::{Instance, Payload, TASK_KINDS, TaskEvent, UPGRADE_KINDS, UpgradeEvent};
+pub use ping::{Ping, ping};
 pub use signature::{Secret, SecretError};

@@ -5,6 +5,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use thiserror::Error;
 
+use crate::clock::UtcMillis;
+
 const PREFIX: &str = "whsec_";
 /// Bytes that a secret has at least and at most, as Standard Webhooks recommends.
 const BYTES: std::ops::RangeInclusive<usize> = 24..=64;
@@ -60,9 +62,24 @@ impl Secret {
         format!("{PREFIX}{}", BASE64_STANDARD.encode(&self.0))
     }
 
+    /// What stands above a signed body, as Standard Webhooks names it.
+    pub(super) fn headers(
+        &self,
+        id: &str,
+        at: UtcMillis,
+        body: &str,
+    ) -> [(&'static str, String); 3] {
+        let timestamp = at.0.div_euclid(1_000);
+        [
+            ("webhook-id", id.to_owned()),
+            ("webhook-timestamp", timestamp.to_string()),
+            ("webhook-signature", self.sign(id, timestamp, body)),
+        ]
+    }
+
     /// The value of `webhook-signature`: `v1,` and the base64 form of HMAC-SHA256 over ID, time of the attempt
     /// (seconds since 1970) and body, with dots between them.
-    pub(super) fn sign(&self, id: &str, timestamp: i64, body: &str) -> String {
+    fn sign(&self, id: &str, timestamp: i64, body: &str) -> String {
         let signed = Hmac::<Sha256>::new_from_slice(&self.0).map(|mut mac| {
             mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
             mac.finalize().into_bytes()

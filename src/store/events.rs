@@ -270,6 +270,9 @@ pub trait EventStore: Send + Sync + 'static {
     /// A webhook.
     async fn webhook(&self, id: WebhookId) -> Result<Option<WebhookRecord>, StoreError>;
 
+    /// What a webhook's posts are signed with.
+    async fn webhook_secret(&self, id: WebhookId) -> Result<Option<Vec<u8>>, StoreError>;
+
     /// Removes a webhook and its deliveries. Returns whether there was one.
     async fn remove_webhook(&self, id: WebhookId) -> Result<bool, StoreError>;
 

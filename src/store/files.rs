@@ -53,7 +53,9 @@ impl FileError {
 #[derive(Debug, Error)]
 pub enum UploadError {
     /// More bytes than allowed.
-    #[error("the package has more than {max_bytes} bytes, which is the most this server takes")]
+    #[error(
+        "the package has more than {max_bytes} bytes, which is the most this server takes (admin.max_package_bytes)"
+    )]
     TooLarge {
         /// The limit.
         max_bytes: u64,

@@ -33,8 +33,9 @@ pub use files::{
 pub use records::{
     AddedDevice, CellRecord, CommitReport, DeletedPackage, DeviceChange, DeviceDetail,
     DeviceFilter, DeviceUpdate, DeviceUpgrade, InsertedPackage, NewDevice, NewPackage, NewTask,
-    OutcomeRecord, PackageRecord, Page, QueueRecord, RestoredDevices, Selection, StoredPsk,
-    TaskRecord, TimelineEvent, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
+    OutcomeRecord, Overlap, Overlaps, PackageRecord, Page, QueueRecord, RestoredDevices, Selection,
+    StoredPsk, TaskRecord, TimelineEvent, UpgradeDetail, UpgradeRecord, UpgradeState,
+    UpgradeToStop,
 };
 pub use sqlite::{FILE_NAME, SqliteStore};
 
@@ -154,6 +155,13 @@ pub trait Store: EventStore {
         version: pcp::Version,
     ) -> Result<Option<PackageRecord>, StoreError>;
 
+    /// The newest package of a product that is not deleted and has a number below `before`.
+    async fn package_before(
+        &self,
+        product: &str,
+        before: PackageId,
+    ) -> Result<Option<PackageRecord>, StoreError>;
+
     /// Deletes a package that no unfinished task uses. Its row stays while an ended task refers to it.
     async fn delete_package(
         &self,
@@ -211,6 +219,10 @@ pub trait Store: EventStore {
     /// A task with the number of its upgrades in each state.
     async fn task(&self, id: TaskId) -> Result<Option<TaskRecord>, StoreError>;
 
+    /// Devices of a task that have an upgrade to the same package in other tasks, where neither has ended, and up to
+    /// `limit` of these tasks.
+    async fn overlaps(&self, task: TaskId, limit: u32) -> Result<Overlaps, StoreError>;
+
     /// Tasks with numbers below `before`, newest first.
     async fn tasks(
         &self,
@@ -239,6 +251,15 @@ pub trait Store: EventStore {
     async fn device_upgrades(
         &self,
         endpoint: &str,
+        before: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<Page<DeviceUpgrade>, StoreError>;
+
+    /// Upgrades with numbers below `before`, newest first: of those that came so far as to have a cell, those in `cell`;
+    /// all of them without one.
+    async fn newest_upgrades(
+        &self,
+        cell: Option<u32>,
         before: Option<UpgradeId>,
         limit: u32,
     ) -> Result<Page<DeviceUpgrade>, StoreError>;

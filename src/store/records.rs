@@ -289,6 +289,26 @@ impl TaskRecord {
     }
 }
 
+/// Which devices of a task other tasks, that have not ended, are to upgrade with the same package.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Overlaps {
+    /// How many.
+    pub devices: u64,
+    /// The other tasks, newest first.
+    pub tasks: Vec<Overlap>,
+}
+
+/// A task that has devices and package of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overlap {
+    /// The task.
+    pub id: TaskId,
+    /// Its name.
+    pub name: String,
+    /// Devices that both have, and whose upgrades in this task have not ended.
+    pub devices: u64,
+}
+
 /// Where an upgrade stands, as stored and shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum UpgradeState {

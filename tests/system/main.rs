@@ -10,6 +10,7 @@ mod demo;
 mod dtls;
 mod garbage;
 mod heard;
+mod openapi;
 mod operator;
 mod pcp_decode;
 mod restart;

@@ -79,6 +79,8 @@ const ROOMS: [(&str, &[&str]); 19] = [
             "health",
             "strangers",
             "package",
+            // what devices may be called
+            "lwm2m::check_endpoint",
             "task",
             "upgrade",
             "engine",

@@ -22,13 +22,12 @@ use crate::{
         problem::{FieldError, Problem},
     },
     config::check_product_name,
+    lwm2m::check_endpoint,
     store::{AddedDevice, NewDevice, StoreError},
 };
 
 /// Devices of one request.
 const MAX_DEVICES: usize = 10_000;
-/// Bytes of an endpoint name.
-const MAX_ENDPOINT: usize = 128;
 
 /// One device, or many.
 #[derive(Debug, Deserialize)]
@@ -232,7 +231,10 @@ fn to_devices(body: AddDevices, state: &ApiState) -> Result<(Vec<NewDevice>, boo
     }
     let mut fields = Fields::default();
     let mut checked = |prefix: &str, endpoint: String, product: String, psk: Option<PskBody>| {
-        fields.take(&format!("{prefix}endpoint"), check_endpoint(&endpoint));
+        fields.take(
+            &format!("{prefix}endpoint"),
+            check_endpoint(endpoint.as_bytes()),
+        );
         fields.take(&format!("{prefix}product"), check_product_name(&product));
         let psk =
             psk.and_then(|psk| fields.take(&format!("{prefix}psk"), psk.seal(state, &endpoint)));
@@ -284,29 +286,6 @@ fn names(devices: &[NewDevice]) -> impl Iterator<Item = &str> {
         let identity = device.psk.as_ref().map(|psk| &*psk.identity);
         identity.into_iter().chain([&*device.endpoint])
     })
-}
-
-/// Endpoint names that the operator may add: they stand in a path and in a CoAP query as they are.
-///
-/// # Errors
-/// What is wrong with the name.
-pub(crate) fn check_endpoint(endpoint: &str) -> Result<(), String> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:@!$'()*+,;=".contains(&byte);
-    if !(1..=MAX_ENDPOINT).contains(&endpoint.len()) {
-        return Err(format!(
-            "an endpoint name has 1 to {MAX_ENDPOINT} characters, this one has {}",
-            endpoint.len()
-        ));
-    }
-    match endpoint
-        .chars()
-        .find(|c| !u8::try_from(*c).is_ok_and(allowed))
-    {
-        Some(c) => Err(format!(
-            "{c:?} is not possible in an endpoint name; A-Z a-z 0-9 - . _ ~ : @ ! $ ' ( ) * + , ; = are"
-        )),
-        None => Ok(()),
-    }
 }
 
 fn summary(devices: &[NewDevice], added: Vec<AddedDevice>) -> AddedBody {

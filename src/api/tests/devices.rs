@@ -74,7 +74,7 @@ async fn names_of_devices_and_products_are_checked() {
     let api = Api::new().await;
     for bad in [
         "", " ", "a b", "a/b", "a?b", "a#b", "a&b", "a%b", "a\nb", "a\0", "ä", "a\"b", "<a>",
-        "a\\b",
+        "a\\b", ".", "..",
     ] {
         let answer = api.post("/v1/devices", &json!({"endpoint": bad})).await;
         assert_eq!(answer.fields(), ["endpoint"], "{bad:?}");

@@ -41,6 +41,45 @@ async fn everything_under_v1_needs_the_token() {
 }
 
 #[tokio::test]
+async fn every_cursor_and_every_webhook_is_described() {
+    let api = Api::new().await;
+    for (path, item) in api.description["paths"].as_object().unwrap() {
+        let parameters = item["get"]["parameters"].as_array();
+        let cursor = parameters
+            .into_iter()
+            .flatten()
+            .find(|parameter| parameter["name"] == "cursor");
+        if let Some(cursor) = cursor {
+            assert!(cursor["schema"]["pattern"].is_string(), "{path}: {cursor}");
+        }
+    }
+    let webhooks = api.description["webhooks"].as_object().unwrap();
+    assert_eq!(webhooks.len(), 5);
+    let answers = &api.description["paths"]["/v1/tasks"]["get"]["responses"];
+    for status in ["429", "503"] {
+        assert!(answers[status]["headers"]["Retry-After"].is_object());
+    }
+}
+
+/// Two types of one name would be described as one of them.
+#[tokio::test]
+async fn states_are_described_as_they_are() {
+    let api = Api::new().await;
+    let schemas = &api.description["components"]["schemas"];
+    let states = |name: &str| schemas[name]["enum"].to_string();
+    assert!(
+        states("TaskStateName").contains("running"),
+        "{}",
+        states("TaskStateName")
+    );
+    assert!(
+        states("DeliveryStateName").contains("delivered"),
+        "{}",
+        states("DeliveryStateName")
+    );
+}
+
+#[tokio::test]
 async fn the_description_lists_every_route() {
     let api = Api::new().await;
     let mut routes = Vec::new();
@@ -64,6 +103,7 @@ async fn the_description_lists_every_route() {
             "GET /metrics",
             "GET /readyz",
             "GET /v1/cells",
+            "GET /v1/cells/{id}",
             "GET /v1/devices",
             "GET /v1/devices/unknown",
             "GET /v1/devices/{endpoint}",
@@ -74,6 +114,7 @@ async fn the_description_lists_every_route() {
             "GET /v1/tasks",
             "GET /v1/tasks/{id}",
             "GET /v1/tasks/{id}/upgrades",
+            "GET /v1/upgrades",
             "GET /v1/upgrades/{id}",
             "GET /v1/webhooks",
             "GET /v1/webhooks/{id}",
@@ -86,6 +127,7 @@ async fn the_description_lists_every_route() {
             "POST /v1/upgrades/{id}/cancel",
             "POST /v1/webhooks",
             "POST /v1/webhooks/{id}/deliveries/{delivery}/replay",
+            "POST /v1/webhooks/{id}/ping",
             "POST /v1/webhooks/{id}/replay",
         ]
     );
@@ -126,6 +168,7 @@ async fn what_is_not_there_is_a_problem_too() {
         "/v1/upgrades/7",
         "/v1/tasks/7/upgrades",
         "/v1/devices/a",
+        "/v1/cells/7",
     ] {
         let answer = api.get(path).await;
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
@@ -206,6 +249,7 @@ async fn parameters_of_lists_are_checked() {
         "/v1/devices",
         "/v1/tasks",
         "/v1/cells",
+        "/v1/upgrades",
         &*upgrades,
     ] {
         for (query, status, problem) in [

@@ -5,6 +5,7 @@ mod devices;
 mod events;
 mod everywhere;
 mod packages;
+mod ping;
 mod tasks;
 
 use std::{collections::HashMap, path::Path, sync::Arc};

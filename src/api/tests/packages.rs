@@ -28,9 +28,11 @@ async fn an_uploaded_package_is_described_and_listed() {
     assert_eq!(answer.body["segment_count"], 3);
     assert_eq!(answer.body["check_code"], pcp::checksum(&[7; 1_200]));
     assert_eq!(answer.body["superseded_at"], Value::Null);
-    assert_eq!(api.get(&location).await.body, answer.body);
+    let mut shown = answer.body.clone();
+    shown.as_object_mut().unwrap().remove("supersedes");
+    assert_eq!(api.get(&location).await.body, shown);
     let list = api.get("/v1/packages").await.body;
-    assert_eq!(list, json!({"items": [answer.body], "next_cursor": null}));
+    assert_eq!(list, json!({"items": [shown], "next_cursor": null}));
     assert_eq!(file_names(&api), [answer.body["sha256"].as_str().unwrap()]);
 }
 
@@ -300,4 +302,25 @@ async fn a_package_in_use_is_not_deleted() {
     api.post(&format!("/v1/tasks/{}/stop", task.id()), &json!({}))
         .await;
     assert_eq!(api.delete(&path).await.status, StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn an_upload_tells_the_package_before_it() {
+    let api = Api::new().await;
+    let upload = async |query: &str, byte: u8| api.upload(query, &[byte; 1_200]).await;
+    let first = upload("product=p&version=V1", 1).await;
+    assert_eq!(first.body["supersedes"], Value::Null);
+    upload("product=q&version=V7", 2).await;
+    let second = upload("product=p&version=V2", 3).await;
+    let earlier = json!({"id": 1, "version": "V1", "created_at": first.body["created_at"]});
+    assert_eq!(second.body["supersedes"], earlier);
+    let again = upload("product=p&version=V2", 3).await;
+    assert_eq!(again.status, StatusCode::OK);
+    assert_eq!(again.body["supersedes"], earlier);
+    api.delete("/v1/packages/1").await;
+    let third = upload("product=p&version=V3", 4).await;
+    assert_eq!(third.body["supersedes"]["version"], "V2");
+    // only the answer to an upload has it
+    let shown = api.get("/v1/packages/3").await.body;
+    assert_eq!(shown.get("supersedes"), None);
 }

@@ -73,7 +73,7 @@ pub(super) fn run(args: &UnknownArgs, out: &mut dyn Write) -> Result<ExitCode, C
 /// The command that lets a device in, if one can.
 fn remedy(stranger: &StrangerView) -> Option<String> {
     // a name that cannot be added, or of which a part is missing
-    check_endpoint(&stranger.name).ok()?;
+    check_endpoint(stranger.name.as_bytes()).ok()?;
     let name = &stranger.name;
     match stranger.reason.as_str() {
         "unknown_endpoint" if name.starts_with('-') => {

@@ -91,7 +91,34 @@ impl FleetFile {
     }
 
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        toml::from_str(text).map_err(|error| error.to_string())
+        let file: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        file.check_shares()?;
+        Ok(file)
+    }
+
+    /// A share of 0 would be a part of the fleet that nobody is in, and where all are 0 there would be no fleet.
+    fn check_shares(&self) -> Result<(), String> {
+        for (number, habit) in (1..).zip(self.listening.iter().flatten()) {
+            if habit.share == 0 {
+                return Err(format!(
+                    "listening: share = 0 in entry {number}: a share is at least 1; leave the entry out"
+                ));
+            }
+        }
+        if self.listening.as_ref().is_some_and(Vec::is_empty) {
+            return Err("listening: give at least one entry, or leave it out".to_owned());
+        }
+        for (class, share) in self.coverage.iter().flatten() {
+            if *share == 0 {
+                return Err(format!(
+                    "coverage: the share of {class:?} is 0: a share is at least 1; leave the class out"
+                ));
+            }
+        }
+        if self.coverage.as_ref().is_some_and(BTreeMap::is_empty) {
+            return Err("coverage: give at least one class, or leave it out".to_owned());
+        }
+        Ok(())
     }
 
     /// The devices, each product's target version among `targets`; device `i` is of product `i` modulo their
@@ -178,25 +205,22 @@ impl FleetFile {
     }
 
     fn listening(&self) -> Vec<Listening> {
-        self.listening
-            .clone()
-            .filter(|habits| habits.iter().any(|habit| habit.share > 0))
-            .unwrap_or_else(|| {
-                vec![
-                    Listening::always(6),
-                    Listening {
-                        wake_every_s: Some(3_600),
-                        ..Listening::always(3)
-                    },
-                    Listening {
-                        paging: Some(Paging {
-                            cycle_ms: 20_480,
-                            connected_ms: 20_000,
-                        }),
-                        ..Listening::always(1)
-                    },
-                ]
-            })
+        self.listening.clone().unwrap_or_else(|| {
+            vec![
+                Listening::always(6),
+                Listening {
+                    wake_every_s: Some(3_600),
+                    ..Listening::always(3)
+                },
+                Listening {
+                    paging: Some(Paging {
+                        cycle_ms: 20_480,
+                        connected_ms: 20_000,
+                    }),
+                    ..Listening::always(1)
+                },
+            ]
+        })
     }
 
     /// Characters in their shares, as far as these go into the number of devices. Which ones of each kind a small fleet
@@ -299,6 +323,25 @@ mod tests {
         assert!(plan.members.iter().any(|member| member.paging.is_some()));
         let queued = |member: &&Member| member.spec.behaviour.queue_mode.is_some();
         assert!(plan.members.iter().filter(queued).count() > 20);
+    }
+
+    #[test]
+    fn a_share_of_nothing_is_refused() {
+        for (text, expected) in [
+            (
+                "[[listening]]\nshare = 1\n[[listening]]\nshare = 0",
+                "listening: share = 0 in entry 2",
+            ),
+            ("listening = []", "listening: give at least one entry"),
+            (
+                "[coverage]\ngood = 1\npoor = 0",
+                "coverage: the share of Poor is 0",
+            ),
+            ("coverage = {}", "coverage: give at least one class"),
+        ] {
+            let error = FleetFile::parse(text).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
     }
 
     #[test]

@@ -63,6 +63,7 @@ fn variables_win_over_the_file() {
             ("CELLWISE_TOKEN", "secret"),
             ("CELLWISE_TOKEN_FILE", "x"),
             ("CELLWISE_API", "http://x"),
+            ("CELLWISE_CA_FILE", "x"),
             ("CELLWISE_CONFIG", "x"),
             ("PATH", "/bin"),
         ],
@@ -128,7 +129,10 @@ fn a_variable_of_the_wrong_type_is_named() {
     );
     for (problem, (name, word)) in found.iter().zip([
         ("CELLWISE_ADMIN__MAX_PACKAGE_BYTES: -1", "u64"),
-        ("CELLWISE_COAP__LISTEN: \"localhost\"", "socket address"),
+        (
+            "CELLWISE_COAP__LISTEN: \"localhost\"",
+            "expected ADDRESS:PORT, such as 0.0.0.0:5683",
+        ),
         ("CELLWISE_COAP__MAX_RETRANSMIT: ", "u32"),
         ("CELLWISE_COAP__QUEUE_LEN: \"many\"", "usize"),
         ("CELLWISE_LWM2M__REGISTRATION: \"everyone\"", "`open`"),

@@ -19,6 +19,7 @@ pub use version::Lwm2mVersion;
 
 use thiserror::Error;
 
+use super::endpoint::{EndpointError, check_endpoint};
 use query::Parameters;
 
 /// The lifetime of a registration that names none (LwM2M 1.0 §5.3.1).
@@ -28,14 +29,10 @@ pub const DEFAULT_LIFETIME_S: u32 = 86_400;
 /// longer; one that is still there is told so by 4.04 at its next update, and registers anew.
 pub const MAX_LIFETIME_S: u32 = 365 * 86_400;
 
-/// Bytes in the longest endpoint name.
-pub const MAX_ENDPOINT_LEN: usize = 128;
-
 /// A registration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegisterRequest {
-    /// The endpoint name, 1 to [`MAX_ENDPOINT_LEN`] printable ASCII characters without space, `/`,
-    /// `?`, `#` and `&`.
+    /// The endpoint name, one that [`check_endpoint`] takes.
     pub endpoint: String,
     /// Seconds without an update after which the registration ends, 1 to [`MAX_LIFETIME_S`].
     pub lifetime_s: u32,
@@ -69,12 +66,9 @@ pub enum RegisterError {
     /// No `ep`.
     #[error("ep is missing")]
     EndpointMissing,
-    /// No character, or too many.
-    #[error("ep must have 1 to {MAX_ENDPOINT_LEN} bytes")]
-    EndpointLength,
-    /// A character that is not allowed.
-    #[error("ep must be printable ASCII without space, '/', '?', '#' and '&'")]
-    EndpointCharacter,
+    /// A name that cannot be used.
+    #[error("ep: {0}")]
+    Endpoint(#[from] EndpointError),
     /// Not a number.
     #[error("lt must be a whole number of seconds")]
     Lifetime,
@@ -129,15 +123,7 @@ impl UpdateRequest {
 
 fn endpoint(value: Option<&[u8]>) -> Result<String, RegisterError> {
     let value = value.ok_or(RegisterError::EndpointMissing)?;
-    if value.is_empty() || value.len() > MAX_ENDPOINT_LEN {
-        return Err(RegisterError::EndpointLength);
-    }
-    // The name becomes part of URLs, log lines and file names: what has a meaning there stays out.
-    let fine = |byte: &u8| byte.is_ascii_graphic() && !b"/?#&".contains(byte);
-    if !value.iter().all(fine) {
-        return Err(RegisterError::EndpointCharacter);
-    }
-    Ok(value.iter().copied().map(char::from).collect())
+    Ok(check_endpoint(value)?.to_owned())
 }
 
 /// 0 asks for a registration without end (LwM2M 1.1, object 1, resource 1), which is

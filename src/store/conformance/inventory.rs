@@ -3,7 +3,8 @@ use crate::{
     package::Segmentation,
     store::{
         AddedDevice, DeletePackageError, DeviceFilter, DeviceUpdate, EarlierPackage,
-        InsertPackageError, NewDevice, NewPackage, Selection, Store, StoredPsk, UpdateDeviceError,
+        InsertPackageError, NewDevice, NewPackage, PackageRecord, Selection, Store, StoredPsk,
+        UpdateDeviceError,
     },
     task::PackageId,
     upgrade::Stage,
@@ -460,4 +461,20 @@ pub(crate) async fn keys_are_changed_and_taken_away(store: &impl Store) {
     update("a", Some(false), None).await.unwrap();
     assert!(!store.device("a").await.unwrap().unwrap().device.secure);
     update("b", None, Some(Some(psk("me", 2)))).await.unwrap();
+}
+
+pub(crate) async fn the_package_before_another_is_the_newest_of_its_product(store: &impl Store) {
+    let world = World::new(store);
+    let first = world.package("p", "V1", 1).await;
+    world.package("q", "V9", 2).await;
+    let second = world.package("p", "V2", 3).await;
+    let third = world.package("p", "V3", 4).await;
+    let before = async |package: &PackageRecord| {
+        let found = store.package_before("p", package.id).await.unwrap();
+        found.map(|found| found.id)
+    };
+    assert_eq!(before(&first).await, None);
+    assert_eq!(before(&third).await, Some(second.id));
+    store.delete_package(second.id, t(1)).await.unwrap();
+    assert_eq!(before(&third).await, Some(first.id));
 }

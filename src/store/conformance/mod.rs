@@ -97,6 +97,7 @@ macro_rules! whole_suite {
                 a_deleted_package_stays_for_ended_tasks,
                 shared_content_is_reported_when_a_package_is_deleted,
                 packages_are_listed_newest_first_in_pages,
+                the_package_before_another_is_the_newest_of_its_product,
                 devices_are_added_once,
                 ten_thousand_devices_are_added_in_one_call,
                 devices_are_listed_by_filter_in_pages,
@@ -129,6 +130,8 @@ macro_rules! whole_suite {
                 upgrades_are_listed_by_state_in_pages,
                 an_upgrade_explains_itself,
                 a_device_s_upgrades_are_listed_newest_first,
+                other_tasks_with_the_same_devices_and_package_are_told,
+                upgrades_are_listed_newest_first_of_all_or_of_a_cell,
             }
         }
     };

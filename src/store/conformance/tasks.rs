@@ -2,8 +2,8 @@ use super::{NOT_HEARD, UPGRADED, World, ended, list, new_package, new_task, stag
 use crate::{
     engine::Change,
     store::{
-        CancelUpgradeError, CreateTaskError, DeleteTaskError, Selection, StopTaskError, Store,
-        TimelineEvent, UpgradeState,
+        CancelUpgradeError, CreateTaskError, DeleteTaskError, Overlap, Overlaps, Selection,
+        StopTaskError, Store, TaskRecord, TimelineEvent, UpgradeState,
     },
     task::{PackageId, TaskId, TaskState, UpgradeId},
     upgrade::{Cancellation, Outcome, Stage, StopReason},
@@ -386,4 +386,81 @@ pub(crate) async fn a_device_s_upgrades_are_listed_newest_first(store: &impl Sto
     assert_eq!(listed(None, 9).await, (expected[1..].to_vec(), false));
     let nobody = store.device_upgrades("nobody", None, 9).await.unwrap();
     assert_eq!((nobody.items, nobody.more), (vec![], false));
+}
+
+pub(crate) async fn other_tasks_with_the_same_devices_and_package_are_told(store: &impl Store) {
+    let (world, first) = World::with_task(store, 3, 0).await;
+    assert_eq!(
+        store.overlaps(first.id, 9).await.unwrap(),
+        Overlaps::default()
+    );
+    let package = store.package(first.package).await.unwrap().unwrap();
+    let second = new_task(&package, list(&["d1", "d2"]));
+    let second = store.create_task(&second).await.unwrap();
+    let third = new_task(&package, list(&["d0", "d1"]));
+    let third = store.create_task(&third).await.unwrap();
+    let overlap = |task: &TaskRecord, devices| Overlap {
+        id: task.id,
+        name: task.name.clone(),
+        devices,
+    };
+    let told = store.overlaps(third.id, 9).await.unwrap();
+    let expected = Overlaps {
+        devices: 2,
+        tasks: vec![overlap(&second, 1), overlap(&first, 2)],
+    };
+    assert_eq!(told, expected);
+    let newest = store.overlaps(third.id, 1).await.unwrap();
+    assert_eq!(
+        (newest.devices, newest.tasks),
+        (2, vec![overlap(&second, 1)])
+    );
+    // what has ended is not done twice
+    let d0 = world.ids(first.id).await[0];
+    world
+        .commit(&[ended(d0, first.id, 1, UPGRADED, None, t(1))])
+        .await;
+    store.stop_task(second.id, t(2)).await.unwrap();
+    let left = store.overlaps(third.id, 9).await.unwrap();
+    assert_eq!((left.devices, left.tasks), (1, vec![overlap(&first, 1)]));
+    assert_eq!(
+        store.overlaps(TaskId(99), 9).await.unwrap(),
+        Overlaps::default()
+    );
+}
+
+pub(crate) async fn upgrades_are_listed_newest_first_of_all_or_of_a_cell(store: &impl Store) {
+    let (world, task) = World::with_task(store, 3, 0).await;
+    let ids = world.ids(task.id).await;
+    for id in &ids[..2] {
+        world
+            .commit(&[stage(*id, 1, Stage::WaitingForSlot, t(1))])
+            .await;
+    }
+    let listed = async |cell, before, limit| {
+        let page = store.newest_upgrades(cell, before, limit).await.unwrap();
+        let items: Vec<UpgradeId> = page.items.iter().map(|it| it.upgrade.id).collect();
+        (items, page.more)
+    };
+    let cell = Some(51_234);
+    assert_eq!(listed(None, None, 2).await, (vec![ids[2], ids[1]], true));
+    assert_eq!(listed(None, Some(ids[1]), 2).await, (vec![ids[0]], false));
+    assert_eq!(listed(cell, None, 1).await, (vec![ids[1]], true));
+    assert_eq!(listed(cell, Some(ids[1]), 9).await, (vec![ids[0]], false));
+    assert_eq!(listed(Some(7), None, 9).await, (vec![], false));
+    let page = store.newest_upgrades(cell, None, 1).await.unwrap();
+    assert_eq!(page.items[0].task_name, "night");
+    assert_eq!(page.items[0].version, task.version);
+    store.stop_task(task.id, t(2)).await.unwrap();
+    let running = ids.iter().take(2);
+    for id in running {
+        let outcome = Outcome::Cancelled(Cancellation::TaskStopped);
+        world
+            .commit(&[ended(*id, task.id, 1, outcome, None, t(3))])
+            .await;
+    }
+    // where they were when they ended
+    assert_eq!(listed(cell, None, 9).await, (vec![ids[1], ids[0]], false));
+    store.delete_task(task.id).await.unwrap();
+    assert_eq!(listed(cell, None, 9).await, (vec![], false));
 }

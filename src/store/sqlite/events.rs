@@ -229,6 +229,14 @@ impl EventStore for SqliteStore {
         Ok(found.filter(|webhook| webhook.id == id))
     }
 
+    async fn webhook_secret(&self, id: WebhookId) -> Result<Option<Vec<u8>>, StoreError> {
+        sqlx::query_scalar("SELECT secret FROM webhooks WHERE id = ?")
+            .bind(id.0)
+            .fetch_optional(&self.readers)
+            .await
+            .doing("reading a webhook's secret")
+    }
+
     async fn remove_webhook(&self, id: WebhookId) -> Result<bool, StoreError> {
         let doing = "removing a webhook";
         let mut tx = self.write(doing).await?;

@@ -15,6 +15,7 @@ mod event_rows;
 mod events;
 mod evidence;
 mod housekeeping;
+mod overlaps;
 mod packages;
 mod packed;
 mod rollout;
@@ -49,8 +50,8 @@ use super::{
     AddedDevice, CancelUpgradeError, CellRecord, CommitReport, CreateTaskError, DeletePackageError,
     DeleteTaskError, DeletedPackage, DeviceChange, DeviceDetail, DeviceFilter, DeviceUpdate,
     DeviceUpgrade, InsertPackageError, InsertedPackage, NewDevice, NewPackage, NewTask, OpenError,
-    PackageRecord, Page, RestoredDevices, StopTaskError, Store, StoreError, StoredPsk, TaskRecord,
-    UpdateDeviceError, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
+    Overlaps, PackageRecord, Page, RestoredDevices, StopTaskError, Store, StoreError, StoredPsk,
+    TaskRecord, UpdateDeviceError, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
 };
 use crate::{
     clock::UtcMillis,
@@ -347,6 +348,14 @@ impl Store for SqliteStore {
         self.current_package(product, version).await
     }
 
+    async fn package_before(
+        &self,
+        product: &str,
+        before: PackageId,
+    ) -> Result<Option<PackageRecord>, StoreError> {
+        self.newest_package_before(product, before).await
+    }
+
     async fn delete_package(
         &self,
         id: PackageId,
@@ -422,6 +431,19 @@ impl Store for SqliteStore {
 
     async fn delete_task(&self, id: TaskId) -> Result<(), DeleteTaskError> {
         self.drop_task(id).await
+    }
+
+    async fn overlaps(&self, task: TaskId, limit: u32) -> Result<Overlaps, StoreError> {
+        self.overlaps_of(task, limit).await
+    }
+
+    async fn newest_upgrades(
+        &self,
+        cell: Option<u32>,
+        before: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<Page<DeviceUpgrade>, StoreError> {
+        self.list_newest_upgrades(cell, before, limit).await
     }
 
     async fn upgrades(

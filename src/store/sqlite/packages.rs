@@ -53,6 +53,26 @@ impl SqliteStore {
         .transpose()
     }
 
+    /// See [`crate::store::Store::package_before`].
+    pub(super) async fn newest_package_before(
+        &self,
+        product: &str,
+        before: PackageId,
+    ) -> Result<Option<PackageRecord>, StoreError> {
+        sqlx::query(
+            "SELECT * FROM packages INDEXED BY packages_of_product \
+             WHERE product = ? AND id < ? AND deleted_at IS NULL ORDER BY id DESC LIMIT 1",
+        )
+        .bind(product)
+        .bind(before.0)
+        .fetch_optional(&self.readers)
+        .await
+        .doing("looking for the package before another")?
+        .as_ref()
+        .map(record)
+        .transpose()
+    }
+
     /// See [`crate::store::Store::packages`].
     pub(super) async fn list_packages(
         &self,

@@ -67,6 +67,25 @@ pub(super) const OF_DEVICE: &str = packed!(
      WHERE u.endpoint = ? AND u.id < ? AND t.hidden = 0 ORDER BY u.id DESC LIMIT ?",
 );
 
+/// The newest upgrades, each an [`OfDeviceRow`].
+pub(super) const NEWEST: &str = packed!(
+    "SELECT json_array(",
+    upgrade!(),
+    ", t.name, hex(p.version)) AS line \
+     FROM upgrades u CROSS JOIN tasks t ON t.id = u.task_id CROSS JOIN packages p ON p.id = t.package_id \
+     WHERE u.id < ? AND t.hidden = 0 ORDER BY u.id DESC LIMIT ?",
+);
+
+/// The newest upgrades in a cell, each an [`OfDeviceRow`].
+pub(super) const NEWEST_IN_CELL: &str = packed!(
+    "SELECT json_array(",
+    upgrade!(),
+    ", t.name, hex(p.version)) AS line \
+     FROM upgrades u INDEXED BY upgrades_of_cell CROSS JOIN tasks t ON t.id = u.task_id \
+         CROSS JOIN packages p ON p.id = t.package_id \
+     WHERE u.cell = ? AND u.id < ? AND t.hidden = 0 ORDER BY u.id DESC LIMIT ?",
+);
+
 /// A [`DetailRow`].
 pub(super) const ONE: &str = packed!(
     "SELECT json_array(",

@@ -60,6 +60,25 @@ impl SqliteStore {
             .page(limit, OfDeviceRow::upgrade)
     }
 
+    /// See [`crate::store::Store::newest_upgrades`].
+    pub(super) async fn list_newest_upgrades(
+        &self,
+        cell: Option<u32>,
+        before: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<Page<DeviceUpgrade>, StoreError> {
+        let query = match cell {
+            None => sqlx::query(upgrade_rows::NEWEST),
+            Some(cell) => sqlx::query(upgrade_rows::NEWEST_IN_CELL).bind(cell),
+        };
+        let query = query
+            .bind(before.map_or(i64::MAX, |id| id.0))
+            .bind(rows::one_more(limit));
+        Packed::fetch(query, &self.readers, "listing the newest upgrades")
+            .await?
+            .page(limit, OfDeviceRow::upgrade)
+    }
+
     /// See [`crate::store::Store::upgrade`].
     pub(super) async fn upgrade_detail(
         &self,

@@ -1,0 +1,64 @@
+//! `POST /v1/webhooks/{id}/ping`.
+
+use std::time::Duration;
+
+use axum::{Json, extract::State};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{Get, known};
+use crate::{
+    api::{ApiState, extract::Path, problem::Problem},
+    notify::{self, Secret},
+};
+
+/// Whoever asks waits for the receiver, but not for so long as a delivery may take.
+const MOST: Duration = Duration::from_secs(30);
+
+/// What came of a ping.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::api) struct Pinged {
+    /// The receiver has taken it: it answered 2xx.
+    accepted: bool,
+    /// What the ping met with; `null` when it was accepted.
+    #[schema(required)]
+    error: Option<String>,
+}
+
+/// Ping a webhook.
+///
+/// Posts an event of type `ping`, which says nothing else, signed like all others, and waits for the receiver's answer. It is
+/// not tried again, and is no delivery.
+#[utoipa::path(post, path = "/v1/webhooks/{id}/ping", operation_id = "ping_webhook", tag = "events",
+    params(("id" = i64, Path, description = "Its number")),
+    responses(
+        (status = 200, description = "What came of it", body = Pinged),
+        (status = 400, description = "The number is not a number", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 404, description = "There is no such webhook", body = Problem,
+            content_type = "application/problem+json"),
+    ))]
+pub(in crate::api) async fn ping(
+    State(state): State<ApiState>,
+    Path(id): Path<i64>,
+) -> Result<Json<Pinged>, Get> {
+    let webhook = known(&state, id).await?;
+    let secret = state.store.webhook_secret(webhook.id).await?;
+    let secret = Secret::from_bytes(secret.ok_or(Get::NotFound(id))?);
+    let config = &state.config.get().webhooks;
+    let limit = Duration::from_secs(config.timeout_s).min(MOST);
+    let message = state.instance.ping(id, state.now());
+    let error = notify::ping(
+        &webhook.url,
+        &secret,
+        message,
+        &config.allow_networks,
+        limit,
+    )
+    .await
+    .err();
+    Ok(Json(Pinged {
+        accepted: error.is_none(),
+        error,
+    }))
+}

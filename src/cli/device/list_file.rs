@@ -1,0 +1,367 @@
+//! A file of devices: a name a line, or comma-separated values, with or without a header.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    api::{Problem, check_endpoint},
+    cli::{client::CommandError, output},
+    config::check_product_name,
+};
+
+/// Longer than a list of a million devices with their keys.
+const MAX_BYTES: u64 = 512 * 1024 * 1024;
+
+/// A device of a list.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::cli) struct Entry {
+    /// The line on which it stands.
+    line: usize,
+    pub(in crate::cli) endpoint: String,
+    product: Option<String>,
+    /// Identity and key.
+    psk: Option<(String, String)>,
+}
+
+impl Entry {
+    /// What the API is told of it.
+    pub(super) fn to_json(&self, product: &str) -> Value {
+        let product = self.product.as_deref().unwrap_or(product);
+        match &self.psk {
+            None => json!({"endpoint": self.endpoint, "product": product}),
+            Some((identity, key)) => {
+                let psk = json!({"identity": identity, "key": key});
+                json!({"endpoint": self.endpoint, "product": product, "psk": psk})
+            }
+        }
+    }
+}
+
+/// Reads the list in a file, or on standard input where the path is `-`.
+pub(in crate::cli) fn read(path: &Path) -> Result<Vec<Entry>, CommandError> {
+    let unreadable = |source| CommandError::File {
+        path: PathBuf::from(path),
+        source,
+    };
+    let from: Box<dyn Read> = if path.as_os_str() == "-" {
+        Box::new(io::stdin())
+    } else {
+        Box::new(File::open(path).map_err(unreadable)?)
+    };
+    let mut text = String::new();
+    from.take(MAX_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(unreadable)?;
+    if text.len() as u64 > MAX_BYTES {
+        let longer = format!("it is longer than {MAX_BYTES} bytes; cut it into parts");
+        return Err(unreadable(io::Error::other(longer)));
+    }
+    parse(&text).map_err(CommandError::Arguments)
+}
+
+/// An error names the line and does not show it: it may hold a key.
+fn parse(text: &str) -> Result<Vec<Entry>, String> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut lines = (1..)
+        .zip(text.lines().map(str::trim))
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+        .peekable();
+    let header = match lines.peek() {
+        Some((number, line)) => Header::of(line).map_err(|problem| on_line(*number, &problem))?,
+        None => None,
+    };
+    if header.is_some() {
+        lines.next();
+    }
+    lines
+        .map(|(number, line)| {
+            let entry = match &header {
+                Some(header) => header.entry(number, line),
+                None => plain(number, line),
+            };
+            entry
+                .and_then(|entry| entry.checked())
+                .map_err(|problem| on_line(number, &problem))
+        })
+        .collect()
+}
+
+fn on_line(number: usize, problem: &str) -> String {
+    format!("line {number} of the list: {problem}")
+}
+
+impl Entry {
+    fn checked(self) -> Result<Self, String> {
+        if self.endpoint.eq_ignore_ascii_case("endpoint") {
+            return Err("a header; it is possible on the first line only".to_owned());
+        }
+        check_endpoint(self.endpoint.as_bytes()).map_err(|error| error.to_string())?;
+        if let Some(product) = &self.product {
+            check_product_name(product)?;
+        }
+        Ok(self)
+    }
+}
+
+/// A line of a list without header. The identity may contain commas.
+fn plain(number: usize, line: &str) -> Result<Entry, String> {
+    let (endpoint, psk) = match line.split_once(',') {
+        None => (line, None),
+        Some((endpoint, rest)) => {
+            let Some((identity, key)) = rest.rsplit_once(',') else {
+                return Err("it is neither ENDPOINT nor ENDPOINT,IDENTITY,KEY".to_owned());
+            };
+            let psk = (identity.trim().to_owned(), key.trim().to_owned());
+            (endpoint.trim(), Some(psk))
+        }
+    };
+    Ok(Entry {
+        line: number,
+        endpoint: endpoint.to_owned(),
+        product: None,
+        psk,
+    })
+}
+
+/// Which column is what.
+#[derive(Debug, Default)]
+struct Header {
+    columns: usize,
+    endpoint: usize,
+    product: Option<usize>,
+    identity: Option<usize>,
+    key: Option<usize>,
+}
+
+impl Header {
+    /// The columns that the first line names. One without `endpoint` is no header.
+    fn of(line: &str) -> Result<Option<Self>, String> {
+        let Ok(names) = fields(line) else {
+            return Ok(None); // as a device, it will be told what is wrong with it
+        };
+        let names: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
+        let place = |wanted: &str| names.iter().position(|name| name == wanted);
+        let Some(endpoint) = place("endpoint") else {
+            return Ok(None);
+        };
+        for known in ["endpoint", "product", "identity", "key"] {
+            if names.iter().filter(|name| *name == known).count() > 1 {
+                return Err(format!("the header names {known} twice"));
+            }
+        }
+        let (identity, key) = (place("identity"), place("key"));
+        if identity.is_some() != key.is_some() {
+            return Err("the header names one of identity and key; they go together".to_owned());
+        }
+        let others: Vec<&str> = (names.iter().map(String::as_str))
+            .filter(|name| !["endpoint", "product", "identity", "key"].contains(name))
+            .collect();
+        if !others.is_empty() {
+            output::remark(&format!("columns that are not used: {}", others.join(", ")));
+        }
+        Ok(Some(Self {
+            columns: names.len(),
+            endpoint,
+            product: place("product"),
+            identity,
+            key,
+        }))
+    }
+
+    fn entry(&self, number: usize, line: &str) -> Result<Entry, String> {
+        let mut found = fields(line)?;
+        if found.len() != self.columns {
+            return Err(format!(
+                "it has {} fields, and the header {}",
+                found.len(),
+                self.columns
+            ));
+        }
+        let mut take = |column: Option<usize>| {
+            column
+                .and_then(|column| found.get_mut(column).map(std::mem::take))
+                .filter(|field| !field.is_empty())
+        };
+        let psk = match (take(self.identity), take(self.key)) {
+            (Some(identity), Some(key)) => Some((identity, key)),
+            (None, None) => None,
+            _ => return Err("it has one of identity and key; they go together".to_owned()),
+        };
+        Ok(Entry {
+            line: number,
+            endpoint: take(Some(self.endpoint)).unwrap_or_default(),
+            product: take(self.product),
+            psk,
+        })
+    }
+}
+
+/// The fields of a line. One in quotation marks may contain commas, and quotation marks twice (RFC 4180 §2).
+fn fields(line: &str) -> Result<Vec<String>, String> {
+    let mut found = Vec::new();
+    let mut rest = line;
+    loop {
+        rest = rest.trim_start();
+        let (field, after) = match rest.strip_prefix('"') {
+            None => {
+                let end = rest.find(',').unwrap_or(rest.len());
+                (rest[..end].trim().to_owned(), &rest[end..])
+            }
+            Some(quoted) => {
+                let mut field = String::new();
+                let mut quoted = quoted;
+                loop {
+                    let (part, after) = quoted
+                        .split_once('"')
+                        .ok_or("a quotation mark is not closed")?;
+                    field.push_str(part);
+                    match after.strip_prefix('"') {
+                        Some(after) => {
+                            field.push('"');
+                            quoted = after;
+                        }
+                        None => break (field, after.trim_start()),
+                    }
+                }
+            }
+        };
+        found.push(field);
+        match after.strip_prefix(',') {
+            Some(after) => rest = after,
+            None if after.is_empty() => return Ok(found),
+            None => return Err("something follows a closed quotation mark".to_owned()),
+        }
+    }
+}
+
+/// A list whose devices are sent in parts, behind others.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sent<'l> {
+    pub(super) list: &'l [Entry],
+    /// Devices that were sent before the part.
+    pub(super) before: usize,
+    /// Devices before the list.
+    pub(super) others: usize,
+}
+
+impl Sent<'_> {
+    /// The line of `devices[7].psk`, and what follows.
+    pub(super) fn line_of(self, field: &str) -> Option<(usize, &str)> {
+        let (index, rest) = field.strip_prefix("devices[")?.split_once(']')?;
+        let index = index.parse::<usize>().ok()?.checked_add(self.before)?;
+        let entry = self.list.get(index.checked_sub(self.others)?)?;
+        Some((entry.line, rest))
+    }
+
+    /// Tells of lines what the server told of places in a request.
+    pub(super) fn by_line(self, mut problem: Box<Problem>) -> Box<Problem> {
+        let mut moved = false;
+        for error in &mut problem.errors {
+            if let Some((line, rest)) = self.line_of(&error.field) {
+                error.field = format!("line {line} of the list{rest}");
+                moved = true;
+            }
+        }
+        if moved {
+            let details: Vec<String> = (problem.errors.iter())
+                .map(|error| format!("{}: {}", error.field, error.detail))
+                .collect();
+            problem.detail = details.join("; ").into();
+        }
+        problem
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(line: usize, endpoint: &str, product: Option<&str>, psk: Option<[&str; 2]>) -> Entry {
+        Entry {
+            line,
+            endpoint: endpoint.to_owned(),
+            product: product.map(ToOwned::to_owned),
+            psk: psk.map(|[identity, key]| (identity.to_owned(), key.to_owned())),
+        }
+    }
+
+    #[test]
+    fn a_list_without_header_is_names_or_names_with_keys() {
+        let text = "\u{feff}# meters\r\nurn:imei:1\r\n\r\n urn:imei:2 , of, two, 0A0B \n";
+        let expected = [
+            entry(2, "urn:imei:1", None, None),
+            entry(4, "urn:imei:2", None, Some(["of, two", "0A0B"])),
+        ];
+        assert_eq!(parse(text).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_header_says_which_column_is_what_and_is_no_device() {
+        let text = "\u{feff}Product,note,ENDPOINT,key,identity\n\
+             meter,,urn:imei:1,0a,\"one, \"\"first\"\"\"\n,\"x\",urn:imei:2,,\n";
+        let expected = [
+            entry(
+                2,
+                "urn:imei:1",
+                Some("meter"),
+                Some(["one, \"first\"", "0a"]),
+            ),
+            entry(3, "urn:imei:2", None, None),
+        ];
+        assert_eq!(parse(text).unwrap(), expected);
+        assert_eq!(parse("endpoint\n").unwrap(), []);
+        assert_eq!(parse("").unwrap(), []);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_by_line_without_the_key() {
+        for (text, expected) in [
+            ("a\n\na,5e", "line 3 of the list: it is neither ENDPOINT"),
+            ("# x\na b", "line 2 of the list: ' ' is not possible"),
+            ("..", "line 1 of the list: \".\" and \"..\" cannot be"),
+            ("a\nendpoint\n", "line 2 of the list: a header"),
+            ("a\nendpoint,x,5e\n", "line 2 of the list: a header"),
+            (
+                "endpoint,key\na,5e",
+                "line 1 of the list: the header names one of",
+            ),
+            (
+                "endpoint,endpoint\n",
+                "line 1 of the list: the header names endpoint twice",
+            ),
+            (
+                "endpoint,product\na\n",
+                "line 2 of the list: it has 1 fields, and the header 2",
+            ),
+            (
+                "endpoint,product\na,m m\n",
+                "line 2 of the list: a product's name",
+            ),
+            (
+                "endpoint,product\n,m\n",
+                "line 2 of the list: an endpoint name has 1 to",
+            ),
+            (
+                "endpoint,identity,key\na,b,\n",
+                "line 2 of the list: it has one of",
+            ),
+            (
+                "endpoint,identity,key\na,\"b,5e\n",
+                "line 2 of the list: a quotation mark is not",
+            ),
+            (
+                "endpoint,identity,key\na,\"b\"c,5e\n",
+                "line 2 of the list: something follows",
+            ),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.starts_with(expected), "{text:?}: {error}");
+            assert!(!error.contains("5e"), "{error}");
+        }
+    }
+}

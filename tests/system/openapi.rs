@@ -1,0 +1,109 @@
+//! What others make of the API's description: a tool that tries all it says, and a generator of clients.
+
+use std::{fs, process::Command, time::Duration};
+
+use crate::support::{Server, clean, noise, run, tool};
+
+/// schemathesis: positive and negative cases, examples, boundaries, chains of requests. The stream of events has no end, which
+/// it does not expect.
+#[test]
+fn schemathesis_finds_nothing() {
+    let server = Server::with(&[
+        ("CELLWISE_ADMIN__REQUESTS_PER_SECOND", "100000"),
+        ("CELLWISE_DTLS__CREDENTIAL_KEY", &"5a".repeat(32)),
+        ("CELLWISE_LOG__FILTER", "error"),
+    ]);
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = clean(Command::new(tool("python").with_file_name("schemathesis")));
+    command
+        .current_dir(directory.path())
+        .args([
+            "run",
+            &server.api.url("/openapi.json"),
+            "--exclude-path",
+            "/v1/events",
+        ])
+        .args(["--max-examples", "25", "--workers", "2", "--seed", "1"])
+        .args([
+            "--header",
+            &format!("Authorization: Bearer {}", server.api.token()),
+        ]);
+    let found = run(&mut command, b"", Duration::from_mins(6));
+    assert!(found.status.success(), "{}\n{}", found.stdout, found.stderr);
+    assert!(server.said().is_empty(), "{}", server.said());
+}
+
+const CLIENT: &str = r#"
+import sys
+from generated import AuthenticatedClient
+from generated.api.devices import add_device, list_devices
+from generated.api.packages import list_packages
+from generated.api.tasks import create_task
+from generated.models import AddOneDevice, CreateTaskForAll, UpgradeEvent, TaskEvent
+
+client = AuthenticatedClient(base_url=sys.argv[1], token=sys.argv[2], raise_on_unexpected_status=True)
+device = add_device.sync(client=client, body=AddOneDevice(endpoint="urn:imei:1", product="meter"))
+assert device.endpoint == "urn:imei:1", device
+devices = list_devices.sync(client=client, product="meter")
+assert [item.endpoint for item in devices.items] == ["urn:imei:1"], devices
+package = list_packages.sync(client=client).items[0]
+task = create_task.sync(client=client, body=CreateTaskForAll(name="night", package_id=package.id, all_=True))
+assert task.counts.to_dict() == {"pending": 1} or task.id == 1, task
+refused = create_task.sync_detailed(client=client, body=CreateTaskForAll(name="night", package_id=99, all_=True))
+assert refused.status_code == 404 and refused.parsed.type_.value == "urn:cellwise:problem:not-found", refused
+
+event = UpgradeEvent.from_dict({"id": "evt_1_1", "type": "upgrade.succeeded", "timestamp": "2027-03-01T02:14:09.120Z",
+    "data": {"task_id": 7, "task_name": "n", "product": "meter", "version": "V2.0", "state": "succeeded", "upgrade_id": 1,
+             "endpoint": "urn:imei:1", "attempts": 1, "reason": "upgraded", "detail": "upgraded", "cell": None,
+             "started_at": None}})
+assert event.data.endpoint == "urn:imei:1" and event.type_.value == "upgrade.succeeded"
+print("works")
+"#;
+
+#[test]
+fn a_generated_client_works() {
+    let server = Server::start();
+    server.api.upload("meter", "V2.0", &noise(3, 4_000));
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    fs::write(at("openapi.json"), server.api.text("/openapi.json")).unwrap();
+    let python = tool("python");
+    let mut generate = clean(Command::new(python.with_file_name("openapi-python-client")));
+    // it tidies what it has generated with a tool that pip puts beside it
+    let beside = python.parent().unwrap().display().to_string();
+    generate.env(
+        "PATH",
+        format!("{beside}:{}", std::env::var("PATH").unwrap()),
+    );
+    generate.current_dir(directory.path()).args([
+        "generate",
+        "--path",
+        "openapi.json",
+        "--meta",
+        "none",
+        "--output-path",
+        "generated",
+        "--fail-on-warning",
+    ]);
+    let generated = run(&mut generate, b"", Duration::from_mins(2));
+    assert!(
+        generated.status.success(),
+        "{}\n{}",
+        generated.stdout,
+        generated.stderr
+    );
+    fs::write(at("client.py"), CLIENT).unwrap();
+    let mut client = clean(Command::new(python));
+    client.current_dir(directory.path()).args([
+        "client.py",
+        &server.api.url(""),
+        server.api.token(),
+    ]);
+    let ended = run(&mut client, b"", Duration::from_mins(1));
+    assert!(
+        ended.stdout.contains("works"),
+        "{}\n{}",
+        ended.stdout,
+        ended.stderr
+    );
+}
