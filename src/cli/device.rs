@@ -153,9 +153,11 @@ fn add(args: &AddArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
         };
         let answer = client
             .post("/v1/devices", &json!({"devices": batch}))
-            .map_err(|error| match error {
-                CommandError::Refused(problem) => CommandError::Refused(sent.by_line(problem)),
-                error => error,
+            .map_err(|mut error| {
+                if let CommandError::Refused(problem) = &mut error {
+                    sent.by_line(problem);
+                }
+                error
             })?;
         let mut added: Summary = client.view(&answer)?;
         total.added += added.added;

@@ -50,20 +50,19 @@ impl Place {
             read(args.config.as_deref())?
         };
         let defaults = Config::default();
-        let api = match &args.api {
-            Some(api) => api.trim_end_matches('/').to_owned(),
-            None => {
-                let variable = "CELLWISE_ADMIN__LISTEN";
-                let given = match (env(variable), settings.admin.listen) {
-                    (Some(listen), _) => Some((PathBuf::from(variable), listen)),
-                    (None, listen) => listen.map(|listen| (path, listen)),
-                };
-                let listen = match given {
-                    Some((path, listen)) => parse(path, &listen)?,
-                    None => defaults.admin.listen,
-                };
-                format!("http://{}", reached(listen))
-            }
+        let api = if let Some(api) = &args.api {
+            api.trim_end_matches('/').to_owned()
+        } else {
+            let variable = "CELLWISE_ADMIN__LISTEN";
+            let given = match (env(variable), settings.admin.listen) {
+                (Some(listen), _) => Some((PathBuf::from(variable), listen)),
+                (None, listen) => listen.map(|listen| (path, listen)),
+            };
+            let listen = match given {
+                Some((path, listen)) => parse(path, &listen)?,
+                None => defaults.admin.listen,
+            };
+            format!("http://{}", reached(listen))
         };
         let data_dir = env("CELLWISE_DATA_DIR")
             .map(PathBuf::from)
