@@ -96,6 +96,9 @@ pub enum CommandError {
         /// What happened.
         source: Box<Failure>,
     },
+    /// A file that was being sent broke off.
+    #[error("{0}; nothing was uploaded")]
+    Sending(Box<Failure>),
     /// Whoever answers is not the server, as far as can be told.
     #[error(
         "{api} cannot be trusted: {source}; if it is the right server, name the authority of its certificate by \
@@ -277,6 +280,7 @@ impl Client {
             let (api, source) = (self.api.clone(), Box::new(failure));
             match *source {
                 Failure::Untrusted(_) => CommandError::Untrusted { api, source },
+                Failure::Content(_) => CommandError::Sending(source),
                 _ => CommandError::Connection { api, source },
             }
         })?;

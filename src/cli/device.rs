@@ -2,7 +2,7 @@ pub(super) mod list_file;
 mod show;
 mod unknown;
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, io::Write, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
 use serde::Deserialize;
@@ -190,7 +190,29 @@ fn add(args: &AddArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
             )?;
         }
     }
+    if total.added > 0 {
+        remark_unknown_products(&client, &devices)?;
+    }
     Ok(ExitCode::from(u8::from(!total.refused.is_empty())))
+}
+
+/// Products that are written like one that packages are for may be meant to be that.
+fn remark_unknown_products(client: &Client, devices: &[Value]) -> Result<(), CommandError> {
+    let given: BTreeSet<&str> = (devices.iter())
+        .filter_map(|device| device["product"].as_str())
+        .collect();
+    let known = similar::products(client)?;
+    for product in given
+        .into_iter()
+        .filter(|product| !known.contains(*product))
+    {
+        let alike = similar::similar(product, known.iter().map(String::as_str));
+        if !alike.is_empty() {
+            let known = known.iter().map(String::as_str);
+            output::remark(&similar::unknown(product, known));
+        }
+    }
+    Ok(())
 }
 
 fn list(args: &ListArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {

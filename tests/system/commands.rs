@@ -58,6 +58,16 @@ fn commands_beside_the_settings_need_no_address_and_no_token() {
     let create = "task create --version V2 --devices-file -";
     let created = told(command(here, create, "# some\na\nc\n"));
     assert_eq!(created, "task 1 created, running: 2 devices to V2\n");
+    let typed = command(here, "device add d --product metre", "");
+    assert_eq!(
+        typed.stderr,
+        "no package is for product metre; did you mean meter?\n"
+    );
+    let typed = command(here, "device list --product mete", "");
+    assert_eq!(
+        typed.stderr,
+        "no package is for product mete; did you mean meter?\n"
+    );
     let json = told(command(here, "upgrade list --device c --format json", ""));
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["items"][0]["task_id"], 1);
