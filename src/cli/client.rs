@@ -1,6 +1,8 @@
 //! The admin API from the outside.
 
 mod http;
+mod listening;
+mod outgoing;
 mod place;
 
 use std::{
@@ -22,7 +24,8 @@ use thiserror::Error;
 
 pub use self::http::{Failure, Unusable};
 use self::{
-    http::{Answer, Outgoing, Server},
+    http::{Answer, Server},
+    outgoing::Outgoing,
     place::Place,
 };
 use crate::api::{self, Problem};
