@@ -27,7 +27,7 @@ enum Command {
     Simulate(cli::simulate::SimulateArgs),
     CheckConfig(cli::check_config::CheckConfigArgs),
     #[command(flatten)]
-    Admin(cli::AdminCommand),
+    Admin(Box<cli::AdminCommand>),
     Pcp(cli::pcp::PcpArgs),
 }
 
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => cli::serve::run(&args),
         Command::Demo(args) => cli::demo::run(&args),
         Command::Simulate(args) => cli::simulate::run(&args),
-        Command::Admin(command) => cli::admin(command),
+        Command::Admin(command) => cli::admin(*command),
         Command::CheckConfig(args) => cli::check_config::run(&args),
         Command::Pcp(args) => cli::pcp::run(&args),
     }

@@ -77,12 +77,12 @@ fn queue(
         1 => "1 device upgrades".to_owned(),
         more => format!("{more} devices upgrade"),
     };
-    let mut taken = format!("{upgrading} in cell {cell}; this one's coverage allows {limit}");
-    match ahead {
-        0 => {}
-        1 => taken.push_str("; 1 waits before it"),
-        more => taken.push_str(&format!("; {more} wait before it")),
-    }
+    let before = match ahead {
+        0 => String::new(),
+        1 => "; 1 waits before it".to_owned(),
+        more => format!("; {more} wait before it"),
+    };
+    let taken = format!("{upgrading} in cell {cell}; this one's coverage allows {limit}{before}");
     if active < limit {
         // The slot is there; the device, perhaps, is not.
         format!("{taken}; {}", reach(device, now))

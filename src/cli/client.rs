@@ -1,6 +1,8 @@
 //! The admin API from the outside.
 
 mod http;
+mod listening;
+mod outgoing;
 mod place;
 
 use std::{
@@ -22,7 +24,8 @@ use thiserror::Error;
 
 pub use self::http::{Failure, Unusable};
 use self::{
-    http::{Answer, Outgoing, Server},
+    http::{Answer, Server},
+    outgoing::Outgoing,
     place::Place,
 };
 use crate::api::{self, Problem};
@@ -34,15 +37,15 @@ const PAGE: usize = 1_000;
 #[derive(Debug, Clone, Default, Args)]
 pub struct ApiArgs {
     /// Address of the server's admin API: http://… or https://…. When not given, that of admin.listen in the settings file,
-    /// or http://127.0.0.1:8080.
+    /// or 127.0.0.1:8080.
     #[arg(long, env = "CELLWISE_API", value_name = "URL")]
     pub api: Option<String>,
     /// The operator's token. Better given by the environment or a file: others on this machine see
     /// arguments.
     #[arg(long, env = "CELLWISE_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
-    /// File that holds the operator's token. When not given, admin.token in data_dir of the settings file, or in
-    /// cellwise-data.
+    /// File that holds the operator's token. When not given, admin.token in the data directory that the settings file
+    /// names, or in cellwise-data.
     #[arg(long, env = "CELLWISE_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// The authorities, in PEM, of which the server may have its certificate; those that the system trusts when not given.
@@ -96,6 +99,9 @@ pub enum CommandError {
         /// What happened.
         source: Box<Failure>,
     },
+    /// A file that was being sent broke off.
+    #[error("{0}; nothing was uploaded")]
+    Sending(Box<Failure>),
     /// Whoever answers is not the server, as far as can be told.
     #[error(
         "{api} cannot be trusted: {source}; if it is the right server, name the authority of its certificate by \
@@ -277,6 +283,7 @@ impl Client {
             let (api, source) = (self.api.clone(), Box::new(failure));
             match *source {
                 Failure::Untrusted(_) => CommandError::Untrusted { api, source },
+                Failure::Content(_) => CommandError::Sending(source),
                 _ => CommandError::Connection { api, source },
             }
         })?;

@@ -2,7 +2,7 @@ pub(super) mod list_file;
 mod show;
 mod unknown;
 
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, io::Write, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
 use serde::Deserialize;
@@ -153,9 +153,11 @@ fn add(args: &AddArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
         };
         let answer = client
             .post("/v1/devices", &json!({"devices": batch}))
-            .map_err(|error| match error {
-                CommandError::Refused(problem) => CommandError::Refused(sent.by_line(problem)),
-                error => error,
+            .map_err(|mut error| {
+                if let CommandError::Refused(problem) = &mut error {
+                    sent.by_line(problem);
+                }
+                error
             })?;
         let mut added: Summary = client.view(&answer)?;
         total.added += added.added;
@@ -188,7 +190,29 @@ fn add(args: &AddArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
             )?;
         }
     }
+    if total.added > 0 {
+        remark_unknown_products(&client, &devices)?;
+    }
     Ok(ExitCode::from(u8::from(!total.refused.is_empty())))
+}
+
+/// Products that are written like one that packages are for may be meant to be that.
+fn remark_unknown_products(client: &Client, devices: &[Value]) -> Result<(), CommandError> {
+    let given: BTreeSet<&str> = (devices.iter())
+        .filter_map(|device| device["product"].as_str())
+        .collect();
+    let known = similar::products(client)?;
+    for product in given
+        .into_iter()
+        .filter(|product| !known.contains(*product))
+    {
+        let alike = similar::similar(product, known.iter().map(String::as_str));
+        if !alike.is_empty() {
+            let known = known.iter().map(String::as_str);
+            output::remark(&similar::unknown(product, known));
+        }
+    }
+    Ok(())
 }
 
 fn list(args: &ListArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {

@@ -1,15 +1,13 @@
-use std::{collections::BTreeSet, io::Write, path::PathBuf, process::ExitCode};
+mod create;
+
+use std::{io::Write, process::ExitCode};
 
 use clap::{Args, Subcommand};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
     client::{ApiArgs, Client, CommandError},
-    device::list_file,
-    output::{self, Format, counted},
-    package::PackageView,
-    similar,
+    output::{self, Format},
     watch::{self, TaskView},
 };
 
@@ -17,7 +15,7 @@ use super::{
 #[derive(Debug, Subcommand)]
 pub enum TaskCommand {
     /// Create a task that upgrades devices with a package.
-    Create(CreateArgs),
+    Create(create::CreateArgs),
     /// Show a task: how many devices are in each state, and of those that wait or have failed why: all of them in a
     /// task of up to 20 devices, some of each state in a larger one.
     Show(ShowArgs),
@@ -27,79 +25,6 @@ pub enum TaskCommand {
     Stop(StopArgs),
     /// Delete a task that has ended, with its upgrades and their timelines.
     Delete(DeleteArgs),
-}
-
-/// `cellwise task create`.
-#[derive(Debug, Args)]
-#[command(disable_version_flag = true)]
-pub struct CreateArgs {
-    #[command(flatten)]
-    package: PackageChoice,
-    #[command(flatten)]
-    devices: DeviceChoice,
-    /// A name to recognise it by; product and version when not given.
-    #[arg(long)]
-    name: Option<String>,
-    /// When it starts, such as 2027-03-01T02:00:00Z; at once when not given.
-    #[arg(long, value_name = "TIME")]
-    start_at: Option<String>,
-    /// Further attempts after a failure, 0 to 100.
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    retry_attempts: u32,
-    /// Pause before each further attempt, seconds.
-    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
-    retry_interval_s: u32,
-    /// Where the outcomes of this task are posted.
-    #[arg(long, value_name = "URL", requires = "webhook_secret")]
-    webhook: Option<String>,
-    /// Signs what is posted to --webhook: whsec_ and base64. Better given by the environment: others on this
-    /// machine see arguments.
-    #[arg(
-        long,
-        env = "CELLWISE_WEBHOOK_SECRET",
-        hide_env_values = true,
-        value_name = "SECRET"
-    )]
-    webhook_secret: Option<String>,
-    /// Go on and show the progress until the task has ended; the exit code is 0 if every device succeeded,
-    /// else 1.
-    #[arg(long)]
-    watch: bool,
-    /// The form of the result.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
-    #[command(flatten)]
-    api: ApiArgs,
-}
-
-/// With what.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-struct PackageChoice {
-    /// Number of the package.
-    #[arg(long, value_name = "ID")]
-    package: Option<i64>,
-    /// Version of the package, if only one product has it (or --product says which).
-    #[arg(long)]
-    version: Option<String>,
-}
-
-/// Whom.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-struct DeviceChoice {
-    /// These devices: endpoint names with commas between them.
-    #[arg(long, value_delimiter = ',', value_name = "ENDPOINTS")]
-    devices: Option<Vec<String>>,
-    /// The devices in a file, or - for standard input: as for `cellwise device add --file`, of which the names count.
-    #[arg(long, value_name = "FILE")]
-    devices_file: Option<PathBuf>,
-    /// All devices of this product.
-    #[arg(long)]
-    product: Option<String>,
-    /// All devices of the package's product.
-    #[arg(long)]
-    all: bool,
 }
 
 /// `cellwise task show`.
@@ -159,172 +84,15 @@ pub struct DeleteArgs {
     api: ApiArgs,
 }
 
-/// What other tasks do with the same package to the same devices.
-#[derive(Debug, Deserialize)]
-struct CreatedView {
-    overlaps: Option<OverlapsView>,
-}
-
-#[derive(Debug, Deserialize)]
-struct OverlapsView {
-    devices: u64,
-    tasks: Vec<OverlapView>,
-}
-
-#[derive(Debug, Deserialize)]
-struct OverlapView {
-    id: i64,
-    name: String,
-    devices: u64,
-}
-
-/// Other tasks that are named.
-const OVERLAPS: usize = 5;
-
-impl OverlapsView {
-    fn told(&self) -> String {
-        let tasks: Vec<String> = (self.tasks.iter().take(OVERLAPS))
-            .map(|task| format!("task {} ({}) has {}", task.id, task.name, task.devices))
-            .collect();
-        let more = match self.tasks.len().saturating_sub(OVERLAPS) {
-            0 => String::new(),
-            more => format!(" and {more} more tasks have some"),
-        };
-        let are = if self.devices == 1 { "is" } else { "are" };
-        format!(
-            "{} {are} to get this package by another task too: {}{more}",
-            counted(self.devices, "device"),
-            tasks.join(", "),
-        )
-    }
-}
-
 impl TaskCommand {
     /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
         match self {
-            Self::Create(args) => create(args, out),
+            Self::Create(args) => create::run(args, out),
             Self::Show(args) => show(&args, out),
             Self::List(args) => list(&args, out),
             Self::Stop(args) => stop(&args, out),
             Self::Delete(args) => delete(&args, out),
-        }
-    }
-}
-
-fn create(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
-    let client = Client::new(&args.api)?;
-    let package = match (&args.package.package, &args.package.version) {
-        (Some(id), _) => client.view(&client.get(&format!("/v1/packages/{id}"), &[])?)?,
-        (None, Some(version)) => find_package(&client, version, args.devices.product.as_deref())?,
-        (None, None) => {
-            return Err(CommandError::Arguments(
-                "give --package or --version".to_owned(),
-            ));
-        }
-    };
-    let name = args
-        .name
-        .unwrap_or_else(|| format!("{} {}", package.product, package.version));
-    let mut body = json!({"name": name, "package_id": package.id});
-    let (field, devices) = args.devices.to_json()?;
-    if let Some(body) = body.as_object_mut() {
-        body.insert(field.to_owned(), devices);
-        body.extend(args.start_at.map(|at| ("start_at".to_owned(), json!(at))));
-        body.extend((args.webhook).map(|url| {
-            let webhook = json!({"url": url, "secret": args.webhook_secret});
-            ("webhook".to_owned(), webhook)
-        }));
-        if args.retry_attempts > 0 {
-            let retry = json!({
-                "attempts": args.retry_attempts, "interval_seconds": args.retry_interval_s,
-            });
-            body.insert("retry".to_owned(), retry);
-        }
-    }
-    let task = client.post("/v1/tasks", &body)?;
-    let view: TaskView = client.view(&task)?;
-    match args.format {
-        Format::Json => output::json(out, &task)?,
-        Format::Text => writeln!(
-            out,
-            "task {} created, {}: {} to {}",
-            view.id,
-            view.state,
-            counted(view.total, "device"),
-            view.version,
-        )?,
-    }
-    let created: CreatedView = client.view(&task)?;
-    if let (Format::Text, Some(overlaps)) = (args.format, created.overlaps)
-        && overlaps.devices > 0
-    {
-        writeln!(out, "{}", overlaps.told())?;
-    }
-    if args.watch {
-        return watch::watch(&client, view.id, args.format, out);
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-impl DeviceChoice {
-    /// The field that says it, and its value.
-    fn to_json(&self) -> Result<(&'static str, Value), CommandError> {
-        Ok(match (&self.devices, &self.devices_file, &self.product) {
-            (Some(devices), ..) => ("devices", json!(devices)),
-            (None, Some(path), _) => {
-                let listed = list_file::read(path)?;
-                if listed.is_empty() {
-                    return Err(CommandError::Arguments("the list is empty".to_owned()));
-                }
-                let names = listed.into_iter().map(|entry| entry.endpoint);
-                ("devices", names.collect())
-            }
-            (None, None, Some(product)) => ("product", json!(product)),
-            (None, None, None) => ("all", json!(self.all)),
-        })
-    }
-}
-
-fn find_package(
-    client: &Client,
-    version: &str,
-    product: Option<&str>,
-) -> Result<PackageView, CommandError> {
-    let (packages, _) = client.list("/v1/packages", &[], usize::MAX)?;
-    let mut found = packages
-        .iter()
-        .map(|package| client.view(package))
-        .collect::<Result<Vec<PackageView>, _>>()?;
-    if let Some(product) = product {
-        let products: BTreeSet<&str> = found.iter().map(|it| it.product.as_str()).collect();
-        if !products.contains(product) {
-            let unknown = similar::unknown(product, products);
-            return Err(CommandError::Arguments(unknown));
-        }
-    }
-    found.retain(|package| {
-        package.version == version
-            && package.superseded_at.is_none()
-            && product.is_none_or(|product| package.product == product)
-    });
-    let wanted = product.map_or_else(String::new, |product| format!(" for product {product}"));
-    match (found.pop(), found.len()) {
-        (Some(package), 0) => Ok(package),
-        (None, _) => Err(CommandError::Arguments(format!(
-            "there is no package of version {version}{wanted}; upload it with: \
-             cellwise package upload FILE --version {version}"
-        ))),
-        (Some(last), _) => {
-            found.push(last);
-            let ids: Vec<String> = found
-                .iter()
-                .map(|package| format!("--package {} ({})", package.id, package.product))
-                .collect();
-            Err(CommandError::Arguments(format!(
-                "several products have a package of version {version}; give {}",
-                ids.join(" or ")
-            )))
         }
     }
 }

@@ -6,6 +6,7 @@
 mod cancel;
 mod check_config;
 mod coap_client;
+mod commands;
 mod demo;
 mod dtls;
 mod garbage;

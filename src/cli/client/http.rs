@@ -3,21 +3,11 @@
 //! An answer is read whenever it comes. A server that refuses a file answers while the file is being sent, and closes the
 //! connection: what cannot be sent any more is no error then.
 
-use std::{
-    cell::{Cell, RefCell},
-    fs, io,
-    path::Path,
-    pin::Pin,
-    rc::Rc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{fs, io, path::Path, time::Duration};
 
-use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::{
     Request, StatusCode,
-    body::{Body, Frame, SizeHint},
     client::conn::http1,
     header::{CONNECTION, HOST, HeaderValue},
 };
@@ -26,10 +16,15 @@ use native_tls::{Certificate, Protocol, TlsConnector};
 use reqwest::Url;
 use thiserror::Error;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     runtime::Runtime,
-    time::{sleep, timeout},
+    time::timeout,
+};
+
+use super::{
+    listening::Listening,
+    outgoing::{Outgoing, Progress, silence},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,8 +32,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_mins(2);
 /// Longer than any page of a thousand items.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
-/// Read of a file at once.
-const CHUNK: usize = 64 * 1024;
 
 /// Why there is no answer.
 #[derive(Debug, Error)]
@@ -171,7 +164,7 @@ impl Server {
             let stream = stream.await.map_err(|_| late())??;
             tokio::select! {
                 answered = carry_out(stream, request, &progress) => answered,
-                () = silence(&progress) => Err(Failure::Silence(SILENCE)),
+                () = silence(&progress, SILENCE) => Err(Failure::Silence(SILENCE)),
             }
         });
         match unread.take() {
@@ -183,10 +176,7 @@ impl Server {
 
     async fn connect(&self) -> Result<Box<dyn Stream>, Failure> {
         let tcp = TcpStream::connect((self.host.as_str(), self.port)).await;
-        let tcp = Listening {
-            tcp: tcp.map_err(Failure::Connect)?,
-            is_deaf: false,
-        };
+        let tcp = Listening::to(tcp.map_err(Failure::Connect)?);
         let Some(tls) = &self.tls else {
             return Ok(Box::new(tcp));
         };
@@ -263,152 +253,6 @@ async fn carry_out(
     }
 }
 
-/// How often something happened.
-#[derive(Debug, Clone, Default)]
-struct Progress(Rc<Cell<u64>>);
-
-impl Progress {
-    fn step(&self) {
-        self.0.set(self.0.get() + 1);
-    }
-}
-
-/// Ends when nothing has happened for a while.
-async fn silence(progress: &Progress) {
-    let mut seen = None;
-    while seen != Some(progress.0.get()) {
-        seen = Some(progress.0.get());
-        sleep(SILENCE).await;
-    }
-}
-
-/// What is sent.
-pub(super) struct Outgoing {
-    content: Box<dyn io::Read>,
-    left: u64,
-    progress: Progress,
-    unread: Rc<RefCell<Option<io::Error>>>,
-}
-
-impl Outgoing {
-    /// `len` bytes of `content`.
-    pub(super) fn of(content: Box<dyn io::Read>, len: u64) -> Self {
-        Self {
-            content,
-            left: len,
-            progress: Progress::default(),
-            unread: Rc::default(),
-        }
-    }
-
-    /// Nothing.
-    pub(super) fn nothing() -> Self {
-        Self::of(Box::new(io::empty()), 0)
-    }
-
-    /// A text.
-    pub(super) fn text(text: String) -> Self {
-        let len = text.len() as u64;
-        Self::of(Box::new(io::Cursor::new(text)), len)
-    }
-
-    fn read(&mut self) -> io::Result<Bytes> {
-        let most = usize::try_from(self.left).map_or(CHUNK, |left| left.min(CHUNK));
-        let mut chunk = vec![0; most];
-        let read = self.content.read(&mut chunk)?;
-        if read == 0 {
-            let shorter = "it became shorter while it was sent";
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, shorter));
-        }
-        chunk.truncate(read);
-        self.left -= read as u64;
-        Ok(chunk.into())
-    }
-}
-
-impl Body for Outgoing {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    /// Nothing else is to be done meanwhile, so that a file may be read here.
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        if self.left == 0 {
-            return Poll::Ready(None);
-        }
-        self.progress.step();
-        Poll::Ready(Some(self.read().map(Frame::data).map_err(|error| {
-            let kind = error.kind();
-            self.unread.replace(Some(error));
-            kind.into()
-        })))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.left == 0
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
-    }
-}
-
 trait Stream: AsyncRead + AsyncWrite + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
-
-/// A connection that is listened to although the other side takes nothing more: it may have said why.
-#[derive(Debug)]
-struct Listening {
-    tcp: TcpStream,
-    is_deaf: bool,
-}
-
-impl Listening {
-    /// What cannot be written counts as written.
-    fn or_deaf<T>(&mut self, done: Poll<io::Result<T>>, as_if: T) -> Poll<io::Result<T>> {
-        match done {
-            Poll::Ready(Err(_)) => {
-                self.is_deaf = true;
-                Poll::Ready(Ok(as_if))
-            }
-            done => done,
-        }
-    }
-}
-
-impl AsyncRead for Listening {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Listening {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        if self.is_deaf {
-            return Poll::Ready(Ok(bytes.len()));
-        }
-        let written = Pin::new(&mut self.tcp).poll_write(cx, bytes);
-        self.or_deaf(written, bytes.len())
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.tcp).poll_flush(cx);
-        self.or_deaf(flushed, ())
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let shut = Pin::new(&mut self.tcp).poll_shutdown(cx);
-        self.or_deaf(shut, ())
-    }
-}

@@ -43,6 +43,7 @@ impl Place {
         args: &ApiArgs,
         env: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, CommandError> {
+        let env = |name: &str| env(name).map(|value| unquoted(&value).to_owned());
         let told = args.api.is_some() && (args.token.is_some() || args.token_file.is_some());
         let (path, settings) = if told {
             (PathBuf::new(), Settings::default())
@@ -50,20 +51,19 @@ impl Place {
             read(args.config.as_deref())?
         };
         let defaults = Config::default();
-        let api = match &args.api {
-            Some(api) => api.trim_end_matches('/').to_owned(),
-            None => {
-                let variable = "CELLWISE_ADMIN__LISTEN";
-                let given = match (env(variable), settings.admin.listen) {
-                    (Some(listen), _) => Some((PathBuf::from(variable), listen)),
-                    (None, listen) => listen.map(|listen| (path, listen)),
-                };
-                let listen = match given {
-                    Some((path, listen)) => parse(path, &listen)?,
-                    None => defaults.admin.listen,
-                };
-                format!("http://{}", reached(listen))
-            }
+        let api = if let Some(api) = &args.api {
+            api.trim_end_matches('/').to_owned()
+        } else {
+            let variable = "CELLWISE_ADMIN__LISTEN";
+            let given = match (env(variable), settings.admin.listen) {
+                (Some(listen), _) => Some((PathBuf::from(variable), listen)),
+                (None, listen) => listen.map(|listen| (path, listen)),
+            };
+            let listen = match given {
+                Some((path, listen)) => parse(path, &listen)?,
+                None => defaults.admin.listen,
+            };
+            format!("http://{}", reached(listen))
         };
         let data_dir = env("CELLWISE_DATA_DIR")
             .map(PathBuf::from)
@@ -90,6 +90,12 @@ fn read(file: Option<&Path>) -> Result<(PathBuf, Settings), CommandError> {
         problem(&path, format!("line {line}: {message}"))
     })?;
     Ok((path, settings))
+}
+
+/// The environment may have texts as TOML has them.
+fn unquoted(value: &str) -> &str {
+    let inner = |mark| value.strip_prefix(mark)?.strip_suffix(mark);
+    inner('"').or_else(|| inner('\'')).unwrap_or(value)
 }
 
 fn parse(path: PathBuf, listen: &str) -> Result<SocketAddr, CommandError> {
@@ -165,7 +171,7 @@ mod tests {
         let (_dir, mut args) = with_file(FILE);
         let env = [
             ("CELLWISE_DATA_DIR", "/srv"),
-            ("CELLWISE_ADMIN__LISTEN", "192.0.2.1:80"),
+            ("CELLWISE_ADMIN__LISTEN", "\"192.0.2.1:80\""),
         ];
         let found = place(&args, &env).unwrap();
         assert_eq!(found.api, "http://192.0.2.1:80");

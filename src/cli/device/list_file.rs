@@ -85,7 +85,7 @@ fn parse(text: &str) -> Result<Vec<Entry>, String> {
                 None => plain(number, line),
             };
             entry
-                .and_then(|entry| entry.checked())
+                .and_then(Entry::checked)
                 .map_err(|problem| on_line(number, &problem))
         })
         .collect()
@@ -259,7 +259,7 @@ impl Sent<'_> {
     }
 
     /// Tells of lines what the server told of places in a request.
-    pub(super) fn by_line(self, mut problem: Box<Problem>) -> Box<Problem> {
+    pub(super) fn by_line(self, problem: &mut Problem) {
         let mut moved = false;
         for error in &mut problem.errors {
             if let Some((line, rest)) = self.line_of(&error.field) {
@@ -273,7 +273,6 @@ impl Sent<'_> {
                 .collect();
             problem.detail = details.join("; ").into();
         }
-        problem
     }
 }
 

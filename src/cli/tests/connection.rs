@@ -1,11 +1,12 @@
 //! How the commands reach the server: over TLS, and when it answers before it has heard all.
 
 use std::{
-    io::{Read, Write},
+    io::{Cursor, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     thread,
 };
 
+use clap::Parser;
 use openssl::{
     asn1::Asn1Time,
     bn::BigNum,
@@ -20,7 +21,7 @@ use openssl::{
 use serde_json::json;
 
 use super::{Line, Shell, TOKEN};
-use clap::Parser;
+use crate::cli::{ApiArgs, Client};
 
 /// An authority, and who may have its certificates.
 struct Authority {
@@ -233,6 +234,30 @@ async fn an_answer_that_comes_while_the_file_is_sent_is_shown() {
             "The server's disk is full: free space on the server's disk and upload again (HTTP 507)"
         );
     }
+}
+
+#[tokio::test]
+async fn a_file_that_breaks_off_is_no_fault_of_the_server() {
+    let shell = Shell::new().await;
+    let args = ApiArgs {
+        api: Some(shell.url.clone()),
+        token: Some(TOKEN.to_owned()),
+        ..ApiArgs::default()
+    };
+    let uploaded = tokio::task::spawn_blocking(move || {
+        let query = [("version", "V2".to_owned())];
+        let short = Cursor::new(vec![7; 100_000]);
+        Client::new(&args)
+            .unwrap()
+            .upload("/v1/packages", &query, 200_000, short)
+    });
+    let error = uploaded.await.unwrap().unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "what is to be sent cannot be read: it became shorter while it was sent; nothing was uploaded"
+    );
+    let list = shell.run("package list --format json").await.unwrap();
+    assert_eq!(list.json()["items"], json!([]));
 }
 
 #[tokio::test]
