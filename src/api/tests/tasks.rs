@@ -124,7 +124,11 @@ async fn fields_of_a_task_are_checked() {
         );
     }
     let body = json!({"name": "x", "package_id": package, "product": "q"});
-    assert_eq!(api.post("/v1/tasks", &body).await.fields(), ["product"]);
+    let refused = api.post("/v1/tasks", &body).await;
+    assert_eq!(
+        (refused.status, refused.problem()),
+        (StatusCode::CONFLICT, "other-product")
+    );
     let body = json!({"name": "x", "package_id": package});
     assert_eq!(api.post("/v1/tasks", &body).await.fields(), ["devices"]);
     assert_eq!(
