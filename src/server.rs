@@ -30,7 +30,7 @@ use crate::{
     config::{Config, MOST_SHARDS, Settings},
     engine::{DeviceIds, Engine, Gate, Setup},
     health::{Health, Part},
-    notify::{Dispatcher, DispatcherSetup, Instance},
+    notify::{self, Dispatcher, DispatcherSetup, Instance, KeepError},
     runtime::{
         Exchange, PackageCache, Pulse, Rollout, RolloutSetup, SecuredSetup, Shards, ShardsSetup,
         Supervisor, bind, restore_busy,
@@ -164,11 +164,10 @@ impl Server {
         let clock = SystemClock::start();
         let kept = Kept::open(&config).await?;
         let (database, files) = (kept.database, kept.files);
-        let vault = secure::vault(&config.dtls, purpose, &*database).await?;
+        let vault = open_vault(&config, purpose, &*database).await?;
         let revision = database.restore_revision().await?;
         let count = shard_count(&config);
         let ports = Ports::open(&config, count, vault.as_ref(), &*database).await?;
-        let (coap_addr, dtls_addr) = (ports.coap_addr, ports.dtls_addr);
         let (admin, admin_addr) = listen_to_operators(config.admin.listen).await?;
 
         let ids = DeviceIds::new(kept_secret(&*database, "token_key").await?);
@@ -219,6 +218,7 @@ impl Server {
             pulse: pulse.clone(),
             clock,
             instance: instance.clone(),
+            vault: vault.clone(),
         });
         let dispatcher = dispatcher.map_err(|error| system("post to webhooks", &error))?;
         let dispatcher = supervisor.run(Part::Webhooks, dispatcher.run(told_to_stop.clone()));
@@ -240,11 +240,11 @@ impl Server {
         });
         let api = api::serve(admin, router, settings.clone(), told_to_stop);
         let api = supervisor.run(Part::Api, api);
-        data_dir::write_listening(&config.data_dir, coap_addr, dtls_addr, admin_addr)?;
-        tracing::info!(?coap_addr, ?dtls_addr, %admin_addr, data_dir = %config.data_dir.display(), "listening");
+        let (coap, dtls) = (ports.coap_addr, ports.dtls_addr);
+        announce(&config, coap, dtls, admin_addr)?;
         Ok(Self {
-            coap_addr,
-            dtls_addr,
+            coap_addr: coap,
+            dtls_addr: dtls,
             admin_addr,
             store: kept.store,
             shards,
@@ -373,6 +373,47 @@ async fn listen_to_operators(address: SocketAddr) -> Result<(TcpListener, Socket
     }
     let bound = local_addr(listener.local_addr(), address, SETTING)?;
     Ok((listener, bound))
+}
+
+fn announce(
+    config: &Config,
+    coap: Option<SocketAddr>,
+    dtls: Option<SocketAddr>,
+    admin: SocketAddr,
+) -> Result<(), StartError> {
+    data_dir::write_listening(&config.data_dir, coap, dtls, admin)?;
+    let at = |address: Option<SocketAddr>| {
+        address.map_or_else(|| "closed".to_owned(), |address| address.to_string())
+    };
+    tracing::info!(
+        coap = at(coap),
+        coaps = at(dtls),
+        %admin,
+        data_dir = %config.data_dir.display(),
+        "listening"
+    );
+    Ok(())
+}
+
+/// The vault of the credential key, in which the secrets of webhooks are too that were added before there was one.
+async fn open_vault(
+    config: &Config,
+    purpose: Purpose,
+    store: &dyn Store,
+) -> Result<Option<Vault>, StartError> {
+    let vault = secure::vault(&config.dtls, purpose, store).await?;
+    if let Some(vault) = &vault {
+        match notify::seal_secrets(store, vault).await {
+            Ok(0) => {}
+            Ok(sealed) => {
+                let what = "webhooks' secrets were sealed with the credential key";
+                tracing::info!(sealed, "{what}");
+            }
+            Err(KeepError::Store(error)) => return Err(error.into()),
+            Err(KeepError::Seal(error)) => return Err(system("seal secrets", &error)),
+        }
+    }
+    Ok(vault)
 }
 
 /// Why a server could not start with settings of which each may be what it is. Nothing is opened, and nothing is written.

@@ -167,7 +167,7 @@ async fn check(
     let new = NewWebhook {
         task,
         url: target.to_string(),
-        secret: secret.as_bytes().to_vec(),
+        secret: (secret.keep(state.vault.as_ref())).map_err(|error| Problem::internal(&error))?,
         created_at: state.now(),
     };
     Ok((new, secret))

@@ -26,6 +26,7 @@ use crate::{
         AttemptResult, Attempted, BusyWebhook, DeliveryId, DueDelivery, EventStore, StoreError,
         WebhookId,
     },
+    vault::Vault,
 };
 
 /// Between two looks at the least.
@@ -67,6 +68,8 @@ pub struct DispatcherSetup {
     pub clock: SystemClock,
     /// Marks the database.
     pub instance: Instance,
+    /// Opens the webhooks' secrets, where there is a credential key.
+    pub vault: Option<Vault>,
 }
 
 /// A webhook that is due, and how its deliveries are coming along.
@@ -262,13 +265,16 @@ impl Dispatcher {
         let payload = Payload::new(&delivery.event, &self.setup.instance);
         // serialising strings and numbers does not fail
         let body = serde_json::to_string(&payload).unwrap_or_default();
-        let secret = Secret::from_bytes(webhook.secret.clone());
-        let headers = secret.headers(payload.id(), began.utc, &body);
+        let secret = Secret::kept(webhook.secret.clone(), self.setup.vault.as_ref());
+        let headers = secret.map(|secret| secret.headers(payload.id(), began.utc, &body));
         let (poster, url) = (self.poster.clone(), webhook.url.clone());
         let (webhook, origin) = (webhook.id, origin.to_owned());
         self.posts.spawn(async move {
             Attempt {
-                posted: poster.post(&url, headers, body).await,
+                posted: match headers {
+                    Ok(headers) => poster.post(&url, headers, body).await,
+                    Err(error) => Posted::Failed(error.to_string(), None),
+                },
                 delivery,
                 webhook,
                 origin,

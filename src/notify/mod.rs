@@ -8,6 +8,7 @@
 
 mod address;
 mod dispatcher;
+mod kept;
 mod payload;
 mod ping;
 mod post;
@@ -20,6 +21,7 @@ mod tests;
 
 pub use address::{Refused, Target, TargetError};
 pub use dispatcher::{Dispatcher, DispatcherSetup};
+pub use kept::{KeepError, Unreadable, seal_secrets};
 pub use payload::{Instance, Payload, TASK_KINDS, TaskEvent, UPGRADE_KINDS, UpgradeEvent};
 pub use ping::{Ping, ping};
 pub use signature::{Secret, SecretError};

@@ -224,6 +224,7 @@ impl House {
             pulse: self.pulse.clone(),
             clock: SystemClock::start(),
             instance: Instance::new(&[0xAB; 32]),
+            vault: None,
         };
         let (stop, told_to_stop) = watch::channel(false);
         let dispatcher = Dispatcher::new(setup).unwrap();

@@ -244,6 +244,8 @@ pub struct PackageCache {
     store: Arc<dyn Store>,
     files: PackageFiles,
     packages: HashMap<PackageId, Weak<Package>>,
+    /// Those that could not be had. That is told once of each.
+    missing: HashSet<PackageId>,
 }
 
 impl PackageCache {
@@ -253,6 +255,7 @@ impl PackageCache {
             store,
             files,
             packages: HashMap::new(),
+            missing: HashSet::new(),
         }
     }
 
@@ -277,10 +280,13 @@ impl PackageCache {
         let frames = match self.files.frames(&record).await {
             Ok(frames) => frames,
             Err(error) => {
-                tracing::error!(package = id.0, %error, "a package cannot be served");
+                if self.missing.insert(id) {
+                    tracing::error!(package = id.0, %error, "a package cannot be served: its upgrades fail");
+                }
                 return Ok(None);
             }
         };
+        self.missing.remove(&id);
         let identity = record.identity();
         let package = Arc::new(Package { identity, frames });
         self.packages.insert(id, Arc::downgrade(&package));

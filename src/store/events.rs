@@ -273,6 +273,12 @@ pub trait EventStore: Send + Sync + 'static {
     /// What a webhook's posts are signed with.
     async fn webhook_secret(&self, id: WebhookId) -> Result<Option<Vec<u8>>, StoreError>;
 
+    /// What all webhooks' posts are signed with.
+    async fn webhook_secrets(&self) -> Result<Vec<(WebhookId, Vec<u8>)>, StoreError>;
+
+    /// Stores in another form what a webhook's posts are signed with.
+    async fn set_webhook_secret(&self, id: WebhookId, secret: &[u8]) -> Result<(), StoreError>;
+
     /// Removes a webhook and its deliveries. Returns whether there was one.
     async fn remove_webhook(&self, id: WebhookId) -> Result<bool, StoreError>;
 

@@ -44,7 +44,17 @@ pub(in crate::api) async fn ping(
 ) -> Result<Json<Pinged>, Get> {
     let webhook = known(&state, id).await?;
     let secret = state.store.webhook_secret(webhook.id).await?;
-    let secret = Secret::from_bytes(secret.ok_or(Get::NotFound(id))?);
+    let secret = Secret::kept(secret.ok_or(Get::NotFound(id))?, state.vault.as_ref());
+    let secret = match secret {
+        Ok(secret) => secret,
+        Err(error) => {
+            let error = Some(error.to_string());
+            return Ok(Json(Pinged {
+                accepted: false,
+                error,
+            }));
+        }
+    };
     let config = &state.config.get().webhooks;
     let limit = Duration::from_secs(config.timeout_s).min(MOST);
     let message = state.instance.ping(id, state.now());

@@ -237,6 +237,27 @@ impl EventStore for SqliteStore {
             .doing("reading a webhook's secret")
     }
 
+    async fn webhook_secrets(&self) -> Result<Vec<(WebhookId, Vec<u8>)>, StoreError> {
+        let secrets = sqlx::query_as("SELECT id, secret FROM webhooks ORDER BY id")
+            .fetch_all(&self.readers)
+            .await
+            .doing("reading the webhooks' secrets")?;
+        let named = secrets.into_iter();
+        Ok(named.map(|(id, secret)| (WebhookId(id), secret)).collect())
+    }
+
+    async fn set_webhook_secret(&self, id: WebhookId, secret: &[u8]) -> Result<(), StoreError> {
+        let doing = "storing a webhook's secret";
+        let mut tx = self.write(doing).await?;
+        sqlx::query("UPDATE webhooks SET secret = ? WHERE id = ?")
+            .bind(secret)
+            .bind(id.0)
+            .execute(&mut *tx)
+            .await
+            .doing(doing)?;
+        tx.commit().await.doing(doing)
+    }
+
     async fn remove_webhook(&self, id: WebhookId) -> Result<bool, StoreError> {
         let doing = "removing a webhook";
         let mut tx = self.write(doing).await?;
