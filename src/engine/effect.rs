@@ -53,6 +53,8 @@ pub enum Report {
         endpoint: String,
         /// Its address.
         peer: Peer,
+        /// Anybody may register, and there are as many devices as may: this many (`lwm2m.max_open_devices`).
+        reached: Option<usize>,
     },
     /// Somebody acted as a device that it has not shown to be, or that is not to be heard unencrypted.
     Impostor {

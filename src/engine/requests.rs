@@ -73,7 +73,14 @@ impl Engine {
             Err(refusal) => {
                 self.counters.registrations_refused += 1;
                 let endpoint = request.endpoint;
-                self.report(Report::UnknownEndpoint { endpoint, peer });
+                let lwm2m = &self.config.lwm2m;
+                let open = lwm2m.registration == RegistrationPolicy::Open;
+                let reached = open.then_some(lwm2m.max_open_devices);
+                self.report(Report::UnknownEndpoint {
+                    endpoint,
+                    peer,
+                    reached,
+                });
                 self.refuse(peer, bytes, message, refusal);
                 return None;
             }

@@ -20,6 +20,8 @@ impl Engine {
         }
     }
 
+    /// Answers a request with an error. What is wrong is told to devices, and where datagrams are encrypted; a stranger on the
+    /// plain port could be anybody.
     pub(super) fn refuse(
         &mut self,
         peer: Peer,
@@ -28,7 +30,12 @@ impl Engine {
         refusal: (Code, &str),
     ) {
         self.counters.requests_refused += 1;
-        let (code, text) = refusal;
+        // Whoever has a false address sends its own, and what comes back is to be no longer than what was sent.
+        let stranger = !peer.secured && self.devices.by_peer(peer).is_none();
+        let (code, text) = match refusal {
+            (code, _) if stranger => (code, ""),
+            refusal => refusal,
+        };
         let id = self.response_id(peer);
         let response = short_response(message, code, id, Bytes::copy_from_slice(text.as_bytes()));
         self.respond(peer, bytes, message, response);

@@ -14,10 +14,21 @@ impl Shard {
             Report::Registered { endpoint, peer } => {
                 tracing::debug!(endpoint, %peer, "registered");
             }
-            Report::UnknownEndpoint { endpoint, peer } => {
+            Report::UnknownEndpoint {
+                endpoint,
+                peer,
+                reached,
+            } => {
                 let refusal = Refusal::UnknownEndpoint;
                 (self.strangers).refused(endpoint.as_bytes(), refusal, peer.address);
-                if self.stranger_lines.check().is_ok() {
+                if self.stranger_lines.check().is_err() {
+                    // counted
+                } else if let Some(reached) = reached {
+                    tracing::warn!(
+                        endpoint, %peer,
+                        "refused: lwm2m.max_open_devices ({reached}) reached; raise it, or remove devices"
+                    );
+                } else {
                     tracing::warn!(
                         endpoint, %peer,
                         "an unknown endpoint was refused; add the device, or let anybody register with lwm2m.registration = \"open\", up to lwm2m.max_open_devices"
