@@ -3,6 +3,7 @@
 
 mod data_dir;
 mod secure;
+mod time;
 
 use std::{
     fs::File,
@@ -161,8 +162,8 @@ impl Server {
     /// Starts a server with its state in `config.data_dir`.
     pub async fn start(config: Config, purpose: Purpose) -> Result<Self, StartError> {
         let config = Arc::new(config);
-        let clock = SystemClock::start();
         let kept = Kept::open(&config).await?;
+        let clock = SystemClock::start();
         let (database, files) = (kept.database, kept.files);
         let vault = open_vault(&config, purpose, &*database).await?;
         let revision = database.restore_revision().await?;
@@ -350,6 +351,7 @@ impl Kept {
         let database: Arc<dyn Store> = Arc::new(store.clone());
         let files = PackageFiles::open(&config.data_dir).await?;
         remove_unused(&files, &*database).await;
+        time::await_clock(&*database).await?;
         Ok(Self {
             lock,
             token,

@@ -1,4 +1,8 @@
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap, hash_map::Entry},
+    net::IpAddr,
+    time::Duration,
+};
 
 use thiserror::Error;
 
@@ -76,21 +80,40 @@ pub enum Reassembled {
     Busy,
 }
 
-/// Bodies that arrive in blocks (Block1), one per peer at a time.
+/// Bodies that arrive in blocks (Block1), one per peer at a time. Those that come encrypted have a table of their own: a
+/// stranger's address may be false, and must not cost them their place.
 #[derive(Debug, Default)]
 pub struct Reassembly {
+    plain: Table,
+    secured: Table,
+}
+
+/// Bodies under way, and which of them make room for others.
+#[derive(Debug, Default)]
+struct Table {
     partial: HashMap<Peer, Partial>,
+    /// In the order in which they were touched.
+    oldest: BTreeSet<(Instant, u64, Peer)>,
+    /// Those of one block, which cost a stranger one datagram.
+    of_one_block: BTreeSet<(Instant, u64, Peer)>,
+    /// Bodies of each source.
+    of_source: HashMap<IpAddr, usize>,
+    arrivals: u64,
 }
 
 #[derive(Debug)]
 struct Partial {
     body: Vec<u8>,
     touched: Instant,
+    arrival: u64,
+    of_one_block: bool,
 }
 
 impl Reassembly {
-    /// Bodies under way at the same time: 8 MiB of them.
+    /// Bodies under way at the same time, of those that encrypt and of those that do not: 8 MiB of them each.
     const MAX_PEERS: usize = 1_024;
+    /// Of these, bodies of one IPv4 address, or of one IPv6 /64. A carrier's NAT has many devices behind one.
+    const MAX_PER_SOURCE: usize = 256;
     /// Bytes of a body, such as the object list of a registration; longer ones are refused.
     pub const MAX_BODY_LEN: usize = 8 * 1024;
     /// A device that has not sent the next block by then has given up, at NB-IoT's pace.
@@ -104,21 +127,25 @@ impl Reassembly {
         block: Block,
         payload: &[u8],
     ) -> Reassembled {
-        self.partial
-            .retain(|_, partial| now.since(partial.touched) < Self::LIFETIME);
+        let table = if peer.secured {
+            &mut self.secured
+        } else {
+            &mut self.plain
+        };
+        table.expire(now);
         let offset = block.number as usize * block.size(); // 20 bits times 1024 at most
         if offset + payload.len() > Self::MAX_BODY_LEN {
-            self.partial.remove(&peer);
+            table.remove(peer);
             return Reassembled::TooLarge;
         }
         if block.more && payload.len() != block.size() {
-            self.partial.remove(&peer);
+            table.remove(peer);
             return Reassembled::Incomplete;
         }
-        let mut body = match self.partial.remove(&peer) {
+        let mut body = match table.remove(peer) {
             _ if offset == 0 => Vec::new(),
             // the last block again, because our answer to it was lost
-            Some(partial) if partial.body.len() >= offset => partial.body,
+            Some(body) if body.len() >= offset => body,
             _ => return Reassembled::Incomplete,
         };
         body.truncate(offset);
@@ -126,11 +153,85 @@ impl Reassembly {
         if !block.more {
             return Reassembled::Complete(body);
         }
-        if self.partial.len() >= Self::MAX_PEERS {
-            return Reassembled::Busy;
+        if table.make_room(peer) {
+            table.insert(now, peer, body, offset == 0);
+            Reassembled::Continue
+        } else {
+            Reassembled::Busy
         }
-        self.partial.insert(peer, Partial { body, touched: now });
-        Reassembled::Continue
+    }
+}
+
+impl Table {
+    /// Forgets those that were given up: each once, in the order of their age.
+    fn expire(&mut self, now: Instant) {
+        while let Some((touched, _, peer)) = self.oldest.first()
+            && now.since(*touched) >= Reassembly::LIFETIME
+        {
+            let peer = *peer;
+            self.remove(peer);
+        }
+    }
+
+    /// Whether there is room for one more of this peer, after the oldest body of one block has gone if need be: of the same
+    /// source, where that has its share.
+    fn make_room(&mut self, peer: Peer) -> bool {
+        let source = source(peer);
+        let share = self.of_source.get(&source).copied().unwrap_or_default();
+        let goes = if share >= Reassembly::MAX_PER_SOURCE {
+            let own = |(_, _, other): &&(Instant, u64, Peer)| self::source(*other) == source;
+            self.of_one_block.iter().find(own)
+        } else if self.partial.len() >= Reassembly::MAX_PEERS {
+            self.of_one_block.first()
+        } else {
+            return true;
+        };
+        let Some((_, _, goes)) = goes.copied() else {
+            return false;
+        };
+        self.remove(goes);
+        true
+    }
+
+    fn insert(&mut self, now: Instant, peer: Peer, body: Vec<u8>, of_one_block: bool) {
+        self.arrivals += 1;
+        let place = (now, self.arrivals, peer);
+        self.oldest.insert(place);
+        if of_one_block {
+            self.of_one_block.insert(place);
+        }
+        *self.of_source.entry(source(peer)).or_default() += 1;
+        let partial = Partial {
+            body,
+            touched: now,
+            arrival: self.arrivals,
+            of_one_block,
+        };
+        self.partial.insert(peer, partial);
+    }
+
+    fn remove(&mut self, peer: Peer) -> Option<Vec<u8>> {
+        let partial = self.partial.remove(&peer)?;
+        let place = (partial.touched, partial.arrival, peer);
+        self.oldest.remove(&place);
+        if partial.of_one_block {
+            self.of_one_block.remove(&place);
+        }
+        if let Entry::Occupied(mut count) = self.of_source.entry(source(peer)) {
+            *count.get_mut() -= 1; // this one was counted
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        Some(partial.body)
+    }
+}
+
+/// An IPv6 host has a whole /64 to send from.
+fn source(peer: Peer) -> IpAddr {
+    match peer.address.ip().to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
     }
 }
 
@@ -196,17 +297,83 @@ mod tests {
         );
     }
 
+    /// Of which nobody else is.
+    fn host(number: u32) -> Peer {
+        std::net::SocketAddr::from((number.to_be_bytes(), 1)).into()
+    }
+
     #[test]
-    fn holds_a_bounded_number_of_bodies() {
+    fn the_oldest_body_of_one_block_makes_room() {
         let mut reassembly = Reassembly::default();
-        let mut accept = |now, port| reassembly.accept(now, peer(port), block(0, true), &[0; 16]);
-        for port in 0..1_024 {
-            assert_eq!(accept(NOW, port), Reassembled::Continue);
+        let first = block(0, true);
+        // somebody who has gone on
+        assert_eq!(
+            reassembly.accept(NOW, host(1), first, &[0; 16]),
+            Reassembled::Continue
+        );
+        assert_eq!(
+            reassembly.accept(NOW, host(1), block(1, true), &[0; 16]),
+            Reassembled::Continue
+        );
+        for number in 2..5_000 {
+            let taken = reassembly.accept(NOW, host(number), first, &[0; 16]);
+            assert_eq!(taken, Reassembled::Continue);
+            assert!(reassembly.plain.partial.len() <= Reassembly::MAX_PEERS);
         }
-        assert_eq!(accept(NOW, 2_000), Reassembled::Busy);
-        assert_eq!(accept(NOW, 7), Reassembled::Continue);
+        let last = |number, block| (host(number), block, [0; 3]);
+        let (peer, end, bytes) = last(1, block(2, false));
+        let whole = reassembly.accept(NOW, peer, end, &bytes);
+        assert!(matches!(whole, Reassembled::Complete(body) if body.len() == 35));
+        // the oldest of the others has gone, the newest has not
+        for (number, kept) in [(2, false), (4_999, true)] {
+            let (peer, end, bytes) = last(number, block(1, false));
+            let ended = reassembly.accept(NOW, peer, end, &bytes);
+            assert_eq!(matches!(ended, Reassembled::Complete(_)), kept, "{number}");
+        }
+    }
+
+    #[test]
+    fn a_source_has_a_share_and_who_encrypts_a_table_of_its_own() {
+        let mut reassembly = Reassembly::default();
+        let first = block(0, true);
+        let other = host(7);
+        let secured = Peer::secured(peer(1).address);
+        for honest in [other, secured] {
+            assert_eq!(
+                reassembly.accept(NOW, honest, first, &[0; 16]),
+                Reassembled::Continue
+            );
+        }
+        for port in 0..2_000 {
+            reassembly.accept(NOW, peer(port), first, &[0; 16]);
+        }
+        assert_eq!(
+            reassembly.plain.partial.len(),
+            1 + Reassembly::MAX_PER_SOURCE
+        );
+        for honest in [other, secured] {
+            let whole = reassembly.accept(NOW, honest, block(1, false), &[0; 3]);
+            assert!(matches!(whole, Reassembled::Complete(_)));
+        }
+        assert!(reassembly.secured.partial.is_empty() && reassembly.secured.of_source.is_empty());
+    }
+
+    #[test]
+    fn where_all_have_gone_on_there_is_no_room_until_one_is_given_up() {
+        let mut reassembly = Reassembly::default();
+        for number in 0..1_024 {
+            for block in [block(0, true), block(1, true)] {
+                reassembly.accept(NOW, host(number), block, &[0; 16]);
+            }
+        }
+        let accept = |reassembly: &mut Reassembly, now| {
+            reassembly.accept(now, host(9_999), block(0, true), &[0; 16])
+        };
+        assert_eq!(accept(&mut reassembly, NOW), Reassembled::Busy);
         let later = NOW + Reassembly::LIFETIME;
-        assert_eq!(accept(later, 2_000), Reassembled::Continue);
+        assert_eq!(accept(&mut reassembly, later), Reassembled::Continue);
+        assert_eq!(reassembly.plain.partial.len(), 1);
+        assert_eq!(reassembly.plain.oldest.len(), 1);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use std::{fmt, net::SocketAddr};
 
 /// Where messages come from and go to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Peer {
     /// The address.
     pub address: SocketAddr,

@@ -6,7 +6,7 @@ use super::{Exchange, Pulse};
 use crate::{
     engine::{Change, Seq, ShardId},
     health::{Health, Part},
-    store::{Store, StoreError},
+    store::{CommitReport, Store, StoreError},
 };
 
 /// Changes in one transaction. More wait for the next one, which takes them all again.
@@ -49,13 +49,16 @@ pub(super) async fn commit_changes(
             .iter()
             .any(|change| matches!(change, Change::Ended { .. }));
         let mut pause = FIRST_PAUSE;
-        let report = loop {
-            match store.commit(&writes).await {
-                Ok(report) => break report,
+        let mut report = CommitReport::default();
+        loop {
+            let committed = match store.commit(&writes).await {
                 Err(StoreError::Refused { .. }) => {
-                    writes = acceptable(&*store, writes).await;
-                    tokio::time::sleep(pause).await;
+                    commit_singly(&*store, &mut writes, &mut report).await
                 }
+                committed => committed.map(|more| report.refused.extend(more.refused)),
+            };
+            match committed {
+                Ok(()) => break,
                 Err(error) => {
                     if health.is_ok(Part::Store) {
                         tracing::error!(%error, changes = writes.len(), "changes cannot be stored; trying again");
@@ -66,7 +69,7 @@ pub(super) async fn commit_changes(
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }
-        };
+        }
         if !health.is_ok(Part::Store) {
             tracing::info!("changes are stored again");
             health.works(Part::Store);
@@ -82,19 +85,31 @@ pub(super) async fn commit_changes(
     }
 }
 
-/// Writes the changes one by one, and leaves out those that the database refuses. What is committed twice is
-/// the same as once.
-async fn acceptable(store: &dyn Store, writes: Vec<Change>) -> Vec<Change> {
-    let mut accepted = Vec::with_capacity(writes.len());
-    for change in writes {
+/// Writes the changes one by one, and leaves out those that the database refuses. What is written is taken out of `writes`: a
+/// line of a timeline that was written again would be there twice.
+///
+/// # Errors
+/// The database has failed; what is left is to be written yet.
+async fn commit_singly(
+    store: &dyn Store,
+    writes: &mut Vec<Change>,
+    report: &mut CommitReport,
+) -> Result<(), StoreError> {
+    let mut left = std::mem::take(writes).into_iter();
+    while let Some(change) = left.next() {
         match store.commit(std::slice::from_ref(&change)).await {
+            Ok(more) => report.refused.extend(more.refused),
             Err(error @ StoreError::Refused { .. }) => {
                 tracing::error!(%error, ?change, "a change is left out");
             }
-            _ => accepted.push(change),
+            Err(error) => {
+                writes.push(change);
+                writes.extend(left);
+                return Err(error);
+            }
         }
     }
-    accepted
+    Ok(())
 }
 
 #[cfg(test)]
@@ -139,6 +154,16 @@ mod tests {
         .execute(&mut side_door)
         .await
         .unwrap();
+        for statement in [
+            "CREATE TABLE written (endpoint TEXT)",
+            "CREATE TRIGGER inserted AFTER INSERT ON devices BEGIN INSERT INTO written VALUES (NEW.endpoint); END",
+            "CREATE TRIGGER updated AFTER UPDATE ON devices BEGIN INSERT INTO written VALUES (NEW.endpoint); END",
+        ] {
+            sqlx::query(statement)
+                .execute(&mut side_door)
+                .await
+                .unwrap();
+        }
         let (sender, changes) = mpsc::unbounded_channel();
         for (seq, endpoint) in (1..).zip(["a", "bad", "c"]) {
             let change = registered(endpoint);
@@ -152,5 +177,10 @@ mod tests {
         let devices = store.restore_devices(0, 10).await.unwrap().devices;
         let endpoints: Vec<&str> = devices.iter().map(|d| d.endpoint.as_str()).collect();
         assert_eq!(endpoints, ["a", "c"]);
+        let written: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM written")
+            .fetch_one(&mut side_door)
+            .await
+            .unwrap();
+        assert_eq!(written, 2, "each is written once");
     }
 }

@@ -88,6 +88,9 @@ pub trait Store: EventStore {
     /// [`Store::restore_devices`], except for removals that are not finished. Read it before the devices.
     async fn restore_revision(&self) -> Result<i64, StoreError>;
 
+    /// The newest time that was stored, as far as it is quickly found; `None` in an empty database.
+    async fn newest_time(&self) -> Result<Option<UtcMillis>, StoreError>;
+
     /// The value that was stored under `key`.
     async fn meta(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError>;
 

@@ -274,6 +274,19 @@ impl Store for SqliteStore {
         self.revision_to_restore().await
     }
 
+    async fn newest_time(&self) -> Result<Option<UtcMillis>, StoreError> {
+        let newest: i64 = sqlx::query_scalar(
+            "SELECT MAX(\
+                COALESCE((SELECT at FROM upgrade_events WHERE id = (SELECT MAX(id) FROM upgrade_events)), 0), \
+                COALESCE((SELECT at FROM events WHERE id = (SELECT MAX(id) FROM events)), 0), \
+                COALESCE((SELECT created_at FROM tasks WHERE id = (SELECT MAX(id) FROM tasks)), 0))",
+        )
+        .fetch_one(&self.readers)
+        .await
+        .doing("reading the newest time")?;
+        Ok((newest > 0).then_some(UtcMillis(newest)))
+    }
+
     async fn meta(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         sqlx::query_scalar("SELECT value FROM meta WHERE key = ?")
             .bind(key)
