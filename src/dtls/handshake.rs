@@ -74,7 +74,12 @@ pub(super) struct Handshake {
     timeout: Duration,
     repeat_at: Option<Instant>,
     datagrams: u32,
-    early: u32,
+    /// Something under a key has come.
+    early: bool,
+    /// Datagrams under a key that came before the peer has changed to it, and are kept.
+    kept: u32,
+    /// The peer has changed to its keys, or somebody in its name.
+    changed: bool,
     /// A message under a key has come: the peer's `Finished`, or what looks like it.
     finished: bool,
     /// What the peer has wrong was told.
@@ -118,7 +123,9 @@ impl Handshake {
             timeout: timing.initial_timeout,
             repeat_at: None,
             datagrams: 0,
-            early: 0,
+            early: false,
+            kept: 0,
+            changed: false,
             finished: false,
             fault_told: false,
         })
@@ -145,11 +152,21 @@ impl Handshake {
             if !record::is_sound(datagram, shortest, false) {
                 return (Progress::Unsound, Vec::new());
             }
-            let early = u32::from(record::has_protected(datagram));
-            if self.early + early > MAX_EARLY {
-                return (Progress::TooMany, Vec::new());
+            // What comes after the change is opened at once, or left out for good. What could not be real is not kept, so
+            // that nobody can use up what may come early.
+            let protected = record::has_protected(datagram);
+            let begins_protected = protected && !record::begins_in_the_clear(datagram);
+            if begins_protected && !self.changed {
+                if !record::may_come_early(datagram) {
+                    return (Progress::Unsound, Vec::new());
+                }
+                if self.kept >= MAX_EARLY {
+                    return (Progress::TooMany, Vec::new());
+                }
+                self.kept += 1;
             }
-            self.early += early;
+            self.changed |= record::changes_cipher(datagram);
+            self.early |= protected;
             self.finished |= record::has_protected_handshake(datagram);
             self.answered = true;
             self.expires = self.deadline;
@@ -229,7 +246,7 @@ impl Handshake {
         match self.asked() {
             Asked::Unknown(_) => Some(RefuseReason::UnknownIdentity),
             // Only the end of the handshake comes under its keys, and it could not be opened.
-            Asked::Known(_) if self.early > 0 => Some(RefuseReason::WrongKey),
+            Asked::Known(_) if self.early => Some(RefuseReason::WrongKey),
             Asked::Known(_) | Asked::Nothing => None,
         }
     }

@@ -183,6 +183,29 @@ pub(super) fn begins_flight(datagram: &[u8]) -> bool {
     })
 }
 
+/// Whether the library would keep the datagram for later, before the peer has changed to its keys: it begins under a key, and
+/// could be what ends a handshake or what follows it (the first records of the epoch, RFC 6347 §4.1).
+pub(super) fn may_come_early(datagram: &[u8]) -> bool {
+    /// More than a peer sends before it has an answer.
+    const FIRST: u64 = 16;
+    records(datagram).next().is_some_and(|record| {
+        let kind = record.kind == HANDSHAKE || record.kind == APPLICATION_DATA;
+        record.epoch == 1 && kind && record.number() < FIRST
+    })
+}
+
+/// Whether the first record of the datagram is under no key.
+pub(super) fn begins_in_the_clear(datagram: &[u8]) -> bool {
+    records(datagram)
+        .next()
+        .is_some_and(|record| record.epoch == 0)
+}
+
+/// Whether the peer changes to its keys in the datagram.
+pub(super) fn changes_cipher(datagram: &[u8]) -> bool {
+    records(datagram).any(|record| record.epoch == 0 && record.kind == CHANGE_CIPHER_SPEC)
+}
+
 /// Whether a record of the datagram is under a key.
 pub(super) fn has_protected(datagram: &[u8]) -> bool {
     records(datagram).any(|record| record.epoch > 0)

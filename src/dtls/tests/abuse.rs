@@ -354,6 +354,31 @@ fn a_handshake_takes_a_bounded_number_of_datagrams_of_bounded_length() {
 }
 
 #[test]
+fn forged_records_of_the_next_epoch_do_not_use_up_what_may_come_early() {
+    // as nobody's first records are numbered; and as they are
+    for (sequence, count) in [(9_u16, 8), (1_000, 30), (9, 30)] {
+        let mut world = World::new();
+        let mut client = Client::device(1);
+        let last = asked(&mut world, &mut client);
+        let [high, low] = sequence.to_be_bytes();
+        let mut forged = vec![22, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, high, low, 0, 64];
+        forged.extend([7; 64]);
+        for _ in 0..count {
+            world.deliver(client.peer, &forged);
+        }
+        for datagram in last {
+            for answer in world.deliver(client.peer, &datagram) {
+                client.receive(&answer);
+            }
+        }
+        assert!(
+            world.dtls.identity(client.peer).is_some(),
+            "{count} numbered {sequence}"
+        );
+    }
+}
+
+#[test]
 fn a_handshake_repeats_its_flight_as_often_as_it_takes_datagrams() {
     let mut world = World::new();
     let mut client = Client::device(1);
