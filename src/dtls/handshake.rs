@@ -74,12 +74,10 @@ pub(super) struct Handshake {
     timeout: Duration,
     repeat_at: Option<Instant>,
     datagrams: u32,
-    /// Something under a key has come.
-    early: bool,
-    /// Datagrams under a key that came before the peer has changed to it, and are kept.
-    kept: u32,
-    /// The peer has changed to its keys, or somebody in its name.
-    changed: bool,
+    /// Datagrams with something under a key.
+    early: u32,
+    /// Those that begin so and are kept, until the peer changes to its keys, or somebody in its name.
+    kept: Option<u32>,
     /// A message under a key has come: the peer's `Finished`, or what looks like it.
     finished: bool,
     /// What the peer has wrong was told.
@@ -123,9 +121,8 @@ impl Handshake {
             timeout: timing.initial_timeout,
             repeat_at: None,
             datagrams: 0,
-            early: false,
-            kept: 0,
-            changed: false,
+            early: 0,
+            kept: Some(0),
             finished: false,
             fault_told: false,
         })
@@ -156,17 +153,19 @@ impl Handshake {
             // that nobody can use up what may come early.
             let protected = record::has_protected(datagram);
             let begins_protected = protected && !record::begins_in_the_clear(datagram);
-            if begins_protected && !self.changed {
+            if begins_protected && let Some(kept) = &mut self.kept {
                 if !record::may_come_early(datagram) {
                     return (Progress::Unsound, Vec::new());
                 }
-                if self.kept >= MAX_EARLY {
+                if *kept >= MAX_EARLY {
                     return (Progress::TooMany, Vec::new());
                 }
-                self.kept += 1;
+                *kept += 1;
             }
-            self.changed |= record::changes_cipher(datagram);
-            self.early |= protected;
+            if record::changes_cipher(datagram) {
+                self.kept = None;
+            }
+            self.early += u32::from(protected); // at most MAX_DATAGRAMS
             self.finished |= record::has_protected_handshake(datagram);
             self.answered = true;
             self.expires = self.deadline;
@@ -246,7 +245,7 @@ impl Handshake {
         match self.asked() {
             Asked::Unknown(_) => Some(RefuseReason::UnknownIdentity),
             // Only the end of the handshake comes under its keys, and it could not be opened.
-            Asked::Known(_) if self.early => Some(RefuseReason::WrongKey),
+            Asked::Known(_) if self.early > 0 => Some(RefuseReason::WrongKey),
             Asked::Known(_) | Asked::Nothing => None,
         }
     }
