@@ -42,7 +42,9 @@ pub use association::SendError;
 pub use context::MAX_PAYLOAD_LEN;
 pub use counts::Counts;
 pub use identity::Identity;
-pub use setup::{Certificates, DtlsSetup, Limits, Psk, PskLength, PskSource, SetupError, Timing};
+pub use setup::{
+    Certificates, DtlsSetup, HolderDigest, Limits, Psk, PskLength, PskSource, SetupError, Timing,
+};
 
 use crate::clock::Now;
 use association::State;

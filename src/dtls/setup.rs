@@ -1,6 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use openssl::error::ErrorStack;
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 /// What the DTLS side of a server is made of.
@@ -67,6 +68,27 @@ pub trait PskSource: Send + Sync {
     ///
     /// An identity is cut at a zero byte, for OpenSSL hands it over as a C string.
     fn psk(&self, identity: &[u8]) -> Option<Psk>;
+
+    /// Who has `identity` with which key, as a digest: another one where the identity has gone to somebody else, or its key was
+    /// changed. A ticket is good for the one it was made for. Asked once for each ticket and each resumption.
+    fn holder(&self, identity: &[u8]) -> Option<HolderDigest> {
+        self.psk(identity).map(|key| HolderDigest::of("", &key))
+    }
+}
+
+/// See [`PskSource::holder`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HolderDigest(pub(super) [u8; 32]);
+
+impl HolderDigest {
+    /// Of a holder's name and its key.
+    pub fn of(name: &str, key: &Psk) -> Self {
+        let digest = Sha256::new()
+            .chain_update((name.len() as u64).to_be_bytes())
+            .chain_update(name)
+            .chain_update(key.as_bytes());
+        Self(digest.finalize().into())
+    }
 }
 
 /// A pre-shared key of 1 to 256 bytes.

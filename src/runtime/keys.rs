@@ -4,7 +4,7 @@ use std::{
 };
 
 use crate::{
-    dtls::{Identity, Psk, PskSource},
+    dtls::{HolderDigest, Identity, Psk, PskSource},
     store::StoredPsk,
     vault::Vault,
 };
@@ -104,6 +104,12 @@ impl PskSource for Keys {
         let table = self.read();
         table.by_identity.get(identity).map(|(_, key)| key.clone())
     }
+
+    fn holder(&self, identity: &[u8]) -> Option<HolderDigest> {
+        let table = self.read();
+        let known = table.by_identity.get(identity);
+        known.map(|(endpoint, key)| HolderDigest::of(endpoint, key))
+    }
 }
 
 #[cfg(test)]
@@ -119,6 +125,23 @@ mod tests {
 
     fn psk(identity: &str) -> Identity {
         Identity::Psk(identity.as_bytes().into())
+    }
+
+    #[test]
+    fn the_holder_of_an_identity_is_another_where_device_or_key_is() {
+        let vault = Vault::new([7; 32]);
+        let keys = Keys::new(vault.clone());
+        assert_eq!(keys.holder(b"me"), None);
+        keys.set("d0", Some(&stored(&vault, "me", b"first key")));
+        let first = keys.holder(b"me");
+        keys.set("d0", Some(&stored(&vault, "me", b"first key")));
+        assert_eq!(keys.holder(b"me"), first);
+        keys.set("d1", Some(&stored(&vault, "me", b"first key")));
+        let moved = keys.holder(b"me");
+        keys.set("d1", Some(&stored(&vault, "me", b"second key")));
+        let changed = keys.holder(b"me");
+        assert!(first.is_some() && moved.is_some() && changed.is_some());
+        assert!(first != moved && moved != changed);
     }
 
     #[test]

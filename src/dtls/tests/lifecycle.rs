@@ -180,6 +180,21 @@ fn data_that_overtake_the_end_of_the_handshake_are_not_lost() {
 }
 
 #[test]
+fn a_ticket_is_of_who_had_the_identity_when_it_was_made() {
+    let mut world = World::new();
+    let (context, session) = resumable(&mut world, "device-1");
+    // it is somebody else's from this moment on, though nobody was told yet
+    world.keys.set("device-1", b"another key");
+    let mut client = Client::resuming(peer(7), &context, Some(&session));
+    world.talk(&mut client);
+    assert!(!client.done);
+    world.keys.set("device-1", &key_of("device-1"));
+    let mut client = Client::resuming(peer(8), &context, Some(&session));
+    world.talk(&mut client);
+    assert!(client.done);
+}
+
+#[test]
 fn an_ended_identity_has_no_association_and_no_ticket_left() {
     let mut world = World::new();
     let (context, session) = resumable(&mut world, "device-1");
