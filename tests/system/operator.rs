@@ -399,14 +399,15 @@ impl SmallDisk {
         let data = directory.path().join("data");
         fs::create_dir(&data).unwrap();
         let mut command = clean(Command::new(tool("unshare")));
+        // Root needs no users of its own to mount, and in a changed root it may not have them.
+        if nix::unistd::geteuid().is_root() {
+            command.args(["-m", "--propagation", "unchanged"]);
+        } else {
+            command.arg("-Urm");
+        }
+        let mounts = "mount --make-rprivate / 2>/dev/null; mount -t tmpfs -o size=24m small \"$1\" && exec \"$2\" serve";
         command
-            .args([
-                "-Urm",
-                "sh",
-                "-c",
-                "mount -t tmpfs -o size=24m small \"$1\" && exec \"$2\" serve",
-                "sh",
-            ])
+            .args(["sh", "-c", mounts, "sh"])
             .arg(&data)
             .arg(cellwise().get_program())
             .current_dir(directory.path())

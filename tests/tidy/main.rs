@@ -67,7 +67,10 @@ const ROOMS: [(&str, &[&str]); 19] = [
             "dtls",
         ],
     ),
-    ("notify", &["clock", "config", "task", "store", "runtime"]),
+    (
+        "notify",
+        &["clock", "config", "vault", "task", "store", "runtime"],
+    ),
     // writes intent into the store, and never calls the engine
     (
         "api",
