@@ -10,7 +10,7 @@ use axum::{
 };
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
-use super::guard::Source;
+use super::source::Source;
 
 /// Lines a second about rejected tokens; whoever guesses does not fill the disk.
 const REJECTED_PER_SECOND: NonZeroU32 = NonZeroU32::new(5).unwrap();

@@ -15,6 +15,7 @@ mod operations;
 mod packages;
 mod problem;
 mod serve;
+mod source;
 mod tasks;
 mod token;
 mod upgrades;
@@ -110,7 +111,7 @@ pub fn router(state: ApiState) -> axum::Router {
         ))
         .layer(from_fn_with_state(limit, guard::limit_rate))
         .merge(axum::Router::from(operations::router()))
-        .layer(from_fn_with_state(config, guard::find_source))
+        .layer(from_fn_with_state(config, source::find_source))
         .layer(from_fn(problem::complete))
         .with_state(state)
 }

@@ -32,12 +32,12 @@ use tokio::{
 };
 use tower::Service;
 
-use super::guard::bucket;
+use super::source::bucket;
 use crate::config::Settings;
 
 /// Connections at the same time. Further ones wait to be accepted.
 const MAX_CONNECTIONS: usize = 1_024;
-/// Connections at the same time of one source, as [`guard`](super::guard) tells them apart. A proxy holds as many as it likes.
+/// Connections at the same time of one source, as [`bucket`] tells them apart. A proxy holds as many as it likes.
 const MAX_CONNECTIONS_PER_SOURCE: usize = 128;
 /// For the whole head of a request, also of the next one on an idle connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);

@@ -160,8 +160,11 @@ fn set_up_protocol(
     builder.set_session_id_context(b"cellwise")
 }
 
-/// Whether a context can be made of these files.
-pub(super) fn check(certificates: &Certificates) -> Result<(), SetupError> {
+/// Whether a port can be opened with these certificates.
+///
+/// # Errors
+/// One is no certificate, or the key is not the certificate's.
+pub fn check_certificates(certificates: &Certificates) -> Result<(), SetupError> {
     let mut builder =
         SslContextBuilder::new(SslMethod::dtls_server()).map_err(refused("a context"))?;
     set_up_certificates(&mut builder, certificates)

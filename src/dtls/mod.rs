@@ -40,6 +40,7 @@ use std::{
 
 pub use association::SendError;
 pub use context::MAX_PAYLOAD_LEN;
+pub use context::check_certificates;
 pub use counts::Counts;
 pub use identity::Identity;
 pub use setup::{

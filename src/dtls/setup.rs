@@ -138,16 +138,6 @@ pub struct Certificates {
     pub client_ca_pem: Vec<u8>,
 }
 
-impl Certificates {
-    /// Whether a port can be opened with them.
-    ///
-    /// # Errors
-    /// One is no certificate, or the key is not the certificate's.
-    pub fn check(&self) -> Result<(), SetupError> {
-        super::context::check(self)
-    }
-}
-
 /// When to repeat and when to give up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {

@@ -5,7 +5,7 @@ use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 use super::{StartError, bind_udp, random};
 use crate::{
     config::{Config, DEMO_CREDENTIAL_KEY, DtlsConfig},
-    dtls::{Certificates, Dtls, DtlsSetup, Limits, Timing},
+    dtls::{Certificates, Dtls, DtlsSetup, Limits, Timing, check_certificates},
     runtime::{Keys, SecuredSetup},
     store::Store,
     vault::{KEY_BYTES, Vault},
@@ -79,9 +79,7 @@ pub(super) fn unfit(config: &DtlsConfig) -> Vec<StartError> {
     let key = credential_key(config, Purpose::Service).err();
     let certificates = certificates(config).and_then(|files| {
         let Some(files) = files else { return Ok(()) };
-        files
-            .check()
-            .map_err(|error| StartError::Dtls(error.to_string()))
+        check_certificates(&files).map_err(|error| StartError::Dtls(error.to_string()))
     });
     key.into_iter().chain(certificates.err()).collect()
 }
@@ -171,7 +169,7 @@ impl SecuredPort {
             return Ok(None);
         }
         if let Some(found) = &found {
-            let fit = found.check();
+            let fit = check_certificates(found);
             fit.map_err(|error| StartError::Dtls(error.to_string()))?;
         }
         self.setup.certificates = found;

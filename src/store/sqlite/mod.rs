@@ -164,12 +164,10 @@ impl SqliteStore {
             .end_interrupted()
             .await
             .map_err(|source| OpenError::Open {
-                path: path.clone(),
+                path,
                 source: Box::new(source),
             })?;
-        let mut log = path.into_os_string();
-        log.push("-wal");
-        tokio::spawn(housekeeping::keep_log_short(store.clone(), log.into()));
+        tokio::spawn(housekeeping::keep_log_short(store.clone()));
         Ok(store)
     }
 
