@@ -76,8 +76,6 @@ pub enum Reassembled {
     Incomplete,
     /// Answer 4.13.
     TooLarge,
-    /// Answer 5.03: too many are under way.
-    Busy,
 }
 
 /// Bodies that arrive in blocks (Block1), one per peer at a time. Those that come encrypted have a table of their own: a
@@ -153,12 +151,9 @@ impl Reassembly {
         if !block.more {
             return Reassembled::Complete(body);
         }
-        if table.make_room(peer) {
-            table.insert(now, peer, body, offset == 0);
-            Reassembled::Continue
-        } else {
-            Reassembled::Busy
-        }
+        table.make_room(source(peer));
+        table.insert(now, peer, body, offset == 0);
+        Reassembled::Continue
     }
 }
 
@@ -173,24 +168,22 @@ impl Table {
         }
     }
 
-    /// Whether there is room for one more of this peer, after the oldest body of one block has gone if need be: of the same
-    /// source, where that has its share.
-    fn make_room(&mut self, peer: Peer) -> bool {
-        let source = source(peer);
-        let share = self.of_source.get(&source).copied().unwrap_or_default();
+    /// Makes room for one more body of this source: where the source has its share, or the table is full, the oldest body of
+    /// one block goes, or else the oldest of all. Nobody is locked out by those who have sent a second block.
+    fn make_room(&mut self, from: IpAddr) {
+        let share = self.of_source.get(&from).copied().unwrap_or_default();
         let goes = if share >= Reassembly::MAX_PER_SOURCE {
-            let own = |(_, _, other): &&(Instant, u64, Peer)| self::source(*other) == source;
-            self.of_one_block.iter().find(own)
+            let own = |(_, _, peer): &&(Instant, u64, Peer)| source(*peer) == from;
+            let mut candidates = self.of_one_block.iter().chain(&self.oldest);
+            candidates.find(own)
         } else if self.partial.len() >= Reassembly::MAX_PEERS {
-            self.of_one_block.first()
+            self.of_one_block.first().or_else(|| self.oldest.first())
         } else {
-            return true;
+            None
         };
-        let Some((_, _, goes)) = goes.copied() else {
-            return false;
-        };
-        self.remove(goes);
-        true
+        if let Some((_, _, peer)) = goes.copied() {
+            self.remove(peer);
+        }
     }
 
     fn insert(&mut self, now: Instant, peer: Peer, body: Vec<u8>, of_one_block: bool) {
@@ -359,19 +352,28 @@ mod tests {
     }
 
     #[test]
-    fn where_all_have_gone_on_there_is_no_room_until_one_is_given_up() {
+    fn where_all_have_gone_on_the_oldest_makes_room() {
         let mut reassembly = Reassembly::default();
         for number in 0..1_024 {
             for block in [block(0, true), block(1, true)] {
                 reassembly.accept(NOW, host(number), block, &[0; 16]);
             }
         }
-        let accept = |reassembly: &mut Reassembly, now| {
-            reassembly.accept(now, host(9_999), block(0, true), &[0; 16])
+        let mut accept = |number, block, payload: &[u8]| {
+            let taken = reassembly.accept(NOW, host(number), block, payload);
+            assert!(reassembly.plain.partial.len() <= Reassembly::MAX_PEERS);
+            taken
         };
-        assert_eq!(accept(&mut reassembly, NOW), Reassembled::Busy);
+        let first = accept(9_999, block(0, true), &[0; 16]);
+        assert_eq!(first, Reassembled::Continue);
+        let gone = accept(0, block(2, false), &[0; 3]);
+        assert_eq!(gone, Reassembled::Incomplete);
+        for (number, count) in [(1, 35), (9_999, 19)] {
+            let last = accept(number, block(count / 16, false), &[0; 3]);
+            assert!(matches!(last, Reassembled::Complete(body) if body.len() == count as usize));
+        }
         let later = NOW + Reassembly::LIFETIME;
-        assert_eq!(accept(&mut reassembly, later), Reassembled::Continue);
+        reassembly.accept(later, host(9_998), block(0, true), &[0; 16]);
         assert_eq!(reassembly.plain.partial.len(), 1);
         assert_eq!(reassembly.plain.oldest.len(), 1);
     }

@@ -60,15 +60,6 @@ impl Engine {
                 self.refuse(peer, bytes, message, refusal);
                 None
             }
-            Reassembled::Busy => {
-                self.refuse(
-                    peer,
-                    bytes,
-                    message,
-                    (Code::SERVICE_UNAVAILABLE, "try later"),
-                );
-                None
-            }
             Reassembled::TooLarge => {
                 // RFC 7252 §5.9.2.9, RFC 7959 §2.9.3: how much would be taken
                 self.counters.requests_refused += 1;

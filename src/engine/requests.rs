@@ -35,55 +35,21 @@ impl Engine {
         message: &Message,
         sought: &Sought,
     ) -> Option<Event> {
-        if self.puts_off(message) || self.seeks_registrant(speaker, bytes, message, sought) {
+        if self.puts_off(message)
+            || self.seeks_registrant(speaker, bytes, message, sought)
+            || self.refuses_first_block(speaker, bytes, message, sought)
+        {
             return None;
         }
         let peer = speaker.peer();
         let (payload, block) = self.links(peer, bytes, message)?;
-        let request = match RegisterRequest::parse(message.queries(), &payload) {
-            Ok(request) => request,
-            Err(error) => {
-                self.counters.registrations_refused += 1;
-                let text = error.to_string();
-                self.refuse(peer, bytes, message, (refusal(error), &text));
-                return None;
-            }
-        };
-        if !self.store_available {
-            self.refuse(peer, bytes, message, UNAVAILABLE);
+        let request = self.read_registration(peer, bytes, message, &payload)?;
+        if self.keeps_out(speaker, bytes, message, sought, &request.endpoint) {
             return None;
         }
-        if self.restoring.is_some() && self.find(&request.endpoint).is_none() {
-            self.counters.requests_deferred += 1;
+        let Some(key) = self.admit_endpoint(&request.endpoint, sought) else {
+            self.refuse_unknown(peer, bytes, message, request.endpoint);
             return None;
-        }
-        if matches!(sought, Sought::NotTheirs(_)) {
-            self.turn_away(speaker, request.endpoint);
-            self.counters.registrations_refused += 1;
-            self.refuse(peer, bytes, message, NOT_YOURS);
-            return None;
-        }
-        if !self.may_register(speaker, &request.endpoint) {
-            self.counters.registrations_refused += 1;
-            self.refuse(peer, bytes, message, NOT_YOURS);
-            return None;
-        }
-        let key = match self.admit_endpoint(&request.endpoint, sought) {
-            Ok(key) => key,
-            Err(refusal) => {
-                self.counters.registrations_refused += 1;
-                let endpoint = request.endpoint;
-                let lwm2m = &self.config.lwm2m;
-                let open = lwm2m.registration == RegistrationPolicy::Open;
-                let reached = open.then_some(lwm2m.max_open_devices);
-                self.report(Report::UnknownEndpoint {
-                    endpoint,
-                    peer,
-                    reached,
-                });
-                self.refuse(peer, bytes, message, refusal);
-                return None;
-            }
         };
         let now = self.now.instant;
         if !self.device_mut(key).may_write(now) {
@@ -136,7 +102,27 @@ impl Engine {
         Some(self.explain_registration(key, excuse))
     }
 
-    /// Whether the device that registers has to be sought first. Of a registration in parts the last one brings it.
+    /// What a registration says, with this body. One that cannot be read is answered.
+    fn read_registration(
+        &mut self,
+        peer: Peer,
+        bytes: &[u8],
+        message: &Message,
+        payload: &[u8],
+    ) -> Option<RegisterRequest> {
+        match RegisterRequest::parse(message.queries(), payload) {
+            Ok(request) => Some(request),
+            Err(error) => {
+                self.counters.registrations_refused += 1;
+                let text = error.to_string();
+                self.refuse(peer, bytes, message, (refusal(error), &text));
+                None
+            }
+        }
+    }
+
+    /// Whether the device that registers has to be sought first. Of a registration in blocks the first one brings it here,
+    /// and the last one again, should it have moved meanwhile.
     fn seeks_registrant(
         &mut self,
         speaker: &Speaker<'_>,
@@ -144,9 +130,8 @@ impl Engine {
         message: &Message,
         sought: &Sought,
     ) -> bool {
-        let parts_follow = (message.block1())
-            .is_some_and(|option| Block::decode(option).is_ok_and(|block| block.more));
-        if *sought != Sought::NotYet || parts_follow || !self.store_available {
+        let part = part(message);
+        if *sought != Sought::NotYet || part == Part::Middle || !self.store_available {
             return false;
         }
         let Ok(request) = RegisterRequest::parse(message.queries(), b"") else {
@@ -157,10 +142,74 @@ impl Engine {
             return false;
         }
         let lwm2m = &self.config.lwm2m;
-        let welcome = lwm2m.registration == RegistrationPolicy::Open && self.restoring.is_none();
+        let welcome = lwm2m.registration == RegistrationPolicy::Open
+            && self.restoring.is_none()
+            && part == Part::Last; // with the first one it does not come yet
         let newcomer = welcome.then_some(lwm2m.max_open_devices);
         self.seek(id, By::Name, newcomer, speaker, bytes);
         true
+    }
+
+    /// Whether the first of several blocks is not taken, because the registration would be refused: nobody is kept memory for
+    /// whom nobody knows. It is answered.
+    fn refuses_first_block(
+        &mut self,
+        speaker: &Speaker<'_>,
+        bytes: &[u8],
+        message: &Message,
+        sought: &Sought,
+    ) -> bool {
+        if part(message) != Part::First {
+            return false;
+        }
+        let request = self.read_registration(speaker.peer(), bytes, message, b"");
+        request.is_none_or(|it| self.keeps_out(speaker, bytes, message, sought, &it.endpoint))
+    }
+
+    /// Whether nobody may register as `endpoint` from there, or not now. It is answered, unless it will be said again.
+    fn keeps_out(
+        &mut self,
+        speaker: &Speaker<'_>,
+        bytes: &[u8],
+        message: &Message,
+        sought: &Sought,
+        endpoint: &str,
+    ) -> bool {
+        let peer = speaker.peer();
+        let known = self.find(endpoint).is_some();
+        if !self.store_available {
+            self.refuse(peer, bytes, message, UNAVAILABLE);
+        } else if self.restoring.is_some() && !known {
+            self.counters.requests_deferred += 1;
+        } else if matches!(sought, Sought::NotTheirs(_)) {
+            self.turn_away(speaker, endpoint.to_owned());
+            self.counters.registrations_refused += 1;
+            self.refuse(peer, bytes, message, NOT_YOURS);
+        } else if !self.may_register(speaker, endpoint) {
+            self.counters.registrations_refused += 1;
+            self.refuse(peer, bytes, message, NOT_YOURS);
+        } else if !known && self.config.lwm2m.registration == RegistrationPolicy::Known {
+            self.refuse_unknown(peer, bytes, message, endpoint.to_owned());
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// Answers a registration of an endpoint that nobody added, and tells the operator.
+    fn refuse_unknown(&mut self, peer: Peer, bytes: &[u8], message: &Message, endpoint: String) {
+        self.counters.registrations_refused += 1;
+        let lwm2m = &self.config.lwm2m;
+        let (reached, text) = match lwm2m.registration {
+            RegistrationPolicy::Known => (None, "unknown endpoint"),
+            RegistrationPolicy::Open => (Some(lwm2m.max_open_devices), "no more endpoints"),
+        };
+        self.report(Report::UnknownEndpoint {
+            endpoint,
+            peer,
+            reached,
+        });
+        self.refuse(peer, bytes, message, (Code::FORBIDDEN, text));
     }
 
     /// The device whose registration is at that location, if `speaker` may be it. Otherwise it is answered, or sought.
@@ -334,18 +383,12 @@ impl Engine {
         self.tell_presence(key);
     }
 
-    /// The endpoint's device, if it may register.
-    fn admit_endpoint(&mut self, endpoint: &str, sought: &Sought) -> Result<DeviceKey, Refusal> {
-        if let Some(key) = self.find(endpoint) {
-            return Ok(key);
-        }
-        match self.config.lwm2m.registration {
-            RegistrationPolicy::Known => Err((Code::FORBIDDEN, "unknown endpoint")),
-            RegistrationPolicy::Open if *sought == Sought::Newcomer => {
-                Ok(self.insert_device(endpoint, OPEN_PRODUCT))
-            }
-            RegistrationPolicy::Open => Err((Code::FORBIDDEN, "no more endpoints")),
-        }
+    /// The endpoint's device, which is made of a newcomer. `None` when there are as many as may be.
+    fn admit_endpoint(&mut self, endpoint: &str, sought: &Sought) -> Option<DeviceKey> {
+        let known = self.find(endpoint);
+        known.or_else(|| {
+            (*sought == Sought::Newcomer).then(|| self.insert_device(endpoint, OPEN_PRODUCT))
+        })
     }
 
     fn lifetime_end(&self, lifetime_s: u32) -> crate::clock::Instant {
@@ -421,6 +464,24 @@ const fn refusal(error: RegisterError) -> Code {
     match error {
         RegisterError::Version => Code::PRECONDITION_FAILED,
         _ => Code::BAD_REQUEST,
+    }
+}
+
+/// Which part of its body a request brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// The first of several.
+    First,
+    Middle,
+    /// The end of several, or the whole.
+    Last,
+}
+
+fn part(message: &Message) -> Part {
+    match message.block1().map(Block::decode) {
+        Some(Ok(block)) if block.more && block.number == 0 => Part::First,
+        Some(Ok(block)) if block.more => Part::Middle,
+        _ => Part::Last,
     }
 }
 

@@ -150,9 +150,10 @@ fn a_registration_in_parts_comes_together_where_the_device_is_heard() {
         .build()
     };
     there.datagram(peer(2), &part(0, true, 1));
-    assert_eq!(there.sought, []);
-    there.datagram(peer(2), &part(1, false, 2));
     assert!(moved(&find(&mut here, &mut there)));
+    assert_eq!(there.take_sent()[0].1.code(), Code::CONTINUE);
+    there.datagram(peer(2), &part(1, false, 2));
+    assert_eq!(there.sought, []);
     let codes: Vec<Code> = (there.take_sent().iter())
         .map(|(_, sent)| sent.code())
         .collect();

@@ -205,6 +205,75 @@ fn a_device_whose_address_another_one_took_over_is_sent_nothing_there() {
 }
 
 #[test]
+fn the_first_block_of_a_registration_is_looked_at() {
+    let first = |queries: &[&str]| {
+        let block = crate::coap::Block {
+            number: 0,
+            more: true,
+            szx: 0,
+        };
+        let mut builder = MessageBuilder::new(
+            Kind::Confirmable,
+            Code::POST,
+            7,
+            crate::coap::Token::new(&[1]),
+        )
+        .path("rd");
+        for query in queries {
+            builder = builder.query(query);
+        }
+        let builder = builder.content_format(ContentFormat::LINK_FORMAT);
+        let builder = builder.block1(block.encode());
+        builder.payload(b"</1/0>,</3/0>,</".to_vec()).build()
+    };
+    let mut world = World::new();
+    world.add("meter-1");
+    let mut answer = |queries: &[&str]| {
+        world.datagram(peer(1), &first(queries));
+        let sent = world.take_sent();
+        assert_eq!(sent.len(), 1);
+        sent[0].1.code()
+    };
+    assert_eq!(answer(&["ep=meter-1", "lt=300"]), Code::CONTINUE);
+    assert_eq!(answer(&["ep=stranger", "lt=300"]), Code::FORBIDDEN);
+    assert_eq!(answer(&["lt=300"]), Code::BAD_REQUEST);
+    assert_eq!(answer(&["ep=meter-1", "lt=soon"]), Code::BAD_REQUEST);
+    assert!(world.changes.is_empty());
+}
+
+#[test]
+fn open_registration_takes_newcomers_in_blocks_as_far_as_there_is_room() {
+    let mut config = Config::default();
+    config.lwm2m.registration = RegistrationPolicy::Open;
+    config.lwm2m.max_open_devices = 1;
+    let mut world = World::with(config);
+    let mut register = |endpoint: &str, from: u16| {
+        let parts: [&[u8]; 2] = [b"</1/0>,</3/0>,</", b"19/0>"];
+        let answers = parts.into_iter().zip([true, false]).zip(0..);
+        let codes = answers.map(|((payload, more), number)| {
+            let block = crate::coap::Block {
+                number,
+                more,
+                szx: 0,
+            };
+            let id = 7 + number as u16;
+            let token = crate::coap::Token::new(&[1]);
+            let request = MessageBuilder::new(Kind::Confirmable, Code::POST, id, token)
+                .path("rd")
+                .query(&format!("ep={endpoint}"))
+                .block1(block.encode())
+                .payload(payload.to_vec())
+                .build();
+            world.datagram(peer(from), &request);
+            world.take_sent()[0].1.code()
+        });
+        codes.collect::<Vec<_>>()
+    };
+    assert_eq!(register("a", 1), [Code::CONTINUE, Code::CREATED]);
+    assert_eq!(register("b", 2), [Code::CONTINUE, Code::FORBIDDEN]);
+}
+
+#[test]
 fn a_long_object_list_may_come_in_blocks() {
     let mut world = World::new();
     world.add("meter-1");
