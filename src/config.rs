@@ -208,6 +208,10 @@ pub struct Lwm2mConfig {
     pub awake_window_s: u64,
     /// `open` registration adds no device when the server knows this many.
     pub max_open_devices: usize,
+    /// Devices that `open` registration adds in an hour at most, all together.
+    pub newcomers_per_hour: u32,
+    /// Of these, devices from one network: an IPv4 /24, an IPv6 /48.
+    pub newcomers_per_network_per_hour: u32,
 }
 
 impl Default for Lwm2mConfig {
@@ -216,6 +220,8 @@ impl Default for Lwm2mConfig {
             registration: RegistrationPolicy::Known,
             awake_window_s: 93,
             max_open_devices: 1_000_000,
+            newcomers_per_hour: 36_000,
+            newcomers_per_network_per_hour: 3_600,
         }
     }
 }

@@ -193,6 +193,7 @@ impl Server {
             gate: Gate::new(&config.admission),
             clock,
             store: database.clone(),
+            writer: u64::from_be_bytes(random()?),
             pulse: pulse.clone(),
             health: health.clone(),
             supervisor: supervisor.clone(),
@@ -518,8 +519,8 @@ async fn kept_secret(store: &dyn Store, key: &str) -> Result<[u8; 32], StartErro
     Ok(bytes)
 }
 
-fn random() -> Result<[u8; 32], StartError> {
-    let mut bytes = [0; 32];
+fn random<const N: usize>() -> Result<[u8; N], StartError> {
+    let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| system("make secrets", &error))?;
     Ok(bytes)
 }

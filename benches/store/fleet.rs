@@ -1,14 +1,18 @@
 //! Devices, tasks and changes as a fleet of that size brings them about.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
 use cellwise::{
     clock::UtcMillis,
     engine::{Binding, Change, QueueMode, Registration, StageChange},
     package::Segmentation,
     store::{
-        EventStore, NewDevice, NewPackage, NewTask, NewWebhook, Selection, SqliteStore, Store,
-        WebhookId,
+        BatchId, EventStore, NewDevice, NewPackage, NewTask, NewWebhook, Selection, SqliteStore,
+        Store, WebhookId,
     },
     task::{PackageId, RetryPolicy, UpgradeId},
     upgrade::Stage,
@@ -21,6 +25,12 @@ const INTERLEAVED: usize = 20_000;
 
 pub(crate) fn t(seconds: u64) -> UtcMillis {
     T0 + Duration::from_secs(seconds)
+}
+
+/// A number that no commit had.
+pub(crate) fn next_batch() -> BatchId {
+    static WRITERS: AtomicU64 = AtomicU64::new(0);
+    BatchId::first_of(WRITERS.fetch_add(1, Relaxed))
 }
 
 pub(crate) struct Fleet {
@@ -108,6 +118,7 @@ pub(crate) fn registered(number: u32) -> Change {
             lifetime_s: 86_400,
             expires_at: t(86_400),
             registered_at: T0,
+            message_id: None,
             queue_mode: QueueMode::On,
             lwm2m_version: None,
             binding: Binding::default(),

@@ -15,6 +15,7 @@ use cellwise::{
 
 use super::{
     Figures,
+    fleet::next_batch,
     fleet::{Fleet, PRODUCT, T0, endpoint},
     now,
 };
@@ -55,7 +56,7 @@ pub(crate) async fn fill_cells(fleet: &Fleet, store: &SqliteStore) {
         })
         .collect();
     for batch in cells.chunks(COMMIT_BATCH) {
-        store.commit(batch).await.unwrap();
+        store.commit(next_batch(), batch).await.unwrap();
     }
 }
 

@@ -17,7 +17,7 @@ use cellwise::{
     task::UpgradeId,
 };
 use clap::{Parser, ValueEnum};
-use fleet::{Fleet, T0, t};
+use fleet::{Fleet, T0, next_batch, t};
 use serde_json::{Map, Value, json};
 use waits::Waits;
 
@@ -108,7 +108,7 @@ async fn register(fleet: &Fleet, store: &SqliteStore, figures: &mut Figures) {
         let begun = now();
         for numbers in fleet.shuffled().chunks(COMMIT_BATCH) {
             let batch: Vec<_> = numbers.iter().map(|n| fleet::registered(*n)).collect();
-            store.commit(&batch).await.unwrap();
+            store.commit(next_batch(), &batch).await.unwrap();
         }
         figures.add(
             name,
@@ -169,14 +169,17 @@ async fn stage_changes(
     let (single, batched) = steps.split_at(SINGLE.min(steps.len()));
     let begun = now();
     for change in single {
-        store.commit(std::slice::from_ref(change)).await.unwrap();
+        store
+            .commit(next_batch(), std::slice::from_ref(change))
+            .await
+            .unwrap();
     }
     let single_rate = single.len() as f64 / begun.elapsed().as_secs_f64();
     let mut longest = Duration::ZERO;
     let begun = now();
     for batch in batched.chunks(COMMIT_BATCH) {
         let batch_begun = now();
-        store.commit(batch).await.unwrap();
+        store.commit(next_batch(), batch).await.unwrap();
         longest = longest.max(batch_begun.elapsed());
     }
     let rate = batched.len() as f64 / begun.elapsed().as_secs_f64();

@@ -7,6 +7,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 
 use super::{
     Figures,
+    fleet::next_batch,
     fleet::{self, Fleet},
     now,
 };
@@ -34,7 +35,10 @@ impl Waits {
                     break;
                 }
                 let begun = now();
-                store.commit(std::slice::from_ref(change)).await.unwrap();
+                store
+                    .commit(next_batch(), std::slice::from_ref(change))
+                    .await
+                    .unwrap();
                 waits.push(begun.elapsed());
                 tokio::time::sleep(PAUSE).await;
             }

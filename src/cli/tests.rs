@@ -108,7 +108,11 @@ impl Shell {
             retry_at: None,
             at: self.state.clock.now().utc,
         };
-        self.state.store.commit(&[outcome]).await.unwrap();
+        self.state
+            .store
+            .commit(crate::store::conformance::next_batch(), &[outcome])
+            .await
+            .unwrap();
     }
 }
 

@@ -49,6 +49,16 @@ impl Config {
             lwm2m.max_open_devices,
             1..=100_000_000,
         );
+        check.range(
+            "lwm2m.newcomers_per_hour",
+            lwm2m.newcomers_per_hour,
+            1..=100_000_000,
+        );
+        check.range(
+            "lwm2m.newcomers_per_network_per_hour",
+            lwm2m.newcomers_per_network_per_hour,
+            1..=100_000_000,
+        );
         check.upgrade(&self.upgrade);
         check.admission(&self.admission);
         let admin = &self.admin;

@@ -34,6 +34,9 @@ pub struct Registration {
     pub expires_at: UtcMillis,
     /// When it was made.
     pub registered_at: UtcMillis,
+    /// The ID of the CoAP message that made it, which tells what the device has sent before: a network may keep that for a
+    /// while. `None` when it is not known.
+    pub message_id: Option<u16>,
     /// Whether the device sleeps.
     pub queue_mode: QueueMode,
     /// The version of LwM2M that it says it speaks, where it says so.

@@ -7,7 +7,7 @@ use super::{
     ActiveUpgrade, Change, Command, DeviceRecord, Effect, Engine, Location, Request, StageChange,
     UpgradeOrder,
     account::Account,
-    device::{Device, HeardIn, Known, Port, Registered, Session, StandingAsked},
+    device::{Device, HeardIn, Known, Port, Registered, Session, StandingAsked, Validation},
     key::DeviceKey,
     notes,
     session::Asked,
@@ -214,8 +214,9 @@ impl Engine {
             let mut registered = Registered {
                 nonce: location.registration,
                 peer: registration.peer,
-                message_id: None,
+                message_id: registration.message_id,
                 displaced,
+                validation: Validation::Valid, // it is sent nothing before it is heard
                 lifetime_s: registration.lifetime_s,
                 since: registration.registered_at,
                 expires: stored_until,

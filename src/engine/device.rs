@@ -104,10 +104,12 @@ pub(super) struct Registered {
     /// What tells it from the device's other ones, in its location.
     pub(super) nonce: [u8; 3],
     pub(super) peer: Peer,
-    /// The message that brought it; `None` when it comes from before the server's restart.
+    /// The message that brought it, where that is known.
     pub(super) message_id: Option<u16>,
     /// Another device is heard from that address: this one has moved without a word, or is gone.
     pub(super) displaced: bool,
+    /// Whether what is sent to that address arrives.
+    pub(super) validation: Validation,
     pub(super) lifetime_s: u32,
     pub(super) since: UtcMillis,
     pub(super) expires: Instant,
@@ -119,6 +121,41 @@ pub(super) struct Registered {
     pub(super) lwm2m_version: Option<Lwm2mVersion>,
     pub(super) binding: Binding,
     pub(super) objects: ObjectSet,
+}
+
+/// Whether somebody has shown to receive what is sent to an address: a sender's own may be false, and then another suffers from
+/// what is sent there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Validation {
+    /// By an answer, by a token or a location that nobody else knows, or by a handshake.
+    Valid,
+    /// Not yet. No more is sent than three times what came from there (the rule of RFC 9000 §8.1): so many bytes are left.
+    Pending { allowance: u16 },
+}
+
+impl Validation {
+    /// How long a device is kept that came by itself, when nothing shows that it is where it says.
+    pub(super) const LIFETIME: Duration = Duration::from_hours(1);
+
+    /// Of an address from which one datagram came and to which one was sent.
+    pub(super) fn pending(received: usize, sent: usize) -> Self {
+        let left = (3 * received).saturating_sub(sent);
+        Self::Pending {
+            allowance: u16::try_from(left).unwrap_or(u16::MAX),
+        }
+    }
+
+    /// Takes what is to be sent out of the allowance. `false` when it exceeds it.
+    pub(super) fn allows(&mut self, len: usize) -> bool {
+        let Self::Pending { allowance } = self else {
+            return true;
+        };
+        let left = u16::try_from(len)
+            .ok()
+            .and_then(|len| allowance.checked_sub(len));
+        *allowance = left.unwrap_or(*allowance);
+        left.is_some()
+    }
 }
 
 /// `MAX_LATENCY` of RFC 7252 §4.8.2: no message is longer under way.
@@ -323,6 +360,21 @@ impl Registered {
         (self.stored_until).is_none_or(|known| expires.since(known) >= self.unwritten_at_most())
     }
 
+    /// Whether what is sent to that address is known to arrive.
+    pub(super) fn is_valid_at(&self, peer: Peer) -> bool {
+        self.validation == Validation::Valid && !self.displaced && self.peer == peer
+    }
+
+    /// Somebody receives what is sent to its address.
+    pub(super) fn validate(&mut self) {
+        if self.validation != Validation::Valid {
+            self.validation = Validation::Valid;
+            self.expires = self
+                .stored_until
+                .map_or(self.expires, |until| self.expires.max(until));
+        }
+    }
+
     /// When it ends, for the store.
     pub(super) fn known_end(&self) -> Instant {
         match self.stored_until {
@@ -343,6 +395,7 @@ impl Registered {
             lifetime_s: self.lifetime_s,
             expires_at: now.utc_at(self.known_end()),
             registered_at: self.since,
+            message_id: self.message_id,
             queue_mode: self.queue_mode,
             lwm2m_version: self.lwm2m_version,
             binding: self.binding,

@@ -1,6 +1,10 @@
 use hashbrown::HashTable;
 
-use super::{DeviceId, Seek, Sought};
+use super::{
+    DeviceId, Seek, Sought,
+    newcomers::{Admittance, Newcomers},
+};
+use crate::clock::Instant;
 
 /// One of the engines that share the work, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,6 +21,7 @@ impl ShardId {
 #[derive(Debug, Default)]
 pub struct Directory {
     rows: HashTable<Entry>,
+    newcomers: Newcomers,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -50,13 +55,20 @@ impl Directory {
     }
 
     /// Nobody has a device that was heard `here`: whether it may come nevertheless.
-    pub fn welcome(&mut self, here: ShardId, seek: &Seek) -> Sought {
-        let most = seek.newcomer.filter(|_| self.find(seek.device).is_none());
-        if most.is_some_and(|most| self.len() < most) {
-            self.place(seek.device, here);
-            return Sought::Newcomer;
+    pub fn welcome(&mut self, now: Instant, here: ShardId, seek: &Seek) -> Sought {
+        let Some(welcome) = (seek.newcomer).filter(|_| self.find(seek.device).is_none()) else {
+            return Sought::Nobody;
+        };
+        let from = seek.peer().address.ip();
+        let devices = self.len();
+        match self.newcomers.admit(now, from, devices, welcome) {
+            Admittance::Admitted => {
+                self.place(seek.device, here);
+                Sought::Newcomer
+            }
+            Admittance::Full => Sought::Nobody,
+            Admittance::TooFast => Sought::TooManyCome,
         }
-        Sought::Nobody
     }
 
     /// The device is there from now on.

@@ -56,6 +56,14 @@ pub enum Report {
         /// Anybody may register, and there are as many devices as may: this many (`lwm2m.max_open_devices`).
         reached: Option<usize>,
     },
+    /// Anybody may register, and this one comes when too many others have, of its network or of all
+    /// (`lwm2m.newcomers_per_hour`).
+    TooManyCome {
+        /// The name it gave.
+        endpoint: String,
+        /// Its address.
+        peer: Peer,
+    },
     /// Somebody acted as a device that it has not shown to be, or that is not to be heard unencrypted.
     Impostor {
         /// The device.
@@ -110,8 +118,11 @@ counters! {
     requests_timed_out: "Requests to devices given up.",
     requests_dropped: "Requests dropped because a device's queue was full.",
     impostors: "Messages refused because their sender had not shown to be the device.",
+    requests_withheld: "Requests not sent, or not sent again, to an address from which nothing has answered yet.",
     registrations: "Registrations accepted.",
     registrations_refused: "Registrations refused.",
+    newcomers_put_off: "Registrations of endpoints that nobody added, put off because too many others have come lately.",
+    writes_put_off: "Requests answered 5.03, and changes left out, because too many changes wait to be stored.",
     devices_moved: "Devices that came from another shard because they were heard on this one.",
     registrations_expired: "Registrations whose lifetime ran out.",
     service_data: "Notifications that were not PCP.",

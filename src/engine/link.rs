@@ -9,7 +9,7 @@ use super::{
     Engine,
     account::{Fate, Repeated, Said},
     asked::Tag,
-    device::Device,
+    device::{Device, Validation},
     key::DeviceKey,
 };
 use crate::{
@@ -27,6 +27,14 @@ pub(super) enum Leaves {
     /// When the device can be reached again; why it cannot be now.
     Later(&'static str),
 }
+
+/// How often a request was sent before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sent {
+    First,
+    Again,
+}
+
 /// Between two Resets of the request for an observation that both have it made anew.
 const REFUSED_OBSERVATION: Duration = Duration::from_mins(10);
 /// Between two Resets of ours that both have it made anew.
@@ -241,15 +249,34 @@ impl Engine {
         let random = self.random.next_u32();
         let rules = &self.profiles[device.profile].transmission;
         if let Some(datagram) = device.link.poll_transmit(now, rules, random) {
-            self.leave(key, peer, datagram);
+            self.leave(key, peer, datagram, Sent::First);
         }
     }
 
-    /// Sends the outstanding request, for the first time or again.
-    pub(super) fn leave(&mut self, key: DeviceKey, peer: Peer, datagram: Datagram) {
+    /// Sends the outstanding request.
+    pub(super) fn leave(&mut self, key: DeviceKey, peer: Peer, datagram: Datagram, sent: Sent) {
+        if self.withholds(key, datagram.len(), sent) {
+            return self.counters.requests_withheld += 1; // as if it were lost
+        }
+        if sent == Sent::Again {
+            self.counters.requests_repeated += 1;
+        }
         self.has_left(key);
         let after = self.device(key).pending;
         self.transmit(peer, datagram, after);
+    }
+
+    /// Whether a request is not sent, because the device's address may be false. Nobody is sent the same again from whom
+    /// nothing but a registration came, unless an upgrade waits for it; and nobody more than three times what came.
+    fn withholds(&mut self, key: DeviceKey, len: usize, sent: Sent) -> bool {
+        let device = self.device_mut(key);
+        let waited_for = device.session.is_some();
+        let Some(registration) = &mut device.registration else {
+            return false;
+        };
+        let again = sent == Sent::Again && !waited_for;
+        let valid = registration.validation == Validation::Valid;
+        (again && !valid) || !registration.validation.allows(len)
     }
 
     /// An acknowledgement or a Reset.
@@ -272,6 +299,7 @@ impl Engine {
         let Some(event) = event else {
             return false;
         };
+        self.validate(key);
         if let (LinkEvent::Responded(tag), Some(request)) = (&event, refused)
             && self.writes_in_own_format(key, *tag, message.code(), &request)
         {
@@ -427,10 +455,8 @@ impl Engine {
             let rules = &self.profiles[device.profile].transmission;
             let (again, event) = device.link.handle_timeout(now, rules);
             if let Some(datagram) = again {
-                self.counters.requests_repeated += 1;
-                let device = self.device(key);
-                if let Some(peer) = device.peer() {
-                    self.leave(key, peer, datagram);
+                if let Some(peer) = self.device(key).peer() {
+                    self.leave(key, peer, datagram, Sent::Again);
                 }
             } else if let Some(event) = event {
                 self.link_event(key, event, None);

@@ -37,6 +37,7 @@ mod id;
 mod key;
 mod link;
 mod moves;
+mod newcomers;
 mod notes;
 mod profile;
 mod reads;
@@ -62,6 +63,7 @@ pub use effect::{Counters, Effect, Report, Seq};
 pub use gate::{Ask, Gate, Presence, Request, Standing, Turn};
 pub use id::{DeviceId, DeviceIds};
 pub use moves::{Row, Seek, Sought, Whose};
+pub use newcomers::Welcome;
 pub use speaker::Speaker;
 
 use std::{
@@ -149,6 +151,8 @@ pub struct Engine {
     /// Since when devices from before the restart are read, while they are.
     restoring: Option<Instant>,
     seq: Seq,
+    /// Changes up to here are committed.
+    committed: Seq,
     effects: VecDeque<Effect>,
     counters: Counters,
 }
@@ -172,6 +176,7 @@ impl Engine {
             store_available: true,
             restoring: None,
             seq: 0,
+            committed: 0,
             effects: VecDeque::new(),
             counters: Counters::default(),
         }
@@ -235,6 +240,11 @@ impl Engine {
             self.device_mut(key).alarm = None;
             self.device_timeout(key);
         }
+    }
+
+    /// Changes up to this one are committed.
+    pub fn committed(&mut self, seq: Seq) {
+        self.committed = self.committed.max(seq);
     }
 
     /// The next thing to do.
@@ -334,6 +344,20 @@ impl Engine {
     fn persist(&mut self, key: DeviceKey, change: Change) {
         self.persist_lazily(change);
         self.device_mut(key).pending = self.seq;
+    }
+
+    /// Whether so many changes wait to be stored that what can wait is left out, and newcomers are put off: nobody's answer
+    /// is to be late because of those.
+    const fn is_pressed(&self) -> bool {
+        const MANY: Seq = 2_000;
+        self.seq - self.committed > MANY
+    }
+
+    /// Whether so many changes wait to be stored that registrations are answered 5.03: the store does not keep up, or
+    /// stands still.
+    const fn is_overloaded(&self) -> bool {
+        const TOO_MANY: Seq = 20_000;
+        self.seq - self.committed > TOO_MANY
     }
 
     fn transmit(&mut self, peer: Peer, datagram: impl Into<Datagram>, after: Seq) {

@@ -3,7 +3,7 @@
 
 use super::{
     DeviceId, Effect, Engine, Location, Seq, Speaker, device::Device, evidence::Excuse,
-    key::DeviceKey, receive::answered_before,
+    key::DeviceKey, newcomers::Welcome, receive::answered_before,
 };
 use crate::{
     clock::{Instant, Now},
@@ -15,8 +15,8 @@ use crate::{
 pub struct Seek {
     /// The device.
     pub device: DeviceId,
-    /// It registers, and may do so though nobody has it, while there are fewer devices than this.
-    pub newcomer: Option<usize>,
+    /// It registers, and may do so though nobody has it, within these limits.
+    pub newcomer: Option<Welcome>,
     by: By,
     peer: Peer,
     endpoints: Box<[Box<str>]>,
@@ -56,6 +56,8 @@ pub enum Sought {
     NotYet,
     /// Nobody has it.
     Nobody,
+    /// Nobody has it, and too many have come by themselves lately.
+    TooManyCome,
     /// Nobody had it; it is this engine's from now on.
     Newcomer,
     /// Another engine has the device of that name, and whoever has sent the datagram is not it.
@@ -88,7 +90,7 @@ impl Engine {
         &mut self,
         device: DeviceId,
         by: By,
-        newcomer: Option<usize>,
+        newcomer: Option<Welcome>,
         speaker: &Speaker<'_>,
         bytes: &[u8],
     ) {

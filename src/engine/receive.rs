@@ -8,7 +8,7 @@ use super::{
     DeviceId, Engine, Sought, Speaker,
     device::{Device, HeardIn},
     key::DeviceKey,
-    link::STRANGE_NOTIFICATION,
+    link::{STRANGE_NOTIFICATION, Sent},
     moves::By,
     respond::created,
 };
@@ -62,6 +62,9 @@ impl Engine {
                 self.settle(key);
             }
             return;
+        }
+        if carries_response && message.token() == self.device(key).id.token() {
+            self.validate(key); // nobody else knows the token
         }
         if !self.moves_to(key, peer) {
             return;
@@ -133,7 +136,8 @@ impl Engine {
         };
         let after = device.pending;
         self.counters.datagrams_repeated += 1;
-        if let Some(datagram) = datagram {
+        // What waits for a commit is sent then, once.
+        if let Some(datagram) = datagram.filter(|_| after <= self.committed) {
             self.transmit(peer, datagram, after);
         }
         true
@@ -219,8 +223,7 @@ impl Engine {
             && let Some(datagram) = device.link.repeat_overdue(now)
             && let Some(peer) = device.peer()
         {
-            self.counters.requests_repeated += 1;
-            self.leave(key, peer, datagram);
+            self.leave(key, peer, datagram, Sent::Again);
         }
         self.flush(key);
         self.device_mut(key).rest(now);

@@ -6,10 +6,11 @@ use rand_chacha::rand_core::Rng;
 use super::{
     Announced, Change, Engine, Location, QueueMode, Registration, Report, Sought, Speaker,
     account::{Repeated, Said},
-    device::Registered,
+    device::{Registered, Validation},
     evidence::Excuse,
     key::DeviceKey,
     moves::By,
+    newcomers::Welcome,
     respond::created,
     told::ObjectSet,
 };
@@ -48,7 +49,7 @@ impl Engine {
             return None;
         }
         let Some(key) = self.admit_endpoint(&request.endpoint, sought) else {
-            self.refuse_unknown(peer, bytes, message, request.endpoint);
+            self.refuse_newcomer(peer, bytes, message, sought, request.endpoint);
             return None;
         };
         let now = self.now.instant;
@@ -57,12 +58,15 @@ impl Engine {
             return None;
         }
         self.counters.registrations += 1;
+        let valid = peer.secured
+            || (self.device(key).registration.as_ref()).is_some_and(|it| it.is_valid_at(peer));
         let [nonce @ .., _] = self.random.next_u32().to_be_bytes();
         let registration = Registered {
             nonce,
             peer,
             message_id: Some(message.message_id()),
             displaced: false,
+            validation: Validation::Valid, // until it is known what was sent
             lifetime_s: request.lifetime_s,
             since: self.now.utc,
             expires: self.lifetime_end(request.lifetime_s),
@@ -92,9 +96,16 @@ impl Engine {
             registration: nonce,
         };
         let response = created(message, id, location);
+        let response = match block {
+            None => response.build(),
+            Some(block) => response.block1(block).build(),
+        };
+        if !valid {
+            self.await_validation(key, bytes.len(), response.len());
+        }
         match block {
-            None => self.respond_as(peer, bytes, message, response.build(), Reply::Registered),
-            Some(block) => self.respond(peer, bytes, message, response.block1(block).build()),
+            None => self.respond_as(peer, bytes, message, response, Reply::Registered),
+            Some(_) => self.respond(peer, bytes, message, response),
         }
         // Observations end with the registration they were made under.
         self.send_observe(key);
@@ -141,11 +152,9 @@ impl Engine {
         if self.has(id) {
             return false;
         }
-        let lwm2m = &self.config.lwm2m;
-        let welcome = lwm2m.registration == RegistrationPolicy::Open
-            && self.restoring.is_none()
-            && part == Part::Last; // with the first one it does not come yet
-        let newcomer = welcome.then_some(lwm2m.max_open_devices);
+        // with the first of several blocks it does not come yet
+        let comes = self.restoring.is_none() && part == Part::Last && !self.is_pressed();
+        let newcomer = Welcome::of(&self.config.lwm2m).filter(|_| comes);
         self.seek(id, By::Name, newcomer, speaker, bytes);
         true
     }
@@ -178,6 +187,9 @@ impl Engine {
         let peer = speaker.peer();
         let known = self.find(endpoint).is_some();
         if !self.store_available {
+            self.refuse(peer, bytes, message, UNAVAILABLE);
+        } else if self.is_overloaded() {
+            self.counters.writes_put_off += 1;
             self.refuse(peer, bytes, message, UNAVAILABLE);
         } else if self.restoring.is_some() && !known {
             self.counters.requests_deferred += 1;
@@ -268,6 +280,7 @@ impl Engine {
             self.device_mut(key).excuse = Some(Excuse::Refused);
             return self.refuse(peer, bytes, message, UNAVAILABLE);
         }
+        self.validate(key); // nobody else knows the location
         let now = self.now.instant;
         let Some(registration) = self.device(key).registration.as_ref() else {
             return;
@@ -283,6 +296,11 @@ impl Engine {
             || binding != registration.binding
             || request.objects.is_some()
             || registration.is_due_to_be_written(expires);
+        if news && self.is_overloaded() {
+            self.counters.writes_put_off += 1;
+            self.device_mut(key).excuse = Some(Excuse::Refused);
+            return self.refuse(peer, bytes, message, UNAVAILABLE);
+        }
         if news && !self.device_mut(key).may_write(now) {
             self.device_mut(key).excuse = Some(Excuse::Refused);
             return self.counters.requests_ignored += 1;
@@ -336,7 +354,7 @@ impl Engine {
         bytes: &[u8],
         message: &Message,
     ) {
-        if !self.store_available {
+        if !self.store_available || self.is_overloaded() {
             return self.refuse(peer, bytes, message, UNAVAILABLE);
         }
         self.note(key, "has ended its registration".to_owned());
@@ -391,6 +409,45 @@ impl Engine {
         })
     }
 
+    /// Answers a newcomer for whom there is no room, or not now.
+    fn refuse_newcomer(
+        &mut self,
+        peer: Peer,
+        bytes: &[u8],
+        message: &Message,
+        sought: &Sought,
+        endpoint: String,
+    ) {
+        if *sought == Sought::TooManyCome {
+            self.counters.newcomers_put_off += 1;
+            self.report(Report::TooManyCome { endpoint, peer });
+        } else if self.is_pressed() {
+            self.counters.writes_put_off += 1;
+        } else {
+            return self.refuse_unknown(peer, bytes, message, endpoint);
+        }
+        self.refuse(peer, bytes, message, UNAVAILABLE);
+    }
+
+    /// The device has registered from an address of which nothing shows yet that it is its own.
+    fn await_validation(&mut self, key: DeviceKey, received: usize, sent: usize) {
+        let open = self.config.lwm2m.registration == RegistrationPolicy::Open;
+        let latest = self.now.instant + Validation::LIFETIME;
+        if let Some(registration) = &mut self.device_mut(key).registration {
+            registration.validation = Validation::pending(received, sent);
+            if open {
+                registration.expires = registration.expires.min(latest);
+            }
+        }
+    }
+
+    /// The device has shown that it receives what is sent to its address.
+    pub(super) fn validate(&mut self, key: DeviceKey) {
+        if let Some(registration) = &mut self.device_mut(key).registration {
+            registration.validate();
+        }
+    }
+
     fn lifetime_end(&self, lifetime_s: u32) -> crate::clock::Instant {
         self.now.instant + std::time::Duration::from_secs(lifetime_s.into())
     }
@@ -402,7 +459,7 @@ impl Engine {
             return true;
         }
         let now = self.now.instant;
-        if !self.device_mut(key).may_write(now) {
+        if self.is_overloaded() || !self.device_mut(key).may_write(now) {
             self.counters.requests_ignored += 1;
             return false;
         }

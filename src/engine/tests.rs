@@ -14,6 +14,7 @@ mod repeats;
 mod restart;
 mod rules;
 mod security;
+mod strangers;
 mod timeline;
 mod told;
 mod tolerance;
@@ -75,6 +76,8 @@ fn location(endpoint: &str) -> String {
 struct World {
     engine: Engine,
     gate: Gate,
+    /// Knows the newcomers alone.
+    directory: Directory,
     /// Devices that other engines have.
     elsewhere: Vec<DeviceId>,
     sought: Vec<Seek>,
@@ -84,7 +87,11 @@ struct World {
     /// The number of the newest change, to see what transmissions wait for.
     newest: Seq,
     held_back: Vec<(Peer, Seq)>,
+    /// The bytes of each datagram.
+    sizes: Vec<(Peer, usize)>,
     next_id: u16,
+    /// Nothing is committed.
+    stalled: bool,
     /// Who sends over DTLS: its endpoints, and when its association began with a whole handshake.
     speaker: Option<(Vec<Box<str>>, Option<Instant>)>,
 }
@@ -114,6 +121,7 @@ impl World {
         Self {
             engine: Engine::new(setup, now),
             gate,
+            directory: Directory::default(),
             elsewhere: Vec::new(),
             sought: Vec::new(),
             now,
@@ -121,7 +129,9 @@ impl World {
             changes: Vec::new(),
             newest: 0,
             held_back: Vec::new(),
+            sizes: Vec::new(),
             next_id: 1,
+            stalled: false,
             speaker: None,
         }
     }
@@ -137,6 +147,9 @@ impl World {
                 let command = Command::Turn { device, turn };
                 self.engine.handle_command(self.now, command);
             } else {
+                if !self.stalled {
+                    self.engine.committed(self.newest);
+                }
                 return;
             }
         }
@@ -157,6 +170,7 @@ impl World {
                 } => {
                     assert!(after <= self.newest, "waits for a change that never came");
                     self.held_back.push((peer, after));
+                    self.sizes.push((peer, datagram.len()));
                     let message = Message::parse(datagram.to_bytes().into_owned().leak())
                         .expect("sends valid CoAP");
                     self.sent.push_back((peer, message));
@@ -167,14 +181,8 @@ impl World {
                     self.sought.push(*seek);
                 }
                 Effect::Seek(seek) => {
-                    let room = seek
-                        .newcomer
-                        .is_some_and(|most| self.engine.population().0 < most);
-                    let sought = if room {
-                        Sought::Newcomer
-                    } else {
-                        Sought::Nobody
-                    };
+                    let here = ShardId(0);
+                    let sought = self.directory.welcome(self.now.instant, here, &seek);
                     self.engine.handle_sought(self.now, &seek, &sought);
                 }
             }

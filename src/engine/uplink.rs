@@ -13,6 +13,7 @@ use super::{
     asked::Tag,
     device::{LastDownload, LastReport, REPORT_REPEATS, Session},
     key::DeviceKey,
+    link::Sent,
 };
 use crate::upgrade::{Claim, Credence, Event, FailedIn, ReportedFailure, Sign, Sota, Stage};
 
@@ -124,7 +125,7 @@ impl Engine {
             .repeat_now(now, |tag| *tag == Tag::Segment(segment))
             && let Some(peer) = device.peer()
         {
-            return self.leave(key, peer, datagram);
+            return self.leave(key, peer, datagram, Sent::Again);
         }
         self.send_frame(key, Tag::Segment(segment), frame);
     }
@@ -169,7 +170,9 @@ impl Engine {
     pub(super) fn store_progress_of(&mut self, session: &mut Session, segment: u16) {
         let now = self.now;
         let interval = Duration::from_secs(self.config.upgrade.progress_interval_s);
-        if (session.progress_stored_at).is_some_and(|at| now.instant.since(at) < interval) {
+        let lately =
+            (session.progress_stored_at).is_some_and(|at| now.instant.since(at) < interval);
+        if lately || self.is_pressed() {
             return;
         }
         session.progress_stored_at = Some(now.instant);
@@ -343,7 +346,7 @@ impl Engine {
     fn learn_version(&mut self, key: DeviceKey, version: Version) {
         let now = self.now;
         let device = self.device(key);
-        if device.version() == Some(version) || !self.store_available {
+        if device.version() == Some(version) || !self.store_available || self.is_pressed() {
             return; // what cannot be stored now is learnt when it is told again
         }
         if self.credence(key, version, Claim::Answer) != Credence::Sound {

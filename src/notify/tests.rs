@@ -252,7 +252,10 @@ impl House {
             retry_at: None,
             at,
         };
-        self.store.commit(&[end]).await.unwrap();
+        self.store
+            .commit(crate::store::conformance::next_batch(), &[end])
+            .await
+            .unwrap();
         self.pulse.poke();
     }
 

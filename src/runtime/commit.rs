@@ -6,7 +6,8 @@ use super::{Exchange, Pulse};
 use crate::{
     engine::{Change, Seq, ShardId},
     health::{Health, Part},
-    store::{CommitReport, Store, StoreError},
+    store::{BatchId, Store, StoreError},
+    task::UpgradeId,
 };
 
 /// Changes in one transaction. More wait for the next one, which takes them all again.
@@ -29,14 +30,16 @@ pub(super) struct Emitted {
 /// A batch that cannot be written is tried again for as long as it takes: a change that was dropped would
 /// be a device's answer forgotten. Meanwhile the shards are told, and the reason stands in `health`. Only a change
 /// that breaks a rule of the database, a fault of ours, is reported and left out: it would stop all others for ever.
-/// The end of an attempt may let another upgrade begin, so `rollout` is poked.
+/// The end of an attempt may let another upgrade begin, so `rollout` is poked. No other process ever commits as `writer`.
 pub(super) async fn commit_changes(
     store: Arc<dyn Store>,
     health: Arc<Health>,
     exchange: Arc<Exchange>,
     rollout: Arc<Pulse>,
+    writer: u64,
     mut changes: mpsc::UnboundedReceiver<Emitted>,
 ) {
+    let mut id = BatchId::first_of(writer);
     let mut batch = Vec::with_capacity(COMMIT_BATCH);
     while changes.recv_many(&mut batch, COMMIT_BATCH).await > 0 {
         let mut last = BTreeMap::new();
@@ -44,24 +47,15 @@ pub(super) async fn commit_changes(
             last.insert(emitted.shard, emitted.seq);
             emitted.change
         });
-        let mut writes: Vec<Change> = emitted.collect();
-        let ends = writes
-            .iter()
-            .any(|change| matches!(change, Change::Ended { .. }));
+        let mut writes = Writes::new(id, emitted.collect());
+        let ends = (writes.left.iter()).any(|change| matches!(change, Change::Ended { .. }));
         let mut pause = FIRST_PAUSE;
-        let mut report = CommitReport::default();
         loop {
-            let committed = match store.commit(&writes).await {
-                Err(StoreError::Refused { .. }) => {
-                    commit_singly(&*store, &mut writes, &mut report).await
-                }
-                committed => committed.map(|more| report.refused.extend(more.refused)),
-            };
-            match committed {
+            match writes.write(&*store).await {
                 Ok(()) => break,
                 Err(error) => {
                     if health.is_ok(Part::Store) {
-                        tracing::error!(%error, changes = writes.len(), "changes cannot be stored; trying again");
+                        tracing::error!(%error, changes = writes.left.len(), "changes cannot be stored; trying again");
                         exchange.store_available(false);
                     }
                     health.failed(Part::Store, error.to_string());
@@ -75,7 +69,8 @@ pub(super) async fn commit_changes(
             health.works(Part::Store);
             exchange.store_available(true);
         }
-        exchange.abandon(&report.refused);
+        id = writes.id;
+        exchange.abandon(&writes.refused);
         for (shard, seq) in last {
             exchange.committed(shard, seq);
         }
@@ -85,31 +80,56 @@ pub(super) async fn commit_changes(
     }
 }
 
-/// Writes the changes one by one, and leaves out those that the database refuses. What is written is taken out of `writes`: a
-/// line of a timeline that was written again would be there twice.
+/// Changes that are written together, or one by one once the database has refused one of them.
 ///
-/// # Errors
-/// The database has failed; what is left is to be written yet.
-async fn commit_singly(
-    store: &dyn Store,
-    writes: &mut Vec<Change>,
-    report: &mut CommitReport,
-) -> Result<(), StoreError> {
-    let mut left = std::mem::take(writes).into_iter();
-    while let Some(change) = left.next() {
-        match store.commit(std::slice::from_ref(&change)).await {
-            Ok(more) => report.refused.extend(more.refused),
-            Err(error @ StoreError::Refused { .. }) => {
-                tracing::error!(%error, ?change, "a change is left out");
-            }
-            Err(error) => {
-                writes.push(change);
-                writes.extend(left);
-                return Err(error);
-            }
+/// Whatever is tried again has the number that it had before: it may have been written although that was not heard.
+struct Writes {
+    /// Of the next commit.
+    id: BatchId,
+    left: Vec<Change>,
+    singly: bool,
+    refused: Vec<UpgradeId>,
+}
+
+impl Writes {
+    const fn new(id: BatchId, changes: Vec<Change>) -> Self {
+        Self {
+            id,
+            left: changes,
+            singly: false,
+            refused: Vec::new(),
         }
     }
-    Ok(())
+
+    /// Writes what is left, but for what the database refuses, which is left out and reported.
+    ///
+    /// # Errors
+    /// The database has failed; what is left is to be written yet.
+    async fn write(&mut self, store: &dyn Store) -> Result<(), StoreError> {
+        if !self.singly {
+            match store.commit(self.id, &self.left).await {
+                Ok(report) => {
+                    self.refused.extend(report.refused);
+                    self.left.clear();
+                }
+                Err(StoreError::Refused { .. }) => self.singly = true,
+                Err(error) => return Err(error),
+            }
+            self.id = self.id.next();
+        }
+        while let Some(change) = self.left.first() {
+            match store.commit(self.id, std::slice::from_ref(change)).await {
+                Ok(report) => self.refused.extend(report.refused),
+                Err(error @ StoreError::Refused { .. }) => {
+                    tracing::error!(%error, ?change, "a change is left out");
+                }
+                Err(error) => return Err(error),
+            }
+            self.id = self.id.next();
+            self.left.remove(0);
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -132,6 +152,7 @@ mod tests {
                 lifetime_s: 300,
                 expires_at: UtcMillis(300_000),
                 registered_at: UtcMillis(0),
+                message_id: None,
                 queue_mode: QueueMode::Off,
                 lwm2m_version: None,
                 binding: Binding::default(),
@@ -173,7 +194,7 @@ mod tests {
         drop(sender);
         let (exchange, _ends) = Exchange::new(DeviceIds::new([7; 32]), 1);
         let health = Arc::new(Health::starting());
-        commit_changes(store.clone(), health, exchange, Arc::default(), changes).await;
+        commit_changes(store.clone(), health, exchange, Arc::default(), 1, changes).await;
         let devices = store.restore_devices(0, 10).await.unwrap().devices;
         let endpoints: Vec<&str> = devices.iter().map(|d| d.endpoint.as_str()).collect();
         assert_eq!(endpoints, ["a", "c"]);

@@ -4,6 +4,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use super::{gate::GateMessage, home_of, shard::Message};
 use crate::{
+    clock::Instant,
     config::Config,
     dtls::{DtlsSetup, Identity},
     engine::{
@@ -288,10 +289,10 @@ impl Exchange {
     }
 
     /// `here` has heard a device that it does not have.
-    pub(super) fn seek(&self, here: ShardId, seek: Box<Seek>) -> Found {
+    pub(super) fn seek(&self, now: Instant, here: ShardId, seek: Box<Seek>) -> Found {
         let mut directory = self.directory();
         let Some(shard) = directory.where_to(here, seek.device) else {
-            let sought = directory.welcome(here, &seek);
+            let sought = directory.welcome(now, here, &seek);
             return Found::Now(seek, sought);
         };
         // the exchange itself has one

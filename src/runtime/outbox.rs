@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
 use crate::{
     coap::{Datagram, Peer},
@@ -19,6 +19,8 @@ pub struct Outgoing {
 pub struct Outbox {
     committed: Seq,
     held: BTreeMap<Seq, Vec<Outgoing>>,
+    /// How many of them are for whom.
+    of_peer: HashMap<Peer, u8>,
     len: usize,
 }
 
@@ -26,6 +28,8 @@ impl Outbox {
     /// Datagrams held at the same time. While the store is stuck every further one is dropped: devices
     /// and the engine repeat what goes unanswered.
     pub const CAPACITY: usize = 100_000;
+    /// Of these, datagrams for one peer: whoever makes many does not have those of others dropped.
+    pub const PER_PEER: u8 = 32;
 
     /// Returns the datagram if it may leave now, else holds it until change `after` is committed.
     /// `Err` when too many are held.
@@ -36,6 +40,11 @@ impl Outbox {
         if self.len >= Self::CAPACITY {
             return Err(outgoing);
         }
+        let own = self.of_peer.entry(outgoing.peer).or_default();
+        if *own >= Self::PER_PEER {
+            return Err(outgoing);
+        }
+        *own += 1;
         self.len += 1;
         self.held.entry(after).or_default().push(outgoing);
         Ok(None)
@@ -48,6 +57,14 @@ impl Outbox {
         let now = std::mem::replace(&mut self.held, later);
         let released: Vec<Outgoing> = now.into_values().flatten().collect();
         self.len -= released.len();
+        for outgoing in &released {
+            if let Entry::Occupied(mut own) = self.of_peer.entry(outgoing.peer) {
+                *own.get_mut() -= 1; // it was counted
+                if *own.get() == 0 {
+                    own.remove();
+                }
+            }
+        }
         released
     }
 
@@ -86,11 +103,23 @@ mod tests {
     }
 
     #[test]
-    fn holds_a_bounded_number() {
+    fn holds_a_bounded_number_and_of_one_peer_a_share() {
+        let to = |n: u32| Outgoing {
+            peer: std::net::SocketAddr::from((n.to_be_bytes(), 1)).into(),
+            datagram: [1].into(),
+        };
         let mut outbox = Outbox::default();
-        for _ in 0..Outbox::CAPACITY {
-            assert_eq!(outbox.offer(datagram(1), 9), Ok(None));
+        for _ in 0..Outbox::PER_PEER {
+            assert_eq!(outbox.offer(to(0), 9), Ok(None));
         }
-        assert_eq!(outbox.offer(datagram(1), 9), Err(datagram(1)));
+        assert_eq!(outbox.offer(to(0), 9), Err(to(0)));
+        for n in 0..Outbox::CAPACITY - usize::from(Outbox::PER_PEER) {
+            let n = u32::try_from(n).unwrap() + 1;
+            assert_eq!(outbox.offer(to(n), 9), Ok(None));
+        }
+        assert_eq!(outbox.offer(to(u32::MAX), 9), Err(to(u32::MAX)));
+        assert_eq!(outbox.committed(9).len(), Outbox::CAPACITY);
+        assert!(outbox.is_empty() && outbox.of_peer.is_empty());
+        assert_eq!(outbox.offer(to(0), 10), Ok(None));
     }
 }

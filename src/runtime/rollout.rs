@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::{Exchange, Keys, Pulse, exchange::ShardGone, restore::restore_idle};
 use crate::{
-    clock::SystemClock,
+    clock::{Instant, SystemClock},
     engine::{Command, UpgradeOrder},
     health::{Health, Part},
     package::Package,
@@ -25,6 +25,11 @@ pub const ROLLOUT_SOON: Duration = Duration::from_millis(10);
 /// The longest time between two looks, should nobody poke.
 pub const ROLLOUT_IDLE: Duration = Duration::from_secs(10);
 const AFTER_ERROR: Duration = Duration::from_secs(2);
+/// Between two looks for devices that came by themselves and are gone.
+const NEWCOMERS_EVERY: Duration = Duration::from_mins(10);
+/// A device that came by itself is forgotten when it has not been registered for so long. The end of a registration is known
+/// to the store to the hour.
+const NEWCOMERS_STAY: Duration = Duration::from_hours(1);
 
 /// Turns the operator's intent, as it stands in the store, into commands for the shards: devices come and go,
 /// tasks start and are stopped, upgrades begin.
@@ -40,6 +45,8 @@ pub struct Rollout {
     /// Device changes up to here are known to the engine.
     revision: i64,
     packages: PackageCache,
+    /// When devices that came by themselves are looked for next.
+    newcomers_at: Instant,
 }
 
 /// What a rollout is started with.
@@ -85,6 +92,7 @@ impl Rollout {
             health: setup.health,
             revision: setup.revision,
             packages: setup.packages,
+            newcomers_at: Instant::ZERO,
         }
     }
 
@@ -123,6 +131,7 @@ impl Rollout {
 
     /// Brings the engine up to the store. Returns how long nothing more is due.
     async fn look(&mut self) -> Result<Duration, RolloutError> {
+        self.remove_newcomers().await?;
         self.follow_devices().await?;
         self.store.start_due_tasks(self.clock.now().utc).await?;
         self.stop_upgrades().await?;
@@ -132,6 +141,27 @@ impl Rollout {
         Ok(due.map_or(ROLLOUT_IDLE, |at| {
             at.since(now).clamp(ROLLOUT_SOON, ROLLOUT_IDLE)
         }))
+    }
+
+    /// Gives back the places of those who came by themselves, are gone, and never had an upgrade.
+    async fn remove_newcomers(&mut self) -> Result<(), RolloutError> {
+        let now = self.clock.now();
+        if now.instant < self.newcomers_at {
+            return Ok(());
+        }
+        let before = now.utc.before(NEWCOMERS_STAY);
+        let removed = self.store.remove_newcomers(before, ROLLOUT_PAGE).await?;
+        if removed > 0 {
+            tracing::info!(
+                removed,
+                "devices that came by themselves, and are registered no more, are forgotten"
+            );
+        }
+        // A whole page may not have been all.
+        if removed < ROLLOUT_PAGE.into() {
+            self.newcomers_at = now.instant + NEWCOMERS_EVERY;
+        }
+        Ok(())
     }
 
     async fn follow_devices(&mut self) -> Result<(), RolloutError> {
@@ -291,5 +321,63 @@ impl PackageCache {
         let package = Arc::new(Package { identity, frames });
         self.packages.insert(id, Arc::downgrade(&package));
         Ok(Some(package))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::UtcMillis,
+        engine::{Binding, Change, DeviceIds, QueueMode, Registration},
+        store::{SqliteStore, conformance::next_batch},
+    };
+
+    fn registered(endpoint: &str, at: UtcMillis) -> Change {
+        Change::Registered {
+            endpoint: endpoint.into(),
+            registration: Registration {
+                location: endpoint.into(),
+                peer: std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into(),
+                lifetime_s: 300,
+                expires_at: at + Duration::from_mins(5),
+                registered_at: at,
+                message_id: None,
+                queue_mode: QueueMode::Off,
+                lwm2m_version: None,
+                binding: Binding::default(),
+                announced: None,
+            },
+            at,
+        }
+    }
+
+    #[tokio::test]
+    async fn who_came_by_itself_and_is_gone_gives_its_place_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(dir.path()).await.unwrap());
+        let clock = SystemClock::start();
+        let now = clock.now().utc;
+        let old = now.before(Duration::from_hours(2));
+        let changes = [registered("gone", old), registered("there", now)];
+        store.commit(next_batch(), &changes).await.unwrap();
+        let (exchange, _ends) = Exchange::new(DeviceIds::new([7; 32]), 1);
+        let files = PackageFiles::open(dir.path()).await.unwrap();
+        let mut rollout = Rollout::new(RolloutSetup {
+            store: store.clone(),
+            exchange,
+            keys: None,
+            clock,
+            pulse: Arc::default(),
+            health: Arc::new(Health::starting()),
+            revision: 0,
+            packages: PackageCache::new(store.clone(), files),
+        });
+        rollout.remove_newcomers().await.unwrap();
+        assert_eq!(store.device("gone").await.unwrap(), None);
+        assert!(store.device("there").await.unwrap().is_some());
+        // the engine is told as of every device that is removed
+        let told = store.device_changes_since(0, 9).await.unwrap();
+        assert!(matches!(&told[..], [gone] if gone.removed && gone.endpoint == "gone"));
     }
 }

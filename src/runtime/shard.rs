@@ -335,6 +335,7 @@ impl Shard {
             }
             Message::Committed(seq) => {
                 self.committed = self.committed.max(seq);
+                self.engine.committed(self.committed);
                 for outgoing in self.outbox.committed(seq) {
                     self.send(outgoing);
                 }
@@ -464,17 +465,19 @@ impl Shard {
                 }
                 Effect::Report(report) => self.log(&report),
                 Effect::Ask(ask) => self.exchange.ask(ask),
-                Effect::Seek(seek) => match self.exchange.seek(self.id, seek) {
-                    Found::Now(seek, sought) => {
-                        let now = self.clock.now();
-                        self.engine.handle_sought(now, &seek, &sought);
-                        if sought == Sought::Newcomer && !self.engine.has(seek.device) {
-                            self.exchange.forget(seek.device);
+                Effect::Seek(seek) => {
+                    let now = self.clock.now();
+                    match self.exchange.seek(now.instant, self.id, seek) {
+                        Found::Now(seek, sought) => {
+                            self.engine.handle_sought(now, &seek, &sought);
+                            if sought == Sought::Newcomer && !self.engine.has(seek.device) {
+                                self.exchange.forget(seek.device);
+                            }
                         }
+                        Found::Later => {}
+                        Found::Never => self.unsought += 1,
                     }
-                    Found::Later => {}
-                    Found::Never => self.unsought += 1,
-                },
+                }
                 Effect::Left(device) => self.exchange.forget(device),
             }
         }

@@ -47,6 +47,8 @@ pub struct ShardsSetup {
     pub clock: SystemClock,
     /// Where changes are committed.
     pub store: Arc<dyn Store>,
+    /// Who commits: a number that no other process has had.
+    pub writer: u64,
     /// Poked when upgrades have ended.
     pub pulse: Arc<Pulse>,
     /// Told whether the device side works.
@@ -93,6 +95,7 @@ impl Shards {
             setup.health,
             exchange.clone(),
             setup.pulse,
+            setup.writer,
             emitted,
         );
         let supervisor = setup.supervisor;

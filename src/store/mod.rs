@@ -9,7 +9,7 @@
 //! before it, so that a list of a million rows costs as much per page as a short one.
 
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 mod error;
 mod events;
 mod files;
@@ -31,7 +31,7 @@ pub use files::{
     Content, FileError, PackageFiles, ReadError, SealedUpload, SweepError, Upload, UploadError,
 };
 pub use records::{
-    AddedDevice, CellRecord, CommitReport, DeletedPackage, DeviceChange, DeviceDetail,
+    AddedDevice, BatchId, CellRecord, CommitReport, DeletedPackage, DeviceChange, DeviceDetail,
     DeviceFilter, DeviceUpdate, DeviceUpgrade, InsertedPackage, NewDevice, NewPackage, NewTask,
     OutcomeRecord, Overlap, Overlaps, PackageRecord, Page, QueueRecord, RestoredDevices, Selection,
     StoredPsk, TaskRecord, TimelineEvent, UpgradeDetail, UpgradeRecord, UpgradeState,
@@ -54,16 +54,16 @@ use crate::{
 pub trait Store: EventStore {
     // ---- the engine's changes, and its state after a restart
 
-    /// Writes `changes` in their order, in one transaction.
+    /// Writes `changes` in their order, in one transaction, unless the batch before had the same number: then it was
+    /// written already, and the answer is the one of then.
     ///
     /// A change of an unknown device or upgrade is skipped, except that [`Change::Registered`] adds the
-    /// device. So is a stage or an end of an attempt that has ended already, or of an upgrade that has:
-    /// the same changes committed twice are the same as once. An upgrade that the operator stopped before
+    /// device. So is a stage or an end of an attempt that has ended already, or of an upgrade that has. An upgrade that the operator stopped before
     /// the engine could say that it began is reported in [`CommitReport::refused`].
     ///
     /// `Ended` with a time for the next attempt makes the upgrade wait for it, unless its task was stopped, it was
     /// cancelled or its device was removed: then the outcome is final. The end of the last upgrade ends the task.
-    async fn commit(&self, changes: &[Change]) -> Result<CommitReport, StoreError>;
+    async fn commit(&self, batch: BatchId, changes: &[Change]) -> Result<CommitReport, StoreError>;
 
     /// Up to `limit` devices on which an upgrade runs and whose endpoint follows `after`, ordered by endpoint: they
     /// can be restored before all others. [`Store::restore_devices`] gives them again.
@@ -111,6 +111,10 @@ pub trait Store: EventStore {
     /// Deletes a device that was removed, once none of its upgrades runs. Returns whether it is gone; it is
     /// not while an upgrade runs or when the operator has added it again.
     async fn forget_removed(&self, endpoint: &str) -> Result<bool, StoreError>;
+
+    /// Removes up to `limit` devices that came by themselves, without the operator, are neither registered at `before` nor were
+    /// heard since, and never had an upgrade. Returns how many: they show among the changes.
+    async fn remove_newcomers(&self, before: UtcMillis, limit: u32) -> Result<u64, StoreError>;
 
     /// Makes tasks whose start time has come running. Returns how many.
     async fn start_due_tasks(&self, now: UtcMillis) -> Result<u64, StoreError>;

@@ -11,6 +11,34 @@ use crate::{
     upgrade::{Stage, StopReason},
 };
 
+/// Which commit it is: what a writer commits again, because it does not know whether it was committed, has the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchId {
+    writer: u64,
+    number: u64,
+}
+
+impl BatchId {
+    /// The first of a writer. There are never two writers of the same number.
+    pub const fn first_of(writer: u64) -> Self {
+        Self { writer, number: 1 }
+    }
+
+    /// The one after it.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self {
+            number: self.number + 1,
+            ..self
+        }
+    }
+
+    /// 16 bytes.
+    pub fn to_bytes(self) -> [u8; 16] {
+        (u128::from(self.writer) << 64 | u128::from(self.number)).to_be_bytes()
+    }
+}
+
 /// What a commit did not do.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CommitReport {

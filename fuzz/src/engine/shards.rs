@@ -148,7 +148,7 @@ impl Shards {
 
     fn seek(&mut self, now: Now, seek: Box<Seek>, asked_by: ShardId) {
         let Some(there) = self.directory.where_to(asked_by, seek.device) else {
-            let sought = self.directory.welcome(asked_by, &seek);
+            let sought = self.directory.welcome(now.instant, asked_by, &seek);
             self.engine(asked_by).handle_sought(now, &seek, &sought);
             if sought == Sought::Newcomer && !self.engine(asked_by).has(seek.device) {
                 self.directory.remove(seek.device);
@@ -180,6 +180,7 @@ impl Shards {
     pub(super) fn committed(&mut self, now: Now, shard: ShardId, seq: Seq) -> Vec<Outgoing> {
         let row = &mut self.rows[shard.index()];
         row.committed = seq;
+        row.engine.committed(seq);
         let leaves = row.outbox.committed(seq);
         for (seek, asked_by) in std::mem::take(&mut row.waiting) {
             self.seek(now, seek, asked_by);

@@ -142,6 +142,7 @@ async fn shows_registration_and_coverage() {
     let api = Api::new().await;
     let at = api.state.now();
     let registration = Registration {
+        message_id: None,
         location: "1".to_owned(),
         peer: "192.0.2.7:5683"
             .parse::<std::net::SocketAddr>()
@@ -466,6 +467,7 @@ async fn heard_last_is_when_it_was_heard_or_said_to_be_stored() {
     let registered = |endpoint: &str| Change::Registered {
         endpoint: endpoint.to_owned(),
         registration: Registration {
+            message_id: None,
             location: endpoint.to_owned(),
             peer: "192.0.2.7:5683".parse::<SocketAddr>().unwrap().into(),
             lifetime_s: 86_400,

@@ -299,7 +299,11 @@ impl Api {
     }
 
     async fn commit(&self, changes: &[Change]) {
-        self.state.store.commit(changes).await.unwrap();
+        self.state
+            .store
+            .commit(crate::store::conformance::next_batch(), changes)
+            .await
+            .unwrap();
     }
 
     /// Ends an upgrade as failed.

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use crate::{
     clock::UtcMillis,
     engine::{ActiveUpgrade, Change, DeviceRecord, UpgradeOrder},
-    store::{CommitReport, UpgradeState},
+    store::{BatchId, CommitReport, UpgradeState},
     task::{Candidate, PackageId, RetryPolicy, UpgradeId},
 };
 use memory::MemoryStore;
@@ -87,10 +87,14 @@ impl Backend {
         }
     }
 
-    pub(super) fn commit(&mut self, changes: &[Change]) -> Result<CommitReport, Failed> {
+    pub(super) fn commit(
+        &mut self,
+        batch: BatchId,
+        changes: &[Change],
+    ) -> Result<CommitReport, Failed> {
         match self {
-            Self::Memory(store) => Ok(store.commit(changes)),
-            Self::Sqlite(store) => store.commit(changes),
+            Self::Memory(store) => Ok(store.commit(batch, changes)),
+            Self::Sqlite(store) => store.commit(batch, changes),
         }
     }
 

@@ -69,6 +69,7 @@ fn told(endpoint: &str, at: UtcMillis) -> [Change; 3] {
         lifetime_s: 86_400,
         expires_at: at + Duration::from_hours(24),
         registered_at: at,
+        message_id: None,
         queue_mode: QueueMode::On,
         lwm2m_version: Some(Lwm2mVersion::V1_1),
         binding: Binding::parse(b"US"),
@@ -137,7 +138,12 @@ async fn a_device_is_shown_with_what_it_tells_and_its_upgrades() {
     }
     shell.succeed(1).await;
     let told = told("d0", UtcMillis(1_800_000_000_000));
-    shell.state.store.commit(&told).await.unwrap();
+    shell
+        .state
+        .store
+        .commit(crate::store::conformance::next_batch(), &told)
+        .await
+        .unwrap();
     let shown = shell.text("device show d0").await;
     let lines: Vec<&str> = shown.lines().collect();
     assert_eq!(

@@ -36,7 +36,12 @@ async fn fill_cell(shell: &Shell, cell: u32) {
         entered(1, Stage::Downloading),
         entered(2, Stage::WaitingForSlot),
     ];
-    shell.state.store.commit(&changes).await.unwrap();
+    shell
+        .state
+        .store
+        .commit(crate::store::conformance::next_batch(), &changes)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

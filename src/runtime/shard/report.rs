@@ -35,6 +35,14 @@ impl Shard {
                     );
                 }
             }
+            Report::TooManyCome { endpoint, peer } => {
+                if self.stranger_lines.check().is_ok() {
+                    tracing::warn!(
+                        endpoint, %peer,
+                        "put off: as many devices have come by themselves as may in an hour; add those that are yours, or raise lwm2m.newcomers_per_hour or lwm2m.newcomers_per_network_per_hour"
+                    );
+                }
+            }
             Report::Impostor {
                 endpoint,
                 peer,

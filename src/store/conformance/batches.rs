@@ -11,7 +11,9 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 
-use super::{NOT_HEARD, UPGRADED, World, ended, list, new_task, registered, stage_change, t};
+use super::{
+    NOT_HEARD, UPGRADED, World, ended, list, new_task, next_batch, registered, stage_change, t,
+};
 use crate::{
     clock::UtcMillis,
     engine::{Change, CoverageReading, CoverageSource},
@@ -194,7 +196,11 @@ impl Fleet {
         let mut refused = Vec::new();
         let size = if whole { changes.len().max(1) } else { 1 };
         for batch in changes.chunks(size) {
-            for upgrade in store.commit(batch).await.unwrap().refused {
+            let number = next_batch();
+            let first = store.commit(number, batch).await.unwrap();
+            let again = store.commit(number, batch).await.unwrap();
+            assert_eq!(first, again, "committed twice is committed once");
+            for upgrade in first.refused {
                 if !refused.contains(&upgrade) {
                     refused.push(upgrade);
                 }

@@ -1,6 +1,9 @@
 use pcp::Version;
 
-use super::{NOT_HEARD, T0, UPGRADED, World, announced, ended, registered, stage, stage_change, t};
+use super::{
+    NOT_HEARD, T0, UPGRADED, World, announced, ended, next_batch, registered, stage, stage_change,
+    t,
+};
 use crate::{
     engine::{Announced, Binding, Change, CoverageReading, CoverageSource, Registration},
     store::{Store, UpgradeState},
@@ -245,7 +248,7 @@ pub(crate) async fn the_same_changes_twice_are_the_same_as_once(store: &impl Sto
     ];
     world.commit(&changes).await;
     let once = store.upgrade(id).await.unwrap();
-    let report = store.commit(&changes).await.unwrap();
+    let report = store.commit(next_batch(), &changes).await.unwrap();
     assert_eq!(report.refused, [id]);
     assert_eq!(store.upgrade(id).await.unwrap(), once);
 }
@@ -349,11 +352,14 @@ pub(crate) async fn a_stopped_upgrade_is_refused_when_it_begins_late(store: &imp
     let id = world.ids(task.id).await[0];
     store.stop_task(task.id, t(1)).await.unwrap();
     let report = store
-        .commit(&[
-            stage(id, 1, Stage::WaitingForDevice, t(2)),
-            stage(UpgradeId(4_711), 1, Stage::WaitingForDevice, t(2)),
-            stage(id, 1, Stage::QueryingVersion, t(2)),
-        ])
+        .commit(
+            next_batch(),
+            &[
+                stage(id, 1, Stage::WaitingForDevice, t(2)),
+                stage(UpgradeId(4_711), 1, Stage::WaitingForDevice, t(2)),
+                stage(id, 1, Stage::QueryingVersion, t(2)),
+            ],
+        )
         .await
         .unwrap();
     assert_eq!(report.refused, [id, UpgradeId(4_711)]);
@@ -472,7 +478,7 @@ pub(crate) async fn values_are_kept_under_their_keys(store: &impl Store) {
     store.set_meta("secret", &[7]).await.unwrap();
     assert_eq!(store.meta("secret").await.unwrap(), Some(vec![7]));
     store.check().await.unwrap();
-    assert_eq!(store.commit(&[]).await.unwrap().refused, []);
+    assert_eq!(store.commit(next_batch(), &[]).await.unwrap().refused, []);
 }
 
 pub(crate) async fn the_queue_of_a_cell_is_told_in_the_order_of_waiting(store: &impl Store) {

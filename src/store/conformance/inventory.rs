@@ -1,5 +1,6 @@
 use super::{T0, UPGRADED, World, ended, list, new_package, new_task, registered, stage, t};
 use crate::{
+    engine::{Change, Registration},
     package::Segmentation,
     store::{
         AddedDevice, DeletePackageError, DeviceFilter, DeviceUpdate, EarlierPackage,
@@ -332,6 +333,57 @@ pub(crate) async fn a_removed_device_is_kept_until_it_is_forgotten(store: &impl 
     assert_eq!(store.restore_devices(0, 9).await.unwrap().devices, []);
     // a revision is never used twice
     assert_eq!(store.restore_revision().await.unwrap(), again[0].revision);
+}
+
+pub(crate) async fn who_came_by_himself_and_is_gone_is_removed(store: &impl Store) {
+    let (world, package) = World::with_devices(store, 1).await; // d0, which the operator added
+    let came = |endpoint: &str, at| {
+        let Change::Registered { registration, .. } = registered(endpoint, t(at)) else {
+            unreachable!("it is a registration");
+        };
+        let registration = Registration {
+            expires_at: t(at + 300),
+            ..registration
+        };
+        Change::Registered {
+            endpoint: endpoint.into(),
+            registration,
+            at: t(at),
+        }
+    };
+    let names = ["d0", "gone", "ended", "adopted", "upgraded", "there"];
+    let mut changes: Vec<Change> = names.map(|name| came(name, 1_000)).into();
+    changes.push(came("there", 1_600));
+    changes.push(Change::Deregistered {
+        endpoint: "ended".into(),
+        at: t(1_010),
+    });
+    world.commit(&changes).await;
+    let adopted = world.devices("default", &["adopted"]).await;
+    assert_eq!(adopted, [AddedDevice::Unchanged]);
+    let moved = DeviceUpdate {
+        product: Some(package.package.product.clone()),
+        ..DeviceUpdate::default()
+    };
+    store.update_device("upgraded", &moved).await.unwrap();
+    let task = new_task(&package, list(&["upgraded"]));
+    store.create_task(&task).await.unwrap();
+    let seen = store.restore_revision().await.unwrap();
+
+    let remove = async |before, limit| store.remove_newcomers(t(before), limit).await.unwrap();
+    assert_eq!(remove(1_000, 9).await, 0);
+    assert_eq!(remove(1_200, 9).await, 1, "the one that has said so");
+    assert_eq!(remove(1_700, 1).await, 1);
+    assert_eq!(remove(1_700, 9).await, 0);
+    let changes = store.device_changes_since(seen, 9).await.unwrap();
+    let removed: Vec<_> = (changes.iter())
+        .map(|change| (change.endpoint.as_str(), change.removed))
+        .collect();
+    assert_eq!(removed, [("ended", true), ("gone", true)]);
+    for endpoint in ["ended", "gone"] {
+        assert!(store.forget_removed(endpoint).await.unwrap());
+    }
+    assert_eq!(remove(2_000, 9).await, 1, "now it is gone as well");
 }
 
 pub(crate) async fn a_device_added_again_begins_anew(store: &impl Store) {

@@ -10,11 +10,14 @@ pub(crate) mod inventory;
 pub(crate) mod rollouts;
 pub(crate) mod tasks;
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
 use super::{
-    AddedDevice, NewDevice, NewPackage, NewTask, PackageRecord, Selection, Store, TaskRecord,
-    UpgradeState,
+    AddedDevice, BatchId, NewDevice, NewPackage, NewTask, PackageRecord, Selection, Store,
+    TaskRecord, UpgradeState,
 };
 use crate::{
     clock::UtcMillis,
@@ -29,6 +32,12 @@ const T0: UtcMillis = UtcMillis(1_800_000_000_000);
 
 fn t(seconds: u64) -> UtcMillis {
     T0 + Duration::from_secs(seconds)
+}
+
+/// A number that no commit had.
+pub(crate) fn next_batch() -> BatchId {
+    static WRITERS: AtomicU64 = AtomicU64::new(0);
+    BatchId::first_of(WRITERS.fetch_add(1, Relaxed))
 }
 
 /// Makes a test of each function of the suite.
@@ -104,6 +113,7 @@ macro_rules! whole_suite {
                 changes_of_devices_are_seen_in_order,
                 a_removed_device_is_kept_until_it_is_forgotten,
                 a_device_added_again_begins_anew,
+                who_came_by_himself_and_is_gone_is_removed,
                 devices_bring_their_keys,
                 keys_are_changed_and_taken_away,
             }
@@ -126,6 +136,7 @@ macro_rules! whole_suite {
                 an_upgrade_that_runs_is_cancelled_and_not_tried_again,
                 an_upgrade_that_has_ended_cannot_be_cancelled,
                 a_running_task_cannot_be_deleted,
+                the_newest_time_is_that_of_what_was_written_last,
                 tasks_are_listed_newest_first_with_counts,
                 upgrades_are_listed_by_state_in_pages,
                 an_upgrade_explains_itself,
@@ -188,8 +199,13 @@ impl<'s, S: Store> World<'s, S> {
         self.store.add_devices(&devices, T0).await.unwrap()
     }
 
+    /// Twice, as whoever does not hear that it was committed.
     async fn commit(&self, changes: &[Change]) {
-        assert_eq!(self.store.commit(changes).await.unwrap().refused, []);
+        let batch = next_batch();
+        for _ in 0..2 {
+            let report = self.store.commit(batch, changes).await.unwrap();
+            assert_eq!(report.refused, []);
+        }
     }
 
     /// The upgrades of a task, in order.
@@ -252,6 +268,7 @@ fn registered(endpoint: &str, at: UtcMillis) -> Change {
             lifetime_s: 86_400,
             expires_at: at + Duration::from_hours(24),
             registered_at: at,
+            message_id: Some(4_711),
             queue_mode: QueueMode::On,
             lwm2m_version: Some(Lwm2mVersion::V1_1),
             binding: Binding::parse(b"US"),

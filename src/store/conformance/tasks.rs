@@ -1,4 +1,4 @@
-use super::{NOT_HEARD, UPGRADED, World, ended, list, new_package, new_task, stage, t};
+use super::{NOT_HEARD, UPGRADED, World, ended, list, new_package, new_task, next_batch, stage, t};
 use crate::{
     engine::Change,
     store::{
@@ -187,7 +187,10 @@ pub(crate) async fn an_upgrade_that_waits_is_cancelled_at_once(store: &impl Stor
     assert_eq!(next.upgrade, second);
     // and does not begin although the engine was told to before
     let late = [stage(first, 1, Stage::WaitingForDevice, t(5))];
-    assert_eq!(store.commit(&late).await.unwrap().refused, [first]);
+    assert_eq!(
+        store.commit(next_batch(), &late).await.unwrap().refused,
+        [first]
+    );
 }
 
 pub(crate) async fn an_upgrade_that_runs_is_cancelled_and_not_tried_again(store: &impl Store) {
@@ -274,6 +277,21 @@ pub(crate) async fn a_running_task_cannot_be_deleted(store: &impl Store) {
     assert!(matches!(delete().await, Err(DeleteTaskError::NotFound(_))));
     assert_eq!(store.upgrade(ids[0]).await.unwrap(), None);
     assert_eq!(store.task(task.id).await.unwrap(), None);
+}
+
+pub(crate) async fn the_newest_time_is_that_of_what_was_written_last(store: &impl Store) {
+    assert_eq!(store.newest_time().await.unwrap(), None);
+    let (world, task) = World::with_task(store, 1, 0).await;
+    assert_eq!(store.newest_time().await.unwrap(), Some(task.created_at));
+    let id = world.ids(task.id).await[0];
+    world
+        .commit(&[stage(id, 1, Stage::WaitingForDevice, t(40))])
+        .await;
+    assert_eq!(store.newest_time().await.unwrap(), Some(t(40)));
+    world
+        .commit(&[ended(id, task.id, 1, NOT_HEARD, None, t(50))])
+        .await;
+    assert_eq!(store.newest_time().await.unwrap(), Some(t(50)));
 }
 
 pub(crate) async fn tasks_are_listed_newest_first_with_counts(store: &impl Store) {

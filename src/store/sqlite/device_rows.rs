@@ -28,7 +28,7 @@ macro_rules! device {
         "json_array(d.endpoint, d.product, d.secure, d.last_heard_at, d.coverage_at, d.coverage_cell, d.coverage_rsrp_dbm, \
          d.coverage_sinr_db, IIF(d.version IS NULL, NULL, hex(d.version)), d.reg_location, d.reg_peer, d.reg_secured, \
          d.reg_lifetime_s, d.reg_expires_at, d.reg_registered_at, d.reg_queue_mode, d.reg_lwm2m_version, d.reg_binding, \
-          d.reg_objects, d.reg_root_path, d.evidence)"
+          d.reg_objects, d.reg_root_path, d.evidence, d.reg_message_id)"
     };
 }
 
@@ -138,6 +138,7 @@ pub(super) struct DeviceRow<'r> {
     objects: Option<String>,
     root_path: Option<String>,
     evidence: Option<String>,
+    message_id: Option<u16>,
 }
 
 impl DeviceRow<'_> {
@@ -174,6 +175,7 @@ impl DeviceRow<'_> {
             lifetime_s: self.lifetime_s.ok_or_else(incomplete)?,
             expires_at: self.expires_at.ok_or_else(incomplete)?,
             registered_at: self.registered_at.ok_or_else(incomplete)?,
+            message_id: self.message_id,
             queue_mode: match self.queue_mode.as_ref().ok_or_else(incomplete)? {
                 Flag(true) => QueueMode::On,
                 Flag(false) => QueueMode::Off,

@@ -4,7 +4,7 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
 use super::{
     Doing, SqliteStore,
-    bulk::json_list,
+    bulk::{RowStatement, json_list},
     counts::{self, CountChanges},
     credentials::{holders, set_psk},
     device_rows::{self, DetailRow, readable},
@@ -151,6 +151,7 @@ impl SqliteStore {
             })
             .collect();
         let mut revision = rows::revision(&mut tx).await?;
+        adopt(&mut tx, devices, &mut revision).await.doing(doing)?;
         for chunk in new.chunks(rows::CHUNK) {
             insert_chunk(&mut tx, chunk, &mut revision, now)
                 .await
@@ -171,6 +172,51 @@ impl SqliteStore {
         rows::set_revision(&mut tx, revision).await.doing(doing)?;
         tx.commit().await.doing(doing)?;
         Ok(answers)
+    }
+
+    /// See [`crate::store::Store::remove_newcomers`].
+    pub(super) async fn tombstone_newcomers(
+        &self,
+        before: UtcMillis,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        const REMOVE: RowStatement = RowStatement {
+            head: "WITH v (id, revision) AS (VALUES ",
+            row: "(?, ?)",
+            tail: ") UPDATE devices SET removed = 1, psk_identity = NULL, psk_sealed = NULL, revision = v.revision \
+                   FROM v WHERE devices.id = v.id",
+        };
+        let doing = "removing devices that came by themselves";
+        let gone = |query| {
+            sqlx::query_scalar::<_, i64>(query)
+                .bind(before.0)
+                .bind(limit)
+        };
+        // Asked often, and most often there is none: the writer is left alone then.
+        if (gone(NEWCOMERS_GONE).fetch_optional(&self.readers).await)
+            .doing(doing)?
+            .is_none()
+        {
+            return Ok(0);
+        }
+        let mut tx = self.write(doing).await?;
+        let ids = gone(NEWCOMERS_GONE)
+            .fetch_all(&mut *tx)
+            .await
+            .doing(doing)?;
+        let revision = rows::revision(&mut tx).await?;
+        let removed: Vec<(i64, i64)> = ids.into_iter().zip(revision + 1..).collect();
+        REMOVE
+            .execute(&mut tx, &removed, |query, (device, revision)| {
+                query.bind(*device).bind(*revision)
+            })
+            .await
+            .doing(doing)?;
+        if let Some((_, last)) = removed.last() {
+            rows::set_revision(&mut tx, *last).await.doing(doing)?;
+        }
+        tx.commit().await.doing(doing)?;
+        Ok(removed.len() as u64)
     }
 
     /// See [`crate::store::Store::remove_device`].
@@ -203,6 +249,13 @@ impl SqliteStore {
     }
 }
 
+/// Devices that came by themselves have revision 0.
+const NEWCOMERS_GONE: &str = "SELECT id FROM devices INDEXED BY devices_by_themselves \
+     WHERE revision = 0 AND removed = 0 \
+         AND MAX(COALESCE(reg_expires_at, 0), COALESCE(last_heard_at, 0)) < ? \
+         AND NOT EXISTS (SELECT 1 FROM upgrades u WHERE u.endpoint = devices.endpoint) \
+     ORDER BY MAX(COALESCE(reg_expires_at, 0), COALESCE(last_heard_at, 0)) LIMIT ?";
+
 /// The products of those of `devices` that are there and were not removed.
 async fn products(
     conn: &mut SqliteConnection,
@@ -224,6 +277,34 @@ async fn products(
         }
     }
     Ok(known)
+}
+
+/// Those of `devices` that came by themselves are the operator's from now on.
+async fn adopt(
+    conn: &mut SqliteConnection,
+    devices: &[NewDevice],
+    revision: &mut i64,
+) -> Result<(), sqlx::Error> {
+    let endpoints = json_list(devices.iter().map(|device| &device.endpoint));
+    let products = json_list(devices.iter().map(|device| &device.product));
+    let newcomers: Vec<i64> = sqlx::query_scalar(
+        "SELECT d.id FROM json_each(?) j JOIN json_each(?) v ON v.key = j.key \
+             CROSS JOIN devices d ON d.endpoint = j.value \
+         WHERE d.revision = 0 AND d.removed = 0 AND d.product = v.value",
+    )
+    .bind(endpoints)
+    .bind(products)
+    .fetch_all(&mut *conn)
+    .await?;
+    for device in newcomers {
+        *revision += 1;
+        sqlx::query("UPDATE devices SET revision = ? WHERE id = ?")
+            .bind(*revision)
+            .bind(device)
+            .execute(&mut *conn)
+            .await?;
+    }
+    Ok(())
 }
 
 async fn insert_chunk(
@@ -251,7 +332,7 @@ async fn insert_chunk(
              created_at = excluded.created_at, removed = 0, last_heard_at = NULL, reg_location = NULL, \
              reg_peer = NULL, reg_lifetime_s = NULL, reg_expires_at = NULL, reg_registered_at = NULL, \
              reg_queue_mode = NULL, reg_secured = 0, reg_lwm2m_version = NULL, reg_binding = NULL, \
-             reg_objects = NULL, reg_root_path = NULL, secure = excluded.secure, \
+             reg_objects = NULL, reg_root_path = NULL, reg_message_id = NULL, secure = excluded.secure, \
              psk_identity = excluded.psk_identity, psk_sealed = excluded.psk_sealed, coverage_cell = NULL, coverage_rsrp_dbm = NULL, \
              coverage_sinr_db = NULL, coverage_at = NULL, version = NULL",
     );

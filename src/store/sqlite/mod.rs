@@ -47,11 +47,12 @@ use sqlx::{
 };
 
 use super::{
-    AddedDevice, CancelUpgradeError, CellRecord, CommitReport, CreateTaskError, DeletePackageError,
-    DeleteTaskError, DeletedPackage, DeviceChange, DeviceDetail, DeviceFilter, DeviceUpdate,
-    DeviceUpgrade, InsertPackageError, InsertedPackage, NewDevice, NewPackage, NewTask, OpenError,
-    Overlaps, PackageRecord, Page, RestoredDevices, StopTaskError, Store, StoreError, StoredPsk,
-    TaskRecord, UpdateDeviceError, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
+    AddedDevice, BatchId, CancelUpgradeError, CellRecord, CommitReport, CreateTaskError,
+    DeletePackageError, DeleteTaskError, DeletedPackage, DeviceChange, DeviceDetail, DeviceFilter,
+    DeviceUpdate, DeviceUpgrade, InsertPackageError, InsertedPackage, NewDevice, NewPackage,
+    NewTask, OpenError, Overlaps, PackageRecord, Page, RestoredDevices, StopTaskError, Store,
+    StoreError, StoredPsk, TaskRecord, UpdateDeviceError, UpgradeDetail, UpgradeRecord,
+    UpgradeState, UpgradeToStop,
 };
 use crate::{
     clock::UtcMillis,
@@ -244,8 +245,8 @@ fn result_code(error: &sqlx::Error) -> Option<u32> {
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn commit(&self, changes: &[Change]) -> Result<CommitReport, StoreError> {
-        self.commit_changes(changes).await
+    async fn commit(&self, batch: BatchId, changes: &[Change]) -> Result<CommitReport, StoreError> {
+        self.commit_changes(batch, changes).await
     }
 
     async fn restore_busy_devices(
@@ -310,6 +311,10 @@ impl Store for SqliteStore {
 
     async fn forget_removed(&self, endpoint: &str) -> Result<bool, StoreError> {
         self.forget(endpoint).await
+    }
+
+    async fn remove_newcomers(&self, before: UtcMillis, limit: u32) -> Result<u64, StoreError> {
+        self.tombstone_newcomers(before, limit).await
     }
 
     async fn start_due_tasks(&self, now: UtcMillis) -> Result<u64, StoreError> {

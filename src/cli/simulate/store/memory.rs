@@ -9,7 +9,7 @@ use crate::{
         ActiveUpgrade, Change, CoverageReading, DeviceRecord, Registration, StageChange,
         UpgradeOrder,
     },
-    store::{CommitReport, UpgradeState},
+    store::{BatchId, CommitReport, UpgradeState},
     task::{Candidate, PackageId, RetryPolicy, TaskId, TaskState, UpgradeId},
     upgrade::{Evidence, Outcome},
 };
@@ -21,6 +21,8 @@ use super::{Created, Final};
 pub(in super::super) struct MemoryStore {
     devices: Vec<Device>,
     by_endpoint: HashMap<Box<str>, u32>,
+    /// What was committed last, and what came of it.
+    last_batch: Option<(BatchId, CommitReport)>,
     tasks: Vec<Task>,
     /// Number n stands at n − 1.
     upgrades: Vec<Upgrade>,
@@ -145,11 +147,17 @@ impl MemoryStore {
     }
 
     /// See [`crate::store::Store::commit`].
-    pub(super) fn commit(&mut self, changes: &[Change]) -> CommitReport {
+    pub(super) fn commit(&mut self, batch: BatchId, changes: &[Change]) -> CommitReport {
+        if let Some((last, report)) = &self.last_batch
+            && *last == batch
+        {
+            return report.clone();
+        }
         let mut report = CommitReport::default();
         for change in changes {
             self.apply(change, &mut report);
         }
+        self.last_batch = Some((batch, report.clone()));
         report
     }
 

@@ -7,7 +7,7 @@ use super::{Created, Failed, Final, Order};
 use crate::{
     clock::UtcMillis,
     engine::{ActiveUpgrade, Change, DeviceRecord, UpgradeOrder},
-    store::{CommitReport, NewDevice, NewPackage, NewTask, Selection, SqliteStore, Store},
+    store::{BatchId, CommitReport, NewDevice, NewPackage, NewTask, Selection, SqliteStore, Store},
     task::{Candidate, PackageId, TaskId, UpgradeId},
 };
 
@@ -115,9 +115,13 @@ impl SqliteBackend {
         }
     }
 
-    pub(super) fn commit(&mut self, changes: &[Change]) -> Result<CommitReport, Failed> {
+    pub(super) fn commit(
+        &mut self,
+        batch: BatchId,
+        changes: &[Change],
+    ) -> Result<CommitReport, Failed> {
         self.runtime
-            .block_on(self.store.commit(changes))
+            .block_on(self.store.commit(batch, changes))
             .map_err(text)
     }
 

@@ -2,11 +2,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use rand_chacha::rand_core::Rng as _;
+
 use super::{Event, World, millis};
 use crate::{
     cli::simulate::{hooks::Hooks, invariants::Number},
     engine::{Change, Command, Seq, ShardId},
     runtime::{COMMIT_BATCH, FIRST_PAUSE, LONGEST_PAUSE},
+    store::BatchId,
     task::UpgradeId,
 };
 
@@ -18,6 +21,7 @@ const TELL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mil
 /// Changes in one transaction.
 #[derive(Debug)]
 pub(super) struct Batch {
+    id: BatchId,
     /// Empty once they are written.
     changes: Vec<Change>,
     /// Their numbers.
@@ -30,6 +34,8 @@ pub(super) struct Batch {
     refused: Vec<UpgradeId>,
     ends: bool,
     written: bool,
+    /// It is in the store, although that was not heard.
+    in_doubt: bool,
 }
 
 impl Batch {
@@ -67,7 +73,10 @@ impl<H: Hooks> World<H> {
         let ends = changes
             .iter()
             .any(|change| matches!(change, Change::Ended { .. }));
+        let id = server.next_batch;
+        server.next_batch = id.next();
         server.batch = Some(Batch {
+            id,
             changes,
             numbers,
             last,
@@ -76,6 +85,7 @@ impl<H: Hooks> World<H> {
             refused: Vec::new(),
             ends,
             written: false,
+            in_doubt: false,
         });
         let at = self.now_ms + self.between(WRITE.0, WRITE.1);
         self.queue.push(at, Event::Write(self.epoch));
@@ -90,25 +100,63 @@ impl<H: Hooks> World<H> {
             return Ok(());
         };
         if self.now_ms < self.store_fails_until_ms {
+            // Its first failure may be one of which only the answer was lost.
+            let first = batch.pause == FIRST_PAUSE;
             let at = self.now_ms + millis(batch.pause);
             batch.pause = (batch.pause * 2).min(LONGEST_PAUSE);
             self.queue.push(at, Event::Write(self.epoch));
-            if std::mem::take(&mut server.store_works) {
-                self.tell_store_available(false);
+            if first && self.rng.next_u64().is_multiple_of(2) {
+                self.commit_batch(false)?;
             }
+            self.lose_the_store();
             return Ok(());
         }
-        batch.refused = self.store.commit(&batch.changes)?.refused;
-        batch.written = true;
-        self.figures.changes += batch.changes.len() as u64;
-        for (number, change) in batch.numbers.iter().zip(&batch.changes) {
-            self.checker.committed(self.now_ms, *number, change);
+        self.commit_batch(true)?;
+        if let Some(batch) = self
+            .server
+            .as_mut()
+            .and_then(|server| server.batch.as_mut())
+        {
+            batch.written = true;
         }
-        let changes = std::mem::take(&mut batch.changes);
-        self.trace.committed(self.now_ms, changes);
         let at = self.now_ms + self.between(TELL.0, TELL.1);
         self.queue.push(at, Event::Written(self.epoch));
         Ok(())
+    }
+
+    /// Has the store take the batch, again if need be. It is `told` of to whoever wants to know, or taken for a failure.
+    fn commit_batch(&mut self, told: bool) -> Result<(), String> {
+        let batch = self
+            .server
+            .as_mut()
+            .and_then(|server| server.batch.as_mut());
+        let Some(batch) = batch else {
+            return Ok(());
+        };
+        batch.refused = self.store.commit(batch.id, &batch.changes)?.refused;
+        if !std::mem::replace(&mut batch.in_doubt, true) {
+            self.figures.changes += batch.changes.len() as u64;
+            for (number, change) in batch.numbers.iter().zip(&batch.changes) {
+                self.checker.committed(self.now_ms, *number, change);
+            }
+            let changes = if told {
+                std::mem::take(&mut batch.changes)
+            } else {
+                batch.changes.clone()
+            };
+            self.trace.committed(self.now_ms, changes);
+        }
+        if told {
+            batch.changes.clear();
+        }
+        Ok(())
+    }
+
+    fn lose_the_store(&mut self) {
+        let server = self.server.as_mut();
+        if server.is_some_and(|server| std::mem::take(&mut server.store_works)) {
+            self.tell_store_available(false);
+        }
     }
 
     /// The shards hear of it.
@@ -135,6 +183,7 @@ impl<H: Hooks> World<H> {
             };
             let row = &mut server.shards[shard.index()];
             row.committed = seq;
+            row.engine.committed(seq);
             let released = row.outbox.committed(seq);
             (self.checker).released(self.now_ms, shard, seq, released.len());
             for datagram in released {

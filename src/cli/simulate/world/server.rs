@@ -19,6 +19,7 @@ use crate::{
         Setup, ShardId,
     },
     runtime::{Outbox, Outgoing, home_of},
+    store::BatchId,
 };
 
 /// How long the server is away after a crash.
@@ -35,6 +36,8 @@ pub(super) struct Server {
     /// Changes that wait for the committer, with the time at which they were emitted, ms.
     pub(super) pending: VecDeque<(Number, u64, Change)>,
     pub(super) batch: Option<Batch>,
+    /// The number of the next one.
+    pub(super) next_batch: BatchId,
     pub(super) store_works: bool,
     pub(super) rollout: Rollout,
 }
@@ -117,6 +120,7 @@ impl<H: Hooks> World<H> {
             under_way: UnderWay::default(),
             pending: VecDeque::new(),
             batch: None,
+            next_batch: BatchId::first_of(self.epoch.into()),
             store_works: true,
             rollout: Rollout::default(),
         };
@@ -268,7 +272,7 @@ impl<H: Hooks> World<H> {
                 if let Some(to) = server.directory.where_to(here, seek.device) {
                     return self.post(to, Message::Seek(seek, here));
                 }
-                let sought = server.directory.welcome(here, &seek);
+                let sought = server.directory.welcome(now.instant, here, &seek);
                 self.handle_sought(here, &seek, &sought);
             }
             Effect::Left(device) => server.directory.remove(device),

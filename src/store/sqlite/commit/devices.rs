@@ -17,8 +17,8 @@ use crate::{
 /// is left alone by [`REGISTER`]. What is not announced anew stays.
 const RENEW: RowStatement = RowStatement {
     head: "WITH v (endpoint, at, location, peer, lifetime_s, expires_at, registered_at, queue_mode, secured, \
-               lwm2m_version, binding, objects, root_path) AS (VALUES ",
-    row: "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+               lwm2m_version, binding, objects, root_path, message_id) AS (VALUES ",
+    row: "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     tail: ") UPDATE devices SET last_heard_at = v.at, reg_peer = v.peer, reg_lifetime_s = v.lifetime_s, \
                reg_expires_at = v.expires_at, reg_registered_at = v.registered_at, reg_queue_mode = v.queue_mode, \
                reg_secured = v.secured, reg_lwm2m_version = v.lwm2m_version, reg_binding = v.binding, \
@@ -31,15 +31,15 @@ const RENEW: RowStatement = RowStatement {
 const REGISTER: RowStatement = RowStatement {
     head: "INSERT INTO devices (endpoint, product, created_at, last_heard_at, reg_location, reg_peer, reg_lifetime_s, \
                reg_expires_at, reg_registered_at, reg_queue_mode, reg_secured, reg_lwm2m_version, reg_binding, \
-               reg_objects, reg_root_path) VALUES ",
-    row: "(?, 'default', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+               reg_objects, reg_root_path, reg_message_id) VALUES ",
+    row: "(?, 'default', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     tail: " ON CONFLICT (endpoint) DO UPDATE SET last_heard_at = excluded.last_heard_at, \
                reg_location = excluded.reg_location, reg_peer = excluded.reg_peer, \
                reg_lifetime_s = excluded.reg_lifetime_s, reg_expires_at = excluded.reg_expires_at, \
                reg_registered_at = excluded.reg_registered_at, reg_queue_mode = excluded.reg_queue_mode, \
                reg_secured = excluded.reg_secured, reg_lwm2m_version = excluded.reg_lwm2m_version, \
                reg_binding = excluded.reg_binding, reg_objects = excluded.reg_objects, \
-               reg_root_path = excluded.reg_root_path \
+               reg_root_path = excluded.reg_root_path, reg_message_id = excluded.reg_message_id \
            WHERE devices.removed = 0 AND devices.reg_location IS NOT excluded.reg_location",
 };
 
@@ -64,7 +64,8 @@ const EVIDENCE: RowStatement = RowStatement {
 
 const DEREGISTER: &str = "UPDATE devices SET reg_location = NULL, reg_peer = NULL, reg_lifetime_s = NULL, \
          reg_expires_at = NULL, reg_registered_at = NULL, reg_queue_mode = NULL, reg_lwm2m_version = NULL, \
-         reg_binding = NULL, reg_objects = NULL, reg_root_path = NULL \
+         reg_binding = NULL, reg_objects = NULL, reg_root_path = NULL, \
+         reg_message_id = NULL \
      WHERE endpoint IN (SELECT value FROM json_each(?))";
 
 /// Changes of devices, in as few rounds as their order allows.
@@ -117,6 +118,7 @@ impl Registered<'_> {
                 self.announced
                     .and_then(|announced| announced.root_path.clone()),
             )
+            .bind(registration.message_id)
     }
 }
 

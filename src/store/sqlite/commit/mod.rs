@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     engine::Change,
-    store::{CommitReport, StoreError},
+    store::{BatchId, CommitReport, StoreError},
     task::UpgradeId,
 };
 
@@ -32,12 +32,16 @@ impl SqliteStore {
     /// See [`crate::store::Store::commit`].
     pub(super) async fn commit_changes(
         &self,
+        batch: BatchId,
         changes: &[Change],
     ) -> Result<CommitReport, StoreError> {
         if changes.is_empty() {
             return Ok(CommitReport::default());
         }
         let mut tx = self.write(DOING).await?;
+        if let Some(report) = written_before(&mut tx, batch).await? {
+            return Ok(report);
+        }
         let mut devices = DeviceChanges::default();
         let mut upgrades = Upgrades::read(&mut tx, changes).await?;
         for change in changes {
@@ -95,9 +99,49 @@ impl SqliteStore {
         }
         devices.write(&mut tx).await.doing(DOING)?;
         let report = finish(&mut tx, upgrades).await?;
+        remember(&mut tx, batch, &report).await.doing(DOING)?;
         tx.commit().await.doing(DOING)?;
         Ok(report)
     }
+}
+
+/// The number of the batch that was committed last, and what it did not do.
+const LAST_BATCH: &str = "last_batch";
+
+/// What came of the batch, if it was the last one that was committed: whoever commits it again did not hear of that.
+async fn written_before(
+    conn: &mut SqliteConnection,
+    batch: BatchId,
+) -> Result<Option<CommitReport>, StoreError> {
+    let last: Option<Vec<u8>> = sqlx::query_scalar("SELECT value FROM meta WHERE key = ?")
+        .bind(LAST_BATCH)
+        .fetch_optional(conn)
+        .await
+        .doing(DOING)?;
+    let refused = last
+        .as_deref()
+        .and_then(|last| last.strip_prefix(&batch.to_bytes()));
+    Ok(refused.map(|refused| CommitReport {
+        refused: (refused.chunks_exact(8))
+            .filter_map(|id| id.try_into().ok())
+            .map(|id| UpgradeId(i64::from_be_bytes(id)))
+            .collect(),
+    }))
+}
+
+async fn remember(
+    conn: &mut SqliteConnection,
+    batch: BatchId,
+    report: &CommitReport,
+) -> Result<(), sqlx::Error> {
+    let mut value = batch.to_bytes().to_vec();
+    value.extend(
+        report
+            .refused
+            .iter()
+            .flat_map(|upgrade| upgrade.0.to_be_bytes()),
+    );
+    rows::set_meta(conn, LAST_BATCH, &value).await
 }
 
 /// Writes what came of the upgrades, and what follows from it.

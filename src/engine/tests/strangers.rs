@@ -1,0 +1,201 @@
+//! Senders of whom nothing is known: what is sent to an address that may be false, and what a flood costs the others.
+
+use super::*;
+
+/// The bytes that went to an address, and how many observations were among them.
+fn sent_to(world: &mut World, peer: Peer) -> (usize, usize) {
+    let to = world.sizes.iter().filter(|(to, _)| *to == peer);
+    let bytes = to.map(|(_, len)| len).sum();
+    let sent = world.take_sent();
+    let observations = (sent.iter())
+        .filter(|(to, _)| *to == peer)
+        .filter(|(_, message)| message.code() == Code::GET && message.observe() == Some(0));
+    (bytes, observations.count())
+}
+
+fn registration(endpoint: &str) -> Vec<u8> {
+    let mut datagram = request(
+        Code::POST,
+        100,
+        &["rd"],
+        &[format!("ep={endpoint}"), "lt=86400".into()],
+    );
+    datagram.push(0xFF);
+    datagram.extend_from_slice(b"</1/0>,</3/0>,</4/0>,</5/0>,</19/0>,</19/1>");
+    datagram
+}
+
+fn open() -> Config {
+    let mut config = Config::default();
+    config.lwm2m.registration = RegistrationPolicy::Open;
+    config
+}
+
+#[test]
+fn who_answers_nothing_is_asked_once_and_sent_no_more_than_three_times_what_came() {
+    for (mut world, endpoint) in [(World::new(), "meter-1"), (World::with(open()), "anybody")] {
+        world.add("meter-1");
+        let datagram = registration(endpoint);
+        world.datagram(peer(1), &datagram);
+        world.pass_s(7_200);
+        let (bytes, observations) = sent_to(&mut world, peer(1));
+        assert_eq!(observations, 1, "{endpoint}");
+        assert!(bytes <= 3 * datagram.len(), "{bytes} {}", datagram.len());
+    }
+}
+
+#[test]
+fn a_tiny_registration_gets_less_than_an_observation() {
+    let mut world = World::new();
+    world.add("a");
+    let datagram = request(Code::POST, 100, &["rd"], &["ep=a".into()]);
+    world.datagram(peer(1), &datagram);
+    let (bytes, _) = sent_to(&mut world, peer(1));
+    assert!(bytes <= 3 * datagram.len(), "{bytes} {}", datagram.len());
+}
+
+#[test]
+fn an_upgrade_that_waits_asks_again_within_the_bound() {
+    let mut world = World::new();
+    world.add("meter-1");
+    world.start("meter-1", 1, &package("V2", &content()));
+    let datagram = registration("meter-1");
+    world.datagram(peer(1), &datagram);
+    world.pass_s(7_200);
+    let (bytes, observations) = sent_to(&mut world, peer(1));
+    assert!(observations > 1, "an honest device may have missed it");
+    assert!(bytes <= 3 * datagram.len(), "{bytes} {}", datagram.len());
+}
+
+#[test]
+fn who_has_answered_once_is_asked_again_also_after_it_has_registered_anew() {
+    let mut world = World::new();
+    let mut device = Script::new("meter-1", 1);
+    world.add("meter-1");
+    device.register(&mut world);
+    device.receive(&mut world); // answers the observation
+    device.register(&mut world);
+    world.pass_s(600);
+    let (_, observations) = sent_to(&mut world, peer(1));
+    assert_eq!(observations, 3, "max_retransmit is 2");
+    // but not elsewhere
+    device.at = peer(2);
+    device.register(&mut world);
+    world.pass_s(600);
+    assert_eq!(sent_to(&mut world, peer(2)).1, 1);
+}
+
+#[test]
+fn who_came_by_itself_and_never_answered_is_not_kept_for_its_whole_lifetime() {
+    let mut world = World::with(open());
+    let mut silent = Script::new("silent", 1);
+    let mut honest = Script::new("honest", 2);
+    let mut updates = Script::new("updates", 3);
+    for device in [&mut silent, &mut honest, &mut updates] {
+        device.register(&mut world);
+    }
+    honest.receive(&mut world);
+    updates.update(&mut world);
+    world.changes.clear();
+    world.pass_s(3 * 3_600);
+    let ended: Vec<&str> = (world.changes.iter())
+        .filter_map(|change| match change {
+            Change::Deregistered { endpoint, .. } => Some(endpoint.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ended, ["silent"]);
+    world.pass_s(86_400);
+    assert_eq!(world.engine.counters().registrations_expired, 3);
+}
+
+#[test]
+fn newcomers_are_put_off_when_too_many_have_come() {
+    let mut config = open();
+    config.lwm2m.newcomers_per_network_per_hour = 2;
+    let mut world = World::with(config);
+    world.add("added");
+    let mut code = |endpoint: &str, port| Script::new(endpoint, port).register(&mut world);
+    assert_eq!(code("a", 1), Code::CREATED);
+    assert_eq!(code("b", 2), Code::CREATED);
+    assert_eq!(code("c", 3), Code::SERVICE_UNAVAILABLE);
+    // who is known may come all the same
+    assert_eq!(code("added", 4), Code::CREATED);
+    assert_eq!(code("a", 5), Code::CREATED);
+    assert_eq!(world.engine.counters().newcomers_put_off, 1);
+    world.pass_s(1_800);
+    assert_eq!(Script::new("c", 3).register(&mut world), Code::CREATED);
+}
+
+#[test]
+fn a_store_that_does_not_keep_up_puts_newcomers_off_and_then_everybody() {
+    let mut world = World::with(open());
+    for number in 0..19_000 {
+        world.add(&format!("meter-{number}"));
+    }
+    world.stalled = true;
+    let mut register = |number: u32| {
+        let mut datagram = registration(&format!("meter-{number}"));
+        datagram[2..4].copy_from_slice(&(number as u16).to_be_bytes());
+        let from = SocketAddr::from((number.to_be_bytes(), 5683));
+        world.datagram(from.into(), &datagram);
+        let sent = world.take_sent();
+        (sent[0].1.code(), world.changes.len())
+    };
+    let (mut newcomers_until, mut known_until) = (None, None);
+    for number in 0..19_000 {
+        let (code, changes) = register(number);
+        if code == Code::SERVICE_UNAVAILABLE {
+            known_until = Some(changes);
+            break;
+        }
+        if number % 100 == 0 && newcomers_until.is_none() {
+            let (code, changes) = register(100_000 + number);
+            newcomers_until = (code == Code::SERVICE_UNAVAILABLE).then_some(changes);
+        }
+    }
+    assert!(newcomers_until.is_some_and(|changes| (2_000..2_200).contains(&changes)));
+    assert_eq!(known_until, None, "so few changes are not too many");
+    // an update that changes something, again and again
+    let changes = world.changes.len();
+    for number in 0..19_000u32 {
+        let mut datagram = registration(&format!("meter-{number}"));
+        datagram[2..4].copy_from_slice(&(number as u16).to_be_bytes());
+        let from = SocketAddr::from(((1_000_000 + number).to_be_bytes(), 5683));
+        world.datagram(from.into(), &datagram);
+        if world.take_sent()[0].1.code() == Code::SERVICE_UNAVAILABLE {
+            known_until = Some(world.changes.len());
+            break;
+        }
+    }
+    assert!(
+        known_until.is_some_and(|changes| (20_000..20_010).contains(&changes)),
+        "{changes} {known_until:?}"
+    );
+    // once it has caught up all is as before
+    world.stalled = false;
+    world.pass_s(1);
+    world.collect();
+    let back = registration("meter-18999");
+    world.datagram(peer(7), &back);
+    assert_eq!(world.take_sent()[0].1.code(), Code::CREATED);
+}
+
+#[test]
+fn a_repeat_of_what_waits_for_the_store_is_not_answered_twice() {
+    let mut world = World::new();
+    world.add("meter-1");
+    world.stalled = true;
+    let datagram = registration("meter-1");
+    for _ in 0..50 {
+        world.datagram(peer(1), &datagram);
+    }
+    let answers = (world.take_sent().iter())
+        .filter(|(_, sent)| sent.code() == Code::CREATED)
+        .count();
+    assert_eq!(answers, 1);
+    world.stalled = false;
+    world.collect();
+    world.datagram(peer(1), &datagram);
+    assert_eq!(world.take_sent()[0].1.code(), Code::CREATED);
+}
