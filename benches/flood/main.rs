@@ -1,8 +1,9 @@
 //! What a flood of newcomers costs an honest device: `cargo bench --bench flood [-- --format json]`.
 //!
 //! Anybody may register (`lwm2m.registration = "open"`). Strangers do so at a rate, each once, with a name and an address of
-//! its own, and answer nothing. Meanwhile one device that the operator has added registers again and again, as it did before
-//! the flood began. How long it waits for its answers, and how the server's memory grows, is what is measured.
+//! its own, and answer nothing. Meanwhile devices that the operator has added register, one after the other and each once, as
+//! others did before the flood began. How long they wait for their answers, and how the server's memory grows, is what is
+//! measured.
 #![allow(clippy::unwrap_used, clippy::panic)] // it measures or ends
 
 #[path = "../support/mod.rs"]
@@ -33,8 +34,9 @@ use support::{
 
 /// 127.16.0.0, from where strangers have their addresses.
 const FIRST_ADDRESS: u32 = 0x7F10_0000;
-const HONEST: &str = "honest";
-/// Between two registrations of the honest device.
+/// Devices that the operator has added.
+const HONEST: u32 = 10_000;
+/// Between the registrations of two of them.
 const PAUSE: Duration = Duration::from_millis(20);
 /// A device repeats what was not answered in this time (RFC 7252, ACK_TIMEOUT).
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -85,7 +87,7 @@ struct Figures {
     mib_at_the_end: f64,
 }
 
-/// How long the honest device waited for the answers to its registrations. Where one was not answered and was sent again,
+/// How long honest devices waited for the answers to their registrations. Where one was not answered and was sent again,
 /// that is part of the wait.
 #[derive(Debug, Serialize)]
 struct Waits {
@@ -113,20 +115,23 @@ fn measure(arguments: &Arguments) -> Figures {
     let setup =
         Setup::new(arguments.server.as_deref()).with("CELLWISE_LWM2M__REGISTRATION", "open");
     let server = Server::start(setup);
-    let device = json!({ "endpoint": HONEST, "product": "meter" });
-    server.post("/v1/devices", device.to_string().as_bytes());
+    let devices: Vec<_> = (0..HONEST)
+        .map(|number| json!({ "endpoint": honest(number), "product": "meter" }))
+        .collect();
+    let devices = json!({ "devices": devices }).to_string();
+    server.post("/v1/devices", devices.as_bytes());
     let before = server.memory_at_rest();
     let time = Duration::from_secs(arguments.seconds);
 
-    eprintln!("the honest device registers while all is quiet");
-    let quiet = Honest::start(server.coap());
+    eprintln!("honest devices register while all is quiet");
+    let quiet = Honest::start(server.coap(), 0);
     thread::sleep(time / 4);
     let quiet = quiet.stop();
 
     eprintln!("strangers register, {} in a second", arguments.rate);
     let port = server.coap().port();
     let dropped = kernel::udp_port(port).dropped;
-    let honest = Honest::start(server.coap());
+    let honest = Honest::start(server.coap(), HONEST / 2);
     let strangers = Strangers::start(server.coap(), arguments.rate);
     thread::sleep(time / 2);
     let half_way = server.memory();
@@ -148,7 +153,7 @@ fn measure(arguments: &Arguments) -> Figures {
         strangers_sent: sent,
         strangers_per_second: (sent as f64 / seconds).round(),
         dropped_by_the_kernel: dropped,
-        newcomers_admitted: *counted("cellwise_devices") - 1.0,
+        newcomers_admitted: *counted("cellwise_devices") - f64::from(HONEST),
         newcomers_put_off: *counted("newcomers_put_off"),
         quiet,
         flooded,
@@ -158,17 +163,22 @@ fn measure(arguments: &Arguments) -> Figures {
     }
 }
 
-/// The device that the operator has added, on a thread of its own.
+fn honest(number: u32) -> String {
+    format!("honest-{number}")
+}
+
+/// The devices that the operator has added, on a thread of their own.
 struct Honest {
     stop: Arc<AtomicBool>,
     thread: thread::JoinHandle<Waits>,
 }
 
 impl Honest {
-    fn start(server: SocketAddrV4) -> Self {
+    /// Those from that number on.
+    fn start(server: SocketAddrV4, from: u32) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let told = stop.clone();
-        let thread = thread::spawn(move || register_again_and_again(server, &told));
+        let thread = thread::spawn(move || register_one_by_one(server, from, &told));
         Self { stop, thread }
     }
 
@@ -178,17 +188,18 @@ impl Honest {
     }
 }
 
-fn register_again_and_again(server: SocketAddrV4, stop: &AtomicBool) -> Waits {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    socket.connect(server).unwrap();
+fn register_one_by_one(server: SocketAddrV4, from: u32, stop: &AtomicBool) -> Waits {
     let mut waits = Vec::new();
     let mut sent_again = 0;
-    let mut device = Device::new(7);
     let mut buffer = [0; 2_048];
-    while !stop.load(Relaxed) {
-        // switched on anew: it registers as if for the first time
-        device.stage = support::device::Stage::Off;
-        let datagram = device.register(HONEST);
+    for number in from..HONEST {
+        if stop.load(Relaxed) {
+            break;
+        }
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.connect(server).unwrap();
+        let mut device = Device::new(number);
+        let datagram = device.register(&honest(number));
         let begun = now();
         'answered: loop {
             socket.send(&datagram).unwrap();
