@@ -15,6 +15,8 @@ pub mod notify;
 pub mod package;
 pub mod runtime;
 pub mod server;
+pub mod shard;
+pub mod simulate;
 pub mod store;
 pub mod strangers;
 pub mod task;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cellwise::{
     engine::Change,
-    runtime::COMMIT_BATCH,
+    shard::COMMIT_BATCH,
     store::{
         DeliveryId, DeliveryState, DeviceFilter, EventStore, SqliteStore, Store, UpgradeState,
         WebhookId,

@@ -12,7 +12,7 @@ use std::{process::ExitCode, time::Duration};
 
 use cellwise::{
     clock::UtcMillis,
-    runtime::COMMIT_BATCH,
+    shard::COMMIT_BATCH,
     store::{SqliteStore, Store},
     task::UpgradeId,
 };

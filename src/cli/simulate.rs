@@ -1,37 +1,17 @@
-//! `cellwise simulate`: the whole system in virtual time, from one seed. An operator's dry run, and the main test of
-//! the product.
+//! `cellwise simulate`: what a task would take for a simulated fleet.
 
-mod faults;
-mod figures;
-mod fleet;
-mod hooks;
-mod invariants;
-mod queue;
 mod report;
-mod scenario;
-mod store;
-mod trace;
-mod world;
-
-#[cfg(test)]
-mod tests;
 
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
-
-pub use faults::Faults;
-pub use store::StoreKind;
 
 use super::Format;
 use crate::{
     clock::SystemClock,
     config::{self, Config},
+    simulate::{Faults, FleetFile, Progress, Scenario, StoreKind, Summary, simulate},
     task::RetryPolicy,
 };
-use fleet::FleetFile;
-use hooks::Honest;
-use report::{Run, Summary};
-use scenario::Scenario;
-use world::{Progress, World};
+use report::Run;
 
 /// How often the progress is shown.
 const SHOW_EVERY: Duration = Duration::from_millis(500);
@@ -83,7 +63,7 @@ pub struct SimulateArgs {
 pub fn run(args: &SimulateArgs) -> ExitCode {
     let clock = SystemClock::start();
     let begun = clock.now().instant;
-    let summary = match scenario(args).and_then(|scenario| simulate(&scenario, &clock)) {
+    let summary = match scenario(args).and_then(|scenario| watch(&scenario, &clock)) {
         Ok(summary) => summary,
         Err(problem) => return super::print(Err(problem)),
     };
@@ -94,8 +74,10 @@ pub fn run(args: &SimulateArgs) -> ExitCode {
         wall: clock.now().instant.since(begun),
     };
     let printed = super::print(match args.format {
-        Format::Text => Ok(summary.text(&run).to_string()),
-        Format::Json => summary.to_json(&run).map_err(|error| error.to_string()),
+        Format::Text => Ok(run.text(&summary).to_string()),
+        Format::Json => {
+            serde_json::to_string(&run.line(&summary)).map_err(|error| error.to_string())
+        }
     });
     if summary.violations_total == 0 {
         printed
@@ -104,10 +86,11 @@ pub fn run(args: &SimulateArgs) -> ExitCode {
     }
 }
 
-fn simulate(scenario: &Scenario, clock: &SystemClock) -> Result<Summary, String> {
+/// Shows how far it is on a terminal.
+fn watch(scenario: &Scenario, clock: &SystemClock) -> Result<Summary, String> {
     let shown = std::io::stderr().is_terminal();
     let mut next = clock.now().instant + SHOW_EVERY;
-    World::new(scenario, Honest)?.run(|progress| {
+    simulate(scenario, |progress| {
         let now = clock.now().instant;
         if shown && now >= next {
             next = now + SHOW_EVERY;

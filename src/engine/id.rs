@@ -3,8 +3,18 @@ use std::fmt;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 
-use super::ShardId;
 use crate::coap::Token;
+
+/// One of the engines that share the work, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId(pub u8);
+
+impl ShardId {
+    /// Its place among all.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// What stands for a device wherever its name would be long: 64 bits that only this server can make from the name
 /// (RFC 7252 §5.3.1 wants tokens hard to guess).
@@ -18,8 +28,9 @@ impl DeviceId {
     /// Bytes, as many as a token may have. Tokens of other requests are shorter.
     pub(super) const LEN: usize = 8;
 
-    pub(super) const fn bytes(self) -> [u8; Self::LEN] {
-        self.0
+    /// The same as a number, as good as chance: nobody else can make devices' numbers.
+    pub const fn number(self) -> u64 {
+        u64::from_be_bytes(self.0)
     }
 
     /// One of so many that the device falls to by chance.

@@ -18,7 +18,7 @@
 //!
 //! There may be several engines, each with devices of its own. What they have in common is asked for by effects: a slot
 //! (`slots`) of the one [`Gate`], and a device that is heard here and may be another engine's (`moves`), of whoever
-//! keeps the [`Directory`].
+//! knows which engine has which device.
 
 mod account;
 mod asked;
@@ -27,7 +27,6 @@ mod change;
 mod command;
 mod commands;
 mod device;
-mod directory;
 mod dispatch;
 mod effect;
 mod evidence;
@@ -37,7 +36,6 @@ mod id;
 mod key;
 mod link;
 mod moves;
-mod newcomers;
 mod notes;
 mod profile;
 mod reads;
@@ -58,12 +56,10 @@ pub use change::{
     Lwm2mVersion, QueueMode, Registration, StageChange, UpgradeOrder,
 };
 pub use command::Command;
-pub use directory::{Directory, ShardId};
 pub use effect::{Counters, Effect, Report, Seq};
 pub use gate::{Ask, Gate, Presence, Request, Standing, Turn};
-pub use id::{DeviceId, DeviceIds};
-pub use moves::{Row, Seek, Sought, Whose};
-pub use newcomers::Welcome;
+pub use id::{DeviceId, DeviceIds, ShardId};
+pub use moves::{Row, Seek, Sought, Welcome, Whose};
 pub use speaker::Speaker;
 
 use std::{

@@ -3,11 +3,12 @@
 
 use super::{
     DeviceId, Effect, Engine, Location, Seq, Speaker, device::Device, evidence::Excuse,
-    key::DeviceKey, newcomers::Welcome, receive::answered_before,
+    key::DeviceKey, receive::answered_before,
 };
 use crate::{
     clock::{Instant, Now},
     coap::{Message, Peer},
+    config::{Lwm2mConfig, RegistrationPolicy},
 };
 
 /// A datagram that seems to come from a device that this engine does not have.
@@ -22,6 +23,28 @@ pub struct Seek {
     endpoints: Box<[Box<str>]>,
     handshake_at: Option<Instant>,
     bytes: Box<[u8]>,
+}
+
+/// How many newcomers are let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Welcome {
+    /// While there are fewer devices than this.
+    pub most: usize,
+    /// In an hour, all together.
+    pub per_hour: u32,
+    /// In an hour, from an IPv4 /24 or an IPv6 /48.
+    pub per_network_per_hour: u32,
+}
+
+impl Welcome {
+    /// As the settings have it; `None` where nobody may come that was not added.
+    pub(super) fn of(config: &Lwm2mConfig) -> Option<Self> {
+        (config.registration == RegistrationPolicy::Open).then_some(Self {
+            most: config.max_open_devices,
+            per_hour: config.newcomers_per_hour,
+            per_network_per_hour: config.newcomers_per_network_per_hour,
+        })
+    }
 }
 
 /// What tells which device it is.

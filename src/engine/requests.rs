@@ -9,8 +9,7 @@ use super::{
     device::{Registered, Validation},
     evidence::Excuse,
     key::DeviceKey,
-    moves::By,
-    newcomers::Welcome,
+    moves::{By, Welcome},
     respond::created,
     told::ObjectSet,
 };

@@ -76,8 +76,8 @@ fn location(endpoint: &str) -> String {
 struct World {
     engine: Engine,
     gate: Gate,
-    /// Knows the newcomers alone.
-    directory: Directory,
+    /// Newcomers are told to come later.
+    too_many_come: bool,
     /// Devices that other engines have.
     elsewhere: Vec<DeviceId>,
     sought: Vec<Seek>,
@@ -121,7 +121,7 @@ impl World {
         Self {
             engine: Engine::new(setup, now),
             gate,
-            directory: Directory::default(),
+            too_many_come: false,
             elsewhere: Vec::new(),
             sought: Vec::new(),
             now,
@@ -181,8 +181,12 @@ impl World {
                     self.sought.push(*seek);
                 }
                 Effect::Seek(seek) => {
-                    let here = ShardId(0);
-                    let sought = self.directory.welcome(self.now.instant, here, &seek);
+                    let devices = self.engine.population().0;
+                    let sought = match seek.newcomer {
+                        Some(_) if self.too_many_come => Sought::TooManyCome,
+                        Some(welcome) if devices < welcome.most => Sought::Newcomer,
+                        _ => Sought::Nobody,
+                    };
                     self.engine.handle_sought(self.now, &seek, &sought);
                 }
             }

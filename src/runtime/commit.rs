@@ -1,135 +1,89 @@
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+//! Drives the committer: a task that has the store write what the shards emit.
+
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{Exchange, Pulse};
+use super::{Exchange, Pulse, until};
 use crate::{
-    engine::{Change, Seq, ShardId},
+    clock::SystemClock,
+    engine::{Command, ShardId},
     health::{Health, Part},
-    store::{BatchId, Store, StoreError},
-    task::UpgradeId,
+    shard::{Committer, Emitted, Message, NotWritten, Told},
+    store::{Store, StoreError},
 };
 
-/// Changes in one transaction. More wait for the next one, which takes them all again.
-pub const COMMIT_BATCH: usize = 1_000;
-/// Before the first repeat of a batch that could not be written; each further pause is twice as long.
-pub const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// No pause is longer.
-pub const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Changes that are taken at once.
+const AT_ONCE: usize = 1_000;
 
-/// A change that a shard's engine has emitted.
-pub(super) struct Emitted {
-    pub(super) shard: ShardId,
-    pub(super) seq: Seq,
-    pub(super) change: Change,
-}
-
-/// Commits the shards' changes in their order until the shards are gone: whatever has gathered while one
-/// transaction ran goes into the next.
+/// Commits the shards' changes in their order until the shards are gone.
 ///
-/// A batch that cannot be written is tried again for as long as it takes: a change that was dropped would
-/// be a device's answer forgotten. Meanwhile the shards are told, and the reason stands in `health`. Only a change
-/// that breaks a rule of the database, a fault of ours, is reported and left out: it would stop all others for ever.
-/// The end of an attempt may let another upgrade begin, so `rollout` is poked. No other process ever commits as `writer`.
+/// While nothing can be written the shards are told, and the reason stands in `health`. The end of an attempt may let
+/// another upgrade begin, so `rollout` is poked.
 pub(super) async fn commit_changes(
+    mut committer: Committer,
+    clock: SystemClock,
     store: Arc<dyn Store>,
     health: Arc<Health>,
     exchange: Arc<Exchange>,
     rollout: Arc<Pulse>,
-    writer: u64,
     mut changes: mpsc::UnboundedReceiver<Emitted>,
 ) {
-    let mut id = BatchId::first_of(writer);
-    let mut batch = Vec::with_capacity(COMMIT_BATCH);
-    while changes.recv_many(&mut batch, COMMIT_BATCH).await > 0 {
-        let mut last = BTreeMap::new();
-        let emitted = batch.drain(..).map(|emitted| {
-            last.insert(emitted.shard, emitted.seq);
-            emitted.change
-        });
-        let mut writes = Writes::new(id, emitted.collect());
-        let ends = (writes.left.iter()).any(|change| matches!(change, Change::Ended { .. }));
-        let mut pause = FIRST_PAUSE;
-        loop {
-            match writes.write(&*store).await {
-                Ok(()) => break,
+    let mut emitted = Vec::with_capacity(AT_ONCE);
+    loop {
+        while let Some(batch) = committer.poll_batch(clock.now().instant) {
+            match store.commit(batch.id, &batch.changes).await {
+                Ok(report) => committer.written(report),
+                Err(error @ StoreError::Refused { .. }) => {
+                    tracing::error!(%error, changes = batch.changes.len(), "the database refuses changes");
+                    committer.not_written(clock.now().instant, batch, NotWritten::Refused);
+                }
                 Err(error) => {
                     if health.is_ok(Part::Store) {
-                        tracing::error!(%error, changes = writes.left.len(), "changes cannot be stored; trying again");
-                        exchange.store_available(false);
+                        tracing::error!(%error, changes = batch.changes.len(), "changes cannot be stored; trying again");
                     }
                     health.failed(Part::Store, error.to_string());
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    committer.not_written(clock.now().instant, batch, NotWritten::Failed);
                 }
             }
+            while let Some(told) = committer.poll_told() {
+                tell(told, &exchange, &health, &rollout);
+            }
         }
-        if !health.is_ok(Part::Store) {
-            tracing::info!("changes are stored again");
-            health.works(Part::Store);
-            exchange.store_available(true);
+        if committer.poll_timeout().is_some() {
+            // what is emitted meanwhile waits in its channel
+            let wait = until(committer.poll_timeout(), clock.now().instant);
+            tokio::time::sleep(wait).await;
+        } else if changes.recv_many(&mut emitted, AT_ONCE).await == 0 {
+            return;
         }
-        id = writes.id;
-        exchange.abandon(&writes.refused);
-        for (shard, seq) in last {
-            exchange.committed(shard, seq);
-        }
-        if ends {
-            rollout.poke();
+        for emitted in emitted.drain(..) {
+            committer.emitted(emitted);
         }
     }
 }
 
-/// Changes that are written together, or one by one once the database has refused one of them.
-///
-/// Whatever is tried again has the number that it had before: it may have been written although that was not heard.
-struct Writes {
-    /// Of the next commit.
-    id: BatchId,
-    left: Vec<Change>,
-    singly: bool,
-    refused: Vec<UpgradeId>,
+fn tell(told: Told, exchange: &Exchange, health: &Health, rollout: &Pulse) {
+    match told {
+        Told::StoreAvailable(available) => {
+            if available {
+                tracing::info!("changes are stored again");
+                health.works(Part::Store);
+            }
+            exchange.store_available(available);
+        }
+        // One whose device moves this moment is heard of again with its next change.
+        Told::Abandon(upgrade) => {
+            exchange.tell_all(|| Message::Obey(Command::Abandon { upgrade }));
+        }
+        Told::Committed(shard, seq) => committed(exchange, shard, seq),
+        Told::AttemptEnded => rollout.poke(),
+        Told::LeftOut(change) => tracing::error!(?change, "a change is left out"),
+    }
 }
 
-impl Writes {
-    const fn new(id: BatchId, changes: Vec<Change>) -> Self {
-        Self {
-            id,
-            left: changes,
-            singly: false,
-            refused: Vec::new(),
-        }
-    }
-
-    /// Writes what is left, but for what the database refuses, which is left out and reported.
-    ///
-    /// # Errors
-    /// The database has failed; what is left is to be written yet.
-    async fn write(&mut self, store: &dyn Store) -> Result<(), StoreError> {
-        if !self.singly {
-            match store.commit(self.id, &self.left).await {
-                Ok(report) => {
-                    self.refused.extend(report.refused);
-                    self.left.clear();
-                }
-                Err(StoreError::Refused { .. }) => self.singly = true,
-                Err(error) => return Err(error),
-            }
-            self.id = self.id.next();
-        }
-        while let Some(change) = self.left.first() {
-            match store.commit(self.id, std::slice::from_ref(change)).await {
-                Ok(report) => self.refused.extend(report.refused),
-                Err(error @ StoreError::Refused { .. }) => {
-                    tracing::error!(%error, ?change, "a change is left out");
-                }
-                Err(error) => return Err(error),
-            }
-            self.id = self.id.next();
-            self.left.remove(0);
-        }
-        Ok(())
-    }
+fn committed(exchange: &Exchange, shard: ShardId, seq: u64) {
+    exchange.send(shard, super::shard::Message::Core(Message::Committed(seq)));
 }
 
 #[cfg(test)]
@@ -139,7 +93,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::UtcMillis,
-        engine::{Binding, DeviceIds, QueueMode, Registration},
+        engine::{Binding, Change, DeviceIds, QueueMode, Registration},
         store::SqliteStore,
     };
 
@@ -194,7 +148,18 @@ mod tests {
         drop(sender);
         let (exchange, _ends) = Exchange::new(DeviceIds::new([7; 32]), 1);
         let health = Arc::new(Health::starting());
-        commit_changes(store.clone(), health, exchange, Arc::default(), 1, changes).await;
+        let clock = SystemClock::start();
+        let committer = Committer::new(1);
+        commit_changes(
+            committer,
+            clock,
+            store.clone(),
+            health,
+            exchange,
+            Arc::default(),
+            changes,
+        )
+        .await;
         let devices = store.restore_devices(0, 10).await.unwrap().devices;
         let endpoints: Vec<&str> = devices.iter().map(|d| d.endpoint.as_str()).collect();
         assert_eq!(endpoints, ["a", "c"]);

@@ -2,27 +2,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use super::{gate::GateMessage, home_of, shard::Message};
+use super::{gate::GateMessage, shard::Message};
 use crate::{
-    clock::Instant,
     config::Config,
     dtls::{DtlsSetup, Identity},
-    engine::{
-        Ask, Command, DeviceId, DeviceIds, DeviceRecord, Directory, Row, Seek, Seq, ShardId,
-        Sought, Turn,
-    },
-    task::UpgradeId,
+    engine::{Ask, Command, DeviceId, DeviceIds, DeviceRecord, ShardId, Turn},
+    shard::{self, Directory, Post},
 };
 
-/// Reaches all shards, and knows which of them has which device.
+/// Reaches all shards and the gate, and has the directory that they share.
 ///
-/// Whatever is about a device is sent while the directory is locked, and messages to a shard arrive in their order. So
-/// whoever follows the directory finds the device there, or a row that is on its way, behind which to look again.
+/// Whatever is about a device is sent while the directory is locked, and messages to a shard arrive in their order.
 pub struct Exchange {
     ids: DeviceIds,
     directory: Mutex<Directory>,
-    /// Each stands for a datagram whose device is sought.
-    errands: Arc<()>,
     shards: Vec<UnboundedSender<Message>>,
     gate: UnboundedSender<GateMessage>,
 }
@@ -45,8 +38,10 @@ impl Done {
         let committed = false;
         (Self { failed, committed }, failures)
     }
+}
 
-    pub(super) fn committed(mut self) {
+impl shard::Done for Done {
+    fn committed(mut self) {
         self.committed = true;
     }
 }
@@ -70,7 +65,7 @@ impl Drop for Done {
 
 /// Returns when all that has `done` is committed.
 async fn all(done: Done, mut failures: UnboundedReceiver<ShardGone>) -> Result<(), ShardGone> {
-    done.committed();
+    shard::Done::committed(done);
     match failures.recv().await {
         None => Ok(()),
         Some(gone) => Err(gone),
@@ -82,35 +77,24 @@ async fn all(done: Done, mut failures: UnboundedReceiver<ShardGone>) -> Result<(
 #[error("the device side has stopped")]
 pub struct ShardGone;
 
-/// A datagram whose device is sought, from the shard that has heard it, until it is handled or dropped.
-pub(super) struct Errand {
-    pub(super) seek: Box<Seek>,
-    /// Who has heard it.
-    pub(super) for_shard: ShardId,
-    _counted: Arc<()>,
-}
+/// The way to the shards. What is sent to one that has stopped is dropped.
+struct Way<'a>(&'a [UnboundedSender<Message>]);
 
-/// What is known at once of a device that a shard seeks.
-pub(super) enum Found {
-    /// The shard will hear of it.
-    Later,
-    Now(Box<Seek>, Sought),
-    /// Too many are sought. Devices repeat what goes unanswered.
-    Never,
+impl Post<Done> for Way<'_> {
+    fn post(&mut self, to: ShardId, message: shard::Message<Done>) {
+        let _ = self.0[to.index()].send(Message::Core(message)); // it has stopped
+    }
 }
-
-/// Datagrams whose devices are sought at once: some milliseconds' worth.
-const MOST_SOUGHT: usize = 10_000;
 
 impl Exchange {
     /// Between so many shards.
     pub fn new(ids: DeviceIds, shards: u8) -> (Arc<Self>, Ends) {
+        let directory = Mutex::new(Directory::new(ids.clone(), shards));
         let (shards, inboxes) = (0..shards).map(|_| mpsc::unbounded_channel()).unzip();
         let (gate, asks) = mpsc::unbounded_channel();
         let exchange = Self {
             ids,
-            directory: Mutex::default(),
-            errands: Arc::default(),
+            directory,
             shards,
             gate,
         };
@@ -127,28 +111,8 @@ impl Exchange {
     /// # Errors
     /// A shard has stopped.
     pub async fn obey(&self, commands: Vec<Command>) -> Result<(), ShardGone> {
-        let addressed: Vec<_> = (commands.into_iter())
-            .map(|command| (command.endpoint().map(|name| self.ids.of(name)), command))
-            .collect();
         let (done, failures) = Done::new();
-        {
-            let mut directory = self.directory();
-            let mut lots: Vec<Vec<Command>> = self.shards.iter().map(|_| Vec::new()).collect();
-            for (device, command) in addressed {
-                let shard = device.map_or(ShardId(0), |device| {
-                    let known = directory.find(device);
-                    known.unwrap_or_else(|| {
-                        let shard = self.default_of(device);
-                        if matches!(command, Command::AddDevice { .. }) {
-                            directory.place(device, shard);
-                        }
-                        shard
-                    })
-                });
-                lots[shard.index()].push(command);
-            }
-            self.send_lots(lots, &done)?;
-        }
+        self.route(|directory, post| directory.obey(commands, &done, post));
         all(done, failures).await
     }
 
@@ -157,23 +121,8 @@ impl Exchange {
     /// # Errors
     /// A shard has stopped.
     pub(super) async fn restore(&self, devices: Vec<DeviceRecord>) -> Result<(), ShardGone> {
-        let named: Vec<_> = (devices.into_iter())
-            .map(|device| (self.ids.of(&device.endpoint), device))
-            .collect();
         let (done, failures) = Done::new();
-        {
-            let mut directory = self.directory();
-            let mut lots: Vec<Vec<DeviceRecord>> = self.shards.iter().map(|_| Vec::new()).collect();
-            for (id, device) in named {
-                if directory.find(id).is_none() {
-                    let shard = self.home_of(id, &device);
-                    directory.place(id, shard);
-                    lots[shard.index()].push(device);
-                }
-            }
-            let lots = lots.into_iter().map(|lot| vec![Command::Restore(lot)]);
-            self.send_lots(lots.collect(), &done)?;
-        }
+        self.route(|directory, post| directory.restore(devices, &done, post));
         all(done, failures).await
     }
 
@@ -183,8 +132,7 @@ impl Exchange {
     /// A shard has stopped.
     pub(super) async fn restored(&self) -> Result<(), ShardGone> {
         let (done, failures) = Done::new();
-        let lots = self.shards.iter().map(|_| vec![Command::Restored]);
-        self.send_lots(lots.collect(), &done)?;
+        self.route(|directory, post| directory.restored(&done, post));
         all(done, failures).await
     }
 
@@ -229,156 +177,41 @@ impl Exchange {
         }
     }
 
-    pub(super) fn committed(&self, shard: ShardId, seq: Seq) {
-        self.send(shard, Message::Committed(seq));
-    }
-
-    /// The store holds another truth about these upgrades. One whose device moves this moment is heard of again with its
-    /// next change.
-    pub(super) fn abandon(&self, upgrades: &[UpgradeId]) {
+    /// Gives every shard the same message.
+    pub(super) fn tell_all(&self, message: impl Fn() -> shard::Message<Done>) {
         for shard in &self.shards {
-            for upgrade in upgrades {
-                let upgrade = *upgrade;
-                let _ = shard.send(Message::Obey(Command::Abandon { upgrade })); // it has stopped
-            }
+            let _ = shard.send(Message::Core(message())); // it has stopped
         }
     }
 
     pub(super) fn store_available(&self, available: bool) {
         let _ = self.gate.send(GateMessage::StoreAvailable(available)); // it has stopped
-        for shard in &self.shards {
-            let command = Command::StoreAvailable(available);
-            let _ = shard.send(Message::Obey(command)); // it has stopped
-        }
+        self.tell_all(|| shard::Message::Obey(Command::StoreAvailable(available)));
     }
 
     pub(super) fn ask(&self, ask: Ask) {
         let _ = self.gate.send(GateMessage::Ask(ask)); // it has stopped
     }
 
-    /// Tells a device's engine what the gate says.
+    /// Tells a device's shard what the gate says.
     pub(super) fn tell(&self, device: DeviceId, turn: Turn) {
-        let directory = self.directory();
-        let shard = directory.find(device);
-        let shard = shard.unwrap_or_else(|| self.default_of(device));
-        let command = Command::Turn { device, turn };
-        self.send(shard, Message::Obey(command));
-    }
-
-    /// A command came to `here`, which does not have its device (any more). It is sent after it; `None` then.
-    pub(super) fn pass_on(
-        &self,
-        here: ShardId,
-        device: DeviceId,
-        command: Command,
-        done: Option<&Done>,
-    ) -> Option<Command> {
-        let directory = self.directory();
-        let Some(shard) = directory.where_to(here, device) else {
-            return Some(command);
-        };
-        let message = match done {
-            Some(done) => Message::Commands {
-                commands: vec![command],
-                done: done.clone(),
-            },
-            None => Message::Obey(command),
-        };
-        self.send(shard, message);
-        None
-    }
-
-    /// `here` has heard a device that it does not have.
-    pub(super) fn seek(&self, now: Instant, here: ShardId, seek: Box<Seek>) -> Found {
-        let mut directory = self.directory();
-        let Some(shard) = directory.where_to(here, seek.device) else {
-            let sought = directory.welcome(now, here, &seek);
-            return Found::Now(seek, sought);
-        };
-        // the exchange itself has one
-        if Arc::strong_count(&self.errands) > MOST_SOUGHT {
-            return Found::Never;
-        }
-        let errand = Errand {
-            seek,
-            for_shard: here,
-            _counted: self.errands.clone(),
-        };
-        self.send(shard, Message::Seek(errand));
-        Found::Later
-    }
-
-    /// A device that was sought at `here` is not there (any more).
-    pub(super) fn seek_on(&self, here: ShardId, errand: Errand) {
-        let directory = self.directory();
-        match directory.where_to(here, errand.seek.device) {
-            // It came there meanwhile, and is found when it is looked for again.
-            Some(shard) if shard == errand.for_shard => self.answer(errand, Sought::NotYet),
-            Some(shard) => self.send(shard, Message::Seek(errand)),
-            None => self.answer(errand, Sought::Nobody),
-        }
-    }
-
-    /// What came of a device that was sought, without the device.
-    pub(super) fn answer(&self, errand: Errand, sought: Sought) {
-        let to = errand.for_shard;
-        self.send(to, Message::Sought(errand, sought));
-    }
-
-    /// Gives a device to the shard that sought it.
-    pub(super) fn hand_over(&self, row: Row, errand: Errand) {
-        let mut directory = self.directory();
-        let (device, to) = (errand.seek.device, errand.for_shard);
-        directory.send(device, to);
-        self.send(to, Message::Arrived(row, errand));
+        self.route(|directory, post| directory.tell(device, turn, post));
     }
 
     pub(super) fn send(&self, to: ShardId, message: Message) {
         let _ = self.shards[to.index()].send(message); // it has stopped
     }
 
-    /// The device is there.
-    pub(super) fn place(&self, device: DeviceId, shard: ShardId) {
-        self.directory().place(device, shard);
-    }
-
-    /// Which shard has the device.
-    pub(super) fn find(&self, endpoint: &str) -> Option<ShardId> {
-        self.directory().find(self.ids.of(endpoint))
-    }
-
-    /// The device is no more.
-    pub(super) fn forget(&self, device: DeviceId) {
-        self.directory().remove(device);
-    }
-
     pub(super) const fn ids(&self) -> &DeviceIds {
         &self.ids
     }
 
-    /// The shard that will hear a device from before a restart.
-    pub(super) fn home_of(&self, id: DeviceId, device: &DeviceRecord) -> ShardId {
-        home_of(id, device, self.count())
-    }
-
-    /// Where a device is that was never heard.
-    fn default_of(&self, device: DeviceId) -> ShardId {
-        device.among(self.count())
-    }
-
-    fn count(&self) -> u8 {
-        u8::try_from(self.shards.len()).unwrap_or(u8::MAX) // it was made for so many
-    }
-
-    fn send_lots(&self, lots: Vec<Vec<Command>>, done: &Done) -> Result<(), ShardGone> {
-        for (shard, commands) in self.shards.iter().zip(lots) {
-            if !commands.is_empty() {
-                let done = done.clone();
-                let message = Message::Commands { commands, done };
-                shard.send(message).map_err(|_| ShardGone)?;
-            }
-        }
-        Ok(())
+    /// Has the directory and the way to the shards for `what`; nobody else has them meanwhile.
+    pub(super) fn route<R>(
+        &self,
+        what: impl FnOnce(&mut Directory, &mut dyn Post<Done>) -> R,
+    ) -> R {
+        what(&mut self.directory(), &mut Way(&self.shards))
     }
 
     pub(super) fn directory(&self) -> MutexGuard<'_, Directory> {

@@ -72,7 +72,8 @@ mod tests {
         let at = UtcMillis(1_800_000_000_000);
         let names = ["answered", "silent", "gone", "nobody's"];
         for (name, shard) in names.into_iter().zip(0..3) {
-            exchange.place(exchange.ids().of(name), ShardId(shard));
+            let id = exchange.ids().of(name);
+            exchange.directory().place(id, ShardId(shard));
         }
         drop(ends.shards.pop());
         let mut answers = ends.shards.remove(0);

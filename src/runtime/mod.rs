@@ -11,7 +11,6 @@ mod exchange;
 mod gate;
 mod heard;
 mod keys;
-mod outbox;
 mod port;
 mod pulse;
 mod restore;
@@ -22,20 +21,15 @@ mod shards;
 mod steering;
 mod supervisor;
 
-pub use commit::{COMMIT_BATCH, FIRST_PAUSE, LONGEST_PAUSE};
 pub use exchange::{Ends, Exchange, ShardGone};
 pub use heard::Heard;
 pub use keys::Keys;
-pub use outbox::{Outbox, Outgoing};
 pub use port::{BATCH, Port, bind};
 pub use pulse::Pulse;
 pub use restore::restore_busy;
-pub use rollout::{
-    PackageCache, ROLLOUT_IDLE, ROLLOUT_PAGE, ROLLOUT_SOON, Rollout, RolloutError, RolloutSetup,
-};
+pub use rollout::{PackageCache, Rollout, RolloutError, RolloutSetup};
 pub use secured::{Secured, SecuredSetup};
 pub use shards::{Shards, ShardsSetup};
-pub use steering::{home, home_of};
 pub use supervisor::Supervisor;
 
 use std::time::Duration;

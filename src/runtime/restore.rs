@@ -38,10 +38,9 @@ pub async fn restore_busy(
         let Some(last) = devices.last() else { break };
         after = Some(last.endpoint.clone());
         for device in devices {
-            let id = exchange.ids().of(&device.endpoint);
-            let shard = exchange.home_of(id, &device);
-            exchange.place(id, shard);
-            engines[shard.index()].restore_device(clock.now(), &device);
+            if let Some(shard) = exchange.directory().settle(&device) {
+                engines[shard.index()].restore_device(clock.now(), &device);
+            }
         }
     }
     let mut after = None;
@@ -51,7 +50,8 @@ pub async fn restore_busy(
         after = Some(last.order.upgrade);
         for upgrade in upgrades {
             // Where nobody has the device, its upgrade is told to have failed.
-            let shard = exchange.find(&upgrade.order.endpoint);
+            let device = exchange.ids().of(&upgrade.order.endpoint);
+            let shard = exchange.directory().find(device);
             let engine = &mut engines[shard.unwrap_or(ShardId(0)).index()];
             let package = packages.load(upgrade.order.package).await?;
             if let Some(package) = package {

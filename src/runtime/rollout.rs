@@ -1,3 +1,5 @@
+//! Drives the reconciler: a task that reads the operator's intent from the store and has the shards follow it.
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Weak},
@@ -9,32 +11,20 @@ use tokio::sync::watch;
 
 use super::{Exchange, Keys, Pulse, exchange::ShardGone, restore::restore_idle};
 use crate::{
-    clock::{Instant, SystemClock},
+    clock::SystemClock,
     engine::{Command, UpgradeOrder},
     health::{Health, Part},
     package::Package,
+    shard::{Query, Reconciler, Reply, Want, follow},
     store::{DeviceChange, PackageFiles, Store, StoreError},
-    task::{PackageId, plan},
+    task::PackageId,
     upgrade::Failure,
 };
 
-/// Rows that are read, and commands that are given, at once.
-pub const ROLLOUT_PAGE: u32 = 500;
-/// The shortest time between two looks, when something is due.
-pub const ROLLOUT_SOON: Duration = Duration::from_millis(10);
-/// The longest time between two looks, should nobody poke.
-pub const ROLLOUT_IDLE: Duration = Duration::from_secs(10);
+/// After the store or a shard has failed.
 const AFTER_ERROR: Duration = Duration::from_secs(2);
-/// Between two looks for devices that came by themselves and are gone.
-const NEWCOMERS_EVERY: Duration = Duration::from_mins(10);
-/// A device that came by itself is forgotten when it has not been registered for so long. The end of a registration is known
-/// to the store to the hour.
-const NEWCOMERS_STAY: Duration = Duration::from_hours(1);
 
-/// Turns the operator's intent, as it stands in the store, into commands for the shards: devices come and go,
-/// tasks start and are stopped, upgrades begin.
-///
-/// Everything it does can be done again: it forgets nothing when it is stopped in between.
+/// Does what the reconciler wants: asks the store, and has the shards obey.
 pub struct Rollout {
     store: Arc<dyn Store>,
     exchange: Arc<Exchange>,
@@ -42,11 +32,10 @@ pub struct Rollout {
     clock: SystemClock,
     pulse: Arc<Pulse>,
     health: Arc<Health>,
-    /// Device changes up to here are known to the engine.
-    revision: i64,
+    reconciler: Reconciler,
+    /// The look at the devices that goes on.
+    devices_look: u64,
     packages: PackageCache,
-    /// When devices that came by themselves are looked for next.
-    newcomers_at: Instant,
 }
 
 /// What a rollout is started with.
@@ -90,9 +79,9 @@ impl Rollout {
             clock: setup.clock,
             pulse: setup.pulse,
             health: setup.health,
-            revision: setup.revision,
+            reconciler: Reconciler::new(setup.revision),
+            devices_look: 0,
             packages: setup.packages,
-            newcomers_at: Instant::ZERO,
         }
     }
 
@@ -126,135 +115,94 @@ impl Rollout {
                 () = tokio::time::sleep(pause) => {}
                 _ = stop.wait_for(|stop| *stop) => return,
             }
+            self.reconciler.look();
         }
     }
 
-    /// Brings the engine up to the store. Returns how long nothing more is due.
+    /// Brings the shards up to the store. Returns how long nothing more is due.
     async fn look(&mut self) -> Result<Duration, RolloutError> {
-        self.remove_newcomers().await?;
-        self.follow_devices().await?;
-        self.store.start_due_tasks(self.clock.now().utc).await?;
-        self.stop_upgrades().await?;
-        self.start_upgrades().await?;
-        let now = self.clock.now().utc;
-        let due = self.store.next_due(now).await?;
-        Ok(due.map_or(ROLLOUT_IDLE, |at| {
-            at.since(now).clamp(ROLLOUT_SOON, ROLLOUT_IDLE)
-        }))
+        loop {
+            match self.reconciler.want(self.clock.now()) {
+                Want::Ask(query) => {
+                    let reply = self.ask(query).await?;
+                    self.reconciler.reply(self.clock.now(), reply);
+                }
+                Want::Follow(changes) => {
+                    self.renew_keys(&changes)?;
+                    self.obey(follow(changes)).await?;
+                }
+                Want::Obey(commands) => self.obey(commands).await?,
+                Want::Start(orders) => {
+                    let mut commands = Vec::with_capacity(orders.len());
+                    for order in orders {
+                        commands.push(self.start(order).await?);
+                    }
+                    self.obey(commands).await?;
+                }
+                Want::Wait(pause) => return Ok(pause),
+            }
+        }
     }
 
-    /// Gives back the places of those who came by themselves, are gone, and never had an upgrade.
-    async fn remove_newcomers(&mut self) -> Result<(), RolloutError> {
-        let now = self.clock.now();
-        if now.instant < self.newcomers_at {
-            return Ok(());
-        }
-        let before = now.utc.before(NEWCOMERS_STAY);
-        let removed = self.store.remove_newcomers(before, ROLLOUT_PAGE).await?;
-        if removed > 0 {
-            tracing::info!(
-                removed,
-                "devices that came by themselves, and are registered no more, are forgotten"
-            );
-        }
-        // A whole page may not have been all.
-        if removed < ROLLOUT_PAGE.into() {
-            self.newcomers_at = now.instant + NEWCOMERS_EVERY;
-        }
+    async fn obey(&mut self, commands: Vec<Command>) -> Result<(), RolloutError> {
+        self.exchange.obey(commands).await?;
+        self.reconciler.obeyed();
         Ok(())
     }
 
-    async fn follow_devices(&mut self) -> Result<(), RolloutError> {
-        let look = self.pulse.begin();
-        loop {
-            let changes = self
-                .store
-                .device_changes_since(self.revision, ROLLOUT_PAGE)
-                .await?;
-            let Some(last) = changes.last() else {
-                self.pulse.devices_known(look);
-                return Ok(());
-            };
-            let revision = last.revision;
-            let removed: Vec<String> = changes
-                .iter()
-                .filter(|change| change.removed)
-                .map(|change| change.endpoint.clone())
-                .collect();
-            let mut void = Vec::new();
-            let commands = changes
-                .into_iter()
-                .map(|change| {
-                    let DeviceChange {
-                        endpoint,
-                        product,
-                        psk,
-                        ..
-                    } = change;
-                    if let Some(keys) = &self.keys {
-                        void.extend(keys.set(&endpoint, psk.as_ref()));
-                    }
-                    if change.removed {
-                        Command::RemoveDevice { endpoint }
-                    } else {
-                        let secure = change.secure;
-                        Command::AddDevice {
-                            endpoint,
-                            product,
-                            secure,
-                        }
-                    }
-                })
-                .collect();
-            if !void.is_empty() {
-                self.exchange.end_identities(&void.into())?;
-            }
-            self.exchange.obey(commands).await?;
-            for endpoint in removed {
-                self.store.forget_removed(&endpoint).await?;
-            }
-            self.revision = revision;
-        }
-    }
-
-    async fn stop_upgrades(&mut self) -> Result<(), RolloutError> {
-        let mut tried = HashSet::new();
-        loop {
-            let upgrades = self.store.upgrades_to_stop(ROLLOUT_PAGE).await?;
-            let commands: Vec<Command> = upgrades
-                .into_iter()
-                .filter(|stop| tried.insert(stop.upgrade))
-                .map(|stop| Command::Stop {
-                    endpoint: stop.endpoint,
-                    upgrade: stop.upgrade,
-                    reason: stop.reason,
-                })
-                .collect();
-            if commands.is_empty() {
-                return Ok(());
-            }
-            self.exchange.obey(commands).await?;
-        }
-    }
-
-    async fn start_upgrades(&mut self) -> Result<(), RolloutError> {
-        let mut tried = HashSet::new();
-        loop {
-            let now = self.clock.now().utc;
-            let startable = self.store.startable(now, ROLLOUT_PAGE).await?;
-            let mut commands = Vec::new();
-            for (candidate, order) in startable {
-                if plan(&candidate, now).is_ok() && tried.insert(order.upgrade) {
-                    commands.push(self.start(order).await?);
+    async fn ask(&mut self, query: Query) -> Result<Reply, StoreError> {
+        let store = &self.store;
+        Ok(match query {
+            Query::RemoveNewcomers { before, limit } => {
+                let removed = store.remove_newcomers(before, limit).await?;
+                if removed > 0 {
+                    tracing::info!(
+                        removed,
+                        "devices that came by themselves, and are registered no more, are forgotten"
+                    );
                 }
+                Reply::NewcomersRemoved(removed)
             }
-            if commands.is_empty() {
-                return Ok(());
+            Query::DeviceChanges {
+                after,
+                limit,
+                begins,
+            } => {
+                if begins {
+                    self.devices_look = self.pulse.begin();
+                }
+                let changes = store.device_changes_since(after, limit).await?;
+                if changes.is_empty() {
+                    self.pulse.devices_known(self.devices_look);
+                }
+                Reply::Devices(changes)
             }
-            self.exchange.obey(commands).await?;
-            // A large task does not keep new devices waiting.
-            self.follow_devices().await?;
+            Query::ForgetRemoved(endpoint) => {
+                store.forget_removed(&endpoint).await?;
+                Reply::Done
+            }
+            Query::StartDueTasks(now) => {
+                store.start_due_tasks(now).await?;
+                Reply::Done
+            }
+            Query::ToStop(limit) => Reply::ToStop(store.upgrades_to_stop(limit).await?),
+            Query::Startable(now, limit) => Reply::Startable(store.startable(now, limit).await?),
+            Query::NextDue(now) => Reply::Due(store.next_due(now).await?),
+        })
+    }
+
+    /// Takes up the keys of devices, and ends what the old ones began.
+    fn renew_keys(&self, changes: &[DeviceChange]) -> Result<(), ShardGone> {
+        let Some(keys) = &self.keys else {
+            return Ok(());
+        };
+        let void: Vec<_> = (changes.iter())
+            .flat_map(|change| keys.set(&change.endpoint, change.psk.as_ref()))
+            .collect();
+        if void.is_empty() {
+            return Ok(());
         }
+        self.exchange.end_identities(&void.into())
     }
 
     async fn start(&mut self, order: UpgradeOrder) -> Result<Command, StoreError> {
@@ -373,7 +321,12 @@ mod tests {
             revision: 0,
             packages: PackageCache::new(store.clone(), files),
         });
-        rollout.remove_newcomers().await.unwrap();
+        let query = Query::RemoveNewcomers {
+            before: now.before(Duration::from_hours(1)),
+            limit: 9,
+        };
+        let removed = rollout.ask(query).await.unwrap();
+        assert!(matches!(removed, Reply::NewcomersRemoved(1)));
         assert_eq!(store.device("gone").await.unwrap(), None);
         assert!(store.device("there").await.unwrap().is_some());
         // the engine is told as of every device that is removed

@@ -1,33 +1,26 @@
 mod report;
 
-use std::{
-    collections::{HashMap, VecDeque},
-    io,
-    num::NonZeroU32,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, num::NonZeroU32, sync::Arc};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Exchange,
-    commit::Emitted,
-    exchange::{Done, Errand, Found},
+    exchange::Done,
     heard::HeardAnswer,
-    outbox::{Outbox, Outgoing},
     port::{BATCH, Port},
     secured::{Secured, SecuredSetup},
     until,
 };
 use crate::{
-    clock::{Instant, SystemClock},
+    clock::{Instant, Now, SystemClock},
     coap::Peer,
     config::Config,
     dtls::{DtlsSetup, Identity},
-    engine::{Command, DeviceId, Effect, Engine, Row, Seq, ShardId, Sought, Whose},
+    engine::{Ask, DeviceId, Engine, Report, ShardId},
     health::{Health, Part},
+    shard::{self, Core, Directory, Emitted, Outgoing, Post, Surroundings},
     strangers::Strangers,
     telemetry::{Metrics, Share},
 };
@@ -36,50 +29,36 @@ use crate::{
 const TURN: usize = 4;
 /// Messages from others that are taken in one turn.
 const MESSAGES_A_TURN: usize = 256;
-/// What a device has said longer ago than this does not tell where it is.
-const WORTH_A_MOVE: Duration = Duration::from_secs(10);
 /// Log lines a second about strangers; further ones are counted only.
 const STRANGER_LINES_PER_SECOND: NonZeroU32 = NonZeroU32::new(5).unwrap();
 
 /// Lines a second about messages that were refused; further ones are counted only.
 const AUDIT_LINES_PER_SECOND: NonZeroU32 = NonZeroU32::new(20).unwrap();
 
-/// One engine with its sockets, on a thread of its own.
+/// One shard with its sockets, on a thread of its own.
 pub(super) struct Shard {
-    id: ShardId,
-    engine: Engine,
-    exchange: Arc<Exchange>,
-    plain: Option<Port>,
-    secured: Option<Secured>,
-    clock: SystemClock,
+    core: Core<Done>,
+    around: Around,
     inbox: mpsc::UnboundedReceiver<Message>,
-    changes: mpsc::UnboundedSender<Emitted>,
-    outbox: Outbox,
-    /// The newest change that the engine emitted.
-    newest: Seq,
-    committed: Seq,
-    /// What waits until the changes up to a number are committed.
-    waiting: VecDeque<(Seq, Waiting)>,
-    /// What brings each of the devices among it elsewhere, and since when that waits.
-    going: HashMap<DeviceId, (Instant, Errand)>,
-    unsent: u64,
-    unsought: u64,
-    stranger_lines: DefaultDirectRateLimiter,
-    audit_lines: DefaultDirectRateLimiter,
-    health: Arc<Health>,
-    strangers: Arc<Strangers>,
-    metrics: Arc<Metrics>,
     share: Share,
     published_at: Instant,
     /// When the figures are published again; `None` while they are as they were published last.
     publish_at: Option<Instant>,
 }
 
-/// What waits for a commit, besides datagrams.
-enum Waiting {
-    Command(Done),
-    /// The device goes to whoever has asked for it.
-    Device(DeviceId),
+/// What is around the shard's core.
+struct Around {
+    exchange: Arc<Exchange>,
+    plain: Option<Port>,
+    secured: Option<Secured>,
+    clock: SystemClock,
+    changes: mpsc::UnboundedSender<Emitted>,
+    unsent: u64,
+    stranger_lines: DefaultDirectRateLimiter,
+    audit_lines: DefaultDirectRateLimiter,
+    health: Arc<Health>,
+    strangers: Arc<Strangers>,
+    metrics: Arc<Metrics>,
 }
 
 /// Dropped when a shard has failed. The others could not do without it: nobody would hear its part of the devices. Whoever
@@ -93,22 +72,9 @@ impl Drop for EndsTheServer {
     }
 }
 
-/// What is said to a shard.
+/// What is said to a shard's thread.
 pub(super) enum Message {
-    Commands {
-        commands: Vec<Command>,
-        /// Told when everything that followed from the commands is committed.
-        done: Done,
-    },
-    /// For which nobody waits.
-    Obey(Command),
-    Committed(Seq),
-    /// Another shard has heard a device that should be here.
-    Seek(Errand),
-    /// What came of a device that was sought.
-    Sought(Errand, Sought),
-    /// It is here now.
-    Arrived(Row, Errand),
+    Core(shard::Message<Done>),
     EndIdentities(Arc<[Identity]>),
     Configure(Arc<Config>),
     /// Handshakes go on with these certificates.
@@ -185,29 +151,25 @@ impl Shard {
 
     /// Call it within the runtime that drives the sockets.
     fn new(setup: ShardSetup) -> io::Result<Self> {
+        let ids = setup.exchange.ids().clone();
         Ok(Self {
-            id: setup.id,
-            engine: setup.engine,
-            exchange: setup.exchange,
-            plain: setup.plain.map(Port::new).transpose()?,
-            secured: (setup.secured)
-                .map(|secured| Secured::new(secured, setup.strangers.clone()))
-                .transpose()?,
-            clock: setup.clock,
+            core: Core::new(setup.id, ids, setup.engine),
+            around: Around {
+                exchange: setup.exchange,
+                plain: setup.plain.map(Port::new).transpose()?,
+                secured: (setup.secured)
+                    .map(|secured| Secured::new(secured, setup.strangers.clone()))
+                    .transpose()?,
+                clock: setup.clock,
+                changes: setup.changes,
+                unsent: 0,
+                stranger_lines: RateLimiter::direct(Quota::per_second(STRANGER_LINES_PER_SECOND)),
+                audit_lines: RateLimiter::direct(Quota::per_second(AUDIT_LINES_PER_SECOND)),
+                health: setup.health,
+                strangers: setup.strangers,
+                metrics: setup.metrics,
+            },
             inbox: setup.inbox,
-            changes: setup.changes,
-            outbox: Outbox::default(),
-            newest: 0,
-            committed: 0,
-            waiting: VecDeque::new(),
-            going: HashMap::new(),
-            unsent: 0,
-            unsought: 0,
-            stranger_lines: RateLimiter::direct(Quota::per_second(STRANGER_LINES_PER_SECOND)),
-            audit_lines: RateLimiter::direct(Quota::per_second(AUDIT_LINES_PER_SECOND)),
-            health: setup.health,
-            strangers: setup.strangers,
-            metrics: setup.metrics,
             share: Share::default(),
             published_at: Instant::ZERO,
             publish_at: Some(Instant::ZERO),
@@ -217,14 +179,15 @@ impl Shard {
     async fn run(mut self) {
         let mut messages = Vec::with_capacity(MESSAGES_A_TURN);
         let mut stopping = false;
-        self.flush();
+        self.around.flush();
         // When nobody is left who could commit anything, there is nothing to wait for.
-        while !(stopping && (self.committed >= self.newest || self.changes.is_closed())) {
+        while !(stopping && (self.core.is_committed() || self.around.changes.is_closed())) {
             let due = self.next_due();
             let next = due.into_iter().chain(self.publish_at).min();
             let mut happened = true;
+            let (plain, secured) = (self.around.plain.as_ref(), self.around.secured.as_ref());
             tokio::select! {
-                ready = readable(self.plain.as_ref(), self.secured.as_ref()), if !stopping => match ready {
+                ready = readable(plain, secured), if !stopping => match ready {
                     Ok(()) => {
                         self.receive();
                         self.receive_secured();
@@ -240,45 +203,46 @@ impl Shard {
                             Message::Stop => stopping = true,
                             message => self.take(message),
                         }
-                        self.drain();
                     }
                 }
-                () = tokio::time::sleep(until(next, self.clock.now().instant)) => {
-                    happened = due.is_some_and(|at| at <= self.clock.now().instant);
+                () = tokio::time::sleep(until(next, self.around.now().instant)) => {
+                    happened = due.is_some_and(|at| at <= self.around.now().instant);
                 }
             }
             // what is due is not put off by what never ends to arrive
-            self.engine.handle_timeout(self.clock.now());
+            self.core.handle_timeout(self.around.now());
             self.work();
             self.drain();
-            self.flush();
+            self.around.flush();
             self.publish_in_time(happened);
         }
         self.publish();
-        self.health.failed(Part::Shard, "stopped");
+        self.around.health.failed(Part::Shard, "stopped");
     }
 
     /// When there is something to do without a datagram or a message.
     fn next_due(&self) -> Option<Instant> {
-        let now = self.clock.now().instant;
-        let secured = self.secured.as_ref();
+        let now = self.around.now().instant;
+        let secured = self.around.secured.as_ref();
         let secured = secured.and_then(|secured| secured.next_due(now));
-        let engine = self.engine.poll_timeout();
-        engine.into_iter().chain(secured).min()
+        let core = self.core.poll_timeout();
+        core.into_iter().chain(secured).min()
     }
 
     fn receive(&mut self) {
         for _ in 0..TURN {
-            let Some(port) = &mut self.plain else { return };
+            let Some(port) = &mut self.around.plain else {
+                return;
+            };
             let count = port.receive();
-            let now = self.clock.now();
+            let now = self.around.clock.now();
             for index in 0..count {
                 let (address, bytes) = port.received(index);
                 let speaker = Peer::from(address).into();
-                self.engine.handle_datagram(now, &speaker, bytes);
+                self.core.hear(now, &speaker, bytes);
             }
             self.drain();
-            self.flush();
+            self.around.flush();
             if count < BATCH {
                 return;
             }
@@ -287,16 +251,14 @@ impl Shard {
 
     fn receive_secured(&mut self) {
         for _ in 0..TURN {
-            let Some(secured) = &mut self.secured else {
+            let Some(secured) = &mut self.around.secured else {
                 return;
             };
-            let now = self.clock.now();
-            let engine = &mut self.engine;
-            let count = secured.receive(now, |speaker, bytes| {
-                engine.handle_datagram(now, speaker, bytes);
-            });
+            let now = self.around.clock.now();
+            let core = &mut self.core;
+            let count = secured.receive(now, |speaker, bytes| core.hear(now, speaker, bytes));
             self.drain();
-            self.flush();
+            self.around.flush();
             if count < BATCH {
                 return;
             }
@@ -305,59 +267,34 @@ impl Shard {
 
     /// Goes on with handshakes.
     fn work(&mut self) {
-        if let Some(secured) = &mut self.secured {
-            let now = self.clock.now();
-            let engine = &mut self.engine;
-            secured.work(now, |speaker, bytes| {
-                engine.handle_datagram(now, speaker, bytes);
-            });
+        if let Some(secured) = &mut self.around.secured {
+            let now = self.around.clock.now();
+            let core = &mut self.core;
+            secured.work(now, |speaker, bytes| core.hear(now, speaker, bytes));
         }
     }
 
     fn take(&mut self, message: Message) {
-        let now = self.clock.now();
+        let now = self.around.now();
         match message {
-            Message::Commands { commands, done } => {
-                for command in commands {
-                    self.obey(command, Some(&done));
-                }
+            Message::Core(message) => self.core.take(now, message, &mut self.around),
+            Message::Configure(config) => {
+                self.core.configure(now, config);
                 self.drain();
-                let waiting = Waiting::Command(done);
-                self.waiting.push_back((self.newest, waiting));
-                self.look_at_waiting();
             }
-            Message::Obey(command) => self.obey(command, None),
-            Message::Configure(config) => self.engine.configure(now, config),
             Message::Certificates(setup) => {
-                if let Some(secured) = &mut self.secured {
+                if let Some(secured) = &mut self.around.secured {
                     secured.renew(&setup);
                 }
             }
-            Message::Committed(seq) => {
-                self.committed = self.committed.max(seq);
-                self.engine.committed(self.committed);
-                for outgoing in self.outbox.committed(seq) {
-                    self.send(outgoing);
-                }
-                self.look_at_waiting();
-            }
-            Message::Seek(errand) => self.sought(errand),
-            Message::Sought(errand, sought) => {
-                self.engine.handle_sought(now, &errand.seek, &sought);
-            }
-            Message::Arrived(row, errand) => {
-                self.engine.take_in(now, row);
-                self.exchange.place(errand.seek.device, self.id);
-                self.engine
-                    .handle_sought(now, &errand.seek, &Sought::NotYet);
-            }
             Message::EndIdentities(identities) => {
-                if let Some(secured) = &mut self.secured {
+                if let Some(secured) = &mut self.around.secured {
                     secured.end_identities(now, &identities);
                 }
+                self.drain();
             }
             Message::Heard { devices, answer } => {
-                let heard = |id| Some((id, self.engine.last_heard(now, id)?));
+                let heard = |id| Some((id, self.core.last_heard(now, id)?));
                 let heard = devices.into_iter().filter_map(heard).collect();
                 let _ = answer.send(heard); // nobody waits any more
             }
@@ -365,121 +302,44 @@ impl Shard {
         }
     }
 
-    /// Obeys a command, unless it is about a device that has moved on.
-    fn obey(&mut self, command: Command, done: Option<&Done>) {
-        let device = match &command {
-            Command::Turn { device, .. } => Some(*device),
-            command => (command.endpoint()).map(|name| self.exchange.ids().of(name)),
-        };
-        let elsewhere = device.filter(|device| !self.engine.has(*device));
-        let command = match elsewhere {
-            Some(device) => self.exchange.pass_on(self.id, device, command, done),
-            None => Some(command),
-        };
-        if let Some(command) = command {
-            self.engine.handle_command(self.clock.now(), command);
-        }
-    }
-
-    /// Another shard has heard a device that should be here. It goes there once what it waits for is committed: nothing
-    /// is said to it before, whoever says it.
-    fn sought(&mut self, errand: Errand) {
-        let now = self.clock.now();
-        let exchange = &self.exchange;
-        if errand.for_shard == self.id {
-            // The device was on its way here.
-            return self
-                .engine
-                .handle_sought(now, &errand.seek, &Sought::NotYet);
-        }
-        match self.engine.whose(now, &errand.seek) {
-            Whose::NotHere => exchange.seek_on(self.id, errand),
-            Whose::NotRegistered => exchange.answer(errand, Sought::Nobody),
-            Whose::NotTheirs(endpoint) => exchange.answer(errand, Sought::NotTheirs(endpoint)),
-            Whose::Repeated => {
-                self.engine
-                    .handle_sought(now, &errand.seek, &Sought::NotYet);
-            }
-            Whose::Theirs(after) if after > self.committed => {
-                let device = errand.seek.device;
-                // It is where it was heard last.
-                if (self.going.insert(device, (now.instant, errand))).is_none() {
-                    let waiting = Waiting::Device(device);
-                    self.waiting.push_back((self.newest, waiting));
-                }
-            }
-            Whose::Theirs(_) => {
-                if let Some(row) = self.engine.give_away(now, errand.seek.device) {
-                    exchange.hand_over(row, errand);
-                }
-            }
-        }
-    }
-
-    fn look_at_waiting(&mut self) {
-        let now = self.clock.now().instant;
-        // What goes back has waited for a change that was emitted later, and is looked at when that is committed.
-        while let Some((_, waiting)) = self.waiting.pop_front_if(|(seq, _)| *seq <= self.committed)
-        {
-            match waiting {
-                Waiting::Command(done) => done.committed(),
-                Waiting::Device(device) => {
-                    if let Some((since, errand)) = self.going.remove(&device)
-                        && now.since(since) < WORTH_A_MOVE
-                    {
-                        self.sought(errand);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Does what the engine wants done.
+    /// Does what follows from what was taken.
     fn drain(&mut self) {
-        if let Some(secured) = &mut self.secured {
+        let now = self.around.now();
+        if let Some(secured) = &mut self.around.secured {
             for address in secured.take_ended() {
-                let now = self.clock.now();
-                self.engine.association_ended(now, Peer::secured(address));
+                (self.core).association_ended(now, Peer::secured(address));
             }
         }
-        while let Some(effect) = self.engine.poll_effect() {
-            match effect {
-                Effect::Persist { seq, change } => {
-                    self.newest = seq;
-                    let shard = self.id;
-                    if (self.changes.send(Emitted { shard, seq, change })).is_err() {
-                        self.health.failed(Part::Store, "the committer has stopped");
-                    }
-                }
-                Effect::Transmit {
-                    peer,
-                    datagram,
-                    after,
-                } => {
-                    let outgoing = Outgoing { peer, datagram };
-                    match self.outbox.offer(outgoing, after) {
-                        Ok(Some(outgoing)) => self.send(outgoing),
-                        Ok(None) => {}
-                        Err(_) => self.unsent += 1,
-                    }
-                }
-                Effect::Report(report) => self.log(&report),
-                Effect::Ask(ask) => self.exchange.ask(ask),
-                Effect::Seek(seek) => {
-                    let now = self.clock.now();
-                    match self.exchange.seek(now.instant, self.id, seek) {
-                        Found::Now(seek, sought) => {
-                            self.engine.handle_sought(now, &seek, &sought);
-                            if sought == Sought::Newcomer && !self.engine.has(seek.device) {
-                                self.exchange.forget(seek.device);
-                            }
-                        }
-                        Found::Later => {}
-                        Found::Never => self.unsought += 1,
-                    }
-                }
-                Effect::Left(device) => self.exchange.forget(device),
-            }
+        self.core.drain(now, &mut self.around);
+    }
+}
+
+impl Around {
+    fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// Lets what was gathered leave.
+    fn flush(&mut self) {
+        if let Some(port) = &mut self.plain {
+            port.flush();
+        }
+        if let Some(secured) = &mut self.secured {
+            secured.flush();
+        }
+    }
+}
+
+impl Surroundings for Around {
+    type Done = Done;
+
+    fn route<R>(&mut self, what: impl FnOnce(&mut Directory, &mut dyn Post<Done>) -> R) -> R {
+        self.exchange.route(what)
+    }
+
+    fn persist(&mut self, emitted: Emitted) {
+        if self.changes.send(emitted).is_err() {
+            self.health.failed(Part::Store, "the committer has stopped");
         }
     }
 
@@ -495,14 +355,12 @@ impl Shard {
         }
     }
 
-    /// Lets what was gathered leave.
-    fn flush(&mut self) {
-        if let Some(port) = &mut self.plain {
-            port.flush();
-        }
-        if let Some(secured) = &mut self.secured {
-            secured.flush();
-        }
+    fn report(&mut self, report: &Report) {
+        self.log(report);
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        self.exchange.ask(ask);
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
     clock::SystemClock,
     engine::{Engine, Gate, ShardId},
     health::{Health, Part},
+    shard::Committer,
     store::Store,
     strangers::Strangers,
     telemetry::Metrics,
@@ -91,11 +92,12 @@ impl Shards {
         exchange.open_gate();
         let gate = run_gate(setup.gate, setup.clock, exchange.clone(), setup.ends.gate);
         let committer = commit_changes(
+            Committer::new(setup.writer),
+            setup.clock,
             setup.store,
             setup.health,
             exchange.clone(),
             setup.pulse,
-            setup.writer,
             emitted,
         );
         let supervisor = setup.supervisor;

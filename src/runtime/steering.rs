@@ -1,48 +1,17 @@
 //! Which of the sockets of a port a datagram goes to.
 //!
 //! The kernel runs a small program for each datagram (`SO_ATTACH_REUSEPORT_CBPF`, socket(7)) that computes the same as
-//! [`home`]: whoever keeps its address is always heard on the same shard, before a restart and after it, and a device
+//! [`home`](crate::shard::home): whoever keeps its address is always heard on the same shard, before a restart and after it, and a device
 //! can be put where it will be heard.
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    os::fd::AsFd,
-};
+use std::{io, os::fd::AsFd};
 
 use nix::{
     libc::{self, sock_filter, sock_fprog},
     sys::socket::{SetSockOpt as _, sockopt::AttachReusePortCbpf},
 };
 
-use crate::engine::{DeviceId, DeviceRecord, ShardId};
-
-/// Spreads what differs in the lowest bits over the highest (Knuth's multiplicative hash).
-const SPREAD: u32 = 0x9E37_79B1;
-/// The higher half of the product is the better one.
-const SHIFT: u32 = 16;
-
-/// The shard, out of `shards`, that hears what comes from `peer`.
-pub fn home(peer: SocketAddr, shards: u8) -> ShardId {
-    let port = u32::from(peer.port());
-    let sum = match peer.ip().to_canonical() {
-        IpAddr::V4(ip) => ip.to_bits().wrapping_add(port),
-        IpAddr::V6(ip) => (ip.octets().chunks_exact(4)).fold(port, |sum, word| {
-            let word = word.try_into().unwrap_or_default(); // four bytes each
-            sum.wrapping_add(u32::from_be_bytes(word))
-        }),
-    };
-    let chosen = (sum.wrapping_mul(SPREAD) >> SHIFT) % u32::from(shards.max(1));
-    ShardId(u8::try_from(chosen).unwrap_or(0)) // less than `shards`
-}
-
-/// The shard, out of `shards`, that will hear a device from before a restart; for one that is not registered, any.
-pub fn home_of(id: DeviceId, device: &DeviceRecord, shards: u8) -> ShardId {
-    match &device.registration {
-        Some(registration) => home(registration.peer.address, shards),
-        None => id.among(shards),
-    }
-}
+use crate::shard::{SHIFT, SPREAD};
 
 /// Has the kernel send each datagram to the socket of its [`home`]: `socket` is one of `shards`, which were bound to the
 /// address one after the other.
@@ -125,12 +94,14 @@ fn statement(code: u32, k: u32) -> sock_filter {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::UdpSocket, time::Duration};
+    use std::{
+        net::{SocketAddr, UdpSocket},
+        time::Duration,
+    };
 
-    use super::*;
-    use crate::runtime::bind;
+    use crate::{runtime::bind, shard::home};
 
-    /// What arrives at which of the sockets of a port is what [`home`] says.
+    /// What arrives at which of the sockets of a port is what `home` says.
     fn arrives_at_home(listen: &str, from: &str) {
         const SHARDS: u8 = 3;
         let sockets = bind(listen.parse().unwrap(), SHARDS).unwrap();
@@ -161,16 +132,5 @@ mod tests {
         arrives_at_home("127.0.0.1:0", "127.0.0.1:0");
         arrives_at_home("[::1]:0", "[::1]:0");
         arrives_at_home("[::]:0", "127.0.0.1:0");
-    }
-
-    #[test]
-    fn addresses_are_spread_evenly() {
-        let mut seen = [0; 8];
-        for device in 0..80_000u32 {
-            let ip = std::net::Ipv4Addr::from_bits(0x0a00_0000 + device / 4);
-            let port = 10_000 + u16::try_from(device % 4).unwrap();
-            seen[home(SocketAddr::from((ip, port)), 8).index()] += 1;
-        }
-        assert!(seen.iter().all(|n| (9_000..11_000).contains(n)), "{seen:?}");
     }
 }

@@ -19,9 +19,9 @@ use cellwise::{
     clock::{Instant, Now, UtcMillis},
     coap::{Code, Kind, MAX_DATAGRAM_LEN, Message, Peer},
     config::{Config, ProductConfig, RegistrationPolicy},
-    engine::{Change, Command, Effect, Seq, ShardId, Tables, UpgradeOrder},
+    engine::{Change, Command, Tables, UpgradeOrder},
     package::{CheckCodeKind, Package, PackageIdentity, SegmentFrames, Segmentation},
-    runtime::Outgoing,
+    shard::{Emitted, Outgoing},
     task::{PackageId, RetryPolicy, TaskId, UpgradeId},
     upgrade::{Failure, StopReason},
 };
@@ -29,7 +29,7 @@ use cellwise::{
 use super::{
     Answer, DEVICES, PEERS,
     device::{self, Device},
-    shards::Shards,
+    shards::{Output, Shards},
     store::Store,
 };
 
@@ -56,7 +56,7 @@ pub(super) struct World {
     heard_from: HashSet<Peer>,
     store: Store,
     /// Changes that are not committed, the oldest first.
-    emitted: VecDeque<(ShardId, Seq, Change)>,
+    emitted: VecDeque<Emitted>,
     holding: bool,
     /// Upgrades under way: the device, and the cell whose slot it holds.
     running: BTreeMap<UpgradeId, (usize, Option<u32>)>,
@@ -111,7 +111,7 @@ impl World {
             utc: UtcMillis(1_800_000_000_000),
         };
         let mut shards = Shards::new(&config, 0, now);
-        shards.gate.open(true);
+        shards.gate().open(true);
         Self {
             shards,
             config,
@@ -132,7 +132,7 @@ impl World {
     // ---- the operator
 
     fn command(&mut self, command: Command) {
-        self.shards.command(self.now, command);
+        self.shards.command(command);
         self.collect();
     }
 
@@ -213,14 +213,14 @@ impl World {
     }
 
     pub(super) fn admit(&mut self, admit: bool) {
-        self.shards.gate.open(admit);
+        self.shards.gate().open(admit);
         self.collect();
     }
 
     // ---- the store
 
     pub(super) fn set_store_available(&mut self, available: bool) {
-        self.shards.gate.store_available(available);
+        self.shards.gate().store_available(available);
         self.command(Command::StoreAvailable(available));
     }
 
@@ -238,11 +238,9 @@ impl World {
     fn commit(&mut self, count: usize) {
         let count = count.min(self.emitted.len());
         let batch: Vec<_> = self.emitted.drain(..count).collect();
-        for (shard, seq, change) in batch {
-            self.store.commit(change);
-            for datagram in self.shards.committed(self.now, shard, seq) {
-                self.deliver(&datagram);
-            }
+        for emitted in batch {
+            self.store.commit(emitted.change);
+            (self.shards).committed(self.now, emitted.shard, emitted.seq);
         }
     }
 
@@ -271,7 +269,7 @@ impl World {
             engine.restore_upgrade(self.now, active.clone(), package);
         }
         self.collect();
-        self.shards.gate.open(true);
+        self.shards.gate().open(true);
         self.collect();
     }
 
@@ -376,8 +374,8 @@ impl World {
 
     fn collect(&mut self) {
         loop {
-            while let Some((shard, effect)) = self.shards.poll_effect(self.now) {
-                self.take(shard, effect);
+            while let Some(output) = self.shards.poll_output(self.now) {
+                self.take(output);
             }
             if self.holding || self.emitted.is_empty() {
                 return;
@@ -387,29 +385,18 @@ impl World {
         }
     }
 
-    fn take(&mut self, shard: ShardId, effect: Effect) {
-        match effect {
-            Effect::Persist { seq, change } => {
-                self.note(&change);
-                self.emitted.push_back((shard, seq, change));
+    fn take(&mut self, output: Output) {
+        match output {
+            Output::Emitted(emitted) => {
+                self.note(&emitted.change);
+                self.emitted.push_back(emitted);
             }
-            Effect::Transmit {
-                peer,
-                datagram,
-                after,
-            } => {
+            Output::Transmits(Outgoing { peer, datagram }) => {
                 assert!(datagram.len() <= MAX_DATAGRAM_LEN);
                 assert!(self.heard_from.contains(&peer), "was never heard of");
                 Message::parse(&datagram.to_bytes()).expect("sends valid CoAP");
-                let outgoing = Outgoing { peer, datagram };
-                if let Some(outgoing) = self.shards.offer(shard, outgoing, after) {
-                    self.deliver(&outgoing);
-                }
             }
-            Effect::Ask(_) | Effect::Seek(_) | Effect::Left(_) => {
-                unreachable!("the shards see to it")
-            }
-            Effect::Report(_) => {}
+            Output::Leaves(outgoing) => self.deliver(&outgoing),
         }
     }
 
@@ -459,9 +446,9 @@ impl World {
         } = self.shards.tables();
         assert!(devices <= usize::from(DEVICES) + MAX_OPEN_DEVICES);
         assert_eq!(sessions, self.running.len());
-        assert!(peers <= devices && self.shards.gate.cell_count() <= sessions);
+        assert!(peers <= devices && self.shards.cell_count() <= sessions);
         assert!(alarms <= devices, "{alarms} alarms, {devices} devices");
-        assert_eq!(self.shards.directory.len(), devices);
+        assert_eq!(self.shards.devices(), devices);
     }
 
     /// Gives everything the time it needs.
@@ -471,7 +458,7 @@ impl World {
         self.admit(true);
         self.pass(EVERY_LIMIT);
         self.look_around();
-        let (sessions, cells) = (self.shards.tables().sessions, self.shards.gate.cell_count());
+        let (sessions, cells) = (self.shards.tables().sessions, self.shards.cell_count());
         assert_eq!((sessions, cells), (0, 0), "an upgrade does not end");
         self.pass(EVERY_LIFETIME);
         let devices = self.shards.tables().devices;

@@ -1,138 +1,10 @@
+//! What came of a simulation, for people and for programs.
+
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::Serialize;
 
-use super::{
-    figures::Figures,
-    invariants::{Ends, Invariants, Violation},
-    store::Final,
-};
-
-/// Cells that the text names: those that ended last.
-const NAMED_CELLS: usize = 10;
-
-/// What came of a simulation.
-#[derive(Debug, Clone)]
-pub(super) struct Summary {
-    /// From the start of the task to its last outcome, virtual.
-    pub(super) took_ms: u64,
-    /// Upgrades by their state.
-    pub(super) outcomes: BTreeMap<&'static str, u64>,
-    /// Upgrades by how they ended.
-    pub(super) reasons: BTreeMap<String, u64>,
-    pub(super) ends: Ends,
-    /// Upgrades that ended otherwise than their device's character would have it, by both.
-    pub(super) surprises: BTreeMap<String, u64>,
-    pub(super) cells: Vec<CellLine>,
-    pub(super) figures: Figures,
-    /// Segments that reached a device.
-    pub(super) segments: u64,
-    pub(super) crashes: u64,
-    pub(super) violations: Vec<Violation>,
-    /// Those included that are not named.
-    pub(super) violations_total: usize,
-    pub(super) trace_sha256: String,
-}
-
-/// What happened in a cell.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct CellLine {
-    pub(super) cell: u32,
-    pub(super) devices: u32,
-    /// The lowest and the highest limit among its devices.
-    pub(super) limit_min: u32,
-    pub(super) limit_max: u32,
-    /// Most that upgraded at once.
-    pub(super) peak: u32,
-    pub(super) admitted: u32,
-    /// When its last upgrade ended, seconds from the start of the task.
-    pub(super) finished_s: u64,
-}
-
-impl Summary {
-    #[allow(clippy::too_many_arguments)] // each is a part of the world that ends here
-    pub(super) fn new(
-        checker: &Invariants,
-        finals: &[Final],
-        ends: Ends,
-        surprises: BTreeMap<String, u64>,
-        figures: Figures,
-        crashes: u64,
-        start_ms: u64,
-        trace_sha256: String,
-    ) -> Self {
-        let mut outcomes = BTreeMap::from([("succeeded", 0), ("failed", 0)]);
-        let mut reasons = BTreeMap::new();
-        for end in finals {
-            *outcomes.entry(end.state.name()).or_default() += 1;
-            if let Some(reason) = &end.reason {
-                *reasons.entry(reason.clone()).or_default() += 1;
-            }
-        }
-        let since_start = |ms: u64| ms.saturating_sub(start_ms);
-        let cells = checker
-            .cells()
-            .map(|(number, cell)| CellLine {
-                cell: number,
-                devices: cell.devices,
-                limit_min: cell.limits.0.min(cell.limits.1),
-                limit_max: cell.limits.1,
-                peak: cell.peak,
-                admitted: cell.admitted,
-                finished_s: since_start(cell.last_end_ms) / 1_000,
-            })
-            .collect();
-        Self {
-            took_ms: since_start(checker.last_end_ms()),
-            outcomes,
-            reasons,
-            ends,
-            surprises,
-            cells,
-            figures,
-            segments: checker.segments(),
-            crashes,
-            violations: checker.violations().to_vec(),
-            violations_total: checker.count(),
-            trace_sha256,
-        }
-    }
-
-    /// The line for programs.
-    pub(super) fn to_json(&self, run: &Run) -> serde_json::Result<String> {
-        serde_json::to_string(&Line {
-            devices: run.devices,
-            cells: run.cells,
-            seed: run.seed,
-            virtual_seconds: seconds(self.took_ms),
-            wall_seconds: run.wall.as_secs_f64(),
-            outcomes: &self.outcomes,
-            reasons: &self.reasons,
-            finished_unheard: self.ends.finished_unheard,
-            retries: self.ends.retries,
-            surprises: &self.surprises,
-            figures: self.figures,
-            segments: self.segments,
-            crashes: self.crashes,
-            slowest_cells: self.slowest(),
-            violations_total: self.violations_total,
-            violations: &self.violations,
-            trace_sha256: &self.trace_sha256,
-        })
-    }
-
-    fn slowest(&self) -> Vec<&CellLine> {
-        let mut cells: Vec<&CellLine> = self.cells.iter().filter(|cell| cell.devices > 0).collect();
-        cells.sort_by_key(|cell| (std::cmp::Reverse(cell.finished_s), cell.cell));
-        cells.truncate(NAMED_CELLS);
-        cells
-    }
-
-    /// The text for people.
-    pub(super) fn text<'a>(&'a self, run: &'a Run) -> impl fmt::Display + 'a {
-        Text { summary: self, run }
-    }
-}
+use crate::simulate::{CellLine, Figures, Summary, Violation};
 
 /// What was run, and how long it took in fact.
 #[derive(Debug, Clone, Copy)]
@@ -144,7 +16,7 @@ pub(super) struct Run {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+pub(super) struct Line<'a> {
     devices: usize,
     cells: u32,
     seed: u64,
@@ -165,7 +37,37 @@ struct Line<'a> {
     trace_sha256: &'a str,
 }
 
-struct Text<'a> {
+impl Run {
+    /// The line for programs.
+    pub(super) fn line<'a>(&self, summary: &'a Summary) -> Line<'a> {
+        Line {
+            devices: self.devices,
+            cells: self.cells,
+            seed: self.seed,
+            virtual_seconds: seconds(summary.took_ms),
+            wall_seconds: self.wall.as_secs_f64(),
+            outcomes: &summary.outcomes,
+            reasons: &summary.reasons,
+            finished_unheard: summary.ends.finished_unheard,
+            retries: summary.ends.retries,
+            surprises: &summary.surprises,
+            figures: summary.figures,
+            segments: summary.segments,
+            crashes: summary.crashes,
+            slowest_cells: summary.slowest(),
+            violations_total: summary.violations_total,
+            violations: &summary.violations,
+            trace_sha256: &summary.trace_sha256,
+        }
+    }
+
+    /// The text for people.
+    pub(super) const fn text<'a>(&'a self, summary: &'a Summary) -> Text<'a> {
+        Text { summary, run: self }
+    }
+}
+
+pub(super) struct Text<'a> {
     summary: &'a Summary,
     run: &'a Run,
 }

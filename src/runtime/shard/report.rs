@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Port, Shard};
+use super::{Around, Port, Shard};
 use crate::{engine::Report, strangers::Refusal};
 
 /// How old the figures may be that are published.
 const PUBLISH_WITHIN: Duration = Duration::from_secs(1);
 
-impl Shard {
+impl Around {
     pub(super) fn log(&self, report: &Report) {
         match report {
             Report::Registered { endpoint, peer } => {
@@ -82,14 +82,16 @@ impl Shard {
             }
         }
     }
+}
 
+impl Shard {
     /// Publishes the figures when it is time to. While nothing has `happened` they stay as they are.
     pub(super) fn publish_in_time(&mut self, happened: bool) {
         if happened {
             let at = self.published_at + PUBLISH_WITHIN;
             self.publish_at.get_or_insert(at);
         }
-        let now = self.clock.now().instant;
+        let now = self.around.now().instant;
         if self.publish_at.is_some_and(|at| at <= now) {
             self.publish_at = None;
             self.published_at = now;
@@ -98,43 +100,45 @@ impl Shard {
     }
 
     pub(super) fn publish(&mut self) {
-        let mut figures = self.metrics.of(&mut self.share);
-        for (name, help, value) in self.engine.counters().each() {
+        let mut figures = self.around.metrics.of(&mut self.share);
+        for (name, help, value) in self.core.counters().each() {
             figures.counter(name, help, value);
         }
         figures.counter(
             "datagrams_unsent",
             "Datagrams that the system did not take, or that waited too long for the store",
-            self.unsent + self.plain.as_ref().map_or(0, Port::unsent),
+            self.core.figures().unsent
+                + self.around.unsent
+                + self.around.plain.as_ref().map_or(0, Port::unsent),
         );
         figures.counter(
             "datagrams_unsought",
             "Datagrams left alone because too many devices were sought at other shards",
-            self.unsought,
+            self.core.figures().unsought,
         );
-        if let Some(dropped) = self.plain.as_mut().and_then(Port::dropped) {
+        if let Some(dropped) = self.around.plain.as_mut().and_then(Port::dropped) {
             figures.counter(
                 "datagrams_dropped",
                 "Datagrams that the system dropped because they came faster than they were taken",
                 dropped,
             );
         }
-        if let Some(secured) = &mut self.secured {
+        if let Some(secured) = &mut self.around.secured {
             secured.publish(&mut figures);
         }
-        let (devices, upgrading) = self.engine.population();
+        let (devices, upgrading) = self.core.population();
         let gauges = [
             ("devices", "Devices that may register", devices),
             ("upgrades_active", "Upgrades under way", upgrading),
             (
                 "datagrams_held",
                 "Datagrams that wait for a commit",
-                self.outbox.len(),
+                self.core.held(),
             ),
             (
                 "changes_uncommitted",
                 "Changes that wait for a commit",
-                usize::try_from(self.newest - self.committed).unwrap_or(usize::MAX),
+                self.core.uncommitted(),
             ),
         ];
         for (name, help, value) in gauges {

@@ -1,0 +1,213 @@
+//! Writes the shards' changes down, in the order in which they were emitted.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use crate::{
+    clock::Instant,
+    engine::{Change, Seq, ShardId},
+    store::{BatchId, CommitReport},
+    task::UpgradeId,
+};
+
+/// Changes in one transaction. More wait for the next one, which takes them all again.
+pub const COMMIT_BATCH: usize = 1_000;
+/// Before the first repeat of a batch that could not be written; each further pause is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// No pause is longer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// A change that a shard's engine has emitted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Emitted {
+    /// The shard.
+    pub shard: ShardId,
+    /// The change's number there.
+    pub seq: Seq,
+    /// What to remember.
+    pub change: Change,
+}
+
+/// Changes to be written in one transaction.
+#[derive(Debug)]
+pub struct Batch {
+    /// Its number: the same when it is tried again.
+    pub id: BatchId,
+    /// In their order.
+    pub changes: Vec<Change>,
+    /// Whose they are, likewise.
+    pub numbers: Vec<(ShardId, Seq)>,
+}
+
+/// Why a batch was not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotWritten {
+    /// A change breaks a rule of the database, a fault of ours: nothing was written.
+    Refused,
+    /// The database has failed. Whether it was written is not known.
+    Failed,
+}
+
+/// What the committer has to tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// Whether changes can be stored has changed: to the shards and the gate.
+    StoreAvailable(bool),
+    /// The store holds another truth about this upgrade: to the shards.
+    Abandon(UpgradeId),
+    /// Changes of this shard up to this one are committed: to the shard.
+    Committed(ShardId, Seq),
+    /// An attempt has ended, so that another upgrade may begin.
+    AttemptEnded,
+    /// The database does not take this change, which is left out, so that it does not stop the others for ever.
+    LeftOut(Box<Change>),
+}
+
+/// Gathers changes while a transaction runs, and writes them in the next.
+///
+/// A batch that cannot be written is tried again for as long as it takes: a change that was dropped would be a device's
+/// answer forgotten. It has the same number each time, for it may have been written although that was not heard.
+#[derive(Debug)]
+pub struct Committer {
+    next: BatchId,
+    gathered: VecDeque<Emitted>,
+    /// Of a batch of which a change was refused: to be written one by one.
+    singly: VecDeque<(Change, (ShardId, Seq))>,
+    /// What could not be written, and when it is tried again.
+    again: Option<(Instant, Batch)>,
+    pause: Duration,
+    /// The batch that is being written, or was, and is told of when all of it is.
+    last: BTreeMap<ShardId, Seq>,
+    ends: bool,
+    refused: Vec<UpgradeId>,
+    writing: bool,
+    available: bool,
+    told: VecDeque<Told>,
+}
+
+impl Committer {
+    /// Of nothing yet. No other process ever has this number.
+    pub const fn new(writer: u64) -> Self {
+        Self {
+            next: BatchId::first_of(writer),
+            gathered: VecDeque::new(),
+            singly: VecDeque::new(),
+            again: None,
+            pause: FIRST_PAUSE,
+            last: BTreeMap::new(),
+            ends: false,
+            refused: Vec::new(),
+            writing: false,
+            available: true,
+            told: VecDeque::new(),
+        }
+    }
+
+    /// A change, behind those that were emitted before.
+    pub fn emitted(&mut self, emitted: Emitted) {
+        self.gathered.push_back(emitted);
+    }
+
+    /// What to write now. Nothing more is to be written before [`written`](Self::written) or
+    /// [`not_written`](Self::not_written) tells what became of it.
+    pub fn poll_batch(&mut self, now: Instant) -> Option<Batch> {
+        if self.writing {
+            return None;
+        }
+        let batch = if let Some((_, batch)) = self.again.take_if(|(at, _)| *at <= now) {
+            batch
+        } else if self.again.is_some() {
+            return None;
+        } else if let Some((change, number)) = self.singly.pop_front() {
+            self.batch(vec![change], vec![number])
+        } else if !self.gathered.is_empty() {
+            let count = self.gathered.len().min(COMMIT_BATCH);
+            let emitted = self.gathered.drain(..count);
+            let (changes, numbers): (Vec<_>, Vec<_>) = emitted
+                .map(|emitted| (emitted.change, (emitted.shard, emitted.seq)))
+                .unzip();
+            self.last = numbers.iter().copied().collect();
+            self.ends = (changes.iter()).any(|change| matches!(change, Change::Ended { .. }));
+            self.batch(changes, numbers)
+        } else {
+            return None;
+        };
+        self.writing = true;
+        Some(batch)
+    }
+
+    fn batch(&mut self, changes: Vec<Change>, numbers: Vec<(ShardId, Seq)>) -> Batch {
+        let id = self.next;
+        self.next = id.next();
+        Batch {
+            id,
+            changes,
+            numbers,
+        }
+    }
+
+    /// When [`poll_batch`](Self::poll_batch) has something to write again.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.again.as_ref().map(|(at, _)| *at)
+    }
+
+    /// It was written.
+    pub fn written(&mut self, report: CommitReport) {
+        self.writing = false;
+        self.pause = FIRST_PAUSE;
+        self.refused.extend(report.refused);
+        if !self.singly.is_empty() {
+            return;
+        }
+        if !std::mem::replace(&mut self.available, true) {
+            self.told.push_back(Told::StoreAvailable(true));
+        }
+        let refused = self.refused.drain(..).map(Told::Abandon);
+        self.told.extend(refused);
+        let last = std::mem::take(&mut self.last);
+        let committed = (last.into_iter()).map(|(shard, seq)| Told::Committed(shard, seq));
+        self.told.extend(committed);
+        if std::mem::take(&mut self.ends) {
+            self.told.push_back(Told::AttemptEnded);
+        }
+    }
+
+    /// It was not, as far as is known.
+    pub fn not_written(&mut self, now: Instant, batch: Batch, why: NotWritten) {
+        self.writing = false;
+        match why {
+            NotWritten::Refused if batch.changes.len() > 1 => {
+                self.singly = batch.changes.into_iter().zip(batch.numbers).collect();
+            }
+            NotWritten::Refused => {
+                let left_out = batch.changes.into_iter().map(Box::new).map(Told::LeftOut);
+                self.told.extend(left_out);
+                self.writing = true;
+                self.written(CommitReport::default());
+            }
+            NotWritten::Failed => {
+                self.again = Some((now + self.pause, batch));
+                self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+                if std::mem::replace(&mut self.available, false) {
+                    self.told.push_back(Told::StoreAvailable(false));
+                }
+            }
+        }
+    }
+
+    /// The next thing to tell.
+    pub fn poll_told(&mut self) -> Option<Told> {
+        self.told.pop_front()
+    }
+
+    /// Changes that are not committed, as far as is known, apart from those that are being written.
+    pub fn waiting(&self) -> usize {
+        let again = self
+            .again
+            .as_ref()
+            .map_or(0, |(_, batch)| batch.changes.len());
+        self.gathered.len() + self.singly.len() + again
+    }
+}

@@ -1,0 +1,373 @@
+//! One shard: its engine, what waits for commits, and what is on its way to others.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    committer::Emitted,
+    directory::{Directory, Found},
+    message::{Done, Errand, Message, Post},
+    outbox::{Outbox, Outgoing},
+};
+use crate::{
+    clock::{Instant, Now, UtcMillis},
+    coap::Peer,
+    config::Config,
+    engine::{
+        Ask, Command, Counters, DeviceId, DeviceIds, Effect, Engine, Report, Seq, ShardId, Sought,
+        Speaker, Tables, Whose,
+    },
+};
+
+/// What a device has said longer ago than this does not tell where it is.
+const WORTH_A_MOVE: Duration = Duration::from_secs(10);
+
+/// What is around a shard: whatever it wants done is done here, in order.
+pub trait Surroundings {
+    /// See [`Done`].
+    type Done: Done;
+
+    /// Has the directory and the way to the shards at hand for `what`. Nobody else has them meanwhile.
+    fn route<R>(&mut self, what: impl FnOnce(&mut Directory, &mut dyn Post<Self::Done>) -> R) -> R;
+
+    /// Takes a change to the committer.
+    fn persist(&mut self, emitted: Emitted);
+
+    /// Sends a datagram.
+    fn send(&mut self, outgoing: Outgoing);
+
+    /// Tells the operator.
+    fn report(&mut self, report: &Report);
+
+    /// Tells the gate.
+    fn ask(&mut self, ask: Ask);
+
+    /// A datagram is about to be sent, once changes up to `after` are committed.
+    fn transmits(&mut self, _from: ShardId, _outgoing: &mut Outgoing, _after: &mut Seq) {}
+
+    /// A datagram that depends on that change waits for it, or does not although changes up to `committed` only are
+    /// committed.
+    fn offered(&mut self, _from: ShardId, _after: Seq, _committed: Seq, _held: bool) {}
+
+    /// So many datagrams leave that have waited for the change.
+    fn released(&mut self, _from: ShardId, _seq: Seq, _count: usize) {}
+}
+
+/// One shard. It has the devices that are heard on it.
+#[derive(Debug)]
+pub struct Core<D> {
+    id: ShardId,
+    ids: DeviceIds,
+    engine: Engine,
+    outbox: Outbox,
+    /// The newest change that the engine emitted.
+    newest: Seq,
+    committed: Seq,
+    /// What waits until the changes up to a number are committed.
+    waiting: VecDeque<(Seq, Waiting<D>)>,
+    /// What brings each of the devices among it elsewhere, and since when that waits.
+    going: HashMap<DeviceId, (Instant, Errand)>,
+    figures: Figures,
+}
+
+/// What a shard has counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Figures {
+    /// Datagrams for which the outbox had no room.
+    pub unsent: u64,
+    /// Datagrams left alone because too many devices were sought.
+    pub unsought: u64,
+}
+
+/// What waits for a commit, besides datagrams.
+#[derive(Debug)]
+enum Waiting<D> {
+    Commands(D),
+    /// The device goes to whoever has asked for it.
+    Device(DeviceId),
+}
+
+impl<D: Done> Core<D> {
+    /// A shard with this engine, whose effects are not taken yet.
+    pub fn new(id: ShardId, ids: DeviceIds, engine: Engine) -> Self {
+        Self {
+            id,
+            ids,
+            engine,
+            outbox: Outbox::default(),
+            newest: 0,
+            committed: 0,
+            waiting: VecDeque::new(),
+            going: HashMap::new(),
+            figures: Figures::default(),
+        }
+    }
+
+    // ---- what comes in
+
+    /// A datagram. What follows is done by the next [`drain`](Self::drain), so that several may be taken before.
+    pub fn hear(&mut self, now: Now, speaker: &Speaker<'_>, bytes: &[u8]) {
+        self.engine.handle_datagram(now, speaker, bytes);
+    }
+
+    /// The association with whoever is at that address has ended. The next [`drain`](Self::drain) does what follows.
+    pub fn association_ended(&mut self, now: Now, peer: Peer) {
+        self.engine.association_ended(now, peer);
+    }
+
+    /// Other limits apply from now on. The next [`drain`](Self::drain) does what follows.
+    pub fn configure(&mut self, now: Now, config: Arc<Config>) {
+        self.engine.configure(now, config);
+    }
+
+    /// Does what is due. The next [`drain`](Self::drain) does what follows.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.engine.handle_timeout(now);
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.engine.poll_timeout()
+    }
+
+    /// Takes a message, and does what follows.
+    pub fn take<S: Surroundings<Done = D>>(
+        &mut self,
+        now: Now,
+        message: Message<D>,
+        around: &mut S,
+    ) {
+        match message {
+            Message::Commands { commands, done } => {
+                for command in commands {
+                    self.obey(now, command, Some(&done), around);
+                }
+                self.drain(now, around);
+                let waiting = Waiting::Commands(done);
+                self.waiting.push_back((self.newest, waiting));
+                self.look_at_waiting(now, around);
+            }
+            Message::Obey(command) => self.obey(now, command, None, around),
+            Message::Committed(seq) => self.committed_up_to(now, seq, around),
+            Message::Seek(errand) => self.sought(now, errand, around),
+            Message::Sought(errand, sought) => {
+                (self.engine).handle_sought(now, &errand.seek, &sought);
+            }
+            Message::Arrived(row, errand) => {
+                let (device, here) = (errand.seek.device, self.id);
+                self.engine.take_in(now, row);
+                around.route(|directory, _| directory.place(device, here));
+                (self.engine).handle_sought(now, &errand.seek, &Sought::NotYet);
+            }
+        }
+        self.drain(now, around);
+    }
+
+    /// Obeys a command, unless it is about a device that has moved on.
+    fn obey<S: Surroundings<Done = D>>(
+        &mut self,
+        now: Now,
+        command: Command,
+        done: Option<&D>,
+        around: &mut S,
+    ) {
+        let device = match &command {
+            Command::Turn { device, .. } => Some(*device),
+            command => command.endpoint().map(|name| self.ids.of(name)),
+        };
+        let elsewhere = device.filter(|device| !self.engine.has(*device));
+        let here = self.id;
+        let command = match elsewhere {
+            Some(device) => {
+                around.route(|directory, post| directory.pass_on(here, device, command, done, post))
+            }
+            None => Some(command),
+        };
+        if let Some(command) = command {
+            self.engine.handle_command(now, command);
+        }
+    }
+
+    fn committed_up_to<S: Surroundings<Done = D>>(&mut self, now: Now, seq: Seq, around: &mut S) {
+        self.committed = self.committed.max(seq);
+        self.engine.committed(self.committed);
+        let released = self.outbox.committed(seq);
+        around.released(self.id, seq, released.len());
+        for outgoing in released {
+            around.send(outgoing);
+        }
+        self.look_at_waiting(now, around);
+    }
+
+    fn look_at_waiting<S: Surroundings<Done = D>>(&mut self, now: Now, around: &mut S) {
+        // What goes back has waited for a change that was emitted later, and is looked at when that is committed.
+        while let Some((_, waiting)) = self.waiting.pop_front_if(|(seq, _)| *seq <= self.committed)
+        {
+            match waiting {
+                Waiting::Commands(done) => done.committed(),
+                Waiting::Device(device) => {
+                    if let Some((since, errand)) = self.going.remove(&device)
+                        && now.instant.since(since) < WORTH_A_MOVE
+                    {
+                        self.sought(now, errand, around);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Another shard has heard a device that should be here. It goes there once what it waits for is committed: nothing
+    /// is said to it before, whoever says it.
+    fn sought<S: Surroundings<Done = D>>(&mut self, now: Now, errand: Errand, around: &mut S) {
+        if errand.for_shard == self.id {
+            // The device was on its way here.
+            return (self.engine).handle_sought(now, &errand.seek, &Sought::NotYet);
+        }
+        let answer = match self.engine.whose(now, &errand.seek) {
+            Whose::NotHere => {
+                let here = self.id;
+                return around.route(|directory, post| directory.seek_on(here, errand, post));
+            }
+            Whose::NotRegistered => Sought::Nobody,
+            Whose::NotTheirs(endpoint) => Sought::NotTheirs(endpoint),
+            Whose::Repeated => {
+                return (self.engine).handle_sought(now, &errand.seek, &Sought::NotYet);
+            }
+            Whose::Theirs(after) if after > self.committed => {
+                let device = errand.seek.device;
+                // It is where it was heard last.
+                if (self.going.insert(device, (now.instant, errand))).is_none() {
+                    let waiting = Waiting::Device(device);
+                    self.waiting.push_back((self.newest, waiting));
+                }
+                return;
+            }
+            Whose::Theirs(_) => {
+                if let Some(row) = self.engine.give_away(now, errand.seek.device) {
+                    around.route(|directory, post| directory.hand_over(row, errand, post));
+                }
+                return;
+            }
+        };
+        let to = errand.for_shard;
+        around.route(|_, post| post.post(to, Message::Sought(errand, answer)));
+    }
+
+    // ---- what goes out
+
+    /// Does what the engine wants done.
+    pub fn drain<S: Surroundings<Done = D>>(&mut self, now: Now, around: &mut S) {
+        while let Some(effect) = self.engine.poll_effect() {
+            match effect {
+                Effect::Persist { seq, change } => {
+                    debug_assert_eq!(seq, self.newest + 1, "changes are numbered one by one");
+                    self.newest = seq;
+                    let shard = self.id;
+                    around.persist(Emitted { shard, seq, change });
+                }
+                Effect::Transmit {
+                    peer,
+                    datagram,
+                    after,
+                } => self.transmit(Outgoing { peer, datagram }, after, around),
+                Effect::Report(report) => around.report(&report),
+                Effect::Ask(ask) => around.ask(ask),
+                Effect::Seek(seek) => {
+                    let here = self.id;
+                    let found = around
+                        .route(|directory, post| directory.seek(now.instant, here, seek, post));
+                    match found {
+                        Found::Now(seek, sought) => {
+                            self.engine.handle_sought(now, &seek, &sought);
+                            if sought == Sought::Newcomer && !self.engine.has(seek.device) {
+                                around.route(|directory, _| directory.remove(seek.device));
+                            }
+                        }
+                        Found::Later => {}
+                        Found::Never => self.figures.unsought += 1,
+                    }
+                }
+                Effect::Left(device) => around.route(|directory, _| directory.remove(device)),
+            }
+        }
+    }
+
+    fn transmit<S: Surroundings<Done = D>>(
+        &mut self,
+        mut outgoing: Outgoing,
+        mut after: Seq,
+        around: &mut S,
+    ) {
+        let needed = after;
+        around.transmits(self.id, &mut outgoing, &mut after);
+        // One that finds the outbox full is dropped: whoever misses it repeats.
+        match self.outbox.offer(outgoing, after) {
+            Ok(Some(outgoing)) => {
+                around.offered(self.id, needed, self.committed, false);
+                around.send(outgoing);
+            }
+            Ok(None) => around.offered(self.id, needed, self.committed, true),
+            Err(_) => self.figures.unsent += 1,
+        }
+    }
+
+    // ---- what it has
+
+    /// Which one it is.
+    pub const fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// Whether everything that was emitted is committed.
+    pub const fn is_committed(&self) -> bool {
+        self.committed >= self.newest
+    }
+
+    /// When a device that is here was heard last: see [`Engine::last_heard`].
+    pub fn last_heard(&self, now: Now, device: DeviceId) -> Option<UtcMillis> {
+        self.engine.last_heard(now, device)
+    }
+
+    /// What the engine has counted.
+    pub const fn counters(&self) -> &Counters {
+        self.engine.counters()
+    }
+
+    /// What the shard has counted besides.
+    pub const fn figures(&self) -> Figures {
+        self.figures
+    }
+
+    /// Devices that may register, and those of them that have an upgrade under way.
+    pub fn population(&self) -> (usize, usize) {
+        self.engine.population()
+    }
+
+    /// How large the engine's tables are.
+    pub fn tables(&self) -> Tables {
+        self.engine.tables()
+    }
+
+    /// Changes that are not committed, as far as it knows.
+    pub fn uncommitted(&self) -> usize {
+        usize::try_from(self.newest - self.committed).unwrap_or(usize::MAX)
+    }
+
+    /// Datagrams that wait for a commit.
+    pub fn held(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// Whether a device is to go elsewhere, or somebody is to hear of a command, once something is committed.
+    pub fn waits_for_commits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// The engine, for a start with the state of before a restart.
+    pub const fn engine_mut(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+}

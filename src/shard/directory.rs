@@ -1,0 +1,387 @@
+//! Which shard has which device, and what follows from that for whatever is said about a device.
+//!
+//! Whoever sends something about a device asks here while nobody else does, and messages to a shard arrive in their order. So
+//! whoever follows the directory finds the device, or a row that is on its way, behind which to look again. The directory
+//! gives the messages to a [`Post`]; it never waits.
+
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+
+use super::{
+    home_of,
+    message::{Done, Errand, Message, Post},
+    newcomers::{Admittance, Newcomers},
+};
+use crate::{
+    clock::Instant,
+    engine::{Command, DeviceId, DeviceIds, DeviceRecord, Row, Seek, ShardId, Sought, Turn},
+};
+
+/// Datagrams whose devices are sought at once: some milliseconds' worth.
+const MOST_SOUGHT: usize = 10_000;
+
+/// What is known at once of a device that a shard seeks.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// The shard will hear of it.
+    Later,
+    Now(Box<Seek>, Sought),
+    /// Too many are sought. Devices repeat what goes unanswered.
+    Never,
+}
+
+/// Which shard has which device.
+#[derive(Debug)]
+pub struct Directory {
+    ids: DeviceIds,
+    shards: u8,
+    rows: HashTable<Entry>,
+    newcomers: Newcomers,
+    /// Each clone stands for a datagram whose device is sought.
+    errands: Arc<()>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    id: DeviceId,
+    shard: ShardId,
+    /// Its row was sent there, and is not there yet.
+    arriving: bool,
+}
+
+/// A number that is as good as chance: nobody else can make devices' numbers.
+const fn hash(id: DeviceId) -> u64 {
+    id.number()
+}
+
+impl Directory {
+    /// Of no device yet, between so many shards.
+    pub fn new(ids: DeviceIds, shards: u8) -> Self {
+        Self {
+            ids,
+            shards,
+            rows: HashTable::new(),
+            newcomers: Newcomers::default(),
+            errands: Arc::new(()),
+        }
+    }
+
+    /// How many shards there are.
+    pub const fn shards(&self) -> u8 {
+        self.shards
+    }
+
+    /// What devices are called among shards.
+    pub const fn ids(&self) -> &DeviceIds {
+        &self.ids
+    }
+
+    /// Devices.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is no device.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Who has the device, or will have it before anything arrives that is sent from now on.
+    pub fn find(&self, id: DeviceId) -> Option<ShardId> {
+        self.entry(id).map(|entry| entry.shard)
+    }
+
+    /// The same, and for a device that nobody has the shard to which it falls.
+    pub fn holder(&self, id: DeviceId) -> ShardId {
+        self.find(id).unwrap_or_else(|| id.among(self.shards))
+    }
+
+    /// Puts a device from before a restart where it will be heard, unless it is known already. Returns where it was put.
+    pub fn settle(&mut self, device: &DeviceRecord) -> Option<ShardId> {
+        let id = self.ids.of(&device.endpoint);
+        if self.find(id).is_some() {
+            return None;
+        }
+        let shard = home_of(id, device, self.shards);
+        self.place(id, shard);
+        Some(shard)
+    }
+
+    // ---- from the operator's side
+
+    /// Sends each command to the shard that has its device; one that is about no device goes to the first.
+    pub fn obey<D: Done>(&mut self, commands: Vec<Command>, done: &D, post: &mut dyn Post<D>) {
+        let mut lots: Vec<Vec<Command>> = (0..self.shards).map(|_| Vec::new()).collect();
+        for command in commands {
+            let device = command.endpoint().map(|name| self.ids.of(name));
+            let shard = device.map_or(ShardId(0), |device| self.holder(device));
+            if let (Some(device), Command::AddDevice { .. }) = (device, &command) {
+                self.entry_or_place(device, shard);
+            }
+            lots[shard.index()].push(command);
+        }
+        for (shard, commands) in (0..).map(ShardId).zip(lots) {
+            if !commands.is_empty() {
+                let done = done.clone();
+                post.post(shard, Message::Commands { commands, done });
+            }
+        }
+    }
+
+    /// Gives the shards devices from before a restart that nobody has yet, each to the one that will hear it.
+    pub fn restore<D: Done>(
+        &mut self,
+        devices: Vec<DeviceRecord>,
+        done: &D,
+        post: &mut dyn Post<D>,
+    ) {
+        let mut lots: Vec<Vec<DeviceRecord>> = (0..self.shards).map(|_| Vec::new()).collect();
+        for device in devices {
+            if let Some(shard) = self.settle(&device) {
+                lots[shard.index()].push(device);
+            }
+        }
+        for (shard, lot) in (0..).map(ShardId).zip(lots) {
+            let commands = vec![Command::Restore(lot)];
+            let done = done.clone();
+            post.post(shard, Message::Commands { commands, done });
+        }
+    }
+
+    /// Has every shard know that no device from before the restart follows.
+    pub fn restored<D: Done>(&self, done: &D, post: &mut dyn Post<D>) {
+        for shard in (0..self.shards).map(ShardId) {
+            let commands = vec![Command::Restored];
+            let done = done.clone();
+            post.post(shard, Message::Commands { commands, done });
+        }
+    }
+
+    /// Tells a device's shard what the gate says.
+    pub fn tell<D>(&self, device: DeviceId, turn: Turn, post: &mut dyn Post<D>) {
+        let command = Command::Turn { device, turn };
+        post.post(self.holder(device), Message::Obey(command));
+    }
+
+    /// A command came to `here`, which does not have its device (any more). It is sent after it; `None` then.
+    pub(super) fn pass_on<D: Done>(
+        &self,
+        here: ShardId,
+        device: DeviceId,
+        command: Command,
+        done: Option<&D>,
+        post: &mut dyn Post<D>,
+    ) -> Option<Command> {
+        let Some(shard) = self.where_to(here, device) else {
+            return Some(command);
+        };
+        let message = match done {
+            Some(done) => Message::Commands {
+                commands: vec![command],
+                done: done.clone(),
+            },
+            None => Message::Obey(command),
+        };
+        post.post(shard, message);
+        None
+    }
+
+    // ---- devices that are heard elsewhere
+
+    /// `here` has heard a device that it does not have.
+    pub(super) fn seek<D>(
+        &mut self,
+        now: Instant,
+        here: ShardId,
+        seek: Box<Seek>,
+        post: &mut dyn Post<D>,
+    ) -> Found {
+        let Some(shard) = self.where_to(here, seek.device) else {
+            let sought = self.welcome(now, here, &seek);
+            return Found::Now(seek, sought);
+        };
+        // the directory itself has one
+        if Arc::strong_count(&self.errands) > MOST_SOUGHT {
+            return Found::Never;
+        }
+        let errand = Errand {
+            seek,
+            for_shard: here,
+            _counted: self.errands.clone(),
+        };
+        post.post(shard, Message::Seek(errand));
+        Found::Later
+    }
+
+    /// A device that was sought at `here` is not there (any more).
+    pub(super) fn seek_on<D>(&self, here: ShardId, errand: Errand, post: &mut dyn Post<D>) {
+        let (to, message) = match self.where_to(here, errand.seek.device) {
+            // It came there meanwhile, and is found when it is looked for again.
+            Some(shard) if shard == errand.for_shard => {
+                (shard, Message::Sought(errand, Sought::NotYet))
+            }
+            Some(shard) => (shard, Message::Seek(errand)),
+            None => (errand.for_shard, Message::Sought(errand, Sought::Nobody)),
+        };
+        post.post(to, message);
+    }
+
+    /// Gives a device to the shard that sought it.
+    pub(super) fn hand_over<D>(&mut self, row: Row, errand: Errand, post: &mut dyn Post<D>) {
+        let to = errand.for_shard;
+        self.set(Entry {
+            id: errand.seek.device,
+            shard: to,
+            arriving: true,
+        });
+        post.post(to, Message::Arrived(row, errand));
+    }
+
+    /// The device is there from now on.
+    pub fn place(&mut self, id: DeviceId, shard: ShardId) {
+        self.set(Entry {
+            id,
+            shard,
+            arriving: false,
+        });
+    }
+
+    /// Nobody has the device any more.
+    pub(super) fn remove(&mut self, id: DeviceId) {
+        if let Ok(entry) = (self.rows).find_entry(hash(id), |entry| entry.id == id) {
+            entry.remove();
+        }
+    }
+
+    /// Where something is to be sent that concerns a device that `here` does not have: to whoever has it, or will have it
+    /// before this arrives. That may be `here` itself, where it is then behind the row. `None` when nobody has it.
+    fn where_to(&self, here: ShardId, id: DeviceId) -> Option<ShardId> {
+        let entry = self.entry(id)?;
+        (entry.shard != here || entry.arriving).then_some(entry.shard)
+    }
+
+    /// Nobody has a device that was heard `here`: whether it may come nevertheless.
+    fn welcome(&mut self, now: Instant, here: ShardId, seek: &Seek) -> Sought {
+        let Some(welcome) = (seek.newcomer).filter(|_| self.find(seek.device).is_none()) else {
+            return Sought::Nobody;
+        };
+        let from = seek.peer().address.ip();
+        let devices = self.len();
+        match self.newcomers.admit(now, from, devices, welcome) {
+            Admittance::Admitted => {
+                self.place(seek.device, here);
+                Sought::Newcomer
+            }
+            Admittance::Full => Sought::Nobody,
+            Admittance::TooFast => Sought::TooManyCome,
+        }
+    }
+
+    fn entry(&self, id: DeviceId) -> Option<&Entry> {
+        self.rows.find(hash(id), |entry| entry.id == id)
+    }
+
+    fn entry_or_place(&mut self, id: DeviceId, shard: ShardId) {
+        if self.entry(id).is_none() {
+            self.place(id, shard);
+        }
+    }
+
+    fn set(&mut self, new: Entry) {
+        match (self.rows).find_mut(hash(new.id), |entry| entry.id == new.id) {
+            Some(entry) => *entry = new,
+            None => {
+                (self.rows).insert_unique(hash(new.id), new, |entry| hash(entry.id));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    struct NobodyWaits;
+
+    impl Done for NobodyWaits {
+        fn committed(self) {}
+    }
+
+    impl Post<NobodyWaits> for Vec<(ShardId, Message<NobodyWaits>)> {
+        fn post(&mut self, to: ShardId, message: Message<NobodyWaits>) {
+            self.push((to, message));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn tells_who_has_a_device(steps in prop::collection::vec((0..20u8, 0..4u8), 0..200)) {
+            let ids = DeviceIds::new([7; 32]);
+            let mut directory = Directory::new(ids.clone(), 3);
+            let mut expected = HashMap::new();
+            for (device, shard) in steps {
+                let id = ids.of(&device.to_string());
+                if shard == 3 {
+                    directory.remove(id);
+                    expected.remove(&device);
+                } else {
+                    directory.place(id, ShardId(shard));
+                    expected.insert(device, ShardId(shard));
+                }
+                let sent = ids.of("sent");
+                directory.set(Entry {
+                    id: sent,
+                    shard: ShardId(1),
+                    arriving: true,
+                });
+                prop_assert_eq!(directory.where_to(ShardId(0), sent), Some(ShardId(1)));
+                prop_assert_eq!(directory.where_to(ShardId(1), sent), Some(ShardId(1)));
+                directory.place(sent, ShardId(1));
+                prop_assert_eq!(directory.where_to(ShardId(0), sent), Some(ShardId(1)));
+                prop_assert_eq!(directory.where_to(ShardId(1), sent), None);
+                directory.remove(sent);
+                prop_assert_eq!(directory.where_to(ShardId(0), sent), None);
+                for device in 0..20 {
+                    let found = directory.find(ids.of(&device.to_string()));
+                    prop_assert_eq!(found, expected.get(&device).copied());
+                }
+                prop_assert_eq!(directory.len(), expected.len());
+            }
+        }
+    }
+
+    #[test]
+    fn commands_go_to_who_has_the_device_and_a_new_device_is_placed() {
+        let ids = DeviceIds::new([7; 32]);
+        let mut directory = Directory::new(ids.clone(), 3);
+        directory.place(ids.of("a"), ShardId(2));
+        let add = |endpoint: &str| Command::AddDevice {
+            endpoint: endpoint.into(),
+            product: "p".into(),
+            secure: false,
+        };
+        let mut posted = Vec::new();
+        directory.obey(vec![add("a"), add("b")], &NobodyWaits, &mut posted);
+        let b = directory.find(ids.of("b")).unwrap();
+        assert_eq!(b, ids.of("b").among(3));
+        let lots: HashMap<ShardId, usize> = posted
+            .iter()
+            .map(|(to, message)| match message {
+                Message::Commands { commands, .. } => (*to, commands.len()),
+                other => panic!("unexpected {other:?}"),
+            })
+            .collect();
+        let expected = if b == ShardId(2) {
+            HashMap::from([(b, 2)])
+        } else {
+            HashMap::from([(ShardId(2), 1), (b, 1)])
+        };
+        assert_eq!(lots, expected);
+    }
+}

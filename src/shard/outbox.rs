@@ -1,0 +1,127 @@
+//! Datagrams that wait for a commit.
+
+use std::collections::{BTreeMap, HashMap, hash_map::Entry};
+
+use crate::{
+    coap::{Datagram, Peer},
+    engine::Seq,
+};
+
+/// A datagram on its way to a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// To whom.
+    pub peer: Peer,
+    /// A CoAP message.
+    pub datagram: Datagram,
+}
+
+/// Datagrams that wait for a commit.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    committed: Seq,
+    held: BTreeMap<Seq, Vec<Outgoing>>,
+    /// How many of them are for whom.
+    of_peer: HashMap<Peer, u8>,
+    len: usize,
+}
+
+impl Outbox {
+    /// Datagrams held at the same time. While the store is stuck every further one is dropped: devices
+    /// and the engine repeat what goes unanswered.
+    pub const CAPACITY: usize = 100_000;
+    /// Of these, datagrams for one peer: whoever makes many does not have those of others dropped.
+    pub const PER_PEER: u8 = 32;
+
+    /// Returns the datagram if it may leave now, else holds it until change `after` is committed.
+    /// `Err` when too many are held.
+    pub fn offer(&mut self, outgoing: Outgoing, after: Seq) -> Result<Option<Outgoing>, Outgoing> {
+        if after <= self.committed {
+            return Ok(Some(outgoing));
+        }
+        if self.len >= Self::CAPACITY {
+            return Err(outgoing);
+        }
+        let own = self.of_peer.entry(outgoing.peer).or_default();
+        if *own >= Self::PER_PEER {
+            return Err(outgoing);
+        }
+        *own += 1;
+        self.len += 1;
+        self.held.entry(after).or_default().push(outgoing);
+        Ok(None)
+    }
+
+    /// Everything up to `seq` is committed: gives what may leave now, in order.
+    pub fn committed(&mut self, seq: Seq) -> Vec<Outgoing> {
+        self.committed = self.committed.max(seq);
+        let later = self.held.split_off(&(self.committed + 1));
+        let now = std::mem::replace(&mut self.held, later);
+        let released: Vec<Outgoing> = now.into_values().flatten().collect();
+        self.len -= released.len();
+        for outgoing in &released {
+            if let Entry::Occupied(mut own) = self.of_peer.entry(outgoing.peer) {
+                *own.get_mut() -= 1; // it was counted
+                if *own.get() == 0 {
+                    own.remove();
+                }
+            }
+        }
+        released
+    }
+
+    /// Datagrams that wait.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn datagram(n: u8) -> Outgoing {
+        Outgoing {
+            peer: std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into(),
+            datagram: [n].into(),
+        }
+    }
+
+    #[test]
+    fn what_depends_on_a_change_leaves_after_its_commit_and_the_rest_at_once() {
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.offer(datagram(1), 2), Ok(None));
+        assert_eq!(outbox.offer(datagram(2), 0), Ok(Some(datagram(2))));
+        assert_eq!(outbox.offer(datagram(3), 1), Ok(None));
+        assert_eq!(outbox.committed(1), [datagram(3)]);
+        assert_eq!(outbox.len(), 1);
+        assert_eq!(outbox.committed(5), [datagram(1)]);
+        assert_eq!(outbox.offer(datagram(4), 5), Ok(Some(datagram(4))));
+    }
+
+    #[test]
+    fn holds_a_bounded_number_and_of_one_peer_a_share() {
+        let to = |n: u32| Outgoing {
+            peer: std::net::SocketAddr::from((n.to_be_bytes(), 1)).into(),
+            datagram: [1].into(),
+        };
+        let mut outbox = Outbox::default();
+        for _ in 0..Outbox::PER_PEER {
+            assert_eq!(outbox.offer(to(0), 9), Ok(None));
+        }
+        assert_eq!(outbox.offer(to(0), 9), Err(to(0)));
+        for n in 0..Outbox::CAPACITY - usize::from(Outbox::PER_PEER) {
+            let n = u32::try_from(n).unwrap() + 1;
+            assert_eq!(outbox.offer(to(n), 9), Ok(None));
+        }
+        assert_eq!(outbox.offer(to(u32::MAX), 9), Err(to(u32::MAX)));
+        assert_eq!(outbox.committed(9).len(), Outbox::CAPACITY);
+        assert!(outbox.is_empty() && outbox.of_peer.is_empty());
+        assert_eq!(outbox.offer(to(0), 10), Ok(None));
+    }
+}

@@ -1,0 +1,475 @@
+//! Turns the operator's intent, as it stands in the store, into commands: devices come and go, tasks start and are stopped,
+//! upgrades begin.
+//!
+//! ```text
+//! look ─▶ newcomers that are gone ─▶ devices ─▶ tasks whose time has come ─▶ stops ─▶ starts ─▶ until when? ─▶ wait
+//!                                      ▲                                                 │ after each page
+//!                                      └─────────────────────────────────────────────────┘
+//! ```
+//!
+//! Everything it does can be done again: nothing is forgotten when it is stopped in between, or when the store fails.
+
+use std::{collections::HashSet, time::Duration};
+
+use crate::{
+    clock::{Instant, Now, UtcMillis},
+    engine::{Command, UpgradeOrder},
+    store::{DeviceChange, UpgradeToStop},
+    task::{Candidate, UpgradeId, plan},
+};
+
+/// Rows that are read, and commands that are given, at once.
+pub const PAGE: u32 = 500;
+/// The shortest time between two looks, when something is due.
+const SOON: Duration = Duration::from_millis(10);
+/// The longest time between two looks, should nobody poke.
+const IDLE: Duration = Duration::from_secs(10);
+/// Between two looks for devices that came by themselves and are gone.
+const NEWCOMERS_EVERY: Duration = Duration::from_mins(10);
+/// A device that came by itself is forgotten when it has not been registered for so long. The end of a registration is known
+/// to the store to the hour.
+const NEWCOMERS_STAY: Duration = Duration::from_hours(1);
+
+/// What the reconciler wants done next. Whoever does it tells it what came of it.
+#[derive(Debug)]
+pub enum Want {
+    /// Ask the store, and give it the reply.
+    Ask(Query),
+    /// Let the shards follow these devices: [`Command`]s of [`follow`], and the keys of those that encrypt. Then say
+    /// [`Reconciler::obeyed`].
+    Follow(Vec<DeviceChange>),
+    /// Have the shards obey, and say [`Reconciler::obeyed`] when all that follows is committed.
+    Obey(Vec<Command>),
+    /// Have the shards begin these attempts, each with its package or, where that cannot be had, with
+    /// [`Command::Fail`]. Then say [`Reconciler::obeyed`].
+    Start(Vec<UpgradeOrder>),
+    /// Nothing before this, unless intent is written or an attempt ends; then [`Reconciler::look`].
+    Wait(Duration),
+}
+
+/// A question to the store; each is an operation of [`crate::store::Store`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Query {
+    /// `remove_newcomers`.
+    RemoveNewcomers {
+        /// Not registered, and not heard since.
+        before: UtcMillis,
+        /// So many at most.
+        limit: u32,
+    },
+    /// `device_changes_since`.
+    DeviceChanges {
+        /// Later ones than this revision.
+        after: i64,
+        /// So many at most.
+        limit: u32,
+        /// Whether a look at the devices begins with it.
+        begins: bool,
+    },
+    /// `forget_removed`.
+    ForgetRemoved(String),
+    /// `start_due_tasks`.
+    StartDueTasks(UtcMillis),
+    /// `upgrades_to_stop`.
+    ToStop(u32),
+    /// `startable`.
+    Startable(UtcMillis, u32),
+    /// `next_due`.
+    NextDue(UtcMillis),
+}
+
+/// What the store says.
+#[derive(Debug)]
+pub enum Reply {
+    /// So many newcomers were removed.
+    NewcomersRemoved(u64),
+    /// Devices that have changed.
+    Devices(Vec<DeviceChange>),
+    /// It was done.
+    Done,
+    /// Upgrades to be stopped.
+    ToStop(Vec<UpgradeToStop>),
+    /// Upgrades that may begin.
+    Startable(Vec<(Candidate, UpgradeOrder)>),
+    /// When the next one may.
+    Due(Option<UtcMillis>),
+}
+
+/// Where it stands.
+#[derive(Debug)]
+enum Step {
+    Newcomers,
+    Devices { begins: bool, next: AfterDevices },
+    Following(Vec<DeviceChange>, AfterDevices),
+    Forget(Vec<String>, AfterDevices),
+    Tasks,
+    Stops,
+    Stopping(Vec<Command>),
+    Starts,
+    Starting(Vec<UpgradeOrder>),
+    Due,
+    Waits(Duration),
+}
+
+/// What follows a look at the devices.
+#[derive(Debug, Clone, Copy)]
+enum AfterDevices {
+    Tasks,
+    Starts,
+}
+
+/// Brings the shards up to the store.
+#[derive(Debug)]
+pub struct Reconciler {
+    /// Device changes up to here are known to the shards.
+    revision: i64,
+    step: Step,
+    /// Upgrades that were stopped, or begun, in this look.
+    tried: HashSet<UpgradeId>,
+    /// When devices that came by themselves are looked for next.
+    newcomers_at: Instant,
+}
+
+impl Reconciler {
+    /// One that has not looked yet; the shards know device changes up to `revision`.
+    pub fn new(revision: i64) -> Self {
+        Self {
+            revision,
+            step: Step::Newcomers,
+            tried: HashSet::new(),
+            newcomers_at: Instant::ZERO,
+        }
+    }
+
+    /// What to do next. It is the same until [`reply`](Self::reply), [`obeyed`](Self::obeyed) or [`look`](Self::look) is
+    /// called.
+    pub fn want(&mut self, now: Now) -> Want {
+        if matches!(self.step, Step::Newcomers) && now.instant < self.newcomers_at {
+            self.step = Step::Devices {
+                begins: true,
+                next: AfterDevices::Tasks,
+            };
+        }
+        match &self.step {
+            Step::Newcomers => Want::Ask(Query::RemoveNewcomers {
+                before: now.utc.before(NEWCOMERS_STAY),
+                limit: PAGE,
+            }),
+            Step::Devices { begins, .. } => Want::Ask(Query::DeviceChanges {
+                after: self.revision,
+                limit: PAGE,
+                begins: *begins,
+            }),
+            Step::Following(changes, _) => Want::Follow(changes.clone()),
+            Step::Forget(removed, next) => match removed.last() {
+                Some(endpoint) => Want::Ask(Query::ForgetRemoved(endpoint.clone())),
+                None => {
+                    let next = *next;
+                    self.step = Step::Devices {
+                        begins: false,
+                        next,
+                    };
+                    self.want(now)
+                }
+            },
+            Step::Tasks => Want::Ask(Query::StartDueTasks(now.utc)),
+            Step::Stops => Want::Ask(Query::ToStop(PAGE)),
+            Step::Stopping(commands) => Want::Obey(commands.clone()),
+            Step::Starts => Want::Ask(Query::Startable(now.utc, PAGE)),
+            Step::Starting(orders) => Want::Start(orders.clone()),
+            Step::Due => Want::Ask(Query::NextDue(now.utc)),
+            Step::Waits(pause) => Want::Wait(*pause),
+        }
+    }
+
+    /// Takes the store's reply to what was asked.
+    pub fn reply(&mut self, now: Now, reply: Reply) {
+        let step = std::mem::replace(&mut self.step, Step::Newcomers);
+        self.step = match (step, reply) {
+            (Step::Newcomers, Reply::NewcomersRemoved(removed)) => {
+                // A whole page may not have been all.
+                if removed < PAGE.into() {
+                    self.newcomers_at = now.instant + NEWCOMERS_EVERY;
+                }
+                Step::Devices {
+                    begins: true,
+                    next: AfterDevices::Tasks,
+                }
+            }
+            (Step::Devices { next, .. }, Reply::Devices(changes)) => match (changes.last(), next) {
+                (Some(_), next) => Step::Following(changes, next),
+                (None, AfterDevices::Tasks) => Step::Tasks,
+                (None, AfterDevices::Starts) => Step::Starts,
+            },
+            (Step::Forget(mut removed, next), Reply::Done) => {
+                removed.pop();
+                Step::Forget(removed, next)
+            }
+            (Step::Tasks, Reply::Done) => {
+                self.tried.clear();
+                Step::Stops
+            }
+            (Step::Stops, Reply::ToStop(upgrades)) => {
+                let new = (upgrades.into_iter()).filter(|stop| self.tried.insert(stop.upgrade));
+                let commands: Vec<Command> = new.map(stop).collect();
+                if commands.is_empty() {
+                    self.tried.clear();
+                    Step::Starts
+                } else {
+                    Step::Stopping(commands)
+                }
+            }
+            (Step::Starts, Reply::Startable(startable)) => {
+                let orders: Vec<UpgradeOrder> = (startable.into_iter())
+                    .filter(|(candidate, order)| {
+                        plan(candidate, now.utc).is_ok() && self.tried.insert(order.upgrade)
+                    })
+                    .map(|(_, order)| order)
+                    .collect();
+                if orders.is_empty() {
+                    self.tried.clear();
+                    Step::Due
+                } else {
+                    Step::Starting(orders)
+                }
+            }
+            (Step::Due, Reply::Due(due)) => {
+                Step::Waits(due.map_or(IDLE, |at| at.since(now.utc).clamp(SOON, IDLE)))
+            }
+            // an answer to nothing
+            (step, _) => step,
+        };
+    }
+
+    /// The shards have obeyed, and all that follows is committed.
+    pub fn obeyed(&mut self) {
+        let step = std::mem::replace(&mut self.step, Step::Newcomers);
+        self.step = match step {
+            Step::Following(changes, next) => {
+                self.revision = changes.last().map_or(self.revision, |last| last.revision);
+                let removed = changes.into_iter().filter(|change| change.removed);
+                let mut removed: Vec<String> = removed.map(|change| change.endpoint).collect();
+                removed.reverse(); // they are taken from the end
+                Step::Forget(removed, next)
+            }
+            Step::Stopping(_) => Step::Stops,
+            // A large task does not keep new devices waiting.
+            Step::Starting(_) => Step::Devices {
+                begins: true,
+                next: AfterDevices::Starts,
+            },
+            step => step,
+        };
+    }
+
+    /// Begins to look anew: the time has passed that was to be waited, intent was written, an attempt has ended, or something
+    /// has failed.
+    pub fn look(&mut self) {
+        self.tried.clear();
+        self.step = Step::Newcomers;
+    }
+}
+
+/// What the shards are to know of changed devices.
+pub fn follow(changes: Vec<DeviceChange>) -> Vec<Command> {
+    let commands = changes.into_iter().map(|change| {
+        let DeviceChange {
+            endpoint,
+            product,
+            secure,
+            removed,
+            ..
+        } = change;
+        if removed {
+            Command::RemoveDevice { endpoint }
+        } else {
+            Command::AddDevice {
+                endpoint,
+                product,
+                secure,
+            }
+        }
+    });
+    commands.collect()
+}
+
+fn stop(stop: UpgradeToStop) -> Command {
+    Command::Stop {
+        endpoint: stop.endpoint,
+        upgrade: stop.upgrade,
+        reason: stop.reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        task::{PackageId, RetryPolicy, TaskId, TaskState},
+        upgrade::StopReason,
+    };
+
+    const NOW: Now = Now {
+        instant: Instant::from_millis(5_000),
+        utc: UtcMillis(1_800_000_000_000),
+    };
+
+    fn change(revision: i64, endpoint: &str, removed: bool) -> DeviceChange {
+        DeviceChange {
+            revision,
+            endpoint: endpoint.into(),
+            product: "p".into(),
+            secure: false,
+            psk: None,
+            removed,
+        }
+    }
+
+    fn startable(upgrade: i64) -> (Candidate, UpgradeOrder) {
+        let candidate = Candidate {
+            upgrade: UpgradeId(upgrade),
+            task_state: TaskState::Running,
+            not_before: NOW.utc,
+            device_busy_with: None,
+        };
+        let order = UpgradeOrder {
+            upgrade: UpgradeId(upgrade),
+            task: TaskId(1),
+            endpoint: format!("d{upgrade}"),
+            package: PackageId(1),
+            attempt: 1,
+            retry: RetryPolicy::default(),
+        };
+        (candidate, order)
+    }
+
+    /// Goes through a whole look with a store that has this to say, and tells what was wanted.
+    fn look(reconciler: &mut Reconciler, mut store: impl FnMut(&Query) -> Reply) -> Vec<String> {
+        let mut wanted = Vec::new();
+        loop {
+            let want = reconciler.want(NOW);
+            match want {
+                Want::Ask(query) => {
+                    let reply = store(&query);
+                    reconciler.reply(NOW, reply);
+                }
+                Want::Follow(changes) => {
+                    wanted.extend(changes.iter().map(|it| format!("follow {}", it.endpoint)));
+                    reconciler.obeyed();
+                }
+                Want::Obey(commands) => {
+                    wanted.extend(commands.iter().map(|it| format!("{:?}", it.endpoint())));
+                    reconciler.obeyed();
+                }
+                Want::Start(orders) => {
+                    wanted.extend(orders.iter().map(|it| format!("start {}", it.endpoint)));
+                    reconciler.obeyed();
+                }
+                Want::Wait(pause) => {
+                    wanted.push(format!("wait {pause:?}"));
+                    return wanted;
+                }
+            }
+        }
+    }
+
+    fn nothing(query: &Query) -> Reply {
+        match query {
+            Query::RemoveNewcomers { .. } => Reply::NewcomersRemoved(0),
+            Query::DeviceChanges { .. } => Reply::Devices(Vec::new()),
+            Query::ForgetRemoved(_) | Query::StartDueTasks(_) => Reply::Done,
+            Query::ToStop(_) => Reply::ToStop(Vec::new()),
+            Query::Startable(..) => Reply::Startable(Vec::new()),
+            Query::NextDue(_) => Reply::Due(None),
+        }
+    }
+
+    #[test]
+    fn devices_come_before_stops_and_stops_before_starts() {
+        let mut reconciler = Reconciler::new(3);
+        let mut forgotten = Vec::new();
+        let mut begun = 0;
+        let wanted = look(&mut reconciler, |query| match query {
+            Query::DeviceChanges { after: 3, .. } => {
+                Reply::Devices(vec![change(4, "new", false), change(5, "gone", true)])
+            }
+            Query::ForgetRemoved(endpoint) => {
+                forgotten.push(endpoint.clone());
+                Reply::Done
+            }
+            Query::ToStop(_) => Reply::ToStop(vec![UpgradeToStop {
+                upgrade: UpgradeId(9),
+                task: TaskId(1),
+                endpoint: "stopped".into(),
+                reason: StopReason::TaskStopped,
+            }]),
+            Query::Startable(..) => {
+                begun += 1;
+                // each page tells also of one that was begun already, and could not
+                Reply::Startable(vec![startable(1), startable(begun.min(3))])
+            }
+            Query::NextDue(at) => Reply::Due(Some(*at + Duration::from_secs(3))),
+            other => nothing(other),
+        });
+        let expected = [
+            "follow new",
+            "follow gone",
+            "Some(\"stopped\")",
+            "start d1",
+            "start d2",
+            "start d3",
+        ];
+        assert_eq!(wanted[..6], expected);
+        assert_eq!(forgotten, ["gone"]);
+        assert_eq!(reconciler.revision, 5);
+    }
+
+    #[test]
+    fn where_nothing_is_due_it_waits_for_long_and_then_looks_again() {
+        let mut reconciler = Reconciler::new(0);
+        let mut looks = 0;
+        let wanted = look(&mut reconciler, |query| {
+            looks += u32::from(matches!(query, Query::NextDue(_)));
+            nothing(query)
+        });
+        assert_eq!((wanted, looks), (vec![format!("wait {IDLE:?}")], 1));
+        assert!(matches!(reconciler.want(NOW), Want::Wait(IDLE)));
+        reconciler.look();
+        assert!(matches!(
+            reconciler.want(NOW),
+            Want::Ask(Query::DeviceChanges { begins: true, .. })
+        ));
+    }
+
+    #[test]
+    fn what_has_failed_is_asked_again_with_the_next_look() {
+        let mut reconciler = Reconciler::new(0);
+        reconciler.reply(NOW, Reply::NewcomersRemoved(0));
+        reconciler.reply(NOW, Reply::Devices(vec![change(1, "a", false)]));
+        assert!(matches!(reconciler.want(NOW), Want::Follow(_)));
+        reconciler.look();
+        let wanted = look(&mut reconciler, |query| match query {
+            Query::DeviceChanges { after: 0, .. } => Reply::Devices(vec![change(1, "a", false)]),
+            other => nothing(other),
+        });
+        assert_eq!(wanted[0], "follow a");
+    }
+
+    #[test]
+    fn newcomers_are_looked_for_until_a_page_is_not_full_and_then_every_ten_minutes() {
+        let mut reconciler = Reconciler::new(0);
+        let mut pages = [u64::from(PAGE), 7].into_iter();
+        for expected in [true, true, false] {
+            let mut asked = false;
+            look(&mut reconciler, |query| match query {
+                Query::RemoveNewcomers { .. } => {
+                    asked = true;
+                    Reply::NewcomersRemoved(pages.next().unwrap_or(0))
+                }
+                other => nothing(other),
+            });
+            assert_eq!(asked, expected);
+            reconciler.look();
+        }
+    }
+}

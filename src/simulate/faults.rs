@@ -1,0 +1,146 @@
+use std::time::Duration;
+
+use clap::ValueEnum;
+use serde::Deserialize;
+use sim::radio::Conditions;
+
+/// How much goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Faults {
+    /// Nothing: every datagram arrives once and in order, every device does as it should.
+    None,
+    /// An ordinary day: some datagrams are lost, some devices are peculiar or fail.
+    #[default]
+    Default,
+    /// A bad day: much is lost, doubled, reordered and held up, cells fall out, devices restart and change
+    /// their address in mid-download, the store fails now and then.
+    Harsh,
+}
+
+/// What goes wrong besides the radio, as mean times between two such events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mishaps {
+    /// A device loses its power for a moment.
+    pub(super) power_loss: Option<Duration>,
+    /// A network gives a device another address.
+    pub(super) new_address: Option<Duration>,
+    /// The store fails.
+    pub(super) store_outage: Option<Duration>,
+}
+
+/// The longest time for which the store fails.
+pub(super) const LONGEST_STORE_OUTAGE: Duration = Duration::from_mins(1);
+
+impl Faults {
+    pub(super) const fn conditions(self) -> Conditions {
+        match self {
+            Self::None => Conditions::CALM,
+            Self::Default => Conditions::USUAL,
+            Self::Harsh => Conditions::HARSH,
+        }
+    }
+
+    pub(super) const fn mishaps(self) -> Mishaps {
+        match self {
+            Self::None => Mishaps {
+                power_loss: None,
+                new_address: None,
+                store_outage: None,
+            },
+            Self::Default => Mishaps {
+                power_loss: Some(Duration::from_hours(100)),
+                new_address: Some(Duration::from_hours(50)),
+                store_outage: None,
+            },
+            Self::Harsh => Mishaps {
+                power_loss: Some(Duration::from_hours(2)),
+                new_address: Some(Duration::from_hours(1)),
+                store_outage: Some(Duration::from_mins(20)),
+            },
+        }
+    }
+
+    /// What devices do wrong unless a fleet file says it, in percent of all: those that are peculiar or fail, and
+    /// those that lie.
+    pub(super) const fn characters(self) -> [&'static [(&'static str, u8)]; 2] {
+        [self.failing(), self.lying()]
+    }
+
+    const fn lying(self) -> &'static [(&'static str, u8)] {
+        match self {
+            Self::None => &[],
+            Self::Default => &[
+                ("claims-target", 1),
+                ("claims-target-fails", 1),
+                ("reports-before-restart", 1),
+                ("dirty-version", 1),
+            ],
+            Self::Harsh => &[
+                ("claims-target", 3),
+                ("claims-target-fails", 3),
+                ("claims-target-restarts-old", 2),
+                ("claims-target-late-success", 2),
+                ("claims-current-mid-download", 3),
+                ("reports-before-restart", 3),
+                ("dirty-version", 4),
+                ("deaf-download", 2),
+            ],
+        }
+    }
+
+    const fn failing(self) -> &'static [(&'static str, u8)] {
+        match self {
+            Self::None => &[],
+            Self::Default => &[
+                ("silent-after-one-repeat", 2),
+                ("reboots-in-download", 2),
+                ("loses-progress", 1),
+                ("never-answers-notification", 1),
+                ("never-answers-execute", 1),
+                ("never-reports-result", 1),
+                ("repeats-everything", 1),
+                ("execute-timeout-noise", 1),
+                ("late-report", 1),
+                ("old-token", 1),
+                ("small-buffer", 1),
+                ("already-current", 1),
+                ("refuse-notification=0x04", 1),
+                ("fails-install-silently", 1),
+                ("no-object-4", 1),
+            ],
+            Self::Harsh => &[
+                ("silent-after-one-repeat", 4),
+                ("reboots-in-download", 4),
+                ("loses-progress", 3),
+                ("never-answers-notification", 3),
+                ("never-answers-execute", 3),
+                ("never-reports-result", 3),
+                ("repeats-everything", 3),
+                ("execute-timeout-noise", 3),
+                ("late-report", 3),
+                ("old-token", 3),
+                ("small-buffer", 3),
+                ("already-current", 2),
+                ("refuse-version-query=0x7F", 1),
+                ("refuse-notification=0x04", 1),
+                ("weak-signal", 1),
+                ("refuse-execute=0x01", 1),
+                ("report-download=0x07", 1),
+                ("report-upgrade=0x0A", 2),
+                ("stops-mid-download", 1),
+                ("fails-install-silently", 2),
+                ("no-object-4", 1),
+                ("full-segments", 1),
+            ],
+        }
+    }
+
+    /// Products in the fleet, each with a package of its own.
+    pub(crate) const fn products(self) -> usize {
+        match self {
+            Self::None | Self::Default => 1,
+            Self::Harsh => 3,
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! The fleet of a simulation: its coverage, when its devices wake up, what is peculiar to them. From a file, or
+//! a mix as it is found in the field.
+
+use std::{collections::BTreeMap, path::Path};
+
+use serde::Deserialize;
+use sim::{
+    fleet::{Amount, CoverageClass, DeviceSpec, FaultShare, Fleet, FleetConfig, Timing},
+    radio::Paging,
+    spec::{NotificationType, QueueMode},
+};
+
+use super::faults::Faults;
+
+/// Version of all devices before the upgrade.
+pub(super) const BEFORE: &str = "V1.0";
+/// The first cell; the others follow it.
+pub(super) const FIRST_CELL: u32 = 1001;
+
+/// A fleet file (TOML). Whatever it does not say is as in the fleet without a file.
+#[derive(Debug, Clone, PartialEq, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct FleetFile {
+    /// Shares of the coverage classes, as in 6 : 3 : 1.
+    coverage: Option<BTreeMap<CoverageClass, u32>>,
+    /// How devices listen, with shares.
+    listening: Option<Vec<Listening>>,
+    /// What devices do wrong (names as in `cellwise-sim --help`), in percent of all.
+    characters: Option<BTreeMap<String, u8>>,
+    /// Lifetime of the registrations, seconds.
+    lifetime_s: Option<u32>,
+    /// The devices register within this time, seconds; then the task starts.
+    start_within_s: Option<u64>,
+    /// Percent of the devices whose notifications are not confirmed by CoAP.
+    unconfirmed_percent: Option<u8>,
+    /// Delays of all devices, milliseconds; each key as in `Timing`.
+    timing: Option<toml::Table>,
+}
+
+/// How some of the devices listen.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Listening {
+    /// Relative to the other shares.
+    share: u32,
+    /// Power saving mode: asleep for this long, then heard; seconds.
+    wake_every_s: Option<u64>,
+    /// How long it listens after its last message, seconds.
+    #[serde(default = "awake_s")]
+    awake_s: u64,
+    /// eDRX: reached at intervals only.
+    paging: Option<Paging>,
+}
+
+const fn awake_s() -> u64 {
+    93
+}
+
+impl Listening {
+    const fn always(share: u32) -> Self {
+        Self {
+            share,
+            wake_every_s: None,
+            awake_s: awake_s(),
+            paging: None,
+        }
+    }
+}
+
+/// A device, and how it is connected.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) spec: DeviceSpec,
+    pub(super) class: CoverageClass,
+    pub(super) paging: Option<Paging>,
+}
+
+/// A fleet to simulate.
+#[derive(Debug)]
+pub(super) struct FleetPlan {
+    pub(super) members: Vec<Member>,
+    /// When all devices have registered, ms.
+    pub(super) ready_ms: u64,
+}
+
+impl FleetFile {
+    pub(crate) fn read(path: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("cannot read the fleet file {}: {error}", path.display()))?;
+        Self::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let file: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        file.check_shares()?;
+        Ok(file)
+    }
+
+    /// A share of 0 would be a part of the fleet that nobody is in, and where all are 0 there would be no fleet.
+    fn check_shares(&self) -> Result<(), String> {
+        for (number, habit) in (1..).zip(self.listening.iter().flatten()) {
+            if habit.share == 0 {
+                return Err(format!(
+                    "listening: share = 0 in entry {number}: a share is at least 1; leave the entry out"
+                ));
+            }
+        }
+        if self.listening.as_ref().is_some_and(Vec::is_empty) {
+            return Err("listening: give at least one entry, or leave it out".to_owned());
+        }
+        for (class, share) in self.coverage.iter().flatten() {
+            if *share == 0 {
+                return Err(format!(
+                    "coverage: the share of {class:?} is 0: a share is at least 1; leave the class out"
+                ));
+            }
+        }
+        if self.coverage.as_ref().is_some_and(BTreeMap::is_empty) {
+            return Err("coverage: give at least one class, or leave it out".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The devices, each product's target version among `targets`; device `i` is of product `i` modulo their
+    /// number.
+    pub(super) fn plan(
+        &self,
+        devices: usize,
+        cells: u32,
+        seed: u64,
+        faults: Faults,
+        targets: &[pcp::Version],
+    ) -> Result<FleetPlan, String> {
+        let listening = self.listening();
+        let longest_sleep_s = (listening.iter().filter_map(|l| l.wake_every_s).max()).unwrap_or(0);
+        let start_within_s = self.start_within_s.unwrap_or(longest_sleep_s.max(600));
+        let mut config = FleetConfig::new(devices, version(BEFORE)?);
+        config.cells = cells;
+        config.first_cell_id = FIRST_CELL;
+        config.target = targets.first().copied();
+        config.seed = seed;
+        config.coverage = self.coverage();
+        config.formats = [
+            sim::content::ContentFormat::Tlv,
+            sim::content::ContentFormat::SenmlCbor,
+            sim::content::ContentFormat::SenmlJson,
+            sim::content::ContentFormat::Text,
+        ]
+        .into();
+        config.faults = self.characters(devices, seed, faults)?;
+        config.timing = self.timing()?;
+        config.start_spread_ms = start_within_s * 1_000;
+        if let Some(lifetime_s) = self.lifetime_s {
+            config.behaviour.lifetime_s = lifetime_s;
+        }
+        let specs = Fleet::specs(&config).map_err(|error| error.to_string())?;
+        let unconfirmed = u64::from(self.unconfirmed_percent.unwrap_or(10));
+        let total: u64 = listening.iter().map(|l| u64::from(l.share)).sum();
+        let members = specs
+            .into_iter()
+            .zip(targets.iter().cycle())
+            .map(|(mut spec, target)| {
+                // the seed's bits are as good as any
+                let dice = spec.seed;
+                let habit = pick(&listening, total, dice);
+                if spec.fault == Some(sim::Fault::AlreadyCurrent) {
+                    spec.version = *target;
+                }
+                if (dice >> 40) % 100 < unconfirmed {
+                    spec.behaviour.notifications = NotificationType::NonConfirmable;
+                }
+                spec.behaviour.separate_responses = (dice >> 20) % 10 == 0;
+                spec.behaviour.deduplicates = (dice >> 30) % 4 != 0;
+                spec.behaviour.queue_mode = habit.wake_every_s.map(|wake_s| QueueMode {
+                    awake_ms: habit.awake_s * 1_000,
+                    sleep_ms: wake_s * 1_000,
+                });
+                Member {
+                    class: spec.coverage.class(),
+                    paging: habit.paging,
+                    spec,
+                }
+            })
+            .collect();
+        Ok(FleetPlan {
+            members,
+            ready_ms: start_within_s * 1_000,
+        })
+    }
+
+    fn coverage(&self) -> Vec<(CoverageClass, u32)> {
+        match &self.coverage {
+            Some(shares) => shares
+                .iter()
+                .map(|(class, share)| (*class, *share))
+                .collect(),
+            None => vec![
+                (CoverageClass::Good, 60),
+                (CoverageClass::Medium, 25),
+                (CoverageClass::Poor, 5),
+                (CoverageClass::Unmeasurable, 7),
+                (CoverageClass::Implausible, 3),
+            ],
+        }
+    }
+
+    fn listening(&self) -> Vec<Listening> {
+        self.listening.clone().unwrap_or_else(|| {
+            vec![
+                Listening::always(6),
+                Listening {
+                    wake_every_s: Some(3_600),
+                    ..Listening::always(3)
+                },
+                Listening {
+                    paging: Some(Paging {
+                        cycle_ms: 20_480,
+                        connected_ms: 20_000,
+                    }),
+                    ..Listening::always(1)
+                },
+            ]
+        })
+    }
+
+    /// Characters in their shares, as far as these go into the number of devices. Which ones of each kind a small fleet
+    /// gets follows from the seed.
+    fn characters(
+        &self,
+        devices: usize,
+        seed: u64,
+        faults: Faults,
+    ) -> Result<Vec<FaultShare>, String> {
+        let own: Vec<(&str, u8)> = (self.characters.iter().flatten())
+            .map(|(name, percent)| (&**name, *percent))
+            .collect();
+        let kinds = match &self.characters {
+            Some(_) => [&own[..], &[]],
+            None => faults.characters(),
+        };
+        let mut shares = Vec::new();
+        for kind in kinds {
+            let first = usize::try_from(seed % kind.len().max(1) as u64).unwrap_or(0);
+            let (before, from) = kind.split_at(first);
+            shares.extend([from, before].concat());
+        }
+        let total: u64 = shares.iter().map(|(_, percent)| u64::from(*percent)).sum();
+        if total > 100 {
+            return Err(format!("the characters add up to {total} %"));
+        }
+        let (mut percent_so_far, mut devices_so_far) = (0, 0);
+        shares
+            .into_iter()
+            .map(|(name, percent)| {
+                percent_so_far += usize::from(percent);
+                let count = devices * percent_so_far / 100 - devices_so_far;
+                devices_so_far += count;
+                let fault: sim::Fault =
+                    (name.parse()).map_err(|error| format!("character {name}: {error}"))?;
+                if fault.needs_psk() {
+                    return Err(format!("character {name}: a simulation has no DTLS"));
+                }
+                Ok(FaultShare {
+                    fault,
+                    amount: Amount::Devices(count),
+                })
+            })
+            .collect()
+    }
+
+    fn timing(&self) -> Result<Timing, String> {
+        let Some(own) = &self.timing else {
+            return Ok(Timing::default());
+        };
+        let mut all =
+            toml::Table::try_from(Timing::default()).map_err(|error| error.to_string())?;
+        for (key, value) in own {
+            if all.insert(key.clone(), value.clone()).is_none() {
+                return Err(format!("timing.{key}: there is no such delay"));
+            }
+        }
+        all.try_into()
+            .map_err(|error: toml::de::Error| format!("timing: {error}"))
+    }
+}
+
+fn pick(habits: &[Listening], total: u64, dice: u64) -> &Listening {
+    let mut rest = dice % total.max(1);
+    for habit in habits {
+        let share = u64::from(habit.share);
+        if rest < share {
+            return habit;
+        }
+        rest -= share;
+    }
+    &habits[habits.len() - 1]
+}
+
+fn version(text: &str) -> Result<pcp::Version, String> {
+    pcp::Version::new(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_of_an_association_are_refused() {
+        let file = FleetFile::parse("[characters]\nwrong-psk = 1").unwrap();
+        let target = version("V2.0").unwrap();
+        let error = file
+            .plan(200, 4, 1, Faults::Default, &[target])
+            .unwrap_err();
+        assert_eq!(error, "character wrong-psk: a simulation has no DTLS");
+    }
+
+    #[test]
+    fn the_example_is_a_fleet() {
+        let file = FleetFile::parse(include_str!("../../docs/fleet.toml")).unwrap();
+        let target = version("V2.0").unwrap();
+        let plan = file.plan(200, 4, 1, Faults::Default, &[target]).unwrap();
+        assert_eq!(plan.members.len(), 200);
+        assert!(plan.members.iter().any(|member| member.paging.is_some()));
+        let queued = |member: &&Member| member.spec.behaviour.queue_mode.is_some();
+        assert!(plan.members.iter().filter(queued).count() > 20);
+    }
+
+    #[test]
+    fn a_share_of_nothing_is_refused() {
+        for (text, expected) in [
+            (
+                "[[listening]]\nshare = 1\n[[listening]]\nshare = 0",
+                "listening: share = 0 in entry 2",
+            ),
+            ("listening = []", "listening: give at least one entry"),
+            (
+                "[coverage]\ngood = 1\npoor = 0",
+                "coverage: the share of Poor is 0",
+            ),
+            ("coverage = {}", "coverage: give at least one class"),
+        ] {
+            let error = FleetFile::parse(text).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_a_fleet_file_does_not_know_is_refused() {
+        for text in [
+            "coverrage = {}",
+            "[coverage]\nsplendid = 1",
+            "[[listening]]\nwake_every_s = 1",
+        ] {
+            assert!(FleetFile::parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,54 @@
+use std::time::Duration;
+
+use super::{faults::Mishaps, invariants::Number, trace::Way};
+use crate::{
+    config::Config,
+    engine::{ActiveUpgrade, Change, DeviceRecord, Seq},
+    shard::Outgoing,
+};
+
+/// Where tests reach into the driver, to break the core on purpose and see that it is noticed.
+pub(super) trait Hooks {
+    /// The settings with which the engine runs; those of the checker stay.
+    fn config(&self, config: &Config) -> Config {
+        config.clone()
+    }
+
+    /// What happens to devices and the server.
+    fn mishaps(&self, mishaps: Mishaps) -> Mishaps {
+        mishaps
+    }
+
+    /// How long a message between shards is on its way at most.
+    fn on_its_way(&self) -> Duration {
+        Duration::from_millis(20)
+    }
+
+    /// A change on its way to the store. `false` drops it, and it is taken for committed.
+    fn commits(&mut self, _change: &mut Change) -> bool {
+        true
+    }
+
+    /// A batch of changes on its way to the store, each with its number.
+    fn batches(&mut self, _changes: &mut Vec<(Number, Change)>) {}
+
+    /// What the store gives back to a server that starts.
+    fn restores(&mut self, _devices: &mut Vec<DeviceRecord>, _upgrades: &mut Vec<ActiveUpgrade>) {}
+
+    /// A datagram on its way to the outbox, with the change after which it may leave.
+    fn sends(&mut self, _outgoing: &mut Outgoing, _after: &mut Seq) {}
+
+    /// A datagram reaches the server. `false`: the engine does not hear it.
+    fn hears(&mut self, _datagram: &[u8]) -> bool {
+        true
+    }
+
+    /// A datagram goes on the air, from a device or to it, at this virtual time. Nothing can be changed any more.
+    fn passes(&mut self, _now_ms: u64, _device: u32, _way: Way, _datagram: &[u8]) {}
+}
+
+/// Breaks nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Honest;
+
+impl Hooks for Honest {}

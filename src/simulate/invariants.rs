@@ -1,0 +1,388 @@
+//! What has to hold at every step of a simulation, whatever goes wrong in it.
+//!
+//! The checker sees what the engine emits, what the store has committed, what leaves for the devices and what
+//! reaches them. It knows the devices as they are, not as the engine takes them to be. It holds that
+//!
+//! * a cell never has more upgrading devices than the class of the one admitted last allows, by the coverage that it
+//!   has told, and no longer ago than coverage counts. What a device never told (because its answer was lost, and
+//!   its cell was asked for alone) is not measurable;
+//! * a stage never lasts longer than its limit, nor an attempt longer than the sum of its stages' limits. A limit is
+//!   kept in wall-clock time over a restart: what runs out while the server is down ends when it is back. The limit of
+//!   the wait for a slot does not begin anew when the coverage is measured anew;
+//! * every attempt has exactly one outcome, and the upgrade's outcome is that of its last attempt. What follows a failure
+//!   is what was ordered, and no attempt begins before its time, or after the last;
+//! * an attempt is a success only if the device runs the target version at that moment, whatever it claims, and a failure
+//!   only if the device has not told that it does while the attempt ran and nothing spoke against it. A device that
+//!   finishes its upgrade unheard, after the limit of the execution, is reported as failed, rightly so: nobody could
+//!   know. It is counted apart, and its report is recorded when it comes. So is one that took the version, or reported a
+//!   failure, and of whose restart nothing was seen: others that run the old version say the same;
+//! * nothing leaves that depends on a change which is not committed, and changes are committed in their order, none
+//!   left out;
+//! * no device receives a segment or a notification of a package other than its upgrade's, or a segment that is not what
+//!   it is said to be, or a frame that devices misread;
+//! * a download goes on: nobody who has accepted the version is asked which it runs or notified again before it has
+//!   been quiet for the pause, least of all because the server was restarted, and no upgrade goes back to what it has
+//!   behind it;
+//! * queues and tables stay bounded.
+//!
+//! After every step the slots that the engine counts are compared with those that the checker counts; after a restart
+//! those of all cells.
+
+mod claims;
+mod commits;
+mod coverage;
+mod datagrams;
+mod ends;
+mod goes_on;
+mod restart;
+mod sizes;
+mod slots;
+mod view;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use serde::Serialize;
+
+use crate::{
+    clock::UtcMillis,
+    config::Config,
+    engine::{Change, Seq, ShardId},
+    package::Package,
+    task::{RetryPolicy, UpgradeId},
+    upgrade::{Outcome, Stage},
+};
+use coverage::Told;
+pub(super) use ends::Ends;
+use view::{Cell, View};
+
+/// Violations of a rule that are told; further ones are counted only.
+const TOLD: usize = 20;
+/// A change of the running server: which shard's, and its number there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Number {
+    pub(super) shard: ShardId,
+    pub(super) seq: Seq,
+}
+
+/// How late something may be that is done in the moment in which it is due, ms.
+const SLACK_MS: i64 = 1_000;
+
+/// Something that must not happen, and did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Violation {
+    /// Virtual time, ms.
+    pub(crate) at_ms: u64,
+    /// Which rule.
+    pub(super) rule: Rule,
+    /// What happened.
+    pub(crate) what: String,
+}
+
+/// What must hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Rule {
+    CellLimit,
+    StageLimit,
+    OneOutcome,
+    TrueOutcome,
+    CommittedFirst,
+    CommitOrder,
+    OwnPackage,
+    WellFormed,
+    GoesOn,
+    Bounded,
+}
+
+/// A device and its upgrade, as the checker knows them.
+#[derive(Debug)]
+pub(super) struct Subject {
+    pub(super) upgrade: UpgradeId,
+    /// Index of its product's package.
+    pub(super) package: usize,
+    /// Its coverage as it is.
+    coverage: sim::Coverage,
+    /// What it has told of that, as emitted and as committed.
+    told_emitted: Option<Told>,
+    told_committed: Option<Told>,
+    /// It runs the target version.
+    pub(super) current: bool,
+    claims: claims::Claims,
+    /// The newest change that concerns it.
+    newest: Option<Number>,
+    emitted: View,
+    committed: View,
+    /// How the last attempt ended for the engine: the state's name.
+    ended_as: Option<&'static str>,
+    /// How the last attempt ended, as committed.
+    outcome: Option<Outcome>,
+    written: goes_on::Written,
+}
+
+impl Subject {
+    pub(super) fn new(
+        upgrade: UpgradeId,
+        package: usize,
+        coverage: sim::Coverage,
+        current: bool,
+    ) -> Self {
+        Self {
+            upgrade,
+            package,
+            coverage,
+            told_emitted: None,
+            told_committed: None,
+            current,
+            claims: claims::Claims::default(),
+            newest: None,
+            emitted: View::default(),
+            committed: View::default(),
+            ended_as: None,
+            outcome: None,
+            written: goes_on::Written::default(),
+        }
+    }
+}
+
+/// A shard of the running server.
+#[derive(Debug, Default)]
+struct Shard {
+    /// Its changes that are committed: all up to this one.
+    last_committed: Seq,
+    /// Datagrams that wait for a commit, by the change that they need.
+    held: BTreeMap<Seq, usize>,
+}
+
+/// The checker.
+#[derive(Debug)]
+pub(super) struct Invariants {
+    rules: Arc<Config>,
+    retry: RetryPolicy,
+    packages: Vec<Arc<Package>>,
+    /// By device.
+    subjects: Vec<Subject>,
+    /// Device of each upgrade; number n stands at n − 1.
+    devices: Vec<u32>,
+    first_cell: u32,
+    cells: Vec<Cell>,
+    /// Locations of registrations that are not committed.
+    new_locations: HashMap<Box<[u8]>, Number>,
+    /// Cells in which a slot was taken or given back since they were compared.
+    touched: BTreeSet<u32>,
+    /// The upgrade that has entered a cell, and how many may be there by its device's coverage. How many there are
+    /// follows.
+    entering: Option<(i64, u32)>,
+    shards: Vec<Shard>,
+    /// When the running server was started.
+    started_at: UtcMillis,
+    /// Time that crashes took from the upgrades so far: while the server was down, and what they undid, ms.
+    lost_ms: i64,
+    open: usize,
+    last_end_ms: u64,
+    /// Segments that reached a device.
+    segments: u64,
+    violations: Vec<Violation>,
+    count: usize,
+}
+
+impl Invariants {
+    pub(super) fn new(
+        rules: Arc<Config>,
+        retry: RetryPolicy,
+        packages: Vec<Arc<Package>>,
+        subjects: Vec<Subject>,
+        first_cell: u32,
+        cells: u32,
+        shards: u8,
+    ) -> Self {
+        let mut devices = vec![0; subjects.len()];
+        let mut rows = vec![Cell::default(); cells as usize];
+        for (device, subject) in (0..).zip(&subjects) {
+            if let Some(row) = row_of(subject.upgrade).and_then(|row| devices.get_mut(row)) {
+                *row = device;
+            }
+            let coverage = subject.coverage;
+            let row = coverage
+                .cell_id
+                .and_then(|cell| cell.checked_sub(first_cell));
+            if let Some(cell) = row.and_then(|row| rows.get_mut(row as usize)) {
+                let admission = &rules.admission;
+                let limit = coverage::limit(coverage.rsrp_dbm, coverage.sinr_db, admission);
+                cell.devices += 1;
+                cell.limits = (cell.limits.0.min(limit), cell.limits.1.max(limit));
+            }
+        }
+        Self {
+            rules,
+            retry,
+            packages,
+            open: subjects.len(),
+            subjects,
+            devices,
+            first_cell,
+            cells: rows,
+            new_locations: HashMap::new(),
+            touched: BTreeSet::new(),
+            entering: None,
+            shards: (0..shards).map(|_| Shard::default()).collect(),
+            started_at: UtcMillis(i64::MIN),
+            lost_ms: 0,
+            last_end_ms: 0,
+            segments: 0,
+            violations: Vec::new(),
+            count: 0,
+        }
+    }
+
+    pub(super) fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+
+    /// All violations, those included that are not told.
+    pub(super) const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Upgrades without a final outcome.
+    pub(super) const fn open(&self) -> usize {
+        self.open
+    }
+
+    /// When the last upgrade ended, ms.
+    pub(super) const fn last_end_ms(&self) -> u64 {
+        self.last_end_ms
+    }
+
+    /// Segments that reached a device, repeats included.
+    pub(super) const fn segments(&self) -> u64 {
+        self.segments
+    }
+
+    /// Each cell with its number.
+    pub(super) fn cells(&self) -> impl Iterator<Item = (u32, &Cell)> {
+        (self.first_cell..).zip(&self.cells)
+    }
+
+    fn violated(&mut self, at_ms: u64, rule: Rule, what: impl FnOnce() -> String) {
+        self.count += 1;
+        let of_this = self.violations.iter().filter(|told| told.rule == rule);
+        if of_this.count() < TOLD {
+            let what = what();
+            self.violations.push(Violation { at_ms, rule, what });
+        }
+    }
+
+    /// The device of an upgrade.
+    pub(super) fn device_of(&self, upgrade: UpgradeId) -> Option<usize> {
+        let device = *self.devices.get(row_of(upgrade)?)?;
+        Some(device as usize)
+    }
+
+    /// The engine wants a change remembered.
+    pub(super) fn emitted(&mut self, now_ms: u64, now: UtcMillis, number: Number, change: &Change) {
+        match change {
+            Change::Registered {
+                endpoint,
+                registration,
+                ..
+            } => {
+                self.touch(endpoint, number);
+                if let Some(device) = device(endpoint)
+                    && registration.registered_at == now
+                {
+                    self.registers(now, device);
+                    self.registers_anew(now, device);
+                }
+                let location = registration.location.as_bytes().into();
+                self.new_locations.entry(location).or_insert(number);
+            }
+            Change::Deregistered { endpoint, .. } => {
+                self.touch(endpoint, number);
+                if let Some(device) = device(endpoint) {
+                    self.leaves_the_register(device);
+                }
+            }
+            Change::VersionReported { endpoint, .. } => self.touch(endpoint, number),
+            Change::Evidence {
+                endpoint, evidence, ..
+            } => {
+                self.touch(endpoint, number);
+                if let Some(device) = device(endpoint) {
+                    self.evidence(device, evidence, false);
+                }
+            }
+            Change::Stage {
+                upgrade,
+                attempt,
+                change,
+                ..
+            } => {
+                let Some(device) = self.device_of(*upgrade) else {
+                    return;
+                };
+                self.subjects[device].newest = Some(number);
+                self.stage_entered(now_ms, now, device, *attempt, change);
+            }
+            Change::Ended {
+                upgrade,
+                attempt,
+                outcome,
+                retry_at,
+                ..
+            } => {
+                let Some(device) = self.device_of(*upgrade) else {
+                    return;
+                };
+                self.subjects[device].newest = Some(number);
+                self.attempt_ended(now_ms, now, device, *attempt, outcome, *retry_at);
+            }
+            Change::Admitted { cell, active, .. } => self.admitted(now_ms, *cell, *active),
+            Change::CoverageReported {
+                endpoint, reading, ..
+            } => {
+                if let Some(device) = device(endpoint) {
+                    self.coverage_told(now_ms, device, reading);
+                }
+            }
+            Change::Note { .. } | Change::Progress { .. } => {}
+        }
+    }
+
+    fn touch(&mut self, endpoint: &str, number: Number) {
+        if let Some(subject) = device(endpoint).and_then(|device| self.subjects.get_mut(device)) {
+            subject.newest = Some(number);
+        }
+    }
+
+    fn cell(&mut self, cell: u32) -> Option<&mut Cell> {
+        let row = cell.checked_sub(self.first_cell)?;
+        self.cells.get_mut(row as usize)
+    }
+}
+
+fn row_of(upgrade: UpgradeId) -> Option<usize> {
+    usize::try_from(upgrade.0.checked_sub(1)?).ok()
+}
+
+/// The number of a device, with which its endpoint's name ends.
+pub(super) fn device(endpoint: &str) -> Option<usize> {
+    endpoint.rsplit('-').next()?.parse().ok()
+}
+
+/// The limit of a stage, ms.
+fn limit_ms(stage: Stage, config: &Config) -> i64 {
+    let limits = &config.upgrade;
+    let seconds = match stage {
+        Stage::WaitingForDevice => limits.wait_for_device_s,
+        Stage::QueryingVersion => limits.query_version_s,
+        Stage::QueryingCoverage => limits.query_coverage_s,
+        Stage::QueryingCell => limits.query_cell_s,
+        Stage::WaitingForSlot => limits.wait_for_slot_s,
+        Stage::Downloading => limits.download_s,
+        Stage::Executing => limits.execute_s,
+    };
+    i64::try_from(seconds * 1_000).unwrap_or(i64::MAX)
+}

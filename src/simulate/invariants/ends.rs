@@ -1,0 +1,275 @@
+use super::{Invariants, Rule, SLACK_MS, limit_ms, view::View};
+use crate::{
+    clock::UtcMillis,
+    engine::StageChange,
+    simulate::store::Final,
+    store::UpgradeState,
+    upgrade::{Failure, Outcome, Stage},
+};
+
+/// Upgrades at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Ends {
+    /// Failed, and the device runs the target version all the same: it finished unheard, and too late.
+    pub(crate) finished_unheard: usize,
+    /// Further attempts that were made.
+    pub(crate) retries: u64,
+}
+
+/// `MAX_TRANSMIT_WAIT` of RFC 7252 §4.8.2.
+const MAX_TRANSMIT_WAIT_MS: u64 = 93_000;
+
+/// Whether a device that told that it runs the target so long ago, ms, cannot fail so. After a restart it is asked once more,
+/// and the limit may run out meanwhile.
+fn counts(failure: &Failure, ago_ms: u64) -> bool {
+    *failure != Failure::ExecutionTimedOut || ago_ms >= MAX_TRANSMIT_WAIT_MS
+}
+
+impl Invariants {
+    /// An upgrade enters a stage, or something in its stage has changed.
+    pub(super) fn stage_entered(
+        &mut self,
+        now_ms: u64,
+        now: UtcMillis,
+        device: usize,
+        attempt: u32,
+        change: &StageChange,
+    ) {
+        self.stage_goes_on(now_ms, now, device, change);
+        let lost_ms = self.lost_ms;
+        let subject = &mut self.subjects[device];
+        let before = subject.emitted;
+        subject.emitted.enter(attempt, change, now, lost_ms);
+        if before.stage.is_none() {
+            subject.claims.told_ms = None;
+        }
+        let (upgrade, cell, told) = (
+            subject.upgrade.0,
+            subject.coverage.cell_id,
+            subject.told_emitted,
+        );
+
+        let expected = match before.stage {
+            Some(_) => before.attempt,
+            None => before.ended + 1,
+        };
+        if attempt != expected {
+            self.violated(now_ms, Rule::OneOutcome, || {
+                format!("{upgrade}: attempt {attempt} goes on where {expected} should")
+            });
+        }
+        if before.stage.is_none() && (before.over || now < before.not_before) {
+            let not_before = before.not_before;
+            self.violated(now_ms, Rule::OneOutcome, || {
+                format!(
+                    "{upgrade}: attempt {attempt} begins; over: {}, not before {not_before}",
+                    before.over
+                )
+            });
+        }
+        self.limits_kept(now_ms, now, upgrade, attempt, &before, change);
+
+        let (had, has) = (before.slot_in(), self.subjects[device].emitted.slot_in());
+        if had == has {
+            return;
+        }
+        self.release_slot(had);
+        if let Some(taken) = has {
+            self.take_slot(taken);
+            let age_ms = told.map_or(i64::MAX, |told| now.0 - told.at_ms);
+            let oldest_ms = (self.rules.admission.coverage_max_age_s * 1_000).cast_signed();
+            let limit = told.map_or(0, |told| told.limit);
+            self.entering = Some((upgrade, limit));
+            if cell != Some(taken) || age_ms > oldest_ms + SLACK_MS {
+                self.violated(now_ms, Rule::CellLimit, || {
+                    format!(
+                        "{upgrade}: admitted to cell {taken} by the coverage that it told {age_ms} ms ago; \
+                         it is in {cell:?}"
+                    )
+                });
+            }
+        }
+    }
+
+    /// The stage before has ended in time, and this one has no more time than it should.
+    fn limits_kept(
+        &mut self,
+        now_ms: u64,
+        now: UtcMillis,
+        upgrade: i64,
+        attempt: u32,
+        before: &View,
+        change: &StageChange,
+    ) {
+        self.ended_in_time(now_ms, now, upgrade, before);
+        let name = change.stage.name();
+        let length_ms = change.deadline_at.0 - change.entered_at.0;
+        let most_ms = limit_ms(change.stage, &self.rules);
+        if length_ms > most_ms + 1 {
+            self.violated(now_ms, Rule::StageLimit, || {
+                format!("{upgrade}: {name} has {length_ms} ms, {most_ms} ms is its limit")
+            });
+        }
+        let same_attempt = before.stage.is_some() && before.attempt == attempt;
+        let times = (change.entered_at, change.deadline_at);
+        let right = if same_attempt && before.stage == Some(change.stage) {
+            times == (before.entered_at, before.deadline_at)
+        } else {
+            change.entered_at == now
+        };
+        if !right {
+            self.violated(now_ms, Rule::StageLimit, || {
+                format!("{upgrade}: the limit of {name} begins anew within the stage")
+            });
+        }
+        let slot_kept = !same_attempt
+            || before.slot_deadline_at.is_none()
+            || before.slot_deadline_at == change.slot_deadline_at;
+        // Coverage that is measured anew is measured to the end, also past the limit of the wait.
+        let slot_meant = change.stage != Stage::WaitingForSlot
+            || change.slot_deadline_at.map(|at| at.max(change.entered_at)) == Some(times.1);
+        if !slot_kept || !slot_meant {
+            self.violated(now_ms, Rule::StageLimit, || {
+                format!("{upgrade}: the limit of its wait for a slot begins anew in {name}")
+            });
+        }
+    }
+
+    fn ended_in_time(&mut self, now_ms: u64, now: UtcMillis, upgrade: i64, before: &View) {
+        let late_ms = self.late_ms(now, before.deadline_at);
+        if let Some(stage) = before.stage
+            && late_ms > SLACK_MS
+        {
+            self.violated(now_ms, Rule::StageLimit, || {
+                format!(
+                    "{upgrade}: {} ended {late_ms} ms after its limit",
+                    stage.name()
+                )
+            });
+        }
+    }
+
+    /// When the next attempt is to begin after an end at `at`, by what was ordered.
+    pub(super) fn retry_expected(
+        &self,
+        attempt: u32,
+        outcome: &Outcome,
+        at: UtcMillis,
+    ) -> Option<UtcMillis> {
+        let again = matches!(outcome, Outcome::Failed(_)) && attempt <= self.retry.attempts;
+        again.then(|| UtcMillis(at.0 + i64::from(self.retry.interval_s) * 1_000))
+    }
+
+    /// An attempt ends.
+    pub(super) fn attempt_ended(
+        &mut self,
+        now_ms: u64,
+        now: UtcMillis,
+        device: usize,
+        attempt: u32,
+        outcome: &Outcome,
+        retry_at: Option<UtcMillis>,
+    ) {
+        let subject = &mut self.subjects[device];
+        let before = subject.emitted;
+        subject.emitted.end(attempt, retry_at);
+        subject.ended_as = Some(outcome.state());
+        let upgrade = subject.upgrade.0;
+        let (current, told_ms) = (subject.current, subject.claims.told_ms);
+        self.release_slot(before.slot_in());
+        if let Some(cell) = self.subjects[device]
+            .coverage
+            .cell_id
+            .and_then(|cell| self.cell(cell))
+        {
+            cell.last_end_ms = now_ms;
+        }
+        if before.stage.is_none() || before.attempt != attempt {
+            self.violated(now_ms, Rule::OneOutcome, || {
+                format!("{upgrade}: attempt {attempt} ends and does not run")
+            });
+        }
+        let expected = self.retry_expected(attempt, outcome, now);
+        if retry_at != expected {
+            self.violated(now_ms, Rule::OneOutcome, || {
+                format!("{upgrade}: attempt {attempt} is followed by one at {retry_at:?}, {expected:?} was ordered")
+            });
+        }
+        match outcome {
+            Outcome::Succeeded(_) if !current => {
+                self.violated(now_ms, Rule::TrueOutcome, || {
+                    format!("{upgrade} of device {device}: a success, and the device runs another version")
+                });
+            }
+            Outcome::Failed(failure)
+                if current && told_ms.is_some_and(|at| counts(failure, now_ms - at)) =>
+            {
+                self.violated(now_ms, Rule::TrueOutcome, || {
+                    format!(
+                        "{upgrade} of device {device}: {failure:?}, and the device has told that it runs the target"
+                    )
+                });
+            }
+            _ => {}
+        }
+        if before.stage.is_some() {
+            self.ended_in_time(now_ms, now, upgrade, &before);
+            let took_ms = now.0 - before.begun_at.0 - (self.lost_ms - before.lost_before_ms);
+            let most_ms = self.longest_attempt_ms();
+            if took_ms > most_ms + SLACK_MS {
+                self.violated(now_ms, Rule::StageLimit, || {
+                    format!("{upgrade}: took {took_ms} ms, its limits together are {most_ms} ms")
+                });
+            }
+        }
+    }
+
+    /// The sum of all limits of an attempt, ms. Coverage that is measured anew in the last moment of the wait for
+    /// a slot is measured to the end.
+    pub(in super::super) fn longest_attempt_ms(&self) -> i64 {
+        let sum: i64 = Stage::ALL
+            .into_iter()
+            .map(|stage| limit_ms(stage, &self.rules))
+            .sum();
+        sum + limit_ms(Stage::QueryingCoverage, &self.rules)
+            + limit_ms(Stage::QueryingCell, &self.rules)
+    }
+
+    /// Everything is over. `current` says of each device whether it runs the target version.
+    pub(in super::super) fn finish(&mut self, now_ms: u64, finals: &[Final]) -> Ends {
+        let mut ends = Ends::default();
+        if finals.len() != self.subjects.len() {
+            let (there, expected) = (finals.len(), self.subjects.len());
+            self.violated(now_ms, Rule::OneOutcome, || {
+                format!("{there} upgrades are stored, {expected} were ordered")
+            });
+        }
+        for end in finals {
+            let Some(device) = self.device_of(end.upgrade) else {
+                continue;
+            };
+            ends.retries += u64::from(end.attempts.saturating_sub(1));
+            let subject = &self.subjects[device];
+            let (upgrade, current) = (end.upgrade.0, subject.current);
+            let state = subject.outcome.as_ref().map(Outcome::state);
+            let stored = end.state.name();
+            if !end.state.is_final() || state != Some(stored) {
+                let emitted = subject.emitted;
+                self.violated(now_ms, Rule::OneOutcome, || {
+                    format!(
+                        "{upgrade}: is stored as {stored}, its outcome was {state:?}; attempt {} of the \
+                         engine: {:?}",
+                        emitted.attempt, emitted.stage
+                    )
+                });
+            }
+            if end.state == UpgradeState::Succeeded && !current {
+                self.violated(now_ms, Rule::TrueOutcome, || {
+                    format!("{upgrade}: stored as a success, and the device runs another version")
+                });
+            }
+            ends.finished_unheard += usize::from(end.state == UpgradeState::Failed && current);
+        }
+        ends
+    }
+}

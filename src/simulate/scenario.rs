@@ -1,0 +1,108 @@
+use std::{sync::Arc, time::Duration};
+
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
+
+use super::{
+    faults::Faults,
+    fleet::{FleetFile, FleetPlan},
+    store::StoreKind,
+};
+use crate::{
+    config::Config,
+    package::{CheckCodeKind, Package, PackageIdentity, SegmentFrames, Segmentation},
+    task::RetryPolicy,
+};
+
+/// Everything that a simulation follows from. The same scenario gives the same run.
+#[derive(Debug, Clone)]
+pub(crate) struct Scenario {
+    /// The server's settings.
+    pub(crate) config: Arc<Config>,
+    pub(crate) fleet: FleetFile,
+    pub(crate) devices: usize,
+    pub(crate) cells: u32,
+    pub(crate) package_bytes: usize,
+    /// Products in the fleet; each has a package and a task of its own.
+    pub(crate) products: usize,
+    pub(crate) seed: u64,
+    pub(crate) faults: Faults,
+    /// Time between two crashes of the server, on average.
+    pub(crate) crash_every: Option<Duration>,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) store: StoreKind,
+}
+
+impl Scenario {
+    /// A small fleet on a good day.
+    pub(crate) fn new(devices: usize, cells: u32, seed: u64) -> Self {
+        Self {
+            config: Arc::new(Config::default()),
+            fleet: FleetFile::default(),
+            devices,
+            cells,
+            package_bytes: 20 * 1024,
+            products: 1,
+            seed,
+            faults: Faults::None,
+            crash_every: None,
+            retry: RetryPolicy {
+                attempts: 2,
+                interval_s: 300,
+            },
+            store: StoreKind::Memory,
+        }
+    }
+
+    /// Randomness for one purpose.
+    pub(super) fn rng(&self, purpose: u64) -> ChaCha8Rng {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        rng.set_stream(purpose);
+        rng
+    }
+
+    pub(super) fn packages(&self) -> Result<Vec<Arc<Package>>, String> {
+        let mut rng = self.rng(1);
+        (0..self.products)
+            .map(|product| self.package(product, &mut rng).map(Arc::new))
+            .collect()
+    }
+
+    fn package(&self, product: usize, rng: &mut ChaCha8Rng) -> Result<Package, String> {
+        let settings = self.config.products.get(&product_name(product));
+        let settings = settings.copied().unwrap_or_default();
+        let mut content = vec![0; self.package_bytes];
+        rng.fill_bytes(&mut content);
+        let segmentation =
+            Segmentation::choose(self.package_bytes as u64, None, settings.pad_last_segment)
+                .map_err(|error| error.to_string())?;
+        let frames = SegmentFrames::build(&content, segmentation)
+            .ok_or_else(|| "the package cannot be cut".to_owned())?;
+        let check_code: CheckCodeKind = settings.check_code;
+        Ok(Package {
+            identity: PackageIdentity {
+                version: pcp::Version::new(&format!("V2.{product}"))
+                    .map_err(|error| error.to_string())?,
+                check_code: check_code.apply(pcp::checksum(&content)),
+                segmentation,
+            },
+            frames,
+        })
+    }
+
+    pub(super) fn fleet(&self, packages: &[Arc<Package>]) -> Result<FleetPlan, String> {
+        let targets: Vec<pcp::Version> = packages
+            .iter()
+            .map(|package| package.identity.version)
+            .collect();
+        self.fleet
+            .plan(self.devices, self.cells, self.seed, self.faults, &targets)
+    }
+}
+
+/// The name of a product of the fleet.
+pub(super) fn product_name(product: usize) -> String {
+    format!("product-{product}")
+}

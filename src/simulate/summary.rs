@@ -1,0 +1,108 @@
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{
+    figures::Figures,
+    invariants::{Ends, Invariants, Violation},
+    store::Final,
+};
+
+/// Cells that the text names: those that ended last.
+const NAMED_CELLS: usize = 10;
+
+/// What came of a simulation.
+#[derive(Debug, Clone)]
+pub(crate) struct Summary {
+    /// From the start of the task to its last outcome, virtual.
+    pub(crate) took_ms: u64,
+    /// Upgrades by their state.
+    pub(crate) outcomes: BTreeMap<&'static str, u64>,
+    /// Upgrades by how they ended.
+    pub(crate) reasons: BTreeMap<String, u64>,
+    pub(crate) ends: Ends,
+    /// Upgrades that ended otherwise than their device's character would have it, by both.
+    pub(crate) surprises: BTreeMap<String, u64>,
+    pub(crate) cells: Vec<CellLine>,
+    pub(crate) figures: Figures,
+    /// Segments that reached a device.
+    pub(crate) segments: u64,
+    pub(crate) crashes: u64,
+    pub(crate) violations: Vec<Violation>,
+    /// Those included that are not named.
+    pub(crate) violations_total: usize,
+    pub(crate) trace_sha256: String,
+}
+
+/// What happened in a cell.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct CellLine {
+    pub(crate) cell: u32,
+    pub(crate) devices: u32,
+    /// The lowest and the highest limit among its devices.
+    pub(crate) limit_min: u32,
+    pub(crate) limit_max: u32,
+    /// Most that upgraded at once.
+    pub(crate) peak: u32,
+    pub(crate) admitted: u32,
+    /// When its last upgrade ended, seconds from the start of the task.
+    pub(crate) finished_s: u64,
+}
+
+impl Summary {
+    #[allow(clippy::too_many_arguments)] // each is a part of the world that ends here
+    pub(super) fn new(
+        checker: &Invariants,
+        finals: &[Final],
+        ends: Ends,
+        surprises: BTreeMap<String, u64>,
+        figures: Figures,
+        crashes: u64,
+        start_ms: u64,
+        trace_sha256: String,
+    ) -> Self {
+        let mut outcomes = BTreeMap::from([("succeeded", 0), ("failed", 0)]);
+        let mut reasons = BTreeMap::new();
+        for end in finals {
+            *outcomes.entry(end.state.name()).or_default() += 1;
+            if let Some(reason) = &end.reason {
+                *reasons.entry(reason.clone()).or_default() += 1;
+            }
+        }
+        let since_start = |ms: u64| ms.saturating_sub(start_ms);
+        let cells = checker
+            .cells()
+            .map(|(number, cell)| CellLine {
+                cell: number,
+                devices: cell.devices,
+                limit_min: cell.limits.0.min(cell.limits.1),
+                limit_max: cell.limits.1,
+                peak: cell.peak,
+                admitted: cell.admitted,
+                finished_s: since_start(cell.last_end_ms) / 1_000,
+            })
+            .collect();
+        Self {
+            took_ms: since_start(checker.last_end_ms()),
+            outcomes,
+            reasons,
+            ends,
+            surprises,
+            cells,
+            figures,
+            segments: checker.segments(),
+            crashes,
+            violations: checker.violations().to_vec(),
+            violations_total: checker.count(),
+            trace_sha256,
+        }
+    }
+
+    /// The cells that ended last.
+    pub(crate) fn slowest(&self) -> Vec<&CellLine> {
+        let mut cells: Vec<&CellLine> = self.cells.iter().filter(|cell| cell.devices > 0).collect();
+        cells.sort_by_key(|cell| (std::cmp::Reverse(cell.finished_s), cell.cell));
+        cells.truncate(NAMED_CELLS);
+        cells
+    }
+}

@@ -1,0 +1,26 @@
+//! The simulation as a test: scenarios of real devices, rules broken on purpose, seeds.
+
+mod broken;
+mod roaming;
+mod same;
+mod scenarios;
+mod seeds;
+
+use super::{
+    hooks::{Honest, Hooks},
+    scenario::Scenario,
+    summary::Summary,
+    world::World,
+};
+
+fn run(scenario: &Scenario) -> Summary {
+    run_with(scenario, Honest)
+}
+
+fn run_with<H: Hooks>(scenario: &Scenario, hooks: H) -> Summary {
+    World::new(scenario, hooks).unwrap().run(|_| {}).unwrap()
+}
+
+fn succeeded(summary: &Summary) -> u64 {
+    summary.outcomes["succeeded"]
+}

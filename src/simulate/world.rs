@@ -1,0 +1,419 @@
+//! The simulated world: the production core, simulated devices and the network between them, driven by one queue of
+//! events in virtual time.
+//!
+//! ```text
+//! devices ──▶ radio ──▶ engine ──▶ changes ──▶ committer ──▶ store
+//!    ▲                    │                        │
+//!    └────── radio ◀── outbox ◀── committed ◀──────┘
+//! ```
+//!
+//! The shards, the directory, the committer, the planner and (if wanted) the store are those of the server. The driver gives
+//! them time, a network, and faults; it stands in for the rollout.
+
+mod committer;
+mod field;
+mod messages;
+mod rollout;
+mod server;
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use rand_chacha::{ChaCha8Rng, rand_core::Rng};
+use sim::radio::Conditions;
+
+use super::{
+    faults::Mishaps,
+    figures::Figures,
+    hooks::Hooks,
+    invariants::{Invariants, Subject},
+    queue::Queue,
+    scenario::{Scenario, product_name},
+    store::{Backend, Order},
+    summary::Summary,
+    trace::Trace,
+};
+use crate::{
+    clock::{Instant, Now, UtcMillis},
+    config::Config,
+    engine::{DeviceIds, ShardId, Tables},
+    package::Package,
+    store::UpgradeState,
+    task::PackageId,
+};
+use field::Unit;
+use server::Server;
+
+/// Virtual time begins here: 2027-01-15 08:00 UTC.
+const EPOCH_MS: u64 = 1_800_000_000_000;
+/// After the last outcome the devices have this long to say what they have to say, ms.
+const AFTERWARDS_MS: u64 = 20 * 60 * 1_000;
+/// Events between two looks at the progress.
+const LOOK_EVERY: u64 = 1 << 14;
+
+/// Events in one millisecond after which time is taken to stand still.
+const MOST_AT_ONCE: u64 = 10_000_000;
+
+/// Shards of the server, unless its settings say otherwise.
+const SHARDS: u8 = 2;
+
+/// Something that happens at its time.
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    /// A device has something to do.
+    Wake(u32),
+    /// A datagram arrives at the server, from a device's address.
+    Up(u32, u16),
+    /// A datagram arrives at what was a device's address.
+    Down(u32, u16),
+    /// A device loses its power.
+    PowerLoss(u32),
+    /// A device gets another address.
+    NewAddress(u32),
+    /// The store writes the batch. As all that concerns the server, for the server of that number only.
+    Write(u32),
+    /// A shard hears what was said to it.
+    Hears(u32, ShardId),
+    /// The gate does.
+    Asked(u32),
+    /// The rollout looks.
+    Look(u32),
+    /// The server crashes.
+    Crash,
+    /// And is started again.
+    Restart,
+    /// The store fails for a while.
+    StoreOutage,
+}
+
+/// How far a simulation is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Progress {
+    /// Virtual time since the start of the task, ms.
+    pub(crate) virtual_ms: u64,
+    pub(crate) open: usize,
+    pub(crate) devices: usize,
+    pub(crate) events: u64,
+}
+
+/// A simulation.
+pub(super) struct World<H> {
+    hooks: H,
+    config: Arc<Config>,
+    conditions: Conditions,
+    mishaps: Mishaps,
+    crash_every: Option<Duration>,
+    now_ms: u64,
+    queue: Queue<Event>,
+    /// The datagram that arrives: always the same memory.
+    datagram: Vec<u8>,
+    units: Vec<Unit>,
+    /// When each unit is woken next, ms.
+    alarms: Vec<u64>,
+    server: Option<Server>,
+    /// Number of the server that runs, or ran last.
+    epoch: u32,
+    crashed_at_ms: u64,
+    crashes: u64,
+    store_fails_until_ms: u64,
+    store: Backend,
+    packages: Vec<(PackageId, Arc<Package>)>,
+    ids: DeviceIds,
+    shards: u8,
+    checker: Invariants,
+    trace: Trace,
+    rng: ChaCha8Rng,
+    figures: Figures,
+    /// When the task starts, ms.
+    start_ms: u64,
+    /// When everything must be over, ms.
+    end_ms: u64,
+}
+
+impl<H: Hooks> World<H> {
+    /// The world as a scenario describes it, before anything happens.
+    pub(super) fn new(scenario: &Scenario, hooks: H) -> Result<Self, String> {
+        let packages = scenario.packages()?;
+        let fleet = scenario.fleet(&packages)?;
+        let mut rng = scenario.rng(2);
+        let mut store = Backend::open(scenario.store)?;
+        let mut upgrades = vec![None; fleet.members.len()];
+        let mut numbered = Vec::new();
+        for (product, package) in packages.iter().enumerate() {
+            let endpoints: Vec<&str> = (fleet.members.iter().skip(product))
+                .step_by(packages.len())
+                .map(|member| member.spec.endpoint.as_str())
+                .collect();
+            if endpoints.is_empty() {
+                continue;
+            }
+            let (id, created) = store.create(&Order {
+                product: &product_name(product),
+                endpoints: &endpoints,
+                version: package.identity.version,
+                package: &package.identity,
+                created_at: utc(0),
+                start_at: utc(fleet.ready_ms),
+                retry: scenario.retry,
+            })?;
+            numbered.push((id, package.clone()));
+            for upgrade in created {
+                let device = super::invariants::device(&upgrade.endpoint);
+                if let Some(row) = device.and_then(|device| upgrades.get_mut(device)) {
+                    *row = Some(upgrade.upgrade);
+                }
+            }
+        }
+        let mut subjects = Vec::with_capacity(fleet.members.len());
+        for ((device, member), upgrade) in fleet.members.iter().enumerate().zip(upgrades) {
+            let package = device % packages.len();
+            let upgrade = upgrade.ok_or("a device has no upgrade")?;
+            let current = member.spec.version == packages[package].identity.version;
+            subjects.push(Subject::new(
+                upgrade,
+                package,
+                member.spec.coverage,
+                current,
+            ));
+        }
+        // not of this machine: a seed gives the same everywhere
+        let shards = match scenario.config.shards {
+            0 => SHARDS,
+            shards => shards,
+        };
+        let checker = Invariants::new(
+            scenario.config.clone(),
+            scenario.retry,
+            packages.clone(),
+            subjects,
+            super::fleet::FIRST_CELL,
+            scenario.cells,
+            shards,
+        );
+        let attempts = u64::from(scenario.retry.attempts) + 1;
+        let attempt_ms = u64::try_from(checker.longest_attempt_ms()).unwrap_or(0)
+            + u64::from(scenario.retry.interval_s) * 1_000;
+        let mut token_key = [0; 32];
+        rng.fill_bytes(&mut token_key);
+        let mut world = Self {
+            config: Arc::new(hooks.config(&scenario.config)),
+            conditions: scenario.faults.conditions(),
+            mishaps: hooks.mishaps(scenario.faults.mishaps()),
+            hooks,
+            crash_every: scenario.crash_every,
+            now_ms: 0,
+            queue: Queue::new(),
+            datagram: Vec::new(),
+            units: Vec::with_capacity(fleet.members.len()),
+            alarms: vec![u64::MAX; fleet.members.len()],
+            server: None,
+            epoch: 0,
+            crashed_at_ms: 0,
+            crashes: 0,
+            store_fails_until_ms: 0,
+            store,
+            packages: numbered,
+            ids: DeviceIds::new(token_key),
+            shards,
+            checker,
+            trace: Trace::start(),
+            rng,
+            figures: Figures::default(),
+            start_ms: fleet.ready_ms,
+            end_ms: fleet.ready_ms + attempts * attempt_ms + AFTERWARDS_MS,
+        };
+        world.populate(fleet.members, scenario, &packages);
+        Ok(world)
+    }
+
+    /// Lets everything happen, and sums up.
+    pub(super) fn run(mut self, mut progress: impl FnMut(&Progress)) -> Result<Summary, String> {
+        self.start_server()?;
+        self.plan_crash();
+        self.plan_store_outage();
+        let mut over_at = u64::MAX;
+        let mut at_once = 0;
+        while let Some(next_ms) = self.next_ms().filter(|at| *at <= over_at) {
+            if next_ms > self.end_ms {
+                break;
+            }
+            at_once = if next_ms == self.now_ms {
+                at_once + 1
+            } else {
+                0
+            };
+            if at_once > MOST_AT_ONCE {
+                self.checker.stuck(self.now_ms);
+                break;
+            }
+            self.now_ms = next_ms;
+            self.step()?;
+            self.check_sizes();
+            self.figures.events += 1;
+            if self.figures.events.is_multiple_of(LOOK_EVERY) {
+                progress(&self.progress());
+            }
+            if over_at == u64::MAX && self.checker.open() == 0 {
+                over_at = self.now_ms + AFTERWARDS_MS;
+            }
+        }
+        progress(&self.progress());
+        self.sum_up()
+    }
+
+    fn next_ms(&self) -> Option<u64> {
+        let engines = (self.server.as_ref())
+            .and_then(Server::next_timeout)
+            .map(|at| millis_of(at).max(self.now_ms));
+        match (engines, self.queue.next_ms()) {
+            (Some(engine), Some(event)) => Some(engine.min(event)),
+            (engine, event) => engine.or(event),
+        }
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        let now = self.now();
+        if let Some(server) = &mut self.server
+            && (server.next_timeout()).is_some_and(|at| at <= now.instant)
+        {
+            server.handle_timeouts(now);
+            self.tell_turns();
+            self.drain();
+            return Ok(());
+        }
+        // taken out, so that the world can be lent with it
+        let mut datagram = std::mem::take(&mut self.datagram);
+        let event = self.queue.pop(&mut datagram);
+        match event {
+            Some(Event::Wake(device)) => self.wake(device),
+            Some(Event::Up(device, port)) => self.arrive_up(device, port, &datagram),
+            Some(Event::Down(device, port)) => self.arrive_down(device, port, &datagram),
+            Some(Event::PowerLoss(device)) => self.power_loss(device),
+            Some(Event::NewAddress(device)) => self.new_address(device),
+            Some(Event::Write(epoch)) if self.runs(epoch) => self.write()?,
+            Some(Event::Hears(epoch, shard)) if self.runs(epoch) => self.hears(shard)?,
+            Some(Event::Asked(epoch)) if self.runs(epoch) => self.asked(),
+            Some(Event::Look(epoch)) if self.runs(epoch) => self.look_again()?,
+            // of before a crash, or nothing at all
+            Some(Event::Write(_) | Event::Hears(..) | Event::Asked(_) | Event::Look(_)) | None => {}
+            Some(Event::Crash) => self.crash(),
+            Some(Event::Restart) => self.restart()?,
+            Some(Event::StoreOutage) => self.store_outage(),
+        }
+        self.datagram = datagram;
+        Ok(())
+    }
+
+    fn runs(&self, epoch: u32) -> bool {
+        self.epoch == epoch && self.server.is_some()
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            instant: Instant::from_millis(EPOCH_MS + self.now_ms),
+            utc: utc(self.now_ms),
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        Progress {
+            virtual_ms: self.now_ms.saturating_sub(self.start_ms),
+            open: self.checker.open(),
+            devices: self.units.len(),
+            events: self.figures.events,
+        }
+    }
+
+    fn check_sizes(&mut self) {
+        if let Some(server) = &self.server {
+            let mut tables = Tables::default();
+            let mut held = 0;
+            for core in server.cores() {
+                tables = tables + core.tables();
+                held += core.held();
+            }
+            let (cells, uncommitted) = (server.gate.cell_count(), server.uncommitted());
+            self.checker
+                .sizes(self.now_ms, tables, cells, held, uncommitted);
+        }
+    }
+
+    fn sum_up(mut self) -> Result<Summary, String> {
+        let finals = self.store.finals()?;
+        let ends = self.checker.finish(self.now_ms, &finals);
+        let mut surprises = BTreeMap::new();
+        for end in &finals {
+            if let Some(unit) = self
+                .checker
+                .device_of(end.upgrade)
+                .and_then(|d| self.units.get(d))
+                && unit.is_to_succeed() != (end.state == UpgradeState::Succeeded)
+            {
+                let reason = end.reason.as_deref().unwrap_or("-");
+                let surprise = format!("{}: {reason}", unit.character());
+                *surprises.entry(surprise).or_default() += 1;
+            }
+            let (upgrade, reason) = (end.upgrade.0, end.reason.as_deref().unwrap_or("-"));
+            let line = format!("{upgrade} {} {} {reason}", end.attempts, end.state.name());
+            self.trace.note(self.now_ms, &line);
+        }
+        let trace = self.trace.finish();
+        Ok(Summary::new(
+            &self.checker,
+            &finals,
+            ends,
+            surprises,
+            self.figures,
+            self.crashes,
+            self.start_ms,
+            trace,
+        ))
+    }
+
+    /// A time between `from` and `to`, chosen by chance.
+    fn between(&mut self, from: Duration, to: Duration) -> u64 {
+        between(&mut self.rng, from, to)
+    }
+
+    /// The time until something that happens this often on average.
+    fn until_next(&mut self, mean: Duration) -> u64 {
+        self.between(Duration::from_millis(1), mean * 2)
+    }
+}
+
+/// A time between `from` and `to`, chosen by chance, ms.
+fn between(rng: &mut ChaCha8Rng, from: Duration, to: Duration) -> u64 {
+    let from_ms = millis(from);
+    let span_ms = millis(to).saturating_sub(from_ms) + 1;
+    let product = u128::from(rng.next_u64()) * u128::from(span_ms);
+    from_ms + u64::try_from(product >> 64).unwrap_or(0)
+}
+
+/// An engine's time as the world's, ms.
+const fn millis_of(at: Instant) -> u64 {
+    at.as_millis().saturating_sub(EPOCH_MS)
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn utc(ms: u64) -> UtcMillis {
+    UtcMillis(i64::try_from(EPOCH_MS + ms).unwrap_or(i64::MAX))
+}
+
+/// A device's address: which device it is, and which of its addresses.
+fn address(device: u32, port: u16) -> SocketAddr {
+    let [_, a, b, c] = device.to_be_bytes();
+    SocketAddr::from(([10, a, b, c], port))
+}
+
+/// The device to which an address belongs, or belonged.
+fn device_at(peer: SocketAddr) -> Option<(u32, u16)> {
+    match peer {
+        SocketAddr::V4(peer) => {
+            let [_, a, b, c] = peer.ip().octets();
+            Some((u32::from_be_bytes([0, a, b, c]), peer.port()))
+        }
+        SocketAddr::V6(_) => None,
+    }
+}

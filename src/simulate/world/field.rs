@@ -1,0 +1,212 @@
+//! The devices' side: what they do, what the network does to them.
+
+use std::{sync::Arc, time::Duration};
+
+use rand_chacha::rand_core::Rng;
+use sim::{
+    Device,
+    radio::{Direction, Radio},
+};
+
+use super::{Event, World, address};
+use crate::{
+    coap::Peer,
+    package::Package,
+    shard::home,
+    simulate::{fleet::Member, hooks::Hooks, scenario::Scenario, trace::Way},
+};
+
+/// Ports of the devices' addresses begin here; a new address is the next port.
+const FIRST_PORT: u16 = 10_000;
+
+/// A device with its radio.
+#[derive(Debug)]
+pub(super) struct Unit {
+    device: Device,
+    radio: Radio,
+    port: u16,
+    /// The version that its upgrade leads to.
+    target: pcp::Version,
+    /// It runs that version.
+    current: bool,
+}
+
+impl<H: Hooks> World<H> {
+    /// Switches all devices on.
+    pub(super) fn populate(
+        &mut self,
+        members: Vec<Member>,
+        scenario: &Scenario,
+        packages: &[Arc<Package>],
+    ) {
+        let mut rng = scenario.rng(3);
+        let place_seed = rng.next_u64();
+        for ((device, member), package) in (0..).zip(members).zip(packages.iter().cycle()) {
+            let cell = u64::from(member.spec.coverage.cell_id.unwrap_or(0));
+            let cell_seed = place_seed ^ cell.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let target = package.identity.version;
+            let current = member.spec.version == target;
+            self.units.push(Unit {
+                radio: Radio::new(member.class, member.paging, cell_seed, rng.next_u64()),
+                device: Device::new(member.spec),
+                port: FIRST_PORT,
+                target,
+                current,
+            });
+            self.units[device as usize].device.start(0);
+            self.settle_unit(device);
+            if let Some(mean) = self.mishaps.power_loss {
+                let at = self.until_next(mean);
+                self.queue.push(at, Event::PowerLoss(device));
+            }
+            if let Some(mean) = self.mishaps.new_address {
+                let at = self.until_next(mean);
+                self.queue.push(at, Event::NewAddress(device));
+            }
+        }
+    }
+
+    pub(super) fn wake(&mut self, device: u32) {
+        let alarm_ms = &mut self.alarms[device as usize];
+        if *alarm_ms != self.now_ms {
+            return; // it was woken since
+        }
+        *alarm_ms = u64::MAX;
+        self.units[device as usize]
+            .device
+            .handle_timeout(self.now_ms);
+        self.settle_unit(device);
+    }
+
+    /// A datagram reaches the server, if there is one.
+    pub(super) fn arrive_up(&mut self, device: u32, port: u16, bytes: &[u8]) {
+        let now = self.now();
+        if self.server.is_none() || !self.hooks.hears(bytes) {
+            return;
+        }
+        self.checker.hears(self.now_ms, device as usize, bytes);
+        let from = address(device, port);
+        let shard = home(from, self.shards);
+        let counts = self.with_core(shard, |core, _| {
+            let before = *core.counters();
+            core.hear(now, &Peer::from(from).into(), bytes);
+            (before, *core.counters())
+        });
+        let Some((before, after)) = counts else {
+            return;
+        };
+        if after.segments_served > before.segments_served {
+            self.checker.served(now.utc, device as usize);
+        }
+        let ignored = after.requests_ignored > before.requests_ignored;
+        self.drain();
+        if ignored {
+            self.checker.ignored(device as usize);
+        }
+    }
+
+    /// A datagram reaches a device, if that still has this address.
+    pub(super) fn arrive_down(&mut self, device: u32, port: u16, bytes: &[u8]) {
+        let unit = &mut self.units[device as usize];
+        if unit.port != port {
+            return;
+        }
+        self.checker.reaches(self.now_ms, device as usize, bytes);
+        unit.device.handle_datagram(self.now_ms, bytes);
+        self.settle_unit(device);
+    }
+
+    pub(super) fn power_loss(&mut self, device: u32) {
+        let off_ms = self.between(Duration::from_secs(2), Duration::from_mins(2));
+        let unit = &mut self.units[device as usize];
+        unit.device.lose_power(self.now_ms, off_ms);
+        self.settle_unit(device);
+        if let Some(mean) = self.mishaps.power_loss
+            && self.checker.open() > 0
+        {
+            let at = self.now_ms + self.until_next(mean);
+            self.queue.push(at, Event::PowerLoss(device));
+        }
+    }
+
+    pub(super) fn new_address(&mut self, device: u32) {
+        let unit = &mut self.units[device as usize];
+        unit.port = next_port(unit.port);
+        if let Some(mean) = self.mishaps.new_address
+            && self.checker.open() > 0
+        {
+            let at = self.now_ms + self.until_next(mean);
+            self.queue.push(at, Event::NewAddress(device));
+        }
+    }
+
+    /// Sends what a device has to send, and sets its alarm.
+    fn settle_unit(&mut self, device: u32) {
+        let unit = &mut self.units[device as usize];
+        if unit.device.take_address_change() {
+            unit.port = next_port(unit.port);
+        }
+        let current = unit.device.version() == unit.target;
+        while let Some(bytes) = unit.device.poll_transmit() {
+            if current {
+                (self.checker).says(device as usize, unit.target, &bytes);
+            }
+            self.figures.datagrams_up += 1;
+            self.figures.bytes_up += bytes.len() as u64;
+            let peer = address(device, unit.port);
+            self.trace.datagram(self.now_ms, Way::Up, peer, &bytes);
+            (self.hooks).passes(self.now_ms, device, Way::Up, &bytes);
+            let [first, again] = (unit.radio).carry(self.now_ms, Direction::Up, &self.conditions);
+            if let Some(at) = again {
+                (self.queue).push_datagram(at, Event::Up(device, unit.port), &bytes);
+            }
+            if let Some(at) = first {
+                (self.queue).push_datagram(at, Event::Up(device, unit.port), &bytes);
+            }
+        }
+        let alarm_ms = &mut self.alarms[device as usize];
+        if let Some(at) = unit.device.poll_timeout().filter(|at| *at < *alarm_ms) {
+            *alarm_ms = at.max(self.now_ms);
+            self.queue.push(*alarm_ms, Event::Wake(device));
+        }
+        if !unit.current && current {
+            unit.current = true;
+            self.checker.switched(device as usize);
+        }
+    }
+
+    /// Sends a datagram to a device.
+    pub(super) fn send_down(&mut self, device: u32, port: u16, bytes: &[u8]) {
+        self.figures.datagrams_down += 1;
+        self.figures.bytes_down += bytes.len() as u64;
+        let peer = address(device, port);
+        self.trace.datagram(self.now_ms, Way::Down, peer, bytes);
+        (self.hooks).passes(self.now_ms, device, Way::Down, bytes);
+        let Some(unit) = self.units.get_mut(device as usize) else {
+            return;
+        };
+        let [first, again] = (unit.radio).carry(self.now_ms, Direction::Down, &self.conditions);
+        if let Some(at) = again {
+            (self.queue).push_datagram(at, Event::Down(device, port), bytes);
+        }
+        if let Some(at) = first {
+            (self.queue).push_datagram(at, Event::Down(device, port), bytes);
+        }
+    }
+}
+
+impl Unit {
+    /// Whether its character lets an upgrade succeed.
+    pub(super) fn is_to_succeed(&self) -> bool {
+        self.device.spec().expected() == sim::Expected::Succeeded
+    }
+
+    /// How it goes wrong, if it does.
+    pub(super) fn character(&self) -> String {
+        (self.device.spec().fault).map_or_else(|| "well-behaved".to_owned(), String::from)
+    }
+}
+
+fn next_port(port: u16) -> u16 {
+    port.checked_add(1).unwrap_or(FIRST_PORT)
+}

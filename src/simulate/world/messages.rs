@@ -1,0 +1,173 @@
+//! What shards and the gate say to each other: in their order, and each a little later.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use rand_chacha::ChaCha8Rng;
+
+use super::{Event, World, between, device_at};
+use crate::{
+    engine::{Ask, Command, ShardId, Turn},
+    shard::{self, Post, Surroundings as _},
+    simulate::{hooks::Hooks, queue::Queue},
+};
+
+/// What is said to a shard.
+pub(super) type Message = shard::Message<Done>;
+
+/// Whoever gave commands looks how many of it there are.
+#[derive(Debug, Clone, Default)]
+#[allow(unreachable_pub)] // a type of a public trait
+pub struct Done(Arc<()>);
+
+impl Done {
+    /// Whether all clones are gone: everything is committed.
+    pub(super) fn is_alone(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
+impl shard::Done for Done {
+    fn committed(self) {}
+}
+
+/// Messages to the gate that are on their way, and answers of it that are not acted upon, of each cell.
+#[derive(Debug, Default)]
+pub(super) struct UnderWay(HashMap<u32, usize>);
+
+impl UnderWay {
+    pub(super) fn begins(&mut self, cell: u32) {
+        *self.0.entry(cell).or_default() += 1;
+    }
+
+    fn ends(&mut self, cell: u32) {
+        if let Some(count) = self.0.get_mut(&cell) {
+            *count -= 1;
+            if *count == 0 {
+                self.0.remove(&cell);
+            }
+        }
+    }
+
+    /// Whether nothing is said about the cell.
+    pub(super) fn is_quiet(&self, cell: u32) -> bool {
+        !self.0.contains_key(&cell)
+    }
+}
+
+/// The cell whose slots a message is about.
+const fn granted(message: &Message) -> Option<u32> {
+    match message {
+        Message::Obey(Command::Turn {
+            turn: Turn::Admit { cell, .. },
+            ..
+        }) => Some(*cell),
+        _ => None,
+    }
+}
+
+/// The way to the shards.
+pub(super) struct Way<'w> {
+    pub(super) inboxes: &'w mut [VecDeque<Message>],
+    pub(super) under_way: &'w mut UnderWay,
+    pub(super) queue: &'w mut Queue<Event>,
+    pub(super) rng: &'w mut ChaCha8Rng,
+    pub(super) now_ms: u64,
+    pub(super) epoch: u32,
+    /// How long a message is on its way at most.
+    pub(super) takes: Duration,
+    /// Devices that have moved.
+    pub(super) moves: &'w mut u64,
+}
+
+impl Post<Done> for Way<'_> {
+    fn post(&mut self, to: ShardId, message: Message) {
+        let at = self.now_ms + between(self.rng, Duration::ZERO, self.takes);
+        if let Some(cell) = granted(&message) {
+            self.under_way.begins(cell);
+        }
+        *self.moves += u64::from(matches!(message, Message::Arrived(..)));
+        self.inboxes[to.index()].push_back(message);
+        self.queue.push(at, Event::Hears(self.epoch, to));
+    }
+}
+
+impl<H: Hooks> World<H> {
+    pub(super) fn post(&mut self, to: ShardId, message: Message) {
+        self.route(|_, post| post.post(to, message));
+    }
+
+    pub(super) fn tell_all(&mut self, message: impl Fn() -> Message) {
+        for shard in (0..self.shards).map(ShardId) {
+            self.post(shard, message());
+        }
+    }
+
+    pub(super) fn post_ask(&mut self, ask: Ask) {
+        let at = self.now_ms + self.between(Duration::ZERO, self.hooks.on_its_way());
+        if let Some(server) = &mut self.server {
+            server.under_way.begins(ask.cell);
+            server.asks.push_back(ask);
+            self.queue.push(at, Event::Asked(self.epoch));
+        }
+    }
+
+    /// The gate hears the next thing that was said to it.
+    pub(super) fn asked(&mut self) {
+        let now = self.now().instant;
+        if let Some(server) = &mut self.server
+            && let Some(ask) = server.asks.pop_front()
+        {
+            server.gate.handle(ask);
+            server.gate.handle_timeout(now);
+            server.under_way.ends(ask.cell);
+            self.tell_turns();
+        }
+    }
+
+    /// What the gate says goes to whoever has the device.
+    pub(super) fn tell_turns(&mut self) {
+        while let Some(server) = &mut self.server
+            && let Some((device, turn)) = server.gate.poll_turn()
+        {
+            self.route(|directory, post| directory.tell(device, turn, post));
+        }
+    }
+
+    /// A shard hears the next thing that was said to it.
+    pub(super) fn hears(&mut self, shard: ShardId) -> Result<(), String> {
+        let now = self.now();
+        let Some(server) = &mut self.server else {
+            return Ok(());
+        };
+        let Some(message) = server.inboxes[shard.index()].pop_front() else {
+            return Ok(());
+        };
+        let cell = granted(&message);
+        let from = match &message {
+            Message::Seek(errand) | Message::Sought(errand, _) | Message::Arrived(_, errand) => {
+                Some(errand.seek().peer().address)
+            }
+            Message::Commands { .. } | Message::Obey(_) | Message::Committed(_) => None,
+        };
+        let served = self.with_core(shard, |core, world| {
+            let before = core.counters().segments_served;
+            core.take(now, message, world);
+            core.counters().segments_served > before
+        });
+        if served == Some(true)
+            && let Some((device, _)) = from.and_then(device_at)
+        {
+            self.checker.served(now.utc, device as usize);
+        }
+        // what the engine made of it is under way by now
+        if let (Some(server), Some(cell)) = (&mut self.server, cell) {
+            server.under_way.ends(cell);
+        }
+        self.drain();
+        self.go_on()
+    }
+}

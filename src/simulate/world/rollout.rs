@@ -1,0 +1,137 @@
+//! Drives the reconciler: asks the store, and gives the shards commands.
+
+use super::{Event, World, messages::Done, millis};
+use crate::{
+    engine::{Command, UpgradeOrder},
+    shard::{Query, Reconciler, Reply, Surroundings as _, Want, follow},
+    simulate::hooks::Hooks,
+};
+
+/// Where the rollout stands.
+#[derive(Debug)]
+pub(super) struct Rollout {
+    reconciler: Reconciler,
+    /// It waits for what it has ordered.
+    waits_for: Option<Done>,
+    /// When it looks next, ms; `None` while it looks.
+    looks_at_ms: Option<u64>,
+    /// An attempt has ended while it looked.
+    poked: bool,
+}
+
+impl Rollout {
+    pub(super) fn new() -> Self {
+        Self {
+            reconciler: Reconciler::new(0),
+            waits_for: None,
+            looks_at_ms: None,
+            poked: false,
+        }
+    }
+}
+
+impl<H: Hooks> World<H> {
+    /// Does what the reconciler wants, as far as that takes no time.
+    pub(super) fn look(&mut self) -> Result<(), String> {
+        let now = self.now();
+        while let Some(server) = &mut self.server
+            && server.rollout.waits_for.is_none()
+        {
+            match server.rollout.reconciler.want(now) {
+                Want::Ask(query) => {
+                    let reply = self.answer(&query)?;
+                    if let Some(server) = &mut self.server {
+                        server.rollout.reconciler.reply(now, reply);
+                    }
+                }
+                Want::Follow(changes) => self.order(follow(changes)),
+                Want::Obey(commands) => self.order(commands),
+                Want::Start(orders) => {
+                    let commands = orders.into_iter().filter_map(|order| self.start(order));
+                    let commands = commands.collect();
+                    self.order(commands);
+                }
+                Want::Wait(_) if std::mem::take(&mut server.rollout.poked) => {
+                    server.rollout.reconciler.look();
+                }
+                Want::Wait(pause) => {
+                    let at = self.now_ms + millis(pause);
+                    server.rollout.looks_at_ms = Some(at);
+                    self.queue.push(at, Event::Look(self.epoch));
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, query: &Query) -> Result<Reply, String> {
+        Ok(match query {
+            // the operator changes nothing in the midst of a task, and all devices were added
+            Query::RemoveNewcomers { .. } => Reply::NewcomersRemoved(0),
+            Query::DeviceChanges { .. } => Reply::Devices(Vec::new()),
+            Query::ToStop(_) => Reply::ToStop(Vec::new()),
+            Query::ForgetRemoved(_) => Reply::Done,
+            Query::StartDueTasks(now) => {
+                self.store.start_due_tasks(*now)?;
+                Reply::Done
+            }
+            Query::Startable(now, limit) => Reply::Startable(self.store.startable(*now, *limit)?),
+            Query::NextDue(now) => Reply::Due(self.store.next_due(*now)?),
+        })
+    }
+
+    fn start(&self, order: UpgradeOrder) -> Option<Command> {
+        let package = self.packages.iter().find(|(id, _)| *id == order.package);
+        package.map(|(_, package)| Command::Start {
+            order,
+            package: package.clone(),
+        })
+    }
+
+    /// Gives commands, and waits until all is committed that follows.
+    fn order(&mut self, commands: Vec<Command>) {
+        let done = Done::default();
+        if let Some(server) = &mut self.server {
+            server.rollout.waits_for = Some(done.clone());
+        }
+        self.route(|directory, post| directory.obey(commands, &done, post));
+    }
+
+    /// Goes on when all is committed that was ordered.
+    pub(super) fn go_on(&mut self) -> Result<(), String> {
+        let Some(server) = &mut self.server else {
+            return Ok(());
+        };
+        let rollout = &mut server.rollout;
+        if !(rollout.waits_for.as_ref()).is_some_and(Done::is_alone) {
+            return Ok(());
+        }
+        rollout.waits_for = None;
+        rollout.reconciler.obeyed();
+        self.look()
+    }
+
+    /// It is time to look, unless it was done since.
+    pub(super) fn look_again(&mut self) -> Result<(), String> {
+        let Some(server) = &mut self.server else {
+            return Ok(());
+        };
+        let rollout = &mut server.rollout;
+        if rollout.waits_for.is_some() || rollout.looks_at_ms != Some(self.now_ms) {
+            return Ok(());
+        }
+        rollout.looks_at_ms = None;
+        rollout.reconciler.look();
+        self.look()
+    }
+
+    /// An attempt has ended, so that another upgrade may begin.
+    pub(super) fn poke(&mut self) -> Result<(), String> {
+        let Some(server) = &mut self.server else {
+            return Ok(());
+        };
+        server.rollout.poked = true;
+        self.look()
+    }
+}
