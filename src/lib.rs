@@ -16,6 +16,7 @@ pub mod package;
 pub mod runtime;
 pub mod server;
 pub mod shard;
+pub mod signal;
 pub mod simulate;
 pub mod store;
 pub mod strangers;

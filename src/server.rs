@@ -33,9 +33,10 @@ use crate::{
     health::{Health, Part},
     notify::{self, Dispatcher, DispatcherSetup, Instance, KeepError},
     runtime::{
-        Exchange, PackageCache, Pulse, Rollout, RolloutSetup, SecuredSetup, Shards, ShardsSetup,
+        Exchange, PackageCache, Rollout, RolloutSetup, SecuredSetup, Shards, ShardsSetup,
         Supervisor, bind, restore_busy,
     },
+    signal::Signals,
     store::{FileError, OpenError, PackageFiles, SqliteStore, Store, StoreError},
     strangers::Strangers,
     telemetry::{self, Metrics},
@@ -152,7 +153,7 @@ pub struct Server {
     /// Those that the operator gave last, as far as they are in effect.
     settings: Settings,
     secured: Option<SecuredPort>,
-    pulse: Arc<Pulse>,
+    signals: Arc<Signals>,
     metrics: Arc<Metrics>,
     stop: watch::Sender<bool>,
     _lock: File,
@@ -183,7 +184,7 @@ impl Server {
         let settings = Settings::new(config.clone());
         let metrics = Arc::new(Metrics::new().map_err(|error| system("make metrics", &error))?);
         let strangers = Arc::new(Strangers::new(clock));
-        let pulse = Arc::new(Pulse::default());
+        let signals = Arc::new(Signals::default());
         let shards = Shards::start(ShardsSetup {
             engines,
             plain: ports.plain,
@@ -194,7 +195,7 @@ impl Server {
             clock,
             store: database.clone(),
             writer: u64::from_be_bytes(random()?),
-            pulse: pulse.clone(),
+            signals: signals.clone(),
             health: health.clone(),
             supervisor: supervisor.clone(),
             strangers: strangers.clone(),
@@ -207,7 +208,7 @@ impl Server {
             exchange: exchange.clone(),
             keys: ports.port.as_ref().map(|port| port.keys.clone()),
             clock,
-            pulse: pulse.clone(),
+            signals: signals.clone(),
             health: health.clone(),
             revision,
             packages,
@@ -217,7 +218,7 @@ impl Server {
         let dispatcher = Dispatcher::new(DispatcherSetup {
             store: database.clone(),
             config: settings.clone(),
-            pulse: pulse.clone(),
+            signals: signals.clone(),
             clock,
             instance: instance.clone(),
             vault: vault.clone(),
@@ -231,7 +232,7 @@ impl Server {
             clock,
             token: kept.token,
             vault,
-            pulse: pulse.clone(),
+            signals: signals.clone(),
             instance: Arc::new(instance),
             streams: ApiState::stream_places(),
             stop: told_to_stop.clone(),
@@ -257,7 +258,7 @@ impl Server {
             api,
             settings,
             secured: ports.port,
-            pulse,
+            signals,
             metrics,
             stop,
             _lock: kept.lock,
@@ -288,7 +289,7 @@ impl Server {
         }
         self.settings.set(config.clone());
         self.shards.exchange().configure(&config);
-        self.pulse.poke();
+        self.signals.written();
         let mut changed = reload.changed;
         // what the files hold may have changed where their names have not
         match self.secured.as_mut().map(|port| port.renewed(&config.dtls)) {

@@ -370,7 +370,7 @@ pub(super) async fn update(
     }
     let update = to_update(body, &endpoint, &state)?;
     state.store.update_device(&endpoint, &update).await?;
-    state.pulse.poke_and_wait(ENGINE_KNOWS_WITHIN).await;
+    state.signals.devices_written(ENGINE_KNOWS_WITHIN).await;
     let identity = update.psk.iter().flatten().map(|psk| &*psk.identity);
     state.strangers.forget(identity.chain([&*endpoint]));
     match state.store.device(&endpoint).await? {
@@ -429,6 +429,6 @@ pub(super) async fn remove(
     if !state.store.remove_device(&endpoint, state.now()).await? {
         return Err(OneDevice::NotFound(endpoint));
     }
-    state.pulse.poke_and_wait(ENGINE_KNOWS_WITHIN).await;
+    state.signals.devices_written(ENGINE_KNOWS_WITHIN).await;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -102,7 +102,7 @@ pub(super) async fn stream_events(
     let feed = Feed {
         gap: misses.then_some(forgotten),
         store: state.store,
-        news: state.pulse.news(),
+        news: state.signals.news.listen(),
         stop: state.stop,
         instance: state.instance,
         task: filter.task_id.map(TaskId),

@@ -45,7 +45,8 @@ use crate::{
     config::Settings,
     health::Health,
     notify::Instance,
-    runtime::{Heard, Pulse},
+    runtime::Heard,
+    signal::Signals,
     store::{PackageFiles, Store},
     strangers::Strangers,
     vault::Vault,
@@ -67,7 +68,7 @@ pub struct ApiState {
     /// Seals the devices' keys; `None` when no key is configured for that.
     pub vault: Option<Vault>,
     /// Poked after every write, for the rollout to look at once.
-    pub pulse: Arc<Pulse>,
+    pub signals: Arc<Signals>,
     /// Marks the database.
     pub instance: Arc<Instance>,
     /// Places for streams of events.

@@ -266,7 +266,7 @@ pub(super) async fn upload(
     }
     let sealed = receive(&state, body, max_bytes).await?;
     let inserted = add(&state, params, version, sealed).await?;
-    state.pulse.poke();
+    state.signals.written();
     let status = if inserted.created {
         StatusCode::CREATED
     } else {
@@ -466,6 +466,6 @@ pub(super) async fn delete(
     if !deleted.content_in_use {
         state.files.remove(&deleted.sha256).await?;
     }
-    state.pulse.poke();
+    state.signals.written();
     Ok(StatusCode::NO_CONTENT)
 }

@@ -294,7 +294,7 @@ pub(super) async fn create(
         new.webhook = Some(webhook.check(&state).await?);
     }
     let task = state.store.create_task(&new).await?;
-    state.pulse.poke();
+    state.signals.written();
     let location = format!("/v1/tasks/{}", task.id.0);
     // The task is there, whatever comes of this: an error would have it created once more.
     let overlaps = state.store.overlaps(task.id, MAX_OVERLAPS).await;
@@ -480,7 +480,7 @@ pub(super) async fn stop(
     Path(id): Path<i64>,
 ) -> Result<Json<TaskBody>, Stop> {
     let task = state.store.stop_task(TaskId(id), state.now()).await?;
-    state.pulse.poke();
+    state.signals.written();
     Ok(Json(task.into()))
 }
 
@@ -520,6 +520,6 @@ pub(super) async fn delete(
     Path(id): Path<i64>,
 ) -> Result<StatusCode, Delete> {
     state.store.delete_task(TaskId(id)).await?;
-    state.pulse.poke();
+    state.signals.written();
     Ok(StatusCode::NO_CONTENT)
 }

@@ -531,6 +531,6 @@ pub(super) async fn cancel(
     let upgrade = (state.store)
         .cancel_upgrade(UpgradeId(id), state.now())
         .await?;
-    state.pulse.poke();
+    state.signals.written();
     Ok(Json(upgrade.into()))
 }

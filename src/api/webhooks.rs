@@ -487,7 +487,7 @@ pub(super) async fn replay_failed(
     let replayed = (state.store)
         .replay(webhook, None, state.now(), MAX_REPLAY)
         .await?;
-    state.pulse.poke();
+    state.signals.written();
     Ok(Json(Replayed { replayed }))
 }
 
@@ -516,6 +516,6 @@ pub(super) async fn replay_delivery(
     if replayed == 0 {
         return Err(Get::NoDelivery(id, delivery));
     }
-    state.pulse.poke();
+    state.signals.written();
     Ok(Json(Replayed { replayed }))
 }

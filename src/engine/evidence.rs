@@ -7,7 +7,7 @@
 
 use pcp::Version;
 
-use super::{Change, Engine, Speaker, account::Repeated, key::DeviceKey};
+use super::{Change, Engine, Speaker, account::Repeated, device::Device, key::DeviceKey};
 use crate::{
     coap::EXCHANGE_LIFETIME,
     upgrade::{Claim, Credence, Event, Evidence, Sign, Stage},
@@ -24,8 +24,8 @@ pub(super) enum Excuse {
     ServerRestarted,
     /// The server was started so short a time ago that it may have been refused something before, or got no answer.
     ServerYoung,
-    /// It is the same message as the registration before, or was sent before it: it got no answer to that, or the network
-    /// has kept it.
+    /// It is the same message as the registration before, or was sent before it, or before what is known of the device: it got
+    /// no answer to that, or the network or a shard has kept it.
     Repeated,
 }
 
@@ -154,17 +154,23 @@ impl Engine {
             .then_some(Excuse::ServerRestarted);
         let now = self.now.instant;
         let known = (device.recent).find(now, EXCHANGE_LIFETIME, message_id, bytes);
-        let repeated = known.is_some() || self.is_stale(key, message_id);
+        let newest = (device.known.as_ref()).and_then(|known| known.evidence.newest());
+        let repeated = known.is_some()
+            || self.is_stale(key, message_id)
+            || newest.is_some_and(|newest| self.has_waited_since(device, newest));
         let repeated = repeated.then_some(Excuse::Repeated);
         // What it was told before the start is forgotten.
         let started = self.started_at;
-        let known = device
-            .known
-            .as_ref()
-            .and_then(|known| known.evidence.newest());
-        let earlier = known.is_some_and(|newest| newest.at < started.utc);
+        let earlier = newest.is_some_and(|newest| newest.at < started.utc);
         let young = earlier && now < started.instant + EXCHANGE_LIFETIME;
         (restarted.or(device.excuse).or(repeated)).or(young.then_some(Excuse::ServerYoung))
+    }
+
+    /// Whether the datagram that is handled was heard before what is known of the device happened: it waited for the device to
+    /// come from another shard, or the device was told to install a version, and the command waits for a commit.
+    fn has_waited_since(&self, device: &Device, newest: &Evidence) -> bool {
+        let command_waits = newest.commanded && device.pending > self.committed;
+        command_waits || self.now.instant_at(newest.at) > self.heard_at
     }
 
     /// What the device says comes over an association that began after what is known of it: it has restarted.

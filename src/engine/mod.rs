@@ -136,6 +136,8 @@ pub struct Engine {
     random: ChaCha8Rng,
     started_at: Now,
     now: Now,
+    /// When the datagram was heard that is handled, which may have waited for its device.
+    heard_at: Instant,
     devices: Roster,
     /// Who has the upgrades that are under way.
     holders: HashMap<UpgradeId, DeviceKey>,
@@ -164,6 +166,7 @@ impl Engine {
             random: ChaCha8Rng::from_seed(setup.seed),
             started_at: now,
             now,
+            heard_at: now.instant,
             devices: Roster::default(),
             holders: HashMap::new(),
             reassembly: Reassembly::default(),
@@ -197,6 +200,7 @@ impl Engine {
     /// Takes a datagram from a device, or from anybody.
     pub fn handle_datagram(&mut self, now: Now, speaker: &Speaker<'_>, bytes: &[u8]) {
         self.now = now;
+        self.heard_at = now.instant;
         self.counters.datagrams_received += 1;
         match Message::parse(bytes) {
             Ok(message) => self.receive(speaker, bytes, &message, &Sought::NotYet),

@@ -22,6 +22,8 @@ pub struct Seek {
     peer: Peer,
     endpoints: Box<[Box<str>]>,
     handshake_at: Option<Instant>,
+    /// When it was heard.
+    heard_at: Instant,
     bytes: Box<[u8]>,
 }
 
@@ -124,6 +126,7 @@ impl Engine {
             peer: speaker.peer(),
             endpoints: speaker.endpoints().into(),
             handshake_at: speaker.handshake_at(),
+            heard_at: self.heard_at,
             bytes: bytes.into(),
         })));
     }
@@ -132,6 +135,7 @@ impl Engine {
     pub fn handle_sought(&mut self, now: Now, seek: &Seek, sought: &Sought) {
         self.now = now;
         if let Ok(message) = Message::parse(&seek.bytes) {
+            self.heard_at = seek.heard_at;
             self.receive(&seek.speaker(), &seek.bytes, &message, sought);
         }
         let key = self.devices.by_id(seek.device);

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     clock::{Instant, Now, SystemClock},
     config::{Settings, WebhookConfig},
-    runtime::Pulse,
+    signal::Signals,
     store::{
         AttemptResult, Attempted, BusyWebhook, DeliveryId, DueDelivery, EventStore, StoreError,
         WebhookId,
@@ -63,7 +63,7 @@ pub struct DispatcherSetup {
     /// The settings. Of those that change only the networks count.
     pub config: Settings,
     /// Poked when something has happened.
-    pub pulse: Arc<Pulse>,
+    pub signals: Arc<Signals>,
     /// The clock.
     pub clock: SystemClock,
     /// Marks the database.
@@ -118,7 +118,7 @@ impl Dispatcher {
 
     /// Delivers until `stop` turns true.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        let mut news = self.setup.pulse.news();
+        let mut news = self.setup.signals.news.listen();
         let mut works = true;
         while !*stop.borrow() {
             news.mark_unchanged();

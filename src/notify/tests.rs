@@ -31,7 +31,7 @@ use crate::{
     config::{Config, Settings, WebhookConfig},
     engine::Change,
     package::Segmentation,
-    runtime::Pulse,
+    signal::Signals,
     store::{
         AttemptResult, Attempted, DeliveryState, EventStore as _, NewDevice, NewPackage, NewTask,
         NewWebhook, Selection, SqliteStore, Store, WebhookId,
@@ -145,7 +145,7 @@ async fn answer(
 /// A store with a task, and a dispatcher that can be stopped and started.
 struct House {
     store: SqliteStore,
-    pulse: Arc<Pulse>,
+    signals: Arc<Signals>,
     config: WebhookConfig,
     task: TaskId,
     upgrades: Vec<UpgradeId>,
@@ -190,7 +190,7 @@ impl House {
         let upgrades = store.upgrades(task, None, None, 1_000).await.unwrap().items;
         Self {
             store,
-            pulse: Arc::default(),
+            signals: Arc::default(),
             config: WebhookConfig {
                 allow_networks: vec!["127.0.0.0/8".parse().unwrap()],
                 timeout_s: 1,
@@ -221,7 +221,7 @@ impl House {
                 webhooks: self.config.clone(),
                 ..Config::default()
             })),
-            pulse: self.pulse.clone(),
+            signals: self.signals.clone(),
             clock: SystemClock::start(),
             instance: Instance::new(&[0xAB; 32]),
             vault: None,
@@ -256,7 +256,7 @@ impl House {
             .commit(crate::store::conformance::next_batch(), &[end])
             .await
             .unwrap();
-        self.pulse.poke();
+        self.signals.written();
     }
 
     /// Waits until a delivery of a webhook was tried in vain.
@@ -449,7 +449,7 @@ async fn what_fails_is_given_up_in_the_end_and_can_be_replayed() {
     assert_eq!(receiver.next().await.id(), first.id());
     let replayed = house.store.replay(busy, None, now(), 10).await.unwrap();
     assert_eq!(replayed, 1);
-    house.pulse.poke();
+    house.signals.written();
     assert_eq!(receiver.next().await.id(), first.id());
     house.stop().await;
 }
@@ -486,7 +486,7 @@ async fn what_is_replayed_while_it_is_tried_is_tried_again() {
     let delivery = Some(page.items[0].id);
     let replayed = house.store.replay(webhook, delivery, now(), 1).await;
     assert_eq!(replayed.unwrap(), 1);
-    house.pulse.poke();
+    house.signals.written();
     receiver.gate.send(true).unwrap();
     let again = receiver.next().await;
     assert_eq!(again.id(), first.id());

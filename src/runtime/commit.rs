@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::{Exchange, Pulse, until};
+use super::{Exchange, until};
 use crate::{
     clock::SystemClock,
     engine::{Command, ShardId},
     health::{Health, Part},
     shard::{Committer, Emitted, Message, NotWritten, Told},
+    signal::Signals,
     store::{Store, StoreError},
 };
 
@@ -26,7 +27,7 @@ pub(super) async fn commit_changes(
     store: Arc<dyn Store>,
     health: Arc<Health>,
     exchange: Arc<Exchange>,
-    rollout: Arc<Pulse>,
+    signals: Arc<Signals>,
     mut changes: mpsc::UnboundedReceiver<Emitted>,
 ) {
     let mut emitted = Vec::with_capacity(AT_ONCE);
@@ -47,7 +48,7 @@ pub(super) async fn commit_changes(
                 }
             }
             while let Some(told) = committer.poll_told() {
-                tell(told, &exchange, &health, &rollout);
+                tell(told, &exchange, &health, &signals);
             }
         }
         if committer.poll_timeout().is_some() {
@@ -63,7 +64,7 @@ pub(super) async fn commit_changes(
     }
 }
 
-fn tell(told: Told, exchange: &Exchange, health: &Health, rollout: &Pulse) {
+fn tell(told: Told, exchange: &Exchange, health: &Health, signals: &Signals) {
     match told {
         Told::StoreAvailable(available) => {
             if available {
@@ -77,7 +78,7 @@ fn tell(told: Told, exchange: &Exchange, health: &Health, rollout: &Pulse) {
             exchange.tell_all(|| Message::Obey(Command::Abandon { upgrade }));
         }
         Told::Committed(shard, seq) => committed(exchange, shard, seq),
-        Told::AttemptEnded => rollout.poke(),
+        Told::AttemptEnded => signals.written(),
         Told::LeftOut(change) => tracing::error!(?change, "a change is left out"),
     }
 }

@@ -9,13 +9,14 @@ use std::{
 use thiserror::Error;
 use tokio::sync::watch;
 
-use super::{Exchange, Keys, Pulse, exchange::ShardGone, restore::restore_idle};
+use super::{Exchange, Keys, exchange::ShardGone, restore::restore_idle};
 use crate::{
     clock::SystemClock,
     engine::{Command, UpgradeOrder},
     health::{Health, Part},
     package::Package,
     shard::{Query, Reconciler, Reply, Want, follow},
+    signal::Signals,
     store::{DeviceChange, PackageFiles, Store, StoreError},
     task::PackageId,
     upgrade::Failure,
@@ -30,7 +31,7 @@ pub struct Rollout {
     exchange: Arc<Exchange>,
     keys: Option<Arc<Keys>>,
     clock: SystemClock,
-    pulse: Arc<Pulse>,
+    signals: Arc<Signals>,
     health: Arc<Health>,
     reconciler: Reconciler,
     /// The look at the devices that goes on.
@@ -49,7 +50,7 @@ pub struct RolloutSetup {
     /// The clock.
     pub clock: SystemClock,
     /// Poked when intent was written.
-    pub pulse: Arc<Pulse>,
+    pub signals: Arc<Signals>,
     /// Told whether the rollout works.
     pub health: Arc<Health>,
     /// Device changes up to here are known to the engine.
@@ -77,7 +78,7 @@ impl Rollout {
             exchange: setup.exchange,
             keys: setup.keys,
             clock: setup.clock,
-            pulse: setup.pulse,
+            signals: setup.signals,
             health: setup.health,
             reconciler: Reconciler::new(setup.revision),
             devices_look: 0,
@@ -111,7 +112,7 @@ impl Rollout {
                 }
             };
             tokio::select! {
-                () = self.pulse.poked() => {}
+                () = self.signals.intent.changed() => {}
                 () = tokio::time::sleep(pause) => {}
                 _ = stop.wait_for(|stop| *stop) => return,
             }
@@ -169,11 +170,11 @@ impl Rollout {
                 begins,
             } => {
                 if begins {
-                    self.devices_look = self.pulse.begin();
+                    self.devices_look = self.signals.devices.begin();
                 }
                 let changes = store.device_changes_since(after, limit).await?;
                 if changes.is_empty() {
-                    self.pulse.devices_known(self.devices_look);
+                    self.signals.devices.through(self.devices_look);
                 }
                 Reply::Devices(changes)
             }
@@ -316,7 +317,7 @@ mod tests {
             exchange,
             keys: None,
             clock,
-            pulse: Arc::default(),
+            signals: Arc::default(),
             health: Arc::new(Health::starting()),
             revision: 0,
             packages: PackageCache::new(store.clone(), files),

@@ -6,7 +6,7 @@ use tokio::{
 };
 
 use super::{
-    Exchange, Pulse, SecuredSetup, Supervisor,
+    Exchange, SecuredSetup, Supervisor,
     commit::commit_changes,
     exchange::Ends,
     gate::run_gate,
@@ -17,6 +17,7 @@ use crate::{
     engine::{Engine, Gate, ShardId},
     health::{Health, Part},
     shard::Committer,
+    signal::Signals,
     store::Store,
     strangers::Strangers,
     telemetry::Metrics,
@@ -51,7 +52,7 @@ pub struct ShardsSetup {
     /// Who commits: a number that no other process has had.
     pub writer: u64,
     /// Poked when upgrades have ended.
-    pub pulse: Arc<Pulse>,
+    pub signals: Arc<Signals>,
     /// Told whether the device side works.
     pub health: Arc<Health>,
     /// Runs what the shards have in common.
@@ -97,7 +98,7 @@ impl Shards {
             setup.store,
             setup.health,
             exchange.clone(),
-            setup.pulse,
+            setup.signals,
             emitted,
         );
         let supervisor = setup.supervisor;

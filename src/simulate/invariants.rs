@@ -296,8 +296,11 @@ impl Invariants {
                     self.registers(now, device);
                     self.registers_anew(now, device);
                 }
-                let location = registration.location.as_bytes().into();
-                self.new_locations.entry(location).or_insert(number);
+                // of an older one the store knows, or the change before this one tells
+                if registration.registered_at == now {
+                    let location = registration.location.as_bytes().into();
+                    self.new_locations.entry(location).or_insert(number);
+                }
             }
             Change::Deregistered { endpoint, .. } => {
                 self.touch(endpoint, number);

@@ -13,7 +13,7 @@ use std::{
 use source::Source;
 
 /// Every room, from the bottom up, and what it may import of the crate: rooms, or single items of one.
-const ROOMS: [(&str, &[&str]); 21] = [
+const ROOMS: [(&str, &[&str]); 22] = [
     ("clock", &[]),
     // the settings of a product name the kind of its check code
     ("config", &["clock", "package::CheckCodeKind"]),
@@ -21,6 +21,7 @@ const ROOMS: [(&str, &[&str]); 21] = [
     ("vault", &[]),
     ("health", &["clock", "config"]),
     ("strangers", &["clock"]),
+    ("signal", &[]),
     ("package", &["clock"]),
     ("coap", &["clock", "config"]),
     ("lwm2m", &["clock", "config"]),
@@ -57,6 +58,7 @@ const ROOMS: [(&str, &[&str]); 21] = [
     (
         "runtime",
         &[
+            "signal",
             "clock",
             "config",
             "telemetry",
@@ -91,12 +93,15 @@ const ROOMS: [(&str, &[&str]); 21] = [
     ),
     (
         "notify",
-        &["clock", "config", "vault", "task", "store", "runtime"],
+        &[
+            "signal", "clock", "config", "vault", "task", "store", "runtime",
+        ],
     ),
     // writes intent into the store, and never calls the engine
     (
         "api",
         &[
+            "signal",
             "clock",
             "config",
             "telemetry",
@@ -117,6 +122,7 @@ const ROOMS: [(&str, &[&str]); 21] = [
     (
         "server",
         &[
+            "signal",
             "clock",
             "config",
             "telemetry",

@@ -182,7 +182,10 @@ pub(in crate::api) async fn add(
 ) -> Result<Response, Add> {
     let (devices, single) = to_devices(body, &state)?;
     let added = state.store.add_devices(&devices, state.now()).await?;
-    state.pulse.poke_and_wait(super::ENGINE_KNOWS_WITHIN).await;
+    state
+        .signals
+        .devices_written(super::ENGINE_KNOWS_WITHIN)
+        .await;
     state.strangers.forget(names(&devices));
     if !single {
         return Ok(Json(AddAnswer::Many(summary(&devices, added))).into_response());

@@ -86,7 +86,7 @@ async fn outcomes_are_streamed_as_they_happen() {
         .await
         .unwrap();
     api.fail(1, task).await;
-    api.state.pulse.poke();
+    api.state.signals.written();
     let (id, kind, data) = stream.event().await;
     assert_eq!(kind, "upgrade.failed");
     assert_eq!(data["type"], "upgrade.failed");

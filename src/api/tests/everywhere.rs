@@ -382,7 +382,10 @@ async fn writes_wake_the_rollout() {
     let api = Api::new().await;
     let body = json!({"endpoint": "a"});
     api.post("/v1/devices", &body).await;
-    tokio::time::timeout(std::time::Duration::from_secs(5), api.state.pulse.poked())
-        .await
-        .unwrap();
+    tokio::time::timeout(
+        std::time::Duration::from_secs(5),
+        api.state.signals.intent.changed(),
+    )
+    .await
+    .unwrap();
 }

@@ -291,3 +291,58 @@ fn a_slot_that_cannot_be_used_any_more_is_given_back() {
     while world.engine.poll_effect().is_some() {}
     assert_eq!(said(&mut world), [Request::Release]);
 }
+
+#[test]
+fn a_registration_that_waited_is_no_restart_after_what_happened_meanwhile() {
+    for waits in [true, false] {
+        let (mut here, mut there) = two(&[("meter-1", false)]);
+        let mut device = Script::new("meter-1", 1);
+        here.start("meter-1", 1, &package("V2", &content()));
+        device.negotiate(&mut here, 7, -90, 15);
+        device.receive(&mut here);
+        device.asks_segment(&mut here, "V2", 0);
+        device.receive(&mut here);
+        let register = request(Code::POST, 900, &["rd"], &["ep=meter-1".into()]);
+        here.pass_s(60);
+        if waits {
+            there.now = here.now;
+            there.datagram(peer(2), &register);
+        }
+        here.pass_s(5);
+        let status = ResultCode::SUCCESS;
+        device.say(&mut here, &DeviceMessage::DownloadReport { status });
+        device.receive(&mut here);
+        here.pass_s(1);
+        if !waits {
+            there.now = here.now;
+            there.datagram(peer(2), &register);
+        }
+        assert!(moved(&find(&mut here, &mut there)));
+        let line = if waits {
+            "registered anew, by a message from before"
+        } else {
+            "registered anew: it has restarted"
+        };
+        assert!(notes(&there).iter().any(|told| *told == line), "{line}");
+    }
+}
+
+#[test]
+fn a_registration_while_the_command_waits_for_the_store_is_no_restart() {
+    let mut world = World::new();
+    let mut device = Script::new("meter-1", 1);
+    world.add("meter-1");
+    world.start("meter-1", 1, &package("V2", &content()));
+    device.negotiate(&mut world, 7, -90, 15);
+    device.receive(&mut world);
+    device.asks_segment(&mut world, "V2", 0);
+    device.receive(&mut world);
+    world.stalled = true;
+    let status = ResultCode::SUCCESS;
+    device.say(&mut world, &DeviceMessage::DownloadReport { status });
+    device.receive(&mut world); // which lets the command leave, as far as the engine knows
+    world.pass_s(2);
+    device.register(&mut world);
+    let line = "registered anew, by a message from before";
+    assert!(notes(&world).iter().any(|told| *told == line));
+}
