@@ -243,11 +243,10 @@ impl Server {
         });
         let api = api::serve(admin, router, settings.clone(), told_to_stop);
         let api = supervisor.run(Part::Api, api);
-        let (coap, dtls) = (ports.coap_addr, ports.dtls_addr);
-        announce(&config, coap, dtls, admin_addr)?;
+        announce(&config, ports.coap_addr, ports.dtls_addr, admin_addr)?;
         Ok(Self {
-            coap_addr: coap,
-            dtls_addr: dtls,
+            coap_addr: ports.coap_addr,
+            dtls_addr: ports.dtls_addr,
             admin_addr,
             store: kept.store,
             shards,

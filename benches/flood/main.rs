@@ -38,7 +38,7 @@ const FIRST_ADDRESS: u32 = 0x7F10_0000;
 const HONEST: u32 = 10_000;
 /// Between the registrations of two of them.
 const PAUSE: Duration = Duration::from_millis(20);
-/// A device repeats what was not answered in this time (RFC 7252, ACK_TIMEOUT).
+/// A device repeats what was not answered in this time (`ACK_TIMEOUT` of RFC 7252 §4.8).
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Strangers send so often in a second, a batch each time.
 const TICKS: u32 = 500;
@@ -147,11 +147,13 @@ fn measure(arguments: &Arguments) -> Figures {
         let found = metrics.iter().find(|(metric, _)| metric.contains(name));
         found.unwrap_or_else(|| panic!("no {name} is counted")).1
     };
-    let mib = |bytes: u64| rounded(bytes as f64 / f64::from(1 << 20));
+    #[allow(clippy::cast_precision_loss)] // far below 2^52
+    let float = |count: u64| count as f64;
+    let mib = |bytes: u64| rounded(float(bytes) / f64::from(1 << 20));
     Figures {
         benchmark: "flood",
         strangers_sent: sent,
-        strangers_per_second: (sent as f64 / seconds).round(),
+        strangers_per_second: (float(sent) / seconds).round(),
         dropped_by_the_kernel: dropped,
         newcomers_admitted: *counted("cellwise_devices") - f64::from(HONEST),
         newcomers_put_off: *counted("newcomers_put_off"),

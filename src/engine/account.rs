@@ -1,37 +1,25 @@
 //! What an attempt can say for itself when it fails: what was sent last, what came back, which limit ran out.
 
-use std::fmt::Write;
-
 use pcp::{DeviceMessage, ResultCode, Version};
 
-use super::{
-    Change, Engine, Standing,
-    asked::Tag,
-    device::{Session, StandingAsked},
-    key::DeviceKey,
-};
-use crate::{
-    clock::{Instant, UtcMillis},
-    coap::Code,
-    lwm2m::ResourcePath,
-    upgrade::{Failure, Outcome, Sota, Stage},
-};
+use super::asked::Tag;
+use crate::{clock::UtcMillis, coap::Code, lwm2m::ResourcePath, upgrade::Stage};
 
 /// Facts of one attempt. They are not stored: what a restart forgets, a failure after it does not tell.
 #[derive(Debug, Default)]
 pub(super) struct Account {
-    sent: Option<Sent>,
-    said: Option<(Said, UtcMillis)>,
+    pub(super) sent: Option<Sent>,
+    pub(super) said: Option<(Said, UtcMillis)>,
     /// The attempt goes on since a restart at that time.
-    resumed_at: Option<UtcMillis>,
+    pub(super) resumed_at: Option<UtcMillis>,
     /// Questions of the stage that runs, this one included. `None` after a restart in its midst, which forgets them.
     pub(super) tries: Option<usize>,
     /// What was wrong with an answer to the question for its coverage or its cell that could not be read.
     pub(super) not_understood: Option<String>,
     /// What was queued, and is told when it leaves.
-    announced: Vec<(Tag, String)>,
+    pub(super) announced: Vec<(Tag, String)>,
     /// What happened in the stage, and how often: the first time is told at once, the others at its end.
-    repeated: Vec<(Repeated, u32)>,
+    pub(super) repeated: Vec<(Repeated, u32)>,
     /// The stage that was told last.
     pub(super) told_in: Option<Stage>,
 }
@@ -54,7 +42,7 @@ pub(super) enum Repeated {
 }
 
 impl Repeated {
-    const fn text(self) -> &'static str {
+    pub(super) const fn text(self) -> &'static str {
         match self {
             Self::Registration => "registered anew",
             Self::Address => "was heard from another address",
@@ -97,7 +85,7 @@ impl Account {
     }
 
     /// Counts what happened. Returns whether it is the first time in the stage.
-    fn count(&mut self, what: Repeated) -> bool {
+    pub(super) fn count(&mut self, what: Repeated) -> bool {
         if let Some((_, count)) = self.repeated.iter_mut().find(|(known, _)| *known == what) {
             *count = count.saturating_add(1);
             return false;
@@ -109,13 +97,13 @@ impl Account {
 
 /// What was sent last.
 #[derive(Debug, Clone, Copy)]
-struct Sent {
-    what: Tag,
+pub(super) struct Sent {
+    pub(super) what: Tag,
     /// Of a read.
-    path: Option<ResourcePath>,
-    times: u32,
-    at: UtcMillis,
-    fate: Fate,
+    pub(super) path: Option<ResourcePath>,
+    pub(super) times: u32,
+    pub(super) at: UtcMillis,
+    pub(super) fate: Fate,
 }
 
 /// What became of it.
@@ -159,7 +147,7 @@ impl Said {
         })
     }
 
-    fn text(self) -> String {
+    pub(super) fn text(self) -> String {
         match self {
             Self::Registration => "a registration".to_owned(),
             Self::Update => "an update of its registration".to_owned(),
@@ -180,7 +168,7 @@ impl Said {
 }
 
 impl Sent {
-    fn text(&self, resumed_at: Option<UtcMillis>) -> String {
+    pub(super) fn text(&self, resumed_at: Option<UtcMillis>) -> String {
         let what = match self.what {
             Tag::Attributes => "pmin = 0 for /19/0/0".to_owned(),
             Tag::Observe => "the observation of /19/0/0".to_owned(),
@@ -214,190 +202,6 @@ impl Sent {
 }
 
 /// What serves the exchange, and is told only where nothing else was sent.
-const fn is_aside(tag: Tag) -> bool {
+pub(super) const fn is_aside(tag: Tag) -> bool {
     matches!(tag, Tag::Attributes | Tag::Observe | Tag::Ping)
-}
-
-impl Engine {
-    /// The request that is outstanding has left (again).
-    pub(super) fn has_left(&mut self, key: DeviceKey) {
-        let at = self.now.utc;
-        let device = self.device_mut(key);
-        let (Some(tag), Some(session)) = (device.link.outstanding(), device.session.as_mut())
-        else {
-            return;
-        };
-        let announced = &mut session.account.announced;
-        let line = announced.iter().position(|(queued, _)| *queued == tag);
-        let line = line.map(|index| announced.swap_remove(index).1);
-        self.has_left_as(key, tag, at);
-        if tag == Tag::Execute {
-            self.commanded(key);
-        }
-        if let Some(line) = line {
-            self.note(key, line);
-        }
-    }
-
-    fn has_left_as(&mut self, key: DeviceKey, tag: Tag, at: UtcMillis) {
-        let Some(session) = self.device_mut(key).session.as_mut() else {
-            return;
-        };
-        let sent = &mut session.account.sent;
-        let before = sent.filter(|sent| !is_aside(sent.what));
-        if is_aside(tag) && before.is_some() {
-            return;
-        }
-        let path = session.read.as_ref().map(super::asked::Read::path);
-        let path = path.filter(|_| tag == Tag::Read);
-        let again = sent.filter(|sent| sent.what == tag && sent.path == path);
-        *sent = Some(Sent {
-            what: tag,
-            path,
-            times: again.map_or(1, |sent| sent.times.saturating_add(1)),
-            at,
-            fate: again.map_or(Fate::Open, |sent| sent.fate),
-        });
-    }
-
-    /// Something became of a request.
-    pub(super) fn fared(&mut self, key: DeviceKey, tag: Tag, fate: Fate) {
-        if let Some(session) = self.device_mut(key).session.as_mut()
-            && let Some(sent) = &mut session.account.sent
-            && sent.what == tag
-        {
-            sent.fate = fate;
-        }
-    }
-
-    /// Something happened that may happen again and again: the first time in a stage it is told at once.
-    pub(super) fn note_once(
-        &mut self,
-        key: DeviceKey,
-        what: Repeated,
-        line: impl FnOnce() -> String,
-    ) {
-        if self.is_first(key, what) {
-            self.note(key, line());
-        }
-    }
-
-    /// Counts what happened. Returns whether it is to be told, the first time in the stage.
-    pub(super) fn is_first(&mut self, key: DeviceKey, what: Repeated) -> bool {
-        let session = self.device_mut(key).session.as_mut();
-        session.is_some_and(|session| session.account.count(what))
-    }
-
-    /// Tells how often what was told once has happened again in the stage that ends.
-    pub(super) fn tell_repeated(&mut self, key: DeviceKey) {
-        if let Some(mut session) = self.device_mut(key).session.take() {
-            self.tell_repeated_of(&mut session);
-            self.device_mut(key).session = Some(session);
-        }
-    }
-
-    pub(super) fn tell_repeated_of(&mut self, session: &mut Session) {
-        for (what, count) in std::mem::take(&mut session.account.repeated) {
-            if count > 1 {
-                let times = match count - 1 {
-                    1 => "once more".to_owned(),
-                    more => format!("{more} times more"),
-                };
-                self.persist_lazily(Change::Note {
-                    upgrade: session.order.upgrade,
-                    attempt: session.order.attempt,
-                    note: format!("{} {times}", what.text()),
-                    at: self.now.utc,
-                });
-            }
-        }
-    }
-
-    /// The device has said something.
-    pub(super) fn said(&mut self, key: DeviceKey, said: Said) {
-        let at = self.now.utc;
-        if let Some(session) = self.device_mut(key).session.as_mut() {
-            session.account.said = Some((said, at));
-        }
-    }
-
-    /// How an attempt ended, for the operator: of a failure all that is known of its last moments.
-    pub(super) fn detail(
-        &self,
-        key: DeviceKey,
-        session: &Session,
-        before: &Sota,
-        outcome: &Outcome,
-    ) -> String {
-        let mut text = outcome.to_string();
-        let Outcome::Failed(failure) = outcome else {
-            return text;
-        };
-        if let (Failure::CellUnknown, Some(problem)) = (failure, &session.account.not_understood) {
-            // it may have told its cell
-            text = format!(
-                "what the device answered about its cell (/4/0/8) is not understood, so it cannot be admitted to one: \
-                 {problem}"
-            );
-        }
-        // writing to a String does not fail
-        if *failure == Failure::NotSupported {
-            let objects = self.device(key).announced_objects();
-            let _ = write!(text, ". It announces objects {objects} and no 19");
-        }
-        if let Some(deadline) = failure.limit() {
-            let seconds = deadline.duration(&self.config.upgrade).as_secs();
-            let _ = write!(text, ". Limit: {} = {seconds}", deadline.setting());
-        }
-        if *failure == Failure::SlotTimedOut
-            && let (Some(place), StandingAsked::Told(standing)) = (before.place(), session.standing)
-        {
-            let Standing { taken, ahead } = standing;
-            let _ = write!(
-                text,
-                ". {taken} {} in cell {}; this one's coverage allowed {}; {ahead} waited before it",
-                if taken == 1 {
-                    "device upgraded"
-                } else {
-                    "devices upgraded"
-                },
-                place.cell,
-                place.limit
-            );
-        }
-        let account = &session.account;
-        match (&account.sent, account.resumed_at) {
-            (Some(sent), _) => {
-                let _ = write!(text, ". Sent last: {}", sent.text(account.resumed_at));
-            }
-            (None, Some(at)) => {
-                let _ = write!(
-                    text,
-                    ". Sent last: nothing since the server started at {at}"
-                );
-            }
-            (None, None) => text.push_str(". Sent last: nothing"),
-        }
-        if let Some((said, at)) = account.said {
-            let _ = write!(text, ". Said last: {} at {at}", said.text());
-        }
-        let device = self.device(key);
-        match device.heard_at.map(|at| self.utc_of(at)) {
-            None => text.push_str(". It was never heard"),
-            Some(at) if device.unheard_since_start() => {
-                let _ = write!(text, ". Heard last, as far as is stored, at {at}");
-            }
-            Some(at) => {
-                let _ = write!(text, ". Heard last at {at}");
-            }
-        }
-        text
-    }
-
-    /// The wall-clock time of an instant that has passed.
-    fn utc_of(&self, past: Instant) -> UtcMillis {
-        let ago = self.now.instant.since(past);
-        let ago_ms = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
-        UtcMillis(self.now.utc.0.saturating_sub(ago_ms))
-    }
 }

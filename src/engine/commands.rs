@@ -7,9 +7,10 @@ use super::{
     ActiveUpgrade, Change, Command, DeviceRecord, Effect, Engine, Location, Request, StageChange,
     UpgradeOrder,
     account::Account,
-    device::{Device, HeardIn, Known, Port, Registered, Session, StandingAsked, Validation},
+    device::{Device, HeardIn, Known, Port, Session, StandingAsked},
     key::DeviceKey,
     notes,
+    registered::{Registered, Validation},
     session::Asked,
     told::ObjectSet,
 };

@@ -7,27 +7,13 @@
 
 use pcp::Version;
 
-use super::{Change, Engine, Speaker, account::Repeated, device::Device, key::DeviceKey};
+use super::{
+    Change, Engine, Speaker, account::Repeated, device::Device, key::DeviceKey, registered::Excuse,
+};
 use crate::{
     coap::EXCHANGE_LIFETIME,
     upgrade::{Claim, Credence, Event, Evidence, Sign, Stage},
 };
-
-/// Why a device may register anew without having restarted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Excuse {
-    /// Its registration had run out.
-    Expired,
-    /// It was told that its registration is unknown (4.04), or to try later (5.03), or got no answer.
-    Refused,
-    /// It is heard for the first time since the server was started.
-    ServerRestarted,
-    /// The server was started so short a time ago that it may have been refused something before, or got no answer.
-    ServerYoung,
-    /// It is the same message as the registration before, or was sent before it, or before what is known of the device: it got
-    /// no answer to that, or the network or a shard has kept it.
-    Repeated,
-}
 
 impl Engine {
     /// What the device's claim to run `version` is worth.

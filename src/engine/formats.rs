@@ -13,71 +13,15 @@ use super::{
     Engine,
     account::{Fate, Repeated, Said},
     asked::Tag,
+    device_formats::Formats,
     key::DeviceKey,
     link::below,
 };
 use crate::{
     coap::{Code, ContentFormat, Datagram, Kind, Message, MessageBuilder, Token, put_downlink},
-    lwm2m::{Container, Lwm2mVersion, ResourcePath, Wrapping, accept_for, format, opaque_of},
+    lwm2m::{Container, ResourcePath, Wrapping, accept_for, format, opaque_of},
     upgrade::Event,
 };
-
-/// What is known of a device's content formats, in two bytes. It is not stored: after a restart a device is asked as
-/// if for the first time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Formats {
-    bits: u8,
-    /// What it wraps its own frames in.
-    own: Option<Container>,
-}
-
-impl Formats {
-    /// The observation of /19/0/0 asks for no format.
-    const OBSERVES_ANY: u8 = 1;
-    /// Reads of object 4 ask for no format.
-    const READS_ANY: u8 = 2;
-    /// It tells the instances of its resource.
-    const TELLS_INSTANCES: u8 = 4;
-    /// Frames are written to it wrapped.
-    const TAKES_WRAPPED: u8 = 8;
-    /// Frames are written to it as instances of its resource.
-    const TAKES_INSTANCES: u8 = 16;
-
-    const fn has(self, bit: u8) -> bool {
-        self.bits & bit != 0
-    }
-
-    const fn set(&mut self, bit: u8, on: bool) {
-        if on {
-            self.bits |= bit;
-        } else {
-            self.bits &= !bit;
-        }
-    }
-
-    /// Takes up what the device wraps its frames in.
-    const fn learn(&mut self, wrapping: Wrapping) {
-        self.own = Some(wrapping.container);
-        self.set(Self::TELLS_INSTANCES, wrapping.multiple);
-    }
-
-    /// What its frames are wrapped in that it is written, if they are not to be bare: in its own format, or else in
-    /// what its version of LwM2M has for everything.
-    fn wrapping(self, version: Option<Lwm2mVersion>) -> Wrapping {
-        let senml = version.is_some_and(|version| version >= Lwm2mVersion::V1_1);
-        let usual = if senml {
-            Container::SenmlCbor
-        } else {
-            Container::Tlv
-        };
-        let wrapping = Wrapping {
-            container: self.own.unwrap_or(usual),
-            multiple: false,
-        };
-        let instances = self.has(Self::TELLS_INSTANCES) || self.has(Self::TAKES_INSTANCES);
-        (wrapping.of_instance().filter(|_| instances)).unwrap_or(wrapping)
-    }
-}
 
 /// Whether an answer may mean that the content format is the trouble. 4.02, 4.06 and 4.15 say so. Stacks in the field
 /// answer 5.00 (Wakaama) or 5.01 where a resource has no form in the format, and 4.00 where they do not expect the

@@ -9,8 +9,9 @@ use super::{
     Engine,
     account::{Fate, Repeated, Said},
     asked::Tag,
-    device::{Device, Validation},
+    device::Device,
     key::DeviceKey,
+    registered::Validation,
 };
 use crate::{
     coap::{Code, Datagram, Kind, LinkEvent, Message, MessageBuilder, Peer, Request, Token},

@@ -2,8 +2,8 @@
 //! network gives them another address, and once when they are heard for the first time.
 
 use super::{
-    DeviceId, Effect, Engine, Location, Seq, Speaker, device::Device, evidence::Excuse,
-    key::DeviceKey, receive::answered_before,
+    DeviceId, Effect, Engine, Location, Seq, Speaker, device::Device, key::DeviceKey,
+    registered::Excuse,
 };
 use crate::{
     clock::{Instant, Now},
@@ -218,5 +218,5 @@ impl Engine {
 
 fn has_said(device: &Device, now: Instant, bytes: &[u8]) -> bool {
     let message = Message::parse(bytes);
-    message.is_ok_and(|message| answered_before(device, now, bytes, &message).is_some())
+    message.is_ok_and(|message| device.answered_before(now, bytes, &message).is_some())
 }

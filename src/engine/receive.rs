@@ -1,23 +1,17 @@
 //! A CoAP message arrives: whose is it, was it here before, and which part of the engine takes it.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 
 use super::{
     DeviceId, Engine, Sought, Speaker,
-    device::{Device, HeardIn},
+    device::HeardIn,
     key::DeviceKey,
     link::{STRANGE_NOTIFICATION, Sent},
     moves::By,
     respond::created,
 };
 use crate::{
-    clock::Instant,
-    coap::{
-        Code, Datagram, EXCHANGE_LIFETIME, Kind, MAX_TRANSMIT_SPAN, Message, Peer, Reply,
-        empty_ack, reset, short_response,
-    },
+    coap::{Code, Datagram, Kind, Message, Peer, Reply, empty_ack, reset, short_response},
     upgrade::{Event, Stage},
 };
 
@@ -122,7 +116,7 @@ impl Engine {
         let now = self.now.instant;
         let device = self.device(key);
         let id = message.message_id();
-        let Some(reply) = answered_before(device, now, bytes, message) else {
+        let Some(reply) = device.answered_before(now, bytes, message) else {
             return false;
         };
         let datagram = match reply {
@@ -230,41 +224,6 @@ impl Engine {
         self.set_alarm(key);
         self.tell_presence(key);
     }
-}
-
-/// What the device's message was answered with, if it is a repeat.
-///
-/// What can be done twice without harm is a repeat only as long as a repeat may come: there are devices whose message
-/// IDs never change, and whose messages are the same each time.
-pub(super) fn answered_before<'d>(
-    device: &'d Device,
-    now: Instant,
-    bytes: &[u8],
-    message: &Message,
-) -> Option<&'d Reply> {
-    let (recent, id) = (&device.recent, message.message_id());
-    let within = if message.code().is_response() {
-        let notifies = message.token() == device.id.token();
-        if notifies {
-            MAX_TRANSMIT_SPAN
-        } else {
-            EXCHANGE_LIFETIME
-        }
-    } else {
-        match (message.code(), message.path().as_slice()) {
-            // A device that starts anew may send its first registration with the same ID and bytes as the
-            // time before. Only what it has said just now can be a repeat then.
-            (Code::POST, [b"rd"]) => return recent.find_last(now, MAX_TRANSMIT_SPAN, id, bytes),
-            // An update is for the next lifetime, however short that is.
-            (Code::POST | Code::PUT, [b"rd", _]) => {
-                let lifetime_s = device.registration.as_ref().map_or(0, |r| r.lifetime_s);
-                MAX_TRANSMIT_SPAN.min(Duration::from_secs(lifetime_s.into()) / 2)
-            }
-            (Code::POST, [b"dp"]) => MAX_TRANSMIT_SPAN,
-            _ => EXCHANGE_LIFETIME,
-        }
-    };
-    recent.find(now, within, id, bytes)
 }
 
 /// Whom a message seems to come from.

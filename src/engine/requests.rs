@@ -6,10 +6,9 @@ use rand_chacha::rand_core::Rng;
 use super::{
     Announced, Change, Engine, Location, QueueMode, Registration, Report, Sought, Speaker,
     account::{Repeated, Said},
-    device::{Registered, Validation},
-    evidence::Excuse,
     key::DeviceKey,
     moves::{By, Welcome},
+    registered::{Excuse, Registered, Validation},
     respond::created,
     told::ObjectSet,
 };

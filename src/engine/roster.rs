@@ -6,11 +6,7 @@ use std::{
 use hashbrown::HashTable;
 use slab::Slab;
 
-use super::{
-    DeviceId,
-    device::{Device, Registered},
-    key::DeviceKey,
-};
+use super::{DeviceId, device::Device, key::DeviceKey, registered::Registered};
 use crate::coap::Peer;
 
 /// The devices of an engine, and what finds them: what they are called among engines, and their addresses.
@@ -145,7 +141,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::{Instant, UtcMillis},
-        engine::{Binding, DeviceIds, QueueMode, device::Validation, told::ObjectSet},
+        engine::{Binding, DeviceIds, QueueMode, registered::Validation, told::ObjectSet},
     };
 
     #[derive(Debug, Clone)]

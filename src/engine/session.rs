@@ -5,10 +5,10 @@ use super::{
     account::Repeated,
     asked::{Read, Tag},
     device::{Session, StandingAsked, queued_in, slot_in},
-    evidence::Excuse,
     key::DeviceKey,
     link::Leaves,
     notes,
+    registered::Excuse,
 };
 use crate::{
     lwm2m::ResourcePath,

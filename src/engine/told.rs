@@ -1,6 +1,5 @@
 //! What a registration tells of the device, as small as a million rows want it.
 
-use super::device::Device;
 use crate::lwm2m::Objects;
 
 /// Which of the objects 0 to 62 a device announces, and whether it announces any at all.
@@ -48,38 +47,6 @@ const fn bit(object: u16) -> u64 {
         1 << object
     } else {
         0
-    }
-}
-
-impl Device {
-    /// Whether its registration announces the object, one of 0 to 62; `None` when it announces no objects.
-    pub(super) fn announces(&self, object: u16) -> Option<bool> {
-        self.registration.as_ref()?.objects.has(object)
-    }
-
-    /// The objects that its registration announces, as far as they are below 63: `3, 4, 5`.
-    pub(super) fn announced_objects(&self) -> String {
-        let objects = self.registration.as_ref().map(|known| known.objects);
-        let numbers = objects.into_iter().flat_map(ObjectSet::numbers);
-        numbers
-            .map(|object| object.to_string())
-            .collect::<Vec<_>>()
-            .join(", ")
-    }
-
-    /// The segments of the path below which it has its objects; most have them at the root.
-    pub(super) fn root(&self) -> impl Iterator<Item = &str> {
-        let root = self.known.as_ref().and_then(|known| known.root.as_deref());
-        root.unwrap_or_default()
-            .split('/')
-            .filter(|segment| !segment.is_empty())
-    }
-
-    /// Keeps the path below which it has its objects.
-    pub(super) fn set_root(&mut self, root: Option<&str>) {
-        if root.is_some() || self.known.is_some() {
-            self.known.get_or_insert_default().root = root.map(Into::into);
-        }
     }
 }
 

@@ -84,7 +84,10 @@ fn tell(told: Told, exchange: &Exchange, health: &Health, signals: &Signals) {
 }
 
 fn committed(exchange: &Exchange, shard: ShardId, seq: u64) {
-    exchange.send(shard, super::shard::Message::Core(Message::Committed(seq)));
+    exchange.send(
+        shard,
+        super::message::Message::Core(Message::Committed(seq)),
+    );
 }
 
 #[cfg(test)]

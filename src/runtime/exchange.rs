@@ -2,7 +2,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use super::{gate::GateMessage, shard::Message};
+use super::{
+    gate::GateMessage,
+    message::{Done, Message, ShardGone, all},
+};
 use crate::{
     config::Config,
     dtls::{DtlsSetup, Identity},
@@ -25,57 +28,6 @@ pub struct Ends {
     pub(super) shards: Vec<UnboundedReceiver<Message>>,
     pub(super) gate: UnboundedReceiver<GateMessage>,
 }
-
-/// Whoever gave a command waits until each of its clones is told that everything is committed that followed.
-pub(super) struct Done {
-    failed: UnboundedSender<ShardGone>,
-    committed: bool,
-}
-
-impl Done {
-    fn new() -> (Self, UnboundedReceiver<ShardGone>) {
-        let (failed, failures) = mpsc::unbounded_channel();
-        let committed = false;
-        (Self { failed, committed }, failures)
-    }
-}
-
-impl shard::Done for Done {
-    fn committed(mut self) {
-        self.committed = true;
-    }
-}
-
-impl Clone for Done {
-    fn clone(&self) -> Self {
-        Self {
-            failed: self.failed.clone(),
-            committed: false,
-        }
-    }
-}
-
-impl Drop for Done {
-    fn drop(&mut self) {
-        if !self.committed {
-            let _ = self.failed.send(ShardGone); // nobody waits any more
-        }
-    }
-}
-
-/// Returns when all that has `done` is committed.
-async fn all(done: Done, mut failures: UnboundedReceiver<ShardGone>) -> Result<(), ShardGone> {
-    shard::Done::committed(done);
-    match failures.recv().await {
-        None => Ok(()),
-        Some(gone) => Err(gone),
-    }
-}
-
-/// A shard has stopped.
-#[derive(Debug, thiserror::Error)]
-#[error("the device side has stopped")]
-pub struct ShardGone;
 
 /// The way to the shards. What is sent to one that has stopped is dropped.
 struct Way<'a>(&'a [UnboundedSender<Message>]);

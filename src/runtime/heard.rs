@@ -5,7 +5,10 @@ use std::{collections::HashMap, time::Duration};
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use super::{Exchange, shard::Message};
+use super::{
+    Exchange,
+    message::{HeardAnswer, Message},
+};
 use crate::{
     clock::UtcMillis,
     engine::{DeviceId, ShardId},
@@ -21,9 +24,6 @@ pub trait Heard: Send + Sync {
     /// where that cannot be told within moments. Ask for a page at most.
     async fn last_heard(&self, endpoints: &[&str]) -> Vec<Option<UtcMillis>>;
 }
-
-/// What some devices of a shard were heard last.
-pub(super) type HeardAnswer = Vec<(DeviceId, UtcMillis)>;
 
 #[async_trait]
 impl Heard for Exchange {

@@ -9,7 +9,7 @@ use std::{
 use thiserror::Error;
 use tokio::sync::watch;
 
-use super::{Exchange, Keys, exchange::ShardGone, restore::restore_idle};
+use super::{Exchange, Keys, message::ShardGone, restore::restore_idle};
 use crate::{
     clock::SystemClock,
     engine::{Command, UpgradeOrder},

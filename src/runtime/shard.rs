@@ -7,8 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Exchange,
-    exchange::Done,
-    heard::HeardAnswer,
+    message::{Done, Message},
     port::{BATCH, Port},
     secured::{Secured, SecuredSetup},
     until,
@@ -16,11 +15,9 @@ use super::{
 use crate::{
     clock::{Instant, Now, SystemClock},
     coap::Peer,
-    config::Config,
-    dtls::{DtlsSetup, Identity},
-    engine::{Ask, DeviceId, Engine, Report, ShardId},
+    engine::{Ask, Engine, Report, ShardId},
     health::{Health, Part},
-    shard::{self, Core, Directory, Emitted, Outgoing, Post, Surroundings},
+    shard::{Core, Directory, Emitted, Outgoing, Post, Surroundings},
     strangers::Strangers,
     telemetry::{Metrics, Share},
 };
@@ -70,21 +67,6 @@ impl Drop for EndsTheServer {
         tracing::error!("a shard has failed; the server ends, to be started again");
         std::process::abort();
     }
-}
-
-/// What is said to a shard's thread.
-pub(super) enum Message {
-    Core(shard::Message<Done>),
-    EndIdentities(Arc<[Identity]>),
-    Configure(Arc<Config>),
-    /// Handshakes go on with these certificates.
-    Certificates(Arc<DtlsSetup>),
-    /// When these devices were heard last is asked for. Those that are not here, or not heard, are left out of the answer.
-    Heard {
-        devices: Vec<DeviceId>,
-        answer: mpsc::UnboundedSender<HeardAnswer>,
-    },
-    Stop,
 }
 
 /// What a shard is started with.

@@ -161,17 +161,14 @@ impl Reconciler {
                 begins: *begins,
             }),
             Step::Following(changes, _) => Want::Follow(changes.clone()),
-            Step::Forget(removed, next) => match removed.last() {
-                Some(endpoint) => Want::Ask(Query::ForgetRemoved(endpoint.clone())),
-                None => {
-                    let next = *next;
-                    self.step = Step::Devices {
-                        begins: false,
-                        next,
-                    };
-                    self.want(now)
+            Step::Forget(removed, next) => {
+                if let Some(endpoint) = removed.last() {
+                    return Want::Ask(Query::ForgetRemoved(endpoint.clone()));
                 }
-            },
+                let (begins, next) = (false, *next);
+                self.step = Step::Devices { begins, next };
+                self.want(now)
+            }
             Step::Tasks => Want::Ask(Query::StartDueTasks(now.utc)),
             Step::Stops => Want::Ask(Query::ToStop(PAGE)),
             Step::Stopping(commands) => Want::Obey(commands.clone()),

@@ -41,6 +41,7 @@ use crate::{
     task::PackageId,
 };
 use field::Unit;
+use messages::Between;
 use server::Server;
 
 /// Virtual time begins here: 2027-01-15 08:00 UTC.
@@ -110,6 +111,7 @@ pub(super) struct World<H> {
     /// When each unit is woken next, ms.
     alarms: Vec<u64>,
     server: Option<Server>,
+    between: Between,
     /// Number of the server that runs, or ran last.
     epoch: u32,
     crashed_at_ms: u64,
@@ -206,6 +208,7 @@ impl<H: Hooks> World<H> {
             units: Vec::with_capacity(fleet.members.len()),
             alarms: vec![u64::MAX; fleet.members.len()],
             server: None,
+            between: Between::new(DeviceIds::new(token_key), shards),
             epoch: 0,
             crashed_at_ms: 0,
             crashes: 0,

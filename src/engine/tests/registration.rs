@@ -249,14 +249,14 @@ fn open_registration_takes_newcomers_in_blocks_as_far_as_there_is_room() {
     let mut world = World::with(config);
     let mut register = |endpoint: &str, from: u16| {
         let parts: [&[u8]; 2] = [b"</1/0>,</3/0>,</", b"19/0>"];
-        let answers = parts.into_iter().zip([true, false]).zip(0..);
+        let answers = parts.into_iter().zip([true, false]).zip(0u16..);
         let codes = answers.map(|((payload, more), number)| {
             let block = crate::coap::Block {
-                number,
+                number: number.into(),
                 more,
                 szx: 0,
             };
-            let id = 7 + number as u16;
+            let id = 7 + number;
             let token = crate::coap::Token::new(&[1]);
             let request = MessageBuilder::new(Kind::Confirmable, Code::POST, id, token)
                 .path("rd")

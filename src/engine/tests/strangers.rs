@@ -135,7 +135,7 @@ fn a_store_that_does_not_keep_up_puts_newcomers_off_and_then_everybody() {
     world.stalled = true;
     let mut register = |number: u32| {
         let mut datagram = registration(&format!("meter-{number}"));
-        datagram[2..4].copy_from_slice(&(number as u16).to_be_bytes());
+        datagram[2..4].copy_from_slice(&number.to_be_bytes()[2..]);
         let from = SocketAddr::from((number.to_be_bytes(), 5683));
         world.datagram(from.into(), &datagram);
         let sent = world.take_sent();
@@ -159,7 +159,7 @@ fn a_store_that_does_not_keep_up_puts_newcomers_off_and_then_everybody() {
     let changes = world.changes.len();
     for number in 0..19_000u32 {
         let mut datagram = registration(&format!("meter-{number}"));
-        datagram[2..4].copy_from_slice(&(number as u16).to_be_bytes());
+        datagram[2..4].copy_from_slice(&number.to_be_bytes()[2..]);
         let from = SocketAddr::from(((1_000_000 + number).to_be_bytes(), 5683));
         world.datagram(from.into(), &datagram);
         if world.take_sent()[0].1.code() == Code::SERVICE_UNAVAILABLE {

@@ -10,8 +10,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{Event, World, between, device_at};
 use crate::{
-    engine::{Ask, Command, ShardId, Turn},
-    shard::{self, Post, Surroundings as _},
+    engine::{Ask, Command, DeviceIds, ShardId, Turn},
+    shard::{self, Directory, Post, Surroundings as _},
     simulate::{hooks::Hooks, queue::Queue},
 };
 
@@ -36,9 +36,9 @@ impl shard::Done for Done {
 
 /// Messages to the gate that are on their way, and answers of it that are not acted upon, of each cell.
 #[derive(Debug, Default)]
-pub(super) struct UnderWay(HashMap<u32, usize>);
+pub(super) struct Talk(HashMap<u32, usize>);
 
-impl UnderWay {
+impl Talk {
     pub(super) fn begins(&mut self, cell: u32) {
         *self.0.entry(cell).or_default() += 1;
     }
@@ -58,6 +58,25 @@ impl UnderWay {
     }
 }
 
+/// What shards have in common, and what is on its way between them.
+#[derive(Debug)]
+pub(super) struct Between {
+    pub(super) directory: Directory,
+    pub(super) inboxes: Vec<VecDeque<Message>>,
+    pub(super) talk: Talk,
+}
+
+impl Between {
+    /// Of a server that starts.
+    pub(super) fn new(ids: DeviceIds, shards: u8) -> Self {
+        Self {
+            directory: Directory::new(ids, shards),
+            inboxes: (0..shards).map(|_| VecDeque::new()).collect(),
+            talk: Talk::default(),
+        }
+    }
+}
+
 /// The cell whose slots a message is about.
 const fn granted(message: &Message) -> Option<u32> {
     match message {
@@ -72,7 +91,7 @@ const fn granted(message: &Message) -> Option<u32> {
 /// The way to the shards.
 pub(super) struct Way<'w> {
     pub(super) inboxes: &'w mut [VecDeque<Message>],
-    pub(super) under_way: &'w mut UnderWay,
+    pub(super) talk: &'w mut Talk,
     pub(super) queue: &'w mut Queue<Event>,
     pub(super) rng: &'w mut ChaCha8Rng,
     pub(super) now_ms: u64,
@@ -87,7 +106,7 @@ impl Post<Done> for Way<'_> {
     fn post(&mut self, to: ShardId, message: Message) {
         let at = self.now_ms + between(self.rng, Duration::ZERO, self.takes);
         if let Some(cell) = granted(&message) {
-            self.under_way.begins(cell);
+            self.talk.begins(cell);
         }
         *self.moves += u64::from(matches!(message, Message::Arrived(..)));
         self.inboxes[to.index()].push_back(message);
@@ -109,7 +128,7 @@ impl<H: Hooks> World<H> {
     pub(super) fn post_ask(&mut self, ask: Ask) {
         let at = self.now_ms + self.between(Duration::ZERO, self.hooks.on_its_way());
         if let Some(server) = &mut self.server {
-            server.under_way.begins(ask.cell);
+            self.between.talk.begins(ask.cell);
             server.asks.push_back(ask);
             self.queue.push(at, Event::Asked(self.epoch));
         }
@@ -123,7 +142,7 @@ impl<H: Hooks> World<H> {
         {
             server.gate.handle(ask);
             server.gate.handle_timeout(now);
-            server.under_way.ends(ask.cell);
+            self.between.talk.ends(ask.cell);
             self.tell_turns();
         }
     }
@@ -140,10 +159,7 @@ impl<H: Hooks> World<H> {
     /// A shard hears the next thing that was said to it.
     pub(super) fn hears(&mut self, shard: ShardId) -> Result<(), String> {
         let now = self.now();
-        let Some(server) = &mut self.server else {
-            return Ok(());
-        };
-        let Some(message) = server.inboxes[shard.index()].pop_front() else {
+        let Some(message) = self.between.inboxes[shard.index()].pop_front() else {
             return Ok(());
         };
         let cell = granted(&message);
@@ -153,19 +169,19 @@ impl<H: Hooks> World<H> {
             }
             Message::Commands { .. } | Message::Obey(_) | Message::Committed(_) => None,
         };
-        let served = self.with_core(shard, |core, world| {
+        let answered = self.with_core(shard, |core, world| {
             let before = core.counters().segments_served;
             core.take(now, message, world);
             core.counters().segments_served > before
         });
-        if served == Some(true)
+        if answered == Some(true)
             && let Some((device, _)) = from.and_then(device_at)
         {
             self.checker.served(now.utc, device as usize);
         }
         // what the engine made of it is under way by now
-        if let (Some(server), Some(cell)) = (&mut self.server, cell) {
-            server.under_way.ends(cell);
+        if let Some(cell) = cell {
+            self.between.talk.ends(cell);
         }
         self.drain();
         self.go_on()

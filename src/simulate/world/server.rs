@@ -8,7 +8,7 @@ use super::{
     Event, World,
     committer::{Transaction, Written, number_of},
     device_at,
-    messages::{Done, Message, UnderWay, Way},
+    messages::{Between, Done, Way},
     rollout::Rollout,
 };
 use crate::{
@@ -25,12 +25,9 @@ const DOWN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(
 pub(super) struct Server {
     /// Each is taken out while it does something.
     cores: Vec<Option<Core<Done>>>,
-    pub(super) inboxes: Vec<VecDeque<Message>>,
-    directory: Directory,
     pub(super) gate: Gate,
     /// What is said to the gate.
     pub(super) asks: VecDeque<Ask>,
-    pub(super) under_way: UnderWay,
     pub(super) committer: Committer,
     pub(super) transaction: Option<Transaction>,
     pub(super) written: Written,
@@ -86,13 +83,11 @@ impl<H: Hooks> World<H> {
             Some(Core::new(ShardId(number), self.ids.clone(), engine))
         });
         let cores = cores.collect();
+        self.between = Between::new(self.ids.clone(), self.shards);
         let mut server = Server {
             cores,
-            inboxes: (0..self.shards).map(|_| VecDeque::new()).collect(),
-            directory: Directory::new(self.ids.clone(), self.shards),
             gate: Gate::new(&self.config.admission),
             asks: VecDeque::new(),
-            under_way: UnderWay::default(),
             committer: Committer::new(self.epoch.into()),
             transaction: None,
             written: Written::default(),
@@ -106,7 +101,7 @@ impl<H: Hooks> World<H> {
         );
         self.hooks.restores(&mut devices, &mut upgrades);
         for device in devices {
-            if let Some(shard) = server.directory.settle(&device)
+            if let Some(shard) = self.between.directory.settle(&device)
                 && let Some(engine) = server.engine(shard)
             {
                 engine.restore_device(now, &device);
@@ -118,7 +113,7 @@ impl<H: Hooks> World<H> {
                 .find(|(id, _)| *id == package)
                 .ok_or("the store names a package that there is not")?;
             let device = self.ids.of(&upgrade.order.endpoint);
-            let shard = server.directory.holder(device);
+            let shard = self.between.directory.holder(device);
             if let Some(engine) = server.engine(shard) {
                 engine.restore_upgrade(now, upgrade, package.clone());
             }
@@ -197,7 +192,7 @@ impl<H: Hooks> World<H> {
         }
         if let Some(server) = &self.server {
             (self.checker).compare_slots(self.now_ms, |cell| {
-                (server.under_way.is_quiet(cell)).then(|| server.gate.slots_taken(cell))
+                (self.between.talk.is_quiet(cell)).then(|| server.gate.slots_taken(cell))
             });
         }
         self.begin_batch();
@@ -233,11 +228,14 @@ impl<H: Hooks> Surroundings for World<H> {
 
     fn route<R>(&mut self, what: impl FnOnce(&mut Directory, &mut dyn Post<Done>) -> R) -> R {
         let takes = self.hooks.on_its_way();
-        // A crash comes between two events, and drops all that would ask for a way.
-        let server = self.server.as_mut().expect("a server runs");
+        let Between {
+            directory,
+            inboxes,
+            talk,
+        } = &mut self.between;
         let mut way = Way {
-            inboxes: &mut server.inboxes,
-            under_way: &mut server.under_way,
+            inboxes,
+            talk,
             queue: &mut self.queue,
             rng: &mut self.rng,
             now_ms: self.now_ms,
@@ -245,7 +243,7 @@ impl<H: Hooks> Surroundings for World<H> {
             takes,
             moves: &mut self.figures.moves,
         };
-        what(&mut server.directory, &mut way)
+        what(directory, &mut way)
     }
 
     fn persist(&mut self, emitted: Emitted) {
