@@ -423,6 +423,7 @@ async fn open_vault(
 pub fn unfit(config: &Config) -> Vec<StartError> {
     let mut reasons = secure::unfit(&config.dtls);
     reasons.extend(data_dir::unfit(&config.data_dir));
+    reasons.extend(TokenHash::unfit(&config.data_dir).map(StartError::from));
     reasons
 }
 

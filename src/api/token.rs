@@ -69,6 +69,13 @@ impl TokenHash {
         }
     }
 
+    /// What is wrong with the token in `data_dir`, if there is one. Nothing is written.
+    pub fn unfit(data_dir: &Path) -> Option<TokenError> {
+        let path = data_dir.join(TOKEN_FILE);
+        fs::symlink_metadata(&path).ok()?;
+        load(&path).err()
+    }
+
     /// The digest of `token`.
     pub fn of(token: &str) -> Self {
         Self(Sha256::digest(token.as_bytes()).into())

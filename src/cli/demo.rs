@@ -5,7 +5,10 @@ mod fleet;
 mod report;
 mod watch;
 
-use std::{io::Cursor, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    fs::Permissions, io::Cursor, os::unix::fs::PermissionsExt as _, process::ExitCode, sync::Arc,
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use sim::fleet::Fleet;
@@ -79,7 +82,9 @@ pub fn run(args: &DemoArgs) -> ExitCode {
 }
 
 async fn demo(args: &DemoArgs) -> Result<Report, String> {
-    let dir = tempfile::tempdir().map_err(|e| format!("no temporary directory: {e}"))?;
+    let own = Permissions::from_mode(0o700);
+    let dir = tempfile::Builder::new().permissions(own).tempdir();
+    let dir = dir.map_err(|e| format!("no temporary directory: {e}"))?;
     let config = settings(dir.path(), args.dtls);
     telemetry::start_log(&config.log).map_err(|e| e.to_string())?;
     let server = Server::start(config, Purpose::Demo)

@@ -154,9 +154,14 @@ fn upload(args: &UploadArgs, out: &mut dyn Write) -> Result<ExitCode, CommandErr
             )?;
             let uploaded: UploadedView = client.view(&package)?;
             match uploaded.supersedes {
+                Some(earlier) if earlier.version == view.version => writeln!(
+                    out,
+                    "it supersedes package {} of the same version, uploaded {}: new tasks take this one",
+                    earlier.id, earlier.created_at
+                )?,
                 Some(earlier) => writeln!(
                     out,
-                    "it supersedes version {} (package {}, uploaded {})",
+                    "the newest before it is version {} (package {}, uploaded {})",
                     earlier.version, earlier.id, earlier.created_at
                 )?,
                 None => first_of_product(&client, &args.product, out)?,

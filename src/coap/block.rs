@@ -104,6 +104,7 @@ struct Partial {
     body: Vec<u8>,
     touched: Instant,
     arrival: u64,
+    /// Or whole, and kept for a repeat.
     of_one_block: bool,
 }
 
@@ -148,12 +149,18 @@ impl Reassembly {
         };
         body.truncate(offset);
         body.extend_from_slice(payload);
-        if !block.more {
+        if !block.more && offset == 0 {
             return Reassembled::Complete(body);
         }
         table.make_room(source(peer));
-        table.insert(now, peer, body, offset == 0);
-        Reassembled::Continue
+        if block.more {
+            table.insert(now, peer, body, offset == 0);
+            return Reassembled::Continue;
+        }
+        // Should the answer be lost, the last block comes again. Others may have its place.
+        let before = body[..offset].to_vec();
+        table.insert(now, peer, before, true);
+        Reassembled::Complete(body)
     }
 }
 
@@ -269,7 +276,10 @@ mod tests {
         let mut whole = vec![1; 16];
         whole.extend([2; 16]);
         whole.push(3);
-        assert_eq!(accept(block(2, false), &[3]), Reassembled::Complete(whole));
+        for _ in 0..2 {
+            let last = accept(block(2, false), &[3]); // and a repeat
+            assert_eq!(last, Reassembled::Complete(whole.clone()));
+        }
     }
 
     #[test]
@@ -348,6 +358,9 @@ mod tests {
             let whole = reassembly.accept(NOW, honest, block(1, false), &[0; 3]);
             assert!(matches!(whole, Reassembled::Complete(_)));
         }
+        // what is kept for a repeat is given up as the others
+        let later = NOW + Reassembly::LIFETIME;
+        reassembly.accept(later, secured, block(0, false), &[0; 3]);
         assert!(reassembly.secured.partial.is_empty() && reassembly.secured.of_source.is_empty());
     }
 

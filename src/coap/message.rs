@@ -305,7 +305,7 @@ impl<'a> Message<'a> {
             .any(|option| self.values(option).next().is_some())
     }
 
-    /// The first critical option that a server without proxy does not know: such a request must be
+    /// The first critical option that a server without proxy does not know, or that is too long: such a request must be
     /// answered 4.02 or, when Non-confirmable, rejected (RFC 7252 §5.4.1). Odd numbers are critical. One that may not be
     /// repeated is unknown the second time (§5.4.5).
     pub fn unknown_critical_option(&self) -> Option<u16> {
@@ -313,19 +313,22 @@ impl<'a> Message<'a> {
             11, // Uri-Path
             15, // Uri-Query
         ];
-        const SINGLE: [u16; 5] = [
-            3,  // Uri-Host
-            7,  // Uri-Port
-            17, // Accept
-            23, // Block2
-            27, // Block1
+        // with the most bytes that each may have: a longer one is unknown (§5.4.3)
+        const SINGLE: [(u16, usize); 5] = [
+            (3, 255), // Uri-Host
+            (7, 2),   // Uri-Port
+            (17, 2),  // Accept
+            (23, 3),  // Block2
+            (27, 3),  // Block1
         ];
         let mut before = None;
-        self.options().map(|(number, _)| number).find(|number| {
+        let unknown = self.options().find(|(number, value)| {
             let again = before.replace(*number) == Some(*number);
-            let known = REPEATABLE.contains(number) || (SINGLE.contains(number) && !again);
-            number % 2 == 1 && !known
-        })
+            let single = (SINGLE.iter())
+                .any(|(known, most)| known == number && value.len() <= *most && !again);
+            number % 2 == 1 && !REPEATABLE.contains(number) && !single
+        });
+        unknown.map(|(number, _)| number)
     }
 
     /// All options with their numbers, in ascending order.

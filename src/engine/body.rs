@@ -41,7 +41,7 @@ impl Engine {
                 peer,
                 bytes,
                 message,
-                (Code::BAD_OPTION, "reserved block size"),
+                (Code::BAD_REQUEST, "reserved block size"), // RFC 7959 §2.2
             );
             return None;
         };

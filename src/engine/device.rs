@@ -69,8 +69,10 @@ pub(super) struct Device {
     pub(super) observing: bool,
     /// What it writes and takes.
     pub(super) formats: Formats,
-    /// When its budget of writes is full again.
-    pub(super) budget_full_at: Instant,
+    /// When its budget of writes is full again, in whole seconds of the engine's time.
+    budget_full_at_s: u32,
+    /// The address that it has shown to be its own last, as 32 bits tell it from others; 0 for none.
+    pub(super) proven: u32,
     /// The newest change that what is sent to the device depends on.
     pub(super) pending: Seq,
     pub(super) next_message_id: u16,
@@ -163,7 +165,8 @@ impl Device {
             excuse: None,
             observing: false,
             formats: Formats::default(),
-            budget_full_at: Instant::ZERO,
+            budget_full_at_s: 0,
+            proven: 0,
             pending: 0,
             next_message_id: message_id,
             recent: Recent::default(),
@@ -230,14 +233,25 @@ impl Device {
     /// Takes one write out of the device's budget: one a second, and twenty at once. `false` when it is
     /// spent: no device needs more, and one that floods must not keep the store busy.
     pub(super) fn may_write(&mut self, now: Instant) -> bool {
-        const INTERVAL: Duration = Duration::from_secs(1);
-        const BURST: Duration = Duration::from_secs(20);
-        let full_at = self.budget_full_at.max(now);
-        if full_at.since(now) >= BURST {
-            return false;
+        self.take_write(now, Self::WRITES_AT_ONCE)
+    }
+
+    /// The same for somebody who only says that he is the device, which anybody may who knows its name, where nothing is
+    /// encrypted: half of the budget is the device's own.
+    pub(super) fn may_be_claimed(&mut self, now: Instant) -> bool {
+        self.take_write(now, Self::WRITES_AT_ONCE / 2)
+    }
+
+    const WRITES_AT_ONCE: u32 = 20;
+
+    fn take_write(&mut self, now: Instant, at_once: u32) -> bool {
+        let now_s = u32::try_from(now.as_millis() / 1_000).unwrap_or(u32::MAX); // in 136 years
+        let full_at_s = self.budget_full_at_s.max(now_s);
+        let may = full_at_s - now_s < at_once;
+        if may {
+            self.budget_full_at_s = full_at_s.saturating_add(1);
         }
-        self.budget_full_at = full_at + INTERVAL;
-        true
+        may
     }
 
     pub(super) fn sleeps(&self) -> bool {

@@ -18,6 +18,8 @@ pub struct Seek {
     pub device: DeviceId,
     /// It registers, and may do so though nobody has it, within these limits.
     pub newcomer: Option<Welcome>,
+    /// Whether it comes here, or is only asked for.
+    brings: bool,
     by: By,
     peer: Peer,
     endpoints: Box<[Box<str>]>,
@@ -54,6 +56,8 @@ impl Welcome {
 pub(super) enum By {
     /// Its name: it registers.
     Name,
+    /// Its name, with the first of several blocks of a registration: what follows may never come.
+    NameInPart,
     /// Where it updates its registration.
     Location(Location),
     /// The token of its observation.
@@ -63,6 +67,11 @@ pub(super) enum By {
 }
 
 impl Seek {
+    /// Whether the device is to come to whoever has heard it.
+    pub const fn brings(&self) -> bool {
+        self.brings
+    }
+
     /// From where it was sent.
     pub const fn peer(&self) -> Peer {
         self.peer
@@ -81,6 +90,8 @@ pub enum Sought {
     NotYet,
     /// Nobody has it.
     Nobody,
+    /// Another engine has it, and whoever has sent the datagram may be it. It was not to come.
+    Elsewhere,
     /// Nobody has it, and too many have come by themselves lately.
     TooManyCome,
     /// Nobody had it; it is this engine's from now on.
@@ -122,6 +133,7 @@ impl Engine {
         self.effects.push_back(Effect::Seek(Box::new(Seek {
             device,
             newcomer,
+            brings: by != By::NameInPart,
             by,
             peer: speaker.peer(),
             endpoints: speaker.endpoints().into(),
@@ -167,7 +179,7 @@ impl Engine {
     fn whose_row(&self, key: DeviceKey, now: Now, seek: &Seek) -> Whose {
         let device = self.device(key);
         let registered = match seek.by {
-            By::Name => true,
+            By::Name | By::NameInPart => true,
             By::Location(location) => device.location() == Some(location),
             By::Token | By::Identity => device.registration.is_some(),
         };
@@ -175,7 +187,9 @@ impl Engine {
             Whose::NotTheirs(device.endpoint.clone())
         } else if !registered {
             Whose::NotRegistered
-        } else if seek.by != By::Name && has_said(device, now.instant, &seek.bytes) {
+        } else if !matches!(seek.by, By::Name | By::NameInPart)
+            && has_said(device, now.instant, &seek.bytes)
+        {
             Whose::Repeated
         } else {
             Whose::Theirs(device.pending)
@@ -185,10 +199,19 @@ impl Engine {
     /// Gives a device to another engine. The change that it waits for must be committed.
     ///
     /// `None` when it has moved so often lately that it is left alone: a move counts as one of its writes, and causes some.
-    pub fn give_away(&mut self, now: Now, id: DeviceId) -> Option<Row> {
+    pub fn give_away(&mut self, now: Now, seek: &Seek) -> Option<Row> {
         self.now = now;
-        let key = self.devices.by_id(id)?;
-        if !self.device_mut(key).may_write(now.instant) {
+        let key = self.devices.by_id(seek.device)?;
+        // Anybody may know its name, where nothing is encrypted.
+        let claimed = seek.by == By::Name && !seek.peer.secured;
+        let proven = self.is_valid_at(key, seek.peer);
+        let device = self.device_mut(key);
+        let may = if claimed && !proven {
+            device.may_be_claimed(now.instant)
+        } else {
+            device.may_write(now.instant)
+        };
+        if !may {
             self.counters.requests_ignored += 1;
             return None;
         }

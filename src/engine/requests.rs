@@ -51,13 +51,18 @@ impl Engine {
             return None;
         };
         let now = self.now.instant;
-        if !self.device_mut(key).may_write(now) {
+        let valid = self.is_valid_at(key, peer);
+        let device = self.device_mut(key);
+        let may = if valid {
+            device.may_write(now)
+        } else {
+            device.may_be_claimed(now)
+        };
+        if !may {
             self.counters.requests_ignored += 1;
             return None;
         }
         self.counters.registrations += 1;
-        let valid = peer.secured
-            || (self.device(key).registration.as_ref()).is_some_and(|it| it.is_valid_at(peer));
         let [nonce @ .., _] = self.random.next_u32().to_be_bytes();
         let registration = Registered {
             nonce,
@@ -130,8 +135,8 @@ impl Engine {
         }
     }
 
-    /// Whether the device that registers has to be sought first. Of a registration in blocks the first one brings it here,
-    /// and the last one again, should it have moved meanwhile.
+    /// Whether the device that registers has to be sought first. Of a registration in blocks the last one brings it; whether
+    /// it is known is asked with the first.
     fn seeks_registrant(
         &mut self,
         speaker: &Speaker<'_>,
@@ -153,7 +158,11 @@ impl Engine {
         // with the first of several blocks it does not come yet
         let comes = self.restoring.is_none() && part == Part::Last && !self.is_pressed();
         let newcomer = Welcome::of(&self.config.lwm2m).filter(|_| comes);
-        self.seek(id, By::Name, newcomer, speaker, bytes);
+        let by = match part {
+            Part::First => By::NameInPart,
+            Part::Middle | Part::Last => By::Name,
+        };
+        self.seek(id, by, newcomer, speaker, bytes);
         true
     }
 
@@ -183,7 +192,8 @@ impl Engine {
         endpoint: &str,
     ) -> bool {
         let peer = speaker.peer();
-        let known = self.find(endpoint).is_some();
+        let elsewhere = *sought == Sought::Elsewhere;
+        let known = elsewhere || self.find(endpoint).is_some();
         if !self.store_available {
             self.refuse(peer, bytes, message, UNAVAILABLE);
         } else if self.is_overloaded() {
@@ -195,7 +205,7 @@ impl Engine {
             self.turn_away(speaker, endpoint.to_owned());
             self.counters.registrations_refused += 1;
             self.refuse(peer, bytes, message, NOT_YOURS);
-        } else if !self.may_register(speaker, endpoint) {
+        } else if !elsewhere && !self.may_register(speaker, endpoint) {
             self.counters.registrations_refused += 1;
             self.refuse(peer, bytes, message, NOT_YOURS);
         } else if !known && self.config.lwm2m.registration == RegistrationPolicy::Known {
@@ -441,9 +451,27 @@ impl Engine {
 
     /// The device has shown that it receives what is sent to its address.
     pub(super) fn validate(&mut self, key: DeviceKey) {
-        if let Some(registration) = &mut self.device_mut(key).registration {
+        let registration = self.device_mut(key).registration.as_mut();
+        if let Some(registration) = registration.filter(|it| it.validation != Validation::Valid) {
             registration.validate();
+            let peer = registration.peer;
+            self.device_mut(key).proven = self.mark(peer);
         }
+    }
+
+    /// Whether the device is known to receive what is sent to that address.
+    pub(super) fn is_valid_at(&self, key: DeviceKey, peer: Peer) -> bool {
+        let device = self.device(key);
+        let registered = device.registration.as_ref();
+        peer.secured
+            || registered.is_some_and(|it| it.is_valid_at(peer))
+            || (device.proven != 0 && device.proven == self.mark(peer))
+    }
+
+    /// Tells an address from others, as far as 32 bits do. Nobody else can make it, and it is never 0.
+    fn mark(&self, peer: Peer) -> u32 {
+        let number = self.ids.of(&peer.to_string()).number();
+        u32::try_from(number >> 32).unwrap_or(0) | 1
     }
 
     fn lifetime_end(&self, lifetime_s: u32) -> crate::clock::Instant {
@@ -469,6 +497,9 @@ impl Engine {
     /// The device is heard from another address.
     pub(super) fn move_to(&mut self, key: DeviceKey, peer: Peer) {
         let before = self.device(key).peer();
+        if before != Some(peer) && !peer.secured {
+            self.device_mut(key).proven = self.mark(peer);
+        }
         let displaced = self.devices.move_to(key, peer);
         self.has_left_its_address(displaced);
         if before.is_some_and(|before| before != peer) {

@@ -236,6 +236,7 @@ impl<D: Done> Core<D> {
             Whose::Repeated => {
                 return (self.engine).handle_sought(now, &errand.seek, &Sought::NotYet);
             }
+            Whose::Theirs(_) if !errand.seek.brings() => Sought::Elsewhere,
             Whose::Theirs(after) if after > self.committed => {
                 let device = errand.seek.device;
                 // It is where it was heard last.
@@ -246,7 +247,7 @@ impl<D: Done> Core<D> {
                 return;
             }
             Whose::Theirs(_) => {
-                if let Some(row) = self.engine.give_away(now, errand.seek.device) {
+                if let Some(row) = self.engine.give_away(now, &errand.seek) {
                     around.route(|directory, post| directory.hand_over(row, errand, post));
                 }
                 return;

@@ -20,7 +20,9 @@ pub enum StoreError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// The file is not what was written.
-    #[error("the database is damaged: restore a backup; it failed while {doing}: {source}")]
+    #[error(
+        "the database is damaged: restore a backup into an empty data directory (docs/operations.md); it failed while {doing}: {source}"
+    )]
     Damaged {
         /// What it was asked to do.
         doing: &'static str,
@@ -69,7 +71,9 @@ pub enum OpenError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// The file is not what was written.
-    #[error("the database {path} is damaged: restore a backup; it answered: {source}")]
+    #[error(
+        "the database {path} is damaged: restore a backup into an empty data directory (docs/operations.md); it answered: {source}"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,

@@ -147,7 +147,13 @@ impl Header {
         let names: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
         let place = |wanted: &str| names.iter().position(|name| name == wanted);
         let Some(endpoint) = place("endpoint") else {
-            return Ok(None);
+            let other = (names.first()).and_then(|first| first.strip_prefix("endpoint"));
+            return match other.and_then(|rest| rest.chars().next()) {
+                Some(separator @ (';' | '\t' | '|')) => Err(format!(
+                    "the columns are separated by {separator:?}; write commas"
+                )),
+                _ => Ok(None),
+            };
         };
         for known in ["endpoint", "product", "identity", "key"] {
             if names.iter().filter(|name| *name == known).count() > 1 {
@@ -323,6 +329,10 @@ mod tests {
             ("a\n\na,5e", "line 3 of the list: it is neither ENDPOINT"),
             ("# x\na b", "line 2 of the list: ' ' is not possible"),
             ("..", "line 1 of the list: \".\" and \"..\" cannot be"),
+            (
+                "endpoint;product\na;m\n",
+                "line 1 of the list: the columns are separated by ';'; write commas",
+            ),
             ("a\nendpoint\n", "line 2 of the list: a header"),
             ("a\nendpoint,x,5e\n", "line 2 of the list: a header"),
             (

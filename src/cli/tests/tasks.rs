@@ -193,8 +193,15 @@ async fn an_upload_says_what_it_supersedes_and_an_unknown_product_what_is_like_i
     let second = shell.text(&upload).await;
     let lines: Vec<&str> = second.lines().collect();
     assert!(
-        lines[1].starts_with("it supersedes version V2 (package 1, uploaded 20"),
+        lines[1].starts_with("the newest before it is version V2 (package 1, uploaded 20"),
         "{second}"
+    );
+    let file = shell.file("fw2.bin", &[9; 1_000]);
+    let other = format!("package upload {file} --version V3 --product meter");
+    let other = shell.text(&other).await;
+    assert!(
+        other.contains("it supersedes package 2 of the same version, uploaded 20"),
+        "{other}"
     );
     let first = upload.replace("meter", "metre").replace("V3", "V4");
     let first = shell.text(&first).await;
@@ -202,7 +209,7 @@ async fn an_upload_says_what_it_supersedes_and_an_unknown_product_what_is_like_i
         first.ends_with("it is the first of product metre; did you mean meter?\n"),
         "{first}"
     );
-    shell.text("package delete 3").await;
+    shell.text("package delete 4").await;
     let typed = shell
         .error("task create --version V3 --product metre")
         .await;

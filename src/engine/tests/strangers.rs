@@ -198,3 +198,74 @@ fn a_repeat_of_what_waits_for_the_store_is_not_answered_twice() {
     world.datagram(peer(1), &datagram);
     assert_eq!(world.take_sent()[0].1.code(), Code::CREATED);
 }
+
+#[test]
+fn strangers_who_register_as_a_device_do_not_use_up_what_it_may_say() {
+    let mut world = World::new();
+    let mut device = Script::new("meter-1", 1);
+    world.add("meter-1");
+    device.register(&mut world);
+    device.receive(&mut world);
+    let mut registered = 0;
+    let mut answered = 0;
+    for number in 0..300u16 {
+        let mut datagram = registration("meter-1");
+        datagram[2..4].copy_from_slice(&(1_000 + number).to_be_bytes());
+        world.datagram(peer(2_000 + number), &datagram);
+        let codes = world.take_sent().into_iter().map(|(_, sent)| sent.code());
+        registered += codes.filter(|code| *code == Code::CREATED).count();
+        // the device says again who it is, and is heard
+        if number % 30 == 0 {
+            let code = device.register(&mut world);
+            device.receive(&mut world);
+            answered += usize::from(code == Code::CREATED);
+        }
+        world.pass(Duration::from_millis(100));
+    }
+    assert!(registered <= 10 + 30, "{registered}");
+    assert_eq!(answered, 10);
+}
+
+#[test]
+fn a_last_block_that_was_left_alone_may_come_again() {
+    let mut world = World::new();
+    world.add("meter-1");
+    let part = |number: u32, more: bool, id: u16| {
+        let block = crate::coap::Block {
+            number,
+            more,
+            szx: 0,
+        };
+        MessageBuilder::new(
+            Kind::Confirmable,
+            Code::POST,
+            id,
+            crate::coap::Token::new(&[1]),
+        )
+        .path("rd")
+        .query("ep=meter-1")
+        .block1(block.encode())
+        .payload(if more {
+            b"</1/0>,</3/0>,</".to_vec()
+        } else {
+            b"19/0>".to_vec()
+        })
+        .build()
+    };
+    world.datagram(peer(1), &part(0, true, 1));
+    for number in 0..10 {
+        let mut datagram = registration("meter-1");
+        datagram[3] = number;
+        world.datagram(peer(100 + u16::from(number)), &datagram);
+    }
+    world.take_sent();
+    world.datagram(peer(1), &part(1, false, 2));
+    assert!(
+        world.take_sent().is_empty(),
+        "too many have registered as it"
+    );
+    world.pass_s(20);
+    world.take_sent();
+    world.datagram(peer(1), &part(1, false, 2));
+    assert_eq!(world.take_sent()[0].1.code(), Code::CREATED);
+}
