@@ -54,10 +54,8 @@ impl From<CellRecord> for CellBody {
 #[utoipa::path(get, path = "/v1/cells", operation_id = "list_cells", tag = "cells", params(Paging),
     responses(
         (status = 200, description = "A page", body = ListBody<CellBody>),
-        (status = 400, description = "A parameter is unknown or not a number", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 422, description = "A parameter is out of range", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is unknown or not a number", body = Problem),
+        (status = 422, description = "A parameter is out of range", body = Problem),
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -100,10 +98,8 @@ impl IntoResponse for GetCell {
     params(("id" = i64, Path, minimum = 0, maximum = 4_294_967_295_i64, description = "Its number")),
     responses(
         (status = 200, description = "The cell", body = CellBody),
-        (status = 400, description = "The number is not a number", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 404, description = "No device has upgraded or waited there", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "The number is not a number", body = Problem),
+        (status = 404, description = "No device has upgraded or waited there", body = Problem),
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,

@@ -10,6 +10,7 @@ pub(super) fn complete(api: &utoipa::openapi::OpenApi) -> Value {
     let mut api = serde_json::to_value(api).unwrap_or_default();
     api["webhooks"] = webhooks().into();
     describe_cursors(&mut api);
+    name_problems(&mut api);
     split_create_task(&mut api);
     // Something is to be changed.
     api["components"]["schemas"]["UpdateDevice"]["anyOf"] = json!([
@@ -77,6 +78,27 @@ fn describe_cursors(api: &mut Value) {
         if let Some(cursor) = cursor {
             let begin = hex::encode(format!("{list} "));
             cursor["schema"] = json!({"type": "string", "pattern": format!("^{begin}{key}$")});
+        }
+    }
+}
+
+/// Problem details have a media type of their own (RFC 9457 §3).
+fn name_problems(api: &mut Value) {
+    let paths = api["paths"].as_object_mut().into_iter().flatten();
+    let operations = paths.flat_map(|(_, path)| path.as_object_mut().into_iter().flatten());
+    let responses = operations
+        .flat_map(|(_, operation)| operation["responses"].as_object_mut().into_iter().flatten());
+    for (_, response) in responses {
+        if let Some(content) = response.get_mut("content").and_then(Value::as_object_mut)
+            && let Some(json) = content.remove("application/json")
+        {
+            let problem = json["schema"]["$ref"] == "#/components/schemas/Problem";
+            let media_type = if problem {
+                "application/problem+json"
+            } else {
+                "application/json"
+            };
+            content.insert(media_type.to_owned(), json);
         }
     }
 }

@@ -236,10 +236,8 @@ pub(super) struct ListParams {
 #[utoipa::path(get, path = "/v1/devices", operation_id = "list_devices", tag = "devices", params(ListParams),
     responses(
         (status = 200, description = "A page", body = ListBody<DeviceBody>),
-        (status = 400, description = "A parameter is unknown or of the wrong type", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 422, description = "A parameter is out of range", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is unknown or of the wrong type", body = Problem),
+        (status = 422, description = "A parameter is out of range", body = Problem),
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -309,10 +307,8 @@ impl IntoResponse for OneDevice {
         that is called `unknown`")),
     responses(
         (status = 200, description = "The device", body = DeviceBody),
-        (status = 400, description = "The path is not UTF-8", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 404, description = "There is no such device", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "The path is not UTF-8", body = Problem),
+        (status = 404, description = "There is no such device", body = Problem),
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
@@ -347,18 +343,12 @@ pub(super) struct UpdateDevice {
         that is called `unknown`")),
     responses(
         (status = 200, description = "The device", body = DeviceBody),
-        (status = 400, description = "The path is not UTF-8, or the body is not JSON", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 404, description = "There is no such device", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 409, description = "Another device has the identity, or dtls.credential_key is not set", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 415, description = "The content type is not application/json", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 422, description = "A field is not valid", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "The path is not UTF-8, or the body is not JSON", body = Problem),
+        (status = 404, description = "There is no such device", body = Problem),
+        (status = 409, description = "Another device has the identity, or dtls.credential_key is not set", body = Problem),
+        (status = 413, description = "The body is too large", body = Problem),
+        (status = 415, description = "The content type is not application/json", body = Problem),
+        (status = 422, description = "A field is not valid", body = Problem),
     ))]
 pub(super) async fn update(
     State(state): State<ApiState>,
@@ -417,10 +407,8 @@ fn to_update(
         that is called `unknown`")),
     responses(
         (status = 204, description = "Removed"),
-        (status = 400, description = "The path is not UTF-8", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 404, description = "There is no such device", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "The path is not UTF-8", body = Problem),
+        (status = 404, description = "There is no such device", body = Problem),
     ))]
 pub(super) async fn remove(
     State(state): State<ApiState>,

@@ -64,12 +64,9 @@ pub(super) struct Filter {
     params(Filter, ("Last-Event-ID" = Option<i64>, Header, description = "Number of the last event that was received")),
     responses(
         (status = 200, description = "Events, without end", body = Payload, content_type = "text/event-stream"),
-        (status = 400, description = "A parameter is unknown or not a number", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 422, description = "The number of the last event is not one", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 503, description = "Too many streams are open", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is unknown or not a number", body = Problem),
+        (status = 422, description = "The number of the last event is not one", body = Problem),
+        (status = 503, description = "Too many streams are open", body = Problem),
     ))]
 pub(super) async fn stream_events(
     State(state): State<ApiState>,

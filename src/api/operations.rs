@@ -130,8 +130,7 @@ async fn livez() -> &'static str {
 /// Does everything work?
 #[utoipa::path(get, path = "/readyz", tag = "operations", responses(
     (status = 200, description = "It does", body = String, content_type = "text/plain"),
-    (status = 503, description = "It does not; `detail` says why", body = Problem,
-        content_type = "application/problem+json")
+    (status = 503, description = "It does not; `detail` says why", body = Problem)
 ))]
 async fn readyz(State(state): State<ApiState>) -> Result<&'static str, Problem> {
     let problems = state.health.problems();

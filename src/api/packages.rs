@@ -235,19 +235,19 @@ fn file_problem(error: &FileError) -> Problem {
         (status = 200, description = "It was there already", body = UploadedPackage,
             headers(("Location" = String, description = "Path of the package"))),
         (status = 400, description = "A parameter is missing or unknown, or the body broke off",
-            body = Problem, content_type = "application/problem+json"),
+            body = Problem),
         (status = 409, description = "An unfinished task uses the product's version with other content \
             (`package-in-use`), or devices could not tell the package from an earlier one, whose parts they may hold \
             (`package-indistinct`)",
-            body = Problem, content_type = "application/problem+json"),
+            body = Problem),
         (status = 413, description = "The file is larger than this server takes",
-            body = Problem, content_type = "application/problem+json"),
+            body = Problem),
         (status = 415, description = "The content type is not application/octet-stream",
-            body = Problem, content_type = "application/problem+json"),
+            body = Problem),
         (status = 422, description = "A parameter is not valid, or the file is empty or has too many segments",
-            body = Problem, content_type = "application/problem+json"),
+            body = Problem),
         (status = 507, description = "The server's disk is full",
-            body = Problem, content_type = "application/problem+json"),
+            body = Problem),
     ))]
 pub(super) async fn upload(
     State(state): State<ApiState>,
@@ -360,10 +360,8 @@ async fn add(
 #[utoipa::path(get, path = "/v1/packages", operation_id = "list_packages", tag = "packages", params(Paging),
     responses(
         (status = 200, description = "A page", body = ListBody<PackageBody>),
-        (status = 400, description = "A parameter is unknown or not a number", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 422, description = "A parameter is out of range", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is unknown or not a number", body = Problem),
+        (status = 422, description = "A parameter is out of range", body = Problem),
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -402,10 +400,8 @@ impl IntoResponse for GetPackage {
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 200, description = "The package", body = PackageBody),
-        (status = 400, description = "The number is not a number", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 404, description = "There is no such package", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "The number is not a number", body = Problem),
+        (status = 404, description = "There is no such package", body = Problem),
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
@@ -447,12 +443,9 @@ impl IntoResponse for Delete {
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 204, description = "Deleted"),
-        (status = 400, description = "The number is not a number", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 404, description = "There is no such package", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 409, description = "An unfinished task uses it", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "The number is not a number", body = Problem),
+        (status = 404, description = "There is no such package", body = Problem),
+        (status = 409, description = "An unfinished task uses it", body = Problem),
     ))]
 pub(super) async fn delete(
     State(state): State<ApiState>,

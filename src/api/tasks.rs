@@ -261,19 +261,13 @@ impl IntoResponse for Create {
     responses(
         (status = 201, description = "Created; it runs, or waits for its time", body = CreatedTask,
             headers(("Location" = String, description = "Path of the task"))),
-        (status = 400, description = "The body is not JSON", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 404, description = "There is no such package", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "The body is not JSON", body = Problem),
+        (status = 404, description = "There is no such package", body = Problem),
         (status = 409, description = "Devices are unknown, of another product, or there are none; there is a newer package of \
-            that version; there are too many webhooks", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 415, description = "The content type is not application/json", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 422, description = "A field is not valid", body = Problem,
-            content_type = "application/problem+json"),
+            that version; there are too many webhooks", body = Problem),
+        (status = 413, description = "The body is too large", body = Problem),
+        (status = 415, description = "The content type is not application/json", body = Problem),
+        (status = 422, description = "A field is not valid", body = Problem),
     ))]
 pub(super) async fn create(
     State(state): State<ApiState>,
@@ -387,10 +381,8 @@ fn parse_start(text: &str, now: UtcMillis) -> Result<UtcMillis, String> {
 #[utoipa::path(get, path = "/v1/tasks", operation_id = "list_tasks", tag = "tasks", params(Paging),
     responses(
         (status = 200, description = "A page", body = ListBody<TaskBody>),
-        (status = 400, description = "A parameter is unknown or not a number", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 422, description = "A parameter is out of range", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is unknown or not a number", body = Problem),
+        (status = 422, description = "A parameter is out of range", body = Problem),
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -429,10 +421,8 @@ impl IntoResponse for GetTask {
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 200, description = "The task", body = TaskBody),
-        (status = 400, description = "The number is not a number", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 404, description = "There is no such task", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "The number is not a number", body = Problem),
+        (status = 404, description = "There is no such task", body = Problem),
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
@@ -468,12 +458,9 @@ impl IntoResponse for Stop {
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 200, description = "The task, stopping or stopped", body = TaskBody),
-        (status = 400, description = "The number is not a number", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 404, description = "There is no such task", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 409, description = "It has finished", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "The number is not a number", body = Problem),
+        (status = 404, description = "There is no such task", body = Problem),
+        (status = 409, description = "It has finished", body = Problem),
     ))]
 pub(super) async fn stop(
     State(state): State<ApiState>,
@@ -508,12 +495,9 @@ impl IntoResponse for Delete {
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 204, description = "Deleted"),
-        (status = 400, description = "The number is not a number", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 404, description = "There is no such task", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 409, description = "It is running; stop it first", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "The number is not a number", body = Problem),
+        (status = 404, description = "There is no such task", body = Problem),
+        (status = 409, description = "It is running; stop it first", body = Problem),
     ))]
 pub(super) async fn delete(
     State(state): State<ApiState>,

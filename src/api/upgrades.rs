@@ -316,12 +316,9 @@ impl IntoResponse for ListUpgrades {
     params(("id" = i64, Path, description = "The task's number"), ListParams),
     responses(
         (status = 200, description = "A page", body = ListBody<UpgradeBody>),
-        (status = 400, description = "A parameter is unknown or not a number", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 404, description = "There is no such task", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 422, description = "A parameter is not valid", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is unknown or not a number", body = Problem),
+        (status = 404, description = "There is no such task", body = Problem),
+        (status = 422, description = "A parameter is not valid", body = Problem),
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -386,12 +383,9 @@ impl IntoResponse for ListOfDevice {
     params(("endpoint" = String, Path, description = "The device's endpoint name, percent-encoded"), Paging),
     responses(
         (status = 200, description = "A page", body = ListBody<DeviceUpgradeBody>),
-        (status = 400, description = "A parameter is unknown or not a number, or the path is not UTF-8", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 404, description = "There is no such device, and no upgrade of one", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 422, description = "A parameter is out of range", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is unknown or not a number, or the path is not UTF-8", body = Problem),
+        (status = 404, description = "There is no such device, and no upgrade of one", body = Problem),
+        (status = 422, description = "A parameter is out of range", body = Problem),
     ))]
 pub(super) async fn list_of_device(
     State(state): State<ApiState>,
@@ -429,10 +423,8 @@ pub(super) struct NewestParams {
 #[utoipa::path(get, path = "/v1/upgrades", operation_id = "list_newest_upgrades", tag = "upgrades", params(NewestParams),
     responses(
         (status = 200, description = "A page", body = ListBody<DeviceUpgradeBody>),
-        (status = 400, description = "A parameter is unknown or not a number", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 422, description = "A parameter is out of range", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is unknown or not a number", body = Problem),
+        (status = 422, description = "A parameter is out of range", body = Problem),
     ))]
 pub(super) async fn list_newest(
     State(state): State<ApiState>,
@@ -472,10 +464,8 @@ impl IntoResponse for GetUpgrade {
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 200, description = "The upgrade", body = UpgradeDetailBody),
-        (status = 400, description = "The number is not a number", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 404, description = "There is no such upgrade", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "The number is not a number", body = Problem),
+        (status = 404, description = "There is no such upgrade", body = Problem),
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
@@ -517,12 +507,9 @@ impl IntoResponse for Cancel {
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 200, description = "The upgrade, cancelled or about to be", body = UpgradeBody),
-        (status = 400, description = "The number is not a number", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 404, description = "There is no such upgrade", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 409, description = "It has succeeded or failed", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "The number is not a number", body = Problem),
+        (status = 404, description = "There is no such upgrade", body = Problem),
+        (status = 409, description = "It has succeeded or failed", body = Problem),
     ))]
 pub(super) async fn cancel(
     State(state): State<ApiState>,

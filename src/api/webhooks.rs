@@ -234,18 +234,13 @@ pub(super) fn not_added(error: &AddWebhookError) -> Problem {
     responses(
         (status = 201, description = "Added", body = AddedWebhook,
             headers(("Location" = String, description = "Path of the webhook"))),
-        (status = 400, description = "The body is not JSON", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 404, description = "There is no such task", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 409, description = "There are too many webhooks", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 415, description = "The content type is not application/json", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "The body is not JSON", body = Problem),
+        (status = 404, description = "There is no such task", body = Problem),
+        (status = 409, description = "There are too many webhooks", body = Problem),
+        (status = 413, description = "The body is too large", body = Problem),
+        (status = 415, description = "The content type is not application/json", body = Problem),
         (status = 422, description = "A field is not valid: among others, a URL that leads to an address that is not public",
-            body = Problem, content_type = "application/problem+json"),
+            body = Problem),
     ))]
 pub(super) async fn add(
     State(state): State<ApiState>,
@@ -266,10 +261,8 @@ pub(super) async fn add(
 #[utoipa::path(get, path = "/v1/webhooks", operation_id = "list_webhooks", tag = "events", params(Paging),
     responses(
         (status = 200, description = "A page", body = ListBody<WebhookBody>),
-        (status = 400, description = "A parameter is unknown or not a number", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 422, description = "A parameter is out of range", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is unknown or not a number", body = Problem),
+        (status = 422, description = "A parameter is out of range", body = Problem),
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -319,10 +312,8 @@ impl IntoResponse for Get {
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 200, description = "The webhook", body = WebhookBody),
-        (status = 400, description = "The number is not a number", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 404, description = "There is no such webhook", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "The number is not a number", body = Problem),
+        (status = 404, description = "There is no such webhook", body = Problem),
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
@@ -341,10 +332,8 @@ async fn known(state: &ApiState, id: i64) -> Result<WebhookRecord, Get> {
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 204, description = "Removed"),
-        (status = 400, description = "The number is not a number", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 404, description = "There is no such webhook", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "The number is not a number", body = Problem),
+        (status = 404, description = "There is no such webhook", body = Problem),
     ))]
 pub(super) async fn remove(
     State(state): State<ApiState>,
@@ -432,12 +421,9 @@ pub(super) struct DeliveryFilter {
     params(("id" = i64, Path, description = "Number of the webhook"), DeliveryFilter),
     responses(
         (status = 200, description = "A page", body = ListBody<DeliveryBody>),
-        (status = 400, description = "A parameter is unknown or not a number", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 404, description = "There is no such webhook", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 422, description = "A parameter is out of range", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is unknown or not a number", body = Problem),
+        (status = 404, description = "There is no such webhook", body = Problem),
+        (status = 422, description = "A parameter is out of range", body = Problem),
     ))]
 pub(super) async fn deliveries(
     State(state): State<ApiState>,
@@ -474,10 +460,8 @@ pub(super) struct Replayed {
     params(("id" = i64, Path, description = "Number of the webhook")),
     responses(
         (status = 200, description = "They are tried again", body = Replayed),
-        (status = 400, description = "The number is not a number", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 404, description = "There is no such webhook", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "The number is not a number", body = Problem),
+        (status = 404, description = "There is no such webhook", body = Problem),
     ))]
 pub(super) async fn replay_failed(
     State(state): State<ApiState>,
@@ -500,10 +484,8 @@ pub(super) async fn replay_failed(
     ),
     responses(
         (status = 200, description = "It is tried again", body = Replayed),
-        (status = 400, description = "A number is not a number", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 404, description = "There is no such webhook or delivery", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "A number is not a number", body = Problem),
+        (status = 404, description = "There is no such webhook or delivery", body = Problem),
     ))]
 pub(super) async fn replay_delivery(
     State(state): State<ApiState>,

@@ -164,17 +164,12 @@ impl IntoResponse for Add {
             headers(("Location" = String, description = "Path of the device"))),
         (status = 200, description = "One device: it was there (a device). Many: what became of them (counts)",
             body = AddAnswer),
-        (status = 400, description = "The body is not JSON", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "The body is not JSON", body = Problem),
         (status = 409, description = "One device: it is there with another product, or another has the identity. \
-            Keys are given, and dtls.credential_key is not set", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 415, description = "The content type is not application/json", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 422, description = "A field is not valid", body = Problem,
-            content_type = "application/problem+json"),
+            Keys are given, and dtls.credential_key is not set", body = Problem),
+        (status = 413, description = "The body is too large", body = Problem),
+        (status = 415, description = "The content type is not application/json", body = Problem),
+        (status = 422, description = "A field is not valid", body = Problem),
     ))]
 pub(in crate::api) async fn add(
     State(state): State<ApiState>,

@@ -33,10 +33,8 @@ pub(in crate::api) struct Pinged {
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 200, description = "What came of it", body = Pinged),
-        (status = 400, description = "The number is not a number", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 404, description = "There is no such webhook", body = Problem,
-            content_type = "application/problem+json"),
+        (status = 400, description = "The number is not a number", body = Problem),
+        (status = 404, description = "There is no such webhook", body = Problem),
     ))]
 pub(in crate::api) async fn ping(
     State(state): State<ApiState>,
