@@ -210,6 +210,7 @@ impl Server {
             clock,
             signals: signals.clone(),
             health: health.clone(),
+            open: config.lwm2m.registration == crate::config::RegistrationPolicy::Open,
             revision,
             packages,
         });

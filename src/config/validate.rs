@@ -52,12 +52,12 @@ impl Config {
         check.range(
             "lwm2m.newcomers_per_hour",
             lwm2m.newcomers_per_hour,
-            1..=100_000_000,
+            1..=3_600_000,
         );
         check.range(
             "lwm2m.newcomers_per_network_per_hour",
             lwm2m.newcomers_per_network_per_hour,
-            1..=100_000_000,
+            1..=3_600_000,
         );
         check.upgrade(&self.upgrade);
         check.admission(&self.admission);

@@ -217,7 +217,7 @@ impl Engine {
                 peer: registration.peer,
                 message_id: registration.message_id,
                 displaced,
-                validation: Validation::Valid, // it is sent nothing before it is heard
+                validation: Validation::Valid, // most were, and an upgrade may wait for an answer
                 lifetime_s: registration.lifetime_s,
                 since: registration.registered_at,
                 expires: stored_until,

@@ -28,6 +28,8 @@ pub(super) const REPORT_REPEATS: Duration = Duration::from_mins(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Port {
     Any,
+    /// The same; nobody added the device, which came by itself in this run of the server.
+    Open,
     /// Only where datagrams are encrypted.
     Secured,
 }
@@ -187,6 +189,18 @@ impl Device {
     /// Whether it was heard before the server was started only, as far as it was heard.
     pub(super) fn unheard_since_start(&self) -> bool {
         self.heard_in == HeardIn::EarlierRun
+    }
+
+    /// Whether nobody added it, as far as is known since the server was started.
+    pub(super) fn is_newcomer(&self) -> bool {
+        self.port == Port::Open
+    }
+
+    /// Something came from its address.
+    pub(super) fn has_sent(&mut self, len: usize) {
+        if let Some(registration) = &mut self.registration {
+            registration.validation.earns(len);
+        }
     }
 
     /// Where it updates its registration.

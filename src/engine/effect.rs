@@ -122,7 +122,7 @@ counters! {
     registrations: "Registrations accepted.",
     registrations_refused: "Registrations refused.",
     newcomers_put_off: "Registrations of endpoints that nobody added, put off because too many others have come lately.",
-    writes_put_off: "Requests answered 5.03, and changes left out, because too many changes wait to be stored.",
+    writes_put_off: "Requests answered 5.03 because too many changes wait to be stored.",
     devices_moved: "Devices that came from another shard because they were heard on this one.",
     registrations_expired: "Registrations whose lifetime ran out.",
     service_data: "Notifications that were not PCP.",

@@ -267,17 +267,22 @@ impl Engine {
         self.transmit(peer, datagram, after);
     }
 
+    /// Whether what was sent to the device is not sent again.
+    pub(super) fn is_asked_once(&self, key: DeviceKey) -> bool {
+        let device = self.device(key);
+        let pending = (device.registration.as_ref())
+            .is_some_and(|registration| registration.validation != Validation::Valid);
+        pending && device.session.is_none()
+    }
+
     /// Whether a request is not sent, because the device's address may be false. Nobody is sent the same again from whom
     /// nothing but a registration came, unless an upgrade waits for it; and nobody more than three times what came.
     fn withholds(&mut self, key: DeviceKey, len: usize, sent: Sent) -> bool {
-        let device = self.device_mut(key);
-        let waited_for = device.session.is_some();
-        let Some(registration) = &mut device.registration else {
-            return false;
-        };
-        let again = sent == Sent::Again && !waited_for;
-        let valid = registration.validation == Validation::Valid;
-        (again && !valid) || !registration.validation.allows(len)
+        if sent == Sent::Again && self.is_asked_once(key) {
+            return true;
+        }
+        let registration = self.device_mut(key).registration.as_mut();
+        registration.is_some_and(|registration| !registration.validation.allows(len))
     }
 
     /// An acknowledgement or a Reset.
@@ -430,7 +435,10 @@ impl Engine {
     fn request_timed_out(&mut self, key: DeviceKey, tag: Tag) {
         self.counters.requests_timed_out += 1;
         let device = self.device_mut(key);
-        device.silent = true;
+        // One whose address has shown nothing was not asked again.
+        let asked = (device.registration.as_ref())
+            .is_none_or(|registration| registration.validation == Validation::Valid);
+        device.silent |= asked;
         if tag == Tag::Observe {
             device.observing = false;
             self.observation_unanswered(key);

@@ -24,6 +24,9 @@ impl Engine {
         sought: &Sought,
     ) {
         let bound = self.bound_to(speaker);
+        if let Some(key) = bound {
+            self.device_mut(key).has_sent(bytes.len());
+        }
         let code = message.code();
         if code.is_request() {
             return self.receive_request(bound, speaker, bytes, message, sought);
@@ -57,11 +60,11 @@ impl Engine {
             }
             return;
         }
-        if carries_response && message.token() == self.device(key).id.token() {
-            self.validate(key); // nobody else knows the token
-        }
         if !self.moves_to(key, peer) {
             return;
+        }
+        if carries_response && message.token() == self.device(key).id.token() {
+            self.validate(key); // nobody else knows the token
         }
         self.look_at_association(key, speaker);
         self.heard(key);
@@ -212,8 +215,10 @@ impl Engine {
     /// Sends what may leave now, sets the device's alarm, and tells the gate how it is.
     pub(super) fn settle(&mut self, key: DeviceKey) {
         let now = self.now.instant;
+        let once = self.is_asked_once(key);
         let device = self.device_mut(key);
         if std::mem::take(&mut device.returned)
+            && !once
             && let Some(datagram) = device.link.repeat_overdue(now)
             && let Some(peer) = device.peer()
         {

@@ -80,14 +80,9 @@ impl Registered {
         self.validation == Validation::Valid && !self.displaced && self.peer == peer
     }
 
-    /// Somebody receives what is sent to its address.
-    pub(super) fn validate(&mut self) {
-        if self.validation != Validation::Valid {
-            self.validation = Validation::Valid;
-            self.expires = self
-                .stored_until
-                .map_or(self.expires, |until| self.expires.max(until));
-        }
+    /// How long it lasts without an update.
+    pub(super) fn lifetime(&self) -> Duration {
+        Duration::from_secs(self.lifetime_s.into())
     }
 
     /// When it ends, for the store.
@@ -133,11 +128,18 @@ impl Validation {
     /// How long a device is kept that came by itself, when nothing shows that it is where it says.
     pub(super) const LIFETIME: Duration = Duration::from_hours(1);
 
-    /// Of an address from which one datagram came and to which one was sent.
-    pub(super) fn pending(received: usize, sent: usize) -> Self {
-        let left = (3 * received).saturating_sub(sent);
-        Self::Pending {
-            allowance: u16::try_from(left).unwrap_or(u16::MAX),
+    /// Of an address from which one datagram came.
+    pub(super) fn pending(received: usize) -> Self {
+        let mut pending = Self::Pending { allowance: 0 };
+        pending.earns(received);
+        pending
+    }
+
+    /// So much came from there.
+    pub(super) fn earns(&mut self, received: usize) {
+        if let Self::Pending { allowance } = self {
+            let more = u16::try_from(3 * received).unwrap_or(u16::MAX);
+            *allowance = allowance.saturating_add(more);
         }
     }
 

@@ -6,6 +6,7 @@ use rand_chacha::rand_core::Rng;
 use super::{
     Announced, Change, Engine, Location, QueueMode, Registration, Report, Sought, Speaker,
     account::{Repeated, Said},
+    device::Port,
     key::DeviceKey,
     moves::{By, Welcome},
     registered::{Excuse, Registered, Validation},
@@ -13,6 +14,7 @@ use super::{
     told::ObjectSet,
 };
 use crate::{
+    clock::Instant,
     coap::{Block, Code, Kind, Message, Peer, Reply, short_response},
     config::RegistrationPolicy,
     lwm2m::{RegisterError, RegisterRequest, UpdateRequest},
@@ -51,8 +53,13 @@ impl Engine {
             return None;
         };
         let now = self.now.instant;
-        let valid = self.is_valid_at(key, peer);
+        let (valid, pressed) = (self.is_valid_at(key, peer), self.is_pressed());
         let device = self.device_mut(key);
+        if !valid && device.is_newcomer() && pressed {
+            self.counters.writes_put_off += 1;
+            self.refuse(peer, bytes, message, UNAVAILABLE);
+            return None;
+        }
         let may = if valid {
             device.may_write(now)
         } else {
@@ -72,7 +79,7 @@ impl Engine {
             validation: Validation::Valid, // until it is known what was sent
             lifetime_s: request.lifetime_s,
             since: self.now.utc,
-            expires: self.lifetime_end(request.lifetime_s),
+            expires: self.first_end(key, valid, request.lifetime_s),
             stored_until: None,
             supposed: false,
             queue_mode: queue_mode(request.queue_mode),
@@ -104,7 +111,7 @@ impl Engine {
             Some(block) => response.block1(block).build(),
         };
         if !valid {
-            self.await_validation(key, bytes.len(), response.len());
+            self.await_validation(key, bytes.len());
         }
         match block {
             None => self.respond_as(peer, bytes, message, response, Reply::Registered),
@@ -413,7 +420,11 @@ impl Engine {
     fn admit_endpoint(&mut self, endpoint: &str, sought: &Sought) -> Option<DeviceKey> {
         let known = self.find(endpoint);
         known.or_else(|| {
-            (*sought == Sought::Newcomer).then(|| self.insert_device(endpoint, OPEN_PRODUCT))
+            (*sought == Sought::Newcomer).then(|| {
+                let key = self.insert_device(endpoint, OPEN_PRODUCT);
+                self.device_mut(key).port = Port::Open;
+                key
+            })
         })
     }
 
@@ -438,24 +449,30 @@ impl Engine {
     }
 
     /// The device has registered from an address of which nothing shows yet that it is its own.
-    fn await_validation(&mut self, key: DeviceKey, received: usize, sent: usize) {
-        let open = self.config.lwm2m.registration == RegistrationPolicy::Open;
-        let latest = self.now.instant + Validation::LIFETIME;
+    fn await_validation(&mut self, key: DeviceKey, received: usize) {
         if let Some(registration) = &mut self.device_mut(key).registration {
-            registration.validation = Validation::pending(received, sent);
-            if open {
-                registration.expires = registration.expires.min(latest);
-            }
+            registration.validation = Validation::pending(received);
         }
     }
 
     /// The device has shown that it receives what is sent to its address.
     pub(super) fn validate(&mut self, key: DeviceKey) {
-        let registration = self.device_mut(key).registration.as_mut();
-        if let Some(registration) = registration.filter(|it| it.validation != Validation::Valid) {
-            registration.validate();
-            let peer = registration.peer;
-            self.device_mut(key).proven = self.mark(peer);
+        let now = self.now;
+        let device = self.device_mut(key);
+        let Some(registration) = &mut device.registration else {
+            return;
+        };
+        if registration.validation == Validation::Valid {
+            return;
+        }
+        registration.validation = Validation::Valid;
+        let peer = registration.peer;
+        let whole = now.instant_at(registration.since + registration.lifetime());
+        registration.expires = registration.expires.max(whole);
+        let longer = device.is_newcomer();
+        self.device_mut(key).proven = self.mark(peer);
+        if longer && self.device_mut(key).may_write(now.instant) {
+            self.persist_registration(key, None);
         }
     }
 
@@ -474,7 +491,18 @@ impl Engine {
         u32::try_from(number >> 32).unwrap_or(0) | 1
     }
 
-    fn lifetime_end(&self, lifetime_s: u32) -> crate::clock::Instant {
+    /// When a registration ends that is made now. A newcomer that answers nothing is not kept for as long as it says.
+    fn first_end(&self, key: DeviceKey, valid: bool, lifetime_s: u32) -> Instant {
+        let end = self.lifetime_end(lifetime_s);
+        let doubtful = self.device(key).is_newcomer() && !valid;
+        if doubtful {
+            end.min(self.now.instant + Validation::LIFETIME)
+        } else {
+            end
+        }
+    }
+
+    fn lifetime_end(&self, lifetime_s: u32) -> Instant {
         self.now.instant + std::time::Duration::from_secs(lifetime_s.into())
     }
 
@@ -499,6 +527,11 @@ impl Engine {
         let before = self.device(key).peer();
         if before != Some(peer) && !peer.secured {
             self.device_mut(key).proven = self.mark(peer);
+        }
+        if peer.secured
+            && let Some(registration) = &mut self.device_mut(key).registration
+        {
+            registration.validation = Validation::Valid; // by its handshake
         }
         let displaced = self.devices.move_to(key, peer);
         self.has_left_its_address(displaced);

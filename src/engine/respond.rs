@@ -81,6 +81,11 @@ impl Engine {
 
     fn send_response(&mut self, peer: Peer, datagram: Datagram) {
         let device = self.devices.by_peer(peer);
+        if let Some(key) = device
+            && let Some(registration) = &mut self.device_mut(key).registration
+        {
+            registration.validation.allows(datagram.len()); // an answer is sent in any case
+        }
         let after = device.map_or(0, |key| self.device(key).pending);
         self.transmit(peer, datagram, after);
     }

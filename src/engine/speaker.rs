@@ -53,7 +53,7 @@ impl<'n> Speaker<'n> {
         if self.peer.secured {
             self.endpoints.iter().any(|own| **own == *endpoint)
         } else {
-            port == Port::Any
+            port != Port::Secured
         }
     }
 }

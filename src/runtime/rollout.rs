@@ -55,6 +55,8 @@ pub struct RolloutSetup {
     pub health: Arc<Health>,
     /// Device changes up to here are known to the engine.
     pub revision: i64,
+    /// Whether anybody may register, so that those who are gone are forgotten.
+    pub open: bool,
     /// Packages in use.
     pub packages: PackageCache,
 }
@@ -80,7 +82,7 @@ impl Rollout {
             clock: setup.clock,
             signals: setup.signals,
             health: setup.health,
-            reconciler: Reconciler::new(setup.revision),
+            reconciler: Reconciler::new(setup.clock.now(), setup.revision, setup.open),
             devices_look: 0,
             packages: setup.packages,
         }
@@ -154,8 +156,8 @@ impl Rollout {
     async fn ask(&mut self, query: Query) -> Result<Reply, StoreError> {
         let store = &self.store;
         Ok(match query {
-            Query::RemoveNewcomers { before, limit } => {
-                let removed = store.remove_newcomers(before, limit).await?;
+            Query::RemoveNewcomers { ended, limit } => {
+                let removed = store.remove_newcomers(ended, limit).await?;
                 if removed > 0 {
                     tracing::info!(
                         removed,
@@ -320,10 +322,11 @@ mod tests {
             signals: Arc::default(),
             health: Arc::new(Health::starting()),
             revision: 0,
+            open: true,
             packages: PackageCache::new(store.clone(), files),
         });
         let query = Query::RemoveNewcomers {
-            before: now.before(Duration::from_hours(1)),
+            ended: UtcMillis(0)..now.before(Duration::from_hours(1)),
             limit: 9,
         };
         let removed = rollout.ask(query).await.unwrap();

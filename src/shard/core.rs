@@ -17,8 +17,8 @@ use crate::{
     coap::Peer,
     config::Config,
     engine::{
-        Ask, Command, Counters, DeviceId, DeviceIds, Effect, Engine, Report, Seq, ShardId, Sought,
-        Speaker, Tables, Whose,
+        Ask, Command, Counters, DeviceId, DeviceIds, Effect, Engine, Report, Seek, Seq, ShardId,
+        Sought, Speaker, Tables, Whose,
     },
 };
 
@@ -154,7 +154,7 @@ impl<D: Done> Core<D> {
             Message::Committed(seq) => self.committed_up_to(now, seq, around),
             Message::Seek(errand) => self.sought(now, errand, around),
             Message::Sought(errand, sought) => {
-                (self.engine).handle_sought(now, &errand.seek, &sought);
+                self.handle_sought(now, &errand.seek, &sought, around);
             }
             Message::Arrived(row, errand) => {
                 let (device, here) = (errand.seek.device, self.id);
@@ -229,7 +229,8 @@ impl<D: Done> Core<D> {
         let answer = match self.engine.whose(now, &errand.seek) {
             Whose::NotHere => {
                 let here = self.id;
-                return around.route(|directory, post| directory.seek_on(here, errand, post));
+                return around
+                    .route(|directory, post| directory.seek_on(now.instant, here, errand, post));
             }
             Whose::NotRegistered => Sought::Nobody,
             Whose::NotTheirs(endpoint) => Sought::NotTheirs(endpoint),
@@ -282,10 +283,7 @@ impl<D: Done> Core<D> {
                         .route(|directory, post| directory.seek(now.instant, here, seek, post));
                     match found {
                         Found::Now(seek, sought) => {
-                            self.engine.handle_sought(now, &seek, &sought);
-                            if sought == Sought::Newcomer && !self.engine.has(seek.device) {
-                                around.route(|directory, _| directory.remove(seek.device));
-                            }
+                            self.handle_sought(now, &seek, &sought, around);
                         }
                         Found::Later => {}
                         Found::Never => self.figures.unsought += 1,
@@ -293,6 +291,20 @@ impl<D: Done> Core<D> {
                 }
                 Effect::Left(device) => around.route(|directory, _| directory.remove(device)),
             }
+        }
+    }
+
+    /// Takes a datagram again whose device was sought. A newcomer's place is given back when it did not come in after all.
+    fn handle_sought<S: Surroundings<Done = D>>(
+        &mut self,
+        now: Now,
+        seek: &Seek,
+        sought: &Sought,
+        around: &mut S,
+    ) {
+        self.engine.handle_sought(now, seek, sought);
+        if *sought == Sought::Newcomer && !self.engine.has(seek.device) {
+            around.route(|directory, _| directory.remove(seek.device));
         }
     }
 

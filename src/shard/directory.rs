@@ -215,14 +215,24 @@ impl Directory {
     }
 
     /// A device that was sought at `here` is not there (any more).
-    pub(super) fn seek_on<D>(&self, here: ShardId, errand: Errand, post: &mut dyn Post<D>) {
+    pub(super) fn seek_on<D>(
+        &mut self,
+        now: Instant,
+        here: ShardId,
+        errand: Errand,
+        post: &mut dyn Post<D>,
+    ) {
         let (to, message) = match self.where_to(here, errand.seek.device) {
             // It came there meanwhile, and is found when it is looked for again.
             Some(shard) if shard == errand.for_shard => {
                 (shard, Message::Sought(errand, Sought::NotYet))
             }
             Some(shard) => (shard, Message::Seek(errand)),
-            None => (errand.for_shard, Message::Sought(errand, Sought::Nobody)),
+            // It was removed meanwhile.
+            None => {
+                let sought = self.welcome(now, errand.for_shard, &errand.seek);
+                (errand.for_shard, Message::Sought(errand, sought))
+            }
         };
         post.post(to, message);
     }

@@ -9,7 +9,7 @@
 //!
 //! Everything it does can be done again: nothing is forgotten when it is stopped in between, or when the store fails.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, ops::Range, time::Duration};
 
 use crate::{
     clock::{Instant, Now, UtcMillis},
@@ -29,6 +29,9 @@ const NEWCOMERS_EVERY: Duration = Duration::from_mins(10);
 /// A device that came by itself is forgotten when it has not been registered for so long. The end of a registration is known
 /// to the store to the hour.
 const NEWCOMERS_STAY: Duration = Duration::from_hours(1);
+/// Registrations that ended before the start may have ended because nobody was there to renew them: their devices have so
+/// long to come back.
+const NEWCOMERS_RETURN: Duration = Duration::from_hours(24);
 
 /// What the reconciler wants done next. Whoever does it tells it what came of it.
 #[derive(Debug)]
@@ -52,8 +55,8 @@ pub enum Want {
 pub enum Query {
     /// `remove_newcomers`.
     RemoveNewcomers {
-        /// Not registered, and not heard since.
-        before: UtcMillis,
+        /// When their registrations ended.
+        ended: Range<UtcMillis>,
         /// So many at most.
         limit: u32,
     },
@@ -126,25 +129,30 @@ pub struct Reconciler {
     step: Step,
     /// Upgrades that were stopped, or begun, in this look.
     tried: HashSet<UpgradeId>,
-    /// When devices that came by themselves are looked for next.
-    newcomers_at: Instant,
+    /// When the server started.
+    started: Now,
+    /// When devices that came by themselves are looked for next; `None` where nobody may come so, and those who did are left.
+    newcomers_at: Option<Instant>,
 }
 
 impl Reconciler {
-    /// One that has not looked yet; the shards know device changes up to `revision`.
-    pub fn new(revision: i64) -> Self {
+    /// One that has not looked yet; the shards know device changes up to `revision`. Where registration is `open`, devices that
+    /// came by themselves are forgotten.
+    pub fn new(now: Now, revision: i64, open: bool) -> Self {
         Self {
             revision,
             step: Step::Newcomers,
             tried: HashSet::new(),
-            newcomers_at: Instant::ZERO,
+            started: now,
+            newcomers_at: open.then_some(now.instant + NEWCOMERS_STAY),
         }
     }
 
     /// What to do next. It is the same until [`reply`](Self::reply), [`obeyed`](Self::obeyed) or [`look`](Self::look) is
     /// called.
     pub fn want(&mut self, now: Now) -> Want {
-        if matches!(self.step, Step::Newcomers) && now.instant < self.newcomers_at {
+        let none_yet = self.newcomers_at.is_none_or(|at| now.instant < at);
+        if matches!(self.step, Step::Newcomers) && none_yet {
             self.step = Step::Devices {
                 begins: true,
                 next: AfterDevices::Tasks,
@@ -152,7 +160,7 @@ impl Reconciler {
         }
         match &self.step {
             Step::Newcomers => Want::Ask(Query::RemoveNewcomers {
-                before: now.utc.before(NEWCOMERS_STAY),
+                ended: self.newcomers_ended(now),
                 limit: PAGE,
             }),
             Step::Devices { begins, .. } => Want::Ask(Query::DeviceChanges {
@@ -186,7 +194,7 @@ impl Reconciler {
             (Step::Newcomers, Reply::NewcomersRemoved(removed)) => {
                 // A whole page may not have been all.
                 if removed < PAGE.into() {
-                    self.newcomers_at = now.instant + NEWCOMERS_EVERY;
+                    self.newcomers_at = Some(now.instant + NEWCOMERS_EVERY);
                 }
                 Step::Devices {
                     begins: true,
@@ -257,6 +265,13 @@ impl Reconciler {
             },
             step => step,
         };
+    }
+
+    /// Of which newcomers it is time to forget them.
+    fn newcomers_ended(&self, now: Now) -> Range<UtcMillis> {
+        let long = now.instant.since(self.started.instant) >= NEWCOMERS_RETURN;
+        let from = if long { UtcMillis(0) } else { self.started.utc };
+        from..now.utc.before(NEWCOMERS_STAY)
     }
 
     /// Begins to look anew: the time has passed that was to be waited, intent was written, an attempt has ended, or something
@@ -383,7 +398,7 @@ mod tests {
 
     #[test]
     fn devices_come_before_stops_and_stops_before_starts() {
-        let mut reconciler = Reconciler::new(3);
+        let mut reconciler = Reconciler::new(NOW, 3, true);
         let mut forgotten = Vec::new();
         let mut begun = 0;
         let wanted = look(&mut reconciler, |query| match query {
@@ -423,7 +438,7 @@ mod tests {
 
     #[test]
     fn where_nothing_is_due_it_waits_for_long_and_then_looks_again() {
-        let mut reconciler = Reconciler::new(0);
+        let mut reconciler = Reconciler::new(NOW, 0, true);
         let mut looks = 0;
         let wanted = look(&mut reconciler, |query| {
             looks += u32::from(matches!(query, Query::NextDue(_)));
@@ -440,7 +455,7 @@ mod tests {
 
     #[test]
     fn what_has_failed_is_asked_again_with_the_next_look() {
-        let mut reconciler = Reconciler::new(0);
+        let mut reconciler = Reconciler::new(NOW, 0, true);
         reconciler.reply(NOW, Reply::NewcomersRemoved(0));
         reconciler.reply(NOW, Reply::Devices(vec![change(1, "a", false)]));
         assert!(matches!(reconciler.want(NOW), Want::Follow(_)));
@@ -453,20 +468,31 @@ mod tests {
     }
 
     #[test]
-    fn newcomers_are_looked_for_until_a_page_is_not_full_and_then_every_ten_minutes() {
-        let mut reconciler = Reconciler::new(0);
-        let mut pages = [u64::from(PAGE), 7].into_iter();
-        for expected in [true, true, false] {
-            let mut asked = false;
-            look(&mut reconciler, |query| match query {
-                Query::RemoveNewcomers { .. } => {
-                    asked = true;
-                    Reply::NewcomersRemoved(pages.next().unwrap_or(0))
-                }
-                other => nothing(other),
-            });
-            assert_eq!(asked, expected);
-            reconciler.look();
-        }
+    fn newcomers_are_forgotten_where_they_may_come_and_had_time_to_come_back() {
+        let hours = |hours| Now {
+            instant: NOW.instant + Duration::from_hours(hours),
+            utc: NOW.utc + Duration::from_hours(hours),
+        };
+        let asked = |reconciler: &mut Reconciler, now| match reconciler.want(now) {
+            Want::Ask(Query::RemoveNewcomers { ended, .. }) => Some(ended),
+            _ => None,
+        };
+        assert_eq!(asked(&mut Reconciler::new(NOW, 0, false), hours(48)), None);
+        let mut reconciler = Reconciler::new(NOW, 0, true);
+        assert_eq!(asked(&mut reconciler, NOW), None);
+        reconciler.look();
+        // those who were there at the start may be on their way back
+        let ended = NOW.utc..hours(1).utc;
+        assert_eq!(asked(&mut reconciler, hours(2)), Some(ended));
+        // a whole page may not have been all
+        reconciler.reply(hours(2), Reply::NewcomersRemoved(PAGE.into()));
+        reconciler.look();
+        assert!(asked(&mut reconciler, hours(2)).is_some());
+        reconciler.reply(hours(2), Reply::NewcomersRemoved(7));
+        reconciler.look();
+        assert_eq!(asked(&mut reconciler, hours(2)), None);
+        reconciler.look();
+        let ended = UtcMillis(0)..hours(24).utc;
+        assert_eq!(asked(&mut reconciler, hours(25)), Some(ended));
     }
 }

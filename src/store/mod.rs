@@ -16,6 +16,8 @@ mod files;
 mod records;
 mod sqlite;
 
+use std::ops::Range;
+
 use async_trait::async_trait;
 
 pub use error::{
@@ -112,9 +114,13 @@ pub trait Store: EventStore {
     /// not while an upgrade runs or when the operator has added it again.
     async fn forget_removed(&self, endpoint: &str) -> Result<bool, StoreError>;
 
-    /// Removes up to `limit` devices that came by themselves, without the operator, are neither registered at `before` nor were
-    /// heard since, and never had an upgrade. Returns how many: they show among the changes.
-    async fn remove_newcomers(&self, before: UtcMillis, limit: u32) -> Result<u64, StoreError>;
+    /// Removes up to `limit` devices that came by themselves, without the operator, whose registration ended within that time,
+    /// which were not heard since, and which have no upgrade. Returns how many: they show among the changes.
+    async fn remove_newcomers(
+        &self,
+        ended: Range<UtcMillis>,
+        limit: u32,
+    ) -> Result<u64, StoreError>;
 
     /// Makes tasks whose start time has come running. Returns how many.
     async fn start_due_tasks(&self, now: UtcMillis) -> Result<u64, StoreError>;

@@ -269,3 +269,54 @@ fn a_last_block_that_was_left_alone_may_come_again() {
     world.datagram(peer(1), &part(1, false, 2));
     assert_eq!(world.take_sent()[0].1.code(), Code::CREATED);
 }
+
+#[test]
+fn who_was_asked_once_only_is_not_taken_for_silent() {
+    let mut world = World::new();
+    let mut device = Script::new("meter-1", 1);
+    world.add("meter-1");
+    device.register(&mut world);
+    world.take_sent(); // the observation is lost
+    world.pass_s(3_600);
+    world.take_sent();
+    // always on, and asked when there is a reason
+    world.start("meter-1", 1, &package("V2", &content()));
+    world.pass_s(60);
+    assert!(world.take_sent().iter().any(|(to, _)| *to == peer(1)));
+}
+
+#[test]
+fn what_comes_from_an_address_is_what_may_be_sent_there() {
+    let mut world = World::new();
+    world.add("meter-1");
+    let datagram = registration("meter-1");
+    world.datagram(peer(1), &datagram);
+    let mut came = datagram.len();
+    for number in 0..200u16 {
+        // neither an answer nor a token
+        let id = (5_000 + number).to_be_bytes();
+        let ping = [0x40, 0, id[0], id[1]];
+        world.datagram(peer(1), &ping);
+        came += ping.len();
+        world.pass_s(30);
+    }
+    let (bytes, observations) = sent_to(&mut world, peer(1));
+    assert_eq!(observations, 1);
+    assert!(bytes <= 3 * came, "{bytes} {came}");
+}
+
+#[test]
+fn the_short_end_of_a_newcomer_is_stored_until_it_has_answered() {
+    let mut world = World::with(open());
+    let mut device = Script::new("a", 1);
+    device.register(&mut world);
+    let end = |world: &World| match world.changes.last() {
+        Some(Change::Registered { registration, .. }) => {
+            registration.expires_at.since(world.now.utc).as_secs()
+        }
+        other => panic!("unexpected {other:?}"),
+    };
+    assert_eq!(end(&world), 3_600);
+    device.receive(&mut world);
+    assert_eq!(end(&world), 86_400);
+}

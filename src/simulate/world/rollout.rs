@@ -2,6 +2,7 @@
 
 use super::{Event, World, messages::Done, millis};
 use crate::{
+    clock::Now,
     engine::{Command, UpgradeOrder},
     shard::{Query, Reconciler, Reply, Surroundings as _, Want, follow},
     simulate::hooks::Hooks,
@@ -20,9 +21,9 @@ pub(super) struct Rollout {
 }
 
 impl Rollout {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(now: Now) -> Self {
         Self {
-            reconciler: Reconciler::new(0),
+            reconciler: Reconciler::new(now, 0, false),
             waits_for: None,
             looks_at_ms: None,
             poked: false,

@@ -93,7 +93,7 @@ impl<H: Hooks> World<H> {
             written: Written::default(),
             emitted_at_ms: VecDeque::new(),
             store_works: true,
-            rollout: Rollout::new(),
+            rollout: Rollout::new(now),
         };
         let (mut devices, mut upgrades) = (
             self.store.restore_devices()?,

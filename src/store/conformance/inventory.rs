@@ -356,9 +356,10 @@ pub(crate) async fn who_came_by_himself_and_is_gone_is_removed(store: &impl Stor
     changes.push(came("there", 1_600));
     changes.push(Change::Deregistered {
         endpoint: "ended".into(),
-        at: t(1_010),
+        at: t(1_100),
     });
     world.commit(&changes).await;
+    assert_eq!(store.remove_newcomers(t(0)..t(1_100), 9).await.unwrap(), 0);
     let adopted = world.devices("default", &["adopted"]).await;
     assert_eq!(adopted, [AddedDevice::Unchanged]);
     let moved = DeviceUpdate {
@@ -370,8 +371,15 @@ pub(crate) async fn who_came_by_himself_and_is_gone_is_removed(store: &impl Stor
     store.create_task(&task).await.unwrap();
     let seen = store.restore_revision().await.unwrap();
 
-    let remove = async |before, limit| store.remove_newcomers(t(before), limit).await.unwrap();
+    let remove = async |before, limit| {
+        let ended = t(0)..t(before);
+        store.remove_newcomers(ended, limit).await.unwrap()
+    };
     assert_eq!(remove(1_000, 9).await, 0);
+    assert_eq!(
+        store.remove_newcomers(t(1_401)..t(1_600), 9).await.unwrap(),
+        0
+    );
     assert_eq!(remove(1_200, 9).await, 1, "the one that has said so");
     assert_eq!(remove(1_700, 1).await, 1);
     assert_eq!(remove(1_700, 9).await, 0);

@@ -1,4 +1,7 @@
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::Range,
+};
 
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
@@ -177,7 +180,7 @@ impl SqliteStore {
     /// See [`crate::store::Store::remove_newcomers`].
     pub(super) async fn tombstone_newcomers(
         &self,
-        before: UtcMillis,
+        ended: Range<UtcMillis>,
         limit: u32,
     ) -> Result<u64, StoreError> {
         const REMOVE: RowStatement = RowStatement {
@@ -189,7 +192,8 @@ impl SqliteStore {
         let doing = "removing devices that came by themselves";
         let gone = |query| {
             sqlx::query_scalar::<_, i64>(query)
-                .bind(before.0)
+                .bind(ended.start.0)
+                .bind(ended.end.0)
                 .bind(limit)
         };
         // Asked often, and most often there is none: the writer is left alone then.
@@ -252,9 +256,10 @@ impl SqliteStore {
 /// Devices that came by themselves have revision 0.
 const NEWCOMERS_GONE: &str = "SELECT id FROM devices INDEXED BY devices_by_themselves \
      WHERE revision = 0 AND removed = 0 \
-         AND MAX(COALESCE(reg_expires_at, 0), COALESCE(last_heard_at, 0)) < ? \
+         AND MAX(COALESCE(reg_expires_at, 0), COALESCE(reg_ended_at, 0), COALESCE(last_heard_at, 0)) >= ? \
+         AND MAX(COALESCE(reg_expires_at, 0), COALESCE(reg_ended_at, 0), COALESCE(last_heard_at, 0)) < ? \
          AND NOT EXISTS (SELECT 1 FROM upgrades u WHERE u.endpoint = devices.endpoint) \
-     ORDER BY MAX(COALESCE(reg_expires_at, 0), COALESCE(last_heard_at, 0)) LIMIT ?";
+     ORDER BY MAX(COALESCE(reg_expires_at, 0), COALESCE(reg_ended_at, 0), COALESCE(last_heard_at, 0)) LIMIT ?";
 
 /// The products of those of `devices` that are there and were not removed.
 async fn products(
@@ -332,7 +337,7 @@ async fn insert_chunk(
              created_at = excluded.created_at, removed = 0, last_heard_at = NULL, reg_location = NULL, \
              reg_peer = NULL, reg_lifetime_s = NULL, reg_expires_at = NULL, reg_registered_at = NULL, \
              reg_queue_mode = NULL, reg_secured = 0, reg_lwm2m_version = NULL, reg_binding = NULL, \
-             reg_objects = NULL, reg_root_path = NULL, reg_message_id = NULL, secure = excluded.secure, \
+             reg_objects = NULL, reg_root_path = NULL, reg_message_id = NULL, reg_ended_at = NULL, secure = excluded.secure, \
              psk_identity = excluded.psk_identity, psk_sealed = excluded.psk_sealed, coverage_cell = NULL, coverage_rsrp_dbm = NULL, \
              coverage_sinr_db = NULL, coverage_at = NULL, version = NULL",
     );

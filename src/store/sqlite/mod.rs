@@ -32,6 +32,7 @@ mod tests;
 
 use std::{
     io,
+    ops::Range,
     path::Path,
     sync::{
         Arc,
@@ -313,8 +314,12 @@ impl Store for SqliteStore {
         self.forget(endpoint).await
     }
 
-    async fn remove_newcomers(&self, before: UtcMillis, limit: u32) -> Result<u64, StoreError> {
-        self.tombstone_newcomers(before, limit).await
+    async fn remove_newcomers(
+        &self,
+        ended: Range<UtcMillis>,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        self.tombstone_newcomers(ended, limit).await
     }
 
     async fn start_due_tasks(&self, now: UtcMillis) -> Result<u64, StoreError> {

@@ -7,7 +7,7 @@ use crate::{
     clock::UtcMillis,
     engine::{Announced, CoverageReading, CoverageSource, QueueMode, Registration},
     store::sqlite::{
-        bulk::{Bound, RowStatement, json_list},
+        bulk::{Bound, RowStatement},
         evidence,
     },
     upgrade::Evidence,
@@ -62,11 +62,14 @@ const EVIDENCE: RowStatement = RowStatement {
     tail: ") UPDATE devices SET evidence = v.evidence FROM v WHERE devices.endpoint = v.endpoint",
 };
 
-const DEREGISTER: &str = "UPDATE devices SET reg_location = NULL, reg_peer = NULL, reg_lifetime_s = NULL, \
-         reg_expires_at = NULL, reg_registered_at = NULL, reg_queue_mode = NULL, reg_lwm2m_version = NULL, \
-         reg_binding = NULL, reg_objects = NULL, reg_root_path = NULL, \
-         reg_message_id = NULL \
-     WHERE endpoint IN (SELECT value FROM json_each(?))";
+const DEREGISTER: RowStatement = RowStatement {
+    head: "WITH v (endpoint, at) AS (VALUES ",
+    row: "(?, ?)",
+    tail: ") UPDATE devices SET reg_location = NULL, reg_peer = NULL, reg_lifetime_s = NULL, reg_expires_at = NULL, \
+               reg_registered_at = NULL, reg_queue_mode = NULL, reg_lwm2m_version = NULL, reg_binding = NULL, \
+               reg_objects = NULL, reg_root_path = NULL, reg_message_id = NULL, reg_ended_at = v.at \
+           FROM v WHERE devices.endpoint = v.endpoint",
+};
 
 /// Changes of devices, in as few rounds as their order allows.
 #[derive(Default)]
@@ -82,7 +85,7 @@ struct Written<'c> {
     registered: Option<Registered<'c>>,
     reported: Option<Reported>,
     evidence: Option<&'c [Evidence]>,
-    deregistered: bool,
+    deregistered: Option<UtcMillis>,
 }
 
 struct Registered<'c> {
@@ -136,7 +139,7 @@ impl<'c> DeviceChanges<'c> {
         at: UtcMillis,
     ) {
         let device = self.device(endpoint, |device| {
-            device.reported.is_none() && !device.deregistered
+            device.reported.is_none() && device.deregistered.is_none()
         });
         let before = device.registered.as_ref();
         let first_at = before.map_or(at, |it| it.first_at);
@@ -168,12 +171,12 @@ impl<'c> DeviceChanges<'c> {
         self.device(endpoint, |_| true).evidence = Some(evidence);
     }
 
-    pub(super) fn deregistered(&mut self, endpoint: &'c str) {
-        self.device(endpoint, |_| true).deregistered = true;
+    pub(super) fn deregistered(&mut self, endpoint: &'c str, at: UtcMillis) {
+        self.device(endpoint, |_| true).deregistered = Some(at);
     }
 
     fn report(&mut self, endpoint: &'c str, at: UtcMillis) -> &mut Reported {
-        let device = self.device(endpoint, |device| !device.deregistered);
+        let device = self.device(endpoint, |device| device.deregistered.is_none());
         let reported = device.reported.get_or_insert(Reported {
             at,
             version: None,
@@ -215,7 +218,7 @@ impl Round<'_> {
             evidence.extend(device.evidence.map(|it| (endpoint, it)));
             registered.extend(device.registered.map(|it| (endpoint, it)));
             reported.extend(device.reported.map(|it| (endpoint, it)));
-            deregistered.extend(device.deregistered.then_some(endpoint));
+            deregistered.extend(device.deregistered.map(|at| (endpoint, at)));
         }
         RENEW
             .execute(conn, &registered, |query, (endpoint, it)| {
@@ -247,12 +250,11 @@ impl Round<'_> {
                 query.bind((*endpoint).to_owned()).bind(evidence)
             })
             .await?;
-        if !deregistered.is_empty() {
-            sqlx::query(DEREGISTER)
-                .bind(json_list(deregistered))
-                .execute(conn)
-                .await?;
-        }
+        DEREGISTER
+            .execute(conn, &deregistered, |query, (endpoint, at)| {
+                query.bind((*endpoint).to_owned()).bind(at.0)
+            })
+            .await?;
         Ok(())
     }
 }

@@ -51,7 +51,7 @@ impl SqliteStore {
                     registration,
                     at,
                 } => devices.registered(endpoint, registration, *at),
-                Change::Deregistered { endpoint, .. } => devices.deregistered(endpoint),
+                Change::Deregistered { endpoint, at } => devices.deregistered(endpoint, *at),
                 Change::VersionReported {
                     endpoint,
                     version,
