@@ -10,6 +10,7 @@ pub mod config;
 pub mod dtls;
 pub mod engine;
 pub mod health;
+pub mod ledger;
 pub mod lwm2m;
 pub mod notify;
 pub mod package;

@@ -16,9 +16,9 @@ use cellwise::{
     clock::{Instant, Now, UtcMillis},
     coap::{Datagram, Peer},
     config::Config,
-    engine::{Command, DeviceIds, Effect, Engine, Gate, Setup, UpgradeOrder},
+    engine::{Command, DeviceIds, Effect, Engine, Gate, Setup},
+    ledger::{PackageId, RetryPolicy, TaskId, UpgradeId, UpgradeOrder},
     package::{CheckCodeKind, Package, PackageIdentity, SegmentFrames, Segmentation},
-    task::{PackageId, RetryPolicy, TaskId, UpgradeId},
 };
 use mimalloc::MiMalloc;
 

@@ -8,14 +8,15 @@ use std::{
 
 use cellwise::{
     clock::UtcMillis,
-    engine::{Binding, Change, QueueMode, Registration, StageChange},
+    ledger::{
+        Binding, Change, PackageId, QueueMode, Registration, RetryPolicy, Stage, StageChange,
+        UpgradeId,
+    },
     package::Segmentation,
     store::{
         BatchId, EventStore, NewDevice, NewPackage, NewTask, NewWebhook, Selection, SqliteStore,
         Store, WebhookId,
     },
-    task::{PackageId, RetryPolicy, UpgradeId},
-    upgrade::Stage,
 };
 
 pub(crate) const T0: UtcMillis = UtcMillis(1_800_000_000_000);

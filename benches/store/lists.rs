@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use cellwise::{
-    engine::Change,
+    ledger::{Change, PackageId, Stage, TaskId, UpgradeId},
     shard::COMMIT_BATCH,
     store::{
         DeliveryId, DeliveryState, DeviceFilter, EventStore, SqliteStore, Store, UpgradeState,
         WebhookId,
     },
-    task::{PackageId, TaskId, UpgradeId},
-    upgrade::Stage,
 };
 
 use super::{

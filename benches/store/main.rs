@@ -12,9 +12,9 @@ use std::{process::ExitCode, time::Duration};
 
 use cellwise::{
     clock::UtcMillis,
+    ledger::UpgradeId,
     shard::COMMIT_BATCH,
     store::{SqliteStore, Store},
-    task::UpgradeId,
 };
 use clap::{Parser, ValueEnum};
 use fleet::{Fleet, T0, next_batch, t};

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     config::check_product_name,
-    engine::{CoverageReading, CoverageSource, QueueMode, Registration},
+    ledger::{CoverageReading, CoverageSource, QueueMode, Registration},
     store::{DeviceDetail, DeviceFilter, DeviceUpdate, Page, StoreError, UpdateDeviceError},
 };
 

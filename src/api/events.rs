@@ -20,9 +20,9 @@ use utoipa::IntoParams;
 
 use super::{ApiState, extract::Query, problem::Problem};
 use crate::{
+    ledger::TaskId,
     notify::{Instance, Payload},
     store::{Event, Store},
-    task::TaskId,
 };
 
 /// Streams at the same time.

@@ -23,12 +23,12 @@ use super::{
 };
 use crate::{
     config::check_product_name,
+    ledger::PackageId,
     package::{Segmentation, SegmentationError},
     store::{
         DeletePackageError, FileError, InsertPackageError, InsertedPackage, NewPackage,
         PackageRecord, SealedUpload, StoreError, UploadError,
     },
-    task::PackageId,
 };
 
 /// A software package.

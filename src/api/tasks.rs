@@ -20,11 +20,11 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
+    ledger::{PackageId, RetryPolicy, TaskId, TaskState},
     store::{
         CreateTaskError, DeleteTaskError, NewTask, Overlaps, Selection, StopTaskError, StoreError,
         TaskRecord, UpgradeState,
     },
-    task::{PackageId, RetryPolicy, TaskId, TaskState},
 };
 
 const OTHER_PRODUCT: &str = "The package is of another product";

@@ -22,13 +22,11 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
-    engine::{DeviceRecord, StageChange},
+    ledger::{DeviceRecord, Outcome, Stage, StageChange, TaskId, UpgradeId},
     store::{
         CancelUpgradeError, DeviceUpgrade, OutcomeRecord, StoreError, TimelineEvent, UpgradeDetail,
         UpgradeRecord, UpgradeState,
     },
-    task::{TaskId, UpgradeId},
-    upgrade::{Outcome, Stage},
 };
 
 fn one_of(what: &str, names: impl IntoIterator<Item = &'static str>) -> Object {

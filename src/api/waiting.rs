@@ -5,10 +5,9 @@ use std::time::Duration;
 use super::heard::LastHeard;
 use crate::{
     clock::UtcMillis,
-    engine::{DeviceRecord, QueueMode},
+    ledger::{DeviceRecord, QueueMode, Stage},
     store::{UpgradeDetail, UpgradeState},
     task::plan,
-    upgrade::Stage,
 };
 
 /// What an upgrade waits for at `now`; `None` once it has ended.

@@ -24,12 +24,12 @@ use super::{
     problem::Problem,
 };
 use crate::{
+    ledger::TaskId,
     notify::{Secret, Target},
     store::{
         AddWebhookError, DeliveryId, DeliveryRecord, DeliveryState, NewWebhook, StoreError,
         WebhookId, WebhookRecord,
     },
-    task::TaskId,
 };
 
 /// How long a name server may take when a webhook is added.

@@ -8,8 +8,8 @@ use super::Format;
 use crate::{
     clock::SystemClock,
     config::{self, Config},
+    ledger::RetryPolicy,
     simulate::{Faults, FleetFile, Progress, Scenario, StoreKind, Summary, simulate},
-    task::RetryPolicy,
 };
 use report::Run;
 

@@ -17,9 +17,7 @@ use crate::{
         self, ApiState,
         tests::{TOKEN, state},
     },
-    engine::Change,
-    task::{TaskId, UpgradeId},
-    upgrade::{Outcome, Success},
+    ledger::{Change, Outcome, Success, TaskId, UpgradeId},
 };
 
 #[derive(Debug, Parser)]

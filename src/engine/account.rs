@@ -3,7 +3,7 @@
 use pcp::{DeviceMessage, ResultCode, Version};
 
 use super::asked::Tag;
-use crate::{clock::UtcMillis, coap::Code, lwm2m::ResourcePath, upgrade::Stage};
+use crate::{clock::UtcMillis, coap::Code, ledger::Stage, lwm2m::ResourcePath};
 
 /// Facts of one attempt. They are not stored: what a restart forgets, a failure after it does not tell.
 #[derive(Debug, Default)]

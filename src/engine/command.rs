@@ -2,9 +2,8 @@ use std::sync::Arc;
 
 use super::{DeviceId, DeviceRecord, Turn, UpgradeOrder};
 use crate::{
+    ledger::{Failure, StopReason, UpgradeId},
     package::Package,
-    task::UpgradeId,
-    upgrade::{Failure, StopReason},
 };
 
 /// What the operator's side asks of the engine.

@@ -16,12 +16,9 @@ use super::{
 };
 use crate::{
     clock::{Instant, Now},
+    ledger::{Cancellation, Coverage, Failure, Outcome, Stage, StopReason, UpgradeId},
     package::Package,
-    task::UpgradeId,
-    upgrade::{
-        Cancellation, Coverage, Event, EvidenceList, Failure, Outcome, Sota, Stage, StopReason,
-        Stored,
-    },
+    upgrade::{Event, EvidenceList, Sota, Stored},
 };
 
 impl Engine {

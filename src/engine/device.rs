@@ -17,8 +17,9 @@ use super::{
 use crate::{
     clock::{Instant, Now},
     coap::{Code, EXCHANGE_LIFETIME, Link, MAX_TRANSMIT_SPAN, Message, Peer, Recent, Reply},
+    ledger::{Coverage, Deadline},
     package::Package,
-    upgrade::{Coverage, Deadline, EvidenceList, Place, Sota},
+    upgrade::{EvidenceList, Place, Sota},
 };
 
 /// How long a repeat of a report is recognised: five repeats, 30 s apart, and some margin.

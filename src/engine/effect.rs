@@ -1,8 +1,7 @@
 use super::{Ask, Change, DeviceId, Seek};
 use crate::{
     coap::{Datagram, Peer},
-    task::UpgradeId,
-    upgrade::Outcome,
+    ledger::{Outcome, UpgradeId},
 };
 
 /// Numbers the changes in the order in which they were emitted; 0 comes before the first.

@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     coap::EXCHANGE_LIFETIME,
-    upgrade::{Claim, Credence, Event, Evidence, Sign, Stage},
+    ledger::{Evidence, Stage},
+    upgrade::{Claim, Credence, Event, Sign},
 };
 
 impl Engine {
@@ -43,12 +44,18 @@ impl Engine {
     /// Takes note of what the device did with a version, durably where that is news.
     pub(super) fn note_sign(&mut self, key: DeviceKey, version: Version, sign: Sign) {
         let now = self.now;
+        let heard_at = now.utc.before(now.instant.since(self.heard_at));
         let device = self.device_mut(key);
         if device.known.is_none() && sign == Sign::Runs {
             return;
         }
         let known = device.known.get_or_insert_default();
-        if !known.evidence.note(version, sign, now.utc) {
+        // What it did was heard then, though it may have waited for the device to come.
+        let at = match sign {
+            Sign::Offered | Sign::Commanded => now.utc,
+            Sign::Takes | Sign::Holds | Sign::Claims | Sign::Fails(_) | Sign::Runs => heard_at,
+        };
+        if !known.evidence.note(version, sign, at) {
             return;
         }
         if device.may_write(now.instant) {

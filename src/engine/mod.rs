@@ -23,7 +23,6 @@
 mod account;
 mod asked;
 mod body;
-mod change;
 mod command;
 mod commands;
 mod device;
@@ -54,10 +53,6 @@ mod timers;
 mod told;
 mod uplink;
 
-pub use change::{
-    ActiveUpgrade, Announced, Binding, Change, CoverageReading, CoverageSource, DeviceRecord,
-    Lwm2mVersion, QueueMode, Registration, StageChange, UpgradeOrder,
-};
 pub use command::Command;
 pub use effect::{Counters, Effect, Report, Seq};
 pub use gate::{Ask, Gate, Presence, Request, Standing, Turn};
@@ -70,12 +65,16 @@ use std::{
     sync::Arc,
 };
 
+use crate::ledger::{
+    ActiveUpgrade, Announced, Binding, Change, CoverageReading, CoverageSource, DeviceRecord,
+    Lwm2mVersion, QueueMode, Registration, StageChange, UpgradeOrder,
+};
 use crate::{
     clock::{Instant, Now, UtcMillis},
     coap::{Datagram, Message, Peer, Reassembly},
     config::Config,
-    task::UpgradeId,
-    upgrade::{Event, Rules, Stage},
+    ledger::{Stage, UpgradeId},
+    upgrade::{Event, Rules},
 };
 use account::Repeated;
 use device::Device;

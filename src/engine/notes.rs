@@ -3,7 +3,10 @@
 use pcp::ResultCode;
 
 use super::device::{Session, slot_in};
-use crate::upgrade::{Action, Deadline, Event, Rules, Sota, Stage};
+use crate::{
+    ledger::{Deadline, Stage},
+    upgrade::{Action, Event, Rules, Sota},
+};
 
 /// A line: what has happened, and what the device is asked because of it. The second half is told when that leaves.
 pub(super) struct Line {

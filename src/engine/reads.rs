@@ -8,8 +8,9 @@ use super::{
 };
 use crate::{
     coap::{Block, Message},
+    ledger::Coverage,
     lwm2m::{ConnectivityReading, ContentError, ResourcePath, decode},
-    upgrade::{Coverage, Event, Sota},
+    upgrade::{Event, Sota},
 };
 
 /// Longest body that is put together from the blocks of a device's answer, bytes.

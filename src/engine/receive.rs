@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     coap::{Code, Datagram, Kind, Message, Peer, Reply, empty_ack, reset, short_response},
-    upgrade::{Event, Stage},
+    ledger::Stage,
+    upgrade::Event,
 };
 
 impl Engine {

@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     clock::{Instant, UtcMillis},
-    upgrade::{Failure, Outcome, Sota},
+    ledger::{Failure, Outcome},
+    upgrade::Sota,
 };
 
 impl Engine {

@@ -141,7 +141,8 @@ mod tests {
     use super::*;
     use crate::{
         clock::{Instant, UtcMillis},
-        engine::{Binding, DeviceIds, QueueMode, registered::Validation, told::ObjectSet},
+        engine::{DeviceIds, registered::Validation, told::ObjectSet},
+        ledger::{Binding, QueueMode},
     };
 
     #[derive(Debug, Clone)]

@@ -7,8 +7,9 @@ use super::{
 };
 use crate::{
     coap::{Code, Message, Peer, Reply, short_response},
+    ledger::Stage,
     lwm2m::{ConnectivityReading, SendError, SendRequest},
-    upgrade::{Event, Stage},
+    upgrade::Event,
 };
 
 /// Whom a request comes from that names nobody.

@@ -11,9 +11,9 @@ use super::{
     registered::Excuse,
 };
 use crate::{
+    ledger::{Deadline, Outcome, Stage, UpgradeId},
     lwm2m::ResourcePath,
-    task::UpgradeId,
-    upgrade::{Action, Deadline, Event, Outcome, Sign, Sota, Stage},
+    upgrade::{Action, Event, Sign, Sota},
 };
 
 /// What became of what an upgrade wants to be asked.

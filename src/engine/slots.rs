@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     clock::Instant,
-    upgrade::{Event, Readiness, Sota, Stage},
+    ledger::Stage,
+    upgrade::{Event, Readiness, Sota},
 };
 
 /// How long the gate is waited for.

@@ -28,10 +28,8 @@ use crate::{
     clock::UtcMillis,
     coap::{Code, ContentFormat, Kind, MessageBuilder},
     config::RegistrationPolicy,
-    package::Package,
-    package::{CheckCodeKind, PackageIdentity, SegmentFrames, Segmentation},
-    task::{PackageId, RetryPolicy, TaskId, UpgradeId},
-    upgrade::{Coverage, Outcome, Stage},
+    ledger::{Coverage, Outcome, PackageId, RetryPolicy, Stage, TaskId, UpgradeId},
+    package::{CheckCodeKind, Package, PackageIdentity, SegmentFrames, Segmentation},
 };
 
 fn version(text: &str) -> Version {

@@ -15,7 +15,10 @@ use super::{
     key::DeviceKey,
     link::Sent,
 };
-use crate::upgrade::{Claim, Credence, Event, FailedIn, ReportedFailure, Sign, Sota, Stage};
+use crate::{
+    ledger::{FailedIn, ReportedFailure, Stage},
+    upgrade::{Claim, Credence, Event, Sign, Sota},
+};
 
 impl Engine {
     pub(super) fn uplink(&mut self, key: DeviceKey, frame: &[u8]) {

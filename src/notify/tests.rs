@@ -29,15 +29,13 @@ use super::*;
 use crate::{
     clock::{SystemClock, UtcMillis},
     config::{Config, Settings, WebhookConfig},
-    engine::Change,
+    ledger::{Change, Outcome, RetryPolicy, Success, TaskId, UpgradeId},
     package::Segmentation,
     signal::Signals,
     store::{
         AttemptResult, Attempted, DeliveryState, EventStore as _, NewDevice, NewPackage, NewTask,
         NewWebhook, Selection, SqliteStore, Store, WebhookId,
     },
-    task::{RetryPolicy, TaskId, UpgradeId},
-    upgrade::{Outcome, Success},
 };
 
 /// What a test waits for comes within this.

@@ -97,7 +97,8 @@ mod tests {
     use super::*;
     use crate::{
         clock::UtcMillis,
-        engine::{Binding, Change, DeviceIds, QueueMode, Registration},
+        engine::DeviceIds,
+        ledger::{Binding, Change, QueueMode, Registration},
         store::SqliteStore,
     };
 

@@ -9,7 +9,8 @@ use super::{
 use crate::{
     config::Config,
     dtls::{DtlsSetup, Identity},
-    engine::{Ask, Command, DeviceId, DeviceIds, DeviceRecord, ShardId, Turn},
+    engine::{Ask, Command, DeviceId, DeviceIds, ShardId, Turn},
+    ledger::DeviceRecord,
     shard::{self, Directory, Post},
 };
 

@@ -8,8 +8,8 @@ use crate::{
     clock::SystemClock,
     engine::{Command, Engine, ShardId},
     health::{Health, Part},
+    ledger::Failure,
     store::{RestoredDevices, Store, StoreError},
-    upgrade::Failure,
 };
 
 /// Rows that are read at once.

@@ -12,14 +12,13 @@ use tokio::sync::watch;
 use super::{Exchange, Keys, message::ShardGone, restore::restore_idle};
 use crate::{
     clock::SystemClock,
-    engine::{Command, UpgradeOrder},
+    engine::Command,
     health::{Health, Part},
+    ledger::{Failure, PackageId, UpgradeOrder},
     package::Package,
     shard::{Query, Reconciler, Reply, Want, follow},
     signal::Signals,
     store::{DeviceChange, PackageFiles, Store, StoreError},
-    task::PackageId,
-    upgrade::Failure,
 };
 
 /// After the store or a shard has failed.
@@ -280,7 +279,8 @@ mod tests {
     use super::*;
     use crate::{
         clock::UtcMillis,
-        engine::{Binding, Change, DeviceIds, QueueMode, Registration},
+        engine::DeviceIds,
+        ledger::{Binding, Change, QueueMode, Registration},
         store::{SqliteStore, conformance::next_batch},
     };
 

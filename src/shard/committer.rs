@@ -7,9 +7,9 @@ use std::{
 
 use crate::{
     clock::Instant,
-    engine::{Change, Seq, ShardId},
+    engine::{Seq, ShardId},
+    ledger::{Change, UpgradeId},
     store::{BatchId, CommitReport},
-    task::UpgradeId,
 };
 
 /// Changes in one transaction. More wait for the next one, which takes them all again.

@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     clock::Instant,
-    engine::{Command, DeviceId, DeviceIds, DeviceRecord, Row, Seek, ShardId, Sought, Turn},
+    engine::{Command, DeviceId, DeviceIds, Row, Seek, ShardId, Sought, Turn},
+    ledger::DeviceRecord,
 };
 
 /// Datagrams whose devices are sought at once: some milliseconds' worth.

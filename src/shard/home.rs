@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::engine::{DeviceId, DeviceRecord, ShardId};
+use crate::{
+    engine::{DeviceId, ShardId},
+    ledger::DeviceRecord,
+};
 
 /// Spreads what differs in the lowest bits over the highest (Knuth's multiplicative hash).
 pub const SPREAD: u32 = 0x9E37_79B1;

@@ -13,9 +13,10 @@ use std::{collections::HashSet, ops::Range, time::Duration};
 
 use crate::{
     clock::{Instant, Now, UtcMillis},
-    engine::{Command, UpgradeOrder},
+    engine::Command,
+    ledger::{UpgradeId, UpgradeOrder},
     store::{DeviceChange, UpgradeToStop},
-    task::{Candidate, UpgradeId, plan},
+    task::{Candidate, plan},
 };
 
 /// Rows that are read, and commands that are given, at once.
@@ -316,10 +317,7 @@ fn stop(stop: UpgradeToStop) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        task::{PackageId, RetryPolicy, TaskId, TaskState},
-        upgrade::StopReason,
-    };
+    use crate::ledger::{PackageId, RetryPolicy, StopReason, TaskId, TaskState};
 
     const NOW: Now = Now {
         instant: Instant::from_millis(5_000),

@@ -3,7 +3,8 @@ use std::time::Duration;
 use super::{faults::Mishaps, invariants::Number, trace::Way};
 use crate::{
     config::Config,
-    engine::{ActiveUpgrade, Change, DeviceRecord, Seq},
+    engine::Seq,
+    ledger::{ActiveUpgrade, Change, DeviceRecord},
     shard::Outgoing,
 };
 

@@ -49,10 +49,9 @@ use serde::Serialize;
 use crate::{
     clock::UtcMillis,
     config::Config,
-    engine::{Change, Seq, ShardId},
+    engine::{Seq, ShardId},
+    ledger::{Change, Outcome, RetryPolicy, Stage, UpgradeId},
     package::Package,
-    task::{RetryPolicy, UpgradeId},
-    upgrade::{Outcome, Stage},
 };
 use coverage::Told;
 pub(super) use ends::Ends;

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     config::Config,
+    ledger::RetryPolicy,
     package::{CheckCodeKind, Package, PackageIdentity, SegmentFrames, Segmentation},
-    task::RetryPolicy,
 };
 
 /// Everything that a simulation follows from. The same scenario gives the same run.

@@ -7,9 +7,11 @@ use clap::ValueEnum;
 
 use crate::{
     clock::UtcMillis,
-    engine::{ActiveUpgrade, Change, DeviceRecord, UpgradeOrder},
+    ledger::{
+        ActiveUpgrade, Change, DeviceRecord, PackageId, RetryPolicy, UpgradeId, UpgradeOrder,
+    },
     store::{BatchId, CommitReport, UpgradeState},
-    task::{Candidate, PackageId, RetryPolicy, UpgradeId},
+    task::Candidate,
 };
 use memory::MemoryStore;
 use sqlite::SqliteBackend;

@@ -7,7 +7,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use crate::engine::Change;
+use crate::ledger::Change;
 
 /// Bytes that are handed to the hashing thread at once.
 const PART: usize = 1 << 20;

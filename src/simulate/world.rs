@@ -36,9 +36,9 @@ use crate::{
     clock::{Instant, Now, UtcMillis},
     config::Config,
     engine::{DeviceIds, ShardId, Tables},
+    ledger::PackageId,
     package::Package,
     store::UpgradeState,
-    task::PackageId,
 };
 use field::Unit;
 use messages::Between;

@@ -5,7 +5,7 @@ use thiserror::Error;
 use super::{AddWebhookError, NewPackage, UpgradeState};
 use crate::{
     clock::UtcMillis,
-    task::{PackageId, TaskId, TaskState, UpgradeId},
+    ledger::{PackageId, TaskId, TaskState, UpgradeId},
 };
 
 /// Why the database did not do what it was asked.

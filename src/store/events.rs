@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::{Page, StoreError};
 use crate::{
     clock::UtcMillis,
-    task::{TaskId, UpgradeId},
+    ledger::{TaskId, UpgradeId},
 };
 
 /// Number of a webhook.

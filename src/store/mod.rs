@@ -43,8 +43,8 @@ pub use sqlite::{FILE_NAME, SqliteStore};
 
 use crate::{
     clock::UtcMillis,
-    engine::{ActiveUpgrade, Change, DeviceRecord, UpgradeOrder},
-    task::{Candidate, PackageId, TaskId, UpgradeId},
+    ledger::{ActiveUpgrade, Change, DeviceRecord, PackageId, TaskId, UpgradeId, UpgradeOrder},
+    task::Candidate,
 };
 
 /// Everything durable. One conformance suite says what each operation does, whatever the database.

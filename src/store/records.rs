@@ -5,10 +5,12 @@ use pcp::Version;
 use super::NewWebhook;
 use crate::{
     clock::UtcMillis,
-    engine::{CoverageSource, DeviceRecord, StageChange},
+    ledger::{
+        CoverageSource, DeviceRecord, PackageId, RetryPolicy, Stage, StageChange, StopReason,
+        TaskId, TaskState, UpgradeId,
+    },
     package::{PackageIdentity, Segmentation},
-    task::{Candidate, PackageId, RetryPolicy, TaskId, TaskState, UpgradeId},
-    upgrade::{Stage, StopReason},
+    task::Candidate,
 };
 
 /// Which commit it is: what a writer commits again, because it does not know whether it was committed, has the same number.

@@ -1,71 +1,7 @@
 //! Batch tasks: whom to upgrade with what, when, and what follows a failure. Pure.
 
 mod planner;
-mod retry;
 
 pub use planner::{Candidate, NotYet, plan};
-pub use retry::RetryPolicy;
 
-use serde::{Deserialize, Serialize};
-
-/// Identifies a task. Numbers are given by the store and never used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct TaskId(pub i64);
-
-/// Identifies one device's upgrade within a task. Numbers are given by the store and never used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct UpgradeId(pub i64);
-
-/// Identifies an uploaded package. Numbers are given by the store and never used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct PackageId(pub i64);
-
-/// Where a task stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TaskState {
-    /// Its start time has not come.
-    Scheduled,
-    /// Upgrades are started and go on.
-    Running,
-    /// It was stopped; upgrades that run are being ended.
-    Stopping,
-    /// It was stopped and no upgrade runs.
-    Stopped,
-    /// Every upgrade has ended.
-    Finished,
-}
-
-impl TaskState {
-    /// The name used in the API and the store.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Scheduled => "scheduled",
-            Self::Running => "running",
-            Self::Stopping => "stopping",
-            Self::Stopped => "stopped",
-            Self::Finished => "finished",
-        }
-    }
-
-    /// The state of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [
-            Self::Scheduled,
-            Self::Running,
-            Self::Stopping,
-            Self::Stopped,
-            Self::Finished,
-        ]
-        .into_iter()
-        .find(|state| state.name() == name)
-    }
-
-    /// Whether upgrades of the task may be running: such a task cannot be deleted.
-    pub const fn is_running(self) -> bool {
-        matches!(self, Self::Running | Self::Stopping)
-    }
-}
+use crate::ledger::{TaskState, UpgradeId};

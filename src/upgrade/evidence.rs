@@ -15,50 +15,15 @@
 //!
 //! This belongs to the device, is stored with it, and outlives attempts and tasks.
 
-use pcp::{ResultCode, Version};
-use serde::{Deserialize, Serialize};
+use pcp::Version;
 
-use crate::clock::UtcMillis;
+use crate::{
+    clock::UtcMillis,
+    ledger::{Evidence, FailedIn, ReportedFailure},
+};
 
 /// Versions of which evidence is kept. A device that was offered more since its last restart loses the oldest.
 const MAX_VERSIONS: usize = 4;
-
-/// Which report told of a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FailedIn {
-    /// The download (PCP 22).
-    Download,
-    /// The installation (PCP 24).
-    Installation,
-}
-
-/// A failure that a device reported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ReportedFailure {
-    /// Which report told of it.
-    pub failed_in: FailedIn,
-    /// The code that it gave.
-    pub code: ResultCode,
-}
-
-/// What a device did with one version since it restarted last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Evidence {
-    /// The version.
-    pub version: Version,
-    /// It has accepted the version, asked for segments of it, or reported that it holds it. Otherwise it was notified of
-    /// it, and what it has answered is not known.
-    pub taken: bool,
-    /// It was told to install the version (PCP 23) after all else that is told here. It may not have heard it.
-    pub commanded: bool,
-    /// It has said since that it runs the version, when it was asked.
-    pub claimed: bool,
-    /// The failure that it reported last.
-    pub failure: Option<ReportedFailure>,
-    /// When the newest of it was heard.
-    pub at: UtcMillis,
-}
 
 /// How a device says that it runs a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,6 +181,8 @@ impl EvidenceList {
 
 #[cfg(test)]
 mod tests {
+    use pcp::ResultCode;
+
     use super::*;
 
     const AT: UtcMillis = UtcMillis(1_000);

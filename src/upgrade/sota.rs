@@ -33,7 +33,8 @@ use std::time::Duration;
 use pcp::{ResultCode, Version};
 
 use super::{
-    Cancellation, Coverage, Credence, Deadline, Failure, Outcome, ReportedFailure, Stage, Success,
+    Cancellation, Coverage, Credence, Deadline, Failure, Outcome, ReportedFailure, Stage,
+    StopReason, Success,
 };
 use crate::{
     clock::Instant,
@@ -93,17 +94,6 @@ pub enum Event {
     Reached(Deadline),
     /// The operator stopped the task, cancelled the upgrade, or removed the device.
     Stopped(StopReason),
-}
-
-/// Why an upgrade is ended from outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StopReason {
-    /// The operator stopped the task.
-    TaskStopped,
-    /// The operator cancelled this upgrade.
-    Cancelled,
-    /// The device was removed from the inventory.
-    DeviceRemoved,
 }
 
 /// What to do, in order.

@@ -13,7 +13,7 @@ use std::{
 use source::Source;
 
 /// Every room, from the bottom up, and what it may import of the crate: rooms, or single items of one.
-const ROOMS: [(&str, &[&str]); 22] = [
+const ROOMS: [(&str, &[&str]); 23] = [
     ("clock", &[]),
     // the settings of a product name the kind of its check code
     ("config", &["clock", "package::CheckCodeKind"]),
@@ -25,12 +25,21 @@ const ROOMS: [(&str, &[&str]); 22] = [
     ("package", &["clock"]),
     ("coap", &["clock", "config"]),
     ("lwm2m", &["clock", "config"]),
-    ("task", &["clock"]),
-    ("upgrade", &["clock", "config", "package"]),
+    (
+        "ledger",
+        &[
+            "clock",
+            "config", // where a registration was made from
+            "coap::Peer",
+            "lwm2m",
+        ],
+    ),
+    ("task", &["clock", "ledger"]),
+    ("upgrade", &["clock", "config", "package", "ledger"]),
     (
         "engine",
         &[
-            "clock", "config", "package", "coap", "lwm2m", "task", "upgrade",
+            "clock", "config", "package", "coap", "lwm2m", "task", "upgrade", "ledger",
         ],
     ),
     (
@@ -44,15 +53,14 @@ const ROOMS: [(&str, &[&str]); 22] = [
             // where a registration was made from
             "coap::Peer",
             "task",
-            "upgrade",
-            "engine",
+            "ledger",
         ],
     ),
     ("dtls", &["clock"]),
     (
         "shard",
         &[
-            "clock", "config", "package", "coap", "task", "upgrade", "engine", "store",
+            "clock", "config", "package", "coap", "task", "upgrade", "engine", "store", "ledger",
         ],
     ),
     (
@@ -74,6 +82,7 @@ const ROOMS: [(&str, &[&str]); 22] = [
             "store",
             "dtls",
             "shard",
+            "ledger",
         ],
     ),
     (
@@ -89,12 +98,13 @@ const ROOMS: [(&str, &[&str]); 22] = [
             "engine",
             "store",
             "shard",
+            "ledger",
         ],
     ),
     (
         "notify",
         &[
-            "signal", "clock", "config", "vault", "task", "store", "runtime",
+            "signal", "clock", "config", "vault", "task", "store", "runtime", "ledger",
         ],
     ),
     // writes intent into the store, and never calls the engine
@@ -112,11 +122,10 @@ const ROOMS: [(&str, &[&str]); 22] = [
             // what devices may be called
             "lwm2m::check_endpoint",
             "task",
-            "upgrade",
-            "engine",
             "store",
             "runtime",
             "notify",
+            "ledger",
         ],
     ),
     (
@@ -131,13 +140,13 @@ const ROOMS: [(&str, &[&str]); 22] = [
             "strangers",
             "package",
             "task",
-            "upgrade",
             "engine",
             "store",
             "dtls",
             "runtime",
             "notify",
             "api",
+            "ledger",
         ],
     ),
     (
@@ -148,15 +157,13 @@ const ROOMS: [(&str, &[&str]); 22] = [
             "telemetry",
             "health",
             "package",
-            "task",
-            "upgrade",
-            "engine",
             "store",
             "runtime",
             "simulate",
             "notify",
             "api",
             "server",
+            "ledger",
         ],
     ),
 ];

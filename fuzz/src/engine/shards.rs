@@ -7,9 +7,8 @@ use cellwise::{
     clock::{Instant, Now},
     coap::Peer,
     config::Config,
-    engine::{
-        Ask, Command, DeviceIds, DeviceRecord, Engine, Gate, Report, Seq, Setup, ShardId, Tables,
-    },
+    engine::{Ask, Command, DeviceIds, Engine, Gate, Report, Seq, Setup, ShardId, Tables},
+    ledger::DeviceRecord,
     shard::{Core, Directory, Done, Emitted, Message, Outgoing, Post, Surroundings, home},
 };
 

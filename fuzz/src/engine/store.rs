@@ -2,10 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cellwise::{
-    engine::{ActiveUpgrade, Change, DeviceRecord, UpgradeOrder},
-    task::UpgradeId,
-};
+use cellwise::ledger::{ActiveUpgrade, Change, DeviceRecord, UpgradeId, UpgradeOrder};
 
 #[derive(Debug, Default)]
 pub(super) struct Store {

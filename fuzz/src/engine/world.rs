@@ -19,11 +19,12 @@ use cellwise::{
     clock::{Instant, Now, UtcMillis},
     coap::{Code, Kind, MAX_DATAGRAM_LEN, Message, Peer},
     config::{Config, ProductConfig, RegistrationPolicy},
-    engine::{Change, Command, Tables, UpgradeOrder},
+    engine::{Command, Tables},
+    ledger::{
+        Change, Failure, PackageId, RetryPolicy, StopReason, TaskId, UpgradeId, UpgradeOrder,
+    },
     package::{CheckCodeKind, Package, PackageIdentity, SegmentFrames, Segmentation},
     shard::{Emitted, Outgoing},
-    task::{PackageId, RetryPolicy, TaskId, UpgradeId},
-    upgrade::{Failure, StopReason},
 };
 
 use super::{

@@ -5,13 +5,11 @@ use serde_json::{Value, json};
 
 use super::{super::router, Api, state};
 use crate::{
-    engine::{
-        Announced, Binding, Change, CoverageReading, CoverageSource, Lwm2mVersion, QueueMode,
-        Registration, StageChange,
+    ledger::{
+        Announced, Binding, Change, Coverage, CoverageReading, CoverageSource, Lwm2mVersion,
+        QueueMode, Registration, Stage, StageChange, UpgradeId,
     },
     strangers::Refusal,
-    task::UpgradeId,
-    upgrade::{Coverage, Stage},
 };
 
 #[tokio::test]

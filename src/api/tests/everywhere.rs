@@ -5,7 +5,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{Api, TOKEN};
-use crate::{health::Part, store::UpgradeState, upgrade::Outcome};
+use crate::{health::Part, ledger::Outcome, store::UpgradeState};
 
 #[tokio::test]
 async fn everything_under_v1_needs_the_token() {

@@ -26,15 +26,13 @@ use super::{ApiState, TokenHash, router};
 use crate::{
     clock::{SystemClock, UtcMillis},
     config::{Config, Settings},
-    engine::Change,
     health::Health,
+    ledger::{Change, Failure, Outcome, TaskId, UpgradeId},
     notify::Instance,
     runtime::Heard,
     signal::Signals,
     store::{PackageFiles, SqliteStore},
     strangers::Strangers,
-    task::{TaskId, UpgradeId},
-    upgrade::{Failure, Outcome},
     vault::Vault,
 };
 

@@ -5,7 +5,7 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{Api, TOKEN, state};
-use crate::{config::ProductConfig, package::CheckCodeKind, task::PackageId};
+use crate::{config::ProductConfig, ledger::PackageId, package::CheckCodeKind};
 
 fn file_names(api: &Api) -> Vec<String> {
     std::fs::read_dir(api.dir.path().join("packages"))

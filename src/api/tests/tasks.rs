@@ -2,11 +2,7 @@ use axum::http::{StatusCode, header};
 use serde_json::{Value, json};
 
 use super::Api;
-use crate::{
-    engine::{Change, StageChange},
-    task::{TaskId, UpgradeId},
-    upgrade::{Cancellation, Outcome, Stage},
-};
+use crate::ledger::{Cancellation, Change, Outcome, Stage, StageChange, TaskId, UpgradeId};
 
 #[tokio::test]
 async fn a_task_is_created_for_all_devices_of_the_product() {

@@ -4,12 +4,11 @@ use super::Shell;
 use crate::{
     clock::UtcMillis,
     coap::Peer,
-    engine::{
-        Announced, Binding, Change, CoverageReading, CoverageSource, Lwm2mVersion, QueueMode,
-        Registration,
+    ledger::{
+        Announced, Binding, Change, Coverage, CoverageReading, CoverageSource, Lwm2mVersion,
+        QueueMode, Registration,
     },
     strangers::Refusal,
-    upgrade::Coverage,
 };
 
 #[tokio::test]

@@ -1,11 +1,7 @@
 use std::process::ExitCode;
 
 use super::Shell;
-use crate::{
-    engine::{Change, StageChange},
-    task::UpgradeId,
-    upgrade::Stage,
-};
+use crate::ledger::{Change, Stage, StageChange, UpgradeId};
 
 async fn with_package(shell: &Shell) {
     let file = shell.file("fw.bin", &[7; 1_000]);

@@ -1,7 +1,7 @@
 //! Claims of a version, and what the device did.
 
 use super::*;
-use crate::upgrade::{Failure, StopReason, Success};
+use crate::ledger::{Failure, StopReason, Success};
 
 /// A device that has downloaded and was told to upgrade, which it has acknowledged.
 fn executing() -> (World, Script) {

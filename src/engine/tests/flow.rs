@@ -1,5 +1,5 @@
 use super::*;
-use crate::upgrade::{Cancellation, Failure, StopReason, Success};
+use crate::ledger::{Cancellation, Failure, StopReason, Success};
 
 fn upgrading() -> (World, Script) {
     let mut world = World::new();

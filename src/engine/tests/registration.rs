@@ -338,7 +338,7 @@ fn a_removed_device_fails_and_may_not_register_again() {
     });
     assert_eq!(
         world.outcome(1),
-        Some(Outcome::Failed(crate::upgrade::Failure::DeviceRemoved))
+        Some(Outcome::Failed(crate::ledger::Failure::DeviceRemoved))
     );
     world.take_sent();
     assert_eq!(device.register(&mut world), Code::FORBIDDEN);

@@ -194,7 +194,7 @@ fn record(endpoint: &str, port: u16, now: Now) -> DeviceRecord {
         }),
         last_heard_at: Some(now.utc),
         coverage: Some(CoverageReading {
-            coverage: crate::upgrade::Coverage {
+            coverage: crate::ledger::Coverage {
                 cell: Some(7),
                 rsrp_dbm: Some(-112),
                 sinr_db: Some(-8),

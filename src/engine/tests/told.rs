@@ -1,7 +1,7 @@
 //! What a registration tells, and what it is good for.
 
 use super::*;
-use crate::upgrade::Failure;
+use crate::ledger::Failure;
 
 const LINKS: &str =
     "</>;rt=\"oma.lwm2m\";ct=110,</1/0>,</3/0>,</4>;ver=\"1.3\",</4/0>,</19/0>,</19/1>";

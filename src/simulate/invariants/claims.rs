@@ -4,7 +4,7 @@ use pcp::{DeviceMessage, ResultCode};
 use sim::coap::{Code, Message};
 
 use super::Invariants;
-use crate::{clock::UtcMillis, upgrade::Evidence};
+use crate::{clock::UtcMillis, ledger::Evidence};
 
 /// RFC 7252 §4.8.2. So long after its start the server may be unaware that it refused a device something before.
 const EXCHANGE_LIFETIME_MS: i64 = 247_000;

@@ -1,5 +1,5 @@
 use super::{Invariants, Number, Rule, device};
-use crate::engine::Change;
+use crate::ledger::Change;
 
 impl Invariants {
     /// The store has a change for good: its number, and what it says.

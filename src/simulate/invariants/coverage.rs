@@ -1,7 +1,7 @@
 use super::{Invariants, Rule};
 use crate::{
     config::{AdmissionConfig, ClassRule},
-    engine::CoverageReading,
+    ledger::CoverageReading,
 };
 
 /// A coverage report, as the checker judges it.

@@ -5,7 +5,7 @@ use super::{Invariants, Number, Rule};
 use crate::{
     clock::UtcMillis,
     engine::{Seq, ShardId},
-    upgrade::Stage,
+    ledger::Stage,
 };
 
 /// PCP frames begin with this, their code follows the version.

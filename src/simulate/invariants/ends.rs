@@ -1,10 +1,9 @@
 use super::{Invariants, Rule, SLACK_MS, limit_ms, view::View};
 use crate::{
     clock::UtcMillis,
-    engine::StageChange,
+    ledger::{Failure, Outcome, Stage, StageChange},
     simulate::store::Final,
     store::UpgradeState,
-    upgrade::{Failure, Outcome, Stage},
 };
 
 /// Upgrades at the end.

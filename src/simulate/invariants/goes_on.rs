@@ -2,7 +2,10 @@ use pcp::{MessageCode, PlatformMessage};
 use sim::coap::{Code, Message};
 
 use super::{Invariants, Rule, SLACK_MS, datagrams};
-use crate::{clock::UtcMillis, engine::StageChange, upgrade::Stage};
+use crate::{
+    clock::UtcMillis,
+    ledger::{Stage, StageChange},
+};
 
 /// What was written to a device.
 #[derive(Debug, Clone, Copy, Default)]

@@ -1,4 +1,7 @@
-use crate::{clock::UtcMillis, engine::StageChange, upgrade::Stage};
+use crate::{
+    clock::UtcMillis,
+    ledger::{Stage, StageChange},
+};
 
 /// One side of an upgrade: what was emitted, or what is committed.
 #[derive(Debug, Clone, Copy, Default)]

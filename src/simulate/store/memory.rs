@@ -5,13 +5,12 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::{
     clock::UtcMillis,
-    engine::{
-        ActiveUpgrade, Change, CoverageReading, DeviceRecord, Registration, StageChange,
-        UpgradeOrder,
+    ledger::{
+        ActiveUpgrade, Change, CoverageReading, DeviceRecord, Evidence, Outcome, PackageId,
+        Registration, RetryPolicy, StageChange, TaskId, TaskState, UpgradeId, UpgradeOrder,
     },
     store::{BatchId, CommitReport, UpgradeState},
-    task::{Candidate, PackageId, RetryPolicy, TaskId, TaskState, UpgradeId},
-    upgrade::{Evidence, Outcome},
+    task::Candidate,
 };
 
 use super::{Created, Final};

@@ -6,9 +6,9 @@ use tokio::runtime::Runtime;
 use super::{Created, Failed, Final, Order};
 use crate::{
     clock::UtcMillis,
-    engine::{ActiveUpgrade, Change, DeviceRecord, UpgradeOrder},
+    ledger::{ActiveUpgrade, Change, DeviceRecord, PackageId, TaskId, UpgradeId, UpgradeOrder},
     store::{BatchId, CommitReport, NewDevice, NewPackage, NewTask, Selection, SqliteStore, Store},
-    task::{Candidate, PackageId, TaskId, UpgradeId},
+    task::Candidate,
 };
 
 /// Rows that are read at once.

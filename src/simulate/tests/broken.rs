@@ -10,7 +10,8 @@ use pcp::ResultCode;
 use super::{Scenario, run, run_with, succeeded};
 use crate::{
     config::Config,
-    engine::{Change, Seq},
+    engine::Seq,
+    ledger::{Change, Failure, Outcome, Stage},
     shard::Outgoing,
     simulate::{
         Faults,
@@ -18,7 +19,6 @@ use crate::{
         hooks::Hooks,
         invariants::{Number, Rule},
     },
-    upgrade::{Failure, Outcome, Stage},
 };
 
 fn small() -> Scenario {
@@ -225,12 +225,12 @@ fn a_segment_of_another_product_is_noticed() {
 fn a_success_that_is_none_is_noticed() {
     let lies = Rewrites(|change| {
         if let Change::Ended { outcome, .. } = change {
-            *outcome = Outcome::Succeeded(crate::upgrade::Success::Upgraded);
+            *outcome = Outcome::Succeeded(crate::ledger::Success::Upgraded);
         }
     });
     let scenario = Scenario {
         fleet: refusing(),
-        retry: crate::task::RetryPolicy::default(),
+        retry: crate::ledger::RetryPolicy::default(),
         ..small()
     };
     breaks(&scenario, lies, Rule::TrueOutcome);

@@ -11,8 +11,8 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 use super::{Scenario, Summary, run_with};
 use crate::{
     config::{ClassRule, Config, ProductConfig},
+    ledger::RetryPolicy,
     simulate::{Faults, fleet::FleetFile},
-    task::RetryPolicy,
 };
 use log::{Log, Watch};
 

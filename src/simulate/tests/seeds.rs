@@ -11,13 +11,14 @@ use rand_chacha::{
 use super::{Scenario, run, run_with};
 use crate::{
     config::Config,
-    engine::Change,
+    ledger::{Change, RetryPolicy},
     simulate::{Faults, fleet::FleetFile, hooks::Hooks, trace::Way},
-    task::RetryPolicy,
 };
 
 /// Seeds of [`world`] that have once shown a fault.
-const ONCE_FAILED: [u64; 16] = [
+const ONCE_FAILED: [u64; 17] = [
+    // a claim that waited, and a restart after it that was heard before the claim was handled
+    50_437_757_894_986,
     // a registration that waited for its device while that was told to upgrade, taken for a restart; a batch whose answer was
     // lost; a claim from before the restart that came after one of the server
     24_368_910_977_001,

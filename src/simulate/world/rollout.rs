@@ -3,7 +3,8 @@
 use super::{Event, World, messages::Done, millis};
 use crate::{
     clock::Now,
-    engine::{Command, UpgradeOrder},
+    engine::Command,
+    ledger::UpgradeOrder,
     shard::{Query, Reconciler, Reply, Surroundings as _, Want, follow},
     simulate::hooks::Hooks,
 };

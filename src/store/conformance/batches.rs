@@ -16,10 +16,11 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
-    engine::{Change, CoverageReading, CoverageSource},
+    ledger::{
+        Cancellation, Change, Coverage, CoverageReading, CoverageSource, Outcome, Stage, TaskId,
+        UpgradeId,
+    },
     store::{Store, Subject, TaskRecord},
-    task::{TaskId, UpgradeId},
-    upgrade::{Cancellation, Coverage, Outcome, Stage},
 };
 
 /// Fleets that are compared: so many pairs of random histories.

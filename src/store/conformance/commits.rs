@@ -5,10 +5,11 @@ use super::{
     t,
 };
 use crate::{
-    engine::{Announced, Binding, Change, CoverageReading, CoverageSource, Registration},
+    ledger::{
+        Announced, Binding, Cancellation, Change, Coverage, CoverageReading, CoverageSource,
+        Evidence, FailedIn, Outcome, Registration, ReportedFailure, Stage, TaskState, UpgradeId,
+    },
     store::{Store, UpgradeState},
-    task::{TaskState, UpgradeId},
-    upgrade::{Cancellation, Coverage, Evidence, FailedIn, Outcome, ReportedFailure, Stage},
 };
 
 pub(crate) async fn a_registration_adds_an_unknown_device(store: &impl Store) {

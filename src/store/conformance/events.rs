@@ -1,10 +1,10 @@
 use super::*;
 use crate::{
+    ledger::Cancellation,
     store::{
         AddWebhookError, AttemptResult, Attempted, DeliveryState, DueDelivery, Event,
         MAX_WEBHOOKS_ALIKE, NewWebhook, Subject, WebhookId,
     },
-    upgrade::Cancellation,
 };
 
 async fn add(store: &impl Store, task: Option<TaskId>) -> WebhookId {

@@ -1,14 +1,12 @@
 use super::{T0, UPGRADED, World, ended, list, new_package, new_task, registered, stage, t};
 use crate::{
-    engine::{Change, Registration},
+    ledger::{Change, PackageId, Registration, Stage},
     package::Segmentation,
     store::{
         AddedDevice, DeletePackageError, DeviceFilter, DeviceUpdate, EarlierPackage,
         InsertPackageError, NewDevice, NewPackage, PackageRecord, Selection, Store, StoredPsk,
         UpdateDeviceError,
     },
-    task::PackageId,
-    upgrade::Stage,
 };
 
 pub(crate) async fn the_same_package_again_is_the_same_row(store: &impl Store) {

@@ -21,10 +21,11 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
-    engine::{Announced, Binding, Change, Lwm2mVersion, QueueMode, Registration, StageChange},
+    ledger::{
+        Announced, Binding, Change, Failure, Lwm2mVersion, Outcome, QueueMode, Registration,
+        RetryPolicy, Stage, StageChange, Success, TaskId, UpgradeId,
+    },
     package::Segmentation,
-    task::{RetryPolicy, TaskId, UpgradeId},
-    upgrade::{Failure, Outcome, Stage, Success},
 };
 
 /// The time at which the tests begin.

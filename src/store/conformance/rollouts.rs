@@ -1,8 +1,8 @@
 use super::{NOT_HEARD, World, ended, list, new_task, stage, t};
 use crate::{
+    ledger::{Stage, StopReason, TaskState, UpgradeId},
     store::{Selection, Store, UpgradeToStop},
-    task::{TaskState, UpgradeId, plan},
-    upgrade::{Stage, StopReason},
+    task::plan,
 };
 
 async fn startable(store: &impl Store, seconds: u64, limit: u32) -> Vec<UpgradeId> {

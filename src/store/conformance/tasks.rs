@@ -1,12 +1,12 @@
 use super::{NOT_HEARD, UPGRADED, World, ended, list, new_package, new_task, next_batch, stage, t};
 use crate::{
-    engine::Change,
+    ledger::{
+        Cancellation, Change, Outcome, PackageId, Stage, StopReason, TaskId, TaskState, UpgradeId,
+    },
     store::{
         CancelUpgradeError, CreateTaskError, DeleteTaskError, Overlap, Overlaps, Selection,
         StopTaskError, Store, TaskRecord, TimelineEvent, UpgradeState,
     },
-    task::{PackageId, TaskId, TaskState, UpgradeId},
-    upgrade::{Cancellation, Outcome, Stage, StopReason},
 };
 
 pub(crate) async fn a_task_selects_by_list_by_product_or_all(store: &impl Store) {

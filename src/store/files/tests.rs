@@ -3,9 +3,9 @@ use bytes::Bytes;
 use super::*;
 use crate::{
     clock::UtcMillis,
+    ledger::PackageId,
     package::Segmentation,
     store::{NewPackage, SqliteStore},
-    task::PackageId,
 };
 
 async fn sealed(files: &PackageFiles, chunks: &[&[u8]]) -> SealedUpload {

@@ -14,9 +14,8 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
+    ledger::{Cancellation, Outcome, TaskId, UpgradeId},
     store::{CancelUpgradeError, UpgradeRecord, UpgradeState},
-    task::{TaskId, UpgradeId},
-    upgrade::{Cancellation, Outcome},
 };
 
 const DOING: &str = "cancelling an upgrade";

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sqlx::SqliteConnection;
 
 use super::{bulk::RowStatement, events::Announcements};
-use crate::{clock::UtcMillis, store::UpgradeState, task::TaskId};
+use crate::{clock::UtcMillis, ledger::TaskId, store::UpgradeState};
 
 const ADD: RowStatement = RowStatement {
     head: "INSERT INTO task_counts (task_id, state, count) VALUES ",

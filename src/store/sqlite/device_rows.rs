@@ -13,13 +13,11 @@ use super::{
 use crate::{
     clock::UtcMillis,
     coap::Peer,
-    engine::{
-        Announced, Binding, CoverageReading, CoverageSource, DeviceRecord, Lwm2mVersion, QueueMode,
-        Registration,
+    ledger::{
+        Announced, Binding, Coverage, CoverageReading, CoverageSource, DeviceRecord, Lwm2mVersion,
+        QueueMode, Registration, UpgradeId,
     },
     store::{DeviceDetail, DeviceFilter, StoreError},
-    task::UpgradeId,
-    upgrade::Coverage,
 };
 
 /// A [`DeviceRow`], from `devices d`.

@@ -17,13 +17,11 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
-    engine::DeviceRecord,
+    ledger::{DeviceRecord, Failure, Outcome, TaskId},
     store::{
         AddedDevice, DeviceDetail, DeviceFilter, NewDevice, Page, RestoredDevices, StoreError,
         UpgradeState,
     },
-    task::TaskId,
-    upgrade::{Failure, Outcome},
 };
 
 impl SqliteStore {

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
+    ledger::{TaskId, UpgradeId},
     store::{DeliveryId, DeliveryRecord, DeliveryState, DueDelivery, Event, StoreError, Subject},
-    task::{TaskId, UpgradeId},
 };
 
 /// An [`EventRow`], from `events e`.

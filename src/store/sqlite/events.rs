@@ -11,12 +11,12 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
+    ledger::TaskId,
     store::{
         AddWebhookError, AttemptResult, Attempted, BusyWebhook, DeliveryId, DeliveryRecord,
         DeliveryState, DueDelivery, Event, EventStore, MAX_WEBHOOKS, MAX_WEBHOOKS_ALIKE,
         NewWebhook, Page, StoreError, WebhookId, WebhookRecord,
     },
-    task::TaskId,
 };
 
 /// Key in `meta` of the number of the newest event that was deleted.

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::{packed::HexVersion, rows};
 use crate::{
     clock::UtcMillis,
+    ledger::{Evidence, FailedIn, ReportedFailure},
     store::StoreError,
-    upgrade::{Evidence, FailedIn, ReportedFailure},
 };
 
 #[derive(Serialize)]

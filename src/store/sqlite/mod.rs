@@ -57,8 +57,8 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
-    engine::{ActiveUpgrade, Change, DeviceRecord, UpgradeOrder},
-    task::{Candidate, PackageId, TaskId, UpgradeId},
+    ledger::{ActiveUpgrade, Change, DeviceRecord, PackageId, TaskId, UpgradeId, UpgradeOrder},
+    task::Candidate,
 };
 
 /// Name of the database's file in the data directory.

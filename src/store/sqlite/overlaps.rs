@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Doing, SqliteStore, rows::Columns};
 use crate::{
+    ledger::TaskId,
     store::{Overlap, Overlaps, StoreError},
-    task::TaskId,
 };
 
 const DOING: &str = "looking for overlaps of a task";

@@ -6,12 +6,12 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
+    ledger::{PackageId, TaskId, TaskState},
     package::Segmentation,
     store::{
         DeletePackageError, DeletedPackage, EarlierPackage, InsertPackageError, InsertedPackage,
         NewPackage, PackageRecord, Page, StoreError,
     },
-    task::{PackageId, TaskId, TaskState},
 };
 
 const CONTENT_IN_USE: &str =

@@ -6,10 +6,9 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
-    engine::{ActiveUpgrade, UpgradeOrder},
+    ledger::{ActiveUpgrade, StopReason, TaskId, UpgradeId, UpgradeOrder},
     store::{DeviceChange, StoreError, UpgradeToStop},
-    task::{Candidate, TaskId, UpgradeId},
-    upgrade::StopReason,
+    task::Candidate,
 };
 
 impl SqliteStore {

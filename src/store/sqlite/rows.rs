@@ -8,8 +8,8 @@ use sqlx::{ColumnIndex, Decode, Row, SqliteConnection, Type, sqlite::SqliteRow};
 use super::Doing;
 use crate::{
     clock::UtcMillis,
+    ledger::TaskState,
     store::{Page, StoreError, UpgradeState},
-    task::TaskState,
 };
 
 /// Rows of one INSERT.

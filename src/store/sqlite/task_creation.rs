@@ -13,11 +13,11 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
+    ledger::{TaskId, TaskState},
     store::{
         CreateTaskError, NewTask, NewWebhook, PackageRecord, Selection, StoreError, TaskRecord,
         UpgradeState,
     },
-    task::{TaskId, TaskState},
 };
 
 const DOING: &str = "creating a task";

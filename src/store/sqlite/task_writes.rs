@@ -16,9 +16,8 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
+    ledger::{Cancellation, TaskId, TaskState},
     store::{DeleteTaskError, StopTaskError, StoreError, TaskRecord},
-    task::{TaskId, TaskState},
-    upgrade::Cancellation,
 };
 
 const STOPPING: &str = "stopping a task";

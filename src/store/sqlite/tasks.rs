@@ -7,8 +7,8 @@ use super::{
     rows::{self, Columns},
 };
 use crate::{
+    ledger::{PackageId, RetryPolicy, TaskId},
     store::{Page, StoreError, TaskRecord, UpgradeState},
-    task::{PackageId, RetryPolicy, TaskId},
 };
 
 impl SqliteStore {

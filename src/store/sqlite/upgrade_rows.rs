@@ -8,9 +8,12 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
-    engine::{ActiveUpgrade, StageChange, UpgradeOrder},
+    ledger::{
+        ActiveUpgrade, PackageId, RetryPolicy, StageChange, TaskId, TaskState, UpgradeId,
+        UpgradeOrder,
+    },
     store::{DeviceUpgrade, OutcomeRecord, StoreError, UpgradeRecord, UpgradeState},
-    task::{Candidate, PackageId, RetryPolicy, TaskId, TaskState, UpgradeId},
+    task::Candidate,
 };
 
 /// An [`UpgradeRow`], from `upgrades u`.

@@ -8,12 +8,12 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
+    ledger::{Stage, TaskId, UpgradeId},
     store::{
         CellRecord, DeviceUpgrade, Page, QueueRecord, StoreError, TimelineEvent, UpgradeDetail,
         UpgradeRecord, UpgradeState,
     },
-    task::{Candidate, TaskId, UpgradeId},
-    upgrade::Stage,
+    task::Candidate,
 };
 
 /// Lines of a timeline that are shown.

@@ -3,7 +3,7 @@
 use super::{Action, Event, Place, Rules, Sota, Step, failed, stay};
 use crate::{
     clock::Instant,
-    upgrade::{Coverage, Deadline, Failure},
+    ledger::{Coverage, Deadline, Failure},
 };
 
 impl Sota {

@@ -1,7 +1,7 @@
 use super::{Action, Asked, Command, Place, Rules, Sota, Step, stay};
 use crate::{
     clock::{Now, UtcMillis},
-    upgrade::{Coverage, Deadline, Evidence, FailedIn, Stage},
+    ledger::{Coverage, Deadline, Evidence, FailedIn, Stage},
 };
 
 /// What is stored of an upgrade.

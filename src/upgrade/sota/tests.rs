@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     clock::{Now, UtcMillis},
-    upgrade::FailedIn,
+    ledger::FailedIn,
 };
 
 const OLD: &str = "V1.0";

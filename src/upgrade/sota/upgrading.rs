@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     clock::Instant,
-    upgrade::{Credence, Deadline, FailedIn, Failure, Outcome, ReportedFailure, Success},
+    ledger::{Deadline, FailedIn, Failure, Outcome, ReportedFailure, Success},
+    upgrade::Credence,
 };
 
 impl Sota {

@@ -9,10 +9,8 @@ use super::{Scenario, breaks_so, small};
 use crate::{
     clock::UtcMillis,
     config::Config,
-    engine::{ActiveUpgrade, DeviceRecord},
+    ledger::{ActiveUpgrade, DeviceRecord, Evidence, FailedIn, ReportedFailure, RetryPolicy},
     simulate::{fleet::FleetFile, hooks::Hooks, invariants::Rule},
-    task::RetryPolicy,
-    upgrade::{Evidence, FailedIn, ReportedFailure},
 };
 
 /// All of one character, in a world without other faults.

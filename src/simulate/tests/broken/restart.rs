@@ -5,10 +5,8 @@ use std::{sync::Arc, time::Duration};
 use super::{Scenario, breaks_so, small};
 use crate::{
     config::Config,
-    engine::{ActiveUpgrade, DeviceRecord},
+    ledger::{ActiveUpgrade, DeviceRecord, RetryPolicy, Stage},
     simulate::{fleet::FleetFile, hooks::Hooks, invariants::Rule},
-    task::RetryPolicy,
-    upgrade::Stage,
 };
 
 /// Changes what a server is given back when it starts.

@@ -3,10 +3,10 @@ use std::{cell::RefCell, collections::HashMap, rc::Rc};
 use sim::coap::{Code, Message, MessageType};
 
 use crate::{
-    engine::{Change, Seq},
+    engine::Seq,
+    ledger::{Change, Outcome},
     shard::Outgoing,
     simulate::{hooks::Hooks, trace::Way},
-    upgrade::Outcome,
 };
 
 /// A datagram that went on the air.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{DEVICES, Scenario, all_end_as, devices, ms, watch, with};
-use crate::{config::Config, task::RetryPolicy};
+use crate::{config::Config, ledger::RetryPolicy};
 
 /// Where a version stands in a device's answer (19) or report (24): after the result.
 const VERSION: std::ops::Range<usize> = 9..25;

@@ -5,12 +5,11 @@ use sqlx::SqliteConnection;
 
 use crate::{
     clock::UtcMillis,
-    engine::{Announced, CoverageReading, CoverageSource, QueueMode, Registration},
+    ledger::{Announced, CoverageReading, CoverageSource, Evidence, QueueMode, Registration},
     store::sqlite::{
         bulk::{Bound, RowStatement},
         evidence,
     },
-    upgrade::Evidence,
 };
 
 /// Where the location stays, which is most often, so do the indexes that tell who is registered. What is written here

@@ -21,9 +21,8 @@ use super::{
     rows, turns,
 };
 use crate::{
-    engine::Change,
+    ledger::{Change, UpgradeId},
     store::{BatchId, CommitReport, StoreError},
-    task::UpgradeId,
 };
 
 const DOING: &str = "committing changes";

@@ -2,7 +2,7 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::{
     clock::UtcMillis,
-    engine::StageChange,
+    ledger::{Outcome, StageChange, TaskId, UpgradeId},
     store::{
         StoreError, UpgradeState,
         sqlite::{
@@ -10,8 +10,6 @@ use crate::{
             rows::{self, Columns},
         },
     },
-    task::{TaskId, UpgradeId},
-    upgrade::Outcome,
 };
 
 /// A stage that follows a stage.

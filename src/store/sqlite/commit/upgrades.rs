@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
-    engine::{Change, StageChange},
+    ledger::{Change, Stage, StageChange, TaskId, UpgradeId},
     store::{
         StoreError, UpgradeState,
         sqlite::{
@@ -21,8 +21,6 @@ use crate::{
             rows::Columns,
         },
     },
-    task::{TaskId, UpgradeId},
-    upgrade::Stage,
 };
 
 const PROGRESS: RowStatement = RowStatement {

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::{
+    ledger::{RetryPolicy, TaskState},
     package::Segmentation,
     store::{EventStore as _, NewDevice, NewPackage, NewTask, Selection},
-    task::{RetryPolicy, TaskState},
 };
 
 const T0: UtcMillis = UtcMillis(1_800_000_000_000);

@@ -6,9 +6,8 @@ pub use crate::lwm2m::{Binding, Lwm2mVersion};
 use crate::{
     clock::UtcMillis,
     coap::Peer,
+    ledger::{Coverage, Evidence, Outcome, PackageId, RetryPolicy, Stage, TaskId, UpgradeId},
     lwm2m::Objects,
-    task::{PackageId, RetryPolicy, TaskId, UpgradeId},
-    upgrade::{Coverage, Evidence, Outcome, Stage},
 };
 
 /// Whether a device listens all the time.
@@ -72,7 +71,7 @@ pub struct Announced {
 
 impl Announced {
     /// `None` when nothing is announced.
-    pub(super) fn of(objects: &Objects) -> Option<Box<Self>> {
+    pub(crate) fn of(objects: &Objects) -> Option<Box<Self>> {
         (!objects.is_empty()).then(|| {
             Box::new(Self {
                 objects: objects.links(),

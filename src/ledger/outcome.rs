@@ -243,6 +243,17 @@ impl fmt::Display for Failure {
     }
 }
 
+/// Why an upgrade is ended from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    /// The operator stopped the task.
+    TaskStopped,
+    /// The operator cancelled this upgrade.
+    Cancelled,
+    /// The device was removed from the inventory.
+    DeviceRemoved,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

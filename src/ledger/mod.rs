@@ -1,0 +1,22 @@
+//! What is written down: changes, records, and what tasks, upgrades and packages are called. Pure.
+
+mod change;
+mod coverage;
+mod deadline;
+mod evidence;
+mod ids;
+mod outcome;
+mod retry;
+mod stage;
+
+pub use change::{
+    ActiveUpgrade, Announced, Binding, Change, CoverageReading, CoverageSource, DeviceRecord,
+    Lwm2mVersion, QueueMode, Registration, StageChange, UpgradeOrder,
+};
+pub use coverage::Coverage;
+pub use deadline::Deadline;
+pub use evidence::{Evidence, FailedIn, ReportedFailure};
+pub use ids::{PackageId, TaskId, TaskState, UpgradeId};
+pub use outcome::{Cancellation, Failure, Outcome, StopReason, Success};
+pub use retry::RetryPolicy;
+pub use stage::Stage;
