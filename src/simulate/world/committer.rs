@@ -9,7 +9,7 @@ use crate::{
     engine::{Command, ShardId},
     shard::{Batch, Message, NotWritten, Told},
     simulate::{hooks::Hooks, invariants::Number},
-    store::BatchId,
+    store::{BatchId, CommitReport},
 };
 
 /// How long a transaction takes to its write.
@@ -76,15 +76,19 @@ impl<H: Hooks> World<H> {
             return Ok(());
         };
         if self.now_ms >= self.store_fails_until_ms {
-            let report = self.store(&transaction)?;
+            let (report, new) = self.store(&transaction)?;
             if let Some(server) = &mut self.server {
                 server.committer.written(report);
+            }
+            if new {
+                (self.trace).committed(self.now_ms, transaction.batch.changes);
             }
         } else {
             // Of the first failure of some batches only the answer was lost.
             let works = server.store_works;
             if works && self.rng.next_u64().is_multiple_of(2) {
                 self.store(&transaction)?;
+                (self.trace).committed(self.now_ms, transaction.batch.changes.clone());
             }
             if let Some(server) = &mut self.server {
                 let batch = transaction.batch;
@@ -98,22 +102,22 @@ impl<H: Hooks> World<H> {
         self.tell_what_was_written()
     }
 
-    /// Has the store take the batch, again if need be.
-    fn store(&mut self, transaction: &Transaction) -> Result<crate::store::CommitReport, String> {
+    /// Has the store take the batch, again if need be. Returns whether it did not have it.
+    fn store(&mut self, transaction: &Transaction) -> Result<(CommitReport, bool), String> {
         let batch = &transaction.batch;
         let report = self.store.commit(batch.id, &batch.changes)?;
         let Some(server) = &mut self.server else {
-            return Ok(report);
+            return Ok((report, false));
         };
-        if server.written.stored.replace(batch.id) != Some(batch.id) {
+        let new = server.written.stored.replace(batch.id) != Some(batch.id);
+        if new {
             server.emitted_at_ms.drain(..transaction.count);
             self.figures.changes += batch.changes.len() as u64;
             for (number, change) in batch.numbers.iter().zip(&batch.changes) {
                 (self.checker).committed(self.now_ms, number_of(*number), change);
             }
-            self.trace.committed(self.now_ms, batch.changes.clone());
         }
-        Ok(report)
+        Ok((report, new))
     }
 
     fn tell_what_was_written(&mut self) -> Result<(), String> {

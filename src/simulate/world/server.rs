@@ -24,7 +24,7 @@ const DOWN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(
 /// A server that runs. A crash drops it.
 pub(super) struct Server {
     /// Each is taken out while it does something.
-    cores: Vec<Option<Core<Done>>>,
+    cores: Vec<Option<Box<Core<Done>>>>,
     pub(super) gate: Gate,
     /// What is said to the gate.
     pub(super) asks: VecDeque<Ask>,
@@ -39,7 +39,7 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn cores(&self) -> impl Iterator<Item = &Core<Done>> {
-        self.cores.iter().flatten()
+        self.cores.iter().flatten().map(Box::as_ref)
     }
 
     /// When an engine or the gate has something to do.
@@ -80,7 +80,8 @@ impl<H: Hooks> World<H> {
                 engines: self.shards,
             };
             let engine = Engine::new(setup, now);
-            Some(Core::new(ShardId(number), self.ids.clone(), engine))
+            let core = Core::new(ShardId(number), self.ids.clone(), engine);
+            Some(Box::new(core))
         });
         let cores = cores.collect();
         self.between = Between::new(self.ids.clone(), self.shards);
