@@ -28,7 +28,7 @@ use tokio::{
 use crate::{
     api::{self, ApiState, TokenError, TokenHash},
     clock::SystemClock,
-    config::{Config, MOST_SHARDS, Settings},
+    config::{Config, MOST_SHARDS, RegistrationPolicy, Settings},
     engine::{DeviceIds, Engine, Gate, Setup},
     health::{Health, Part},
     notify::{self, Dispatcher, DispatcherSetup, Instance, KeepError},
@@ -179,7 +179,6 @@ impl Server {
         restore_busy(&mut engines, &exchange, clock, &*database, &mut packages).await?;
 
         let health = Arc::new(Health::starting());
-        health.works(Part::Store);
         let (supervisor, deaths) = Supervisor::new(health.clone());
         let settings = Settings::new(config.clone());
         let metrics = Arc::new(Metrics::new().map_err(|error| system("make metrics", &error))?);
@@ -210,7 +209,7 @@ impl Server {
             clock,
             signals: signals.clone(),
             health: health.clone(),
-            open: config.lwm2m.registration == crate::config::RegistrationPolicy::Open,
+            open: config.lwm2m.registration == RegistrationPolicy::Open,
             revision,
             packages,
         });
@@ -223,8 +222,8 @@ impl Server {
             clock,
             instance: instance.clone(),
             vault: vault.clone(),
-        });
-        let dispatcher = dispatcher.map_err(|error| system("post to webhooks", &error))?;
+        })
+        .map_err(|error| system("post to webhooks", &error))?;
         let dispatcher = supervisor.run(Part::Webhooks, dispatcher.run(told_to_stop.clone()));
         let router = api::router(ApiState {
             store: database,

@@ -90,6 +90,7 @@ impl Shards {
             })?);
         }
         setup.health.works(Part::Shard);
+        setup.health.works(Part::Store); // what was restored was read from it
         exchange.open_gate();
         let gate = run_gate(setup.gate, setup.clock, exchange.clone(), setup.ends.gate);
         let committer = commit_changes(
