@@ -150,7 +150,7 @@ impl Engine {
             attempt: order.attempt,
             detail: outcome.to_string(),
             outcome,
-            retry_at: order.retry.next_attempt_at(order.attempt, at),
+            retry_at: crate::task::next_attempt_at(order.retry, order.attempt, at),
             at,
         });
     }

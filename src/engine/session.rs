@@ -271,7 +271,9 @@ impl Engine {
         };
         *counter += 1;
         let retry_at = match outcome {
-            Outcome::Failed(_) => order.retry.next_attempt_at(order.attempt, self.now.utc),
+            Outcome::Failed(_) => {
+                crate::task::next_attempt_at(order.retry, order.attempt, self.now.utc)
+            }
             Outcome::Succeeded(_) | Outcome::Cancelled(_) => None,
         };
         let device = self.device_mut(key);

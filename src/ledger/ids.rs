@@ -1,4 +1,4 @@
-//! What tasks, upgrades and packages are called, and where a task stands.
+//! What tasks, upgrades and packages are called, where a task stands, and what it wants after a failure.
 
 use serde::{Deserialize, Serialize};
 
@@ -62,4 +62,13 @@ impl TaskState {
     pub const fn is_running(self) -> bool {
         matches!(self, Self::Running | Self::Stopping)
     }
+}
+
+/// What follows a failed upgrade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RetryPolicy {
+    /// Further attempts after the first one; 0 turns retries off.
+    pub attempts: u32,
+    /// Pause between a failure and the next attempt, seconds.
+    pub interval_s: u32,
 }

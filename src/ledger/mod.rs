@@ -6,7 +6,6 @@ mod deadline;
 mod evidence;
 mod ids;
 mod outcome;
-mod retry;
 mod stage;
 
 pub use change::{
@@ -16,7 +15,6 @@ pub use change::{
 pub use coverage::Coverage;
 pub use deadline::Deadline;
 pub use evidence::{Evidence, FailedIn, ReportedFailure};
-pub use ids::{PackageId, TaskId, TaskState, UpgradeId};
+pub use ids::{PackageId, RetryPolicy, TaskId, TaskState, UpgradeId};
 pub use outcome::{Cancellation, Failure, Outcome, StopReason, Success};
-pub use retry::RetryPolicy;
 pub use stage::Stage;

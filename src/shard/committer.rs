@@ -211,3 +211,111 @@ impl Committer {
         self.gathered.len() + self.singly.len() + again
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::UtcMillis;
+
+    const NOW: Instant = Instant::from_millis(1_000);
+
+    fn emitted(shard: u8, seq: Seq, change: Change) -> Emitted {
+        Emitted {
+            shard: ShardId(shard),
+            seq,
+            change,
+        }
+    }
+
+    fn progress(segment: u16) -> Change {
+        Change::Progress {
+            upgrade: UpgradeId(1),
+            segment,
+            percent: 0,
+            at: UtcMillis(0),
+        }
+    }
+
+    fn told(committer: &mut Committer) -> Vec<Told> {
+        std::iter::from_fn(|| committer.poll_told()).collect()
+    }
+
+    #[test]
+    fn what_gathers_while_a_transaction_runs_goes_into_the_next() {
+        let mut committer = Committer::new(7);
+        committer.emitted(emitted(0, 1, progress(1)));
+        let first = committer.poll_batch(NOW).unwrap();
+        committer.emitted(emitted(1, 1, progress(2)));
+        committer.emitted(emitted(0, 2, progress(3)));
+        assert!(committer.poll_batch(NOW).is_none(), "one at a time");
+        committer.written(CommitReport::default());
+        assert_eq!(told(&mut committer), [Told::Committed(ShardId(0), 1)]);
+        let second = committer.poll_batch(NOW).unwrap();
+        assert_eq!(second.id, first.id.next());
+        assert_eq!(second.changes, [progress(2), progress(3)]);
+        committer.written(CommitReport {
+            refused: vec![UpgradeId(5)],
+        });
+        let expected = [
+            Told::Abandon(UpgradeId(5)),
+            Told::Committed(ShardId(0), 2),
+            Told::Committed(ShardId(1), 1),
+        ];
+        assert_eq!(told(&mut committer), expected);
+        assert!(committer.poll_batch(NOW).is_none());
+    }
+
+    #[test]
+    fn what_failed_is_tried_again_under_its_number_after_longer_and_longer_pauses() {
+        let mut committer = Committer::new(7);
+        committer.emitted(emitted(0, 1, progress(1)));
+        let (mut now, mut pauses) = (NOW, Vec::new());
+        let first = committer.poll_batch(now).unwrap();
+        let id = first.id;
+        committer.not_written(now, first, NotWritten::Failed);
+        assert_eq!(told(&mut committer), [Told::StoreAvailable(false)]);
+        committer.emitted(emitted(0, 2, progress(2)));
+        for _ in 0..8 {
+            assert!(committer.poll_batch(now).is_none(), "it is not time yet");
+            let at = committer.poll_timeout().unwrap();
+            pauses.push(at.since(now).as_millis());
+            now = at;
+            let again = committer.poll_batch(now).unwrap();
+            assert_eq!((again.id, &again.changes[..]), (id, &[progress(1)][..]));
+            committer.not_written(now, again, NotWritten::Failed);
+        }
+        assert_eq!(pauses, [100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000]);
+        now = committer.poll_timeout().unwrap();
+        committer.poll_batch(now).unwrap();
+        committer.written(CommitReport::default());
+        let expected = [Told::StoreAvailable(true), Told::Committed(ShardId(0), 1)];
+        assert_eq!(told(&mut committer), expected);
+        assert_eq!(committer.poll_batch(now).unwrap().changes, [progress(2)]);
+    }
+
+    #[test]
+    fn a_change_that_is_refused_is_left_out_and_the_others_are_written_one_by_one() {
+        let mut committer = Committer::new(7);
+        for segment in 1..=3 {
+            committer.emitted(emitted(0, segment.into(), progress(segment)));
+        }
+        let all = committer.poll_batch(NOW).unwrap();
+        committer.not_written(NOW, all, NotWritten::Refused);
+        let mut numbers = Vec::new();
+        for segment in 1..=3 {
+            let one = committer.poll_batch(NOW).unwrap();
+            assert_eq!(one.changes, [progress(segment)]);
+            numbers.push(one.id);
+            assert!(told(&mut committer).is_empty(), "all of it, or nothing");
+            if segment == 2 {
+                committer.not_written(NOW, one, NotWritten::Refused);
+                let left_out = Told::LeftOut(Box::new(progress(2)));
+                assert_eq!(told(&mut committer), [left_out]);
+            } else {
+                committer.written(CommitReport::default());
+            }
+        }
+        assert_eq!(told(&mut committer), [Told::Committed(ShardId(0), 3)]);
+        assert!(numbers.windows(2).all(|pair| pair[1] == pair[0].next()));
+    }
+}
