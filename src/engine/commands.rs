@@ -101,6 +101,7 @@ impl Engine {
             told: None,
             standing: StandingAsked::Never,
             takes: false,
+            commanded_after: 0,
         });
         session.refresh_stored(self.now);
         let change = Change::Stage {
@@ -300,6 +301,7 @@ impl Engine {
             told,
             standing: StandingAsked::Never,
             takes: false,
+            commanded_after: 0,
         }));
         for action in actions {
             let asked = self.act(key, action);

@@ -141,6 +141,8 @@ pub(super) struct Session {
     pub(super) standing: StandingAsked,
     /// That it takes the version is known and stored.
     pub(super) takes: bool,
+    /// The change after which the command to install left, as far as it did here.
+    pub(super) commanded_after: Seq,
 }
 
 /// How the device stands in its queue, which the gate is asked when the time to wait there is over.

@@ -83,6 +83,10 @@ impl Engine {
             session.takes = false;
             let version = session.package.identity.version;
             self.note_sign(key, version, Sign::Commanded);
+            let device = self.device_mut(key);
+            if let Some(session) = &mut device.session {
+                session.commanded_after = device.pending;
+            }
         }
     }
 
@@ -162,7 +166,8 @@ impl Engine {
     /// Whether the datagram that is handled was heard before what is known of the device happened: it waited for the device to
     /// come from another shard, or the device was told to install a version, and the command waits for a commit.
     fn has_waited_since(&self, device: &Device, newest: &Evidence) -> bool {
-        let command_waits = newest.commanded && device.pending > self.committed;
+        let session = device.session.as_ref();
+        let command_waits = session.is_some_and(|session| session.commanded_after > self.committed);
         command_waits || self.now.instant_at(newest.at) > self.heard_at
     }
 

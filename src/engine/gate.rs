@@ -1,6 +1,6 @@
 //! Slots for the devices of all engines: who asks, waits; whose turn it is, is told.
 //!
-//! Devices are spread over engines, cells are not. Engines emit [`Ask`]s and are given [`Turn`]s, and both take their
+//! Devices are spread over engines, lanes are not. Engines emit [`Ask`]s and are given [`Turn`]s, and both take their
 //! time: what a turn says may be out of date when it arrives. So an engine that cannot use a slot gives it back, and
 //! what it is asked to find out it answers with the [`Presence`] of the device, whatever came of it, or by withdrawing the
 //! device if it is not in that queue.
@@ -14,6 +14,7 @@ use super::DeviceId;
 use crate::{
     clock::Instant,
     config::AdmissionConfig,
+    ledger::Lane,
     upgrade::{Admission, Readiness, Step},
 };
 
@@ -22,8 +23,8 @@ use crate::{
 pub struct Ask {
     /// The device.
     pub device: DeviceId,
-    /// The cell that it is about.
-    pub cell: u32,
+    /// The lane that it is about.
+    pub lane: Lane,
     /// What it says.
     pub request: Request,
 }
@@ -33,7 +34,7 @@ pub struct Ask {
 pub enum Request {
     /// The device waits for a slot; one that waits already keeps its place.
     Wait {
-        /// How many may upgrade at once in the cell for this device to be one of them.
+        /// How many may upgrade at once in the lane for this device to be one of them.
         limit: u32,
         /// Since when it waits: its place in the queue.
         since: Instant,
@@ -57,34 +58,34 @@ pub enum Request {
 pub enum Turn {
     /// It has a slot from now on.
     Admit {
-        /// The cell.
-        cell: u32,
+        /// The lane.
+        lane: Lane,
         /// Devices that hold a slot there, this one included.
         active: u32,
     },
     /// Measure its coverage anew.
     Measure {
-        /// The cell in whose queue it stands.
-        cell: u32,
+        /// The lane in whose queue it stands.
+        lane: Lane,
     },
     /// Find out whether it can be reached.
     Ping {
-        /// The cell in whose queue it stands.
-        cell: u32,
+        /// The lane in whose queue it stands.
+        lane: Lane,
     },
-    /// The cell drains for it: keep it awake.
+    /// The lane drains for it: keep it awake.
     Drain {
-        /// The cell in whose queue it stands.
-        cell: u32,
+        /// The lane in whose queue it stands.
+        lane: Lane,
     },
     /// How it stands in the queue.
     Standing(Standing),
 }
 
-/// How a device stands in the queue of its cell.
+/// How a device stands in the queue of its lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
-    /// Slots of the cell that are taken.
+    /// Slots of the lane that are taken.
     pub taken: u32,
     /// Devices that came before it and wait.
     pub ahead: usize,
@@ -137,17 +138,17 @@ impl Presence {
     }
 }
 
-/// Who may upgrade in each cell, for the devices of all engines.
+/// Who may upgrade in each lane, for the devices of all engines.
 #[derive(Debug)]
 pub struct Gate {
-    admission: Admission<DeviceId>,
+    admission: Admission<DeviceId, Lane>,
     /// Those that wait.
     waiting: HashMap<DeviceId, Presence>,
-    /// Cells in which something changed since they were polled.
-    touched: BTreeSet<u32>,
-    /// When to look at the cells again whose admissions are paced.
-    later: BTreeSet<(Instant, u32)>,
-    later_of: HashMap<u32, Instant>,
+    /// Lanes in which something changed since they were polled.
+    touched: BTreeSet<Lane>,
+    /// When to look at the lanes again whose admissions are paced.
+    later: BTreeSet<(Instant, Lane)>,
+    later_of: HashMap<Lane, Instant>,
     open: bool,
     store_available: bool,
     turns: VecDeque<(DeviceId, Turn)>,
@@ -191,7 +192,7 @@ impl Gate {
     pub fn handle(&mut self, ask: Ask) {
         let Ask {
             device,
-            cell,
+            lane,
             request,
         } = ask;
         match request {
@@ -200,7 +201,7 @@ impl Gate {
                 since,
                 presence,
             } => {
-                self.admission.wait(device, cell, limit, since);
+                self.admission.wait(device, lane, limit, since);
                 self.waiting.insert(device, presence);
             }
             Request::Presence(presence) => {
@@ -210,36 +211,36 @@ impl Gate {
                 if std::mem::replace(known, presence) == presence {
                     return;
                 }
-                self.admission.heard(device, cell);
+                self.admission.heard(device, lane);
             }
             Request::Withdraw => {
-                self.admission.withdraw(device, cell);
+                self.admission.withdraw(device, lane);
                 self.waiting.remove(&device);
             }
-            Request::Release => self.admission.release(cell),
-            Request::Hold => return self.admission.restore(cell),
+            Request::Release => self.admission.release(lane),
+            Request::Hold => return self.admission.restore(lane),
             Request::Standing => {
                 let standing = Standing {
-                    taken: self.admission.active(cell),
-                    ahead: self.admission.ahead(device, cell),
+                    taken: self.admission.active(lane),
+                    ahead: self.admission.ahead(device, lane),
                 };
                 let turn = Turn::Standing(standing);
                 return self.turns.push_back((device, turn));
             }
         }
-        self.touched.insert(cell);
+        self.touched.insert(lane);
     }
 
     /// Does what is due. Call when [`poll_timeout`](Self::poll_timeout) is reached.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some((_, cell)) = self.later.first().copied().filter(|(at, _)| *at <= now) {
-            self.look_later(cell, None);
-            self.touched.insert(cell);
+        while let Some((_, lane)) = self.later.first().copied().filter(|(at, _)| *at <= now) {
+            self.look_later(lane, None);
+            self.touched.insert(lane);
         }
-        while let Some(cell) = self.touched.pop_first() {
-            self.look_later(cell, None);
+        while let Some(lane) = self.touched.pop_first() {
+            self.look_later(lane, None);
             if self.open && self.store_available {
-                while self.poll_cell(now, cell) {}
+                while self.poll_lane(now, lane) {}
             }
         }
     }
@@ -257,38 +258,38 @@ impl Gate {
         self.turns.pop_front()
     }
 
-    /// Slots of a cell that are taken.
-    pub fn slots_taken(&self, cell: u32) -> u32 {
-        self.admission.active(cell)
+    /// Slots of a lane that are taken.
+    pub fn slots_taken(&self, lane: Lane) -> u32 {
+        self.admission.active(lane)
     }
 
-    /// Cells in which anybody upgrades or waits.
-    pub fn cell_count(&self) -> usize {
-        self.admission.cell_count()
+    /// Lanes in which anybody upgrades or waits.
+    pub fn lane_count(&self) -> usize {
+        self.admission.lane_count()
     }
 
     fn touch_all(&mut self) {
-        self.touched.extend(self.admission.cells());
+        self.touched.extend(self.admission.lanes());
     }
 
-    /// Takes one step for a cell. Returns whether there may be another.
-    fn poll_cell(&mut self, now: Instant, cell: u32) -> bool {
+    /// Takes one step for a lane. Returns whether there may be another.
+    fn poll_lane(&mut self, now: Instant, lane: Lane) -> bool {
         let waiting = &self.waiting;
-        let step = self.admission.poll(now, cell, |device| {
+        let step = self.admission.poll(now, lane, |device| {
             let presence = waiting.get(&device);
             presence.map_or(Readiness::Asleep, |presence| presence.readiness(now))
         });
         let (device, turn) = match step {
             Some(Step::Admit(device)) => {
                 self.waiting.remove(&device);
-                let active = self.admission.active(cell);
-                (device, Turn::Admit { cell, active })
+                let active = self.admission.active(lane);
+                (device, Turn::Admit { lane, active })
             }
-            Some(Step::Measure(device)) => (device, Turn::Measure { cell }),
-            Some(Step::Ping(device)) => (device, Turn::Ping { cell }),
-            Some(Step::Drain(device)) => (device, Turn::Drain { cell }),
+            Some(Step::Measure(device)) => (device, Turn::Measure { lane }),
+            Some(Step::Ping(device)) => (device, Turn::Ping { lane }),
+            Some(Step::Drain(device)) => (device, Turn::Drain { lane }),
             Some(Step::Later(at)) => {
-                self.look_later(cell, Some(at));
+                self.look_later(lane, Some(at));
                 return false;
             }
             None => return false,
@@ -302,16 +303,16 @@ impl Gate {
         !matches!(turn, Turn::Drain { .. })
     }
 
-    fn look_later(&mut self, cell: u32, at: Option<Instant>) {
+    fn look_later(&mut self, lane: Lane, at: Option<Instant>) {
         let before = match at {
-            Some(at) => self.later_of.insert(cell, at),
-            None => self.later_of.remove(&cell),
+            Some(at) => self.later_of.insert(lane, at),
+            None => self.later_of.remove(&lane),
         };
         if let Some(before) = before {
-            self.later.remove(&(before, cell));
+            self.later.remove(&(before, lane));
         }
         if let Some(at) = at {
-            self.later.insert((at, cell));
+            self.later.insert((at, lane));
         }
     }
 }

@@ -228,6 +228,9 @@ impl Engine {
         self.now = now;
         let mut device = *row.0;
         device.pending = 0;
+        if let Some(session) = &mut device.session {
+            session.commanded_after = 0;
+        }
         self.counters.devices_moved += 1;
         let upgrade = device.session.as_ref().map(|session| session.order.upgrade);
         debug_assert!(!self.has(device.id), "a device is here twice");

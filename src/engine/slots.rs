@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     clock::Instant,
+    ledger::Lane,
     ledger::Stage,
     upgrade::{Event, Readiness, Sota},
 };
@@ -26,7 +27,7 @@ impl Engine {
     fn ask_about(&mut self, device: DeviceId, cell: u32, request: Request) {
         self.effects.push_back(Effect::Ask(Ask {
             device,
-            cell,
+            lane: Lane::Cell(cell),
             request,
         }));
     }
@@ -73,16 +74,38 @@ impl Engine {
     pub(super) fn take_turn(&mut self, id: DeviceId, turn: Turn) {
         let key = self.devices.by_id(id);
         match (turn, key) {
-            (Turn::Admit { cell, active }, Some(key)) => self.admitted(key, cell, active),
+            (
+                Turn::Admit {
+                    lane: Lane::Cell(cell),
+                    active,
+                },
+                Some(key),
+            ) => self.admitted(key, cell, active),
             // it is no more
-            (Turn::Admit { cell, .. }, None) => self.ask_about(id, cell, Request::Release),
-            (Turn::Measure { cell }, Some(key)) if self.queue(key) == Some(cell) => {
+            (
+                Turn::Admit {
+                    lane: Lane::Cell(cell),
+                    ..
+                },
+                None,
+            ) => self.ask_about(id, cell, Request::Release),
+            (
+                Turn::Measure {
+                    lane: Lane::Cell(cell),
+                },
+                Some(key),
+            ) if self.queue(key) == Some(cell) => {
                 if self.stage(key) == Some(Stage::WaitingForSlot) {
                     self.fire(key, Event::MeasureAnew);
                 }
                 self.tell_all(key);
             }
-            (Turn::Ping { cell }, Some(key)) if self.queue(key) == Some(cell) => {
+            (
+                Turn::Ping {
+                    lane: Lane::Cell(cell),
+                },
+                Some(key),
+            ) if self.queue(key) == Some(cell) => {
                 if self.readiness(key) == Readiness::Unheard {
                     self.send_ping(key);
                     let device = self.device_mut(key);
@@ -91,7 +114,12 @@ impl Engine {
                 }
                 self.tell_all(key);
             }
-            (Turn::Drain { cell }, Some(key)) if self.queue(key) == Some(cell) => {
+            (
+                Turn::Drain {
+                    lane: Lane::Cell(cell),
+                },
+                Some(key),
+            ) if self.queue(key) == Some(cell) => {
                 self.keep_awake(key);
             }
             (Turn::Standing(standing), Some(key)) => {
@@ -100,7 +128,18 @@ impl Engine {
                 }
                 self.device_timeout(key);
             }
-            (Turn::Measure { cell } | Turn::Ping { cell } | Turn::Drain { cell }, _) => {
+            (
+                Turn::Measure {
+                    lane: Lane::Cell(cell),
+                }
+                | Turn::Ping {
+                    lane: Lane::Cell(cell),
+                }
+                | Turn::Drain {
+                    lane: Lane::Cell(cell),
+                },
+                _,
+            ) => {
                 // It is not there any more, and nothing is to be waited for.
                 self.ask_about(id, cell, Request::Withdraw);
             }

@@ -5,6 +5,7 @@ mod coverage;
 mod deadline;
 mod evidence;
 mod ids;
+mod lane;
 mod outcome;
 mod stage;
 
@@ -16,5 +17,6 @@ pub use coverage::Coverage;
 pub use deadline::Deadline;
 pub use evidence::{Evidence, FailedIn, ReportedFailure};
 pub use ids::{PackageId, RetryPolicy, TaskId, TaskState, UpgradeId};
+pub use lane::Lane;
 pub use outcome::{Cancellation, Failure, Outcome, StopReason, Success};
 pub use stage::Stage;

@@ -61,7 +61,7 @@ getsockopt_impl!(
 );
 
 /// Sockets for as many [`Port`]s, all bound to one address. With several of them the kernel sends each datagram to the
-/// [`home`](super::home) of its sender.
+/// [`home`](crate::shard::home) of its sender.
 ///
 /// # Errors
 /// The address cannot be bound: in use, not of this machine, or not allowed. Or the kernel cannot share it.

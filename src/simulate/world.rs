@@ -334,7 +334,7 @@ impl<H: Hooks> World<H> {
                 tables = tables + core.tables();
                 held += core.held();
             }
-            let (cells, uncommitted) = (server.gate.cell_count(), server.uncommitted());
+            let (cells, uncommitted) = (server.gate.lane_count(), server.uncommitted());
             self.checker
                 .sizes(self.now_ms, tables, cells, held, uncommitted);
         }

@@ -1,19 +1,20 @@
-//! Who may upgrade in a cell at the same time.
+//! Who may upgrade in a lane at the same time.
 //!
-//! A device is admitted while the devices that upgrade in its cell are fewer than its own coverage
-//! allows; it holds its slot to the end of the upgrade. Within a cell the order is that of arrival,
+//! A device is admitted while the devices that upgrade in its lane are fewer than its own coverage
+//! allows; it holds its slot to the end of the upgrade. Within a lane the order is that of arrival,
 //! with two exceptions:
 //!
 //! * a device that sleeps is passed over, and considered again when it is heard: no slot is ever held
 //!   for a sleeper;
-//! * a device that needs an emptier cell than there is may be overtaken by those that do not, but only
-//!   for a set time. Then nobody behind it is admitted until the cell is empty enough: none starves.
+//! * a device that needs an emptier lane than there is may be overtaken by those that do not, but only
+//!   for a set time. Then nobody behind it is admitted until the lane is empty enough: none starves.
 //!
-//! Admissions are paced per cell and overall, so that a cell's random-access channel is not hit by all
+//! Admissions are paced per lane and overall, so that a lane's random-access channel is not hit by all
 //! its devices in the same second.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    hash::Hash,
     num::NonZeroU32,
     time::Duration,
 };
@@ -46,7 +47,7 @@ pub enum Readiness {
     Asleep,
 }
 
-/// What to do next for a cell.
+/// What to do next for a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step<K> {
     /// Give the device a slot: it holds one from now on.
@@ -55,26 +56,26 @@ pub enum Step<K> {
     Measure(K),
     /// Find out whether the device can be reached.
     Ping(K),
-    /// The cell drains for this device: keep it awake.
+    /// The lane drains for this device: keep it awake.
     Drain(K),
     /// Ask again then: the pace does not allow an admission before.
     Later(Instant),
 }
 
-/// Slots and queues of all cells. `K` identifies a device.
+/// Slots and queues of all lanes. `K` identifies a device, `L` a lane.
 #[derive(Debug)]
-pub struct Admission<K> {
-    cells: HashMap<u32, Cell<K>>,
+pub struct Admission<K, L: Clone + Eq + Hash> {
+    lanes: HashMap<L, LaneState<K>>,
     arrivals: u64,
     overtake: Duration,
-    pace: Pace,
+    pace: Pace<L>,
 }
 
-/// A place in a cell's queue: earlier arrivals first.
+/// A place in a lane's queue: earlier arrivals first.
 type Order = (Instant, u64);
 
 #[derive(Debug)]
-struct Cell<K> {
+struct LaneState<K> {
     /// Slots in use.
     active: u32,
     waiting: BTreeMap<Order, Waiting<K>>,
@@ -91,7 +92,7 @@ struct Waiting<K> {
     overtaken_at: Option<Instant>,
 }
 
-impl<K> Default for Cell<K> {
+impl<K> Default for LaneState<K> {
     fn default() -> Self {
         Self {
             active: 0,
@@ -102,11 +103,11 @@ impl<K> Default for Cell<K> {
     }
 }
 
-impl<K: Copy + Eq + std::hash::Hash> Admission<K> {
-    /// No cells yet.
+impl<K: Copy + Eq + Hash, L: Copy + Eq + Hash> Admission<K, L> {
+    /// No lanes yet.
     pub fn new(config: &AdmissionConfig) -> Self {
         Self {
-            cells: HashMap::new(),
+            lanes: HashMap::new(),
             arrivals: 0,
             overtake: Duration::from_secs(config.overtake_s),
             pace: Pace::new(config),
@@ -119,91 +120,91 @@ impl<K: Copy + Eq + std::hash::Hash> Admission<K> {
         self.pace = Pace::new(config);
     }
 
-    /// Lets `device` wait in `cell`, in the order of `since`; a device that waits there already keeps
+    /// Lets `device` wait in `lane`, in the order of `since`; a device that waits there already keeps
     /// its place and gets a new limit.
-    pub fn wait(&mut self, device: K, cell: u32, limit: u32, since: Instant) {
+    pub fn wait(&mut self, device: K, lane: L, limit: u32, since: Instant) {
         self.arrivals += 1;
-        let cell = self.cells.entry(cell).or_default();
-        let order = *cell
+        let lane = self.lanes.entry(lane).or_default();
+        let order = *lane
             .order_of
             .entry(device)
             .or_insert((since, self.arrivals));
-        let waiting = cell.waiting.entry(order).or_insert(Waiting {
+        let waiting = lane.waiting.entry(order).or_insert(Waiting {
             device,
             limit,
             overtaken_at: None,
         });
         waiting.limit = limit;
-        cell.awake.insert(order);
+        lane.awake.insert(order);
     }
 
     /// The device was heard: it is considered again.
-    pub fn heard(&mut self, device: K, cell: u32) {
-        if let Some(cell) = self.cells.get_mut(&cell)
-            && let Some(order) = cell.order_of.get(&device)
+    pub fn heard(&mut self, device: K, lane: L) {
+        if let Some(lane) = self.lanes.get_mut(&lane)
+            && let Some(order) = lane.order_of.get(&device)
         {
-            cell.awake.insert(*order);
+            lane.awake.insert(*order);
         }
     }
 
     /// Takes the device out of the queue.
-    pub fn withdraw(&mut self, device: K, cell: u32) {
-        if let Some(state) = self.cells.get_mut(&cell)
+    pub fn withdraw(&mut self, device: K, lane: L) {
+        if let Some(state) = self.lanes.get_mut(&lane)
             && let Some(order) = state.order_of.remove(&device)
         {
             state.waiting.remove(&order);
             state.awake.remove(&order);
         }
-        self.forget_if_empty(cell);
+        self.forget_if_empty(lane);
     }
 
     /// Occupies a slot that was granted before a restart.
-    pub fn restore(&mut self, cell: u32) {
-        self.cells.entry(cell).or_default().active += 1;
+    pub fn restore(&mut self, lane: L) {
+        self.lanes.entry(lane).or_default().active += 1;
     }
 
     /// Gives a slot back.
-    pub fn release(&mut self, cell: u32) {
-        if let Some(state) = self.cells.get_mut(&cell) {
+    pub fn release(&mut self, lane: L) {
+        if let Some(state) = self.lanes.get_mut(&lane) {
             state.active = state.active.saturating_sub(1);
         }
-        self.forget_if_empty(cell);
+        self.forget_if_empty(lane);
     }
 
-    /// Slots in use in `cell`.
-    pub fn active(&self, cell: u32) -> u32 {
-        self.cells.get(&cell).map_or(0, |cell| cell.active)
+    /// Slots in use in `lane`.
+    pub fn active(&self, lane: L) -> u32 {
+        self.lanes.get(&lane).map_or(0, |lane| lane.active)
     }
 
-    /// Devices that wait in `cell` and came before `device`.
-    pub fn ahead(&self, device: K, cell: u32) -> usize {
-        let Some(cell) = self.cells.get(&cell) else {
+    /// Devices that wait in `lane` and came before `device`.
+    pub fn ahead(&self, device: K, lane: L) -> usize {
+        let Some(lane) = self.lanes.get(&lane) else {
             return 0;
         };
-        let order = cell.order_of.get(&device);
-        order.map_or(0, |order| cell.waiting.range(..*order).count())
+        let order = lane.order_of.get(&device);
+        order.map_or(0, |order| lane.waiting.range(..*order).count())
     }
 
-    /// Cells in which anybody upgrades or waits.
-    pub fn cell_count(&self) -> usize {
-        self.cells.len()
+    /// Lanes in which anybody upgrades or waits.
+    pub fn lane_count(&self) -> usize {
+        self.lanes.len()
     }
 
     /// Their numbers.
-    pub fn cells(&self) -> impl Iterator<Item = u32> {
-        self.cells.keys().copied()
+    pub fn lanes(&self) -> impl Iterator<Item = L> {
+        self.lanes.keys().copied()
     }
 
-    /// The next thing to do for `cell`, `None` when nobody can be admitted. Call again until it is,
+    /// The next thing to do for `lane`, `None` when nobody can be admitted. Call again until it is,
     /// or until it says when to ask again.
     pub fn poll(
         &mut self,
         now: Instant,
-        cell: u32,
+        lane: L,
         mut readiness: impl FnMut(K) -> Readiness,
     ) -> Option<Step<K>> {
         let overtake = self.overtake;
-        let state = self.cells.get_mut(&cell)?;
+        let state = self.lanes.get_mut(&lane)?;
         let mut asleep = Vec::new();
         let mut passed_over = Vec::new();
         let mut probing = 0;
@@ -250,7 +251,7 @@ impl<K: Copy + Eq + std::hash::Hash> Admission<K> {
             state.awake.remove(&order);
         }
         if let Some(Step::Admit(device)) = step {
-            if let Err(at) = self.pace.check(now, cell) {
+            if let Err(at) = self.pace.check(now, &lane) {
                 return Some(Step::Later(at));
             }
             for order in passed_over {
@@ -271,29 +272,29 @@ impl<K: Copy + Eq + std::hash::Hash> Admission<K> {
         step
     }
 
-    fn forget_if_empty(&mut self, cell: u32) {
-        if (self.cells.get(&cell)).is_some_and(|c| c.active == 0 && c.waiting.is_empty()) {
-            self.cells.remove(&cell);
+    fn forget_if_empty(&mut self, lane: L) {
+        if (self.lanes.get(&lane)).is_some_and(|c| c.active == 0 && c.waiting.is_empty()) {
+            self.lanes.remove(&lane);
         }
     }
 }
 
-/// Admissions per second, per cell and overall.
+/// Admissions per second, per lane and overall.
 #[derive(Debug)]
-struct Pace {
+struct Pace<L: Clone + Eq + Hash> {
     clock: SetClock,
-    per_cell: RateLimiter<u32, HashMapStateStore<u32>, SetClock, NoOpMiddleware<Nanos>>,
+    per_lane: RateLimiter<L, HashMapStateStore<L>, SetClock, NoOpMiddleware<Nanos>>,
     overall: RateLimiter<NotKeyed, InMemoryState, SetClock, NoOpMiddleware<Nanos>>,
     checks: u32,
 }
 
-impl Pace {
+impl<L: Clone + Eq + Hash> Pace<L> {
     fn new(config: &AdmissionConfig) -> Self {
         let quota =
             |per_second| Quota::per_second(NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN));
         let clock = SetClock::default();
         Self {
-            per_cell: RateLimiter::new(
+            per_lane: RateLimiter::new(
                 quota(config.per_cell_per_second),
                 HashMapStateStore::default(),
                 clock.clone(),
@@ -305,15 +306,15 @@ impl Pace {
     }
 
     /// Takes one admission from both budgets, or says when there is one again.
-    fn check(&mut self, now: Instant, cell: u32) -> Result<(), Instant> {
+    fn check(&mut self, now: Instant, lane: &L) -> Result<(), Instant> {
         self.clock.set(now);
         self.checks += 1;
         if self.checks.is_multiple_of(4096) {
-            self.per_cell.retain_recent(); // cells that were quiet since have their full budget
+            self.per_lane.retain_recent(); // lanes that were quiet since have their full budget
         }
         let at = |wait: Duration| now + wait.max(Duration::from_millis(1));
-        self.per_cell
-            .check_key(&cell)
+        self.per_lane
+            .check_key(lane)
             .map_err(|not_until| at(not_until.wait_time_from(self.clock.now())))?;
         self.overall
             .check()

@@ -25,16 +25,19 @@ fn asked_up_to_the_observation(wire: &Wire) -> Vec<String> {
     }
 }
 
+/// What devices announce. Of a registration without it so little comes that less may be sent than what is asked.
+const LINKS: &[u8] = b"</1/0>,</3/0>,</4/0>,</5/0>,</19/0>,</19/1>";
+
 #[test]
 fn pmin_is_written_for_the_products_that_want_it_from_the_moment_that_a_device_is_one() {
     let server = Server::with(&[("CELLWISE_PRODUCTS__METER__PMIN_ZERO", "true")]);
     server.api.add_device("one", "valve");
     let wire = Wire::to(&server);
-    wire.register(1, &["ep=one"], b"");
+    wire.register(1, &["ep=one"], LINKS);
     assert_eq!(asked_up_to_the_observation(&wire), ["/19/0/0"]);
     let change = json!({"product": "meter"});
     assert_eq!(server.api.patch("/v1/devices/one", &change).0, 200);
-    wire.register(2, &["ep=one"], b"");
+    wire.register(2, &["ep=one"], LINKS);
     assert_eq!(
         asked_up_to_the_observation(&wire),
         ["/19/0/0?pmin=0", "/19/0/0"]
@@ -148,7 +151,7 @@ fn messages_that_are_against_the_rules_or_at_their_limits_are_answered_as_the_ru
             assert_eq!(answer.values(27), [vec![block(8)[1]]], "Block1");
         }
     }
-    let location = wire.register(7, &["ep=one"], b"");
+    let location = wire.register(7, &["ep=one"], LINKS);
     let first = wire.receive_until(observes);
     // the observation is reset, and made anew at once
     wire.send(&[&[0x70, 0][..], &first.id.to_be_bytes()].concat());
@@ -159,7 +162,7 @@ fn messages_that_are_against_the_rules_or_at_their_limits_are_answered_as_the_ru
     // another's notification with a token of its own is reset, and the observation made anew
     server.api.add_device("two", "meter");
     let other = Wire::to(&server);
-    other.register(1, &["ep=two"], b"");
+    other.register(1, &["ep=two"], LINKS);
     assert_eq!(asked_up_to_the_observation(&other), ["/19/0/0"]);
     let strange = [&[0x41, 69, 0, 99, 7][..], &[0x61, 1]].concat();
     other.send(&strange);

@@ -195,7 +195,7 @@ impl Shards {
     }
 
     pub(super) fn cell_count(&self) -> usize {
-        self.around.gate.cell_count()
+        self.around.gate.lane_count()
     }
 
     pub(super) fn devices(&self) -> usize {

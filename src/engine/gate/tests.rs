@@ -35,7 +35,7 @@ fn opened() -> Gate {
 fn ask(gate: &mut Gate, device: u8, request: Request) -> Vec<Turn> {
     gate.handle(Ask {
         device: id(device),
-        cell: CELL,
+        lane: Lane::Cell(CELL),
         request,
     });
     turns(gate)
@@ -58,11 +58,11 @@ fn nobody_has_a_turn_before_it_opens_and_while_nothing_can_be_stored() {
     assert_eq!(turns(&mut gate), []);
     gate.store_available(true);
     let admitted = Turn::Admit {
-        cell: CELL,
+        lane: Lane::Cell(CELL),
         active: 2,
     };
     assert_eq!(turns(&mut gate), [admitted]);
-    assert_eq!(gate.slots_taken(CELL), 2);
+    assert_eq!(gate.slots_taken(Lane::Cell(CELL)), 2);
 }
 
 #[test]
@@ -72,7 +72,9 @@ fn asks_once_and_then_waits_for_the_answer() {
         fresh_until: NOW,
         ..ready()
     };
-    let measure = Turn::Measure { cell: CELL };
+    let measure = Turn::Measure {
+        lane: Lane::Cell(CELL),
+    };
     assert_eq!(ask(&mut gate, 1, wait(1, stale)), [measure]);
     assert_eq!(turns(&mut gate), []);
     let probing = Presence {
@@ -85,16 +87,16 @@ fn asks_once_and_then_waits_for_the_answer() {
     assert_eq!(
         ask(&mut gate, 1, Request::Presence(ready())),
         [Turn::Admit {
-            cell: CELL,
+            lane: Lane::Cell(CELL),
             active: 1
         }]
     );
     // what was said before the turn arrived means nothing any more
     assert_eq!(ask(&mut gate, 1, Request::Presence(stale)), []);
     assert_eq!(ask(&mut gate, 1, Request::Withdraw), []);
-    assert_eq!(gate.slots_taken(CELL), 1);
+    assert_eq!(gate.slots_taken(Lane::Cell(CELL)), 1);
     assert_eq!(ask(&mut gate, 1, Request::Release), []);
-    assert_eq!(gate.cell_count(), 0);
+    assert_eq!(gate.lane_count(), 0);
 }
 
 #[test]

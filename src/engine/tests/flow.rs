@@ -118,7 +118,7 @@ fn a_device_is_upgraded_from_registration_to_report() {
             Stage::Executing
         ]
     );
-    assert_eq!(world.gate.cell_count(), 0);
+    assert_eq!(world.gate.lane_count(), 0);
     // the report's repeat gets the same answer and changes nothing
     world.take_changes();
     device.say(&mut world, &report(ResultCode::SUCCESS, "V2"));
@@ -252,7 +252,7 @@ fn refusals_fail_the_upgrade_with_what_the_device_said() {
             ResultCode::LOW_BATTERY
         )))
     );
-    assert_eq!(world.gate.cell_count(), 0);
+    assert_eq!(world.gate.lane_count(), 0);
 
     let (mut world, device) = executing();
     device.say(&mut world, &report(ResultCode::INSTALL_FAILED, "V1"));
@@ -472,7 +472,7 @@ fn a_stopped_upgrade_frees_its_slot_and_is_cancelled() {
         world.outcome(1),
         Some(Outcome::Cancelled(Cancellation::TaskStopped))
     );
-    assert_eq!(world.gate.cell_count(), 0);
+    assert_eq!(world.gate.lane_count(), 0);
     world.take_sent();
     world.pass_s(4_000);
     assert!(world.take_sent().iter().all(|(to, _)| *to != device.at));
@@ -498,7 +498,7 @@ fn a_cancelled_upgrade_frees_its_slot_and_is_not_tried_again() {
     world.command(Command::Start { order, package });
     device.negotiate(&mut world, 51234, -90, 15);
     device.frames(&mut world);
-    assert_eq!(world.gate.cell_count(), 1);
+    assert_eq!(world.gate.lane_count(), 1);
     world.command(Command::Stop {
         endpoint: "meter-1".into(),
         upgrade: UpgradeId(1),
@@ -515,7 +515,7 @@ fn a_cancelled_upgrade_frees_its_slot_and_is_not_tried_again() {
     };
     assert_eq!(*outcome, Outcome::Cancelled(Cancellation::Upgrade));
     assert_eq!(detail, "the upgrade was cancelled by the operator");
-    assert_eq!(world.gate.cell_count(), 0);
+    assert_eq!(world.gate.lane_count(), 0);
 }
 
 #[test]

@@ -252,7 +252,10 @@ fn a_slot_that_cannot_be_used_any_more_is_given_back() {
     device.negotiate(&mut world, 7, -112, -8);
     device.receive(&mut world);
     let id = ids().of("meter-1");
-    let turn = Turn::Admit { cell: 7, active: 1 };
+    let turn = Turn::Admit {
+        lane: crate::ledger::Lane::Cell(7),
+        active: 1,
+    };
     let said = |world: &mut World| {
         let command = Command::Turn { device: id, turn };
         world.engine.handle_command(world.now, command);
@@ -272,7 +275,10 @@ fn a_slot_that_cannot_be_used_any_more_is_given_back() {
         [Request::Release, Request::Wait { limit: 1, .. }]
     ));
     // it is in the queue of another cell
-    let other = Turn::Admit { cell: 8, active: 1 };
+    let other = Turn::Admit {
+        lane: crate::ledger::Lane::Cell(8),
+        active: 1,
+    };
     world.engine.handle_command(
         world.now,
         Command::Turn {
@@ -282,7 +288,7 @@ fn a_slot_that_cannot_be_used_any_more_is_given_back() {
     );
     let release = Effect::Ask(Ask {
         device: id,
-        cell: 8,
+        lane: crate::ledger::Lane::Cell(8),
         request: Request::Release,
     });
     assert_eq!(world.engine.poll_effect(), Some(release));

@@ -105,7 +105,7 @@ fn a_download_goes_on_without_a_new_registration() {
     let (mut before, mut device) = negotiated();
     device.asks_segment(&mut before, "V2", 0);
     let mut after = restarted(&before);
-    assert_eq!(after.gate.slots_taken(7), 1);
+    assert_eq!(after.gate.slots_taken(crate::ledger::Lane::Cell(7)), 1);
     assert!(after.take_sent().is_empty(), "it is left alone");
     after.next_id = 500;
     device.asks_segment(&mut after, "V2", 1);
@@ -246,7 +246,11 @@ fn no_slot_is_granted_before_all_that_were_held_are_known() {
         .restore_upgrade(now, active(2, Stage::Downloading, now), p);
     world.collect();
     world.may_admit(true, true);
-    assert_eq!(world.gate.slots_taken(7), 1, "limit is 1");
+    assert_eq!(
+        world.gate.slots_taken(crate::ledger::Lane::Cell(7)),
+        1,
+        "limit is 1"
+    );
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn a_sleeper_for_whom_the_cell_drained_holds_up_nobody() {
     }
     panic!(
         "the fourth device was not admitted within an hour; active = {}",
-        world.gate.slots_taken(7)
+        world.gate.slots_taken(crate::ledger::Lane::Cell(7))
     );
 }
 
@@ -90,13 +90,13 @@ fn a_notification_that_never_left_gives_its_slot_back() {
     first.receive(&mut world);
     // the second registers again, hears our answer, and nothing more
     second.register(&mut world);
-    assert_eq!(world.gate.slots_taken(7), 1);
+    assert_eq!(world.gate.slots_taken(crate::ledger::Lane::Cell(7)), 1);
     for _ in 0..20 {
         world.pass_s(60);
         world.sent.retain(|(to, _)| *to != second.at);
     }
     assert_eq!(
-        world.gate.slots_taken(7),
+        world.gate.slots_taken(crate::ledger::Lane::Cell(7)),
         0,
         "slot held for a sleeper for 20 min"
     );
@@ -310,7 +310,7 @@ fn an_acknowledged_notification_has_arrived() {
     world.datagram(a.at, &crate::coap::empty_ack(put.message_id()));
     a.receive(&mut world);
     world.pass_s(125);
-    assert_eq!(world.gate.slots_taken(7), 1);
+    assert_eq!(world.gate.slots_taken(crate::ledger::Lane::Cell(7)), 1);
 }
 
 #[test]

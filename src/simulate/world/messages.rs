@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use super::{Event, World, between, device_at};
 use crate::{
     engine::{Ask, Command, DeviceIds, ShardId, Turn},
+    ledger::Lane,
     shard::{self, Directory, Post, Surroundings as _},
     simulate::{hooks::Hooks, queue::Queue},
 };
@@ -81,7 +82,11 @@ impl Between {
 const fn granted(message: &Message) -> Option<u32> {
     match message {
         Message::Obey(Command::Turn {
-            turn: Turn::Admit { cell, .. },
+            turn:
+                Turn::Admit {
+                    lane: Lane::Cell(cell),
+                    ..
+                },
             ..
         }) => Some(*cell),
         _ => None,
@@ -128,7 +133,8 @@ impl<H: Hooks> World<H> {
     pub(super) fn post_ask(&mut self, ask: Ask) {
         let at = self.now_ms + self.between(Duration::ZERO, self.hooks.on_its_way());
         if let Some(server) = &mut self.server {
-            self.between.talk.begins(ask.cell);
+            let Lane::Cell(cell) = ask.lane;
+            self.between.talk.begins(cell);
             server.asks.push_back(ask);
             self.queue.push(at, Event::Asked(self.epoch));
         }
@@ -142,7 +148,8 @@ impl<H: Hooks> World<H> {
         {
             server.gate.handle(ask);
             server.gate.handle_timeout(now);
-            self.between.talk.ends(ask.cell);
+            let Lane::Cell(cell) = ask.lane;
+            self.between.talk.ends(cell);
             self.tell_turns();
         }
     }

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     clock::{Instant, Now},
     engine::{Ask, Engine, Gate, Report, Seq, Setup, ShardId},
+    ledger::Lane,
     shard::{Committer, Core, Directory, Emitted, Outgoing, Post, Surroundings},
     simulate::{faults::LONGEST_STORE_OUTAGE, hooks::Hooks},
 };
@@ -193,7 +194,8 @@ impl<H: Hooks> World<H> {
         }
         if let Some(server) = &self.server {
             (self.checker).compare_slots(self.now_ms, |cell| {
-                (self.between.talk.is_quiet(cell)).then(|| server.gate.slots_taken(cell))
+                (self.between.talk.is_quiet(cell))
+                    .then(|| server.gate.slots_taken(Lane::Cell(cell)))
             });
         }
         self.begin_batch();

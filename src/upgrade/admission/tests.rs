@@ -16,13 +16,13 @@ fn unpaced() -> AdmissionConfig {
     }
 }
 
-fn admission() -> Admission<u32> {
+fn admission() -> Admission<u32, u32> {
     Admission::new(&unpaced())
 }
 
 /// Admits until nobody more can be, and tells who was.
 fn admit_all(
-    admission: &mut Admission<u32>,
+    admission: &mut Admission<u32, u32>,
     now: Instant,
     readiness: impl Fn(u32) -> Readiness,
 ) -> Vec<u32> {
@@ -126,7 +126,7 @@ fn old_coverage_is_measured_anew_and_an_unheard_device_pinged_one_for_each_free_
     for device in 0..3 {
         admission.wait(device, CELL, 1, at(u64::from(device)));
     }
-    let poll = |admission: &mut Admission<u32>, first, second| {
+    let poll = |admission: &mut Admission<u32, u32>, first, second| {
         admission.poll(at(10), CELL, |device| match device {
             0 => first,
             1 => second,
@@ -197,7 +197,7 @@ fn an_empty_cell_is_forgotten() {
     admission.wait(2, CELL, 10, at(0));
     admission.withdraw(2, CELL);
     admission.release(CELL);
-    assert_eq!(admission.cell_count(), 0);
+    assert_eq!(admission.lane_count(), 0);
 }
 
 #[derive(Debug, Clone)]
@@ -275,7 +275,7 @@ proptest! {
             second += 1;
             prop_assert!(second < 400_000, "somebody starves");
         }
-        prop_assert_eq!(admission.cell_count(), 0);
+        prop_assert_eq!(admission.lane_count(), 0);
     }
 }
 
@@ -327,7 +327,7 @@ struct Seen {
 /// Watches an admission from outside, and drives it as the engine does.
 struct Bystander {
     config: AdmissionConfig,
-    admission: Admission<u32>,
+    admission: Admission<u32, u32>,
     now: Instant,
     /// In the order of arrival.
     waiting: Vec<Seen>,
@@ -400,7 +400,7 @@ impl Bystander {
         let used = (0..CELLS).filter(|cell| {
             self.active[*cell as usize] > 0 || self.waiting.iter().any(|s| s.cell == *cell)
         });
-        assert_eq!(self.admission.cell_count(), used.count());
+        assert_eq!(self.admission.lane_count(), used.count());
     }
 
     fn withdraw(&mut self, device: u32) {
@@ -541,7 +541,7 @@ proptest! {
                 bystander.take(Input::Release(cell));
             }
             bystander.take(Input::Pass(1));
-            if bystander.admission.cell_count() == 0 {
+            if bystander.admission.lane_count() == 0 {
                 break;
             }
             prop_assert!(round < 1_000, "somebody starves");
