@@ -10,7 +10,7 @@ use super::{
     effect::Seq,
     id::Location,
     profile::ProfileId,
-    registered::{Excuse, Registered},
+    registered::{Excuse, Registered, Validation},
     timers::AlarmId,
     told::ObjectSet,
 };
@@ -199,6 +199,11 @@ impl Device {
         self.port == Port::Open
     }
 
+    /// Whether nothing has shown yet that it receives what is sent to its address.
+    pub(super) fn is_unproven(&self) -> bool {
+        (self.registration.as_ref()).is_some_and(|it| it.validation != Validation::Valid)
+    }
+
     /// Something came from its address.
     pub(super) fn has_sent(&mut self, len: usize) {
         if let Some(registration) = &mut self.registration {
@@ -253,10 +258,11 @@ impl Device {
         self.take_write(now, Self::WRITES_AT_ONCE)
     }
 
-    /// The same for somebody who only says that he is the device, which anybody may who knows its name, where nothing is
-    /// encrypted: half of the budget is the device's own.
-    pub(super) fn may_be_claimed(&mut self, now: Instant) -> bool {
-        self.take_write(now, Self::WRITES_AT_ONCE / 2)
+    /// The same for somebody who has `shown` to be the device, or only says so, which anybody may who knows its name, where
+    /// nothing is encrypted: half of the budget is the device's own.
+    pub(super) fn may_write_as(&mut self, now: Instant, shown: bool) -> bool {
+        let part = if shown { 1 } else { 2 };
+        self.take_write(now, Self::WRITES_AT_ONCE / part)
     }
 
     const WRITES_AT_ONCE: u32 = 20;

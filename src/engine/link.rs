@@ -11,7 +11,6 @@ use super::{
     asked::Tag,
     device::Device,
     key::DeviceKey,
-    registered::Validation,
 };
 use crate::{
     coap::{Code, Datagram, Kind, LinkEvent, Message, MessageBuilder, Peer, Request, Token},
@@ -270,9 +269,7 @@ impl Engine {
     /// Whether what was sent to the device is not sent again.
     pub(super) fn is_asked_once(&self, key: DeviceKey) -> bool {
         let device = self.device(key);
-        let pending = (device.registration.as_ref())
-            .is_some_and(|registration| registration.validation != Validation::Valid);
-        pending && device.session.is_none()
+        device.is_unproven() && device.session.is_none()
     }
 
     /// Whether a request is not sent, because the device's address may be false. Nobody is sent the same again from whom
@@ -436,9 +433,7 @@ impl Engine {
         self.counters.requests_timed_out += 1;
         let device = self.device_mut(key);
         // One whose address has shown nothing was not asked again.
-        let asked = (device.registration.as_ref())
-            .is_none_or(|registration| registration.validation == Validation::Valid);
-        device.silent |= asked;
+        device.silent |= !device.is_unproven();
         if tag == Tag::Observe {
             device.observing = false;
             self.observation_unanswered(key);

@@ -18,8 +18,6 @@ pub struct Seek {
     pub device: DeviceId,
     /// It registers, and may do so though nobody has it, within these limits.
     pub newcomer: Option<Welcome>,
-    /// Whether it comes here, or is only asked for.
-    brings: bool,
     by: By,
     peer: Peer,
     endpoints: Box<[Box<str>]>,
@@ -67,9 +65,9 @@ pub(super) enum By {
 }
 
 impl Seek {
-    /// Whether the device is to come to whoever has heard it.
-    pub const fn brings(&self) -> bool {
-        self.brings
+    /// Whether the device is to come to whoever has heard it, or is only asked for.
+    pub fn brings(&self) -> bool {
+        self.by != By::NameInPart
     }
 
     /// From where it was sent.
@@ -133,7 +131,6 @@ impl Engine {
         self.effects.push_back(Effect::Seek(Box::new(Seek {
             device,
             newcomer,
-            brings: by != By::NameInPart,
             by,
             peer: speaker.peer(),
             endpoints: speaker.endpoints().into(),
@@ -204,14 +201,8 @@ impl Engine {
         let key = self.devices.by_id(seek.device)?;
         // Anybody may know its name, where nothing is encrypted.
         let claimed = seek.by == By::Name && !seek.peer.secured;
-        let proven = self.is_valid_at(key, seek.peer);
-        let device = self.device_mut(key);
-        let may = if claimed && !proven {
-            device.may_be_claimed(now.instant)
-        } else {
-            device.may_write(now.instant)
-        };
-        if !may {
+        let shown = !claimed || self.is_valid_at(key, seek.peer);
+        if !self.device_mut(key).may_write_as(now.instant, shown) {
             self.counters.requests_ignored += 1;
             return None;
         }

@@ -60,12 +60,7 @@ impl Engine {
             self.refuse(peer, bytes, message, UNAVAILABLE);
             return None;
         }
-        let may = if valid {
-            device.may_write(now)
-        } else {
-            device.may_be_claimed(now)
-        };
-        if !may {
+        if !device.may_write_as(now, valid) {
             self.counters.requests_ignored += 1;
             return None;
         }
@@ -76,7 +71,11 @@ impl Engine {
             peer,
             message_id: Some(message.message_id()),
             displaced: false,
-            validation: Validation::Valid, // until it is known what was sent
+            validation: if valid {
+                Validation::Valid
+            } else {
+                Validation::pending(bytes.len())
+            },
             lifetime_s: request.lifetime_s,
             since: self.now.utc,
             expires: self.first_end(key, valid, request.lifetime_s),
@@ -106,16 +105,9 @@ impl Engine {
             registration: nonce,
         };
         let response = created(message, id, location);
-        let response = match block {
-            None => response.build(),
-            Some(block) => response.block1(block).build(),
-        };
-        if !valid {
-            self.await_validation(key, bytes.len());
-        }
         match block {
-            None => self.respond_as(peer, bytes, message, response, Reply::Registered),
-            Some(_) => self.respond(peer, bytes, message, response),
+            None => self.respond_as(peer, bytes, message, response.build(), Reply::Registered),
+            Some(block) => self.respond(peer, bytes, message, response.block1(block).build()),
         }
         // Observations end with the registration they were made under.
         self.send_observe(key);
@@ -446,13 +438,6 @@ impl Engine {
             return self.refuse_unknown(peer, bytes, message, endpoint);
         }
         self.refuse(peer, bytes, message, UNAVAILABLE);
-    }
-
-    /// The device has registered from an address of which nothing shows yet that it is its own.
-    fn await_validation(&mut self, key: DeviceKey, received: usize) {
-        if let Some(registration) = &mut self.device_mut(key).registration {
-            registration.validation = Validation::pending(received);
-        }
     }
 
     /// The device has shown that it receives what is sent to its address.

@@ -189,69 +189,69 @@ mod tests {
     }
 
     proptest! {
-           #[test]
-           fn whatever_happens_everybody_is_found_by_what_identifies_them_and_nobody_else(
-               steps in prop::collection::vec(step(), 1..100),
-           ) {
-               let mut roster = Roster::default();
-               for step in steps {
-                   match step {
-                       Step::Register { device, port, displaced } => {
-                           let key = add(&mut roster, device);
-                           let before = roster.by_peer(peer(port)).filter(|other| *other != key);
-                           let lost = roster.register(key, Some(Registered {
-    validation: Validation::Valid,
-                               nonce: [0; 3],
-                               peer: peer(port),
-                               message_id: None,
-                               displaced,
-                               lifetime_s: 1,
-                               since: UtcMillis(0),
-                               expires: Instant::ZERO,
-                               stored_until: None,
-                               supposed: false,
-                               queue_mode: QueueMode::Off,
-                               lwm2m_version: None,
-                               binding: Binding::default(),
-                               objects: ObjectSet::default(),
-                           }));
-                           prop_assert_eq!(lost, before.filter(|_| !displaced));
-                       }
-                       Step::Deregister(device) => {
-                           let key = add(&mut roster, device);
-                           prop_assert_eq!(roster.register(key, None), None);
-                       }
-                       Step::Move(device, port) => {
-                           let key = add(&mut roster, device);
-                           if roster[key].registration.is_some() {
-                               roster.move_to(key, peer(port));
-                               prop_assert_eq!(roster.by_peer(peer(port)), Some(key));
-                           }
-                       }
-                       Step::Leave(device) => {
-                           let key = add(&mut roster, device);
-                           roster.leave(key);
-                           prop_assert_eq!(roster[key].peer(), None);
-                       }
-                       Step::Remove(device) => {
-                           if let Some(key) = roster.by_id(id(device)) {
-                               roster.remove(key);
-                           }
-                       }
-                   }
-                   let mut found = 0;
-                   for device in 0..6 {
-                       let Some(key) = roster.by_id(id(device)) else {
-                           continue;
-                       };
-                       prop_assert_eq!(&*roster[key].endpoint, &device.to_string());
-                       if let Some(peer) = roster[key].peer() {
-                           prop_assert_eq!(roster.by_peer(peer), Some(key));
-                           found += 1;
-                       }
-                   }
-                   prop_assert_eq!(found, roster.peers());
-               }
-           }
-       }
+        #[test]
+        fn whatever_happens_everybody_is_found_by_what_identifies_them_and_nobody_else(
+            steps in prop::collection::vec(step(), 1..100),
+        ) {
+            let mut roster = Roster::default();
+            for step in steps {
+                match step {
+                    Step::Register { device, port, displaced } => {
+                        let key = add(&mut roster, device);
+                        let before = roster.by_peer(peer(port)).filter(|other| *other != key);
+                        let lost = roster.register(key, Some(Registered {
+                            validation: Validation::Valid,
+                            nonce: [0; 3],
+                            peer: peer(port),
+                            message_id: None,
+                            displaced,
+                            lifetime_s: 1,
+                            since: UtcMillis(0),
+                            expires: Instant::ZERO,
+                            stored_until: None,
+                            supposed: false,
+                            queue_mode: QueueMode::Off,
+                            lwm2m_version: None,
+                            binding: Binding::default(),
+                            objects: ObjectSet::default(),
+                        }));
+                        prop_assert_eq!(lost, before.filter(|_| !displaced));
+                    }
+                    Step::Deregister(device) => {
+                        let key = add(&mut roster, device);
+                        prop_assert_eq!(roster.register(key, None), None);
+                    }
+                    Step::Move(device, port) => {
+                        let key = add(&mut roster, device);
+                        if roster[key].registration.is_some() {
+                            roster.move_to(key, peer(port));
+                            prop_assert_eq!(roster.by_peer(peer(port)), Some(key));
+                        }
+                    }
+                    Step::Leave(device) => {
+                        let key = add(&mut roster, device);
+                        roster.leave(key);
+                        prop_assert_eq!(roster[key].peer(), None);
+                    }
+                    Step::Remove(device) => {
+                        if let Some(key) = roster.by_id(id(device)) {
+                            roster.remove(key);
+                        }
+                    }
+                }
+                let mut found = 0;
+                for device in 0..6 {
+                    let Some(key) = roster.by_id(id(device)) else {
+                        continue;
+                    };
+                    prop_assert_eq!(&*roster[key].endpoint, &device.to_string());
+                    if let Some(peer) = roster[key].peer() {
+                        prop_assert_eq!(roster.by_peer(peer), Some(key));
+                        found += 1;
+                    }
+                }
+                prop_assert_eq!(found, roster.peers());
+            }
+        }
+    }
 }

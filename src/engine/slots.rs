@@ -10,8 +10,7 @@ use super::{
 };
 use crate::{
     clock::Instant,
-    ledger::Lane,
-    ledger::Stage,
+    ledger::{Lane, Stage},
     upgrade::{Event, Readiness, Sota},
 };
 
