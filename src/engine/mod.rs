@@ -21,6 +21,7 @@
 //! knows which engine has which device.
 
 mod account;
+mod address;
 mod asked;
 mod body;
 mod command;

@@ -1,0 +1,88 @@
+//! Where a device is, whether it receives what is sent there, and what its moving means.
+
+use super::{Engine, account::Repeated, key::DeviceKey, registered::Validation};
+use crate::coap::Peer;
+
+impl Engine {
+    /// The device has shown that it receives what is sent to its address.
+    pub(super) fn validate(&mut self, key: DeviceKey) {
+        let now = self.now;
+        let device = self.device_mut(key);
+        let Some(registration) = &mut device.registration else {
+            return;
+        };
+        if registration.validation == Validation::Valid {
+            return;
+        }
+        registration.validation = Validation::Valid;
+        let peer = registration.peer;
+        let whole = now.instant_at(registration.since + registration.lifetime());
+        registration.expires = registration.expires.max(whole);
+        let longer = device.is_newcomer();
+        self.device_mut(key).proven = self.mark(peer);
+        if longer && self.device_mut(key).may_write(now.instant) {
+            self.persist_registration(key, None);
+        }
+    }
+
+    /// Whether the device is known to receive what is sent to that address.
+    pub(super) fn is_valid_at(&self, key: DeviceKey, peer: Peer) -> bool {
+        let device = self.device(key);
+        let registered = device.registration.as_ref();
+        peer.secured
+            || registered.is_some_and(|it| it.is_valid_at(peer))
+            || (device.proven != 0 && device.proven == self.mark(peer))
+    }
+
+    /// Tells an address from others, as far as 32 bits do. Nobody else can make it, and it is never 0.
+    fn mark(&self, peer: Peer) -> u32 {
+        let number = self.ids.of(&peer.to_string()).number();
+        u32::try_from(number >> 32).unwrap_or(0) | 1
+    }
+
+    /// The device is heard from that address, which the store is told where it is news: a NAT has forgotten the old one.
+    /// `false` when it has moved so often lately that it is left alone.
+    pub(super) fn moves_to(&mut self, key: DeviceKey, peer: Peer) -> bool {
+        if self.device(key).peer() == Some(peer) {
+            return true;
+        }
+        let now = self.now.instant;
+        if self.is_overloaded() || !self.device_mut(key).may_write(now) {
+            self.counters.requests_ignored += 1;
+            return false;
+        }
+        self.move_to(key, peer);
+        self.persist_registration(key, None);
+        true
+    }
+
+    /// The device is heard from another address.
+    pub(super) fn move_to(&mut self, key: DeviceKey, peer: Peer) {
+        let before = self.device(key).peer();
+        if before != Some(peer) && !peer.secured {
+            self.device_mut(key).proven = self.mark(peer);
+        }
+        if peer.secured
+            && let Some(registration) = &mut self.device_mut(key).registration
+        {
+            registration.validation = Validation::Valid; // by its handshake
+        }
+        let displaced = self.devices.move_to(key, peer);
+        self.has_left_its_address(displaced);
+        if before.is_some_and(|before| before != peer) {
+            let address = peer.address;
+            self.note_once(key, Repeated::Address, || {
+                format!("heard from another address: {address}")
+            });
+        }
+    }
+
+    /// Somebody else is where that device was. It is sent nothing more, which would reach the wrong device, and
+    /// asked again when it is heard from where it is.
+    pub(super) fn has_left_its_address(&mut self, displaced: Option<DeviceKey>) {
+        if let Some(other) = displaced {
+            self.device_mut(other).link.send_again();
+            self.tell_presence(other);
+        }
+    }
+}
