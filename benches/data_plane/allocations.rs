@@ -18,7 +18,7 @@ use cellwise::{
     config::Config,
     engine::{Command, DeviceIds, Effect, Engine, Gate, Setup},
     ledger::{PackageId, RetryPolicy, TaskId, UpgradeId, UpgradeOrder},
-    package::{CheckCodeKind, Package, PackageIdentity, SegmentFrames, Segmentation},
+    package::{CheckCodeKind, Package, PcpOffer, SegmentFrames, Segmentation},
 };
 use mimalloc::MiMalloc;
 
@@ -229,12 +229,12 @@ fn package() -> Package {
     let content = vec![0x5A; usize::from(SEGMENTS) * 500];
     let segmentation = Segmentation::choose(content.len() as u64, None, false).unwrap();
     assert_eq!(segmentation.segment_count(), SEGMENTS);
-    Package {
-        identity: PackageIdentity {
+    Package::over_pcp(
+        PcpOffer {
             version: pcp::Version::new(TARGET).unwrap(),
             check_code: CheckCodeKind::Crc.apply(pcp::checksum(&content)),
             segmentation,
         },
-        frames: SegmentFrames::build(&content, segmentation).unwrap(),
-    }
+        SegmentFrames::build(&content, segmentation).unwrap(),
+    )
 }

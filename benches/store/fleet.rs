@@ -12,7 +12,7 @@ use cellwise::{
         Binding, Change, PackageId, QueueMode, Registration, RetryPolicy, Stage, StageChange,
         UpgradeId,
     },
-    package::Segmentation,
+    package::{PcpOffer, Segmentation, Version},
     store::{
         BatchId, EventStore, NewDevice, NewPackage, NewTask, NewWebhook, Selection, SqliteStore,
         Store, WebhookId,
@@ -132,11 +132,14 @@ pub(crate) fn registered(number: u32) -> Change {
 pub(crate) async fn package(store: &SqliteStore) -> PackageId {
     let package = NewPackage {
         product: PRODUCT.to_owned(),
-        version: pcp::Version::new("V2").unwrap(),
+        version: Version::new("V2").unwrap(),
         sha256: "00".repeat(32),
         crc: 1,
-        check_code: 1,
-        segmentation: Segmentation::choose(20_480, None, false).unwrap(),
+        pcp: PcpOffer {
+            version: pcp::Version::new("V2").unwrap(),
+            check_code: 1,
+            segmentation: Segmentation::choose(20_480, None, false).unwrap(),
+        },
         created_at: T0,
     };
     store.insert_package(&package).await.unwrap().record.id

@@ -8,7 +8,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::StreamExt;
-use pcp::Version;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use utoipa::{
@@ -24,7 +23,7 @@ use super::{
 use crate::{
     config::check_product_name,
     ledger::PackageId,
-    package::{Segmentation, SegmentationError},
+    package::{PcpOffer, Segmentation, SegmentationError, Version},
     store::{
         DeletePackageError, FileError, InsertPackageError, InsertedPackage, NewPackage,
         PackageRecord, SealedUpload, StoreError, UploadError,
@@ -65,10 +64,10 @@ impl From<PackageRecord> for PackageBody {
             id: record.id.0,
             product: package.product,
             version: package.version.to_string(),
-            size_bytes: package.segmentation.size_bytes(),
-            segment_size: package.segmentation.segment_size(),
-            segment_count: package.segmentation.segment_count(),
-            check_code: package.check_code,
+            size_bytes: package.pcp.segmentation.size_bytes(),
+            segment_size: package.pcp.segmentation.segment_size(),
+            segment_count: package.pcp.segmentation.segment_count(),
+            check_code: package.pcp.check_code,
             sha256: package.sha256,
             created_at: package.created_at.to_string(),
             superseded_at: record.superseded_at.map(|at| at.to_string()),
@@ -290,16 +289,20 @@ pub(super) async fn upload(
 }
 
 /// Checks what can be checked before the file is there.
-fn check(params: &UploadParams) -> Result<Version, Problem> {
+fn check(params: &UploadParams) -> Result<(Version, pcp::Version), Problem> {
     let mut fields = Fields::default();
     fields.take("product", check_product_name(&params.product));
     let version = fields.take("version", Version::new(&params.version));
+    let pcp_version = version.and_then(|_| {
+        // every product's devices speak PCP
+        fields.take("version", pcp::Version::new(&params.version))
+    });
     fields.take(
         "segment_size",
         Segmentation::choose(1, params.segment_size, false),
     );
     fields.finish()?;
-    version.ok_or_else(|| Problem::field("version", "it is not valid"))
+    (version.zip(pcp_version)).ok_or_else(|| Problem::field("version", "it is not valid"))
 }
 
 async fn receive(state: &ApiState, body: Body, max_bytes: u64) -> Result<SealedUpload, Upload> {
@@ -316,7 +319,7 @@ async fn receive(state: &ApiState, body: Body, max_bytes: u64) -> Result<SealedU
 async fn add(
     state: &ApiState,
     params: UploadParams,
-    version: Version,
+    (version, pcp_version): (Version, pcp::Version),
     sealed: SealedUpload,
 ) -> Result<InsertedPackage, Upload> {
     let config = state.config.get();
@@ -337,8 +340,11 @@ async fn add(
         version,
         sha256: content.sha256.clone(),
         crc: content.crc,
-        check_code: product.check_code.apply(content.crc),
-        segmentation,
+        pcp: PcpOffer {
+            version: pcp_version,
+            check_code: product.check_code.apply(content.crc),
+            segmentation,
+        },
         created_at: state.now(),
     };
     let _kept = state.files.lock().await;

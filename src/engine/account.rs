@@ -1,9 +1,9 @@
 //! What an attempt can say for itself when it fails: what was sent last, what came back, which limit ran out.
 
-use pcp::{DeviceMessage, ResultCode, Version};
+use pcp::{DeviceMessage, ResultCode};
 
 use super::asked::Tag;
-use crate::{clock::UtcMillis, coap::Code, ledger::Stage, lwm2m::ResourcePath};
+use crate::{clock::UtcMillis, coap::Code, ledger::Stage, lwm2m::ResourcePath, package::Version};
 
 /// Facts of one attempt. They are not stored: what a restart forgets, a failure after it does not tell.
 #[derive(Debug, Default)]
@@ -133,15 +133,17 @@ pub(super) enum Said {
 
 impl Said {
     /// What a PCP message says.
-    pub(super) const fn of(message: &DeviceMessage<'_>) -> Option<Self> {
+    pub(super) fn of(message: &DeviceMessage<'_>) -> Option<Self> {
         Some(match *message {
-            DeviceMessage::VersionResponse { result, version } => Self::Version(result, version),
+            DeviceMessage::VersionResponse { result, version } => {
+                Self::Version(result, version.map(Version::from))
+            }
             DeviceMessage::NotificationResponse { result } => Self::NotificationAnswer(result),
             DeviceMessage::SegmentRequest { segment, .. } => Self::SegmentRequest(segment),
             DeviceMessage::DownloadReport { status } => Self::DownloadReport(status),
             DeviceMessage::ExecuteResponse { result } => Self::ExecuteAnswer(result),
             DeviceMessage::UpgradeReport { result, version } => {
-                Self::UpgradeReport(result, version)
+                Self::UpgradeReport(result, version.into())
             }
             DeviceMessage::Unknown { .. } => return None,
         })

@@ -75,7 +75,7 @@ impl Engine {
             return; // the order is on its way already; it is given again when there is more to do
         }
         let config = self.config.clone();
-        let rules = Self::rules(&config, package.identity.version);
+        let rules = Self::rules(&config, package.version);
         let sota = Sota::begin(self.now.instant, &rules);
         let mut session = Box::new(Session {
             stored: StageChange {
@@ -261,7 +261,7 @@ impl Engine {
             return;
         }
         let config = self.config.clone();
-        let rules = Self::rules(&config, package.identity.version);
+        let rules = Self::rules(&config, package.version);
         let stage = &upgrade.stage;
         let stored = Stored {
             stage: stage.stage,
@@ -276,7 +276,7 @@ impl Engine {
             coverage: (self.device(key).coverage())
                 .filter(|(_, at)| *at >= now.instant_at(stage.entered_at))
                 .map_or_else(Coverage::default, |(coverage, _)| coverage),
-            evidence: self.evidence_of(key, package.identity.version),
+            evidence: self.evidence_of(key, package.version),
         };
         let (sota, actions) = Sota::resume(now, &stored, &rules);
         if let Some(place) = super::device::slot_in(&sota) {

@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use pcp::{ResultCode, Version};
+use pcp::ResultCode;
 
 use super::{
     DeviceId, Lwm2mVersion, Presence, QueueMode, StageChange, Standing, UpgradeOrder,
@@ -18,7 +18,7 @@ use crate::{
     clock::{Instant, Now},
     coap::{Code, EXCHANGE_LIFETIME, Link, MAX_TRANSMIT_SPAN, Message, Peer, Recent, Reply},
     ledger::{Coverage, Deadline},
-    package::Package,
+    package::{Package, Version},
     upgrade::{EvidenceList, Place, Sota},
 };
 

@@ -5,14 +5,13 @@
 //! registration had run out, that the server was restarted, or that it is the registration from before once more. What
 //! was done before the server's restart outlives a registration within minutes of it: a refusal before it is forgotten.
 
-use pcp::Version;
-
 use super::{
     Change, Engine, Speaker, account::Repeated, device::Device, key::DeviceKey, registered::Excuse,
 };
 use crate::{
     coap::EXCHANGE_LIFETIME,
     ledger::{Evidence, Stage},
+    package::Version,
     upgrade::{Claim, Credence, Event, Sign},
 };
 
@@ -35,7 +34,7 @@ impl Engine {
     pub(super) fn version_at_stake(&self, key: DeviceKey) -> Option<Version> {
         let device = self.device(key);
         if let Some(session) = &device.session {
-            return Some(session.package.identity.version);
+            return Some(session.package.version);
         }
         let newest = device.known.as_ref()?.evidence.newest()?;
         Some(newest.version)
@@ -68,7 +67,7 @@ impl Engine {
     /// It asks for a segment of the version: the short way, when that is known.
     pub(super) fn takes(&mut self, key: DeviceKey, version: Version) {
         let session = self.device_mut(key).session.as_mut();
-        if let Some(session) = session.filter(|it| it.package.identity.version == version) {
+        if let Some(session) = session.filter(|it| it.package.version == version) {
             if session.takes {
                 return;
             }
@@ -81,7 +80,7 @@ impl Engine {
     pub(super) fn commanded(&mut self, key: DeviceKey) {
         if let Some(session) = self.device_mut(key).session.as_mut() {
             session.takes = false;
-            let version = session.package.identity.version;
+            let version = session.package.version;
             self.note_sign(key, version, Sign::Commanded);
             let device = self.device_mut(key);
             if let Some(session) = &mut device.session {

@@ -75,6 +75,7 @@ use crate::{
     coap::{Datagram, Message, Peer, Reassembly},
     config::Config,
     ledger::{Stage, UpgradeId},
+    package::Version,
     upgrade::{Event, Rules},
 };
 use account::Repeated;
@@ -328,7 +329,7 @@ impl Engine {
         device
     }
 
-    fn rules(config: &Config, target: pcp::Version) -> Rules<'_> {
+    fn rules(config: &Config, target: Version) -> Rules<'_> {
         Rules {
             target,
             upgrade: &config.upgrade,

@@ -119,7 +119,7 @@ fn with_the_slot(
     rules: &Rules<'_>,
     tries: &str,
 ) -> Option<Line> {
-    let package = &session.package.identity;
+    let package = &session.package.pcp.offer;
     let cut = package.segmentation;
     Some(match (event, &session.sota) {
         (Event::Reached(Deadline::ResultGrace), Sota::Executing { .. }) => {

@@ -39,7 +39,7 @@ impl Engine {
             return;
         };
         let config = self.config.clone();
-        let rules = Self::rules(&config, session.package.identity.version);
+        let rules = Self::rules(&config, session.package.version);
         let before = session.sota.clone();
         let (after, actions) = before.clone().on(self.now.instant, event, &rules);
         if let Sota::Ended(outcome) = &after {
@@ -196,7 +196,8 @@ impl Engine {
         let Some(session) = self.device(key).session.as_ref() else {
             return Asked::Nothing;
         };
-        let identity = session.package.identity;
+        let package = session.package.clone();
+        let offer = &package.pcp.offer;
         let (tag, message) = match action {
             Action::ReadCoverage => {
                 if let Some(session) = self.device_mut(key).session.as_mut() {
@@ -212,10 +213,10 @@ impl Engine {
             Action::AskVersion => (Tag::Version, pcp::PlatformMessage::VersionQuery),
             Action::Notify => {
                 let message = pcp::PlatformMessage::NewVersion {
-                    version: identity.version,
-                    segment_size: identity.segmentation.segment_size(),
-                    segment_count: identity.segmentation.segment_count(),
-                    check_code: identity.check_code,
+                    version: offer.version,
+                    segment_size: offer.segmentation.segment_size(),
+                    segment_count: offer.segmentation.segment_count(),
+                    check_code: offer.check_code,
                 };
                 (Tag::Notify, message)
             }
@@ -228,7 +229,7 @@ impl Engine {
             return Asked::Before;
         }
         if action == Action::Notify {
-            self.note_sign(key, identity.version, Sign::Offered);
+            self.note_sign(key, package.version, Sign::Offered);
         }
         self.send_message(key, tag, &message);
         Asked::Now(tag)
@@ -260,7 +261,7 @@ impl Engine {
         }
         let order = session.order;
         if outcome.is_success() {
-            let version = session.package.identity.version;
+            let version = session.package.version;
             self.note_sign(key, version, Sign::Runs);
         }
         self.holders.remove(&order.upgrade);

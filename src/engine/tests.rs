@@ -21,7 +21,7 @@ mod tolerance;
 
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
-use pcp::{DeviceMessage, PlatformMessage, ResultCode, Version};
+use pcp::{DeviceMessage, PlatformMessage, ResultCode};
 
 use super::*;
 use crate::{
@@ -29,23 +29,23 @@ use crate::{
     coap::{Code, ContentFormat, Kind, MessageBuilder},
     config::RegistrationPolicy,
     ledger::{Coverage, Outcome, PackageId, RetryPolicy, Stage, TaskId, UpgradeId},
-    package::{CheckCodeKind, Package, PackageIdentity, SegmentFrames, Segmentation},
+    package::{CheckCodeKind, Package, PcpOffer, SegmentFrames, Segmentation},
 };
 
-fn version(text: &str) -> Version {
-    Version::new(text).unwrap()
+fn version(text: &str) -> pcp::Version {
+    pcp::Version::new(text).unwrap()
 }
 
 fn package(text: &str, content: &[u8]) -> Arc<Package> {
     let segmentation = Segmentation::choose(content.len() as u64, Some(100), false).unwrap();
-    Arc::new(Package {
-        identity: PackageIdentity {
+    Arc::new(Package::over_pcp(
+        PcpOffer {
             version: version(text),
             check_code: CheckCodeKind::Crc.apply(pcp::checksum(content)),
             segmentation,
         },
-        frames: SegmentFrames::build(content, segmentation).unwrap(),
-    })
+        SegmentFrames::build(content, segmentation).unwrap(),
+    ))
 }
 
 /// 10 segments of 100 bytes.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use pcp::{DeviceMessage, MessageCode, PlatformMessage, ResultCode, Version};
+use pcp::{DeviceMessage, MessageCode, PlatformMessage, ResultCode};
 
 use super::{
     Change, Engine,
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     ledger::{FailedIn, ReportedFailure, Stage},
+    package::Version,
     upgrade::{Claim, Credence, Event, Sign, Sota},
 };
 
@@ -39,6 +40,7 @@ impl Engine {
                 self.segment_requested(key, version, segment);
             }
             DeviceMessage::VersionResponse { result, version } => {
+                let version = version.map(Version::from);
                 self.device_mut(key).link.cancel(|tag| *tag == Tag::Version);
                 self.fared(key, Tag::Version, Fate::Acknowledged);
                 let credence = version.map_or(Credence::Sound, |version| {
@@ -81,19 +83,19 @@ impl Engine {
                 self.fire(key, Event::ExecuteAnswered(result));
             }
             DeviceMessage::UpgradeReport { result, version } => {
-                self.upgrade_reported(key, result, version);
+                self.upgrade_reported(key, result, version.into());
             }
             DeviceMessage::Unknown { .. } => self.counters.pcp_unexpected += 1,
         }
     }
 
     /// 21: the short way. Nothing here waits, searches or stores.
-    fn segment_requested(&mut self, key: DeviceKey, version: Version, segment: u16) {
-        self.takes(key, version);
+    fn segment_requested(&mut self, key: DeviceKey, version: pcp::Version, segment: u16) {
+        self.takes(key, version.into());
         let Some(session) = self.device(key).session.as_ref() else {
             return self.refuse_segment(key, ResultCode::NO_SUCH_TASK, None);
         };
-        if session.package.identity.version != version {
+        if session.package.pcp.offer.version != version {
             self.note_once(key, Repeated::Refusal, || {
                 format!(
                     "asked for segment {segment} of \"{version}\": told that there is no such task"
@@ -106,8 +108,8 @@ impl Engine {
             return self.counters.segments_deferred += 1;
         }
         let package = session.package.clone();
-        let Some(frame) = package.frames.get(segment) else {
-            let count = package.identity.segmentation.segment_count();
+        let Some(frame) = package.pcp.frames.get(segment) else {
+            let count = package.pcp.offer.segmentation.segment_count();
             self.note_once(key, Repeated::Refusal, || {
                 format!(
                     "asked for segment {segment} of {count}: told that there is no such segment"
@@ -144,7 +146,7 @@ impl Engine {
         if segment == last || Some(segment) == last.checked_add(1) {
             return;
         }
-        let percent = session.package.identity.segmentation.percent_before(last);
+        let percent = session.package.pcp.offer.segmentation.percent_before(last);
         self.note_once(key, Repeated::Jump, || match segment {
             0 => format!("began again at segment 0 after {percent} %"),
             _ => format!("goes on at segment {segment} after segment {last}, which is {percent} %"),
@@ -184,7 +186,8 @@ impl Engine {
             segment,
             percent: session
                 .package
-                .identity
+                .pcp
+                .offer
                 .segmentation
                 .percent_before(segment),
             at: now.utc,
@@ -216,7 +219,7 @@ impl Engine {
         let at = self.now.utc;
         let session = self.device(key).session.as_ref();
         if let Some(session) = session.filter(|s| s.sota.stage() == Some(Stage::Downloading)) {
-            let count = session.package.identity.segmentation.segment_count();
+            let count = session.package.pcp.offer.segmentation.segment_count();
             let change = Change::Progress {
                 upgrade: session.order.upgrade,
                 segment: count - 1, // a package has at least one
@@ -313,7 +316,7 @@ impl Engine {
     fn remember_claim(&mut self, key: DeviceKey) {
         let session = self.device(key).session.as_ref();
         if let Some(session) = session.filter(|session| session.sota.is_claimed()) {
-            let target = session.package.identity.version;
+            let target = session.package.version;
             self.note_sign(key, target, Sign::Claims);
         }
     }
@@ -321,7 +324,7 @@ impl Engine {
     /// Tells why a device is not believed that it runs the target.
     fn doubts(&mut self, key: DeviceKey, version: Version, credence: Credence) {
         let session = self.device(key).session.as_ref();
-        if session.is_none_or(|session| session.package.identity.version != version) {
+        if session.is_none_or(|session| session.package.version != version) {
             return;
         }
         let why = match credence {

@@ -1,13 +1,12 @@
 //! What the engine asks the store to remember, and what it is given back after a restart.
 
-use pcp::Version;
-
 pub use crate::lwm2m::{Binding, Lwm2mVersion};
 use crate::{
     clock::UtcMillis,
     coap::Peer,
     ledger::{Coverage, Evidence, Outcome, PackageId, RetryPolicy, Stage, TaskId, UpgradeId},
     lwm2m::Objects,
+    package::Version,
 };
 
 /// Whether a device listens all the time.

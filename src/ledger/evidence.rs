@@ -1,9 +1,9 @@
 //! What a device did with versions that it was offered.
 
-use pcp::{ResultCode, Version};
+use pcp::ResultCode;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::UtcMillis;
+use crate::{clock::UtcMillis, package::Version};
 
 /// Which report told of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

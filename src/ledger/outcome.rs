@@ -1,8 +1,9 @@
 use std::fmt;
 
-use pcp::{ResultCode, Version};
+use pcp::ResultCode;
 
 use super::Deadline;
+use crate::package::Version;
 
 /// How an attempt to upgrade a device ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -30,7 +30,7 @@ use crate::{
     clock::{SystemClock, UtcMillis},
     config::{Config, Settings, WebhookConfig},
     ledger::{Change, Outcome, RetryPolicy, Success, TaskId, UpgradeId},
-    package::Segmentation,
+    package::{PcpOffer, Segmentation, Version},
     signal::Signals,
     store::{
         AttemptResult, Attempted, DeliveryState, EventStore as _, NewDevice, NewPackage, NewTask,
@@ -159,11 +159,14 @@ impl House {
         let store = SqliteStore::open(dir).await.unwrap();
         let package = NewPackage {
             product: "p".to_owned(),
-            version: pcp::Version::new("V2").unwrap(),
+            version: Version::new("V2").unwrap(),
             sha256: hex::encode([7; 32]),
             crc: 1,
-            check_code: 1,
-            segmentation: Segmentation::choose(1_200, None, false).unwrap(),
+            pcp: PcpOffer {
+                version: pcp::Version::new("V2").unwrap(),
+                check_code: 1,
+                segmentation: Segmentation::choose(1_200, None, false).unwrap(),
+            },
             created_at: now(),
         };
         let package = store.insert_package(&package).await.unwrap().record;

@@ -1,16 +1,19 @@
-//! A software package as devices see it: a version, a check code, and numbered segments.
+//! A software package: a version, its content, and the ways in which devices are served it.
 //!
-//! Pure: the bytes are handed in. [`Segmentation`] decides how a package is cut,
-//! [`SegmentFrames`] holds the finished PCP frames of a cut package, built once and shared by every
-//! upgrade that serves it.
+//! Pure: the bytes are handed in. Over PCP a package has a check code and numbered segments: [`Segmentation`] decides how
+//! it is cut, [`SegmentFrames`] holds the finished frames, built once and shared by every upgrade that serves it.
 
 mod frames;
+mod pcp;
 mod segmentation;
+mod version;
 
+pub use self::pcp::{PcpOffer, PcpPackage};
 pub use frames::SegmentFrames;
 pub use segmentation::{
     DEFAULT_SEGMENT_SIZE, MAX_SEGMENT_COUNT, Segmentation, SegmentationError, UNSAFE_SEGMENT_SIZE,
 };
+pub use version::{Version, VersionError};
 
 use serde::{Deserialize, Serialize};
 
@@ -38,22 +41,24 @@ impl CheckCodeKind {
     }
 }
 
-/// What identifies a package towards a device, and how it is cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PackageIdentity {
-    /// The version the device runs once upgraded.
-    pub version: pcp::Version,
-    /// Tells a device whether segments that it already holds belong to this package.
-    pub check_code: u16,
-    /// How the package is cut.
-    pub segmentation: Segmentation,
-}
-
-/// A package that is being served: what devices are told of it, and its segments.
+/// A package that is being served.
 #[derive(Debug)]
 pub struct Package {
-    /// What identifies it.
-    pub identity: PackageIdentity,
-    /// Its segments, ready to send.
-    pub frames: SegmentFrames,
+    /// The version that a device runs once upgraded.
+    pub version: Version,
+    /// Bytes of its content.
+    pub size_bytes: u64,
+    /// How it is served to devices that speak PCP.
+    pub pcp: PcpPackage,
+}
+
+impl Package {
+    /// One that is served over PCP.
+    pub fn over_pcp(offer: PcpOffer, frames: SegmentFrames) -> Self {
+        Self {
+            version: offer.version.into(),
+            size_bytes: offer.segmentation.size_bytes(),
+            pcp: PcpPackage { offer, frames },
+        }
+    }
 }

@@ -267,8 +267,7 @@ impl PackageCache {
             }
         };
         self.missing.remove(&id);
-        let identity = record.identity();
-        let package = Arc::new(Package { identity, frames });
+        let package = Arc::new(Package::over_pcp(record.package.pcp, frames));
         self.packages.insert(id, Arc::downgrade(&package));
         Ok(Some(package))
     }

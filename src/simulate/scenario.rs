@@ -13,7 +13,7 @@ use super::{
 use crate::{
     config::Config,
     ledger::RetryPolicy,
-    package::{CheckCodeKind, Package, PackageIdentity, SegmentFrames, Segmentation},
+    package::{CheckCodeKind, Package, PcpOffer, SegmentFrames, Segmentation},
 };
 
 /// Everything that a simulation follows from. The same scenario gives the same run.
@@ -81,21 +81,21 @@ impl Scenario {
         let frames = SegmentFrames::build(&content, segmentation)
             .ok_or_else(|| "the package cannot be cut".to_owned())?;
         let check_code: CheckCodeKind = settings.check_code;
-        Ok(Package {
-            identity: PackageIdentity {
+        Ok(Package::over_pcp(
+            PcpOffer {
                 version: pcp::Version::new(&format!("V2.{product}"))
                     .map_err(|error| error.to_string())?,
                 check_code: check_code.apply(pcp::checksum(&content)),
                 segmentation,
             },
             frames,
-        })
+        ))
     }
 
     pub(super) fn fleet(&self, packages: &[Arc<Package>]) -> Result<FleetPlan, String> {
         let targets: Vec<pcp::Version> = packages
             .iter()
-            .map(|package| package.identity.version)
+            .map(|package| package.pcp.offer.version)
             .collect();
         self.fleet
             .plan(self.devices, self.cells, self.seed, self.faults, &targets)

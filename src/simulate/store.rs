@@ -48,8 +48,7 @@ pub(super) struct Final {
 pub(super) struct Order<'a> {
     pub(super) product: &'a str,
     pub(super) endpoints: &'a [&'a str],
-    pub(super) version: pcp::Version,
-    pub(super) package: &'a crate::package::PackageIdentity,
+    pub(super) package: &'a crate::package::PcpOffer,
     pub(super) created_at: UtcMillis,
     pub(super) start_at: UtcMillis,
     pub(super) retry: RetryPolicy,

@@ -151,8 +151,7 @@ impl<H: Hooks> World<H> {
             let (id, created) = store.create(&Order {
                 product: &product_name(product),
                 endpoints: &endpoints,
-                version: package.identity.version,
-                package: &package.identity,
+                package: &package.pcp.offer,
                 created_at: utc(0),
                 start_at: utc(fleet.ready_ms),
                 retry: scenario.retry,
@@ -169,7 +168,7 @@ impl<H: Hooks> World<H> {
         for ((device, member), upgrade) in fleet.members.iter().enumerate().zip(upgrades) {
             let package = device % packages.len();
             let upgrade = upgrade.ok_or("a device has no upgrade")?;
-            let current = member.spec.version == packages[package].identity.version;
+            let current = member.spec.version == packages[package].pcp.offer.version;
             subjects.push(Subject::new(
                 upgrade,
                 package,

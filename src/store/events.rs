@@ -1,13 +1,13 @@
 //! What applications are told, and how far that is: events, webhooks, and the deliveries between them.
 
 use async_trait::async_trait;
-use pcp::Version;
 use thiserror::Error;
 
 use super::{Page, StoreError};
 use crate::{
     clock::UtcMillis,
     ledger::{TaskId, UpgradeId},
+    package::Version,
 };
 
 /// Number of a webhook.

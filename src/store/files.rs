@@ -184,7 +184,7 @@ impl PackageFiles {
     pub async fn read(&self, package: &PackageRecord) -> Result<Vec<u8>, ReadError> {
         let path = self.path(&package.package.sha256);
         let opened = path.clone();
-        let expected_bytes = package.package.segmentation.size_bytes();
+        let expected_bytes = package.package.pcp.segmentation.size_bytes();
         // The length is looked at first: a file that was replaced may be larger than memory.
         let content = blocking(&path, "read", move || {
             if std::fs::metadata(&opened)?.len() != expected_bytes {
@@ -206,7 +206,7 @@ impl PackageFiles {
     pub async fn frames(&self, package: &PackageRecord) -> Result<SegmentFrames, ReadError> {
         let content = self.read(package).await?;
         let (dir, path) = (self.dir.clone(), self.path(&package.package.sha256));
-        let segmentation = package.package.segmentation;
+        let segmentation = package.package.pcp.segmentation;
         let built = blocking(&path, "cut", move || {
             let Some(frames) = SegmentFrames::build(&content, segmentation) else {
                 return Ok(None);

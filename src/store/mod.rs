@@ -44,6 +44,7 @@ pub use sqlite::{FILE_NAME, SqliteStore};
 use crate::{
     clock::UtcMillis,
     ledger::{ActiveUpgrade, Change, DeviceRecord, PackageId, TaskId, UpgradeId, UpgradeOrder},
+    package::Version,
     task::Candidate,
 };
 
@@ -165,7 +166,7 @@ pub trait Store: EventStore {
     async fn find_package(
         &self,
         product: &str,
-        version: pcp::Version,
+        version: Version,
     ) -> Result<Option<PackageRecord>, StoreError>;
 
     /// The newest package of a product that is not deleted and has a number below `before`.

@@ -1,7 +1,5 @@
 use std::{collections::BTreeMap, fmt};
 
-use pcp::Version;
-
 use super::NewWebhook;
 use crate::{
     clock::UtcMillis,
@@ -9,7 +7,7 @@ use crate::{
         CoverageSource, DeviceRecord, PackageId, RetryPolicy, Stage, StageChange, StopReason,
         TaskId, TaskState, UpgradeId,
     },
-    package::{PackageIdentity, Segmentation},
+    package::{PcpOffer, Version},
     task::Candidate,
 };
 
@@ -124,10 +122,8 @@ pub struct NewPackage {
     pub sha256: String,
     /// PCP's check code over the content.
     pub crc: u16,
-    /// The versionCheckCode that devices are told.
-    pub check_code: u16,
-    /// How it is cut.
-    pub segmentation: Segmentation,
+    /// How it is served over PCP.
+    pub pcp: PcpOffer,
     /// When it was uploaded.
     pub created_at: UtcMillis,
 }
@@ -143,17 +139,6 @@ pub struct PackageRecord {
     pub superseded_at: Option<UtcMillis>,
     /// When it was deleted, if it is only kept for ended tasks.
     pub deleted_at: Option<UtcMillis>,
-}
-
-impl PackageRecord {
-    /// What devices are told of it.
-    pub const fn identity(&self) -> PackageIdentity {
-        PackageIdentity {
-            version: self.package.version,
-            check_code: self.package.check_code,
-            segmentation: self.package.segmentation,
-        }
-    }
 }
 
 /// What [`super::Store::insert_package`] did.

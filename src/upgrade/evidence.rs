@@ -15,11 +15,10 @@
 //!
 //! This belongs to the device, is stored with it, and outlives attempts and tasks.
 
-use pcp::Version;
-
 use crate::{
     clock::UtcMillis,
     ledger::{Evidence, FailedIn, ReportedFailure},
+    package::Version,
 };
 
 /// Versions of which evidence is kept. A device that was offered more since its last restart loses the oldest.

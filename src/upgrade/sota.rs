@@ -30,7 +30,7 @@ pub use resume::Stored;
 
 use std::time::Duration;
 
-use pcp::{ResultCode, Version};
+use pcp::ResultCode;
 
 use super::{
     Cancellation, Coverage, Credence, Deadline, Failure, Outcome, ReportedFailure, Stage,
@@ -39,6 +39,7 @@ use super::{
 use crate::{
     clock::Instant,
     config::{AdmissionConfig, UpgradeConfig},
+    package::Version,
 };
 
 /// The settings an upgrade follows, and the version it leads to.

@@ -23,7 +23,7 @@ use cellwise::{
     ledger::{
         Change, Failure, PackageId, RetryPolicy, StopReason, TaskId, UpgradeId, UpgradeOrder,
     },
-    package::{CheckCodeKind, Package, PackageIdentity, SegmentFrames, Segmentation},
+    package::{CheckCodeKind, Package, PcpOffer, SegmentFrames, Segmentation},
     shard::{Emitted, Outgoing},
 };
 
@@ -76,14 +76,14 @@ fn package() -> Package {
         .collect();
     let len = u64::try_from(content.len()).expect("is short");
     let segmentation = Segmentation::choose(len, Some(32), false).expect("can be cut");
-    Package {
-        identity: PackageIdentity {
+    Package::over_pcp(
+        PcpOffer {
             version: device::target(),
             check_code: CheckCodeKind::Crc.apply(pcp::checksum(&content)),
             segmentation,
         },
-        frames: SegmentFrames::build(&content, segmentation).expect("is what was cut"),
-    }
+        SegmentFrames::build(&content, segmentation).expect("is what was cut"),
+    )
 }
 
 impl World {

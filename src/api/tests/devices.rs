@@ -175,7 +175,7 @@ async fn shows_registration_and_coverage() {
         },
         Change::VersionReported {
             endpoint: "wild one/ü".to_owned(),
-            version: pcp::Version::new("V1").unwrap(),
+            version: crate::package::Version::new("V1").unwrap(),
             at,
         },
     ])

@@ -260,7 +260,7 @@ async fn settings_that_change_leave_what_was_uploaded_as_it_is() {
     let offered = async |api: &Api| {
         let record = api.state.store.package(package).await.unwrap().unwrap();
         let frames = api.state.files.frames(&record).await.unwrap();
-        (record.identity(), frames.get(3).unwrap())
+        (record.package.pcp, frames.get(3).unwrap())
     };
     let before = offered(&api).await;
     assert_eq!((before.0.check_code, before.1.len()), (0, 8 + 3 + 400));

@@ -86,7 +86,7 @@ fn told(endpoint: &str, at: UtcMillis) -> [Change; 3] {
         },
         Change::VersionReported {
             endpoint: endpoint(),
-            version: pcp::Version::new("V1.9").unwrap(),
+            version: crate::package::Version::new("V1.9").unwrap(),
             at,
         },
         Change::CoverageReported {

@@ -60,7 +60,7 @@ fn claims(world: &mut World, device: &mut Script) {
 fn version_reported(world: &World) -> bool {
     let target = version("V2");
     world.changes.iter().any(
-        |change| matches!(change, Change::VersionReported { version, .. } if *version == target),
+        |change| matches!(change, Change::VersionReported { version, .. } if *version == target.into()),
     )
 }
 

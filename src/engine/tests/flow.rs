@@ -222,7 +222,7 @@ fn a_device_without_an_upgrade_is_told_that_there_is_none() {
     assert_eq!(device.frames(&mut world)[0][8..], [0x80]);
     assert!(world.changes.iter().any(|change| matches!(
         change,
-        Change::VersionReported { version: v, .. } if *v == version("V3")
+        Change::VersionReported { version: v, .. } if *v == version("V3").into()
     )));
 }
 
@@ -329,7 +329,7 @@ fn a_device_back_without_result_is_asked_for_its_version() {
     device.says_version(&mut world, "V1");
     assert_eq!(
         world.outcome(1),
-        Some(Outcome::Failed(Failure::WrongVersion(version("V1"))))
+        Some(Outcome::Failed(Failure::WrongVersion(version("V1").into())))
     );
 }
 

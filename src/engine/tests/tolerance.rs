@@ -190,7 +190,7 @@ fn a_device_that_reports_the_target_in_the_queue_is_done() {
             .engine
             .device(world.engine.find("meter-2").unwrap())
             .version(),
-        Some(version("V2"))
+        Some(version("V2").into())
     );
     first.say(
         &mut world,

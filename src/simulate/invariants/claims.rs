@@ -121,7 +121,7 @@ impl Invariants {
         let Some(subject) = self.subjects.get_mut(device) else {
             return;
         };
-        let target = self.packages[subject.package].identity.version;
+        let target = self.packages[subject.package].version;
         let contested = evidence.iter().any(|of| of.version == target);
         if committed {
             subject.claims.contested_committed = contested;

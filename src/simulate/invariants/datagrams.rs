@@ -162,7 +162,7 @@ impl Invariants {
                 .fold(0, |number, byte| (number << 8) | u16::from(*byte))
         });
         self.segments += 1;
-        let own = self.packages[subject.package].frames.get(number);
+        let own = self.packages[subject.package].pcp.frames.get(number);
         if own.as_deref() != Some(frame) {
             let upgrade = subject.upgrade.0;
             self.violated(now_ms, Rule::OwnPackage, || {

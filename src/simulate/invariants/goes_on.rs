@@ -84,7 +84,7 @@ impl Invariants {
                 )
             });
         }
-        let identity = self.packages[self.subjects[device].package].identity;
+        let identity = self.packages[self.subjects[device].package].pcp.offer;
         let mut buffer = [0; 64];
         let own = PlatformMessage::NewVersion {
             version: identity.version,

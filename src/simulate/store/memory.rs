@@ -36,7 +36,7 @@ struct Device {
     registration: Option<Box<Registration>>,
     last_heard_at: Option<UtcMillis>,
     coverage: Option<CoverageReading>,
-    version: Option<pcp::Version>,
+    version: Option<crate::package::Version>,
     evidence: Vec<Evidence>,
 }
 

@@ -61,12 +61,11 @@ impl SqliteBackend {
                 .map_err(text)?;
             let package = NewPackage {
                 product: order.product.to_owned(),
-                version: order.version,
+                version: order.package.version.into(),
                 // the content is never read from a file
                 sha256: format!("{:064x}", self.tasks.len()),
                 crc: order.package.check_code,
-                check_code: order.package.check_code,
-                segmentation: order.package.segmentation,
+                pcp: *order.package,
                 created_at: order.created_at,
             };
             let package = store

@@ -44,7 +44,7 @@ impl<H: Hooks> World<H> {
         for ((device, member), package) in (0..).zip(members).zip(packages.iter().cycle()) {
             let cell = u64::from(member.spec.coverage.cell_id.unwrap_or(0));
             let cell_seed = place_seed ^ cell.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            let target = package.identity.version;
+            let target = package.pcp.offer.version;
             let current = member.spec.version == target;
             self.units.push(Unit {
                 radio: Radio::new(member.class, member.paging, cell_seed, rng.next_u64()),

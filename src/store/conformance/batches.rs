@@ -3,7 +3,6 @@
 //! Two fleets that differ in their names alone live in one store. The same random changes come to one of them in one
 //! commit, to the other one by one; afterwards they have to look the same.
 
-use pcp::Version;
 use proptest::{
     collection::vec,
     prelude::*,
@@ -130,7 +129,7 @@ impl Fleet {
             },
             Step::Version(device, version) => Change::VersionReported {
                 endpoint: self.endpoint(device),
-                version: Version::from_bytes([version; 16]),
+                version: crate::package::Version::told(&[version; 16]),
                 at,
             },
             Step::Coverage(device) => Change::CoverageReported {

@@ -1,5 +1,3 @@
-use pcp::Version;
-
 use super::{
     NOT_HEARD, T0, UPGRADED, World, announced, ended, next_batch, registered, stage, stage_change,
     t,
@@ -115,7 +113,7 @@ pub(crate) async fn a_removed_device_does_not_come_back_by_itself(store: &impl S
 
 pub(crate) async fn reports_are_kept_and_unknown_devices_ignored(store: &impl Store) {
     let (world, _) = World::with_devices(store, 1).await;
-    let version = Version::from_bytes([0xC3; 16]);
+    let version = crate::package::Version::told(&[0xC3; 16]);
     let reading = CoverageReading {
         coverage: Coverage {
             cell: Some(u32::MAX),
@@ -152,7 +150,7 @@ pub(crate) async fn reports_are_kept_and_unknown_devices_ignored(store: &impl St
 pub(crate) async fn evidence_comes_back_until_the_device_restarts(store: &impl Store) {
     let (world, _) = World::with_devices(store, 2).await;
     let evidence = |failure: Option<ReportedFailure>| Evidence {
-        version: Version::new("V2.0").unwrap(),
+        version: crate::package::Version::new("V2.0").unwrap(),
         taken: failure.is_none(),
         commanded: failure.is_none(),
         claimed: failure.is_none(),

@@ -74,7 +74,7 @@ pub(crate) async fn every_outcome_is_told_once(store: &impl Store) {
             task: task.id,
             task_name: "night".to_owned(),
             product: "p".to_owned(),
-            version: pcp::Version::new("V2").unwrap(),
+            version: crate::package::Version::new("V2").unwrap(),
             subject: Subject::Upgrade {
                 upgrade: ids[0],
                 endpoint: "d0".to_owned(),

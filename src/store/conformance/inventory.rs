@@ -72,19 +72,19 @@ pub(crate) async fn other_content_is_refused_while_a_task_uses_the_older(store: 
 }
 
 pub(crate) async fn a_check_code_stands_for_one_content_in_one_cut(store: &impl Store) {
-    let cut = |segment_size, pad_last| NewPackage {
-        segmentation: Segmentation::choose(1_200, Some(segment_size), pad_last).unwrap(),
-        ..new_package("p", "V2", 1)
+    let cut = |segment_size, pad_last| {
+        let mut new = new_package("p", "V2", 1);
+        new.pcp.segmentation = Segmentation::choose(1_200, Some(segment_size), pad_last).unwrap();
+        new
+    };
+    let with_code = |mut new: NewPackage, check_code| {
+        new.pcp.check_code = check_code;
+        new
     };
     let as_before = cut(500, false);
-    let other_code = NewPackage {
-        check_code: 0,
-        ..new_package("p", "V2", 2)
-    };
-    let clash = NewPackage {
-        check_code: as_before.check_code,
-        ..new_package("p", "V2", 3)
-    };
+    let code = as_before.pcp.check_code;
+    let other_code = with_code(new_package("p", "V2", 2), 0);
+    let clash = with_code(new_package("p", "V2", 3), code);
     let refused = [
         (clash, EarlierPackage::OtherContent),
         (cut(100, false), EarlierPackage::SegmentSize(500)),
@@ -110,10 +110,7 @@ pub(crate) async fn a_check_code_stands_for_one_content_in_one_cut(store: &impl 
         store.delete_package(package, t(1)).await.unwrap();
     }
     check().await;
-    let other_zero = NewPackage {
-        check_code: 0,
-        ..as_before.clone()
-    };
+    let other_zero = with_code(as_before.clone(), 0);
     let refused = store.insert_package(&other_zero).await.unwrap_err();
     assert!(
         refused
@@ -124,10 +121,7 @@ pub(crate) async fn a_check_code_stands_for_one_content_in_one_cut(store: &impl 
     // what is the same comes back, and another version or product is another package
     assert!(store.insert_package(&as_before).await.unwrap().created);
     for new in [new_package("p", "V3", 3), new_package("q", "V2", 3)] {
-        let new = NewPackage {
-            check_code: as_before.check_code,
-            ..new
-        };
+        let new = with_code(new, code);
         assert!(store.insert_package(&new).await.unwrap().created);
     }
 }

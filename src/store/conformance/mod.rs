@@ -25,7 +25,7 @@ use crate::{
         Announced, Binding, Change, Failure, Lwm2mVersion, Outcome, QueueMode, Registration,
         RetryPolicy, Stage, StageChange, Success, TaskId, UpgradeId,
     },
-    package::Segmentation,
+    package::{PcpOffer, Segmentation, Version},
 };
 
 /// The time at which the tests begin.
@@ -229,11 +229,14 @@ impl<'s, S: Store> World<'s, S> {
 fn new_package(product: &str, version: &str, content: u8) -> NewPackage {
     NewPackage {
         product: product.to_owned(),
-        version: pcp::Version::new(version).unwrap(),
+        version: Version::new(version).unwrap(),
         sha256: hex::encode([content; 32]),
         crc: 0xBE00 | u16::from(content),
-        check_code: 0xBE00 | u16::from(content),
-        segmentation: Segmentation::choose(1_200, None, false).unwrap(),
+        pcp: PcpOffer {
+            version: pcp::Version::new(version).unwrap(),
+            check_code: 0xBE00 | u16::from(content),
+            segmentation: Segmentation::choose(1_200, None, false).unwrap(),
+        },
         created_at: T0,
     }
 }

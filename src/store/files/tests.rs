@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     clock::UtcMillis,
     ledger::PackageId,
-    package::Segmentation,
+    package::{PcpOffer, Segmentation, Version},
     store::{NewPackage, SqliteStore},
 };
 
@@ -28,11 +28,14 @@ fn record(content: &Content) -> PackageRecord {
         id: PackageId(1),
         package: NewPackage {
             product: "p".to_owned(),
-            version: pcp::Version::new("V1").unwrap(),
+            version: Version::new("V1").unwrap(),
             sha256: content.sha256.clone(),
             crc: content.crc,
-            check_code: content.crc,
-            segmentation: Segmentation::choose(content.size_bytes, None, false).unwrap(),
+            pcp: PcpOffer {
+                version: pcp::Version::new("V1").unwrap(),
+                check_code: content.crc,
+                segmentation: Segmentation::choose(content.size_bytes, None, false).unwrap(),
+            },
             created_at: UtcMillis(0),
         },
         superseded_at: None,
@@ -130,7 +133,7 @@ async fn frames_are_those_of_the_content_and_leave_no_name_behind() {
     let sealed = sealed(&files, &[&content]).await;
     let package = record(&sealed.publish(&files).await.unwrap());
     let frames = files.frames(&package).await.unwrap();
-    let segmentation = package.package.segmentation;
+    let segmentation = package.package.pcp.segmentation;
     let built = SegmentFrames::build(&content, segmentation).unwrap();
     assert_eq!(frames.as_bytes(), built.as_bytes());
     assert_eq!(frames.get(1), built.get(1));

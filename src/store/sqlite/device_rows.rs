@@ -7,7 +7,7 @@ use sqlx::{QueryBuilder, Sqlite};
 
 use super::{
     evidence,
-    packed::{self, Flag, HexVersion, packed},
+    packed::{self, Flag, packed},
     rows,
 };
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
         Announced, Binding, Coverage, CoverageReading, CoverageSource, DeviceRecord, Lwm2mVersion,
         QueueMode, Registration, UpgradeId,
     },
+    package::Version,
     store::{DeviceDetail, DeviceFilter, StoreError},
 };
 
@@ -24,7 +25,7 @@ use crate::{
 macro_rules! device {
     () => {
         "json_array(d.endpoint, d.product, d.secure, d.last_heard_at, d.coverage_at, d.coverage_cell, d.coverage_rsrp_dbm, \
-         d.coverage_sinr_db, IIF(d.version IS NULL, NULL, hex(d.version)), d.reg_location, d.reg_peer, d.reg_secured, \
+         d.coverage_sinr_db, d.version, d.reg_location, d.reg_peer, d.reg_secured, \
          d.reg_lifetime_s, d.reg_expires_at, d.reg_registered_at, d.reg_queue_mode, d.reg_lwm2m_version, d.reg_binding, \
           d.reg_objects, d.reg_root_path, d.evidence, d.reg_message_id)"
     };
@@ -123,7 +124,7 @@ pub(super) struct DeviceRow<'r> {
     cell: Option<u32>,
     rsrp_dbm: Option<i32>,
     sinr_db: Option<i32>,
-    version: Option<HexVersion>,
+    version: Option<Version>,
     location: Option<String>,
     peer: Option<&'r str>,
     secured: Flag,
@@ -153,7 +154,7 @@ impl DeviceRow<'_> {
             product: self.product,
             secure: self.secure.0,
             last_heard_at: self.last_heard_at,
-            version: self.version.map(|version| version.0),
+            version: self.version,
             evidence: evidence::read(self.evidence.as_deref())?,
         })
     }

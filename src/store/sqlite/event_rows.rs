@@ -2,20 +2,18 @@
 
 use serde::Deserialize;
 
-use super::{
-    packed::{HexVersion, packed},
-    rows,
-};
+use super::{packed::packed, rows};
 use crate::{
     clock::UtcMillis,
     ledger::{TaskId, UpgradeId},
+    package::Version,
     store::{DeliveryId, DeliveryRecord, DeliveryState, DueDelivery, Event, StoreError, Subject},
 };
 
 /// An [`EventRow`], from `events e`.
 macro_rules! event {
     () => {
-        "json_array(e.id, e.at, e.kind, e.task_id, e.task_name, e.product, hex(e.version), e.upgrade_id, e.endpoint, \
+        "json_array(e.id, e.at, e.kind, e.task_id, e.task_name, e.product, e.version, e.upgrade_id, e.endpoint, \
          e.attempts, e.reason, e.detail, e.cell, e.started_at, e.succeeded, e.failed, e.cancelled)"
     };
 }
@@ -72,7 +70,7 @@ pub(super) struct EventRow {
     task: TaskId,
     task_name: String,
     product: String,
-    version: HexVersion,
+    version: Version,
     upgrade: Option<UpgradeId>,
     endpoint: Option<String>,
     attempts: Option<u32>,
@@ -111,7 +109,7 @@ impl EventRow {
             task: self.task,
             task_name: self.task_name,
             product: self.product,
-            version: self.version.0,
+            version: self.version,
             subject,
         })
     }

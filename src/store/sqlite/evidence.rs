@@ -2,17 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{packed::HexVersion, rows};
+use super::rows;
 use crate::{
     clock::UtcMillis,
     ledger::{Evidence, FailedIn, ReportedFailure},
+    package::Version,
     store::StoreError,
 };
 
 #[derive(Serialize)]
 struct Written {
-    /// The 16 bytes, in hexadecimal.
-    version: String,
+    version: Version,
     taken: bool,
     commanded: bool,
     claimed: bool,
@@ -23,7 +23,7 @@ struct Written {
 
 #[derive(Deserialize)]
 struct Read {
-    version: HexVersion,
+    version: Version,
     taken: bool,
     commanded: bool,
     claimed: bool,
@@ -35,7 +35,7 @@ struct Read {
 /// `None` where there is nothing.
 pub(super) fn write(evidence: &[Evidence]) -> Option<String> {
     let rows = evidence.iter().map(|it| Written {
-        version: hex::encode(it.version.as_bytes()),
+        version: it.version,
         taken: it.taken,
         commanded: it.commanded,
         claimed: it.claimed,
@@ -55,7 +55,7 @@ pub(super) fn read(stored: Option<&str>) -> Result<Vec<Evidence>, StoreError> {
     Ok(read
         .into_iter()
         .map(|it| Evidence {
-            version: it.version.0,
+            version: it.version,
             taken: it.taken,
             commanded: it.commanded,
             claimed: it.claimed,

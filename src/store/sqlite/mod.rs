@@ -58,6 +58,7 @@ use super::{
 use crate::{
     clock::UtcMillis,
     ledger::{ActiveUpgrade, Change, DeviceRecord, PackageId, TaskId, UpgradeId, UpgradeOrder},
+    package::Version,
     task::Candidate,
 };
 
@@ -364,7 +365,7 @@ impl Store for SqliteStore {
     async fn find_package(
         &self,
         product: &str,
-        version: pcp::Version,
+        version: Version,
     ) -> Result<Option<PackageRecord>, StoreError> {
         self.current_package(product, version).await
     }

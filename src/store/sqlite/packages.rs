@@ -7,7 +7,7 @@ use super::{
 use crate::{
     clock::UtcMillis,
     ledger::{PackageId, TaskId, TaskState},
-    package::Segmentation,
+    package::{PcpOffer, Segmentation, Version},
     store::{
         DeletePackageError, DeletedPackage, EarlierPackage, InsertPackageError, InsertedPackage,
         NewPackage, PackageRecord, Page, StoreError,
@@ -37,14 +37,14 @@ impl SqliteStore {
     pub(super) async fn current_package(
         &self,
         product: &str,
-        version: pcp::Version,
+        version: Version,
     ) -> Result<Option<PackageRecord>, StoreError> {
         sqlx::query(
             "SELECT * FROM packages WHERE product = ? AND version = ? \
              AND superseded_at IS NULL AND deleted_at IS NULL",
         )
         .bind(product)
-        .bind(&version.as_bytes()[..])
+        .bind(version.as_str().to_owned())
         .fetch_optional(&self.readers)
         .await
         .doing("looking for a package")?
@@ -111,7 +111,7 @@ impl SqliteStore {
              ORDER BY id DESC",
         )
         .bind(&new.product)
-        .bind(&new.version.as_bytes()[..])
+        .bind(new.version.as_str())
         .fetch_all(&mut *tx)
         .await
         .doing(doing)?;
@@ -144,7 +144,7 @@ impl SqliteStore {
         )
         .bind(new.created_at.0)
         .bind(&new.product)
-        .bind(&new.version.as_bytes()[..])
+        .bind(new.version.as_str())
         .execute(&mut *tx)
         .await
         .doing(doing)?;
@@ -215,7 +215,7 @@ impl SqliteStore {
 
 /// Whether devices would be sent the very same.
 fn is_same(a: &NewPackage, b: &NewPackage) -> bool {
-    a.sha256 == b.sha256 && a.check_code == b.check_code && a.segmentation == b.segmentation
+    a.sha256 == b.sha256 && a.pcp == b.pcp
 }
 
 /// What a package had that was uploaded before under the same product, version and check code, if that is not the same.
@@ -229,8 +229,8 @@ async fn earlier(
          WHERE product = ? AND version = ? AND check_code = ?",
     )
     .bind(&new.product)
-    .bind(&new.version.as_bytes()[..])
-    .bind(new.check_code)
+    .bind(new.version.as_str())
+    .bind(new.pcp.check_code)
     .fetch_optional(conn)
     .await
     .doing(doing)?;
@@ -240,9 +240,9 @@ async fn earlier(
     let pad_last = row.value("pad_last")?;
     Ok(if sha256 != new.sha256 {
         Some(EarlierPackage::OtherContent)
-    } else if segment_size != new.segmentation.segment_size() {
+    } else if segment_size != new.pcp.segmentation.segment_size() {
         Some(EarlierPackage::SegmentSize(segment_size))
-    } else if pad_last != new.segmentation.pad_last() {
+    } else if pad_last != new.pcp.segmentation.pad_last() {
         Some(EarlierPackage::Padding(pad_last))
     } else {
         None
@@ -255,11 +255,11 @@ async fn insert(conn: &mut SqliteConnection, new: &NewPackage) -> Result<Package
          VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
     )
     .bind(&new.product)
-    .bind(&new.version.as_bytes()[..])
-    .bind(new.check_code)
+    .bind(new.version.as_str())
+    .bind(new.pcp.check_code)
     .bind(&new.sha256)
-    .bind(new.segmentation.segment_size())
-    .bind(new.segmentation.pad_last())
+    .bind(new.pcp.segmentation.segment_size())
+    .bind(new.pcp.segmentation.pad_last())
     .execute(&mut *conn)
     .await?;
     sqlx::query_scalar(
@@ -267,13 +267,13 @@ async fn insert(conn: &mut SqliteConnection, new: &NewPackage) -> Result<Package
              check_code, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
     )
     .bind(&new.product)
-    .bind(&new.version.as_bytes()[..])
+    .bind(new.version.as_str())
     .bind(&new.sha256)
-    .bind(i64::try_from(new.segmentation.size_bytes()).unwrap_or(i64::MAX))
-    .bind(new.segmentation.segment_size())
-    .bind(new.segmentation.pad_last())
+    .bind(i64::try_from(new.pcp.segmentation.size_bytes()).unwrap_or(i64::MAX))
+    .bind(new.pcp.segmentation.segment_size())
+    .bind(new.pcp.segmentation.pad_last())
     .bind(new.crc)
-    .bind(new.check_code)
+    .bind(new.pcp.check_code)
     .bind(new.created_at.0)
     .fetch_one(conn)
     .await
@@ -311,15 +311,20 @@ pub(super) fn record(row: &SqliteRow) -> Result<PackageRecord, StoreError> {
         row.value("pad_last")?,
     )
     .map_err(|error| rows::unreadable("packages.segment_size", error))?;
+    let version = row.version("version")?;
     Ok(PackageRecord {
         id: PackageId(row.int("id")?),
         package: NewPackage {
             product: row.value("product")?,
-            version: row.version("version")?,
+            version,
             sha256: row.value("sha256")?,
             crc: row.int("crc")?,
-            check_code: row.int("check_code")?,
-            segmentation,
+            pcp: PcpOffer {
+                version: pcp::Version::new(version.as_str())
+                    .map_err(|error| rows::unreadable("packages.version", error))?,
+                check_code: row.int("check_code")?,
+                segmentation,
+            },
             created_at: row.time("created_at")?,
         },
         superseded_at: row.maybe_time("superseded_at")?,

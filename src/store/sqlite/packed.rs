@@ -4,7 +4,6 @@
 //! columns of a device, this takes several times as long as finding the row. So the database itself makes a JSON array of
 //! each row, and one text of the rows, a line for each: nothing in JSON has a line break unescaped.
 
-use pcp::Version;
 use serde::Deserialize;
 use sqlx::{
     Executor, Row as _, Sqlite,
@@ -85,20 +84,5 @@ pub(super) struct Flag(pub(super) bool);
 impl From<u8> for Flag {
     fn from(number: u8) -> Self {
         Self(number != 0)
-    }
-}
-
-/// A version in the form that `hex()` gives: JSON has no bytes.
-#[derive(Deserialize)]
-#[serde(try_from = "&str")]
-pub(super) struct HexVersion(pub(super) Version);
-
-impl TryFrom<&str> for HexVersion {
-    type Error = hex::FromHexError;
-
-    fn try_from(digits: &str) -> Result<Self, Self::Error> {
-        let mut bytes = [0; 16];
-        hex::decode_to_slice(digits, &mut bytes)?;
-        Ok(Self(Version::from_bytes(bytes)))
     }
 }

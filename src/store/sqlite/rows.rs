@@ -2,13 +2,13 @@
 
 use std::fmt::Display;
 
-use pcp::Version;
 use sqlx::{ColumnIndex, Decode, Row, SqliteConnection, Type, sqlite::SqliteRow};
 
 use super::Doing;
 use crate::{
     clock::UtcMillis,
     ledger::TaskState,
+    package::Version,
     store::{Page, StoreError, UpgradeState},
 };
 
@@ -40,7 +40,9 @@ pub(super) trait Columns {
 
     /// A version.
     fn version(&self, column: &'static str) -> Result<Version, StoreError> {
-        version(column, &self.value::<Vec<u8>>(column)?)
+        let text: String = self.value(column)?;
+        serde_json::from_value(serde_json::Value::String(text))
+            .map_err(|error| unreadable(column, error))
     }
 }
 
@@ -64,13 +66,6 @@ impl Columns for SqliteRow {
             .map(|value| T::try_from(value).map_err(|_| unreadable(column, value)))
             .transpose()
     }
-}
-
-fn version(column: &'static str, bytes: &[u8]) -> Result<Version, StoreError> {
-    bytes
-        .try_into()
-        .map(Version::from_bytes)
-        .map_err(|_| unreadable(column, format!("{} bytes", bytes.len())))
 }
 
 /// An error for a value that this program does not write.

@@ -153,14 +153,14 @@ async fn a_webhook_whose_task_has_ended_makes_room_in_a_full_table() {
     // of a running task, but for the last three, whose task is gone
     for statement in [
         "INSERT INTO packages (id, product, version, sha256, size_bytes, segment_size, pad_last, crc, check_code, \
-             created_at) VALUES (1, 'p', x'00', '', 0, 0, 0, 0, 0, 0)",
+             created_at) VALUES (1, 'p', 'V', '', 0, 0, 0, 0, 0, 0)",
         "INSERT INTO tasks (id, name, package_id, state, start_at, retry_attempts, retry_interval_s, created_at) \
              VALUES (1, 'night', 1, 'running', 0, 0, 0, 0)",
         "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 10000) \
              INSERT INTO webhooks (id, task_id, url, secret, created_at) \
              SELECT n, IIF(n <= 9997, 1, 2), '', x'00', 0 FROM numbers",
         "INSERT INTO events (id, at, kind, task_id, task_name, product, version) \
-             VALUES (1, 0, 'task.finished', 2, '', 'p', x'00')",
+             VALUES (1, 0, 'task.finished', 2, '', 'p', 'V')",
         "INSERT INTO deliveries (webhook_id, event_id, state, next_at) \
              VALUES (9998, 1, 'failed', 0), (9999, 1, 'delivered', 0), (10000, 1, 'pending', 0)",
     ] {

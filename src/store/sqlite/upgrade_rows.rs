@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{
-    packed::{Flag, HexVersion, packed},
+    packed::{Flag, packed},
     rows,
 };
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
         ActiveUpgrade, PackageId, RetryPolicy, StageChange, TaskId, TaskState, UpgradeId,
         UpgradeOrder,
     },
+    package::Version,
     store::{DeviceUpgrade, OutcomeRecord, StoreError, UpgradeRecord, UpgradeState},
     task::Candidate,
 };
@@ -64,7 +65,7 @@ pub(super) const LIST_IN_STATE: &str =
 pub(super) const OF_DEVICE: &str = packed!(
     "SELECT json_array(",
     upgrade!(),
-    ", t.name, hex(p.version)) AS line \
+    ", t.name, p.version) AS line \
      FROM upgrades u INDEXED BY upgrades_of_device CROSS JOIN tasks t ON t.id = u.task_id \
          CROSS JOIN packages p ON p.id = t.package_id \
      WHERE u.endpoint = ? AND u.id < ? AND t.hidden = 0 ORDER BY u.id DESC LIMIT ?",
@@ -74,7 +75,7 @@ pub(super) const OF_DEVICE: &str = packed!(
 pub(super) const NEWEST: &str = packed!(
     "SELECT json_array(",
     upgrade!(),
-    ", t.name, hex(p.version)) AS line \
+    ", t.name, p.version) AS line \
      FROM upgrades u CROSS JOIN tasks t ON t.id = u.task_id CROSS JOIN packages p ON p.id = t.package_id \
      WHERE u.id < ? AND t.hidden = 0 ORDER BY u.id DESC LIMIT ?",
 );
@@ -83,7 +84,7 @@ pub(super) const NEWEST: &str = packed!(
 pub(super) const NEWEST_IN_CELL: &str = packed!(
     "SELECT json_array(",
     upgrade!(),
-    ", t.name, hex(p.version)) AS line \
+    ", t.name, p.version) AS line \
      FROM upgrades u INDEXED BY upgrades_of_cell CROSS JOIN tasks t ON t.id = u.task_id \
          CROSS JOIN packages p ON p.id = t.package_id \
      WHERE u.cell = ? AND u.id < ? AND t.hidden = 0 ORDER BY u.id DESC LIMIT ?",
@@ -183,7 +184,7 @@ pub(super) struct OfDeviceRow<'r> {
     #[serde(borrow)]
     upgrade: UpgradeRow<'r>,
     task_name: String,
-    version: HexVersion,
+    version: Version,
 }
 
 impl OfDeviceRow<'_> {
@@ -191,7 +192,7 @@ impl OfDeviceRow<'_> {
         Ok(DeviceUpgrade {
             upgrade: self.upgrade.record()?,
             task_name: self.task_name,
-            version: self.version.0,
+            version: self.version,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pcp::{ResultCode, Version};
+use pcp::ResultCode;
 
 use super::{
     Action, Asked, Command, Event, MAX_PAUSE_FACTOR, MAX_SLOTS_RETURNED, Place, Rules, Sota, Step,
@@ -11,6 +11,7 @@ use super::{
 use crate::{
     clock::Instant,
     ledger::{Deadline, FailedIn, Failure, Outcome, ReportedFailure, Success},
+    package::Version,
     upgrade::Credence,
 };
 

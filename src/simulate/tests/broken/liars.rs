@@ -86,7 +86,7 @@ fn a_claim_that_is_believed_in_mid_download_is_noticed() {
 fn the_truth_that_is_not_believed_is_noticed() {
     let mistrusts = Restores(|device| {
         device.evidence = vec![Evidence {
-            version: pcp::Version::new("V2.0").unwrap(),
+            version: crate::package::Version::new("V2.0").unwrap(),
             taken: true,
             commanded: false,
             claimed: false,

@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
 
-use pcp::Version;
 use sqlx::SqliteConnection;
 
 use crate::{
     clock::UtcMillis,
     ledger::{Announced, CoverageReading, CoverageSource, Evidence, QueueMode, Registration},
+    package::Version,
     store::sqlite::{
         bulk::{Bound, RowStatement},
         evidence,
@@ -235,7 +235,7 @@ impl Round<'_> {
                 query
                     .bind((*endpoint).to_owned())
                     .bind(it.at.0)
-                    .bind(it.version.map(|version| version.as_bytes().to_vec()))
+                    .bind(it.version.map(|version| version.as_str().to_owned()))
                     .bind(it.coverage.map(|(reading, _)| reading.at.0))
                     .bind(coverage.and_then(|coverage| coverage.cell))
                     .bind(coverage.and_then(|coverage| coverage.rsrp_dbm))

@@ -4,7 +4,7 @@ use sqlx::{SqliteConnection, migrate::Migrator};
 
 use super::*;
 use crate::{
-    package::Segmentation,
+    package::{PcpOffer, Segmentation, Version},
     store::{EarlierPackage, InsertPackageError, NewPackage},
 };
 
@@ -48,11 +48,14 @@ async fn packages_of_before_keep_their_check_codes() {
     let store = SqliteStore::open(dir.path()).await.unwrap();
     let new = |content, size, segment_size, pad_last, check_code| NewPackage {
         product: "p".to_owned(),
-        version: pcp::Version::new("V2").unwrap(),
+        version: Version::new("V2").unwrap(),
         sha256: hex::encode([content; 32]),
         crc: 1,
-        check_code,
-        segmentation: Segmentation::exact(size, segment_size, pad_last).unwrap(),
+        pcp: PcpOffer {
+            version: pcp::Version::new("V2").unwrap(),
+            check_code,
+            segmentation: Segmentation::exact(size, segment_size, pad_last).unwrap(),
+        },
         created_at: UtcMillis(1),
     };
     for (package, expected) in [
@@ -76,4 +79,57 @@ async fn packages_of_before_keep_their_check_codes() {
     for same in [new(4, 1_000, 500, false, 8), new(3, 1_200, 500, false, 7)] {
         assert!(store.insert_package(&same).await.unwrap().created);
     }
+}
+
+/// A database as the program left it that knew 12 migrations: killed in the midst of upgrades, after others had ended in
+/// every way. The versions of `slow-000001` and `lock-1` were put in by hand.
+const LEFT_AT_12: &str = include_str!("../../../../tests/databases/sqlite-0012.sql");
+
+async fn of_before(dump: &'static str) -> (SqliteStore, TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let options = SqliteConnectOptions::new()
+        .filename(dir.path().join(FILE_NAME))
+        .create_if_missing(true);
+    let mut conn = options.connect().await.unwrap();
+    sqlx::raw_sql(dump).execute(&mut conn).await.unwrap();
+    conn.close().await.unwrap();
+    (SqliteStore::open(dir.path()).await.unwrap(), dir)
+}
+
+#[tokio::test]
+async fn versions_of_before_are_text() {
+    let (store, _dir) = of_before(LEFT_AT_12).await;
+    for (endpoint, version) in [
+        ("sim-000000", Some("V2.0")),
+        ("sim-000001", Some("V1.0")),
+        ("slow-000001", Some(r"V\x01\xFE\x5C1")),
+        ("lock-1", Some(r"A\B")),
+        ("never-heard", None),
+    ] {
+        let device = store.device(endpoint).await.unwrap().unwrap().device;
+        let known = device.version.as_ref().map(Version::as_str);
+        assert_eq!(known, version, "{endpoint}");
+    }
+    for (product, version) in [("meter", "V2.0"), ("lock", "V2.0 b")] {
+        let version = Version::new(version).unwrap();
+        let package = store.find_package(product, version).await.unwrap().unwrap();
+        assert_eq!(package.package.version, version);
+        // it stands for the same content as before
+        let same = store.insert_package(&package.package).await.unwrap();
+        assert!(!same.created);
+        let mut other = package.package;
+        other.sha256 = "00".repeat(32);
+        let refused = store.insert_package(&other).await;
+        assert!(matches!(
+            refused,
+            Err(InsertPackageError::Indistinct { .. })
+        ));
+    }
+    let device = store.device("sim-000001").await.unwrap().unwrap().device;
+    let evidence = device.evidence.first().unwrap();
+    assert_eq!(evidence.version.as_str(), "V2.0");
+    assert!(evidence.failure.is_some() && !evidence.taken);
+    let events = store.events(0, None, 100).await.unwrap();
+    assert_eq!(events.len(), 9);
+    assert!(events.iter().all(|event| event.version.as_str() == "V2.0"));
 }

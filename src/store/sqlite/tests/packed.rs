@@ -47,7 +47,7 @@ async fn a_damaged_device_is_left_out_and_hides_no_other() {
     let (store, _dir) = with_names().await;
     for damage in [
         "UPDATE devices SET coverage_cell = -1 WHERE id = 2",
-        "UPDATE devices SET version = x'00' WHERE id = 3",
+        "UPDATE devices SET version = printf('%070d', 1) WHERE id = 3",
         "UPDATE devices SET reg_location = 'a', reg_peer = 'nowhere' WHERE id = 4",
         "UPDATE devices SET reg_location = 'a' WHERE id = 5",
     ] {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     ledger::{RetryPolicy, TaskState},
-    package::Segmentation,
+    package::{PcpOffer, Segmentation, Version},
     store::{EventStore as _, NewDevice, NewPackage, NewTask, Selection},
 };
 
@@ -21,11 +21,14 @@ async fn task(store: &SqliteStore, devices: u32) -> TaskRecord {
     store.add_devices(&devices, T0).await.unwrap();
     let package = NewPackage {
         product: "p".to_owned(),
-        version: pcp::Version::new("V2").unwrap(),
+        version: Version::new("V2").unwrap(),
         sha256: "00".repeat(32),
         crc: 1,
-        check_code: 1,
-        segmentation: Segmentation::choose(1_200, None, false).unwrap(),
+        pcp: PcpOffer {
+            version: pcp::Version::new("V2").unwrap(),
+            check_code: 1,
+            segmentation: Segmentation::choose(1_200, None, false).unwrap(),
+        },
         created_at: T0,
     };
     let package = store.insert_package(&package).await.unwrap().record.id;
