@@ -117,6 +117,50 @@ impl fmt::Display for UtcMillis {
     }
 }
 
+/// The form of times among arguments, which people and programs read: RFC 3339.
+pub mod rfc3339 {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    use super::UtcMillis;
+
+    /// Writes a time.
+    pub fn serialize<S: Serializer>(at: &UtcMillis, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(at)
+    }
+
+    /// Reads a time.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<UtcMillis, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let at: jiff::Timestamp = text.parse().map_err(D::Error::custom)?;
+        Ok(UtcMillis(at.as_millisecond()))
+    }
+
+    /// The same for a time that may not be there.
+    pub mod option {
+        use serde::{Deserializer, Serializer};
+
+        use super::UtcMillis;
+
+        /// Writes a time. Nothing is written where there is none.
+        pub fn serialize<S: Serializer>(
+            at: &Option<UtcMillis>,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            match at {
+                Some(at) => super::serialize(at, serializer),
+                None => serializer.serialize_none(),
+            }
+        }
+
+        /// Reads a time that is there.
+        pub fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Option<UtcMillis>, D::Error> {
+            super::deserialize(deserializer).map(Some)
+        }
+    }
+}
+
 /// One reading of both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Now {

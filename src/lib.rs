@@ -25,3 +25,4 @@ pub mod task;
 pub mod telemetry;
 pub mod upgrade;
 pub mod vault;
+pub mod wording;

@@ -9,8 +9,8 @@ use std::{
 use cellwise::{
     clock::UtcMillis,
     ledger::{
-        Binding, Change, PackageId, QueueMode, Registration, RetryPolicy, Stage, StageChange,
-        UpgradeId,
+        Binding, Change, Happened, PackageId, QueueMode, Registration, RetryPolicy, Stage,
+        StageChange, UpgradeId,
     },
     package::{PcpOffer, Segmentation, Version},
     store::{
@@ -74,6 +74,10 @@ impl Fleet {
 pub(crate) fn stage_change(upgrade: UpgradeId, stage: Stage) -> Change {
     let number = u32::try_from(upgrade.0 % 5_000).unwrap();
     let cell = (stage >= Stage::WaitingForSlot).then_some(number);
+    let line = cell.map_or(Happened::Registered, |cell| Happened::Queued {
+        cell,
+        limit: 50,
+    });
     Change::Stage {
         upgrade,
         attempt: 1,
@@ -87,7 +91,7 @@ pub(crate) fn stage_change(upgrade: UpgradeId, stage: Stage) -> Change {
             cell_limit: cell.map(|_| 50),
             confirmed: false,
         },
-        note: format!("the device is in {}", stage.name()),
+        line: Some(Box::new(line.into())),
         at: T0,
     }
 }

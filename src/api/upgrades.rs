@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use thiserror::Error;
 use utoipa::{
     IntoParams, ToSchema,
@@ -22,11 +23,12 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{DeviceRecord, Outcome, Stage, StageChange, TaskId, UpgradeId},
+    ledger::{DeviceRecord, Outcome, Stage, StageChange, TaskId, Told, UpgradeId},
     store::{
         CancelUpgradeError, DeviceUpgrade, OutcomeRecord, StoreError, TimelineEvent, UpgradeDetail,
         UpgradeRecord, UpgradeState,
     },
+    wording,
 };
 
 fn one_of(what: &str, names: impl IntoIterator<Item = &'static str>) -> Object {
@@ -158,6 +160,12 @@ struct OutcomeBody {
         2027-01-15T08:10:02.000Z"
     )]
     detail: String,
+    /// The same for programs, in the terms of the reason. `null` for outcomes from before there were arguments.
+    #[schema(
+        required,
+        example = json!({"segment": 12, "limit": {"setting": "upgrade.download_s", "seconds": 3600}})
+    )]
+    arguments: Option<Map<String, Value>>,
     /// When.
     #[schema(format = DateTime)]
     at: String,
@@ -173,8 +181,14 @@ struct EventBody {
     attempt: u32,
     /// The stage that was entered, `note`, or the state in which the attempt ended.
     stage: String,
-    /// What happened.
+    /// What happened, for people.
     text: String,
+    /// What happened, for programs: a stable word. `legacy` for lines from before there were codes.
+    #[schema(example = "slot_granted")]
+    code: String,
+    /// The arguments of the code.
+    #[schema(example = json!({"cell": 51234}))]
+    arguments: Map<String, Value>,
 }
 
 /// An upgrade and what explains it.
@@ -233,20 +247,35 @@ impl From<OutcomeRecord> for OutcomeBody {
     fn from(outcome: OutcomeRecord) -> Self {
         Self {
             state: outcome.state,
-            reason: outcome.reason,
-            detail: outcome.detail,
+            reason: outcome.reason.clone(),
+            detail: wording::told(&outcome.reason, &outcome.told),
+            arguments: arguments(&outcome.told),
             at: outcome.at.to_string(),
         }
     }
 }
 
+/// The arguments of an outcome.
+fn arguments(told: &Told) -> Option<Map<String, Value>> {
+    let Told::Facts(facts) = told else {
+        return None;
+    };
+    match serde_json::to_value(facts) {
+        Ok(Value::Object(arguments)) => Some(arguments),
+        _ => None,
+    }
+}
+
 impl From<TimelineEvent> for EventBody {
     fn from(event: TimelineEvent) -> Self {
+        let (code, arguments) = event.line.parts();
         Self {
             at: event.at.to_string(),
             attempt: event.attempt,
             stage: event.kind,
-            text: event.text,
+            text: wording::line(&event.line),
+            code,
+            arguments,
         }
     }
 }

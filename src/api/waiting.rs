@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::heard::LastHeard;
 use crate::{
     clock::UtcMillis,
-    ledger::{DeviceRecord, QueueMode, Stage},
+    ledger::{DeviceRecord, QueueMode, Stage, UpgradeId},
     store::{UpgradeDetail, UpgradeState},
-    task::plan,
+    task::{NotYet, plan},
+    wording,
 };
 
 /// What an upgrade waits for at `now`; `None` once it has ended.
@@ -19,7 +20,7 @@ pub(super) fn explain(
     let upgrade = &detail.upgrade;
     match upgrade.state {
         UpgradeState::Pending => Some(match plan(detail.candidate.as_ref()?, now) {
-            Err(not_yet) => not_yet.to_string(),
+            Err(not_yet) => not_yet_because(not_yet),
             Ok(()) => "it is about to begin".to_owned(),
         }),
         UpgradeState::Active(_) if upgrade.cancel_requested_at.is_some() => {
@@ -39,6 +40,17 @@ pub(super) fn explain(
             Some(format!("{what}; {} left", span(deadline.since(now))))
         }
         UpgradeState::Succeeded | UpgradeState::Failed | UpgradeState::Cancelled => None,
+    }
+}
+
+fn not_yet_because(why: NotYet) -> String {
+    match why {
+        NotYet::TaskScheduled(at) => format!("the task starts at {at}"),
+        NotYet::TaskNotRunning(state) => format!("the task is {}", state.name()),
+        NotYet::Until(at) => format!("the next attempt begins at {at}"),
+        NotYet::DeviceBusy(UpgradeId(id)) => {
+            format!("upgrade {id} of the same device has to end first")
+        }
     }
 }
 
@@ -111,7 +123,11 @@ fn downloading(detail: &UpgradeDetail, now: UtcMillis) -> String {
 /// What the timeline said last, and when.
 fn last_line(detail: &UpgradeDetail, now: UtcMillis) -> String {
     detail.events.last().map_or_else(String::new, |event| {
-        format!("{}, {} ago", event.text, span(now.since(event.at)))
+        format!(
+            "{}, {} ago",
+            wording::line(&event.line),
+            span(now.since(event.at))
+        )
     })
 }
 

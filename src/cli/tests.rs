@@ -102,7 +102,7 @@ impl Shell {
             task: TaskId(1),
             attempt: 1,
             outcome: Outcome::Succeeded(Success::Upgraded),
-            detail: "upgraded".to_owned(),
+            facts: Box::default(),
             retry_at: None,
             at: self.state.clock.now().utc,
         };

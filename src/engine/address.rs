@@ -1,7 +1,10 @@
 //! Where a device is, whether it receives what is sent there, and what its moving means.
 
-use super::{Engine, account::Repeated, key::DeviceKey, registered::Validation};
-use crate::coap::Peer;
+use super::{Engine, key::DeviceKey, registered::Validation};
+use crate::{
+    coap::Peer,
+    ledger::{Happened, Repeated},
+};
 
 impl Engine {
     /// The device has shown that it receives what is sent to its address.
@@ -70,9 +73,8 @@ impl Engine {
         let displaced = self.devices.move_to(key, peer);
         self.has_left_its_address(displaced);
         if before.is_some_and(|before| before != peer) {
-            let address = peer.address;
-            self.note_once(key, Repeated::Address, || {
-                format!("heard from another address: {address}")
+            self.note_once(key, Repeated::Address, || Happened::AddressChanged {
+                address: peer.address.to_string(),
             });
         }
     }

@@ -1,6 +1,9 @@
 //! What a device is asked.
 
-use crate::lwm2m::{ConnectivityReading, ResourcePath};
+use crate::{
+    ledger::Outbound,
+    lwm2m::{ConnectivityReading, ResourcePath},
+};
 
 /// Why a request was sent to a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +26,28 @@ pub(super) enum Tag {
     Execute,
     /// An empty message that is to be rejected.
     Ping,
+}
+
+impl Tag {
+    /// What it is among the facts of an attempt; of a read, what was read.
+    pub(super) fn message(self, path: Option<ResourcePath>) -> Outbound {
+        match self {
+            Self::Attributes => Outbound::Attributes,
+            Self::Observe => Outbound::Observation,
+            Self::Version => Outbound::VersionQuery,
+            Self::Read => {
+                let path = path.unwrap_or(ResourcePath::CONNECTIVITY);
+                Outbound::Read {
+                    path: path.to_string(),
+                }
+            }
+            Self::Notify => Outbound::NewVersion,
+            Self::Segment(segment) => Outbound::Segment { segment },
+            Self::Answer(to) => Outbound::Answer { to },
+            Self::Execute => Outbound::Command,
+            Self::Ping => Outbound::Ping,
+        }
+    }
 }
 
 /// A read under way.

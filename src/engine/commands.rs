@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     clock::{Instant, Now},
-    ledger::{Cancellation, Coverage, Failure, Outcome, Stage, StopReason, UpgradeId},
+    ledger::{Cancellation, Coverage, Failure, Happened, Outcome, Stage, StopReason, UpgradeId},
     package::Package,
     upgrade::{Event, EvidenceList, Sota, Stored},
 };
@@ -104,14 +104,14 @@ impl Engine {
             commanded_after: 0,
         });
         session.refresh_stored(self.now);
+        let begun = Happened::AttemptBegun {
+            attempt: session.order.attempt,
+        };
         let change = Change::Stage {
             upgrade: session.order.upgrade,
             attempt: session.order.attempt,
             change: session.stored.clone(),
-            note: format!(
-                "attempt {} begins: waiting for the device to be heard",
-                session.order.attempt
-            ),
+            line: Some(Box::new(begun.into())),
             at: self.now.utc,
         };
         self.holders.insert(session.order.upgrade, key);
@@ -149,7 +149,7 @@ impl Engine {
             upgrade: order.upgrade,
             task: order.task,
             attempt: order.attempt,
-            detail: outcome.to_string(),
+            facts: Box::new(outcome.facts()),
             outcome,
             retry_at: crate::task::next_attempt_at(order.retry, order.attempt, at),
             at,
@@ -307,7 +307,8 @@ impl Engine {
             let asked = self.act(key, action);
             let session = self.device_mut(key).session.as_mut();
             if let (Asked::Now(tag), Some(session)) = (asked, session) {
-                session.account.announce(tag, notes::asked_again(action));
+                let again = notes::asked_again(action);
+                session.account.announce(tag.message(None), again);
             }
         }
         if self.stage(key) == Some(Stage::WaitingForDevice) {

@@ -310,14 +310,10 @@ impl Device {
         self.registration.as_ref()?.objects.has(object)
     }
 
-    /// The objects that its registration announces, as far as they are below 63: `3, 4, 5`.
-    pub(super) fn announced_objects(&self) -> String {
+    /// The objects that its registration announces, as far as they are below 63.
+    pub(super) fn announced_objects(&self) -> Vec<u16> {
         let objects = self.registration.as_ref().map(|known| known.objects);
-        let numbers = objects.into_iter().flat_map(ObjectSet::numbers);
-        numbers
-            .map(|object| object.to_string())
-            .collect::<Vec<_>>()
-            .join(", ")
+        objects.into_iter().flat_map(ObjectSet::numbers).collect()
     }
 
     /// The segments of the path below which it has its objects; most have them at the root.

@@ -5,12 +5,10 @@
 //! registration had run out, that the server was restarted, or that it is the registration from before once more. What
 //! was done before the server's restart outlives a registration within minutes of it: a refusal before it is forgotten.
 
-use super::{
-    Change, Engine, Speaker, account::Repeated, device::Device, key::DeviceKey, registered::Excuse,
-};
+use super::{Change, Engine, Speaker, device::Device, key::DeviceKey, registered::Excuse};
 use crate::{
     coap::EXCHANGE_LIFETIME,
-    ledger::{Evidence, Stage},
+    ledger::{Evidence, Explanation, Happened, Repeated, Stage},
     package::Version,
     upgrade::{Claim, Credence, Event, Sign},
 };
@@ -109,23 +107,19 @@ impl Engine {
             self.has_restarted(key);
         }
         let why = match excuse {
-            None => "registered anew: it has restarted",
-            Some(Excuse::Expired) => "registered anew, after its registration had run out",
-            Some(Excuse::Refused) => {
-                "registered anew, after it was told that its registration is unknown, or got no answer"
-            }
-            Some(Excuse::ServerRestarted) => {
-                "registered anew, heard for the first time since the server was started"
-            }
-            Some(Excuse::ServerYoung) => {
-                "registered anew, shortly after the server was started: it may have been without an answer before"
-            }
-            Some(Excuse::Repeated) => "registered anew, by a message from before",
+            None => Explanation::Restarted,
+            Some(Excuse::Expired) => Explanation::Expired,
+            Some(Excuse::Refused) => Explanation::Refused,
+            Some(Excuse::ServerRestarted) => Explanation::ServerRestarted,
+            Some(Excuse::ServerYoung) => Explanation::ServerYoung,
+            Some(Excuse::Repeated) => Explanation::EarlierMessage,
         };
         // In the stages before, it is asked again, which is told with the registration.
         if let Some(Stage::WaitingForSlot | Stage::Downloading | Stage::Executing) = self.stage(key)
         {
-            self.note_once(key, Repeated::Registration, || why.to_owned());
+            self.note_once(key, Repeated::Registration, || Happened::RegisteredAnew {
+                why,
+            });
         }
         Event::Registered { restarted }
     }
@@ -190,7 +184,7 @@ impl Engine {
         };
         if began_at > now.instant_at(newest.at) {
             self.has_restarted(key);
-            self.note(key, "a new association (DTLS): it has restarted".to_owned());
+            self.note(key, Happened::AssociationBegun.into());
             self.fire(key, Event::Restarted);
         }
     }

@@ -9,16 +9,10 @@
 
 use bytes::Bytes;
 
-use super::{
-    Engine,
-    account::{Fate, Repeated, Said},
-    asked::Tag,
-    device_formats::Formats,
-    key::DeviceKey,
-    link::below,
-};
+use super::{Engine, asked::Tag, device_formats::Formats, key::DeviceKey, link::below};
 use crate::{
     coap::{Code, ContentFormat, Datagram, Kind, Message, MessageBuilder, Token, put_downlink},
+    ledger::{Fate, Form, Happened, Inbound, Repeated},
     lwm2m::{Container, ResourcePath, Wrapping, accept_for, format, opaque_of},
     upgrade::Event,
 };
@@ -54,14 +48,12 @@ fn written(request: &Datagram) -> Option<(Option<Wrapping>, Bytes)> {
     Some((opaque.wrapping, Bytes::copy_from_slice(frame)))
 }
 
-/// A content format, for the timeline.
-fn named(wrapping: Option<Wrapping>) -> String {
-    let (format, instance) = match wrapping {
-        None => (format::OPAQUE, ""),
-        Some(wrapping) if wrapping.multiple => (wrapping.container.format(), ", as an instance"),
-        Some(wrapping) => (wrapping.container.format(), ""),
-    };
-    format!("content format {format}{instance}")
+/// The form of a write, for the timeline.
+fn form(wrapping: Option<Wrapping>) -> Form {
+    Form {
+        format: wrapping.map_or(format::OPAQUE, |it| it.container.format()),
+        instance: wrapping.is_some_and(|it| it.multiple),
+    }
 }
 
 impl Engine {
@@ -95,15 +87,11 @@ impl Engine {
             return false;
         }
         (self.device_mut(key).formats).set(Formats::OBSERVES_ANY, true);
-        let answer = code.map_or("a Reset".to_owned(), |code| code.to_string());
-        self.note(
-            key,
-            format!(
-                "refused the observation of /19/0/0 in content format {} with {answer}: \
-                 asked without",
-                format.0
-            ),
-        );
+        let refused = Happened::ObservationFormatRefused {
+            format: format.0,
+            answer: code.map(|code| code.to_string()),
+        };
+        self.note(key, refused.into());
         true
     }
 
@@ -127,13 +115,12 @@ impl Engine {
             return false;
         };
         self.device_mut(key).formats.set(Formats::READS_ANY, true);
-        self.note(
-            key,
-            format!(
-                "refused the read of {path} in content format {} with {code}: asked without",
-                format.0
-            ),
-        );
+        let refused = Happened::ReadFormatRefused {
+            path: path.to_string(),
+            format: format.0,
+            answer: code.to_string(),
+        };
+        self.note(key, refused.into());
         true
     }
 
@@ -192,12 +179,14 @@ impl Engine {
             return false; // in none of them: the next write begins anew
         }
         if *formats != before {
-            self.note_once(key, Repeated::Write, || {
-                let (refused, next) = (named(refused), named(next));
-                format!("refused the write to /19/1/0 in {refused} with {code}: written in {next} from now on")
+            self.note_once(key, Repeated::Write, || Happened::WriteFormRefused {
+                answer: code.to_string(),
+                refused: form(refused),
+                next: form(next),
             });
         }
-        self.fared(key, tag, Fate::Refused(code));
+        let answer = code.to_string();
+        self.fared(key, tag, Fate::Refused { answer });
         self.send_frame_first(key, tag, frame);
         true
     }
@@ -257,7 +246,7 @@ impl Engine {
 
     fn service_data(&mut self, key: DeviceKey) {
         self.counters.service_data += 1;
-        self.said(key, Said::ServiceData);
+        self.said(key, Inbound::ServiceData);
         self.fire(key, Event::Heard);
     }
 }

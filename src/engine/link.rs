@@ -5,15 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand_chacha::rand_core::Rng;
 
-use super::{
-    Engine,
-    account::{Fate, Repeated, Said},
-    asked::Tag,
-    device::Device,
-    key::DeviceKey,
-};
+use super::{Engine, asked::Tag, device::Device, key::DeviceKey};
 use crate::{
     coap::{Code, Datagram, Kind, LinkEvent, Message, MessageBuilder, Peer, Request, Token},
+    ledger::{Fate, Happened, Inbound, Postponed, Repeated},
     lwm2m::ResourcePath,
     upgrade::Event,
 };
@@ -25,7 +20,7 @@ pub(super) enum Leaves {
     /// Behind another request to the device.
     Behind,
     /// When the device can be reached again; why it cannot be now.
-    Later(&'static str),
+    Later(Postponed),
 }
 
 /// How often a request was sent before.
@@ -208,21 +203,20 @@ impl Engine {
     }
 
     /// Why nothing may be sent to the device now, if so.
-    fn unreachable(&self, key: DeviceKey) -> Option<&'static str> {
+    fn unreachable(&self, key: DeviceKey) -> Option<Postponed> {
         let device = self.device(key);
         if device.registration.is_none() {
-            return Some("it is not registered: it is asked when it is");
+            return Some(Postponed::NotRegistered);
         }
         if device.peer().is_none() {
-            return Some("its address is not known any more: it is asked when it is heard");
+            return Some(Postponed::AddressUnknown);
         }
         if (self.restoring).is_some_and(|since| device.heard_at.is_none_or(|at| at < since)) {
             // another device may be there, which is not read yet
-            return Some("devices are still being read after the start: it is asked then");
+            return Some(Postponed::ServerStarting);
         }
         let window = self.profiles[device.profile].awake_window;
-        (device.sleeps() && !device.is_awake(self.now.instant, window))
-            .then_some("it sleeps: it is asked when it is heard")
+        (device.sleeps() && !device.is_awake(self.now.instant, window)).then_some(Postponed::Asleep)
     }
 
     /// When the request that was queued last under that name leaves.
@@ -320,7 +314,8 @@ impl Engine {
     ) {
         let fate = match (&event, message) {
             (LinkEvent::Responded(tag), Some(message)) if !message.code().is_success() => {
-                Some((*tag, Fate::Refused(message.code())))
+                let answer = message.code().to_string();
+                Some((*tag, Fate::Refused { answer }))
             }
             (LinkEvent::Responded(tag) | LinkEvent::Acknowledged(tag), _) => {
                 Some((*tag, Fate::Acknowledged))
@@ -339,11 +334,11 @@ impl Engine {
             // Some stacks acknowledge an empty message instead of rejecting it.
             (LinkEvent::Acknowledged(Tag::Ping) | LinkEvent::Rejected(Tag::Ping), _) => {
                 self.device_mut(key).link.cancel(|tag| *tag == Tag::Ping);
-                self.said(key, Said::Pong);
+                self.said(key, Inbound::Pong);
                 self.fire(key, Event::Heard);
             }
             (LinkEvent::Rejected(Tag::Read), _) => self.read_refused(key),
-            (LinkEvent::Rejected(Tag::Attributes), _) => self.attributes_refused(key, "a Reset"),
+            (LinkEvent::Rejected(Tag::Attributes), _) => self.attributes_refused(key, None),
             (LinkEvent::Rejected(Tag::Observe), _) => self.observation_refused(key, None),
             (LinkEvent::Unanswered(Tag::Observe), _) => {
                 self.device_mut(key).observing = false;
@@ -369,7 +364,7 @@ impl Engine {
                 let observed = message.observe().is_some();
                 if !observed {
                     self.note_once(key, Repeated::Observation, || {
-                        "answered the observation of /19/0/0 without confirming it (no Observe option)".to_owned()
+                        Happened::ObservationUnconfirmed
                     });
                 }
                 // The answer is the first notification, or a notification came before the answer.
@@ -382,13 +377,13 @@ impl Engine {
             }
             Tag::Observe => self.observation_refused(key, Some(code)),
             Tag::Attributes if !code.is_success() => {
-                self.attributes_refused(key, &code.to_string());
+                self.attributes_refused(key, Some(code));
             }
             Tag::Read => self.read_answered(key, message),
             Tag::Execute if code.is_success() => self.fire(key, Event::ExecuteDelivered),
             Tag::Version | Tag::Notify | Tag::Execute if !code.is_success() => {
-                self.note_once(key, Repeated::Write, || {
-                    format!("answered the write to /19/1/0 with {code}")
+                self.note_once(key, Repeated::Write, || Happened::WriteRefused {
+                    answer: code.to_string(),
                 });
             }
             Tag::Attributes
@@ -410,7 +405,9 @@ impl Engine {
             self.device_mut(key).link.send_first(request);
         } else if let Some(code) = code {
             self.note_once(key, Repeated::Observation, || {
-                format!("refused the observation of /19/0/0 with {code}")
+                Happened::ObservationRefused {
+                    answer: code.to_string(),
+                }
             });
             let object = ResourcePath::UPLINK.object();
             if code == Code::NOT_FOUND && self.device(key).announces(object) == Some(false) {
@@ -423,9 +420,9 @@ impl Engine {
     }
 
     /// The device takes no pmin, which an attempt tells once: it is observed all the same.
-    fn attributes_refused(&mut self, key: DeviceKey, answer: &str) {
-        self.note_once(key, Repeated::Attributes, || {
-            format!("refused pmin = 0 for /19/0/0 with {answer}")
+    fn attributes_refused(&mut self, key: DeviceKey, code: Option<Code>) {
+        self.note_once(key, Repeated::Attributes, || Happened::AttributesRefused {
+            answer: code.map(|code| code.to_string()),
         });
     }
 

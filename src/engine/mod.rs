@@ -74,11 +74,10 @@ use crate::{
     clock::{Instant, Now, UtcMillis},
     coap::{Datagram, Message, Peer, Reassembly},
     config::Config,
-    ledger::{Stage, UpgradeId},
+    ledger::{Happened, Repeated, Stage, UpgradeId},
     package::Version,
     upgrade::{Event, Rules},
 };
-use account::Repeated;
 use device::Device;
 use id::Location;
 use key::DeviceKey;
@@ -222,10 +221,7 @@ impl Engine {
     pub fn association_ended(&mut self, now: Now, peer: Peer) {
         self.now = now;
         if let Some(key) = self.devices.by_peer(peer) {
-            self.note_once(key, Repeated::Association, || {
-                "its association (DTLS) has ended: it is asked nothing before it begins another"
-                    .to_owned()
-            });
+            self.note_once(key, Repeated::Association, || Happened::AssociationEnded);
             self.displace(key);
         }
     }

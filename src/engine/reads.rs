@@ -3,12 +3,10 @@
 //! The object is read as a whole first: one exchange. A device that refuses that is asked for its
 //! signal resources one by one; the cell alone is left to the negotiation's next stage.
 
-use super::{
-    Change, CoverageReading, CoverageSource, Engine, account::Said, asked::Read, key::DeviceKey,
-};
+use super::{Change, CoverageReading, CoverageSource, Engine, asked::Read, key::DeviceKey};
 use crate::{
     coap::{Block, Message},
-    ledger::Coverage,
+    ledger::{Coverage, Happened, Inbound, Misread},
     lwm2m::{ConnectivityReading, ContentError, ResourcePath, decode},
     upgrade::{Event, Sota},
 };
@@ -34,7 +32,11 @@ impl Engine {
             return;
         };
         let (path, code) = (read.path, message.code());
-        self.said(key, Said::ReadAnswer(path, code));
+        let answer = Inbound::ReadAnswer {
+            path: path.to_string(),
+            answer: code.to_string(),
+        };
+        self.said(key, answer);
         if !code.is_success() {
             if self.reads_without_format(key, &path, code) {
                 return self.begin_read(
@@ -45,10 +47,11 @@ impl Engine {
                     },
                 );
             }
-            self.note(
-                key,
-                format!("the device answered the read of {path} with {code}"),
-            );
+            let refused = Happened::ReadRefused {
+                path: path.to_string(),
+                answer: code.to_string(),
+            };
+            self.note(key, refused.into());
             return self.read_ended(key, &read, None);
         }
         match read.take_part(message) {
@@ -60,8 +63,8 @@ impl Engine {
                 return self.send_read(key, path, Some(next.encode()));
             }
             Err(problem) => {
-                let problem = format!("the answer to the read of {path} is unreadable: {problem}");
-                self.not_understood(key, problem);
+                let path = path.to_string();
+                self.not_understood(key, Misread::Unreadable { path, problem });
                 return self.read_ended(key, &read, None);
             }
         }
@@ -69,35 +72,36 @@ impl Engine {
         match decode(format, &path, &read.body) {
             Ok(values) => {
                 if let Some(value) = ConnectivityReading::unreadable_cell(&values) {
-                    let shown = value.shown();
-                    let problem =
-                        format!("the answer to the read of {path} tells {shown} as the cell");
-                    self.not_understood(key, problem);
+                    let misread = Misread::Cell {
+                        path: path.to_string(),
+                        told: value.shown(),
+                    };
+                    self.not_understood(key, misread);
                 }
                 let reading = ConnectivityReading::from_values(&values);
                 self.read_ended(key, &read, Some(reading));
             }
             Err(error) => {
-                let problem = match error {
-                    ContentError::Format(format) => format!(
-                        "the read of {path} was answered in content format {format}, which is not understood"
-                    ),
-                    error => {
-                        format!("the answer to the read of {path} is unreadable: {error}")
-                    }
+                let path = path.to_string();
+                let misread = match error {
+                    ContentError::Format(format) => Misread::Format { path, format },
+                    error => Misread::Unreadable {
+                        path,
+                        problem: error.to_string(),
+                    },
                 };
-                self.not_understood(key, problem);
+                self.not_understood(key, misread);
                 self.read_ended(key, &read, None);
             }
         }
     }
 
     /// What the device answered cannot be read: told now, and at the end if its cell stays unknown.
-    fn not_understood(&mut self, key: DeviceKey, problem: String) {
+    fn not_understood(&mut self, key: DeviceKey, misread: Misread) {
         if let Some(session) = self.device_mut(key).session.as_mut() {
-            session.account.not_understood = Some(problem.clone());
+            session.account.not_understood = Some(misread.clone());
         }
-        self.note(key, problem);
+        self.note(key, Happened::NotUnderstood(misread).into());
     }
 
     /// The device rejected a read with a Reset.

@@ -1,18 +1,17 @@
 //! Keeps the account of an attempt: what was sent and said goes into it, and into the timeline; when the attempt has failed,
 //! its detail is made of it.
 
-use std::fmt::Write;
-
 use super::{
-    Change, Engine, Standing,
-    account::{Fate, Repeated, Said, Sent, is_aside},
-    asked::Tag,
+    Change, Engine,
+    asked::{Read, Tag},
     device::{Session, StandingAsked},
     key::DeviceKey,
 };
 use crate::{
     clock::{Instant, UtcMillis},
-    ledger::{Failure, Outcome},
+    ledger::{
+        Facts, Failure, Fate, Happened, Inbound, Last, Limit, Outcome, Queue, Repeated, Said,
+    },
     upgrade::Sota,
 };
 
@@ -25,10 +24,8 @@ impl Engine {
         else {
             return;
         };
-        let announced = &mut session.account.announced;
-        let line = announced.iter().position(|(queued, _)| *queued == tag);
-        let line = line.map(|index| announced.swap_remove(index).1);
-        self.has_left_as(key, tag, at);
+        let message = tag.message(session.read.as_ref().map(Read::path));
+        let line = session.account.left(message, at);
         if tag == Tag::Execute {
             self.commanded(key);
         }
@@ -37,34 +34,10 @@ impl Engine {
         }
     }
 
-    fn has_left_as(&mut self, key: DeviceKey, tag: Tag, at: UtcMillis) {
-        let Some(session) = self.device_mut(key).session.as_mut() else {
-            return;
-        };
-        let sent = &mut session.account.sent;
-        let before = sent.filter(|sent| !is_aside(sent.what));
-        if is_aside(tag) && before.is_some() {
-            return;
-        }
-        let path = session.read.as_ref().map(super::asked::Read::path);
-        let path = path.filter(|_| tag == Tag::Read);
-        let again = sent.filter(|sent| sent.what == tag && sent.path == path);
-        *sent = Some(Sent {
-            what: tag,
-            path,
-            times: again.map_or(1, |sent| sent.times.saturating_add(1)),
-            at,
-            fate: again.map_or(Fate::Open, |sent| sent.fate),
-        });
-    }
-
     /// Something became of a request.
     pub(super) fn fared(&mut self, key: DeviceKey, tag: Tag, fate: Fate) {
-        if let Some(session) = self.device_mut(key).session.as_mut()
-            && let Some(sent) = &mut session.account.sent
-            && sent.what == tag
-        {
-            sent.fate = fate;
+        if let Some(session) = self.device_mut(key).session.as_mut() {
+            session.account.fared(&tag.message(None), fate);
         }
     }
 
@@ -73,10 +46,10 @@ impl Engine {
         &mut self,
         key: DeviceKey,
         what: Repeated,
-        line: impl FnOnce() -> String,
+        line: impl FnOnce() -> Happened,
     ) {
         if self.is_first(key, what) {
-            self.note(key, line());
+            self.note(key, line().into());
         }
     }
 
@@ -97,14 +70,11 @@ impl Engine {
     pub(super) fn tell_repeated_of(&mut self, session: &mut Session) {
         for (what, count) in std::mem::take(&mut session.account.repeated) {
             if count > 1 {
-                let times = match count - 1 {
-                    1 => "once more".to_owned(),
-                    more => format!("{more} times more"),
-                };
+                let times = count - 1;
                 self.persist_lazily(Change::Note {
                     upgrade: session.order.upgrade,
                     attempt: session.order.attempt,
-                    note: format!("{} {times}", what.text()),
+                    line: Box::new(Happened::Repeated { what, times }.into()),
                     at: self.now.utc,
                 });
             }
@@ -112,84 +82,55 @@ impl Engine {
     }
 
     /// The device has said something.
-    pub(super) fn said(&mut self, key: DeviceKey, said: Said) {
+    pub(super) fn said(&mut self, key: DeviceKey, message: Inbound) {
         let at = self.now.utc;
         if let Some(session) = self.device_mut(key).session.as_mut() {
-            session.account.said = Some((said, at));
+            session.account.said = Some(Said { message, at });
         }
     }
 
-    /// How an attempt ended, for the operator: of a failure all that is known of its last moments.
-    pub(super) fn detail(
+    /// What is known of how an attempt ended: of a failure all that is known of its last moments.
+    pub(super) fn facts(
         &self,
         key: DeviceKey,
         session: &Session,
         before: &Sota,
         outcome: &Outcome,
-    ) -> String {
-        let mut text = outcome.to_string();
+    ) -> Facts {
+        let facts = outcome.facts();
         let Outcome::Failed(failure) = outcome else {
-            return text;
+            return facts;
         };
-        if let (Failure::CellUnknown, Some(problem)) = (failure, &session.account.not_understood) {
-            // it may have told its cell
-            text = format!(
-                "what the device answered about its cell (/4/0/8) is not understood, so it cannot be admitted to one: \
-                 {problem}"
-            );
-        }
-        // writing to a String does not fail
-        if *failure == Failure::NotSupported {
-            let objects = self.device(key).announced_objects();
-            let _ = write!(text, ". It announces objects {objects} and no 19");
-        }
-        if let Some(deadline) = failure.limit() {
-            let seconds = deadline.duration(&self.config.upgrade).as_secs();
-            let _ = write!(text, ". Limit: {} = {seconds}", deadline.setting());
-        }
-        if *failure == Failure::SlotTimedOut
-            && let (Some(place), StandingAsked::Told(standing)) = (before.place(), session.standing)
-        {
-            let Standing { taken, ahead } = standing;
-            let _ = write!(
-                text,
-                ". {taken} {} in cell {}; this one's coverage allowed {}; {ahead} waited before it",
-                if taken == 1 {
-                    "device upgraded"
-                } else {
-                    "devices upgraded"
-                },
-                place.cell,
-                place.limit
-            );
-        }
-        let account = &session.account;
-        match (&account.sent, account.resumed_at) {
-            (Some(sent), _) => {
-                let _ = write!(text, ". Sent last: {}", sent.text(account.resumed_at));
-            }
-            (None, Some(at)) => {
-                let _ = write!(
-                    text,
-                    ". Sent last: nothing since the server started at {at}"
-                );
-            }
-            (None, None) => text.push_str(". Sent last: nothing"),
-        }
-        if let Some((said, at)) = account.said {
-            let _ = write!(text, ". Said last: {} at {at}", said.text());
-        }
         let device = self.device(key);
-        match device.heard_at.map(|at| self.utc_of(at)) {
-            None => text.push_str(". It was never heard"),
-            Some(at) if device.unheard_since_start() => {
-                let _ = write!(text, ". Heard last, as far as is stored, at {at}");
-            }
-            Some(at) => {
-                let _ = write!(text, ". Heard last at {at}");
-            }
+        let account = &session.account;
+        let limit = failure.limit().map(|deadline| Limit {
+            setting: deadline.setting().into(),
+            seconds: deadline.duration(&self.config.upgrade).as_secs(),
+        });
+        let queue = match (failure, before.place(), session.standing) {
+            (Failure::SlotTimedOut, Some(place), StandingAsked::Told(standing)) => Some(Queue {
+                cell: place.cell,
+                taken: standing.taken,
+                limit: place.limit,
+                ahead: standing.ahead,
+            }),
+            _ => None,
+        };
+        Facts {
+            objects: (*failure == Failure::NotSupported).then(|| device.announced_objects()),
+            not_understood: (account.not_understood.clone())
+                .filter(|_| *failure == Failure::CellUnknown),
+            limit,
+            queue,
+            last: Some(Last {
+                sent: account.sent.clone(),
+                known_since: account.resumed_at,
+                said: account.said.clone(),
+                heard_at: device.heard_at.map(|at| self.utc_of(at)),
+                heard_as_stored: device.unheard_since_start() && device.heard_at.is_some(),
+            }),
+            ..facts
         }
-        text
     }
 
     /// The wall-clock time of an instant that has passed.

@@ -5,7 +5,6 @@ use rand_chacha::rand_core::Rng;
 
 use super::{
     Announced, Change, Engine, Location, QueueMode, Registration, Report, Sought, Speaker,
-    account::Said,
     device::Port,
     key::DeviceKey,
     moves::{By, Welcome},
@@ -17,6 +16,7 @@ use crate::{
     clock::Instant,
     coap::{Block, Code, Kind, Message, Peer, Reply, short_response},
     config::RegistrationPolicy,
+    ledger::{Happened, Inbound},
     lwm2m::{RegisterError, RegisterRequest, UpdateRequest},
     upgrade::Event,
 };
@@ -111,7 +111,7 @@ impl Engine {
         }
         // Observations end with the registration they were made under.
         self.send_observe(key);
-        self.said(key, Said::Registration);
+        self.said(key, Inbound::Registration);
         Some(self.explain_registration(key, excuse))
     }
 
@@ -343,7 +343,7 @@ impl Engine {
                 self.respond(peer, bytes, message, response.build());
             }
         }
-        self.said(key, Said::Update);
+        self.said(key, Inbound::Update);
     }
 
     /// Whether a part of a body is left to be sent again: while devices are still being read, the last part might
@@ -364,7 +364,7 @@ impl Engine {
         if !self.store_available || self.is_overloaded() {
             return self.refuse(peer, bytes, message, UNAVAILABLE);
         }
-        self.note(key, "has ended its registration".to_owned());
+        self.note(key, Happened::Deregistered.into());
         let id = self.response_id(peer);
         self.deregister(key);
         let response = short_response(message, Code::DELETED, id, Bytes::new());

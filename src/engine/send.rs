@@ -2,12 +2,10 @@
 
 use bytes::Bytes;
 
-use super::{
-    CoverageSource, Engine, Sought, Speaker, account::Said, asked::Tag, key::DeviceKey, moves::By,
-};
+use super::{CoverageSource, Engine, Sought, Speaker, asked::Tag, key::DeviceKey, moves::By};
 use crate::{
     coap::{Code, Message, Peer, Reply, short_response},
-    ledger::Stage,
+    ledger::{Inbound, Stage},
     lwm2m::{ConnectivityReading, SendError, SendRequest},
     upgrade::Event,
 };
@@ -72,7 +70,7 @@ impl Engine {
         };
         // An upgrade that waits for the device begins before it hears what the device says.
         self.heard(key);
-        self.said(key, Said::ServiceData);
+        self.said(key, Inbound::ServiceData);
         self.coverage_sent(key, request.connectivity);
         for payload in request.uplink {
             self.bytes_received(key, &payload);

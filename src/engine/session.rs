@@ -2,7 +2,6 @@
 
 use super::{
     Change, Engine, Presence, Report, Request,
-    account::Repeated,
     asked::{Read, Tag},
     device::{Session, StandingAsked, queued_in, slot_in},
     key::DeviceKey,
@@ -11,7 +10,7 @@ use super::{
     registered::Excuse,
 };
 use crate::{
-    ledger::{Deadline, Outcome, Stage, UpgradeId},
+    ledger::{Deadline, Facts, Happened, Line, Outcome, Postponed, Repeated, Stage, UpgradeId},
     lwm2m::ResourcePath,
     upgrade::{Action, Event, Sign, Sota},
 };
@@ -43,8 +42,8 @@ impl Engine {
         let before = session.sota.clone();
         let (after, actions) = before.clone().on(self.now.instant, event, &rules);
         if let Sota::Ended(outcome) = &after {
-            let detail = self.detail(key, &session, &before, outcome);
-            self.end(key, *session, &before, outcome.clone(), detail);
+            let facts = self.facts(key, &session, &before, outcome);
+            self.end(key, *session, &before, outcome.clone(), facts);
             self.move_slot(key, &before, &after);
             return;
         }
@@ -105,7 +104,7 @@ impl Engine {
 
     /// Records what has happened to the upgrade, and what the device was asked for it, if that leaves now. What leaves
     /// later has a line then.
-    fn record_step(&mut self, key: DeviceKey, news: bool, line: Option<notes::Line>, asked: Asked) {
+    fn record_step(&mut self, key: DeviceKey, news: bool, line: Option<Line>, asked: Asked) {
         let leaves = match asked {
             Asked::Now(tag) => Some((tag, self.leaves(key, tag))),
             Asked::Nothing | Asked::Before => None,
@@ -114,47 +113,49 @@ impl Engine {
         let Some(session) = self.device_mut(key).session.as_mut() else {
             return;
         };
-        let mut note = String::new();
-        if let Some(line) = line {
-            note = line.happened;
-            match (leaves, line.asked) {
-                (Some((_, Leaves::Now)), Some(asked)) => {
-                    note.push_str(": ");
-                    note.push_str(&asked);
+        let line = line.map(|line| match (leaves, line) {
+            (Some((_, Leaves::Now)), line) => line,
+            (
+                Some((tag, leaves)),
+                Line {
+                    happened,
+                    asked: Some(asked),
+                    number,
+                    ..
+                },
+            ) => {
+                let later = Line::asking(Happened::Asked, asked, number);
+                session.account.announce(tag.message(None), later);
+                let postponed = match leaves {
+                    Leaves::Later(why) => Some(why),
+                    Leaves::Now | Leaves::Behind => None,
+                };
+                Line {
+                    postponed,
+                    ..happened.into()
                 }
-                (Some((tag, leaves)), Some(asked)) => {
-                    if let Leaves::Later(why) = leaves {
-                        note.push_str("; ");
-                        note.push_str(why);
-                    }
-                    session.account.announce(tag, asked);
-                }
-                _ if asked == Asked::Before => {
-                    note.push_str("; what it was asked before is still under way");
-                }
-                (None, _) | (_, None) => {}
             }
-        }
-        if !news && note.is_empty() {
-            return;
-        }
+            (_, Line { happened, .. }) => Line {
+                postponed: (asked == Asked::Before).then_some(Postponed::AskedBefore),
+                ..happened.into()
+            },
+        });
         let (upgrade, attempt, at) = (session.order.upgrade, session.order.attempt, now.utc);
-        let change = if news {
-            let change = session.stored.clone();
-            Change::Stage {
+        let change = match line.map(Box::new) {
+            line if news => Change::Stage {
                 upgrade,
                 attempt,
-                change,
-                note,
+                change: session.stored.clone(),
+                line,
                 at,
-            }
-        } else {
-            Change::Note {
+            },
+            Some(line) => Change::Note {
                 upgrade,
                 attempt,
-                note,
+                line,
                 at,
-            }
+            },
+            None => return,
         };
         if let Change::Stage { change, .. } = &change
             && session.account.told_in.replace(change.stage) != Some(change.stage)
@@ -248,7 +249,7 @@ impl Engine {
         mut session: Session,
         before: &Sota,
         outcome: Outcome,
-        detail: String,
+        facts: Facts,
     ) {
         self.tell_repeated_of(&mut session);
         if let Sota::Downloading {
@@ -297,7 +298,7 @@ impl Engine {
                 task: order.task,
                 attempt: order.attempt,
                 outcome,
-                detail,
+                facts: Box::new(facts),
                 retry_at,
                 at,
             },
@@ -305,7 +306,7 @@ impl Engine {
     }
 
     /// Adds a line to the timeline of the device's upgrade.
-    pub(super) fn note(&mut self, key: DeviceKey, note: String) {
+    pub(super) fn note(&mut self, key: DeviceKey, line: Line) {
         let Some(session) = self.device(key).session.as_ref() else {
             return;
         };
@@ -314,7 +315,7 @@ impl Engine {
         self.persist_lazily(Change::Note {
             upgrade,
             attempt,
-            note,
+            line: Box::new(line),
             at,
         });
     }
@@ -356,7 +357,7 @@ impl Engine {
         let expired = self.device(key).registration.as_ref();
         if expired.is_some_and(|registration| registration.expires <= now) {
             self.counters.registrations_expired += 1;
-            self.note(key, "its registration has run out".to_owned());
+            self.note(key, Happened::RegistrationExpired.into());
             self.deregister(key);
             self.device_mut(key).excuse = Some(Excuse::Expired);
         }

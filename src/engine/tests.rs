@@ -30,6 +30,7 @@ use crate::{
     config::RegistrationPolicy,
     ledger::{Coverage, Outcome, PackageId, RetryPolicy, Stage, TaskId, UpgradeId},
     package::{CheckCodeKind, Package, PcpOffer, SegmentFrames, Segmentation},
+    wording,
 };
 
 fn version(text: &str) -> pcp::Version {
@@ -290,14 +291,24 @@ impl World {
     }
 }
 
-/// The lines of the timeline.
-fn notes(world: &World) -> Vec<&str> {
+/// The lines of the timeline, as people read them.
+fn notes(world: &World) -> Vec<String> {
     (world.changes.iter())
         .filter_map(|change| match change {
-            Change::Stage { note, .. } | Change::Note { note, .. } => Some(note.as_str()),
+            Change::Stage { line, .. } => line.as_deref(),
+            Change::Note { line, .. } => Some(&**line),
             _ => None,
         })
+        .map(wording::line)
         .collect()
+}
+
+/// What the operator is told of an upgrade's end.
+fn told_at_the_end(world: &World) -> Option<String> {
+    world.changes.iter().find_map(|change| match change {
+        Change::Ended { outcome, facts, .. } => Some(wording::ending(outcome.reason(), facts)),
+        _ => None,
+    })
 }
 
 /// A device that does what it is told by the test.

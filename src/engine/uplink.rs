@@ -9,14 +9,13 @@ use pcp::{DeviceMessage, MessageCode, PlatformMessage, ResultCode};
 
 use super::{
     Change, Engine,
-    account::{Fate, Repeated, Said},
     asked::Tag,
     device::{LastDownload, LastReport, REPORT_REPEATS, Session},
     key::DeviceKey,
     link::Sent,
 };
 use crate::{
-    ledger::{FailedIn, ReportedFailure, Stage},
+    ledger::{Doubt, FailedIn, Fate, Happened, Inbound, Repeated, ReportedFailure, Stage},
     package::Version,
     upgrade::{Claim, Credence, Event, Sign, Sota},
 };
@@ -27,12 +26,12 @@ impl Engine {
             Ok(message) => message,
             Err(error) => {
                 self.counters.pcp_malformed += 1;
-                return self.note_once(key, Repeated::NotPcp, || {
-                    format!("sent a frame that is no PCP: it {error}")
+                return self.note_once(key, Repeated::NotPcp, || Happened::NotPcp {
+                    problem: error.to_string(),
                 });
             }
         };
-        if let Some(said) = Said::of(&message) {
+        if let Some(said) = inbound(&message) {
             self.said(key, said);
         }
         match message {
@@ -72,10 +71,7 @@ impl Engine {
             DeviceMessage::DownloadReport { status } => self.download_reported(key, status),
             DeviceMessage::ExecuteResponse { result } => {
                 if result == ResultCode::DOWNLOAD_TIMED_OUT {
-                    self.note_once(key, Repeated::OwnTimeout, || {
-                        "reported a time-out of its own (PCP 23 with 0x06), which answers nothing"
-                            .to_owned()
-                    });
+                    self.note_once(key, Repeated::OwnTimeout, || Happened::OwnTimeout);
                 } else {
                     self.device_mut(key).link.cancel(|tag| *tag == Tag::Execute);
                     self.fared(key, Tag::Execute, Fate::Acknowledged);
@@ -96,10 +92,9 @@ impl Engine {
             return self.refuse_segment(key, ResultCode::NO_SUCH_TASK, None);
         };
         if session.package.pcp.offer.version != version {
-            self.note_once(key, Repeated::Refusal, || {
-                format!(
-                    "asked for segment {segment} of \"{version}\": told that there is no such task"
-                )
+            self.note_once(key, Repeated::Refusal, || Happened::SegmentOfOtherVersion {
+                segment,
+                version: version.into(),
             });
             return self.refuse_segment(key, ResultCode::NO_SUCH_TASK, None);
         }
@@ -109,11 +104,10 @@ impl Engine {
         }
         let package = session.package.clone();
         let Some(frame) = package.pcp.frames.get(segment) else {
-            let count = package.pcp.offer.segmentation.segment_count();
-            self.note_once(key, Repeated::Refusal, || {
-                format!(
-                    "asked for segment {segment} of {count}: told that there is no such segment"
-                )
+            let segments = package.pcp.offer.segmentation.segment_count();
+            self.note_once(key, Repeated::Refusal, || Happened::NoSuchSegment {
+                segment,
+                segments,
             });
             return self.refuse_segment(key, ResultCode::NO_SUCH_SEGMENT, Some(segment));
         };
@@ -148,8 +142,12 @@ impl Engine {
         }
         let percent = session.package.pcp.offer.segmentation.percent_before(last);
         self.note_once(key, Repeated::Jump, || match segment {
-            0 => format!("began again at segment 0 after {percent} %"),
-            _ => format!("goes on at segment {segment} after segment {last}, which is {percent} %"),
+            0 => Happened::BeganAgain { percent },
+            _ => Happened::WentOnElsewhere {
+                segment,
+                last,
+                percent,
+            },
         });
     }
 
@@ -327,25 +325,18 @@ impl Engine {
         if session.is_none_or(|session| session.package.version != version) {
             return;
         }
-        let why = match credence {
+        let doubt = match credence {
             Credence::Sound => return,
-            Credence::Unproven => {
-                "no sign of a restart was seen since it was notified of it or told to upgrade"
-                    .into()
-            }
-            Credence::Premature => {
-                "it has taken it since it restarted last, and was not told to install it".into()
-            }
-            Credence::Refuted(ReportedFailure { failed_in, code }) => {
-                let pcp = match failed_in {
-                    FailedIn::Download => 22,
-                    FailedIn::Installation => 24,
-                };
-                format!("it has reported {code} (PCP {pcp}), and has not restarted since")
-            }
+            Credence::Unproven => Doubt::NoRestart,
+            Credence::Premature => Doubt::NotCommanded,
+            Credence::Refuted(ReportedFailure { failed_in, code }) => Doubt::Failed {
+                failed_in,
+                result: code.0,
+            },
         };
-        self.note_once(key, Repeated::Claim, || {
-            format!("says that it runs \"{version}\"; {why}")
+        self.note_once(key, Repeated::Claim, || Happened::ClaimDoubted {
+            version,
+            doubt,
         });
     }
 
@@ -373,4 +364,25 @@ impl Engine {
             },
         );
     }
+}
+
+/// What a PCP message says, among the facts of an attempt.
+fn inbound(message: &DeviceMessage<'_>) -> Option<Inbound> {
+    Some(match *message {
+        DeviceMessage::VersionResponse { result, version } => Inbound::Version {
+            result: result.0,
+            version: version.map(Version::from),
+        },
+        DeviceMessage::NotificationResponse { result } => {
+            Inbound::NewVersionAnswer { result: result.0 }
+        }
+        DeviceMessage::SegmentRequest { segment, .. } => Inbound::SegmentRequest { segment },
+        DeviceMessage::DownloadReport { status } => Inbound::DownloadReport { result: status.0 },
+        DeviceMessage::ExecuteResponse { result } => Inbound::CommandAnswer { result: result.0 },
+        DeviceMessage::UpgradeReport { result, version } => Inbound::UpgradeReport {
+            result: result.0,
+            version: version.into(),
+        },
+        DeviceMessage::Unknown { .. } => return None,
+    })
 }

@@ -4,7 +4,9 @@ pub use crate::lwm2m::{Binding, Lwm2mVersion};
 use crate::{
     clock::UtcMillis,
     coap::Peer,
-    ledger::{Coverage, Evidence, Outcome, PackageId, RetryPolicy, Stage, TaskId, UpgradeId},
+    ledger::{
+        Coverage, Evidence, Facts, Line, Outcome, PackageId, RetryPolicy, Stage, TaskId, UpgradeId,
+    },
     lwm2m::Objects,
     package::Version,
 };
@@ -247,8 +249,8 @@ pub enum Change {
         attempt: u32,
         /// The stage.
         change: StageChange,
-        /// What happened, for the timeline.
-        note: String,
+        /// What happened, for the timeline, where it is worth a line.
+        line: Option<Box<Line>>,
         /// When.
         at: UtcMillis,
     },
@@ -259,7 +261,7 @@ pub enum Change {
         /// Number of the attempt, from 1.
         attempt: u32,
         /// What happened.
-        note: String,
+        line: Box<Line>,
         /// When.
         at: UtcMillis,
     },
@@ -295,8 +297,8 @@ pub enum Change {
         attempt: u32,
         /// How.
         outcome: Outcome,
-        /// The same in a sentence for the operator, with what is known of the attempt's last moments.
-        detail: String,
+        /// What is known of that, and of the attempt's last moments.
+        facts: Box<Facts>,
         /// When the next attempt begins; `None` makes this the upgrade's outcome.
         retry_at: Option<UtcMillis>,
         /// When.

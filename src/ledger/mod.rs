@@ -4,8 +4,10 @@ mod change;
 mod coverage;
 mod deadline;
 mod evidence;
+mod facts;
 mod ids;
 mod lane;
+mod line;
 mod outcome;
 mod stage;
 
@@ -16,7 +18,11 @@ pub use change::{
 pub use coverage::Coverage;
 pub use deadline::Deadline;
 pub use evidence::{Evidence, FailedIn, ReportedFailure};
+pub use facts::{Facts, Fate, Inbound, Last, Limit, Outbound, Queue, Said, Sent, Told};
 pub use ids::{PackageId, RetryPolicy, TaskId, TaskState, UpgradeId};
 pub use lane::Lane;
+pub use line::{
+    Asked, Doubt, Explanation, Form, Happened, Line, Misread, Postponed, Question, Repeated,
+};
 pub use outcome::{Cancellation, Failure, Outcome, StopReason, Success};
 pub use stage::Stage;

@@ -1,8 +1,6 @@
-use std::fmt;
-
 use pcp::ResultCode;
 
-use super::Deadline;
+use super::{Deadline, Facts};
 use crate::package::Version;
 
 /// How an attempt to upgrade a device ended.
@@ -141,6 +139,62 @@ impl Outcome {
     pub const fn is_success(&self) -> bool {
         matches!(self, Self::Succeeded(_))
     }
+
+    /// Its arguments.
+    pub fn facts(&self) -> Facts {
+        let none = Facts::default();
+        let Self::Failed(failure) = self else {
+            return none;
+        };
+        match failure {
+            Failure::VersionQueryRefused(code)
+            | Failure::NotificationRefused(code)
+            | Failure::DownloadFailed(code)
+            | Failure::ExecuteRefused(code)
+            | Failure::UpgradeFailed(code) => Facts {
+                result: Some(code.0),
+                ..none
+            },
+            Failure::DownloadTimedOut(segment) => Facts {
+                segment: *segment,
+                ..none
+            },
+            Failure::WrongVersion(version) => Facts {
+                version: Some(*version),
+                ..none
+            },
+            _ => none,
+        }
+    }
+
+    /// The outcome of a reason and its arguments, `None` when there is none.
+    pub fn of(reason: &str, facts: &Facts) -> Option<Self> {
+        let code = || facts.result.map(ResultCode);
+        Some(Self::Failed(match reason {
+            "upgraded" => return Some(Self::Succeeded(Success::Upgraded)),
+            "already_current" => return Some(Self::Succeeded(Success::AlreadyCurrent)),
+            "task_stopped" => return Some(Self::Cancelled(Cancellation::TaskStopped)),
+            "cancelled" => return Some(Self::Cancelled(Cancellation::Upgrade)),
+            "device_not_heard" => Failure::DeviceNotHeard,
+            "version_query_timed_out" => Failure::VersionQueryTimedOut,
+            "version_query_refused" => Failure::VersionQueryRefused(code()?),
+            "cell_unknown" => Failure::CellUnknown,
+            "cell_query_timed_out" => Failure::CellQueryTimedOut,
+            "slot_timed_out" => Failure::SlotTimedOut,
+            "notification_refused" => Failure::NotificationRefused(code()?),
+            "download_timed_out" => Failure::DownloadTimedOut(facts.segment),
+            "download_stalled" => Failure::DownloadStalled,
+            "download_failed" => Failure::DownloadFailed(code()?),
+            "execute_refused" => Failure::ExecuteRefused(code()?),
+            "execution_timed_out" => Failure::ExecutionTimedOut,
+            "upgrade_failed" => Failure::UpgradeFailed(code()?),
+            "wrong_version" => Failure::WrongVersion(facts.version?),
+            "package_unavailable" => Failure::PackageUnavailable,
+            "device_removed" => Failure::DeviceRemoved,
+            "not_supported" => Failure::NotSupported,
+            _ => return None,
+        }))
+    }
 }
 
 impl Failure {
@@ -168,82 +222,6 @@ impl Failure {
     }
 }
 
-/// A sentence for the operator.
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Succeeded(Success::Upgraded) => f.write_str("upgraded"),
-            Self::Succeeded(Success::AlreadyCurrent) => {
-                f.write_str("the device runs the target version already; nothing was done")
-            }
-            Self::Cancelled(Cancellation::TaskStopped) => f.write_str("the task was stopped"),
-            Self::Cancelled(Cancellation::Upgrade) => {
-                f.write_str("the upgrade was cancelled by the operator")
-            }
-            Self::Failed(failure) => failure.fmt(f),
-        }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::DeviceNotHeard => f.write_str("the device was not heard within the limit"),
-            Self::VersionQueryTimedOut => {
-                f.write_str("no answer to the version query (PCP 19) within the limit")
-            }
-            Self::VersionQueryRefused(code) => {
-                write!(
-                    f,
-                    "the device answered the version query (PCP 19) with {code}"
-                )
-            }
-            Self::CellUnknown => f.write_str(
-                "the device does not tell its cell (/4/0/8), so it cannot be admitted to one",
-            ),
-            Self::CellQueryTimedOut => {
-                f.write_str("no answer to the read of the cell ID (/4/0/8) within the limit")
-            }
-            Self::SlotTimedOut => f.write_str("the cell had no free slot within the limit"),
-            Self::NotificationRefused(code) => {
-                write!(f, "the device refused the new version (PCP 20) with {code}")
-            }
-            Self::DownloadTimedOut(None) => {
-                f.write_str("the device never asked for a segment within the limit of the download")
-            }
-            Self::DownloadTimedOut(Some(segment)) => write!(
-                f,
-                "the download did not end within the limit; segment {segment} was asked for last"
-            ),
-            Self::DownloadStalled => f.write_str(
-                "the download stood still each time the device had a slot, however often it was notified again",
-            ),
-            Self::DownloadFailed(code) => {
-                write!(f, "the device reported the download (PCP 22) as {code}")
-            }
-            Self::ExecuteRefused(code) => {
-                write!(f, "the device refused to upgrade (PCP 23) with {code}")
-            }
-            Self::ExecutionTimedOut => {
-                f.write_str("no result (PCP 24) and no version came within the limit")
-            }
-            Self::UpgradeFailed(code) => {
-                write!(f, "the device reported the upgrade (PCP 24) as {code}")
-            }
-            Self::WrongVersion(version) => {
-                write!(f, "after the upgrade the device runs version \"{version}\"")
-            }
-            Self::PackageUnavailable => {
-                f.write_str("the package's file is missing or damaged; upload it again")
-            }
-            Self::DeviceRemoved => f.write_str("the device was removed from the inventory"),
-            Self::NotSupported => {
-                f.write_str("the device has no object 19, which carries the upgrade (PCP)")
-            }
-        }
-    }
-}
-
 /// Why an upgrade is ended from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
@@ -260,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_is_listed() {
+    fn every_reason_is_listed_and_comes_back() {
         let code = ResultCode::INTERNAL_ERROR;
         let version = Version::new("V1").unwrap();
         let failures = [
@@ -282,7 +260,7 @@ mod tests {
             Failure::DeviceRemoved,
             Failure::NotSupported,
         ];
-        let reasons: Vec<&str> = [
+        let outcomes: Vec<Outcome> = [
             Outcome::Succeeded(Success::Upgraded),
             Outcome::Succeeded(Success::AlreadyCurrent),
             Outcome::Cancelled(Cancellation::TaskStopped),
@@ -290,8 +268,14 @@ mod tests {
         ]
         .into_iter()
         .chain(failures.into_iter().map(Outcome::Failed))
-        .map(|outcome| outcome.reason())
         .collect();
+        let reasons: Vec<&str> = outcomes.iter().map(Outcome::reason).collect();
         assert_eq!(reasons, Outcome::REASONS);
+        for outcome in outcomes {
+            // by its word and its arguments it is the same again
+            let again = Outcome::of(outcome.reason(), &outcome.facts());
+            assert_eq!(again, Some(outcome));
+        }
+        assert_eq!(Outcome::of("struck_by_lightning", &Facts::default()), None);
     }
 }

@@ -4,7 +4,10 @@ use utoipa::{
     openapi::{Object, Type},
 };
 
-use crate::store::{Event, Subject};
+use crate::{
+    store::{Event, Subject},
+    wording,
+};
 
 /// Marks one database among others, so that an event's ID is used nowhere else.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,7 +158,7 @@ impl Payload {
                 endpoint,
                 attempts,
                 reason,
-                detail,
+                told,
                 cell,
                 started_at,
             } => Self::Upgrade(UpgradeEvent {
@@ -172,7 +175,8 @@ impl Payload {
                     endpoint: endpoint.clone(),
                     attempts: *attempts,
                     reason: reason.clone(),
-                    detail: detail.clone(),
+                    detail: (reason.as_deref().zip(told.as_ref()))
+                        .map(|(reason, told)| wording::told(reason, told)),
                     cell: *cell,
                     started_at: started_at.map(|at| at.to_string()),
                 },

@@ -249,7 +249,7 @@ impl House {
             task: self.task,
             attempt: 1,
             outcome: Outcome::Succeeded(Success::Upgraded),
-            detail: "upgraded".to_owned(),
+            facts: Box::default(),
             retry_at: None,
             at,
         };

@@ -6,7 +6,7 @@ use thiserror::Error;
 use super::{Page, StoreError};
 use crate::{
     clock::UtcMillis,
-    ledger::{TaskId, UpgradeId},
+    ledger::{TaskId, Told, UpgradeId},
     package::Version,
 };
 
@@ -52,8 +52,8 @@ pub enum Subject {
         attempts: u32,
         /// The outcome's code.
         reason: Option<String>,
-        /// The outcome in words.
-        detail: Option<String>,
+        /// What else is known of it.
+        told: Option<Told>,
         /// The cell in which it took place, if it came so far.
         cell: Option<u32>,
         /// When it began; `None` when it never did.

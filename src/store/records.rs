@@ -4,8 +4,8 @@ use super::NewWebhook;
 use crate::{
     clock::UtcMillis,
     ledger::{
-        CoverageSource, DeviceRecord, PackageId, RetryPolicy, Stage, StageChange, StopReason,
-        TaskId, TaskState, UpgradeId,
+        CoverageSource, DeviceRecord, Line, PackageId, RetryPolicy, Stage, StageChange, StopReason,
+        TaskId, TaskState, Told, UpgradeId,
     },
     package::{PcpOffer, Version},
     task::Candidate,
@@ -388,8 +388,8 @@ pub struct OutcomeRecord {
     pub state: String,
     /// A stable word for programs.
     pub reason: String,
-    /// A sentence for the operator.
-    pub detail: String,
+    /// What else is known.
+    pub told: Told,
     /// When.
     pub at: UtcMillis,
 }
@@ -439,7 +439,7 @@ pub struct TimelineEvent {
     /// The stage that was entered, `note`, or the state in which the attempt ended.
     pub kind: String,
     /// What happened.
-    pub text: String,
+    pub line: Line,
 }
 
 /// An upgrade and everything that explains it.

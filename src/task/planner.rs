@@ -1,5 +1,3 @@
-use std::fmt;
-
 use super::{TaskState, UpgradeId};
 use crate::clock::UtcMillis;
 
@@ -27,19 +25,6 @@ pub enum NotYet {
     Until(UtcMillis),
     /// A device does one upgrade at a time.
     DeviceBusy(UpgradeId),
-}
-
-impl fmt::Display for NotYet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TaskScheduled(at) => write!(f, "the task starts at {at}"),
-            Self::TaskNotRunning(state) => write!(f, "the task is {}", state.name()),
-            Self::Until(at) => write!(f, "the next attempt begins at {at}"),
-            Self::DeviceBusy(UpgradeId(id)) => {
-                write!(f, "upgrade {id} of the same device has to end first")
-            }
-        }
-    }
 }
 
 /// Whether `candidate` may begin at `now`, and if not, why.

@@ -13,7 +13,7 @@ use std::{
 use source::Source;
 
 /// Every room, from the bottom up, and what it may import of the crate: rooms, or single items of one.
-const ROOMS: [(&str, &[&str]); 23] = [
+const ROOMS: [(&str, &[&str]); 24] = [
     ("clock", &[]),
     // the settings of a product name the kind of its check code
     ("config", &["clock", "package::CheckCodeKind"]),
@@ -32,8 +32,11 @@ const ROOMS: [(&str, &[&str]); 23] = [
             "config", // where a registration was made from
             "coap::Peer",
             "lwm2m",
+            "package",
         ],
     ),
+    // sentences are made where people read, above all that happens
+    ("wording", &["clock", "ledger", "package"]),
     ("task", &["clock", "ledger"]),
     ("upgrade", &["clock", "config", "package", "ledger"]),
     (
@@ -83,6 +86,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
             "dtls",
             "shard",
             "ledger",
+            "wording",
         ],
     ),
     (
@@ -104,7 +108,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
     (
         "notify",
         &[
-            "signal", "clock", "config", "vault", "task", "store", "runtime", "ledger",
+            "signal", "clock", "config", "vault", "task", "store", "runtime", "ledger", "wording",
         ],
     ),
     // writes intent into the store, and never calls the engine
@@ -126,6 +130,7 @@ const ROOMS: [(&str, &[&str]); 23] = [
             "runtime",
             "notify",
             "ledger",
+            "wording",
         ],
     ),
     (
@@ -169,8 +174,8 @@ const ROOMS: [(&str, &[&str]); 23] = [
 ];
 
 /// Here time and datagrams are handed in, and nothing else comes from outside.
-const PURE: [&str; 7] = [
-    "package", "coap", "lwm2m", "task", "upgrade", "engine", "shard",
+const PURE: [&str; 9] = [
+    "package", "coap", "lwm2m", "ledger", "wording", "task", "upgrade", "engine", "shard",
 ];
 
 /// What pure rooms keep out: the clock, the network, files, threads, the environment, randomness.

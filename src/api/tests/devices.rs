@@ -491,7 +491,7 @@ async fn heard_last_is_when_it_was_heard_or_said_to_be_stored() {
             cell_limit: None,
             confirmed: false,
         },
-        note: "begun".to_owned(),
+        line: Some(crate::ledger::Line::sentence("begun")),
         at: now,
     };
     api.commit(&[

@@ -312,7 +312,7 @@ impl Api {
             task: TaskId(task),
             attempt: 1,
             outcome: Outcome::Failed(Failure::DeviceNotHeard),
-            detail: Outcome::Failed(Failure::DeviceNotHeard).to_string(),
+            facts: Box::default(),
             retry_at: None,
             at: self.state.now(),
         }])

@@ -2,7 +2,9 @@ use axum::http::{StatusCode, header};
 use serde_json::{Value, json};
 
 use super::Api;
-use crate::ledger::{Cancellation, Change, Outcome, Stage, StageChange, TaskId, UpgradeId};
+use crate::ledger::{
+    Cancellation, Change, Happened, Outcome, Stage, StageChange, TaskId, UpgradeId,
+};
 
 #[tokio::test]
 async fn a_task_is_created_for_all_devices_of_the_product() {
@@ -239,7 +241,7 @@ async fn the_upgrades_of_a_cell_are_listed_with_what_happens_there() {
         upgrade: UpgradeId(upgrade),
         attempt: 1,
         change: change(stage, cell),
-        note: "so".to_owned(),
+        line: Some(crate::ledger::Line::sentence("so")),
         at,
     };
     api.commit(&[
@@ -388,7 +390,7 @@ async fn upgrades_show_stage_progress_and_timeline() {
             upgrade,
             attempt: 1,
             change,
-            note: "admitted".to_owned(),
+            line: Some(Box::new(Happened::SlotGranted { cell: 51_234 }.into())),
             at,
         },
         Change::Admitted {
@@ -423,7 +425,8 @@ async fn upgrades_show_stage_progress_and_timeline() {
     );
     assert_eq!(
         shown["events"],
-        json!([{"at": at.to_string(), "attempt": 1, "stage": "downloading", "text": "admitted"}])
+        json!([{"at": at.to_string(), "attempt": 1, "stage": "downloading", "text": "slot in cell 51234 granted",
+            "code": "slot_granted", "arguments": {"cell": 51_234}}])
     );
     assert_eq!(api.get("/v1/devices/d0").await.body["upgrade_id"], 1);
     let cells = api.get("/v1/cells").await.body;
@@ -432,6 +435,10 @@ async fn upgrades_show_stage_progress_and_timeline() {
     api.fail(1, task).await;
     let shown = api.get("/v1/upgrades/1").await.body;
     assert_eq!(shown["outcome"]["reason"], "device_not_heard");
+    assert_eq!(shown["outcome"]["arguments"], json!({}));
+    let last = &shown["events"][1];
+    assert_eq!(last["code"], "ended");
+    assert_eq!(last["arguments"], json!({"reason": "device_not_heard"}));
     assert_eq!(
         (&shown["state"], &shown["stage"]),
         (&json!("failed"), &Value::Null)
@@ -487,7 +494,7 @@ async fn one_upgrade_is_cancelled_and_the_others_go_on() {
             cell_limit: None,
             confirmed: false,
         },
-        note: "begun".to_owned(),
+        line: Some(crate::ledger::Line::sentence("begun")),
         at,
     };
     api.commit(&[stage]).await;
@@ -504,7 +511,7 @@ async fn one_upgrade_is_cancelled_and_the_others_go_on() {
         upgrade: UpgradeId(2),
         task: TaskId(task),
         attempt: 1,
-        detail: ended.to_string(),
+        facts: Box::new(ended.facts()),
         outcome: ended,
         retry_at: None,
         at,

@@ -25,7 +25,7 @@ async fn fill_cell(shell: &Shell, cell: u32) {
             cell_limit: Some(1),
             confirmed: false,
         },
-        note: "so".to_owned(),
+        line: Some(crate::ledger::Line::sentence("so")),
         at,
     };
     let changes = [

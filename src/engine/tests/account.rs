@@ -2,18 +2,9 @@
 
 use super::*;
 
-/// What the operator is told of the upgrade's end.
-fn detail(world: &World) -> &str {
-    let ended = world.changes.iter().find_map(|change| match change {
-        Change::Ended { detail, .. } => Some(detail.as_str()),
-        _ => None,
-    });
-    ended.expect("has ended")
-}
-
 #[track_caller]
 fn tells(world: &World, parts: &[&str]) {
-    let detail = detail(world);
+    let detail = told_at_the_end(world).expect("has ended");
     let told: Vec<&str> = detail.split(". ").collect();
     assert_eq!(told.len(), parts.len(), "{detail}");
     for (told, part) in told.iter().zip(parts) {

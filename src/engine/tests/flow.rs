@@ -506,7 +506,6 @@ fn a_cancelled_upgrade_frees_its_slot_and_is_not_tried_again() {
     });
     let Some(Change::Ended {
         outcome,
-        detail,
         retry_at: None,
         ..
     }) = world.changes.last()
@@ -514,6 +513,7 @@ fn a_cancelled_upgrade_frees_its_slot_and_is_not_tried_again() {
         panic!("has not ended: {:?}", world.changes);
     };
     assert_eq!(*outcome, Outcome::Cancelled(Cancellation::Upgrade));
+    let detail = told_at_the_end(&world).unwrap();
     assert_eq!(detail, "the upgrade was cancelled by the operator");
     assert_eq!(world.gate.lane_count(), 0);
 }

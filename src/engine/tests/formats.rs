@@ -187,18 +187,11 @@ impl Stock {
     }
 }
 
-fn notes(world: &World) -> Vec<&str> {
-    let notes = world.changes.iter().filter_map(|change| match change {
-        Change::Note { note, .. } | Change::Stage { note, .. } => Some(note.as_str()),
-        _ => None,
-    });
-    notes.collect()
-}
-
 #[track_caller]
 fn noted(world: &World, line: &str) {
     let lines = notes(world);
-    assert!(lines.contains(&line), "{line:?} is not among {lines:#?}");
+    let found = lines.iter().any(|told| told == line);
+    assert!(found, "{line:?} is not among {lines:#?}");
 }
 
 #[test]
@@ -682,12 +675,8 @@ fn answer(world: &mut World, device: &Script, read: &Message, format: u16, paylo
     world.datagram(device.at, &answer.build());
 }
 
-fn detail(world: &World) -> &str {
-    let ended = world.changes.iter().find_map(|change| match change {
-        Change::Ended { detail, .. } => Some(detail.as_str()),
-        _ => None,
-    });
-    ended.expect("has ended")
+fn detail(world: &World) -> String {
+    told_at_the_end(world).expect("has ended")
 }
 
 #[test]

@@ -234,11 +234,9 @@ fn a_device_that_takes_no_pmin_is_observed_all_the_same_and_its_upgrade_tells_it
             assert_eq!(outstanding(&mut world).observe(), Some(0));
         }
         let told = format!("refused pmin = 0 for /19/0/0 with {answer}");
-        let notes = world
-            .take_changes()
-            .into_iter()
-            .filter(|change| matches!(change, Change::Note { note, .. } if *note == told));
-        assert_eq!(notes.count(), 1);
+        let notes = notes(&world);
+        assert_eq!(notes.iter().filter(|note| **note == told).count(), 1);
+        world.take_changes();
     }
     // without an upgrade nothing is told
     let mut world = with_pmin();

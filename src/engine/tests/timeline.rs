@@ -225,10 +225,6 @@ fn repeat_counts_that_a_restart_of_the_server_has_forgotten_are_not_told() {
     tells(&after, "no answer yet");
     does_not_tell(&after, "try ");
     after.pass_s(3_600);
-    let detail = after.changes.iter().find_map(|change| match change {
-        Change::Ended { detail, .. } => Some(detail.clone()),
-        _ => None,
-    });
-    let detail = detail.unwrap();
+    let detail = told_at_the_end(&after).unwrap();
     assert!(detail.contains("since the server started at"), "{detail}");
 }

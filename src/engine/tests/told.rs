@@ -82,7 +82,7 @@ fn what_a_registration_tells_is_kept_and_what_an_update_tells_replaces_it() {
     let key = world.engine.find("meter-1").unwrap();
     assert_eq!(world.engine.device(key).announces(19), Some(true));
     assert_eq!(world.engine.device(key).announces(5), Some(false));
-    assert_eq!(world.engine.device(key).announced_objects(), "1, 3, 4, 19");
+    assert_eq!(world.engine.device(key).announced_objects(), [1, 3, 4, 19]);
 
     // nothing is news
     update(&mut world, 2, &location, &["b=UQ"], "");
@@ -224,11 +224,8 @@ fn a_device_without_object_19_is_not_supported_and_its_outcome_tells_what_it_ann
         world.take_changes();
         world.datagram(peer(1), &response(&observe, code).build());
         let told = format!("refused the observation of /19/0/0 with {code}");
-        assert!(notes(&world).contains(&told.as_str()));
-        let detail = world.changes.iter().find_map(|change| match change {
-            Change::Ended { detail, .. } => Some(detail.as_str()),
-            _ => None,
-        });
+        assert!(notes(&world).contains(&told));
+        let detail = told_at_the_end(&world);
         assert_eq!(detail.is_some(), fails, "{links} {code}");
         if let Some(detail) = detail {
             let outcome = Outcome::Failed(Failure::NotSupported);

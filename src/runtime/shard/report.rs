@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Around, Port, Shard};
-use crate::{engine::Report, strangers::Refusal};
+use crate::{engine::Report, strangers::Refusal, wording};
 
 /// How old the figures may be that are published.
 const PUBLISH_WITHIN: Duration = Duration::from_secs(1);
@@ -77,7 +77,8 @@ impl Around {
                     state = outcome.state(),
                     reason = outcome.reason(),
                     retried,
-                    "upgrade ended: {outcome}"
+                    "upgrade ended: {}",
+                    wording::outcome(outcome)
                 );
             }
         }

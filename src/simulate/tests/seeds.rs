@@ -13,6 +13,7 @@ use crate::{
     config::Config,
     ledger::{Change, RetryPolicy},
     simulate::{Faults, fleet::FleetFile, hooks::Hooks, trace::Way},
+    wording,
 };
 
 /// Seeds of [`world`] that have once shown a fault.
@@ -110,17 +111,23 @@ impl Hooks for Narrator {
     fn commits(&mut self, change: &mut Change) -> bool {
         match change {
             Change::Stage {
-                upgrade, note, at, ..
-            }
-            | Change::Note {
-                upgrade, note, at, ..
-            } if upgrade.0 == self.0 => println!("{at} {note}"),
-            Change::Ended {
                 upgrade,
-                detail,
+                line: Some(line),
                 at,
                 ..
-            } if upgrade.0 == self.0 => println!("{at} ended: {detail}"),
+            }
+            | Change::Note {
+                upgrade, line, at, ..
+            } if upgrade.0 == self.0 => println!("{at} {}", wording::line(line)),
+            Change::Ended {
+                upgrade,
+                outcome,
+                facts,
+                at,
+                ..
+            } if upgrade.0 == self.0 => {
+                println!("{at} ended: {}", wording::ending(outcome.reason(), facts));
+            }
             _ => {}
         }
         true

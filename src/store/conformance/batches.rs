@@ -151,14 +151,17 @@ impl Fleet {
                     upgrade: self.upgrade(upgrade),
                     attempt,
                     change,
-                    note: format!("entered {}", stage.name()),
+                    line: Some(crate::ledger::Line::sentence(&format!(
+                        "entered {}",
+                        stage.name()
+                    ))),
                     at,
                 }
             }
             Step::Note(upgrade, attempt) => Change::Note {
                 upgrade: self.upgrade(upgrade),
                 attempt,
-                note: "noted".to_owned(),
+                line: crate::ledger::Line::sentence("noted"),
                 at,
             },
             Step::Progress(upgrade, percent) => Change::Progress {

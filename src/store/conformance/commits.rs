@@ -450,7 +450,7 @@ pub(crate) async fn hundreds_of_changes_in_one_commit(store: &impl Store) {
                 Change::Note {
                     upgrade: *id,
                     attempt: 1,
-                    note: "heard".to_owned(),
+                    line: crate::ledger::Line::sentence("heard"),
                     at: t(1),
                 },
                 ended(

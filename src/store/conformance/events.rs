@@ -80,7 +80,7 @@ pub(crate) async fn every_outcome_is_told_once(store: &impl Store) {
                 endpoint: "d0".to_owned(),
                 attempts: 2,
                 reason: Some(NOT_HEARD.reason().to_owned()),
-                detail: Some(NOT_HEARD.to_string()),
+                told: Some(crate::ledger::Told::Facts(Box::default())),
                 cell: Some(51_234),
                 started_at: Some(t(70)),
             },

@@ -308,7 +308,10 @@ fn stage(upgrade: UpgradeId, attempt: u32, stage: Stage, at: UtcMillis) -> Chang
         upgrade,
         attempt,
         change: stage_change(stage, at),
-        note: format!("entered {}", stage.name()),
+        line: Some(crate::ledger::Line::sentence(&format!(
+            "entered {}",
+            stage.name()
+        ))),
         at,
     }
 }
@@ -325,7 +328,7 @@ fn ended(
         upgrade,
         task,
         attempt,
-        detail: outcome.to_string(),
+        facts: Box::new(outcome.facts()),
         outcome,
         retry_at,
         at,

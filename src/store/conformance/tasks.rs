@@ -157,7 +157,8 @@ pub(crate) async fn an_upgrade_that_waits_is_cancelled_at_once(store: &impl Stor
         assert_eq!(cancelled.ended_at, Some(t(2)));
         let outcome = cancelled.outcome.clone().unwrap();
         assert_eq!(outcome.reason, "cancelled");
-        assert_eq!(outcome.detail, "the upgrade was cancelled by the operator");
+        let told = crate::wording::told(&outcome.reason, &outcome.told);
+        assert_eq!(told, "the upgrade was cancelled by the operator");
         assert_eq!(store.cancel_upgrade(*id, t(3)).await.unwrap(), cancelled);
         let events = store.upgrade(*id).await.unwrap().unwrap().events;
         assert_eq!(events.last().unwrap().kind, "cancelled");
@@ -341,7 +342,7 @@ pub(crate) async fn an_upgrade_explains_itself(store: &impl Store) {
             Change::Note {
                 upgrade: id,
                 attempt: 1,
-                note: "nobody there".to_owned(),
+                line: crate::ledger::Line::sentence("nobody there"),
                 at: t(2),
             },
         ])
@@ -355,7 +356,14 @@ pub(crate) async fn an_upgrade_explains_itself(store: &impl Store) {
         .await;
     let detail = store.upgrade(id).await.unwrap().unwrap();
     assert_eq!(detail.package, task.package);
-    let line = |event: &TimelineEvent| format!("{} {}: {}", event.attempt, event.kind, event.text);
+    let line = |event: &TimelineEvent| {
+        format!(
+            "{} {}: {}",
+            event.attempt,
+            event.kind,
+            crate::wording::line(&event.line)
+        )
+    };
     let lines: Vec<String> = detail.events.iter().map(line).collect();
     assert_eq!(
         lines,

@@ -9,12 +9,12 @@ use super::{
     counts::{self, CountChanges},
     events::Announcements,
     packed::Packed,
-    turns,
+    rows, turns,
     upgrade_rows::{self, DetailRow},
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{Cancellation, Outcome, TaskId, UpgradeId},
+    ledger::{Cancellation, Happened, Outcome, TaskId, UpgradeId},
     store::{CancelUpgradeError, UpgradeRecord, UpgradeState},
 };
 
@@ -87,24 +87,27 @@ pub(super) async fn cancel_waiting(
 ) -> Result<(), sqlx::Error> {
     let ids = json_list(waiting.iter().map(|(id, _)| id));
     let outcome = Outcome::Cancelled(why);
+    let line = Happened::ended(&outcome, None, Box::default());
+    let (code, arguments) = rows::line_columns(&line);
     sqlx::query(
-        "INSERT INTO upgrade_events (upgrade_id, at, attempt, kind, text) \
-         SELECT u.id, ?, u.attempt, ?, ? FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value",
+        "INSERT INTO upgrade_events (upgrade_id, at, attempt, kind, code, arguments) \
+         SELECT u.id, ?, u.attempt, ?, ?, ? FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value",
     )
     .bind(at.0)
     .bind(outcome.state())
-    .bind(outcome.to_string())
+    .bind(code)
+    .bind(arguments)
     .bind(&ids)
     .execute(&mut *conn)
     .await?;
     sqlx::query(
         "UPDATE upgrades SET state = ?1, phase = 2, next = 0, outcome_state = ?1, outcome_reason = ?2, \
-             outcome_detail = ?3, outcome_at = ?4, ended_at = ?4 \
+             outcome_detail = NULL, outcome_arguments = ?3, outcome_at = ?4, ended_at = ?4 \
          WHERE id IN (SELECT value FROM json_each(?5))",
     )
     .bind(outcome.state())
     .bind(outcome.reason())
-    .bind(outcome.to_string())
+    .bind(rows::json(&outcome.facts()))
     .bind(at.0)
     .bind(&ids)
     .execute(&mut *conn)

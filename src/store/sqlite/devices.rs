@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{DeviceRecord, Failure, Outcome, TaskId},
+    ledger::{DeviceRecord, Failure, Happened, Outcome, TaskId},
     store::{
         AddedDevice, DeviceDetail, DeviceFilter, NewDevice, Page, RestoredDevices, StoreError,
         UpgradeState,
@@ -360,25 +360,28 @@ async fn end_waiting_upgrades(
         counts.add(TaskId(task), UpgradeState::Pending, -1);
     }
     let outcome = Outcome::Failed(Failure::DeviceRemoved);
+    let line = Happened::ended(&outcome, None, Box::default());
+    let (code, arguments) = rows::line_columns(&line);
     sqlx::query(
-        "INSERT INTO upgrade_events (upgrade_id, at, attempt, kind, text) \
-         SELECT id, ?, attempt, ?, ? FROM upgrades WHERE endpoint = ? AND phase = 0",
+        "INSERT INTO upgrade_events (upgrade_id, at, attempt, kind, code, arguments) \
+         SELECT id, ?, attempt, ?, ?, ? FROM upgrades WHERE endpoint = ? AND phase = 0",
     )
     .bind(now.0)
     .bind(outcome.state())
-    .bind(outcome.to_string())
+    .bind(code)
+    .bind(arguments)
     .bind(endpoint)
     .execute(&mut *conn)
     .await?;
     let announcements = Announcements::begin(conn).await?;
     let ended: Vec<(i64, i64)> = sqlx::query_as(
-        "UPDATE upgrades SET state = ?1, phase = 2, next = 0, outcome_state = ?1, outcome_reason = ?2, outcome_detail = ?3, \
+        "UPDATE upgrades SET state = ?1, phase = 2, next = 0, outcome_state = ?1, outcome_reason = ?2, outcome_detail = NULL, outcome_arguments = ?3, \
              outcome_at = ?4, ended_at = ?4 \
          WHERE endpoint = ?5 AND phase = 0 RETURNING id, task_id",
     )
     .bind(outcome.state())
     .bind(outcome.reason())
-    .bind(outcome.to_string())
+    .bind(rows::json(&outcome.facts()))
     .bind(now.0)
     .bind(endpoint)
     .fetch_all(&mut *conn)

@@ -14,7 +14,7 @@ use crate::{
 macro_rules! event {
     () => {
         "json_array(e.id, e.at, e.kind, e.task_id, e.task_name, e.product, e.version, e.upgrade_id, e.endpoint, \
-         e.attempts, e.reason, e.detail, e.cell, e.started_at, e.succeeded, e.failed, e.cancelled)"
+         e.attempts, e.reason, e.detail, e.arguments, e.cell, e.started_at, e.succeeded, e.failed, e.cancelled)"
     };
 }
 
@@ -76,6 +76,7 @@ pub(super) struct EventRow {
     attempts: Option<u32>,
     reason: Option<String>,
     detail: Option<String>,
+    arguments: Option<String>,
     cell: Option<u32>,
     started_at: Option<UtcMillis>,
     succeeded: Option<u64>,
@@ -92,7 +93,7 @@ impl EventRow {
                 endpoint: self.endpoint.ok_or_else(incomplete)?,
                 attempts: self.attempts.ok_or_else(incomplete)?,
                 reason: self.reason,
-                detail: self.detail,
+                told: rows::told(self.arguments.as_deref(), self.detail)?,
                 cell: self.cell,
                 started_at: self.started_at,
             },

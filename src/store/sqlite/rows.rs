@@ -2,12 +2,13 @@
 
 use std::fmt::Display;
 
+use serde::Serialize;
 use sqlx::{ColumnIndex, Decode, Row, SqliteConnection, Type, sqlite::SqliteRow};
 
 use super::Doing;
 use crate::{
     clock::UtcMillis,
-    ledger::TaskState,
+    ledger::{Happened, Line, TaskState, Told},
     package::Version,
     store::{Page, StoreError, UpgradeState},
 };
@@ -83,6 +84,47 @@ pub(super) fn task_state(name: &str) -> Result<TaskState, StoreError> {
 /// The upgrade state of that name.
 pub(super) fn upgrade_state(name: &str) -> Result<UpgradeState, StoreError> {
     UpgradeState::from_name(name).ok_or_else(|| unreadable("upgrades.state", name))
+}
+
+/// The form in which arguments are stored.
+pub(super) fn json(arguments: &impl Serialize) -> String {
+    // text, numbers and objects of them always have a form in JSON
+    serde_json::to_string(arguments).unwrap_or_default()
+}
+
+/// What is known of an outcome, of the columns of its arguments and of its sentence.
+pub(super) fn told(
+    arguments: Option<&str>,
+    sentence: Option<String>,
+) -> Result<Option<Told>, StoreError> {
+    let Some(arguments) = arguments else {
+        return Ok(sentence.map(Told::Sentence));
+    };
+    let facts = serde_json::from_str(arguments)
+        .map_err(|error| unreadable("upgrades.outcome_arguments", error))?;
+    Ok(Some(Told::Facts(facts)))
+}
+
+/// A line of a timeline as it is stored: its code and its arguments.
+pub(super) fn line_columns(line: &Line) -> (String, String) {
+    if let Happened::Legacy { text } = &line.happened {
+        return (LEGACY.to_owned(), text.clone());
+    }
+    let (code, arguments) = line.parts();
+    (code, json(&arguments))
+}
+
+/// The code of lines from before there were codes.
+const LEGACY: &str = "legacy";
+
+/// A line of a timeline. Its arguments may be a sentence from before there were codes.
+pub(super) fn line(code: &str, arguments: String) -> Result<Line, StoreError> {
+    if code == LEGACY {
+        return Ok(Happened::Legacy { text: arguments }.into());
+    }
+    serde_json::from_str(&arguments)
+        .and_then(|arguments| Line::of(code, arguments))
+        .map_err(|error| unreadable("upgrade_events.arguments", error))
 }
 
 /// One row more than a page holds, which tells whether another page follows.

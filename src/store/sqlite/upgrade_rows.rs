@@ -23,7 +23,7 @@ macro_rules! upgrade {
         concat!(
             "json_array(u.id, u.task_id, u.endpoint, u.attempt, u.not_before, ",
             stage!(),
-            ", u.segment, u.progress_percent, u.outcome_state, u.outcome_reason, u.outcome_detail, u.outcome_at, \
+            ", u.segment, u.progress_percent, u.outcome_state, u.outcome_reason, u.outcome_detail, u.outcome_arguments, u.outcome_at, \
              u.created_at, u.started_at, u.ended_at, u.cancel_requested_at)"
         )
     };
@@ -135,6 +135,7 @@ pub(super) struct UpgradeRow<'r> {
     outcome_state: Option<String>,
     outcome_reason: Option<String>,
     outcome_detail: Option<String>,
+    outcome_arguments: Option<String>,
     outcome_at: Option<UtcMillis>,
     created_at: UtcMillis,
     started_at: Option<UtcMillis>,
@@ -144,11 +145,12 @@ pub(super) struct UpgradeRow<'r> {
 
 impl UpgradeRow<'_> {
     pub(super) fn record(self) -> Result<UpgradeRecord, StoreError> {
-        let outcome = match (self.outcome_state, self.outcome_reason, self.outcome_detail) {
-            (Some(state), Some(reason), Some(detail)) => Some(OutcomeRecord {
+        let told = rows::told(self.outcome_arguments.as_deref(), self.outcome_detail)?;
+        let outcome = match (self.outcome_state, self.outcome_reason, told) {
+            (Some(state), Some(reason), Some(told)) => Some(OutcomeRecord {
                 state,
                 reason,
-                detail,
+                told,
                 at: there(self.outcome_at, "upgrades.outcome_at")?,
             }),
             (None, ..) => None,

@@ -98,7 +98,7 @@ impl SqliteStore {
             device_busy_with: row.busy_with,
         };
         let events = sqlx::query(
-            "SELECT at, attempt, kind, text FROM ( \
+            "SELECT at, attempt, kind, code, arguments FROM ( \
                  SELECT * FROM upgrade_events WHERE upgrade_id = ? ORDER BY id DESC LIMIT ?) \
              ORDER BY id",
         )
@@ -113,7 +113,7 @@ impl SqliteStore {
                 at: row.time("at")?,
                 attempt: row.int("attempt")?,
                 kind: row.value("kind")?,
-                text: row.value("text")?,
+                line: rows::line(row.value("code")?, row.value("arguments")?)?,
             })
         })
         .collect::<Result<_, StoreError>>()?;

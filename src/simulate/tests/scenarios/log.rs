@@ -7,6 +7,7 @@ use crate::{
     ledger::{Change, Outcome},
     shard::Outgoing,
     simulate::{hooks::Hooks, trace::Way},
+    wording,
 };
 
 /// A datagram that went on the air.
@@ -178,13 +179,14 @@ impl Hooks for Watch {
     fn commits(&mut self, change: &mut Change) -> bool {
         let mut log = self.log.borrow_mut();
         match change {
-            Change::Stage { note, .. } | Change::Note { note, .. } => log.notes.push(note.clone()),
+            Change::Stage {
+                line: Some(line), ..
+            }
+            | Change::Note { line, .. } => log.notes.push(wording::line(line)),
             Change::VersionReported { version, .. } => log.versions.push(version.to_string()),
-            Change::Ended {
-                outcome, detail, ..
-            } => {
+            Change::Ended { outcome, facts, .. } => {
                 log.outcomes.push(outcome.clone());
-                log.details.push(detail.clone());
+                log.details.push(wording::ending(outcome.reason(), facts));
             }
             _ => {}
         }

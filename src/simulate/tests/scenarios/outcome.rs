@@ -29,11 +29,7 @@ fn asked_after_the_grace_time(character: &str, reason: &str) {
 fn no_report_after_a_failed_installation_is_asked_for_after_a_grace_time() {
     asked_after_the_grace_time("fails-install-silently", "wrong_version");
     let (_, log) = all_end_as(&devices("fails-install-silently"), "wrong_version");
-    assert!(
-        log.outcomes[0]
-            .to_string()
-            .contains("runs version \"V1.0\"")
-    );
+    assert!(log.details[0].contains("runs version \"V1.0\""));
 }
 
 #[test]

@@ -8,7 +8,7 @@ mod devices;
 mod upgrade;
 mod upgrades;
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use sqlx::SqliteConnection;
 
@@ -72,15 +72,15 @@ impl SqliteStore {
                     upgrade,
                     attempt,
                     change,
-                    note,
+                    line,
                     at,
-                } => upgrades.stage(*upgrade, *attempt, change, note, *at),
+                } => upgrades.stage(*upgrade, *attempt, change, line.as_deref(), *at),
                 Change::Note {
                     upgrade,
                     attempt,
-                    note,
+                    line,
                     at,
-                } => upgrades.line(*upgrade, *attempt, "note", note.as_str().into(), *at),
+                } => upgrades.line(*upgrade, *attempt, "note", Cow::Borrowed(line), *at),
                 Change::Progress {
                     upgrade,
                     segment,

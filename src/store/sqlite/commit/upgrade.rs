@@ -2,7 +2,7 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::{
     clock::UtcMillis,
-    ledger::{Outcome, StageChange, TaskId, UpgradeId},
+    ledger::{Facts, Outcome, StageChange, TaskId, UpgradeId},
     store::{
         StoreError, UpgradeState,
         sqlite::{
@@ -28,7 +28,7 @@ pub(super) const STAGE: RowStatement = RowStatement {
 pub(super) const PHASE: RowStatement = RowStatement {
     head: "INSERT INTO upgrades (id, state, attempt, stage_entered_at, stage_deadline_at, queued_at, slot_deadline_at, \
                cell, cell_limit, confirmed, segment, progress_percent, phase, not_before, started_at, ended_at, \
-               outcome_state, outcome_reason, outcome_detail, outcome_at, task_id, endpoint, created_at) VALUES ",
+               outcome_state, outcome_reason, outcome_arguments, outcome_at, task_id, endpoint, created_at) VALUES ",
     row: "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '', 0)",
     tail: " ON CONFLICT (id) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, \
                stage_entered_at = excluded.stage_entered_at, stage_deadline_at = excluded.stage_deadline_at, \
@@ -38,7 +38,8 @@ pub(super) const PHASE: RowStatement = RowStatement {
                not_before = excluded.not_before, started_at = excluded.started_at, ended_at = excluded.ended_at, \
                outcome_state = COALESCE(excluded.outcome_state, outcome_state), \
                outcome_reason = COALESCE(excluded.outcome_reason, outcome_reason), \
-               outcome_detail = COALESCE(excluded.outcome_detail, outcome_detail), \
+               outcome_detail = IIF(excluded.outcome_state IS NULL, outcome_detail, NULL), \
+               outcome_arguments = COALESCE(excluded.outcome_arguments, outcome_arguments), \
                outcome_at = COALESCE(excluded.outcome_at, outcome_at)",
 };
 
@@ -73,7 +74,7 @@ pub(super) enum Changed {
 /// How an attempt ended.
 pub(super) struct Ending<'c> {
     pub(super) outcome: &'c Outcome,
-    pub(super) detail: &'c str,
+    pub(super) facts: &'c Facts,
     pub(super) at: UtcMillis,
 }
 
@@ -190,7 +191,7 @@ impl<'c> Upgrade<'c> {
             .bind(ended_at)
             .bind(ending.map(|it| it.outcome.state()))
             .bind(ending.map(|it| it.outcome.reason()))
-            .bind(ending.map(|it| it.detail.to_owned()))
+            .bind(ending.map(|it| rows::json(it.facts)))
             .bind(ending.map(|it| it.at.0))
     }
 }

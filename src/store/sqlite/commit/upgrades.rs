@@ -11,14 +11,14 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{Change, Stage, StageChange, TaskId, UpgradeId},
+    ledger::{Change, Happened, Line, Stage, StageChange, TaskId, UpgradeId},
     store::{
         StoreError, UpgradeState,
         sqlite::{
             Doing,
             bulk::{RowStatement, json_list},
             counts::CountChanges,
-            rows::Columns,
+            rows::{self, Columns},
         },
     },
 };
@@ -30,8 +30,8 @@ const PROGRESS: RowStatement = RowStatement {
 };
 
 const LINE: RowStatement = RowStatement {
-    head: "INSERT INTO upgrade_events (upgrade_id, at, attempt, kind, text) VALUES ",
-    row: "(?, ?, ?, ?, ?)",
+    head: "INSERT INTO upgrade_events (upgrade_id, at, attempt, kind, code, arguments) VALUES ",
+    row: "(?, ?, ?, ?, ?, ?)",
     tail: "",
 };
 
@@ -52,7 +52,7 @@ pub(super) struct Upgrades<'c> {
     known: HashMap<UpgradeId, Upgrade<'c>>,
     /// Another attempt still makes sense: neither was the task stopped, nor the upgrade cancelled, nor the device removed.
     may_retry: HashSet<UpgradeId>,
-    lines: Vec<Line<'c>>,
+    lines: Vec<Written<'c>>,
     cells: BTreeMap<u32, CellChanges>,
     refused: Vec<UpgradeId>,
     /// Those that ended for good, in this order.
@@ -73,12 +73,12 @@ pub(super) struct WrittenUpgrades {
 }
 
 /// A line of a timeline.
-struct Line<'c> {
+struct Written<'c> {
     upgrade: UpgradeId,
     at: UtcMillis,
     attempt: u32,
     kind: &'static str,
-    text: Cow<'c, str>,
+    line: Cow<'c, Line>,
 }
 
 /// What changes in a cell.
@@ -158,7 +158,7 @@ impl<'c> Upgrades<'c> {
         id: UpgradeId,
         attempt: u32,
         change: &'c StageChange,
-        note: &'c str,
+        line: Option<&'c Line>,
         at: UtcMillis,
     ) {
         let Some(upgrade) = self.known.get_mut(&id) else {
@@ -178,7 +178,10 @@ impl<'c> Upgrades<'c> {
         {
             self.cells.entry(cell).or_default();
         }
-        self.line(id, attempt, change.stage.name(), note.into(), at);
+        if let Some(line) = line {
+            let line = Cow::Borrowed(line);
+            self.line(id, attempt, change.stage.name(), line, at);
+        }
     }
 
     fn refuse(&mut self, id: UpgradeId) {
@@ -192,16 +195,16 @@ impl<'c> Upgrades<'c> {
         upgrade: UpgradeId,
         attempt: u32,
         kind: &'static str,
-        text: Cow<'c, str>,
+        line: Cow<'c, Line>,
         at: UtcMillis,
     ) {
-        if !text.is_empty() && self.known.contains_key(&upgrade) {
-            self.lines.push(Line {
+        if self.known.contains_key(&upgrade) {
+            self.lines.push(Written {
                 upgrade,
                 at,
                 attempt,
                 kind,
-                text,
+                line,
             });
         }
     }
@@ -231,7 +234,7 @@ impl<'c> Upgrades<'c> {
             task,
             attempt,
             outcome,
-            detail,
+            facts,
             retry_at,
             at,
         } = change
@@ -243,19 +246,20 @@ impl<'c> Upgrades<'c> {
         };
         let ending = Ending {
             outcome,
-            detail,
+            facts,
             at: *at,
         };
-        let text = if let Some(retry_at) = retry_at.filter(|_| self.may_retry.contains(id)) {
-            upgrade.wait(*attempt, ending, retry_at);
-            Cow::Owned(format!("{detail}; the next attempt begins at {retry_at}"))
-        } else {
-            upgrade.end(*attempt, ending);
-            self.over.push(*id);
-            self.tasks.insert(*task, *at);
-            Cow::Borrowed(detail.as_str())
-        };
-        self.line(*id, *attempt, outcome.state(), text, *at);
+        let retry_at = retry_at.filter(|_| self.may_retry.contains(id));
+        match retry_at {
+            Some(retry_at) => upgrade.wait(*attempt, ending, retry_at),
+            None => {
+                upgrade.end(*attempt, ending);
+                self.over.push(*id);
+                self.tasks.insert(*task, *at);
+            }
+        }
+        let line = Happened::ended(outcome, retry_at, facts.clone());
+        self.line(*id, *attempt, outcome.state(), Cow::Owned(line), *at);
     }
 
     /// Writes what changed.
@@ -304,12 +308,14 @@ impl<'c> Upgrades<'c> {
             })
             .await?;
         LINE.execute(conn, &self.lines, |query, line| {
+            let (code, arguments) = rows::line_columns(&line.line);
             query
                 .bind(line.upgrade.0)
                 .bind(line.at.0)
                 .bind(line.attempt)
                 .bind(line.kind)
-                .bind(line.text.clone().into_owned())
+                .bind(code)
+                .bind(arguments)
         })
         .await?;
         let cells: Vec<_> = self.cells.into_iter().collect();

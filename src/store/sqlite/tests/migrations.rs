@@ -4,8 +4,10 @@ use sqlx::{SqliteConnection, migrate::Migrator};
 
 use super::*;
 use crate::{
+    ledger::{Change, Failure, Outcome},
     package::{PcpOffer, Segmentation, Version},
-    store::{EarlierPackage, InsertPackageError, NewPackage},
+    store::{EarlierPackage, InsertPackageError, NewPackage, Subject, conformance::next_batch},
+    wording,
 };
 
 /// A database as a program left it that knew the migrations up to a number.
@@ -132,4 +134,65 @@ async fn versions_of_before_are_text() {
     let events = store.events(0, None, 100).await.unwrap();
     assert_eq!(events.len(), 9);
     assert!(events.iter().all(|event| event.version.as_str() == "V2.0"));
+}
+
+#[tokio::test]
+async fn sentences_of_before_stay_as_they_are() {
+    let (store, _dir) = of_before(LEFT_AT_12).await;
+    let read = async |id| store.upgrade(UpgradeId(id)).await.unwrap().unwrap();
+    let failed = read(4).await;
+    let outcome = failed.upgrade.outcome.unwrap();
+    assert_eq!(outcome.reason, "upgrade_failed");
+    let told = wording::told(&outcome.reason, &outcome.told);
+    let words = "the device reported the upgrade (PCP 24) as 0x0A (installing the package failed). Sent last: the version \
+                 query (PCP 19), 2 times, at ";
+    assert!(told.starts_with(words), "{told}");
+    let lines: Vec<(String, String)> = (failed.events.iter())
+        .map(|event| (event.line.parts().0, wording::line(&event.line)))
+        .collect();
+    assert!(lines.iter().all(|(code, _)| code == "legacy"));
+    let first = "attempt 1 begins: waiting for the device to be heard";
+    assert_eq!(lines[0].1, first);
+    let last = &lines.last().unwrap().1;
+    assert_eq!(*last, told);
+    let events = store.events(0, None, 100).await.unwrap();
+    let of_failed = events.iter().find_map(|event| match &event.subject {
+        Subject::Upgrade {
+            upgrade: UpgradeId(4),
+            reason: Some(reason),
+            told: Some(told),
+            ..
+        } => Some(wording::told(reason, told)),
+        _ => None,
+    });
+    assert_eq!(of_failed.as_deref(), Some(told.as_str()));
+}
+
+#[tokio::test]
+async fn an_upgrade_of_before_goes_on_and_ends_with_arguments() {
+    let (store, _dir) = of_before(LEFT_AT_12).await;
+    let running = store.restore_upgrades(None, 10).await.unwrap();
+    let ids: Vec<i64> = running.iter().map(|it| it.order.upgrade.0).collect();
+    assert_eq!(ids, [1, 11, 12, 13]);
+    // one that has failed once already
+    let upgrade = running[1].order.upgrade;
+    let outcome = Outcome::Failed(Failure::DownloadTimedOut(Some(59)));
+    let ended = Change::Ended {
+        upgrade,
+        task: running[1].order.task,
+        attempt: running[1].order.attempt,
+        facts: Box::new(outcome.facts()),
+        outcome,
+        retry_at: None,
+        at: UtcMillis(1_795_920_000_000),
+    };
+    let batch = next_batch();
+    store.commit(batch, &[ended]).await.unwrap();
+    let shown = store.upgrade(upgrade).await.unwrap().unwrap();
+    let outcome = shown.upgrade.outcome.unwrap();
+    let expected = "the download did not end within the limit; segment 59 was asked for last";
+    assert_eq!(wording::told(&outcome.reason, &outcome.told), expected);
+    let last = &shown.events.last().unwrap().line;
+    assert_eq!(last.parts().0, "ended");
+    assert_eq!(wording::line(last), expected);
 }

@@ -28,7 +28,7 @@ const EXCEPTIONS: [(&str, &str); 7] = [
         "sorts the list that is its parameter",
     ),
     (
-        "SELECT at, attempt, kind, text FROM (",
+        "SELECT at, attempt, kind, code, arguments FROM (",
         "turns the newest thousand lines around",
     ),
     (

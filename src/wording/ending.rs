@@ -1,0 +1,212 @@
+use std::fmt::Write;
+
+use pcp::ResultCode;
+
+use super::line::misread;
+use crate::ledger::Cancellation;
+use crate::ledger::{Facts, Failure, Fate, Inbound, Last, Outbound, Outcome, Sent, Success};
+
+/// How an attempt ended: of a failure all that is known of its last moments.
+pub fn ending(reason: &str, facts: &Facts) -> String {
+    let Some(ended) = Outcome::of(reason, facts) else {
+        return reason.to_owned(); // of a newer program
+    };
+    let mut text = match (&ended, &facts.not_understood) {
+        // it may have told its cell
+        (Outcome::Failed(Failure::CellUnknown), Some(problem)) => format!(
+            "what the device answered about its cell (/4/0/8) is not understood, so it cannot be admitted to one: {}",
+            misread(problem)
+        ),
+        _ => outcome(&ended),
+    };
+    // writing to a String does not fail
+    if let Some(objects) = &facts.objects {
+        let objects: Vec<String> = objects.iter().map(u16::to_string).collect();
+        let _ = write!(
+            text,
+            ". It announces objects {} and no 19",
+            objects.join(", ")
+        );
+    }
+    if let Some(limit) = &facts.limit {
+        let _ = write!(text, ". Limit: {} = {}", limit.setting, limit.seconds);
+    }
+    if let Some(queue) = &facts.queue {
+        let upgraded = match queue.taken {
+            1 => "device upgraded",
+            _ => "devices upgraded",
+        };
+        let _ = write!(
+            text,
+            ". {} {upgraded} in cell {}; this one's coverage allowed {}; {} waited before it",
+            queue.taken, queue.cell, queue.limit, queue.ahead
+        );
+    }
+    if let Some(last) = &facts.last {
+        text.push_str(&moments(last));
+    }
+    text
+}
+
+/// The last moments of an attempt.
+fn moments(last: &Last) -> String {
+    let since = (last.known_since).map_or_else(String::new, |at| {
+        format!(" since the server started at {at}")
+    });
+    let mut text = match &last.sent {
+        Some(sent) => format!(". Sent last: {}", self::sent(sent, &since)),
+        None => format!(". Sent last: nothing{since}"),
+    };
+    if let Some(said) = &last.said {
+        let _ = write!(
+            text,
+            ". Said last: {} at {}",
+            inbound(&said.message),
+            said.at
+        );
+    }
+    match last.heard_at {
+        None => text.push_str(". It was never heard"),
+        Some(at) if last.heard_as_stored => {
+            let _ = write!(text, ". Heard last, as far as is stored, at {at}");
+        }
+        Some(at) => {
+            let _ = write!(text, ". Heard last at {at}");
+        }
+    }
+    text
+}
+
+fn sent(sent: &Sent, since: &str) -> String {
+    let times = match sent.times {
+        1 => "once".to_owned(),
+        times => format!("{times} times"),
+    };
+    let fate = match &sent.fate {
+        Fate::Open => "not acknowledged".to_owned(),
+        Fate::Acknowledged => "acknowledged".to_owned(),
+        Fate::Refused { answer } => format!("refused with {answer}"),
+        Fate::Rejected => "rejected with a Reset".to_owned(),
+    };
+    format!(
+        "{}, {times}{since}, at {}, {fate}",
+        outbound(&sent.message),
+        sent.at
+    )
+}
+
+fn outbound(message: &Outbound) -> String {
+    match message {
+        Outbound::Attributes => "pmin = 0 for /19/0/0".to_owned(),
+        Outbound::Observation => "the observation of /19/0/0".to_owned(),
+        Outbound::VersionQuery => "the version query (PCP 19)".to_owned(),
+        Outbound::Read { path } => format!("the read of {path}"),
+        Outbound::NewVersion => "the new version (PCP 20)".to_owned(),
+        Outbound::Segment { segment } => format!("segment {segment} (PCP 21)"),
+        Outbound::Answer { to } => format!("the answer to the device's message (PCP {to})"),
+        Outbound::Command => "the command to upgrade (PCP 23)".to_owned(),
+        Outbound::Ping => "a ping".to_owned(),
+    }
+}
+
+fn inbound(message: &Inbound) -> String {
+    match message {
+        Inbound::Registration => "a registration".to_owned(),
+        Inbound::Update => "an update of its registration".to_owned(),
+        Inbound::ServiceData => "its own data".to_owned(),
+        Inbound::Pong => "an answer to a ping".to_owned(),
+        Inbound::ReadAnswer { path, answer } => format!("{answer} to the read of {path}"),
+        Inbound::Version {
+            version: Some(version),
+            ..
+        } => format!("version \"{version}\" (PCP 19)"),
+        Inbound::Version {
+            result,
+            version: None,
+        } => format!("{} to the version query (PCP 19)", ResultCode(*result)),
+        Inbound::NewVersionAnswer { result } => {
+            format!("{} to the new version (PCP 20)", ResultCode(*result))
+        }
+        Inbound::SegmentRequest { segment } => {
+            format!("the request for segment {segment} (PCP 21)")
+        }
+        Inbound::DownloadReport { result } => {
+            format!("the download report {} (PCP 22)", ResultCode(*result))
+        }
+        Inbound::CommandAnswer { result } => {
+            format!("{} to the command to upgrade (PCP 23)", ResultCode(*result))
+        }
+        Inbound::UpgradeReport { result, version } => format!(
+            "the upgrade report {}, version \"{version}\" (PCP 24)",
+            ResultCode(*result)
+        ),
+    }
+}
+
+/// How an attempt ended, in a sentence.
+pub fn outcome(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Succeeded(Success::Upgraded) => "upgraded".into(),
+        Outcome::Succeeded(Success::AlreadyCurrent) => {
+            "the device runs the target version already; nothing was done".into()
+        }
+        Outcome::Cancelled(Cancellation::TaskStopped) => "the task was stopped".into(),
+        Outcome::Cancelled(Cancellation::Upgrade) => {
+            "the upgrade was cancelled by the operator".into()
+        }
+        Outcome::Failed(failure) => self::failure(failure),
+    }
+}
+
+fn failure(failure: &Failure) -> String {
+    match failure {
+        Failure::DeviceNotHeard => "the device was not heard within the limit".into(),
+        Failure::VersionQueryTimedOut => {
+            "no answer to the version query (PCP 19) within the limit".into()
+        }
+        Failure::VersionQueryRefused(code) => {
+            format!("the device answered the version query (PCP 19) with {code}")
+        }
+        Failure::CellUnknown => {
+            "the device does not tell its cell (/4/0/8), so it cannot be admitted to one".into()
+        }
+        Failure::CellQueryTimedOut => {
+            "no answer to the read of the cell ID (/4/0/8) within the limit".into()
+        }
+        Failure::SlotTimedOut => "the cell had no free slot within the limit".into(),
+        Failure::NotificationRefused(code) => {
+            format!("the device refused the new version (PCP 20) with {code}")
+        }
+        Failure::DownloadTimedOut(None) => {
+            "the device never asked for a segment within the limit of the download".into()
+        }
+        Failure::DownloadTimedOut(Some(segment)) => format!(
+            "the download did not end within the limit; segment {segment} was asked for last"
+        ),
+        Failure::DownloadStalled => {
+            "the download stood still each time the device had a slot, however often it was notified again".into()
+        }
+        Failure::DownloadFailed(code) => {
+            format!("the device reported the download (PCP 22) as {code}")
+        }
+        Failure::ExecuteRefused(code) => {
+            format!("the device refused to upgrade (PCP 23) with {code}")
+        }
+        Failure::ExecutionTimedOut => {
+            "no result (PCP 24) and no version came within the limit".into()
+        }
+        Failure::UpgradeFailed(code) => {
+            format!("the device reported the upgrade (PCP 24) as {code}")
+        }
+        Failure::WrongVersion(version) => {
+            format!("after the upgrade the device runs version \"{version}\"")
+        }
+        Failure::PackageUnavailable => {
+            "the package's file is missing or damaged; upload it again".into()
+        }
+        Failure::DeviceRemoved => "the device was removed from the inventory".into(),
+        Failure::NotSupported => {
+            "the device has no object 19, which carries the upgrade (PCP)".into()
+        }
+    }
+}

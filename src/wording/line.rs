@@ -1,0 +1,323 @@
+use pcp::ResultCode;
+
+use super::ending;
+use crate::ledger::{
+    Asked, Doubt, Explanation, FailedIn, Form, Happened, Line, Misread, Postponed, Question,
+    Repeated,
+};
+
+/// A line of a timeline: what happened, and what the device was asked because of it.
+pub fn line(line: &Line) -> String {
+    let number = (line.number).map_or_else(String::new, |number| format!(", try {number}"));
+    let asked = line.asked.as_ref().map(|it| asked(it) + &number);
+    let postponed = line.postponed.map(postponed);
+    match (&line.happened, asked, postponed) {
+        (Happened::Asked, asked, _) => asked.unwrap_or_default(),
+        (what, Some(asked), _) => format!("{}: {asked}", happened(what)),
+        (what, None, Some(postponed)) => format!("{}; {postponed}", happened(what)),
+        (what, None, None) => happened(what),
+    }
+}
+
+fn happened(happened: &Happened) -> String {
+    up_to_the_slot(happened)
+        .or_else(|| with_the_slot(happened))
+        .unwrap_or_else(|| besides(happened))
+}
+
+fn up_to_the_slot(happened: &Happened) -> Option<String> {
+    Some(match happened {
+        Happened::AttemptBegun { attempt } => {
+            format!("attempt {attempt} begins: waiting for the device to be heard")
+        }
+        Happened::Registered => "registered".into(),
+        Happened::Heard => "heard".into(),
+        Happened::NoAnswer => "no answer yet".into(),
+        Happened::CoverageOutdated => "coverage is too old to admit by".into(),
+        Happened::RunsOtherVersion { version, target } => {
+            format!("runs version \"{version}\", not \"{target}\"")
+        }
+        Happened::NotBelieved { version } => {
+            format!("is not believed to run \"{version}\" already")
+        }
+        Happened::NoCoverage => "no coverage within the limit".into(),
+        Happened::CellNotTold => "its cell is not known from what it tells of its coverage".into(),
+        Happened::NotMeasured { cell } => {
+            format!("not reached to measure its coverage anew: keeps its place in cell {cell}")
+        }
+        Happened::Queued { cell, limit } => format!(
+            "in cell {cell}, where {limit} may upgrade at once by its coverage: waiting for a slot"
+        ),
+        _ => return None,
+    })
+}
+
+fn with_the_slot(happened: &Happened) -> Option<String> {
+    Some(match happened {
+        Happened::SlotGranted { cell } => format!("slot in cell {cell} granted"),
+        Happened::SlotReturnedQuiet { cell, nudges } => format!(
+            "{nudges} nudges without progress: slot in cell {cell} given back, it keeps its place in the queue until it \
+             is heard"
+        ),
+        Happened::SlotReturnedUndelivered { cell } => {
+            format!("the notification did not arrive: slot in cell {cell} given back")
+        }
+        Happened::VersionAccepted => "accepted the new version (PCP 20)".into(),
+        Happened::FirstSegment { segment, segments } => {
+            format!("accepted: asks for segment {segment} of {segments}")
+        }
+        Happened::VersionDeclined { result } => {
+            format!(
+                "answered the new version (PCP 20) with {}",
+                ResultCode(*result)
+            )
+        }
+        Happened::Quiet { segment: None } => "quiet since the notification".into(),
+        Happened::Quiet {
+            segment: Some(segment),
+        } => format!("quiet since segment {segment}"),
+        Happened::Downloaded => "downloaded (PCP 22)".into(),
+        Happened::DownloadedAgain => "reported the download again (PCP 22)".into(),
+        Happened::DownloadsAgain { segment } => {
+            format!("downloads again, from segment {segment}: the command is void")
+        }
+        Happened::CommandDelivered => "has the command to upgrade".into(),
+        Happened::CommandAccepted => "accepted the command to upgrade (PCP 23)".into(),
+        Happened::CommandUnconfirmed { version } => {
+            format!("says \"{version}\", and never confirmed the command")
+        }
+        Happened::NoResult => "no result (PCP 24) yet".into(),
+        Happened::UpgradeReported { result, version } => format!(
+            "reported {} in the name of \"{version}\" (PCP 24)",
+            ResultCode(*result)
+        ),
+        Happened::SuccessOfOtherVersion { version } => format!(
+            "reported success in the name of \"{version}\" (PCP 24): its restart is waited for"
+        ),
+        Happened::OwnTimeout => {
+            "reported a time-out of its own (PCP 23 with 0x06), which answers nothing".into()
+        }
+        Happened::SegmentOfOtherVersion { segment, version } => {
+            format!("asked for segment {segment} of \"{version}\": told that there is no such task")
+        }
+        Happened::NoSuchSegment { segment, segments } => {
+            format!("asked for segment {segment} of {segments}: told that there is no such segment")
+        }
+        Happened::BeganAgain { percent } => {
+            format!("began again at segment 0 after {percent} %")
+        }
+        Happened::WentOnElsewhere {
+            segment,
+            last,
+            percent,
+        } => format!("goes on at segment {segment} after segment {last}, which is {percent} %"),
+        _ => return None,
+    })
+}
+
+fn besides(happened: &Happened) -> String {
+    match happened {
+        Happened::NotPcp { problem } => format!("sent a frame that is no PCP: it {problem}"),
+        Happened::ClaimDoubted { version, doubt } => {
+            format!("says that it runs \"{version}\"; {}", self::doubt(*doubt))
+        }
+        Happened::AddressChanged { address } => format!("heard from another address: {address}"),
+        Happened::AssociationEnded => {
+            "its association (DTLS) has ended: it is asked nothing before it begins another".into()
+        }
+        Happened::AssociationBegun => "a new association (DTLS): it has restarted".into(),
+        Happened::RegisteredAnew { why } => format!("registered anew{}", explanation(*why)),
+        Happened::Deregistered => "has ended its registration".into(),
+        Happened::RegistrationExpired => "its registration has run out".into(),
+        Happened::ObservationFormatRefused { format, answer } => format!(
+            "refused the observation of /19/0/0 in content format {format} with {}: asked without",
+            or_reset(answer.as_deref())
+        ),
+        Happened::ObservationRefused { answer } => {
+            format!("refused the observation of /19/0/0 with {answer}")
+        }
+        Happened::ObservationUnconfirmed => {
+            "answered the observation of /19/0/0 without confirming it (no Observe option)".into()
+        }
+        Happened::AttributesRefused { answer } => format!(
+            "refused pmin = 0 for /19/0/0 with {}",
+            or_reset(answer.as_deref())
+        ),
+        Happened::ReadFormatRefused {
+            path,
+            format,
+            answer,
+        } => format!(
+            "refused the read of {path} in content format {format} with {answer}: asked without"
+        ),
+        Happened::ReadRefused { path, answer } => {
+            format!("the device answered the read of {path} with {answer}")
+        }
+        Happened::NotUnderstood(misread) => self::misread(misread),
+        Happened::WriteRefused { answer } => {
+            format!("answered the write to /19/1/0 with {answer}")
+        }
+        Happened::WriteFormRefused {
+            answer,
+            refused,
+            next,
+        } => format!(
+            "refused the write to /19/1/0 in {} with {answer}: written in {} from now on",
+            form(*refused),
+            form(*next)
+        ),
+        Happened::Repeated { what, times: 1 } => format!("{} once more", repeated(*what)),
+        Happened::Repeated { what, times } => format!("{} {times} times more", repeated(*what)),
+        Happened::Ended {
+            reason,
+            next_attempt_at,
+            facts,
+        } => {
+            let ended = ending(reason, facts);
+            match next_attempt_at {
+                Some(at) => format!("{ended}; the next attempt begins at {at}"),
+                None => ended,
+            }
+        }
+        Happened::Legacy { text } => text.clone(),
+        // the others are told above
+        _ => String::new(),
+    }
+}
+
+const VERSION: &str = "asked for its version (PCP 19)";
+const COVERAGE: &str = "asked for its coverage (/4/0)";
+const CELL: &str = "asked for its cell alone (/4/0/8)";
+const TO_UPGRADE: &str = "told to upgrade (PCP 23)";
+
+fn asked(asked: &Asked) -> String {
+    let text = match asked {
+        Asked::Version => VERSION,
+        Asked::VersionAgain => "asked for its version again (PCP 19)",
+        Asked::WhichVersion => "asked which it runs (PCP 19)",
+        Asked::Coverage => COVERAGE,
+        Asked::CoverageAgain => "asked for its coverage again (/4/0)",
+        Asked::Cell => CELL,
+        Asked::CellAgain => "asked for its cell again (/4/0/8)",
+        Asked::ToDownload {
+            new_version,
+            segments,
+            segment_size,
+            check_code,
+        } => {
+            return format!(
+                "notified of \"{new_version}\" (PCP 20), {segments} segments of {segment_size} bytes, check code \
+                 0x{check_code:04x}"
+            );
+        }
+        Asked::ToDownloadAgain => "notified again (PCP 20)",
+        Asked::ToUpgrade => TO_UPGRADE,
+        Asked::ToUpgradeAgain => "told to upgrade again (PCP 23)",
+        Asked::AfterServerRestart { question } => {
+            let asked = match question {
+                Question::Version => VERSION,
+                Question::Coverage => COVERAGE,
+                Question::Cell => CELL,
+                Question::ToDownload => "notified (PCP 20)",
+                Question::ToUpgrade => TO_UPGRADE,
+            };
+            return format!("{asked} once more, because the server was restarted");
+        }
+    };
+    text.to_owned()
+}
+
+const fn postponed(postponed: Postponed) -> &'static str {
+    match postponed {
+        Postponed::NotRegistered => "it is not registered: it is asked when it is",
+        Postponed::AddressUnknown => {
+            "its address is not known any more: it is asked when it is heard"
+        }
+        Postponed::ServerStarting => {
+            "devices are still being read after the start: it is asked then"
+        }
+        Postponed::Asleep => "it sleeps: it is asked when it is heard",
+        Postponed::AskedBefore => "what it was asked before is still under way",
+    }
+}
+
+fn doubt(doubt: Doubt) -> String {
+    match doubt {
+        Doubt::NoRestart => {
+            "no sign of a restart was seen since it was notified of it or told to upgrade".into()
+        }
+        Doubt::NotCommanded => {
+            "it has taken it since it restarted last, and was not told to install it".into()
+        }
+        Doubt::Failed { failed_in, result } => {
+            let pcp = match failed_in {
+                FailedIn::Download => 22,
+                FailedIn::Installation => 24,
+            };
+            format!(
+                "it has reported {} (PCP {pcp}), and has not restarted since",
+                ResultCode(result)
+            )
+        }
+    }
+}
+
+const fn explanation(why: Explanation) -> &'static str {
+    match why {
+        Explanation::Restarted => ": it has restarted",
+        Explanation::Expired => ", after its registration had run out",
+        Explanation::Refused => {
+            ", after it was told that its registration is unknown, or got no answer"
+        }
+        Explanation::ServerRestarted => ", heard for the first time since the server was started",
+        Explanation::ServerYoung => {
+            ", shortly after the server was started: it may have been without an answer before"
+        }
+        Explanation::EarlierMessage => ", by a message from before",
+    }
+}
+
+/// What is wrong with the answer to a read.
+pub(super) fn misread(misread: &Misread) -> String {
+    match misread {
+        Misread::Unreadable { path, problem } => {
+            format!("the answer to the read of {path} is unreadable: {problem}")
+        }
+        Misread::Cell { path, told } => {
+            format!("the answer to the read of {path} tells {told} as the cell")
+        }
+        Misread::Format { path, format } => format!(
+            "the read of {path} was answered in content format {format}, which is not understood"
+        ),
+    }
+}
+
+fn form(form: Form) -> String {
+    let instance = if form.instance {
+        ", as an instance"
+    } else {
+        ""
+    };
+    format!("content format {}{instance}", form.format)
+}
+
+fn or_reset(answer: Option<&str>) -> &str {
+    answer.unwrap_or("a Reset")
+}
+
+const fn repeated(what: Repeated) -> &'static str {
+    match what {
+        Repeated::Registration => "registered anew",
+        Repeated::Address => "was heard from another address",
+        Repeated::Association => "its association (DTLS) has ended",
+        Repeated::Observation => "did not confirm the observation of /19/0/0",
+        Repeated::Write => "answered a write to /19/1/0 with an error",
+        Repeated::Jump => "asked for another segment than the next",
+        Repeated::Refusal => "asked for a segment that it was refused",
+        Repeated::NotPcp => "sent a frame that is no PCP",
+        Repeated::OwnTimeout => "reported a time-out of its own (PCP 23 with 0x06)",
+        Repeated::Claim => "claimed the target without having restarted",
+        Repeated::Attributes => "refused pmin = 0 for /19/0/0",
+        Repeated::Question => "no result (PCP 24) yet, and to be asked for its version (PCP 19)",
+    }
+}

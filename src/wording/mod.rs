@@ -1,0 +1,19 @@
+//! What codes and their arguments mean, in sentences: made where people read, and nowhere before.
+
+mod ending;
+mod line;
+#[cfg(test)]
+mod tests;
+
+pub use ending::{ending, outcome};
+pub use line::line;
+
+use crate::ledger::Told;
+
+/// How an attempt ended, as the store tells it.
+pub fn told(reason: &str, told: &Told) -> String {
+    match told {
+        Told::Facts(facts) => ending(reason, facts),
+        Told::Sentence(sentence) => sentence.clone(),
+    }
+}

@@ -1,0 +1,304 @@
+use serde_json::json;
+
+use super::*;
+use crate::{
+    clock::UtcMillis,
+    ledger::{
+        Asked, Doubt, Explanation, Facts, FailedIn, Fate, Form, Happened, Inbound, Last, Limit,
+        Line, Misread, Outbound, Postponed, Question, Queue, Repeated, Said, Sent,
+    },
+    package::Version,
+};
+
+const AT: UtcMillis = UtcMillis(1_800_000_000_000);
+
+fn version(text: &str) -> Version {
+    Version::new(text).unwrap()
+}
+
+fn read() -> String {
+    "/4/0".to_owned()
+}
+
+fn code() -> String {
+    "4.05".to_owned()
+}
+
+fn happenings() -> Vec<Happened> {
+    let (v1, v2) = (version("V1"), version("V2"));
+    let doubts = [
+        Doubt::NoRestart,
+        Doubt::NotCommanded,
+        Doubt::Failed {
+            failed_in: FailedIn::Download,
+            result: 7,
+        },
+    ];
+    let explanations = [
+        Explanation::Restarted,
+        Explanation::Expired,
+        Explanation::Refused,
+        Explanation::ServerRestarted,
+        Explanation::ServerYoung,
+        Explanation::EarlierMessage,
+    ];
+    let repeated = [
+        Repeated::Registration,
+        Repeated::Address,
+        Repeated::Association,
+        Repeated::Observation,
+        Repeated::Write,
+        Repeated::Jump,
+        Repeated::Refusal,
+        Repeated::NotPcp,
+        Repeated::OwnTimeout,
+        Repeated::Claim,
+        Repeated::Attributes,
+        Repeated::Question,
+    ];
+    let misreads = [
+        Misread::Unreadable {
+            path: read(),
+            problem: "it ends".into(),
+        },
+        Misread::Cell {
+            path: read(),
+            told: "\"x\"".into(),
+        },
+        Misread::Format {
+            path: read(),
+            format: 50,
+        },
+    ];
+    let answers = [None, Some(code())];
+    let form = |format, instance| Form { format, instance };
+    let single = [
+        Happened::AttemptBegun { attempt: 2 },
+        Happened::Registered,
+        Happened::Heard,
+        Happened::NoAnswer,
+        Happened::CoverageOutdated,
+        Happened::RunsOtherVersion {
+            version: v1,
+            target: v2,
+        },
+        Happened::NotBelieved { version: v2 },
+        Happened::NoCoverage,
+        Happened::CellNotTold,
+        Happened::NotMeasured { cell: 7 },
+        Happened::Queued { cell: 7, limit: 10 },
+        Happened::SlotGranted { cell: 7 },
+        Happened::SlotReturnedQuiet { cell: 7, nudges: 3 },
+        Happened::SlotReturnedUndelivered { cell: 7 },
+        Happened::VersionAccepted,
+        Happened::FirstSegment {
+            segment: 0,
+            segments: 9,
+        },
+        Happened::VersionDeclined { result: 3 },
+        Happened::Quiet { segment: None },
+        Happened::Quiet { segment: Some(4) },
+        Happened::Downloaded,
+        Happened::DownloadedAgain,
+        Happened::DownloadsAgain { segment: 0 },
+        Happened::CommandDelivered,
+        Happened::CommandAccepted,
+        Happened::CommandUnconfirmed { version: v1 },
+        Happened::NoResult,
+        Happened::UpgradeReported {
+            result: 10,
+            version: v2,
+        },
+        Happened::SuccessOfOtherVersion { version: v1 },
+        Happened::NotPcp {
+            problem: "is short".into(),
+        },
+        Happened::OwnTimeout,
+        Happened::SegmentOfOtherVersion {
+            segment: 1,
+            version: v1,
+        },
+        Happened::NoSuchSegment {
+            segment: 9,
+            segments: 9,
+        },
+        Happened::BeganAgain { percent: 30 },
+        Happened::WentOnElsewhere {
+            segment: 5,
+            last: 1,
+            percent: 11,
+        },
+        Happened::AddressChanged {
+            address: "[::1]:5".into(),
+        },
+        Happened::AssociationEnded,
+        Happened::AssociationBegun,
+        Happened::Deregistered,
+        Happened::RegistrationExpired,
+        Happened::ObservationRefused { answer: code() },
+        Happened::ObservationUnconfirmed,
+        Happened::ReadFormatRefused {
+            path: read(),
+            format: 112,
+            answer: code(),
+        },
+        Happened::ReadRefused {
+            path: read(),
+            answer: code(),
+        },
+        Happened::WriteRefused { answer: code() },
+        Happened::WriteFormRefused {
+            answer: code(),
+            refused: form(42, false),
+            next: form(11_542, true),
+        },
+        Happened::Ended {
+            reason: "slot_timed_out".into(),
+            next_attempt_at: Some(AT),
+            facts: Box::new(all_facts()),
+        },
+    ];
+    let doubted = |doubt| Happened::ClaimDoubted { version: v2, doubt };
+    let format_refused = |answer| Happened::ObservationFormatRefused { format: 42, answer };
+    let attributes_refused = |answer| Happened::AttributesRefused { answer };
+    (single.into_iter())
+        .chain(doubts.map(doubted))
+        .chain(explanations.map(|why| Happened::RegisteredAnew { why }))
+        .chain(repeated.map(|what| Happened::Repeated { what, times: 2 }))
+        .chain(misreads.map(Happened::NotUnderstood))
+        .chain(answers.clone().map(format_refused))
+        .chain(answers.map(attributes_refused))
+        .collect()
+}
+
+fn all_facts() -> Facts {
+    Facts {
+        result: None,
+        segment: Some(12),
+        version: Some(version("V1")),
+        objects: Some(vec![3, 4]),
+        not_understood: Some(Misread::Format {
+            path: read(),
+            format: 50,
+        }),
+        limit: Some(Limit {
+            setting: "upgrade.wait_for_slot_s".into(),
+            seconds: 60,
+        }),
+        queue: Some(Queue {
+            cell: 7,
+            taken: 1,
+            limit: 1,
+            ahead: 3,
+        }),
+        last: Some(Last {
+            sent: Some(Sent {
+                message: Outbound::Segment { segment: 12 },
+                times: 2,
+                at: AT,
+                fate: Fate::Refused { answer: code() },
+            }),
+            known_since: Some(AT),
+            said: Some(Said {
+                message: Inbound::Version {
+                    result: 0,
+                    version: Some(version("V1")),
+                },
+                at: AT,
+            }),
+            heard_at: Some(AT),
+            heard_as_stored: true,
+        }),
+    }
+}
+
+#[test]
+fn every_line_comes_back_from_its_code_and_arguments_and_has_a_sentence() {
+    let asked = [
+        Asked::Version,
+        Asked::VersionAgain,
+        Asked::WhichVersion,
+        Asked::Coverage,
+        Asked::CoverageAgain,
+        Asked::Cell,
+        Asked::CellAgain,
+        Asked::ToDownload {
+            new_version: version("V2"),
+            segments: 9,
+            segment_size: 500,
+            check_code: 0xBEEF,
+        },
+        Asked::ToDownloadAgain,
+        Asked::ToUpgrade,
+        Asked::ToUpgradeAgain,
+        Asked::AfterServerRestart {
+            question: Question::Cell,
+        },
+    ];
+    let postponed = [
+        Postponed::NotRegistered,
+        Postponed::AddressUnknown,
+        Postponed::ServerStarting,
+        Postponed::Asleep,
+        Postponed::AskedBefore,
+    ];
+    let lines = (happenings().into_iter().map(Line::from))
+        .chain(asked.map(|asked| Line::asking(Happened::Asked, asked, Some(3))))
+        .chain(postponed.map(|why| Line {
+            postponed: Some(why),
+            ..Happened::Quiet { segment: None }.into()
+        }));
+    for told in lines {
+        let (code, arguments) = told.parts();
+        assert!(!code.is_empty(), "{told:?}");
+        let again = Line::of(&code, arguments.clone());
+        assert_eq!(again.ok().as_ref(), Some(&told), "{code} {arguments:?}");
+        let sentence = line(&told);
+        assert!(sentence.len() >= 5, "{told:?}: {sentence:?}");
+    }
+}
+
+#[test]
+fn a_line_is_an_object_with_a_code() {
+    let granted = Line::asking(
+        Happened::SlotGranted { cell: 7 },
+        Asked::ToDownload {
+            new_version: version("V2"),
+            segments: 9,
+            segment_size: 500,
+            check_code: 0xBEEF,
+        },
+        None,
+    );
+    let (code, arguments) = granted.parts();
+    assert_eq!(code, "slot_granted");
+    let expected = json!({
+        "cell": 7, "asked": "to_download", "new_version": "V2", "segments": 9, "segment_size": 500, "check_code": 0xBEEF
+    });
+    assert_eq!(serde_json::Value::Object(arguments), expected);
+    assert_eq!(
+        line(&granted),
+        "slot in cell 7 granted: notified of \"V2\" (PCP 20), 9 segments of 500 bytes, check code 0xbeef"
+    );
+}
+
+#[test]
+fn an_outcome_of_a_newer_program_is_told_by_its_word() {
+    assert_eq!(
+        ending("struck_by_lightning", &all_facts()),
+        "struck_by_lightning"
+    );
+}
+
+#[test]
+fn all_that_is_known_of_an_end_is_told() {
+    assert_eq!(
+        ending("slot_timed_out", &all_facts()),
+        "the cell had no free slot within the limit. It announces objects 3, 4 and no 19. \
+         Limit: upgrade.wait_for_slot_s = 60. \
+         1 device upgraded in cell 7; this one's coverage allowed 1; 3 waited before it. \
+         Sent last: segment 12 (PCP 21), 2 times since the server started at 2027-01-15T08:00:00.000Z, at \
+         2027-01-15T08:00:00.000Z, refused with 4.05. Said last: version \"V1\" (PCP 19) at 2027-01-15T08:00:00.000Z. \
+         Heard last, as far as is stored, at 2027-01-15T08:00:00.000Z"
+    );
+}
