@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{DeviceRecord, Outcome, Stage, StageChange, TaskId, Told, UpgradeId},
+    ledger::{DeviceRecord, Outcome, Progress, Stage, StageChange, TaskId, Told, UpgradeId},
     store::{
         CancelUpgradeError, DeviceUpgrade, OutcomeRecord, StoreError, TimelineEvent, UpgradeDetail,
         UpgradeRecord, UpgradeState,
@@ -211,6 +211,7 @@ pub(super) struct UpgradeDetailBody {
 impl From<UpgradeRecord> for UpgradeBody {
     fn from(upgrade: UpgradeRecord) -> Self {
         let pending = upgrade.state == UpgradeState::Pending;
+        let progress_percent = percent(&upgrade);
         Self {
             id: upgrade.id.0,
             task_id: upgrade.task.0,
@@ -218,7 +219,7 @@ impl From<UpgradeRecord> for UpgradeBody {
             state: upgrade.state.name(),
             attempts: upgrade.attempts,
             stage: upgrade.stage.as_ref().map(StageBody::from),
-            progress_percent: upgrade.progress_percent,
+            progress_percent,
             segment: upgrade.segment,
             cell_id: upgrade.cell,
             outcome: upgrade.outcome.map(OutcomeBody::from),
@@ -252,6 +253,14 @@ impl From<OutcomeRecord> for OutcomeBody {
             arguments: arguments(&outcome.told),
             at: outcome.at.to_string(),
         }
+    }
+}
+
+/// How far the download is.
+pub(super) fn percent(upgrade: &UpgradeRecord) -> u8 {
+    match upgrade.state {
+        UpgradeState::Succeeded => 100,
+        _ => upgrade.progress.map_or(0, Progress::percent),
     }
 }
 

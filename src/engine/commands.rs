@@ -263,6 +263,7 @@ impl Engine {
         let config = self.config.clone();
         let rules = Self::rules(&config, package.version);
         let stage = &upgrade.stage;
+        let segmentation = package.pcp.offer.segmentation;
         let stored = Stored {
             stage: stage.stage,
             deadline_at: stage.deadline_at,
@@ -271,7 +272,7 @@ impl Engine {
             cell: stage.cell,
             cell_limit: stage.cell_limit.unwrap_or(1),
             confirmed: stage.confirmed,
-            segment: upgrade.segment,
+            segment: (upgrade.progress).map(|it| segmentation.segment_after(it.done_bytes)),
             // what was told before the stage began is the answer to another question
             coverage: (self.device(key).coverage())
                 .filter(|(_, at)| *at >= now.instant_at(stage.entered_at))

@@ -15,7 +15,9 @@ use super::{
     link::Sent,
 };
 use crate::{
-    ledger::{Doubt, FailedIn, Fate, Happened, Inbound, Repeated, ReportedFailure, Stage},
+    ledger::{
+        Doubt, FailedIn, Fate, Happened, Inbound, Progress, Repeated, ReportedFailure, Stage,
+    },
     package::Version,
     upgrade::{Claim, Credence, Event, Sign, Sota},
 };
@@ -181,13 +183,10 @@ impl Engine {
         session.progress_stored_at = Some(now.instant);
         let change = Change::Progress {
             upgrade: session.order.upgrade,
-            segment,
-            percent: session
-                .package
-                .pcp
-                .offer
-                .segmentation
-                .percent_before(segment),
+            progress: Progress {
+                done_bytes: session.package.pcp.offer.segmentation.bytes_before(segment),
+                total_bytes: session.package.size_bytes,
+            },
             at: now.utc,
         };
         self.persist_lazily(change);
@@ -217,11 +216,13 @@ impl Engine {
         let at = self.now.utc;
         let session = self.device(key).session.as_ref();
         if let Some(session) = session.filter(|s| s.sota.stage() == Some(Stage::Downloading)) {
-            let count = session.package.pcp.offer.segmentation.segment_count();
+            let size_bytes = session.package.size_bytes;
             let change = Change::Progress {
                 upgrade: session.order.upgrade,
-                segment: count - 1, // a package has at least one
-                percent: 100,
+                progress: Progress {
+                    done_bytes: size_bytes,
+                    total_bytes: size_bytes,
+                },
                 at,
             };
             self.persist_lazily(change);

@@ -183,6 +183,25 @@ pub struct StageChange {
     pub confirmed: bool,
 }
 
+/// How far a download is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes that the device has, as far as it shows.
+    pub done_bytes: u64,
+    /// Bytes of the package.
+    pub total_bytes: u64,
+}
+
+impl Progress {
+    /// Whole percent, 0 to 100.
+    pub fn percent(self) -> u8 {
+        let percent = (self.done_bytes.min(self.total_bytes) * 100).checked_div(self.total_bytes);
+        percent
+            .and_then(|percent| u8::try_from(percent).ok())
+            .unwrap_or(0)
+    }
+}
+
 /// An upgrade that had begun when the server stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActiveUpgrade {
@@ -190,8 +209,8 @@ pub struct ActiveUpgrade {
     pub order: UpgradeOrder,
     /// Where it stands.
     pub stage: StageChange,
-    /// The segment asked for last.
-    pub segment: Option<u16>,
+    /// How far the download is, once the device has asked for anything.
+    pub progress: Option<Progress>,
 }
 
 /// One thing to remember. Changes are committed in the order in which they were emitted.
@@ -269,10 +288,8 @@ pub enum Change {
     Progress {
         /// The upgrade.
         upgrade: UpgradeId,
-        /// The segment asked for last.
-        segment: u16,
-        /// Whole percent, 0 to 100.
-        percent: u8,
+        /// Where the part begins that was asked for last, or all of it.
+        progress: Progress,
         /// When.
         at: UtcMillis,
     },

@@ -13,7 +13,7 @@ mod stage;
 
 pub use change::{
     ActiveUpgrade, Announced, Binding, Change, CoverageReading, CoverageSource, DeviceRecord,
-    Lwm2mVersion, QueueMode, Registration, StageChange, UpgradeOrder,
+    Lwm2mVersion, Progress, QueueMode, Registration, StageChange, UpgradeOrder,
 };
 pub use coverage::Coverage;
 pub use deadline::Deadline;

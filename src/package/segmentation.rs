@@ -133,6 +133,18 @@ impl Segmentation {
         self.pad_last
     }
 
+    /// Bytes of the package before `segment`.
+    pub fn bytes_before(&self, segment: u16) -> u64 {
+        (u64::from(segment) * u64::from(self.segment_size)).min(self.size_bytes)
+    }
+
+    /// The segment in which the byte stands that follows `bytes`, or the last one.
+    pub fn segment_after(&self, bytes: u64) -> u16 {
+        let segment = bytes / u64::from(self.segment_size);
+        // a package has at least one
+        u16::try_from(segment).map_or(self.segment_count - 1, |at| at.min(self.segment_count - 1))
+    }
+
     /// Whole percent of the package that a device holds when it has the segments before `segment`.
     pub fn percent_before(&self, segment: u16) -> u8 {
         let done = u32::from(segment.min(self.segment_count)) * 100;
@@ -196,6 +208,20 @@ mod tests {
         assert_eq!(cut.percent_before(0), 0);
         assert_eq!(cut.percent_before(3), 75);
         assert_eq!(cut.percent_before(9), 100);
+    }
+
+    #[test]
+    fn a_place_in_the_package_and_a_segment_tell_each_other() {
+        let cut = Segmentation::choose(1_200, None, false).unwrap();
+        for (segment, bytes) in [(0, 0), (1, 500), (2, 1_000)] {
+            assert_eq!(cut.bytes_before(segment), bytes);
+            assert_eq!(cut.segment_after(bytes), segment);
+        }
+        assert_eq!(cut.bytes_before(3), 1_200);
+        assert_eq!(
+            (cut.segment_after(1_200), cut.segment_after(u64::MAX)),
+            (2, 2)
+        );
     }
 
     proptest! {

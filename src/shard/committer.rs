@@ -230,8 +230,10 @@ mod tests {
     fn progress(segment: u16) -> Change {
         Change::Progress {
             upgrade: UpgradeId(1),
-            segment,
-            percent: 0,
+            progress: crate::ledger::Progress {
+                done_bytes: segment.into(),
+                total_bytes: 1_200,
+            },
             at: UtcMillis(0),
         }
     }

@@ -4,8 +4,8 @@ use super::NewWebhook;
 use crate::{
     clock::UtcMillis,
     ledger::{
-        CoverageSource, DeviceRecord, Line, PackageId, RetryPolicy, Stage, StageChange, StopReason,
-        TaskId, TaskState, Told, UpgradeId,
+        CoverageSource, DeviceRecord, Line, PackageId, Progress, RetryPolicy, Stage, StageChange,
+        StopReason, TaskId, TaskState, Told, UpgradeId,
     },
     package::{PcpOffer, Version},
     task::Candidate,
@@ -413,10 +413,10 @@ pub struct UpgradeRecord {
     pub stage: Option<StageChange>,
     /// The cell in which it waits for a slot, has one, or had one when it ended.
     pub cell: Option<u32>,
-    /// The segment that was asked for last in this attempt.
+    /// How far this attempt's download is.
+    pub progress: Option<Progress>,
+    /// The same in segments (PCP): the one that was asked for last.
     pub segment: Option<u16>,
-    /// How far this attempt's download is, 0 to 100.
-    pub progress_percent: u8,
     /// How the last attempt ended; final when the state is.
     pub outcome: Option<OutcomeRecord>,
     /// When the task was created.

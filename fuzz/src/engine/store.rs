@@ -98,16 +98,16 @@ impl Store {
                     let active = ActiveUpgrade {
                         order: self.orders[&upgrade].clone(),
                         stage: change,
-                        segment: None,
+                        progress: None,
                     };
                     self.active.insert(upgrade, active);
                 }
             }
             Change::Progress {
-                upgrade, segment, ..
+                upgrade, progress, ..
             } => {
                 if let Some(active) = self.active.get_mut(&upgrade) {
-                    active.segment = Some(segment);
+                    active.progress = Some(progress);
                 }
             }
             Change::Ended { upgrade, .. } => {

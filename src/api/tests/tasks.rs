@@ -401,8 +401,10 @@ async fn upgrades_show_stage_progress_and_timeline() {
         },
         Change::Progress {
             upgrade,
-            segment: 1,
-            percent: 33,
+            progress: crate::ledger::Progress {
+                done_bytes: 500,
+                total_bytes: 1_200,
+            },
             at,
         },
     ])
@@ -416,12 +418,12 @@ async fn upgrades_show_stage_progress_and_timeline() {
     );
     assert_eq!(
         (&shown["progress_percent"], &shown["segment"]),
-        (&json!(33), &json!(1))
+        (&json!(41), &json!(1))
     );
     assert_eq!(shown["cell_id"], 51_234);
     assert_eq!(
         shown["waiting_for"],
-        "downloading, 33 %: segment 1 asked for last; 0 s left"
+        "downloading, 41 %: segment 1 asked for last; 0 s left"
     );
     assert_eq!(
         shown["events"],

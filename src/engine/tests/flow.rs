@@ -295,7 +295,7 @@ fn a_quiet_download_is_nudged() {
     ));
     // so far only the first request was stored: the others came within a few seconds
     let stored = world.changes.iter().filter_map(|change| match change {
-        Change::Progress { segment, .. } => Some(*segment),
+        Change::Progress { progress, .. } => Some(progress.done_bytes / 100),
         _ => None,
     });
     assert_eq!(stored.collect::<Vec<_>>(), [0, 3]);

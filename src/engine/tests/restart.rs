@@ -42,7 +42,7 @@ fn restore(after: &mut World, before: &World) {
             retry: RetryPolicy::default(),
         },
         stage: stage.unwrap(),
-        segment: None,
+        progress: None,
     };
     let package = package("V2", &content());
     after.engine.restore_upgrade(after.now, upgrade, package);
@@ -226,7 +226,7 @@ fn active(n: i64, stage: Stage, now: Now) -> ActiveUpgrade {
             cell_limit: Some(1),
             confirmed: stage == Stage::Downloading,
         },
-        segment: None,
+        progress: None,
     }
 }
 

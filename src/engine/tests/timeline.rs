@@ -199,12 +199,10 @@ fn a_failed_download_has_come_as_far_as_it_was() {
     let status = ResultCode::NO_STORAGE;
     device.say(&mut world, &DeviceMessage::DownloadReport { status });
     let progress = world.changes.iter().rev().find_map(|change| match change {
-        Change::Progress {
-            segment, percent, ..
-        } => Some((*segment, *percent)),
+        Change::Progress { progress, .. } => Some((progress.done_bytes, progress.percent())),
         _ => None,
     });
-    assert_eq!(progress, Some((7, 70)));
+    assert_eq!(progress, Some((700, 70)));
 }
 
 #[test]

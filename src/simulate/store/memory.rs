@@ -7,7 +7,8 @@ use crate::{
     clock::UtcMillis,
     ledger::{
         ActiveUpgrade, Change, CoverageReading, DeviceRecord, Evidence, Outcome, PackageId,
-        Registration, RetryPolicy, StageChange, TaskId, TaskState, UpgradeId, UpgradeOrder,
+        Progress, Registration, RetryPolicy, StageChange, TaskId, TaskState, UpgradeId,
+        UpgradeOrder,
     },
     store::{BatchId, CommitReport, UpgradeState},
     task::Candidate,
@@ -66,7 +67,7 @@ enum Phase {
     },
     Active {
         stage: Box<StageChange>,
-        segment: Option<u16>,
+        progress: Option<Progress>,
     },
     Ended,
 }
@@ -217,14 +218,14 @@ impl MemoryStore {
                 ..
             } => self.stage(*upgrade, *attempt, change, report),
             Change::Progress {
-                upgrade, segment, ..
+                upgrade, progress, ..
             } => {
                 if let Some(row) = self.upgrade(*upgrade)
                     && let Phase::Active {
-                        segment: stored, ..
+                        progress: stored, ..
                     } = &mut row.phase
                 {
-                    *stored = Some(*segment);
+                    *stored = Some(*progress);
                 }
             }
             Change::Note { .. } | Change::Admitted { .. } => {}
@@ -257,14 +258,14 @@ impl MemoryStore {
             return;
         }
         let kept = match &row.phase {
-            Phase::Active { segment, .. } if row.attempt == attempt => *segment,
+            Phase::Active { progress, .. } if row.attempt == attempt => *progress,
             _ => None,
         };
         let before = std::mem::replace(
             &mut row.phase,
             Phase::Active {
                 stage: Box::new(change.clone()),
-                segment: kept,
+                progress: kept,
             },
         );
         row.attempt = attempt;
@@ -333,10 +334,10 @@ impl MemoryStore {
             .iter()
             .zip(1..)
             .filter_map(|(row, id)| match &row.phase {
-                Phase::Active { stage, segment } => Some(ActiveUpgrade {
+                Phase::Active { stage, progress } => Some(ActiveUpgrade {
                     order: self.order(UpgradeId(id), row, row.attempt)?,
                     stage: (**stage).clone(),
-                    segment: *segment,
+                    progress: *progress,
                 }),
                 Phase::Waiting { .. } | Phase::Ended => None,
             })

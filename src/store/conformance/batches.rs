@@ -166,8 +166,10 @@ impl Fleet {
             },
             Step::Progress(upgrade, percent) => Change::Progress {
                 upgrade: self.upgrade(upgrade),
-                segment: percent.into(),
-                percent,
+                progress: crate::ledger::Progress {
+                    done_bytes: percent.into(),
+                    total_bytes: 100,
+                },
                 at,
             },
             Step::Admitted(limit) => Change::Admitted {

@@ -10,6 +10,14 @@ use crate::{
     store::{Store, UpgradeState},
 };
 
+/// Of the package that all have.
+fn at_byte(done_bytes: u64) -> crate::ledger::Progress {
+    crate::ledger::Progress {
+        done_bytes,
+        total_bytes: 1_200,
+    }
+}
+
 pub(crate) async fn a_registration_adds_an_unknown_device(store: &impl Store) {
     let world = World::new(store);
     world.commit(&[registered("urn:imei:1", T0)]).await;
@@ -197,8 +205,7 @@ pub(crate) async fn a_stage_comes_back_with_all_it_needs(store: &impl Store) {
             stage(ids[2], 1, Stage::Downloading, t(20)),
             Change::Progress {
                 upgrade: ids[2],
-                segment: 2,
-                percent: 66,
+                progress: at_byte(1_000),
                 at: t(25),
             },
         ])
@@ -210,7 +217,7 @@ pub(crate) async fn a_stage_comes_back_with_all_it_needs(store: &impl Store) {
     assert_eq!(rest.len(), 1);
     let active = &rest[0];
     assert_eq!(active.stage, download);
-    assert_eq!(active.segment, Some(2));
+    assert_eq!(active.progress, Some(at_byte(1_000)));
     assert_eq!(active.order.endpoint, "d2");
     assert_eq!(active.order.task, task.id);
     assert_eq!(active.order.package, task.package);
@@ -370,18 +377,20 @@ pub(crate) async fn progress_belongs_to_its_attempt(store: &impl Store) {
     let id = world.ids(task.id).await[0];
     let progress = Change::Progress {
         upgrade: id,
-        segment: 1,
-        percent: 33,
+        progress: at_byte(500),
         at: t(2),
     };
     world.commit(std::slice::from_ref(&progress)).await;
     let waiting = store.upgrade(id).await.unwrap().unwrap().upgrade;
-    assert_eq!((waiting.segment, waiting.progress_percent), (None, 0));
+    assert_eq!((waiting.segment, waiting.progress), (None, None));
     world
         .commit(&[stage(id, 1, Stage::Downloading, t(1)), progress])
         .await;
     let running = store.upgrade(id).await.unwrap().unwrap().upgrade;
-    assert_eq!((running.segment, running.progress_percent), (Some(1), 33));
+    assert_eq!(
+        (running.segment, running.progress),
+        (Some(1), Some(at_byte(500)))
+    );
     world
         .commit(&[
             ended(id, task.id, 1, NOT_HEARD, Some(t(9)), t(3)),
@@ -389,12 +398,12 @@ pub(crate) async fn progress_belongs_to_its_attempt(store: &impl Store) {
         ])
         .await;
     let again = store.upgrade(id).await.unwrap().unwrap().upgrade;
-    assert_eq!((again.segment, again.progress_percent), (None, 0));
+    assert_eq!((again.segment, again.progress), (None, None));
     world
         .commit(&[ended(id, task.id, 2, UPGRADED, None, t(10))])
         .await;
     let done = store.upgrade(id).await.unwrap().unwrap().upgrade;
-    assert_eq!((done.progress_percent, done.cell), (100, Some(51_234)));
+    assert_eq!(done.cell, Some(51_234));
 }
 
 pub(crate) async fn cells_count_holders_and_waiters_and_keep_their_peaks(store: &impl Store) {

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     clock::UtcMillis,
     ledger::{
-        ActiveUpgrade, PackageId, RetryPolicy, StageChange, TaskId, TaskState, UpgradeId,
+        ActiveUpgrade, PackageId, Progress, RetryPolicy, StageChange, TaskId, TaskState, UpgradeId,
         UpgradeOrder,
     },
     package::Version,
@@ -19,11 +19,13 @@ use crate::{
 
 /// An [`UpgradeRow`], from `upgrades u`.
 macro_rules! upgrade {
-    () => {
+    ($segment_size:literal) => {
         concat!(
             "json_array(u.id, u.task_id, u.endpoint, u.attempt, u.not_before, ",
             stage!(),
-            ", u.segment, u.progress_percent, u.outcome_state, u.outcome_reason, u.outcome_detail, u.outcome_arguments, u.outcome_at, \
+            ", u.bytes_done, u.bytes_total, ",
+            $segment_size,
+            ", u.outcome_state, u.outcome_reason, u.outcome_detail, u.outcome_arguments, u.outcome_at, \
              u.created_at, u.started_at, u.ended_at, u.cancel_requested_at)"
         )
     };
@@ -49,7 +51,9 @@ macro_rules! of_task {
     () => {
         concat!(
             "SELECT ",
-            upgrade!(),
+            upgrade!(
+                "(SELECT p.segment_size FROM tasks t JOIN packages p ON p.id = t.package_id WHERE t.id = ?1)"
+            ),
             " AS line FROM upgrades u WHERE u.task_id = ?1 \
                  AND EXISTS (SELECT 1 FROM tasks WHERE hidden = 0 AND id = ?1) AND u.id > ?2"
         )
@@ -64,7 +68,7 @@ pub(super) const LIST_IN_STATE: &str =
 /// Upgrades of a device, each an [`OfDeviceRow`].
 pub(super) const OF_DEVICE: &str = packed!(
     "SELECT json_array(",
-    upgrade!(),
+    upgrade!("p.segment_size"),
     ", t.name, p.version) AS line \
      FROM upgrades u INDEXED BY upgrades_of_device CROSS JOIN tasks t ON t.id = u.task_id \
          CROSS JOIN packages p ON p.id = t.package_id \
@@ -74,7 +78,7 @@ pub(super) const OF_DEVICE: &str = packed!(
 /// The newest upgrades, each an [`OfDeviceRow`].
 pub(super) const NEWEST: &str = packed!(
     "SELECT json_array(",
-    upgrade!(),
+    upgrade!("p.segment_size"),
     ", t.name, p.version) AS line \
      FROM upgrades u CROSS JOIN tasks t ON t.id = u.task_id CROSS JOIN packages p ON p.id = t.package_id \
      WHERE u.id < ? AND t.hidden = 0 ORDER BY u.id DESC LIMIT ?",
@@ -83,7 +87,7 @@ pub(super) const NEWEST: &str = packed!(
 /// The newest upgrades in a cell, each an [`OfDeviceRow`].
 pub(super) const NEWEST_IN_CELL: &str = packed!(
     "SELECT json_array(",
-    upgrade!(),
+    upgrade!("p.segment_size"),
     ", t.name, p.version) AS line \
      FROM upgrades u INDEXED BY upgrades_of_cell CROSS JOIN tasks t ON t.id = u.task_id \
          CROSS JOIN packages p ON p.id = t.package_id \
@@ -93,7 +97,7 @@ pub(super) const NEWEST_IN_CELL: &str = packed!(
 /// A [`DetailRow`].
 pub(super) const ONE: &str = packed!(
     "SELECT json_array(",
-    upgrade!(),
+    upgrade!("(SELECT p.segment_size FROM packages p WHERE p.id = t.package_id)"),
     ", t.package_id, t.state, \
          (SELECT MIN(b.id) FROM upgrades b WHERE b.endpoint = u.endpoint AND b.phase = 1 AND b.id <> u.id), \
          COALESCE((SELECT c.active FROM cells c WHERE c.cell = u.cell), 0), \
@@ -109,7 +113,7 @@ pub(super) const RESTORE: &str = packed!(
     order!(),
     ", ",
     stage!(),
-    ", u.segment) AS line FROM upgrades u CROSS JOIN tasks t ON t.id = u.task_id \
+    ", u.bytes_done, u.bytes_total) AS line FROM upgrades u CROSS JOIN tasks t ON t.id = u.task_id \
      WHERE u.phase = 1 AND u.id > ? ORDER BY u.id LIMIT ?",
 );
 
@@ -130,8 +134,9 @@ pub(super) struct UpgradeRow<'r> {
     not_before: UtcMillis,
     #[serde(borrow)]
     stage: StageRow<'r>,
-    segment: Option<u16>,
-    progress_percent: u8,
+    bytes_done: Option<u64>,
+    bytes_total: u64,
+    segment_size: u64,
     outcome_state: Option<String>,
     outcome_reason: Option<String>,
     outcome_detail: Option<String>,
@@ -143,8 +148,25 @@ pub(super) struct UpgradeRow<'r> {
     cancel_requested_at: Option<UtcMillis>,
 }
 
+/// How far a download is, of its columns.
+pub(super) fn progress(done: Option<u64>, total_bytes: u64) -> Option<Progress> {
+    let done_bytes = done?;
+    Some(Progress {
+        done_bytes,
+        total_bytes,
+    })
+}
+
+/// The segment that was asked for last: the one that begins there, or the last one.
+fn segment(progress: Progress, segment_size: u64) -> u16 {
+    let size = segment_size.max(1);
+    let last = progress.total_bytes.div_ceil(size).saturating_sub(1);
+    u16::try_from((progress.done_bytes / size).min(last)).unwrap_or(u16::MAX)
+}
+
 impl UpgradeRow<'_> {
     pub(super) fn record(self) -> Result<UpgradeRecord, StoreError> {
+        let progress = progress(self.bytes_done, self.bytes_total);
         let told = rows::told(self.outcome_arguments.as_deref(), self.outcome_detail)?;
         let outcome = match (self.outcome_state, self.outcome_reason, told) {
             (Some(state), Some(reason), Some(told)) => Some(OutcomeRecord {
@@ -170,8 +192,8 @@ impl UpgradeRow<'_> {
             not_before: self.not_before,
             stage: self.stage.stage()?,
             cell: self.stage.cell,
-            segment: self.segment,
-            progress_percent: self.progress_percent,
+            progress,
+            segment: progress.map(|it| segment(it, self.segment_size)),
             outcome,
             created_at: self.created_at,
             started_at: self.started_at,
@@ -281,7 +303,8 @@ pub(super) struct ActiveRow<'r> {
     order: OrderRow,
     #[serde(borrow)]
     stage: StageRow<'r>,
-    segment: Option<u16>,
+    bytes_done: Option<u64>,
+    bytes_total: u64,
 }
 
 impl ActiveRow<'_> {
@@ -290,7 +313,7 @@ impl ActiveRow<'_> {
         Ok(ActiveUpgrade {
             order: self.order.order(attempt),
             stage: there(self.stage.stage()?, "upgrades.stage")?,
-            segment: self.segment,
+            progress: progress(self.bytes_done, self.bytes_total),
         })
     }
 }

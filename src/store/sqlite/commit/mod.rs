@@ -82,11 +82,8 @@ impl SqliteStore {
                     at,
                 } => upgrades.line(*upgrade, *attempt, "note", Cow::Borrowed(line), *at),
                 Change::Progress {
-                    upgrade,
-                    segment,
-                    percent,
-                    ..
-                } => upgrades.progress(*upgrade, *segment, *percent),
+                    upgrade, progress, ..
+                } => upgrades.progress(*upgrade, *progress),
                 Change::Admitted {
                     cell,
                     limit,

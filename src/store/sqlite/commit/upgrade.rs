@@ -2,12 +2,13 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::{
     clock::UtcMillis,
-    ledger::{Facts, Outcome, StageChange, TaskId, UpgradeId},
+    ledger::{Facts, Outcome, Progress, StageChange, TaskId, UpgradeId},
     store::{
         StoreError, UpgradeState,
         sqlite::{
             bulk::{Bound, RowStatement},
             rows::{self, Columns},
+            upgrade_rows::progress,
         },
     },
 };
@@ -15,26 +16,26 @@ use crate::{
 /// A stage that follows a stage.
 pub(super) const STAGE: RowStatement = RowStatement {
     head: "INSERT INTO upgrades (id, state, attempt, stage_entered_at, stage_deadline_at, queued_at, slot_deadline_at, \
-               cell, cell_limit, confirmed, segment, progress_percent, task_id, endpoint, not_before, created_at) VALUES ",
+               cell, cell_limit, confirmed, bytes_done, bytes_total, task_id, endpoint, not_before, created_at) VALUES ",
     row: "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '', 0, 0)",
     tail: " ON CONFLICT (id) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, \
                stage_entered_at = excluded.stage_entered_at, stage_deadline_at = excluded.stage_deadline_at, \
                queued_at = excluded.queued_at, slot_deadline_at = excluded.slot_deadline_at, cell = excluded.cell, \
-               cell_limit = excluded.cell_limit, confirmed = excluded.confirmed, segment = excluded.segment, \
-               progress_percent = excluded.progress_percent",
+               cell_limit = excluded.cell_limit, confirmed = excluded.confirmed, bytes_done = excluded.bytes_done, \
+               bytes_total = excluded.bytes_total",
 };
 
 /// A beginning, or an end for now or for good. Whose turn it is on the device is settled afterwards.
 pub(super) const PHASE: RowStatement = RowStatement {
     head: "INSERT INTO upgrades (id, state, attempt, stage_entered_at, stage_deadline_at, queued_at, slot_deadline_at, \
-               cell, cell_limit, confirmed, segment, progress_percent, phase, not_before, started_at, ended_at, \
+               cell, cell_limit, confirmed, bytes_done, bytes_total, phase, not_before, started_at, ended_at, \
                outcome_state, outcome_reason, outcome_arguments, outcome_at, task_id, endpoint, created_at) VALUES ",
     row: "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '', 0)",
     tail: " ON CONFLICT (id) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, \
                stage_entered_at = excluded.stage_entered_at, stage_deadline_at = excluded.stage_deadline_at, \
                queued_at = excluded.queued_at, slot_deadline_at = excluded.slot_deadline_at, cell = excluded.cell, \
-               cell_limit = excluded.cell_limit, confirmed = excluded.confirmed, segment = excluded.segment, \
-               progress_percent = excluded.progress_percent, phase = excluded.phase, next = 0, \
+               cell_limit = excluded.cell_limit, confirmed = excluded.confirmed, bytes_done = excluded.bytes_done, \
+               bytes_total = excluded.bytes_total, phase = excluded.phase, next = 0, \
                not_before = excluded.not_before, started_at = excluded.started_at, ended_at = excluded.ended_at, \
                outcome_state = COALESCE(excluded.outcome_state, outcome_state), \
                outcome_reason = COALESCE(excluded.outcome_reason, outcome_reason), \
@@ -55,8 +56,7 @@ pub(super) struct Upgrade<'c> {
     pub(super) stage: Option<&'c StageChange>,
     pub(super) cell: Option<u32>,
     pub(super) cell_limit: Option<u32>,
-    pub(super) segment: Option<u16>,
-    pub(super) progress_percent: u8,
+    pub(super) progress: Option<Progress>,
     pub(super) started_at: Option<UtcMillis>,
     pub(super) outcome: Option<Ending<'c>>,
     pub(super) changed: Changed,
@@ -93,8 +93,7 @@ impl<'c> Upgrade<'c> {
             stage: None,
             cell,
             cell_limit: row.maybe_int("cell_limit")?,
-            segment: row.maybe_int("segment")?,
-            progress_percent: row.int("progress_percent")?,
+            progress: progress(row.maybe_int("bytes_done")?, row.int("bytes_total")?),
             started_at: row.maybe_time("started_at")?,
             outcome: None,
             changed: Changed::Nothing,
@@ -115,8 +114,7 @@ impl<'c> Upgrade<'c> {
         let follows = matches!(self.state, UpgradeState::Active(_));
         if self.attempt != attempt {
             self.attempt = attempt;
-            self.segment = None;
-            self.progress_percent = 0;
+            self.progress = None;
         }
         self.state = UpgradeState::Active(change.stage);
         self.stage = Some(change);
@@ -137,8 +135,7 @@ impl<'c> Upgrade<'c> {
         self.not_before = until;
         self.cell = None;
         self.cell_limit = None;
-        self.segment = None;
-        self.progress_percent = 0;
+        self.progress = None;
     }
 
     /// Has its outcome. The cell stays: it tells where the upgrade took place.
@@ -148,9 +145,6 @@ impl<'c> Upgrade<'c> {
             Outcome::Failed(_) => UpgradeState::Failed,
             Outcome::Cancelled(_) => UpgradeState::Cancelled,
         };
-        if state == UpgradeState::Succeeded {
-            self.progress_percent = 100;
-        }
         self.leave(attempt, state, ending);
     }
 
@@ -176,8 +170,8 @@ impl<'c> Upgrade<'c> {
             .bind(self.cell)
             .bind(self.cell_limit)
             .bind(stage.is_some_and(|it| it.confirmed))
-            .bind(self.segment)
-            .bind(self.progress_percent)
+            .bind(self.progress.map(|it| it.done_bytes.cast_signed()))
+            .bind(self.progress.map_or(0, |it| it.total_bytes.cast_signed()))
     }
 
     /// The other values of [`PHASE`].

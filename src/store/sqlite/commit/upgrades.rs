@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{Change, Happened, Line, Stage, StageChange, TaskId, UpgradeId},
+    ledger::{Change, Happened, Line, Progress, Stage, StageChange, TaskId, UpgradeId},
     store::{
         StoreError, UpgradeState,
         sqlite::{
@@ -24,9 +24,9 @@ use crate::{
 };
 
 const PROGRESS: RowStatement = RowStatement {
-    head: "WITH v (id, segment, percent) AS (VALUES ",
+    head: "WITH v (id, done, total) AS (VALUES ",
     row: "(?, ?, ?)",
-    tail: ") UPDATE upgrades SET segment = v.segment, progress_percent = v.percent FROM v WHERE upgrades.id = v.id",
+    tail: ") UPDATE upgrades SET bytes_done = v.done, bytes_total = v.total FROM v WHERE upgrades.id = v.id",
 };
 
 const LINE: RowStatement = RowStatement {
@@ -125,7 +125,7 @@ impl<'c> Upgrades<'c> {
         if !ids.is_empty() {
             let rows = sqlx::query(
                 "SELECT u.id, u.task_id, u.endpoint, u.state, u.attempt, u.not_before, u.cell, u.cell_limit, \
-                     u.segment, u.progress_percent, u.started_at \
+                     u.bytes_done, u.bytes_total, u.started_at \
                  FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value",
             )
             .bind(json_list(ids))
@@ -209,12 +209,11 @@ impl<'c> Upgrades<'c> {
         }
     }
 
-    pub(super) fn progress(&mut self, id: UpgradeId, segment: u16, percent: u8) {
+    pub(super) fn progress(&mut self, id: UpgradeId, progress: Progress) {
         if let Some(upgrade) = self.known.get_mut(&id)
             && matches!(upgrade.state, UpgradeState::Active(_))
         {
-            upgrade.segment = Some(segment);
-            upgrade.progress_percent = percent.min(100);
+            upgrade.progress = Some(progress);
             upgrade.changed = upgrade.changed.max(Changed::Progress);
         }
     }
@@ -291,10 +290,12 @@ impl<'c> Upgrades<'c> {
         let [progress, stages, phases] = changed;
         PROGRESS
             .execute(conn, &progress, |query, (id, upgrade)| {
+                let (done, total) = (upgrade.progress)
+                    .map_or((None, 0), |it| (Some(it.done_bytes), it.total_bytes));
                 query
                     .bind(id.0)
-                    .bind(upgrade.segment)
-                    .bind(upgrade.progress_percent)
+                    .bind(done.map(u64::cast_signed))
+                    .bind(total.cast_signed())
             })
             .await?;
         STAGE

@@ -140,6 +140,12 @@ async fn versions_of_before_are_text() {
 async fn sentences_of_before_stay_as_they_are() {
     let (store, _dir) = of_before(LEFT_AT_12).await;
     let read = async |id| store.upgrade(UpgradeId(id)).await.unwrap().unwrap();
+    let done = read(2).await.upgrade;
+    let progress = done.progress.map(|it| (it.done_bytes, it.total_bytes));
+    assert_eq!(
+        (progress, done.segment),
+        (Some((60_000, 60_000)), Some(119))
+    );
     let failed = read(4).await;
     let outcome = failed.upgrade.outcome.unwrap();
     assert_eq!(outcome.reason, "upgrade_failed");
@@ -174,6 +180,10 @@ async fn an_upgrade_of_before_goes_on_and_ends_with_arguments() {
     let running = store.restore_upgrades(None, 10).await.unwrap();
     let ids: Vec<i64> = running.iter().map(|it| it.order.upgrade.0).collect();
     assert_eq!(ids, [1, 11, 12, 13]);
+    let places: Vec<Option<u64>> = (running.iter())
+        .map(|it| it.progress.map(|progress| progress.done_bytes))
+        .collect();
+    assert_eq!(places, [None, Some(59 * 500), Some(36 * 500), None]);
     // one that has failed once already
     let upgrade = running[1].order.upgrade;
     let outcome = Outcome::Failed(Failure::DownloadTimedOut(Some(59)));
