@@ -16,6 +16,7 @@ pub mod notify;
 pub mod package;
 pub mod runtime;
 pub mod server;
+pub mod session;
 pub mod shard;
 pub mod signal;
 pub mod simulate;

@@ -16,9 +16,10 @@ use cellwise::{
     clock::{Instant, Now, UtcMillis},
     coap::{Datagram, Peer},
     config::Config,
-    engine::{Command, DeviceIds, Effect, Engine, Gate, Setup},
-    ledger::{PackageId, RetryPolicy, TaskId, UpgradeId, UpgradeOrder},
+    engine::{Command, Effect, Engine, Setup},
+    ledger::{DeviceIds, PackageId, RetryPolicy, TaskId, UpgradeId, UpgradeOrder},
     package::{CheckCodeKind, Package, PcpOffer, SegmentFrames, Segmentation},
+    session::Gate,
 };
 use mimalloc::MiMalloc;
 
@@ -216,10 +217,10 @@ impl Bench {
                 }
             }
             self.gate.handle_timeout(self.now.instant);
-            let Some((device, turn)) = self.gate.poll_turn() else {
+            let Some((device, order)) = self.gate.poll_order() else {
                 return;
             };
-            let command = Command::Turn { device, turn };
+            let command = Command::Gate { device, order };
             self.engine.handle_command(self.now, command);
         }
     }

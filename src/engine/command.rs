@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
-use super::{DeviceId, DeviceRecord, Turn, UpgradeOrder};
+use super::{DeviceRecord, UpgradeOrder};
 use crate::{
-    ledger::{Failure, StopReason, UpgradeId},
+    ledger::{DeviceId, Failure, StopReason, UpgradeId},
     package::Package,
+    session::GateOrder,
 };
 
 /// What the operator's side asks of the engine.
@@ -55,12 +56,12 @@ pub enum Command {
         /// The upgrade.
         upgrade: UpgradeId,
     },
-    /// It is the device's turn, or it is looked after because that is near.
-    Turn {
+    /// What the gate says of a device that waits for a slot, or has one from now on.
+    Gate {
         /// The device.
         device: DeviceId,
-        /// What for.
-        turn: Turn,
+        /// What it says.
+        order: GateOrder,
     },
     /// Whether changes can be stored. While they cannot, registrations are answered 5.03; what goes on without a
     /// change goes on.
@@ -77,7 +78,7 @@ impl Command {
             Self::Start { order, .. } | Self::Fail { order, .. } => Some(&order.endpoint),
             Self::Restore(_)
             | Self::Restored
-            | Self::Turn { .. }
+            | Self::Gate { .. }
             | Self::Abandon { .. }
             | Self::StoreAvailable(_) => None,
         }

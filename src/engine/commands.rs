@@ -4,21 +4,19 @@
 use std::sync::Arc;
 
 use super::{
-    ActiveUpgrade, Change, Command, DeviceRecord, Effect, Engine, Location, Request, StageChange,
-    UpgradeOrder,
-    account::Account,
-    device::{Device, HeardIn, Known, Port, Session, StandingAsked},
+    ActiveUpgrade, Command, DeviceRecord, Effect, Engine, Location, UpgradeOrder,
+    device::{Device, HeardIn, Known, Port, Session},
+    drive::Asked,
     key::DeviceKey,
-    notes,
     registered::{Registered, Validation},
-    session::Asked,
     told::ObjectSet,
 };
 use crate::{
     clock::{Instant, Now},
-    ledger::{Cancellation, Coverage, Failure, Happened, Outcome, Stage, StopReason, UpgradeId},
+    ledger::{Cancellation, Failure, Outcome, Stage, StopReason, UpgradeId},
     package::Package,
-    upgrade::{Event, EvidenceList, Sota, Stored},
+    session::{self, GateRequest},
+    upgrade::{Event, EvidenceList, Negotiation},
 };
 
 impl Engine {
@@ -62,7 +60,7 @@ impl Engine {
                 }
             }
             Command::Abandon { upgrade } => self.abandon(upgrade),
-            Command::Turn { device, turn } => self.take_turn(device, turn),
+            Command::Gate { device, order } => self.obey_gate(device, order),
             Command::StoreAvailable(available) => self.store_available = available,
         }
     }
@@ -74,48 +72,9 @@ impl Engine {
         if self.device(key).session.is_some() {
             return; // the order is on its way already; it is given again when there is more to do
         }
-        let config = self.config.clone();
-        let rules = Self::rules(&config, package.version);
-        let sota = Sota::begin(self.now.instant, &rules);
-        let mut session = Box::new(Session {
-            stored: StageChange {
-                stage: Stage::WaitingForDevice,
-                entered_at: self.now.utc,
-                deadline_at: self.now.utc,
-                queued_at: None,
-                slot_deadline_at: None,
-                cell: None,
-                cell_limit: None,
-                confirmed: false,
-            },
-            order,
-            package,
-            sota,
-            stored_until: Instant::ZERO,
-            stored_since: None,
-            progress_stored_at: None,
-            read: None,
-            account: Account::begun(),
-            look_at: None,
-            keep_awake_at: None,
-            told: None,
-            standing: StandingAsked::Never,
-            takes: false,
-            commanded_after: 0,
-        });
-        session.refresh_stored(self.now);
-        let begun = Happened::AttemptBegun {
-            attempt: session.order.attempt,
-        };
-        let change = Change::Stage {
-            upgrade: session.order.upgrade,
-            attempt: session.order.attempt,
-            change: session.stored.clone(),
-            line: Some(Box::new(begun.into())),
-            at: self.now.utc,
-        };
+        let (session, change) = Session::begin(self.now, order, package, &self.config, None);
         self.holders.insert(session.order.upgrade, key);
-        self.device_mut(key).session = Some(session);
+        self.device_mut(key).session = Some(Box::new(session));
         self.persist(key, change);
         self.plan_look(key);
         self.set_alarm(key);
@@ -143,17 +102,9 @@ impl Engine {
     /// Records that an attempt cannot begin.
     fn refuse_order(&mut self, order: &UpgradeOrder, failure: Failure) {
         self.counters.upgrades_failed += 1;
-        let at = self.now.utc;
         let outcome = Outcome::Failed(failure);
-        self.persist_lazily(Change::Ended {
-            upgrade: order.upgrade,
-            task: order.task,
-            attempt: order.attempt,
-            facts: Box::new(outcome.facts()),
-            outcome,
-            retry_at: crate::task::next_attempt_at(order.retry, order.attempt, at),
-            at,
-        });
+        let facts = outcome.facts();
+        self.persist_lazily(session::ended(order, outcome, facts, self.now.utc));
     }
 
     fn abandon(&mut self, upgrade: UpgradeId) {
@@ -161,11 +112,8 @@ impl Engine {
             return;
         };
         if let Some(session) = self.device_mut(key).session.take() {
-            self.move_slot(
-                key,
-                &session.sota,
-                &Sota::Ended(Outcome::Cancelled(Cancellation::TaskStopped)),
-            );
+            let ended = Negotiation::Ended(Outcome::Cancelled(Cancellation::TaskStopped));
+            self.move_slot(key, session.negotiation(), &ended);
             self.device_mut(key).link.cancel(|_| true);
         }
     }
@@ -260,55 +208,28 @@ impl Engine {
         if self.device(key).session.is_some() {
             return;
         }
-        let config = self.config.clone();
-        let rules = Self::rules(&config, package.version);
-        let stage = &upgrade.stage;
-        let segmentation = package.pcp.offer.segmentation;
-        let stored = Stored {
-            stage: stage.stage,
-            deadline_at: stage.deadline_at,
-            queued_at: stage.queued_at,
-            slot_deadline_at: stage.slot_deadline_at,
-            cell: stage.cell,
-            cell_limit: stage.cell_limit.unwrap_or(1),
-            confirmed: stage.confirmed,
-            segment: (upgrade.progress).map(|it| segmentation.segment_after(it.done_bytes)),
-            // what was told before the stage began is the answer to another question
-            coverage: (self.device(key).coverage())
-                .filter(|(_, at)| *at >= now.instant_at(stage.entered_at))
-                .map_or_else(Coverage::default, |(coverage, _)| coverage),
-            evidence: self.evidence_of(key, package.version),
-        };
-        let (sota, actions) = Sota::resume(now, &stored, &rules);
-        if let Some(place) = super::device::slot_in(&sota) {
-            self.ask(key, place.cell, Request::Hold);
-        }
-        let told = self.queue_up(key, &sota);
-        self.holders.insert(upgrade.order.upgrade, key);
-        let stored_until = sota.until().map_or(now.instant, |(_, at)| at);
-        let stored_since = sota.place().map(|place| place.since);
-        self.device_mut(key).session = Some(Box::new(Session {
-            order: upgrade.order,
+        let coverage = self.device(key).coverage();
+        let evidence = self.evidence_of(key, package.version);
+        let (session, actions) = Session::resume(
+            now,
+            upgrade,
             package,
-            sota,
-            stored: upgrade.stage,
-            stored_until,
-            stored_since,
-            progress_stored_at: None,
-            read: None,
-            account: Account::resumed(now.utc),
-            look_at: None,
-            keep_awake_at: None,
-            told,
-            standing: StandingAsked::Never,
-            takes: false,
-            commanded_after: 0,
-        }));
+            coverage,
+            evidence,
+            &self.config,
+            None,
+        );
+        if let Some(place) = session.negotiation().slot() {
+            self.ask(key, place.cell, GateRequest::Hold);
+        }
+        self.holders.insert(session.order.upgrade, key);
+        self.device_mut(key).session = Some(Box::new(session));
+        self.queue_up(key);
         for action in actions {
             let asked = self.act(key, action);
             let session = self.device_mut(key).session.as_mut();
             if let (Asked::Now(tag), Some(session)) = (asked, session) {
-                let again = notes::asked_again(action);
+                let again = session::asked_again(action);
                 session.account.announce(tag.message(None), again);
             }
         }

@@ -1,25 +1,26 @@
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use pcp::ResultCode;
 
 use super::{
-    DeviceId, Lwm2mVersion, Presence, QueueMode, StageChange, Standing, UpgradeOrder,
-    account::Account,
+    Lwm2mVersion, QueueMode,
     asked::{Read, Tag},
     device_formats::Formats,
     effect::Seq,
     id::Location,
+    observation::{Observation, Purpose},
     profile::ProfileId,
     registered::{Excuse, Registered, Validation},
     timers::AlarmId,
     told::ObjectSet,
 };
 use crate::{
-    clock::{Instant, Now},
-    coap::{Code, EXCHANGE_LIFETIME, Link, MAX_TRANSMIT_SPAN, Message, Peer, Recent, Reply},
-    ledger::{Coverage, Deadline},
-    package::{Package, Version},
-    upgrade::{EvidenceList, Place, Sota},
+    clock::Instant,
+    coap::{Code, EXCHANGE_LIFETIME, Link, MAX_TRANSMIT_SPAN, Message, Peer, Recent, Reply, Token},
+    ledger::{Coverage, DeviceId},
+    package::Version,
+    session,
+    upgrade::EvidenceList,
 };
 
 /// How long a repeat of a report is recognised: five repeats, 30 s apart, and some margin.
@@ -119,41 +120,8 @@ pub(super) struct LastReport {
     pub(super) at: Instant,
 }
 
-/// One attempt to upgrade a device.
-#[derive(Debug)]
-pub(super) struct Session {
-    pub(super) order: UpgradeOrder,
-    pub(super) package: Arc<Package>,
-    pub(super) sota: Sota,
-    /// What the store was told of `sota`, and the limit it was computed from.
-    pub(super) stored: StageChange,
-    pub(super) stored_until: Instant,
-    pub(super) stored_since: Option<Instant>,
-    pub(super) progress_stored_at: Option<Instant>,
-    pub(super) read: Option<Read>,
-    pub(super) account: Account,
-    /// When to find out whether the device can be reached, to begin with it.
-    pub(super) look_at: Option<Instant>,
-    /// When to send the device something, so that it stays awake while its cell drains.
-    pub(super) keep_awake_at: Option<Instant>,
-    /// What the gate was told of the device, while it waits for a slot.
-    pub(super) told: Option<Presence>,
-    pub(super) standing: StandingAsked,
-    /// That it takes the version is known and stored.
-    pub(super) takes: bool,
-    /// The change after which the command to install left, as far as it did here.
-    pub(super) commanded_after: Seq,
-}
-
-/// How the device stands in its queue, which the gate is asked when the time to wait there is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum StandingAsked {
-    #[default]
-    Never,
-    /// The answer is waited for until then.
-    Until(Instant),
-    Told(Standing),
-}
+/// One attempt to upgrade a device, with the read that is under way for it.
+pub(super) type Session = session::Session<Option<Read>>;
 
 impl Device {
     pub(super) fn new(id: DeviceId, endpoint: Box<str>, message_id: u16) -> Self {
@@ -209,6 +177,19 @@ impl Device {
         if let Some(registration) = &mut self.registration {
             registration.validation.earns(len);
         }
+    }
+
+    /// The observation of its uplink.
+    pub(super) const fn observation(&self) -> Observation {
+        Observation {
+            device: self.id,
+            purpose: Purpose::Uplink,
+        }
+    }
+
+    /// Whether the token is that of its observation.
+    pub(super) fn is_observed_by(&self, token: Token) -> bool {
+        token == self.observation().token()
     }
 
     /// Where it updates its registration.
@@ -345,8 +326,7 @@ impl Device {
     ) -> Option<&Reply> {
         let (recent, id) = (&self.recent, message.message_id());
         let within = if message.code().is_response() {
-            let notifies = message.token() == self.id.token();
-            if notifies {
+            if self.is_observed_by(message.token()) {
                 MAX_TRANSMIT_SPAN
             } else {
                 EXCHANGE_LIFETIME
@@ -368,61 +348,5 @@ impl Device {
             }
         };
         recent.find(now, within, id, bytes)
-    }
-}
-
-impl Session {
-    /// What runs out next in its upgrade, and when that is to be acted upon.
-    pub(super) fn next_deadline(&self) -> Option<(Deadline, Instant)> {
-        let (deadline, at) = self.sota.next_deadline()?;
-        match self.standing {
-            StandingAsked::Until(answered) if deadline == Deadline::Slot => {
-                Some((deadline, answered))
-            }
-            _ => Some((deadline, at)),
-        }
-    }
-
-    /// Brings what the store knows up to the state. Returns whether that is news.
-    pub(super) fn refresh_stored(&mut self, now: Now) -> bool {
-        let (Some(stage), Some((_, until))) = (self.sota.stage(), self.sota.until()) else {
-            return false;
-        };
-        let mut next = self.stored.clone();
-        if next.stage != stage || self.stored_until != until {
-            next.stage = stage;
-            next.entered_at = now.utc;
-            next.deadline_at = now.utc_at(until);
-            self.stored_until = until;
-        }
-        let place = self.sota.place();
-        next.cell = place.map(|place| place.cell);
-        next.cell_limit = place.map(|place| place.limit);
-        let since = place.map(|place| place.since);
-        if since != self.stored_since {
-            next.queued_at = since.map(|_| now.utc);
-            next.slot_deadline_at = place.map(|place| now.utc_at(place.until));
-            self.stored_since = since;
-        }
-        next.confirmed = self.sota.is_confirmed();
-        let news = next != self.stored;
-        self.stored = next;
-        news
-    }
-}
-
-/// The cell in whose queue an upgrade stands, also while its coverage is measured anew.
-pub(super) fn queued_in(sota: &Sota) -> Option<u32> {
-    match sota.stage() {
-        Some(stage) if !stage.holds_slot() => sota.place().map(|place| place.cell),
-        _ => None,
-    }
-}
-
-/// The cell of which an upgrade holds a slot.
-pub(super) fn slot_in(sota: &Sota) -> Option<&Place> {
-    match sota.stage() {
-        Some(stage) if stage.holds_slot() => sota.place(),
-        _ => None,
     }
 }

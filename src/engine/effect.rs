@@ -1,7 +1,8 @@
-use super::{Ask, Change, DeviceId, Seek};
+use super::{Change, Seek};
 use crate::{
     coap::{Datagram, Peer},
-    ledger::{Outcome, UpgradeId},
+    ledger::{DeviceId, Outcome, UpgradeId},
+    session::GateAsk,
 };
 
 /// Numbers the changes in the order in which they were emitted; 0 comes before the first.
@@ -29,7 +30,7 @@ pub enum Effect {
     /// Something an operator wants to see in the log.
     Report(Report),
     /// Tell the gate.
-    Ask(Ask),
+    Ask(GateAsk),
     /// Find the device, and have it come here.
     Seek(Box<Seek>),
     /// The device is no more.

@@ -10,7 +10,7 @@ use crate::{
     coap::{Code, Datagram, Kind, LinkEvent, Message, MessageBuilder, Peer, Request, Token},
     ledger::{Fate, Happened, Inbound, Postponed, Repeated},
     lwm2m::ResourcePath,
-    upgrade::Event,
+    upgrade::{Event, transfer::pcp::PcpEvent},
 };
 
 /// When a request leaves that was queued.
@@ -122,7 +122,7 @@ impl Engine {
         let accept = self.accept_of_observation(key);
         let device = self.device_mut(key);
         let message_id = device.take_message_id();
-        let token = device.id.token();
+        let token = device.observation().token();
         let get = MessageBuilder::new(Kind::Confirmable, Code::GET, message_id, token).observe(0);
         let mut builder = below(device, get, ResourcePath::UPLINK);
         if let Some(format) = accept {
@@ -330,7 +330,9 @@ impl Engine {
         }
         match (event, message) {
             (LinkEvent::Responded(tag), Some(message)) => self.responded(key, tag, message),
-            (LinkEvent::Acknowledged(Tag::Execute), _) => self.fire(key, Event::ExecuteDelivered),
+            (LinkEvent::Acknowledged(Tag::Execute), _) => {
+                self.fire(key, Event::Pcp(PcpEvent::ExecuteDelivered));
+            }
             // Some stacks acknowledge an empty message instead of rejecting it.
             (LinkEvent::Acknowledged(Tag::Ping) | LinkEvent::Rejected(Tag::Ping), _) => {
                 self.device_mut(key).link.cancel(|tag| *tag == Tag::Ping);
@@ -380,7 +382,9 @@ impl Engine {
                 self.attributes_refused(key, Some(code));
             }
             Tag::Read => self.read_answered(key, message),
-            Tag::Execute if code.is_success() => self.fire(key, Event::ExecuteDelivered),
+            Tag::Execute if code.is_success() => {
+                self.fire(key, Event::Pcp(PcpEvent::ExecuteDelivered));
+            }
             Tag::Version | Tag::Notify | Tag::Execute if !code.is_success() => {
                 self.note_once(key, Repeated::Write, || Happened::WriteRefused {
                     answer: code.to_string(),
@@ -440,7 +444,7 @@ impl Engine {
         let waits = device.link.waits(|tag| *tag == Tag::Notify);
         if tag == Tag::Notify || waits {
             device.link.cancel(|tag| *tag == Tag::Notify);
-            self.fire(key, Event::NotificationUndelivered);
+            self.fire(key, Event::Pcp(PcpEvent::NotificationUndelivered));
         }
     }
 

@@ -3,11 +3,11 @@
 //! ```text
 //! handle_datagram ─▶ receive (who is it? a repeat?) ─▶ dispatch ─▶ requests (LwM2M: register, update, …)
 //!                                                  │           └▶ send     (LwM2M: of its own accord)
-//!                                                  ├─▶ uplink   (PCP in notifications)
-//!                                                  └─▶ reads    (answers of object 4)
+//!                                                  ├─▶ pcp_uplink (PCP in notifications)
+//!                                                  └─▶ reads      (answers of object 4)
 //! handle_command  ─▶ commands                             │
 //! handle_timeout  ─▶ due deadlines                        ▼
-//!                                          session: the state machine, and what it wants sent
+//!                                          drive: the device's session, and what it wants sent
 //!                                                         │
 //!                                                         ▼
 //!                                                   poll_effect
@@ -17,10 +17,9 @@
 //! the change it depends on is committed.
 //!
 //! There may be several engines, each with devices of its own. What they have in common is asked for by effects: a slot
-//! (`slots`) of the one [`Gate`], and a device that is heard here and may be another engine's (`moves`), of whoever
+//! (`slots`) of the one [`Gate`](crate::session::Gate), and a device that is heard here and may be another engine's (`moves`), of whoever
 //! knows which engine has which device.
 
-mod account;
 mod address;
 mod asked;
 mod body;
@@ -29,15 +28,17 @@ mod commands;
 mod device;
 mod device_formats;
 mod dispatch;
+mod drive;
 mod effect;
 mod evidence;
 mod formats;
-mod gate;
 mod id;
 mod key;
 mod link;
 mod moves;
-mod notes;
+mod observation;
+mod pcp_downlink;
+mod pcp_uplink;
 mod profile;
 mod reads;
 mod receive;
@@ -47,17 +48,14 @@ mod requests;
 mod respond;
 mod roster;
 mod send;
-mod session;
 mod slots;
 mod speaker;
 mod timers;
 mod told;
-mod uplink;
 
 pub use command::Command;
 pub use effect::{Counters, Effect, Report, Seq};
-pub use gate::{Ask, Gate, Presence, Request, Standing, Turn};
-pub use id::{DeviceId, DeviceIds, ShardId};
+pub use id::ShardId;
 pub use moves::{Row, Seek, Sought, Welcome, Whose};
 pub use speaker::Speaker;
 
@@ -67,16 +65,15 @@ use std::{
 };
 
 use crate::ledger::{
-    ActiveUpgrade, Announced, Binding, Change, CoverageReading, CoverageSource, DeviceRecord,
-    Lwm2mVersion, QueueMode, Registration, StageChange, UpgradeOrder,
+    ActiveUpgrade, Announced, Binding, Change, CoverageReading, CoverageSource, DeviceId,
+    DeviceIds, DeviceRecord, Lwm2mVersion, QueueMode, Registration, UpgradeOrder,
 };
 use crate::{
     clock::{Instant, Now, UtcMillis},
     coap::{Datagram, Message, Peer, Reassembly},
     config::Config,
     ledger::{Happened, Repeated, Stage, UpgradeId},
-    package::Version,
-    upgrade::{Event, Rules},
+    upgrade::Event,
 };
 use device::Device;
 use id::Location;
@@ -323,14 +320,6 @@ impl Engine {
             self.timers.cancel(set);
         }
         device
-    }
-
-    fn rules(config: &Config, target: Version) -> Rules<'_> {
-        Rules {
-            target,
-            upgrade: &config.upgrade,
-            admission: &config.admission,
-        }
     }
 
     /// Emits a change that nothing waits for.

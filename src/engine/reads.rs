@@ -8,7 +8,7 @@ use crate::{
     coap::{Block, Message},
     ledger::{Coverage, Happened, Inbound, Misread},
     lwm2m::{ConnectivityReading, ContentError, ResourcePath, decode},
-    upgrade::{Event, Sota},
+    upgrade::{Event, Negotiation},
 };
 
 /// Longest body that is put together from the blocks of a device's answer, bytes.
@@ -18,7 +18,7 @@ impl Engine {
     pub(super) fn begin_read(&mut self, key: DeviceKey, read: Read) {
         let path = read.path;
         if let Some(session) = self.device_mut(key).session.as_mut() {
-            session.read = Some(read);
+            session.exchange = Some(read);
             self.send_read(key, path, None);
         }
     }
@@ -28,7 +28,7 @@ impl Engine {
         let Some(session) = self.device_mut(key).session.as_mut() else {
             return;
         };
-        let Some(mut read) = session.read.take() else {
+        let Some(mut read) = session.exchange.take() else {
             return;
         };
         let (path, code) = (read.path, message.code());
@@ -58,7 +58,7 @@ impl Engine {
             Ok(None) => {}
             Ok(Some(next)) => {
                 if let Some(session) = self.device_mut(key).session.as_mut() {
-                    session.read = Some(read);
+                    session.exchange = Some(read);
                 }
                 return self.send_read(key, path, Some(next.encode()));
             }
@@ -107,7 +107,7 @@ impl Engine {
     /// The device rejected a read with a Reset.
     pub(super) fn read_refused(&mut self, key: DeviceKey) {
         let session = self.device_mut(key).session.as_mut();
-        if let Some(read) = session.and_then(|session| session.read.take()) {
+        if let Some(read) = session.and_then(|session| session.exchange.take()) {
             self.read_ended(key, &read, None);
         }
     }
@@ -153,7 +153,7 @@ impl Engine {
         let device = self.device_mut(key);
         if source == CoverageSource::Cell
             && let Some(session) = &device.session
-            && let Sota::QueryingCell { coverage, .. } = &session.sota
+            && let Negotiation::QueryingCell { coverage, .. } = session.negotiation()
         {
             learnt.rsrp_dbm = coverage.rsrp_dbm;
             learnt.sinr_db = coverage.sinr_db;

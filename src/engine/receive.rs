@@ -3,16 +3,17 @@
 use bytes::Bytes;
 
 use super::{
-    DeviceId, Engine, Sought, Speaker,
+    Engine, Sought, Speaker,
     device::HeardIn,
     key::DeviceKey,
     link::{STRANGE_NOTIFICATION, Sent},
     moves::By,
+    observation::Observation,
     respond::created,
 };
 use crate::{
     coap::{Code, Datagram, Kind, Message, Peer, Reply, empty_ack, reset, short_response},
-    ledger::Stage,
+    ledger::{DeviceId, Stage},
     upgrade::Event,
 };
 
@@ -64,7 +65,7 @@ impl Engine {
         if !self.moves_to(key, peer) {
             return;
         }
-        if carries_response && message.token() == self.device(key).id.token() {
+        if carries_response && self.device(key).is_observed_by(message.token()) {
             self.validate(key); // nobody else knows the token
         }
         self.look_at_association(key, speaker);
@@ -89,15 +90,21 @@ impl Engine {
     fn sender(&self, by_peer: Option<DeviceKey>, message: &Message) -> Sender {
         // Most notifications come from where their device is known to be, and the other messages have tokens that
         // are none of an observation.
-        let id = DeviceId::of_token(message.token())
-            .filter(|_| message.code().is_response())
-            .filter(|id| by_peer.is_none_or(|key| self.device(key).id != *id));
+        let at_peer = by_peer.map(|key| self.device(key).id);
         let by_peer = by_peer.map_or(Sender::Nobody, Sender::Known);
-        match id.map(|id| (id, self.devices.by_id(id))) {
-            Some((_, Some(key))) if self.device(key).registration.is_some() => Sender::Known(key),
-            Some((id, None)) => Sender::Elsewhere(id),
-            None | Some((_, Some(_))) => by_peer,
+        if !message.code().is_response() {
+            return by_peer;
         }
+        let mut elsewhere = None;
+        for Observation { device, .. } in Observation::of_token(message.token()) {
+            match self.devices.by_id(device) {
+                _ if at_peer == Some(device) => return by_peer,
+                Some(key) if self.device(key).registration.is_some() => return Sender::Known(key),
+                Some(_) => {}
+                None => elsewhere = elsewhere.or(Some(device)),
+            }
+        }
+        elsewhere.map_or(by_peer, Sender::Elsewhere)
     }
 
     /// A message that makes no sense here (RFC 7252 §4.2, §4.3): reset when it is Confirmable.
@@ -145,7 +152,7 @@ impl Engine {
     fn receive_response(&mut self, key: DeviceKey, peer: Peer, bytes: &[u8], message: &Message) {
         let now = self.now.instant;
         let id = message.message_id();
-        let notifies = message.token() == self.device(key).id.token();
+        let notifies = self.device(key).is_observed_by(message.token());
         let known = if notifies && self.is_stale(key, id) {
             self.counters.messages_stale += 1;
             true

@@ -2,17 +2,14 @@
 //! its detail is made of it.
 
 use super::{
-    Change, Engine,
+    Change, Engine, Report, UpgradeOrder,
     asked::{Read, Tag},
-    device::{Session, StandingAsked},
     key::DeviceKey,
 };
 use crate::{
     clock::{Instant, UtcMillis},
-    ledger::{
-        Facts, Failure, Fate, Happened, Inbound, Last, Limit, Outcome, Queue, Repeated, Said,
-    },
-    upgrade::Sota,
+    ledger::{Fate, Happened, Inbound, Outcome, Repeated, Said},
+    session::Contact,
 };
 
 impl Engine {
@@ -24,7 +21,7 @@ impl Engine {
         else {
             return;
         };
-        let message = tag.message(session.read.as_ref().map(Read::path));
+        let message = tag.message(session.exchange.as_ref().map(Read::path));
         let line = session.account.left(message, at);
         if tag == Tag::Execute {
             self.commanded(key);
@@ -59,28 +56,6 @@ impl Engine {
         session.is_some_and(|session| session.account.count(what))
     }
 
-    /// Tells how often what was told once has happened again in the stage that ends.
-    pub(super) fn tell_repeated(&mut self, key: DeviceKey) {
-        if let Some(mut session) = self.device_mut(key).session.take() {
-            self.tell_repeated_of(&mut session);
-            self.device_mut(key).session = Some(session);
-        }
-    }
-
-    pub(super) fn tell_repeated_of(&mut self, session: &mut Session) {
-        for (what, count) in std::mem::take(&mut session.account.repeated) {
-            if count > 1 {
-                let times = count - 1;
-                self.persist_lazily(Change::Note {
-                    upgrade: session.order.upgrade,
-                    attempt: session.order.attempt,
-                    line: Box::new(Happened::Repeated { what, times }.into()),
-                    at: self.now.utc,
-                });
-            }
-        }
-    }
-
     /// The device has said something.
     pub(super) fn said(&mut self, key: DeviceKey, message: Inbound) {
         let at = self.now.utc;
@@ -89,48 +64,42 @@ impl Engine {
         }
     }
 
-    /// What is known of how an attempt ended: of a failure all that is known of its last moments.
-    pub(super) fn facts(
-        &self,
-        key: DeviceKey,
-        session: &Session,
-        before: &Sota,
-        outcome: &Outcome,
-    ) -> Facts {
-        let facts = outcome.facts();
-        let Outcome::Failed(failure) = outcome else {
-            return facts;
-        };
+    /// What is known of the device, for the facts of a failure.
+    pub(super) fn contact(&self, key: DeviceKey) -> Contact {
         let device = self.device(key);
-        let account = &session.account;
-        let limit = failure.limit().map(|deadline| Limit {
-            setting: deadline.setting().into(),
-            seconds: deadline.duration(&self.config.upgrade).as_secs(),
-        });
-        let queue = match (failure, before.place(), session.standing) {
-            (Failure::SlotTimedOut, Some(place), StandingAsked::Told(standing)) => Some(Queue {
-                cell: place.cell,
-                taken: standing.taken,
-                limit: place.limit,
-                ahead: standing.ahead,
-            }),
-            _ => None,
-        };
-        Facts {
-            objects: (*failure == Failure::NotSupported).then(|| device.announced_objects()),
-            not_understood: (account.not_understood.clone())
-                .filter(|_| *failure == Failure::CellUnknown),
-            limit,
-            queue,
-            last: Some(Last {
-                sent: account.sent.clone(),
-                known_since: account.resumed_at,
-                said: account.said.clone(),
-                heard_at: device.heard_at.map(|at| self.utc_of(at)),
-                heard_as_stored: device.unheard_since_start() && device.heard_at.is_some(),
-            }),
-            ..facts
+        Contact {
+            heard_at: device.heard_at.map(|at| self.utc_of(at)),
+            as_stored: device.unheard_since_start(),
+            objects: device.announced_objects(),
         }
+    }
+
+    /// An attempt has ended.
+    pub(super) fn count_and_report(
+        &mut self,
+        order: &UpgradeOrder,
+        outcome: &Outcome,
+        ended: &Change,
+    ) {
+        let counter = match outcome {
+            Outcome::Succeeded(_) => &mut self.counters.upgrades_succeeded,
+            Outcome::Failed(_) => &mut self.counters.upgrades_failed,
+            Outcome::Cancelled(_) => &mut self.counters.upgrades_cancelled,
+        };
+        *counter += 1;
+        self.report(Report::UpgradeEnded {
+            endpoint: order.endpoint.clone(),
+            upgrade: order.upgrade,
+            attempt: order.attempt,
+            outcome: outcome.clone(),
+            retried: matches!(
+                ended,
+                Change::Ended {
+                    retry_at: Some(_),
+                    ..
+                }
+            ),
+        });
     }
 
     /// The wall-clock time of an instant that has passed.

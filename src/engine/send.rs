@@ -118,7 +118,7 @@ impl Engine {
         let device = self.device_mut(key);
         device.link.cancel(|tag| *tag == Tag::Read);
         if let Some(session) = device.session.as_mut() {
-            session.read = None;
+            session.exchange = None;
         }
         self.fire(key, answer);
     }

@@ -2,29 +2,25 @@
 
 use std::time::Duration;
 
-use super::{
-    Ask, Change, DeviceId, Effect, Engine, Presence, Request, Turn,
-    asked::Tag,
-    device::{StandingAsked, queued_in, slot_in},
-    key::DeviceKey,
-};
+use super::{Change, Effect, Engine, asked::Tag, key::DeviceKey};
 use crate::{
     clock::Instant,
-    ledger::{Lane, Stage},
-    upgrade::{Event, Readiness, Sota},
+    ledger::{DeviceId, Lane, Stage},
+    session::{GateAsk, GateOrder, GateRequest, Presence, Standing, StandingAsked},
+    upgrade::{Event, Readiness},
 };
 
 /// How long the gate is waited for.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 
 impl Engine {
-    pub(super) fn ask(&mut self, key: DeviceKey, cell: u32, request: Request) {
+    pub(super) fn ask(&mut self, key: DeviceKey, cell: u32, request: GateRequest) {
         let device = self.device(key).id;
         self.ask_about(device, cell, request);
     }
 
-    fn ask_about(&mut self, device: DeviceId, cell: u32, request: Request) {
-        self.effects.push_back(Effect::Ask(Ask {
+    fn ask_about(&mut self, device: DeviceId, cell: u32, request: GateRequest) {
+        self.effects.push_back(Effect::Ask(GateAsk {
             device,
             lane: Lane::Cell(cell),
             request,
@@ -34,20 +30,20 @@ impl Engine {
     /// The cell in whose queue the device stands.
     fn queue(&self, key: DeviceKey) -> Option<u32> {
         let session = self.device(key).session.as_ref()?;
-        queued_in(&session.sota)
+        session.negotiation().queued_in()
     }
 
     /// Has the device wait for a slot, as its upgrade says.
-    pub(super) fn queue_up(&mut self, key: DeviceKey, sota: &Sota) -> Option<Presence> {
-        let (cell, place) = (queued_in(sota)?, sota.place()?);
-        let presence = self.presence(key, sota.stage());
-        let request = Request::Wait {
-            limit: place.limit,
-            since: place.since,
-            presence,
+    pub(super) fn queue_up(&mut self, key: DeviceKey) {
+        let presence = self.presence(key, self.stage(key));
+        let session = self.device_mut(key).session.as_mut();
+        let Some((session, (cell, wait))) =
+            session.and_then(|session| session.waits(presence).map(|it| (session, it)))
+        else {
+            return;
         };
-        self.ask(key, cell, request);
-        Some(presence)
+        session.told = Some(presence);
+        self.ask(key, cell, wait);
     }
 
     /// Tells the gate what is news of a device that waits.
@@ -56,55 +52,51 @@ impl Engine {
         let Some(session) = device.session.as_ref() else {
             return;
         };
-        let Some(cell) = queued_in(&session.sota) else {
+        let Some(cell) = session.negotiation().queued_in() else {
             return;
         };
-        let presence = self.presence(key, session.sota.stage());
+        let presence = self.presence(key, session.negotiation().stage());
         if (session.told.as_ref()).is_some_and(|told| told.is_much_like(&presence)) {
             return;
         }
         if let Some(session) = self.device_mut(key).session.as_mut() {
             session.told = Some(presence);
         }
-        self.ask(key, cell, Request::Presence(presence));
+        self.ask(key, cell, GateRequest::Presence(presence));
     }
 
     /// Does what the gate says, as far as it still makes sense.
-    pub(super) fn take_turn(&mut self, id: DeviceId, turn: Turn) {
+    pub(super) fn obey_gate(&mut self, id: DeviceId, order: GateOrder) {
         let key = self.devices.by_id(id);
-        match (turn, key) {
+        let (Lane::Cell(cell), order) = match (order, key) {
+            (GateOrder::Standing(standing), key) => {
+                return self.stands(key, standing);
+            }
+            (GateOrder::Admit { lane, active }, key) => {
+                let Lane::Cell(cell) = lane;
+                return match key {
+                    Some(key) => self.admitted(key, cell, active),
+                    // it is no more
+                    None => self.ask_about(id, cell, GateRequest::Release),
+                };
+            }
             (
-                Turn::Admit {
-                    lane: Lane::Cell(cell),
-                    active,
-                },
-                Some(key),
-            ) => self.admitted(key, cell, active),
-            // it is no more
-            (
-                Turn::Admit {
-                    lane: Lane::Cell(cell),
-                    ..
-                },
-                None,
-            ) => self.ask_about(id, cell, Request::Release),
-            (
-                Turn::Measure {
-                    lane: Lane::Cell(cell),
-                },
-                Some(key),
-            ) if self.queue(key) == Some(cell) => {
+                GateOrder::Measure { lane } | GateOrder::Ping { lane } | GateOrder::Drain { lane },
+                _,
+            ) => (lane, order),
+        };
+        let Some(key) = key.filter(|key| self.queue(*key) == Some(cell)) else {
+            // It is not there any more, and nothing is to be waited for.
+            return self.ask_about(id, cell, GateRequest::Withdraw);
+        };
+        match order {
+            GateOrder::Measure { .. } => {
                 if self.stage(key) == Some(Stage::WaitingForSlot) {
                     self.fire(key, Event::MeasureAnew);
                 }
                 self.tell_all(key);
             }
-            (
-                Turn::Ping {
-                    lane: Lane::Cell(cell),
-                },
-                Some(key),
-            ) if self.queue(key) == Some(cell) => {
+            GateOrder::Ping { .. } => {
                 if self.readiness(key) == Readiness::Unheard {
                     self.send_ping(key);
                     let device = self.device_mut(key);
@@ -113,37 +105,18 @@ impl Engine {
                 }
                 self.tell_all(key);
             }
-            (
-                Turn::Drain {
-                    lane: Lane::Cell(cell),
-                },
-                Some(key),
-            ) if self.queue(key) == Some(cell) => {
-                self.keep_awake(key);
-            }
-            (Turn::Standing(standing), Some(key)) => {
-                if let Some(session) = self.device_mut(key).session.as_mut() {
-                    session.standing = StandingAsked::Told(standing);
-                }
-                self.device_timeout(key);
-            }
-            (
-                Turn::Measure {
-                    lane: Lane::Cell(cell),
-                }
-                | Turn::Ping {
-                    lane: Lane::Cell(cell),
-                }
-                | Turn::Drain {
-                    lane: Lane::Cell(cell),
-                },
-                _,
-            ) => {
-                // It is not there any more, and nothing is to be waited for.
-                self.ask_about(id, cell, Request::Withdraw);
-            }
-            (Turn::Standing(_), None) => {}
+            GateOrder::Drain { .. } => self.keep_awake(key),
+            GateOrder::Admit { .. } | GateOrder::Standing(_) => {}
         }
+    }
+
+    /// The gate says how the device stands in its queue.
+    fn stands(&mut self, key: Option<DeviceKey>, standing: Standing) {
+        let Some(key) = key else { return };
+        if let Some(session) = self.device_mut(key).session.as_mut() {
+            session.standing = StandingAsked::Told(standing);
+        }
+        self.device_timeout(key);
     }
 
     /// The gate has asked, and is answered whatever came of it.
@@ -163,25 +136,21 @@ impl Engine {
     fn admitted(&mut self, key: DeviceKey, cell: u32, active: u32) {
         let waits = self.queue(key) == Some(cell);
         let session = self.device(key).session.as_ref();
-        let place = session.and_then(|session| session.sota.place());
+        let place = session.and_then(|session| session.negotiation().place());
         // its coverage may have become worse meanwhile
         let fits = place.is_some_and(|place| active <= place.limit);
         let may = waits && fits && self.store_available;
         if !may || self.readiness(key) != Readiness::Ready {
-            self.ask(key, cell, Request::Release);
-            if waits && let Some(session) = self.device(key).session.as_ref() {
-                let sota = session.sota.clone();
-                let told = self.queue_up(key, &sota);
-                if let Some(session) = self.device_mut(key).session.as_mut() {
-                    session.told = told;
-                }
+            self.ask(key, cell, GateRequest::Release);
+            if waits {
+                self.queue_up(key);
             }
             return;
         }
         self.counters.admissions += 1;
         self.fire(key, Event::SlotGranted);
         let session = self.device(key).session.as_ref();
-        if let Some(place) = session.and_then(|session| slot_in(&session.sota)) {
+        if let Some(place) = session.and_then(|session| session.negotiation().slot()) {
             let change = Change::Admitted {
                 cell: place.cell,
                 limit: place.limit,
@@ -203,7 +172,7 @@ impl Engine {
         let session = self.device_mut(key).session.as_mut();
         if let Some(session) = session.filter(|session| session.standing == StandingAsked::Never) {
             session.standing = StandingAsked::Until(until);
-            self.ask(key, cell, Request::Standing);
+            self.ask(key, cell, GateRequest::Standing);
             return true;
         }
         false

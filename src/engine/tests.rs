@@ -28,8 +28,9 @@ use crate::{
     clock::UtcMillis,
     coap::{Code, ContentFormat, Kind, MessageBuilder},
     config::RegistrationPolicy,
-    ledger::{Coverage, Outcome, PackageId, RetryPolicy, Stage, TaskId, UpgradeId},
+    ledger::{Coverage, Outcome, PackageId, RetryPolicy, Stage, StageChange, TaskId, UpgradeId},
     package::{CheckCodeKind, Package, PcpOffer, SegmentFrames, Segmentation},
+    session::{Gate, GateAsk, GateOrder, GateRequest},
     wording,
 };
 
@@ -142,8 +143,8 @@ impl World {
                 continue;
             }
             self.gate.handle_timeout(self.now.instant);
-            if let Some((device, turn)) = self.gate.poll_turn() {
-                let command = Command::Turn { device, turn };
+            if let Some((device, order)) = self.gate.poll_order() {
+                let command = Command::Gate { device, order };
                 self.engine.handle_command(self.now, command);
             } else {
                 if !self.stalled {

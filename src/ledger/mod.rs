@@ -3,6 +3,7 @@
 mod change;
 mod coverage;
 mod deadline;
+mod device_id;
 mod evidence;
 mod facts;
 mod ids;
@@ -17,6 +18,7 @@ pub use change::{
 };
 pub use coverage::Coverage;
 pub use deadline::Deadline;
+pub use device_id::{DeviceId, DeviceIds};
 pub use evidence::{Evidence, FailedIn, ReportedFailure};
 pub use facts::{Facts, Fate, Inbound, Last, Limit, Outbound, Queue, Said, Sent, Told};
 pub use ids::{PackageId, RetryPolicy, TaskId, TaskState, UpgradeId};

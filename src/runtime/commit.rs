@@ -97,8 +97,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::UtcMillis,
-        engine::DeviceIds,
-        ledger::{Binding, Change, QueueMode, Registration},
+        ledger::{Binding, Change, DeviceIds, QueueMode, Registration},
         store::SqliteStore,
     };
 

@@ -9,8 +9,9 @@ use super::{
 use crate::{
     config::Config,
     dtls::{DtlsSetup, Identity},
-    engine::{Ask, Command, DeviceId, DeviceIds, ShardId, Turn},
-    ledger::DeviceRecord,
+    engine::{Command, ShardId},
+    ledger::{DeviceId, DeviceIds, DeviceRecord},
+    session::{GateAsk, GateOrder},
     shard::{self, Directory, Post},
 };
 
@@ -142,13 +143,13 @@ impl Exchange {
         self.tell_all(|| shard::Message::Obey(Command::StoreAvailable(available)));
     }
 
-    pub(super) fn ask(&self, ask: Ask) {
+    pub(super) fn ask(&self, ask: GateAsk) {
         let _ = self.gate.send(GateMessage::Ask(ask)); // it has stopped
     }
 
     /// Tells a device's shard what the gate says.
-    pub(super) fn tell(&self, device: DeviceId, turn: Turn) {
-        self.route(|directory, post| directory.tell(device, turn, post));
+    pub(super) fn tell(&self, device: DeviceId, order: GateOrder) {
+        self.route(|directory, post| directory.tell(device, order, post));
     }
 
     pub(super) fn send(&self, to: ShardId, message: Message) {

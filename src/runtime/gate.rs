@@ -6,12 +6,12 @@ use super::{Exchange, until};
 use crate::{
     clock::SystemClock,
     config::Config,
-    engine::{Ask, Gate},
+    session::{Gate, GateAsk},
 };
 
 /// What is said to the gate.
 pub(super) enum GateMessage {
-    Ask(Ask),
+    Ask(GateAsk),
     /// Whether slots are granted.
     Open(bool),
     StoreAvailable(bool),
@@ -44,8 +44,8 @@ pub(super) async fn run_gate(
             }
         }
         gate.handle_timeout(clock.now().instant);
-        while let Some((device, turn)) = gate.poll_turn() {
-            exchange.tell(device, turn);
+        while let Some((device, order)) = gate.poll_order() {
+            exchange.tell(device, order);
         }
     }
 }

@@ -9,10 +9,7 @@ use super::{
     Exchange,
     message::{HeardAnswer, Message},
 };
-use crate::{
-    clock::UtcMillis,
-    engine::{DeviceId, ShardId},
-};
+use crate::{clock::UtcMillis, engine::ShardId, ledger::DeviceId};
 
 /// Shards answer in milliseconds. What has not come by then is told as it is stored.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(500);
@@ -63,7 +60,7 @@ impl Exchange {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::DeviceIds;
+    use crate::ledger::DeviceIds;
 
     #[tokio::test]
     async fn a_shard_that_does_not_answer_leaves_what_is_stored() {

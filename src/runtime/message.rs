@@ -8,7 +8,7 @@ use crate::{
     clock::UtcMillis,
     config::Config,
     dtls::{DtlsSetup, Identity},
-    engine::DeviceId,
+    ledger::DeviceId,
     shard,
 };
 

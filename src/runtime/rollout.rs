@@ -278,8 +278,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::UtcMillis,
-        engine::DeviceIds,
-        ledger::{Binding, Change, QueueMode, Registration},
+        ledger::{Binding, Change, DeviceIds, QueueMode, Registration},
         store::{SqliteStore, conformance::next_batch},
     };
 

@@ -15,8 +15,9 @@ use super::{
 use crate::{
     clock::{Instant, Now, SystemClock},
     coap::Peer,
-    engine::{Ask, Engine, Report, ShardId},
+    engine::{Engine, Report, ShardId},
     health::{Health, Part},
+    session::GateAsk,
     shard::{Core, Directory, Emitted, Outgoing, Post, Surroundings},
     strangers::Strangers,
     telemetry::{Metrics, Share},
@@ -341,7 +342,7 @@ impl Surroundings for Around {
         self.log(report);
     }
 
-    fn ask(&mut self, ask: Ask) {
+    fn ask(&mut self, ask: GateAsk) {
         self.exchange.ask(ask);
     }
 }

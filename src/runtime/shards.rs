@@ -14,8 +14,9 @@ use super::{
 };
 use crate::{
     clock::SystemClock,
-    engine::{Engine, Gate, ShardId},
+    engine::{Engine, ShardId},
     health::{Health, Part},
+    session::Gate,
     shard::Committer,
     signal::Signals,
     store::Store,

@@ -17,9 +17,11 @@ use crate::{
     coap::Peer,
     config::Config,
     engine::{
-        Ask, Command, Counters, DeviceId, DeviceIds, Effect, Engine, Report, Seek, Seq, ShardId,
-        Sought, Speaker, Tables, Whose,
+        Command, Counters, Effect, Engine, Report, Seek, Seq, ShardId, Sought, Speaker, Tables,
+        Whose,
     },
+    ledger::{DeviceId, DeviceIds},
+    session::GateAsk,
 };
 
 /// What a device has said longer ago than this does not tell where it is.
@@ -43,7 +45,7 @@ pub trait Surroundings {
     fn report(&mut self, report: &Report);
 
     /// Tells the gate.
-    fn ask(&mut self, ask: Ask);
+    fn ask(&mut self, ask: GateAsk);
 
     /// A datagram is about to be sent, once changes up to `after` are committed.
     fn transmits(&mut self, _from: ShardId, _outgoing: &mut Outgoing, _after: &mut Seq) {}
@@ -175,7 +177,7 @@ impl<D: Done> Core<D> {
         around: &mut S,
     ) {
         let device = match &command {
-            Command::Turn { device, .. } => Some(*device),
+            Command::Gate { device, .. } => Some(*device),
             command => command.endpoint().map(|name| self.ids.of(name)),
         };
         let elsewhere = device.filter(|device| !self.engine.has(*device));

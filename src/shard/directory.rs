@@ -15,8 +15,9 @@ use super::{
 };
 use crate::{
     clock::Instant,
-    engine::{Command, DeviceId, DeviceIds, Row, Seek, ShardId, Sought, Turn},
-    ledger::DeviceRecord,
+    engine::{Command, Row, Seek, ShardId, Sought},
+    ledger::{DeviceId, DeviceIds, DeviceRecord},
+    session::GateOrder,
 };
 
 /// Datagrams whose devices are sought at once: some milliseconds' worth.
@@ -95,7 +96,8 @@ impl Directory {
 
     /// The same, and for a device that nobody has the shard to which it falls.
     pub fn holder(&self, id: DeviceId) -> ShardId {
-        self.find(id).unwrap_or_else(|| id.among(self.shards))
+        self.find(id)
+            .unwrap_or_else(|| ShardId::by_chance(id, self.shards))
     }
 
     /// Puts a device from before a restart where it will be heard, unless it is known already. Returns where it was put.
@@ -160,8 +162,8 @@ impl Directory {
     }
 
     /// Tells a device's shard what the gate says.
-    pub fn tell<D>(&self, device: DeviceId, turn: Turn, post: &mut dyn Post<D>) {
-        let command = Command::Turn { device, turn };
+    pub fn tell<D>(&self, device: DeviceId, order: GateOrder, post: &mut dyn Post<D>) {
+        let command = Command::Gate { device, order };
         post.post(self.holder(device), Message::Obey(command));
     }
 
@@ -380,7 +382,7 @@ mod tests {
         let mut posted = Vec::new();
         directory.obey(vec![add("a"), add("b")], &NobodyWaits, &mut posted);
         let b = directory.find(ids.of("b")).unwrap();
-        assert_eq!(b, ids.of("b").among(3));
+        assert_eq!(b, ShardId::by_chance(ids.of("b"), 3));
         let lots: HashMap<ShardId, usize> = posted
             .iter()
             .map(|(to, message)| match message {

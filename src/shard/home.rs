@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
-    engine::{DeviceId, ShardId},
-    ledger::DeviceRecord,
+    engine::ShardId,
+    ledger::{DeviceId, DeviceRecord},
 };
 
 /// Spreads what differs in the lowest bits over the highest (Knuth's multiplicative hash).
@@ -30,7 +30,7 @@ pub fn home(peer: SocketAddr, shards: u8) -> ShardId {
 pub fn home_of(id: DeviceId, device: &DeviceRecord, shards: u8) -> ShardId {
     match &device.registration {
         Some(registration) => home(registration.peer.address, shards),
-        None => id.among(shards),
+        None => ShardId::by_chance(id, shards),
     }
 }
 

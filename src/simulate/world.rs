@@ -35,8 +35,8 @@ use super::{
 use crate::{
     clock::{Instant, Now, UtcMillis},
     config::Config,
-    engine::{DeviceIds, ShardId, Tables},
-    ledger::PackageId,
+    engine::{ShardId, Tables},
+    ledger::{DeviceIds, PackageId},
     package::Package,
     store::UpgradeState,
 };

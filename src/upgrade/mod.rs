@@ -1,13 +1,15 @@
-//! One device's upgrade, and who may upgrade in a cell at the same time. Pure.
+//! One device's upgrade, and who may upgrade in a lane at the same time. Pure.
+//!
+//! [`Negotiation`] is what all upgrades have in common, from the first sign of life to the outcome. While a device has a
+//! slot, a [`transfer`] goes on in it: one for each protocol by which devices are upgraded.
 
 mod admission;
+mod event;
 mod evidence;
-mod sota;
+mod negotiation;
+pub mod transfer;
 
 pub use admission::{Admission, Readiness, Step};
+pub use event::{Action, Event, Place, Rules};
 pub use evidence::{Claim, Credence, EvidenceList, Sign};
-pub use sota::{Action, Event, Place, Rules, Sota, Stored};
-
-use crate::ledger::{
-    Cancellation, Coverage, Deadline, Failure, Outcome, ReportedFailure, Stage, StopReason, Success,
-};
+pub use negotiation::{Negotiation, Stored};

@@ -24,55 +24,9 @@ fn code() -> String {
     "4.05".to_owned()
 }
 
-fn happenings() -> Vec<Happened> {
+fn of_the_negotiation() -> Vec<Happened> {
     let (v1, v2) = (version("V1"), version("V2"));
-    let doubts = [
-        Doubt::NoRestart,
-        Doubt::NotCommanded,
-        Doubt::Failed {
-            failed_in: FailedIn::Download,
-            result: 7,
-        },
-    ];
-    let explanations = [
-        Explanation::Restarted,
-        Explanation::Expired,
-        Explanation::Refused,
-        Explanation::ServerRestarted,
-        Explanation::ServerYoung,
-        Explanation::EarlierMessage,
-    ];
-    let repeated = [
-        Repeated::Registration,
-        Repeated::Address,
-        Repeated::Association,
-        Repeated::Observation,
-        Repeated::Write,
-        Repeated::Jump,
-        Repeated::Refusal,
-        Repeated::NotPcp,
-        Repeated::OwnTimeout,
-        Repeated::Claim,
-        Repeated::Attributes,
-        Repeated::Question,
-    ];
-    let misreads = [
-        Misread::Unreadable {
-            path: read(),
-            problem: "it ends".into(),
-        },
-        Misread::Cell {
-            path: read(),
-            told: "\"x\"".into(),
-        },
-        Misread::Format {
-            path: read(),
-            format: 50,
-        },
-    ];
-    let answers = [None, Some(code())];
-    let form = |format, instance| Form { format, instance };
-    let single = [
+    vec![
         Happened::AttemptBegun { attempt: 2 },
         Happened::Registered,
         Happened::Heard,
@@ -110,6 +64,13 @@ fn happenings() -> Vec<Happened> {
             version: v2,
         },
         Happened::SuccessOfOtherVersion { version: v1 },
+    ]
+}
+
+fn besides() -> Vec<Happened> {
+    let v1 = version("V1");
+    let form = |format, instance| Form { format, instance };
+    vec![
         Happened::NotPcp {
             problem: "is short".into(),
         },
@@ -157,11 +118,61 @@ fn happenings() -> Vec<Happened> {
             next_attempt_at: Some(AT),
             facts: Box::new(all_facts()),
         },
+    ]
+}
+
+fn happenings() -> Vec<Happened> {
+    let v2 = version("V2");
+    let doubts = [
+        Doubt::NoRestart,
+        Doubt::NotCommanded,
+        Doubt::Failed {
+            failed_in: FailedIn::Download,
+            result: 7,
+        },
     ];
+    let explanations = [
+        Explanation::Restarted,
+        Explanation::Expired,
+        Explanation::Refused,
+        Explanation::ServerRestarted,
+        Explanation::ServerYoung,
+        Explanation::EarlierMessage,
+    ];
+    let repeated = [
+        Repeated::Registration,
+        Repeated::Address,
+        Repeated::Association,
+        Repeated::Observation,
+        Repeated::Write,
+        Repeated::Jump,
+        Repeated::Refusal,
+        Repeated::NotPcp,
+        Repeated::OwnTimeout,
+        Repeated::Claim,
+        Repeated::Attributes,
+        Repeated::Question,
+    ];
+    let misreads = [
+        Misread::Unreadable {
+            path: read(),
+            problem: "it ends".into(),
+        },
+        Misread::Cell {
+            path: read(),
+            told: "\"x\"".into(),
+        },
+        Misread::Format {
+            path: read(),
+            format: 50,
+        },
+    ];
+    let answers = [None, Some(code())];
     let doubted = |doubt| Happened::ClaimDoubted { version: v2, doubt };
     let format_refused = |answer| Happened::ObservationFormatRefused { format: 42, answer };
     let attributes_refused = |answer| Happened::AttributesRefused { answer };
-    (single.into_iter())
+    (of_the_negotiation().into_iter())
+        .chain(besides())
         .chain(doubts.map(doubted))
         .chain(explanations.map(|why| Happened::RegisteredAnew { why }))
         .chain(repeated.map(|what| Happened::Repeated { what, times: 2 }))

@@ -13,7 +13,7 @@ use std::{
 use source::Source;
 
 /// Every room, from the bottom up, and what it may import of the crate: rooms, or single items of one.
-const ROOMS: [(&str, &[&str]); 24] = [
+const ROOMS: [(&str, &[&str]); 25] = [
     ("clock", &[]),
     // the settings of a product name the kind of its check code
     ("config", &["clock", "package::CheckCodeKind"]),
@@ -40,9 +40,13 @@ const ROOMS: [(&str, &[&str]); 24] = [
     ("task", &["clock", "ledger"]),
     ("upgrade", &["clock", "config", "package", "ledger"]),
     (
+        "session",
+        &["clock", "config", "package", "task", "upgrade", "ledger"],
+    ),
+    (
         "engine",
         &[
-            "clock", "config", "package", "coap", "lwm2m", "task", "upgrade", "ledger",
+            "clock", "config", "package", "coap", "lwm2m", "upgrade", "session", "ledger",
         ],
     ),
     (
@@ -63,7 +67,8 @@ const ROOMS: [(&str, &[&str]); 24] = [
     (
         "shard",
         &[
-            "clock", "config", "package", "coap", "task", "upgrade", "engine", "store", "ledger",
+            "clock", "config", "package", "coap", "task", "upgrade", "session", "engine", "store",
+            "ledger",
         ],
     ),
     (
@@ -81,6 +86,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
             "lwm2m",
             "task",
             "upgrade",
+            "session",
             "engine",
             "store",
             "dtls",
@@ -99,6 +105,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
             "coap::Peer",
             "task",
             "upgrade",
+            "session",
             "engine",
             "store",
             "shard",
@@ -145,6 +152,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
             "strangers",
             "package",
             "task",
+            "session",
             "engine",
             "store",
             "dtls",
@@ -174,8 +182,9 @@ const ROOMS: [(&str, &[&str]); 24] = [
 ];
 
 /// Here time and datagrams are handed in, and nothing else comes from outside.
-const PURE: [&str; 9] = [
-    "package", "coap", "lwm2m", "ledger", "wording", "task", "upgrade", "engine", "shard",
+const PURE: [&str; 10] = [
+    "package", "coap", "lwm2m", "ledger", "wording", "task", "upgrade", "session", "engine",
+    "shard",
 ];
 
 /// What pure rooms keep out: the clock, the network, files, threads, the environment, randomness.
@@ -284,6 +293,22 @@ fn pure_rooms_keep_the_world_out() {
             if impure && PURE.contains(&room.as_str()) {
                 offences.push(format!("{}: {room} uses {used}", path.display()));
             }
+        }
+    }
+    assert_none(&offences);
+}
+
+#[test]
+fn the_bytes_of_a_version_are_a_matter_of_pcp() {
+    // what is written down, decided and shown knows versions as text
+    const TEXT: [&str; 9] = [
+        "ledger", "wording", "task", "upgrade", "session", "shard", "runtime", "notify", "server",
+    ];
+    let mut offences = Vec::new();
+    for (room, path, source) in rooms() {
+        if TEXT.contains(&room.as_str()) && source.paths().any(|it| begins_with(it, "pcp::Version"))
+        {
+            offences.push(format!("{}: {room} uses pcp::Version", path.display()));
         }
     }
     assert_none(&offences);

@@ -7,8 +7,9 @@ use cellwise::{
     clock::{Instant, Now},
     coap::Peer,
     config::Config,
-    engine::{Ask, Command, DeviceIds, Engine, Gate, Report, Seq, Setup, ShardId, Tables},
-    ledger::DeviceRecord,
+    engine::{Command, Engine, Report, Seq, Setup, ShardId, Tables},
+    ledger::{DeviceIds, DeviceRecord},
+    session::{Gate, GateAsk},
     shard::{Core, Directory, Done, Emitted, Message, Outgoing, Post, Surroundings, home},
 };
 
@@ -77,7 +78,7 @@ impl Surroundings for Around {
 
     fn report(&mut self, _report: &Report) {}
 
-    fn ask(&mut self, ask: Ask) {
+    fn ask(&mut self, ask: GateAsk) {
         self.gate.handle(ask);
     }
 
@@ -178,8 +179,8 @@ impl Shards {
                     ..
                 } = &mut self.around;
                 gate.handle_timeout(now.instant);
-                let (device, turn) = gate.poll_turn()?;
-                directory.tell(device, turn, way);
+                let (device, order) = gate.poll_order()?;
+                directory.tell(device, order, way);
             }
         }
     }

@@ -438,9 +438,9 @@ async fn upgrades_show_stage_progress_and_timeline() {
     let shown = api.get("/v1/upgrades/1").await.body;
     assert_eq!(shown["outcome"]["reason"], "device_not_heard");
     assert_eq!(shown["outcome"]["arguments"], json!({}));
-    let last = &shown["events"][1];
-    assert_eq!(last["code"], "ended");
-    assert_eq!(last["arguments"], json!({"reason": "device_not_heard"}));
+    let end = &shown["events"][1];
+    assert_eq!(end["code"], "ended");
+    assert_eq!(end["arguments"], json!({"reason": "device_not_heard"}));
     assert_eq!(
         (&shown["state"], &shown["stage"]),
         (&json!("failed"), &Value::Null)

@@ -184,7 +184,11 @@ fn nobody_brings_a_device_that_it_is_not() {
         Kind::Confirmable,
         Code::CONTENT,
         11,
-        ids().of("meter-1").token(),
+        observation::Observation {
+            device: ids().of("meter-1"),
+            purpose: observation::Purpose::Uplink,
+        }
+        .token(),
     );
     there.datagram(peer(2), &notification.observe(1).build());
     assert_eq!(find(&mut here, &mut there), whose);
@@ -195,7 +199,11 @@ fn nobody_brings_a_device_that_it_is_not() {
 #[test]
 fn a_token_brings_no_device_that_is_not_registered() {
     let (mut here, mut there) = two(&[("meter-1", false)]);
-    let token = ids().of("meter-1").token();
+    let token = observation::Observation {
+        device: ids().of("meter-1"),
+        purpose: observation::Purpose::Uplink,
+    }
+    .token();
     let notification = MessageBuilder::new(Kind::Confirmable, Code::CONTENT, 11, token);
     there.datagram(peer(2), &notification.observe(1).build());
     assert_eq!(find(&mut here, &mut there), [Whose::NotRegistered]);
@@ -220,7 +228,11 @@ fn a_datagram_that_comes_late_does_not_bring_the_device_back() {
     let mut device = Script::new("meter-1", 1);
     device.register(&mut here);
     device.receive(&mut here);
-    let token = ids().of("meter-1").token();
+    let token = observation::Observation {
+        device: ids().of("meter-1"),
+        purpose: observation::Purpose::Uplink,
+    }
+    .token();
     here.datagram(peer(1), &notification_of(token, 12));
     here.take_sent();
     // the same again, by a way that takes longer
@@ -236,7 +248,11 @@ fn it_goes_after_what_it_waits_for() {
     let (mut here, mut there) = two(&[("meter-1", false)]);
     let mut device = Script::new("meter-1", 1);
     device.register(&mut here);
-    let token = ids().of("meter-1").token();
+    let token = observation::Observation {
+        device: ids().of("meter-1"),
+        purpose: observation::Purpose::Uplink,
+    }
+    .token();
     there.datagram(peer(2), &notification_of(token, 12));
     let whose = here.engine.whose(here.now, &there.sought[0]);
     assert_eq!(whose, Whose::Theirs(here.newest));
@@ -252,12 +268,12 @@ fn a_slot_that_cannot_be_used_any_more_is_given_back() {
     device.negotiate(&mut world, 7, -112, -8);
     device.receive(&mut world);
     let id = ids().of("meter-1");
-    let turn = Turn::Admit {
+    let order = GateOrder::Admit {
         lane: crate::ledger::Lane::Cell(7),
         active: 1,
     };
     let said = |world: &mut World| {
-        let command = Command::Turn { device: id, turn };
+        let command = Command::Gate { device: id, order };
         world.engine.handle_command(world.now, command);
         let mut said = Vec::new();
         while let Some(effect) = world.engine.poll_effect() {
@@ -272,24 +288,24 @@ fn a_slot_that_cannot_be_used_any_more_is_given_back() {
     world.now = world.now + Duration::from_mins(10);
     assert!(matches!(
         said(&mut world)[..],
-        [Request::Release, Request::Wait { limit: 1, .. }]
+        [GateRequest::Release, GateRequest::Wait { limit: 1, .. }]
     ));
     // it is in the queue of another cell
-    let other = Turn::Admit {
+    let other = GateOrder::Admit {
         lane: crate::ledger::Lane::Cell(8),
         active: 1,
     };
     world.engine.handle_command(
         world.now,
-        Command::Turn {
+        Command::Gate {
             device: id,
-            turn: other,
+            order: other,
         },
     );
-    let release = Effect::Ask(Ask {
+    let release = Effect::Ask(GateAsk {
         device: id,
         lane: crate::ledger::Lane::Cell(8),
-        request: Request::Release,
+        request: GateRequest::Release,
     });
     assert_eq!(world.engine.poll_effect(), Some(release));
     // it is no more
@@ -300,7 +316,7 @@ fn a_slot_that_cannot_be_used_any_more_is_given_back() {
         },
     );
     while world.engine.poll_effect().is_some() {}
-    assert_eq!(said(&mut world), [Request::Release]);
+    assert_eq!(said(&mut world), [GateRequest::Release]);
 }
 
 #[test]

@@ -10,8 +10,9 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{Event, World, between, device_at};
 use crate::{
-    engine::{Ask, Command, DeviceIds, ShardId, Turn},
-    ledger::Lane,
+    engine::{Command, ShardId},
+    ledger::{DeviceIds, Lane},
+    session::{GateAsk, GateOrder},
     shard::{self, Directory, Post, Surroundings as _},
     simulate::{hooks::Hooks, queue::Queue},
 };
@@ -81,9 +82,9 @@ impl Between {
 /// The cell whose slots a message is about.
 const fn granted(message: &Message) -> Option<u32> {
     match message {
-        Message::Obey(Command::Turn {
-            turn:
-                Turn::Admit {
+        Message::Obey(Command::Gate {
+            order:
+                GateOrder::Admit {
                     lane: Lane::Cell(cell),
                     ..
                 },
@@ -130,7 +131,7 @@ impl<H: Hooks> World<H> {
         }
     }
 
-    pub(super) fn post_ask(&mut self, ask: Ask) {
+    pub(super) fn post_ask(&mut self, ask: GateAsk) {
         let at = self.now_ms + self.between(Duration::ZERO, self.hooks.on_its_way());
         if let Some(server) = &mut self.server {
             let Lane::Cell(cell) = ask.lane;
@@ -157,9 +158,9 @@ impl<H: Hooks> World<H> {
     /// What the gate says goes to whoever has the device.
     pub(super) fn tell_turns(&mut self) {
         while let Some(server) = &mut self.server
-            && let Some((device, turn)) = server.gate.poll_turn()
+            && let Some((device, order)) = server.gate.poll_order()
         {
-            self.route(|directory, post| directory.tell(device, turn, post));
+            self.route(|directory, post| directory.tell(device, order, post));
         }
     }
 

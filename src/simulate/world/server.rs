@@ -13,8 +13,9 @@ use super::{
 };
 use crate::{
     clock::{Instant, Now},
-    engine::{Ask, Engine, Gate, Report, Seq, Setup, ShardId},
+    engine::{Engine, Report, Seq, Setup, ShardId},
     ledger::Lane,
+    session::{Gate, GateAsk},
     shard::{Committer, Core, Directory, Emitted, Outgoing, Post, Surroundings},
     simulate::{faults::LONGEST_STORE_OUTAGE, hooks::Hooks},
 };
@@ -28,7 +29,7 @@ pub(super) struct Server {
     cores: Vec<Option<Box<Core<Done>>>>,
     pub(super) gate: Gate,
     /// What is said to the gate.
-    pub(super) asks: VecDeque<Ask>,
+    pub(super) asks: VecDeque<GateAsk>,
     pub(super) committer: Committer,
     pub(super) transaction: Option<Transaction>,
     pub(super) written: Written,
@@ -280,7 +281,7 @@ impl<H: Hooks> Surroundings for World<H> {
         }
     }
 
-    fn ask(&mut self, ask: Ask) {
+    fn ask(&mut self, ask: GateAsk) {
         self.post_ask(ask);
     }
 

@@ -249,13 +249,12 @@ impl<'c> Upgrades<'c> {
             at: *at,
         };
         let retry_at = retry_at.filter(|_| self.may_retry.contains(id));
-        match retry_at {
-            Some(retry_at) => upgrade.wait(*attempt, ending, retry_at),
-            None => {
-                upgrade.end(*attempt, ending);
-                self.over.push(*id);
-                self.tasks.insert(*task, *at);
-            }
+        if let Some(retry_at) = retry_at {
+            upgrade.wait(*attempt, ending, retry_at);
+        } else {
+            upgrade.end(*attempt, ending);
+            self.over.push(*id);
+            self.tasks.insert(*task, *at);
         }
         let line = Happened::ended(outcome, retry_at, facts.clone());
         self.line(*id, *attempt, outcome.state(), Cow::Owned(line), *at);

@@ -2,61 +2,63 @@
 
 use pcp::ResultCode;
 
-use super::device::{Session, slot_in};
+use super::Session;
 use crate::{
     ledger::{Asked, Deadline, Happened, Line, Question, Stage},
-    upgrade::{Action, Event, Rules, Sota},
+    upgrade::{Action, Event, Negotiation, Rules, transfer::pcp::PcpEvent},
 };
 
 /// What a device is asked once more because the server was restarted.
-pub(super) fn asked_again(action: Action) -> Line {
+pub fn asked_again(action: Action) -> Line {
     let question = match action {
         Action::AskVersion => Question::Version,
         Action::ReadCoverage => Question::Coverage,
         Action::ReadCell => Question::Cell,
-        Action::Notify => Question::ToDownload,
-        Action::Execute => Question::ToUpgrade,
+        Action::Offer => Question::ToDownload,
+        Action::Command => Question::ToUpgrade,
     };
     let asked = Asked::AfterServerRestart { question };
     Line::asking(Happened::Asked, asked, None)
 }
 
 /// The line for a step, `None` when it is not worth one.
-pub(super) fn of(
+pub(super) fn of<X>(
     event: Event,
-    before: &Sota,
-    session: &Session,
+    before: &Negotiation,
+    session: &Session<X>,
     rules: &Rules<'_>,
 ) -> Option<Line> {
-    if slot_in(before).is_none() && slot_in(&session.sota).is_none() {
+    if before.slot().is_none() && session.negotiation().slot().is_none() {
         up_to_the_slot(event, session, rules)
     } else {
         with_the_slot(event, before, session, rules)
     }
 }
 
-fn up_to_the_slot(event: Event, session: &Session, rules: &Rules<'_>) -> Option<Line> {
+fn up_to_the_slot<X>(event: Event, session: &Session<X>, rules: &Rules<'_>) -> Option<Line> {
     // Of a stage in whose midst the server was restarted nobody knows.
     let number = session.account.tries;
     let registered = matches!(event, Event::Registered { .. });
-    Some(match (event, &session.sota) {
+    Some(match (event, session.negotiation()) {
         (Event::Reached(Deadline::RepeatQuestion), _) => {
             Line::asking(Happened::NoAnswer, Asked::VersionAgain, number)
         }
-        (_, Sota::QueryingVersion { .. }) if registered => {
+        (_, Negotiation::QueryingVersion { .. }) if registered => {
             Line::asking(Happened::Registered, Asked::Version, number)
         }
-        (_, Sota::QueryingVersion { .. }) => Line::asking(Happened::Heard, Asked::Version, None),
+        (_, Negotiation::QueryingVersion { .. }) => {
+            Line::asking(Happened::Heard, Asked::Version, None)
+        }
         (Event::MeasureAnew, _) => {
             Line::asking(Happened::CoverageOutdated, Asked::CoverageAgain, None)
         }
-        (_, Sota::QueryingCoverage { .. }) if registered => {
+        (_, Negotiation::QueryingCoverage { .. }) if registered => {
             Line::asking(Happened::Registered, Asked::CoverageAgain, number)
         }
-        (_, Sota::QueryingCell { .. }) if registered => {
+        (_, Negotiation::QueryingCell { .. }) if registered => {
             Line::asking(Happened::Registered, Asked::CellAgain, number)
         }
-        (Event::VersionAnswered(_, Some(version), _), Sota::QueryingCoverage { .. }) => {
+        (Event::VersionAnswered(_, Some(version), _), Negotiation::QueryingCoverage { .. }) => {
             let target = rules.target;
             let happened = if version == target {
                 Happened::NotBelieved { version }
@@ -65,14 +67,19 @@ fn up_to_the_slot(event: Event, session: &Session, rules: &Rules<'_>) -> Option<
             };
             Line::asking(happened, Asked::Coverage, None)
         }
-        (Event::Reached(Deadline::Coverage), Sota::QueryingCell { .. }) => {
+        (Event::Reached(Deadline::Coverage), Negotiation::QueryingCell { .. }) => {
             Line::asking(Happened::NoCoverage, Asked::Cell, None)
         }
-        (_, Sota::QueryingCell { .. }) => Line::asking(Happened::CellNotTold, Asked::Cell, None),
-        (Event::Reached(_), Sota::WaitingForSlot { place }) => {
+        (_, Negotiation::QueryingCell { .. }) => {
+            Line::asking(Happened::CellNotTold, Asked::Cell, None)
+        }
+        (Event::Reached(_), Negotiation::WaitingForSlot { place }) => {
             Happened::NotMeasured { cell: place.cell }.into()
         }
-        (Event::CoverageAnswered(_) | Event::CellAnswered(_), Sota::WaitingForSlot { place }) => {
+        (
+            Event::CoverageAnswered(_) | Event::CellAnswered(_),
+            Negotiation::WaitingForSlot { place },
+        ) => {
             let (cell, limit) = (place.cell, place.limit);
             Happened::Queued { cell, limit }.into()
         }
@@ -80,31 +87,33 @@ fn up_to_the_slot(event: Event, session: &Session, rules: &Rules<'_>) -> Option<
     })
 }
 
-fn with_the_slot(
+fn with_the_slot<X>(
     event: Event,
-    before: &Sota,
-    session: &Session,
+    before: &Negotiation,
+    session: &Session<X>,
     rules: &Rules<'_>,
 ) -> Option<Line> {
     let number = session.account.tries;
     let offer = &session.package.pcp.offer;
-    Some(match (event, &session.sota) {
-        (Event::Reached(Deadline::ResultGrace), Sota::Executing { .. }) => {
+    let after = session.negotiation();
+    let cell = after.place()?.cell;
+    Some(match (event, after.stage()) {
+        (Event::Reached(Deadline::ResultGrace), Some(Stage::Executing)) => {
             Line::asking(Happened::NoResult, Asked::Version, None)
         }
-        (Event::Reached(Deadline::Nudge), Sota::Downloading { segment, .. }) => {
-            let segment = *segment;
+        (Event::Reached(Deadline::Nudge), Some(Stage::Downloading)) => {
+            let segment = after.segment();
             Line::asking(Happened::Quiet { segment }, Asked::ToDownloadAgain, number)
         }
-        (Event::Reached(Deadline::Nudge), Sota::WaitingForSlot { place }) => {
-            let (cell, nudges) = (place.cell, rules.upgrade.max_nudges);
+        (Event::Reached(Deadline::Nudge), Some(Stage::WaitingForSlot)) => {
+            let nudges = rules.upgrade.max_nudges;
             Happened::SlotReturnedQuiet { cell, nudges }.into()
         }
-        (Event::NotificationUndelivered, Sota::WaitingForSlot { place }) => {
-            Happened::SlotReturnedUndelivered { cell: place.cell }.into()
+        (Event::Pcp(PcpEvent::NotificationUndelivered), Some(Stage::WaitingForSlot)) => {
+            Happened::SlotReturnedUndelivered { cell }.into()
         }
-        (Event::SlotGranted, Sota::Downloading { place, .. }) => Line::asking(
-            Happened::SlotGranted { cell: place.cell },
+        (Event::SlotGranted, Some(Stage::Downloading)) => Line::asking(
+            Happened::SlotGranted { cell },
             Asked::ToDownload {
                 new_version: session.package.version,
                 segments: offer.segmentation.segment_count(),
@@ -113,35 +122,37 @@ fn with_the_slot(
             },
             None,
         ),
-        (Event::SegmentRequested(segment), Sota::Executing { .. }) => {
+        (Event::Pcp(PcpEvent::SegmentRequested(segment)), Some(Stage::Executing)) => {
             Happened::DownloadsAgain { segment }.into()
         }
-        (Event::SegmentRequested(segment), _) => {
+        (Event::Pcp(PcpEvent::SegmentRequested(segment)), _) => {
             let segments = offer.segmentation.segment_count();
             Happened::FirstSegment { segment, segments }.into()
         }
-        (Event::NotificationAnswered(ResultCode::SUCCESS, _), _) => {
+        (Event::Pcp(PcpEvent::NotificationAnswered(ResultCode::SUCCESS, _)), _) => {
             Happened::VersionAccepted.into()
         }
-        (Event::NotificationAnswered(code, _), _) => Line::asking(
+        (Event::Pcp(PcpEvent::NotificationAnswered(code, _)), _) => Line::asking(
             Happened::VersionDeclined { result: code.0 },
             Asked::WhichVersion,
             None,
         ),
-        (Event::DownloadReported(_), Sota::Executing { .. })
+        (Event::Pcp(PcpEvent::DownloadReported(_)), Some(Stage::Executing))
             if before.stage() == Some(Stage::Downloading) =>
         {
             Line::asking(Happened::Downloaded, Asked::ToUpgrade, None)
         }
-        (Event::DownloadReported(_), Sota::Executing { .. }) => {
+        (Event::Pcp(PcpEvent::DownloadReported(_)), Some(Stage::Executing)) => {
             Line::asking(Happened::DownloadedAgain, Asked::ToUpgradeAgain, None)
         }
-        (Event::ExecuteDelivered, _) => Happened::CommandDelivered.into(),
-        (Event::ExecuteAnswered(_), _) => Happened::CommandAccepted.into(),
-        (Event::UpgradeReported(ResultCode::SUCCESS, version, _), _) if version != rules.target => {
+        (Event::Pcp(PcpEvent::ExecuteDelivered), _) => Happened::CommandDelivered.into(),
+        (Event::Pcp(PcpEvent::ExecuteAnswered(_)), _) => Happened::CommandAccepted.into(),
+        (Event::Pcp(PcpEvent::UpgradeReported(ResultCode::SUCCESS, version, _)), _)
+            if version != rules.target =>
+        {
             Happened::SuccessOfOtherVersion { version }.into()
         }
-        (Event::UpgradeReported(code, version, _), _) => Line::asking(
+        (Event::Pcp(PcpEvent::UpgradeReported(code, version, _)), _) => Line::asking(
             Happened::UpgradeReported {
                 result: code.0,
                 version,
@@ -149,7 +160,7 @@ fn with_the_slot(
             Asked::WhichVersion,
             None,
         ),
-        (Event::VersionAnswered(_, Some(version), _), Sota::Executing { .. }) => Line::asking(
+        (Event::VersionAnswered(_, Some(version), _), Some(Stage::Executing)) => Line::asking(
             Happened::CommandUnconfirmed { version },
             Asked::ToUpgradeAgain,
             None,

@@ -19,7 +19,7 @@ use crate::{
         Doubt, FailedIn, Fate, Happened, Inbound, Progress, Repeated, ReportedFailure, Stage,
     },
     package::Version,
-    upgrade::{Claim, Credence, Event, Sign, Sota},
+    upgrade::{Claim, Credence, Event, Sign, transfer::pcp::PcpEvent},
 };
 
 impl Engine {
@@ -63,7 +63,10 @@ impl Engine {
                 let credence = target.map_or(Credence::Sound, |target| {
                     self.credence(key, target, Claim::Answer)
                 });
-                self.fire(key, Event::NotificationAnswered(result, credence));
+                self.fire(
+                    key,
+                    Event::Pcp(PcpEvent::NotificationAnswered(result, credence)),
+                );
                 // Once it is told to install it, this answers a notification from before.
                 let late = self.stage(key) == Some(Stage::Executing);
                 if let Some(target) = target.filter(|_| result.is_success() && !late) {
@@ -78,7 +81,7 @@ impl Engine {
                     self.device_mut(key).link.cancel(|tag| *tag == Tag::Execute);
                     self.fared(key, Tag::Execute, Fate::Acknowledged);
                 }
-                self.fire(key, Event::ExecuteAnswered(result));
+                self.fire(key, Event::Pcp(PcpEvent::ExecuteAnswered(result)));
             }
             DeviceMessage::UpgradeReport { result, version } => {
                 self.upgrade_reported(key, result, version.into());
@@ -100,7 +103,7 @@ impl Engine {
             });
             return self.refuse_segment(key, ResultCode::NO_SUCH_TASK, None);
         }
-        if !session.sota.serves_segments() {
+        if !session.negotiation().serves_segments() {
             // Its upgrade is to come, or its slot was given back: it is notified when it is its turn.
             return self.counters.segments_deferred += 1;
         }
@@ -114,8 +117,9 @@ impl Engine {
             return self.refuse_segment(key, ResultCode::NO_SUCH_SEGMENT, Some(segment));
         };
         self.compare_with_last(key, segment);
-        self.fire(key, Event::SegmentRequested(segment));
-        self.store_progress(key, segment);
+        self.fire(key, Event::Pcp(PcpEvent::SegmentRequested(segment)));
+        let done_bytes = package.pcp.offer.segmentation.bytes_before(segment);
+        self.store_progress(key, done_bytes, true);
         self.counters.segments_served += 1;
         let now = self.now.instant;
         let device = self.device_mut(key);
@@ -136,7 +140,7 @@ impl Engine {
         let Some(session) = self.device(key).session.as_ref() else {
             return;
         };
-        let Some(last) = session.sota.segment() else {
+        let Some(last) = session.negotiation().segment() else {
             return;
         };
         if segment == last || Some(segment) == last.checked_add(1) {
@@ -165,43 +169,40 @@ impl Engine {
         self.send_message(key, Tag::Answer(MessageCode::SEGMENT_REQUEST.0), &message);
     }
 
-    fn store_progress(&mut self, key: DeviceKey, segment: u16) {
+    /// Has the store know how far a download is: `lately` is soon enough, or it is to be known now.
+    pub(super) fn store_progress_of(
+        &mut self,
+        session: &mut Session,
+        done_bytes: u64,
+        lately: bool,
+    ) {
+        if self.is_pressed() {
+            return;
+        }
+        let interval_s = if lately {
+            self.config.upgrade.progress_interval_s
+        } else {
+            0
+        };
+        let interval = Duration::from_secs(interval_s);
+        if let Some(change) = session.progress(self.now, done_bytes, interval) {
+            self.persist_lazily(change);
+        }
+    }
+
+    fn store_progress(&mut self, key: DeviceKey, done_bytes: u64, lately: bool) {
         if let Some(mut session) = self.device_mut(key).session.take() {
-            self.store_progress_of(&mut session, segment);
+            self.store_progress_of(&mut session, done_bytes, lately);
             self.device_mut(key).session = Some(session);
         }
     }
 
-    pub(super) fn store_progress_of(&mut self, session: &mut Session, segment: u16) {
-        let now = self.now;
-        let interval = Duration::from_secs(self.config.upgrade.progress_interval_s);
-        let lately =
-            (session.progress_stored_at).is_some_and(|at| now.instant.since(at) < interval);
-        if lately || self.is_pressed() {
-            return;
-        }
-        session.progress_stored_at = Some(now.instant);
-        let change = Change::Progress {
-            upgrade: session.order.upgrade,
-            progress: Progress {
-                done_bytes: session.package.pcp.offer.segmentation.bytes_before(segment),
-                total_bytes: session.package.size_bytes,
-            },
-            at: now.utc,
-        };
-        self.persist_lazily(change);
-    }
-
     /// A download has gone quiet: how far it came is stored, whenever that was done last.
     pub(super) fn store_last_progress(&mut self, key: DeviceKey) {
-        if let Some(session) = self.device_mut(key).session.as_mut()
-            && let Sota::Downloading {
-                segment: Some(segment),
-                ..
-            } = session.sota
-        {
-            session.progress_stored_at = None;
-            self.store_progress(key, segment);
+        let session = self.device(key).session.as_ref();
+        let position = session.and_then(|session| session.position(session.negotiation()));
+        if let Some(done_bytes) = position {
+            self.store_progress(key, done_bytes, false);
         }
     }
 
@@ -215,7 +216,9 @@ impl Engine {
     fn store_whole_progress(&mut self, key: DeviceKey) {
         let at = self.now.utc;
         let session = self.device(key).session.as_ref();
-        if let Some(session) = session.filter(|s| s.sota.stage() == Some(Stage::Downloading)) {
+        if let Some(session) =
+            session.filter(|s| s.negotiation().stage() == Some(Stage::Downloading))
+        {
             let size_bytes = session.package.size_bytes;
             let change = Change::Progress {
                 upgrade: session.order.upgrade,
@@ -259,7 +262,7 @@ impl Engine {
             };
             self.note_sign(key, version, sign);
         }
-        self.fire(key, Event::DownloadReported(status));
+        self.fire(key, Event::Pcp(PcpEvent::DownloadReported(status)));
     }
 
     fn upgrade_reported(&mut self, key: DeviceKey, result: ResultCode, version: Version) {
@@ -283,7 +286,10 @@ impl Engine {
         }));
         let message = PlatformMessage::UpgradeReportResponse { result: answer };
         self.send_message(key, Tag::Answer(MessageCode::UPGRADE_REPORT.0), &message);
-        self.fire(key, Event::UpgradeReported(result, version, credence));
+        self.fire(
+            key,
+            Event::Pcp(PcpEvent::UpgradeReported(result, version, credence)),
+        );
         self.learn_version(key, version);
     }
 
@@ -314,7 +320,7 @@ impl Engine {
     /// What it says of itself without a sign of a restart counts when it cannot be asked once more.
     fn remember_claim(&mut self, key: DeviceKey) {
         let session = self.device(key).session.as_ref();
-        if let Some(session) = session.filter(|session| session.sota.is_claimed()) {
+        if let Some(session) = session.filter(|session| session.negotiation().is_claimed()) {
             let target = session.package.version;
             self.note_sign(key, target, Sign::Claims);
         }

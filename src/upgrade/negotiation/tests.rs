@@ -1,13 +1,17 @@
 mod claims;
 
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
 
+use pcp::ResultCode;
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
     clock::{Now, UtcMillis},
-    ledger::FailedIn,
+    config::{AdmissionConfig, UpgradeConfig},
+    ledger::{FailedIn, ReportedFailure},
+    package::Version,
+    upgrade::transfer::pcp::{MAX_COMMANDS, PcpEvent},
 };
 
 const OLD: &str = "V1.0";
@@ -47,14 +51,14 @@ fn at(seconds: u64) -> Instant {
 struct Drive {
     settings: Settings,
     now: Instant,
-    state: Sota,
+    state: Negotiation,
     actions: Vec<Action>,
 }
 
 impl Drive {
     fn begin() -> Self {
         let settings = Settings::new();
-        let state = Sota::begin(at(0), &settings.rules());
+        let state = Negotiation::begin(at(0), &settings.rules());
         Self {
             settings,
             now: at(0),
@@ -97,12 +101,12 @@ impl Drive {
 
     fn executing(self) -> Self {
         self.downloading()
-            .on(Event::DownloadReported(ResultCode::SUCCESS))
+            .on(Event::Pcp(PcpEvent::DownloadReported(ResultCode::SUCCESS)))
     }
 
     fn outcome(&self) -> &Outcome {
         match &self.state {
-            Sota::Ended(outcome) => outcome,
+            Negotiation::Ended(outcome) => outcome,
             other => panic!("has not ended: {other:?}"),
         }
     }
@@ -125,7 +129,11 @@ fn says_with(text: &str, credence: Credence) -> Event {
 }
 
 fn reports(code: ResultCode, text: &str) -> Event {
-    Event::UpgradeReported(code, version(text), Credence::Unproven)
+    Event::Pcp(PcpEvent::UpgradeReported(
+        code,
+        version(text),
+        Credence::Unproven,
+    ))
 }
 
 fn install_failed() -> ReportedFailure {
@@ -169,24 +177,33 @@ fn every_event() -> Vec<Event> {
         Event::CellAnswered(None),
         Event::MeasureAnew,
         Event::SlotGranted,
-        Event::NotificationAnswered(ResultCode::SUCCESS, Credence::Sound),
-        Event::NotificationAnswered(low_battery, Credence::Sound),
-        Event::NotificationAnswered(ResultCode::ALREADY_LATEST, Credence::Sound),
-        Event::NotificationAnswered(ResultCode::ALREADY_LATEST, Credence::Premature),
-        Event::NotificationUndelivered,
-        Event::SegmentRequested(3),
-        Event::DownloadReported(ResultCode::SUCCESS),
-        Event::DownloadReported(ResultCode::CHECK_FAILED),
-        Event::ExecuteDelivered,
-        Event::ExecuteAnswered(ResultCode::SUCCESS),
-        Event::ExecuteAnswered(ResultCode::DOWNLOAD_TIMED_OUT),
-        Event::ExecuteAnswered(low_battery),
+        Event::Pcp(PcpEvent::NotificationAnswered(
+            ResultCode::SUCCESS,
+            Credence::Sound,
+        )),
+        Event::Pcp(PcpEvent::NotificationAnswered(low_battery, Credence::Sound)),
+        Event::Pcp(PcpEvent::NotificationAnswered(
+            ResultCode::ALREADY_LATEST,
+            Credence::Sound,
+        )),
+        Event::Pcp(PcpEvent::NotificationAnswered(
+            ResultCode::ALREADY_LATEST,
+            Credence::Premature,
+        )),
+        Event::Pcp(PcpEvent::NotificationUndelivered),
+        Event::Pcp(PcpEvent::SegmentRequested(3)),
+        Event::Pcp(PcpEvent::DownloadReported(ResultCode::SUCCESS)),
+        Event::Pcp(PcpEvent::DownloadReported(ResultCode::CHECK_FAILED)),
+        Event::Pcp(PcpEvent::ExecuteDelivered),
+        Event::Pcp(PcpEvent::ExecuteAnswered(ResultCode::SUCCESS)),
+        Event::Pcp(PcpEvent::ExecuteAnswered(ResultCode::DOWNLOAD_TIMED_OUT)),
+        Event::Pcp(PcpEvent::ExecuteAnswered(low_battery)),
         reports(ResultCode::SUCCESS, TARGET),
-        Event::UpgradeReported(
+        Event::Pcp(PcpEvent::UpgradeReported(
             ResultCode::SUCCESS,
             version(TARGET),
             Credence::Refuted(install_failed()),
-        ),
+        )),
         reports(ResultCode::SUCCESS, OLD),
         reports(ResultCode::INSTALL_FAILED, OLD),
         reports(ResultCode::INSTALL_FAILED, TARGET),
@@ -208,7 +225,7 @@ fn every_event() -> Vec<Event> {
 }
 
 /// Every state that differs in what an event does to it.
-fn every_state() -> Vec<(&'static str, Sota)> {
+fn every_state() -> Vec<(&'static str, Negotiation)> {
     vec![
         ("waiting_for_device", Drive::begin().state),
         ("querying_version", Drive::begin().on(Event::Heard).state),
@@ -238,7 +255,7 @@ fn every_state() -> Vec<(&'static str, Sota)> {
             "downloading (accepted)",
             Drive::begin()
                 .downloading()
-                .on(Event::SegmentRequested(0))
+                .on(Event::Pcp(PcpEvent::SegmentRequested(0)))
                 .state,
         ),
         ("executing", Drive::begin().executing().state),
@@ -253,7 +270,7 @@ fn every_state() -> Vec<(&'static str, Sota)> {
             "executing (delivered, asked)",
             Drive::begin()
                 .executing()
-                .on(Event::ExecuteDelivered)
+                .on(Event::Pcp(PcpEvent::ExecuteDelivered))
                 .on(Event::Reached(Deadline::ResultGrace))
                 .state,
         ),
@@ -275,7 +292,7 @@ fn every_state() -> Vec<(&'static str, Sota)> {
         ),
         (
             "ended",
-            Sota::Ended(Outcome::Cancelled(Cancellation::TaskStopped)),
+            Negotiation::Ended(Outcome::Cancelled(Cancellation::TaskStopped)),
         ),
     ]
 }
@@ -292,7 +309,7 @@ fn transition_table() {
                 continue;
             }
             let next = match &next {
-                Sota::Ended(outcome) => format!("{}: {}", outcome.state(), outcome.reason()),
+                Negotiation::Ended(outcome) => format!("{}: {}", outcome.state(), outcome.reason()),
                 same if same.stage() == state.stage() => "·".to_owned(),
                 other => other.stage().unwrap().name().to_owned(),
             };
@@ -355,34 +372,43 @@ fn the_slot_of_a_device_that_fell_asleep_is_given_back_a_few_times() {
     for _ in 0..MAX_SLOTS_RETURNED {
         drive = drive
             .on(Event::SlotGranted)
-            .on(Event::NotificationUndelivered);
+            .on(Event::Pcp(PcpEvent::NotificationUndelivered));
         assert_eq!(drive.state.stage(), Some(Stage::WaitingForSlot));
     }
     drive = drive
         .on(Event::SlotGranted)
-        .on(Event::NotificationUndelivered);
+        .on(Event::Pcp(PcpEvent::NotificationUndelivered));
     assert_eq!(drive.state.stage(), Some(Stage::Downloading));
 }
 
 #[test]
 fn a_quiet_download_is_nudged_with_growing_pauses_until_it_goes_on() {
-    let mut drive = Drive::begin().downloading().on(Event::SegmentRequested(4));
+    let mut drive = Drive::begin()
+        .downloading()
+        .on(Event::Pcp(PcpEvent::SegmentRequested(4)));
     let mut pauses = Vec::new();
     for _ in 0..5 {
         let before = drive.now;
         drive = drive.next();
-        assert_eq!(drive.actions, [Action::Notify]);
+        assert_eq!(drive.actions, [Action::Offer]);
         pauses.push(drive.now.since(before).as_secs());
     }
     assert_eq!(pauses, [60, 120, 240, 480, 480]);
     // neither a renewal nor a request for the same segment is progress, and who asks keeps its slot
-    let drive = drive.on(Event::Heard).on(Event::SegmentRequested(4));
+    let drive = drive
+        .on(Event::Heard)
+        .on(Event::Pcp(PcpEvent::SegmentRequested(4)));
     let before = drive.now;
     let drive = drive.next();
     assert_eq!(drive.now.since(before).as_secs(), 480);
-    assert_eq!(drive.actions, [Action::Notify]);
-    let drive = Drive::begin().downloading().on(Event::SegmentRequested(4));
-    let drive = drive.next().next().on(Event::SegmentRequested(5));
+    assert_eq!(drive.actions, [Action::Offer]);
+    let drive = Drive::begin()
+        .downloading()
+        .on(Event::Pcp(PcpEvent::SegmentRequested(4)));
+    let drive = drive
+        .next()
+        .next()
+        .on(Event::Pcp(PcpEvent::SegmentRequested(5)));
     let before = drive.now;
     let drive = drive.next();
     assert_eq!(drive.now.since(before).as_secs(), 60);
@@ -392,7 +418,9 @@ fn a_quiet_download_is_nudged_with_growing_pauses_until_it_goes_on() {
 
 #[test]
 fn a_download_that_stands_still_gives_its_slot_to_the_next_and_fails_after_a_few() {
-    let mut drive = Drive::begin().downloading().on(Event::SegmentRequested(4));
+    let mut drive = Drive::begin()
+        .downloading()
+        .on(Event::Pcp(PcpEvent::SegmentRequested(4)));
     let began = drive.now;
     for returned in 1..=MAX_SLOTS_RETURNED {
         while drive.state.stage() == Some(Stage::Downloading) {
@@ -402,7 +430,7 @@ fn a_download_that_stands_still_gives_its_slot_to_the_next_and_fails_after_a_few
         let place = drive.state.place().unwrap();
         assert_eq!((place.slots_returned, place.since), (returned, at(0)));
         drive = drive.on(Event::SlotGranted);
-        assert_eq!(drive.actions, [Action::Notify]);
+        assert_eq!(drive.actions, [Action::Offer]);
     }
     assert_eq!(drive.now.since(began).as_secs(), 3 * 1_860);
     while !drive.state.has_ended() {
@@ -413,14 +441,19 @@ fn a_download_that_stands_still_gives_its_slot_to_the_next_and_fails_after_a_few
 
 #[test]
 fn a_device_that_registers_anew_in_mid_download_is_nudged_within_seconds() {
-    let drive = Drive::begin().downloading().on(Event::SegmentRequested(4));
+    let drive = Drive::begin()
+        .downloading()
+        .on(Event::Pcp(PcpEvent::SegmentRequested(4)));
     let drive = drive.after(5).on(REGISTERED);
     let before = drive.now;
     let drive = drive.next();
     assert_eq!(drive.now.since(before).as_secs(), 10);
-    assert_eq!(drive.actions, [Action::Notify]);
+    assert_eq!(drive.actions, [Action::Offer]);
     // one that goes on by itself is left alone
-    let drive = drive.on(REGISTERED).after(5).on(Event::SegmentRequested(5));
+    let drive = drive
+        .on(REGISTERED)
+        .after(5)
+        .on(Event::Pcp(PcpEvent::SegmentRequested(5)));
     let before = drive.now;
     assert_eq!(drive.next().now.since(before).as_secs(), 60);
 }
@@ -431,7 +464,9 @@ fn a_download_that_never_ends_names_the_segment_asked_for_last() {
     let mut segment = 0;
     while !drive.state.has_ended() {
         segment += 1;
-        drive = drive.on(Event::SegmentRequested(segment)).next();
+        drive = drive
+            .on(Event::Pcp(PcpEvent::SegmentRequested(segment)))
+            .next();
     }
     assert_eq!(*drive.failure(), Failure::DownloadTimedOut(Some(segment)));
     assert_eq!(drive.now, at(3_600));
@@ -441,7 +476,7 @@ fn a_download_that_never_ends_names_the_segment_asked_for_last() {
 fn asks_a_device_that_comes_back_without_a_result() {
     let back = Drive::begin()
         .executing()
-        .on(Event::ExecuteDelivered)
+        .on(Event::Pcp(PcpEvent::ExecuteDelivered))
         .after(120)
         .on(REGISTERED);
     let asked = back.next();
@@ -453,7 +488,9 @@ fn asks_a_device_that_comes_back_without_a_result() {
 
 #[test]
 fn a_device_that_comes_back_at_the_last_moment_is_asked_at_once() {
-    let silent = Drive::begin().executing().on(Event::ExecuteDelivered);
+    let silent = Drive::begin()
+        .executing()
+        .on(Event::Pcp(PcpEvent::ExecuteDelivered));
     let silent = silent.next().next().next();
     assert_eq!(silent.now, at(1_740));
     let back = silent.after(30).on(REGISTERED);
@@ -466,7 +503,7 @@ fn a_device_that_comes_back_at_the_last_moment_is_asked_at_once() {
 fn an_answer_from_before_the_command_does_not_count() {
     let drive = Drive::begin()
         .executing()
-        .on(Event::ExecuteDelivered)
+        .on(Event::Pcp(PcpEvent::ExecuteDelivered))
         .on(says(OLD));
     assert_eq!(drive.state.stage(), Some(Stage::Executing));
 }
@@ -477,7 +514,7 @@ fn a_device_that_never_got_the_command_is_commanded_again() {
     for _ in 1..MAX_COMMANDS {
         drive = drive.after(60).on(Event::Heard).next();
         drive = drive.on(says(OLD));
-        assert_eq!(drive.actions, [Action::Execute]);
+        assert_eq!(drive.actions, [Action::Command]);
     }
     let drive = drive.on(REGISTERED).next();
     let drive = drive.on(says(OLD));
@@ -488,7 +525,7 @@ fn a_device_that_never_got_the_command_is_commanded_again() {
 fn a_silent_device_is_asked_once_more_before_the_execution_limit() {
     let asked = Drive::begin()
         .executing()
-        .on(Event::ExecuteDelivered)
+        .on(Event::Pcp(PcpEvent::ExecuteDelivered))
         .next();
     assert_eq!(asked.actions, [Action::AskVersion]);
     assert_eq!(asked.now, at(1_800 - 180));
@@ -521,9 +558,9 @@ fn turn() -> impl Strategy<Value = Turn> {
             says(OLD),
             Event::CoverageAnswered(Some(good())),
             Event::SlotGranted,
-            Event::NotificationUndelivered,
-            Event::SegmentRequested(0),
-            Event::DownloadReported(ResultCode::SUCCESS),
+            Event::Pcp(PcpEvent::NotificationUndelivered),
+            Event::Pcp(PcpEvent::SegmentRequested(0)),
+            Event::Pcp(PcpEvent::DownloadReported(ResultCode::SUCCESS)),
         ]).prop_map(Turn::Event),
         3 => Just(Turn::Restart),
         1 => stopped.prop_map(|reason| Turn::Event(Event::Stopped(reason))),
@@ -551,7 +588,7 @@ impl Drive {
             coverage: Coverage::default(),
             evidence: None,
         };
-        (self.state, self.actions) = Sota::resume(now, &stored, &self.settings.rules());
+        (self.state, self.actions) = Negotiation::resume(now, &stored, &self.settings.rules());
         self
     }
 }
@@ -570,7 +607,7 @@ fn followers(stage: Stage) -> &'static [Stage] {
 }
 
 /// What one event may change.
-fn check_step(before: &Sota, event: Event, after: &Sota, actions: &[Action]) {
+fn check_step(before: &Negotiation, event: Event, after: &Negotiation, actions: &[Action]) {
     let from = before.stage().unwrap();
     let Some(to) = after.stage() else {
         assert!(actions.is_empty(), "nothing is done for what has ended");
@@ -592,7 +629,7 @@ fn check_step(before: &Sota, event: Event, after: &Sota, actions: &[Action]) {
     }
     if from.holds_slot() && !to.holds_slot() {
         let quiet = [
-            Event::NotificationUndelivered,
+            Event::Pcp(PcpEvent::NotificationUndelivered),
             Event::Reached(Deadline::Nudge),
         ];
         assert!(quiet.contains(&event), "gives its slot back");
@@ -614,16 +651,16 @@ fn check_step(before: &Sota, event: Event, after: &Sota, actions: &[Action]) {
         Action::AskVersion => to != Stage::WaitingForDevice,
         Action::ReadCoverage => to == Stage::QueryingCoverage,
         Action::ReadCell => to == Stage::QueryingCell,
-        Action::Notify => to == Stage::Downloading,
-        Action::Execute => to == Stage::Executing,
+        Action::Offer => to == Stage::Downloading,
+        Action::Command => to == Stage::Executing,
     };
     assert!(actions.iter().all(asked), "{actions:?} in {to:?}");
 }
 
 /// Success is what the device has said, at the latest before the limit that runs out; a stop is never one.
-fn check_outcome(before: &Sota, event: Event, ended: &Sota) {
+fn check_outcome(before: &Negotiation, event: Event, ended: &Negotiation) {
     let from = before.stage().unwrap();
-    let Sota::Ended(outcome) = ended else {
+    let Negotiation::Ended(outcome) = ended else {
         panic!("{ended:?} has no stage");
     };
     let target = Some(version(TARGET));
@@ -631,24 +668,13 @@ fn check_outcome(before: &Sota, event: Event, ended: &Sota) {
     let (believed, at_once) = match event {
         Event::VersionAnswered(_, said, credence) => (
             said == target && matches!(credence, Credence::Sound | Credence::Unproven),
-            said == target
-                && credence == Credence::Sound
-                && !matches!(
-                    before,
-                    Sota::Executing {
-                        asked: Asked::No,
-                        ..
-                    }
-                ),
+            said == target && credence == Credence::Sound && before.takes_answers(),
         ),
-        Event::UpgradeReported(ResultCode::SUCCESS, said, credence) => {
+        Event::Pcp(PcpEvent::UpgradeReported(ResultCode::SUCCESS, said, credence)) => {
             let sound = matches!(credence, Credence::Sound | Credence::Unproven);
             (Some(said) == target && sound, Some(said) == target && sound)
         }
-        Event::Reached(Deadline::Execution) => (
-            matches!(before, Sota::Executing { claimed: true, .. }),
-            false,
-        ),
+        Event::Reached(Deadline::Execution) => (before.is_claimed(), false),
         _ => (false, false),
     };
     assert!(believed || !outcome.is_success(), "{event:?}");
@@ -723,7 +749,7 @@ fn a_device_that_has_not_restarted_is_asked_twice_before_it_has_failed() {
     let old = || says(OLD);
     let drive = Drive::begin()
         .executing()
-        .on(Event::ExecuteDelivered)
+        .on(Event::Pcp(PcpEvent::ExecuteDelivered))
         .on(Event::Heard)
         .next()
         .on(old());
@@ -738,16 +764,18 @@ fn a_device_that_has_not_restarted_is_asked_twice_before_it_has_failed() {
 
 #[test]
 fn a_device_that_calls_the_version_its_own_is_asked_again() {
-    let drive = Drive::begin().downloading().on(Event::NotificationAnswered(
-        ResultCode::ALREADY_LATEST,
-        Credence::Sound,
-    ));
+    let drive = Drive::begin()
+        .downloading()
+        .on(Event::Pcp(PcpEvent::NotificationAnswered(
+            ResultCode::ALREADY_LATEST,
+            Credence::Sound,
+        )));
     assert_eq!(drive.actions, [Action::AskVersion]);
     // it may say so twice, and nothing but its version counts
-    let drive = drive.on(Event::NotificationAnswered(
+    let drive = drive.on(Event::Pcp(PcpEvent::NotificationAnswered(
         ResultCode::ALREADY_LATEST,
         Credence::Sound,
-    ));
+    )));
     let refused = drive.on(says(OLD));
     assert_eq!(
         *refused.failure(),

@@ -1,12 +1,12 @@
 //! Up to the slot: the device is heard, asked for its version, its coverage, its cell, and waits.
 
-use super::{Action, Event, Place, Rules, Sota, Step, failed, stay};
+use super::{Action, Event, Negotiation, Place, Rules, Step, Transfer, failed, stay};
 use crate::{
     clock::Instant,
     ledger::{Coverage, Deadline, Failure},
 };
 
-impl Sota {
+impl Negotiation {
     pub(super) fn on_querying_version(self, now: Instant, event: Event, rules: &Rules<'_>) -> Step {
         let Self::QueryingVersion { until, .. } = self else {
             return stay(self);
@@ -91,27 +91,27 @@ pub(super) fn on_waiting_for_device(
 ) -> Step {
     match event {
         Event::Registered { .. } | Event::Restarted | Event::Heard => (
-            Sota::QueryingVersion {
+            Negotiation::QueryingVersion {
                 until: now + Deadline::Version.duration(rules.upgrade),
                 repeat_at: now + Deadline::RepeatQuestion.duration(rules.upgrade),
             },
             vec![Action::AskVersion],
         ),
         Event::Reached(Deadline::DeviceHeard) => failed(Failure::DeviceNotHeard),
-        _ => stay(Sota::WaitingForDevice { until }),
+        _ => stay(Negotiation::WaitingForDevice { until }),
     }
 }
 
 fn query_coverage(now: Instant, place: Option<Place>, rules: &Rules<'_>) -> Step {
     let until = now + Deadline::Coverage.duration(rules.upgrade);
     (
-        Sota::QueryingCoverage { until, place },
+        Negotiation::QueryingCoverage { until, place },
         vec![Action::ReadCoverage],
     )
 }
 
 fn query_cell(now: Instant, coverage: Coverage, place: Option<Place>, rules: &Rules<'_>) -> Step {
-    let state = Sota::QueryingCell {
+    let state = Negotiation::QueryingCell {
         until: now + Deadline::Cell.duration(rules.upgrade),
         coverage,
         place,
@@ -139,7 +139,7 @@ fn queue(now: Instant, coverage: Coverage, place: Option<Place>, rules: &Rules<'
             ..place
         },
     );
-    stay(Sota::WaitingForSlot { place })
+    stay(Negotiation::WaitingForSlot { place })
 }
 
 pub(super) fn on_waiting_for_slot(
@@ -151,17 +151,8 @@ pub(super) fn on_waiting_for_slot(
     match event {
         Event::MeasureAnew => query_coverage(now, Some(place), rules),
         Event::SlotGranted => {
-            let state = Sota::Downloading {
-                until: now + Deadline::Download.duration(rules.upgrade),
-                place,
-                accepted: false,
-                segment: None,
-                nudge_at: now + Deadline::Nudge.duration(rules.upgrade),
-                pause: Deadline::Nudge.duration(rules.upgrade),
-                nudges: 0,
-                doubted: false,
-            };
-            (state, vec![Action::Notify])
+            let (transfer, actions) = Transfer::begin(now, rules);
+            (Negotiation::Transferring { place, transfer }, actions)
         }
         // A late answer to a question whose limit has run out: what it tells counts from now on.
         Event::CoverageAnswered(Some(coverage)) => relocate(place, coverage, rules),
@@ -173,7 +164,7 @@ pub(super) fn on_waiting_for_slot(
             relocate(place, coverage, rules)
         }
         Event::Reached(Deadline::Slot) => failed(Failure::SlotTimedOut),
-        _ => stay(Sota::WaitingForSlot { place }),
+        _ => stay(Negotiation::WaitingForSlot { place }),
     }
 }
 
@@ -184,5 +175,5 @@ fn relocate(place: Place, coverage: Coverage, rules: &Rules<'_>) -> Step {
         limit: coverage.limit(rules.admission),
         ..place
     };
-    stay(Sota::WaitingForSlot { place })
+    stay(Negotiation::WaitingForSlot { place })
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::engine::DeviceIds;
+use crate::ledger::DeviceIds;
 
 const CELL: u32 = 7;
 const NOW: Instant = Instant::from_millis(1_000_000);
@@ -18,8 +18,8 @@ fn ready() -> Presence {
     }
 }
 
-fn wait(limit: u32, presence: Presence) -> Request {
-    Request::Wait {
+fn wait(limit: u32, presence: Presence) -> GateRequest {
+    GateRequest::Wait {
         limit,
         since: NOW,
         presence,
@@ -32,8 +32,8 @@ fn opened() -> Gate {
     gate
 }
 
-fn ask(gate: &mut Gate, device: u8, request: Request) -> Vec<Turn> {
-    gate.handle(Ask {
+fn ask(gate: &mut Gate, device: u8, request: GateRequest) -> Vec<GateOrder> {
+    gate.handle(GateAsk {
         device: id(device),
         lane: Lane::Cell(CELL),
         request,
@@ -41,9 +41,9 @@ fn ask(gate: &mut Gate, device: u8, request: Request) -> Vec<Turn> {
     turns(gate)
 }
 
-fn turns(gate: &mut Gate) -> Vec<Turn> {
+fn turns(gate: &mut Gate) -> Vec<GateOrder> {
     gate.handle_timeout(NOW);
-    std::iter::from_fn(|| gate.poll_turn())
+    std::iter::from_fn(|| gate.poll_order())
         .map(|(_, turn)| turn)
         .collect()
 }
@@ -51,13 +51,13 @@ fn turns(gate: &mut Gate) -> Vec<Turn> {
 #[test]
 fn nobody_has_a_turn_before_it_opens_and_while_nothing_can_be_stored() {
     let mut gate = Gate::new(&AdmissionConfig::default());
-    assert_eq!(ask(&mut gate, 1, Request::Hold), []);
+    assert_eq!(ask(&mut gate, 1, GateRequest::Hold), []);
     assert_eq!(ask(&mut gate, 2, wait(2, ready())), []);
     gate.store_available(false);
     gate.open(true);
     assert_eq!(turns(&mut gate), []);
     gate.store_available(true);
-    let admitted = Turn::Admit {
+    let admitted = GateOrder::Admit {
         lane: Lane::Cell(CELL),
         active: 2,
     };
@@ -72,7 +72,7 @@ fn asks_once_and_then_waits_for_the_answer() {
         fresh_until: NOW,
         ..ready()
     };
-    let measure = Turn::Measure {
+    let measure = GateOrder::Measure {
         lane: Lane::Cell(CELL),
     };
     assert_eq!(ask(&mut gate, 1, wait(1, stale)), [measure]);
@@ -81,34 +81,34 @@ fn asks_once_and_then_waits_for_the_answer() {
         probing: true,
         ..stale
     };
-    assert_eq!(ask(&mut gate, 1, Request::Presence(probing)), []);
+    assert_eq!(ask(&mut gate, 1, GateRequest::Presence(probing)), []);
     // the engine could not: it is asked again, once
-    assert_eq!(ask(&mut gate, 1, Request::Presence(stale)), [measure]);
+    assert_eq!(ask(&mut gate, 1, GateRequest::Presence(stale)), [measure]);
     assert_eq!(
-        ask(&mut gate, 1, Request::Presence(ready())),
-        [Turn::Admit {
+        ask(&mut gate, 1, GateRequest::Presence(ready())),
+        [GateOrder::Admit {
             lane: Lane::Cell(CELL),
             active: 1
         }]
     );
     // what was said before the turn arrived means nothing any more
-    assert_eq!(ask(&mut gate, 1, Request::Presence(stale)), []);
-    assert_eq!(ask(&mut gate, 1, Request::Withdraw), []);
+    assert_eq!(ask(&mut gate, 1, GateRequest::Presence(stale)), []);
+    assert_eq!(ask(&mut gate, 1, GateRequest::Withdraw), []);
     assert_eq!(gate.slots_taken(Lane::Cell(CELL)), 1);
-    assert_eq!(ask(&mut gate, 1, Request::Release), []);
+    assert_eq!(ask(&mut gate, 1, GateRequest::Release), []);
     assert_eq!(gate.lane_count(), 0);
 }
 
 #[test]
 fn tells_how_a_device_stands_also_behind_others() {
     let mut gate = opened();
-    assert_eq!(ask(&mut gate, 1, Request::Hold), []);
+    assert_eq!(ask(&mut gate, 1, GateRequest::Hold), []);
     assert_eq!(ask(&mut gate, 2, wait(1, ready())), []);
     assert_eq!(ask(&mut gate, 3, wait(1, ready())), []);
     let standing = Standing { taken: 1, ahead: 1 };
     assert_eq!(
-        ask(&mut gate, 3, Request::Standing),
-        [Turn::Standing(standing)]
+        ask(&mut gate, 3, GateRequest::Standing),
+        [GateOrder::Standing(standing)]
     );
 }
 
@@ -125,6 +125,6 @@ fn what_is_paced_is_looked_at_when_its_time_comes() {
     let later = gate.poll_timeout().unwrap();
     assert!(later > NOW);
     gate.handle_timeout(later);
-    assert!(gate.poll_turn().is_some());
+    assert!(gate.poll_order().is_some());
     assert_eq!(gate.poll_timeout(), None);
 }

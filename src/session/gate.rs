@@ -1,7 +1,7 @@
 //! Slots for the devices of all engines: who asks, waits; whose turn it is, is told.
 //!
-//! Devices are spread over engines, lanes are not. Engines emit [`Ask`]s and are given [`Turn`]s, and both take their
-//! time: what a turn says may be out of date when it arrives. So an engine that cannot use a slot gives it back, and
+//! Devices are spread over engines, lanes are not. Engines emit [`GateAsk`]s and are given [`GateOrder`]s, and both take
+//! their time: what an order says may be out of date when it arrives. So an engine that cannot use a slot gives it back, and
 //! what it is asked to find out it answers with the [`Presence`] of the device, whatever came of it, or by withdrawing the
 //! device if it is not in that queue.
 
@@ -10,28 +10,27 @@ use std::{
     time::Duration,
 };
 
-use super::DeviceId;
 use crate::{
     clock::Instant,
     config::AdmissionConfig,
-    ledger::Lane,
+    ledger::{DeviceId, Lane},
     upgrade::{Admission, Readiness, Step},
 };
 
 /// Something that an engine says to the gate about one of its devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ask {
+pub struct GateAsk {
     /// The device.
     pub device: DeviceId,
     /// The lane that it is about.
     pub lane: Lane,
     /// What it says.
-    pub request: Request,
+    pub request: GateRequest,
 }
 
 /// What an engine says to the gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Request {
+pub enum GateRequest {
     /// The device waits for a slot; one that waits already keeps its place.
     Wait {
         /// How many may upgrade at once in the lane for this device to be one of them.
@@ -55,7 +54,7 @@ pub enum Request {
 
 /// What the gate says to the engine that has the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
+pub enum GateOrder {
     /// It has a slot from now on.
     Admit {
         /// The lane.
@@ -127,7 +126,7 @@ impl Presence {
     }
 
     /// Whether `newer` says nothing else that matters.
-    pub(super) fn is_much_like(&self, newer: &Self) -> bool {
+    pub fn is_much_like(&self, newer: &Self) -> bool {
         let awake_until = self.awake_until;
         *self
             == Self {
@@ -151,7 +150,7 @@ pub struct Gate {
     later_of: HashMap<Lane, Instant>,
     open: bool,
     store_available: bool,
-    turns: VecDeque<(DeviceId, Turn)>,
+    orders: VecDeque<(DeviceId, GateOrder)>,
 }
 
 impl Gate {
@@ -165,7 +164,7 @@ impl Gate {
             later_of: HashMap::new(),
             open: false,
             store_available: true,
-            turns: VecDeque::new(),
+            orders: VecDeque::new(),
         }
     }
 
@@ -189,14 +188,14 @@ impl Gate {
 
     /// Takes what an engine says. What follows is found out by [`handle_timeout`](Self::handle_timeout), once for all that
     /// was said.
-    pub fn handle(&mut self, ask: Ask) {
-        let Ask {
+    pub fn handle(&mut self, ask: GateAsk) {
+        let GateAsk {
             device,
             lane,
             request,
         } = ask;
         match request {
-            Request::Wait {
+            GateRequest::Wait {
                 limit,
                 since,
                 presence,
@@ -204,7 +203,7 @@ impl Gate {
                 self.admission.wait(device, lane, limit, since);
                 self.waiting.insert(device, presence);
             }
-            Request::Presence(presence) => {
+            GateRequest::Presence(presence) => {
                 let Some(known) = self.waiting.get_mut(&device) else {
                     return; // it has its turn: the engine will know
                 };
@@ -213,19 +212,19 @@ impl Gate {
                 }
                 self.admission.heard(device, lane);
             }
-            Request::Withdraw => {
+            GateRequest::Withdraw => {
                 self.admission.withdraw(device, lane);
                 self.waiting.remove(&device);
             }
-            Request::Release => self.admission.release(lane),
-            Request::Hold => return self.admission.restore(lane),
-            Request::Standing => {
+            GateRequest::Release => self.admission.release(lane),
+            GateRequest::Hold => return self.admission.restore(lane),
+            GateRequest::Standing => {
                 let standing = Standing {
                     taken: self.admission.active(lane),
                     ahead: self.admission.ahead(device, lane),
                 };
-                let turn = Turn::Standing(standing);
-                return self.turns.push_back((device, turn));
+                let order = GateOrder::Standing(standing);
+                return self.orders.push_back((device, order));
             }
         }
         self.touched.insert(lane);
@@ -254,8 +253,8 @@ impl Gate {
     }
 
     /// Whose turn it is.
-    pub fn poll_turn(&mut self) -> Option<(DeviceId, Turn)> {
-        self.turns.pop_front()
+    pub fn poll_order(&mut self) -> Option<(DeviceId, GateOrder)> {
+        self.orders.pop_front()
     }
 
     /// Slots of a lane that are taken.
@@ -279,28 +278,28 @@ impl Gate {
             let presence = waiting.get(&device);
             presence.map_or(Readiness::Asleep, |presence| presence.readiness(now))
         });
-        let (device, turn) = match step {
+        let (device, order) = match step {
             Some(Step::Admit(device)) => {
                 self.waiting.remove(&device);
                 let active = self.admission.active(lane);
-                (device, Turn::Admit { lane, active })
+                (device, GateOrder::Admit { lane, active })
             }
-            Some(Step::Measure(device)) => (device, Turn::Measure { lane }),
-            Some(Step::Ping(device)) => (device, Turn::Ping { lane }),
-            Some(Step::Drain(device)) => (device, Turn::Drain { lane }),
+            Some(Step::Measure(device)) => (device, GateOrder::Measure { lane }),
+            Some(Step::Ping(device)) => (device, GateOrder::Ping { lane }),
+            Some(Step::Drain(device)) => (device, GateOrder::Drain { lane }),
             Some(Step::Later(at)) => {
                 self.look_later(lane, Some(at));
                 return false;
             }
             None => return false,
         };
-        self.turns.push_back((device, turn));
-        if matches!(turn, Turn::Measure { .. } | Turn::Ping { .. })
+        self.orders.push_back((device, order));
+        if matches!(order, GateOrder::Measure { .. } | GateOrder::Ping { .. })
             && let Some(presence) = self.waiting.get_mut(&device)
         {
             presence.probing = true; // until its engine says how it is
         }
-        !matches!(turn, Turn::Drain { .. })
+        !matches!(order, GateOrder::Drain { .. })
     }
 
     fn look_later(&mut self, lane: Lane, at: Option<Instant>) {

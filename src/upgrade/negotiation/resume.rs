@@ -1,7 +1,8 @@
-use super::{Action, Asked, Command, Place, Rules, Sota, Step, stay};
+use super::{Action, Negotiation, Place, Rules, Step, Transfer, stay};
 use crate::{
     clock::{Now, UtcMillis},
-    ledger::{Coverage, Deadline, Evidence, FailedIn, Stage},
+    ledger::{Coverage, Deadline, Evidence, Stage},
+    upgrade::transfer::pcp::Pcp,
 };
 
 /// What is stored of an upgrade.
@@ -29,12 +30,11 @@ pub struct Stored {
     pub evidence: Option<Evidence>,
 }
 
-impl Sota {
+impl Negotiation {
     /// An upgrade that goes on after a restart: in its stage, under what is left of its limit. `stored` is
     /// what the store held of it, `now` reads both clocks at the same moment.
     pub fn resume(now: Now, stored: &Stored, rules: &Rules<'_>) -> Step {
         let until = now.instant_at(stored.deadline_at);
-        let soon = now.instant + Deadline::ResultGrace.duration(rules.upgrade);
         let place = stored.cell.map(|cell| Place {
             cell,
             limit: stored.cell_limit,
@@ -72,44 +72,22 @@ impl Sota {
             }
             (Stage::WaitingForSlot, Some(place)) => stay(Self::WaitingForSlot { place }),
             (Stage::Downloading, Some(place)) => {
-                let state = Self::Downloading {
+                let (pcp, actions) = Pcp::resume_download(
+                    now.instant,
                     until,
-                    place,
-                    accepted: stored.confirmed,
-                    segment: stored.segment,
-                    nudge_at: now.instant + Deadline::Nudge.duration(rules.upgrade),
-                    pause: Deadline::Nudge.duration(rules.upgrade),
-                    nudges: 0,
-                    doubted: false,
-                };
-                // The notification may not have left before the restart.
-                let again = (!stored.confirmed).then_some(Action::Notify);
-                (state, again.into_iter().collect())
+                    stored.confirmed,
+                    stored.segment,
+                    rules,
+                );
+                let transfer = Transfer::Pcp(pcp);
+                (Self::Transferring { place, transfer }, actions)
             }
-            (Stage::Executing, Some(place)) => stay(Self::Executing {
-                until,
-                place,
-                command: Command {
-                    sent: 1,
-                    sent_at: None,
-                    delivered: stored.confirmed,
-                    accepted: false,
-                },
-                // The command may not have left, or the result may have been missed.
-                ask_at: soon,
-                asked: match stored.evidence {
-                    None => Asked::Perhaps,
-                    Some(_) => Asked::No,
-                },
-                // Evidence of the download ends with the device's restart.
-                restarted: stored.evidence.is_none(),
-                doubted: false,
-                claimed: (stored.evidence).is_some_and(|evidence| evidence.claimed),
-                reported_early: false,
-                failed: (stored.evidence)
-                    .and_then(|evidence| evidence.failure.filter(|_| !evidence.commanded))
-                    .filter(|failure| failure.failed_in == FailedIn::Installation),
-            }),
+            (Stage::Executing, Some(place)) => {
+                let (confirmed, evidence) = (stored.confirmed, stored.evidence.as_ref());
+                let pcp = Pcp::resume_execution(now.instant, until, confirmed, evidence, rules);
+                let transfer = Transfer::Pcp(pcp);
+                stay(Self::Transferring { place, transfer })
+            }
             // A slot without a cell was never stored; beginning anew is what is left.
             (Stage::WaitingForDevice, _) | (_, None) => stay(Self::WaitingForDevice { until }),
         }

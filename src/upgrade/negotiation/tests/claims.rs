@@ -28,7 +28,7 @@ fn a_reported_failure_outranks_the_version_unless_the_device_restarts() {
     let reported = || {
         Drive::begin()
             .executing()
-            .on(Event::ExecuteDelivered)
+            .on(Event::Pcp(PcpEvent::ExecuteDelivered))
             .on(reports(ResultCode::INSTALL_FAILED, TARGET))
     };
     let drive = reported();
@@ -39,11 +39,11 @@ fn a_reported_failure_outranks_the_version_unless_the_device_restarts() {
     assert_eq!(drive.now, at(120));
 
     // it says the same again, or another version, or nothing at all
-    let again = Event::UpgradeReported(
+    let again = Event::Pcp(PcpEvent::UpgradeReported(
         ResultCode::SUCCESS,
         version(TARGET),
         Credence::Refuted(install_failed()),
-    );
+    ));
     let drive = reported().on(again);
     assert_eq!(drive.state.stage(), Some(Stage::Executing));
     assert_eq!(*reported().on(says(OLD)).failure(), failure);
@@ -66,7 +66,7 @@ fn a_reported_failure_outranks_the_version_unless_the_device_restarts() {
 fn an_answer_to_a_question_from_before_the_restart_decides_nothing() {
     let drive = Drive::begin()
         .executing()
-        .on(Event::ExecuteDelivered)
+        .on(Event::Pcp(PcpEvent::ExecuteDelivered))
         .on(Event::Heard)
         .next();
     assert_eq!(drive.actions, [Action::AskVersion]);
@@ -107,7 +107,7 @@ fn a_claim_without_a_sign_of_a_restart_is_to_be_made_twice() {
     let unproven = || says_with(TARGET, Credence::Unproven);
     let drive = Drive::begin()
         .executing()
-        .on(Event::ExecuteDelivered)
+        .on(Event::Pcp(PcpEvent::ExecuteDelivered))
         .on(Event::Heard)
         .next()
         .on(unproven());
@@ -125,7 +125,7 @@ fn a_claim_that_could_not_be_made_twice_counts_when_the_limit_runs_out() {
     let claimed = |after_s| {
         Drive::begin()
             .executing()
-            .on(Event::ExecuteDelivered)
+            .on(Event::Pcp(PcpEvent::ExecuteDelivered))
             .after(after_s)
             .on(Event::Heard)
             .next()
@@ -158,7 +158,7 @@ fn a_device_that_never_got_the_command_cannot_run_the_target() {
         drive = drive.on(Event::Heard).next();
         if drive.actions == [Action::AskVersion] {
             drive = drive.on(says_with(TARGET, Credence::Premature));
-            commands += usize::from(drive.actions == [Action::Execute]);
+            commands += usize::from(drive.actions == [Action::Command]);
         }
     }
     assert_eq!(commands, usize::from(MAX_COMMANDS));
@@ -167,7 +167,12 @@ fn a_device_that_never_got_the_command_cannot_run_the_target() {
 
 #[test]
 fn a_device_that_was_commanded_before_may_call_the_version_its_latest() {
-    let latest = |credence| Event::NotificationAnswered(ResultCode::ALREADY_LATEST, credence);
+    let latest = |credence| {
+        Event::Pcp(PcpEvent::NotificationAnswered(
+            ResultCode::ALREADY_LATEST,
+            credence,
+        ))
+    };
     let asked = |credence| {
         let drive = Drive::begin().downloading().on(latest(credence));
         assert_eq!(drive.actions, [Action::AskVersion]);
@@ -184,7 +189,7 @@ fn a_device_that_was_commanded_before_may_call_the_version_its_latest() {
     // in the midst of a download it means nothing
     let drive = Drive::begin()
         .downloading()
-        .on(Event::SegmentRequested(4))
+        .on(Event::Pcp(PcpEvent::SegmentRequested(4)))
         .on(latest(Credence::Premature));
     assert_eq!(drive.state.stage(), Some(Stage::Downloading));
     assert!(drive.actions.is_empty());
@@ -206,7 +211,7 @@ fn an_answer_to_a_question_from_before_the_restart_of_the_server_counts_where_it
 #[test]
 fn a_claim_that_may_be_of_before_the_restart_of_the_device_is_looked_into_at_once() {
     let drive = (Drive::begin().executing())
-        .on(Event::ExecuteDelivered)
+        .on(Event::Pcp(PcpEvent::ExecuteDelivered))
         .on(Event::Registered { restarted: true })
         .on(says(TARGET));
     assert_eq!(drive.state.stage(), Some(Stage::Executing));

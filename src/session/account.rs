@@ -7,26 +7,28 @@ use crate::{
 
 /// Facts of one attempt. They are not stored: what a restart forgets, a failure after it does not tell.
 #[derive(Debug, Default)]
-pub(super) struct Account {
-    pub(super) sent: Option<Sent>,
-    pub(super) said: Option<Said>,
+pub struct Account {
+    /// What was sent last.
+    pub sent: Option<Sent>,
+    /// What the device said last.
+    pub said: Option<Said>,
     /// The attempt goes on since a restart at that time.
-    pub(super) resumed_at: Option<UtcMillis>,
+    pub resumed_at: Option<UtcMillis>,
     /// Questions of the stage that runs, this one included. `None` after a restart in its midst, which forgets them.
-    pub(super) tries: Option<usize>,
+    pub tries: Option<usize>,
     /// What was wrong with an answer to the question for its coverage or its cell that could not be read.
-    pub(super) not_understood: Option<Misread>,
+    pub not_understood: Option<Misread>,
     /// What was queued, and is told when it leaves.
     announced: Vec<(Outbound, Line)>,
     /// What happened in the stage, and how often: the first time is told at once, the others at its end.
-    pub(super) repeated: Vec<(Repeated, u32)>,
+    pub repeated: Vec<(Repeated, u32)>,
     /// The stage that was told last.
-    pub(super) told_in: Option<Stage>,
+    pub told_in: Option<Stage>,
 }
 
 impl Account {
     /// Of an attempt that begins.
-    pub(super) fn begun() -> Self {
+    pub fn begun() -> Self {
         Self {
             tries: Some(0),
             ..Self::default()
@@ -34,7 +36,7 @@ impl Account {
     }
 
     /// Of an attempt that goes on after a restart at that time.
-    pub(super) fn resumed(at: UtcMillis) -> Self {
+    pub fn resumed(at: UtcMillis) -> Self {
         Self {
             resumed_at: Some(at),
             tries: None,
@@ -43,13 +45,13 @@ impl Account {
     }
 
     /// A message was queued, which is told when it leaves.
-    pub(super) fn announce(&mut self, message: Outbound, line: Line) {
+    pub fn announce(&mut self, message: Outbound, line: Line) {
         self.announced.retain(|(other, _)| *other != message);
         self.announced.push((message, line)); // one of each kind that the upgrade sends
     }
 
     /// A message has left. Returns what is to be told of it.
-    pub(super) fn left(&mut self, message: Outbound, at: UtcMillis) -> Option<Line> {
+    pub fn left(&mut self, message: Outbound, at: UtcMillis) -> Option<Line> {
         let told = (self.announced.iter()).position(|(queued, _)| queued.is_like(&message));
         let told = told.map(|index| self.announced.swap_remove(index).1);
         let before = self.sent.take();
@@ -77,7 +79,7 @@ impl Account {
     }
 
     /// Something became of a message.
-    pub(super) fn fared(&mut self, message: &Outbound, fate: Fate) {
+    pub fn fared(&mut self, message: &Outbound, fate: Fate) {
         if let Some(sent) = &mut self.sent
             && sent.message.is_like(message)
         {
@@ -86,7 +88,7 @@ impl Account {
     }
 
     /// Counts what happened. Returns whether it is the first time in the stage.
-    pub(super) fn count(&mut self, what: Repeated) -> bool {
+    pub fn count(&mut self, what: Repeated) -> bool {
         if let Some((_, count)) = self.repeated.iter_mut().find(|(known, _)| *known == what) {
             *count = count.saturating_add(1);
             return false;

@@ -1,0 +1,264 @@
+//! Drives the session of a device that speaks LwM2M: what happens goes in; requests, changes and slots come out.
+
+use super::{
+    Engine,
+    asked::{Read, Tag},
+    device::Session,
+    key::DeviceKey,
+    link::Leaves,
+    registered::Excuse,
+};
+use crate::{
+    ledger::{Deadline, Happened, Line, Outcome, Postponed, Repeated, Stage, UpgradeId},
+    lwm2m::ResourcePath,
+    session::{self, Step},
+    upgrade::{Action, Event, Negotiation, Sign},
+};
+
+/// What became of what an upgrade wants to be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    Nothing,
+    /// It was queued.
+    Now(Tag),
+    /// The same is under way already.
+    Before,
+}
+
+impl Engine {
+    /// The stage of the device's upgrade.
+    pub(super) fn stage(&self, key: DeviceKey) -> Option<Stage> {
+        self.device(key).session.as_ref()?.negotiation().stage()
+    }
+
+    /// Lets something happen to the device's upgrade, if it has one.
+    pub(super) fn fire(&mut self, key: DeviceKey, event: Event) {
+        let (now, config) = (self.now, self.config.clone());
+        let Some(session) = self.device_mut(key).session.as_mut() else {
+            return;
+        };
+        let Step {
+            before,
+            actions,
+            line,
+            news,
+        } = session.on(now, event, &config);
+        let after = session.negotiation().clone();
+        if let Negotiation::Ended(outcome) = after {
+            return self.end(key, &before, outcome);
+        }
+        if let Event::Reached(deadline) = event {
+            self.deadline_passed(key, deadline, &before, &after);
+        }
+        let asked = (actions.into_iter()).fold(Asked::Nothing, |_, action| self.act(key, action));
+        // One that is at work is asked again and again.
+        let again = event == Event::Reached(Deadline::ResultGrace)
+            && !news
+            && !self.is_first(key, Repeated::Question);
+        self.record_step(key, news, line.filter(|_| !again), asked);
+        self.move_slot(key, &before, &after);
+        if event == Event::Reached(Deadline::Nudge) {
+            self.store_last_progress(key);
+        }
+    }
+
+    /// What follows from a deadline besides what the upgrade does.
+    fn deadline_passed(
+        &mut self,
+        key: DeviceKey,
+        deadline: Deadline,
+        before: &Negotiation,
+        after: &Negotiation,
+    ) {
+        if before.is_repeating(deadline) {
+            // The answer may be missing because the observation is.
+            self.device_mut(key).observing = false;
+        }
+        if before.slot().is_some() && after.slot().is_none() {
+            // Its download stands still: it is waited for until it is heard, and told nothing meanwhile.
+            let device = self.device_mut(key);
+            device.silent = true;
+            device
+                .link
+                .cancel(|tag| matches!(tag, Tag::Notify | Tag::Segment(_)));
+        }
+    }
+
+    /// Records what has happened to the upgrade, and what the device was asked for it, if that leaves now. What leaves
+    /// later has a line then.
+    fn record_step(&mut self, key: DeviceKey, news: bool, line: Option<Line>, asked: Asked) {
+        let leaves = match asked {
+            Asked::Now(tag) => Some((tag, self.leaves(key, tag))),
+            Asked::Nothing | Asked::Before => None,
+        };
+        let at = self.now.utc;
+        let Some(session) = self.device_mut(key).session.as_mut() else {
+            return;
+        };
+        let line = line.map(|line| match (leaves, line) {
+            (Some((_, Leaves::Now)), line) => line,
+            (
+                Some((tag, leaves)),
+                Line {
+                    happened,
+                    asked: Some(asked),
+                    number,
+                    ..
+                },
+            ) => {
+                let later = Line::asking(Happened::Asked, asked, number);
+                session.account.announce(tag.message(None), later);
+                let postponed = match leaves {
+                    Leaves::Later(why) => Some(why),
+                    Leaves::Now | Leaves::Behind => None,
+                };
+                Line {
+                    postponed,
+                    ..happened.into()
+                }
+            }
+            (_, Line { happened, .. }) => Line {
+                postponed: (asked == Asked::Before).then_some(Postponed::AskedBefore),
+                ..happened.into()
+            },
+        });
+        for change in session.record(news, line, at) {
+            self.persist(key, change);
+        }
+    }
+
+    /// Tells the gate that the device has given its slot back, or where it waits.
+    ///
+    /// The change that says so was emitted before, so that it is committed before anybody else has the slot.
+    pub(super) fn move_slot(&mut self, key: DeviceKey, before: &Negotiation, after: &Negotiation) {
+        if let Some((cell, request)) = session::leaves(before, after) {
+            self.ask(key, cell, request);
+        }
+        if matches!(after, Negotiation::WaitingForSlot { .. }) && before != after {
+            self.queue_up(key);
+        }
+    }
+
+    /// Does what the upgrade wants done.
+    pub(super) fn act(&mut self, key: DeviceKey, action: Action) -> Asked {
+        let tag = match action {
+            Action::ReadCoverage => {
+                if let Some(session) = self.device_mut(key).session.as_mut() {
+                    session.account.not_understood = None;
+                }
+                self.begin_read(key, Read::object());
+                return Asked::Now(Tag::Read);
+            }
+            Action::ReadCell => {
+                self.begin_read(key, Read::resource(ResourcePath::CELL_ID));
+                return Asked::Now(Tag::Read);
+            }
+            Action::AskVersion => Tag::Version,
+            Action::Offer => Tag::Notify,
+            Action::Command => Tag::Execute,
+        };
+        // What the device answers comes by its observation.
+        if action != Action::Command && !self.device(key).observing {
+            self.send_observe(key);
+        }
+        if self.device(key).link.is_pending(|pending| *pending == tag) {
+            return Asked::Before;
+        }
+        self.say(key, tag);
+        Asked::Now(tag)
+    }
+
+    /// Records how the device's attempt ended, and forgets it.
+    fn end(&mut self, key: DeviceKey, before: &Negotiation, outcome: Outcome) {
+        let Some(mut session) = self.device_mut(key).session.take() else {
+            return;
+        };
+        let now = self.now;
+        let facts = session.facts(before, &outcome, self.contact(key), &self.config);
+        for change in session.take_repeated(now.utc) {
+            self.persist_lazily(change);
+        }
+        if let Some(done_bytes) = session.position(before) {
+            self.store_progress_of(&mut session, done_bytes, false);
+        }
+        if outcome.is_success() {
+            self.note_sign(key, session.package.version, Sign::Runs);
+        }
+        let Session { order, .. } = *session;
+        self.holders.remove(&order.upgrade);
+        // Questions of an attempt that has ended need no answer; answers that we owe still leave.
+        (self.device_mut(key).link)
+            .cancel(|tag| !matches!(tag, Tag::Answer(_) | Tag::Attributes | Tag::Observe));
+        let change = session::ended(&order, outcome.clone(), facts, now.utc);
+        self.count_and_report(&order, &outcome, &change);
+        self.persist(key, change);
+        self.move_slot(key, before, &Negotiation::Ended(outcome));
+    }
+
+    /// Adds a line to the timeline of the device's upgrade.
+    pub(super) fn note(&mut self, key: DeviceKey, line: Line) {
+        let at = self.now.utc;
+        let session = self.device(key).session.as_ref();
+        if let Some(change) = session.map(|session| session.note(line, at)) {
+            self.persist_lazily(change);
+        }
+    }
+
+    /// Whether the device has that upgrade under way.
+    pub(super) fn has_upgrade(&self, key: DeviceKey, upgrade: UpgradeId) -> bool {
+        let session = self.device(key).session.as_ref();
+        session.is_some_and(|session| session.order.upgrade == upgrade)
+    }
+
+    /// Does what is due for a device.
+    pub(super) fn device_timeout(&mut self, key: DeviceKey) {
+        let now = self.now.instant;
+        self.link_timeout(key);
+        while let Some((deadline, _)) = self
+            .device(key)
+            .session
+            .as_ref()
+            .and_then(|session| session.next_deadline())
+            .filter(|(_, at)| *at <= now)
+        {
+            if deadline == Deadline::Slot && self.asks_how_it_stands(key) {
+                break;
+            }
+            self.fire(key, Event::Reached(deadline));
+        }
+        let device = self.device_mut(key);
+        if let Some(session) = device.session.as_mut() {
+            if session.look_at.take_if(|at| *at <= now).is_some() {
+                self.look_for(key);
+            } else if session.keep_awake_at.take_if(|at| *at <= now).is_some() {
+                let window = self.profile(key).awake_window;
+                let device = self.device(key);
+                if !device.sleeps() || device.is_awake(now, window) {
+                    self.send_ping(key);
+                }
+            }
+        }
+        let expired = self.device(key).registration.as_ref();
+        if expired.is_some_and(|registration| registration.expires <= now) {
+            self.counters.registrations_expired += 1;
+            self.note(key, Happened::RegistrationExpired.into());
+            self.deregister(key);
+            self.device_mut(key).excuse = Some(Excuse::Expired);
+        }
+        self.settle(key);
+    }
+
+    /// Finds out whether a device that waits to be heard can be reached now.
+    fn look_for(&mut self, key: DeviceKey) {
+        let window = self.profile(key).awake_window;
+        let device = self.device(key);
+        if device.peer().is_none() || device.silent {
+            return;
+        }
+        if device.is_awake(self.now.instant, window) {
+            self.fire(key, Event::Heard);
+        } else if !device.sleeps() {
+            self.send_ping(key);
+        }
+    }
+}

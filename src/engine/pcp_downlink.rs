@@ -1,0 +1,40 @@
+//! PCP messages to a device, besides the answers to its own.
+
+use std::sync::Arc;
+
+use pcp::PlatformMessage;
+
+use super::{Engine, asked::Tag, key::DeviceKey};
+use crate::upgrade::Sign;
+
+impl Engine {
+    /// Says what the device's upgrade wants to be said: asks for its version (19), notifies it of the new one (20), or has
+    /// it upgrade (23).
+    pub(super) fn say(&mut self, key: DeviceKey, tag: Tag) {
+        let Some(session) = self.device(key).session.as_ref() else {
+            return;
+        };
+        let package = Arc::clone(&session.package);
+        let offer = &package.pcp.offer;
+        let message = match tag {
+            Tag::Version => PlatformMessage::VersionQuery,
+            Tag::Notify => {
+                self.note_sign(key, package.version, Sign::Offered);
+                PlatformMessage::NewVersion {
+                    version: offer.version,
+                    segment_size: offer.segmentation.segment_size(),
+                    segment_count: offer.segmentation.segment_count(),
+                    check_code: offer.check_code,
+                }
+            }
+            Tag::Execute => PlatformMessage::Execute,
+            Tag::Attributes
+            | Tag::Observe
+            | Tag::Read
+            | Tag::Segment(_)
+            | Tag::Answer(_)
+            | Tag::Ping => return,
+        };
+        self.send_message(key, tag, &message);
+    }
+}

@@ -1,0 +1,428 @@
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    account::Account,
+    gate::{GateRequest, Presence, Standing},
+    timeline,
+};
+use crate::{
+    clock::{Instant, Now, UtcMillis},
+    config::Config,
+    ledger::{
+        ActiveUpgrade, Change, Coverage, Deadline, Evidence, Facts, Failure, Happened, Last, Limit,
+        Line, Outcome, Progress, Queue, Stage, StageChange, UpgradeOrder,
+    },
+    package::Package,
+    upgrade::{Action, Event, Negotiation, Place, Rules, Stored},
+};
+
+/// One attempt to upgrade a device. `X` is what whoever speaks with the device keeps beside it.
+#[derive(Debug)]
+pub struct Session<X> {
+    /// What is to be done.
+    pub order: UpgradeOrder,
+    /// With what.
+    pub package: Arc<Package>,
+    negotiation: Negotiation,
+    /// What the store was told of `negotiation`, and the limit it was computed from.
+    stored: StageChange,
+    stored_until: Instant,
+    stored_since: Option<Instant>,
+    progress_stored_at: Option<Instant>,
+    /// What it can say for itself.
+    pub account: Account,
+    /// When to find out whether the device can be reached, to begin with it.
+    pub look_at: Option<Instant>,
+    /// When to send the device something, so that it stays awake while its lane drains.
+    pub keep_awake_at: Option<Instant>,
+    /// What the gate was told of the device, while it waits for a slot.
+    pub told: Option<Presence>,
+    /// How it stands in its queue.
+    pub standing: StandingAsked,
+    /// That the device takes the version is known and stored.
+    pub takes: bool,
+    /// The number of the change after which the command to install left, as far as it did here.
+    pub commanded_after: u64,
+    /// What the device's protocol needs.
+    pub exchange: X,
+}
+
+/// How the device stands in its queue, which the gate is asked when the time to wait there is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StandingAsked {
+    /// It was not asked.
+    #[default]
+    Never,
+    /// The answer is waited for until then.
+    Until(Instant),
+    /// The answer.
+    Told(Standing),
+}
+
+/// What an event did to a session.
+#[derive(Debug)]
+pub struct Step {
+    /// Where it stood.
+    pub before: Negotiation,
+    /// What to do, in order.
+    pub actions: Vec<Action>,
+    /// What has happened, where it is worth a line.
+    pub line: Option<Line>,
+    /// The store is to know where it stands now.
+    pub news: bool,
+}
+
+/// What is known of a device besides its session, for the facts of a failure.
+#[derive(Debug, Clone)]
+pub struct Contact {
+    /// When it was heard last.
+    pub heard_at: Option<UtcMillis>,
+    /// That time is what was stored before the server was started.
+    pub as_stored: bool,
+    /// The objects that it announces.
+    pub objects: Vec<u16>,
+}
+
+impl<X> Session<X> {
+    /// An attempt that begins, and the change that says so.
+    pub fn begin(
+        now: Now,
+        order: UpgradeOrder,
+        package: Arc<Package>,
+        config: &Config,
+        exchange: X,
+    ) -> (Self, Change) {
+        let negotiation = Negotiation::begin(now.instant, &rules(config, &package));
+        let stage = StageChange {
+            stage: Stage::WaitingForDevice,
+            entered_at: now.utc,
+            deadline_at: now.utc,
+            queued_at: None,
+            slot_deadline_at: None,
+            cell: None,
+            cell_limit: None,
+            confirmed: false,
+        };
+        let account = Account::begun();
+        let mut session = Self::new(order, package, negotiation, stage, account, exchange);
+        session.refresh_stored(now);
+        let begun = Happened::AttemptBegun {
+            attempt: session.order.attempt,
+        };
+        let change = session.stage_change(Some(begun.into()), now.utc);
+        (session, change)
+    }
+
+    /// An attempt that had begun before a restart of the server, and what to do. `coverage` is what the device told last,
+    /// `evidence` what it did with the target since it restarted last.
+    pub fn resume(
+        now: Now,
+        upgrade: ActiveUpgrade,
+        package: Arc<Package>,
+        coverage: Option<(Coverage, Instant)>,
+        evidence: Option<Evidence>,
+        config: &Config,
+        exchange: X,
+    ) -> (Self, Vec<Action>) {
+        let stage = &upgrade.stage;
+        let segmentation = package.pcp.offer.segmentation;
+        let stored = Stored {
+            stage: stage.stage,
+            deadline_at: stage.deadline_at,
+            queued_at: stage.queued_at,
+            slot_deadline_at: stage.slot_deadline_at,
+            cell: stage.cell,
+            cell_limit: stage.cell_limit.unwrap_or(1),
+            confirmed: stage.confirmed,
+            segment: (upgrade.progress).map(|it| segmentation.segment_after(it.done_bytes)),
+            // what was told before the stage began is the answer to another question
+            coverage: coverage
+                .filter(|(_, at)| *at >= now.instant_at(stage.entered_at))
+                .map_or_else(Coverage::default, |(coverage, _)| coverage),
+            evidence,
+        };
+        let (negotiation, actions) = Negotiation::resume(now, &stored, &rules(config, &package));
+        let account = Account::resumed(now.utc);
+        let (order, stage) = (upgrade.order, upgrade.stage);
+        let mut session = Self::new(order, package, negotiation, stage, account, exchange);
+        session.stored_until = (session.negotiation.until()).map_or(now.instant, |(_, at)| at);
+        session.stored_since = session.negotiation.place().map(|place| place.since);
+        (session, actions)
+    }
+
+    fn new(
+        order: UpgradeOrder,
+        package: Arc<Package>,
+        negotiation: Negotiation,
+        stored: StageChange,
+        account: Account,
+        exchange: X,
+    ) -> Self {
+        Self {
+            order,
+            package,
+            negotiation,
+            stored,
+            stored_until: Instant::ZERO,
+            stored_since: None,
+            progress_stored_at: None,
+            account,
+            look_at: None,
+            keep_awake_at: None,
+            told: None,
+            standing: StandingAsked::Never,
+            takes: false,
+            commanded_after: 0,
+            exchange,
+        }
+    }
+
+    /// Where the upgrade stands.
+    pub const fn negotiation(&self) -> &Negotiation {
+        &self.negotiation
+    }
+
+    /// Lets something happen to the upgrade.
+    pub fn on(&mut self, now: Now, event: Event, config: &Config) -> Step {
+        let rules = rules(config, &self.package);
+        let before = self.negotiation.clone();
+        let (after, actions) = before.clone().on(now.instant, event, &rules);
+        if after.stage() != before.stage() {
+            self.account.tries = Some(0);
+        }
+        if let Some(tries) = &mut self.account.tries {
+            *tries += actions.len();
+        }
+        self.negotiation = after;
+        if self.negotiation.has_ended() {
+            return Step {
+                before,
+                actions,
+                line: None,
+                news: false,
+            };
+        }
+        let news = self.refresh_stored(now);
+        let line = if news || !actions.is_empty() {
+            timeline::of(event, &before, self, &rules)
+        } else {
+            None
+        };
+        if self.negotiation.stage() != Some(Stage::WaitingForDevice) {
+            self.look_at = None;
+        }
+        if self.negotiation.queued_in().is_none() {
+            self.keep_awake_at = None;
+            self.standing = StandingAsked::Never;
+        }
+        Step {
+            before,
+            actions,
+            line,
+            news,
+        }
+    }
+
+    /// What runs out next, and when that is to be acted upon.
+    pub fn next_deadline(&self) -> Option<(Deadline, Instant)> {
+        let (deadline, at) = self.negotiation.next_deadline()?;
+        match self.standing {
+            StandingAsked::Until(answered) if deadline == Deadline::Slot => {
+                Some((deadline, answered))
+            }
+            _ => Some((deadline, at)),
+        }
+    }
+
+    /// Brings what the store knows up to the state. Returns whether that is news.
+    fn refresh_stored(&mut self, now: Now) -> bool {
+        let negotiation = &self.negotiation;
+        let (Some(stage), Some((_, until))) = (negotiation.stage(), negotiation.until()) else {
+            return false;
+        };
+        let mut next = self.stored.clone();
+        if next.stage != stage || self.stored_until != until {
+            next.stage = stage;
+            next.entered_at = now.utc;
+            next.deadline_at = now.utc_at(until);
+            self.stored_until = until;
+        }
+        let place = negotiation.place();
+        next.cell = place.map(|place| place.cell);
+        next.cell_limit = place.map(|place| place.limit);
+        let since = place.map(|place| place.since);
+        if since != self.stored_since {
+            next.queued_at = since.map(|_| now.utc);
+            next.slot_deadline_at = place.map(|place| now.utc_at(place.until));
+            self.stored_since = since;
+        }
+        next.confirmed = negotiation.is_confirmed();
+        let news = next != self.stored;
+        self.stored = next;
+        news
+    }
+
+    /// The change that tells what has happened: with `news`, where the upgrade stands now. `None` when there is nothing to
+    /// tell. What was told of the stage that ends with it comes before.
+    pub fn record(&mut self, news: bool, line: Option<Line>, at: UtcMillis) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if news {
+            let stage = self.stored.stage;
+            if self.account.told_in.replace(stage) != Some(stage) {
+                changes = self.take_repeated(at);
+            }
+            changes.push(self.stage_change(line, at));
+        } else if let Some(line) = line {
+            changes.push(self.note(line, at));
+        }
+        changes
+    }
+
+    fn stage_change(&self, line: Option<Line>, at: UtcMillis) -> Change {
+        Change::Stage {
+            upgrade: self.order.upgrade,
+            attempt: self.order.attempt,
+            change: self.stored.clone(),
+            line: line.map(Box::new),
+            at,
+        }
+    }
+
+    /// A line of the timeline.
+    pub fn note(&self, line: Line, at: UtcMillis) -> Change {
+        Change::Note {
+            upgrade: self.order.upgrade,
+            attempt: self.order.attempt,
+            line: Box::new(line),
+            at,
+        }
+    }
+
+    /// Lines that tell how often what was told once has happened again in the stage that ends.
+    pub fn take_repeated(&mut self, at: UtcMillis) -> Vec<Change> {
+        let repeated = std::mem::take(&mut self.account.repeated);
+        (repeated.into_iter())
+            .filter(|(_, count)| *count > 1)
+            .map(|(what, count)| {
+                let times = count - 1;
+                self.note(Happened::Repeated { what, times }.into(), at)
+            })
+            .collect()
+    }
+
+    /// How the device waits for a slot, if it does.
+    pub fn waits(&self, presence: Presence) -> Option<(u32, GateRequest)> {
+        let cell = self.negotiation.queued_in()?;
+        let Place { limit, since, .. } = *self.negotiation.place()?;
+        let wait = GateRequest::Wait {
+            limit,
+            since,
+            presence,
+        };
+        Some((cell, wait))
+    }
+
+    /// The change that says how far the download is, unless one has said so within `interval`.
+    pub fn progress(&mut self, now: Now, done_bytes: u64, interval: Duration) -> Option<Change> {
+        let lately = (self.progress_stored_at).is_some_and(|at| now.instant.since(at) < interval);
+        if lately {
+            return None;
+        }
+        self.progress_stored_at = Some(now.instant);
+        Some(Change::Progress {
+            upgrade: self.order.upgrade,
+            progress: Progress {
+                done_bytes,
+                total_bytes: self.package.size_bytes,
+            },
+            at: now.utc,
+        })
+    }
+
+    /// How far the download of a state is: where the segment begins that was asked for last.
+    pub fn position(&self, negotiation: &Negotiation) -> Option<u64> {
+        let segment = negotiation.segment()?;
+        Some((self.package.pcp.offer.segmentation).bytes_before(segment))
+    }
+
+    /// What is known of how the attempt ended: of a failure all that is known of its last moments.
+    pub fn facts(
+        &self,
+        before: &Negotiation,
+        outcome: &Outcome,
+        contact: Contact,
+        config: &Config,
+    ) -> Facts {
+        let facts = outcome.facts();
+        let Outcome::Failed(failure) = outcome else {
+            return facts;
+        };
+        let limit = failure.limit().map(|deadline| Limit {
+            setting: deadline.setting().into(),
+            seconds: deadline.duration(&config.upgrade).as_secs(),
+        });
+        let queue = match (failure, before.place(), self.standing) {
+            (Failure::SlotTimedOut, Some(place), StandingAsked::Told(standing)) => Some(Queue {
+                cell: place.cell,
+                taken: standing.taken,
+                limit: place.limit,
+                ahead: standing.ahead,
+            }),
+            _ => None,
+        };
+        let account = &self.account;
+        let not_understood = account.not_understood.clone();
+        Facts {
+            objects: Some(contact.objects).filter(|_| *failure == Failure::NotSupported),
+            not_understood: not_understood.filter(|_| *failure == Failure::CellUnknown),
+            limit,
+            queue,
+            last: Some(Last {
+                sent: account.sent.clone(),
+                known_since: account.resumed_at,
+                said: account.said.clone(),
+                heard_at: contact.heard_at,
+                heard_as_stored: contact.as_stored && contact.heard_at.is_some(),
+            }),
+            ..facts
+        }
+    }
+}
+
+/// What the gate is to be told of a step, besides where the device waits now: that it has left its slot, or its queue.
+pub fn leaves(before: &Negotiation, after: &Negotiation) -> Option<(u32, GateRequest)> {
+    if let Some(place) = before.slot()
+        && after.slot().is_none()
+    {
+        return Some((place.cell, GateRequest::Release));
+    }
+    // a granted slot took the device out of the queue already
+    let cell = (before.queued_in())
+        .filter(|cell| after.queued_in() != Some(*cell) && after.slot().is_none())?;
+    Some((cell, GateRequest::Withdraw))
+}
+
+/// The change that says how an attempt ended: another follows a failure as long as the order says.
+pub fn ended(order: &UpgradeOrder, outcome: Outcome, facts: Facts, at: UtcMillis) -> Change {
+    let retry_at = match outcome {
+        Outcome::Failed(_) => crate::task::next_attempt_at(order.retry, order.attempt, at),
+        Outcome::Succeeded(_) | Outcome::Cancelled(_) => None,
+    };
+    Change::Ended {
+        upgrade: order.upgrade,
+        task: order.task,
+        attempt: order.attempt,
+        outcome,
+        facts: Box::new(facts),
+        retry_at,
+        at,
+    }
+}
+
+fn rules<'c>(config: &'c Config, package: &Package) -> Rules<'c> {
+    Rules {
+        target: package.version,
+        upgrade: &config.upgrade,
+        admission: &config.admission,
+    }
+}

@@ -1,0 +1,88 @@
+//! What happens to an upgrade, and what it wants done.
+
+use pcp::ResultCode;
+
+use super::{evidence::Credence, transfer::pcp::PcpEvent};
+use crate::{
+    clock::Instant,
+    config::{AdmissionConfig, UpgradeConfig},
+    ledger::{Coverage, Deadline, StopReason},
+    package::Version,
+};
+
+/// The settings an upgrade follows, and the version it leads to.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// The version that the package holds.
+    pub target: Version,
+    /// Stage limits.
+    pub upgrade: &'a UpgradeConfig,
+    /// Coverage classes.
+    pub admission: &'a AdmissionConfig,
+}
+
+/// What happens to an upgrade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// The device registered: whatever it was asked before is forgotten.
+    Registered {
+        /// Nothing but a restart of the device explains it.
+        restarted: bool,
+    },
+    /// The device has restarted, by another sign than a registration.
+    Restarted,
+    /// The device was heard otherwise: a registration update, service data, an answer to a ping.
+    Heard,
+    /// The device was asked for its version, and answered; what that is worth if it names the target.
+    VersionAnswered(ResultCode, Option<Version>, Credence),
+    /// The coverage was read; `None` when the device does not tell anything of it.
+    CoverageAnswered(Option<Coverage>),
+    /// The cell was read; `None` when the device does not tell it.
+    CellAnswered(Option<u32>),
+    /// The admission says that the coverage is too old to admit by.
+    MeasureAnew,
+    /// The admission gave a slot.
+    SlotGranted,
+    /// The device does not have what carries the upgrade.
+    NotSupported,
+    /// A deadline of the state is reached.
+    Reached(Deadline),
+    /// The operator stopped the task, cancelled the upgrade, or removed the device.
+    Stopped(StopReason),
+    /// Something of the transfer over PCP.
+    Pcp(PcpEvent),
+}
+
+/// What to do, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Ask for the version.
+    AskVersion,
+    /// Read the coverage.
+    ReadCoverage,
+    /// Read the cell alone.
+    ReadCell,
+    /// Offer the new version.
+    Offer,
+    /// Command the installation.
+    Command,
+}
+
+/// A place in a cell's queue, kept while the coverage is measured anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The cell.
+    pub cell: u32,
+    /// How many may upgrade in the cell at once for this device to be one of them.
+    pub limit: u32,
+    /// When the device began to wait.
+    pub since: Instant,
+    /// When the limit of the wait runs out.
+    pub until: Instant,
+    /// Slots that were given back because the device had fallen asleep, or its download had gone quiet.
+    pub slots_returned: u8,
+}
+
+/// Slots that an upgrade may give back: for a device that fell asleep before the offer, which keeps the next one to the end of
+/// its limit, and for one whose download goes quiet, which fails with the next one.
+pub(super) const MAX_SLOTS_RETURNED: u8 = 3;
