@@ -15,6 +15,7 @@ use cellwise::{
     ledger::UpgradeId,
     shard::COMMIT_BATCH,
     store::{SqliteStore, Store},
+    task::plan,
 };
 use clap::{Parser, ValueEnum};
 use fleet::{Fleet, T0, next_batch, t};
@@ -196,7 +197,9 @@ async fn startable(store: &SqliteStore, figures: &mut Figures) {
         ("startable_none", UtcMillis(T0.0 - 1)),
     ] {
         let times = lists::times(200, async |_| {
-            store.startable(at, 500).await.unwrap();
+            let heads = store.task_heads(at).await.unwrap();
+            let tasks = plan(&heads, at).start;
+            store.due_upgrades(&tasks, at, 500).await.unwrap();
         })
         .await;
         lists::add(name, &times, figures);
@@ -204,7 +207,7 @@ async fn startable(store: &SqliteStore, figures: &mut Figures) {
     let times = lists::times(200, async |_| {
         store.next_due(T0).await.unwrap();
         store.upgrades_to_stop(500).await.unwrap();
-        store.start_due_tasks(T0).await.unwrap();
+        store.task_heads(T0).await.unwrap();
     })
     .await;
     lists::add("nothing_due_or_to_stop", &times, figures);

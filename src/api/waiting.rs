@@ -7,7 +7,7 @@ use crate::{
     clock::UtcMillis,
     ledger::{DeviceRecord, QueueMode, Stage, UpgradeId},
     store::{UpgradeDetail, UpgradeState},
-    task::{NotYet, plan},
+    task::{self, NotYet},
     wording,
 };
 
@@ -19,7 +19,7 @@ pub(super) fn explain(
 ) -> Option<String> {
     let upgrade = &detail.upgrade;
     match upgrade.state {
-        UpgradeState::Pending => Some(match plan(detail.candidate.as_ref()?, now) {
+        UpgradeState::Pending => Some(match task::explain(detail.candidate.as_ref()?, now) {
             Err(not_yet) => not_yet_because(not_yet),
             Ok(()) => "it is about to begin".to_owned(),
         }),

@@ -183,13 +183,16 @@ impl Rollout {
                 store.forget_removed(&endpoint).await?;
                 Reply::Done
             }
-            Query::StartDueTasks(now) => {
-                store.start_due_tasks(now).await?;
+            Query::Heads(now) => Reply::Heads(store.task_heads(now).await?),
+            Query::BeginTasks(tasks) => {
+                store.begin_tasks(&tasks).await?;
                 Reply::Done
             }
             Query::ToStop(limit) => Reply::ToStop(store.upgrades_to_stop(limit).await?),
-            Query::Startable(now, limit) => Reply::Startable(store.startable(now, limit).await?),
-            Query::NextDue(now) => Reply::Due(store.next_due(now).await?),
+            Query::Due { tasks, now, limit } => {
+                Reply::Due(store.due_upgrades(&tasks, now, limit).await?)
+            }
+            Query::NextTime(now) => Reply::NextTime(store.next_due(now).await?),
         })
     }
 

@@ -14,9 +14,9 @@ use std::{collections::HashSet, ops::Range, time::Duration};
 use crate::{
     clock::{Instant, Now, UtcMillis},
     engine::Command,
-    ledger::{UpgradeId, UpgradeOrder},
+    ledger::{TaskId, UpgradeId, UpgradeOrder},
     store::{DeviceChange, UpgradeToStop},
-    task::{Candidate, plan},
+    task::{Due, TaskHead, first_of_each_device, plan},
 };
 
 /// Rows that are read, and commands that are given, at once.
@@ -72,14 +72,23 @@ pub enum Query {
     },
     /// `forget_removed`.
     ForgetRemoved(String),
-    /// `start_due_tasks`.
-    StartDueTasks(UtcMillis),
+    /// `task_heads`.
+    Heads(UtcMillis),
+    /// `begin_tasks`.
+    BeginTasks(Vec<TaskId>),
     /// `upgrades_to_stop`.
     ToStop(u32),
-    /// `startable`.
-    Startable(UtcMillis, u32),
+    /// `due_upgrades`.
+    Due {
+        /// The tasks, in the order of their first.
+        tasks: Vec<TaskId>,
+        /// At this time.
+        now: UtcMillis,
+        /// So many at most.
+        limit: u32,
+    },
     /// `next_due`.
-    NextDue(UtcMillis),
+    NextTime(UtcMillis),
 }
 
 /// What the store says.
@@ -93,10 +102,12 @@ pub enum Reply {
     Done,
     /// Upgrades to be stopped.
     ToStop(Vec<UpgradeToStop>),
-    /// Upgrades that may begin.
-    Startable(Vec<(Candidate, UpgradeOrder)>),
-    /// When the next one may.
-    Due(Option<UtcMillis>),
+    /// Tasks that have not ended.
+    Heads(Vec<TaskHead>),
+    /// Upgrades that are due.
+    Due(Vec<Due>),
+    /// When the next one is.
+    NextTime(Option<UtcMillis>),
 }
 
 /// Where it stands.
@@ -107,11 +118,13 @@ enum Step {
     Following(Vec<DeviceChange>, AfterDevices),
     Forget(Vec<String>, AfterDevices),
     Tasks,
+    Beginning(Vec<TaskId>),
     Stops,
     Stopping(Vec<Command>),
     Starts,
+    Due(Vec<TaskId>),
     Starting(Vec<UpgradeOrder>),
-    Due,
+    NextTime,
     Waits(Duration),
 }
 
@@ -178,12 +191,17 @@ impl Reconciler {
                 self.step = Step::Devices { begins, next };
                 self.want(now)
             }
-            Step::Tasks => Want::Ask(Query::StartDueTasks(now.utc)),
+            Step::Tasks | Step::Starts => Want::Ask(Query::Heads(now.utc)),
+            Step::Beginning(tasks) => Want::Ask(Query::BeginTasks(tasks.clone())),
             Step::Stops => Want::Ask(Query::ToStop(PAGE)),
             Step::Stopping(commands) => Want::Obey(commands.clone()),
-            Step::Starts => Want::Ask(Query::Startable(now.utc, PAGE)),
+            Step::Due(tasks) => Want::Ask(Query::Due {
+                tasks: tasks.clone(),
+                now: now.utc,
+                limit: PAGE,
+            }),
             Step::Starting(orders) => Want::Start(orders.clone()),
-            Step::Due => Want::Ask(Query::NextDue(now.utc)),
+            Step::NextTime => Want::Ask(Query::NextTime(now.utc)),
             Step::Waits(pause) => Want::Wait(*pause),
         }
     }
@@ -211,10 +229,16 @@ impl Reconciler {
                 removed.pop();
                 Step::Forget(removed, next)
             }
-            (Step::Tasks, Reply::Done) => {
+            (Step::Tasks, Reply::Heads(heads)) => {
                 self.tried.clear();
-                Step::Stops
+                let begin = plan(&heads, now.utc).begin;
+                if begin.is_empty() {
+                    Step::Stops
+                } else {
+                    Step::Beginning(begin)
+                }
             }
+            (Step::Beginning(_), Reply::Done) => Step::Stops,
             (Step::Stops, Reply::ToStop(upgrades)) => {
                 let new = (upgrades.into_iter()).filter(|stop| self.tried.insert(stop.upgrade));
                 let commands: Vec<Command> = new.map(stop).collect();
@@ -225,21 +249,24 @@ impl Reconciler {
                     Step::Stopping(commands)
                 }
             }
-            (Step::Starts, Reply::Startable(startable)) => {
-                let orders: Vec<UpgradeOrder> = (startable.into_iter())
-                    .filter(|(candidate, order)| {
-                        plan(candidate, now.utc).is_ok() && self.tried.insert(order.upgrade)
-                    })
-                    .map(|(_, order)| order)
-                    .collect();
+            (Step::Starts, Reply::Heads(heads)) => {
+                let start = plan(&heads, now.utc).start;
+                if start.is_empty() {
+                    self.nothing_starts()
+                } else {
+                    Step::Due(start)
+                }
+            }
+            (Step::Due(_), Reply::Due(due)) => {
+                let mut orders = first_of_each_device(due);
+                orders.retain(|order| self.tried.insert(order.upgrade));
                 if orders.is_empty() {
-                    self.tried.clear();
-                    Step::Due
+                    self.nothing_starts()
                 } else {
                     Step::Starting(orders)
                 }
             }
-            (Step::Due, Reply::Due(due)) => {
+            (Step::NextTime, Reply::NextTime(due)) => {
                 Step::Waits(due.map_or(IDLE, |at| at.since(now.utc).clamp(SOON, IDLE)))
             }
             // an answer to nothing
@@ -266,6 +293,11 @@ impl Reconciler {
             },
             step => step,
         };
+    }
+
+    fn nothing_starts(&mut self) -> Step {
+        self.tried.clear();
+        Step::NextTime
     }
 
     /// Of which newcomers it is time to forget them.
@@ -335,13 +367,18 @@ mod tests {
         }
     }
 
-    fn startable(upgrade: i64) -> (Candidate, UpgradeOrder) {
-        let candidate = Candidate {
-            upgrade: UpgradeId(upgrade),
-            task_state: TaskState::Running,
-            not_before: NOW.utc,
-            device_busy_with: None,
-        };
+    fn head(state: TaskState) -> TaskHead {
+        TaskHead {
+            task: TaskId(1),
+            state,
+            start_at: NOW.utc,
+            waiting: 3,
+            running: 0,
+            first_due: Some((NOW.utc, UpgradeId(1))),
+        }
+    }
+
+    fn due(upgrade: i64) -> Due {
         let order = UpgradeOrder {
             upgrade: UpgradeId(upgrade),
             task: TaskId(1),
@@ -350,7 +387,10 @@ mod tests {
             attempt: 1,
             retry: RetryPolicy::default(),
         };
-        (candidate, order)
+        Due {
+            since: NOW.utc,
+            order,
+        }
     }
 
     /// Goes through a whole look with a store that has this to say, and tells what was wanted.
@@ -387,10 +427,11 @@ mod tests {
         match query {
             Query::RemoveNewcomers { .. } => Reply::NewcomersRemoved(0),
             Query::DeviceChanges { .. } => Reply::Devices(Vec::new()),
-            Query::ForgetRemoved(_) | Query::StartDueTasks(_) => Reply::Done,
+            Query::ForgetRemoved(_) | Query::BeginTasks(_) => Reply::Done,
             Query::ToStop(_) => Reply::ToStop(Vec::new()),
-            Query::Startable(..) => Reply::Startable(Vec::new()),
-            Query::NextDue(_) => Reply::Due(None),
+            Query::Heads(_) => Reply::Heads(Vec::new()),
+            Query::Due { .. } => Reply::Due(Vec::new()),
+            Query::NextTime(_) => Reply::NextTime(None),
         }
     }
 
@@ -399,6 +440,7 @@ mod tests {
         let mut reconciler = Reconciler::new(NOW, 3, true);
         let mut forgotten = Vec::new();
         let mut begun = 0;
+        let mut state = TaskState::Scheduled;
         let wanted = look(&mut reconciler, |query| match query {
             Query::DeviceChanges { after: 3, .. } => {
                 Reply::Devices(vec![change(4, "new", false), change(5, "gone", true)])
@@ -413,12 +455,19 @@ mod tests {
                 endpoint: "stopped".into(),
                 reason: StopReason::TaskStopped,
             }]),
-            Query::Startable(..) => {
+            Query::Heads(_) => Reply::Heads(vec![head(state)]),
+            Query::BeginTasks(tasks) => {
+                assert_eq!(*tasks, [TaskId(1)]);
+                state = TaskState::Running;
+                Reply::Done
+            }
+            Query::Due { tasks, .. } => {
+                assert_eq!(*tasks, [TaskId(1)]);
                 begun += 1;
                 // each page tells also of one that was begun already, and could not
-                Reply::Startable(vec![startable(1), startable(begun.min(3))])
+                Reply::Due(vec![due(1), due(begun.min(3))])
             }
-            Query::NextDue(at) => Reply::Due(Some(*at + Duration::from_secs(3))),
+            Query::NextTime(at) => Reply::NextTime(Some(*at + Duration::from_secs(3))),
             other => nothing(other),
         });
         let expected = [
@@ -439,7 +488,7 @@ mod tests {
         let mut reconciler = Reconciler::new(NOW, 0, true);
         let mut looks = 0;
         let wanted = look(&mut reconciler, |query| {
-            looks += u32::from(matches!(query, Query::NextDue(_)));
+            looks += u32::from(matches!(query, Query::NextTime(_)));
             nothing(query)
         });
         assert_eq!((wanted, looks), (vec![format!("wait {IDLE:?}")], 1));

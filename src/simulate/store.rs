@@ -1,19 +1,15 @@
 //! What survives a crash of the simulated server: a table in memory, or the real database.
 
-mod memory;
 mod sqlite;
 
 use clap::ValueEnum;
 
 use crate::{
     clock::UtcMillis,
-    ledger::{
-        ActiveUpgrade, Change, DeviceRecord, PackageId, RetryPolicy, UpgradeId, UpgradeOrder,
-    },
-    store::{BatchId, CommitReport, UpgradeState},
-    task::Candidate,
+    ledger::{ActiveUpgrade, Change, DeviceRecord, PackageId, RetryPolicy, TaskId, UpgradeId},
+    store::{BatchId, CommitReport, MemoryStore, UpgradeState},
+    task::{Due, TaskHead},
 };
-use memory::MemoryStore;
 use sqlite::SqliteBackend;
 
 /// Which store the simulated server has.
@@ -82,7 +78,12 @@ impl Backend {
                 for endpoint in order.endpoints {
                     store.add_device(endpoint, order.product);
                 }
-                Ok(store.create_task(order.product, order.start_at, order.retry))
+                let (package, created) =
+                    store.create_task(order.endpoints, order.start_at, order.retry);
+                let created = (created.into_iter())
+                    .map(|(upgrade, endpoint)| Created { upgrade, endpoint })
+                    .collect();
+                Ok((package, created))
             }
             Self::Sqlite(store) => store.create(order),
         }
@@ -113,24 +114,32 @@ impl Backend {
         }
     }
 
-    pub(super) fn start_due_tasks(&mut self, now: UtcMillis) -> Result<(), Failed> {
+    pub(super) fn begin_tasks(&mut self, tasks: &[TaskId]) -> Result<(), Failed> {
         match self {
             Self::Memory(store) => {
-                store.start_due_tasks(now);
+                store.begin_tasks(tasks);
                 Ok(())
             }
-            Self::Sqlite(store) => store.start_due_tasks(now),
+            Self::Sqlite(store) => store.begin_tasks(tasks),
         }
     }
 
-    pub(super) fn startable(
+    pub(super) fn task_heads(&self, now: UtcMillis) -> Result<Vec<TaskHead>, Failed> {
+        match self {
+            Self::Memory(store) => Ok(store.task_heads(now)),
+            Self::Sqlite(store) => store.task_heads(now),
+        }
+    }
+
+    pub(super) fn due_upgrades(
         &self,
+        tasks: &[TaskId],
         now: UtcMillis,
         limit: u32,
-    ) -> Result<Vec<(Candidate, UpgradeOrder)>, Failed> {
+    ) -> Result<Vec<Due>, Failed> {
         match self {
-            Self::Memory(store) => Ok(store.startable(now, limit)),
-            Self::Sqlite(store) => store.startable(now, limit),
+            Self::Memory(store) => Ok(store.due_upgrades(tasks, now, limit)),
+            Self::Sqlite(store) => store.due_upgrades(tasks, now, limit),
         }
     }
 
@@ -143,7 +152,15 @@ impl Backend {
 
     pub(super) fn finals(&self) -> Result<Vec<Final>, Failed> {
         match self {
-            Self::Memory(store) => Ok(store.finals()),
+            Self::Memory(store) => Ok(store
+                .upgrades()
+                .map(|(upgrade, attempts, state, outcome)| Final {
+                    upgrade,
+                    attempts,
+                    state,
+                    reason: outcome.map(|outcome| outcome.reason().to_owned()),
+                })
+                .collect()),
             Self::Sqlite(store) => store.finals(),
         }
     }

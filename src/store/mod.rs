@@ -8,11 +8,13 @@
 //! Lists are read in pages by key, never by offset: a page starts after the last key of the page
 //! before it, so that a list of a million rows costs as much per page as a short one.
 
+pub mod apply;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod error;
 mod events;
 mod files;
+mod memory;
 mod records;
 mod sqlite;
 
@@ -32,6 +34,7 @@ pub use events::{
 pub use files::{
     Content, FileError, PackageFiles, ReadError, SealedUpload, SweepError, Upload, UploadError,
 };
+pub use memory::MemoryStore;
 pub use records::{
     AddedDevice, BatchId, CellRecord, CommitReport, DeletedPackage, DeviceChange, DeviceDetail,
     DeviceFilter, DeviceUpdate, DeviceUpgrade, InsertedPackage, NewDevice, NewPackage, NewTask,
@@ -43,9 +46,9 @@ pub use sqlite::{FILE_NAME, SqliteStore};
 
 use crate::{
     clock::UtcMillis,
-    ledger::{ActiveUpgrade, Change, DeviceRecord, PackageId, TaskId, UpgradeId, UpgradeOrder},
+    ledger::{ActiveUpgrade, Change, DeviceRecord, PackageId, TaskId, UpgradeId},
     package::Version,
-    task::Candidate,
+    task::{Due, TaskHead},
 };
 
 /// Everything durable. One conformance suite says what each operation does, whatever the database.
@@ -123,17 +126,20 @@ pub trait Store: EventStore {
         limit: u32,
     ) -> Result<u64, StoreError>;
 
-    /// Makes tasks whose start time has come running. Returns how many.
-    async fn start_due_tasks(&self, now: UtcMillis) -> Result<u64, StoreError>;
+    /// Tasks that are scheduled or running, and what of each is due at `now` on a device that has no upgrade running.
+    async fn task_heads(&self, now: UtcMillis) -> Result<Vec<TaskHead>, StoreError>;
 
-    /// Up to `limit` upgrades that may begin at `now`: waiting, due, of a running task, on a device that has no
-    /// other upgrade running. At most one per device; those that have been due longest come first, then by
-    /// number.
-    async fn startable(
+    /// Makes those of the tasks running that are scheduled. Returns how many.
+    async fn begin_tasks(&self, tasks: &[TaskId]) -> Result<u64, StoreError>;
+
+    /// Up to `limit` upgrades of these tasks that wait and are due at `now`, on devices that have no upgrade running: those
+    /// that have been due longest come first, then by number. `tasks` are in the order of their first.
+    async fn due_upgrades(
         &self,
+        tasks: &[TaskId],
         now: UtcMillis,
         limit: u32,
-    ) -> Result<Vec<(Candidate, UpgradeOrder)>, StoreError>;
+    ) -> Result<Vec<Due>, StoreError>;
 
     /// The earliest time after `now` at which a task starts or an upgrade's next attempt is due.
     async fn next_due(&self, now: UtcMillis) -> Result<Option<UtcMillis>, StoreError>;

@@ -3,7 +3,7 @@
 mod planner;
 mod retry;
 
-pub use planner::{Candidate, NotYet, plan};
+pub use planner::{Candidate, Due, NotYet, Plan, TaskHead, explain, first_of_each_device, plan};
 pub use retry::next_attempt_at;
 
-use crate::ledger::{TaskState, UpgradeId};
+use crate::ledger::{TaskId, TaskState, UpgradeId, UpgradeOrder};

@@ -2,13 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cellwise::ledger::{ActiveUpgrade, Change, DeviceRecord, UpgradeId, UpgradeOrder};
+use cellwise::{
+    clock::UtcMillis,
+    ledger::{ActiveUpgrade, Change, DeviceRecord, UpgradeId, UpgradeOrder},
+    store::apply::{self, Ending},
+};
 
 #[derive(Debug, Default)]
 pub(super) struct Store {
-    pub(super) devices: BTreeMap<String, DeviceRecord>,
-    pub(super) active: BTreeMap<UpgradeId, ActiveUpgrade>,
-    pub(super) orders: BTreeMap<UpgradeId, UpgradeOrder>,
+    /// With their products.
+    devices: BTreeMap<String, (String, apply::Device)>,
+    upgrades: BTreeMap<UpgradeId, (UpgradeOrder, apply::Upgrade)>,
     /// Upgrades about which the store knows better than the engine.
     abandoned: BTreeSet<UpgradeId>,
     /// Unknown endpoints may register.
@@ -23,97 +27,91 @@ impl Store {
         }
     }
 
-    pub(super) fn add(&mut self, endpoint: &str, product: &str) -> &mut DeviceRecord {
-        self.devices
-            .entry(endpoint.to_owned())
-            .or_insert_with(|| DeviceRecord {
-                secure: false,
-                endpoint: endpoint.to_owned(),
-                product: product.to_owned(),
-                registration: None,
-                last_heard_at: None,
-                coverage: None,
-                version: None,
-                evidence: Vec::new(),
-            })
+    pub(super) fn add(&mut self, endpoint: &str, product: &str) {
+        let device = || (product.to_owned(), apply::Device::default());
+        (self.devices.entry(endpoint.to_owned())).or_insert_with(device);
+    }
+
+    pub(super) fn remove(&mut self, endpoint: &str) {
+        self.devices.remove(endpoint);
+    }
+
+    pub(super) fn order(&mut self, order: &UpgradeOrder) {
+        let waits = apply::Upgrade::waiting(UtcMillis(0));
+        (self.upgrades.entry(order.upgrade)).or_insert_with(|| (order.clone(), waits));
     }
 
     pub(super) fn abandon(&mut self, upgrade: UpgradeId) {
-        self.active.remove(&upgrade);
+        self.upgrades.remove(&upgrade);
         self.abandoned.insert(upgrade);
     }
 
-    pub(super) fn commit(&mut self, change: Change) {
+    pub(super) fn devices(&self) -> impl Iterator<Item = DeviceRecord> {
+        let devices = self.devices.iter();
+        devices.map(|(endpoint, (product, device))| device.record(endpoint, product))
+    }
+
+    /// Upgrades that run.
+    pub(super) fn active(&self) -> impl Iterator<Item = ActiveUpgrade> {
+        self.upgrades.values().filter_map(|(order, upgrade)| {
+            Some(ActiveUpgrade {
+                order: order.clone(),
+                stage: upgrade.stage.as_deref()?.clone(),
+                progress: upgrade.progress,
+            })
+        })
+    }
+
+    pub(super) fn commit(&mut self, change: &Change) {
         match change {
-            Change::Registered {
-                endpoint,
-                registration,
-                at,
-            } => {
-                if self.open || self.devices.contains_key(&endpoint) {
-                    let record = self.add(&endpoint, "default");
-                    let before = record.registration.take();
-                    record.registration = Some(registration.after(before.as_ref()));
-                    record.last_heard_at = Some(at);
-                }
-            }
-            Change::Deregistered { endpoint, .. } => {
-                if let Some(record) = self.devices.get_mut(&endpoint) {
-                    record.registration = None;
-                }
-            }
-            Change::VersionReported {
-                endpoint, version, ..
-            } => {
-                if let Some(record) = self.devices.get_mut(&endpoint) {
-                    record.version = Some(version);
-                }
-            }
-            Change::CoverageReported {
-                endpoint, reading, ..
-            } => {
-                if let Some(record) = self.devices.get_mut(&endpoint) {
-                    record.coverage = Some(reading);
-                }
-            }
-            Change::Evidence {
-                endpoint,
-                evidence,
-                at,
-            } => {
-                if let Some(record) = self.devices.get_mut(&endpoint) {
-                    record.evidence = evidence;
-                    record.last_heard_at = record.last_heard_at.max(Some(at));
-                }
-            }
             Change::Stage {
-                upgrade, change, ..
+                upgrade,
+                attempt,
+                change,
+                at,
+                ..
             } => {
-                if self.abandoned.contains(&upgrade) {
-                    return;
-                }
-                if let Some(active) = self.active.get_mut(&upgrade) {
-                    active.stage = change;
-                } else {
-                    let active = ActiveUpgrade {
-                        order: self.orders[&upgrade].clone(),
-                        stage: change,
-                        progress: None,
-                    };
-                    self.active.insert(upgrade, active);
+                if let Some((_, row)) = self.upgrades.get_mut(upgrade) {
+                    let taken = row.stage(*attempt, change, *at);
+                    assert!(taken.is_ok(), "goes on after its end");
                 }
             }
             Change::Progress {
                 upgrade, progress, ..
             } => {
-                if let Some(active) = self.active.get_mut(&upgrade) {
-                    active.progress = Some(progress);
+                if let Some((_, row)) = self.upgrades.get_mut(upgrade) {
+                    row.progress(*progress);
                 }
             }
-            Change::Ended { upgrade, .. } => {
-                self.active.remove(&upgrade);
+            Change::Ended {
+                upgrade,
+                attempt,
+                outcome,
+                facts,
+                at,
+                ..
+            } => {
+                if let Some((_, row)) = self.upgrades.get_mut(upgrade) {
+                    let ending = Ending {
+                        outcome: outcome.clone(),
+                        facts: (**facts).clone(),
+                        at: *at,
+                    };
+                    row.ended(*attempt, ending, None);
+                }
             }
             Change::Note { .. } | Change::Admitted { .. } => {}
+            change => {
+                let Some(endpoint) = apply::device_of(change) else {
+                    return;
+                };
+                if self.open && matches!(change, Change::Registered { .. }) {
+                    self.add(endpoint, "default");
+                }
+                if let Some((_, device)) = self.devices.get_mut(endpoint) {
+                    device.apply(change);
+                }
+            }
         }
     }
 }

@@ -153,7 +153,7 @@ impl World {
 
     pub(super) fn remove(&mut self, device: usize) {
         let endpoint = self.endpoint(device);
-        self.store.devices.remove(&endpoint);
+        self.store.remove(&endpoint);
         self.command(Command::RemoveDevice { endpoint });
     }
 
@@ -167,7 +167,7 @@ impl World {
             attempt: 1,
             retry: RetryPolicy::default(),
         };
-        self.store.orders.insert(order.upgrade, order.clone());
+        self.store.order(&order);
         order
     }
 
@@ -240,7 +240,7 @@ impl World {
         let count = count.min(self.emitted.len());
         let batch: Vec<_> = self.emitted.drain(..count).collect();
         for emitted in batch {
-            self.store.commit(emitted.change);
+            self.store.commit(&emitted.change);
             (self.shards).committed(self.now, emitted.shard, emitted.seq);
         }
     }
@@ -250,11 +250,11 @@ impl World {
         self.restarts = self.restarts.wrapping_add(1);
         self.shards = Shards::new(&self.config, self.restarts, self.now);
         self.emitted.clear();
-        for record in self.store.devices.values() {
-            self.shards.restore(self.now, record);
+        for record in self.store.devices() {
+            self.shards.restore(self.now, &record);
         }
         self.running.clear();
-        for (upgrade, active) in &self.store.active {
+        for active in self.store.active() {
             let holds = active
                 .stage
                 .cell
@@ -264,10 +264,11 @@ impl World {
                 .iter()
                 .position(|d| d.name == active.order.endpoint);
             let device = device.expect("only devices of the play are upgraded");
-            self.running.insert(*upgrade, (device, holds));
+            let upgrade = active.order.upgrade;
+            self.running.insert(upgrade, (device, holds));
             let package = self.package.clone();
             let engine = self.shards.of(&active.order.endpoint);
-            engine.restore_upgrade(self.now, active.clone(), package);
+            engine.restore_upgrade(self.now, active, package);
         }
         self.collect();
         self.shards.gate().open(true);

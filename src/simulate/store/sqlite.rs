@@ -6,9 +6,9 @@ use tokio::runtime::Runtime;
 use super::{Created, Failed, Final, Order};
 use crate::{
     clock::UtcMillis,
-    ledger::{ActiveUpgrade, Change, DeviceRecord, PackageId, TaskId, UpgradeId, UpgradeOrder},
+    ledger::{ActiveUpgrade, Change, DeviceRecord, PackageId, TaskId, UpgradeId},
     store::{BatchId, CommitReport, NewDevice, NewPackage, NewTask, Selection, SqliteStore, Store},
-    task::Candidate,
+    task::{Due, TaskHead},
 };
 
 /// Rows that are read at once.
@@ -155,20 +155,27 @@ impl SqliteBackend {
         }
     }
 
-    pub(super) fn start_due_tasks(&mut self, now: UtcMillis) -> Result<(), Failed> {
+    pub(super) fn begin_tasks(&mut self, tasks: &[TaskId]) -> Result<(), Failed> {
         self.runtime
-            .block_on(self.store.start_due_tasks(now))
+            .block_on(self.store.begin_tasks(tasks))
             .map(drop)
             .map_err(text)
     }
 
-    pub(super) fn startable(
+    pub(super) fn task_heads(&self, now: UtcMillis) -> Result<Vec<TaskHead>, Failed> {
+        self.runtime
+            .block_on(self.store.task_heads(now))
+            .map_err(text)
+    }
+
+    pub(super) fn due_upgrades(
         &self,
+        tasks: &[TaskId],
         now: UtcMillis,
         limit: u32,
-    ) -> Result<Vec<(Candidate, UpgradeOrder)>, Failed> {
+    ) -> Result<Vec<Due>, Failed> {
         self.runtime
-            .block_on(self.store.startable(now, limit))
+            .block_on(self.store.due_upgrades(tasks, now, limit))
             .map_err(text)
     }
 

@@ -74,12 +74,15 @@ impl<H: Hooks> World<H> {
             Query::DeviceChanges { .. } => Reply::Devices(Vec::new()),
             Query::ToStop(_) => Reply::ToStop(Vec::new()),
             Query::ForgetRemoved(_) => Reply::Done,
-            Query::StartDueTasks(now) => {
-                self.store.start_due_tasks(*now)?;
+            Query::Heads(now) => Reply::Heads(self.store.task_heads(*now)?),
+            Query::BeginTasks(tasks) => {
+                self.store.begin_tasks(tasks)?;
                 Reply::Done
             }
-            Query::Startable(now, limit) => Reply::Startable(self.store.startable(*now, *limit)?),
-            Query::NextDue(now) => Reply::Due(self.store.next_due(*now)?),
+            Query::Due { tasks, now, limit } => {
+                Reply::Due(self.store.due_upgrades(tasks, *now, *limit)?)
+            }
+            Query::NextTime(now) => Reply::NextTime(self.store.next_due(*now)?),
         })
     }
 

@@ -19,7 +19,7 @@ use crate::{
         Cancellation, Change, Coverage, CoverageReading, CoverageSource, Outcome, Stage, TaskId,
         UpgradeId,
     },
-    store::{Store, Subject, TaskRecord},
+    store::{MemoryStore, Store, Subject, TaskRecord},
 };
 
 /// Fleets that are compared: so many pairs of random histories.
@@ -265,10 +265,9 @@ impl Fleet {
         {
             seen.push(format!("{cell:?}"));
         }
-        for (candidate, order) in store.startable(t(9_999), 1_000).await.unwrap() {
-            if order.endpoint.starts_with(&format!("{}-", self.name)) {
-                seen.push(format!("{candidate:?} {order:?}"));
-            }
+        let tasks = self.tasks.each_ref().map(|task| task.id);
+        for due in store.due_upgrades(&tasks, t(9_999), 1_000).await.unwrap() {
+            seen.push(format!("{due:?}"));
         }
         self.without_names(seen.join("\n"))
     }
@@ -329,5 +328,104 @@ pub(crate) async fn a_batch_is_the_same_as_its_changes_one_by_one(store: &impl S
             one_by_one.1.lines().count(),
             "{what}"
         );
+    }
+}
+
+impl Fleet {
+    /// The same fleet in memory.
+    fn in_memory(&self, memory: &mut MemoryStore) -> Self {
+        let endpoints: Vec<String> = (0..DEVICES).map(|device| self.endpoint(device)).collect();
+        let endpoints: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+        for endpoint in &endpoints {
+            memory.add_device(endpoint, &self.name);
+        }
+        let mut tasks = self.tasks.clone();
+        let mut upgrades = Vec::new();
+        for (task, endpoints) in tasks.iter_mut().zip([&endpoints[..], &endpoints[..2]]) {
+            let (package, created) = memory.create_task(endpoints, task.start_at, task.retry);
+            (task.id, task.package) = (TaskId(package.0), package);
+            upgrades.extend(created.into_iter().map(|(upgrade, _)| upgrade));
+        }
+        memory.begin_tasks(&tasks.each_ref().map(|task| task.id));
+        Self {
+            name: self.name.clone(),
+            cell: self.cell,
+            tasks,
+            upgrades,
+        }
+    }
+
+    fn changes(&self, steps: &[Step]) -> Vec<Change> {
+        let steps = (1..).zip(steps);
+        let changes = steps.map(|(second, step)| self.change(step, t(second)));
+        changes.collect()
+    }
+
+    fn is_mine(&self, endpoint: &str) -> bool {
+        endpoint.starts_with(&format!("{}-", self.name))
+    }
+}
+
+/// What is given back after a restart, and what the reconciler and the simulation see.
+pub(crate) async fn memory_does_what_the_database_does(store: &impl Store) {
+    let world = World::new(store);
+    let mut runner = TestRunner::new(Config::default());
+    for case in 1_000..1_000 + CASES {
+        let steps = vec(step(), 1..60).new_tree(&mut runner).unwrap().current();
+        let fleet = Fleet::new(&world, case).await;
+        let mut memory = MemoryStore::default();
+        let copy = fleet.in_memory(&mut memory);
+        let tasks = fleet.tasks.each_ref().map(|task| task.id);
+
+        let report = store.commit(next_batch(), &fleet.changes(&steps)).await;
+        let mut seen = vec![format!("{:?}", report.unwrap().refused)];
+        for record in store.restore_devices(0, 100_000).await.unwrap().devices {
+            if fleet.is_mine(&record.endpoint) {
+                seen.push(format!("{record:?}"));
+            }
+        }
+        seen[1..].sort();
+        for active in store.restore_upgrades(None, 100_000).await.unwrap() {
+            if fleet.is_mine(&active.order.endpoint) {
+                seen.push(format!("{active:?}"));
+            }
+        }
+        for head in store.task_heads(t(200)).await.unwrap() {
+            if tasks.contains(&head.task) {
+                seen.push(format!("{head:?}"));
+            }
+        }
+        let due = store.due_upgrades(&tasks, t(200), 9).await.unwrap();
+        seen.push(format!("{due:?}"));
+        for upgrade in &fleet.upgrades {
+            let record = store.upgrade(*upgrade).await.unwrap().unwrap().upgrade;
+            let reason = record.outcome.map(|outcome| outcome.reason);
+            seen.push(format!(
+                "{upgrade:?} {} {} {reason:?}",
+                record.attempts, record.state
+            ));
+        }
+        let database = fleet.without_names(seen.join("\n"));
+
+        let report = memory.commit(next_batch(), &copy.changes(&steps));
+        let mut seen = vec![format!("{:?}", report.refused)];
+        let devices = memory.restore_devices();
+        seen.extend(devices.iter().map(|record| format!("{record:?}")));
+        seen[1..].sort();
+        let active = memory.restore_upgrades();
+        seen.extend(active.iter().map(|active| format!("{active:?}")));
+        let heads = memory.task_heads(t(200));
+        seen.extend(heads.iter().map(|head| format!("{head:?}")));
+        let tasks = copy.tasks.each_ref().map(|task| task.id);
+        seen.push(format!("{:?}", memory.due_upgrades(&tasks, t(200), 9)));
+        for (upgrade, attempts, state, outcome) in memory.upgrades() {
+            let reason = outcome.map(|outcome| outcome.reason().to_owned());
+            seen.push(format!("{upgrade:?} {attempts} {state} {reason:?}"));
+        }
+        let table = copy.without_names(seen.join("\n"));
+        for (database, table) in database.lines().zip(table.lines()) {
+            assert_eq!(database, table, "{steps:?}");
+        }
+        assert_eq!(database.lines().count(), table.lines().count(), "{steps:?}");
     }
 }

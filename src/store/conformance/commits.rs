@@ -1,6 +1,6 @@
 use super::{
-    NOT_HEARD, T0, UPGRADED, World, announced, ended, next_batch, registered, stage, stage_change,
-    t,
+    NOT_HEARD, T0, UPGRADED, World, announced, ended, next_batch, registered, rollouts::starts,
+    stage, stage_change, t,
 };
 use crate::{
     ledger::{
@@ -293,8 +293,8 @@ pub(crate) async fn a_failure_with_another_attempt_waits_for_it(store: &impl Sto
     assert_eq!((upgrade.attempts, upgrade.not_before), (1, t(300)));
     assert_eq!(upgrade.outcome.unwrap().reason, "device_not_heard");
     assert_eq!((upgrade.stage, upgrade.ended_at), (None, None));
-    assert_eq!(store.startable(t(299), 9).await.unwrap(), []);
-    let (_, order) = store.startable(t(300), 9).await.unwrap().remove(0);
+    assert_eq!(starts(store, 299, 9).await, []);
+    let order = starts(store, 300, 9).await.remove(0);
     assert_eq!(order.attempt, 2);
     world
         .commit(&[ended(id, task.id, 2, NOT_HEARD, None, t(301))])

@@ -60,6 +60,7 @@ macro_rules! whole_suite {
         $crate::store::conformance::suite! { $open:
             batches {
                 a_batch_is_the_same_as_its_changes_one_by_one,
+                memory_does_what_the_database_does,
             }
             commits {
                 a_registration_adds_an_unknown_device,
@@ -121,6 +122,8 @@ macro_rules! whole_suite {
             rollouts {
                 the_longest_due_begins_first_and_one_per_device,
                 busy_devices_do_not_hold_up_others,
+                heads_tell_how_many_wait_and_run,
+                a_task_that_starts_nothing_holds_no_device,
                 a_scheduled_task_begins_at_its_time,
                 the_next_due_time_is_in_the_future,
                 upgrades_of_stopped_tasks_and_removed_devices_are_to_be_stopped,

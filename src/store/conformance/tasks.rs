@@ -1,4 +1,8 @@
-use super::{NOT_HEARD, UPGRADED, World, ended, list, new_package, new_task, next_batch, stage, t};
+use super::{
+    NOT_HEARD, UPGRADED, World, ended, list, new_package, new_task, next_batch,
+    rollouts::{begin_due, starts},
+    stage, t,
+};
 use crate::{
     ledger::{
         Cancellation, Change, Outcome, PackageId, Stage, StopReason, TaskId, TaskState, UpgradeId,
@@ -122,7 +126,7 @@ pub(crate) async fn a_scheduled_task_is_stopped_at_once(store: &impl Store) {
     let task = store.create_task(&new).await.unwrap();
     let stopped = store.stop_task(task.id, t(1)).await.unwrap();
     assert_eq!(stopped.state, TaskState::Stopped);
-    assert_eq!(store.start_due_tasks(t(9_999)).await.unwrap(), 0);
+    assert_eq!(begin_due(store, 9_999).await, 0);
     assert_eq!(store.next_due(t(1)).await.unwrap(), None);
     // a scheduled task ends also when its last device is removed
     let task = store.create_task(&new).await.unwrap();
@@ -165,7 +169,7 @@ pub(crate) async fn an_upgrade_that_waits_is_cancelled_at_once(store: &impl Stor
         let task = store.task(task.id).await.unwrap().unwrap();
         assert_eq!(task.counts[&UpgradeState::Cancelled], number);
     }
-    assert_eq!(store.startable(t(999), 9).await.unwrap(), []);
+    assert_eq!(starts(store, 999, 9).await, []);
     let over = store.task(task.id).await.unwrap().unwrap();
     assert_eq!(
         (over.state, over.ended_at),
@@ -184,7 +188,7 @@ pub(crate) async fn an_upgrade_that_waits_is_cancelled_at_once(store: &impl Stor
     };
     let (first, second) = (create().await, create().await);
     store.cancel_upgrade(first, t(4)).await.unwrap();
-    let (next, _) = &store.startable(t(4), 9).await.unwrap()[0];
+    let next = &starts(store, 4, 9).await[0];
     assert_eq!(next.upgrade, second);
     // and does not begin although the engine was told to before
     let late = [stage(first, 1, Stage::WaitingForDevice, t(5))];

@@ -9,7 +9,7 @@ use super::{
     counts::{self, CountChanges},
     events::Announcements,
     packed::Packed,
-    rows, turns,
+    rows,
     upgrade_rows::{self, DetailRow},
 };
 use crate::{
@@ -32,7 +32,7 @@ impl SqliteStore {
         match upgrade.state {
             UpgradeState::Pending => {
                 let announcements = Announcements::begin(&mut tx).await.doing(DOING)?;
-                let waiting = [(id.0, upgrade.endpoint)];
+                let waiting = [id.0];
                 let why = Cancellation::Upgrade;
                 cancel_waiting(&mut tx, upgrade.task, &waiting, why, now, &announcements)
                     .await
@@ -75,17 +75,16 @@ async fn read(
     record.ok_or(CancelUpgradeError::NotFound(id))
 }
 
-/// Ends upgrades of a task that wait, with their devices: writes the outcome, the line, the counts and the event of each,
-/// and says whose turn it is on the devices then.
+/// Ends upgrades of a task that wait: writes the outcome, the line, the counts and the event of each.
 pub(super) async fn cancel_waiting(
     conn: &mut SqliteConnection,
     task: TaskId,
-    waiting: &[(i64, String)],
+    waiting: &[i64],
     why: Cancellation,
     at: UtcMillis,
     announcements: &Announcements,
 ) -> Result<(), sqlx::Error> {
-    let ids = json_list(waiting.iter().map(|(id, _)| id));
+    let ids = json_list(waiting);
     let outcome = Outcome::Cancelled(why);
     let line = Happened::ended(&outcome, None, Box::default());
     let (code, arguments) = rows::line_columns(&line);
@@ -101,7 +100,7 @@ pub(super) async fn cancel_waiting(
     .execute(&mut *conn)
     .await?;
     sqlx::query(
-        "UPDATE upgrades SET state = ?1, phase = 2, next = 0, outcome_state = ?1, outcome_reason = ?2, \
+        "UPDATE upgrades SET state = ?1, phase = 2, free = 0, outcome_state = ?1, outcome_reason = ?2, \
              outcome_detail = NULL, outcome_arguments = ?3, outcome_at = ?4, ended_at = ?4 \
          WHERE id IN (SELECT value FROM json_each(?5))",
     )
@@ -116,7 +115,5 @@ pub(super) async fn cancel_waiting(
     let count = i64::try_from(waiting.len()).unwrap_or(i64::MAX);
     counts.moved(task, UpgradeState::Pending, UpgradeState::Cancelled, count);
     counts.write(conn).await?;
-    let endpoints = json_list(waiting.iter().map(|(_, endpoint)| endpoint));
-    turns::settle(conn, &endpoints).await?;
     announcements.upgrades(conn, &ids).await
 }

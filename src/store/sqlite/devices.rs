@@ -375,7 +375,7 @@ async fn end_waiting_upgrades(
     .await?;
     let announcements = Announcements::begin(conn).await?;
     let ended: Vec<(i64, i64)> = sqlx::query_as(
-        "UPDATE upgrades SET state = ?1, phase = 2, next = 0, outcome_state = ?1, outcome_reason = ?2, outcome_detail = NULL, outcome_arguments = ?3, \
+        "UPDATE upgrades SET state = ?1, phase = 2, free = 0, outcome_state = ?1, outcome_reason = ?2, outcome_detail = NULL, outcome_arguments = ?3, \
              outcome_at = ?4, ended_at = ?4 \
          WHERE endpoint = ?5 AND phase = 0 RETURNING id, task_id",
     )

@@ -57,9 +57,9 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{ActiveUpgrade, Change, DeviceRecord, PackageId, TaskId, UpgradeId, UpgradeOrder},
+    ledger::{ActiveUpgrade, Change, DeviceRecord, PackageId, TaskId, UpgradeId},
     package::Version,
-    task::Candidate,
+    task::{Due, TaskHead},
 };
 
 /// Name of the database's file in the data directory.
@@ -323,16 +323,21 @@ impl Store for SqliteStore {
         self.tombstone_newcomers(ended, limit).await
     }
 
-    async fn start_due_tasks(&self, now: UtcMillis) -> Result<u64, StoreError> {
-        self.start_due(now).await
+    async fn task_heads(&self, now: UtcMillis) -> Result<Vec<TaskHead>, StoreError> {
+        self.heads(now).await
     }
 
-    async fn startable(
+    async fn begin_tasks(&self, tasks: &[TaskId]) -> Result<u64, StoreError> {
+        self.begin(tasks).await
+    }
+
+    async fn due_upgrades(
         &self,
+        tasks: &[TaskId],
         now: UtcMillis,
         limit: u32,
-    ) -> Result<Vec<(Candidate, UpgradeOrder)>, StoreError> {
-        self.startable_upgrades(now, limit).await
+    ) -> Result<Vec<Due>, StoreError> {
+        self.due_in(tasks, now, limit).await
     }
 
     async fn next_due(&self, now: UtcMillis) -> Result<Option<UtcMillis>, StoreError> {

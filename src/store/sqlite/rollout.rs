@@ -1,14 +1,16 @@
 use super::{
-    Doing, SqliteStore, credentials,
+    Doing, SqliteStore,
+    bulk::json_list,
+    credentials,
     packed::Packed,
-    rows::Columns,
-    upgrade_rows::{self, ActiveRow, StartableRow},
+    rows::{self, Columns},
+    upgrade_rows::{self, ActiveRow, DueRow},
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{ActiveUpgrade, StopReason, TaskId, UpgradeId, UpgradeOrder},
+    ledger::{ActiveUpgrade, StopReason, TaskId, UpgradeId},
     store::{DeviceChange, StoreError, UpgradeToStop},
-    task::Candidate,
+    task::{Due, TaskHead},
 };
 
 impl SqliteStore {
@@ -80,71 +82,81 @@ impl SqliteStore {
         Ok(!there)
     }
 
-    /// See [`crate::store::Store::start_due_tasks`].
-    pub(super) async fn start_due(&self, now: UtcMillis) -> Result<u64, StoreError> {
-        let doing = "starting tasks";
-        // Asked often and seldom true: the writer is left alone when there is nothing to do.
-        let due: bool = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM tasks WHERE state = 'scheduled' AND start_at <= ?)",
+    /// See [`crate::store::Store::task_heads`].
+    pub(super) async fn heads(&self, now: UtcMillis) -> Result<Vec<TaskHead>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT t.id, t.state, t.start_at, u.id AS first_upgrade, u.not_before AS first_since, \
+                 (SELECT COALESCE(SUM(count), 0) FROM task_counts c WHERE c.task_id = t.id AND c.state = 'pending') AS waiting, \
+                 (SELECT COALESCE(SUM(count), 0) FROM task_counts c WHERE c.task_id = t.id \
+                     AND c.state NOT IN ('pending', 'succeeded', 'failed', 'cancelled')) AS running \
+             FROM tasks t LEFT JOIN upgrades u ON u.id = ( \
+                 SELECT f.id FROM upgrades f WHERE f.task_id = t.id AND f.free = 1 AND f.not_before <= ? \
+                 ORDER BY f.not_before, f.id LIMIT 1) \
+             WHERE t.state IN ('scheduled', 'running')",
         )
         .bind(now.0)
-        .fetch_one(&self.readers)
+        .fetch_all(&self.readers)
         .await
-        .doing(doing)?;
-        if !due {
-            return Ok(0);
-        }
+        .doing("looking at the heads of tasks")?;
+        (rows.iter())
+            .map(|row| {
+                let first: Option<i64> = row.value("first_upgrade")?;
+                let since = row.maybe_time("first_since")?;
+                Ok(TaskHead {
+                    task: TaskId(row.int("id")?),
+                    state: rows::task_state(row.value("state")?)?,
+                    start_at: row.time("start_at")?,
+                    waiting: row.int("waiting")?,
+                    running: row.int("running")?,
+                    first_due: since.zip(first.map(UpgradeId)),
+                })
+            })
+            .collect()
+    }
+
+    /// See [`crate::store::Store::begin_tasks`].
+    pub(super) async fn begin(&self, tasks: &[TaskId]) -> Result<u64, StoreError> {
+        let doing = "starting tasks";
         let mut tx = self.write(doing).await?;
-        let started = sqlx::query(
-            "UPDATE tasks SET state = 'running' WHERE state = 'scheduled' AND start_at <= ?",
+        let begun = sqlx::query(
+            "UPDATE tasks SET state = 'running' WHERE state = 'scheduled' AND id IN (SELECT value FROM json_each(?))",
         )
-        .bind(now.0)
+        .bind(json_list(tasks.iter().map(|task| task.0)))
         .execute(&mut *tx)
         .await
         .doing(doing)?;
         tx.commit().await.doing(doing)?;
-        Ok(started.rows_affected())
+        Ok(begun.rows_affected())
     }
 
-    /// See [`crate::store::Store::startable`].
-    pub(super) async fn startable_upgrades(
+    /// See [`crate::store::Store::due_upgrades`].
+    pub(super) async fn due_in(
         &self,
+        tasks: &[TaskId],
         now: UtcMillis,
         limit: u32,
-    ) -> Result<Vec<(Candidate, UpgradeOrder)>, StoreError> {
-        let doing = "looking for upgrades that may begin";
+    ) -> Result<Vec<Due>, StoreError> {
+        let doing = "looking for upgrades that are due";
         let mut tx = self.readers.begin().await.doing(doing)?;
-        // The first of each running task, in the order in which they may begin: what a task has follows its first, so
-        // that most tasks need not be looked into.
-        let firsts: Vec<(i64, i64, i64)> = sqlx::query_as(
-            "SELECT u.not_before, u.id, t.id FROM tasks t CROSS JOIN upgrades u ON u.id = ( \
-                 SELECT f.id FROM upgrades f WHERE f.task_id = t.id AND f.next = 1 AND f.not_before <= ? \
-                 ORDER BY f.not_before, f.id LIMIT 1) \
-             WHERE t.state = 'running' ORDER BY u.not_before, u.id",
-        )
-        .bind(now.0)
-        .fetch_all(&mut *tx)
-        .await
-        .doing(doing)?;
         let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
-        let mut found: Vec<(Candidate, UpgradeOrder)> = Vec::new();
-        for (not_before, upgrade, task) in firsts {
-            let mut until = now;
-            if let Some((last, _)) = found.get(wanted.saturating_sub(1)) {
-                until = last.not_before;
-                if (last.not_before, last.upgrade) < (UtcMillis(not_before), UpgradeId(upgrade)) {
-                    break;
-                }
-            }
-            let query = sqlx::query(upgrade_rows::STARTABLE)
-                .bind(task)
+        let mut found: Vec<Due> = Vec::new();
+        for task in tasks {
+            // What a task has follows its first: where that comes behind all that is wanted, so do those of the tasks behind it.
+            let last = found.get(wanted.saturating_sub(1));
+            let until = last.map_or(now, |last| last.since);
+            let query = sqlx::query(upgrade_rows::DUE)
+                .bind(task.0)
                 .bind(until.0)
                 .bind(limit);
             let rows = Packed::fetch(query, &mut *tx, doing).await?;
+            let before = found.len();
             for row in rows.rows() {
-                found.push(row.map(StartableRow::startable)?);
+                found.push(row.map(DueRow::due)?);
             }
-            found.sort_unstable_by_key(|(candidate, _)| (candidate.not_before, candidate.upgrade));
+            if found.len() == before && before >= wanted {
+                break;
+            }
+            found.sort_unstable_by_key(|due| (due.since, due.order.upgrade));
             found.truncate(wanted);
         }
         Ok(found)

@@ -110,26 +110,10 @@ impl SqliteStore {
 impl Creation<'_> {
     /// Writes the next upgrades. Returns whether more may follow.
     async fn insert_part(&mut self, conn: &mut SqliteConnection) -> Result<bool, StoreError> {
-        let newest: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(id), 0) FROM upgrades")
-            .fetch_one(&mut *conn)
-            .await
-            .doing(DOING)?;
         let (inserted, more) = self.insert_upgrades(conn).await.doing(DOING)?;
         let mut counts = CountChanges::default();
         counts.add(self.task, UpgradeState::Pending, inserted);
         counts.write(conn).await.doing(DOING)?;
-        // Where it is their turn, it is no longer that of upgrades that are to begin later.
-        sqlx::query(
-            "UPDATE upgrades SET next = 0 WHERE id IN ( \
-                 SELECT u.id FROM upgrades n NOT INDEXED CROSS JOIN upgrades u INDEXED BY upgrades_waiting_on \
-                     ON u.endpoint = n.endpoint AND u.phase = 0 AND u.not_before > ?2 AND u.next = 1 \
-                 WHERE n.id > ?1 AND n.next = 1)",
-        )
-        .bind(newest)
-        .bind(self.start_at.0)
-        .execute(conn)
-        .await
-        .doing(DOING)?;
         Ok(more)
     }
 
@@ -138,16 +122,13 @@ impl Creation<'_> {
         &mut self,
         conn: &mut SqliteConnection,
     ) -> Result<(i64, bool), sqlx::Error> {
-        /// The devices follow as `d`. It is an upgrade's turn unless another of the device runs, or waits to begin
-        /// no later: of two that may begin at the same time the older does.
+        /// The devices follow as `d`.
         macro_rules! insert {
             ($devices:literal) => {
                 concat!(
-                    "INSERT INTO upgrades (task_id, endpoint, state, not_before, created_at, next) \
+                    "INSERT INTO upgrades (task_id, endpoint, state, not_before, created_at, free) \
                      SELECT ?1, d.endpoint, 'pending', ?2, ?3, \
-                         NOT EXISTS (SELECT 1 FROM upgrades r WHERE r.endpoint = d.endpoint AND r.phase = 1) \
-                         AND NOT EXISTS (SELECT 1 FROM upgrades w WHERE w.endpoint = d.endpoint AND w.phase = 0 \
-                             AND w.not_before <= ?2) ",
+                         NOT EXISTS (SELECT 1 FROM upgrades r WHERE r.endpoint = d.endpoint AND r.phase = 1) ",
                     $devices
                 )
             };

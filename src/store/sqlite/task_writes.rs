@@ -7,12 +7,11 @@ use sqlx::SqliteConnection;
 
 use super::{
     Doing, PART, SqliteStore,
-    bulk::json_list,
     cancel::cancel_waiting,
     counts,
     events::Announcements,
     rows::{self, Columns as _},
-    tasks, turns,
+    tasks,
 };
 use crate::{
     clock::UtcMillis,
@@ -90,8 +89,7 @@ impl SqliteStore {
         .await
     }
 
-    /// Removes a hidden task now, or as soon as the database lets it: what is left of one holds up the upgrades of
-    /// other tasks on its devices.
+    /// Removes a hidden task now, or as soon as the database lets it.
     pub(super) async fn purge_for_sure(&self, id: TaskId) {
         const AFTER_ERROR: Duration = Duration::from_secs(5);
         let Err(error) = self.purge(id).await else {
@@ -204,8 +202,8 @@ async fn cancel_part(
     at: UtcMillis,
     announcements: &Announcements,
 ) -> Result<usize, sqlx::Error> {
-    let waiting: Vec<(i64, String)> = sqlx::query_as(
-        "SELECT id, endpoint FROM upgrades WHERE task_id = ? AND state = 'pending' ORDER BY id LIMIT ?",
+    let waiting: Vec<i64> = sqlx::query_scalar(
+        "SELECT id FROM upgrades WHERE task_id = ? AND state = 'pending' ORDER BY id LIMIT ?",
     )
     .bind(task.0)
     .bind(PART)
@@ -228,18 +226,14 @@ async fn purge_part(conn: &mut SqliteConnection, task: TaskId) -> Result<bool, s
     if !hidden {
         return Ok(false);
     }
-    let deleted: Vec<(String, i64)> = sqlx::query_as(
-        "DELETE FROM upgrades WHERE id IN (SELECT id FROM upgrades WHERE task_id = ? LIMIT ?) \
-         RETURNING endpoint, phase",
+    let deleted = sqlx::query(
+        "DELETE FROM upgrades WHERE id IN (SELECT id FROM upgrades WHERE task_id = ? LIMIT ?)",
     )
     .bind(task.0)
     .bind(PART)
-    .fetch_all(&mut *conn)
+    .execute(&mut *conn)
     .await?;
-    let waited = deleted.iter().filter(|(_, phase)| *phase == 0);
-    let endpoints = json_list(waited.map(|(endpoint, _)| endpoint));
-    turns::settle(conn, &endpoints).await?;
-    if deleted.len() == PART as usize {
+    if deleted.rows_affected() == u64::from(PART) {
         return Ok(true);
     }
     let package: Option<i64> =

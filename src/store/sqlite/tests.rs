@@ -53,10 +53,8 @@ const KEPT: [&str; 5] = [
          OR waiting <> (SELECT COUNT(*) FROM upgrades u WHERE u.cell = c.cell AND u.state = 'waiting_for_slot')",
     "SELECT 'phase ' || id FROM upgrades WHERE phase <> CASE state WHEN 'pending' THEN 0 WHEN 'succeeded' THEN 2 \
          WHEN 'failed' THEN 2 WHEN 'cancelled' THEN 2 ELSE 1 END",
-    "SELECT 'next ' || id FROM upgrades u WHERE next <> (phase = 0 \
-         AND NOT EXISTS (SELECT 1 FROM upgrades r WHERE r.endpoint = u.endpoint AND r.phase = 1) \
-         AND NOT EXISTS (SELECT 1 FROM upgrades w WHERE w.endpoint = u.endpoint AND w.phase = 0 \
-             AND (w.not_before, w.id) < (u.not_before, u.id)))",
+    "SELECT 'free ' || id FROM upgrades u WHERE free <> (phase = 0 \
+         AND NOT EXISTS (SELECT 1 FROM upgrades r WHERE r.endpoint = u.endpoint AND r.phase = 1))",
     "SELECT 'webhook ' || id FROM webhooks w WHERE \
          pending <> (SELECT COUNT(*) FROM deliveries WHERE webhook_id = w.id AND state = 'pending') \
          OR failed <> (SELECT COUNT(*) FROM deliveries WHERE webhook_id = w.id AND state = 'failed')",

@@ -9,12 +9,12 @@ use super::{
 use crate::{
     clock::UtcMillis,
     ledger::{
-        ActiveUpgrade, PackageId, Progress, RetryPolicy, StageChange, TaskId, TaskState, UpgradeId,
+        ActiveUpgrade, PackageId, Progress, RetryPolicy, StageChange, TaskId, UpgradeId,
         UpgradeOrder,
     },
     package::Version,
     store::{DeviceUpgrade, OutcomeRecord, StoreError, UpgradeRecord, UpgradeState},
-    task::Candidate,
+    task::Due,
 };
 
 /// An [`UpgradeRow`], from `upgrades u`.
@@ -117,12 +117,12 @@ pub(super) const RESTORE: &str = packed!(
      WHERE u.phase = 1 AND u.id > ? ORDER BY u.id LIMIT ?",
 );
 
-/// Of one task those whose turn it is, each a [`StartableRow`].
-pub(super) const STARTABLE: &str = packed!(
+/// Of one task those that are due on a free device, each a [`DueRow`].
+pub(super) const DUE: &str = packed!(
     "SELECT json_array(",
     order!(),
     ", u.not_before) AS line FROM tasks t CROSS JOIN upgrades u ON u.task_id = t.id \
-     WHERE t.id = ? AND u.next = 1 AND u.not_before <= ? ORDER BY u.not_before, u.id LIMIT ?",
+     WHERE t.id = ? AND u.free = 1 AND u.not_before <= ? ORDER BY u.not_before, u.id LIMIT ?",
 );
 
 #[derive(Deserialize)]
@@ -319,20 +319,17 @@ impl ActiveRow<'_> {
 }
 
 #[derive(Deserialize)]
-pub(super) struct StartableRow {
+pub(super) struct DueRow {
     order: OrderRow,
     not_before: UtcMillis,
 }
 
-impl StartableRow {
-    pub(super) fn startable(self) -> (Candidate, UpgradeOrder) {
-        let candidate = Candidate {
-            upgrade: self.order.id,
-            task_state: TaskState::Running,
-            not_before: self.not_before,
-            device_busy_with: None,
-        };
+impl DueRow {
+    pub(super) fn due(self) -> Due {
         let attempt = self.order.begun.saturating_add(1);
-        (candidate, self.order.order(attempt))
+        Due {
+            since: self.not_before,
+            order: self.order.order(attempt),
+        }
     }
 }

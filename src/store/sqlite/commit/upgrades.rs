@@ -7,13 +7,14 @@ use sqlx::SqliteConnection;
 
 use super::{
     DOING,
-    upgrade::{Changed, Ending, PHASE, STAGE, Upgrade},
+    upgrade::{PHASE, STAGE, Upgrade},
 };
 use crate::{
     clock::UtcMillis,
     ledger::{Change, Happened, Line, Progress, Stage, StageChange, TaskId, UpgradeId},
     store::{
         StoreError, UpgradeState,
+        apply::{self, Changed, Ending, InCell, Refused},
         sqlite::{
             Doing,
             bulk::{RowStatement, json_list},
@@ -49,7 +50,7 @@ const CELL: RowStatement = RowStatement {
 /// The upgrades that a batch concerns, and what comes of them.
 #[derive(Default)]
 pub(super) struct Upgrades<'c> {
-    known: HashMap<UpgradeId, Upgrade<'c>>,
+    known: HashMap<UpgradeId, Upgrade>,
     /// Another attempt still makes sense: neither was the task stopped, nor the upgrade cancelled, nor the device removed.
     may_retry: HashSet<UpgradeId>,
     lines: Vec<Written<'c>>,
@@ -164,15 +165,11 @@ impl<'c> Upgrades<'c> {
         let Some(upgrade) = self.known.get_mut(&id) else {
             return self.refuse(id);
         };
-        if !upgrade.takes(attempt) {
-            // A stage of an attempt that the store has seen the end of is merely late; one of an upgrade that has
-            // ended should not go on.
-            if upgrade.state.is_final() {
-                self.refuse(id);
-            }
-            return;
+        match upgrade.now.stage(attempt, change, at) {
+            Ok(Changed::Nothing) => return,
+            Ok(changed) => upgrade.changed = upgrade.changed.max(changed),
+            Err(Refused) => return self.refuse(id),
         }
-        upgrade.enter(attempt, change, at);
         if let Some(cell) = change.cell
             && (change.stage == Stage::WaitingForSlot || change.stage.holds_slot())
         {
@@ -210,11 +207,9 @@ impl<'c> Upgrades<'c> {
     }
 
     pub(super) fn progress(&mut self, id: UpgradeId, progress: Progress) {
-        if let Some(upgrade) = self.known.get_mut(&id)
-            && matches!(upgrade.state, UpgradeState::Active(_))
-        {
-            upgrade.progress = Some(progress);
-            upgrade.changed = upgrade.changed.max(Changed::Progress);
+        if let Some(upgrade) = self.known.get_mut(&id) {
+            let changed = upgrade.now.progress(progress);
+            upgrade.changed = upgrade.changed.max(changed);
         }
     }
 
@@ -240,19 +235,20 @@ impl<'c> Upgrades<'c> {
         else {
             return;
         };
-        let Some(upgrade) = self.known.get_mut(id).filter(|it| it.takes(*attempt)) else {
+        let Some(upgrade) = self.known.get_mut(id) else {
             return;
         };
+        let retry_at = retry_at.filter(|_| self.may_retry.contains(id));
         let ending = Ending {
-            outcome,
-            facts,
+            outcome: outcome.clone(),
+            facts: (**facts).clone(),
             at: *at,
         };
-        let retry_at = retry_at.filter(|_| self.may_retry.contains(id));
-        if let Some(retry_at) = retry_at {
-            upgrade.wait(*attempt, ending, retry_at);
-        } else {
-            upgrade.end(*attempt, ending);
+        match upgrade.now.ended(*attempt, ending, retry_at) {
+            Changed::Nothing => return,
+            changed => upgrade.changed = changed,
+        }
+        if retry_at.is_none() {
             self.over.push(*id);
             self.tasks.insert(*task, *at);
         }
@@ -266,7 +262,7 @@ impl<'c> Upgrades<'c> {
         conn: &mut SqliteConnection,
     ) -> Result<WrittenUpgrades, sqlx::Error> {
         let mut counts = CountChanges::default();
-        let mut changed: [Vec<(UpgradeId, &Upgrade<'_>)>; 3] = Default::default();
+        let mut changed: [Vec<(UpgradeId, &Upgrade)>; 3] = Default::default();
         let mut turns = Vec::new();
         for (id, upgrade) in &self.known {
             match upgrade.changed {
@@ -278,9 +274,9 @@ impl<'c> Upgrades<'c> {
                     turns.push(upgrade.endpoint.clone());
                 }
             }
-            counts.moved(upgrade.task, upgrade.stored.0, upgrade.state, 1);
+            counts.moved(upgrade.task, upgrade.stored.0, upgrade.now.state, 1);
             count_in_cell(&mut self.cells, upgrade.stored, -1);
-            count_in_cell(&mut self.cells, (upgrade.state, upgrade.cell), 1);
+            count_in_cell(&mut self.cells, (upgrade.now.state, upgrade.now.cell), 1);
         }
         for list in &mut changed {
             // in the order of the table: rows on one page follow each other
@@ -289,7 +285,7 @@ impl<'c> Upgrades<'c> {
         let [progress, stages, phases] = changed;
         PROGRESS
             .execute(conn, &progress, |query, (id, upgrade)| {
-                let (done, total) = (upgrade.progress)
+                let (done, total) = (upgrade.now.progress)
                     .map_or((None, 0), |it| (Some(it.done_bytes), it.total_bytes));
                 query
                     .bind(id.0)
@@ -349,13 +345,11 @@ fn count_in_cell(
     (state, cell): (UpgradeState, Option<u32>),
     by: i64,
 ) {
-    if let UpgradeState::Active(stage) = state
-        && let Some(cell) = cell
-    {
-        if stage.holds_slot() {
-            cells.entry(cell).or_default().active += by;
-        } else if stage == Stage::WaitingForSlot {
-            cells.entry(cell).or_default().waiting += by;
+    if let Some((cell, how)) = apply::Upgrade::in_cell(state, cell) {
+        let cell = cells.entry(cell).or_default();
+        match how {
+            InCell::Holds => cell.active += by,
+            InCell::Waits => cell.waiting += by,
         }
     }
 }

@@ -36,8 +36,8 @@ const EXCEPTIONS: [(&str, &str); 7] = [
         "sorts the webhooks that have something to deliver",
     ),
     (
-        "SELECT u.not_before, u.id, t.id FROM tasks t",
-        "sorts one row for each running task",
+        "SELECT t.id, t.state, t.start_at, u.id AS first_upgrade",
+        "adds up the states of a task's upgrades",
     ),
     (
         "SELECT DISTINCT j.value AS endpoint",
@@ -147,7 +147,7 @@ async fn every_statement_finds_its_rows_by_an_index() {
         upgrade_rows::OF_DEVICE,
         upgrade_rows::ONE,
         upgrade_rows::RESTORE,
-        upgrade_rows::STARTABLE,
+        upgrade_rows::DUE,
     ]
     .map(str::to_owned);
     let statements = sources().into_iter().chain(lists_of_devices());
