@@ -352,6 +352,8 @@ impl Kept {
         let token = TokenHash::load_or_create(&config.data_dir)?;
         let store = SqliteStore::open(&config.data_dir).await?;
         let database: Arc<dyn Store> = Arc::new(store.clone());
+        // The lock is ours: what was begun and is not under way here, nobody else is about to end.
+        database.end_interrupted().await?;
         let files = PackageFiles::open(&config.data_dir).await?;
         remove_unused(&files, &*database).await;
         time::await_clock(&*database).await?;

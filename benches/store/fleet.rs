@@ -14,8 +14,8 @@ use cellwise::{
     },
     package::{PcpOffer, Segmentation, Version},
     store::{
-        BatchId, EventStore, NewDevice, NewPackage, NewTask, NewWebhook, Selection, SqliteStore,
-        Store, WebhookId,
+        BatchId, Catalog as _, Events as _, NewDevice, NewPackage, NewTask, NewWebhook, Selection,
+        SqliteStore, WebhookId,
     },
 };
 

@@ -6,8 +6,8 @@ use cellwise::{
     ledger::{Change, PackageId, Stage, TaskId, UpgradeId},
     shard::COMMIT_BATCH,
     store::{
-        DeliveryId, DeliveryState, DeviceFilter, EventStore, SqliteStore, Store, UpgradeState,
-        WebhookId,
+        Agenda as _, Catalog as _, DeliveryId, DeliveryState, DeviceFilter, Events as _,
+        Inventory as _, Journal as _, Ledger as _, SqliteStore, UpgradeState, WebhookId,
     },
 };
 

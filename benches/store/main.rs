@@ -14,7 +14,7 @@ use cellwise::{
     clock::UtcMillis,
     ledger::UpgradeId,
     shard::COMMIT_BATCH,
-    store::{SqliteStore, Store},
+    store::{Agenda as _, Inventory as _, Journal as _, Ledger as _, SqliteStore},
     task::plan,
 };
 use clap::{Parser, ValueEnum};

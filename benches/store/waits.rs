@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cellwise::store::{SqliteStore, Store};
+use cellwise::store::{Ledger as _, SqliteStore};
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use super::{

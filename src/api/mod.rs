@@ -96,7 +96,7 @@ impl ApiState {
     }
 }
 
-/// The whole API. Serve it with [`serve`]: requests are counted per source address.
+/// The whole API. Serve it with [`serve()`]: requests are counted per source address.
 pub fn router(state: ApiState) -> axum::Router {
     let limit = Arc::new(guard::RateLimit::new(state.config.clone()));
     let config = state.config.clone();

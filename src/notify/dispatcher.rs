@@ -23,7 +23,7 @@ use crate::{
     config::{Settings, WebhookConfig},
     signal::Signals,
     store::{
-        AttemptResult, Attempted, BusyWebhook, DeliveryId, DueDelivery, EventStore, StoreError,
+        AttemptResult, Attempted, BusyWebhook, DeliveryId, DueDelivery, Events, StoreError,
         WebhookId,
     },
     vault::Vault,
@@ -59,7 +59,7 @@ pub struct Dispatcher {
 /// What a dispatcher is started with.
 pub struct DispatcherSetup {
     /// Where it stands what is to be told.
-    pub store: Arc<dyn EventStore>,
+    pub store: Arc<dyn Events>,
     /// The settings. Of those that change only the networks count.
     pub config: Settings,
     /// Poked when something has happened.

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::Secret;
 use crate::{
-    store::{EventStore, StoreError},
+    store::{Events, StoreError},
     vault::{SealError, Vault},
 };
 
@@ -64,7 +64,7 @@ impl Secret {
 ///
 /// # Errors
 /// The database, or no randomness. What is sealed by then stays so.
-pub async fn seal_secrets(store: &dyn EventStore, vault: &Vault) -> Result<usize, KeepError> {
+pub async fn seal_secrets(store: &dyn Events, vault: &Vault) -> Result<usize, KeepError> {
     let mut sealed = 0;
     for (webhook, secret) in store.webhook_secrets().await? {
         if !secret.starts_with(MARK) {

@@ -1,6 +1,6 @@
 //! Applications are told: what happened is posted to their webhooks, signed as [Standard Webhooks] says.
 //!
-//! The store holds what is to be told, and to whom ([`crate::store::EventStore`]). The dispatcher tries, writes
+//! The store holds what is to be told, and to whom ([`crate::store::Events`]). The dispatcher tries, writes
 //! down what came of it, and tries again later: at least once, so that a receiver has to know a repeat by its
 //! `webhook-id`.
 //!

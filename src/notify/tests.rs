@@ -33,8 +33,9 @@ use crate::{
     package::{PcpOffer, Segmentation, Version},
     signal::Signals,
     store::{
-        AttemptResult, Attempted, DeliveryState, EventStore as _, NewDevice, NewPackage, NewTask,
-        NewWebhook, Selection, SqliteStore, Store, WebhookId,
+        Agenda as _, AttemptResult, Attempted, Catalog as _, DeliveryState, Events as _,
+        Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage, NewTask, NewWebhook,
+        Selection, SqliteStore, WebhookId,
     },
 };
 

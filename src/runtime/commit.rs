@@ -98,7 +98,7 @@ mod tests {
     use crate::{
         clock::UtcMillis,
         ledger::{Binding, Change, DeviceIds, QueueMode, Registration},
-        store::SqliteStore,
+        store::{Ledger as _, SqliteStore},
     };
 
     fn registered(endpoint: &str) -> Change {

@@ -282,7 +282,7 @@ mod tests {
     use crate::{
         clock::UtcMillis,
         ledger::{Binding, Change, DeviceIds, QueueMode, Registration},
-        store::{SqliteStore, conformance::next_batch},
+        store::{Inventory as _, Ledger as _, SqliteStore, conformance::next_batch},
     };
 
     fn registered(endpoint: &str, at: UtcMillis) -> Change {

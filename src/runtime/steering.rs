@@ -1,7 +1,7 @@
 //! Which of the sockets of a port a datagram goes to.
 //!
 //! The kernel runs a small program for each datagram (`SO_ATTACH_REUSEPORT_CBPF`, socket(7)) that computes the same as
-//! [`home`](crate::shard::home): whoever keeps its address is always heard on the same shard, before a restart and after it, and a device
+//! [`home`](crate::shard::home()): whoever keeps its address is always heard on the same shard, before a restart and after it, and a device
 //! can be put where it will be heard.
 
 use std::{io, os::fd::AsFd};
@@ -13,7 +13,7 @@ use nix::{
 
 use crate::shard::{SHIFT, SPREAD};
 
-/// Has the kernel send each datagram to the socket of its [`home`]: `socket` is one of `shards`, which were bound to the
+/// Has the kernel send each datagram to the socket of its [`home`](crate::shard::home()): `socket` is one of `shards`, which were bound to the
 /// address one after the other.
 ///
 /// # Errors
@@ -31,7 +31,7 @@ pub(super) fn steer(socket: &impl AsFd, shards: u8) -> io::Result<()> {
 #[allow(clippy::cast_sign_loss)] // this is how offsets are told from it
 const NETWORK: u32 = libc::SKF_NET_OFF as u32;
 
-/// [`home`] for the kernel. It knows IPv4 headers without options and IPv6 headers without extensions; of others it makes
+/// [`home`](crate::shard::home()) for the kernel. It knows IPv4 headers without options and IPv6 headers without extensions; of others it makes
 /// something else, but always the same.
 fn program(shards: u8) -> Vec<sock_filter> {
     const V4: [u32; 2] = [12, 20];

@@ -239,15 +239,10 @@ impl Upgrade {
 
     /// The cell in which it waits for a slot, or holds one.
     pub fn in_cell(state: UpgradeState, cell: Option<u32>) -> Option<(u32, InCell)> {
-        let UpgradeState::Active(stage) = state else {
-            return None;
-        };
-        if stage.holds_slot() {
-            Some((cell?, InCell::Holds))
-        } else if stage == Stage::WaitingForSlot {
-            Some((cell?, InCell::Waits))
-        } else {
-            None
+        match state {
+            UpgradeState::Active(Stage::WaitingForSlot) => Some((cell?, InCell::Waits)),
+            UpgradeState::Active(held) if held.holds_slot() => Some((cell?, InCell::Holds)),
+            _ => None,
         }
     }
 }

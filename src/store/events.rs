@@ -243,8 +243,10 @@ pub const MAX_WEBHOOKS_ALIKE: u32 = 50;
 /// An outcome, its event, and a delivery to each webhook that is there at the time are written in one
 /// transaction: none is without the others.
 #[async_trait]
-pub trait EventStore: Send + Sync + 'static {
-    /// Up to `limit` events with numbers above `after`, of one task or of all, oldest first.
+pub trait Events: Send + Sync + 'static {
+    /// Up to `limit` events with numbers above `after`, of one task or of all, oldest first. Events become visible in the
+    /// order of their numbers: who has read up to a number misses none. A database whose transactions overlap gives the
+    /// numbers under a lock that is held until the commit.
     async fn events(
         &self,
         after: i64,

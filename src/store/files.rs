@@ -100,8 +100,7 @@ pub struct PackageFiles {
 }
 
 impl PackageFiles {
-    /// Opens the directory in `data_dir`, creates it if it is not there, and removes what uploads left
-    /// that did not end.
+    /// Opens the directory in `data_dir`, and creates it if it is not there.
     pub async fn open(data_dir: &Path) -> Result<Self, FileError> {
         let dir = data_dir.join(DIRECTORY);
         let opened = dir.clone();
@@ -112,12 +111,7 @@ impl PackageFiles {
                 .create(&opened)?;
             close_to_others(&opened, 0o700)?;
             for entry in std::fs::read_dir(&opened)? {
-                let entry = entry?;
-                if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
-                    std::fs::remove_file(entry.path())?;
-                } else {
-                    close_to_others(&entry.path(), 0o600)?;
-                }
+                close_to_others(&entry?.path(), 0o600)?;
             }
             Ok(())
         })
@@ -128,7 +122,8 @@ impl PackageFiles {
         })
     }
 
-    /// Removes files that no package refers to: a crash between a file and its row leaves one.
+    /// Removes what uploads left that did not end, and files that no package refers to: a crash between a file and its row
+    /// leaves one. Only for whoever knows that nobody else has the directory: what looks left may be somebody's work.
     pub async fn remove_unused(&self, store: &dyn Store) -> Result<u64, SweepError> {
         let _kept = self.lock().await;
         let opened = self.dir.clone();
@@ -139,8 +134,13 @@ impl PackageFiles {
         })
         .await?;
         let mut removed = 0;
-        for name in names.iter().filter(|name| is_sha256(name)) {
-            if !store.content_in_use(name).await? {
+        for name in &names {
+            let unused = match name {
+                name if name.starts_with(TEMPORARY) => true,
+                name if is_sha256(name) => !store.content_in_use(name).await?,
+                _ => false,
+            };
+            if unused {
                 self.remove(name).await?;
                 removed += 1;
             }

@@ -141,7 +141,7 @@ pub struct PackageRecord {
     pub deleted_at: Option<UtcMillis>,
 }
 
-/// What [`super::Store::insert_package`] did.
+/// What [`super::Catalog::insert_package`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InsertedPackage {
     /// The package.
@@ -150,7 +150,7 @@ pub struct InsertedPackage {
     pub created: bool,
 }
 
-/// What [`super::Store::delete_package`] did.
+/// What [`super::Catalog::delete_package`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeletedPackage {
     /// Name of the content's file.
@@ -181,7 +181,7 @@ pub struct DeviceUpdate {
     pub psk: Option<Option<StoredPsk>>,
 }
 
-/// What became of one device in [`super::Store::add_devices`].
+/// What became of one device in [`super::Inventory::add_devices`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AddedDevice {
     /// It is new.

@@ -7,7 +7,10 @@ use super::{Created, Failed, Final, Order};
 use crate::{
     clock::UtcMillis,
     ledger::{ActiveUpgrade, Change, DeviceRecord, PackageId, TaskId, UpgradeId},
-    store::{BatchId, CommitReport, NewDevice, NewPackage, NewTask, Selection, SqliteStore, Store},
+    store::{
+        Agenda as _, BatchId, Catalog as _, CommitReport, Inventory as _, Journal as _,
+        Ledger as _, NewDevice, NewPackage, NewTask, Selection, SqliteStore,
+    },
     task::{Due, TaskHead},
 };
 

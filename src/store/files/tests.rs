@@ -5,7 +5,7 @@ use crate::{
     clock::UtcMillis,
     ledger::PackageId,
     package::{PcpOffer, Segmentation, Version},
-    store::{NewPackage, SqliteStore},
+    store::{Catalog as _, NewPackage, SqliteStore},
 };
 
 async fn sealed(files: &PackageFiles, chunks: &[&[u8]]) -> SealedUpload {
@@ -121,7 +121,8 @@ async fn an_upload_that_does_not_end_leaves_nothing() {
     let packages = dir.path().join(DIRECTORY);
     std::fs::write(packages.join("tmp-1"), "x").unwrap();
     std::fs::write(packages.join("cafe"), "x").unwrap();
-    PackageFiles::open(dir.path()).await.unwrap();
+    let store = SqliteStore::open(dir.path()).await.unwrap();
+    assert_eq!(files.remove_unused(&store).await.unwrap(), 1);
     assert_eq!(names(dir.path()), ["cafe"]);
 }
 

@@ -4,9 +4,8 @@
 use sqlx::SqliteConnection;
 
 use super::{
-    Doing, SqliteStore,
     bulk::json_list,
-    counts::{self, CountChanges},
+    counts::CountChanges,
     events::Announcements,
     packed::Packed,
     rows,
@@ -18,58 +17,14 @@ use crate::{
     store::{CancelUpgradeError, UpgradeRecord, UpgradeState},
 };
 
-const DOING: &str = "cancelling an upgrade";
+pub(super) const CANCELLING: &str = "cancelling an upgrade";
 
-impl SqliteStore {
-    /// See [`crate::store::Store::cancel_upgrade`].
-    pub(super) async fn cancel(
-        &self,
-        id: UpgradeId,
-        now: UtcMillis,
-    ) -> Result<UpgradeRecord, CancelUpgradeError> {
-        let mut tx = self.write(DOING).await?;
-        let upgrade = read(&mut tx, id).await?;
-        match upgrade.state {
-            UpgradeState::Pending => {
-                let announcements = Announcements::begin(&mut tx).await.doing(DOING)?;
-                let waiting = [id.0];
-                let why = Cancellation::Upgrade;
-                cancel_waiting(&mut tx, upgrade.task, &waiting, why, now, &announcements)
-                    .await
-                    .doing(DOING)?;
-                counts::end_task_if_done(&mut tx, upgrade.task, now, &announcements)
-                    .await
-                    .doing(DOING)?;
-                announcements.deliver(&mut tx).await.doing(DOING)?;
-            }
-            UpgradeState::Active(_) => {
-                sqlx::query(
-                    "UPDATE upgrades SET cancel_requested_at = COALESCE(cancel_requested_at, ?) WHERE id = ?",
-                )
-                .bind(now.0)
-                .bind(id.0)
-                .execute(&mut *tx)
-                .await
-                .doing(DOING)?;
-            }
-            UpgradeState::Cancelled => return Ok(upgrade),
-            UpgradeState::Succeeded | UpgradeState::Failed => {
-                let state = upgrade.state;
-                return Err(CancelUpgradeError::Ended { id, state });
-            }
-        }
-        let upgrade = read(&mut tx, id).await?;
-        tx.commit().await.doing(DOING)?;
-        Ok(upgrade)
-    }
-}
-
-async fn read(
+pub(super) async fn read(
     conn: &mut SqliteConnection,
     id: UpgradeId,
 ) -> Result<UpgradeRecord, CancelUpgradeError> {
     let query = sqlx::query(upgrade_rows::ONE).bind(id.0);
-    let found = Packed::fetch(query, conn, DOING).await?;
+    let found = Packed::fetch(query, conn, CANCELLING).await?;
     let row = found.rows::<DetailRow>().next().transpose()?;
     let record = row.map(|row| row.upgrade.record()).transpose()?;
     record.ok_or(CancelUpgradeError::NotFound(id))
@@ -82,7 +37,7 @@ pub(super) async fn cancel_waiting(
     waiting: &[i64],
     why: Cancellation,
     at: UtcMillis,
-    announcements: &Announcements,
+    announcements: &mut Announcements,
 ) -> Result<(), sqlx::Error> {
     let ids = json_list(waiting);
     let outcome = Outcome::Cancelled(why);

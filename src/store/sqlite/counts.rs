@@ -44,7 +44,7 @@ pub(super) async fn end_task_if_done(
     conn: &mut SqliteConnection,
     task: TaskId,
     at: UtcMillis,
-    announcements: &Announcements,
+    announcements: &mut Announcements,
 ) -> Result<(), sqlx::Error> {
     let ended = sqlx::query(
         "UPDATE tasks SET state = CASE state WHEN 'stopping' THEN 'stopped' ELSE 'finished' END, ended_at = ?1 \

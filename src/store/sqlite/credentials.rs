@@ -1,80 +1,14 @@
-//! The devices' pre-shared keys, and what else an operator changes about a device.
+//! The devices' pre-shared keys.
 
 use std::collections::HashMap;
 
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    Doing, SqliteStore,
+    Doing,
     rows::{self, Columns},
 };
-use crate::store::{DeviceUpdate, StoreError, StoredPsk, UpdateDeviceError};
-
-impl SqliteStore {
-    /// See [`crate::store::Store::update_device`].
-    pub(super) async fn change_device(
-        &self,
-        endpoint: &str,
-        update: &DeviceUpdate,
-    ) -> Result<(), UpdateDeviceError> {
-        let doing = "changing a device";
-        let mut tx = self.write(doing).await?;
-        let identity = (update.psk.iter().flatten()).map(|psk| psk.identity.as_str());
-        let holders = holders(&mut tx, identity).await?;
-        if let Some((identity, holder)) = holders.into_iter().find(|(_, it)| it != endpoint) {
-            return Err(UpdateDeviceError::IdentityTaken {
-                identity,
-                endpoint: holder,
-            });
-        }
-        let revision = rows::revision(&mut tx).await? + 1;
-        let changed = sqlx::query(
-            "UPDATE devices SET revision = ?1, product = COALESCE(?2, product), secure = COALESCE(?3, secure) \
-             WHERE endpoint = ?4 AND removed = 0",
-        )
-        .bind(revision)
-        .bind(&update.product)
-        .bind(update.secure)
-        .bind(endpoint)
-        .execute(&mut *tx)
-        .await
-        .doing(doing)?;
-        if changed.rows_affected() == 0 {
-            return Err(UpdateDeviceError::NotFound(endpoint.to_owned()));
-        }
-        if let Some(psk) = &update.psk {
-            set_psk(&mut tx, endpoint, psk.as_ref())
-                .await
-                .doing(doing)?;
-        }
-        rows::set_revision(&mut tx, revision).await.doing(doing)?;
-        tx.commit().await.doing(doing)?;
-        Ok(())
-    }
-
-    /// See [`crate::store::Store::restore_keys`].
-    pub(super) async fn keys_to_restore(
-        &self,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Vec<(String, StoredPsk)>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT endpoint, psk_identity, psk_sealed FROM devices \
-             WHERE endpoint > ? AND psk_identity IS NOT NULL ORDER BY endpoint LIMIT ?",
-        )
-        .bind(after.unwrap_or_default())
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await
-        .doing("reading the devices' keys")?;
-        let keys = rows.iter().map(|row| {
-            let psk = stored_psk(row)?;
-            Ok(psk.map(|psk| row.value("endpoint").map(|endpoint| (endpoint, psk))))
-        });
-        let keys: Vec<_> = keys.collect::<Result<_, StoreError>>()?;
-        keys.into_iter().flatten().collect()
-    }
-}
+use crate::store::{StoreError, StoredPsk};
 
 /// Who has each of the identities, as far as anybody has.
 pub(super) async fn holders(

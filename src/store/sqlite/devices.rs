@@ -1,113 +1,37 @@
-use std::{
-    collections::{BTreeSet, HashMap},
-    ops::Range,
-};
+//! The devices as the operator knows them.
 
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
+use std::ops::Range;
+
+use async_trait::async_trait;
 
 use super::{
     Doing, SqliteStore,
-    bulk::{RowStatement, json_list},
-    counts::{self, CountChanges},
-    credentials::{holders, set_psk},
-    device_rows::{self, DetailRow, readable},
-    events::Announcements,
+    bulk::RowStatement,
+    credentials::{self, holders, set_psk},
+    device_rows::{self, DetailRow},
+    device_writes::{adopt, end_waiting_upgrades, insert_chunk, products},
     packed::Packed,
     rows::{self, Columns as _},
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{DeviceRecord, Failure, Happened, Outcome, TaskId},
     store::{
-        AddedDevice, DeviceDetail, DeviceFilter, NewDevice, Page, RestoredDevices, StoreError,
-        UpgradeState,
+        AddedDevice, DeviceChange, DeviceDetail, DeviceFilter, DeviceUpdate, Inventory, NewDevice,
+        Page, StoreError, StoredPsk, UpdateDeviceError,
     },
 };
 
-impl SqliteStore {
-    /// See [`crate::store::Store::restore_busy_devices`].
-    pub(super) async fn busy_devices_to_restore(
-        &self,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Vec<DeviceRecord>, StoreError> {
-        let query = sqlx::query(device_rows::RESTORE_BUSY)
-            .bind(after.unwrap_or_default())
-            .bind(limit);
-        Packed::fetch(query, &self.readers, "reading devices whose upgrade runs")
-            .await?
-            .rows()
-            .filter_map(|row| readable(row).transpose())
-            .collect()
-    }
+/// Devices that came by themselves have revision 0.
+const NEWCOMERS_GONE: &str = "SELECT id FROM devices INDEXED BY devices_by_themselves \
+     WHERE revision = 0 AND removed = 0 \
+         AND MAX(COALESCE(reg_expires_at, 0), COALESCE(reg_ended_at, 0), COALESCE(last_heard_at, 0)) >= ? \
+         AND MAX(COALESCE(reg_expires_at, 0), COALESCE(reg_ended_at, 0), COALESCE(last_heard_at, 0)) < ? \
+         AND NOT EXISTS (SELECT 1 FROM upgrades u WHERE u.endpoint = devices.endpoint) \
+     ORDER BY MAX(COALESCE(reg_expires_at, 0), COALESCE(reg_ended_at, 0), COALESCE(last_heard_at, 0)) LIMIT ?";
 
-    /// See [`crate::store::Store::restore_devices`].
-    pub(super) async fn devices_to_restore(
-        &self,
-        after: i64,
-        limit: u32,
-    ) -> Result<RestoredDevices, StoreError> {
-        let doing = "reading devices";
-        let row = sqlx::query(device_rows::RESTORE)
-            .bind(after)
-            .bind(limit)
-            .fetch_one(&self.readers)
-            .await
-            .doing(doing)?;
-        let found: u32 = row.try_get(1).doing(doing)?;
-        let last: Option<i64> = row.try_get(2).doing(doing)?;
-        let devices = Packed::of(&row)?
-            .rows()
-            .filter_map(|row| readable(row).transpose())
-            .collect::<Result<_, _>>()?;
-        let next = last.filter(|_| found >= limit);
-        Ok(RestoredDevices { devices, next })
-    }
-
-    /// See [`crate::store::Store::restore_revision`].
-    pub(super) async fn revision_to_restore(&self) -> Result<i64, StoreError> {
-        let doing = "reading the revision of the devices";
-        let oldest_removal: Option<i64> =
-            sqlx::query_scalar("SELECT MIN(revision) FROM devices WHERE removed = 1")
-                .fetch_one(&self.readers)
-                .await
-                .doing(doing)?;
-        if let Some(revision) = oldest_removal {
-            return Ok(revision - 1);
-        }
-        let mut conn = self.readers.acquire().await.doing(doing)?;
-        rows::revision(&mut conn).await
-    }
-
-    /// See [`crate::store::Store::device`].
-    pub(super) async fn device_by_endpoint(
-        &self,
-        endpoint: &str,
-    ) -> Result<Option<DeviceDetail>, StoreError> {
-        let query = sqlx::query(device_rows::ONE).bind(endpoint);
-        Packed::fetch(query, &self.readers, "reading a device")
-            .await?
-            .rows()
-            .next()
-            .map(|row| row.and_then(DetailRow::detail))
-            .transpose()
-    }
-
-    /// See [`crate::store::Store::devices`].
-    pub(super) async fn list_devices(
-        &self,
-        filter: &DeviceFilter,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Page<DeviceDetail>, StoreError> {
-        let mut query = device_rows::list(filter, after, limit);
-        Packed::fetch(query.build(), &self.readers, "listing devices")
-            .await?
-            .page(limit, DetailRow::detail)
-    }
-
-    /// See [`crate::store::Store::add_devices`].
-    pub(super) async fn insert_devices(
+#[async_trait]
+impl Inventory for SqliteStore {
+    async fn add_devices(
         &self,
         devices: &[NewDevice],
         now: UtcMillis,
@@ -175,8 +99,165 @@ impl SqliteStore {
         Ok(answers)
     }
 
-    /// See [`crate::store::Store::remove_newcomers`].
-    pub(super) async fn tombstone_newcomers(
+    async fn device(&self, endpoint: &str) -> Result<Option<DeviceDetail>, StoreError> {
+        let query = sqlx::query(device_rows::ONE).bind(endpoint);
+        Packed::fetch(query, &self.readers, "reading a device")
+            .await?
+            .rows()
+            .next()
+            .map(|row| row.and_then(DetailRow::detail))
+            .transpose()
+    }
+
+    async fn devices(
+        &self,
+        filter: &DeviceFilter,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<DeviceDetail>, StoreError> {
+        let mut query = device_rows::list(filter, after, limit);
+        Packed::fetch(query.build(), &self.readers, "listing devices")
+            .await?
+            .page(limit, DetailRow::detail)
+    }
+
+    async fn update_device(
+        &self,
+        endpoint: &str,
+        update: &DeviceUpdate,
+    ) -> Result<(), UpdateDeviceError> {
+        let doing = "changing a device";
+        let mut tx = self.write(doing).await?;
+        let identity = (update.psk.iter().flatten()).map(|psk| psk.identity.as_str());
+        let holders = holders(&mut tx, identity).await?;
+        if let Some((identity, holder)) = holders.into_iter().find(|(_, it)| it != endpoint) {
+            return Err(UpdateDeviceError::IdentityTaken {
+                identity,
+                endpoint: holder,
+            });
+        }
+        let revision = rows::revision(&mut tx).await? + 1;
+        let changed = sqlx::query(
+            "UPDATE devices SET revision = ?1, product = COALESCE(?2, product), secure = COALESCE(?3, secure) \
+             WHERE endpoint = ?4 AND removed = 0",
+        )
+        .bind(revision)
+        .bind(&update.product)
+        .bind(update.secure)
+        .bind(endpoint)
+        .execute(&mut *tx)
+        .await
+        .doing(doing)?;
+        if changed.rows_affected() == 0 {
+            return Err(UpdateDeviceError::NotFound(endpoint.to_owned()));
+        }
+        if let Some(psk) = &update.psk {
+            set_psk(&mut tx, endpoint, psk.as_ref())
+                .await
+                .doing(doing)?;
+        }
+        rows::set_revision(&mut tx, revision).await.doing(doing)?;
+        tx.commit().await.doing(doing)?;
+        Ok(())
+    }
+
+    async fn restore_keys(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(String, StoredPsk)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT endpoint, psk_identity, psk_sealed FROM devices \
+             WHERE endpoint > ? AND psk_identity IS NOT NULL ORDER BY endpoint LIMIT ?",
+        )
+        .bind(after.unwrap_or_default())
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await
+        .doing("reading the devices' keys")?;
+        let keys = rows.iter().map(|row| {
+            let psk = credentials::stored_psk(row)?;
+            Ok(psk.map(|psk| row.value("endpoint").map(|endpoint| (endpoint, psk))))
+        });
+        let keys: Vec<_> = keys.collect::<Result<_, StoreError>>()?;
+        keys.into_iter().flatten().collect()
+    }
+
+    async fn remove_device(&self, endpoint: &str, now: UtcMillis) -> Result<bool, StoreError> {
+        let doing = "removing a device";
+        let mut tx = self.write(doing).await?;
+        let revision = rows::revision(&mut tx).await? + 1;
+        let removed = sqlx::query(
+            "UPDATE devices SET removed = 1, psk_identity = NULL, psk_sealed = NULL, revision = ? \
+             WHERE endpoint = ? AND removed = 0",
+        )
+        .bind(revision)
+        .bind(endpoint)
+        .execute(&mut *tx)
+        .await
+        .doing(doing)?;
+        if removed.rows_affected() == 0 {
+            return Ok(false);
+        }
+        rows::set_revision(&mut tx, revision).await.doing(doing)?;
+        end_waiting_upgrades(&mut tx, endpoint, now)
+            .await
+            .doing(doing)?;
+        tx.commit().await.doing(doing)?;
+        Ok(true)
+    }
+
+    async fn device_changes_since(
+        &self,
+        revision: i64,
+        limit: u32,
+    ) -> Result<Vec<DeviceChange>, StoreError> {
+        // Devices that registered by themselves have revision 0.
+        sqlx::query(
+            "SELECT revision, endpoint, product, removed, secure, psk_identity, psk_sealed FROM devices \
+             WHERE revision > ? ORDER BY revision LIMIT ?",
+        )
+        .bind(revision.max(0))
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await
+        .doing("reading changed devices")?
+        .iter()
+        .map(|row| {
+            Ok(DeviceChange {
+                revision: row.int("revision")?,
+                endpoint: row.value("endpoint")?,
+                product: row.value("product")?,
+                secure: row.value("secure")?,
+                psk: credentials::stored_psk(row)?,
+                removed: row.value("removed")?,
+            })
+        })
+        .collect()
+    }
+
+    async fn forget_removed(&self, endpoint: &str) -> Result<bool, StoreError> {
+        let doing = "forgetting a removed device";
+        let mut tx = self.write(doing).await?;
+        sqlx::query(
+            "DELETE FROM devices WHERE endpoint = ?1 AND removed = 1 \
+             AND NOT EXISTS (SELECT 1 FROM upgrades WHERE endpoint = ?1 AND phase = 1)",
+        )
+        .bind(endpoint)
+        .execute(&mut *tx)
+        .await
+        .doing(doing)?;
+        let there: bool =
+            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM devices WHERE endpoint = ?)")
+                .bind(endpoint)
+                .fetch_one(&mut *tx)
+                .await
+                .doing(doing)?;
+        tx.commit().await.doing(doing)?;
+        Ok(!there)
+    }
+
+    async fn remove_newcomers(
         &self,
         ended: Range<UtcMillis>,
         limit: u32,
@@ -220,186 +301,4 @@ impl SqliteStore {
         tx.commit().await.doing(doing)?;
         Ok(removed.len() as u64)
     }
-
-    /// See [`crate::store::Store::remove_device`].
-    pub(super) async fn tombstone_device(
-        &self,
-        endpoint: &str,
-        now: UtcMillis,
-    ) -> Result<bool, StoreError> {
-        let doing = "removing a device";
-        let mut tx = self.write(doing).await?;
-        let revision = rows::revision(&mut tx).await? + 1;
-        let removed = sqlx::query(
-            "UPDATE devices SET removed = 1, psk_identity = NULL, psk_sealed = NULL, revision = ? \
-             WHERE endpoint = ? AND removed = 0",
-        )
-        .bind(revision)
-        .bind(endpoint)
-        .execute(&mut *tx)
-        .await
-        .doing(doing)?;
-        if removed.rows_affected() == 0 {
-            return Ok(false);
-        }
-        rows::set_revision(&mut tx, revision).await.doing(doing)?;
-        end_waiting_upgrades(&mut tx, endpoint, now)
-            .await
-            .doing(doing)?;
-        tx.commit().await.doing(doing)?;
-        Ok(true)
-    }
-}
-
-/// Devices that came by themselves have revision 0.
-const NEWCOMERS_GONE: &str = "SELECT id FROM devices INDEXED BY devices_by_themselves \
-     WHERE revision = 0 AND removed = 0 \
-         AND MAX(COALESCE(reg_expires_at, 0), COALESCE(reg_ended_at, 0), COALESCE(last_heard_at, 0)) >= ? \
-         AND MAX(COALESCE(reg_expires_at, 0), COALESCE(reg_ended_at, 0), COALESCE(last_heard_at, 0)) < ? \
-         AND NOT EXISTS (SELECT 1 FROM upgrades u WHERE u.endpoint = devices.endpoint) \
-     ORDER BY MAX(COALESCE(reg_expires_at, 0), COALESCE(reg_ended_at, 0), COALESCE(last_heard_at, 0)) LIMIT ?";
-
-/// The products of those of `devices` that are there and were not removed.
-async fn products(
-    conn: &mut SqliteConnection,
-    devices: &[NewDevice],
-) -> Result<HashMap<String, String>, StoreError> {
-    let doing = "looking for devices";
-    let mut known = HashMap::new();
-    for chunk in devices.chunks(rows::CHUNK) {
-        let mut query = QueryBuilder::<Sqlite>::new(
-            "SELECT endpoint, product FROM devices WHERE removed = 0 AND endpoint IN (",
-        );
-        let mut endpoints = query.separated(", ");
-        for device in chunk {
-            endpoints.push_bind(&device.endpoint);
-        }
-        endpoints.push_unseparated(")");
-        for row in query.build().fetch_all(&mut *conn).await.doing(doing)? {
-            known.insert(row.value("endpoint")?, row.value("product")?);
-        }
-    }
-    Ok(known)
-}
-
-/// Those of `devices` that came by themselves are the operator's from now on.
-async fn adopt(
-    conn: &mut SqliteConnection,
-    devices: &[NewDevice],
-    revision: &mut i64,
-) -> Result<(), sqlx::Error> {
-    let endpoints = json_list(devices.iter().map(|device| &device.endpoint));
-    let products = json_list(devices.iter().map(|device| &device.product));
-    let newcomers: Vec<i64> = sqlx::query_scalar(
-        "SELECT d.id FROM json_each(?) j JOIN json_each(?) v ON v.key = j.key \
-             CROSS JOIN devices d ON d.endpoint = j.value \
-         WHERE d.revision = 0 AND d.removed = 0 AND d.product = v.value",
-    )
-    .bind(endpoints)
-    .bind(products)
-    .fetch_all(&mut *conn)
-    .await?;
-    for device in newcomers {
-        *revision += 1;
-        sqlx::query("UPDATE devices SET revision = ? WHERE id = ?")
-            .bind(*revision)
-            .bind(device)
-            .execute(&mut *conn)
-            .await?;
-    }
-    Ok(())
-}
-
-async fn insert_chunk(
-    conn: &mut SqliteConnection,
-    devices: &[&NewDevice],
-    revision: &mut i64,
-    now: UtcMillis,
-) -> Result<(), sqlx::Error> {
-    let mut query = QueryBuilder::<Sqlite>::new(
-        "INSERT INTO devices (endpoint, product, revision, created_at, secure, psk_identity, psk_sealed) ",
-    );
-    query.push_values(devices, |mut row, device| {
-        *revision += 1;
-        row.push_bind(&device.endpoint)
-            .push_bind(&device.product)
-            .push_bind(*revision)
-            .push_bind(now.0)
-            .push_bind(device.psk.is_some())
-            .push_bind(device.psk.as_ref().map(|psk| &psk.identity))
-            .push_bind(device.psk.as_ref().map(|psk| &psk.sealed));
-    });
-    // One that was removed and is added again begins anew: nothing of what it was is kept.
-    query.push(
-        " ON CONFLICT (endpoint) DO UPDATE SET product = excluded.product, revision = excluded.revision, \
-             created_at = excluded.created_at, removed = 0, last_heard_at = NULL, reg_location = NULL, \
-             reg_peer = NULL, reg_lifetime_s = NULL, reg_expires_at = NULL, reg_registered_at = NULL, \
-             reg_queue_mode = NULL, reg_secured = 0, reg_lwm2m_version = NULL, reg_binding = NULL, \
-             reg_objects = NULL, reg_root_path = NULL, reg_message_id = NULL, reg_ended_at = NULL, secure = excluded.secure, \
-             psk_identity = excluded.psk_identity, psk_sealed = excluded.psk_sealed, coverage_cell = NULL, coverage_rsrp_dbm = NULL, \
-             coverage_sinr_db = NULL, coverage_at = NULL, version = NULL",
-    );
-    query.build().execute(conn).await.map(|_| ())
-}
-
-async fn end_waiting_upgrades(
-    conn: &mut SqliteConnection,
-    endpoint: &str,
-    now: UtcMillis,
-) -> Result<(), sqlx::Error> {
-    let mut counts = CountChanges::default();
-    // Of a task that nobody has seen nothing is told: it is as if it were created without the device.
-    let unseen: Vec<i64> = sqlx::query_scalar(
-        "DELETE FROM upgrades WHERE endpoint = ? AND phase = 0 \
-         AND task_id IN (SELECT id FROM tasks WHERE hidden = 1) RETURNING task_id",
-    )
-    .bind(endpoint)
-    .fetch_all(&mut *conn)
-    .await?;
-    for task in unseen {
-        counts.add(TaskId(task), UpgradeState::Pending, -1);
-    }
-    let outcome = Outcome::Failed(Failure::DeviceRemoved);
-    let line = Happened::ended(&outcome, None, Box::default());
-    let (code, arguments) = rows::line_columns(&line);
-    sqlx::query(
-        "INSERT INTO upgrade_events (upgrade_id, at, attempt, kind, code, arguments) \
-         SELECT id, ?, attempt, ?, ?, ? FROM upgrades WHERE endpoint = ? AND phase = 0",
-    )
-    .bind(now.0)
-    .bind(outcome.state())
-    .bind(code)
-    .bind(arguments)
-    .bind(endpoint)
-    .execute(&mut *conn)
-    .await?;
-    let announcements = Announcements::begin(conn).await?;
-    let ended: Vec<(i64, i64)> = sqlx::query_as(
-        "UPDATE upgrades SET state = ?1, phase = 2, free = 0, outcome_state = ?1, outcome_reason = ?2, outcome_detail = NULL, outcome_arguments = ?3, \
-             outcome_at = ?4, ended_at = ?4 \
-         WHERE endpoint = ?5 AND phase = 0 RETURNING id, task_id",
-    )
-    .bind(outcome.state())
-    .bind(outcome.reason())
-    .bind(rows::json(&outcome.facts()))
-    .bind(now.0)
-    .bind(endpoint)
-    .fetch_all(&mut *conn)
-    .await?;
-    let tasks: BTreeSet<TaskId> = ended.iter().map(|(_, task)| TaskId(*task)).collect();
-    for (_, task) in &ended {
-        counts.moved(
-            TaskId(*task),
-            UpgradeState::Pending,
-            UpgradeState::Failed,
-            1,
-        );
-    }
-    counts.write(conn).await?;
-    let upgrades = json_list(ended.iter().map(|(upgrade, _)| upgrade));
-    announcements.upgrades(conn, &upgrades).await?;
-    for task in tasks {
-        counts::end_task_if_done(conn, task, now, &announcements).await?;
-    }
-    announcements.deliver(conn).await
 }

@@ -5,6 +5,7 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Doing, SqliteStore,
+    bulk::json_list,
     event_rows::{self, DeliveryRow, DueRow, EventRow},
     packed::Packed,
     rows::{self, Columns},
@@ -14,8 +15,8 @@ use crate::{
     ledger::TaskId,
     store::{
         AddWebhookError, AttemptResult, Attempted, BusyWebhook, DeliveryId, DeliveryRecord,
-        DeliveryState, DueDelivery, Event, EventStore, MAX_WEBHOOKS, MAX_WEBHOOKS_ALIKE,
-        NewWebhook, Page, StoreError, WebhookId, WebhookRecord,
+        DeliveryState, DueDelivery, Event, Events, MAX_WEBHOOKS, MAX_WEBHOOKS_ALIKE, NewWebhook,
+        Page, StoreError, WebhookId, WebhookRecord,
     },
 };
 
@@ -23,74 +24,68 @@ use crate::{
 const FORGOTTEN: &str = "forgotten_event";
 
 /// Events that a transaction writes, and their deliveries.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Announcements {
-    /// The newest event before the transaction.
-    before: i64,
+    /// Their numbers.
+    events: Vec<i64>,
 }
 
 impl Announcements {
-    /// Call it before the transaction's first event.
-    pub(super) async fn begin(conn: &mut SqliteConnection) -> Result<Self, sqlx::Error> {
-        let before = sqlx::query_scalar("SELECT COALESCE(MAX(id), 0) FROM events")
-            .fetch_one(conn)
-            .await?;
-        Ok(Self { before })
-    }
-
     /// The upgrades, a JSON list, have ended. An outcome that was told is not told again.
     pub(super) async fn upgrades(
-        &self,
+        &mut self,
         conn: &mut SqliteConnection,
         upgrades: &str,
     ) -> Result<(), sqlx::Error> {
-        sqlx::query(
+        let told: Vec<i64> = sqlx::query_scalar(
             "INSERT INTO events (at, kind, task_id, task_name, product, version, upgrade_id, endpoint, attempts, \
                  reason, detail, arguments, cell, started_at) \
              SELECT u.ended_at, 'upgrade.' || u.state, t.id, t.name, p.product, p.version, u.id, u.endpoint, \
                  u.attempt, u.outcome_reason, u.outcome_detail, u.outcome_arguments, u.cell, u.started_at \
              FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value CROSS JOIN tasks t ON t.id = u.task_id \
                  CROSS JOIN packages p ON p.id = t.package_id \
-             WHERE u.ended_at IS NOT NULL ORDER BY j.id ON CONFLICT DO NOTHING",
+             WHERE u.ended_at IS NOT NULL ORDER BY j.id ON CONFLICT DO NOTHING RETURNING id",
         )
         .bind(upgrades)
-        .execute(conn)
-        .await
-        .map(|_| ())
+        .fetch_all(conn)
+        .await?;
+        self.events.extend(told);
+        Ok(())
     }
 
     /// The task has ended, if it has. Its counts are written.
     pub(super) async fn task(
-        &self,
+        &mut self,
         conn: &mut SqliteConnection,
         task: TaskId,
     ) -> Result<(), sqlx::Error> {
-        sqlx::query(
+        let told: Option<i64> = sqlx::query_scalar(
             "INSERT INTO events (at, kind, task_id, task_name, product, version, succeeded, failed, cancelled) \
              SELECT t.ended_at, 'task.' || t.state, t.id, t.name, p.product, p.version, \
                  COALESCE((SELECT count FROM task_counts WHERE task_id = t.id AND state = 'succeeded'), 0), \
                  COALESCE((SELECT count FROM task_counts WHERE task_id = t.id AND state = 'failed'), 0), \
                  COALESCE((SELECT count FROM task_counts WHERE task_id = t.id AND state = 'cancelled'), 0) \
              FROM tasks t JOIN packages p ON p.id = t.package_id \
-             WHERE t.id = ? AND t.ended_at IS NOT NULL ON CONFLICT DO NOTHING",
+             WHERE t.id = ? AND t.ended_at IS NOT NULL ON CONFLICT DO NOTHING RETURNING id",
         )
         .bind(task.0)
-        .execute(conn)
-        .await
-        .map(|_| ())
+        .fetch_optional(conn)
+        .await?;
+        self.events.extend(told);
+        Ok(())
     }
 
     /// Call it after the transaction's last event: each webhook that is concerned gets its deliveries.
     pub(super) async fn deliver(self, conn: &mut SqliteConnection) -> Result<(), sqlx::Error> {
         sqlx::query(
             "INSERT INTO deliveries (webhook_id, event_id, state, next_at) \
-             SELECT w.id, e.id, 'pending', e.at FROM events e JOIN webhooks w ON w.task_id IS NULL \
-             WHERE e.id > ?1 \
+             SELECT w.id, e.id, 'pending', e.at FROM json_each(?1) j CROSS JOIN events e ON e.id = j.value \
+                 JOIN webhooks w ON w.task_id IS NULL \
              UNION ALL \
-             SELECT w.id, e.id, 'pending', e.at FROM events e JOIN webhooks w ON w.task_id = e.task_id \
-             WHERE e.id > ?1",
+             SELECT w.id, e.id, 'pending', e.at FROM json_each(?1) j CROSS JOIN events e ON e.id = j.value \
+                 JOIN webhooks w ON w.task_id = e.task_id",
         )
-        .bind(self.before)
+        .bind(json_list(&self.events))
         .execute(conn)
         .await
         .map(|_| ())
@@ -147,7 +142,7 @@ const WEBHOOKS: &str = "SELECT id, task_id, url, created_at, pending, failed FRO
      WHERE id > ? ORDER BY id LIMIT ?";
 
 #[async_trait]
-impl EventStore for SqliteStore {
+impl Events for SqliteStore {
     async fn events(
         &self,
         after: i64,

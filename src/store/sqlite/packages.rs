@@ -1,3 +1,4 @@
+use async_trait::async_trait;
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
@@ -9,20 +10,17 @@ use crate::{
     ledger::{PackageId, TaskId, TaskState},
     package::{PcpOffer, Segmentation, Version},
     store::{
-        DeletePackageError, DeletedPackage, EarlierPackage, InsertPackageError, InsertedPackage,
-        NewPackage, PackageRecord, Page, StoreError,
+        Catalog, DeletePackageError, DeletedPackage, EarlierPackage, InsertPackageError,
+        InsertedPackage, NewPackage, PackageRecord, Page, StoreError,
     },
 };
 
 const CONTENT_IN_USE: &str =
     "SELECT EXISTS (SELECT 1 FROM packages WHERE sha256 = ? AND deleted_at IS NULL)";
 
-impl SqliteStore {
-    /// See [`crate::store::Store::package`].
-    pub(super) async fn package_by_id(
-        &self,
-        id: PackageId,
-    ) -> Result<Option<PackageRecord>, StoreError> {
+#[async_trait]
+impl Catalog for SqliteStore {
+    async fn package(&self, id: PackageId) -> Result<Option<PackageRecord>, StoreError> {
         sqlx::query("SELECT * FROM packages WHERE id = ?")
             .bind(id.0)
             .fetch_optional(&self.readers)
@@ -33,74 +31,7 @@ impl SqliteStore {
             .transpose()
     }
 
-    /// See [`crate::store::Store::find_package`].
-    pub(super) async fn current_package(
-        &self,
-        product: &str,
-        version: Version,
-    ) -> Result<Option<PackageRecord>, StoreError> {
-        sqlx::query(
-            "SELECT * FROM packages WHERE product = ? AND version = ? \
-             AND superseded_at IS NULL AND deleted_at IS NULL",
-        )
-        .bind(product)
-        .bind(version.as_str().to_owned())
-        .fetch_optional(&self.readers)
-        .await
-        .doing("looking for a package")?
-        .as_ref()
-        .map(record)
-        .transpose()
-    }
-
-    /// See [`crate::store::Store::package_before`].
-    pub(super) async fn newest_package_before(
-        &self,
-        product: &str,
-        before: PackageId,
-    ) -> Result<Option<PackageRecord>, StoreError> {
-        sqlx::query(
-            "SELECT * FROM packages INDEXED BY packages_of_product \
-             WHERE product = ? AND id < ? AND deleted_at IS NULL ORDER BY id DESC LIMIT 1",
-        )
-        .bind(product)
-        .bind(before.0)
-        .fetch_optional(&self.readers)
-        .await
-        .doing("looking for the package before another")?
-        .as_ref()
-        .map(record)
-        .transpose()
-    }
-
-    /// See [`crate::store::Store::packages`].
-    pub(super) async fn list_packages(
-        &self,
-        before: Option<PackageId>,
-        limit: u32,
-    ) -> Result<Page<PackageRecord>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT * FROM packages WHERE id < ? AND deleted_at IS NULL ORDER BY id DESC LIMIT ?",
-        )
-        .bind(before.map_or(i64::MAX, |id| id.0))
-        .bind(rows::one_more(limit))
-        .fetch_all(&self.readers)
-        .await
-        .doing("listing packages")?;
-        rows::page(&rows, limit, record)
-    }
-
-    /// See [`crate::store::Store::content_in_use`].
-    pub(super) async fn is_content_in_use(&self, sha256: &str) -> Result<bool, StoreError> {
-        sqlx::query_scalar(CONTENT_IN_USE)
-            .bind(sha256)
-            .fetch_one(&self.readers)
-            .await
-            .doing("looking for packages of a content")
-    }
-
-    /// See [`crate::store::Store::insert_package`].
-    pub(super) async fn add_package(
+    async fn insert_package(
         &self,
         new: &NewPackage,
     ) -> Result<InsertedPackage, InsertPackageError> {
@@ -161,8 +92,61 @@ impl SqliteStore {
         })
     }
 
-    /// See [`crate::store::Store::delete_package`].
-    pub(super) async fn drop_package(
+    async fn packages(
+        &self,
+        before: Option<PackageId>,
+        limit: u32,
+    ) -> Result<Page<PackageRecord>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM packages WHERE id < ? AND deleted_at IS NULL ORDER BY id DESC LIMIT ?",
+        )
+        .bind(before.map_or(i64::MAX, |id| id.0))
+        .bind(rows::one_more(limit))
+        .fetch_all(&self.readers)
+        .await
+        .doing("listing packages")?;
+        rows::page(&rows, limit, record)
+    }
+
+    async fn find_package(
+        &self,
+        product: &str,
+        version: Version,
+    ) -> Result<Option<PackageRecord>, StoreError> {
+        sqlx::query(
+            "SELECT * FROM packages WHERE product = ? AND version = ? \
+             AND superseded_at IS NULL AND deleted_at IS NULL",
+        )
+        .bind(product)
+        .bind(version.as_str().to_owned())
+        .fetch_optional(&self.readers)
+        .await
+        .doing("looking for a package")?
+        .as_ref()
+        .map(record)
+        .transpose()
+    }
+
+    async fn package_before(
+        &self,
+        product: &str,
+        before: PackageId,
+    ) -> Result<Option<PackageRecord>, StoreError> {
+        sqlx::query(
+            "SELECT * FROM packages INDEXED BY packages_of_product \
+             WHERE product = ? AND id < ? AND deleted_at IS NULL ORDER BY id DESC LIMIT 1",
+        )
+        .bind(product)
+        .bind(before.0)
+        .fetch_optional(&self.readers)
+        .await
+        .doing("looking for the package before another")?
+        .as_ref()
+        .map(record)
+        .transpose()
+    }
+
+    async fn delete_package(
         &self,
         id: PackageId,
         now: UtcMillis,
@@ -210,6 +194,14 @@ impl SqliteStore {
             sha256,
             content_in_use,
         })
+    }
+
+    async fn content_in_use(&self, sha256: &str) -> Result<bool, StoreError> {
+        sqlx::query_scalar(CONTENT_IN_USE)
+            .bind(sha256)
+            .fetch_one(&self.readers)
+            .await
+            .doing("looking for packages of a content")
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-const DOING: &str = "creating a task";
+pub(super) const CREATING: &str = "creating a task";
 
 /// Endpoints that an error names.
 const NAMED: usize = 5;
@@ -43,29 +43,13 @@ enum Remaining<'n> {
 }
 
 impl SqliteStore {
-    /// See [`crate::store::Store::create_task`].
-    pub(super) async fn insert_task(&self, new: &NewTask) -> Result<TaskRecord, CreateTaskError> {
-        let (store, new) = (self.clone(), new.clone());
-        self.to_the_end(DOING, async move {
-            let mut begun = None;
-            let created = store.create_in_parts(&new, &mut begun).await;
-            if created.is_err()
-                && let Some(task) = begun
-            {
-                store.purge_for_sure(task).await;
-            }
-            created
-        })
-        .await
-    }
-
     /// `begun` is the task once something of it may be in the database.
-    async fn create_in_parts(
+    pub(super) async fn create_in_parts(
         &self,
         new: &NewTask,
         begun: &mut Option<TaskId>,
     ) -> Result<TaskRecord, CreateTaskError> {
-        let mut reader = self.readers.begin().await.doing(DOING)?;
+        let mut reader = self.readers.begin().await.doing(CREATING)?;
         let package = usable_package(&mut reader, new).await?;
         let product = package.package.product;
         let remaining = match &new.selection {
@@ -88,21 +72,23 @@ impl SqliteStore {
         };
         drop(reader);
         let start_at = new.start_at.unwrap_or(new.created_at).max(new.created_at);
-        let mut tx = self.write(DOING).await?;
+        let mut tx = self.write(CREATING).await?;
         let mut creation = Creation {
-            task: insert_hidden(&mut tx, new, start_at).await.doing(DOING)?,
+            task: insert_hidden(&mut tx, new, start_at)
+                .await
+                .doing(CREATING)?,
             product,
             start_at,
             created_at: new.created_at,
             remaining,
         };
         while creation.insert_part(&mut tx).await? {
-            tx.commit().await.doing(DOING)?;
+            tx.commit().await.doing(CREATING)?;
             *begun = Some(creation.task);
-            tx = self.write(DOING).await?;
+            tx = self.write(CREATING).await?;
         }
         let record = creation.show(&mut tx, new).await?;
-        tx.commit().await.doing(DOING)?;
+        tx.commit().await.doing(CREATING)?;
         Ok(record)
     }
 }
@@ -110,10 +96,10 @@ impl SqliteStore {
 impl Creation<'_> {
     /// Writes the next upgrades. Returns whether more may follow.
     async fn insert_part(&mut self, conn: &mut SqliteConnection) -> Result<bool, StoreError> {
-        let (inserted, more) = self.insert_upgrades(conn).await.doing(DOING)?;
+        let (inserted, more) = self.insert_upgrades(conn).await.doing(CREATING)?;
         let mut counts = CountChanges::default();
         counts.add(self.task, UpgradeState::Pending, inserted);
-        counts.write(conn).await.doing(DOING)?;
+        counts.write(conn).await.doing(CREATING)?;
         Ok(more)
     }
 
@@ -194,7 +180,7 @@ impl Creation<'_> {
             .bind(self.task.0)
             .execute(&mut *conn)
             .await
-            .doing(DOING)?;
+            .doing(CREATING)?;
         if let Some(webhook) = &new.webhook {
             let webhook = NewWebhook {
                 task: Some(self.task),

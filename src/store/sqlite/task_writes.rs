@@ -16,25 +16,18 @@ use super::{
 use crate::{
     clock::UtcMillis,
     ledger::{Cancellation, TaskId, TaskState},
-    store::{DeleteTaskError, StopTaskError, StoreError, TaskRecord},
+    store::{StopTaskError, StoreError, TaskRecord},
 };
 
-const STOPPING: &str = "stopping a task";
-const DELETING: &str = "deleting a task";
+pub(super) const STOPPING: &str = "stopping a task";
+pub(super) const DELETING: &str = "deleting a task";
 
 impl SqliteStore {
-    /// See [`crate::store::Store::stop_task`].
-    pub(super) async fn stop(
+    pub(super) async fn stop_in_parts(
         &self,
         id: TaskId,
         now: UtcMillis,
     ) -> Result<TaskRecord, StopTaskError> {
-        let store = self.clone();
-        self.to_the_end(STOPPING, async move { store.stop_in_parts(id, now).await })
-            .await
-    }
-
-    async fn stop_in_parts(&self, id: TaskId, now: UtcMillis) -> Result<TaskRecord, StopTaskError> {
         loop {
             let mut tx = self.write(STOPPING).await?;
             let more = match state(&mut tx, id).await? {
@@ -56,37 +49,6 @@ impl SqliteStore {
                 return Ok(record);
             }
         }
-    }
-
-    /// See [`crate::store::Store::delete_task`].
-    pub(super) async fn drop_task(&self, id: TaskId) -> Result<(), DeleteTaskError> {
-        let store = self.clone();
-        self.to_the_end(DELETING, async move {
-            let mut tx = store.write(DELETING).await?;
-            match state(&mut tx, id).await? {
-                None => return Err(DeleteTaskError::NotFound(id)),
-                Some(state) if state.is_running() => {
-                    return Err(DeleteTaskError::Running { id, state });
-                }
-                Some(_) => {}
-            }
-            // one that was scheduled does not start any more
-            sqlx::query(
-                "UPDATE tasks SET hidden = 1, state = CASE state WHEN 'scheduled' THEN 'stopped' ELSE state END \
-                 WHERE id = ?",
-            )
-            .bind(id.0)
-            .execute(&mut *tx)
-            .await
-            .doing(DELETING)?;
-            let more = purge_part(&mut tx, id).await.doing(DELETING)?;
-            tx.commit().await.doing(DELETING)?;
-            if more {
-                store.purge_for_sure(id).await;
-            }
-            Ok(())
-        })
-        .await
     }
 
     /// Removes a hidden task now, or as soon as the database lets it.
@@ -119,32 +81,6 @@ impl SqliteStore {
         }
     }
 
-    /// Ends what a crash interrupted: hidden tasks go, tasks that were being stopped are.
-    pub(super) async fn end_interrupted(&self) -> Result<(), StoreError> {
-        let hidden: Vec<i64> = sqlx::query_scalar("SELECT id FROM tasks WHERE hidden = 1")
-            .fetch_all(&self.readers)
-            .await
-            .doing(DELETING)?;
-        for task in hidden {
-            self.purge(TaskId(task)).await?;
-        }
-        let stopping: Vec<i64> =
-            sqlx::query_scalar("SELECT id FROM tasks WHERE state = 'stopping'")
-                .fetch_all(&self.readers)
-                .await
-                .doing(STOPPING)?;
-        for task in stopping {
-            let mut more = true;
-            while more {
-                let mut tx = self.write(STOPPING).await?;
-                // the time of its stop is known already
-                more = stop_part(&mut tx, TaskId(task), UtcMillis(0)).await?;
-                tx.commit().await.doing(STOPPING)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Runs something to its end, also when nobody waits for the answer any more: half of it would stay until the
     /// next start.
     pub(super) async fn to_the_end<T, E>(
@@ -166,7 +102,7 @@ impl SqliteStore {
 }
 
 /// Stops a task that is not stopped yet, and cancels some of the upgrades that wait. Returns whether more may wait.
-async fn stop_part(
+pub(super) async fn stop_part(
     conn: &mut SqliteConnection,
     id: TaskId,
     now: UtcMillis,
@@ -181,13 +117,13 @@ async fn stop_part(
     .await
     .map(UtcMillis)
     .doing(STOPPING)?;
-    let announcements = Announcements::begin(conn).await.doing(STOPPING)?;
-    let cancelled = cancel_part(conn, id, stopped_at, &announcements)
+    let mut announcements = Announcements::default();
+    let cancelled = cancel_part(conn, id, stopped_at, &mut announcements)
         .await
         .doing(STOPPING)?;
     let more = cancelled == PART as usize;
     if !more {
-        counts::end_task_if_done(conn, id, stopped_at, &announcements)
+        counts::end_task_if_done(conn, id, stopped_at, &mut announcements)
             .await
             .doing(STOPPING)?;
     }
@@ -200,7 +136,7 @@ async fn cancel_part(
     conn: &mut SqliteConnection,
     task: TaskId,
     at: UtcMillis,
-    announcements: &Announcements,
+    announcements: &mut Announcements,
 ) -> Result<usize, sqlx::Error> {
     let waiting: Vec<i64> = sqlx::query_scalar(
         "SELECT id FROM upgrades WHERE task_id = ? AND state = 'pending' ORDER BY id LIMIT ?",
@@ -216,7 +152,10 @@ async fn cancel_part(
 
 /// Deletes some of a hidden task's upgrades with their timelines, and the task after the last. Returns whether more
 /// follow.
-async fn purge_part(conn: &mut SqliteConnection, task: TaskId) -> Result<bool, sqlx::Error> {
+pub(super) async fn purge_part(
+    conn: &mut SqliteConnection,
+    task: TaskId,
+) -> Result<bool, sqlx::Error> {
     // The commit that showed it may have worked although it was said to have failed.
     let hidden: bool =
         sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM tasks WHERE id = ? AND hidden = 1)")
@@ -253,7 +192,10 @@ async fn purge_part(conn: &mut SqliteConnection, task: TaskId) -> Result<bool, s
 }
 
 /// Where a task that is not hidden stands.
-async fn state(conn: &mut SqliteConnection, id: TaskId) -> Result<Option<TaskState>, StoreError> {
+pub(super) async fn state(
+    conn: &mut SqliteConnection,
+    id: TaskId,
+) -> Result<Option<TaskState>, StoreError> {
     sqlx::query("SELECT state FROM tasks WHERE id = ? AND hidden = 0")
         .bind(id.0)
         .fetch_optional(conn)

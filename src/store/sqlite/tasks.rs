@@ -3,43 +3,13 @@ use std::collections::BTreeMap;
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    Doing, SqliteStore,
+    Doing,
     rows::{self, Columns},
 };
 use crate::{
     ledger::{PackageId, RetryPolicy, TaskId},
-    store::{Page, StoreError, TaskRecord, UpgradeState},
+    store::{StoreError, TaskRecord, UpgradeState},
 };
-
-impl SqliteStore {
-    /// See [`crate::store::Store::task`].
-    pub(super) async fn task_by_id(&self, id: TaskId) -> Result<Option<TaskRecord>, StoreError> {
-        let mut conn = self.readers.acquire().await.doing("reading a task")?;
-        read(&mut conn, id).await
-    }
-
-    /// See [`crate::store::Store::tasks`].
-    pub(super) async fn list_tasks(
-        &self,
-        before: Option<TaskId>,
-        limit: u32,
-    ) -> Result<Page<TaskRecord>, StoreError> {
-        let doing = "listing tasks";
-        let mut conn = self.readers.acquire().await.doing(doing)?;
-        let rows = sqlx::query(
-            "SELECT t.*, p.product, p.version FROM tasks t JOIN packages p ON p.id = t.package_id \
-             WHERE t.id < ? AND t.hidden = 0 ORDER BY t.id DESC LIMIT ?",
-        )
-        .bind(before.map_or(i64::MAX, |id| id.0))
-        .bind(rows::one_more(limit))
-        .fetch_all(&mut *conn)
-        .await
-        .doing(doing)?;
-        let mut page = rows::page(&rows, limit, record)?;
-        add_counts(&mut conn, &mut page.items).await?;
-        Ok(page)
-    }
-}
 
 /// A task and its counts, by the connection of a transaction or of a reader. One that is hidden is not there.
 pub(super) async fn read(
@@ -61,7 +31,7 @@ pub(super) async fn read(
 }
 
 /// `tasks` are in the order of a list: newest first.
-async fn add_counts(
+pub(super) async fn add_counts(
     conn: &mut SqliteConnection,
     tasks: &mut [TaskRecord],
 ) -> Result<(), StoreError> {
@@ -89,7 +59,7 @@ async fn add_counts(
     Ok(())
 }
 
-fn record(row: &SqliteRow) -> Result<TaskRecord, StoreError> {
+pub(super) fn record(row: &SqliteRow) -> Result<TaskRecord, StoreError> {
     Ok(TaskRecord {
         id: TaskId(row.int("id")?),
         name: row.value("name")?,

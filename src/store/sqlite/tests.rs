@@ -11,7 +11,10 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     clock::UtcMillis,
-    store::{AddWebhookError, EventStore as _, MAX_WEBHOOKS, NewWebhook, WebhookId},
+    store::{
+        AddWebhookError, Agenda as _, Catalog as _, Events as _, Inventory as _, Journal as _,
+        Ledger as _, MAX_WEBHOOKS, NewWebhook, TaskRecord, UpgradeState, WebhookId,
+    },
 };
 
 async fn open() -> (SqliteStore, TempDir) {

@@ -1,3 +1,6 @@
+//! What became of upgrades, and what happens in cells.
+
+use async_trait::async_trait;
 use serde::Deserialize;
 
 use super::{
@@ -10,8 +13,8 @@ use crate::{
     clock::UtcMillis,
     ledger::{Stage, TaskId, UpgradeId},
     store::{
-        CellRecord, DeviceUpgrade, Page, QueueRecord, StoreError, TimelineEvent, UpgradeDetail,
-        UpgradeRecord, UpgradeState,
+        CellRecord, DeviceUpgrade, Journal, Page, QueueRecord, StoreError, TimelineEvent,
+        UpgradeDetail, UpgradeRecord, UpgradeState,
     },
     task::Candidate,
 };
@@ -19,9 +22,9 @@ use crate::{
 /// Lines of a timeline that are shown.
 const TIMELINE: i64 = 1_000;
 
-impl SqliteStore {
-    /// See [`crate::store::Store::upgrades`].
-    pub(super) async fn list_upgrades(
+#[async_trait]
+impl Journal for SqliteStore {
+    async fn upgrades(
         &self,
         task: TaskId,
         state: Option<UpgradeState>,
@@ -44,8 +47,7 @@ impl SqliteStore {
             .page(limit, UpgradeRow::record)
     }
 
-    /// See [`crate::store::Store::device_upgrades`].
-    pub(super) async fn list_upgrades_of(
+    async fn device_upgrades(
         &self,
         endpoint: &str,
         before: Option<UpgradeId>,
@@ -60,8 +62,7 @@ impl SqliteStore {
             .page(limit, OfDeviceRow::upgrade)
     }
 
-    /// See [`crate::store::Store::newest_upgrades`].
-    pub(super) async fn list_newest_upgrades(
+    async fn newest_upgrades(
         &self,
         cell: Option<u32>,
         before: Option<UpgradeId>,
@@ -79,11 +80,7 @@ impl SqliteStore {
             .page(limit, OfDeviceRow::upgrade)
     }
 
-    /// See [`crate::store::Store::upgrade`].
-    pub(super) async fn upgrade_detail(
-        &self,
-        id: UpgradeId,
-    ) -> Result<Option<UpgradeDetail>, StoreError> {
+    async fn upgrade(&self, id: UpgradeId) -> Result<Option<UpgradeDetail>, StoreError> {
         let doing = "reading an upgrade";
         let query = sqlx::query(upgrade_rows::ONE).bind(id.0);
         let found = Packed::fetch(query, &self.readers, doing).await?;
@@ -131,12 +128,7 @@ impl SqliteStore {
         }))
     }
 
-    /// See [`crate::store::Store::cells`].
-    pub(super) async fn list_cells(
-        &self,
-        after: Option<u32>,
-        limit: u32,
-    ) -> Result<Page<CellRecord>, StoreError> {
+    async fn cells(&self, after: Option<u32>, limit: u32) -> Result<Page<CellRecord>, StoreError> {
         let query = sqlx::query(CELLS)
             .bind(after.map_or(-1, i64::from))
             .bind(rows::one_more(limit));

@@ -14,7 +14,7 @@ use sqlx::SqliteConnection;
 
 use self::{devices::DeviceChanges, upgrades::Upgrades};
 use super::{
-    Doing, SqliteStore,
+    Doing,
     bulk::{RowStatement, json_list},
     counts,
     events::Announcements,
@@ -25,87 +25,74 @@ use crate::{
     store::{BatchId, CommitReport, StoreError},
 };
 
-const DOING: &str = "committing changes";
+pub(super) const DOING: &str = "committing changes";
 
-impl SqliteStore {
-    /// See [`crate::store::Store::commit`].
-    pub(super) async fn commit_changes(
-        &self,
-        batch: BatchId,
-        changes: &[Change],
-    ) -> Result<CommitReport, StoreError> {
-        if changes.is_empty() {
-            return Ok(CommitReport::default());
-        }
-        let mut tx = self.write(DOING).await?;
-        if let Some(report) = written_before(&mut tx, batch).await? {
-            return Ok(report);
-        }
-        let mut devices = DeviceChanges::default();
-        let mut upgrades = Upgrades::read(&mut tx, changes).await?;
-        for change in changes {
-            match change {
-                Change::Registered {
-                    endpoint,
-                    registration,
-                    at,
-                } => devices.registered(endpoint, registration, *at),
-                Change::Deregistered { endpoint, at } => devices.deregistered(endpoint, *at),
-                Change::VersionReported {
-                    endpoint,
-                    version,
-                    at,
-                } => devices.version(endpoint, *version, *at),
-                Change::CoverageReported {
-                    endpoint,
-                    reading,
-                    source,
-                } => {
-                    devices.coverage(endpoint, *reading, *source);
-                }
-                Change::Evidence {
-                    endpoint,
-                    evidence,
-                    at,
-                } => devices.evidence(endpoint, evidence, *at),
-                Change::Stage {
-                    upgrade,
-                    attempt,
-                    change,
-                    line,
-                    at,
-                } => upgrades.stage(*upgrade, *attempt, change, line.as_deref(), *at),
-                Change::Note {
-                    upgrade,
-                    attempt,
-                    line,
-                    at,
-                } => upgrades.line(*upgrade, *attempt, "note", Cow::Borrowed(line), *at),
-                Change::Progress {
-                    upgrade, progress, ..
-                } => upgrades.progress(*upgrade, *progress),
-                Change::Admitted {
-                    cell,
-                    limit,
-                    active,
-                    at,
-                } => upgrades.admitted(*cell, *limit, *active, *at),
-                Change::Ended { .. } => upgrades.ended(change),
+/// Writes changes in the transaction, in their order. Returns what was not done.
+pub(super) async fn write(
+    conn: &mut SqliteConnection,
+    changes: &[Change],
+) -> Result<CommitReport, StoreError> {
+    let mut devices = DeviceChanges::default();
+    let mut upgrades = Upgrades::read(&mut *conn, changes).await?;
+    for change in changes {
+        match change {
+            Change::Registered {
+                endpoint,
+                registration,
+                at,
+            } => devices.registered(endpoint, registration, *at),
+            Change::Deregistered { endpoint, at } => devices.deregistered(endpoint, *at),
+            Change::VersionReported {
+                endpoint,
+                version,
+                at,
+            } => devices.version(endpoint, *version, *at),
+            Change::CoverageReported {
+                endpoint,
+                reading,
+                source,
+            } => {
+                devices.coverage(endpoint, *reading, *source);
             }
+            Change::Evidence {
+                endpoint,
+                evidence,
+                at,
+            } => devices.evidence(endpoint, evidence, *at),
+            Change::Stage {
+                upgrade,
+                attempt,
+                change,
+                line,
+                at,
+            } => upgrades.stage(*upgrade, *attempt, change, line.as_deref(), *at),
+            Change::Note {
+                upgrade,
+                attempt,
+                line,
+                at,
+            } => upgrades.line(*upgrade, *attempt, "note", Cow::Borrowed(line), *at),
+            Change::Progress {
+                upgrade, progress, ..
+            } => upgrades.progress(*upgrade, *progress),
+            Change::Admitted {
+                cell,
+                limit,
+                active,
+                at,
+            } => upgrades.admitted(*cell, *limit, *active, *at),
+            Change::Ended { .. } => upgrades.ended(change),
         }
-        devices.write(&mut tx).await.doing(DOING)?;
-        let report = finish(&mut tx, upgrades).await?;
-        remember(&mut tx, batch, &report).await.doing(DOING)?;
-        tx.commit().await.doing(DOING)?;
-        Ok(report)
     }
+    devices.write(&mut *conn).await.doing(DOING)?;
+    finish(conn, upgrades).await
 }
 
 /// The number of the batch that was committed last, and what it did not do.
 const LAST_BATCH: &str = "last_batch";
 
 /// What came of the batch, if it was the last one that was committed: whoever commits it again did not hear of that.
-async fn written_before(
+pub(super) async fn written_before(
     conn: &mut SqliteConnection,
     batch: BatchId,
 ) -> Result<Option<CommitReport>, StoreError> {
@@ -125,7 +112,7 @@ async fn written_before(
     }))
 }
 
-async fn remember(
+pub(super) async fn remember(
     conn: &mut SqliteConnection,
     batch: BatchId,
     report: &CommitReport,
@@ -145,21 +132,17 @@ async fn finish(
     conn: &mut SqliteConnection,
     upgrades: Upgrades<'_>,
 ) -> Result<CommitReport, StoreError> {
-    let announcements = if upgrades.over.is_empty() {
-        None
-    } else {
-        Some(Announcements::begin(conn).await.doing(DOING)?)
-    };
+    let mut announcements = Announcements::default();
     let written = upgrades.write(conn).await.doing(DOING)?;
     if !written.turns.is_empty() {
         let endpoints = json_list(&written.turns);
         turns::settle(conn, &endpoints).await.doing(DOING)?;
     }
-    if let Some(announcements) = announcements {
+    if !written.over.is_empty() {
         let over = json_list(written.over.iter().map(|(upgrade, _)| upgrade.0));
         announcements.upgrades(conn, &over).await.doing(DOING)?;
         for (task, at) in written.tasks {
-            counts::end_task_if_done(conn, task, at, &announcements)
+            counts::end_task_if_done(conn, task, at, &mut announcements)
                 .await
                 .doing(DOING)?;
         }

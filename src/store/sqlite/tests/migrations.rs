@@ -4,7 +4,7 @@ use sqlx::{SqliteConnection, migrate::Migrator};
 
 use super::*;
 use crate::{
-    ledger::{Change, Failure, Outcome},
+    ledger::{Change, Failure, Outcome, UpgradeId},
     package::{PcpOffer, Segmentation, Version},
     store::{EarlierPackage, InsertPackageError, NewPackage, Subject, conformance::next_batch},
     wording,

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     ledger::{RetryPolicy, TaskState},
     package::{PcpOffer, Segmentation, Version},
-    store::{EventStore as _, NewDevice, NewPackage, NewTask, Selection},
+    store::{NewDevice, NewPackage, NewTask, Selection},
 };
 
 const T0: UtcMillis = UtcMillis(1_800_000_000_000);
@@ -100,6 +100,7 @@ async fn a_task_that_is_not_whole_is_seen_by_nobody_and_gone_after_the_next_star
     assert!(store.delete_task(task.id).await.is_err());
     store.close().await;
     let again = SqliteStore::open(dir.0.path()).await.unwrap();
+    again.end_interrupted().await.unwrap();
     for rows in [
         "SELECT COUNT(*) FROM tasks",
         "SELECT COUNT(*) FROM upgrades",
@@ -131,6 +132,7 @@ async fn a_task_whose_stopping_was_interrupted_is_stopped_at_the_next_start() {
     .await;
     store.close().await;
     let again = SqliteStore::open(dir.0.path()).await.unwrap();
+    again.end_interrupted().await.unwrap();
     let stopped = again.task(task.id).await.unwrap().unwrap();
     assert_eq!(stopped.state, TaskState::Stopped);
     assert_eq!(stopped.ended_at, Some(UtcMillis(7)));

@@ -4,6 +4,7 @@
 use std::{fs, path::Path};
 
 use super::*;
+use crate::store::DeviceFilter;
 
 /// Tables that have ten thousand rows at most, lists that are parameters of a statement, and what a statement in a
 /// statement has found, which is looked at by itself.

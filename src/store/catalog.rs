@@ -1,0 +1,54 @@
+use async_trait::async_trait;
+
+use super::{
+    DeletePackageError, DeletedPackage, InsertPackageError, InsertedPackage, NewPackage,
+    PackageRecord, Page, StoreError,
+};
+use crate::{clock::UtcMillis, ledger::PackageId, package::Version};
+
+/// The packages.
+#[async_trait]
+pub trait Catalog: Send + Sync + 'static {
+    /// Adds a package whose file is durable already.
+    ///
+    /// The same product, version, content and cut again gives the row that is there. Otherwise the new
+    /// row supersedes the older one of that product and version, unless an unfinished task uses it. Under one
+    /// product, version and check code there is one content in one cut for ever, also when its package is
+    /// gone: all else is refused.
+    async fn insert_package(&self, new: &NewPackage)
+    -> Result<InsertedPackage, InsertPackageError>;
+
+    /// A package, deleted ones included: a running upgrade stays on the package it began with.
+    async fn package(&self, id: PackageId) -> Result<Option<PackageRecord>, StoreError>;
+
+    /// Packages that are not deleted, newest first, with numbers below `before`.
+    async fn packages(
+        &self,
+        before: Option<PackageId>,
+        limit: u32,
+    ) -> Result<Page<PackageRecord>, StoreError>;
+
+    /// The newest package of that product and version that is neither superseded nor deleted.
+    async fn find_package(
+        &self,
+        product: &str,
+        version: Version,
+    ) -> Result<Option<PackageRecord>, StoreError>;
+
+    /// The newest package of a product that is not deleted and has a number below `before`.
+    async fn package_before(
+        &self,
+        product: &str,
+        before: PackageId,
+    ) -> Result<Option<PackageRecord>, StoreError>;
+
+    /// Deletes a package that no unfinished task uses. Its row stays while an ended task refers to it.
+    async fn delete_package(
+        &self,
+        id: PackageId,
+        now: UtcMillis,
+    ) -> Result<DeletedPackage, DeletePackageError>;
+
+    /// Whether a package that is not deleted has this content.
+    async fn content_in_use(&self, sha256: &str) -> Result<bool, StoreError>;
+}

@@ -1,0 +1,70 @@
+use std::ops::Range;
+
+use async_trait::async_trait;
+
+use super::{
+    AddedDevice, DeviceChange, DeviceDetail, DeviceFilter, DeviceUpdate, NewDevice, Page,
+    StoreError, StoredPsk, UpdateDeviceError,
+};
+use crate::clock::UtcMillis;
+
+/// The devices as the operator knows them.
+#[async_trait]
+pub trait Inventory: Send + Sync + 'static {
+    /// Adds devices, or adds removed ones again. Gives one answer per device, in their order.
+    async fn add_devices(
+        &self,
+        devices: &[NewDevice],
+        now: UtcMillis,
+    ) -> Result<Vec<AddedDevice>, StoreError>;
+
+    /// A device, unless it was removed.
+    async fn device(&self, endpoint: &str) -> Result<Option<DeviceDetail>, StoreError>;
+
+    /// Devices that `filter` lets through, ordered by endpoint, after `after`.
+    async fn devices(
+        &self,
+        filter: &DeviceFilter,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<DeviceDetail>, StoreError>;
+
+    /// Changes what an operator may change about a device.
+    async fn update_device(
+        &self,
+        endpoint: &str,
+        update: &DeviceUpdate,
+    ) -> Result<(), UpdateDeviceError>;
+
+    /// Up to `limit` pre-shared keys of devices whose endpoint follows `after`, ordered by endpoint.
+    async fn restore_keys(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(String, StoredPsk)>, StoreError>;
+
+    /// Removes a device: upgrades that wait end as failed (`device_removed`), those that run appear in
+    /// [`super::Agenda::upgrades_to_stop`]. Returns whether there was such a device.
+    async fn remove_device(&self, endpoint: &str, now: UtcMillis) -> Result<bool, StoreError>;
+
+    /// Devices that the operator added, changed or removed after `revision`, oldest change first. A device
+    /// that changed several times appears once, as it is now. A removed one appears again when an upgrade of it
+    /// has ended, for [`Self::forget_removed`].
+    async fn device_changes_since(
+        &self,
+        revision: i64,
+        limit: u32,
+    ) -> Result<Vec<DeviceChange>, StoreError>;
+
+    /// Deletes a device that was removed, once none of its upgrades runs. Returns whether it is gone; it is
+    /// not while an upgrade runs or when the operator has added it again.
+    async fn forget_removed(&self, endpoint: &str) -> Result<bool, StoreError>;
+
+    /// Removes up to `limit` devices that came by themselves, without the operator, whose registration ended within that time,
+    /// which were not heard since, and which have no upgrade. Returns how many: they show among the changes.
+    async fn remove_newcomers(
+        &self,
+        ended: Range<UtcMillis>,
+        limit: u32,
+    ) -> Result<u64, StoreError>;
+}

@@ -1,0 +1,389 @@
+//! What is to be done: tasks, and what of them may begin or has to end.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use super::{
+    Doing, SqliteStore,
+    bulk::json_list,
+    cancel::{self, CANCELLING},
+    counts,
+    events::Announcements,
+    packed::Packed,
+    rows::{self, Columns as _},
+    task_creation::CREATING,
+    task_writes::{DELETING, STOPPING, purge_part, state, stop_part},
+    tasks,
+    upgrade_rows::{self, DueRow},
+};
+use crate::{
+    clock::UtcMillis,
+    ledger::{Cancellation, StopReason, TaskId, UpgradeId},
+    store::{
+        Agenda, CancelUpgradeError, CreateTaskError, DeleteTaskError, NewTask, Overlap, Overlaps,
+        Page, StopTaskError, StoreError, TaskRecord, UpgradeRecord, UpgradeState, UpgradeToStop,
+    },
+    task::{Due, TaskHead},
+};
+
+const OVERLAPS: &str = "looking for overlaps of a task";
+/// Other tasks that are looked at: more with one package are not under way at once.
+const MAX_OVERLAPS: i64 = 1_000;
+
+#[async_trait]
+impl Agenda for SqliteStore {
+    async fn create_task(&self, new: &NewTask) -> Result<TaskRecord, CreateTaskError> {
+        let (store, new) = (self.clone(), new.clone());
+        self.to_the_end(CREATING, async move {
+            let mut begun = None;
+            let created = store.create_in_parts(&new, &mut begun).await;
+            if created.is_err()
+                && let Some(task) = begun
+            {
+                store.purge_for_sure(task).await;
+            }
+            created
+        })
+        .await
+    }
+
+    async fn task(&self, id: TaskId) -> Result<Option<TaskRecord>, StoreError> {
+        let mut conn = self.readers.acquire().await.doing("reading a task")?;
+        tasks::read(&mut conn, id).await
+    }
+
+    // As a rule there is no other task with the package, and no upgrade is looked at.
+    async fn overlaps(&self, task: TaskId, limit: u32) -> Result<Overlaps, StoreError> {
+        let mut conn = self.readers.acquire().await.doing(OVERLAPS)?;
+        let others = sqlx::query(
+            "SELECT o.id, o.name FROM tasks t CROSS JOIN tasks o INDEXED BY tasks_by_package \
+                 ON o.package_id = t.package_id AND o.state IN ('scheduled', 'running') \
+             WHERE t.id = ? AND o.id <> t.id AND o.hidden = 0 LIMIT ?",
+        )
+        .bind(task.0)
+        .bind(MAX_OVERLAPS)
+        .fetch_all(&mut *conn)
+        .await
+        .doing(OVERLAPS)?;
+        let mut names = BTreeMap::<i64, String>::new();
+        for row in &others {
+            names.insert(row.int("id")?, row.value("name")?);
+        }
+        if names.is_empty() {
+            return Ok(Overlaps::default());
+        }
+        let found = sqlx::query(
+            "SELECT o.task_id, COUNT(*) AS devices FROM upgrades n INDEXED BY upgrades_by_task \
+                 CROSS JOIN upgrades o INDEXED BY upgrades_of_device ON o.endpoint = n.endpoint \
+                 CROSS JOIN tasks t ON t.id = o.task_id CROSS JOIN tasks own ON own.id = n.task_id \
+             WHERE n.task_id = ? AND n.phase < 2 AND o.phase < 2 AND o.task_id <> n.task_id \
+                 AND t.package_id = own.package_id AND t.state IN ('scheduled', 'running') AND t.hidden = 0 \
+             GROUP BY o.task_id",
+        )
+        .bind(task.0)
+        .fetch_all(&mut *conn)
+        .await
+        .doing(OVERLAPS)?;
+        let mut tasks = Vec::new();
+        for row in &found {
+            let id = row.int("task_id")?;
+            if let Some(name) = names.remove(&id) {
+                tasks.push(Overlap {
+                    id: TaskId(id),
+                    name,
+                    devices: row.int("devices")?,
+                });
+            }
+        }
+        let devices = match &*tasks {
+            [] => 0,
+            [only] => only.devices,
+            _ => {
+                let devices: i64 = sqlx::query_scalar(
+                    "SELECT COUNT(*) FROM upgrades n INDEXED BY upgrades_by_task \
+                     WHERE n.task_id = ?1 AND n.phase < 2 AND EXISTS ( \
+                         SELECT 1 FROM upgrades o INDEXED BY upgrades_of_device CROSS JOIN tasks t ON t.id = o.task_id \
+                         WHERE o.endpoint = n.endpoint AND o.phase < 2 AND o.task_id <> ?1 AND t.hidden = 0 \
+                             AND t.package_id = (SELECT package_id FROM tasks WHERE id = ?1) \
+                             AND t.state IN ('scheduled', 'running'))",
+                )
+                .bind(task.0)
+                .fetch_one(&mut *conn)
+                .await
+                .doing(OVERLAPS)?;
+                devices.unsigned_abs()
+            }
+        };
+        tasks.sort_by_key(|task| std::cmp::Reverse(task.id.0));
+        tasks.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(Overlaps { devices, tasks })
+    }
+
+    async fn tasks(
+        &self,
+        before: Option<TaskId>,
+        limit: u32,
+    ) -> Result<Page<TaskRecord>, StoreError> {
+        let doing = "listing tasks";
+        let mut conn = self.readers.acquire().await.doing(doing)?;
+        let rows = sqlx::query(
+            "SELECT t.*, p.product, p.version FROM tasks t JOIN packages p ON p.id = t.package_id \
+             WHERE t.id < ? AND t.hidden = 0 ORDER BY t.id DESC LIMIT ?",
+        )
+        .bind(before.map_or(i64::MAX, |id| id.0))
+        .bind(rows::one_more(limit))
+        .fetch_all(&mut *conn)
+        .await
+        .doing(doing)?;
+        let mut page = rows::page(&rows, limit, tasks::record)?;
+        tasks::add_counts(&mut conn, &mut page.items).await?;
+        Ok(page)
+    }
+
+    async fn stop_task(&self, id: TaskId, now: UtcMillis) -> Result<TaskRecord, StopTaskError> {
+        let store = self.clone();
+        self.to_the_end(STOPPING, async move { store.stop_in_parts(id, now).await })
+            .await
+    }
+
+    async fn delete_task(&self, id: TaskId) -> Result<(), DeleteTaskError> {
+        let store = self.clone();
+        self.to_the_end(DELETING, async move {
+            let mut tx = store.write(DELETING).await?;
+            match state(&mut tx, id).await? {
+                None => return Err(DeleteTaskError::NotFound(id)),
+                Some(state) if state.is_running() => {
+                    return Err(DeleteTaskError::Running { id, state });
+                }
+                Some(_) => {}
+            }
+            // one that was scheduled does not start any more
+            sqlx::query(
+                "UPDATE tasks SET hidden = 1, state = CASE state WHEN 'scheduled' THEN 'stopped' ELSE state END \
+                 WHERE id = ?",
+            )
+            .bind(id.0)
+            .execute(&mut *tx)
+            .await
+            .doing(DELETING)?;
+            let more = purge_part(&mut tx, id).await.doing(DELETING)?;
+            tx.commit().await.doing(DELETING)?;
+            if more {
+                store.purge_for_sure(id).await;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn cancel_upgrade(
+        &self,
+        id: UpgradeId,
+        now: UtcMillis,
+    ) -> Result<UpgradeRecord, CancelUpgradeError> {
+        let mut tx = self.write(CANCELLING).await?;
+        let upgrade = cancel::read(&mut tx, id).await?;
+        match upgrade.state {
+            UpgradeState::Pending => {
+                let mut announcements = Announcements::default();
+                let waiting = [id.0];
+                let why = Cancellation::Upgrade;
+                cancel::cancel_waiting(
+                    &mut tx,
+                    upgrade.task,
+                    &waiting,
+                    why,
+                    now,
+                    &mut announcements,
+                )
+                .await
+                .doing(CANCELLING)?;
+                counts::end_task_if_done(&mut tx, upgrade.task, now, &mut announcements)
+                    .await
+                    .doing(CANCELLING)?;
+                announcements.deliver(&mut tx).await.doing(CANCELLING)?;
+            }
+            UpgradeState::Active(_) => {
+                sqlx::query(
+                    "UPDATE upgrades SET cancel_requested_at = COALESCE(cancel_requested_at, ?) WHERE id = ?",
+                )
+                .bind(now.0)
+                .bind(id.0)
+                .execute(&mut *tx)
+                .await
+                .doing(CANCELLING)?;
+            }
+            UpgradeState::Cancelled => return Ok(upgrade),
+            UpgradeState::Succeeded | UpgradeState::Failed => {
+                let state = upgrade.state;
+                return Err(CancelUpgradeError::Ended { id, state });
+            }
+        }
+        let upgrade = cancel::read(&mut tx, id).await?;
+        tx.commit().await.doing(CANCELLING)?;
+        Ok(upgrade)
+    }
+
+    async fn task_heads(&self, now: UtcMillis) -> Result<Vec<TaskHead>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT t.id, t.state, t.start_at, u.id AS first_upgrade, u.not_before AS first_since, \
+                 (SELECT COALESCE(SUM(count), 0) FROM task_counts c WHERE c.task_id = t.id AND c.state = 'pending') AS waiting, \
+                 (SELECT COALESCE(SUM(count), 0) FROM task_counts c WHERE c.task_id = t.id \
+                     AND c.state NOT IN ('pending', 'succeeded', 'failed', 'cancelled')) AS running \
+             FROM tasks t LEFT JOIN upgrades u ON u.id = ( \
+                 SELECT f.id FROM upgrades f WHERE f.task_id = t.id AND f.free = 1 AND f.not_before <= ? \
+                 ORDER BY f.not_before, f.id LIMIT 1) \
+             WHERE t.state IN ('scheduled', 'running')",
+        )
+        .bind(now.0)
+        .fetch_all(&self.readers)
+        .await
+        .doing("looking at the heads of tasks")?;
+        (rows.iter())
+            .map(|row| {
+                let first: Option<i64> = row.value("first_upgrade")?;
+                let since = row.maybe_time("first_since")?;
+                Ok(TaskHead {
+                    task: TaskId(row.int("id")?),
+                    state: rows::task_state(row.value("state")?)?,
+                    start_at: row.time("start_at")?,
+                    waiting: row.int("waiting")?,
+                    running: row.int("running")?,
+                    first_due: since.zip(first.map(UpgradeId)),
+                })
+            })
+            .collect()
+    }
+
+    async fn begin_tasks(&self, tasks: &[TaskId]) -> Result<u64, StoreError> {
+        let doing = "starting tasks";
+        let mut tx = self.write(doing).await?;
+        let begun = sqlx::query(
+            "UPDATE tasks SET state = 'running' WHERE state = 'scheduled' AND id IN (SELECT value FROM json_each(?))",
+        )
+        .bind(json_list(tasks.iter().map(|task| task.0)))
+        .execute(&mut *tx)
+        .await
+        .doing(doing)?;
+        tx.commit().await.doing(doing)?;
+        Ok(begun.rows_affected())
+    }
+
+    async fn due_upgrades(
+        &self,
+        tasks: &[TaskId],
+        now: UtcMillis,
+        limit: u32,
+    ) -> Result<Vec<Due>, StoreError> {
+        let doing = "looking for upgrades that are due";
+        let mut tx = self.readers.begin().await.doing(doing)?;
+        let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut found: Vec<Due> = Vec::new();
+        for task in tasks {
+            // What a task has follows its first: where that comes behind all that is wanted, so do those of the tasks behind it.
+            let last = found.get(wanted.saturating_sub(1));
+            let until = last.map_or(now, |last| last.since);
+            let query = sqlx::query(upgrade_rows::DUE)
+                .bind(task.0)
+                .bind(until.0)
+                .bind(limit);
+            let rows = Packed::fetch(query, &mut *tx, doing).await?;
+            let before = found.len();
+            for row in rows.rows() {
+                found.push(row.map(DueRow::due)?);
+            }
+            if found.len() == before && before >= wanted {
+                break;
+            }
+            found.sort_unstable_by_key(|due| (due.since, due.order.upgrade));
+            found.truncate(wanted);
+        }
+        Ok(found)
+    }
+
+    async fn next_due(&self, now: UtcMillis) -> Result<Option<UtcMillis>, StoreError> {
+        let doing = "looking for the next due time";
+        // a first attempt is due when its task starts
+        let upgrade: Option<i64> = sqlx::query_scalar(
+            "SELECT MIN(not_before) FROM upgrades WHERE phase = 0 AND attempt > 0 AND not_before > ?",
+        )
+        .bind(now.0)
+        .fetch_one(&self.readers)
+        .await
+        .doing(doing)?;
+        let task: Option<i64> = sqlx::query_scalar(
+            "SELECT MIN(start_at) FROM tasks WHERE state = 'scheduled' AND start_at > ?",
+        )
+        .bind(now.0)
+        .fetch_one(&self.readers)
+        .await
+        .doing(doing)?;
+        Ok(upgrade.into_iter().chain(task).min().map(UtcMillis))
+    }
+
+    async fn upgrades_to_stop(&self, limit: u32) -> Result<Vec<UpgradeToStop>, StoreError> {
+        const OF_STOPPED_TASKS: &str = "SELECT u.id, u.task_id, u.endpoint \
+             FROM tasks t CROSS JOIN upgrades u ON u.task_id = t.id \
+             WHERE t.state = 'stopping' AND u.state IN ('waiting_for_device', 'querying_version', \
+                 'querying_coverage', 'querying_cell', 'waiting_for_slot', 'downloading', 'executing') \
+             LIMIT ?";
+        const CANCELLED: &str = "SELECT u.id, u.task_id, u.endpoint \
+             FROM upgrades u CROSS JOIN tasks t ON t.id = u.task_id \
+             WHERE u.phase = 1 AND u.cancel_requested_at IS NOT NULL AND t.state <> 'stopping' LIMIT ?";
+        const OF_REMOVED_DEVICES: &str = "SELECT u.id, u.task_id, u.endpoint \
+             FROM devices d CROSS JOIN upgrades u ON u.endpoint = d.endpoint AND u.phase = 1 \
+             CROSS JOIN tasks t ON t.id = u.task_id \
+             WHERE d.removed = 1 AND t.state <> 'stopping' AND u.cancel_requested_at IS NULL LIMIT ?";
+        let mut found = Vec::new();
+        for (statement, reason) in [
+            (OF_STOPPED_TASKS, StopReason::TaskStopped),
+            (CANCELLED, StopReason::Cancelled),
+            (OF_REMOVED_DEVICES, StopReason::DeviceRemoved),
+        ] {
+            let room = i64::from(limit).saturating_sub_unsigned(found.len() as u64);
+            if room <= 0 {
+                break;
+            }
+            let rows = sqlx::query(statement)
+                .bind(room)
+                .fetch_all(&self.readers)
+                .await
+                .doing("looking for upgrades to stop")?;
+            for row in &rows {
+                found.push(UpgradeToStop {
+                    upgrade: UpgradeId(row.int("id")?),
+                    task: TaskId(row.int("task_id")?),
+                    endpoint: row.value("endpoint")?,
+                    reason,
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    async fn end_interrupted(&self) -> Result<(), StoreError> {
+        let hidden: Vec<i64> = sqlx::query_scalar("SELECT id FROM tasks WHERE hidden = 1")
+            .fetch_all(&self.readers)
+            .await
+            .doing(DELETING)?;
+        for task in hidden {
+            self.purge(TaskId(task)).await?;
+        }
+        let stopping: Vec<i64> =
+            sqlx::query_scalar("SELECT id FROM tasks WHERE state = 'stopping'")
+                .fetch_all(&self.readers)
+                .await
+                .doing(STOPPING)?;
+        for task in stopping {
+            let mut more = true;
+            while more {
+                let mut tx = self.write(STOPPING).await?;
+                // the time of its stop is known already
+                more = stop_part(&mut tx, TaskId(task), UtcMillis(0)).await?;
+                tx.commit().await.doing(STOPPING)?;
+            }
+        }
+        Ok(())
+    }
+}
