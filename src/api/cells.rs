@@ -1,12 +1,7 @@
 //! `/v1/cells`.
 
-use axum::{
-    Json,
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::{Json, extract::State};
 use serde::Serialize;
-use thiserror::Error;
 use utoipa::ToSchema;
 
 use super::{
@@ -14,7 +9,7 @@ use super::{
     extract::{ListBody, Paging, Path, Query},
     problem::Problem,
 };
-use crate::store::{CellRecord, StoreError};
+use crate::store::CellRecord;
 
 /// Who upgrades and who waits in a cell.
 #[derive(Debug, Serialize, ToSchema)]
@@ -54,19 +49,13 @@ impl From<CellRecord> for CellBody {
 #[utoipa::path(get, path = "/v1/cells", operation_id = "list_cells", tag = "cells", params(Paging),
     responses(
         (status = 200, description = "A page", body = ListBody<CellBody>),
-        (status = 400, description = "A parameter is unknown or not a number", body = Problem),
-        (status = 422, description = "A parameter is out of range", body = Problem),
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
     Query(paging): Query<Paging>,
 ) -> Result<Json<ListBody<CellBody>>, Problem> {
     let after: Option<u32> = paging.after("cells")?;
-    let page = state
-        .store
-        .cells(after, paging.limit()?)
-        .await
-        .map_err(|error| Problem::store(&error))?;
+    let page = state.store.cells(after, paging.limit()?).await?;
     Ok(Json(ListBody::new(
         page,
         "cells",
@@ -75,40 +64,21 @@ pub(super) async fn list(
     )))
 }
 
-#[derive(Debug, Error)]
-pub(super) enum GetCell {
-    #[error("no device has upgraded or waited in cell {0}")]
-    NotFound(u32),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl IntoResponse for GetCell {
-    fn into_response(self) -> Response {
-        match &self {
-            Self::NotFound(_) => Problem::not_found(&self),
-            Self::Store(error) => Problem::store(error),
-        }
-        .into_response()
-    }
-}
-
 /// A cell in which devices upgraded or waited.
 #[utoipa::path(get, path = "/v1/cells/{id}", operation_id = "get_cell", tag = "cells",
     params(("id" = i64, Path, minimum = 0, maximum = 4_294_967_295_i64, description = "Its number")),
     responses(
         (status = 200, description = "The cell", body = CellBody),
-        (status = 400, description = "The number is not a number", body = Problem),
         (status = 404, description = "No device has upgraded or waited there", body = Problem),
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
     Path(id): Path<u32>,
-) -> Result<Json<CellBody>, GetCell> {
+) -> Result<Json<CellBody>, Problem> {
     // the list has it after the number before it, if at all
     let found = state.store.cells(id.checked_sub(1), 1).await?.items.pop();
     found
         .filter(|cell| cell.cell == id)
         .map(|cell| Json(cell.into()))
-        .ok_or(GetCell::NotFound(id))
+        .ok_or_else(|| Problem::not_found(format!("no device has upgraded or waited in cell {id}")))
 }

@@ -6,14 +6,8 @@ pub(super) mod unknown;
 
 use std::time::Duration;
 
-use axum::{
-    Json,
-    extract::State,
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
+use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 use utoipa::{
     IntoParams, ToSchema,
     openapi::{
@@ -33,7 +27,7 @@ use super::{
 use crate::{
     config::check_product_name,
     ledger::{CoverageReading, CoverageSource, QueueMode, Registration},
-    store::{DeviceDetail, DeviceFilter, DeviceUpdate, Page, StoreError, UpdateDeviceError},
+    store::{DeviceDetail, DeviceFilter, DeviceUpdate, Page},
 };
 
 /// A device that was added may register when the answer says so; the rollout takes milliseconds.
@@ -237,7 +231,6 @@ pub(super) struct ListParams {
     responses(
         (status = 200, description = "A page", body = ListBody<DeviceBody>),
         (status = 400, description = "A parameter is unknown or of the wrong type", body = Problem),
-        (status = 422, description = "A parameter is out of range", body = Problem),
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -253,8 +246,7 @@ pub(super) async fn list(
     let page = state
         .store
         .devices(&filter, after.as_deref(), paging.limit()?)
-        .await
-        .map_err(|error| Problem::store(&error))?;
+        .await?;
     let heard = LastHeard::of_page(&state, &page.items).await;
     let page = Page {
         items: page.items.into_iter().zip(heard).collect(),
@@ -265,58 +257,21 @@ pub(super) async fn list(
     Ok(Json(ListBody::new(page, "devices", key, body)))
 }
 
-#[derive(Debug, Error)]
-pub(super) enum OneDevice {
-    #[error("a request that is not valid")]
-    Request(Problem),
-    #[error("there is no device {0:?}")]
-    NotFound(String),
-    #[error(transparent)]
-    Update(#[from] UpdateDeviceError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl From<Problem> for OneDevice {
-    fn from(problem: Problem) -> Self {
-        Self::Request(problem)
-    }
-}
-
-impl IntoResponse for OneDevice {
-    fn into_response(self) -> Response {
-        match &self {
-            Self::Request(problem) => problem.clone(),
-            Self::NotFound(_) | Self::Update(UpdateDeviceError::NotFound(_)) => {
-                Problem::not_found(&self)
-            }
-            Self::Update(UpdateDeviceError::IdentityTaken { .. }) => {
-                Problem::conflict("identity-taken", "Another device has the identity", &self)
-            }
-            Self::Update(UpdateDeviceError::Store(error)) | Self::Store(error) => {
-                Problem::store(error)
-            }
-        }
-        .into_response()
-    }
-}
-
 /// A device.
 #[utoipa::path(get, path = "/v1/devices/{endpoint}", operation_id = "get_device", tag = "devices",
     params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded; `%75nknown` for a device \
         that is called `unknown`")),
     responses(
         (status = 200, description = "The device", body = DeviceBody),
-        (status = 400, description = "The path is not UTF-8", body = Problem),
         (status = 404, description = "There is no such device", body = Problem),
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
     Path(endpoint): Path<String>,
-) -> Result<Json<DeviceBody>, OneDevice> {
+) -> Result<Json<DeviceBody>, Problem> {
     match state.store.device(&endpoint).await? {
         Some(device) => Ok(Json(DeviceBody::of(&state, device).await)),
-        None => Err(OneDevice::NotFound(endpoint)),
+        None => Err(no_device(&endpoint)),
     }
 }
 
@@ -346,17 +301,14 @@ pub(super) struct UpdateDevice {
         (status = 400, description = "The path is not UTF-8, or the body is not JSON", body = Problem),
         (status = 404, description = "There is no such device", body = Problem),
         (status = 409, description = "Another device has the identity, or dtls.credential_key is not set", body = Problem),
-        (status = 413, description = "The body is too large", body = Problem),
-        (status = 415, description = "The content type is not application/json", body = Problem),
-        (status = 422, description = "A field is not valid", body = Problem),
     ))]
 pub(super) async fn update(
     State(state): State<ApiState>,
     Path(endpoint): Path<String>,
     extract::Json(body): extract::Json<UpdateDevice>,
-) -> Result<Json<DeviceBody>, OneDevice> {
+) -> Result<Json<DeviceBody>, Problem> {
     if crate::lwm2m::check_endpoint(endpoint.as_bytes()).is_err() {
-        return Err(OneDevice::NotFound(endpoint)); // there can be none
+        return Err(no_device(&endpoint)); // there can be none
     }
     let update = to_update(body, &endpoint, &state)?;
     state.store.update_device(&endpoint, &update).await?;
@@ -365,8 +317,12 @@ pub(super) async fn update(
     state.strangers.forget(identity.chain([&*endpoint]));
     match state.store.device(&endpoint).await? {
         Some(device) => Ok(Json(DeviceBody::of(&state, device).await)),
-        None => Err(OneDevice::NotFound(endpoint)),
+        None => Err(no_device(&endpoint)),
     }
+}
+
+fn no_device(endpoint: &str) -> Problem {
+    Problem::not_found(format!("there is no device {endpoint:?}"))
 }
 
 fn to_update(
@@ -407,15 +363,14 @@ fn to_update(
         that is called `unknown`")),
     responses(
         (status = 204, description = "Removed"),
-        (status = 400, description = "The path is not UTF-8", body = Problem),
         (status = 404, description = "There is no such device", body = Problem),
     ))]
 pub(super) async fn remove(
     State(state): State<ApiState>,
     Path(endpoint): Path<String>,
-) -> Result<StatusCode, OneDevice> {
+) -> Result<StatusCode, Problem> {
     if !state.store.remove_device(&endpoint, state.now()).await? {
-        return Err(OneDevice::NotFound(endpoint));
+        return Err(no_device(&endpoint));
     }
     state.signals.devices_written(ENGINE_KNOWS_WITHIN).await;
     Ok(StatusCode::NO_CONTENT)

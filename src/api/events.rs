@@ -81,9 +81,7 @@ pub(super) async fn stream_events(
             format!("{MAX_STREAMS} streams are open already; close one, or use webhooks"),
         )
     })?;
-    let (forgotten, newest) = (state.store.event_range())
-        .await
-        .map_err(|error| Problem::store(&error))?;
+    let (forgotten, newest) = state.store.event_range().await?;
     let last = (headers.get(LAST_EVENT_ID))
         .map(|value| number(value.to_str().unwrap_or_default()))
         .transpose()?;

@@ -1,4 +1,4 @@
-//! The operator's side: HTTP with JSON, one file per resource, its errors beside its handlers.
+//! The operator's side: HTTP with JSON, one file per resource; what is refused, in `refusals`.
 //!
 //! A handler writes intent into the store and pokes the rollout; it never speaks to a device or to the
 //! engine. Every error is a problem (RFC 9457). Everything under `/v1` needs the operator's token.
@@ -14,6 +14,7 @@ mod heard;
 mod operations;
 mod packages;
 mod problem;
+mod refusals;
 mod serve;
 mod source;
 mod tasks;

@@ -60,6 +60,49 @@ const EVERYWHERE: [(&str, &str); 4] = [
     ("503", "The database is not available; try again"),
 ];
 
+/// The answers that a list may give.
+const LIST: [(&str, &str); 2] = [
+    ("400", "A parameter is unknown or not a number"),
+    ("422", "A parameter is out of range"),
+];
+
+/// The answers to a JSON body.
+const BODY: [(&str, &str); 4] = [
+    ("400", "The body is not JSON"),
+    ("413", "The body is too large"),
+    ("415", "The content type is not application/json"),
+    ("422", "A field is not valid"),
+];
+
+/// What may be wrong with the path, by its parameter.
+const PATH: [(&str, &str); 2] = [
+    ("id", "The number is not a number"),
+    ("endpoint", "The path is not UTF-8"),
+];
+
+/// The answers that an operation may give for what it takes. What it says of a status itself goes before.
+fn answers(operation: &Operation) -> Vec<(&'static str, &'static str)> {
+    let takes = |name: &str| {
+        let mut parameters = operation.parameters.iter().flatten();
+        parameters.any(|it| matches!(it, RefOr::T(parameter) if parameter.name == name))
+    };
+    let body = match &operation.request_body {
+        Some(RefOr::T(body)) => body.content.contains_key("application/json"),
+        _ => false,
+    };
+    let mut answers = Vec::new();
+    if takes("cursor") {
+        answers.extend(LIST);
+    }
+    if body {
+        answers.extend(BODY);
+    }
+    let path = PATH.into_iter().filter(|(name, _)| takes(name));
+    answers.extend(path.map(|(_, description)| ("400", description)));
+    answers.extend(EVERYWHERE);
+    answers
+}
+
 /// Adds what is the same for every route: the token, and the answers that any of them may give.
 pub(super) fn completed(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
     for path in api.paths.paths.values_mut() {
@@ -71,7 +114,7 @@ pub(super) fn completed(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::O
         ];
         for operation in operations.into_iter().flatten() {
             operation.security = Some(vec![SecurityRequirement::new::<_, _, &str>("token", [])]);
-            for (status, description) in EVERYWHERE {
+            for (status, description) in answers(operation) {
                 add_response(operation, status, description);
             }
         }

@@ -9,7 +9,6 @@ use axum::{
 };
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 use utoipa::{
     IntoParams, ToSchema,
     openapi::{Object, OneOf, Schema, Type},
@@ -17,17 +16,14 @@ use utoipa::{
 
 use super::{
     ApiState,
-    extract::{Fields, ListBody, Paging, Path, Query, expect_media_type, too_large, unreadable},
+    extract::{Fields, ListBody, Paging, Path, Query, expect_media_type, unreadable},
     problem::Problem,
 };
 use crate::{
     config::check_product_name,
     ledger::PackageId,
     package::{PcpOffer, Segmentation, SegmentationError, Version},
-    store::{
-        DeletePackageError, FileError, InsertPackageError, InsertedPackage, NewPackage,
-        PackageRecord, SealedUpload, StoreError, UploadError,
-    },
+    store::{InsertedPackage, NewPackage, PackageRecord, SealedUpload, UploadError},
 };
 
 /// A software package.
@@ -147,73 +143,20 @@ pub(super) fn default_product() -> String {
 #[expect(dead_code, reason = "stands in the description only")]
 struct PackageFile(Vec<u8>);
 
-#[derive(Debug, Error)]
-pub(super) enum Upload {
-    #[error("a request that is not valid")]
-    Request(Problem),
-    #[error("the file is empty; a package has at least one byte")]
-    Empty,
-    #[error("{0}; use larger segments or a smaller package")]
-    Segmentation(SegmentationError),
-    #[error(transparent)]
-    File(#[from] FileError),
-    #[error(transparent)]
-    Receive(#[from] UploadError),
-    #[error(transparent)]
-    Insert(#[from] InsertPackageError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl From<Problem> for Upload {
-    fn from(problem: Problem) -> Self {
-        Self::Request(problem)
-    }
-}
-
-impl IntoResponse for Upload {
-    fn into_response(self) -> Response {
-        let unusable = |name, detail: &dyn ToString| {
-            Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                name,
-                "The file cannot be a package",
-                detail.to_string(),
-            )
-        };
-        match &self {
-            Self::Request(problem) => problem.clone(),
-            Self::Empty => unusable("empty-package", &self),
-            Self::Segmentation(_) => unusable("too-many-segments", &self),
-            Self::Receive(UploadError::TooLarge { .. }) => too_large(&self),
-            Self::File(error) | Self::Receive(UploadError::File(error)) => file_problem(error),
-            Self::Insert(InsertPackageError::Indistinct { .. }) => Problem::conflict(
-                "package-indistinct",
-                "Devices cannot tell the package from an earlier one",
-                &self,
-            ),
-            Self::Insert(InsertPackageError::InUse { .. }) => {
-                Problem::conflict("package-in-use", "A task uses the package", &self)
-            }
-            Self::Insert(InsertPackageError::Store(error)) | Self::Store(error) => {
-                Problem::store(error)
-            }
-        }
-        .into_response()
-    }
-}
-
-fn file_problem(error: &FileError) -> Problem {
-    if error.source.kind() == std::io::ErrorKind::StorageFull {
-        tracing::error!(%error, "the disk is full");
-        return Problem::new(
-            StatusCode::INSUFFICIENT_STORAGE,
-            "disk-full",
-            "The server's disk is full",
-            format!("{error}; free space on the server's disk and upload again"),
-        );
-    }
-    Problem::internal(error)
+/// The file of an upload cannot be cut into segments.
+fn no_package(error: SegmentationError) -> Problem {
+    let (name, detail) = match error {
+        SegmentationError::Empty => (
+            "empty-package",
+            "the file is empty; a package has at least one byte".to_owned(),
+        ),
+        error => (
+            "too-many-segments",
+            format!("{error}; use larger segments or a smaller package"),
+        ),
+    };
+    let title = "The file cannot be a package";
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, name, title, detail)
 }
 
 /// Upload a package.
@@ -253,7 +196,7 @@ pub(super) async fn upload(
     Query(params): Query<UploadParams>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Upload> {
+) -> Result<Response, Problem> {
     expect_media_type(&headers, "application/octet-stream")?;
     let version = check(&params)?;
     let max_bytes = state.config.get().admin.max_package_bytes;
@@ -305,7 +248,7 @@ fn check(params: &UploadParams) -> Result<(Version, pcp::Version), Problem> {
     (version.zip(pcp_version)).ok_or_else(|| Problem::field("version", "it is not valid"))
 }
 
-async fn receive(state: &ApiState, body: Body, max_bytes: u64) -> Result<SealedUpload, Upload> {
+async fn receive(state: &ApiState, body: Body, max_bytes: u64) -> Result<SealedUpload, Problem> {
     let mut upload = state.files.upload(max_bytes).await?;
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
@@ -321,7 +264,7 @@ async fn add(
     params: UploadParams,
     (version, pcp_version): (Version, pcp::Version),
     sealed: SealedUpload,
-) -> Result<InsertedPackage, Upload> {
+) -> Result<InsertedPackage, Problem> {
     let config = state.config.get();
     let product = config.products.get(&params.product).copied();
     let product = product.unwrap_or_default();
@@ -331,10 +274,7 @@ async fn add(
         params.segment_size,
         product.pad_last_segment,
     )
-    .map_err(|error| match error {
-        SegmentationError::Empty => Upload::Empty,
-        error => Upload::Segmentation(error),
-    })?;
+    .map_err(no_package)?;
     let new = NewPackage {
         product: params.product,
         version,
@@ -366,39 +306,15 @@ async fn add(
 #[utoipa::path(get, path = "/v1/packages", operation_id = "list_packages", tag = "packages", params(Paging),
     responses(
         (status = 200, description = "A page", body = ListBody<PackageBody>),
-        (status = 400, description = "A parameter is unknown or not a number", body = Problem),
-        (status = 422, description = "A parameter is out of range", body = Problem),
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
     Query(paging): Query<Paging>,
 ) -> Result<Json<ListBody<PackageBody>>, Problem> {
     let before = paging.after::<i64>("packages")?.map(PackageId);
-    let page = state
-        .store
-        .packages(before, paging.limit()?)
-        .await
-        .map_err(|error| Problem::store(&error))?;
+    let page = state.store.packages(before, paging.limit()?).await?;
     let body = ListBody::new(page, "packages", |package| package.id.0, PackageBody::from);
     Ok(Json(body))
-}
-
-#[derive(Debug, Error)]
-pub(super) enum GetPackage {
-    #[error("there is no package {0}")]
-    NotFound(i64),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl IntoResponse for GetPackage {
-    fn into_response(self) -> Response {
-        match &self {
-            Self::NotFound(_) => Problem::not_found(&self),
-            Self::Store(error) => Problem::store(error),
-        }
-        .into_response()
-    }
 }
 
 /// A package.
@@ -406,40 +322,17 @@ impl IntoResponse for GetPackage {
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 200, description = "The package", body = PackageBody),
-        (status = 400, description = "The number is not a number", body = Problem),
         (status = 404, description = "There is no such package", body = Problem),
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
     Path(id): Path<i64>,
-) -> Result<Json<PackageBody>, GetPackage> {
+) -> Result<Json<PackageBody>, Problem> {
     let package = state.store.package(PackageId(id)).await?;
     package
         .filter(|package| package.deleted_at.is_none())
         .map(|package| Json(package.into()))
-        .ok_or(GetPackage::NotFound(id))
-}
-
-#[derive(Debug, Error)]
-pub(super) enum Delete {
-    #[error(transparent)]
-    Delete(#[from] DeletePackageError),
-    #[error(transparent)]
-    File(#[from] FileError),
-}
-
-impl IntoResponse for Delete {
-    fn into_response(self) -> Response {
-        match &self {
-            Self::Delete(DeletePackageError::NotFound(_)) => Problem::not_found(&self),
-            Self::Delete(DeletePackageError::InUse { .. }) => {
-                Problem::conflict("package-in-use", "A task uses the package", &self)
-            }
-            Self::Delete(DeletePackageError::Store(error)) => Problem::store(error),
-            Self::File(error) => Problem::internal(error),
-        }
-        .into_response()
-    }
+        .ok_or_else(|| Problem::not_found(format!("there is no package {id}")))
 }
 
 /// Delete a package.
@@ -449,14 +342,13 @@ impl IntoResponse for Delete {
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 204, description = "Deleted"),
-        (status = 400, description = "The number is not a number", body = Problem),
         (status = 404, description = "There is no such package", body = Problem),
         (status = 409, description = "An unfinished task uses it", body = Problem),
     ))]
 pub(super) async fn delete(
     State(state): State<ApiState>,
     Path(id): Path<i64>,
-) -> Result<StatusCode, Delete> {
+) -> Result<StatusCode, Problem> {
     let _kept = state.files.lock().await;
     let deleted = state
         .store

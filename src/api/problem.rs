@@ -14,8 +14,6 @@ use utoipa::{
     openapi::{Object, Type},
 };
 
-use crate::store::StoreError;
-
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// Seconds after which what is not available is worth another try, unless the answer says otherwise.
@@ -183,22 +181,6 @@ impl Problem {
             "The server failed",
             error,
         )
-    }
-
-    /// The database. What failed for a moment is worth another try.
-    pub(super) fn store(error: &StoreError) -> Self {
-        match error {
-            StoreError::Failed { .. } | StoreError::Damaged { .. } => {
-                tracing::error!(%error, "a request to the admin API failed");
-                Self::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "store-unavailable",
-                    "The database is not available",
-                    error,
-                )
-            }
-            StoreError::Refused { .. } | StoreError::Unreadable { .. } => Self::internal(error),
-        }
     }
 
     /// What axum answers by itself, without a body of ours.

@@ -9,25 +9,20 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 use utoipa::ToSchema;
 
 use super::{
     ApiState,
     extract::{self, Fields, ListBody, Paging, Path, Query},
     problem::Problem,
-    webhooks::{self, TaskWebhook},
+    webhooks::TaskWebhook,
 };
 use crate::{
     clock::UtcMillis,
     ledger::{PackageId, RetryPolicy, TaskId, TaskState},
-    store::{
-        CreateTaskError, DeleteTaskError, NewTask, Overlaps, Selection, StopTaskError, StoreError,
-        TaskRecord, UpgradeState,
-    },
+    store::{CreateTaskError, NewTask, Overlaps, Selection, TaskRecord, UpgradeState},
 };
 
-const OTHER_PRODUCT: &str = "The package is of another product";
 const MAX_NAME: usize = 200;
 const MAX_RETRY_ATTEMPTS: u32 = 100;
 /// Other tasks that a new task's answer names.
@@ -206,54 +201,6 @@ pub(super) struct CreateTask {
     webhook: Option<TaskWebhook>,
 }
 
-#[derive(Debug, Error)]
-pub(super) enum Create {
-    #[error("a request that is not valid")]
-    Request(Problem),
-    #[error(transparent)]
-    Create(#[from] CreateTaskError),
-}
-
-impl From<Problem> for Create {
-    fn from(problem: Problem) -> Self {
-        Self::Request(problem)
-    }
-}
-
-impl IntoResponse for Create {
-    fn into_response(self) -> Response {
-        match &self {
-            Self::Request(problem) => problem.clone(),
-            Self::Create(error) => match error {
-                CreateTaskError::PackageNotFound(_) => {
-                    Problem::not_found(error).about("package_id")
-                }
-                CreateTaskError::PackageSuperseded { .. } => Problem::conflict(
-                    "package-superseded",
-                    "There is a newer package of that version",
-                    error,
-                ),
-                CreateTaskError::OtherProduct { .. } => {
-                    Problem::conflict("other-product", OTHER_PRODUCT, error).about("product")
-                }
-                CreateTaskError::DevicesOfOtherProduct { .. } => {
-                    Problem::conflict("other-product", OTHER_PRODUCT, error).about("devices")
-                }
-                CreateTaskError::UnknownDevices { .. } => {
-                    let title = "Devices are not known";
-                    Problem::conflict("unknown-devices", title, error).about("devices")
-                }
-                CreateTaskError::NoDevices { .. } => {
-                    Problem::conflict("no-devices", "No device is selected", error)
-                }
-                CreateTaskError::Webhook(error) => webhooks::not_added(error),
-                CreateTaskError::Store(error) => Problem::store(error),
-            },
-        }
-        .into_response()
-    }
-}
-
 /// Create a task.
 ///
 /// It may have devices and package of another task that has not ended: `overlaps` says so.
@@ -261,23 +208,18 @@ impl IntoResponse for Create {
     responses(
         (status = 201, description = "Created; it runs, or waits for its time", body = CreatedTask,
             headers(("Location" = String, description = "Path of the task"))),
-        (status = 400, description = "The body is not JSON", body = Problem),
         (status = 404, description = "There is no such package", body = Problem),
         (status = 409, description = "Devices are unknown, of another product, or there are none; there is a newer package of \
             that version; there are too many webhooks", body = Problem),
-        (status = 413, description = "The body is too large", body = Problem),
-        (status = 415, description = "The content type is not application/json", body = Problem),
-        (status = 422, description = "A field is not valid", body = Problem),
     ))]
 pub(super) async fn create(
     State(state): State<ApiState>,
     extract::Json(mut body): extract::Json<CreateTask>,
-) -> Result<Response, Create> {
+) -> Result<Response, Problem> {
     let webhook = body.webhook.take();
     let start_at = body.start_at.take();
     let mut new = to_task(body, state.now())?;
-    let package = state.store.package(new.package).await;
-    if package.map_err(CreateTaskError::Store)?.is_none() {
+    if state.store.package(new.package).await?.is_none() {
         return Err(CreateTaskError::PackageNotFound(new.package).into());
     }
     if let Some(text) = start_at {
@@ -381,39 +323,15 @@ fn parse_start(text: &str, now: UtcMillis) -> Result<UtcMillis, String> {
 #[utoipa::path(get, path = "/v1/tasks", operation_id = "list_tasks", tag = "tasks", params(Paging),
     responses(
         (status = 200, description = "A page", body = ListBody<TaskBody>),
-        (status = 400, description = "A parameter is unknown or not a number", body = Problem),
-        (status = 422, description = "A parameter is out of range", body = Problem),
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
     Query(paging): Query<Paging>,
 ) -> Result<Json<ListBody<TaskBody>>, Problem> {
     let before = paging.after::<i64>("tasks")?.map(TaskId);
-    let page = state
-        .store
-        .tasks(before, paging.limit()?)
-        .await
-        .map_err(|error| Problem::store(&error))?;
+    let page = state.store.tasks(before, paging.limit()?).await?;
     let body = ListBody::new(page, "tasks", |task| task.id.0, TaskBody::from);
     Ok(Json(body))
-}
-
-#[derive(Debug, Error)]
-pub(super) enum GetTask {
-    #[error("there is no task {0}")]
-    NotFound(i64),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl IntoResponse for GetTask {
-    fn into_response(self) -> Response {
-        match &self {
-            Self::NotFound(_) => Problem::not_found(&self),
-            Self::Store(error) => Problem::store(error),
-        }
-        .into_response()
-    }
 }
 
 /// A task.
@@ -421,33 +339,15 @@ impl IntoResponse for GetTask {
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 200, description = "The task", body = TaskBody),
-        (status = 400, description = "The number is not a number", body = Problem),
         (status = 404, description = "There is no such task", body = Problem),
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
     Path(id): Path<i64>,
-) -> Result<Json<TaskBody>, GetTask> {
+) -> Result<Json<TaskBody>, Problem> {
     let task = state.store.task(TaskId(id)).await?;
     task.map(|task| Json(task.into()))
-        .ok_or(GetTask::NotFound(id))
-}
-
-#[derive(Debug, Error)]
-#[error(transparent)]
-pub(super) struct Stop(#[from] StopTaskError);
-
-impl IntoResponse for Stop {
-    fn into_response(self) -> Response {
-        match &self.0 {
-            StopTaskError::NotFound(_) => Problem::not_found(&self),
-            StopTaskError::Finished(_) => {
-                Problem::conflict("task-finished", "The task has finished", &self)
-            }
-            StopTaskError::Store(error) => Problem::store(error),
-        }
-        .into_response()
-    }
+        .ok_or_else(|| Problem::not_found(format!("there is no task {id}")))
 }
 
 /// Stop a task.
@@ -458,34 +358,16 @@ impl IntoResponse for Stop {
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 200, description = "The task, stopping or stopped", body = TaskBody),
-        (status = 400, description = "The number is not a number", body = Problem),
         (status = 404, description = "There is no such task", body = Problem),
         (status = 409, description = "It has finished", body = Problem),
     ))]
 pub(super) async fn stop(
     State(state): State<ApiState>,
     Path(id): Path<i64>,
-) -> Result<Json<TaskBody>, Stop> {
+) -> Result<Json<TaskBody>, Problem> {
     let task = state.store.stop_task(TaskId(id), state.now()).await?;
     state.signals.written();
     Ok(Json(task.into()))
-}
-
-#[derive(Debug, Error)]
-#[error(transparent)]
-pub(super) struct Delete(#[from] DeleteTaskError);
-
-impl IntoResponse for Delete {
-    fn into_response(self) -> Response {
-        match &self.0 {
-            DeleteTaskError::NotFound(_) => Problem::not_found(&self),
-            DeleteTaskError::Running { .. } => {
-                Problem::conflict("task-running", "The task is running", &self)
-            }
-            DeleteTaskError::Store(error) => Problem::store(error),
-        }
-        .into_response()
-    }
 }
 
 /// Delete a task with its upgrades and their timelines.
@@ -495,14 +377,13 @@ impl IntoResponse for Delete {
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 204, description = "Deleted"),
-        (status = 400, description = "The number is not a number", body = Problem),
         (status = 404, description = "There is no such task", body = Problem),
         (status = 409, description = "It is running; stop it first", body = Problem),
     ))]
 pub(super) async fn delete(
     State(state): State<ApiState>,
     Path(id): Path<i64>,
-) -> Result<StatusCode, Delete> {
+) -> Result<StatusCode, Problem> {
     state.store.delete_task(TaskId(id)).await?;
     state.signals.written();
     Ok(StatusCode::NO_CONTENT)

@@ -1,14 +1,9 @@
 //! `/v1/tasks/{id}/upgrades`, `/v1/devices/{endpoint}/upgrades`, `/v1/upgrades`, `/v1/upgrades/{id}` and
 //! `/v1/upgrades/{id}/cancel`.
 
-use axum::{
-    Json,
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use thiserror::Error;
 use utoipa::{
     IntoParams, ToSchema,
     openapi::{Object, ObjectBuilder, schema::Type},
@@ -25,8 +20,7 @@ use crate::{
     clock::UtcMillis,
     ledger::{DeviceRecord, Outcome, Progress, Stage, StageChange, TaskId, Told, UpgradeId},
     store::{
-        CancelUpgradeError, DeviceUpgrade, OutcomeRecord, StoreError, TimelineEvent, UpgradeDetail,
-        UpgradeRecord, UpgradeState,
+        DeviceUpgrade, OutcomeRecord, TimelineEvent, UpgradeDetail, UpgradeRecord, UpgradeState,
     },
     wording,
 };
@@ -320,39 +314,11 @@ pub(super) struct ListParams {
     cursor: Option<String>,
 }
 
-#[derive(Debug, Error)]
-pub(super) enum ListUpgrades {
-    #[error("a request that is not valid")]
-    Request(Problem),
-    #[error("there is no task {0}")]
-    NoTask(i64),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl From<Problem> for ListUpgrades {
-    fn from(problem: Problem) -> Self {
-        Self::Request(problem)
-    }
-}
-
-impl IntoResponse for ListUpgrades {
-    fn into_response(self) -> Response {
-        match &self {
-            Self::Request(problem) => problem.clone(),
-            Self::NoTask(_) => Problem::not_found(&self),
-            Self::Store(error) => Problem::store(error),
-        }
-        .into_response()
-    }
-}
-
 /// List a task's upgrades, ordered by number.
 #[utoipa::path(get, path = "/v1/tasks/{id}/upgrades", operation_id = "list_upgrades", tag = "upgrades",
     params(("id" = i64, Path, description = "The task's number"), ListParams),
     responses(
         (status = 200, description = "A page", body = ListBody<UpgradeBody>),
-        (status = 400, description = "A parameter is unknown or not a number", body = Problem),
         (status = 404, description = "There is no such task", body = Problem),
         (status = 422, description = "A parameter is not valid", body = Problem),
     ))]
@@ -360,7 +326,7 @@ pub(super) async fn list(
     State(state): State<ApiState>,
     Path(id): Path<i64>,
     Query(params): Query<ListParams>,
-) -> Result<Json<ListBody<UpgradeBody>>, ListUpgrades> {
+) -> Result<Json<ListBody<UpgradeBody>>, Problem> {
     let wanted = params.state.as_deref().map(parse_state).transpose()?;
     let paging = Paging::new(params.limit, params.cursor);
     let after = paging.after::<i64>("upgrades")?.map(UpgradeId);
@@ -369,7 +335,7 @@ pub(super) async fn list(
         .upgrades(TaskId(id), wanted, after, paging.limit()?)
         .await?;
     if page.items.is_empty() && state.store.task(TaskId(id)).await?.is_none() {
-        return Err(ListUpgrades::NoTask(id));
+        return Err(Problem::not_found(format!("there is no task {id}")));
     }
     let body = ListBody::new(page, "upgrades", |u| u.id.0, UpgradeBody::from);
     Ok(Json(body))
@@ -385,33 +351,6 @@ fn parse_state(name: &str) -> Result<UpgradeState, Problem> {
     })
 }
 
-#[derive(Debug, Error)]
-pub(super) enum ListOfDevice {
-    #[error("a request that is not valid")]
-    Request(Problem),
-    #[error("there is no device {0:?}, and no upgrade of one")]
-    NoDevice(String),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl From<Problem> for ListOfDevice {
-    fn from(problem: Problem) -> Self {
-        Self::Request(problem)
-    }
-}
-
-impl IntoResponse for ListOfDevice {
-    fn into_response(self) -> Response {
-        match &self {
-            Self::Request(problem) => problem.clone(),
-            Self::NoDevice(_) => Problem::not_found(&self),
-            Self::Store(error) => Problem::store(error),
-        }
-        .into_response()
-    }
-}
-
 /// List a device's upgrades, newest first.
 ///
 /// They stay for as long as their tasks, also when the device is removed.
@@ -421,19 +360,19 @@ impl IntoResponse for ListOfDevice {
         (status = 200, description = "A page", body = ListBody<DeviceUpgradeBody>),
         (status = 400, description = "A parameter is unknown or not a number, or the path is not UTF-8", body = Problem),
         (status = 404, description = "There is no such device, and no upgrade of one", body = Problem),
-        (status = 422, description = "A parameter is out of range", body = Problem),
     ))]
 pub(super) async fn list_of_device(
     State(state): State<ApiState>,
     Path(endpoint): Path<String>,
     Query(paging): Query<Paging>,
-) -> Result<Json<ListBody<DeviceUpgradeBody>>, ListOfDevice> {
+) -> Result<Json<ListBody<DeviceUpgradeBody>>, Problem> {
     let before = paging.after::<i64>("device-upgrades")?.map(UpgradeId);
     let page = (state.store)
         .device_upgrades(&endpoint, before, paging.limit()?)
         .await?;
     if page.items.is_empty() && state.store.device(&endpoint).await?.is_none() {
-        return Err(ListOfDevice::NoDevice(endpoint));
+        let detail = format!("there is no device {endpoint:?}, and no upgrade of one");
+        return Err(Problem::not_found(detail));
     }
     let key = |of_device: &DeviceUpgrade| of_device.upgrade.id.0;
     let body = ListBody::new(page, "device-upgrades", key, DeviceUpgradeBody::from);
@@ -459,8 +398,6 @@ pub(super) struct NewestParams {
 #[utoipa::path(get, path = "/v1/upgrades", operation_id = "list_newest_upgrades", tag = "upgrades", params(NewestParams),
     responses(
         (status = 200, description = "A page", body = ListBody<DeviceUpgradeBody>),
-        (status = 400, description = "A parameter is unknown or not a number", body = Problem),
-        (status = 422, description = "A parameter is out of range", body = Problem),
     ))]
 pub(super) async fn list_newest(
     State(state): State<ApiState>,
@@ -470,29 +407,10 @@ pub(super) async fn list_newest(
     let before = paging.after::<i64>("newest-upgrades")?.map(UpgradeId);
     let page = (state.store)
         .newest_upgrades(params.cell_id, before, paging.limit()?)
-        .await
-        .map_err(|error| Problem::store(&error))?;
+        .await?;
     let key = |upgrade: &DeviceUpgrade| upgrade.upgrade.id.0;
     let body = ListBody::new(page, "newest-upgrades", key, DeviceUpgradeBody::from);
     Ok(Json(body))
-}
-
-#[derive(Debug, Error)]
-pub(super) enum GetUpgrade {
-    #[error("there is no upgrade {0}")]
-    NotFound(i64),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl IntoResponse for GetUpgrade {
-    fn into_response(self) -> Response {
-        match &self {
-            Self::NotFound(_) => Problem::not_found(&self),
-            Self::Store(error) => Problem::store(error),
-        }
-        .into_response()
-    }
 }
 
 /// An upgrade with its timeline.
@@ -500,38 +418,20 @@ impl IntoResponse for GetUpgrade {
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 200, description = "The upgrade", body = UpgradeDetailBody),
-        (status = 400, description = "The number is not a number", body = Problem),
         (status = 404, description = "There is no such upgrade", body = Problem),
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
     Path(id): Path<i64>,
-) -> Result<Json<UpgradeDetailBody>, GetUpgrade> {
+) -> Result<Json<UpgradeDetailBody>, Problem> {
     let detail = state.store.upgrade(UpgradeId(id)).await?;
-    let detail = detail.ok_or(GetUpgrade::NotFound(id))?;
+    let detail = detail.ok_or_else(|| Problem::not_found(format!("there is no upgrade {id}")))?;
     let device = state.store.device(&detail.upgrade.endpoint).await?;
     let device = match &device {
         Some(shown) => Some((&shown.device, LastHeard::of(&state, shown).await)),
         None => None,
     };
     Ok(Json(UpgradeDetailBody::new(detail, device, state.now())))
-}
-
-#[derive(Debug, Error)]
-#[error(transparent)]
-pub(super) struct Cancel(#[from] CancelUpgradeError);
-
-impl IntoResponse for Cancel {
-    fn into_response(self) -> Response {
-        match &self.0 {
-            CancelUpgradeError::NotFound(_) => Problem::not_found(&self),
-            CancelUpgradeError::Ended { .. } => {
-                Problem::conflict("upgrade-ended", "The upgrade has ended", &self)
-            }
-            CancelUpgradeError::Store(error) => Problem::store(error),
-        }
-        .into_response()
-    }
 }
 
 /// Cancel one upgrade.
@@ -543,14 +443,13 @@ impl IntoResponse for Cancel {
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 200, description = "The upgrade, cancelled or about to be", body = UpgradeBody),
-        (status = 400, description = "The number is not a number", body = Problem),
         (status = 404, description = "There is no such upgrade", body = Problem),
         (status = 409, description = "It has succeeded or failed", body = Problem),
     ))]
 pub(super) async fn cancel(
     State(state): State<ApiState>,
     Path(id): Path<i64>,
-) -> Result<Json<UpgradeBody>, Cancel> {
+) -> Result<Json<UpgradeBody>, Problem> {
     let upgrade = (state.store)
         .cancel_upgrade(UpgradeId(id), state.now())
         .await?;

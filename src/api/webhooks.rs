@@ -11,7 +11,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 use tokio::time::timeout;
 use utoipa::{
     IntoParams, ToSchema,
@@ -26,10 +25,7 @@ use super::{
 use crate::{
     ledger::TaskId,
     notify::{Secret, Target},
-    store::{
-        AddWebhookError, DeliveryId, DeliveryRecord, DeliveryState, NewWebhook, StoreError,
-        WebhookId, WebhookRecord,
-    },
+    store::{DeliveryId, DeliveryRecord, DeliveryState, NewWebhook, WebhookId, WebhookRecord},
 };
 
 /// How long a name server may take when a webhook is added.
@@ -189,41 +185,6 @@ async fn leads_outside(state: &ApiState, url: &str) -> Result<Target, String> {
     Ok(target)
 }
 
-#[derive(Debug, Error)]
-pub(super) enum Add {
-    #[error("a request that is not valid")]
-    Request(Problem),
-    #[error(transparent)]
-    Add(#[from] AddWebhookError),
-}
-
-impl From<Problem> for Add {
-    fn from(problem: Problem) -> Self {
-        Self::Request(problem)
-    }
-}
-
-impl IntoResponse for Add {
-    fn into_response(self) -> Response {
-        match self {
-            Self::Request(problem) => problem,
-            Self::Add(error) => not_added(&error),
-        }
-        .into_response()
-    }
-}
-
-/// The problem of a webhook that was not added.
-pub(super) fn not_added(error: &AddWebhookError) -> Problem {
-    match error {
-        AddWebhookError::NoTask(_) => Problem::not_found(error).about("task_id"),
-        AddWebhookError::TooMany(_) | AddWebhookError::TooManyAlike(_) => {
-            Problem::conflict("too-many-webhooks", "There are too many webhooks", error)
-        }
-        AddWebhookError::Store(error) => Problem::store(error),
-    }
-}
-
 /// Add a webhook.
 ///
 /// It is told the outcome of every upgrade and of every task from now on, or of those of one task. Events are
@@ -234,18 +195,15 @@ pub(super) fn not_added(error: &AddWebhookError) -> Problem {
     responses(
         (status = 201, description = "Added", body = AddedWebhook,
             headers(("Location" = String, description = "Path of the webhook"))),
-        (status = 400, description = "The body is not JSON", body = Problem),
         (status = 404, description = "There is no such task", body = Problem),
         (status = 409, description = "There are too many webhooks", body = Problem),
-        (status = 413, description = "The body is too large", body = Problem),
-        (status = 415, description = "The content type is not application/json", body = Problem),
         (status = 422, description = "A field is not valid: among others, a URL that leads to an address that is not public",
             body = Problem),
     ))]
 pub(super) async fn add(
     State(state): State<ApiState>,
     extract::Json(body): extract::Json<AddWebhook>,
-) -> Result<Response, Add> {
+) -> Result<Response, Problem> {
     let task = body.task_id.map(TaskId);
     let (new, secret) = check(&state, "", &body.url, body.secret, task).await?;
     let webhook = state.store.add_webhook(&new).await?;
@@ -261,50 +219,15 @@ pub(super) async fn add(
 #[utoipa::path(get, path = "/v1/webhooks", operation_id = "list_webhooks", tag = "events", params(Paging),
     responses(
         (status = 200, description = "A page", body = ListBody<WebhookBody>),
-        (status = 400, description = "A parameter is unknown or not a number", body = Problem),
-        (status = 422, description = "A parameter is out of range", body = Problem),
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
     Query(paging): Query<Paging>,
 ) -> Result<Json<ListBody<WebhookBody>>, Problem> {
     let after = paging.after::<i64>("webhooks")?.map(WebhookId);
-    let page = state
-        .store
-        .webhooks(after, paging.limit()?)
-        .await
-        .map_err(|error| Problem::store(&error))?;
+    let page = state.store.webhooks(after, paging.limit()?).await?;
     let body = ListBody::new(page, "webhooks", |webhook| webhook.id.0, WebhookBody::from);
     Ok(Json(body))
-}
-
-#[derive(Debug, Error)]
-pub(super) enum Get {
-    #[error("there is no webhook {0}")]
-    NotFound(i64),
-    #[error("webhook {0} has no delivery {1}")]
-    NoDelivery(i64, i64),
-    #[error("a request that is not valid")]
-    Request(Problem),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl From<Problem> for Get {
-    fn from(problem: Problem) -> Self {
-        Self::Request(problem)
-    }
-}
-
-impl IntoResponse for Get {
-    fn into_response(self) -> Response {
-        match self {
-            Self::NotFound(_) | Self::NoDelivery(..) => Problem::not_found(&self),
-            Self::Request(problem) => problem,
-            Self::Store(error) => Problem::store(&error),
-        }
-        .into_response()
-    }
 }
 
 /// A webhook.
@@ -312,19 +235,22 @@ impl IntoResponse for Get {
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 200, description = "The webhook", body = WebhookBody),
-        (status = 400, description = "The number is not a number", body = Problem),
         (status = 404, description = "There is no such webhook", body = Problem),
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
     Path(id): Path<i64>,
-) -> Result<Json<WebhookBody>, Get> {
+) -> Result<Json<WebhookBody>, Problem> {
     Ok(Json(known(&state, id).await?.into()))
 }
 
-async fn known(state: &ApiState, id: i64) -> Result<WebhookRecord, Get> {
+fn no_webhook(id: i64) -> Problem {
+    Problem::not_found(format!("there is no webhook {id}"))
+}
+
+async fn known(state: &ApiState, id: i64) -> Result<WebhookRecord, Problem> {
     let webhook = state.store.webhook(WebhookId(id)).await?;
-    webhook.ok_or(Get::NotFound(id))
+    webhook.ok_or_else(|| no_webhook(id))
 }
 
 /// Remove a webhook, and what it was still to be told.
@@ -332,17 +258,16 @@ async fn known(state: &ApiState, id: i64) -> Result<WebhookRecord, Get> {
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 204, description = "Removed"),
-        (status = 400, description = "The number is not a number", body = Problem),
         (status = 404, description = "There is no such webhook", body = Problem),
     ))]
 pub(super) async fn remove(
     State(state): State<ApiState>,
     Path(id): Path<i64>,
-) -> Result<StatusCode, Get> {
+) -> Result<StatusCode, Problem> {
     if state.store.remove_webhook(WebhookId(id)).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
-        Err(Get::NotFound(id))
+        Err(no_webhook(id))
     }
 }
 
@@ -421,15 +346,13 @@ pub(super) struct DeliveryFilter {
     params(("id" = i64, Path, description = "Number of the webhook"), DeliveryFilter),
     responses(
         (status = 200, description = "A page", body = ListBody<DeliveryBody>),
-        (status = 400, description = "A parameter is unknown or not a number", body = Problem),
         (status = 404, description = "There is no such webhook", body = Problem),
-        (status = 422, description = "A parameter is out of range", body = Problem),
     ))]
 pub(super) async fn deliveries(
     State(state): State<ApiState>,
     Path(id): Path<i64>,
     Query(filter): Query<DeliveryFilter>,
-) -> Result<Json<ListBody<DeliveryBody>>, Get> {
+) -> Result<Json<ListBody<DeliveryBody>>, Problem> {
     let paging = Paging::new(filter.limit, filter.cursor);
     let before = paging.after::<i64>("deliveries")?.map(DeliveryId);
     let limit = paging.limit()?;
@@ -460,13 +383,12 @@ pub(super) struct Replayed {
     params(("id" = i64, Path, description = "Number of the webhook")),
     responses(
         (status = 200, description = "They are tried again", body = Replayed),
-        (status = 400, description = "The number is not a number", body = Problem),
         (status = 404, description = "There is no such webhook", body = Problem),
     ))]
 pub(super) async fn replay_failed(
     State(state): State<ApiState>,
     Path(id): Path<i64>,
-) -> Result<Json<Replayed>, Get> {
+) -> Result<Json<Replayed>, Problem> {
     let webhook = known(&state, id).await?.id;
     let replayed = (state.store)
         .replay(webhook, None, state.now(), MAX_REPLAY)
@@ -490,13 +412,14 @@ pub(super) async fn replay_failed(
 pub(super) async fn replay_delivery(
     State(state): State<ApiState>,
     Path((id, delivery)): Path<(i64, i64)>,
-) -> Result<Json<Replayed>, Get> {
+) -> Result<Json<Replayed>, Problem> {
     let webhook = known(&state, id).await?.id;
     let replayed = (state.store)
         .replay(webhook, Some(DeliveryId(delivery)), state.now(), 1)
         .await?;
     if replayed == 0 {
-        return Err(Get::NoDelivery(id, delivery));
+        let detail = format!("webhook {id} has no delivery {delivery}");
+        return Err(Problem::not_found(detail));
     }
     state.signals.written();
     Ok(Json(Replayed { replayed }))

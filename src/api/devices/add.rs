@@ -7,7 +7,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 use utoipa::ToSchema;
 
 use super::{
@@ -23,7 +22,7 @@ use crate::{
     },
     config::check_product_name,
     lwm2m::check_endpoint,
-    store::{AddedDevice, NewDevice, StoreError},
+    store::{AddedDevice, NewDevice},
 };
 
 /// Devices of one request.
@@ -118,42 +117,6 @@ struct AddedBody {
     refused: Vec<FieldError>,
 }
 
-#[derive(Debug, Error)]
-pub(in crate::api) enum Add {
-    #[error("a request that is not valid")]
-    Request(Problem),
-    #[error(
-        "device {endpoint} is there with product {product:?}; change its product with PATCH, or delete it first"
-    )]
-    OtherProduct { endpoint: String, product: String },
-    #[error("device {holder} has the identity {identity:?} already; each needs one of its own")]
-    IdentityTaken { identity: String, holder: String },
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl From<Problem> for Add {
-    fn from(problem: Problem) -> Self {
-        Self::Request(problem)
-    }
-}
-
-impl IntoResponse for Add {
-    fn into_response(self) -> Response {
-        match &self {
-            Self::Request(problem) => problem.clone(),
-            Self::OtherProduct { .. } => {
-                Problem::conflict("device-exists", "The device is there already", &self)
-            }
-            Self::IdentityTaken { .. } => {
-                Problem::conflict("identity-taken", "Another device has the identity", &self)
-            }
-            Self::Store(error) => Problem::store(error),
-        }
-        .into_response()
-    }
-}
-
 /// Add a device, or up to 10,000 at once.
 ///
 /// A device that is there with the same product is no error. Of many devices, those that are there
@@ -164,17 +127,13 @@ impl IntoResponse for Add {
             headers(("Location" = String, description = "Path of the device"))),
         (status = 200, description = "One device: it was there (a device). Many: what became of them (counts)",
             body = AddAnswer),
-        (status = 400, description = "The body is not JSON", body = Problem),
         (status = 409, description = "One device: it is there with another product, or another has the identity. \
             Keys are given, and dtls.credential_key is not set", body = Problem),
-        (status = 413, description = "The body is too large", body = Problem),
-        (status = 415, description = "The content type is not application/json", body = Problem),
-        (status = 422, description = "A field is not valid", body = Problem),
     ))]
 pub(in crate::api) async fn add(
     State(state): State<ApiState>,
     extract::Json(body): extract::Json<AddDevices>,
-) -> Result<Response, Add> {
+) -> Result<Response, Problem> {
     let (devices, single) = to_devices(body, &state)?;
     let added = state.store.add_devices(&devices, state.now()).await?;
     state
@@ -186,27 +145,24 @@ pub(in crate::api) async fn add(
         return Ok(Json(AddAnswer::Many(summary(&devices, added))).into_response());
     }
     let (Some(device), Some(added)) = (devices.into_iter().next(), added.into_iter().next()) else {
-        return Err(Problem::field("endpoint", "it is missing").into());
+        return Err(Problem::field("endpoint", "it is missing"));
     };
     let status = match added {
         AddedDevice::Added => StatusCode::CREATED,
         AddedDevice::Unchanged | AddedDevice::KeySet => StatusCode::OK,
         AddedDevice::IdentityTaken { identity, endpoint } => {
-            return Err(Add::IdentityTaken {
-                identity,
-                holder: endpoint,
-            });
+            let detail = identity_taken(&identity, &endpoint);
+            return Err(Problem::identity_taken(detail));
         }
         AddedDevice::OtherProduct(product) => {
-            return Err(Add::OtherProduct {
-                endpoint: device.endpoint,
-                product,
-            });
+            let detail = other_product(&device.endpoint, &product);
+            let title = "The device is there already";
+            return Err(Problem::conflict("device-exists", title, detail));
         }
     };
     let location = super::path(&device.endpoint);
     let Some(detail) = state.store.device(&device.endpoint).await? else {
-        return Err(Problem::not_found("the device was removed meanwhile").into());
+        return Err(Problem::not_found("the device was removed meanwhile"));
     };
     let device = DeviceBody::of(&state, detail).await;
     let body = Json(AddAnswer::One(Box::new(device)));
@@ -286,6 +242,16 @@ fn names(devices: &[NewDevice]) -> impl Iterator<Item = &str> {
     })
 }
 
+fn other_product(endpoint: &str, product: &str) -> String {
+    format!(
+        "device {endpoint} is there with product {product:?}; change its product with PATCH, or delete it first"
+    )
+}
+
+fn identity_taken(identity: &str, holder: &str) -> String {
+    format!("device {holder} has the identity {identity:?} already; each needs one of its own")
+}
+
 fn summary(devices: &[NewDevice], added: Vec<AddedDevice>) -> AddedBody {
     let mut body = AddedBody {
         added: 0,
@@ -299,20 +265,14 @@ fn summary(devices: &[NewDevice], added: Vec<AddedDevice>) -> AddedBody {
             AddedDevice::Unchanged => body.unchanged += 1,
             AddedDevice::KeySet => body.keys_set += 1,
             AddedDevice::IdentityTaken { identity, endpoint } => {
-                let error = Add::IdentityTaken {
-                    identity,
-                    holder: endpoint,
-                };
+                let detail = identity_taken(&identity, &endpoint);
                 body.refused
-                    .push(FieldError::new(format!("devices[{i}].psk"), error));
+                    .push(FieldError::new(format!("devices[{i}].psk"), detail));
             }
             AddedDevice::OtherProduct(product) => {
-                let error = Add::OtherProduct {
-                    endpoint: device.endpoint.clone(),
-                    product,
-                };
+                let detail = other_product(&device.endpoint, &product);
                 body.refused
-                    .push(FieldError::new(format!("devices[{i}]"), error));
+                    .push(FieldError::new(format!("devices[{i}]"), detail));
             }
         }
     }

@@ -6,7 +6,7 @@ use axum::{Json, extract::State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Get, known};
+use super::{known, no_webhook};
 use crate::{
     api::{ApiState, extract::Path, problem::Problem},
     notify::{self, Secret},
@@ -33,16 +33,15 @@ pub(in crate::api) struct Pinged {
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 200, description = "What came of it", body = Pinged),
-        (status = 400, description = "The number is not a number", body = Problem),
         (status = 404, description = "There is no such webhook", body = Problem),
     ))]
 pub(in crate::api) async fn ping(
     State(state): State<ApiState>,
     Path(id): Path<i64>,
-) -> Result<Json<Pinged>, Get> {
+) -> Result<Json<Pinged>, Problem> {
     let webhook = known(&state, id).await?;
     let secret = state.store.webhook_secret(webhook.id).await?;
-    let secret = Secret::kept(secret.ok_or(Get::NotFound(id))?, state.vault.as_ref());
+    let secret = Secret::kept(secret.ok_or_else(|| no_webhook(id))?, state.vault.as_ref());
     let secret = match secret {
         Ok(secret) => secret,
         Err(error) => {

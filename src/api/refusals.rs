@@ -1,0 +1,168 @@
+//! What the store and the files refuse, as problems.
+
+use axum::http::StatusCode;
+
+use super::{extract::too_large, problem::Problem};
+use crate::store::{
+    AddWebhookError, CancelUpgradeError, CreateTaskError, DeletePackageError, DeleteTaskError,
+    FileError, InsertPackageError, StopTaskError, StoreError, UpdateDeviceError, UploadError,
+};
+
+/// What failed for a moment is worth another try.
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Failed { .. } | StoreError::Damaged { .. } => {
+                tracing::error!(%error, "a request to the admin API failed");
+                let title = "The database is not available";
+                Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "store-unavailable",
+                    title,
+                    error,
+                )
+            }
+            StoreError::Refused { .. } | StoreError::Unreadable { .. } => Self::internal(&error),
+        }
+    }
+}
+
+impl From<InsertPackageError> for Problem {
+    fn from(error: InsertPackageError) -> Self {
+        match error {
+            InsertPackageError::Indistinct { .. } => {
+                let title = "Devices cannot tell the package from an earlier one";
+                Self::conflict("package-indistinct", title, error)
+            }
+            InsertPackageError::InUse { .. } => Self::package_in_use(error),
+            InsertPackageError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<DeletePackageError> for Problem {
+    fn from(error: DeletePackageError) -> Self {
+        match error {
+            DeletePackageError::NotFound(_) => Self::not_found(error),
+            DeletePackageError::InUse { .. } => Self::package_in_use(error),
+            DeletePackageError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<UploadError> for Problem {
+    fn from(error: UploadError) -> Self {
+        match error {
+            UploadError::TooLarge { .. } => too_large(error),
+            UploadError::File(error) => error.into(),
+        }
+    }
+}
+
+impl From<FileError> for Problem {
+    fn from(error: FileError) -> Self {
+        if error.source.kind() != std::io::ErrorKind::StorageFull {
+            return Self::internal(&error);
+        }
+        tracing::error!(%error, "the disk is full");
+        let detail = format!("{error}; free space on the server's disk and upload again");
+        let title = "The server's disk is full";
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", title, detail)
+    }
+}
+
+impl From<UpdateDeviceError> for Problem {
+    fn from(error: UpdateDeviceError) -> Self {
+        match error {
+            UpdateDeviceError::NotFound(_) => Self::not_found(error),
+            UpdateDeviceError::IdentityTaken { .. } => Self::identity_taken(error),
+            UpdateDeviceError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<CreateTaskError> for Problem {
+    fn from(error: CreateTaskError) -> Self {
+        const OTHER_PRODUCT: &str = "The package is of another product";
+        match error {
+            CreateTaskError::PackageNotFound(_) => Self::not_found(error).about("package_id"),
+            CreateTaskError::PackageSuperseded { .. } => {
+                let title = "There is a newer package of that version";
+                Self::conflict("package-superseded", title, error)
+            }
+            CreateTaskError::OtherProduct { .. } => {
+                Self::conflict("other-product", OTHER_PRODUCT, error).about("product")
+            }
+            CreateTaskError::DevicesOfOtherProduct { .. } => {
+                Self::conflict("other-product", OTHER_PRODUCT, error).about("devices")
+            }
+            CreateTaskError::UnknownDevices { .. } => {
+                Self::conflict("unknown-devices", "Devices are not known", error).about("devices")
+            }
+            CreateTaskError::NoDevices { .. } => {
+                Self::conflict("no-devices", "No device is selected", error)
+            }
+            CreateTaskError::Webhook(error) => error.into(),
+            CreateTaskError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<StopTaskError> for Problem {
+    fn from(error: StopTaskError) -> Self {
+        match error {
+            StopTaskError::NotFound(_) => Self::not_found(error),
+            StopTaskError::Finished(_) => {
+                Self::conflict("task-finished", "The task has finished", error)
+            }
+            StopTaskError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<DeleteTaskError> for Problem {
+    fn from(error: DeleteTaskError) -> Self {
+        match error {
+            DeleteTaskError::NotFound(_) => Self::not_found(error),
+            DeleteTaskError::Running { .. } => {
+                Self::conflict("task-running", "The task is running", error)
+            }
+            DeleteTaskError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<CancelUpgradeError> for Problem {
+    fn from(error: CancelUpgradeError) -> Self {
+        match error {
+            CancelUpgradeError::NotFound(_) => Self::not_found(error),
+            CancelUpgradeError::Ended { .. } => {
+                Self::conflict("upgrade-ended", "The upgrade has ended", error)
+            }
+            CancelUpgradeError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<AddWebhookError> for Problem {
+    fn from(error: AddWebhookError) -> Self {
+        match error {
+            AddWebhookError::NoTask(_) => Self::not_found(error).about("task_id"),
+            AddWebhookError::TooMany(_) | AddWebhookError::TooManyAlike(_) => {
+                Self::conflict("too-many-webhooks", "There are too many webhooks", error)
+            }
+            AddWebhookError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl Problem {
+    fn package_in_use(detail: impl ToString) -> Self {
+        Self::conflict("package-in-use", "A task uses the package", detail)
+    }
+
+    /// The identity of a pre-shared key.
+    pub(super) fn identity_taken(detail: impl ToString) -> Self {
+        Self::conflict("identity-taken", "Another device has the identity", detail)
+    }
+}
