@@ -163,6 +163,10 @@ pub struct Server {
 
 impl Server {
     /// Starts a server with its state in `config.data_dir`.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the parts of a server, in the order in which they start"
+    )]
     pub async fn start(config: Config, purpose: Purpose) -> Result<Self, StartError> {
         let config = Arc::new(config);
         let kept = Kept::open(&config).await?;

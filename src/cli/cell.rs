@@ -2,10 +2,11 @@ use std::{io::Write, process::ExitCode};
 
 use clap::{Args, Subcommand};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
-    client::{ApiArgs, Client, CommandError},
+    client::{Client, CommandError},
+    list::{ListArgs, ResultArgs, Table},
     output::{self, Format, counted, or_dash},
     upgrade,
 };
@@ -14,22 +15,9 @@ use super::{
 #[derive(Debug, Subcommand)]
 pub enum CellCommand {
     /// List the cells in which devices upgraded or waited, ordered by number.
-    List(ListArgs),
+    List(ListArgs<100>),
     /// Show a cell: who upgrades, who waits, and its newest upgrades.
     Show(ShowArgs),
-}
-
-/// `cellwise cell list`.
-#[derive(Debug, Args)]
-pub struct ListArgs {
-    /// List at most so many.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    limit: u32,
-    /// The form of the result.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
-    #[command(flatten)]
-    api: ApiArgs,
 }
 
 /// `cellwise cell show`.
@@ -40,11 +28,8 @@ pub struct ShowArgs {
     /// Show at most so many upgrades, the newest.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
-    /// The form of the result.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
     #[command(flatten)]
-    api: ApiArgs,
+    result: ResultArgs,
 }
 
 #[derive(Debug, Deserialize)]
@@ -69,54 +54,41 @@ impl CellCommand {
     }
 }
 
-fn list(args: &ListArgs, out: &mut dyn Write) -> Result<(), CommandError> {
-    let client = Client::new(&args.api)?;
-    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
-    let (cells, more) = client.list("/v1/cells", &[], limit)?;
-    if args.format == Format::Json {
-        output::json(out, &json!({"items": cells, "more": more}))?;
-        return Ok(());
-    }
-    let rows = cells
-        .iter()
-        .map(|cell| row(&client, cell))
-        .collect::<Result<Vec<_>, _>>()?;
-    let headings = [
-        "CELL",
-        "UPGRADING",
-        "WAITING",
-        "MOST AT ONCE",
-        "HIGHEST LIMIT",
-        "ADMITTED",
-        "LAST ADMITTED",
-    ];
-    output::table(out, headings, &rows)?;
-    if more {
-        output::remark("there are more; give --limit");
-    }
+fn list(args: &ListArgs<100>, out: &mut dyn Write) -> Result<(), CommandError> {
+    let client = Client::new(&args.result.api)?;
+    let table = Table {
+        headings: [
+            "CELL",
+            "UPGRADING",
+            "WAITING",
+            "MOST AT ONCE",
+            "HIGHEST LIMIT",
+            "ADMITTED",
+            "LAST ADMITTED",
+        ],
+        row: |view: CellView| {
+            [
+                view.cell_id.to_string(),
+                view.active.to_string(),
+                view.waiting.to_string(),
+                view.concurrent_peak.to_string(),
+                view.limit_max.to_string(),
+                view.admitted_total.to_string(),
+                or_dash(view.last_admitted_at),
+            ]
+        },
+    };
+    table.list(args, ("/v1/cells", &[]), &client, out)?;
     Ok(())
 }
 
-fn row(client: &Client, cell: &Value) -> Result<[String; 7], CommandError> {
-    let view: CellView = client.view(cell)?;
-    Ok([
-        view.cell_id.to_string(),
-        view.active.to_string(),
-        view.waiting.to_string(),
-        view.concurrent_peak.to_string(),
-        view.limit_max.to_string(),
-        view.admitted_total.to_string(),
-        or_dash(view.last_admitted_at),
-    ])
-}
-
 fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<(), CommandError> {
-    let client = Client::new(&args.api)?;
+    let client = Client::new(&args.result.api)?;
     let cell = client.get(&format!("/v1/cells/{}", args.id), &[])?;
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let query = [("cell_id", args.id.to_string())];
     let (upgrades, more) = client.list("/v1/upgrades", &query, limit)?;
-    if args.format == Format::Json {
+    if args.result.format == Format::Json {
         let all = json!({"cell": cell, "upgrades": {"items": upgrades, "more": more}});
         output::json(out, &all)?;
         return Ok(());
@@ -138,7 +110,7 @@ fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<(), CommandError> {
         or_dash(view.last_admitted_at),
     )?;
     writeln!(out)?;
-    upgrade::table(&client, &upgrades, out)?;
+    upgrade::TABLE.write(&client, &upgrades, out)?;
     if more {
         output::remark("there are more upgrades; give --limit");
     }

@@ -12,6 +12,7 @@ use list_file::Sent;
 
 use super::{
     client::{self, ApiArgs, Client, CommandError},
+    list::{self, ResultArgs, Table},
     output::{self, Format, or_dash},
     similar,
 };
@@ -58,11 +59,8 @@ pub struct AddArgs {
     /// identity and key. Empty lines and lines that begin with # are skipped. A device that is there already gets the key.
     #[arg(long)]
     file: Option<PathBuf>,
-    /// The form of the result.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
     #[command(flatten)]
-    api: ApiArgs,
+    result: ResultArgs,
 }
 
 /// `cellwise device list`.
@@ -77,14 +75,8 @@ pub struct ListArgs {
     /// Only devices whose endpoint name begins so.
     #[arg(long, value_name = "TEXT")]
     prefix: Option<String>,
-    /// List at most so many.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    limit: u32,
-    /// The form of the result.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
     #[command(flatten)]
-    api: ApiArgs,
+    list: list::ListArgs<100>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -117,6 +109,33 @@ struct Refused {
     detail: String,
 }
 
+impl Summary {
+    fn tell(&self, format: Format, out: &mut dyn Write) -> Result<(), CommandError> {
+        match format {
+            Format::Json => {
+                let refused: Vec<&str> = self.refused.iter().map(|r| r.detail.as_str()).collect();
+                let summary = json!({
+                    "added": self.added, "unchanged": self.unchanged, "refused": refused,
+                });
+                output::json(out, &summary)?;
+            }
+            Format::Text => {
+                for refused in &self.refused {
+                    output::remark(&refused.detail);
+                }
+                writeln!(
+                    out,
+                    "{} added, {} there already, {} refused",
+                    self.added,
+                    self.unchanged,
+                    self.refused.len()
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl DeviceCommand {
     /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
@@ -131,7 +150,7 @@ impl DeviceCommand {
 }
 
 fn add(args: &AddArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
-    let client = Client::new(&args.api)?;
+    let client = Client::new(&args.result.api)?;
     let listed = match &args.file {
         Some(path) => list_file::read(path)?,
         None => Vec::new(),
@@ -169,27 +188,7 @@ fn add(args: &AddArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
         }
         total.refused.extend(added.refused);
     }
-    match args.format {
-        Format::Json => {
-            let refused: Vec<&str> = total.refused.iter().map(|r| r.detail.as_str()).collect();
-            let summary = json!({
-                "added": total.added, "unchanged": total.unchanged, "refused": refused,
-            });
-            output::json(out, &summary)?;
-        }
-        Format::Text => {
-            for refused in &total.refused {
-                output::remark(&refused.detail);
-            }
-            writeln!(
-                out,
-                "{} added, {} there already, {} refused",
-                total.added,
-                total.unchanged,
-                total.refused.len()
-            )?;
-        }
-    }
+    total.tell(args.result.format, out)?;
     if total.added > 0 {
         remark_unknown_products(&client, &devices)?;
     }
@@ -216,7 +215,7 @@ fn remark_unknown_products(client: &Client, devices: &[Value]) -> Result<(), Com
 }
 
 fn list(args: &ListArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
-    let client = Client::new(&args.api)?;
+    let client = Client::new(&args.list.result.api)?;
     let registered = args.registered.map(|registered| registered.to_string());
     let query: Vec<(&str, String)> = [
         ("product", args.product.clone()),
@@ -226,35 +225,34 @@ fn list(args: &ListArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> 
     .into_iter()
     .filter_map(|(name, value)| Some((name, value?)))
     .collect();
-    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
-    let (devices, more) = client.list("/v1/devices", &query, limit)?;
-    match args.format {
-        Format::Json => output::json(out, &json!({"items": devices, "more": more}))?,
-        Format::Text => {
-            let rows = devices
-                .iter()
-                .map(|device| row(&client, device))
-                .collect::<Result<Vec<_>, _>>()?;
-            let headings = [
-                "ENDPOINT",
-                "PRODUCT",
-                "REGISTERED",
-                "VERSION",
-                "CELL",
-                "UPGRADE",
-                "HEARD",
-            ];
-            output::table(out, headings, &rows)?;
-            if more {
-                output::remark("there are more; give --limit");
-            }
-            if let (true, Some(product)) = (rows.is_empty(), &args.product) {
-                let known = similar::products(&client)?;
-                if !known.contains(product) {
-                    let known = known.iter().map(String::as_str);
-                    output::remark(&similar::unknown(product, known));
-                }
-            }
+    let table = Table {
+        headings: [
+            "ENDPOINT",
+            "PRODUCT",
+            "REGISTERED",
+            "VERSION",
+            "CELL",
+            "UPGRADE",
+            "HEARD",
+        ],
+        row: |view: DeviceView| {
+            [
+                view.endpoint,
+                view.product,
+                if view.registered { "yes" } else { "no" }.to_owned(),
+                or_dash(view.version),
+                or_dash(view.coverage.and_then(|coverage| coverage.cell_id)),
+                or_dash(view.upgrade_id),
+                heard(view.last_heard_at, view.last_heard_is_stored),
+            ]
+        },
+    };
+    let found = table.list(&args.list, ("/v1/devices", &query), &client, out)?;
+    if let (0, Format::Text, Some(product)) = (found, args.list.result.format, &args.product) {
+        let known = similar::products(&client)?;
+        if !known.contains(product) {
+            let known = known.iter().map(String::as_str);
+            output::remark(&similar::unknown(product, known));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -275,17 +273,4 @@ fn heard(at: Option<String>, is_stored: bool) -> String {
         Some(at) if is_stored => format!("{at} (stored)"),
         at => or_dash(at),
     }
-}
-
-fn row(client: &Client, device: &Value) -> Result<[String; 7], CommandError> {
-    let view: DeviceView = client.view(device)?;
-    Ok([
-        view.endpoint,
-        view.product,
-        if view.registered { "yes" } else { "no" }.to_owned(),
-        or_dash(view.version),
-        or_dash(view.coverage.and_then(|coverage| coverage.cell_id)),
-        or_dash(view.upgrade_id),
-        heard(view.last_heard_at, view.last_heard_is_stored),
-    ])
 }

@@ -3,10 +3,11 @@ use std::{fs::File, io::Write, path::PathBuf, process::ExitCode};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     client::{ApiArgs, Client, CommandError},
+    list::{ListArgs, ResultArgs, Table},
     output::{self, Format, counted},
     similar,
 };
@@ -17,7 +18,7 @@ pub enum PackageCommand {
     /// Upload a package file.
     Upload(UploadArgs),
     /// List packages, newest first.
-    List(ListArgs),
+    List(ListArgs<100>),
     /// Delete a package that no unfinished task uses.
     Delete(DeleteArgs),
 }
@@ -46,24 +47,8 @@ pub struct UploadArgs {
     /// Bytes of a segment, 32 to 500 but not 253; 500 when not given.
     #[arg(long, value_name = "BYTES")]
     segment_size: Option<u32>,
-    /// The form of the result.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
     #[command(flatten)]
-    api: ApiArgs,
-}
-
-/// `cellwise package list`.
-#[derive(Debug, Args)]
-pub struct ListArgs {
-    /// List at most so many.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    limit: u32,
-    /// The form of the result.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
-    #[command(flatten)]
-    api: ApiArgs,
+    result: ResultArgs,
 }
 
 /// What is shown of a package.
@@ -104,7 +89,7 @@ impl PackageCommand {
 }
 
 fn upload(args: &UploadArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
-    let client = Client::new(&args.api)?;
+    let client = Client::new(&args.result.api)?;
     let unreadable = |source| CommandError::File {
         path: args.file.clone(),
         source,
@@ -133,42 +118,50 @@ fn upload(args: &UploadArgs, out: &mut dyn Write) -> Result<ExitCode, CommandErr
     let uploaded = client.upload("/v1/packages", &query, len, bar.wrap_read(file));
     bar.finish_and_clear();
     let (package, created) = uploaded?;
-    match args.format {
+    match args.result.format {
         Format::Json => output::json(out, &package)?,
-        Format::Text => {
-            let view: PackageView = client.view(&package)?;
-            writeln!(
-                out,
-                "package {} {}: {} {}, {} in {} of {}",
-                view.id,
-                if created {
-                    "uploaded"
-                } else {
-                    "was there already"
-                },
-                view.product,
-                view.version,
-                counted(view.size_bytes, "byte"),
-                counted(view.segment_count.into(), "segment"),
-                view.segment_size,
-            )?;
-            let uploaded: UploadedView = client.view(&package)?;
-            match uploaded.supersedes {
-                Some(earlier) if earlier.version == view.version => writeln!(
-                    out,
-                    "it supersedes package {} of the same version, uploaded {}: new tasks take this one",
-                    earlier.id, earlier.created_at
-                )?,
-                Some(earlier) => writeln!(
-                    out,
-                    "the newest before it is version {} (package {}, uploaded {})",
-                    earlier.version, earlier.id, earlier.created_at
-                )?,
-                None => first_of_product(&client, &args.product, out)?,
-            }
-        }
+        Format::Text => tell_uploaded(&client, &package, created, out)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn tell_uploaded(
+    client: &Client,
+    package: &Value,
+    created: bool,
+    out: &mut dyn Write,
+) -> Result<(), CommandError> {
+    let view: PackageView = client.view(package)?;
+    writeln!(
+        out,
+        "package {} {}: {} {}, {} in {} of {}",
+        view.id,
+        if created {
+            "uploaded"
+        } else {
+            "was there already"
+        },
+        view.product,
+        view.version,
+        counted(view.size_bytes, "byte"),
+        counted(view.segment_count.into(), "segment"),
+        view.segment_size,
+    )?;
+    let uploaded: UploadedView = client.view(package)?;
+    match uploaded.supersedes {
+        Some(earlier) if earlier.version == view.version => writeln!(
+            out,
+            "it supersedes package {} of the same version, uploaded {}: new tasks take this one",
+            earlier.id, earlier.created_at
+        )?,
+        Some(earlier) => writeln!(
+            out,
+            "the newest before it is version {} (package {}, uploaded {})",
+            earlier.version, earlier.id, earlier.created_at
+        )?,
+        None => first_of_product(client, &view.product, out)?,
+    }
+    Ok(())
 }
 
 /// The first package of a product may be one of another, whose name was mistyped.
@@ -190,26 +183,26 @@ fn first_of_product(
     Ok(())
 }
 
-fn list(args: &ListArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
-    let client = Client::new(&args.api)?;
-    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
-    let (packages, more) = client.list("/v1/packages", &[], limit)?;
-    match args.format {
-        Format::Json => output::json(out, &json!({"items": packages, "more": more}))?,
-        Format::Text => {
-            let rows = packages
-                .iter()
-                .map(|package| row(&client, package))
-                .collect::<Result<Vec<_>, _>>()?;
-            let headings = [
-                "ID", "PRODUCT", "VERSION", "BYTES", "SEGMENTS", "UPLOADED", "STATE",
-            ];
-            output::table(out, headings, &rows)?;
-            if more {
-                output::remark("there are more; give --limit");
-            }
-        }
-    }
+fn list(args: &ListArgs<100>, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+    let client = Client::new(&args.result.api)?;
+    let table = Table {
+        headings: [
+            "ID", "PRODUCT", "VERSION", "BYTES", "SEGMENTS", "UPLOADED", "STATE",
+        ],
+        row: |view: PackageView| {
+            let state = view.superseded_at.map_or("current", |_| "superseded");
+            [
+                view.id.to_string(),
+                view.product,
+                view.version,
+                view.size_bytes.to_string(),
+                format!("{} of {}", view.segment_count, view.segment_size),
+                view.created_at,
+                state.to_owned(),
+            ]
+        },
+    };
+    table.list(args, ("/v1/packages", &[]), &client, out)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -218,19 +211,4 @@ fn delete(args: &DeleteArgs, out: &mut dyn Write) -> Result<ExitCode, CommandErr
     client.delete(&format!("/v1/packages/{}", args.id))?;
     writeln!(out, "package {} deleted", args.id)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn row(client: &Client, package: &Value) -> Result<[String; 7], CommandError> {
-    let view: PackageView = client.view(package)?;
-    Ok([
-        view.id.to_string(),
-        view.product,
-        view.version,
-        view.size_bytes.to_string(),
-        format!("{} of {}", view.segment_count, view.segment_size),
-        view.created_at,
-        view.superseded_at
-            .map_or("current", |_| "superseded")
-            .to_owned(),
-    ])
 }

@@ -3,10 +3,11 @@ mod create;
 use std::{io::Write, process::ExitCode};
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     client::{ApiArgs, Client, CommandError},
+    list::{ListArgs, ResultArgs, Table},
     output::{self, Format},
     watch::{self, TaskView},
 };
@@ -20,7 +21,7 @@ pub enum TaskCommand {
     /// task of up to 20 devices, some of each state in a larger one.
     Show(ShowArgs),
     /// List tasks, newest first.
-    List(ListArgs),
+    List(ListArgs<20>),
     /// Stop a task: upgrades that wait are cancelled, those that run are ended.
     Stop(StopArgs),
     /// Delete a task that has ended, with its upgrades and their timelines.
@@ -43,24 +44,8 @@ pub struct ShowArgs {
     /// else 1.
     #[arg(long)]
     watch: bool,
-    /// The form of the result.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
     #[command(flatten)]
-    api: ApiArgs,
-}
-
-/// `cellwise task list`.
-#[derive(Debug, Args)]
-pub struct ListArgs {
-    /// List at most so many.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-    limit: u32,
-    /// The form of the result.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
-    #[command(flatten)]
-    api: ApiArgs,
+    result: ResultArgs,
 }
 
 /// `cellwise task stop`.
@@ -68,11 +53,8 @@ pub struct ListArgs {
 pub struct StopArgs {
     /// Number of the task.
     id: i64,
-    /// The form of the result.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
     #[command(flatten)]
-    api: ApiArgs,
+    result: ResultArgs,
 }
 
 /// `cellwise task delete`.
@@ -98,12 +80,12 @@ impl TaskCommand {
 }
 
 fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
-    let client = Client::new(&args.api)?;
+    let client = Client::new(&args.result.api)?;
     if args.watch {
-        return watch::watch(&client, args.id, args.format, out);
+        return watch::watch(&client, args.id, args.result.format, out);
     }
     let task = client.get(&format!("/v1/tasks/{}", args.id), &[])?;
-    match args.format {
+    match args.result.format {
         Format::Json if args.state.is_some() || args.limit.is_some() => {
             let (state, limit) = (args.state.as_deref(), args.limit);
             output::json(out, &watch::with_upgrades(&client, task, state, limit)?)?;
@@ -114,56 +96,42 @@ fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> 
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(args: &ListArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
-    let client = Client::new(&args.api)?;
-    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
-    let (tasks, more) = client.list("/v1/tasks", &[], limit)?;
-    match args.format {
-        Format::Json => output::json(out, &json!({"items": tasks, "more": more}))?,
-        Format::Text => {
-            let rows = tasks
-                .iter()
-                .map(|task| row(&client, task))
-                .collect::<Result<Vec<_>, _>>()?;
-            let headings = [
-                "ID",
-                "NAME",
-                "STATE",
-                "DEVICES",
-                "SUCCEEDED",
-                "FAILED",
-                "CANCELLED",
-                "OPEN",
-                "START",
-            ];
-            output::table(out, headings, &rows)?;
-            if more {
-                output::remark("there are more; give --limit");
-            }
-        }
-    }
+fn list(args: &ListArgs<20>, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+    let client = Client::new(&args.result.api)?;
+    let table = Table {
+        headings: [
+            "ID",
+            "NAME",
+            "STATE",
+            "DEVICES",
+            "SUCCEEDED",
+            "FAILED",
+            "CANCELLED",
+            "OPEN",
+            "START",
+        ],
+        row: |view: TaskView| {
+            [
+                view.id.to_string(),
+                view.name.clone(),
+                view.state.clone(),
+                view.total.to_string(),
+                view.count("succeeded").to_string(),
+                view.count("failed").to_string(),
+                view.count("cancelled").to_string(),
+                (view.total - view.ended().min(view.total)).to_string(),
+                view.start_at,
+            ]
+        },
+    };
+    table.list(args, ("/v1/tasks", &[]), &client, out)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn row(client: &Client, task: &Value) -> Result<[String; 9], CommandError> {
-    let view: TaskView = client.view(task)?;
-    Ok([
-        view.id.to_string(),
-        view.name.clone(),
-        view.state.clone(),
-        view.total.to_string(),
-        view.count("succeeded").to_string(),
-        view.count("failed").to_string(),
-        view.count("cancelled").to_string(),
-        (view.total - view.ended().min(view.total)).to_string(),
-        view.start_at,
-    ])
-}
-
 fn stop(args: &StopArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
-    let client = Client::new(&args.api)?;
+    let client = Client::new(&args.result.api)?;
     let task = client.post(&format!("/v1/tasks/{}/stop", args.id), &json!({}))?;
-    match args.format {
+    match args.result.format {
         Format::Json => output::json(out, &task)?,
         Format::Text => {
             let view: TaskView = client.view(&task)?;

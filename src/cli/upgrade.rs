@@ -2,10 +2,11 @@ use std::{io::Write, process::ExitCode};
 
 use clap::{Args, Subcommand};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
-    client::{self, ApiArgs, Client, CommandError},
+    client::{self, Client, CommandError},
+    list::{self, ResultArgs, Table},
     output::{self, Format, or_dash},
 };
 
@@ -29,14 +30,8 @@ pub struct ListArgs {
     /// Only those of this device.
     #[arg(long, value_name = "ENDPOINT")]
     device: Option<String>,
-    /// List at most so many.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-    limit: u32,
-    /// The form of the result.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
     #[command(flatten)]
-    api: ApiArgs,
+    list: list::ListArgs<20>,
 }
 
 /// `cellwise upgrade cancel`.
@@ -45,11 +40,8 @@ pub struct CancelArgs {
     /// Number of the upgrade, as `cellwise task show` tells it.
     #[arg(value_name = "ID")]
     id: i64,
-    /// The form of the result.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
     #[command(flatten)]
-    api: ApiArgs,
+    result: ResultArgs,
 }
 
 /// `cellwise upgrade show`.
@@ -58,11 +50,8 @@ pub struct ShowArgs {
     /// Number of the upgrade, as `cellwise task show` tells it.
     #[arg(value_name = "ID")]
     id: i64,
-    /// The form of the result.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
     #[command(flatten)]
-    api: ApiArgs,
+    result: ResultArgs,
 }
 
 /// What is shown of an upgrade.
@@ -92,7 +81,7 @@ struct EventView {
 
 /// What is shown of an upgrade in a list.
 #[derive(Debug, Deserialize)]
-struct ListedView {
+pub(super) struct ListedView {
     id: i64,
     task_id: i64,
     task_name: String,
@@ -124,7 +113,7 @@ impl UpgradeCommand {
 }
 
 fn list(args: &ListArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
-    let client = Client::new(&args.api)?;
+    let client = Client::new(&args.list.result.api)?;
     let (path, query) = match (&args.device, args.cell) {
         (Some(device), _) => (format!("{}/upgrades", client::device_path(device)), vec![]),
         (None, Some(cell)) => (
@@ -133,59 +122,37 @@ fn list(args: &ListArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> 
         ),
         (None, None) => ("/v1/upgrades".to_owned(), vec![]),
     };
-    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
-    let (upgrades, more) = client.list(&path, &query, limit)?;
-    match args.format {
-        Format::Json => output::json(out, &json!({"items": upgrades, "more": more}))?,
-        Format::Text => {
-            table(&client, &upgrades, out)?;
-            if more {
-                output::remark("there are more; give --limit");
-            }
-        }
-    }
+    TABLE.list(&args.list, (&path, &query), &client, out)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes a list of upgrades.
-pub(super) fn table(
-    client: &Client,
-    upgrades: &[Value],
-    out: &mut dyn Write,
-) -> Result<(), CommandError> {
-    let rows = upgrades
-        .iter()
-        .map(|upgrade| row(client, upgrade))
-        .collect::<Result<Vec<_>, _>>()?;
-    let headings = [
+/// Upgrades in a list.
+pub(super) const TABLE: Table<8, fn(ListedView) -> [String; 8]> = Table {
+    headings: [
         "UPGRADE", "ENDPOINT", "TASK", "TO", "STATE", "CELL", "ENDED", "OUTCOME",
-    ];
-    output::table(out, headings, &rows)?;
-    Ok(())
-}
-
-fn row(client: &Client, upgrade: &Value) -> Result<[String; 8], CommandError> {
-    let view: ListedView = client.view(upgrade)?;
-    let state = match view.state.as_str() {
-        "downloading" => format!("downloading, {} %", view.progress_percent),
-        state => state.replace('_', " "),
-    };
-    Ok([
-        view.id.to_string(),
-        view.endpoint,
-        format!("{} ({})", view.task_id, view.task_name),
-        view.version,
-        state,
-        or_dash(view.cell_id),
-        or_dash(view.ended_at),
-        or_dash(view.outcome.map(|outcome| outcome.detail)),
-    ])
-}
+    ],
+    row: |view| {
+        let state = match view.state.as_str() {
+            "downloading" => format!("downloading, {} %", view.progress_percent),
+            state => state.replace('_', " "),
+        };
+        [
+            view.id.to_string(),
+            view.endpoint,
+            format!("{} ({})", view.task_id, view.task_name),
+            view.version,
+            state,
+            or_dash(view.cell_id),
+            or_dash(view.ended_at),
+            or_dash(view.outcome.map(|outcome| outcome.detail)),
+        ]
+    },
+};
 
 fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
-    let client = Client::new(&args.api)?;
+    let client = Client::new(&args.result.api)?;
     let upgrade = client.get(&format!("/v1/upgrades/{}", args.id), &[])?;
-    if args.format == Format::Json {
+    if args.result.format == Format::Json {
         output::json(out, &upgrade)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -216,10 +183,10 @@ fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> 
 }
 
 fn cancel(args: &CancelArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
-    let client = Client::new(&args.api)?;
+    let client = Client::new(&args.result.api)?;
     let path = format!("/v1/upgrades/{}/cancel", args.id);
     let upgrade = client.post(&path, &json!({}))?;
-    if args.format == Format::Json {
+    if args.result.format == Format::Json {
         output::json(out, &upgrade)?;
         return Ok(ExitCode::SUCCESS);
     }

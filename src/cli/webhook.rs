@@ -2,11 +2,12 @@ use std::{io::Write, process::ExitCode};
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     client::{ApiArgs, Client, CommandError},
-    output::{self, Format},
+    list::{ListArgs, ResultArgs, Table},
+    output::{self, Format, or_dash},
 };
 
 /// `cellwise webhook`.
@@ -15,7 +16,7 @@ pub enum WebhookCommand {
     /// Add a webhook: the outcomes of all tasks, or of one, are posted to it from now on.
     Add(AddArgs),
     /// List webhooks, oldest first.
-    List(ListArgs),
+    List(ListArgs<100>),
     /// Post a test event to a webhook, and tell what came of it; the exit code is 1 if it was not accepted.
     Ping(PingArgs),
     /// Remove a webhook, and what it was still to be told.
@@ -38,24 +39,8 @@ pub struct AddArgs {
     /// environment: others on this machine see arguments.
     #[arg(long, env = "CELLWISE_WEBHOOK_SECRET", hide_env_values = true)]
     secret: Option<String>,
-    /// The form of the result.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
     #[command(flatten)]
-    api: ApiArgs,
-}
-
-/// `cellwise webhook list`.
-#[derive(Debug, Args)]
-pub struct ListArgs {
-    /// List at most so many.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    limit: u32,
-    /// The form of the result.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
-    #[command(flatten)]
-    api: ApiArgs,
+    result: ResultArgs,
 }
 
 /// `cellwise webhook ping`.
@@ -63,11 +48,8 @@ pub struct ListArgs {
 pub struct PingArgs {
     /// Number of the webhook.
     id: i64,
-    /// The form of the result.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
     #[command(flatten)]
-    api: ApiArgs,
+    result: ResultArgs,
 }
 
 /// `cellwise webhook remove`.
@@ -98,14 +80,8 @@ pub struct DeliveriesArgs {
     /// Those in this state only.
     #[arg(long, value_enum)]
     state: Option<DeliveryState>,
-    /// List at most so many.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-    limit: u32,
-    /// The form of the result.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
     #[command(flatten)]
-    api: ApiArgs,
+    list: ListArgs<20>,
 }
 
 /// `cellwise webhook replay`.
@@ -116,11 +92,8 @@ pub struct ReplayArgs {
     /// This delivery only, whatever its state.
     #[arg(long, value_name = "ID")]
     delivery: Option<i64>,
-    /// The form of the result.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
     #[command(flatten)]
-    api: ApiArgs,
+    result: ResultArgs,
 }
 
 #[derive(Debug, Deserialize)]
@@ -172,7 +145,7 @@ impl WebhookCommand {
 }
 
 fn add(args: &AddArgs, out: &mut dyn Write) -> Result<(), CommandError> {
-    let client = Client::new(&args.api)?;
+    let client = Client::new(&args.result.api)?;
     let mut body = json!({ "url": args.url });
     if let Some(body) = body.as_object_mut() {
         let task = args.task.map(|task| ("task_id".to_owned(), json!(task)));
@@ -181,7 +154,7 @@ fn add(args: &AddArgs, out: &mut dyn Write) -> Result<(), CommandError> {
         body.extend(secret);
     }
     let webhook = client.post("/v1/webhooks", &body)?;
-    match args.format {
+    match args.result.format {
         Format::Json => output::json(out, &webhook)?,
         Format::Text => {
             let view: WebhookView = client.view(&webhook)?;
@@ -201,36 +174,25 @@ fn told_of(webhook: &WebhookView) -> String {
         .map_or_else(|| "all tasks".to_owned(), |task| format!("task {task}"))
 }
 
-fn list(args: &ListArgs, out: &mut dyn Write) -> Result<(), CommandError> {
-    let client = Client::new(&args.api)?;
-    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
-    let (webhooks, more) = client.list("/v1/webhooks", &[], limit)?;
-    match args.format {
-        Format::Json => output::json(out, &json!({"items": webhooks, "more": more}))?,
-        Format::Text => {
-            let rows = webhooks
-                .iter()
-                .map(|webhook| {
-                    let view: WebhookView = client.view(webhook)?;
-                    let told_of = told_of(&view);
-                    let (pending, failed) = (view.pending.to_string(), view.failed.to_string());
-                    Ok([view.id.to_string(), told_of, pending, failed, view.url])
-                })
-                .collect::<Result<Vec<_>, CommandError>>()?;
-            output::table(out, ["ID", "FOR", "PENDING", "FAILED", "URL"], &rows)?;
-            if more {
-                output::remark("there are more; give --limit");
-            }
-        }
-    }
+fn list(args: &ListArgs<100>, out: &mut dyn Write) -> Result<(), CommandError> {
+    let client = Client::new(&args.result.api)?;
+    let table = Table {
+        headings: ["ID", "FOR", "PENDING", "FAILED", "URL"],
+        row: |view: WebhookView| {
+            let told_of = told_of(&view);
+            let (pending, failed) = (view.pending.to_string(), view.failed.to_string());
+            [view.id.to_string(), told_of, pending, failed, view.url]
+        },
+    };
+    table.list(args, ("/v1/webhooks", &[]), &client, out)?;
     Ok(())
 }
 
 fn ping(args: &PingArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
-    let client = Client::new(&args.api)?;
+    let client = Client::new(&args.result.api)?;
     let pinged = client.post(&format!("/v1/webhooks/{}/ping", args.id), &json!({}))?;
     let view: PingedView = client.view(&pinged)?;
-    match (args.format, view.error) {
+    match (args.result.format, view.error) {
         (Format::Json, _) => output::json(out, &pinged)?,
         (Format::Text, None) => writeln!(out, "webhook {} has accepted the ping", args.id)?,
         (Format::Text, Some(error)) => {
@@ -252,61 +214,46 @@ fn remove(args: &NumberArgs, out: &mut dyn Write) -> Result<(), CommandError> {
 }
 
 fn deliveries(args: &DeliveriesArgs, out: &mut dyn Write) -> Result<(), CommandError> {
-    let client = Client::new(&args.api)?;
-    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    let client = Client::new(&args.list.result.api)?;
     let state = args.state.and_then(|state| state.to_possible_value());
     let query: Vec<(&str, String)> = (state.iter())
         .map(|state| ("state", state.get_name().to_owned()))
         .collect();
     let path = format!("/v1/webhooks/{}/deliveries", args.id);
-    let (deliveries, more) = client.list(&path, &query, limit)?;
-    match args.format {
-        Format::Json => output::json(out, &json!({"items": deliveries, "more": more}))?,
-        Format::Text => {
-            let rows = deliveries
-                .iter()
-                .map(|delivery| row(&client, delivery))
-                .collect::<Result<Vec<_>, CommandError>>()?;
-            let headings = [
-                "ID",
-                "EVENT",
-                "TYPE",
-                "STATE",
-                "ATTEMPTS",
-                "NEXT",
-                "LAST ERROR",
-            ];
-            output::table(out, headings, &rows)?;
-            if more {
-                output::remark("there are more; give --limit");
-            }
-        }
-    }
+    let table = Table {
+        headings: [
+            "ID",
+            "EVENT",
+            "TYPE",
+            "STATE",
+            "ATTEMPTS",
+            "NEXT",
+            "LAST ERROR",
+        ],
+        row: |view: DeliveryView| {
+            [
+                view.id.to_string(),
+                view.event_id.to_string(),
+                view.kind,
+                view.state,
+                view.attempts.to_string(),
+                or_dash(view.next_at),
+                or_dash(view.last_error),
+            ]
+        },
+    };
+    table.list(&args.list, (&path, &query), &client, out)?;
     Ok(())
 }
 
-fn row(client: &Client, delivery: &Value) -> Result<[String; 7], CommandError> {
-    let view: DeliveryView = client.view(delivery)?;
-    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    Ok([
-        view.id.to_string(),
-        view.event_id.to_string(),
-        view.kind,
-        view.state,
-        view.attempts.to_string(),
-        or_dash(view.next_at),
-        or_dash(view.last_error),
-    ])
-}
-
 fn replay(args: &ReplayArgs, out: &mut dyn Write) -> Result<(), CommandError> {
-    let client = Client::new(&args.api)?;
+    let client = Client::new(&args.result.api)?;
     let mut path = format!("/v1/webhooks/{}", args.id);
     if let Some(delivery) = args.delivery {
         path = format!("{path}/deliveries/{delivery}");
     }
     let replayed = client.post(&format!("{path}/replay"), &json!({}))?;
-    match args.format {
+    match args.result.format {
         Format::Json => output::json(out, &replayed)?,
         Format::Text => {
             let view: ReplayedView = client.view(&replayed)?;

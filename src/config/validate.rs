@@ -25,6 +25,7 @@ impl Config {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one check after the other")]
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut check = Check::default();
         if self.data_dir.as_os_str().is_empty() {

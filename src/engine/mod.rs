@@ -33,6 +33,7 @@ mod effect;
 mod evidence;
 mod formats;
 mod id;
+mod incoming;
 mod key;
 mod link;
 mod moves;
@@ -77,6 +78,7 @@ use crate::{
 };
 use device::Device;
 use id::Location;
+use incoming::Incoming;
 use key::DeviceKey;
 use profile::{Profile, Profiles};
 use rand_chacha::{
@@ -203,7 +205,12 @@ impl Engine {
         self.heard_at = now.instant;
         self.counters.datagrams_received += 1;
         match Message::parse(bytes) {
-            Ok(message) => self.receive(speaker, bytes, &message, &Sought::NotYet),
+            Ok(message) => self.receive(&Incoming {
+                speaker: *speaker,
+                bytes,
+                message: &message,
+                sought: &Sought::NotYet,
+            }),
             Err(malformed) => {
                 self.counters.datagrams_malformed += 1;
                 if let Some(reply) = malformed.reply {

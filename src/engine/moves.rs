@@ -2,7 +2,7 @@
 //! network gives them another address, and once when they are heard for the first time.
 
 use super::{
-    DeviceId, Effect, Engine, Location, Seq, Speaker, device::Device, key::DeviceKey,
+    DeviceId, Effect, Engine, Incoming, Location, Seq, Speaker, device::Device, key::DeviceKey,
     registered::Excuse,
 };
 use crate::{
@@ -125,18 +125,17 @@ impl Engine {
         device: DeviceId,
         by: By,
         newcomer: Option<Welcome>,
-        speaker: &Speaker<'_>,
-        bytes: &[u8],
+        incoming: &Incoming<'_>,
     ) {
         self.effects.push_back(Effect::Seek(Box::new(Seek {
             device,
             newcomer,
             by,
-            peer: speaker.peer(),
-            endpoints: speaker.endpoints().into(),
-            handshake_at: speaker.handshake_at(),
+            peer: incoming.peer(),
+            endpoints: incoming.speaker.endpoints().into(),
+            handshake_at: incoming.speaker.handshake_at(),
             heard_at: self.heard_at,
-            bytes: bytes.into(),
+            bytes: incoming.bytes.into(),
         })));
     }
 
@@ -145,7 +144,12 @@ impl Engine {
         self.now = now;
         if let Ok(message) = Message::parse(&seek.bytes) {
             self.heard_at = seek.heard_at;
-            self.receive(&seek.speaker(), &seek.bytes, &message, sought);
+            self.receive(&Incoming {
+                speaker: seek.speaker(),
+                bytes: &seek.bytes,
+                message: &message,
+                sought,
+            });
         }
         let key = self.devices.by_id(seek.device);
         if let Some(key) = key.filter(|key| self.device(*key).peer().is_none()) {

@@ -57,21 +57,7 @@ impl Engine {
                 }
             }
             DeviceMessage::NotificationResponse { result } => {
-                self.device_mut(key).link.cancel(|tag| *tag == Tag::Notify);
-                self.fared(key, Tag::Notify, Fate::Acknowledged);
-                let target = self.version_at_stake(key);
-                let credence = target.map_or(Credence::Sound, |target| {
-                    self.credence(key, target, Claim::Answer)
-                });
-                self.fire(
-                    key,
-                    Event::Pcp(PcpEvent::NotificationAnswered(result, credence)),
-                );
-                // Once it is told to install it, this answers a notification from before.
-                let late = self.stage(key) == Some(Stage::Executing);
-                if let Some(target) = target.filter(|_| result.is_success() && !late) {
-                    self.takes(key, target);
-                }
+                self.notification_answered(key, result);
             }
             DeviceMessage::DownloadReport { status } => self.download_reported(key, status),
             DeviceMessage::ExecuteResponse { result } => {
@@ -87,6 +73,23 @@ impl Engine {
                 self.upgrade_reported(key, result, version.into());
             }
             DeviceMessage::Unknown { .. } => self.counters.pcp_unexpected += 1,
+        }
+    }
+
+    /// 20: the device takes the version, or says why not.
+    fn notification_answered(&mut self, key: DeviceKey, result: ResultCode) {
+        self.device_mut(key).link.cancel(|tag| *tag == Tag::Notify);
+        self.fared(key, Tag::Notify, Fate::Acknowledged);
+        let target = self.version_at_stake(key);
+        let credence = target.map_or(Credence::Sound, |target| {
+            self.credence(key, target, Claim::Answer)
+        });
+        let answered = PcpEvent::NotificationAnswered(result, credence);
+        self.fire(key, Event::Pcp(answered));
+        // Once it is told to install it, this answers a notification from before.
+        let late = self.stage(key) == Some(Stage::Executing);
+        if let Some(target) = target.filter(|_| result.is_success() && !late) {
+            self.takes(key, target);
         }
     }
 

@@ -69,7 +69,13 @@ impl Engine {
             }
         }
         let format = message.content_format().map(|format| format.0);
-        match decode(format, &path, &read.body) {
+        self.read_is_whole(key, &read, format);
+    }
+
+    /// The answer to a read is there, in that content format.
+    fn read_is_whole(&mut self, key: DeviceKey, read: &Read, format: Option<u16>) {
+        let path = &read.path;
+        match decode(format, path, &read.body) {
             Ok(values) => {
                 if let Some(value) = ConnectivityReading::unreadable_cell(&values) {
                     let misread = Misread::Cell {
@@ -79,7 +85,7 @@ impl Engine {
                     self.not_understood(key, misread);
                 }
                 let reading = ConnectivityReading::from_values(&values);
-                self.read_ended(key, &read, Some(reading));
+                self.read_ended(key, read, Some(reading));
             }
             Err(error) => {
                 let path = path.to_string();
@@ -91,7 +97,7 @@ impl Engine {
                     },
                 };
                 self.not_understood(key, misread);
-                self.read_ended(key, &read, None);
+                self.read_ended(key, read, None);
             }
         }
     }

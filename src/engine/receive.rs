@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    Engine, Sought, Speaker,
+    Engine, Incoming, Sought,
     device::HeardIn,
     key::DeviceKey,
     link::{STRANGE_NOTIFICATION, Sent},
@@ -18,43 +18,40 @@ use crate::{
 };
 
 impl Engine {
-    pub(super) fn receive(
-        &mut self,
-        speaker: &Speaker<'_>,
-        bytes: &[u8],
-        message: &Message,
-        sought: &Sought,
-    ) {
-        let bound = self.bound_to(speaker);
+    pub(super) fn receive(&mut self, incoming: &Incoming<'_>) {
+        let bound = self.bound_to(&incoming.speaker);
         if let Some(key) = bound {
-            self.device_mut(key).has_sent(bytes.len());
+            self.device_mut(key).has_sent(incoming.bytes.len());
         }
-        let code = message.code();
+        let code = incoming.message.code();
         if code.is_request() {
-            return self.receive_request(bound, speaker, bytes, message, sought);
+            return self.receive_request(bound, incoming);
         }
-        let peer = speaker.peer();
-        let key = match (self.sender(bound, message), sought) {
+        let peer = incoming.peer();
+        let key = match (self.sender(bound, incoming.message), incoming.sought) {
             (Sender::Known(key), _) => key,
             (Sender::Elsewhere(id), Sought::NotYet) => {
-                return self.seek(id, By::Token, None, speaker, bytes);
+                return self.seek(id, By::Token, None, incoming);
             }
             (Sender::Elsewhere(_), Sought::NotTheirs(endpoint)) => {
-                self.turn_away(speaker, endpoint.to_string());
-                return self.reject(peer, message);
+                self.turn_away(&incoming.speaker, endpoint.to_string());
+                return self.reject(peer, incoming.message);
             }
             // The token may be a device's that is not read yet.
             (Sender::Elsewhere(_), _) => match bound.filter(|_| self.restoring.is_none()) {
                 Some(key) => key,
-                None => return self.reject(peer, message),
+                None => return self.reject(peer, incoming.message),
             },
-            (Sender::Nobody, _) => return self.reject(peer, message),
+            (Sender::Nobody, _) => return self.reject(peer, incoming.message),
         };
-        if !self.may_speak_for(speaker, key) {
-            return self.reject(peer, message);
+        if !self.may_speak_for(&incoming.speaker, key) {
+            return self.reject(peer, incoming.message);
         }
-        let carries_response = matches!(message.kind(), Kind::Confirmable | Kind::NonConfirmable);
-        if carries_response && self.answer_repeat(key, peer, bytes, message) {
+        let carries_response = matches!(
+            incoming.message.kind(),
+            Kind::Confirmable | Kind::NonConfirmable
+        );
+        if carries_response && self.answer_repeat(key, incoming) {
             // A network may have kept it until the device was elsewhere.
             if self.device(key).peer() == Some(peer) {
                 self.heard(key);
@@ -65,20 +62,20 @@ impl Engine {
         if !self.moves_to(key, peer) {
             return;
         }
-        if carries_response && self.device(key).is_observed_by(message.token()) {
+        if carries_response && self.device(key).is_observed_by(incoming.message.token()) {
             self.validate(key); // nobody else knows the token
         }
-        self.look_at_association(key, speaker);
+        self.look_at_association(key, &incoming.speaker);
         self.heard(key);
-        match message.kind() {
+        match incoming.message.kind() {
             Kind::Confirmable if code == Code::EMPTY => {
                 // CoAP ping (RFC 7252 §4.3)
-                self.transmit(peer, reset(message.message_id()), 0);
+                self.transmit(peer, reset(incoming.message.message_id()), 0);
                 self.fire(key, Event::Heard);
             }
-            Kind::Acknowledgement | Kind::Reset => self.answered(key, message),
+            Kind::Acknowledgement | Kind::Reset => self.answered(key, incoming.message),
             Kind::Confirmable | Kind::NonConfirmable if code.is_response() => {
-                self.receive_response(key, peer, bytes, message);
+                self.receive_response(key, incoming);
             }
             _ => self.counters.messages_unexpected += 1, // an empty Non-confirmable message
         }
@@ -117,55 +114,48 @@ impl Engine {
     }
 
     /// Answers a message that was received before as it was then. Returns whether it was.
-    pub(super) fn answer_repeat(
-        &mut self,
-        key: DeviceKey,
-        peer: Peer,
-        bytes: &[u8],
-        message: &Message,
-    ) -> bool {
+    pub(super) fn answer_repeat(&mut self, key: DeviceKey, incoming: &Incoming<'_>) -> bool {
         let now = self.now.instant;
         let device = self.device(key);
-        let id = message.message_id();
-        let Some(reply) = device.answered_before(now, bytes, message) else {
+        let id = incoming.message.message_id();
+        let Some(reply) = device.answered_before(now, incoming.bytes, incoming.message) else {
             return false;
         };
         let datagram = match reply {
             Reply::Silence => None,
             Reply::Ack => Some(empty_ack(id).into()),
-            Reply::Code(code) => Some(short_response(message, *code, id, Bytes::new())),
-            Reply::Registered => {
-                (device.location()).map(|location| created(message, id, location).build().into())
-            }
+            Reply::Code(code) => Some(short_response(incoming.message, *code, id, Bytes::new())),
+            Reply::Registered => (device.location())
+                .map(|location| created(incoming.message, id, location).build().into()),
             Reply::Response(response) => Some(Datagram::clone(response)),
         };
         let after = device.pending;
         self.counters.datagrams_repeated += 1;
         // What waits for a commit is sent then, once.
         if let Some(datagram) = datagram.filter(|_| after <= self.committed) {
-            self.transmit(peer, datagram, after);
+            self.transmit(incoming.peer(), datagram, after);
         }
         true
     }
 
     /// A response in a message of its own: a notification, or a separate response.
-    fn receive_response(&mut self, key: DeviceKey, peer: Peer, bytes: &[u8], message: &Message) {
+    fn receive_response(&mut self, key: DeviceKey, incoming: &Incoming<'_>) {
         let now = self.now.instant;
-        let id = message.message_id();
-        let notifies = self.device(key).is_observed_by(message.token());
+        let id = incoming.message.message_id();
+        let notifies = self.device(key).is_observed_by(incoming.message.token());
         let known = if notifies && self.is_stale(key, id) {
             self.counters.messages_stale += 1;
             true
-        } else if self.take_answer(key, message) {
+        } else if self.take_answer(key, incoming.message) {
             true
         } else if notifies {
-            self.notified(key, message);
+            self.notified(key, incoming.message);
             true
         } else {
             self.counters.messages_unexpected += 1;
             false
         };
-        let confirmable = message.kind() == Kind::Confirmable;
+        let confirmable = incoming.message.kind() == Kind::Confirmable;
         let reply = if confirmable {
             Reply::Ack
         } else {
@@ -173,15 +163,15 @@ impl Engine {
         };
         if known {
             let device = self.device_mut(key);
-            device.recent.remember(now, id, bytes, reply);
+            device.recent.remember(now, id, incoming.bytes, reply);
             let after = device.pending;
             if confirmable {
-                self.transmit(peer, empty_ack(id), after);
+                self.transmit(incoming.peer(), empty_ack(id), after);
             }
         } else if confirmable {
             // ends whatever observation the device believes in (RFC 7641 §3.6)
-            self.transmit(peer, reset(id), 0);
-            if message.observe().is_some() {
+            self.transmit(incoming.peer(), reset(id), 0);
+            if incoming.message.observe().is_some() {
                 self.observe_anew(key, STRANGE_NOTIFICATION);
             }
         }

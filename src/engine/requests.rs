@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rand_chacha::rand_core::Rng;
 
 use super::{
-    Announced, Change, Engine, Location, QueueMode, Registration, Report, Sought, Speaker,
+    Announced, Change, Engine, Incoming, Location, QueueMode, Registration, Report, Sought,
     device::Port,
     key::DeviceKey,
     moves::{By, Welcome},
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     clock::Instant,
-    coap::{Block, Code, Kind, Message, Peer, Reply, short_response},
+    coap::{Block, Code, Kind, Message, Reply, short_response},
     config::RegistrationPolicy,
     ledger::{Happened, Inbound},
     lwm2m::{RegisterError, RegisterRequest, UpdateRequest},
@@ -29,27 +29,21 @@ type Refusal = (Code, &'static str);
 
 impl Engine {
     /// Returns what that means for the sender's upgrade, if it is registered now.
-    pub(super) fn register(
-        &mut self,
-        speaker: &Speaker<'_>,
-        bytes: &[u8],
-        message: &Message,
-        sought: &Sought,
-    ) -> Option<Event> {
-        if self.puts_off(message)
-            || self.seeks_registrant(speaker, bytes, message, sought)
-            || self.refuses_first_block(speaker, bytes, message, sought)
+    pub(super) fn register(&mut self, incoming: &Incoming<'_>) -> Option<Event> {
+        if self.puts_off(incoming.message)
+            || self.seeks_registrant(incoming)
+            || self.refuses_first_block(incoming)
         {
             return None;
         }
-        let peer = speaker.peer();
-        let (payload, block) = self.links(peer, bytes, message)?;
-        let request = self.read_registration(peer, bytes, message, &payload)?;
-        if self.keeps_out(speaker, bytes, message, sought, &request.endpoint) {
+        let peer = incoming.peer();
+        let (payload, block) = self.links(incoming)?;
+        let request = self.read_registration(incoming, &payload)?;
+        if self.keeps_out(incoming, &request.endpoint) {
             return None;
         }
-        let Some(key) = self.admit_endpoint(&request.endpoint, sought) else {
-            self.refuse_newcomer(peer, bytes, message, sought, request.endpoint);
+        let Some(key) = self.admit_endpoint(&request.endpoint, incoming.sought) else {
+            self.refuse_newcomer(incoming, request.endpoint);
             return None;
         };
         let now = self.now.instant;
@@ -57,7 +51,7 @@ impl Engine {
         let device = self.device_mut(key);
         if !valid && device.is_newcomer() && pressed {
             self.counters.writes_put_off += 1;
-            self.refuse(peer, bytes, message, UNAVAILABLE);
+            self.refuse(incoming, UNAVAILABLE);
             return None;
         }
         if !device.may_write_as(now, valid) {
@@ -65,28 +59,9 @@ impl Engine {
             return None;
         }
         self.counters.registrations += 1;
-        let [nonce @ .., _] = self.random.next_u32().to_be_bytes();
-        let registration = Registered {
-            nonce,
-            peer,
-            message_id: Some(message.message_id()),
-            displaced: false,
-            validation: if valid {
-                Validation::Valid
-            } else {
-                Validation::pending(bytes.len())
-            },
-            lifetime_s: request.lifetime_s,
-            since: self.now.utc,
-            expires: self.first_end(key, valid, request.lifetime_s),
-            stored_until: None,
-            supposed: false,
-            queue_mode: queue_mode(request.queue_mode),
-            lwm2m_version: request.lwm2m_version,
-            binding: request.binding,
-            objects: ObjectSet::of(&request.objects),
-        };
-        let excuse = self.excuse(key, bytes, message.message_id());
+        let registration = self.registration(key, valid, incoming, &request);
+        let nonce = registration.nonce;
+        let excuse = self.excuse(key, incoming.bytes, incoming.message.message_id());
         let displaced = self.devices.register(key, Some(registration));
         self.has_left_its_address(displaced);
         let device = self.device_mut(key);
@@ -104,10 +79,10 @@ impl Engine {
             device: self.device(key).id,
             registration: nonce,
         };
-        let response = created(message, id, location);
+        let response = created(incoming.message, id, location);
         match block {
-            None => self.respond_as(peer, bytes, message, response.build(), Reply::Registered),
-            Some(block) => self.respond(peer, bytes, message, response.block1(block).build()),
+            None => self.respond_as(incoming, response.build(), Reply::Registered),
+            Some(block) => self.respond(incoming, response.block1(block).build()),
         }
         // Observations end with the registration they were made under.
         self.send_observe(key);
@@ -115,20 +90,49 @@ impl Engine {
         Some(self.explain_registration(key, excuse))
     }
 
+    /// The registration of a device, which may have shown to be at its address (`valid`).
+    fn registration(
+        &mut self,
+        key: DeviceKey,
+        valid: bool,
+        incoming: &Incoming<'_>,
+        request: &RegisterRequest,
+    ) -> Registered {
+        let [nonce @ .., _] = self.random.next_u32().to_be_bytes();
+        Registered {
+            nonce,
+            peer: incoming.peer(),
+            message_id: Some(incoming.message.message_id()),
+            displaced: false,
+            validation: if valid {
+                Validation::Valid
+            } else {
+                Validation::pending(incoming.bytes.len())
+            },
+            lifetime_s: request.lifetime_s,
+            since: self.now.utc,
+            expires: self.first_end(key, valid, request.lifetime_s),
+            stored_until: None,
+            supposed: false,
+            queue_mode: queue_mode(request.queue_mode),
+            lwm2m_version: request.lwm2m_version,
+            binding: request.binding,
+            objects: ObjectSet::of(&request.objects),
+        }
+    }
+
     /// What a registration says, with this body. One that cannot be read is answered.
     fn read_registration(
         &mut self,
-        peer: Peer,
-        bytes: &[u8],
-        message: &Message,
+        incoming: &Incoming<'_>,
         payload: &[u8],
     ) -> Option<RegisterRequest> {
-        match RegisterRequest::parse(message.queries(), payload) {
+        match RegisterRequest::parse(incoming.message.queries(), payload) {
             Ok(request) => Some(request),
             Err(error) => {
                 self.counters.registrations_refused += 1;
                 let text = error.to_string();
-                self.refuse(peer, bytes, message, (refusal(error), &text));
+                self.refuse(incoming, (refusal(error), &text));
                 None
             }
         }
@@ -136,18 +140,12 @@ impl Engine {
 
     /// Whether the device that registers has to be sought first. Of a registration in blocks the last one brings it; whether
     /// it is known is asked with the first.
-    fn seeks_registrant(
-        &mut self,
-        speaker: &Speaker<'_>,
-        bytes: &[u8],
-        message: &Message,
-        sought: &Sought,
-    ) -> bool {
-        let part = part(message);
-        if *sought != Sought::NotYet || part == Part::Middle || !self.store_available {
+    fn seeks_registrant(&mut self, incoming: &Incoming<'_>) -> bool {
+        let part = part(incoming.message);
+        if *incoming.sought != Sought::NotYet || part == Part::Middle || !self.store_available {
             return false;
         }
-        let Ok(request) = RegisterRequest::parse(message.queries(), b"") else {
+        let Ok(request) = RegisterRequest::parse(incoming.message.queries(), b"") else {
             return false;
         };
         let id = self.ids.of(&request.endpoint);
@@ -161,54 +159,40 @@ impl Engine {
             Part::First => By::NameInPart,
             Part::Middle | Part::Last => By::Name,
         };
-        self.seek(id, by, newcomer, speaker, bytes);
+        self.seek(id, by, newcomer, incoming);
         true
     }
 
     /// Whether the first of several blocks is not taken, because the registration would be refused: nobody is kept memory for
     /// whom nobody knows. It is answered.
-    fn refuses_first_block(
-        &mut self,
-        speaker: &Speaker<'_>,
-        bytes: &[u8],
-        message: &Message,
-        sought: &Sought,
-    ) -> bool {
-        if part(message) != Part::First {
+    fn refuses_first_block(&mut self, incoming: &Incoming<'_>) -> bool {
+        if part(incoming.message) != Part::First {
             return false;
         }
-        let request = self.read_registration(speaker.peer(), bytes, message, b"");
-        request.is_none_or(|it| self.keeps_out(speaker, bytes, message, sought, &it.endpoint))
+        let request = self.read_registration(incoming, b"");
+        request.is_none_or(|it| self.keeps_out(incoming, &it.endpoint))
     }
 
     /// Whether nobody may register as `endpoint` from there, or not now. It is answered, unless it will be said again.
-    fn keeps_out(
-        &mut self,
-        speaker: &Speaker<'_>,
-        bytes: &[u8],
-        message: &Message,
-        sought: &Sought,
-        endpoint: &str,
-    ) -> bool {
-        let peer = speaker.peer();
-        let elsewhere = *sought == Sought::Elsewhere;
+    fn keeps_out(&mut self, incoming: &Incoming<'_>, endpoint: &str) -> bool {
+        let elsewhere = *incoming.sought == Sought::Elsewhere;
         let known = elsewhere || self.find(endpoint).is_some();
         if !self.store_available {
-            self.refuse(peer, bytes, message, UNAVAILABLE);
+            self.refuse(incoming, UNAVAILABLE);
         } else if self.is_overloaded() {
             self.counters.writes_put_off += 1;
-            self.refuse(peer, bytes, message, UNAVAILABLE);
+            self.refuse(incoming, UNAVAILABLE);
         } else if self.restoring.is_some() && !known {
             self.counters.requests_deferred += 1;
-        } else if matches!(sought, Sought::NotTheirs(_)) {
-            self.turn_away(speaker, endpoint.to_owned());
+        } else if matches!(incoming.sought, Sought::NotTheirs(_)) {
+            self.turn_away(&incoming.speaker, endpoint.to_owned());
             self.counters.registrations_refused += 1;
-            self.refuse(peer, bytes, message, NOT_YOURS);
-        } else if !elsewhere && !self.may_register(speaker, endpoint) {
+            self.refuse(incoming, NOT_YOURS);
+        } else if !elsewhere && !self.may_register(&incoming.speaker, endpoint) {
             self.counters.registrations_refused += 1;
-            self.refuse(peer, bytes, message, NOT_YOURS);
+            self.refuse(incoming, NOT_YOURS);
         } else if !known && self.config.lwm2m.registration == RegistrationPolicy::Known {
-            self.refuse_unknown(peer, bytes, message, endpoint.to_owned());
+            self.refuse_unknown(incoming, endpoint.to_owned());
         } else {
             return false;
         }
@@ -216,7 +200,7 @@ impl Engine {
     }
 
     /// Answers a registration of an endpoint that nobody added, and tells the operator.
-    fn refuse_unknown(&mut self, peer: Peer, bytes: &[u8], message: &Message, endpoint: String) {
+    fn refuse_unknown(&mut self, incoming: &Incoming<'_>, endpoint: String) {
         self.counters.registrations_refused += 1;
         let lwm2m = &self.config.lwm2m;
         let (reached, text) = match lwm2m.registration {
@@ -225,74 +209,70 @@ impl Engine {
         };
         self.report(Report::UnknownEndpoint {
             endpoint,
-            peer,
+            peer: incoming.peer(),
             reached,
         });
-        self.refuse(peer, bytes, message, (Code::FORBIDDEN, text));
+        self.refuse(incoming, (Code::FORBIDDEN, text));
     }
 
     /// The device whose registration is at that location, if `speaker` may be it. Otherwise it is answered, or sought.
     pub(super) fn registered(
         &mut self,
-        speaker: &Speaker<'_>,
-        bytes: &[u8],
-        message: &Message,
+        incoming: &Incoming<'_>,
         location: &[u8],
-        sought: &Sought,
     ) -> Option<DeviceKey> {
-        if self.puts_off(message) {
+        if self.puts_off(incoming.message) {
             return None;
         }
-        let peer = speaker.peer();
         let location = Location::parse(location);
         let found = location.map(|location| (location, self.devices.by_id(location.device)));
-        match (found, sought) {
+        match (found, incoming.sought) {
             (Some((location, Some(key))), _) if self.device(key).location() == Some(location) => {
-                if self.may_speak_for(speaker, key) {
+                if self.may_speak_for(&incoming.speaker, key) {
                     return Some(key);
                 }
-                self.refuse(peer, bytes, message, NOT_YOURS);
+                self.refuse(incoming, NOT_YOURS);
             }
             (Some((location, None)), Sought::NotYet) => {
                 let by = By::Location(location);
-                self.seek(location.device, by, None, speaker, bytes);
+                self.seek(location.device, by, None, incoming);
             }
             (Some((_, None)), Sought::NotTheirs(endpoint)) => {
-                self.turn_away(speaker, endpoint.to_string());
-                self.refuse(peer, bytes, message, NOT_YOURS);
+                self.turn_away(&incoming.speaker, endpoint.to_string());
+                self.refuse(incoming, NOT_YOURS);
             }
             _ if self.restoring.is_some() => self.counters.requests_deferred += 1,
             (found, _) => {
                 if let Some((_, Some(key))) = found {
                     self.device_mut(key).excuse = Some(Excuse::Refused);
                 }
-                self.refuse(peer, bytes, message, (Code::NOT_FOUND, ""));
+                self.refuse(incoming, (Code::NOT_FOUND, ""));
             }
         }
         None
     }
 
-    pub(super) fn update(&mut self, key: DeviceKey, peer: Peer, bytes: &[u8], message: &Message) {
-        let Some((payload, block)) = self.links(peer, bytes, message) else {
+    pub(super) fn update(&mut self, key: DeviceKey, incoming: &Incoming<'_>) {
+        let Some((payload, block)) = self.links(incoming) else {
             return;
         };
-        let request = match UpdateRequest::parse(message.queries(), &payload) {
+        let request = match UpdateRequest::parse(incoming.message.queries(), &payload) {
             Ok(request) => request,
             Err(error) => {
                 let text = error.to_string();
-                return self.refuse(peer, bytes, message, (refusal(error), &text));
+                return self.refuse(incoming, (refusal(error), &text));
             }
         };
         if !self.store_available {
             self.device_mut(key).excuse = Some(Excuse::Refused);
-            return self.refuse(peer, bytes, message, UNAVAILABLE);
+            return self.refuse(incoming, UNAVAILABLE);
         }
         self.validate(key); // nobody else knows the location
         let now = self.now.instant;
         let Some(registration) = self.device(key).registration.as_ref() else {
             return;
         };
-        let moved = registration.displaced || registration.peer != peer;
+        let moved = registration.displaced || registration.peer != incoming.peer();
         let lifetime_s = request.lifetime_s.unwrap_or(registration.lifetime_s);
         let queue_mode = (request.queue_mode).map_or(registration.queue_mode, queue_mode);
         let binding = request.binding.unwrap_or(registration.binding);
@@ -306,7 +286,7 @@ impl Engine {
         if news && self.is_overloaded() {
             self.counters.writes_put_off += 1;
             self.device_mut(key).excuse = Some(Excuse::Refused);
-            return self.refuse(peer, bytes, message, UNAVAILABLE);
+            return self.refuse(incoming, UNAVAILABLE);
         }
         if news && !self.device_mut(key).may_write(now) {
             self.device_mut(key).excuse = Some(Excuse::Refused);
@@ -326,23 +306,12 @@ impl Engine {
             registration.expires = expires;
             registration.supposed = false;
         }
-        self.move_to(key, peer);
+        self.move_to(key, incoming.peer());
         if news {
             let announced = request.objects.as_ref().and_then(Announced::of);
             self.persist_registration(key, announced);
         }
-        match block {
-            None => {
-                let id = self.response_id(peer);
-                let response = short_response(message, Code::CHANGED, id, Bytes::new());
-                let reply = Reply::Code(Code::CHANGED);
-                self.respond_as(peer, bytes, message, response, reply);
-            }
-            Some(block) => {
-                let response = self.response(peer, message, Code::CHANGED).block1(block);
-                self.respond(peer, bytes, message, response.build());
-            }
-        }
+        self.respond_changed(incoming, block);
         self.said(key, Inbound::Update);
     }
 
@@ -354,45 +323,37 @@ impl Engine {
         later
     }
 
-    pub(super) fn deregister_request(
-        &mut self,
-        key: DeviceKey,
-        peer: Peer,
-        bytes: &[u8],
-        message: &Message,
-    ) {
+    pub(super) fn deregister_request(&mut self, key: DeviceKey, incoming: &Incoming<'_>) {
         if !self.store_available || self.is_overloaded() {
-            return self.refuse(peer, bytes, message, UNAVAILABLE);
+            return self.refuse(incoming, UNAVAILABLE);
         }
         self.note(key, Happened::Deregistered.into());
-        let id = self.response_id(peer);
+        let id = self.response_id(incoming.peer());
         self.deregister(key);
-        let response = short_response(message, Code::DELETED, id, Bytes::new());
-        let reply = match message.kind() {
+        let response = short_response(incoming.message, Code::DELETED, id, Bytes::new());
+        let reply = match incoming.message.kind() {
             Kind::Confirmable => Reply::Code(Code::DELETED),
             _ => Reply::Response(Box::new(response.clone())),
         };
         let now = self.now.instant;
         let device = self.device_mut(key);
-        (device.recent).remember(now, message.message_id(), bytes, reply);
+        (device.recent).remember(now, incoming.message.message_id(), incoming.bytes, reply);
         let after = device.pending;
-        self.transmit(peer, response, after);
+        self.transmit(incoming.peer(), response, after);
     }
 
     /// Answers the repeat of a deregistration as the deregistration was. Returns whose it was.
     pub(super) fn answer_farewell(
         &mut self,
-        speaker: &Speaker<'_>,
-        bytes: &[u8],
-        message: &Message,
+        incoming: &Incoming<'_>,
         location: &[u8],
     ) -> Option<DeviceKey> {
         let location = Location::parse(location)?;
         let key = self.devices.by_id(location.device)?;
         let device = self.device(key);
-        let theirs = speaker.is_allowed(&device.endpoint, device.port);
+        let theirs = incoming.speaker.is_allowed(&device.endpoint, device.port);
         let ended = device.location() != Some(location);
-        let answered = theirs && ended && self.answer_repeat(key, speaker.peer(), bytes, message);
+        let answered = theirs && ended && self.answer_repeat(key, incoming);
         answered.then_some(key)
     }
 
@@ -421,23 +382,19 @@ impl Engine {
     }
 
     /// Answers a newcomer for whom there is no room, or not now.
-    fn refuse_newcomer(
-        &mut self,
-        peer: Peer,
-        bytes: &[u8],
-        message: &Message,
-        sought: &Sought,
-        endpoint: String,
-    ) {
-        if *sought == Sought::TooManyCome {
+    fn refuse_newcomer(&mut self, incoming: &Incoming<'_>, endpoint: String) {
+        if *incoming.sought == Sought::TooManyCome {
             self.counters.newcomers_put_off += 1;
-            self.report(Report::TooManyCome { endpoint, peer });
+            self.report(Report::TooManyCome {
+                endpoint,
+                peer: incoming.peer(),
+            });
         } else if self.is_pressed() {
             self.counters.writes_put_off += 1;
         } else {
-            return self.refuse_unknown(peer, bytes, message, endpoint);
+            return self.refuse_unknown(incoming, endpoint);
         }
-        self.refuse(peer, bytes, message, UNAVAILABLE);
+        self.refuse(incoming, UNAVAILABLE);
     }
 
     /// When a registration ends that is made now. A newcomer that answers nothing is not kept for as long as it says.

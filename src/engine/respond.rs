@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use rand_chacha::rand_core::Rng;
 
-use super::{Engine, Location};
+use super::{Engine, Incoming, Location};
 use crate::coap::{Code, Datagram, Kind, Message, MessageBuilder, Peer, Reply, short_response};
 
 impl Engine {
-    pub(super) fn response(&mut self, peer: Peer, message: &Message, code: Code) -> MessageBuilder {
-        let message_id = self.response_id(peer);
-        MessageBuilder::response(message, code, message_id)
+    pub(super) fn response(&mut self, incoming: &Incoming<'_>, code: Code) -> MessageBuilder {
+        let message_id = self.response_id(incoming.peer());
+        MessageBuilder::response(incoming.message, code, message_id)
     }
 
     /// The message ID of a response that is no acknowledgement.
@@ -22,60 +22,66 @@ impl Engine {
 
     /// Answers a request with an error. What is wrong is told to devices, and where datagrams are encrypted; a stranger on the
     /// plain port could be anybody.
-    pub(super) fn refuse(
-        &mut self,
-        peer: Peer,
-        bytes: &[u8],
-        message: &Message,
-        refusal: (Code, &str),
-    ) {
+    pub(super) fn refuse(&mut self, incoming: &Incoming<'_>, refusal: (Code, &str)) {
         self.counters.requests_refused += 1;
         // Whoever has a false address sends its own, and what comes back is to be no longer than what was sent.
-        let stranger = !peer.secured && self.devices.by_peer(peer).is_none();
+        let stranger = !incoming.peer().secured && self.devices.by_peer(incoming.peer()).is_none();
         let (code, text) = match refusal {
             (code, _) if stranger => (code, ""),
             refusal => refusal,
         };
-        let id = self.response_id(peer);
-        let response = short_response(message, code, id, Bytes::copy_from_slice(text.as_bytes()));
-        self.respond(peer, bytes, message, response);
+        let id = self.response_id(incoming.peer());
+        let response = short_response(
+            incoming.message,
+            code,
+            id,
+            Bytes::copy_from_slice(text.as_bytes()),
+        );
+        self.respond(incoming, response);
     }
 
     /// Sends a response, and remembers it for the repeats of the request if the peer is a device.
-    pub(super) fn respond(
-        &mut self,
-        peer: Peer,
-        bytes: &[u8],
-        message: &Message,
-        response: impl Into<Datagram>,
-    ) {
+    pub(super) fn respond(&mut self, incoming: &Incoming<'_>, response: impl Into<Datagram>) {
         let datagram = response.into();
         let reply = Reply::Response(Box::new(datagram.clone()));
-        self.remember(peer, bytes, message, reply);
-        self.send_response(peer, datagram);
+        self.remember(incoming, reply);
+        self.send_response(incoming.peer(), datagram);
     }
 
     /// As [`respond`](Self::respond), for a response that can be made again: as an acknowledgement at least.
     pub(super) fn respond_as(
         &mut self,
-        peer: Peer,
-        bytes: &[u8],
-        message: &Message,
+        incoming: &Incoming<'_>,
         response: impl Into<Datagram>,
         reply: Reply,
     ) {
-        if message.kind() != Kind::Confirmable {
-            return self.respond(peer, bytes, message, response);
+        if incoming.message.kind() != Kind::Confirmable {
+            return self.respond(incoming, response);
         }
-        self.remember(peer, bytes, message, reply);
-        self.send_response(peer, response.into());
+        self.remember(incoming, reply);
+        self.send_response(incoming.peer(), response.into());
     }
 
-    fn remember(&mut self, peer: Peer, bytes: &[u8], message: &Message, reply: Reply) {
+    /// Answers 2.04 to a request whose body is whole; `block1` is that of its last block.
+    pub(super) fn respond_changed(&mut self, incoming: &Incoming<'_>, block1: Option<u32>) {
+        match block1 {
+            None => {
+                let id = self.response_id(incoming.peer());
+                let response = short_response(incoming.message, Code::CHANGED, id, Bytes::new());
+                self.respond_as(incoming, response, Reply::Code(Code::CHANGED));
+            }
+            Some(block) => {
+                let response = self.response(incoming, Code::CHANGED).block1(block);
+                self.respond(incoming, response.build());
+            }
+        }
+    }
+
+    fn remember(&mut self, incoming: &Incoming<'_>, reply: Reply) {
         let now = self.now.instant;
-        if let Some(key) = self.devices.by_peer(peer) {
+        if let Some(key) = self.devices.by_peer(incoming.peer()) {
             let recent = &mut self.device_mut(key).recent;
-            recent.remember(now, message.message_id(), bytes, reply);
+            recent.remember(now, incoming.message.message_id(), incoming.bytes, reply);
         }
     }
 

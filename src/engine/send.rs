@@ -1,10 +1,8 @@
 //! What a device says of its own accord (`POST /dp`, Send).
 
-use bytes::Bytes;
-
-use super::{CoverageSource, Engine, Sought, Speaker, asked::Tag, key::DeviceKey, moves::By};
+use super::{CoverageSource, Engine, Incoming, Sought, asked::Tag, key::DeviceKey, moves::By};
 use crate::{
-    coap::{Code, Message, Peer, Reply, short_response},
+    coap::Code,
     ledger::{Inbound, Stage},
     lwm2m::{ConnectivityReading, SendError, SendRequest},
     upgrade::Event,
@@ -24,19 +22,17 @@ impl Engine {
     pub(super) fn requester(
         &mut self,
         bound: Option<DeviceKey>,
-        speaker: &Speaker<'_>,
-        bytes: &[u8],
-        sought: &Sought,
+        incoming: &Incoming<'_>,
     ) -> Requester {
         if let Some(key) = bound {
             return Requester::Is(key);
         }
-        let peer = speaker.peer();
-        let [endpoint] = speaker.endpoints() else {
+        let peer = incoming.peer();
+        let [endpoint] = incoming.speaker.endpoints() else {
             return Requester::Nobody; // nobody has shown anything, or it may be any of several
         };
         let id = self.ids.of(endpoint);
-        match (self.devices.by_id(id), sought) {
+        match (self.devices.by_id(id), incoming.sought) {
             (Some(key), _) if peer.secured && self.device(key).registration.is_some() => {
                 if self.moves_to(key, peer) {
                     Requester::Is(key)
@@ -45,7 +41,7 @@ impl Engine {
                 }
             }
             (None, Sought::NotYet) => {
-                self.seek(id, By::Identity, None, speaker, bytes);
+                self.seek(id, By::Identity, None, incoming);
                 Requester::Unknown
             }
             _ => Requester::Nobody,
@@ -53,11 +49,11 @@ impl Engine {
     }
 
     /// Takes what a registered device sends, and says whether its sender is one.
-    pub(super) fn send(&mut self, key: DeviceKey, peer: Peer, bytes: &[u8], message: &Message) {
-        let Some((payload, block)) = self.body(peer, bytes, message) else {
+    pub(super) fn send(&mut self, key: DeviceKey, incoming: &Incoming<'_>) {
+        let Some((payload, block)) = self.body(incoming) else {
             return;
         };
-        let format = message.content_format().map(|format| format.0);
+        let format = incoming.message.content_format().map(|format| format.0);
         let request = match SendRequest::parse(format, &payload) {
             Ok(request) => request,
             Err(error) => {
@@ -65,7 +61,7 @@ impl Engine {
                     SendError::Format => Code::UNSUPPORTED_CONTENT_FORMAT,
                     SendError::Content(_) => Code::BAD_REQUEST,
                 };
-                return self.refuse(peer, bytes, message, (code, &error.to_string()));
+                return self.refuse(incoming, (code, &error.to_string()));
             }
         };
         // An upgrade that waits for the device begins before it hears what the device says.
@@ -75,18 +71,7 @@ impl Engine {
         for payload in request.uplink {
             self.bytes_received(key, &payload);
         }
-        match block {
-            None => {
-                let id = self.response_id(peer);
-                let response = short_response(message, Code::CHANGED, id, Bytes::new());
-                let reply = Reply::Code(Code::CHANGED);
-                self.respond_as(peer, bytes, message, response, reply);
-            }
-            Some(block) => {
-                let response = self.response(peer, message, Code::CHANGED).block1(block);
-                self.respond(peer, bytes, message, response.build());
-            }
-        }
+        self.respond_changed(incoming, block);
     }
 
     /// The device tells its coverage without being asked. It counts as read if it is all that admission wants to know, and

@@ -87,6 +87,7 @@ fn up_to_the_slot<X>(event: Event, session: &Session<X>, rules: &Rules<'_>) -> O
     })
 }
 
+#[expect(clippy::too_many_lines, reason = "one match over all actions")]
 fn with_the_slot<X>(
     event: Event,
     before: &Negotiation,

@@ -281,6 +281,7 @@ impl Invariants {
     }
 
     /// The engine wants a change remembered.
+    #[expect(clippy::too_many_lines, reason = "one match over all changes")]
     pub(super) fn emitted(&mut self, now_ms: u64, now: UtcMillis, number: Number, change: &Change) {
         match change {
             Change::Registered {

@@ -133,6 +133,7 @@ pub(super) struct World<H> {
 
 impl<H: Hooks> World<H> {
     /// The world as a scenario describes it, before anything happens.
+    #[expect(clippy::too_many_lines, reason = "the parts of a world")]
     pub(super) fn new(scenario: &Scenario, hooks: H) -> Result<Self, String> {
         let packages = scenario.packages()?;
         let fleet = scenario.fleet(&packages)?;

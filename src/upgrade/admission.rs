@@ -197,6 +197,7 @@ impl<K: Copy + Eq + Hash, L: Copy + Eq + Hash> Admission<K, L> {
 
     /// The next thing to do for `lane`, `None` when nobody can be admitted. Call again until it is,
     /// or until it says when to ask again.
+    #[expect(clippy::too_many_lines, reason = "one walk along the queue")]
     pub fn poll(
         &mut self,
         now: Instant,

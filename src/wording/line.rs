@@ -115,6 +115,7 @@ fn with_the_slot(happened: &Happened) -> Option<String> {
     })
 }
 
+#[expect(clippy::too_many_lines, reason = "one sentence for each code")]
 fn besides(happened: &Happened) -> String {
     match happened {
         Happened::NotPcp { problem } => format!("sent a frame that is no PCP: it {problem}"),

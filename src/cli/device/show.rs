@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::cli::{
-    client::{self, ApiArgs, Client, CommandError},
+    client::{self, Client, CommandError},
+    list::ResultArgs,
     output::{self, Format, or_dash},
 };
 
@@ -23,11 +24,8 @@ pub struct ShowArgs {
     /// Show at most so many of its upgrades, the newest.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
-    /// The form of the result.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
     #[command(flatten)]
-    api: ApiArgs,
+    result: ResultArgs,
 }
 
 #[derive(Debug, Deserialize)]
@@ -86,12 +84,12 @@ struct OutcomeView {
 }
 
 pub(super) fn run(args: &ShowArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
-    let client = Client::new(&args.api)?;
+    let client = Client::new(&args.result.api)?;
     let path = client::device_path(&args.endpoint);
     let device = client.get(&path, &[])?;
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let (upgrades, more) = client.list(&format!("{path}/upgrades"), &[], limit)?;
-    if args.format == Format::Json {
+    if args.result.format == Format::Json {
         let all = json!({"device": device, "upgrades": {"items": upgrades, "more": more}});
         output::json(out, &all)?;
         return Ok(ExitCode::SUCCESS);

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use crate::{
     api::check_endpoint,
     cli::{
-        client::{ApiArgs, Client, CommandError},
+        client::{Client, CommandError},
+        list::ResultArgs,
         output::{self, Format},
     },
 };
@@ -16,11 +17,8 @@ use crate::{
 /// `cellwise device unknown`.
 #[derive(Debug, Args)]
 pub struct UnknownArgs {
-    /// The form of the result.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
     #[command(flatten)]
-    api: ApiArgs,
+    result: ResultArgs,
 }
 
 #[derive(Debug, Deserialize)]
@@ -39,9 +37,9 @@ struct StrangerView {
 }
 
 pub(super) fn run(args: &UnknownArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
-    let client = Client::new(&args.api)?;
+    let client = Client::new(&args.result.api)?;
     let unknown = client.get("/v1/devices/unknown", &[])?;
-    if args.format == Format::Json {
+    if args.result.format == Format::Json {
         output::json(out, &unknown)?;
         return Ok(ExitCode::SUCCESS);
     }

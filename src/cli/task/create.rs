@@ -7,8 +7,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::cli::{
-    client::{ApiArgs, Client, CommandError},
+    client::{Client, CommandError},
     device::list_file,
+    list::ResultArgs,
     output::{self, Format, counted},
     package::PackageView,
     similar,
@@ -51,11 +52,8 @@ pub struct CreateArgs {
     /// else 1.
     #[arg(long)]
     watch: bool,
-    /// The form of the result.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
     #[command(flatten)]
-    api: ApiArgs,
+    result: ResultArgs,
 }
 
 /// With what.
@@ -129,7 +127,7 @@ impl OverlapsView {
 }
 
 pub(super) fn run(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
-    let client = Client::new(&args.api)?;
+    let client = Client::new(&args.result.api)?;
     let package = match (&args.package.package, &args.package.version) {
         (Some(id), _) => client.view(&client.get(&format!("/v1/packages/{id}"), &[])?)?,
         (None, Some(version)) => find_package(&client, version, args.devices.product.as_deref())?,
@@ -160,7 +158,7 @@ pub(super) fn run(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, Com
     }
     let task = client.post("/v1/tasks", &body)?;
     let view: TaskView = client.view(&task)?;
-    match args.format {
+    match args.result.format {
         Format::Json => output::json(out, &task)?,
         Format::Text => writeln!(
             out,
@@ -172,13 +170,13 @@ pub(super) fn run(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, Com
         )?,
     }
     let created: CreatedView = client.view(&task)?;
-    if let (Format::Text, Some(overlaps)) = (args.format, created.overlaps)
+    if let (Format::Text, Some(overlaps)) = (args.result.format, created.overlaps)
         && overlaps.devices > 0
     {
         writeln!(out, "{}", overlaps.told())?;
     }
     if args.watch {
-        return watch::watch(&client, view.id, args.format, out);
+        return watch::watch(&client, view.id, args.result.format, out);
     }
     Ok(ExitCode::SUCCESS)
 }

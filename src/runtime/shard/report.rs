@@ -9,6 +9,7 @@ use crate::{engine::Report, strangers::Refusal, wording};
 const PUBLISH_WITHIN: Duration = Duration::from_secs(1);
 
 impl Around {
+    #[expect(clippy::too_many_lines, reason = "one line for each report")]
     pub(super) fn log(&self, report: &Report) {
         match report {
             Report::Registered { endpoint, peer } => {

@@ -70,6 +70,10 @@ impl Server {
 
 impl<H: Hooks> World<H> {
     /// Starts a server with what the store holds.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the parts of a server, in the order in which they start"
+    )]
     pub(super) fn start_server(&mut self) -> Result<(), String> {
         let now = self.now();
         let cores = (0..self.shards).map(|number| {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use sqlx::SqliteConnection;
 
 use super::{
     Doing, SqliteStore,
@@ -99,21 +100,7 @@ impl Agenda for SqliteStore {
         let devices = match &*tasks {
             [] => 0,
             [only] => only.devices,
-            _ => {
-                let devices: i64 = sqlx::query_scalar(
-                    "SELECT COUNT(*) FROM upgrades n INDEXED BY upgrades_by_task \
-                     WHERE n.task_id = ?1 AND n.phase < 2 AND EXISTS ( \
-                         SELECT 1 FROM upgrades o INDEXED BY upgrades_of_device CROSS JOIN tasks t ON t.id = o.task_id \
-                         WHERE o.endpoint = n.endpoint AND o.phase < 2 AND o.task_id <> ?1 AND t.hidden = 0 \
-                             AND t.package_id = (SELECT package_id FROM tasks WHERE id = ?1) \
-                             AND t.state IN ('scheduled', 'running'))",
-                )
-                .bind(task.0)
-                .fetch_one(&mut *conn)
-                .await
-                .doing(OVERLAPS)?;
-                devices.unsigned_abs()
-            }
+            _ => devices_in_others(&mut conn, task).await?,
         };
         tasks.sort_by_key(|task| std::cmp::Reverse(task.id.0));
         tasks.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
@@ -386,4 +373,21 @@ impl Agenda for SqliteStore {
         }
         Ok(())
     }
+}
+
+/// Devices of a task that any other has too, with the same package, where neither has ended.
+async fn devices_in_others(conn: &mut SqliteConnection, task: TaskId) -> Result<u64, StoreError> {
+    let devices: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM upgrades n INDEXED BY upgrades_by_task \
+         WHERE n.task_id = ?1 AND n.phase < 2 AND EXISTS ( \
+             SELECT 1 FROM upgrades o INDEXED BY upgrades_of_device CROSS JOIN tasks t ON t.id = o.task_id \
+             WHERE o.endpoint = n.endpoint AND o.phase < 2 AND o.task_id <> ?1 AND t.hidden = 0 \
+                 AND t.package_id = (SELECT package_id FROM tasks WHERE id = ?1) \
+                 AND t.state IN ('scheduled', 'running'))",
+    )
+    .bind(task.0)
+    .fetch_one(conn)
+    .await
+    .doing(OVERLAPS)?;
+    Ok(devices.unsigned_abs())
 }

@@ -8,7 +8,7 @@ use super::{
     Doing,
     rows::{self, Columns},
 };
-use crate::store::{StoreError, StoredPsk};
+use crate::store::{NewDevice, StoreError, StoredPsk};
 
 /// Who has each of the identities, as far as anybody has.
 pub(super) async fn holders(
@@ -47,6 +47,21 @@ pub(super) async fn set_psk(
         .execute(conn)
         .await
         .map(|_| ())
+}
+
+/// Gives a device that is there the key with which it was added.
+pub(super) async fn set_key(
+    conn: &mut SqliteConnection,
+    device: &NewDevice,
+    revision: &mut i64,
+) -> Result<(), sqlx::Error> {
+    *revision += 1;
+    sqlx::query("UPDATE devices SET secure = 1, revision = ? WHERE endpoint = ?")
+        .bind(*revision)
+        .bind(&device.endpoint)
+        .execute(&mut *conn)
+        .await?;
+    set_psk(conn, &device.endpoint, device.psk.as_ref()).await
 }
 
 /// The key in a row of `devices`.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::{
     Doing, SqliteStore,
     bulk::RowStatement,
-    credentials::{self, holders, set_psk},
+    credentials::{self, holders, set_key, set_psk},
     device_rows::{self, DetailRow},
     device_writes::{adopt, end_waiting_upgrades, insert_chunk, products},
     packed::Packed,
@@ -83,16 +83,7 @@ impl Inventory for SqliteStore {
                 .doing(doing)?;
         }
         for device in keyed {
-            revision += 1;
-            sqlx::query("UPDATE devices SET secure = 1, revision = ? WHERE endpoint = ?")
-                .bind(revision)
-                .bind(&device.endpoint)
-                .execute(&mut *tx)
-                .await
-                .doing(doing)?;
-            set_psk(&mut tx, &device.endpoint, device.psk.as_ref())
-                .await
-                .doing(doing)?;
+            set_key(&mut tx, device, &mut revision).await.doing(doing)?;
         }
         rows::set_revision(&mut tx, revision).await.doing(doing)?;
         tx.commit().await.doing(doing)?;

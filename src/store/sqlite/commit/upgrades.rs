@@ -257,6 +257,7 @@ impl<'c> Upgrades<'c> {
     }
 
     /// Writes what changed.
+    #[expect(clippy::too_many_lines, reason = "one statement after the other")]
     pub(super) async fn write(
         mut self,
         conn: &mut SqliteConnection,
