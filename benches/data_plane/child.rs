@@ -68,7 +68,7 @@ pub(crate) fn run(kind: Kind, sizes: &[usize]) -> io::Result<()> {
             let tokio = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            tokio.block_on(async { coap(runtime::Port::new(socket)?).await })
+            tokio.block_on(async { coap(runtime::DatagramSocket::new(socket)?).await })
         }
     }
 }
@@ -129,7 +129,7 @@ fn answer(sizes: Sizes) -> Vec<u8> {
 }
 
 /// What the product's own port and CoAP layer make of a GET.
-async fn coap(mut port: runtime::Port) -> io::Result<()> {
+async fn coap(mut port: runtime::DatagramSocket) -> io::Result<()> {
     let representation = Bytes::from_owner(vec![0x5A; REPRESENTATION]);
     loop {
         port.readable().await?;

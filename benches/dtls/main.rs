@@ -18,7 +18,7 @@ use std::{
 
 use cellwise::{
     clock::{Instant, Now, UtcMillis},
-    dtls::{Dtls, DtlsSetup, Event, Limits, Psk, PskSource, Timing},
+    dtls::{Dtls, DtlsSetup, Limits, Output, Psk, PskSource, Timing},
 };
 use cpu_time::ThreadTime;
 use openssl::ssl::{
@@ -149,7 +149,7 @@ impl Server {
     }
 
     /// Takes these datagrams as a shard would, and gives what it has to say.
-    fn turn(&mut self, datagrams: &[(SocketAddr, Vec<u8>)]) -> Vec<Event> {
+    fn turn(&mut self, datagrams: &[(SocketAddr, Vec<u8>)]) -> Vec<Output> {
         let mut events = Vec::with_capacity(datagrams.len() * 2);
         let begun = ThreadTime::now();
         for (peer, bytes) in datagrams {
@@ -177,7 +177,7 @@ impl Server {
             let events = self.turn(&datagrams);
             datagrams.clear();
             for event in events {
-                if let Event::Transmit { peer, bytes } = event {
+                if let Output::Transmit { peer, bytes } = event {
                     let answers = clients[by_peer[&peer]].go_on(Some(bytes));
                     datagrams.extend(answers.into_iter().map(|bytes| (peer, bytes)));
                 }
@@ -241,13 +241,13 @@ fn records_per_second() -> f64 {
             for bytes in &sealed {
                 server.dtls.handle_datagram(server.now, client.peer, bytes);
             }
-            let Some(Event::Data { bytes, .. }) = server.dtls.poll_event() else {
+            let Some(Output::Data { bytes, .. }) = server.dtls.poll_event() else {
                 panic!("not opened");
             };
             server.dtls.send(client.peer, &bytes).unwrap();
             let answer = server.dtls.poll_event();
             server.spent += begun.elapsed();
-            assert!(matches!(answer, Some(Event::Transmit { .. })));
+            assert!(matches!(answer, Some(Output::Transmit { .. })));
             done += 1;
         }
     }

@@ -1,6 +1,6 @@
 //! The operator's side: HTTP with JSON, one file per resource; what is refused, in `refusals`.
 //!
-//! A handler writes intent into the store and pokes the rollout; it never speaks to a device or to the
+//! A handler writes intent into the store and signals the rollout; it never speaks to a device or to the
 //! engine. Every error is a problem (RFC 9457). Everything under `/v1` needs the operator's token.
 
 mod audit;
@@ -9,8 +9,8 @@ mod description;
 mod devices;
 mod events;
 mod extract;
-mod guard;
 mod heard;
+mod middleware;
 mod operations;
 mod packages;
 mod problem;
@@ -68,7 +68,7 @@ pub struct ApiState {
     pub token: TokenHash,
     /// Seals the devices' keys; `None` when no key is configured for that.
     pub vault: Option<Vault>,
-    /// Poked after every write, for the rollout to look at once.
+    /// Signalled after every write, for the rollout to look at once.
     pub signals: Arc<Signals>,
     /// Marks the database.
     pub instance: Arc<Instance>,
@@ -99,19 +99,19 @@ impl ApiState {
 
 /// The whole API. Serve it with [`serve()`]: requests are counted per source address.
 pub fn router(state: ApiState) -> axum::Router {
-    let limit = Arc::new(guard::RateLimit::new(state.config.clone()));
+    let limit = Arc::new(middleware::RateLimit::new(state.config.clone()));
     let config = state.config.clone();
     let (v1, api) = documented().split_for_parts();
     v1.route_layer(from_fn(audit::changes))
         .route_layer(from_fn_with_state(
             state.token.clone(),
-            guard::require_token,
+            middleware::require_token,
         ))
         .merge(SwaggerUi::new("/docs").external_url_unchecked(
             "/openapi.json",
             description::complete(&operations::completed(api)),
         ))
-        .layer(from_fn_with_state(limit, guard::limit_rate))
+        .layer(from_fn_with_state(limit, middleware::limit_rate))
         .merge(axum::Router::from(operations::router()))
         .layer(from_fn_with_state(config, source::find_source))
         .layer(from_fn(problem::complete))

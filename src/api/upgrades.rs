@@ -20,7 +20,7 @@ use crate::{
     clock::UtcMillis,
     ledger::{DeviceRecord, Outcome, Progress, Stage, StageChange, TaskId, Told, UpgradeId},
     store::{
-        DeviceUpgrade, OutcomeRecord, TimelineEvent, UpgradeDetail, UpgradeRecord, UpgradeState,
+        DeviceUpgrade, OutcomeRecord, TimelineEntry, UpgradeDetail, UpgradeRecord, UpgradeState,
     },
     wording,
 };
@@ -269,8 +269,8 @@ fn arguments(told: &Told) -> Option<Map<String, Value>> {
     }
 }
 
-impl From<TimelineEvent> for EventBody {
-    fn from(event: TimelineEvent) -> Self {
+impl From<TimelineEntry> for EventBody {
+    fn from(event: TimelineEntry) -> Self {
         let (code, arguments) = event.line.parts();
         Self {
             at: event.at.to_string(),

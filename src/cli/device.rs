@@ -100,11 +100,11 @@ struct CoverageView {
 struct Summary {
     added: usize,
     unchanged: usize,
-    refused: Vec<Refused>,
+    refused: Vec<RefusedDevice>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Refused {
+struct RefusedDevice {
     field: String,
     detail: String,
 }

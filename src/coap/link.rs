@@ -14,7 +14,7 @@ use crate::clock::Instant;
 
 /// A request to the device, ready to leave. `T` is the sender's own name for it.
 #[derive(Debug, Clone)]
-pub struct Request<T> {
+pub struct QueuedRequest<T> {
     /// Comes back with whatever happens to the request.
     pub tag: T,
     /// The message ID in `datagram`.
@@ -23,6 +23,18 @@ pub struct Request<T> {
     pub token: Token,
     /// The whole message, Confirmable.
     pub datagram: Datagram,
+}
+
+impl<T> QueuedRequest<T> {
+    /// A request with that message ID and token in `datagram`.
+    pub fn new(tag: T, message_id: u16, token: Token, datagram: impl Into<Datagram>) -> Self {
+        Self {
+            tag,
+            message_id,
+            token,
+            datagram: datagram.into(),
+        }
+    }
 }
 
 /// What happened to a request.
@@ -53,14 +65,14 @@ pub struct Link<T>(Option<Box<Busy<T>>>);
 
 #[derive(Debug)]
 struct Busy<T> {
-    waiting: VecDeque<Request<T>>,
+    waiting: VecDeque<QueuedRequest<T>>,
     outstanding: Option<Outstanding<T>>,
     separate: Vec<Separate<T>>,
 }
 
 #[derive(Debug)]
 struct Outstanding<T> {
-    request: Request<T>,
+    request: QueuedRequest<T>,
     timeout: Duration,
     due: Instant,
     repeats: u32,
@@ -69,7 +81,7 @@ struct Outstanding<T> {
 /// Acknowledged, the response is to come.
 #[derive(Debug)]
 struct Separate<T> {
-    request: Request<T>,
+    request: QueuedRequest<T>,
     due: Instant,
 }
 
@@ -91,7 +103,11 @@ impl<T> Default for Busy<T> {
 
 impl<T: Copy + PartialEq> Link<T> {
     /// Queues a request.
-    pub fn send(&mut self, rules: &Transmission, request: Request<T>) -> Result<(), QueueFull> {
+    pub fn send(
+        &mut self,
+        rules: &Transmission,
+        request: QueuedRequest<T>,
+    ) -> Result<(), QueueFull> {
         let busy = self.0.get_or_insert_default();
         if busy.waiting.len() >= rules.queue_len {
             return Err(QueueFull);
@@ -104,7 +120,7 @@ impl<T: Copy + PartialEq> Link<T> {
     }
 
     /// Queues a request ahead of those that wait: in place of one that has left the queue, so that no bound applies.
-    pub fn send_first(&mut self, request: Request<T>) {
+    pub fn send_first(&mut self, request: QueuedRequest<T>) {
         let busy = self.0.get_or_insert_default();
         busy.waiting.push_front(request);
     }
@@ -316,7 +332,7 @@ impl<T> Busy<T> {
     /// Separate responses awaited at the same time; an older one is given up.
     const MAX_SEPARATE: usize = 4;
 
-    fn await_separate(&mut self, request: Request<T>, now: Instant, rules: &Transmission) {
+    fn await_separate(&mut self, request: QueuedRequest<T>, now: Instant, rules: &Transmission) {
         if self.separate.len() >= Self::MAX_SEPARATE {
             self.separate.remove(0);
         }
@@ -335,10 +351,10 @@ mod tests {
         config::CoapConfig,
     };
 
-    fn request(id: u16) -> Request<u16> {
+    fn request(id: u16) -> QueuedRequest<u16> {
         let token = Token::new(&id.to_be_bytes());
         let datagram = MessageBuilder::new(Kind::Confirmable, Code::GET, id, token).build();
-        Request {
+        QueuedRequest {
             tag: id,
             message_id: id,
             token,

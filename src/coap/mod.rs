@@ -15,7 +15,7 @@ mod transmission;
 
 pub use block::{Block, BlockError, Reassembled, Reassembly, slice};
 pub use datagram::Datagram;
-pub use link::{Link, LinkEvent, QueueFull, Request};
+pub use link::{Link, LinkEvent, QueueFull, QueuedRequest};
 pub use message::{
     Code, ContentFormat, Kind, MAX_DATAGRAM_LEN, Malformed, Message, MessageBuilder, Token,
     empty_ack, put_downlink, reset, short_response,

@@ -77,14 +77,14 @@ pub struct Dtls {
     kept: Kept,
     half_open: HalfOpen,
     queue: Queue,
-    events: VecDeque<Event>,
+    events: VecDeque<Output>,
     counts: Counts,
     scratch: Vec<u8>,
 }
 
 /// What came of datagrams and deadlines.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum Output {
     /// A datagram is to be sent.
     Transmit {
         /// To whom.
@@ -258,7 +258,7 @@ impl Dtls {
     }
 
     /// The next event. Call until there is none after every other call.
-    pub fn poll_event(&mut self) -> Option<Event> {
+    pub fn poll_event(&mut self) -> Option<Output> {
         self.events.pop_front()
     }
 
@@ -375,7 +375,7 @@ impl Dtls {
         } else if self.cookie_ration.take(now.instant, peer) {
             self.counts.dtls_cookies_sent += 1;
             let bytes = hello_verify_request(hello, expected[0]);
-            self.events.push_back(Event::Transmit { peer, bytes });
+            self.events.push_back(Output::Transmit { peer, bytes });
         } else {
             self.counts.dtls_cookies_refused += 1;
         }
@@ -538,7 +538,7 @@ impl Dtls {
             handshake_allowance: LATE_HANDSHAKE_DATAGRAMS,
         };
         self.kept.insert(peer, entry);
-        self.events.push_back(Event::Established {
+        self.events.push_back(Output::Established {
             peer,
             identity,
             resumed,
@@ -578,7 +578,7 @@ impl Dtls {
             Asked::Nothing => None,
             Asked::Known(identity) | Asked::Unknown(identity) => Some(identity.clone()),
         };
-        self.events.push_back(Event::Refused {
+        self.events.push_back(Output::Refused {
             peer,
             claimed,
             reason,
@@ -615,7 +615,7 @@ impl Dtls {
             .association
             .receive(datagram, &mut self.scratch, |bytes| {
                 opened += 1;
-                events.push_back(Event::Data {
+                events.push_back(Output::Data {
                     peer,
                     identity: Arc::clone(identity),
                     bytes: bytes.to_vec(),
@@ -654,7 +654,7 @@ impl Dtls {
             entry.association.close();
             transmit(&mut self.events, peer, entry.association.take_outbound());
         }
-        self.events.push_back(Event::Closed {
+        self.events.push_back(Output::Closed {
             peer,
             identity: entry.identity,
             reason,
@@ -662,11 +662,11 @@ impl Dtls {
     }
 }
 
-fn transmit(events: &mut VecDeque<Event>, peer: SocketAddr, datagrams: Vec<Vec<u8>>) {
+fn transmit(events: &mut VecDeque<Output>, peer: SocketAddr, datagrams: Vec<Vec<u8>>) {
     events.extend(
         datagrams
             .into_iter()
-            .map(|bytes| Event::Transmit { peer, bytes }),
+            .map(|bytes| Output::Transmit { peer, bytes }),
     );
 }
 

@@ -81,7 +81,7 @@ struct World {
     keys: Arc<Keys>,
     now: Now,
     /// Everything but transmissions.
-    events: Vec<Event>,
+    events: Vec<Output>,
     /// Every datagram that the server has sent.
     sent: Vec<(SocketAddr, Vec<u8>)>,
 }
@@ -125,7 +125,7 @@ impl World {
         let mut answers = Vec::new();
         while let Some(event) = self.dtls.poll_event() {
             match event {
-                Event::Transmit { peer, bytes } => {
+                Output::Transmit { peer, bytes } => {
                     self.sent.push((peer, bytes.clone()));
                     if peer == of {
                         answers.push(bytes);
@@ -178,7 +178,7 @@ impl World {
         let heard = self
             .events
             .iter()
-            .any(|event| matches!(event, Event::Data { bytes, .. } if bytes == text.as_bytes()));
+            .any(|event| matches!(event, Output::Data { bytes, .. } if bytes == text.as_bytes()));
         client.heard.clear();
         if self.dtls.send(client.peer, text.as_bytes()).is_err() {
             return false;

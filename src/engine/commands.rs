@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     ActiveUpgrade, Command, DeviceRecord, Effect, Engine, Location, UpgradeOrder,
-    device::{Device, HeardIn, Known, Port, Session},
+    device::{Device, HeardIn, HeardOver, Known, Session},
     drive::Asked,
     key::DeviceKey,
     registered::{Registered, Validation},
@@ -16,7 +16,7 @@ use crate::{
     ledger::{Cancellation, Failure, Outcome, Stage, StopReason, UpgradeId},
     package::Package,
     session::{self, GateRequest},
-    upgrade::{Event, EvidenceList, Negotiation},
+    upgrade::{EvidenceList, Input, Negotiation},
 };
 
 impl Engine {
@@ -34,13 +34,13 @@ impl Engine {
                 secure,
             } => {
                 let key = self.insert_device(&endpoint, &product);
-                self.device_mut(key).port = Port::of(secure);
-                self.check_port(key);
+                self.device_mut(key).heard_over = HeardOver::of(secure);
+                self.check_channel(key);
                 self.settle(key);
             }
             Command::RemoveDevice { endpoint } => {
                 if let Some(key) = self.find(&endpoint) {
-                    self.fire(key, Event::Stopped(StopReason::DeviceRemoved));
+                    self.fire(key, Input::Stopped(StopReason::DeviceRemoved));
                     let device = self.remove_device(key);
                     self.effects.push_back(Effect::Left(device.id));
                 }
@@ -55,7 +55,7 @@ impl Engine {
                 if let Some(key) = self.find(&endpoint)
                     && self.has_upgrade(key, upgrade)
                 {
-                    self.fire(key, Event::Stopped(reason));
+                    self.fire(key, Input::Stopped(reason));
                     self.settle(key);
                 }
             }
@@ -141,7 +141,7 @@ impl Engine {
             return;
         }
         let key = self.insert_device(&record.endpoint, &record.product);
-        self.device_mut(key).port = Port::of(record.secure);
+        self.device_mut(key).heard_over = HeardOver::of(record.secure);
         let heard_at = record.last_heard_at.map(|at| now.instant_at(at));
         let registration = record.registration.as_ref();
         // A device with a location that is none of ours would be refused there, and registers anew.
@@ -230,7 +230,7 @@ impl Engine {
             let session = self.device_mut(key).session.as_mut();
             if let (Asked::Now(tag), Some(session)) = (asked, session) {
                 let again = session::asked_again(action);
-                session.account.announce(tag.message(None), again);
+                session.correspondence.announce(tag.message(None), again);
             }
         }
         if self.stage(key) == Some(Stage::WaitingForDevice) {

@@ -28,7 +28,7 @@ pub(super) const REPORT_REPEATS: Duration = Duration::from_mins(10);
 
 /// Where a device is heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Port {
+pub(super) enum HeardOver {
     Any,
     /// The same; nobody added the device, which came by itself in this run of the server.
     Open,
@@ -36,7 +36,7 @@ pub(super) enum Port {
     Secured,
 }
 
-impl Port {
+impl HeardOver {
     pub(super) const fn of(secure: bool) -> Self {
         if secure { Self::Secured } else { Self::Any }
     }
@@ -55,7 +55,7 @@ pub(super) struct Device {
     pub(super) endpoint: Box<str>,
     pub(super) id: DeviceId,
     /// Where it is heard.
-    pub(super) port: Port,
+    pub(super) heard_over: HeardOver,
     /// What is set for its product.
     pub(super) profile: ProfileId,
     pub(super) registration: Option<Registered>,
@@ -128,7 +128,7 @@ impl Device {
         Self {
             endpoint,
             id,
-            port: Port::Any,
+            heard_over: HeardOver::Any,
             profile: ProfileId::default(),
             registration: None,
             heard_at: None,
@@ -164,7 +164,7 @@ impl Device {
 
     /// Whether nobody added it, as far as is known since the server was started.
     pub(super) fn is_newcomer(&self) -> bool {
-        self.port == Port::Open
+        self.heard_over == HeardOver::Open
     }
 
     /// Whether nothing has shown yet that it receives what is sent to its address.

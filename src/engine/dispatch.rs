@@ -3,14 +3,14 @@
 use super::{Engine, Incoming, Location, key::DeviceKey, send::Requester};
 use crate::{
     coap::{Block, Code, ContentFormat, Kind, Message, slice},
-    upgrade::Event,
+    upgrade::Input,
 };
 
 /// What `/.well-known/core` lists (RFC 6690): the registration interface.
 const CORE_LINKS: &[u8] = b"</rd>;rt=\"core.rd\";ct=40";
 
 /// Who has sent a request, and what that means for the device's upgrade.
-type Spoke = Option<(DeviceKey, Option<Event>)>;
+type Spoke = Option<(DeviceKey, Option<Input>)>;
 
 impl Engine {
     /// Takes a request; `bound` is the device at its sender's address.
@@ -44,7 +44,7 @@ impl Engine {
     /// Answers a request, and tells who has sent it, if that is a device that is registered.
     fn answer_request(&mut self, bound: Option<DeviceKey>, incoming: &Incoming<'_>) -> Spoke {
         let peer = incoming.peer();
-        let spoke = |key| (key, Some(Event::Heard));
+        let spoke = |key| (key, Some(Input::Heard));
         if incoming.message.wants_proxy() {
             // RFC 7252 §5.10.2, before §5.4.1: these options are critical, and have a code of their own
             self.refuse(incoming, (Code::PROXYING_NOT_SUPPORTED, ""));

@@ -12,7 +12,7 @@ use crate::{
     ledger::{Deadline, Happened, Line, Outcome, Postponed, Repeated, Stage, UpgradeId},
     lwm2m::ResourcePath,
     session::{self, Step},
-    upgrade::{Action, Event, Negotiation, Sign},
+    upgrade::{Action, Input, Negotiation, Sign},
 };
 
 /// What became of what an upgrade wants to be asked.
@@ -32,7 +32,7 @@ impl Engine {
     }
 
     /// Lets something happen to the device's upgrade, if it has one.
-    pub(super) fn fire(&mut self, key: DeviceKey, event: Event) {
+    pub(super) fn fire(&mut self, key: DeviceKey, event: Input) {
         let (now, config) = (self.now, self.config.clone());
         let Some(session) = self.device_mut(key).session.as_mut() else {
             return;
@@ -47,17 +47,17 @@ impl Engine {
         if let Negotiation::Ended(outcome) = after {
             return self.end(key, &before, outcome);
         }
-        if let Event::Reached(deadline) = event {
+        if let Input::Reached(deadline) = event {
             self.deadline_passed(key, deadline, &before, &after);
         }
         let asked = (actions.into_iter()).fold(Asked::Nothing, |_, action| self.act(key, action));
         // One that is at work is asked again and again.
-        let again = event == Event::Reached(Deadline::ResultGrace)
+        let again = event == Input::Reached(Deadline::ResultGrace)
             && !news
             && !self.is_first(key, Repeated::Question);
         self.record_step(key, news, line.filter(|_| !again), asked);
         self.move_slot(key, &before, &after);
-        if event == Event::Reached(Deadline::Nudge) {
+        if event == Input::Reached(Deadline::Nudge) {
             self.store_last_progress(key);
         }
     }
@@ -107,7 +107,7 @@ impl Engine {
                 },
             ) => {
                 let later = Line::asking(Happened::Asked, asked, number);
-                session.account.announce(tag.message(None), later);
+                session.correspondence.announce(tag.message(None), later);
                 let postponed = match leaves {
                     Leaves::Later(why) => Some(why),
                     Leaves::Now | Leaves::Behind => None,
@@ -144,7 +144,7 @@ impl Engine {
         let tag = match action {
             Action::ReadCoverage => {
                 if let Some(session) = self.device_mut(key).session.as_mut() {
-                    session.account.not_understood = None;
+                    session.correspondence.not_understood = None;
                 }
                 self.begin_read(key, Read::object());
                 return Asked::Now(Tag::Read);
@@ -224,7 +224,7 @@ impl Engine {
             if deadline == Deadline::Slot && self.asks_how_it_stands(key) {
                 break;
             }
-            self.fire(key, Event::Reached(deadline));
+            self.fire(key, Input::Reached(deadline));
         }
         let device = self.device_mut(key);
         if let Some(session) = device.session.as_mut() {
@@ -256,7 +256,7 @@ impl Engine {
             return;
         }
         if device.is_awake(self.now.instant, window) {
-            self.fire(key, Event::Heard);
+            self.fire(key, Input::Heard);
         } else if !device.sleeps() {
             self.send_ping(key);
         }

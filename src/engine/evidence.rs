@@ -10,7 +10,7 @@ use crate::{
     coap::EXCHANGE_LIFETIME,
     ledger::{Evidence, Explanation, Happened, Repeated, Stage},
     package::Version,
-    upgrade::{Claim, Credence, Event, Sign},
+    upgrade::{Claim, Credence, Input, Sign},
 };
 
 impl Engine {
@@ -101,7 +101,7 @@ impl Engine {
 
     /// The device has registered; `excuse` explains it, if anything besides a restart does. Returns what that means for its
     /// upgrade.
-    pub(super) fn explain_registration(&mut self, key: DeviceKey, excuse: Option<Excuse>) -> Event {
+    pub(super) fn explain_registration(&mut self, key: DeviceKey, excuse: Option<Excuse>) -> Input {
         let restarted = excuse.is_none();
         if restarted {
             self.has_restarted(key);
@@ -121,7 +121,7 @@ impl Engine {
                 why,
             });
         }
-        Event::Registered { restarted }
+        Input::Registered { restarted }
     }
 
     fn persist_evidence(&mut self, key: DeviceKey) {
@@ -185,7 +185,7 @@ impl Engine {
         if began_at > now.instant_at(newest.at) {
             self.has_restarted(key);
             self.note(key, Happened::AssociationBegun.into());
-            self.fire(key, Event::Restarted);
+            self.fire(key, Input::Restarted);
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     coap::{Code, ContentFormat, Datagram, Kind, Message, MessageBuilder, Token, put_downlink},
     ledger::{Fate, Form, Happened, Inbound, Repeated},
     lwm2m::{Container, ResourcePath, Wrapping, accept_for, format, opaque_of},
-    upgrade::Event,
+    upgrade::Input,
 };
 
 /// Whether an answer may mean that the content format is the trouble. 4.02, 4.06 and 4.15 say so. Stacks in the field
@@ -208,7 +208,7 @@ impl Engine {
     ) {
         if payload.is_empty() {
             self.label_seen(key, content_format);
-            return self.fire(key, Event::Heard);
+            return self.fire(key, Input::Heard);
         }
         // In none of the formats a payload begins so.
         if pcp::is_pcp(payload) {
@@ -233,7 +233,7 @@ impl Engine {
     /// A frame, several, the device's own data, or nothing.
     pub(super) fn bytes_received(&mut self, key: DeviceKey, bytes: &[u8]) {
         if bytes.is_empty() {
-            return self.fire(key, Event::Heard);
+            return self.fire(key, Input::Heard);
         }
         if !pcp::is_pcp(bytes) {
             return self.service_data(key);
@@ -247,6 +247,6 @@ impl Engine {
     fn service_data(&mut self, key: DeviceKey) {
         self.counters.service_data += 1;
         self.said(key, Inbound::ServiceData);
-        self.fire(key, Event::Heard);
+        self.fire(key, Input::Heard);
     }
 }

@@ -7,10 +7,10 @@ use rand_chacha::rand_core::Rng;
 
 use super::{Engine, asked::Tag, device::Device, key::DeviceKey};
 use crate::{
-    coap::{Code, Datagram, Kind, LinkEvent, Message, MessageBuilder, Peer, Request, Token},
+    coap::{Code, Datagram, Kind, LinkEvent, Message, MessageBuilder, Peer, QueuedRequest, Token},
     ledger::{Fate, Happened, Inbound, Postponed, Repeated},
     lwm2m::ResourcePath,
-    upgrade::{Event, transfer::pcp::PcpEvent},
+    upgrade::{Input, transfer::pcp::PcpInput},
 };
 
 /// When a request leaves that was queued.
@@ -25,7 +25,7 @@ pub(super) enum Leaves {
 
 /// How often a request was sent before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sent {
+pub(super) enum Try {
     First,
     Again,
 }
@@ -51,17 +51,13 @@ impl Engine {
         self.device_mut(key).link.send_first(request);
     }
 
-    fn frame_request(&mut self, key: DeviceKey, tag: Tag, frame: Bytes) -> Request<Tag> {
+    fn frame_request(&mut self, key: DeviceKey, tag: Tag, frame: Bytes) -> QueuedRequest<Tag> {
         let token = self.fresh_token();
         let device = self.device_mut(key);
         device.link.cancel(|pending| same_kind(*pending, tag));
         let message_id = device.take_message_id();
-        Request {
-            tag,
-            message_id,
-            token,
-            datagram: self.write(key, message_id, token, frame),
-        }
+        let datagram = self.write(key, message_id, token, frame);
+        QueuedRequest::new(tag, message_id, token, datagram)
     }
 
     /// Queues a PCP message for the device.
@@ -93,15 +89,10 @@ impl Engine {
         if let Some(block) = block2 {
             builder = builder.block2(block);
         }
-        let datagram = builder.build().into();
+        let datagram = builder.build();
         self.enqueue(
             key,
-            Request {
-                tag: Tag::Read,
-                message_id,
-                token,
-                datagram,
-            },
+            QueuedRequest::new(Tag::Read, message_id, token, datagram),
         );
     }
 
@@ -118,7 +109,7 @@ impl Engine {
         self.enqueue(key, request);
     }
 
-    fn observation(&mut self, key: DeviceKey) -> Request<Tag> {
+    fn observation(&mut self, key: DeviceKey) -> QueuedRequest<Tag> {
         let accept = self.accept_of_observation(key);
         let device = self.device_mut(key);
         let message_id = device.take_message_id();
@@ -128,12 +119,7 @@ impl Engine {
         if let Some(format) = accept {
             builder = builder.accept(format);
         }
-        Request {
-            tag: Tag::Observe,
-            message_id,
-            token,
-            datagram: builder.build().into(),
-        }
+        QueuedRequest::new(Tag::Observe, message_id, token, builder.build())
     }
 
     /// A Reset has ended the observation, or what the device took for one: it is made anew at once, but not twice within
@@ -156,15 +142,10 @@ impl Engine {
         let message_id = device.take_message_id();
         let put = MessageBuilder::new(Kind::Confirmable, Code::PUT, message_id, token);
         let write = below(device, put, ResourcePath::UPLINK).query("pmin=0");
-        let datagram = write.build().into();
+        let datagram = write.build();
         self.enqueue(
             key,
-            Request {
-                tag: Tag::Attributes,
-                message_id,
-                token,
-                datagram,
-            },
+            QueuedRequest::new(Tag::Attributes, message_id, token, datagram),
         );
     }
 
@@ -176,21 +157,15 @@ impl Engine {
         }
         let message_id = device.take_message_id();
         let token = Token::default();
-        let datagram = MessageBuilder::new(Kind::Confirmable, Code::EMPTY, message_id, token)
-            .build()
-            .into();
+        let datagram =
+            MessageBuilder::new(Kind::Confirmable, Code::EMPTY, message_id, token).build();
         self.enqueue(
             key,
-            Request {
-                tag: Tag::Ping,
-                message_id,
-                token,
-                datagram,
-            },
+            QueuedRequest::new(Tag::Ping, message_id, token, datagram),
         );
     }
 
-    fn enqueue(&mut self, key: DeviceKey, request: Request<Tag>) {
+    fn enqueue(&mut self, key: DeviceKey, request: QueuedRequest<Tag>) {
         let device = &mut self.devices[key];
         let rules = &self.profiles[device.profile].transmission;
         if device.link.send(rules, request).is_err() {
@@ -243,16 +218,16 @@ impl Engine {
         let random = self.random.next_u32();
         let rules = &self.profiles[device.profile].transmission;
         if let Some(datagram) = device.link.poll_transmit(now, rules, random) {
-            self.leave(key, peer, datagram, Sent::First);
+            self.leave(key, peer, datagram, Try::First);
         }
     }
 
     /// Sends the outstanding request.
-    pub(super) fn leave(&mut self, key: DeviceKey, peer: Peer, datagram: Datagram, sent: Sent) {
+    pub(super) fn leave(&mut self, key: DeviceKey, peer: Peer, datagram: Datagram, sent: Try) {
         if self.withholds(key, datagram.len(), sent) {
             return self.counters.requests_withheld += 1; // as if it were lost
         }
-        if sent == Sent::Again {
+        if sent == Try::Again {
             self.counters.requests_repeated += 1;
         }
         self.has_left(key);
@@ -268,8 +243,8 @@ impl Engine {
 
     /// Whether a request is not sent, because the device's address may be false. Nobody is sent the same again from whom
     /// nothing but a registration came, unless an upgrade waits for it; and nobody more than three times what came.
-    fn withholds(&mut self, key: DeviceKey, len: usize, sent: Sent) -> bool {
-        if sent == Sent::Again && self.is_asked_once(key) {
+    fn withholds(&mut self, key: DeviceKey, len: usize, sent: Try) -> bool {
+        if sent == Try::Again && self.is_asked_once(key) {
             return true;
         }
         let registration = self.device_mut(key).registration.as_mut();
@@ -331,13 +306,13 @@ impl Engine {
         match (event, message) {
             (LinkEvent::Responded(tag), Some(message)) => self.responded(key, tag, message),
             (LinkEvent::Acknowledged(Tag::Execute), _) => {
-                self.fire(key, Event::Pcp(PcpEvent::ExecuteDelivered));
+                self.fire(key, Input::Pcp(PcpInput::ExecuteDelivered));
             }
             // Some stacks acknowledge an empty message instead of rejecting it.
             (LinkEvent::Acknowledged(Tag::Ping) | LinkEvent::Rejected(Tag::Ping), _) => {
                 self.device_mut(key).link.cancel(|tag| *tag == Tag::Ping);
                 self.said(key, Inbound::Pong);
-                self.fire(key, Event::Heard);
+                self.fire(key, Input::Heard);
             }
             (LinkEvent::Rejected(Tag::Read), _) => self.read_refused(key),
             (LinkEvent::Rejected(Tag::Attributes), _) => self.attributes_refused(key, None),
@@ -383,7 +358,7 @@ impl Engine {
             }
             Tag::Read => self.read_answered(key, message),
             Tag::Execute if code.is_success() => {
-                self.fire(key, Event::Pcp(PcpEvent::ExecuteDelivered));
+                self.fire(key, Input::Pcp(PcpInput::ExecuteDelivered));
             }
             Tag::Version | Tag::Notify | Tag::Execute if !code.is_success() => {
                 self.note_once(key, Repeated::Write, || Happened::WriteRefused {
@@ -415,7 +390,7 @@ impl Engine {
             });
             let object = ResourcePath::UPLINK.object();
             if code == Code::NOT_FOUND && self.device(key).announces(object) == Some(false) {
-                self.fire(key, Event::NotSupported);
+                self.fire(key, Input::NotSupported);
             }
         } else {
             // One that does not take it the second time either is asked when there is a reason.
@@ -444,7 +419,7 @@ impl Engine {
         let waits = device.link.waits(|tag| *tag == Tag::Notify);
         if tag == Tag::Notify || waits {
             device.link.cancel(|tag| *tag == Tag::Notify);
-            self.fire(key, Event::Pcp(PcpEvent::NotificationUndelivered));
+            self.fire(key, Input::Pcp(PcpInput::NotificationUndelivered));
         }
     }
 
@@ -461,7 +436,7 @@ impl Engine {
             let (again, event) = device.link.handle_timeout(now, rules);
             if let Some(datagram) = again {
                 if let Some(peer) = self.device(key).peer() {
-                    self.leave(key, peer, datagram, Sent::Again);
+                    self.leave(key, peer, datagram, Try::Again);
                 }
             } else if let Some(event) = event {
                 self.link_event(key, event, None);

@@ -57,7 +57,7 @@ mod told;
 pub use command::Command;
 pub use effect::{Counters, Effect, Report, Seq};
 pub use id::ShardId;
-pub use moves::{Row, Seek, Sought, Welcome, Whose};
+pub use moves::{MovingDevice, Seek, Sought, Welcome, Whose};
 pub use speaker::Speaker;
 
 use std::{
@@ -74,7 +74,7 @@ use crate::{
     coap::{Datagram, Message, Peer, Reassembly},
     config::Config,
     ledger::{Happened, Repeated, Stage, UpgradeId},
-    upgrade::Event,
+    upgrade::Input,
 };
 use device::Device;
 use id::Location;
@@ -193,7 +193,7 @@ impl Engine {
             if self.stage(key) == Some(Stage::WaitingForSlot)
                 && let Some((coverage, _)) = self.device(key).coverage()
             {
-                self.fire(key, Event::CoverageAnswered(Some(coverage)));
+                self.fire(key, Input::CoverageAnswered(Some(coverage)));
                 self.settle(key);
             }
         }

@@ -116,7 +116,7 @@ pub enum Whose {
 
 /// A device on its way from one engine to another, with its upgrade.
 #[derive(Debug)]
-pub struct Row(Box<Device>);
+pub struct MovingDevice(Box<Device>);
 
 impl Engine {
     /// Asks for the device that seems to have sent a datagram.
@@ -184,7 +184,10 @@ impl Engine {
             By::Location(location) => device.location() == Some(location),
             By::Token | By::Identity => device.registration.is_some(),
         };
-        if !seek.speaker().is_allowed(&device.endpoint, device.port) {
+        if !seek
+            .speaker()
+            .is_allowed(&device.endpoint, device.heard_over)
+        {
             Whose::NotTheirs(device.endpoint.clone())
         } else if !registered {
             Whose::NotRegistered
@@ -200,7 +203,7 @@ impl Engine {
     /// Gives a device to another engine. The change that it waits for must be committed.
     ///
     /// `None` when it has moved so often lately that it is left alone: a move counts as one of its writes, and causes some.
-    pub fn give_away(&mut self, now: Now, seek: &Seek) -> Option<Row> {
+    pub fn give_away(&mut self, now: Now, seek: &Seek) -> Option<MovingDevice> {
         self.now = now;
         let key = self.devices.by_id(seek.device)?;
         // Anybody may know its name, where nothing is encrypted.
@@ -214,12 +217,12 @@ impl Engine {
         if let Some(session) = &device.session {
             self.holders.remove(&session.order.upgrade);
         }
-        Some(Row(Box::new(device)))
+        Some(MovingDevice(Box::new(device)))
     }
 
     /// Takes a device from another engine. It is not spoken to before what it has said is handled, which tells where
     /// it is.
-    pub fn take_in(&mut self, now: Now, row: Row) {
+    pub fn take_in(&mut self, now: Now, row: MovingDevice) {
         self.now = now;
         let mut device = *row.0;
         device.pending = 0;

@@ -12,14 +12,14 @@ use super::{
     asked::Tag,
     device::{LastDownload, LastReport, REPORT_REPEATS, Session},
     key::DeviceKey,
-    link::Sent,
+    link::Try,
 };
 use crate::{
     ledger::{
         Doubt, FailedIn, Fate, Happened, Inbound, Progress, Repeated, ReportedFailure, Stage,
     },
     package::Version,
-    upgrade::{Claim, Credence, Event, Sign, transfer::pcp::PcpEvent},
+    upgrade::{Claim, Credence, Input, Sign, transfer::pcp::PcpInput},
 };
 
 impl Engine {
@@ -50,7 +50,7 @@ impl Engine {
                 if let Some(version) = version {
                     self.doubts(key, version, credence);
                 }
-                self.fire(key, Event::VersionAnswered(result, version, credence));
+                self.fire(key, Input::VersionAnswered(result, version, credence));
                 self.remember_claim(key);
                 if let Some(version) = version {
                     self.learn_version(key, version);
@@ -67,7 +67,7 @@ impl Engine {
                     self.device_mut(key).link.cancel(|tag| *tag == Tag::Execute);
                     self.fared(key, Tag::Execute, Fate::Acknowledged);
                 }
-                self.fire(key, Event::Pcp(PcpEvent::ExecuteAnswered(result)));
+                self.fire(key, Input::Pcp(PcpInput::ExecuteAnswered(result)));
             }
             DeviceMessage::UpgradeReport { result, version } => {
                 self.upgrade_reported(key, result, version.into());
@@ -84,8 +84,8 @@ impl Engine {
         let credence = target.map_or(Credence::Sound, |target| {
             self.credence(key, target, Claim::Answer)
         });
-        let answered = PcpEvent::NotificationAnswered(result, credence);
-        self.fire(key, Event::Pcp(answered));
+        let answered = PcpInput::NotificationAnswered(result, credence);
+        self.fire(key, Input::Pcp(answered));
         // Once it is told to install it, this answers a notification from before.
         let late = self.stage(key) == Some(Stage::Executing);
         if let Some(target) = target.filter(|_| result.is_success() && !late) {
@@ -120,7 +120,7 @@ impl Engine {
             return self.refuse_segment(key, ResultCode::NO_SUCH_SEGMENT, Some(segment));
         };
         self.compare_with_last(key, segment);
-        self.fire(key, Event::Pcp(PcpEvent::SegmentRequested(segment)));
+        self.fire(key, Input::Pcp(PcpInput::SegmentRequested(segment)));
         let done_bytes = package.pcp.offer.segmentation.bytes_before(segment);
         self.store_progress(key, done_bytes, true);
         self.counters.segments_served += 1;
@@ -133,7 +133,7 @@ impl Engine {
             .repeat_now(now, |tag| *tag == Tag::Segment(segment))
             && let Some(peer) = device.peer()
         {
-            return self.leave(key, peer, datagram, Sent::Again);
+            return self.leave(key, peer, datagram, Try::Again);
         }
         self.send_frame(key, Tag::Segment(segment), frame);
     }
@@ -265,7 +265,7 @@ impl Engine {
             };
             self.note_sign(key, version, sign);
         }
-        self.fire(key, Event::Pcp(PcpEvent::DownloadReported(status)));
+        self.fire(key, Input::Pcp(PcpInput::DownloadReported(status)));
     }
 
     fn upgrade_reported(&mut self, key: DeviceKey, result: ResultCode, version: Version) {
@@ -291,7 +291,7 @@ impl Engine {
         self.send_message(key, Tag::Answer(MessageCode::UPGRADE_REPORT.0), &message);
         self.fire(
             key,
-            Event::Pcp(PcpEvent::UpgradeReported(result, version, credence)),
+            Input::Pcp(PcpInput::UpgradeReported(result, version, credence)),
         );
         self.learn_version(key, version);
     }

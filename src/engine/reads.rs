@@ -8,7 +8,7 @@ use crate::{
     coap::{Block, Message},
     ledger::{Coverage, Happened, Inbound, Misread},
     lwm2m::{ConnectivityReading, ContentError, ResourcePath, decode},
-    upgrade::{Event, Negotiation},
+    upgrade::{Input, Negotiation},
 };
 
 /// Longest body that is put together from the blocks of a device's answer, bytes.
@@ -105,7 +105,7 @@ impl Engine {
     /// What the device answered cannot be read: told now, and at the end if its cell stays unknown.
     fn not_understood(&mut self, key: DeviceKey, misread: Misread) {
         if let Some(session) = self.device_mut(key).session.as_mut() {
-            session.account.not_understood = Some(misread.clone());
+            session.correspondence.not_understood = Some(misread.clone());
         }
         self.note(key, Happened::NotUnderstood(misread).into());
     }
@@ -127,7 +127,7 @@ impl Engine {
         let path = read.path;
         if path == ResourcePath::CELL_ID {
             self.learn_coverage(key, reading, CoverageSource::Cell);
-            self.fire(key, Event::CellAnswered(reading.cell_id));
+            self.fire(key, Input::CellAnswered(reading.cell_id));
         } else if path == ResourcePath::CONNECTIVITY && found.is_none() {
             self.begin_read(key, next(ResourcePath::RSRP));
         } else if path == ResourcePath::RSRP && reading.rsrp.is_some() {
@@ -141,7 +141,7 @@ impl Engine {
             };
             self.learn_coverage(key, reading, source);
             let told = reading != ConnectivityReading::default();
-            let event = Event::CoverageAnswered(told.then(|| self.coverage_of(key, reading)));
+            let event = Input::CoverageAnswered(told.then(|| self.coverage_of(key, reading)));
             self.fire(key, event);
         }
     }

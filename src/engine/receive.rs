@@ -6,7 +6,7 @@ use super::{
     Engine, Incoming, Sought,
     device::HeardIn,
     key::DeviceKey,
-    link::{STRANGE_NOTIFICATION, Sent},
+    link::{STRANGE_NOTIFICATION, Try},
     moves::By,
     observation::Observation,
     respond::created,
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     coap::{Code, Datagram, Kind, Message, Peer, Reply, empty_ack, reset, short_response},
     ledger::{DeviceId, Stage},
-    upgrade::Event,
+    upgrade::Input,
 };
 
 impl Engine {
@@ -71,7 +71,7 @@ impl Engine {
             Kind::Confirmable if code == Code::EMPTY => {
                 // CoAP ping (RFC 7252 §4.3)
                 self.transmit(peer, reset(incoming.message.message_id()), 0);
-                self.fire(key, Event::Heard);
+                self.fire(key, Input::Heard);
             }
             Kind::Acknowledgement | Kind::Reset => self.answered(key, incoming.message),
             Kind::Confirmable | Kind::NonConfirmable if code.is_response() => {
@@ -206,7 +206,7 @@ impl Engine {
         device.silent = false;
         device.heard_in = HeardIn::ThisRun;
         if device.peer().is_some() && self.stage(key) == Some(Stage::WaitingForDevice) {
-            self.fire(key, Event::Heard);
+            self.fire(key, Input::Heard);
         }
     }
 
@@ -220,7 +220,7 @@ impl Engine {
             && let Some(datagram) = device.link.repeat_overdue(now)
             && let Some(peer) = device.peer()
         {
-            self.leave(key, peer, datagram, Sent::Again);
+            self.leave(key, peer, datagram, Try::Again);
         }
         self.flush(key);
         self.device_mut(key).rest(now);

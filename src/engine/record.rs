@@ -1,4 +1,4 @@
-//! Keeps the account of an attempt: what was sent and said goes into it, and into the timeline; when the attempt has failed,
+//! Keeps the correspondence of an attempt: what was sent and said goes into it, and into the timeline; when the attempt has failed,
 //! its detail is made of it.
 
 use super::{
@@ -22,7 +22,7 @@ impl Engine {
             return;
         };
         let message = tag.message(session.exchange.as_ref().map(Read::path));
-        let line = session.account.left(message, at);
+        let line = session.correspondence.left(message, at);
         if tag == Tag::Execute {
             self.commanded(key);
         }
@@ -34,7 +34,7 @@ impl Engine {
     /// Something became of a request.
     pub(super) fn fared(&mut self, key: DeviceKey, tag: Tag, fate: Fate) {
         if let Some(session) = self.device_mut(key).session.as_mut() {
-            session.account.fared(&tag.message(None), fate);
+            session.correspondence.fared(&tag.message(None), fate);
         }
     }
 
@@ -53,14 +53,14 @@ impl Engine {
     /// Counts what happened. Returns whether it is to be told, the first time in the stage.
     pub(super) fn is_first(&mut self, key: DeviceKey, what: Repeated) -> bool {
         let session = self.device_mut(key).session.as_mut();
-        session.is_some_and(|session| session.account.count(what))
+        session.is_some_and(|session| session.correspondence.count(what))
     }
 
     /// The device has said something.
     pub(super) fn said(&mut self, key: DeviceKey, message: Inbound) {
         let at = self.now.utc;
         if let Some(session) = self.device_mut(key).session.as_mut() {
-            session.account.said = Some(Said { message, at });
+            session.correspondence.said = Some(Said { message, at });
         }
     }
 

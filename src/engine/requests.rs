@@ -5,7 +5,7 @@ use rand_chacha::rand_core::Rng;
 
 use super::{
     Announced, Change, Engine, Incoming, Location, QueueMode, Registration, Report, Sought,
-    device::Port,
+    device::HeardOver,
     key::DeviceKey,
     moves::{By, Welcome},
     registered::{Excuse, Registered, Validation},
@@ -18,7 +18,7 @@ use crate::{
     config::RegistrationPolicy,
     ledger::{Happened, Inbound},
     lwm2m::{RegisterError, RegisterRequest, UpdateRequest},
-    upgrade::Event,
+    upgrade::Input,
 };
 
 /// The product of devices that open registration lets in.
@@ -29,7 +29,7 @@ type Refusal = (Code, &'static str);
 
 impl Engine {
     /// Returns what that means for the sender's upgrade, if it is registered now.
-    pub(super) fn register(&mut self, incoming: &Incoming<'_>) -> Option<Event> {
+    pub(super) fn register(&mut self, incoming: &Incoming<'_>) -> Option<Input> {
         if self.puts_off(incoming.message)
             || self.seeks_registrant(incoming)
             || self.refuses_first_block(incoming)
@@ -351,7 +351,9 @@ impl Engine {
         let location = Location::parse(location)?;
         let key = self.devices.by_id(location.device)?;
         let device = self.device(key);
-        let theirs = incoming.speaker.is_allowed(&device.endpoint, device.port);
+        let theirs = incoming
+            .speaker
+            .is_allowed(&device.endpoint, device.heard_over);
         let ended = device.location() != Some(location);
         let answered = theirs && ended && self.answer_repeat(key, incoming);
         answered.then_some(key)
@@ -375,7 +377,7 @@ impl Engine {
         known.or_else(|| {
             (*sought == Sought::Newcomer).then(|| {
                 let key = self.insert_device(endpoint, OPEN_PRODUCT);
-                self.device_mut(key).port = Port::Open;
+                self.device_mut(key).heard_over = HeardOver::Open;
                 key
             })
         })

@@ -5,7 +5,7 @@ use crate::{
     coap::Code,
     ledger::{Inbound, Stage},
     lwm2m::{ConnectivityReading, SendError, SendRequest},
-    upgrade::Event,
+    upgrade::Input,
 };
 
 /// Whom a request comes from that names nobody.
@@ -95,9 +95,9 @@ impl Engine {
         self.learn_coverage(key, reading, CoverageSource::Send);
         let answer = match self.stage(key) {
             Some(Stage::QueryingCoverage | Stage::WaitingForSlot) => {
-                Event::CoverageAnswered(Some(self.coverage_of(key, reading)))
+                Input::CoverageAnswered(Some(self.coverage_of(key, reading)))
             }
-            Some(Stage::QueryingCell) => Event::CellAnswered(reading.cell_id),
+            Some(Stage::QueryingCell) => Input::CellAnswered(reading.cell_id),
             _ => return,
         };
         let device = self.device_mut(key);

@@ -7,7 +7,7 @@ use crate::{
     clock::Instant,
     ledger::{DeviceId, Lane, Stage},
     session::{GateAsk, GateOrder, GateRequest, Presence, Standing, StandingAsked},
-    upgrade::{Event, Readiness},
+    upgrade::{Input, Readiness},
 };
 
 /// How long the gate is waited for.
@@ -92,7 +92,7 @@ impl Engine {
         match order {
             GateOrder::Measure { .. } => {
                 if self.stage(key) == Some(Stage::WaitingForSlot) {
-                    self.fire(key, Event::MeasureAnew);
+                    self.fire(key, Input::MeasureAnew);
                 }
                 self.tell_all(key);
             }
@@ -148,7 +148,7 @@ impl Engine {
             return;
         }
         self.counters.admissions += 1;
-        self.fire(key, Event::SlotGranted);
+        self.fire(key, Input::SlotGranted);
         let session = self.device(key).session.as_ref();
         if let Some(place) = session.and_then(|session| session.negotiation().slot()) {
             let change = Change::Admitted {

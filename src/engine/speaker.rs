@@ -1,6 +1,6 @@
 //! Who may speak for which device.
 
-use super::{Engine, Report, device::Port, key::DeviceKey};
+use super::{Engine, Report, device::HeardOver, key::DeviceKey};
 use crate::{clock::Instant, coap::Peer};
 
 /// Who has sent a datagram.
@@ -49,11 +49,11 @@ impl<'n> Speaker<'n> {
     }
 
     /// Whether it may be the device of that name, which is heard there.
-    pub(super) fn is_allowed(&self, endpoint: &str, port: Port) -> bool {
+    pub(super) fn is_allowed(&self, endpoint: &str, heard_over: HeardOver) -> bool {
         if self.peer.secured {
             self.endpoints.iter().any(|own| **own == *endpoint)
         } else {
-            port != Port::Secured
+            heard_over != HeardOver::Secured
         }
     }
 }
@@ -69,7 +69,7 @@ impl Engine {
     /// Whether what is heard from `speaker` may be the device's. What is not is told to the operator.
     pub(super) fn may_speak_for(&mut self, speaker: &Speaker<'_>, key: DeviceKey) -> bool {
         let device = self.device(key);
-        if speaker.is_allowed(&device.endpoint, device.port) {
+        if speaker.is_allowed(&device.endpoint, device.heard_over) {
             return true;
         }
         let endpoint = device.endpoint.to_string();
@@ -80,8 +80,8 @@ impl Engine {
     /// Whether `speaker` may register as `endpoint`. What it may not is told to the operator.
     pub(super) fn may_register(&mut self, speaker: &Speaker<'_>, endpoint: &str) -> bool {
         let known = self.find(endpoint);
-        let port = known.map_or(Port::Any, |key| self.device(key).port);
-        let may = speaker.is_allowed(endpoint, port);
+        let heard_over = known.map_or(HeardOver::Any, |key| self.device(key).heard_over);
+        let may = speaker.is_allowed(endpoint, heard_over);
         if !may {
             self.turn_away(speaker, endpoint.to_owned());
         }
@@ -103,7 +103,7 @@ impl Engine {
     pub(super) fn bound_to(&mut self, speaker: &Speaker<'_>) -> Option<DeviceKey> {
         let key = self.devices.by_peer(speaker.peer)?;
         let device = self.device(key);
-        if speaker.is_allowed(&device.endpoint, device.port) {
+        if speaker.is_allowed(&device.endpoint, device.heard_over) {
             return Some(key);
         }
         self.displace(key);
@@ -111,9 +111,11 @@ impl Engine {
     }
 
     /// A device that is heard only where datagrams are encrypted is no longer spoken to anywhere else.
-    pub(super) fn check_port(&mut self, key: DeviceKey) {
+    pub(super) fn check_channel(&mut self, key: DeviceKey) {
         let device = self.device(key);
-        if device.peer().is_some_and(|peer| !peer.secured) && device.port == Port::Secured {
+        if device.peer().is_some_and(|peer| !peer.secured)
+            && device.heard_over == HeardOver::Secured
+        {
             self.displace(key);
         }
     }

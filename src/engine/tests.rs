@@ -1,7 +1,7 @@
 //! The engine against devices that are scripted by hand: bytes in, effects out, no clock but ours.
 
-mod account;
 mod admission;
+mod correspondence;
 mod evidence;
 mod flow;
 mod formats;

@@ -30,7 +30,7 @@ impl AlarmId {
 #[derive(Debug)]
 pub(super) struct Timers {
     /// First one row for each slot, which closes its list; then those of the alarms, set or free.
-    rows: Vec<Row>,
+    rows: Vec<Entry>,
     /// The first row that is free; each names the next. 0, the row of a slot, ends them.
     free: u32,
     len: usize,
@@ -41,7 +41,7 @@ pub(super) struct Timers {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Row {
+struct Entry {
     at: Instant,
     device: DeviceKey,
     prev: u32,
@@ -50,7 +50,7 @@ struct Row {
 
 impl Default for Timers {
     fn default() -> Self {
-        let slot = |row| Row {
+        let slot = |row| Entry {
             at: Instant::ZERO,
             device: DeviceKey(0), // never looked at
             prev: row,
@@ -69,7 +69,7 @@ impl Default for Timers {
 impl Timers {
     /// Sets an alarm for a device.
     pub(super) fn set(&mut self, at: Instant, device: DeviceKey) -> AlarmId {
-        let row = Row {
+        let row = Entry {
             at,
             device,
             prev: 0,
@@ -168,7 +168,7 @@ impl Timers {
     }
 
     fn unlink(&mut self, index: u32) {
-        let Row { prev, next, .. } = *self.row(index);
+        let Entry { prev, next, .. } = *self.row(index);
         self.row_mut(prev).next = next;
         self.row_mut(next).prev = prev;
         if prev == next && prev < SLOTS * WHEELS {
@@ -182,11 +182,11 @@ impl Timers {
         self.len -= 1;
     }
 
-    fn row(&self, index: u32) -> &Row {
+    fn row(&self, index: u32) -> &Entry {
         &self.rows[index as usize]
     }
 
-    fn row_mut(&mut self, index: u32) -> &mut Row {
+    fn row_mut(&mut self, index: u32) -> &mut Entry {
         &mut self.rows[index as usize]
     }
 }

@@ -42,7 +42,7 @@ const PRIVATE_V6: [(Ipv6Addr, u8); 3] = [
 /// An address that the server does not post to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{0} is not a public address; webhooks.allow_networks has to name its network")]
-pub struct Refused(pub IpAddr);
+pub struct ForbiddenAddress(pub IpAddr);
 
 /// Why a URL cannot be a webhook's.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -61,7 +61,7 @@ pub enum TargetError {
     Credentials,
     /// An address that is not public.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Refused(#[from] ForbiddenAddress),
 }
 
 /// A URL that a webhook may have, as far as can be told without asking a name server.
@@ -115,7 +115,7 @@ impl Target {
     ///
     /// # Errors
     /// None may; the first is named.
-    pub fn permits_any(addresses: &[IpAddr], allowed: &[IpNet]) -> Result<(), Refused> {
+    pub fn permits_any(addresses: &[IpAddr], allowed: &[IpNet]) -> Result<(), ForbiddenAddress> {
         let mut refused = None;
         for address in addresses {
             match permit(*address, allowed) {
@@ -152,12 +152,12 @@ fn literal(url: &Url) -> Option<IpAddr> {
 ///
 /// # Errors
 /// It may not.
-pub(super) fn permit(address: IpAddr, allowed: &[IpNet]) -> Result<(), Refused> {
+pub(super) fn permit(address: IpAddr, allowed: &[IpNet]) -> Result<(), ForbiddenAddress> {
     let canonical = address.to_canonical();
     if is_public(canonical) || allowed.iter().any(|network| network.contains(&canonical)) {
         Ok(())
     } else {
-        Err(Refused(address))
+        Err(ForbiddenAddress(address))
     }
 }
 

@@ -62,7 +62,7 @@ pub struct DispatcherSetup {
     pub store: Arc<dyn Events>,
     /// The settings. Of those that change only the networks count.
     pub config: Settings,
-    /// Poked when something has happened.
+    /// Signalled when something has happened.
     pub signals: Arc<Signals>,
     /// The clock.
     pub clock: SystemClock,
@@ -221,7 +221,7 @@ impl Dispatcher {
     /// Begins what is due, one of each webhook at a time, as long as there are places. Whoever gets none is looked
     /// at again when one is free.
     async fn serve(&mut self, mut lines: Vec<Line>, now: Now) -> Result<(), StoreError> {
-        lines.sort_by_cached_key(|line| self.receivers.turn(line.webhook.id, &line.origin));
+        lines.sort_by_cached_key(|line| self.receivers.precedence(line.webhook.id, &line.origin));
         let mut lines = VecDeque::from(lines);
         while let Some(mut line) = lines.pop_front() {
             let id = line.webhook.id;

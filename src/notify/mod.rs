@@ -19,7 +19,7 @@ mod signature;
 #[cfg(test)]
 mod tests;
 
-pub use address::{Refused, Target, TargetError};
+pub use address::{ForbiddenAddress, Target, TargetError};
 pub use dispatcher::{Dispatcher, DispatcherSetup};
 pub use kept::{KeepError, Unreadable, seal_secrets};
 pub use payload::{Instance, Payload, TASK_KINDS, TaskEvent, UPGRADE_KINDS, UpgradeEvent};

@@ -71,7 +71,7 @@ struct Trouble {
 }
 
 /// Whose turn it is: the least has the fewest places, and has waited longest.
-pub(super) type Turn = (usize, u64, usize, u64);
+pub(super) type Precedence = (usize, u64, usize, u64);
 
 impl Receivers {
     /// A webhook in trouble is left alone for the pauses of `schedule`, and never for long.
@@ -90,7 +90,7 @@ impl Receivers {
     }
 
     /// The webhook's turn.
-    pub(super) fn turn(&self, webhook: WebhookId, origin: &str) -> Turn {
+    pub(super) fn precedence(&self, webhook: WebhookId, origin: &str) -> Precedence {
         let (webhook, origin) = (self.of_webhook(webhook).places, self.of_origin(origin));
         (
             origin.under_way,
@@ -212,7 +212,7 @@ mod tests {
     ) -> Vec<usize> {
         let mut waiting: Vec<_> = all.iter().collect();
         while !waiting.is_empty() {
-            waiting.sort_by_key(|(webhook, origin)| receivers.turn(*webhook, origin));
+            waiting.sort_by_key(|(webhook, origin)| receivers.precedence(*webhook, origin));
             waiting.retain(|(webhook, origin)| {
                 let may = receivers.may_begin(*webhook, origin, now);
                 if may {

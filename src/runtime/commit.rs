@@ -20,7 +20,7 @@ const AT_ONCE: usize = 1_000;
 /// Commits the shards' changes in their order until the shards are gone.
 ///
 /// While nothing can be written the shards are told, and the reason stands in `health`. The end of an attempt may let
-/// another upgrade begin, so `rollout` is poked.
+/// another upgrade begin, so the rollout is signalled.
 pub(super) async fn commit_changes(
     mut committer: Committer,
     clock: SystemClock,

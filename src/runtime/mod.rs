@@ -7,12 +7,12 @@
 //! device is where.
 
 mod commit;
+mod datagram_socket;
 mod exchange;
 mod gate;
 mod heard;
 mod keys;
 mod message;
-mod port;
 mod restore;
 mod rollout;
 mod secured;
@@ -21,11 +21,11 @@ mod shards;
 mod steering;
 mod supervisor;
 
+pub use datagram_socket::{BATCH, DatagramSocket, bind};
 pub use exchange::{Ends, Exchange};
 pub use heard::Heard;
 pub use keys::Keys;
 pub use message::ShardGone;
-pub use port::{BATCH, Port, bind};
 pub use restore::restore_busy;
 pub use rollout::{PackageCache, Rollout, RolloutError, RolloutSetup};
 pub use secured::{Secured, SecuredSetup};

@@ -48,7 +48,7 @@ pub struct RolloutSetup {
     pub keys: Option<Arc<Keys>>,
     /// The clock.
     pub clock: SystemClock,
-    /// Poked when intent was written.
+    /// Signalled when intent was written.
     pub signals: Arc<Signals>,
     /// Told whether the rollout works.
     pub health: Arc<Health>,
@@ -87,7 +87,7 @@ impl Rollout {
         }
     }
 
-    /// Brings back the devices that had no upgrade, then looks whenever it is poked or something is due, until `stop`
+    /// Brings back the devices that had no upgrade, then looks whenever intent was written or something is due, until `stop`
     /// turns true.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         tokio::select! {

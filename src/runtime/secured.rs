@@ -2,11 +2,11 @@ use std::{collections::HashMap, io, net::SocketAddr, num::NonZeroU32, sync::Arc}
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
-use super::{Keys, Port};
+use super::{DatagramSocket, Keys};
 use crate::{
     clock::{Instant, Now},
     coap::{Datagram, MAX_DATAGRAM_LEN, Peer},
-    dtls::{CloseReason, Dtls, DtlsSetup, Event, Identity, RefuseReason},
+    dtls::{CloseReason, Dtls, DtlsSetup, Identity, Output, RefuseReason},
     engine::Speaker,
     strangers::{Refusal, Strangers},
     telemetry::Figures,
@@ -20,7 +20,7 @@ const LINES_PER_SECOND: NonZeroU32 = NonZeroU32::new(5).unwrap();
 /// The secured port: its socket, its associations, and who is behind them.
 pub struct Secured {
     dtls: Dtls,
-    port: Port,
+    port: DatagramSocket,
     keys: Arc<Keys>,
     /// Who is behind each association.
     shown: HashMap<SocketAddr, Shown>,
@@ -54,7 +54,7 @@ impl Secured {
     pub(super) fn new(setup: SecuredSetup, strangers: Arc<Strangers>) -> io::Result<Self> {
         Ok(Self {
             dtls: setup.dtls,
-            port: Port::new(setup.socket)?,
+            port: DatagramSocket::new(setup.socket)?,
             keys: setup.keys,
             shown: HashMap::new(),
             ended: Vec::new(),
@@ -71,7 +71,7 @@ impl Secured {
         }
     }
 
-    pub(super) const fn port(&self) -> &Port {
+    pub(super) const fn port(&self) -> &DatagramSocket {
         &self.port
     }
 
@@ -130,8 +130,8 @@ impl Secured {
     fn follow(&mut self, now: Instant, mut said: impl FnMut(&Speaker<'_>, &[u8])) {
         while let Some(event) = self.dtls.poll_event() {
             match event {
-                Event::Transmit { peer, bytes } => self.port.send(peer, bytes.into()),
-                Event::Established {
+                Output::Transmit { peer, bytes } => self.port.send(peer, bytes.into()),
+                Output::Established {
                     peer,
                     identity,
                     resumed,
@@ -145,13 +145,13 @@ impl Secured {
                     };
                     self.shown.insert(peer, shown);
                 }
-                Event::Data { peer, bytes, .. } => {
+                Output::Data { peer, bytes, .. } => {
                     if let Some(shown) = self.shown.get(&peer) {
                         let speaker = Speaker::new(Peer::secured(peer), &shown.endpoints);
                         said(&speaker.since(shown.handshake_at), &bytes);
                     }
                 }
-                Event::Closed {
+                Output::Closed {
                     peer,
                     identity,
                     reason,
@@ -165,7 +165,7 @@ impl Secured {
                         self.ended.push(peer);
                     }
                 }
-                Event::Refused {
+                Output::Refused {
                     peer,
                     claimed,
                     reason,

@@ -7,8 +7,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Exchange,
+    datagram_socket::{BATCH, DatagramSocket},
     message::{Done, Message},
-    port::{BATCH, Port},
     secured::{Secured, SecuredSetup},
     until,
 };
@@ -47,7 +47,7 @@ pub(super) struct Shard {
 /// What is around the shard's core.
 struct Around {
     exchange: Arc<Exchange>,
-    plain: Option<Port>,
+    plain: Option<DatagramSocket>,
     secured: Option<Secured>,
     clock: SystemClock,
     changes: mpsc::UnboundedSender<Emitted>,
@@ -139,7 +139,7 @@ impl Shard {
             core: Core::new(setup.id, ids, setup.engine),
             around: Around {
                 exchange: setup.exchange,
-                plain: setup.plain.map(Port::new).transpose()?,
+                plain: setup.plain.map(DatagramSocket::new).transpose()?,
                 secured: (setup.secured)
                     .map(|secured| Secured::new(secured, setup.strangers.clone()))
                     .transpose()?,
@@ -348,8 +348,8 @@ impl Surroundings for Around {
 }
 
 /// Returns when one of the sockets has something.
-async fn readable(plain: Option<&Port>, secured: Option<&Secured>) -> io::Result<()> {
-    async fn one(port: Option<&Port>) -> io::Result<()> {
+async fn readable(plain: Option<&DatagramSocket>, secured: Option<&Secured>) -> io::Result<()> {
+    async fn one(port: Option<&DatagramSocket>) -> io::Result<()> {
         match port {
             Some(port) => port.readable().await,
             None => std::future::pending().await,

@@ -52,7 +52,7 @@ pub struct ShardsSetup {
     pub store: Arc<dyn Store>,
     /// Who commits: a number that no other process has had.
     pub writer: u64,
-    /// Poked when upgrades have ended.
+    /// Signalled when upgrades have ended.
     pub signals: Arc<Signals>,
     /// Told whether the device side works.
     pub health: Arc<Health>,

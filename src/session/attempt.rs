@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    account::Account,
+    correspondence::Correspondence,
     gate::{GateRequest, Presence, Standing},
     timeline,
 };
@@ -13,7 +13,7 @@ use crate::{
         Line, Outcome, Progress, Queue, Stage, StageChange, UpgradeOrder,
     },
     package::Package,
-    upgrade::{Action, Event, Negotiation, Place, Rules, Stored},
+    upgrade::{Action, Input, Negotiation, Place, Rules, Stored},
 };
 
 /// One attempt to upgrade a device. `X` is what whoever speaks with the device keeps beside it.
@@ -30,7 +30,7 @@ pub struct Session<X> {
     stored_since: Option<Instant>,
     progress_stored_at: Option<Instant>,
     /// What it can say for itself.
-    pub account: Account,
+    pub correspondence: Correspondence,
     /// When to find out whether the device can be reached, to begin with it.
     pub look_at: Option<Instant>,
     /// When to send the device something, so that it stays awake while its lane drains.
@@ -103,8 +103,8 @@ impl<X> Session<X> {
             cell_limit: None,
             confirmed: false,
         };
-        let account = Account::begun();
-        let mut session = Self::new(order, package, negotiation, stage, account, exchange);
+        let correspondence = Correspondence::begun();
+        let mut session = Self::new(order, package, negotiation, stage, correspondence, exchange);
         session.refresh_stored(now);
         let begun = Happened::AttemptBegun {
             attempt: session.order.attempt,
@@ -142,9 +142,9 @@ impl<X> Session<X> {
             evidence,
         };
         let (negotiation, actions) = Negotiation::resume(now, &stored, &rules(config, &package));
-        let account = Account::resumed(now.utc);
+        let correspondence = Correspondence::resumed(now.utc);
         let (order, stage) = (upgrade.order, upgrade.stage);
-        let mut session = Self::new(order, package, negotiation, stage, account, exchange);
+        let mut session = Self::new(order, package, negotiation, stage, correspondence, exchange);
         session.stored_until = (session.negotiation.until()).map_or(now.instant, |(_, at)| at);
         session.stored_since = session.negotiation.place().map(|place| place.since);
         (session, actions)
@@ -155,7 +155,7 @@ impl<X> Session<X> {
         package: Arc<Package>,
         negotiation: Negotiation,
         stored: StageChange,
-        account: Account,
+        correspondence: Correspondence,
         exchange: X,
     ) -> Self {
         Self {
@@ -166,7 +166,7 @@ impl<X> Session<X> {
             stored_until: Instant::ZERO,
             stored_since: None,
             progress_stored_at: None,
-            account,
+            correspondence,
             look_at: None,
             keep_awake_at: None,
             told: None,
@@ -183,14 +183,14 @@ impl<X> Session<X> {
     }
 
     /// Lets something happen to the upgrade.
-    pub fn on(&mut self, now: Now, event: Event, config: &Config) -> Step {
+    pub fn on(&mut self, now: Now, event: Input, config: &Config) -> Step {
         let rules = rules(config, &self.package);
         let before = self.negotiation.clone();
         let (after, actions) = before.clone().on(now.instant, event, &rules);
         if after.stage() != before.stage() {
-            self.account.tries = Some(0);
+            self.correspondence.tries = Some(0);
         }
-        if let Some(tries) = &mut self.account.tries {
+        if let Some(tries) = &mut self.correspondence.tries {
             *tries += actions.len();
         }
         self.negotiation = after;
@@ -268,7 +268,7 @@ impl<X> Session<X> {
         let mut changes = Vec::new();
         if news {
             let stage = self.stored.stage;
-            if self.account.told_in.replace(stage) != Some(stage) {
+            if self.correspondence.told_in.replace(stage) != Some(stage) {
                 changes = self.take_repeated(at);
             }
             changes.push(self.stage_change(line, at));
@@ -300,7 +300,7 @@ impl<X> Session<X> {
 
     /// Lines that tell how often what was told once has happened again in the stage that ends.
     pub fn take_repeated(&mut self, at: UtcMillis) -> Vec<Change> {
-        let repeated = std::mem::take(&mut self.account.repeated);
+        let repeated = std::mem::take(&mut self.correspondence.repeated);
         (repeated.into_iter())
             .filter(|(_, count)| *count > 1)
             .map(|(what, count)| {
@@ -370,17 +370,17 @@ impl<X> Session<X> {
             }),
             _ => None,
         };
-        let account = &self.account;
-        let not_understood = account.not_understood.clone();
+        let correspondence = &self.correspondence;
+        let not_understood = correspondence.not_understood.clone();
         Facts {
             objects: Some(contact.objects).filter(|_| *failure == Failure::NotSupported),
             not_understood: not_understood.filter(|_| *failure == Failure::CellUnknown),
             limit,
             queue,
             last: Some(Last {
-                sent: account.sent.clone(),
-                known_since: account.resumed_at,
-                said: account.said.clone(),
+                sent: correspondence.sent.clone(),
+                known_since: correspondence.resumed_at,
+                said: correspondence.said.clone(),
                 heard_at: contact.heard_at,
                 heard_as_stored: contact.as_stored && contact.heard_at.is_some(),
             }),

@@ -1,14 +1,14 @@
-//! One upgrade on one device: its negotiation, its slot, and the account of what was sent and heard. Pure.
+//! One upgrade on one device: its negotiation, its slot, and the correspondence of what was sent and heard. Pure.
 //!
 //! Whatever a device speaks, a [`Session`] is driven by events and yields what is to be written down and what is to be
 //! asked; whoever speaks with the device asks it. The [`Gate`] grants slots to the sessions of all devices.
 
-mod account;
 mod attempt;
+mod correspondence;
 mod gate;
 mod timeline;
 
-pub use account::Account;
 pub use attempt::{Contact, Session, StandingAsked, Step, ended, leaves};
+pub use correspondence::Correspondence;
 pub use gate::{Gate, GateAsk, GateOrder, GateRequest, Presence, Standing};
 pub use timeline::asked_again;

@@ -5,7 +5,7 @@ use pcp::ResultCode;
 use super::Session;
 use crate::{
     ledger::{Asked, Deadline, Happened, Line, Question, Stage},
-    upgrade::{Action, Event, Negotiation, Rules, transfer::pcp::PcpEvent},
+    upgrade::{Action, Input, Negotiation, Rules, transfer::pcp::PcpInput},
 };
 
 /// What a device is asked once more because the server was restarted.
@@ -23,7 +23,7 @@ pub fn asked_again(action: Action) -> Line {
 
 /// The line for a step, `None` when it is not worth one.
 pub(super) fn of<X>(
-    event: Event,
+    event: Input,
     before: &Negotiation,
     session: &Session<X>,
     rules: &Rules<'_>,
@@ -35,12 +35,12 @@ pub(super) fn of<X>(
     }
 }
 
-fn up_to_the_slot<X>(event: Event, session: &Session<X>, rules: &Rules<'_>) -> Option<Line> {
+fn up_to_the_slot<X>(event: Input, session: &Session<X>, rules: &Rules<'_>) -> Option<Line> {
     // Of a stage in whose midst the server was restarted nobody knows.
-    let number = session.account.tries;
-    let registered = matches!(event, Event::Registered { .. });
+    let number = session.correspondence.tries;
+    let registered = matches!(event, Input::Registered { .. });
     Some(match (event, session.negotiation()) {
-        (Event::Reached(Deadline::RepeatQuestion), _) => {
+        (Input::Reached(Deadline::RepeatQuestion), _) => {
             Line::asking(Happened::NoAnswer, Asked::VersionAgain, number)
         }
         (_, Negotiation::QueryingVersion { .. }) if registered => {
@@ -49,7 +49,7 @@ fn up_to_the_slot<X>(event: Event, session: &Session<X>, rules: &Rules<'_>) -> O
         (_, Negotiation::QueryingVersion { .. }) => {
             Line::asking(Happened::Heard, Asked::Version, None)
         }
-        (Event::MeasureAnew, _) => {
+        (Input::MeasureAnew, _) => {
             Line::asking(Happened::CoverageOutdated, Asked::CoverageAgain, None)
         }
         (_, Negotiation::QueryingCoverage { .. }) if registered => {
@@ -58,7 +58,7 @@ fn up_to_the_slot<X>(event: Event, session: &Session<X>, rules: &Rules<'_>) -> O
         (_, Negotiation::QueryingCell { .. }) if registered => {
             Line::asking(Happened::Registered, Asked::CellAgain, number)
         }
-        (Event::VersionAnswered(_, Some(version), _), Negotiation::QueryingCoverage { .. }) => {
+        (Input::VersionAnswered(_, Some(version), _), Negotiation::QueryingCoverage { .. }) => {
             let target = rules.target;
             let happened = if version == target {
                 Happened::NotBelieved { version }
@@ -67,17 +67,17 @@ fn up_to_the_slot<X>(event: Event, session: &Session<X>, rules: &Rules<'_>) -> O
             };
             Line::asking(happened, Asked::Coverage, None)
         }
-        (Event::Reached(Deadline::Coverage), Negotiation::QueryingCell { .. }) => {
+        (Input::Reached(Deadline::Coverage), Negotiation::QueryingCell { .. }) => {
             Line::asking(Happened::NoCoverage, Asked::Cell, None)
         }
         (_, Negotiation::QueryingCell { .. }) => {
             Line::asking(Happened::CellNotTold, Asked::Cell, None)
         }
-        (Event::Reached(_), Negotiation::WaitingForSlot { place }) => {
+        (Input::Reached(_), Negotiation::WaitingForSlot { place }) => {
             Happened::NotMeasured { cell: place.cell }.into()
         }
         (
-            Event::CoverageAnswered(_) | Event::CellAnswered(_),
+            Input::CoverageAnswered(_) | Input::CellAnswered(_),
             Negotiation::WaitingForSlot { place },
         ) => {
             let (cell, limit) = (place.cell, place.limit);
@@ -89,31 +89,31 @@ fn up_to_the_slot<X>(event: Event, session: &Session<X>, rules: &Rules<'_>) -> O
 
 #[expect(clippy::too_many_lines, reason = "one match over all actions")]
 fn with_the_slot<X>(
-    event: Event,
+    event: Input,
     before: &Negotiation,
     session: &Session<X>,
     rules: &Rules<'_>,
 ) -> Option<Line> {
-    let number = session.account.tries;
+    let number = session.correspondence.tries;
     let offer = &session.package.pcp.offer;
     let after = session.negotiation();
     let cell = after.place()?.cell;
     Some(match (event, after.stage()) {
-        (Event::Reached(Deadline::ResultGrace), Some(Stage::Executing)) => {
+        (Input::Reached(Deadline::ResultGrace), Some(Stage::Executing)) => {
             Line::asking(Happened::NoResult, Asked::Version, None)
         }
-        (Event::Reached(Deadline::Nudge), Some(Stage::Downloading)) => {
+        (Input::Reached(Deadline::Nudge), Some(Stage::Downloading)) => {
             let segment = after.segment();
             Line::asking(Happened::Quiet { segment }, Asked::ToDownloadAgain, number)
         }
-        (Event::Reached(Deadline::Nudge), Some(Stage::WaitingForSlot)) => {
+        (Input::Reached(Deadline::Nudge), Some(Stage::WaitingForSlot)) => {
             let nudges = rules.upgrade.max_nudges;
             Happened::SlotReturnedQuiet { cell, nudges }.into()
         }
-        (Event::Pcp(PcpEvent::NotificationUndelivered), Some(Stage::WaitingForSlot)) => {
+        (Input::Pcp(PcpInput::NotificationUndelivered), Some(Stage::WaitingForSlot)) => {
             Happened::SlotReturnedUndelivered { cell }.into()
         }
-        (Event::SlotGranted, Some(Stage::Downloading)) => Line::asking(
+        (Input::SlotGranted, Some(Stage::Downloading)) => Line::asking(
             Happened::SlotGranted { cell },
             Asked::ToDownload {
                 new_version: session.package.version,
@@ -123,37 +123,37 @@ fn with_the_slot<X>(
             },
             None,
         ),
-        (Event::Pcp(PcpEvent::SegmentRequested(segment)), Some(Stage::Executing)) => {
+        (Input::Pcp(PcpInput::SegmentRequested(segment)), Some(Stage::Executing)) => {
             Happened::DownloadsAgain { segment }.into()
         }
-        (Event::Pcp(PcpEvent::SegmentRequested(segment)), _) => {
+        (Input::Pcp(PcpInput::SegmentRequested(segment)), _) => {
             let segments = offer.segmentation.segment_count();
             Happened::FirstSegment { segment, segments }.into()
         }
-        (Event::Pcp(PcpEvent::NotificationAnswered(ResultCode::SUCCESS, _)), _) => {
+        (Input::Pcp(PcpInput::NotificationAnswered(ResultCode::SUCCESS, _)), _) => {
             Happened::VersionAccepted.into()
         }
-        (Event::Pcp(PcpEvent::NotificationAnswered(code, _)), _) => Line::asking(
+        (Input::Pcp(PcpInput::NotificationAnswered(code, _)), _) => Line::asking(
             Happened::VersionDeclined { result: code.0 },
             Asked::WhichVersion,
             None,
         ),
-        (Event::Pcp(PcpEvent::DownloadReported(_)), Some(Stage::Executing))
+        (Input::Pcp(PcpInput::DownloadReported(_)), Some(Stage::Executing))
             if before.stage() == Some(Stage::Downloading) =>
         {
             Line::asking(Happened::Downloaded, Asked::ToUpgrade, None)
         }
-        (Event::Pcp(PcpEvent::DownloadReported(_)), Some(Stage::Executing)) => {
+        (Input::Pcp(PcpInput::DownloadReported(_)), Some(Stage::Executing)) => {
             Line::asking(Happened::DownloadedAgain, Asked::ToUpgradeAgain, None)
         }
-        (Event::Pcp(PcpEvent::ExecuteDelivered), _) => Happened::CommandDelivered.into(),
-        (Event::Pcp(PcpEvent::ExecuteAnswered(_)), _) => Happened::CommandAccepted.into(),
-        (Event::Pcp(PcpEvent::UpgradeReported(ResultCode::SUCCESS, version, _)), _)
+        (Input::Pcp(PcpInput::ExecuteDelivered), _) => Happened::CommandDelivered.into(),
+        (Input::Pcp(PcpInput::ExecuteAnswered(_)), _) => Happened::CommandAccepted.into(),
+        (Input::Pcp(PcpInput::UpgradeReported(ResultCode::SUCCESS, version, _)), _)
             if version != rules.target =>
         {
             Happened::SuccessOfOtherVersion { version }.into()
         }
-        (Event::Pcp(PcpEvent::UpgradeReported(code, version, _)), _) => Line::asking(
+        (Input::Pcp(PcpInput::UpgradeReported(code, version, _)), _) => Line::asking(
             Happened::UpgradeReported {
                 result: code.0,
                 version,
@@ -161,7 +161,7 @@ fn with_the_slot<X>(
             Asked::WhichVersion,
             None,
         ),
-        (Event::VersionAnswered(_, Some(version), _), Some(Stage::Executing)) => Line::asking(
+        (Input::VersionAnswered(_, Some(version), _), Some(Stage::Executing)) => Line::asking(
             Happened::CommandUnconfirmed { version },
             Asked::ToUpgradeAgain,
             None,

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     clock::Instant,
-    engine::{Command, Row, Seek, ShardId, Sought},
+    engine::{Command, MovingDevice, Seek, ShardId, Sought},
     ledger::{DeviceId, DeviceIds, DeviceRecord},
     session::GateOrder,
 };
@@ -241,7 +241,12 @@ impl Directory {
     }
 
     /// Gives a device to the shard that sought it.
-    pub(super) fn hand_over<D>(&mut self, row: Row, errand: Errand, post: &mut dyn Post<D>) {
+    pub(super) fn hand_over<D>(
+        &mut self,
+        row: MovingDevice,
+        errand: Errand,
+        post: &mut dyn Post<D>,
+    ) {
         let to = errand.for_shard;
         self.set(Entry {
             id: errand.seek.device,

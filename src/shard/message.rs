@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::engine::{Command, Row, Seek, Seq, ShardId, Sought};
+use crate::engine::{Command, MovingDevice, Seek, Seq, ShardId, Sought};
 
 /// Whoever gave commands is told when all that followed from them is committed: each clone of it is to say so. One that is
 /// dropped without a word tells that this will not happen.
@@ -30,7 +30,7 @@ pub enum Message<D> {
     /// What came of a device that was sought.
     Sought(Errand, Sought),
     /// It is here now.
-    Arrived(Row, Errand),
+    Arrived(MovingDevice, Errand),
 }
 
 /// Takes messages to shards on their way.

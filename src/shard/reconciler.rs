@@ -23,7 +23,7 @@ use crate::{
 pub const PAGE: u32 = 500;
 /// The shortest time between two looks, when something is due.
 const SOON: Duration = Duration::from_millis(10);
-/// The longest time between two looks, should nobody poke.
+/// The longest time between two looks, should nobody signal.
 const IDLE: Duration = Duration::from_secs(10);
 /// Between two looks for devices that came by themselves and are gone.
 const NEWCOMERS_EVERY: Duration = Duration::from_mins(10);

@@ -59,7 +59,7 @@ const SHARDS: u8 = 2;
 
 /// Something that happens at its time.
 #[derive(Debug, Clone, Copy)]
-enum Event {
+enum Occurrence {
     /// A device has something to do.
     Wake(u32),
     /// A datagram arrives at the server, from a device's address.
@@ -104,7 +104,7 @@ pub(super) struct World<H> {
     mishaps: Mishaps,
     crash_every: Option<Duration>,
     now_ms: u64,
-    queue: Queue<Event>,
+    queue: Queue<Occurrence>,
     /// The datagram that arrives: always the same memory.
     datagram: Vec<u8>,
     units: Vec<Unit>,
@@ -287,20 +287,26 @@ impl<H: Hooks> World<H> {
         let mut datagram = std::mem::take(&mut self.datagram);
         let event = self.queue.pop(&mut datagram);
         match event {
-            Some(Event::Wake(device)) => self.wake(device),
-            Some(Event::Up(device, port)) => self.arrive_up(device, port, &datagram),
-            Some(Event::Down(device, port)) => self.arrive_down(device, port, &datagram),
-            Some(Event::PowerLoss(device)) => self.power_loss(device),
-            Some(Event::NewAddress(device)) => self.new_address(device),
-            Some(Event::Write(epoch)) if self.runs(epoch) => self.write()?,
-            Some(Event::Hears(epoch, shard)) if self.runs(epoch) => self.hears(shard)?,
-            Some(Event::Asked(epoch)) if self.runs(epoch) => self.asked(),
-            Some(Event::Look(epoch)) if self.runs(epoch) => self.look_again()?,
+            Some(Occurrence::Wake(device)) => self.wake(device),
+            Some(Occurrence::Up(device, port)) => self.arrive_up(device, port, &datagram),
+            Some(Occurrence::Down(device, port)) => self.arrive_down(device, port, &datagram),
+            Some(Occurrence::PowerLoss(device)) => self.power_loss(device),
+            Some(Occurrence::NewAddress(device)) => self.new_address(device),
+            Some(Occurrence::Write(epoch)) if self.runs(epoch) => self.write()?,
+            Some(Occurrence::Hears(epoch, shard)) if self.runs(epoch) => self.hears(shard)?,
+            Some(Occurrence::Asked(epoch)) if self.runs(epoch) => self.asked(),
+            Some(Occurrence::Look(epoch)) if self.runs(epoch) => self.look_again()?,
             // of before a crash, or nothing at all
-            Some(Event::Write(_) | Event::Hears(..) | Event::Asked(_) | Event::Look(_)) | None => {}
-            Some(Event::Crash) => self.crash(),
-            Some(Event::Restart) => self.restart()?,
-            Some(Event::StoreOutage) => self.store_outage(),
+            Some(
+                Occurrence::Write(_)
+                | Occurrence::Hears(..)
+                | Occurrence::Asked(_)
+                | Occurrence::Look(_),
+            )
+            | None => {}
+            Some(Occurrence::Crash) => self.crash(),
+            Some(Occurrence::Restart) => self.restart()?,
+            Some(Occurrence::StoreOutage) => self.store_outage(),
         }
         self.datagram = datagram;
         Ok(())

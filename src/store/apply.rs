@@ -117,8 +117,8 @@ pub struct Upgrade {
 pub struct Ending {
     /// How.
     pub outcome: Outcome,
-    /// What is known of that.
-    pub facts: Facts,
+    /// What is known of that, where somebody reads it.
+    pub facts: Option<Box<Facts>>,
     /// When.
     pub at: UtcMillis,
 }
@@ -138,7 +138,7 @@ pub enum Changed {
 
 /// The upgrade has ended: the engine that goes on with it should not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refused;
+pub struct UpgradeOver;
 
 impl Upgrade {
     /// One that waits for its first attempt.
@@ -174,10 +174,10 @@ impl Upgrade {
         attempt: u32,
         change: &StageChange,
         at: UtcMillis,
-    ) -> Result<Changed, Refused> {
+    ) -> Result<Changed, UpgradeOver> {
         if !self.takes(attempt) {
             return if self.state.is_final() {
-                Err(Refused)
+                Err(UpgradeOver)
             } else {
                 Ok(Changed::Nothing)
             };

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::{
     BatchId, CommitReport, UpgradeState,
-    apply::{self, Changed, Ending, Refused},
+    apply::{self, Changed, Ending, UpgradeOver},
 };
 use crate::{
     clock::UtcMillis,
@@ -120,7 +120,7 @@ impl MemoryStore {
         }
         let mut report = CommitReport::default();
         for change in changes {
-            if let Err((upgrade, Refused)) = self.apply(change)
+            if let Err((upgrade, UpgradeOver)) = self.apply(change)
                 && !report.refused.contains(&upgrade)
             {
                 report.refused.push(upgrade);
@@ -130,7 +130,7 @@ impl MemoryStore {
         report
     }
 
-    fn apply(&mut self, change: &Change) -> Result<(), (UpgradeId, Refused)> {
+    fn apply(&mut self, change: &Change) -> Result<(), (UpgradeId, UpgradeOver)> {
         match change {
             Change::Stage {
                 upgrade,
@@ -139,7 +139,7 @@ impl MemoryStore {
                 at,
                 ..
             } => {
-                let row = self.upgrade(*upgrade).ok_or((*upgrade, Refused))?;
+                let row = self.upgrade(*upgrade).ok_or((*upgrade, UpgradeOver))?;
                 let before = row.now.not_before;
                 let changed = row.now.stage(*attempt, change, *at);
                 if changed.map_err(|refused| (*upgrade, refused))? == Changed::Phase {
@@ -157,14 +157,13 @@ impl MemoryStore {
                 upgrade,
                 attempt,
                 outcome,
-                facts,
                 retry_at,
                 at,
                 ..
             } => {
                 let ending = Ending {
                     outcome: outcome.clone(),
-                    facts: (**facts).clone(),
+                    facts: None, // it has no timelines
                     at: *at,
                 };
                 self.ended(*upgrade, *attempt, ending, *retry_at);

@@ -45,7 +45,7 @@ pub use records::{
     AddedDevice, BatchId, CellRecord, CommitReport, DeletedPackage, DeviceChange, DeviceDetail,
     DeviceFilter, DeviceUpdate, DeviceUpgrade, InsertedPackage, NewDevice, NewPackage, NewTask,
     OutcomeRecord, Overlap, Overlaps, PackageRecord, Page, QueueRecord, RestoredDevices, Selection,
-    StoredPsk, TaskRecord, TimelineEvent, UpgradeDetail, UpgradeRecord, UpgradeState,
+    StoredPsk, TaskRecord, TimelineEntry, UpgradeDetail, UpgradeRecord, UpgradeState,
     UpgradeToStop,
 };
 pub use sqlite::{FILE_NAME, SqliteStore};

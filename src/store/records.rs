@@ -431,7 +431,7 @@ pub struct UpgradeRecord {
 
 /// A line of an upgrade's timeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TimelineEvent {
+pub struct TimelineEntry {
     /// When.
     pub at: UtcMillis,
     /// Number of the attempt, from 1; 0 before the first.
@@ -454,7 +454,7 @@ pub struct UpgradeDetail {
     /// What keeps it, while it waits for a slot.
     pub queue: Option<QueueRecord>,
     /// The newest 1,000 lines, oldest of them first.
-    pub events: Vec<TimelineEvent>,
+    pub events: Vec<TimelineEntry>,
 }
 
 /// What keeps an upgrade that waits for a slot.

@@ -4,12 +4,12 @@
 //! slot, a [`transfer`] goes on in it: one for each protocol by which devices are upgraded.
 
 mod admission;
-mod event;
 mod evidence;
+mod input;
 mod negotiation;
 pub mod transfer;
 
 pub use admission::{Admission, Readiness, Step};
-pub use event::{Action, Event, Place, Rules};
 pub use evidence::{Claim, Credence, EvidenceList, Sign};
+pub use input::{Action, Input, Place, Rules};
 pub use negotiation::{Negotiation, Stored};

@@ -26,8 +26,8 @@ mod resume;
 pub use resume::Stored;
 
 use super::{
-    Action, Credence, Event, Place, Rules,
-    event::MAX_SLOTS_RETURNED,
+    Action, Credence, Input, Place, Rules,
+    input::MAX_SLOTS_RETURNED,
     transfer::{Next, Transfer},
 };
 use crate::{
@@ -94,22 +94,22 @@ impl Negotiation {
 
     /// The next state, and what to do. Events that mean nothing in a state leave it as it is.
     #[must_use]
-    pub fn on(self, now: Instant, event: Event, rules: &Rules<'_>) -> Step {
+    pub fn on(self, now: Instant, event: Input, rules: &Rules<'_>) -> Step {
         match event {
             _ if self.has_ended() => return stay(self),
-            Event::Stopped(reason) => {
+            Input::Stopped(reason) => {
                 return ended(match reason {
                     StopReason::TaskStopped => Outcome::Cancelled(Cancellation::TaskStopped),
                     StopReason::Cancelled => Outcome::Cancelled(Cancellation::Upgrade),
                     StopReason::DeviceRemoved => Outcome::Failed(Failure::DeviceRemoved),
                 });
             }
-            Event::NotSupported => return failed(Failure::NotSupported),
+            Input::NotSupported => return failed(Failure::NotSupported),
             // Whatever the stage: a device that says it runs the target version is done, if nothing speaks against it.
-            Event::Pcp(said) if said.shows(rules.target) => {
+            Input::Pcp(said) if said.shows(rules.target) => {
                 return ended(Outcome::Succeeded(Success::Upgraded));
             }
-            Event::VersionAnswered(_, Some(version), Credence::Sound)
+            Input::VersionAnswered(_, Some(version), Credence::Sound)
                 if version == rules.target && self.takes_answers() =>
             {
                 return ended(Outcome::Succeeded(match self.stage() {

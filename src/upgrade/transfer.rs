@@ -6,7 +6,7 @@
 
 pub mod pcp;
 
-use super::{Action, Event, Rules};
+use super::{Action, Input, Rules};
 use crate::{
     clock::Instant,
     ledger::{Deadline, Failure, Outcome, Stage},
@@ -50,7 +50,7 @@ impl Transfer {
     }
 
     /// What becomes of it. `may_return`: its slot may be given back.
-    pub fn on(self, now: Instant, event: Event, rules: &Rules<'_>, may_return: bool) -> Next {
+    pub fn on(self, now: Instant, event: Input, rules: &Rules<'_>, may_return: bool) -> Next {
         match self {
             Self::Pcp(pcp) => match pcp.on(now, event, rules, may_return) {
                 Next::Goes(pcp, actions) => Next::Goes(Self::Pcp(pcp), actions),

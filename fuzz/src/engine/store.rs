@@ -87,14 +87,13 @@ impl Store {
                 upgrade,
                 attempt,
                 outcome,
-                facts,
                 at,
                 ..
             } => {
                 if let Some((_, row)) = self.upgrades.get_mut(upgrade) {
                     let ending = Ending {
                         outcome: outcome.clone(),
-                        facts: (**facts).clone(),
+                        facts: None,
                         at: *at,
                     };
                     row.ended(*attempt, ending, None);

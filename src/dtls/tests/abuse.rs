@@ -36,7 +36,7 @@ fn strangers_without_a_cookie_leave_nothing_behind() {
     for n in 0..10_000u32 {
         let spoofed = SocketAddr::from((std::net::Ipv4Addr::from_bits(n << 8), 7));
         world.dtls.handle_datagram(world.now, spoofed, &hello);
-        let Some(Event::Transmit { peer, bytes }) = world.dtls.poll_event() else {
+        let Some(Output::Transmit { peer, bytes }) = world.dtls.poll_event() else {
             panic!("no cookie");
         };
         assert_eq!(peer, spoofed);
@@ -186,7 +186,7 @@ fn handshakes_wait_for_their_budget_and_data_do_not() {
     assert!(world.dtls.poll_event().is_none());
     let data = device.seal(b"data");
     world.dtls.handle_datagram(world.now, device.peer, &data);
-    assert!(matches!(world.dtls.poll_event(), Some(Event::Data { .. })));
+    assert!(matches!(world.dtls.poll_event(), Some(Output::Data { .. })));
     assert_eq!(world.dtls.work(world.now, 4), 6);
     assert_eq!(world.dtls.half_open(), 4);
     assert_eq!(world.dtls.work(world.now, 100), 0);
@@ -227,7 +227,7 @@ fn forged_records_do_not_end_an_association() {
         // the version of a record is not always looked at
         world
             .events
-            .retain(|event| !matches!(event, Event::Data { .. }));
+            .retain(|event| !matches!(event, Output::Data { .. }));
         assert_eq!(world.events, [], "{suite}");
         assert!(world.echo(&mut client, "hello"), "{suite}");
     }

@@ -142,7 +142,7 @@ fn a_hello_without_extensions_serves() {
     assert!(!answer.is_empty());
     assert_eq!(
         world.events,
-        [Event::Established {
+        [Output::Established {
             peer: peer(1),
             identity: Arc::new(psk_identity("device-1")),
             resumed: false

@@ -79,7 +79,7 @@ proptest! {
         world.wait(Duration::from_mins(5));
         world.dtls.handle_timeout(world.now);
         world.drain(client.peer);
-        let closed = world.events.iter().any(|event| matches!(event, Event::Closed { .. }));
+        let closed = world.events.iter().any(|event| matches!(event, Output::Closed { .. }));
         prop_assert!(!closed);
         prop_assert!(world.echo(&mut client, "still here"));
     }

@@ -11,7 +11,7 @@ fn each_suite_of_pre_shared_keys_serves() {
         assert_eq!(client.stream.ssl().version_str(), "DTLSv1.2");
         assert_eq!(
             world.events,
-            [Event::Established {
+            [Output::Established {
                 peer: peer(1),
                 identity: Arc::new(psk_identity(&name)),
                 resumed: false
@@ -151,7 +151,7 @@ fn repeats_a_lost_flight(deadline: Duration, repeated: &[u64]) {
     assert_eq!(world.dtls.counts().dtls_handshakes_expired, 1);
     assert_eq!(
         world.events,
-        [Event::Refused {
+        [Output::Refused {
             peer: client.peer,
             claimed: None,
             reason: RefuseReason::Expired
@@ -226,7 +226,7 @@ fn a_wrong_key_and_an_unknown_identity_look_the_same_and_are_told_apart_here() {
         assert!(!client.done);
         assert_eq!(world.dtls.half_open(), 1, "it goes on in silence");
         let claimed = Some(identity.as_bytes().into());
-        let expected = [Event::Refused {
+        let expected = [Output::Refused {
             peer: client.peer,
             claimed,
             reason,
@@ -268,7 +268,7 @@ fn a_fault_is_told_once_also_when_the_peer_begins_anew_or_makes_room() {
             let mut world = World::with(|setup| setup.limits.half_open = 1);
             let mut client = Client::psk(peer(1), CCM, identity, b"not the key".to_vec());
             world.talk(&mut client);
-            let expected = Event::Refused {
+            let expected = Output::Refused {
                 peer: peer(1),
                 claimed: Some(identity.as_bytes().into()),
                 reason,
@@ -277,7 +277,7 @@ fn a_fault_is_told_once_also_when_the_peer_begins_anew_or_makes_room() {
             world.events.clear();
             let mut client = Client::psk(next, CCM, "device-2", key_of("device-2"));
             world.established(&mut client);
-            assert!(matches!(world.events[..], [Event::Established { .. }]));
+            assert!(matches!(world.events[..], [Output::Established { .. }]));
             let counts = *world.dtls.counts();
             let told = counts.dtls_handshakes_wrong_key + counts.dtls_handshakes_unknown_identity;
             assert_eq!(told, 1);

@@ -23,12 +23,12 @@ fn a_new_handshake_takes_the_place_of_the_old_association_when_it_is_complete() 
     assert_eq!(
         world.events,
         [
-            Event::Closed {
+            Output::Closed {
                 peer: peer(1),
                 identity: Arc::clone(&identity),
                 reason: CloseReason::Replaced
             },
-            Event::Established {
+            Output::Established {
                 peer: peer(1),
                 identity,
                 resumed: false
@@ -93,7 +93,7 @@ fn resumable(world: &mut World, name: &str) -> (SslContext, SslSession) {
 
 fn resumed(world: &World) -> bool {
     let last = world.events.iter().rev().find_map(|event| match event {
-        Event::Established { resumed, .. } => Some(*resumed),
+        Output::Established { resumed, .. } => Some(*resumed),
         _ => None,
     });
     last.unwrap()
@@ -175,7 +175,7 @@ fn data_that_overtake_the_end_of_the_handshake_are_not_lost() {
     }
     assert!(matches!(
         &world.events[..],
-        [Event::Established { .. }, Event::Data { bytes, .. }] if bytes == b"early"
+        [Output::Established { .. }, Output::Data { bytes, .. }] if bytes == b"early"
     ));
 }
 
@@ -208,7 +208,7 @@ fn an_ended_identity_has_no_association_and_no_ticket_left() {
     assert!(world.dtls.identity(peer(1)).is_none());
     assert!(matches!(
         world.events[..],
-        [Event::Closed {
+        [Output::Closed {
             reason: CloseReason::Ended,
             ..
         }]
@@ -267,7 +267,7 @@ fn a_handshake_under_way_ends_with_its_identity() {
         assert_eq!(world.dtls.half_open(), 0);
         assert!(matches!(
             world.events[..],
-            [Event::Refused {
+            [Output::Refused {
                 reason: RefuseReason::Ended,
                 ..
             }]
@@ -298,7 +298,7 @@ fn the_least_recently_used_association_goes_first() {
     world.established(&mut fourth);
     assert!(matches!(
         world.events[0],
-        Event::Closed { peer, reason: CloseReason::Evicted, .. } if peer == clients[1].peer
+        Output::Closed { peer, reason: CloseReason::Evicted, .. } if peer == clients[1].peer
     ));
     assert_eq!(world.dtls.associations(), 3);
     assert!(world.echo(&mut clients[0], "kept"));
@@ -344,7 +344,7 @@ fn a_peer_may_close() {
     world.talk(&mut client);
     assert!(matches!(
         world.events[..],
-        [Event::Closed {
+        [Output::Closed {
             reason: CloseReason::Peer,
             ..
         }]

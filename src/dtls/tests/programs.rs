@@ -34,10 +34,10 @@ fn serve(socket: &UdpSocket, mut ended: impl FnMut(&World) -> bool) -> World {
         world.dtls.handle_timeout(world.now);
         while let Some(event) = world.dtls.poll_event() {
             match event {
-                Event::Transmit { peer, bytes } => {
+                Output::Transmit { peer, bytes } => {
                     let _ = socket.send_to(&bytes, peer); // its port may be closed by now
                 }
-                Event::Data { peer, bytes, .. } => {
+                Output::Data { peer, bytes, .. } => {
                     let _ = world.dtls.send(peer, &answer(&bytes)); // it may have closed
                 }
                 event => world.events.push(event),
@@ -77,7 +77,7 @@ fn established(world: &World) -> bool {
     world
         .events
         .iter()
-        .any(|event| matches!(event, Event::Established { identity: of, .. } if **of == identity))
+        .any(|event| matches!(event, Output::Established { identity: of, .. } if **of == identity))
 }
 
 #[test]

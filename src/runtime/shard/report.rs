@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Around, Port, Shard};
+use super::{Around, DatagramSocket, Shard};
 use crate::{engine::Report, strangers::Refusal, wording};
 
 /// How old the figures may be that are published.
@@ -111,14 +111,14 @@ impl Shard {
             "Datagrams that the system did not take, or that waited too long for the store",
             self.core.figures().unsent
                 + self.around.unsent
-                + self.around.plain.as_ref().map_or(0, Port::unsent),
+                + self.around.plain.as_ref().map_or(0, DatagramSocket::unsent),
         );
         figures.counter(
             "datagrams_unsought",
             "Datagrams left alone because too many devices were sought at other shards",
             self.core.figures().unsought,
         );
-        if let Some(dropped) = self.around.plain.as_mut().and_then(Port::dropped) {
+        if let Some(dropped) = self.around.plain.as_mut().and_then(DatagramSocket::dropped) {
             figures.counter(
                 "datagrams_dropped",
                 "Datagrams that the system dropped because they came faster than they were taken",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand_chacha::rand_core::Rng as _;
 
-use super::{Event, World, millis_of};
+use super::{Occurrence, World, millis_of};
 use crate::{
     engine::{Command, ShardId},
     shard::{Batch, Message, NotWritten, Told},
@@ -61,7 +61,7 @@ impl<H: Hooks> World<H> {
         }
         server.transaction = Some(Transaction { batch, count });
         let at = self.now_ms + self.between(WRITE.0, WRITE.1);
-        self.queue.push(at, Event::Write(self.epoch));
+        self.queue.push(at, Occurrence::Write(self.epoch));
     }
 
     /// The transaction is committed, or fails and is tried again.
@@ -95,7 +95,7 @@ impl<H: Hooks> World<H> {
                 server.committer.not_written(now, batch, NotWritten::Failed);
                 if let Some(at) = server.committer.poll_timeout() {
                     let at = millis_of(at);
-                    self.queue.push(at, Event::Write(self.epoch));
+                    self.queue.push(at, Occurrence::Write(self.epoch));
                 }
             }
         }
@@ -143,7 +143,7 @@ impl<H: Hooks> World<H> {
             }
         }
         self.drain();
-        if ended { self.poke() } else { Ok(()) }
+        if ended { self.signal() } else { Ok(()) }
     }
 }
 

@@ -8,7 +8,7 @@ use sim::{
     radio::{Direction, Radio},
 };
 
-use super::{Event, World, address};
+use super::{Occurrence, World, address};
 use crate::{
     coap::Peer,
     package::Package,
@@ -57,11 +57,11 @@ impl<H: Hooks> World<H> {
             self.settle_unit(device);
             if let Some(mean) = self.mishaps.power_loss {
                 let at = self.until_next(mean);
-                self.queue.push(at, Event::PowerLoss(device));
+                self.queue.push(at, Occurrence::PowerLoss(device));
             }
             if let Some(mean) = self.mishaps.new_address {
                 let at = self.until_next(mean);
-                self.queue.push(at, Event::NewAddress(device));
+                self.queue.push(at, Occurrence::NewAddress(device));
             }
         }
     }
@@ -125,7 +125,7 @@ impl<H: Hooks> World<H> {
             && self.checker.open() > 0
         {
             let at = self.now_ms + self.until_next(mean);
-            self.queue.push(at, Event::PowerLoss(device));
+            self.queue.push(at, Occurrence::PowerLoss(device));
         }
     }
 
@@ -136,7 +136,7 @@ impl<H: Hooks> World<H> {
             && self.checker.open() > 0
         {
             let at = self.now_ms + self.until_next(mean);
-            self.queue.push(at, Event::NewAddress(device));
+            self.queue.push(at, Occurrence::NewAddress(device));
         }
     }
 
@@ -158,16 +158,16 @@ impl<H: Hooks> World<H> {
             (self.hooks).passes(self.now_ms, device, Way::Up, &bytes);
             let [first, again] = (unit.radio).carry(self.now_ms, Direction::Up, &self.conditions);
             if let Some(at) = again {
-                (self.queue).push_datagram(at, Event::Up(device, unit.port), &bytes);
+                (self.queue).push_datagram(at, Occurrence::Up(device, unit.port), &bytes);
             }
             if let Some(at) = first {
-                (self.queue).push_datagram(at, Event::Up(device, unit.port), &bytes);
+                (self.queue).push_datagram(at, Occurrence::Up(device, unit.port), &bytes);
             }
         }
         let alarm_ms = &mut self.alarms[device as usize];
         if let Some(at) = unit.device.poll_timeout().filter(|at| *at < *alarm_ms) {
             *alarm_ms = at.max(self.now_ms);
-            self.queue.push(*alarm_ms, Event::Wake(device));
+            self.queue.push(*alarm_ms, Occurrence::Wake(device));
         }
         if !unit.current && current {
             unit.current = true;
@@ -187,10 +187,10 @@ impl<H: Hooks> World<H> {
         };
         let [first, again] = (unit.radio).carry(self.now_ms, Direction::Down, &self.conditions);
         if let Some(at) = again {
-            (self.queue).push_datagram(at, Event::Down(device, port), bytes);
+            (self.queue).push_datagram(at, Occurrence::Down(device, port), bytes);
         }
         if let Some(at) = first {
-            (self.queue).push_datagram(at, Event::Down(device, port), bytes);
+            (self.queue).push_datagram(at, Occurrence::Down(device, port), bytes);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use rand_chacha::ChaCha8Rng;
 
-use super::{Event, World, between, device_at};
+use super::{Occurrence, World, between, device_at};
 use crate::{
     engine::{Command, ShardId},
     ledger::{DeviceIds, Lane},
@@ -98,7 +98,7 @@ const fn granted(message: &Message) -> Option<u32> {
 pub(super) struct Way<'w> {
     pub(super) inboxes: &'w mut [VecDeque<Message>],
     pub(super) talk: &'w mut Talk,
-    pub(super) queue: &'w mut Queue<Event>,
+    pub(super) queue: &'w mut Queue<Occurrence>,
     pub(super) rng: &'w mut ChaCha8Rng,
     pub(super) now_ms: u64,
     pub(super) epoch: u32,
@@ -116,7 +116,7 @@ impl Post<Done> for Way<'_> {
         }
         *self.moves += u64::from(matches!(message, Message::Arrived(..)));
         self.inboxes[to.index()].push_back(message);
-        self.queue.push(at, Event::Hears(self.epoch, to));
+        self.queue.push(at, Occurrence::Hears(self.epoch, to));
     }
 }
 
@@ -137,7 +137,7 @@ impl<H: Hooks> World<H> {
             let Lane::Cell(cell) = ask.lane;
             self.between.talk.begins(cell);
             server.asks.push_back(ask);
-            self.queue.push(at, Event::Asked(self.epoch));
+            self.queue.push(at, Occurrence::Asked(self.epoch));
         }
     }
 

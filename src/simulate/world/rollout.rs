@@ -1,6 +1,6 @@
 //! Drives the reconciler: asks the store, and gives the shards commands.
 
-use super::{Event, World, messages::Done, millis};
+use super::{Occurrence, World, messages::Done, millis};
 use crate::{
     clock::Now,
     engine::Command,
@@ -18,7 +18,7 @@ pub(super) struct Rollout {
     /// When it looks next, ms; `None` while it looks.
     looks_at_ms: Option<u64>,
     /// An attempt has ended while it looked.
-    poked: bool,
+    signalled: bool,
 }
 
 impl Rollout {
@@ -27,7 +27,7 @@ impl Rollout {
             reconciler: Reconciler::new(now, 0, false),
             waits_for: None,
             looks_at_ms: None,
-            poked: false,
+            signalled: false,
         }
     }
 }
@@ -53,13 +53,13 @@ impl<H: Hooks> World<H> {
                     let commands = commands.collect();
                     self.order(commands);
                 }
-                Want::Wait(_) if std::mem::take(&mut server.rollout.poked) => {
+                Want::Wait(_) if std::mem::take(&mut server.rollout.signalled) => {
                     server.rollout.reconciler.look();
                 }
                 Want::Wait(pause) => {
                     let at = self.now_ms + millis(pause);
                     server.rollout.looks_at_ms = Some(at);
-                    self.queue.push(at, Event::Look(self.epoch));
+                    self.queue.push(at, Occurrence::Look(self.epoch));
                     return Ok(());
                 }
             }
@@ -132,11 +132,11 @@ impl<H: Hooks> World<H> {
     }
 
     /// An attempt has ended, so that another upgrade may begin.
-    pub(super) fn poke(&mut self) -> Result<(), String> {
+    pub(super) fn signal(&mut self) -> Result<(), String> {
         let Some(server) = &mut self.server else {
             return Ok(());
         };
-        server.rollout.poked = true;
+        server.rollout.signalled = true;
         self.look()
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use rand_chacha::rand_core::Rng;
 
 use super::{
-    Event, World,
+    Occurrence, World,
     committer::{Transaction, Written, number_of},
     device_at,
     messages::{Between, Done, Way},
@@ -149,7 +149,7 @@ impl<H: Hooks> World<H> {
             && self.checker.open() > 0
         {
             let at = self.now_ms + self.between(mean / 2, mean * 3 / 2);
-            self.queue.push(at, Event::Crash);
+            self.queue.push(at, Occurrence::Crash);
         }
     }
 
@@ -164,7 +164,7 @@ impl<H: Hooks> World<H> {
         self.checker.crashed(undone_ms);
         self.trace.note(self.now_ms, "crash");
         let at = self.now_ms + self.between(DOWN.0, DOWN.1);
-        self.queue.push(at, Event::Restart);
+        self.queue.push(at, Occurrence::Restart);
     }
 
     pub(super) fn restart(&mut self) -> Result<(), String> {
@@ -180,7 +180,7 @@ impl<H: Hooks> World<H> {
             && self.checker.open() > 0
         {
             let at = self.now_ms + self.until_next(mean);
-            self.queue.push(at, Event::StoreOutage);
+            self.queue.push(at, Occurrence::StoreOutage);
         }
     }
 

@@ -9,7 +9,7 @@ use crate::{
     },
     store::{
         CancelUpgradeError, CreateTaskError, DeleteTaskError, Overlap, Overlaps, Selection,
-        StopTaskError, Store, TaskRecord, TimelineEvent, UpgradeState,
+        StopTaskError, Store, TaskRecord, TimelineEntry, UpgradeState,
     },
 };
 
@@ -360,7 +360,7 @@ pub(crate) async fn an_upgrade_explains_itself(store: &impl Store) {
         .await;
     let detail = store.upgrade(id).await.unwrap().unwrap();
     assert_eq!(detail.package, task.package);
-    let line = |event: &TimelineEvent| {
+    let line = |event: &TimelineEntry| {
         format!(
             "{} {}: {}",
             event.attempt,

@@ -13,7 +13,7 @@ use crate::{
     clock::UtcMillis,
     ledger::{Stage, TaskId, UpgradeId},
     store::{
-        CellRecord, DeviceUpgrade, Journal, Page, QueueRecord, StoreError, TimelineEvent,
+        CellRecord, DeviceUpgrade, Journal, Page, QueueRecord, StoreError, TimelineEntry,
         UpgradeDetail, UpgradeRecord, UpgradeState,
     },
     task::Candidate,
@@ -106,7 +106,7 @@ impl Journal for SqliteStore {
         .doing("reading an upgrade's timeline")?
         .iter()
         .map(|row| {
-            Ok(TimelineEvent {
+            Ok(TimelineEntry {
                 at: row.time("at")?,
                 attempt: row.int("attempt")?,
                 kind: row.value("kind")?,

@@ -1,13 +1,13 @@
 //! Up to the slot: the device is heard, asked for its version, its coverage, its cell, and waits.
 
-use super::{Action, Event, Negotiation, Place, Rules, Step, Transfer, failed, stay};
+use super::{Action, Input, Negotiation, Place, Rules, Step, Transfer, failed, stay};
 use crate::{
     clock::Instant,
     ledger::{Coverage, Deadline, Failure},
 };
 
 impl Negotiation {
-    pub(super) fn on_querying_version(self, now: Instant, event: Event, rules: &Rules<'_>) -> Step {
+    pub(super) fn on_querying_version(self, now: Instant, event: Input, rules: &Rules<'_>) -> Step {
         let Self::QueryingVersion { until, .. } = self else {
             return stay(self);
         };
@@ -19,13 +19,13 @@ impl Negotiation {
             )
         };
         match event {
-            Event::VersionAnswered(code, ..) if !code.is_success() => {
+            Input::VersionAnswered(code, ..) if !code.is_success() => {
                 failed(Failure::VersionQueryRefused(code))
             }
             // Another version, or the target from a device that took it and has not restarted since.
-            Event::VersionAnswered(..) => query_coverage(now, None, rules),
-            Event::Registered { .. } | Event::Reached(Deadline::RepeatQuestion) => ask_again(),
-            Event::Reached(Deadline::Version) => failed(Failure::VersionQueryTimedOut),
+            Input::VersionAnswered(..) => query_coverage(now, None, rules),
+            Input::Registered { .. } | Input::Reached(Deadline::RepeatQuestion) => ask_again(),
+            Input::Reached(Deadline::Version) => failed(Failure::VersionQueryTimedOut),
             _ => stay(self),
         }
     }
@@ -33,21 +33,21 @@ impl Negotiation {
     pub(super) fn on_querying_coverage(
         self,
         now: Instant,
-        event: Event,
+        event: Input,
         rules: &Rules<'_>,
     ) -> Step {
         let Self::QueryingCoverage { place, .. } = self else {
             return stay(self);
         };
         match event {
-            Event::CoverageAnswered(Some(coverage)) if coverage.cell.is_some() => {
+            Input::CoverageAnswered(Some(coverage)) if coverage.cell.is_some() => {
                 queue(now, coverage, place, rules)
             }
-            Event::CoverageAnswered(coverage) => {
+            Input::CoverageAnswered(coverage) => {
                 query_cell(now, coverage.unwrap_or_default(), place, rules)
             }
-            Event::Registered { .. } => (self, vec![Action::ReadCoverage]),
-            Event::Reached(Deadline::Coverage) => match place {
+            Input::Registered { .. } => (self, vec![Action::ReadCoverage]),
+            Input::Reached(Deadline::Coverage) => match place {
                 Some(place) => stay(Self::WaitingForSlot { place }),
                 None => query_cell(now, Coverage::default(), None, rules),
             },
@@ -55,7 +55,7 @@ impl Negotiation {
         }
     }
 
-    pub(super) fn on_querying_cell(self, now: Instant, event: Event, rules: &Rules<'_>) -> Step {
+    pub(super) fn on_querying_cell(self, now: Instant, event: Input, rules: &Rules<'_>) -> Step {
         let Self::QueryingCell {
             coverage, place, ..
         } = self
@@ -63,16 +63,16 @@ impl Negotiation {
             return stay(self);
         };
         match event {
-            Event::CellAnswered(Some(cell)) => {
+            Input::CellAnswered(Some(cell)) => {
                 let coverage = Coverage {
                     cell: Some(cell),
                     ..coverage
                 };
                 queue(now, coverage, place, rules)
             }
-            Event::CellAnswered(None) => failed(Failure::CellUnknown),
-            Event::Registered { .. } => (self, vec![Action::ReadCell]),
-            Event::Reached(Deadline::Cell) => match place {
+            Input::CellAnswered(None) => failed(Failure::CellUnknown),
+            Input::Registered { .. } => (self, vec![Action::ReadCell]),
+            Input::Reached(Deadline::Cell) => match place {
                 // what was told besides the cell is the newest there is
                 Some(place) if coverage.measured().is_some() => relocate(place, coverage, rules),
                 Some(place) => stay(Self::WaitingForSlot { place }),
@@ -86,18 +86,18 @@ impl Negotiation {
 pub(super) fn on_waiting_for_device(
     until: Instant,
     now: Instant,
-    event: Event,
+    event: Input,
     rules: &Rules<'_>,
 ) -> Step {
     match event {
-        Event::Registered { .. } | Event::Restarted | Event::Heard => (
+        Input::Registered { .. } | Input::Restarted | Input::Heard => (
             Negotiation::QueryingVersion {
                 until: now + Deadline::Version.duration(rules.upgrade),
                 repeat_at: now + Deadline::RepeatQuestion.duration(rules.upgrade),
             },
             vec![Action::AskVersion],
         ),
-        Event::Reached(Deadline::DeviceHeard) => failed(Failure::DeviceNotHeard),
+        Input::Reached(Deadline::DeviceHeard) => failed(Failure::DeviceNotHeard),
         _ => stay(Negotiation::WaitingForDevice { until }),
     }
 }
@@ -145,25 +145,25 @@ fn queue(now: Instant, coverage: Coverage, place: Option<Place>, rules: &Rules<'
 pub(super) fn on_waiting_for_slot(
     place: Place,
     now: Instant,
-    event: Event,
+    event: Input,
     rules: &Rules<'_>,
 ) -> Step {
     match event {
-        Event::MeasureAnew => query_coverage(now, Some(place), rules),
-        Event::SlotGranted => {
+        Input::MeasureAnew => query_coverage(now, Some(place), rules),
+        Input::SlotGranted => {
             let (transfer, actions) = Transfer::begin(now, rules);
             (Negotiation::Transferring { place, transfer }, actions)
         }
         // A late answer to a question whose limit has run out: what it tells counts from now on.
-        Event::CoverageAnswered(Some(coverage)) => relocate(place, coverage, rules),
-        Event::CellAnswered(cell @ Some(_)) => {
+        Input::CoverageAnswered(Some(coverage)) => relocate(place, coverage, rules),
+        Input::CellAnswered(cell @ Some(_)) => {
             let coverage = Coverage {
                 cell,
                 ..Coverage::default()
             };
             relocate(place, coverage, rules)
         }
-        Event::Reached(Deadline::Slot) => failed(Failure::SlotTimedOut),
+        Input::Reached(Deadline::Slot) => failed(Failure::SlotTimedOut),
         _ => stay(Negotiation::WaitingForSlot { place }),
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     config::{AdmissionConfig, UpgradeConfig},
     ledger::{FailedIn, ReportedFailure},
     package::Version,
-    upgrade::transfer::pcp::{MAX_COMMANDS, PcpEvent},
+    upgrade::transfer::pcp::{MAX_COMMANDS, PcpInput},
 };
 
 const OLD: &str = "V1.0";
@@ -67,7 +67,7 @@ impl Drive {
         }
     }
 
-    fn on(mut self, event: Event) -> Self {
+    fn on(mut self, event: Input) -> Self {
         let rules = self.settings.rules();
         let (state, actions) = self.state.on(self.now, event, &rules);
         self.state = state;
@@ -84,24 +84,24 @@ impl Drive {
     fn next(mut self) -> Self {
         let (deadline, at) = self.state.next_deadline().unwrap();
         self.now = at;
-        self.on(Event::Reached(deadline))
+        self.on(Input::Reached(deadline))
     }
 
     fn queried(self) -> Self {
-        self.on(Event::Heard).on(says(OLD))
+        self.on(Input::Heard).on(says(OLD))
     }
 
     fn waiting(self) -> Self {
-        self.queried().on(Event::CoverageAnswered(Some(good())))
+        self.queried().on(Input::CoverageAnswered(Some(good())))
     }
 
     fn downloading(self) -> Self {
-        self.waiting().on(Event::SlotGranted)
+        self.waiting().on(Input::SlotGranted)
     }
 
     fn executing(self) -> Self {
         self.downloading()
-            .on(Event::Pcp(PcpEvent::DownloadReported(ResultCode::SUCCESS)))
+            .on(Input::Pcp(PcpInput::DownloadReported(ResultCode::SUCCESS)))
     }
 
     fn outcome(&self) -> &Outcome {
@@ -120,16 +120,16 @@ impl Drive {
 }
 
 /// Its answer to the version query, against which nothing speaks.
-fn says(text: &str) -> Event {
+fn says(text: &str) -> Input {
     says_with(text, Credence::Sound)
 }
 
-fn says_with(text: &str, credence: Credence) -> Event {
-    Event::VersionAnswered(ResultCode::SUCCESS, Some(version(text)), credence)
+fn says_with(text: &str, credence: Credence) -> Input {
+    Input::VersionAnswered(ResultCode::SUCCESS, Some(version(text)), credence)
 }
 
-fn reports(code: ResultCode, text: &str) -> Event {
-    Event::Pcp(PcpEvent::UpgradeReported(
+fn reports(code: ResultCode, text: &str) -> Input {
+    Input::Pcp(PcpInput::UpgradeReported(
         code,
         version(text),
         Credence::Unproven,
@@ -143,7 +143,7 @@ fn install_failed() -> ReportedFailure {
     }
 }
 
-const REGISTERED: Event = Event::Registered { restarted: true };
+const REGISTERED: Input = Input::Registered { restarted: true };
 
 fn good() -> Coverage {
     Coverage {
@@ -153,7 +153,7 @@ fn good() -> Coverage {
     }
 }
 
-fn every_event() -> Vec<Event> {
+fn every_event() -> Vec<Input> {
     let low_battery = ResultCode::LOW_BATTERY;
     let no_cell = Coverage {
         cell: None,
@@ -161,45 +161,45 @@ fn every_event() -> Vec<Event> {
     };
     vec![
         REGISTERED,
-        Event::Registered { restarted: false },
-        Event::Restarted,
-        Event::Heard,
+        Input::Registered { restarted: false },
+        Input::Restarted,
+        Input::Heard,
         says(TARGET),
         says_with(TARGET, Credence::Unproven),
         says_with(TARGET, Credence::Premature),
         says_with(TARGET, Credence::Refuted(install_failed())),
         says(OLD),
-        Event::VersionAnswered(ResultCode::INTERNAL_ERROR, None, Credence::Sound),
-        Event::CoverageAnswered(Some(good())),
-        Event::CoverageAnswered(Some(no_cell)),
-        Event::CoverageAnswered(None),
-        Event::CellAnswered(Some(7)),
-        Event::CellAnswered(None),
-        Event::MeasureAnew,
-        Event::SlotGranted,
-        Event::Pcp(PcpEvent::NotificationAnswered(
+        Input::VersionAnswered(ResultCode::INTERNAL_ERROR, None, Credence::Sound),
+        Input::CoverageAnswered(Some(good())),
+        Input::CoverageAnswered(Some(no_cell)),
+        Input::CoverageAnswered(None),
+        Input::CellAnswered(Some(7)),
+        Input::CellAnswered(None),
+        Input::MeasureAnew,
+        Input::SlotGranted,
+        Input::Pcp(PcpInput::NotificationAnswered(
             ResultCode::SUCCESS,
             Credence::Sound,
         )),
-        Event::Pcp(PcpEvent::NotificationAnswered(low_battery, Credence::Sound)),
-        Event::Pcp(PcpEvent::NotificationAnswered(
+        Input::Pcp(PcpInput::NotificationAnswered(low_battery, Credence::Sound)),
+        Input::Pcp(PcpInput::NotificationAnswered(
             ResultCode::ALREADY_LATEST,
             Credence::Sound,
         )),
-        Event::Pcp(PcpEvent::NotificationAnswered(
+        Input::Pcp(PcpInput::NotificationAnswered(
             ResultCode::ALREADY_LATEST,
             Credence::Premature,
         )),
-        Event::Pcp(PcpEvent::NotificationUndelivered),
-        Event::Pcp(PcpEvent::SegmentRequested(3)),
-        Event::Pcp(PcpEvent::DownloadReported(ResultCode::SUCCESS)),
-        Event::Pcp(PcpEvent::DownloadReported(ResultCode::CHECK_FAILED)),
-        Event::Pcp(PcpEvent::ExecuteDelivered),
-        Event::Pcp(PcpEvent::ExecuteAnswered(ResultCode::SUCCESS)),
-        Event::Pcp(PcpEvent::ExecuteAnswered(ResultCode::DOWNLOAD_TIMED_OUT)),
-        Event::Pcp(PcpEvent::ExecuteAnswered(low_battery)),
+        Input::Pcp(PcpInput::NotificationUndelivered),
+        Input::Pcp(PcpInput::SegmentRequested(3)),
+        Input::Pcp(PcpInput::DownloadReported(ResultCode::SUCCESS)),
+        Input::Pcp(PcpInput::DownloadReported(ResultCode::CHECK_FAILED)),
+        Input::Pcp(PcpInput::ExecuteDelivered),
+        Input::Pcp(PcpInput::ExecuteAnswered(ResultCode::SUCCESS)),
+        Input::Pcp(PcpInput::ExecuteAnswered(ResultCode::DOWNLOAD_TIMED_OUT)),
+        Input::Pcp(PcpInput::ExecuteAnswered(low_battery)),
         reports(ResultCode::SUCCESS, TARGET),
-        Event::Pcp(PcpEvent::UpgradeReported(
+        Input::Pcp(PcpInput::UpgradeReported(
             ResultCode::SUCCESS,
             version(TARGET),
             Credence::Refuted(install_failed()),
@@ -207,20 +207,20 @@ fn every_event() -> Vec<Event> {
         reports(ResultCode::SUCCESS, OLD),
         reports(ResultCode::INSTALL_FAILED, OLD),
         reports(ResultCode::INSTALL_FAILED, TARGET),
-        Event::NotSupported,
-        Event::Reached(Deadline::DeviceHeard),
-        Event::Reached(Deadline::Version),
-        Event::Reached(Deadline::Coverage),
-        Event::Reached(Deadline::Cell),
-        Event::Reached(Deadline::Slot),
-        Event::Reached(Deadline::Download),
-        Event::Reached(Deadline::Execution),
-        Event::Reached(Deadline::RepeatQuestion),
-        Event::Reached(Deadline::Nudge),
-        Event::Reached(Deadline::ResultGrace),
-        Event::Stopped(StopReason::TaskStopped),
-        Event::Stopped(StopReason::Cancelled),
-        Event::Stopped(StopReason::DeviceRemoved),
+        Input::NotSupported,
+        Input::Reached(Deadline::DeviceHeard),
+        Input::Reached(Deadline::Version),
+        Input::Reached(Deadline::Coverage),
+        Input::Reached(Deadline::Cell),
+        Input::Reached(Deadline::Slot),
+        Input::Reached(Deadline::Download),
+        Input::Reached(Deadline::Execution),
+        Input::Reached(Deadline::RepeatQuestion),
+        Input::Reached(Deadline::Nudge),
+        Input::Reached(Deadline::ResultGrace),
+        Input::Stopped(StopReason::TaskStopped),
+        Input::Stopped(StopReason::Cancelled),
+        Input::Stopped(StopReason::DeviceRemoved),
     ]
 }
 
@@ -228,26 +228,26 @@ fn every_event() -> Vec<Event> {
 fn every_state() -> Vec<(&'static str, Negotiation)> {
     vec![
         ("waiting_for_device", Drive::begin().state),
-        ("querying_version", Drive::begin().on(Event::Heard).state),
+        ("querying_version", Drive::begin().on(Input::Heard).state),
         ("querying_coverage", Drive::begin().queried().state),
         (
             "querying_cell",
             Drive::begin()
                 .queried()
-                .on(Event::CoverageAnswered(None))
+                .on(Input::CoverageAnswered(None))
                 .state,
         ),
         ("waiting_for_slot", Drive::begin().waiting().state),
         (
             "querying_coverage (anew)",
-            Drive::begin().waiting().on(Event::MeasureAnew).state,
+            Drive::begin().waiting().on(Input::MeasureAnew).state,
         ),
         (
             "querying_cell (anew)",
             Drive::begin()
                 .waiting()
-                .on(Event::MeasureAnew)
-                .on(Event::CoverageAnswered(None))
+                .on(Input::MeasureAnew)
+                .on(Input::CoverageAnswered(None))
                 .state,
         ),
         ("downloading", Drive::begin().downloading().state),
@@ -255,7 +255,7 @@ fn every_state() -> Vec<(&'static str, Negotiation)> {
             "downloading (accepted)",
             Drive::begin()
                 .downloading()
-                .on(Event::Pcp(PcpEvent::SegmentRequested(0)))
+                .on(Input::Pcp(PcpInput::SegmentRequested(0)))
                 .state,
         ),
         ("executing", Drive::begin().executing().state),
@@ -263,15 +263,15 @@ fn every_state() -> Vec<(&'static str, Negotiation)> {
             "executing (asked)",
             Drive::begin()
                 .executing()
-                .on(Event::Reached(Deadline::ResultGrace))
+                .on(Input::Reached(Deadline::ResultGrace))
                 .state,
         ),
         (
             "executing (delivered, asked)",
             Drive::begin()
                 .executing()
-                .on(Event::Pcp(PcpEvent::ExecuteDelivered))
-                .on(Event::Reached(Deadline::ResultGrace))
+                .on(Input::Pcp(PcpInput::ExecuteDelivered))
+                .on(Input::Reached(Deadline::ResultGrace))
                 .state,
         ),
         (
@@ -287,7 +287,7 @@ fn every_state() -> Vec<(&'static str, Negotiation)> {
                 .executing()
                 .on(reports(ResultCode::INSTALL_FAILED, TARGET))
                 .on(says_with(TARGET, Credence::Refuted(install_failed())))
-                .on(Event::Reached(Deadline::ResultGrace))
+                .on(Input::Reached(Deadline::ResultGrace))
                 .state,
         ),
         (
@@ -325,7 +325,7 @@ fn transition_table() {
 
 #[test]
 fn the_same_version_is_nothing_to_do() {
-    let drive = Drive::begin().on(Event::Heard);
+    let drive = Drive::begin().on(Input::Heard);
     let drive = drive.on(says(TARGET));
     assert_eq!(
         *drive.outcome(),
@@ -335,7 +335,7 @@ fn the_same_version_is_nothing_to_do() {
 
 #[test]
 fn asks_for_the_version_again_before_the_limit() {
-    let mut drive = Drive::begin().on(Event::Heard);
+    let mut drive = Drive::begin().on(Input::Heard);
     for _ in 0..2 {
         drive = drive.next();
         assert_eq!(drive.actions, [Action::AskVersion]);
@@ -349,9 +349,9 @@ fn measuring_anew_keeps_the_place_and_its_limit() {
     let place = *before.state.place().unwrap();
     let after = before
         .after(700)
-        .on(Event::MeasureAnew)
+        .on(Input::MeasureAnew)
         .after(5)
-        .on(Event::CoverageAnswered(Some(Coverage {
+        .on(Input::CoverageAnswered(Some(Coverage {
             rsrp_dbm: Some(-112),
             ..good()
         })));
@@ -362,7 +362,7 @@ fn measuring_anew_keeps_the_place_and_its_limit() {
 
 #[test]
 fn a_device_that_sleeps_while_it_is_measured_anew_goes_back_to_its_place() {
-    let drive = Drive::begin().waiting().on(Event::MeasureAnew).next();
+    let drive = Drive::begin().waiting().on(Input::MeasureAnew).next();
     assert_eq!(drive.state.stage(), Some(Stage::WaitingForSlot));
 }
 
@@ -371,13 +371,13 @@ fn the_slot_of_a_device_that_fell_asleep_is_given_back_a_few_times() {
     let mut drive = Drive::begin().waiting();
     for _ in 0..MAX_SLOTS_RETURNED {
         drive = drive
-            .on(Event::SlotGranted)
-            .on(Event::Pcp(PcpEvent::NotificationUndelivered));
+            .on(Input::SlotGranted)
+            .on(Input::Pcp(PcpInput::NotificationUndelivered));
         assert_eq!(drive.state.stage(), Some(Stage::WaitingForSlot));
     }
     drive = drive
-        .on(Event::SlotGranted)
-        .on(Event::Pcp(PcpEvent::NotificationUndelivered));
+        .on(Input::SlotGranted)
+        .on(Input::Pcp(PcpInput::NotificationUndelivered));
     assert_eq!(drive.state.stage(), Some(Stage::Downloading));
 }
 
@@ -385,7 +385,7 @@ fn the_slot_of_a_device_that_fell_asleep_is_given_back_a_few_times() {
 fn a_quiet_download_is_nudged_with_growing_pauses_until_it_goes_on() {
     let mut drive = Drive::begin()
         .downloading()
-        .on(Event::Pcp(PcpEvent::SegmentRequested(4)));
+        .on(Input::Pcp(PcpInput::SegmentRequested(4)));
     let mut pauses = Vec::new();
     for _ in 0..5 {
         let before = drive.now;
@@ -396,19 +396,19 @@ fn a_quiet_download_is_nudged_with_growing_pauses_until_it_goes_on() {
     assert_eq!(pauses, [60, 120, 240, 480, 480]);
     // neither a renewal nor a request for the same segment is progress, and who asks keeps its slot
     let drive = drive
-        .on(Event::Heard)
-        .on(Event::Pcp(PcpEvent::SegmentRequested(4)));
+        .on(Input::Heard)
+        .on(Input::Pcp(PcpInput::SegmentRequested(4)));
     let before = drive.now;
     let drive = drive.next();
     assert_eq!(drive.now.since(before).as_secs(), 480);
     assert_eq!(drive.actions, [Action::Offer]);
     let drive = Drive::begin()
         .downloading()
-        .on(Event::Pcp(PcpEvent::SegmentRequested(4)));
+        .on(Input::Pcp(PcpInput::SegmentRequested(4)));
     let drive = drive
         .next()
         .next()
-        .on(Event::Pcp(PcpEvent::SegmentRequested(5)));
+        .on(Input::Pcp(PcpInput::SegmentRequested(5)));
     let before = drive.now;
     let drive = drive.next();
     assert_eq!(drive.now.since(before).as_secs(), 60);
@@ -420,7 +420,7 @@ fn a_quiet_download_is_nudged_with_growing_pauses_until_it_goes_on() {
 fn a_download_that_stands_still_gives_its_slot_to_the_next_and_fails_after_a_few() {
     let mut drive = Drive::begin()
         .downloading()
-        .on(Event::Pcp(PcpEvent::SegmentRequested(4)));
+        .on(Input::Pcp(PcpInput::SegmentRequested(4)));
     let began = drive.now;
     for returned in 1..=MAX_SLOTS_RETURNED {
         while drive.state.stage() == Some(Stage::Downloading) {
@@ -429,7 +429,7 @@ fn a_download_that_stands_still_gives_its_slot_to_the_next_and_fails_after_a_few
         assert_eq!(drive.state.stage(), Some(Stage::WaitingForSlot));
         let place = drive.state.place().unwrap();
         assert_eq!((place.slots_returned, place.since), (returned, at(0)));
-        drive = drive.on(Event::SlotGranted);
+        drive = drive.on(Input::SlotGranted);
         assert_eq!(drive.actions, [Action::Offer]);
     }
     assert_eq!(drive.now.since(began).as_secs(), 3 * 1_860);
@@ -443,7 +443,7 @@ fn a_download_that_stands_still_gives_its_slot_to_the_next_and_fails_after_a_few
 fn a_device_that_registers_anew_in_mid_download_is_nudged_within_seconds() {
     let drive = Drive::begin()
         .downloading()
-        .on(Event::Pcp(PcpEvent::SegmentRequested(4)));
+        .on(Input::Pcp(PcpInput::SegmentRequested(4)));
     let drive = drive.after(5).on(REGISTERED);
     let before = drive.now;
     let drive = drive.next();
@@ -453,7 +453,7 @@ fn a_device_that_registers_anew_in_mid_download_is_nudged_within_seconds() {
     let drive = drive
         .on(REGISTERED)
         .after(5)
-        .on(Event::Pcp(PcpEvent::SegmentRequested(5)));
+        .on(Input::Pcp(PcpInput::SegmentRequested(5)));
     let before = drive.now;
     assert_eq!(drive.next().now.since(before).as_secs(), 60);
 }
@@ -465,7 +465,7 @@ fn a_download_that_never_ends_names_the_segment_asked_for_last() {
     while !drive.state.has_ended() {
         segment += 1;
         drive = drive
-            .on(Event::Pcp(PcpEvent::SegmentRequested(segment)))
+            .on(Input::Pcp(PcpInput::SegmentRequested(segment)))
             .next();
     }
     assert_eq!(*drive.failure(), Failure::DownloadTimedOut(Some(segment)));
@@ -476,7 +476,7 @@ fn a_download_that_never_ends_names_the_segment_asked_for_last() {
 fn asks_a_device_that_comes_back_without_a_result() {
     let back = Drive::begin()
         .executing()
-        .on(Event::Pcp(PcpEvent::ExecuteDelivered))
+        .on(Input::Pcp(PcpInput::ExecuteDelivered))
         .after(120)
         .on(REGISTERED);
     let asked = back.next();
@@ -490,7 +490,7 @@ fn asks_a_device_that_comes_back_without_a_result() {
 fn a_device_that_comes_back_at_the_last_moment_is_asked_at_once() {
     let silent = Drive::begin()
         .executing()
-        .on(Event::Pcp(PcpEvent::ExecuteDelivered));
+        .on(Input::Pcp(PcpInput::ExecuteDelivered));
     let silent = silent.next().next().next();
     assert_eq!(silent.now, at(1_740));
     let back = silent.after(30).on(REGISTERED);
@@ -503,7 +503,7 @@ fn a_device_that_comes_back_at_the_last_moment_is_asked_at_once() {
 fn an_answer_from_before_the_command_does_not_count() {
     let drive = Drive::begin()
         .executing()
-        .on(Event::Pcp(PcpEvent::ExecuteDelivered))
+        .on(Input::Pcp(PcpInput::ExecuteDelivered))
         .on(says(OLD));
     assert_eq!(drive.state.stage(), Some(Stage::Executing));
 }
@@ -512,7 +512,7 @@ fn an_answer_from_before_the_command_does_not_count() {
 fn a_device_that_never_got_the_command_is_commanded_again() {
     let mut drive = Drive::begin().executing();
     for _ in 1..MAX_COMMANDS {
-        drive = drive.after(60).on(Event::Heard).next();
+        drive = drive.after(60).on(Input::Heard).next();
         drive = drive.on(says(OLD));
         assert_eq!(drive.actions, [Action::Command]);
     }
@@ -525,7 +525,7 @@ fn a_device_that_never_got_the_command_is_commanded_again() {
 fn a_silent_device_is_asked_once_more_before_the_execution_limit() {
     let asked = Drive::begin()
         .executing()
-        .on(Event::Pcp(PcpEvent::ExecuteDelivered))
+        .on(Input::Pcp(PcpInput::ExecuteDelivered))
         .next();
     assert_eq!(asked.actions, [Action::AskVersion]);
     assert_eq!(asked.now, at(1_800 - 180));
@@ -536,14 +536,14 @@ fn a_silent_device_is_asked_once_more_before_the_execution_limit() {
 /// What happens besides deadlines.
 #[derive(Debug, Clone, Copy)]
 enum Turn {
-    Event(Event),
+    Input(Input),
     /// The server restarts, and goes on from what is stored.
     Restart,
 }
 
 fn turn() -> impl Strategy<Value = Turn> {
     let mut outside = every_event();
-    outside.retain(|event| !matches!(event, Event::Reached(_) | Event::Stopped(_)));
+    outside.retain(|event| !matches!(event, Input::Reached(_) | Input::Stopped(_)));
     let outside = prop::sample::select(outside);
     let stopped = prop::sample::select(vec![
         StopReason::TaskStopped,
@@ -551,19 +551,19 @@ fn turn() -> impl Strategy<Value = Turn> {
         StopReason::DeviceRemoved,
     ]);
     prop_oneof![
-        40 => outside.prop_map(Turn::Event),
+        40 => outside.prop_map(Turn::Input),
         // what leads on: most of the others end an upgrade before it gets anywhere
         60 => prop::sample::select(vec![
-            Event::Heard,
+            Input::Heard,
             says(OLD),
-            Event::CoverageAnswered(Some(good())),
-            Event::SlotGranted,
-            Event::Pcp(PcpEvent::NotificationUndelivered),
-            Event::Pcp(PcpEvent::SegmentRequested(0)),
-            Event::Pcp(PcpEvent::DownloadReported(ResultCode::SUCCESS)),
-        ]).prop_map(Turn::Event),
+            Input::CoverageAnswered(Some(good())),
+            Input::SlotGranted,
+            Input::Pcp(PcpInput::NotificationUndelivered),
+            Input::Pcp(PcpInput::SegmentRequested(0)),
+            Input::Pcp(PcpInput::DownloadReported(ResultCode::SUCCESS)),
+        ]).prop_map(Turn::Input),
         3 => Just(Turn::Restart),
-        1 => stopped.prop_map(|reason| Turn::Event(Event::Stopped(reason))),
+        1 => stopped.prop_map(|reason| Turn::Input(Input::Stopped(reason))),
     ]
 }
 
@@ -607,7 +607,7 @@ fn followers(stage: Stage) -> &'static [Stage] {
 }
 
 /// What one event may change.
-fn check_step(before: &Negotiation, event: Event, after: &Negotiation, actions: &[Action]) {
+fn check_step(before: &Negotiation, event: Input, after: &Negotiation, actions: &[Action]) {
     let from = before.stage().unwrap();
     let Some(to) = after.stage() else {
         assert!(actions.is_empty(), "nothing is done for what has ended");
@@ -625,12 +625,12 @@ fn check_step(before: &Negotiation, event: Event, after: &Negotiation, actions: 
         );
     }
     if to.holds_slot() && !from.holds_slot() {
-        assert_eq!(event, Event::SlotGranted, "takes a slot that nobody gave");
+        assert_eq!(event, Input::SlotGranted, "takes a slot that nobody gave");
     }
     if from.holds_slot() && !to.holds_slot() {
         let quiet = [
-            Event::Pcp(PcpEvent::NotificationUndelivered),
-            Event::Reached(Deadline::Nudge),
+            Input::Pcp(PcpInput::NotificationUndelivered),
+            Input::Reached(Deadline::Nudge),
         ];
         assert!(quiet.contains(&event), "gives its slot back");
     }
@@ -658,7 +658,7 @@ fn check_step(before: &Negotiation, event: Event, after: &Negotiation, actions: 
 }
 
 /// Success is what the device has said, at the latest before the limit that runs out; a stop is never one.
-fn check_outcome(before: &Negotiation, event: Event, ended: &Negotiation) {
+fn check_outcome(before: &Negotiation, event: Input, ended: &Negotiation) {
     let from = before.stage().unwrap();
     let Negotiation::Ended(outcome) = ended else {
         panic!("{ended:?} has no stage");
@@ -666,15 +666,15 @@ fn check_outcome(before: &Negotiation, event: Event, ended: &Negotiation) {
     let target = Some(version(TARGET));
     // Of what it says, whether it is a reason to believe it, and whether it is one at once.
     let (believed, at_once) = match event {
-        Event::VersionAnswered(_, said, credence) => (
+        Input::VersionAnswered(_, said, credence) => (
             said == target && matches!(credence, Credence::Sound | Credence::Unproven),
             said == target && credence == Credence::Sound && before.takes_answers(),
         ),
-        Event::Pcp(PcpEvent::UpgradeReported(ResultCode::SUCCESS, said, credence)) => {
+        Input::Pcp(PcpInput::UpgradeReported(ResultCode::SUCCESS, said, credence)) => {
             let sound = matches!(credence, Credence::Sound | Credence::Unproven);
             (Some(said) == target && sound, Some(said) == target && sound)
         }
-        Event::Reached(Deadline::Execution) => (before.is_claimed(), false),
+        Input::Reached(Deadline::Execution) => (before.is_claimed(), false),
         _ => (false, false),
     };
     assert!(believed || !outcome.is_success(), "{event:?}");
@@ -688,7 +688,7 @@ fn check_outcome(before: &Negotiation, event: Event, ended: &Negotiation) {
         Outcome::Succeeded(_) | Outcome::Failed(_) => None,
     };
     let stopped = match event {
-        Event::Stopped(reason) if reason != StopReason::DeviceRemoved => Some(reason),
+        Input::Stopped(reason) if reason != StopReason::DeviceRemoved => Some(reason),
         _ => None,
     };
     assert_eq!(cancelled, stopped, "{event:?}");
@@ -713,7 +713,7 @@ proptest! {
                     at_once = 0;
                     drive.now = then;
                     match turns.next().unwrap().1 {
-                        Turn::Event(event) => event,
+                        Turn::Input(event) => event,
                         Turn::Restart => {
                             let before = drive.state.clone();
                             drive = drive.restart();
@@ -727,7 +727,7 @@ proptest! {
                     at_once = if due <= drive.now { at_once + 1 } else { 0 };
                     prop_assert!(at_once <= 2, "{deadline:?} is due again and again");
                     drive.now = due.max(drive.now);
-                    Event::Reached(deadline)
+                    Input::Reached(deadline)
                 }
             };
             let before = drive.state.clone();
@@ -749,8 +749,8 @@ fn a_device_that_has_not_restarted_is_asked_twice_before_it_has_failed() {
     let old = || says(OLD);
     let drive = Drive::begin()
         .executing()
-        .on(Event::Pcp(PcpEvent::ExecuteDelivered))
-        .on(Event::Heard)
+        .on(Input::Pcp(PcpInput::ExecuteDelivered))
+        .on(Input::Heard)
         .next()
         .on(old());
     assert_eq!(drive.state.stage(), Some(Stage::Executing));
@@ -766,13 +766,13 @@ fn a_device_that_has_not_restarted_is_asked_twice_before_it_has_failed() {
 fn a_device_that_calls_the_version_its_own_is_asked_again() {
     let drive = Drive::begin()
         .downloading()
-        .on(Event::Pcp(PcpEvent::NotificationAnswered(
+        .on(Input::Pcp(PcpInput::NotificationAnswered(
             ResultCode::ALREADY_LATEST,
             Credence::Sound,
         )));
     assert_eq!(drive.actions, [Action::AskVersion]);
     // it may say so twice, and nothing but its version counts
-    let drive = drive.on(Event::Pcp(PcpEvent::NotificationAnswered(
+    let drive = drive.on(Input::Pcp(PcpInput::NotificationAnswered(
         ResultCode::ALREADY_LATEST,
         Credence::Sound,
     )));
@@ -794,12 +794,12 @@ fn coverage_that_is_told_late_counts_for_the_place_in_the_queue() {
     let drive = Drive::begin().waiting();
     let before = place(&drive);
     let drive = drive
-        .on(Event::MeasureAnew)
+        .on(Input::MeasureAnew)
         .next()
-        .on(Event::CoverageAnswered(Some(poor)));
+        .on(Input::CoverageAnswered(Some(poor)));
     assert_eq!(drive.state.stage(), Some(Stage::WaitingForSlot));
     assert_eq!(place(&drive), Place { limit: 1, ..before });
-    let drive = drive.on(Event::CellAnswered(Some(8)));
+    let drive = drive.on(Input::CellAnswered(Some(8)));
     let unmeasured = Place {
         cell: 8,
         limit: 10,
@@ -817,8 +817,8 @@ fn coverage_that_is_told_without_its_cell_counts_when_the_cell_is_never_told() {
     };
     let drive = Drive::begin()
         .waiting()
-        .on(Event::MeasureAnew)
-        .on(Event::CoverageAnswered(Some(poor)));
+        .on(Input::MeasureAnew)
+        .on(Input::CoverageAnswered(Some(poor)));
     assert_eq!(drive.state.stage(), Some(Stage::QueryingCell));
     let drive = drive.next();
     assert_eq!(drive.state.stage(), Some(Stage::WaitingForSlot));

@@ -21,12 +21,12 @@ use crate::{
     clock::Instant,
     ledger::{Deadline, Evidence, Stage},
     package::Version,
-    upgrade::{Action, Credence, Event, Rules},
+    upgrade::{Action, Credence, Input, Rules},
 };
 
 /// What a device says over PCP, and what becomes of what it is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PcpEvent {
+pub enum PcpInput {
     /// 20 was answered; what that is worth if it calls the target its latest.
     NotificationAnswered(ResultCode, Credence),
     /// 20 was repeated as often as allowed and nothing came back.
@@ -43,7 +43,7 @@ pub enum PcpEvent {
     UpgradeReported(ResultCode, Version, Credence),
 }
 
-impl PcpEvent {
+impl PcpInput {
     /// Whether the device tells by itself that it runs the target, and nothing speaks against it.
     pub fn shows(self, target: Version) -> bool {
         matches!(
@@ -99,7 +99,7 @@ impl Pcp {
     pub(super) fn on(
         self,
         now: Instant,
-        event: Event,
+        event: Input,
         rules: &Rules<'_>,
         may_return: bool,
     ) -> Next<Self> {

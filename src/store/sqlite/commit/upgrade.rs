@@ -109,7 +109,7 @@ impl Upgrade {
             .bind(ended_at)
             .bind(ending.map(|it| it.outcome.state()))
             .bind(ending.map(|it| it.outcome.reason()))
-            .bind(ending.map(|it| rows::json(&it.facts)))
+            .bind(ending.and_then(|it| it.facts.as_deref()).map(rows::json))
             .bind(ending.map(|it| it.at.0))
     }
 }

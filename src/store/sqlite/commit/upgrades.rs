@@ -14,7 +14,7 @@ use crate::{
     ledger::{Change, Happened, Line, Progress, Stage, StageChange, TaskId, UpgradeId},
     store::{
         StoreError, UpgradeState,
-        apply::{self, Changed, Ending, InCell, Refused},
+        apply::{self, Changed, Ending, InCell, UpgradeOver},
         sqlite::{
             Doing,
             bulk::{RowStatement, json_list},
@@ -168,7 +168,7 @@ impl<'c> Upgrades<'c> {
         match upgrade.now.stage(attempt, change, at) {
             Ok(Changed::Nothing) => return,
             Ok(changed) => upgrade.changed = upgrade.changed.max(changed),
-            Err(Refused) => return self.refuse(id),
+            Err(UpgradeOver) => return self.refuse(id),
         }
         if let Some(cell) = change.cell
             && (change.stage == Stage::WaitingForSlot || change.stage.holds_slot())
@@ -241,7 +241,7 @@ impl<'c> Upgrades<'c> {
         let retry_at = retry_at.filter(|_| self.may_retry.contains(id));
         let ending = Ending {
             outcome: outcome.clone(),
-            facts: (**facts).clone(),
+            facts: Some(facts.clone()),
             at: *at,
         };
         match upgrade.now.ended(*attempt, ending, retry_at) {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn refuted() -> Event {
+fn refuted() -> Input {
     says_with(TARGET, Credence::Refuted(install_failed()))
 }
 
@@ -14,7 +14,7 @@ fn the_target_from_a_device_that_takes_it_is_no_reason_to_do_nothing() {
         Credence::Refuted(install_failed()),
     ] {
         let drive = Drive::begin()
-            .on(Event::Heard)
+            .on(Input::Heard)
             .on(says_with(TARGET, credence));
         assert_eq!(drive.state.stage(), Some(Stage::QueryingCoverage));
         // nor is it wherever else it is said unasked
@@ -28,7 +28,7 @@ fn a_reported_failure_outranks_the_version_unless_the_device_restarts() {
     let reported = || {
         Drive::begin()
             .executing()
-            .on(Event::Pcp(PcpEvent::ExecuteDelivered))
+            .on(Input::Pcp(PcpInput::ExecuteDelivered))
             .on(reports(ResultCode::INSTALL_FAILED, TARGET))
     };
     let drive = reported();
@@ -39,7 +39,7 @@ fn a_reported_failure_outranks_the_version_unless_the_device_restarts() {
     assert_eq!(drive.now, at(120));
 
     // it says the same again, or another version, or nothing at all
-    let again = Event::Pcp(PcpEvent::UpgradeReported(
+    let again = Input::Pcp(PcpInput::UpgradeReported(
         ResultCode::SUCCESS,
         version(TARGET),
         Credence::Refuted(install_failed()),
@@ -66,8 +66,8 @@ fn a_reported_failure_outranks_the_version_unless_the_device_restarts() {
 fn an_answer_to_a_question_from_before_the_restart_decides_nothing() {
     let drive = Drive::begin()
         .executing()
-        .on(Event::Pcp(PcpEvent::ExecuteDelivered))
-        .on(Event::Heard)
+        .on(Input::Pcp(PcpInput::ExecuteDelivered))
+        .on(Input::Heard)
         .next();
     assert_eq!(drive.actions, [Action::AskVersion]);
     let drive = drive.on(REGISTERED).on(says(TARGET));
@@ -96,7 +96,7 @@ fn success_in_the_name_of_the_old_version_comes_before_the_restart() {
     assert_eq!(*drive.failure(), Failure::WrongVersion(version(OLD)));
 
     // what it says before the restart decides nothing until the limit is near
-    let drive = early().on(Event::Heard).next();
+    let drive = early().on(Input::Heard).next();
     assert_eq!(drive.now, at(1_800 - 180));
     let drive = drive.on(says(OLD)).next().on(says(OLD));
     assert_eq!(*drive.failure(), Failure::WrongVersion(version(OLD)));
@@ -107,13 +107,13 @@ fn a_claim_without_a_sign_of_a_restart_is_to_be_made_twice() {
     let unproven = || says_with(TARGET, Credence::Unproven);
     let drive = Drive::begin()
         .executing()
-        .on(Event::Pcp(PcpEvent::ExecuteDelivered))
-        .on(Event::Heard)
+        .on(Input::Pcp(PcpInput::ExecuteDelivered))
+        .on(Input::Heard)
         .next()
         .on(unproven());
     assert_eq!(drive.state.stage(), Some(Stage::Executing));
     let first = drive.now;
-    let drive = drive.after(10).on(Event::Heard).next();
+    let drive = drive.after(10).on(Input::Heard).next();
     assert_eq!(drive.now.since(first).as_secs(), 300);
     let drive = drive.on(unproven());
     assert_eq!(*drive.outcome(), Outcome::Succeeded(Success::Upgraded));
@@ -125,9 +125,9 @@ fn a_claim_that_could_not_be_made_twice_counts_when_the_limit_runs_out() {
     let claimed = |after_s| {
         Drive::begin()
             .executing()
-            .on(Event::Pcp(PcpEvent::ExecuteDelivered))
+            .on(Input::Pcp(PcpInput::ExecuteDelivered))
             .after(after_s)
-            .on(Event::Heard)
+            .on(Input::Heard)
             .next()
             .on(unproven())
     };
@@ -155,7 +155,7 @@ fn a_device_that_never_got_the_command_cannot_run_the_target() {
     let mut drive = Drive::begin().executing();
     let mut commands = 1;
     while !drive.state.has_ended() {
-        drive = drive.on(Event::Heard).next();
+        drive = drive.on(Input::Heard).next();
         if drive.actions == [Action::AskVersion] {
             drive = drive.on(says_with(TARGET, Credence::Premature));
             commands += usize::from(drive.actions == [Action::Command]);
@@ -168,7 +168,7 @@ fn a_device_that_never_got_the_command_cannot_run_the_target() {
 #[test]
 fn a_device_that_was_commanded_before_may_call_the_version_its_latest() {
     let latest = |credence| {
-        Event::Pcp(PcpEvent::NotificationAnswered(
+        Input::Pcp(PcpInput::NotificationAnswered(
             ResultCode::ALREADY_LATEST,
             credence,
         ))
@@ -189,7 +189,7 @@ fn a_device_that_was_commanded_before_may_call_the_version_its_latest() {
     // in the midst of a download it means nothing
     let drive = Drive::begin()
         .downloading()
-        .on(Event::Pcp(PcpEvent::SegmentRequested(4)))
+        .on(Input::Pcp(PcpInput::SegmentRequested(4)))
         .on(latest(Credence::Premature));
     assert_eq!(drive.state.stage(), Some(Stage::Downloading));
     assert!(drive.actions.is_empty());
@@ -211,8 +211,8 @@ fn an_answer_to_a_question_from_before_the_restart_of_the_server_counts_where_it
 #[test]
 fn a_claim_that_may_be_of_before_the_restart_of_the_device_is_looked_into_at_once() {
     let drive = (Drive::begin().executing())
-        .on(Event::Pcp(PcpEvent::ExecuteDelivered))
-        .on(Event::Registered { restarted: true })
+        .on(Input::Pcp(PcpInput::ExecuteDelivered))
+        .on(Input::Registered { restarted: true })
         .on(says(TARGET));
     assert_eq!(drive.state.stage(), Some(Stage::Executing));
     let at = drive.now;

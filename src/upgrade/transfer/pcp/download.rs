@@ -2,11 +2,11 @@ use std::time::Duration;
 
 use ::pcp::ResultCode;
 
-use super::{Execution, Next, Pcp, PcpEvent};
+use super::{Execution, Next, Pcp, PcpInput};
 use crate::{
     clock::Instant,
     ledger::{Deadline, Failure, Outcome, Success},
-    upgrade::{Action, Credence, Event, Rules},
+    upgrade::{Action, Credence, Input, Rules},
 };
 
 /// A nudge that stays without effect doubles the pause, up to this many times the first one.
@@ -60,42 +60,42 @@ impl Download {
     pub(super) fn on(
         mut self,
         now: Instant,
-        event: Event,
+        event: Input,
         rules: &Rules<'_>,
         may_return: bool,
     ) -> Next<Pcp> {
         match event {
-            Event::Pcp(said) => self.on_pcp(now, said, rules, may_return),
+            Input::Pcp(said) => self.on_pcp(now, said, rules, may_return),
             // It took the version before, has the command, and says twice that it runs it.
-            Event::VersionAnswered(_, Some(version), Credence::Unproven)
+            Input::VersionAnswered(_, Some(version), Credence::Unproven)
                 if self.doubted && version == rules.target =>
             {
                 Next::Ends(Outcome::Succeeded(Success::AlreadyCurrent))
             }
-            Event::VersionAnswered(_, Some(_), _) if self.doubted => {
+            Input::VersionAnswered(_, Some(_), _) if self.doubted => {
                 Next::fails(Failure::NotificationRefused(ResultCode::ALREADY_LATEST))
             }
             // It goes on by itself within seconds, or waits to be notified again.
-            Event::Registered { .. } => {
+            Input::Registered { .. } => {
                 self.nudge_at = now + Duration::from_secs(rules.upgrade.nudge_after_registration_s);
                 self.stays()
             }
             // Nothing moves: others wait for the slot. It is notified again when it is heard and has one again.
-            Event::Reached(Deadline::Nudge) if self.nudges >= rules.upgrade.max_nudges => {
+            Input::Reached(Deadline::Nudge) if self.nudges >= rules.upgrade.max_nudges => {
                 if may_return {
                     Next::GivesBack
                 } else {
                     Next::fails(Failure::DownloadStalled)
                 }
             }
-            Event::Reached(Deadline::Nudge) => {
+            Input::Reached(Deadline::Nudge) => {
                 self.nudges += 1; // at most `max_nudges`
                 let longest = Deadline::Nudge.duration(rules.upgrade) * MAX_PAUSE_FACTOR;
                 self.pause = (self.pause * 2).min(longest);
                 self.nudge_at = now + self.pause;
                 Next::Goes(Pcp::Downloading(self), vec![Action::Offer])
             }
-            Event::Reached(Deadline::Download) => {
+            Input::Reached(Deadline::Download) => {
                 Next::fails(Failure::DownloadTimedOut(self.segment))
             }
             _ => self.stays(),
@@ -105,12 +105,12 @@ impl Download {
     fn on_pcp(
         mut self,
         now: Instant,
-        said: PcpEvent,
+        said: PcpInput,
         rules: &Rules<'_>,
         may_return: bool,
     ) -> Next<Pcp> {
         match said {
-            PcpEvent::SegmentRequested(number) => {
+            PcpInput::SegmentRequested(number) => {
                 self.accepted = true;
                 // One that asks for the same segment again and again comes no further.
                 if self.segment.replace(number) != Some(number) {
@@ -120,41 +120,41 @@ impl Download {
                 self.nudge_at = now + self.pause;
                 self.stays()
             }
-            PcpEvent::NotificationAnswered(ResultCode::SUCCESS, _) => {
+            PcpInput::NotificationAnswered(ResultCode::SUCCESS, _) => {
                 self.accepted = true;
                 self.nudge_at = now + self.pause;
                 self.stays()
             }
             // A device that downloads may call itself in use when it is nudged. Nor does one run the version that has just
             // asked for segments of it.
-            PcpEvent::NotificationAnswered(ResultCode::DEVICE_IN_USE, _)
-            | PcpEvent::NotificationAnswered(ResultCode::ALREADY_LATEST, Credence::Premature)
+            PcpInput::NotificationAnswered(ResultCode::DEVICE_IN_USE, _)
+            | PcpInput::NotificationAnswered(ResultCode::ALREADY_LATEST, Credence::Premature)
                 if self.accepted =>
             {
                 self.stays()
             }
             // It ran another version when it was asked: it is asked again before this is believed, however often it
             // says so.
-            PcpEvent::NotificationAnswered(ResultCode::ALREADY_LATEST, _) => {
+            PcpInput::NotificationAnswered(ResultCode::ALREADY_LATEST, _) => {
                 self.doubted = true;
                 Next::Goes(Pcp::Downloading(self), vec![Action::AskVersion])
             }
-            PcpEvent::NotificationAnswered(code, _) => {
+            PcpInput::NotificationAnswered(code, _) => {
                 Next::fails(Failure::NotificationRefused(code))
             }
             // It fell asleep before the notification: a slot is not held for it. A device that was
             // downloading when the server forgot what it had told it counts as accepted.
-            PcpEvent::NotificationUndelivered if !self.accepted && may_return => Next::GivesBack,
-            PcpEvent::DownloadReported(ResultCode::SUCCESS) => {
+            PcpInput::NotificationUndelivered if !self.accepted && may_return => Next::GivesBack,
+            PcpInput::DownloadReported(ResultCode::SUCCESS) => {
                 let execution = Execution::begin(now, rules);
                 Next::Goes(Pcp::Executing(execution), vec![Action::Command])
             }
-            PcpEvent::DownloadReported(code) => Next::fails(Failure::DownloadFailed(code)),
+            PcpInput::DownloadReported(code) => Next::fails(Failure::DownloadFailed(code)),
             // 23 with 0x06 beside a repeated request is a device's own time-out, no failure.
-            PcpEvent::NotificationUndelivered
-            | PcpEvent::ExecuteDelivered
-            | PcpEvent::ExecuteAnswered(_)
-            | PcpEvent::UpgradeReported(..) => self.stays(),
+            PcpInput::NotificationUndelivered
+            | PcpInput::ExecuteDelivered
+            | PcpInput::ExecuteAnswered(_)
+            | PcpInput::UpgradeReported(..) => self.stays(),
         }
     }
 

@@ -1,11 +1,11 @@
 use ::pcp::ResultCode;
 
-use super::{Next, Pcp, PcpEvent};
+use super::{Next, Pcp, PcpInput};
 use crate::{
     clock::Instant,
     ledger::{Deadline, Evidence, FailedIn, Failure, Outcome, ReportedFailure, Success},
     package::Version,
-    upgrade::{Action, Credence, Event, Rules},
+    upgrade::{Action, Credence, Input, Rules},
 };
 
 /// Commands sent to a device that shows no sign of having received one.
@@ -162,21 +162,21 @@ impl Execution {
         matches!(self.asked, Asked::Yes)
     }
 
-    pub(super) fn on(mut self, now: Instant, event: Event, rules: &Rules<'_>) -> Next<Pcp> {
+    pub(super) fn on(mut self, now: Instant, event: Input, rules: &Rules<'_>) -> Next<Pcp> {
         match event {
-            Event::Pcp(said) => self.on_pcp(now, said, rules),
-            Event::VersionAnswered(_, Some(version), worth) if self.asked == Asked::Yes => {
+            Input::Pcp(said) => self.on_pcp(now, said, rules),
+            Input::VersionAnswered(_, Some(version), worth) if self.asked == Asked::Yes => {
                 self.on_answer(now, version, worth, rules)
             }
             // It may have said so before its restart: it is asked at once.
-            Event::VersionAnswered(_, Some(version), Credence::Sound)
+            Input::VersionAnswered(_, Some(version), Credence::Sound)
                 if self.restarted && version == rules.target =>
             {
                 self.ask_at = now;
                 self.stays()
             }
             // Back from its restart, without a result yet.
-            Event::Registered { restarted: true } | Event::Restarted => {
+            Input::Registered { restarted: true } | Input::Restarted => {
                 self.restarted = true;
                 // What it answers to a question from before may have been on its way.
                 self.asked = Asked::No;
@@ -186,56 +186,56 @@ impl Execution {
                 self.stays()
             }
             // One that may be at work has its time: until it restarts, or is asked once more.
-            Event::Registered { .. } | Event::Heard => {
+            Input::Registered { .. } | Input::Heard => {
                 if !self.reported_early && !self.doubted {
                     self.ask_soon(now, rules);
                 }
                 self.stays()
             }
-            Event::Reached(Deadline::ResultGrace) => self.ask(now, rules),
-            Event::Reached(Deadline::Execution) => self.runs_out(),
+            Input::Reached(Deadline::ResultGrace) => self.ask(now, rules),
+            Input::Reached(Deadline::Execution) => self.runs_out(),
             _ => self.stays(),
         }
     }
 
-    fn on_pcp(mut self, now: Instant, said: PcpEvent, rules: &Rules<'_>) -> Next<Pcp> {
+    fn on_pcp(mut self, now: Instant, said: PcpInput, rules: &Rules<'_>) -> Next<Pcp> {
         match said {
-            PcpEvent::ExecuteDelivered => {
+            PcpInput::ExecuteDelivered => {
                 self.command.delivered = true;
                 self.stays()
             }
-            PcpEvent::ExecuteAnswered(ResultCode::SUCCESS) => {
+            PcpInput::ExecuteAnswered(ResultCode::SUCCESS) => {
                 self.command.confirm();
                 self.stays()
             }
             // A device that takes the command twice is in use the second time.
-            PcpEvent::ExecuteAnswered(code)
+            PcpInput::ExecuteAnswered(code)
                 if !self.command.accepted && code != ResultCode::DOWNLOAD_TIMED_OUT =>
             {
                 Next::fails(Failure::ExecuteRefused(code))
             }
-            PcpEvent::UpgradeReported(code, version, _) => {
+            PcpInput::UpgradeReported(code, version, _) => {
                 self.on_report(now, code, version, rules)
             }
             // It has lost what it had downloaded, and the command with it.
-            PcpEvent::SegmentRequested(_) => {
+            PcpInput::SegmentRequested(_) => {
                 self.command.lose();
                 self.stays()
             }
             // It reports the download again: it has not received the command.
-            PcpEvent::DownloadReported(ResultCode::SUCCESS)
+            PcpInput::DownloadReported(ResultCode::SUCCESS)
                 if self.command.may_repeat(now, rules) =>
             {
                 self.command = self.command.again(now);
                 Next::Goes(Pcp::Executing(self), vec![Action::Command])
             }
-            PcpEvent::DownloadReported(code) if !code.is_success() => {
+            PcpInput::DownloadReported(code) if !code.is_success() => {
                 Next::fails(Failure::DownloadFailed(code))
             }
-            PcpEvent::DownloadReported(_)
-            | PcpEvent::ExecuteAnswered(_)
-            | PcpEvent::NotificationAnswered(..)
-            | PcpEvent::NotificationUndelivered => self.stays(),
+            PcpInput::DownloadReported(_)
+            | PcpInput::ExecuteAnswered(_)
+            | PcpInput::NotificationAnswered(..)
+            | PcpInput::NotificationUndelivered => self.stays(),
         }
     }
 

@@ -60,7 +60,7 @@ getsockopt_impl!(
     sockopt::GetStruct<[u32; DROPS + 1]>
 );
 
-/// Sockets for as many [`Port`]s, all bound to one address. With several of them the kernel sends each datagram to the
+/// Sockets for as many [`DatagramSocket`]s, all bound to one address. With several of them the kernel sends each datagram to the
 /// [`home`](crate::shard::home) of its sender.
 ///
 /// # Errors
@@ -111,7 +111,7 @@ fn set_up(socket: &std::net::UdpSocket, listen: SocketAddr) -> io::Result<()> {
 }
 
 /// A UDP socket that is read and written in batches: most of what a datagram costs is the system call for it.
-pub struct Port {
+pub struct DatagramSocket {
     socket: UdpSocket,
     inbound: Inbound,
     outbound: Outbound,
@@ -131,7 +131,7 @@ struct Outbound {
     waiting: Vec<(SocketAddr, Datagram)>,
 }
 
-impl Port {
+impl DatagramSocket {
     /// A port on a socket that is bound and non-blocking. Call it within the runtime that drives the socket.
     ///
     /// # Errors
@@ -309,7 +309,7 @@ mod tests {
     }
 
     async fn exchange(address: &str) {
-        let mut port = Port::new(bound(address)).unwrap();
+        let mut port = DatagramSocket::new(bound(address)).unwrap();
         let here = port.socket.local_addr().unwrap();
         let other = UdpSocket::from_std(bound(address)).unwrap();
         assert_eq!(port.receive(), 0);
@@ -360,7 +360,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_comes_too_fast_is_counted() {
-        let mut port = Port::new(bound("127.0.0.1:0")).unwrap();
+        let mut port = DatagramSocket::new(bound("127.0.0.1:0")).unwrap();
         assert_eq!(port.dropped(), Some(0));
         let here = port.socket.local_addr().unwrap();
         let other = bound("127.0.0.1:0");
@@ -384,7 +384,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_cannot_be_sent_does_not_hold_up_the_others() {
-        let mut port = Port::new(bound("127.0.0.1:0")).unwrap();
+        let mut port = DatagramSocket::new(bound("127.0.0.1:0")).unwrap();
         let other = UdpSocket::from_std(bound("127.0.0.1:0")).unwrap();
         port.send("[::1]:9".parse().unwrap(), [1].into());
         port.send(other.local_addr().unwrap(), [2].into());

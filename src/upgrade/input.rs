@@ -2,7 +2,7 @@
 
 use pcp::ResultCode;
 
-use super::{evidence::Credence, transfer::pcp::PcpEvent};
+use super::{evidence::Credence, transfer::pcp::PcpInput};
 use crate::{
     clock::Instant,
     config::{AdmissionConfig, UpgradeConfig},
@@ -23,7 +23,7 @@ pub struct Rules<'a> {
 
 /// What happens to an upgrade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
+pub enum Input {
     /// The device registered: whatever it was asked before is forgotten.
     Registered {
         /// Nothing but a restart of the device explains it.
@@ -50,7 +50,7 @@ pub enum Event {
     /// The operator stopped the task, cancelled the upgrade, or removed the device.
     Stopped(StopReason),
     /// Something of the transfer over PCP.
-    Pcp(PcpEvent),
+    Pcp(PcpInput),
 }
 
 /// What to do, in order.

@@ -7,7 +7,7 @@ use crate::{
 
 /// Facts of one attempt. They are not stored: what a restart forgets, a failure after it does not tell.
 #[derive(Debug, Default)]
-pub struct Account {
+pub struct Correspondence {
     /// What was sent last.
     pub sent: Option<Sent>,
     /// What the device said last.
@@ -26,7 +26,7 @@ pub struct Account {
     pub told_in: Option<Stage>,
 }
 
-impl Account {
+impl Correspondence {
     /// Of an attempt that begins.
     pub fn begun() -> Self {
         Self {
