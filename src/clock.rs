@@ -1,4 +1,5 @@
-//! The only place that reads the machine's clocks.
+//! The only place that reads the machine's clocks, but for the rate limits of `api` and `runtime`, whose library
+//! brings its own.
 //!
 //! Everything below `runtime/` is handed a [`Now`] instead. Deadlines inside the engine are
 //! monotonic [`Instant`]s; what must survive a restart is stored as [`UtcMillis`].

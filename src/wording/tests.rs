@@ -223,6 +223,8 @@ fn all_facts() -> Facts {
     }
 }
 
+const TIMELINE: &str = include_str!("../../docs/timeline.md");
+
 #[test]
 fn every_line_comes_back_from_its_code_and_arguments_and_has_a_sentence() {
     let asked = [
@@ -262,6 +264,8 @@ fn every_line_comes_back_from_its_code_and_arguments_and_has_a_sentence() {
     for told in lines {
         let (code, arguments) = told.parts();
         assert!(!code.is_empty(), "{told:?}");
+        let row = format!("\n| `{code}` |");
+        assert!(TIMELINE.contains(&row), "docs/timeline.md has no {code}");
         let again = Line::of(&code, arguments.clone());
         assert_eq!(again.ok().as_ref(), Some(&told), "{code} {arguments:?}");
         let sentence = line(&told);
