@@ -95,7 +95,11 @@ impl Engine {
 
     /// 21: the short way. Nothing here waits, searches or stores.
     fn segment_requested(&mut self, key: DeviceKey, version: pcp::Version, segment: u16) {
-        self.takes(key, version.into());
+        let session = self.device(key).session.as_ref();
+        let known = session.is_some_and(|it| it.takes && it.package.pcp.offer.version == version);
+        if !known {
+            self.takes(key, version.into());
+        }
         let Some(session) = self.device(key).session.as_ref() else {
             return self.refuse_segment(key, ResultCode::NO_SUCH_TASK, None);
         };
