@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{DeviceRecord, Outcome, Progress, Stage, StageChange, TaskId, Told, UpgradeId},
+    ledger::{DeviceRecord, Outcome, Stage, StageChange, TaskId, Told, UpgradeId},
     store::{
         DeviceUpgrade, OutcomeRecord, TimelineEntry, UpgradeDetail, UpgradeRecord, UpgradeState,
     },
@@ -205,7 +205,7 @@ pub(super) struct UpgradeDetailBody {
 impl From<UpgradeRecord> for UpgradeBody {
     fn from(upgrade: UpgradeRecord) -> Self {
         let pending = upgrade.state == UpgradeState::Pending;
-        let progress_percent = percent(&upgrade);
+        let progress_percent = upgrade.progress_percent();
         Self {
             id: upgrade.id.0,
             task_id: upgrade.task.0,
@@ -247,14 +247,6 @@ impl From<OutcomeRecord> for OutcomeBody {
             arguments: arguments(&outcome.told),
             at: outcome.at.to_string(),
         }
-    }
-}
-
-/// How far the download is.
-pub(super) fn percent(upgrade: &UpgradeRecord) -> u8 {
-    match upgrade.state {
-        UpgradeState::Succeeded => 100,
-        _ => upgrade.progress.map_or(0, Progress::percent),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{heard::LastHeard, upgrades::percent};
+use super::heard::LastHeard;
 use crate::{
     clock::UtcMillis,
     ledger::{DeviceRecord, QueueMode, Stage, UpgradeId},
@@ -106,7 +106,7 @@ fn downloading(detail: &UpgradeDetail, now: UtcMillis) -> String {
     let upgrade = &detail.upgrade;
     match upgrade.segment {
         Some(segment) => {
-            let percent = percent(upgrade);
+            let percent = upgrade.progress_percent();
             let so_far = format!("downloading, {percent} %: segment {segment} asked for last");
             match detail.events.last() {
                 // Something has happened since: it was notified again, most likely.

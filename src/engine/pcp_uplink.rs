@@ -95,6 +95,7 @@ impl Engine {
 
     /// 21: the short way. Nothing here waits, searches or stores.
     fn segment_requested(&mut self, key: DeviceKey, version: pcp::Version, segment: u16) {
+        // A version's text is not made for every segment.
         let session = self.device(key).session.as_ref();
         let known = session.is_some_and(|it| it.takes && it.package.pcp.offer.version == version);
         if !known {

@@ -429,6 +429,16 @@ pub struct UpgradeRecord {
     pub cancel_requested_at: Option<UtcMillis>,
 }
 
+impl UpgradeRecord {
+    /// How far the download of this attempt is; 100 when it has succeeded, however it did.
+    pub fn progress_percent(&self) -> u8 {
+        match self.state {
+            UpgradeState::Succeeded => 100,
+            _ => self.progress.map_or(0, Progress::percent),
+        }
+    }
+}
+
 /// A line of an upgrade's timeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimelineEntry {

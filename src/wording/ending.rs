@@ -2,9 +2,10 @@ use std::fmt::Write;
 
 use pcp::ResultCode;
 
-use super::line::misread;
-use crate::ledger::Cancellation;
-use crate::ledger::{Facts, Failure, Fate, Inbound, Last, Outbound, Outcome, Sent, Success};
+use super::misread::misread;
+use crate::ledger::{
+    Cancellation, Facts, Failure, Fate, Inbound, Last, Outbound, Outcome, Sent, Success,
+};
 
 /// How an attempt ended: of a failure all that is known of its last moments.
 pub fn ending(reason: &str, facts: &Facts) -> String {

@@ -1,9 +1,8 @@
 use pcp::ResultCode;
 
-use super::ending;
+use super::{ending, misread::misread};
 use crate::ledger::{
-    Asked, Doubt, Explanation, FailedIn, Form, Happened, Line, Misread, Postponed, Question,
-    Repeated,
+    Asked, Doubt, Explanation, FailedIn, Form, Happened, Line, Postponed, Question, Repeated,
 };
 
 /// A line of a timeline: what happened, and what the device was asked because of it.
@@ -154,7 +153,7 @@ fn besides(happened: &Happened) -> String {
         Happened::ReadRefused { path, answer } => {
             format!("the device answered the read of {path} with {answer}")
         }
-        Happened::NotUnderstood(misread) => self::misread(misread),
+        Happened::NotUnderstood(what) => misread(what),
         Happened::WriteRefused { answer } => {
             format!("answered the write to /19/1/0 with {answer}")
         }
@@ -275,21 +274,6 @@ const fn explanation(why: Explanation) -> &'static str {
             ", shortly after the server was started: it may have been without an answer before"
         }
         Explanation::EarlierMessage => ", by a message from before",
-    }
-}
-
-/// What is wrong with the answer to a read.
-pub(super) fn misread(misread: &Misread) -> String {
-    match misread {
-        Misread::Unreadable { path, problem } => {
-            format!("the answer to the read of {path} is unreadable: {problem}")
-        }
-        Misread::Cell { path, told } => {
-            format!("the answer to the read of {path} tells {told} as the cell")
-        }
-        Misread::Format { path, format } => format!(
-            "the read of {path} was answered in content format {format}, which is not understood"
-        ),
     }
 }
 

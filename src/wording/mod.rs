@@ -2,6 +2,7 @@
 
 mod ending;
 mod line;
+mod misread;
 #[cfg(test)]
 mod tests;
 
