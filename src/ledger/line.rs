@@ -508,6 +508,19 @@ impl Line {
         }
     }
 
+    /// As [`parts`](Self::parts), with the arguments as the text of an object: what is written for every change is not built
+    /// twice.
+    pub fn text_parts(&self) -> (String, String) {
+        let text = serde_json::to_string(self).unwrap_or_default();
+        // the code comes first, and is a word
+        let rest = text.strip_prefix(r#"{"code":""#);
+        let Some((code, rest)) = rest.and_then(|rest| rest.split_once('"')) else {
+            return (String::new(), "{}".to_owned());
+        };
+        let arguments = rest.strip_prefix(',').unwrap_or(rest);
+        (code.to_owned(), format!("{{{arguments}"))
+    }
+
     /// The line of a code and its arguments.
     ///
     /// # Errors

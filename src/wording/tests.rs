@@ -1,4 +1,4 @@
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::{
@@ -264,6 +264,9 @@ fn every_line_comes_back_from_its_code_and_arguments_and_has_a_sentence() {
     for told in lines {
         let (code, arguments) = told.parts();
         assert!(!code.is_empty(), "{told:?}");
+        let (same_code, written) = told.text_parts();
+        let read: Map<String, Value> = serde_json::from_str(&written).unwrap();
+        assert_eq!((&same_code, &read), (&code, &arguments), "{written}");
         let row = format!("\n| `{code}` |");
         assert!(TIMELINE.contains(&row), "docs/timeline.md has no {code}");
         let again = Line::of(&code, arguments.clone());

@@ -110,8 +110,7 @@ pub(super) fn line_columns(line: &Line) -> (String, String) {
     if let Happened::Legacy { text } = &line.happened {
         return (LEGACY.to_owned(), text.clone());
     }
-    let (code, arguments) = line.parts();
-    (code, json(&arguments))
+    line.text_parts()
 }
 
 /// The code of lines from before there were codes.
