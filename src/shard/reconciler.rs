@@ -117,11 +117,10 @@ enum Step {
     Devices { begins: bool, next: AfterDevices },
     Following(Vec<DeviceChange>, AfterDevices),
     Forget(Vec<String>, AfterDevices),
-    Tasks,
-    Beginning(Vec<TaskId>),
     Stops,
     Stopping(Vec<Command>),
     Starts,
+    Beginning(Vec<TaskId>),
     Due(Vec<TaskId>),
     Starting(Vec<UpgradeOrder>),
     NextTime,
@@ -131,7 +130,7 @@ enum Step {
 /// What follows a look at the devices.
 #[derive(Debug, Clone, Copy)]
 enum AfterDevices {
-    Tasks,
+    Stops,
     Starts,
 }
 
@@ -169,7 +168,7 @@ impl Reconciler {
         if matches!(self.step, Step::Newcomers) && none_yet {
             self.step = Step::Devices {
                 begins: true,
-                next: AfterDevices::Tasks,
+                next: AfterDevices::Stops,
             };
         }
         match &self.step {
@@ -191,7 +190,7 @@ impl Reconciler {
                 self.step = Step::Devices { begins, next };
                 self.want(now)
             }
-            Step::Tasks | Step::Starts => Want::Ask(Query::Heads(now.utc)),
+            Step::Starts => Want::Ask(Query::Heads(now.utc)),
             Step::Beginning(tasks) => Want::Ask(Query::BeginTasks(tasks.clone())),
             Step::Stops => Want::Ask(Query::ToStop(PAGE)),
             Step::Stopping(commands) => Want::Obey(commands.clone()),
@@ -207,7 +206,6 @@ impl Reconciler {
     }
 
     /// Takes the store's reply to what was asked.
-    #[expect(clippy::too_many_lines, reason = "the transition table of the steps")]
     pub fn reply(&mut self, now: Now, reply: Reply) {
         let step = std::mem::replace(&mut self.step, Step::Newcomers);
         self.step = match (step, reply) {
@@ -218,28 +216,18 @@ impl Reconciler {
                 }
                 Step::Devices {
                     begins: true,
-                    next: AfterDevices::Tasks,
+                    next: AfterDevices::Stops,
                 }
             }
             (Step::Devices { next, .. }, Reply::Devices(changes)) => match (changes.last(), next) {
                 (Some(_), next) => Step::Following(changes, next),
-                (None, AfterDevices::Tasks) => Step::Tasks,
+                (None, AfterDevices::Stops) => Step::Stops,
                 (None, AfterDevices::Starts) => Step::Starts,
             },
             (Step::Forget(mut removed, next), Reply::Done) => {
                 removed.pop();
                 Step::Forget(removed, next)
             }
-            (Step::Tasks, Reply::Heads(heads)) => {
-                self.tried.clear();
-                let begin = plan(&heads, now.utc).begin;
-                if begin.is_empty() {
-                    Step::Stops
-                } else {
-                    Step::Beginning(begin)
-                }
-            }
-            (Step::Beginning(_), Reply::Done) => Step::Stops,
             (Step::Stops, Reply::ToStop(upgrades)) => {
                 let new = (upgrades.into_iter()).filter(|stop| self.tried.insert(stop.upgrade));
                 let commands: Vec<Command> = new.map(stop).collect();
@@ -251,13 +239,16 @@ impl Reconciler {
                 }
             }
             (Step::Starts, Reply::Heads(heads)) => {
-                let start = plan(&heads, now.utc).start;
-                if start.is_empty() {
+                let plan = plan(&heads, now.utc);
+                if !plan.begin.is_empty() {
+                    Step::Beginning(plan.begin)
+                } else if plan.start.is_empty() {
                     self.nothing_starts()
                 } else {
-                    Step::Due(start)
+                    Step::Due(plan.start)
                 }
             }
+            (Step::Beginning(_), Reply::Done) => Step::Starts,
             (Step::Due(_), Reply::Due(due)) => {
                 let mut orders = first_of_each_device(due);
                 orders.retain(|order| self.tried.insert(order.upgrade));
