@@ -32,6 +32,9 @@ impl Instant {
     /// The origin of the clock.
     pub const ZERO: Self = Self(NonZeroU64::MIN);
 
+    /// The end of the clock.
+    pub const MAX: Self = Self(NonZeroU64::MAX);
+
     /// An instant `ms` milliseconds after the origin.
     pub const fn from_millis(ms: u64) -> Self {
         Self(NonZeroU64::MIN.saturating_add(ms))

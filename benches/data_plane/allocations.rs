@@ -211,7 +211,7 @@ impl Bench {
             while let Some(effect) = self.engine.poll_effect() {
                 match effect {
                     Effect::Transmit { datagram, .. } => self.sent.push(datagram),
-                    Effect::Ask(ask) => self.gate.handle(ask),
+                    Effect::Ask(ask) => self.gate.handle(self.now.instant, ask),
                     Effect::Seek(seek) => panic!("{seek:?} is sought"),
                     Effect::Persist { .. } | Effect::Report(_) | Effect::Left(_) => {}
                 }

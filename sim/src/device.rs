@@ -197,7 +197,7 @@ impl Device {
     }
 
     /// Whether the device hears what comes: it is neither off nor asleep.
-    pub(crate) fn is_listening(&self) -> bool {
+    pub fn is_listening(&self) -> bool {
         self.power == Power::On
     }
 

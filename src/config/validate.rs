@@ -277,6 +277,12 @@ impl Check {
             self.range(key, limit, 1..=100_000);
         }
         self.range("admission.overtake_s", config.overtake_s, 0..=YEAR_S);
+        self.range("admission.keep_awake_s", config.keep_awake_s, 0..=86_400);
+        self.range(
+            "admission.keep_awake_pings",
+            config.keep_awake_pings,
+            0..=10_000,
+        );
         // at 0 a device would be measured over and over, and never be admitted
         self.range(
             "admission.coverage_max_age_s",

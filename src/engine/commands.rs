@@ -15,7 +15,7 @@ use crate::{
     clock::{Instant, Now},
     ledger::{Cancellation, Failure, Outcome, Stage, StopReason, UpgradeId},
     package::Package,
-    session::{self, GateRequest},
+    session::{self, KeptAwake},
     upgrade::{EvidenceList, Input, Negotiation},
 };
 
@@ -72,7 +72,11 @@ impl Engine {
         if self.device(key).session.is_some() {
             return; // the order is on its way already; it is given again when there is more to do
         }
-        let (session, change) = Session::begin(self.now, order, package, &self.config, None);
+        let (mut session, change) = Session::begin(self.now, order, package, &self.config, None);
+        // An upgrade has one allowance, however many attempts it takes.
+        let kept = (self.device(key).known.as_ref()).and_then(|known| known.kept);
+        session.kept = (kept.filter(|(upgrade, _)| *upgrade == session.order.upgrade))
+            .map_or_else(KeptAwake::default, |(_, kept)| kept);
         self.holders.insert(session.order.upgrade, key);
         self.device_mut(key).session = Some(Box::new(session));
         self.persist(key, change);
@@ -83,7 +87,7 @@ impl Engine {
     /// Chooses when to find out whether the device can be reached: devices that listen are not all
     /// asked in the same second.
     fn plan_look(&mut self, key: DeviceKey) {
-        let window = self.profile(key).awake_window;
+        let window = self.listens(key);
         let now = self.now.instant;
         let device = self.device(key);
         if device.peer().is_none() || (device.sleeps() && !device.is_awake(now, window)) {
@@ -219,8 +223,8 @@ impl Engine {
             &self.config,
             None,
         );
-        if let Some(place) = session.negotiation().slot() {
-            self.ask(key, place.cell, GateRequest::Hold);
+        if let Some((cell, hold)) = session.holds(self.habits(key).install()) {
+            self.ask(key, cell, hold);
         }
         self.holders.insert(session.order.upgrade, key);
         self.device_mut(key).session = Some(Box::new(session));

@@ -17,9 +17,10 @@ use super::{
 use crate::{
     clock::Instant,
     coap::{Code, EXCHANGE_LIFETIME, Link, MAX_TRANSMIT_SPAN, Message, Peer, Recent, Reply, Token},
-    ledger::{Coverage, DeviceId},
+    config::UpgradeConfig,
+    ledger::{Coverage, Deadline, DeviceId, UpgradeId},
     package::Version,
-    session,
+    session::{self, KeptAwake},
     upgrade::EvidenceList,
 };
 
@@ -99,6 +100,8 @@ pub(super) struct Known {
     pub(super) version: Option<Version>,
     /// What it did with versions that it was offered.
     pub(super) evidence: EvidenceList,
+    /// How it was kept awake in earlier attempts at an upgrade.
+    pub(super) kept: Option<(UpgradeId, KeptAwake)>,
     /// When its observation was made anew after a Reset last.
     pub(super) observed_anew_at: Option<Instant>,
 }
@@ -267,7 +270,31 @@ impl Device {
         self.heard_at.is_some_and(|at| now.since(at) < awake_window)
     }
 
-    pub(super) fn next_due(&self) -> Option<Instant> {
+    /// What runs out next of its upgrade. The limit of the wait for a slot runs only
+    /// while the device could have one: of one that sleeps, how long it may be unheard.
+    pub(super) fn next_deadline(
+        &self,
+        asleep_from: Option<Instant>,
+        config: &UpgradeConfig,
+    ) -> Option<(Deadline, Instant)> {
+        let next = self.session.as_ref()?.next_deadline()?;
+        match (next, asleep_from) {
+            ((Deadline::Slot, until), Some(asleep_from)) if until > asleep_from => {
+                let unheard = Deadline::DeviceHeard;
+                Some((unheard, asleep_from + unheard.duration(config)))
+            }
+            _ => Some(next),
+        }
+    }
+
+    /// When a device that sleeps has fallen asleep, or will, if it is not heard: one that was not heard in this run of the
+    /// server sleeps from its start. `None` for one that listens.
+    pub(super) fn asleep_from(&self, listens: Duration, started_at: Instant) -> Option<Instant> {
+        let from = self.heard_at.map_or(started_at, |at| at + listens);
+        self.sleeps().then_some(from)
+    }
+
+    pub(super) fn next_due(&self, deadline: Option<(Deadline, Instant)>) -> Option<Instant> {
         let session = self.session.as_deref();
         [
             self.link.next_timeout(),
@@ -275,9 +302,8 @@ impl Device {
             (self.last_download.as_ref()).map(|last| last.at + REPORT_REPEATS),
             (self.last_report.as_ref()).map(|last| last.at + REPORT_REPEATS),
             self.registration.as_ref().map(|r| r.expires),
-            session.and_then(Session::next_deadline).map(|(_, at)| at),
+            deadline.map(|(_, at)| at),
             session.and_then(|s| s.look_at),
-            session.and_then(|s| s.keep_awake_at),
         ]
         .into_iter()
         .flatten()

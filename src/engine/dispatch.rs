@@ -32,6 +32,7 @@ impl Engine {
                 self.fire(key, event);
             }
             self.heard(key);
+            self.silence(key); // it may have woken up just now
             self.settle(key);
         }
         // What was answered is remembered for whoever is there.

@@ -1,5 +1,7 @@
 //! Drives the session of a device that speaks LwM2M: what happens goes in; requests, changes and slots come out.
 
+use std::time::Duration;
+
 use super::{
     Engine,
     asked::{Read, Tag},
@@ -9,11 +11,17 @@ use super::{
     registered::Excuse,
 };
 use crate::{
+    clock::Instant,
     ledger::{Deadline, Happened, Line, Outcome, Postponed, Repeated, Stage, UpgradeId},
     lwm2m::ResourcePath,
     session::{self, Step},
     upgrade::{Action, Input, Negotiation, Sign},
 };
+
+/// How long after a device did not answer it is looked for again; the next times twice as long each.
+const LOOKS_AGAIN: Duration = Duration::from_mins(1);
+/// Until it is looked for once in an hour.
+const MOST_LOOKS: u8 = 6;
 
 /// What became of what an upgrade wants to be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +68,7 @@ impl Engine {
         if event == Input::Reached(Deadline::Nudge) {
             self.store_last_progress(key);
         }
+        self.tell_progress(key, &before, &after);
     }
 
     /// What follows from a deadline besides what the upgrade does.
@@ -136,6 +145,10 @@ impl Engine {
         }
         if matches!(after, Negotiation::WaitingForSlot { .. }) && before != after {
             self.queue_up(key);
+            // One whose download stands still would answer, and not go on: it is waited for.
+            if before.slot().is_none() {
+                self.look_again(key);
+            }
         }
     }
 
@@ -183,8 +196,16 @@ impl Engine {
         }
         if outcome.is_success() {
             self.note_sign(key, session.package.version, Sign::Runs);
+            if before.stage() == Some(Stage::Executing) {
+                let took = now.utc.since(session.entered_at());
+                self.habits_mut(key).installed(took);
+            }
         }
-        let Session { order, .. } = *session;
+        let Session { order, kept, .. } = *session;
+        if kept.pings > 0 {
+            let known = self.device_mut(key).known.get_or_insert_default();
+            known.kept = Some((order.upgrade, kept));
+        }
         self.holders.remove(&order.upgrade);
         // Questions of an attempt that has ended need no answer; answers that we owe still leave.
         (self.device_mut(key).link)
@@ -214,29 +235,16 @@ impl Engine {
     pub(super) fn device_timeout(&mut self, key: DeviceKey) {
         let now = self.now.instant;
         self.link_timeout(key);
-        while let Some((deadline, _)) = self
-            .device(key)
-            .session
-            .as_ref()
-            .and_then(|session| session.next_deadline())
-            .filter(|(_, at)| *at <= now)
-        {
+        while let Some((deadline, _)) = self.next_deadline(key).filter(|(_, at)| *at <= now) {
             if deadline == Deadline::Slot && self.asks_how_it_stands(key) {
                 break;
             }
             self.fire(key, Input::Reached(deadline));
         }
         let device = self.device_mut(key);
-        if let Some(session) = device.session.as_mut() {
-            if session.look_at.take_if(|at| *at <= now).is_some() {
-                self.look_for(key);
-            } else if session.keep_awake_at.take_if(|at| *at <= now).is_some() {
-                let window = self.profile(key).awake_window;
-                let device = self.device(key);
-                if !device.sleeps() || device.is_awake(now, window) {
-                    self.send_ping(key);
-                }
-            }
+        let look_at = (device.session.as_mut()).map(|session| &mut session.look_at);
+        if look_at.is_some_and(|look_at| look_at.take_if(|at| *at <= now).is_some()) {
+            self.look_for(key);
         }
         let expired = self.device(key).registration.as_ref();
         if expired.is_some_and(|registration| registration.expires <= now) {
@@ -248,17 +256,43 @@ impl Engine {
         self.settle(key);
     }
 
-    /// Finds out whether a device that waits to be heard can be reached now.
-    fn look_for(&mut self, key: DeviceKey) {
-        let window = self.profile(key).awake_window;
+    /// What runs out next of the device's upgrade.
+    pub(super) fn next_deadline(&self, key: DeviceKey) -> Option<(Deadline, Instant)> {
         let device = self.device(key);
-        if device.peer().is_none() || device.silent {
+        device.session.as_ref()?;
+        let asleep_from = device.asleep_from(self.listens(key), self.started_at.instant);
+        device.next_deadline(asleep_from, &self.config.upgrade)
+    }
+
+    /// Finds out whether a device that waits to be heard can be reached now, or one that waits for a slot and did not answer.
+    fn look_for(&mut self, key: DeviceKey) {
+        let window = self.listens(key);
+        let device = self.device(key);
+        let waits_for_slot = self.stage(key) == Some(Stage::WaitingForSlot);
+        if device.peer().is_none() || (device.silent && !waits_for_slot) {
             return;
         }
-        if device.is_awake(self.now.instant, window) {
+        if device.is_awake(self.now.instant, window) && !device.silent {
             self.fire(key, Input::Heard);
         } else if !device.sleeps() {
             self.send_ping(key);
+        }
+    }
+
+    /// A device that listens all the time and waits for a slot has not answered. Its turn may come long before it speaks by
+    /// itself: it is looked for again, at longer and longer intervals.
+    pub(super) fn look_again(&mut self, key: DeviceKey) {
+        let now = self.now.instant;
+        let stage = self.stage(key);
+        let device = self.device_mut(key);
+        if device.sleeps() || !device.silent {
+            return;
+        }
+        if let Some(session) = device.session.as_mut()
+            && stage == Some(Stage::WaitingForSlot)
+        {
+            session.look_at = Some(now + LOOKS_AGAIN * (1 << session.looks));
+            session.looks = (session.looks + 1).min(MOST_LOOKS);
         }
     }
 }

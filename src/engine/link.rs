@@ -190,7 +190,7 @@ impl Engine {
             // another device may be there, which is not read yet
             return Some(Postponed::ServerStarting);
         }
-        let window = self.profiles[device.profile].awake_window;
+        let window = self.listens(key);
         (device.sleeps() && !device.is_awake(self.now.instant, window)).then_some(Postponed::Asleep)
     }
 
@@ -229,10 +229,27 @@ impl Engine {
         }
         if sent == Try::Again {
             self.counters.requests_repeated += 1;
+        } else {
+            self.asks_after_silence(key);
         }
         self.has_left(key);
         let after = self.device(key).pending;
         self.transmit(peer, datagram, after);
+    }
+
+    /// A request leaves for a device that sleeps: the answer shows whether it has listened until now.
+    fn asks_after_silence(&mut self, key: DeviceKey) {
+        let now = self.now.instant;
+        let device = self.device_mut(key);
+        let silence = (device.heard_at).filter(|_| device.sleeps());
+        if let Some(session) = device.session.as_mut() {
+            session.silence = silence.map(|at| now.since(at));
+        }
+    }
+
+    /// The silence after which the device was asked what is outstanding, unless it has spoken by itself since.
+    pub(super) fn silence(&mut self, key: DeviceKey) -> Option<Duration> {
+        self.device_mut(key).session.as_mut()?.silence.take()
     }
 
     /// Whether what was sent to the device is not sent again.
@@ -272,6 +289,9 @@ impl Engine {
             return false;
         };
         self.validate(key);
+        if let Some(silence) = self.silence(key) {
+            self.habits_mut(key).listening.answered_after(silence);
+        }
         if let (LinkEvent::Responded(tag), Some(request)) = (&event, refused)
             && self.writes_in_own_format(key, *tag, message.code(), &request)
         {
@@ -287,6 +307,11 @@ impl Engine {
         event: LinkEvent<Tag>,
         message: Option<&Message>,
     ) {
+        if matches!(event, LinkEvent::TimedOut(_) | LinkEvent::Unanswered(_))
+            && let Some(silence) = self.silence(key)
+        {
+            self.habits_mut(key).listening.silent_after(silence);
+        }
         let fate = match (&event, message) {
             (LinkEvent::Responded(tag), Some(message)) if !message.code().is_success() => {
                 let answer = message.code().to_string();
@@ -310,7 +335,12 @@ impl Engine {
             }
             // Some stacks acknowledge an empty message instead of rejecting it.
             (LinkEvent::Acknowledged(Tag::Ping) | LinkEvent::Rejected(Tag::Ping), _) => {
-                self.device_mut(key).link.cancel(|tag| *tag == Tag::Ping);
+                let now = self.now.instant;
+                let device = self.device_mut(key);
+                device.link.cancel(|tag| *tag == Tag::Ping);
+                if let Some(session) = device.session.as_mut() {
+                    session.kept.answered(now);
+                }
                 self.said(key, Inbound::Pong);
                 self.fire(key, Input::Heard);
             }
@@ -414,6 +444,7 @@ impl Engine {
             device.observing = false;
             self.observation_unanswered(key);
         }
+        self.look_again(key);
         let device = self.device_mut(key);
         // Nor does the notification arrive that waits behind what was given up.
         let waits = device.link.waits(|tag| *tag == Tag::Notify);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     coap::Transmission,
     config::{Config, ProductConfig, RadioUnits},
+    session::Habits,
 };
 
 /// What is set for a product's devices; what the product leaves open is as for all.
@@ -12,7 +13,7 @@ use crate::{
 pub(super) struct Profile {
     /// How requests to them are repeated.
     pub(super) transmission: Transmission,
-    /// How long they listen after their last message.
+    /// How long they are assumed to listen after their last message.
     pub(super) awake_window: Duration,
     /// pmin = 0 is written before the uplink is observed.
     pub(super) pmin_zero: bool,
@@ -30,13 +31,18 @@ pub(super) struct Profiles {
     /// In their order.
     products: Vec<Box<str>>,
     /// That of every other product, then those of `products`.
-    profiles: Vec<Profile>,
+    settings: Vec<Profile>,
+    /// In the same order, what was learnt of their devices.
+    habits: Vec<Habits>,
 }
 
 impl Profiles {
     pub(super) fn new(config: &Config) -> Self {
         let others = ProductConfig::default();
         let settings = std::iter::once(&others).chain(config.products.values());
+        let settings: Vec<Profile> = settings
+            .map(|product| Profile::new(config, product))
+            .collect();
         Self {
             products: config
                 .products
@@ -44,10 +50,20 @@ impl Profiles {
                 .map(|name| &**name)
                 .map(Into::into)
                 .collect(),
-            profiles: settings
-                .map(|product| Profile::new(config, product))
+            habits: (settings.iter())
+                .map(|profile| Habits::assumed(profile.awake_window))
                 .collect(),
+            settings,
         }
+    }
+
+    /// What was learnt of the devices.
+    pub(super) fn habits(&self, id: ProfileId) -> &Habits {
+        &self.habits[usize::from(id.0)]
+    }
+
+    pub(super) fn habits_mut(&mut self, id: ProfileId) -> &mut Habits {
+        &mut self.habits[usize::from(id.0)]
     }
 
     /// The profile of a product's devices.
@@ -64,7 +80,7 @@ impl std::ops::Index<ProfileId> for Profiles {
 
     fn index(&self, id: ProfileId) -> &Profile {
         // An engine's numbers are its own, or another's with the same settings.
-        &self.profiles[usize::from(id.0)]
+        &self.settings[usize::from(id.0)]
     }
 }
 

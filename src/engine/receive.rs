@@ -1,5 +1,7 @@
 //! A CoAP message arrives: whose is it, was it here before, and which part of the engine takes it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{
@@ -200,13 +202,25 @@ impl Engine {
     pub(super) fn heard(&mut self, key: DeviceKey) {
         let now = self.now.instant;
         let ack_timeout = self.profile(key).transmission.ack_timeout;
+        let (listens, started_at) = (self.listens(key), self.started_at.instant);
         let device = self.device_mut(key);
+        let asleep_from = device.asleep_from(listens, started_at);
         device.returned |= (device.heard_at).is_some_and(|at| now.since(at) > ack_timeout);
         device.heard_at = Some(now);
         device.silent = false;
         device.heard_in = HeardIn::ThisRun;
-        if device.peer().is_some() && self.stage(key) == Some(Stage::WaitingForDevice) {
-            self.fire(key, Input::Heard);
+        if device.session.is_none() {
+            return;
+        }
+        let slept = asleep_from.map_or(Duration::ZERO, |from| now.since(from));
+        match self.stage(key) {
+            Some(Stage::WaitingForDevice) if self.device(key).peer().is_some() => {
+                self.fire(key, Input::Heard);
+            }
+            Some(Stage::WaitingForSlot) if !slept.is_zero() => {
+                self.fire(key, Input::Slept(slept));
+            }
+            _ => {}
         }
     }
 

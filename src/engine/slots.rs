@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::{Change, Effect, Engine, asked::Tag, key::DeviceKey};
 use crate::{
     clock::Instant,
-    ledger::{DeviceId, Lane, Stage},
-    session::{GateAsk, GateOrder, GateRequest, Presence, Standing, StandingAsked},
-    upgrade::{Input, Readiness},
+    ledger::{DeviceId, Happened, Lane, Repeated, Stage},
+    session::{GateAsk, GateOrder, GateRequest, Habits, Presence, Standing, StandingAsked},
+    upgrade::{Input, Negotiation, Readiness},
 };
 
 /// How long the gate is waited for.
@@ -36,9 +36,10 @@ impl Engine {
     /// Has the device wait for a slot, as its upgrade says.
     pub(super) fn queue_up(&mut self, key: DeviceKey) {
         let presence = self.presence(key, self.stage(key));
+        let install = self.habits(key).install();
         let session = self.device_mut(key).session.as_mut();
         let Some((session, (cell, wait))) =
-            session.and_then(|session| session.waits(presence).map(|it| (session, it)))
+            session.and_then(|session| session.waits(presence, install).map(|it| (session, it)))
         else {
             return;
         };
@@ -81,7 +82,9 @@ impl Engine {
                 };
             }
             (
-                GateOrder::Measure { lane } | GateOrder::Ping { lane } | GateOrder::Drain { lane },
+                GateOrder::Measure { lane }
+                | GateOrder::Ping { lane }
+                | GateOrder::KeepAwake { lane, .. },
                 _,
             ) => (lane, order),
         };
@@ -105,7 +108,7 @@ impl Engine {
                 }
                 self.tell_all(key);
             }
-            GateOrder::Drain { .. } => self.keep_awake(key),
+            GateOrder::KeepAwake { turn, .. } => self.keep_awake(key, turn),
             GateOrder::Admit { .. } | GateOrder::Standing(_) => {}
         }
     }
@@ -178,22 +181,84 @@ impl Engine {
         false
     }
 
-    /// A cell drains for the device: it is sent something now and then, because a device listens for a
-    /// while after each exchange, and would sleep again before its turn.
-    fn keep_awake(&mut self, key: DeviceKey) {
-        let window = self.profile(key).awake_window;
-        let now = self.now.instant;
-        // in time for an exchange before it sleeps
-        let last_chance = self.device(key).heard_at.map(|at| at + window * 2 / 3);
-        let at = last_chance.map_or(now, |at| at.min(now + window / 3).max(now));
-        if let Some(session) = self.device_mut(key).session.as_mut() {
-            session.keep_awake_at.get_or_insert(at);
+    /// A slot is in sight for the device: it is sent something before it falls asleep.
+    fn keep_awake(&mut self, key: DeviceKey, turn: Instant) {
+        let (now, config) = (self.now.instant, self.config.clone());
+        let window = self.listens(key);
+        let device = self.device_mut(key);
+        let Some(heard_at) = device.heard_at.filter(|_| device.is_awake(now, window)) else {
+            return; // it is too late
+        };
+        if device.link.is_pending(|_| true) {
+            return self.tell_all(key); // that keeps it awake
         }
-        self.set_alarm(key);
+        let Some(session) = device.session.as_mut() else {
+            return;
+        };
+        if session.kept.spare(&config.admission) < now.since(heard_at) {
+            return; // it has been kept awake for as long as it may be
+        }
+        session.kept.ping(now, heard_at);
+        let turn = self.now.utc_at(turn);
+        self.note_once(key, Repeated::KeptAwake, || Happened::KeptAwake { turn });
+        self.send_ping(key);
+        self.settle(key);
+    }
+
+    /// What the gate expects of the slot is measured now and then: when the download begins, after an eighth of it, after
+    /// a half, and at its end.
+    pub(super) fn tell_progress(
+        &mut self,
+        key: DeviceKey,
+        before: &Negotiation,
+        after: &Negotiation,
+    ) {
+        let Some(cell) = after.slot().map(|place| place.cell) else {
+            return;
+        };
+        let request = if after.stage() == Some(Stage::Executing) {
+            if before.stage() != Some(Stage::Downloading) {
+                return;
+            }
+            let install = self.habits(key).install();
+            GateRequest::Downloaded { install }
+        } else {
+            let (at, was) = (after.segment(), before.segment());
+            if at == was {
+                return;
+            }
+            let Some(session) = self.device(key).session.as_ref() else {
+                return;
+            };
+            let segments = session.package.pcp.offer.segmentation.segment_count();
+            let reaches = |mark| at >= Some(mark) && was < Some(mark);
+            if was.is_some() && !reaches(segments / 8) && !reaches(segments / 2) {
+                return;
+            }
+            let work = session.work(self.habits(key).install());
+            GateRequest::Progress { work }
+        };
+        self.ask(key, cell, request);
+    }
+
+    /// What the devices of its product do, as far as that is learnt.
+    pub(super) fn habits(&self, key: DeviceKey) -> Habits {
+        *self.profiles.habits(self.device(key).profile)
+    }
+
+    pub(super) fn habits_mut(&mut self, key: DeviceKey) -> &mut Habits {
+        let profile = self.device(key).profile;
+        self.profiles.habits_mut(profile)
+    }
+
+    /// How long the device listens after a message.
+    pub(super) fn listens(&self, key: DeviceKey) -> Duration {
+        self.habits(key).listening.window()
     }
 
     fn presence(&self, key: DeviceKey, stage: Option<Stage>) -> Presence {
-        let window = self.profile(key).awake_window;
+        let listening = self.habits(key).listening;
+        let window = listening.window();
         let max_age = Duration::from_secs(self.config.admission.coverage_max_age_s);
         let device = self.device(key);
         let heard_at = device.heard_at;
@@ -204,6 +269,10 @@ impl Engine {
             probing: stage != Some(Stage::WaitingForSlot)
                 || device.link.is_pending(|tag| *tag == Tag::Ping),
             awake_until: heard_at.map_or(Instant::ZERO, |at| at + window),
+            nods_at: heard_at.map_or(Instant::ZERO, |at| at + listening.ping_after()),
+            spare: (device.session.as_ref()).map_or(Duration::ZERO, |session| {
+                session.kept.spare(&self.config.admission)
+            }),
             fresh_until: measured_at.map_or(Instant::ZERO, |at| at + max_age),
         }
     }

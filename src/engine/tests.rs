@@ -176,7 +176,7 @@ impl World {
                     self.sent.push_back((peer, message));
                 }
                 Effect::Report(_) | Effect::Left(_) => {}
-                Effect::Ask(ask) => self.gate.handle(ask),
+                Effect::Ask(ask) => self.gate.handle(self.now.instant, ask),
                 Effect::Seek(seek) if self.elsewhere.contains(&seek.device) => {
                     self.sought.push(*seek);
                 }

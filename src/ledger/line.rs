@@ -72,6 +72,12 @@ pub enum Happened {
         /// How many may upgrade at once by its coverage.
         limit: u32,
     },
+    /// The device sleeps, and is kept awake because its turn is near.
+    KeptAwake {
+        /// When a slot is expected for it.
+        #[serde(with = "crate::clock::rfc3339")]
+        turn: UtcMillis,
+    },
     /// The device has a slot.
     SlotGranted {
         /// The cell.
@@ -454,6 +460,8 @@ pub enum Repeated {
     Attributes,
     /// There was no result, and it was to be asked for its version.
     Question,
+    /// It was kept awake.
+    KeptAwake,
 }
 
 impl Happened {

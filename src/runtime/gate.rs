@@ -35,9 +35,10 @@ pub(super) async fn run_gate(
             _ = inbox.recv_many(&mut messages, AT_ONCE) => {}
             () = tokio::time::sleep(wait) => {}
         }
+        let now = clock.now().instant;
         for message in messages.drain(..) {
             match message {
-                GateMessage::Ask(ask) => gate.handle(ask),
+                GateMessage::Ask(ask) => gate.handle(now, ask),
                 GateMessage::Open(open) => gate.open(open),
                 GateMessage::StoreAvailable(available) => gate.store_available(available),
                 GateMessage::Configure(config) => gate.configure(&config.admission),

@@ -2,12 +2,12 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     correspondence::Correspondence,
-    gate::{GateRequest, Presence, Standing},
+    gate::{GateRequest, Presence, Standing, Work},
     timeline,
 };
 use crate::{
     clock::{Instant, Now, UtcMillis},
-    config::Config,
+    config::{AdmissionConfig, Config},
     ledger::{
         ActiveUpgrade, Change, Coverage, Deadline, Evidence, Facts, Failure, Happened, Last, Limit,
         Line, Outcome, Progress, Queue, Stage, StageChange, UpgradeOrder,
@@ -31,10 +31,14 @@ pub struct Session<X> {
     progress_stored_at: Option<Instant>,
     /// What it can say for itself.
     pub correspondence: Correspondence,
-    /// When to find out whether the device can be reached, to begin with it.
+    /// When to find out whether the device can be reached.
     pub look_at: Option<Instant>,
-    /// When to send the device something, so that it stays awake while its lane drains.
-    pub keep_awake_at: Option<Instant>,
+    /// How often that was done since it did not answer.
+    pub looks: u8,
+    /// How it was kept awake.
+    pub kept: KeptAwake,
+    /// The silence after which it was sent what it is to answer: whether it listened so long is about to show.
+    pub silence: Option<Duration>,
     /// What the gate was told of the device, while it waits for a slot.
     pub told: Option<Presence>,
     /// How it stands in its queue.
@@ -45,6 +49,41 @@ pub struct Session<X> {
     pub commanded_after: u64,
     /// What the device's protocol needs.
     pub exchange: X,
+}
+
+/// How a device that sleeps was kept awake while its turn was near.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KeptAwake {
+    /// For how long, all together.
+    pub time: Duration,
+    /// With so many pings.
+    pub pings: u32,
+    /// When the last one was sent, until it is answered.
+    pinged_at: Option<Instant>,
+}
+
+impl KeptAwake {
+    /// It is pinged, after it was heard last: it listens for so much longer than it would have.
+    pub fn ping(&mut self, now: Instant, heard_at: Instant) {
+        self.time += now.since(heard_at);
+        self.pings += 1;
+        self.pinged_at = Some(now);
+    }
+
+    /// It answers: what it did so late it was awake so late.
+    pub fn answered(&mut self, now: Instant) {
+        if let Some(at) = self.pinged_at.take() {
+            self.time += now.since(at);
+        }
+    }
+
+    /// For how long it may be kept awake yet.
+    pub fn spare(&self, config: &AdmissionConfig) -> Duration {
+        if self.pings >= config.keep_awake_pings {
+            return Duration::ZERO;
+        }
+        Duration::from_secs(config.keep_awake_s).saturating_sub(self.time)
+    }
 }
 
 /// How the device stands in its queue, which the gate is asked when the time to wait there is over.
@@ -168,7 +207,9 @@ impl<X> Session<X> {
             progress_stored_at: None,
             correspondence,
             look_at: None,
-            keep_awake_at: None,
+            looks: 0,
+            kept: KeptAwake::default(),
+            silence: None,
             told: None,
             standing: StandingAsked::Never,
             takes: false,
@@ -180,6 +221,11 @@ impl<X> Session<X> {
     /// Where the upgrade stands.
     pub const fn negotiation(&self) -> &Negotiation {
         &self.negotiation
+    }
+
+    /// When it came into its stage.
+    pub const fn entered_at(&self) -> UtcMillis {
+        self.stored.entered_at
     }
 
     /// Lets something happen to the upgrade.
@@ -208,11 +254,13 @@ impl<X> Session<X> {
         } else {
             None
         };
-        if self.negotiation.stage() != Some(Stage::WaitingForDevice) {
-            self.look_at = None;
+        if !matches!(
+            self.negotiation.stage(),
+            Some(Stage::WaitingForDevice | Stage::WaitingForSlot)
+        ) {
+            (self.look_at, self.looks) = (None, 0);
         }
         if self.negotiation.queued_in().is_none() {
-            self.keep_awake_at = None;
             self.standing = StandingAsked::Never;
         }
         Step {
@@ -241,11 +289,16 @@ impl<X> Session<X> {
             return false;
         };
         let mut next = self.stored.clone();
+        // The wait for a slot goes on when it may take longer.
+        let goes_on = next.stage == stage && stage == Stage::WaitingForSlot;
         if next.stage != stage || self.stored_until != until {
             next.stage = stage;
-            next.entered_at = now.utc;
+            next.entered_at = if goes_on { next.entered_at } else { now.utc };
             next.deadline_at = now.utc_at(until);
             self.stored_until = until;
+            if goes_on {
+                next.slot_deadline_at = Some(next.deadline_at);
+            }
         }
         let place = negotiation.place();
         next.cell = place.map(|place| place.cell);
@@ -253,8 +306,8 @@ impl<X> Session<X> {
         let since = place.map(|place| place.since);
         if since != self.stored_since {
             next.queued_at = since.map(|_| now.utc);
-            next.slot_deadline_at = place.map(|place| now.utc_at(place.until));
             self.stored_since = since;
+            next.slot_deadline_at = place.map(|place| now.utc_at(place.until));
         }
         next.confirmed = negotiation.is_confirmed();
         let news = next != self.stored;
@@ -311,15 +364,36 @@ impl<X> Session<X> {
     }
 
     /// How the device waits for a slot, if it does.
-    pub fn waits(&self, presence: Presence) -> Option<(u32, GateRequest)> {
+    pub fn waits(&self, presence: Presence, install: Duration) -> Option<(u32, GateRequest)> {
         let cell = self.negotiation.queued_in()?;
         let Place { limit, since, .. } = *self.negotiation.place()?;
         let wait = GateRequest::Wait {
             limit,
             since,
+            work: self.work(install),
             presence,
         };
         Some((cell, wait))
+    }
+
+    /// The slot that it holds, from before a restart, where an installation takes so long.
+    pub fn holds(&self, install: Duration) -> Option<(u32, GateRequest)> {
+        let Place { cell, limit, .. } = *self.negotiation.slot()?;
+        let work = self.work(install);
+        Some((cell, GateRequest::Hold { limit, work }))
+    }
+
+    /// What is left to do.
+    pub fn work(&self, install: Duration) -> Work {
+        let total = self.package.size_bytes;
+        let done = match self.negotiation.stage() {
+            Some(Stage::Executing) => total,
+            _ => self.position(&self.negotiation).unwrap_or(0),
+        };
+        Work {
+            bytes: total.saturating_sub(done),
+            install,
+        }
     }
 
     /// The change that says how far the download is, unless one has said so within `interval`.

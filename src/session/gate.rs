@@ -4,18 +4,30 @@
 //! their time: what an order says may be out of date when it arrives. So an engine that cannot use a slot gives it back, and
 //! what it is asked to find out it answers with the [`Presence`] of the device, whatever came of it, or by withdrawing the
 //! device if it is not in that queue.
+//!
+//! A device that sleeps listens for a while after each message. While the slots of its lane are taken, it is sent a ping
+//! before it falls asleep, if the forecast of the lane has a slot for it within the time for which it may be kept awake
+//! ([`AdmissionConfig::keep_awake_s`]). Others are let go. So a slot that comes back is taken in the same second, and nobody
+//! is kept awake for nothing.
+
+mod estimates;
+mod nods;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     time::Duration,
 };
 
+pub use estimates::Work;
+
 use crate::{
     clock::Instant,
     config::AdmissionConfig,
     ledger::{DeviceId, Lane},
-    upgrade::{Admission, Readiness, Step},
+    upgrade::{Admission, Outlook, Readiness, Step},
 };
+use estimates::{Estimates, Slot};
+use nods::Nods;
 
 /// Something that an engine says to the gate about one of its devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +49,8 @@ pub enum GateRequest {
         limit: u32,
         /// Since when it waits: its place in the queue.
         since: Instant,
+        /// What it will do with a slot.
+        work: Work,
         /// Whether it can be reached.
         presence: Presence,
     },
@@ -47,7 +61,22 @@ pub enum GateRequest {
     /// The device gives its slot back.
     Release,
     /// The device holds a slot from before a restart.
-    Hold,
+    Hold {
+        /// Its limit.
+        limit: u32,
+        /// What is left to do.
+        work: Work,
+    },
+    /// The download of the device that holds a slot goes on.
+    Progress {
+        /// What is left to do.
+        work: Work,
+    },
+    /// The device has all that it was to download, and installs it.
+    Downloaded {
+        /// How long that takes.
+        install: Duration,
+    },
     /// How does it stand in the queue?
     Standing,
 }
@@ -72,10 +101,12 @@ pub enum GateOrder {
         /// The lane in whose queue it stands.
         lane: Lane,
     },
-    /// The lane drains for it: keep it awake.
-    Drain {
+    /// Its turn is near: keep it awake.
+    KeepAwake {
         /// The lane in whose queue it stands.
         lane: Lane,
+        /// When a slot is expected for it.
+        turn: Instant,
     },
     /// How it stands in the queue.
     Standing(Standing),
@@ -101,6 +132,10 @@ pub struct Presence {
     pub probing: bool,
     /// It was heard so lately that it listens until then.
     pub awake_until: Instant,
+    /// A device that sleeps is to be pinged then at the latest, if it is to stay awake.
+    pub nods_at: Instant,
+    /// It may be kept awake for so long.
+    pub spare: Duration,
     /// Its coverage was measured so lately that it counts until then.
     pub fresh_until: Instant,
 }
@@ -125,15 +160,51 @@ impl Presence {
         }
     }
 
+    /// Whether it sleeps, and is to be kept awake if a slot is in sight.
+    fn may_be_kept_awake(&self) -> bool {
+        self.sleeps && self.reachable && !self.probing && !self.spare.is_zero()
+    }
+
     /// Whether `newer` says nothing else that matters.
     pub fn is_much_like(&self, newer: &Self) -> bool {
-        let awake_until = self.awake_until;
+        let (awake_until, nods_at) = (self.awake_until, self.nods_at);
         *self
             == Self {
                 awake_until,
+                nods_at,
                 ..*newer
             }
             && newer.awake_until.since(awake_until) < Self::LATELY
+    }
+}
+
+/// A device that waits.
+#[derive(Debug, Clone, Copy)]
+struct Waiter {
+    lane: Lane,
+    limit: u32,
+    work: Work,
+    presence: Presence,
+}
+
+/// What is to be expected of a device.
+fn outlook(waiter: Option<&Waiter>, estimates: &Estimates, now: Instant) -> Outlook {
+    let Some(waiter) = waiter else {
+        return Outlook {
+            readiness: Readiness::Asleep,
+            service: Duration::ZERO,
+            reach: Instant::ZERO,
+        };
+    };
+    let presence = waiter.presence;
+    Outlook {
+        readiness: presence.readiness(now),
+        service: estimates.service(waiter.lane, waiter.limit, waiter.work),
+        reach: if presence.sleeps {
+            presence.awake_until + presence.spare
+        } else {
+            Instant::MAX
+        },
     }
 }
 
@@ -142,10 +213,15 @@ impl Presence {
 pub struct Gate {
     admission: Admission<DeviceId, Lane>,
     /// Those that wait.
-    waiting: HashMap<DeviceId, Presence>,
+    waiting: HashMap<DeviceId, Waiter>,
+    /// Those that hold a slot.
+    slots: HashMap<DeviceId, Slot>,
+    estimates: Estimates,
+    /// When those who sleep are to be pinged, if they are to stay awake.
+    nods: Nods,
     /// Lanes in which something changed since they were polled.
     touched: BTreeSet<Lane>,
-    /// When to look at the lanes again whose admissions are paced.
+    /// When to look at the lanes again, though nothing happens in them.
     later: BTreeSet<(Instant, Lane)>,
     later_of: HashMap<Lane, Instant>,
     open: bool,
@@ -159,6 +235,9 @@ impl Gate {
         Self {
             admission: Admission::new(config),
             waiting: HashMap::new(),
+            slots: HashMap::new(),
+            estimates: Estimates::new(config),
+            nods: Nods::default(),
             touched: BTreeSet::new(),
             later: BTreeSet::new(),
             later_of: HashMap::new(),
@@ -188,7 +267,8 @@ impl Gate {
 
     /// Takes what an engine says. What follows is found out by [`handle_timeout`](Self::handle_timeout), once for all that
     /// was said.
-    pub fn handle(&mut self, ask: GateAsk) {
+    #[expect(clippy::too_many_lines, reason = "one match over all that is said")]
+    pub fn handle(&mut self, now: Instant, ask: GateAsk) {
         let GateAsk {
             device,
             lane,
@@ -198,26 +278,56 @@ impl Gate {
             GateRequest::Wait {
                 limit,
                 since,
+                work,
                 presence,
             } => {
                 self.admission.wait(device, lane, limit, since);
-                self.waiting.insert(device, presence);
+                let waiter = Waiter {
+                    lane,
+                    limit,
+                    work,
+                    presence,
+                };
+                self.waits(device, waiter);
             }
             GateRequest::Presence(presence) => {
-                let Some(known) = self.waiting.get_mut(&device) else {
+                let Some(known) = self.waiting.get(&device).copied() else {
                     return; // it has its turn: the engine will know
                 };
-                if std::mem::replace(known, presence) == presence {
+                if known.presence == presence {
                     return;
                 }
+                self.waits(device, Waiter { presence, ..known });
                 self.admission.heard(device, lane);
             }
             GateRequest::Withdraw => {
                 self.admission.withdraw(device, lane);
-                self.waiting.remove(&device);
+                self.forget_waiter(device);
             }
-            GateRequest::Release => self.admission.release(lane),
-            GateRequest::Hold => return self.admission.restore(lane),
+            GateRequest::Release => {
+                self.admission.release(device, lane);
+                self.slots.remove(&device);
+            }
+            GateRequest::Hold { limit, work } => {
+                let end = now + self.estimates.service(lane, limit, work);
+                let slot = Slot::new(lane, limit, now, work);
+                self.slots.insert(device, slot);
+                return self.admission.restore(device, lane, end);
+            }
+            GateRequest::Progress { work } => {
+                let slot = self.slots.get_mut(&device).filter(|it| it.lane == lane);
+                let Some(end) = slot.and_then(|slot| slot.goes_on(now, work)) else {
+                    return;
+                };
+                self.admission.expect(device, lane, end);
+            }
+            GateRequest::Downloaded { install } => {
+                let Some(slot) = self.slots.get_mut(&device).filter(|it| it.lane == lane) else {
+                    return;
+                };
+                self.estimates.downloaded(now, slot);
+                self.admission.expect(device, lane, now + install);
+            }
             GateRequest::Standing => {
                 let standing = Standing {
                     taken: self.admission.active(lane),
@@ -240,6 +350,7 @@ impl Gate {
             self.look_later(lane, None);
             if self.open && self.store_available {
                 while self.poll_lane(now, lane) {}
+                self.keep_awake(now, lane);
             }
         }
     }
@@ -273,20 +384,18 @@ impl Gate {
 
     /// Takes one step for a lane. Returns whether there may be another.
     fn poll_lane(&mut self, now: Instant, lane: Lane) -> bool {
-        let waiting = &self.waiting;
+        let (waiting, estimates) = (&self.waiting, &self.estimates);
         let step = self.admission.poll(now, lane, |device| {
-            let presence = waiting.get(&device);
-            presence.map_or(Readiness::Asleep, |presence| presence.readiness(now))
+            outlook(waiting.get(&device), estimates, now)
         });
         let (device, order) = match step {
             Some(Step::Admit(device)) => {
-                self.waiting.remove(&device);
+                self.grant(now, device, lane);
                 let active = self.admission.active(lane);
                 (device, GateOrder::Admit { lane, active })
             }
             Some(Step::Measure(device)) => (device, GateOrder::Measure { lane }),
             Some(Step::Ping(device)) => (device, GateOrder::Ping { lane }),
-            Some(Step::Drain(device)) => (device, GateOrder::Drain { lane }),
             Some(Step::Later(at)) => {
                 self.look_later(lane, Some(at));
                 return false;
@@ -295,11 +404,66 @@ impl Gate {
         };
         self.orders.push_back((device, order));
         if matches!(order, GateOrder::Measure { .. } | GateOrder::Ping { .. })
-            && let Some(presence) = self.waiting.get_mut(&device)
+            && let Some(waiter) = self.waiting.get_mut(&device)
         {
-            presence.probing = true; // until its engine says how it is
+            waiter.presence.probing = true; // until its engine says how it is
         }
-        !matches!(order, GateOrder::Drain { .. })
+        true
+    }
+
+    /// The device has a slot from now on, and waits no more.
+    fn grant(&mut self, now: Instant, device: DeviceId, lane: Lane) {
+        if let Some(Waiter { limit, work, .. }) = self.forget_waiter(device) {
+            let slot = Slot::new(lane, limit, now, work);
+            self.slots.insert(device, slot);
+        }
+    }
+
+    /// The device waits, so. One that may be kept awake is thought of before it falls asleep.
+    fn waits(&mut self, device: DeviceId, waiter: Waiter) {
+        self.forget_waiter(device);
+        self.waiting.insert(device, waiter);
+        if waiter.presence.may_be_kept_awake() {
+            let nods_at = waiter.presence.nods_at;
+            self.nods.insert(waiter.lane, nods_at, device);
+        }
+    }
+
+    fn forget_waiter(&mut self, device: DeviceId) -> Option<Waiter> {
+        let waiter = self.waiting.remove(&device)?;
+        let nods_at = waiter.presence.nods_at;
+        self.nods.remove(waiter.lane, nods_at, device);
+        Some(waiter)
+    }
+
+    /// Keeps those awake who are about to fall asleep and will have a slot in time, and lets the others go.
+    fn keep_awake(&mut self, now: Instant, lane: Lane) {
+        let nodding = self.nods.take_due(lane, now);
+        if !nodding.is_empty() {
+            let turns = self.turns(now, lane, &nodding);
+            for device in nodding {
+                if let Some(turn) = turns.get(&device).copied() {
+                    self.admission.promise(device, lane);
+                    let order = GateOrder::KeepAwake { lane, turn };
+                    self.orders.push_back((device, order));
+                }
+            }
+        }
+        let known = self.later_of.get(&lane).copied();
+        let next = self.nods.next(lane);
+        if let Some(next) = next.filter(|next| known.is_none_or(|known| *next < known)) {
+            self.look_later(lane, Some(next));
+        }
+    }
+
+    /// When each of those who wait in a lane will have a slot, as far ahead as the devices can be reached.
+    fn turns(&self, now: Instant, lane: Lane, devices: &[DeviceId]) -> HashMap<DeviceId, Instant> {
+        let look = |device| outlook(self.waiting.get(&device), &self.estimates, now);
+        let horizon = devices.iter().map(|device| look(*device).reach).max();
+        let turns = self
+            .admission
+            .forecast(now, lane, horizon.unwrap_or(now), look);
+        turns.into_iter().collect()
     }
 
     fn look_later(&mut self, lane: Lane, at: Option<Instant>) {

@@ -6,9 +6,12 @@
 mod attempt;
 mod correspondence;
 mod gate;
+mod habits;
+mod mean;
 mod timeline;
 
-pub use attempt::{Contact, Session, StandingAsked, Step, ended, leaves};
+pub use attempt::{Contact, KeptAwake, Session, StandingAsked, Step, ended, leaves};
 pub use correspondence::Correspondence;
-pub use gate::{Gate, GateAsk, GateOrder, GateRequest, Presence, Standing};
+pub use gate::{Gate, GateAsk, GateOrder, GateRequest, Presence, Standing, Work};
+pub use habits::Habits;
 pub use timeline::asked_again;

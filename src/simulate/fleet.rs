@@ -96,7 +96,8 @@ impl FleetFile {
         Ok(file)
     }
 
-    /// A share of 0 would be a part of the fleet that nobody is in, and where all are 0 there would be no fleet.
+    /// A way of listening that nobody has would be a mistake, and where no class has a share there would be no fleet. A class
+    /// may be named to say that nobody is in it.
     fn check_shares(&self) -> Result<(), String> {
         for (number, habit) in (1..).zip(self.listening.iter().flatten()) {
             if habit.share == 0 {
@@ -108,15 +109,9 @@ impl FleetFile {
         if self.listening.as_ref().is_some_and(Vec::is_empty) {
             return Err("listening: give at least one entry, or leave it out".to_owned());
         }
-        for (class, share) in self.coverage.iter().flatten() {
-            if *share == 0 {
-                return Err(format!(
-                    "coverage: the share of {class:?} is 0: a share is at least 1; leave the class out"
-                ));
-            }
-        }
-        if self.coverage.as_ref().is_some_and(BTreeMap::is_empty) {
-            return Err("coverage: give at least one class, or leave it out".to_owned());
+        let nobody = |classes: &BTreeMap<_, u32>| classes.values().all(|share| *share == 0);
+        if self.coverage.as_ref().is_some_and(nobody) {
+            return Err("coverage: give at least one class a share, or leave it out".to_owned());
         }
         Ok(())
     }
@@ -334,10 +329,10 @@ mod tests {
             ),
             ("listening = []", "listening: give at least one entry"),
             (
-                "[coverage]\ngood = 1\npoor = 0",
-                "coverage: the share of Poor is 0",
+                "[coverage]\ngood = 0\npoor = 0",
+                "coverage: give at least one class a share",
             ),
-            ("coverage = {}", "coverage: give at least one class"),
+            ("coverage = {}", "coverage: give at least one class a share"),
         ] {
             let error = FleetFile::parse(text).unwrap_err();
             assert!(error.starts_with(expected), "{error}");

@@ -8,7 +8,7 @@
 //!   its cell was asked for alone) is not measurable;
 //! * a stage never lasts longer than its limit, nor an attempt longer than the sum of its stages' limits. A limit is
 //!   kept in wall-clock time over a restart: what runs out while the server is down ends when it is back. The limit of
-//!   the wait for a slot does not begin anew when the coverage is measured anew;
+//!   the wait for a slot does not begin anew when the coverage is measured anew, and does not run while a device sleeps;
 //! * every attempt has exactly one outcome, and the upgrade's outcome is that of its last attempt. What follows a failure
 //!   is what was ordered, and no attempt begins before its time, or after the last;
 //! * an attempt is a success only if the device runs the target version at that moment, whatever it claims, and a failure
@@ -28,6 +28,7 @@
 //! After every step the slots that the engine counts are compared with those that the checker counts; after a restart
 //! those of all cells.
 
+mod bound;
 mod claims;
 mod commits;
 mod coverage;
@@ -109,6 +110,8 @@ pub(super) struct Subject {
     told_committed: Option<Told>,
     /// It runs the target version.
     pub(super) current: bool,
+    /// It listens for a while after its messages only.
+    sleeps: bool,
     claims: claims::Claims,
     /// The newest change that concerns it.
     newest: Option<Number>,
@@ -119,6 +122,7 @@ pub(super) struct Subject {
     /// How the last attempt ended, as committed.
     outcome: Option<Outcome>,
     written: goes_on::Written,
+    held: bound::Held,
 }
 
 impl Subject {
@@ -127,6 +131,7 @@ impl Subject {
         package: usize,
         coverage: sim::Coverage,
         current: bool,
+        sleeps: bool,
     ) -> Self {
         Self {
             upgrade,
@@ -135,6 +140,7 @@ impl Subject {
             told_emitted: None,
             told_committed: None,
             current,
+            sleeps,
             claims: claims::Claims::default(),
             newest: None,
             emitted: View::default(),
@@ -142,6 +148,7 @@ impl Subject {
             ended_as: None,
             outcome: None,
             written: goes_on::Written::default(),
+            held: bound::Held::default(),
         }
     }
 }

@@ -1,10 +1,11 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
 use super::{
     figures::Figures,
     invariants::{Ends, Invariants, Violation},
+    kept::KeptAwake,
     store::Final,
 };
 
@@ -16,6 +17,9 @@ const NAMED_CELLS: usize = 10;
 pub(crate) struct Summary {
     /// From the start of the task to its last outcome, virtual.
     pub(crate) took_ms: u64,
+    /// Before then it could not have ended, however its slots were granted.
+    pub(crate) lower_bound_ms: u64,
+    pub(crate) kept_awake: KeptAwake,
     /// Upgrades by their state.
     pub(crate) outcomes: BTreeMap<&'static str, u64>,
     /// Upgrades by how they ended.
@@ -47,16 +51,21 @@ pub(crate) struct CellLine {
     pub(crate) admitted: u32,
     /// When its last upgrade ended, seconds from the start of the task.
     pub(crate) finished_s: u64,
+    /// Before then it could not have ended, however its slots were granted.
+    pub(crate) lower_bound_seconds: f64,
+    /// How many times as long it took.
+    pub(crate) over_bound: Option<f64>,
 }
 
 impl Summary {
     #[allow(clippy::too_many_arguments)] // each is a part of the world that ends here
     pub(super) fn new(
-        checker: &Invariants,
+        checker: &mut Invariants,
         finals: &[Final],
         ends: Ends,
         surprises: BTreeMap<String, u64>,
         figures: Figures,
+        kept_awake: KeptAwake,
         crashes: u64,
         start_ms: u64,
         trace_sha256: String,
@@ -70,9 +79,9 @@ impl Summary {
             }
         }
         let since_start = |ms: u64| ms.saturating_sub(start_ms);
-        let cells = checker
-            .cells()
-            .map(|(number, cell)| CellLine {
+        let bounds = checker.bounds(start_ms);
+        let cells = (checker.cells().zip(&bounds))
+            .map(|((number, cell), bound_ms)| CellLine {
                 cell: number,
                 devices: cell.devices,
                 limit_min: cell.limits.0.min(cell.limits.1),
@@ -80,10 +89,14 @@ impl Summary {
                 peak: cell.peak,
                 admitted: cell.admitted,
                 finished_s: since_start(cell.last_end_ms) / 1_000,
+                lower_bound_seconds: seconds(*bound_ms),
+                over_bound: ratio(since_start(cell.last_end_ms), *bound_ms),
             })
             .collect();
         Self {
             took_ms: since_start(checker.last_end_ms()),
+            lower_bound_ms: bounds.iter().copied().max().unwrap_or(0),
+            kept_awake,
             outcomes,
             reasons,
             ends,
@@ -98,6 +111,11 @@ impl Summary {
         }
     }
 
+    /// How many times as long it took as it had to.
+    pub(crate) fn over_bound(&self) -> Option<f64> {
+        ratio(self.took_ms, self.lower_bound_ms)
+    }
+
     /// The cells that ended last.
     pub(crate) fn slowest(&self) -> Vec<&CellLine> {
         let mut cells: Vec<&CellLine> = self.cells.iter().filter(|cell| cell.devices > 0).collect();
@@ -105,4 +123,12 @@ impl Summary {
         cells.truncate(NAMED_CELLS);
         cells
     }
+}
+
+fn seconds(ms: u64) -> f64 {
+    Duration::from_millis(ms).as_secs_f64()
+}
+
+fn ratio(took_ms: u64, bound_ms: u64) -> Option<f64> {
+    (bound_ms > 0).then(|| seconds(took_ms) / seconds(bound_ms))
 }

@@ -26,6 +26,7 @@ use super::{
     figures::Figures,
     hooks::Hooks,
     invariants::{Invariants, Subject},
+    kept::KeptAwake,
     queue::Queue,
     scenario::{Scenario, product_name},
     store::{Backend, Order},
@@ -48,6 +49,8 @@ use server::Server;
 const EPOCH_MS: u64 = 1_800_000_000_000;
 /// After the last outcome the devices have this long to say what they have to say, ms.
 const AFTERWARDS_MS: u64 = 20 * 60 * 1_000;
+/// The limit of the wait for a slot does not run while a device sleeps: so much longer a task may take.
+const MOST_ASLEEP_MS: u64 = 90 * 86_400 * 1_000;
 /// Events between two looks at the progress.
 const LOOK_EVERY: u64 = 1 << 14;
 
@@ -175,6 +178,7 @@ impl<H: Hooks> World<H> {
                 package,
                 member.spec.coverage,
                 current,
+                member.spec.behaviour.queue_mode.is_some(),
             ));
         }
         // not of this machine: a seed gives the same everywhere
@@ -194,6 +198,15 @@ impl<H: Hooks> World<H> {
         let attempts = u64::from(scenario.retry.attempts) + 1;
         let attempt_ms = u64::try_from(checker.longest_attempt_ms()).unwrap_or(0)
             + u64::from(scenario.retry.interval_s) * 1_000;
+        let asleep_ms = if fleet
+            .members
+            .iter()
+            .any(|member| member.spec.behaviour.queue_mode.is_some())
+        {
+            MOST_ASLEEP_MS
+        } else {
+            0
+        };
         let mut token_key = [0; 32];
         rng.fill_bytes(&mut token_key);
         let mut world = Self {
@@ -222,7 +235,7 @@ impl<H: Hooks> World<H> {
             rng,
             figures: Figures::default(),
             start_ms: fleet.ready_ms,
-            end_ms: fleet.ready_ms + attempts * attempt_ms + AFTERWARDS_MS,
+            end_ms: fleet.ready_ms + attempts * attempt_ms + asleep_ms + AFTERWARDS_MS,
         };
         world.populate(fleet.members, scenario, &packages);
         Ok(world)
@@ -366,12 +379,15 @@ impl<H: Hooks> World<H> {
             self.trace.note(self.now_ms, &line);
         }
         let trace = self.trace.finish();
+        let sleepers = self.units.iter().filter(|unit| unit.sleeps());
+        let kept_awake = KeptAwake::of(sleepers.map(Unit::kept));
         Ok(Summary::new(
-            &self.checker,
+            &mut self.checker,
             &finals,
             ends,
             surprises,
             self.figures,
+            kept_awake,
             self.crashes,
             self.start_ms,
             trace,

@@ -1,36 +1,31 @@
 //! Who may upgrade in a lane at the same time.
 //!
-//! A device is admitted while the devices that upgrade in its lane are fewer than its own coverage
-//! allows; it holds its slot to the end of the upgrade. Within a lane the order is that of arrival,
-//! with two exceptions:
+//! A device is admitted while the devices that upgrade in its lane are fewer than its own coverage allows; it holds its
+//! slot to the end of the upgrade. Devices of the same limit are a class. Within a class the order is that of arrival;
+//! a device that sleeps is passed over, and considered again when it is heard: no slot is ever held for a sleeper. One that
+//! is kept awake for a turn comes before those who have woken up since.
 //!
-//! * a device that sleeps is passed over, and considered again when it is heard: no slot is ever held
-//!   for a sleeper;
-//! * a device that needs an emptier lane than there is may be overtaken by those that do not, but only
-//!   for a set time. Then nobody behind it is admitted until the lane is empty enough: none starves.
+//! Between classes, the one with the smallest limit comes first, because it can use the fewest moments: it is what a
+//! crowded lane waits for in the end (see [`lower_bound`]). While its first device does not fit, the moment at which it
+//! will is known from the ends that are expected. Until then others are admitted that are expected to have ended by
+//! that moment. So the lane is empty when a device comes that needs it empty, and is not idle before. In the scheduling
+//! of batch jobs this is backfilling with one reservation (Lifka, "The ANL/IBM SP Scheduling System", 1995).
 //!
-//! Admissions are paced per lane and overall, so that a lane's random-access channel is not hit by all
-//! its devices in the same second.
+//! Nobody starves: a class whose first device fits, and is held back for another's sake longer than
+//! [`AdmissionConfig::overtake_s`], has its slots all the same, until the lane is full.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    hash::Hash,
-    num::NonZeroU32,
-    time::Duration,
-};
+mod bound;
+mod forecast;
+mod lane;
+mod pace;
 
-use governor::{
-    Quota, RateLimiter,
-    clock::Clock,
-    middleware::NoOpMiddleware,
-    nanos::Nanos,
-    state::{InMemoryState, NotKeyed, keyed::HashMapStateStore},
-};
+use std::{collections::HashMap, hash::Hash, time::Duration};
 
-use crate::{
-    clock::{Instant, SetClock},
-    config::AdmissionConfig,
-};
+pub use bound::lower_bound;
+
+use crate::{clock::Instant, config::AdmissionConfig};
+use lane::LaneState;
+use pace::Pace;
 
 /// Whether a waiting device could take a slot this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +42,17 @@ pub enum Readiness {
     Asleep,
 }
 
+/// What is to be expected of a waiting device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outlook {
+    /// Whether it could take a slot this moment.
+    pub readiness: Readiness,
+    /// How long it will hold its slot.
+    pub service: Duration,
+    /// Until when it can be reached, when it is kept awake as long as that is allowed.
+    pub reach: Instant,
+}
+
 /// What to do next for a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step<K> {
@@ -56,9 +62,7 @@ pub enum Step<K> {
     Measure(K),
     /// Find out whether the device can be reached.
     Ping(K),
-    /// The lane drains for this device: keep it awake.
-    Drain(K),
-    /// Ask again then: the pace does not allow an admission before.
+    /// Ask again then: nothing is to be done before by the passing of time alone.
     Later(Instant),
 }
 
@@ -71,39 +75,7 @@ pub struct Admission<K, L: Clone + Eq + Hash> {
     pace: Pace<L>,
 }
 
-/// A place in a lane's queue: earlier arrivals first.
-type Order = (Instant, u64);
-
-#[derive(Debug)]
-struct LaneState<K> {
-    /// Slots in use.
-    active: u32,
-    waiting: BTreeMap<Order, Waiting<K>>,
-    /// The waiting devices that are worth a look: not known to be asleep.
-    awake: BTreeSet<Order>,
-    order_of: HashMap<K, Order>,
-}
-
-#[derive(Debug)]
-struct Waiting<K> {
-    device: K,
-    limit: u32,
-    /// When a later arrival was admitted before it for the first time.
-    overtaken_at: Option<Instant>,
-}
-
-impl<K> Default for LaneState<K> {
-    fn default() -> Self {
-        Self {
-            active: 0,
-            waiting: BTreeMap::new(),
-            awake: BTreeSet::new(),
-            order_of: HashMap::new(),
-        }
-    }
-}
-
-impl<K: Copy + Eq + Hash, L: Copy + Eq + Hash> Admission<K, L> {
+impl<K: Copy + Ord + Hash, L: Copy + Eq + Hash> Admission<K, L> {
     /// No lanes yet.
     pub fn new(config: &AdmissionConfig) -> Self {
         Self {
@@ -125,64 +97,62 @@ impl<K: Copy + Eq + Hash, L: Copy + Eq + Hash> Admission<K, L> {
     pub fn wait(&mut self, device: K, lane: L, limit: u32, since: Instant) {
         self.arrivals += 1;
         let lane = self.lanes.entry(lane).or_default();
-        let order = *lane
-            .order_of
-            .entry(device)
-            .or_insert((since, self.arrivals));
-        let waiting = lane.waiting.entry(order).or_insert(Waiting {
-            device,
-            limit,
-            overtaken_at: None,
-        });
-        waiting.limit = limit;
-        lane.awake.insert(order);
+        lane.wait(device, limit, (since, self.arrivals));
     }
 
     /// The device was heard: it is considered again.
     pub fn heard(&mut self, device: K, lane: L) {
-        if let Some(lane) = self.lanes.get_mut(&lane)
-            && let Some(order) = lane.order_of.get(&device)
-        {
-            lane.awake.insert(*order);
+        if let Some(lane) = self.lanes.get_mut(&lane) {
+            lane.wake(device);
+        }
+    }
+
+    /// The device is kept awake for a turn. It comes before those who wake up meanwhile: it would have been kept awake for
+    /// nothing otherwise.
+    pub fn promise(&mut self, device: K, lane: L) {
+        if let Some(lane) = self.lanes.get_mut(&lane) {
+            lane.promise(device);
         }
     }
 
     /// Takes the device out of the queue.
     pub fn withdraw(&mut self, device: K, lane: L) {
-        if let Some(state) = self.lanes.get_mut(&lane)
-            && let Some(order) = state.order_of.remove(&device)
-        {
-            state.waiting.remove(&order);
-            state.awake.remove(&order);
+        if let Some(state) = self.lanes.get_mut(&lane) {
+            state.leave_queue(device);
         }
         self.forget_if_empty(lane);
     }
 
-    /// Occupies a slot that was granted before a restart.
-    pub fn restore(&mut self, lane: L) {
-        self.lanes.entry(lane).or_default().active += 1;
+    /// Occupies a slot that was granted before a restart, and is expected to come back at `end`.
+    pub fn restore(&mut self, device: K, lane: L, end: Instant) {
+        self.lanes.entry(lane).or_default().hold(device, end);
     }
 
-    /// Gives a slot back.
-    pub fn release(&mut self, lane: L) {
+    /// The slot of `device` is expected to come back at another time.
+    pub fn expect(&mut self, device: K, lane: L, end: Instant) {
+        if let Some(state) = self.lanes.get_mut(&lane)
+            && state.holds(device)
+        {
+            state.hold(device, end);
+        }
+    }
+
+    /// Gives a slot back. Nothing happens when the device holds none there.
+    pub fn release(&mut self, device: K, lane: L) {
         if let Some(state) = self.lanes.get_mut(&lane) {
-            state.active = state.active.saturating_sub(1);
+            state.release(device);
         }
         self.forget_if_empty(lane);
     }
 
     /// Slots in use in `lane`.
     pub fn active(&self, lane: L) -> u32 {
-        self.lanes.get(&lane).map_or(0, |lane| lane.active)
+        self.lanes.get(&lane).map_or(0, LaneState::active)
     }
 
     /// Devices that wait in `lane` and came before `device`.
     pub fn ahead(&self, device: K, lane: L) -> usize {
-        let Some(lane) = self.lanes.get(&lane) else {
-            return 0;
-        };
-        let order = lane.order_of.get(&device);
-        order.map_or(0, |order| lane.waiting.range(..*order).count())
+        (self.lanes.get(&lane)).map_or(0, |lane| lane.ahead(device))
     }
 
     /// Lanes in which anybody upgrades or waits.
@@ -197,129 +167,40 @@ impl<K: Copy + Eq + Hash, L: Copy + Eq + Hash> Admission<K, L> {
 
     /// The next thing to do for `lane`, `None` when nobody can be admitted. Call again until it is,
     /// or until it says when to ask again.
-    #[expect(clippy::too_many_lines, reason = "one walk along the queue")]
     pub fn poll(
         &mut self,
         now: Instant,
         lane: L,
-        mut readiness: impl FnMut(K) -> Readiness,
+        look: impl FnMut(K) -> Outlook,
     ) -> Option<Step<K>> {
-        let overtake = self.overtake;
         let state = self.lanes.get_mut(&lane)?;
-        let mut asleep = Vec::new();
-        let mut passed_over = Vec::new();
-        let mut probing = 0;
-        let mut step = None;
-        for order in &state.awake {
-            let Some(waiting) = state.waiting.get(order) else {
-                continue;
-            };
-            let patient = waiting
-                .overtaken_at
-                .is_none_or(|at| now.since(at) < overtake);
-            let fits = state.active + probing < waiting.limit;
-            if !fits && patient {
-                // Nothing is done for it, whatever it is ready for: that is asked when it matters.
-                passed_over.push(*order);
-                continue;
-            }
-            let readiness = readiness(waiting.device);
-            if readiness == Readiness::Asleep {
-                asleep.push(*order);
-                continue;
-            }
-            if fits {
-                step = match readiness {
-                    Readiness::Ready => Some(Step::Admit(waiting.device)),
-                    Readiness::Stale => Some(Step::Measure(waiting.device)),
-                    Readiness::Unheard => Some(Step::Ping(waiting.device)),
-                    Readiness::Probing | Readiness::Asleep => None,
-                };
-                if step.is_some() {
-                    break;
-                }
-                // The slot may be its own in a moment: one probe for each free slot.
-                probing += 1;
-            } else if !patient && readiness != Readiness::Probing {
-                step = Some(Step::Drain(waiting.device));
-            }
-            if !patient {
-                break;
-            }
-            passed_over.push(*order);
-        }
-        for order in asleep {
-            state.awake.remove(&order);
-        }
-        if let Some(Step::Admit(device)) = step {
+        let (step, service) = state.next_step(now, self.overtake, look)?;
+        if let Step::Admit(device) = step {
             if let Err(at) = self.pace.check(now, &lane) {
                 return Some(Step::Later(at));
             }
-            for order in passed_over {
-                if let Some(waiting) = state.waiting.get_mut(&order) {
-                    if readiness(waiting.device) == Readiness::Asleep {
-                        state.awake.remove(&order);
-                    } else {
-                        waiting.overtaken_at.get_or_insert(now);
-                    }
-                }
-            }
-            if let Some(order) = state.order_of.remove(&device) {
-                state.waiting.remove(&order);
-                state.awake.remove(&order);
-            }
-            state.active += 1;
+            state.leave_queue(device);
+            state.hold(device, now + service);
         }
-        step
+        Some(step)
+    }
+
+    /// Who will be admitted to `lane`, and when, if all goes as expected and nobody else comes: up to `horizon`.
+    pub fn forecast(
+        &self,
+        now: Instant,
+        lane: L,
+        horizon: Instant,
+        look: impl FnMut(K) -> Outlook,
+    ) -> Vec<(K, Instant)> {
+        (self.lanes.get(&lane))
+            .map_or_else(Vec::new, |state| forecast::turns(state, now, horizon, look))
     }
 
     fn forget_if_empty(&mut self, lane: L) {
-        if (self.lanes.get(&lane)).is_some_and(|c| c.active == 0 && c.waiting.is_empty()) {
+        if (self.lanes.get(&lane)).is_some_and(LaneState::is_empty) {
             self.lanes.remove(&lane);
         }
-    }
-}
-
-/// Admissions per second, per lane and overall.
-#[derive(Debug)]
-struct Pace<L: Clone + Eq + Hash> {
-    clock: SetClock,
-    per_lane: RateLimiter<L, HashMapStateStore<L>, SetClock, NoOpMiddleware<Nanos>>,
-    overall: RateLimiter<NotKeyed, InMemoryState, SetClock, NoOpMiddleware<Nanos>>,
-    checks: u32,
-}
-
-impl<L: Clone + Eq + Hash> Pace<L> {
-    fn new(config: &AdmissionConfig) -> Self {
-        let quota =
-            |per_second| Quota::per_second(NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN));
-        let clock = SetClock::default();
-        Self {
-            per_lane: RateLimiter::new(
-                quota(config.per_cell_per_second),
-                HashMapStateStore::default(),
-                clock.clone(),
-            ),
-            overall: RateLimiter::direct_with_clock(quota(config.per_second), clock.clone()),
-            clock,
-            checks: 0,
-        }
-    }
-
-    /// Takes one admission from both budgets, or says when there is one again.
-    fn check(&mut self, now: Instant, lane: &L) -> Result<(), Instant> {
-        self.clock.set(now);
-        self.checks += 1;
-        if self.checks.is_multiple_of(4096) {
-            self.per_lane.retain_recent(); // lanes that were quiet since have their full budget
-        }
-        let at = |wait: Duration| now + wait.max(Duration::from_millis(1));
-        self.per_lane
-            .check_key(lane)
-            .map_err(|not_until| at(not_until.wait_time_from(self.clock.now())))?;
-        self.overall
-            .check()
-            .map_err(|not_until| at(not_until.wait_time_from(self.clock.now())))
     }
 }
 

@@ -1,5 +1,7 @@
 //! What happens to an upgrade, and what it wants done.
 
+use std::time::Duration;
+
 use pcp::ResultCode;
 
 use super::{evidence::Credence, transfer::pcp::PcpInput};
@@ -41,6 +43,8 @@ pub enum Input {
     CellAnswered(Option<u32>),
     /// The admission says that the coverage is too old to admit by.
     MeasureAnew,
+    /// The device, which waits for a slot, has slept for so long since it was heard last.
+    Slept(Duration),
     /// The admission gave a slot.
     SlotGranted,
     /// The device does not have what carries the upgrade.

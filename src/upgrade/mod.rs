@@ -9,7 +9,7 @@ mod input;
 mod negotiation;
 pub mod transfer;
 
-pub use admission::{Admission, Readiness, Step};
+pub use admission::{Admission, Outlook, Readiness, Step, lower_bound};
 pub use evidence::{Claim, Credence, EvidenceList, Sign};
 pub use input::{Action, Input, Place, Rules};
 pub use negotiation::{Negotiation, Stored};

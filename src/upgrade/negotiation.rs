@@ -7,7 +7,7 @@
 //!                                                    querying cell ──no cell, or limit──▶ failed
 //!                                                          │ cell known (or told with the coverage)
 //!                                                          ▼
-//!          ┌──measured anew──────────────────────── waiting for slot ──limit──▶ failed
+//!          ┌──measured anew──────────────────────── waiting for slot ──limit, or not heard──▶ failed
 //!          ▼                                               │ granted       ▲
 //!   querying coverage (place kept)                         ▼               │ slot given back
 //!                                                    transferring ─────────┘

@@ -47,6 +47,7 @@ fn up_to_the_slot(happened: &Happened) -> Option<String> {
         Happened::Queued { cell, limit } => format!(
             "in cell {cell}, where {limit} may upgrade at once by its coverage: waiting for a slot"
         ),
+        Happened::KeptAwake { turn } => format!("kept awake: a slot is expected for it at {turn}"),
         _ => return None,
     })
 }
@@ -303,6 +304,7 @@ const fn repeated(what: Repeated) -> &'static str {
         Repeated::OwnTimeout => "reported a time-out of its own (PCP 23 with 0x06)",
         Repeated::Claim => "claimed the target without having restarted",
         Repeated::Attributes => "refused pmin = 0 for /19/0/0",
+        Repeated::KeptAwake => "kept awake by a ping",
         Repeated::Question => "no result (PCP 24) yet, and to be asked for its version (PCP 19)",
     }
 }

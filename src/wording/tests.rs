@@ -41,6 +41,7 @@ fn of_the_negotiation() -> Vec<Happened> {
         Happened::CellNotTold,
         Happened::NotMeasured { cell: 7 },
         Happened::Queued { cell: 7, limit: 10 },
+        Happened::KeptAwake { turn: UtcMillis(0) },
         Happened::SlotGranted { cell: 7 },
         Happened::SlotReturnedQuiet { cell: 7, nudges: 3 },
         Happened::SlotReturnedUndelivered { cell: 7 },
@@ -152,6 +153,7 @@ fn happenings() -> Vec<Happened> {
         Repeated::Claim,
         Repeated::Attributes,
         Repeated::Question,
+        Repeated::KeptAwake,
     ];
     let misreads = [
         Misread::Unreadable {

@@ -42,6 +42,7 @@ struct Around {
     directory: Directory,
     way: Way,
     gate: Gate,
+    now: Instant,
     newest: [Seq; COUNT as usize],
     outputs: VecDeque<Output>,
 }
@@ -79,7 +80,7 @@ impl Surroundings for Around {
     fn report(&mut self, _report: &Report) {}
 
     fn ask(&mut self, ask: GateAsk) {
-        self.gate.handle(ask);
+        self.gate.handle(self.now, ask);
     }
 
     fn transmits(&mut self, from: ShardId, outgoing: &mut Outgoing, after: &mut Seq) {
@@ -107,6 +108,7 @@ impl Shards {
                 directory: Directory::new(ids.clone(), COUNT),
                 way: Way::default(),
                 gate: Gate::new(&config.admission),
+                now: now.instant,
                 newest: [0; COUNT as usize],
                 outputs: VecDeque::new(),
             },
@@ -162,6 +164,7 @@ impl Shards {
 
     /// The next thing that concerns the world around.
     pub(super) fn poll_output(&mut self, now: Now) -> Option<Output> {
+        self.around.now = now.instant;
         loop {
             if let Some(output) = self.around.outputs.pop_front() {
                 return Some(output);

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::Serialize;
 
-use crate::simulate::{CellLine, Figures, Summary, Violation};
+use crate::simulate::{CellLine, Figures, KeptAwake, Summary, Violation};
 
 /// What was run, and how long it took in fact.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +21,8 @@ pub(super) struct Line<'a> {
     cells: u32,
     seed: u64,
     virtual_seconds: f64,
+    lower_bound_seconds: f64,
+    over_bound: Option<f64>,
     wall_seconds: f64,
     outcomes: &'a BTreeMap<&'static str, u64>,
     reasons: &'a BTreeMap<String, u64>,
@@ -30,6 +32,7 @@ pub(super) struct Line<'a> {
     #[serde(flatten)]
     figures: Figures,
     segments: u64,
+    keep_awake: KeptAwake,
     crashes: u64,
     slowest_cells: Vec<&'a CellLine>,
     violations_total: usize,
@@ -45,6 +48,8 @@ impl Run {
             cells: self.cells,
             seed: self.seed,
             virtual_seconds: seconds(summary.took_ms),
+            lower_bound_seconds: seconds(summary.lower_bound_ms),
+            over_bound: summary.over_bound(),
             wall_seconds: self.wall.as_secs_f64(),
             outcomes: &summary.outcomes,
             reasons: &summary.reasons,
@@ -53,6 +58,7 @@ impl Run {
             surprises: &summary.surprises,
             figures: summary.figures,
             segments: summary.segments,
+            keep_awake: summary.kept_awake,
             crashes: summary.crashes,
             slowest_cells: summary.slowest(),
             violations_total: summary.violations_total,
@@ -70,6 +76,58 @@ impl Run {
 pub(super) struct Text<'a> {
     summary: &'a Summary,
     run: &'a Run,
+}
+
+impl Text<'_> {
+    /// How good the order of admissions was, and what it cost.
+    fn admission(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let summary = self.summary;
+        if let Some(over_bound) = summary.over_bound() {
+            writeln!(
+                f,
+                "No order of admissions could have ended before {}: this took {over_bound:.2} times as long.",
+                span(summary.lower_bound_ms / 1_000)
+            )?;
+        }
+        let kept = summary.kept_awake;
+        if kept.pings_max > 0 {
+            writeln!(
+                f,
+                "Kept awake: {} devices that sleep, for {:.1} min (median), {:.1} min (95 %), {:.1} min at most, with {}, \
+                 {} and {} pings",
+                kept.devices,
+                kept.minutes_median,
+                kept.minutes_p95,
+                kept.minutes_max,
+                kept.pings_median,
+                kept.pings_p95,
+                kept.pings_max
+            )?;
+        }
+        Ok(())
+    }
+
+    fn slowest_cells(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let summary = self.summary;
+        writeln!(f, "\nThe cells that took longest:")?;
+        writeln!(
+            f,
+            "cell    devices  limits  most at once  finished after  over the bound"
+        )?;
+        for cell in summary.slowest() {
+            let limits = format!("{}..{}", cell.limit_min, cell.limit_max);
+            let over = (cell.over_bound).map_or_else(String::new, |over| format!("× {over:.2}"));
+            writeln!(
+                f,
+                "{:<6}  {:>7}  {limits:>6}  {:>12}  {:>14}  {over:>14}",
+                cell.cell,
+                cell.devices,
+                cell.peak,
+                span(cell.finished_s)
+            )?;
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Display for Text<'_> {
@@ -107,22 +165,11 @@ impl fmt::Display for Text<'_> {
             figures.datagrams_up,
             summary.ends.retries
         )?;
+        self.admission(f)?;
         if summary.crashes > 0 {
             writeln!(f, "The server crashed {} times.", summary.crashes)?;
         }
-        writeln!(f, "\nThe cells that took longest:")?;
-        writeln!(f, "cell    devices  limits  most at once  finished after")?;
-        for cell in summary.slowest() {
-            let limits = format!("{}..{}", cell.limit_min, cell.limit_max);
-            writeln!(
-                f,
-                "{:<6}  {:>7}  {limits:>6}  {:>12}  {:>14}",
-                cell.cell,
-                cell.devices,
-                cell.peak,
-                span(cell.finished_s)
-            )?;
-        }
+        self.slowest_cells(f)?;
         for violation in &summary.violations {
             writeln!(f, "VIOLATION at {} ms: {}", violation.at_ms, violation.what)?;
         }

@@ -15,13 +15,26 @@ fn ready() -> Presence {
         probing: false,
         awake_until: NOW + Duration::from_mins(1),
         fresh_until: NOW + Duration::from_mins(1),
+        nods_at: NOW + Duration::from_secs(40),
+        spare: Duration::from_mins(30),
     }
 }
+
+const WORK: Work = Work {
+    bytes: 20_480,
+    install: Duration::from_mins(1),
+};
+
+const HOLD: GateRequest = GateRequest::Hold {
+    limit: 1,
+    work: WORK,
+};
 
 fn wait(limit: u32, presence: Presence) -> GateRequest {
     GateRequest::Wait {
         limit,
         since: NOW,
+        work: WORK,
         presence,
     }
 }
@@ -33,11 +46,12 @@ fn opened() -> Gate {
 }
 
 fn ask(gate: &mut Gate, device: u8, request: GateRequest) -> Vec<GateOrder> {
-    gate.handle(GateAsk {
+    let ask = GateAsk {
         device: id(device),
         lane: Lane::Cell(CELL),
         request,
-    });
+    };
+    gate.handle(NOW, ask);
     turns(gate)
 }
 
@@ -51,7 +65,7 @@ fn turns(gate: &mut Gate) -> Vec<GateOrder> {
 #[test]
 fn nobody_has_a_turn_before_it_opens_and_while_nothing_can_be_stored() {
     let mut gate = Gate::new(&AdmissionConfig::default());
-    assert_eq!(ask(&mut gate, 1, GateRequest::Hold), []);
+    assert_eq!(ask(&mut gate, 1, HOLD), []);
     assert_eq!(ask(&mut gate, 2, wait(2, ready())), []);
     gate.store_available(false);
     gate.open(true);
@@ -102,7 +116,7 @@ fn asks_once_and_then_waits_for_the_answer() {
 #[test]
 fn tells_how_a_device_stands_also_behind_others() {
     let mut gate = opened();
-    assert_eq!(ask(&mut gate, 1, GateRequest::Hold), []);
+    assert_eq!(ask(&mut gate, 1, HOLD), []);
     assert_eq!(ask(&mut gate, 2, wait(1, ready())), []);
     assert_eq!(ask(&mut gate, 3, wait(1, ready())), []);
     let standing = Standing { taken: 1, ahead: 1 };
@@ -127,4 +141,117 @@ fn what_is_paced_is_looked_at_when_its_time_comes() {
     gate.handle_timeout(later);
     assert!(gate.poll_order().is_some());
     assert_eq!(gate.poll_timeout(), None);
+}
+
+fn sleeper(heard_at: Instant, spare: Duration) -> Presence {
+    Presence {
+        sleeps: true,
+        awake_until: heard_at + Duration::from_mins(1),
+        nods_at: heard_at + Duration::from_secs(40),
+        spare,
+        ..ready()
+    }
+}
+
+/// What the gate does at the next time that it has named.
+fn next(gate: &mut Gate) -> (Instant, Vec<(DeviceId, GateOrder)>) {
+    let at = gate.poll_timeout().unwrap();
+    gate.handle_timeout(at);
+    (at, std::iter::from_fn(|| gate.poll_order()).collect())
+}
+
+#[test]
+fn keeps_awake_who_will_have_a_slot_in_time_and_nobody_else() {
+    let mut gate = opened();
+    assert_eq!(ask(&mut gate, 1, HOLD), []);
+    let half_an_hour = Duration::from_mins(30);
+    for device in 2..8 {
+        let presence = sleeper(NOW, half_an_hour);
+        assert_eq!(ask(&mut gate, device, wait(1, presence)), []);
+    }
+    let (at, orders) = next(&mut gate);
+    assert_eq!(at, NOW + Duration::from_secs(40));
+    // 20 KiB at what is assumed in weak coverage, and a minute to install
+    let service = Duration::from_secs(460);
+    let mut kept: Vec<_> = (orders.into_iter())
+        .map(|(device, order)| match order {
+            GateOrder::KeepAwake { turn, .. } => (device, turn),
+            order => panic!("{order:?}"),
+        })
+        .collect();
+    kept.sort_by_key(|(_, turn)| *turn);
+    let turns = (2..6).map(|device| (id(device), NOW + service * u32::from(device - 1)));
+    assert_eq!(kept, turns.collect::<Vec<_>>());
+    // the rest are let go, and nothing is due for them
+    assert_eq!(
+        gate.poll_timeout(),
+        Some((NOW + service).before(Duration::from_mins(1)))
+    );
+}
+
+#[test]
+fn a_slot_that_comes_back_is_taken_by_whoever_was_kept_awake() {
+    let mut gate = opened();
+    assert_eq!(ask(&mut gate, 1, HOLD), []);
+    let presence = sleeper(NOW, Duration::from_mins(30));
+    assert_eq!(ask(&mut gate, 2, wait(1, presence)), []);
+    let (_, orders) = next(&mut gate);
+    assert!(matches!(orders[..], [(_, GateOrder::KeepAwake { .. })]));
+    // one that came first wakes up meanwhile
+    let earlier = GateRequest::Wait {
+        limit: 1,
+        since: Instant::ZERO,
+        work: WORK,
+        presence: sleeper(NOW, Duration::from_mins(30)),
+    };
+    assert_eq!(ask(&mut gate, 3, earlier), []);
+    gate.handle(
+        NOW,
+        GateAsk {
+            device: id(1),
+            lane: Lane::Cell(CELL),
+            request: GateRequest::Release,
+        },
+    );
+    gate.handle_timeout(NOW);
+    let admitted = GateOrder::Admit {
+        lane: Lane::Cell(CELL),
+        active: 1,
+    };
+    assert_eq!(gate.poll_order(), Some((id(2), admitted)));
+    assert_eq!(gate.poll_order(), None);
+}
+
+#[test]
+fn who_may_not_be_kept_awake_any_longer_is_let_go() {
+    let mut gate = opened();
+    assert_eq!(ask(&mut gate, 1, HOLD), []);
+    let presence = sleeper(NOW, Duration::ZERO);
+    assert_eq!(ask(&mut gate, 2, wait(1, presence)), []);
+    // only that its coverage is measured anew before its turn is thought of
+    gate.handle_timeout(NOW + Duration::from_secs(40));
+    assert_eq!(gate.poll_order(), None);
+}
+
+#[test]
+fn a_slow_download_moves_the_turns_behind_it() {
+    let mut gate = opened();
+    assert_eq!(ask(&mut gate, 1, HOLD), []);
+    let progress = |bytes| GateRequest::Progress {
+        work: Work { bytes, ..WORK },
+    };
+    assert_eq!(ask(&mut gate, 1, progress(20_480)), []);
+    gate.handle(
+        NOW + Duration::from_mins(10),
+        GateAsk {
+            device: id(1),
+            lane: Lane::Cell(CELL),
+            request: progress(19_456),
+        },
+    );
+    // 19 KiB are left, a KiB takes ten minutes: nobody can be kept awake so long
+    let presence = sleeper(NOW, Duration::from_mins(30));
+    assert_eq!(ask(&mut gate, 2, wait(1, presence)), []);
+    gate.handle_timeout(NOW + Duration::from_secs(40));
+    assert_eq!(gate.poll_order(), None);
 }

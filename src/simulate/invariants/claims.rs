@@ -61,6 +61,7 @@ impl Invariants {
 
     /// The server is about to hear a device: does that tell that it runs the target, and is it?
     pub(in super::super) fn hears(&mut self, now_ms: u64, device: usize, datagram: &[u8]) {
+        self.could_be_served(now_ms, device);
         let Some(subject) = self.subjects.get_mut(device) else {
             return;
         };

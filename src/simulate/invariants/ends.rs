@@ -15,6 +15,9 @@ pub(crate) struct Ends {
     pub(crate) retries: u64,
 }
 
+/// How long a device that sleeps is taken to listen, at most.
+const LISTENS_MS: i64 = 300_000;
+
 /// `MAX_TRANSMIT_WAIT` of RFC 7252 §4.8.2.
 const MAX_TRANSMIT_WAIT_MS: u64 = 93_000;
 
@@ -66,19 +69,21 @@ impl Invariants {
                 )
             });
         }
-        self.limits_kept(now_ms, now, upgrade, attempt, &before, change);
+        self.limits_kept(now_ms, now, device, attempt, &before, change);
 
         let (had, has) = (before.slot_in(), self.subjects[device].emitted.slot_in());
         if had == has {
             return;
         }
         self.release_slot(had);
+        self.ends_to_hold(now_ms, device);
         if let Some(taken) = has {
             self.take_slot(taken);
             let age_ms = told.map_or(i64::MAX, |told| now.0 - told.at_ms);
             let oldest_ms = (self.rules.admission.coverage_max_age_s * 1_000).cast_signed();
             let limit = told.map_or(0, |told| told.limit);
             self.entering = Some((upgrade, limit));
+            self.begins_to_hold(now_ms, device, taken, limit);
             if cell != Some(taken) || age_ms > oldest_ms + SLACK_MS {
                 self.violated(now_ms, Rule::CellLimit, || {
                     format!(
@@ -95,14 +100,22 @@ impl Invariants {
         &mut self,
         now_ms: u64,
         now: UtcMillis,
-        upgrade: i64,
+        device: usize,
         attempt: u32,
         before: &View,
         change: &StageChange,
     ) {
-        self.ended_in_time(now_ms, now, upgrade, before);
+        self.ended_in_time(now_ms, now, device, before);
+        let subject = &self.subjects[device];
+        let (upgrade, sleeps) = (subject.upgrade.0, subject.sleeps);
         let name = change.stage.name();
-        let length_ms = change.deadline_at.0 - change.entered_at.0;
+        // The wait for a slot does not run while the device sleeps.
+        let counts_from = if sleeps && change.stage == Stage::WaitingForSlot {
+            now
+        } else {
+            change.entered_at
+        };
+        let length_ms = change.deadline_at.0 - counts_from.0;
         let most_ms = limit_ms(change.stage, &self.rules);
         if length_ms > most_ms + 1 {
             self.violated(now_ms, Rule::StageLimit, || {
@@ -113,6 +126,10 @@ impl Invariants {
         let times = (change.entered_at, change.deadline_at);
         let right = if same_attempt && before.stage == Some(change.stage) {
             times == (before.entered_at, before.deadline_at)
+                || (sleeps
+                    && change.stage == Stage::WaitingForSlot
+                    && times.0 == before.entered_at
+                    && times.1 > before.deadline_at)
         } else {
             change.entered_at == now
         };
@@ -123,7 +140,8 @@ impl Invariants {
         }
         let slot_kept = !same_attempt
             || before.slot_deadline_at.is_none()
-            || before.slot_deadline_at == change.slot_deadline_at;
+            || before.slot_deadline_at == change.slot_deadline_at
+            || (sleeps && before.slot_deadline_at < change.slot_deadline_at);
         // Coverage that is measured anew is measured to the end, also past the limit of the wait.
         let slot_meant = change.stage != Stage::WaitingForSlot
             || change.slot_deadline_at.map(|at| at.max(change.entered_at)) == Some(times.1);
@@ -134,8 +152,14 @@ impl Invariants {
         }
     }
 
-    fn ended_in_time(&mut self, now_ms: u64, now: UtcMillis, upgrade: i64, before: &View) {
-        let late_ms = self.late_ms(now, before.deadline_at);
+    fn ended_in_time(&mut self, now_ms: u64, now: UtcMillis, device: usize, before: &View) {
+        let subject = &self.subjects[device];
+        let upgrade = subject.upgrade.0;
+        let mut late_ms = self.late_ms(now, before.deadline_at);
+        if subject.sleeps && before.stage == Some(Stage::WaitingForSlot) {
+            // it may be asleep, and has as long to be heard as any
+            late_ms -= limit_ms(Stage::WaitingForDevice, &self.rules) + LISTENS_MS;
+        }
         if let Some(stage) = before.stage
             && late_ms > SLACK_MS
         {
@@ -176,6 +200,7 @@ impl Invariants {
         let upgrade = subject.upgrade.0;
         let (current, told_ms) = (subject.current, subject.claims.told_ms);
         self.release_slot(before.slot_in());
+        self.ends_to_hold(now_ms, device);
         if let Some(cell) = self.subjects[device]
             .coverage
             .cell_id
@@ -212,10 +237,11 @@ impl Invariants {
             _ => {}
         }
         if before.stage.is_some() {
-            self.ended_in_time(now_ms, now, upgrade, &before);
+            self.ended_in_time(now_ms, now, device, &before);
+            let sleeps = self.subjects[device].sleeps;
             let took_ms = now.0 - before.begun_at.0 - (self.lost_ms - before.lost_before_ms);
             let most_ms = self.longest_attempt_ms();
-            if took_ms > most_ms + SLACK_MS {
+            if took_ms > most_ms + SLACK_MS && !sleeps {
                 self.violated(now_ms, Rule::StageLimit, || {
                     format!("{upgrade}: took {took_ms} ms, its limits together are {most_ms} ms")
                 });
@@ -223,7 +249,7 @@ impl Invariants {
         }
     }
 
-    /// The sum of all limits of an attempt, ms. Coverage that is measured anew in the last moment of the wait for
+    /// The sum of all limits of an attempt of a device that listens, ms. Coverage that is measured anew in the last moment of the wait for
     /// a slot is measured to the end.
     pub(in super::super) fn longest_attempt_ms(&self) -> i64 {
         let sum: i64 = Stage::ALL

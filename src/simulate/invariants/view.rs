@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use crate::{
     clock::UtcMillis,
     ledger::{Stage, StageChange},
@@ -68,7 +70,7 @@ impl View {
 }
 
 /// A cell, as the checker counts it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(in super::super) struct Cell {
     /// Devices that are in it.
     pub(in super::super) devices: u32,
@@ -82,6 +84,10 @@ pub(in super::super) struct Cell {
     pub(in super::super) admitted: u32,
     /// When an upgrade in it ended last, ms.
     pub(in super::super) last_end_ms: u64,
+    /// For how long slots were held in it by devices of each limit, all together, ms.
+    pub(super) service_ms: BTreeMap<u32, u64>,
+    /// Before then no device can have had the time for which it held slots, ms.
+    pub(super) served_ms: u64,
 }
 
 impl Default for Cell {
@@ -93,6 +99,8 @@ impl Default for Cell {
             peak: 0,
             admitted: 0,
             last_end_ms: 0,
+            service_ms: BTreeMap::new(),
+            served_ms: 0,
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     coap::Peer,
     package::Package,
     shard::home,
-    simulate::{fleet::Member, hooks::Hooks, scenario::Scenario, trace::Way},
+    simulate::{fleet::Member, hooks::Hooks, kept::Kept, scenario::Scenario, trace::Way},
 };
 
 /// Ports of the devices' addresses begin here; a new address is the next port.
@@ -29,6 +29,7 @@ pub(super) struct Unit {
     target: pcp::Version,
     /// It runs that version.
     current: bool,
+    kept: Kept,
 }
 
 impl<H: Hooks> World<H> {
@@ -52,6 +53,7 @@ impl<H: Hooks> World<H> {
                 port: FIRST_PORT,
                 target,
                 current,
+                kept: Kept::default(),
             });
             self.units[device as usize].device.start(0);
             self.settle_unit(device);
@@ -112,6 +114,10 @@ impl<H: Hooks> World<H> {
             return;
         }
         self.checker.reaches(self.now_ms, device as usize, bytes);
+        if is_ping(bytes) && unit.device.is_listening() {
+            unit.kept.awake_ms += self.now_ms - unit.kept.contact_ms;
+        }
+        unit.kept.contact_ms = self.now_ms;
         unit.device.handle_datagram(self.now_ms, bytes);
         self.settle_unit(device);
     }
@@ -148,6 +154,7 @@ impl<H: Hooks> World<H> {
         }
         let current = unit.device.version() == unit.target;
         while let Some(bytes) = unit.device.poll_transmit() {
+            unit.kept.contact_ms = self.now_ms;
             if current {
                 (self.checker).says(device as usize, unit.target, &bytes);
             }
@@ -185,6 +192,7 @@ impl<H: Hooks> World<H> {
         let Some(unit) = self.units.get_mut(device as usize) else {
             return;
         };
+        unit.kept.pings += u32::from(is_ping(bytes));
         let [first, again] = (unit.radio).carry(self.now_ms, Direction::Down, &self.conditions);
         if let Some(at) = again {
             (self.queue).push_datagram(at, Occurrence::Down(device, port), bytes);
@@ -201,10 +209,24 @@ impl Unit {
         self.device.spec().expected() == sim::Expected::Succeeded
     }
 
+    /// Whether it sleeps between its messages.
+    pub(super) fn sleeps(&self) -> bool {
+        self.device.spec().behaviour.queue_mode.is_some()
+    }
+
+    pub(super) const fn kept(&self) -> Kept {
+        self.kept
+    }
+
     /// How it goes wrong, if it does.
     pub(super) fn character(&self) -> String {
         (self.device.spec().fault).map_or_else(|| "well-behaved".to_owned(), String::from)
     }
+}
+
+/// An empty Confirmable message (RFC 7252 §4.3).
+fn is_ping(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x40, 0, _, _])
 }
 
 fn next_port(port: u16) -> u16 {

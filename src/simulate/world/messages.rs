@@ -147,7 +147,7 @@ impl<H: Hooks> World<H> {
         if let Some(server) = &mut self.server
             && let Some(ask) = server.asks.pop_front()
         {
-            server.gate.handle(ask);
+            server.gate.handle(now, ask);
             server.gate.handle_timeout(now);
             let Lane::Cell(cell) = ask.lane;
             self.between.talk.ends(cell);

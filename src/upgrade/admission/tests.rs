@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -20,14 +22,29 @@ fn admission() -> Admission<u32, u32> {
     Admission::new(&unpaced())
 }
 
+/// What each of these upgrades takes.
+const SERVICE: Duration = Duration::from_secs(100);
+
+fn outlook(readiness: Readiness) -> Outlook {
+    Outlook {
+        readiness,
+        service: SERVICE,
+        reach: Instant::MAX,
+    }
+}
+
+fn ready(_: u32) -> Outlook {
+    outlook(Readiness::Ready)
+}
+
 /// Admits until nobody more can be, and tells who was.
 fn admit_all(
     admission: &mut Admission<u32, u32>,
     now: Instant,
-    readiness: impl Fn(u32) -> Readiness,
+    look: impl Fn(u32) -> Outlook,
 ) -> Vec<u32> {
     let mut admitted = Vec::new();
-    while let Some(Step::Admit(device)) = admission.poll(now, CELL, &readiness) {
+    while let Some(Step::Admit(device)) = admission.poll(now, CELL, &look) {
         admitted.push(device);
     }
     admitted
@@ -39,11 +56,10 @@ fn admits_in_order_of_arrival_up_to_the_limit() {
     for device in 0..12 {
         admission.wait(device, CELL, 10, at(u64::from(device)));
     }
-    let admitted = admit_all(&mut admission, at(100), |_| Readiness::Ready);
+    let admitted = admit_all(&mut admission, at(100), ready);
     assert_eq!(admitted, (0..10).collect::<Vec<_>>());
-    admission.release(CELL);
-    let admitted = admit_all(&mut admission, at(100), |_| Readiness::Ready);
-    assert_eq!(admitted, [10]);
+    admission.release(3, CELL);
+    assert_eq!(admit_all(&mut admission, at(100), ready), [10]);
     assert_eq!(admission.active(CELL), 10);
 }
 
@@ -52,15 +68,19 @@ fn a_restart_keeps_the_order_of_arrival() {
     let mut admission = admission();
     admission.wait(2, CELL, 1, at(20));
     admission.wait(1, CELL, 1, at(10));
-    assert_eq!(admit_all(&mut admission, at(30), |_| Readiness::Ready), [1]);
+    assert_eq!(admit_all(&mut admission, at(30), ready), [1]);
 }
 
 #[test]
 fn a_slot_held_before_a_restart_counts() {
     let mut admission = admission();
-    admission.restore(CELL);
+    admission.restore(9, CELL, at(50));
     admission.wait(1, CELL, 1, at(0));
-    assert_eq!(admission.poll(at(0), CELL, |_| Readiness::Ready), None);
+    assert!(admit_all(&mut admission, at(0), ready).is_empty());
+    admission.release(8, CELL); // which holds none
+    assert!(admit_all(&mut admission, at(1), ready).is_empty());
+    admission.release(9, CELL);
+    assert_eq!(admit_all(&mut admission, at(2), ready), [1]);
 }
 
 #[test]
@@ -69,55 +89,88 @@ fn a_sleeper_is_passed_over_until_it_is_heard() {
     admission.wait(1, CELL, 1, at(0));
     admission.wait(2, CELL, 1, at(1));
     let asleep = |device| match device {
-        1 => Readiness::Asleep,
-        _ => Readiness::Ready,
+        1 => outlook(Readiness::Asleep),
+        _ => outlook(Readiness::Ready),
     };
     assert_eq!(admit_all(&mut admission, at(2), asleep), [2]);
-    admission.release(CELL);
+    admission.release(2, CELL);
     let nothing = admission.poll(at(3), CELL, |_| panic!("a sleeper is not looked at"));
     assert_eq!(nothing, None);
     admission.heard(1, CELL);
-    assert_eq!(admit_all(&mut admission, at(4), |_| Readiness::Ready), [1]);
+    assert_eq!(admit_all(&mut admission, at(4), ready), [1]);
 }
 
 #[test]
-fn an_emptier_cell_comes_to_who_needs_one_after_being_overtaken_long_enough() {
+fn those_who_need_an_emptier_cell_come_first() {
     let mut admission = admission();
-    admission.wait(0, CELL, 50, at(0));
-    admit_all(&mut admission, at(0), |_| Readiness::Ready);
-    admission.wait(1, CELL, 1, at(1)); // needs an empty cell
-    admission.wait(2, CELL, 50, at(2));
-    assert_eq!(admit_all(&mut admission, at(2), |_| Readiness::Ready), [2]);
-    admission.wait(3, CELL, 50, at(3));
-    assert_eq!(
-        admit_all(&mut admission, at(601), |_| Readiness::Ready),
-        [3]
-    );
-    // overtaken at 2 s, 600 s ago: now nobody passes
-    admission.wait(4, CELL, 50, at(602));
-    let step = admission.poll(at(602), CELL, |_| Readiness::Ready);
-    assert_eq!(step, Some(Step::Drain(1)));
-    for _ in 0..3 {
-        admission.release(CELL);
+    for (device, limit) in [(0, 50), (1, 10), (2, 1), (3, 1)] {
+        admission.wait(device, CELL, limit, at(0));
     }
-    let step = admission.poll(at(700), CELL, |_| Readiness::Ready);
-    assert_eq!(step, Some(Step::Admit(1)));
+    assert_eq!(admit_all(&mut admission, at(0), ready), [2, 1, 0]);
+}
+
+#[test]
+fn others_join_who_end_before_the_next_one_that_needs_the_cell_empty() {
+    let mut admission = admission();
+    let look = |device| Outlook {
+        service: Duration::from_secs(match device {
+            0..10 => 600,
+            10..20 => 250,
+            _ => 700,
+        }),
+        ..outlook(Readiness::Ready)
+    };
+    for (device, limit) in [(0, 1), (1, 1), (10, 10), (11, 10), (20, 50)] {
+        admission.wait(device, CELL, limit, at(0));
+    }
+    // 20 would still be there when 1 could begin
+    assert_eq!(admit_all(&mut admission, at(0), look), [0, 10, 11]);
+    admission.release(10, CELL);
+    admission.release(11, CELL);
+    admission.wait(12, CELL, 10, at(1));
+    assert_eq!(admit_all(&mut admission, at(300), look), [12]);
+    admission.release(12, CELL);
+    admission.wait(13, CELL, 10, at(2));
+    assert!(admit_all(&mut admission, at(400), look).is_empty());
+    admission.release(0, CELL);
+    assert_eq!(admit_all(&mut admission, at(610), look), [1, 13, 20]);
+}
+
+#[test]
+fn a_device_that_fits_is_held_back_for_a_set_time_only() {
+    let mut admission = admission();
+    let look = |device| Outlook {
+        service: Duration::from_secs(if device < 2 { 5_000 } else { 9_000 }),
+        ..outlook(Readiness::Ready)
+    };
+    for (device, limit) in [(0, 1), (1, 1), (2, 10), (3, 10)] {
+        admission.wait(device, CELL, limit, at(0));
+    }
+    assert_eq!(admission.poll(at(0), CELL, look), Some(Step::Admit(0)));
+    // 2 and 3 would be in the way of 1
+    assert_eq!(
+        admission.poll(at(0), CELL, look),
+        Some(Step::Later(at(600)))
+    );
+    assert_eq!(
+        admission.poll(at(599), CELL, look),
+        Some(Step::Later(at(600)))
+    );
+    assert_eq!(admit_all(&mut admission, at(600), look), [2, 3]);
 }
 
 #[test]
 fn a_cell_does_not_drain_for_a_sleeper() {
     let mut admission = admission();
     admission.wait(0, CELL, 50, at(0));
-    admit_all(&mut admission, at(0), |_| Readiness::Ready);
+    admit_all(&mut admission, at(0), ready);
     admission.wait(1, CELL, 1, at(1));
     admission.wait(2, CELL, 50, at(2));
-    admit_all(&mut admission, at(2), |_| Readiness::Ready);
-    admission.wait(3, CELL, 50, at(3));
     let asleep = |device| match device {
-        1 => Readiness::Asleep,
-        _ => Readiness::Ready,
+        1 => outlook(Readiness::Asleep),
+        _ => outlook(Readiness::Ready),
     };
-    assert_eq!(admit_all(&mut admission, at(5_000), asleep), [3]);
+    assert_eq!(admit_all(&mut admission, at(2), asleep), [2]);
 }
 
 #[test]
@@ -127,10 +180,12 @@ fn old_coverage_is_measured_anew_and_an_unheard_device_pinged_one_for_each_free_
         admission.wait(device, CELL, 1, at(u64::from(device)));
     }
     let poll = |admission: &mut Admission<u32, u32>, first, second| {
-        admission.poll(at(10), CELL, |device| match device {
-            0 => first,
-            1 => second,
-            _ => Readiness::Stale,
+        admission.poll(at(10), CELL, |device| {
+            outlook(match device {
+                0 => first,
+                1 => second,
+                _ => Readiness::Stale,
+            })
         })
     };
     assert_eq!(
@@ -148,21 +203,34 @@ fn old_coverage_is_measured_anew_and_an_unheard_device_pinged_one_for_each_free_
 }
 
 #[test]
-fn a_device_that_was_overtaken_too_long_keeps_the_slot_free_while_it_is_measured() {
+fn what_a_device_needs_before_its_turn_is_done_a_minute_ahead() {
     let mut admission = admission();
-    admission.wait(1, CELL, 10, at(0));
+    admission.restore(9, CELL, at(300));
+    admission.wait(1, CELL, 1, at(0));
+    admission.wait(2, CELL, 1, at(1));
+    let stale = |_| outlook(Readiness::Stale);
+    let step = admission.poll(at(0), CELL, stale);
+    assert_eq!(step, Some(Step::Later(at(240))));
+    let step = admission.poll(at(240), CELL, stale);
+    assert_eq!(step, Some(Step::Measure(1)));
+    let probing = |device| match device {
+        1 => outlook(Readiness::Probing),
+        _ => outlook(Readiness::Stale),
+    };
+    assert_eq!(admission.poll(at(241), CELL, probing), None);
+}
+
+#[test]
+fn nobody_takes_the_place_of_one_that_is_measured_for_it() {
+    let mut admission = admission();
+    admission.wait(1, CELL, 1, at(0));
     admission.wait(2, CELL, 10, at(1));
     let measuring = |device| match device {
-        1 => Readiness::Probing,
-        _ => Readiness::Ready,
+        1 => outlook(Readiness::Probing),
+        _ => outlook(Readiness::Ready),
     };
-    assert_eq!(admit_all(&mut admission, at(1), measuring), [2]);
-    admission.wait(3, CELL, 10, at(2));
-    assert_eq!(admission.poll(at(601), CELL, measuring), None);
-    assert_eq!(
-        admit_all(&mut admission, at(602), |_| Readiness::Ready),
-        [1, 3]
-    );
+    assert!(admit_all(&mut admission, at(1), measuring).is_empty());
+    assert_eq!(admit_all(&mut admission, at(9), ready), [1, 2]);
 }
 
 #[test]
@@ -179,7 +247,7 @@ fn admissions_are_paced_per_cell_and_overall() {
     let mut admitted = 0;
     for cell in [0, 1] {
         loop {
-            match admission.poll(at(1), cell, |_| Readiness::Ready) {
+            match admission.poll(at(1), cell, ready) {
                 Some(Step::Admit(_)) => admitted += 1,
                 Some(Step::Later(then)) => break assert!(then > at(1) && then <= at(2)),
                 other => panic!("{other:?}"),
@@ -193,11 +261,52 @@ fn admissions_are_paced_per_cell_and_overall() {
 fn an_empty_cell_is_forgotten() {
     let mut admission = admission();
     admission.wait(1, CELL, 10, at(0));
-    admit_all(&mut admission, at(0), |_| Readiness::Ready);
+    admit_all(&mut admission, at(0), ready);
     admission.wait(2, CELL, 10, at(0));
     admission.withdraw(2, CELL);
-    admission.release(CELL);
+    admission.release(1, CELL);
     assert_eq!(admission.lane_count(), 0);
+}
+
+#[test]
+fn a_forecast_names_those_who_can_wait_for_their_turn() {
+    let mut admission = admission();
+    admission.restore(9, CELL, at(50));
+    for device in 0..4 {
+        admission.wait(device, CELL, 1, at(u64::from(device)));
+    }
+    let look = |device| Outlook {
+        reach: if device == 1 { at(100) } else { at(400) },
+        ..outlook(Readiness::Ready)
+    };
+    let turns = admission.forecast(at(0), CELL, at(300), look);
+    // 1 is gone by then, and 3 would come too late
+    assert_eq!(turns, [(0, at(50)), (2, at(150)), (3, at(250))]);
+    let turns = admission.forecast(at(0), CELL, at(200), look);
+    assert_eq!(turns, [(0, at(50)), (2, at(150))]);
+}
+
+#[test]
+fn whoever_is_kept_awake_for_a_turn_comes_before_those_who_wake_up_since() {
+    let mut admission = admission();
+    admission.restore(9, CELL, at(50));
+    admission.wait(1, CELL, 1, at(1));
+    admission.wait(2, CELL, 1, at(2));
+    admission.promise(2, CELL);
+    admission.wait(2, CELL, 1, at(3)); // as it has been measured anew
+    admission.heard(1, CELL);
+    admission.release(9, CELL);
+    assert_eq!(admit_all(&mut admission, at(50), ready), [2]);
+}
+
+#[test]
+fn the_bound_is_that_of_the_limit_that_is_short() {
+    let s = Duration::from_secs;
+    assert_eq!(lower_bound([]), s(0));
+    assert_eq!(lower_bound([(1, s(700)), (1, s(500))]), s(1_200));
+    let mediums = std::iter::repeat_n((10, s(270)), 400);
+    assert_eq!(lower_bound(mediums.clone()), s(10_800));
+    assert_eq!(lower_bound(mediums.chain([(1, s(700))])), s(10_870));
 }
 
 #[derive(Debug, Clone)]
@@ -205,7 +314,7 @@ struct Comer {
     arrives: u64,
     limit: u32,
     works: u64,
-    /// Seconds between two wake-ups; it listens for 90 s after each, and while it is drained for.
+    /// Seconds between two wake-ups; it listens for 90 s after each, and while it is kept awake.
     wakes_every: u64,
 }
 
@@ -224,6 +333,9 @@ fn comer() -> impl Strategy<Value = Comer> {
         })
 }
 
+/// For so long it may be kept awake after that.
+const KEPT_AWAKE: u64 = 1_800;
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -236,6 +348,7 @@ proptest! {
         let mut done_at = vec![None; comers.len()];
         let mut finished = 0;
         let mut second = 0;
+        let mut kept = Vec::new();
         while finished < comers.len() {
             let now = at(second);
             for (index, comer) in comers.iter().enumerate() {
@@ -249,27 +362,34 @@ proptest! {
                     awake_until[index] = second + 90;
                 }
                 if done_at[index] == Some(second) {
-                    admission.release(CELL);
+                    admission.release(device, CELL);
                     finished += 1;
                 }
             }
-            let readiness = |awake_until: &[u64], device: u32| {
-                if second < awake_until[device as usize] { Readiness::Ready } else { Readiness::Asleep }
+            let look = |device: u32| {
+                let comer = &comers[device as usize];
+                let until = awake_until[device as usize];
+                Outlook {
+                    readiness: if second < until { Readiness::Ready } else { Readiness::Asleep },
+                    service: Duration::from_secs(comer.works),
+                    reach: at(until + KEPT_AWAKE),
+                }
             };
-            loop {
-                match admission.poll(now, CELL, |device| readiness(&awake_until, device)) {
-                    Some(Step::Admit(device)) => {
+            for (device, turn) in admission.forecast(now, CELL, at(second + KEPT_AWAKE), look) {
+                prop_assert!(turn >= now && turn <= at(second + KEPT_AWAKE));
+                kept.push(device);
+            }
+            while let Some(Step::Admit(device)) = admission.poll(now, CELL, look) {
                         let comer = &comers[device as usize];
                         prop_assert!(admission.active(CELL) <= comer.limit);
                         prop_assert!(second < awake_until[device as usize]);
                         prop_assert_eq!(done_at[device as usize], None);
                         done_at[device as usize] = Some(second + comer.works);
-                    }
-                    Some(Step::Drain(device)) => {
-                        awake_until[device as usize] = second + 90;
-                        break;
-                    }
-                    _ => break,
+            }
+            for device in kept.drain(..) {
+                if awake_until[device as usize] == second + 1 && done_at[device as usize].is_none() {
+                    admission.promise(device, CELL);
+                    awake_until[device as usize] += 60;
                 }
             }
             second += 1;
@@ -321,19 +441,23 @@ struct Seen {
     device: u32,
     cell: u32,
     limit: u32,
-    overtaken_at: Option<Instant>,
+    /// Since when it has been the first of its limit, ready, and fitting.
+    could_since: Option<Instant>,
 }
 
-/// Watches an admission from outside, and drives it as the engine does.
+/// Watches an admission from outside, and drives it as the gate does.
 struct Bystander {
     config: AdmissionConfig,
     admission: Admission<u32, u32>,
     now: Instant,
     /// In the order of arrival.
     waiting: Vec<Seen>,
-    active: [u32; CELLS as usize],
+    /// Who holds a slot, since when.
+    active: [Vec<(u32, Instant)>; CELLS as usize],
     readiness: [Readiness; DEVICES as usize],
     admitted: Vec<(Instant, u32)>,
+    /// Since when some device of a limit has been awake in a cell, and would have fitted.
+    fit_since: BTreeMap<(u32, u32), Instant>,
 }
 
 impl Bystander {
@@ -348,14 +472,16 @@ impl Bystander {
             config,
             now: at(1_000),
             waiting: Vec::new(),
-            active: [0; CELLS as usize],
+            active: std::array::from_fn(|_| Vec::new()),
             readiness: [Readiness::Asleep; DEVICES as usize],
             admitted: Vec::new(),
+            fit_since: BTreeMap::new(),
         }
     }
 
     fn take(&mut self, input: Input) {
         match input {
+            Input::Wait(device, ..) if self.holds(device) => {}
             Input::Wait(device, cell, limit) => {
                 // it leaves the queue of another cell first, as when it is measured there
                 if self
@@ -372,16 +498,16 @@ impl Bystander {
                         device,
                         cell,
                         limit,
-                        overtaken_at: None,
+                        could_since: None,
                     }),
                 }
             }
             Input::Withdraw(device) => self.withdraw(device),
             Input::Release(cell) => {
                 let active = &mut self.active[cell as usize];
-                if *active > 0 {
-                    *active -= 1;
-                    self.admission.release(cell);
+                if !active.is_empty() {
+                    let (device, _) = active.remove(0);
+                    self.admission.release(device, cell);
                 }
             }
             Input::Becomes(device, readiness) => {
@@ -395,11 +521,11 @@ impl Bystander {
         }
         for cell in 0..CELLS {
             self.poll(cell);
-            assert_eq!(self.admission.active(cell), self.active[cell as usize]);
+            assert_eq!(self.admission.active(cell), self.active(cell));
+            self.nobody_starves(cell);
         }
-        let used = (0..CELLS).filter(|cell| {
-            self.active[*cell as usize] > 0 || self.waiting.iter().any(|s| s.cell == *cell)
-        });
+        let used = (0..CELLS)
+            .filter(|cell| self.active(*cell) > 0 || self.waiting.iter().any(|s| s.cell == *cell));
         assert_eq!(self.admission.lane_count(), used.count());
     }
 
@@ -410,22 +536,24 @@ impl Bystander {
         }
     }
 
+    fn holds(&self, device: u32) -> bool {
+        (self.active.iter().flatten()).any(|(holder, _)| *holder == device)
+    }
+
+    fn active(&self, cell: u32) -> u32 {
+        u32::try_from(self.active[cell as usize].len()).unwrap()
+    }
+
     fn poll(&mut self, cell: u32) {
         for _ in 0..=2 * DEVICES {
             let readiness = self.readiness;
-            let step = (self.admission).poll(self.now, cell, |d| readiness[d as usize]);
-            match step {
+            let look = |device: u32| outlook(readiness[device as usize]);
+            match (self.admission).poll(self.now, cell, look) {
                 Some(Step::Admit(device)) => self.admit(device, cell),
-                Some(Step::Measure(device)) => self.probe(device, cell, Readiness::Stale),
-                Some(Step::Ping(device)) => self.probe(device, cell, Readiness::Unheard),
-                Some(Step::Drain(device)) => {
-                    let seen = self.seen(device, cell);
-                    assert!(self.is_impatient(&seen), "drains for who was not overtaken");
-                    assert!(self.taken(cell) >= seen.limit, "it fits already");
-                    return;
-                }
+                Some(Step::Measure(device)) => self.probe(device, Readiness::Stale),
+                Some(Step::Ping(device)) => self.probe(device, Readiness::Unheard),
                 Some(Step::Later(then)) => {
-                    assert!(then > self.now && then <= self.now + Duration::from_secs(1));
+                    assert!(then > self.now);
                     return;
                 }
                 None => return self.nobody_is_forgotten(cell),
@@ -434,67 +562,53 @@ impl Bystander {
         panic!("polled for ever");
     }
 
-    fn seen(&self, device: u32, cell: u32) -> Seen {
-        let found = self
-            .waiting
-            .iter()
-            .find(|s| s.device == device && s.cell == cell);
-        *found.expect("waits in that cell")
-    }
-
-    fn is_impatient(&self, seen: &Seen) -> bool {
-        let overtake = Duration::from_secs(self.config.overtake_s);
-        seen.overtaken_at
-            .is_some_and(|at| self.now.since(at) >= overtake)
-    }
-
-    /// Slots in use, and those that devices which are probed may need.
-    fn taken(&self, cell: u32) -> u32 {
-        let probing = self.waiting.iter().filter(|seen| {
-            seen.cell == cell && self.readiness[seen.device as usize] == Readiness::Probing
-        });
-        self.active[cell as usize] + u32::try_from(probing.count()).unwrap()
-    }
-
-    /// One probe for each free slot, of a device that has something to be found out about.
-    fn probe(&mut self, device: u32, cell: u32, why: Readiness) {
-        let seen = self.seen(device, cell);
+    fn probe(&mut self, device: u32, why: Readiness) {
         assert_eq!(self.readiness[device as usize], why);
-        assert!(
-            self.active[cell as usize] < seen.limit,
-            "there is no slot for it"
-        );
         self.readiness[device as usize] = Readiness::Probing;
     }
 
+    fn is(&self, seen: &Seen, readiness: Readiness) -> bool {
+        self.readiness[seen.device as usize] == readiness
+    }
+
+    /// When a device that does not fit in its cell will, if all goes as expected.
+    fn fits_at(&self, seen: &Seen) -> Instant {
+        let mut ends: Vec<Instant> = (self.active[seen.cell as usize].iter())
+            .map(|(_, since)| {
+                let end = *since + SERVICE;
+                end.max(self.now + self.now.since(end))
+            })
+            .collect();
+        ends.sort_unstable();
+        ends[self.active[seen.cell as usize].len() - seen.limit as usize]
+    }
+
     fn admit(&mut self, device: u32, cell: u32) {
-        let seen = self.seen(device, cell);
         assert_eq!(self.readiness[device as usize], Readiness::Ready);
-        assert!(
-            self.active[cell as usize] < seen.limit,
-            "the cell is full for it"
-        );
-        let index = self
-            .waiting
-            .iter()
-            .position(|s| s.device == device)
-            .unwrap();
-        for other in 0..index {
-            let ahead = self.waiting[other];
-            let readiness = self.readiness[ahead.device as usize];
-            if ahead.cell != cell || readiness == Readiness::Asleep {
+        let waits = |seen: &Seen| seen.device == device && seen.cell == cell;
+        let index = self.waiting.iter().position(waits).unwrap();
+        let seen = self.waiting.remove(index);
+        assert!(self.active(cell) < seen.limit, "the cell is full for it");
+        let overtake = Duration::from_secs(self.config.overtake_s);
+        let since = self.fit_since.get(&(cell, seen.limit));
+        let patient = since.is_none_or(|at| self.now.since(*at) < overtake);
+        for (place, other) in self.waiting.iter().enumerate() {
+            if other.cell != cell || self.is(other, Readiness::Asleep) {
                 continue;
             }
+            let came_first = other.limit == seen.limit && place < index;
             assert!(
-                !self.is_impatient(&ahead),
-                "{ahead:?} was overtaken for too long"
+                !came_first || !self.is(other, Readiness::Ready),
+                "{other:?} came first and could have gone"
             );
-            let as_good = readiness == Readiness::Ready && ahead.limit >= seen.limit;
-            assert!(!as_good, "{ahead:?} came first and could have gone");
-            self.waiting[other].overtaken_at.get_or_insert(self.now);
+            if other.limit < seen.limit && other.limit <= self.active(cell) && patient {
+                assert!(
+                    self.now + SERVICE <= self.fits_at(other),
+                    "{seen:?} is in the way of {other:?}"
+                );
+            }
         }
-        self.waiting.remove(index);
-        self.active[cell as usize] += 1;
+        self.active[cell as usize].push((device, self.now));
         self.admitted.push((self.now, cell));
         // with a burst of as many on top
         let lately = |(when, _): &&(Instant, u32)| self.now.since(*when) < Duration::from_secs(1);
@@ -504,18 +618,54 @@ impl Bystander {
         assert!(here <= 2 * self.config.per_cell_per_second as usize);
     }
 
-    /// With nothing to do, no slot is free for anybody who is ready: but for those that devices which are
-    /// probed may need, and behind a device for which the cell drains.
+    /// With nothing to do and nothing to wait for, nobody who is ready fits: but for one whose place would be taken from
+    /// somebody who is probed.
     fn nobody_is_forgotten(&self, cell: u32) {
-        let is = |seen: &Seen, readiness| self.readiness[seen.device as usize] == readiness;
-        let taken = self.taken(cell);
-        for seen in self.waiting.iter().filter(|s| s.cell == cell) {
-            if self.is_impatient(seen) && !is(seen, Readiness::Asleep) {
-                return;
+        let here = || self.waiting.iter().filter(|seen| seen.cell == cell);
+        if here().any(|seen| self.is(seen, Readiness::Probing)) {
+            return;
+        }
+        for seen in here().filter(|seen| self.is(seen, Readiness::Ready)) {
+            assert!(self.active(cell) >= seen.limit, "{seen:?} could go on");
+        }
+    }
+
+    /// The first of each limit, while it is ready and fits, has a slot within the set time.
+    fn nobody_starves(&mut self, cell: u32) {
+        let probing = (self.waiting.iter())
+            .any(|seen| seen.cell == cell && self.is(seen, Readiness::Probing));
+        let active = self.active(cell);
+        let mut fit: Vec<u32> = Vec::new();
+        for seen in self.waiting.iter().filter(|seen| seen.cell == cell) {
+            if active < seen.limit && !self.is(seen, Readiness::Asleep) {
+                fit.push(seen.limit);
             }
-            let could = [Readiness::Ready, Readiness::Stale, Readiness::Unheard];
-            let could = could.into_iter().any(|readiness| is(seen, readiness));
-            assert!(!could || seen.limit <= taken, "{seen:?} could go on");
+        }
+        (self.fit_since).retain(|(of, limit), _| *of != cell || fit.contains(limit));
+        for limit in fit {
+            self.fit_since.entry((cell, limit)).or_insert(self.now);
+        }
+        let mut firsts = Vec::new();
+        for index in 0..self.waiting.len() {
+            let seen = self.waiting[index];
+            if seen.cell != cell {
+                continue;
+            }
+            if self.is(&seen, Readiness::Asleep) {
+                continue;
+            }
+            let first = !firsts.contains(&seen.limit);
+            firsts.push(seen.limit);
+            let could =
+                first && !probing && active < seen.limit && self.is(&seen, Readiness::Ready);
+            let since = could.then(|| seen.could_since.unwrap_or(self.now));
+            self.waiting[index].could_since = since;
+            // with a second, as admissions are paced
+            let longest = Duration::from_secs(self.config.overtake_s + 1);
+            assert!(
+                since.is_none_or(|at| self.now.since(at) <= longest),
+                "{seen:?} is held back for too long"
+            );
         }
     }
 }
@@ -523,9 +673,9 @@ impl Bystander {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Whatever devices do, in whatever order: limits and pace hold, nobody is passed by who came later
-    /// and needs no more, nobody is overtaken for too long, no slot stays free while somebody could have
-    /// it, and in the end everybody gets one.
+    /// Whatever devices do, in whatever order: limits and pace hold, nobody is passed by who came later and has the same
+    /// limit, nobody is admitted who would be in the way of one that needs an emptier cell, nobody is held back for too
+    /// long, no slot stays free while somebody could have it, and in the end everybody gets one.
     #[test]
     fn any_order_of_events_keeps_the_rules(inputs in prop::collection::vec(input(), 0..200)) {
         let mut bystander = Bystander::new();

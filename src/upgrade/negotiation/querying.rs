@@ -163,7 +163,15 @@ pub(super) fn on_waiting_for_slot(
             };
             relocate(place, coverage, rules)
         }
+        // No time counts in which it could not have been served; what is left is never more than the whole.
+        Input::Slept(slept) => {
+            let whole = now + Deadline::Slot.duration(rules.upgrade);
+            let until = (place.until + slept).min(whole).max(place.until);
+            let place = Place { until, ..place };
+            stay(Negotiation::WaitingForSlot { place })
+        }
         Input::Reached(Deadline::Slot) => failed(Failure::SlotTimedOut),
+        Input::Reached(Deadline::DeviceHeard) => failed(Failure::DeviceNotHeard),
         _ => stay(Negotiation::WaitingForSlot { place }),
     }
 }

@@ -1,0 +1,104 @@
+//! How long devices will hold their slots, by what those before them took.
+
+use std::{collections::HashMap, time::Duration};
+
+use super::super::mean::Mean;
+use crate::{clock::Instant, config::AdmissionConfig, ledger::Lane};
+
+/// What an upgrade has before it when it gets a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Work {
+    /// Bytes that are to be downloaded.
+    pub bytes: u64,
+    /// How long the installation takes.
+    pub install: Duration,
+}
+
+/// Milliseconds for a KiB where nothing was measured yet, in good, fair and weak coverage: two round trips with segments of 512
+/// bytes, which take one to two, two to five, and five to twelve seconds in NB-IoT.
+const UNMEASURED_MS: [u64; 3] = [3_000, 8_000, 20_000];
+/// Lanes of which measurements are kept: a carrier's cells in which anything was upgraded lately.
+const MOST: usize = 100_000;
+
+/// How long a KiB takes in each lane, and to devices of each limit.
+#[derive(Debug)]
+pub(super) struct Estimates {
+    /// From these limits on coverage is good, and fair.
+    limits_of_classes: [u32; 2],
+    lanes: HashMap<(Lane, u32), Mean>,
+    limits: HashMap<u32, Mean>,
+}
+
+impl Estimates {
+    pub(super) fn new(config: &AdmissionConfig) -> Self {
+        Self {
+            limits_of_classes: [config.limit_good, config.limit_fair],
+            lanes: HashMap::new(),
+            limits: HashMap::new(),
+        }
+    }
+
+    /// How long a device of that limit will hold its slot.
+    pub(super) fn service(&self, lane: Lane, limit: u32, work: Work) -> Duration {
+        let here = self.lanes.get(&(lane, limit));
+        let ms_per_kib = here.or_else(|| self.limits.get(&limit));
+        let ms_per_kib = ms_per_kib.and_then(Mean::value).unwrap_or_else(|| {
+            let class = self
+                .limits_of_classes
+                .iter()
+                .filter(|least| limit < **least);
+            UNMEASURED_MS[class.count()]
+        });
+        let download_ms = ms_per_kib.saturating_mul(work.bytes) / 1_024;
+        work.install + Duration::from_millis(download_ms)
+    }
+
+    /// The download of whoever has that slot is done.
+    pub(super) fn downloaded(&mut self, now: Instant, slot: &mut Slot) {
+        let bytes = slot.mark.map_or(slot.bytes, |(_, left)| left);
+        let took_ms = u64::try_from(now.since(slot.granted_at).as_millis()).unwrap_or(u64::MAX);
+        (slot.bytes, slot.mark) = (0, None); // what is downloaded again is no measure
+        let Some(sample) = took_ms.saturating_mul(1_024).checked_div(bytes) else {
+            return;
+        };
+        if self.lanes.len() >= MOST {
+            self.lanes.clear(); // what was measured for the limit stays
+        }
+        let lane = (slot.lane, slot.limit);
+        self.limits.entry(slot.limit).or_default().add(sample);
+        self.lanes.entry(lane).or_default().add(sample);
+    }
+}
+
+/// A slot in use.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Slot {
+    pub(super) lane: Lane,
+    pub(super) limit: u32,
+    pub(super) granted_at: Instant,
+    /// Bytes that were to be downloaded then; 0 where that is not known.
+    pub(super) bytes: u64,
+    /// When the first segment was asked for, and how many bytes were left then.
+    pub(super) mark: Option<(Instant, u64)>,
+}
+
+impl Slot {
+    pub(super) fn new(lane: Lane, limit: u32, granted_at: Instant, work: Work) -> Self {
+        Self {
+            lane,
+            limit,
+            granted_at,
+            bytes: work.bytes,
+            mark: None,
+        }
+    }
+
+    /// The download goes on. When the slot comes back, if it does so as fast as since it began; `None` where it has only begun.
+    pub(super) fn goes_on(&mut self, now: Instant, work: Work) -> Option<Instant> {
+        let (began_at, all) = *self.mark.get_or_insert((now, work.bytes));
+        let done = all.checked_sub(work.bytes).filter(|done| *done > 0)?;
+        let took_ms = u64::try_from(now.since(began_at).as_millis()).ok()?;
+        let left_ms = took_ms.saturating_mul(work.bytes) / done;
+        Some(now + Duration::from_millis(left_ms) + work.install)
+    }
+}

@@ -1,0 +1,199 @@
+//! What the devices of a product do, learnt from what they did.
+
+use std::time::Duration;
+
+use super::mean::Mean;
+
+/// How long the devices of a product listen after a message, and how long they take to install.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Habits {
+    /// How long they listen.
+    pub listening: Listening,
+    install: Mean,
+}
+
+impl Habits {
+    /// Before anything was measured: from the command to the result.
+    const UNMEASURED_INSTALL: Duration = Duration::from_mins(2);
+
+    /// Devices of which nothing is known but what the operator has `assumed`: how long they listen.
+    pub fn assumed(listens: Duration) -> Self {
+        Self {
+            listening: Listening::assumed(listens),
+            install: Mean::default(),
+        }
+    }
+
+    /// How long an installation takes, from the command to the device's report.
+    pub fn install(&self) -> Duration {
+        (self.install.value()).map_or(Self::UNMEASURED_INSTALL, Duration::from_millis)
+    }
+
+    /// An installation that succeeded took so long.
+    pub fn installed(&mut self, took: Duration) {
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.install.add(took_ms);
+    }
+}
+
+/// How long the devices of a product listen after a message was exchanged with them.
+///
+/// What the operator set is an assumption. A question that is answered shows that the device listened until then. One that is
+/// not answered, with all its repeats, shows little by itself, as the radio loses messages too; several show that devices had
+/// fallen asleep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listening {
+    assumed: Duration,
+    /// The longest silence after which a device has answered.
+    answered: Duration,
+    /// The shortest after which devices have not.
+    silent: Option<Duration>,
+    /// Silences in a row that speak for a shorter time, and the shortest of them.
+    doubts: u8,
+    doubted: Duration,
+    /// Answers in a row after about as long as devices are taken to listen, and after how many a longer time is tried.
+    sure: u32,
+    tries_after: u32,
+}
+
+impl Listening {
+    /// So many questions in a row are not answered by chance.
+    const CONVINCING: u8 = 3;
+    /// A longer time is tried after so many answers at the most.
+    const LONGEST_TRIAL: u32 = 1 << 20;
+    /// No device listens for less: it would hear no answer.
+    const SHORTEST: Duration = Duration::from_secs(3);
+    /// The first silences that are tried.
+    const CAUTIOUS: Duration = Duration::from_secs(15);
+
+    const fn assumed(listens: Duration) -> Self {
+        Self {
+            assumed: listens,
+            answered: Duration::ZERO,
+            silent: None,
+            doubts: 0,
+            doubted: Duration::MAX,
+            sure: 0,
+            tries_after: 64,
+        }
+    }
+
+    /// How long a device listens.
+    pub fn window(&self) -> Duration {
+        match self.silent {
+            Some(silent) => self.answered.max(silent * 2 / 3).max(Self::SHORTEST),
+            None => self.assumed.max(self.answered),
+        }
+    }
+
+    /// The silence after which a device that is to stay awake is sent something: short enough for a repeat of it.
+    pub fn ping_after(&self) -> Duration {
+        // Nothing longer is tried than what is half sure: a device that falls asleep is lost for hours.
+        let most = match self.silent {
+            Some(_) => self.window() * 2 / 3,
+            None => self.window() / 2,
+        };
+        (self.answered * 5 / 4).max(Self::CAUTIOUS).min(most)
+    }
+
+    /// A device has answered what it was asked after a silence of that length.
+    pub fn answered_after(&mut self, silence: Duration) {
+        self.answered = self.answered.max(silence);
+        if silence >= self.doubted {
+            (self.doubts, self.doubted) = (0, Duration::MAX);
+        }
+        self.silent = self.silent.filter(|silent| *silent > self.answered);
+        if silence >= self.window() / 2 {
+            self.sure += 1; // it begins anew before it is too large
+        }
+        // What was taken for sleep may have been a bad hour.
+        if self.sure >= self.tries_after {
+            self.sure = 0;
+            self.silent = self.silent.map(|silent| silent * 9 / 8);
+        }
+    }
+
+    /// A device has not answered what it was asked after a silence of that length, however often it was repeated.
+    pub fn silent_after(&mut self, silence: Duration) {
+        self.doubts = self.doubts.saturating_add(1);
+        self.doubted = self.doubted.min(silence);
+        self.sure = 0;
+        if self.doubts < Self::CONVINCING {
+            return;
+        }
+        let silent = self.doubted;
+        // They may listen for a shorter time than they did: with another software, for one.
+        if self.answered >= silent {
+            self.answered = silent * 2 / 3;
+        }
+        self.tries_after = (self.tries_after * 2).min(Self::LONGEST_TRIAL);
+        self.silent = Some(self.silent.map_or(silent, |known| known.min(silent)));
+        (self.doubts, self.doubted) = (0, Duration::MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// Devices that listen for `window`, asked again and again as it is found out.
+    fn learn(listening: &mut Listening, window: Duration, times: u32) {
+        for _ in 0..times {
+            let silence = listening.ping_after();
+            if silence < window {
+                listening.answered_after(silence);
+            } else {
+                listening.silent_after(silence);
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_assumed_holds_until_devices_show_otherwise() {
+        let mut listening = Listening::assumed(s(93));
+        assert_eq!(listening.window(), s(93));
+        assert_eq!(listening.ping_after(), s(15));
+        listening.silent_after(s(80));
+        listening.silent_after(s(70));
+        assert_eq!(listening.window(), s(93));
+        listening.silent_after(s(75));
+        assert!(listening.window() < s(60), "{listening:?}");
+    }
+
+    #[test]
+    fn the_window_is_found_from_either_side() {
+        for (assumed, real) in [(93, 60), (93, 5), (93, 20), (20, 60), (93, 600)] {
+            let mut listening = Listening::assumed(s(assumed));
+            learn(&mut listening, s(real), 60);
+            assert!(listening.ping_after() < s(real), "{listening:?}");
+            assert!(
+                listening.window() <= s(real.max(assumed))
+                    && listening.ping_after() * 4 > s(real.min(assumed)),
+                "{assumed} {real} {listening:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn devices_that_listen_shorter_than_they_did_are_noticed() {
+        let mut listening = Listening::assumed(s(93));
+        learn(&mut listening, s(60), 60);
+        learn(&mut listening, s(10), 30);
+        assert!(listening.ping_after() < s(10), "{listening:?}");
+    }
+
+    #[test]
+    fn a_lost_message_is_no_habit() {
+        let mut listening = Listening::assumed(s(93));
+        for _ in 0..100 {
+            listening.silent_after(s(30));
+            listening.silent_after(s(30));
+            listening.answered_after(s(40));
+        }
+        assert_eq!(listening.window(), s(93));
+    }
+}

@@ -1,0 +1,336 @@
+//! One lane: who holds a slot until about when, who waits, and what is to be done next.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hash::Hash,
+    time::Duration,
+};
+
+use super::{Outlook, Readiness, Step};
+use crate::clock::Instant;
+
+/// How long before its turn a device is looked for, and measured: a round trip in deep coverage, with repeats.
+const LOOKED_FOR_AHEAD: Duration = Duration::from_mins(1);
+
+/// A place in a lane's queue: earlier arrivals first.
+pub(super) type Order = (Instant, u64);
+
+#[derive(Debug)]
+pub(super) struct LaneState<K> {
+    /// Who holds a slot, and when it is expected to come back.
+    ends: HashMap<K, Instant>,
+    waiting: BTreeMap<Order, Waiting<K>>,
+    order_of: HashMap<K, Order>,
+    /// By the limits of their devices.
+    pub(super) classes: BTreeMap<u32, Class>,
+    promises: u64,
+}
+
+#[derive(Debug)]
+struct Waiting<K> {
+    device: K,
+    limit: u32,
+    /// Its place among those who are kept awake for a turn.
+    promised: u64,
+}
+
+/// No turn was promised.
+const NEVER: u64 = u64::MAX;
+
+/// Devices of the same limit.
+#[derive(Debug, Default)]
+pub(super) struct Class {
+    /// Those that are worth a look: not known to be asleep.
+    /// First those to whom a turn was promised, in the order in which that was done.
+    pub(super) awake: BTreeSet<(u64, Order)>,
+    /// Since when its first device would fit, and is held back for the sake of one that needs an emptier lane.
+    held_since: Option<Instant>,
+}
+
+impl<K> Default for LaneState<K> {
+    fn default() -> Self {
+        Self {
+            ends: HashMap::new(),
+            waiting: BTreeMap::new(),
+            order_of: HashMap::new(),
+            classes: BTreeMap::new(),
+            promises: 0,
+        }
+    }
+}
+
+impl<K: Copy + Ord + Hash> LaneState<K> {
+    pub(super) fn wait(&mut self, device: K, limit: u32, order: Order) {
+        let order = *self.order_of.entry(device).or_insert(order);
+        let promised = (self.waiting.get(&order)).map_or(NEVER, |before| before.promised);
+        self.doze(&order);
+        let waiting = Waiting {
+            device,
+            limit,
+            promised,
+        };
+        self.waiting.insert(order, waiting);
+        self.wake(device);
+    }
+
+    /// The device is kept awake for a turn: it comes before those who may be awake by then.
+    pub(super) fn promise(&mut self, device: K) {
+        let Some(order) = self.order_of.get(&device).copied() else {
+            return;
+        };
+        let waiting = self.waiting.get(&order);
+        if waiting.is_none_or(|waiting| waiting.promised != NEVER) {
+            return;
+        }
+        self.doze(&order);
+        self.promises += 1;
+        if let Some(waiting) = self.waiting.get_mut(&order) {
+            waiting.promised = self.promises;
+        }
+        self.wake(device);
+    }
+
+    /// It is considered again.
+    pub(super) fn wake(&mut self, device: K) {
+        if let Some(order) = self.order_of.get(&device)
+            && let Some(waiting) = self.waiting.get(order)
+        {
+            let class = self.classes.entry(waiting.limit).or_default();
+            class.awake.insert((waiting.promised, *order));
+        }
+    }
+
+    pub(super) fn leave_queue(&mut self, device: K) {
+        if let Some(order) = self.order_of.remove(&device) {
+            self.doze(&order);
+            self.waiting.remove(&order);
+        }
+    }
+
+    /// It is not considered before it wakes.
+    fn doze(&mut self, order: &Order) {
+        let Some(waiting) = self.waiting.get_mut(order) else {
+            return;
+        };
+        if let Some(class) = self.classes.get_mut(&waiting.limit) {
+            class.awake.remove(&(waiting.promised, *order));
+        }
+        waiting.promised = NEVER;
+    }
+
+    pub(super) fn hold(&mut self, device: K, end: Instant) {
+        self.ends.insert(device, end);
+    }
+
+    pub(super) fn holds(&self, device: K) -> bool {
+        self.ends.contains_key(&device)
+    }
+
+    pub(super) fn release(&mut self, device: K) {
+        self.ends.remove(&device);
+    }
+
+    /// Slots in use.
+    pub(super) fn active(&self) -> u32 {
+        u32::try_from(self.ends.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn ahead(&self, device: K) -> usize {
+        let order = self.order_of.get(&device);
+        order.map_or(0, |order| self.waiting.range(..*order).count())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.ends.is_empty() && self.waiting.is_empty()
+    }
+
+    pub(super) fn device(&self, order: &Order) -> Option<K> {
+        self.waiting.get(order).map(|waiting| waiting.device)
+    }
+
+    /// When the slots in use are expected to come back, the earliest first. One that is overdue is given as long again as it is
+    /// overdue.
+    pub(super) fn expected_ends(&self, now: Instant) -> Vec<Instant> {
+        let mut ends: Vec<Instant> = (self.ends.values())
+            .map(|end| (*end).max(now + now.since(*end)))
+            .collect();
+        ends.sort_unstable();
+        ends
+    }
+
+    /// What is to be done next, and how long whoever is admitted will hold its slot.
+    pub(super) fn next_step(
+        &mut self,
+        now: Instant,
+        overtake: Duration,
+        mut look: impl FnMut(K) -> Outlook,
+    ) -> Option<(Step<K>, Duration)> {
+        let mut walk = Walk {
+            now,
+            overtake,
+            taken: self.active(),
+            ceiling: u32::MAX,
+            free_by: None,
+            later: None,
+            ends: None,
+            behind: 0,
+        };
+        let mut asleep = Vec::new();
+        let mut next = None;
+        let limits: Vec<u32> = self.classes.keys().copied().collect();
+        for limit in limits {
+            next = self.step_in_class(limit, &mut walk, &mut asleep, &mut look);
+            if next.is_some() {
+                break;
+            }
+        }
+        for order in asleep {
+            self.doze(&order);
+        }
+        self.classes.retain(|_, class| !class.awake.is_empty());
+        next.or_else(|| Some((Step::Later(walk.later?), Duration::ZERO)))
+    }
+
+    /// The same among the devices of one limit.
+    fn step_in_class(
+        &mut self,
+        limit: u32,
+        walk: &mut Walk,
+        asleep: &mut Vec<Order>,
+        look: &mut impl FnMut(K) -> Outlook,
+    ) -> Option<(Step<K>, Duration)> {
+        let now = walk.now;
+        walk.behind = 0;
+        let mut held_since = self.classes.get_mut(&limit)?.held_since.take();
+        let mut next = None;
+        for (_, order) in &self.classes.get(&limit)?.awake {
+            let Some(device) = self.device(order) else {
+                continue;
+            };
+            if walk.taken >= limit {
+                held_since = None;
+                let outlook = look(device);
+                if outlook.readiness == Readiness::Asleep {
+                    asleep.push(*order);
+                    continue;
+                }
+                let Some(turn) = walk.turn_of_next(limit, || self.expected_ends(now)) else {
+                    break;
+                };
+                match walk.ahead_of(turn, device, outlook.readiness) {
+                    Ahead::Do(step) => next = Some((step, outlook.service)),
+                    Ahead::Next => continue,
+                    Ahead::Later => {}
+                }
+                break;
+            }
+            if walk.taken >= walk.ceiling {
+                break; // the slot is about to be another's
+            }
+            let outlook = look(device);
+            if outlook.readiness == Readiness::Asleep {
+                asleep.push(*order);
+                continue;
+            }
+            if walk.holds_back(outlook.service, &mut held_since) {
+                break;
+            }
+            let step = match outlook.readiness {
+                Readiness::Ready => Step::Admit(device),
+                Readiness::Stale => Step::Measure(device),
+                Readiness::Unheard => Step::Ping(device),
+                Readiness::Probing | Readiness::Asleep => {
+                    // The slot may be its own in a moment: one probe for each free slot.
+                    walk.taken += 1;
+                    walk.ceiling = walk.ceiling.min(limit);
+                    continue;
+                }
+            };
+            next = Some((step, outlook.service));
+            break;
+        }
+        if let Some(class) = self.classes.get_mut(&limit) {
+            class.held_since = held_since;
+        }
+        next
+    }
+}
+
+/// What the classes of smaller limits leave to those of larger ones.
+struct Walk {
+    now: Instant,
+    overtake: Duration,
+    /// Slots in use, and those that are kept for devices that are being looked for.
+    taken: u32,
+    /// With more slots taken, one of those would no longer fit.
+    ceiling: u32,
+    /// Whoever is admitted is to have ended by then.
+    free_by: Option<Instant>,
+    /// When there is something to do, though nothing happens until then.
+    later: Option<Instant>,
+    ends: Option<Vec<Instant>>,
+    /// Devices of the class that do not fit, and come before the one that is looked at.
+    behind: usize,
+}
+
+/// What is done for a device that does not fit yet.
+enum Ahead<K> {
+    Do(Step<K>),
+    /// Nothing more; the one behind it is looked at.
+    Next,
+    /// It is too early, for those behind it as well.
+    Later,
+}
+
+impl Walk {
+    /// When the next device of a class that does not fit will, as enough slots have come back: until the first of them
+    /// does, nobody is to be admitted who would still be there then. `None` for those who come after all slots in use.
+    fn turn_of_next(&mut self, limit: u32, ends: impl Fn() -> Vec<Instant>) -> Option<Instant> {
+        let ends = self.ends.get_or_insert_with(ends);
+        let too_many = self.taken.saturating_sub(limit) as usize;
+        let turn = ends.get(too_many + self.behind).copied();
+        if self.behind == 0 {
+            // Slots that are kept for somebody have no end: whoever is looked for may turn out to be away.
+            let by = turn.unwrap_or(self.now);
+            self.free_by = Some(self.free_by.map_or(by, |other| other.min(by)));
+        }
+        self.behind += 1;
+        turn
+    }
+
+    /// What is done before a device's turn, so that nothing stands between it and the slot.
+    fn ahead_of<K>(&mut self, turn: Instant, device: K, readiness: Readiness) -> Ahead<K> {
+        let from = turn.before(LOOKED_FOR_AHEAD);
+        if self.now < from {
+            self.look_again(from);
+            return Ahead::Later;
+        }
+        match readiness {
+            Readiness::Stale => Ahead::Do(Step::Measure(device)),
+            Readiness::Unheard => Ahead::Do(Step::Ping(device)),
+            Readiness::Ready | Readiness::Probing | Readiness::Asleep => Ahead::Next,
+        }
+    }
+
+    fn look_again(&mut self, at: Instant) {
+        self.later = Some(self.later.map_or(at, |other| other.min(at)));
+    }
+
+    /// Whether a device that fits is held back, because it would be in the way of one that needs an emptier lane.
+    fn holds_back(&mut self, service: Duration, held_since: &mut Option<Instant>) -> bool {
+        let in_the_way = (self.free_by).is_some_and(|by| self.now + service > by);
+        if !in_the_way {
+            // its turn comes as that of the others does, or it has had enough of waiting already
+            if held_since.is_none_or(|since| self.now.since(since) < self.overtake) {
+                *held_since = None;
+            }
+            return false;
+        }
+        let until = *held_since.get_or_insert(self.now) + self.overtake;
+        if until <= self.now {
+            return false;
+        }
+        self.look_again(until);
+        true
+    }
+}
