@@ -228,6 +228,14 @@ impl Fleet {
         stats
     }
 
+    /// Whether each device listens now, by its endpoint name: one that is off or asleep does not.
+    pub fn listening(&self) -> impl Iterator<Item = (String, bool)> {
+        self.devices.iter().map(|device| {
+            let device = lock(device);
+            (device.spec().endpoint.clone(), device.is_listening())
+        })
+    }
+
     /// Every device with its endpoint name, in the order of the specs.
     pub fn reports(&self) -> Vec<(String, DeviceReport)> {
         self.devices

@@ -2,6 +2,7 @@
 //! it upgrades over real sockets.
 
 mod fleet;
+mod idle;
 mod report;
 mod watch;
 
@@ -39,6 +40,10 @@ pub struct DemoArgs {
     /// The devices encrypt: CoAP over DTLS, each with a key of its own, and the plain port is closed.
     #[arg(long)]
     pub dtls: bool,
+    /// The devices sleep: they are awake for 5 s every 40 s, in three cells where one, two and three may upgrade at once.
+    /// Measures how much of the slots' time is idle while a device is awake that could have it.
+    #[arg(long)]
+    pub sleeping: bool,
     /// Chooses the devices' characters and their timing.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -85,7 +90,7 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
     let own = Permissions::from_mode(0o700);
     let dir = tempfile::Builder::new().permissions(own).tempdir();
     let dir = dir.map_err(|e| format!("no temporary directory: {e}"))?;
-    let config = settings(dir.path(), args.dtls);
+    let config = settings(dir.path(), args);
     telemetry::start_log(&config.log).map_err(|e| e.to_string())?;
     let server = Server::start(config, Purpose::Demo)
         .await
@@ -97,7 +102,7 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
     });
     let client = Arc::new(client.map_err(|e| e.to_string())?);
 
-    let specs = fleet::specs(args.devices, args.seed, args.dtls)?;
+    let specs = fleet::specs(args)?;
     let inventory: Vec<_> = specs.iter().map(fleet::entry).collect();
     let content = fleet::content(args.package_kib as usize * 1024, args.seed);
     let prepared = client.clone();
@@ -112,9 +117,27 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
     let limit = Duration::from_secs(args.timeout_s);
     let watched = {
         let plan = plan.clone();
+        let client = client.clone();
         blocking(move || watch::until_ended(&client, task, &plan, limit).map_err(|e| e.to_string()))
-            .await
     };
+    let mut idle = args.sleeping.then(idle::Idle::default);
+    let watched = {
+        let mut watched = std::pin::pin!(watched);
+        loop {
+            let pause = tokio::time::sleep(idle::LOOK_EVERY);
+            tokio::select! {
+                watched = &mut watched => break watched,
+                () = pause, if idle.is_some() => {}
+            }
+            if let Some(idle) = &mut idle
+                && let Err(problem) = idle.look(&devices, &client, task, &plan).await
+            {
+                break Err(problem);
+            }
+        }
+    };
+    // It has a runtime of its own, which may not end in this one.
+    blocking(move || Ok(drop(client))).await?;
     devices.stop().await;
     let metrics = server.metrics();
     server.stop().await;
@@ -127,7 +150,8 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
                 .ok()
         })
         .unwrap_or(0);
-    watched.map(|ended| Report::new(&plan, ended, segments_served))
+    let idle = idle.map(|idle| idle.share());
+    watched.map(|ended| Report::new(&plan, ended, segments_served, idle))
 }
 
 /// Provisions the devices, uploads the package, creates the task; returns the task's number.
@@ -148,7 +172,7 @@ fn prepare(client: &Client, devices: &[Value], content: Vec<u8>) -> Result<i64, 
 }
 
 /// The defaults, but for times: simulated devices restart in a second, and nobody wants to wait.
-fn settings(dir: &std::path::Path, dtls: bool) -> Config {
+fn settings(dir: &std::path::Path, args: &DemoArgs) -> Config {
     let mut config = Config {
         data_dir: dir.to_owned(),
         log: LogConfig {
@@ -159,8 +183,8 @@ fn settings(dir: &std::path::Path, dtls: bool) -> Config {
     };
     config.coap.listen = ([127, 0, 0, 1], 0).into();
     config.admin.listen = ([127, 0, 0, 1], 0).into();
-    config.coap.enabled = !dtls;
-    config.dtls.enabled = dtls;
+    config.coap.enabled = !args.dtls;
+    config.dtls.enabled = args.dtls;
     config.dtls.listen = ([127, 0, 0, 1], 0).into();
     config.dtls.repeat_flight_ms = 1_000;
     config.coap.ack_timeout_ms = 2_000;
@@ -169,6 +193,11 @@ fn settings(dir: &std::path::Path, dtls: bool) -> Config {
     config.upgrade.result_grace_s = 2;
     config.upgrade.progress_interval_s = 1;
     config.admission.overtake_s = 3;
+    if args.sleeping {
+        config.lwm2m.awake_window_s = fleet::AWAKE_MS / 1_000;
+        config.admission.limit_good = fleet::SLEEPING[0].2;
+        config.admission.limit_fair = fleet::SLEEPING[1].2;
+    }
     config
 }
 

@@ -23,6 +23,7 @@
 //! * a download goes on: nobody who has accepted the version is asked which it runs or notified again before it has
 //!   been quiet for the pause, least of all because the server was restarted, and no upgrade goes back to what it has
 //!   behind it;
+//! * nobody is kept awake for longer than is set;
 //! * queues and tables stay bounded.
 //!
 //! After every step the slots that the engine counts are compared with those that the checker counts; after a restart
@@ -95,6 +96,7 @@ pub(super) enum Rule {
     WellFormed,
     GoesOn,
     Bounded,
+    KeptAwake,
 }
 
 /// A device and its upgrade, as the checker knows them.

@@ -26,7 +26,7 @@ use super::{
     figures::Figures,
     hooks::Hooks,
     invariants::{Invariants, Subject},
-    kept::KeptAwake,
+    kept::{Kept, KeptAwake},
     queue::Queue,
     scenario::{Scenario, product_name},
     store::{Backend, Order},
@@ -380,7 +380,14 @@ impl<H: Hooks> World<H> {
         }
         let trace = self.trace.finish();
         let sleepers = self.units.iter().filter(|unit| unit.sleeps());
-        let kept_awake = KeptAwake::of(sleepers.map(Unit::kept));
+        let kept: Vec<Kept> = sleepers.map(Unit::kept).collect();
+        // A restart begins the allowance anew.
+        let allowances = self.crashes + 1;
+        for (number, kept) in kept.iter().enumerate() {
+            self.checker
+                .kept_awake(self.now_ms, number, *kept, allowances);
+        }
+        let kept_awake = KeptAwake::of(kept.into_iter());
         Ok(Summary::new(
             &mut self.checker,
             &finals,

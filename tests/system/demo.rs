@@ -14,6 +14,19 @@ fn so_does_the_demo_over_dtls() {
     a_demo_ends_as_it_should(&["--dtls"]);
 }
 
+#[test]
+fn devices_that_sleep_leave_no_slot_idle() {
+    let mut demo = cellwise();
+    demo.args("demo --sleeping --devices 30 --package-kib 20 --format json".split(' '));
+    let done = run(&mut demo, b"", Duration::from_mins(4));
+    assert!(done.status.success(), "{done:?}");
+    let last = done.stdout.lines().last().expect("a line of output");
+    let report: Value = serde_json::from_str(last).unwrap();
+    assert_eq!(report["succeeded"], 30);
+    let idle = report["idle_slot_share"].as_f64().unwrap();
+    assert!((0.0..0.02).contains(&idle), "{report}");
+}
+
 fn a_demo_ends_as_it_should(options: &[&str]) {
     let mut demo = cellwise();
     demo.args("demo --devices 40 --package-kib 20 --format json".split(' '))

@@ -5,9 +5,10 @@ use sha2::{Digest as _, Sha256};
 use sim::{
     fleet::{CoverageClass, DeviceSpec, Fleet, FleetConfig, Timing},
     psk::{Key, Psk},
+    spec::QueueMode,
 };
 
-use super::{BEFORE, TARGET};
+use super::{BEFORE, DemoArgs, TARGET};
 
 /// How much faster than in the field the simulated devices install and restart.
 const SPEED: u32 = 100;
@@ -26,13 +27,25 @@ const FAULTS: [(&str, u32); 10] = [
     ("never-reports-result", 50),
     ("repeats-everything", 50),
 ];
+/// How long devices that sleep are awake, and asleep.
+pub(super) const AWAKE_MS: u64 = 5_000;
+const ASLEEP_MS: u64 = 35_000;
+/// How long they install.
+const INSTALL_MS: u64 = 2_000;
+/// Their coverage, their cell, and how many may upgrade in it at once.
+pub(super) const SLEEPING: [(CoverageClass, u32, u32); 3] = [
+    (CoverageClass::Good, 1001, 3),
+    (CoverageClass::Medium, 1002, 2),
+    (CoverageClass::Poor, 1003, 1),
+];
 /// Fleets of fewer devices have no faults.
 const FAULTS_FROM: u32 = 20;
 
 /// The devices: of each twenty, ten have good coverage (cells 1001 to 1003), five medium (1004, 1005), three
 /// cannot measure theirs (1006), one is in a cell of poor coverage (1007), and one in a cell (1008) that is
 /// good for some and poor for others.
-pub(super) fn specs(count: u32, seed: u64, dtls: bool) -> Result<Vec<DeviceSpec>, String> {
+pub(super) fn specs(args: &DemoArgs) -> Result<Vec<DeviceSpec>, String> {
+    let (count, seed) = (args.devices, args.seed);
     let version = |text| pcp::Version::new(text).map_err(|e| e.to_string());
     let mut config = FleetConfig::new(count as usize, version(BEFORE)?);
     config.target = Some(version(TARGET)?);
@@ -42,20 +55,33 @@ pub(super) fn specs(count: u32, seed: u64, dtls: bool) -> Result<Vec<DeviceSpec>
     config.start_spread_ms = 2_000;
     config.faults = FAULTS
         .iter()
-        .filter(|_| count >= FAULTS_FROM)
+        .filter(|_| count >= FAULTS_FROM && !args.sleeping)
         .map(|(fault, one_in)| {
             let fault = format!("{fault}={}", count.div_ceil(*one_in));
             fault.parse().map_err(|e| format!("{fault}: {e}"))
         })
         .collect::<Result<_, String>>()?;
+    if args.sleeping {
+        config.start_spread_ms = AWAKE_MS + ASLEEP_MS;
+        config.timing.install_ms = INSTALL_MS;
+        config.behaviour.queue_mode = Some(QueueMode {
+            awake_ms: AWAKE_MS,
+            sleep_ms: ASLEEP_MS,
+        });
+    }
     let mut specs = Fleet::specs(&config).map_err(|e| e.to_string())?;
     for (index, spec) in (0..).zip(&mut specs) {
         let format = spec.coverage.format;
-        let (class, cell) = place(index);
+        let (class, cell) = if args.sleeping {
+            let (class, cell, _) = SLEEPING[index as usize % SLEEPING.len()];
+            (class, cell)
+        } else {
+            place(index)
+        };
         // A device without object 4 stays one, in whatever cell.
         spec.coverage = class.coverage(Some(cell));
         spec.coverage.format = format;
-        if dtls {
+        if args.dtls {
             spec.psk = Some(psk(&spec.endpoint, seed)?);
         }
     }
@@ -101,6 +127,10 @@ pub(super) struct Plan {
     pub(super) succeeds: BTreeMap<String, bool>,
     /// Devices in each cell.
     pub(super) cells: BTreeMap<u32, u64>,
+    /// The cell of each endpoint.
+    pub(super) cell_of: BTreeMap<String, u32>,
+    /// How many may upgrade at once in each cell of devices that sleep.
+    pub(super) limits: BTreeMap<u32, u64>,
 }
 
 impl Plan {
@@ -108,12 +138,17 @@ impl Plan {
         let mut plan = Self {
             succeeds: BTreeMap::new(),
             cells: BTreeMap::new(),
+            cell_of: BTreeMap::new(),
+            limits: (SLEEPING.iter())
+                .map(|(_, cell, limit)| (*cell, u64::from(*limit)))
+                .collect(),
         };
         for spec in specs {
             let succeeds = spec.expected() == sim::Expected::Succeeded;
             plan.succeeds.insert(spec.endpoint.clone(), succeeds);
             if let Some(cell) = spec.coverage.cell_id {
                 *plan.cells.entry(cell).or_default() += 1;
+                plan.cell_of.insert(spec.endpoint.clone(), cell);
             }
         }
         plan

@@ -19,12 +19,17 @@ pub(super) struct Report {
     cells: Vec<(Cell, u64)>,
     /// Failures by what the operator is told of them.
     reasons: BTreeMap<String, usize>,
-    /// Devices that did not end as they should.
+    /// The share of the slots' time that was idle while a device was awake that could have had it.
+    idle: Option<f64>,
+    /// What is not as it should be.
     surprises: Vec<String>,
 }
 
+/// More of the slots' time should not be idle.
+const MOST_IDLE: f64 = 0.02;
+
 impl Report {
-    pub(super) fn new(plan: &Plan, ended: Ended, segments_served: u64) -> Self {
+    pub(super) fn new(plan: &Plan, ended: Ended, segments_served: u64, idle: Option<f64>) -> Self {
         let mut reasons = BTreeMap::new();
         let mut surprises = Vec::new();
         let mut succeeded = 0;
@@ -64,7 +69,14 @@ impl Report {
                 ));
             }
         }
+        if let Some(idle) = idle.filter(|idle| *idle > MOST_IDLE) {
+            surprises.push(format!(
+                "{:.1} % of the slots' time was idle while a device was awake that could have had it",
+                idle * 100.0
+            ));
+        }
         Self {
+            idle,
             devices: plan.succeeds.len(),
             succeeded,
             failed: ended.upgrades.len() - succeeded,
@@ -103,6 +115,7 @@ impl Report {
             expected_failures: self.expected_failures,
             wall_seconds: self.wall.as_secs_f64(),
             segments_served: self.segments_served,
+            idle_slot_share: self.idle,
             cells: cells.collect(),
         })
     }
@@ -116,6 +129,8 @@ struct Line {
     expected_failures: usize,
     wall_seconds: f64,
     segments_served: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle_slot_share: Option<f64>,
     cells: Vec<CellLine>,
 }
 
@@ -147,6 +162,13 @@ impl fmt::Display for Report {
             self.segments_served,
             self.wall.as_secs_f64()
         )?;
+        if let Some(idle) = self.idle {
+            writeln!(
+                f,
+                "{:.2} % of the slots' time was idle while a device was awake that could have had it",
+                idle * 100.0
+            )?;
+        }
         for (reason, count) in &self.reasons {
             writeln!(f, "  {count} × {reason}")?;
         }

@@ -1,4 +1,10 @@
 use super::{Invariants, Rule};
+use crate::simulate::kept::Kept;
+
+/// What the server cannot know of how long a device listens: messages that were lost or held up.
+const KEPT_SLACK_MS: u64 = 600_000;
+/// A ping and its repeats.
+const TRIES: u64 = 5;
 
 impl Invariants {
     /// Compares the slots of the cells in which one was taken or given back since the last time; `counted` says what
@@ -47,6 +53,24 @@ impl Invariants {
                     "{upgrade}: admitted to cell {number} as one of {active}; {limit} are allowed by the coverage that \
                      it told"
                 )
+            });
+        }
+    }
+
+    /// A device was kept awake so much, all together.
+    pub(in super::super) fn kept_awake(
+        &mut self,
+        now_ms: u64,
+        number: usize,
+        kept: Kept,
+        allowances: u64,
+    ) {
+        let admission = &self.rules.admission;
+        let most_ms = (admission.keep_awake_s * 1_000 + KEPT_SLACK_MS) * allowances;
+        let most_pings = u64::from(admission.keep_awake_pings) * TRIES * allowances;
+        if kept.awake_ms > most_ms || u64::from(kept.pings) > most_pings {
+            self.violated(now_ms, Rule::KeptAwake, || {
+                format!("sleeper {number} was kept awake for too long: {kept:?}")
             });
         }
     }
