@@ -120,24 +120,19 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
         let client = client.clone();
         blocking(move || watch::until_ended(&client, task, &plan, limit).map_err(|e| e.to_string()))
     };
-    let mut idle = args.sleeping.then(idle::Idle::default);
-    let watched = {
-        let mut watched = std::pin::pin!(watched);
-        loop {
-            let pause = tokio::time::sleep(idle::LOOK_EVERY);
-            tokio::select! {
-                watched = &mut watched => break watched,
-                () = pause, if idle.is_some() => {}
-            }
-            if let Some(idle) = &mut idle
-                && let Err(problem) = idle.look(&devices, &client, task, &plan).await
-            {
-                break Err(problem);
-            }
-        }
+    let (watched, idle) = if args.sleeping {
+        let mut idle = idle::Idle::default();
+        let watched = idle
+            .look_until(watched, &devices, &client, task, &plan)
+            .await;
+        (watched, Some(idle.share()))
+    } else {
+        (watched.await, None)
     };
     // It has a runtime of its own, which may not end in this one.
-    blocking(move || Ok(drop(client))).await?;
+    tokio::task::spawn_blocking(move || drop(client))
+        .await
+        .map_err(|error| error.to_string())?;
     devices.stop().await;
     let metrics = server.metrics();
     server.stop().await;
@@ -150,7 +145,6 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
                 .ok()
         })
         .unwrap_or(0);
-    let idle = idle.map(|idle| idle.share());
     watched.map(|ended| Report::new(&plan, ended, segments_served, idle))
 }
 

@@ -275,13 +275,16 @@ impl Device {
     pub(super) fn next_deadline(
         &self,
         asleep_from: Option<Instant>,
+        started_at: Instant,
         config: &UpgradeConfig,
     ) -> Option<(Deadline, Instant)> {
         let next = self.session.as_ref()?.next_deadline()?;
         match (next, asleep_from) {
             ((Deadline::Slot, until), Some(asleep_from)) if until > asleep_from => {
                 let unheard = Deadline::DeviceHeard;
-                Some((unheard, asleep_from + unheard.duration(config)))
+                // Of what was heard before a restart not all is stored.
+                let from = asleep_from.max(started_at);
+                Some((unheard, from + unheard.duration(config)))
             }
             _ => Some(next),
         }

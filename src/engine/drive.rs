@@ -58,6 +58,15 @@ impl Engine {
         if let Input::Reached(deadline) = event {
             self.deadline_passed(key, deadline, &before, &after);
         }
+        match event {
+            Input::CoverageAnswered(_) | Input::CellAnswered(_) => self.measured(key),
+            Input::Reached(Deadline::Coverage | Deadline::Cell)
+                if after.stage() == Some(Stage::WaitingForSlot) =>
+            {
+                self.put_off(key);
+            }
+            _ => {}
+        }
         let asked = (actions.into_iter()).fold(Asked::Nothing, |_, action| self.act(key, action));
         // One that is at work is asked again and again.
         let again = event == Input::Reached(Deadline::ResultGrace)
@@ -256,12 +265,20 @@ impl Engine {
         self.settle(key);
     }
 
+    /// The device has told its coverage.
+    fn measured(&mut self, key: DeviceKey) {
+        if let Some(session) = self.device_mut(key).session.as_mut() {
+            session.put_off = None;
+        }
+    }
+
     /// What runs out next of the device's upgrade.
     pub(super) fn next_deadline(&self, key: DeviceKey) -> Option<(Deadline, Instant)> {
         let device = self.device(key);
         device.session.as_ref()?;
-        let asleep_from = device.asleep_from(self.listens(key), self.started_at.instant);
-        device.next_deadline(asleep_from, &self.config.upgrade)
+        let started_at = self.started_at.instant;
+        let asleep_from = device.asleep_from(self.listens(key), started_at);
+        device.next_deadline(asleep_from, started_at, &self.config.upgrade)
     }
 
     /// Finds out whether a device that waits to be heard can be reached now, or one that waits for a slot and did not answer.

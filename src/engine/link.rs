@@ -437,14 +437,14 @@ impl Engine {
 
     fn request_timed_out(&mut self, key: DeviceKey, tag: Tag) {
         self.counters.requests_timed_out += 1;
+        // One whose address has shown nothing was not asked again, unless an upgrade waits for it.
+        let once = self.is_asked_once(key);
         let device = self.device_mut(key);
-        // One whose address has shown nothing was not asked again.
-        device.silent |= !device.is_unproven();
+        device.silent |= !once;
         if tag == Tag::Observe {
             device.observing = false;
             self.observation_unanswered(key);
         }
-        self.look_again(key);
         let device = self.device_mut(key);
         // Nor does the notification arrive that waits behind what was given up.
         let waits = device.link.waits(|tag| *tag == Tag::Notify);
@@ -452,6 +452,7 @@ impl Engine {
             device.link.cancel(|tag| *tag == Tag::Notify);
             self.fire(key, Input::Pcp(PcpInput::NotificationUndelivered));
         }
+        self.look_again(key);
     }
 
     /// Repeats or gives up what is due.

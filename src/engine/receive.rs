@@ -151,6 +151,7 @@ impl Engine {
         } else if self.take_answer(key, incoming.message) {
             true
         } else if notifies {
+            self.silence(key); // it may have woken up just now
             self.notified(key, incoming.message);
             true
         } else {

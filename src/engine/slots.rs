@@ -10,6 +10,10 @@ use crate::{
     upgrade::{Input, Negotiation, Readiness},
 };
 
+/// A device whose coverage cannot be measured is considered again after the age that coverage may have, or after this, and
+/// after twice as long each further time.
+const SHORTEST_PUT_OFF: Duration = Duration::from_mins(1);
+const MOST_PUT_OFF: u8 = 4;
 /// How long the gate is waited for.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -241,6 +245,19 @@ impl Engine {
         self.ask(key, cell, request);
     }
 
+    /// The coverage of a device that waits could not be measured anew. It is not asked again at once, since nobody else has the
+    /// slot that is kept for it meanwhile.
+    pub(super) fn put_off(&mut self, key: DeviceKey) {
+        let max_age = Duration::from_secs(self.config.admission.coverage_max_age_s);
+        let now = self.now.instant;
+        if let Some(session) = self.device_mut(key).session.as_mut() {
+            let times = session.put_off.map_or(0, |(_, times)| times);
+            let until = now + max_age.max(SHORTEST_PUT_OFF) * (1 << times);
+            session.put_off = Some((until, (times + 1).min(MOST_PUT_OFF)));
+            session.look_at = Some(until);
+        }
+    }
+
     /// What the devices of its product do, as far as that is learnt.
     pub(super) fn habits(&self, key: DeviceKey) -> Habits {
         *self.profiles.habits(self.device(key).profile)
@@ -263,8 +280,10 @@ impl Engine {
         let device = self.device(key);
         let heard_at = device.heard_at;
         let measured_at = device.coverage().map(|(_, at)| at);
+        let put_off = (device.session.as_ref()).and_then(|session| session.put_off);
+        let put_off = put_off.is_some_and(|(until, _)| self.now.instant < until);
         Presence {
-            reachable: device.peer().is_some() && !device.silent,
+            reachable: device.peer().is_some() && !device.silent && !put_off,
             sleeps: device.sleeps(),
             probing: stage != Some(Stage::WaitingForSlot)
                 || device.link.is_pending(|tag| *tag == Tag::Ping),

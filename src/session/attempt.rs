@@ -35,6 +35,8 @@ pub struct Session<X> {
     pub look_at: Option<Instant>,
     /// How often that was done since it did not answer.
     pub looks: u8,
+    /// Its coverage could not be measured anew: it is not considered before then; and how often that was so in a row.
+    pub put_off: Option<(Instant, u8)>,
     /// How it was kept awake.
     pub kept: KeptAwake,
     /// The silence after which it was sent what it is to answer: whether it listened so long is about to show.
@@ -208,6 +210,7 @@ impl<X> Session<X> {
             correspondence,
             look_at: None,
             looks: 0,
+            put_off: None,
             kept: KeptAwake::default(),
             silence: None,
             told: None,

@@ -281,6 +281,13 @@ impl Gate {
                 work,
                 presence,
             } => {
+                if self
+                    .slots
+                    .get(&device)
+                    .is_some_and(|slot| slot.lane == lane)
+                {
+                    return; // it said so before it heard of its slot: it will use that, or give it back
+                }
                 self.admission.wait(device, lane, limit, since);
                 let waiter = Waiter {
                     lane,
@@ -302,11 +309,23 @@ impl Gate {
             }
             GateRequest::Withdraw => {
                 self.admission.withdraw(device, lane);
-                self.forget_waiter(device);
+                if self
+                    .waiting
+                    .get(&device)
+                    .is_some_and(|waiter| waiter.lane == lane)
+                {
+                    self.forget_waiter(device);
+                }
             }
             GateRequest::Release => {
                 self.admission.release(device, lane);
-                self.slots.remove(&device);
+                if self
+                    .slots
+                    .get(&device)
+                    .is_some_and(|slot| slot.lane == lane)
+                {
+                    self.slots.remove(&device);
+                }
             }
             GateRequest::Hold { limit, work } => {
                 let end = now + self.estimates.service(lane, limit, work);

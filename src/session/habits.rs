@@ -115,6 +115,9 @@ impl Listening {
 
     /// A device has not answered what it was asked after a silence of that length, however often it was repeated.
     pub fn silent_after(&mut self, silence: Duration) {
+        if silence < Self::SHORTEST {
+            return; // it has not slept, it was not reached
+        }
         self.doubts = self.doubts.saturating_add(1);
         self.doubted = self.doubted.min(silence);
         self.sure = 0;

@@ -12,7 +12,8 @@
 //! of batch jobs this is backfilling with one reservation (Lifka, "The ANL/IBM SP Scheduling System", 1995).
 //!
 //! Nobody starves: a class whose first device fits, and is held back for another's sake longer than
-//! [`AdmissionConfig::overtake_s`], has its slots all the same, until the lane is full.
+//! [`AdmissionConfig::overtake_s`], has its slots all the same, until the lane is full; then one of a smaller limit has its
+//! turn before that happens again.
 
 mod bound;
 mod forecast;
@@ -178,6 +179,9 @@ impl<K: Copy + Ord + Hash, L: Copy + Eq + Hash> Admission<K, L> {
         if let Step::Admit(device) = step {
             if let Err(at) = self.pace.check(now, &lane) {
                 return Some(Step::Later(at));
+            }
+            if let Some(limit) = state.limit(device) {
+                state.had_its_turn(limit);
             }
             state.leave_queue(device);
             state.hold(device, now + service);

@@ -14,7 +14,7 @@ use super::{blocking, fleet::Plan};
 use crate::cli::client::Client;
 
 /// Between two looks.
-pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What was seen, in slots.
 #[derive(Debug, Default)]
@@ -32,8 +32,27 @@ impl Idle {
         self.idle as f64 / (self.slots.max(1)) as f64
     }
 
+    /// Looks until that is done.
+    pub(super) async fn look_until<T>(
+        &mut self,
+        done: impl Future<Output = Result<T, String>>,
+        fleet: &Fleet,
+        client: &Arc<Client>,
+        task: i64,
+        plan: &Plan,
+    ) -> Result<T, String> {
+        let mut done = std::pin::pin!(done);
+        loop {
+            tokio::select! {
+                done = &mut done => return done,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            self.look(fleet, client, task, plan).await?;
+        }
+    }
+
     /// Looks once. What the server tells a moment later than the devices did is as good as the network between them.
-    pub(super) async fn look(
+    async fn look(
         &mut self,
         fleet: &Fleet,
         client: &Arc<Client>,

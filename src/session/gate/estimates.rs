@@ -55,12 +55,14 @@ impl Estimates {
 
     /// The download of whoever has that slot is done.
     pub(super) fn downloaded(&mut self, now: Instant, slot: &mut Slot) {
-        let bytes = slot.mark.map_or(slot.bytes, |(_, left)| left);
+        let (all, mark) = (slot.bytes, slot.mark);
         let took_ms = u64::try_from(now.since(slot.granted_at).as_millis()).unwrap_or(u64::MAX);
         (slot.bytes, slot.mark) = (0, None); // what is downloaded again is no measure
-        let Some(sample) = took_ms.saturating_mul(1_024).checked_div(bytes) else {
+        // Nor is the rest of a download, or one of which nothing was asked for.
+        let Some((_, bytes)) = mark.filter(|(_, bytes)| *bytes > all / 2) else {
             return;
         };
+        let sample = took_ms.saturating_mul(1_024) / bytes;
         if self.lanes.len() >= MOST {
             self.lanes.clear(); // what was measured for the limit stays
         }

@@ -255,3 +255,18 @@ fn a_slow_download_moves_the_turns_behind_it() {
     gate.handle_timeout(NOW + Duration::from_secs(40));
     assert_eq!(gate.poll_order(), None);
 }
+
+#[test]
+fn what_was_said_before_the_slot_was_heard_of_changes_nothing() {
+    let mut gate = opened();
+    let admitted = GateOrder::Admit {
+        lane: Lane::Cell(CELL),
+        active: 1,
+    };
+    assert_eq!(ask(&mut gate, 1, wait(10, ready())), [admitted]);
+    // the settings have changed, and all who wait say so
+    assert_eq!(ask(&mut gate, 1, wait(9, ready())), []);
+    assert_eq!(gate.slots_taken(Lane::Cell(CELL)), 1);
+    assert_eq!(ask(&mut gate, 1, GateRequest::Release), []);
+    assert_eq!(ask(&mut gate, 1, wait(9, ready())), [admitted]);
+}

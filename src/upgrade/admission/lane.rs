@@ -45,6 +45,8 @@ pub(super) struct Class {
     pub(super) awake: BTreeSet<(u64, Order)>,
     /// Since when its first device would fit, and is held back for the sake of one that needs an emptier lane.
     held_since: Option<Instant>,
+    /// It was held back long enough, and has had its slots: it is held back until one of a smaller limit has had one.
+    has_overtaken: bool,
 }
 
 impl<K> Default for LaneState<K> {
@@ -116,6 +118,19 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
             class.awake.remove(&(waiting.promised, *order));
         }
         waiting.promised = NEVER;
+    }
+
+    /// A device of that limit has a slot: those of larger limits may overtake the next one.
+    pub(super) fn had_its_turn(&mut self, limit: u32) {
+        for (_, class) in self.classes.range_mut(limit.saturating_add(1)..) {
+            class.has_overtaken = false;
+        }
+    }
+
+    /// The limit of a device that waits.
+    pub(super) fn limit(&self, device: K) -> Option<u32> {
+        let waiting = self.waiting.get(self.order_of.get(&device)?)?;
+        Some(waiting.limit)
     }
 
     pub(super) fn hold(&mut self, device: K, end: Instant) {
@@ -201,13 +216,15 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
     ) -> Option<(Step<K>, Duration)> {
         let now = walk.now;
         walk.behind = 0;
-        let mut held_since = self.classes.get_mut(&limit)?.held_since.take();
+        let class = self.classes.get_mut(&limit)?;
+        let (mut held_since, mut has_overtaken) = (class.held_since.take(), class.has_overtaken);
         let mut next = None;
         for (_, order) in &self.classes.get(&limit)?.awake {
             let Some(device) = self.device(order) else {
                 continue;
             };
             if walk.taken >= limit {
+                has_overtaken |= held_since.is_some_and(|since| now.since(since) >= walk.overtake);
                 held_since = None;
                 let outlook = look(device);
                 if outlook.readiness == Readiness::Asleep {
@@ -232,7 +249,10 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
                 asleep.push(*order);
                 continue;
             }
-            if walk.holds_back(outlook.service, &mut held_since) {
+            if walk.free_by.is_none() {
+                has_overtaken = false; // nobody needs the lane emptier
+            }
+            if walk.holds_back(outlook.service, &mut held_since, has_overtaken) {
                 break;
             }
             let step = match outlook.readiness {
@@ -251,6 +271,7 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
         }
         if let Some(class) = self.classes.get_mut(&limit) {
             class.held_since = held_since;
+            class.has_overtaken = has_overtaken;
         }
         next
     }
@@ -317,7 +338,12 @@ impl Walk {
     }
 
     /// Whether a device that fits is held back, because it would be in the way of one that needs an emptier lane.
-    fn holds_back(&mut self, service: Duration, held_since: &mut Option<Instant>) -> bool {
+    fn holds_back(
+        &mut self,
+        service: Duration,
+        held_since: &mut Option<Instant>,
+        has_overtaken: bool,
+    ) -> bool {
         let in_the_way = (self.free_by).is_some_and(|by| self.now + service > by);
         if !in_the_way {
             // its turn comes as that of the others does, or it has had enough of waiting already
@@ -325,6 +351,9 @@ impl Walk {
                 *held_since = None;
             }
             return false;
+        }
+        if has_overtaken {
+            return true; // one turn for each of the others
         }
         let until = *held_since.get_or_insert(self.now) + self.overtake;
         if until <= self.now {
