@@ -239,7 +239,7 @@ pub struct UpgradeConfig {
     pub query_coverage_s: u64,
     /// For the device's cell ID alone.
     pub query_cell_s: u64,
-    /// For a slot in the cell. A crowded cell of bad coverage takes one device after another.
+    /// For a slot in the cell, not counting the time in which the device sleeps. A crowded cell of bad coverage takes one device after another.
     pub wait_for_slot_s: u64,
     /// From the admission to the device's download report.
     pub download_s: u64,

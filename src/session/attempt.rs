@@ -309,8 +309,8 @@ impl<X> Session<X> {
         let since = place.map(|place| place.since);
         if since != self.stored_since {
             next.queued_at = since.map(|_| now.utc);
-            self.stored_since = since;
             next.slot_deadline_at = place.map(|place| now.utc_at(place.until));
+            self.stored_since = since;
         }
         next.confirmed = negotiation.is_confirmed();
         let news = next != self.stored;

@@ -23,7 +23,8 @@
 //! * a download goes on: nobody who has accepted the version is asked which it runs or notified again before it has
 //!   been quiet for the pause, least of all because the server was restarted, and no upgrade goes back to what it has
 //!   behind it;
-//! * nobody is kept awake for longer than is set;
+//! * nobody is kept awake for longer than is set, but for what the server cannot know of messages that were lost;
+//! * no cell ends before it can have, by the slots that were held in it;
 //! * queues and tables stay bounded.
 //!
 //! After every step the slots that the engine counts are compared with those that the checker counts; after a restart
@@ -97,6 +98,7 @@ pub(super) enum Rule {
     GoesOn,
     Bounded,
     KeptAwake,
+    Bound,
 }
 
 /// A device and its upgrade, as the checker knows them.

@@ -16,7 +16,7 @@ pub(super) struct Kept {
 
 /// The same of all devices that sleep.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
-pub(crate) struct KeptAwake {
+pub(crate) struct StandbyCost {
     pub(crate) devices: usize,
     pub(crate) pings_median: u32,
     pub(crate) pings_p95: u32,
@@ -26,7 +26,7 @@ pub(crate) struct KeptAwake {
     pub(crate) minutes_max: f64,
 }
 
-impl KeptAwake {
+impl StandbyCost {
     pub(super) fn of(devices: impl Iterator<Item = Kept>) -> Self {
         let (mut pings, mut awake_ms): (Vec<u32>, Vec<u64>) =
             devices.map(|kept| (kept.pings, kept.awake_ms)).unzip();

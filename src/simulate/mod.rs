@@ -23,7 +23,7 @@ pub use store::StoreKind;
 pub(crate) use figures::Figures;
 pub(crate) use fleet::FleetFile;
 pub(crate) use invariants::Violation;
-pub(crate) use kept::KeptAwake;
+pub(crate) use kept::StandbyCost;
 pub(crate) use scenario::Scenario;
 pub(crate) use summary::{CellLine, Summary};
 pub(crate) use world::Progress;

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{
     figures::Figures,
     invariants::{Ends, Invariants, Violation},
-    kept::KeptAwake,
+    kept::StandbyCost,
     store::Final,
 };
 
@@ -19,7 +19,7 @@ pub(crate) struct Summary {
     pub(crate) took_ms: u64,
     /// Before then it could not have ended, however its slots were granted.
     pub(crate) lower_bound_ms: u64,
-    pub(crate) kept_awake: KeptAwake,
+    pub(crate) kept_awake: StandbyCost,
     /// Upgrades by their state.
     pub(crate) outcomes: BTreeMap<&'static str, u64>,
     /// Upgrades by how they ended.
@@ -65,7 +65,7 @@ impl Summary {
         ends: Ends,
         surprises: BTreeMap<String, u64>,
         figures: Figures,
-        kept_awake: KeptAwake,
+        kept_awake: StandbyCost,
         crashes: u64,
         start_ms: u64,
         trace_sha256: String,

@@ -26,7 +26,7 @@ use super::{
     figures::Figures,
     hooks::Hooks,
     invariants::{Invariants, Subject},
-    kept::{Kept, KeptAwake},
+    kept::StandbyCost,
     queue::Queue,
     scenario::{Scenario, product_name},
     store::{Backend, Order},
@@ -379,15 +379,13 @@ impl<H: Hooks> World<H> {
             self.trace.note(self.now_ms, &line);
         }
         let trace = self.trace.finish();
-        let sleepers = self.units.iter().filter(|unit| unit.sleeps());
-        let kept: Vec<Kept> = sleepers.map(Unit::kept).collect();
         // A restart begins the allowance anew.
         let allowances = self.crashes + 1;
-        for (number, kept) in kept.iter().enumerate() {
-            self.checker
-                .kept_awake(self.now_ms, number, *kept, allowances);
+        let sleepers = || (self.units.iter().enumerate()).filter(|(_, unit)| unit.sleeps());
+        for (device, unit) in sleepers() {
+            (self.checker).kept_awake(self.now_ms, device, unit.kept(), allowances);
         }
-        let kept_awake = KeptAwake::of(kept.into_iter());
+        let kept_awake = StandbyCost::of(sleepers().map(|(_, unit)| unit.kept()));
         Ok(Summary::new(
             &mut self.checker,
             &finals,

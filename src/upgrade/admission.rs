@@ -180,11 +180,7 @@ impl<K: Copy + Ord + Hash, L: Copy + Eq + Hash> Admission<K, L> {
             if let Err(at) = self.pace.check(now, &lane) {
                 return Some(Step::Later(at));
             }
-            if let Some(limit) = state.limit(device) {
-                state.had_its_turn(limit);
-            }
-            state.leave_queue(device);
-            state.hold(device, now + service);
+            state.grant(device, now + service);
         }
         Some(step)
     }

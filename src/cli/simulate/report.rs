@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::Serialize;
 
-use crate::simulate::{CellLine, Figures, KeptAwake, Summary, Violation};
+use crate::simulate::{CellLine, Figures, StandbyCost, Summary, Violation};
 
 /// What was run, and how long it took in fact.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +32,7 @@ pub(super) struct Line<'a> {
     #[serde(flatten)]
     figures: Figures,
     segments: u64,
-    keep_awake: KeptAwake,
+    keep_awake: StandbyCost,
     crashes: u64,
     slowest_cells: Vec<&'a CellLine>,
     violations_total: usize,

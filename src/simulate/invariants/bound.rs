@@ -16,6 +16,13 @@ pub(super) struct Held {
     first_heard_ms: Option<u64>,
 }
 
+impl Held {
+    /// The server is gone. A slot that nobody has written down is held no more.
+    pub(super) fn crashed(&mut self, committed: Option<u32>) {
+        self.slot = self.slot.filter(|(cell, ..)| Some(*cell) == committed);
+    }
+}
+
 impl Invariants {
     /// A device is heard: from now on it could have had a slot.
     pub(super) fn could_be_served(&mut self, now_ms: u64, device: usize) {
@@ -61,7 +68,7 @@ impl Invariants {
             let bound_ms = by_slots_ms.max(cell.served_ms.saturating_sub(start_ms));
             let (last_ms, number) = (cell.last_end_ms, self.first_cell as usize + row);
             if last_ms > 0 && last_ms.saturating_sub(start_ms) < bound_ms {
-                self.violated(last_ms, Rule::CellLimit, || {
+                self.violated(last_ms, Rule::Bound, || {
                     format!("cell {number} has ended before it can have: at least {bound_ms} ms")
                 });
             }

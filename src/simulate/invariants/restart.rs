@@ -18,6 +18,7 @@ impl Invariants {
             subject.told_emitted = subject.told_committed;
             subject.claims.crashed();
             subject.newest = None;
+            subject.held.crashed(subject.committed.slot_in());
             if let Some(cell) = subject.committed.slot_in()
                 && let Some(row) = cell.checked_sub(self.first_cell)
                 && let Some(cell) = self.cells.get_mut(row as usize)

@@ -61,7 +61,7 @@ impl Invariants {
     pub(in super::super) fn kept_awake(
         &mut self,
         now_ms: u64,
-        number: usize,
+        device: usize,
         kept: Kept,
         allowances: u64,
     ) {
@@ -70,7 +70,7 @@ impl Invariants {
         let most_pings = u64::from(admission.keep_awake_pings) * TRIES * allowances;
         if kept.awake_ms > most_ms || u64::from(kept.pings) > most_pings {
             self.violated(now_ms, Rule::KeptAwake, || {
-                format!("sleeper {number} was kept awake for too long: {kept:?}")
+                format!("device {device} was kept awake for too long: {kept:?}")
             });
         }
     }

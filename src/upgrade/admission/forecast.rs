@@ -40,6 +40,10 @@ pub(super) fn turns<K: Copy + Ord + Hash>(
     let mut turns = Vec::new();
     let mut at = now;
     while at <= horizon {
+        for (_, queue) in &mut queues {
+            // Whoever cannot be reached any more by then has fallen asleep.
+            queue.retain(|candidate| candidate.outlook.reach >= at);
+        }
         while let Some(next) = admit(&mut queues, &ends, at) {
             let end = at + next.outlook.service;
             let place = ends.partition_point(|other| *other <= end);
@@ -67,8 +71,6 @@ fn admit<K: Copy>(
 ) -> Option<Candidate<K>> {
     let mut free_by: Option<Instant> = None;
     for (limit, queue) in queues {
-        // Whoever cannot be reached any more by then has fallen asleep.
-        queue.retain(|candidate| candidate.outlook.reach >= at);
         let Some(first) = queue.first() else {
             continue;
         };

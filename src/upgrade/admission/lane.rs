@@ -120,17 +120,16 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
         waiting.promised = NEVER;
     }
 
-    /// A device of that limit has a slot: those of larger limits may overtake the next one.
-    pub(super) fn had_its_turn(&mut self, limit: u32) {
-        for (_, class) in self.classes.range_mut(limit.saturating_add(1)..) {
-            class.has_overtaken = false;
+    /// A device that waits has a slot from now on: those of larger limits may overtake the next one of its own.
+    pub(super) fn grant(&mut self, device: K, end: Instant) {
+        let waiting = (self.order_of.get(&device)).and_then(|order| self.waiting.get(order));
+        if let Some(limit) = waiting.map(|waiting| waiting.limit) {
+            for (_, class) in self.classes.range_mut(limit.saturating_add(1)..) {
+                class.has_overtaken = false;
+            }
         }
-    }
-
-    /// The limit of a device that waits.
-    pub(super) fn limit(&self, device: K) -> Option<u32> {
-        let waiting = self.waiting.get(self.order_of.get(&device)?)?;
-        Some(waiting.limit)
+        self.leave_queue(device);
+        self.hold(device, end);
     }
 
     pub(super) fn hold(&mut self, device: K, end: Instant) {
