@@ -190,7 +190,8 @@ impl Engine {
             // another device may be there, which is not read yet
             return Some(Postponed::ServerStarting);
         }
-        let window = self.listens(key);
+        // What is sent in vain is sent again when it is heard; what is held back in vain is held back for hours.
+        let window = self.habits(key).listening.at_most();
         (device.sleeps() && !device.is_awake(self.now.instant, window)).then_some(Postponed::Asleep)
     }
 

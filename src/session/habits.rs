@@ -86,6 +86,11 @@ impl Listening {
         }
     }
 
+    /// How long a device listens at the most, by all that is known.
+    pub fn at_most(&self) -> Duration {
+        self.assumed.max(self.answered)
+    }
+
     /// The silence after which a device that is to stay awake is sent something: short enough for a repeat of it.
     pub fn ping_after(&self) -> Duration {
         // Nothing longer is tried than what is half sure: a device that falls asleep is lost for hours.
