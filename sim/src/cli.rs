@@ -183,6 +183,7 @@ impl Arguments {
             deduplicates: !self.no_deduplication,
             separate_responses: self.separate_responses,
             keep_image: false,
+            ..Behaviour::default()
         };
         config.psks = self.keys.psks()?;
         Ok(config)

@@ -63,6 +63,8 @@ impl Code {
     pub const CHANGED: Self = Self::new(2, 4);
     /// Read, or a notification.
     pub const CONTENT: Self = Self::new(2, 5);
+    /// What was sent makes no sense.
+    pub const BAD_REQUEST: Self = Self::new(4, 0);
     /// A critical option is not understood.
     pub const BAD_OPTION: Self = Self::new(4, 2);
     /// No such resource.
@@ -71,6 +73,8 @@ impl Code {
     pub const METHOD_NOT_ALLOWED: Self = Self::new(4, 5);
     /// No representation that the client accepts.
     pub const NOT_ACCEPTABLE: Self = Self::new(4, 6);
+    /// What was sent has a form that is not read.
+    pub const UNSUPPORTED_CONTENT_FORMAT: Self = Self::new(4, 15);
 
     /// The code `class.detail`, as in 4.04.
     pub const fn new(class: u8, detail: u8) -> Self {

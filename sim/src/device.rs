@@ -38,7 +38,7 @@ use crate::{
     coap::{Code, Message, MessageType, Token},
     fault::Fault,
     rng::Rng,
-    spec::DeviceSpec,
+    spec::{DeviceSpec, LifetimeWrites},
 };
 use link::Link;
 use registration::Registration;
@@ -66,6 +66,10 @@ pub struct Device {
     registration: Registration,
     /// Token of the observation of /19/0/0 that holds now.
     observation: Option<Token>,
+    /// Of its registration, seconds.
+    lifetime_s: u32,
+    /// The server is to be told of it.
+    lifetime_untold: bool,
     /// Token of the first such observation ever.
     first_token: Option<Token>,
     /// Counts notifications (RFC 7641 §4.4).
@@ -85,6 +89,7 @@ impl Device {
         let mut rng = Rng::new(spec.seed);
         let [id_high, id_low, ..] = rng.next().to_be_bytes();
         let version = spec.version;
+        let lifetime_s = spec.behaviour.lifetime_s;
         Self {
             spec,
             rng,
@@ -93,6 +98,8 @@ impl Device {
             link: Link::new(u16::from_be_bytes([id_high, id_low])),
             registration: Registration::Absent,
             observation: None,
+            lifetime_s,
+            lifetime_untold: false,
             first_token: None,
             observe_number: 0,
             last_notification_id: None,
@@ -196,6 +203,11 @@ impl Device {
         self.upgrade.version
     }
 
+    /// The lifetime of its registration, seconds.
+    pub const fn lifetime_s(&self) -> u32 {
+        self.lifetime_s
+    }
+
     /// Whether the device hears what comes: it is neither off nor asleep.
     pub fn is_listening(&self) -> bool {
         self.power == Power::On
@@ -239,6 +251,10 @@ impl Device {
         if self.has(Fault::OnlyServiceData) && self.is_installing() {
             self.kept = Some((registration, observation));
         }
+        if self.spec.behaviour.lifetime == LifetimeWrites::Lost {
+            self.lifetime_s = self.spec.behaviour.lifetime_s;
+        }
+        self.lifetime_untold = false;
         self.last_notification_id = None;
         self.counters.restarts += 1;
     }

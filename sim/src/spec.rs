@@ -229,11 +229,53 @@ pub struct QueueMode {
     pub sleep_ms: u64,
 }
 
+/// When a client updates its registration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Updates {
+    /// At half of the lifetime.
+    #[default]
+    AtHalf,
+    /// `MAX_TRANSMIT_WAIT` before its end (RFC 7252 §4.8.2: 93 s), or at half where it is shorter than twice that.
+    BeforeEnd,
+}
+
+impl Updates {
+    /// How long after the last update the next is due, ms.
+    pub fn after_ms(self, lifetime_s: u32) -> u64 {
+        const BEFORE_END_MS: u64 = 93_000;
+        let whole_ms = u64::from(lifetime_s) * 1_000;
+        match self {
+            Self::BeforeEnd if whole_ms > 2 * BEFORE_END_MS => whole_ms - BEFORE_END_MS,
+            Self::AtHalf | Self::BeforeEnd => whole_ms / 2,
+        }
+    }
+}
+
+/// What a client does when the server writes the lifetime of its registration (/1/0/1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LifetimeWrites {
+    /// It takes it, tells it with an update, and keeps it in flash memory.
+    #[default]
+    Kept,
+    /// It takes it, and has its own again after a restart.
+    Lost,
+    /// It takes it as TLV only.
+    AsTlv,
+    /// It refuses (4.05).
+    Refused,
+}
+
 /// Habits that differ between devices, none of them wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Behaviour {
-    /// Lifetime of the registration in seconds; updated at half of it.
+    /// Lifetime of the registration in seconds, as it comes from the factory.
     pub lifetime_s: u32,
+    /// When it updates the registration.
+    pub updates: Updates,
+    /// What it does with another lifetime.
+    pub lifetime: LifetimeWrites,
     /// How it registers.
     pub registration: RegistrationStyle,
     /// How it notifies.
@@ -252,6 +294,8 @@ impl Default for Behaviour {
     fn default() -> Self {
         Self {
             lifetime_s: 86_400, // OMA LwM2M Core 1.2 §6.2.1
+            updates: Updates::default(),
+            lifetime: LifetimeWrites::default(),
             registration: RegistrationStyle::default(),
             notifications: NotificationType::default(),
             queue_mode: None,

@@ -52,7 +52,7 @@ impl Device {
                 Some(_) => "UQ",
                 None => "U",
             };
-            writer = query(writer, "lt", &self.spec.behaviour.lifetime_s.to_string());
+            writer = query(writer, "lt", &self.lifetime_s.to_string());
             writer = query(writer, "b", binding);
             writer = query(writer, "lwm2m", "1.0");
             let links = if self.has(Fault::NoObject4) {
@@ -104,8 +104,8 @@ impl Device {
     }
 
     pub(super) fn schedule_update(&mut self, now_ms: u64) {
-        let half_ms = u64::from(self.spec.behaviour.lifetime_s) * 1000 / 2;
-        self.timers.set(Timer::Registration, now_ms, half_ms);
+        let after_ms = self.spec.behaviour.updates.after_ms(self.lifetime_s);
+        self.timers.set(Timer::Registration, now_ms, after_ms);
     }
 
     /// The registration's timer ran out, or the device woke up.
@@ -121,14 +121,15 @@ impl Device {
         }
         let id = self.link.take_id();
         let token = random_token(&mut self.rng);
-        let datagram = location
-            .iter()
-            .fold(
-                Writer::new(MessageType::Confirmable, Code::POST, id, token),
-                |writer, segment| writer.option(option::URI_PATH, segment),
-            )
-            .finish();
-        self.send_confirmable(now_ms, Purpose::Update, id, token, datagram);
+        let mut writer = location.iter().fold(
+            Writer::new(MessageType::Confirmable, Code::POST, id, token),
+            |writer, segment| writer.option(option::URI_PATH, segment),
+        );
+        if self.lifetime_untold {
+            self.lifetime_untold = false;
+            writer = query(writer, "lt", &self.lifetime_s.to_string());
+        }
+        self.send_confirmable(now_ms, Purpose::Update, id, token, writer.finish());
     }
 }
 

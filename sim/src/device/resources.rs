@@ -4,11 +4,15 @@ use super::{Device, link::Purpose};
 use crate::{
     coap::{Code, Message, MessageType, Token, Writer, option},
     fault::Fault,
-    spec::NotificationType,
+    spec::{LifetimeWrites, NotificationType},
 };
 
 /// application/octet-stream.
 const OCTET_STREAM: u32 = 42;
+/// text/plain.
+const TEXT_PLAIN: u32 = 0;
+/// application/vnd.oma.lwm2m+tlv.
+const TLV: u32 = 11_542;
 
 /// Bearer 7 is NB-IoT (OMA object 4, resource 0).
 const NB_IOT: i64 = 7;
@@ -41,6 +45,8 @@ enum Sequel {
     Nothing,
     Observed,
     Written,
+    /// The registration has another lifetime.
+    LifetimeWritten,
 }
 
 impl Device {
@@ -59,6 +65,12 @@ impl Device {
         match sequel {
             Sequel::Nothing => {}
             Sequel::Observed => self.resume(now_ms),
+            // OMA LwM2M 1.0 §5.3.2: a parameter that has changed is told at once
+            Sequel::LifetimeWritten => {
+                self.lifetime_untold = true;
+                self.schedule_update(now_ms);
+                self.registration_due(now_ms);
+            }
             Sequel::Written => {
                 self.on_frame(now_ms, request.payload);
                 if self.has(Fault::RepeatsEverything) {
@@ -84,6 +96,7 @@ impl Device {
             (Code::PUT, [Some(19), Some(1), Some(0)]) => {
                 (Reply::code(Code::CHANGED), Sequel::Written)
             }
+            (Code::PUT, [Some(1), Some(0), Some(1)]) => self.take_lifetime(request),
             (_, [Some(19), Some(0 | 1), Some(0)]) => nothing(Reply::code(Code::METHOD_NOT_ALLOWED)),
             (Code::GET, [Some(4), Some(0), resource]) => nothing(self.answer_coverage(resource)),
             _ => nothing(Reply::code(Code::NOT_FOUND)),
@@ -107,6 +120,31 @@ impl Device {
             }
             None => (reply, Sequel::Nothing),
         }
+    }
+
+    fn take_lifetime(&mut self, request: &Message<'_>) -> (Reply, Sequel) {
+        let refused = |code| (Reply::code(code), Sequel::Nothing);
+        let takes = self.spec.behaviour.lifetime;
+        let lifetime_s = match request.uint(option::CONTENT_FORMAT) {
+            _ if takes == LifetimeWrites::Refused => return refused(Code::METHOD_NOT_ALLOWED),
+            Some(TEXT_PLAIN) if takes == LifetimeWrites::AsTlv => {
+                return refused(Code::UNSUPPORTED_CONTENT_FORMAT);
+            }
+            Some(TEXT_PLAIN) => {
+                (std::str::from_utf8(request.payload).ok()).and_then(|text| text.parse().ok())
+            }
+            // a resource of number 1 with a value of four bytes (LwM2M 1.0 §6.4.3)
+            Some(TLV) => match request.payload {
+                [0xC4, 1, value @ ..] => value.try_into().ok().map(u32::from_be_bytes),
+                _ => None,
+            },
+            _ => return refused(Code::UNSUPPORTED_CONTENT_FORMAT),
+        };
+        let Some(lifetime_s) = lifetime_s.filter(|lifetime_s| *lifetime_s > 0) else {
+            return refused(Code::BAD_REQUEST);
+        };
+        self.lifetime_s = lifetime_s;
+        (Reply::code(Code::CHANGED), Sequel::LifetimeWritten)
     }
 
     fn answer_coverage(&self, resource: Option<u16>) -> Reply {
