@@ -501,4 +501,18 @@ pub struct ProductConfig {
     /// Write pmin = 0 to /19/0/0 before it is observed (LwM2M 1.0 §5.1.2, 1.1 §7.3), for devices that otherwise hold
     /// notifications back for a while.
     pub pmin_zero: bool,
+    /// How its devices that sleep are made to come when there is a slot for them.
+    pub appointments: Appointments,
+}
+
+/// How devices that sleep are made to come at a time of the server's choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Appointments {
+    /// They come when they come.
+    #[default]
+    Never,
+    /// By the lifetime of their registration (/1/0/1), which is written so that the next update falls at that time, and written
+    /// back afterwards.
+    Lifetime,
 }

@@ -129,6 +129,7 @@ pub(crate) fn registered(number: u32) -> Change {
             binding: Binding::default(),
             announced: None,
         },
+        wake_ups: None,
         at: T0,
     }
 }

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     config::check_product_name,
-    ledger::{CoverageReading, CoverageSource, QueueMode, Registration},
+    ledger::{Appointment, CoverageReading, CoverageSource, QueueMode, Registration, WakeUps},
     store::{DeviceDetail, DeviceFilter, DeviceUpdate, Page},
 };
 
@@ -66,6 +66,13 @@ pub(super) struct DeviceBody {
     /// `last_heard_at` is only what was stored, which may be hours before the truth: the device was not heard since the
     /// server started, or the device side did not answer in time.
     last_heard_is_stored: bool,
+    /// When it wakes up by itself, as far as that is learnt; `null` when it does not sleep, or slept once only.
+    #[schema(required)]
+    wake_ups: Option<WakeUpsBody>,
+    /// The lifetime that it was given so that it comes at a time (`appointments` of its product), until its own is written
+    /// back; `null` when it has its own.
+    #[schema(required)]
+    appointment: Option<AppointmentBody>,
     /// The version it reported last.
     #[schema(required)]
     version: Option<String>,
@@ -78,6 +85,53 @@ pub(super) struct DeviceBody {
     /// When it was added.
     #[schema(format = DateTime)]
     created_at: String,
+}
+
+/// When a device that sleeps wakes up by itself.
+#[derive(Debug, Serialize, ToSchema)]
+struct WakeUpsBody {
+    /// The last time, as far as stored.
+    #[schema(format = DateTime)]
+    last_at: String,
+    /// Seconds from one to the next, on average.
+    period_seconds: u32,
+    /// Mean deviation from that, seconds.
+    spread_seconds: u32,
+    /// Periods in a row that were about as long, up to 255.
+    seen: u8,
+}
+
+impl WakeUpsBody {
+    fn of(wake_ups: WakeUps) -> Option<Self> {
+        (wake_ups.period_s > 0).then(|| Self {
+            last_at: wake_ups.last_at.to_string(),
+            period_seconds: wake_ups.period_s,
+            spread_seconds: wake_ups.spread_s,
+            seen: wake_ups.seen,
+        })
+    }
+}
+
+/// What a device was given so that it comes at a time.
+#[derive(Debug, Serialize, ToSchema)]
+struct AppointmentBody {
+    /// When it is expected by appointment; `null` when nothing is left to do but to write its own lifetime back.
+    #[schema(required, format = DateTime)]
+    expected_at: Option<String>,
+    /// The lifetime that it was given (/1/0/1), seconds.
+    lifetime_seconds: u32,
+    /// Its own, seconds: written back at the next contact after the upgrade.
+    usual_lifetime_seconds: u32,
+}
+
+impl From<Appointment> for AppointmentBody {
+    fn from(appointment: Appointment) -> Self {
+        Self {
+            expected_at: appointment.at.map(|at| at.to_string()),
+            lifetime_seconds: appointment.written_s,
+            usual_lifetime_seconds: appointment.usual_s,
+        }
+    }
 }
 
 /// A device's registration.
@@ -165,6 +219,8 @@ impl DeviceBody {
             registration: device.registration.map(RegistrationBody::from),
             last_heard_at: heard.at.map(|at| at.to_string()),
             last_heard_is_stored: heard.is_stored,
+            wake_ups: device.wake_ups.and_then(WakeUpsBody::of),
+            appointment: device.appointment.map(AppointmentBody::from),
             version: device.version.map(|version| version.to_string()),
             coverage: (device.coverage)
                 .map(|reading| CoverageBody::new(&reading, detail.coverage_source)),

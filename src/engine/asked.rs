@@ -26,6 +26,8 @@ pub(super) enum Tag {
     Execute,
     /// An empty message that is to be rejected.
     Ping,
+    /// Write the lifetime of the registration.
+    Lifetime,
 }
 
 impl Tag {
@@ -46,6 +48,7 @@ impl Tag {
             Self::Answer(to) => Outbound::Answer { to },
             Self::Execute => Outbound::Command,
             Self::Ping => Outbound::Ping,
+            Self::Lifetime => Outbound::Lifetime,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{
     ActiveUpgrade, Command, DeviceRecord, Effect, Engine, Location, UpgradeOrder,
+    appointed::Appointed,
     device::{Device, HeardIn, HeardOver, Known, Session},
     drive::Asked,
     key::DeviceKey,
@@ -188,15 +189,7 @@ impl Engine {
         let device: &mut Device = self.device_mut(key);
         device.heard_at = heard_at;
         device.heard_in = HeardIn::EarlierRun;
-        if record.coverage.is_some() || record.version.is_some() || !record.evidence.is_empty() {
-            let coverage = (record.coverage).map(|r| (r.coverage, now.instant_at(r.at)));
-            device.known = Some(Box::new(Known {
-                coverage,
-                version: record.version,
-                evidence: EvidenceList::restored(record.evidence.clone()),
-                ..Known::default()
-            }));
-        }
+        device.known = known(now, record).map(Box::new);
         let announced = registration.and_then(|known| known.announced.as_ref());
         device.set_root(announced.and_then(|known| known.root_path.as_deref()));
         self.set_alarm(key);
@@ -242,4 +235,21 @@ impl Engine {
         }
         self.settle(key);
     }
+}
+
+/// What is known of a device besides its registration.
+fn known(now: Now, record: &DeviceRecord) -> Option<Known> {
+    let any = record.coverage.is_some()
+        || record.version.is_some()
+        || !record.evidence.is_empty()
+        || record.wake_ups.is_some()
+        || record.appointment.is_some();
+    any.then(|| Known {
+        coverage: (record.coverage).map(|r| (r.coverage, now.instant_at(r.at))),
+        version: record.version,
+        evidence: EvidenceList::restored(record.evidence.clone()),
+        wake_ups: record.wake_ups,
+        appointed: (record.appointment).map(|it| Box::new(Appointed::restored(now, it))),
+        ..Known::default()
+    })
 }

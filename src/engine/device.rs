@@ -4,6 +4,7 @@ use pcp::ResultCode;
 
 use super::{
     Lwm2mVersion, QueueMode,
+    appointed::Appointed,
     asked::{Read, Tag},
     device_formats::Formats,
     effect::Seq,
@@ -18,7 +19,7 @@ use crate::{
     clock::Instant,
     coap::{Code, EXCHANGE_LIFETIME, Link, MAX_TRANSMIT_SPAN, Message, Peer, Recent, Reply, Token},
     config::UpgradeConfig,
-    ledger::{Coverage, Deadline, DeviceId, UpgradeId},
+    ledger::{Coverage, Deadline, DeviceId, UpgradeId, WakeUps},
     package::Version,
     session::{self, KeptAwake},
     upgrade::EvidenceList,
@@ -102,6 +103,12 @@ pub(super) struct Known {
     pub(super) evidence: EvidenceList,
     /// How it was kept awake in earlier attempts at an upgrade.
     pub(super) kept: Option<(UpgradeId, KeptAwake)>,
+    /// When it wakes up by itself, as far as that is learnt.
+    pub(super) wake_ups: Option<WakeUps>,
+    /// When it is to come.
+    pub(super) appointed: Option<Box<Appointed>>,
+    /// It does not have its lifetime written.
+    pub(super) refuses_lifetime: bool,
     /// When its observation was made anew after a Reset last.
     pub(super) observed_anew_at: Option<Instant>,
 }

@@ -165,7 +165,7 @@ impl Engine {
         );
     }
 
-    fn enqueue(&mut self, key: DeviceKey, request: QueuedRequest<Tag>) {
+    pub(super) fn enqueue(&mut self, key: DeviceKey, request: QueuedRequest<Tag>) {
         let device = &mut self.devices[key];
         let rules = &self.profiles[device.profile].transmission;
         if device.link.send(rules, request).is_err() {
@@ -173,7 +173,7 @@ impl Engine {
         }
     }
 
-    fn fresh_token(&mut self) -> Token {
+    pub(super) fn fresh_token(&mut self) -> Token {
         Token::new(&self.random.next_u32().to_be_bytes())
     }
 
@@ -346,6 +346,7 @@ impl Engine {
                 self.fire(key, Input::Heard);
             }
             (LinkEvent::Rejected(Tag::Read), _) => self.read_refused(key),
+            (LinkEvent::Rejected(Tag::Lifetime), _) => self.lifetime_answered(key, None),
             (LinkEvent::Rejected(Tag::Attributes), _) => self.attributes_refused(key, None),
             (LinkEvent::Rejected(Tag::Observe), _) => self.observation_refused(key, None),
             (LinkEvent::Unanswered(Tag::Observe), _) => {
@@ -388,6 +389,7 @@ impl Engine {
                 self.attributes_refused(key, Some(code));
             }
             Tag::Read => self.read_answered(key, message),
+            Tag::Lifetime => self.lifetime_answered(key, Some(code)),
             Tag::Execute if code.is_success() => {
                 self.fire(key, Input::Pcp(PcpInput::ExecuteDelivered));
             }

@@ -21,6 +21,8 @@
 //! knows which engine has which device.
 
 mod address;
+mod appointed;
+mod appointments;
 mod asked;
 mod body;
 mod command;

@@ -33,7 +33,8 @@ impl Engine {
             | Tag::Read
             | Tag::Segment(_)
             | Tag::Answer(_)
-            | Tag::Ping => return,
+            | Tag::Ping
+            | Tag::Lifetime => return,
         };
         self.send_message(key, tag, &message);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     coap::Transmission,
-    config::{Config, ProductConfig, RadioUnits},
+    config::{Appointments, Config, ProductConfig, RadioUnits},
     session::Habits,
 };
 
@@ -19,6 +19,8 @@ pub(super) struct Profile {
     pub(super) pmin_zero: bool,
     /// What they tell of their radio.
     pub(super) units: RadioUnits,
+    /// Whether they are made to come when there is a slot.
+    pub(super) appointments: Appointments,
 }
 
 /// A product's place among the [`Profiles`], which is the same in every engine of a server.
@@ -100,6 +102,7 @@ impl Profile {
             awake_window: Duration::from_secs(window_s),
             pmin_zero: product.pmin_zero,
             units: product.into(),
+            appointments: product.appointments,
         }
     }
 }

@@ -202,6 +202,7 @@ impl Engine {
     /// Something was received from the device, whatever it was: an upgrade that waits for a sign of life begins.
     pub(super) fn heard(&mut self, key: DeviceKey) {
         let now = self.now.instant;
+        self.learn_rhythm(key);
         let ack_timeout = self.profile(key).transmission.ack_timeout;
         let (listens, started_at) = (self.listens(key), self.started_at.instant);
         let device = self.device_mut(key);
@@ -237,6 +238,7 @@ impl Engine {
         {
             self.leave(key, peer, datagram, Try::Again);
         }
+        self.give_back_lifetime(key);
         self.flush(key);
         self.device_mut(key).rest(now);
         self.set_alarm(key);

@@ -71,6 +71,7 @@ impl Engine {
         device.recent.clear();
         device.observing = false;
         device.set_root(request.objects.root());
+        self.lifetime_told(key, request.tells_lifetime.then_some(request.lifetime_s));
         self.persist_registration(key, Announced::of(&request.objects));
         let endpoint = request.endpoint;
         self.report(Report::Registered { endpoint, peer });
@@ -307,9 +308,9 @@ impl Engine {
             registration.supposed = false;
         }
         self.move_to(key, incoming.peer());
+        self.lifetime_told(key, request.lifetime_s);
         if news {
-            let announced = request.objects.as_ref().and_then(Announced::of);
-            self.persist_registration(key, announced);
+            self.persist_registration(key, request.objects.as_ref().and_then(Announced::of));
         }
         self.respond_changed(incoming, block);
         self.said(key, Inbound::Update);
@@ -420,8 +421,10 @@ impl Engine {
         key: DeviceKey,
         announced: Option<Box<Announced>>,
     ) {
+        self.learn_rhythm(key);
         let now = self.now;
         let device = self.device_mut(key);
+        let wake_ups = (device.known.as_ref()).and_then(|known| known.wake_ups);
         if let Some(registration) = &mut device.registration {
             registration.stored_until = Some(registration.known_end());
             let change = Change::Registered {
@@ -430,6 +433,7 @@ impl Engine {
                     announced,
                     ..registration.record(now, device.id)
                 },
+                wake_ups,
                 at: now.utc,
             };
             self.persist(key, change);

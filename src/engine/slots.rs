@@ -6,7 +6,7 @@ use super::{Change, Effect, Engine, asked::Tag, key::DeviceKey};
 use crate::{
     clock::Instant,
     ledger::{DeviceId, Happened, Lane, Repeated, Stage},
-    session::{GateAsk, GateOrder, GateRequest, Habits, Presence, Standing, StandingAsked},
+    session::{Comes, GateAsk, GateOrder, GateRequest, Habits, Presence, Standing, StandingAsked},
     upgrade::{Input, Negotiation, Readiness},
 };
 
@@ -88,7 +88,8 @@ impl Engine {
             (
                 GateOrder::Measure { lane }
                 | GateOrder::Ping { lane }
-                | GateOrder::KeepAwake { lane, .. },
+                | GateOrder::KeepAwake { lane, .. }
+                | GateOrder::Appoint { lane, .. },
                 _,
             ) => (lane, order),
         };
@@ -113,6 +114,7 @@ impl Engine {
                 self.tell_all(key);
             }
             GateOrder::KeepAwake { turn, .. } => self.keep_awake(key, turn),
+            GateOrder::Appoint { at, turn, .. } => self.appoint(key, at, turn),
             GateOrder::Admit { .. } | GateOrder::Standing(_) => {}
         }
     }
@@ -127,7 +129,7 @@ impl Engine {
     }
 
     /// The gate has asked, and is answered whatever came of it.
-    fn tell_all(&mut self, key: DeviceKey) {
+    pub(super) fn tell_all(&mut self, key: DeviceKey) {
         if let Some(session) = self.device_mut(key).session.as_mut() {
             session.told = None;
         }
@@ -293,6 +295,12 @@ impl Engine {
                 session.kept.spare(&self.config.admission)
             }),
             fresh_until: measured_at.map_or(Instant::ZERO, |at| at + max_age),
+            comes: if self.may_appoint(key) {
+                Comes::WhenTold
+            } else {
+                Comes::AsItDoes
+            },
+            expected_at: self.expected_at(key),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The engine against devices that are scripted by hand: bytes in, effects out, no clock but ours.
 
 mod admission;
+mod appointments;
 mod correspondence;
 mod evidence;
 mod flow;
@@ -388,6 +389,9 @@ impl Script {
                 .map(|s| String::from_utf8(s.to_vec()).unwrap())
                 .collect();
             match (message.kind(), message.code()) {
+                (Kind::Confirmable, Code::PUT) if path == ["1", "0", "1"] => {
+                    received.push(Received::Lifetime(message));
+                }
                 (Kind::Confirmable, Code::PUT) => {
                     assert_eq!(path, ["19", "1", "0"]);
                     received.push(Received::Frame(message.payload().to_vec()));
@@ -494,6 +498,8 @@ impl Script {
 enum Received {
     Frame(Vec<u8>),
     Read(String, Message<'static>),
+    /// A write of /1/0/1, which is not answered.
+    Lifetime(Message<'static>),
     Ping,
     Ack,
     Response(Code),

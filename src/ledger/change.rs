@@ -5,7 +5,8 @@ use crate::{
     clock::UtcMillis,
     coap::Peer,
     ledger::{
-        Coverage, Evidence, Facts, Line, Outcome, PackageId, RetryPolicy, Stage, TaskId, UpgradeId,
+        Appointment, Coverage, Evidence, Facts, Line, Outcome, PackageId, RetryPolicy, Stage,
+        TaskId, UpgradeId, WakeUps,
     },
     lwm2m::Objects,
     package::Version,
@@ -143,6 +144,10 @@ pub struct DeviceRecord {
     pub version: Option<Version>,
     /// What it did with versions that it was offered, since it restarted last.
     pub evidence: Vec<Evidence>,
+    /// When it wakes up by itself, as far as that is learnt.
+    pub wake_ups: Option<WakeUps>,
+    /// The lifetime that it was given for an appointment, until its own is written back.
+    pub appointment: Option<Appointment>,
 }
 
 /// The intent to upgrade one device.
@@ -223,6 +228,8 @@ pub enum Change {
         endpoint: String,
         /// Its registration from now on.
         registration: Registration,
+        /// When it wakes up by itself, as far as that is learnt.
+        wake_ups: Option<WakeUps>,
         /// When it was heard.
         at: UtcMillis,
     },
@@ -259,6 +266,13 @@ pub enum Change {
         evidence: Vec<Evidence>,
         /// When it was heard.
         at: UtcMillis,
+    },
+    /// The device is given another lifetime than its own, or has its own again (`None`).
+    Appointed {
+        /// The device.
+        endpoint: String,
+        /// What it is given.
+        appointment: Option<Appointment>,
     },
     /// The upgrade entered a stage, or something in its stage changed.
     Stage {

@@ -153,6 +153,8 @@ pub enum Outbound {
     Command,
     /// A ping.
     Ping,
+    /// The lifetime of the registration.
+    Lifetime,
 }
 
 /// What became of a message to a device.
@@ -238,6 +240,9 @@ impl Outbound {
 
     /// Whether it serves the exchange, and is told only where nothing else was sent.
     pub const fn is_aside(&self) -> bool {
-        matches!(self, Self::Attributes | Self::Observation | Self::Ping)
+        matches!(
+            self,
+            Self::Attributes | Self::Observation | Self::Ping | Self::Lifetime
+        )
     }
 }

@@ -78,6 +78,17 @@ pub enum Happened {
         #[serde(with = "crate::clock::rfc3339")]
         turn: UtcMillis,
     },
+    /// The lifetime of the device's registration was written, so that it comes at an appointed time.
+    Appointed {
+        /// When it is expected.
+        #[serde(with = "crate::clock::rfc3339")]
+        at: UtcMillis,
+    },
+    /// The device does not have its lifetime written.
+    AppointmentRefused {
+        /// The code of its answer; `None` for a Reset.
+        answer: Option<String>,
+    },
     /// The device has a slot.
     SlotGranted {
         /// The cell.
@@ -462,6 +473,10 @@ pub enum Repeated {
     Question,
     /// It was kept awake.
     KeptAwake,
+    /// It was given an appointment.
+    Appointed,
+    /// It refused one.
+    AppointmentRefused,
 }
 
 impl Happened {

@@ -10,6 +10,7 @@ mod ids;
 mod lane;
 mod line;
 mod outcome;
+mod rhythm;
 mod stage;
 
 pub use change::{
@@ -27,4 +28,5 @@ pub use line::{
     Asked, Doubt, Explanation, Form, Happened, Line, Misread, Postponed, Question, Repeated,
 };
 pub use outcome::{Cancellation, Failure, Outcome, StopReason, Success};
+pub use rhythm::{Appointment, UpdateTimer, WakeUps};
 pub use stage::Stage;

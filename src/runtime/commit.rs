@@ -116,6 +116,7 @@ mod tests {
                 binding: Binding::default(),
                 announced: None,
             },
+            wake_ups: None,
             at: UtcMillis(0),
         }
     }

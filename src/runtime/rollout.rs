@@ -300,6 +300,7 @@ mod tests {
                 binding: Binding::default(),
                 announced: None,
             },
+            wake_ups: None,
             at,
         }
     }

@@ -29,6 +29,13 @@ use crate::{
 use estimates::{Estimates, Slot};
 use nods::Nods;
 
+/// One that can be given an appointment is kept awake for so long at the most: to come twice takes less of its battery.
+const STANDBY_AT_MOST: Duration = Duration::from_mins(10);
+/// It is to come before its turn by this part of the time until then, as what is expected may come sooner,
+const EARLY: u32 = 10;
+/// and by so much at the most.
+const EARLIEST: Duration = Duration::from_mins(30);
+
 /// Something that an engine says to the gate about one of its devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GateAsk {
@@ -108,6 +115,15 @@ pub enum GateOrder {
         /// When a slot is expected for it.
         turn: Instant,
     },
+    /// Its turn is further away than it could be kept awake for: have it come then.
+    Appoint {
+        /// The lane in whose queue it stands.
+        lane: Lane,
+        /// When it is to come.
+        at: Instant,
+        /// When a slot is expected for it.
+        turn: Instant,
+    },
     /// How it stands in the queue.
     Standing(Standing),
 }
@@ -119,6 +135,15 @@ pub struct Standing {
     pub taken: u32,
     /// Devices that came before it and wait.
     pub ahead: usize,
+}
+
+/// Whether a device comes when it is told to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comes {
+    /// It can be given an appointment.
+    WhenTold,
+    /// It comes when it comes.
+    AsItDoes,
 }
 
 /// What tells whether a device that waits could take a slot, at any time from now on.
@@ -138,6 +163,10 @@ pub struct Presence {
     pub spare: Duration,
     /// Its coverage was measured so lately that it counts until then.
     pub fresh_until: Instant,
+    /// Whether it comes when it is told to.
+    pub comes: Comes,
+    /// When it is expected, once it sleeps: by appointment, or as it has come before.
+    pub expected_at: Option<Instant>,
 }
 
 impl Presence {
@@ -160,9 +189,14 @@ impl Presence {
         }
     }
 
-    /// Whether it sleeps, and is to be kept awake if a slot is in sight.
-    fn may_be_kept_awake(&self) -> bool {
-        self.sleeps && self.reachable && !self.probing && !self.spare.is_zero()
+    fn comes_when_told(&self) -> bool {
+        self.comes == Comes::WhenTold
+    }
+
+    /// Whether it sleeps, and is to be kept awake if a slot is in sight, or to come when one is.
+    fn may_be_held(&self) -> bool {
+        let can = self.comes_when_told() || !self.spare.is_zero();
+        self.sleeps && self.reachable && !self.probing && can
     }
 
     /// Whether `newer` says nothing else that matters.
@@ -185,6 +219,8 @@ struct Waiter {
     limit: u32,
     work: Work,
     presence: Presence,
+    /// The last time that it was thought of as it was about to fall asleep.
+    thought_of: Option<Instant>,
 }
 
 /// What is to be expected of a device.
@@ -200,12 +236,25 @@ fn outlook(waiter: Option<&Waiter>, estimates: &Estimates, now: Instant) -> Outl
     Outlook {
         readiness: presence.readiness(now),
         service: estimates.service(waiter.lane, waiter.limit, waiter.work),
-        reach: if presence.sleeps {
-            presence.awake_until + presence.spare
-        } else {
+        reach: if !presence.sleeps {
             Instant::MAX
+        } else if now < presence.awake_until {
+            presence.awake_until + presence.spare
+        } else if presence.comes_when_told() {
+            Instant::MAX // it comes again if need be
+        } else {
+            (presence.expected_at).map_or(Instant::ZERO, |at| at + presence.spare)
         },
     }
+}
+
+/// The place of a device that sleeps: those that come within an hour are ordered by lot. In the order in which they wake up, the
+/// first ones would be served of those who wake up at the same time each day, and the moments be fewer each time in which
+/// others are awake.
+fn by_lot(device: DeviceId, since: Instant) -> Instant {
+    const HOUR_MS: u64 = 3_600_000;
+    let since_ms = since.as_millis();
+    Instant::from_millis(since_ms - since_ms % HOUR_MS + device.number() % HOUR_MS)
 }
 
 /// Who may upgrade in each lane, for the devices of all engines.
@@ -288,12 +337,19 @@ impl Gate {
                 {
                     return; // it said so before it heard of its slot: it will use that, or give it back
                 }
+                let since = if presence.sleeps {
+                    by_lot(device, since)
+                } else {
+                    since
+                };
                 self.admission.wait(device, lane, limit, since);
+                let thought_of = self.waiting.get(&device).and_then(|it| it.thought_of);
                 let waiter = Waiter {
                     lane,
                     limit,
                     work,
                     presence,
+                    thought_of,
                 };
                 self.waits(device, waiter);
             }
@@ -442,8 +498,13 @@ impl Gate {
     fn waits(&mut self, device: DeviceId, waiter: Waiter) {
         self.forget_waiter(device);
         self.waiting.insert(device, waiter);
-        if waiter.presence.may_be_kept_awake() {
-            let nods_at = waiter.presence.nods_at;
+        let (expected_at, appoints) = (
+            waiter.presence.expected_at,
+            waiter.presence.comes_when_told(),
+        );
+        (self.admission).expect_back(device, waiter.lane, expected_at, appoints);
+        let nods_at = waiter.presence.nods_at;
+        if waiter.presence.may_be_held() && waiter.thought_of != Some(nods_at) {
             self.nods.insert(waiter.lane, nods_at, device);
         }
     }
@@ -455,17 +516,14 @@ impl Gate {
         Some(waiter)
     }
 
-    /// Keeps those awake who are about to fall asleep and will have a slot in time, and lets the others go.
+    /// Those who are about to fall asleep and will have a slot in time are kept awake; others are given an appointment, or
+    /// let go.
     fn keep_awake(&mut self, now: Instant, lane: Lane) {
         let nodding = self.nods.take_due(lane, now);
         if !nodding.is_empty() {
             let turns = self.turns(now, lane, &nodding);
             for device in nodding {
-                if let Some(turn) = turns.get(&device).copied() {
-                    self.admission.promise(device, lane);
-                    let order = GateOrder::KeepAwake { lane, turn };
-                    self.orders.push_back((device, order));
-                }
+                self.hold_on(now, lane, device, turns.get(&device).copied());
             }
         }
         let known = self.later_of.get(&lane).copied();
@@ -475,14 +533,42 @@ impl Gate {
         }
     }
 
-    /// When each of those who wait in a lane will have a slot, as far ahead as the devices can be reached.
+    /// The device is about to fall asleep, and its turn is expected then.
+    fn hold_on(&mut self, now: Instant, lane: Lane, device: DeviceId, turn: Option<Instant>) {
+        let Some(waiter) = self.waiting.get_mut(&device) else {
+            return;
+        };
+        let presence = &mut waiter.presence;
+        waiter.thought_of = Some(presence.nods_at);
+        let Some(turn) = turn else { return };
+        let reach = presence.awake_until + presence.spare;
+        let near = turn.since(now) <= STANDBY_AT_MOST;
+        let order = if turn <= reach && (near || !presence.comes_when_told()) {
+            GateOrder::KeepAwake { lane, turn }
+        } else if presence.comes_when_told() {
+            let at = turn.before(EARLIEST.min(turn.since(now) / EARLY));
+            presence.expected_at = Some(at); // until its engine says what came of it
+            self.admission.expect_back(device, lane, Some(at), true);
+            GateOrder::Appoint { lane, at, turn }
+        } else {
+            return;
+        };
+        self.admission.promise(device, lane);
+        self.orders.push_back((device, order));
+    }
+
+    /// When each of these who wait in a lane will have a slot, as far as they can be reached then.
     fn turns(&self, now: Instant, lane: Lane, devices: &[DeviceId]) -> HashMap<DeviceId, Instant> {
-        let look = |device| outlook(self.waiting.get(&device), &self.estimates, now);
-        let horizon = devices.iter().map(|device| look(*device).reach).max();
-        let turns = self
-            .admission
-            .forecast(now, lane, horizon.unwrap_or(now), look);
-        turns.into_iter().collect()
+        let look = |device| {
+            let waiter = self.waiting.get(&device);
+            let mut outlook = outlook(waiter, &self.estimates, now);
+            let appoints = waiter.is_some_and(|waiter| waiter.presence.comes_when_told());
+            if appoints && devices.contains(&device) {
+                outlook.reach = Instant::MAX;
+            }
+            outlook
+        };
+        self.admission.forecast(now, lane, devices, look)
     }
 
     fn look_later(&mut self, lane: Lane, at: Option<Instant>) {

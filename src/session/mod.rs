@@ -12,6 +12,6 @@ mod timeline;
 
 pub use attempt::{Contact, KeptAwake, Session, StandingAsked, Step, ended, leaves};
 pub use correspondence::Correspondence;
-pub use gate::{Gate, GateAsk, GateOrder, GateRequest, Presence, Standing, Work};
+pub use gate::{Comes, Gate, GateAsk, GateOrder, GateRequest, Presence, Standing, Work};
 pub use habits::Habits;
 pub use timeline::asked_again;

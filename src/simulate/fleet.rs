@@ -7,7 +7,7 @@ use serde::Deserialize;
 use sim::{
     fleet::{Amount, CoverageClass, DeviceSpec, FaultShare, Fleet, FleetConfig, Timing},
     radio::Paging,
-    spec::{NotificationType, QueueMode},
+    spec::{LifetimeWrites, NotificationType, QueueMode, Updates},
 };
 
 use super::faults::Faults;
@@ -161,15 +161,7 @@ impl FleetFile {
                 if spec.fault == Some(sim::Fault::AlreadyCurrent) {
                     spec.version = *target;
                 }
-                if (dice >> 40) % 100 < unconfirmed {
-                    spec.behaviour.notifications = NotificationType::NonConfirmable;
-                }
-                spec.behaviour.separate_responses = (dice >> 20) % 10 == 0;
-                spec.behaviour.deduplicates = (dice >> 30) % 4 != 0;
-                spec.behaviour.queue_mode = habit.wake_every_s.map(|wake_s| QueueMode {
-                    awake_ms: habit.awake_s * 1_000,
-                    sleep_ms: wake_s * 1_000,
-                });
+                habits(&mut spec, habit, unconfirmed);
                 Member {
                     class: spec.coverage.class(),
                     paging: habit.paging,
@@ -277,6 +269,34 @@ impl FleetFile {
         all.try_into()
             .map_err(|error: toml::de::Error| format!("timing: {error}"))
     }
+}
+
+/// What is peculiar to a device without being wrong.
+fn habits(spec: &mut DeviceSpec, listening: &Listening, unconfirmed: u64) {
+    let dice = spec.seed;
+    let behaviour = &mut spec.behaviour;
+    if (dice >> 40) % 100 < unconfirmed {
+        behaviour.notifications = NotificationType::NonConfirmable;
+    }
+    // One that listens all the time is to be heard twice a day at least.
+    let often = listening.wake_every_s.is_none() || (dice >> 12).is_multiple_of(2);
+    behaviour.updates = if often {
+        Updates::AtHalf
+    } else {
+        Updates::BeforeEnd
+    };
+    behaviour.lifetime = match (dice >> 50) % 20 {
+        0 => LifetimeWrites::Refused,
+        1 | 2 => LifetimeWrites::AsTlv,
+        3..8 => LifetimeWrites::Lost,
+        _ => LifetimeWrites::Kept,
+    };
+    behaviour.deduplicates = !(dice >> 30).is_multiple_of(4);
+    behaviour.separate_responses = (dice >> 20).is_multiple_of(10);
+    behaviour.queue_mode = listening.wake_every_s.map(|wake_s| QueueMode {
+        awake_ms: listening.awake_s * 1_000,
+        sleep_ms: wake_s * 1_000,
+    });
 }
 
 fn pick(habits: &[Listening], total: u64, dice: u64) -> &Listening {

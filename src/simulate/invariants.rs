@@ -23,6 +23,7 @@
 //! * a download goes on: nobody who has accepted the version is asked which it runs or notified again before it has
 //!   been quiet for the pause, least of all because the server was restarted, and no upgrade goes back to what it has
 //!   behind it;
+//! * no device is given another lifetime before the store knows it, nor keeps it when its upgrade is over and it was heard;
 //! * nobody is kept awake for longer than is set, but for what the server cannot know of messages that were lost;
 //! * no cell ends before it can have, by the slots that were held in it;
 //! * queues and tables stay bounded.
@@ -37,6 +38,7 @@ mod coverage;
 mod datagrams;
 mod ends;
 mod goes_on;
+mod lifetimes;
 mod restart;
 mod sizes;
 mod slots;
@@ -53,7 +55,7 @@ use crate::{
     clock::UtcMillis,
     config::Config,
     engine::{Seq, ShardId},
-    ledger::{Change, Outcome, RetryPolicy, Stage, UpgradeId},
+    ledger::{Appointment, Change, Outcome, RetryPolicy, Stage, UpgradeId},
     package::Package,
 };
 use coverage::Told;
@@ -98,6 +100,7 @@ pub(super) enum Rule {
     GoesOn,
     Bounded,
     KeptAwake,
+    Lifetime,
     Bound,
 }
 
@@ -125,6 +128,10 @@ pub(super) struct Subject {
     ended_as: Option<&'static str>,
     /// How the last attempt ended, as committed.
     outcome: Option<Outcome>,
+    /// The lifetime that it may have instead of its own, as committed.
+    appointment: Option<Box<Appointment>>,
+    /// When its upgrade had its outcome, ms.
+    over_ms: Option<u64>,
     written: goes_on::Written,
     held: bound::Held,
 }
@@ -151,6 +158,8 @@ impl Subject {
             committed: View::default(),
             ended_as: None,
             outcome: None,
+            appointment: None,
+            over_ms: None,
             written: goes_on::Written::default(),
             held: bound::Held::default(),
         }
@@ -319,7 +328,9 @@ impl Invariants {
                     self.leaves_the_register(device);
                 }
             }
-            Change::VersionReported { endpoint, .. } => self.touch(endpoint, number),
+            Change::VersionReported { endpoint, .. } | Change::Appointed { endpoint, .. } => {
+                self.touch(endpoint, number);
+            }
             Change::Evidence {
                 endpoint, evidence, ..
             } => {

@@ -385,6 +385,10 @@ impl<H: Hooks> World<H> {
         for (device, unit) in sleepers() {
             (self.checker).kept_awake(self.now_ms, device, unit.kept(), allowances);
         }
+        for (device, unit) in sleepers() {
+            let (lifetimes, speaks_within_ms) = (unit.lifetimes(), unit.speaks_within_ms());
+            (self.checker).lifetime_at_end(self.now_ms, device, lifetimes, speaks_within_ms);
+        }
         let kept_awake = StandbyCost::of(sleepers().map(|(_, unit)| unit.kept()));
         Ok(Summary::new(
             &mut self.checker,

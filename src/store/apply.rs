@@ -5,8 +5,8 @@ use super::UpgradeState;
 use crate::{
     clock::UtcMillis,
     ledger::{
-        Change, CoverageReading, DeviceRecord, Evidence, Facts, Outcome, Progress, Registration,
-        Stage, StageChange,
+        Appointment, Change, CoverageReading, DeviceRecord, Evidence, Facts, Outcome, Progress,
+        Registration, Stage, StageChange, WakeUps,
     },
     package::Version,
 };
@@ -19,6 +19,8 @@ pub struct Device {
     coverage: Option<CoverageReading>,
     version: Option<Version>,
     evidence: Vec<Evidence>,
+    wake_ups: Option<WakeUps>,
+    appointment: Option<Box<Appointment>>,
 }
 
 impl Device {
@@ -26,8 +28,12 @@ impl Device {
     pub fn apply(&mut self, change: &Change) {
         match change {
             Change::Registered {
-                registration, at, ..
+                registration,
+                wake_ups,
+                at,
+                ..
             } => {
+                self.wake_ups = *wake_ups;
                 let before = self.registration.as_deref();
                 let now = registration.clone().after(before);
                 self.registration = Some(Box::new(now));
@@ -45,6 +51,9 @@ impl Device {
             Change::Evidence { evidence, at, .. } => {
                 self.evidence.clone_from(evidence);
                 self.heard(*at);
+            }
+            Change::Appointed { appointment, .. } => {
+                self.appointment = appointment.map(Box::new);
             }
             Change::Stage { .. }
             | Change::Note { .. }
@@ -69,6 +78,8 @@ impl Device {
             coverage: self.coverage,
             version: self.version,
             evidence: self.evidence.clone(),
+            wake_ups: self.wake_ups,
+            appointment: self.appointment.as_deref().copied(),
         }
     }
 }
@@ -80,7 +91,8 @@ pub fn device_of(change: &Change) -> Option<&str> {
         | Change::Deregistered { endpoint, .. }
         | Change::VersionReported { endpoint, .. }
         | Change::CoverageReported { endpoint, .. }
-        | Change::Evidence { endpoint, .. } => Some(endpoint),
+        | Change::Evidence { endpoint, .. }
+        | Change::Appointed { endpoint, .. } => Some(endpoint),
         Change::Stage { .. }
         | Change::Note { .. }
         | Change::Progress { .. }

@@ -116,6 +116,14 @@ impl<K: Copy + Ord + Hash, L: Copy + Eq + Hash> Admission<K, L> {
         }
     }
 
+    /// When the device is expected, once it sleeps, `None` where that is not known; and whether it comes when it is told to. Of
+    /// one limit those who do not come first: they have but the moments in which they are awake.
+    pub fn expect_back(&mut self, device: K, lane: L, at: Option<Instant>, comes_when_told: bool) {
+        if let Some(lane) = self.lanes.get_mut(&lane) {
+            lane.expect_back(device, at, comes_when_told);
+        }
+    }
+
     /// Takes the device out of the queue.
     pub fn withdraw(&mut self, device: K, lane: L) {
         if let Some(state) = self.lanes.get_mut(&lane) {
@@ -185,16 +193,18 @@ impl<K: Copy + Ord + Hash, L: Copy + Eq + Hash> Admission<K, L> {
         Some(step)
     }
 
-    /// Who will be admitted to `lane`, and when, if all goes as expected and nobody else comes: up to `horizon`.
+    /// When those of `devices` that can be reached then will be admitted to `lane`, if all goes as expected and nobody else
+    /// comes than is expected.
     pub fn forecast(
         &self,
         now: Instant,
         lane: L,
-        horizon: Instant,
+        devices: &[K],
         look: impl FnMut(K) -> Outlook,
-    ) -> Vec<(K, Instant)> {
-        (self.lanes.get(&lane))
-            .map_or_else(Vec::new, |state| forecast::turns(state, now, horizon, look))
+    ) -> HashMap<K, Instant> {
+        (self.lanes.get(&lane)).map_or_else(HashMap::new, |state| {
+            forecast::turns(state, now, devices, look)
+        })
     }
 
     fn forget_if_empty(&mut self, lane: L) {

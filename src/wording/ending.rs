@@ -42,6 +42,11 @@ pub fn ending(reason: &str, facts: &Facts) -> String {
             ". {} {upgraded} in cell {}; this one's coverage allowed {}; {} waited before it",
             queue.taken, queue.cell, queue.limit, queue.ahead
         );
+        if queue.taken >= queue.limit || queue.ahead > 0 {
+            text.push_str(
+                ". A longer limit would have helped, or fewer devices of that cell at a time",
+            );
+        }
     }
     if let Some(last) = &facts.last {
         text.push_str(&moments(last));
@@ -107,6 +112,7 @@ fn outbound(message: &Outbound) -> String {
         Outbound::Answer { to } => format!("the answer to the device's message (PCP {to})"),
         Outbound::Command => "the command to upgrade (PCP 23)".to_owned(),
         Outbound::Ping => "a ping".to_owned(),
+        Outbound::Lifetime => "the lifetime of its registration (/1/0/1)".to_owned(),
     }
 }
 

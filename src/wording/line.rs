@@ -48,6 +48,13 @@ fn up_to_the_slot(happened: &Happened) -> Option<String> {
             "in cell {cell}, where {limit} may upgrade at once by its coverage: waiting for a slot"
         ),
         Happened::KeptAwake { turn } => format!("kept awake: a slot is expected for it at {turn}"),
+        Happened::Appointed { at } => {
+            format!("expected at {at} by appointment (the lifetime in /1/0/1 was written)")
+        }
+        Happened::AppointmentRefused { answer } => format!(
+            "answered the write of its lifetime (/1/0/1) with {}: it comes when it comes",
+            or_reset(answer.as_deref())
+        ),
         _ => return None,
     })
 }
@@ -305,6 +312,8 @@ const fn repeated(what: Repeated) -> &'static str {
         Repeated::Claim => "claimed the target without having restarted",
         Repeated::Attributes => "refused pmin = 0 for /19/0/0",
         Repeated::KeptAwake => "kept awake by a ping",
+        Repeated::Appointed => "given another appointment",
+        Repeated::AppointmentRefused => "refused an appointment",
         Repeated::Question => "no result (PCP 24) yet, and to be asked for its version (PCP 19)",
     }
 }

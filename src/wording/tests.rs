@@ -42,6 +42,11 @@ fn of_the_negotiation() -> Vec<Happened> {
         Happened::NotMeasured { cell: 7 },
         Happened::Queued { cell: 7, limit: 10 },
         Happened::KeptAwake { turn: UtcMillis(0) },
+        Happened::Appointed { at: UtcMillis(0) },
+        Happened::AppointmentRefused {
+            answer: Some("4.05".into()),
+        },
+        Happened::AppointmentRefused { answer: None },
         Happened::SlotGranted { cell: 7 },
         Happened::SlotReturnedQuiet { cell: 7, nudges: 3 },
         Happened::SlotReturnedUndelivered { cell: 7 },
@@ -154,6 +159,8 @@ fn happenings() -> Vec<Happened> {
         Repeated::Attributes,
         Repeated::Question,
         Repeated::KeptAwake,
+        Repeated::Appointed,
+        Repeated::AppointmentRefused,
     ];
     let misreads = [
         Misread::Unreadable {
@@ -317,6 +324,7 @@ fn all_that_is_known_of_an_end_is_told() {
         "the cell had no free slot within the limit. It announces objects 3, 4 and no 19. \
          Limit: upgrade.wait_for_slot_s = 60. \
          1 device upgraded in cell 7; this one's coverage allowed 1; 3 waited before it. \
+         A longer limit would have helped, or fewer devices of that cell at a time. \
          Sent last: segment 12 (PCP 21), 2 times since the server started at 2027-01-15T08:00:00.000Z, at \
          2027-01-15T08:00:00.000Z, refused with 4.05. Said last: version \"V1\" (PCP 19) at 2027-01-15T08:00:00.000Z. \
          Heard last, as far as is stored, at 2027-01-15T08:00:00.000Z"

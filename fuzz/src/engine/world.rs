@@ -434,6 +434,7 @@ impl World {
             | Change::Deregistered { .. }
             | Change::VersionReported { .. }
             | Change::Evidence { .. }
+            | Change::Appointed { .. }
             | Change::CoverageReported { .. } => {}
         }
     }

@@ -166,6 +166,7 @@ async fn shows_registration_and_coverage() {
         Change::Registered {
             endpoint: "wild one/ü".to_owned(),
             registration,
+            wake_ups: None,
             at,
         },
         Change::CoverageReported {
@@ -476,6 +477,7 @@ async fn heard_last_is_when_it_was_heard_or_said_to_be_stored() {
             binding: Binding::default(),
             announced: None,
         },
+        wake_ups: None,
         at: ago(50_000),
     };
     let waits = |upgrade| Change::Stage {

@@ -37,9 +37,24 @@ struct DeviceView {
     registration: Option<RegistrationView>,
     last_heard_at: Option<String>,
     last_heard_is_stored: bool,
+    wake_ups: Option<WakeUpsView>,
+    appointment: Option<AppointmentView>,
     version: Option<String>,
     coverage: Option<CoverageView>,
     created_at: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct WakeUpsView {
+    last_at: String,
+    period_seconds: u32,
+}
+
+#[derive(Debug, Deserialize)]
+struct AppointmentView {
+    expected_at: Option<String>,
+    lifetime_seconds: u32,
+    usual_lifetime_seconds: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -135,6 +150,14 @@ fn facts(out: &mut dyn Write, device: DeviceView) -> io::Result<()> {
         |at| super::heard(Some(at), device.last_heard_is_stored),
     );
     line("heard last", heard)?;
+    if let Some(wake_ups) = device.wake_ups {
+        let minutes = wake_ups.period_seconds.div_ceil(60);
+        let text = format!("every {minutes} min, at {} last", wake_ups.last_at);
+        line("wakes up", text)?;
+    }
+    if let Some(appointment) = device.appointment {
+        line("expected", expected(appointment))?;
+    }
     line("version", or_dash(device.version))?;
     line(
         "coverage",
@@ -142,6 +165,20 @@ fn facts(out: &mut dyn Write, device: DeviceView) -> io::Result<()> {
             .coverage
             .map_or_else(|| "not known".to_owned(), coverage),
     )
+}
+
+fn expected(appointment: AppointmentView) -> String {
+    let AppointmentView {
+        expected_at,
+        lifetime_seconds,
+        usual_lifetime_seconds,
+    } = appointment;
+    let given =
+        format!("its lifetime is {lifetime_seconds} s instead of {usual_lifetime_seconds} s");
+    match expected_at {
+        Some(at) => format!("at {at} by appointment ({given} until its upgrade is over)"),
+        None => format!("its own lifetime is written back when it is heard ({given})"),
+    }
 }
 
 fn registered(

@@ -82,6 +82,7 @@ fn told(endpoint: &str, at: UtcMillis) -> [Change; 3] {
         Change::Registered {
             endpoint: endpoint(),
             registration,
+            wake_ups: None,
             at,
         },
         Change::VersionReported {

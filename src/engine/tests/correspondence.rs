@@ -96,6 +96,7 @@ fn a_cell_without_a_slot() {
             "the cell had no free slot within the limit",
             "Limit: upgrade.wait_for_slot_s = 60",
             "1 device upgraded in cell 7; this one's coverage allowed 1; 0 waited before it",
+            "A longer limit would have helped, or fewer devices of that cell at a time",
             "Sent last: the read of /4/0, once, at 2027-01-15T08:00:00.000Z, acknowledged",
             "Said last: 2.05 to the read of /4/0 at 2027-01-15T08:00:00.000Z",
             "Heard last at 2027-01-15T08:00:00.000Z",

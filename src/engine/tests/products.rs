@@ -90,6 +90,8 @@ fn a_product_comes_back_after_a_restart_and_open_registration_has_the_default_on
             coverage: None,
             version: None,
             evidence: Vec::new(),
+            wake_ups: None,
+            appointment: None,
         };
         world.command(Command::Restore(vec![record]));
     }

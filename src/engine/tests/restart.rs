@@ -17,14 +17,22 @@ fn restore(after: &mut World, before: &World) {
         coverage: None,
         version: None,
         evidence: Vec::new(),
+        wake_ups: None,
+        appointment: None,
     };
     let mut stage = None;
     for change in &before.changes {
         match change {
-            Change::Registered { registration, .. } => {
+            Change::Registered {
+                registration,
+                wake_ups,
+                ..
+            } => {
                 record.registration = Some(registration.clone());
+                record.wake_ups = *wake_ups;
             }
             Change::CoverageReported { reading, .. } => record.coverage = Some(*reading),
+            Change::Appointed { appointment, .. } => record.appointment = *appointment,
             Change::Evidence { evidence, .. } => record.evidence.clone_from(evidence),
             Change::Stage { change, .. } => stage = Some(change.clone()),
             _ => {}
@@ -81,6 +89,8 @@ fn when_a_device_was_heard_is_told_once_it_was_heard_here() {
         coverage: None,
         version: None,
         evidence: Vec::new(),
+        wake_ups: None,
+        appointment: None,
     };
     let mut after = World::new();
     after.now = world.now + Duration::from_secs(30);
@@ -203,6 +213,8 @@ fn record(endpoint: &str, port: u16, now: Now) -> DeviceRecord {
         }),
         version: None,
         evidence: Vec::new(),
+        wake_ups: None,
+        appointment: None,
     }
 }
 
@@ -278,6 +290,8 @@ fn known(endpoint: &str) -> DeviceRecord {
         coverage: None,
         version: None,
         evidence: Vec::new(),
+        wake_ups: None,
+        appointment: None,
     }
 }
 

@@ -134,6 +134,8 @@ fn what_a_registration_told_comes_back_after_a_restart() {
         coverage: None,
         version: None,
         evidence: Vec::new(),
+        wake_ups: None,
+        appointment: None,
     };
     let mut world = World::new();
     world.command(Command::Restore(vec![record]));

@@ -36,6 +36,8 @@ pub struct RegisterRequest {
     pub endpoint: String,
     /// Seconds without an update after which the registration ends, 1 to [`MAX_LIFETIME_S`].
     pub lifetime_s: u32,
+    /// The device has said so; otherwise it is the standard's default.
+    pub tells_lifetime: bool,
     /// The device listens only for a while after its last message (`b=UQ`, or `Q` since LwM2M 1.1).
     pub queue_mode: bool,
     /// The transports over which it can be reached.
@@ -97,6 +99,7 @@ impl RegisterRequest {
             lifetime_s: parameters
                 .lifetime_s
                 .map_or(Ok(DEFAULT_LIFETIME_S), lifetime)?,
+            tells_lifetime: parameters.lifetime_s.is_some(),
             queue_mode: parameters.queue_mode().unwrap_or(false),
             binding: parameters.binding.map(Binding::parse).unwrap_or_default(),
             lwm2m_version: parameters.version.map_or(Ok(None), lwm2m_version)?,

@@ -17,6 +17,8 @@ fn ready() -> Presence {
         fresh_until: NOW + Duration::from_mins(1),
         nods_at: NOW + Duration::from_secs(40),
         spare: Duration::from_mins(30),
+        comes: Comes::AsItDoes,
+        expected_at: None,
     }
 }
 
@@ -180,12 +182,77 @@ fn keeps_awake_who_will_have_a_slot_in_time_and_nobody_else() {
         })
         .collect();
     kept.sort_by_key(|(_, turn)| *turn);
-    let turns = (2..6).map(|device| (id(device), NOW + service * u32::from(device - 1)));
-    assert_eq!(kept, turns.collect::<Vec<_>>());
+    let mut waiting: Vec<DeviceId> = (2..8).map(id).collect();
+    waiting.sort_by_key(|device| by_lot(*device, NOW));
+    let turns = (1..5).map(|turn| NOW + service * turn);
+    let expected = waiting.into_iter().zip(turns);
+    assert_eq!(kept, expected.collect::<Vec<_>>());
     // the rest are let go, and nothing is due for them
     assert_eq!(
         gate.poll_timeout(),
         Some((NOW + service).before(Duration::from_mins(1)))
+    );
+}
+
+#[test]
+fn who_can_be_told_when_to_come_is_kept_awake_for_a_near_turn_only() {
+    let mut gate = opened();
+    assert_eq!(ask(&mut gate, 1, HOLD), []);
+    for device in 2..8 {
+        let presence = Presence {
+            comes: Comes::WhenTold,
+            ..sleeper(NOW, Duration::from_mins(30))
+        };
+        assert_eq!(ask(&mut gate, device, wait(1, presence)), []);
+    }
+    let (now, orders) = next(&mut gate);
+    let mut turns = Vec::new();
+    for (_, order) in orders {
+        turns.push(match order {
+            GateOrder::KeepAwake { turn, .. } => {
+                assert!(turn.since(now) <= STANDBY_AT_MOST);
+                turn
+            }
+            GateOrder::Appoint { at, turn, .. } => {
+                assert!(turn.since(now) > STANDBY_AT_MOST);
+                // somewhat before its turn
+                assert!(at < turn && turn.since(at) <= turn.since(now) / 5, "{at:?}");
+                turn
+            }
+            order => panic!("{order:?}"),
+        });
+    }
+    turns.sort();
+    let service = Duration::from_secs(460);
+    let expected = (1..7).map(|turn| NOW + service * turn);
+    assert_eq!(turns, expected.collect::<Vec<_>>(), "nobody is let go");
+}
+
+#[test]
+fn whoever_cannot_be_told_has_the_turns_of_those_who_can() {
+    let mut gate = opened();
+    assert_eq!(ask(&mut gate, 1, HOLD), []);
+    for device in 2..8 {
+        let presence = Presence {
+            comes: Comes::WhenTold,
+            ..sleeper(NOW, Duration::from_mins(30))
+        };
+        assert_eq!(ask(&mut gate, device, wait(1, presence)), []);
+    }
+    assert_eq!(next(&mut gate).1.len(), 6);
+    let later = NOW + Duration::from_secs(5);
+    let presence = sleeper(later, Duration::from_mins(30));
+    assert_eq!(ask(&mut gate, 8, wait(1, presence)), []);
+    let orders = std::iter::from_fn(|| {
+        let at = gate.poll_timeout()?;
+        gate.handle_timeout(at);
+        gate.poll_order()
+    });
+    let first = orders.take(1).next();
+    assert!(
+        matches!(first, Some((device, GateOrder::KeepAwake { turn, .. }))
+            if device == id(8) && turn.since(NOW) < Duration::from_mins(10)),
+        "{first:?}"
     );
 }
 

@@ -3,6 +3,7 @@ use crate::ledger::Change;
 
 impl Invariants {
     /// The store has a change for good: its number, and what it says.
+    #[expect(clippy::too_many_lines, reason = "one match over all changes")]
     pub(in super::super) fn committed(&mut self, now_ms: u64, number: Number, change: &Change) {
         let Number { shard, seq } = number;
         let last = &mut self.shards[shard.index()].last_committed;
@@ -57,6 +58,15 @@ impl Invariants {
                     self.evidence(device, evidence, true);
                 }
             }
+            Change::Appointed {
+                endpoint,
+                appointment,
+            } => {
+                let subject = device(endpoint).and_then(|device| self.subjects.get_mut(device));
+                if let Some(subject) = subject {
+                    subject.appointment = appointment.map(Box::new);
+                }
+            }
             Change::Deregistered { .. }
             | Change::VersionReported { .. }
             | Change::Note { .. }
@@ -106,6 +116,7 @@ impl Invariants {
         } else if retry_at.is_none() {
             self.open = self.open.saturating_sub(1);
             self.last_end_ms = now_ms;
+            self.subjects[device].over_ms = Some(now_ms);
         }
     }
 }

@@ -109,7 +109,7 @@ impl Invariants {
             return;
         }
         let Some((code, frame)) = written(&message) else {
-            return;
+            return self.lifetime_leaves(now_ms, device, &message);
         };
         let needs = match code {
             MessageCode::NEW_VERSION => Stage::Downloading,

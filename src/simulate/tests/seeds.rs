@@ -10,7 +10,7 @@ use rand_chacha::{
 
 use super::{Scenario, run, run_with};
 use crate::{
-    config::Config,
+    config::{Appointments, Config, ProductConfig},
     ledger::{Change, RetryPolicy},
     simulate::{Faults, fleet::FleetFile, hooks::Hooks, trace::Way},
     wording,
@@ -47,6 +47,15 @@ const ONCE_FAILED: [u64; 17] = [
 
 /// Seeds of a run, from 0; `CELLWISE_SEEDS` is the number of fresh ones.
 const SEEDS: u64 = 100;
+
+/// The devices of the first product come by appointment.
+pub(super) fn appoint(config: &mut Config) {
+    let product = ProductConfig {
+        appointments: Appointments::Lifetime,
+        ..ProductConfig::default()
+    };
+    config.products.insert("product-0".into(), product);
+}
 
 /// A world that follows from one number: its size, its weather, its devices, its settings.
 fn world(seed: u64) -> Scenario {
@@ -87,6 +96,10 @@ fn world(seed: u64) -> Scenario {
         "[timing]\nlate_report_ms = 2400000\nmax_retransmit = 4\nack_timeout_ms = 2000\n",
     ][below(4) as usize];
     let lifetime = ["", "lifetime_s = 300\n"][below(2) as usize];
+    // without a draw: the worlds above stay as they were
+    if !seed.is_multiple_of(3) {
+        appoint(&mut config);
+    }
     let fleet = format!("start_within_s = 300\n{lifetime}{listening}{timing}");
     Scenario {
         config: Arc::new(config),
@@ -128,6 +141,7 @@ impl Hooks for Narrator {
             } if upgrade.0 == self.0 => {
                 println!("{at} ended: {}", wording::ending(outcome.reason(), facts));
             }
+            Change::Appointed { .. } => println!("{change:?}"),
             _ => {}
         }
         true

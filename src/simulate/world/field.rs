@@ -214,6 +214,19 @@ impl Unit {
         self.device.spec().behaviour.queue_mode.is_some()
     }
 
+    /// The lifetime of its registration, and the one that it came with; seconds.
+    pub(super) const fn lifetimes(&self) -> (u32, u32) {
+        let own_s = self.device.spec().behaviour.lifetime_s;
+        (self.device.lifetime_s(), own_s)
+    }
+
+    /// A device that sleeps speaks, and is understood, within so many ms.
+    pub(super) fn speaks_within_ms(&self) -> u64 {
+        const SLACK_MS: u64 = 3_600_000;
+        let sleep_ms = (self.device.spec().behaviour.queue_mode).map_or(0, |mode| mode.sleep_ms);
+        3 * sleep_ms + SLACK_MS
+    }
+
     pub(super) const fn kept(&self) -> Kept {
         self.kept
     }

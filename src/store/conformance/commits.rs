@@ -56,6 +56,7 @@ pub(crate) async fn what_a_device_announces_stays_until_it_announces_anew(store:
         let Change::Registered {
             endpoint,
             registration,
+            wake_ups,
             at,
         } = registered("d0", t(5))
         else {
@@ -70,6 +71,7 @@ pub(crate) async fn what_a_device_announces_stays_until_it_announces_anew(store:
         Change::Registered {
             endpoint,
             registration,
+            wake_ups,
             at,
         }
     };

@@ -340,6 +340,7 @@ pub(crate) async fn who_came_by_himself_and_is_gone_is_removed(store: &impl Stor
         Change::Registered {
             endpoint: endpoint.into(),
             registration,
+            wake_ups: None,
             at: t(at),
         }
     };

@@ -281,6 +281,7 @@ fn registered(endpoint: &str, at: UtcMillis) -> Change {
             binding: Binding::parse(b"US"),
             announced: Some(announced("</3/0>,</4>;ver=1.3,</19/0>", Some("/lwm2m")).into()),
         },
+        wake_ups: None,
         at,
     }
 }

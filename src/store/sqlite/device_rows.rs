@@ -8,7 +8,7 @@ use sqlx::{QueryBuilder, Sqlite};
 use super::{
     evidence,
     packed::{self, Flag, packed},
-    rows,
+    rhythm, rows,
 };
 use crate::{
     clock::UtcMillis,
@@ -27,7 +27,7 @@ macro_rules! device {
         "json_array(d.endpoint, d.product, d.secure, d.last_heard_at, d.coverage_at, d.coverage_cell, d.coverage_rsrp_dbm, \
          d.coverage_sinr_db, d.version, d.reg_location, d.reg_peer, d.reg_secured, \
          d.reg_lifetime_s, d.reg_expires_at, d.reg_registered_at, d.reg_queue_mode, d.reg_lwm2m_version, d.reg_binding, \
-          d.reg_objects, d.reg_root_path, d.evidence, d.reg_message_id)"
+          d.reg_objects, d.reg_root_path, d.evidence, d.reg_message_id, d.wake_ups, d.appointment)"
     };
 }
 
@@ -138,6 +138,8 @@ pub(super) struct DeviceRow<'r> {
     root_path: Option<String>,
     evidence: Option<String>,
     message_id: Option<u16>,
+    wake_ups: Option<String>,
+    appointment: Option<String>,
 }
 
 impl DeviceRow<'_> {
@@ -156,6 +158,8 @@ impl DeviceRow<'_> {
             last_heard_at: self.last_heard_at,
             version: self.version,
             evidence: evidence::read(self.evidence.as_deref())?,
+            wake_ups: rhythm::read("devices.wake_ups", self.wake_ups.as_deref())?,
+            appointment: rhythm::read("devices.appointment", self.appointment.as_deref())?,
         })
     }
 

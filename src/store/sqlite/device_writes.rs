@@ -95,7 +95,8 @@ pub(super) async fn insert_chunk(
              reg_queue_mode = NULL, reg_secured = 0, reg_lwm2m_version = NULL, reg_binding = NULL, \
              reg_objects = NULL, reg_root_path = NULL, reg_message_id = NULL, reg_ended_at = NULL, secure = excluded.secure, \
              psk_identity = excluded.psk_identity, psk_sealed = excluded.psk_sealed, coverage_cell = NULL, coverage_rsrp_dbm = NULL, \
-             coverage_sinr_db = NULL, coverage_at = NULL, version = NULL",
+             coverage_sinr_db = NULL, coverage_at = NULL, version = NULL, evidence = NULL, coverage_source = NULL, \
+             wake_ups = NULL, appointment = NULL",
     );
     query.build().execute(conn).await.map(|_| ())
 }

@@ -20,6 +20,7 @@ mod housekeeping;
 mod ledger;
 mod packages;
 mod packed;
+mod rhythm;
 mod rows;
 mod task_creation;
 mod task_writes;

@@ -12,6 +12,12 @@ use crate::clock::Instant;
 /// How long before its turn a device is looked for, and measured: a round trip in deep coverage, with repeats.
 const LOOKED_FOR_AHEAD: Duration = Duration::from_mins(1);
 
+/// How late a device that is expected may be, before it is not waited for.
+const LATE_AT_MOST: Duration = Duration::from_mins(2);
+/// A device that needs an emptier lane is not there and measured in the same moment: whoever is admitted before may end so much
+/// later.
+const SETTLES_IN: Duration = Duration::from_secs(45);
+
 /// A place in a lane's queue: earlier arrivals first.
 pub(super) type Order = (Instant, u64);
 
@@ -30,12 +36,29 @@ pub(super) struct LaneState<K> {
 struct Waiting<K> {
     device: K,
     limit: u32,
-    /// Its place among those who are kept awake for a turn.
-    promised: u64,
+    /// Its place among those who are kept awake for a turn, or come for one.
+    promised: Option<u64>,
+    /// It comes when it is told to.
+    comes_when_told: bool,
+    /// When it is expected, once it sleeps.
+    expected: Option<Instant>,
+    sleeps: bool,
 }
 
-/// No turn was promised.
-const NEVER: u64 = u64::MAX;
+impl<K> Waiting<K> {
+    /// The places of those who come when they are told to: behind all who have but the moments in which they are awake.
+    const TOLD: u64 = 1 << 62;
+
+    /// Its place among the devices of its limit, before that of its arrival.
+    fn rank(&self) -> u64 {
+        match (self.promised, self.comes_when_told) {
+            (Some(promised), false) => promised,
+            (None, false) => Self::TOLD,
+            (Some(promised), true) => Self::TOLD + promised,
+            (None, true) => u64::MAX,
+        }
+    }
+}
 
 /// Devices of the same limit.
 #[derive(Debug, Default)]
@@ -43,6 +66,8 @@ pub(super) struct Class {
     /// Those that are worth a look: not known to be asleep.
     /// First those to whom a turn was promised, in the order in which that was done.
     pub(super) awake: BTreeSet<(u64, Order)>,
+    /// Those that sleep, and are expected then.
+    pub(super) expected: BTreeSet<(Instant, Order)>,
     /// Since when its first device would fit, and is held back for the sake of one that needs an emptier lane.
     held_since: Option<Instant>,
     /// It was held back long enough, and has had its slots: it is held back until one of a smaller limit has had one.
@@ -64,60 +89,103 @@ impl<K> Default for LaneState<K> {
 impl<K: Copy + Ord + Hash> LaneState<K> {
     pub(super) fn wait(&mut self, device: K, limit: u32, order: Order) {
         let order = *self.order_of.entry(device).or_insert(order);
-        let promised = (self.waiting.get(&order)).map_or(NEVER, |before| before.promised);
-        self.doze(&order);
+        self.take_out(&order);
+        let before = self.waiting.get(&order);
         let waiting = Waiting {
             device,
             limit,
-            promised,
+            promised: before.and_then(|before| before.promised),
+            comes_when_told: before.is_some_and(|before| before.comes_when_told),
+            expected: before.and_then(|before| before.expected),
+            sleeps: false,
         };
         self.waiting.insert(order, waiting);
         self.wake(device);
     }
 
-    /// The device is kept awake for a turn: it comes before those who may be awake by then.
+    /// The device is kept awake for a turn, or comes for it: before those who may be awake by then.
     pub(super) fn promise(&mut self, device: K) {
         let Some(order) = self.order_of.get(&device).copied() else {
             return;
         };
-        let waiting = self.waiting.get(&order);
-        if waiting.is_none_or(|waiting| waiting.promised != NEVER) {
-            return;
-        }
-        self.doze(&order);
         self.promises += 1;
-        if let Some(waiting) = self.waiting.get_mut(&order) {
-            waiting.promised = self.promises;
-        }
-        self.wake(device);
+        let place = self.promises;
+        self.change(&order, |waiting| {
+            waiting.promised.get_or_insert(place);
+        });
+    }
+
+    /// When it is expected, once it sleeps, and whether it comes when it is told to.
+    pub(super) fn expect_back(&mut self, device: K, at: Option<Instant>, comes_when_told: bool) {
+        let Some(order) = self.order_of.get(&device).copied() else {
+            return;
+        };
+        self.change(&order, |waiting| {
+            waiting.expected = at;
+            waiting.comes_when_told = comes_when_told;
+        });
     }
 
     /// It is considered again.
     pub(super) fn wake(&mut self, device: K) {
-        if let Some(order) = self.order_of.get(&device)
-            && let Some(waiting) = self.waiting.get(order)
-        {
-            let class = self.classes.entry(waiting.limit).or_default();
-            class.awake.insert((waiting.promised, *order));
+        if let Some(order) = self.order_of.get(&device).copied() {
+            self.change(&order, |waiting| waiting.sleeps = false);
+        }
+    }
+
+    fn change(&mut self, order: &Order, change: impl FnOnce(&mut Waiting<K>)) {
+        self.take_out(order);
+        let Some(waiting) = self.waiting.get_mut(order) else {
+            return;
+        };
+        change(waiting);
+        let class = self.classes.entry(waiting.limit).or_default();
+        match waiting.expected {
+            Some(at) if waiting.sleeps => {
+                class.expected.insert((at, *order));
+            }
+            _ if waiting.sleeps => {}
+            _ => {
+                class.awake.insert((waiting.rank(), *order));
+            }
         }
     }
 
     pub(super) fn leave_queue(&mut self, device: K) {
         if let Some(order) = self.order_of.remove(&device) {
-            self.doze(&order);
+            self.take_out(&order);
             self.waiting.remove(&order);
         }
     }
 
-    /// It is not considered before it wakes.
-    fn doze(&mut self, order: &Order) {
-        let Some(waiting) = self.waiting.get_mut(order) else {
-            return;
-        };
-        if let Some(class) = self.classes.get_mut(&waiting.limit) {
-            class.awake.remove(&(waiting.promised, *order));
+    fn take_out(&mut self, order: &Order) {
+        if let Some(waiting) = self.waiting.get(order)
+            && let Some(class) = self.classes.get_mut(&waiting.limit)
+        {
+            class.awake.remove(&(waiting.rank(), *order));
+            if let Some(at) = waiting.expected {
+                class.expected.remove(&(at, *order));
+            }
         }
-        waiting.promised = NEVER;
+    }
+
+    /// It is not considered before it wakes. One that is expected comes for the turn that it was promised.
+    fn doze(&mut self, order: &Order) {
+        self.change(order, |waiting| {
+            waiting.sleeps = true;
+            waiting.promised = waiting.promised.filter(|_| waiting.expected.is_some());
+        });
+    }
+
+    /// Its place among the devices of its limit.
+    pub(super) fn rank(&self, order: &Order) -> Option<(u64, Order)> {
+        Some((self.waiting.get(order)?.rank(), *order))
+    }
+
+    /// When a device that sleeps is expected, unless it is late already.
+    pub(super) fn expected_back(&self, order: &Order, now: Instant) -> Option<Instant> {
+        let at = self.waiting.get(order)?.expected?;
+        (now <= at + LATE_AT_MOST).then(|| at.max(now))
     }
 
     /// A device that waits has a slot from now on: those of larger limits may overtake the next one of its own.
@@ -201,8 +269,29 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
         for order in asleep {
             self.doze(&order);
         }
-        self.classes.retain(|_, class| !class.awake.is_empty());
+        self.classes
+            .retain(|_, class| !class.awake.is_empty() || !class.expected.is_empty());
         next.or_else(|| Some((Step::Later(walk.later?), Duration::ZERO)))
+    }
+
+    /// None of that limit is awake: whoever is expected next may need the lane emptier.
+    fn expect_in_class(&mut self, limit: u32, walk: &mut Walk) {
+        let now = walk.now;
+        let Some(class) = self.classes.get_mut(&limit) else {
+            return;
+        };
+        // who is late is not waited for
+        while let Some((at, _)) = class.expected.first()
+            && *at + LATE_AT_MOST < now
+        {
+            class.expected.pop_first();
+        }
+        let next = class.expected.first().map(|(at, _)| *at);
+        let others = (self.classes.range(limit.saturating_add(1)..))
+            .any(|(_, class)| !class.awake.is_empty());
+        if let Some(at) = next.filter(|_| others) {
+            walk.expects(limit, at, || self.expected_ends(now));
+        }
     }
 
     /// The same among the devices of one limit.
@@ -218,18 +307,23 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
         let class = self.classes.get_mut(&limit)?;
         let (mut held_since, mut has_overtaken) = (class.held_since.take(), class.has_overtaken);
         let mut next = None;
+        let mut somebody = false;
         for (_, order) in &self.classes.get(&limit)?.awake {
             let Some(device) = self.device(order) else {
                 continue;
             };
+            if (walk.ceiling..limit).contains(&walk.taken) {
+                break; // the slot is about to be another's
+            }
+            let outlook = look(device);
+            if outlook.readiness == Readiness::Asleep {
+                asleep.push(*order);
+                continue;
+            }
+            somebody = true;
             if walk.taken >= limit {
                 has_overtaken |= held_since.is_some_and(|since| now.since(since) >= walk.overtake);
                 held_since = None;
-                let outlook = look(device);
-                if outlook.readiness == Readiness::Asleep {
-                    asleep.push(*order);
-                    continue;
-                }
                 let Some(turn) = walk.turn_of_next(limit, || self.expected_ends(now)) else {
                     break;
                 };
@@ -239,14 +333,6 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
                     Ahead::Later => {}
                 }
                 break;
-            }
-            if walk.taken >= walk.ceiling {
-                break; // the slot is about to be another's
-            }
-            let outlook = look(device);
-            if outlook.readiness == Readiness::Asleep {
-                asleep.push(*order);
-                continue;
             }
             if walk.free_by.is_none() {
                 has_overtaken = false; // nobody needs the lane emptier
@@ -269,11 +355,23 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
             break;
         }
         if let Some(class) = self.classes.get_mut(&limit) {
-            class.held_since = held_since;
+            class.held_since = held_since.filter(|_| somebody);
             class.has_overtaken = has_overtaken;
+        }
+        if !somebody {
+            self.expect_in_class(limit, walk);
         }
         next
     }
+}
+
+/// When a lane is to be emptier for a device of that limit, which is expected `at`, if whoever is admitted now and is there
+/// longer would be in its way.
+pub(super) fn free_by_then(limit: u32, at: Instant, ends: &[Instant]) -> Option<Instant> {
+    let fits_at = (ends.len().checked_sub(limit as usize)).and_then(|too_many| ends.get(too_many));
+    let at = fits_at.map_or(at, |fits_at| at.max(*fits_at));
+    let there = ends.len() - ends.partition_point(|end| *end <= at);
+    (there + 1 >= limit as usize).then(|| at + SETTLES_IN)
 }
 
 /// What the classes of smaller limits leave to those of larger ones.
@@ -316,6 +414,15 @@ impl Walk {
         }
         self.behind += 1;
         turn
+    }
+
+    /// A device of that limit is expected then.
+    fn expects(&mut self, limit: u32, at: Instant, ends: impl Fn() -> Vec<Instant>) {
+        let ends = self.ends.get_or_insert_with(ends);
+        if let Some(by) = free_by_then(limit, at, ends) {
+            self.free_by = Some(self.free_by.map_or(by, |other| other.min(by)));
+            self.look_again(at + LATE_AT_MOST + Duration::from_millis(1));
+        }
     }
 
     /// What is done before a device's turn, so that nothing stands between it and the slot.

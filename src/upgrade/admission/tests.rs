@@ -299,11 +299,79 @@ fn a_forecast_names_those_who_can_wait_for_their_turn() {
         reach: if device == 1 { at(100) } else { at(400) },
         ..outlook(Readiness::Ready)
     };
-    let turns = admission.forecast(at(0), CELL, at(300), look);
-    // 1 is gone by then, and 3 would come too late
-    assert_eq!(turns, [(0, at(50)), (2, at(150)), (3, at(250))]);
-    let turns = admission.forecast(at(0), CELL, at(200), look);
-    assert_eq!(turns, [(0, at(50)), (2, at(150))]);
+    let turns = admission.forecast(at(0), CELL, &[0, 1, 2, 3], look);
+    // 1 is gone by then
+    let expected = [(0, at(50)), (2, at(150)), (3, at(250))];
+    assert_eq!(turns, HashMap::from(expected));
+    let turns = admission.forecast(at(0), CELL, &[2], look);
+    assert_eq!(turns, HashMap::from([(2, at(150))]));
+}
+
+#[test]
+fn a_forecast_reckons_with_those_who_are_expected() {
+    let mut admission = admission();
+    let asleep = |device| Outlook {
+        reach: Instant::MAX,
+        ..outlook(if device == 1 {
+            Readiness::Asleep
+        } else {
+            Readiness::Ready
+        })
+    };
+    admission.wait(1, CELL, 1, at(0));
+    admission.expect_back(1, CELL, Some(at(150)), true);
+    admission.promise(1, CELL);
+    for device in 2..5 {
+        admission.wait(device, CELL, 1, at(0));
+        admission.expect_back(device, CELL, None, true);
+    }
+    let turns = admission.forecast(at(0), CELL, &[2, 3, 4], asleep);
+    // each takes 100 s: the one that was promised a turn has it between theirs
+    let expected = [(2, at(0)), (3, at(100)), (4, at(300))];
+    assert_eq!(turns, HashMap::from(expected));
+}
+
+#[test]
+fn who_needs_the_lane_empty_has_it_empty_when_it_is_expected() {
+    let mut admission = admission();
+    let asleep = |device| {
+        outlook(if device == 1 {
+            Readiness::Asleep
+        } else {
+            Readiness::Ready
+        })
+    };
+    admission.wait(1, CELL, 1, at(0));
+    admission.expect_back(1, CELL, Some(at(600)), false);
+    admission.wait(2, CELL, 10, at(0));
+    assert_eq!(
+        admit_all(&mut admission, at(0), asleep),
+        [2],
+        "it ends before"
+    );
+    admission.release(2, CELL);
+    admission.wait(3, CELL, 10, at(0));
+    assert_eq!(admit_all(&mut admission, at(590), asleep), [] as [u32; 0]);
+    // it is late, and not waited for any longer
+    assert_eq!(admit_all(&mut admission, at(721), asleep), [3]);
+}
+
+#[test]
+fn who_does_not_come_when_told_comes_first_when_it_is_awake() {
+    let mut admission = admission();
+    for device in 1..4 {
+        admission.wait(device, CELL, 1, at(0));
+        admission.expect_back(device, CELL, None, device != 3);
+    }
+    admission.promise(2, CELL);
+    let mut order = Vec::new();
+    for second in 0..3 {
+        for device in admit_all(&mut admission, at(second), ready) {
+            order.push(device);
+            admission.release(device, CELL);
+        }
+    }
+    assert_eq!(order, [3, 2, 1]);
 }
 
 #[test]
@@ -369,6 +437,7 @@ proptest! {
         let mut finished = 0;
         let mut second = 0;
         let mut kept = Vec::new();
+        let mut told: Vec<(u64, u32)> = Vec::new();
         while finished < comers.len() {
             let now = at(second);
             for (index, comer) in comers.iter().enumerate() {
@@ -378,6 +447,10 @@ proptest! {
                     awake_until[index] = second + 90;
                 }
                 if second > comer.arrives && (second - comer.arrives).is_multiple_of(comer.wakes_every) {
+                    admission.heard(device, CELL);
+                    awake_until[index] = second + 90;
+                }
+                if told.contains(&(second, device)) {
                     admission.heard(device, CELL);
                     awake_until[index] = second + 90;
                 }
@@ -395,9 +468,21 @@ proptest! {
                     reach: at(until + KEPT_AWAKE),
                 }
             };
-            for (device, turn) in admission.forecast(now, CELL, at(second + KEPT_AWAKE), look) {
-                prop_assert!(turn >= now && turn <= at(second + KEPT_AWAKE));
-                kept.push(device);
+            let nodding: Vec<u32> = (0..).zip(&awake_until)
+                .filter(|(_, until)| **until == second + 1)
+                .map(|(device, _)| device)
+                .collect();
+            for (device, turn) in admission.forecast(now, CELL, &nodding, look) {
+                prop_assert!(turn >= now && turn <= look(device).reach);
+                // every other one comes when it is told to
+                if device % 2 == 0 && turn > at(second + 300) {
+                    let comes = turn.as_millis() / 1_000 - 30;
+                    admission.expect_back(device, CELL, Some(at(comes)), true);
+                    admission.promise(device, CELL);
+                    told.push((comes, device));
+                } else {
+                    kept.push(device);
+                }
             }
             while let Some(Step::Admit(device)) = admission.poll(now, CELL, look) {
                         let comer = &comers[device as usize];

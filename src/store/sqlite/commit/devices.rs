@@ -4,11 +4,14 @@ use sqlx::SqliteConnection;
 
 use crate::{
     clock::UtcMillis,
-    ledger::{Announced, CoverageReading, CoverageSource, Evidence, QueueMode, Registration},
+    ledger::{
+        Announced, Appointment, CoverageReading, CoverageSource, Evidence, QueueMode, Registration,
+        WakeUps,
+    },
     package::Version,
     store::sqlite::{
         bulk::{Bound, RowStatement},
-        evidence,
+        evidence, rhythm,
     },
 };
 
@@ -16,12 +19,12 @@ use crate::{
 /// is left alone by [`REGISTER`]. What is not announced anew stays.
 const RENEW: RowStatement = RowStatement {
     head: "WITH v (endpoint, at, location, peer, lifetime_s, expires_at, registered_at, queue_mode, secured, \
-               lwm2m_version, binding, objects, root_path, message_id) AS (VALUES ",
-    row: "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+               lwm2m_version, binding, objects, root_path, message_id, wake_ups) AS (VALUES ",
+    row: "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     tail: ") UPDATE devices SET last_heard_at = v.at, reg_peer = v.peer, reg_lifetime_s = v.lifetime_s, \
                reg_expires_at = v.expires_at, reg_registered_at = v.registered_at, reg_queue_mode = v.queue_mode, \
                reg_secured = v.secured, reg_lwm2m_version = v.lwm2m_version, reg_binding = v.binding, \
-               reg_objects = COALESCE(v.objects, devices.reg_objects), \
+               wake_ups = v.wake_ups, reg_objects = COALESCE(v.objects, devices.reg_objects), \
                reg_root_path = IIF(v.objects IS NULL, devices.reg_root_path, v.root_path) \
            FROM v WHERE devices.endpoint = v.endpoint AND removed = 0 AND reg_location = v.location",
 };
@@ -30,15 +33,16 @@ const RENEW: RowStatement = RowStatement {
 const REGISTER: RowStatement = RowStatement {
     head: "INSERT INTO devices (endpoint, product, created_at, last_heard_at, reg_location, reg_peer, reg_lifetime_s, \
                reg_expires_at, reg_registered_at, reg_queue_mode, reg_secured, reg_lwm2m_version, reg_binding, \
-               reg_objects, reg_root_path, reg_message_id) VALUES ",
-    row: "(?, 'default', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+               reg_objects, reg_root_path, reg_message_id, wake_ups) VALUES ",
+    row: "(?, 'default', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     tail: " ON CONFLICT (endpoint) DO UPDATE SET last_heard_at = excluded.last_heard_at, \
                reg_location = excluded.reg_location, reg_peer = excluded.reg_peer, \
                reg_lifetime_s = excluded.reg_lifetime_s, reg_expires_at = excluded.reg_expires_at, \
                reg_registered_at = excluded.reg_registered_at, reg_queue_mode = excluded.reg_queue_mode, \
                reg_secured = excluded.reg_secured, reg_lwm2m_version = excluded.reg_lwm2m_version, \
                reg_binding = excluded.reg_binding, reg_objects = excluded.reg_objects, \
-               reg_root_path = excluded.reg_root_path, reg_message_id = excluded.reg_message_id \
+               reg_root_path = excluded.reg_root_path, reg_message_id = excluded.reg_message_id, \
+               wake_ups = excluded.wake_ups \
            WHERE devices.removed = 0 AND devices.reg_location IS NOT excluded.reg_location",
 };
 
@@ -59,6 +63,12 @@ const EVIDENCE: RowStatement = RowStatement {
     head: "WITH v (endpoint, evidence) AS (VALUES ",
     row: "(?, ?)",
     tail: ") UPDATE devices SET evidence = v.evidence FROM v WHERE devices.endpoint = v.endpoint",
+};
+
+const APPOINT: RowStatement = RowStatement {
+    head: "WITH v (endpoint, appointment) AS (VALUES ",
+    row: "(?, ?)",
+    tail: ") UPDATE devices SET appointment = v.appointment FROM v WHERE devices.endpoint = v.endpoint",
 };
 
 const DEREGISTER: RowStatement = RowStatement {
@@ -84,11 +94,16 @@ struct Written<'c> {
     registered: Option<Registered<'c>>,
     reported: Option<Reported>,
     evidence: Option<&'c [Evidence]>,
+    appointed: Option<Appointed>,
     deregistered: Option<UtcMillis>,
 }
 
+/// What a device was given for an appointment, or that it has its own lifetime.
+struct Appointed(Option<Appointment>);
+
 struct Registered<'c> {
     registration: &'c Registration,
+    wake_ups: Option<WakeUps>,
     /// What the device has announced last, as far as this registration is told of it.
     announced: Option<&'c Announced>,
     /// The first of them adds the device.
@@ -121,6 +136,7 @@ impl Registered<'_> {
                     .and_then(|announced| announced.root_path.clone()),
             )
             .bind(registration.message_id)
+            .bind(rhythm::write(self.wake_ups))
     }
 }
 
@@ -135,6 +151,7 @@ impl<'c> DeviceChanges<'c> {
         &mut self,
         endpoint: &'c str,
         registration: &'c Registration,
+        wake_ups: Option<WakeUps>,
         at: UtcMillis,
     ) {
         let device = self.device(endpoint, |device| {
@@ -146,6 +163,7 @@ impl<'c> DeviceChanges<'c> {
         let announced = (registration.announced.as_deref()).or_else(|| same?.announced);
         device.registered = Some(Registered {
             registration,
+            wake_ups,
             announced,
             first_at,
             at,
@@ -168,6 +186,10 @@ impl<'c> DeviceChanges<'c> {
     pub(super) fn evidence(&mut self, endpoint: &'c str, evidence: &'c [Evidence], at: UtcMillis) {
         self.report(endpoint, at);
         self.device(endpoint, |_| true).evidence = Some(evidence);
+    }
+
+    pub(super) fn appointed(&mut self, endpoint: &'c str, appointment: Option<Appointment>) {
+        self.device(endpoint, |_| true).appointed = Some(Appointed(appointment));
     }
 
     pub(super) fn deregistered(&mut self, endpoint: &'c str, at: UtcMillis) {
@@ -212,9 +234,11 @@ impl Round<'_> {
         let mut registered = Vec::new();
         let mut reported = Vec::new();
         let mut evidence = Vec::new();
+        let mut appointed = Vec::new();
         let mut deregistered = Vec::new();
         for (endpoint, device) in self.0 {
             evidence.extend(device.evidence.map(|it| (endpoint, it)));
+            appointed.extend(device.appointed.map(|it| (endpoint, it)));
             registered.extend(device.registered.map(|it| (endpoint, it)));
             reported.extend(device.reported.map(|it| (endpoint, it)));
             deregistered.extend(device.deregistered.map(|at| (endpoint, at)));
@@ -247,6 +271,11 @@ impl Round<'_> {
             .execute(conn, &evidence, |query, (endpoint, it)| {
                 let evidence = evidence::write(it);
                 query.bind((*endpoint).to_owned()).bind(evidence)
+            })
+            .await?;
+        APPOINT
+            .execute(conn, &appointed, |query, (endpoint, it)| {
+                query.bind((*endpoint).to_owned()).bind(rhythm::write(it.0))
             })
             .await?;
         DEREGISTER

@@ -28,6 +28,7 @@ use crate::{
 pub(super) const DOING: &str = "committing changes";
 
 /// Writes changes in the transaction, in their order. Returns what was not done.
+#[expect(clippy::too_many_lines, reason = "one match over all changes")]
 pub(super) async fn write(
     conn: &mut SqliteConnection,
     changes: &[Change],
@@ -39,8 +40,9 @@ pub(super) async fn write(
             Change::Registered {
                 endpoint,
                 registration,
+                wake_ups,
                 at,
-            } => devices.registered(endpoint, registration, *at),
+            } => devices.registered(endpoint, registration, *wake_ups, *at),
             Change::Deregistered { endpoint, at } => devices.deregistered(endpoint, *at),
             Change::VersionReported {
                 endpoint,
@@ -59,6 +61,10 @@ pub(super) async fn write(
                 evidence,
                 at,
             } => devices.evidence(endpoint, evidence, *at),
+            Change::Appointed {
+                endpoint,
+                appointment,
+            } => devices.appointed(endpoint, *appointment),
             Change::Stage {
                 upgrade,
                 attempt,

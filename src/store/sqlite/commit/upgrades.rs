@@ -119,6 +119,7 @@ impl<'c> Upgrades<'c> {
                 | Change::VersionReported { .. }
                 | Change::CoverageReported { .. }
                 | Change::Evidence { .. }
+                | Change::Appointed { .. }
                 | Change::Admitted { .. } => {}
             }
         }
