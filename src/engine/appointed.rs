@@ -8,6 +8,17 @@ use crate::{
 /// The lifetime of a device is written once within that time: in one wake-up, that is.
 const PAUSE: Duration = Duration::from_mins(3);
 
+/// What a device did with the lifetime that it was written last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Taken {
+    /// Nothing is known.
+    Open,
+    /// It has answered that it takes it.
+    Answered,
+    /// It has said that it has it.
+    Told,
+}
+
 /// What was agreed with a device.
 #[derive(Debug)]
 pub(super) struct Appointed {
@@ -19,8 +30,8 @@ pub(super) struct Appointed {
     pub(super) due: Instant,
     /// When its lifetime was written last; `None` when it was not in this run of the server.
     pub(super) written_at: Option<Instant>,
-    /// It has taken what was written.
-    pub(super) taken: bool,
+    /// What it did with that.
+    pub(super) taken: Taken,
     /// It takes the value as TLV only.
     pub(super) in_tlv: bool,
     /// It may have another lifetime than its own from before the last write.
@@ -38,11 +49,15 @@ impl Appointed {
             counted_from: due.before(stored.timer.interval(stored.written_s)),
             due,
             written_at: None,
-            taken: true,
+            taken: Taken::Answered,
             in_tlv: false,
             owes: true,
             refused: 0,
         }
+    }
+
+    pub(super) fn is_taken(&self) -> bool {
+        self.taken >= Taken::Answered
     }
 
     /// Its client counts from now on.

@@ -7,12 +7,18 @@
 
 use std::time::Duration;
 
-use super::{Change, Engine, appointed::Appointed, asked::Tag, key::DeviceKey, link::below};
+use super::{
+    Change, Engine,
+    appointed::{Appointed, Taken},
+    asked::Tag,
+    key::DeviceKey,
+    link::below,
+};
 use crate::{
     clock::Instant,
     coap::{Code, ContentFormat, EXCHANGE_LIFETIME, Kind, MessageBuilder, QueuedRequest},
     config::Appointments,
-    ledger::{Appointment, Happened, Repeated, UpdateTimer, WakeUps},
+    ledger::{Appointment, Deadline, Happened, Repeated, UpdateTimer, WakeUps},
     lwm2m::{Container, MAX_LIFETIME_S, ResourcePath, Wrapping, format},
 };
 
@@ -31,10 +37,7 @@ impl Engine {
         // What is without end, or longer than is granted, could not be written back as it was.
         let finite = (device.registration.as_ref())
             .is_some_and(|registration| registration.lifetime_s < MAX_LIFETIME_S);
-        self.profile(key).appointments == Appointments::Lifetime
-            && device.sleeps()
-            && finite
-            && !refuses
+        self.profile(key).appointments == Appointments::Lifetime && finite && !refuses
     }
 
     /// When a device that sleeps is to be expected: by appointment, or as it has come before.
@@ -44,7 +47,7 @@ impl Engine {
         let known = device.known.as_ref()?;
         let under_way = device.link.is_pending(|tag| *tag == Tag::Lifetime);
         let appointed = (known.appointed.as_ref())
-            .filter(|it| it.stored.at.is_some() && (it.taken || under_way))
+            .filter(|it| it.stored.at.is_some() && (it.is_taken() || under_way))
             .map(|it| it.due)
             .filter(|due| now.instant < *due + GRACE);
         appointed.or_else(|| {
@@ -56,14 +59,17 @@ impl Engine {
     /// Has the device come at about that time, for a slot that is expected for it at `turn`.
     pub(super) fn appoint(&mut self, key: DeviceKey, at: Instant, turn: Instant) {
         let now = self.now.instant;
+        // Nobody is made to be silent for so long that it counts as gone.
+        let patience = Deadline::DeviceHeard.duration(&self.config.upgrade);
+        let at = at.min(now + patience / 4 * 3);
         let window = self.listens(key);
         let device = self.device(key);
-        let awake = device.is_awake(now, window) && !device.silent;
+        let awake = device.sleeps() && device.is_awake(now, window) && !device.silent;
         let busy = device.link.is_pending(|_| true);
         let before = (device.known.as_ref()).and_then(|known| known.appointed.as_ref());
         let settled = before.is_some_and(|before| {
             let early = at.since(now) / 8 + Duration::from_mins(1);
-            let comes = before.taken && before.stored.at.is_some();
+            let comes = before.is_taken() && before.stored.at.is_some();
             comes && before.due <= turn && before.due + early >= at
         });
         let lately = before.is_some_and(|before| before.was_written_lately(now));
@@ -97,8 +103,14 @@ impl Engine {
         let free = device.session.is_none() && device.peer().is_some() && self.restoring.is_none();
         let stored = appointed.stored;
         let lately = appointed.was_written_lately(now) && stored.at.is_none();
+        let refuses = appointed.refused >= REFUSED_AT_MOST;
         let listens = device.is_awake(now, self.listens(key)) && !device.silent;
-        if !free || lately || !listens || device.link.is_pending(|_| true) || !self.store_available
+        if !free
+            || lately
+            || refuses
+            || !listens
+            || device.link.is_pending(|_| true)
+            || !self.store_available
         {
             return;
         }
@@ -139,13 +151,19 @@ impl Engine {
             counted_from: now,
             due: now,
             written_at: Some(now),
-            taken: false,
+            taken: Taken::Open,
             in_tlv,
             owes: before.is_some(),
             refused: before.map_or(0, |before| before.refused),
         });
         appointed.counts(now);
         known.appointed = Some(appointed);
+        // Whether it answers or not, it may be silent for so long.
+        if let Some(registration) = self.device_mut(key).registration.as_mut() {
+            let until = now + Duration::from_secs(stored.written_s.into());
+            registration.expires = registration.expires.max(until);
+        }
+        self.persist_registration(key, None);
         self.store_appointment(key, Some(stored));
         self.send_lifetime(key, stored.written_s, in_tlv);
     }
@@ -185,14 +203,19 @@ impl Engine {
         };
         let stored = appointed.stored;
         if code.is_some_and(Code::is_success) {
-            (appointed.taken, appointed.refused) = (true, 0);
+            appointed.taken = appointed.taken.max(Taken::Answered);
+            appointed.refused = 0;
             appointed.counts(now.instant);
             // It lasts so long now, whether the device says so or not.
             if let Some(registration) = device.registration.as_mut() {
-                registration.lifetime_s = registration.lifetime_s.max(stored.written_s);
+                registration.lifetime_s = match stored.at {
+                    Some(_) => registration.lifetime_s.max(stored.written_s),
+                    None => stored.usual_s,
+                };
                 registration.expires =
                     (registration.expires).max(now.instant + registration.lifetime());
             }
+            self.persist_registration(key, None);
             return match stored.at {
                 Some(at) => {
                     self.note_once(key, Repeated::Appointed, || Happened::Appointed { at });
@@ -210,8 +233,8 @@ impl Engine {
         }
         // What it took before is written back; one that cannot do now what it could before is asked again.
         known.refuses_lifetime = true;
-        appointed.refused += 1;
-        if appointed.owes && appointed.refused < REFUSED_AT_MOST {
+        appointed.refused = appointed.refused.saturating_add(1);
+        if appointed.owes {
             appointed.stored.at = None;
             let stored = appointed.stored;
             self.store_appointment(key, Some(stored));
@@ -235,24 +258,28 @@ impl Engine {
         let Some(appointed) = known.and_then(|known| known.appointed.as_mut()) else {
             return;
         };
+        let taken = appointed.taken;
         let stored = &mut appointed.stored;
-        if appointed.taken && stored.at.is_some() {
+        if taken >= Taken::Answered && stored.at.is_some() {
             let took = now.since(appointed.counted_from);
             stored.timer = stored.timer.seen(stored.written_s, took);
         }
         let mut over = false;
+        let has_it = lifetime_s == Some(stored.written_s);
         // A write that is under way may yet arrive, or a copy of it; and what comes may be the repeat of what was said before.
         let written_at = appointed.written_at.unwrap_or(started_at);
-        let arrived = !under_way && appointed.taken && now.since(written_at) > EXCHANGE_LIFETIME;
-        if let Some(has_s) = lifetime_s.filter(|_| arrived) {
-            let its_own = has_s == stored.usual_s;
-            // With a restart of the server the last write may not have left: it has what it was given before. Otherwise somebody
-            // else has given it another.
-            let not_ours = has_s != stored.written_s && appointed.written_at.is_some();
-            over = its_own || not_ours;
+        let arrived =
+            !under_way && taken >= Taken::Answered && now.since(written_at) > EXCHANGE_LIFETIME;
+        if let Some(has_s) = lifetime_s.filter(|_| arrived && !has_it) {
+            // With a restart of the server the last write may not have left: it has what it was given before. And a client may
+            // round what it is given. Only of one that has said that it has it, another value is somebody else's.
+            over = has_s == stored.usual_s || taken == Taken::Told;
             stored.written_s = has_s;
         }
-        appointed.taken |= lifetime_s == Some(stored.written_s);
+        over |= has_it && stored.written_s == stored.usual_s;
+        if has_it {
+            appointed.taken = Taken::Told;
+        }
         appointed.counts(now);
         if over {
             self.forget_appointment(key);

@@ -81,7 +81,8 @@ impl WakeUps {
         let regular = self.seen >= Self::CONVINCING && self.spread_s <= self.period_s / 32;
         let missed = now.0.saturating_sub(self.last_at.0).checked_div(period_ms);
         let missed = missed.filter(|missed| regular && *missed < Self::MISSED_AT_MOST)?;
-        Some(UtcMillis(self.last_at.0 + (missed.max(0) + 1) * period_ms))
+        let ahead_ms = missed.max(0).saturating_add(1).saturating_mul(period_ms);
+        Some(UtcMillis(self.last_at.0.saturating_add(ahead_ms)))
     }
 }
 

@@ -14,7 +14,7 @@ mod estimates;
 mod nods;
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     time::Duration,
 };
 
@@ -559,11 +559,12 @@ impl Gate {
 
     /// When each of these who wait in a lane will have a slot, as far as they can be reached then.
     fn turns(&self, now: Instant, lane: Lane, devices: &[DeviceId]) -> HashMap<DeviceId, Instant> {
+        let nodding: HashSet<DeviceId> = devices.iter().copied().collect();
         let look = |device| {
             let waiter = self.waiting.get(&device);
             let mut outlook = outlook(waiter, &self.estimates, now);
             let appoints = waiter.is_some_and(|waiter| waiter.presence.comes_when_told());
-            if appoints && devices.contains(&device) {
+            if appoints && nodding.contains(&device) {
                 outlook.reach = Instant::MAX;
             }
             outlook

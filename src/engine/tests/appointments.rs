@@ -159,6 +159,16 @@ fn its_lifetime_is_written_so_that_it_comes_and_written_back_when_the_upgrade_is
     assert_eq!((owed.usual_s, owed.at), (86_400, None));
     it.answers(write, Code::CHANGED);
     assert_eq!(it.stored(), None);
+    let lifetime_s = it
+        .world
+        .changes
+        .iter()
+        .rev()
+        .find_map(|change| match change {
+            Change::Registered { registration, .. } => Some(registration.lifetime_s),
+            _ => None,
+        });
+    assert_eq!(lifetime_s, Some(86_400));
     it.world.pass_s(600);
     it.device.update(&mut it.world);
     assert_eq!(written(&mut it.device, &mut it.world).len(), 0);

@@ -253,6 +253,7 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
             taken: self.active(),
             ceiling: u32::MAX,
             free_by: None,
+            reserved: false,
             later: None,
             ends: None,
             behind: 0,
@@ -275,8 +276,11 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
     }
 
     /// None of that limit is awake: whoever is expected next may need the lane emptier.
-    fn expect_in_class(&mut self, limit: u32, walk: &mut Walk) {
+    fn expect_in_class(&mut self, limit: u32, walk: &mut Walk, asleep: &mut Vec<Order>) {
         let now = walk.now;
+        for order in asleep.drain(..) {
+            self.doze(&order);
+        }
         let Some(class) = self.classes.get_mut(&limit) else {
             return;
         };
@@ -359,7 +363,7 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
             class.has_overtaken = has_overtaken;
         }
         if !somebody {
-            self.expect_in_class(limit, walk);
+            self.expect_in_class(limit, walk, asleep);
         }
         next
     }
@@ -384,6 +388,8 @@ struct Walk {
     ceiling: u32,
     /// Whoever is admitted is to have ended by then.
     free_by: Option<Instant>,
+    /// Somebody is there who needs the lane emptier, and not only expected.
+    reserved: bool,
     /// When there is something to do, though nothing happens until then.
     later: Option<Instant>,
     ends: Option<Vec<Instant>>,
@@ -411,6 +417,7 @@ impl Walk {
             // Slots that are kept for somebody have no end: whoever is looked for may turn out to be away.
             let by = turn.unwrap_or(self.now);
             self.free_by = Some(self.free_by.map_or(by, |other| other.min(by)));
+            self.reserved = true;
         }
         self.behind += 1;
         turn
@@ -458,7 +465,7 @@ impl Walk {
             }
             return false;
         }
-        if has_overtaken {
+        if has_overtaken && self.reserved {
             return true; // one turn for each of the others
         }
         let until = *held_since.get_or_insert(self.now) + self.overtake;
