@@ -46,15 +46,12 @@ pub(super) async fn adopt(
     devices: &[NewDevice],
     revision: &mut i64,
 ) -> Result<(), sqlx::Error> {
-    let endpoints = json_list(devices.iter().map(|device| &device.endpoint));
-    let products = json_list(devices.iter().map(|device| &device.product));
+    let devices = json_list((devices.iter()).map(|device| (&device.endpoint, &device.product)));
     let newcomers: Vec<i64> = sqlx::query_scalar(
-        "SELECT d.id FROM json_each(?) j JOIN json_each(?) v ON v.key = j.key \
-             CROSS JOIN devices d ON d.endpoint = j.value \
-         WHERE d.revision = 0 AND d.removed = 0 AND d.product = v.value",
+        "SELECT d.id FROM json_each(?) j CROSS JOIN devices d ON d.endpoint = j.value ->> 0 \
+         WHERE d.revision = 0 AND d.removed = 0 AND d.product = j.value ->> 1",
     )
-    .bind(endpoints)
-    .bind(products)
+    .bind(devices)
     .fetch_all(&mut *conn)
     .await?;
     for device in newcomers {
