@@ -317,6 +317,7 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
                 continue;
             };
             if (walk.ceiling..limit).contains(&walk.taken) {
+                somebody = true;
                 break; // the slot is about to be another's
             }
             let outlook = look(device);
