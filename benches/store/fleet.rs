@@ -17,6 +17,7 @@ use cellwise::{
         BatchId, Catalog as _, Events as _, NewDevice, NewPackage, NewTask, NewWebhook, Selection,
         SqliteStore, WebhookId,
     },
+    task::TaskRules,
 };
 
 pub(crate) const T0: UtcMillis = UtcMillis(1_800_000_000_000);
@@ -159,7 +160,9 @@ pub(crate) fn task(package: PackageId, selection: Selection) -> NewTask {
         retry: RetryPolicy {
             attempts: 3,
             interval_s: 3_600,
+            ..RetryPolicy::default()
         },
+        rules: TaskRules::default(),
         webhook: None,
         created_at: T0,
     }

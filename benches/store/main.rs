@@ -11,11 +11,11 @@ mod waits;
 use std::{process::ExitCode, time::Duration};
 
 use cellwise::{
-    clock::UtcMillis,
+    clock::{Instant, Now, UtcMillis},
     ledger::UpgradeId,
     shard::COMMIT_BATCH,
     store::{Agenda as _, Inventory as _, Journal as _, Ledger as _, SqliteStore},
-    task::plan,
+    task::{Paces, plan},
 };
 use clap::{Parser, ValueEnum};
 use fleet::{Fleet, T0, next_batch, t};
@@ -136,7 +136,7 @@ async fn create_tasks(fleet: &Fleet, store: &SqliteStore, figures: &mut Figures)
         if name == "list" {
             let waits = Waits::begin(fleet, store);
             let begun = now();
-            store.stop_task(task.id, t(1)).await.unwrap();
+            store.stop_task(task.id, t(1), false).await.unwrap();
             store.delete_task(task.id).await.unwrap();
             figures.seconds("task_stopped_and_deleted_s", begun.elapsed());
             waits
@@ -198,8 +198,12 @@ async fn startable(store: &SqliteStore, figures: &mut Figures) {
     ] {
         let times = lists::times(200, async |_| {
             let heads = store.task_heads(at).await.unwrap();
-            let tasks = plan(&heads, at).start;
-            store.due_upgrades(&tasks, at, 500).await.unwrap();
+            let now = Now {
+                instant: Instant::ZERO,
+                utc: at,
+            };
+            let sources = plan(&heads, &Paces::default(), now).start;
+            store.due_upgrades(&sources, at, 500).await.unwrap();
         })
         .await;
         lists::add(name, &times, figures);
@@ -256,7 +260,7 @@ async fn stop_and_delete(store: &SqliteStore, figures: &mut Figures) {
     let webhook = fleet::webhook(store).await;
     let task = store.tasks(None, 1).await.unwrap().items.remove(0).id;
     let begun = now();
-    store.stop_task(task, t(3_600)).await.unwrap();
+    store.stop_task(task, t(3_600), false).await.unwrap();
     figures.seconds("task_with_webhook_stopped_s", begun.elapsed());
     lists::measure_events(store, task, webhook, figures).await;
 }

@@ -69,9 +69,10 @@ impl FieldError {
 }
 
 /// The words after `urn:cellwise:problem:` that tell what kind of problem it is.
-const KINDS: [&str; 33] = [
+const KINDS: [&str; 36] = [
     "bad-parameter",
     "bad-path",
+    "changed-meanwhile",
     "device-exists",
     "disk-full",
     "empty-package",
@@ -91,7 +92,9 @@ const KINDS: [&str; 33] = [
     "package-superseded",
     "refused",
     "store-unavailable",
+    "task-ended",
     "task-finished",
+    "task-held",
     "task-running",
     "too-large",
     "too-many-requests",

@@ -4,8 +4,9 @@ use axum::http::StatusCode;
 
 use super::{extract::too_large, problem::Problem};
 use crate::store::{
-    AddWebhookError, CancelUpgradeError, CreateTaskError, DeletePackageError, DeleteTaskError,
-    FileError, InsertPackageError, StopTaskError, StoreError, UpdateDeviceError, UploadError,
+    AddWebhookError, CancelUpgradeError, ChangeTaskError, CreateTaskError, DeletePackageError,
+    DeleteTaskError, FileError, InsertPackageError, StopTaskError, StoreError, UpdateDeviceError,
+    UploadError,
 };
 
 /// What failed for a moment is worth another try.
@@ -104,6 +105,32 @@ impl From<CreateTaskError> for Problem {
             }
             CreateTaskError::Webhook(error) => error.into(),
             CreateTaskError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ChangeTaskError> for Problem {
+    fn from(error: ChangeTaskError) -> Self {
+        match error {
+            ChangeTaskError::NotFound(_) => Self::not_found(error),
+            ChangeTaskError::Ended { .. } | ChangeTaskError::PackageDeleted(_) => {
+                Self::conflict("task-ended", "The task cannot be changed any more", error)
+            }
+            ChangeTaskError::Held { .. }
+            | ChangeTaskError::NotHeld(_)
+            | ChangeTaskError::NotApproved(_)
+            | ChangeTaskError::NoApprovalAsked(_)
+            | ChangeTaskError::LastPhase(_) => {
+                Self::conflict("task-held", "The task does not stand so", error)
+            }
+            ChangeTaskError::Changed { .. } => Self::new(
+                StatusCode::PRECONDITION_FAILED,
+                "changed-meanwhile",
+                "Somebody has changed it meanwhile",
+                error,
+            ),
+            ChangeTaskError::Stop(error) => error.into(),
+            ChangeTaskError::Store(error) => error.into(),
         }
     }
 }

@@ -1,5 +1,8 @@
 //! `/v1/tasks`.
 
+pub(super) mod changes;
+mod rules;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
@@ -9,7 +12,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
+
+use rules::{PhaseBody, PhaseStandBody, RateBody, ThresholdBody};
 
 use super::{
     ApiState,
@@ -19,8 +24,10 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{PackageId, RetryPolicy, TaskId, TaskState},
-    store::{CreateTaskError, NewTask, Overlaps, Selection, TaskRecord, UpgradeState},
+    ledger::{PackageId, Reasons, RetryPolicy, TaskId, TaskState},
+    store::{Approval, CreateTaskError, NewTask, Overlaps, Selection, TaskRecord, UpgradeState},
+    task::{HoldReason, Stand, TaskRules, Windows},
+    wording,
 };
 
 const MAX_NAME: usize = 200;
@@ -50,6 +57,28 @@ pub(super) struct TaskBody {
     /// What follows a failure; `null` when nothing does.
     #[schema(required)]
     retry: Option<RetryBody>,
+    /// What it does, and what it waits for.
+    stand: StandBody,
+    /// The phase that runs, from 1.
+    phase: u32,
+    /// Its phases, and what came of them; a task that was created without has one.
+    phases: Vec<PhaseStandBody>,
+    /// Thresholds of failures at which it pauses or stops by itself.
+    abort: Vec<ThresholdBody>,
+    /// How fast upgrades begin; `null`: as fast as admission lets them.
+    #[schema(required)]
+    rate: Option<RateBody>,
+    /// When upgrades may begin; `null`: at any time.
+    #[schema(required, value_type = Option<rules::WindowsBody>)]
+    windows: Option<Windows>,
+    /// What has not begun by then is not done any more (`expired`).
+    #[schema(required, format = DateTime)]
+    not_after: Option<String>,
+    /// Who approved it, or refused to; `null`: nobody was asked, or nobody has answered.
+    #[schema(required)]
+    approval: Option<ApprovalBody>,
+    /// Counts the changes of how it is run, from 1; the `ETag` of this answer.
+    revision: u32,
     /// When it starts or started.
     #[schema(format = DateTime)]
     start_at: String,
@@ -113,12 +142,50 @@ impl From<Overlaps> for OverlapsBody {
     }
 }
 
+/// What a task does, and what it waits for.
+#[derive(Debug, Serialize, ToSchema)]
+struct StandBody {
+    /// A stable word: `scheduled`, `running`, `phase`, `window_closed`, `paused`, `failures`, `phase_done`, `phase_failed`,
+    /// `approval`, `stopping`, `stopped` or `finished`.
+    code: &'static str,
+    /// The same in a sentence.
+    text: String,
+}
+
+/// Who approved a task, or refused to.
+#[derive(Debug, Serialize, ToSchema)]
+struct ApprovalBody {
+    /// Whether it was approved.
+    approved: bool,
+    /// Who.
+    by: String,
+    /// What was said of it.
+    #[schema(required)]
+    note: Option<String>,
+    /// When.
+    #[schema(format = DateTime)]
+    at: String,
+}
+
+impl From<Approval> for ApprovalBody {
+    fn from(approval: Approval) -> Self {
+        Self {
+            approved: approval.approved,
+            by: approval.by,
+            note: approval.note,
+            at: approval.at.to_string(),
+        }
+    }
+}
+
 /// A task's state.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum TaskStateName {
+    AwaitingApproval,
     Scheduled,
     Running,
+    Paused,
     Stopping,
     Stopped,
     Finished,
@@ -136,30 +203,63 @@ struct RetryBody {
     #[schema(maximum = 604_800, example = 300)]
     #[serde(deserialize_with = "extract::whole")]
     interval_seconds: u32,
+    /// Only failures for these reasons are tried again; those for any when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = json!(["device_not_heard", "download_timed_out"]))]
+    reasons: Option<Vec<String>>,
 }
 
-impl From<TaskRecord> for TaskBody {
-    fn from(task: TaskRecord) -> Self {
+impl TaskBody {
+    #[expect(clippy::too_many_lines, reason = "one field after the other")]
+    pub(super) fn new(task: TaskRecord, now: UtcMillis) -> Self {
         let counts = UpgradeState::all()
             .map(|state| (state.name(), task.counts.get(&state).copied().unwrap_or(0)))
             .collect();
+        let rules = &task.rules;
+        let results = (task.phase, &*task.results);
+        let hold = task.hold.as_ref();
+        let stand = Stand::of(task.state, task.start_at, rules, hold, results, now);
         Self {
             total: task.total(),
             counts,
             id: task.id.0,
-            state: match task.state {
-                TaskState::Scheduled => TaskStateName::Scheduled,
-                TaskState::Running => TaskStateName::Running,
-                TaskState::Stopping => TaskStateName::Stopping,
-                TaskState::Stopped => TaskStateName::Stopped,
-                TaskState::Finished => TaskStateName::Finished,
+            state: match (task.state, &stand) {
+                (_, Stand::Held(hold)) if hold.why == HoldReason::Approval => {
+                    TaskStateName::AwaitingApproval
+                }
+                (_, Stand::Held(_)) => TaskStateName::Paused,
+                (TaskState::Scheduled, _) => TaskStateName::Scheduled,
+                (TaskState::Running, _) => TaskStateName::Running,
+                (TaskState::Stopping, _) => TaskStateName::Stopping,
+                (TaskState::Stopped, _) => TaskStateName::Stopped,
+                (TaskState::Finished, _) => TaskStateName::Finished,
             },
+            stand: StandBody {
+                code: stand.code(),
+                text: match (&stand, hold) {
+                    // it has stopped by itself
+                    (Stand::Over(_), Some(why)) => {
+                        format!("{}: {}", wording::stand(&stand), wording::hold(why))
+                    }
+                    _ => wording::stand(&stand),
+                },
+            },
+            phase: task.phase + 1,
+            phases: rules::phases(rules, task.phase, &task.results),
+            abort: rules.abort.iter().map(Into::into).collect(),
+            rate: rules.rate.map(Into::into),
+            windows: rules.windows.clone(),
+            not_after: rules.not_after.map(|at| at.to_string()),
+            approval: task.approval.map(Into::into),
+            revision: task.revision,
             package_id: task.package.0,
             product: task.product,
             version: task.version.to_string(),
-            retry: (task.retry.attempts > 0).then_some(RetryBody {
+            retry: (task.retry.attempts > 0).then(|| RetryBody {
                 attempts: task.retry.attempts,
                 interval_seconds: task.retry.interval_s,
+                reasons: (task.retry.reasons != Reasons::default())
+                    .then(|| task.retry.reasons.words().map(str::to_owned).collect()),
             }),
             start_at: task.start_at.to_string(),
             created_at: task.created_at.to_string(),
@@ -168,6 +268,15 @@ impl From<TaskRecord> for TaskBody {
             name: task.name,
         }
     }
+
+    fn revision(&self) -> u32 {
+        self.revision
+    }
+}
+
+/// The answer that shows a task.
+fn shown(state: &ApiState, task: TaskRecord) -> Response {
+    TaskBody::new(task, state.now()).into_response()
 }
 
 /// A task to be created. Exactly one of `devices`, `product` and `all` says for whom.
@@ -197,6 +306,22 @@ pub(super) struct CreateTask {
     start_at: Option<String>,
     /// What follows a failure; nothing when not given.
     retry: Option<RetryBody>,
+    /// Its phases, 100 at most; without any, all devices begin when it starts.
+    #[schema(max_items = 100)]
+    phases: Option<Vec<PhaseBody>>,
+    /// Thresholds of failures at which it pauses or stops by itself, 20 at most.
+    #[schema(max_items = 20)]
+    abort: Option<Vec<ThresholdBody>>,
+    /// How fast upgrades begin.
+    rate: Option<RateBody>,
+    /// When upgrades may begin; at any time when not given.
+    #[schema(value_type = Option<rules::WindowsBody>)]
+    windows: Option<Windows>,
+    /// What has not begun by then is not done any more, RFC 3339.
+    #[schema(format = DateTime)]
+    not_after: Option<String>,
+    /// Whether somebody has to approve it before it starts.
+    approval: Option<bool>,
     /// Told of every outcome of this task, besides the webhooks for all tasks.
     webhook: Option<TaskWebhook>,
 }
@@ -218,6 +343,14 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let webhook = body.webhook.take();
     let start_at = body.start_at.take();
+    let said = rules::Said {
+        phases: body.phases.take(),
+        abort: body.abort.take(),
+        rate: body.rate.take(),
+        windows: body.windows.take(),
+        not_after: body.not_after.take(),
+        approval: body.approval.unwrap_or_default(),
+    };
     let mut new = to_task(body, state.now())?;
     if state.store.package(new.package).await?.is_none() {
         return Err(CreateTaskError::PackageNotFound(new.package).into());
@@ -226,6 +359,7 @@ pub(super) async fn create(
         let at = parse_start(&text, new.created_at);
         new.start_at = Some(at.map_err(|detail| Problem::field("start_at", detail))?);
     }
+    new.rules = said.rules(new.start_at.unwrap_or(new.created_at))?;
     if let Some(webhook) = webhook {
         new.webhook = Some(webhook.check(&state).await?);
     }
@@ -235,7 +369,7 @@ pub(super) async fn create(
     // The task is there, whatever comes of this: an error would have it created once more.
     let overlaps = state.store.overlaps(task.id, MAX_OVERLAPS).await;
     let body = Json(CreatedTask {
-        task: TaskBody::from(task),
+        task: TaskBody::new(task, state.now()),
         overlaps: overlaps
             .inspect_err(|error| tracing::warn!(%error, "overlaps of a task are not known"))
             .map(OverlapsBody::from)
@@ -279,6 +413,8 @@ fn to_task(body: CreateTask, now: UtcMillis) -> Result<NewTask, Problem> {
             retry.interval_seconds <= MAX_RETRY_INTERVAL_S,
             format!("0 to {MAX_RETRY_INTERVAL_S} are possible"),
         );
+        let reasons = retry.reasons.as_deref().unwrap_or_default();
+        changes::check_reasons("retry.reasons", reasons)?;
     }
     fields.finish()?;
     Ok(NewTask {
@@ -291,7 +427,9 @@ fn to_task(body: CreateTask, now: UtcMillis) -> Result<NewTask, Problem> {
             .map_or(RetryPolicy::default(), |retry| RetryPolicy {
                 attempts: retry.attempts,
                 interval_s: retry.interval_seconds,
+                reasons: Reasons::of(retry.reasons.iter().flatten().map(String::as_str)),
             }),
+        rules: TaskRules::default(),
         webhook: None,
         created_at: now,
     })
@@ -330,7 +468,9 @@ pub(super) async fn list(
 ) -> Result<Json<ListBody<TaskBody>>, Problem> {
     let before = paging.after::<i64>("tasks")?.map(TaskId);
     let page = state.store.tasks(before, paging.limit()?).await?;
-    let body = ListBody::new(page, "tasks", |task| task.id.0, TaskBody::from);
+    let now = state.now();
+    let body = |task| TaskBody::new(task, now);
+    let body = ListBody::new(page, "tasks", |task: &TaskRecord| task.id.0, body);
     Ok(Json(body))
 }
 
@@ -338,24 +478,25 @@ pub(super) async fn list(
 #[utoipa::path(get, path = "/v1/tasks/{id}", operation_id = "get_task", tag = "tasks",
     params(("id" = i64, Path, description = "Its number")),
     responses(
-        (status = 200, description = "The task", body = TaskBody),
+        (status = 200, description = "The task", body = TaskBody, headers(("ETag" = String, description = "Its revision"))),
         (status = 404, description = "There is no such task", body = Problem),
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
     Path(id): Path<i64>,
-) -> Result<Json<TaskBody>, Problem> {
+) -> Result<Response, Problem> {
     let task = state.store.task(TaskId(id)).await?;
-    task.map(|task| Json(task.into()))
+    task.map(|task| shown(&state, task))
         .ok_or_else(|| Problem::not_found(format!("there is no task {id}")))
 }
 
 /// Stop a task.
 ///
 /// Upgrades that wait are cancelled at once, those that run are ended; the task is `stopping` until the
-/// last of them has ended. Stopping it again changes nothing.
+/// last of them has ended. With `soft`, upgrades that hold a slot of their cell (they download, or install) go on to their end,
+/// and none of them is tried again. Stopping it again changes nothing, but that one that was stopped so can be stopped without.
 #[utoipa::path(post, path = "/v1/tasks/{id}/stop", operation_id = "stop_task", tag = "tasks",
-    params(("id" = i64, Path, description = "Its number")),
+    params(("id" = i64, Path, description = "Its number"), StopParams),
     responses(
         (status = 200, description = "The task, stopping or stopped", body = TaskBody),
         (status = 404, description = "There is no such task", body = Problem),
@@ -364,10 +505,21 @@ pub(super) async fn get(
 pub(super) async fn stop(
     State(state): State<ApiState>,
     Path(id): Path<i64>,
-) -> Result<Json<TaskBody>, Problem> {
-    let task = state.store.stop_task(TaskId(id), state.now()).await?;
+    Query(params): Query<StopParams>,
+) -> Result<Response, Problem> {
+    let (now, soft) = (state.now(), params.soft.unwrap_or_default());
+    let task = state.store.stop_task(TaskId(id), now, soft).await?;
     state.signals.written();
-    Ok(Json(task.into()))
+    Ok(shown(&state, task))
+}
+
+/// How a task is stopped.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct StopParams {
+    /// What holds a slot of its cell goes on to its end.
+    soft: Option<bool>,
 }
 
 /// Delete a task with its upgrades and their timelines.

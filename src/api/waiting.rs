@@ -5,10 +5,9 @@ use std::time::Duration;
 use super::heard::LastHeard;
 use crate::{
     clock::UtcMillis,
-    ledger::{DeviceRecord, QueueMode, Stage, UpgradeId},
+    ledger::{DeviceRecord, QueueMode, Stage},
     store::{UpgradeDetail, UpgradeState},
-    task::{self, NotYet},
-    wording,
+    task, wording,
 };
 
 /// What an upgrade waits for at `now`; `None` once it has ended.
@@ -20,7 +19,7 @@ pub(super) fn explain(
     let upgrade = &detail.upgrade;
     match upgrade.state {
         UpgradeState::Pending => Some(match task::explain(detail.candidate.as_ref()?, now) {
-            Err(not_yet) => not_yet_because(not_yet),
+            Err(not_yet) => wording::not_yet(&not_yet),
             Ok(()) => "it is about to begin".to_owned(),
         }),
         UpgradeState::Active(_) if upgrade.cancel_requested_at.is_some() => {
@@ -40,17 +39,6 @@ pub(super) fn explain(
             Some(format!("{what}; {} left", span(deadline.since(now))))
         }
         UpgradeState::Succeeded | UpgradeState::Failed | UpgradeState::Cancelled => None,
-    }
-}
-
-fn not_yet_because(why: NotYet) -> String {
-    match why {
-        NotYet::TaskScheduled(at) => format!("the task starts at {at}"),
-        NotYet::TaskNotRunning(state) => format!("the task is {}", state.name()),
-        NotYet::Until(at) => format!("the next attempt begins at {at}"),
-        NotYet::DeviceBusy(UpgradeId(id)) => {
-            format!("upgrade {id} of the same device has to end first")
-        }
     }
 }
 

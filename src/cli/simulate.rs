@@ -132,6 +132,7 @@ fn scenario(args: &SimulateArgs) -> Result<Scenario, String> {
         retry: RetryPolicy {
             attempts: args.retry_attempts,
             interval_s: args.retry_interval_s,
+            ..RetryPolicy::default()
         },
         store: args.store,
         ..Scenario::new(args.devices as usize, args.cells, args.seed)

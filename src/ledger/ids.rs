@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Outcome;
+
 /// Identifies a task. Numbers are given by the store and never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -58,6 +60,11 @@ impl TaskState {
         .find(|state| state.name() == name)
     }
 
+    /// Whether upgrades of it may still begin.
+    pub const fn may_begin(self) -> bool {
+        matches!(self, Self::Scheduled | Self::Running)
+    }
+
     /// Whether upgrades of the task may be running: such a task cannot be deleted.
     pub const fn is_running(self) -> bool {
         matches!(self, Self::Running | Self::Stopping)
@@ -71,4 +78,39 @@ pub struct RetryPolicy {
     pub attempts: u32,
     /// Pause between a failure and the next attempt, seconds.
     pub interval_s: u32,
+    /// Failures that are tried again.
+    #[serde(default)]
+    pub reasons: Reasons,
 }
+
+/// Some of the reasons for which an attempt may end ([`Outcome::REASONS`]), or any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Reasons(
+    /// A bit for each; none stands for all.
+    u32,
+);
+
+impl Reasons {
+    /// These; any where there are none. Words that are no reasons are left out.
+    pub fn of<'r>(reasons: impl IntoIterator<Item = &'r str>) -> Self {
+        let bit = |reason: &str| Outcome::REASONS.iter().position(|known| *known == reason);
+        let bits = reasons.into_iter().filter_map(bit);
+        Self(bits.fold(0, |bits, bit| bits | 1 << bit))
+    }
+
+    /// Whether that reason is one of them.
+    pub fn has(self, reason: &str) -> bool {
+        self.0 == 0 || self.0 & Self::of([reason]).0 != 0
+    }
+
+    /// Their words; none where any is meant.
+    pub fn words(self) -> impl Iterator<Item = &'static str> {
+        let reasons = Outcome::REASONS.into_iter().enumerate();
+        let chosen = reasons.filter(move |(bit, _)| self.0 & 1 << bit != 0);
+        chosen.map(|(_, reason)| reason)
+    }
+}
+
+// a bit for each
+const _: () = assert!(Outcome::REASONS.len() <= 32);

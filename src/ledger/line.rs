@@ -291,6 +291,8 @@ pub enum Happened {
         #[serde(flatten)]
         facts: Box<Facts>,
     },
+    /// It had failed, and the operator has it tried again.
+    TakenUpAgain {},
     /// A sentence from before there were codes.
     Legacy {
         /// The sentence.

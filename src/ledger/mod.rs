@@ -22,7 +22,7 @@ pub use deadline::Deadline;
 pub use device_id::{DeviceId, DeviceIds};
 pub use evidence::{Evidence, FailedIn, ReportedFailure};
 pub use facts::{Facts, Fate, Inbound, Last, Limit, Outbound, Queue, Said, Sent, Told};
-pub use ids::{PackageId, RetryPolicy, TaskId, TaskState, UpgradeId};
+pub use ids::{PackageId, Reasons, RetryPolicy, TaskId, TaskState, UpgradeId};
 pub use lane::Lane;
 pub use line::{
     Asked, Doubt, Explanation, Form, Happened, Line, Misread, Postponed, Question, Repeated,

@@ -21,6 +21,8 @@ pub enum Cancellation {
     TaskStopped,
     /// Cancelled this upgrade alone.
     Upgrade,
+    /// Wanted it begun by a time that has passed.
+    Expired,
 }
 
 /// Why an upgrade is a success.
@@ -73,11 +75,12 @@ pub enum Failure {
 
 impl Outcome {
     /// Every word that [`reason`](Self::reason) has.
-    pub const REASONS: [&str; 21] = [
+    pub const REASONS: [&str; 22] = [
         "upgraded",
         "already_current",
         "task_stopped",
         "cancelled",
+        "expired",
         "device_not_heard",
         "version_query_timed_out",
         "version_query_refused",
@@ -113,6 +116,7 @@ impl Outcome {
             Self::Succeeded(Success::AlreadyCurrent) => "already_current",
             Self::Cancelled(Cancellation::TaskStopped) => "task_stopped",
             Self::Cancelled(Cancellation::Upgrade) => "cancelled",
+            Self::Cancelled(Cancellation::Expired) => "expired",
             Self::Failed(failure) => match failure {
                 Failure::DeviceNotHeard => "device_not_heard",
                 Failure::VersionQueryTimedOut => "version_query_timed_out",
@@ -175,6 +179,7 @@ impl Outcome {
             "already_current" => return Some(Self::Succeeded(Success::AlreadyCurrent)),
             "task_stopped" => return Some(Self::Cancelled(Cancellation::TaskStopped)),
             "cancelled" => return Some(Self::Cancelled(Cancellation::Upgrade)),
+            "expired" => return Some(Self::Cancelled(Cancellation::Expired)),
             "device_not_heard" => Failure::DeviceNotHeard,
             "version_query_timed_out" => Failure::VersionQueryTimedOut,
             "version_query_refused" => Failure::VersionQueryRefused(code()?),
@@ -265,6 +270,7 @@ mod tests {
             Outcome::Succeeded(Success::AlreadyCurrent),
             Outcome::Cancelled(Cancellation::TaskStopped),
             Outcome::Cancelled(Cancellation::Upgrade),
+            Outcome::Cancelled(Cancellation::Expired),
         ]
         .into_iter()
         .chain(failures.into_iter().map(Outcome::Failed))

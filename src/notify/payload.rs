@@ -31,7 +31,7 @@ impl Instance {
 pub enum Payload {
     /// An upgrade has ended.
     Upgrade(UpgradeEvent),
-    /// A task has ended.
+    /// A task has ended, or begins no further upgrade.
     Task(TaskEvent),
 }
 
@@ -52,7 +52,7 @@ pub struct UpgradeEvent {
     data: UpgradeEventData,
 }
 
-/// A task has ended.
+/// A task has ended, or begins no further upgrade.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TaskEvent {
     /// The same whenever the event is told: the idempotency key.
@@ -113,8 +113,15 @@ pub(super) struct TaskEventData {
     product: String,
     /// The package's version.
     version: String,
-    /// `finished` or `stopped`.
+    /// `finished`, `stopped` or `paused`.
     state: String,
+    /// Why it begins no further upgrade, or has stopped by itself: `paused`, `failures`, `phase_done`, `phase_failed` or
+    /// `approval`; `null` when an operator has stopped it, or it has finished.
+    #[schema(required)]
+    reason: Option<String>,
+    /// The same in words.
+    #[schema(required)]
+    detail: Option<String>,
     /// Upgrades that succeeded.
     succeeded: u64,
     /// Upgrades that failed.
@@ -126,7 +133,7 @@ pub(super) struct TaskEventData {
 /// Types of events about an upgrade.
 pub const UPGRADE_KINDS: [&str; 3] = ["upgrade.succeeded", "upgrade.failed", "upgrade.cancelled"];
 /// Types of events about a task.
-pub const TASK_KINDS: [&str; 2] = ["task.finished", "task.stopped"];
+pub const TASK_KINDS: [&str; 3] = ["task.finished", "task.stopped", "task.paused"];
 
 fn upgrade_kinds() -> Object {
     one_of(UPGRADE_KINDS)
@@ -182,6 +189,7 @@ impl Payload {
                 },
             }),
             Subject::Task {
+                hold,
                 succeeded,
                 failed,
                 cancelled,
@@ -195,6 +203,8 @@ impl Payload {
                     product,
                     version,
                     state,
+                    reason: hold.as_ref().map(|hold| hold.why.code().to_owned()),
+                    detail: hold.as_ref().map(wording::hold),
                     succeeded: *succeeded,
                     failed: *failed,
                     cancelled: *cancelled,

@@ -37,6 +37,7 @@ use crate::{
         Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage, NewTask, NewWebhook,
         Selection, SqliteStore, WebhookId,
     },
+    task::TaskRules,
 };
 
 /// What a test waits for comes within this.
@@ -185,6 +186,7 @@ impl House {
             selection: Selection::All,
             start_at: None,
             retry: RetryPolicy::default(),
+            rules: TaskRules::default(),
             webhook: None,
             created_at: now(),
         };

@@ -184,14 +184,16 @@ impl Rollout {
                 Reply::Done
             }
             Query::Heads(now) => Reply::Heads(store.task_heads(now).await?),
-            Query::BeginTasks(tasks) => {
-                store.begin_tasks(&tasks).await?;
+            Query::Move(moves) => {
+                store.make_moves(&moves, self.clock.now().utc).await?;
                 Reply::Done
             }
             Query::ToStop(limit) => Reply::ToStop(store.upgrades_to_stop(limit).await?),
-            Query::Due { tasks, now, limit } => {
-                Reply::Due(store.due_upgrades(&tasks, now, limit).await?)
-            }
+            Query::Due {
+                sources,
+                now,
+                limit,
+            } => Reply::Due(store.due_upgrades(&sources, now, limit).await?),
             Query::NextTime(now) => Reply::NextTime(store.next_due(now).await?),
         })
     }

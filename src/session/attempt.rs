@@ -481,10 +481,7 @@ pub fn leaves(before: &Negotiation, after: &Negotiation) -> Option<(u32, GateReq
 
 /// The change that says how an attempt ended: another follows a failure as long as the order says.
 pub fn ended(order: &UpgradeOrder, outcome: Outcome, facts: Facts, at: UtcMillis) -> Change {
-    let retry_at = match outcome {
-        Outcome::Failed(_) => crate::task::next_attempt_at(order.retry, order.attempt, at),
-        Outcome::Succeeded(_) | Outcome::Cancelled(_) => None,
-    };
+    let retry_at = crate::task::next_attempt_at(order.retry, order.attempt, &outcome, at);
     Change::Ended {
         upgrade: order.upgrade,
         task: order.task,

@@ -14,9 +14,9 @@ use std::{collections::HashSet, ops::Range, time::Duration};
 use crate::{
     clock::{Instant, Now, UtcMillis},
     engine::Command,
-    ledger::{TaskId, UpgradeId, UpgradeOrder},
+    ledger::{UpgradeId, UpgradeOrder},
     store::{DeviceChange, UpgradeToStop},
-    task::{Due, TaskHead, first_of_each_device, plan},
+    task::{Due, Move, Paces, Source, TaskHead, plan, that_begin},
 };
 
 /// Rows that are read, and commands that are given, at once.
@@ -52,7 +52,7 @@ pub enum Want {
 }
 
 /// A question to the store; each is an operation of [`crate::store::Store`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Query {
     /// `remove_newcomers`.
     RemoveNewcomers {
@@ -74,14 +74,14 @@ pub enum Query {
     ForgetRemoved(String),
     /// `task_heads`.
     Heads(UtcMillis),
-    /// `begin_tasks`.
-    BeginTasks(Vec<TaskId>),
+    /// `make_moves`.
+    Move(Vec<Move>),
     /// `upgrades_to_stop`.
     ToStop(u32),
     /// `due_upgrades`.
     Due {
-        /// The tasks, in the order of their first.
-        tasks: Vec<TaskId>,
+        /// Where from, in the order of their first.
+        sources: Vec<Source>,
         /// At this time.
         now: UtcMillis,
         /// So many at most.
@@ -120,8 +120,8 @@ enum Step {
     Stops,
     Stopping(Vec<Command>),
     Starts,
-    Beginning(Vec<TaskId>),
-    Due(Vec<TaskId>),
+    Moving(Vec<Move>),
+    Due(Vec<Source>),
     Starting(Vec<UpgradeOrder>),
     NextTime,
     Waits(Duration),
@@ -144,6 +144,12 @@ pub struct Reconciler {
     tried: HashSet<UpgradeId>,
     /// When the server started.
     started: Now,
+    /// How fast tasks begin that have a rate.
+    paces: Paces,
+    /// When there is another plan although nothing happens before.
+    planned_at: Option<UtcMillis>,
+    /// What became of tasks in this look.
+    moved: Vec<Move>,
     /// When devices that came by themselves are looked for next; `None` where nobody may come so, and those who did are left.
     newcomers_at: Option<Instant>,
 }
@@ -157,6 +163,9 @@ impl Reconciler {
             step: Step::Newcomers,
             tried: HashSet::new(),
             started: now,
+            paces: Paces::default(),
+            planned_at: None,
+            moved: Vec::new(),
             newcomers_at: open.then_some(now.instant + NEWCOMERS_STAY),
         }
     }
@@ -191,11 +200,11 @@ impl Reconciler {
                 self.want(now)
             }
             Step::Starts => Want::Ask(Query::Heads(now.utc)),
-            Step::Beginning(tasks) => Want::Ask(Query::BeginTasks(tasks.clone())),
+            Step::Moving(moves) => Want::Ask(Query::Move(moves.clone())),
             Step::Stops => Want::Ask(Query::ToStop(PAGE)),
             Step::Stopping(commands) => Want::Obey(commands.clone()),
-            Step::Due(tasks) => Want::Ask(Query::Due {
-                tasks: tasks.clone(),
+            Step::Due(sources) => Want::Ask(Query::Due {
+                sources: sources.clone(),
                 now: now.utc,
                 limit: PAGE,
             }),
@@ -238,20 +247,17 @@ impl Reconciler {
                     Step::Stopping(commands)
                 }
             }
-            (Step::Starts, Reply::Heads(heads)) => {
-                let plan = plan(&heads, now.utc);
-                if !plan.begin.is_empty() {
-                    Step::Beginning(plan.begin)
-                } else if plan.start.is_empty() {
-                    self.nothing_starts()
-                } else {
-                    Step::Due(plan.start)
-                }
+            (Step::Starts, Reply::Heads(heads)) => self.plan(&heads, now),
+            // A task that was stopped has upgrades that run.
+            (Step::Moving(moves), Reply::Done) => {
+                self.moved = moves;
+                Step::Stops
             }
-            (Step::Beginning(_), Reply::Done) => Step::Starts,
-            (Step::Due(_), Reply::Due(due)) => {
-                let mut orders = first_of_each_device(due);
-                orders.retain(|order| self.tried.insert(order.upgrade));
+            (Step::Due(sources), Reply::Due(mut due)) => {
+                due.retain(|due| !self.tried.contains(&due.order.upgrade));
+                let orders = that_begin(due, &sources);
+                self.tried.extend(orders.iter().map(|order| order.upgrade));
+                self.keep_pace(&sources, &orders, now);
                 if orders.is_empty() {
                     self.nothing_starts()
                 } else {
@@ -259,7 +265,8 @@ impl Reconciler {
                 }
             }
             (Step::NextTime, Reply::NextTime(due)) => {
-                Step::Waits(due.map_or(IDLE, |at| at.since(now.utc).clamp(SOON, IDLE)))
+                let next = due.into_iter().chain(self.planned_at).min();
+                Step::Waits(next.map_or(IDLE, |at| at.since(now.utc).clamp(SOON, IDLE)))
             }
             // an answer to nothing
             (step, _) => step,
@@ -287,7 +294,32 @@ impl Reconciler {
         };
     }
 
+    fn plan(&mut self, heads: &[TaskHead], now: Now) -> Step {
+        let plan = plan(heads, &self.paces, now);
+        (self.paces).retain(|task| heads.iter().any(|head| head.task == task));
+        self.planned_at = plan.next;
+        // what was ordered and did not happen is not ordered for ever
+        if !plan.moves.is_empty() && plan.moves != self.moved {
+            Step::Moving(plan.moves)
+        } else if plan.start.is_empty() {
+            self.nothing_starts()
+        } else {
+            Step::Due(plan.start)
+        }
+    }
+
+    /// Counts what begins of tasks that have a rate.
+    fn keep_pace(&mut self, sources: &[Source], orders: &[UpgradeOrder], now: Now) {
+        for order in orders {
+            let source = sources.iter().find(|source| source.task == order.task);
+            if let Some(per_minute) = source.and_then(|source| source.per_minute) {
+                self.paces.begun(order.task, per_minute, 1, now);
+            }
+        }
+    }
+
     fn nothing_starts(&mut self) -> Step {
+        self.moved.clear();
         self.tried.clear();
         Step::NextTime
     }
@@ -302,6 +334,7 @@ impl Reconciler {
     /// Begins to look anew: the time has passed that was to be waited, intent was written, an attempt has ended, or something
     /// has failed.
     pub fn look(&mut self) {
+        self.moved.clear();
         self.tried.clear();
         self.step = Step::Newcomers;
     }
@@ -340,8 +373,13 @@ fn stop(stop: UpgradeToStop) -> Command {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::ledger::{PackageId, RetryPolicy, StopReason, TaskId, TaskState};
+    use crate::{
+        ledger::{PackageId, RetryPolicy, StopReason, TaskId, TaskState},
+        task::{LotHead, Results},
+    };
 
     const NOW: Now = Now {
         instant: Instant::from_millis(5_000),
@@ -364,9 +402,17 @@ mod tests {
             task: TaskId(1),
             state,
             start_at: NOW.utc,
-            waiting: 3,
-            running: 0,
-            first_due: Some((NOW.utc, UpgradeId(1))),
+            rules: Arc::default(),
+            hold: None,
+            expired: false,
+            phase: 0,
+            results: Vec::new(),
+            resumed_with: Results::default(),
+            lots: vec![LotHead {
+                lot: 0,
+                zone: None,
+                first_due: Some((NOW.utc, UpgradeId(1))),
+            }],
         }
     }
 
@@ -419,7 +465,7 @@ mod tests {
         match query {
             Query::RemoveNewcomers { .. } => Reply::NewcomersRemoved(0),
             Query::DeviceChanges { .. } => Reply::Devices(Vec::new()),
-            Query::ForgetRemoved(_) | Query::BeginTasks(_) => Reply::Done,
+            Query::ForgetRemoved(_) | Query::Move(_) => Reply::Done,
             Query::ToStop(_) => Reply::ToStop(Vec::new()),
             Query::Heads(_) => Reply::Heads(Vec::new()),
             Query::Due { .. } => Reply::Due(Vec::new()),
@@ -448,13 +494,13 @@ mod tests {
                 reason: StopReason::TaskStopped,
             }]),
             Query::Heads(_) => Reply::Heads(vec![head(state)]),
-            Query::BeginTasks(tasks) => {
-                assert_eq!(*tasks, [TaskId(1)]);
+            Query::Move(moves) => {
+                assert_eq!(*moves, [Move::Begin(TaskId(1))]);
                 state = TaskState::Running;
                 Reply::Done
             }
-            Query::Due { tasks, .. } => {
-                assert_eq!(*tasks, [TaskId(1)]);
+            Query::Due { sources, .. } => {
+                assert_eq!(sources[0].task, TaskId(1));
                 begun += 1;
                 // each page tells also of one that was begun already, and could not
                 Reply::Due(vec![due(1), due(begun.min(3))])

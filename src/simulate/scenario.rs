@@ -14,6 +14,7 @@ use crate::{
     config::Config,
     ledger::RetryPolicy,
     package::{CheckCodeKind, Package, PcpOffer, SegmentFrames, Segmentation},
+    task::TaskRules,
 };
 
 /// Everything that a simulation follows from. The same scenario gives the same run.
@@ -32,6 +33,8 @@ pub(crate) struct Scenario {
     /// Time between two crashes of the server, on average.
     pub(crate) crash_every: Option<Duration>,
     pub(crate) retry: RetryPolicy,
+    /// How each task is run.
+    pub(crate) rules: TaskRules,
     pub(crate) store: StoreKind,
 }
 
@@ -51,7 +54,9 @@ impl Scenario {
             retry: RetryPolicy {
                 attempts: 2,
                 interval_s: 300,
+                ..RetryPolicy::default()
             },
+            rules: TaskRules::default(),
             store: StoreKind::Memory,
         }
     }

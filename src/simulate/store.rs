@@ -6,9 +6,9 @@ use clap::ValueEnum;
 
 use crate::{
     clock::UtcMillis,
-    ledger::{ActiveUpgrade, Change, DeviceRecord, PackageId, RetryPolicy, TaskId, UpgradeId},
-    store::{BatchId, CommitReport, MemoryStore, UpgradeState},
-    task::{Due, TaskHead},
+    ledger::{ActiveUpgrade, Change, DeviceRecord, PackageId, RetryPolicy, UpgradeId},
+    store::{BatchId, CommitReport, MemoryStore, UpgradeState, UpgradeToStop},
+    task::{Due, Move, Source, TaskHead, TaskRules},
 };
 use sqlite::SqliteBackend;
 
@@ -48,6 +48,7 @@ pub(super) struct Order<'a> {
     pub(super) created_at: UtcMillis,
     pub(super) start_at: UtcMillis,
     pub(super) retry: RetryPolicy,
+    pub(super) rules: &'a TaskRules,
 }
 
 /// The simulated server's store.
@@ -79,7 +80,7 @@ impl Backend {
                     store.add_device(endpoint, order.product);
                 }
                 let (package, created) =
-                    store.create_task(order.endpoints, order.start_at, order.retry);
+                    store.create_task(order.endpoints, order.start_at, order.retry, order.rules);
                 let created = (created.into_iter())
                     .map(|(upgrade, endpoint)| Created { upgrade, endpoint })
                     .collect();
@@ -114,13 +115,20 @@ impl Backend {
         }
     }
 
-    pub(super) fn begin_tasks(&mut self, tasks: &[TaskId]) -> Result<(), Failed> {
+    pub(super) fn make_moves(&mut self, moves: &[Move], now: UtcMillis) -> Result<(), Failed> {
         match self {
             Self::Memory(store) => {
-                store.begin_tasks(tasks);
+                store.make_moves(moves, now);
                 Ok(())
             }
-            Self::Sqlite(store) => store.begin_tasks(tasks),
+            Self::Sqlite(store) => store.make_moves(moves, now),
+        }
+    }
+
+    pub(super) fn upgrades_to_stop(&self, limit: u32) -> Result<Vec<UpgradeToStop>, Failed> {
+        match self {
+            Self::Memory(store) => Ok(store.upgrades_to_stop(limit)),
+            Self::Sqlite(store) => store.upgrades_to_stop(limit),
         }
     }
 
@@ -133,13 +141,13 @@ impl Backend {
 
     pub(super) fn due_upgrades(
         &self,
-        tasks: &[TaskId],
+        sources: &[Source],
         now: UtcMillis,
         limit: u32,
     ) -> Result<Vec<Due>, Failed> {
         match self {
-            Self::Memory(store) => Ok(store.due_upgrades(tasks, now, limit)),
-            Self::Sqlite(store) => store.due_upgrades(tasks, now, limit),
+            Self::Memory(store) => Ok(store.due_upgrades(sources, now, limit)),
+            Self::Sqlite(store) => store.due_upgrades(sources, now, limit),
         }
     }
 

@@ -159,6 +159,7 @@ impl<H: Hooks> World<H> {
                 created_at: utc(0),
                 start_at: utc(fleet.ready_ms),
                 retry: scenario.retry,
+                rules: &scenario.rules,
             })?;
             numbered.push((id, package.clone()));
             for upgrade in created {

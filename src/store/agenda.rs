@@ -1,13 +1,14 @@
 use async_trait::async_trait;
 
 use super::{
-    CancelUpgradeError, CreateTaskError, DeleteTaskError, NewTask, Overlaps, Page, StopTaskError,
-    StoreError, TaskRecord, UpgradeRecord, UpgradeToStop,
+    Again, CancelUpgradeError, ChangeTaskError, CreateTaskError, DeleteTaskError, NewTask,
+    Overlaps, Page, StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord,
+    UpgradeToStop,
 };
 use crate::{
     clock::UtcMillis,
     ledger::{TaskId, UpgradeId},
-    task::{Due, TaskHead},
+    task::{Due, Move, Source, TaskHead},
 };
 
 /// What is to be done: tasks, and what of them may begin or has to end.
@@ -32,8 +33,31 @@ pub trait Agenda: Send + Sync + 'static {
     ) -> Result<Page<TaskRecord>, StoreError>;
 
     /// Stops a task: none of its upgrades begins any more, those that wait are cancelled before this returns, running
-    /// ones appear in [`Self::upgrades_to_stop`]. Stopping it again changes nothing.
-    async fn stop_task(&self, id: TaskId, now: UtcMillis) -> Result<TaskRecord, StopTaskError>;
+    /// ones appear in [`Self::upgrades_to_stop`]; `soft`: only those that hold no slot, the others go on to their end. Stopping it
+    /// again changes nothing, but that one that was stopped `soft` can be stopped without.
+    async fn stop_task(
+        &self,
+        id: TaskId,
+        now: UtcMillis,
+        soft: bool,
+    ) -> Result<TaskRecord, StopTaskError>;
+
+    /// Changes how a task goes on, as its operator wants it.
+    async fn change_task(
+        &self,
+        id: TaskId,
+        change: &TaskChange,
+        now: UtcMillis,
+    ) -> Result<TaskRecord, ChangeTaskError>;
+
+    /// Has upgrades of a task wait again that have failed, whose devices are there still: each has as many attempts as at first.
+    /// A task that has finished runs again. Returns how many they are.
+    async fn take_up_again(
+        &self,
+        id: TaskId,
+        again: &Again,
+        now: UtcMillis,
+    ) -> Result<(TaskRecord, u64), ChangeTaskError>;
 
     /// Deletes a task that is not running, with its upgrades and their timelines. Nobody sees any of it from the
     /// beginning on, and changes are committed meanwhile.
@@ -47,17 +71,18 @@ pub trait Agenda: Send + Sync + 'static {
         now: UtcMillis,
     ) -> Result<UpgradeRecord, CancelUpgradeError>;
 
-    /// Tasks that are scheduled or running, and what of each is due at `now` on a device that has no upgrade running.
+    /// Tasks that are scheduled or running, by their numbers, and what of each is due at `now` on a device that has no upgrade
+    /// running, in the phases that have begun. Results are told of tasks that say how they are run.
     async fn task_heads(&self, now: UtcMillis) -> Result<Vec<TaskHead>, StoreError>;
 
-    /// Makes those of the tasks running that are scheduled. Returns how many.
-    async fn begin_tasks(&self, tasks: &[TaskId]) -> Result<u64, StoreError>;
+    /// Does with tasks what the planner has said, as far as they still stand as it saw them.
+    async fn make_moves(&self, moves: &[Move], now: UtcMillis) -> Result<(), StoreError>;
 
-    /// Up to `limit` upgrades of these tasks that wait and are due at `now`, on devices that have no upgrade running: those
-    /// that have been due longest come first, then by number. `tasks` are in the order of their first.
+    /// Up to `limit` upgrades of these sources that wait and are due at `now`, on devices that have no upgrade running: those
+    /// that have been due longest come first, then by number. `sources` are in the order of their first.
     async fn due_upgrades(
         &self,
-        tasks: &[TaskId],
+        sources: &[Source],
         now: UtcMillis,
         limit: u32,
     ) -> Result<Vec<Due>, StoreError>;

@@ -6,6 +6,7 @@ use super::{AddWebhookError, NewPackage, UpgradeState};
 use crate::{
     clock::UtcMillis,
     ledger::{PackageId, TaskId, TaskState, UpgradeId},
+    task::HoldReason,
 };
 
 /// Why the database did not do what it was asked.
@@ -238,6 +239,59 @@ pub enum CreateTaskError {
     /// Its webhook is one too many.
     #[error(transparent)]
     Webhook(#[from] AddWebhookError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a task was not changed.
+#[derive(Debug, Error)]
+pub enum ChangeTaskError {
+    /// No such task.
+    #[error("there is no task {}", .0.0)]
+    NotFound(TaskId),
+    /// It has ended, or is about to.
+    #[error("task {} is {}; it cannot be changed any more", .id.0, .state.name())]
+    Ended {
+        /// The task.
+        id: TaskId,
+        /// Where it stands.
+        state: TaskState,
+    },
+    /// It is held already.
+    #[error("task {} does not go on already ({}); resume it first", .id.0, .why.code())]
+    Held {
+        /// The task.
+        id: TaskId,
+        /// Why it is held.
+        why: HoldReason,
+    },
+    /// Nothing holds it.
+    #[error("task {} is not paused", .0.0)]
+    NotHeld(TaskId),
+    /// Nobody approved it.
+    #[error("task {} is not approved yet; approve it, or refuse to", .0.0)]
+    NotApproved(TaskId),
+    /// It asks for none, or has it.
+    #[error("task {} waits for no approval", .0.0)]
+    NoApprovalAsked(TaskId),
+    /// No phase follows.
+    #[error("task {} is in its last phase", .0.0)]
+    LastPhase(TaskId),
+    /// Its package was deleted.
+    #[error("the package of task {} was deleted; create a task with another one", .0.0)]
+    PackageDeleted(TaskId),
+    /// Somebody has changed it meanwhile.
+    #[error("task {} was changed meanwhile: it has revision {revision}; look at it again", .id.0)]
+    Changed {
+        /// The task.
+        id: TaskId,
+        /// Its revision.
+        revision: u32,
+    },
+    /// It could not be stopped.
+    #[error(transparent)]
+    Stop(#[from] StopTaskError),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),

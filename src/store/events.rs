@@ -8,6 +8,7 @@ use crate::{
     clock::UtcMillis,
     ledger::{TaskId, Told, UpgradeId},
     package::Version,
+    task::Hold,
 };
 
 /// Number of a webhook.
@@ -19,13 +20,13 @@ pub struct WebhookId(pub i64);
 pub struct DeliveryId(pub i64);
 
 /// Something that applications are told. Nothing in it changes any more.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Event {
     /// Its number: grows with every event, in the order in which they became durable.
     pub id: i64,
     /// When it happened.
     pub at: UtcMillis,
-    /// What: `upgrade.succeeded`, `upgrade.failed`, `upgrade.cancelled`, `task.finished` or `task.stopped`.
+    /// What: `upgrade.succeeded`, `upgrade.failed`, `upgrade.cancelled`, `task.finished`, `task.stopped` or `task.paused`.
     pub kind: String,
     /// The task.
     pub task: TaskId,
@@ -40,7 +41,7 @@ pub struct Event {
 }
 
 /// Whose outcome an event tells.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Subject {
     /// That of one device's upgrade.
     Upgrade {
@@ -59,8 +60,10 @@ pub enum Subject {
         /// When it began; `None` when it never did.
         started_at: Option<UtcMillis>,
     },
-    /// That of a task, whose upgrades have all ended.
+    /// That of a task, whose upgrades have all ended; or that it begins no further one.
     Task {
+        /// Why it begins no further upgrade, or has stopped by itself.
+        hold: Option<Hold>,
         /// Upgrades that succeeded.
         succeeded: u64,
         /// Upgrades that failed.
@@ -116,7 +119,7 @@ pub struct BusyWebhook {
 }
 
 /// A delivery that is to be tried.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DueDelivery {
     /// The delivery.
     pub id: DeliveryId,

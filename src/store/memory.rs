@@ -1,19 +1,22 @@
 //! A store that is a table in memory: what the database does with changes, and what it gives back after a restart, without
 //! a disk. For simulations and tests; nothing of it survives the process.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use super::{
-    BatchId, CommitReport, UpgradeState,
+    BatchId, CommitReport, UpgradeState, UpgradeToStop,
     apply::{self, Changed, Ending, UpgradeOver},
 };
 use crate::{
     clock::UtcMillis,
     ledger::{
-        ActiveUpgrade, Change, DeviceRecord, Outcome, PackageId, RetryPolicy, TaskId, TaskState,
-        UpgradeId, UpgradeOrder,
+        ActiveUpgrade, Cancellation, Change, DeviceRecord, Outcome, PackageId, RetryPolicy,
+        StopReason, TaskId, TaskState, UpgradeId, UpgradeOrder,
     },
-    task::{Due, TaskHead},
+    task::{Deal, Due, Hold, Lot, LotHead, Move, Results, Source, TaskHead, TaskRules},
 };
 
 /// Devices, tasks and upgrades.
@@ -44,16 +47,46 @@ struct Task {
     state: TaskState,
     start_at: UtcMillis,
     retry: RetryPolicy,
-    /// Upgrades that wait, in the order in which they may begin.
-    waiting: BTreeSet<(UtcMillis, UpgradeId)>,
+    rules: Arc<TaskRules>,
+    hold: Option<Hold>,
+    expired: bool,
+    phase: u32,
+    lots: Vec<Lot>,
+    /// Of each lot upgrades that wait, in the order in which they may begin.
+    waiting: Vec<BTreeSet<(UtcMillis, UpgradeId)>>,
+    /// What came of each phase.
+    results: Vec<Results>,
     /// Upgrades without a final outcome.
     open: u64,
+}
+
+impl Task {
+    /// An upgrade of this lot came to be in another state.
+    fn moved(&mut self, lot: u32, from: UpgradeState, to: UpgradeState, reason: Option<&str>) {
+        let results = &mut self.results[self.lots[lot as usize].phase as usize];
+        match from {
+            UpgradeState::Pending => results.waiting -= 1,
+            UpgradeState::Active(_) => results.running -= 1,
+            UpgradeState::Succeeded | UpgradeState::Failed | UpgradeState::Cancelled => {}
+        }
+        match to {
+            UpgradeState::Pending => results.waiting += 1,
+            UpgradeState::Active(_) => results.running += 1,
+            UpgradeState::Succeeded => results.succeeded += 1,
+            UpgradeState::Failed => {
+                let reason = reason.unwrap_or_default().to_owned();
+                *results.failed.entry(reason).or_default() += 1;
+            }
+            UpgradeState::Cancelled => {}
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Upgrade {
     device: u32,
     task: TaskId,
+    lot: u32,
     now: apply::Upgrade,
 }
 
@@ -80,6 +113,7 @@ impl MemoryStore {
         endpoints: &[&str],
         start_at: UtcMillis,
         retry: RetryPolicy,
+        rules: &TaskRules,
     ) -> (PackageId, Vec<(UpgradeId, String)>) {
         let number = number_of(self.tasks.len());
         let (task, package) = (TaskId(number), PackageId(number));
@@ -88,16 +122,22 @@ impl MemoryStore {
         let rows: Vec<u32> = (endpoints.iter())
             .filter_map(|endpoint| self.by_endpoint.get(*endpoint).copied())
             .collect();
-        let mut waiting = BTreeSet::new();
+        let mut deal = Deal::new(rules, rows.len() as u64, number.unsigned_abs());
+        let mut waiting = Vec::new();
+        let mut results = vec![Results::default(); rules.phase_count()];
         let mut created = Vec::with_capacity(rows.len());
         for device in rows {
             let upgrade = UpgradeId(number_of(self.upgrades.len()));
+            let lot = deal.lot(&self.devices[device as usize].endpoint, None);
+            waiting.resize_with(deal.lots().len(), BTreeSet::new);
             self.upgrades.push(Upgrade {
                 device,
                 task,
+                lot,
                 now: apply::Upgrade::waiting(start_at),
             });
-            waiting.insert((start_at, upgrade));
+            waiting[lot as usize].insert((start_at, upgrade));
+            results[deal.lots()[lot as usize].phase as usize].waiting += 1;
             created.push((upgrade, self.devices[device as usize].endpoint.to_string()));
         }
         self.tasks.push(Task {
@@ -105,7 +145,13 @@ impl MemoryStore {
             state: TaskState::Scheduled,
             start_at,
             retry,
+            rules: Arc::new(rules.clone()),
+            hold: None,
+            expired: false,
+            phase: 0,
+            lots: deal.lots().to_vec(),
             waiting,
+            results,
             open: created.len() as u64,
         });
         (package, created)
@@ -187,12 +233,16 @@ impl MemoryStore {
 
     /// An upgrade that waited runs.
     fn begun(&mut self, upgrade: UpgradeId, not_before: UtcMillis) {
-        let Some((device, task)) = self.upgrade(upgrade).map(|row| (row.device, row.task)) else {
+        let row = self.upgrade(upgrade);
+        let Some((device, task, lot, now)) =
+            row.map(|row| (row.device, row.task, row.lot, row.now.state))
+        else {
             return;
         };
         self.devices[device as usize].running += 1;
         if let Some(task) = self.task(task) {
-            task.waiting.remove(&(not_before, upgrade));
+            task.waiting[lot as usize].remove(&(not_before, upgrade));
+            task.moved(lot, UpgradeState::Pending, now, None);
         }
     }
 
@@ -206,27 +256,33 @@ impl MemoryStore {
         let Some(row) = self.upgrade(upgrade) else {
             return;
         };
-        let (device, task, before) = (row.device, row.task, row.now.state);
+        let (device, task, lot, before) = (row.device, row.task, row.lot, row.now.state);
         let not_before = row.now.not_before;
         let runs = (self.task(task)).is_some_and(|task| task.state == TaskState::Running);
         let retry_at = retry_at.filter(|_| runs);
         let Some(row) = self.upgrade(upgrade) else {
             return;
         };
+        let reason = ending.outcome.reason();
         if row.now.ended(attempt, ending, retry_at) == Changed::Nothing {
             return;
         }
+        let now = row.now.state;
         if matches!(before, UpgradeState::Active(_)) {
             self.devices[device as usize].running -= 1;
         }
         let Some(task) = self.task(task) else { return };
-        task.waiting.remove(&(not_before, upgrade));
+        task.moved(lot, before, now, Some(reason));
+        task.waiting[lot as usize].remove(&(not_before, upgrade));
         if let Some(not_before) = retry_at {
-            task.waiting.insert((not_before, upgrade));
+            task.waiting[lot as usize].insert((not_before, upgrade));
         } else {
             task.open -= 1;
             if task.open == 0 {
-                task.state = TaskState::Finished;
+                task.state = match task.state {
+                    TaskState::Stopping => TaskState::Stopped,
+                    _ => TaskState::Finished,
+                };
             }
         }
     }
@@ -257,40 +313,151 @@ impl MemoryStore {
     /// See [`super::Agenda::task_heads`].
     pub fn task_heads(&self, now: UtcMillis) -> Vec<TaskHead> {
         (self.tasks.iter().zip(1..))
-            .filter(|(task, _)| matches!(task.state, TaskState::Scheduled | TaskState::Running))
-            .map(|(task, id)| {
-                let waiting = task.waiting.len() as u64;
-                TaskHead {
-                    task: TaskId(id),
-                    state: task.state,
-                    start_at: task.start_at,
-                    waiting,
-                    running: task.open - waiting,
-                    first_due: self.due_in(task, now).next().map(|(due, _)| due),
-                }
+            .filter(|(task, _)| task.state.may_begin())
+            .map(|(task, id)| TaskHead {
+                task: TaskId(id),
+                state: task.state,
+                start_at: task.start_at,
+                rules: Arc::clone(&task.rules),
+                hold: task.hold.clone(),
+                expired: task.expired,
+                phase: task.phase,
+                results: match task.rules.is_empty() {
+                    true => Vec::new(),
+                    false => task.results.clone(),
+                },
+                resumed_with: Results::default(),
+                lots: (task.lots.iter())
+                    .filter(|lot| lot.phase <= task.phase)
+                    .map(|lot| LotHead {
+                        lot: lot.lot,
+                        zone: lot.zone.clone(),
+                        first_due: self.due_in(task, lot.lot, now).next().map(|(due, _)| due),
+                    })
+                    .collect(),
             })
             .collect()
     }
 
-    /// See [`super::Agenda::begin_tasks`].
-    pub fn begin_tasks(&mut self, tasks: &[TaskId]) {
-        for task in tasks {
-            if let Some(task) = self.task(*task)
-                && task.state == TaskState::Scheduled
-            {
-                task.state = TaskState::Running;
+    /// See [`super::Agenda::make_moves`].
+    pub fn make_moves(&mut self, moves: &[Move], now: UtcMillis) {
+        for step in moves {
+            match step {
+                Move::Begin(task) => {
+                    if let Some(task) = self.task(*task)
+                        && task.state == TaskState::Scheduled
+                    {
+                        task.state = TaskState::Running;
+                    }
+                }
+                Move::NextPhase { task, from } => {
+                    if let Some(task) = self.task(*task)
+                        && task.phase == *from
+                    {
+                        task.phase += 1;
+                    }
+                }
+                Move::Hold(task, hold) => {
+                    if let Some(task) = self.task(*task) {
+                        task.hold.get_or_insert_with(|| hold.clone());
+                    }
+                }
+                Move::Stop(task, _) => {
+                    if let Some(task) = self.task(*task) {
+                        task.state = TaskState::Stopping;
+                    }
+                    self.cancel_waiting(*task, Cancellation::TaskStopped, now, |_| true);
+                }
+                Move::Expire(task) => {
+                    if let Some(task) = self.task(*task) {
+                        task.expired = true;
+                    }
+                    self.cancel_waiting(*task, Cancellation::Expired, now, |attempt| attempt == 0);
+                }
             }
         }
     }
 
-    /// See [`super::Agenda::due_upgrades`].
-    pub fn due_upgrades(&self, tasks: &[TaskId], now: UtcMillis, limit: u32) -> Vec<Due> {
-        let limit = limit as usize;
-        let tasks = tasks
+    /// Ends what waits in a task, of these attempts.
+    fn cancel_waiting(
+        &mut self,
+        task: TaskId,
+        why: Cancellation,
+        at: UtcMillis,
+        these: impl Fn(u32) -> bool,
+    ) {
+        let waiting = self.task(task).map(|task| task.waiting.clone());
+        for (_, upgrade) in waiting.into_iter().flatten().flatten() {
+            let Some(attempt) = self.upgrade(upgrade).map(|row| row.now.attempt) else {
+                continue;
+            };
+            if these(attempt) {
+                let ending = Ending {
+                    outcome: Outcome::Cancelled(why),
+                    facts: None,
+                    at,
+                };
+                self.cancelled(upgrade, ending);
+            }
+        }
+    }
+
+    /// One that waited has ended.
+    fn cancelled(&mut self, upgrade: UpgradeId, ending: Ending) {
+        let Some(row) = self.upgrade(upgrade) else {
+            return;
+        };
+        let (task, lot, not_before) = (row.task, row.lot, row.now.not_before);
+        row.now.state = UpgradeState::Cancelled;
+        row.now.ending = Some(Box::new(ending));
+        let Some(task) = self.task(task) else { return };
+        task.waiting[lot as usize].remove(&(not_before, upgrade));
+        task.moved(lot, UpgradeState::Pending, UpgradeState::Cancelled, None);
+        task.open -= 1;
+        if task.open == 0 {
+            task.state = match task.state {
+                TaskState::Stopping => TaskState::Stopped,
+                _ => TaskState::Finished,
+            };
+        }
+    }
+
+    /// See [`super::Agenda::upgrades_to_stop`].
+    pub fn upgrades_to_stop(&self, limit: u32) -> Vec<UpgradeToStop> {
+        let stopping = |id: TaskId| {
+            let task = row_of(id.0).and_then(|row| self.tasks.get(row));
+            task.is_some_and(|task| task.state == TaskState::Stopping)
+        };
+        if !self
+            .tasks
             .iter()
-            .filter_map(|task| self.tasks.get(row_of(task.0)?));
-        let mut due: Vec<((UtcMillis, UpgradeId), &Upgrade)> = tasks
-            .flat_map(|task| self.due_in(task, now).take(limit))
+            .any(|task| task.state == TaskState::Stopping)
+        {
+            return Vec::new();
+        }
+        (self.upgrades.iter().zip(1..))
+            .filter(|(row, _)| {
+                matches!(row.now.state, UpgradeState::Active(_)) && stopping(row.task)
+            })
+            .take(limit as usize)
+            .map(|(row, id)| UpgradeToStop {
+                upgrade: UpgradeId(id),
+                task: row.task,
+                endpoint: self.devices[row.device as usize].endpoint.to_string(),
+                reason: StopReason::TaskStopped,
+            })
+            .collect()
+    }
+
+    /// See [`super::Agenda::due_upgrades`].
+    pub fn due_upgrades(&self, sources: &[Source], now: UtcMillis, limit: u32) -> Vec<Due> {
+        let limit = limit as usize;
+        let mut due: Vec<((UtcMillis, UpgradeId), &Upgrade)> = (sources.iter())
+            .filter_map(|source| Some((source, self.tasks.get(row_of(source.task.0)?)?)))
+            .flat_map(|(source, task)| {
+                let most = limit.min(source.limit as usize);
+                self.due_in(task, source.lot, now).take(most)
+            })
             .collect();
         due.sort_unstable_by_key(|(due, _)| *due);
         due.truncate(limit);
@@ -302,13 +469,15 @@ impl MemoryStore {
             .collect()
     }
 
-    /// What is due in a task, on devices that are free.
+    /// What is due in a lot of a task, on devices that are free.
     fn due_in(
         &self,
         task: &Task,
+        lot: u32,
         now: UtcMillis,
     ) -> impl Iterator<Item = ((UtcMillis, UpgradeId), &Upgrade)> {
-        (task.waiting.iter().copied())
+        let waiting = task.waiting.get(lot as usize).into_iter().flatten();
+        (waiting.copied())
             .take_while(move |(at, _)| *at <= now)
             .filter_map(|due| Some((due, self.upgrades.get(row_of(due.1.0)?)?)))
             .filter(|(_, row)| self.devices[row.device as usize].running == 0)
@@ -320,8 +489,9 @@ impl MemoryStore {
         let of_task = |task: &Task| {
             let start =
                 Some(task.start_at).filter(|at| task.state == TaskState::Scheduled && *at > now);
-            let upgrade = task.waiting.range(after..).next().map(|(at, _)| *at);
-            start.into_iter().chain(upgrade).min()
+            let lots = task.waiting.iter();
+            let upgrades = lots.filter_map(|waiting| waiting.range(after..).next());
+            start.into_iter().chain(upgrades.map(|(at, _)| *at)).min()
         };
         self.tasks.iter().filter_map(of_task).min()
     }

@@ -26,8 +26,8 @@ mod sqlite;
 pub use agenda::Agenda;
 pub use catalog::Catalog;
 pub use error::{
-    CancelUpgradeError, CreateTaskError, DeletePackageError, DeleteTaskError, EarlierPackage,
-    InsertPackageError, OpenError, StopTaskError, StoreError, UpdateDeviceError,
+    CancelUpgradeError, ChangeTaskError, CreateTaskError, DeletePackageError, DeleteTaskError,
+    EarlierPackage, InsertPackageError, OpenError, StopTaskError, StoreError, UpdateDeviceError,
 };
 pub use events::{
     AddWebhookError, AttemptResult, Attempted, BusyWebhook, DeliveryId, DeliveryRecord,
@@ -42,11 +42,11 @@ pub use journal::Journal;
 pub use ledger::Ledger;
 pub use memory::MemoryStore;
 pub use records::{
-    AddedDevice, BatchId, CellRecord, CommitReport, DeletedPackage, DeviceChange, DeviceDetail,
-    DeviceFilter, DeviceUpdate, DeviceUpgrade, InsertedPackage, NewDevice, NewPackage, NewTask,
-    OutcomeRecord, Overlap, Overlaps, PackageRecord, Page, QueueRecord, RestoredDevices, Selection,
-    StoredPsk, TaskRecord, TimelineEntry, UpgradeDetail, UpgradeRecord, UpgradeState,
-    UpgradeToStop,
+    AddedDevice, Again, Approval, BatchId, CellRecord, CommitReport, DeletedPackage, DeviceChange,
+    DeviceDetail, DeviceFilter, DeviceUpdate, DeviceUpgrade, InsertedPackage, NewDevice,
+    NewPackage, NewTask, OutcomeRecord, Overlap, Overlaps, PackageRecord, Page, QueueRecord,
+    RestoredDevices, Selection, StoredPsk, TaskChange, TaskRecord, TimelineEntry, UpgradeDetail,
+    UpgradeRecord, UpgradeState, UpgradeToStop,
 };
 pub use sqlite::{FILE_NAME, SqliteStore};
 

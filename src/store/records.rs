@@ -1,14 +1,16 @@
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
 
 use super::NewWebhook;
 use crate::{
     clock::UtcMillis,
     ledger::{
-        CoverageSource, DeviceRecord, Line, PackageId, Progress, RetryPolicy, Stage, StageChange,
-        StopReason, TaskId, TaskState, Told, UpgradeId,
+        CoverageSource, DeviceRecord, Line, PackageId, Progress, Reasons, RetryPolicy, Stage,
+        StageChange, StopReason, TaskId, TaskState, Told, UpgradeId,
     },
     package::{PcpOffer, Version},
-    task::Candidate,
+    task::{Candidate, Hold, Results, TaskRules},
 };
 
 /// Which commit it is: what a writer commits again, because it does not know whether it was committed, has the same number.
@@ -250,7 +252,7 @@ pub enum Selection {
 }
 
 /// A task to be created.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct NewTask {
     /// For the operator to recognise it by.
     pub name: String,
@@ -262,6 +264,8 @@ pub struct NewTask {
     pub start_at: Option<UtcMillis>,
     /// What follows a failure.
     pub retry: RetryPolicy,
+    /// How it is run.
+    pub rules: TaskRules,
     /// Told of its outcomes, from the first on. Its `task` is not looked at.
     pub webhook: Option<NewWebhook>,
     /// Now.
@@ -269,7 +273,7 @@ pub struct NewTask {
 }
 
 /// A task.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TaskRecord {
     /// Its number.
     pub id: TaskId,
@@ -295,6 +299,69 @@ pub struct TaskRecord {
     pub ended_at: Option<UtcMillis>,
     /// Upgrades in each state that any of them is in.
     pub counts: BTreeMap<UpgradeState, u64>,
+    /// How it is run.
+    pub rules: Arc<TaskRules>,
+    /// Why nothing of it begins until somebody says so; of one that has stopped by itself, why.
+    pub hold: Option<Hold>,
+    /// The phase that runs, from 0.
+    pub phase: u32,
+    /// What came of each phase.
+    pub results: Vec<Results>,
+    /// What had not begun by its last time is done away with.
+    pub expired: bool,
+    /// Who approved it, or refused to.
+    pub approval: Option<Approval>,
+    /// Counts the changes of its rules, from 1.
+    pub revision: u32,
+}
+
+/// Who approved a task, or refused to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// Whether it was approved.
+    pub approved: bool,
+    /// Who.
+    pub by: String,
+    /// What was said of it; the reason, where it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// When.
+    #[serde(with = "crate::clock::rfc3339")]
+    pub at: UtcMillis,
+}
+
+/// What an operator wants of a task that has not ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TaskChange {
+    /// Nothing of it begins any more. What runs goes on.
+    Pause {
+        /// What the operator says of it.
+        note: Option<String>,
+    },
+    /// It goes on; after a phase, with the next one.
+    Resume,
+    /// The next phase begins, whatever became of the one that runs.
+    NextPhase,
+    /// It may begin.
+    Approve(Approval),
+    /// It may not: it is stopped.
+    Refuse(Approval),
+    /// It is run in another way from now on.
+    Rules {
+        /// How.
+        rules: Box<TaskRules>,
+        /// The revision that the operator has seen; any other one is not changed.
+        revision: Option<u32>,
+    },
+}
+
+/// Which upgrades are taken up again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Again {
+    /// Those that failed for these reasons.
+    pub reasons: Reasons,
+    /// This one alone.
+    pub upgrade: Option<UpgradeId>,
 }
 
 impl TaskRecord {
@@ -453,7 +520,7 @@ pub struct TimelineEntry {
 }
 
 /// An upgrade and everything that explains it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct UpgradeDetail {
     /// The upgrade.
     pub upgrade: UpgradeRecord,

@@ -1,38 +1,105 @@
 //! What may begin now, and why the rest may not.
 //!
-//! The store tells of each task that has not ended where it stands and what of it is due ([`TaskHead`]); [`plan`] says which
-//! tasks begin, and which may start upgrades. Of what is due in these, each device does the upgrade that has been due longest
-//! ([`first_of_each_device`]). So a task that may start nothing holds no device.
+//! The store tells of each task that has not ended where it stands and what of it is due ([`TaskHead`]); [`plan`] says what
+//! becomes of the tasks ([`Move`]), and of what upgrades may begin ([`Source`]):
+//!
+//! ```text
+//! approved? ─▶ start time ─▶ thresholds of failures ─▶ the phase: has it come true? ─▶ window ─▶ rate ─▶ begin
+//! ```
+//!
+//! Of what is due in the sources, each device does the upgrade that has been due longest ([`that_begin`]). So a task
+//! that may start nothing holds no device. What is asked of the store does not grow with the fleet: a task has a head for each of
+//! its lots, which are as many as it has phases and time zones.
 
-use std::collections::HashSet;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
-use super::{TaskId, TaskState, UpgradeId, UpgradeOrder};
-use crate::clock::UtcMillis;
+use super::{
+    AbortAction, Hold, HoldReason, Paces, Results, TaskId, TaskRules, TaskState, Then, UpgradeId,
+    UpgradeOrder, Verdict, WindowState,
+};
+use crate::clock::{Now, UtcMillis};
 
 /// A task that has not ended, and the head of what waits in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TaskHead {
     /// The task.
     pub task: TaskId,
-    /// Where it stands.
+    /// Where it stands: scheduled or running.
     pub state: TaskState,
     /// When it starts, or started.
     pub start_at: UtcMillis,
-    /// Its upgrades that wait, for their first attempt or the next one.
-    pub waiting: u64,
-    /// Its upgrades that run.
-    pub running: u64,
+    /// How it is run.
+    pub rules: Arc<TaskRules>,
+    /// Nothing of it begins until somebody says so.
+    pub hold: Option<Hold>,
+    /// What had not begun by its last time is done away with.
+    pub expired: bool,
+    /// The phase that runs, from 0. What is in those before it may begin too.
+    pub phase: u32,
+    /// What came of each phase.
+    pub results: Vec<Results>,
+    /// What had come of the task when it was resumed last: thresholds look at what came since.
+    pub resumed_with: Results,
+    /// What of it is due, in the phases that have begun.
+    pub lots: Vec<LotHead>,
+}
+
+/// What of a task begins under the same conditions: devices of one phase and one time zone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LotHead {
+    /// Its number in the task.
+    pub lot: u32,
+    /// Its time zone, where that matters.
+    pub zone: Option<Arc<str>>,
     /// Of its upgrades that are due on a device that is free, the one that has been due longest: since when, and its number.
     pub first_due: Option<(UtcMillis, UpgradeId)>,
 }
 
+/// What becomes of a task.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Move {
+    /// Its start time has come.
+    Begin(TaskId),
+    /// The next phase begins.
+    NextPhase {
+        /// The task.
+        task: TaskId,
+        /// The phase that ran, from 0.
+        from: u32,
+    },
+    /// Nothing of it begins any more, until somebody resumes it.
+    Hold(TaskId, Hold),
+    /// It is stopped, because of its failures.
+    Stop(TaskId, HoldReason),
+    /// What has not begun is done away with.
+    Expire(TaskId),
+}
+
+/// Upgrades that may begin, if they are due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Source {
+    /// Of this task,
+    pub task: TaskId,
+    /// in this lot,
+    pub lot: u32,
+    /// so many; of all lots of the task together,
+    pub limit: u32,
+    /// where it begins so many a minute.
+    pub per_minute: Option<u32>,
+}
+
 /// What may happen now.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
-    /// Tasks whose start time has come.
-    pub begin: Vec<TaskId>,
-    /// Tasks that may start upgrades and have some that are due, in the order in which their first became so.
-    pub start: Vec<TaskId>,
+    /// What becomes of tasks. When it is done, a new plan is to be made.
+    pub moves: Vec<Move>,
+    /// What may begin, in the order in which the first of each became due.
+    pub start: Vec<Source>,
+    /// When there will be another plan, although nothing happens before.
+    pub next: Option<UtcMillis>,
 }
 
 /// An upgrade that is due, on a device that is free.
@@ -45,12 +112,22 @@ pub struct Due {
 }
 
 /// An upgrade that has not begun, or waits for its next attempt.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
     /// The upgrade.
     pub upgrade: UpgradeId,
     /// Where its task stands.
     pub task_state: TaskState,
+    /// How the task is run.
+    pub rules: Arc<TaskRules>,
+    /// Nothing of the task begins.
+    pub hold: Option<Hold>,
+    /// The phase of the task that runs, from 0.
+    pub running_phase: u32,
+    /// The phase that the upgrade is in, from 0.
+    pub phase: u32,
+    /// The time zone of its device, where that matters.
+    pub zone: Option<Arc<str>>,
     /// Not before this time: the task's start, or the next attempt.
     pub not_before: UtcMillis,
     /// Another upgrade of the same device that has begun and not ended.
@@ -58,150 +135,234 @@ pub struct Candidate {
 }
 
 /// Why an upgrade may not begin yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum NotYet {
     /// The task's start time has not come.
     TaskScheduled(UtcMillis),
     /// The task was stopped or has ended.
     TaskNotRunning(TaskState),
+    /// Nothing of the task begins until somebody says so.
+    TaskHeld(Hold),
+    /// It is in a later phase than the one that runs.
+    LaterPhase {
+        /// Its own, from 0.
+        phase: u32,
+        /// The one that runs, from 0.
+        running: u32,
+    },
+    /// No window of the task is open; when the next one opens, if one does within a year.
+    WindowClosed(Option<UtcMillis>),
     /// The pause after a failure is not over.
     Until(UtcMillis),
     /// A device does one upgrade at a time.
     DeviceBusy(UpgradeId),
+    /// The task begins so many a minute.
+    Rate(u32),
 }
 
 /// What may happen at `now`.
-pub fn plan(heads: &[TaskHead], now: UtcMillis) -> Plan {
-    let begins = |head: &&TaskHead| head.state == TaskState::Scheduled && head.start_at <= now;
-    let mut start: Vec<_> = (heads.iter())
-        .filter(|head| may_start(head.state, head.start_at).is_ok())
-        .filter_map(|head| head.first_due.map(|first| (first, head.task)))
-        .filter(|((since, _), _)| *since <= now)
-        .collect();
-    start.sort_unstable();
-    Plan {
-        begin: heads.iter().filter(begins).map(|head| head.task).collect(),
-        start: start.into_iter().map(|(_, task)| task).collect(),
+pub fn plan(heads: &[TaskHead], paces: &Paces, now: Now) -> Plan {
+    let mut plan = Plan::default();
+    let mut start = Vec::new();
+    for head in heads {
+        if let Some(step) = head.step(now.utc) {
+            plan.moves.push(step);
+            continue;
+        }
+        plan.look_again(head.rules.not_after.filter(|_| !head.expired));
+        if head.state == TaskState::Running && head.hold.is_none() {
+            head.sources(paces, now, &mut start, &mut plan);
+        }
+    }
+    start.sort_unstable_by_key(|(first, source): &((UtcMillis, UpgradeId), Source)| {
+        (*first, source.task)
+    });
+    plan.start = start.into_iter().map(|(_, source)| source).collect();
+    plan
+}
+
+impl Plan {
+    fn look_again(&mut self, at: Option<UtcMillis>) {
+        self.next = self.next.into_iter().chain(at).min();
     }
 }
 
-/// Of upgrades that are due, in the order in which they became so, those that begin: a device does one at a time.
-pub fn first_of_each_device(due: Vec<Due>) -> Vec<UpgradeOrder> {
+impl TaskHead {
+    /// What becomes of it, if anything does.
+    fn step(&self, now: UtcMillis) -> Option<Move> {
+        if !self.expired && self.rules.not_after.is_some_and(|last| last <= now) {
+            return Some(Move::Expire(self.task));
+        }
+        if self.hold.is_some() {
+            return None;
+        }
+        if self.state == TaskState::Scheduled {
+            return (self.start_at <= now).then_some(Move::Begin(self.task));
+        }
+        self.too_many_failures(now).or_else(|| self.phase_over(now))
+    }
+
+    /// The first threshold that is reached.
+    fn too_many_failures(&self, now: UtcMillis) -> Option<Move> {
+        let mut since = Results::default();
+        self.results.iter().for_each(|phase| since.add(phase));
+        since.subtract(&self.resumed_with);
+        let results = since.succeeded + since.failed();
+        let reached = self
+            .rules
+            .abort
+            .iter()
+            .enumerate()
+            .find_map(|(i, threshold)| {
+                let failed = since.failed_for(&threshold.reasons);
+                let reached = results >= threshold.min_results.max(1)
+                    && (threshold.count.is_some_and(|count| failed >= count)
+                        || (threshold.percent).is_some_and(|percent| {
+                            failed > 0 && at_least(failed, percent, results)
+                        }));
+                let why = HoldReason::Failures {
+                    failed,
+                    results,
+                    threshold: i,
+                };
+                reached.then_some((threshold.action, why))
+            });
+        reached.map(|(action, why)| match action {
+            AbortAction::Pause => Move::Hold(self.task, Hold { why, at: now }),
+            AbortAction::Stop => Move::Stop(self.task, why),
+        })
+    }
+
+    /// Whether the phase that runs is over, if another one follows.
+    fn phase_over(&self, now: UtcMillis) -> Option<Move> {
+        let phase = self.phase;
+        if phase as usize + 1 >= self.rules.phase_count() {
+            return None;
+        }
+        let rule = self.rules.phase(phase);
+        let results = self.results.get(phase as usize)?;
+        let hold = |why| Some(Move::Hold(self.task, Hold { why, at: now }));
+        match results.verdict(&rule) {
+            Verdict::Open { .. } => None,
+            Verdict::Passed if rule.then == Then::Wait => hold(HoldReason::PhaseDone { phase }),
+            Verdict::Passed => Some(Move::NextPhase {
+                task: self.task,
+                from: phase,
+            }),
+            Verdict::Failed { succeeded, results } => hold(HoldReason::PhaseFailed {
+                phase,
+                succeeded,
+                results,
+            }),
+        }
+    }
+
+    /// Adds what of it may begin.
+    fn sources(
+        &self,
+        paces: &Paces,
+        now: Now,
+        start: &mut Vec<((UtcMillis, UpgradeId), Source)>,
+        plan: &mut Plan,
+    ) {
+        let due: Vec<_> = (self.lots.iter())
+            .filter_map(|lot| Some((lot, lot.first_due.filter(|(since, _)| *since <= now.utc)?)))
+            .collect();
+        let per_minute = self.per_minute();
+        let limit = match per_minute {
+            None => u32::MAX,
+            Some(_) if due.is_empty() => return,
+            Some(per_minute) => match paces.allowed(self.task, per_minute, now) {
+                Ok(allowed) => allowed,
+                Err(at) => {
+                    let wait = at.since(now.instant);
+                    return plan.look_again(Some(now.utc + wait));
+                }
+            },
+        };
+        for (lot, first) in due {
+            match self.rules.window(lot.zone.as_deref(), now.utc) {
+                WindowState::Open { .. } => {
+                    let (task, lot) = (self.task, lot.lot);
+                    let source = Source {
+                        task,
+                        lot,
+                        limit,
+                        per_minute,
+                    };
+                    start.push((first, source));
+                }
+                WindowState::Closed { opens_at } => plan.look_again(opens_at),
+            }
+        }
+    }
+
+    /// Beginnings a minute that its rate allows now.
+    pub fn per_minute(&self) -> Option<u32> {
+        let succeeded = self.results.iter().map(|phase| phase.succeeded).sum();
+        self.rules.rate.map(|rate| rate.after(succeeded))
+    }
+}
+
+/// Whether `part` is so many percent of `whole`, or more.
+pub(super) fn at_least(part: u64, percent: f64, whole: u64) -> bool {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "devices are far fewer than 2^53"
+    )]
+    let (part, whole) = (part as f64, whole as f64);
+    // 1 of 3 is 33.3 percent, and a third as it is written
+    part * 100.0 + 1e-9 >= percent * whole
+}
+
+/// Of upgrades that are due in `sources`, in the order in which they became so, those that begin: a device does one at a time, and
+/// a task has no more than it may.
+pub fn that_begin(due: Vec<Due>, sources: &[Source]) -> Vec<UpgradeOrder> {
     let mut devices = HashSet::new();
-    (due.into_iter())
-        .map(|due| due.order)
-        .filter(|order| devices.insert(order.endpoint.clone()))
-        .collect()
+    let limits = sources.iter().map(|source| (source.task, source.limit));
+    let mut left: HashMap<TaskId, u32> = limits.collect();
+    let mut may_begin = |order: &UpgradeOrder| {
+        let left = left.get_mut(&order.task).filter(|left| **left > 0);
+        let free = left.filter(|_| devices.insert(order.endpoint.clone()));
+        free.map(|left| *left -= 1).is_some()
+    };
+    let orders = due.into_iter().map(|due| due.order);
+    orders.filter(|order| may_begin(order)).collect()
 }
 
 /// Whether `candidate` may begin at `now`, and if not, why.
 pub fn explain(candidate: &Candidate, now: UtcMillis) -> Result<(), NotYet> {
-    may_start(candidate.task_state, candidate.not_before)?;
+    if let Some(hold) = candidate
+        .hold
+        .clone()
+        .filter(|_| candidate.task_state.may_begin())
+    {
+        return Err(NotYet::TaskHeld(hold));
+    }
+    match candidate.task_state {
+        TaskState::Running => {}
+        TaskState::Scheduled => return Err(NotYet::TaskScheduled(candidate.not_before)),
+        state => return Err(NotYet::TaskNotRunning(state)),
+    }
+    let (phase, running) = (candidate.phase, candidate.running_phase);
+    if phase > running {
+        return Err(NotYet::LaterPhase { phase, running });
+    }
     if candidate.not_before > now {
         return Err(NotYet::Until(candidate.not_before));
     }
-    match candidate.device_busy_with {
-        Some(other) => Err(NotYet::DeviceBusy(other)),
+    if let Some(other) = candidate.device_busy_with {
+        return Err(NotYet::DeviceBusy(other));
+    }
+    let rules = &candidate.rules;
+    if let WindowState::Closed { opens_at } = rules.window(candidate.zone.as_deref(), now) {
+        return Err(NotYet::WindowClosed(opens_at));
+    }
+    match rules.rate {
+        Some(rate) => Err(NotYet::Rate(rate.per_minute)),
         None => Ok(()),
     }
 }
 
-/// Whether a task may start upgrades, and if not, why.
-fn may_start(state: TaskState, start_at: UtcMillis) -> Result<(), NotYet> {
-    match state {
-        TaskState::Running => Ok(()),
-        TaskState::Scheduled => Err(NotYet::TaskScheduled(start_at)),
-        state => Err(NotYet::TaskNotRunning(state)),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ledger::{PackageId, RetryPolicy};
-
-    const NOW: UtcMillis = UtcMillis(100);
-
-    fn head(task: i64, state: TaskState, first_due: Option<(i64, i64)>) -> TaskHead {
-        TaskHead {
-            task: TaskId(task),
-            state,
-            start_at: UtcMillis(100),
-            waiting: 1,
-            running: 0,
-            first_due: first_due.map(|(since, id)| (UtcMillis(since), UpgradeId(id))),
-        }
-    }
-
-    #[test]
-    fn tasks_start_in_the_order_in_which_their_upgrades_became_due() {
-        let heads = [
-            head(1, TaskState::Running, Some((90, 7))),
-            head(2, TaskState::Running, Some((80, 9))),
-            head(3, TaskState::Running, Some((90, 3))),
-            head(4, TaskState::Running, None),
-            head(5, TaskState::Running, Some((101, 1))),
-            head(6, TaskState::Stopping, Some((1, 2))),
-            head(7, TaskState::Scheduled, Some((1, 4))),
-        ];
-        let planned = plan(&heads, NOW);
-        assert_eq!(planned.start, [2, 3, 1].map(TaskId));
-        // its time has come; what is due in it starts when it runs
-        assert_eq!(planned.begin, [TaskId(7)]);
-        assert_eq!(plan(&heads, UtcMillis(99)).begin, []);
-    }
-
-    #[test]
-    fn a_device_does_what_has_been_due_longest() {
-        let due = |upgrade, endpoint: &str| Due {
-            since: UtcMillis(upgrade),
-            order: UpgradeOrder {
-                upgrade: UpgradeId(upgrade),
-                task: TaskId(1),
-                endpoint: endpoint.to_owned(),
-                package: PackageId(1),
-                attempt: 1,
-                retry: RetryPolicy::default(),
-            },
-        };
-        let orders = first_of_each_device(vec![due(1, "a"), due(2, "b"), due(3, "a")]);
-        let upgrades: Vec<i64> = orders.iter().map(|order| order.upgrade.0).collect();
-        assert_eq!(upgrades, [1, 2]);
-    }
-
-    #[test]
-    fn says_why_an_upgrade_does_not_begin() {
-        let ready = Candidate {
-            upgrade: UpgradeId(1),
-            task_state: TaskState::Running,
-            not_before: NOW,
-            device_busy_with: None,
-        };
-        assert_eq!(explain(&ready, NOW), Ok(()));
-        assert_eq!(
-            explain(&ready, UtcMillis(99)),
-            Err(NotYet::Until(UtcMillis(100)))
-        );
-        let scheduled = Candidate {
-            task_state: TaskState::Scheduled,
-            ..ready.clone()
-        };
-        assert_eq!(
-            explain(&scheduled, NOW),
-            Err(NotYet::TaskScheduled(UtcMillis(100)))
-        );
-        let stopping = Candidate {
-            task_state: TaskState::Stopping,
-            ..ready.clone()
-        };
-        assert_eq!(
-            explain(&stopping, NOW),
-            Err(NotYet::TaskNotRunning(TaskState::Stopping))
-        );
-        let busy = Candidate {
-            device_busy_with: Some(UpgradeId(7)),
-            ..ready
-        };
-        assert_eq!(explain(&busy, NOW), Err(NotYet::DeviceBusy(UpgradeId(7))));
-    }
-}
+mod tests;

@@ -1,26 +1,59 @@
 use std::time::Duration;
 
-use crate::{clock::UtcMillis, ledger::RetryPolicy};
+use crate::{
+    clock::UtcMillis,
+    ledger::{Outcome, RetryPolicy},
+};
 
-/// When to try again after attempt number `attempt` (from 1) failed at `now`; `None` when that was the last one.
-pub fn next_attempt_at(policy: RetryPolicy, attempt: u32, now: UtcMillis) -> Option<UtcMillis> {
-    (attempt <= policy.attempts).then(|| now + Duration::from_secs(policy.interval_s.into()))
+/// When to try again after attempt number `attempt` (from 1) ended so at `now`; `None` when it succeeded, was cancelled, was the
+/// last one, or has failed for a reason that is not tried again.
+pub fn next_attempt_at(
+    policy: RetryPolicy,
+    attempt: u32,
+    outcome: &Outcome,
+    now: UtcMillis,
+) -> Option<UtcMillis> {
+    let again = matches!(outcome, Outcome::Failed(_))
+        && attempt <= policy.attempts
+        && policy.reasons.has(outcome.reason());
+    again.then(|| now + Duration::from_secs(policy.interval_s.into()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::{Failure, Reasons, Success};
+
+    const FAILED: Outcome = Outcome::Failed(Failure::DeviceNotHeard);
 
     #[test]
     fn tries_again_as_often_as_the_task_says() {
         let policy = RetryPolicy {
             attempts: 2,
             interval_s: 300,
+            reasons: Reasons::default(),
         };
         let now = UtcMillis(1_000);
-        assert_eq!(next_attempt_at(policy, 1, now), Some(UtcMillis(301_000)));
-        assert_eq!(next_attempt_at(policy, 2, now), Some(UtcMillis(301_000)));
-        assert_eq!(next_attempt_at(policy, 3, now), None);
-        assert_eq!(next_attempt_at(RetryPolicy::default(), 1, now), None);
+        let next = |policy, attempt| next_attempt_at(policy, attempt, &FAILED, now);
+        assert_eq!(next(policy, 1), Some(UtcMillis(301_000)));
+        assert_eq!(next(policy, 2), Some(UtcMillis(301_000)));
+        assert_eq!(next(policy, 3), None);
+        assert_eq!(next(RetryPolicy::default(), 1), None);
+    }
+
+    #[test]
+    fn tries_again_for_the_reasons_that_the_task_lists() {
+        let policy = RetryPolicy {
+            attempts: 2,
+            interval_s: 300,
+            reasons: Reasons::of(["device_not_heard", "slot_timed_out"]),
+        };
+        let now = UtcMillis(1_000);
+        let after = |outcome| next_attempt_at(policy, 1, &outcome, now).is_some();
+        assert!(after(FAILED));
+        assert!(!after(Outcome::Failed(Failure::DownloadStalled)));
+        assert!(!after(Outcome::Succeeded(Success::Upgraded)));
+        let words: Vec<&str> = policy.reasons.words().collect();
+        assert_eq!(words, ["device_not_heard", "slot_timed_out"]);
     }
 }

@@ -161,6 +161,9 @@ pub fn outcome(outcome: &Outcome) -> String {
         Outcome::Cancelled(Cancellation::Upgrade) => {
             "the upgrade was cancelled by the operator".into()
         }
+        Outcome::Cancelled(Cancellation::Expired) => {
+            "it had not begun by the time that its task gives (not_after)".into()
+        }
         Outcome::Failed(failure) => self::failure(failure),
     }
 }

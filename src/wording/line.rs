@@ -187,6 +187,7 @@ fn besides(happened: &Happened) -> String {
                 None => ended,
             }
         }
+        Happened::TakenUpAgain {} => "it is tried again, as the operator wants".to_owned(),
         Happened::Legacy { text } => text.clone(),
         // the others are told above
         _ => String::new(),

@@ -3,11 +3,13 @@
 mod ending;
 mod line;
 mod misread;
+mod task;
 #[cfg(test)]
 mod tests;
 
 pub use ending::{ending, outcome};
 pub use line::line;
+pub use task::{hold, not_yet, stand};
 
 use crate::ledger::Told;
 

@@ -119,6 +119,7 @@ fn besides() -> Vec<Happened> {
             refused: form(42, false),
             next: form(11_542, true),
         },
+        Happened::TakenUpAgain {},
         Happened::Ended {
             reason: "slot_timed_out".into(),
             next_attempt_at: Some(AT),

@@ -36,8 +36,8 @@ const ROOMS: [(&str, &[&str]); 25] = [
         ],
     ),
     // sentences are made where people read, above all that happens
-    ("wording", &["clock", "ledger", "package"]),
     ("task", &["clock", "ledger"]),
+    ("wording", &["clock", "ledger", "package", "task"]),
     ("upgrade", &["clock", "config", "package", "ledger"]),
     (
         "session",

@@ -492,6 +492,7 @@ fn a_cancelled_upgrade_frees_its_slot_and_is_not_tried_again() {
         retry: RetryPolicy {
             attempts: 2,
             interval_s: 300,
+            ..RetryPolicy::default()
         },
     };
     let package = package("V2", &content());
@@ -532,6 +533,7 @@ fn the_last_attempt_is_followed_by_none() {
             retry: RetryPolicy {
                 attempts: 2,
                 interval_s: 300,
+                ..RetryPolicy::default()
             },
         };
         let package = package("V2", &content());

@@ -9,9 +9,9 @@ use crate::{
     ledger::{ActiveUpgrade, Change, DeviceRecord, PackageId, TaskId, UpgradeId},
     store::{
         Agenda as _, BatchId, Catalog as _, CommitReport, Inventory as _, Journal as _,
-        Ledger as _, NewDevice, NewPackage, NewTask, Selection, SqliteStore,
+        Ledger as _, NewDevice, NewPackage, NewTask, Selection, SqliteStore, UpgradeToStop,
     },
-    task::{Due, TaskHead},
+    task::{Due, Move, Source, TaskHead},
 };
 
 /// Rows that are read at once.
@@ -83,6 +83,7 @@ impl SqliteBackend {
                 selection: Selection::All,
                 start_at: Some(order.start_at),
                 retry: order.retry,
+                rules: order.rules.clone(),
                 webhook: None,
                 created_at: order.created_at,
             };
@@ -158,10 +159,15 @@ impl SqliteBackend {
         }
     }
 
-    pub(super) fn begin_tasks(&mut self, tasks: &[TaskId]) -> Result<(), Failed> {
+    pub(super) fn make_moves(&mut self, moves: &[Move], now: UtcMillis) -> Result<(), Failed> {
         self.runtime
-            .block_on(self.store.begin_tasks(tasks))
-            .map(drop)
+            .block_on(self.store.make_moves(moves, now))
+            .map_err(text)
+    }
+
+    pub(super) fn upgrades_to_stop(&self, limit: u32) -> Result<Vec<UpgradeToStop>, Failed> {
+        self.runtime
+            .block_on(self.store.upgrades_to_stop(limit))
             .map_err(text)
     }
 
@@ -173,12 +179,12 @@ impl SqliteBackend {
 
     pub(super) fn due_upgrades(
         &self,
-        tasks: &[TaskId],
+        sources: &[Source],
         now: UtcMillis,
         limit: u32,
     ) -> Result<Vec<Due>, Failed> {
         self.runtime
-            .block_on(self.store.due_upgrades(tasks, now, limit))
+            .block_on(self.store.due_upgrades(sources, now, limit))
             .map_err(text)
     }
 

@@ -112,6 +112,7 @@ fn world(seed: u64) -> Scenario {
         retry: RetryPolicy {
             attempts: below(3),
             interval_s: 30 + below(300),
+            ..RetryPolicy::default()
         },
         ..Scenario::new(devices as usize, 1 + below(4), seed)
     }

@@ -72,16 +72,19 @@ impl<H: Hooks> World<H> {
             // the operator changes nothing in the midst of a task, and all devices were added
             Query::RemoveNewcomers { .. } => Reply::NewcomersRemoved(0),
             Query::DeviceChanges { .. } => Reply::Devices(Vec::new()),
-            Query::ToStop(_) => Reply::ToStop(Vec::new()),
+            Query::ToStop(limit) => Reply::ToStop(self.store.upgrades_to_stop(*limit)?),
             Query::ForgetRemoved(_) => Reply::Done,
             Query::Heads(now) => Reply::Heads(self.store.task_heads(*now)?),
-            Query::BeginTasks(tasks) => {
-                self.store.begin_tasks(tasks)?;
+            Query::Move(moves) => {
+                let now = self.now().utc;
+                self.store.make_moves(moves, now)?;
                 Reply::Done
             }
-            Query::Due { tasks, now, limit } => {
-                Reply::Due(self.store.due_upgrades(tasks, *now, *limit)?)
-            }
+            Query::Due {
+                sources,
+                now,
+                limit,
+            } => Reply::Due(self.store.due_upgrades(sources, *now, *limit)?),
             Query::NextTime(now) => Reply::NextTime(self.store.next_due(*now)?),
         })
     }

@@ -20,6 +20,7 @@ use crate::{
         UpgradeId,
     },
     store::{MemoryStore, Store, Subject, TaskRecord},
+    task::{Move, Source, TaskRules},
 };
 
 /// Fleets that are compared: so many pairs of random histories.
@@ -219,7 +220,7 @@ impl Fleet {
             Intent::Nothing => {}
             Intent::StopsTheSecondTask => {
                 // it may have finished already
-                let _ = store.stop_task(self.tasks[1].id, t(100)).await;
+                let _ = store.stop_task(self.tasks[1].id, t(100), false).await;
             }
             Intent::RemovesADevice => {
                 store
@@ -266,7 +267,11 @@ impl Fleet {
             seen.push(format!("{cell:?}"));
         }
         let tasks = self.tasks.each_ref().map(|task| task.id);
-        for due in store.due_upgrades(&tasks, t(9_999), 1_000).await.unwrap() {
+        for due in store
+            .due_upgrades(&sources(tasks), t(9_999), 1_000)
+            .await
+            .unwrap()
+        {
             seen.push(format!("{due:?}"));
         }
         self.without_names(seen.join("\n"))
@@ -342,11 +347,13 @@ impl Fleet {
         let mut tasks = self.tasks.clone();
         let mut upgrades = Vec::new();
         for (task, endpoints) in tasks.iter_mut().zip([&endpoints[..], &endpoints[..2]]) {
-            let (package, created) = memory.create_task(endpoints, task.start_at, task.retry);
+            let (package, created) =
+                memory.create_task(endpoints, task.start_at, task.retry, &TaskRules::default());
             (task.id, task.package) = (TaskId(package.0), package);
             upgrades.extend(created.into_iter().map(|(upgrade, _)| upgrade));
         }
-        memory.begin_tasks(&tasks.each_ref().map(|task| task.id));
+        let begin = tasks.each_ref().map(|task| Move::Begin(task.id));
+        memory.make_moves(&begin, t(0));
         Self {
             name: self.name.clone(),
             cell: self.cell,
@@ -364,6 +371,16 @@ impl Fleet {
     fn is_mine(&self, endpoint: &str) -> bool {
         endpoint.starts_with(&format!("{}-", self.name))
     }
+}
+
+/// All of these tasks.
+fn sources(tasks: [TaskId; 2]) -> [Source; 2] {
+    tasks.map(|task| Source {
+        task,
+        lot: 0,
+        limit: u32::MAX,
+        per_minute: None,
+    })
 }
 
 /// What is given back after a restart, and what the reconciler and the simulation see.
@@ -395,7 +412,10 @@ pub(crate) async fn memory_does_what_the_database_does(store: &impl Store) {
                 seen.push(format!("{head:?}"));
             }
         }
-        let due = store.due_upgrades(&tasks, t(200), 9).await.unwrap();
+        let due = store
+            .due_upgrades(&sources(tasks), t(200), 9)
+            .await
+            .unwrap();
         seen.push(format!("{due:?}"));
         for upgrade in &fleet.upgrades {
             let record = store.upgrade(*upgrade).await.unwrap().unwrap().upgrade;
@@ -417,7 +437,10 @@ pub(crate) async fn memory_does_what_the_database_does(store: &impl Store) {
         let heads = memory.task_heads(t(200));
         seen.extend(heads.iter().map(|head| format!("{head:?}")));
         let tasks = copy.tasks.each_ref().map(|task| task.id);
-        seen.push(format!("{:?}", memory.due_upgrades(&tasks, t(200), 9)));
+        seen.push(format!(
+            "{:?}",
+            memory.due_upgrades(&sources(tasks), t(200), 9)
+        ));
         for (upgrade, attempts, state, outcome) in memory.upgrades() {
             let reason = outcome.map(|outcome| outcome.reason().to_owned());
             seen.push(format!("{upgrade:?} {attempts} {state} {reason:?}"));

@@ -312,7 +312,7 @@ pub(crate) async fn no_attempt_follows_in_a_stopped_task(store: &impl Store) {
     world
         .commit(&[stage(id, 1, Stage::WaitingForDevice, t(1))])
         .await;
-    store.stop_task(task.id, t(2)).await.unwrap();
+    store.stop_task(task.id, t(2), false).await.unwrap();
     world
         .commit(&[ended(id, task.id, 1, NOT_HEARD, Some(t(300)), t(3))])
         .await;
@@ -358,7 +358,7 @@ pub(crate) async fn the_end_of_the_last_upgrade_ends_the_task(store: &impl Store
 pub(crate) async fn a_stopped_upgrade_is_refused_when_it_begins_late(store: &impl Store) {
     let (world, task) = World::with_task(store, 1, 0).await;
     let id = world.ids(task.id).await[0];
-    store.stop_task(task.id, t(1)).await.unwrap();
+    store.stop_task(task.id, t(1), false).await.unwrap();
     let report = store
         .commit(
             next_batch(),

@@ -87,6 +87,7 @@ pub(crate) async fn every_outcome_is_told_once(store: &impl Store) {
         }
     );
     let all = Subject::Task {
+        hold: None,
         succeeded: 1,
         failed: 1,
         cancelled: 0,
@@ -103,8 +104,8 @@ pub(crate) async fn a_cancelled_task_and_a_removed_device_are_told(store: &impl 
     world
         .commit(&[stage(ids[1], 1, Stage::Downloading, t(2))])
         .await;
-    store.stop_task(task.id, t(3)).await.unwrap();
-    store.stop_task(task.id, t(4)).await.unwrap();
+    store.stop_task(task.id, t(3), false).await.unwrap();
+    store.stop_task(task.id, t(4), false).await.unwrap();
     let cancelled = ended(
         ids[1],
         task.id,
@@ -127,6 +128,7 @@ pub(crate) async fn a_cancelled_task_and_a_removed_device_are_told(store: &impl 
     let times: Vec<UtcMillis> = events.iter().map(|event| event.at).collect();
     assert_eq!(times, [t(1), t(3), t(5), t(5)]);
     let counts = Subject::Task {
+        hold: None,
         succeeded: 0,
         failed: 1,
         cancelled: 2,

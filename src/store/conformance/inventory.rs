@@ -130,7 +130,7 @@ pub(crate) async fn a_package_in_use_is_not_deleted(store: &impl Store) {
     let (_, task) = World::with_task(store, 1, 0).await;
     let refused = store.delete_package(task.package, t(1)).await.unwrap_err();
     assert!(matches!(refused, DeletePackageError::InUse { .. }));
-    store.stop_task(task.id, t(2)).await.unwrap();
+    store.stop_task(task.id, t(2), false).await.unwrap();
     store.delete_package(task.package, t(3)).await.unwrap();
     let refused = store.delete_package(task.package, t(4)).await.unwrap_err();
     assert!(matches!(refused, DeletePackageError::NotFound(_)));
@@ -138,7 +138,7 @@ pub(crate) async fn a_package_in_use_is_not_deleted(store: &impl Store) {
 
 pub(crate) async fn a_deleted_package_stays_for_ended_tasks(store: &impl Store) {
     let (_, task) = World::with_task(store, 1, 0).await;
-    store.stop_task(task.id, t(1)).await.unwrap();
+    store.stop_task(task.id, t(1), false).await.unwrap();
     store.delete_package(task.package, t(2)).await.unwrap();
     assert_eq!(store.packages(None, 9).await.unwrap().items, []);
     let kept = store.package(task.package).await.unwrap().unwrap();

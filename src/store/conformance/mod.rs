@@ -7,6 +7,7 @@ pub(crate) mod batches;
 pub(crate) mod commits;
 pub(crate) mod events;
 pub(crate) mod inventory;
+pub(crate) mod phases;
 pub(crate) mod rollouts;
 pub(crate) mod tasks;
 
@@ -26,6 +27,7 @@ use crate::{
         RetryPolicy, Stage, StageChange, Success, TaskId, UpgradeId,
     },
     package::{PcpOffer, Segmentation, Version},
+    task::TaskRules,
 };
 
 /// The time at which the tests begin.
@@ -119,10 +121,25 @@ macro_rules! whole_suite {
                 devices_bring_their_keys,
                 keys_are_changed_and_taken_away,
             }
+            phases {
+                devices_are_dealt_out_and_begin_phase_by_phase,
+                devices_are_dealt_out_by_their_zones,
+                a_phase_that_comes_true_is_followed_by_the_next,
+                too_many_failures_pause_a_task_until_it_is_resumed,
+                too_many_failures_stop_a_task,
+                a_paused_task_begins_nothing_and_what_runs_goes_on,
+                a_task_begins_when_it_is_approved,
+                a_task_that_is_refused_is_stopped,
+                what_has_not_begun_in_time_expires,
+                what_has_failed_is_taken_up_again,
+                what_is_downloading_goes_on_after_a_soft_stop,
+                rules_are_changed_by_whoever_has_seen_them,
+                failures_are_tried_again_for_the_reasons_of_the_task,
+            }
             rollouts {
                 the_longest_due_begins_first_and_one_per_device,
                 busy_devices_do_not_hold_up_others,
-                heads_tell_how_many_wait_and_run,
+                heads_tell_what_is_due_first,
                 a_task_that_starts_nothing_holds_no_device,
                 a_scheduled_task_begins_at_its_time,
                 the_next_due_time_is_in_the_future,
@@ -253,7 +270,9 @@ fn new_task(package: &PackageRecord, selection: Selection) -> NewTask {
         retry: RetryPolicy {
             attempts: 0,
             interval_s: 300,
+            ..RetryPolicy::default()
         },
+        rules: TaskRules::default(),
         webhook: None,
         created_at: T0,
     }

@@ -1,30 +1,40 @@
 use super::{NOT_HEARD, World, ended, list, new_task, stage, t};
 use crate::{
+    clock::{Instant, Now},
     ledger::{Stage, StopReason, TaskState, UpgradeId, UpgradeOrder},
     store::{Selection, Store, UpgradeToStop},
-    task::{TaskHead, first_of_each_device, plan},
+    task::{Move, Paces, Plan, Source, TaskHead, plan, that_begin},
 };
 
 /// What would be started now, up to `limit`.
 pub(super) async fn starts(store: &impl Store, seconds: u64, limit: u32) -> Vec<UpgradeOrder> {
-    let heads = store.task_heads(t(seconds)).await.unwrap();
-    let tasks = plan(&heads, t(seconds)).start;
-    let due = store.due_upgrades(&tasks, t(seconds), limit).await;
+    let sources = planned(store, seconds).await.start;
+    let due = store.due_upgrades(&sources, t(seconds), limit).await;
     let due = due.unwrap();
     assert!(due.is_sorted_by_key(|due| (due.since, due.order.upgrade)));
-    first_of_each_device(due)
+    that_begin(due, &sources)
 }
 
-async fn startable(store: &impl Store, seconds: u64, limit: u32) -> Vec<UpgradeId> {
+/// What the planner says.
+pub(super) async fn planned(store: &impl Store, seconds: u64) -> Plan {
+    let heads = store.task_heads(t(seconds)).await.unwrap();
+    let now = Now {
+        instant: Instant::from_millis(seconds * 1_000),
+        utc: t(seconds),
+    };
+    plan(&heads, &Paces::default(), now)
+}
+
+pub(super) async fn startable(store: &impl Store, seconds: u64, limit: u32) -> Vec<UpgradeId> {
     let starts = starts(store, seconds, limit).await;
     starts.into_iter().map(|order| order.upgrade).collect()
 }
 
-/// Has tasks begin whose time has come.
-pub(super) async fn begin_due(store: &impl Store, seconds: u64) -> u64 {
-    let heads = store.task_heads(t(seconds)).await.unwrap();
-    let begin = plan(&heads, t(seconds)).begin;
-    store.begin_tasks(&begin).await.unwrap()
+/// Does with tasks what the planner says, and tells what that was.
+pub(super) async fn move_on(store: &impl Store, seconds: u64) -> Vec<Move> {
+    let moves = planned(store, seconds).await.moves;
+    store.make_moves(&moves, t(seconds)).await.unwrap();
+    moves
 }
 
 pub(crate) async fn the_longest_due_begins_first_and_one_per_device(store: &impl Store) {
@@ -71,7 +81,7 @@ pub(crate) async fn busy_devices_do_not_hold_up_others(store: &impl Store) {
     assert_eq!(found[0].task, second.id);
 }
 
-pub(crate) async fn heads_tell_how_many_wait_and_run(store: &impl Store) {
+pub(crate) async fn heads_tell_what_is_due_first(store: &impl Store) {
     let (world, task) = World::with_task(store, 3, 1).await;
     let ids = world.ids(task.id).await;
     world
@@ -81,20 +91,17 @@ pub(crate) async fn heads_tell_how_many_wait_and_run(store: &impl Store) {
             ended(ids[1], task.id, 1, NOT_HEARD, Some(t(300)), t(2)),
         ])
         .await;
-    let head = |heads: Vec<TaskHead>| {
-        let head = heads[0];
-        (head.task, head.waiting, head.running, head.first_due)
-    };
+    let head = |heads: Vec<TaskHead>| (heads[0].task, heads[0].lots[0].first_due);
     let heads = store.task_heads(t(2)).await.unwrap();
     let third = Some((task.start_at, ids[2]));
-    assert_eq!(head(heads), (task.id, 2, 1, third));
+    assert_eq!(head(heads), (task.id, third));
     world
         .commit(&[stage(ids[2], 1, Stage::WaitingForDevice, t(3))])
         .await;
     let heads = store.task_heads(t(299)).await.unwrap();
-    assert_eq!(head(heads), (task.id, 1, 2, None));
+    assert_eq!(head(heads), (task.id, None));
     let heads = store.task_heads(t(300)).await.unwrap();
-    assert_eq!(head(heads), (task.id, 1, 2, Some((t(300), ids[1]))));
+    assert_eq!(head(heads), (task.id, Some((t(300), ids[1]))));
 }
 
 pub(crate) async fn a_task_that_starts_nothing_holds_no_device(store: &impl Store) {
@@ -107,8 +114,15 @@ pub(crate) async fn a_task_that_starts_nothing_holds_no_device(store: &impl Stor
         (vec![first, second], [first, first]),
         (vec![second], [second, second]),
     ] {
-        let due = store.due_upgrades(&tasks, t(0), 9).await.unwrap();
-        let starts = first_of_each_device(due);
+        let source = |task| Source {
+            task,
+            lot: 0,
+            limit: 9,
+            per_minute: None,
+        };
+        let sources: Vec<Source> = tasks.into_iter().map(source).collect();
+        let due = store.due_upgrades(&sources, t(0), 9).await.unwrap();
+        let starts = that_begin(due, &sources);
         let of: Vec<_> = starts.iter().map(|order| order.task).collect();
         assert_eq!(of, expected);
     }
@@ -120,10 +134,10 @@ pub(crate) async fn a_scheduled_task_begins_at_its_time(store: &impl Store) {
     new.start_at = Some(t(3_600));
     let task = store.create_task(&new).await.unwrap();
     assert_eq!(task.state, TaskState::Scheduled);
-    assert_eq!(begin_due(store, 3_599).await, 0);
+    assert_eq!(move_on(store, 3_599).await, []);
     assert_eq!(startable(store, 3_600, 9).await, []);
-    assert_eq!(begin_due(store, 3_600).await, 1);
-    assert_eq!(begin_due(store, 3_600).await, 0);
+    assert_eq!(move_on(store, 3_600).await, [Move::Begin(task.id)]);
+    assert_eq!(move_on(store, 3_600).await, []);
     assert_eq!(startable(store, 3_600, 9).await, world.ids(task.id).await);
     new.start_at = Some(t(0));
     let past = store.create_task(&new).await.unwrap();
@@ -166,7 +180,7 @@ pub(crate) async fn upgrades_of_stopped_tasks_and_removed_devices_are_to_be_stop
             .await;
     }
     assert_eq!(store.upgrades_to_stop(9).await.unwrap(), []);
-    store.stop_task(first.id, t(2)).await.unwrap();
+    store.stop_task(first.id, t(2), false).await.unwrap();
     store.remove_device("d1", t(2)).await.unwrap();
     store.remove_device("d3", t(2)).await.unwrap();
     let to_stop = |upgrade, task, endpoint: &str, reason| UpgradeToStop {

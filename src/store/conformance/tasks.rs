@@ -1,6 +1,6 @@
 use super::{
     NOT_HEARD, UPGRADED, World, ended, list, new_package, new_task, next_batch,
-    rollouts::{begin_due, starts},
+    rollouts::{move_on, starts},
     stage, t,
 };
 use crate::{
@@ -100,7 +100,7 @@ pub(crate) async fn stopping_cancels_what_waits_and_keeps_what_runs(store: &impl
     world
         .commit(&[stage(ids[1], 1, Stage::Executing, t(1))])
         .await;
-    let stopping = store.stop_task(task.id, t(2)).await.unwrap();
+    let stopping = store.stop_task(task.id, t(2), false).await.unwrap();
     assert_eq!(stopping.state, TaskState::Stopping);
     assert_eq!(stopping.stopped_at, Some(t(2)));
     assert_eq!(stopping.counts[&UpgradeState::Cancelled], 2);
@@ -109,14 +109,20 @@ pub(crate) async fn stopping_cancels_what_waits_and_keeps_what_runs(store: &impl
     assert_eq!(waiting.upgrade.ended_at, Some(t(2)));
     assert_eq!(waiting.upgrade.outcome.unwrap().reason, "task_stopped");
     assert_eq!(waiting.events.len(), 1);
-    assert_eq!(store.stop_task(task.id, t(3)).await.unwrap(), stopping);
+    assert_eq!(
+        store.stop_task(task.id, t(3), false).await.unwrap(),
+        stopping
+    );
     world
         .commit(&[ended(ids[1], task.id, 1, UPGRADED, None, t(4))])
         .await;
     let stopped = store.task(task.id).await.unwrap().unwrap();
     assert_eq!(stopped.state, TaskState::Stopped);
     assert_eq!(stopped.ended_at, Some(t(4)));
-    assert_eq!(store.stop_task(task.id, t(5)).await.unwrap(), stopped);
+    assert_eq!(
+        store.stop_task(task.id, t(5), false).await.unwrap(),
+        stopped
+    );
 }
 
 pub(crate) async fn a_scheduled_task_is_stopped_at_once(store: &impl Store) {
@@ -124,9 +130,9 @@ pub(crate) async fn a_scheduled_task_is_stopped_at_once(store: &impl Store) {
     let mut new = new_task(&package, Selection::All);
     new.start_at = Some(t(3_600));
     let task = store.create_task(&new).await.unwrap();
-    let stopped = store.stop_task(task.id, t(1)).await.unwrap();
+    let stopped = store.stop_task(task.id, t(1), false).await.unwrap();
     assert_eq!(stopped.state, TaskState::Stopped);
-    assert_eq!(begin_due(store, 9_999).await, 0);
+    assert_eq!(move_on(store, 9_999).await, []);
     assert_eq!(store.next_due(t(1)).await.unwrap(), None);
     // a scheduled task ends also when its last device is removed
     let task = store.create_task(&new).await.unwrap();
@@ -142,9 +148,9 @@ pub(crate) async fn a_finished_task_cannot_be_stopped(store: &impl Store) {
     world
         .commit(&[ended(id, task.id, 1, UPGRADED, None, t(1))])
         .await;
-    let refused = store.stop_task(task.id, t(2)).await;
+    let refused = store.stop_task(task.id, t(2), false).await;
     assert!(matches!(refused, Err(StopTaskError::Finished(_))));
-    let refused = store.stop_task(TaskId(99), t(2)).await;
+    let refused = store.stop_task(TaskId(99), t(2), false).await;
     assert!(matches!(refused, Err(StopTaskError::NotFound(_))));
 }
 
@@ -273,7 +279,7 @@ pub(crate) async fn a_running_task_cannot_be_deleted(store: &impl Store) {
     world
         .commit(&[stage(ids[0], 1, Stage::WaitingForDevice, t(1))])
         .await;
-    store.stop_task(task.id, t(2)).await.unwrap();
+    store.stop_task(task.id, t(2), false).await.unwrap();
     assert!(delete().await.is_err(), "an upgrade runs");
     world
         .commit(&[ended(ids[0], task.id, 1, NOT_HEARD, None, t(3))])
@@ -411,7 +417,7 @@ pub(crate) async fn a_device_s_upgrades_are_listed_newest_first(store: &impl Sto
     assert_eq!(listed(None, 9).await, (expected.clone(), false));
     let newest = store.upgrade(expected[0].0).await.unwrap().unwrap();
     let task = newest.upgrade.task;
-    store.stop_task(task, t(9)).await.unwrap();
+    store.stop_task(task, t(9), false).await.unwrap();
     store.delete_task(task).await.unwrap();
     assert_eq!(listed(None, 9).await, (expected[1..].to_vec(), false));
     let nobody = store.device_upgrades("nobody", None, 9).await.unwrap();
@@ -450,7 +456,7 @@ pub(crate) async fn other_tasks_with_the_same_devices_and_package_are_told(store
     world
         .commit(&[ended(d0, first.id, 1, UPGRADED, None, t(1))])
         .await;
-    store.stop_task(second.id, t(2)).await.unwrap();
+    store.stop_task(second.id, t(2), false).await.unwrap();
     let left = store.overlaps(third.id, 9).await.unwrap();
     assert_eq!((left.devices, left.tasks), (1, vec![overlap(&first, 1)]));
     assert_eq!(
@@ -481,7 +487,7 @@ pub(crate) async fn upgrades_are_listed_newest_first_of_all_or_of_a_cell(store: 
     let page = store.newest_upgrades(cell, None, 1).await.unwrap();
     assert_eq!(page.items[0].task_name, "night");
     assert_eq!(page.items[0].version, task.version);
-    store.stop_task(task.id, t(2)).await.unwrap();
+    store.stop_task(task.id, t(2), false).await.unwrap();
     let running = ids.iter().take(2);
     for id in running {
         let outcome = Outcome::Cancelled(Cancellation::TaskStopped);

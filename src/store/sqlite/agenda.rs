@@ -7,25 +7,24 @@ use sqlx::SqliteConnection;
 
 use super::{
     Doing, SqliteStore,
-    bulk::json_list,
     cancel::{self, CANCELLING},
     counts,
     events::Announcements,
-    packed::Packed,
     rows::{self, Columns as _},
+    task_changes::CHANGING,
     task_creation::CREATING,
     task_writes::{DELETING, STOPPING, purge_part, state, stop_part},
     tasks,
-    upgrade_rows::{self, DueRow},
 };
 use crate::{
     clock::UtcMillis,
     ledger::{Cancellation, StopReason, TaskId, UpgradeId},
     store::{
-        Agenda, CancelUpgradeError, CreateTaskError, DeleteTaskError, NewTask, Overlap, Overlaps,
-        Page, StopTaskError, StoreError, TaskRecord, UpgradeRecord, UpgradeState, UpgradeToStop,
+        Again, Agenda, CancelUpgradeError, ChangeTaskError, CreateTaskError, DeleteTaskError,
+        NewTask, Overlap, Overlaps, Page, StopTaskError, StoreError, TaskChange, TaskRecord,
+        UpgradeRecord, UpgradeState, UpgradeToStop,
     },
-    task::{Due, TaskHead},
+    task::{Due, Move, Source, TaskHead},
 };
 
 const OVERLAPS: &str = "looking for overlaps of a task";
@@ -128,10 +127,18 @@ impl Agenda for SqliteStore {
         Ok(page)
     }
 
-    async fn stop_task(&self, id: TaskId, now: UtcMillis) -> Result<TaskRecord, StopTaskError> {
+    async fn stop_task(
+        &self,
+        id: TaskId,
+        now: UtcMillis,
+        soft: bool,
+    ) -> Result<TaskRecord, StopTaskError> {
         let store = self.clone();
-        self.to_the_end(STOPPING, async move { store.stop_in_parts(id, now).await })
-            .await
+        self.to_the_end(
+            STOPPING,
+            async move { store.stop_in_parts(id, now, soft).await },
+        )
+        .await
     }
 
     async fn delete_task(&self, id: TaskId) -> Result<(), DeleteTaskError> {
@@ -213,80 +220,54 @@ impl Agenda for SqliteStore {
     }
 
     async fn task_heads(&self, now: UtcMillis) -> Result<Vec<TaskHead>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT t.id, t.state, t.start_at, u.id AS first_upgrade, u.not_before AS first_since, \
-                 (SELECT COALESCE(SUM(count), 0) FROM task_counts c WHERE c.task_id = t.id AND c.state = 'pending') AS waiting, \
-                 (SELECT COALESCE(SUM(count), 0) FROM task_counts c WHERE c.task_id = t.id \
-                     AND c.state NOT IN ('pending', 'succeeded', 'failed', 'cancelled')) AS running \
-             FROM tasks t LEFT JOIN upgrades u ON u.id = ( \
-                 SELECT f.id FROM upgrades f WHERE f.task_id = t.id AND f.free = 1 AND f.not_before <= ? \
-                 ORDER BY f.not_before, f.id LIMIT 1) \
-             WHERE t.state IN ('scheduled', 'running')",
-        )
-        .bind(now.0)
-        .fetch_all(&self.readers)
-        .await
-        .doing("looking at the heads of tasks")?;
-        (rows.iter())
-            .map(|row| {
-                let first: Option<i64> = row.value("first_upgrade")?;
-                let since = row.maybe_time("first_since")?;
-                Ok(TaskHead {
-                    task: TaskId(row.int("id")?),
-                    state: rows::task_state(row.value("state")?)?,
-                    start_at: row.time("start_at")?,
-                    waiting: row.int("waiting")?,
-                    running: row.int("running")?,
-                    first_due: since.zip(first.map(UpgradeId)),
-                })
-            })
-            .collect()
+        self.read_heads(now).await
     }
 
-    async fn begin_tasks(&self, tasks: &[TaskId]) -> Result<u64, StoreError> {
-        let doing = "starting tasks";
-        let mut tx = self.write(doing).await?;
-        let begun = sqlx::query(
-            "UPDATE tasks SET state = 'running' WHERE state = 'scheduled' AND id IN (SELECT value FROM json_each(?))",
-        )
-        .bind(json_list(tasks.iter().map(|task| task.0)))
-        .execute(&mut *tx)
+    async fn make_moves(&self, moves: &[Move], now: UtcMillis) -> Result<(), StoreError> {
+        let (store, moves) = (self.clone(), moves.to_vec());
+        self.to_the_end(CHANGING, async move {
+            for step in &moves {
+                store.make_move(step, now).await?;
+            }
+            Ok(())
+        })
         .await
-        .doing(doing)?;
-        tx.commit().await.doing(doing)?;
-        Ok(begun.rows_affected())
+    }
+
+    async fn change_task(
+        &self,
+        id: TaskId,
+        change: &TaskChange,
+        now: UtcMillis,
+    ) -> Result<TaskRecord, ChangeTaskError> {
+        let (store, change) = (self.clone(), change.clone());
+        self.to_the_end(
+            CHANGING,
+            async move { store.change(id, &change, now).await },
+        )
+        .await
+    }
+
+    async fn take_up_again(
+        &self,
+        id: TaskId,
+        again: &Again,
+        now: UtcMillis,
+    ) -> Result<(TaskRecord, u64), ChangeTaskError> {
+        let (store, again) = (self.clone(), *again);
+        self.to_the_end(CHANGING, async move {
+            store.again_in_parts(id, &again, now).await
+        })
+        .await
     }
 
     async fn due_upgrades(
         &self,
-        tasks: &[TaskId],
+        sources: &[Source],
         now: UtcMillis,
         limit: u32,
     ) -> Result<Vec<Due>, StoreError> {
-        let doing = "looking for upgrades that are due";
-        let mut tx = self.readers.begin().await.doing(doing)?;
-        let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
-        let mut found: Vec<Due> = Vec::new();
-        for task in tasks {
-            // What a task has follows its first: where that comes behind all that is wanted, so do those of the tasks behind it.
-            let last = found.get(wanted.saturating_sub(1));
-            let until = last.map_or(now, |last| last.since);
-            let query = sqlx::query(upgrade_rows::DUE)
-                .bind(task.0)
-                .bind(until.0)
-                .bind(limit);
-            let rows = Packed::fetch(query, &mut *tx, doing).await?;
-            let before = found.len();
-            for row in rows.rows() {
-                found.push(row.map(DueRow::due)?);
-            }
-            if found.len() == before && before >= wanted {
-                break;
-            }
-            found.sort_unstable_by_key(|due| (due.since, due.order.upgrade));
-            found.truncate(wanted);
-        }
-        Ok(found)
+        self.read_due(sources, now, limit).await
     }
 
     async fn next_due(&self, now: UtcMillis) -> Result<Option<UtcMillis>, StoreError> {
@@ -312,8 +293,9 @@ impl Agenda for SqliteStore {
     async fn upgrades_to_stop(&self, limit: u32) -> Result<Vec<UpgradeToStop>, StoreError> {
         const OF_STOPPED_TASKS: &str = "SELECT u.id, u.task_id, u.endpoint \
              FROM tasks t CROSS JOIN upgrades u ON u.task_id = t.id \
-             WHERE t.state = 'stopping' AND u.state IN ('waiting_for_device', 'querying_version', \
-                 'querying_coverage', 'querying_cell', 'waiting_for_slot', 'downloading', 'executing') \
+             WHERE t.state = 'stopping' AND (u.state IN ('waiting_for_device', 'querying_version', \
+                     'querying_coverage', 'querying_cell', 'waiting_for_slot') \
+                 OR t.soft_stop = 0 AND u.state IN ('downloading', 'executing')) \
              LIMIT ?";
         const CANCELLED: &str = "SELECT u.id, u.task_id, u.endpoint \
              FROM upgrades u CROSS JOIN tasks t ON t.id = u.task_id \
@@ -367,7 +349,7 @@ impl Agenda for SqliteStore {
             while more {
                 let mut tx = self.write(STOPPING).await?;
                 // the time of its stop is known already
-                more = stop_part(&mut tx, TaskId(task), UtcMillis(0)).await?;
+                more = stop_part(&mut tx, TaskId(task), UtcMillis(0), true).await?;
                 tx.commit().await.doing(STOPPING)?;
             }
         }

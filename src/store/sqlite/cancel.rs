@@ -26,8 +26,8 @@ pub(super) async fn read(
     let query = sqlx::query(upgrade_rows::ONE).bind(id.0);
     let found = Packed::fetch(query, conn, CANCELLING).await?;
     let row = found.rows::<DetailRow>().next().transpose()?;
-    let record = row.map(|row| row.upgrade.record()).transpose()?;
-    record.ok_or(CancelUpgradeError::NotFound(id))
+    let (_, record) = row.ok_or(CancelUpgradeError::NotFound(id))?.split()?;
+    Ok(record)
 }
 
 /// Ends upgrades of a task that wait: writes the outcome, the line, the counts and the event of each.
@@ -66,9 +66,17 @@ pub(super) async fn cancel_waiting(
     .bind(&ids)
     .execute(&mut *conn)
     .await?;
+    let lots: Vec<(u32, i64)> = sqlx::query_as(
+        "SELECT u.lot, COUNT(*) FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value GROUP BY u.lot",
+    )
+    .bind(&ids)
+    .fetch_all(&mut *conn)
+    .await?;
     let mut counts = CountChanges::default();
-    let count = i64::try_from(waiting.len()).unwrap_or(i64::MAX);
-    counts.moved(task, UpgradeState::Pending, UpgradeState::Cancelled, count);
+    for (lot, count) in lots {
+        counts.add(task, lot, UpgradeState::Pending, None, -count);
+        counts.add(task, lot, UpgradeState::Cancelled, None, count);
+    }
     counts.write(conn).await?;
     announcements.upgrades(conn, &ids).await
 }

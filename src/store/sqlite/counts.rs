@@ -8,32 +8,38 @@ use super::{bulk::RowStatement, events::Announcements};
 use crate::{clock::UtcMillis, ledger::TaskId, store::UpgradeState};
 
 const ADD: RowStatement = RowStatement {
-    head: "INSERT INTO task_counts (task_id, state, count) VALUES ",
-    row: "(?, ?, ?)",
-    tail: " ON CONFLICT (task_id, state) DO UPDATE SET count = count + excluded.count",
+    head: "INSERT INTO task_counts (task_id, state, lot, reason, count) VALUES ",
+    row: "(?, ?, ?, ?, ?)",
+    tail: " ON CONFLICT (task_id, state, lot, reason) DO UPDATE SET count = count + excluded.count",
 };
 
 /// By how much the counts of tasks change in a transaction.
 #[derive(Debug, Default)]
-pub(super) struct CountChanges(BTreeMap<(TaskId, UpgradeState), i64>);
+pub(super) struct CountChanges(BTreeMap<(TaskId, UpgradeState, u32, String), i64>);
 
 impl CountChanges {
-    /// `count` upgrades came to be in `state`.
-    pub(super) fn add(&mut self, task: TaskId, state: UpgradeState, count: i64) {
-        *self.0.entry((task, state)).or_default() += count;
-    }
-
-    /// `count` upgrades went from one state to another.
-    pub(super) fn moved(&mut self, task: TaskId, from: UpgradeState, to: UpgradeState, count: i64) {
-        self.add(task, from, -count);
-        self.add(task, to, count);
+    /// `count` upgrades of a lot came to be in `state`; those that failed, for this reason.
+    pub(super) fn add(
+        &mut self,
+        task: TaskId,
+        lot: u32,
+        state: UpgradeState,
+        reason: Option<&str>,
+        count: i64,
+    ) {
+        let reason = reason.filter(|_| state == UpgradeState::Failed);
+        let reason = reason.unwrap_or_default().to_owned();
+        *self.0.entry((task, state, lot, reason)).or_default() += count;
     }
 
     /// Writes them.
     pub(super) async fn write(self, conn: &mut SqliteConnection) -> Result<(), sqlx::Error> {
         let changed: Vec<_> = self.0.into_iter().filter(|(_, by)| *by != 0).collect();
-        ADD.execute(conn, &changed, |query, ((task, state), by)| {
-            query.bind(task.0).bind(state.name()).bind(*by)
+        ADD.execute(conn, &changed, |query, ((task, state, lot, reason), by)| {
+            (query.bind(task.0).bind(state.name()))
+                .bind(*lot)
+                .bind(reason.clone())
+                .bind(*by)
         })
         .await
     }

@@ -105,15 +105,15 @@ pub(super) async fn end_waiting_upgrades(
 ) -> Result<(), sqlx::Error> {
     let mut counts = CountChanges::default();
     // Of a task that nobody has seen nothing is told: it is as if it were created without the device.
-    let unseen: Vec<i64> = sqlx::query_scalar(
+    let unseen: Vec<(i64, u32)> = sqlx::query_as(
         "DELETE FROM upgrades WHERE endpoint = ? AND phase = 0 \
-         AND task_id IN (SELECT id FROM tasks WHERE hidden = 1) RETURNING task_id",
+         AND task_id IN (SELECT id FROM tasks WHERE hidden = 1) RETURNING task_id, lot",
     )
     .bind(endpoint)
     .fetch_all(&mut *conn)
     .await?;
-    for task in unseen {
-        counts.add(TaskId(task), UpgradeState::Pending, -1);
+    for (task, lot) in unseen {
+        counts.add(TaskId(task), lot, UpgradeState::Pending, None, -1);
     }
     let outcome = Outcome::Failed(Failure::DeviceRemoved);
     let line = Happened::ended(&outcome, None, Box::default());
@@ -130,10 +130,10 @@ pub(super) async fn end_waiting_upgrades(
     .execute(&mut *conn)
     .await?;
     let mut announcements = Announcements::default();
-    let ended: Vec<(i64, i64)> = sqlx::query_as(
+    let ended: Vec<(i64, i64, u32)> = sqlx::query_as(
         "UPDATE upgrades SET state = ?1, phase = 2, free = 0, outcome_state = ?1, outcome_reason = ?2, outcome_detail = NULL, outcome_arguments = ?3, \
              outcome_at = ?4, ended_at = ?4 \
-         WHERE endpoint = ?5 AND phase = 0 RETURNING id, task_id",
+         WHERE endpoint = ?5 AND phase = 0 RETURNING id, task_id, lot",
     )
     .bind(outcome.state())
     .bind(outcome.reason())
@@ -142,17 +142,14 @@ pub(super) async fn end_waiting_upgrades(
     .bind(endpoint)
     .fetch_all(&mut *conn)
     .await?;
-    let tasks: BTreeSet<TaskId> = ended.iter().map(|(_, task)| TaskId(*task)).collect();
-    for (_, task) in &ended {
-        counts.moved(
-            TaskId(*task),
-            UpgradeState::Pending,
-            UpgradeState::Failed,
-            1,
-        );
+    let tasks: BTreeSet<TaskId> = ended.iter().map(|(_, task, _)| TaskId(*task)).collect();
+    for (_, task, lot) in &ended {
+        let (task, reason) = (TaskId(*task), Some(outcome.reason()));
+        counts.add(task, *lot, UpgradeState::Pending, None, -1);
+        counts.add(task, *lot, UpgradeState::Failed, reason, 1);
     }
     counts.write(conn).await?;
-    let upgrades = json_list(ended.iter().map(|(upgrade, _)| upgrade));
+    let upgrades = json_list(ended.iter().map(|(upgrade, ..)| upgrade));
     announcements.upgrades(conn, &upgrades).await?;
     for task in tasks {
         counts::end_task_if_done(conn, task, now, &mut announcements).await?;

@@ -98,6 +98,10 @@ impl EventRow {
                 started_at: self.started_at,
             },
             None => Subject::Task {
+                hold: (self.arguments.as_deref())
+                    .map(serde_json::from_str)
+                    .transpose()
+                    .map_err(|_| incomplete())?,
                 succeeded: self.succeeded.ok_or_else(incomplete)?,
                 failed: self.failed.ok_or_else(incomplete)?,
                 cancelled: self.cancelled.ok_or_else(incomplete)?,

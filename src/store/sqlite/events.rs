@@ -18,6 +18,7 @@ use crate::{
         DeliveryState, DueDelivery, Event, Events, MAX_WEBHOOKS, MAX_WEBHOOKS_ALIKE, NewWebhook,
         Page, StoreError, WebhookId, WebhookRecord,
     },
+    task::Hold,
 };
 
 /// Key in `meta` of the number of the newest event that was deleted.
@@ -60,14 +61,41 @@ impl Announcements {
         task: TaskId,
     ) -> Result<(), sqlx::Error> {
         let told: Option<i64> = sqlx::query_scalar(
-            "INSERT INTO events (at, kind, task_id, task_name, product, version, succeeded, failed, cancelled) \
-             SELECT t.ended_at, 'task.' || t.state, t.id, t.name, p.product, p.version, \
-                 COALESCE((SELECT count FROM task_counts WHERE task_id = t.id AND state = 'succeeded'), 0), \
-                 COALESCE((SELECT count FROM task_counts WHERE task_id = t.id AND state = 'failed'), 0), \
-                 COALESCE((SELECT count FROM task_counts WHERE task_id = t.id AND state = 'cancelled'), 0) \
+            "INSERT INTO events (at, kind, task_id, task_name, product, version, arguments, succeeded, failed, cancelled) \
+             SELECT t.ended_at, 'task.' || t.state, t.id, t.name, p.product, p.version, IIF(t.state = 'stopped', t.hold, NULL), \
+                 COALESCE((SELECT SUM(count) FROM task_counts WHERE task_id = t.id AND state = 'succeeded'), 0), \
+                 COALESCE((SELECT SUM(count) FROM task_counts WHERE task_id = t.id AND state = 'failed'), 0), \
+                 COALESCE((SELECT SUM(count) FROM task_counts WHERE task_id = t.id AND state = 'cancelled'), 0) \
              FROM tasks t JOIN packages p ON p.id = t.package_id \
              WHERE t.id = ? AND t.ended_at IS NOT NULL ON CONFLICT DO NOTHING RETURNING id",
         )
+        .bind(task.0)
+        .fetch_optional(conn)
+        .await?;
+        self.events.extend(told);
+        Ok(())
+    }
+
+    /// The task begins no further upgrade.
+    pub(super) async fn held(
+        &mut self,
+        conn: &mut SqliteConnection,
+        task: TaskId,
+        hold: &Hold,
+    ) -> Result<(), sqlx::Error> {
+        let told: Option<i64> = sqlx::query_scalar(
+            "INSERT INTO events (at, kind, task_id, task_name, product, version, reason, arguments, \
+                 succeeded, failed, cancelled) \
+             SELECT ?, 'task.paused', t.id, t.name, p.product, p.version, ?, ?, \
+                 COALESCE((SELECT SUM(count) FROM task_counts WHERE task_id = t.id AND state = 'succeeded'), 0), \
+                 COALESCE((SELECT SUM(count) FROM task_counts WHERE task_id = t.id AND state = 'failed'), 0), \
+                 COALESCE((SELECT SUM(count) FROM task_counts WHERE task_id = t.id AND state = 'cancelled'), 0) \
+             FROM tasks t JOIN packages p ON p.id = t.package_id \
+             WHERE t.id = ? ON CONFLICT DO NOTHING RETURNING id",
+        )
+        .bind(hold.at.0)
+        .bind(hold.why.code())
+        .bind(rows::json(hold))
         .bind(task.0)
         .fetch_optional(conn)
         .await?;

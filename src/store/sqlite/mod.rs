@@ -16,12 +16,15 @@ mod devices;
 mod event_rows;
 mod events;
 mod evidence;
+mod heads;
 mod housekeeping;
 mod ledger;
 mod packages;
 mod packed;
+mod results;
 mod rhythm;
 mod rows;
+mod task_changes;
 mod task_creation;
 mod task_writes;
 mod tasks;
@@ -77,6 +80,7 @@ pub struct SqliteStore {
     readers: SqlitePool,
     /// Something was written since the log was shortened last.
     written: Arc<AtomicBool>,
+    rules: Arc<heads::KnownRules>,
 }
 
 impl SqliteStore {
@@ -150,6 +154,7 @@ impl SqliteStore {
             writer,
             readers,
             written: Arc::new(AtomicBool::new(true)),
+            rules: Arc::default(),
         };
         tokio::spawn(housekeeping::keep_log_short(store.clone()));
         Ok(store)

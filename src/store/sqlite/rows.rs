@@ -86,6 +86,16 @@ pub(super) fn upgrade_state(name: &str) -> Result<UpgradeState, StoreError> {
     UpgradeState::from_name(name).ok_or_else(|| unreadable("upgrades.state", name))
 }
 
+/// What is stored as JSON in a column of tasks, where something is.
+pub(super) fn from_json<T: serde::de::DeserializeOwned>(
+    row: &SqliteRow,
+    column: &'static str,
+) -> Result<Option<T>, StoreError> {
+    let text: Option<String> = row.value(column)?;
+    text.map(|text| serde_json::from_str(&text).map_err(|error| unreadable(column, error)))
+        .transpose()
+}
+
 /// The form in which arguments are stored.
 pub(super) fn json(arguments: &impl Serialize) -> String {
     // text, numbers and objects of them always have a form in JSON

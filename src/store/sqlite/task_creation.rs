@@ -13,15 +13,18 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{TaskId, TaskState},
+    ledger::{Reasons, TaskId, TaskState},
     store::{
         CreateTaskError, NewTask, NewWebhook, PackageRecord, Selection, StoreError, TaskRecord,
         UpgradeState,
     },
+    task::{Deal, Hold, HoldReason, Lot},
 };
 
 pub(super) const CREATING: &str = "creating a task";
 
+/// Lots of a task: so many phases, each with so many time zones.
+const MAX_LOTS: usize = 20_000;
 /// Endpoints that an error names.
 const NAMED: usize = 5;
 
@@ -32,6 +35,10 @@ struct Creation<'n> {
     start_at: UtcMillis,
     created_at: UtcMillis,
     remaining: Remaining<'n>,
+    /// Where its devices are not all in one lot.
+    deal: Option<Deal>,
+    /// Lots that are written.
+    lots: usize,
 }
 
 /// Devices whose upgrades are not written yet.
@@ -70,13 +77,23 @@ impl SqliteStore {
                 Remaining::Listed(sorted, 0)
             }
         };
+        let rules = &new.rules;
+        let dealt = rules.phase_count() > 1 || rules.knows_zones();
+        let devices = match &remaining {
+            Remaining::Listed(endpoints, _) => endpoints.len() as u64,
+            Remaining::OfProduct(_) if dealt => count_of_product(&mut reader, &product).await?,
+            Remaining::OfProduct(_) => 0,
+        };
         drop(reader);
         let start_at = new.start_at.unwrap_or(new.created_at).max(new.created_at);
         let mut tx = self.write(CREATING).await?;
+        let task = insert_hidden(&mut tx, new, start_at)
+            .await
+            .doing(CREATING)?;
         let mut creation = Creation {
-            task: insert_hidden(&mut tx, new, start_at)
-                .await
-                .doing(CREATING)?,
+            task,
+            deal: dealt.then(|| Deal::new(rules, devices, task.0.unsigned_abs())),
+            lots: 0,
             product,
             start_at,
             created_at: new.created_at,
@@ -96,11 +113,118 @@ impl SqliteStore {
 impl Creation<'_> {
     /// Writes the next upgrades. Returns whether more may follow.
     async fn insert_part(&mut self, conn: &mut SqliteConnection) -> Result<bool, StoreError> {
-        let (inserted, more) = self.insert_upgrades(conn).await.doing(CREATING)?;
         let mut counts = CountChanges::default();
-        counts.add(self.task, UpgradeState::Pending, inserted);
+        let more = if self.deal.is_some() {
+            self.deal_upgrades(conn, &mut counts).await?
+        } else {
+            let (inserted, more) = self.insert_upgrades(conn).await.doing(CREATING)?;
+            counts.add(self.task, 0, UpgradeState::Pending, None, inserted);
+            self.write_lots(conn, &[Lot::default()])
+                .await
+                .doing(CREATING)?;
+            more
+        };
         counts.write(conn).await.doing(CREATING)?;
         Ok(more)
+    }
+
+    /// Writes the next upgrades, each in its lot. Returns whether more may follow.
+    async fn deal_upgrades(
+        &mut self,
+        conn: &mut SqliteConnection,
+        counts: &mut CountChanges,
+    ) -> Result<bool, StoreError> {
+        let devices = self.next_devices(conn).await.doing(CREATING)?;
+        let more = match &mut self.remaining {
+            Remaining::Listed(endpoints, from) => {
+                *from += PART as usize;
+                *from < endpoints.len()
+            }
+            Remaining::OfProduct(after) => {
+                if let Some((endpoint, _)) = devices.last() {
+                    after.clone_from(endpoint);
+                }
+                devices.len() == PART as usize
+            }
+        };
+        let Some(deal) = &mut self.deal else {
+            return Ok(more);
+        };
+        let mut dealt = Vec::with_capacity(devices.len());
+        for (endpoint, zone) in devices {
+            let lot = deal.lot(&endpoint, zone.as_deref());
+            counts.add(self.task, lot, UpgradeState::Pending, None, 1);
+            dealt.push((endpoint, lot));
+        }
+        let lots = deal.lots().to_vec();
+        if lots.len() > MAX_LOTS {
+            return Err(rows::unreadable("task_lots", lots.len()));
+        }
+        self.write_lots(conn, &lots).await.doing(CREATING)?;
+        sqlx::query(
+            "INSERT INTO upgrades (task_id, endpoint, state, not_before, created_at, lot, free) \
+             SELECT ?1, j.value ->> 0, 'pending', ?2, ?3, j.value ->> 1, \
+                 NOT EXISTS (SELECT 1 FROM upgrades r WHERE r.endpoint = j.value ->> 0 AND r.phase = 1) \
+             FROM json_each(?4) j",
+        )
+        .bind(self.task.0)
+        .bind(self.start_at.0)
+        .bind(self.created_at.0)
+        .bind(json_list(dealt))
+        .execute(conn)
+        .await
+        .doing(CREATING)?;
+        Ok(more)
+    }
+
+    /// The next devices, with their time zones, in the order of their endpoints.
+    async fn next_devices(
+        &self,
+        conn: &mut SqliteConnection,
+    ) -> Result<Vec<(String, Option<String>)>, sqlx::Error> {
+        match &self.remaining {
+            Remaining::Listed(endpoints, from) => {
+                let part = endpoints.iter().skip(*from).take(PART as usize);
+                sqlx::query_as(
+                    "SELECT d.endpoint, d.time_zone FROM json_each(?) j CROSS JOIN devices d ON d.endpoint = j.value \
+                     WHERE d.removed = 0 AND d.product = ?",
+                )
+                .bind(json_list(part))
+                .bind(&self.product)
+                .fetch_all(conn)
+                .await
+            }
+            Remaining::OfProduct(after) => {
+                sqlx::query_as(
+                    "SELECT d.endpoint, d.time_zone FROM devices d \
+                     WHERE d.removed = 0 AND d.product = ? AND d.endpoint > ? ORDER BY d.endpoint LIMIT ?",
+                )
+                .bind(&self.product)
+                .bind(after)
+                .bind(PART)
+                .fetch_all(conn)
+                .await
+            }
+        }
+    }
+
+    /// Writes those of the lots that are not written yet.
+    async fn write_lots(
+        &mut self,
+        conn: &mut SqliteConnection,
+        lots: &[Lot],
+    ) -> Result<(), sqlx::Error> {
+        for lot in lots.iter().skip(self.lots) {
+            sqlx::query("INSERT INTO task_lots (task_id, lot, phase, zone) VALUES (?, ?, ?, ?)")
+                .bind(self.task.0)
+                .bind(lot.lot)
+                .bind(lot.phase)
+                .bind(lot.zone.as_deref())
+                .execute(&mut *conn)
+                .await?;
+        }
+        self.lots = lots.len();
+        Ok(())
     }
 
     /// Returns how many, and whether more may follow.
@@ -205,6 +329,17 @@ impl Creation<'_> {
     }
 }
 
+async fn count_of_product(conn: &mut SqliteConnection, product: &str) -> Result<u64, StoreError> {
+    let count: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM devices INDEXED BY devices_by_product WHERE product = ? AND removed = 0",
+    )
+    .bind(product)
+    .fetch_one(conn)
+    .await
+    .doing("counting a task's devices")?;
+    Ok(count.unsigned_abs())
+}
+
 /// A hidden task is stopped for everybody who does not ask whether it is hidden.
 async fn insert_hidden(
     conn: &mut SqliteConnection,
@@ -212,8 +347,9 @@ async fn insert_hidden(
     start_at: UtcMillis,
 ) -> Result<TaskId, sqlx::Error> {
     sqlx::query_scalar(
-        "INSERT INTO tasks (name, package_id, state, hidden, start_at, retry_attempts, retry_interval_s, created_at) \
-         VALUES (?, ?, 'stopped', 1, ?, ?, ?, ?) RETURNING id",
+        "INSERT INTO tasks (name, package_id, state, hidden, start_at, retry_attempts, retry_interval_s, created_at, \
+             retry_reasons, rules, hold) \
+         VALUES (?, ?, 'stopped', 1, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
     )
     .bind(&new.name)
     .bind(new.package.0)
@@ -221,6 +357,14 @@ async fn insert_hidden(
     .bind(new.retry.attempts)
     .bind(new.retry.interval_s)
     .bind(new.created_at.0)
+    .bind((new.retry.reasons != Reasons::default()).then(|| json_list(new.retry.reasons.words())))
+    .bind((!new.rules.is_empty()).then(|| rows::json(&new.rules)))
+    .bind(new.rules.approval.then(|| {
+        rows::json(&Hold {
+            why: HoldReason::Approval,
+            at: new.created_at,
+        })
+    }))
     .fetch_one(conn)
     .await
     .map(TaskId)

@@ -27,6 +27,7 @@ impl SqliteStore {
         &self,
         id: TaskId,
         now: UtcMillis,
+        soft: bool,
     ) -> Result<TaskRecord, StopTaskError> {
         loop {
             let mut tx = self.write(STOPPING).await?;
@@ -34,7 +35,7 @@ impl SqliteStore {
                 None => return Err(StopTaskError::NotFound(id)),
                 Some(TaskState::Finished) => return Err(StopTaskError::Finished(id)),
                 Some(TaskState::Scheduled | TaskState::Running | TaskState::Stopping) => {
-                    stop_part(&mut tx, id, now).await?
+                    stop_part(&mut tx, id, now, soft).await?
                 }
                 Some(TaskState::Stopped) => false,
             };
@@ -101,16 +102,19 @@ impl SqliteStore {
     }
 }
 
-/// Stops a task that is not stopped yet, and cancels some of the upgrades that wait. Returns whether more may wait.
+/// Stops a task that is not stopped yet, and cancels some of the upgrades that wait. Returns whether more may wait. One that was
+/// stopped `soft` may be stopped once more, but not the other way round.
 pub(super) async fn stop_part(
     conn: &mut SqliteConnection,
     id: TaskId,
     now: UtcMillis,
+    soft: bool,
 ) -> Result<bool, StoreError> {
     let stopped_at = sqlx::query_scalar(
-        "UPDATE tasks SET state = 'stopping', stopped_at = COALESCE(stopped_at, ?) WHERE id = ? \
-         RETURNING stopped_at",
+        "UPDATE tasks SET soft_stop = ?1 AND (soft_stop OR state <> 'stopping'), state = 'stopping', \
+             stopped_at = COALESCE(stopped_at, ?2) WHERE id = ?3 RETURNING stopped_at",
     )
+    .bind(soft)
     .bind(now.0)
     .bind(id.0)
     .fetch_one(&mut *conn)

@@ -1,14 +1,15 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    Doing,
+    Doing, heads, results,
     rows::{self, Columns},
 };
 use crate::{
-    ledger::{PackageId, RetryPolicy, TaskId},
-    store::{StoreError, TaskRecord, UpgradeState},
+    ledger::{PackageId, Reasons, RetryPolicy, TaskId},
+    store::{StoreError, TaskRecord},
+    task::Results,
 };
 
 /// A task and its counts, by the connection of a transaction or of a reader. One that is hidden is not there.
@@ -38,23 +39,13 @@ pub(super) async fn add_counts(
     let (Some(newest), Some(oldest)) = (tasks.first(), tasks.last()) else {
         return Ok(());
     };
-    let rows = sqlx::query(
-        "SELECT task_id, state, count FROM task_counts WHERE task_id BETWEEN ? AND ? AND count > 0",
-    )
-    .bind(oldest.id.0)
-    .bind(newest.id.0)
-    .fetch_all(conn)
-    .await
-    .doing("reading the counts of upgrades")?;
-    let mut counts = BTreeMap::<i64, BTreeMap<UpgradeState, u64>>::new();
-    for row in &rows {
-        counts
-            .entry(row.int("task_id")?)
-            .or_default()
-            .insert(rows::upgrade_state(row.value("state")?)?, row.int("count")?);
-    }
+    let mut results = results::between(conn, oldest.id, newest.id).await?;
     for task in tasks {
-        task.counts = counts.remove(&task.id.0).unwrap_or_default();
+        let results = results.remove(&task.id).unwrap_or_default();
+        task.counts = results.counts;
+        task.results = results.phases;
+        let phases = task.rules.phase_count().max(task.results.len());
+        task.results.resize_with(phases, Results::default);
     }
     Ok(())
 }
@@ -71,10 +62,31 @@ pub(super) fn record(row: &SqliteRow) -> Result<TaskRecord, StoreError> {
         retry: RetryPolicy {
             attempts: row.int("retry_attempts")?,
             interval_s: row.int("retry_interval_s")?,
+            reasons: retry_reasons(row.value("retry_reasons")?)?,
         },
+        rules: match row.value::<Option<String>>("rules")? {
+            Some(rules) => Arc::new(heads::rules_of(&rules)?),
+            None => Arc::default(),
+        },
+        hold: rows::from_json(row, "hold")?,
+        phase: row.int("phase")?,
+        results: Vec::new(),
+        expired: row.value("expired")?,
+        approval: rows::from_json(row, "approval")?,
+        revision: row.int("revision")?,
         created_at: row.time("created_at")?,
         stopped_at: row.maybe_time("stopped_at")?,
         ended_at: row.maybe_time("ended_at")?,
         counts: BTreeMap::new(),
     })
+}
+
+/// The reasons in a task's row for which attempts are made again, a JSON list.
+pub(super) fn retry_reasons(list: Option<String>) -> Result<Reasons, StoreError> {
+    let Some(list) = list else {
+        return Ok(Reasons::default());
+    };
+    let words: Vec<String> = serde_json::from_str(&list)
+        .map_err(|error| rows::unreadable("tasks.retry_reasons", error))?;
+    Ok(Reasons::of(words.iter().map(String::as_str)))
 }

@@ -1,10 +1,13 @@
 //! What is read of upgrades, a few or a million.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 
 use super::{
+    heads,
     packed::{Flag, packed},
-    rows,
+    rows, tasks,
 };
 use crate::{
     clock::UtcMillis,
@@ -14,7 +17,7 @@ use crate::{
     },
     package::Version,
     store::{DeviceUpgrade, OutcomeRecord, StoreError, UpgradeRecord, UpgradeState},
-    task::Due,
+    task::{Candidate, Due},
 };
 
 /// An [`UpgradeRow`], from `upgrades u`.
@@ -42,7 +45,8 @@ macro_rules! stage {
 /// An [`OrderRow`], from `upgrades u` and their `tasks t`.
 macro_rules! order {
     () => {
-        "json_array(u.id, u.task_id, u.endpoint, u.attempt, t.package_id, t.retry_attempts, t.retry_interval_s)"
+        "json_array(u.id, u.task_id, u.endpoint, u.attempt, t.package_id, t.retry_attempts + u.attempts_before, \
+         t.retry_interval_s, t.retry_reasons)"
     };
 }
 
@@ -98,13 +102,14 @@ pub(super) const NEWEST_IN_CELL: &str = packed!(
 pub(super) const ONE: &str = packed!(
     "SELECT json_array(",
     upgrade!("(SELECT p.segment_size FROM packages p WHERE p.id = t.package_id)"),
-    ", t.package_id, t.state, \
+    ", t.package_id, t.state, t.rules, t.hold, t.phase, COALESCE(l.phase, 0), l.zone, \
          (SELECT MIN(b.id) FROM upgrades b WHERE b.endpoint = u.endpoint AND b.phase = 1 AND b.id <> u.id), \
          COALESCE((SELECT c.active FROM cells c WHERE c.cell = u.cell), 0), \
          (SELECT COUNT(*) FROM upgrades w WHERE u.state = 'waiting_for_slot' \
              AND w.cell = u.cell AND w.state = 'waiting_for_slot' \
              AND (w.queued_at, w.id) < (u.queued_at, u.id))) AS line \
-     FROM upgrades u JOIN tasks t ON t.id = u.task_id WHERE u.id = ? AND t.hidden = 0",
+     FROM upgrades u JOIN tasks t ON t.id = u.task_id LEFT JOIN task_lots l ON l.task_id = u.task_id AND l.lot = u.lot \
+     WHERE u.id = ? AND t.hidden = 0",
 );
 
 /// Each an [`ActiveRow`].
@@ -117,12 +122,12 @@ pub(super) const RESTORE: &str = packed!(
      WHERE u.phase = 1 AND u.id > ? ORDER BY u.id LIMIT ?",
 );
 
-/// Of one task those that are due on a free device, each a [`DueRow`].
+/// Of one lot of a task those that are due on a free device, each a [`DueRow`].
 pub(super) const DUE: &str = packed!(
     "SELECT json_array(",
     order!(),
     ", u.not_before) AS line FROM tasks t CROSS JOIN upgrades u ON u.task_id = t.id \
-     WHERE t.id = ? AND u.free = 1 AND u.not_before <= ? ORDER BY u.not_before, u.id LIMIT ?",
+     WHERE t.id = ? AND u.lot = ? AND u.free = 1 AND u.not_before <= ? ORDER BY u.not_before, u.id LIMIT ?",
 );
 
 #[derive(Deserialize)]
@@ -263,12 +268,44 @@ fn there<T>(value: Option<T>, column: &str) -> Result<T, StoreError> {
 #[derive(Deserialize)]
 pub(super) struct DetailRow<'r> {
     #[serde(borrow)]
-    pub(super) upgrade: UpgradeRow<'r>,
+    upgrade: Option<UpgradeRow<'r>>,
     pub(super) package: PackageId,
-    pub(super) task_state: &'r str,
+    task_state: &'r str,
+    rules: Option<String>,
+    hold: Option<String>,
+    running_phase: u32,
+    phase: u32,
+    zone: Option<String>,
     pub(super) busy_with: Option<UpgradeId>,
     pub(super) slots_taken: u32,
     pub(super) ahead: u32,
+}
+
+impl DetailRow<'_> {
+    /// The upgrade, and what is beside it.
+    pub(super) fn split(mut self) -> Result<(Self, UpgradeRecord), StoreError> {
+        let upgrade = there(self.upgrade.take(), "upgrades.id")?.record()?;
+        Ok((self, upgrade))
+    }
+
+    /// What the planner decides on.
+    pub(super) fn candidate(&self, upgrade: &UpgradeRecord) -> Result<Candidate, StoreError> {
+        let rules = self.rules.as_deref().map(heads::rules_of).transpose()?;
+        let hold = self.hold.as_deref().map(|hold| {
+            serde_json::from_str(hold).map_err(|error| rows::unreadable("tasks.hold", error))
+        });
+        Ok(Candidate {
+            upgrade: upgrade.id,
+            task_state: rows::task_state(self.task_state)?,
+            rules: Arc::new(rules.unwrap_or_default()),
+            hold: hold.transpose()?,
+            running_phase: self.running_phase,
+            phase: self.phase,
+            zone: self.zone.as_deref().map(Into::into),
+            not_before: upgrade.not_before,
+            device_busy_with: self.busy_with,
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -280,11 +317,12 @@ struct OrderRow {
     package: PackageId,
     retry_attempts: u32,
     retry_interval_s: u32,
+    retry_reasons: Option<String>,
 }
 
 impl OrderRow {
-    fn order(self, attempt: u32) -> UpgradeOrder {
-        UpgradeOrder {
+    fn order(self, attempt: u32) -> Result<UpgradeOrder, StoreError> {
+        Ok(UpgradeOrder {
             upgrade: self.id,
             task: self.task,
             endpoint: self.endpoint,
@@ -293,8 +331,9 @@ impl OrderRow {
             retry: RetryPolicy {
                 attempts: self.retry_attempts,
                 interval_s: self.retry_interval_s,
+                reasons: tasks::retry_reasons(self.retry_reasons)?,
             },
-        }
+        })
     }
 }
 
@@ -311,7 +350,7 @@ impl ActiveRow<'_> {
     pub(super) fn active(self) -> Result<ActiveUpgrade, StoreError> {
         let attempt = self.order.begun;
         Ok(ActiveUpgrade {
-            order: self.order.order(attempt),
+            order: self.order.order(attempt)?,
             stage: there(self.stage.stage()?, "upgrades.stage")?,
             progress: progress(self.bytes_done, self.bytes_total),
         })
@@ -325,11 +364,11 @@ pub(super) struct DueRow {
 }
 
 impl DueRow {
-    pub(super) fn due(self) -> Due {
+    pub(super) fn due(self) -> Result<Due, StoreError> {
         let attempt = self.order.begun.saturating_add(1);
-        Due {
+        Ok(Due {
             since: self.not_before,
-            order: self.order.order(attempt),
-        }
+            order: self.order.order(attempt)?,
+        })
     }
 }

@@ -16,7 +16,6 @@ use crate::{
         CellRecord, DeviceUpgrade, Journal, Page, QueueRecord, StoreError, TimelineEntry,
         UpgradeDetail, UpgradeRecord, UpgradeState,
     },
-    task::Candidate,
 };
 
 /// Lines of a timeline that are shown.
@@ -87,12 +86,10 @@ impl Journal for SqliteStore {
         let Some(row) = found.rows::<DetailRow>().next().transpose()? else {
             return Ok(None);
         };
-        let upgrade = row.upgrade.record()?;
-        let candidate = Candidate {
-            upgrade: id,
-            task_state: rows::task_state(row.task_state)?,
-            not_before: upgrade.not_before,
-            device_busy_with: row.busy_with,
+        let (row, upgrade) = row.split()?;
+        let candidate = match upgrade.state {
+            UpgradeState::Pending => Some(row.candidate(&upgrade)?),
+            _ => None,
         };
         let events = sqlx::query(
             "SELECT at, attempt, kind, code, arguments FROM ( \
@@ -121,7 +118,7 @@ impl Journal for SqliteStore {
         };
         Ok(Some(UpgradeDetail {
             queue: waits.then_some(queue),
-            candidate: (upgrade.state == UpgradeState::Pending).then_some(candidate),
+            candidate,
             package: row.package,
             upgrade,
             events,

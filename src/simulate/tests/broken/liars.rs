@@ -27,6 +27,7 @@ fn all(character: &str) -> Scenario {
         retry: RetryPolicy {
             attempts: 1,
             interval_s: 600,
+            ..RetryPolicy::default()
         },
         ..small()
     }

@@ -67,6 +67,7 @@ fn a_device_that_holds_half_of_the_target_and_claims_it_goes_on() {
         retry: RetryPolicy {
             attempts: 1,
             interval_s: 60,
+            ..RetryPolicy::default()
         },
         ..devices("claims-current-mid-download")
     };

@@ -47,6 +47,7 @@ pub(super) const PHASE: RowStatement = RowStatement {
 /// An upgrade of a batch, and what has to be written of it.
 pub(super) struct Upgrade {
     pub(super) task: TaskId,
+    pub(super) lot: u32,
     pub(super) endpoint: String,
     /// Its state and cell in the database.
     pub(super) stored: (UpgradeState, Option<u32>),
@@ -61,6 +62,7 @@ impl Upgrade {
         let cell = row.maybe_int("cell")?;
         Ok(Self {
             task: TaskId(row.int("task_id")?),
+            lot: row.int("lot")?,
             endpoint: row.value("endpoint")?,
             stored: (state, cell),
             now: apply::Upgrade {

@@ -126,7 +126,7 @@ impl<'c> Upgrades<'c> {
         let mut upgrades = Self::default();
         if !ids.is_empty() {
             let rows = sqlx::query(
-                "SELECT u.id, u.task_id, u.endpoint, u.state, u.attempt, u.not_before, u.cell, u.cell_limit, \
+                "SELECT u.id, u.task_id, u.lot, u.endpoint, u.state, u.attempt, u.not_before, u.cell, u.cell_limit, \
                      u.bytes_done, u.bytes_total, u.started_at \
                  FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value",
             )
@@ -276,7 +276,12 @@ impl<'c> Upgrades<'c> {
                     turns.push(upgrade.endpoint.clone());
                 }
             }
-            counts.moved(upgrade.task, upgrade.stored.0, upgrade.now.state, 1);
+            let (task, lot) = (upgrade.task, upgrade.lot);
+            let ending = upgrade.now.ending.as_deref();
+            let reason = ending.map(|ending| ending.outcome.reason());
+            // one that has ended for good changes no more
+            counts.add(task, lot, upgrade.stored.0, None, -1);
+            counts.add(task, lot, upgrade.now.state, reason, 1);
             count_in_cell(&mut self.cells, upgrade.stored, -1);
             count_in_cell(&mut self.cells, (upgrade.now.state, upgrade.now.cell), 1);
         }

@@ -5,6 +5,7 @@ use crate::{
     ledger::{RetryPolicy, TaskState},
     package::{PcpOffer, Segmentation, Version},
     store::{NewDevice, NewPackage, NewTask, Selection},
+    task::{Move, TaskRules},
 };
 
 const T0: UtcMillis = UtcMillis(1_800_000_000_000);
@@ -40,7 +41,9 @@ async fn task(store: &SqliteStore, devices: u32) -> TaskRecord {
         retry: RetryPolicy {
             attempts: 0,
             interval_s: 300,
+            ..RetryPolicy::default()
         },
+        rules: TaskRules::default(),
         webhook: None,
         created_at: T0,
     };
@@ -69,7 +72,7 @@ async fn a_task_of_several_parts_is_whole() {
     let devices = 2 * PART + 3;
     let task = task(&store, devices).await;
     assert_eq!(task.counts[&UpgradeState::Pending], u64::from(devices));
-    let stopped = store.stop_task(task.id, T0).await.unwrap();
+    let stopped = store.stop_task(task.id, T0, false).await.unwrap();
     assert_eq!(stopped.state, TaskState::Stopped);
     assert_eq!(stopped.counts[&UpgradeState::Cancelled], u64::from(devices));
     let events = store.events(0, None, 2 * devices).await.unwrap();
@@ -95,8 +98,8 @@ async fn a_task_that_is_not_whole_is_seen_by_nobody_and_gone_after_the_next_star
     let page = store.upgrades(task.id, None, None, 9).await.unwrap();
     assert_eq!(page.items, []);
     assert_eq!(store.task_heads(T0).await.unwrap(), []);
-    assert_eq!(store.begin_tasks(&[task.id]).await.unwrap(), 0);
-    assert!(store.stop_task(task.id, T0).await.is_err());
+    store.make_moves(&[Move::Begin(task.id)], T0).await.unwrap();
+    assert!(store.stop_task(task.id, T0, false).await.is_err());
     assert!(store.delete_task(task.id).await.is_err());
     store.close().await;
     let again = SqliteStore::open(dir.0.path()).await.unwrap();

@@ -37,8 +37,8 @@ const EXCEPTIONS: [(&str, &str); 7] = [
         "sorts the webhooks that have something to deliver",
     ),
     (
-        "SELECT t.id, t.state, t.start_at, u.id AS first_upgrade",
-        "adds up the states of a task's upgrades",
+        "SELECT u.lot, COUNT(*)",
+        "adds up by lot the list that is its parameter",
     ),
     (
         "SELECT DISTINCT j.value AS endpoint",

@@ -1,0 +1,362 @@
+//! What an operator does with a task that is there: `PATCH /v1/tasks/{id}` and what is posted below it.
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    TaskBody,
+    rules::{self, PhaseBody, RateBody, ThresholdBody},
+    shown,
+};
+use crate::{
+    api::{
+        ApiState,
+        extract::{self, Path},
+        problem::Problem,
+    },
+    ledger::{Outcome, Reasons, TaskId},
+    store::{Again, Approval, TaskChange, TaskRecord},
+    task::{TaskRules, Windows},
+};
+
+/// Longest note, characters.
+const MAX_NOTE: usize = 500;
+
+/// What to change about how a task is run. What is not given stays as it is; `null` takes it away.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct UpdateTask {
+    /// As many phases as it has, of the same sizes: what has to come of them may change.
+    phases: Option<Vec<PhaseBody>>,
+    /// Thresholds of failures, instead of those that there are.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Vec<ThresholdBody>>)]
+    abort: Option<Option<Vec<ThresholdBody>>>,
+    /// How fast upgrades begin.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<RateBody>)]
+    rate: Option<Option<RateBody>>,
+    /// When upgrades may begin.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<rules::WindowsBody>)]
+    windows: Option<Option<Windows>>,
+    /// What has not begun by then is not done any more, RFC 3339.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    not_after: Option<Option<String>>,
+}
+
+/// A field that is there, although it may be `null`.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::<T>::deserialize(deserializer).map(Some)
+}
+
+/// Why.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::api) struct NoteBody {
+    /// For whoever looks at the task, up to 500 characters.
+    #[schema(
+        max_length = 500,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]{0,500}$",
+        example = "night shift has a look"
+    )]
+    note: Option<String>,
+}
+
+/// Who approves a task, or refuses to.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct ApprovalRequest {
+    /// Who, 1 to 200 characters.
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,200}$"
+    )]
+    by: String,
+    /// Why, up to 500 characters. Has to be given where it is refused.
+    #[schema(max_length = 500, pattern = r"^[^\u0000-\u001f\u007f-\u009f]{0,500}$")]
+    note: Option<String>,
+}
+
+/// Which upgrades are tried again.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::api) struct RetryRequest {
+    /// Those that failed for these reasons; all that failed when not given.
+    #[schema(example = json!(["device_not_heard"]))]
+    reasons: Option<Vec<String>>,
+}
+
+/// What came of it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::api) struct RetriedBody {
+    /// Upgrades that wait again.
+    retried: u64,
+    /// The task.
+    task: TaskBody,
+}
+
+fn check_note(note: Option<&String>) -> Result<(), Problem> {
+    let ok = note
+        .is_none_or(|note| note.chars().count() <= MAX_NOTE && !note.chars().any(char::is_control));
+    match ok {
+        true => Ok(()),
+        false => Err(Problem::field(
+            "note",
+            format!("a note has at most {MAX_NOTE} characters and no control characters"),
+        )),
+    }
+}
+
+/// The revision that the caller has seen (RFC 9110 §13.1.1).
+fn if_match(headers: &HeaderMap) -> Result<Option<u32>, Problem> {
+    let Some(value) = headers.get(header::IF_MATCH) else {
+        return Ok(None);
+    };
+    let tag = value.to_str().unwrap_or_default().trim();
+    if tag == "*" {
+        return Ok(None);
+    }
+    let revision = tag.trim_matches('"').parse();
+    revision.map(Some).map_err(|_| {
+        Problem::field(
+            "If-Match",
+            "give the ETag of the task as it was answered, such as \"3\"",
+        )
+    })
+}
+
+async fn change(state: &ApiState, id: i64, change: TaskChange) -> Result<Response, Problem> {
+    let task = state
+        .store
+        .change_task(TaskId(id), &change, state.now())
+        .await?;
+    state.signals.written();
+    Ok(shown(state, task))
+}
+
+/// Change how a task is run.
+///
+/// With `If-Match` it is changed only if nobody has changed it since: the `ETag` of its answers.
+#[utoipa::path(patch, path = "/v1/tasks/{id}", operation_id = "update_task", tag = "tasks", request_body = UpdateTask,
+    params(("id" = i64, Path, description = "Its number"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
+    responses(
+        (status = 200, description = "The task", body = TaskBody, headers(("ETag" = String, description = "Its revision"))),
+        (status = 404, description = "There is no such task", body = Problem),
+        (status = 409, description = "It has ended", body = Problem),
+        (status = 412, description = "Somebody has changed it meanwhile", body = Problem),
+    ))]
+pub(in crate::api) async fn update(
+    State(state): State<ApiState>,
+    Path(id): Path<i64>,
+    headers: HeaderMap,
+    extract::Json(body): extract::Json<UpdateTask>,
+) -> Result<Response, Problem> {
+    let seen = if_match(&headers)?;
+    let task = (state.store.task(TaskId(id)).await?)
+        .ok_or_else(|| Problem::not_found(format!("there is no task {id}")))?;
+    let rules = Box::new(changed(body, &task)?);
+    // between reading and writing somebody else may have changed it
+    let revision = Some(seen.unwrap_or(task.revision));
+    change(&state, id, TaskChange::Rules { rules, revision }).await
+}
+
+fn changed(body: UpdateTask, task: &TaskRecord) -> Result<TaskRules, Problem> {
+    let before = &*task.rules;
+    let mut now = before.clone();
+    if let Some(phases) = body.phases {
+        now.phases = phases.into_iter().map(Into::into).collect();
+        let same = now.phases.len() == before.phases.len()
+            && (now.phases.iter().zip(&before.phases))
+                .all(|(now, before)| now.is_as_large_as(before));
+        if !same {
+            let detail = "the devices are dealt out: give as many phases as there are, with the same percent and count";
+            return Err(Problem::field("phases", detail));
+        }
+    }
+    if let Some(abort) = body.abort {
+        now.abort = abort.into_iter().flatten().map(Into::into).collect();
+    }
+    if let Some(rate) = body.rate {
+        now.rate = rate.map(Into::into);
+    }
+    if let Some(windows) = body.windows {
+        now.windows = windows;
+        if now.knows_zones() && !before.knows_zones() {
+            let detail = "it began without the zones of its devices; give a zone by its name";
+            return Err(Problem::field("windows.zone", detail));
+        }
+    }
+    if let Some(not_after) = body.not_after {
+        let not_after = not_after.as_deref().map(rules::parse_time).transpose();
+        now.not_after = not_after.map_err(|detail| Problem::field("not_after", detail))?;
+    }
+    rules::checked(now, task.start_at)
+}
+
+/// Pause a task.
+///
+/// No further upgrade begins. What runs goes on.
+#[utoipa::path(post, path = "/v1/tasks/{id}/pause", operation_id = "pause_task", tag = "tasks", request_body = NoteBody,
+    params(("id" = i64, Path, description = "Its number")),
+    responses(
+        (status = 200, description = "The task", body = TaskBody),
+        (status = 404, description = "There is no such task", body = Problem),
+        (status = 409, description = "It has ended, or is paused already", body = Problem),
+    ))]
+pub(in crate::api) async fn pause(
+    State(state): State<ApiState>,
+    Path(id): Path<i64>,
+    extract::Json(body): extract::Json<NoteBody>,
+) -> Result<Response, Problem> {
+    check_note(body.note.as_ref())?;
+    change(&state, id, TaskChange::Pause { note: body.note }).await
+}
+
+/// Resume a task.
+///
+/// One that waits after a phase goes on with the next one. From now on thresholds of failures look at what comes.
+#[utoipa::path(post, path = "/v1/tasks/{id}/resume", operation_id = "resume_task", tag = "tasks",
+    params(("id" = i64, Path, description = "Its number")),
+    responses(
+        (status = 200, description = "The task", body = TaskBody),
+        (status = 404, description = "There is no such task", body = Problem),
+        (status = 409, description = "It has ended, is not paused, or is not approved", body = Problem),
+    ))]
+pub(in crate::api) async fn resume(
+    State(state): State<ApiState>,
+    Path(id): Path<i64>,
+) -> Result<Response, Problem> {
+    change(&state, id, TaskChange::Resume).await
+}
+
+/// Begin the next phase now.
+///
+/// Whatever became of the one that runs.
+#[utoipa::path(post, path = "/v1/tasks/{id}/next-phase", operation_id = "next_phase", tag = "tasks",
+    params(("id" = i64, Path, description = "Its number")),
+    responses(
+        (status = 200, description = "The task", body = TaskBody),
+        (status = 404, description = "There is no such task", body = Problem),
+        (status = 409, description = "It has ended, is in its last phase, or is not approved", body = Problem),
+    ))]
+pub(in crate::api) async fn next_phase(
+    State(state): State<ApiState>,
+    Path(id): Path<i64>,
+) -> Result<Response, Problem> {
+    change(&state, id, TaskChange::NextPhase).await
+}
+
+/// Approve a task.
+#[utoipa::path(post, path = "/v1/tasks/{id}/approve", operation_id = "approve_task", tag = "tasks",
+    request_body = ApprovalRequest, params(("id" = i64, Path, description = "Its number")),
+    responses(
+        (status = 200, description = "The task", body = TaskBody),
+        (status = 404, description = "There is no such task", body = Problem),
+        (status = 409, description = "It has ended, or waits for no approval", body = Problem),
+    ))]
+pub(in crate::api) async fn approve(
+    State(state): State<ApiState>,
+    Path(id): Path<i64>,
+    extract::Json(body): extract::Json<ApprovalRequest>,
+) -> Result<Response, Problem> {
+    let approval = approval(body, true, &state)?;
+    change(&state, id, TaskChange::Approve(approval)).await
+}
+
+/// Refuse to approve a task: it is stopped.
+#[utoipa::path(post, path = "/v1/tasks/{id}/refuse", operation_id = "refuse_task", tag = "tasks",
+    request_body = ApprovalRequest, params(("id" = i64, Path, description = "Its number")),
+    responses(
+        (status = 200, description = "The task", body = TaskBody),
+        (status = 404, description = "There is no such task", body = Problem),
+        (status = 409, description = "It has ended, or waits for no approval", body = Problem),
+    ))]
+pub(in crate::api) async fn refuse(
+    State(state): State<ApiState>,
+    Path(id): Path<i64>,
+    extract::Json(body): extract::Json<ApprovalRequest>,
+) -> Result<Response, Problem> {
+    if body.note.as_ref().is_none_or(|note| note.trim().is_empty()) {
+        return Err(Problem::field("note", "say why it is refused"));
+    }
+    let approval = approval(body, false, &state)?;
+    change(&state, id, TaskChange::Refuse(approval)).await
+}
+
+fn approval(body: ApprovalRequest, approved: bool, state: &ApiState) -> Result<Approval, Problem> {
+    check_note(body.note.as_ref())?;
+    let length = body.by.chars().count();
+    if !(1..=200).contains(&length) || body.by.chars().any(char::is_control) {
+        let detail = "a name has 1 to 200 characters and no control characters";
+        return Err(Problem::field("by", detail));
+    }
+    Ok(Approval {
+        approved,
+        by: body.by,
+        note: body.note,
+        at: state.now(),
+    })
+}
+
+/// Try upgrades of a task again that have failed.
+///
+/// Each has as many attempts as at first. A task that has finished runs again.
+#[utoipa::path(post, path = "/v1/tasks/{id}/retry", operation_id = "retry_task", tag = "tasks",
+    request_body = RetryRequest, params(("id" = i64, Path, description = "Its number")),
+    responses(
+        (status = 200, description = "How many, and the task", body = RetriedBody),
+        (status = 404, description = "There is no such task", body = Problem),
+        (status = 409, description = "It was stopped, or its package was deleted", body = Problem),
+    ))]
+pub(in crate::api) async fn retry(
+    State(state): State<ApiState>,
+    Path(id): Path<i64>,
+    extract::Json(body): extract::Json<RetryRequest>,
+) -> Result<Json<RetriedBody>, Problem> {
+    let reasons = body.reasons.unwrap_or_default();
+    check_reasons("reasons", &reasons)?;
+    let again = Again {
+        reasons: Reasons::of(reasons.iter().map(String::as_str)),
+        upgrade: None,
+    };
+    let (task, retried) = state
+        .store
+        .take_up_again(TaskId(id), &again, state.now())
+        .await?;
+    state.signals.written();
+    Ok(Json(RetriedBody {
+        retried,
+        task: TaskBody::new(task, state.now()),
+    }))
+}
+
+/// Refuses words that are no reasons.
+pub(super) fn check_reasons(field: &str, reasons: &[String]) -> Result<(), Problem> {
+    let unknown = reasons
+        .iter()
+        .find(|reason| !Outcome::REASONS.contains(&&***reason));
+    unknown.map_or(Ok(()), |reason| {
+        let known = Outcome::REASONS.join(", ");
+        let detail = format!("{reason:?} is no reason of a failure; there are: {known}");
+        Err(Problem::field(field, detail))
+    })
+}
+
+impl IntoResponse for TaskBody {
+    fn into_response(self) -> Response {
+        let tag = format!("\"{}\"", self.revision());
+        ([(header::ETAG, tag)], Json(self)).into_response()
+    }
+}

@@ -1,0 +1,382 @@
+//! Tasks that say how they are run.
+
+use super::{
+    NOT_HEARD, UPGRADED, World, ended, list, new_task,
+    rollouts::{move_on, startable, starts},
+    stage, t,
+};
+use crate::{
+    ledger::{Reasons, Stage, TaskId, TaskState, UpgradeId},
+    store::{
+        Again, Approval, ChangeTaskError, NewTask, PackageRecord, Selection, Store, Subject,
+        TaskChange, TaskRecord, UpgradeState,
+    },
+    task::{HoldReason, Move, TaskRules},
+};
+
+fn rules(json: &str) -> TaskRules {
+    serde_json::from_str(json).unwrap()
+}
+
+fn ruled(package: &PackageRecord, json: &str) -> NewTask {
+    NewTask {
+        rules: rules(json),
+        ..new_task(package, Selection::All)
+    }
+}
+
+async fn with_rules<'s, S: Store>(
+    store: &'s S,
+    devices: usize,
+    json: &str,
+) -> (World<'s, S>, TaskRecord) {
+    let (world, package) = World::with_devices(store, devices).await;
+    let task = store.create_task(&ruled(&package, json)).await.unwrap();
+    (world, task)
+}
+
+/// Begins what may, and ends so many of it as failed and the others as upgraded.
+async fn run<S: Store>(world: &World<'_, S>, task: TaskId, seconds: u64, failed: usize) -> usize {
+    let orders = starts(world.store, seconds, 1_000).await;
+    for (number, order) in orders.iter().enumerate() {
+        let (upgrade, attempt) = (order.upgrade, order.attempt);
+        let outcome = if number < failed { NOT_HEARD } else { UPGRADED };
+        world
+            .commit(&[
+                stage(upgrade, attempt, Stage::WaitingForDevice, t(seconds)),
+                ended(upgrade, task, attempt, outcome, None, t(seconds)),
+            ])
+            .await;
+    }
+    orders.len()
+}
+
+async fn task(store: &impl Store, id: TaskId) -> TaskRecord {
+    store.task(id).await.unwrap().unwrap()
+}
+
+pub(crate) async fn devices_are_dealt_out_and_begin_phase_by_phase(store: &impl Store) {
+    const PHASES: &str = r#"{"phases": [{"percent": 10}, {"count": 5}]}"#;
+    let (world, created) = with_rules(store, 40, PHASES).await;
+    let sizes = |task: &TaskRecord| task.results.iter().map(|it| it.waiting).collect::<Vec<_>>();
+    assert_eq!(sizes(&created), [4, 5, 31]);
+    assert_eq!((created.total(), created.phase), (40, 0));
+    // a list is dealt out as all devices are
+    let package = store.package(created.package).await.unwrap().unwrap();
+    let listed = NewTask {
+        selection: list(&["d1", "d2", "d3", "d4", "d5", "d6", "d7"]),
+        ..ruled(&package, PHASES)
+    };
+    let listed = store.create_task(&listed).await.unwrap();
+    assert_eq!(sizes(&listed), [1, 5, 1]);
+    store.stop_task(listed.id, t(0), false).await.unwrap();
+
+    assert_eq!(run(&world, created.id, 1, 0).await, 4);
+    assert_eq!(startable(store, 2, 99).await, []);
+    let next = |from| {
+        vec![Move::NextPhase {
+            task: created.id,
+            from,
+        }]
+    };
+    assert_eq!(move_on(store, 2).await, next(0));
+    assert_eq!(run(&world, created.id, 2, 0).await, 5);
+    assert_eq!(move_on(store, 3).await, next(1));
+    assert_eq!(run(&world, created.id, 3, 0).await, 31);
+    let done = task(store, created.id).await;
+    assert_eq!((done.state, done.phase), (TaskState::Finished, 2));
+    let succeeded: Vec<u64> = done.results.iter().map(|it| it.succeeded).collect();
+    assert_eq!(succeeded, [4, 5, 31]);
+}
+
+pub(crate) async fn devices_are_dealt_out_by_their_zones(store: &impl Store) {
+    const NIGHT: &str =
+        r#"{"windows": {"windows": [{"from": "22:00", "to": "05:00"}], "zone": "device"}}"#;
+    let (_, task) = with_rules(store, 3, NIGHT).await;
+    // nothing is known of the zones of these devices
+    let heads = store.task_heads(t(0)).await.unwrap();
+    let zones: Vec<_> = heads[0].lots.iter().map(|lot| lot.zone.clone()).collect();
+    assert_eq!((heads[0].task, zones), (task.id, vec![None]));
+}
+
+pub(crate) async fn a_phase_that_comes_true_is_followed_by_the_next(store: &impl Store) {
+    const CANARY: &str = r#"{"phases": [{"count": 5, "success_percent": 60, "then": "wait"}, {}]}"#;
+    let (world, created) = with_rules(store, 9, CANARY).await;
+    run(&world, created.id, 1, 2).await;
+    assert!(matches!(&move_on(store, 2).await[..], [Move::Hold(..)]));
+    let held = task(store, created.id).await;
+    let why = held.hold.unwrap().why;
+    assert_eq!(why, HoldReason::PhaseDone { phase: 0 });
+    assert_eq!(startable(store, 3, 9).await, []);
+    let events = store.events(0, Some(created.id), 99).await.unwrap();
+    let last = events.last().unwrap();
+    assert_eq!(last.kind, "task.paused");
+    assert!(matches!(&last.subject, Subject::Task { hold: Some(hold), .. } if hold.why == why));
+    let resumed = store
+        .change_task(created.id, &TaskChange::Resume, t(4))
+        .await;
+    let resumed = resumed.unwrap();
+    assert_eq!((resumed.phase, resumed.hold), (1, None));
+    assert_eq!(startable(store, 4, 9).await.len(), 4);
+}
+
+pub(crate) async fn too_many_failures_pause_a_task_until_it_is_resumed(store: &impl Store) {
+    const TWO: &str = r#"{"phases": [{"count": 4}, {}], "abort": [{"count": 2}]}"#;
+    let (world, created) = with_rules(store, 9, TWO).await;
+    run(&world, created.id, 1, 2).await;
+    let moves = move_on(store, 2).await;
+    assert!(matches!(&moves[..], [Move::Hold(_, hold)] if hold.why.code() == "failures"));
+    let resumed = store
+        .change_task(created.id, &TaskChange::Resume, t(3))
+        .await;
+    assert_eq!(resumed.unwrap().hold, None);
+    // these failures have been looked at; the phase has not come true all the same
+    let moves = move_on(store, 4).await;
+    assert!(matches!(&moves[..], [Move::Hold(_, hold)] if hold.why.code() == "phase_failed"));
+    store
+        .change_task(created.id, &TaskChange::NextPhase, t(5))
+        .await
+        .unwrap();
+    assert_eq!(run(&world, created.id, 5, 1).await, 5);
+    let done = task(store, created.id).await;
+    assert_eq!((done.state, done.hold), (TaskState::Finished, None));
+}
+
+pub(crate) async fn too_many_failures_stop_a_task(store: &impl Store) {
+    const STOP: &str = r#"{"phases": [{"count": 3}, {}], "abort": [{"percent": 50, "min_results": 2, "action": "stop"}]}"#;
+    let (world, created) = with_rules(store, 9, STOP).await;
+    run(&world, created.id, 1, 2).await;
+    assert!(matches!(&move_on(store, 2).await[..], [Move::Stop(..)]));
+    let stopped = task(store, created.id).await;
+    assert_eq!(stopped.state, TaskState::Stopped);
+    assert_eq!(stopped.hold.unwrap().why.code(), "failures");
+    assert_eq!(stopped.counts[&UpgradeState::Cancelled], 6);
+    let events = store.events(0, Some(created.id), 99).await.unwrap();
+    let kinds: Vec<&str> = events.iter().map(|event| &*event.kind).collect();
+    assert_eq!(kinds.last(), Some(&"task.stopped"));
+    assert_eq!(
+        kinds.iter().filter(|kind| **kind == "task.stopped").count(),
+        1
+    );
+}
+
+pub(crate) async fn a_paused_task_begins_nothing_and_what_runs_goes_on(store: &impl Store) {
+    let (world, created) = World::with_task(store, 2, 0).await;
+    let ids = world.ids(created.id).await;
+    world
+        .commit(&[stage(ids[0], 1, Stage::WaitingForDevice, t(1))])
+        .await;
+    let pause = TaskChange::Pause {
+        note: Some("why".into()),
+    };
+    let paused = store.change_task(created.id, &pause, t(2)).await.unwrap();
+    let note = Some("why".to_owned());
+    assert_eq!(paused.hold.unwrap().why, HoldReason::Paused { note });
+    assert_eq!(startable(store, 3, 9).await, []);
+    let twice = store.change_task(created.id, &pause, t(3)).await;
+    assert!(matches!(twice, Err(ChangeTaskError::Held { .. })));
+    world
+        .commit(&[ended(ids[0], created.id, 1, UPGRADED, None, t(4))])
+        .await;
+    store
+        .change_task(created.id, &TaskChange::Resume, t(5))
+        .await
+        .unwrap();
+    let twice = store
+        .change_task(created.id, &TaskChange::Resume, t(5))
+        .await;
+    assert!(matches!(twice, Err(ChangeTaskError::NotHeld(_))));
+    assert_eq!(startable(store, 5, 9).await, [ids[1]]);
+    let last = store
+        .change_task(created.id, &TaskChange::NextPhase, t(5))
+        .await;
+    assert!(matches!(last, Err(ChangeTaskError::LastPhase(_))));
+    world
+        .commit(&[stage(ids[1], 1, Stage::WaitingForDevice, t(6))])
+        .await;
+    world
+        .commit(&[ended(ids[1], created.id, 1, UPGRADED, None, t(6))])
+        .await;
+    let over = store.change_task(created.id, &pause, t(7)).await;
+    assert!(matches!(over, Err(ChangeTaskError::Ended { .. })));
+    let none = store.change_task(TaskId(99), &pause, t(7)).await;
+    assert!(matches!(none, Err(ChangeTaskError::NotFound(_))));
+}
+
+fn approval(approved: bool) -> Approval {
+    Approval {
+        approved,
+        by: "night shift".into(),
+        note: Some("looked at it".into()),
+        at: t(5),
+    }
+}
+
+pub(crate) async fn a_task_begins_when_it_is_approved(store: &impl Store) {
+    let (_, created) = with_rules(store, 2, r#"{"approval": true}"#).await;
+    assert_eq!(created.hold.unwrap().why, HoldReason::Approval);
+    assert_eq!(move_on(store, 1).await, []);
+    assert_eq!(startable(store, 1, 9).await, []);
+    let change = async |change| store.change_task(created.id, &change, t(5)).await;
+    let resumed = change(TaskChange::Resume).await;
+    assert!(matches!(resumed, Err(ChangeTaskError::NotApproved(_))));
+    let next = change(TaskChange::NextPhase).await;
+    assert!(matches!(next, Err(ChangeTaskError::NotApproved(_))));
+    let approved = change(TaskChange::Approve(approval(true))).await.unwrap();
+    assert_eq!(
+        (approved.approval, approved.hold),
+        (Some(approval(true)), None)
+    );
+    let twice = change(TaskChange::Approve(approval(true))).await;
+    assert!(matches!(twice, Err(ChangeTaskError::NoApprovalAsked(_))));
+    assert_eq!(startable(store, 6, 9).await.len(), 2);
+}
+
+pub(crate) async fn a_task_that_is_refused_is_stopped(store: &impl Store) {
+    let (_, created) = with_rules(store, 2, r#"{"approval": true}"#).await;
+    let refuse = TaskChange::Refuse(approval(false));
+    let refused = store.change_task(created.id, &refuse, t(5)).await.unwrap();
+    assert_eq!(refused.state, TaskState::Stopped);
+    assert_eq!(refused.approval, Some(approval(false)));
+    assert_eq!(refused.counts[&UpgradeState::Cancelled], 2);
+}
+
+pub(crate) async fn what_has_not_begun_in_time_expires(store: &impl Store) {
+    let (world, package) = World::with_devices(store, 3).await;
+    let mut new = ruled(&package, "{}");
+    new.rules.not_after = Some(t(100));
+    new.retry.attempts = 3;
+    let created = store.create_task(&new).await.unwrap();
+    let ids = world.ids(created.id).await;
+    world
+        .commit(&[stage(ids[0], 1, Stage::WaitingForDevice, t(1))])
+        .await;
+    world
+        .commit(&[stage(ids[1], 1, Stage::WaitingForDevice, t(1))])
+        .await;
+    let failed = ended(ids[1], created.id, 1, NOT_HEARD, Some(t(200)), t(2));
+    world.commit(&[failed]).await;
+    assert_eq!(move_on(store, 99).await, []);
+    assert_eq!(move_on(store, 100).await, [Move::Expire(created.id)]);
+    assert_eq!(move_on(store, 100).await, []);
+    let expired = store.upgrade(ids[2]).await.unwrap().unwrap().upgrade;
+    assert_eq!(expired.state, UpgradeState::Cancelled);
+    assert_eq!(expired.outcome.unwrap().reason, "expired");
+    // what had begun goes on, and is tried again
+    assert_eq!(
+        world.state_of(ids[0]).await,
+        UpgradeState::Active(Stage::WaitingForDevice)
+    );
+    assert_eq!(startable(store, 200, 9).await, [ids[1]]);
+}
+
+pub(crate) async fn what_has_failed_is_taken_up_again(store: &impl Store) {
+    let (world, created) = World::with_task(store, 3, 1).await;
+    let ids = world.ids(created.id).await;
+    let end = |id, attempt, outcome| ended(id, created.id, attempt, outcome, None, t(2));
+    world
+        .commit(&[
+            stage(ids[0], 2, Stage::WaitingForDevice, t(1)),
+            end(ids[0], 2, NOT_HEARD),
+            end(ids[1], 1, UPGRADED),
+            end(ids[2], 2, NOT_HEARD),
+        ])
+        .await;
+    assert_eq!(task(store, created.id).await.state, TaskState::Finished);
+    store.remove_device("d2", t(3)).await.unwrap();
+    let other = Again {
+        reasons: Reasons::of(["slot_timed_out"]),
+        upgrade: None,
+    };
+    let again = async |again: Again| store.take_up_again(created.id, &again, t(3)).await.unwrap();
+    assert_eq!(again(other).await.1, 0);
+    assert_eq!(task(store, created.id).await.state, TaskState::Finished);
+    // the third has no device any more
+    let (running, count) = again(Again::default()).await;
+    assert_eq!(
+        (running.state, running.ended_at, count),
+        (TaskState::Running, None, 1)
+    );
+    assert_eq!(again(Again::from(ids[1])).await.1, 0);
+    let orders = starts(store, 4, 9).await;
+    assert_eq!(
+        (orders.len(), orders[0].upgrade, orders[0].attempt),
+        (1, ids[0], 3)
+    );
+    // as many attempts as at first
+    assert_eq!(orders[0].retry.attempts, 3);
+    world
+        .commit(&[
+            stage(ids[0], 3, Stage::WaitingForDevice, t(5)),
+            ended(ids[0], created.id, 3, UPGRADED, None, t(6)),
+        ])
+        .await;
+    let done = task(store, created.id).await;
+    assert_eq!(
+        (done.state, done.ended_at),
+        (TaskState::Finished, Some(t(6)))
+    );
+    let events = store.events(0, Some(created.id), 99).await.unwrap();
+    let told = |kind: &str| events.iter().filter(|event| event.kind == kind).count();
+    assert_eq!((told("upgrade.failed"), told("upgrade.succeeded")), (2, 2));
+    assert_eq!(told("task.finished"), 2);
+    store.stop_task(created.id, t(7), false).await.unwrap_err();
+    let gone = store
+        .take_up_again(TaskId(99), &Again::default(), t(7))
+        .await;
+    assert!(matches!(gone, Err(ChangeTaskError::NotFound(_))));
+}
+
+pub(crate) async fn what_is_downloading_goes_on_after_a_soft_stop(store: &impl Store) {
+    let (world, created) = World::with_task(store, 3, 1).await;
+    let ids = world.ids(created.id).await;
+    world
+        .commit(&[
+            stage(ids[0], 1, Stage::Downloading, t(1)),
+            stage(ids[1], 1, Stage::WaitingForSlot, t(1)),
+        ])
+        .await;
+    let stopping = store.stop_task(created.id, t(2), true).await.unwrap();
+    assert_eq!(stopping.state, TaskState::Stopping);
+    let to_stop = async || -> Vec<UpgradeId> {
+        let found = store.upgrades_to_stop(9).await.unwrap();
+        found.into_iter().map(|stop| stop.upgrade).collect()
+    };
+    assert_eq!(to_stop().await, [ids[1]]);
+    assert_eq!(world.state_of(ids[2]).await, UpgradeState::Cancelled);
+    // it can be stopped for good, and not the other way round
+    store.stop_task(created.id, t(3), false).await.unwrap();
+    assert_eq!(to_stop().await, ids[..2]);
+    store.stop_task(created.id, t(3), true).await.unwrap();
+    assert_eq!(to_stop().await, ids[..2]);
+}
+
+pub(crate) async fn rules_are_changed_by_whoever_has_seen_them(store: &impl Store) {
+    let (_, created) = with_rules(store, 2, r#"{"rate": {"per_minute": 1}}"#).await;
+    let change = async |json, revision| {
+        let rules = Box::new(rules(json));
+        let change = TaskChange::Rules { rules, revision };
+        store.change_task(created.id, &change, t(1)).await
+    };
+    let faster = r#"{"rate": {"per_minute": 2}}"#;
+    let changed = change(faster, Some(1)).await.unwrap();
+    assert_eq!((changed.revision, &*changed.rules), (2, &rules(faster)));
+    let late = change("{}", Some(1)).await;
+    assert!(matches!(
+        late,
+        Err(ChangeTaskError::Changed { revision: 2, .. })
+    ));
+    let heads = store.task_heads(t(2)).await.unwrap();
+    assert_eq!(*heads[0].rules, rules(faster));
+    assert_eq!(change("{}", None).await.unwrap().revision, 3);
+}
+
+pub(crate) async fn failures_are_tried_again_for_the_reasons_of_the_task(store: &impl Store) {
+    let (_, package) = World::with_devices(store, 1).await;
+    let mut new = new_task(&package, Selection::All);
+    new.retry.reasons = Reasons::of(["device_not_heard", "slot_timed_out"]);
+    let created = store.create_task(&new).await.unwrap();
+    assert_eq!(created.retry, new.retry);
+    let orders = starts(store, 1, 9).await;
+    assert_eq!(orders[0].retry, new.retry);
+}

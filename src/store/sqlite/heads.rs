@@ -1,0 +1,161 @@
+//! What the planner asks: where the tasks stand that have not ended, and what of them is due.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use sqlx::SqliteConnection;
+
+use super::{
+    Doing, SqliteStore,
+    packed::Packed,
+    results,
+    rows::{self, Columns as _},
+    upgrade_rows::{self, DueRow},
+};
+use crate::{
+    clock::UtcMillis,
+    ledger::{TaskId, UpgradeId},
+    store::StoreError,
+    task::{Due, LotHead, Results, Source, TaskHead, TaskRules},
+};
+
+const HEADS: &str = "looking at the heads of tasks";
+
+const LOTS: &str = "SELECT l.task_id, l.lot, l.zone, u.id AS first_upgrade, u.not_before AS first_since \
+     FROM tasks t CROSS JOIN task_lots l ON l.task_id = t.id LEFT JOIN upgrades u ON u.id = ( \
+         SELECT f.id FROM upgrades f WHERE f.task_id = t.id AND f.lot = l.lot AND f.free = 1 AND f.not_before <= ? \
+         ORDER BY f.not_before, f.id LIMIT 1) \
+     WHERE t.state IN ('scheduled', 'running') AND l.phase <= t.phase";
+
+/// What tasks say of how they are run, as it was read last: they are looked at often, and change seldom.
+#[derive(Debug, Default)]
+pub(super) struct KnownRules(Mutex<HashMap<TaskId, (String, Arc<TaskRules>)>>);
+
+impl KnownRules {
+    /// The rules of a task, of the text in its row.
+    fn read(&self, task: TaskId, text: Option<String>) -> Result<Arc<TaskRules>, StoreError> {
+        let Some(text) = text else {
+            return Ok(Arc::default());
+        };
+        // a panic while it was locked leaves what was read before
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((as_read, rules)) = known.get(&task)
+            && *as_read == text
+        {
+            return Ok(Arc::clone(rules));
+        }
+        let rules = Arc::new(rules_of(&text)?);
+        known.insert(task, (text, Arc::clone(&rules)));
+        Ok(rules)
+    }
+
+    fn retain(&self, tasks: &[TaskHead]) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() > tasks.len() {
+            known.retain(|task, _| tasks.iter().any(|head| head.task == *task));
+        }
+    }
+}
+
+/// The rules in a task's row.
+pub(super) fn rules_of(text: &str) -> Result<TaskRules, StoreError> {
+    serde_json::from_str(text).map_err(|error| rows::unreadable("tasks.rules", error))
+}
+
+impl SqliteStore {
+    pub(super) async fn read_heads(&self, now: UtcMillis) -> Result<Vec<TaskHead>, StoreError> {
+        let mut tx = self.readers.begin().await.doing(HEADS)?;
+        let mut lots = lots(&mut tx, now).await?;
+        let mut results = results::of_ruled(&mut tx).await?;
+        let rows = sqlx::query(
+            "SELECT id, state, start_at, rules, hold, expired, phase, resumed_with FROM tasks \
+             WHERE state IN ('scheduled', 'running')",
+        )
+        .fetch_all(&mut *tx)
+        .await
+        .doing(HEADS)?;
+        let mut heads = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let task = TaskId(row.int("id")?);
+            let resumed_with: Option<Results> = rows::from_json(row, "resumed_with")?;
+            heads.push(TaskHead {
+                task,
+                state: rows::task_state(row.value("state")?)?,
+                start_at: row.time("start_at")?,
+                rules: self.rules.read(task, row.value("rules")?)?,
+                hold: rows::from_json(row, "hold")?,
+                expired: row.value("expired")?,
+                phase: row.int("phase")?,
+                results: results.remove(&task).unwrap_or_default().phases,
+                resumed_with: resumed_with.unwrap_or_default(),
+                lots: lots.remove(&task).unwrap_or_default(),
+            });
+        }
+        heads.sort_unstable_by_key(|head| head.task);
+        self.rules.retain(&heads);
+        Ok(heads)
+    }
+
+    pub(super) async fn read_due(
+        &self,
+        sources: &[Source],
+        now: UtcMillis,
+        limit: u32,
+    ) -> Result<Vec<Due>, StoreError> {
+        let doing = "looking for upgrades that are due";
+        let mut tx = self.readers.begin().await.doing(doing)?;
+        let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut found: Vec<Due> = Vec::new();
+        for source in sources {
+            // What a source has follows its first: where that comes behind all that is wanted, so do those behind it.
+            let last = found.get(wanted.saturating_sub(1));
+            let until = last.map_or(now, |last| last.since);
+            let query = sqlx::query(upgrade_rows::DUE)
+                .bind(source.task.0)
+                .bind(source.lot)
+                .bind(until.0)
+                .bind(limit.min(source.limit));
+            let rows = Packed::fetch(query, &mut *tx, doing).await?;
+            let before = found.len();
+            for row in rows.rows() {
+                found.push(row.and_then(DueRow::due)?);
+            }
+            if found.len() == before && before >= wanted {
+                break;
+            }
+            found.sort_unstable_by_key(|due| (due.since, due.order.upgrade));
+            found.truncate(wanted);
+        }
+        Ok(found)
+    }
+}
+
+async fn lots(
+    conn: &mut SqliteConnection,
+    now: UtcMillis,
+) -> Result<HashMap<TaskId, Vec<LotHead>>, StoreError> {
+    let rows = sqlx::query(LOTS)
+        .bind(now.0)
+        .fetch_all(conn)
+        .await
+        .doing(HEADS)?;
+    let mut lots = HashMap::<TaskId, Vec<LotHead>>::new();
+    for row in &rows {
+        let first: Option<i64> = row.value("first_upgrade")?;
+        let since = row.maybe_time("first_since")?;
+        let zone: Option<String> = row.value("zone")?;
+        lots.entry(TaskId(row.int("task_id")?))
+            .or_default()
+            .push(LotHead {
+                lot: row.int("lot")?,
+                zone: zone.map(Into::into),
+                first_due: since.zip(first.map(UpgradeId)),
+            });
+    }
+    for lots in lots.values_mut() {
+        lots.sort_unstable_by_key(|lot| lot.lot);
+    }
+    Ok(lots)
+}

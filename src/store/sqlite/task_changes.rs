@@ -1,0 +1,370 @@
+//! What becomes of a task while it runs: by the planner, and by its operator.
+
+use sqlx::SqliteConnection;
+
+use super::{
+    Doing, PART, SqliteStore,
+    bulk::json_list,
+    cancel::cancel_waiting,
+    counts::{self, CountChanges},
+    events::Announcements,
+    results,
+    rows::{self, Columns as _},
+    task_writes::state,
+    tasks, turns,
+};
+use crate::{
+    clock::UtcMillis,
+    ledger::{Cancellation, Happened, Line, TaskId, TaskState, UpgradeId},
+    store::{Again, ChangeTaskError, StoreError, TaskChange, TaskRecord, UpgradeState},
+    task::{Hold, HoldReason, Move, TaskRules},
+};
+
+pub(super) const CHANGING: &str = "changing a task";
+const MOVING: &str = "moving tasks on";
+
+impl SqliteStore {
+    pub(super) async fn make_move(&self, step: &Move, now: UtcMillis) -> Result<(), StoreError> {
+        let mut tx = self.write(MOVING).await?;
+        match step {
+            Move::Begin(task) => {
+                sqlx::query(
+                    "UPDATE tasks SET state = 'running' WHERE id = ? AND state = 'scheduled' AND hold IS NULL",
+                )
+                .bind(task.0)
+                .execute(&mut *tx)
+                .await
+                .doing(MOVING)?;
+            }
+            Move::NextPhase { task, from } => {
+                sqlx::query(
+                    "UPDATE tasks SET phase = phase + 1 \
+                     WHERE id = ? AND state = 'running' AND phase = ? AND hold IS NULL",
+                )
+                .bind(task.0)
+                .bind(*from)
+                .execute(&mut *tx)
+                .await
+                .doing(MOVING)?;
+            }
+            Move::Hold(task, hold) => set_hold(&mut tx, *task, hold).await.doing(MOVING)?,
+            Move::Stop(task, why) => {
+                let hold = Hold {
+                    why: why.clone(),
+                    at: now,
+                };
+                set_hold(&mut tx, *task, &hold).await.doing(MOVING)?;
+                tx.commit().await.doing(MOVING)?;
+                // one that has ended meanwhile needs no stop
+                let _ = self.stop_in_parts(*task, now, false).await;
+                return Ok(());
+            }
+            Move::Expire(task) => {
+                while expire_part(&mut tx, *task, now).await? {
+                    tx.commit().await.doing(MOVING)?;
+                    tx = self.write(MOVING).await?;
+                }
+            }
+        }
+        tx.commit().await.doing(MOVING)
+    }
+
+    pub(super) async fn change(
+        &self,
+        id: TaskId,
+        change: &TaskChange,
+        now: UtcMillis,
+    ) -> Result<TaskRecord, ChangeTaskError> {
+        let mut tx = self.write(CHANGING).await?;
+        let task = tasks::read(&mut tx, id)
+            .await?
+            .ok_or(ChangeTaskError::NotFound(id))?;
+        if !task.state.may_begin() {
+            let state = task.state;
+            return Err(ChangeTaskError::Ended { id, state });
+        }
+        let held_for = task.hold.as_ref().map(|hold| hold.why.clone());
+        match change {
+            TaskChange::Pause { note } => {
+                if let Some(why) = held_for {
+                    return Err(ChangeTaskError::Held { id, why });
+                }
+                let why = HoldReason::Paused { note: note.clone() };
+                set_hold(&mut tx, id, &Hold { why, at: now })
+                    .await
+                    .doing(CHANGING)?;
+            }
+            TaskChange::Resume => match held_for {
+                None => return Err(ChangeTaskError::NotHeld(id)),
+                Some(HoldReason::Approval) => return Err(ChangeTaskError::NotApproved(id)),
+                Some(HoldReason::PhaseDone { .. } | HoldReason::PhaseFailed { .. }) => {
+                    release(&mut tx, id, 1).await?;
+                }
+                Some(HoldReason::Paused { .. } | HoldReason::Failures { .. }) => {
+                    release(&mut tx, id, 0).await?;
+                }
+            },
+            TaskChange::NextPhase => {
+                if matches!(held_for, Some(HoldReason::Approval)) {
+                    return Err(ChangeTaskError::NotApproved(id));
+                }
+                if task.phase as usize + 1 >= task.rules.phase_count() {
+                    return Err(ChangeTaskError::LastPhase(id));
+                }
+                release(&mut tx, id, 1).await?;
+            }
+            TaskChange::Approve(approval) => {
+                if !matches!(held_for, Some(HoldReason::Approval)) {
+                    return Err(ChangeTaskError::NoApprovalAsked(id));
+                }
+                write_approval(&mut tx, id, &rows::json(approval)).await?;
+                release(&mut tx, id, 0).await?;
+            }
+            TaskChange::Refuse(approval) => {
+                if !matches!(held_for, Some(HoldReason::Approval)) {
+                    return Err(ChangeTaskError::NoApprovalAsked(id));
+                }
+                write_approval(&mut tx, id, &rows::json(approval)).await?;
+                tx.commit().await.doing(CHANGING)?;
+                return Ok(self.stop_in_parts(id, now, false).await?);
+            }
+            TaskChange::Rules { rules, revision } => {
+                if revision.is_some_and(|seen| seen != task.revision) {
+                    return Err(ChangeTaskError::Changed {
+                        id,
+                        revision: task.revision,
+                    });
+                }
+                set_rules(&mut tx, id, rules).await?;
+            }
+        }
+        let record = tasks::read(&mut tx, id)
+            .await?
+            .ok_or(ChangeTaskError::NotFound(id))?;
+        tx.commit().await.doing(CHANGING)?;
+        Ok(record)
+    }
+
+    pub(super) async fn again_in_parts(
+        &self,
+        id: TaskId,
+        again: &Again,
+        now: UtcMillis,
+    ) -> Result<(TaskRecord, u64), ChangeTaskError> {
+        let mut total = 0;
+        loop {
+            let mut tx = self.write(CHANGING).await?;
+            match state(&mut tx, id).await? {
+                None => return Err(ChangeTaskError::NotFound(id)),
+                Some(state @ (TaskState::Stopping | TaskState::Stopped)) => {
+                    return Err(ChangeTaskError::Ended { id, state });
+                }
+                Some(TaskState::Scheduled | TaskState::Running | TaskState::Finished) => {}
+            }
+            if package_is_gone(&mut tx, id).await? {
+                return Err(ChangeTaskError::PackageDeleted(id));
+            }
+            let taken_up = again_part(&mut tx, id, again, now).await?;
+            total += taken_up as u64;
+            if taken_up > 0 {
+                sqlx::query(
+                    "UPDATE tasks SET state = 'running', ended_at = NULL WHERE id = ? AND state = 'finished'",
+                )
+                .bind(id.0)
+                .execute(&mut *tx)
+                .await
+                .doing(CHANGING)?;
+            }
+            let record = tasks::read(&mut tx, id)
+                .await?
+                .ok_or(ChangeTaskError::NotFound(id))?;
+            tx.commit().await.doing(CHANGING)?;
+            if taken_up < PART as usize {
+                return Ok((record, total));
+            }
+        }
+    }
+}
+
+/// A deleted package stays for the tasks that refer to it, but its content does not.
+async fn package_is_gone(conn: &mut SqliteConnection, task: TaskId) -> Result<bool, StoreError> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM tasks t JOIN packages p ON p.id = t.package_id \
+             WHERE t.id = ? AND p.deleted_at IS NOT NULL)",
+    )
+    .bind(task.0)
+    .fetch_one(conn)
+    .await
+    .doing(CHANGING)
+}
+
+/// Holds a task that is not held, and tells it.
+async fn set_hold(
+    conn: &mut SqliteConnection,
+    task: TaskId,
+    hold: &Hold,
+) -> Result<(), sqlx::Error> {
+    let held = sqlx::query(
+        "UPDATE tasks SET hold = ? WHERE id = ? AND state IN ('scheduled', 'running') AND hold IS NULL",
+    )
+    .bind(rows::json(hold))
+    .bind(task.0)
+    .execute(&mut *conn)
+    .await?;
+    if held.rows_affected() > 0 {
+        let mut announcements = Announcements::default();
+        announcements.held(conn, task, hold).await?;
+        announcements.deliver(conn).await?;
+    }
+    Ok(())
+}
+
+/// Lets a task go on, so many phases further. From now on its thresholds look at what comes.
+async fn release(conn: &mut SqliteConnection, task: TaskId, phases: u32) -> Result<(), StoreError> {
+    let mut results = results::between(conn, task, task).await?;
+    let so_far = results.remove(&task).unwrap_or_default().sum();
+    sqlx::query("UPDATE tasks SET hold = NULL, phase = phase + ?, resumed_with = ? WHERE id = ?")
+        .bind(phases)
+        .bind(rows::json(&so_far))
+        .bind(task.0)
+        .execute(conn)
+        .await
+        .map(|_| ())
+        .doing(CHANGING)
+}
+
+async fn write_approval(
+    conn: &mut SqliteConnection,
+    task: TaskId,
+    approval: &str,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE tasks SET approval = ? WHERE id = ?")
+        .bind(approval)
+        .bind(task.0)
+        .execute(conn)
+        .await
+        .map(|_| ())
+        .doing(CHANGING)
+}
+
+/// Has a task be run in another way from now on.
+async fn set_rules(
+    conn: &mut SqliteConnection,
+    task: TaskId,
+    rules: &TaskRules,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE tasks SET rules = ?, revision = revision + 1 WHERE id = ?")
+        .bind(rows::json(rules))
+        .bind(task.0)
+        .execute(conn)
+        .await
+        .map(|_| ())
+        .doing(CHANGING)
+}
+
+/// Does away with some of what has not begun, and after the last says so of the task. Returns whether more may follow.
+async fn expire_part(
+    conn: &mut SqliteConnection,
+    task: TaskId,
+    now: UtcMillis,
+) -> Result<bool, StoreError> {
+    let waiting: Vec<i64> = sqlx::query_scalar(
+        "SELECT id FROM upgrades WHERE task_id = ? AND state = 'pending' AND attempt = 0 ORDER BY id LIMIT ?",
+    )
+    .bind(task.0)
+    .bind(PART)
+    .fetch_all(&mut *conn)
+    .await
+    .doing(MOVING)?;
+    let mut announcements = Announcements::default();
+    let why = Cancellation::Expired;
+    cancel_waiting(conn, task, &waiting, why, now, &mut announcements)
+        .await
+        .doing(MOVING)?;
+    let more = waiting.len() == PART as usize;
+    if !more {
+        sqlx::query(
+            "UPDATE tasks SET expired = 1 WHERE id = ? AND state IN ('scheduled', 'running')",
+        )
+        .bind(task.0)
+        .execute(&mut *conn)
+        .await
+        .doing(MOVING)?;
+        counts::end_task_if_done(conn, task, now, &mut announcements)
+            .await
+            .doing(MOVING)?;
+    }
+    announcements.deliver(conn).await.doing(MOVING)?;
+    Ok(more)
+}
+
+/// Takes some upgrades up again that have failed. Returns how many.
+async fn again_part(
+    conn: &mut SqliteConnection,
+    task: TaskId,
+    again: &Again,
+    now: UtcMillis,
+) -> Result<usize, StoreError> {
+    let reasons = json_list(again.reasons.words());
+    let failed = sqlx::query(
+        "SELECT u.id, u.endpoint, u.lot, u.outcome_reason FROM upgrades u \
+         WHERE u.task_id = ?1 AND u.state = 'failed' AND (?2 IS NULL OR u.id = ?2) \
+             AND (?3 = '[]' OR u.outcome_reason IN (SELECT value FROM json_each(?3))) \
+             AND EXISTS (SELECT 1 FROM devices d WHERE d.endpoint = u.endpoint AND d.removed = 0) \
+         ORDER BY u.id LIMIT ?4",
+    )
+    .bind(task.0)
+    .bind(again.upgrade.map(|upgrade| upgrade.0))
+    .bind(reasons)
+    .bind(PART)
+    .fetch_all(&mut *conn)
+    .await
+    .doing(CHANGING)?;
+    let mut counts = CountChanges::default();
+    let mut endpoints: Vec<String> = Vec::with_capacity(failed.len());
+    let mut ids: Vec<i64> = Vec::with_capacity(failed.len());
+    for row in &failed {
+        let (lot, reason): (u32, Option<String>) = (row.int("lot")?, row.value("outcome_reason")?);
+        counts.add(task, lot, UpgradeState::Failed, reason.as_deref(), -1);
+        counts.add(task, lot, UpgradeState::Pending, None, 1);
+        endpoints.push(row.value("endpoint")?);
+        ids.push(row.int("id")?);
+    }
+    let line: Line = Happened::TakenUpAgain {}.into();
+    let (code, arguments) = rows::line_columns(&line);
+    sqlx::query(
+        "INSERT INTO upgrade_events (upgrade_id, at, attempt, kind, code, arguments) \
+         SELECT u.id, ?, u.attempt, 'note', ?, ? FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value",
+    )
+    .bind(now.0)
+    .bind(code)
+    .bind(arguments)
+    .bind(json_list(&ids))
+    .execute(&mut *conn)
+    .await
+    .doing(CHANGING)?;
+    sqlx::query(
+        "UPDATE upgrades SET state = 'pending', phase = 0, not_before = ?1, ended_at = NULL, attempts_before = attempt, \
+             cell = NULL, cell_limit = NULL, bytes_done = NULL, cancel_requested_at = NULL \
+         WHERE id IN (SELECT value FROM json_each(?2))",
+    )
+    .bind(now.0)
+    .bind(json_list(&ids))
+    .execute(&mut *conn)
+    .await
+    .doing(CHANGING)?;
+    turns::settle(conn, &json_list(&endpoints))
+        .await
+        .doing(CHANGING)?;
+    counts.write(conn).await.doing(CHANGING)?;
+    Ok(ids.len())
+}
+
+impl From<UpgradeId> for Again {
+    fn from(upgrade: UpgradeId) -> Self {
+        Self {
+            upgrade: Some(upgrade),
+            ..Self::default()
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What a task does and waits for, in a sentence.
+
+use crate::task::{Hold, HoldReason, NotYet, Stand};
+
+/// What a task does, and what it waits for.
+pub fn stand(stand: &Stand) -> String {
+    match stand {
+        Stand::Over(state) => format!("it is {}", state.name()),
+        Stand::Held(it) => hold(it),
+        Stand::StartsAt(at) => format!("it starts at {at}"),
+        Stand::WindowClosed(Some(at)) => format!("its next window opens at {at}"),
+        Stand::WindowClosed(None) => "none of its windows opens within a year".to_owned(),
+        Stand::Phase {
+            phase,
+            of,
+            results,
+            wanted,
+        } => format!(
+            "phase {} of {of} runs: {results} devices of {wanted} have a result",
+            phase + 1
+        ),
+        Stand::Runs { running, waiting } => format!("{running} upgrades run, {waiting} wait"),
+    }
+}
+
+/// Why nothing of a task begins, and what to do.
+pub fn hold(hold: &Hold) -> String {
+    let at = hold.at;
+    match &hold.why {
+        HoldReason::Paused { note: None } => format!("paused at {at}; resume it to go on"),
+        HoldReason::Paused { note: Some(note) } => {
+            format!("paused at {at} ({note}); resume it to go on")
+        }
+        HoldReason::Failures {
+            failed,
+            results,
+            threshold,
+        } => format!(
+            "paused by itself at {at}: {failed} of {results} devices have failed, which is too many (abort[{threshold}]); \
+             look at them, and resume it to go on"
+        ),
+        HoldReason::PhaseDone { phase } => format!(
+            "phase {} has come true at {at}; have a look, and resume the task to go on with the next",
+            phase + 1
+        ),
+        HoldReason::PhaseFailed {
+            phase,
+            succeeded,
+            results,
+        } => format!(
+            "phase {} has not come true at {at}: {succeeded} of {results} devices count as successes; retry those that failed, \
+             or resume the task to go on with the next",
+            phase + 1
+        ),
+        HoldReason::Approval => format!("waits for approval since {at}"),
+    }
+}
+
+/// Why an upgrade may not begin yet.
+pub fn not_yet(why: &NotYet) -> String {
+    match why {
+        NotYet::TaskScheduled(at) => format!("the task starts at {at}"),
+        NotYet::TaskNotRunning(state) => format!("the task is {}", state.name()),
+        NotYet::TaskHeld(it) => format!("the task {}", hold(it)),
+        NotYet::LaterPhase { phase, running } => format!(
+            "it is in phase {} of the task, and phase {} runs",
+            phase + 1,
+            running + 1
+        ),
+        NotYet::WindowClosed(Some(at)) => format!("the task's next window opens at {at}"),
+        NotYet::WindowClosed(None) => "none of the task's windows opens within a year".to_owned(),
+        NotYet::Until(at) => format!("the next attempt begins at {at}"),
+        NotYet::DeviceBusy(other) => {
+            format!("upgrade {} of the same device has to end first", other.0)
+        }
+        NotYet::Rate(per_minute) => format!("the task begins {per_minute} upgrades a minute"),
+    }
+}
