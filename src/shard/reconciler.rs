@@ -248,10 +248,11 @@ impl Reconciler {
                 }
             }
             (Step::Starts, Reply::Heads(heads)) => self.plan(&heads, now),
-            // A task that was stopped has upgrades that run.
             (Step::Moving(moves), Reply::Done) => {
+                // a task that was stopped has upgrades that run
+                let stops = moves.iter().any(|step| matches!(step, Move::Stop(..)));
                 self.moved = moves;
-                Step::Stops
+                if stops { Step::Stops } else { Step::Starts }
             }
             (Step::Due(sources), Reply::Due(mut due)) => {
                 due.retain(|due| !self.tried.contains(&due.order.upgrade));

@@ -54,7 +54,7 @@ async fn every_cursor_and_every_webhook_is_described() {
         }
     }
     let webhooks = api.description["webhooks"].as_object().unwrap();
-    assert_eq!(webhooks.len(), 5);
+    assert_eq!(webhooks.len(), 6);
     let answers = &api.description["paths"]["/v1/tasks"]["get"]["responses"];
     for status in ["429", "503"] {
         assert!(answers[status]["headers"]["Retry-After"].is_object());
@@ -120,9 +120,16 @@ async fn the_description_lists_every_route() {
             "GET /v1/webhooks/{id}",
             "GET /v1/webhooks/{id}/deliveries",
             "PATCH /v1/devices/{endpoint}",
+            "PATCH /v1/tasks/{id}",
             "POST /v1/devices",
             "POST /v1/packages",
             "POST /v1/tasks",
+            "POST /v1/tasks/{id}/approve",
+            "POST /v1/tasks/{id}/next-phase",
+            "POST /v1/tasks/{id}/pause",
+            "POST /v1/tasks/{id}/refuse",
+            "POST /v1/tasks/{id}/resume",
+            "POST /v1/tasks/{id}/retry",
             "POST /v1/tasks/{id}/stop",
             "POST /v1/upgrades/{id}/cancel",
             "POST /v1/webhooks",
