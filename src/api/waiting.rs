@@ -19,10 +19,13 @@ pub(super) fn explain(
 ) -> Option<String> {
     let upgrade = &detail.upgrade;
     match upgrade.state {
-        UpgradeState::Pending => Some(match task::explain(detail.candidate.as_ref()?, now) {
-            Err(not_yet) => not_yet_because(not_yet),
-            Ok(()) => "it is about to begin".to_owned(),
-        }),
+        UpgradeState::Pending => {
+            let candidate = detail.candidate.as_ref()?;
+            Some(match task::explain(candidate, now) {
+                Err(not_yet) => not_yet_because(not_yet, candidate.excluded.as_deref()),
+                Ok(()) => "it is about to begin".to_owned(),
+            })
+        }
         UpgradeState::Active(_) if upgrade.cancel_requested_at.is_some() => {
             Some("it was cancelled, and is about to end".to_owned())
         }
@@ -43,7 +46,7 @@ pub(super) fn explain(
     }
 }
 
-fn not_yet_because(why: NotYet) -> String {
+fn not_yet_because(why: NotYet, excluded: Option<&str>) -> String {
     match why {
         NotYet::TaskScheduled(at) => format!("the task starts at {at}"),
         NotYet::TaskNotRunning(state) => format!("the task is {}", state.name()),
@@ -51,6 +54,10 @@ fn not_yet_because(why: NotYet) -> String {
         NotYet::DeviceBusy(UpgradeId(id)) => {
             format!("upgrade {id} of the same device has to end first")
         }
+        NotYet::DeviceExcluded => format!(
+            "the device is excluded from upgrades ({})",
+            excluded.unwrap_or("no reason is given")
+        ),
     }
 }
 

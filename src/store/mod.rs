@@ -43,7 +43,7 @@ pub use ledger::Ledger;
 pub use memory::MemoryStore;
 pub use records::{
     AddedDevice, BatchId, CellRecord, CommitReport, DeletedPackage, DeviceChange, DeviceDetail,
-    DeviceFilter, DeviceUpdate, DeviceUpgrade, InsertedPackage, NewDevice, NewPackage, NewTask,
+    DeviceFilter, DeviceUpdate, DeviceUpgrade, Excluded, Exclusion, InsertedPackage, NewDevice, NewPackage, NewTask,
     OutcomeRecord, Overlap, Overlaps, PackageRecord, Page, QueueRecord, RestoredDevices, Selection,
     StoredPsk, TaskRecord, TimelineEntry, UpgradeDetail, UpgradeRecord, UpgradeState,
     UpgradeToStop,

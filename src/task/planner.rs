@@ -55,6 +55,8 @@ pub struct Candidate {
     pub not_before: UtcMillis,
     /// Another upgrade of the same device that has begun and not ended.
     pub device_busy_with: Option<UpgradeId>,
+    /// Why its device is not to be upgraded, while it is excluded.
+    pub excluded: Option<String>,
 }
 
 /// Why an upgrade may not begin yet.
@@ -68,6 +70,8 @@ pub enum NotYet {
     Until(UtcMillis),
     /// A device does one upgrade at a time.
     DeviceBusy(UpgradeId),
+    /// The operator has excluded its device.
+    DeviceExcluded,
 }
 
 /// What may happen at `now`.
@@ -96,6 +100,9 @@ pub fn first_of_each_device(due: Vec<Due>) -> Vec<UpgradeOrder> {
 
 /// Whether `candidate` may begin at `now`, and if not, why.
 pub fn explain(candidate: &Candidate, now: UtcMillis) -> Result<(), NotYet> {
+    if candidate.excluded.is_some() {
+        return Err(NotYet::DeviceExcluded);
+    }
     may_start(candidate.task_state, candidate.not_before)?;
     if candidate.not_before > now {
         return Err(NotYet::Until(candidate.not_before));
@@ -176,6 +183,7 @@ mod tests {
             task_state: TaskState::Running,
             not_before: NOW,
             device_busy_with: None,
+            excluded: None,
         };
         assert_eq!(explain(&ready, NOW), Ok(()));
         assert_eq!(
@@ -203,5 +211,10 @@ mod tests {
             ..ready
         };
         assert_eq!(explain(&busy, NOW), Err(NotYet::DeviceBusy(UpgradeId(7))));
+        let excluded = Candidate {
+            excluded: Some("on loan".to_owned()),
+            ..busy
+        };
+        assert_eq!(explain(&excluded, NOW), Err(NotYet::DeviceExcluded));
     }
 }

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     clock::UtcMillis,
     ledger::{
-        Announced, Binding, Change, Failure, Lwm2mVersion, Outcome, QueueMode, Registration,
+        Announced, AttributesChange, Binding, Change, Failure, Lwm2mVersion, Outcome, QueueMode, Registration,
         RetryPolicy, Stage, StageChange, Success, TaskId, UpgradeId,
     },
     package::{PcpOffer, Segmentation, Version},
@@ -195,6 +195,7 @@ impl<'s, S: Store> World<'s, S> {
         let devices: Vec<NewDevice> = endpoints
             .iter()
             .map(|endpoint| NewDevice {
+                attributes: AttributesChange::default(),
                 psk: None,
                 endpoint: (*endpoint).to_owned(),
                 product: product.to_owned(),

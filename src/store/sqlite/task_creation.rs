@@ -32,6 +32,8 @@ struct Creation<'n> {
     start_at: UtcMillis,
     created_at: UtcMillis,
     remaining: Remaining<'n>,
+    /// Devices that were left out, because they are excluded.
+    excluded: u64,
 }
 
 /// Devices whose upgrades are not written yet.
@@ -81,6 +83,7 @@ impl SqliteStore {
             start_at,
             created_at: new.created_at,
             remaining,
+            excluded: 0,
         };
         while creation.insert_part(&mut tx).await? {
             tx.commit().await.doing(CREATING)?;
@@ -124,7 +127,8 @@ impl Creation<'_> {
                 let part = endpoints.iter().skip(*from).take(PART as usize);
                 sqlx::query(insert!(
                     "FROM json_each(?5) j CROSS JOIN devices d INDEXED BY devices_by_product ON d.endpoint = j.value \
-                     WHERE d.removed = 0 AND d.product = ?4 ORDER BY j.id"
+                     WHERE d.removed = 0 AND d.product = ?4 \
+                         AND NOT EXISTS (SELECT 1 FROM exclusions e WHERE e.endpoint = d.endpoint) ORDER BY j.id"
                 ))
                 .bind(self.task.0)
                 .bind(self.start_at.0)
@@ -134,6 +138,7 @@ impl Creation<'_> {
             }
             Remaining::OfProduct(after) => sqlx::query(insert!(
                 "FROM devices d WHERE d.removed = 0 AND d.product = ?4 AND d.endpoint > ?5 \
+                     AND NOT EXISTS (SELECT 1 FROM exclusions e WHERE e.endpoint = d.endpoint) \
                  ORDER BY d.endpoint LIMIT ?6"
             ))
             .bind(self.task.0)
@@ -146,6 +151,9 @@ impl Creation<'_> {
         let inserted = query.execute(&mut *conn).await?.rows_affected();
         let more = match &mut self.remaining {
             Remaining::Listed(endpoints, from) => {
+                let part = endpoints.len().saturating_sub(*from).min(PART as usize);
+                // whoever is not there at all has the task refused
+                self.excluded += (part as u64).saturating_sub(inserted);
                 *from += PART as usize;
                 *from < endpoints.len()
             }
@@ -154,10 +162,23 @@ impl Creation<'_> {
                     "SELECT endpoint FROM upgrades WHERE task_id = ? ORDER BY id DESC LIMIT 1",
                 )
                 .bind(self.task.0)
-                .fetch_optional(conn)
+                .fetch_optional(&mut *conn)
                 .await?;
-                *after = last.unwrap_or_default();
-                inserted == u64::from(PART)
+                let more = inserted == u64::from(PART);
+                let last = last.unwrap_or_default();
+                let excluded: i64 = sqlx::query_scalar(
+                    "SELECT COUNT(*) FROM exclusions e CROSS JOIN devices d ON d.endpoint = e.endpoint \
+                     WHERE e.endpoint > ?1 AND e.endpoint <= ?2 AND d.removed = 0 AND d.product = ?3",
+                )
+                .bind(&*after)
+                // no character is above U+10FFFF
+                .bind(if more { last.as_str() } else { "\u{10FFFF}" })
+                .bind(&self.product)
+                .fetch_one(conn)
+                .await?;
+                self.excluded += excluded.unsigned_abs();
+                *after = last;
+                more
             }
         };
         Ok((inserted.cast_signed(), more))
@@ -175,8 +196,9 @@ impl Creation<'_> {
         } else {
             TaskState::Running
         };
-        sqlx::query("UPDATE tasks SET hidden = 0, state = ? WHERE id = ?")
+        sqlx::query("UPDATE tasks SET hidden = 0, state = ?, excluded = ? WHERE id = ?")
             .bind(state.name())
+            .bind(self.excluded.cast_signed())
             .bind(self.task.0)
             .execute(&mut *conn)
             .await
@@ -195,6 +217,11 @@ impl Creation<'_> {
             && record.total() < endpoints.len() as u64
         {
             refuse_wrong(conn, endpoints, &self.product).await?;
+        }
+        if record.total() == 0 && self.excluded > 0 {
+            return Err(CreateTaskError::AllExcluded {
+                excluded: self.excluded,
+            });
         }
         if record.total() == 0 {
             return Err(CreateTaskError::NoDevices {

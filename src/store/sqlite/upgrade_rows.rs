@@ -103,7 +103,8 @@ pub(super) const ONE: &str = packed!(
          COALESCE((SELECT c.active FROM cells c WHERE c.cell = u.cell), 0), \
          (SELECT COUNT(*) FROM upgrades w WHERE u.state = 'waiting_for_slot' \
              AND w.cell = u.cell AND w.state = 'waiting_for_slot' \
-             AND (w.queued_at, w.id) < (u.queued_at, u.id))) AS line \
+             AND (w.queued_at, w.id) < (u.queued_at, u.id)), \
+         (SELECT e.reason FROM exclusions e WHERE e.endpoint = u.endpoint)) AS line \
      FROM upgrades u JOIN tasks t ON t.id = u.task_id WHERE u.id = ? AND t.hidden = 0",
 );
 
@@ -269,6 +270,7 @@ pub(super) struct DetailRow<'r> {
     pub(super) busy_with: Option<UpgradeId>,
     pub(super) slots_taken: u32,
     pub(super) ahead: u32,
+    pub(super) excluded: Option<String>,
 }
 
 #[derive(Deserialize)]

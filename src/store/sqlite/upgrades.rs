@@ -93,6 +93,7 @@ impl Journal for SqliteStore {
             task_state: rows::task_state(row.task_state)?,
             not_before: upgrade.not_before,
             device_busy_with: row.busy_with,
+            excluded: row.excluded,
         };
         let events = sqlx::query(
             "SELECT at, attempt, kind, code, arguments FROM ( \

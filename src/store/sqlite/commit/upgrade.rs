@@ -48,6 +48,8 @@ pub(super) const PHASE: RowStatement = RowStatement {
 pub(super) struct Upgrade {
     pub(super) task: TaskId,
     pub(super) endpoint: String,
+    /// Its device is not to begin an upgrade.
+    pub(super) excluded: bool,
     /// Its state and cell in the database.
     pub(super) stored: (UpgradeState, Option<u32>),
     pub(super) now: apply::Upgrade,
@@ -62,6 +64,7 @@ impl Upgrade {
         Ok(Self {
             task: TaskId(row.int("task_id")?),
             endpoint: row.value("endpoint")?,
+            excluded: row.value("excluded")?,
             stored: (state, cell),
             now: apply::Upgrade {
                 state,

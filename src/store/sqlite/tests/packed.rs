@@ -15,6 +15,7 @@ const NAMES: [&str; 6] = [
 async fn with_names() -> (SqliteStore, TempDir) {
     let (store, dir) = open().await;
     let devices = NAMES.map(|name| NewDevice {
+        attributes: AttributesChange::default(),
         endpoint: name.to_owned(),
         product: name.to_owned(),
         psk: None,
