@@ -6,6 +6,7 @@ use sqlx::SqliteConnection;
 
 use super::{
     Doing, attributes,
+    bulk::json_list,
     credentials::{holders, set_key},
     device_writes::{adopt, insert_chunk, products},
     rows,
@@ -65,16 +66,16 @@ impl<'d> Adding<'d> {
         let identities = devices.iter().filter_map(|device| device.psk.as_ref());
         let identities = identities.map(|psk| psk.identity.as_str());
         let holders = holders(conn, identities).await?;
-        let described = (devices.iter())
+        let described: Vec<&str> = (devices.iter())
             .filter(|device| !device.attributes.is_empty())
             .map(|device| device.endpoint.as_str())
-            .filter(|endpoint| products.contains_key(*endpoint));
-        let mut described = described.peekable();
+            .filter(|endpoint| products.contains_key(*endpoint))
+            .collect();
         let mut there = HashMap::new();
-        if described.peek().is_some() {
+        if !described.is_empty() {
             let changed = AttributesChanged::default();
-            let found = attributes::of_devices(conn, described).await?.into_iter();
-            there.extend(found.map(|(endpoint, attributes)| {
+            let found = attributes::of_devices(conn, json_list(described)).await?;
+            there.extend(found.into_iter().map(|(endpoint, attributes)| {
                 let there = There { attributes, changed };
                 (endpoint, there)
             }));
@@ -157,23 +158,28 @@ impl<'d> Adding<'d> {
         for chunk in self.new.chunks(rows::CHUNK) {
             insert_chunk(conn, chunk, revision, now).await?;
         }
-        for device in self.keyed {
+        for device in &self.keyed {
             set_key(conn, device, revision).await?;
         }
-        let mut changed: Vec<(&str, &Attributes)> = (self.there.iter())
+        let tags = self.tags();
+        let mut changed: Vec<(String, Attributes)> = (self.there.into_iter())
             .filter(|(_, there)| there.changed.attributes)
-            .map(|(endpoint, there)| (endpoint.as_str(), &there.attributes))
+            .map(|(endpoint, there)| (endpoint, there.attributes))
             .collect();
-        changed.sort_unstable_by_key(|(endpoint, _)| *endpoint);
+        changed.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         attributes::write(conn, &changed).await?;
+        attributes::write_tags(conn, tags).await
+    }
+
+    /// The tags of devices that are new, or have other ones now.
+    fn tags(&self) -> Option<String> {
         let new = (self.new.iter()).map(|new| (new.device.endpoint.as_str(), &new.attributes));
         let there = (self.there.iter())
             .filter(|(_, there)| there.changed.tags)
             .map(|(endpoint, there)| (endpoint.as_str(), &there.attributes));
-        let tags = new.chain(there).flat_map(|(endpoint, attributes)| {
+        attributes::tag_list(new.chain(there).flat_map(|(endpoint, attributes)| {
             let tags = attributes.tags.iter();
             tags.map(move |(key, value)| (endpoint, key.as_str(), value.as_str()))
-        });
-        attributes::write_tags(conn, tags).await
+        }))
     }
 }

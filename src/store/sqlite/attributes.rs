@@ -53,12 +53,12 @@ pub(super) const OF_DEVICES: &str = packed!(
     ") AS line FROM json_each(?) j CROSS JOIN devices d ON d.endpoint = j.value WHERE d.removed = 0"
 );
 
-/// The attributes of devices, by their endpoints, as far as these are there.
+/// The attributes of devices, by their endpoints, as far as these are there. `endpoints` is a JSON list.
 pub(super) async fn of_devices(
     conn: &mut SqliteConnection,
-    endpoints: impl Iterator<Item = &str>,
+    endpoints: String,
 ) -> Result<HashMap<String, Attributes>, StoreError> {
-    let query = sqlx::query(OF_DEVICES).bind(json_list(endpoints));
+    let query = sqlx::query(OF_DEVICES).bind(endpoints);
     let found = Packed::fetch(query, conn, DOING).await?;
     let rows = found.rows::<(String, AttributesRow)>();
     rows.map(|row| row.map(|(endpoint, row)| (endpoint, row.into())))
@@ -68,7 +68,7 @@ pub(super) async fn of_devices(
 /// Writes the attributes of devices that are there, without their tags.
 pub(super) async fn write(
     conn: &mut SqliteConnection,
-    devices: &[(&str, &Attributes)],
+    devices: &[(String, Attributes)],
 ) -> Result<(), sqlx::Error> {
     const WRITE: RowStatement = RowStatement {
         head: "WITH v (endpoint, model, hardware, site, time_zone) AS (VALUES ",
@@ -79,7 +79,7 @@ pub(super) async fn write(
     WRITE
         .execute(conn, devices, |query, (endpoint, attributes)| {
             query
-                .bind((*endpoint).to_owned())
+                .bind(endpoint.clone())
                 .bind(attributes.model.clone())
                 .bind(attributes.hardware.clone())
                 .bind(attributes.site.clone())
@@ -88,39 +88,45 @@ pub(super) async fn write(
         .await
 }
 
-/// Gives devices that are there tags: each an endpoint, a key and a value.
-pub(super) async fn write_tags<'t>(
-    conn: &mut SqliteConnection,
+/// Tags as [`write_tags`] takes them, of endpoints, keys and values; nothing of none.
+pub(super) fn tag_list<'t>(
     tags: impl Iterator<Item = (&'t str, &'t str, &'t str)>,
-) -> Result<(), sqlx::Error> {
+) -> Option<String> {
     let mut tags = tags.peekable();
-    if tags.peek().is_none() {
-        return Ok(());
-    }
+    tags.peek().is_some().then_some(())?;
+    Some(json_list(tags))
+}
+
+/// Gives devices that are there tags.
+pub(super) async fn write_tags(
+    conn: &mut SqliteConnection,
+    tags: Option<String>,
+) -> Result<(), sqlx::Error> {
+    let Some(tags) = tags else { return Ok(()) };
     sqlx::query(
         "INSERT INTO device_tags (device_id, key, value) \
          SELECT d.id, j.value ->> 1, j.value ->> 2 \
          FROM json_each(?) j CROSS JOIN devices d ON d.endpoint = j.value ->> 0 WHERE true \
          ON CONFLICT (device_id, key) DO UPDATE SET value = excluded.value",
     )
-    .bind(json_list(tags))
+    .bind(tags)
     .execute(conn)
     .await
     .map(|_| ())
 }
 
-/// Takes tags of a device away; all of them where no keys are given.
+/// Takes tags of a device away: those of the keys in a JSON list, or all.
 pub(super) async fn remove_tags(
     conn: &mut SqliteConnection,
     endpoint: &str,
-    keys: Option<&[&str]>,
+    keys: Option<String>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "DELETE FROM device_tags WHERE device_id = (SELECT id FROM devices WHERE endpoint = ?1) \
          AND (?2 IS NULL OR key IN (SELECT value FROM json_each(?2)))",
     )
     .bind(endpoint)
-    .bind(keys.map(json_list))
+    .bind(keys)
     .execute(conn)
     .await
     .map(|_| ())
@@ -132,18 +138,20 @@ pub(super) async fn change(
     endpoint: &str,
     change: &AttributesChange,
 ) -> Result<(), UpdateDeviceError> {
-    let found = of_devices(conn, [endpoint].into_iter()).await?.remove(endpoint);
-    let mut attributes = found.unwrap_or_default();
+    let mut found = of_devices(conn, json_list([endpoint])).await?;
+    let mut attributes = found.remove(endpoint).unwrap_or_default();
     let changed = attributes.apply(change)?;
     if changed.attributes {
-        write(conn, &[(endpoint, &attributes)]).await.doing(DOING)?;
+        let device = (endpoint.to_owned(), attributes);
+        write(conn, &[device]).await.doing(DOING)?;
     }
     if changed.tags {
         let gone = change.tags().iter().filter(|(_, value)| value.is_none());
-        let gone: Vec<&str> = gone.map(|(key, _)| key.as_str()).collect();
-        remove_tags(conn, endpoint, Some(&gone)).await.doing(DOING)?;
+        let gone = json_list(gone.map(|(key, _)| key));
+        remove_tags(conn, endpoint, Some(gone)).await.doing(DOING)?;
         let set = change.tags().iter();
         let set = set.filter_map(|(key, value)| Some((endpoint, key.as_str(), value.as_deref()?)));
+        let set = tag_list(set);
         write_tags(conn, set).await.doing(DOING)?;
     }
     Ok(())

@@ -1,7 +1,10 @@
 //! What becomes of values on their way through the text in which rows are packed.
 
 use super::*;
-use crate::store::{AddedDevice, DeviceFilter, NewDevice};
+use crate::{
+    ledger::AttributesChange,
+    store::{AddedDevice, DeviceFilter, NewDevice},
+};
 
 const NAMES: [&str; 6] = [
     " \"quoted\", [1] and \\n",
