@@ -9,8 +9,8 @@ use std::{
 use cellwise::{
     clock::UtcMillis,
     ledger::{
-        AttributesChange, Binding, Change, Happened, PackageId, QueueMode, Registration, RetryPolicy, Stage,
-        StageChange, UpgradeId,
+        AttributesChange, Binding, Change, Happened, PackageId, QueueMode, Registration,
+        RetryPolicy, Stage, StageChange, UpgradeId,
     },
     package::{PcpOffer, Segmentation, Version},
     store::{

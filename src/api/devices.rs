@@ -444,8 +444,7 @@ fn to_update(
         attributes: [body.model, body.hardware, body.site, body.time_zone],
         tags: body.tags,
     };
-    let described =
-        !given.tags.is_empty() || given.attributes.iter().any(|given| given.is_some());
+    let described = !given.tags.is_empty() || given.attributes.iter().any(|given| given.is_some());
     fields.check(
         "product",
         described

@@ -62,9 +62,7 @@ fn endpoints() -> utoipa::openapi::Array {
         .schema_type(utoipa::openapi::Type::String)
         .min_length(Some(1))
         .max_length(Some(128))
-        .pattern(Some(
-            r"^(?!\.{1,2}$)[A-Za-z0-9._~:@!$'()*+,;=-]{1,128}$",
-        ))
+        .pattern(Some(r"^(?!\.{1,2}$)[A-Za-z0-9._~:@!$'()*+,;=-]{1,128}$"))
         .examples(["urn:imei:867723032612345"]);
     utoipa::openapi::ArrayBuilder::new()
         .items(name)

@@ -181,8 +181,7 @@ fn add(args: &AddArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
         args.described.add_to(&mut device);
         device
     });
-    let listed_devices =
-        (listed.iter()).map(|entry| entry.to_json(&args.product, &args.described));
+    let listed_devices = (listed.iter()).map(|entry| entry.to_json(&args.product, &args.described));
     let mut devices = named.chain(listed_devices).peekable();
     let bar = progress(count);
     let mut total = Summary::default();
@@ -198,7 +197,9 @@ fn add(args: &AddArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
             others,
         };
         before += batch.len();
-        total.take(&client, batch, sent).inspect_err(|_| bar.finish_and_clear())?;
+        total
+            .take(&client, batch, sent)
+            .inspect_err(|_| bar.finish_and_clear())?;
         bar.set_position(before as u64);
     }
     bar.finish_and_clear();

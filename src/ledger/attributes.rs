@@ -43,7 +43,9 @@ pub enum AttributeError {
     #[error("a tag's key has 1 to {MAX_TAG_KEY} characters out of A-Z a-z 0-9 . _ -")]
     TagKey,
     /// A value is too long, or has control characters.
-    #[error("the value of tag {0} has at most {MAX_TAG_VALUE} characters and no control characters")]
+    #[error(
+        "the value of tag {0} has at most {MAX_TAG_VALUE} characters and no control characters"
+    )]
     TagValue(String),
     /// The device would have more tags than it may.
     #[error("a device has at most {MAX_TAGS} tags, and it would be {0}")]
@@ -183,7 +185,10 @@ impl Attributes {
     ///
     /// # Errors
     /// [`AttributeError::TooManyTags`].
-    pub fn apply(&mut self, change: &AttributesChange) -> Result<AttributesChanged, AttributeError> {
+    pub fn apply(
+        &mut self,
+        change: &AttributesChange,
+    ) -> Result<AttributesChanged, AttributeError> {
         let mut changed = AttributesChanged::default();
         let more = (change.tags.iter())
             .filter(|(key, value)| value.is_some() && !self.tags.contains_key(*key));
@@ -227,7 +232,11 @@ impl AttributesChange {
     ///
     /// # Errors
     /// The value is not possible.
-    pub fn set(&mut self, attribute: Attribute, value: Option<String>) -> Result<(), AttributeError> {
+    pub fn set(
+        &mut self,
+        attribute: Attribute,
+        value: Option<String>,
+    ) -> Result<(), AttributeError> {
         let value = value.map(|value| attribute.checked(value)).transpose()?;
         for (other, given) in Attribute::ALL.into_iter().zip(&mut self.attributes) {
             if other == attribute {

@@ -4,8 +4,9 @@ use super::NewWebhook;
 use crate::{
     clock::UtcMillis,
     ledger::{
-        AttributeError, Attributes, AttributesChange, CoverageSource, DeviceRecord, Line, PackageId, Progress, RetryPolicy, Stage, StageChange,
-        StopReason, TaskId, TaskState, Told, UpgradeId,
+        AttributeError, Attributes, AttributesChange, CoverageSource, DeviceRecord, Line,
+        PackageId, Progress, RetryPolicy, Stage, StageChange, StopReason, TaskId, TaskState, Told,
+        UpgradeId,
     },
     package::{PcpOffer, Version},
     task::Candidate,

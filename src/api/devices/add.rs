@@ -76,13 +76,25 @@ pub(in crate::api) struct AddOneDevice {
     /// Its pre-shared key; with one it is refused where nothing is encrypted.
     psk: Option<PskBody>,
     /// What is sold, 1 to 64 characters.
-    #[schema(min_length = 1, max_length = 64, pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,64}$")]
+    #[schema(
+        min_length = 1,
+        max_length = 64,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,64}$"
+    )]
     model: Option<String>,
     /// The revision of its hardware, 1 to 64 characters.
-    #[schema(min_length = 1, max_length = 64, pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,64}$")]
+    #[schema(
+        min_length = 1,
+        max_length = 64,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,64}$"
+    )]
     hardware: Option<String>,
     /// Where it is, 1 to 128 characters.
-    #[schema(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,128}$")]
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,128}$"
+    )]
     site: Option<String>,
     /// The time zone there, an IANA name.
     #[schema(schema_with = time_zone)]
@@ -127,13 +139,25 @@ pub(in crate::api) struct AddDevice {
     /// Its pre-shared key; with one it is refused where nothing is encrypted.
     psk: Option<PskBody>,
     /// What is sold, 1 to 64 characters.
-    #[schema(min_length = 1, max_length = 64, pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,64}$")]
+    #[schema(
+        min_length = 1,
+        max_length = 64,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,64}$"
+    )]
     model: Option<String>,
     /// The revision of its hardware, 1 to 64 characters.
-    #[schema(min_length = 1, max_length = 64, pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,64}$")]
+    #[schema(
+        min_length = 1,
+        max_length = 64,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,64}$"
+    )]
     hardware: Option<String>,
     /// Where it is, 1 to 128 characters.
-    #[schema(min_length = 1, max_length = 128, pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,128}$")]
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,128}$"
+    )]
     site: Option<String>,
     /// The time zone there, an IANA name.
     #[schema(schema_with = time_zone)]

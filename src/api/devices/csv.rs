@@ -147,7 +147,8 @@ impl List<'_> {
         let Some(columns) = &self.columns else {
             let wrong = |detail: String| Problem::field("columns", detail);
             if row.too_long {
-                let detail = format!("the first line has more than {MAX_FIELDS} columns, or too many bytes");
+                let detail =
+                    format!("the first line has more than {MAX_FIELDS} columns, or too many bytes");
                 return Err(wrong(detail));
             }
             let columns = Columns::named(rows.fields(row)).map_err(wrong)?;
@@ -158,7 +159,8 @@ impl List<'_> {
             return Ok(());
         };
         if self.told.rows == MAX_ROWS {
-            let detail = format!("a list has at most {MAX_ROWS} rows; send the others by themselves");
+            let detail =
+                format!("a list has at most {MAX_ROWS} rows; send the others by themselves");
             return Err(too_large(detail));
         }
         self.told.rows += 1;

@@ -352,9 +352,15 @@ mod tests {
             ]
         );
         for (text, expected) in [
-            ("endpoint,site,SITE\n", "line 1 of the list: the header names SITE twice"),
+            (
+                "endpoint,site,SITE\n",
+                "line 1 of the list: the header names SITE twice",
+            ),
             ("endpoint,tag.a b\n", "line 1 of the list: a tag's key has"),
-            ("endpoint,time_zone\na,Bonn\n", "line 2 of the list: \"Bonn\" is no IANA name"),
+            (
+                "endpoint,time_zone\na,Bonn\n",
+                "line 2 of the list: \"Bonn\" is no IANA name",
+            ),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.starts_with(expected), "{error}");

@@ -174,7 +174,10 @@ pub(super) fn run(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, Com
     if args.result.format == Format::Text && created.excluded > 0 {
         let excluded = counted(created.excluded, "device");
         let are = if created.excluded == 1 { "is" } else { "are" };
-        writeln!(out, "{excluded} {are} left out: excluded from upgrades (cellwise exclusion list)")?;
+        writeln!(
+            out,
+            "{excluded} {are} left out: excluded from upgrades (cellwise exclusion list)"
+        )?;
     }
     if let (Format::Text, Some(overlaps)) = (args.result.format, created.overlaps)
         && overlaps.devices > 0

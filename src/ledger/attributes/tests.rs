@@ -30,7 +30,13 @@ fn texts_have_bounds_in_characters() {
         assert!(!taken.is_empty());
         let name = attribute.name();
         let expected = format!("{name} has 1 to {max} characters and no control characters");
-        for wrong in ["", "a\nb", "\u{85}", &"ü".repeat(max + 1), &"a".repeat(9_999)] {
+        for wrong in [
+            "",
+            "a\nb",
+            "\u{85}",
+            &"ü".repeat(max + 1),
+            &"a".repeat(9_999),
+        ] {
             assert_eq!(refusal(attribute, wrong), expected);
         }
     }
@@ -40,7 +46,10 @@ fn texts_have_bounds_in_characters() {
 fn time_zones_are_those_of_the_iana() {
     for (given, expected) in [
         ("Europe/Berlin", "Europe/Berlin"),
-        ("america/argentina/buenos_aires", "America/Argentina/Buenos_Aires"),
+        (
+            "america/argentina/buenos_aires",
+            "America/Argentina/Buenos_Aires",
+        ),
         ("Asia/Shanghai", "Asia/Shanghai"),
         ("UTC", "UTC"),
     ] {
@@ -49,7 +58,14 @@ fn time_zones_are_those_of_the_iana() {
         attributes.apply(&set).unwrap();
         assert_eq!(attributes.time_zone.as_deref(), Some(expected));
     }
-    for wrong in ["Europe/Bonn", "+02:00", "CET+1", "Etc/Unknown", "../etc/passwd", "Europe/Berlin "] {
+    for wrong in [
+        "Europe/Bonn",
+        "+02:00",
+        "CET+1",
+        "Etc/Unknown",
+        "../etc/passwd",
+        "Europe/Berlin ",
+    ] {
         assert_eq!(
             refusal(Attribute::TimeZone, wrong),
             format!("{wrong:?} is no IANA name of a time zone; Europe/Berlin is one")
@@ -127,9 +143,18 @@ fn what_is_not_given_stays() {
 #[test]
 fn columns_are_found_by_their_names() {
     for (name, expected) in [
-        ("model", Ok(Some(AttributeColumn::Attribute(Attribute::Model)))),
-        ("Time_Zone", Ok(Some(AttributeColumn::Attribute(Attribute::TimeZone)))),
-        ("TAG.Owner", Ok(Some(AttributeColumn::Tag("Owner".to_owned())))),
+        (
+            "model",
+            Ok(Some(AttributeColumn::Attribute(Attribute::Model))),
+        ),
+        (
+            "Time_Zone",
+            Ok(Some(AttributeColumn::Attribute(Attribute::TimeZone))),
+        ),
+        (
+            "TAG.Owner",
+            Ok(Some(AttributeColumn::Tag("Owner".to_owned()))),
+        ),
         ("tag.", Err(AttributeError::TagKey)),
         ("tag.a b", Err(AttributeError::TagKey)),
         ("tags", Ok(None)),

@@ -44,7 +44,10 @@ fn expected(model: Option<&str>, site: Option<&str>, tags: &[(&str, &str)]) -> A
 }
 
 pub(crate) async fn devices_bring_their_attributes(store: &impl Store) {
-    let model = change(&[(Attribute::Model, Some("m"))], &[("a", Some("1")), ("b", Some(""))]);
+    let model = change(
+        &[(Attribute::Model, Some("m"))],
+        &[("a", Some("1")), ("b", Some(""))],
+    );
     let plain = AttributesChange::default;
     let new = [
         device("d0", model.clone()),
@@ -103,7 +106,10 @@ pub(crate) async fn many_devices_bring_tags(store: &impl Store) {
         .map(|i| {
             let number = i.to_string();
             let given = if i % 2 == 0 {
-                change(&[(Attribute::Site, Some(&number))], &[("n", Some(&number)), ("k", Some("x"))])
+                change(
+                    &[(Attribute::Site, Some(&number))],
+                    &[("n", Some(&number)), ("k", Some("x"))],
+                )
             } else {
                 AttributesChange::default()
             };
@@ -112,7 +118,11 @@ pub(crate) async fn many_devices_bring_tags(store: &impl Store) {
         .collect();
     let added = store.add_devices(&devices, T0).await.unwrap();
     assert!(added.iter().all(|added| *added == AddedDevice::Added));
-    for (endpoint, described) in [("d0000", Some("0")), ("d1001", None), ("d2498", Some("2498"))] {
+    for (endpoint, described) in [
+        ("d0000", Some("0")),
+        ("d1001", None),
+        ("d2498", Some("2498")),
+    ] {
         let expected = match described {
             Some(number) => expected(None, Some(number), &[("k", "x"), ("n", number)]),
             None => Attributes::default(),
@@ -133,7 +143,10 @@ pub(crate) async fn a_device_has_so_many_tags_at_most(store: &impl Store) {
     ];
     let too_many = AddedDevice::Attributes(AttributeError::TooManyTags(MAX_TAGS + 1));
     let added = store.add_devices(&new, T0).await.unwrap();
-    assert_eq!(added, [AddedDevice::Added, too_many.clone(), AddedDevice::Added]);
+    assert_eq!(
+        added,
+        [AddedDevice::Added, too_many.clone(), AddedDevice::Added]
+    );
     let added = store.add_devices(&new[1..2], T0).await.unwrap();
     assert_eq!(added, [too_many]);
     let update = DeviceUpdate {
@@ -144,7 +157,10 @@ pub(crate) async fn a_device_has_so_many_tags_at_most(store: &impl Store) {
     let refused = store.update_device("d0", &update).await;
     assert!(matches!(refused, Err(UpdateDeviceError::Attributes(_))));
     let d0 = store.device("d0").await.unwrap().unwrap();
-    assert_eq!((d0.device.product.as_str(), d0.attributes.tags.len()), ("p", MAX_TAGS));
+    assert_eq!(
+        (d0.device.product.as_str(), d0.attributes.tags.len()),
+        ("p", MAX_TAGS)
+    );
 }
 
 pub(crate) async fn attributes_are_changed_and_taken_away(store: &impl Store) {

@@ -1,4 +1,6 @@
-use super::{NOT_HEARD, UPGRADED, World, ended, list, new_task, next_batch, rollouts::starts, stage, t};
+use super::{
+    NOT_HEARD, UPGRADED, World, ended, list, new_task, next_batch, rollouts::starts, stage, t,
+};
 use crate::{
     ledger::{Stage, UpgradeId},
     store::{CreateTaskError, Excluded, Selection, Store, UpgradeState},
@@ -16,7 +18,11 @@ async fn startable(store: &impl Store, seconds: u64) -> Vec<UpgradeId> {
 }
 
 /// Why an upgrade does not begin, and the reason of its device's exclusion.
-async fn why(store: &impl Store, upgrade: UpgradeId, seconds: u64) -> Option<(NotYet, Option<String>)> {
+async fn why(
+    store: &impl Store,
+    upgrade: UpgradeId,
+    seconds: u64,
+) -> Option<(NotYet, Option<String>)> {
     let detail = store.upgrade(upgrade).await.unwrap().unwrap();
     let candidate = detail.candidate.unwrap();
     let not_yet = task::explain(&candidate, t(seconds)).err()?;
@@ -27,7 +33,9 @@ pub(crate) async fn exclusions_begin_and_end(store: &impl Store) {
     let (_, _) = World::with_devices(store, 1).await;
     let excluded = exclude(store, &["d0", "nobody", "d0"], "on loan").await;
     assert_eq!((excluded.added, excluded.unchanged), (2, 0));
-    let again = store.exclude(&["d0".to_owned(), "x".to_owned()], "lost", t(9)).await;
+    let again = store
+        .exclude(&["d0".to_owned(), "x".to_owned()], "lost", t(9))
+        .await;
     let again = again.unwrap();
     assert_eq!((again.added, again.unchanged), (1, 1));
     let page = store.exclusions(None, 2).await.unwrap();
@@ -55,19 +63,34 @@ pub(crate) async fn new_tasks_leave_excluded_devices_out(store: &impl Store) {
         (list(&["d3", "d0", "d0"]), "d0", 1),
         (list(&["d2"]), "d2", 0),
     ] {
-        let task = store.create_task(&new_task(&package, selection)).await.unwrap();
+        let task = store
+            .create_task(&new_task(&package, selection))
+            .await
+            .unwrap();
         let page = store.upgrades(task.id, None, None, 9).await.unwrap();
         let names: Vec<_> = page.items.into_iter().map(|it| it.endpoint).collect();
-        assert_eq!((names.join(" ").as_str(), task.excluded), (devices, left_out));
-        assert_eq!(store.task(task.id).await.unwrap().unwrap().excluded, left_out);
+        assert_eq!(
+            (names.join(" ").as_str(), task.excluded),
+            (devices, left_out)
+        );
+        assert_eq!(
+            store.task(task.id).await.unwrap().unwrap().excluded,
+            left_out
+        );
     }
     // it is still told who is unknown, or of another product
     let unknown = new_task(&package, list(&["d1", "nobody"]));
     let refused = store.create_task(&unknown).await;
-    assert!(matches!(refused, Err(CreateTaskError::UnknownDevices { count: 1, .. })));
+    assert!(matches!(
+        refused,
+        Err(CreateTaskError::UnknownDevices { count: 1, .. })
+    ));
     let other = new_task(&package, list(&["d1", "e"]));
     let refused = store.create_task(&other).await;
-    assert!(matches!(refused, Err(CreateTaskError::DevicesOfOtherProduct { .. })));
+    assert!(matches!(
+        refused,
+        Err(CreateTaskError::DevicesOfOtherProduct { .. })
+    ));
     let tasks = store.tasks(None, 9).await.unwrap().items.len();
     exclude(store, &["d0", "d2"], "on loan").await;
     for (selection, left_out) in [(Selection::All, 4), (list(&["d0", "d1"]), 2)] {
@@ -125,9 +148,14 @@ pub(crate) async fn what_runs_on_an_excluded_device_goes_on_and_is_not_tried_aga
     let package = store.package(task.package).await.unwrap().unwrap();
     store.end_exclusion("d1").await.unwrap();
     assert_eq!(startable(store, 20).await, [ids[1]]);
-    let second = store.create_task(&new_task(&package, list(&["d1"]))).await.unwrap();
+    let second = store
+        .create_task(&new_task(&package, list(&["d1"])))
+        .await
+        .unwrap();
     let other = world.ids(second.id).await[0];
-    world.commit(&[stage(ids[1], 2, Stage::WaitingForDevice, t(21))]).await;
+    world
+        .commit(&[stage(ids[1], 2, Stage::WaitingForDevice, t(21))])
+        .await;
     exclude(store, &["d1"], "on loan").await;
     store.end_exclusion("d1").await.unwrap();
     assert_eq!(startable(store, 21).await, []);

@@ -24,8 +24,8 @@ use super::{
 use crate::{
     clock::UtcMillis,
     ledger::{
-        Announced, AttributesChange, Binding, Change, Failure, Lwm2mVersion, Outcome, QueueMode, Registration,
-        RetryPolicy, Stage, StageChange, Success, TaskId, UpgradeId,
+        Announced, AttributesChange, Binding, Change, Failure, Lwm2mVersion, Outcome, QueueMode,
+        Registration, RetryPolicy, Stage, StageChange, Success, TaskId, UpgradeId,
     },
     package::{PcpOffer, Segmentation, Version},
 };

@@ -76,7 +76,10 @@ impl<'d> Adding<'d> {
             let changed = AttributesChanged::default();
             let found = attributes::of_devices(conn, json_list(described)).await?;
             there.extend(found.into_iter().map(|(endpoint, attributes)| {
-                let there = There { attributes, changed };
+                let there = There {
+                    attributes,
+                    changed,
+                };
                 (endpoint, there)
             }));
         }

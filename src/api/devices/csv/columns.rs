@@ -3,11 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    api::{
-        ApiState,
-        devices::psk::PskBody,
-        packages::default_product,
-    },
+    api::{ApiState, devices::psk::PskBody, packages::default_product},
     config::check_product_name,
     ledger::{Attribute, AttributeColumn, AttributesChange},
     lwm2m::check_endpoint,
@@ -86,7 +82,8 @@ impl Columns {
         let mut columns = Vec::new();
         let mut seen = BTreeSet::new();
         for field in fields {
-            let name = str::from_utf8(field).map_err(|_| "the first line is not UTF-8".to_owned())?;
+            let name =
+                str::from_utf8(field).map_err(|_| "the first line is not UTF-8".to_owned())?;
             let column = Column::named(name.trim())?;
             if !seen.insert(column.name()) {
                 return Err(format!("column {} is there twice", column.name()));

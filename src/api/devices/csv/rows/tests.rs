@@ -23,7 +23,10 @@ fn cut(text: &[u8], part: usize) -> Vec<(u64, Vec<String>)> {
 }
 
 fn row(line: u64, fields: &[&str]) -> (u64, Vec<String>) {
-    (line, fields.iter().map(|field| (*field).to_owned()).collect())
+    (
+        line,
+        fields.iter().map(|field| (*field).to_owned()).collect(),
+    )
 }
 
 #[test]
