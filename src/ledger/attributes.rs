@@ -1,6 +1,9 @@
 //! What an operator says of a device: what it is, where it is, and tags. Values of these types are checked.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
 use jiff::tz::TimeZoneDatabase;
 use thiserror::Error;
@@ -88,6 +91,13 @@ impl Attribute {
             None => Err(AttributeError::TimeZone(value)),
         }
     }
+}
+
+/// The names of all time zones, in their order.
+pub fn time_zones() -> impl Iterator<Item = String> {
+    let names = ZONES.available().map(|name| name.as_str().to_owned());
+    let names: BTreeSet<String> = names.collect();
+    names.into_iter()
 }
 
 /// Whether a text has at most so many characters, and no control characters.

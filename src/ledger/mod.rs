@@ -16,7 +16,7 @@ mod stage;
 
 pub use attributes::{
     Attribute, AttributeColumn, AttributeError, Attributes, AttributesChange, AttributesChanged,
-    MAX_TAG_KEY, MAX_TAG_VALUE, MAX_TAGS, check_tag_key,
+    MAX_TAG_KEY, MAX_TAG_VALUE, MAX_TAGS, check_tag_key, time_zones,
 };
 pub use change::{
     ActiveUpgrade, Announced, Binding, Change, CoverageReading, CoverageSource, DeviceRecord,

@@ -122,7 +122,7 @@ impl List<'_> {
             bytes += chunk.len() as u64;
             if bytes > MAX_BYTES {
                 let detail = format!("a list has at most {MAX_BYTES} bytes; send it in parts");
-                return Err(too_large(detail));
+                return Err(self.too_much(detail).await);
             }
             let mut rest = &*chunk;
             while let Some(row) = rows.take(&mut rest) {
@@ -161,7 +161,7 @@ impl List<'_> {
         if self.told.rows == MAX_ROWS {
             let detail =
                 format!("a list has at most {MAX_ROWS} rows; send the others by themselves");
-            return Err(too_large(detail));
+            return Err(self.too_much(detail).await);
         }
         self.told.rows += 1;
         if row.too_long {
@@ -225,6 +225,14 @@ impl List<'_> {
         // those that the database refused come behind those that were wrong by themselves
         self.told.refused.sort_by_key(|refused| refused.line);
         Ok(())
+    }
+
+    /// Stores what came before the list became too large.
+    async fn too_much(&mut self, detail: String) -> Problem {
+        match self.store().await {
+            Ok(()) => too_large(detail),
+            Err(problem) => problem,
+        }
     }
 
     /// Says what was stored before the problem.

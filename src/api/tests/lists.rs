@@ -209,3 +209,17 @@ async fn so_many_refused_rows_are_told() {
         (&json!(150), &json!(1))
     );
 }
+
+#[tokio::test]
+async fn a_list_has_so_many_rows_at_most() {
+    let api = Api::new().await;
+    let wrong = "a b\n".repeat(1_000_000);
+    let answer = api.list(format!("endpoint\ngood\n{wrong}")).await;
+    assert_eq!(answer.problem(), "too-large");
+    assert_eq!(
+        answer.detail(),
+        "a list has at most 1000000 rows; send the others by themselves; the devices of 1 rows before are stored, and the \
+         list may be sent again"
+    );
+    assert_eq!(api.get("/v1/devices/good").await.status, StatusCode::OK);
+}

@@ -76,6 +76,17 @@ fn time_zones_are_those_of_the_iana() {
 }
 
 #[test]
+fn every_name_of_a_time_zone_is_taken() {
+    let mut count = 0;
+    for name in time_zones() {
+        let taken = change(&[(Attribute::TimeZone, Some(&name))], &[]);
+        assert_eq!(taken.attributes[3], Some(Some(name)));
+        count += 1;
+    }
+    assert!(count > 400, "{count} zones came with the program");
+}
+
+#[test]
 fn tags_have_keys_of_few_characters_and_short_values() {
     let mut given = AttributesChange::default();
     for wrong in ["", "a b", "a/b", "ä", "a:b", &"k".repeat(65)] {
