@@ -361,6 +361,7 @@ pub(super) async fn get(
 /// What to change about a device. What is not given stays as it is.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::option_option, reason = "these are three cases")]
 pub(super) struct UpdateDevice {
     /// The product it belongs to from now on.
     #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$")]
@@ -444,7 +445,7 @@ fn to_update(
         attributes: [body.model, body.hardware, body.site, body.time_zone],
         tags: body.tags,
     };
-    let described = !given.tags.is_empty() || given.attributes.iter().any(|given| given.is_some());
+    let described = !given.tags.is_empty() || given.attributes.iter().any(Option::is_some);
     fields.check(
         "product",
         described

@@ -64,7 +64,7 @@ pub struct AddArgs {
     product: String,
     /// A file with one device a line: ENDPOINT, or ENDPOINT,IDENTITY,KEY with its pre-shared key in hexadecimal; -
     /// for standard input. A first line with the names of columns says where they are: endpoint, and if need be product,
-    /// identity and key, model, hardware, site, time_zone, and tag.KEY for each tag. Empty lines and lines that begin with # are
+    /// identity and key, model, hardware, site, `time_zone`, and tag.KEY for each tag. Empty lines and lines that begin with # are
     /// skipped, an empty field says nothing. A device that is there already gets the key and the attributes.
     #[arg(long)]
     file: Option<PathBuf>,
@@ -198,7 +198,7 @@ fn add(args: &AddArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
         };
         before += batch.len();
         total
-            .take(&client, batch, sent)
+            .take(&client, &batch, sent)
             .inspect_err(|_| bar.finish_and_clear())?;
         bar.set_position(before as u64);
     }
@@ -238,7 +238,7 @@ impl Summary {
     fn take(
         &mut self,
         client: &Client,
-        batch: Vec<Value>,
+        batch: &[Value],
         sent: Sent<'_>,
     ) -> Result<(), CommandError> {
         let answer = client

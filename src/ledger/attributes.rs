@@ -230,6 +230,7 @@ impl Attributes {
 
 /// What to change about a device's attributes. What is not given stays as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[expect(clippy::option_option, reason = "these are three cases")]
 pub struct AttributesChange {
     /// In the order of [`Attribute::ALL`]; `Some(None)` takes the value away.
     attributes: [Option<Option<String>>; 4],

@@ -266,6 +266,23 @@ fn to_devices(body: AddDevices, state: &ApiState) -> Result<(Vec<NewDevice>, boo
     if body.psk.is_some() || devices.any(|device| device.psk.is_some()) {
         psk::check_vault(state)?;
     }
+    let mut fields = Fields::default();
+    let (devices, single) = given(body)?;
+    let devices = devices.into_iter().enumerate().map(|(i, device)| {
+        let prefix = if single {
+            String::new()
+        } else {
+            format!("devices[{i}].")
+        };
+        checked(device, &prefix, &mut fields, state)
+    });
+    let devices = devices.collect();
+    fields.finish()?;
+    Ok((devices, single))
+}
+
+/// The devices that are given, and whether one is given by itself.
+fn given(body: AddDevices) -> Result<(Vec<AddDevice>, bool), Problem> {
     let for_one = body.product.is_some()
         || body.psk.is_some()
         || body.model.is_some()
@@ -273,33 +290,7 @@ fn to_devices(body: AddDevices, state: &ApiState) -> Result<(Vec<NewDevice>, boo
         || body.site.is_some()
         || body.time_zone.is_some()
         || body.tags.is_some();
-    let mut fields = Fields::default();
-    let mut checked = |prefix: &str, device: AddDevice| {
-        let AddDevice {
-            endpoint,
-            product,
-            psk,
-            ..
-        } = device;
-        let given = Given::set(
-            [device.model, device.hardware, device.site, device.time_zone],
-            device.tags,
-        );
-        fields.take(
-            &format!("{prefix}endpoint"),
-            check_endpoint(endpoint.as_bytes()),
-        );
-        fields.take(&format!("{prefix}product"), check_product_name(&product));
-        let psk =
-            psk.and_then(|psk| fields.take(&format!("{prefix}psk"), psk.seal(state, &endpoint)));
-        NewDevice {
-            attributes: given.check(&mut fields, prefix),
-            endpoint,
-            product,
-            psk,
-        }
-    };
-    let (devices, single) = match (body.endpoint, body.devices) {
+    match (body.endpoint, body.devices) {
         (Some(endpoint), None) => {
             let device = AddDevice {
                 endpoint,
@@ -311,37 +302,46 @@ fn to_devices(body: AddDevices, state: &ApiState) -> Result<(Vec<NewDevice>, boo
                 time_zone: body.time_zone,
                 tags: body.tags,
             };
-            (vec![checked("", device)], true)
+            Ok((vec![device], true))
         }
         (None, Some(devices)) if !for_one => {
             if !(1..=MAX_DEVICES).contains(&devices.len()) {
                 let detail = format!("{} devices; 1 to {MAX_DEVICES} are possible", devices.len());
                 return Err(Problem::field("devices", detail));
             }
-            let devices = devices.into_iter().enumerate();
-            let devices = devices
-                .map(|(i, device)| {
-                    let prefix = format!("devices[{i}].");
-                    checked(&prefix, device)
-                })
-                .collect();
-            (devices, false)
+            Ok((devices, false))
         }
-        (None, Some(_)) => {
-            return Err(Problem::field(
-                "product",
-                "give each device its own product, psk and attributes",
-            ));
-        }
-        _ => {
-            return Err(Problem::field(
-                "endpoint",
-                "give either endpoint or devices",
-            ));
-        }
-    };
-    fields.finish()?;
-    Ok((devices, single))
+        (None, Some(_)) => Err(Problem::field(
+            "product",
+            "give each device its own product, psk and attributes",
+        )),
+        _ => Err(Problem::field(
+            "endpoint",
+            "give either endpoint or devices",
+        )),
+    }
+}
+
+/// Notes what is wrong with a device; `prefix` stands before the names of its fields.
+fn checked(device: AddDevice, prefix: &str, fields: &mut Fields, state: &ApiState) -> NewDevice {
+    let (endpoint, product) = (device.endpoint, device.product);
+    fields.take(
+        &format!("{prefix}endpoint"),
+        check_endpoint(endpoint.as_bytes()),
+    );
+    fields.take(&format!("{prefix}product"), check_product_name(&product));
+    let psk = (device.psk)
+        .and_then(|psk| fields.take(&format!("{prefix}psk"), psk.seal(state, &endpoint)));
+    let attributes = Given::set(
+        [device.model, device.hardware, device.site, device.time_zone],
+        device.tags,
+    );
+    NewDevice {
+        attributes: attributes.check(fields, prefix),
+        endpoint,
+        product,
+        psk,
+    }
 }
 
 /// What devices are called: their endpoint names, and the identities of their keys.

@@ -13,6 +13,7 @@ use crate::{
 };
 
 /// What is given of a device's attributes.
+#[expect(clippy::option_option, reason = "these are three cases")]
 pub(super) struct Given {
     /// In the order of [`Attribute::ALL`]; `Some(None)` takes the value away.
     pub(super) attributes: [Option<Option<String>>; 4],

@@ -158,25 +158,11 @@ impl Creation<'_> {
                 *from < endpoints.len()
             }
             Remaining::OfProduct(after) => {
-                let last: Option<String> = sqlx::query_scalar(
-                    "SELECT endpoint FROM upgrades WHERE task_id = ? ORDER BY id DESC LIMIT 1",
-                )
-                .bind(self.task.0)
-                .fetch_optional(&mut *conn)
-                .await?;
+                let last = last_endpoint(conn, self.task).await?;
                 let more = inserted == u64::from(PART);
-                let last = last.unwrap_or_default();
-                let excluded: i64 = sqlx::query_scalar(
-                    "SELECT COUNT(*) FROM exclusions e CROSS JOIN devices d ON d.endpoint = e.endpoint \
-                     WHERE e.endpoint > ?1 AND e.endpoint <= ?2 AND d.removed = 0 AND d.product = ?3",
-                )
-                .bind(&*after)
                 // no character is above U+10FFFF
-                .bind(if more { last.as_str() } else { "\u{10FFFF}" })
-                .bind(&self.product)
-                .fetch_one(conn)
-                .await?;
-                self.excluded += excluded.unsigned_abs();
+                let until = if more { last.as_str() } else { "\u{10FFFF}" };
+                self.excluded += excluded_between(conn, &self.product, after, until).await?;
                 *after = last;
                 more
             }
@@ -230,6 +216,36 @@ impl Creation<'_> {
         }
         Ok(record)
     }
+}
+
+/// The device of a task's last upgrade; an empty text when it has none.
+async fn last_endpoint(conn: &mut SqliteConnection, task: TaskId) -> Result<String, sqlx::Error> {
+    let last: Option<String> = sqlx::query_scalar(
+        "SELECT endpoint FROM upgrades WHERE task_id = ? ORDER BY id DESC LIMIT 1",
+    )
+    .bind(task.0)
+    .fetch_optional(conn)
+    .await?;
+    Ok(last.unwrap_or_default())
+}
+
+/// Devices of a product that are excluded, of those behind one endpoint up to another.
+async fn excluded_between(
+    conn: &mut SqliteConnection,
+    product: &str,
+    after: &str,
+    until: &str,
+) -> Result<u64, sqlx::Error> {
+    let excluded: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM exclusions e CROSS JOIN devices d ON d.endpoint = e.endpoint \
+         WHERE e.endpoint > ?1 AND e.endpoint <= ?2 AND d.removed = 0 AND d.product = ?3",
+    )
+    .bind(after)
+    .bind(until)
+    .bind(product)
+    .fetch_one(conn)
+    .await?;
+    Ok(excluded.unsigned_abs())
 }
 
 /// A hidden task is stopped for everybody who does not ask whether it is hidden.

@@ -99,8 +99,8 @@ impl Rows {
         let (result, read, written, ended) =
             (self.reader).read_record(input, &mut self.bytes[used..], &mut self.ends[ends..]);
         let (taken, rest) = input.split_at(read);
-        let lines = taken.iter().filter(|byte| **byte == b'\n').count();
-        self.line += lines as u64;
+        let lines = taken.iter().map(|byte| u64::from(*byte == b'\n'));
+        self.line += lines.sum::<u64>();
         *input = rest;
         self.filled = (used + written, ends + ended);
         match result {
