@@ -9,8 +9,8 @@ use std::{
 use cellwise::{
     clock::UtcMillis,
     ledger::{
-        Binding, Change, Happened, PackageId, QueueMode, Registration, RetryPolicy, Stage,
-        StageChange, UpgradeId,
+        AttributesChange, Binding, Change, Happened, PackageId, QueueMode, Registration,
+        RetryPolicy, Stage, StageChange, UpgradeId,
     },
     package::{PcpOffer, Segmentation, Version},
     store::{
@@ -47,6 +47,7 @@ impl Fleet {
     pub(crate) fn new_devices(&self) -> Vec<NewDevice> {
         (0..self.devices)
             .map(|number| NewDevice {
+                attributes: AttributesChange::default(),
                 endpoint: endpoint(number),
                 product: PRODUCT.to_owned(),
                 psk: None,

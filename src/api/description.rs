@@ -3,7 +3,10 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::notify::{TASK_KINDS, UPGRADE_KINDS};
+use crate::{
+    ledger::time_zones,
+    notify::{TASK_KINDS, UPGRADE_KINDS},
+};
 
 /// The description as it is served.
 pub(super) fn complete(api: &utoipa::openapi::OpenApi) -> Value {
@@ -17,7 +20,13 @@ pub(super) fn complete(api: &utoipa::openapi::OpenApi) -> Value {
         {"required": ["product"], "properties": {"product": {"type": "string"}}},
         {"required": ["secure"], "properties": {"secure": {"type": "boolean"}}},
         {"required": ["psk"]},
+        {"required": ["model"]},
+        {"required": ["hardware"]},
+        {"required": ["site"]},
+        {"required": ["time_zone"]},
+        {"required": ["tags"], "properties": {"tags": {"minProperties": 1}}},
     ]);
+    describe_time_zones(&mut api);
     api
 }
 
@@ -51,10 +60,11 @@ fn webhooks() -> Map<String, Value> {
 }
 
 /// Each list, as its cursors begin, and what ends them.
-const CURSORS: [(&str, &str, &str); 9] = [
+const CURSORS: [(&str, &str, &str); 10] = [
     ("/v1/packages", "packages", NUMBER),
     ("/v1/devices", "devices", TEXT),
     ("/v1/devices/{endpoint}/upgrades", "device-upgrades", NUMBER),
+    ("/v1/exclusions", "exclusions", TEXT),
     ("/v1/tasks", "tasks", NUMBER),
     ("/v1/tasks/{id}/upgrades", "upgrades", NUMBER),
     ("/v1/upgrades", "newest-upgrades", NUMBER),
@@ -79,6 +89,28 @@ fn describe_cursors(api: &mut Value) {
             let begin = hex::encode(format!("{list} "));
             cursor["schema"] = json!({"type": "string", "pattern": format!("^{begin}{key}$")});
         }
+    }
+}
+
+/// The time zones that are known, as a type of its own. As an `enum` it would have clients make names of them, of which
+/// some are the same: `Etc/GMT+1` and `Etc/GMT-1`.
+fn describe_time_zones(api: &mut Value) {
+    let schemas = &mut api["components"]["schemas"];
+    let names: Vec<String> = time_zones().map(|name| name.replace('+', r"\+")).collect();
+    schemas["TimeZone"] = json!({
+        "type": "string",
+        "description": "A time zone by its IANA name; the case of letters does not matter. The server has the zones in \
+            itself, and does not read those of its machine.",
+        "pattern": format!("^({})$", names.join("|")),
+        "examples": ["Europe/Berlin"],
+    });
+    let zone = json!({"$ref": "#/components/schemas/TimeZone"});
+    for given in ["AddDevice", "AddOneDevice"] {
+        schemas[given]["properties"]["time_zone"] = zone.clone();
+    }
+    for may_be_null in ["UpdateDevice", "DeviceBody"] {
+        schemas[may_be_null]["properties"]["time_zone"] =
+            json!({"anyOf": [zone, {"type": "null"}]});
     }
 }
 

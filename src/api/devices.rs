@@ -1,10 +1,12 @@
 //! `/v1/devices`.
 
 pub(super) mod add;
+mod attributes;
+mod csv;
 mod psk;
 pub(super) mod unknown;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,7 @@ use utoipa::{
     },
 };
 
+use attributes::{Given, tag_changes, tags, time_zone_or_null};
 use psk::{PskBody, PskUpdate};
 
 use super::{
@@ -82,6 +85,24 @@ pub(super) struct DeviceBody {
     /// The upgrade that runs on it.
     #[schema(required)]
     upgrade_id: Option<i64>,
+    /// What is sold, as the operator says.
+    #[schema(required)]
+    model: Option<String>,
+    /// The revision of its hardware, as the operator says.
+    #[schema(required)]
+    hardware: Option<String>,
+    /// Where it is, as the operator says.
+    #[schema(required)]
+    site: Option<String>,
+    /// The time zone there, as the operator says.
+    #[schema(required, schema_with = time_zone_or_null)]
+    time_zone: Option<String>,
+    /// Its tags.
+    #[schema(schema_with = tags)]
+    tags: BTreeMap<String, String>,
+    /// Why it is not to be upgraded, while it is excluded (`/v1/exclusions`); `null` when it is not.
+    #[schema(required)]
+    exclusion_reason: Option<String>,
     /// When it was added.
     #[schema(format = DateTime)]
     created_at: String,
@@ -225,6 +246,12 @@ impl DeviceBody {
             coverage: (device.coverage)
                 .map(|reading| CoverageBody::new(&reading, detail.coverage_source)),
             upgrade_id: detail.upgrade.map(|id| id.0),
+            model: detail.attributes.model,
+            hardware: detail.attributes.hardware,
+            site: detail.attributes.site,
+            time_zone: detail.attributes.time_zone,
+            tags: detail.attributes.tags,
+            exclusion_reason: detail.excluded,
             created_at: detail.created_at.to_string(),
         }
     }
@@ -334,6 +361,7 @@ pub(super) async fn get(
 /// What to change about a device. What is not given stays as it is.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::option_option, reason = "these are three cases")]
 pub(super) struct UpdateDevice {
     /// The product it belongs to from now on.
     #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._-]{1,64}$")]
@@ -344,9 +372,32 @@ pub(super) struct UpdateDevice {
     #[serde(default)]
     #[schema(value_type = Option<PskBody>)]
     psk: PskUpdate,
+    /// What is sold, 1 to 64 characters; `null` takes it away.
+    #[serde(default, deserialize_with = "extract::nullable")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,64}$")]
+    model: Option<Option<String>>,
+    /// The revision of its hardware, 1 to 64 characters; `null` takes it away.
+    #[serde(default, deserialize_with = "extract::nullable")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,64}$")]
+    hardware: Option<Option<String>>,
+    /// Where it is, 1 to 128 characters; `null` takes it away.
+    #[serde(default, deserialize_with = "extract::nullable")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 128,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,128}$")]
+    site: Option<Option<String>>,
+    /// The time zone there, an IANA name; `null` takes it away.
+    #[serde(default, deserialize_with = "extract::nullable")]
+    #[schema(schema_with = time_zone_or_null)]
+    time_zone: Option<Option<String>>,
+    /// Sets these tags, or takes those away that are `null`; the others stay.
+    #[serde(default)]
+    #[schema(schema_with = tag_changes)]
+    tags: BTreeMap<String, Option<String>>,
 }
 
-/// Change a device's product, its key, or whether it has to use it.
+/// Change a device's product, its key, whether it has to use it, its attributes, or its tags.
 ///
 /// Upgrades that wait or run go on with the package they have.
 #[utoipa::path(patch, path = "/v1/devices/{endpoint}", operation_id = "update_device", tag = "devices", request_body = UpdateDevice,
@@ -390,9 +441,20 @@ fn to_update(
     if let Some(product) = &body.product {
         fields.take("product", check_product_name(product));
     }
-    let given =
-        body.product.is_some() || body.secure.is_some() || !matches!(body.psk, PskUpdate::Keep);
-    fields.check("product", given, "give product, secure or psk");
+    let given = Given {
+        attributes: [body.model, body.hardware, body.site, body.time_zone],
+        tags: body.tags,
+    };
+    let described = !given.tags.is_empty() || given.attributes.iter().any(Option::is_some);
+    fields.check(
+        "product",
+        described
+            || body.product.is_some()
+            || body.secure.is_some()
+            || !matches!(body.psk, PskUpdate::Keep),
+        "give product, secure, psk, model, hardware, site, time_zone or tags",
+    );
+    let attributes = given.check(&mut fields, "");
     let psk = match &body.psk {
         PskUpdate::Set(psk) => {
             psk::check_vault(state)?;
@@ -407,6 +469,7 @@ fn to_update(
         product: body.product,
         secure: body.secure.or(keyed.then_some(true)),
         psk,
+        attributes,
     })
 }
 

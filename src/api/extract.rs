@@ -136,6 +136,16 @@ where
     Ok(number.map(|Whole(number)| number))
 }
 
+/// A field that may be left out (`None`), be `null` (`Some(None)`), or have a value. It needs `default` beside it.
+#[expect(clippy::option_option, reason = "these are three cases")]
+pub(super) fn nullable<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Option::deserialize(deserializer).map(Some)
+}
+
 fn malformed(error: &serde_json::Error) -> Problem {
     Problem::new(
         StatusCode::BAD_REQUEST,

@@ -8,6 +8,7 @@ mod cells;
 mod description;
 mod devices;
 mod events;
+mod exclusions;
 mod extract;
 mod heard;
 mod middleware;
@@ -126,6 +127,8 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(devices::add::add, devices::list))
         .routes(routes!(devices::unknown::list))
         .routes(routes!(devices::get, devices::update, devices::remove))
+        .routes(routes!(exclusions::add, exclusions::list))
+        .routes(routes!(exclusions::end))
         .routes(routes!(tasks::create, tasks::list))
         .routes(routes!(tasks::get, tasks::delete, tasks::changes::update))
         .routes(routes!(tasks::stop))

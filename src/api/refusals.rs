@@ -77,6 +77,7 @@ impl From<UpdateDeviceError> for Problem {
         match error {
             UpdateDeviceError::NotFound(_) => Self::not_found(error),
             UpdateDeviceError::IdentityTaken { .. } => Self::identity_taken(error),
+            UpdateDeviceError::Attributes(error) => Self::field("tags", error),
             UpdateDeviceError::Store(error) => error.into(),
         }
     }
@@ -100,7 +101,7 @@ impl From<CreateTaskError> for Problem {
             CreateTaskError::UnknownDevices { .. } => {
                 Self::conflict("unknown-devices", "Devices are not known", error).about("devices")
             }
-            CreateTaskError::NoDevices { .. } => {
+            CreateTaskError::NoDevices { .. } | CreateTaskError::AllExcluded { .. } => {
                 Self::conflict("no-devices", "No device is selected", error)
             }
             CreateTaskError::Webhook(error) => error.into(),

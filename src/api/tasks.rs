@@ -93,6 +93,8 @@ pub(super) struct TaskBody {
     ended_at: Option<String>,
     /// Its upgrades, one per device.
     total: u64,
+    /// Devices that were selected, and left out because they were excluded (`/v1/exclusions`) when it was created.
+    excluded: u64,
     /// How many of them are in each state.
     #[schema(example = json!({"pending": 3, "downloading": 10, "succeeded": 187}))]
     counts: BTreeMap<&'static str, u64>,
@@ -221,6 +223,7 @@ impl TaskBody {
         let stand = Stand::of(task.state, task.start_at, rules, hold, results, now);
         Self {
             total: task.total(),
+            excluded: task.excluded,
             counts,
             id: task.id.0,
             state: match (task.state, &stand) {
@@ -328,13 +331,14 @@ pub(super) struct CreateTask {
 
 /// Create a task.
 ///
-/// It may have devices and package of another task that has not ended: `overlaps` says so.
+/// It may have devices and package of another task that has not ended: `overlaps` says so. Excluded devices are left out, and
+/// counted in `excluded`.
 #[utoipa::path(post, path = "/v1/tasks", operation_id = "create_task", tag = "tasks", request_body = CreateTask,
     responses(
         (status = 201, description = "Created; it runs, or waits for its time", body = CreatedTask,
             headers(("Location" = String, description = "Path of the task"))),
         (status = 404, description = "There is no such package", body = Problem),
-        (status = 409, description = "Devices are unknown, of another product, or there are none; there is a newer package of \
+        (status = 409, description = "Devices are unknown, of another product, or there are none, or none that is not excluded; there is a newer package of \
             that version; there are too many webhooks", body = Problem),
     ))]
 pub(super) async fn create(

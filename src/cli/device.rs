@@ -1,13 +1,17 @@
+mod described;
 pub(super) mod list_file;
+mod set;
 mod show;
 mod unknown;
 
 use std::{collections::BTreeSet, io::Write, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use described::Described;
 use list_file::Sent;
 
 use super::{
@@ -19,12 +23,16 @@ use super::{
 
 /// Devices that the API takes in one request.
 const BATCH: usize = 10_000;
+/// Bytes of a request, less than the API takes.
+const BATCH_BYTES: usize = 3_500_000;
 
 /// `cellwise device`.
 #[derive(Debug, Subcommand)]
 pub enum DeviceCommand {
-    /// Add devices. One that is there already, of the same product, is no error.
+    /// Add devices. One that is there already, of the same product, is no error: it gets the attributes that are given.
     Add(AddArgs),
+    /// Change the attributes and tags of devices. An attribute that is given as '' is taken away.
+    Set(set::SetArgs),
     /// List devices, ordered by endpoint name.
     List(ListArgs),
     /// Show a device: its registration, its coverage, and its upgrades.
@@ -56,9 +64,12 @@ pub struct AddArgs {
     product: String,
     /// A file with one device a line: ENDPOINT, or ENDPOINT,IDENTITY,KEY with its pre-shared key in hexadecimal; -
     /// for standard input. A first line with the names of columns says where they are: endpoint, and if need be product,
-    /// identity and key. Empty lines and lines that begin with # are skipped. A device that is there already gets the key.
+    /// identity and key, model, hardware, site, `time_zone`, and tag.KEY for each tag. Empty lines and lines that begin with # are
+    /// skipped, an empty field says nothing. A device that is there already gets the key and the attributes.
     #[arg(long)]
     file: Option<PathBuf>,
+    #[command(flatten)]
+    described: Described,
     #[command(flatten)]
     result: ResultArgs,
 }
@@ -100,6 +111,8 @@ struct CoverageView {
 struct Summary {
     added: usize,
     unchanged: usize,
+    updated: usize,
+    keys_set: usize,
     refused: Vec<RefusedDevice>,
 }
 
@@ -115,7 +128,8 @@ impl Summary {
             Format::Json => {
                 let refused: Vec<&str> = self.refused.iter().map(|r| r.detail.as_str()).collect();
                 let summary = json!({
-                    "added": self.added, "unchanged": self.unchanged, "refused": refused,
+                    "added": self.added, "unchanged": self.unchanged, "updated": self.updated,
+                    "keys_set": self.keys_set, "refused": refused,
                 });
                 output::json(out, &summary)?;
             }
@@ -123,13 +137,14 @@ impl Summary {
                 for refused in &self.refused {
                     output::remark(&refused.detail);
                 }
-                writeln!(
-                    out,
-                    "{} added, {} there already, {} refused",
-                    self.added,
-                    self.unchanged,
-                    self.refused.len()
-                )?;
+                write!(out, "{} added", self.added)?;
+                for (count, what) in [(self.updated, "changed"), (self.keys_set, "given a key")] {
+                    if count > 0 {
+                        write!(out, ", {count} there already and {what}")?;
+                    }
+                }
+                let (unchanged, refused) = (self.unchanged, self.refused.len());
+                writeln!(out, ", {unchanged} there already, {refused} refused")?;
             }
         }
         Ok(())
@@ -141,6 +156,7 @@ impl DeviceCommand {
     pub fn run(self, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
         match self {
             Self::Add(args) => add(&args, out),
+            Self::Set(args) => set::run(&args, out),
             Self::List(args) => list(&args, out),
             Self::Show(args) => show::run(&args, out),
             Self::Remove(args) => remove(&args, out),
@@ -155,21 +171,76 @@ fn add(args: &AddArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
         Some(path) => list_file::read(path)?,
         None => Vec::new(),
     };
-    let mut devices: Vec<Value> = (args.endpoints.iter())
-        .map(|endpoint| json!({"endpoint": endpoint, "product": args.product}))
-        .collect();
-    devices.extend(listed.iter().map(|entry| entry.to_json(&args.product)));
-    if devices.is_empty() {
+    let others = args.endpoints.len();
+    let count = others + listed.len();
+    if count == 0 {
         return Err(CommandError::Arguments("the list is empty".to_owned()));
     }
+    let named = args.endpoints.iter().map(|endpoint| {
+        let mut device = json!({"endpoint": endpoint, "product": args.product});
+        args.described.add_to(&mut device);
+        device
+    });
+    let listed_devices = (listed.iter()).map(|entry| entry.to_json(&args.product, &args.described));
+    let mut devices = named.chain(listed_devices).peekable();
+    let bar = progress(count);
     let mut total = Summary::default();
-    let others = args.endpoints.len();
-    for (number, batch) in devices.chunks(BATCH).enumerate() {
+    let mut products = BTreeSet::new();
+    let mut before = 0;
+    while devices.peek().is_some() {
+        let batch = next_batch(&mut devices);
+        let given = batch.iter().filter_map(|device| device["product"].as_str());
+        products.extend(given.map(str::to_owned));
         let sent = Sent {
             list: &listed,
-            before: number * BATCH,
+            before,
             others,
         };
+        before += batch.len();
+        total
+            .take(&client, &batch, sent)
+            .inspect_err(|_| bar.finish_and_clear())?;
+        bar.set_position(before as u64);
+    }
+    bar.finish_and_clear();
+    total.tell(args.result.format, out)?;
+    if total.added > 0 {
+        remark_unknown_products(&client, &products)?;
+    }
+    Ok(ExitCode::from(u8::from(!total.refused.is_empty())))
+}
+
+/// Shows on standard error how many devices were sent; not for a few, nor where standard error is no terminal.
+fn progress(devices: usize) -> ProgressBar {
+    if devices <= BATCH {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos} of {len} devices, {eta} left");
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(devices as u64).with_style(style)
+}
+
+/// As many devices as a request may have.
+fn next_batch(devices: &mut std::iter::Peekable<impl Iterator<Item = Value>>) -> Vec<Value> {
+    let mut batch = Vec::new();
+    let mut bytes = 0;
+    while let Some(device) = devices.next_if(|device| {
+        bytes += device.to_string().len() + 1;
+        batch.is_empty() || (bytes <= BATCH_BYTES && batch.len() < BATCH)
+    }) {
+        batch.push(device);
+    }
+    batch
+}
+
+impl Summary {
+    /// Sends devices, and adds what became of them.
+    fn take(
+        &mut self,
+        client: &Client,
+        batch: &[Value],
+        sent: Sent<'_>,
+    ) -> Result<(), CommandError> {
         let answer = client
             .post("/v1/devices", &json!({"devices": batch}))
             .map_err(|mut error| {
@@ -178,33 +249,25 @@ fn add(args: &AddArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
                 }
                 error
             })?;
-        let mut added: Summary = client.view(&answer)?;
-        total.added += added.added;
-        total.unchanged += added.unchanged;
+        let mut added: Self = client.view(&answer)?;
+        self.added += added.added;
+        self.unchanged += added.unchanged;
+        self.updated += added.updated;
+        self.keys_set += added.keys_set;
         for refused in &mut added.refused {
             if let Some((line, _)) = sent.line_of(&refused.field) {
                 refused.detail = format!("line {line} of the list: {}", refused.detail);
             }
         }
-        total.refused.extend(added.refused);
+        self.refused.extend(added.refused);
+        Ok(())
     }
-    total.tell(args.result.format, out)?;
-    if total.added > 0 {
-        remark_unknown_products(&client, &devices)?;
-    }
-    Ok(ExitCode::from(u8::from(!total.refused.is_empty())))
 }
 
 /// Products that are written like one that packages are for may be meant to be that.
-fn remark_unknown_products(client: &Client, devices: &[Value]) -> Result<(), CommandError> {
-    let given: BTreeSet<&str> = (devices.iter())
-        .filter_map(|device| device["product"].as_str())
-        .collect();
+fn remark_unknown_products(client: &Client, given: &BTreeSet<String>) -> Result<(), CommandError> {
     let known = similar::products(client)?;
-    for product in given
-        .into_iter()
-        .filter(|product| !known.contains(*product))
-    {
+    for product in given.iter().filter(|product| !known.contains(*product)) {
         let alike = similar::similar(product, known.iter().map(String::as_str));
         if !alike.is_empty() {
             let known = known.iter().map(String::as_str);

@@ -1,5 +1,6 @@
 //! What is written down: changes, records, and what tasks, upgrades and packages are called. Pure.
 
+mod attributes;
 mod change;
 mod coverage;
 mod deadline;
@@ -13,6 +14,10 @@ mod outcome;
 mod rhythm;
 mod stage;
 
+pub use attributes::{
+    Attribute, AttributeColumn, AttributeError, Attributes, AttributesChange, AttributesChanged,
+    MAX_TAG_KEY, MAX_TAG_VALUE, MAX_TAGS, check_tag_key, time_zones,
+};
 pub use change::{
     ActiveUpgrade, Announced, Binding, Change, CoverageReading, CoverageSource, DeviceRecord,
     Lwm2mVersion, Progress, QueueMode, Registration, StageChange, UpgradeOrder,

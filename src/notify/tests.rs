@@ -29,7 +29,7 @@ use super::*;
 use crate::{
     clock::{SystemClock, UtcMillis},
     config::{Config, Settings, WebhookConfig},
-    ledger::{Change, Outcome, RetryPolicy, Success, TaskId, UpgradeId},
+    ledger::{AttributesChange, Change, Outcome, RetryPolicy, Success, TaskId, UpgradeId},
     package::{PcpOffer, Segmentation, Version},
     signal::Signals,
     store::{
@@ -174,6 +174,7 @@ impl House {
         let package = store.insert_package(&package).await.unwrap().record;
         let devices: Vec<NewDevice> = (0..devices)
             .map(|number| NewDevice {
+                attributes: AttributesChange::default(),
                 psk: None,
                 endpoint: format!("d{number}"),
                 product: "p".to_owned(),

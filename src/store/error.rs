@@ -5,7 +5,7 @@ use thiserror::Error;
 use super::{AddWebhookError, NewPackage, UpgradeState};
 use crate::{
     clock::UtcMillis,
-    ledger::{PackageId, TaskId, TaskState, UpgradeId},
+    ledger::{AttributeError, PackageId, TaskId, TaskState, UpgradeId},
     task::HoldReason,
 };
 
@@ -182,6 +182,9 @@ pub enum UpdateDeviceError {
         /// Who has it.
         endpoint: String,
     },
+    /// Its attributes are not possible beside those that it has.
+    #[error(transparent)]
+    Attributes(#[from] AttributeError),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -235,6 +238,15 @@ pub enum CreateTaskError {
     NoDevices {
         /// The package's product.
         product: String,
+    },
+    /// Nobody is left.
+    #[error(
+        "no device is left: all {excluded} that are selected are excluded from upgrades; end their exclusions first \
+         (cellwise exclusion remove)"
+    )]
+    AllExcluded {
+        /// How many.
+        excluded: u64,
     },
     /// Its webhook is one too many.
     #[error(transparent)]

@@ -3,15 +3,16 @@ use std::ops::Range;
 use async_trait::async_trait;
 
 use super::{
-    AddedDevice, DeviceChange, DeviceDetail, DeviceFilter, DeviceUpdate, NewDevice, Page,
-    StoreError, StoredPsk, UpdateDeviceError,
+    AddedDevice, DeviceChange, DeviceDetail, DeviceFilter, DeviceUpdate, Excluded, Exclusion,
+    NewDevice, Page, StoreError, StoredPsk, UpdateDeviceError,
 };
 use crate::clock::UtcMillis;
 
 /// The devices as the operator knows them.
 #[async_trait]
 pub trait Inventory: Send + Sync + 'static {
-    /// Adds devices, or adds removed ones again. Gives one answer per device, in their order.
+    /// Adds devices, or adds removed ones again, and sets the attributes of those that are there. Gives one answer per
+    /// device, in their order.
     async fn add_devices(
         &self,
         devices: &[NewDevice],
@@ -67,4 +68,23 @@ pub trait Inventory: Send + Sync + 'static {
         ended: Range<UtcMillis>,
         limit: u32,
     ) -> Result<u64, StoreError>;
+
+    /// Excludes devices from upgrades, whether they are there or not: what waits on them does not begin, what runs goes on.
+    /// An exclusion outlives the device. One that is excluded already gets the new reason.
+    async fn exclude(
+        &self,
+        endpoints: &[String],
+        reason: &str,
+        now: UtcMillis,
+    ) -> Result<Excluded, StoreError>;
+
+    /// Ends an exclusion. Returns whether there was one.
+    async fn end_exclusion(&self, endpoint: &str) -> Result<bool, StoreError>;
+
+    /// Exclusions, ordered by endpoint, after `after`.
+    async fn exclusions(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<Exclusion>, StoreError>;
 }

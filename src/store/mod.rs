@@ -43,10 +43,10 @@ pub use ledger::Ledger;
 pub use memory::MemoryStore;
 pub use records::{
     AddedDevice, Again, Approval, BatchId, CellRecord, CommitReport, DeletedPackage, DeviceChange,
-    DeviceDetail, DeviceFilter, DeviceUpdate, DeviceUpgrade, InsertedPackage, NewDevice,
-    NewPackage, NewTask, OutcomeRecord, Overlap, Overlaps, PackageRecord, Page, QueueRecord,
-    RestoredDevices, Selection, StoredPsk, TaskChange, TaskRecord, TimelineEntry, UpgradeDetail,
-    UpgradeRecord, UpgradeState, UpgradeToStop,
+    DeviceDetail, DeviceFilter, DeviceUpdate, DeviceUpgrade, Excluded, Exclusion, InsertedPackage,
+    NewDevice, NewPackage, NewTask, OutcomeRecord, Overlap, Overlaps, PackageRecord, Page,
+    QueueRecord, RestoredDevices, Selection, StoredPsk, TaskChange, TaskRecord, TimelineEntry,
+    UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
 };
 pub use sqlite::{FILE_NAME, SqliteStore};
 

@@ -6,8 +6,9 @@ use super::NewWebhook;
 use crate::{
     clock::UtcMillis,
     ledger::{
-        CoverageSource, DeviceRecord, Line, PackageId, Progress, Reasons, RetryPolicy, Stage,
-        StageChange, StopReason, TaskId, TaskState, Told, UpgradeId,
+        AttributeError, Attributes, AttributesChange, CoverageSource, DeviceRecord, Line,
+        PackageId, Progress, Reasons, RetryPolicy, Stage, StageChange, StopReason, TaskId,
+        TaskState, Told, UpgradeId,
     },
     package::{PcpOffer, Version},
     task::{Candidate, Hold, Results, TaskRules},
@@ -44,8 +45,8 @@ impl BatchId {
 /// What a commit did not do.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CommitReport {
-    /// Upgrades whose stage was not stored because they have ended or are unknown: the operator stopped
-    /// the task while the engine began them. Nothing should be sent for them; they are to be dropped.
+    /// Upgrades whose stage was not stored because they have ended or are unknown, or because their device was excluded before
+    /// the attempt began: the operator did so while the engine began them. Nothing should be sent for them; they are to be dropped.
     pub refused: Vec<UpgradeId>,
 }
 
@@ -170,6 +171,8 @@ pub struct NewDevice {
     pub product: String,
     /// Its pre-shared key; with one it is refused where nothing is encrypted.
     pub psk: Option<StoredPsk>,
+    /// Its attributes. Those that are not given stay as they are.
+    pub attributes: AttributesChange,
 }
 
 /// What to change about a device. `None` leaves it as it is.
@@ -181,6 +184,8 @@ pub struct DeviceUpdate {
     pub secure: Option<bool>,
     /// Its pre-shared key, or that it has none any more.
     pub psk: Option<Option<StoredPsk>>,
+    /// Its attributes.
+    pub attributes: AttributesChange,
 }
 
 /// What became of one device in [`super::Inventory::add_devices`].
@@ -188,9 +193,11 @@ pub struct DeviceUpdate {
 pub enum AddedDevice {
     /// It is new.
     Added,
-    /// It was there, of the same product, and no key was given.
+    /// It was there, of the same product, with all attributes that were given, and no key was given.
     Unchanged,
-    /// It was there, of the same product, and has the given key now.
+    /// It was there, of the same product, and has attributes now that it did not have. No key was given.
+    Updated,
+    /// It was there, of the same product, and has the given key now, and the attributes.
     KeySet,
     /// Another device has the identity of its key; it was left alone.
     IdentityTaken {
@@ -201,6 +208,8 @@ pub enum AddedDevice {
     },
     /// It is there with another product, and was left alone.
     OtherProduct(String),
+    /// Its attributes are not possible beside those that it has; it was left alone.
+    Attributes(AttributeError),
 }
 
 /// A device and what the operator sees beside it.
@@ -216,6 +225,30 @@ pub struct DeviceDetail {
     pub upgrade: Option<UpgradeId>,
     /// How its coverage came, where that was noted.
     pub coverage_source: Option<CoverageSource>,
+    /// What the operator says of it.
+    pub attributes: Attributes,
+    /// Why it is not to be upgraded, while it is excluded.
+    pub excluded: Option<String>,
+}
+
+/// A device that is not to be upgraded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exclusion {
+    /// The endpoint name. There need not be such a device.
+    pub endpoint: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: UtcMillis,
+}
+
+/// What [`super::Inventory::exclude`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Excluded {
+    /// Endpoints that are excluded now and were not before.
+    pub added: u64,
+    /// Endpoints that were excluded already, and have the given reason now.
+    pub unchanged: u64,
 }
 
 /// An upgrade of a device, and what it is for.
@@ -297,6 +330,8 @@ pub struct TaskRecord {
     pub stopped_at: Option<UtcMillis>,
     /// When its last upgrade ended.
     pub ended_at: Option<UtcMillis>,
+    /// Devices that were selected, and left out because they were excluded when it was created.
+    pub excluded: u64,
     /// Upgrades in each state that any of them is in.
     pub counts: BTreeMap<UpgradeState, u64>,
     /// How it is run.

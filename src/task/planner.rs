@@ -132,6 +132,8 @@ pub struct Candidate {
     pub not_before: UtcMillis,
     /// Another upgrade of the same device that has begun and not ended.
     pub device_busy_with: Option<UpgradeId>,
+    /// Why its device is not to be upgraded, while it is excluded.
+    pub excluded: Option<String>,
 }
 
 /// Why an upgrade may not begin yet.
@@ -156,6 +158,8 @@ pub enum NotYet {
     Until(UtcMillis),
     /// A device does one upgrade at a time.
     DeviceBusy(UpgradeId),
+    /// The operator has excluded its device, for this reason.
+    DeviceExcluded(String),
     /// The task begins so many a minute.
     Rate(u32),
 }
@@ -332,6 +336,9 @@ pub fn that_begin(due: Vec<Due>, sources: &[Source]) -> Vec<UpgradeOrder> {
 
 /// Whether `candidate` may begin at `now`, and if not, why.
 pub fn explain(candidate: &Candidate, now: UtcMillis) -> Result<(), NotYet> {
+    if let Some(reason) = &candidate.excluded {
+        return Err(NotYet::DeviceExcluded(reason.clone()));
+    }
     if let Some(hold) = candidate
         .hold
         .clone()

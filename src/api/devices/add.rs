@@ -1,8 +1,10 @@
 //! `POST /v1/devices`.
 
+use std::collections::BTreeMap;
+
 use axum::{
     Json,
-    extract::State,
+    extract::{FromRequest, Request, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -11,6 +13,8 @@ use utoipa::ToSchema;
 
 use super::{
     DeviceBody,
+    attributes::{Given, tags, time_zone},
+    csv::{self, DeviceFile, UploadedBody},
     psk::{self, PskBody},
 };
 use crate::{
@@ -35,6 +39,11 @@ pub(in crate::api) struct AddDevices {
     endpoint: Option<String>,
     product: Option<String>,
     psk: Option<PskBody>,
+    model: Option<String>,
+    hardware: Option<String>,
+    site: Option<String>,
+    time_zone: Option<String>,
+    tags: Option<BTreeMap<String, String>>,
     devices: Option<Vec<AddDevice>>,
 }
 
@@ -66,6 +75,33 @@ pub(in crate::api) struct AddOneDevice {
     product: Option<String>,
     /// Its pre-shared key; with one it is refused where nothing is encrypted.
     psk: Option<PskBody>,
+    /// What is sold, 1 to 64 characters.
+    #[schema(
+        min_length = 1,
+        max_length = 64,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,64}$"
+    )]
+    model: Option<String>,
+    /// The revision of its hardware, 1 to 64 characters.
+    #[schema(
+        min_length = 1,
+        max_length = 64,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,64}$"
+    )]
+    hardware: Option<String>,
+    /// Where it is, 1 to 128 characters.
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,128}$"
+    )]
+    site: Option<String>,
+    /// The time zone there, an IANA name.
+    #[schema(schema_with = time_zone)]
+    time_zone: Option<String>,
+    /// Up to 32 tags. A key has 1 to 64 of A-Z a-z 0-9 . _ -, a value up to 256 characters.
+    #[schema(schema_with = tags)]
+    tags: Option<BTreeMap<String, String>>,
 }
 
 /// Many devices.
@@ -102,6 +138,33 @@ pub(in crate::api) struct AddDevice {
     product: String,
     /// Its pre-shared key; with one it is refused where nothing is encrypted.
     psk: Option<PskBody>,
+    /// What is sold, 1 to 64 characters.
+    #[schema(
+        min_length = 1,
+        max_length = 64,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,64}$"
+    )]
+    model: Option<String>,
+    /// The revision of its hardware, 1 to 64 characters.
+    #[schema(
+        min_length = 1,
+        max_length = 64,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,64}$"
+    )]
+    hardware: Option<String>,
+    /// Where it is, 1 to 128 characters.
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,128}$"
+    )]
+    site: Option<String>,
+    /// The time zone there, an IANA name.
+    #[schema(schema_with = time_zone)]
+    time_zone: Option<String>,
+    /// Up to 32 tags. A key has 1 to 64 of A-Z a-z 0-9 . _ -, a value up to 256 characters.
+    #[schema(schema_with = tags)]
+    tags: Option<BTreeMap<String, String>>,
 }
 
 /// What became of many devices.
@@ -109,31 +172,49 @@ pub(in crate::api) struct AddDevice {
 struct AddedBody {
     /// Devices that are new.
     added: usize,
-    /// Devices that were there already, of the same product.
+    /// Devices that were there already, of the same product, as they were given.
     unchanged: usize,
-    /// Devices that were there already, and have the given key now.
+    /// Devices that were there already, and have given attributes or tags now that they did not have.
+    updated: usize,
+    /// Devices that were there already, and have the given key now, and the attributes.
     keys_set: usize,
     /// Devices that were refused, and why.
     refused: Vec<FieldError>,
 }
 
-/// Add a device, or up to 10,000 at once.
+/// Add a device, up to 10,000 at once, or up to 1,000,000 in a list of comma-separated values.
 ///
-/// A device that is there with the same product is no error. Of many devices, those that are there
-/// with another product are listed as refused, and the others are added.
-#[utoipa::path(post, path = "/v1/devices", operation_id = "add_device", tag = "devices", request_body = AddDevicesBody,
+/// A device that is there with the same product is no error: it gets the attributes and tags that are given, and keeps
+/// the others. Of many devices, those that are there with another product are listed as refused, and the others are added.
+///
+/// A list (`text/csv`, RFC 4180) begins with a line that names its columns: `endpoint`, and if need be `product`, `model`,
+/// `hardware`, `site`, `time_zone`, `identity`, `key`, and `tag.KEY` for each tag. An empty field says nothing. Rows that
+/// are wrong are refused one by one. The others are stored in batches while the list comes: one that breaks off leaves those
+/// that were stored, and may be sent again.
+#[utoipa::path(post, path = "/v1/devices", operation_id = "add_device", tag = "devices",
+    request_body(content((AddDevicesBody = "application/json"), (DeviceFile = "text/csv"))),
     responses(
         (status = 201, description = "One device: it was added", body = DeviceBody,
             headers(("Location" = String, description = "Path of the device"))),
-        (status = 200, description = "One device: it was there (a device). Many: what became of them (counts)",
+        (status = 200, description = "One device: it was there (a device). Many, or a list: what became of them (counts)",
             body = AddAnswer),
+        (status = 400, description = "The body is not JSON, or a list broke off", body = Problem),
+        (status = 413, description = "The body is too large, or a list has more than 1,000,000 rows", body = Problem),
+        (status = 415, description = "The content type is neither application/json nor text/csv", body = Problem),
+        (status = 422, description = "A field is not valid, or the first line of a list does not name its columns",
+            body = Problem),
         (status = 409, description = "One device: it is there with another product, or another has the identity. \
             Keys are given, and dtls.credential_key is not set", body = Problem),
     ))]
 pub(in crate::api) async fn add(
     State(state): State<ApiState>,
-    extract::Json(body): extract::Json<AddDevices>,
+    request: Request,
 ) -> Result<Response, Problem> {
+    if csv::is_list(request.headers()) {
+        let added = csv::receive(&state, request.into_body()).await?;
+        return Ok(Json(AddAnswer::List(added)).into_response());
+    }
+    let extract::Json(body) = extract::Json::<AddDevices>::from_request(request, &state).await?;
     let (devices, single) = to_devices(body, &state)?;
     let added = state.store.add_devices(&devices, state.now()).await?;
     state
@@ -149,7 +230,8 @@ pub(in crate::api) async fn add(
     };
     let status = match added {
         AddedDevice::Added => StatusCode::CREATED,
-        AddedDevice::Unchanged | AddedDevice::KeySet => StatusCode::OK,
+        AddedDevice::Unchanged | AddedDevice::Updated | AddedDevice::KeySet => StatusCode::OK,
+        AddedDevice::Attributes(error) => return Err(Problem::field("tags", error)),
         AddedDevice::IdentityTaken { identity, endpoint } => {
             let detail = identity_taken(&identity, &endpoint);
             return Err(Problem::identity_taken(detail));
@@ -169,12 +251,13 @@ pub(in crate::api) async fn add(
     Ok((status, [(header::LOCATION, location)], body).into_response())
 }
 
-/// The device that was there, or what became of many.
+/// The device that was there, or what became of many, or of a list.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 enum AddAnswer {
     One(Box<DeviceBody>),
     Many(AddedBody),
+    List(UploadedBody),
 }
 
 /// Checks every name; also tells whether one device was given by itself.
@@ -184,58 +267,85 @@ fn to_devices(body: AddDevices, state: &ApiState) -> Result<(Vec<NewDevice>, boo
         psk::check_vault(state)?;
     }
     let mut fields = Fields::default();
-    let mut checked = |prefix: &str, endpoint: String, product: String, psk: Option<PskBody>| {
-        fields.take(
-            &format!("{prefix}endpoint"),
-            check_endpoint(endpoint.as_bytes()),
-        );
-        fields.take(&format!("{prefix}product"), check_product_name(&product));
-        let psk =
-            psk.and_then(|psk| fields.take(&format!("{prefix}psk"), psk.seal(state, &endpoint)));
-        NewDevice {
-            endpoint,
-            product,
-            psk,
-        }
-    };
-    let (devices, single) = match (body.endpoint, body.devices) {
-        (Some(endpoint), None) => {
-            let product = body.product.unwrap_or_else(default_product);
-            (vec![checked("", endpoint, product, body.psk)], true)
-        }
-        (None, Some(devices)) if body.product.is_none() && body.psk.is_none() => {
-            if !(1..=MAX_DEVICES).contains(&devices.len()) {
-                let detail = format!("{} devices; 1 to {MAX_DEVICES} are possible", devices.len());
-                return Err(Problem::field("devices", detail));
-            }
-            let devices = devices.into_iter().enumerate();
-            let devices = devices
-                .map(|(i, device)| {
-                    let prefix = format!("devices[{i}].");
-                    checked(&prefix, device.endpoint, device.product, device.psk)
-                })
-                .collect();
-            (devices, false)
-        }
-        (None, Some(_)) => {
-            return Err(Problem::field(
-                "product",
-                "give each device its own product and psk",
-            ));
-        }
-        _ => {
-            return Err(Problem::field(
-                "endpoint",
-                "give either endpoint or devices",
-            ));
-        }
-    };
+    let (devices, single) = given(body)?;
+    let devices = devices.into_iter().enumerate().map(|(i, device)| {
+        let prefix = if single {
+            String::new()
+        } else {
+            format!("devices[{i}].")
+        };
+        checked(device, &prefix, &mut fields, state)
+    });
+    let devices = devices.collect();
     fields.finish()?;
     Ok((devices, single))
 }
 
+/// The devices that are given, and whether one is given by itself.
+fn given(body: AddDevices) -> Result<(Vec<AddDevice>, bool), Problem> {
+    let for_one = body.product.is_some()
+        || body.psk.is_some()
+        || body.model.is_some()
+        || body.hardware.is_some()
+        || body.site.is_some()
+        || body.time_zone.is_some()
+        || body.tags.is_some();
+    match (body.endpoint, body.devices) {
+        (Some(endpoint), None) => {
+            let device = AddDevice {
+                endpoint,
+                product: body.product.unwrap_or_else(default_product),
+                psk: body.psk,
+                model: body.model,
+                hardware: body.hardware,
+                site: body.site,
+                time_zone: body.time_zone,
+                tags: body.tags,
+            };
+            Ok((vec![device], true))
+        }
+        (None, Some(devices)) if !for_one => {
+            if !(1..=MAX_DEVICES).contains(&devices.len()) {
+                let detail = format!("{} devices; 1 to {MAX_DEVICES} are possible", devices.len());
+                return Err(Problem::field("devices", detail));
+            }
+            Ok((devices, false))
+        }
+        (None, Some(_)) => Err(Problem::field(
+            "product",
+            "give each device its own product, psk and attributes",
+        )),
+        _ => Err(Problem::field(
+            "endpoint",
+            "give either endpoint or devices",
+        )),
+    }
+}
+
+/// Notes what is wrong with a device; `prefix` stands before the names of its fields.
+fn checked(device: AddDevice, prefix: &str, fields: &mut Fields, state: &ApiState) -> NewDevice {
+    let (endpoint, product) = (device.endpoint, device.product);
+    fields.take(
+        &format!("{prefix}endpoint"),
+        check_endpoint(endpoint.as_bytes()),
+    );
+    fields.take(&format!("{prefix}product"), check_product_name(&product));
+    let psk = (device.psk)
+        .and_then(|psk| fields.take(&format!("{prefix}psk"), psk.seal(state, &endpoint)));
+    let attributes = Given::set(
+        [device.model, device.hardware, device.site, device.time_zone],
+        device.tags,
+    );
+    NewDevice {
+        attributes: attributes.check(fields, prefix),
+        endpoint,
+        product,
+        psk,
+    }
+}
+
 /// What devices are called: their endpoint names, and the identities of their keys.
-fn names(devices: &[NewDevice]) -> impl Iterator<Item = &str> {
+pub(super) fn names(devices: &[NewDevice]) -> impl Iterator<Item = &str> {
     devices.iter().flat_map(|device| {
         let identity = device.psk.as_ref().map(|psk| &*psk.identity);
         identity.into_iter().chain([&*device.endpoint])
@@ -256,6 +366,7 @@ fn summary(devices: &[NewDevice], added: Vec<AddedDevice>) -> AddedBody {
     let mut body = AddedBody {
         added: 0,
         unchanged: 0,
+        updated: 0,
         keys_set: 0,
         refused: Vec::new(),
     };
@@ -263,18 +374,32 @@ fn summary(devices: &[NewDevice], added: Vec<AddedDevice>) -> AddedBody {
         match added {
             AddedDevice::Added => body.added += 1,
             AddedDevice::Unchanged => body.unchanged += 1,
+            AddedDevice::Updated => body.updated += 1,
             AddedDevice::KeySet => body.keys_set += 1,
-            AddedDevice::IdentityTaken { identity, endpoint } => {
-                let detail = identity_taken(&identity, &endpoint);
-                body.refused
-                    .push(FieldError::new(format!("devices[{i}].psk"), detail));
-            }
-            AddedDevice::OtherProduct(product) => {
-                let detail = other_product(&device.endpoint, &product);
-                body.refused
-                    .push(FieldError::new(format!("devices[{i}]"), detail));
-            }
+            AddedDevice::IdentityTaken { .. }
+            | AddedDevice::OtherProduct(_)
+            | AddedDevice::Attributes(_) => {}
+        }
+        if let Some((field, detail)) = refusal(&device.endpoint, &added) {
+            let dot = if field.is_empty() { "" } else { "." };
+            body.refused
+                .push(FieldError::new(format!("devices[{i}]{dot}{field}"), detail));
         }
     }
     body
+}
+
+/// Why a device was left alone, and the field that it is about; none when it is about the whole device.
+pub(super) fn refusal(endpoint: &str, added: &AddedDevice) -> Option<(&'static str, String)> {
+    match added {
+        AddedDevice::Added
+        | AddedDevice::Unchanged
+        | AddedDevice::Updated
+        | AddedDevice::KeySet => None,
+        AddedDevice::IdentityTaken { identity, endpoint } => {
+            Some(("psk", identity_taken(identity, endpoint)))
+        }
+        AddedDevice::OtherProduct(product) => Some(("", other_product(endpoint, product))),
+        AddedDevice::Attributes(error) => Some(("tags", error.to_string())),
+    }
 }

@@ -27,7 +27,7 @@ pub(in crate::api) struct PskBody {
         pattern = "^[ -~]{1,128}$",
         example = "urn:imei:867723032612345"
     )]
-    identity: Option<String>,
+    pub(super) identity: Option<String>,
     /// The key, 8 to 64 bytes in hexadecimal.
     #[schema(
         min_length = 16,
@@ -35,7 +35,7 @@ pub(in crate::api) struct PskBody {
         pattern = "^([0-9A-Fa-f]{2}){8,64}$",
         example = "000102030405060708090a0b0c0d0e0f"
     )]
-    key: String,
+    pub(super) key: String,
 }
 
 /// An error does not tell what was found instead: it may be the key.

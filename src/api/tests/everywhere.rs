@@ -96,6 +96,7 @@ async fn the_description_lists_every_route() {
         routes,
         [
             "DELETE /v1/devices/{endpoint}",
+            "DELETE /v1/exclusions/{endpoint}",
             "DELETE /v1/packages/{id}",
             "DELETE /v1/tasks/{id}",
             "DELETE /v1/webhooks/{id}",
@@ -109,6 +110,7 @@ async fn the_description_lists_every_route() {
             "GET /v1/devices/{endpoint}",
             "GET /v1/devices/{endpoint}/upgrades",
             "GET /v1/events",
+            "GET /v1/exclusions",
             "GET /v1/packages",
             "GET /v1/packages/{id}",
             "GET /v1/tasks",
@@ -122,6 +124,7 @@ async fn the_description_lists_every_route() {
             "PATCH /v1/devices/{endpoint}",
             "PATCH /v1/tasks/{id}",
             "POST /v1/devices",
+            "POST /v1/exclusions",
             "POST /v1/packages",
             "POST /v1/tasks",
             "POST /v1/tasks/{id}/approve",

@@ -1,9 +1,12 @@
 //! The API in one process: requests in, answers out, over a real store. Every answer has to be one that
 //! the API's description lists.
 
+mod attributes;
 mod devices;
 mod events;
 mod everywhere;
+mod exclusions;
+mod lists;
 mod packages;
 mod ping;
 mod tasks;

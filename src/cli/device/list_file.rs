@@ -4,15 +4,22 @@ use std::{
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde_json::{Value, json};
+
+use super::described::Described;
 
 use crate::{
     api::{Problem, check_endpoint},
     cli::{client::CommandError, output},
     config::check_product_name,
+    ledger::{AttributeColumn, AttributesChange},
 };
+
+/// Columns that are no attributes.
+const OWN: [&str; 4] = ["endpoint", "product", "identity", "key"];
 
 /// Longer than a list of a million devices with their keys.
 const MAX_BYTES: u64 = 512 * 1024 * 1024;
@@ -26,19 +33,26 @@ pub(in crate::cli) struct Entry {
     product: Option<String>,
     /// Identity and key.
     psk: Option<(String, String)>,
+    /// Attributes and tags.
+    attributes: Vec<(Arc<AttributeColumn>, String)>,
 }
 
 impl Entry {
-    /// What the API is told of it.
-    pub(super) fn to_json(&self, product: &str) -> Value {
+    /// What the API is told of it. What it does not say itself, `others` say.
+    pub(super) fn to_json(&self, product: &str, others: &Described) -> Value {
         let product = self.product.as_deref().unwrap_or(product);
-        match &self.psk {
-            None => json!({"endpoint": self.endpoint, "product": product}),
-            Some((identity, key)) => {
-                let psk = json!({"identity": identity, "key": key});
-                json!({"endpoint": self.endpoint, "product": product, "psk": psk})
+        let mut device = json!({"endpoint": self.endpoint, "product": product});
+        others.add_to(&mut device);
+        if let Some((identity, key)) = &self.psk {
+            device["psk"] = json!({"identity": identity, "key": key});
+        }
+        for (column, value) in &self.attributes {
+            match &**column {
+                AttributeColumn::Attribute(attribute) => device[attribute.name()] = json!(value),
+                AttributeColumn::Tag(key) => device["tags"][key] = json!(value),
             }
         }
+        device
     }
 }
 
@@ -104,6 +118,10 @@ impl Entry {
         if let Some(product) = &self.product {
             check_product_name(product)?;
         }
+        let mut attributes = AttributesChange::default();
+        for (column, value) in &self.attributes {
+            (attributes.set_column(column, value.clone())).map_err(|error| error.to_string())?;
+        }
         Ok(self)
     }
 }
@@ -125,6 +143,7 @@ fn plain(number: usize, line: &str) -> Result<Entry, String> {
         endpoint: endpoint.to_owned(),
         product: None,
         psk,
+        attributes: Vec::new(),
     })
 }
 
@@ -136,6 +155,7 @@ struct Header {
     product: Option<usize>,
     identity: Option<usize>,
     key: Option<usize>,
+    attributes: Vec<(usize, Arc<AttributeColumn>)>,
 }
 
 impl Header {
@@ -144,7 +164,8 @@ impl Header {
         let Ok(names) = fields(line) else {
             return Ok(None); // as a device, it will be told what is wrong with it
         };
-        let names: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
+        let written = names;
+        let names: Vec<String> = written.iter().map(|name| name.to_lowercase()).collect();
         let place = |wanted: &str| names.iter().position(|name| name == wanted);
         let Some(endpoint) = place("endpoint") else {
             let other = (names.first()).and_then(|first| first.strip_prefix("endpoint"));
@@ -155,7 +176,7 @@ impl Header {
                 _ => Ok(None),
             };
         };
-        for known in ["endpoint", "product", "identity", "key"] {
+        for known in OWN {
             if names.iter().filter(|name| *name == known).count() > 1 {
                 return Err(format!("the header names {known} twice"));
             }
@@ -164,9 +185,18 @@ impl Header {
         if identity.is_some() != key.is_some() {
             return Err("the header names one of identity and key; they go together".to_owned());
         }
-        let others: Vec<&str> = (names.iter().map(String::as_str))
-            .filter(|name| !["endpoint", "product", "identity", "key"].contains(name))
-            .collect();
+        let mut attributes: Vec<(usize, Arc<AttributeColumn>)> = Vec::new();
+        let mut others = Vec::new();
+        for (index, name) in written.iter().enumerate() {
+            match AttributeColumn::named(name).map_err(|error| error.to_string())? {
+                Some(column) if attributes.iter().any(|(_, other)| **other == column) => {
+                    return Err(format!("the header names {name} twice"));
+                }
+                Some(column) => attributes.push((index, Arc::new(column))),
+                None if OWN.contains(&names[index].as_str()) => {}
+                None => others.push(name.as_str()),
+            }
+        }
         if !others.is_empty() {
             output::remark(&format!("columns that are not used: {}", others.join(", ")));
         }
@@ -176,6 +206,7 @@ impl Header {
             product: place("product"),
             identity,
             key,
+            attributes,
         }))
     }
 
@@ -198,11 +229,15 @@ impl Header {
             (None, None) => None,
             _ => return Err("it has one of identity and key; they go together".to_owned()),
         };
+        let attributes = (self.attributes.iter())
+            .filter_map(|(index, column)| Some((Arc::clone(column), take(Some(*index))?)));
+        let attributes = attributes.collect();
         Ok(Entry {
             line: number,
             endpoint: take(Some(self.endpoint)).unwrap_or_default(),
             product: take(self.product),
             psk,
+            attributes,
         })
     }
 }
@@ -292,6 +327,43 @@ mod tests {
             endpoint: endpoint.to_owned(),
             product: product.map(ToOwned::to_owned),
             psk: psk.map(|[identity, key]| (identity.to_owned(), key.to_owned())),
+            attributes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn columns_bring_attributes_and_tags() {
+        let text = "Model,endpoint,tag.Owner,site\nM1,a,\"north, \"\"1\"\"\",\n,b,,\n";
+        let entries = parse(text).unwrap();
+        let others = Described {
+            model: Some("M2".to_owned()),
+            tags: vec!["Batch=7".parse().unwrap()],
+            ..Described::default()
+        };
+        let told: Vec<Value> = (entries.iter())
+            .map(|entry| entry.to_json("p", &others))
+            .collect();
+        let tags = json!({"Owner": "north, \"1\"", "Batch": "7"});
+        assert_eq!(
+            told,
+            [
+                json!({"endpoint": "a", "product": "p", "model": "M1", "tags": tags}),
+                json!({"endpoint": "b", "product": "p", "model": "M2", "tags": {"Batch": "7"}}),
+            ]
+        );
+        for (text, expected) in [
+            (
+                "endpoint,site,SITE\n",
+                "line 1 of the list: the header names SITE twice",
+            ),
+            ("endpoint,tag.a b\n", "line 1 of the list: a tag's key has"),
+            (
+                "endpoint,time_zone\na,Bonn\n",
+                "line 2 of the list: \"Bonn\" is no IANA name",
+            ),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
         }
     }
 

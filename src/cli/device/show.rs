@@ -1,6 +1,7 @@
 //! `cellwise device show`.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write},
     process::ExitCode,
 };
@@ -41,6 +42,12 @@ struct DeviceView {
     appointment: Option<AppointmentView>,
     version: Option<String>,
     coverage: Option<CoverageView>,
+    model: Option<String>,
+    hardware: Option<String>,
+    site: Option<String>,
+    time_zone: Option<String>,
+    tags: BTreeMap<String, String>,
+    exclusion_reason: Option<String>,
     created_at: String,
 }
 
@@ -135,6 +142,22 @@ fn facts(out: &mut dyn Write, device: DeviceView) -> io::Result<()> {
     line("endpoint", device.endpoint)?;
     line("product", device.product)?;
     line("added", device.created_at)?;
+    for (name, value) in [
+        ("model", device.model),
+        ("hardware", device.hardware),
+        ("site", device.site),
+        ("time zone", device.time_zone),
+    ] {
+        if let Some(value) = value {
+            line(name, value)?;
+        }
+    }
+    for (key, value) in device.tags {
+        line("tag", format!("{key}={value}"))?;
+    }
+    if let Some(reason) = device.exclusion_reason {
+        line("excluded", format!("from upgrades: {reason}"))?;
+    }
     match (device.psk_identity, device.secure) {
         (Some(identity), true) => line("key", format!("of {identity:?}, heard only encrypted"))?,
         (Some(identity), false) => line("key", format!("of {identity:?}"))?,

@@ -89,6 +89,7 @@ struct DeviceChoice {
 /// What other tasks do with the same package to the same devices.
 #[derive(Debug, Deserialize)]
 struct CreatedView {
+    excluded: u64,
     overlaps: Option<OverlapsView>,
 }
 
@@ -170,6 +171,14 @@ pub(super) fn run(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, Com
         )?,
     }
     let created: CreatedView = client.view(&task)?;
+    if args.result.format == Format::Text && created.excluded > 0 {
+        let excluded = counted(created.excluded, "device");
+        let are = if created.excluded == 1 { "is" } else { "are" };
+        writeln!(
+            out,
+            "{excluded} {are} left out: excluded from upgrades (cellwise exclusion list)"
+        )?;
+    }
     if let (Format::Text, Some(overlaps)) = (args.result.format, created.overlaps)
         && overlaps.devices > 0
     {

@@ -184,3 +184,109 @@ async fn a_device_is_shown_with_what_it_tells_and_its_upgrades() {
     let nobody = shell.error("device show nobody").await;
     assert!(nobody.contains("there is no device \"nobody\""), "{nobody}");
 }
+
+#[tokio::test]
+async fn attributes_are_given_changed_and_shown() {
+    let shell = Shell::new().await;
+    let list = shell.file(
+        "list.csv",
+        b"endpoint,site,tag.Owner\nd0,\"Lyon, north\",acme\nd1,,\n",
+    );
+    let options = "--model M7 --time-zone europe/paris --tag batch=7";
+    let added = shell
+        .text(&format!("device add d2 --file {list} {options}"))
+        .await;
+    assert_eq!(added, "3 added, 0 there already, 0 refused\n");
+    let shown = shell.text("device show d0").await;
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(
+        lines[3..8],
+        [
+            "model         M7",
+            "site          Lyon, north",
+            "time zone     Europe/Paris",
+            "tag           Owner=acme",
+            "tag           batch=7",
+        ]
+    );
+    let again = shell.text("device add d1 d2 --site Metz --model M7").await;
+    assert_eq!(
+        again,
+        "0 added, 2 there already and changed, 0 there already, 0 refused\n"
+    );
+    let changed = shell
+        .text("device set d0 d1 --hardware r2 --model= --tag Owner=x=y --remove-tag batch")
+        .await;
+    assert_eq!(changed, "2 devices changed\n");
+    let json = shell
+        .run("device show d1 --format json")
+        .await
+        .unwrap()
+        .json();
+    let device = &json["device"];
+    assert_eq!(device["hardware"], "r2");
+    assert!(device["model"].is_null() && device["site"] == "Metz");
+    assert_eq!(device["tags"], serde_json::json!({"Owner": "x=y"}));
+    for (line, expected) in [
+        ("device set d0", "nothing is to be changed"),
+        (
+            "device set d0 --tag a=1 --remove-tag a",
+            "tag a is to be set and",
+        ),
+        ("device set d0 --time-zone Bonn", "A field is not valid"),
+        ("device set nobody --site x", "Not found"),
+    ] {
+        let error = shell.error(line).await;
+        assert!(error.starts_with(expected), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_is_sent_in_parts_that_the_server_takes() {
+    let shell = Shell::new().await;
+    let wide = "x".repeat(200);
+    let mut text = "endpoint,site,tag.a,tag.b\n".to_owned();
+    for i in 0..12_000 {
+        use std::fmt::Write as _;
+        writeln!(text, "d{i:05},s,{wide},{wide}").unwrap();
+    }
+    let list = shell.file("list.csv", text.as_bytes());
+    let added = shell.text(&format!("device add --file {list}")).await;
+    assert_eq!(added, "12000 added, 0 there already, 0 refused\n");
+}
+
+#[tokio::test]
+async fn devices_are_excluded_and_let_in_again() {
+    let shell = Shell::new().await;
+    let package = shell.file("fw.bin", &[7; 1_000]);
+    shell
+        .text(&format!("package upload {package} --version V2"))
+        .await;
+    shell.text("device add d0 d1").await;
+    let list = shell.file("list.csv", b"d1\nlater\n");
+    let excluded = shell
+        .text(&format!("exclusion add d1 --file {list} --reason loan"))
+        .await;
+    assert_eq!(excluded, "2 excluded, 0 excluded already\n");
+    let listed = shell.text("exclusion list").await;
+    let lines: Vec<&str> = listed.lines().collect();
+    assert!(
+        lines[1].starts_with("d1 ") && lines[1].ends_with("  loan"),
+        "{listed}"
+    );
+    let created = shell.text("task create --package 1 --all").await;
+    assert_eq!(
+        created,
+        "task 1 created, running: 1 device to V2\n\
+         1 device is left out: excluded from upgrades (cellwise exclusion list)\n"
+    );
+    let shown = shell.text("device show d1").await;
+    assert!(
+        shown.contains("excluded      from upgrades: loan"),
+        "{shown}"
+    );
+    let removed = shell.text("exclusion remove d1").await;
+    assert_eq!(removed, "device d1 is excluded no more\n");
+    let error = shell.error("exclusion remove d1").await;
+    assert!(error.contains("device \"d1\" is not excluded"), "{error}");
+}

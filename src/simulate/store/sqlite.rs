@@ -6,7 +6,7 @@ use tokio::runtime::Runtime;
 use super::{Created, Failed, Final, Order};
 use crate::{
     clock::UtcMillis,
-    ledger::{ActiveUpgrade, Change, DeviceRecord, PackageId, TaskId, UpgradeId},
+    ledger::{ActiveUpgrade, AttributesChange, Change, DeviceRecord, PackageId, TaskId, UpgradeId},
     store::{
         Agenda as _, BatchId, Catalog as _, CommitReport, Inventory as _, Journal as _,
         Ledger as _, NewDevice, NewPackage, NewTask, Selection, SqliteStore, UpgradeToStop,
@@ -53,6 +53,7 @@ impl SqliteBackend {
                 .endpoints
                 .iter()
                 .map(|endpoint| NewDevice {
+                    attributes: AttributesChange::default(),
                     psk: None,
                     endpoint: (*endpoint).to_owned(),
                     product: order.product.to_owned(),

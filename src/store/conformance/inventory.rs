@@ -1,6 +1,6 @@
 use super::{T0, UPGRADED, World, ended, list, new_package, new_task, registered, stage, t};
 use crate::{
-    ledger::{Change, PackageId, Registration, Stage},
+    ledger::{AttributesChange, Change, PackageId, Registration, Stage},
     package::Segmentation,
     store::{
         AddedDevice, DeletePackageError, DeviceFilter, DeviceUpdate, EarlierPackage,
@@ -212,6 +212,7 @@ pub(crate) async fn devices_are_added_once(store: &impl Store) {
 pub(crate) async fn ten_thousand_devices_are_added_in_one_call(store: &impl Store) {
     let devices: Vec<NewDevice> = (0..10_000)
         .map(|i| NewDevice {
+            attributes: AttributesChange::default(),
             psk: None,
             endpoint: format!("urn:imei:{i:015}"),
             product: "p".to_owned(),
@@ -420,6 +421,7 @@ fn psk(identity: &str, sealed: u8) -> StoredPsk {
 
 fn keyed(endpoint: &str, key: Option<StoredPsk>) -> NewDevice {
     NewDevice {
+        attributes: AttributesChange::default(),
         endpoint: endpoint.to_owned(),
         product: "p".to_owned(),
         psk: key,
@@ -486,6 +488,7 @@ pub(crate) async fn keys_are_changed_and_taken_away(store: &impl Store) {
             product: None,
             secure,
             psk: key,
+            attributes: AttributesChange::default(),
         };
         store.update_device(endpoint, &update).await
     };

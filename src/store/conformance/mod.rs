@@ -3,9 +3,11 @@
 //! A test is a function of a store that is empty. [`suite!`] makes a test function of each for one
 //! implementation, given a function that opens an empty store and something that keeps its files.
 
+pub(crate) mod attributes;
 pub(crate) mod batches;
 pub(crate) mod commits;
 pub(crate) mod events;
+pub(crate) mod exclusions;
 pub(crate) mod inventory;
 pub(crate) mod phases;
 pub(crate) mod rollouts;
@@ -23,8 +25,8 @@ use super::{
 use crate::{
     clock::UtcMillis,
     ledger::{
-        Announced, Binding, Change, Failure, Lwm2mVersion, Outcome, QueueMode, Registration,
-        RetryPolicy, Stage, StageChange, Success, TaskId, UpgradeId,
+        Announced, AttributesChange, Binding, Change, Failure, Lwm2mVersion, Outcome, QueueMode,
+        Registration, RetryPolicy, Stage, StageChange, Success, TaskId, UpgradeId,
     },
     package::{PcpOffer, Segmentation, Version},
     task::TaskRules,
@@ -60,6 +62,20 @@ macro_rules! suite {
 macro_rules! whole_suite {
     ($open:path) => {
         $crate::store::conformance::suite! { $open:
+            attributes {
+                devices_bring_their_attributes,
+                many_devices_bring_tags,
+                a_device_has_so_many_tags_at_most,
+                attributes_are_changed_and_taken_away,
+                a_device_added_again_has_no_attributes_of_before,
+            }
+            exclusions {
+                exclusions_begin_and_end,
+                new_tasks_leave_excluded_devices_out,
+                what_waits_on_an_excluded_device_does_not_begin,
+                what_runs_on_an_excluded_device_goes_on_and_is_not_tried_again,
+                an_attempt_that_begins_after_its_device_was_excluded_is_refused,
+            }
             batches {
                 a_batch_is_the_same_as_its_changes_one_by_one,
                 memory_does_what_the_database_does,
@@ -212,6 +228,7 @@ impl<'s, S: Store> World<'s, S> {
         let devices: Vec<NewDevice> = endpoints
             .iter()
             .map(|endpoint| NewDevice {
+                attributes: AttributesChange::default(),
                 psk: None,
                 endpoint: (*endpoint).to_owned(),
                 product: product.to_owned(),

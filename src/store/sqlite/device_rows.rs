@@ -6,6 +6,7 @@ use serde::Deserialize;
 use sqlx::{QueryBuilder, Sqlite};
 
 use super::{
+    attributes::{AttributesRow, attributes},
     evidence,
     packed::{self, Flag, packed},
     rhythm, rows,
@@ -39,7 +40,9 @@ macro_rules! details {
             device!(),
             ", d.psk_identity, d.created_at, \
                  (SELECT MIN(u.id) FROM upgrades u WHERE u.endpoint = d.endpoint AND u.phase = 1), \
-                 d.coverage_source) AS line \
+                 d.coverage_source, ",
+            attributes!(),
+            ", (SELECT e.reason FROM exclusions e WHERE e.endpoint = d.endpoint)) AS line \
              FROM devices d WHERE d.removed = 0"
         )
     };
@@ -100,6 +103,8 @@ pub(super) struct DetailRow<'r> {
     created_at: UtcMillis,
     upgrade: Option<UpgradeId>,
     coverage_source: Option<&'r str>,
+    attributes: AttributesRow,
+    excluded: Option<String>,
 }
 
 impl DetailRow<'_> {
@@ -110,6 +115,8 @@ impl DetailRow<'_> {
             created_at: self.created_at,
             upgrade: self.upgrade,
             coverage_source: self.coverage_source.map(coverage_source).transpose()?,
+            attributes: self.attributes.into(),
+            excluded: self.excluded,
         })
     }
 }

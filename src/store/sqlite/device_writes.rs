@@ -6,6 +6,7 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::{
     Doing,
+    adding::New,
     bulk::json_list,
     counts::{self, CountChanges},
     events::Announcements,
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{Failure, Happened, Outcome, TaskId},
+    ledger::{Attributes, Failure, Happened, Outcome, TaskId},
     store::{NewDevice, StoreError, UpgradeState},
 };
 
@@ -67,14 +68,21 @@ pub(super) async fn adopt(
 
 pub(super) async fn insert_chunk(
     conn: &mut SqliteConnection,
-    devices: &[&NewDevice],
+    devices: &[New<'_>],
     revision: &mut i64,
     now: UtcMillis,
 ) -> Result<(), sqlx::Error> {
     let mut query = QueryBuilder::<Sqlite>::new(
-        "INSERT INTO devices (endpoint, product, revision, created_at, secure, psk_identity, psk_sealed) ",
+        "INSERT INTO devices (endpoint, product, revision, created_at, secure, psk_identity, psk_sealed",
     );
-    query.push_values(devices, |mut row, device| {
+    // most often no device has any
+    let described = (devices.iter()).any(|new| new.attributes != Attributes::default());
+    query.push(if described {
+        ", model, hardware, site, time_zone) "
+    } else {
+        ") "
+    });
+    query.push_values(devices, |mut row, New { device, attributes }| {
         *revision += 1;
         row.push_bind(&device.endpoint)
             .push_bind(&device.product)
@@ -83,6 +91,12 @@ pub(super) async fn insert_chunk(
             .push_bind(device.psk.is_some())
             .push_bind(device.psk.as_ref().map(|psk| &psk.identity))
             .push_bind(device.psk.as_ref().map(|psk| &psk.sealed));
+        if described {
+            row.push_bind(&attributes.model)
+                .push_bind(&attributes.hardware)
+                .push_bind(&attributes.site)
+                .push_bind(&attributes.time_zone);
+        }
     });
     // One that was removed and is added again begins anew: nothing of what it was is kept.
     query.push(
@@ -93,7 +107,8 @@ pub(super) async fn insert_chunk(
              reg_objects = NULL, reg_root_path = NULL, reg_message_id = NULL, reg_ended_at = NULL, secure = excluded.secure, \
              psk_identity = excluded.psk_identity, psk_sealed = excluded.psk_sealed, coverage_cell = NULL, coverage_rsrp_dbm = NULL, \
              coverage_sinr_db = NULL, coverage_at = NULL, version = NULL, evidence = NULL, coverage_source = NULL, \
-             wake_ups = NULL, appointment = NULL",
+             wake_ups = NULL, appointment = NULL, model = excluded.model, hardware = excluded.hardware, \
+             site = excluded.site, time_zone = excluded.time_zone",
     );
     query.build().execute(conn).await.map(|_| ())
 }

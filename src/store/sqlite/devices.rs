@@ -5,19 +5,19 @@ use std::ops::Range;
 use async_trait::async_trait;
 
 use super::{
-    Doing, SqliteStore,
+    Doing, SqliteStore, adding, attributes,
     bulk::RowStatement,
-    credentials::{self, holders, set_key, set_psk},
+    credentials::{self, holders, set_psk},
     device_rows::{self, DetailRow},
-    device_writes::{adopt, end_waiting_upgrades, insert_chunk, products},
+    device_writes::end_waiting_upgrades,
     packed::Packed,
     rows::{self, Columns as _},
 };
 use crate::{
     clock::UtcMillis,
     store::{
-        AddedDevice, DeviceChange, DeviceDetail, DeviceFilter, DeviceUpdate, Inventory, NewDevice,
-        Page, StoreError, StoredPsk, UpdateDeviceError,
+        AddedDevice, DeviceChange, DeviceDetail, DeviceFilter, DeviceUpdate, Excluded, Exclusion,
+        Inventory, NewDevice, Page, StoreError, StoredPsk, UpdateDeviceError,
     },
 };
 
@@ -38,54 +38,7 @@ impl Inventory for SqliteStore {
     ) -> Result<Vec<AddedDevice>, StoreError> {
         let doing = "adding devices";
         let mut tx = self.write(doing).await?;
-        let mut known = products(&mut tx, devices).await?;
-        let identities = devices.iter().filter_map(|device| device.psk.as_ref());
-        let identities = identities.map(|psk| psk.identity.as_str());
-        let mut holders = holders(&mut tx, identities).await?;
-        let mut new = Vec::new();
-        let mut keyed = Vec::new();
-        let answers = devices
-            .iter()
-            .map(|device| {
-                let product = known.get(device.endpoint.as_str());
-                if let Some(other) = product.filter(|product| **product != device.product) {
-                    return AddedDevice::OtherProduct(other.clone());
-                }
-                if let Some(psk) = &device.psk {
-                    let holder = (holders.entry(psk.identity.clone()))
-                        .or_insert_with(|| device.endpoint.clone());
-                    if *holder != device.endpoint {
-                        return AddedDevice::IdentityTaken {
-                            identity: psk.identity.clone(),
-                            endpoint: holder.clone(),
-                        };
-                    }
-                }
-                match (product, &device.psk) {
-                    (None, _) => {
-                        known.insert(device.endpoint.clone(), device.product.clone());
-                        new.push(device);
-                        AddedDevice::Added
-                    }
-                    (Some(_), None) => AddedDevice::Unchanged,
-                    (Some(_), Some(_)) => {
-                        keyed.push(device);
-                        AddedDevice::KeySet
-                    }
-                }
-            })
-            .collect();
-        let mut revision = rows::revision(&mut tx).await?;
-        adopt(&mut tx, devices, &mut revision).await.doing(doing)?;
-        for chunk in new.chunks(rows::CHUNK) {
-            insert_chunk(&mut tx, chunk, &mut revision, now)
-                .await
-                .doing(doing)?;
-        }
-        for device in keyed {
-            set_key(&mut tx, device, &mut revision).await.doing(doing)?;
-        }
-        rows::set_revision(&mut tx, revision).await.doing(doing)?;
+        let answers = adding::add(&mut tx, devices, now).await?;
         tx.commit().await.doing(doing)?;
         Ok(answers)
     }
@@ -147,6 +100,9 @@ impl Inventory for SqliteStore {
                 .await
                 .doing(doing)?;
         }
+        if !update.attributes.is_empty() {
+            attributes::change(&mut tx, endpoint, &update.attributes).await?;
+        }
         rows::set_revision(&mut tx, revision).await.doing(doing)?;
         tx.commit().await.doing(doing)?;
         Ok(())
@@ -191,6 +147,9 @@ impl Inventory for SqliteStore {
             return Ok(false);
         }
         rows::set_revision(&mut tx, revision).await.doing(doing)?;
+        attributes::remove_tags(&mut tx, endpoint, None)
+            .await
+            .doing(doing)?;
         end_waiting_upgrades(&mut tx, endpoint, now)
             .await
             .doing(doing)?;
@@ -291,5 +250,26 @@ impl Inventory for SqliteStore {
         }
         tx.commit().await.doing(doing)?;
         Ok(removed.len() as u64)
+    }
+
+    async fn exclude(
+        &self,
+        endpoints: &[String],
+        reason: &str,
+        now: UtcMillis,
+    ) -> Result<Excluded, StoreError> {
+        self.add_exclusions(endpoints, reason, now).await
+    }
+
+    async fn end_exclusion(&self, endpoint: &str) -> Result<bool, StoreError> {
+        self.remove_exclusion(endpoint).await
+    }
+
+    async fn exclusions(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<Exclusion>, StoreError> {
+        self.list_exclusions(after, limit).await
     }
 }

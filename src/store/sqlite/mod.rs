@@ -4,7 +4,9 @@
 //! (WAL). Every commit is synced to the disk: a device must never have been told something that a
 //! power failure makes the server forget.
 
+mod adding;
 mod agenda;
+mod attributes;
 mod bulk;
 mod cancel;
 mod commit;
@@ -16,6 +18,7 @@ mod devices;
 mod event_rows;
 mod events;
 mod evidence;
+mod exclusions;
 mod heads;
 mod housekeeping;
 mod ledger;

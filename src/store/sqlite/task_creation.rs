@@ -39,6 +39,8 @@ struct Creation<'n> {
     deal: Option<Deal>,
     /// Lots that are written.
     lots: usize,
+    /// Devices that were left out, because they are excluded.
+    excluded: u64,
 }
 
 /// Devices whose upgrades are not written yet.
@@ -98,6 +100,7 @@ impl SqliteStore {
             start_at,
             created_at: new.created_at,
             remaining,
+            excluded: 0,
         };
         while creation.insert_part(&mut tx).await? {
             tx.commit().await.doing(CREATING)?;
@@ -248,7 +251,8 @@ impl Creation<'_> {
                 let part = endpoints.iter().skip(*from).take(PART as usize);
                 sqlx::query(insert!(
                     "FROM json_each(?5) j CROSS JOIN devices d INDEXED BY devices_by_product ON d.endpoint = j.value \
-                     WHERE d.removed = 0 AND d.product = ?4 ORDER BY j.id"
+                     WHERE d.removed = 0 AND d.product = ?4 \
+                         AND NOT EXISTS (SELECT 1 FROM exclusions e WHERE e.endpoint = d.endpoint) ORDER BY j.id"
                 ))
                 .bind(self.task.0)
                 .bind(self.start_at.0)
@@ -258,6 +262,7 @@ impl Creation<'_> {
             }
             Remaining::OfProduct(after) => sqlx::query(insert!(
                 "FROM devices d WHERE d.removed = 0 AND d.product = ?4 AND d.endpoint > ?5 \
+                     AND NOT EXISTS (SELECT 1 FROM exclusions e WHERE e.endpoint = d.endpoint) \
                  ORDER BY d.endpoint LIMIT ?6"
             ))
             .bind(self.task.0)
@@ -270,18 +275,20 @@ impl Creation<'_> {
         let inserted = query.execute(&mut *conn).await?.rows_affected();
         let more = match &mut self.remaining {
             Remaining::Listed(endpoints, from) => {
+                let part = endpoints.len().saturating_sub(*from).min(PART as usize);
+                // whoever is not there at all has the task refused
+                self.excluded += (part as u64).saturating_sub(inserted);
                 *from += PART as usize;
                 *from < endpoints.len()
             }
             Remaining::OfProduct(after) => {
-                let last: Option<String> = sqlx::query_scalar(
-                    "SELECT endpoint FROM upgrades WHERE task_id = ? ORDER BY id DESC LIMIT 1",
-                )
-                .bind(self.task.0)
-                .fetch_optional(conn)
-                .await?;
-                *after = last.unwrap_or_default();
-                inserted == u64::from(PART)
+                let last = last_endpoint(conn, self.task).await?;
+                let more = inserted == u64::from(PART);
+                // no character is above U+10FFFF
+                let until = if more { last.as_str() } else { "\u{10FFFF}" };
+                self.excluded += excluded_between(conn, &self.product, after, until).await?;
+                *after = last;
+                more
             }
         };
         Ok((inserted.cast_signed(), more))
@@ -299,8 +306,9 @@ impl Creation<'_> {
         } else {
             TaskState::Running
         };
-        sqlx::query("UPDATE tasks SET hidden = 0, state = ? WHERE id = ?")
+        sqlx::query("UPDATE tasks SET hidden = 0, state = ?, excluded = ? WHERE id = ?")
             .bind(state.name())
+            .bind(self.excluded.cast_signed())
             .bind(self.task.0)
             .execute(&mut *conn)
             .await
@@ -320,6 +328,11 @@ impl Creation<'_> {
         {
             refuse_wrong(conn, endpoints, &self.product).await?;
         }
+        if record.total() == 0 && self.excluded > 0 {
+            return Err(CreateTaskError::AllExcluded {
+                excluded: self.excluded,
+            });
+        }
         if record.total() == 0 {
             return Err(CreateTaskError::NoDevices {
                 product: self.product,
@@ -338,6 +351,36 @@ async fn count_of_product(conn: &mut SqliteConnection, product: &str) -> Result<
     .await
     .doing("counting a task's devices")?;
     Ok(count.unsigned_abs())
+}
+
+/// The device of a task's last upgrade; an empty text when it has none.
+async fn last_endpoint(conn: &mut SqliteConnection, task: TaskId) -> Result<String, sqlx::Error> {
+    let last: Option<String> = sqlx::query_scalar(
+        "SELECT endpoint FROM upgrades WHERE task_id = ? ORDER BY id DESC LIMIT 1",
+    )
+    .bind(task.0)
+    .fetch_optional(conn)
+    .await?;
+    Ok(last.unwrap_or_default())
+}
+
+/// Devices of a product that are excluded, of those behind one endpoint up to another.
+async fn excluded_between(
+    conn: &mut SqliteConnection,
+    product: &str,
+    after: &str,
+    until: &str,
+) -> Result<u64, sqlx::Error> {
+    let excluded: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM exclusions e CROSS JOIN devices d ON d.endpoint = e.endpoint \
+         WHERE e.endpoint > ?1 AND e.endpoint <= ?2 AND d.removed = 0 AND d.product = ?3",
+    )
+    .bind(after)
+    .bind(until)
+    .bind(product)
+    .fetch_one(conn)
+    .await?;
+    Ok(excluded.unsigned_abs())
 }
 
 /// A hidden task is stopped for everybody who does not ask whether it is hidden.

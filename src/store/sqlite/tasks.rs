@@ -77,6 +77,7 @@ pub(super) fn record(row: &SqliteRow) -> Result<TaskRecord, StoreError> {
         created_at: row.time("created_at")?,
         stopped_at: row.maybe_time("stopped_at")?,
         ended_at: row.maybe_time("ended_at")?,
+        excluded: row.int("excluded")?,
         counts: BTreeMap::new(),
     })
 }

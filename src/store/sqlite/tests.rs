@@ -60,7 +60,8 @@ const KEPT: [&str; 6] = [
     "SELECT 'phase ' || id FROM upgrades WHERE phase <> CASE state WHEN 'pending' THEN 0 WHEN 'succeeded' THEN 2 \
          WHEN 'failed' THEN 2 WHEN 'cancelled' THEN 2 ELSE 1 END",
     "SELECT 'free ' || id FROM upgrades u WHERE free <> (phase = 0 \
-         AND NOT EXISTS (SELECT 1 FROM upgrades r WHERE r.endpoint = u.endpoint AND r.phase = 1))",
+         AND NOT EXISTS (SELECT 1 FROM upgrades r WHERE r.endpoint = u.endpoint AND r.phase = 1) \
+         AND NOT EXISTS (SELECT 1 FROM exclusions e WHERE e.endpoint = u.endpoint))",
     "SELECT 'webhook ' || id FROM webhooks w WHERE \
          pending <> (SELECT COUNT(*) FROM deliveries WHERE webhook_id = w.id AND state = 'pending') \
          OR failed <> (SELECT COUNT(*) FROM deliveries WHERE webhook_id = w.id AND state = 'failed')",

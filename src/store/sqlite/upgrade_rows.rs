@@ -107,7 +107,8 @@ pub(super) const ONE: &str = packed!(
          COALESCE((SELECT c.active FROM cells c WHERE c.cell = u.cell), 0), \
          (SELECT COUNT(*) FROM upgrades w WHERE u.state = 'waiting_for_slot' \
              AND w.cell = u.cell AND w.state = 'waiting_for_slot' \
-             AND (w.queued_at, w.id) < (u.queued_at, u.id))) AS line \
+            AND (w.queued_at, w.id) < (u.queued_at, u.id)), \
+         (SELECT e.reason FROM exclusions e WHERE e.endpoint = u.endpoint)) AS line \
      FROM upgrades u JOIN tasks t ON t.id = u.task_id LEFT JOIN task_lots l ON l.task_id = u.task_id AND l.lot = u.lot \
      WHERE u.id = ? AND t.hidden = 0",
 );
@@ -276,9 +277,10 @@ pub(super) struct DetailRow<'r> {
     running_phase: u32,
     phase: u32,
     zone: Option<String>,
-    pub(super) busy_with: Option<UpgradeId>,
+    busy_with: Option<UpgradeId>,
     pub(super) slots_taken: u32,
     pub(super) ahead: u32,
+    excluded: Option<String>,
 }
 
 impl DetailRow<'_> {
@@ -304,6 +306,7 @@ impl DetailRow<'_> {
             zone: self.zone.as_deref().map(Into::into),
             not_before: upgrade.not_before,
             device_busy_with: self.busy_with,
+            excluded: self.excluded.clone(),
         })
     }
 }

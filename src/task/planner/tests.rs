@@ -318,6 +318,7 @@ fn says_why_an_upgrade_does_not_begin() {
         zone: None,
         not_before: now,
         device_busy_with: None,
+        excluded: None,
     };
     let why = |candidate: Candidate| explain(&candidate, now).unwrap_err();
     assert_eq!(explain(&ready, now), Ok(()));

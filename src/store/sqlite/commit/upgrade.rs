@@ -49,6 +49,8 @@ pub(super) struct Upgrade {
     pub(super) task: TaskId,
     pub(super) lot: u32,
     pub(super) endpoint: String,
+    /// Its device is not to begin an upgrade.
+    pub(super) excluded: bool,
     /// Its state and cell in the database.
     pub(super) stored: (UpgradeState, Option<u32>),
     pub(super) now: apply::Upgrade,
@@ -64,6 +66,7 @@ impl Upgrade {
             task: TaskId(row.int("task_id")?),
             lot: row.int("lot")?,
             endpoint: row.value("endpoint")?,
+            excluded: row.value("excluded")?,
             stored: (state, cell),
             now: apply::Upgrade {
                 state,

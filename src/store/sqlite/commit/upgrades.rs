@@ -127,7 +127,8 @@ impl<'c> Upgrades<'c> {
         if !ids.is_empty() {
             let rows = sqlx::query(
                 "SELECT u.id, u.task_id, u.lot, u.endpoint, u.state, u.attempt, u.not_before, u.cell, u.cell_limit, \
-                     u.bytes_done, u.bytes_total, u.started_at \
+                     u.bytes_done, u.bytes_total, u.started_at, \
+                     EXISTS (SELECT 1 FROM exclusions e WHERE e.endpoint = u.endpoint) AS excluded \
                  FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value",
             )
             .bind(json_list(ids))
@@ -166,6 +167,11 @@ impl<'c> Upgrades<'c> {
         let Some(upgrade) = self.known.get_mut(&id) else {
             return self.refuse(id);
         };
+        // Whoever has excluded a device has been told that nothing begins on it any more.
+        let begins = upgrade.now.state == UpgradeState::Pending && upgrade.now.attempt < attempt;
+        if begins && upgrade.excluded {
+            return self.refuse(id);
+        }
         match upgrade.now.stage(attempt, change, at) {
             Ok(Changed::Nothing) => return,
             Ok(changed) => upgrade.changed = upgrade.changed.max(changed),

@@ -1,7 +1,10 @@
 //! What becomes of values on their way through the text in which rows are packed.
 
 use super::*;
-use crate::store::{AddedDevice, DeviceFilter, NewDevice};
+use crate::{
+    ledger::AttributesChange,
+    store::{AddedDevice, DeviceFilter, NewDevice},
+};
 
 const NAMES: [&str; 6] = [
     " \"quoted\", [1] and \\n",
@@ -15,6 +18,7 @@ const NAMES: [&str; 6] = [
 async fn with_names() -> (SqliteStore, TempDir) {
     let (store, dir) = open().await;
     let devices = NAMES.map(|name| NewDevice {
+        attributes: AttributesChange::default(),
         endpoint: name.to_owned(),
         product: name.to_owned(),
         psk: None,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    ledger::{RetryPolicy, TaskState},
+    ledger::{AttributesChange, RetryPolicy, TaskState},
     package::{PcpOffer, Segmentation, Version},
     store::{NewDevice, NewPackage, NewTask, Selection},
     task::{Move, TaskRules},
@@ -14,6 +14,7 @@ const T0: UtcMillis = UtcMillis(1_800_000_000_000);
 async fn task(store: &SqliteStore, devices: u32) -> TaskRecord {
     let devices: Vec<NewDevice> = (0..devices)
         .map(|number| NewDevice {
+            attributes: AttributesChange::default(),
             endpoint: format!("d{number:06}"),
             product: "p".to_owned(),
             psk: None,

@@ -132,6 +132,8 @@ async fn every_statement_finds_its_rows_by_an_index() {
     let mut planned = 0;
     let mut wrong = Vec::new();
     let written = [
+        attributes::OF_DEVICES,
+        exclusions::LIST,
         device_rows::ONE,
         device_rows::RESTORE,
         device_rows::RESTORE_BUSY,

@@ -1,0 +1,164 @@
+//! `/v1/exclusions`.
+
+use axum::{Json, extract::State, http::StatusCode};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    ApiState,
+    extract::{self, Fields, ListBody, Paging, Path, Query},
+    problem::Problem,
+};
+use crate::{lwm2m::check_endpoint, store::Exclusion};
+
+/// Devices of one request.
+const MAX_DEVICES: usize = 10_000;
+/// Characters of a reason.
+const MAX_REASON: usize = 200;
+/// Wrong endpoint names that are told at once.
+const TOLD: usize = 100;
+
+/// A device that is not to be upgraded.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ExclusionBody {
+    /// The endpoint name. There need not be such a device.
+    endpoint: String,
+    /// Why.
+    reason: String,
+    /// Since when.
+    #[schema(format = DateTime)]
+    excluded_at: String,
+}
+
+impl From<Exclusion> for ExclusionBody {
+    fn from(exclusion: Exclusion) -> Self {
+        Self {
+            endpoint: exclusion.endpoint,
+            reason: exclusion.reason,
+            excluded_at: exclusion.since.to_string(),
+        }
+    }
+}
+
+/// Devices that are not to be upgraded.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Exclude {
+    /// Their endpoint names, 1 to 10,000. There need not be such devices yet.
+    #[schema(min_items = 1, max_items = 10_000, schema_with = endpoints)]
+    endpoints: Vec<String>,
+    /// Why, 1 to 200 characters.
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]{1,200}$",
+        example = "on loan to the laboratory"
+    )]
+    reason: String,
+}
+
+fn endpoints() -> utoipa::openapi::Array {
+    let name = utoipa::openapi::ObjectBuilder::new()
+        .schema_type(utoipa::openapi::Type::String)
+        .min_length(Some(1))
+        .max_length(Some(128))
+        .pattern(Some(r"^(?!\.{1,2}$)[A-Za-z0-9._~:@!$'()*+,;=-]{1,128}$"))
+        .examples(["urn:imei:867723032612345"]);
+    utoipa::openapi::ArrayBuilder::new()
+        .items(name)
+        .min_items(Some(1))
+        .max_items(Some(MAX_DEVICES))
+        .description(Some(
+            "Their endpoint names, 1 to 10,000. There need not be such devices yet.",
+        ))
+        .build()
+}
+
+/// What became of devices that were excluded.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ExcludedBody {
+    /// Devices that are excluded now and were not before.
+    added: u64,
+    /// Devices that were excluded already, and have the given reason now.
+    unchanged: u64,
+}
+
+/// Exclude devices from upgrades.
+///
+/// An upgrade that waits, or fails and is to be tried again, does not begin while its device is excluded. One that runs
+/// goes on. A new task leaves excluded devices out. An exclusion outlives the device.
+#[utoipa::path(post, path = "/v1/exclusions", operation_id = "add_exclusions", tag = "devices", request_body = Exclude,
+    responses(
+        (status = 200, description = "They are excluded", body = ExcludedBody),
+    ))]
+pub(super) async fn add(
+    State(state): State<ApiState>,
+    extract::Json(body): extract::Json<Exclude>,
+) -> Result<Json<ExcludedBody>, Problem> {
+    let mut fields = Fields::default();
+    let count = body.endpoints.len();
+    fields.check(
+        "endpoints",
+        (1..=MAX_DEVICES).contains(&count),
+        format!("{count} devices; 1 to {MAX_DEVICES} are possible"),
+    );
+    let wrong = (body.endpoints.iter().take(MAX_DEVICES).enumerate())
+        .filter_map(|(i, name)| Some((i, check_endpoint(name.as_bytes()).err()?)));
+    for (i, error) in wrong.take(TOLD) {
+        fields.check(&format!("endpoints[{i}]"), false, error);
+    }
+    let length = body.reason.chars().count();
+    fields.check(
+        "reason",
+        (1..=MAX_REASON).contains(&length) && !body.reason.chars().any(char::is_control),
+        format!("a reason has 1 to {MAX_REASON} characters and no control characters"),
+    );
+    fields.finish()?;
+    let excluded = (state.store)
+        .exclude(&body.endpoints, &body.reason, state.now())
+        .await?;
+    state.signals.written();
+    Ok(Json(ExcludedBody {
+        added: excluded.added,
+        unchanged: excluded.unchanged,
+    }))
+}
+
+/// List excluded devices, ordered by endpoint name.
+#[utoipa::path(get, path = "/v1/exclusions", operation_id = "list_exclusions", tag = "devices", params(Paging),
+    responses(
+        (status = 200, description = "A page", body = ListBody<ExclusionBody>),
+    ))]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<ListBody<ExclusionBody>>, Problem> {
+    let after: Option<String> = paging.after("exclusions")?;
+    let page = (state.store)
+        .exclusions(after.as_deref(), paging.limit()?)
+        .await?;
+    let key = |exclusion: &Exclusion| exclusion.endpoint.clone();
+    let body = ListBody::new(page, "exclusions", key, ExclusionBody::from);
+    Ok(Json(body))
+}
+
+/// End the exclusion of a device.
+///
+/// Upgrades of it that wait begin when their turn comes.
+#[utoipa::path(delete, path = "/v1/exclusions/{endpoint}", operation_id = "end_exclusion", tag = "devices",
+    params(("endpoint" = String, Path, description = "The endpoint name, percent-encoded")),
+    responses(
+        (status = 204, description = "It is excluded no more"),
+        (status = 404, description = "It is not excluded", body = Problem),
+    ))]
+pub(super) async fn end(
+    State(state): State<ApiState>,
+    Path(endpoint): Path<String>,
+) -> Result<StatusCode, Problem> {
+    if !state.store.end_exclusion(&endpoint).await? {
+        let detail = format!("device {endpoint:?} is not excluded");
+        return Err(Problem::not_found(detail));
+    }
+    state.signals.written();
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,66 @@
+//! `cellwise device set`.
+
+use std::{io::Write, process::ExitCode};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::described::Described;
+use crate::cli::{
+    client::{self, ApiArgs, Client, CommandError},
+    output::counted,
+};
+
+/// `cellwise device set`.
+#[derive(Debug, Args)]
+pub struct SetArgs {
+    /// Endpoint names.
+    #[arg(value_name = "ENDPOINT", required = true)]
+    endpoints: Vec<String>,
+    #[command(flatten)]
+    described: Described,
+    /// Takes a tag away; may be given several times.
+    #[arg(long, value_name = "KEY")]
+    remove_tag: Vec<String>,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+impl SetArgs {
+    /// What is to be changed. An attribute that is empty is taken away.
+    fn to_json(&self) -> Result<Value, CommandError> {
+        if self.described.is_empty() && self.remove_tag.is_empty() {
+            return Err(CommandError::Arguments(
+                "nothing is to be changed: give --model, --hardware, --site, --time-zone, --tag or --remove-tag"
+                    .to_owned(),
+            ));
+        }
+        let mut change = json!({});
+        self.described.add_to(&mut change);
+        for (name, value) in self.described.attributes() {
+            if value == Some("") {
+                change[name] = Value::Null;
+            }
+        }
+        for key in &self.remove_tag {
+            let tags = change.get("tags").and_then(Value::as_object);
+            if tags.is_some_and(|tags| tags.get(key).is_some_and(Value::is_string)) {
+                let both = format!("tag {key} is to be set and to be taken away; give one of both");
+                return Err(CommandError::Arguments(both));
+            }
+            change["tags"][key] = Value::Null;
+        }
+        Ok(change)
+    }
+}
+
+pub(super) fn run(args: &SetArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+    let change = args.to_json()?;
+    let client = Client::new(&args.api)?;
+    for endpoint in &args.endpoints {
+        client.patch(&client::device_path(endpoint), &change)?;
+    }
+    let devices = counted(args.endpoints.len() as u64, "device");
+    writeln!(out, "{devices} changed")?;
+    Ok(ExitCode::SUCCESS)
+}

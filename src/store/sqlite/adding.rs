@@ -1,0 +1,188 @@
+//! Devices that the operator adds: what is there already, what becomes of each, and what is written.
+
+use std::collections::HashMap;
+
+use sqlx::SqliteConnection;
+
+use super::{
+    Doing, attributes,
+    bulk::json_list,
+    credentials::{holders, set_key},
+    device_writes::{adopt, insert_chunk, products},
+    rows,
+};
+use crate::{
+    clock::UtcMillis,
+    ledger::{Attributes, AttributesChanged},
+    store::{AddedDevice, NewDevice, StoreError},
+};
+
+const DOING: &str = "adding devices";
+
+/// A device that is not there yet, with the attributes that it is to have.
+pub(super) struct New<'d> {
+    pub(super) device: &'d NewDevice,
+    pub(super) attributes: Attributes,
+}
+
+/// A device that is there, with its attributes.
+struct There {
+    attributes: Attributes,
+    changed: AttributesChanged,
+}
+
+/// What is there, and what is to be written.
+struct Adding<'d> {
+    /// The products of devices that are there.
+    products: HashMap<String, String>,
+    /// Those of them that attributes are given for.
+    there: HashMap<String, There>,
+    /// Who has the identities that are given.
+    holders: HashMap<String, String>,
+    new: Vec<New<'d>>,
+    /// Where in `new` a device is.
+    places: HashMap<&'d str, usize>,
+    keyed: Vec<&'d NewDevice>,
+}
+
+/// Adds devices in the transaction. Gives one answer per device, in their order.
+pub(super) async fn add(
+    conn: &mut SqliteConnection,
+    devices: &[NewDevice],
+    now: UtcMillis,
+) -> Result<Vec<AddedDevice>, StoreError> {
+    let mut adding = Adding::read(conn, devices).await?;
+    let answers = devices.iter().map(|device| adding.judge(device)).collect();
+    let mut revision = rows::revision(conn).await?;
+    adopt(conn, devices, &mut revision).await.doing(DOING)?;
+    adding.write(conn, &mut revision, now).await.doing(DOING)?;
+    rows::set_revision(conn, revision).await.doing(DOING)?;
+    Ok(answers)
+}
+
+impl<'d> Adding<'d> {
+    async fn read(conn: &mut SqliteConnection, devices: &[NewDevice]) -> Result<Self, StoreError> {
+        let products = products(conn, devices).await?;
+        let identities = devices.iter().filter_map(|device| device.psk.as_ref());
+        let identities = identities.map(|psk| psk.identity.as_str());
+        let holders = holders(conn, identities).await?;
+        let described: Vec<&str> = (devices.iter())
+            .filter(|device| !device.attributes.is_empty())
+            .map(|device| device.endpoint.as_str())
+            .filter(|endpoint| products.contains_key(*endpoint))
+            .collect();
+        let mut there = HashMap::new();
+        if !described.is_empty() {
+            let changed = AttributesChanged::default();
+            let found = attributes::of_devices(conn, json_list(described)).await?;
+            there.extend(found.into_iter().map(|(endpoint, attributes)| {
+                let there = There {
+                    attributes,
+                    changed,
+                };
+                (endpoint, there)
+            }));
+        }
+        Ok(Self {
+            products,
+            there,
+            holders,
+            new: Vec::new(),
+            places: HashMap::new(),
+            keyed: Vec::new(),
+        })
+    }
+
+    /// What becomes of a device.
+    fn judge(&mut self, device: &'d NewDevice) -> AddedDevice {
+        let place = self.places.get(device.endpoint.as_str()).copied();
+        let new = place.and_then(|place| self.new.get_mut(place));
+        let product = match &new {
+            Some(new) => Some(&new.device.product),
+            None => self.products.get(&device.endpoint),
+        };
+        if let Some(other) = product.filter(|product| **product != device.product) {
+            return AddedDevice::OtherProduct(other.clone());
+        }
+        let is_there = product.is_some();
+        let there = self.there.get_mut(&device.endpoint);
+        let mut attributes = match (&new, &there) {
+            _ if device.attributes.is_empty() => Attributes::default(),
+            (Some(new), _) => new.attributes.clone(),
+            (None, Some(there)) => there.attributes.clone(),
+            (None, None) => Attributes::default(),
+        };
+        let changed = match attributes.apply(&device.attributes) {
+            Ok(changed) => changed,
+            Err(error) => return AddedDevice::Attributes(error),
+        };
+        if let Some(psk) = &device.psk {
+            let holder = (self.holders.entry(psk.identity.clone()))
+                .or_insert_with(|| device.endpoint.clone());
+            if *holder != device.endpoint {
+                return AddedDevice::IdentityTaken {
+                    identity: psk.identity.clone(),
+                    endpoint: holder.clone(),
+                };
+            }
+        }
+        if !is_there {
+            self.places.insert(&device.endpoint, self.new.len());
+            self.new.push(New { device, attributes });
+            return AddedDevice::Added;
+        }
+        if changed.any() {
+            match (new, there) {
+                (Some(new), _) => new.attributes = attributes,
+                (None, Some(there)) => {
+                    there.attributes = attributes;
+                    there.changed.attributes |= changed.attributes;
+                    there.changed.tags |= changed.tags;
+                }
+                (None, None) => {}
+            }
+        }
+        match &device.psk {
+            Some(_) => {
+                self.keyed.push(device);
+                AddedDevice::KeySet
+            }
+            None if changed.any() => AddedDevice::Updated,
+            None => AddedDevice::Unchanged,
+        }
+    }
+
+    async fn write(
+        self,
+        conn: &mut SqliteConnection,
+        revision: &mut i64,
+        now: UtcMillis,
+    ) -> Result<(), sqlx::Error> {
+        for chunk in self.new.chunks(rows::CHUNK) {
+            insert_chunk(conn, chunk, revision, now).await?;
+        }
+        for device in &self.keyed {
+            set_key(conn, device, revision).await?;
+        }
+        let tags = self.tags();
+        let mut changed: Vec<(String, Attributes)> = (self.there.into_iter())
+            .filter(|(_, there)| there.changed.attributes)
+            .map(|(endpoint, there)| (endpoint, there.attributes))
+            .collect();
+        changed.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        attributes::write(conn, &changed).await?;
+        attributes::write_tags(conn, tags).await
+    }
+
+    /// The tags of devices that are new, or have other ones now.
+    fn tags(&self) -> Option<String> {
+        let new = (self.new.iter()).map(|new| (new.device.endpoint.as_str(), &new.attributes));
+        let there = (self.there.iter())
+            .filter(|(_, there)| there.changed.tags)
+            .map(|(endpoint, there)| (endpoint.as_str(), &there.attributes));
+        attributes::tag_list(new.chain(there).flat_map(|(endpoint, attributes)| {
+            let tags = attributes.tags.iter();
+            tags.map(move |(key, value)| (endpoint, key.as_str(), value.as_str()))
+        }))
+    }
+}

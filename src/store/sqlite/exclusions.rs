@@ -1,0 +1,101 @@
+//! Devices that are not to be upgraded.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+
+use super::{
+    Doing, SqliteStore,
+    bulk::json_list,
+    packed::{Packed, packed},
+    rows, turns,
+};
+use crate::{
+    clock::UtcMillis,
+    store::{Excluded, Exclusion, Page, StoreError},
+};
+
+pub(super) const LIST: &str = packed!(
+    "SELECT json_array(endpoint, reason, since) AS line FROM exclusions WHERE endpoint > ? ORDER BY endpoint LIMIT ?"
+);
+
+#[derive(Deserialize)]
+struct ExclusionRow {
+    endpoint: String,
+    reason: String,
+    since: UtcMillis,
+}
+
+impl SqliteStore {
+    pub(super) async fn add_exclusions(
+        &self,
+        endpoints: &[String],
+        reason: &str,
+        now: UtcMillis,
+    ) -> Result<Excluded, StoreError> {
+        let doing = "excluding devices";
+        let endpoints: BTreeSet<&str> = endpoints.iter().map(String::as_str).collect();
+        let list = json_list(&endpoints);
+        let mut tx = self.write(doing).await?;
+        let before: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM json_each(?) j CROSS JOIN exclusions e ON e.endpoint = j.value",
+        )
+        .bind(&list)
+        .fetch_one(&mut *tx)
+        .await
+        .doing(doing)?;
+        sqlx::query(
+            "INSERT INTO exclusions (endpoint, reason, since) SELECT j.value, ?2, ?3 FROM json_each(?1) j WHERE true \
+             ON CONFLICT (endpoint) DO UPDATE SET reason = excluded.reason",
+        )
+        .bind(&list)
+        .bind(reason)
+        .bind(now.0)
+        .execute(&mut *tx)
+        .await
+        .doing(doing)?;
+        turns::settle(&mut tx, &list).await.doing(doing)?;
+        tx.commit().await.doing(doing)?;
+        let unchanged = before.unsigned_abs();
+        Ok(Excluded {
+            added: (endpoints.len() as u64).saturating_sub(unchanged),
+            unchanged,
+        })
+    }
+
+    pub(super) async fn remove_exclusion(&self, endpoint: &str) -> Result<bool, StoreError> {
+        let doing = "ending an exclusion";
+        let mut tx = self.write(doing).await?;
+        let ended = sqlx::query("DELETE FROM exclusions WHERE endpoint = ?")
+            .bind(endpoint)
+            .execute(&mut *tx)
+            .await
+            .doing(doing)?;
+        if ended.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let list = json_list([endpoint]);
+        turns::settle(&mut tx, &list).await.doing(doing)?;
+        tx.commit().await.doing(doing)?;
+        Ok(true)
+    }
+
+    pub(super) async fn list_exclusions(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<Exclusion>, StoreError> {
+        let query = sqlx::query(LIST)
+            .bind(after.unwrap_or_default())
+            .bind(rows::one_more(limit));
+        Packed::fetch(query, &self.readers, "listing exclusions")
+            .await?
+            .page(limit, |row: ExclusionRow| {
+                Ok(Exclusion {
+                    endpoint: row.endpoint,
+                    reason: row.reason,
+                    since: row.since,
+                })
+            })
+    }
+}
