@@ -125,6 +125,7 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(packages::get, packages::delete))
         .routes(routes!(devices::add::add, devices::list))
         .routes(routes!(devices::unknown::list))
+        .routes(routes!(devices::count::count))
         .routes(routes!(devices::get, devices::update, devices::remove))
         .routes(routes!(tasks::create, tasks::list))
         .routes(routes!(tasks::get, tasks::delete))

@@ -181,6 +181,14 @@ impl Node {
         Self::only(flat).unwrap_or_else(Self::Any)
     }
 
+    /// How many comparisons there are.
+    pub fn comparisons(&self) -> usize {
+        match self {
+            Self::All(nodes) | Self::Any(nodes) => nodes.iter().map(Self::comparisons).sum(),
+            Self::One(_) => 1,
+        }
+    }
+
     fn only(mut nodes: Vec<Self>) -> Result<Self, Vec<Self>> {
         if nodes.len() == 1 {
             nodes.pop().ok_or(nodes)

@@ -3,7 +3,7 @@ use std::ops::Range;
 use async_trait::async_trait;
 
 use super::{
-    AddedDevice, DeviceChange, DeviceDetail, DeviceFilter, DeviceUpdate, NewDevice, Page,
+    AddedDevice, DeviceChange, DeviceDetail, DeviceFilter, DevicePage, DeviceUpdate, NewDevice,
     StoreError, StoredPsk, UpdateDeviceError,
 };
 use crate::clock::UtcMillis;
@@ -27,7 +27,10 @@ pub trait Inventory: Send + Sync + 'static {
         filter: &DeviceFilter,
         after: Option<&str>,
         limit: u32,
-    ) -> Result<Page<DeviceDetail>, StoreError>;
+    ) -> Result<DevicePage, StoreError>;
+
+    /// How many devices `filter` lets through. Devices that come and go meanwhile may be counted or not.
+    async fn count_devices(&self, filter: &DeviceFilter) -> Result<u64, StoreError>;
 
     /// Changes what an operator may change about a device.
     async fn update_device(

@@ -43,9 +43,9 @@ pub use ledger::Ledger;
 pub use memory::MemoryStore;
 pub use records::{
     AddedDevice, BatchId, CellRecord, CommitReport, DeletedPackage, DeviceChange, DeviceDetail,
-    DeviceFilter, DeviceUpdate, DeviceUpgrade, InsertedPackage, NewDevice, NewPackage, NewTask,
-    OutcomeRecord, Overlap, Overlaps, PackageRecord, Page, QueueRecord, RestoredDevices, Selection,
-    StoredPsk, TaskRecord, TimelineEntry, UpgradeDetail, UpgradeRecord, UpgradeState,
+    DeviceFilter, DevicePage, DeviceUpdate, DeviceUpgrade, InsertedPackage, NewDevice, NewPackage,
+    NewTask, OutcomeRecord, Overlap, Overlaps, PackageRecord, Page, QueueRecord, RestoredDevices,
+    Selection, StoredPsk, TaskRecord, TimelineEntry, UpgradeDetail, UpgradeRecord, UpgradeState,
     UpgradeToStop,
 };
 pub use sqlite::{FILE_NAME, SqliteStore};

@@ -3,6 +3,7 @@ use std::{collections::BTreeMap, fmt};
 use super::NewWebhook;
 use crate::{
     clock::UtcMillis,
+    filter::Filter,
     ledger::{
         CoverageSource, DeviceRecord, Line, PackageId, Progress, RetryPolicy, Stage, StageChange,
         StopReason, TaskId, TaskState, Told, UpgradeId,
@@ -227,6 +228,16 @@ pub struct DeviceUpgrade {
     pub version: Version,
 }
 
+/// Part of the list of devices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DevicePage {
+    /// The devices, ordered by endpoint name. They may be few, or none, although others follow: a filter that lets few
+    /// through is not asked about more than some hundred thousand devices for a page.
+    pub items: Vec<DeviceDetail>,
+    /// The endpoint name after which the next page starts; `None` when this is the last one.
+    pub next: Option<String>,
+}
+
 /// Which devices to list.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DeviceFilter {
@@ -236,6 +247,10 @@ pub struct DeviceFilter {
     pub registered: Option<bool>,
     /// Whose endpoint begins so.
     pub prefix: Option<String>,
+    /// Whom this lets through. When a device was heard last it knows only as it is stored, which may be hours before.
+    pub filter: Option<Filter>,
+    /// The time that relative times of `filter` are before.
+    pub now: UtcMillis,
 }
 
 /// Which devices a task upgrades.

@@ -105,6 +105,7 @@ async fn the_description_lists_every_route() {
             "GET /v1/cells",
             "GET /v1/cells/{id}",
             "GET /v1/devices",
+            "GET /v1/devices/count",
             "GET /v1/devices/unknown",
             "GET /v1/devices/{endpoint}",
             "GET /v1/devices/{endpoint}/upgrades",

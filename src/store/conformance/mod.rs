@@ -112,6 +112,7 @@ macro_rules! whole_suite {
                 devices_are_added_once,
                 ten_thousand_devices_are_added_in_one_call,
                 devices_are_listed_by_filter_in_pages,
+                devices_are_listed_and_counted_in_the_operators_language,
                 changes_of_devices_are_seen_in_order,
                 a_removed_device_is_kept_until_it_is_forgotten,
                 a_device_added_again_begins_anew,

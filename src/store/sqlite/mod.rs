@@ -16,6 +16,7 @@ mod devices;
 mod event_rows;
 mod events;
 mod evidence;
+mod filter_sql;
 mod housekeeping;
 mod ledger;
 mod packages;
@@ -28,6 +29,7 @@ mod tasks;
 mod turns;
 mod upgrade_rows;
 mod upgrades;
+mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -48,6 +50,7 @@ use sqlx::{
 };
 
 use super::{OpenError, StoreError};
+use crate::package::natural_cmp;
 
 /// Name of the database's file in the data directory.
 pub const FILE_NAME: &str = "cellwise.db";
@@ -97,6 +100,7 @@ impl SqliteStore {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
+            .collation(filter_sql::NATURAL, natural_cmp)
             .busy_timeout(BUSY_TIMEOUT)
             .statement_cache_capacity(CACHED_STATEMENTS)
             .row_buffer_size(ROWS_AHEAD)

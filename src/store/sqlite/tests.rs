@@ -1,3 +1,4 @@
+mod filters;
 mod migrations;
 mod packed;
 mod parts;

@@ -97,6 +97,7 @@ fn lists_of_devices() -> Vec<String> {
             product: options(bits & 1 != 0),
             registered: (bits & 2 != 0).then_some(true),
             prefix: options(bits & 4 != 0),
+            ..DeviceFilter::default()
         };
         let after = (bits & 8 != 0).then_some("q");
         let query = device_rows::list(&filter, after, 100);
@@ -105,11 +106,22 @@ fn lists_of_devices() -> Vec<String> {
     found
 }
 
-/// What is wrong with the way in which a statement is carried out; `None` when it is only a piece of one.
-async fn offences(conn: &mut sqlx::SqliteConnection, statement: &str) -> Option<Vec<String>> {
+/// How a statement is carried out; `None` when it is only a piece of one.
+pub(super) async fn plan(
+    conn: &mut sqlx::SqliteConnection,
+    statement: &str,
+) -> Option<Vec<String>> {
     let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
     let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(explain).fetch_all(conn).await.ok()?;
-    let lines = plan.into_iter().map(|(.., line)| line);
+    Some(plan.into_iter().map(|(.., line)| line).collect())
+}
+
+/// What is wrong with the way in which a statement is carried out; `None` when it is only a piece of one.
+pub(super) async fn offences(
+    conn: &mut sqlx::SqliteConnection,
+    statement: &str,
+) -> Option<Vec<String>> {
+    let lines = plan(conn, statement).await?.into_iter();
     let offends = |line: &String| {
         let mut words = line.split(' ');
         match words.next() {
@@ -132,6 +144,7 @@ async fn every_statement_finds_its_rows_by_an_index() {
     let mut planned = 0;
     let mut wrong = Vec::new();
     let written = [
+        device_rows::NAMED,
         device_rows::ONE,
         device_rows::RESTORE,
         device_rows::RESTORE_BUSY,
