@@ -22,6 +22,7 @@ use psk::{PskBody, PskUpdate};
 use super::{
     ApiState,
     extract::{self, Fields, ListBody, Paging, Path, Query},
+    groups,
     heard::LastHeard,
     problem::Problem,
 };
@@ -29,7 +30,7 @@ use crate::{
     config::check_product_name,
     filter::Filter,
     ledger::{Appointment, CoverageReading, CoverageSource, QueueMode, Registration, WakeUps},
-    store::{DeviceDetail, DeviceFilter, DeviceUpdate},
+    store::{DeviceDetail, DeviceFilter, DeviceUpdate, GroupId},
 };
 
 /// A device that was added may register when the answer says so; the rollout takes milliseconds.
@@ -287,6 +288,8 @@ pub(super) struct ListParams {
         example = "site==north*;version<V2"
     )]
     filter: Option<String>,
+    /// Only devices that belong to the group of this number.
+    group: Option<i64>,
     /// Items in the answer, 1 to 1000; 100 when not given.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
@@ -299,6 +302,18 @@ pub(super) fn parse_filter(text: &str) -> Result<Filter, Problem> {
     Filter::parse(text).map_err(|error| Problem::field("filter", error))
 }
 
+/// The group, if there is one of that number.
+pub(super) async fn known_group(
+    state: &ApiState,
+    group: Option<i64>,
+) -> Result<Option<GroupId>, Problem> {
+    let group = group.map(GroupId);
+    if let Some(group) = group {
+        groups::known(state, group).await?;
+    }
+    Ok(group)
+}
+
 /// List devices, ordered by endpoint name.
 ///
 /// With a filter a page may have fewer items than `limit`, or none, although others follow (`next_cursor` is not `null`): some
@@ -307,6 +322,7 @@ pub(super) fn parse_filter(text: &str) -> Result<Filter, Problem> {
     responses(
         (status = 200, description = "A page", body = ListBody<DeviceBody>),
         (status = 400, description = "A parameter is unknown or of the wrong type", body = Problem),
+        (status = 404, description = "There is no such group", body = Problem),
         (status = 422, description = "A parameter is out of range, or the filter is none: the detail says at which \
             character, and what is expected there", body = Problem),
     ))]
@@ -320,6 +336,7 @@ pub(super) async fn list(
         registered: params.registered,
         prefix: params.q,
         filter: params.filter.as_deref().map(parse_filter).transpose()?,
+        group: known_group(&state, params.group).await?,
         now: state.now(),
     };
     let after: Option<String> = paging.after("devices")?;

@@ -9,6 +9,7 @@ mod description;
 mod devices;
 mod events;
 mod extract;
+mod groups;
 mod heard;
 mod middleware;
 mod operations;
@@ -127,6 +128,8 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(devices::unknown::list))
         .routes(routes!(devices::count::count))
         .routes(routes!(devices::get, devices::update, devices::remove))
+        .routes(routes!(groups::add, groups::list))
+        .routes(routes!(groups::get, groups::update, groups::remove))
         .routes(routes!(tasks::create, tasks::list))
         .routes(routes!(tasks::get, tasks::delete))
         .routes(routes!(tasks::stop))

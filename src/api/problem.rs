@@ -69,22 +69,25 @@ impl FieldError {
 }
 
 /// The words after `urn:cellwise:problem:` that tell what kind of problem it is.
-const KINDS: [&str; 33] = [
+const KINDS: [&str; 37] = [
     "bad-parameter",
     "bad-path",
     "device-exists",
     "disk-full",
     "empty-package",
+    "group-in-use",
     "identity-taken",
     "internal",
     "invalid-field",
     "malformed-json",
     "method-not-allowed",
+    "name-taken",
     "no-credential-key",
     "no-devices",
     "no-such-path",
     "not-found",
     "not-ready",
+    "other-kind-of-group",
     "other-product",
     "package-in-use",
     "package-indistinct",
@@ -94,6 +97,7 @@ const KINDS: [&str; 33] = [
     "task-finished",
     "task-running",
     "too-large",
+    "too-many-groups",
     "too-many-requests",
     "too-many-segments",
     "too-many-streams",

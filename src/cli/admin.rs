@@ -3,8 +3,8 @@ use std::{io::Write, process::ExitCode};
 use clap::Subcommand;
 
 use super::{
-    cell::CellCommand, client::CommandError, device::DeviceCommand, package::PackageCommand,
-    task::TaskCommand, upgrade::UpgradeCommand, webhook::WebhookCommand,
+    cell::CellCommand, client::CommandError, device::DeviceCommand, group::GroupCommand,
+    package::PackageCommand, task::TaskCommand, upgrade::UpgradeCommand, webhook::WebhookCommand,
 };
 
 /// What an operator does with a running server.
@@ -16,6 +16,9 @@ pub enum AdminCommand {
     /// Add devices and list them.
     #[command(subcommand)]
     Device(DeviceCommand),
+    /// Keep lists of devices, and filters, under a name.
+    #[command(subcommand)]
+    Group(GroupCommand),
     /// Create, watch and stop upgrade tasks.
     #[command(subcommand)]
     Task(TaskCommand),
@@ -39,6 +42,7 @@ impl AdminCommand {
         match self {
             Self::Package(command) => command.run(out),
             Self::Device(command) => command.run(out),
+            Self::Group(command) => command.run(out),
             Self::Task(command) => command.run(out),
             Self::Cell(command) => command.run(out),
             Self::Upgrade(command) => command.run(out),

@@ -98,6 +98,9 @@ struct Choice {
     /// Only devices that this lets through, such as 'site==north*;version<V2': docs/fleet-and-filters.md has the language.
     #[arg(long, value_name = "RSQL")]
     filter: Option<String>,
+    /// Only devices that belong to the group of this number.
+    #[arg(long, value_name = "ID")]
+    group: Option<i64>,
 }
 
 impl Choice {
@@ -108,6 +111,7 @@ impl Choice {
             ("registered", self.registered.map(|it| it.to_string())),
             ("q", self.prefix.clone()),
             ("filter", self.filter.clone()),
+            ("group", self.group.map(|it| it.to_string())),
         ];
         let given = |(name, value)| Some((name, value?));
         parameters.into_iter().filter_map(given).collect()

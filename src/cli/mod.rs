@@ -7,6 +7,7 @@ pub mod check_config;
 mod client;
 pub mod demo;
 mod device;
+mod group;
 mod list;
 mod output;
 mod package;

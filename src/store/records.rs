@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, fmt};
 
-use super::NewWebhook;
+use super::{GroupId, NewWebhook};
 use crate::{
     clock::UtcMillis,
     filter::Filter,
@@ -249,7 +249,9 @@ pub struct DeviceFilter {
     pub prefix: Option<String>,
     /// Whom this lets through. When a device was heard last it knows only as it is stored, which may be hours before.
     pub filter: Option<Filter>,
-    /// The time that relative times of `filter` are before.
+    /// Who belongs to this group; nobody where there is none of that number.
+    pub group: Option<GroupId>,
+    /// The time that relative times of filters are before.
     pub now: UtcMillis,
 }
 
@@ -262,6 +264,10 @@ pub enum Selection {
     Product(String),
     /// All devices of the package's product.
     All,
+    /// Those of the package's product that this lets through.
+    Filter(Filter),
+    /// Those of the package's product that belong to this group.
+    Group(GroupId),
 }
 
 /// A task to be created.

@@ -4,7 +4,7 @@ use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::parse_filter;
+use super::{known_group, parse_filter};
 use crate::{
     api::{ApiState, Problem, extract::Query},
     store::DeviceFilter,
@@ -28,6 +28,8 @@ pub(in crate::api) struct CountParams {
         example = "site==north*;version<V2"
     )]
     filter: Option<String>,
+    /// Only devices that belong to the group of this number.
+    group: Option<i64>,
 }
 
 /// How many devices there are.
@@ -45,6 +47,7 @@ pub(in crate::api) struct CountBody {
     responses(
         (status = 200, description = "The number", body = CountBody),
         (status = 400, description = "A parameter is unknown or of the wrong type", body = Problem),
+        (status = 404, description = "There is no such group", body = Problem),
         (status = 422, description = "The filter is none: the detail says at which character, and what is expected there",
             body = Problem),
     ))]
@@ -57,6 +60,7 @@ pub(in crate::api) async fn count(
         registered: params.registered,
         prefix: params.q,
         filter: params.filter.as_deref().map(parse_filter).transpose()?,
+        group: known_group(&state, params.group).await?,
         now: state.now(),
     };
     let count = state.store.count_devices(&filter).await?;

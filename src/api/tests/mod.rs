@@ -4,6 +4,7 @@
 mod devices;
 mod events;
 mod everywhere;
+mod groups;
 mod packages;
 mod ping;
 mod tasks;

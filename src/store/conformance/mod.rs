@@ -6,6 +6,7 @@
 pub(crate) mod batches;
 pub(crate) mod commits;
 pub(crate) mod events;
+pub(crate) mod groups;
 pub(crate) mod inventory;
 pub(crate) mod rollouts;
 pub(crate) mod tasks;
@@ -98,6 +99,14 @@ macro_rules! whole_suite {
                 a_task_s_webhook_goes_some_time_after_the_task,
                 so_many_webhooks_are_told_the_same,
                 a_webhook_goes_with_its_deliveries,
+            }
+            groups {
+                a_group_is_a_list_or_a_filter,
+                a_group_is_changed_as_its_kind_allows,
+                groups_have_names_of_their_own_and_known_devices,
+                a_removed_device_leaves_its_groups,
+                a_task_selects_by_filter_or_group,
+                a_group_stays_while_a_task_uses_it,
             }
             inventory {
                 the_same_package_again_is_the_same_row,

@@ -108,7 +108,7 @@ impl Inventory for SqliteStore {
         limit: u32,
     ) -> Result<DevicePage, StoreError> {
         let doing = "listing devices";
-        if filter.filter.is_none() {
+        if filter.filter.is_none() && filter.group.is_none() {
             let mut query = device_rows::list(filter, after, limit);
             let packed = Packed::fetch(query.build(), &self.readers, doing).await?;
             let page = packed.page(limit, DetailRow::detail)?;

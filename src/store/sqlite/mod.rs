@@ -17,6 +17,7 @@ mod event_rows;
 mod events;
 mod evidence;
 mod filter_sql;
+mod groups;
 mod housekeeping;
 mod ledger;
 mod packages;

@@ -7,16 +7,17 @@ use super::{
     Doing, PART, SqliteStore,
     bulk::json_list,
     counts::CountChanges,
-    events, packages,
+    events, groups, packages,
     rows::{self, Columns},
     tasks,
+    walk::{Found, Walk},
 };
 use crate::{
     clock::UtcMillis,
     ledger::{TaskId, TaskState},
     store::{
-        CreateTaskError, NewTask, NewWebhook, PackageRecord, Selection, StoreError, TaskRecord,
-        UpgradeState,
+        CreateTaskError, DeviceFilter, NewTask, NewWebhook, PackageRecord, Selection, StoreError,
+        TaskRecord, UpgradeState,
     },
 };
 
@@ -40,6 +41,8 @@ enum Remaining<'n> {
     Listed(Vec<&'n str>, usize),
     /// All of the product whose endpoints follow.
     OfProduct(String),
+    /// These, and those that the search finds after them.
+    Found(Walk, Found),
 }
 
 impl SqliteStore {
@@ -69,6 +72,12 @@ impl SqliteStore {
                 }
                 Remaining::Listed(sorted, 0)
             }
+            Selection::Filter(_) | Selection::Group(_) => {
+                let filter = selected(&mut reader, new, &product).await?;
+                let walk = Walk::of(&mut reader, filter).await?;
+                let first = walk.find(&mut reader, None, PART).await?;
+                Remaining::Found(walk, first)
+            }
         };
         drop(reader);
         let start_at = new.start_at.unwrap_or(new.created_at).max(new.created_at);
@@ -85,11 +94,23 @@ impl SqliteStore {
         while creation.insert_part(&mut tx).await? {
             tx.commit().await.doing(CREATING)?;
             *begun = Some(creation.task);
+            creation.remaining.find_next(self).await?;
             tx = self.write(CREATING).await?;
         }
         let record = creation.show(&mut tx, new).await?;
         tx.commit().await.doing(CREATING)?;
         Ok(record)
+    }
+}
+
+impl Remaining<'_> {
+    /// Looks for the next devices, which may take long: the writer is left to others meanwhile.
+    async fn find_next(&mut self, store: &SqliteStore) -> Result<(), StoreError> {
+        if let Self::Found(walk, found) = self {
+            let mut reader = store.readers.acquire().await.doing(CREATING)?;
+            *found = walk.find(&mut reader, found.next.as_deref(), PART).await?;
+        }
+        Ok(())
     }
 }
 
@@ -119,9 +140,15 @@ impl Creation<'_> {
                 )
             };
         }
-        let query = match &self.remaining {
+        let list = match &self.remaining {
             Remaining::Listed(endpoints, from) => {
-                let part = endpoints.iter().skip(*from).take(PART as usize);
+                Some(json_list(endpoints.iter().skip(*from).take(PART as usize)))
+            }
+            Remaining::Found(_, found) => Some(json_list(&found.endpoints)),
+            Remaining::OfProduct(_) => None,
+        };
+        let query = match (&self.remaining, list) {
+            (Remaining::Listed(..) | Remaining::Found(..), list) => {
                 sqlx::query(insert!(
                     "FROM json_each(?5) j CROSS JOIN devices d INDEXED BY devices_by_product ON d.endpoint = j.value \
                      WHERE d.removed = 0 AND d.product = ?4 ORDER BY j.id"
@@ -130,9 +157,9 @@ impl Creation<'_> {
                 .bind(self.start_at.0)
                 .bind(self.created_at.0)
                 .bind(&self.product)
-                .bind(json_list(part))
+                .bind(list)
             }
-            Remaining::OfProduct(after) => sqlx::query(insert!(
+            (Remaining::OfProduct(after), _) => sqlx::query(insert!(
                 "FROM devices d WHERE d.removed = 0 AND d.product = ?4 AND d.endpoint > ?5 \
                  ORDER BY d.endpoint LIMIT ?6"
             ))
@@ -149,6 +176,7 @@ impl Creation<'_> {
                 *from += PART as usize;
                 *from < endpoints.len()
             }
+            Remaining::Found(_, found) => found.next.is_some(),
             Remaining::OfProduct(after) => {
                 let last: Option<String> = sqlx::query_scalar(
                     "SELECT endpoint FROM upgrades WHERE task_id = ? ORDER BY id DESC LIMIT 1",
@@ -205,15 +233,42 @@ impl Creation<'_> {
     }
 }
 
+/// The devices of the product that a task's filter lets through, or that belong to its group.
+async fn selected(
+    conn: &mut SqliteConnection,
+    new: &NewTask,
+    product: &str,
+) -> Result<DeviceFilter, CreateTaskError> {
+    let mut filter = DeviceFilter {
+        product: Some(product.to_owned()),
+        now: new.created_at,
+        ..DeviceFilter::default()
+    };
+    match &new.selection {
+        Selection::Filter(given) => filter.filter = Some(given.clone()),
+        Selection::Group(group) => {
+            let there = groups::read(conn, *group).await?;
+            there.ok_or(CreateTaskError::GroupNotFound(*group))?;
+            filter.group = Some(*group);
+        }
+        Selection::Devices(_) | Selection::Product(_) | Selection::All => {}
+    }
+    Ok(filter)
+}
+
 /// A hidden task is stopped for everybody who does not ask whether it is hidden.
 async fn insert_hidden(
     conn: &mut SqliteConnection,
     new: &NewTask,
     start_at: UtcMillis,
 ) -> Result<TaskId, sqlx::Error> {
+    let group = match new.selection {
+        Selection::Group(group) => Some(group.0),
+        _ => None,
+    };
     sqlx::query_scalar(
-        "INSERT INTO tasks (name, package_id, state, hidden, start_at, retry_attempts, retry_interval_s, created_at) \
-         VALUES (?, ?, 'stopped', 1, ?, ?, ?, ?) RETURNING id",
+        "INSERT INTO tasks (name, package_id, state, hidden, start_at, retry_attempts, retry_interval_s, created_at, group_id) \
+         VALUES (?, ?, 'stopped', 1, ?, ?, ?, ?, ?) RETURNING id",
     )
     .bind(&new.name)
     .bind(new.package.0)
@@ -221,6 +276,7 @@ async fn insert_hidden(
     .bind(new.retry.attempts)
     .bind(new.retry.interval_s)
     .bind(new.created_at.0)
+    .bind(group)
     .fetch_one(conn)
     .await
     .map(TaskId)

@@ -46,7 +46,7 @@ impl Drop for Checked {
 }
 
 /// Each of these finds what is kept and wrong.
-const KEPT: [&str; 5] = [
+const KEPT: [&str; 6] = [
     "SELECT COALESCE(k.task_id, c.task_id) || ' ' || COALESCE(k.state, c.state) \
      FROM (SELECT * FROM task_counts WHERE count <> 0) k FULL JOIN \
          (SELECT task_id, state, COUNT(*) AS count FROM upgrades GROUP BY task_id, state) c \
@@ -55,6 +55,8 @@ const KEPT: [&str; 5] = [
     "SELECT 'cell ' || cell FROM cells c WHERE \
          active <> (SELECT COUNT(*) FROM upgrades u WHERE u.cell = c.cell AND u.state IN ('downloading', 'executing')) \
          OR waiting <> (SELECT COUNT(*) FROM upgrades u WHERE u.cell = c.cell AND u.state = 'waiting_for_slot')",
+    "SELECT 'group ' || id FROM device_groups g \
+     WHERE members <> (SELECT COUNT(*) FROM group_members WHERE group_id = g.id)",
     "SELECT 'phase ' || id FROM upgrades WHERE phase <> CASE state WHEN 'pending' THEN 0 WHEN 'succeeded' THEN 2 \
          WHEN 'failed' THEN 2 WHEN 'cancelled' THEN 2 ELSE 1 END",
     "SELECT 'free ' || id FROM upgrades u WHERE free <> (phase = 0 \

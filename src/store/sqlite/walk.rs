@@ -3,10 +3,10 @@
 
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::{Doing, filter_sql, rows};
+use super::{Doing, filter_sql, groups, rows};
 use crate::{
     filter::{Claim, Comparison, Filter, Node, Pattern, Test, TextField},
-    store::{DeviceFilter, StoreError},
+    store::{DeviceFilter, GroupId, Members, StoreError},
 };
 
 const DOING: &str = "looking for devices";
@@ -28,6 +28,8 @@ enum Path {
     ProductRegistered(String, bool),
     Model(String),
     Site(String),
+    /// The members of a list.
+    Group(GroupId),
     /// Few devices have this tag: they are sorted.
     Tag(String, String),
 }
@@ -58,9 +60,22 @@ impl Walk {
         conn: &mut SqliteConnection,
         filter: DeviceFilter,
     ) -> Result<Self, StoreError> {
-        let path = match rare_tag(conn, &filter).await? {
-            Some((key, value)) => Path::Tag(key, value),
-            None => path(&filter),
+        let mut filter = filter;
+        let mut list = filter.group;
+        if let Some(group) = filter.group
+            && let Some(found) = groups::read(conn, group).await?
+            && let Members::Matching(members) = found.members
+        {
+            list = None;
+            filter.filter = Some(match filter.filter {
+                Some(filter) => filter.and(members),
+                None => members,
+            });
+        }
+        let path = match (list, rare_tag(conn, &filter).await?) {
+            (Some(group), _) => Path::Group(group),
+            (None, Some((key, value))) => Path::Tag(key, value),
+            (None, None) => path(&filter),
         };
         let mut prefix = filter.prefix.clone().unwrap_or_default();
         // The longest of those that fit: others are no less true for it.
@@ -139,11 +154,13 @@ impl Walk {
     }
 
     pub(super) fn end_statement(&self, after: Option<&str>) -> QueryBuilder<Sqlite> {
-        let mut query = QueryBuilder::new("SELECT d.endpoint");
+        let mut query = self.select_name();
         self.push_from(&mut query);
         self.push_bounds(&mut query, after, None);
         query
-            .push(" ORDER BY d.endpoint LIMIT 1 OFFSET ")
+            .push(" ORDER BY ")
+            .push(self.name())
+            .push(" LIMIT 1 OFFSET ")
             .push_bind(self.rows.saturating_sub(1));
         query
     }
@@ -154,13 +171,29 @@ impl Walk {
         end: Option<&str>,
         limit: u32,
     ) -> QueryBuilder<Sqlite> {
-        let mut query = QueryBuilder::new("SELECT d.endpoint");
+        let mut query = self.select_name();
         self.push_from(&mut query);
         self.push_bounds(&mut query, after, end);
         self.push_conditions(&mut query);
         query
-            .push(" ORDER BY d.endpoint LIMIT ")
+            .push(" ORDER BY ")
+            .push(self.name())
+            .push(" LIMIT ")
             .push_bind(rows::one_more(limit));
+        query
+    }
+
+    /// The column of the index that has the endpoint names.
+    const fn name(&self) -> &'static str {
+        match self.path {
+            Path::Group(_) => "m.endpoint",
+            _ => "d.endpoint",
+        }
+    }
+
+    fn select_name(&self) -> QueryBuilder<Sqlite> {
+        let mut query = QueryBuilder::new("SELECT ");
+        query.push(self.name());
         query
     }
 
@@ -185,6 +218,11 @@ impl Walk {
             Path::Site(site) => query
                 .push(" FROM devices d INDEXED BY devices_by_site WHERE d.site = ")
                 .push_bind(site.clone()),
+            Path::Group(group) => query
+                .push(
+                    " FROM group_members m CROSS JOIN devices d ON d.endpoint = m.endpoint WHERE m.group_id = ",
+                )
+                .push_bind(group.0),
             Path::Tag(key, value) => query
                 .push(
                     " FROM device_tags t INDEXED BY device_tags_by_value CROSS JOIN devices d ON d.id = t.device_id \
@@ -205,12 +243,14 @@ impl Walk {
     ) {
         let after = after.unwrap_or_default();
         let from = if *self.prefix > *after { " >= " } else { " > " };
-        query.push(" AND d.endpoint").push(from);
+        query.push(" AND ").push(self.name()).push(from);
         query.push_bind(self.prefix.as_str().max(after).to_owned());
         if let Some(end) = end {
-            query.push(" AND d.endpoint <= ").push_bind(end.to_owned());
+            query.push(" AND ").push(self.name()).push(" <= ");
+            query.push_bind(end.to_owned());
         } else if let Some(end) = behind(&self.prefix) {
-            query.push(" AND d.endpoint < ").push_bind(end);
+            query.push(" AND ").push(self.name()).push(" < ");
+            query.push_bind(end);
         }
     }
 

@@ -14,7 +14,7 @@ use crate::{
     },
     ledger::WakeUps,
     store::{
-        DeviceFilter,
+        DeviceFilter, GroupId, Groups as _, NewGroup, NewMembers,
         sqlite::{rhythm, walk::Walk},
     },
 };
@@ -115,6 +115,13 @@ async fn the_database_lets_through_whom_the_filter_does() {
         insert(&store, device).await;
     }
     devices.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
+    let members = devices.iter().step_by(2).map(|it| it.endpoint.clone());
+    let group = NewGroup {
+        name: "half".to_owned(),
+        members: NewMembers::Listed(members.collect()),
+        created_at: T0,
+    };
+    let group = store.add_group(&group).await.unwrap().id;
     let mut some = 0;
     for _ in 0..500 {
         let filter = random::filter().new_tree(&mut runner).unwrap().current();
@@ -131,8 +138,16 @@ async fn the_database_lets_through_whom_the_filter_does() {
         assert_eq!((&found, page.next), (&expected, None), "{text}");
         let stepped = step_by_step(&store, of(filter.clone())).await;
         assert_eq!(stepped, (expected.clone(), expected.len() as u64), "{text}");
-        let count = store.count_devices(&of(filter)).await.unwrap();
+        let count = store.count_devices(&of(filter.clone())).await.unwrap();
         assert_eq!(count, expected.len() as u64, "{text}");
+        let half: Vec<String> = (devices.iter().step_by(2))
+            .filter(|device| filter.matches(*device, T0))
+            .map(|device| device.endpoint.clone())
+            .collect();
+        let mut in_group = of(filter);
+        in_group.group = Some(group);
+        let stepped = step_by_step(&store, in_group).await;
+        assert_eq!(stepped, (half.clone(), half.len() as u64), "{text}");
     }
     assert!(some > 200, "{some} filters let some through and others not");
 }
@@ -195,6 +210,32 @@ async fn a_search_goes_along_an_index_and_sorts_few() {
             let sorts_tags = text.contains("tag.") && offences == ["USE TEMP B-TREE FOR ORDER BY"];
             assert!(offences.is_empty() || sorts_tags, "{text}: {offences:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn the_members_of_a_list_are_found_in_order() {
+    let (store, _dir) = open().await;
+    let mut conn = store.writer.acquire().await.unwrap();
+    let filter = DeviceFilter {
+        group: Some(GroupId(1)),
+        ..of(Filter::parse("product==p;site==s;tag.k==v").unwrap())
+    };
+    let walk = Walk::of(&mut conn, filter).await.unwrap();
+    for query in [
+        walk.end_statement(Some("a")),
+        walk.find_statement(None, Some("z"), 9),
+    ] {
+        let sql = query.sql().as_str().to_owned();
+        let plan = plans::plan(&mut conn, &sql).await.unwrap();
+        assert!(
+            plan[0].contains("PRIMARY KEY (group_id=? AND endpoint>?"),
+            "{plan:?}"
+        );
+        assert_eq!(
+            offences(&mut conn, &sql).await.unwrap(),
+            Vec::<String>::new()
+        );
     }
 }
 

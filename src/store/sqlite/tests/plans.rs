@@ -8,10 +8,11 @@ use crate::store::DeviceFilter;
 
 /// Tables that have ten thousand rows at most, lists that are parameters of a statement, and what a statement in a
 /// statement has found, which is looked at by itself.
-const SMALL: [&str; 8] = [
+const SMALL: [&str; 9] = [
     "found",
     "w",
     "webhooks",
+    "device_groups",
     "j",
     "v",
     "json_each",
