@@ -316,7 +316,7 @@ pub(super) async fn known_group(
 
 /// List devices, ordered by endpoint name.
 ///
-/// With a filter a page may have fewer items than `limit`, or none, although others follow (`next_cursor` is not `null`): some
+/// With a filter a page may have fewer items than `limit`, or none, although others follow (`next_cursor` is not `null`): a
 /// hundred thousand devices are looked at for a page, and no more.
 #[utoipa::path(get, path = "/v1/devices", operation_id = "list_devices", tag = "devices", params(ListParams),
     responses(

@@ -33,7 +33,7 @@ impl Display for Comparison {
                     self.negated,
                     claim,
                     |text, f| value(f, &[text]),
-                    |it, f| it.fmt(f),
+                    Display::fmt,
                 )
             }
             Claim::Number(field, claim) => {
@@ -103,7 +103,7 @@ impl Display for Pattern {
 
 /// Writes parts with stars between them, bare or in quotes, whichever is shorter.
 fn value(f: &mut fmt::Formatter<'_>, parts: &[impl AsRef<str>]) -> fmt::Result {
-    let escaped = |set: fn(char) -> bool| {
+    let count = |set: fn(char) -> bool| {
         let parts = parts.iter();
         parts
             .flat_map(|part| part.as_ref().chars())
@@ -111,7 +111,7 @@ fn value(f: &mut fmt::Formatter<'_>, parts: &[impl AsRef<str>]) -> fmt::Result {
             .count()
     };
     let empty = parts.len() == 1 && parts.iter().all(|part| part.as_ref().is_empty());
-    let bare = !empty && escaped(ESCAPED_BARE) <= 2 + escaped(ESCAPED_QUOTED);
+    let bare = !empty && count(ESCAPED_BARE) <= 2 + count(ESCAPED_QUOTED);
     let escapes = if bare { ESCAPED_BARE } else { ESCAPED_QUOTED };
     let quote = if bare { "" } else { "'" };
     f.write_str(quote)?;

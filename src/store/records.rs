@@ -232,7 +232,7 @@ pub struct DeviceUpgrade {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DevicePage {
     /// The devices, ordered by endpoint name. They may be few, or none, although others follow: a filter that lets few
-    /// through is not asked about more than some hundred thousand devices for a page.
+    /// through is not asked about more than a hundred thousand devices for a page.
     pub items: Vec<DeviceDetail>,
     /// The endpoint name after which the next page starts; `None` when this is the last one.
     pub next: Option<String>,

@@ -16,8 +16,8 @@ use crate::{
     clock::UtcMillis,
     ledger::{TaskId, TaskState},
     store::{
-        CreateTaskError, DeviceFilter, NewTask, NewWebhook, PackageRecord, Selection, StoreError,
-        TaskRecord, UpgradeState,
+        CreateTaskError, DeviceFilter, GroupId, NewTask, NewWebhook, PackageRecord, Selection,
+        StoreError, TaskRecord, UpgradeState,
     },
 };
 
@@ -82,6 +82,9 @@ impl SqliteStore {
         drop(reader);
         let start_at = new.start_at.unwrap_or(new.created_at).max(new.created_at);
         let mut tx = self.write(CREATING).await?;
+        if let Selection::Group(group) = new.selection {
+            check_group(&mut tx, group).await?; // from here on it is not removed
+        }
         let mut creation = Creation {
             task: insert_hidden(&mut tx, new, start_at)
                 .await
@@ -140,15 +143,15 @@ impl Creation<'_> {
                 )
             };
         }
-        let list = match &self.remaining {
+        let named = match &self.remaining {
             Remaining::Listed(endpoints, from) => {
                 Some(json_list(endpoints.iter().skip(*from).take(PART as usize)))
             }
             Remaining::Found(_, found) => Some(json_list(&found.endpoints)),
             Remaining::OfProduct(_) => None,
         };
-        let query = match (&self.remaining, list) {
-            (Remaining::Listed(..) | Remaining::Found(..), list) => {
+        let query = match (&self.remaining, named) {
+            (Remaining::Listed(..) | Remaining::Found(..), named) => {
                 sqlx::query(insert!(
                     "FROM json_each(?5) j CROSS JOIN devices d INDEXED BY devices_by_product ON d.endpoint = j.value \
                      WHERE d.removed = 0 AND d.product = ?4 ORDER BY j.id"
@@ -157,7 +160,7 @@ impl Creation<'_> {
                 .bind(self.start_at.0)
                 .bind(self.created_at.0)
                 .bind(&self.product)
-                .bind(list)
+                .bind(named)
             }
             (Remaining::OfProduct(after), _) => sqlx::query(insert!(
                 "FROM devices d WHERE d.removed = 0 AND d.product = ?4 AND d.endpoint > ?5 \
@@ -247,13 +250,17 @@ async fn selected(
     match &new.selection {
         Selection::Filter(given) => filter.filter = Some(given.clone()),
         Selection::Group(group) => {
-            let there = groups::read(conn, *group).await?;
-            there.ok_or(CreateTaskError::GroupNotFound(*group))?;
+            check_group(conn, *group).await?;
             filter.group = Some(*group);
         }
         Selection::Devices(_) | Selection::Product(_) | Selection::All => {}
     }
     Ok(filter)
+}
+
+async fn check_group(conn: &mut SqliteConnection, group: GroupId) -> Result<(), CreateTaskError> {
+    let there = groups::read(conn, group).await?;
+    there.map_or(Err(CreateTaskError::GroupNotFound(group)), |_| Ok(()))
 }
 
 /// A hidden task is stopped for everybody who does not ask whether it is hidden.

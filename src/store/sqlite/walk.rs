@@ -12,7 +12,7 @@ use crate::{
 const DOING: &str = "looking for devices";
 
 /// Rows that a step looks at, where a filter has few comparisons.
-const ROWS: u32 = 200_000;
+const ROWS: u32 = 100_000;
 /// Comparisons that so many rows are made for; twice as many halve the rows.
 const FEW: usize = 8;
 /// Rows with a tag that are sorted; where there are more, some are found soon enough along another index.
