@@ -175,7 +175,8 @@ fn errors_say_where_and_what_is_expected() {
 
 #[test]
 fn what_is_larger_than_a_filter_may_be_is_refused() {
-    let bounds: [(fn(usize) -> String, usize, &str); 5] = [
+    type OfSize = fn(usize) -> String;
+    let bounds: [(OfSize, usize, &str); 5] = [
         (
             |n| format!("site=={}", "x".repeat(n - 6)),
             MAX_CHARACTERS,

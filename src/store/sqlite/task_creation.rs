@@ -107,6 +107,17 @@ impl SqliteStore {
 }
 
 impl Remaining<'_> {
+    /// The next devices by their names, where these are known.
+    fn named(&self) -> Option<String> {
+        match self {
+            Self::Listed(endpoints, from) => {
+                Some(json_list(endpoints.iter().skip(*from).take(PART as usize)))
+            }
+            Self::Found(_, found) => Some(json_list(&found.endpoints)),
+            Self::OfProduct(_) => None,
+        }
+    }
+
     /// Looks for the next devices, which may take long: the writer is left to others meanwhile.
     async fn find_next(&mut self, store: &SqliteStore) -> Result<(), StoreError> {
         if let Self::Found(walk, found) = self {
@@ -143,15 +154,8 @@ impl Creation<'_> {
                 )
             };
         }
-        let named = match &self.remaining {
-            Remaining::Listed(endpoints, from) => {
-                Some(json_list(endpoints.iter().skip(*from).take(PART as usize)))
-            }
-            Remaining::Found(_, found) => Some(json_list(&found.endpoints)),
-            Remaining::OfProduct(_) => None,
-        };
-        let query = match (&self.remaining, named) {
-            (Remaining::Listed(..) | Remaining::Found(..), named) => {
+        let query = match &self.remaining {
+            Remaining::Listed(..) | Remaining::Found(..) => {
                 sqlx::query(insert!(
                     "FROM json_each(?5) j CROSS JOIN devices d INDEXED BY devices_by_product ON d.endpoint = j.value \
                      WHERE d.removed = 0 AND d.product = ?4 ORDER BY j.id"
@@ -160,9 +164,9 @@ impl Creation<'_> {
                 .bind(self.start_at.0)
                 .bind(self.created_at.0)
                 .bind(&self.product)
-                .bind(named)
+                .bind(self.remaining.named())
             }
-            (Remaining::OfProduct(after), _) => sqlx::query(insert!(
+            Remaining::OfProduct(after) => sqlx::query(insert!(
                 "FROM devices d WHERE d.removed = 0 AND d.product = ?4 AND d.endpoint > ?5 \
                  ORDER BY d.endpoint LIMIT ?6"
             ))
