@@ -11,6 +11,7 @@ pub mod coap;
 pub mod config;
 pub mod dtls;
 pub mod engine;
+pub mod filter;
 pub mod health;
 pub mod ledger;
 pub mod lwm2m;

@@ -122,6 +122,7 @@ async fn devices(fleet: &Fleet, store: &SqliteStore, limit: u32, figures: &mut F
             product,
             registered,
             prefix,
+            ..DeviceFilter::default()
         };
         let times = times(SAMPLES, async |random| {
             let after = endpoint(random % fleet.devices);

@@ -27,6 +27,17 @@ pub(super) fn complete(api: &utoipa::openapi::OpenApi) -> Value {
         {"required": ["tags"], "properties": {"tags": {"minProperties": 1}}},
     ]);
     describe_time_zones(&mut api);
+    api["components"]["schemas"]["UpdateGroup"]["anyOf"] = json!([
+        {"required": ["name"], "properties": {"name": {"type": "string"}}},
+        {"required": ["filter"], "properties": {"filter": {"type": "string"}}},
+        {"required": ["add"], "properties": {"add": {"type": "array"}}},
+        {"required": ["remove"], "properties": {"remove": {"type": "array"}}},
+    ]);
+    // A group is a list or a filter.
+    api["components"]["schemas"]["AddGroup"]["anyOf"] = json!([
+        {"properties": {"devices": {"type": "null"}}},
+        {"properties": {"filter": {"type": "null"}}},
+    ]);
     api
 }
 
@@ -60,11 +71,12 @@ fn webhooks() -> Map<String, Value> {
 }
 
 /// Each list, as its cursors begin, and what ends them.
-const CURSORS: [(&str, &str, &str); 10] = [
+const CURSORS: [(&str, &str, &str); 11] = [
     ("/v1/packages", "packages", NUMBER),
     ("/v1/devices", "devices", TEXT),
     ("/v1/devices/{endpoint}/upgrades", "device-upgrades", NUMBER),
     ("/v1/exclusions", "exclusions", TEXT),
+    ("/v1/groups", "groups", NUMBER),
     ("/v1/tasks", "tasks", NUMBER),
     ("/v1/tasks/{id}/upgrades", "upgrades", NUMBER),
     ("/v1/upgrades", "newest-upgrades", NUMBER),
@@ -135,7 +147,7 @@ fn name_problems(api: &mut Value) {
     }
 }
 
-/// The devices of a task are named in one of three ways.
+/// The devices of a task are named in one of five ways.
 fn split_create_task(api: &mut Value) {
     let schemas = &mut api["components"]["schemas"];
     let base = schemas["CreateTask"].clone();
@@ -143,11 +155,15 @@ fn split_create_task(api: &mut Value) {
         ("CreateTaskForDevices", "devices", json!({"minItems": 1})),
         ("CreateTaskForProduct", "product", json!({})),
         ("CreateTaskForAll", "all", json!({"enum": [true]})),
+        ("CreateTaskForFilter", "filter", json!({})),
+        ("CreateTaskForGroup", "group", json!({})),
     ];
     let kinds = [
         ("devices", "array"),
         ("product", "string"),
         ("all", "boolean"),
+        ("filter", "string"),
+        ("group", "integer"),
     ];
     let mut forms = Vec::new();
     for (name, way, rule) in ways {

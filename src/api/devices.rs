@@ -2,6 +2,7 @@
 
 pub(super) mod add;
 mod attributes;
+pub(super) mod count;
 mod csv;
 mod psk;
 pub(super) mod unknown;
@@ -24,23 +25,26 @@ use psk::{PskBody, PskUpdate};
 use super::{
     ApiState,
     extract::{self, Fields, ListBody, Paging, Path, Query},
+    groups,
     heard::LastHeard,
     problem::Problem,
 };
 use crate::{
     config::check_product_name,
+    filter::Filter,
     ledger::{Appointment, CoverageReading, CoverageSource, QueueMode, Registration, WakeUps},
-    store::{DeviceDetail, DeviceFilter, DeviceUpdate, Page},
+    store::{DeviceDetail, DeviceFilter, DeviceUpdate, GroupId},
 };
 
 /// A device that was added may register when the answer says so; the rollout takes milliseconds.
 const ENGINE_KNOWS_WITHIN: Duration = Duration::from_secs(2);
 
-/// The path of a device whose name may be added. `/v1/devices/unknown` is a list: a device of that name is reached with an
-/// escaped letter (RFC 3986 §2.1).
+/// The path of a device whose name may be added. `/v1/devices/unknown` is a list and `/v1/devices/count` a number: devices of
+/// these names are reached with an escaped letter (RFC 3986 §2.1).
 pub(crate) fn path(endpoint: &str) -> String {
     let segment = match endpoint {
         "unknown" => "%75nknown",
+        "count" => "%63ount",
         endpoint => endpoint,
     };
     format!("/v1/devices/{segment}")
@@ -302,6 +306,17 @@ pub(super) struct ListParams {
     registered: Option<bool>,
     /// Only devices whose endpoint name begins so.
     q: Option<String>,
+    /// Only devices that this lets through: RSQL, such as `site==north*;version<V2`, up to 4,096 characters
+    /// (docs/fleet-and-filters.md). When a device was heard last, as `last_heard` asks, is known only as it is stored, which
+    /// may be hours before the truth.
+    #[param(
+        max_length = 4096,
+        format = "rsql",
+        example = "site==north*;version<V2"
+    )]
+    filter: Option<String>,
+    /// Only devices that belong to the group of this number.
+    group: Option<i64>,
     /// Items in the answer, 1 to 1000; 100 when not given.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
@@ -309,11 +324,34 @@ pub(super) struct ListParams {
     cursor: Option<String>,
 }
 
+/// Reads a filter. An error says at which character it ceases to be one.
+pub(super) fn parse_filter(text: &str) -> Result<Filter, Problem> {
+    Filter::parse(text).map_err(|error| Problem::field("filter", error))
+}
+
+/// The group, if there is one of that number.
+pub(super) async fn known_group(
+    state: &ApiState,
+    group: Option<i64>,
+) -> Result<Option<GroupId>, Problem> {
+    let group = group.map(GroupId);
+    if let Some(group) = group {
+        groups::known(state, group).await?;
+    }
+    Ok(group)
+}
+
 /// List devices, ordered by endpoint name.
+///
+/// With a filter a page may have fewer items than `limit`, or none, although others follow (`next_cursor` is not `null`): a
+/// hundred thousand devices are looked at for a page, and no more.
 #[utoipa::path(get, path = "/v1/devices", operation_id = "list_devices", tag = "devices", params(ListParams),
     responses(
         (status = 200, description = "A page", body = ListBody<DeviceBody>),
         (status = 400, description = "A parameter is unknown or of the wrong type", body = Problem),
+        (status = 404, description = "There is no such group", body = Problem),
+        (status = 422, description = "A parameter is out of range, or the filter is none: the detail says at which \
+            character, and what is expected there", body = Problem),
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
@@ -324,6 +362,9 @@ pub(super) async fn list(
         product: params.product,
         registered: params.registered,
         prefix: params.q,
+        filter: params.filter.as_deref().map(parse_filter).transpose()?,
+        group: known_group(&state, params.group).await?,
+        now: state.now(),
     };
     let after: Option<String> = paging.after("devices")?;
     let page = state
@@ -331,19 +372,15 @@ pub(super) async fn list(
         .devices(&filter, after.as_deref(), paging.limit()?)
         .await?;
     let heard = LastHeard::of_page(&state, &page.items).await;
-    let page = Page {
-        items: page.items.into_iter().zip(heard).collect(),
-        more: page.more,
-    };
-    let key = |(detail, _): &(DeviceDetail, LastHeard)| detail.device.endpoint.clone();
-    let body = |(detail, heard)| DeviceBody::new(detail, heard);
-    Ok(Json(ListBody::new(page, "devices", key, body)))
+    let items = page.items.into_iter().zip(heard);
+    let items = items.map(|(detail, heard)| DeviceBody::new(detail, heard));
+    Ok(Json(ListBody::after(items, "devices", page.next)))
 }
 
 /// A device.
 #[utoipa::path(get, path = "/v1/devices/{endpoint}", operation_id = "get_device", tag = "devices",
-    params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded; `%75nknown` for a device \
-        that is called `unknown`")),
+    params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded; with `%75nknown` and \
+        `%63ount` for devices that are called `unknown` and `count`")),
     responses(
         (status = 200, description = "The device", body = DeviceBody),
         (status = 404, description = "There is no such device", body = Problem),
@@ -401,8 +438,8 @@ pub(super) struct UpdateDevice {
 ///
 /// Upgrades that wait or run go on with the package they have.
 #[utoipa::path(patch, path = "/v1/devices/{endpoint}", operation_id = "update_device", tag = "devices", request_body = UpdateDevice,
-    params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded; `%75nknown` for a device \
-        that is called `unknown`")),
+    params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded; with `%75nknown` and \
+        `%63ount` for devices that are called `unknown` and `count`")),
     responses(
         (status = 200, description = "The device", body = DeviceBody),
         (status = 400, description = "The path is not UTF-8, or the body is not JSON", body = Problem),
@@ -478,8 +515,8 @@ fn to_update(
 /// Its upgrades end as failed (`device_removed`). When it registers again it is refused or, where registration
 /// is open, added anew as a device of product `default`.
 #[utoipa::path(delete, path = "/v1/devices/{endpoint}", operation_id = "remove_device", tag = "devices",
-    params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded; `%75nknown` for a device \
-        that is called `unknown`")),
+    params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded; with `%75nknown` and \
+        `%63ount` for devices that are called `unknown` and `count`")),
     responses(
         (status = 204, description = "Removed"),
         (status = 404, description = "There is no such device", body = Problem),

@@ -300,6 +300,18 @@ impl<T> ListBody<T> {
             next_cursor,
         }
     }
+
+    /// The answer with these items of the list named `list`, whose next page starts after `next`.
+    pub(super) fn after<K: CursorKey>(
+        items: impl IntoIterator<Item = T>,
+        list: &str,
+        next: Option<K>,
+    ) -> Self {
+        Self {
+            items: items.into_iter().collect(),
+            next_cursor: next.map(|next| hex::encode(format!("{list} {}", next.to_string()))),
+        }
+    }
 }
 
 /// Collects what is wrong with several fields, so that all of it is told at once.

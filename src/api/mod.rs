@@ -10,6 +10,7 @@ mod devices;
 mod events;
 mod exclusions;
 mod extract;
+mod groups;
 mod heard;
 mod middleware;
 mod operations;
@@ -126,9 +127,12 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(packages::get, packages::delete))
         .routes(routes!(devices::add::add, devices::list))
         .routes(routes!(devices::unknown::list))
+        .routes(routes!(devices::count::count))
         .routes(routes!(devices::get, devices::update, devices::remove))
         .routes(routes!(exclusions::add, exclusions::list))
         .routes(routes!(exclusions::end))
+        .routes(routes!(groups::add, groups::list))
+        .routes(routes!(groups::get, groups::update, groups::remove))
         .routes(routes!(tasks::create, tasks::list))
         .routes(routes!(tasks::get, tasks::delete, tasks::changes::update))
         .routes(routes!(tasks::stop))

@@ -32,6 +32,7 @@ use crate::notify::{TaskEvent, UpgradeEvent};
     tags(
         (name = "packages", description = "Software packages"),
         (name = "devices", description = "The inventory, and what devices reported"),
+        (name = "groups", description = "Lists of devices, and filters, under a name"),
         (name = "tasks", description = "Batch upgrades"),
         (name = "upgrades", description = "One device's upgrade within a task"),
         (name = "cells", description = "Who upgrades and who waits in a cell"),

@@ -69,23 +69,26 @@ impl FieldError {
 }
 
 /// The words after `urn:cellwise:problem:` that tell what kind of problem it is.
-const KINDS: [&str; 36] = [
+const KINDS: [&str; 40] = [
     "bad-parameter",
     "bad-path",
     "changed-meanwhile",
     "device-exists",
     "disk-full",
     "empty-package",
+    "group-in-use",
     "identity-taken",
     "internal",
     "invalid-field",
     "malformed-json",
     "method-not-allowed",
+    "name-taken",
     "no-credential-key",
     "no-devices",
     "no-such-path",
     "not-found",
     "not-ready",
+    "other-kind-of-group",
     "other-product",
     "package-in-use",
     "package-indistinct",
@@ -97,6 +100,7 @@ const KINDS: [&str; 36] = [
     "task-held",
     "task-running",
     "too-large",
+    "too-many-groups",
     "too-many-requests",
     "too-many-segments",
     "too-many-streams",

@@ -5,8 +5,8 @@ use axum::http::StatusCode;
 use super::{extract::too_large, problem::Problem};
 use crate::store::{
     AddWebhookError, CancelUpgradeError, ChangeTaskError, CreateTaskError, DeletePackageError,
-    DeleteTaskError, FileError, InsertPackageError, StopTaskError, StoreError, UpdateDeviceError,
-    UploadError,
+    DeleteTaskError, FileError, GroupError, InsertPackageError, StopTaskError, StoreError,
+    UpdateDeviceError, UploadError,
 };
 
 /// What failed for a moment is worth another try.
@@ -88,6 +88,7 @@ impl From<CreateTaskError> for Problem {
         const OTHER_PRODUCT: &str = "The package is of another product";
         match error {
             CreateTaskError::PackageNotFound(_) => Self::not_found(error).about("package_id"),
+            CreateTaskError::GroupNotFound(_) => Self::not_found(error).about("group"),
             CreateTaskError::PackageSuperseded { .. } => {
                 let title = "There is a newer package of that version";
                 Self::conflict("package-superseded", title, error)
@@ -132,6 +133,31 @@ impl From<ChangeTaskError> for Problem {
             ),
             ChangeTaskError::Stop(error) => error.into(),
             ChangeTaskError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<GroupError> for Problem {
+    fn from(error: GroupError) -> Self {
+        match error {
+            GroupError::NotFound(_) => Self::not_found(error),
+            GroupError::NameTaken { .. } => {
+                Self::conflict("name-taken", "Another group has the name", error).about("name")
+            }
+            GroupError::TooMany => {
+                Self::conflict("too-many-groups", "There are too many groups", error)
+            }
+            GroupError::UnknownDevices { .. } => {
+                Self::conflict("unknown-devices", "Devices are not known", error)
+            }
+            GroupError::IsList(_) | GroupError::IsFilter(_) => {
+                let title = "The group is of another kind";
+                Self::conflict("other-kind-of-group", title, error)
+            }
+            GroupError::InUse { .. } => {
+                Self::conflict("group-in-use", "Tasks use the group", error)
+            }
+            GroupError::Store(error) => error.into(),
         }
     }
 }

@@ -24,8 +24,11 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
+    filter::Filter,
     ledger::{PackageId, Reasons, RetryPolicy, TaskId, TaskState},
-    store::{Approval, CreateTaskError, NewTask, Overlaps, Selection, TaskRecord, UpgradeState},
+    store::{
+        Approval, CreateTaskError, GroupId, NewTask, Overlaps, Selection, TaskRecord, UpgradeState,
+    },
     task::{HoldReason, Stand, TaskRules, Windows},
     wording,
 };
@@ -282,7 +285,7 @@ fn shown(state: &ApiState, task: TaskRecord) -> Response {
     TaskBody::new(task, state.now()).into_response()
 }
 
-/// A task to be created. Exactly one of `devices`, `product` and `all` says for whom.
+/// A task to be created. Exactly one of `devices`, `product`, `all`, `filter` and `group` says for whom.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CreateTask {
@@ -303,6 +306,17 @@ pub(super) struct CreateTask {
     product: Option<String>,
     /// `true`: all devices of the package's product.
     all: Option<bool>,
+    /// The devices of the package's product that this lets through now: RSQL, up to 4,096 characters
+    /// (docs/fleet-and-filters.md).
+    #[schema(
+        max_length = 4096,
+        format = "rsql",
+        example = "site==north*;version<V2"
+    )]
+    filter: Option<String>,
+    /// The devices of the package's product that belong to the group of this number now.
+    #[serde(default, deserialize_with = "extract::optional_whole")]
+    group: Option<i64>,
     /// When it starts, RFC 3339, at most a year ahead; at once when not given. What is past by more than five minutes is
     /// refused.
     #[schema(format = "date-time", example = "2027-03-01T02:00:00Z", format = DateTime)]
@@ -337,7 +351,7 @@ pub(super) struct CreateTask {
     responses(
         (status = 201, description = "Created; it runs, or waits for its time", body = CreatedTask,
             headers(("Location" = String, description = "Path of the task"))),
-        (status = 404, description = "There is no such package", body = Problem),
+        (status = 404, description = "There is no such package, or no such group", body = Problem),
         (status = 409, description = "Devices are unknown, of another product, or there are none, or none that is not excluded; there is a newer package of \
             that version; there are too many webhooks", body = Problem),
     ))]
@@ -382,7 +396,7 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], body).into_response())
 }
 
-fn to_task(body: CreateTask, now: UtcMillis) -> Result<NewTask, Problem> {
+fn to_task(mut body: CreateTask, now: UtcMillis) -> Result<NewTask, Problem> {
     let mut fields = Fields::default();
     let name_len = body.name.chars().count();
     fields.check(
@@ -390,15 +404,7 @@ fn to_task(body: CreateTask, now: UtcMillis) -> Result<NewTask, Problem> {
         (1..=MAX_NAME).contains(&name_len) && !body.name.chars().any(char::is_control),
         format!("a name has 1 to {MAX_NAME} characters and no control characters"),
     );
-    let selection = fields.take(
-        "devices",
-        match (body.devices, body.product, body.all) {
-            (Some(devices), None, None) => Ok(Selection::Devices(devices)),
-            (None, Some(product), None) => Ok(Selection::Product(product)),
-            (None, None, Some(true)) => Ok(Selection::All),
-            _ => Err("give exactly one of devices, product and all (which can only be true)"),
-        },
-    );
+    let selection = selection(&mut body, &mut fields);
     if let Some(Selection::Devices(devices)) = &selection {
         fields.check("devices", !devices.is_empty(), "name at least one device");
     }
@@ -437,6 +443,32 @@ fn to_task(body: CreateTask, now: UtcMillis) -> Result<NewTask, Problem> {
         webhook: None,
         created_at: now,
     })
+}
+
+/// For whom it is; nothing when that is wrong.
+fn selection(body: &mut CreateTask, fields: &mut Fields) -> Option<Selection> {
+    let given = [
+        body.devices.is_some(),
+        body.product.is_some(),
+        body.all.is_some(),
+        body.filter.is_some(),
+        body.group.is_some(),
+    ];
+    fields.check(
+        "devices",
+        given.into_iter().filter(|given| *given).count() == 1 && body.all != Some(false),
+        "give exactly one of devices, product, all (which can only be true), filter and group",
+    );
+    let filter = match &body.filter {
+        Some(text) => fields.take("filter", Filter::parse(text)),
+        None => None,
+    };
+    let group = body.group.map(|group| Selection::Group(GroupId(group)));
+    (body.devices.take().map(Selection::Devices))
+        .or(body.product.take().map(Selection::Product))
+        .or(body.all.map(|_| Selection::All))
+        .or(filter.map(Selection::Filter))
+        .or(group)
 }
 
 fn parse_start(text: &str, now: UtcMillis) -> Result<UtcMillis, String> {

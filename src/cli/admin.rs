@@ -4,7 +4,8 @@ use clap::Subcommand;
 
 use super::{
     cell::CellCommand, client::CommandError, device::DeviceCommand, exclusion::ExclusionCommand,
-    package::PackageCommand, task::TaskCommand, upgrade::UpgradeCommand, webhook::WebhookCommand,
+    group::GroupCommand, package::PackageCommand, task::TaskCommand, upgrade::UpgradeCommand,
+    webhook::WebhookCommand,
 };
 
 /// What an operator does with a running server.
@@ -19,6 +20,9 @@ pub enum AdminCommand {
     /// Exclude devices from upgrades.
     #[command(subcommand)]
     Exclusion(ExclusionCommand),
+    /// Keep lists of devices, and filters, under a name.
+    #[command(subcommand)]
+    Group(GroupCommand),
     /// Create, watch and stop upgrade tasks.
     #[command(subcommand)]
     Task(TaskCommand),
@@ -43,6 +47,7 @@ impl AdminCommand {
             Self::Package(command) => command.run(out),
             Self::Device(command) => command.run(out),
             Self::Exclusion(command) => command.run(out),
+            Self::Group(command) => command.run(out),
             Self::Task(command) => command.run(out),
             Self::Cell(command) => command.run(out),
             Self::Upgrade(command) => command.run(out),

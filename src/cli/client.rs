@@ -160,7 +160,7 @@ pub(super) fn segment(text: &str) -> String {
 /// The path of a device.
 pub(super) fn device_path(endpoint: &str) -> String {
     match endpoint {
-        "unknown" => api::device_path(endpoint),
+        "unknown" | "count" => api::device_path(endpoint),
         endpoint => format!("/v1/devices/{}", segment(endpoint)),
     }
 }

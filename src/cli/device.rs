@@ -35,6 +35,8 @@ pub enum DeviceCommand {
     Set(set::SetArgs),
     /// List devices, ordered by endpoint name.
     List(ListArgs),
+    /// Count devices.
+    Count(CountArgs),
     /// Show a device: its registration, its coverage, and its upgrades.
     Show(show::ShowArgs),
     /// Remove devices. Their upgrades end as failed.
@@ -77,6 +79,24 @@ pub struct AddArgs {
 /// `cellwise device list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
+    #[command(flatten)]
+    choice: Choice,
+    #[command(flatten)]
+    list: list::ListArgs<100>,
+}
+
+/// `cellwise device count`.
+#[derive(Debug, Args)]
+pub struct CountArgs {
+    #[command(flatten)]
+    choice: Choice,
+    #[command(flatten)]
+    result: ResultArgs,
+}
+
+/// Which devices.
+#[derive(Debug, Args)]
+struct Choice {
     /// Only devices of this product.
     #[arg(long)]
     product: Option<String>,
@@ -86,8 +106,39 @@ pub struct ListArgs {
     /// Only devices whose endpoint name begins so.
     #[arg(long, value_name = "TEXT")]
     prefix: Option<String>,
-    #[command(flatten)]
-    list: list::ListArgs<100>,
+    /// Only devices that this lets through, such as 'site==north*;version<V2': docs/fleet-and-filters.md has the language.
+    #[arg(long, value_name = "RSQL")]
+    filter: Option<String>,
+    /// Only devices that belong to the group of this number.
+    #[arg(long, value_name = "ID")]
+    group: Option<i64>,
+}
+
+impl Choice {
+    /// As the API's parameters.
+    fn query(&self) -> Vec<(&'static str, String)> {
+        let parameters = [
+            ("product", self.product.clone()),
+            ("registered", self.registered.map(|it| it.to_string())),
+            ("q", self.prefix.clone()),
+            ("filter", self.filter.clone()),
+            ("group", self.group.map(|it| it.to_string())),
+        ];
+        let given = |(name, value)| Some((name, value?));
+        parameters.into_iter().filter_map(given).collect()
+    }
+
+    /// A product that nobody knows may be meant to be another.
+    fn remark_unknown_product(&self, client: &Client) -> Result<(), CommandError> {
+        if let Some(product) = &self.product {
+            let known = similar::products(client)?;
+            if !known.contains(product) {
+                let known = known.iter().map(String::as_str);
+                output::remark(&similar::unknown(product, known));
+            }
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -100,6 +151,11 @@ struct DeviceView {
     last_heard_at: Option<String>,
     last_heard_is_stored: bool,
     upgrade_id: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct CountView {
+    count: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -158,6 +214,7 @@ impl DeviceCommand {
             Self::Add(args) => add(&args, out),
             Self::Set(args) => set::run(&args, out),
             Self::List(args) => list(&args, out),
+            Self::Count(args) => count(&args, out),
             Self::Show(args) => show::run(&args, out),
             Self::Remove(args) => remove(&args, out),
             Self::Unknown(args) => unknown::run(&args, out),
@@ -279,15 +336,6 @@ fn remark_unknown_products(client: &Client, given: &BTreeSet<String>) -> Result<
 
 fn list(args: &ListArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
     let client = Client::new(&args.list.result.api)?;
-    let registered = args.registered.map(|registered| registered.to_string());
-    let query: Vec<(&str, String)> = [
-        ("product", args.product.clone()),
-        ("registered", registered),
-        ("q", args.prefix.clone()),
-    ]
-    .into_iter()
-    .filter_map(|(name, value)| Some((name, value?)))
-    .collect();
     let table = Table {
         headings: [
             "ENDPOINT",
@@ -310,13 +358,24 @@ fn list(args: &ListArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> 
             ]
         },
     };
+    let query = args.choice.query();
     let found = table.list(&args.list, ("/v1/devices", &query), &client, out)?;
-    if let (0, Format::Text, Some(product)) = (found, args.list.result.format, &args.product) {
-        let known = similar::products(&client)?;
-        if !known.contains(product) {
-            let known = known.iter().map(String::as_str);
-            output::remark(&similar::unknown(product, known));
-        }
+    if (found, args.list.result.format) == (0, Format::Text) {
+        args.choice.remark_unknown_product(&client)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn count(args: &CountArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+    let client = Client::new(&args.result.api)?;
+    let answer = client.get("/v1/devices/count", &args.choice.query())?;
+    let view: CountView = client.view(&answer)?;
+    match args.result.format {
+        Format::Json => output::json(out, &answer)?,
+        Format::Text => writeln!(out, "{}", output::counted(view.count, "device"))?,
+    }
+    if (view.count, args.result.format) == (0, Format::Text) {
+        args.choice.remark_unknown_product(&client)?;
     }
     Ok(ExitCode::SUCCESS)
 }

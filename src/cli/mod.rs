@@ -8,6 +8,7 @@ mod client;
 pub mod demo;
 mod device;
 mod exclusion;
+mod group;
 mod list;
 mod output;
 mod package;

@@ -16,7 +16,7 @@ use super::{
 #[derive(Debug, Subcommand)]
 pub enum TaskCommand {
     /// Create a task that upgrades devices with a package.
-    Create(create::CreateArgs),
+    Create(Box<create::CreateArgs>),
     /// Show a task: how many devices are in each state, and of those that wait or have failed why: all of them in a
     /// task of up to 20 devices, some of each state in a larger one.
     Show(ShowArgs),
@@ -70,7 +70,7 @@ impl TaskCommand {
     /// Runs the command.
     pub fn run(self, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
         match self {
-            Self::Create(args) => create::run(args, out),
+            Self::Create(args) => create::run(*args, out),
             Self::Show(args) => show(&args, out),
             Self::List(args) => list(&args, out),
             Self::Stop(args) => stop(&args, out),

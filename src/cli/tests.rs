@@ -2,6 +2,7 @@
 
 mod connection;
 mod devices;
+mod groups;
 mod lists;
 mod tasks;
 

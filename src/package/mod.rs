@@ -4,12 +4,14 @@
 //! it is cut, [`SegmentFrames`] holds the finished frames, built once and shared by every upgrade that serves it.
 
 mod frames;
+mod natural;
 mod pcp;
 mod segmentation;
 mod version;
 
 pub use self::pcp::{PcpOffer, PcpPackage};
 pub use frames::SegmentFrames;
+pub use natural::natural_cmp;
 pub use segmentation::{
     DEFAULT_SEGMENT_SIZE, MAX_SEGMENT_COUNT, Segmentation, SegmentationError, UNSAFE_SEGMENT_SIZE,
 };

@@ -90,7 +90,8 @@ pub trait Agenda: Send + Sync + 'static {
     /// The earliest time after `now` at which a task starts or an upgrade's next attempt is due.
     async fn next_due(&self, now: UtcMillis) -> Result<Option<UtcMillis>, StoreError>;
 
-    /// Ends what a crash interrupted: tasks that were being created or deleted go, tasks that were being stopped are. Only for
+    /// Ends what a crash interrupted: tasks that were being created or deleted go, and groups that were being removed; tasks that
+    /// were being stopped are. Only for
     /// whoever knows that nobody else writes: what looks interrupted may be somebody's work.
     async fn end_interrupted(&self) -> Result<(), StoreError>;
 

@@ -2,7 +2,7 @@ use std::{error::Error, path::PathBuf};
 
 use thiserror::Error;
 
-use super::{AddWebhookError, NewPackage, UpgradeState};
+use super::{AddWebhookError, GroupId, NewPackage, UpgradeState};
 use crate::{
     clock::UtcMillis,
     ledger::{AttributeError, PackageId, TaskId, TaskState, UpgradeId},
@@ -204,6 +204,9 @@ pub enum CreateTaskError {
         /// Since when.
         at: UtcMillis,
     },
+    /// No such group.
+    #[error("there is no group {}", .0.0)]
+    GroupNotFound(GroupId),
     /// The package is for other devices.
     #[error("the package is for product {package:?}, the task names product {task:?}")]
     OtherProduct {
@@ -234,7 +237,9 @@ pub enum CreateTaskError {
         first: Vec<String>,
     },
     /// There is nothing to do.
-    #[error("no device is selected: there is none of product {product:?}, or the list is empty")]
+    #[error(
+        "no device is selected: there is none of product {product:?} that is meant, or the list is empty"
+    )]
     NoDevices {
         /// The package's product.
         product: String,

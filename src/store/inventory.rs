@@ -3,8 +3,8 @@ use std::ops::Range;
 use async_trait::async_trait;
 
 use super::{
-    AddedDevice, DeviceChange, DeviceDetail, DeviceFilter, DeviceUpdate, Excluded, Exclusion,
-    NewDevice, Page, StoreError, StoredPsk, UpdateDeviceError,
+    AddedDevice, DeviceChange, DeviceDetail, DeviceFilter, DevicePage, DeviceUpdate, Excluded,
+    Exclusion, NewDevice, Page, StoreError, StoredPsk, UpdateDeviceError,
 };
 use crate::clock::UtcMillis;
 
@@ -28,7 +28,10 @@ pub trait Inventory: Send + Sync + 'static {
         filter: &DeviceFilter,
         after: Option<&str>,
         limit: u32,
-    ) -> Result<Page<DeviceDetail>, StoreError>;
+    ) -> Result<DevicePage, StoreError>;
+
+    /// How many devices `filter` lets through. Devices that come and go meanwhile may be counted or not.
+    async fn count_devices(&self, filter: &DeviceFilter) -> Result<u64, StoreError>;
 
     /// Changes what an operator may change about a device.
     async fn update_device(

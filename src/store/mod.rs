@@ -1,7 +1,7 @@
 //! What survives a restart: the trait [`Store`], a database in SQLite, one in memory, and the package files.
 //!
-//! A store has six concerns, each a trait. The shards have their changes committed and get their state back after a restart
-//! ([`Ledger`]). An operator's intent is packages ([`Catalog`]), devices ([`Inventory`]) and tasks ([`Agenda`], which also
+//! A store has seven concerns, each a trait. The shards have their changes committed and get their state back after a restart
+//! ([`Ledger`]). An operator's intent is packages ([`Catalog`]), devices ([`Inventory`]), groups of them ([`Groups`]) and tasks ([`Agenda`], which also
 //! tells the reconciler what may begin and what has to be stopped). What became of it is read as upgrades with their timelines
 //! ([`Journal`]) and told as events ([`Events`]). What a change means stands in [`apply`], for every database.
 //!
@@ -16,6 +16,7 @@ pub(crate) mod conformance;
 mod error;
 mod events;
 mod files;
+mod groups;
 mod inventory;
 mod journal;
 mod ledger;
@@ -37,16 +38,20 @@ pub use events::{
 pub use files::{
     Content, FileError, PackageFiles, ReadError, SealedUpload, SweepError, Upload, UploadError,
 };
+pub use groups::{
+    GroupError, GroupId, GroupRecord, GroupUpdate, Groups, MAX_GROUPS, Members, NewGroup,
+    NewMembers,
+};
 pub use inventory::Inventory;
 pub use journal::Journal;
 pub use ledger::Ledger;
 pub use memory::MemoryStore;
 pub use records::{
     AddedDevice, Again, Approval, BatchId, CellRecord, CommitReport, DeletedPackage, DeviceChange,
-    DeviceDetail, DeviceFilter, DeviceUpdate, DeviceUpgrade, Excluded, Exclusion, InsertedPackage,
-    NewDevice, NewPackage, NewTask, OutcomeRecord, Overlap, Overlaps, PackageRecord, Page,
-    QueueRecord, RestoredDevices, Selection, StoredPsk, TaskChange, TaskRecord, TimelineEntry,
-    UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
+    DeviceDetail, DeviceFilter, DevicePage, DeviceUpdate, DeviceUpgrade, Excluded, Exclusion,
+    InsertedPackage, NewDevice, NewPackage, NewTask, OutcomeRecord, Overlap, Overlaps,
+    PackageRecord, Page, QueueRecord, RestoredDevices, Selection, StoredPsk, TaskChange,
+    TaskRecord, TimelineEntry, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
 };
 pub use sqlite::{FILE_NAME, SqliteStore};
 
@@ -55,6 +60,6 @@ pub use sqlite::{FILE_NAME, SqliteStore};
 /// Every operation is atomic: it happened completely, or not at all. One that has returned `Ok` after
 /// writing survives a power failure. Only the cancelling of a stopped task's upgrades may be seen half done; a crash in
 /// between is made up for by [`Agenda::end_interrupted`].
-pub trait Store: Ledger + Catalog + Inventory + Agenda + Journal + Events {}
+pub trait Store: Ledger + Catalog + Inventory + Groups + Agenda + Journal + Events {}
 
-impl<T: Ledger + Catalog + Inventory + Agenda + Journal + Events> Store for T {}
+impl<T: Ledger + Catalog + Inventory + Groups + Agenda + Journal + Events> Store for T {}

@@ -2,9 +2,10 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::NewWebhook;
+use super::{GroupId, NewWebhook};
 use crate::{
     clock::UtcMillis,
+    filter::Filter,
     ledger::{
         AttributeError, Attributes, AttributesChange, CoverageSource, DeviceRecord, Line,
         PackageId, Progress, Reasons, RetryPolicy, Stage, StageChange, StopReason, TaskId,
@@ -262,6 +263,16 @@ pub struct DeviceUpgrade {
     pub version: Version,
 }
 
+/// Part of the list of devices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DevicePage {
+    /// The devices, ordered by endpoint name. They may be few, or none, although others follow: a filter that lets few
+    /// through is not asked about more than a hundred thousand devices for a page.
+    pub items: Vec<DeviceDetail>,
+    /// The endpoint name after which the next page starts; `None` when this is the last one.
+    pub next: Option<String>,
+}
+
 /// Which devices to list.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DeviceFilter {
@@ -271,6 +282,12 @@ pub struct DeviceFilter {
     pub registered: Option<bool>,
     /// Whose endpoint begins so.
     pub prefix: Option<String>,
+    /// Whom this lets through. When a device was heard last it knows only as it is stored, which may be hours before.
+    pub filter: Option<Filter>,
+    /// Who belongs to this group; nobody where there is none of that number.
+    pub group: Option<GroupId>,
+    /// The time that relative times of filters are before.
+    pub now: UtcMillis,
 }
 
 /// Which devices a task upgrades.
@@ -282,6 +299,10 @@ pub enum Selection {
     Product(String),
     /// All devices of the package's product.
     All,
+    /// Those of the package's product that this lets through.
+    Filter(Filter),
+    /// Those of the package's product that belong to this group.
+    Group(GroupId),
 }
 
 /// A task to be created.

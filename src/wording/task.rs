@@ -73,7 +73,9 @@ pub fn not_yet(why: &NotYet) -> String {
         NotYet::DeviceBusy(other) => {
             format!("upgrade {} of the same device has to end first", other.0)
         }
-        NotYet::DeviceExcluded(reason) => format!("the device is excluded from upgrades ({reason})"),
+        NotYet::DeviceExcluded(reason) => {
+            format!("the device is excluded from upgrades ({reason})")
+        }
         NotYet::Rate(per_minute) => format!("the task begins {per_minute} upgrades a minute"),
     }
 }

@@ -4,6 +4,18 @@ use std::{fs, process::Command, time::Duration};
 
 use crate::support::{Server, clean, noise, run, tool};
 
+/// What texts of the format are made of, which no pattern describes.
+const FILTERS: &str = r#"
+import schemathesis
+from hypothesis import strategies as st
+
+comparison = st.sampled_from(["product==meter", "endpoint==urn:*", "version>=V1.9", "cell=in=(1,2)", "registered!=true",
+    "last_heard<-7d", "created>2027-03-01T02:00:00Z", "tag.k==''", "site=out=(a,'b c')"])
+filters = st.recursive(comparison, lambda inner: st.lists(inner, min_size=1, max_size=3).flatmap(
+    lambda parts: st.sampled_from([";", ",", " and ", " or "]).map(lambda joint: "(" + joint.join(parts) + ")")), max_leaves=6)
+schemathesis.openapi.format("rsql", filters)
+"#;
+
 /// schemathesis: positive and negative cases, examples, boundaries, chains of requests. The stream of events has no end, which
 /// it does not expect.
 #[test]
@@ -14,9 +26,12 @@ fn schemathesis_finds_nothing() {
         ("CELLWISE_LOG__FILTER", "error"),
     ]);
     let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("filters.py"), FILTERS).unwrap();
     let mut command = clean(Command::new(tool("python").with_file_name("schemathesis")));
     command
         .current_dir(directory.path())
+        .env("PYTHONPATH", directory.path())
+        .env("SCHEMATHESIS_HOOKS", "filters")
         .args([
             "run",
             &server.api.url("/openapi.json"),

@@ -13,7 +13,7 @@ use std::{
 use source::Source;
 
 /// Every room, from the bottom up, and what it may import of the crate: rooms, or single items of one.
-const ROOMS: [(&str, &[&str]); 25] = [
+const ROOMS: [(&str, &[&str]); 26] = [
     ("clock", &[]),
     // the settings of a product name the kind of its check code
     ("config", &["clock", "package::CheckCodeKind"]),
@@ -23,6 +23,7 @@ const ROOMS: [(&str, &[&str]); 25] = [
     ("strangers", &["clock"]),
     ("signal", &[]),
     ("package", &["clock"]),
+    ("filter", &["clock", "package::natural_cmp"]),
     ("coap", &["clock", "config"]),
     ("lwm2m", &["clock", "config"]),
     (
@@ -57,6 +58,8 @@ const ROOMS: [(&str, &[&str]); 25] = [
             "telemetry",
             "health",
             "package",
+            // which devices are listed, and upgraded by a task
+            "filter",
             // where a registration was made from
             "coap::Peer",
             "task",
@@ -130,6 +133,7 @@ const ROOMS: [(&str, &[&str]); 25] = [
             "health",
             "strangers",
             "package",
+            "filter",
             // what devices may be called
             "lwm2m::check_endpoint",
             "task",
@@ -182,9 +186,9 @@ const ROOMS: [(&str, &[&str]); 25] = [
 ];
 
 /// Here time and datagrams are handed in, and nothing else comes from outside.
-const PURE: [&str; 10] = [
-    "package", "coap", "lwm2m", "ledger", "wording", "task", "upgrade", "session", "engine",
-    "shard",
+const PURE: [&str; 11] = [
+    "package", "filter", "coap", "lwm2m", "ledger", "wording", "task", "upgrade", "session",
+    "engine", "shard",
 ];
 
 /// What pure rooms keep out: the clock, the network, files, threads, the environment, randomness.

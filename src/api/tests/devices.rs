@@ -436,25 +436,21 @@ async fn who_was_refused_is_listed_until_it_is_added() {
 }
 
 #[tokio::test]
-async fn a_device_that_is_called_unknown_is_reached_with_an_escape() {
+async fn a_device_that_is_called_like_a_list_is_reached_with_an_escape() {
     let api = Api::new().await;
-    let added = api
-        .post("/v1/devices", &json!({"endpoint": "unknown"}))
-        .await;
-    assert_eq!(added.header(header::LOCATION), "/v1/devices/%75nknown");
-    let shown = api.get("/v1/devices/%75nknown").await;
-    assert_eq!(shown.body["endpoint"], "unknown");
-    assert_eq!(
-        api.get("/v1/devices/unknown").await.body,
-        json!({"items": []})
-    );
-    let product = json!({"product": "p"}).to_string();
-    let patched = api
-        .json(Method::PATCH, "/v1/devices/%75nknown", &product)
-        .await;
-    assert_eq!(patched.body["product"], "p");
-    let removed = api.delete("/v1/devices/%75nknown").await;
-    assert_eq!(removed.status, StatusCode::NO_CONTENT);
+    for (name, path, list) in [
+        ("unknown", "/v1/devices/%75nknown", json!({"items": []})),
+        ("count", "/v1/devices/%63ount", json!({"count": 1})),
+    ] {
+        let added = api.post("/v1/devices", &json!({"endpoint": name})).await;
+        assert_eq!(added.header(header::LOCATION), path);
+        assert_eq!(api.get(path).await.body["endpoint"], name);
+        assert_eq!(api.get(&format!("/v1/devices/{name}")).await.body, list);
+        let product = json!({"product": "p"}).to_string();
+        let patched = api.json(Method::PATCH, path, &product).await;
+        assert_eq!(patched.body["product"], "p");
+        assert_eq!(api.delete(path).await.status, StatusCode::NO_CONTENT);
+    }
 }
 
 #[tokio::test]
@@ -583,5 +579,61 @@ async fn a_device_s_upgrades_are_listed_also_when_it_is_gone() {
     for wrong in ["limit=0", "cursor=00"] {
         let refused = api.get(&format!("{path}?{wrong}")).await;
         assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    }
+}
+
+#[tokio::test]
+async fn devices_are_listed_and_counted_by_a_filter() {
+    let api = Api::new().await;
+    let devices = json!({"devices": [
+        {"endpoint": "a1", "product": "p"},
+        {"endpoint": "a2", "product": "q"},
+        {"endpoint": "b", "product": "p"},
+    ]});
+    api.post("/v1/devices", &devices).await;
+    let names = async |query: &str| {
+        let answer = api.get(&format!("/v1/devices?{query}")).await;
+        let items = answer.body["items"].as_array().unwrap().clone();
+        let names = items.iter().map(|item| item["endpoint"].as_str().unwrap());
+        let names: Vec<String> = names.map(str::to_owned).collect();
+        let count = api.get(&format!("/v1/devices/count?{query}")).await;
+        assert_eq!(count.body, json!({"count": names.len()}), "{query}");
+        names
+    };
+    assert_eq!(names("filter=endpoint==a*").await, ["a1", "a2"]);
+    assert_eq!(names("filter=endpoint==a*&product=p").await, ["a1"]);
+    assert_eq!(
+        names("filter=product%3D%3Dp%20or%20endpoint==a2")
+            .await
+            .len(),
+        3
+    );
+    assert_eq!(
+        names("filter=created%3E-1h&q=b&registered=false").await,
+        ["b"]
+    );
+    let first = api.get("/v1/devices?filter=product==p&limit=1").await;
+    assert_eq!(first.body["items"][0]["endpoint"], "a1");
+    let cursor = first.body["next_cursor"].as_str().unwrap();
+    let next = api
+        .get(&format!(
+            "/v1/devices?filter=product==p&limit=1&cursor={cursor}"
+        ))
+        .await;
+    assert_eq!(next.body["items"][0]["endpoint"], "b");
+    assert_eq!(next.body["next_cursor"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_faulty_filter_is_told_with_its_place() {
+    let api = Api::new().await;
+    for path in ["/v1/devices", "/v1/devices/count"] {
+        let answer = api
+            .get(&format!("{path}?filter=product==p;cell==abc"))
+            .await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(answer.fields(), ["filter"]);
+        let detail = "filter: at character 18: a whole number is expected for cell";
+        assert!(answer.detail().starts_with(detail), "{answer:?}");
     }
 }

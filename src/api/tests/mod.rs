@@ -6,6 +6,7 @@ mod devices;
 mod events;
 mod everywhere;
 mod exclusions;
+mod groups;
 mod lists;
 mod packages;
 mod ping;

@@ -84,6 +84,13 @@ struct DeviceChoice {
     /// All devices of the package's product.
     #[arg(long)]
     all: bool,
+    /// The devices of the package's product that this lets through, such as 'site==north*;version<V2':
+    /// docs/fleet-and-filters.md has the language.
+    #[arg(long, value_name = "RSQL")]
+    filter: Option<String>,
+    /// The devices of the package's product that belong to the group of this number.
+    #[arg(long, value_name = "ID")]
+    group: Option<i64>,
 }
 
 /// What other tasks do with the same package to the same devices.
@@ -193,6 +200,12 @@ pub(super) fn run(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, Com
 impl DeviceChoice {
     /// The field that says it, and its value.
     fn to_json(&self) -> Result<(&'static str, Value), CommandError> {
+        if let Some(filter) = &self.filter {
+            return Ok(("filter", json!(filter)));
+        }
+        if let Some(group) = self.group {
+            return Ok(("group", json!(group)));
+        }
         Ok(match (&self.devices, &self.devices_file, &self.product) {
             (Some(devices), ..) => ("devices", json!(devices)),
             (None, Some(path), _) => {

@@ -290,3 +290,37 @@ async fn devices_are_excluded_and_let_in_again() {
     let error = shell.error("exclusion remove d1").await;
     assert!(error.contains("device \"d1\" is not excluded"), "{error}");
 }
+
+#[tokio::test]
+async fn devices_are_listed_and_counted_by_a_filter() {
+    let shell = Shell::new().await;
+    shell.text("device add a1 a2 --product meter").await;
+    shell.text("device add b count --product valve").await;
+    let listed = shell
+        .text("device list --filter endpoint==a*;product==meter")
+        .await;
+    let names: Vec<&str> = (listed.lines().skip(1))
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert_eq!(names, ["a1", "a2"]);
+    assert_eq!(shell.text("device count").await, "4 devices\n");
+    let count = shell
+        .text("device count --filter product!=meter --prefix b")
+        .await;
+    assert_eq!(count, "1 device\n");
+    let json = shell
+        .run("device count --filter cell==1 --format json")
+        .await
+        .unwrap();
+    assert_eq!(json.json()["count"], 0);
+    let faulty = shell.error("device count --filter colour==red").await;
+    assert!(
+        faulty.contains("at character 1: a field is expected"),
+        "{faulty}"
+    );
+    assert!(shell.text("device show count").await.contains("valve"));
+    assert_eq!(
+        shell.text("device remove count").await,
+        "device count removed\n"
+    );
+}

@@ -1,7 +1,7 @@
 use super::{T0, UPGRADED, World, ended, list, new_package, new_task, registered, stage, t};
 use crate::{
     ledger::{AttributesChange, Change, PackageId, Registration, Stage},
-    package::Segmentation,
+    package::{Segmentation, Version},
     store::{
         AddedDevice, DeletePackageError, DeviceFilter, DeviceUpdate, EarlierPackage,
         InsertPackageError, NewDevice, NewPackage, PackageRecord, Selection, Store, StoredPsk,
@@ -240,10 +240,11 @@ pub(crate) async fn devices_are_listed_by_filter_in_pages(store: &impl Store) {
             product: product.map(str::to_owned),
             registered,
             prefix: prefix.map(str::to_owned),
+            ..DeviceFilter::default()
         };
         let page = store.devices(&filter, after, limit).await.unwrap();
         let names: Vec<String> = page.items.into_iter().map(|d| d.device.endpoint).collect();
-        (names.join(" "), page.more)
+        (names.join(" "), page.next.is_some())
     };
     let all = |names: &str| (names.to_owned(), false);
     assert_eq!(
@@ -262,6 +263,63 @@ pub(crate) async fn devices_are_listed_by_filter_in_pages(store: &impl Store) {
         names(None, None, Some("a"), Some("a1"), 1).await,
         ("a2".to_owned(), true)
     );
+}
+
+pub(crate) async fn devices_are_listed_and_counted_in_the_operators_language(store: &impl Store) {
+    let world = World::new(store);
+    world.devices("p", &["a1", "a2", "b1", "gone"]).await;
+    world.devices("q", &["a3"]).await;
+    store.remove_device("gone", t(1)).await.unwrap();
+    let version = |endpoint: &str, version: &str| Change::VersionReported {
+        endpoint: endpoint.to_owned(),
+        version: Version::new(version).unwrap(),
+        at: t(60),
+    };
+    world
+        .commit(&[
+            registered("a2", t(1)),
+            registered("a3", t(1)),
+            version("a2", "V1.9"),
+            version("b1", "V1.10"),
+        ])
+        .await;
+    for (text, product, expected) in [
+        ("registered==true", None, "a2 a3"),
+        ("registered==true", Some("p"), "a2"),
+        ("product==p;endpoint==a*", None, "a1 a2"),
+        ("version<V1.10", None, "a2"),
+        ("version>=V1.9", None, "a2 b1"),
+        ("version!=*", None, "a1 a3"),
+        ("binding==USQ,endpoint==b1", None, "a2 a3 b1"),
+        ("lwm2m_version=ge=1.1;queue_mode==true", None, "a2 a3"),
+        ("last_heard<-30s", None, "a2 a3 b1"),
+        ("last_heard<-1m", None, "a3"),
+        ("created==-2m", None, "a1 a2 a3 b1"),
+        ("endpoint==gone", None, ""),
+    ] {
+        let filter = DeviceFilter {
+            product: product.map(str::to_owned),
+            filter: Some(text.parse().unwrap()),
+            now: t(120),
+            ..DeviceFilter::default()
+        };
+        let expected: Vec<&str> = expected.split_whitespace().collect();
+        let mut found = Vec::new();
+        let mut after = None;
+        loop {
+            let page = (store.devices(&filter, after.as_deref(), 1).await).unwrap();
+            found.extend(page.items.into_iter().map(|detail| detail.device.endpoint));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, expected, "{text}");
+        let count = store.count_devices(&filter).await.unwrap();
+        assert_eq!(count, expected.len() as u64, "{text}");
+    }
+    let all = store.count_devices(&DeviceFilter::default()).await.unwrap();
+    assert_eq!(all, 4);
 }
 
 pub(crate) async fn changes_of_devices_are_seen_in_order(store: &impl Store) {

@@ -8,6 +8,7 @@ pub(crate) mod batches;
 pub(crate) mod commits;
 pub(crate) mod events;
 pub(crate) mod exclusions;
+pub(crate) mod groups;
 pub(crate) mod inventory;
 pub(crate) mod phases;
 pub(crate) mod rollouts;
@@ -117,6 +118,14 @@ macro_rules! whole_suite {
                 so_many_webhooks_are_told_the_same,
                 a_webhook_goes_with_its_deliveries,
             }
+            groups {
+                a_group_is_a_list_or_a_filter,
+                a_group_is_changed_as_its_kind_allows,
+                groups_have_names_of_their_own_and_known_devices,
+                a_removed_device_leaves_its_groups,
+                a_task_selects_by_filter_or_group,
+                a_group_stays_while_a_task_uses_it,
+            }
             inventory {
                 the_same_package_again_is_the_same_row,
                 other_content_supersedes_the_older_package,
@@ -130,6 +139,7 @@ macro_rules! whole_suite {
                 devices_are_added_once,
                 ten_thousand_devices_are_added_in_one_call,
                 devices_are_listed_by_filter_in_pages,
+                devices_are_listed_and_counted_in_the_operators_language,
                 changes_of_devices_are_seen_in_order,
                 a_removed_device_is_kept_until_it_is_forgotten,
                 a_device_added_again_begins_anew,

@@ -332,6 +332,7 @@ impl Agenda for SqliteStore {
     }
 
     async fn end_interrupted(&self) -> Result<(), StoreError> {
+        self.purge_groups().await?;
         let hidden: Vec<i64> = sqlx::query_scalar("SELECT id FROM tasks WHERE hidden = 1")
             .fetch_all(&self.readers)
             .await

@@ -67,7 +67,13 @@ pub(super) const RESTORE_BUSY: &str = packed!(
      ORDER BY u.endpoint LIMIT ?",
 );
 
-/// The statement that lists devices, each a [`DetailRow`].
+/// Those of a list of endpoint names, in no certain order.
+pub(super) const NAMED: &str = packed!(
+    details!(),
+    " AND d.endpoint IN (SELECT j.value FROM json_each(?) j)"
+);
+
+/// The statement that lists devices by what has an index, each a [`DetailRow`].
 pub(super) fn list(filter: &DeviceFilter, after: Option<&str>, limit: u32) -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::new(packed::BEGIN);
     query.push(details!());

@@ -6,18 +6,19 @@ use async_trait::async_trait;
 
 use super::{
     Doing, SqliteStore, adding, attributes,
-    bulk::RowStatement,
+    bulk::{RowStatement, json_list},
     credentials::{self, holders, set_psk},
     device_rows::{self, DetailRow},
     device_writes::end_waiting_upgrades,
     packed::Packed,
     rows::{self, Columns as _},
+    walk::Walk,
 };
 use crate::{
     clock::UtcMillis,
     store::{
-        AddedDevice, DeviceChange, DeviceDetail, DeviceFilter, DeviceUpdate, Excluded, Exclusion,
-        Inventory, NewDevice, Page, StoreError, StoredPsk, UpdateDeviceError,
+        AddedDevice, DeviceChange, DeviceDetail, DeviceFilter, DevicePage, DeviceUpdate, Excluded,
+        Exclusion, Inventory, NewDevice, Page, StoreError, StoredPsk, UpdateDeviceError,
     },
 };
 
@@ -58,11 +59,49 @@ impl Inventory for SqliteStore {
         filter: &DeviceFilter,
         after: Option<&str>,
         limit: u32,
-    ) -> Result<Page<DeviceDetail>, StoreError> {
-        let mut query = device_rows::list(filter, after, limit);
-        Packed::fetch(query.build(), &self.readers, "listing devices")
-            .await?
-            .page(limit, DetailRow::detail)
+    ) -> Result<DevicePage, StoreError> {
+        let doing = "listing devices";
+        if filter.filter.is_none() && filter.group.is_none() {
+            let mut query = device_rows::list(filter, after, limit);
+            let packed = Packed::fetch(query.build(), &self.readers, doing).await?;
+            let page = packed.page(limit, DetailRow::detail)?;
+            let last = page.items.last().filter(|_| page.more);
+            return Ok(DevicePage {
+                next: last.map(|last| last.device.endpoint.clone()),
+                items: page.items,
+            });
+        }
+        let mut reader = self.readers.begin().await.doing(doing)?;
+        let walk = Walk::of(&mut reader, filter.clone()).await?;
+        let found = walk.find(&mut reader, after, limit).await?;
+        let query = sqlx::query(device_rows::NAMED).bind(json_list(&found.endpoints));
+        let packed = Packed::fetch(query, &mut *reader, doing).await?;
+        let items = packed.rows().map(|row| row.and_then(DetailRow::detail));
+        let mut items: Vec<DeviceDetail> = items.collect::<Result<_, _>>()?;
+        items.sort_unstable_by(|a, b| a.device.endpoint.cmp(&b.device.endpoint));
+        Ok(DevicePage {
+            items,
+            next: found.next,
+        })
+    }
+
+    async fn count_devices(&self, filter: &DeviceFilter) -> Result<u64, StoreError> {
+        let doing = "counting devices";
+        let mut reader = self.readers.acquire().await.doing(doing)?;
+        let walk = Walk::of(&mut reader, filter.clone()).await?;
+        drop(reader);
+        let mut counted = 0;
+        let mut after = None;
+        loop {
+            // others get their turn between the parts
+            let mut reader = self.readers.acquire().await.doing(doing)?;
+            let (count, next) = walk.count(&mut reader, after.as_deref()).await?;
+            counted += count;
+            match next {
+                Some(next) => after = Some(next),
+                None => return Ok(counted),
+            }
+        }
     }
 
     async fn update_device(

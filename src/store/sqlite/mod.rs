@@ -19,6 +19,8 @@ mod event_rows;
 mod events;
 mod evidence;
 mod exclusions;
+mod filter_sql;
+mod groups;
 mod heads;
 mod housekeeping;
 mod ledger;
@@ -34,6 +36,7 @@ mod tasks;
 mod turns;
 mod upgrade_rows;
 mod upgrades;
+mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -54,6 +57,7 @@ use sqlx::{
 };
 
 use super::{OpenError, StoreError};
+use crate::package::natural_cmp;
 
 /// Name of the database's file in the data directory.
 pub const FILE_NAME: &str = "cellwise.db";
@@ -104,6 +108,7 @@ impl SqliteStore {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
+            .collation(filter_sql::NATURAL, natural_cmp)
             .busy_timeout(BUSY_TIMEOUT)
             .statement_cache_capacity(CACHED_STATEMENTS)
             .row_buffer_size(ROWS_AHEAD)

@@ -7,16 +7,17 @@ use super::{
     Doing, PART, SqliteStore,
     bulk::json_list,
     counts::CountChanges,
-    events, packages,
+    events, groups, packages,
     rows::{self, Columns},
     tasks,
+    walk::{Found, Walk},
 };
 use crate::{
     clock::UtcMillis,
     ledger::{Reasons, TaskId, TaskState},
     store::{
-        CreateTaskError, NewTask, NewWebhook, PackageRecord, Selection, StoreError, TaskRecord,
-        UpgradeState,
+        CreateTaskError, DeviceFilter, GroupId, NewTask, NewWebhook, PackageRecord, Selection,
+        StoreError, TaskRecord, UpgradeState,
     },
     task::{Deal, Hold, HoldReason, Lot},
 };
@@ -49,6 +50,8 @@ enum Remaining<'n> {
     Listed(Vec<&'n str>, usize),
     /// All of the product whose endpoints follow.
     OfProduct(String),
+    /// These, and those that the search finds after them.
+    Found(Walk, Found),
 }
 
 impl SqliteStore {
@@ -78,17 +81,25 @@ impl SqliteStore {
                 }
                 Remaining::Listed(sorted, 0)
             }
+            Selection::Filter(_) | Selection::Group(_) => {
+                let filter = selected(&mut reader, new, &product).await?;
+                let walk = Walk::of(&mut reader, filter).await?;
+                let first = walk.find(&mut reader, None, PART).await?;
+                Remaining::Found(walk, first)
+            }
         };
         let rules = &new.rules;
         let dealt = rules.phase_count() > 1 || rules.knows_zones();
-        let devices = match &remaining {
-            Remaining::Listed(endpoints, _) => endpoints.len() as u64,
-            Remaining::OfProduct(_) if dealt => count_of_product(&mut reader, &product).await?,
-            Remaining::OfProduct(_) => 0,
+        let devices = match dealt {
+            true => remaining.count(&mut reader, &product).await?,
+            false => 0,
         };
         drop(reader);
         let start_at = new.start_at.unwrap_or(new.created_at).max(new.created_at);
         let mut tx = self.write(CREATING).await?;
+        if let Selection::Group(group) = new.selection {
+            check_group(&mut tx, group).await?; // from here on it is not removed
+        }
         let task = insert_hidden(&mut tx, new, start_at)
             .await
             .doing(CREATING)?;
@@ -105,11 +116,52 @@ impl SqliteStore {
         while creation.insert_part(&mut tx).await? {
             tx.commit().await.doing(CREATING)?;
             *begun = Some(creation.task);
+            creation.remaining.find_next(self).await?;
             tx = self.write(CREATING).await?;
         }
         let record = creation.show(&mut tx, new).await?;
         tx.commit().await.doing(CREATING)?;
         Ok(record)
+    }
+}
+
+impl Remaining<'_> {
+    /// How many they are at the beginning, without those that are excluded.
+    async fn count(&self, conn: &mut SqliteConnection, product: &str) -> Result<u64, StoreError> {
+        match self {
+            Self::Listed(endpoints, _) => not_excluded(conn, &json_list(endpoints)).await,
+            Self::OfProduct(_) => count_of_product(conn, product).await,
+            Self::Found(walk, first) => {
+                let mut count = not_excluded(conn, &json_list(&first.endpoints)).await?;
+                let mut next = first.next.clone();
+                while let Some(after) = next {
+                    let found = walk.find(conn, Some(&after), PART).await?;
+                    count += not_excluded(conn, &json_list(&found.endpoints)).await?;
+                    next = found.next;
+                }
+                Ok(count)
+            }
+        }
+    }
+
+    /// The next devices by their names, where these are known.
+    fn named(&self) -> Option<String> {
+        match self {
+            Self::Listed(endpoints, from) => {
+                Some(json_list(endpoints.iter().skip(*from).take(PART as usize)))
+            }
+            Self::Found(_, found) => Some(json_list(&found.endpoints)),
+            Self::OfProduct(_) => None,
+        }
+    }
+
+    /// Looks for the next devices, which may take long: the writer is left to others meanwhile.
+    async fn find_next(&mut self, store: &SqliteStore) -> Result<(), StoreError> {
+        if let Self::Found(walk, found) = self {
+            let mut reader = store.readers.acquire().await.doing(CREATING)?;
+            *found = walk.find(&mut reader, found.next.as_deref(), PART).await?;
+        }
+        Ok(())
     }
 }
 
@@ -143,8 +195,9 @@ impl Creation<'_> {
                 *from += PART as usize;
                 *from < endpoints.len()
             }
+            Remaining::Found(_, found) => found.next.is_some(),
             Remaining::OfProduct(after) => {
-                if let Some((endpoint, _)) = devices.last() {
+                if let Some((endpoint, ..)) = devices.last() {
                     after.clone_from(endpoint);
                 }
                 devices.len() == PART as usize
@@ -154,7 +207,11 @@ impl Creation<'_> {
             return Ok(more);
         };
         let mut dealt = Vec::with_capacity(devices.len());
-        for (endpoint, zone) in devices {
+        for (endpoint, zone, excluded) in devices {
+            if excluded {
+                self.excluded += 1;
+                continue;
+            }
             let lot = deal.lot(&endpoint, zone.as_deref());
             counts.add(self.task, lot, UpgradeState::Pending, None, 1);
             dealt.push((endpoint, lot));
@@ -180,26 +237,27 @@ impl Creation<'_> {
         Ok(more)
     }
 
-    /// The next devices, with their time zones, in the order of their endpoints.
+    /// The next devices, with their time zones, and whether they are excluded, in the order of their endpoints.
     async fn next_devices(
         &self,
         conn: &mut SqliteConnection,
-    ) -> Result<Vec<(String, Option<String>)>, sqlx::Error> {
+    ) -> Result<Vec<(String, Option<String>, bool)>, sqlx::Error> {
         match &self.remaining {
-            Remaining::Listed(endpoints, from) => {
-                let part = endpoints.iter().skip(*from).take(PART as usize);
+            Remaining::Listed(..) | Remaining::Found(..) => {
                 sqlx::query_as(
-                    "SELECT d.endpoint, d.time_zone FROM json_each(?) j CROSS JOIN devices d ON d.endpoint = j.value \
+                    "SELECT d.endpoint, d.time_zone, EXISTS (SELECT 1 FROM exclusions e WHERE e.endpoint = d.endpoint) \
+                     FROM json_each(?) j CROSS JOIN devices d ON d.endpoint = j.value \
                      WHERE d.removed = 0 AND d.product = ?",
                 )
-                .bind(json_list(part))
+                .bind(self.remaining.named())
                 .bind(&self.product)
                 .fetch_all(conn)
                 .await
             }
             Remaining::OfProduct(after) => {
                 sqlx::query_as(
-                    "SELECT d.endpoint, d.time_zone FROM devices d \
+                    "SELECT d.endpoint, d.time_zone, EXISTS (SELECT 1 FROM exclusions e WHERE e.endpoint = d.endpoint) \
+                     FROM devices d \
                      WHERE d.removed = 0 AND d.product = ? AND d.endpoint > ? ORDER BY d.endpoint LIMIT ?",
                 )
                 .bind(&self.product)
@@ -247,8 +305,7 @@ impl Creation<'_> {
             };
         }
         let query = match &self.remaining {
-            Remaining::Listed(endpoints, from) => {
-                let part = endpoints.iter().skip(*from).take(PART as usize);
+            Remaining::Listed(..) | Remaining::Found(..) => {
                 sqlx::query(insert!(
                     "FROM json_each(?5) j CROSS JOIN devices d INDEXED BY devices_by_product ON d.endpoint = j.value \
                      WHERE d.removed = 0 AND d.product = ?4 \
@@ -258,7 +315,7 @@ impl Creation<'_> {
                 .bind(self.start_at.0)
                 .bind(self.created_at.0)
                 .bind(&self.product)
-                .bind(json_list(part))
+                .bind(self.remaining.named())
             }
             Remaining::OfProduct(after) => sqlx::query(insert!(
                 "FROM devices d WHERE d.removed = 0 AND d.product = ?4 AND d.endpoint > ?5 \
@@ -281,6 +338,7 @@ impl Creation<'_> {
                 *from += PART as usize;
                 *from < endpoints.len()
             }
+            Remaining::Found(_, found) => found.next.is_some(),
             Remaining::OfProduct(after) => {
                 let last = last_endpoint(conn, self.task).await?;
                 let more = inserted == u64::from(PART);
@@ -342,9 +400,24 @@ impl Creation<'_> {
     }
 }
 
+/// Of these devices, a JSON list, so many are not excluded.
+async fn not_excluded(conn: &mut SqliteConnection, endpoints: &str) -> Result<u64, StoreError> {
+    let count: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM json_each(?) j WHERE NOT EXISTS (SELECT 1 FROM exclusions e WHERE e.endpoint = j.value)",
+    )
+    .bind(endpoints)
+    .fetch_one(conn)
+    .await
+    .doing("counting a task's devices")?;
+    Ok(count.unsigned_abs())
+}
+
+/// Devices of a product that are not excluded.
 async fn count_of_product(conn: &mut SqliteConnection, product: &str) -> Result<u64, StoreError> {
     let count: i64 = sqlx::query_scalar(
-        "SELECT COUNT(*) FROM devices INDEXED BY devices_by_product WHERE product = ? AND removed = 0",
+        "SELECT (SELECT COUNT(*) FROM devices INDEXED BY devices_by_product WHERE product = ?1 AND removed = 0) \
+             - (SELECT COUNT(*) FROM exclusions e CROSS JOIN devices d ON d.endpoint = e.endpoint \
+                 WHERE d.product = ?1 AND d.removed = 0)",
     )
     .bind(product)
     .fetch_one(conn)
@@ -383,16 +456,47 @@ async fn excluded_between(
     Ok(excluded.unsigned_abs())
 }
 
+/// The devices of the product that a task's filter lets through, or that belong to its group.
+async fn selected(
+    conn: &mut SqliteConnection,
+    new: &NewTask,
+    product: &str,
+) -> Result<DeviceFilter, CreateTaskError> {
+    let mut filter = DeviceFilter {
+        product: Some(product.to_owned()),
+        now: new.created_at,
+        ..DeviceFilter::default()
+    };
+    match &new.selection {
+        Selection::Filter(given) => filter.filter = Some(given.clone()),
+        Selection::Group(group) => {
+            check_group(conn, *group).await?;
+            filter.group = Some(*group);
+        }
+        Selection::Devices(_) | Selection::Product(_) | Selection::All => {}
+    }
+    Ok(filter)
+}
+
+async fn check_group(conn: &mut SqliteConnection, group: GroupId) -> Result<(), CreateTaskError> {
+    let there = groups::read(conn, group).await?;
+    there.map_or(Err(CreateTaskError::GroupNotFound(group)), |_| Ok(()))
+}
+
 /// A hidden task is stopped for everybody who does not ask whether it is hidden.
 async fn insert_hidden(
     conn: &mut SqliteConnection,
     new: &NewTask,
     start_at: UtcMillis,
 ) -> Result<TaskId, sqlx::Error> {
+    let group = match new.selection {
+        Selection::Group(group) => Some(group.0),
+        _ => None,
+    };
     sqlx::query_scalar(
-        "INSERT INTO tasks (name, package_id, state, hidden, start_at, retry_attempts, retry_interval_s, created_at, \
+        "INSERT INTO tasks (name, package_id, state, hidden, start_at, retry_attempts, retry_interval_s, created_at, group_id, \
              retry_reasons, rules, hold) \
-         VALUES (?, ?, 'stopped', 1, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+         VALUES (?, ?, 'stopped', 1, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
     )
     .bind(&new.name)
     .bind(new.package.0)
@@ -400,6 +504,7 @@ async fn insert_hidden(
     .bind(new.retry.attempts)
     .bind(new.retry.interval_s)
     .bind(new.created_at.0)
+    .bind(group)
     .bind((new.retry.reasons != Reasons::default()).then(|| json_list(new.retry.reasons.words())))
     .bind((!new.rules.is_empty()).then(|| rows::json(&new.rules)))
     .bind(new.rules.approval.then(|| {

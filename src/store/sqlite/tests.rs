@@ -1,3 +1,4 @@
+mod filters;
 mod migrations;
 mod packed;
 mod parts;
@@ -57,6 +58,8 @@ const KEPT: [&str; 6] = [
     "SELECT 'cell ' || cell FROM cells c WHERE \
          active <> (SELECT COUNT(*) FROM upgrades u WHERE u.cell = c.cell AND u.state IN ('downloading', 'executing')) \
          OR waiting <> (SELECT COUNT(*) FROM upgrades u WHERE u.cell = c.cell AND u.state = 'waiting_for_slot')",
+    "SELECT 'group ' || id FROM device_groups g \
+     WHERE members <> (SELECT COUNT(*) FROM group_members WHERE group_id = g.id)",
     "SELECT 'phase ' || id FROM upgrades WHERE phase <> CASE state WHEN 'pending' THEN 0 WHEN 'succeeded' THEN 2 \
          WHEN 'failed' THEN 2 WHEN 'cancelled' THEN 2 ELSE 1 END",
     "SELECT 'free ' || id FROM upgrades u WHERE free <> (phase = 0 \

@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::{
-    ledger::{AttributesChange, RetryPolicy, TaskState},
+    ledger::{AttributesChange, PackageId, RetryPolicy, TaskState},
     package::{PcpOffer, Segmentation, Version},
-    store::{NewDevice, NewPackage, NewTask, Selection},
+    store::{
+        Groups as _, Members, NewDevice, NewGroup, NewMembers, NewPackage, NewTask, Selection,
+    },
     task::{Move, TaskRules},
 };
 
@@ -34,7 +36,11 @@ async fn task(store: &SqliteStore, devices: u32) -> TaskRecord {
         created_at: T0,
     };
     let package = store.insert_package(&package).await.unwrap().record.id;
-    let new = NewTask {
+    store.create_task(&new_task(package)).await.unwrap()
+}
+
+fn new_task(package: PackageId) -> NewTask {
+    NewTask {
         name: "night".to_owned(),
         package,
         selection: Selection::All,
@@ -47,8 +53,7 @@ async fn task(store: &SqliteStore, devices: u32) -> TaskRecord {
         rules: TaskRules::default(),
         webhook: None,
         created_at: T0,
-    };
-    store.create_task(&new).await.unwrap()
+    }
 }
 
 async fn execute(store: &SqliteStore, statement: &'static str) {
@@ -179,4 +184,57 @@ async fn what_was_counted_before_is_kept_after_an_update() {
     assert_eq!(free, 5 + 6, "on a the other one runs");
     let cell = store.cells(None, 9).await.unwrap().items[0];
     assert_eq!((cell.active, cell.waiting), (1, 1));
+}
+
+#[tokio::test]
+async fn a_task_for_a_filter_or_a_group_is_found_and_written_in_parts() {
+    let (store, _dir) = open_checked().await;
+    let devices = 2 * PART + 6;
+    let all = task(&store, devices).await;
+    let group = NewGroup {
+        name: "all".to_owned(),
+        members: NewMembers::Listed((0..devices).map(|number| format!("d{number:06}")).collect()),
+        created_at: T0,
+    };
+    let group = store.add_group(&group).await.unwrap();
+    assert_eq!(group.members, Members::Listed(devices.into()));
+    for (selection, expected) in [
+        (Selection::Filter("endpoint!=*0".parse().unwrap()), 9_005),
+        (Selection::Group(group.id), u64::from(devices)),
+    ] {
+        let new = NewTask {
+            selection,
+            ..new_task(all.package)
+        };
+        let task = store.create_task(&new).await.unwrap();
+        assert_eq!(task.counts[&UpgradeState::Pending], expected);
+        store.stop_task(task.id, T0).await.unwrap();
+    }
+    store.remove_group(group.id).await.unwrap();
+    let left = count(&store, "SELECT COUNT(*) FROM group_members").await;
+    assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn a_group_whose_removal_was_interrupted_is_gone_after_the_next_start() {
+    let (store, dir) = open_checked().await;
+    task(&store, 1).await;
+    let new = NewGroup {
+        name: "one".to_owned(),
+        members: NewMembers::Listed(vec!["d000000".to_owned()]),
+        created_at: T0,
+    };
+    let group = store.add_group(&new).await.unwrap();
+    execute(&store, "UPDATE device_groups SET removed = 1").await;
+    assert_eq!(store.group(group.id).await.unwrap(), None);
+    assert_eq!(store.groups(None, 9).await.unwrap().items, []);
+    store.close().await;
+    let again = SqliteStore::open(dir.0.path()).await.unwrap();
+    again.end_interrupted().await.unwrap();
+    for rows in [
+        "SELECT COUNT(*) FROM device_groups",
+        "SELECT COUNT(*) FROM group_members",
+    ] {
+        assert_eq!(count(&again, rows).await, 0, "{rows}");
+    }
 }

@@ -8,10 +8,11 @@ use crate::store::DeviceFilter;
 
 /// Tables that have ten thousand rows at most, lists that are parameters of a statement, and what a statement in a
 /// statement has found, which is looked at by itself.
-const SMALL: [&str; 8] = [
+const SMALL: [&str; 9] = [
     "found",
     "w",
     "webhooks",
+    "device_groups",
     "j",
     "v",
     "json_each",
@@ -97,6 +98,7 @@ fn lists_of_devices() -> Vec<String> {
             product: options(bits & 1 != 0),
             registered: (bits & 2 != 0).then_some(true),
             prefix: options(bits & 4 != 0),
+            ..DeviceFilter::default()
         };
         let after = (bits & 8 != 0).then_some("q");
         let query = device_rows::list(&filter, after, 100);
@@ -105,11 +107,22 @@ fn lists_of_devices() -> Vec<String> {
     found
 }
 
-/// What is wrong with the way in which a statement is carried out; `None` when it is only a piece of one.
-async fn offences(conn: &mut sqlx::SqliteConnection, statement: &str) -> Option<Vec<String>> {
+/// How a statement is carried out; `None` when it is only a piece of one.
+pub(super) async fn plan(
+    conn: &mut sqlx::SqliteConnection,
+    statement: &str,
+) -> Option<Vec<String>> {
     let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
     let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(explain).fetch_all(conn).await.ok()?;
-    let lines = plan.into_iter().map(|(.., line)| line);
+    Some(plan.into_iter().map(|(.., line)| line).collect())
+}
+
+/// What is wrong with the way in which a statement is carried out; `None` when it is only a piece of one.
+pub(super) async fn offences(
+    conn: &mut sqlx::SqliteConnection,
+    statement: &str,
+) -> Option<Vec<String>> {
+    let lines = plan(conn, statement).await?.into_iter();
     let offends = |line: &String| {
         let mut words = line.split(' ');
         match words.next() {
@@ -134,6 +147,7 @@ async fn every_statement_finds_its_rows_by_an_index() {
     let written = [
         attributes::OF_DEVICES,
         exclusions::LIST,
+        device_rows::NAMED,
         device_rows::ONE,
         device_rows::RESTORE,
         device_rows::RESTORE_BUSY,

@@ -1,0 +1,359 @@
+//! Devices that a filter lets through, looked for in the order of their endpoint names along the index that fits best. A
+//! filter may let nobody through, so that each step looks at so many rows at most.
+
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+
+use super::{Doing, filter_sql, groups, rows};
+use crate::{
+    filter::{Claim, Comparison, Filter, Node, Pattern, Test, TextField},
+    store::{DeviceFilter, GroupId, Members, StoreError},
+};
+
+const DOING: &str = "looking for devices";
+
+/// Rows that a step looks at, where a filter has few comparisons.
+const ROWS: u32 = 100_000;
+/// Comparisons that so many rows are made for; twice as many halve the rows.
+const FEW: usize = 8;
+/// Rows with a tag that are sorted; where there are more, some are found soon enough along another index.
+const SORTED: u32 = 20_000;
+
+/// Devices are looked for along this.
+#[derive(Debug)]
+enum Path {
+    /// All endpoint names.
+    Names,
+    Registered(bool),
+    Product(String),
+    ProductRegistered(String, bool),
+    Model(String),
+    Site(String),
+    /// The members of a list.
+    Group(GroupId),
+    /// Few devices have this tag: they are sorted.
+    Tag(String, String),
+}
+
+/// A part of the devices that a filter lets through.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Endpoint names, in order.
+    pub(super) endpoints: Vec<String>,
+    /// Where the next part begins; `None` when there is none.
+    pub(super) next: Option<String>,
+}
+
+/// The search for devices.
+#[derive(Debug)]
+pub(super) struct Walk {
+    filter: DeviceFilter,
+    path: Path,
+    /// What all endpoint names begin with.
+    prefix: String,
+    /// Rows that a step looks at.
+    rows: u32,
+}
+
+impl Walk {
+    /// Chooses the path.
+    pub(super) async fn of(
+        conn: &mut SqliteConnection,
+        filter: DeviceFilter,
+    ) -> Result<Self, StoreError> {
+        let mut filter = filter;
+        let mut list = filter.group;
+        if let Some(group) = filter.group
+            && let Some(found) = groups::read(conn, group).await?
+            && let Members::Matching(members) = found.members
+        {
+            list = None;
+            filter.filter = Some(match filter.filter {
+                Some(filter) => filter.and(members),
+                None => members,
+            });
+        }
+        let path = match (list, rare_tag(conn, &filter).await?) {
+            (Some(group), _) => Path::Group(group),
+            (None, Some((key, value))) => Path::Tag(key, value),
+            (None, None) => path(&filter),
+        };
+        let mut prefix = filter.prefix.clone().unwrap_or_default();
+        // The longest of those that fit: others are no less true for it.
+        for pattern in patterns(&filter, &TextField::Endpoint) {
+            if pattern.prefix().starts_with(&prefix) {
+                pattern.prefix().clone_into(&mut prefix);
+            }
+        }
+        let comparisons = (filter.filter.as_ref()).map_or(0, |it| it.root().comparisons());
+        let share = u32::try_from(1 + comparisons / FEW).unwrap_or(u32::MAX);
+        Ok(Self {
+            filter,
+            path,
+            prefix,
+            rows: ROWS / share,
+        })
+    }
+
+    /// Looks at fewer rows a step, so that tests see several steps.
+    #[cfg(test)]
+    pub(super) fn stepping(mut self, rows: u32) -> Self {
+        self.rows = rows;
+        self
+    }
+
+    /// Up to `limit` devices after `after`: fewer, and more to come, when enough rows were looked at.
+    pub(super) async fn find(
+        &self,
+        conn: &mut SqliteConnection,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Found, StoreError> {
+        let end = self.end(conn, after).await?;
+        let mut query = self.find_statement(after, end.as_deref(), limit);
+        let mut endpoints: Vec<String> = (query.build_query_scalar().persistent(false))
+            .fetch_all(conn)
+            .await
+            .doing(DOING)?;
+        let more = endpoints.len() > usize::try_from(limit).unwrap_or(usize::MAX);
+        if more {
+            endpoints.pop();
+        }
+        let next = if more { endpoints.last().cloned() } else { end };
+        Ok(Found { endpoints, next })
+    }
+
+    /// How many there are after `after`, as far as rows were looked at, and where to go on.
+    pub(super) async fn count(
+        &self,
+        conn: &mut SqliteConnection,
+        after: Option<&str>,
+    ) -> Result<(u64, Option<String>), StoreError> {
+        let end = self.end(conn, after).await?;
+        let mut query = QueryBuilder::new("SELECT COUNT(*)");
+        self.push_from(&mut query);
+        self.push_bounds(&mut query, after, end.as_deref());
+        self.push_conditions(&mut query);
+        let count: i64 = (query.build_query_scalar().persistent(false))
+            .fetch_one(conn)
+            .await
+            .doing(DOING)?;
+        Ok((count.unsigned_abs(), end))
+    }
+
+    /// The last endpoint name that a step looks at; `None` when it looks at all that are left.
+    async fn end(
+        &self,
+        conn: &mut SqliteConnection,
+        after: Option<&str>,
+    ) -> Result<Option<String>, StoreError> {
+        if let Path::Tag(..) = self.path {
+            return Ok(None);
+        }
+        let mut query = self.end_statement(after);
+        (query.build_query_scalar().fetch_optional(conn).await).doing(DOING)
+    }
+
+    pub(super) fn end_statement(&self, after: Option<&str>) -> QueryBuilder<Sqlite> {
+        let mut query = self.select_name();
+        self.push_from(&mut query);
+        self.push_bounds(&mut query, after, None);
+        query
+            .push(" ORDER BY ")
+            .push(self.name())
+            .push(" LIMIT 1 OFFSET ")
+            .push_bind(self.rows.saturating_sub(1));
+        query
+    }
+
+    pub(super) fn find_statement(
+        &self,
+        after: Option<&str>,
+        end: Option<&str>,
+        limit: u32,
+    ) -> QueryBuilder<Sqlite> {
+        let mut query = self.select_name();
+        self.push_from(&mut query);
+        self.push_bounds(&mut query, after, end);
+        self.push_conditions(&mut query);
+        query
+            .push(" ORDER BY ")
+            .push(self.name())
+            .push(" LIMIT ")
+            .push_bind(rows::one_more(limit));
+        query
+    }
+
+    /// The column of the index that has the endpoint names.
+    const fn name(&self) -> &'static str {
+        match self.path {
+            Path::Group(_) => "m.endpoint",
+            _ => "d.endpoint",
+        }
+    }
+
+    fn select_name(&self) -> QueryBuilder<Sqlite> {
+        let mut query = QueryBuilder::new("SELECT ");
+        query.push(self.name());
+        query
+    }
+
+    /// Names the index: the database knows less of what fits.
+    fn push_from(&self, query: &mut QueryBuilder<Sqlite>) {
+        match &self.path {
+            Path::Names => query.push(" FROM devices d INDEXED BY sqlite_autoindex_devices_1 WHERE TRUE"),
+            Path::Registered(registered) => query
+                .push(" FROM devices d INDEXED BY devices_by_registered WHERE d.registered = ")
+                .push_bind(*registered),
+            Path::Product(product) => query
+                .push(" FROM devices d INDEXED BY devices_by_product WHERE d.removed = 0 AND d.product = ")
+                .push_bind(product.clone()),
+            Path::ProductRegistered(product, registered) => query
+                .push(" FROM devices d INDEXED BY devices_by_product_registered WHERE d.product = ")
+                .push_bind(product.clone())
+                .push(" AND d.registered = ")
+                .push_bind(*registered),
+            Path::Model(model) => query
+                .push(" FROM devices d INDEXED BY devices_by_model WHERE d.model = ")
+                .push_bind(model.clone()),
+            Path::Site(site) => query
+                .push(" FROM devices d INDEXED BY devices_by_site WHERE d.site = ")
+                .push_bind(site.clone()),
+            Path::Group(group) => query
+                .push(
+                    " FROM group_members m CROSS JOIN devices d ON d.endpoint = m.endpoint WHERE m.group_id = ",
+                )
+                .push_bind(group.0),
+            Path::Tag(key, value) => query
+                .push(
+                    " FROM device_tags t INDEXED BY device_tags_by_value CROSS JOIN devices d ON d.id = t.device_id \
+                     WHERE t.key = ",
+                )
+                .push_bind(key.clone())
+                .push(" AND t.value = ")
+                .push_bind(value.clone()),
+        };
+    }
+
+    /// One lower end alone: of two, the database looks for the first and passes over what lies before the other.
+    fn push_bounds(
+        &self,
+        query: &mut QueryBuilder<Sqlite>,
+        after: Option<&str>,
+        end: Option<&str>,
+    ) {
+        let after = after.unwrap_or_default();
+        let from = if *self.prefix > *after { " >= " } else { " > " };
+        query.push(" AND ").push(self.name()).push(from);
+        query.push_bind(self.prefix.as_str().max(after).to_owned());
+        if let Some(end) = end {
+            query.push(" AND ").push(self.name()).push(" <= ");
+            query.push_bind(end.to_owned());
+        } else if let Some(end) = behind(&self.prefix) {
+            query.push(" AND ").push(self.name()).push(" < ");
+            query.push_bind(end);
+        }
+    }
+
+    fn push_conditions(&self, query: &mut QueryBuilder<Sqlite>) {
+        query.push(" AND d.removed = 0");
+        if let Some(product) = &self.filter.product {
+            query.push(" AND d.product = ").push_bind(product.clone());
+        }
+        if let Some(registered) = self.filter.registered {
+            query.push(" AND d.registered = ").push_bind(registered);
+        }
+        if let Some(filter) = &self.filter.filter {
+            query.push(" AND ");
+            filter_sql::push(query, filter, self.filter.now);
+        }
+    }
+}
+
+/// The path along an index that ends with the endpoint name.
+fn path(filter: &DeviceFilter) -> Path {
+    let equal = |field| exact(filter, &field).map(str::to_owned);
+    if let Some(site) = equal(TextField::Site) {
+        return Path::Site(site);
+    }
+    if let Some(model) = equal(TextField::Model) {
+        return Path::Model(model);
+    }
+    let product = filter.product.clone().or_else(|| equal(TextField::Product));
+    let registered = filter.registered.or_else(|| registered(filter));
+    match (product, registered) {
+        (Some(product), Some(registered)) => Path::ProductRegistered(product, registered),
+        (Some(product), None) => Path::Product(product),
+        (None, Some(registered)) => Path::Registered(registered),
+        (None, None) => Path::Names,
+    }
+}
+
+/// A tag that every device has which the filter lets through, if few have it.
+async fn rare_tag(
+    conn: &mut SqliteConnection,
+    filter: &DeviceFilter,
+) -> Result<Option<(String, String)>, StoreError> {
+    for comparison in comparisons(filter) {
+        if let Claim::Text(TextField::Tag(key), Test::Equal(pattern)) = &comparison.claim
+            && let Some(value) = pattern.exact()
+        {
+            let rows: u32 = sqlx::query_scalar(
+                "SELECT COUNT(*) FROM (SELECT 1 FROM device_tags WHERE key = ? AND value = ? LIMIT ?) AS found",
+            )
+            .bind(key)
+            .bind(value)
+            .bind(SORTED + 1)
+            .fetch_one(&mut *conn)
+            .await
+            .doing(DOING)?;
+            if rows <= SORTED {
+                return Ok(Some((key.clone(), value.to_owned())));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The comparisons that hold of every device which the filter lets through.
+fn comparisons(filter: &DeviceFilter) -> impl Iterator<Item = &Comparison> {
+    let conditions = filter.filter.iter().flat_map(Filter::conditions);
+    conditions.filter_map(|node| match node {
+        Node::One(comparison) if !comparison.negated => Some(comparison),
+        _ => None,
+    })
+}
+
+/// What a text is equal to.
+fn patterns<'f>(
+    filter: &'f DeviceFilter,
+    field: &'f TextField,
+) -> impl Iterator<Item = &'f Pattern> {
+    comparisons(filter).filter_map(move |comparison| match &comparison.claim {
+        Claim::Text(it, Test::Equal(pattern)) if it == field => Some(pattern),
+        _ => None,
+    })
+}
+
+fn exact<'f>(filter: &'f DeviceFilter, field: &'f TextField) -> Option<&'f str> {
+    patterns(filter, field).find_map(Pattern::exact)
+}
+
+fn registered(filter: &DeviceFilter) -> Option<bool> {
+    comparisons(filter).find_map(|comparison| match comparison.claim {
+        Claim::Flag(crate::filter::FlagField::Registered, expected) => Some(expected),
+        _ => None,
+    })
+}
+
+/// The first text behind all that begin so; `None` when there is none.
+fn behind(prefix: &str) -> Option<String> {
+    let mut text = prefix.to_owned();
+    while let Some(last) = text.pop() {
+        // the next character, and no surrogate
+        if let Some(next) = (last..=char::MAX).nth(1) {
+            text.push(next);
+            return Some(text);
+        }
+    }
+    None
+}
