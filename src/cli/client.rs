@@ -241,6 +241,19 @@ impl Client {
             .map(|(value, _)| value)
     }
 
+    /// `PATCH path` with a JSON body.
+    pub fn patch(&self, path: &str, body: &Value) -> Result<Value, CommandError> {
+        let body = Outgoing::text(body.to_string());
+        self.ask(Method::PATCH, path, Some("application/json"), body)
+            .map(|(value, _)| value)
+    }
+
+    /// `POST path` with comma-separated values.
+    pub fn post_csv(&self, path: &str, rows: String) -> Result<Value, CommandError> {
+        self.ask(Method::POST, path, Some("text/csv"), Outgoing::text(rows))
+            .map(|(value, _)| value)
+    }
+
     /// `DELETE path`.
     pub fn delete(&self, path: &str) -> Result<(), CommandError> {
         self.ask(Method::DELETE, path, None, Outgoing::nothing())

@@ -6,6 +6,7 @@ use super::{AddWebhookError, NewPackage, UpgradeState};
 use crate::{
     clock::UtcMillis,
     ledger::{PackageId, TaskId, TaskState, UpgradeId},
+    task::RulesError,
 };
 
 /// Why the database did not do what it was asked.
@@ -180,6 +181,22 @@ pub enum UpdateDeviceError {
         identity: String,
         /// Who has it.
         endpoint: String,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why the rules of cells were not changed.
+#[derive(Debug, Error)]
+pub enum UpdateCellsError {
+    /// What was to be changed does not fit what there is.
+    #[error("cell {cell}: {source}")]
+    Rules {
+        /// The cell.
+        cell: u32,
+        /// What does not fit.
+        source: RulesError,
     },
     /// The database.
     #[error(transparent)]

@@ -1,10 +1,10 @@
 //! A store that is a table in memory: what the database does with changes, and what it gives back after a restart, without
 //! a disk. For simulations and tests; nothing of it survives the process.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
-    BatchId, CommitReport, UpgradeState,
+    BatchId, CellChange, CommitReport, UpgradeState,
     apply::{self, Changed, Ending, UpgradeOver},
 };
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
         ActiveUpgrade, Change, DeviceRecord, Outcome, PackageId, RetryPolicy, TaskId, TaskState,
         UpgradeId, UpgradeOrder,
     },
-    task::{Due, TaskHead},
+    task::{CellRules, Due, RulesError, RulesUpdate, TaskHead},
 };
 
 /// Devices, tasks and upgrades.
@@ -27,6 +27,8 @@ pub struct MemoryStore {
     tasks: Vec<Task>,
     /// Number n stands at n − 1.
     upgrades: Vec<Upgrade>,
+    /// The rules of cells, and the number of the change that made them so.
+    cells: BTreeMap<u32, (i64, CellRules)>,
 }
 
 #[derive(Debug)]
@@ -252,6 +254,39 @@ impl MemoryStore {
                 })
             })
             .collect()
+    }
+
+    /// See [`super::Cells::update_cells`].
+    ///
+    /// # Errors
+    /// The update does not fit.
+    pub fn update_cell(
+        &mut self,
+        cell: u32,
+        update: RulesUpdate,
+        now: UtcMillis,
+    ) -> Result<(), RulesError> {
+        let last = self.cells.values().map(|(revision, _)| *revision).max();
+        let (revision, rules) = self.cells.entry(cell).or_default();
+        rules.update(update, now)?;
+        *revision = last.unwrap_or(0) + 1;
+        Ok(())
+    }
+
+    /// See [`super::Cells::cell_changes_since`].
+    pub fn cell_changes_since(&self, revision: i64, limit: u32) -> Vec<CellChange> {
+        let after = |(_, (changed, _)): &(&u32, &(i64, CellRules))| *changed > revision;
+        let changed = self.cells.iter().filter(after);
+        let mut changes: Vec<CellChange> = changed
+            .map(|(cell, (revision, rules))| CellChange {
+                revision: *revision,
+                cell: *cell,
+                rules: rules.clone(),
+            })
+            .collect();
+        changes.sort_unstable_by_key(|change| change.revision);
+        changes.truncate(limit as usize);
+        changes
     }
 
     /// See [`super::Agenda::task_heads`].

@@ -7,6 +7,7 @@
 mod agenda;
 mod bulk;
 mod cancel;
+mod cells;
 mod commit;
 mod counts;
 mod credentials;
