@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How often, and how soon at the earliest, the gate is asked of a lane that is closed when the time to wait is over.
-const CLOSED_ASKED_EVERY: Duration = Duration::from_hours(1);
+const CLOSED_ASKED_EVERY: Duration = Duration::from_mins(10);
 const CLOSED_ASKED_AFTER: Duration = Duration::from_secs(1);
 
 /// One attempt to upgrade a device. `X` is what whoever speaks with the device keeps beside it.

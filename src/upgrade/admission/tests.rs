@@ -822,24 +822,21 @@ fn a_lane_s_own_limit_holds_whatever_coverage_allows() {
         let limit = if device % 2 == 0 { 50 } else { 2 };
         admission.wait(device, CELL, limit, at(u64::from(device)));
     }
-    // who needs the lane emptiest comes first, and fills it to two
-    assert_eq!(admit_all(&mut admission, at(100), ready), [1, 3]);
-    admission.release(1, CELL);
-    admission.release(3, CELL);
+    // who needs the lane emptiest comes first; a third one has ended by the time the next of these fits
+    assert_eq!(admit_all(&mut admission, at(100), ready), [1, 3, 0]);
+    for device in [1, 3, 0] {
+        admission.release(device, CELL);
+    }
     admission.restrict(CELL, Some(1));
     // all have the same moments now: the order is that of arrival
-    assert_eq!(admit_all(&mut admission, at(100), ready), [0]);
-    admission.release(0, CELL);
-    assert_eq!(admit_all(&mut admission, at(100), ready), [2]);
-    assert_eq!(
-        admission.waiting(CELL).collect::<Vec<_>>(),
-        [4, 5, 6, 7, 8, 9]
-    );
+    for device in [2, 4, 5] {
+        assert_eq!(admit_all(&mut admission, at(100), ready), [device]);
+        admission.release(device, CELL);
+    }
+    let waiting: Vec<u32> = admission.waiting(CELL).collect();
+    assert_eq!(waiting, [6, 7, 8, 9]);
     admission.restrict(CELL, None);
-    admission.withdraw(5, CELL);
-    admission.withdraw(7, CELL);
-    admission.withdraw(9, CELL);
-    assert_eq!(admit_all(&mut admission, at(100), ready), [4, 6, 8]);
+    assert_eq!(admit_all(&mut admission, at(100), ready), [7, 9, 6, 8]);
 }
 
 #[test]
