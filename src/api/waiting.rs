@@ -118,8 +118,8 @@ fn queue(
         1 => "; 1 waits before it".to_owned(),
         more => format!("; {more} wait before it"),
     };
-    let ruled = rules.map(|rules| rules.limit_at(now));
-    let (most, own) = match ruled.and_then(|ruled| Some((ruled.most?, ruled.by))) {
+    let allowed = rules.map(|rules| rules.limit_at(now));
+    let (most, own) = match allowed.and_then(|allowed| Some((allowed.most?, allowed.by))) {
         Some((most, LimitedBy::BusyHours)) => {
             (most, format!(", the cell's busy hours allow {most}"))
         }

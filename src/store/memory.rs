@@ -276,8 +276,8 @@ impl MemoryStore {
     /// See [`super::Cells::cell_changes_since`].
     pub fn cell_changes_since(&self, revision: i64, limit: u32) -> Vec<CellChange> {
         let after = |(_, (changed, _)): &(&u32, &(i64, CellRules))| *changed > revision;
-        let changed = self.cells.iter().filter(after);
-        let mut changes: Vec<CellChange> = changed
+        let newer = self.cells.iter().filter(after);
+        let mut changes: Vec<CellChange> = newer
             .map(|(cell, (revision, rules))| CellChange {
                 revision: *revision,
                 cell: *cell,

@@ -1,4 +1,8 @@
 //! `PATCH /v1/cells/{id}`, and how rules are written.
+#![expect(
+    clippy::option_option,
+    reason = "what is left out stays, what is null is taken away"
+)]
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Deserializer};

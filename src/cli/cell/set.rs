@@ -56,7 +56,7 @@ pub struct SetArgs {
 #[derive(Debug, Args)]
 pub struct ImportArgs {
     /// A file of comma-separated values; - for standard input. The first line names the columns: cell, and any of limit,
-    /// closed_until, reason and note. An empty field leaves things as they are, `-` takes the rule away.
+    /// `closed_until`, reason and note. An empty field leaves things as they are, `-` takes the rule away.
     file: PathBuf,
     #[command(flatten)]
     result: ResultArgs,

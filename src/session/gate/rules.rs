@@ -64,12 +64,12 @@ impl Rules {
             closings.pop_first();
         }
         if !rules.is_empty() {
-            let ruled = Ruled {
+            let lane_rules = Ruled {
                 rules,
                 limit,
                 closings,
             };
-            self.lanes.insert(lane, ruled);
+            self.lanes.insert(lane, lane_rules);
             self.expect_change(lane, limit);
         }
         self.look_next();
