@@ -35,7 +35,7 @@ use crate::{
     notify::{self, Dispatcher, DispatcherSetup, Instance, KeepError},
     runtime::{
         Exchange, PackageCache, Rollout, RolloutSetup, SecuredSetup, Shards, ShardsSetup,
-        Supervisor, bind, restore_busy,
+        Supervisor, bind, restore_busy, restore_rules,
     },
     session::Gate,
     signal::Signals,
@@ -184,6 +184,9 @@ impl Server {
         let mut packages = PackageCache::new(database.clone(), files.clone());
         restore_busy(&mut engines, &exchange, clock, &*database, &mut packages).await?;
 
+        let mut gate = Gate::new(&config.admission);
+        let cells_revision = restore_rules(&mut gate, clock, &*database).await?;
+
         let health = Arc::new(Health::starting());
         let (supervisor, deaths) = Supervisor::new(health.clone());
         let settings = Settings::new(config.clone());
@@ -196,7 +199,7 @@ impl Server {
             secured: ports.secured,
             exchange: exchange.clone(),
             ends,
-            gate: Gate::new(&config.admission),
+            gate,
             clock,
             store: database.clone(),
             writer: u64::from_be_bytes(random()?),
@@ -217,6 +220,7 @@ impl Server {
             health: health.clone(),
             open: config.lwm2m.registration == RegistrationPolicy::Open,
             revision,
+            cells_revision,
             packages,
         });
         let rollout = supervisor.run(Part::Rollout, rollout.run(told_to_stop.clone()));
@@ -243,7 +247,8 @@ impl Server {
             streams: ApiState::stream_places(),
             stop: told_to_stop.clone(),
             health,
-            heard: exchange,
+            heard: exchange.clone(),
+            lanes: exchange,
             strangers,
             metrics: metrics.handle(),
         });

@@ -1,5 +1,11 @@
 //! `/v1/cells`.
 
+pub(super) mod import;
+pub(super) mod outages;
+pub(super) mod rules;
+
+use std::time::Duration;
+
 use axum::{Json, extract::State};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -9,7 +15,15 @@ use super::{
     extract::{ListBody, Paging, Path, Query},
     problem::Problem,
 };
-use crate::store::CellRecord;
+use crate::{
+    clock::UtcMillis,
+    ledger::Lane,
+    store::{CellDetail, CellRecord, SlotHolder},
+    task::{BusyHours, CellRules},
+};
+
+/// Within this time the gate usually knows other rules.
+const GATE_KNOWS_WITHIN: Duration = Duration::from_secs(2);
 
 /// Who upgrades and who waits in a cell.
 #[derive(Debug, Serialize, ToSchema)]
@@ -29,6 +43,10 @@ pub(super) struct CellBody {
     /// When the last one was.
     #[schema(required, format = DateTime)]
     last_admitted_at: Option<String>,
+    /// Upgrades that have succeeded there, also those that were deleted since.
+    succeeded: u64,
+    /// Upgrades that have failed there for good, while they waited for a slot or had one.
+    failed: u64,
 }
 
 impl From<CellRecord> for CellBody {
@@ -41,11 +59,150 @@ impl From<CellRecord> for CellBody {
             concurrent_peak: cell.concurrent_peak,
             admitted_total: cell.admitted_total,
             last_admitted_at: cell.last_admitted_at.map(|at| at.to_string()),
+            succeeded: cell.succeeded,
+            failed: cell.failed,
         }
     }
 }
 
-/// List the cells in which devices upgraded or waited, ordered by number.
+/// A cell, its rules, and who upgrades in it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct CellDetailBody {
+    #[serde(flatten)]
+    cell: CellBody,
+    /// How many may upgrade at once now, whatever their coverage allows; 0 while it is closed, `null` where coverage alone
+    /// counts.
+    #[schema(required)]
+    limit_now: Option<u32>,
+    /// What says so: `coverage`, `own_limit`, `busy_hours`, `closed` (by the operator), or `outage` (by the network).
+    #[schema(value_type = LimitedByName)]
+    limited_by: &'static str,
+    /// When that may change by itself, as far as is known.
+    #[schema(required, format = DateTime)]
+    limit_changes_at: Option<String>,
+    /// The cell's own limit.
+    #[schema(required, minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// How it is closed.
+    #[schema(required)]
+    closed: Option<ClosedBody>,
+    /// Hours of the week in which fewer may upgrade.
+    #[schema(value_type = Vec<BusyHoursBody>)]
+    busy_hours: Vec<BusyHours>,
+    /// The operator's note.
+    #[schema(required)]
+    note: Option<String>,
+    /// Who upgrades now: up to 100.
+    admitted: Vec<HolderBody>,
+    /// How long a KiB takes there, on average; `null` where that was not measured since the server was started.
+    #[schema(required)]
+    seconds_per_kib: Option<f64>,
+    /// When all who wait now will be through, at the earliest; `null` where that cannot be told.
+    #[schema(required, format = DateTime)]
+    queue_through_at: Option<String>,
+}
+
+/// What says how many may upgrade in a cell.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "stands in the description only")]
+enum LimitedByName {
+    Coverage,
+    OwnLimit,
+    BusyHours,
+    Closed,
+    Outage,
+}
+
+/// How a cell is closed.
+#[derive(Debug, Serialize, ToSchema)]
+struct ClosedBody {
+    /// Since when.
+    #[schema(format = DateTime)]
+    from: String,
+    /// Until when; `null` until further notice.
+    #[schema(required, format = DateTime)]
+    until: Option<String>,
+    /// Why.
+    reason: String,
+}
+
+/// Hours of the week in which fewer may upgrade.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "stands in the description only")]
+struct BusyHoursBody {
+    /// The days on which they begin: `mon` to `sun`; every day when not given.
+    days: Option<Vec<String>>,
+    /// The local time at which they begin.
+    #[schema(example = "17:00", pattern = "^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+    from: String,
+    /// The local time at which they end: on the next day if that is not later than `from`.
+    #[schema(example = "20:00", pattern = "^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+    to: String,
+    /// An IANA name.
+    #[schema(example = "Europe/Berlin")]
+    zone: String,
+    /// How many may upgrade at once then.
+    #[schema(minimum = 1, maximum = 1000)]
+    limit: u32,
+}
+
+/// An upgrade that has a slot.
+#[derive(Debug, Serialize, ToSchema)]
+struct HolderBody {
+    /// The upgrade.
+    upgrade_id: i64,
+    /// Its device.
+    endpoint: String,
+    /// `downloading` or `executing`.
+    state: &'static str,
+}
+
+impl From<SlotHolder> for HolderBody {
+    fn from(holder: SlotHolder) -> Self {
+        Self {
+            upgrade_id: holder.upgrade.0,
+            endpoint: holder.endpoint,
+            state: holder.state.name(),
+        }
+    }
+}
+
+impl ClosedBody {
+    fn of(rules: &CellRules, now: UtcMillis) -> Option<Self> {
+        let (closing, _) = rules.closed(now)?;
+        Some(Self {
+            from: closing.from.to_string(),
+            until: closing.until.map(|at| at.to_string()),
+            reason: closing.reason.clone(),
+        })
+    }
+}
+
+impl CellDetailBody {
+    /// Asks the gate what it knows.
+    async fn of(state: &ApiState, detail: CellDetail) -> Self {
+        let now = state.now();
+        let lane = Lane::Cell(detail.record.cell);
+        let live = state.lanes.lane(lane).await.unwrap_or_default();
+        let limit = detail.rules.limit_at(now);
+        Self {
+            limit_now: limit.most,
+            limited_by: limit.by.name(),
+            limit_changes_at: limit.changes_at.map(|at| at.to_string()),
+            limit: detail.rules.limit,
+            closed: ClosedBody::of(&detail.rules, now),
+            busy_hours: detail.rules.busy_hours,
+            note: detail.note,
+            admitted: detail.holders.into_iter().map(HolderBody::from).collect(),
+            seconds_per_kib: live.per_kib.map(|span| span.as_secs_f64()),
+            queue_through_at: live.through_at.map(|at| at.to_string()),
+            cell: detail.record.into(),
+        }
+    }
+}
+
+/// List the cells in which devices upgraded or waited, or for which there are rules, ordered by number.
 #[utoipa::path(get, path = "/v1/cells", operation_id = "list_cells", tag = "cells", params(Paging),
     responses(
         (status = 200, description = "A page", body = ListBody<CellBody>),
@@ -64,21 +221,21 @@ pub(super) async fn list(
     )))
 }
 
-/// A cell in which devices upgraded or waited.
+/// A cell in which devices upgraded or waited, or for which there are rules.
 #[utoipa::path(get, path = "/v1/cells/{id}", operation_id = "get_cell", tag = "cells",
     params(("id" = i64, Path, minimum = 0, maximum = 4_294_967_295_i64, description = "Its number")),
     responses(
-        (status = 200, description = "The cell", body = CellBody),
-        (status = 404, description = "No device has upgraded or waited there", body = Problem),
+        (status = 200, description = "The cell", body = CellDetailBody),
+        (status = 404, description = "No device has upgraded or waited there, and it has no rules", body = Problem),
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
     Path(id): Path<u32>,
-) -> Result<Json<CellBody>, Problem> {
-    // the list has it after the number before it, if at all
-    let found = state.store.cells(id.checked_sub(1), 1).await?.items.pop();
-    found
-        .filter(|cell| cell.cell == id)
-        .map(|cell| Json(cell.into()))
-        .ok_or_else(|| Problem::not_found(format!("no device has upgraded or waited in cell {id}")))
+) -> Result<Json<CellDetailBody>, Problem> {
+    match state.store.cell(id).await? {
+        Some(detail) => Ok(Json(CellDetailBody::of(&state, detail).await)),
+        None => Err(Problem::not_found(format!(
+            "no device has upgraded or waited in cell {id}, and it has no rules"
+        ))),
+    }
 }

@@ -48,7 +48,7 @@ use crate::{
     config::Settings,
     health::Health,
     notify::Instance,
-    runtime::Heard,
+    runtime::{Heard, Lanes},
     signal::Signals,
     store::{PackageFiles, Store},
     strangers::Strangers,
@@ -82,6 +82,8 @@ pub struct ApiState {
     pub health: Arc<Health>,
     /// Knows when devices were heard last.
     pub heard: Arc<dyn Heard>,
+    /// Knows the queues of cells.
+    pub lanes: Arc<dyn Lanes>,
     /// Who was refused lately.
     pub strangers: Arc<Strangers>,
     /// What `/metrics` shows.
@@ -147,8 +149,9 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(upgrades::list_newest))
         .routes(routes!(upgrades::get))
         .routes(routes!(upgrades::cancel))
-        .routes(routes!(cells::list))
-        .routes(routes!(cells::get))
+        .routes(routes!(cells::import::import, cells::list))
+        .routes(routes!(cells::get, cells::rules::update))
+        .routes(routes!(cells::outages::report))
         .routes(routes!(events::stream_events))
         .routes(routes!(webhooks::add, webhooks::list))
         .routes(routes!(webhooks::get, webhooks::remove))

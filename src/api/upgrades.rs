@@ -22,6 +22,7 @@ use crate::{
     store::{
         DeviceUpgrade, OutcomeRecord, TimelineEntry, UpgradeDetail, UpgradeRecord, UpgradeState,
     },
+    task::CellRules,
     wording,
 };
 
@@ -279,9 +280,10 @@ impl UpgradeDetailBody {
     fn new(
         detail: UpgradeDetail,
         device: Option<(&DeviceRecord, LastHeard)>,
+        rules: Option<&CellRules>,
         now: UtcMillis,
     ) -> Self {
-        let waiting_for = waiting::explain(&detail, device, now);
+        let waiting_for = waiting::explain(&detail, device, rules, now);
         Self {
             upgrade: detail.upgrade.into(),
             package_id: detail.package.0,
@@ -423,7 +425,13 @@ pub(super) async fn get(
         Some(shown) => Some((&shown.device, LastHeard::of(&state, shown).await)),
         None => None,
     };
-    Ok(Json(UpgradeDetailBody::new(detail, device, state.now())))
+    let cell = match (detail.queue, detail.upgrade.cell) {
+        (Some(_), Some(cell)) => state.store.cell(cell).await?,
+        _ => None,
+    };
+    let rules = cell.as_ref().map(|cell| &cell.rules);
+    let body = UpgradeDetailBody::new(detail, device, rules, state.now());
+    Ok(Json(body))
 }
 
 /// Cancel one upgrade.

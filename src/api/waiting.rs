@@ -7,13 +7,15 @@ use crate::{
     clock::UtcMillis,
     ledger::{DeviceRecord, QueueMode, Stage},
     store::{UpgradeDetail, UpgradeState},
-    task, wording,
+    task::{self, CellRules, LimitedBy},
+    wording,
 };
 
 /// What an upgrade waits for at `now`; `None` once it has ended.
 pub(super) fn explain(
     detail: &UpgradeDetail,
     device: Option<(&DeviceRecord, LastHeard)>,
+    rules: Option<&CellRules>,
     now: UtcMillis,
 ) -> Option<String> {
     let upgrade = &detail.upgrade;
@@ -28,7 +30,12 @@ pub(super) fn explain(
         UpgradeState::Active(stage) => {
             let what = match stage {
                 Stage::WaitingForDevice => reach(device, now),
-                Stage::WaitingForSlot => queue(detail, device, now),
+                Stage::WaitingForSlot => {
+                    if let Some(closed) = closed(detail, rules, now) {
+                        return Some(closed);
+                    }
+                    queue(detail, device, rules, now)
+                }
                 Stage::Downloading => downloading(detail, now),
                 Stage::QueryingVersion
                 | Stage::QueryingCoverage
@@ -62,9 +69,28 @@ fn reach(device: Option<(&DeviceRecord, LastHeard)>, now: UtcMillis) -> String {
     }
 }
 
+/// The cell is closed. The time to wait does not run meanwhile.
+fn closed(detail: &UpgradeDetail, rules: Option<&CellRules>, now: UtcMillis) -> Option<String> {
+    let cell = detail.upgrade.cell?;
+    let (closing, by) = rules?.closed(now)?;
+    let until = match closing.until {
+        Some(at) => format!("until {at}"),
+        None => "until further notice".to_owned(),
+    };
+    let how = match by {
+        LimitedBy::Outage => "out of order",
+        _ => "closed by the operator",
+    };
+    let reason = &closing.reason;
+    Some(format!(
+        "cell {cell} is {how} {until}: {reason}; the time to wait does not run meanwhile"
+    ))
+}
+
 fn queue(
     detail: &UpgradeDetail,
     device: Option<(&DeviceRecord, LastHeard)>,
+    rules: Option<&CellRules>,
     now: UtcMillis,
 ) -> String {
     let stage = detail.upgrade.stage.as_ref();
@@ -81,8 +107,17 @@ fn queue(
         1 => "; 1 waits before it".to_owned(),
         more => format!("; {more} wait before it"),
     };
-    let taken = format!("{upgrading} in cell {cell}; this one's coverage allows {limit}{before}");
-    if active < limit {
+    let allowed = rules.map(|rules| rules.limit_at(now));
+    let (most, own) = match allowed.and_then(|allowed| Some((allowed.most?, allowed.by))) {
+        Some((most, LimitedBy::BusyHours)) => {
+            (most, format!(", the cell's busy hours allow {most}"))
+        }
+        Some((most, _)) => (most, format!(", the cell's own limit is {most}")),
+        None => (u32::MAX, String::new()),
+    };
+    let taken =
+        format!("{upgrading} in cell {cell}; this one's coverage allows {limit}{own}{before}");
+    if active < limit.min(most) {
         // The slot is there; the device, perhaps, is not.
         format!("{taken}; {}", reach(device, now))
     } else {

@@ -1,3 +1,5 @@
+mod set;
+
 use std::{io::Write, process::ExitCode};
 
 use clap::{Args, Subcommand};
@@ -16,8 +18,12 @@ use super::{
 pub enum CellCommand {
     /// List the cells in which devices upgraded or waited, ordered by number.
     List(ListArgs<100>),
-    /// Show a cell: who upgrades, who waits, and its newest upgrades.
+    /// Show a cell: its rules, who upgrades, who waits, and its newest upgrades.
     Show(ShowArgs),
+    /// Limit a cell, close it, or open it.
+    Set(set::SetArgs),
+    /// Change the rules of many cells, of a file.
+    Import(set::ImportArgs),
 }
 
 /// `cellwise cell show`.
@@ -41,6 +47,57 @@ struct CellView {
     concurrent_peak: u32,
     admitted_total: u64,
     last_admitted_at: Option<String>,
+    succeeded: u64,
+    failed: u64,
+}
+
+/// What is told of one cell only.
+#[derive(Debug, Deserialize)]
+struct RulesView {
+    limit_now: Option<u32>,
+    limited_by: String,
+    limit_changes_at: Option<String>,
+    closed: Option<ClosedView>,
+    note: Option<String>,
+    seconds_per_kib: Option<f64>,
+    queue_through_at: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ClosedView {
+    until: Option<String>,
+    reason: String,
+}
+
+impl RulesView {
+    /// A line for each thing that is to be known.
+    fn tell(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        match (&self.closed, self.limit_now) {
+            (Some(closed), _) => {
+                let by = if self.limited_by == "outage" {
+                    "out of order"
+                } else {
+                    "closed"
+                };
+                let until = closed.until.as_deref().unwrap_or("further notice");
+                writeln!(out, "{by} until {until}: {}", closed.reason)?;
+            }
+            (None, Some(limit)) => {
+                let by = self.limited_by.replace('_', " ");
+                let until = self.limit_changes_at.as_ref();
+                let until = until.map_or_else(String::new, |at| format!(", until {at} at least"));
+                writeln!(out, "at most {limit} at once ({by}{until})")?;
+            }
+            (None, None) => {}
+        }
+        if let Some(note) = &self.note {
+            writeln!(out, "note: {note}")?;
+        }
+        if let Some(seconds) = self.seconds_per_kib {
+            writeln!(out, "a KiB takes {seconds:.1} s")?;
+        }
+        Ok(())
+    }
 }
 
 impl CellCommand {
@@ -49,6 +106,8 @@ impl CellCommand {
         match self {
             Self::List(args) => list(&args, out),
             Self::Show(args) => show(&args, out),
+            Self::Set(args) => set::set(&args, out),
+            Self::Import(args) => set::import(&args, out),
         }
         .map(|()| ExitCode::SUCCESS)
     }
@@ -109,6 +168,12 @@ fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<(), CommandError> {
         view.admitted_total,
         or_dash(view.last_admitted_at),
     )?;
+    writeln!(out, "{} succeeded, {} failed", view.succeeded, view.failed)?;
+    let rules: RulesView = client.view(&cell)?;
+    rules.tell(out)?;
+    if let Some(at) = rules.queue_through_at.filter(|_| view.waiting > 0) {
+        writeln!(out, "who waits is through at {at} at the earliest")?;
+    }
     writeln!(out)?;
     upgrade::TABLE.write(&client, &upgrades, out)?;
     if more {

@@ -248,6 +248,12 @@ impl Client {
             .map(|(value, _)| value)
     }
 
+    /// `POST path` with comma-separated values.
+    pub fn post_csv(&self, path: &str, rows: String) -> Result<Value, CommandError> {
+        self.ask(Method::POST, path, Some("text/csv"), Outgoing::text(rows))
+            .map(|(value, _)| value)
+    }
+
     /// `DELETE path`.
     pub fn delete(&self, path: &str) -> Result<(), CommandError> {
         self.ask(Method::DELETE, path, None, Outgoing::nothing())

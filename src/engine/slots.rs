@@ -122,8 +122,10 @@ impl Engine {
     /// The gate says how the device stands in its queue.
     fn stands(&mut self, key: Option<DeviceKey>, standing: Standing) {
         let Some(key) = key else { return };
-        if let Some(session) = self.device_mut(key).session.as_mut() {
-            session.standing = StandingAsked::Told(standing);
+        let now = self.now.instant;
+        let session = self.device_mut(key).session.as_mut();
+        if let Some(closed) = session.and_then(|session| session.stands(now, standing)) {
+            self.fire(key, Input::Slept(closed));
         }
         self.device_timeout(key);
     }
@@ -179,7 +181,8 @@ impl Engine {
             return false;
         };
         let session = self.device_mut(key).session.as_mut();
-        if let Some(session) = session.filter(|session| session.standing == StandingAsked::Never) {
+        let asks = |standing| matches!(standing, StandingAsked::Never | StandingAsked::Closed(_));
+        if let Some(session) = session.filter(|session| asks(session.standing)) {
             session.standing = StandingAsked::Until(until);
             self.ask(key, cell, GateRequest::Standing);
             return true;

@@ -143,6 +143,7 @@ impl World {
                 self.take(effect);
                 continue;
             }
+            self.gate.keep_time(self.now);
             self.gate.handle_timeout(self.now.instant);
             if let Some((device, order)) = self.gate.poll_order() {
                 let command = Command::Gate { device, order };
@@ -227,6 +228,7 @@ impl World {
         {
             self.now = self.now + at.since(self.now.instant);
             self.engine.handle_timeout(self.now);
+            self.gate.keep_time(self.now);
             self.gate.handle_timeout(self.now.instant);
             self.collect();
         }

@@ -1,8 +1,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::{
+    mpsc::{self, UnboundedReceiver, UnboundedSender},
+    oneshot,
+};
 
 use super::{
+    LaneNow,
     gate::GateMessage,
     message::{Done, Message, ShardGone, all},
 };
@@ -10,9 +14,10 @@ use crate::{
     config::Config,
     dtls::{DtlsSetup, Identity},
     engine::{Command, ShardId},
-    ledger::{DeviceId, DeviceIds, DeviceRecord},
+    ledger::{DeviceId, DeviceIds, DeviceRecord, Lane},
     session::{GateAsk, GateOrder},
     shard::{self, Directory, Post},
+    store::CellChange,
 };
 
 /// Reaches all shards and the gate, and has the directory that they share.
@@ -141,6 +146,22 @@ impl Exchange {
     pub(super) fn store_available(&self, available: bool) {
         let _ = self.gate.send(GateMessage::StoreAvailable(available)); // it has stopped
         self.tell_all(|| shard::Message::Obey(Command::StoreAvailable(available)));
+    }
+
+    /// Asks the gate how it stands in a lane.
+    pub(super) fn look(&self, lane: Lane) -> oneshot::Receiver<LaneNow> {
+        let (answer, answered) = oneshot::channel();
+        let _ = self.gate.send(GateMessage::Look(lane, answer)); // it has stopped
+        answered
+    }
+
+    /// Has the gate know the operator's rules for these cells.
+    ///
+    /// # Errors
+    /// It has stopped.
+    pub(super) fn rule(&self, changes: Vec<CellChange>) -> Result<(), ShardGone> {
+        let message = GateMessage::Rule(changes);
+        self.gate.send(message).map_err(|_| ShardGone)
     }
 
     pub(super) fn ask(&self, ask: GateAsk) {

@@ -1,12 +1,14 @@
 use std::sync::Arc;
 
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
 
-use super::{Exchange, until};
+use super::{Exchange, LaneNow, until};
 use crate::{
     clock::SystemClock,
     config::Config,
+    ledger::Lane,
     session::{Gate, GateAsk},
+    store::{CellChange, Store, StoreError},
 };
 
 /// What is said to the gate.
@@ -16,10 +18,39 @@ pub(super) enum GateMessage {
     Open(bool),
     StoreAvailable(bool),
     Configure(Arc<Config>),
+    /// How does it stand in a lane?
+    Look(Lane, oneshot::Sender<LaneNow>),
+    /// The operator's rules for cells.
+    Rule(Vec<CellChange>),
 }
 
 /// Messages that are taken before the gate's own deadlines have their turn.
 const AT_ONCE: usize = 256;
+
+/// Rules that are read at once.
+const PAGE: u32 = 10_000;
+
+/// Has the gate know every rule for a cell before it grants a slot. Returns the revision up to which it does.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn restore_rules(
+    gate: &mut Gate,
+    clock: SystemClock,
+    store: &dyn Store,
+) -> Result<i64, StoreError> {
+    let mut revision = 0;
+    loop {
+        let changes = store.cell_changes_since(revision, PAGE).await?;
+        let Some(last) = changes.last() else {
+            return Ok(revision);
+        };
+        revision = last.revision;
+        for change in changes {
+            gate.rule(clock.now(), Lane::Cell(change.cell), change.rules);
+        }
+    }
+}
 
 /// Lets the gate hear the shards, and them hear it. It never ends by itself.
 pub(super) async fn run_gate(
@@ -35,16 +66,27 @@ pub(super) async fn run_gate(
             _ = inbox.recv_many(&mut messages, AT_ONCE) => {}
             () = tokio::time::sleep(wait) => {}
         }
-        let now = clock.now().instant;
+        let now = clock.now();
         for message in messages.drain(..) {
             match message {
-                GateMessage::Ask(ask) => gate.handle(now, ask),
+                GateMessage::Ask(ask) => gate.handle(now.instant, ask),
                 GateMessage::Open(open) => gate.open(open),
                 GateMessage::StoreAvailable(available) => gate.store_available(available),
                 GateMessage::Configure(config) => gate.configure(&config.admission),
+                GateMessage::Look(lane, answer) => {
+                    let view = gate.look(now.instant, lane);
+                    let _ = answer.send(LaneNow::of(now, view)); // nobody waits any more
+                }
+                GateMessage::Rule(changes) => {
+                    for change in changes {
+                        gate.rule(now, Lane::Cell(change.cell), change.rules);
+                    }
+                }
             }
         }
-        gate.handle_timeout(clock.now().instant);
+        let now = clock.now();
+        gate.keep_time(now);
+        gate.handle_timeout(now.instant);
         while let Some((device, order)) = gate.poll_order() {
             exchange.tell(device, order);
         }

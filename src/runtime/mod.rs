@@ -12,6 +12,7 @@ mod exchange;
 mod gate;
 mod heard;
 mod keys;
+mod lanes;
 mod message;
 mod restore;
 mod rollout;
@@ -23,8 +24,10 @@ mod supervisor;
 
 pub use datagram_socket::{BATCH, DatagramSocket, bind};
 pub use exchange::{Ends, Exchange};
+pub use gate::restore_rules;
 pub use heard::Heard;
 pub use keys::Keys;
+pub use lanes::{LaneNow, Lanes};
 pub use message::ShardGone;
 pub use restore::restore_busy;
 pub use rollout::{PackageCache, Rollout, RolloutError, RolloutSetup};

@@ -54,6 +54,8 @@ pub struct RolloutSetup {
     pub health: Arc<Health>,
     /// Device changes up to here are known to the engine.
     pub revision: i64,
+    /// Changes of cells up to here are known to the gate.
+    pub cells_revision: i64,
     /// Whether anybody may register, so that those who are gone are forgotten.
     pub open: bool,
     /// Packages in use.
@@ -81,7 +83,8 @@ impl Rollout {
             clock: setup.clock,
             signals: setup.signals,
             health: setup.health,
-            reconciler: Reconciler::new(setup.clock.now(), setup.revision, setup.open),
+            reconciler: Reconciler::new(setup.clock.now(), setup.revision, setup.open)
+                .knowing_cells(setup.cells_revision),
             devices_look: 0,
             packages: setup.packages,
         }
@@ -129,6 +132,10 @@ impl Rollout {
                     let reply = self.ask(query).await?;
                     self.reconciler.reply(self.clock.now(), reply);
                 }
+                Want::Rule(changes) => {
+                    self.exchange.rule(changes)?;
+                    self.reconciler.obeyed();
+                }
                 Want::Follow(changes) => {
                     self.renew_keys(&changes)?;
                     self.obey(follow(changes)).await?;
@@ -164,6 +171,9 @@ impl Rollout {
                     );
                 }
                 Reply::NewcomersRemoved(removed)
+            }
+            Query::CellChanges { after, limit } => {
+                Reply::Cells(store.cell_changes_since(after, limit).await?)
             }
             Query::DeviceChanges {
                 after,
@@ -326,6 +336,7 @@ mod tests {
             signals: Arc::default(),
             health: Arc::new(Health::starting()),
             revision: 0,
+            cells_revision: 0,
             open: true,
             packages: PackageCache::new(store.clone(), files),
         });

@@ -16,6 +16,10 @@ use crate::{
     upgrade::{Action, Input, Negotiation, Place, Rules, Stored},
 };
 
+/// How often, and how soon at the earliest, the gate is asked of a lane that is closed when the time to wait is over.
+const CLOSED_ASKED_EVERY: Duration = Duration::from_mins(10);
+const CLOSED_ASKED_AFTER: Duration = Duration::from_secs(1);
+
 /// One attempt to upgrade a device. `X` is what whoever speaks with the device keeps beside it.
 #[derive(Debug)]
 pub struct Session<X> {
@@ -45,6 +49,8 @@ pub struct Session<X> {
     pub told: Option<Presence>,
     /// How it stands in its queue.
     pub standing: StandingAsked,
+    /// Of the cell in whose queue it stands: the time for which it was closed, as far as that was made up for.
+    closed: (u32, Duration),
     /// That the device takes the version is known and stored.
     pub takes: bool,
     /// The number of the change after which the command to install left, as far as it did here.
@@ -96,6 +102,8 @@ pub enum StandingAsked {
     Never,
     /// The answer is waited for until then.
     Until(Instant),
+    /// The lane is closed, and the time to wait there does not run: the gate is asked again then.
+    Closed(Instant),
     /// The answer.
     Told(Standing),
 }
@@ -215,6 +223,7 @@ impl<X> Session<X> {
             silence: None,
             told: None,
             standing: StandingAsked::Never,
+            closed: (0, Duration::ZERO),
             takes: false,
             commanded_after: 0,
             exchange,
@@ -274,12 +283,41 @@ impl<X> Session<X> {
         }
     }
 
+    /// The gate says how it stands. Returns for how long its lane was closed, if that is to be made up for.
+    pub fn stands(&mut self, now: Instant, standing: Standing) -> Option<Duration> {
+        let closed = standing.closed;
+        if closed.now {
+            let again = now + CLOSED_ASKED_EVERY;
+            let opens_at = closed
+                .opens_at
+                .unwrap_or(again)
+                .max(now + CLOSED_ASKED_AFTER);
+            self.standing = StandingAsked::Closed(opens_at.min(again));
+            return None;
+        }
+        let cell = self.negotiation.queued_in().unwrap_or_default();
+        let (known_in, known) = self.closed;
+        let known = if known_in == cell {
+            known
+        } else {
+            Duration::ZERO
+        };
+        let more = closed.time.saturating_sub(known);
+        if more.is_zero() {
+            self.standing = StandingAsked::Told(standing);
+            return None;
+        }
+        self.closed = (cell, closed.time);
+        self.standing = StandingAsked::Never;
+        Some(more)
+    }
+
     /// What runs out next, and when that is to be acted upon.
     pub fn next_deadline(&self) -> Option<(Deadline, Instant)> {
         let (deadline, at) = self.negotiation.next_deadline()?;
         match self.standing {
-            StandingAsked::Until(answered) if deadline == Deadline::Slot => {
-                Some((deadline, answered))
+            StandingAsked::Until(at) | StandingAsked::Closed(at) if deadline == Deadline::Slot => {
+                Some((deadline, at))
             }
             _ => Some((deadline, at)),
         }

@@ -12,6 +12,7 @@
 
 mod estimates;
 mod nods;
+mod rules;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
@@ -19,15 +20,18 @@ use std::{
 };
 
 pub use estimates::Work;
+pub use rules::Closed;
 
 use crate::{
-    clock::Instant,
+    clock::{Instant, Now},
     config::AdmissionConfig,
     ledger::{DeviceId, Lane},
-    upgrade::{Admission, Outlook, Readiness, Step},
+    task::{CellRules, LimitNow},
+    upgrade::{Admission, Outlook, Readiness, Step, lower_bound},
 };
 use estimates::{Estimates, Slot};
 use nods::Nods;
+use rules::Rules;
 
 /// One that can be given an appointment is kept awake for so long at the most: to come twice takes less of its battery.
 const STANDBY_AT_MOST: Duration = Duration::from_mins(10);
@@ -135,6 +139,17 @@ pub struct Standing {
     pub taken: u32,
     /// Devices that came before it and wait.
     pub ahead: usize,
+    /// For how long the lane was closed since it waits there.
+    pub closed: Closed,
+}
+
+/// How it stands in a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LaneView {
+    /// How long a KiB takes there, on average, as far as that was measured.
+    pub per_kib: Option<Duration>,
+    /// When all who wait will be through at the earliest, as far as is known when it opens.
+    pub through_at: Option<Instant>,
 }
 
 /// Whether a device comes when it is told to.
@@ -217,6 +232,7 @@ impl Presence {
 struct Waiter {
     lane: Lane,
     limit: u32,
+    since: Instant,
     work: Work,
     presence: Presence,
     /// The last time that it was thought of as it was about to fall asleep.
@@ -268,6 +284,8 @@ pub struct Gate {
     estimates: Estimates,
     /// When those who sleep are to be pinged, if they are to stay awake.
     nods: Nods,
+    /// What the operator rules for lanes.
+    rules: Rules,
     /// Lanes in which something changed since they were polled.
     touched: BTreeSet<Lane>,
     /// When to look at the lanes again, though nothing happens in them.
@@ -287,6 +305,7 @@ impl Gate {
             slots: HashMap::new(),
             estimates: Estimates::new(config),
             nods: Nods::default(),
+            rules: Rules::default(),
             touched: BTreeSet::new(),
             later: BTreeSet::new(),
             later_of: HashMap::new(),
@@ -314,6 +333,25 @@ impl Gate {
         self.touch_all();
     }
 
+    /// The operator's rules for a lane from now on. Whoever has a slot there keeps it.
+    pub fn rule(&mut self, now: Now, lane: Lane, rules: CellRules) {
+        let limit = self.rules.set(now, lane, rules);
+        self.holds_from_now_on(lane, limit);
+    }
+
+    /// Follows the wall clock, by which lanes open and busy hours begin and end. Call before
+    /// [`handle_timeout`](Self::handle_timeout).
+    pub fn keep_time(&mut self, now: Now) {
+        for (lane, limit) in self.rules.due(now) {
+            self.holds_from_now_on(lane, limit);
+        }
+    }
+
+    fn holds_from_now_on(&mut self, lane: Lane, limit: LimitNow) {
+        self.admission.restrict(lane, limit.most);
+        self.touched.insert(lane);
+    }
+
     /// Takes what an engine says. What follows is found out by [`handle_timeout`](Self::handle_timeout), once for all that
     /// was said.
     #[expect(clippy::too_many_lines, reason = "one match over all that is said")]
@@ -337,16 +375,17 @@ impl Gate {
                 {
                     return; // it said so before it heard of its slot: it will use that, or give it back
                 }
-                let since = if presence.sleeps {
+                let place = if presence.sleeps {
                     by_lot(device, since)
                 } else {
                     since
                 };
-                self.admission.wait(device, lane, limit, since);
+                self.admission.wait(device, lane, limit, place);
                 let thought_of = self.waiting.get(&device).and_then(|it| it.thought_of);
                 let waiter = Waiter {
                     lane,
                     limit,
+                    since,
                     work,
                     presence,
                     thought_of,
@@ -404,9 +443,13 @@ impl Gate {
                 self.admission.expect(device, lane, now + install);
             }
             GateRequest::Standing => {
+                let waiter = self.waiting.get(&device).filter(|it| it.lane == lane);
                 let standing = Standing {
                     taken: self.admission.active(lane),
                     ahead: self.admission.ahead(device, lane),
+                    closed: waiter.map_or_else(Closed::default, |waiter| {
+                        self.rules.closed(lane, waiter.since, now)
+                    }),
                 };
                 let order = GateOrder::Standing(standing);
                 return self.orders.push_back((device, order));
@@ -435,12 +478,40 @@ impl Gate {
         if !self.touched.is_empty() {
             return Some(Instant::ZERO);
         }
-        self.later.first().map(|(at, _)| *at)
+        let later = self.later.first().map(|(at, _)| *at);
+        later.into_iter().chain(self.rules.look_at()).min()
     }
 
     /// Whose turn it is.
     pub fn poll_order(&mut self) -> Option<(DeviceId, GateOrder)> {
         self.orders.pop_front()
+    }
+
+    /// How it stands in a lane.
+    pub fn look(&self, now: Instant, lane: Lane) -> LaneView {
+        let limit = self.rules.limit(lane);
+        let most = limit.and_then(|limit| limit.most);
+        let closed = self.rules.closed(lane, now, now);
+        let begins = if closed.now {
+            closed.opens_at
+        } else {
+            Some(now)
+        };
+        let services = (self.admission.waiting(lane))
+            .filter_map(|device| self.waiting.get(&device))
+            .map(|it| {
+                let service = self.estimates.service(lane, it.limit, it.work);
+                (
+                    it.limit
+                        .min(most.filter(|most| *most > 0).unwrap_or(u32::MAX)),
+                    service,
+                )
+            });
+        let takes = lower_bound(services);
+        LaneView {
+            per_kib: self.estimates.per_kib(lane),
+            through_at: begins.map(|at| at + takes),
+        }
     }
 
     /// Slots of a lane that are taken.

@@ -12,6 +12,8 @@ mod timeline;
 
 pub use attempt::{Contact, KeptAwake, Session, StandingAsked, Step, ended, leaves};
 pub use correspondence::Correspondence;
-pub use gate::{Comes, Gate, GateAsk, GateOrder, GateRequest, Presence, Standing, Work};
+pub use gate::{
+    Closed, Comes, Gate, GateAsk, GateOrder, GateRequest, LaneView, Presence, Standing, Work,
+};
 pub use habits::Habits;
 pub use timeline::asked_again;

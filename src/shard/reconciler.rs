@@ -1,10 +1,10 @@
-//! Turns the operator's intent, as it stands in the store, into commands: devices come and go, tasks start and are stopped,
+//! Turns the operator's intent, as it stands in the store, into commands: cells get rules, devices come and go, tasks start and are stopped,
 //! upgrades begin.
 //!
 //! ```text
-//! look ─▶ newcomers that are gone ─▶ devices ─▶ tasks whose time has come ─▶ stops ─▶ starts ─▶ until when? ─▶ wait
-//!                                      ▲                                                 │ after each page
-//!                                      └─────────────────────────────────────────────────┘
+//! look ─▶ newcomers that are gone ─▶ cells ─▶ devices ─▶ tasks whose time has come ─▶ stops ─▶ starts ─▶ until when? ─▶ wait
+//!                                      ▲                                                         │ after each page
+//!                                      └─────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! Everything it does can be done again: nothing is forgotten when it is stopped in between, or when the store fails.
@@ -15,7 +15,7 @@ use crate::{
     clock::{Instant, Now, UtcMillis},
     engine::Command,
     ledger::{UpgradeId, UpgradeOrder},
-    store::{DeviceChange, UpgradeToStop},
+    store::{CellChange, DeviceChange, UpgradeToStop},
     task::{Due, Move, Paces, Source, TaskHead, plan, that_begin},
 };
 
@@ -39,6 +39,8 @@ const NEWCOMERS_RETURN: Duration = Duration::from_hours(24);
 pub enum Want {
     /// Ask the store, and give it the reply.
     Ask(Query),
+    /// Let the gate know these rules, and say [`Reconciler::obeyed`].
+    Rule(Vec<CellChange>),
     /// Let the shards follow these devices: [`Command`]s of [`follow`], and the keys of those that encrypt. Then say
     /// [`Reconciler::obeyed`].
     Follow(Vec<DeviceChange>),
@@ -58,6 +60,13 @@ pub enum Query {
     RemoveNewcomers {
         /// When their registrations ended.
         ended: Range<UtcMillis>,
+        /// So many at most.
+        limit: u32,
+    },
+    /// `cell_changes_since`.
+    CellChanges {
+        /// Later ones than this revision.
+        after: i64,
         /// So many at most.
         limit: u32,
     },
@@ -96,6 +105,8 @@ pub enum Query {
 pub enum Reply {
     /// So many newcomers were removed.
     NewcomersRemoved(u64),
+    /// Cells whose rules have changed.
+    Cells(Vec<CellChange>),
     /// Devices that have changed.
     Devices(Vec<DeviceChange>),
     /// It was done.
@@ -114,6 +125,8 @@ pub enum Reply {
 #[derive(Debug)]
 enum Step {
     Newcomers,
+    Cells(AfterDevices),
+    Ruling(Vec<CellChange>, AfterDevices),
     Devices { begins: bool, next: AfterDevices },
     Following(Vec<DeviceChange>, AfterDevices),
     Forget(Vec<String>, AfterDevices),
@@ -139,6 +152,8 @@ enum AfterDevices {
 pub struct Reconciler {
     /// Device changes up to here are known to the shards.
     revision: i64,
+    /// Changes of cells up to here are known to the gate.
+    cells_revision: i64,
     step: Step,
     /// Upgrades that were stopped, or begun, in this look.
     tried: HashSet<UpgradeId>,
@@ -160,6 +175,7 @@ impl Reconciler {
     pub fn new(now: Now, revision: i64, open: bool) -> Self {
         Self {
             revision,
+            cells_revision: 0,
             step: Step::Newcomers,
             tried: HashSet::new(),
             started: now,
@@ -170,21 +186,32 @@ impl Reconciler {
         }
     }
 
+    /// The gate knows changes of cells up to that revision.
+    #[must_use]
+    pub fn knowing_cells(self, cells_revision: i64) -> Self {
+        Self {
+            cells_revision,
+            ..self
+        }
+    }
+
     /// What to do next. It is the same until [`reply`](Self::reply), [`obeyed`](Self::obeyed) or [`look`](Self::look) is
     /// called.
     pub fn want(&mut self, now: Now) -> Want {
         let none_yet = self.newcomers_at.is_none_or(|at| now.instant < at);
         if matches!(self.step, Step::Newcomers) && none_yet {
-            self.step = Step::Devices {
-                begins: true,
-                next: AfterDevices::Stops,
-            };
+            self.step = Step::Cells(AfterDevices::Stops);
         }
         match &self.step {
             Step::Newcomers => Want::Ask(Query::RemoveNewcomers {
                 ended: self.newcomers_ended(now),
                 limit: PAGE,
             }),
+            Step::Cells(_) => Want::Ask(Query::CellChanges {
+                after: self.cells_revision,
+                limit: PAGE,
+            }),
+            Step::Ruling(changes, _) => Want::Rule(changes.clone()),
             Step::Devices { begins, .. } => Want::Ask(Query::DeviceChanges {
                 after: self.revision,
                 limit: PAGE,
@@ -223,11 +250,13 @@ impl Reconciler {
                 if removed < PAGE.into() {
                     self.newcomers_at = Some(now.instant + NEWCOMERS_EVERY);
                 }
-                Step::Devices {
-                    begins: true,
-                    next: AfterDevices::Stops,
-                }
+                Step::Cells(AfterDevices::Stops)
             }
+            (Step::Cells(next), Reply::Cells(changes)) if changes.is_empty() => {
+                let begins = true;
+                Step::Devices { begins, next }
+            }
+            (Step::Cells(next), Reply::Cells(changes)) => Step::Ruling(changes, next),
             (Step::Devices { next, .. }, Reply::Devices(changes)) => match (changes.last(), next) {
                 (Some(_), next) => Step::Following(changes, next),
                 (None, AfterDevices::Stops) => Step::Stops,
@@ -278,6 +307,11 @@ impl Reconciler {
     pub fn obeyed(&mut self) {
         let step = std::mem::replace(&mut self.step, Step::Newcomers);
         self.step = match step {
+            Step::Ruling(changes, next) => {
+                let last = changes.last().map(|last| last.revision);
+                self.cells_revision = last.unwrap_or(self.cells_revision);
+                Step::Cells(next)
+            }
             Step::Following(changes, next) => {
                 self.revision = changes.last().map_or(self.revision, |last| last.revision);
                 let removed = changes.into_iter().filter(|change| change.removed);
@@ -287,10 +321,7 @@ impl Reconciler {
             }
             Step::Stopping(_) => Step::Stops,
             // A large task does not keep new devices waiting.
-            Step::Starting(_) => Step::Devices {
-                begins: true,
-                next: AfterDevices::Starts,
-            },
+            Step::Starting(_) => Step::Cells(AfterDevices::Starts),
             step => step,
         };
     }
@@ -379,7 +410,7 @@ mod tests {
     use super::*;
     use crate::{
         ledger::{PackageId, RetryPolicy, StopReason, TaskId, TaskState},
-        task::{LotHead, Results},
+        task::{CellRules, LotHead, Results},
     };
 
     const NOW: Now = Now {
@@ -442,6 +473,10 @@ mod tests {
                     let reply = store(&query);
                     reconciler.reply(NOW, reply);
                 }
+                Want::Rule(changes) => {
+                    wanted.extend(changes.iter().map(|it| format!("rule {}", it.cell)));
+                    reconciler.obeyed();
+                }
                 Want::Follow(changes) => {
                     wanted.extend(changes.iter().map(|it| format!("follow {}", it.endpoint)));
                     reconciler.obeyed();
@@ -465,6 +500,7 @@ mod tests {
     fn nothing(query: &Query) -> Reply {
         match query {
             Query::RemoveNewcomers { .. } => Reply::NewcomersRemoved(0),
+            Query::CellChanges { .. } => Reply::Cells(Vec::new()),
             Query::DeviceChanges { .. } => Reply::Devices(Vec::new()),
             Query::ForgetRemoved(_) | Query::Move(_) => Reply::Done,
             Query::ToStop(_) => Reply::ToStop(Vec::new()),
@@ -475,12 +511,20 @@ mod tests {
     }
 
     #[test]
-    fn devices_come_before_stops_and_stops_before_starts() {
-        let mut reconciler = Reconciler::new(NOW, 3, true);
+    fn cells_and_devices_come_before_stops_and_stops_before_starts() {
+        let mut reconciler = Reconciler::new(NOW, 3, true).knowing_cells(7);
         let mut forgotten = Vec::new();
         let mut begun = 0;
         let mut state = TaskState::Scheduled;
         let wanted = look(&mut reconciler, |query| match query {
+            Query::CellChanges { after: 7, .. } => {
+                let (revision, cell, rules) = (8, 51, CellRules::default());
+                Reply::Cells(vec![CellChange {
+                    revision,
+                    cell,
+                    rules,
+                }])
+            }
             Query::DeviceChanges { after: 3, .. } => {
                 Reply::Devices(vec![change(4, "new", false), change(5, "gone", true)])
             }
@@ -510,6 +554,7 @@ mod tests {
             other => nothing(other),
         });
         let expected = [
+            "rule 51",
             "follow new",
             "follow gone",
             "Some(\"stopped\")",
@@ -517,7 +562,7 @@ mod tests {
             "start d2",
             "start d3",
         ];
-        assert_eq!(wanted[..6], expected);
+        assert_eq!(wanted[..7], expected);
         assert_eq!(forgotten, ["gone"]);
         assert_eq!(reconciler.revision, 5);
     }
@@ -535,7 +580,7 @@ mod tests {
         reconciler.look();
         assert!(matches!(
             reconciler.want(NOW),
-            Want::Ask(Query::DeviceChanges { begins: true, .. })
+            Want::Ask(Query::CellChanges { after: 0, .. })
         ));
     }
 
@@ -543,6 +588,7 @@ mod tests {
     fn what_has_failed_is_asked_again_with_the_next_look() {
         let mut reconciler = Reconciler::new(NOW, 0, true);
         reconciler.reply(NOW, Reply::NewcomersRemoved(0));
+        reconciler.reply(NOW, Reply::Cells(Vec::new()));
         reconciler.reply(NOW, Reply::Devices(vec![change(1, "a", false)]));
         assert!(matches!(reconciler.want(NOW), Want::Follow(_)));
         reconciler.look();

@@ -27,6 +27,8 @@ pub(super) struct Mishaps {
     pub(super) new_address: Option<Duration>,
     /// The store fails.
     pub(super) store_outage: Option<Duration>,
+    /// The operator gives a cell other rules: it is closed, opened, or has a limit of its own.
+    pub(super) rule: Option<Duration>,
 }
 
 /// The longest time for which the store fails.
@@ -47,16 +49,19 @@ impl Faults {
                 power_loss: None,
                 new_address: None,
                 store_outage: None,
+                rule: None,
             },
             Self::Default => Mishaps {
                 power_loss: Some(Duration::from_hours(100)),
                 new_address: Some(Duration::from_hours(50)),
                 store_outage: None,
+                rule: None,
             },
             Self::Harsh => Mishaps {
                 power_loss: Some(Duration::from_hours(2)),
                 new_address: Some(Duration::from_hours(1)),
                 store_outage: Some(Duration::from_mins(20)),
+                rule: None,
             },
         }
     }

@@ -4,7 +4,8 @@
 //! reaches them. It knows the devices as they are, not as the engine takes them to be. It holds that
 //!
 //! * a cell never has more upgrading devices than the class of the one admitted last allows, by the coverage that it
-//!   has told, and no longer ago than coverage counts. What a device never told (because its answer was lost, and
+//!   has told, and no longer ago than coverage counts. Nor has it more than the operator allows when one is admitted, and
+//!   nobody is admitted while it is closed. What a device never told (because its answer was lost, and
 //!   its cell was asked for alone) is not measurable;
 //! * a stage never lasts longer than its limit, nor an attempt longer than the sum of its stages' limits. A limit is
 //!   kept in wall-clock time over a restart: what runs out while the server is down ends when it is back. The limit of
@@ -57,6 +58,7 @@ use crate::{
     engine::{Seq, ShardId},
     ledger::{Appointment, Change, Outcome, RetryPolicy, Stage, UpgradeId},
     package::Package,
+    task::CellRules,
 };
 use coverage::Told;
 pub(super) use ends::Ends;
@@ -187,6 +189,8 @@ pub(super) struct Invariants {
     devices: Vec<u32>,
     first_cell: u32,
     cells: Vec<Cell>,
+    /// What the operator rules for them, as far as the gate knows.
+    ruled: HashMap<u32, CellRules>,
     /// Locations of registrations that are not committed.
     new_locations: HashMap<Box<[u8]>, Number>,
     /// Cells in which a slot was taken or given back since they were compared.
@@ -243,6 +247,7 @@ impl Invariants {
             devices,
             first_cell,
             cells: rows,
+            ruled: HashMap::new(),
             new_locations: HashMap::new(),
             touched: BTreeSet::new(),
             entering: None,

@@ -7,8 +7,8 @@ use clap::ValueEnum;
 use crate::{
     clock::UtcMillis,
     ledger::{ActiveUpgrade, Change, DeviceRecord, PackageId, RetryPolicy, UpgradeId},
-    store::{BatchId, CommitReport, MemoryStore, UpgradeState, UpgradeToStop},
-    task::{Due, Move, Source, TaskHead, TaskRules},
+    store::{BatchId, CellChange, CommitReport, MemoryStore, UpgradeState, UpgradeToStop},
+    task::{Due, Move, RulesUpdate, Source, TaskHead, TaskRules},
 };
 use sqlite::SqliteBackend;
 
@@ -98,6 +98,31 @@ impl Backend {
         match self {
             Self::Memory(store) => Ok(store.commit(batch, changes)),
             Self::Sqlite(store) => store.commit(batch, changes),
+        }
+    }
+
+    pub(super) fn update_cell(
+        &mut self,
+        cell: u32,
+        update: RulesUpdate,
+        now: UtcMillis,
+    ) -> Result<(), Failed> {
+        match self {
+            Self::Memory(store) => {
+                (store.update_cell(cell, update, now)).map_err(|error| error.to_string())
+            }
+            Self::Sqlite(store) => store.update_cell(cell, update, now),
+        }
+    }
+
+    pub(super) fn cell_changes_since(
+        &self,
+        revision: i64,
+        limit: u32,
+    ) -> Result<Vec<CellChange>, Failed> {
+        match self {
+            Self::Memory(store) => Ok(store.cell_changes_since(revision, limit)),
+            Self::Sqlite(store) => store.cell_changes_since(revision, limit),
         }
     }
 

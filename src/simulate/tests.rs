@@ -1,6 +1,7 @@
 //! The simulation as a test: scenarios of real devices, rules broken on purpose, seeds.
 
 mod broken;
+mod closings;
 mod crowded;
 mod roaming;
 mod same;

@@ -10,6 +10,7 @@
 //! The shards, the directory, the committer, the planner and (if wanted) the store are those of the server. The driver gives
 //! them time, a network, and faults; it stands in for the rollout.
 
+mod closings;
 mod committer;
 mod field;
 mod messages;
@@ -87,6 +88,8 @@ enum Occurrence {
     Restart,
     /// The store fails for a while.
     StoreOutage,
+    /// The operator gives a cell other rules.
+    Rule,
 }
 
 /// How far a simulation is.
@@ -124,6 +127,7 @@ pub(super) struct World<H> {
     packages: Vec<(PackageId, Arc<Package>)>,
     ids: DeviceIds,
     shards: u8,
+    cells: u32,
     checker: Invariants,
     trace: Trace,
     rng: ChaCha8Rng,
@@ -231,6 +235,7 @@ impl<H: Hooks> World<H> {
             packages: numbered,
             ids: DeviceIds::new(token_key),
             shards,
+            cells: scenario.cells,
             checker,
             trace: Trace::start(),
             rng,
@@ -247,6 +252,7 @@ impl<H: Hooks> World<H> {
         self.start_server()?;
         self.plan_crash();
         self.plan_store_outage();
+        self.plan_rule();
         let mut over_at = u64::MAX;
         let mut at_once = 0;
         while let Some(next_ms) = self.next_ms().filter(|at| *at <= over_at) {
@@ -321,6 +327,7 @@ impl<H: Hooks> World<H> {
             Some(Occurrence::Crash) => self.crash(),
             Some(Occurrence::Restart) => self.restart()?,
             Some(Occurrence::StoreOutage) => self.store_outage(),
+            Some(Occurrence::Rule) => self.other_rule()?,
         }
         self.datagram = datagram;
         Ok(())

@@ -6,7 +6,7 @@ use super::{AddWebhookError, GroupId, NewPackage, UpgradeState};
 use crate::{
     clock::UtcMillis,
     ledger::{AttributeError, PackageId, TaskId, TaskState, UpgradeId},
-    task::HoldReason,
+    task::{HoldReason, RulesError},
 };
 
 /// Why the database did not do what it was asked.
@@ -185,6 +185,22 @@ pub enum UpdateDeviceError {
     /// Its attributes are not possible beside those that it has.
     #[error(transparent)]
     Attributes(#[from] AttributeError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why the rules of cells were not changed.
+#[derive(Debug, Error)]
+pub enum UpdateCellsError {
+    /// What was to be changed does not fit what there is.
+    #[error("cell {cell}: {source}")]
+    Rules {
+        /// The cell.
+        cell: u32,
+        /// What does not fit.
+        source: RulesError,
+    },
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -2,12 +2,12 @@
 //! a disk. For simulations and tests; nothing of it survives the process.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
 use super::{
-    BatchId, CommitReport, UpgradeState, UpgradeToStop,
+    BatchId, CellChange, CommitReport, UpgradeState, UpgradeToStop,
     apply::{self, Changed, Ending, UpgradeOver},
 };
 use crate::{
@@ -16,7 +16,10 @@ use crate::{
         ActiveUpgrade, Cancellation, Change, DeviceRecord, Outcome, PackageId, RetryPolicy,
         StopReason, TaskId, TaskState, UpgradeId, UpgradeOrder,
     },
-    task::{Deal, Due, Hold, Lot, LotHead, Move, Results, Source, TaskHead, TaskRules},
+    task::{
+        CellRules, Deal, Due, Hold, Lot, LotHead, Move, Results, RulesError, RulesUpdate, Source,
+        TaskHead, TaskRules,
+    },
 };
 
 /// Devices, tasks and upgrades.
@@ -30,6 +33,8 @@ pub struct MemoryStore {
     tasks: Vec<Task>,
     /// Number n stands at n − 1.
     upgrades: Vec<Upgrade>,
+    /// The rules of cells, and the number of the change that made them so.
+    cells: BTreeMap<u32, (i64, CellRules)>,
 }
 
 #[derive(Debug)]
@@ -308,6 +313,39 @@ impl MemoryStore {
                 })
             })
             .collect()
+    }
+
+    /// See [`super::Cells::update_cells`].
+    ///
+    /// # Errors
+    /// The update does not fit.
+    pub fn update_cell(
+        &mut self,
+        cell: u32,
+        update: RulesUpdate,
+        now: UtcMillis,
+    ) -> Result<(), RulesError> {
+        let last = self.cells.values().map(|(revision, _)| *revision).max();
+        let (revision, rules) = self.cells.entry(cell).or_default();
+        rules.update(update, now)?;
+        *revision = last.unwrap_or(0) + 1;
+        Ok(())
+    }
+
+    /// See [`super::Cells::cell_changes_since`].
+    pub fn cell_changes_since(&self, revision: i64, limit: u32) -> Vec<CellChange> {
+        let after = |(_, (changed, _)): &(&u32, &(i64, CellRules))| *changed > revision;
+        let newer = self.cells.iter().filter(after);
+        let mut changes: Vec<CellChange> = newer
+            .map(|(cell, (revision, rules))| CellChange {
+                revision: *revision,
+                cell: *cell,
+                rules: rules.clone(),
+            })
+            .collect();
+        changes.sort_unstable_by_key(|change| change.revision);
+        changes.truncate(limit as usize);
+        changes
     }
 
     /// See [`super::Agenda::task_heads`].

@@ -1,7 +1,8 @@
 //! What survives a restart: the trait [`Store`], a database in SQLite, one in memory, and the package files.
 //!
 //! A store has seven concerns, each a trait. The shards have their changes committed and get their state back after a restart
-//! ([`Ledger`]). An operator's intent is packages ([`Catalog`]), devices ([`Inventory`]), groups of them ([`Groups`]) and tasks ([`Agenda`], which also
+//! ([`Ledger`]). An operator's intent is packages ([`Catalog`]), devices ([`Inventory`]), groups of them ([`Groups`]), rules of
+//! cells ([`Cells`]) and tasks ([`Agenda`], which also
 //! tells the reconciler what may begin and what has to be stopped). What became of it is read as upgrades with their timelines
 //! ([`Journal`]) and told as events ([`Events`]). What a change means stands in [`apply`], for every database.
 //!
@@ -11,6 +12,7 @@
 mod agenda;
 pub mod apply;
 mod catalog;
+mod cells;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod error;
@@ -26,9 +28,11 @@ mod sqlite;
 
 pub use agenda::Agenda;
 pub use catalog::Catalog;
+pub use cells::Cells;
 pub use error::{
     CancelUpgradeError, ChangeTaskError, CreateTaskError, DeletePackageError, DeleteTaskError,
-    EarlierPackage, InsertPackageError, OpenError, StopTaskError, StoreError, UpdateDeviceError,
+    EarlierPackage, InsertPackageError, OpenError, StopTaskError, StoreError, UpdateCellsError,
+    UpdateDeviceError,
 };
 pub use events::{
     AddWebhookError, AttemptResult, Attempted, BusyWebhook, DeliveryId, DeliveryRecord,
@@ -47,11 +51,12 @@ pub use journal::Journal;
 pub use ledger::Ledger;
 pub use memory::MemoryStore;
 pub use records::{
-    AddedDevice, Again, Approval, BatchId, CellRecord, CommitReport, DeletedPackage, DeviceChange,
-    DeviceDetail, DeviceFilter, DevicePage, DeviceUpdate, DeviceUpgrade, Excluded, Exclusion,
-    InsertedPackage, NewDevice, NewPackage, NewTask, OutcomeRecord, Overlap, Overlaps,
-    PackageRecord, Page, QueueRecord, RestoredDevices, Selection, StoredPsk, TaskChange,
-    TaskRecord, TimelineEntry, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
+    AddedDevice, Again, Approval, BatchId, CellChange, CellDetail, CellRecord, CellUpdate,
+    CommitReport, DeletedPackage, DeviceChange, DeviceDetail, DeviceFilter, DevicePage,
+    DeviceUpdate, DeviceUpgrade, Excluded, Exclusion, InsertedPackage, NewDevice, NewPackage,
+    NewTask, OutcomeRecord, Overlap, Overlaps, PackageRecord, Page, QueueRecord, RestoredDevices,
+    Selection, SlotHolder, StoredPsk, TaskChange, TaskRecord, TimelineEntry, UpgradeDetail,
+    UpgradeRecord, UpgradeState, UpgradeToStop,
 };
 pub use sqlite::{FILE_NAME, SqliteStore};
 
@@ -60,6 +65,6 @@ pub use sqlite::{FILE_NAME, SqliteStore};
 /// Every operation is atomic: it happened completely, or not at all. One that has returned `Ok` after
 /// writing survives a power failure. Only the cancelling of a stopped task's upgrades may be seen half done; a crash in
 /// between is made up for by [`Agenda::end_interrupted`].
-pub trait Store: Ledger + Catalog + Inventory + Groups + Agenda + Journal + Events {}
+pub trait Store: Ledger + Catalog + Inventory + Groups + Cells + Agenda + Journal + Events {}
 
-impl<T: Ledger + Catalog + Inventory + Groups + Agenda + Journal + Events> Store for T {}
+impl<T: Ledger + Catalog + Inventory + Groups + Cells + Agenda + Journal + Events> Store for T {}

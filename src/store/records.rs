@@ -12,7 +12,7 @@ use crate::{
         TaskState, Told, UpgradeId,
     },
     package::{PcpOffer, Version},
-    task::{Candidate, Hold, Results, TaskRules},
+    task::{Candidate, CellRules, Hold, Results, RulesUpdate, TaskRules},
 };
 
 /// Which commit it is: what a writer commits again, because it does not know whether it was committed, has the same number.
@@ -616,4 +616,54 @@ pub struct CellRecord {
     pub admitted_total: u64,
     /// When the last one was.
     pub last_admitted_at: Option<UtcMillis>,
+    /// Upgrades that have succeeded there, whether they are kept or not.
+    pub succeeded: u64,
+    /// Upgrades that have failed there for good, while they waited for a slot or had one.
+    pub failed: u64,
+}
+
+/// What is to become of a cell's rules and its note.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CellUpdate {
+    /// The cell ID.
+    pub cell: u32,
+    /// Its rules.
+    pub rules: RulesUpdate,
+    /// Another note, or none. `None` leaves it as it is.
+    pub note: Option<Option<String>>,
+}
+
+/// A cell as the operator left it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CellChange {
+    /// Grows with every change, over all cells.
+    pub revision: i64,
+    /// The cell ID.
+    pub cell: u32,
+    /// Its rules.
+    pub rules: CellRules,
+}
+
+/// A cell, its rules, and who has a slot in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CellDetail {
+    /// What happens in it.
+    pub record: CellRecord,
+    /// What the operator rules.
+    pub rules: CellRules,
+    /// The operator's note.
+    pub note: Option<String>,
+    /// Who has a slot: up to 100, the oldest upgrades.
+    pub holders: Vec<SlotHolder>,
+}
+
+/// An upgrade that has a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotHolder {
+    /// The upgrade.
+    pub upgrade: UpgradeId,
+    /// Its device.
+    pub endpoint: String,
+    /// Where it stands.
+    pub state: UpgradeState,
 }

@@ -1,5 +1,6 @@
-//! Batch tasks: whom to upgrade with what, when, and what follows a failure. Pure.
+//! Batch tasks: whom to upgrade with what, when, in which cells, and what follows a failure. Pure.
 
+mod cell;
 mod draw;
 mod hold;
 mod pace;
@@ -10,6 +11,10 @@ mod rules;
 mod stand;
 mod window;
 
+pub use cell::{
+    BusyHours, CellRules, Closing, ClosingUpdate, LimitNow, LimitedBy, MAX_BUSY_HOURS,
+    MAX_CELL_LIMIT, MAX_REASON, RulesError, RulesUpdate,
+};
 pub use draw::{Deal, Draw, Lot};
 pub use hold::{Hold, HoldReason};
 pub use pace::Paces;

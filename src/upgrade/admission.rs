@@ -71,6 +71,8 @@ pub enum Step<K> {
 #[derive(Debug)]
 pub struct Admission<K, L: Clone + Eq + Hash> {
     lanes: HashMap<L, LaneState<K>>,
+    /// What lanes are limited to, whatever coverage allows.
+    most: HashMap<L, u32>,
     arrivals: u64,
     overtake: Duration,
     pace: Pace<L>,
@@ -81,6 +83,7 @@ impl<K: Copy + Ord + Hash, L: Copy + Eq + Hash> Admission<K, L> {
     pub fn new(config: &AdmissionConfig) -> Self {
         Self {
             lanes: HashMap::new(),
+            most: HashMap::new(),
             arrivals: 0,
             overtake: Duration::from_secs(config.overtake_s),
             pace: Pace::new(config),
@@ -93,12 +96,35 @@ impl<K: Copy + Ord + Hash, L: Copy + Eq + Hash> Admission<K, L> {
         self.pace = Pace::new(config);
     }
 
+    /// From now on at most so many have a slot in `lane`, whatever their coverage allows: nobody gets one where it is 0, and
+    /// coverage alone counts where it is `None`. Whoever has a slot keeps it.
+    pub fn restrict(&mut self, lane: L, most: Option<u32>) {
+        match most {
+            Some(most) => self.most.insert(lane, most),
+            None => self.most.remove(&lane),
+        };
+        if let Some(state) = self.lanes.get_mut(&lane)
+            && most != Some(0)
+        {
+            state.restrict(most.unwrap_or(u32::MAX));
+        }
+    }
+
+    fn is_closed(&self, lane: &L) -> bool {
+        self.most.get(lane) == Some(&0)
+    }
+
+    fn lane_mut(&mut self, lane: L) -> &mut LaneState<K> {
+        let most = self.most.get(&lane).copied().filter(|most| *most > 0);
+        (self.lanes.entry(lane)).or_insert_with(|| LaneState::new(most.unwrap_or(u32::MAX)))
+    }
+
     /// Lets `device` wait in `lane`, in the order of `since`; a device that waits there already keeps
     /// its place and gets a new limit.
     pub fn wait(&mut self, device: K, lane: L, limit: u32, since: Instant) {
         self.arrivals += 1;
-        let lane = self.lanes.entry(lane).or_default();
-        lane.wait(device, limit, (since, self.arrivals));
+        let order = (since, self.arrivals);
+        self.lane_mut(lane).wait(device, limit, order);
     }
 
     /// The device was heard: it is considered again.
@@ -134,7 +160,7 @@ impl<K: Copy + Ord + Hash, L: Copy + Eq + Hash> Admission<K, L> {
 
     /// Occupies a slot that was granted before a restart, and is expected to come back at `end`.
     pub fn restore(&mut self, device: K, lane: L, end: Instant) {
-        self.lanes.entry(lane).or_default().hold(device, end);
+        self.lane_mut(lane).hold(device, end);
     }
 
     /// The slot of `device` is expected to come back at another time.
@@ -164,6 +190,12 @@ impl<K: Copy + Ord + Hash, L: Copy + Eq + Hash> Admission<K, L> {
         (self.lanes.get(&lane)).map_or(0, |lane| lane.ahead(device))
     }
 
+    /// Devices that wait in `lane`, in the order in which they came.
+    pub fn waiting(&self, lane: L) -> impl Iterator<Item = K> {
+        let state = self.lanes.get(&lane);
+        state.into_iter().flat_map(LaneState::devices)
+    }
+
     /// Lanes in which anybody upgrades or waits.
     pub fn lane_count(&self) -> usize {
         self.lanes.len()
@@ -182,6 +214,9 @@ impl<K: Copy + Ord + Hash, L: Copy + Eq + Hash> Admission<K, L> {
         lane: L,
         look: impl FnMut(K) -> Outlook,
     ) -> Option<Step<K>> {
+        if self.is_closed(&lane) {
+            return None;
+        }
         let state = self.lanes.get_mut(&lane)?;
         let (step, service) = state.next_step(now, self.overtake, look)?;
         if let Step::Admit(device) = step {
@@ -202,7 +237,8 @@ impl<K: Copy + Ord + Hash, L: Copy + Eq + Hash> Admission<K, L> {
         devices: &[K],
         look: impl FnMut(K) -> Outlook,
     ) -> HashMap<K, Instant> {
-        (self.lanes.get(&lane)).map_or_else(HashMap::new, |state| {
+        let open = self.lanes.get(&lane).filter(|_| !self.is_closed(&lane));
+        open.map_or_else(HashMap::new, |state| {
             forecast::turns(state, now, devices, look)
         })
     }

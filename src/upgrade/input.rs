@@ -43,7 +43,7 @@ pub enum Input {
     CellAnswered(Option<u32>),
     /// The admission says that the coverage is too old to admit by.
     MeasureAnew,
-    /// The device, which waits for a slot, has slept for so long since it was heard last.
+    /// The device, which waits for a slot, could not have been served for so long: it slept, or its lane was closed.
     Slept(Duration),
     /// The admission gave a slot.
     SlotGranted,

@@ -2,6 +2,7 @@
 //! the API's description lists.
 
 mod attributes;
+mod cells;
 mod devices;
 mod events;
 mod everywhere;
@@ -31,9 +32,9 @@ use crate::{
     clock::{SystemClock, UtcMillis},
     config::{Config, Settings},
     health::Health,
-    ledger::{Change, Failure, Outcome, TaskId, UpgradeId},
+    ledger::{Change, Failure, Lane, Outcome, TaskId, UpgradeId},
     notify::Instance,
-    runtime::Heard,
+    runtime::{Heard, LaneNow, Lanes},
     signal::Signals,
     store::{PackageFiles, SqliteStore},
     strangers::Strangers,
@@ -53,6 +54,16 @@ impl Heard for Live {
             .iter()
             .map(|name| self.0.get(name).copied())
             .collect()
+    }
+}
+
+/// A gate that does not answer.
+struct Nobody;
+
+#[async_trait]
+impl Lanes for Nobody {
+    async fn lane(&self, _: Lane) -> Option<LaneNow> {
+        None
     }
 }
 
@@ -78,6 +89,7 @@ pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiSt
         stop: watch::channel(false).1,
         health: Arc::new(Health::starting()),
         heard: Arc::new(Live::default()),
+        lanes: Arc::new(Nobody),
         strangers: Arc::new(Strangers::new(clock)),
         metrics: PrometheusBuilder::new().build_recorder().handle(),
     }

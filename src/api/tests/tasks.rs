@@ -1,4 +1,4 @@
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::Api;
@@ -276,6 +276,24 @@ async fn the_upgrades_of_a_cell_are_listed_with_what_happens_there() {
     assert!(
         waiting.starts_with("1 device upgrades in cell 7; this one's coverage allows 1; "),
         "{waiting}"
+    );
+    // what the operator rules is told as well
+    let waits_for = async |rules: Value| {
+        let rules = api
+            .json(Method::PATCH, "/v1/cells/7", &rules.to_string())
+            .await;
+        let admitted = &rules.body["admitted"];
+        assert_eq!(admitted[0]["upgrade_id"], 1, "{rules:?}");
+        let upgrade = api.get("/v1/upgrades/2").await.body;
+        upgrade["waiting_for"].as_str().unwrap().to_owned()
+    };
+    let limited = waits_for(json!({"limit": 3})).await;
+    let own = "this one's coverage allows 1, the cell's own limit is 3; ";
+    assert!(limited.contains(own), "{limited}");
+    let closed = waits_for(json!({"closed_until": "further_notice", "reason": "works"})).await;
+    assert_eq!(
+        closed,
+        "cell 7 is closed by the operator until further notice: works; the time to wait does not run meanwhile"
     );
     // what has ended is still told with its cell
     api.fail(1, task).await;

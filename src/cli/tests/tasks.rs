@@ -243,3 +243,34 @@ async fn a_webhook_is_pinged_and_what_it_says_is_told() {
         pinged.text
     );
 }
+
+#[tokio::test]
+async fn a_cell_is_limited_closed_and_opened() {
+    let shell = Shell::new().await;
+    let limited = shell.text("cell set 51 --limit 5 --note depot").await;
+    let expected = "cell 51: at most 5 at once (own limit)\nnote: depot\n";
+    assert_eq!(limited, expected);
+    let close = "cell set 51 --closed-until further_notice --reason works";
+    let closed = shell.text(close).await;
+    assert!(
+        closed.starts_with("cell 51: closed until further notice: works\n"),
+        "{closed}"
+    );
+    let shown = shell.text("cell show 51").await;
+    assert!(
+        shown.contains("\nclosed until further notice: works\n"),
+        "{shown}"
+    );
+    let open = shell.text("cell set 51 --open --no-limit --no-note").await;
+    assert_eq!(open, "cell 51: as coverage allows\n");
+    let refused = shell
+        .error("cell set 51 --closed-until further_notice")
+        .await;
+    assert!(refused.contains("give a reason"), "{refused}");
+    let rows = shell.file("cells.csv", b"cell,limit\n51,3\n52,4\n");
+    let imported = shell.text(&format!("cell import {rows}")).await;
+    assert_eq!(imported, "2 cells changed\n");
+    let bad = shell.file("bad.csv", b"cell,limit\n51,3\n52,0\n");
+    let bad = shell.error(&format!("cell import {bad}")).await;
+    assert!(bad.contains("line 3, limit: 0 is out of range"), "{bad}");
+}

@@ -1,4 +1,8 @@
 use super::*;
+use crate::{
+    ledger::{Failure, Lane},
+    task::{CellRules, Closing},
+};
 
 fn upgrades(world: &mut World, count: u16, rsrp: i32, sinr: i32) -> Vec<Script> {
     let package = package("V2", &content());
@@ -236,4 +240,52 @@ fn a_cell_told_alone_is_not_completed_by_what_an_earlier_attempt_was_told() {
     };
     assert_eq!(slow.coverage(), expected);
     assert_eq!(slow.limit(), Some(10), "not measurable");
+}
+
+/// Closes the cell for so long from now on.
+fn close(world: &mut World, seconds: Option<u64>) {
+    let closing = Closing {
+        from: world.now.utc,
+        until: seconds.map(|seconds| world.now.utc + Duration::from_secs(seconds)),
+        reason: "works".into(),
+    };
+    let rules = CellRules {
+        closing: Some(closing),
+        ..CellRules::default()
+    };
+    world.gate.rule(world.now, Lane::Cell(7), rules);
+}
+
+#[test]
+fn the_time_to_wait_does_not_run_while_the_cell_is_closed() {
+    const HOURS: u64 = 7 * 3_600;
+    let mut config = Config::default();
+    config.upgrade.wait_for_slot_s = 600;
+    let mut world = World::with(config);
+    close(&mut world, Some(HOURS));
+    let mut devices = upgrades(&mut world, 1, -90, 15);
+    world.pass_s(HOURS - 10);
+    assert!(!is_notified(&mut devices[0], &mut world));
+    // it opens, and the device does not answer: it has all of its time
+    world.pass_s(600);
+    assert_eq!(world.outcome(1), None);
+    world.pass_s(60);
+    let timed_out = Outcome::Failed(Failure::SlotTimedOut);
+    assert_eq!(world.outcome(1), Some(timed_out));
+}
+
+#[test]
+fn a_cell_that_was_closed_for_a_while_takes_that_while_from_nobody() {
+    let mut config = Config::default();
+    config.upgrade.wait_for_slot_s = 600;
+    let mut world = World::with(config);
+    let mut devices = upgrades(&mut world, 2, -112, -8);
+    assert!(is_notified(&mut devices[0], &mut world));
+    world.pass_s(100);
+    close(&mut world, Some(300));
+    world.pass_s(790);
+    assert_eq!(world.outcome(2), None);
+    world.pass_s(60);
+    let timed_out = Outcome::Failed(Failure::SlotTimedOut);
+    assert_eq!(world.outcome(2), Some(timed_out));
 }

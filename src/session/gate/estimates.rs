@@ -53,6 +53,16 @@ impl Estimates {
         work.install + Duration::from_millis(download_ms)
     }
 
+    /// How long a KiB takes in a lane, on average of the limits of which that was measured.
+    pub(super) fn per_kib(&self, lane: Lane) -> Option<Duration> {
+        let here = self.limits.keys();
+        let here = here.filter_map(|limit| self.lanes.get(&(lane, *limit))?.value());
+        let (sum, count) = here.fold((0_u64, 0), |(sum, count), ms| {
+            (sum.saturating_add(ms), count + 1)
+        });
+        sum.checked_div(count).map(Duration::from_millis)
+    }
+
     /// The download of whoever has that slot is done.
     pub(super) fn downloaded(&mut self, now: Instant, slot: &mut Slot) {
         let (all, mark) = (slot.bytes, slot.mark);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::ledger::DeviceIds;
+use crate::{clock::UtcMillis, ledger::DeviceIds, task::Closing};
 
 const CELL: u32 = 7;
 const NOW: Instant = Instant::from_millis(1_000_000);
@@ -121,7 +121,11 @@ fn tells_how_a_device_stands_also_behind_others() {
     assert_eq!(ask(&mut gate, 1, HOLD), []);
     assert_eq!(ask(&mut gate, 2, wait(1, ready())), []);
     assert_eq!(ask(&mut gate, 3, wait(1, ready())), []);
-    let standing = Standing { taken: 1, ahead: 1 };
+    let standing = Standing {
+        taken: 1,
+        ahead: 1,
+        closed: Closed::default(),
+    };
     assert_eq!(
         ask(&mut gate, 3, GateRequest::Standing),
         [GateOrder::Standing(standing)]
@@ -336,4 +340,190 @@ fn what_was_said_before_the_slot_was_heard_of_changes_nothing() {
     assert_eq!(gate.slots_taken(Lane::Cell(CELL)), 1);
     assert_eq!(ask(&mut gate, 1, GateRequest::Release), []);
     assert_eq!(ask(&mut gate, 1, wait(9, ready())), [admitted]);
+}
+
+const UTC: UtcMillis = UtcMillis(1_800_000_000_000);
+
+fn minutes(minutes: u64) -> Now {
+    Now {
+        instant: NOW,
+        utc: UTC,
+    } + Duration::from_mins(minutes)
+}
+
+fn closed(until: Option<u64>) -> CellRules {
+    CellRules {
+        closing: Some(Closing {
+            from: UTC,
+            until: until.map(|until| minutes(until).utc),
+            reason: "works".into(),
+        }),
+        ..CellRules::default()
+    }
+}
+
+fn rule(gate: &mut Gate, now: Now, rules: CellRules) {
+    gate.rule(now, Lane::Cell(CELL), rules);
+}
+
+/// What it says when it is looked at as often as it wants to be, until then, and when it says it.
+fn until(gate: &mut Gate, mut now: Now, end: Now) -> Vec<(u64, GateOrder)> {
+    let mut said = Vec::new();
+    loop {
+        gate.keep_time(now);
+        gate.handle_timeout(now.instant);
+        while let Some((_, order)) = gate.poll_order() {
+            said.push((now.instant.since(NOW).as_secs() / 60, order));
+        }
+        let Some(at) = gate.poll_timeout().filter(|at| *at <= end.instant) else {
+            return said;
+        };
+        assert!(at > now.instant, "it wants to be looked at all the time");
+        now = now + at.since(now.instant);
+    }
+}
+
+fn always_there() -> Presence {
+    Presence {
+        awake_until: Instant::MAX,
+        fresh_until: Instant::MAX,
+        ..ready()
+    }
+}
+
+#[test]
+fn a_closed_lane_opens_by_itself_at_its_time() {
+    let mut gate = opened();
+    rule(&mut gate, minutes(0), closed(Some(90)));
+    assert_eq!(ask(&mut gate, 1, wait(10, always_there())), []);
+    let admitted = GateOrder::Admit {
+        lane: Lane::Cell(CELL),
+        active: 1,
+    };
+    let said = until(&mut gate, minutes(0), minutes(200));
+    assert_eq!(said, [(90, admitted)]);
+    assert_eq!(gate.poll_timeout(), None);
+}
+
+#[test]
+fn a_lane_that_is_closed_when_it_opens_its_gate_admits_nobody() {
+    let mut gate = Gate::new(&AdmissionConfig::default());
+    rule(&mut gate, minutes(0), closed(None));
+    assert_eq!(ask(&mut gate, 1, HOLD), []);
+    assert_eq!(ask(&mut gate, 2, wait(10, always_there())), []);
+    gate.open(true);
+    assert_eq!(until(&mut gate, minutes(0), minutes(1_000)), []);
+    // whoever has a slot keeps it
+    assert_eq!(gate.slots_taken(Lane::Cell(CELL)), 1);
+    let again = minutes(1_000);
+    rule(&mut gate, again, CellRules::default());
+    assert_eq!(until(&mut gate, again, again).len(), 1);
+}
+
+#[test]
+fn busy_hours_begin_and_end_by_themselves() {
+    let mut gate = opened();
+    // UTC is Friday, 2027-01-15 08:00
+    let json = r#"{"from":"08:00","to":"08:30","zone":"UTC","limit":1}"#;
+    let rules = CellRules {
+        limit: Some(3),
+        busy_hours: vec![serde_json::from_str(json).unwrap()],
+        ..CellRules::default()
+    };
+    rule(&mut gate, minutes(0), rules);
+    for device in 1..=5 {
+        ask(&mut gate, device, wait(10, always_there()));
+    }
+    assert_eq!(gate.slots_taken(Lane::Cell(CELL)), 1);
+    let said = until(&mut gate, minutes(0), minutes(60));
+    assert_eq!(said.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [30, 30]);
+    assert_eq!(gate.slots_taken(Lane::Cell(CELL)), 3);
+    for device in 1..=5 {
+        ask(&mut gate, device, GateRequest::Release);
+    }
+    // the next day there is one again
+    let tomorrow = minutes(24 * 60 + 1);
+    until(&mut gate, minutes(60), tomorrow);
+    assert_eq!(gate.look(tomorrow.instant, Lane::Cell(CELL)).per_kib, None);
+}
+
+#[test]
+fn a_wall_clock_that_is_set_is_followed() {
+    let mut gate = opened();
+    rule(&mut gate, minutes(0), closed(Some(600)));
+    assert_eq!(ask(&mut gate, 1, wait(10, always_there())), []);
+    let set = Now {
+        instant: minutes(2).instant,
+        utc: minutes(600).utc,
+    };
+    assert!(gate.poll_timeout().unwrap() <= minutes(1).instant);
+    assert_eq!(until(&mut gate, set, set).len(), 1);
+}
+
+#[test]
+fn tells_for_how_long_a_lane_was_closed_while_a_device_waits() {
+    let mut gate = opened();
+    let standing = |gate: &mut Gate, at: u64| {
+        let ask = GateAsk {
+            device: id(1),
+            lane: Lane::Cell(CELL),
+            request: GateRequest::Standing,
+        };
+        gate.keep_time(minutes(at));
+        gate.handle(minutes(at).instant, ask);
+        match gate.poll_order() {
+            Some((_, GateOrder::Standing(standing))) => standing.closed,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(ask(&mut gate, 9, HOLD), []);
+    assert_eq!(ask(&mut gate, 1, wait(1, always_there())), []);
+    assert_eq!(standing(&mut gate, 1), Closed::default());
+    let mut rules = closed(Some(40));
+    rules.closing.as_mut().unwrap().from = minutes(10).utc;
+    rule(&mut gate, minutes(10), rules.clone());
+    let now = standing(&mut gate, 30);
+    let expected = Closed {
+        time: Duration::from_mins(20),
+        now: true,
+        opens_at: Some(minutes(40).instant),
+    };
+    assert_eq!(now, expected);
+    // an outage that overlaps counts once
+    rules.outage = Some(Closing {
+        from: minutes(30).utc,
+        until: Some(minutes(50).utc),
+        reason: "mast".into(),
+    });
+    rule(&mut gate, minutes(30), rules.clone());
+    let over = standing(&mut gate, 60);
+    assert_eq!((over.time, over.now), (Duration::from_mins(40), false));
+    // the next closing comes on top
+    rules.closing = Some(Closing {
+        from: minutes(70).utc,
+        until: Some(minutes(75).utc),
+        reason: "works".into(),
+    });
+    rule(&mut gate, minutes(70), rules);
+    assert_eq!(standing(&mut gate, 80).time, Duration::from_mins(45));
+}
+
+#[test]
+fn tells_when_who_waits_will_be_through() {
+    let mut gate = opened();
+    let lane = Lane::Cell(CELL);
+    rule(&mut gate, minutes(0), closed(Some(90)));
+    for device in 1..=4 {
+        assert_eq!(ask(&mut gate, device, wait(10, always_there())), []);
+    }
+    let mut rules = closed(Some(90));
+    rules.limit = Some(2);
+    let closed_now = gate.look(NOW, lane).through_at.unwrap();
+    assert!(closed_now > minutes(90).instant);
+    rules.closing = None;
+    rule(&mut gate, minutes(0), rules);
+    let work = gate.estimates.service(lane, 10, WORK);
+    assert_eq!(gate.look(NOW, lane).through_at, Some(NOW + work * 2));
+    rule(&mut gate, minutes(0), closed(None));
+    assert_eq!(gate.look(NOW, lane).through_at, None);
 }

@@ -1,5 +1,9 @@
 use super::{Invariants, Rule};
-use crate::simulate::kept::Kept;
+use crate::{
+    clock::UtcMillis,
+    simulate::kept::Kept,
+    task::{CellRules, Closing},
+};
 
 /// What the server cannot know of how long a device listens: messages that were lost or held up.
 const KEPT_SLACK_MS: u64 = 600_000;
@@ -53,6 +57,33 @@ impl Invariants {
                     "{upgrade}: admitted to cell {number} as one of {active}; {limit} are allowed by the coverage that \
                      it told"
                 )
+            });
+        }
+    }
+
+    /// The gate has heard of a cell's rules.
+    pub(in super::super) fn ruled(&mut self, number: u32, rules: CellRules) {
+        self.ruled.insert(number, rules);
+    }
+
+    /// The gate admits one as one of so many.
+    pub(in super::super) fn keeps_rules(
+        &mut self,
+        now_ms: u64,
+        now: UtcMillis,
+        number: u32,
+        active: u32,
+    ) {
+        let holds = |closing: &Closing| {
+            closing.from <= now && closing.until.is_none_or(|until| now < until)
+        };
+        let broken = |rules: &&CellRules| {
+            let mut closings = [&rules.closing, &rules.outage].into_iter().flatten();
+            closings.any(holds) || rules.limit.is_some_and(|limit| active > limit)
+        };
+        if let Some(rules) = self.ruled.get(&number).filter(broken).cloned() {
+            self.violated(now_ms, Rule::CellLimit, || {
+                format!("cell {number}: one is admitted as one of {active} under {rules:?}")
             });
         }
     }

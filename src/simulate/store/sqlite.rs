@@ -8,10 +8,11 @@ use crate::{
     clock::UtcMillis,
     ledger::{ActiveUpgrade, AttributesChange, Change, DeviceRecord, PackageId, TaskId, UpgradeId},
     store::{
-        Agenda as _, BatchId, Catalog as _, CommitReport, Inventory as _, Journal as _,
-        Ledger as _, NewDevice, NewPackage, NewTask, Selection, SqliteStore, UpgradeToStop,
+        Agenda as _, BatchId, Catalog as _, CellChange, CellUpdate, Cells as _, CommitReport,
+        Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage, NewTask, Selection,
+        SqliteStore, UpgradeToStop,
     },
-    task::{Due, Move, Source, TaskHead},
+    task::{Due, Move, RulesUpdate, Source, TaskHead},
 };
 
 /// Rows that are read at once.
@@ -126,6 +127,32 @@ impl SqliteBackend {
     ) -> Result<CommitReport, Failed> {
         self.runtime
             .block_on(self.store.commit(batch, changes))
+            .map_err(text)
+    }
+
+    pub(super) fn update_cell(
+        &mut self,
+        cell: u32,
+        update: RulesUpdate,
+        now: UtcMillis,
+    ) -> Result<(), Failed> {
+        let update = CellUpdate {
+            cell,
+            rules: update,
+            note: None,
+        };
+        self.runtime
+            .block_on(self.store.update_cells(&[update], now))
+            .map_err(text)
+    }
+
+    pub(super) fn cell_changes_since(
+        &self,
+        revision: i64,
+        limit: u32,
+    ) -> Result<Vec<CellChange>, Failed> {
+        self.runtime
+            .block_on(self.store.cell_changes_since(revision, limit))
             .map_err(text)
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use rand_chacha::ChaCha8Rng;
 
-use super::{Occurrence, World, between, device_at};
+use super::{Occurrence, World, between, device_at, utc};
 use crate::{
     engine::{Command, ShardId},
     ledger::{DeviceIds, Lane},
@@ -143,12 +143,13 @@ impl<H: Hooks> World<H> {
 
     /// The gate hears the next thing that was said to it.
     pub(super) fn asked(&mut self) {
-        let now = self.now().instant;
+        let now = self.now();
         if let Some(server) = &mut self.server
             && let Some(ask) = server.asks.pop_front()
         {
-            server.gate.handle(now, ask);
-            server.gate.handle_timeout(now);
+            server.gate.handle(now.instant, ask);
+            server.gate.keep_time(now);
+            server.gate.handle_timeout(now.instant);
             let Lane::Cell(cell) = ask.lane;
             self.between.talk.ends(cell);
             self.tell_turns();
@@ -160,6 +161,13 @@ impl<H: Hooks> World<H> {
         while let Some(server) = &mut self.server
             && let Some((device, order)) = server.gate.poll_order()
         {
+            if let GateOrder::Admit {
+                lane: Lane::Cell(cell),
+                active,
+            } = order
+            {
+                (self.checker).keeps_rules(self.now_ms, utc(self.now_ms), cell, active);
+            }
             self.route(|directory, post| directory.tell(device, order, post));
         }
     }

@@ -30,6 +30,11 @@ impl Rollout {
             signalled: false,
         }
     }
+
+    /// The gate knows the rules of cells up to that revision.
+    pub(super) fn knows_cells(&mut self, now: Now, revision: i64) {
+        self.reconciler = Reconciler::new(now, 0, false).knowing_cells(revision);
+    }
 }
 
 impl<H: Hooks> World<H> {
@@ -45,6 +50,14 @@ impl<H: Hooks> World<H> {
                     if let Some(server) = &mut self.server {
                         server.rollout.reconciler.reply(now, reply);
                     }
+                }
+                Want::Rule(changes) => {
+                    self.rule(&changes);
+                    if let Some(server) = &mut self.server {
+                        server.rollout.reconciler.obeyed();
+                        server.gate.handle_timeout(now.instant);
+                    }
+                    self.tell_turns();
                 }
                 Want::Follow(changes) => self.order(follow(changes)),
                 Want::Obey(commands) => self.order(commands),
@@ -71,6 +84,9 @@ impl<H: Hooks> World<H> {
         Ok(match query {
             // the operator changes nothing in the midst of a task, and all devices were added
             Query::RemoveNewcomers { .. } => Reply::NewcomersRemoved(0),
+            Query::CellChanges { after, limit } => {
+                Reply::Cells(self.store.cell_changes_since(*after, *limit)?)
+            }
             Query::DeviceChanges { .. } => Reply::Devices(Vec::new()),
             Query::ToStop(limit) => Reply::ToStop(self.store.upgrades_to_stop(*limit)?),
             Query::ForgetRemoved(_) => Reply::Done,

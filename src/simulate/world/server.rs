@@ -54,6 +54,7 @@ impl Server {
         for core in self.cores.iter_mut().flatten() {
             core.handle_timeout(now);
         }
+        self.gate.keep_time(now);
         self.gate.handle_timeout(now.instant);
     }
 
@@ -127,6 +128,7 @@ impl<H: Hooks> World<H> {
         }
         self.epoch += 1;
         self.server = Some(server);
+        self.restore_rules()?;
         self.drain();
         // The gate hears of all slots before it opens.
         while self

@@ -18,15 +18,10 @@ async fn startable(store: &impl Store, seconds: u64) -> Vec<UpgradeId> {
 }
 
 /// Why an upgrade does not begin, and the reason of its device's exclusion.
-async fn why(
-    store: &impl Store,
-    upgrade: UpgradeId,
-    seconds: u64,
-) -> Option<(NotYet, Option<String>)> {
+async fn why(store: &impl Store, upgrade: UpgradeId, seconds: u64) -> Option<NotYet> {
     let detail = store.upgrade(upgrade).await.unwrap().unwrap();
     let candidate = detail.candidate.unwrap();
-    let not_yet = task::explain(&candidate, t(seconds)).err()?;
-    Some((not_yet, candidate.excluded))
+    task::explain(&candidate, t(seconds)).err()
 }
 
 pub(crate) async fn exclusions_begin_and_end(store: &impl Store) {
@@ -157,7 +152,7 @@ pub(crate) async fn what_runs_on_an_excluded_device_goes_on_and_is_not_tried_aga
     exclude(store, &["d1"], "on loan").await;
     store.end_exclusion("d1").await.unwrap();
     assert_eq!(startable(store, 21).await, []);
-    let busy = Some((NotYet::DeviceBusy(ids[1]), None));
+    let busy = Some(NotYet::DeviceBusy(ids[1]));
     assert_eq!(why(store, other, 21).await, busy);
 }
 

@@ -207,7 +207,7 @@ pub(crate) async fn a_group_stays_while_a_task_uses_it(store: &impl Store) {
         }
         other => panic!("{other:?}"),
     }
-    let stopped = store.stop_task(task.id, t(1)).await.unwrap();
+    let stopped = store.stop_task(task.id, t(1), false).await.unwrap();
     assert_eq!(stopped.state, TaskState::Stopped);
     store.remove_group(group.id).await.unwrap();
     assert_eq!(store.group(group.id).await.unwrap(), None);

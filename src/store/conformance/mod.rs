@@ -5,6 +5,7 @@
 
 pub(crate) mod attributes;
 pub(crate) mod batches;
+pub(crate) mod cells;
 pub(crate) mod commits;
 pub(crate) mod events;
 pub(crate) mod exclusions;
@@ -80,6 +81,11 @@ macro_rules! whole_suite {
             batches {
                 a_batch_is_the_same_as_its_changes_one_by_one,
                 memory_does_what_the_database_does,
+            }
+            cells {
+                rules_are_kept_and_their_changes_seen_in_order,
+                rules_change_all_or_none,
+                a_cell_tells_who_has_a_slot_and_what_became_of_upgrades,
             }
             commits {
                 a_registration_adds_an_unknown_device,

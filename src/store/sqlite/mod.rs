@@ -9,6 +9,7 @@ mod agenda;
 mod attributes;
 mod bulk;
 mod cancel;
+mod cells;
 mod commit;
 mod counts;
 mod credentials;

@@ -46,7 +46,7 @@ impl Drop for Checked {
 }
 
 /// Each of these finds what is kept and wrong.
-const KEPT: [&str; 6] = [
+const KEPT: [&str; 7] = [
     "SELECT COALESCE(k.task_id, c.task_id) || ' ' || COALESCE(k.state, c.state) \
      FROM (SELECT * FROM task_counts WHERE count <> 0) k FULL JOIN \
          (SELECT task_id, state, lot, IIF(state = 'failed', COALESCE(outcome_reason, ''), '') AS reason, COUNT(*) AS count \

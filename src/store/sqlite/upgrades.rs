@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use serde::Deserialize;
+use sqlx::sqlite::SqliteRow;
 
 use super::{
     Doing, SqliteStore,
@@ -136,12 +137,14 @@ impl Journal for SqliteStore {
 }
 
 const CELLS: &str = packed!(
-    "SELECT json_array(cell, active, waiting, limit_max, concurrent_peak, admitted_total, last_admitted_at) AS line \
+    "SELECT json_array(cell, active, waiting, limit_max, concurrent_peak, admitted_total, last_admitted_at, \
+         succeeded, failed) AS line \
      FROM cells WHERE cell > ? ORDER BY cell LIMIT ?"
 );
 
+/// A cell, as far as upgrades tell of it.
 #[derive(Deserialize)]
-struct CellRow {
+pub(super) struct CellRow {
     cell: u32,
     active: u64,
     waiting: u64,
@@ -149,10 +152,26 @@ struct CellRow {
     concurrent_peak: u32,
     admitted_total: u64,
     last_admitted_at: Option<UtcMillis>,
+    succeeded: u64,
+    failed: u64,
 }
 
 impl CellRow {
-    fn record(self) -> CellRecord {
+    pub(super) fn of(row: &SqliteRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            cell: row.int("cell")?,
+            active: row.int("active")?,
+            waiting: row.int("waiting")?,
+            limit_max: row.int("limit_max")?,
+            concurrent_peak: row.int("concurrent_peak")?,
+            admitted_total: row.int("admitted_total")?,
+            last_admitted_at: row.maybe_time("last_admitted_at")?,
+            succeeded: row.int("succeeded")?,
+            failed: row.int("failed")?,
+        })
+    }
+
+    pub(super) fn record(self) -> CellRecord {
         CellRecord {
             cell: self.cell,
             active: self.active,
@@ -161,6 +180,8 @@ impl CellRow {
             concurrent_peak: self.concurrent_peak,
             admitted_total: self.admitted_total,
             last_admitted_at: self.last_admitted_at,
+            succeeded: self.succeeded,
+            failed: self.failed,
         }
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct LaneState<K> {
     /// By the limits of their devices.
     pub(super) classes: BTreeMap<u32, Class>,
     promises: u64,
+    /// How many may hold a slot, whatever coverage allows.
+    most: u32,
 }
 
 #[derive(Debug)]
@@ -74,19 +76,39 @@ pub(super) struct Class {
     has_overtaken: bool,
 }
 
-impl<K> Default for LaneState<K> {
-    fn default() -> Self {
+impl<K> LaneState<K> {
+    /// One in which nobody is, and that so many may be in at most.
+    pub(super) fn new(most: u32) -> Self {
         Self {
             ends: HashMap::new(),
             waiting: BTreeMap::new(),
             order_of: HashMap::new(),
             classes: BTreeMap::new(),
             promises: 0,
+            most,
         }
     }
 }
 
 impl<K: Copy + Ord + Hash> LaneState<K> {
+    /// At most so many hold a slot from now on. Devices that may use the same moments then are one class.
+    pub(super) fn restrict(&mut self, most: u32) {
+        if self.most == most {
+            return;
+        }
+        self.most = most;
+        self.classes.clear();
+        let orders: Vec<Order> = self.waiting.keys().copied().collect();
+        for order in orders {
+            self.change(&order, |_| ());
+        }
+    }
+
+    /// The limit by which a device is classed.
+    fn class_of(&self, limit: u32) -> u32 {
+        limit.min(self.most)
+    }
+
     pub(super) fn wait(&mut self, device: K, limit: u32, order: Order) {
         let order = *self.order_of.entry(device).or_insert(order);
         self.take_out(&order);
@@ -139,7 +161,8 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
             return;
         };
         change(waiting);
-        let class = self.classes.entry(waiting.limit).or_default();
+        let class = self.classes.entry(waiting.limit.min(self.most));
+        let class = class.or_default();
         match waiting.expected {
             Some(at) if waiting.sleeps => {
                 class.expected.insert((at, *order));
@@ -160,7 +183,7 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
 
     fn take_out(&mut self, order: &Order) {
         if let Some(waiting) = self.waiting.get(order)
-            && let Some(class) = self.classes.get_mut(&waiting.limit)
+            && let Some(class) = self.classes.get_mut(&waiting.limit.min(self.most))
         {
             class.awake.remove(&(waiting.rank(), *order));
             if let Some(at) = waiting.expected {
@@ -191,7 +214,7 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
     /// A device that waits has a slot from now on: those of larger limits may overtake the next one of its own.
     pub(super) fn grant(&mut self, device: K, end: Instant) {
         let waiting = (self.order_of.get(&device)).and_then(|order| self.waiting.get(order));
-        if let Some(limit) = waiting.map(|waiting| waiting.limit) {
+        if let Some(limit) = waiting.map(|waiting| self.class_of(waiting.limit)) {
             for (_, class) in self.classes.range_mut(limit.saturating_add(1)..) {
                 class.has_overtaken = false;
             }
@@ -220,6 +243,10 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
     pub(super) fn ahead(&self, device: K) -> usize {
         let order = self.order_of.get(&device);
         order.map_or(0, |order| self.waiting.range(..*order).count())
+    }
+
+    pub(super) fn devices(&self) -> impl Iterator<Item = K> {
+        self.waiting.values().map(|waiting| waiting.device)
     }
 
     pub(super) fn is_empty(&self) -> bool {

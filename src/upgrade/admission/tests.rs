@@ -812,3 +812,62 @@ proptest! {
         prop_assert!(bystander.waiting.is_empty());
     }
 }
+
+#[test]
+fn a_lane_s_own_limit_holds_whatever_coverage_allows() {
+    let mut admission = admission();
+    admission.restrict(CELL, Some(3));
+    for device in 0..10 {
+        // limits of 2 and of 50, by turns
+        let limit = if device % 2 == 0 { 50 } else { 2 };
+        admission.wait(device, CELL, limit, at(u64::from(device)));
+    }
+    // who needs the lane emptiest comes first; a third one has ended by the time the next of these fits
+    assert_eq!(admit_all(&mut admission, at(100), ready), [1, 3, 0]);
+    for device in [1, 3, 0] {
+        admission.release(device, CELL);
+    }
+    admission.restrict(CELL, Some(1));
+    // all have the same moments now: the order is that of arrival
+    for device in [2, 4, 5] {
+        assert_eq!(admit_all(&mut admission, at(100), ready), [device]);
+        admission.release(device, CELL);
+    }
+    let waiting: Vec<u32> = admission.waiting(CELL).collect();
+    assert_eq!(waiting, [6, 7, 8, 9]);
+    admission.restrict(CELL, None);
+    assert_eq!(admit_all(&mut admission, at(100), ready), [7, 9, 6, 8]);
+}
+
+#[test]
+fn a_lower_limit_takes_no_slot_away() {
+    let mut admission = admission();
+    for device in 0..6 {
+        admission.wait(device, CELL, 10, at(u64::from(device)));
+        assert_eq!(admit_all(&mut admission, at(10), ready), [device]);
+    }
+    admission.restrict(CELL, Some(2));
+    admission.wait(9, CELL, 10, at(20));
+    for device in 0..5 {
+        assert!(admit_all(&mut admission, at(30), ready).is_empty());
+        admission.release(device, CELL);
+    }
+    assert_eq!(admit_all(&mut admission, at(30), ready), [9]);
+}
+
+#[test]
+fn nobody_is_admitted_measured_or_promised_a_turn_in_a_closed_lane() {
+    let mut admission = admission();
+    admission.restrict(CELL, Some(0));
+    admission.wait(1, CELL, 10, at(0));
+    for readiness in [Readiness::Ready, Readiness::Stale, Readiness::Unheard] {
+        assert_eq!(admission.poll(at(1), CELL, |_| outlook(readiness)), None);
+    }
+    assert!(admission.forecast(at(1), CELL, &[1], ready).is_empty());
+    // it is closed also for who comes when it was empty
+    admission.withdraw(1, CELL);
+    admission.wait(2, CELL, 10, at(2));
+    assert!(admit_all(&mut admission, at(3), ready).is_empty());
+    admission.restrict(CELL, Some(5));
+    assert_eq!(admit_all(&mut admission, at(3), ready), [2]);
+}

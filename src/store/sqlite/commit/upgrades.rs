@@ -37,14 +37,16 @@ const LINE: RowStatement = RowStatement {
 };
 
 const CELL: RowStatement = RowStatement {
-    head: "INSERT INTO cells (cell, limit_max, concurrent_peak, admitted_total, last_admitted_at, active, waiting) \
+    head: "INSERT INTO cells (cell, limit_max, concurrent_peak, admitted_total, last_admitted_at, active, waiting, \
+               succeeded, failed) \
            VALUES ",
-    row: "(?, ?, ?, ?, ?, ?, ?)",
+    row: "(?, ?, ?, ?, ?, ?, ?, ?, ?)",
     tail: " ON CONFLICT (cell) DO UPDATE SET limit_max = MAX(limit_max, excluded.limit_max), \
                concurrent_peak = MAX(concurrent_peak, excluded.concurrent_peak), \
                admitted_total = admitted_total + excluded.admitted_total, \
                last_admitted_at = COALESCE(excluded.last_admitted_at, last_admitted_at), \
-               active = active + excluded.active, waiting = waiting + excluded.waiting",
+               active = active + excluded.active, waiting = waiting + excluded.waiting, \
+               succeeded = succeeded + excluded.succeeded, failed = failed + excluded.failed",
 };
 
 /// The upgrades that a batch concerns, and what comes of them.
@@ -91,6 +93,8 @@ struct CellChanges {
     last_admitted_at: Option<UtcMillis>,
     active: i64,
     waiting: i64,
+    succeeded: u32,
+    failed: u32,
 }
 
 impl<'c> Upgrades<'c> {
@@ -290,6 +294,9 @@ impl<'c> Upgrades<'c> {
             counts.add(task, lot, upgrade.now.state, reason, 1);
             count_in_cell(&mut self.cells, upgrade.stored, -1);
             count_in_cell(&mut self.cells, (upgrade.now.state, upgrade.now.cell), 1);
+            if upgrade.changed == Changed::Phase {
+                count_outcome(&mut self.cells, upgrade.now.state, upgrade.now.cell);
+            }
         }
         for list in &mut changed {
             // in the order of the table: rows on one page follow each other
@@ -337,6 +344,8 @@ impl<'c> Upgrades<'c> {
                 .bind(it.last_admitted_at.map(|at| at.0))
                 .bind(it.active)
                 .bind(it.waiting)
+                .bind(it.succeeded)
+                .bind(it.failed)
         })
         .await?;
         counts.write(conn).await?;
@@ -349,6 +358,16 @@ impl<'c> Upgrades<'c> {
             tasks: self.tasks,
             turns,
         })
+    }
+}
+
+/// Adds an upgrade that has ended for good to the counts of the cell in which it did.
+fn count_outcome(cells: &mut BTreeMap<u32, CellChanges>, state: UpgradeState, cell: Option<u32>) {
+    let Some(cell) = cell else { return };
+    match state {
+        UpgradeState::Succeeded => cells.entry(cell).or_default().succeeded += 1,
+        UpgradeState::Failed => cells.entry(cell).or_default().failed += 1,
+        UpgradeState::Pending | UpgradeState::Active(_) | UpgradeState::Cancelled => {}
     }
 }
 

@@ -208,7 +208,7 @@ async fn a_task_for_a_filter_or_a_group_is_found_and_written_in_parts() {
         };
         let task = store.create_task(&new).await.unwrap();
         assert_eq!(task.counts[&UpgradeState::Pending], expected);
-        store.stop_task(task.id, T0).await.unwrap();
+        store.stop_task(task.id, T0, false).await.unwrap();
     }
     store.remove_group(group.id).await.unwrap();
     let left = count(&store, "SELECT COUNT(*) FROM group_members").await;

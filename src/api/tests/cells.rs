@@ -1,0 +1,152 @@
+use axum::{
+    body::Body,
+    http::{Method, StatusCode},
+};
+use serde_json::{Value, json};
+
+use super::{Answer, Api};
+impl Api {
+    async fn patch_cell(&self, cell: u32, body: &Value) -> Answer {
+        let path = format!("/v1/cells/{cell}");
+        self.json(Method::PATCH, &path, &body.to_string()).await
+    }
+
+    async fn import(&self, rows: &str) -> Answer {
+        let body = Body::from(rows.to_owned());
+        self.send(Method::POST, "/v1/cells", Some("text/csv"), body)
+            .await
+    }
+}
+
+#[tokio::test]
+async fn a_cell_gets_rules_before_any_device_was_there() {
+    let api = Api::new().await;
+    assert_eq!(api.get("/v1/cells/51").await.status, StatusCode::NOT_FOUND);
+    let body = json!({
+        "limit": 5,
+        "note": "at the depot",
+        "busy_hours": [{"days": ["mon"], "from": "17:00", "to": "20:00", "zone": "Europe/Berlin", "limit": 2}],
+    });
+    let answer = api.patch_cell(51, &body).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    assert_eq!(answer.body, api.get("/v1/cells/51").await.body);
+    for field in ["limit", "note", "busy_hours"] {
+        assert_eq!(answer.body[field], body[field]);
+    }
+    let closed = json!({"closed_until": "2999-01-01T00:00:00Z", "reason": "mast works"});
+    let answer = api.patch_cell(51, &closed).await;
+    assert_eq!(answer.body["closed"]["reason"], "mast works");
+    assert_eq!(answer.body["closed"]["until"], "2999-01-01T00:00:00.000Z");
+    assert_eq!(answer.body["limit_now"], 0);
+    assert_eq!(answer.body["limited_by"], "closed");
+    let open = json!({"closed_until": null, "limit": null, "note": null, "busy_hours": null});
+    let answer = api.patch_cell(51, &open).await;
+    assert_eq!(answer.body["limited_by"], "coverage");
+    for field in ["limit", "limit_now", "note", "closed"] {
+        assert_eq!(answer.body[field], Value::Null, "{field}");
+    }
+    assert_eq!(answer.body["busy_hours"], json!([]));
+    assert_eq!(api.get("/v1/cells").await.body["items"][0]["cell_id"], 51);
+}
+
+#[tokio::test]
+async fn rules_that_cannot_be_are_refused() {
+    let api = Api::new().await;
+    let busy = |limit: u32| json!({"from": "17:00", "to": "20:00", "zone": "UTC", "limit": limit});
+    let until = "2999-01-01T00:00:00Z";
+    for (body, field) in [
+        (json!({}), "limit"),
+        (json!({"limit": 0}), "limit"),
+        (json!({"limit": 1_001}), "limit"),
+        (json!({"limit": "5"}), "limit"),
+        (
+            json!({"closed_until": "2020-01-01T00:00:00Z", "reason": "a"}),
+            "closed_until",
+        ),
+        (
+            json!({"closed_until": "tomorrow", "reason": "a"}),
+            "closed_until",
+        ),
+        (json!({"closed_until": until}), "reason"),
+        (json!({"closed_until": until, "reason": ""}), "reason"),
+        (
+            json!({"closed_until": until, "reason": "a".repeat(201)}),
+            "reason",
+        ),
+        (
+            json!({"closed_until": until, "reason": "a\u{1b}[2J"}),
+            "reason",
+        ),
+        (json!({"closed_until": null, "reason": "a"}), "reason"),
+        (json!({"reason": "a"}), "reason"),
+        (json!({"note": "a".repeat(1_001)}), "note"),
+        (json!({"busy_hours": [busy(0)]}), "busy_hours[0]"),
+        (json!({"busy_hours": vec![busy(1); 21]}), "busy_hours"),
+        (json!({"closed": true}), "closed"),
+    ] {
+        let answer = api.patch_cell(51, &body).await;
+        assert_eq!(answer.fields(), [field], "{body}: {answer:?}");
+    }
+    assert_eq!(api.get("/v1/cells/51").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn many_cells_are_changed_by_rows_all_or_none() {
+    let api = Api::new().await;
+    let answer = api.import("cell,limit\n51,5\n52,x\n").await;
+    assert_eq!(answer.fields(), ["line 3, limit"]);
+    assert_eq!(api.get("/v1/cells/51").await.status, StatusCode::NOT_FOUND);
+    let rows =
+        "cell,limit,closed_until,reason,note\n51,5,,,\n52,,further_notice,\"mast, works\",\n";
+    let answer = api.import(rows).await;
+    assert_eq!(
+        (answer.status, &answer.body["changed"]),
+        (StatusCode::OK, &json!(2))
+    );
+    let cell = api.get("/v1/cells/52").await.body;
+    assert_eq!(cell["closed"]["reason"], "mast, works");
+    assert_eq!(cell["closed"]["until"], Value::Null);
+    let answer = api.json(Method::POST, "/v1/cells", "{}").await;
+    assert_eq!(answer.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+}
+
+#[tokio::test]
+async fn the_network_tells_of_outages_and_the_operator_has_the_last_word() {
+    let api = Api::new().await;
+    let works = json!({"closed_until": "further_notice", "reason": "works"});
+    api.patch_cell(51, &works).await;
+    let outage = json!({"cells": [51, 52, 52], "closed_until": "2999-01-01T00:00:00Z", "reason": "mast down"});
+    let answer = api.post("/v1/outages", &outage).await;
+    assert_eq!(
+        (answer.status, &answer.body["cells"]),
+        (StatusCode::OK, &json!(2))
+    );
+    let limited_by = async |cell: u32| {
+        let path = format!("/v1/cells/{cell}");
+        api.get(&path).await.body["limited_by"].clone()
+    };
+    assert_eq!(limited_by(51).await, "closed");
+    assert_eq!(limited_by(52).await, "outage");
+    let over = json!({"cells": [51, 52], "over": true});
+    assert_eq!(api.post("/v1/outages", &over).await.status, StatusCode::OK);
+    assert_eq!(limited_by(51).await, "closed");
+    assert_eq!(limited_by(52).await, "coverage");
+    api.post("/v1/outages", &outage).await;
+    api.patch_cell(52, &json!({"closed_until": null})).await;
+    assert_eq!(limited_by(52).await, "coverage");
+    for (body, fields) in [
+        (json!({"cells": [], "over": true}), vec!["cells"]),
+        (
+            json!({"cells": [1], "over": true, "reason": "a"}),
+            vec!["reason"],
+        ),
+        (json!({"cells": [1]}), vec!["closed_until", "reason"]),
+        (
+            json!({"cells": [1], "closed_until": "further_notice", "reason": ""}),
+            vec!["reason"],
+        ),
+    ] {
+        let answer = api.post("/v1/outages", &body).await;
+        assert_eq!(answer.fields(), fields, "{body}");
+    }
+}
