@@ -42,7 +42,7 @@ enum Remaining<'n> {
     /// All of the product whose endpoints follow.
     OfProduct(String),
     /// These, and those that the search finds after them.
-    Found(Walk, Found),
+    Found(Box<Walk>, Found),
 }
 
 impl SqliteStore {
@@ -76,7 +76,7 @@ impl SqliteStore {
                 let filter = selected(&mut reader, new, &product).await?;
                 let walk = Walk::of(&mut reader, filter).await?;
                 let first = walk.find(&mut reader, None, PART).await?;
-                Remaining::Found(walk, first)
+                Remaining::Found(Box::new(walk), first)
             }
         };
         drop(reader);
