@@ -51,7 +51,7 @@ enum Remaining<'n> {
     /// All of the product whose endpoints follow.
     OfProduct(String),
     /// These, and those that the search finds after them.
-    Found(Walk, Found),
+    Found(Box<Walk>, Found),
 }
 
 impl SqliteStore {
@@ -85,7 +85,7 @@ impl SqliteStore {
                 let filter = selected(&mut reader, new, &product).await?;
                 let walk = Walk::of(&mut reader, filter).await?;
                 let first = walk.find(&mut reader, None, PART).await?;
-                Remaining::Found(walk, first)
+                Remaining::Found(Box::new(walk), first)
             }
         };
         let rules = &new.rules;
