@@ -26,6 +26,8 @@ pub(super) const CREATING: &str = "creating a task";
 
 /// Lots of a task: so many phases, each with so many time zones.
 const MAX_LOTS: usize = 20_000;
+/// No endpoint is behind it: no character is above U+10FFFF.
+const LAST_ENDPOINT: &str = "\u{10FFFF}";
 /// Endpoints that an error names.
 const NAMED: usize = 5;
 
@@ -342,8 +344,7 @@ impl Creation<'_> {
             Remaining::OfProduct(after) => {
                 let last = last_endpoint(conn, self.task).await?;
                 let more = inserted == u64::from(PART);
-                // no character is above U+10FFFF
-                let until = if more { last.as_str() } else { "\u{10FFFF}" };
+                let until = if more { last.as_str() } else { LAST_ENDPOINT };
                 self.excluded += excluded_between(conn, &self.product, after, until).await?;
                 *after = last;
                 more
@@ -414,16 +415,18 @@ async fn not_excluded(conn: &mut SqliteConnection, endpoints: &str) -> Result<u6
 
 /// Devices of a product that are not excluded.
 async fn count_of_product(conn: &mut SqliteConnection, product: &str) -> Result<u64, StoreError> {
+    let doing = "counting a task's devices";
     let count: i64 = sqlx::query_scalar(
-        "SELECT (SELECT COUNT(*) FROM devices INDEXED BY devices_by_product WHERE product = ?1 AND removed = 0) \
-             - (SELECT COUNT(*) FROM exclusions e CROSS JOIN devices d ON d.endpoint = e.endpoint \
-                 WHERE d.product = ?1 AND d.removed = 0)",
+        "SELECT COUNT(*) FROM devices INDEXED BY devices_by_product WHERE product = ? AND removed = 0",
     )
     .bind(product)
-    .fetch_one(conn)
+    .fetch_one(&mut *conn)
     .await
-    .doing("counting a task's devices")?;
-    Ok(count.unsigned_abs())
+    .doing(doing)?;
+    let excluded = excluded_between(conn, product, "", LAST_ENDPOINT)
+        .await
+        .doing(doing)?;
+    Ok(count.unsigned_abs().saturating_sub(excluded))
 }
 
 /// The device of a task's last upgrade; an empty text when it has none.
