@@ -1,4 +1,5 @@
 mod create;
+mod steer;
 
 use std::{io::Write, process::ExitCode};
 
@@ -22,6 +23,20 @@ pub enum TaskCommand {
     Show(ShowArgs),
     /// List tasks, newest first.
     List(ListArgs<20>),
+    /// Pause a task: no further upgrade begins, and what runs goes on.
+    Pause(steer::PauseArgs),
+    /// Resume a task that is paused; one that waits after a phase goes on with the next one.
+    Resume(steer::PlainArgs),
+    /// Begin the next phase of a task now, whatever became of the one that runs.
+    NextPhase(steer::PlainArgs),
+    /// Approve a task that was created with `approval`.
+    Approve(steer::ApprovalArgs),
+    /// Refuse to approve a task: it is stopped.
+    Refuse(steer::ApprovalArgs),
+    /// Try upgrades of a task again that have failed.
+    Retry(steer::RetryArgs),
+    /// Change how a task is run.
+    Set(steer::SetArgs),
     /// Stop a task: upgrades that wait are cancelled, those that run are ended.
     Stop(StopArgs),
     /// Delete a task that has ended, with its upgrades and their timelines.
@@ -53,6 +68,9 @@ pub struct ShowArgs {
 pub struct StopArgs {
     /// Number of the task.
     id: i64,
+    /// What downloads or installs goes on to its end.
+    #[arg(long)]
+    soft: bool,
     #[command(flatten)]
     result: ResultArgs,
 }
@@ -73,6 +91,13 @@ impl TaskCommand {
             Self::Create(args) => create::run(*args, out),
             Self::Show(args) => show(&args, out),
             Self::List(args) => list(&args, out),
+            Self::Pause(args) => args.run(out),
+            Self::Resume(args) => args.run("resume", out),
+            Self::NextPhase(args) => args.run("next-phase", out),
+            Self::Approve(args) => args.run("approve", out),
+            Self::Refuse(args) => args.run("refuse", out),
+            Self::Retry(args) => args.run(out),
+            Self::Set(args) => args.run(out),
             Self::Stop(args) => stop(&args, out),
             Self::Delete(args) => delete(&args, out),
         }
@@ -130,7 +155,8 @@ fn list(args: &ListArgs<20>, out: &mut dyn Write) -> Result<ExitCode, CommandErr
 
 fn stop(args: &StopArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
     let client = Client::new(&args.result.api)?;
-    let task = client.post(&format!("/v1/tasks/{}/stop", args.id), &json!({}))?;
+    let soft = if args.soft { "?soft=true" } else { "" };
+    let task = client.post(&format!("/v1/tasks/{}/stop{soft}", args.id), &json!({}))?;
     match args.result.format {
         Format::Json => output::json(out, &task)?,
         Format::Text => {

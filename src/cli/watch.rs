@@ -53,6 +53,22 @@ pub(super) struct TaskView {
     ended_at: Option<String>,
     pub(super) total: u64,
     counts: BTreeMap<String, u64>,
+    stand: StandView,
+    phases: Vec<PhaseView>,
+}
+
+#[derive(Debug, Deserialize)]
+struct StandView {
+    text: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct PhaseView {
+    phase: u32,
+    state: String,
+    total: u64,
+    succeeded: u64,
+    failed: u64,
 }
 
 impl TaskView {
@@ -73,6 +89,11 @@ impl TaskView {
             .map(|state| format!("{} {}", self.count(state), state.replace('_', " ")))
             .collect();
         counts.join(", ")
+    }
+
+    /// What it does, and what it waits for.
+    pub(super) fn stand(&self) -> &str {
+        &self.stand.text
     }
 
     fn is_over(&self) -> bool {
@@ -155,6 +176,23 @@ pub(super) fn print(
         .map_or_else(String::new, |at| format!(", ended {at}"));
     writeln!(out, "starts {}{until}", view.start_at)?;
     writeln!(out, "{}", view.summary())?;
+    if !view.is_over() {
+        writeln!(out, "{}", view.stand())?;
+    }
+    if view.phases.len() > 1 {
+        let headings = ["PHASE", "STATE", "DEVICES", "SUCCEEDED", "FAILED"];
+        let rows = view.phases.iter().map(|phase| {
+            [
+                phase.phase.to_string(),
+                phase.state.clone(),
+                phase.total.to_string(),
+                phase.succeeded.to_string(),
+                phase.failed.to_string(),
+            ]
+        });
+        writeln!(out)?;
+        output::table(out, headings, &rows.collect::<Vec<_>>())?;
+    }
     let (shown, left_out) = explained(client, &view, state, limit)?;
     if shown.is_empty() {
         return Ok(());
@@ -286,7 +324,12 @@ pub(super) fn watch(
                 shown => shown?,
             },
             Format::Text => {
-                let line = Value::from(format!("{}: {}", view.state, view.summary()));
+                let state = match &*view.state {
+                    // it waits for somebody, who is to know why
+                    "paused" | "awaiting_approval" => view.stand(),
+                    state => state,
+                };
+                let line = Value::from(format!("{state}: {}", view.summary()));
                 if shown.as_ref() != Some(&line) {
                     writeln!(out, "{}", line.as_str().unwrap_or_default())?;
                     out.flush()?;

@@ -6,6 +6,7 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::steer;
 use crate::cli::{
     client::{Client, CommandError},
     device::list_file,
@@ -36,6 +37,16 @@ pub struct CreateArgs {
     /// Pause before each further attempt, seconds.
     #[arg(long, default_value_t = 300, value_name = "SECONDS")]
     retry_interval_s: u32,
+    /// Only failures for this reason are tried again, such as device_not_heard; may be given several times.
+    #[arg(
+        long = "retry-reason",
+        value_name = "REASON",
+        requires = "retry_attempts"
+    )]
+    retry_reasons: Vec<String>,
+    /// A file that says how the task is run, TOML or JSON: phases, abort, rate, windows, not_after, approval (docs/tasks.md).
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
     /// Where the outcomes of this task are posted.
     #[arg(long, value_name = "URL", requires = "webhook_secret")]
     webhook: Option<String>,
@@ -113,6 +124,15 @@ struct OverlapView {
     devices: u64,
 }
 
+/// What a file of rules may say.
+const RULES: [&str; 6] = [
+    "phases",
+    "abort",
+    "rate",
+    "windows",
+    "not_after",
+    "approval",
+];
 /// Other tasks that are named.
 const OVERLAPS: usize = 5;
 
@@ -149,6 +169,7 @@ pub(super) fn run(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, Com
         .name
         .unwrap_or_else(|| format!("{} {}", package.product, package.version));
     let mut body = json!({"name": name, "package_id": package.id});
+    let rules = args.rules.as_ref().map(steer::read_rules).transpose()?;
     let (field, devices) = args.devices.to_json()?;
     if let Some(body) = body.as_object_mut() {
         body.insert(field.to_owned(), devices);
@@ -157,9 +178,18 @@ pub(super) fn run(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, Com
             let webhook = json!({"url": url, "secret": args.webhook_secret});
             ("webhook".to_owned(), webhook)
         }));
+        for (field, value) in rules.into_iter().flatten() {
+            if !RULES.contains(&&*field) {
+                let known = RULES.join(", ");
+                let error = format!("a file of rules has no {field:?}; there are: {known}");
+                return Err(CommandError::Arguments(error));
+            }
+            body.insert(field, value);
+        }
         if args.retry_attempts > 0 {
+            let reasons = (!args.retry_reasons.is_empty()).then_some(args.retry_reasons);
             let retry = json!({
-                "attempts": args.retry_attempts, "interval_seconds": args.retry_interval_s,
+                "attempts": args.retry_attempts, "interval_seconds": args.retry_interval_s, "reasons": reasons,
             });
             body.insert("retry".to_owned(), retry);
         }

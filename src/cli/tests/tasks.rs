@@ -274,3 +274,53 @@ async fn a_cell_is_limited_closed_and_opened() {
     let bad = shell.error(&format!("cell import {bad}")).await;
     assert!(bad.contains("line 3, limit: 0 is out of range"), "{bad}");
 }
+
+#[tokio::test]
+async fn a_task_is_run_as_its_file_of_rules_says_and_steered() {
+    let shell = Shell::new().await;
+    with_package(&shell).await;
+    shell.text("device add --product meter a b c d").await;
+    let rules = shell.file(
+        "rules.toml",
+        b"approval = true\n[[phases]]\ncount = 1\n[[abort]]\npercent = 50\n",
+    );
+    let created = shell
+        .text(&format!("task create --version V2 --all --rules {rules}"))
+        .await;
+    assert!(
+        created.contains("task 1 created, awaiting_approval: 4 devices"),
+        "{created}"
+    );
+    let refused = shell.error("task resume 1").await;
+    assert!(refused.contains("not approved"), "{refused}");
+    let approved = shell.text("task approve 1 --by me --note good").await;
+    let stand = "task 1 is running: phase 1 of 2 runs: 0 devices of 1 have a result\n";
+    assert_eq!(approved, stand);
+    let paused = shell.text("task pause 1 --note lunch").await;
+    assert!(paused.contains("task 1 is paused: paused at"), "{paused}");
+    assert!(paused.contains("(lunch)"), "{paused}");
+    assert_eq!(shell.text("task resume 1").await, stand);
+    let next = shell.text("task next-phase 1").await;
+    assert_eq!(next, "task 1 is running: 0 upgrades run, 4 wait\n");
+    let slower = shell.file(
+        "slower.json",
+        br#"{"rate": {"per_minute": 5}, "abort": null}"#,
+    );
+    shell.text(&format!("task set 1 --rules {slower}")).await;
+    let task = shell.run("task show 1 --format json").await.unwrap().json();
+    assert_eq!(task["rate"]["per_minute"], 5);
+    assert_eq!(
+        (&task["abort"], &task["revision"]),
+        (&serde_json::json!([]), &2.into())
+    );
+    let shown = shell.text("task show 1").await;
+    assert!(shown.contains("PHASE  STATE"), "{shown}");
+    let retried = shell.text("task retry 1 --reason device_not_heard").await;
+    assert!(retried.starts_with("0 upgrades tried again\n"), "{retried}");
+    let stopped = shell.text("task stop 1 --soft").await;
+    assert!(stopped.starts_with("task 1 is stopped"), "{stopped}");
+    let wrong = shell.file("wrong.toml", b"fases = 1\n");
+    let line = format!("task create --version V2 --all --rules {wrong}");
+    let error = shell.error(&line).await;
+    assert!(error.contains("has no \"fases\""), "{error}");
+}

@@ -1,0 +1,170 @@
+//! What an operator does with a task that is there.
+
+use std::{fs, io::Write, path::PathBuf, process::ExitCode};
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use crate::cli::{
+    client::{Client, CommandError},
+    list::ResultArgs,
+    output::{self, Format, counted},
+    watch::TaskView,
+};
+
+/// `cellwise task pause`.
+#[derive(Debug, Args)]
+pub struct PauseArgs {
+    /// Number of the task.
+    id: i64,
+    /// For whoever looks at the task.
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+    #[command(flatten)]
+    result: ResultArgs,
+}
+
+/// `cellwise task resume` and `cellwise task next-phase`.
+#[derive(Debug, Args)]
+pub struct PlainArgs {
+    /// Number of the task.
+    id: i64,
+    #[command(flatten)]
+    result: ResultArgs,
+}
+
+/// `cellwise task approve` and `cellwise task refuse`.
+#[derive(Debug, Args)]
+pub struct ApprovalArgs {
+    /// Number of the task.
+    id: i64,
+    /// Who approves it, or refuses to.
+    #[arg(long, value_name = "NAME")]
+    by: String,
+    /// Why; has to be given to refuse.
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+    #[command(flatten)]
+    result: ResultArgs,
+}
+
+/// `cellwise task retry`.
+#[derive(Debug, Args)]
+pub struct RetryArgs {
+    /// Number of the task.
+    id: i64,
+    /// Only those that failed for this reason, such as device_not_heard; may be given several times.
+    #[arg(long = "reason", value_name = "REASON")]
+    reasons: Vec<String>,
+    #[command(flatten)]
+    result: ResultArgs,
+}
+
+/// `cellwise task set`.
+#[derive(Debug, Args)]
+pub struct SetArgs {
+    /// Number of the task.
+    id: i64,
+    /// A file with what is to change of how it is run, TOML or JSON: abort, rate, windows, not_after, and phases of the same
+    /// sizes. What is not in it stays; in JSON null takes it away.
+    #[arg(long, value_name = "FILE")]
+    rules: PathBuf,
+    #[command(flatten)]
+    result: ResultArgs,
+}
+
+impl PauseArgs {
+    pub(super) fn run(&self, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+        post(
+            self.id,
+            "pause",
+            &json!({"note": self.note}),
+            &self.result,
+            out,
+        )
+    }
+}
+
+impl PlainArgs {
+    pub(super) fn run(&self, what: &str, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+        post(self.id, what, &json!({}), &self.result, out)
+    }
+}
+
+impl ApprovalArgs {
+    pub(super) fn run(&self, what: &str, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+        let body = json!({"by": self.by, "note": self.note});
+        post(self.id, what, &body, &self.result, out)
+    }
+}
+
+impl RetryArgs {
+    pub(super) fn run(&self, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+        let client = Client::new(&self.result.api)?;
+        let reasons = (!self.reasons.is_empty()).then_some(&self.reasons);
+        let path = format!("/v1/tasks/{}/retry", self.id);
+        let answer = client.post(&path, &json!({"reasons": reasons}))?;
+        match self.result.format {
+            Format::Json => output::json(out, &answer)?,
+            Format::Text => {
+                let retried = answer["retried"].as_u64().unwrap_or(0);
+                writeln!(out, "{} tried again", counted(retried, "upgrade"))?;
+                tell(&client.view(&answer["task"])?, out)?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl SetArgs {
+    pub(super) fn run(&self, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+        let client = Client::new(&self.result.api)?;
+        let rules = Value::Object(read_rules(&self.rules)?);
+        let task = client.patch(&format!("/v1/tasks/{}", self.id), &rules)?;
+        shown(&client, &task, self.result.format, out)
+    }
+}
+
+/// The fields of a file that says how a task is run: TOML, or JSON where its name ends so.
+pub(super) fn read_rules(path: &PathBuf) -> Result<Map<String, Value>, CommandError> {
+    let wrong = |why: String| CommandError::Arguments(format!("{}: {why}", path.display()));
+    let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    if path
+        .extension()
+        .is_some_and(|extension| extension == "json")
+    {
+        return serde_json::from_str(&text).map_err(|error| wrong(error.to_string()));
+    }
+    toml::from_str(&text).map_err(|error| wrong(error.to_string()))
+}
+
+fn post(
+    id: i64,
+    what: &str,
+    body: &Value,
+    result: &ResultArgs,
+    out: &mut dyn Write,
+) -> Result<ExitCode, CommandError> {
+    let client = Client::new(&result.api)?;
+    let task = client.post(&format!("/v1/tasks/{id}/{what}"), body)?;
+    shown(&client, &task, result.format, out)
+}
+
+fn shown(
+    client: &Client,
+    task: &Value,
+    format: Format,
+    out: &mut dyn Write,
+) -> Result<ExitCode, CommandError> {
+    match format {
+        Format::Json => output::json(out, task)?,
+        Format::Text => tell(&client.view(task)?, out)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell(view: &TaskView, out: &mut dyn Write) -> Result<(), CommandError> {
+    let state = view.state.replace('_', " ");
+    writeln!(out, "task {} is {state}: {}", view.id, view.stand())?;
+    Ok(())
+}
