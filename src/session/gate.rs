@@ -23,7 +23,7 @@ pub use estimates::Work;
 use crate::{
     clock::Instant,
     config::AdmissionConfig,
-    ledger::{DeviceId, Lane},
+    ledger::{DeviceId, DownloadPace, Lane, Learnt},
     upgrade::{Admission, Outlook, Readiness, Step},
 };
 use estimates::{Estimates, Slot};
@@ -126,6 +126,8 @@ pub enum GateOrder {
     },
     /// How it stands in the queue.
     Standing(Standing),
+    /// Have it written down what was learnt of downloads: whichever engine has the device is as good as any.
+    WriteDown(DownloadPace),
 }
 
 /// How a device stands in the queue of its lane.
@@ -296,6 +298,15 @@ impl Gate {
         }
     }
 
+    /// Goes on with what was learnt before a restart.
+    pub fn restore(&mut self, learnt: &[Learnt]) {
+        for learnt in learnt {
+            if let Learnt::Download(pace) = learnt {
+                self.estimates.restore(pace);
+            }
+        }
+    }
+
     /// Other paces apply from now on.
     pub fn configure(&mut self, config: &AdmissionConfig) {
         self.admission.configure(config);
@@ -400,7 +411,9 @@ impl Gate {
                 let Some(slot) = self.slots.get_mut(&device).filter(|it| it.lane == lane) else {
                     return;
                 };
-                self.estimates.downloaded(now, slot);
+                let learnt = self.estimates.downloaded(now, slot);
+                let orders = learnt.into_iter().map(GateOrder::WriteDown);
+                self.orders.extend(orders.map(|order| (device, order)));
                 self.admission.expect(device, lane, now + install);
             }
             GateRequest::Standing => {

@@ -7,11 +7,10 @@ mod attempt;
 mod correspondence;
 mod gate;
 mod habits;
-mod mean;
 mod timeline;
 
 pub use attempt::{Contact, KeptAwake, Session, StandingAsked, Step, ended, leaves};
 pub use correspondence::Correspondence;
 pub use gate::{Comes, Gate, GateAsk, GateOrder, GateRequest, Presence, Standing, Work};
-pub use habits::Habits;
+pub use habits::{Habits, has_moved};
 pub use timeline::asked_again;

@@ -341,7 +341,7 @@ fn stop(stop: UpgradeToStop) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{PackageId, RetryPolicy, StopReason, TaskId, TaskState};
+    use crate::ledger::{PackageId, RetryPolicy, Standby, StopReason, TaskId, TaskState};
 
     const NOW: Now = Now {
         instant: Instant::from_millis(5_000),
@@ -378,6 +378,7 @@ mod tests {
             package: PackageId(1),
             attempt: 1,
             retry: RetryPolicy::default(),
+            kept_awake: Standby::default(),
         };
         Due {
             since: NOW.utc,

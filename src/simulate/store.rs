@@ -6,7 +6,9 @@ use clap::ValueEnum;
 
 use crate::{
     clock::UtcMillis,
-    ledger::{ActiveUpgrade, Change, DeviceRecord, PackageId, RetryPolicy, TaskId, UpgradeId},
+    ledger::{
+        ActiveUpgrade, Change, DeviceRecord, Learnt, PackageId, RetryPolicy, TaskId, UpgradeId,
+    },
     store::{BatchId, CommitReport, MemoryStore, UpgradeState},
     task::{Due, TaskHead},
 };
@@ -104,6 +106,13 @@ impl Backend {
         match self {
             Self::Memory(store) => Ok(store.restore_devices()),
             Self::Sqlite(store) => store.restore_devices(),
+        }
+    }
+
+    pub(super) fn restore_learnt(&self) -> Result<Vec<Learnt>, Failed> {
+        match self {
+            Self::Memory(store) => Ok(store.restore_learnt()),
+            Self::Sqlite(store) => store.restore_learnt(),
         }
     }
 

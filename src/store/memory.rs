@@ -1,7 +1,7 @@
 //! A store that is a table in memory: what the database does with changes, and what it gives back after a restart, without
 //! a disk. For simulations and tests; nothing of it survives the process.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
     BatchId, CommitReport, UpgradeState,
@@ -10,8 +10,8 @@ use super::{
 use crate::{
     clock::UtcMillis,
     ledger::{
-        ActiveUpgrade, Change, DeviceRecord, Outcome, PackageId, RetryPolicy, TaskId, TaskState,
-        UpgradeId, UpgradeOrder,
+        ActiveUpgrade, Change, DeviceRecord, Learnt, Outcome, PackageId, RetryPolicy, Standby,
+        TaskId, TaskState, UpgradeId, UpgradeOrder,
     },
     task::{Due, TaskHead},
 };
@@ -27,6 +27,8 @@ pub struct MemoryStore {
     tasks: Vec<Task>,
     /// Number n stands at n − 1.
     upgrades: Vec<Upgrade>,
+    /// Of each subject: a simulation has so few cells that none is forgotten.
+    learnt: BTreeMap<(&'static str, String), Learnt>,
 }
 
 #[derive(Debug)]
@@ -55,6 +57,7 @@ struct Upgrade {
     device: u32,
     task: TaskId,
     now: apply::Upgrade,
+    kept_awake: Standby,
 }
 
 impl MemoryStore {
@@ -96,6 +99,7 @@ impl MemoryStore {
                 device,
                 task,
                 now: apply::Upgrade::waiting(start_at),
+                kept_awake: Standby::default(),
             });
             waiting.insert((start_at, upgrade));
             created.push((upgrade, self.devices[device as usize].endpoint.to_string()));
@@ -167,6 +171,14 @@ impl MemoryStore {
                     at: *at,
                 };
                 self.ended(*upgrade, *attempt, ending, *retry_at);
+            }
+            Change::KeptAwake { upgrade, standby } => {
+                if let Some(row) = self.upgrade(*upgrade) {
+                    row.kept_awake = row.kept_awake.max(*standby);
+                }
+            }
+            Change::Learnt(learnt) => {
+                self.learnt.insert(learnt.subject(), (**learnt).clone());
             }
             Change::Note { .. } | Change::Admitted { .. } => {}
             change => {
@@ -252,6 +264,11 @@ impl MemoryStore {
                 })
             })
             .collect()
+    }
+
+    /// See [`super::Ledger::restore_learnt`].
+    pub fn restore_learnt(&self) -> Vec<Learnt> {
+        self.learnt.values().cloned().collect()
     }
 
     /// See [`super::Agenda::task_heads`].
@@ -345,6 +362,7 @@ impl MemoryStore {
             package: task.package,
             attempt,
             retry: task.retry,
+            kept_awake: row.kept_awake,
         })
     }
 

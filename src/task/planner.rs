@@ -118,7 +118,7 @@ fn may_start(state: TaskState, start_at: UtcMillis) -> Result<(), NotYet> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{PackageId, RetryPolicy};
+    use crate::ledger::{PackageId, RetryPolicy, Standby};
 
     const NOW: UtcMillis = UtcMillis(100);
 
@@ -162,6 +162,7 @@ mod tests {
                 package: PackageId(1),
                 attempt: 1,
                 retry: RetryPolicy::default(),
+                kept_awake: Standby::default(),
             },
         };
         let orders = first_of_each_device(vec![due(1, "a"), due(2, "b"), due(3, "a")]);

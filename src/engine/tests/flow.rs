@@ -493,6 +493,7 @@ fn a_cancelled_upgrade_frees_its_slot_and_is_not_tried_again() {
             attempts: 2,
             interval_s: 300,
         },
+        kept_awake: Standby::default(),
     };
     let package = package("V2", &content());
     world.command(Command::Start { order, package });
@@ -533,6 +534,7 @@ fn the_last_attempt_is_followed_by_none() {
                 attempts: 2,
                 interval_s: 300,
             },
+            kept_awake: Standby::default(),
         };
         let package = package("V2", &content());
         world.command(Command::Start { order, package });

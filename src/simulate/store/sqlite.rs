@@ -6,7 +6,7 @@ use tokio::runtime::Runtime;
 use super::{Created, Failed, Final, Order};
 use crate::{
     clock::UtcMillis,
-    ledger::{ActiveUpgrade, Change, DeviceRecord, PackageId, TaskId, UpgradeId},
+    ledger::{ActiveUpgrade, Change, DeviceRecord, Learnt, PackageId, TaskId, UpgradeId},
     store::{
         Agenda as _, BatchId, Catalog as _, CommitReport, Inventory as _, Journal as _,
         Ledger as _, NewDevice, NewPackage, NewTask, Selection, SqliteStore,
@@ -141,6 +141,12 @@ impl SqliteBackend {
         // the order of the table in memory
         all.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
         Ok(all)
+    }
+
+    pub(super) fn restore_learnt(&self) -> Result<Vec<Learnt>, Failed> {
+        self.runtime
+            .block_on(self.store.restore_learnt())
+            .map_err(text)
     }
 
     pub(super) fn restore_upgrades(&self) -> Result<Vec<ActiveUpgrade>, Failed> {

@@ -16,6 +16,7 @@ mod devices;
 mod event_rows;
 mod events;
 mod evidence;
+mod habits;
 mod housekeeping;
 mod ledger;
 mod packages;

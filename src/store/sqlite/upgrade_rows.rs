@@ -9,7 +9,7 @@ use super::{
 use crate::{
     clock::UtcMillis,
     ledger::{
-        ActiveUpgrade, PackageId, Progress, RetryPolicy, StageChange, TaskId, UpgradeId,
+        ActiveUpgrade, PackageId, Progress, RetryPolicy, StageChange, Standby, TaskId, UpgradeId,
         UpgradeOrder,
     },
     package::Version,
@@ -42,7 +42,8 @@ macro_rules! stage {
 /// An [`OrderRow`], from `upgrades u` and their `tasks t`.
 macro_rules! order {
     () => {
-        "json_array(u.id, u.task_id, u.endpoint, u.attempt, t.package_id, t.retry_attempts, t.retry_interval_s)"
+        "json_array(u.id, u.task_id, u.endpoint, u.attempt, t.package_id, t.retry_attempts, t.retry_interval_s, \
+         u.kept_awake_s, u.kept_awake_pings)"
     };
 }
 
@@ -280,6 +281,8 @@ struct OrderRow {
     package: PackageId,
     retry_attempts: u32,
     retry_interval_s: u32,
+    kept_awake_s: u32,
+    kept_awake_pings: u32,
 }
 
 impl OrderRow {
@@ -293,6 +296,10 @@ impl OrderRow {
             retry: RetryPolicy {
                 attempts: self.retry_attempts,
                 interval_s: self.retry_interval_s,
+            },
+            kept_awake: Standby {
+                time_s: self.kept_awake_s,
+                pings: self.kept_awake_pings,
             },
         }
     }
