@@ -182,6 +182,12 @@ impl Server {
         let mut engines = new_engines(&config, count, &ids, clock)?;
         let (exchange, ends) = Exchange::new(ids, count);
         let mut packages = PackageCache::new(database.clone(), files.clone());
+        let mut gate = Gate::new(&config.admission);
+        let learnt = database.restore_learnt().await?;
+        gate.restore(&learnt);
+        for engine in &mut engines {
+            engine.restore_learnt(&learnt);
+        }
         restore_busy(&mut engines, &exchange, clock, &*database, &mut packages).await?;
 
         let mut gate = Gate::new(&config.admission);

@@ -17,7 +17,7 @@ use cellwise::{
     coap::{Datagram, Peer},
     config::Config,
     engine::{Command, Effect, Engine, Setup},
-    ledger::{DeviceIds, PackageId, RetryPolicy, TaskId, UpgradeId, UpgradeOrder},
+    ledger::{DeviceIds, PackageId, RetryPolicy, Standby, TaskId, UpgradeId, UpgradeOrder},
     package::{CheckCodeKind, Package, PcpOffer, SegmentFrames, Segmentation},
     session::Gate,
 };
@@ -144,6 +144,7 @@ impl Bench {
             package: PackageId(1),
             attempt: 1,
             retry: RetryPolicy::default(),
+            kept_awake: Standby::default(),
         };
         self.command(Command::Start {
             order,

@@ -9,14 +9,15 @@ use super::{
     device::{Device, HeardIn, HeardOver, Known, Session},
     drive::Asked,
     key::DeviceKey,
+    profile::Profiles,
     registered::{Registered, Validation},
     told::ObjectSet,
 };
 use crate::{
     clock::{Instant, Now},
-    ledger::{Cancellation, Failure, Outcome, Stage, StopReason, UpgradeId},
+    ledger::{Cancellation, Failure, Learnt, Outcome, Stage, StopReason, UpgradeId},
     package::Package,
-    session::{self, KeptAwake},
+    session,
     upgrade::{EvidenceList, Input, Negotiation},
 };
 
@@ -76,8 +77,9 @@ impl Engine {
         let (mut session, change) = Session::begin(self.now, order, package, &self.config, None);
         // An upgrade has one allowance, however many attempts it takes.
         let kept = (self.device(key).known.as_ref()).and_then(|known| known.kept);
-        session.kept = (kept.filter(|(upgrade, _)| *upgrade == session.order.upgrade))
-            .map_or_else(KeptAwake::default, |(_, kept)| kept);
+        if let Some((_, kept)) = kept.filter(|(upgrade, _)| *upgrade == session.order.upgrade) {
+            session.kept = kept; // what is written down may be more
+        }
         self.holders.insert(session.order.upgrade, key);
         self.device_mut(key).session = Some(Box::new(session));
         self.persist(key, change);
@@ -135,6 +137,15 @@ impl Engine {
         let holders: Vec<DeviceKey> = self.holders.values().copied().collect();
         for key in holders {
             self.settle(key);
+        }
+    }
+
+    /// Goes on with what was learnt of products before a restart. Call before anything is restored.
+    pub fn restore_learnt(&mut self, learnt: &[Learnt]) {
+        for learnt in learnt {
+            if let Learnt::Product { product, habits } = learnt {
+                self.profiles.restore(product, habits);
+            }
         }
     }
 
@@ -245,6 +256,7 @@ fn known(now: Now, record: &DeviceRecord) -> Option<Known> {
         || record.wake_ups.is_some()
         || record.appointment.is_some();
     any.then(|| Known {
+        product: Some(Profiles::tag(&record.product)),
         coverage: (record.coverage).map(|r| (r.coverage, now.instant_at(r.at))),
         version: record.version,
         evidence: EvidenceList::restored(record.evidence.clone()),

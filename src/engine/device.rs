@@ -103,6 +103,9 @@ pub(super) struct Known {
     pub(super) evidence: EvidenceList,
     /// How it was kept awake in earlier attempts at an upgrade.
     pub(super) kept: Option<(UpgradeId, KeptAwake)>,
+    /// The product of which it was when that was told last, as [`Profiles::tag`](super::profile::Profiles::tag) tells it from
+    /// others.
+    pub(super) product: Option<u32>,
     /// When it wakes up by itself, as far as that is learnt.
     pub(super) wake_ups: Option<WakeUps>,
     /// When it is to come.

@@ -207,7 +207,7 @@ impl Engine {
             self.note_sign(key, session.package.version, Sign::Runs);
             if before.stage() == Some(Stage::Executing) {
                 let took = now.utc.since(session.entered_at());
-                self.habits_mut(key).installed(took);
+                self.learn(key, |habits| habits.installed(took));
             }
         }
         let Session { order, kept, .. } = *session;

@@ -291,7 +291,7 @@ impl Engine {
         };
         self.validate(key);
         if let Some(silence) = self.silence(key) {
-            self.habits_mut(key).listening.answered_after(silence);
+            self.learn(key, |habits| habits.listening.answered_after(silence));
         }
         if let (LinkEvent::Responded(tag), Some(request)) = (&event, refused)
             && self.writes_in_own_format(key, *tag, message.code(), &request)
@@ -311,7 +311,7 @@ impl Engine {
         if matches!(event, LinkEvent::TimedOut(_) | LinkEvent::Unanswered(_))
             && let Some(silence) = self.silence(key)
         {
-            self.habits_mut(key).listening.silent_after(silence);
+            self.learn(key, |habits| habits.listening.silent_after(silence));
         }
         let fate = match (&event, message) {
             (LinkEvent::Responded(tag), Some(message)) if !message.code().is_success() => {

@@ -310,7 +310,8 @@ impl Engine {
         self.devices.by_id(self.ids.of(endpoint))
     }
 
-    /// The device's row, which is made if there is none, with that product from now on.
+    /// The device's row, which is made if there is none, with that product from now on. What was learnt of a device is
+    /// forgotten, unless it is known to have had the same: it may be another device of that name.
     fn insert_device(&mut self, endpoint: &str, product: &str) -> DeviceKey {
         let id = self.ids.of(endpoint);
         let known = self.devices.by_id(id);
@@ -319,7 +320,13 @@ impl Engine {
             let device = Device::new(id, endpoint.into(), message_id);
             self.devices.insert(device)
         });
-        self.device_mut(key).profile = self.profiles.of(product);
+        let profile = self.profiles.of(product);
+        let tag = Some(Profiles::tag(product));
+        let device = self.device_mut(key);
+        device.profile = profile;
+        if let Some(known) = device.known.as_mut().filter(|it| it.product != tag) {
+            (known.product, known.wake_ups, known.refuses_lifetime) = (tag, None, false);
+        }
         key
     }
 

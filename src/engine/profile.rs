@@ -3,10 +3,15 @@
 use std::time::Duration;
 
 use crate::{
+    clock::Instant,
     coap::Transmission,
     config::{Appointments, Config, ProductConfig, RadioUnits},
-    session::Habits,
+    ledger::{Learnt, ProductHabits},
+    session::{Habits, has_moved},
 };
+
+/// What was learnt of a product is written down once in this time at most.
+const WRITTEN_EVERY: Duration = Duration::from_mins(1);
 
 /// What is set for a product's devices; what the product leaves open is as for all.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,8 +39,9 @@ pub(super) struct Profiles {
     products: Vec<Box<str>>,
     /// That of every other product, then those of `products`.
     settings: Vec<Profile>,
-    /// In the same order, what was learnt of their devices.
+    /// In the same order, what was learnt of their devices, and what is written down of that, since when.
     habits: Vec<Habits>,
+    written: Vec<(ProductHabits, Option<Instant>)>,
 }
 
 impl Profiles {
@@ -45,6 +51,9 @@ impl Profiles {
         let settings: Vec<Profile> = settings
             .map(|product| Profile::new(config, product))
             .collect();
+        let habits: Vec<Habits> = (settings.iter())
+            .map(|profile| Habits::assumed(profile.awake_window))
+            .collect();
         Self {
             products: config
                 .products
@@ -52,11 +61,25 @@ impl Profiles {
                 .map(|name| &**name)
                 .map(Into::into)
                 .collect(),
-            habits: (settings.iter())
-                .map(|profile| Habits::assumed(profile.awake_window))
+            written: habits
+                .iter()
+                .map(|habits| (habits.learnt(), None))
                 .collect(),
+            habits,
             settings,
         }
+    }
+
+    /// Goes on with what was learnt of a product's devices before a restart. Of one that has no settings of its own any more
+    /// it is forgotten.
+    pub(super) fn restore(&mut self, product: &str, learnt: &ProductHabits) {
+        let id = self.of(product);
+        if id == ProfileId::default() && !product.is_empty() {
+            return;
+        }
+        let habits = &mut self.habits[usize::from(id.0)];
+        habits.restore(learnt);
+        self.written[usize::from(id.0)] = (habits.learnt(), None);
     }
 
     /// What was learnt of the devices.
@@ -64,8 +87,34 @@ impl Profiles {
         &self.habits[usize::from(id.0)]
     }
 
-    pub(super) fn habits_mut(&mut self, id: ProfileId) -> &mut Habits {
-        &mut self.habits[usize::from(id.0)]
+    /// Something shows what the devices do. Gives what is to be written down, if it is to be now.
+    pub(super) fn learn(
+        &mut self,
+        id: ProfileId,
+        now: Instant,
+        what: impl FnOnce(&mut Habits),
+    ) -> Option<Learnt> {
+        let row = usize::from(id.0);
+        what(&mut self.habits[row]);
+        let learnt = self.habits[row].learnt();
+        let (written, written_at) = self.written[row];
+        let lately = written_at.is_some_and(|at| now.since(at) < WRITTEN_EVERY);
+        if lately || !has_moved(&learnt, &written) {
+            return None;
+        }
+        self.written[row] = (learnt, Some(now));
+        let product = row.checked_sub(1).and_then(|row| self.products.get(row));
+        Some(Learnt::Product {
+            product: product.cloned().unwrap_or_default(),
+            habits: learnt,
+        })
+    }
+
+    /// A number that tells a product from others: FNV-1a, 32 bits.
+    pub(super) fn tag(product: &str) -> u32 {
+        (product.bytes()).fold(0x811c_9dc5, |hash, byte| {
+            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+        })
     }
 
     /// The profile of a product's devices.

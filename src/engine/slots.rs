@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Change, Effect, Engine, asked::Tag, key::DeviceKey};
 use crate::{
     clock::Instant,
-    ledger::{DeviceId, Happened, Lane, Repeated, Stage},
+    ledger::{DeviceId, Happened, Lane, Learnt, Repeated, Stage},
     session::{Comes, GateAsk, GateOrder, GateRequest, Habits, Presence, Standing, StandingAsked},
     upgrade::{Input, Negotiation, Readiness},
 };
@@ -77,6 +77,10 @@ impl Engine {
             (GateOrder::Standing(standing), key) => {
                 return self.stands(key, standing);
             }
+            (GateOrder::WriteDown(pace), _) => {
+                let learnt = Box::new(Learnt::Download(pace));
+                return self.persist_lazily(Change::Learnt(learnt));
+            }
             (GateOrder::Admit { lane, active }, key) => {
                 let Lane::Cell(cell) = lane;
                 return match key {
@@ -115,7 +119,7 @@ impl Engine {
             }
             GateOrder::KeepAwake { turn, .. } => self.keep_awake(key, turn),
             GateOrder::Appoint { at, turn, .. } => self.appoint(key, at, turn),
-            GateOrder::Admit { .. } | GateOrder::Standing(_) => {}
+            GateOrder::Admit { .. } | GateOrder::Standing(_) | GateOrder::WriteDown(_) => {}
         }
     }
 
@@ -208,6 +212,10 @@ impl Engine {
             return; // it has been kept awake for as long as it may be
         }
         session.kept.ping(now, heard_at);
+        let (upgrade, standby) = (session.order.upgrade, session.kept.to_write());
+        if let Some(standby) = standby {
+            self.persist(key, Change::KeptAwake { upgrade, standby });
+        }
         let turn = self.now.utc_at(turn);
         self.note_once(key, Repeated::KeptAwake, || Happened::KeptAwake { turn });
         self.send_ping(key);
@@ -268,9 +276,13 @@ impl Engine {
         *self.profiles.habits(self.device(key).profile)
     }
 
-    pub(super) fn habits_mut(&mut self, key: DeviceKey) -> &mut Habits {
+    /// Something shows what the devices of its product do. What is learnt of it is written down, now and then.
+    pub(super) fn learn(&mut self, key: DeviceKey, what: impl FnOnce(&mut Habits)) {
         let profile = self.device(key).profile;
-        self.profiles.habits_mut(profile)
+        let now = self.now.instant;
+        if let Some(learnt) = self.profiles.learn(profile, now, what) {
+            self.persist_lazily(Change::Learnt(Box::new(learnt)));
+        }
     }
 
     /// How long the device listens after a message.

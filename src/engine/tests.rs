@@ -29,7 +29,9 @@ use crate::{
     clock::UtcMillis,
     coap::{Code, ContentFormat, Kind, MessageBuilder},
     config::RegistrationPolicy,
-    ledger::{Coverage, Outcome, PackageId, RetryPolicy, Stage, StageChange, TaskId, UpgradeId},
+    ledger::{
+        Coverage, Outcome, PackageId, RetryPolicy, Stage, StageChange, Standby, TaskId, UpgradeId,
+    },
     package::{CheckCodeKind, Package, PcpOffer, SegmentFrames, Segmentation},
     session::{Gate, GateAsk, GateOrder, GateRequest},
     wording,
@@ -263,6 +265,7 @@ impl World {
             package: PackageId(1),
             attempt: 1,
             retry: RetryPolicy::default(),
+            kept_awake: Standby::default(),
         };
         self.command(Command::Start {
             order,

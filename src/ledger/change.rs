@@ -5,8 +5,8 @@ use crate::{
     clock::UtcMillis,
     coap::Peer,
     ledger::{
-        Appointment, Coverage, Evidence, Facts, Line, Outcome, PackageId, RetryPolicy, Stage,
-        TaskId, UpgradeId, WakeUps,
+        Appointment, Coverage, Evidence, Facts, Learnt, Line, Outcome, PackageId, RetryPolicy,
+        Stage, Standby, TaskId, UpgradeId, WakeUps,
     },
     lwm2m::Objects,
     package::Version,
@@ -165,6 +165,8 @@ pub struct UpgradeOrder {
     pub attempt: u32,
     /// What follows a failure.
     pub retry: RetryPolicy,
+    /// How its device was kept awake for it before, at the most.
+    pub kept_awake: Standby,
 }
 
 /// An upgrade in a stage: everything that it needs to go on after a restart.
@@ -307,6 +309,15 @@ pub enum Change {
         /// When.
         at: UtcMillis,
     },
+    /// The device may have been kept awake for the upgrade so much, in all attempts: told before it is.
+    KeptAwake {
+        /// The upgrade.
+        upgrade: UpgradeId,
+        /// How much, at the most.
+        standby: Standby,
+    },
+    /// Something was learnt of devices or cells.
+    Learnt(Box<Learnt>),
     /// A slot was granted: follows the `Stage` change of the same upgrade.
     Admitted {
         /// The cell.

@@ -9,7 +9,9 @@ mod evidence;
 mod facts;
 mod ids;
 mod lane;
+mod learnt;
 mod line;
+mod mean;
 mod outcome;
 mod rhythm;
 mod stage;
@@ -29,9 +31,11 @@ pub use evidence::{Evidence, FailedIn, ReportedFailure};
 pub use facts::{Facts, Fate, Inbound, Last, Limit, Outbound, Queue, Said, Sent, Told};
 pub use ids::{PackageId, Reasons, RetryPolicy, TaskId, TaskState, UpgradeId};
 pub use lane::Lane;
+pub use learnt::{DownloadPace, Learnt, ProductHabits, Standby};
 pub use line::{
     Asked, Doubt, Explanation, Form, Happened, Line, Misread, Postponed, Question, Repeated,
 };
+pub use mean::Mean;
 pub use outcome::{Cancellation, Failure, Outcome, StopReason, Success};
 pub use rhythm::{Appointment, UpdateTimer, WakeUps};
 pub use stage::Stage;

@@ -10,7 +10,7 @@ use crate::{
     config::{AdmissionConfig, Config},
     ledger::{
         ActiveUpgrade, Change, Coverage, Deadline, Evidence, Facts, Failure, Happened, Last, Limit,
-        Line, Outcome, Progress, Queue, Stage, StageChange, UpgradeOrder,
+        Line, Outcome, Progress, Queue, Stage, StageChange, Standby, UpgradeOrder,
     },
     package::Package,
     upgrade::{Action, Input, Negotiation, Place, Rules, Stored},
@@ -68,9 +68,41 @@ pub struct KeptAwake {
     pub pings: u32,
     /// When the last one was sent, until it is answered.
     pinged_at: Option<Instant>,
+    /// What is written down: more than that is not spent.
+    written: Standby,
 }
 
 impl KeptAwake {
+    /// So much is written down ahead: a restart takes no more of what a device may be kept awake for.
+    const AHEAD: Duration = Duration::from_mins(5);
+    const PINGS_AHEAD: u32 = 20;
+
+    /// As it was written down: at the most.
+    pub fn restored(written: Standby) -> Self {
+        Self {
+            time: Duration::from_secs(written.time_s.into()),
+            pings: written.pings,
+            pinged_at: None,
+            written,
+        }
+    }
+
+    /// What is to be written down before the next ping leaves, where that may take more than is.
+    pub fn to_write(&mut self) -> Option<Standby> {
+        // the answer may come a minute later
+        let needed = self.time + Duration::from_mins(1);
+        let enough = needed <= Duration::from_secs(self.written.time_s.into());
+        if enough && self.pings <= self.written.pings {
+            return None;
+        }
+        let time_s = (self.time + Self::AHEAD).as_secs();
+        self.written = Standby {
+            time_s: u32::try_from(time_s).unwrap_or(u32::MAX),
+            pings: self.pings.saturating_add(Self::PINGS_AHEAD),
+        };
+        Some(self.written)
+    }
+
     /// It is pinged, after it was heard last: it listens for so much longer than it would have.
     pub fn ping(&mut self, now: Instant, heard_at: Instant) {
         self.time += now.since(heard_at);
@@ -207,6 +239,7 @@ impl<X> Session<X> {
         correspondence: Correspondence,
         exchange: X,
     ) -> Self {
+        let kept = KeptAwake::restored(order.kept_awake);
         Self {
             order,
             package,
@@ -219,7 +252,7 @@ impl<X> Session<X> {
             look_at: None,
             looks: 0,
             put_off: None,
-            kept: KeptAwake::default(),
+            kept,
             silence: None,
             told: None,
             standing: StandingAsked::Never,
@@ -536,5 +569,39 @@ fn rules<'c>(config: &'c Config, package: &Package) -> Rules<'c> {
         target: package.version,
         upgrade: &config.upgrade,
         admission: &config.admission,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_is_never_spent_of_what_a_device_may_be_kept_awake_for_than_is_written_down() {
+        let config = AdmissionConfig::default();
+        let mut now = Instant::from_millis(1_000_000);
+        let mut kept = KeptAwake::default();
+        let (mut written, mut times) = (Standby::default(), 0);
+        while !kept.spare(&config).is_zero() {
+            let heard_at = now;
+            now = now + Duration::from_secs(40);
+            kept.ping(now, heard_at);
+            if let Some(standby) = kept.to_write() {
+                (written, times) = (standby, times + 1);
+            }
+            now = now + Duration::from_secs(5);
+            kept.answered(now);
+            assert!(kept.time <= Duration::from_secs(written.time_s.into()));
+            assert!(kept.pings <= written.pings);
+        }
+        assert!(times <= 10, "written too often: {times}");
+        // a restart takes a few minutes of it, and gives none back
+        let restored = KeptAwake::restored(written);
+        assert_eq!(restored.spare(&config), Duration::ZERO);
+        let begun = KeptAwake::restored(Standby {
+            time_s: 300,
+            pings: 20,
+        });
+        assert_eq!(begun.spare(&config), Duration::from_mins(25));
     }
 }

@@ -25,7 +25,7 @@ pub use rules::Closed;
 use crate::{
     clock::{Instant, Now},
     config::AdmissionConfig,
-    ledger::{DeviceId, Lane},
+    ledger::{DeviceId, DownloadPace, Lane, Learnt},
     task::{CellRules, LimitNow},
     upgrade::{Admission, Outlook, Readiness, Step, lower_bound},
 };
@@ -130,6 +130,8 @@ pub enum GateOrder {
     },
     /// How it stands in the queue.
     Standing(Standing),
+    /// Have it written down what was learnt of downloads: whichever engine has the device is as good as any.
+    WriteDown(DownloadPace),
 }
 
 /// How a device stands in the queue of its lane.
@@ -315,6 +317,15 @@ impl Gate {
         }
     }
 
+    /// Goes on with what was learnt before a restart.
+    pub fn restore(&mut self, learnt: &[Learnt]) {
+        for learnt in learnt {
+            if let Learnt::Download(pace) = learnt {
+                self.estimates.restore(pace);
+            }
+        }
+    }
+
     /// Other paces apply from now on.
     pub fn configure(&mut self, config: &AdmissionConfig) {
         self.admission.configure(config);
@@ -439,7 +450,9 @@ impl Gate {
                 let Some(slot) = self.slots.get_mut(&device).filter(|it| it.lane == lane) else {
                     return;
                 };
-                self.estimates.downloaded(now, slot);
+                let learnt = self.estimates.downloaded(now, slot);
+                let orders = learnt.into_iter().map(GateOrder::WriteDown);
+                self.orders.extend(orders.map(|order| (device, order)));
                 self.admission.expect(device, lane, now + install);
             }
             GateRequest::Standing => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::mean::Mean;
+use crate::ledger::{Mean, ProductHabits};
 
 /// How long the devices of a product listen after a message, and how long they take to install.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,9 +31,41 @@ impl Habits {
 
     /// An installation that succeeded took so long.
     pub fn installed(&mut self, took: Duration) {
-        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        self.install.add(took_ms);
+        self.install.add(millis(took));
     }
+
+    /// What is written down of it.
+    pub fn learnt(&self) -> ProductHabits {
+        let listening = &self.listening;
+        ProductHabits {
+            answered_ms: millis(listening.answered),
+            silent_ms: listening.silent.map(millis),
+            tries_after: listening.tries_after,
+            install_ms: self.install,
+        }
+    }
+
+    /// Goes on with what was written down.
+    pub fn restore(&mut self, learnt: &ProductHabits) {
+        self.install = learnt.install_ms;
+        self.listening.restore(learnt);
+    }
+}
+
+/// Whether what is learnt has moved noticeably since that was written down: a time by an eighth and a second.
+pub fn has_moved(now: &ProductHabits, written: &ProductHabits) -> bool {
+    let differs = |now: u64, then: u64| now.abs_diff(then) > 1_000.max(then / 8);
+    let silent = match (now.silent_ms, written.silent_ms) {
+        (Some(now), Some(then)) => differs(now, then),
+        (now, then) => now != then,
+    };
+    silent
+        || differs(now.answered_ms, written.answered_ms)
+        || now.install_ms.has_moved_from(written.install_ms)
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How long the devices of a product listen after a message was exchanged with them.
@@ -65,6 +97,10 @@ impl Listening {
     const SHORTEST: Duration = Duration::from_secs(3);
     /// The first silences that are tried.
     const CAUTIOUS: Duration = Duration::from_secs(15);
+    /// The first longer time is tried after so many answers.
+    const FIRST_TRIAL: u32 = 64;
+    /// What is written down of a longer silence is not believed.
+    const LONGEST: Duration = Duration::from_hours(24);
 
     const fn assumed(listens: Duration) -> Self {
         Self {
@@ -74,7 +110,7 @@ impl Listening {
             doubts: 0,
             doubted: Duration::MAX,
             sure: 0,
-            tries_after: 64,
+            tries_after: Self::FIRST_TRIAL,
         }
     }
 
@@ -99,6 +135,15 @@ impl Listening {
             None => self.window() / 2,
         };
         (self.answered * 5 / 4).max(Self::CAUTIOUS).min(most)
+    }
+
+    /// Goes on with what was written down, as far as it can be.
+    fn restore(&mut self, learnt: &ProductHabits) {
+        let answered = Duration::from_millis(learnt.answered_ms).min(Self::LONGEST);
+        let silent = learnt.silent_ms.map(Duration::from_millis);
+        self.answered = answered;
+        self.silent = silent.filter(|silent| (answered..=Self::LONGEST).contains(silent));
+        self.tries_after = (learnt.tries_after).clamp(Self::FIRST_TRIAL, Self::LONGEST_TRIAL);
     }
 
     /// A device has answered what it was asked after a silence of that length.
@@ -192,6 +237,38 @@ mod tests {
         learn(&mut listening, s(60), 60);
         learn(&mut listening, s(10), 30);
         assert!(listening.ping_after() < s(10), "{listening:?}");
+    }
+
+    #[test]
+    fn what_was_written_down_is_gone_on_with() {
+        let mut habits = Habits::assumed(s(93));
+        learn(&mut habits.listening, s(20), 60);
+        habits.installed(s(45));
+        let written = habits.learnt();
+        let mut restored = Habits::assumed(s(93));
+        assert!(has_moved(&written, &restored.learnt()));
+        restored.restore(&written);
+        assert_eq!(restored.learnt(), written);
+        assert_eq!(restored.install(), s(45));
+        assert_eq!(restored.listening.window(), habits.listening.window());
+        assert!(!has_moved(&restored.learnt(), &written));
+        restored.listening.answered_after(s(600));
+        assert!(has_moved(&restored.learnt(), &written));
+    }
+
+    #[test]
+    fn what_cannot_have_been_learnt_is_not_believed() {
+        let mut habits = Habits::assumed(s(93));
+        habits.restore(&ProductHabits {
+            answered_ms: u64::MAX,
+            silent_ms: Some(3),
+            tries_after: 0,
+            install_ms: Mean::default(),
+        });
+        habits.listening.answered_after(s(1));
+        habits.listening.silent_after(s(10));
+        assert_eq!(habits.listening.silent, None);
+        assert!(habits.listening.window() <= Duration::from_hours(24));
     }
 
     #[test]

@@ -7,7 +7,6 @@ mod attempt;
 mod correspondence;
 mod gate;
 mod habits;
-mod mean;
 mod timeline;
 
 pub use attempt::{Contact, KeptAwake, Session, StandingAsked, Step, ended, leaves};
@@ -15,5 +14,5 @@ pub use correspondence::Correspondence;
 pub use gate::{
     Closed, Comes, Gate, GateAsk, GateOrder, GateRequest, LaneView, Presence, Standing, Work,
 };
-pub use habits::Habits;
+pub use habits::{Habits, has_moved};
 pub use timeline::asked_again;

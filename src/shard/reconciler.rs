@@ -409,7 +409,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        ledger::{PackageId, RetryPolicy, StopReason, TaskId, TaskState},
+        ledger::{PackageId, RetryPolicy, Standby, StopReason, TaskId, TaskState},
         task::{CellRules, LotHead, Results},
     };
 
@@ -456,6 +456,7 @@ mod tests {
             package: PackageId(1),
             attempt: 1,
             retry: RetryPolicy::default(),
+            kept_awake: Standby::default(),
         };
         Due {
             since: NOW.utc,

@@ -377,7 +377,10 @@ impl Invariants {
                     self.coverage_told(now_ms, device, reading);
                 }
             }
-            Change::Note { .. } | Change::Progress { .. } => {}
+            Change::Note { .. }
+            | Change::Progress { .. }
+            | Change::KeptAwake { .. }
+            | Change::Learnt(_) => {}
         }
     }
 

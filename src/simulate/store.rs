@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use crate::{
     clock::UtcMillis,
-    ledger::{ActiveUpgrade, Change, DeviceRecord, PackageId, RetryPolicy, UpgradeId},
+    ledger::{ActiveUpgrade, Change, DeviceRecord, Learnt, PackageId, RetryPolicy, UpgradeId},
     store::{BatchId, CellChange, CommitReport, MemoryStore, UpgradeState, UpgradeToStop},
     task::{Due, Move, RulesUpdate, Source, TaskHead, TaskRules},
 };
@@ -130,6 +130,13 @@ impl Backend {
         match self {
             Self::Memory(store) => Ok(store.restore_devices()),
             Self::Sqlite(store) => store.restore_devices(),
+        }
+    }
+
+    pub(super) fn restore_learnt(&self) -> Result<Vec<Learnt>, Failed> {
+        match self {
+            Self::Memory(store) => Ok(store.restore_learnt()),
+            Self::Sqlite(store) => store.restore_learnt(),
         }
     }
 

@@ -387,11 +387,9 @@ impl<H: Hooks> World<H> {
             self.trace.note(self.now_ms, &line);
         }
         let trace = self.trace.finish();
-        // A restart begins the allowance anew.
-        let allowances = self.crashes + 1;
         let sleepers = || (self.units.iter().enumerate()).filter(|(_, unit)| unit.sleeps());
         for (device, unit) in sleepers() {
-            (self.checker).kept_awake(self.now_ms, device, unit.kept(), allowances);
+            (self.checker).kept_awake(self.now_ms, device, unit.kept());
         }
         for (device, unit) in sleepers() {
             let (lifetimes, speaks_within_ms) = (unit.lifetimes(), unit.speaks_within_ms());

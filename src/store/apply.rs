@@ -58,6 +58,8 @@ impl Device {
             Change::Stage { .. }
             | Change::Note { .. }
             | Change::Progress { .. }
+            | Change::KeptAwake { .. }
+            | Change::Learnt(_)
             | Change::Admitted { .. }
             | Change::Ended { .. } => {}
         }
@@ -96,6 +98,8 @@ pub fn device_of(change: &Change) -> Option<&str> {
         Change::Stage { .. }
         | Change::Note { .. }
         | Change::Progress { .. }
+        | Change::KeptAwake { .. }
+        | Change::Learnt(_)
         | Change::Admitted { .. }
         | Change::Ended { .. } => None,
     }

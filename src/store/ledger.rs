@@ -3,7 +3,7 @@ use async_trait::async_trait;
 use super::{BatchId, CommitReport, RestoredDevices, StoreError};
 use crate::{
     clock::UtcMillis,
-    ledger::{ActiveUpgrade, Change, DeviceRecord, UpgradeId},
+    ledger::{ActiveUpgrade, Change, DeviceRecord, Learnt, UpgradeId},
 };
 
 /// The engine's changes, and its state after a restart.
@@ -38,6 +38,10 @@ pub trait Ledger: Send + Sync + 'static {
         after: Option<UpgradeId>,
         limit: u32,
     ) -> Result<Vec<ActiveUpgrade>, StoreError>;
+
+    /// What was learnt of products and cells, ordered by its subject ([`Learnt::subject`]): one of each, and what was learnt
+    /// of the [`MOST_LEARNT`](super::MOST_LEARNT) cells that were heard of last at the most.
+    async fn restore_learnt(&self) -> Result<Vec<Learnt>, StoreError>;
 
     /// The revision from which [`super::Inventory::device_changes_since`] goes on after a restart: what came before is in
     /// [`Self::restore_devices`], except for removals that are not finished. Read it before the devices.

@@ -13,8 +13,8 @@ use super::{
 use crate::{
     clock::UtcMillis,
     ledger::{
-        ActiveUpgrade, Cancellation, Change, DeviceRecord, Outcome, PackageId, RetryPolicy,
-        StopReason, TaskId, TaskState, UpgradeId, UpgradeOrder,
+        ActiveUpgrade, Cancellation, Change, DeviceRecord, Learnt, Outcome, PackageId, RetryPolicy,
+        Standby, StopReason, TaskId, TaskState, UpgradeId, UpgradeOrder,
     },
     task::{
         CellRules, Deal, Due, Hold, Lot, LotHead, Move, Results, RulesError, RulesUpdate, Source,
@@ -35,6 +35,8 @@ pub struct MemoryStore {
     upgrades: Vec<Upgrade>,
     /// The rules of cells, and the number of the change that made them so.
     cells: BTreeMap<u32, (i64, CellRules)>,
+    /// Of each subject: a simulation has so few cells that none is forgotten.
+    learnt: BTreeMap<(&'static str, String), Learnt>,
 }
 
 #[derive(Debug)]
@@ -93,6 +95,7 @@ struct Upgrade {
     task: TaskId,
     lot: u32,
     now: apply::Upgrade,
+    kept_awake: Standby,
 }
 
 impl MemoryStore {
@@ -140,6 +143,7 @@ impl MemoryStore {
                 task,
                 lot,
                 now: apply::Upgrade::waiting(start_at),
+                kept_awake: Standby::default(),
             });
             waiting[lot as usize].insert((start_at, upgrade));
             results[deal.lots()[lot as usize].phase as usize].waiting += 1;
@@ -218,6 +222,14 @@ impl MemoryStore {
                     at: *at,
                 };
                 self.ended(*upgrade, *attempt, ending, *retry_at);
+            }
+            Change::KeptAwake { upgrade, standby } => {
+                if let Some(row) = self.upgrade(*upgrade) {
+                    row.kept_awake = row.kept_awake.max(*standby);
+                }
+            }
+            Change::Learnt(learnt) => {
+                self.learnt.insert(learnt.subject(), (**learnt).clone());
             }
             Change::Note { .. } | Change::Admitted { .. } => {}
             change => {
@@ -346,6 +358,11 @@ impl MemoryStore {
         changes.sort_unstable_by_key(|change| change.revision);
         changes.truncate(limit as usize);
         changes
+    }
+
+    /// See [`super::Ledger::restore_learnt`].
+    pub fn restore_learnt(&self) -> Vec<Learnt> {
+        self.learnt.values().cloned().collect()
     }
 
     /// See [`super::Agenda::task_heads`].
@@ -553,6 +570,7 @@ impl MemoryStore {
             package: task.package,
             attempt,
             retry: task.retry,
+            kept_awake: row.kept_awake,
         })
     }
 

@@ -60,6 +60,9 @@ pub use records::{
 };
 pub use sqlite::{FILE_NAME, SqliteStore};
 
+/// Cells of which what was learnt is kept: those of a carrier in which anything was upgraded lately.
+pub const MOST_LEARNT: u32 = 100_000;
+
 /// Everything durable. One conformance suite says what each operation does, whatever the database.
 ///
 /// Every operation is atomic: it happened completely, or not at all. One that has returned `Ok` after

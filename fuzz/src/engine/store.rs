@@ -99,7 +99,10 @@ impl Store {
                     row.ended(*attempt, ending, None);
                 }
             }
-            Change::Note { .. } | Change::Admitted { .. } => {}
+            Change::Note { .. }
+            | Change::Admitted { .. }
+            | Change::KeptAwake { .. }
+            | Change::Learnt(_) => {}
             change => {
                 let Some(endpoint) = apply::device_of(change) else {
                     return;

@@ -21,7 +21,8 @@ use cellwise::{
     config::{Config, ProductConfig, RegistrationPolicy},
     engine::{Command, Tables},
     ledger::{
-        Change, Failure, PackageId, RetryPolicy, StopReason, TaskId, UpgradeId, UpgradeOrder,
+        Change, Failure, PackageId, RetryPolicy, Standby, StopReason, TaskId, UpgradeId,
+        UpgradeOrder,
     },
     package::{CheckCodeKind, Package, PcpOffer, SegmentFrames, Segmentation},
     shard::{Emitted, Outgoing},
@@ -166,6 +167,7 @@ impl World {
             package: PackageId(1),
             attempt: 1,
             retry: RetryPolicy::default(),
+            kept_awake: Standby::default(),
         };
         self.store.order(&order);
         order

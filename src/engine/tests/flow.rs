@@ -494,6 +494,7 @@ fn a_cancelled_upgrade_frees_its_slot_and_is_not_tried_again() {
             interval_s: 300,
             ..RetryPolicy::default()
         },
+        kept_awake: Standby::default(),
     };
     let package = package("V2", &content());
     world.command(Command::Start { order, package });
@@ -535,6 +536,7 @@ fn the_last_attempt_is_followed_by_none() {
                 interval_s: 300,
                 ..RetryPolicy::default()
             },
+            kept_awake: Standby::default(),
         };
         let package = package("V2", &content());
         world.command(Command::Start { order, package });

@@ -1,7 +1,10 @@
 //! What is set for a product's devices.
 
 use super::*;
-use crate::config::{ProductConfig, RsrpUnit, SinrUnit};
+use crate::{
+    config::{ProductConfig, RsrpUnit, SinrUnit},
+    ledger::Learnt,
+};
 
 fn world(product: ProductConfig) -> World {
     let mut config = Config::default();
@@ -297,4 +300,77 @@ fn a_device_is_admitted_by_what_it_tells_in_the_units_of_its_product() {
         (Some(-1_121), Some(-82), None),
     ];
     assert_eq!(learnt, expected);
+}
+
+#[test]
+fn what_was_learnt_of_a_device_begins_anew_with_another_product() {
+    let mut world = World::new();
+    let wake_ups = Some(crate::ledger::WakeUps::first(world.now.utc));
+    let record = DeviceRecord {
+        endpoint: "a-1".into(),
+        product: "meter".into(),
+        secure: false,
+        registration: None,
+        last_heard_at: None,
+        coverage: None,
+        version: None,
+        evidence: Vec::new(),
+        wake_ups,
+        appointment: None,
+    };
+    world.command(Command::Restore(vec![record]));
+    let learnt = |world: &World| {
+        let key = world.engine.find("a-1").unwrap();
+        let known = world.engine.device(key).known.as_ref();
+        known.and_then(|known| known.wake_ups)
+    };
+    // something else of it has changed
+    add(&mut world, "a-1", "meter");
+    assert_eq!(learnt(&world), wake_ups);
+    // neither product has settings of its own
+    add(&mut world, "a-1", "valve");
+    assert_eq!(learnt(&world), None);
+}
+
+#[test]
+fn what_was_learnt_of_a_product_is_written_down_and_gone_on_with() {
+    let mut world = world(ProductConfig::default());
+    let answered = Duration::from_secs(70);
+    let key = |world: &mut World, endpoint: &str, product: &str| {
+        add(world, endpoint, product);
+        world.engine.find(endpoint).unwrap()
+    };
+    let meter = key(&mut world, "a-1", "meter");
+    for _ in 0..3 {
+        world
+            .engine
+            .learn(meter, |habits| habits.listening.answered_after(answered));
+    }
+    world.collect();
+    let learnt: Vec<Learnt> = (world.take_changes().into_iter())
+        .filter_map(|change| match change {
+            Change::Learnt(learnt) => Some(*learnt),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(learnt.len(), 1, "{learnt:?}");
+    let forgotten = Learnt::Product {
+        product: "pump".into(),
+        habits: crate::ledger::ProductHabits {
+            answered_ms: 1_000_000,
+            ..Default::default()
+        },
+    };
+    let mut config = Config::default();
+    config
+        .products
+        .insert("meter".into(), ProductConfig::default());
+    let mut after = World::with(config);
+    after.engine.restore_learnt(&[learnt[0].clone(), forgotten]);
+    let (meter, pump) = (
+        key(&mut after, "a-1", "meter"),
+        key(&mut after, "a-2", "pump"),
+    );
+    let longest = |key| after.engine.habits(key).learnt().answered_ms;
+    assert_eq!((longest(meter), longest(pump)), (70_000, 0));
 }

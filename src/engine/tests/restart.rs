@@ -48,6 +48,7 @@ fn restore(after: &mut World, before: &World) {
             package: PackageId(1),
             attempt: 1,
             retry: RetryPolicy::default(),
+            kept_awake: Standby::default(),
         },
         stage: stage.unwrap(),
         progress: None,
@@ -227,6 +228,7 @@ fn active(n: i64, stage: Stage, now: Now) -> ActiveUpgrade {
             package: PackageId(1),
             attempt: 1,
             retry: RetryPolicy::default(),
+            kept_awake: Standby::default(),
         },
         stage: StageChange {
             stage,

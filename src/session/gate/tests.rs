@@ -527,3 +527,63 @@ fn tells_when_who_waits_will_be_through() {
     rule(&mut gate, minutes(0), closed(None));
     assert_eq!(gate.look(NOW, lane).through_at, None);
 }
+
+/// A device is admitted and downloads everything in that time. Gives what is to be written down.
+fn downloads(gate: &mut Gate, device: u8, at: Instant, took: Duration) -> Vec<DownloadPace> {
+    let mut said = |at, request| {
+        let ask = GateAsk {
+            device: id(device),
+            lane: Lane::Cell(CELL),
+            request,
+        };
+        gate.handle(at, ask);
+        gate.handle_timeout(at);
+        std::iter::from_fn(|| gate.poll_order()).collect::<Vec<_>>()
+    };
+    let awake = Presence {
+        awake_until: Instant::MAX,
+        fresh_until: Instant::MAX,
+        ..ready()
+    };
+    said(at, wait(10, awake));
+    said(at, GateRequest::Progress { work: WORK });
+    let install = WORK.install;
+    let orders = said(at + took, GateRequest::Downloaded { install });
+    said(at + took, GateRequest::Release);
+    (orders.into_iter())
+        .filter_map(|(_, order)| match order {
+            GateOrder::WriteDown(pace) => Some(pace),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn what_is_learnt_of_downloads_is_written_down_now_and_then_and_gone_on_with() {
+    let mut gate = opened();
+    let took = Duration::from_secs(200);
+    let mut written = Vec::new();
+    let mut at = NOW;
+    for _ in 0..100 {
+        written.extend(downloads(&mut gate, 1, at, took));
+        at = at + took;
+    }
+    // of the cell and of all together, each after 1, 2, 4, 8, 16 and 32 of them
+    assert_eq!(written.len(), 12, "{written:?}");
+    let lanes: Vec<_> = written[..2].iter().map(|pace| pace.lane).collect();
+    assert_eq!(lanes, [None, Some(Lane::Cell(CELL))]);
+    // not twice in a minute
+    let quick = Duration::from_secs(20);
+    let times = (0..64).filter(|_| {
+        at = at + quick;
+        !downloads(&mut gate, 1, at, quick).is_empty()
+    });
+    assert!((2..=22).contains(&times.count()));
+
+    let learnt: Vec<Learnt> = written.into_iter().map(Learnt::Download).collect();
+    let mut restarted = opened();
+    let service = |gate: &Gate| gate.estimates.service(Lane::Cell(CELL), 10, WORK);
+    assert_ne!(service(&restarted), took + WORK.install);
+    restarted.restore(&learnt);
+    assert_eq!(service(&restarted), took + WORK.install);
+}

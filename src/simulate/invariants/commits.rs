@@ -71,6 +71,8 @@ impl Invariants {
             | Change::VersionReported { .. }
             | Change::Note { .. }
             | Change::Progress { .. }
+            | Change::KeptAwake { .. }
+            | Change::Learnt(_)
             | Change::Admitted { .. } => {}
         }
     }

@@ -88,17 +88,11 @@ impl Invariants {
         }
     }
 
-    /// A device was kept awake so much, all together.
-    pub(in super::super) fn kept_awake(
-        &mut self,
-        now_ms: u64,
-        device: usize,
-        kept: Kept,
-        allowances: u64,
-    ) {
+    /// A device was kept awake so much, all together: restarts of the server are no excuse.
+    pub(in super::super) fn kept_awake(&mut self, now_ms: u64, device: usize, kept: Kept) {
         let admission = &self.rules.admission;
-        let most_ms = (admission.keep_awake_s * 1_000 + KEPT_SLACK_MS) * allowances;
-        let most_pings = u64::from(admission.keep_awake_pings) * TRIES * allowances;
+        let most_ms = admission.keep_awake_s * 1_000 + KEPT_SLACK_MS;
+        let most_pings = u64::from(admission.keep_awake_pings) * TRIES;
         if kept.awake_ms > most_ms || u64::from(kept.pings) > most_pings {
             self.violated(now_ms, Rule::KeptAwake, || {
                 format!("device {device} was kept awake for too long: {kept:?}")

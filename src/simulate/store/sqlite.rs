@@ -6,7 +6,9 @@ use tokio::runtime::Runtime;
 use super::{Created, Failed, Final, Order};
 use crate::{
     clock::UtcMillis,
-    ledger::{ActiveUpgrade, AttributesChange, Change, DeviceRecord, PackageId, TaskId, UpgradeId},
+    ledger::{
+        ActiveUpgrade, AttributesChange, Change, DeviceRecord, Learnt, PackageId, TaskId, UpgradeId,
+    },
     store::{
         Agenda as _, BatchId, Catalog as _, CellChange, CellUpdate, Cells as _, CommitReport,
         Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage, NewTask, Selection,
@@ -170,6 +172,12 @@ impl SqliteBackend {
         // the order of the table in memory
         all.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
         Ok(all)
+    }
+
+    pub(super) fn restore_learnt(&self) -> Result<Vec<Learnt>, Failed> {
+        self.runtime
+            .block_on(self.store.restore_learnt())
+            .map_err(text)
     }
 
     pub(super) fn restore_upgrades(&self) -> Result<Vec<ActiveUpgrade>, Failed> {

@@ -103,6 +103,11 @@ impl<H: Hooks> World<H> {
             store_works: true,
             rollout: Rollout::new(now),
         };
+        let learnt = self.store.restore_learnt()?;
+        for core in server.cores.iter_mut().flatten() {
+            core.engine_mut().restore_learnt(&learnt);
+        }
+        server.gate.restore(&learnt);
         let (mut devices, mut upgrades) = (
             self.store.restore_devices()?,
             self.store.restore_upgrades()?,

@@ -16,8 +16,8 @@ use super::{
 use crate::{
     clock::UtcMillis,
     ledger::{
-        Cancellation, Change, Coverage, CoverageReading, CoverageSource, Outcome, Stage, TaskId,
-        UpgradeId,
+        Cancellation, Change, Coverage, CoverageReading, CoverageSource, Outcome, Stage, Standby,
+        TaskId, UpgradeId,
     },
     store::{MemoryStore, Store, Subject, TaskRecord},
     task::{Move, Source, TaskRules},
@@ -39,6 +39,7 @@ enum Step {
     Stage(usize, u32, Stage),
     Note(usize, u32),
     Progress(usize, u8),
+    KeptAwake(usize, u32, u32),
     Admitted(u32),
     Ended(usize, u32, Outcome, bool),
 }
@@ -70,6 +71,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(upgrade, attempt, stage)| Step::Stage(upgrade, attempt, stage)),
         1 => (upgrade(), attempt()).prop_map(|(upgrade, attempt)| Step::Note(upgrade, attempt)),
         2 => (upgrade(), 0..=100_u8).prop_map(|(upgrade, percent)| Step::Progress(upgrade, percent)),
+        1 => (upgrade(), 0..9_u32, 0..9_u32)
+            .prop_map(|(upgrade, time_s, pings)| Step::KeptAwake(upgrade, time_s, pings)),
         1 => (1..20_u32).prop_map(Step::Admitted),
         3 => (upgrade(), attempt(), outcome, any::<bool>())
             .prop_map(|(upgrade, attempt, outcome, again)| Step::Ended(upgrade, attempt, outcome, again)),
@@ -172,6 +175,10 @@ impl Fleet {
                     total_bytes: 100,
                 },
                 at,
+            },
+            Step::KeptAwake(upgrade, time_s, pings) => Change::KeptAwake {
+                upgrade: self.upgrade(upgrade),
+                standby: Standby { time_s, pings },
             },
             Step::Admitted(limit) => Change::Admitted {
                 cell: self.cell,

@@ -5,7 +5,8 @@ use super::{
 use crate::{
     ledger::{
         Announced, Binding, Cancellation, Change, Coverage, CoverageReading, CoverageSource,
-        Evidence, FailedIn, Outcome, Registration, ReportedFailure, Stage, TaskState, UpgradeId,
+        DownloadPace, Evidence, FailedIn, Lane, Learnt, Mean, Outcome, ProductHabits, Registration,
+        ReportedFailure, Stage, Standby, TaskState, UpgradeId,
     },
     store::{Store, UpgradeState},
 };
@@ -406,6 +407,104 @@ pub(crate) async fn progress_belongs_to_its_attempt(store: &impl Store) {
         .await;
     let done = store.upgrade(id).await.unwrap().unwrap().upgrade;
     assert_eq!(done.cell, Some(51_234));
+}
+
+pub(crate) async fn how_a_device_was_kept_awake_is_known_to_all_attempts(store: &impl Store) {
+    let (world, task) = World::with_task(store, 2, 1).await;
+    let ids = world.ids(task.id).await;
+    let kept_awake = |upgrade, time_s, pings| Change::KeptAwake {
+        upgrade,
+        standby: Standby { time_s, pings },
+    };
+    let standby = async || {
+        let active = store.restore_upgrades(None, 9).await.unwrap();
+        let standby = active.iter().map(|active| active.order.kept_awake);
+        standby.collect::<Vec<_>>()
+    };
+    world
+        .commit(&[
+            stage(ids[0], 1, Stage::WaitingForSlot, t(1)),
+            stage(ids[1], 1, Stage::WaitingForSlot, t(1)),
+            kept_awake(ids[1], 300, 20),
+            kept_awake(UpgradeId(999), 300, 20),
+        ])
+        .await;
+    let none = Standby::default();
+    let some = Standby {
+        time_s: 600,
+        pings: 20,
+    };
+    assert_eq!(
+        standby().await,
+        [
+            none,
+            Standby {
+                time_s: 300,
+                ..some
+            }
+        ]
+    );
+    // the larger of both, in each respect
+    world
+        .commit(&[kept_awake(ids[1], 600, 10), kept_awake(ids[1], 500, 15)])
+        .await;
+    assert_eq!(standby().await, [none, some]);
+    world
+        .commit(&[
+            ended(ids[1], task.id, 1, NOT_HEARD, Some(t(300)), t(2)),
+            ended(ids[0], task.id, 1, UPGRADED, None, t(2)),
+        ])
+        .await;
+    let order = starts(store, 300, 9).await.remove(0);
+    assert_eq!((order.attempt, order.kept_awake), (2, some));
+}
+
+pub(crate) async fn what_was_learnt_last_of_each_subject_comes_back(store: &impl Store) {
+    assert_eq!(store.restore_learnt().await.unwrap(), []);
+    let pace = |cell: Option<u32>, limit, samples: u32| {
+        let mut ms_per_kib = Mean::default();
+        for _ in 0..samples {
+            ms_per_kib.add(7_000);
+        }
+        Learnt::Download(DownloadPace {
+            lane: cell.map(Lane::Cell),
+            limit,
+            ms_per_kib,
+        })
+    };
+    let product = |name: &str, answered_ms| Learnt::Product {
+        product: name.into(),
+        habits: ProductHabits {
+            answered_ms,
+            ..ProductHabits::default()
+        },
+    };
+    let commit = async |learnt: &[Learnt]| {
+        let changes: Vec<Change> = (learnt.iter())
+            .map(|learnt| Change::Learnt(Box::new(learnt.clone())))
+            .collect();
+        World::new(store).commit(&changes).await;
+    };
+    commit(&[
+        product("", 1),
+        pace(Some(7), 10, 1),
+        pace(None, 10, 1),
+        product("meter", 1),
+        pace(Some(7), 10, 2),
+        pace(Some(7), 1, 1),
+    ])
+    .await;
+    commit(&[product("meter", 2), pace(None, 10, 2)]).await;
+    assert_eq!(
+        store.restore_learnt().await.unwrap(),
+        [
+            pace(Some(7), 1, 1),
+            pace(Some(7), 10, 2),
+            pace(None, 10, 2),
+            product("", 1),
+            product("meter", 2),
+        ]
+    );
 }
 
 pub(crate) async fn cells_count_holders_and_waiters_and_keep_their_peaks(store: &impl Store) {

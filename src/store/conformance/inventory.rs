@@ -1,6 +1,6 @@
 use super::{T0, UPGRADED, World, ended, list, new_package, new_task, registered, stage, t};
 use crate::{
-    ledger::{AttributesChange, Change, PackageId, Registration, Stage},
+    ledger::{AttributesChange, Change, PackageId, Registration, Stage, WakeUps},
     package::{Segmentation, Version},
     store::{
         AddedDevice, DeletePackageError, DeviceFilter, DeviceUpdate, EarlierPackage,
@@ -320,6 +320,29 @@ pub(crate) async fn devices_are_listed_and_counted_in_the_operators_language(sto
     }
     let all = store.count_devices(&DeviceFilter::default()).await.unwrap();
     assert_eq!(all, 4);
+}
+
+pub(crate) async fn when_a_device_wakes_up_is_learnt_anew_with_another_product(store: &impl Store) {
+    let world = World::new(store);
+    world.devices("p", &["a"]).await;
+    let mut change = registered("a", t(1));
+    if let Change::Registered { wake_ups, .. } = &mut change {
+        *wake_ups = Some(WakeUps::first(t(1)));
+    }
+    world.commit(&[change]).await;
+    let wake_ups = async || {
+        let restored = store.restore_devices(0, 9).await.unwrap();
+        restored.devices[0].wake_ups
+    };
+    for product in [None, Some("p"), Some("q")] {
+        assert_eq!(wake_ups().await, Some(WakeUps::first(t(1))));
+        let update = DeviceUpdate {
+            product: product.map(str::to_owned),
+            ..DeviceUpdate::default()
+        };
+        store.update_device("a", &update).await.unwrap();
+    }
+    assert_eq!(wake_ups().await, None);
 }
 
 pub(crate) async fn changes_of_devices_are_seen_in_order(store: &impl Store) {

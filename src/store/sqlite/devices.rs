@@ -121,7 +121,8 @@ impl Inventory for SqliteStore {
         }
         let revision = rows::revision(&mut tx).await? + 1;
         let changed = sqlx::query(
-            "UPDATE devices SET revision = ?1, product = COALESCE(?2, product), secure = COALESCE(?3, secure) \
+            "UPDATE devices SET revision = ?1, product = COALESCE(?2, product), secure = COALESCE(?3, secure), \
+                 wake_ups = IIF(COALESCE(?2, product) = product, wake_ups, NULL) \
              WHERE endpoint = ?4 AND removed = 0",
         )
         .bind(revision)

@@ -6,13 +6,14 @@ use sqlx::Row as _;
 use super::{
     Doing, SqliteStore, commit,
     device_rows::{self, readable},
+    habits,
     packed::Packed,
     rows,
     upgrade_rows::{self, ActiveRow},
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{ActiveUpgrade, Change, DeviceRecord, UpgradeId},
+    ledger::{ActiveUpgrade, Change, DeviceRecord, Learnt, UpgradeId},
     store::{BatchId, CommitReport, Ledger, RestoredDevices, StoreError},
 };
 
@@ -80,6 +81,10 @@ impl Ledger for SqliteStore {
             .rows()
             .map(|row| row.and_then(ActiveRow::active))
             .collect()
+    }
+
+    async fn restore_learnt(&self) -> Result<Vec<Learnt>, StoreError> {
+        habits::read(&self.readers).await
     }
 
     async fn restore_revision(&self) -> Result<i64, StoreError> {

@@ -22,6 +22,7 @@ mod evidence;
 mod exclusions;
 mod filter_sql;
 mod groups;
+mod habits;
 mod heads;
 mod housekeeping;
 mod ledger;

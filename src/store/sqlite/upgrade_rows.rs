@@ -12,7 +12,7 @@ use super::{
 use crate::{
     clock::UtcMillis,
     ledger::{
-        ActiveUpgrade, PackageId, Progress, RetryPolicy, StageChange, TaskId, UpgradeId,
+        ActiveUpgrade, PackageId, Progress, RetryPolicy, StageChange, Standby, TaskId, UpgradeId,
         UpgradeOrder,
     },
     package::Version,
@@ -46,7 +46,7 @@ macro_rules! stage {
 macro_rules! order {
     () => {
         "json_array(u.id, u.task_id, u.endpoint, u.attempt, t.package_id, t.retry_attempts + u.attempts_before, \
-         t.retry_interval_s, t.retry_reasons)"
+         t.retry_interval_s, t.retry_reasons, u.kept_awake_s, u.kept_awake_pings)"
     };
 }
 
@@ -321,6 +321,8 @@ struct OrderRow {
     retry_attempts: u32,
     retry_interval_s: u32,
     retry_reasons: Option<String>,
+    kept_awake_s: u32,
+    kept_awake_pings: u32,
 }
 
 impl OrderRow {
@@ -335,6 +337,10 @@ impl OrderRow {
                 attempts: self.retry_attempts,
                 interval_s: self.retry_interval_s,
                 reasons: tasks::retry_reasons(self.retry_reasons)?,
+            },
+            kept_awake: Standby {
+                time_s: self.kept_awake_s,
+                pings: self.kept_awake_pings,
             },
         })
     }

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::*;
 use crate::{
     clock::Instant,
-    ledger::{PackageId, RetryPolicy},
+    ledger::{PackageId, RetryPolicy, Standby},
 };
 
 /// 2027-03-01T00:00:00Z, a Monday.
@@ -280,6 +280,7 @@ fn due(upgrade: i64, task: i64, endpoint: &str) -> Due {
             package: PackageId(1),
             attempt: 1,
             retry: RetryPolicy::default(),
+            kept_awake: Standby::default(),
         },
     }
 }

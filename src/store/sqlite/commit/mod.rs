@@ -18,7 +18,7 @@ use super::{
     bulk::{RowStatement, json_list},
     counts,
     events::Announcements,
-    rows, turns,
+    habits, rows, turns,
 };
 use crate::{
     ledger::{Change, UpgradeId},
@@ -34,6 +34,7 @@ pub(super) async fn write(
     changes: &[Change],
 ) -> Result<CommitReport, StoreError> {
     let mut devices = DeviceChanges::default();
+    let mut learnt = Vec::new();
     let mut upgrades = Upgrades::read(&mut *conn, changes).await?;
     for change in changes {
         match change {
@@ -81,6 +82,8 @@ pub(super) async fn write(
             Change::Progress {
                 upgrade, progress, ..
             } => upgrades.progress(*upgrade, *progress),
+            Change::KeptAwake { upgrade, standby } => upgrades.kept_awake(*upgrade, *standby),
+            Change::Learnt(it) => learnt.push(&**it),
             Change::Admitted {
                 cell,
                 limit,
@@ -91,6 +94,7 @@ pub(super) async fn write(
         }
     }
     devices.write(&mut *conn).await.doing(DOING)?;
+    habits::write(&mut *conn, &learnt).await.doing(DOING)?;
     finish(conn, upgrades).await
 }
 

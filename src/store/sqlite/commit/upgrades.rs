@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{Change, Happened, Line, Progress, Stage, StageChange, TaskId, UpgradeId},
+    ledger::{Change, Happened, Line, Progress, Stage, StageChange, Standby, TaskId, UpgradeId},
     store::{
         StoreError, UpgradeState,
         apply::{self, Changed, Ending, InCell, UpgradeOver},
@@ -28,6 +28,13 @@ const PROGRESS: RowStatement = RowStatement {
     head: "WITH v (id, done, total) AS (VALUES ",
     row: "(?, ?, ?)",
     tail: ") UPDATE upgrades SET bytes_done = v.done, bytes_total = v.total FROM v WHERE upgrades.id = v.id",
+};
+
+const KEPT_AWAKE: RowStatement = RowStatement {
+    head: "WITH v (id, time_s, pings) AS (VALUES ",
+    row: "(?, ?, ?)",
+    tail: ") UPDATE upgrades SET kept_awake_s = MAX(kept_awake_s, v.time_s), \
+               kept_awake_pings = MAX(kept_awake_pings, v.pings) FROM v WHERE upgrades.id = v.id",
 };
 
 const LINE: RowStatement = RowStatement {
@@ -62,6 +69,8 @@ pub(super) struct Upgrades<'c> {
     pub(super) over: Vec<UpgradeId>,
     /// Tasks that may have ended with one of them, and when.
     tasks: BTreeMap<TaskId, UtcMillis>,
+    /// How devices were kept awake.
+    kept_awake: BTreeMap<UpgradeId, Standby>,
 }
 
 /// What was written, and who is concerned.
@@ -124,6 +133,8 @@ impl<'c> Upgrades<'c> {
                 | Change::CoverageReported { .. }
                 | Change::Evidence { .. }
                 | Change::Appointed { .. }
+                | Change::KeptAwake { .. }
+                | Change::Learnt(_)
                 | Change::Admitted { .. } => {}
             }
         }
@@ -224,6 +235,11 @@ impl<'c> Upgrades<'c> {
         }
     }
 
+    pub(super) fn kept_awake(&mut self, id: UpgradeId, standby: Standby) {
+        let known = self.kept_awake.entry(id).or_default();
+        *known = known.max(standby);
+    }
+
     pub(super) fn admitted(&mut self, cell: u32, limit: u32, active: u32, at: UtcMillis) {
         let cell = self.cells.entry(cell).or_default();
         cell.limit_max = cell.limit_max.max(limit);
@@ -321,6 +337,12 @@ impl<'c> Upgrades<'c> {
         PHASE
             .execute(conn, &phases, |query, (id, upgrade)| {
                 upgrade.bind_phase(upgrade.bind_stage(*id, query))
+            })
+            .await?;
+        let kept_awake: Vec<_> = self.kept_awake.into_iter().collect();
+        KEPT_AWAKE
+            .execute(conn, &kept_awake, |query, (id, standby)| {
+                query.bind(id.0).bind(standby.time_s).bind(standby.pings)
             })
             .await?;
         LINE.execute(conn, &self.lines, |query, line| {
