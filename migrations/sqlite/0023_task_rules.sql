@@ -59,5 +59,5 @@ ALTER TABLE lot_counts RENAME TO task_counts;
 -- An outcome is told once. One that is taken up again has another one.
 DROP INDEX events_of_upgrade;
 DROP INDEX events_of_task;
-CREATE UNIQUE INDEX events_of_upgrade ON events (upgrade_id, attempts, kind) WHERE upgrade_id IS NOT NULL;
+CREATE UNIQUE INDEX events_of_upgrade ON events (upgrade_id, at, kind) WHERE upgrade_id IS NOT NULL;
 CREATE UNIQUE INDEX events_of_task ON events (task_id, at, kind) WHERE upgrade_id IS NULL;

@@ -122,6 +122,7 @@ impl From<ChangeTaskError> for Problem {
             | ChangeTaskError::NotHeld(_)
             | ChangeTaskError::NotApproved(_)
             | ChangeTaskError::NoApprovalAsked(_)
+            | ChangeTaskError::OtherPhase { .. }
             | ChangeTaskError::LastPhase(_) => {
                 Self::conflict("task-held", "The task does not stand so", error)
             }

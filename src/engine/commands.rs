@@ -56,6 +56,7 @@ impl Engine {
             } => {
                 if let Some(key) = self.find(&endpoint)
                     && self.has_upgrade(key, upgrade)
+                    && !(reason == StopReason::TaskWindsDown && self.holds_slot(key))
                 {
                     self.fire(key, Input::Stopped(reason));
                     self.settle(key);
@@ -65,6 +66,12 @@ impl Engine {
             Command::Gate { device, order } => self.obey_gate(device, order),
             Command::StoreAvailable(available) => self.store_available = available,
         }
+    }
+
+    fn holds_slot(&self, key: DeviceKey) -> bool {
+        let session = self.device(key).session.as_ref();
+        let stage = session.and_then(|session| session.negotiation().stage());
+        stage.is_some_and(Stage::holds_slot)
     }
 
     fn start(&mut self, order: UpgradeOrder, package: Arc<Package>) {

@@ -232,6 +232,8 @@ impl Failure {
 pub enum StopReason {
     /// The operator stopped the task.
     TaskStopped,
+    /// The operator stopped the task, and lets go on what holds a slot.
+    TaskWindsDown,
     /// The operator cancelled this upgrade.
     Cancelled,
     /// The device was removed from the inventory.

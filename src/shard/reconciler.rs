@@ -281,7 +281,13 @@ impl Reconciler {
                 // a task that was stopped has upgrades that run
                 let stops = moves.iter().any(|step| matches!(step, Move::Stop(..)));
                 self.moved = moves;
-                if stops { Step::Stops } else { Step::Starts }
+                if stops {
+                    // what has begun in this look too
+                    self.tried.clear();
+                    Step::Stops
+                } else {
+                    Step::Starts
+                }
             }
             (Step::Due(sources), Reply::Due(mut due)) => {
                 due.retain(|due| !self.tried.contains(&due.order.upgrade));

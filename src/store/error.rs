@@ -308,6 +308,14 @@ pub enum ChangeTaskError {
     /// It asks for none, or has it.
     #[error("task {} waits for no approval", .0.0)]
     NoApprovalAsked(TaskId),
+    /// Another phase runs than the caller has seen.
+    #[error("task {} is in phase {} already", .id.0, .running + 1)]
+    OtherPhase {
+        /// The task.
+        id: TaskId,
+        /// The phase that runs, from 0.
+        running: u32,
+    },
     /// No phase follows.
     #[error("task {} is in its last phase", .0.0)]
     LastPhase(TaskId),

@@ -397,9 +397,17 @@ pub enum TaskChange {
     /// It goes on; after a phase, with the next one.
     Resume,
     /// The next phase begins, whatever became of the one that runs.
-    NextPhase,
+    NextPhase {
+        /// If this phase runs, from 0.
+        from: Option<u32>,
+    },
     /// It may begin.
-    Approve(Approval),
+    Approve {
+        /// Who says so.
+        approval: Approval,
+        /// The revision that was seen; any other one is not approved.
+        revision: Option<u32>,
+    },
     /// It may not: it is stopped.
     Refuse(Approval),
     /// It is run in another way from now on.

@@ -1,7 +1,7 @@
 //! Which device is in which phase: drawn by lot, so that no phase has the devices that were bought first. The lot of a device is
 //! the same every time, so that a draw can be repeated. Pure.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use super::TaskRules;
 
@@ -85,6 +85,7 @@ pub struct Deal {
     draw: Draw,
     knows_zones: bool,
     lots: Vec<Lot>,
+    numbers: HashMap<(u32, Option<Arc<str>>), u32>,
 }
 
 impl Deal {
@@ -94,20 +95,20 @@ impl Deal {
             draw: Draw::new(rules, devices, seed),
             knows_zones: rules.knows_zones(),
             lots: Vec::new(),
+            numbers: HashMap::new(),
         }
     }
 
     /// The number of the next device's lot. `zone` is where it is.
     pub fn lot(&mut self, endpoint: &str, zone: Option<&str>) -> u32 {
         let phase = self.draw.phase(endpoint);
-        let zone = zone.filter(|_| self.knows_zones);
-        let same = |lot: &&Lot| lot.phase == phase && lot.zone.as_deref() == zone;
-        if let Some(known) = self.lots.iter().find(same) {
-            return known.lot;
+        let zone: Option<Arc<str>> = zone.filter(|_| self.knows_zones).map(Into::into);
+        let next = u32::try_from(self.lots.len()).unwrap_or(u32::MAX);
+        let number = self.numbers.entry((phase, zone.clone())).or_insert(next);
+        let lot = *number;
+        if lot == next {
+            self.lots.push(Lot { lot, phase, zone });
         }
-        let lot = u32::try_from(self.lots.len()).unwrap_or(u32::MAX);
-        let zone = zone.map(Into::into);
-        self.lots.push(Lot { lot, phase, zone });
         lot
     }
 

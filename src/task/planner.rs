@@ -284,8 +284,12 @@ impl TaskHead {
                 }
             },
         };
+        // many lots, few zones
+        let mut windows = HashMap::new();
         for (lot, first) in due {
-            match self.rules.window(lot.zone.as_deref(), now.utc) {
+            let zone = lot.zone.as_deref();
+            let window = windows.entry(zone);
+            match *window.or_insert_with(|| self.rules.window(zone, now.utc)) {
                 WindowState::Open { .. } => {
                     let (task, lot) = (self.task, lot.lot);
                     let source = Source {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{WindowState, WindowZone, Windows, time_zone};
+use super::{AtEnd, WindowState, WindowZone, Windows, time_zone};
 use crate::{clock::UtcMillis, ledger::Outcome};
 
 /// Phases of a task.
@@ -186,6 +186,13 @@ impl TaskRules {
         }
         if let Some(rate) = self.rate {
             rate.check(&mut errors);
+        }
+        if let Some(windows) = &self.windows {
+            errors.check(
+                windows.at_end() == AtEnd::Finish,
+                "windows.at_end",
+                "take_back is not possible yet; what runs at the end of a window goes on (finish)",
+            );
         }
         if let Some(not_after) = self.not_after {
             let detail = format!("{not_after} is before the task starts, at {start_at}");

@@ -99,7 +99,9 @@ impl Negotiation {
             _ if self.has_ended() => return stay(self),
             Input::Stopped(reason) => {
                 return ended(match reason {
-                    StopReason::TaskStopped => Outcome::Cancelled(Cancellation::TaskStopped),
+                    StopReason::TaskStopped | StopReason::TaskWindsDown => {
+                        Outcome::Cancelled(Cancellation::TaskStopped)
+                    }
                     StopReason::Cancelled => Outcome::Cancelled(Cancellation::Upgrade),
                     StopReason::DeviceRemoved => Outcome::Failed(Failure::DeviceRemoved),
                 });

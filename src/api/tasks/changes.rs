@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Deserializer, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     TaskBody,
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::{
         ApiState,
-        extract::{self, Path},
+        extract::{self, Path, Query},
         problem::Problem,
     },
     ledger::{Outcome, Reasons, TaskId},
@@ -241,11 +241,22 @@ pub(in crate::api) async fn resume(
     change(&state, id, TaskChange::Resume).await
 }
 
+/// From which phase.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(in crate::api) struct NextPhaseParams {
+    /// The phase that the caller has seen run, from 1: when another one runs, nothing is done (409). So a request that is sent
+    /// twice counts once.
+    #[param(minimum = 1)]
+    from: Option<u32>,
+}
+
 /// Begin the next phase now.
 ///
 /// Whatever became of the one that runs.
 #[utoipa::path(post, path = "/v1/tasks/{id}/next-phase", operation_id = "next_phase", tag = "tasks",
-    params(("id" = i64, Path, description = "Its number")),
+    params(("id" = i64, Path, description = "Its number"), NextPhaseParams),
     responses(
         (status = 200, description = "The task", body = TaskBody),
         (status = 404, description = "There is no such task", body = Problem),
@@ -254,25 +265,31 @@ pub(in crate::api) async fn resume(
 pub(in crate::api) async fn next_phase(
     State(state): State<ApiState>,
     Path(id): Path<i64>,
+    Query(params): Query<NextPhaseParams>,
 ) -> Result<Response, Problem> {
-    change(&state, id, TaskChange::NextPhase).await
+    let from = params.from.map(|phase| phase.saturating_sub(1));
+    change(&state, id, TaskChange::NextPhase { from }).await
 }
 
 /// Approve a task.
 #[utoipa::path(post, path = "/v1/tasks/{id}/approve", operation_id = "approve_task", tag = "tasks",
-    request_body = ApprovalRequest, params(("id" = i64, Path, description = "Its number")),
+    request_body = ApprovalRequest, params(("id" = i64, Path, description = "Its number"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen, and approves")),
     responses(
         (status = 200, description = "The task", body = TaskBody),
         (status = 404, description = "There is no such task", body = Problem),
         (status = 409, description = "It has ended, or waits for no approval", body = Problem),
+        (status = 412, description = "Somebody has changed it meanwhile", body = Problem),
     ))]
 pub(in crate::api) async fn approve(
     State(state): State<ApiState>,
     Path(id): Path<i64>,
+    headers: HeaderMap,
     extract::Json(body): extract::Json<ApprovalRequest>,
 ) -> Result<Response, Problem> {
+    let revision = if_match(&headers)?;
     let approval = approval(body, true, &state)?;
-    change(&state, id, TaskChange::Approve(approval)).await
+    change(&state, id, TaskChange::Approve { approval, revision }).await
 }
 
 /// Refuse to approve a task: it is stopped.

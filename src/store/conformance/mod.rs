@@ -170,6 +170,9 @@ macro_rules! whole_suite {
                 what_is_downloading_goes_on_after_a_soft_stop,
                 rules_are_changed_by_whoever_has_seen_them,
                 failures_are_tried_again_for_the_reasons_of_the_task,
+                a_phase_is_judged_anew_by_what_is_tried_again,
+                a_phase_is_not_skipped_by_who_comes_too_late,
+                a_last_time_that_was_put_off_is_kept_to,
             }
             rollouts {
                 the_longest_due_begins_first_and_one_per_device,

@@ -134,7 +134,7 @@ pub(crate) async fn too_many_failures_pause_a_task_until_it_is_resumed(store: &i
     let moves = move_on(store, 4).await;
     assert!(matches!(&moves[..], [Move::Hold(_, hold)] if hold.why.code() == "phase_failed"));
     store
-        .change_task(created.id, &TaskChange::NextPhase, t(5))
+        .change_task(created.id, &TaskChange::NextPhase { from: None }, t(5))
         .await
         .unwrap();
     assert_eq!(run(&world, created.id, 5, 1).await, 5);
@@ -188,7 +188,7 @@ pub(crate) async fn a_paused_task_begins_nothing_and_what_runs_goes_on(store: &i
     assert!(matches!(twice, Err(ChangeTaskError::NotHeld(_))));
     assert_eq!(startable(store, 5, 9).await, [ids[1]]);
     let last = store
-        .change_task(created.id, &TaskChange::NextPhase, t(5))
+        .change_task(created.id, &TaskChange::NextPhase { from: None }, t(5))
         .await;
     assert!(matches!(last, Err(ChangeTaskError::LastPhase(_))));
     world
@@ -212,6 +212,13 @@ fn approval(approved: bool) -> Approval {
     }
 }
 
+fn approve() -> TaskChange {
+    TaskChange::Approve {
+        approval: approval(true),
+        revision: Some(1),
+    }
+}
+
 pub(crate) async fn a_task_begins_when_it_is_approved(store: &impl Store) {
     let (_, created) = with_rules(store, 2, r#"{"approval": true}"#).await;
     assert_eq!(created.hold.unwrap().why, HoldReason::Approval);
@@ -220,14 +227,14 @@ pub(crate) async fn a_task_begins_when_it_is_approved(store: &impl Store) {
     let change = async |change| store.change_task(created.id, &change, t(5)).await;
     let resumed = change(TaskChange::Resume).await;
     assert!(matches!(resumed, Err(ChangeTaskError::NotApproved(_))));
-    let next = change(TaskChange::NextPhase).await;
+    let next = change(TaskChange::NextPhase { from: None }).await;
     assert!(matches!(next, Err(ChangeTaskError::NotApproved(_))));
-    let approved = change(TaskChange::Approve(approval(true))).await.unwrap();
+    let approved = change(approve()).await.unwrap();
     assert_eq!(
         (approved.approval, approved.hold),
         (Some(approval(true)), None)
     );
-    let twice = change(TaskChange::Approve(approval(true))).await;
+    let twice = change(approve()).await;
     assert!(matches!(twice, Err(ChangeTaskError::NoApprovalAsked(_))));
     assert_eq!(startable(store, 6, 9).await.len(), 2);
 }
@@ -344,6 +351,8 @@ pub(crate) async fn what_is_downloading_goes_on_after_a_soft_stop(store: &impl S
     };
     assert_eq!(to_stop().await, [ids[1]]);
     assert_eq!(world.state_of(ids[2]).await, UpgradeState::Cancelled);
+    store.cancel_upgrade(ids[0], t(3)).await.unwrap();
+    assert_eq!(to_stop().await, [ids[1], ids[0]]);
     // it can be stopped for good, and not the other way round
     store.stop_task(created.id, t(3), false).await.unwrap();
     assert_eq!(to_stop().await, ids[..2]);
@@ -379,4 +388,74 @@ pub(crate) async fn failures_are_tried_again_for_the_reasons_of_the_task(store: 
     assert_eq!(created.retry, new.retry);
     let orders = starts(store, 1, 9).await;
     assert_eq!(orders[0].retry, new.retry);
+}
+
+pub(crate) async fn a_phase_is_judged_anew_by_what_is_tried_again(store: &impl Store) {
+    const CANARY: &str = r#"{"phases": [{"count": 3}, {}], "abort": [{"count": 2}]}"#;
+    let (world, created) = with_rules(store, 6, CANARY).await;
+    run(&world, created.id, 1, 2).await;
+    let held = move_on(store, 2).await;
+    assert!(matches!(&held[..], [Move::Hold(_, hold)] if hold.why.code() == "failures"));
+    let again = Again::default();
+    let (task, count) = store.take_up_again(created.id, &again, t(3)).await.unwrap();
+    assert_eq!((task.hold, task.phase, count), (None, 0, 2));
+    // the failures that are tried again are none any more, nor do they hide new ones
+    assert_eq!(move_on(store, 4).await, []);
+    run(&world, created.id, 4, 2).await;
+    let held = move_on(store, 5).await;
+    assert!(matches!(&held[..], [Move::Hold(_, hold)] if hold.why.code() == "failures"));
+    store.take_up_again(created.id, &again, t(6)).await.unwrap();
+    run(&world, created.id, 6, 0).await;
+    let next = Move::NextPhase {
+        task: created.id,
+        from: 0,
+    };
+    assert_eq!(move_on(store, 7).await, [next]);
+}
+
+pub(crate) async fn a_phase_is_not_skipped_by_who_comes_too_late(store: &impl Store) {
+    const CANARY: &str =
+        r#"{"phases": [{"count": 1, "then": "wait"}, {"count": 1, "then": "wait"}, {}]}"#;
+    let (world, created) = with_rules(store, 6, CANARY).await;
+    run(&world, created.id, 1, 0).await;
+    let late = super::rollouts::planned(store, 2).await.moves;
+    let next = |from| TaskChange::NextPhase { from: Some(from) };
+    let changed = store.change_task(created.id, &next(0), t(2)).await.unwrap();
+    assert_eq!(changed.phase, 1);
+    store.make_moves(&late, t(2)).await.unwrap();
+    assert_eq!(task(store, created.id).await.hold, None);
+    let twice = store.change_task(created.id, &next(0), t(3)).await;
+    assert!(matches!(
+        twice,
+        Err(ChangeTaskError::OtherPhase { running: 1, .. })
+    ));
+    run(&world, created.id, 4, 0).await;
+    move_on(store, 5).await;
+    let resumed = store
+        .change_task(created.id, &TaskChange::Resume, t(6))
+        .await;
+    assert_eq!(resumed.unwrap().phase, 2);
+}
+
+pub(crate) async fn a_last_time_that_was_put_off_is_kept_to(store: &impl Store) {
+    let (_, package) = World::with_devices(store, 2).await;
+    let mut new = ruled(&package, "{}");
+    new.rules.not_after = Some(t(100));
+    let created = store.create_task(&new).await.unwrap();
+    let late = super::rollouts::planned(store, 100).await.moves;
+    let rules = Box::new(TaskRules {
+        not_after: Some(t(200)),
+        ..TaskRules::default()
+    });
+    let put_off = TaskChange::Rules {
+        rules,
+        revision: None,
+    };
+    store
+        .change_task(created.id, &put_off, t(100))
+        .await
+        .unwrap();
+    store.make_moves(&late, t(100)).await.unwrap();
+    let counts = task(store, created.id).await.counts;
+    assert_eq!(counts[&UpgradeState::Pending], 2);
 }

@@ -291,19 +291,21 @@ impl Agenda for SqliteStore {
     }
 
     async fn upgrades_to_stop(&self, limit: u32) -> Result<Vec<UpgradeToStop>, StoreError> {
-        const OF_STOPPED_TASKS: &str = "SELECT u.id, u.task_id, u.endpoint \
+        const OF_STOPPED_TASKS: &str = "SELECT u.id, u.task_id, u.endpoint, t.soft_stop \
              FROM tasks t CROSS JOIN upgrades u ON u.task_id = t.id \
              WHERE t.state = 'stopping' AND (u.state IN ('waiting_for_device', 'querying_version', \
                      'querying_coverage', 'querying_cell', 'waiting_for_slot') \
                  OR t.soft_stop = 0 AND u.state IN ('downloading', 'executing')) \
              LIMIT ?";
-        const CANCELLED: &str = "SELECT u.id, u.task_id, u.endpoint \
+        const CANCELLED: &str = "SELECT u.id, u.task_id, u.endpoint, 0 AS soft_stop \
              FROM upgrades u CROSS JOIN tasks t ON t.id = u.task_id \
-             WHERE u.phase = 1 AND u.cancel_requested_at IS NOT NULL AND t.state <> 'stopping' LIMIT ?";
-        const OF_REMOVED_DEVICES: &str = "SELECT u.id, u.task_id, u.endpoint \
+             WHERE u.phase = 1 AND u.cancel_requested_at IS NOT NULL \
+                 AND (t.state <> 'stopping' OR t.soft_stop = 1 AND u.state IN ('downloading', 'executing')) LIMIT ?";
+        const OF_REMOVED_DEVICES: &str = "SELECT u.id, u.task_id, u.endpoint, 0 AS soft_stop \
              FROM devices d CROSS JOIN upgrades u ON u.endpoint = d.endpoint AND u.phase = 1 \
              CROSS JOIN tasks t ON t.id = u.task_id \
-             WHERE d.removed = 1 AND t.state <> 'stopping' AND u.cancel_requested_at IS NULL LIMIT ?";
+             WHERE d.removed = 1 AND u.cancel_requested_at IS NULL \
+                 AND (t.state <> 'stopping' OR t.soft_stop = 1 AND u.state IN ('downloading', 'executing')) LIMIT ?";
         let mut found = Vec::new();
         for (statement, reason) in [
             (OF_STOPPED_TASKS, StopReason::TaskStopped),
@@ -320,6 +322,10 @@ impl Agenda for SqliteStore {
                 .await
                 .doing("looking for upgrades to stop")?;
             for row in &rows {
+                let reason = match row.value("soft_stop")? {
+                    true => StopReason::TaskWindsDown,
+                    false => reason,
+                };
                 found.push(UpgradeToStop {
                     upgrade: UpgradeId(row.int("id")?),
                     task: TaskId(row.int("task_id")?),

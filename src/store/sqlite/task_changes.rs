@@ -8,15 +8,17 @@ use super::{
     cancel::cancel_waiting,
     counts::{self, CountChanges},
     events::Announcements,
-    results,
+    heads, results,
     rows::{self, Columns as _},
-    task_writes::state,
+    task_writes::{state, stop_part},
     tasks, turns,
 };
 use crate::{
     clock::UtcMillis,
     ledger::{Cancellation, Happened, Line, TaskId, TaskState, UpgradeId},
-    store::{Again, ChangeTaskError, StoreError, TaskChange, TaskRecord, UpgradeState},
+    store::{
+        Again, ChangeTaskError, StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeState,
+    },
     task::{Hold, HoldReason, Move, TaskRules},
 };
 
@@ -47,17 +49,31 @@ impl SqliteStore {
                 .await
                 .doing(MOVING)?;
             }
-            Move::Hold(task, hold) => set_hold(&mut tx, *task, hold).await.doing(MOVING)?,
+            Move::Hold(task, hold) => {
+                if set_hold(&mut tx, *task, hold).await.doing(MOVING)? {
+                    let mut announcements = Announcements::default();
+                    announcements
+                        .held(&mut tx, *task, hold)
+                        .await
+                        .doing(MOVING)?;
+                    announcements.deliver(&mut tx).await.doing(MOVING)?;
+                }
+            }
             Move::Stop(task, why) => {
                 let hold = Hold {
                     why: why.clone(),
                     at: now,
                 };
-                set_hold(&mut tx, *task, &hold).await.doing(MOVING)?;
+                if !set_hold(&mut tx, *task, &hold).await.doing(MOVING)? {
+                    return Ok(()); // it has ended meanwhile, or an operator has paused it
+                }
+                // with the first part, so that no crash leaves it merely paused
+                let more = stop_part(&mut tx, *task, now, false).await?;
                 tx.commit().await.doing(MOVING)?;
-                // one that has ended meanwhile needs no stop
-                let _ = self.stop_in_parts(*task, now, false).await;
-                return Ok(());
+                return match more {
+                    true => self.go_on_stopping(*task, now).await,
+                    false => Ok(()),
+                };
             }
             Move::Expire(task) => {
                 while expire_part(&mut tx, *task, now).await? {
@@ -67,6 +83,14 @@ impl SqliteStore {
             }
         }
         tx.commit().await.doing(MOVING)
+    }
+
+    /// Stops what is left of a task of which a part is stopped.
+    async fn go_on_stopping(&self, task: TaskId, now: UtcMillis) -> Result<(), StoreError> {
+        match self.stop_in_parts(task, now, false).await {
+            Ok(_) | Err(StopTaskError::NotFound(_) | StopTaskError::Finished(_)) => Ok(()),
+            Err(StopTaskError::Store(error)) => Err(error),
+        }
     }
 
     pub(super) async fn change(
@@ -90,41 +114,56 @@ impl SqliteStore {
                     return Err(ChangeTaskError::Held { id, why });
                 }
                 let why = HoldReason::Paused { note: note.clone() };
-                set_hold(&mut tx, id, &Hold { why, at: now })
+                let hold = Hold { why, at: now };
+                set_hold(&mut tx, id, &hold).await.doing(CHANGING)?;
+                let mut announcements = Announcements::default();
+                announcements
+                    .held(&mut tx, id, &hold)
                     .await
                     .doing(CHANGING)?;
+                announcements.deliver(&mut tx).await.doing(CHANGING)?;
             }
             TaskChange::Resume => match held_for {
                 None => return Err(ChangeTaskError::NotHeld(id)),
                 Some(HoldReason::Approval) => return Err(ChangeTaskError::NotApproved(id)),
-                Some(HoldReason::PhaseDone { .. } | HoldReason::PhaseFailed { .. }) => {
-                    release(&mut tx, id, 1).await?;
+                Some(HoldReason::PhaseDone { phase } | HoldReason::PhaseFailed { phase, .. }) => {
+                    release(&mut tx, id, phase + 1).await?;
                 }
                 Some(HoldReason::Paused { .. } | HoldReason::Failures { .. }) => {
-                    release(&mut tx, id, 0).await?;
+                    release(&mut tx, id, task.phase).await?;
                 }
             },
-            TaskChange::NextPhase => {
+            TaskChange::NextPhase { from } => {
+                let running = task.phase;
+                if from.is_some_and(|from| from != running) {
+                    return Err(ChangeTaskError::OtherPhase { id, running });
+                }
                 if matches!(held_for, Some(HoldReason::Approval)) {
                     return Err(ChangeTaskError::NotApproved(id));
                 }
                 if task.phase as usize + 1 >= task.rules.phase_count() {
                     return Err(ChangeTaskError::LastPhase(id));
                 }
-                release(&mut tx, id, 1).await?;
+                release(&mut tx, id, task.phase + 1).await?;
             }
-            TaskChange::Approve(approval) => {
+            TaskChange::Approve { approval, revision } => {
+                if revision.is_some_and(|seen| seen != task.revision) {
+                    let revision = task.revision;
+                    return Err(ChangeTaskError::Changed { id, revision });
+                }
                 if !matches!(held_for, Some(HoldReason::Approval)) {
                     return Err(ChangeTaskError::NoApprovalAsked(id));
                 }
                 write_approval(&mut tx, id, &rows::json(approval)).await?;
-                release(&mut tx, id, 0).await?;
+                release(&mut tx, id, task.phase).await?;
             }
             TaskChange::Refuse(approval) => {
                 if !matches!(held_for, Some(HoldReason::Approval)) {
                     return Err(ChangeTaskError::NoApprovalAsked(id));
                 }
                 write_approval(&mut tx, id, &rows::json(approval)).await?;
+                // with the first part, so that no crash leaves it to be approved
+                stop_part(&mut tx, id, now, false).await?;
                 tx.commit().await.doing(CHANGING)?;
                 return Ok(self.stop_in_parts(id, now, false).await?);
             }
@@ -151,7 +190,7 @@ impl SqliteStore {
         again: &Again,
         now: UtcMillis,
     ) -> Result<(TaskRecord, u64), ChangeTaskError> {
-        let mut total = 0;
+        let (mut total, mut after) = (0, 0);
         loop {
             let mut tx = self.write(CHANGING).await?;
             match state(&mut tx, id).await? {
@@ -164,16 +203,12 @@ impl SqliteStore {
             if package_is_gone(&mut tx, id).await? {
                 return Err(ChangeTaskError::PackageDeleted(id));
             }
-            let taken_up = again_part(&mut tx, id, again, now).await?;
+            let ids = again_part(&mut tx, id, again, after, now).await?;
+            let taken_up = ids.len();
             total += taken_up as u64;
+            after = ids.last().copied().unwrap_or(after);
             if taken_up > 0 {
-                sqlx::query(
-                    "UPDATE tasks SET state = 'running', ended_at = NULL WHERE id = ? AND state = 'finished'",
-                )
-                .bind(id.0)
-                .execute(&mut *tx)
-                .await
-                .doing(CHANGING)?;
+                go_on(&mut tx, id).await?;
             }
             let record = tasks::read(&mut tx, id)
                 .await?
@@ -198,39 +233,62 @@ async fn package_is_gone(conn: &mut SqliteConnection, task: TaskId) -> Result<bo
     .doing(CHANGING)
 }
 
-/// Holds a task that is not held, and tells it.
+/// Holds a task that is not held; after a phase, if that one runs still. Returns whether it does.
 async fn set_hold(
     conn: &mut SqliteConnection,
     task: TaskId,
     hold: &Hold,
-) -> Result<(), sqlx::Error> {
+) -> Result<bool, sqlx::Error> {
+    let phase = match hold.why {
+        HoldReason::PhaseDone { phase } | HoldReason::PhaseFailed { phase, .. } => Some(phase),
+        HoldReason::Paused { .. } | HoldReason::Failures { .. } | HoldReason::Approval => None,
+    };
     let held = sqlx::query(
-        "UPDATE tasks SET hold = ? WHERE id = ? AND state IN ('scheduled', 'running') AND hold IS NULL",
+        "UPDATE tasks SET hold = ?1 WHERE id = ?2 AND state IN ('scheduled', 'running') AND hold IS NULL \
+             AND hidden = 0 AND phase = COALESCE(?3, phase)",
     )
     .bind(rows::json(hold))
     .bind(task.0)
+    .bind(phase)
     .execute(&mut *conn)
     .await?;
-    if held.rows_affected() > 0 {
-        let mut announcements = Announcements::default();
-        announcements.held(conn, task, hold).await?;
-        announcements.deliver(conn).await?;
-    }
-    Ok(())
+    Ok(held.rows_affected() > 0)
 }
 
-/// Lets a task go on, so many phases further. From now on its thresholds look at what comes.
-async fn release(conn: &mut SqliteConnection, task: TaskId, phases: u32) -> Result<(), StoreError> {
-    let mut results = results::between(conn, task, task).await?;
-    let so_far = results.remove(&task).unwrap_or_default().sum();
-    sqlx::query("UPDATE tasks SET hold = NULL, phase = phase + ?, resumed_with = ? WHERE id = ?")
-        .bind(phases)
-        .bind(rows::json(&so_far))
+/// Lets a task go on with this phase. From now on its thresholds look at what comes.
+async fn release(conn: &mut SqliteConnection, task: TaskId, phase: u32) -> Result<(), StoreError> {
+    let so_far = results_so_far(conn, task).await?;
+    sqlx::query("UPDATE tasks SET hold = NULL, phase = ?, resumed_with = ? WHERE id = ?")
+        .bind(phase)
+        .bind(so_far)
         .bind(task.0)
         .execute(conn)
         .await
         .map(|_| ())
         .doing(CHANGING)
+}
+
+async fn results_so_far(conn: &mut SqliteConnection, task: TaskId) -> Result<String, StoreError> {
+    let mut results = results::between(conn, task, task).await?;
+    Ok(rows::json(&results.remove(&task).unwrap_or_default().sum()))
+}
+
+/// What has failed is tried again: thresholds look at what comes of it, a phase is judged anew, and a task that has finished runs
+/// again. One that an operator has paused, or nobody has approved, stays so.
+async fn go_on(conn: &mut SqliteConnection, task: TaskId) -> Result<(), StoreError> {
+    let so_far = results_so_far(conn, task).await?;
+    sqlx::query(
+        "UPDATE tasks SET resumed_with = ?1, ended_at = NULL, \
+             hold = IIF(state = 'finished' OR hold ->> 'code' IN ('failures', 'phase_done', 'phase_failed'), NULL, hold), \
+             state = IIF(state = 'finished', 'running', state) \
+         WHERE id = ?2",
+    )
+    .bind(so_far)
+    .bind(task.0)
+    .execute(conn)
+    .await
+    .map(|_| ())
+    .doing(CHANGING)
 }
 
 async fn write_approval(
@@ -262,12 +320,33 @@ async fn set_rules(
         .doing(CHANGING)
 }
 
+/// Whether the last time of a task has passed that has not ended.
+async fn is_over_time(
+    conn: &mut SqliteConnection,
+    task: TaskId,
+    now: UtcMillis,
+) -> Result<bool, StoreError> {
+    let rules: Option<String> = sqlx::query_scalar(
+        "SELECT rules FROM tasks WHERE id = ? AND hidden = 0 AND state IN ('scheduled', 'running') AND rules IS NOT NULL",
+    )
+    .bind(task.0)
+    .fetch_optional(conn)
+    .await
+    .doing(MOVING)?;
+    let rules = rules.as_deref().map(heads::rules_of).transpose()?;
+    let last = rules.and_then(|rules| rules.not_after);
+    Ok(last.is_some_and(|last| last <= now))
+}
+
 /// Does away with some of what has not begun, and after the last says so of the task. Returns whether more may follow.
 async fn expire_part(
     conn: &mut SqliteConnection,
     task: TaskId,
     now: UtcMillis,
 ) -> Result<bool, StoreError> {
+    if !is_over_time(conn, task, now).await? {
+        return Ok(false); // an operator gives it more time, or has ended it
+    }
     let waiting: Vec<i64> = sqlx::query_scalar(
         "SELECT id FROM upgrades WHERE task_id = ? AND state = 'pending' AND attempt = 0 ORDER BY id LIMIT ?",
     )
@@ -298,17 +377,18 @@ async fn expire_part(
     Ok(more)
 }
 
-/// Takes some upgrades up again that have failed. Returns how many.
+/// Takes some upgrades up again that have failed, behind one number. Returns theirs.
 async fn again_part(
     conn: &mut SqliteConnection,
     task: TaskId,
     again: &Again,
+    after: i64,
     now: UtcMillis,
-) -> Result<usize, StoreError> {
+) -> Result<Vec<i64>, StoreError> {
     let reasons = json_list(again.reasons.words());
     let failed = sqlx::query(
         "SELECT u.id, u.endpoint, u.lot, u.outcome_reason FROM upgrades u \
-         WHERE u.task_id = ?1 AND u.state = 'failed' AND (?2 IS NULL OR u.id = ?2) \
+         WHERE u.task_id = ?1 AND u.state = 'failed' AND u.id > ?5 AND (?2 IS NULL OR u.id = ?2) \
              AND (?3 = '[]' OR u.outcome_reason IN (SELECT value FROM json_each(?3))) \
              AND EXISTS (SELECT 1 FROM devices d WHERE d.endpoint = u.endpoint AND d.removed = 0) \
          ORDER BY u.id LIMIT ?4",
@@ -317,6 +397,7 @@ async fn again_part(
     .bind(again.upgrade.map(|upgrade| upgrade.0))
     .bind(reasons)
     .bind(PART)
+    .bind(after)
     .fetch_all(&mut *conn)
     .await
     .doing(CHANGING)?;
@@ -343,6 +424,16 @@ async fn again_part(
     .execute(&mut *conn)
     .await
     .doing(CHANGING)?;
+    // what it fails by is told of its cell once, at the end
+    sqlx::query(
+        "UPDATE cells SET failed = MAX(failed - v.count, 0) FROM ( \
+             SELECT u.cell, COUNT(*) AS count FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value \
+             WHERE u.cell IS NOT NULL GROUP BY u.cell) v WHERE cells.cell = v.cell",
+    )
+    .bind(json_list(&ids))
+    .execute(&mut *conn)
+    .await
+    .doing(CHANGING)?;
     sqlx::query(
         "UPDATE upgrades SET state = 'pending', phase = 0, not_before = ?1, ended_at = NULL, attempts_before = attempt, \
              cell = NULL, cell_limit = NULL, bytes_done = NULL, cancel_requested_at = NULL \
@@ -357,7 +448,7 @@ async fn again_part(
         .await
         .doing(CHANGING)?;
     counts.write(conn).await.doing(CHANGING)?;
-    Ok(ids.len())
+    Ok(ids)
 }
 
 impl From<UpgradeId> for Again {

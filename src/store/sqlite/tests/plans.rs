@@ -24,7 +24,7 @@ const SMALL: [&str; 9] = [
 const SMALL_INDEXES: [&str; 3] = ["tasks_hidden", "devices_removed", "upgrades_to_cancel"];
 
 /// Beginnings of statements that may look at all of something, or sort it, and why.
-const EXCEPTIONS: [(&str, &str); 7] = [
+const EXCEPTIONS: [(&str, &str); 8] = [
     (
         "INSERT INTO events (at, kind, task_id, task_name, product, version, upgrade_id",
         "sorts the list that is its parameter",
@@ -36,6 +36,10 @@ const EXCEPTIONS: [(&str, &str); 7] = [
     (
         "SELECT * FROM (SELECT w.id, w.url",
         "sorts the webhooks that have something to deliver",
+    ),
+    (
+        "UPDATE cells SET failed = MAX(failed - v.count, 0)",
+        "adds up by cell the list that is its parameter",
     ),
     (
         "SELECT u.lot, COUNT(*)",
