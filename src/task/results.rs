@@ -95,6 +95,15 @@ impl Results {
         }
     }
 
+    /// They are no more than that: what is tried again has no result any more.
+    pub fn limit_to(&mut self, now: &Self) {
+        self.succeeded = self.succeeded.min(now.succeeded);
+        self.failed.retain(|reason, failed| {
+            *failed = (*failed).min(now.failed.get(reason).copied().unwrap_or(0));
+            *failed > 0
+        });
+    }
+
     /// Takes the results away that there were before.
     pub fn subtract(&mut self, before: &Self) {
         self.succeeded = self.succeeded.saturating_sub(before.succeeded);
@@ -238,6 +247,12 @@ mod tests {
         let mut now = results(0, 10, 5);
         now.subtract(&results(0, 8, 5));
         assert_eq!((now.succeeded, now.failed()), (2, 0));
+        // what is tried again and fails again counts anew
+        let mut before = results(0, 8, 5);
+        before.limit_to(&results(4, 8, 1));
+        assert_eq!(before, results(0, 8, 1));
+        before.limit_to(&results(1, 9, 0));
+        assert_eq!((before.succeeded, before.failed()), (8, 0));
         assert_eq!(
             results(0, 0, 5).failed_for(&["slot_timed_out".to_owned()]),
             0

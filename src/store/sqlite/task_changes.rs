@@ -10,14 +10,14 @@ use super::{
     events::Announcements,
     results,
     rows::{self, Columns as _},
-    task_writes::state,
+    task_writes::{StoppedBy, state},
     tasks, turns,
 };
 use crate::{
     clock::UtcMillis,
     ledger::{Cancellation, Happened, Line, TaskId, TaskState, UpgradeId},
     store::{Again, ChangeTaskError, StoreError, TaskChange, TaskRecord, UpgradeState},
-    task::{Hold, HoldReason, Move, TaskRules},
+    task::{Hold, HoldReason, Move, Results, TaskRules},
 };
 
 pub(super) const CHANGING: &str = "changing a task";
@@ -56,7 +56,7 @@ impl SqliteStore {
                 set_hold(&mut tx, *task, &hold).await.doing(MOVING)?;
                 tx.commit().await.doing(MOVING)?;
                 // one that has ended meanwhile needs no stop
-                let _ = self.stop_in_parts(*task, now, false).await;
+                let _ = self.stop_in_parts(*task, now, StoppedBy::Failures).await;
                 return Ok(());
             }
             Move::Expire(task) => {
@@ -126,7 +126,8 @@ impl SqliteStore {
                 }
                 write_approval(&mut tx, id, &rows::json(approval)).await?;
                 tx.commit().await.doing(CHANGING)?;
-                return Ok(self.stop_in_parts(id, now, false).await?);
+                let by = StoppedBy::Somebody { soft: false };
+                return Ok(self.stop_in_parts(id, now, by).await?);
             }
             TaskChange::Rules { rules, revision } => {
                 if revision.is_some_and(|seen| seen != task.revision) {
@@ -167,6 +168,7 @@ impl SqliteStore {
             let taken_up = again_part(&mut tx, id, again, now).await?;
             total += taken_up as u64;
             if taken_up > 0 {
+                look_anew(&mut tx, id).await?;
                 sqlx::query(
                     "UPDATE tasks SET state = 'running', ended_at = NULL WHERE id = ? AND state = 'finished'",
                 )
@@ -226,6 +228,30 @@ async fn release(conn: &mut SqliteConnection, task: TaskId, phases: u32) -> Resu
     sqlx::query("UPDATE tasks SET hold = NULL, phase = phase + ?, resumed_with = ? WHERE id = ?")
         .bind(phases)
         .bind(rows::json(&so_far))
+        .bind(task.0)
+        .execute(conn)
+        .await
+        .map(|_| ())
+        .doing(CHANGING)
+}
+
+/// Has thresholds look at failures that were looked at, and are tried again, once more when they fail again.
+async fn look_anew(conn: &mut SqliteConnection, task: TaskId) -> Result<(), StoreError> {
+    let resumed_with: Option<String> =
+        sqlx::query_scalar("SELECT resumed_with FROM tasks WHERE id = ?")
+            .bind(task.0)
+            .fetch_one(&mut *conn)
+            .await
+            .doing(CHANGING)?;
+    let Some(mut looked_at) =
+        resumed_with.and_then(|text| serde_json::from_str::<Results>(&text).ok())
+    else {
+        return Ok(());
+    };
+    let mut results = results::between(conn, task, task).await?;
+    looked_at.limit_to(&results.remove(&task).unwrap_or_default().sum());
+    sqlx::query("UPDATE tasks SET resumed_with = ? WHERE id = ?")
+        .bind(rows::json(&looked_at))
         .bind(task.0)
         .execute(conn)
         .await
