@@ -113,9 +113,10 @@ pub(super) struct WindowsBody {
     /// Of devices that have no time zone of their own, with `device`; `UTC` when not given.
     fallback_zone: Option<String>,
     /// Local dates on which no window begins, 400 at most.
-    #[schema(example = json!(["2027-12-25"]))]
+    #[schema(max_items = 400, example = json!(["2027-12-25"]))]
     holidays: Option<Vec<String>>,
     /// What becomes of upgrades that run at the end of a window: `finish`, they go on.
+    #[schema(pattern = "^finish$", example = "finish")]
     at_end: Option<String>,
 }
 
@@ -124,14 +125,14 @@ pub(super) struct WindowsBody {
 #[schema(as = Window)]
 #[expect(dead_code, reason = "stands in the description only")]
 pub(super) struct WindowBody {
-    /// The days on which it begins: `mon` to `sun`; every day when not given.
-    #[schema(example = json!(["mon", "tue"]))]
+    /// The days on which it begins: `mon` to `sun`, each once; every day when not given.
+    #[schema(max_items = 7, example = json!(["mon", "tue"]))]
     days: Option<Vec<String>>,
     /// When it begins, local time.
-    #[schema(example = "22:00")]
+    #[schema(pattern = "^([01][0-9]|2[0-3]):[0-5][0-9]$", example = "22:00")]
     from: String,
     /// When it ends, local time; on the next day, if that is not later.
-    #[schema(example = "05:00")]
+    #[schema(pattern = "^([01][0-9]|2[0-3]):[0-5][0-9]$", example = "05:00")]
     to: String,
 }
 

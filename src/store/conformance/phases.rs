@@ -202,6 +202,19 @@ pub(crate) async fn what_fails_again_after_a_retry_counts_anew(store: &impl Stor
     assert_eq!((stopped.state, stopped.hold), (TaskState::Stopped, None));
 }
 
+pub(crate) async fn a_phase_that_has_not_come_true_runs_on_with_a_retry(store: &impl Store) {
+    let (world, created) = with_rules(store, 3, r#"{"phases": [{"count": 2}, {}]}"#).await;
+    run(&world, created.id, 1, 1).await;
+    let moves = move_on(store, 2).await;
+    assert!(matches!(&moves[..], [Move::Hold(_, hold)] if hold.why.code() == "phase_failed"));
+    let again = Again::default();
+    let again = store.take_up_again(created.id, &again, t(3)).await.unwrap();
+    assert_eq!((again.0.hold, again.0.phase, again.1), (None, 0, 1));
+    assert_eq!(run(&world, created.id, 4, 0).await, 1);
+    let (task, from) = (created.id, 0);
+    assert_eq!(move_on(store, 5).await, [Move::NextPhase { task, from }]);
+}
+
 pub(crate) async fn too_many_failures_stop_a_task(store: &impl Store) {
     const STOP: &str = r#"{"phases": [{"count": 3}, {}], "abort": [{"percent": 50, "min_results": 2, "action": "stop"}]}"#;
     let (world, created) = with_rules(store, 9, STOP).await;

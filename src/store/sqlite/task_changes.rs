@@ -169,13 +169,7 @@ impl SqliteStore {
             total += taken_up as u64;
             if taken_up > 0 {
                 look_anew(&mut tx, id).await?;
-                sqlx::query(
-                    "UPDATE tasks SET state = 'running', ended_at = NULL WHERE id = ? AND state = 'finished'",
-                )
-                .bind(id.0)
-                .execute(&mut *tx)
-                .await
-                .doing(CHANGING)?;
+                run_on(&mut tx, id).await.doing(CHANGING)?;
             }
             let record = tasks::read(&mut tx, id)
                 .await?
@@ -233,6 +227,17 @@ async fn release(conn: &mut SqliteConnection, task: TaskId, phases: u32) -> Resu
         .await
         .map(|_| ())
         .doing(CHANGING)
+}
+
+/// A task of which upgrades were taken up again runs again, and so does a phase that had not come true.
+async fn run_on(conn: &mut SqliteConnection, task: TaskId) -> Result<(), sqlx::Error> {
+    for sql in [
+        "UPDATE tasks SET state = 'running', ended_at = NULL WHERE id = ? AND state = 'finished'",
+        "UPDATE tasks SET hold = NULL WHERE id = ? AND hold ->> 'code' = 'phase_failed'",
+    ] {
+        sqlx::query(sql).bind(task.0).execute(&mut *conn).await?;
+    }
+    Ok(())
 }
 
 /// Has thresholds look at failures that were looked at, and are tried again, once more when they fail again.
