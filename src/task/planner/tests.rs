@@ -243,7 +243,7 @@ fn nothing_begins_outside_the_windows_of_its_zone() {
     assert_eq!(planned(&heads, at(0)).next, Some(at(3_600).utc));
     assert_eq!(started(&heads, at(3_600)), [(1, 0)]);
     assert_eq!(started(&heads, at(7_200)), []);
-    let to_kolkata = Duration::from_secs(19 * 3_600 + 1_800);
+    let to_kolkata = Duration::from_mins(19 * 60 + 30);
     assert_eq!(
         planned(&heads, at(7_200)).next,
         Some(at(0).utc + to_kolkata)
