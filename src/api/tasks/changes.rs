@@ -105,13 +105,11 @@ pub(in crate::api) struct RetriedBody {
 fn check_note(note: Option<&String>) -> Result<(), Problem> {
     let ok = note
         .is_none_or(|note| note.chars().count() <= MAX_NOTE && !note.chars().any(char::is_control));
-    match ok {
-        true => Ok(()),
-        false => Err(Problem::field(
-            "note",
-            format!("a note has at most {MAX_NOTE} characters and no control characters"),
-        )),
+    if ok {
+        return Ok(());
     }
+    let detail = format!("a note has at most {MAX_NOTE} characters and no control characters");
+    Err(Problem::field("note", detail))
 }
 
 /// The revision that the caller has seen (RFC 9110 §13.1.1).
