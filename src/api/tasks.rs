@@ -29,7 +29,7 @@ use crate::{
     store::{
         Approval, CreateTaskError, GroupId, NewTask, Overlaps, Selection, TaskRecord, UpgradeState,
     },
-    task::{HoldReason, Stand, TaskRules, Windows},
+    task::{HoldReason, Stand, TaskRules, Windows, WindowsForm, check_reasons},
     wording,
 };
 
@@ -215,7 +215,6 @@ struct RetryBody {
 }
 
 impl TaskBody {
-    #[expect(clippy::too_many_lines, reason = "one field after the other")]
     pub(super) fn new(task: TaskRecord, now: UtcMillis) -> Self {
         let counts = UpgradeState::all()
             .map(|state| (state.name(), task.counts.get(&state).copied().unwrap_or(0)))
@@ -242,10 +241,9 @@ impl TaskBody {
             },
             stand: StandBody {
                 code: stand.code(),
-                text: match (&stand, hold) {
-                    // it has stopped by itself
-                    (Stand::Over(_), Some(why)) => {
-                        format!("{}: {}", wording::stand(&stand), wording::hold(why))
+                text: match (task.state, hold.and_then(wording::stopped_for)) {
+                    (TaskState::Stopping | TaskState::Stopped, Some(why)) => {
+                        format!("{}: {why}", wording::stand(&stand))
                     }
                     _ => wording::stand(&stand),
                 },
@@ -333,9 +331,9 @@ pub(super) struct CreateTask {
     rate: Option<RateBody>,
     /// When upgrades may begin; at any time when not given.
     #[schema(value_type = Option<rules::WindowsBody>)]
-    windows: Option<Windows>,
-    /// What has not begun by then is not done any more, RFC 3339.
-    #[schema(format = DateTime)]
+    windows: Option<WindowsForm>,
+    /// What has not begun by then is not done any more, RFC 3339. Has to be after the start.
+    #[schema(format = DateTime, example = "2027-03-08T02:00:00Z")]
     not_after: Option<String>,
     /// Whether somebody has to approve it before it starts.
     approval: Option<bool>,
@@ -377,7 +375,9 @@ pub(super) async fn create(
         let at = parse_start(&text, new.created_at);
         new.start_at = Some(at.map_err(|detail| Problem::field("start_at", detail))?);
     }
-    new.rules = said.rules(new.start_at.unwrap_or(new.created_at))?;
+    // one that starts a little in the past starts now
+    let starts = new.start_at.unwrap_or(new.created_at);
+    new.rules = said.rules(starts.max(new.created_at))?;
     if let Some(webhook) = webhook {
         new.webhook = Some(webhook.check(&state).await?);
     }
@@ -424,7 +424,7 @@ fn to_task(mut body: CreateTask, now: UtcMillis) -> Result<NewTask, Problem> {
             format!("0 to {MAX_RETRY_INTERVAL_S} are possible"),
         );
         let reasons = retry.reasons.as_deref().unwrap_or_default();
-        changes::check_reasons("retry.reasons", reasons)?;
+        fields.take("retry.reasons", check_reasons(reasons));
     }
     fields.finish()?;
     Ok(NewTask {

@@ -99,6 +99,8 @@ impl Outcome {
         "device_removed",
         "not_supported",
     ];
+    /// Those of them that are failures.
+    pub const FAILURES: &'static [&'static str] = Self::REASONS.split_at(5).1;
 
     /// `succeeded`, `failed` or `cancelled`: the upgrade's state in the API and the store.
     pub const fn state(&self) -> &'static str {
@@ -279,6 +281,9 @@ mod tests {
         .collect();
         let reasons: Vec<&str> = outcomes.iter().map(Outcome::reason).collect();
         assert_eq!(reasons, Outcome::REASONS);
+        let failed = outcomes.iter().filter(|it| it.state() == "failed");
+        let failures: Vec<&str> = failed.map(Outcome::reason).collect();
+        assert_eq!(failures, Outcome::FAILURES);
         for outcome in outcomes {
             // by its word and its arguments it is the same again
             let again = Outcome::of(outcome.reason(), &outcome.facts());

@@ -204,7 +204,10 @@ impl Payload {
                     version,
                     state,
                     reason: hold.as_ref().map(|hold| hold.why.code().to_owned()),
-                    detail: hold.as_ref().map(wording::hold),
+                    detail: hold.as_ref().and_then(|hold| match &*event.kind {
+                        "task.stopped" => wording::stopped_for(hold),
+                        _ => Some(wording::hold(hold)),
+                    }),
                     succeeded: *succeeded,
                     failed: *failed,
                     cancelled: *cancelled,

@@ -23,11 +23,13 @@ pub use planner::{
 };
 pub use results::{Results, Verdict};
 pub use retry::next_attempt_at;
-pub use rules::{AbortAction, PhaseRule, Rate, RuleError, TaskRules, Then, Threshold};
+pub use rules::{
+    AbortAction, PhaseRule, Rate, RuleError, TaskRules, Then, Threshold, check_reasons,
+};
 pub use stand::Stand;
 pub use window::{
     AtEnd, Days, MAX_HOLIDAYS, MAX_WINDOWS, UnknownZone, Window, WindowFault, WindowState,
-    WindowZone, Windows, WindowsError, time_zone,
+    WindowZone, Windows, WindowsError, WindowsForm, time_zone,
 };
 
 use crate::ledger::{TaskId, TaskState, UpgradeId, UpgradeOrder};

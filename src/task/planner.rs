@@ -209,7 +209,9 @@ impl TaskHead {
     /// The first threshold that is reached.
     fn too_many_failures(&self, now: UtcMillis) -> Option<Move> {
         let mut since = Results::default();
-        self.results.iter().for_each(|phase| since.add(phase));
+        for phase in &self.results {
+            since.add(phase);
+        }
         since.subtract(&self.resumed_with);
         let results = since.succeeded + since.failed();
         let reached = self

@@ -13,6 +13,8 @@ const MAX_PHASES: usize = 100;
 const MAX_THRESHOLDS: usize = 20;
 /// The fastest that a rate may be, beginnings a minute.
 const MAX_RATE: u32 = 1_000_000;
+/// So much of a wrong word is repeated.
+const QUOTED: usize = 40;
 /// The longest soak, seconds: 30 days.
 const MAX_SOAK_S: u32 = 30 * 24 * 3_600;
 
@@ -87,7 +89,8 @@ pub struct Threshold {
     /// So many devices have failed, or more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
-    /// Not before so many devices have a result.
+    /// Not before so many devices have a result; 1 at least.
+    #[serde(default = "one_result")]
     pub min_results: u64,
     /// Failures for these reasons count; for any when there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -126,6 +129,10 @@ pub struct Rate {
 
 const fn one() -> f64 {
     1.0
+}
+
+const fn one_result() -> u64 {
+    1
 }
 
 const fn every() -> Option<u64> {
@@ -176,12 +183,10 @@ impl TaskRules {
     pub fn check(&self, start_at: UtcMillis) -> Vec<RuleError> {
         let mut errors = Errors::default();
         self.check_phases(&mut errors);
-        errors.check(
-            self.abort.len() <= MAX_THRESHOLDS,
-            "abort",
-            format!("at most {MAX_THRESHOLDS} are possible"),
-        );
-        for (i, threshold) in self.abort.iter().enumerate() {
+        let many = format!("at most {MAX_THRESHOLDS} are possible");
+        errors.check(self.abort.len() <= MAX_THRESHOLDS, "abort", many);
+        // what is too much is not looked at one by one: the answer would be as long
+        for (i, threshold) in self.abort.iter().enumerate().take(MAX_THRESHOLDS) {
             threshold.check(i, &mut errors);
         }
         if let Some(rate) = self.rate {
@@ -198,6 +203,12 @@ impl TaskRules {
             let detail = format!("{not_after} is before the task starts, at {start_at}");
             errors.check(not_after > start_at, "not_after", detail);
         }
+        let at_end = self.windows.as_ref().map(Windows::at_end);
+        errors.check(
+            at_end != Some(AtEnd::TakeBack),
+            "windows.at_end",
+            "only finish is possible: upgrades that run go on",
+        );
         errors.0
     }
 
@@ -205,7 +216,7 @@ impl TaskRules {
         let many = format!("at most {MAX_PHASES} are possible");
         errors.check(self.phases.len() <= MAX_PHASES, "phases", many);
         let mut percent = 0.0;
-        for (i, phase) in self.phases.iter().enumerate() {
+        for (i, phase) in self.phases.iter().enumerate().take(MAX_PHASES) {
             phase.check(i, i + 1 == self.phases.len(), errors);
             percent += phase.percent.unwrap_or(0.0);
         }
@@ -320,17 +331,33 @@ impl Threshold {
             );
         }
         errors.check(self.count != Some(0), field("count"), "1 at least");
-        for reason in &self.reasons {
-            errors.check(
-                Outcome::REASONS.contains(&&**reason),
-                field("reasons"),
-                format!(
-                    "{reason:?} is no reason of a failure; there are: {}",
-                    Outcome::REASONS.join(", ")
-                ),
-            );
+        errors.check(self.min_results > 0, field("min_results"), "1 at least");
+        if let Err(detail) = check_reasons(&self.reasons) {
+            errors.check(false, field("reasons"), detail);
         }
     }
+}
+
+/// Whether each of them is a reason of a failure, and there once.
+///
+/// # Errors
+///
+/// What is wrong with the first that is not, and what is possible.
+pub fn check_reasons(reasons: &[String]) -> Result<(), String> {
+    for (i, reason) in reasons.iter().enumerate() {
+        let reason = &**reason;
+        if !Outcome::FAILURES.contains(&reason) {
+            let start: String = reason.chars().take(QUOTED).collect();
+            let known = Outcome::FAILURES.join(", ");
+            return Err(format!(
+                "{start:?} is no reason of a failure; there are: {known}"
+            ));
+        }
+        if reasons.iter().take(i).any(|before| before == reason) {
+            return Err(format!("{reason} is there twice"));
+        }
+    }
+    Ok(())
 }
 
 impl Rate {
@@ -433,6 +460,18 @@ mod tests {
                 r#"{"abort": [{"count": 1, "reasons": ["rain"]}]}"#,
                 &["abort[0].reasons"],
             ),
+            (
+                r#"{"abort": [{"count": 1, "reasons": ["upgraded"]}]}"#,
+                &["abort[0].reasons"],
+            ),
+            (
+                r#"{"abort": [{"count": 1, "reasons": ["wrong_version", "wrong_version"]}]}"#,
+                &["abort[0].reasons"],
+            ),
+            (
+                r#"{"abort": [{"count": 1, "min_results": 0}]}"#,
+                &["abort[0].min_results"],
+            ),
             (r#"{"rate": {"per_minute": 0}}"#, &["rate.per_minute"]),
             (
                 r#"{"rate": {"per_minute": 9, "factor": 2}}"#,
@@ -447,6 +486,16 @@ mod tests {
             assert_eq!(wrong(json), fields, "{json}");
         }
         assert!(serde_json::from_str::<TaskRules>(r#"{"fases": []}"#).is_err());
+    }
+
+    #[test]
+    fn too_much_is_told_in_one_line() {
+        let many = |field: &str, length| {
+            let wrong_ones = vec!["{}"; length].join(", ");
+            wrong(&format!(r#"{{"{field}": [{wrong_ones}]}}"#)).len()
+        };
+        assert_eq!(many("phases", 50_000), 1 + MAX_PHASES);
+        assert_eq!(many("abort", 50_000), 1 + MAX_THRESHOLDS);
     }
 
     #[test]

@@ -52,7 +52,9 @@ impl Stand {
             return Self::StartsAt(start_at);
         }
         let mut all = Results::default();
-        results.iter().for_each(|phase| all.add(phase));
+        for phase in results {
+            all.add(phase);
+        }
         let (running, waiting) = (all.running, all.waiting);
         if waiting > 0
             && !rules.knows_zones()

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::UtcMillis;
 pub use days::Days;
-pub use form::{WindowFault, WindowsError};
+pub use form::{WindowFault, WindowsError, WindowsForm};
 pub use zone::{UnknownZone, time_zone};
 
 /// Most windows of a task.

@@ -56,12 +56,29 @@ pub fn hold(hold: &Hold) -> String {
     }
 }
 
+/// Why a task was stopped by itself; `None` where somebody has stopped it.
+pub fn stopped_for(hold: &Hold) -> Option<String> {
+    match hold.why {
+        HoldReason::Failures {
+            failed,
+            results,
+            threshold,
+        } => Some(format!(
+            "{failed} of {results} devices have failed, which is too many (abort[{threshold}])"
+        )),
+        HoldReason::Paused { .. }
+        | HoldReason::PhaseDone { .. }
+        | HoldReason::PhaseFailed { .. }
+        | HoldReason::Approval => None,
+    }
+}
+
 /// Why an upgrade may not begin yet.
 pub fn not_yet(why: &NotYet) -> String {
     match why {
         NotYet::TaskScheduled(at) => format!("the task starts at {at}"),
         NotYet::TaskNotRunning(state) => format!("the task is {}", state.name()),
-        NotYet::TaskHeld(it) => format!("the task {}", hold(it)),
+        NotYet::TaskHeld(it) => format!("nothing of the task begins: {}", hold(it)),
         NotYet::LaterPhase { phase, running } => format!(
             "it is in phase {} of the task, and phase {} runs",
             phase + 1,
@@ -76,6 +93,8 @@ pub fn not_yet(why: &NotYet) -> String {
         NotYet::DeviceExcluded(reason) => {
             format!("the device is excluded from upgrades ({reason})")
         }
-        NotYet::Rate(per_minute) => format!("the task begins {per_minute} upgrades a minute"),
+        NotYet::Rate(per_minute) => {
+            format!("the task began with {per_minute} upgrades a minute, and its turn has not come")
+        }
     }
 }

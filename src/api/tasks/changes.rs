@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
@@ -17,12 +17,13 @@ use super::{
 use crate::{
     api::{
         ApiState,
-        extract::{self, Path, Query},
+        extract::{self, Path, Query, nullable},
         problem::Problem,
     },
-    ledger::{Outcome, Reasons, TaskId},
+    clock::UtcMillis,
+    ledger::{Reasons, TaskId},
     store::{Again, Approval, TaskChange, TaskRecord},
-    task::{TaskRules, Windows},
+    task::{TaskRules, WindowsForm, check_reasons},
 };
 
 /// Longest note, characters.
@@ -32,31 +33,26 @@ const MAX_NOTE: usize = 500;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct UpdateTask {
-    /// As many phases as it has, of the same sizes: what has to come of them may change.
-    phases: Option<Vec<PhaseBody>>,
+    /// As many phases as it has, of the same sizes: what has to come of them may change. They cannot be taken away.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<Vec<PhaseBody>>, max_items = 100)]
+    phases: Option<Option<Vec<PhaseBody>>>,
     /// Thresholds of failures, instead of those that there are.
-    #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<Vec<ThresholdBody>>)]
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<Vec<ThresholdBody>>, max_items = 20)]
     abort: Option<Option<Vec<ThresholdBody>>>,
     /// How fast upgrades begin.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<RateBody>)]
     rate: Option<Option<RateBody>>,
     /// When upgrades may begin.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<rules::WindowsBody>)]
-    windows: Option<Option<Windows>>,
-    /// What has not begun by then is not done any more, RFC 3339.
-    #[serde(default, deserialize_with = "given")]
+    windows: Option<Option<WindowsForm>>,
+    /// What has not begun by then is not done any more, RFC 3339. Has to be ahead, and after the start.
+    #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<String>, format = DateTime)]
     not_after: Option<Option<String>>,
-}
-
-/// A field that is there, although it may be `null`.
-fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-) -> Result<Option<Option<T>>, D::Error> {
-    Option::<T>::deserialize(deserializer).map(Some)
 }
 
 /// Why.
@@ -109,13 +105,11 @@ pub(in crate::api) struct RetriedBody {
 fn check_note(note: Option<&String>) -> Result<(), Problem> {
     let ok = note
         .is_none_or(|note| note.chars().count() <= MAX_NOTE && !note.chars().any(char::is_control));
-    match ok {
-        true => Ok(()),
-        false => Err(Problem::field(
-            "note",
-            format!("a note has at most {MAX_NOTE} characters and no control characters"),
-        )),
+    if ok {
+        return Ok(());
     }
+    let detail = format!("a note has at most {MAX_NOTE} characters and no control characters");
+    Err(Problem::field("note", detail))
 }
 
 /// The revision that the caller has seen (RFC 9110 §13.1.1).
@@ -166,17 +160,17 @@ pub(in crate::api) async fn update(
     let seen = if_match(&headers)?;
     let task = (state.store.task(TaskId(id)).await?)
         .ok_or_else(|| Problem::not_found(format!("there is no task {id}")))?;
-    let rules = Box::new(changed(body, &task)?);
+    let rules = Box::new(changed(body, &task, state.now())?);
     // between reading and writing somebody else may have changed it
     let revision = Some(seen.unwrap_or(task.revision));
     change(&state, id, TaskChange::Rules { rules, revision }).await
 }
 
-fn changed(body: UpdateTask, task: &TaskRecord) -> Result<TaskRules, Problem> {
+fn changed(body: UpdateTask, task: &TaskRecord, at: UtcMillis) -> Result<TaskRules, Problem> {
     let before = &*task.rules;
     let mut now = before.clone();
     if let Some(phases) = body.phases {
-        now.phases = phases.into_iter().map(Into::into).collect();
+        now.phases = phases.into_iter().flatten().map(Into::into).collect();
         let same = now.phases.len() == before.phases.len()
             && (now.phases.iter().zip(&before.phases))
                 .all(|(now, before)| now.is_as_large_as(before));
@@ -192,7 +186,7 @@ fn changed(body: UpdateTask, task: &TaskRecord) -> Result<TaskRules, Problem> {
         now.rate = rate.map(Into::into);
     }
     if let Some(windows) = body.windows {
-        now.windows = windows;
+        now.windows = windows.map(rules::parse_windows).transpose()?;
         if now.knows_zones() && !before.knows_zones() {
             let detail = "it began without the zones of its devices; give a zone by its name";
             return Err(Problem::field("windows.zone", detail));
@@ -201,6 +195,10 @@ fn changed(body: UpdateTask, task: &TaskRecord) -> Result<TaskRules, Problem> {
     if let Some(not_after) = body.not_after {
         let not_after = not_after.as_deref().map(rules::parse_time).transpose();
         now.not_after = not_after.map_err(|detail| Problem::field("not_after", detail))?;
+        if now.not_after.is_some_and(|last| last <= at) {
+            let detail = format!("it is past (it is {at}); stop the task to begin nothing more");
+            return Err(Problem::field("not_after", detail));
+        }
     }
     rules::checked(now, task.start_at)
 }
@@ -343,7 +341,7 @@ pub(in crate::api) async fn retry(
     extract::Json(body): extract::Json<RetryRequest>,
 ) -> Result<Json<RetriedBody>, Problem> {
     let reasons = body.reasons.unwrap_or_default();
-    check_reasons("reasons", &reasons)?;
+    check_reasons(&reasons).map_err(|detail| Problem::field("reasons", detail))?;
     let again = Again {
         reasons: Reasons::of(reasons.iter().map(String::as_str)),
         upgrade: None,
@@ -357,18 +355,6 @@ pub(in crate::api) async fn retry(
         retried,
         task: TaskBody::new(task, state.now()),
     }))
-}
-
-/// Refuses words that are no reasons.
-pub(super) fn check_reasons(field: &str, reasons: &[String]) -> Result<(), Problem> {
-    let unknown = reasons
-        .iter()
-        .find(|reason| !Outcome::REASONS.contains(&&***reason));
-    unknown.map_or(Ok(()), |reason| {
-        let known = Outcome::REASONS.join(", ");
-        let detail = format!("{reason:?} is no reason of a failure; there are: {known}");
-        Err(Problem::field(field, detail))
-    })
 }
 
 impl IntoResponse for TaskBody {

@@ -9,7 +9,10 @@ use crate::{
         problem::{FieldError, Problem},
     },
     clock::UtcMillis,
-    task::{AbortAction, PhaseRule, Rate, Results, TaskRules, Then, Threshold, Verdict, Windows},
+    task::{
+        AbortAction, PhaseRule, Rate, Results, TaskRules, Then, Threshold, Verdict, Windows,
+        WindowsForm,
+    },
 };
 
 /// A phase of a task to be created. Give `percent` or `count`; the last phase may have neither, and then has all devices that are
@@ -110,9 +113,10 @@ pub(super) struct WindowsBody {
     /// Of devices that have no time zone of their own, with `device`; `UTC` when not given.
     fallback_zone: Option<String>,
     /// Local dates on which no window begins, 400 at most.
-    #[schema(example = json!(["2027-12-25"]))]
+    #[schema(max_items = 400, example = json!(["2027-12-25"]))]
     holidays: Option<Vec<String>>,
     /// What becomes of upgrades that run at the end of a window: `finish`, they go on.
+    #[schema(pattern = "^finish$", example = "finish")]
     at_end: Option<String>,
 }
 
@@ -121,14 +125,14 @@ pub(super) struct WindowsBody {
 #[schema(as = Window)]
 #[expect(dead_code, reason = "stands in the description only")]
 pub(super) struct WindowBody {
-    /// The days on which it begins: `mon` to `sun`; every day when not given.
-    #[schema(example = json!(["mon", "tue"]))]
+    /// The days on which it begins: `mon` to `sun`, each once; every day when not given.
+    #[schema(max_items = 7, example = json!(["mon", "tue"]))]
     days: Option<Vec<String>>,
     /// When it begins, local time.
-    #[schema(example = "22:00")]
+    #[schema(pattern = "^([01][0-9]|2[0-3]):[0-5][0-9]$", example = "22:00")]
     from: String,
     /// When it ends, local time; on the next day, if that is not later.
-    #[schema(example = "05:00")]
+    #[schema(pattern = "^([01][0-9]|2[0-3]):[0-5][0-9]$", example = "05:00")]
     to: String,
 }
 
@@ -138,7 +142,7 @@ pub(super) struct Said {
     pub(super) phases: Option<Vec<PhaseBody>>,
     pub(super) abort: Option<Vec<ThresholdBody>>,
     pub(super) rate: Option<RateBody>,
-    pub(super) windows: Option<Windows>,
+    pub(super) windows: Option<WindowsForm>,
     pub(super) not_after: Option<String>,
     pub(super) approval: bool,
 }
@@ -151,7 +155,7 @@ impl Said {
             phases: self.phases.into_iter().flatten().map(Into::into).collect(),
             abort: self.abort.into_iter().flatten().map(Into::into).collect(),
             rate: self.rate.map(Into::into),
-            windows: self.windows,
+            windows: self.windows.map(parse_windows).transpose()?,
             not_after: not_after.map_err(|detail| Problem::field("not_after", detail))?,
             approval: self.approval,
         };
@@ -174,6 +178,12 @@ pub(super) fn parse_time(text: &str) -> Result<UtcMillis, String> {
     let at = text.parse::<jiff::Timestamp>();
     at.map(|at| UtcMillis(at.as_millisecond()))
         .map_err(|error| format!("not a time of the form 2027-03-01T02:00:00Z (RFC 3339): {error}"))
+}
+
+/// Windows, if they can be had.
+pub(super) fn parse_windows(form: WindowsForm) -> Result<Windows, Problem> {
+    Windows::try_from(form)
+        .map_err(|error| Problem::field(&format!("windows.{}", error.place), error.fault))
 }
 
 /// A number that has to be positive; one that is not is refused by the rules.
@@ -286,9 +296,14 @@ pub(super) struct PhaseStandBody {
 
 /// The phases of a task, the one that runs from 0.
 pub(super) fn phases(rules: &TaskRules, running: u32, results: &[Results]) -> Vec<PhaseStandBody> {
-    let phases = (0_u32..).zip(results).take(rules.phase_count());
-    let phases = phases.map(|(phase, results)| {
-        let rule = rules.phase(phase);
+    let none = Results::default();
+    let phases = (0_u32..).take(rules.phase_count());
+    let phases = phases.map(|phase| {
+        // one that no device was left for has no results
+        let (rule, results) = (
+            rules.phase(phase),
+            results.get(phase as usize).unwrap_or(&none),
+        );
         let failed = results.failed();
         PhaseStandBody {
             phase: phase as usize + 1,

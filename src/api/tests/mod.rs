@@ -11,6 +11,7 @@ mod groups;
 mod lists;
 mod packages;
 mod ping;
+mod task_rules;
 mod tasks;
 
 use std::{collections::HashMap, path::Path, sync::Arc};

@@ -162,6 +162,8 @@ macro_rules! whole_suite {
                 a_phase_that_comes_true_is_followed_by_the_next,
                 too_many_failures_pause_a_task_until_it_is_resumed,
                 too_many_failures_stop_a_task,
+                what_fails_again_after_a_retry_counts_anew,
+                a_phase_that_has_not_come_true_runs_on_with_a_retry,
                 a_paused_task_begins_nothing_and_what_runs_goes_on,
                 a_task_begins_when_it_is_approved,
                 a_task_that_is_refused_is_stopped,

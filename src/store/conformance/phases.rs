@@ -2,16 +2,16 @@
 
 use super::{
     NOT_HEARD, UPGRADED, World, ended, list, new_task,
-    rollouts::{move_on, startable, starts},
+    rollouts::{move_on, planned, startable, starts},
     stage, t,
 };
 use crate::{
-    ledger::{Reasons, Stage, TaskId, TaskState, UpgradeId},
+    ledger::{Attribute, Reasons, Stage, TaskId, TaskState, UpgradeId, UpgradeOrder},
     store::{
-        Again, Approval, ChangeTaskError, NewTask, PackageRecord, Selection, Store, Subject,
-        TaskChange, TaskRecord, UpgradeState,
+        Again, Approval, ChangeTaskError, DeviceUpdate, NewTask, PackageRecord, Selection, Store,
+        Subject, TaskChange, TaskRecord, UpgradeState,
     },
-    task::{HoldReason, Move, TaskRules},
+    task::{HoldReason, Move, NotYet, TaskRules, explain},
 };
 
 fn rules(json: &str) -> TaskRules {
@@ -90,13 +90,42 @@ pub(crate) async fn devices_are_dealt_out_and_begin_phase_by_phase(store: &impl 
 }
 
 pub(crate) async fn devices_are_dealt_out_by_their_zones(store: &impl Store) {
-    const NIGHT: &str =
-        r#"{"windows": {"windows": [{"from": "22:00", "to": "05:00"}], "zone": "device"}}"#;
-    let (_, task) = with_rules(store, 3, NIGHT).await;
-    // nothing is known of the zones of these devices
-    let heads = store.task_heads(t(0)).await.unwrap();
-    let zones: Vec<_> = heads[0].lots.iter().map(|lot| lot.zone.clone()).collect();
-    assert_eq!((heads[0].task, zones), (task.id, vec![None]));
+    // it is 8 o'clock in UTC
+    const NINE: &str =
+        r#"{"windows": {"windows": [{"from": "09:00", "to": "10:00"}], "zone": "device"}}"#;
+    const BERLIN: &str = "Europe/Berlin";
+    const SHANGHAI: &str = "Asia/Shanghai";
+    let (world, package) = World::with_devices(store, 4).await;
+    for (endpoint, zone) in [("d1", BERLIN), ("d2", SHANGHAI), ("d3", BERLIN)] {
+        let mut update = DeviceUpdate::default();
+        let set = update
+            .attributes
+            .set(Attribute::TimeZone, Some(zone.to_owned()));
+        set.unwrap();
+        store.update_device(endpoint, &update).await.unwrap();
+    }
+    let created = store.create_task(&ruled(&package, NINE)).await.unwrap();
+    let ids = world.ids(created.id).await;
+    let zones = async |task: usize| {
+        let heads = store.task_heads(t(0)).await.unwrap();
+        let lots = heads[task].lots.iter();
+        let mut zones: Vec<_> = lots.map(|lot| lot.zone.clone()).collect();
+        zones.sort();
+        zones
+    };
+    let three = [None, Some(SHANGHAI.into()), Some(BERLIN.into())];
+    assert_eq!(zones(0).await, three);
+    assert_eq!(startable(store, 0, 9).await, [ids[1], ids[3]]);
+    assert_eq!(planned(store, 0).await.next, Some(t(3_600)));
+    // those without a zone are in UTC, and in Berlin it is 10 o'clock
+    assert_eq!(startable(store, 3_600, 9).await, [ids[0]]);
+    let shanghai = store.upgrade(ids[2]).await.unwrap().unwrap();
+    let candidate = shanghai.candidate.unwrap();
+    let opens = NotYet::WindowClosed(Some(t(17 * 3_600)));
+    assert_eq!(explain(&candidate, t(0)), Err(opens));
+    // where the zones do not matter, all are together
+    store.create_task(&ruled(&package, "{}")).await.unwrap();
+    assert_eq!(zones(1).await, [None]);
 }
 
 pub(crate) async fn a_phase_that_comes_true_is_followed_by_the_next(store: &impl Store) {
@@ -140,6 +169,50 @@ pub(crate) async fn too_many_failures_pause_a_task_until_it_is_resumed(store: &i
     assert_eq!(run(&world, created.id, 5, 1).await, 5);
     let done = task(store, created.id).await;
     assert_eq!((done.state, done.hold), (TaskState::Finished, None));
+}
+
+pub(crate) async fn what_fails_again_after_a_retry_counts_anew(store: &impl Store) {
+    const TWO: &str = r#"{"abort": [{"count": 2}]}"#;
+    let (world, created) = with_rules(store, 9, TWO).await;
+    let orders = starts(store, 1, 2).await;
+    let fail = async |orders: &[UpgradeOrder], seconds| {
+        for order in orders {
+            let (upgrade, attempt) = (order.upgrade, order.attempt);
+            let begun = stage(upgrade, attempt, Stage::WaitingForDevice, t(seconds));
+            let failed = ended(upgrade, created.id, attempt, NOT_HEARD, None, t(seconds));
+            world.commit(&[begun, failed]).await;
+        }
+    };
+    fail(&orders, 1).await;
+    assert!(matches!(&move_on(store, 2).await[..], [Move::Hold(..)]));
+    let resume = TaskChange::Resume;
+    store.change_task(created.id, &resume, t(3)).await.unwrap();
+    assert_eq!(move_on(store, 4).await, []);
+    let again = Again::default();
+    let again = store.take_up_again(created.id, &again, t(4)).await.unwrap();
+    assert_eq!(again.1, 2);
+    let again: Vec<_> = starts(store, 5, 9).await;
+    let again: Vec<_> = (again.into_iter())
+        .filter(|order| order.attempt > 1)
+        .collect();
+    fail(&again, 5).await;
+    assert!(matches!(&move_on(store, 6).await[..], [Move::Hold(..)]));
+    // whoever stops it now does so for reasons of his own
+    let stopped = store.stop_task(created.id, t(7), false).await.unwrap();
+    assert_eq!((stopped.state, stopped.hold), (TaskState::Stopped, None));
+}
+
+pub(crate) async fn a_phase_that_has_not_come_true_runs_on_with_a_retry(store: &impl Store) {
+    let (world, created) = with_rules(store, 3, r#"{"phases": [{"count": 2}, {}]}"#).await;
+    run(&world, created.id, 1, 1).await;
+    let moves = move_on(store, 2).await;
+    assert!(matches!(&moves[..], [Move::Hold(_, hold)] if hold.why.code() == "phase_failed"));
+    let again = Again::default();
+    let again = store.take_up_again(created.id, &again, t(3)).await.unwrap();
+    assert_eq!((again.0.hold, again.0.phase, again.1), (None, 0, 1));
+    assert_eq!(run(&world, created.id, 4, 0).await, 1);
+    let (task, from) = (created.id, 0);
+    assert_eq!(move_on(store, 5).await, [Move::NextPhase { task, from }]);
 }
 
 pub(crate) async fn too_many_failures_stop_a_task(store: &impl Store) {

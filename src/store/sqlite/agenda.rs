@@ -13,7 +13,7 @@ use super::{
     rows::{self, Columns as _},
     task_changes::CHANGING,
     task_creation::CREATING,
-    task_writes::{DELETING, STOPPING, purge_part, state, stop_part},
+    task_writes::{DELETING, STOPPING, StoppedBy, purge_part, state, stop_part},
     tasks,
 };
 use crate::{
@@ -134,9 +134,10 @@ impl Agenda for SqliteStore {
         soft: bool,
     ) -> Result<TaskRecord, StopTaskError> {
         let store = self.clone();
+        let by = StoppedBy::Somebody { soft };
         self.to_the_end(
             STOPPING,
-            async move { store.stop_in_parts(id, now, soft).await },
+            async move { store.stop_in_parts(id, now, by).await },
         )
         .await
     }
@@ -352,11 +353,11 @@ impl Agenda for SqliteStore {
                 .await
                 .doing(STOPPING)?;
         for task in stopping {
-            let mut more = true;
+            let (mut more, by) = (true, StoppedBy::Somebody { soft: true });
             while more {
                 let mut tx = self.write(STOPPING).await?;
                 // the time of its stop is known already
-                more = stop_part(&mut tx, TaskId(task), UtcMillis(0), true).await?;
+                more = stop_part(&mut tx, TaskId(task), UtcMillis(0), by).await?;
                 tx.commit().await.doing(STOPPING)?;
             }
         }

@@ -71,7 +71,9 @@ impl TaskResults {
     /// What came of all phases.
     pub(super) fn sum(&self) -> Results {
         let mut sum = Results::default();
-        self.phases.iter().for_each(|phase| sum.add(phase));
+        for phase in &self.phases {
+            sum.add(phase);
+        }
         sum
     }
 }

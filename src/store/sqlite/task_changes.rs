@@ -10,7 +10,7 @@ use super::{
     events::Announcements,
     heads, results,
     rows::{self, Columns as _},
-    task_writes::{state, stop_part},
+    task_writes::{StoppedBy, state, stop_part},
     tasks, turns,
 };
 use crate::{
@@ -68,7 +68,7 @@ impl SqliteStore {
                     return Ok(()); // it has ended meanwhile, or an operator has paused it
                 }
                 // with the first part, so that no crash leaves it merely paused
-                let more = stop_part(&mut tx, *task, now, false).await?;
+                let more = stop_part(&mut tx, *task, now, StoppedBy::Failures).await?;
                 tx.commit().await.doing(MOVING)?;
                 return match more {
                     true => self.go_on_stopping(*task, now).await,
@@ -87,7 +87,7 @@ impl SqliteStore {
 
     /// Stops what is left of a task of which a part is stopped.
     async fn go_on_stopping(&self, task: TaskId, now: UtcMillis) -> Result<(), StoreError> {
-        match self.stop_in_parts(task, now, false).await {
+        match self.stop_in_parts(task, now, StoppedBy::Failures).await {
             Ok(_) | Err(StopTaskError::NotFound(_) | StopTaskError::Finished(_)) => Ok(()),
             Err(StopTaskError::Store(error)) => Err(error),
         }
@@ -163,9 +163,10 @@ impl SqliteStore {
                 }
                 write_approval(&mut tx, id, &rows::json(approval)).await?;
                 // with the first part, so that no crash leaves it to be approved
-                stop_part(&mut tx, id, now, false).await?;
+                stop_part(&mut tx, id, now, StoppedBy::Somebody { soft: false }).await?;
                 tx.commit().await.doing(CHANGING)?;
-                return Ok(self.stop_in_parts(id, now, false).await?);
+                let by = StoppedBy::Somebody { soft: false };
+                return Ok(self.stop_in_parts(id, now, by).await?);
             }
             TaskChange::Rules { rules, revision } => {
                 if revision.is_some_and(|seen| seen != task.revision) {

@@ -27,7 +27,7 @@ impl SqliteStore {
         &self,
         id: TaskId,
         now: UtcMillis,
-        soft: bool,
+        by: StoppedBy,
     ) -> Result<TaskRecord, StopTaskError> {
         loop {
             let mut tx = self.write(STOPPING).await?;
@@ -35,7 +35,7 @@ impl SqliteStore {
                 None => return Err(StopTaskError::NotFound(id)),
                 Some(TaskState::Finished) => return Err(StopTaskError::Finished(id)),
                 Some(TaskState::Scheduled | TaskState::Running | TaskState::Stopping) => {
-                    stop_part(&mut tx, id, now, soft).await?
+                    stop_part(&mut tx, id, now, by).await?
                 }
                 Some(TaskState::Stopped) => false,
             };
@@ -102,21 +102,36 @@ impl SqliteStore {
     }
 }
 
+/// Who stops a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StoppedBy {
+    /// A threshold of its failures, which holds it already.
+    Failures,
+    /// An operator.
+    Somebody {
+        /// What holds a slot goes on to its end.
+        soft: bool,
+    },
+}
+
 /// Stops a task that is not stopped yet, and cancels some of the upgrades that wait. Returns whether more may wait. One that was
-/// stopped `soft` may be stopped once more, but not the other way round.
+/// stopped `soft` may be stopped once more, but not the other way round. Why it stopped by itself stays with it; why it was
+/// paused does not.
 pub(super) async fn stop_part(
     conn: &mut SqliteConnection,
     id: TaskId,
     now: UtcMillis,
-    soft: bool,
+    by: StoppedBy,
 ) -> Result<bool, StoreError> {
     let stopped_at = sqlx::query_scalar(
         "UPDATE tasks SET soft_stop = ?1 AND (soft_stop OR state <> 'stopping'), state = 'stopping', \
-             stopped_at = COALESCE(stopped_at, ?2) WHERE id = ?3 RETURNING stopped_at",
+             stopped_at = COALESCE(stopped_at, ?2), hold = IIF(?4 AND state <> 'stopping', NULL, hold) \
+         WHERE id = ?3 RETURNING stopped_at",
     )
-    .bind(soft)
+    .bind(by == StoppedBy::Somebody { soft: true })
     .bind(now.0)
     .bind(id.0)
+    .bind(by != StoppedBy::Failures)
     .fetch_one(&mut *conn)
     .await
     .map(UtcMillis)

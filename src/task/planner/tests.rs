@@ -164,7 +164,7 @@ fn too_many_failures_pause_or_stop_a_task_at_their_bounds() {
             },
         )
     };
-    const TENTH: &str = r#"{"abort": [{"percent": 10, "min_results": 20}]}"#;
+    let tenth = r#"{"abort": [{"percent": 10, "min_results": 20}]}"#;
     for (results, moves) in [
         (results(9, 17, 2), vec![]),
         (results(9, 18, 2), vec![paused(2, 20)]),
@@ -173,18 +173,18 @@ fn too_many_failures_pause_or_stop_a_task_at_their_bounds() {
         (results(9, 200, 0), vec![]),
     ] {
         assert_eq!(
-            planned(&[with(TENTH, results.clone())], at(0)).moves,
+            planned(&[with(tenth, results.clone())], at(0)).moves,
             moves,
             "{results:?}"
         );
     }
-    const OTHER_REASON: &str = r#"{"abort": [{"count": 1, "reasons": ["slot_timed_out"]}]}"#;
+    let other_reason = r#"{"abort": [{"count": 1, "reasons": ["slot_timed_out"]}]}"#;
     assert_eq!(
-        planned(&[with(OTHER_REASON, results(9, 0, 5))], at(0)).moves,
+        planned(&[with(other_reason, results(9, 0, 5))], at(0)).moves,
         []
     );
-    const STOP: &str = r#"{"abort": [{"count": 3, "action": "stop"}]}"#;
-    let moves = planned(&[with(STOP, results(9, 0, 3))], at(0)).moves;
+    let stop = r#"{"abort": [{"count": 3, "action": "stop"}]}"#;
+    let moves = planned(&[with(stop, results(9, 0, 3))], at(0)).moves;
     assert!(matches!(
         &moves[..],
         [Move::Stop(
@@ -243,7 +243,7 @@ fn nothing_begins_outside_the_windows_of_its_zone() {
     assert_eq!(planned(&heads, at(0)).next, Some(at(3_600).utc));
     assert_eq!(started(&heads, at(3_600)), [(1, 0)]);
     assert_eq!(started(&heads, at(7_200)), []);
-    let to_kolkata = Duration::from_secs(19 * 3_600 + 1_800);
+    let to_kolkata = Duration::from_mins(19 * 60 + 30);
     assert_eq!(
         planned(&heads, at(7_200)).next,
         Some(at(0).utc + to_kolkata)

@@ -72,10 +72,10 @@ impl WindowFault {
     }
 }
 
-/// [`Windows`] as they are written.
+/// [`Windows`] as they are written. `Windows::try_from` says whether they can be had.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WindowsForm {
+pub struct WindowsForm {
     windows: Vec<WindowForm>,
     zone: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
