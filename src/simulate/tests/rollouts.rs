@@ -180,7 +180,7 @@ fn world(seed: u64) -> Scenario {
 
 #[test]
 fn seeds_of_tasks_with_rules_violate_nothing() {
-    let (mut held, mut stopped, mut expired) = (0_u64, 0_u64, 0_u64);
+    let (mut held, mut stopped) = (0_u64, 0_u64);
     for seed in 0..SEEDS {
         let scenario = world(seed);
         assert_eq!(
@@ -192,13 +192,9 @@ fn seeds_of_tasks_with_rules_violate_nothing() {
         assert_eq!(summary.violations, [], "seed {seed}, {:#?}", scenario.rules);
         held += summary.halts.held.values().sum::<u64>();
         stopped += summary.halts.stopped.values().sum::<u64>();
-        expired += summary.reasons.get("expired").copied().unwrap_or(0);
     }
     // they come to what is to be looked at
-    assert!(
-        held > 10 && stopped > 0 && expired > 0,
-        "{held} {stopped} {expired}"
-    );
+    assert!(held > 10 && stopped > 0, "{held} {stopped}");
 }
 
 #[test]
