@@ -9,7 +9,7 @@ use crate::{
     clock::SystemClock,
     config::{self, Config},
     ledger::RetryPolicy,
-    simulate::{Faults, FleetFile, Progress, Scenario, StoreKind, Summary, simulate},
+    simulate::{Faults, FleetFile, Progress, Scenario, StoreKind, Summary, simulate, task_file},
 };
 use report::Run;
 
@@ -42,6 +42,11 @@ pub struct SimulateArgs {
     /// What the fleet is like: docs/fleet.toml is an example
     #[arg(long, value_name = "FILE")]
     pub fleet: Option<PathBuf>,
+    /// How the task is run (phases, abort, rate, windows, not_after): docs/tasks/canary.toml is an example. The simulation
+    /// begins on Friday, 2027-01-15, at 08:00 UTC; the task starts when all devices have registered, 10 minutes later
+    /// where the fleet file says nothing else. A task that is held is resumed an hour later; an approval is taken as given
+    #[arg(long, value_name = "FILE")]
+    pub task: Option<PathBuf>,
     /// The server's settings
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -122,6 +127,8 @@ fn scenario(args: &SimulateArgs) -> Result<Scenario, String> {
         Some(path) => FleetFile::read(path)?,
         None => FleetFile::default(),
     };
+    let rules = args.task.as_deref();
+    let rules = rules.map(|path| task_file::read(path, &fleet));
     Ok(Scenario {
         config: Arc::new(config),
         fleet,
@@ -134,6 +141,7 @@ fn scenario(args: &SimulateArgs) -> Result<Scenario, String> {
             interval_s: args.retry_interval_s,
             ..RetryPolicy::default()
         },
+        rules: rules.transpose()?.unwrap_or_default(),
         store: args.store,
         ..Scenario::new(args.devices as usize, args.cells, args.seed)
     })

@@ -127,8 +127,6 @@ impl FleetFile {
         targets: &[pcp::Version],
     ) -> Result<FleetPlan, String> {
         let listening = self.listening();
-        let longest_sleep_s = (listening.iter().filter_map(|l| l.wake_every_s).max()).unwrap_or(0);
-        let start_within_s = self.start_within_s.unwrap_or(longest_sleep_s.max(600));
         let mut config = FleetConfig::new(devices, version(BEFORE)?);
         config.cells = cells;
         config.first_cell_id = FIRST_CELL;
@@ -144,7 +142,7 @@ impl FleetFile {
         .into();
         config.faults = self.characters(devices, seed, faults)?;
         config.timing = self.timing()?;
-        config.start_spread_ms = start_within_s * 1_000;
+        config.start_spread_ms = self.ready_ms();
         if let Some(lifetime_s) = self.lifetime_s {
             config.behaviour.lifetime_s = lifetime_s;
         }
@@ -171,8 +169,15 @@ impl FleetFile {
             .collect();
         Ok(FleetPlan {
             members,
-            ready_ms: start_within_s * 1_000,
+            ready_ms: self.ready_ms(),
         })
+    }
+
+    /// When all devices have registered, and their task starts, ms.
+    pub(super) fn ready_ms(&self) -> u64 {
+        let sleeps = self.listening().into_iter().filter_map(|l| l.wake_every_s);
+        let longest_sleep_s = sleeps.max().unwrap_or(0);
+        self.start_within_s.unwrap_or(longest_sleep_s.max(600)) * 1_000
     }
 
     fn coverage(&self) -> Vec<(CoverageClass, u32)> {

@@ -6,6 +6,7 @@ use crate::{
     engine::Seq,
     ledger::{ActiveUpgrade, Change, DeviceRecord},
     shard::Outgoing,
+    task::TaskHead,
 };
 
 /// Where tests reach into the driver, to break the core on purpose and see that it is noticed.
@@ -35,6 +36,9 @@ pub(super) trait Hooks {
 
     /// What the store gives back to a server that starts.
     fn restores(&mut self, _devices: &mut Vec<DeviceRecord>, _upgrades: &mut Vec<ActiveUpgrade>) {}
+
+    /// Where the tasks stand, on its way to the planner.
+    fn plans(&mut self, _heads: &mut Vec<TaskHead>) {}
 
     /// A datagram on its way to the outbox, with the change after which it may leave.
     fn sends(&mut self, _outgoing: &mut Outgoing, _after: &mut Seq) {}

@@ -26,6 +26,9 @@
 //!   behind it;
 //! * no device is given another lifetime before the store knows it, nor keeps it when its upgrade is over and it was heard;
 //! * nobody is kept awake for longer than is set, but for what the server cannot know of messages that were lost;
+//! * no attempt begins in a phase that has not begun, while its task is held, outside the task's windows, or (the first of an
+//!   upgrade) after its last time; in no minute more begin than the rate allows, while the server runs. A phase
+//!   follows another one only when that has come true, or the operator says so, and each device is in one phase;
 //! * no cell ends before it can have, by the slots that were held in it;
 //! * queues and tables stay bounded.
 //!
@@ -41,6 +44,7 @@ mod ends;
 mod goes_on;
 mod lifetimes;
 mod restart;
+mod rollout;
 mod sizes;
 mod slots;
 mod view;
@@ -104,6 +108,10 @@ pub(super) enum Rule {
     KeptAwake,
     Lifetime,
     Bound,
+    Phase,
+    Held,
+    Window,
+    Rate,
 }
 
 /// A device and its upgrade, as the checker knows them.
@@ -199,6 +207,8 @@ pub(super) struct Invariants {
     /// follows.
     entering: Option<(i64, u32)>,
     shards: Vec<Shard>,
+    /// How the tasks are run, and how far they are.
+    rollout: rollout::Rollout,
     /// When the running server was started.
     started_at: UtcMillis,
     /// Time that crashes took from the upgrades so far: while the server was down, and what they undid, ms.
@@ -252,6 +262,7 @@ impl Invariants {
             touched: BTreeSet::new(),
             entering: None,
             shards: (0..shards).map(|_| Shard::default()).collect(),
+            rollout: rollout::Rollout::default(),
             started_at: UtcMillis(i64::MIN),
             lost_ms: 0,
             last_end_ms: 0,

@@ -4,6 +4,7 @@
 mod faults;
 mod figures;
 mod fleet;
+mod halts;
 mod hooks;
 mod invariants;
 mod kept;
@@ -11,6 +12,7 @@ mod queue;
 mod scenario;
 mod store;
 mod summary;
+pub(crate) mod task_file;
 mod trace;
 mod world;
 
@@ -22,6 +24,7 @@ pub use store::StoreKind;
 
 pub(crate) use figures::Figures;
 pub(crate) use fleet::FleetFile;
+pub(crate) use halts::Halts;
 pub(crate) use invariants::Violation;
 pub(crate) use kept::StandbyCost;
 pub(crate) use scenario::Scenario;

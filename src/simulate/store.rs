@@ -6,7 +6,9 @@ use clap::ValueEnum;
 
 use crate::{
     clock::UtcMillis,
-    ledger::{ActiveUpgrade, Change, DeviceRecord, Learnt, PackageId, RetryPolicy, UpgradeId},
+    ledger::{
+        ActiveUpgrade, Change, DeviceRecord, Learnt, PackageId, RetryPolicy, TaskId, UpgradeId,
+    },
     store::{BatchId, CellChange, CommitReport, MemoryStore, UpgradeState, UpgradeToStop},
     task::{Due, Move, RulesUpdate, Source, TaskHead, TaskRules},
 };
@@ -154,6 +156,14 @@ impl Backend {
                 Ok(())
             }
             Self::Sqlite(store) => store.make_moves(moves, now),
+        }
+    }
+
+    /// Has a task go on that is held. Returns whether it was.
+    pub(super) fn resume(&mut self, task: TaskId, now: UtcMillis) -> Result<bool, Failed> {
+        match self {
+            Self::Memory(store) => Ok(store.resume(task)),
+            Self::Sqlite(store) => store.resume(task, now),
         }
     }
 

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{
     figures::Figures,
+    halts::Halts,
     invariants::{Ends, Invariants, Violation},
     kept::StandbyCost,
     store::Final,
@@ -31,6 +32,8 @@ pub(crate) struct Summary {
     pub(crate) figures: Figures,
     /// Segments that reached a device.
     pub(crate) segments: u64,
+    /// How often tasks were held or stopped by what became of their devices.
+    pub(crate) halts: Halts,
     pub(crate) crashes: u64,
     pub(crate) violations: Vec<Violation>,
     /// Those included that are not named.
@@ -66,6 +69,7 @@ impl Summary {
         surprises: BTreeMap<String, u64>,
         figures: Figures,
         kept_awake: StandbyCost,
+        halts: Halts,
         crashes: u64,
         start_ms: u64,
         trace_sha256: String,
@@ -104,6 +108,7 @@ impl Summary {
             cells,
             figures,
             segments: checker.segments(),
+            halts,
             crashes,
             violations: checker.violations().to_vec(),
             violations_total: checker.count(),

@@ -4,6 +4,7 @@ mod broken;
 mod closings;
 mod crowded;
 mod roaming;
+mod rollouts;
 mod same;
 mod scenarios;
 mod seeds;

@@ -13,6 +13,7 @@
 mod closings;
 mod committer;
 mod field;
+mod holds;
 mod messages;
 mod rollout;
 mod server;
@@ -25,12 +26,14 @@ use sim::radio::Conditions;
 use super::{
     faults::Mishaps,
     figures::Figures,
+    fleet::FleetFile,
+    halts::Halts,
     hooks::Hooks,
     invariants::{Invariants, Subject},
     kept::StandbyCost,
     queue::Queue,
     scenario::{Scenario, product_name},
-    store::{Backend, Order},
+    store::{Backend, Created, Order},
     summary::Summary,
     trace::Trace,
 };
@@ -52,6 +55,9 @@ const EPOCH_MS: u64 = 1_800_000_000_000;
 const AFTERWARDS_MS: u64 = 20 * 60 * 1_000;
 /// The limit of the wait for a slot does not run while a device sleeps: so much longer a task may take.
 const MOST_ASLEEP_MS: u64 = 90 * 86_400 * 1_000;
+/// Where tasks say how they are run: so long after the beginning of the last attempt nothing is expected any more, ms. A window
+/// is looked for no further away.
+const MOST_QUIET_MS: u64 = 400 * 86_400 * 1_000;
 /// Events between two looks at the progress.
 const LOOK_EVERY: u64 = 1 << 14;
 
@@ -90,6 +96,8 @@ enum Occurrence {
     StoreOutage,
     /// The operator gives a cell other rules.
     Rule,
+    /// The operator has the task of that number go on.
+    Resume(u32),
 }
 
 /// How far a simulation is.
@@ -132,9 +140,12 @@ pub(super) struct World<H> {
     trace: Trace,
     rng: ChaCha8Rng,
     figures: Figures,
+    halts: Halts,
+    /// Tasks say how they are run.
+    ruled: bool,
     /// When the task starts, ms.
     start_ms: u64,
-    /// When everything must be over, ms.
+    /// When everything must be over, ms; where tasks say how they are run, it may be later.
     end_ms: u64,
 }
 
@@ -148,6 +159,7 @@ impl<H: Hooks> World<H> {
         let mut store = Backend::open(scenario.store)?;
         let mut upgrades = vec![None; fleet.members.len()];
         let mut numbered = Vec::new();
+        let mut tasks = Vec::new();
         for (product, package) in packages.iter().enumerate() {
             let endpoints: Vec<&str> = (fleet.members.iter().skip(product))
                 .step_by(packages.len())
@@ -166,12 +178,17 @@ impl<H: Hooks> World<H> {
                 rules: &scenario.rules,
             })?;
             numbered.push((id, package.clone()));
-            for upgrade in created {
-                let device = super::invariants::device(&upgrade.endpoint);
-                if let Some(row) = device.and_then(|device| upgrades.get_mut(device)) {
-                    *row = Some(upgrade.upgrade);
+            let mut task = Vec::with_capacity(created.len());
+            for Created { upgrade, endpoint } in created {
+                if let Some(device) = super::invariants::device(&endpoint)
+                    && let Some(row) = upgrades.get_mut(device)
+                {
+                    *row = Some(upgrade);
+                    task.push((device, endpoint));
                 }
             }
+            task.sort_unstable_by(|(_, a), (_, b)| a.cmp(b));
+            tasks.push(task);
         }
         let mut subjects = Vec::with_capacity(fleet.members.len());
         for ((device, member), upgrade) in fleet.members.iter().enumerate().zip(upgrades) {
@@ -191,7 +208,7 @@ impl<H: Hooks> World<H> {
             0 => SHARDS,
             shards => shards,
         };
-        let checker = Invariants::new(
+        let mut checker = Invariants::new(
             scenario.config.clone(),
             scenario.retry,
             packages.clone(),
@@ -200,6 +217,7 @@ impl<H: Hooks> World<H> {
             scenario.cells,
             shards,
         );
+        checker.run_by(&scenario.rules, &tasks);
         let attempts = u64::from(scenario.retry.attempts) + 1;
         let attempt_ms = u64::try_from(checker.longest_attempt_ms()).unwrap_or(0)
             + u64::from(scenario.retry.interval_s) * 1_000;
@@ -240,6 +258,8 @@ impl<H: Hooks> World<H> {
             trace: Trace::start(),
             rng,
             figures: Figures::default(),
+            halts: Halts::default(),
+            ruled: !scenario.rules.is_empty(),
             start_ms: fleet.ready_ms,
             end_ms: fleet.ready_ms + attempts * attempt_ms + asleep_ms + AFTERWARDS_MS,
         };
@@ -256,7 +276,7 @@ impl<H: Hooks> World<H> {
         let mut over_at = u64::MAX;
         let mut at_once = 0;
         while let Some(next_ms) = self.next_ms().filter(|at| *at <= over_at) {
-            if next_ms > self.end_ms {
+            if next_ms > self.gives_up_ms() {
                 break;
             }
             at_once = if next_ms == self.now_ms {
@@ -281,6 +301,16 @@ impl<H: Hooks> World<H> {
         }
         progress(&self.progress());
         self.sum_up()
+    }
+
+    /// When everything must be over, ms.
+    fn gives_up_ms(&self) -> u64 {
+        if self.ruled {
+            self.end_ms
+                .max(self.checker.last_begun_ms() + MOST_QUIET_MS)
+        } else {
+            self.end_ms
+        }
     }
 
     fn next_ms(&self) -> Option<u64> {
@@ -328,6 +358,7 @@ impl<H: Hooks> World<H> {
             Some(Occurrence::Restart) => self.restart()?,
             Some(Occurrence::StoreOutage) => self.store_outage(),
             Some(Occurrence::Rule) => self.other_rule()?,
+            Some(Occurrence::Resume(task)) => self.resume(task)?,
         }
         self.datagram = datagram;
         Ok(())
@@ -403,6 +434,7 @@ impl<H: Hooks> World<H> {
             surprises,
             self.figures,
             kept_awake,
+            self.halts,
             self.crashes,
             self.start_ms,
             trace,
@@ -439,6 +471,11 @@ fn millis(span: Duration) -> u64 {
 
 fn utc(ms: u64) -> UtcMillis {
     UtcMillis(i64::try_from(EPOCH_MS + ms).unwrap_or(i64::MAX))
+}
+
+/// When the tasks of this fleet start.
+pub(super) fn start_of(fleet: &FleetFile) -> UtcMillis {
+    utc(fleet.ready_ms())
 }
 
 /// A device's address: which device it is, and which of its addresses.

@@ -17,8 +17,8 @@ use crate::{
         Standby, StopReason, TaskId, TaskState, UpgradeId, UpgradeOrder,
     },
     task::{
-        CellRules, Deal, Due, Hold, Lot, LotHead, Move, Results, RulesError, RulesUpdate, Source,
-        TaskHead, TaskRules,
+        CellRules, Deal, Due, Hold, HoldReason, Lot, LotHead, Move, Results, RulesError,
+        RulesUpdate, Source, TaskHead, TaskRules,
     },
 };
 
@@ -56,6 +56,8 @@ struct Task {
     retry: RetryPolicy,
     rules: Arc<TaskRules>,
     hold: Option<Hold>,
+    /// What had come of it when it was resumed last.
+    resumed_with: Results,
     expired: bool,
     phase: u32,
     lots: Vec<Lot>,
@@ -156,6 +158,7 @@ impl MemoryStore {
             retry,
             rules: Arc::new(rules.clone()),
             hold: None,
+            resumed_with: Results::default(),
             expired: false,
             phase: 0,
             lots: deal.lots().to_vec(),
@@ -381,7 +384,7 @@ impl MemoryStore {
                     true => Vec::new(),
                     false => task.results.clone(),
                 },
-                resumed_with: Results::default(),
+                resumed_with: task.resumed_with.clone(),
                 lots: (task.lots.iter())
                     .filter(|lot| lot.phase <= task.phase)
                     .map(|lot| LotHead {
@@ -431,6 +434,25 @@ impl MemoryStore {
                 }
             }
         }
+    }
+
+    /// Has a task go on that is held: after a phase, with the next one. See [`super::TaskChange::Resume`]. Returns whether it was held.
+    pub fn resume(&mut self, task: TaskId) -> bool {
+        let Some(task) = self.task(task).filter(|task| task.state.may_begin()) else {
+            return false;
+        };
+        let phases = match task.hold.as_ref().map(|hold| &hold.why) {
+            None | Some(HoldReason::Approval) => return false,
+            Some(HoldReason::PhaseDone { .. } | HoldReason::PhaseFailed { .. }) => 1,
+            Some(HoldReason::Paused { .. } | HoldReason::Failures { .. }) => 0,
+        };
+        task.hold = None;
+        task.phase += phases;
+        task.resumed_with = Results::default();
+        for phase in &task.results {
+            task.resumed_with.add(phase);
+        }
+        true
     }
 
     /// Ends what waits in a task, of these attempts.

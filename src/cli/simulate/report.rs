@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::Serialize;
 
-use crate::simulate::{CellLine, Figures, StandbyCost, Summary, Violation};
+use crate::simulate::{CellLine, Figures, Halts, StandbyCost, Summary, Violation};
+
+/// Times that the text names at which the task was held or stopped: the first ones.
+const NAMED_HALTS: usize = 10;
 
 /// What was run, and how long it took in fact.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +36,7 @@ pub(super) struct Line<'a> {
     figures: Figures,
     segments: u64,
     keep_awake: StandbyCost,
+    halts: &'a Halts,
     crashes: u64,
     slowest_cells: Vec<&'a CellLine>,
     violations_total: usize,
@@ -59,6 +63,7 @@ impl Run {
             figures: summary.figures,
             segments: summary.segments,
             keep_awake: summary.kept_awake,
+            halts: &summary.halts,
             crashes: summary.crashes,
             slowest_cells: summary.slowest(),
             violations_total: summary.violations_total,
@@ -107,6 +112,42 @@ impl Text<'_> {
         Ok(())
     }
 
+    /// How often the task was held or stopped, and why.
+    fn halts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let halts = &self.summary.halts;
+        if halts.total() == 0 {
+            return Ok(());
+        }
+        writeln!(f)?;
+        let counted = |counts: &BTreeMap<&str, u64>| {
+            let counts = (counts.iter())
+                .map(|(code, count)| format!("{count} × {}", code.replace('_', " ")));
+            counts.collect::<Vec<_>>().join(", ")
+        };
+        if !halts.held.is_empty() {
+            let held = counted(&halts.held);
+            writeln!(f, "Held, and resumed an hour later: {held}")?;
+        }
+        if !halts.stopped.is_empty() {
+            writeln!(f, "Stopped: {}", counted(&halts.stopped))?;
+        }
+        for halt in halts.first.iter().take(NAMED_HALTS) {
+            let what = if halt.stopped { "stopped" } else { "held" };
+            writeln!(
+                f,
+                "  task {} {what} after {}: {}",
+                halt.task,
+                span(halt.at_seconds),
+                halt.reason()
+            )?;
+        }
+        let more = halts.total() - halts.total().min(NAMED_HALTS as u64);
+        if more > 0 {
+            writeln!(f, "  and {more} times more")?;
+        }
+        Ok(())
+    }
+
     fn slowest_cells(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let summary = self.summary;
         writeln!(f, "\nThe cells that took longest:")?;
@@ -134,9 +175,13 @@ impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { summary, run } = self;
         let count = |state| summary.outcomes.get(state).copied().unwrap_or(0);
+        let cancelled = match count("cancelled") {
+            0 => String::new(),
+            count => format!(", {count} cancelled"),
+        };
         writeln!(
             f,
-            "{} devices in {} cells: {} upgraded, {} failed, in {} (simulated in {:.1} s, seed {})",
+            "{} devices in {} cells: {} upgraded, {} failed{cancelled}, in {} (simulated in {:.1} s, seed {})",
             run.devices,
             run.cells,
             count("succeeded"),
@@ -166,6 +211,7 @@ impl fmt::Display for Text<'_> {
             summary.ends.retries
         )?;
         self.admission(f)?;
+        self.halts(f)?;
         if summary.crashes > 0 {
             writeln!(f, "The server crashed {} times.", summary.crashes)?;
         }

@@ -92,9 +92,12 @@ impl Invariants {
         let Some(device) = self.device_of(*upgrade) else {
             return;
         };
+        // The store gives a task that is stopped no further attempts.
+        let stopped = self.rollout.is_stopped(self.subjects[device].package);
+        let follows = retry_at.filter(|_| !stopped);
         let subject = &mut self.subjects[device];
         let before = subject.committed;
-        subject.committed.end(*attempt, *retry_at);
+        subject.committed.end(*attempt, follows);
         subject.outcome = Some(outcome.clone());
         let emitted = subject.ended_as;
         if emitted != Some(outcome.state()) {
@@ -115,10 +118,13 @@ impl Invariants {
             self.violated(now_ms, Rule::OneOutcome, || {
                 format!("{}: attempt {attempt} has a second outcome", upgrade.0)
             });
-        } else if retry_at.is_none() {
+        } else if follows.is_none() {
             self.open = self.open.saturating_sub(1);
             self.last_end_ms = now_ms;
-            self.subjects[device].over_ms = Some(now_ms);
+            let subject = &mut self.subjects[device];
+            subject.over_ms = Some(now_ms);
+            let package = subject.package;
+            self.rollout.over(package, device, outcome);
         }
     }
 }

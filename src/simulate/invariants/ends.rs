@@ -69,6 +69,9 @@ impl Invariants {
                 )
             });
         }
+        if before.stage.is_none() {
+            self.attempt_begins(now_ms, now, device, attempt);
+        }
         self.limits_kept(now_ms, now, device, attempt, &before, change);
 
         let (had, has) = (before.slot_in(), self.subjects[device].emitted.slot_in());

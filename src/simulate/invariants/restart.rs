@@ -7,6 +7,7 @@ impl Invariants {
     pub(in super::super) fn crashed(&mut self, undone_ms: u64) {
         self.lost_ms += i64::try_from(undone_ms).unwrap_or(0);
         self.new_locations.clear();
+        self.rollout.crashed();
         for shard in &mut self.shards {
             *shard = super::Shard::default();
         }

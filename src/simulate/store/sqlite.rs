@@ -10,9 +10,9 @@ use crate::{
         ActiveUpgrade, AttributesChange, Change, DeviceRecord, Learnt, PackageId, TaskId, UpgradeId,
     },
     store::{
-        Agenda as _, BatchId, Catalog as _, CellChange, CellUpdate, Cells as _, CommitReport,
-        Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage, NewTask, Selection,
-        SqliteStore, UpgradeToStop,
+        Agenda as _, BatchId, Catalog as _, CellChange, CellUpdate, Cells as _, ChangeTaskError,
+        CommitReport, Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage, NewTask,
+        Selection, SqliteStore, TaskChange, UpgradeToStop,
     },
     task::{Due, Move, RulesUpdate, Source, TaskHead},
 };
@@ -199,6 +199,16 @@ impl SqliteBackend {
         self.runtime
             .block_on(self.store.make_moves(moves, now))
             .map_err(text)
+    }
+
+    pub(super) fn resume(&mut self, task: TaskId, now: UtcMillis) -> Result<bool, Failed> {
+        let resumes = self.store.change_task(task, &TaskChange::Resume, now);
+        match self.runtime.block_on(resumes) {
+            Ok(_) => Ok(true),
+            // it has ended meanwhile
+            Err(ChangeTaskError::Ended { .. } | ChangeTaskError::NotHeld(_)) => Ok(false),
+            Err(error) => Err(text(error)),
+        }
     }
 
     pub(super) fn upgrades_to_stop(&self, limit: u32) -> Result<Vec<UpgradeToStop>, Failed> {

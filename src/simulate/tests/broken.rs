@@ -2,6 +2,7 @@
 
 mod liars;
 mod restart;
+mod rollout;
 
 use std::{sync::Arc, time::Duration};
 

@@ -90,10 +90,18 @@ impl<H: Hooks> World<H> {
             Query::DeviceChanges { .. } => Reply::Devices(Vec::new()),
             Query::ToStop(limit) => Reply::ToStop(self.store.upgrades_to_stop(*limit)?),
             Query::ForgetRemoved(_) => Reply::Done,
-            Query::Heads(now) => Reply::Heads(self.store.task_heads(*now)?),
+            Query::Heads(now) => {
+                let mut heads = self.store.task_heads(*now)?;
+                for head in &heads {
+                    self.checker.counts_each_once(self.now_ms, head);
+                }
+                self.hooks.plans(&mut heads);
+                Reply::Heads(heads)
+            }
             Query::Move(moves) => {
                 let now = self.now().utc;
                 self.store.make_moves(moves, now)?;
+                self.moved(moves)?;
                 Reply::Done
             }
             Query::Due {

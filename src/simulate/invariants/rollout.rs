@@ -1,0 +1,286 @@
+//! How tasks are run: phases, thresholds, rates and windows.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::{Invariants, Rule, SLACK_MS};
+use crate::{
+    clock::UtcMillis,
+    ledger::{Outcome, TaskId, UpgradeId},
+    task::{Draw, Move, TaskHead, TaskRules},
+};
+
+/// In which a task begins no more upgrades than its rate says: a minute, but for the time that a command is on its way, ms.
+const MINUTE_MS: i64 = 60_000 - SLACK_MS;
+
+/// The tasks, in the order of their numbers, and how they are run.
+#[derive(Debug, Default)]
+pub(super) struct Rollout {
+    rules: Arc<TaskRules>,
+    tasks: Vec<Task>,
+    /// The phase of each device, from 0; nothing where tasks are run without rules.
+    phases: Vec<u32>,
+    /// When an attempt began last, ms.
+    last_begun_ms: u64,
+}
+
+/// A task.
+#[derive(Debug)]
+struct Task {
+    /// The phase that runs, from 0.
+    phase: u32,
+    held: bool,
+    stopped: bool,
+    counts: Vec<Count>,
+    /// When upgrades began within the last minute, while this server ran, ms.
+    begun: VecDeque<i64>,
+}
+
+/// Devices of a phase.
+#[derive(Debug, Clone, Copy, Default)]
+struct Count {
+    devices: u64,
+    succeeded: u64,
+    failed: u64,
+    cancelled: u64,
+}
+
+impl Count {
+    /// Whether the next phase may begin. `rules` are those of this one.
+    fn has_come_true(self, rules: &TaskRules, phase: u32) -> bool {
+        let rule = rules.phase(phase);
+        let results = self.succeeded + self.failed;
+        let all = self.devices - self.cancelled;
+        let wanted = rule.min_results.map_or(all, |wanted| wanted.min(all));
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "devices are far fewer than 2^53"
+        )]
+        let share = self.succeeded as f64 / results.max(1) as f64;
+        let needed = rule.success_percent.unwrap_or(100.0) / 100.0;
+        results >= wanted && (results == 0 || share >= needed - 1e-9)
+    }
+}
+
+impl Rollout {
+    /// Tasks of these devices: each device's number with its name, in the order of the names.
+    fn new(rules: &TaskRules, devices: usize, tasks: &[Vec<(usize, String)>]) -> Self {
+        let mut phases = vec![0; devices];
+        let tasks = (1..).zip(tasks).map(|(number, members)| {
+            let mut draw = Draw::new(rules, members.len() as u64, number);
+            let mut counts = vec![Count::default(); rules.phase_count()];
+            for (device, endpoint) in members {
+                let phase = draw.phase(endpoint);
+                counts[phase as usize].devices += 1;
+                if let Some(row) = phases.get_mut(*device) {
+                    *row = phase;
+                }
+            }
+            Task {
+                phase: 0,
+                held: false,
+                stopped: false,
+                counts,
+                begun: VecDeque::new(),
+            }
+        });
+        let tasks = tasks.collect();
+        Self {
+            rules: Arc::new(rules.clone()),
+            tasks,
+            phases,
+            last_begun_ms: 0,
+        }
+    }
+
+    fn task(&mut self, task: TaskId) -> Option<&mut Task> {
+        self.tasks.get_mut(row_of(task)?)
+    }
+
+    /// Whether a device's task is stopped: then no further attempt follows a failure.
+    pub(super) fn is_stopped(&self, task: usize) -> bool {
+        self.tasks.get(task).is_some_and(|task| task.stopped)
+    }
+
+    /// An upgrade has its outcome.
+    pub(super) fn over(&mut self, task: usize, device: usize, outcome: &Outcome) {
+        let phase = self.phases.get(device).copied().unwrap_or(0);
+        let Some(task) = self.tasks.get_mut(task) else {
+            return;
+        };
+        if let Some(count) = task.counts.get_mut(phase as usize) {
+            match outcome {
+                Outcome::Succeeded(_) => count.succeeded += 1,
+                Outcome::Failed(_) => count.failed += 1,
+                Outcome::Cancelled(_) => count.cancelled += 1,
+            }
+        }
+    }
+
+    /// What was begun by a server that is gone counts no more: the pace of a task begins anew with the server.
+    pub(super) fn crashed(&mut self) {
+        for task in &mut self.tasks {
+            task.begun.clear();
+        }
+    }
+}
+
+impl Invariants {
+    /// The tasks are run so. Each has these devices: their numbers with their names, in the order of the names.
+    pub(in super::super) fn run_by(&mut self, rules: &TaskRules, tasks: &[Vec<(usize, String)>]) {
+        if !rules.is_empty() {
+            self.rollout = Rollout::new(rules, self.subjects.len(), tasks);
+        }
+    }
+
+    /// When an attempt began last that belongs to a task with rules, ms.
+    pub(in super::super) const fn last_begun_ms(&self) -> u64 {
+        self.rollout.last_begun_ms
+    }
+
+    /// An attempt begins: in a phase that has begun, while its task is not held, within a window, and no faster than the
+    /// rate says.
+    pub(super) fn attempt_begins(
+        &mut self,
+        now_ms: u64,
+        now: UtcMillis,
+        device: usize,
+        attempt: u32,
+    ) {
+        let Some(phase) = self.rollout.phases.get(device).copied() else {
+            return;
+        };
+        let subject = &self.subjects[device];
+        let (upgrade, package) = (subject.upgrade.0, subject.package);
+        let rules = Arc::clone(&self.rollout.rules);
+        self.rollout.last_begun_ms = now_ms;
+        let Some(task) = self.rollout.tasks.get_mut(package) else {
+            return;
+        };
+        let (running, held) = (task.phase, task.held);
+        while (task.begun.front()).is_some_and(|at| *at <= now.0 - MINUTE_MS) {
+            task.begun.pop_front();
+        }
+        task.begun.push_back(now.0);
+        let begun = task.begun.len();
+        let succeeded = task.counts.iter().map(|count| count.succeeded).sum();
+        if phase > running {
+            self.violated(now_ms, Rule::Phase, || {
+                format!("{upgrade}: begins in phase {phase}, and phase {running} runs")
+            });
+        }
+        if held {
+            self.violated(now_ms, Rule::Held, || {
+                format!("{upgrade}: begins while its task is held")
+            });
+        }
+        let within = |at| rules.window(None, at).is_open();
+        if !within(now) && !within(UtcMillis(now.0 - SLACK_MS)) {
+            self.violated(now_ms, Rule::Window, || {
+                format!("{upgrade}: begins at {now}, outside the windows of its task")
+            });
+        }
+        let last = rules
+            .not_after
+            .filter(|last| attempt == 1 && now.0 > last.0 + SLACK_MS);
+        if let Some(last) = last {
+            self.violated(now_ms, Rule::Window, || {
+                format!("{upgrade}: begins at {now}, and may not after {last}")
+            });
+        }
+        let most = rules.rate.map(|rate| rate.after(succeeded));
+        if let Some(most) = most.filter(|most| begun > *most as usize) {
+            self.violated(now_ms, Rule::Rate, || {
+                format!("{upgrade}: begins as one of {begun} within a minute; {most} are allowed")
+            });
+        }
+    }
+
+    /// The store has moved a task on.
+    pub(in super::super) fn moved(&mut self, now_ms: u64, step: &Move) {
+        let rules = Arc::clone(&self.rollout.rules);
+        match step {
+            Move::NextPhase { task, from } => {
+                let number = task.0;
+                let Some(task) = self.rollout.task(*task) else {
+                    return;
+                };
+                task.phase += 1;
+                let count = task.counts.get(*from as usize).copied();
+                let count = count.unwrap_or_default();
+                if !count.has_come_true(&rules, *from) {
+                    self.violated(now_ms, Rule::Phase, || {
+                        format!(
+                            "task {number}: the phase after {from} begins, of which came {count:?}"
+                        )
+                    });
+                }
+            }
+            Move::Hold(task, _) => {
+                if let Some(task) = self.rollout.task(*task) {
+                    task.held = true;
+                }
+            }
+            Move::Stop(task, _) => {
+                if let Some(task) = self.rollout.task(*task) {
+                    task.stopped = true;
+                }
+            }
+            Move::Begin(_) | Move::Expire(_) => {}
+        }
+    }
+
+    /// A task goes on that was held, so many phases further.
+    pub(in super::super) fn resumed(&mut self, task: TaskId, phases: u32) {
+        if let Some(task) = self.rollout.task(task) {
+            task.held = false;
+            task.phase += phases;
+        }
+    }
+
+    /// An upgrade is cancelled in the store that waited for an attempt. Others have ended before, and stay what they are.
+    pub(in super::super) fn cancelled(
+        &mut self,
+        now_ms: u64,
+        upgrade: UpgradeId,
+        outcome: &Outcome,
+    ) {
+        let Some(device) = self.device_of(upgrade) else {
+            return;
+        };
+        let subject = &mut self.subjects[device];
+        if subject.committed.over {
+            return;
+        }
+        subject.committed.over = true;
+        subject.emitted.over = true;
+        subject.outcome = Some(outcome.clone());
+        subject.over_ms = Some(now_ms);
+        let package = subject.package;
+        self.open = self.open.saturating_sub(1);
+        self.last_end_ms = now_ms;
+        self.rollout.over(package, device, outcome);
+    }
+
+    /// The store counts each device of a task once: in the phase that it was drawn for.
+    pub(in super::super) fn counts_each_once(&mut self, now_ms: u64, head: &TaskHead) {
+        let number = head.task.0;
+        let Some(task) = self.rollout.task(head.task) else {
+            return;
+        };
+        let wrong = (0_u32..).zip(&task.counts).find_map(|(phase, count)| {
+            let results = head.results.get(phase as usize);
+            let told = results.map_or(0, |it| it.waiting + it.running + it.succeeded + it.failed());
+            let expected = count.devices - count.cancelled;
+            (told != expected).then_some((phase, told, expected))
+        });
+        if let Some((phase, told, expected)) = wrong {
+            self.violated(now_ms, Rule::Phase, || {
+                format!("task {number}: {told} devices are counted in phase {phase}, {expected} are in it")
+            });
+        }
+    }
+}
+
+fn row_of(task: TaskId) -> Option<usize> {
+    usize::try_from(task.0.checked_sub(1)?).ok()
+}

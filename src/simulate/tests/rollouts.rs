@@ -1,0 +1,218 @@
+//! Tasks that say how they are run: phases, thresholds of failures, rates, windows.
+
+use std::time::Duration;
+
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
+
+use super::{Scenario, run, succeeded};
+use crate::{
+    ledger::RetryPolicy,
+    simulate::{Faults, StoreKind, fleet::FleetFile},
+    task::TaskRules,
+};
+
+/// Seeds of [`world`].
+const SEEDS: u64 = 40;
+
+pub(super) fn rules(toml: &str) -> TaskRules {
+    toml::from_str(toml).unwrap()
+}
+
+/// Thirty devices that listen all the time; so many percent of them refuse the new version.
+fn run_by(toml: &str, refuse_percent: u32) -> Scenario {
+    let fleet = format!(
+        "start_within_s = 60\n[[listening]]\nshare = 1\n\
+         [characters]\n\"refuse-notification=0x04\" = {refuse_percent}\n"
+    );
+    Scenario {
+        package_bytes: 2_000,
+        fleet: FleetFile::parse(&fleet).unwrap(),
+        rules: rules(toml),
+        retry: RetryPolicy::default(),
+        ..Scenario::new(30, 1, 3)
+    }
+}
+
+#[test]
+fn a_phase_that_somebody_looks_at_is_resumed_an_hour_later() {
+    let summary = run(&run_by(
+        "[[phases]]\ncount = 5\nthen = \"wait\"\n[[phases]]\n",
+        0,
+    ));
+    assert_eq!(summary.violations, []);
+    assert_eq!(succeeded(&summary), 30);
+    assert_eq!(summary.halts.held["phase_done"], 1);
+    let held = &summary.halts.first[0];
+    assert_eq!(
+        held.reason(),
+        "phases[0] had come true, and somebody was to have a look"
+    );
+    let took_s = summary.took_ms / 1_000;
+    assert!(
+        (held.at_seconds + 3_600..held.at_seconds + 7_200).contains(&took_s),
+        "held after {} s of {took_s} s",
+        held.at_seconds
+    );
+}
+
+#[test]
+fn too_many_failures_hold_a_task_as_often_as_they_come() {
+    let summary = run(&run_by(
+        "[[phases]]\ncount = 10\n[[phases]]\n[[abort]]\ncount = 5\n[rate]\nper_minute = 1\n",
+        50,
+    ));
+    assert_eq!(summary.violations, []);
+    assert_eq!(summary.outcomes["failed"], 15);
+    let held = &summary.halts.held;
+    assert_eq!(held["phase_failed"], 1, "{held:?}");
+    assert!((2..=3).contains(&held["failures"]), "{held:?}");
+}
+
+#[test]
+fn a_threshold_stops_a_task() {
+    let summary = run(&run_by(
+        "[[abort]]\ncount = 3\naction = \"stop\"\n[rate]\nper_minute = 1\n",
+        100,
+    ));
+    assert_eq!(summary.violations, []);
+    assert_eq!(summary.halts.stopped["failures"], 1);
+    assert!(summary.outcomes["cancelled"] > 20, "{:?}", summary.outcomes);
+    assert_eq!(
+        summary.reasons["task_stopped"],
+        summary.outcomes["cancelled"]
+    );
+}
+
+#[test]
+fn what_has_not_begun_in_time_expires() {
+    // ten minutes for ten of them
+    let summary = run(&run_by(
+        "not_after = \"2027-01-15T08:11:00Z\"\n[rate]\nper_minute = 1\n",
+        0,
+    ));
+    assert_eq!(summary.violations, []);
+    assert_eq!(succeeded(&summary), 10);
+    assert_eq!(summary.reasons["expired"], 20);
+}
+
+#[test]
+fn nothing_begins_before_a_window_opens() {
+    let summary = run(&run_by(
+        "[windows]\nzone = \"Europe/Berlin\"\nwindows = [{ from = \"22:00\", to = \"05:00\" }]\n",
+        0,
+    ));
+    assert_eq!(summary.violations, []);
+    assert_eq!(succeeded(&summary), 30);
+    // from 08:01 to 21:00 UTC
+    let closed_ms = (12 * 60 + 59) * 60_000;
+    assert!(
+        (closed_ms..closed_ms + 3_600_000).contains(&summary.took_ms),
+        "{}",
+        summary.took_ms
+    );
+}
+
+/// A world that follows from one number: how its tasks are run, its size, its weather.
+fn world(seed: u64) -> Scenario {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut below = |bound: u32| rng.next_u32() % bound;
+    let mut toml = String::new();
+    if below(4) == 0 {
+        let (hour, minute) = (8 + below(12), below(60));
+        toml += &format!("not_after = \"2027-01-15T{hour:02}:{minute:02}:30Z\"\n");
+    }
+    for _ in 0..below(4) {
+        let size = match below(2) {
+            0 => format!("count = {}", 1 + below(8)),
+            _ => format!("percent = {}", 5 + below(25)),
+        };
+        let wanted = ["", "min_results = 1\n", "min_results = 3\n"][below(3) as usize];
+        let then = ["next", "next", "wait"][below(3) as usize];
+        let success = below(101);
+        toml += &format!(
+            "[[phases]]\n{size}\nsuccess_percent = {success}\n{wanted}then = \"{then}\"\n"
+        );
+    }
+    for _ in 0..below(3) {
+        let when = match below(2) {
+            0 => format!("count = {}", 1 + below(6)),
+            _ => format!("percent = {}", 10 + below(60)),
+        };
+        let (min, action) = (1 + below(5), ["pause", "pause", "stop"][below(3) as usize]);
+        toml += &format!("[[abort]]\n{when}\nmin_results = {min}\naction = \"{action}\"\n");
+    }
+    if below(2) == 0 {
+        let per_minute = [1, 2, 7, 600][below(4) as usize];
+        let grows = ["", "factor = 2.0\neach = 3\nmost_per_minute = 1000\n"][below(2) as usize];
+        toml += &format!("[rate]\nper_minute = {per_minute}\n{grows}");
+    }
+    if below(3) == 0 {
+        // closed from some minutes after the start on: each look at a closed window costs time
+        let (to, from) = (6 + below(10), 20 + below(40));
+        toml += &format!(
+            "[windows]\nzone = \"UTC\"\nwindows = [{{ from = \"08:{from:02}\", to = \"08:{to:02}\" }}]\n"
+        );
+    }
+    let refuse = [0, 10, 40][below(3) as usize];
+    let faults = [Faults::None, Faults::Default, Faults::Harsh][below(3) as usize];
+    let characters = match faults {
+        Faults::None => format!("[characters]\n\"refuse-notification=0x04\" = {refuse}\n"),
+        Faults::Default | Faults::Harsh => String::new(),
+    };
+    Scenario {
+        fleet: FleetFile::parse(&format!("start_within_s = 300\n{characters}")).unwrap(),
+        package_bytes: 100 + below(3_000) as usize,
+        products: 1 + below(2) as usize,
+        faults,
+        crash_every: [None, None, Some(60), Some(900)][below(4) as usize].map(Duration::from_secs),
+        retry: RetryPolicy {
+            attempts: below(3),
+            interval_s: 30 + below(300),
+            ..RetryPolicy::default()
+        },
+        rules: rules(&toml),
+        ..Scenario::new(5 + below(35) as usize, 1 + below(4), seed)
+    }
+}
+
+#[test]
+fn seeds_of_tasks_with_rules_violate_nothing() {
+    let (mut held, mut stopped) = (0_u64, 0_u64);
+    for seed in 0..SEEDS {
+        let scenario = world(seed);
+        assert_eq!(
+            scenario.rules.check(crate::clock::UtcMillis(0)),
+            [],
+            "seed {seed}"
+        );
+        let summary = run(&scenario);
+        assert_eq!(summary.violations, [], "seed {seed}, {:#?}", scenario.rules);
+        held += summary.halts.held.values().sum::<u64>();
+        stopped += summary.halts.stopped.values().sum::<u64>();
+    }
+    // they come to what is to be looked at
+    assert!(held > 10 && stopped > 0, "{held} {stopped}");
+}
+
+#[test]
+fn the_table_in_memory_runs_tasks_as_the_database_does() {
+    let memory = Scenario {
+        crash_every: Some(Duration::from_mins(15)),
+        ..run_by(
+            "[[phases]]\ncount = 5\nthen = \"wait\"\n[[phases]]\n[[abort]]\ncount = 4\n[rate]\nper_minute = 10\n",
+            30,
+        )
+    };
+    let sqlite = Scenario {
+        store: StoreKind::Sqlite,
+        ..memory.clone()
+    };
+    let (memory, sqlite) = (run(&memory), run(&sqlite));
+    assert_eq!(sqlite.violations, []);
+    assert_eq!(memory.trace_sha256, sqlite.trace_sha256);
+    assert_eq!(memory.reasons, sqlite.reasons);
+    assert!(sqlite.halts.total() > 0);
+}
