@@ -305,7 +305,9 @@ impl Engine {
             probing: stage != Some(Stage::WaitingForSlot)
                 || device.link.is_pending(|tag| *tag == Tag::Ping),
             awake_until: heard_at.map_or(Instant::ZERO, |at| at + window),
-            nods_at: heard_at.map_or(Instant::ZERO, |at| at + listening.ping_after()),
+            nods_at: heard_at.map_or(Instant::ZERO, |at| {
+                at + listening.ping_after(device.id.number())
+            }),
             spare: (device.session.as_ref()).map_or(Duration::ZERO, |session| {
                 session.kept.spare(&self.config.admission)
             }),

@@ -97,6 +97,8 @@ impl Listening {
     const SHORTEST: Duration = Duration::from_secs(3);
     /// The first silences that are tried.
     const CAUTIOUS: Duration = Duration::from_secs(15);
+    /// Of so many devices one tries longer times, once some have been too long.
+    const ONE_IN: u64 = 16;
     /// The first longer time is tried after so many answers.
     const FIRST_TRIAL: u32 = 64;
     /// What is written down of a longer silence is not believed.
@@ -127,14 +129,21 @@ impl Listening {
         self.assumed.max(self.answered)
     }
 
-    /// The silence after which a device that is to stay awake is sent something: short enough for a repeat of it.
-    pub fn ping_after(&self) -> Duration {
-        // Nothing longer is tried than what is half sure: a device that falls asleep is lost for hours.
+    /// The silence after which a device that is to stay awake is sent something: short enough for a repeat of it. Some devices
+    /// try longer ones, by a number of their own: that one was too long shows minutes later, and those who had it are asleep
+    /// for hours.
+    pub fn ping_after(&self, number: u64) -> Duration {
+        // Nothing longer is tried than what is half sure.
         let most = match self.silent {
             Some(_) => self.window() * 2 / 3,
             None => self.window() / 2,
         };
-        (self.answered * 5 / 4).max(Self::CAUTIOUS).min(most)
+        let longer = (self.answered * 5 / 4).max(Self::CAUTIOUS).min(most);
+        if self.silent.is_none() || number.is_multiple_of(Self::ONE_IN) {
+            longer
+        } else {
+            longer.min((self.answered * 3 / 4).max(Self::CAUTIOUS))
+        }
     }
 
     /// Goes on with what was written down, as far as it can be.
@@ -196,7 +205,7 @@ mod tests {
     /// Devices that listen for `window`, asked again and again as it is found out.
     fn learn(listening: &mut Listening, window: Duration, times: u32) {
         for _ in 0..times {
-            let silence = listening.ping_after();
+            let silence = listening.ping_after(0);
             if silence < window {
                 listening.answered_after(silence);
             } else {
@@ -209,7 +218,7 @@ mod tests {
     fn what_was_assumed_holds_until_devices_show_otherwise() {
         let mut listening = Listening::assumed(s(93));
         assert_eq!(listening.window(), s(93));
-        assert_eq!(listening.ping_after(), s(15));
+        assert_eq!(listening.ping_after(0), s(15));
         listening.silent_after(s(80));
         listening.silent_after(s(70));
         assert_eq!(listening.window(), s(93));
@@ -222,13 +231,26 @@ mod tests {
         for (assumed, real) in [(93, 60), (93, 5), (93, 20), (20, 60), (93, 600)] {
             let mut listening = Listening::assumed(s(assumed));
             learn(&mut listening, s(real), 60);
-            assert!(listening.ping_after() < s(real), "{listening:?}");
+            assert!(listening.ping_after(0) < s(real), "{listening:?}");
             assert!(
                 listening.window() <= s(real.max(assumed))
-                    && listening.ping_after() * 4 > s(real.min(assumed)),
+                    && listening.ping_after(0) * 4 > s(real.min(assumed)),
                 "{assumed} {real} {listening:?}"
             );
         }
+    }
+
+    #[test]
+    fn few_devices_try_how_long_they_may_be_silent() {
+        let mut listening = Listening::assumed(s(93));
+        listening.answered_after(s(40));
+        assert_eq!(listening.ping_after(0), listening.ping_after(1));
+        for _ in 0..Listening::CONVINCING {
+            listening.silent_after(s(120));
+        }
+        let after = (0..32).map(|number| listening.ping_after(number));
+        let (trying, others): (Vec<_>, Vec<_>) = after.partition(|after| *after > s(40));
+        assert_eq!((trying, others), (vec![s(50); 2], vec![s(30); 30]));
     }
 
     #[test]
@@ -236,7 +258,7 @@ mod tests {
         let mut listening = Listening::assumed(s(93));
         learn(&mut listening, s(60), 60);
         learn(&mut listening, s(10), 30);
-        assert!(listening.ping_after() < s(10), "{listening:?}");
+        assert!(listening.ping_after(0) < s(10), "{listening:?}");
     }
 
     #[test]

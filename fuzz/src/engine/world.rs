@@ -413,7 +413,9 @@ impl World {
                 let (_, holds) = self.running.get_mut(upgrade).expect("is under way");
                 *holds = change.cell.filter(|_| change.stage.holds_slot());
             }
-            Change::Note { upgrade, .. } | Change::Progress { upgrade, .. } => {
+            Change::Note { upgrade, .. }
+            | Change::Progress { upgrade, .. }
+            | Change::KeptAwake { upgrade, .. } => {
                 assert!(self.running.contains_key(upgrade), "is under way");
             }
             Change::Admitted {
@@ -437,6 +439,7 @@ impl World {
             | Change::VersionReported { .. }
             | Change::Evidence { .. }
             | Change::Appointed { .. }
+            | Change::Learnt(_)
             | Change::CoverageReported { .. } => {}
         }
     }
