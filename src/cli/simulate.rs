@@ -42,7 +42,7 @@ pub struct SimulateArgs {
     /// What the fleet is like: docs/fleet.toml is an example
     #[arg(long, value_name = "FILE")]
     pub fleet: Option<PathBuf>,
-    /// How the task is run (phases, abort, rate, windows, not_after): docs/tasks/canary.toml is an example. The simulation
+    /// How the task is run (phases, abort, rate, windows, `not_after`): docs/tasks/canary.toml is an example. The simulation
     /// begins on Friday, 2027-01-15, at 08:00 UTC; the task starts when all devices have registered, 10 minutes later
     /// where the fleet file says nothing else. A task that is held is resumed an hour later; an approval is taken as given
     #[arg(long, value_name = "FILE")]

@@ -152,6 +152,7 @@ impl UpgradeView {
 
 /// Writes a task once: its counts, and the devices: all of a small one, some of each state of a large one, or those in
 /// `state`, at most `limit` of a state.
+#[expect(clippy::too_many_lines, reason = "one part after the other")]
 pub(super) fn print(
     client: &Client,
     task: &Value,

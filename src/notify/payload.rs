@@ -152,6 +152,7 @@ fn one_of<const N: usize>(kinds: [&'static str; N]) -> Object {
 
 impl Payload {
     /// What is told of `event`, an event of the database that `instance` marks.
+    #[expect(clippy::too_many_lines, reason = "one field after the other")]
     pub fn new(event: &Event, instance: &Instance) -> Self {
         let state = event.kind.split_once('.').map_or("", |(_, state)| state);
         let (id, kind) = (instance.event_id(event.id), event.kind.clone());

@@ -380,9 +380,10 @@ impl MemoryStore {
                 hold: task.hold.clone(),
                 expired: task.expired,
                 phase: task.phase,
-                results: match task.rules.is_empty() {
-                    true => Vec::new(),
-                    false => task.results.clone(),
+                results: if task.rules.is_empty() {
+                    Vec::new()
+                } else {
+                    task.results.clone()
                 },
                 resumed_with: task.resumed_with.clone(),
                 lots: (task.lots.iter())

@@ -135,7 +135,7 @@ fn scaled(lot: u64, below: u64) -> u64 {
     u64::try_from((u128::from(lot) * u128::from(below)) >> 64).unwrap_or(0)
 }
 
-/// The lot of a device: FNV-1a over its name, mixed as SplitMix64 does.
+/// The lot of a device: FNV-1a over its name, mixed as `SplitMix64` does.
 fn lot(endpoint: &str, seed: u64) -> u64 {
     let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     let mut lot = endpoint.bytes().fold(0xcbf2_9ce4_8422_2325 ^ seed, fold);

@@ -32,6 +32,7 @@ const MAX_NOTE: usize = 500;
 /// What to change about how a task is run. What is not given stays as it is; `null` takes it away.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::option_option, reason = "not given, null, or a value")]
 pub(in crate::api) struct UpdateTask {
     /// As many phases as it has, of the same sizes: what has to come of them may change. They cannot be taken away.
     #[serde(default, deserialize_with = "nullable")]

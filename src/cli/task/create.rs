@@ -37,14 +37,14 @@ pub struct CreateArgs {
     /// Pause before each further attempt, seconds.
     #[arg(long, default_value_t = 300, value_name = "SECONDS")]
     retry_interval_s: u32,
-    /// Only failures for this reason are tried again, such as device_not_heard; may be given several times.
+    /// Only failures for this reason are tried again, such as `device_not_heard`; may be given several times.
     #[arg(
         long = "retry-reason",
         value_name = "REASON",
         requires = "retry_attempts"
     )]
     retry_reasons: Vec<String>,
-    /// A file that says how the task is run, TOML or JSON: phases, abort, rate, windows, not_after, approval (docs/tasks.md).
+    /// A file that says how the task is run, TOML or JSON: phases, abort, rate, windows, `not_after`, approval (docs/tasks.md).
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
     /// Where the outcomes of this task are posted.
@@ -154,6 +154,7 @@ impl OverlapsView {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one field after the other")]
 pub(super) fn run(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
     let client = Client::new(&args.result.api)?;
     let package = match (&args.package.package, &args.package.version) {

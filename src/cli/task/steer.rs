@@ -53,7 +53,7 @@ pub struct ApprovalArgs {
 pub struct RetryArgs {
     /// Number of the task.
     id: i64,
-    /// Only those that failed for this reason, such as device_not_heard; may be given several times.
+    /// Only those that failed for this reason, such as `device_not_heard`; may be given several times.
     #[arg(long = "reason", value_name = "REASON")]
     reasons: Vec<String>,
     #[command(flatten)]
@@ -65,7 +65,7 @@ pub struct RetryArgs {
 pub struct SetArgs {
     /// Number of the task.
     id: i64,
-    /// A file with what is to change of how it is run, TOML or JSON: abort, rate, windows, not_after, and phases of the same
+    /// A file with what is to change of how it is run, TOML or JSON: abort, rate, windows, `not_after`, and phases of the same
     /// sizes. What is not in it stays; in JSON null takes it away.
     #[arg(long, value_name = "FILE")]
     rules: PathBuf,

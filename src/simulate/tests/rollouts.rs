@@ -1,5 +1,7 @@
 //! Tasks that say how they are run: phases, thresholds of failures, rates, windows.
 
+use std::fmt::Write as _;
+
 use std::time::Duration;
 
 use rand_chacha::{
@@ -122,7 +124,7 @@ fn world(seed: u64) -> Scenario {
     let mut toml = String::new();
     if below(4) == 0 {
         let (hour, minute) = (8 + below(12), below(60));
-        toml += &format!("not_after = \"2027-01-15T{hour:02}:{minute:02}:30Z\"\n");
+        writeln!(toml, "not_after = \"2027-01-15T{hour:02}:{minute:02}:30Z\"").unwrap();
     }
     for _ in 0..below(4) {
         let size = match below(2) {
@@ -132,9 +134,11 @@ fn world(seed: u64) -> Scenario {
         let wanted = ["", "min_results = 1\n", "min_results = 3\n"][below(3) as usize];
         let then = ["next", "next", "wait"][below(3) as usize];
         let success = below(101);
-        toml += &format!(
+        write!(
+            toml,
             "[[phases]]\n{size}\nsuccess_percent = {success}\n{wanted}then = \"{then}\"\n"
-        );
+        )
+        .unwrap();
     }
     for _ in 0..below(3) {
         let when = match below(2) {
@@ -142,19 +146,21 @@ fn world(seed: u64) -> Scenario {
             _ => format!("percent = {}", 10 + below(60)),
         };
         let (min, action) = (1 + below(5), ["pause", "pause", "stop"][below(3) as usize]);
-        toml += &format!("[[abort]]\n{when}\nmin_results = {min}\naction = \"{action}\"\n");
+        write!(
+            toml,
+            "[[abort]]\n{when}\nmin_results = {min}\naction = \"{action}\"\n"
+        )
+        .unwrap();
     }
     if below(2) == 0 {
         let per_minute = [1, 2, 7, 600][below(4) as usize];
         let grows = ["", "factor = 2.0\neach = 3\nmost_per_minute = 1000\n"][below(2) as usize];
-        toml += &format!("[rate]\nper_minute = {per_minute}\n{grows}");
+        write!(toml, "[rate]\nper_minute = {per_minute}\n{grows}").unwrap();
     }
     if below(3) == 0 {
         // closed from some minutes after the start on: each look at a closed window costs time
         let (to, from) = (6 + below(10), 20 + below(40));
-        toml += &format!(
-            "[windows]\nzone = \"UTC\"\nwindows = [{{ from = \"08:{from:02}\", to = \"08:{to:02}\" }}]\n"
-        );
+        write!(toml, "[windows]\nzone = \"UTC\"\nwindows = [{{ from = \"08:{from:02}\", to = \"08:{to:02}\" }}]\n").unwrap();
     }
     let refuse = [0, 10, 40][below(3) as usize];
     let faults = [Faults::None, Faults::Default, Faults::Harsh][below(3) as usize];

@@ -133,14 +133,14 @@ pub(crate) async fn a_phase_that_comes_true_is_followed_by_the_next(store: &impl
     let (world, created) = with_rules(store, 9, CANARY).await;
     run(&world, created.id, 1, 2).await;
     assert!(matches!(&move_on(store, 2).await[..], [Move::Hold(..)]));
-    let held = task(store, created.id).await;
-    let why = held.hold.unwrap().why;
+    let now = task(store, created.id).await;
+    let why = now.hold.unwrap().why;
     assert_eq!(why, HoldReason::PhaseDone { phase: 0 });
     assert_eq!(startable(store, 3, 9).await, []);
     let events = store.events(0, Some(created.id), 99).await.unwrap();
     let last = events.last().unwrap();
     assert_eq!(last.kind, "task.paused");
-    assert!(matches!(&last.subject, Subject::Task { hold: Some(hold), .. } if hold.why == why));
+    assert!(matches!(&last.subject, Subject::Task { hold: Some(told), .. } if told.why == why));
     let resumed = store
         .change_task(created.id, &TaskChange::Resume, t(4))
         .await;
@@ -272,8 +272,8 @@ pub(crate) async fn a_paused_task_begins_nothing_and_what_runs_goes_on(store: &i
         .await;
     let over = store.change_task(created.id, &pause, t(7)).await;
     assert!(matches!(over, Err(ChangeTaskError::Ended { .. })));
-    let none = store.change_task(TaskId(99), &pause, t(7)).await;
-    assert!(matches!(none, Err(ChangeTaskError::NotFound(_))));
+    let missing = store.change_task(TaskId(99), &pause, t(7)).await;
+    assert!(matches!(missing, Err(ChangeTaskError::NotFound(_))));
 }
 
 fn approval(approved: bool) -> Approval {
@@ -467,16 +467,16 @@ pub(crate) async fn a_phase_is_judged_anew_by_what_is_tried_again(store: &impl S
     const CANARY: &str = r#"{"phases": [{"count": 3}, {}], "abort": [{"count": 2}]}"#;
     let (world, created) = with_rules(store, 6, CANARY).await;
     run(&world, created.id, 1, 2).await;
-    let held = move_on(store, 2).await;
-    assert!(matches!(&held[..], [Move::Hold(_, hold)] if hold.why.code() == "failures"));
+    let moves = move_on(store, 2).await;
+    assert!(matches!(&moves[..], [Move::Hold(_, hold)] if hold.why.code() == "failures"));
     let again = Again::default();
     let (task, count) = store.take_up_again(created.id, &again, t(3)).await.unwrap();
     assert_eq!((task.hold, task.phase, count), (None, 0, 2));
     // the failures that are tried again are none any more, nor do they hide new ones
     assert_eq!(move_on(store, 4).await, []);
     run(&world, created.id, 4, 2).await;
-    let held = move_on(store, 5).await;
-    assert!(matches!(&held[..], [Move::Hold(_, hold)] if hold.why.code() == "failures"));
+    let moves = move_on(store, 5).await;
+    assert!(matches!(&moves[..], [Move::Hold(_, hold)] if hold.why.code() == "failures"));
     store.take_up_again(created.id, &again, t(6)).await.unwrap();
     run(&world, created.id, 6, 0).await;
     let next = Move::NextPhase {

@@ -323,9 +323,10 @@ impl Agenda for SqliteStore {
                 .await
                 .doing("looking for upgrades to stop")?;
             for row in &rows {
-                let reason = match row.value("soft_stop")? {
-                    true => StopReason::TaskWindsDown,
-                    false => reason,
+                let reason = if row.value("soft_stop")? {
+                    StopReason::TaskWindsDown
+                } else {
+                    reason
                 };
                 found.push(UpgradeToStop {
                     upgrade: UpgradeId(row.int("id")?),

@@ -70,9 +70,10 @@ impl SqliteStore {
                 // with the first part, so that no crash leaves it merely paused
                 let more = stop_part(&mut tx, *task, now, StoppedBy::Failures).await?;
                 tx.commit().await.doing(MOVING)?;
-                return match more {
-                    true => self.go_on_stopping(*task, now).await,
-                    false => Ok(()),
+                return if more {
+                    self.go_on_stopping(*task, now).await
+                } else {
+                    Ok(())
                 };
             }
             Move::Expire(task) => {
@@ -93,6 +94,7 @@ impl SqliteStore {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one match over all changes")]
     pub(super) async fn change(
         &self,
         id: TaskId,
@@ -244,7 +246,7 @@ async fn set_hold(
         HoldReason::PhaseDone { phase } | HoldReason::PhaseFailed { phase, .. } => Some(phase),
         HoldReason::Paused { .. } | HoldReason::Failures { .. } | HoldReason::Approval => None,
     };
-    let held = sqlx::query(
+    let updated = sqlx::query(
         "UPDATE tasks SET hold = ?1 WHERE id = ?2 AND state IN ('scheduled', 'running') AND hold IS NULL \
              AND hidden = 0 AND phase = COALESCE(?3, phase)",
     )
@@ -253,7 +255,7 @@ async fn set_hold(
     .bind(phase)
     .execute(&mut *conn)
     .await?;
-    Ok(held.rows_affected() > 0)
+    Ok(updated.rows_affected() > 0)
 }
 
 /// Lets a task go on with this phase. From now on its thresholds look at what comes.
@@ -379,6 +381,7 @@ async fn expire_part(
 }
 
 /// Takes some upgrades up again that have failed, behind one number. Returns theirs.
+#[expect(clippy::too_many_lines, reason = "one statement after the other")]
 async fn again_part(
     conn: &mut SqliteConnection,
     task: TaskId,

@@ -58,6 +58,7 @@ enum Remaining<'n> {
 
 impl SqliteStore {
     /// `begun` is the task once something of it may be in the database.
+    #[expect(clippy::too_many_lines, reason = "one step after the other")]
     pub(super) async fn create_in_parts(
         &self,
         new: &NewTask,
@@ -92,9 +93,10 @@ impl SqliteStore {
         };
         let rules = &new.rules;
         let dealt = rules.phase_count() > 1 || rules.knows_zones();
-        let devices = match dealt {
-            true => remaining.count(&mut reader, &product).await?,
-            false => 0,
+        let devices = if dealt {
+            remaining.count(&mut reader, &product).await?
+        } else {
+            0
         };
         drop(reader);
         let start_at = new.start_at.unwrap_or(new.created_at).max(new.created_at);

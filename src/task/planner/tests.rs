@@ -96,13 +96,13 @@ fn nothing_of_a_task_begins_that_is_held() {
         at: at(0).utc,
     };
     for state in [TaskState::Scheduled, TaskState::Running] {
-        let held = TaskHead {
+        let paused = TaskHead {
             state,
             hold: Some(hold.clone()),
             results: vec![results(0, 0, 100)],
             ..head(1, r#"{"phases": [{"count": 5}], "abort": [{"count": 1}]}"#)
         };
-        assert_eq!(planned(&[held], at(100)), Plan::default());
+        assert_eq!(planned(&[paused], at(100)), Plan::default());
     }
 }
 
@@ -362,11 +362,11 @@ fn says_why_an_upgrade_does_not_begin() {
         why: HoldReason::Approval,
         at: now,
     };
-    let held = Candidate {
+    let paused = Candidate {
         hold: Some(hold.clone()),
         ..ready.clone()
     };
-    assert_eq!(why(held), NotYet::TaskHeld(hold));
+    assert_eq!(why(paused), NotYet::TaskHeld(hold));
     let windows = r#"{"windows": {"windows": [{"from": "01:00", "to": "02:00"}], "zone": "UTC"}}"#;
     let closed = Candidate {
         rules: rules(windows),
