@@ -94,7 +94,7 @@ pub(super) struct CellDetailBody {
     note: Option<String>,
     /// Who upgrades now: up to 100.
     admitted: Vec<HolderBody>,
-    /// How long a KiB takes there, on average; `null` where that was not measured since the server was started.
+    /// How long a KiB takes there, on average; `null` where that was not measured.
     #[schema(required)]
     seconds_per_kib: Option<f64>,
     /// When all who wait now will be through, at the earliest; `null` where that cannot be told.

@@ -178,6 +178,8 @@ pub fn plan(heads: &[TaskHead], paces: &Paces, now: Now) -> Plan {
             head.sources(paces, now, &mut start, &mut plan);
         }
     }
+    // what takes long comes last: what was planned for the others is true still
+    (plan.moves).sort_by_key(|step| matches!(step, Move::Expire(_) | Move::Stop(..)));
     start.sort_unstable_by_key(|(first, source): &((UtcMillis, UpgradeId), Source)| {
         (*first, source.task)
     });

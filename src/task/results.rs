@@ -63,6 +63,13 @@ impl Results {
             _ => (self.healthy, self.failed() + self.unhealthy),
         };
         let results = good + bad;
+        if total == 0 {
+            // all of its upgrades were cancelled, which is no success
+            return Verdict::Failed {
+                succeeded: 0,
+                results: 0,
+            };
+        }
         let wanted = rule.min_results.unwrap_or(total).min(total);
         if results < wanted {
             return Verdict::Open { results, wanted };
@@ -162,7 +169,15 @@ mod tests {
             ),
             // the phase is smaller than the results that are wanted
             (0, 4, 1, Verdict::Passed),
-            (0, 0, 0, Verdict::Passed),
+            (
+                0,
+                0,
+                0,
+                Verdict::Failed {
+                    succeeded: 0,
+                    results: 0,
+                },
+            ),
             (
                 0,
                 0,

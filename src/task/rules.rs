@@ -192,13 +192,6 @@ impl TaskRules {
         if let Some(rate) = self.rate {
             rate.check(&mut errors);
         }
-        if let Some(windows) = &self.windows {
-            errors.check(
-                windows.at_end() == AtEnd::Finish,
-                "windows.at_end",
-                "take_back is not possible yet; what runs at the end of a window goes on (finish)",
-            );
-        }
         if let Some(not_after) = self.not_after {
             let detail = format!("{not_after} is before the task starts, at {start_at}");
             errors.check(not_after > start_at, "not_after", detail);

@@ -328,6 +328,8 @@ pub(super) fn phases(rules: &TaskRules, running: u32, results: &[Results]) -> Ve
             passed: match results.verdict(&rule) {
                 Verdict::Open { .. } => None,
                 Verdict::Passed => Some(true),
+                // of a phase that nobody is in there is nothing to say
+                Verdict::Failed { results: 0, .. } => None,
                 Verdict::Failed { .. } => Some(false),
             },
         }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Answer, Api, TOKEN};
 use crate::{
+    clock::UtcMillis,
     ledger::{Change, Line, Stage, StageChange, TaskId, UpgradeId},
     task::{HoldReason, Move},
 };
@@ -604,7 +605,11 @@ async fn what_has_not_begun_in_time_is_told_as_expired() {
         .ruled(1, &json!({"not_after": "2099-01-01T00:00:00Z"}))
         .await
         .id();
-    api.make_move(Move::Expire(TaskId(task))).await;
+    // by then
+    let late: jiff::Timestamp = "2099-01-01T00:00:01Z".parse().unwrap();
+    let now = UtcMillis(late.as_millisecond());
+    let expire = [Move::Expire(TaskId(task))];
+    api.state.store.make_moves(&expire, now).await.unwrap();
     let upgrades = api.get(&format!("/v1/tasks/{task}/upgrades")).await.body;
     let upgrade = &upgrades["items"][0];
     assert_eq!(upgrade["state"], "cancelled");

@@ -61,7 +61,13 @@ impl Rules {
             *until = closing.until;
         }
         while closings.len() > CLOSINGS {
-            closings.pop_first();
+            // but not one that holds, however old
+            let holding = [&rules.closing, &rules.outage].map(|it| it.as_ref().map(|it| it.from));
+            let oldest = closings
+                .keys()
+                .find(|from| !holding.contains(&Some(**from)));
+            let Some(oldest) = oldest.copied() else { break };
+            closings.remove(&oldest);
         }
         if !rules.is_empty() {
             let lane_rules = Ruled {

@@ -57,6 +57,11 @@ pub(crate) async fn new_tasks_leave_excluded_devices_out(store: &impl Store) {
         (Selection::Product("p".to_owned()), "d0 d2", 2),
         (list(&["d3", "d0", "d0"]), "d0", 1),
         (list(&["d2"]), "d2", 0),
+        (
+            Selection::Filter("endpoint==d*".parse().unwrap()),
+            "d0 d2",
+            2,
+        ),
     ] {
         let task = store
             .create_task(&new_task(&package, selection))

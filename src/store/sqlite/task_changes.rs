@@ -1,5 +1,7 @@
 //! What becomes of a task while it runs: by the planner, and by its operator.
 
+use std::time::Duration;
+
 use sqlx::SqliteConnection;
 
 use super::{
@@ -70,11 +72,10 @@ impl SqliteStore {
                 // with the first part, so that no crash leaves it merely paused
                 let more = stop_part(&mut tx, *task, now, StoppedBy::Failures).await?;
                 tx.commit().await.doing(MOVING)?;
-                return if more {
-                    self.go_on_stopping(*task, now).await
-                } else {
-                    Ok(())
-                };
+                if more {
+                    self.go_on_stopping(*task, now);
+                }
+                return Ok(());
             }
             Move::Expire(task) => {
                 while expire_part(&mut tx, *task, now).await? {
@@ -86,12 +87,21 @@ impl SqliteStore {
         tx.commit().await.doing(MOVING)
     }
 
-    /// Stops what is left of a task of which a part is stopped.
-    async fn go_on_stopping(&self, task: TaskId, now: UtcMillis) -> Result<(), StoreError> {
-        match self.stop_in_parts(task, now, StoppedBy::Failures).await {
-            Ok(_) | Err(StopTaskError::NotFound(_) | StopTaskError::Finished(_)) => Ok(()),
-            Err(StopTaskError::Store(error)) => Err(error),
-        }
+    /// Stops what is left of a task of which a part is stopped, beside what else is done, and as soon as the database lets it.
+    fn go_on_stopping(&self, task: TaskId, now: UtcMillis) {
+        const AFTER_ERROR: Duration = Duration::from_secs(5);
+        let store = self.clone();
+        tokio::spawn(async move {
+            while let Err(StopTaskError::Store(error)) =
+                (store.stop_in_parts(task, now, StoppedBy::Failures)).await
+            {
+                if store.writer.is_closed() {
+                    return; // the next start goes on
+                }
+                tracing::warn!(%error, task = task.0, "a task cannot be stopped; trying again");
+                tokio::time::sleep(AFTER_ERROR).await;
+            }
+        });
     }
 
     #[expect(clippy::too_many_lines, reason = "one match over all changes")]
@@ -168,7 +178,11 @@ impl SqliteStore {
                 stop_part(&mut tx, id, now, StoppedBy::Somebody { soft: false }).await?;
                 tx.commit().await.doing(CHANGING)?;
                 let by = StoppedBy::Somebody { soft: false };
-                return Ok(self.stop_in_parts(id, now, by).await?);
+                return Ok(self.stop_in_parts(id, now, by).await.inspect_err(|error| {
+                    if matches!(error, StopTaskError::Store(_)) {
+                        self.go_on_stopping(id, now);
+                    }
+                })?);
             }
             TaskChange::Rules { rules, revision } => {
                 if revision.is_some_and(|seen| seen != task.revision) {
@@ -281,7 +295,7 @@ async fn results_so_far(conn: &mut SqliteConnection, task: TaskId) -> Result<Str
 async fn go_on(conn: &mut SqliteConnection, task: TaskId) -> Result<(), StoreError> {
     let so_far = results_so_far(conn, task).await?;
     sqlx::query(
-        "UPDATE tasks SET resumed_with = ?1, ended_at = NULL, \
+        "UPDATE tasks SET resumed_with = ?1, ended_at = NULL, expired = 0, \
              hold = IIF(state = 'finished' OR hold ->> 'code' IN ('failures', 'phase_done', 'phase_failed'), NULL, hold), \
              state = IIF(state = 'finished', 'running', state) \
          WHERE id = ?2",
@@ -314,7 +328,7 @@ async fn set_rules(
     task: TaskId,
     rules: &TaskRules,
 ) -> Result<(), StoreError> {
-    sqlx::query("UPDATE tasks SET rules = ?, revision = revision + 1 WHERE id = ?")
+    sqlx::query("UPDATE tasks SET rules = ?, expired = 0, revision = revision + 1 WHERE id = ?")
         .bind(rows::json(rules))
         .bind(task.0)
         .execute(conn)

@@ -342,7 +342,11 @@ impl Creation<'_> {
                 *from += PART as usize;
                 *from < endpoints.len()
             }
-            Remaining::Found(_, found) => found.next.is_some(),
+            Remaining::Found(_, found) => {
+                let names = json_list(&found.endpoints);
+                self.excluded += excluded_of(conn, &self.product, &names).await?;
+                found.next.is_some()
+            }
             Remaining::OfProduct(after) => {
                 let last = last_endpoint(conn, self.task).await?;
                 let more = inserted == u64::from(PART);
@@ -440,6 +444,23 @@ async fn last_endpoint(conn: &mut SqliteConnection, task: TaskId) -> Result<Stri
     .fetch_optional(conn)
     .await?;
     Ok(last.unwrap_or_default())
+}
+
+/// Devices of a product that are excluded, of a JSON list.
+async fn excluded_of(
+    conn: &mut SqliteConnection,
+    product: &str,
+    endpoints: &str,
+) -> Result<u64, sqlx::Error> {
+    let excluded: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM json_each(?) j CROSS JOIN exclusions e ON e.endpoint = j.value \
+             CROSS JOIN devices d ON d.endpoint = e.endpoint WHERE d.removed = 0 AND d.product = ?",
+    )
+    .bind(endpoints)
+    .bind(product)
+    .fetch_one(conn)
+    .await?;
+    Ok(excluded.unsigned_abs())
 }
 
 /// Devices of a product that are excluded, of those behind one endpoint up to another.
