@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    ledger::time_zones,
+    ledger::{Outcome, time_zones},
     notify::{TASK_KINDS, UPGRADE_KINDS},
 };
 
@@ -30,15 +30,43 @@ pub(super) fn complete(api: &utoipa::openapi::OpenApi) -> Value {
     api["components"]["schemas"]["UpdateGroup"]["anyOf"] = json!([
         {"required": ["name"], "properties": {"name": {"type": "string"}}},
         {"required": ["filter"], "properties": {"filter": {"type": "string"}}},
-        {"required": ["add"], "properties": {"add": {"type": "array"}}},
-        {"required": ["remove"], "properties": {"remove": {"type": "array"}}},
+        {"required": ["add"], "properties": {"add": {"type": "array", "items": {"type": "string"}}}},
+        {"required": ["remove"], "properties": {"remove": {"type": "array", "items": {"type": "string"}}}},
     ]);
     // A group is a list or a filter.
     api["components"]["schemas"]["AddGroup"]["anyOf"] = json!([
         {"properties": {"devices": {"type": "null"}}},
         {"properties": {"filter": {"type": "null"}}},
     ]);
+    describe_reasons(&mut api);
+    require_bodies(&mut api);
+    // what became of a list in CSV has all that is told of one in JSON
+    if let Some(answer) = api["components"]["schemas"]["AddAnswer"].as_object_mut()
+        && let Some(forms) = answer.remove("oneOf")
+    {
+        answer.insert("anyOf".to_owned(), forms);
+    }
     api
+}
+
+/// Whoever takes a body takes no request without one.
+fn require_bodies(api: &mut Value) {
+    let paths = api["paths"].as_object_mut().into_iter().flatten();
+    let operations = paths.flat_map(|(_, path)| path.as_object_mut().into_iter().flatten());
+    for (_, operation) in operations {
+        if let Some(body) = operation.get_mut("requestBody") {
+            body["required"] = json!(true);
+        }
+    }
+}
+
+/// Failures are named by their codes, each once.
+fn describe_reasons(api: &mut Value) {
+    for schema in ["RetryRequest", "RetryBody", "ThresholdBody"] {
+        let reasons = &mut api["components"]["schemas"][schema]["properties"]["reasons"];
+        reasons["uniqueItems"] = json!(true);
+        reasons["items"] = json!({"type": "string", "enum": Outcome::FAILURES});
+    }
 }
 
 /// `webhooks` of OpenAPI 3.1 (§4.8.1).
@@ -117,10 +145,16 @@ fn describe_time_zones(api: &mut Value) {
         "examples": ["Europe/Berlin"],
     });
     let zone = json!({"$ref": "#/components/schemas/TimeZone"});
-    for given in ["AddDevice", "AddOneDevice"] {
-        schemas[given]["properties"]["time_zone"] = zone.clone();
+    for list in ["Window", "Windows"] {
+        let optional = schemas[list]["properties"].as_object_mut();
+        for (_, field) in optional.into_iter().flatten() {
+            // left out, but not null
+            if let Some(kinds) = field.get_mut("type").and_then(Value::as_array_mut) {
+                kinds.retain(|kind| kind != "null");
+            }
+        }
     }
-    for may_be_null in ["UpdateDevice", "DeviceBody"] {
+    for may_be_null in ["AddDevice", "AddOneDevice", "UpdateDevice", "DeviceBody"] {
         schemas[may_be_null]["properties"]["time_zone"] =
             json!({"anyOf": [zone, {"type": "null"}]});
     }
