@@ -17,7 +17,7 @@ schemathesis.openapi.format("rsql", filters)
 "#;
 
 /// What the description has no form for: that a time has passed, which columns a list in CSV has, that a closing has a reason, which
-/// ETag a task has, and where `null` stands for what is not given. What such requests are answered is tried in `api::tests`.
+/// `ETag` a task has, and where `null` stands for what is not given. What such requests are answered is tried in `api::tests`.
 const CHECKS: &str = r#"
 [[operations]]
 include-name = ["POST /v1/tasks", "PATCH /v1/tasks/{id}", "PATCH /v1/cells/{id}", "POST /v1/cells", "POST /v1/devices",

@@ -326,10 +326,9 @@ pub(super) fn phases(rules: &TaskRules, running: u32, results: &[Results]) -> Ve
             succeeded: results.succeeded,
             failed,
             passed: match results.verdict(&rule) {
-                Verdict::Open { .. } => None,
+                // nor is there anything to say of a phase that nobody is in
+                Verdict::Open { .. } | Verdict::Failed { results: 0, .. } => None,
                 Verdict::Passed => Some(true),
-                // of a phase that nobody is in there is nothing to say
-                Verdict::Failed { results: 0, .. } => None,
                 Verdict::Failed { .. } => Some(false),
             },
         }
