@@ -24,9 +24,6 @@ CREATE TABLE task_lots (
     phase     INTEGER NOT NULL,
     -- of its devices, where that matters
     zone      TEXT,
-    -- Of its upgrades that succeeded: on devices that were heard again when their soak was over, and that were not.
-    healthy   INTEGER NOT NULL DEFAULT 0,
-    unhealthy INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (task_id, lot)
 ) STRICT, WITHOUT ROWID;
 INSERT INTO task_lots (task_id, lot, phase) SELECT id, 0, 0 FROM tasks;
@@ -34,9 +31,6 @@ INSERT INTO task_lots (task_id, lot, phase) SELECT id, 0, 0 FROM tasks;
 ALTER TABLE upgrades ADD COLUMN lot INTEGER NOT NULL DEFAULT 0;
 -- Attempts before it was taken up again after its task had done with it.
 ALTER TABLE upgrades ADD COLUMN attempts_before INTEGER NOT NULL DEFAULT 0;
--- When its soak is over; NULL: it has none.
-ALTER TABLE upgrades ADD COLUMN soak_at INTEGER;
-CREATE INDEX upgrades_soaking ON upgrades (soak_at, id) WHERE soak_at IS NOT NULL;
 DROP INDEX upgrades_free;
 CREATE INDEX upgrades_free ON upgrades (task_id, lot, not_before, id) WHERE free = 1;
 

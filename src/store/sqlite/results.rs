@@ -28,18 +28,6 @@ macro_rules! counts {
     };
 }
 
-/// What came of soaks in tasks that the condition lets through, by phase.
-macro_rules! soaks {
-    ($condition:literal) => {
-        concat!(
-            "SELECT l.task_id, l.phase, SUM(l.healthy) AS healthy, SUM(l.unhealthy) AS unhealthy \
-             FROM tasks t CROSS JOIN task_lots l ON l.task_id = t.id WHERE (l.healthy > 0 OR l.unhealthy > 0) AND ",
-            $condition,
-            " GROUP BY l.task_id, l.phase"
-        )
-    };
-}
-
 /// Upgrades of a task in each state, and the results of its phases.
 #[derive(Debug, Default)]
 pub(super) struct TaskResults {
@@ -94,13 +82,7 @@ pub(super) async fn between(
         .fetch_all(&mut *conn)
         .await
         .doing(doing)?;
-    let soaks = sqlx::query(soaks!("t.id BETWEEN ? AND ?"))
-        .bind(oldest.0)
-        .bind(newest.0)
-        .fetch_all(conn)
-        .await
-        .doing(doing)?;
-    gather(&counts, &soaks)
+    gather(&counts)
 }
 
 /// Of the tasks that have not ended and say how they are run: the others are planned without.
@@ -111,12 +93,10 @@ pub(super) async fn of_ruled(conn: &mut SqliteConnection) -> Result<ByTask, Stor
         .fetch_all(&mut *conn)
         .await
         .doing(doing)?;
-    let soaks = soaks!("t.state IN ('scheduled', 'running') AND t.rules IS NOT NULL");
-    let soaks = sqlx::query(soaks).fetch_all(conn).await.doing(doing)?;
-    gather(&counts, &soaks)
+    gather(&counts)
 }
 
-fn gather(counts: &[SqliteRow], soaks: &[SqliteRow]) -> Result<ByTask, StoreError> {
+fn gather(counts: &[SqliteRow]) -> Result<ByTask, StoreError> {
     let mut tasks = ByTask::new();
     for row in counts {
         let task = tasks.entry(TaskId(row.int("task_id")?)).or_default();
@@ -127,12 +107,6 @@ fn gather(counts: &[SqliteRow], soaks: &[SqliteRow]) -> Result<ByTask, StoreErro
             row.value("reason")?,
             row.int("count")?,
         );
-    }
-    for row in soaks {
-        let task = tasks.entry(TaskId(row.int("task_id")?)).or_default();
-        let phase = task.phase(row.int("phase")?);
-        phase.healthy = row.int("healthy")?;
-        phase.unhealthy = row.int("unhealthy")?;
     }
     Ok(tasks)
 }
