@@ -5,6 +5,7 @@ mod attributes;
 pub(super) mod count;
 mod csv;
 mod psk;
+mod told;
 pub(super) mod unknown;
 
 use std::{collections::BTreeMap, time::Duration};

@@ -16,6 +16,7 @@ use super::{
     attributes::{Given, tags, time_zone},
     csv::{self, DeviceFile, UploadedBody},
     psk::{self, PskBody},
+    told,
 };
 use crate::{
     api::{
@@ -221,7 +222,7 @@ pub(in crate::api) async fn add(
         .signals
         .devices_written(super::ENGINE_KNOWS_WITHIN)
         .await;
-    state.strangers.forget(names(&devices));
+    state.strangers.forget(told::names(&devices));
     if !single {
         return Ok(Json(AddAnswer::Many(summary(&devices, added))).into_response());
     }
@@ -233,11 +234,11 @@ pub(in crate::api) async fn add(
         AddedDevice::Unchanged | AddedDevice::Updated | AddedDevice::KeySet => StatusCode::OK,
         AddedDevice::Attributes(error) => return Err(Problem::field("tags", error)),
         AddedDevice::IdentityTaken { identity, endpoint } => {
-            let detail = identity_taken(&identity, &endpoint);
+            let detail = told::identity_taken(&identity, &endpoint);
             return Err(Problem::identity_taken(detail));
         }
         AddedDevice::OtherProduct(product) => {
-            let detail = other_product(&device.endpoint, &product);
+            let detail = told::other_product(&device.endpoint, &product);
             let title = "The device is there already";
             return Err(Problem::conflict("device-exists", title, detail));
         }
@@ -344,24 +345,6 @@ fn checked(device: AddDevice, prefix: &str, fields: &mut Fields, state: &ApiStat
     }
 }
 
-/// What devices are called: their endpoint names, and the identities of their keys.
-pub(super) fn names(devices: &[NewDevice]) -> impl Iterator<Item = &str> {
-    devices.iter().flat_map(|device| {
-        let identity = device.psk.as_ref().map(|psk| &*psk.identity);
-        identity.into_iter().chain([&*device.endpoint])
-    })
-}
-
-fn other_product(endpoint: &str, product: &str) -> String {
-    format!(
-        "device {endpoint} is there with product {product:?}; change its product with PATCH, or delete it first"
-    )
-}
-
-fn identity_taken(identity: &str, holder: &str) -> String {
-    format!("device {holder} has the identity {identity:?} already; each needs one of its own")
-}
-
 fn summary(devices: &[NewDevice], added: Vec<AddedDevice>) -> AddedBody {
     let mut body = AddedBody {
         added: 0,
@@ -380,26 +363,11 @@ fn summary(devices: &[NewDevice], added: Vec<AddedDevice>) -> AddedBody {
             | AddedDevice::OtherProduct(_)
             | AddedDevice::Attributes(_) => {}
         }
-        if let Some((field, detail)) = refusal(&device.endpoint, &added) {
+        if let Some((field, detail)) = told::refusal(&device.endpoint, &added) {
             let dot = if field.is_empty() { "" } else { "." };
             body.refused
                 .push(FieldError::new(format!("devices[{i}]{dot}{field}"), detail));
         }
     }
     body
-}
-
-/// Why a device was left alone, and the field that it is about; none when it is about the whole device.
-pub(super) fn refusal(endpoint: &str, added: &AddedDevice) -> Option<(&'static str, String)> {
-    match added {
-        AddedDevice::Added
-        | AddedDevice::Unchanged
-        | AddedDevice::Updated
-        | AddedDevice::KeySet => None,
-        AddedDevice::IdentityTaken { identity, endpoint } => {
-            Some(("psk", identity_taken(identity, endpoint)))
-        }
-        AddedDevice::OtherProduct(product) => Some(("", other_product(endpoint, product))),
-        AddedDevice::Attributes(error) => Some(("tags", error.to_string())),
-    }
 }

@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{add, psk};
+use super::{psk, told};
 use crate::{
     api::{
         ApiState,
@@ -207,7 +207,7 @@ impl List<'_> {
         }
         let now = self.state.now();
         let answers = self.state.store.add_devices(&devices, now).await?;
-        self.state.strangers.forget(add::names(&devices));
+        self.state.strangers.forget(told::names(&devices));
         for ((device, line), added) in devices.iter().zip(lines).zip(answers) {
             match &added {
                 AddedDevice::Added => self.told.added += 1,
@@ -218,7 +218,7 @@ impl List<'_> {
                 | AddedDevice::OtherProduct(_)
                 | AddedDevice::Attributes(_) => {}
             }
-            if let Some((_, detail)) = add::refusal(&device.endpoint, &added) {
+            if let Some((_, detail)) = told::refusal(&device.endpoint, &added) {
                 self.refuse(line, Refused::row(detail));
             }
         }

@@ -8,7 +8,7 @@ use super::{
     Doing, attributes,
     bulk::json_list,
     credentials::{holders, set_key},
-    device_writes::{adopt, insert_chunk, products},
+    device_writes::{New, adopt, insert_chunk, products},
     rows,
 };
 use crate::{
@@ -18,12 +18,6 @@ use crate::{
 };
 
 const DOING: &str = "adding devices";
-
-/// A device that is not there yet, with the attributes that it is to have.
-pub(super) struct New<'d> {
-    pub(super) device: &'d NewDevice,
-    pub(super) attributes: Attributes,
-}
 
 /// A device that is there, with its attributes.
 struct There {

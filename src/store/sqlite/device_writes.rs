@@ -6,7 +6,6 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::{
     Doing,
-    adding::New,
     bulk::json_list,
     counts::{self, CountChanges},
     events::Announcements,
@@ -17,6 +16,12 @@ use crate::{
     ledger::{Attributes, Failure, Happened, Outcome, TaskId},
     store::{NewDevice, StoreError, UpgradeState},
 };
+
+/// A device that is not there yet, with the attributes that it is to have.
+pub(super) struct New<'d> {
+    pub(super) device: &'d NewDevice,
+    pub(super) attributes: Attributes,
+}
 
 /// The products of those of `devices` that are there and were not removed.
 pub(super) async fn products(

@@ -46,7 +46,7 @@ impl KnownRules {
         {
             return Ok(Arc::clone(rules));
         }
-        let rules = Arc::new(rules_of(&text)?);
+        let rules = Arc::new(rows::rules_of(&text)?);
         known.insert(task, (text, Arc::clone(&rules)));
         Ok(rules)
     }
@@ -57,11 +57,6 @@ impl KnownRules {
             known.retain(|task, _| tasks.iter().any(|head| head.task == *task));
         }
     }
-}
-
-/// The rules in a task's row.
-pub(super) fn rules_of(text: &str) -> Result<TaskRules, StoreError> {
-    serde_json::from_str(text).map_err(|error| rows::unreadable("tasks.rules", error))
 }
 
 impl SqliteStore {

@@ -8,9 +8,10 @@ use sqlx::{ColumnIndex, Decode, Row, SqliteConnection, Type, sqlite::SqliteRow};
 use super::Doing;
 use crate::{
     clock::UtcMillis,
-    ledger::{Happened, Line, TaskState, Told},
+    ledger::{Happened, Line, Reasons, TaskState, Told},
     package::Version,
     store::{Page, StoreError, UpgradeState},
+    task::TaskRules,
 };
 
 /// Rows of one INSERT.
@@ -94,6 +95,21 @@ pub(super) fn from_json<T: serde::de::DeserializeOwned>(
     let text: Option<String> = row.value(column)?;
     text.map(|text| serde_json::from_str(&text).map_err(|error| unreadable(column, error)))
         .transpose()
+}
+
+/// The rules in a task's row.
+pub(super) fn rules_of(text: &str) -> Result<TaskRules, StoreError> {
+    serde_json::from_str(text).map_err(|error| unreadable("tasks.rules", error))
+}
+
+/// The reasons in a task's row for which attempts are made again, a JSON list.
+pub(super) fn retry_reasons(list: Option<String>) -> Result<Reasons, StoreError> {
+    let Some(list) = list else {
+        return Ok(Reasons::default());
+    };
+    let words: Vec<String> =
+        serde_json::from_str(&list).map_err(|error| unreadable("tasks.retry_reasons", error))?;
+    Ok(Reasons::of(words.iter().map(String::as_str)))
 }
 
 /// The form in which arguments are stored.

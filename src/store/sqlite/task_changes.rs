@@ -10,7 +10,7 @@ use super::{
     cancel::cancel_waiting,
     counts::{self, CountChanges},
     events::Announcements,
-    heads, results,
+    results,
     rows::{self, Columns as _},
     task_writes::{StoppedBy, state, stop_part},
     tasks, turns,
@@ -350,7 +350,7 @@ async fn is_over_time(
     .fetch_optional(conn)
     .await
     .doing(MOVING)?;
-    let rules = rules.as_deref().map(heads::rules_of).transpose()?;
+    let rules = rules.as_deref().map(rows::rules_of).transpose()?;
     let last = rules.and_then(|rules| rules.not_after);
     Ok(last.is_some_and(|last| last <= now))
 }

@@ -3,11 +3,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    Doing, heads, results,
+    Doing, results,
     rows::{self, Columns},
 };
 use crate::{
-    ledger::{PackageId, Reasons, RetryPolicy, TaskId},
+    ledger::{PackageId, RetryPolicy, TaskId},
     store::{StoreError, TaskRecord},
     task::Results,
 };
@@ -62,10 +62,10 @@ pub(super) fn record(row: &SqliteRow) -> Result<TaskRecord, StoreError> {
         retry: RetryPolicy {
             attempts: row.int("retry_attempts")?,
             interval_s: row.int("retry_interval_s")?,
-            reasons: retry_reasons(row.value("retry_reasons")?)?,
+            reasons: rows::retry_reasons(row.value("retry_reasons")?)?,
         },
         rules: match row.value::<Option<String>>("rules")? {
-            Some(rules) => Arc::new(heads::rules_of(&rules)?),
+            Some(rules) => Arc::new(rows::rules_of(&rules)?),
             None => Arc::default(),
         },
         hold: rows::from_json(row, "hold")?,
@@ -80,14 +80,4 @@ pub(super) fn record(row: &SqliteRow) -> Result<TaskRecord, StoreError> {
         excluded: row.int("excluded")?,
         counts: BTreeMap::new(),
     })
-}
-
-/// The reasons in a task's row for which attempts are made again, a JSON list.
-pub(super) fn retry_reasons(list: Option<String>) -> Result<Reasons, StoreError> {
-    let Some(list) = list else {
-        return Ok(Reasons::default());
-    };
-    let words: Vec<String> = serde_json::from_str(&list)
-        .map_err(|error| rows::unreadable("tasks.retry_reasons", error))?;
-    Ok(Reasons::of(words.iter().map(String::as_str)))
 }

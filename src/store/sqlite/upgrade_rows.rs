@@ -5,9 +5,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::{
-    heads,
     packed::{Flag, packed},
-    rows, tasks,
+    rows,
 };
 use crate::{
     clock::UtcMillis,
@@ -292,7 +291,7 @@ impl DetailRow<'_> {
 
     /// What the planner decides on.
     pub(super) fn candidate(&self, upgrade: &UpgradeRecord) -> Result<Candidate, StoreError> {
-        let rules = self.rules.as_deref().map(heads::rules_of).transpose()?;
+        let rules = self.rules.as_deref().map(rows::rules_of).transpose()?;
         let hold = self.hold.as_deref().map(|hold| {
             serde_json::from_str(hold).map_err(|error| rows::unreadable("tasks.hold", error))
         });
@@ -336,7 +335,7 @@ impl OrderRow {
             retry: RetryPolicy {
                 attempts: self.retry_attempts,
                 interval_s: self.retry_interval_s,
-                reasons: tasks::retry_reasons(self.retry_reasons)?,
+                reasons: rows::retry_reasons(self.retry_reasons)?,
             },
             kept_awake: Standby {
                 time_s: self.kept_awake_s,
