@@ -3,6 +3,7 @@
 //! A test is a function of a store that is empty. [`suite!`] makes a test function of each for one
 //! implementation, given a function that opens an empty store and something that keeps its files.
 
+pub(crate) mod answers;
 pub(crate) mod attributes;
 pub(crate) mod batches;
 pub(crate) mod cells;
@@ -64,6 +65,11 @@ macro_rules! suite {
 macro_rules! whole_suite {
     ($open:path) => {
         $crate::store::conformance::suite! { $open:
+            answers {
+                a_key_is_taken_once_and_answered_as_at_first,
+                a_key_that_is_given_back_is_new,
+                a_key_is_forgotten_after_a_day,
+            }
             attributes {
                 devices_bring_their_attributes,
                 many_devices_bring_tags,
