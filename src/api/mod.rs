@@ -151,6 +151,8 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(upgrades::list_newest))
         .routes(routes!(upgrades::get))
         .routes(routes!(upgrades::cancel))
+        .routes(routes!(upgrades::retry))
+        .routes(routes!(upgrades::skip))
         .routes(routes!(cells::import::import, cells::list))
         .routes(routes!(cells::get, cells::rules::update))
         .routes(routes!(cells::outages::report))

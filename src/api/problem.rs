@@ -69,7 +69,7 @@ impl FieldError {
 }
 
 /// The words after `urn:cellwise:problem:` that tell what kind of problem it is.
-const KINDS: [&str; 41] = [
+const KINDS: [&str; 42] = [
     "bad-parameter",
     "bad-path",
     "changed-meanwhile",
@@ -110,6 +110,7 @@ const KINDS: [&str; 41] = [
     "unknown-devices",
     "unreadable-body",
     "upgrade-ended",
+    "upgrade-running",
     "wrong-content-type",
 ];
 

@@ -32,9 +32,9 @@ pub use answers::{ANSWERS_KEPT_MS, Answer, Answers, Claim, MAX_ANSWERS};
 pub use catalog::Catalog;
 pub use cells::Cells;
 pub use error::{
-    CancelUpgradeError, ChangeTaskError, CreateTaskError, DeletePackageError, DeleteTaskError,
-    EarlierPackage, InsertPackageError, OpenError, StopTaskError, StoreError, UpdateCellsError,
-    UpdateDeviceError,
+    CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError, DeletePackageError,
+    DeleteTaskError, EarlierPackage, InsertPackageError, OpenError, StopTaskError, StoreError,
+    UpdateCellsError, UpdateDeviceError,
 };
 pub use events::{
     AddWebhookError, AttemptResult, Attempted, BusyWebhook, DeliveryId, DeliveryRecord,

@@ -175,6 +175,8 @@ macro_rules! whole_suite {
                 a_task_that_is_refused_is_stopped,
                 what_has_not_begun_in_time_expires,
                 what_has_failed_is_taken_up_again,
+                one_upgrade_is_tried_again,
+                one_upgrade_is_passed_over,
                 what_is_downloading_goes_on_after_a_soft_stop,
                 rules_are_changed_by_whoever_has_seen_them,
                 failures_are_tried_again_for_the_reasons_of_the_task,

@@ -27,6 +27,7 @@ mod habits;
 mod heads;
 mod housekeeping;
 mod ledger;
+mod one_upgrade;
 mod packages;
 mod packed;
 mod results;
