@@ -25,6 +25,7 @@ mod ledger;
 mod memory;
 mod records;
 mod sqlite;
+mod targets;
 
 pub use agenda::Agenda;
 pub use catalog::Catalog;
@@ -59,6 +60,7 @@ pub use records::{
     UpgradeRecord, UpgradeState, UpgradeToStop,
 };
 pub use sqlite::{FILE_NAME, SqliteStore};
+pub use targets::{Exclude, Narrowed};
 
 /// Cells of which what was learnt is kept: those of a carrier in which anything was upgraded lately.
 pub const MOST_LEARNT: u32 = 100_000;

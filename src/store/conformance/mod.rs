@@ -13,6 +13,7 @@ pub(crate) mod groups;
 pub(crate) mod inventory;
 pub(crate) mod phases;
 pub(crate) mod rollouts;
+pub(crate) mod targets;
 pub(crate) mod tasks;
 
 use std::{
@@ -21,7 +22,7 @@ use std::{
 };
 
 use super::{
-    AddedDevice, BatchId, NewDevice, NewPackage, NewTask, PackageRecord, Selection, Store,
+    AddedDevice, BatchId, Exclude, NewDevice, NewPackage, NewTask, PackageRecord, Selection, Store,
     TaskRecord, UpgradeState,
 };
 use crate::{
@@ -125,6 +126,11 @@ macro_rules! whole_suite {
                 a_task_s_webhook_goes_some_time_after_the_task,
                 so_many_webhooks_are_told_the_same,
                 a_webhook_goes_with_its_deliveries,
+            }
+            targets {
+                a_task_leaves_out_whom_it_excludes,
+                whom_a_task_excludes_has_to_be_known,
+                a_group_stays_while_a_task_leaves_it_out,
             }
             groups {
                 a_group_is_a_list_or_a_filter,
@@ -307,6 +313,7 @@ fn new_task(package: &PackageRecord, selection: Selection) -> NewTask {
         name: "night".to_owned(),
         package: package.id,
         selection,
+        exclude: Exclude::default(),
         start_at: None,
         retry: RetryPolicy {
             attempts: 0,

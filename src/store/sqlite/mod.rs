@@ -26,6 +26,7 @@ mod habits;
 mod heads;
 mod housekeeping;
 mod ledger;
+mod narrowing;
 mod packages;
 mod packed;
 mod results;

@@ -5,7 +5,8 @@ use crate::{
     ledger::{AttributesChange, PackageId, RetryPolicy, TaskState},
     package::{PcpOffer, Segmentation, Version},
     store::{
-        Groups as _, Members, NewDevice, NewGroup, NewMembers, NewPackage, NewTask, Selection,
+        Exclude, Groups as _, Members, NewDevice, NewGroup, NewMembers, NewPackage, NewTask,
+        Selection,
     },
     task::{Move, TaskRules},
 };
@@ -44,6 +45,7 @@ fn new_task(package: PackageId) -> NewTask {
         name: "night".to_owned(),
         package,
         selection: Selection::All,
+        exclude: Exclude::default(),
         start_at: None,
         retry: RetryPolicy {
             attempts: 0,

@@ -1,0 +1,33 @@
+//! Whom a task is for, besides its selection.
+
+use super::GroupId;
+use crate::filter::Filter;
+
+/// Whom a task leaves out of its selection: whoever is in any of these.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Exclude {
+    /// These endpoints, each of a device that is known.
+    pub devices: Vec<String>,
+    /// Whom this lets through.
+    pub filter: Option<Filter>,
+    /// Who belongs to this group.
+    pub group: Option<GroupId>,
+}
+
+impl Exclude {
+    /// Nobody is left out.
+    pub fn is_empty(&self) -> bool {
+        self.devices.is_empty() && self.filter.is_none() && self.group.is_none()
+    }
+}
+
+/// Whom a task leaves out, without the names.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Narrowed {
+    /// So many endpoints that were named.
+    pub devices: u64,
+    /// Whom this lets through.
+    pub filter: Option<Filter>,
+    /// Who belongs to this group.
+    pub group: Option<GroupId>,
+}
