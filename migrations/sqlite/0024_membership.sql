@@ -12,3 +12,11 @@ CREATE TABLE task_excluded (
 ALTER TABLE tasks ADD COLUMN exclude_devices INTEGER NOT NULL DEFAULT 0;
 -- Devices that were selected, and left out because of these.
 ALTER TABLE tasks ADD COLUMN left_out INTEGER NOT NULL DEFAULT 0;
+
+-- 1: not for a list, so that others may join; of tasks from before nobody knows.
+ALTER TABLE tasks ADD COLUMN may_join INTEGER NOT NULL DEFAULT 0;
+-- The filter that its devices were selected by, in its canonical text.
+ALTER TABLE tasks ADD COLUMN selected_by TEXT;
+-- 1: devices join it that come to fit. It does not end while it may take devices up, although nothing is left to do.
+ALTER TABLE tasks ADD COLUMN joining INTEGER
+    GENERATED ALWAYS AS (IIF(rules ->> '$.membership' = 'joining', 1, 0)) VIRTUAL;

@@ -135,6 +135,7 @@ impl From<ChangeTaskError> for Problem {
             | ChangeTaskError::LastPhase(_) => {
                 Self::conflict("task-held", "The task does not stand so", error)
             }
+            ChangeTaskError::CannotJoin(_) => Self::field("membership", error),
             ChangeTaskError::Changed { .. } => Self::new(
                 StatusCode::PRECONDITION_FAILED,
                 "changed-meanwhile",

@@ -344,6 +344,9 @@ pub enum ChangeTaskError {
     /// No phase follows.
     #[error("task {} is in its last phase", .0.0)]
     LastPhase(TaskId),
+    /// It is for a list of devices, or from before it was kept whom it is for.
+    #[error("devices cannot join task {}: it is for a list of devices; create a task for a product, a filter or a group", .0.0)]
+    CannotJoin(TaskId),
     /// Its package was deleted.
     #[error("the package of task {} was deleted; create a task with another one", .0.0)]
     PackageDeleted(TaskId),

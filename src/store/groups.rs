@@ -135,7 +135,7 @@ pub trait Groups: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Page<GroupRecord>, StoreError>;
 
-    /// Changes a group. Tasks that were created for it keep the devices that they have.
+    /// Changes a group. Tasks that were created for it keep the devices that they have; more may join.
     async fn update_group(
         &self,
         id: GroupId,

@@ -31,3 +31,12 @@ pub struct Narrowed {
     /// Who belongs to this group.
     pub group: Option<GroupId>,
 }
+
+/// What came of a part of a sweep for devices that join a task.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Joined {
+    /// So many have joined.
+    pub devices: u64,
+    /// The sweep goes on after this device; `None`: it is through.
+    pub next: Option<String>,
+}

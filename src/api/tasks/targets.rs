@@ -7,7 +7,37 @@ use crate::{
     api::extract::{self, Fields},
     filter::Filter,
     store::{Exclude, GroupId, Narrowed},
+    task::Membership,
 };
+
+/// Whether devices join a task that come to fit after it was created.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum MembershipName {
+    /// None does.
+    #[default]
+    Snapshot,
+    /// They do, until it ends.
+    Joining,
+}
+
+impl From<MembershipName> for Membership {
+    fn from(name: MembershipName) -> Self {
+        match name {
+            MembershipName::Snapshot => Self::Snapshot,
+            MembershipName::Joining => Self::Joining,
+        }
+    }
+}
+
+impl From<Membership> for MembershipName {
+    fn from(membership: Membership) -> Self {
+        match membership {
+            Membership::Snapshot => Self::Snapshot,
+            Membership::Joining => Self::Joining,
+        }
+    }
+}
 
 /// Devices that may be named. More make a group.
 const MAX_EXCLUDED: usize = 10_000;

@@ -27,6 +27,10 @@ pub struct CreateArgs {
     devices: DeviceChoice,
     #[command(flatten)]
     exclude: ExcludeArgs,
+    /// Devices that come to fit join while the task runs; it ends when it is stopped, or at `not_after` of --rules. Not with
+    /// --devices.
+    #[arg(long, conflicts_with_all = ["devices", "devices_file"])]
+    joining: bool,
     /// A name to recognise it by; product and version when not given.
     #[arg(long)]
     name: Option<String>,
@@ -46,7 +50,7 @@ pub struct CreateArgs {
         requires = "retry_attempts"
     )]
     retry_reasons: Vec<String>,
-    /// A file that says how the task is run, TOML or JSON: phases, abort, rate, windows, `not_after`, approval (docs/tasks.md).
+    /// A file that says how the task is run, TOML or JSON: phases, abort, rate, windows, `not_after`, approval, membership (docs/tasks.md).
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
     /// Where the outcomes of this task are posted.
@@ -152,13 +156,14 @@ struct OverlapView {
 }
 
 /// What a file of rules may say.
-const RULES: [&str; 6] = [
+const RULES: [&str; 7] = [
     "phases",
     "abort",
     "rate",
     "windows",
     "not_after",
     "approval",
+    "membership",
 ];
 /// Other tasks that are named.
 const OVERLAPS: usize = 5;
@@ -202,6 +207,7 @@ pub(super) fn run(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, Com
     if let Some(body) = body.as_object_mut() {
         body.insert(field.to_owned(), devices);
         body.extend((args.exclude.to_json()).map(|exclude| ("exclude".to_owned(), exclude)));
+        body.extend((args.joining).then(|| ("membership".to_owned(), json!("joining"))));
         body.extend(args.start_at.map(|at| ("start_at".to_owned(), json!(at))));
         body.extend((args.webhook).map(|url| {
             let webhook = json!({"url": url, "secret": args.webhook_secret});

@@ -25,6 +25,7 @@ mod groups;
 mod habits;
 mod heads;
 mod housekeeping;
+mod joining;
 mod ledger;
 mod narrowing;
 mod packages;

@@ -178,6 +178,34 @@ pub(super) async fn write_devices(
     .map(|_| ())
 }
 
+/// Whom a task leaves out.
+pub(super) async fn of_task(
+    conn: &mut SqliteConnection,
+    task: TaskId,
+) -> Result<Exclude, StoreError> {
+    let row = sqlx::query(
+        "SELECT exclude_filter, exclude_group, exclude_devices FROM tasks WHERE id = ?",
+    )
+    .bind(task.0)
+    .fetch_optional(&mut *conn)
+    .await
+    .doing(DOING)?;
+    let narrowed = row.as_ref().map(narrowed).transpose()?.flatten();
+    let Some(narrowed) = narrowed else {
+        return Ok(Exclude::default());
+    };
+    let devices = sqlx::query_scalar("SELECT endpoint FROM task_excluded WHERE task_id = ?")
+        .bind(task.0)
+        .fetch_all(conn)
+        .await
+        .doing(DOING)?;
+    Ok(Exclude {
+        devices,
+        filter: narrowed.filter,
+        group: narrowed.group,
+    })
+}
+
 /// Of the row of a task.
 pub(super) fn narrowed(row: &SqliteRow) -> Result<Option<Narrowed>, StoreError> {
     let filter: Option<String> = row.value("exclude_filter")?;

@@ -22,7 +22,7 @@ use crate::{
         CreateTaskError, DeviceFilter, GroupId, NewTask, NewWebhook, PackageRecord, Selection,
         StoreError, TaskRecord, UpgradeState,
     },
-    task::{Deal, Hold, HoldReason, Lot},
+    task::{Deal, Hold, HoldReason, Lot, Membership},
 };
 
 pub(super) const CREATING: &str = "creating a task";
@@ -268,19 +268,10 @@ impl Creation<'_> {
             return Err(rows::unreadable("task_lots", lots.len()));
         }
         self.write_lots(conn, &lots).await.doing(CREATING)?;
-        sqlx::query(
-            "INSERT INTO upgrades (task_id, endpoint, state, not_before, created_at, lot, free) \
-             SELECT ?1, j.value ->> 0, 'pending', ?2, ?3, j.value ->> 1, \
-                 NOT EXISTS (SELECT 1 FROM upgrades r WHERE r.endpoint = j.value ->> 0 AND r.phase = 1) \
-             FROM json_each(?4) j",
-        )
-        .bind(self.task.0)
-        .bind(self.start_at.0)
-        .bind(self.created_at.0)
-        .bind(json_list(dealt))
-        .execute(conn)
-        .await
-        .doing(CREATING)?;
+        let times = (self.start_at, self.created_at);
+        insert_dealt(conn, self.task, times, &dealt)
+            .await
+            .doing(CREATING)?;
         Ok(more)
     }
 
@@ -291,15 +282,8 @@ impl Creation<'_> {
     ) -> Result<Vec<(String, Option<String>, bool)>, sqlx::Error> {
         match &self.remaining {
             Remaining::Listed(..) | Remaining::Found(..) => {
-                sqlx::query_as(
-                    "SELECT d.endpoint, d.time_zone, EXISTS (SELECT 1 FROM exclusions e WHERE e.endpoint = d.endpoint) \
-                     FROM json_each(?) j CROSS JOIN devices d ON d.endpoint = j.value \
-                     WHERE d.removed = 0 AND d.product = ?",
-                )
-                .bind(self.remaining.named())
-                .bind(&self.product)
-                .fetch_all(conn)
-                .await
+                let names = self.remaining.named().unwrap_or_default();
+                chosen(conn, &names, &self.product).await
             }
             Remaining::OfProduct(after) => {
                 sqlx::query_as(
@@ -439,6 +423,9 @@ impl Creation<'_> {
         {
             refuse_wrong(conn, endpoints, &self.product).await?;
         }
+        if record.rules.membership == Membership::Joining {
+            return Ok(record); // others may come
+        }
         if record.total() == 0 && self.left_out > 0 {
             return Err(CreateTaskError::AllLeftOut {
                 left_out: self.left_out,
@@ -457,6 +444,45 @@ impl Creation<'_> {
         }
         Ok(record)
     }
+}
+
+/// Of these devices, a JSON list, those that are there and of the product, with their time zones, and whether they are excluded.
+pub(super) async fn chosen(
+    conn: &mut SqliteConnection,
+    names: &str,
+    product: &str,
+) -> Result<Vec<(String, Option<String>, bool)>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT d.endpoint, d.time_zone, EXISTS (SELECT 1 FROM exclusions e WHERE e.endpoint = d.endpoint) \
+         FROM json_each(?) j CROSS JOIN devices d ON d.endpoint = j.value \
+         WHERE d.removed = 0 AND d.product = ?",
+    )
+    .bind(names)
+    .bind(product)
+    .fetch_all(conn)
+    .await
+}
+
+/// Writes the upgrades of devices, each in its lot. The times are the first at which they may begin, and now.
+pub(super) async fn insert_dealt(
+    conn: &mut SqliteConnection,
+    task: TaskId,
+    (not_before, now): (UtcMillis, UtcMillis),
+    dealt: &[(String, u32)],
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO upgrades (task_id, endpoint, state, not_before, created_at, lot, free) \
+         SELECT ?1, j.value ->> 0, 'pending', ?2, ?3, j.value ->> 1, \
+             NOT EXISTS (SELECT 1 FROM upgrades r WHERE r.endpoint = j.value ->> 0 AND r.phase = 1) \
+         FROM json_each(?4) j",
+    )
+    .bind(task.0)
+    .bind(not_before.0)
+    .bind(now.0)
+    .bind(json_list(dealt))
+    .execute(conn)
+    .await
+    .map(|_| ())
 }
 
 /// Of these devices, a JSON list, so many are not excluded.
@@ -573,8 +599,8 @@ async fn insert_hidden(
     };
     let task = sqlx::query_scalar(
         "INSERT INTO tasks (name, package_id, state, hidden, start_at, retry_attempts, retry_interval_s, created_at, group_id, \
-             retry_reasons, rules, hold, exclude_filter, exclude_group) \
-         VALUES (?, ?, 'stopped', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+             retry_reasons, rules, hold, exclude_filter, exclude_group, may_join, selected_by) \
+         VALUES (?, ?, 'stopped', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
     )
     .bind(&new.name)
     .bind(new.package.0)
@@ -593,6 +619,11 @@ async fn insert_hidden(
     }))
     .bind(new.exclude.filter.as_ref().map(Filter::to_string))
     .bind(new.exclude.group.map(|group| group.0))
+    .bind(!matches!(new.selection, Selection::Devices(_)))
+    .bind(match &new.selection {
+        Selection::Filter(filter) => Some(filter.to_string()),
+        _ => None,
+    })
     .fetch_one(&mut *conn)
     .await
     .map(TaskId)?;
