@@ -227,6 +227,7 @@ impl Server {
             open: config.lwm2m.registration == RegistrationPolicy::Open,
             revision,
             cells_revision,
+            join_interval: Duration::from_secs(config.tasks.join_interval_s),
             packages,
         });
         let rollout = supervisor.run(Part::Rollout, rollout.run(told_to_stop.clone()));

@@ -89,6 +89,13 @@ impl From<CreateTaskError> for Problem {
         match error {
             CreateTaskError::PackageNotFound(_) => Self::not_found(error).about("package_id"),
             CreateTaskError::GroupNotFound(_) => Self::not_found(error).about("group"),
+            CreateTaskError::ExcludedGroupNotFound(_) => {
+                Self::not_found(error).about("exclude.group")
+            }
+            CreateTaskError::UnknownExcluded { .. } => {
+                Self::conflict("unknown-devices", "Devices are not known", error)
+                    .about("exclude.devices")
+            }
             CreateTaskError::PackageSuperseded { .. } => {
                 let title = "There is a newer package of that version";
                 Self::conflict("package-superseded", title, error)
@@ -102,7 +109,9 @@ impl From<CreateTaskError> for Problem {
             CreateTaskError::UnknownDevices { .. } => {
                 Self::conflict("unknown-devices", "Devices are not known", error).about("devices")
             }
-            CreateTaskError::NoDevices { .. } | CreateTaskError::AllExcluded { .. } => {
+            CreateTaskError::NoDevices { .. }
+            | CreateTaskError::AllExcluded { .. }
+            | CreateTaskError::AllLeftOut { .. } => {
                 Self::conflict("no-devices", "No device is selected", error)
             }
             CreateTaskError::Webhook(error) => error.into(),
@@ -126,6 +135,7 @@ impl From<ChangeTaskError> for Problem {
             | ChangeTaskError::LastPhase(_) => {
                 Self::conflict("task-held", "The task does not stand so", error)
             }
+            ChangeTaskError::CannotJoin(_) => Self::field("membership", error),
             ChangeTaskError::Changed { .. } => Self::new(
                 StatusCode::PRECONDITION_FAILED,
                 "changed-meanwhile",

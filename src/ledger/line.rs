@@ -293,6 +293,8 @@ pub enum Happened {
     },
     /// It had failed, and the operator has it tried again.
     TakenUpAgain {},
+    /// Its device came to fit after the task was created, and has joined it.
+    Joined {},
     /// A sentence from before there were codes.
     Legacy {
         /// The sentence.

@@ -3,7 +3,7 @@
 use std::{fs::File, io::Read as _, path::Path};
 
 use super::{FleetFile, world::start_of};
-use crate::task::{TaskRules, WindowState};
+use crate::task::{Membership, TaskRules, WindowState};
 
 /// The largest file that is read, bytes.
 const MOST_BYTES: u64 = 1024 * 1024;
@@ -38,6 +38,11 @@ fn parse(text: &str, fleet: &FleetFile) -> Result<TaskRules, String> {
         return Err(format!(
             "phases[{i}].soak_seconds: a simulation has no soak; leave it out"
         ));
+    }
+    if rules.membership == Membership::Joining {
+        return Err(
+            "membership: a simulation adds no devices that could join; leave it out".to_owned(),
+        );
     }
     let closed_for_ever = WindowState::Closed { opens_at: None };
     if rules.window(None, start_at) == closed_for_ever {
@@ -80,6 +85,10 @@ mod tests {
             (
                 "[[phases]]\ncount = 1\nsoak_seconds = 60",
                 "phases[0].soak_seconds: a simulation has no soak",
+            ),
+            (
+                "membership = \"joining\"",
+                "membership: a simulation adds no devices",
             ),
         ] {
             let error = rules(text).unwrap_err();

@@ -26,6 +26,7 @@ mod ledger;
 mod memory;
 mod records;
 mod sqlite;
+mod targets;
 
 pub use agenda::Agenda;
 pub use answers::{ANSWERS_KEPT_MS, Answer, Answers, Claim, MAX_ANSWERS};
@@ -61,6 +62,7 @@ pub use records::{
     UpgradeRecord, UpgradeState, UpgradeToStop,
 };
 pub use sqlite::{FILE_NAME, SqliteStore};
+pub use targets::{Exclude, Joined, Narrowed};
 
 /// Cells of which what was learnt is kept: those of a carrier in which anything was upgraded lately.
 pub const MOST_LEARNT: u32 = 100_000;

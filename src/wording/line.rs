@@ -188,6 +188,7 @@ fn besides(happened: &Happened) -> String {
             }
         }
         Happened::TakenUpAgain {} => "it is tried again, as the operator wants".to_owned(),
+        Happened::Joined {} => "the device has joined the task".to_owned(),
         Happened::Legacy { text } => text.clone(),
         // the others are told above
         _ => String::new(),

@@ -120,6 +120,7 @@ fn besides() -> Vec<Happened> {
             next: form(11_542, true),
         },
         Happened::TakenUpAgain {},
+        Happened::Joined {},
         Happened::Ended {
             reason: "slot_timed_out".into(),
             next_attempt_at: Some(AT),

@@ -10,8 +10,8 @@ use crate::{
     },
     clock::UtcMillis,
     task::{
-        AbortAction, PhaseRule, Rate, Results, TaskRules, Then, Threshold, Verdict, Windows,
-        WindowsForm,
+        AbortAction, Membership, PhaseRule, Rate, Results, TaskRules, Then, Threshold, Verdict,
+        Windows, WindowsForm,
     },
 };
 
@@ -145,6 +145,7 @@ pub(super) struct Said {
     pub(super) windows: Option<WindowsForm>,
     pub(super) not_after: Option<String>,
     pub(super) approval: bool,
+    pub(super) membership: Membership,
 }
 
 impl Said {
@@ -158,6 +159,7 @@ impl Said {
             windows: self.windows.map(parse_windows).transpose()?,
             not_after: not_after.map_err(|detail| Problem::field("not_after", detail))?,
             approval: self.approval,
+            membership: self.membership,
         };
         checked(rules, start_at)
     }

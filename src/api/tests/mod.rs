@@ -12,6 +12,7 @@ mod lists;
 mod once;
 mod packages;
 mod ping;
+mod targets;
 mod task_rules;
 mod tasks;
 

@@ -14,6 +14,7 @@ pub(crate) mod groups;
 pub(crate) mod inventory;
 pub(crate) mod phases;
 pub(crate) mod rollouts;
+pub(crate) mod targets;
 pub(crate) mod tasks;
 
 use std::{
@@ -22,7 +23,7 @@ use std::{
 };
 
 use super::{
-    AddedDevice, BatchId, NewDevice, NewPackage, NewTask, PackageRecord, Selection, Store,
+    AddedDevice, BatchId, Exclude, NewDevice, NewPackage, NewTask, PackageRecord, Selection, Store,
     TaskRecord, UpgradeState,
 };
 use crate::{
@@ -131,6 +132,19 @@ macro_rules! whole_suite {
                 a_task_s_webhook_goes_some_time_after_the_task,
                 so_many_webhooks_are_told_the_same,
                 a_webhook_goes_with_its_deliveries,
+            }
+            targets {
+                a_task_leaves_out_whom_it_excludes,
+                whom_a_task_excludes_has_to_be_known,
+                a_group_stays_while_a_task_leaves_it_out,
+                new_devices_join_a_running_task,
+                devices_join_that_come_to_fit_and_stay_when_they_do_not,
+                whom_a_task_excludes_does_not_join,
+                who_joins_is_in_the_phase_that_runs,
+                a_phase_that_nobody_is_in_waits_for_who_joins,
+                who_joins_is_in_the_lot_of_its_zone,
+                a_task_that_devices_join_ends_when_none_may_any_more,
+                whether_devices_join_can_be_changed,
             }
             groups {
                 a_group_is_a_list_or_a_filter,
@@ -295,7 +309,7 @@ impl<'s, S: Store> World<'s, S> {
     }
 }
 
-fn new_package(product: &str, version: &str, content: u8) -> NewPackage {
+pub(crate) fn new_package(product: &str, version: &str, content: u8) -> NewPackage {
     NewPackage {
         product: product.to_owned(),
         version: Version::new(version).unwrap(),
@@ -310,11 +324,12 @@ fn new_package(product: &str, version: &str, content: u8) -> NewPackage {
     }
 }
 
-fn new_task(package: &PackageRecord, selection: Selection) -> NewTask {
+pub(crate) fn new_task(package: &PackageRecord, selection: Selection) -> NewTask {
     NewTask {
         name: "night".to_owned(),
         package: package.id,
         selection,
+        exclude: Exclude::default(),
         start_at: None,
         retry: RetryPolicy {
             attempts: 0,

@@ -21,8 +21,8 @@ use crate::{
     ledger::{Cancellation, StopReason, TaskId, UpgradeId},
     store::{
         Again, Agenda, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
-        DeleteTaskError, NewTask, Overlap, Overlaps, Page, StopTaskError, StoreError, TaskChange,
-        TaskRecord, UpgradeRecord, UpgradeState, UpgradeToStop,
+        DeleteTaskError, Joined, NewTask, Overlap, Overlaps, Page, StopTaskError, StoreError,
+        TaskChange, TaskRecord, UpgradeRecord, UpgradeState, UpgradeToStop,
     },
     task::{Due, Move, Source, TaskHead},
 };
@@ -238,6 +238,15 @@ impl Agenda for SqliteStore {
 
     async fn task_heads(&self, now: UtcMillis) -> Result<Vec<TaskHead>, StoreError> {
         self.read_heads(now).await
+    }
+
+    async fn join(
+        &self,
+        task: TaskId,
+        after: Option<&str>,
+        now: UtcMillis,
+    ) -> Result<Joined, StoreError> {
+        self.join_part(task, after, now).await
     }
 
     async fn make_moves(&self, moves: &[Move], now: UtcMillis) -> Result<(), StoreError> {

@@ -21,7 +21,7 @@ use crate::{
     store::{
         Again, ChangeTaskError, StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeState,
     },
-    task::{Hold, HoldReason, Move, TaskRules},
+    task::{Hold, HoldReason, Membership, Move, TaskRules},
 };
 
 pub(super) const CHANGING: &str = "changing a task";
@@ -191,7 +191,14 @@ impl SqliteStore {
                         revision: task.revision,
                     });
                 }
+                let joins = rules.membership == Membership::Joining;
+                if joins && !may_join(&mut tx, id).await? {
+                    return Err(ChangeTaskError::CannotJoin(id));
+                }
                 set_rules(&mut tx, id, rules).await?;
+                if !joins && task.rules.membership == Membership::Joining {
+                    end_if_done(&mut tx, id, now).await?;
+                }
             }
         }
         let record = tasks::read(&mut tx, id)
@@ -338,6 +345,28 @@ async fn set_rules(
         .await
         .map(|_| ())
         .doing(CHANGING)
+}
+
+/// Whether devices can join a task: not one that is for a list.
+async fn may_join(conn: &mut SqliteConnection, task: TaskId) -> Result<bool, StoreError> {
+    sqlx::query_scalar("SELECT may_join FROM tasks WHERE id = ?")
+        .bind(task.0)
+        .fetch_one(conn)
+        .await
+        .doing(CHANGING)
+}
+
+/// Ends a task that waited for nothing but devices that might have joined.
+async fn end_if_done(
+    conn: &mut SqliteConnection,
+    task: TaskId,
+    now: UtcMillis,
+) -> Result<(), StoreError> {
+    let mut announcements = Announcements::default();
+    counts::end_task_if_done(conn, task, now, &mut announcements)
+        .await
+        .doing(CHANGING)?;
+    announcements.deliver(conn).await.doing(CHANGING)
 }
 
 /// Whether the last time of a task has passed that has not ended.
