@@ -114,6 +114,10 @@ impl From<CreateTaskError> for Problem {
             | CreateTaskError::AllLeftOut { .. } => {
                 Self::conflict("no-devices", "No device is selected", error)
             }
+            CreateTaskError::EmptyPhase { phase } => {
+                let field = format!("phases[{phase}].filter");
+                Self::conflict("no-devices", "No device is selected", error).about(&field)
+            }
             CreateTaskError::Webhook(error) => error.into(),
             CreateTaskError::Store(error) => error.into(),
         }

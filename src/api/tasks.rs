@@ -69,6 +69,8 @@ pub(super) struct TaskBody {
     phase: u32,
     /// Its phases, and what came of them; a task that was created without has one.
     phases: Vec<PhaseStandBody>,
+    /// Whether models, versions, coverage and cells are represented in its phases as they are in the whole.
+    stratified: bool,
     /// Thresholds of failures at which it pauses or stops by itself.
     abort: Vec<ThresholdBody>,
     /// How fast upgrades begin; `null`: as fast as admission lets them.
@@ -263,6 +265,7 @@ impl TaskBody {
             },
             phase: task.phase + 1,
             phases: rules::phases(rules, task.phase, &task.results),
+            stratified: rules.stratified,
             abort: rules.abort.iter().map(Into::into).collect(),
             rate: rules.rate.map(Into::into),
             windows: rules.windows.clone(),
@@ -342,6 +345,9 @@ pub(super) struct CreateTask {
     /// Its phases, 100 at most; without any, all devices begin when it starts.
     #[schema(max_items = 100)]
     phases: Option<Vec<PhaseBody>>,
+    /// `true`: models, versions, coverage and cells are represented in each phase that is drawn as they are in the whole. For a task
+    /// of 1 to 20 phases.
+    stratified: Option<bool>,
     /// Thresholds of failures at which it pauses or stops by itself, 20 at most.
     #[schema(max_items = 20)]
     abort: Option<Vec<ThresholdBody>>,
@@ -379,6 +385,7 @@ pub(super) async fn create(
     let start_at = body.start_at.take();
     let said = rules::Said {
         phases: body.phases.take(),
+        stratified: body.stratified.unwrap_or_default(),
         abort: body.abort.take(),
         rate: body.rate.take(),
         windows: body.windows.take(),

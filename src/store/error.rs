@@ -294,6 +294,16 @@ pub enum CreateTaskError {
         /// How many more are excluded.
         excluded: u64,
     },
+    /// Nobody would be in a phase.
+    #[error(
+        "phase {} has no device: its filter lets none of the task's devices through that no phase before has; mend the filter, \
+         or leave the phase out",
+        .phase + 1
+    )]
+    EmptyPhase {
+        /// The phase, from 0.
+        phase: u32,
+    },
     /// Its webhook is one too many.
     #[error(transparent)]
     Webhook(#[from] AddWebhookError),

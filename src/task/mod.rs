@@ -16,7 +16,7 @@ pub use cell::{
     BusyHours, CellRules, Closing, ClosingUpdate, LimitNow, LimitedBy, MAX_BUSY_HOURS,
     MAX_CELL_LIMIT, MAX_REASON, RulesError, RulesUpdate,
 };
-pub use draw::{Deal, Draw, Lot};
+pub use draw::{Census, Deal, Draw, Lot, Place, stratum};
 pub use hold::{Hold, HoldReason};
 pub use joining::{JOIN_INTERVAL, Membership, Sweeps};
 pub use pace::Paces;

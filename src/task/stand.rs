@@ -70,7 +70,7 @@ impl Stand {
         let of = rules.phase_count();
         let verdict = results
             .get(phase as usize)
-            .map(|it| it.verdict(&rules.phase(phase)));
+            .map(|it| it.verdict(rules.phase(phase)));
         match verdict {
             Some(Verdict::Open { results, wanted }) if of > phase as usize + 1 => Self::Phase {
                 phase,

@@ -50,7 +50,8 @@ pub struct CreateArgs {
         requires = "retry_attempts"
     )]
     retry_reasons: Vec<String>,
-    /// A file that says how the task is run, TOML or JSON: phases, abort, rate, windows, `not_after`, approval, membership (docs/tasks.md).
+    /// A file that says how the task is run, TOML or JSON: phases, stratified, abort, rate, windows, `not_after`, approval, membership
+    /// (docs/tasks.md).
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
     /// Where the outcomes of this task are posted.
@@ -156,8 +157,9 @@ struct OverlapView {
 }
 
 /// What a file of rules may say.
-const RULES: [&str; 7] = [
+const RULES: [&str; 8] = [
     "phases",
+    "stratified",
     "abort",
     "rate",
     "windows",
