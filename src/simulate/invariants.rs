@@ -390,6 +390,7 @@ impl Invariants {
             }
             Change::Note { .. }
             | Change::Progress { .. }
+            | Change::Serves { .. }
             | Change::KeptAwake { .. }
             | Change::Learnt(_) => {}
         }

@@ -42,7 +42,7 @@ use crate::{
     config::Config,
     engine::{ShardId, Tables},
     ledger::{DeviceIds, PackageId},
-    package::Package,
+    session::Offers,
     store::UpgradeState,
 };
 use field::Unit;
@@ -132,7 +132,8 @@ pub(super) struct World<H> {
     crashes: u64,
     store_fails_until_ms: u64,
     store: Backend,
-    packages: Vec<(PackageId, Arc<Package>)>,
+    /// By the packages of the tasks.
+    packages: Vec<(PackageId, Arc<Offers>)>,
     ids: DeviceIds,
     shards: u8,
     cells: u32,
@@ -177,7 +178,8 @@ impl<H: Hooks> World<H> {
                 retry: scenario.retry,
                 rules: &scenario.rules,
             })?;
-            numbered.push((id, package.clone()));
+            let offers = Offers::only(id, package.clone());
+            numbered.push((id, Arc::new(offers)));
             let mut task = Vec::with_capacity(created.len());
             for Created { upgrade, endpoint } in created {
                 if let Some(device) = super::invariants::device(&endpoint)

@@ -4,6 +4,7 @@ mod cell;
 mod draw;
 mod hold;
 mod pace;
+mod packages;
 mod planner;
 mod results;
 mod retry;
@@ -18,6 +19,7 @@ pub use cell::{
 pub use draw::{Deal, Draw, Lot};
 pub use hold::{Hold, HoldReason};
 pub use pace::Paces;
+pub use packages::{MAX_LISTED, MAX_PACKAGES, PackageRule, PackageRules};
 pub use planner::{
     Candidate, Due, LotHead, Move, NotYet, Plan, Source, TaskHead, explain, plan, that_begin,
 };

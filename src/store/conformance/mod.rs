@@ -31,7 +31,7 @@ use crate::{
         Registration, RetryPolicy, Stage, StageChange, Success, TaskId, UpgradeId,
     },
     package::{PcpOffer, Segmentation, Version},
-    task::TaskRules,
+    task::{PackageRules, TaskRules},
 };
 
 /// The time at which the tests begin.
@@ -306,6 +306,7 @@ fn new_task(package: &PackageRecord, selection: Selection) -> NewTask {
     NewTask {
         name: "night".to_owned(),
         package: package.id,
+        packages: PackageRules::default(),
         selection,
         start_at: None,
         retry: RetryPolicy {

@@ -33,6 +33,7 @@ mod rhythm;
 mod rows;
 mod task_changes;
 mod task_creation;
+mod task_packages;
 mod task_writes;
 mod tasks;
 mod turns;

@@ -12,6 +12,7 @@ use super::{
     events::Announcements,
     results,
     rows::{self, Columns as _},
+    task_packages,
     task_writes::{StoppedBy, state, stop_part},
     tasks, turns,
 };
@@ -217,7 +218,7 @@ impl SqliteStore {
                 }
                 Some(TaskState::Scheduled | TaskState::Running | TaskState::Finished) => {}
             }
-            if package_is_gone(&mut tx, id).await? {
+            if task_packages::is_gone(&mut tx, id).await.doing(CHANGING)? {
                 return Err(ChangeTaskError::PackageDeleted(id));
             }
             let ids = again_part(&mut tx, id, again, after, now).await?;
@@ -236,18 +237,6 @@ impl SqliteStore {
             }
         }
     }
-}
-
-/// A deleted package stays for the tasks that refer to it, but its content does not.
-async fn package_is_gone(conn: &mut SqliteConnection, task: TaskId) -> Result<bool, StoreError> {
-    sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM tasks t JOIN packages p ON p.id = t.package_id \
-             WHERE t.id = ? AND p.deleted_at IS NOT NULL)",
-    )
-    .bind(task.0)
-    .fetch_one(conn)
-    .await
-    .doing(CHANGING)
 }
 
 /// Holds a task that is not held; after a phase, if that one runs still. Returns whether it does.

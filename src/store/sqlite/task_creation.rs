@@ -7,17 +7,17 @@ use super::{
     Doing, PART, SqliteStore,
     bulk::json_list,
     counts::CountChanges,
-    events, groups, packages,
+    events, groups,
     rows::{self, Columns},
-    tasks,
+    task_packages, tasks,
     walk::{Found, Walk},
 };
 use crate::{
     clock::UtcMillis,
     ledger::{Reasons, TaskId, TaskState},
     store::{
-        CreateTaskError, DeviceFilter, GroupId, NewTask, NewWebhook, PackageRecord, Selection,
-        StoreError, TaskRecord, UpgradeState,
+        CreateTaskError, DeviceFilter, GroupId, NewTask, NewWebhook, Selection, StoreError,
+        TaskRecord, UpgradeState,
     },
     task::{Deal, Hold, HoldReason, Lot},
 };
@@ -65,7 +65,7 @@ impl SqliteStore {
         begun: &mut Option<TaskId>,
     ) -> Result<TaskRecord, CreateTaskError> {
         let mut reader = self.readers.begin().await.doing(CREATING)?;
-        let package = usable_package(&mut reader, new).await?;
+        let package = task_packages::usable(&mut reader, new).await?;
         let product = package.package.product;
         let remaining = match &new.selection {
             Selection::Product(named) if *named != product => {
@@ -105,6 +105,9 @@ impl SqliteStore {
             check_group(&mut tx, group).await?; // from here on it is not removed
         }
         let task = insert_hidden(&mut tx, new, start_at)
+            .await
+            .doing(CREATING)?;
+        task_packages::link(&mut tx, task, new)
             .await
             .doing(CREATING)?;
         let mut creation = Creation {
@@ -365,7 +368,7 @@ impl Creation<'_> {
         conn: &mut SqliteConnection,
         new: &NewTask,
     ) -> Result<TaskRecord, CreateTaskError> {
-        usable_package(conn, new).await?;
+        task_packages::usable(conn, new).await?;
         let state = if self.start_at > self.created_at {
             TaskState::Scheduled
         } else {
@@ -521,8 +524,8 @@ async fn insert_hidden(
     };
     sqlx::query_scalar(
         "INSERT INTO tasks (name, package_id, state, hidden, start_at, retry_attempts, retry_interval_s, created_at, group_id, \
-             retry_reasons, rules, hold) \
-         VALUES (?, ?, 'stopped', 1, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+             retry_reasons, rules, hold, packages) \
+         VALUES (?, ?, 'stopped', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
     )
     .bind(&new.name)
     .bind(new.package.0)
@@ -539,29 +542,10 @@ async fn insert_hidden(
             at: new.created_at,
         })
     }))
+    .bind((!new.packages.is_empty()).then(|| rows::json(&new.packages)))
     .fetch_one(conn)
     .await
     .map(TaskId)
-}
-
-async fn usable_package(
-    conn: &mut SqliteConnection,
-    new: &NewTask,
-) -> Result<PackageRecord, CreateTaskError> {
-    let row = sqlx::query("SELECT * FROM packages WHERE id = ? AND deleted_at IS NULL")
-        .bind(new.package.0)
-        .fetch_optional(conn)
-        .await
-        .doing("reading a task's package")?
-        .ok_or(CreateTaskError::PackageNotFound(new.package))?;
-    let package = packages::record(&row)?;
-    match package.superseded_at {
-        Some(at) => Err(CreateTaskError::PackageSuperseded {
-            package: new.package,
-            at,
-        }),
-        None => Ok(package),
-    }
 }
 
 const CHECKING: &str = "checking a task's devices";

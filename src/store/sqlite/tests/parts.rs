@@ -7,7 +7,7 @@ use crate::{
     store::{
         Groups as _, Members, NewDevice, NewGroup, NewMembers, NewPackage, NewTask, Selection,
     },
-    task::{Move, TaskRules},
+    task::{Move, PackageRules, TaskRules},
 };
 
 const T0: UtcMillis = UtcMillis(1_800_000_000_000);
@@ -43,6 +43,7 @@ fn new_task(package: PackageId) -> NewTask {
     NewTask {
         name: "night".to_owned(),
         package,
+        packages: PackageRules::default(),
         selection: Selection::All,
         start_at: None,
         retry: RetryPolicy {
