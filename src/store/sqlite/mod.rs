@@ -38,6 +38,7 @@ mod rows;
 mod task_changes;
 mod task_creation;
 mod task_devices;
+mod task_packages;
 mod task_writes;
 mod tasks;
 mod turns;
