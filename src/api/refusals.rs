@@ -4,9 +4,9 @@ use axum::http::StatusCode;
 
 use super::{extract::too_large, problem::Problem};
 use crate::store::{
-    AddWebhookError, CancelUpgradeError, ChangeTaskError, CreateTaskError, DeletePackageError,
-    DeleteTaskError, FileError, GroupError, InsertPackageError, StopTaskError, StoreError,
-    UpdateDeviceError, UploadError,
+    AddWebhookError, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
+    DeletePackageError, DeleteTaskError, FileError, GroupError, InsertPackageError, StopTaskError,
+    StoreError, UpdateDeviceError, UploadError,
 };
 
 /// What failed for a moment is worth another try.
@@ -205,6 +205,22 @@ impl From<CancelUpgradeError> for Problem {
                 Self::conflict("upgrade-ended", "The upgrade has ended", error)
             }
             CancelUpgradeError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ChangeUpgradeError> for Problem {
+    fn from(error: ChangeUpgradeError) -> Self {
+        match error {
+            ChangeUpgradeError::NotFound(_) => Self::not_found(error),
+            ChangeUpgradeError::Running { .. } => {
+                Self::conflict("upgrade-running", "The upgrade is under way", error)
+            }
+            ChangeUpgradeError::Succeeded(_) | ChangeUpgradeError::DeviceRemoved(_) => {
+                Self::conflict("upgrade-ended", "The upgrade has ended", error)
+            }
+            ChangeUpgradeError::Task(error) => error.into(),
+            ChangeUpgradeError::Store(error) => error.into(),
         }
     }
 }

@@ -366,7 +366,7 @@ pub(super) struct CreateTask {
 #[utoipa::path(post, path = "/v1/tasks", operation_id = "create_task", tag = "tasks", request_body = CreateTask,
     responses(
         (status = 201, description = "Created; it runs, or waits for its time", body = CreatedTask,
-            headers(("Location" = String, description = "Path of the task"))),
+            headers(("Location" = String, description = "Path of the task"), ("ETag" = String, description = "Its revision"))),
         (status = 404, description = "There is no such package, or no such group, of `exclude` either", body = Problem),
         (status = 409, description = "Devices are unknown, those of `exclude` too, or of another product, or there are none, or none that is not left out, and none may join; there is a newer package of \
             that version; there are too many webhooks", body = Problem),
@@ -402,7 +402,10 @@ pub(super) async fn create(
     }
     let task = state.store.create_task(&new).await?;
     state.signals.written();
-    let location = format!("/v1/tasks/{}", task.id.0);
+    let headers = [
+        (header::LOCATION, format!("/v1/tasks/{}", task.id.0)),
+        (header::ETAG, format!("\"{}\"", task.revision)),
+    ];
     // The task is there, whatever comes of this: an error would have it created once more.
     let overlaps = state.store.overlaps(task.id, MAX_OVERLAPS).await;
     let body = Json(CreatedTask {
@@ -412,7 +415,7 @@ pub(super) async fn create(
             .map(OverlapsBody::from)
             .ok(),
     });
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], body).into_response())
+    Ok((StatusCode::CREATED, headers, body).into_response())
 }
 
 fn to_task(mut body: CreateTask, now: UtcMillis) -> Result<NewTask, Problem> {

@@ -1,9 +1,9 @@
 use async_trait::async_trait;
 
 use super::{
-    Again, CancelUpgradeError, ChangeTaskError, CreateTaskError, DeleteTaskError, Joined, NewTask,
-    Overlaps, Page, StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord,
-    UpgradeToStop,
+    Again, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
+    DeleteTaskError, Joined, NewTask, Overlaps, Page, StopTaskError, StoreError, TaskChange,
+    TaskRecord, UpgradeRecord, UpgradeToStop,
 };
 use crate::{
     clock::UtcMillis,
@@ -70,6 +70,22 @@ pub trait Agenda: Send + Sync + 'static {
         id: UpgradeId,
         now: UtcMillis,
     ) -> Result<UpgradeRecord, CancelUpgradeError>;
+
+    /// Has one upgrade begin as soon as its task lets it: one that waits for its next attempt waits no longer, one that has failed or was
+    /// cancelled is taken up as in [`Self::take_up_again`].
+    async fn retry_upgrade(
+        &self,
+        id: UpgradeId,
+        now: UtcMillis,
+    ) -> Result<UpgradeRecord, ChangeUpgradeError>;
+
+    /// Passes over one upgrade that waits or has failed: it has no result, neither for its phase nor for thresholds. One that was
+    /// cancelled stays as it is.
+    async fn skip_upgrade(
+        &self,
+        id: UpgradeId,
+        now: UtcMillis,
+    ) -> Result<UpgradeRecord, ChangeUpgradeError>;
 
     /// Tasks that are scheduled or running, by their numbers, and what of each is due at `now` on a device that has no upgrade
     /// running, in the phases that have begun. Results are told of tasks that say how they are run.

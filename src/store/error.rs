@@ -399,6 +399,44 @@ pub enum CancelUpgradeError {
     Store(#[from] StoreError),
 }
 
+/// Why an upgrade was not tried again, or passed over.
+#[derive(Debug, Error)]
+pub enum ChangeUpgradeError {
+    /// No such upgrade.
+    #[error("there is no upgrade {}", .0.0)]
+    NotFound(UpgradeId),
+    /// It is under way.
+    #[error("upgrade {} is {stage}; wait for its end, or cancel it", .id.0)]
+    Running {
+        /// The upgrade.
+        id: UpgradeId,
+        /// Where it is.
+        stage: UpgradeState,
+    },
+    /// Its device runs the version.
+    #[error("upgrade {} has succeeded", .0.0)]
+    Succeeded(UpgradeId),
+    /// Its device was removed.
+    #[error("the device of upgrade {} was removed; add it, and create a task for it", .0.0)]
+    DeviceRemoved(UpgradeId),
+    /// Its task does not let it.
+    #[error(transparent)]
+    Task(#[from] ChangeTaskError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<CancelUpgradeError> for ChangeUpgradeError {
+    fn from(error: CancelUpgradeError) -> Self {
+        match error {
+            CancelUpgradeError::NotFound(id) => Self::NotFound(id),
+            CancelUpgradeError::Ended { id, .. } => Self::Succeeded(id),
+            CancelUpgradeError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
 /// Why a task was not deleted.
 #[derive(Debug, Error)]
 pub enum DeleteTaskError {

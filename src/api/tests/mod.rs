@@ -9,6 +9,7 @@ mod everywhere;
 mod exclusions;
 mod groups;
 mod lists;
+mod once;
 mod packages;
 mod ping;
 mod targets;

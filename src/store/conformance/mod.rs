@@ -3,6 +3,7 @@
 //! A test is a function of a store that is empty. [`suite!`] makes a test function of each for one
 //! implementation, given a function that opens an empty store and something that keeps its files.
 
+pub(crate) mod answers;
 pub(crate) mod attributes;
 pub(crate) mod batches;
 pub(crate) mod cells;
@@ -65,6 +66,11 @@ macro_rules! suite {
 macro_rules! whole_suite {
     ($open:path) => {
         $crate::store::conformance::suite! { $open:
+            answers {
+                a_key_is_taken_once_and_answered_as_at_first,
+                a_key_that_is_given_back_is_new,
+                a_key_is_forgotten_after_a_day,
+            }
             attributes {
                 devices_bring_their_attributes,
                 many_devices_bring_tags,
@@ -183,6 +189,8 @@ macro_rules! whole_suite {
                 a_task_that_is_refused_is_stopped,
                 what_has_not_begun_in_time_expires,
                 what_has_failed_is_taken_up_again,
+                one_upgrade_is_tried_again,
+                one_upgrade_is_passed_over,
                 what_is_downloading_goes_on_after_a_soft_stop,
                 rules_are_changed_by_whoever_has_seen_them,
                 failures_are_tried_again_for_the_reasons_of_the_task,

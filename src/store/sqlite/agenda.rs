@@ -20,9 +20,9 @@ use crate::{
     clock::UtcMillis,
     ledger::{Cancellation, StopReason, TaskId, UpgradeId},
     store::{
-        Again, Agenda, CancelUpgradeError, ChangeTaskError, CreateTaskError, DeleteTaskError,
-        Joined, NewTask, Overlap, Overlaps, Page, StopTaskError, StoreError, TaskChange,
-        TaskRecord, UpgradeRecord, UpgradeState, UpgradeToStop,
+        Again, Agenda, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
+        DeleteTaskError, Joined, NewTask, Overlap, Overlaps, Page, StopTaskError, StoreError,
+        TaskChange, TaskRecord, UpgradeRecord, UpgradeState, UpgradeToStop,
     },
     task::{Due, Move, Source, TaskHead},
 };
@@ -218,6 +218,22 @@ impl Agenda for SqliteStore {
         let upgrade = cancel::read(&mut tx, id).await?;
         tx.commit().await.doing(CANCELLING)?;
         Ok(upgrade)
+    }
+
+    async fn retry_upgrade(
+        &self,
+        id: UpgradeId,
+        now: UtcMillis,
+    ) -> Result<UpgradeRecord, ChangeUpgradeError> {
+        self.retry_one(id, now).await
+    }
+
+    async fn skip_upgrade(
+        &self,
+        id: UpgradeId,
+        now: UtcMillis,
+    ) -> Result<UpgradeRecord, ChangeUpgradeError> {
+        self.skip_one(id, now).await
     }
 
     async fn task_heads(&self, now: UtcMillis) -> Result<Vec<TaskHead>, StoreError> {
