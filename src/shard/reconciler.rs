@@ -268,6 +268,7 @@ impl Reconciler {
     }
 
     /// Takes the store's reply to what was asked.
+    #[expect(clippy::too_many_lines, reason = "one match over all replies")]
     pub fn reply(&mut self, now: Now, reply: Reply) {
         let step = std::mem::replace(&mut self.step, Step::Newcomers);
         self.step = match (step, reply) {

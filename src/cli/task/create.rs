@@ -116,6 +116,10 @@ struct DeviceChoice {
 
 /// Whom not, of these.
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the options are named by the fields"
+)]
 struct ExcludeArgs {
     /// Leave these devices out: endpoint names with commas between them.
     #[arg(long, value_delimiter = ',', value_name = "ENDPOINTS")]
