@@ -15,6 +15,7 @@ mod repeats;
 mod restart;
 mod rules;
 mod security;
+mod soaks;
 mod strangers;
 mod timeline;
 mod told;

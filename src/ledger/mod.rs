@@ -27,7 +27,7 @@ pub use change::{
 pub use coverage::Coverage;
 pub use deadline::Deadline;
 pub use device_id::{DeviceId, DeviceIds};
-pub use evidence::{Evidence, FailedIn, ReportedFailure};
+pub use evidence::{Evidence, FailedIn, ReportedFailure, Unhealthy};
 pub use facts::{Facts, Fate, Inbound, Last, Limit, Outbound, Queue, Said, Sent, Told};
 pub use ids::{PackageId, Reasons, RetryPolicy, TaskId, TaskState, UpgradeId};
 pub use lane::Lane;

@@ -58,6 +58,8 @@ pub struct RolloutSetup {
     pub cells_revision: i64,
     /// Whether anybody may register, so that those who are gone are forgotten.
     pub open: bool,
+    /// So long a device is waited for after its soak.
+    pub soak_wait: Duration,
     /// Packages in use.
     pub packages: PackageCache,
 }
@@ -84,7 +86,8 @@ impl Rollout {
             signals: setup.signals,
             health: setup.health,
             reconciler: Reconciler::new(setup.clock.now(), setup.revision, setup.open)
-                .knowing_cells(setup.cells_revision),
+                .knowing_cells(setup.cells_revision)
+                .waiting_for_soaks(setup.soak_wait),
             devices_look: 0,
             packages: setup.packages,
         }
@@ -192,6 +195,9 @@ impl Rollout {
             Query::ForgetRemoved(endpoint) => {
                 store.forget_removed(&endpoint).await?;
                 Reply::Done
+            }
+            Query::Soaks { now, wait, limit } => {
+                Reply::Soaks(store.soaks_due(now, wait, limit).await?)
             }
             Query::Heads(now) => Reply::Heads(store.task_heads(now).await?),
             Query::Move(moves) => {
@@ -338,6 +344,7 @@ mod tests {
             revision: 0,
             cells_revision: 0,
             open: true,
+            soak_wait: Duration::from_hours(24),
             packages: PackageCache::new(store.clone(), files),
         });
         let query = Query::RemoveNewcomers {

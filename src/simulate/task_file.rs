@@ -34,11 +34,6 @@ fn parse(text: &str, fleet: &FleetFile) -> Result<TaskRules, String> {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         return Err(errors.join("; "));
     }
-    if let Some(i) = rules.phases.iter().position(|it| it.soak_seconds > 0) {
-        return Err(format!(
-            "phases[{i}].soak_seconds: a simulation has no soak; leave it out"
-        ));
-    }
     let closed_for_ever = WindowState::Closed { opens_at: None };
     if rules.window(None, start_at) == closed_for_ever {
         return Err(format!(
@@ -78,8 +73,8 @@ mod tests {
                 "not_after: 2027-01-15T08:01:00",
             ),
             (
-                "[[phases]]\ncount = 1\nsoak_seconds = 60",
-                "phases[0].soak_seconds: a simulation has no soak",
+                "[[phases]]\ncount = 1\nsoak_seconds = 2592001",
+                "phases[0].soak_seconds: 0 to 2592000 are possible",
             ),
         ] {
             let error = rules(text).unwrap_err();

@@ -22,6 +22,8 @@ pub enum Stand {
         results: u64,
         /// So many are wanted.
         wanted: u64,
+        /// Devices that have been upgraded, of which it is not known yet whether they are in health.
+        soaking: u64,
     },
     /// Upgrades run and wait.
     Runs {
@@ -66,12 +68,16 @@ impl Stand {
         let verdict = results
             .get(phase as usize)
             .map(|it| it.verdict(rules.phase(phase)));
+        let soaking = results
+            .get(phase as usize)
+            .map_or(0, |it| it.soaking(rules.phase(phase)));
         match verdict {
             Some(Verdict::Open { results, wanted }) if of > phase as usize + 1 => Self::Phase {
                 phase,
                 of,
                 results,
                 wanted,
+                soaking,
             },
             _ => Self::Runs { running, waiting },
         }

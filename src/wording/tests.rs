@@ -5,7 +5,7 @@ use crate::{
     clock::UtcMillis,
     ledger::{
         Asked, Doubt, Explanation, Facts, FailedIn, Fate, Form, Happened, Inbound, Last, Limit,
-        Line, Misread, Outbound, Postponed, Question, Queue, Repeated, Said, Sent,
+        Line, Misread, Outbound, Postponed, Question, Queue, Repeated, Said, Sent, Unhealthy,
     },
     package::Version,
 };
@@ -120,6 +120,13 @@ fn besides() -> Vec<Happened> {
             next: form(11_542, true),
         },
         Happened::TakenUpAgain {},
+        Happened::SoakBegun { until: AT },
+        Happened::SoakPassed {},
+        Happened::SoakFailed(Unhealthy::OtherVersion {
+            version: version("V1"),
+        }),
+        Happened::SoakFailed(Unhealthy::NotHeard),
+        Happened::SoakFailed(Unhealthy::VersionNotTold),
         Happened::Ended {
             reason: "slot_timed_out".into(),
             next_attempt_at: Some(AT),
