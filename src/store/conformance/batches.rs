@@ -357,6 +357,7 @@ impl Fleet {
             let (package, created) = memory
                 .create_task(
                     endpoints,
+                    task.version,
                     (task.created_at, task.start_at),
                     task.retry,
                     &TaskRules::default(),

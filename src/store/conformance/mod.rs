@@ -14,6 +14,7 @@ pub(crate) mod groups;
 pub(crate) mod inventory;
 pub(crate) mod phases;
 pub(crate) mod rollouts;
+pub(crate) mod soaks;
 pub(crate) mod targets;
 pub(crate) mod tasks;
 
@@ -206,6 +207,10 @@ macro_rules! whole_suite {
                 a_scheduled_task_begins_at_its_time,
                 the_next_due_time_is_in_the_future,
                 upgrades_of_stopped_tasks_and_removed_devices_are_to_be_stopped,
+            }
+            soaks {
+                a_success_counts_when_the_device_tells_the_version_after_its_soak,
+                a_device_that_falls_back_or_is_not_heard_is_not_in_health,
             }
             tasks {
                 a_task_selects_by_list_by_product_or_all,
