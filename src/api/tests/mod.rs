@@ -11,6 +11,7 @@ mod groups;
 mod lists;
 mod packages;
 mod ping;
+mod task_packages;
 mod task_rules;
 mod tasks;
 

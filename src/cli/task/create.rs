@@ -166,7 +166,9 @@ pub(super) fn run(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, Com
     let client = Client::new(&args.result.api)?;
     let rules = args.rules.as_ref().map(steer::read_rules).transpose()?;
     let several = rules.as_ref().and_then(|rules| rules.get("packages"));
-    let package = args.package.view(&client, several, args.devices.product.as_deref())?;
+    let package = args
+        .package
+        .view(&client, several, args.devices.product.as_deref())?;
     let name = args
         .name
         .unwrap_or_else(|| format!("{} {}", package.product, package.version));
