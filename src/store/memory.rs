@@ -218,6 +218,7 @@ impl MemoryStore {
         report
     }
 
+    #[expect(clippy::too_many_lines, reason = "one match over all changes")]
     fn apply(&mut self, change: &Change) -> Result<(), (UpgradeId, UpgradeOver)> {
         match change {
             Change::Stage {
