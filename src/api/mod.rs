@@ -10,6 +10,7 @@ mod devices;
 mod events;
 mod exclusions;
 mod extract;
+mod forecasts;
 mod groups;
 mod heard;
 mod middleware;
@@ -48,7 +49,7 @@ use crate::{
     config::Settings,
     health::Health,
     notify::Instance,
-    runtime::{Heard, Lanes},
+    runtime::{Forecasts, Heard, Lanes},
     signal::Signals,
     store::{PackageFiles, Store},
     strangers::Strangers,
@@ -84,6 +85,8 @@ pub struct ApiState {
     pub heard: Arc<dyn Heard>,
     /// Knows the queues of cells.
     pub lanes: Arc<dyn Lanes>,
+    /// Makes forecasts.
+    pub forecasts: Forecasts,
     /// Who was refused lately.
     pub strangers: Arc<Strangers>,
     /// What `/metrics` shows.
@@ -144,6 +147,9 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(tasks::changes::approve))
         .routes(routes!(tasks::changes::refuse))
         .routes(routes!(tasks::changes::retry))
+        .routes(routes!(forecasts::add))
+        .routes(routes!(forecasts::get, forecasts::cancel))
+        .routes(routes!(forecasts::get_of_task))
         .routes(routes!(upgrades::list))
         .routes(routes!(upgrades::list_of_device))
         .routes(routes!(upgrades::list_newest))

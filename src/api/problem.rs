@@ -69,7 +69,7 @@ impl FieldError {
 }
 
 /// The words after `urn:cellwise:problem:` that tell what kind of problem it is.
-const KINDS: [&str; 40] = [
+const KINDS: [&str; 41] = [
     "bad-parameter",
     "bad-path",
     "changed-meanwhile",
@@ -100,6 +100,7 @@ const KINDS: [&str; 40] = [
     "task-held",
     "task-running",
     "too-large",
+    "too-many-forecasts",
     "too-many-groups",
     "too-many-requests",
     "too-many-segments",

@@ -9,6 +9,7 @@
 mod commit;
 mod datagram_socket;
 mod exchange;
+mod forecasts;
 mod gate;
 mod heard;
 mod keys;
@@ -24,6 +25,7 @@ mod supervisor;
 
 pub use datagram_socket::{BATCH, DatagramSocket, bind};
 pub use exchange::{Ends, Exchange};
+pub use forecasts::{ForecastError, ForecastId, ForecastJob, ForecastState, Forecasts};
 pub use gate::restore_rules;
 pub use heard::Heard;
 pub use keys::Keys;

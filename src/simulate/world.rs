@@ -13,6 +13,7 @@
 mod closings;
 mod committer;
 mod field;
+mod foresight;
 mod holds;
 mod messages;
 mod rollout;
@@ -27,6 +28,7 @@ use super::{
     faults::Mishaps,
     figures::Figures,
     fleet::FleetFile,
+    foresight::{Earlier, taught},
     halts::Halts,
     hooks::Hooks,
     invariants::{Invariants, Subject},
@@ -141,6 +143,8 @@ pub(super) struct World<H> {
     rng: ChaCha8Rng,
     figures: Figures,
     halts: Halts,
+    /// Forecasts are made.
+    foresees: Option<foresight::Foresees>,
     /// Tasks say how they are run.
     ruled: bool,
     /// When the task starts, ms.
@@ -259,6 +263,7 @@ impl<H: Hooks> World<H> {
             rng,
             figures: Figures::default(),
             halts: Halts::default(),
+            foresees: None,
             ruled: !scenario.rules.is_empty(),
             start_ms: fleet.ready_ms,
             end_ms: fleet.ready_ms + attempts * attempt_ms + asleep_ms + AFTERWARDS_MS,
@@ -268,7 +273,19 @@ impl<H: Hooks> World<H> {
     }
 
     /// Lets everything happen, and sums up.
-    pub(super) fn run(mut self, mut progress: impl FnMut(&Progress)) -> Result<Summary, String> {
+    pub(super) fn run(mut self, progress: impl FnMut(&Progress)) -> Result<Summary, String> {
+        self.happen(progress)?;
+        self.sum_up()
+    }
+
+    /// Lets everything happen, and says what it has taught.
+    pub(super) fn teach(mut self, progress: impl FnMut(&Progress)) -> Result<Earlier, String> {
+        self.happen(progress)?;
+        let (learnt, devices) = (self.store.restore_learnt()?, self.store.restore_devices()?);
+        Ok(taught(&self.sum_up()?, learnt, devices))
+    }
+
+    fn happen(&mut self, mut progress: impl FnMut(&Progress)) -> Result<(), String> {
         self.start_server()?;
         self.plan_crash();
         self.plan_store_outage();
@@ -288,6 +305,7 @@ impl<H: Hooks> World<H> {
                 self.checker.stuck(self.now_ms);
                 break;
             }
+            self.foresee(next_ms)?;
             self.now_ms = next_ms;
             self.step()?;
             self.check_sizes();
@@ -300,7 +318,7 @@ impl<H: Hooks> World<H> {
             }
         }
         progress(&self.progress());
-        self.sum_up()
+        Ok(())
     }
 
     /// When everything must be over, ms.
@@ -417,6 +435,7 @@ impl<H: Hooks> World<H> {
             let line = format!("{upgrade} {} {} {reason}", end.attempts, end.state.name());
             self.trace.note(self.now_ms, &line);
         }
+        let foreseen = self.foreseen();
         let trace = self.trace.finish();
         let sleepers = || (self.units.iter().enumerate()).filter(|(_, unit)| unit.sleeps());
         for (device, unit) in sleepers() {
@@ -438,6 +457,7 @@ impl<H: Hooks> World<H> {
             self.crashes,
             self.start_ms,
             trace,
+            foreseen,
         ))
     }
 

@@ -2,7 +2,7 @@ use async_trait::async_trait;
 
 use super::{
     Again, CancelUpgradeError, ChangeTaskError, CreateTaskError, DeleteTaskError, NewTask,
-    Overlaps, Page, StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord,
+    OpenUpgrades, Overlaps, Page, StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord,
     UpgradeToStop,
 };
 use crate::{
@@ -24,6 +24,14 @@ pub trait Agenda: Send + Sync + 'static {
     /// Devices of a task that have an upgrade to the same package in other tasks, where neither has ended, and up to
     /// `limit` of these tasks.
     async fn overlaps(&self, task: TaskId, limit: u32) -> Result<Overlaps, StoreError>;
+
+    /// What of a task has no final outcome, in the order of the numbers, after `after`: looks at `limit` upgrades.
+    async fn open_upgrades(
+        &self,
+        task: TaskId,
+        after: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<OpenUpgrades, StoreError>;
 
     /// Tasks with numbers below `before`, newest first.
     async fn tasks(

@@ -54,9 +54,9 @@ pub use records::{
     AddedDevice, Again, Approval, BatchId, CellChange, CellDetail, CellRecord, CellUpdate,
     CommitReport, DeletedPackage, DeviceChange, DeviceDetail, DeviceFilter, DevicePage,
     DeviceUpdate, DeviceUpgrade, Excluded, Exclusion, InsertedPackage, NewDevice, NewPackage,
-    NewTask, OutcomeRecord, Overlap, Overlaps, PackageRecord, Page, QueueRecord, RestoredDevices,
-    Selection, SlotHolder, StoredPsk, TaskChange, TaskRecord, TimelineEntry, UpgradeDetail,
-    UpgradeRecord, UpgradeState, UpgradeToStop,
+    NewTask, OpenUpgrade, OpenUpgrades, OutcomeRecord, Overlap, Overlaps, PackageRecord, Page,
+    QueueRecord, RestoredDevices, Selection, SlotHolder, StoredPsk, TaskChange, TaskRecord,
+    TimelineEntry, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
 };
 pub use sqlite::{FILE_NAME, SqliteStore};
 

@@ -10,6 +10,7 @@ use super::steer;
 use crate::cli::{
     client::{Client, CommandError},
     device::list_file,
+    forecast,
     list::ResultArgs,
     output::{self, Format, counted},
     package::PackageView,
@@ -154,12 +155,64 @@ impl OverlapsView {
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "one field after the other")]
+/// `cellwise forecast`: what would become of such a task.
+pub(in crate::cli) fn forecast(
+    args: CreateArgs,
+    out: &mut dyn Write,
+) -> Result<ExitCode, CommandError> {
+    if args.watch {
+        let error = "a forecast is waited for; leave --watch out";
+        return Err(CommandError::Arguments(error.to_owned()));
+    }
+    let client = Client::new(&args.result.api)?;
+    let format = args.result.format;
+    let body = to_body(&client, args)?;
+    let asked = client.post("/v1/forecasts", &body)?;
+    forecast::follow(&client, asked, format, out)
+}
+
 pub(super) fn run(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
     let client = Client::new(&args.result.api)?;
+    let (format, watched) = (args.result.format, args.watch);
+    let body = to_body(&client, args)?;
+    let task = client.post("/v1/tasks", &body)?;
+    let view: TaskView = client.view(&task)?;
+    match format {
+        Format::Json => output::json(out, &task)?,
+        Format::Text => writeln!(
+            out,
+            "task {} created, {}: {} to {}",
+            view.id,
+            view.state,
+            counted(view.total, "device"),
+            view.version,
+        )?,
+    }
+    let created: CreatedView = client.view(&task)?;
+    if format == Format::Text && created.excluded > 0 {
+        let excluded = counted(created.excluded, "device");
+        let are = if created.excluded == 1 { "is" } else { "are" };
+        writeln!(
+            out,
+            "{excluded} {are} left out: excluded from upgrades (cellwise exclusion list)"
+        )?;
+    }
+    if let (Format::Text, Some(overlaps)) = (format, created.overlaps)
+        && overlaps.devices > 0
+    {
+        writeln!(out, "{}", overlaps.told())?;
+    }
+    if watched {
+        return watch::watch(&client, view.id, format, out);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The task, as the API has it.
+fn to_body(client: &Client, args: CreateArgs) -> Result<Value, CommandError> {
     let package = match (&args.package.package, &args.package.version) {
         (Some(id), _) => client.view(&client.get(&format!("/v1/packages/{id}"), &[])?)?,
-        (None, Some(version)) => find_package(&client, version, args.devices.product.as_deref())?,
+        (None, Some(version)) => find_package(client, version, args.devices.product.as_deref())?,
         (None, None) => {
             return Err(CommandError::Arguments(
                 "give --package or --version".to_owned(),
@@ -195,37 +248,7 @@ pub(super) fn run(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, Com
             body.insert("retry".to_owned(), retry);
         }
     }
-    let task = client.post("/v1/tasks", &body)?;
-    let view: TaskView = client.view(&task)?;
-    match args.result.format {
-        Format::Json => output::json(out, &task)?,
-        Format::Text => writeln!(
-            out,
-            "task {} created, {}: {} to {}",
-            view.id,
-            view.state,
-            counted(view.total, "device"),
-            view.version,
-        )?,
-    }
-    let created: CreatedView = client.view(&task)?;
-    if args.result.format == Format::Text && created.excluded > 0 {
-        let excluded = counted(created.excluded, "device");
-        let are = if created.excluded == 1 { "is" } else { "are" };
-        writeln!(
-            out,
-            "{excluded} {are} left out: excluded from upgrades (cellwise exclusion list)"
-        )?;
-    }
-    if let (Format::Text, Some(overlaps)) = (args.result.format, created.overlaps)
-        && overlaps.devices > 0
-    {
-        writeln!(out, "{}", overlaps.told())?;
-    }
-    if args.watch {
-        return watch::watch(&client, view.id, args.result.format, out);
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(body)
 }
 
 impl DeviceChoice {

@@ -26,6 +26,7 @@ mod habits;
 mod heads;
 mod housekeeping;
 mod ledger;
+mod open_upgrades;
 mod packages;
 mod packed;
 mod results;
