@@ -18,6 +18,7 @@ mod operations;
 mod packages;
 mod problem;
 mod refusals;
+mod series;
 mod serve;
 mod source;
 mod tasks;
@@ -158,6 +159,9 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(cells::import::import, cells::list))
         .routes(routes!(cells::get, cells::rules::update))
         .routes(routes!(cells::outages::report))
+        .routes(routes!(series::of_task))
+        .routes(routes!(series::of_cell))
+        .routes(routes!(series::of_device))
         .routes(routes!(events::stream_events))
         .routes(routes!(webhooks::add, webhooks::list))
         .routes(routes!(webhooks::get, webhooks::remove))

@@ -188,6 +188,20 @@ impl Forecasts {
         self.jobs().jobs.get(&id).map(Job::shown)
     }
 
+    /// Of so many upgrades of a task, those that would have ended by then, by the newest forecast of it.
+    pub(super) fn expected(&self, task: TaskId, total: u64, now: UtcMillis) -> Option<u64> {
+        let jobs = self.jobs();
+        let mut newest = jobs.jobs.values().rev();
+        newest.find_map(|job| match &job.shown.state {
+            ForecastState::Done(made) if job.shown.task == Some(task) => {
+                let reached = made.progress.iter().rev().find(|(at, _)| *at <= now);
+                let ended = reached.map_or(0, |(_, ended)| *ended);
+                Some(total.saturating_sub(made.devices) + ended)
+            }
+            _ => None,
+        })
+    }
+
     /// Ends a forecast that waits or is made; one that has ended stays as it is. Returns whether it is there.
     pub fn cancel(&self, id: ForecastId) -> bool {
         let mut jobs = self.jobs();

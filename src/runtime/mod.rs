@@ -18,6 +18,7 @@ mod message;
 mod restore;
 mod rollout;
 mod secured;
+mod series;
 mod shard;
 mod shards;
 mod steering;
@@ -34,6 +35,7 @@ pub use message::ShardGone;
 pub use restore::restore_busy;
 pub use rollout::{PackageCache, Rollout, RolloutError, RolloutSetup};
 pub use secured::{Secured, SecuredSetup};
+pub use series::keep_series;
 pub use shards::{Shards, ShardsSetup};
 pub use supervisor::Supervisor;
 

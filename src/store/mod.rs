@@ -1,10 +1,10 @@
 //! What survives a restart: the trait [`Store`], a database in SQLite, one in memory, and the package files.
 //!
-//! A store has seven concerns, each a trait. The shards have their changes committed and get their state back after a restart
+//! A store has nine concerns, each a trait. The shards have their changes committed and get their state back after a restart
 //! ([`Ledger`]). An operator's intent is packages ([`Catalog`]), devices ([`Inventory`]), groups of them ([`Groups`]), rules of
 //! cells ([`Cells`]) and tasks ([`Agenda`], which also
 //! tells the reconciler what may begin and what has to be stopped). What became of it is read as upgrades with their timelines
-//! ([`Journal`]) and told as events ([`Events`]). What a change means stands in [`apply`], for every database.
+//! ([`Journal`]), drawn as series ([`Series`]) and told as events ([`Events`]). What a change means stands in [`apply`], for every database.
 //!
 //! Lists are read in pages by key, never by offset: a page starts after the last key of the page
 //! before it, so that a list of a million rows costs as much per page as a short one.
@@ -24,6 +24,7 @@ mod journal;
 mod ledger;
 mod memory;
 mod records;
+mod series;
 mod sqlite;
 
 pub use agenda::Agenda;
@@ -58,6 +59,7 @@ pub use records::{
     QueueRecord, RestoredDevices, Selection, SlotHolder, StoredPsk, TaskChange, TaskRecord,
     TimelineEntry, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
 };
+pub use series::{CellPoint, Series, TaskPoint};
 pub use sqlite::{FILE_NAME, SqliteStore};
 
 /// Cells of which what was learnt is kept: those of a carrier in which anything was upgraded lately.
@@ -68,6 +70,12 @@ pub const MOST_LEARNT: u32 = 100_000;
 /// Every operation is atomic: it happened completely, or not at all. One that has returned `Ok` after
 /// writing survives a power failure. Only the cancelling of a stopped task's upgrades may be seen half done; a crash in
 /// between is made up for by [`Agenda::end_interrupted`].
-pub trait Store: Ledger + Catalog + Inventory + Groups + Cells + Agenda + Journal + Events {}
+pub trait Store:
+    Ledger + Catalog + Inventory + Groups + Cells + Agenda + Journal + Series + Events
+{
+}
 
-impl<T: Ledger + Catalog + Inventory + Groups + Cells + Agenda + Journal + Events> Store for T {}
+impl<T: Ledger + Catalog + Inventory + Groups + Cells + Agenda + Journal + Series + Events> Store
+    for T
+{
+}

@@ -32,6 +32,7 @@ mod packed;
 mod results;
 mod rhythm;
 mod rows;
+mod series;
 mod task_changes;
 mod task_creation;
 mod task_writes;
