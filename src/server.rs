@@ -228,6 +228,7 @@ impl Server {
             soak_wait: Deadline::DeviceHeard.duration(&config.upgrade),
             revision,
             cells_revision,
+            join_interval: Duration::from_secs(config.tasks.join_interval_s),
             packages,
         });
         let rollout = supervisor.run(Part::Rollout, rollout.run(told_to_stop.clone()));

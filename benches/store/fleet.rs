@@ -14,8 +14,8 @@ use cellwise::{
     },
     package::{PcpOffer, Segmentation, Version},
     store::{
-        BatchId, Catalog as _, Events as _, NewDevice, NewPackage, NewTask, NewWebhook, Selection,
-        SqliteStore, WebhookId,
+        BatchId, Catalog as _, Events as _, Exclude, NewDevice, NewPackage, NewTask, NewWebhook,
+        Selection, SqliteStore, WebhookId,
     },
     task::TaskRules,
 };
@@ -157,6 +157,7 @@ pub(crate) fn task(package: PackageId, selection: Selection) -> NewTask {
         name: "night".to_owned(),
         package,
         selection,
+        exclude: Exclude::default(),
         start_at: None,
         retry: RetryPolicy {
             attempts: 3,

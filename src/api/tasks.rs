@@ -2,6 +2,7 @@
 
 pub(super) mod changes;
 mod rules;
+mod targets;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use rules::{PhaseBody, PhaseStandBody, RateBody, ThresholdBody};
+use targets::{ExcludeBody, MembershipName, NarrowedBody};
 
 use super::{
     ApiState,
@@ -27,7 +29,8 @@ use crate::{
     filter::Filter,
     ledger::{PackageId, Reasons, RetryPolicy, TaskId, TaskState},
     store::{
-        Approval, CreateTaskError, GroupId, NewTask, Overlaps, Selection, TaskRecord, UpgradeState,
+        Approval, CreateTaskError, Exclude, GroupId, NewTask, Overlaps, Selection, TaskRecord,
+        UpgradeState,
     },
     task::{HoldReason, Stand, TaskRules, Windows, WindowsForm, check_reasons},
     wording,
@@ -100,6 +103,13 @@ pub(super) struct TaskBody {
     total: u64,
     /// Devices that were selected, and left out because they were excluded (`/v1/exclusions`) when it was created.
     excluded: u64,
+    /// Whether devices join it that come to fit after it was created.
+    membership: MembershipName,
+    /// Whom it leaves out itself; `null`: nobody.
+    #[schema(required)]
+    exclude: Option<NarrowedBody>,
+    /// Devices that were selected, and left out because of `exclude`, when it was created.
+    left_out: u64,
     /// How many of them are in each state.
     #[schema(example = json!({"pending": 3, "downloading": 10, "succeeded": 187}))]
     counts: BTreeMap<&'static str, u64>,
@@ -152,7 +162,7 @@ impl From<Overlaps> for OverlapsBody {
 /// What a task does, and what it waits for.
 #[derive(Debug, Serialize, ToSchema)]
 struct StandBody {
-    /// A stable word: `scheduled`, `running`, `phase`, `window_closed`, `paused`, `failures`, `phase_done`, `phase_failed`,
+    /// A stable word: `scheduled`, `running`, `phase`, `joining`, `window_closed`, `paused`, `failures`, `phase_done`, `phase_failed`,
     /// `approval`, `stopping`, `stopped` or `finished`.
     code: &'static str,
     /// The same in a sentence.
@@ -228,6 +238,9 @@ impl TaskBody {
         Self {
             total: task.total(),
             excluded: task.excluded,
+            membership: rules.membership.into(),
+            exclude: task.narrowed.map(Into::into),
+            left_out: task.left_out,
             counts,
             id: task.id.0,
             state: match (task.state, &stand) {
@@ -318,6 +331,11 @@ pub(super) struct CreateTask {
     /// The devices of the package's product that belong to the group of this number now.
     #[serde(default, deserialize_with = "extract::optional_whole")]
     group: Option<i64>,
+    /// Devices of these that it leaves out.
+    exclude: Option<ExcludeBody>,
+    /// `joining`: devices join it that come to fit while it runs, and it does not end before it is stopped or `not_after` has come.
+    /// Not with `devices`. `snapshot` when not given.
+    membership: Option<MembershipName>,
     /// When it starts, RFC 3339, at most a year ahead; at once when not given. What is past by more than five minutes is
     /// refused.
     #[schema(format = "date-time", example = "2027-03-01T02:00:00Z", format = DateTime)]
@@ -350,13 +368,13 @@ pub(super) struct CreateTask {
 /// Create a task.
 ///
 /// It may have devices and package of another task that has not ended: `overlaps` says so. Excluded devices are left out, and
-/// counted in `excluded`.
+/// counted in `excluded`; those that its `exclude` means are counted in `left_out`.
 #[utoipa::path(post, path = "/v1/tasks", operation_id = "create_task", tag = "tasks", request_body = CreateTask,
     responses(
         (status = 201, description = "Created; it runs, or waits for its time", body = CreatedTask,
-            headers(("Location" = String, description = "Path of the task"))),
-        (status = 404, description = "There is no such package, or no such group", body = Problem),
-        (status = 409, description = "Devices are unknown, of another product, or there are none, or none that is not excluded; there is a newer package of \
+            headers(("Location" = String, description = "Path of the task"), ("ETag" = String, description = "Its revision"))),
+        (status = 404, description = "There is no such package, or no such group, of `exclude` either", body = Problem),
+        (status = 409, description = "Devices are unknown, those of `exclude` too, or of another product, or there are none, or none that is not left out, and none may join; there is a newer package of \
             that version; there are too many webhooks", body = Problem),
     ))]
 pub(super) async fn create(
@@ -373,6 +391,7 @@ pub(super) async fn create(
         windows: body.windows.take(),
         not_after: body.not_after.take(),
         approval: body.approval.unwrap_or_default(),
+        membership: body.membership.unwrap_or_default().into(),
     };
     let mut new = to_task(body, state.now())?;
     if state.store.package(new.package).await?.is_none() {
@@ -390,7 +409,10 @@ pub(super) async fn create(
     }
     let task = state.store.create_task(&new).await?;
     state.signals.written();
-    let location = format!("/v1/tasks/{}", task.id.0);
+    let headers = [
+        (header::LOCATION, format!("/v1/tasks/{}", task.id.0)),
+        (header::ETAG, format!("\"{}\"", task.revision)),
+    ];
     // The task is there, whatever comes of this: an error would have it created once more.
     let overlaps = state.store.overlaps(task.id, MAX_OVERLAPS).await;
     let body = Json(CreatedTask {
@@ -400,7 +422,7 @@ pub(super) async fn create(
             .map(OverlapsBody::from)
             .ok(),
     });
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], body).into_response())
+    Ok((StatusCode::CREATED, headers, body).into_response())
 }
 
 fn to_task(mut body: CreateTask, now: UtcMillis) -> Result<NewTask, Problem> {
@@ -414,7 +436,14 @@ fn to_task(mut body: CreateTask, now: UtcMillis) -> Result<NewTask, Problem> {
     let selection = selection(&mut body, &mut fields);
     if let Some(Selection::Devices(devices)) = &selection {
         fields.check("devices", !devices.is_empty(), "name at least one device");
+        fields.check(
+            "membership",
+            body.membership != Some(MembershipName::Joining),
+            "no device can join a list; give product, all, a filter or a group in place of devices",
+        );
     }
+    let exclude = body.exclude.take();
+    let exclude = exclude.map_or_else(Exclude::default, |body| body.read(&mut fields));
     let start_at = match body.start_at {
         Some(text) => fields.take("start_at", parse_start(&text, now)),
         None => None,
@@ -438,6 +467,7 @@ fn to_task(mut body: CreateTask, now: UtcMillis) -> Result<NewTask, Problem> {
         name: body.name,
         package: PackageId(body.package_id),
         selection: selection.ok_or_else(|| Problem::field("devices", "it is missing"))?,
+        exclude,
         start_at,
         retry: body
             .retry

@@ -1,5 +1,5 @@
-//! `/v1/tasks/{id}/upgrades`, `/v1/devices/{endpoint}/upgrades`, `/v1/upgrades`, `/v1/upgrades/{id}` and
-//! `/v1/upgrades/{id}/cancel`.
+//! `/v1/tasks/{id}/upgrades`, `/v1/devices/{endpoint}/upgrades`, `/v1/upgrades`, `/v1/upgrades/{id}` and what is
+//! posted below it.
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
@@ -486,6 +486,50 @@ pub(super) async fn cancel(
 ) -> Result<Json<UpgradeBody>, Problem> {
     let upgrade = (state.store)
         .cancel_upgrade(UpgradeId(id), state.now())
+        .await?;
+    state.signals.written();
+    Ok(Json(upgrade.into()))
+}
+
+/// Try one upgrade again.
+///
+/// One that has failed, was cancelled or passed over has as many attempts as at first; a task that has finished runs again. One that
+/// waits for its next attempt waits no longer. It begins when its task lets it.
+#[utoipa::path(post, path = "/v1/upgrades/{id}/retry", operation_id = "retry_upgrade", tag = "upgrades",
+    params(("id" = i64, Path, description = "Its number")),
+    responses(
+        (status = 200, description = "The upgrade", body = UpgradeBody),
+        (status = 404, description = "There is no such upgrade", body = Problem),
+        (status = 409, description = "It runs or has succeeded, its device was removed, or its task was stopped", body = Problem),
+    ))]
+pub(super) async fn retry(
+    State(state): State<ApiState>,
+    Path(id): Path<i64>,
+) -> Result<Json<UpgradeBody>, Problem> {
+    let upgrade = (state.store)
+        .retry_upgrade(UpgradeId(id), state.now())
+        .await?;
+    state.signals.written();
+    Ok(Json(upgrade.into()))
+}
+
+/// Pass over one upgrade.
+///
+/// For a device that is broken, or gone: an upgrade that waits or has failed ends as cancelled, with the reason `skipped`. It has no
+/// result: neither its phase nor the thresholds of its task count it. Passing over it again changes nothing.
+#[utoipa::path(post, path = "/v1/upgrades/{id}/skip", operation_id = "skip_upgrade", tag = "upgrades",
+    params(("id" = i64, Path, description = "Its number")),
+    responses(
+        (status = 200, description = "The upgrade", body = UpgradeBody),
+        (status = 404, description = "There is no such upgrade", body = Problem),
+        (status = 409, description = "It runs, or has succeeded", body = Problem),
+    ))]
+pub(super) async fn skip(
+    State(state): State<ApiState>,
+    Path(id): Path<i64>,
+) -> Result<Json<UpgradeBody>, Problem> {
+    let upgrade = (state.store)
+        .skip_upgrade(UpgradeId(id), state.now())
         .await?;
     state.signals.written();
     Ok(Json(upgrade.into()))

@@ -303,6 +303,8 @@ pub enum Happened {
     SoakPassed {},
     /// The device is not in health.
     SoakFailed(Unhealthy),
+    /// Its device came to fit after the task was created, and has joined it.
+    Joined {},
     /// A sentence from before there were codes.
     Legacy {
         /// The sentence.

@@ -23,6 +23,8 @@ pub enum Cancellation {
     Upgrade,
     /// Wanted it begun by a time that has passed.
     Expired,
+    /// Passed over this upgrade: what came of it does not count.
+    Skipped,
 }
 
 /// Why an upgrade is a success.
@@ -75,12 +77,13 @@ pub enum Failure {
 
 impl Outcome {
     /// Every word that [`reason`](Self::reason) has.
-    pub const REASONS: [&str; 22] = [
+    pub const REASONS: [&str; 23] = [
         "upgraded",
         "already_current",
         "task_stopped",
         "cancelled",
         "expired",
+        "skipped",
         "device_not_heard",
         "version_query_timed_out",
         "version_query_refused",
@@ -100,7 +103,7 @@ impl Outcome {
         "not_supported",
     ];
     /// Those of them that are failures.
-    pub const FAILURES: &'static [&'static str] = Self::REASONS.split_at(5).1;
+    pub const FAILURES: &'static [&'static str] = Self::REASONS.split_at(6).1;
 
     /// `succeeded`, `failed` or `cancelled`: the upgrade's state in the API and the store.
     pub const fn state(&self) -> &'static str {
@@ -119,6 +122,7 @@ impl Outcome {
             Self::Cancelled(Cancellation::TaskStopped) => "task_stopped",
             Self::Cancelled(Cancellation::Upgrade) => "cancelled",
             Self::Cancelled(Cancellation::Expired) => "expired",
+            Self::Cancelled(Cancellation::Skipped) => "skipped",
             Self::Failed(failure) => match failure {
                 Failure::DeviceNotHeard => "device_not_heard",
                 Failure::VersionQueryTimedOut => "version_query_timed_out",
@@ -182,6 +186,7 @@ impl Outcome {
             "task_stopped" => return Some(Self::Cancelled(Cancellation::TaskStopped)),
             "cancelled" => return Some(Self::Cancelled(Cancellation::Upgrade)),
             "expired" => return Some(Self::Cancelled(Cancellation::Expired)),
+            "skipped" => return Some(Self::Cancelled(Cancellation::Skipped)),
             "device_not_heard" => Failure::DeviceNotHeard,
             "version_query_timed_out" => Failure::VersionQueryTimedOut,
             "version_query_refused" => Failure::VersionQueryRefused(code()?),
@@ -275,6 +280,7 @@ mod tests {
             Outcome::Cancelled(Cancellation::TaskStopped),
             Outcome::Cancelled(Cancellation::Upgrade),
             Outcome::Cancelled(Cancellation::Expired),
+            Outcome::Cancelled(Cancellation::Skipped),
         ]
         .into_iter()
         .chain(failures.into_iter().map(Outcome::Failed))

@@ -33,7 +33,7 @@ use crate::{
     package::{PcpOffer, Segmentation, Version},
     signal::Signals,
     store::{
-        Agenda as _, AttemptResult, Attempted, Catalog as _, DeliveryState, Events as _,
+        Agenda as _, AttemptResult, Attempted, Catalog as _, DeliveryState, Events as _, Exclude,
         Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage, NewTask, NewWebhook,
         Selection, SqliteStore, WebhookId,
     },
@@ -185,6 +185,7 @@ impl House {
             name: "night".to_owned(),
             package: package.id,
             selection: Selection::All,
+            exclude: Exclude::default(),
             start_at: None,
             retry: RetryPolicy::default(),
             rules: TaskRules::default(),

@@ -60,6 +60,8 @@ pub struct RolloutSetup {
     pub open: bool,
     /// So long a device is waited for after its soak.
     pub soak_wait: Duration,
+    /// How often it is looked for devices that join tasks.
+    pub join_interval: Duration,
     /// Packages in use.
     pub packages: PackageCache,
 }
@@ -87,6 +89,7 @@ impl Rollout {
             health: setup.health,
             reconciler: Reconciler::new(setup.clock.now(), setup.revision, setup.open)
                 .knowing_cells(setup.cells_revision)
+                .joining_every(setup.join_interval)
                 .waiting_for_soaks(setup.soak_wait),
             devices_look: 0,
             packages: setup.packages,
@@ -122,6 +125,9 @@ impl Rollout {
                 () = self.signals.intent.changed() => {}
                 () = tokio::time::sleep(pause) => {}
                 _ = stop.wait_for(|stop| *stop) => return,
+            }
+            if self.signals.members.take() {
+                self.reconciler.members_changed();
             }
             self.reconciler.look();
         }
@@ -203,6 +209,18 @@ impl Rollout {
             Query::Move(moves) => {
                 store.make_moves(&moves, self.clock.now().utc).await?;
                 Reply::Done
+            }
+            Query::Join { task, after } => {
+                let now = self.clock.now().utc;
+                let joined = store.join(task, after.as_deref(), now).await?;
+                if joined.devices > 0 {
+                    tracing::info!(
+                        task = task.0,
+                        devices = joined.devices,
+                        "devices have joined a task"
+                    );
+                }
+                Reply::Joined(joined.next)
             }
             Query::ToStop(limit) => Reply::ToStop(store.upgrades_to_stop(limit).await?),
             Query::Due {
@@ -299,8 +317,13 @@ mod tests {
     use super::*;
     use crate::{
         clock::UtcMillis,
-        ledger::{Binding, Change, DeviceIds, QueueMode, Registration},
-        store::{Inventory as _, Ledger as _, SqliteStore, conformance::next_batch},
+        ledger::{AttributesChange, Binding, Change, DeviceIds, QueueMode, Registration},
+        store::{
+            Agenda as _, Catalog as _, Inventory as _, Ledger as _, NewDevice, Selection,
+            SqliteStore, TaskChange,
+            conformance::{new_package, new_task, next_batch},
+        },
+        task::{JOIN_INTERVAL, Membership},
     };
 
     fn registered(endpoint: &str, at: UtcMillis) -> Change {
@@ -321,6 +344,59 @@ mod tests {
             wake_ups: None,
             at,
         }
+    }
+
+    #[tokio::test]
+    async fn devices_that_are_added_join_with_the_next_look() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(dir.path()).await.unwrap());
+        let clock = SystemClock::start();
+        let now = clock.now().utc;
+        let package = store.insert_package(&new_package("p", "V2", 1)).await;
+        let mut new = new_task(&package.unwrap().record, Selection::All);
+        new.created_at = now;
+        new.rules.membership = Membership::Joining;
+        let task = store.create_task(&new).await.unwrap().id;
+        // no shard is there that could begin anything
+        let pause = TaskChange::Pause { note: None };
+        store.change_task(task, &pause, now).await.unwrap();
+        let (exchange, _ends) = Exchange::new(DeviceIds::new([7; 32]), 1);
+        let files = PackageFiles::open(dir.path()).await.unwrap();
+        let signals = Arc::new(Signals::default());
+        let mut rollout = Rollout::new(RolloutSetup {
+            store: store.clone(),
+            exchange,
+            keys: None,
+            clock,
+            signals: signals.clone(),
+            health: Arc::new(Health::starting()),
+            revision: i64::MAX,
+            cells_revision: 0,
+            open: false,
+            join_interval: Duration::from_hours(1),
+            packages: PackageCache::new(store.clone(), files),
+        });
+        rollout.look().await.unwrap();
+        let total = async || store.task(task).await.unwrap().unwrap().total();
+        assert_eq!(total().await, 0);
+        let device = NewDevice {
+            endpoint: "d".to_owned(),
+            product: "p".to_owned(),
+            psk: None,
+            attributes: AttributesChange::default(),
+        };
+        store.add_devices(&[device], now).await.unwrap();
+        signals.members.changed();
+        let deadline = clock.now().instant + Duration::from_secs(20);
+        while total().await == 0 && clock.now().instant < deadline {
+            if signals.members.take() {
+                rollout.reconciler.members_changed();
+            }
+            rollout.reconciler.look();
+            let pause = rollout.look().await.unwrap();
+            tokio::time::sleep(pause.min(Duration::from_millis(100))).await;
+        }
+        assert_eq!(total().await, 1);
     }
 
     #[tokio::test]
@@ -345,6 +421,7 @@ mod tests {
             cells_revision: 0,
             open: true,
             soak_wait: Duration::from_hours(24),
+            join_interval: JOIN_INTERVAL,
             packages: PackageCache::new(store.clone(), files),
         });
         let query = Query::RemoveNewcomers {

@@ -2,9 +2,9 @@
 //! upgrades begin.
 //!
 //! ```text
-//! look ─▶ newcomers that are gone ─▶ cells ─▶ devices ─▶ stops ─▶ soaks ─▶ tasks whose time has come ─▶ starts ─▶ until when? ─▶ wait
-//!                                      ▲                                                                  │ after each page
-//!                                      └──────────────────────────────────────────────────────────────────┘
+//! look ─▶ newcomers that are gone ─▶ cells ─▶ devices ─▶ stops ─▶ soaks ─▶ what becomes of tasks ─▶ who joins ─▶ starts ─▶ until when? ─▶ wait
+//!                                      ▲                                                                   │ after each page
+//!                                      └───────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! Everything it does can be done again: nothing is forgotten when it is stopped in between, or when the store fails.
@@ -14,9 +14,9 @@ use std::{collections::HashSet, ops::Range, time::Duration};
 use crate::{
     clock::{Instant, Now, UtcMillis},
     engine::Command,
-    ledger::{UpgradeId, UpgradeOrder},
+    ledger::{TaskId, UpgradeId, UpgradeOrder},
     store::{CellChange, DeviceChange, SoaksDue, UpgradeToStop},
-    task::{Due, Move, Paces, Source, TaskHead, plan, that_begin},
+    task::{Due, Move, Paces, Source, Sweeps, TaskHead, plan, that_begin},
 };
 
 /// So long a device is waited for after its soak, where nothing else is said: a day.
@@ -98,6 +98,13 @@ pub enum Query {
     Heads(UtcMillis),
     /// `make_moves`.
     Move(Vec<Move>),
+    /// `join`.
+    Join {
+        /// The task that devices may join.
+        task: TaskId,
+        /// Those behind this one.
+        after: Option<String>,
+    },
     /// `upgrades_to_stop`.
     ToStop(u32),
     /// `due_upgrades`.
@@ -124,6 +131,8 @@ pub enum Reply {
     Devices(Vec<DeviceChange>),
     /// It was done.
     Done,
+    /// Where the sweep for devices that join goes on, if it is not through.
+    Joined(Option<String>),
     /// Upgrades to be stopped.
     ToStop(Vec<UpgradeToStop>),
     /// What there is to do about soaks.
@@ -151,6 +160,7 @@ enum Step {
     Asking(Vec<Command>),
     Starts,
     Moving(Vec<Move>),
+    Joining(TaskId, Option<String>),
     Due(Vec<Source>),
     Starting(Vec<UpgradeOrder>),
     NextTime,
@@ -178,6 +188,8 @@ pub struct Reconciler {
     started: Now,
     /// How fast tasks begin that have a rate.
     paces: Paces,
+    /// The search for devices that join tasks.
+    sweeps: Sweeps,
     /// When there is another plan although nothing happens before.
     planned_at: Option<UtcMillis>,
     /// What became of tasks in this look.
@@ -201,6 +213,7 @@ impl Reconciler {
             tried: HashSet::new(),
             started: now,
             paces: Paces::default(),
+            sweeps: Sweeps::default(),
             planned_at: None,
             moved: Vec::new(),
             soak_wait: SOAK_WAIT,
@@ -214,6 +227,15 @@ impl Reconciler {
     pub fn knowing_cells(self, cells_revision: i64) -> Self {
         Self {
             cells_revision,
+            ..self
+        }
+    }
+
+    /// Looks for devices that join tasks this often, if devices do not change before.
+    #[must_use]
+    pub fn joining_every(self, interval: Duration) -> Self {
+        Self {
+            sweeps: Sweeps::every(interval),
             ..self
         }
     }
@@ -261,6 +283,10 @@ impl Reconciler {
             }
             Step::Starts => Want::Ask(Query::Heads(now.utc)),
             Step::Moving(moves) => Want::Ask(Query::Move(moves.clone())),
+            Step::Joining(task, after) => Want::Ask(Query::Join {
+                task: *task,
+                after: after.clone(),
+            }),
             Step::Stops => Want::Ask(Query::ToStop(PAGE)),
             Step::Stopping(commands) | Step::Asking(commands) => Want::Obey(commands.clone()),
             Step::Soaks => Want::Ask(Query::Soaks {
@@ -280,6 +306,7 @@ impl Reconciler {
     }
 
     /// Takes the store's reply to what was asked.
+    #[expect(clippy::too_many_lines, reason = "one match over all replies")]
     pub fn reply(&mut self, now: Now, reply: Reply) {
         let step = std::mem::replace(&mut self.step, Step::Newcomers);
         self.step = match (step, reply) {
@@ -338,6 +365,10 @@ impl Reconciler {
                     Step::Starts
                 }
             }
+            (Step::Joining(task, _), Reply::Joined(next)) => {
+                self.sweeps.swept(task, next, now);
+                Step::Starts
+            }
             (Step::Due(sources), Reply::Due(mut due)) => {
                 due.retain(|due| !self.tried.contains(&due.order.upgrade));
                 let orders = that_begin(due, &sources);
@@ -386,10 +417,13 @@ impl Reconciler {
     fn plan(&mut self, heads: &[TaskHead], now: Now) -> Step {
         let plan = plan(heads, &self.paces, now);
         (self.paces).retain(|task| heads.iter().any(|head| head.task == task));
-        self.planned_at = plan.next;
+        let joining = self.sweeps.due(heads, now);
+        self.planned_at = plan.next.into_iter().chain(self.sweeps.next(now)).min();
         // what was ordered and did not happen is not ordered for ever
         if !plan.moves.is_empty() && plan.moves != self.moved {
             Step::Moving(plan.moves)
+        } else if let Some((task, after)) = joining {
+            Step::Joining(task, after)
         } else if plan.start.is_empty() {
             self.nothing_starts()
         } else {
@@ -418,6 +452,11 @@ impl Reconciler {
         let long = now.instant.since(self.started.instant) >= NEWCOMERS_RETURN;
         let from = if long { UtcMillis(0) } else { self.started.utc };
         from..now.utc.before(NEWCOMERS_STAY)
+    }
+
+    /// Devices were added or changed, or groups of them, or exclusions have ended: some may join tasks. The next look sees to it.
+    pub fn members_changed(&mut self) {
+        self.sweeps.devices_changed();
     }
 
     /// Begins to look anew: the time has passed that was to be waited, intent was written, an attempt has ended, or something
@@ -467,7 +506,7 @@ mod tests {
     use super::*;
     use crate::{
         ledger::{PackageId, RetryPolicy, Standby, StopReason, TaskId, TaskState},
-        task::{CellRules, LotHead, Results},
+        task::{CellRules, LotHead, Membership, Results, TaskRules},
     };
 
     const NOW: Now = Now {
@@ -561,6 +600,7 @@ mod tests {
             Query::CellChanges { .. } => Reply::Cells(Vec::new()),
             Query::DeviceChanges { .. } => Reply::Devices(Vec::new()),
             Query::ForgetRemoved(_) | Query::Move(_) => Reply::Done,
+            Query::Join { .. } => Reply::Joined(None),
             Query::ToStop(_) => Reply::ToStop(Vec::new()),
             Query::Soaks { .. } => Reply::Soaks(SoaksDue::default()),
             Query::Heads(_) => Reply::Heads(Vec::new()),
@@ -671,6 +711,64 @@ mod tests {
             reconciler.want(NOW),
             Want::Ask(Query::CellChanges { after: 0, .. })
         ));
+    }
+
+    #[test]
+    fn a_part_of_a_sweep_delays_what_begins_and_the_next_part_lets_it_pass() {
+        let joining = || TaskHead {
+            rules: Arc::new(TaskRules {
+                membership: Membership::Joining,
+                ..TaskRules::default()
+            }),
+            ..head(TaskState::Running)
+        };
+        let mut reconciler = Reconciler::new(NOW, 0, true);
+        let mut asked = Vec::new();
+        let mut begun = false;
+        let wanted = look(&mut reconciler, |query| match query {
+            Query::Heads(_) => Reply::Heads(vec![joining()]),
+            Query::Join { task, after } => {
+                asked.push((task.0, after.clone()));
+                Reply::Joined(Some("m".to_owned()))
+            }
+            Query::Due { .. } if !std::mem::replace(&mut begun, true) => Reply::Due(vec![due(1)]),
+            other => nothing(other),
+        });
+        assert_eq!(asked, [(1, None)]);
+        assert_eq!(wanted, ["start d1", "wait 10ms"]);
+        reconciler.look();
+        let later = Now {
+            instant: NOW.instant + SOON,
+            utc: NOW.utc + SOON,
+        };
+        while let Want::Ask(query) = reconciler.want(later) {
+            let reply = match &query {
+                Query::Heads(_) => Reply::Heads(vec![joining()]),
+                Query::Join { after, .. } => {
+                    assert_eq!(after.as_deref(), Some("m"));
+                    asked.clear();
+                    Reply::Joined(None)
+                }
+                other => nothing(other),
+            };
+            reconciler.reply(later, reply);
+        }
+        assert_eq!(asked, []);
+        // the next one begins when devices have changed, or after the interval
+        assert!(matches!(reconciler.want(later), Want::Wait(IDLE)));
+        reconciler.members_changed();
+        reconciler.look();
+        let mut swept = false;
+        let wanted = look(&mut reconciler, |query| match query {
+            Query::Heads(_) => Reply::Heads(vec![joining()]),
+            Query::Join { .. } => {
+                swept = true;
+                Reply::Joined(None)
+            }
+            other => nothing(other),
+        });
+        assert!(!swept, "a second has not passed");
+        assert_eq!(wanted.last().unwrap(), "wait 1.01s");
     }
 
     #[test]

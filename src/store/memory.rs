@@ -128,6 +128,7 @@ impl MemoryStore {
     ///
     /// # Errors
     /// A phase would have no device.
+    #[expect(clippy::too_many_lines, reason = "the parts of a task")]
     pub fn create_task(
         &mut self,
         endpoints: &[&str],
@@ -218,6 +219,7 @@ impl MemoryStore {
         report
     }
 
+    #[expect(clippy::too_many_lines, reason = "one match over all changes")]
     fn apply(&mut self, change: &Change) -> Result<(), (UpgradeId, UpgradeOver)> {
         match change {
             Change::Stage {

@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{GroupId, NewWebhook};
+use super::{Exclude, GroupId, Narrowed, NewWebhook};
 use crate::{
     clock::UtcMillis,
     filter::Filter,
@@ -314,6 +314,8 @@ pub struct NewTask {
     pub package: PackageId,
     /// The devices.
     pub selection: Selection,
+    /// Those of them that it is not for.
+    pub exclude: Exclude,
     /// When it starts; at once when `None` or past.
     pub start_at: Option<UtcMillis>,
     /// What follows a failure.
@@ -353,6 +355,10 @@ pub struct TaskRecord {
     pub ended_at: Option<UtcMillis>,
     /// Devices that were selected, and left out because they were excluded when it was created.
     pub excluded: u64,
+    /// Whom it leaves out itself.
+    pub narrowed: Option<Narrowed>,
+    /// Devices that were selected, and left out because of that, when it was created.
+    pub left_out: u64,
     /// Upgrades in each state that any of them is in.
     pub counts: BTreeMap<UpgradeState, u64>,
     /// How it is run.

@@ -3,6 +3,7 @@
 mod cell;
 mod draw;
 mod hold;
+mod joining;
 mod pace;
 mod planner;
 mod results;
@@ -18,6 +19,7 @@ pub use cell::{
 };
 pub use draw::{Census, Deal, Draw, Lot, Place, stratum};
 pub use hold::{Hold, HoldReason};
+pub use joining::{JOIN_INTERVAL, Membership, Sweeps};
 pub use pace::Paces;
 pub use planner::{
     Candidate, Due, LotHead, Move, NotYet, Plan, Source, TaskHead, explain, plan, that_begin,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AtEnd, WindowState, WindowZone, Windows, time_zone};
+use super::{AtEnd, Membership, WindowState, WindowZone, Windows, time_zone};
 use crate::{clock::UtcMillis, filter::Filter, ledger::Outcome};
 
 /// Phases of a task.
@@ -50,6 +50,9 @@ pub struct TaskRules {
     /// Whether somebody has to approve it before it starts.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub approval: bool,
+    /// Whether devices join it that come to fit after it was created.
+    #[serde(skip_serializing_if = "Membership::is_snapshot")]
+    pub membership: Membership,
 }
 
 /// A phase: which devices, and what has to come of them before the next one begins. Of `filter`, `percent` and `count` one is

@@ -1,4 +1,4 @@
-use super::{Hold, Results, TaskRules, TaskState, Verdict, WindowState};
+use super::{Hold, Membership, Results, TaskRules, TaskState, Verdict, WindowState};
 use crate::clock::UtcMillis;
 
 /// What a task does, and what it waits for, in one line.
@@ -12,6 +12,8 @@ pub enum Stand {
     StartsAt(UtcMillis),
     /// Nothing begins: no window is open. When one opens, if one does within a year.
     WindowClosed(Option<UtcMillis>),
+    /// Nothing is left to do, and devices may join until its last time, if it has one.
+    AwaitsDevices(Option<UtcMillis>),
     /// A phase runs, and another one follows.
     Phase {
         /// The phase, from 0.
@@ -64,6 +66,9 @@ impl Stand {
         {
             return Self::WindowClosed(opens_at);
         }
+        if (running, waiting) == (0, 0) && rules.membership == Membership::Joining {
+            return Self::AwaitsDevices(rules.not_after);
+        }
         let of = rules.phase_count();
         let verdict = results
             .get(phase as usize)
@@ -90,6 +95,7 @@ impl Stand {
             Self::Held(hold) => hold.why.code(),
             Self::StartsAt(_) => "scheduled",
             Self::WindowClosed(_) => "window_closed",
+            Self::AwaitsDevices(_) => "joining",
             Self::Phase { .. } => "phase",
             Self::Runs { .. } => "running",
         }

@@ -164,6 +164,7 @@ pub fn outcome(outcome: &Outcome) -> String {
         Outcome::Cancelled(Cancellation::Expired) => {
             "it had not begun by the time that its task gives (not_after)".into()
         }
+        Outcome::Cancelled(Cancellation::Skipped) => "the operator passed over it".into(),
         Outcome::Failed(failure) => self::failure(failure),
     }
 }

@@ -194,6 +194,7 @@ fn besides(happened: &Happened) -> String {
         }
         Happened::SoakPassed {} => "the device still runs the version: it counts".to_owned(),
         Happened::SoakFailed(why) => unhealthy(*why),
+        Happened::Joined {} => "the device has joined the task".to_owned(),
         Happened::Legacy { text } => text.clone(),
         // the others are told above
         _ => String::new(),

@@ -10,6 +10,12 @@ pub fn stand(stand: &Stand) -> String {
         Stand::StartsAt(at) => format!("it starts at {at}"),
         Stand::WindowClosed(Some(at)) => format!("its next window opens at {at}"),
         Stand::WindowClosed(None) => "none of its windows opens within a year".to_owned(),
+        Stand::AwaitsDevices(None) => {
+            "nothing is left to do; it waits for devices that join, until it is stopped".to_owned()
+        }
+        Stand::AwaitsDevices(Some(last)) => {
+            format!("nothing is left to do; it waits for devices that join, until {last}")
+        }
         Stand::Phase {
             phase,
             of,

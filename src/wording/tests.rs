@@ -127,6 +127,7 @@ fn besides() -> Vec<Happened> {
         }),
         Happened::SoakFailed(Unhealthy::NotHeard),
         Happened::SoakFailed(Unhealthy::VersionNotTold),
+        Happened::Joined {},
         Happened::Ended {
             reason: "slot_timed_out".into(),
             next_attempt_at: Some(AT),

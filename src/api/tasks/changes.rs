@@ -13,6 +13,7 @@ use super::{
     TaskBody,
     rules::{self, PhaseBody, RateBody, ThresholdBody},
     shown,
+    targets::MembershipName,
 };
 use crate::{
     api::{
@@ -54,6 +55,11 @@ pub(in crate::api) struct UpdateTask {
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<String>, format = DateTime)]
     not_after: Option<Option<String>>,
+    /// Whether devices join it from now on: not where it is for a list of devices. With `snapshot` it ends when all that it has has
+    /// ended.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<MembershipName>)]
+    membership: Option<Option<MembershipName>>,
 }
 
 /// Why.
@@ -192,6 +198,9 @@ fn changed(body: UpdateTask, task: &TaskRecord, at: UtcMillis) -> Result<TaskRul
             let detail = "it began without the zones of its devices; give a zone by its name";
             return Err(Problem::field("windows.zone", detail));
         }
+    }
+    if let Some(membership) = body.membership {
+        now.membership = membership.unwrap_or_default().into();
     }
     if let Some(not_after) = body.not_after {
         let not_after = not_after.as_deref().map(rules::parse_time).transpose();

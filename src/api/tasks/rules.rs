@@ -11,8 +11,8 @@ use crate::{
     clock::UtcMillis,
     filter::Filter,
     task::{
-        AbortAction, PhaseRule, Rate, Results, TaskRules, Then, Threshold, Verdict, Windows,
-        WindowsForm,
+        AbortAction, Membership, PhaseRule, Rate, Results, TaskRules, Then, Threshold, Verdict,
+        Windows, WindowsForm,
     },
 };
 
@@ -156,6 +156,7 @@ pub(super) struct Said {
     pub(super) windows: Option<WindowsForm>,
     pub(super) not_after: Option<String>,
     pub(super) approval: bool,
+    pub(super) membership: Membership,
 }
 
 impl Said {
@@ -170,6 +171,7 @@ impl Said {
             windows: self.windows.map(parse_windows).transpose()?,
             not_after: not_after.map_err(|detail| Problem::field("not_after", detail))?,
             approval: self.approval,
+            membership: self.membership,
         };
         checked(rules, start_at)
     }

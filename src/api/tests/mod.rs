@@ -9,8 +9,10 @@ mod everywhere;
 mod exclusions;
 mod groups;
 mod lists;
+mod once;
 mod packages;
 mod ping;
+mod targets;
 mod task_rules;
 mod tasks;
 

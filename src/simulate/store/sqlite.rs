@@ -11,8 +11,8 @@ use crate::{
     },
     store::{
         Agenda as _, BatchId, Catalog as _, CellChange, CellUpdate, Cells as _, ChangeTaskError,
-        CommitReport, Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage, NewTask,
-        Selection, SoaksDue, SqliteStore, TaskChange, UpgradeToStop,
+        CommitReport, Exclude, Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage,
+        NewTask, Selection, SoaksDue, SqliteStore, TaskChange, UpgradeToStop,
     },
     task::{Due, Move, RulesUpdate, Source, TaskHead},
 };
@@ -85,6 +85,7 @@ impl SqliteBackend {
                 name: "simulation".to_owned(),
                 package,
                 selection: Selection::All,
+                exclude: Exclude::default(),
                 start_at: Some(order.start_at),
                 retry: order.retry,
                 rules: order.rules.clone(),

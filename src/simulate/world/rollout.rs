@@ -91,6 +91,8 @@ impl<H: Hooks> World<H> {
                 Reply::Cells(self.store.cell_changes_since(*after, *limit)?)
             }
             Query::DeviceChanges { .. } => Reply::Devices(Vec::new()),
+            // nor is any task of a kind that devices join
+            Query::Join { .. } => Reply::Joined(None),
             Query::ToStop(limit) => Reply::ToStop(self.store.upgrades_to_stop(*limit)?),
             Query::ForgetRemoved(_) => Reply::Done,
             Query::Soaks { now, wait, limit } => {

@@ -20,9 +20,9 @@ use crate::{
     clock::UtcMillis,
     ledger::{Cancellation, StopReason, TaskId, UpgradeId},
     store::{
-        Again, Agenda, CancelUpgradeError, ChangeTaskError, CreateTaskError, DeleteTaskError,
-        NewTask, Overlap, Overlaps, Page, SoaksDue, StopTaskError, StoreError, TaskChange,
-        TaskRecord, UpgradeRecord, UpgradeState, UpgradeToStop,
+        Again, Agenda, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
+        DeleteTaskError, Joined, NewTask, Overlap, Overlaps, Page, SoaksDue, StopTaskError,
+        StoreError, TaskChange, TaskRecord, UpgradeRecord, UpgradeState, UpgradeToStop,
     },
     task::{Due, Move, Source, TaskHead},
 };
@@ -220,8 +220,33 @@ impl Agenda for SqliteStore {
         Ok(upgrade)
     }
 
+    async fn retry_upgrade(
+        &self,
+        id: UpgradeId,
+        now: UtcMillis,
+    ) -> Result<UpgradeRecord, ChangeUpgradeError> {
+        self.retry_one(id, now).await
+    }
+
+    async fn skip_upgrade(
+        &self,
+        id: UpgradeId,
+        now: UtcMillis,
+    ) -> Result<UpgradeRecord, ChangeUpgradeError> {
+        self.skip_one(id, now).await
+    }
+
     async fn task_heads(&self, now: UtcMillis) -> Result<Vec<TaskHead>, StoreError> {
         self.read_heads(now).await
+    }
+
+    async fn join(
+        &self,
+        task: TaskId,
+        after: Option<&str>,
+        now: UtcMillis,
+    ) -> Result<Joined, StoreError> {
+        self.join_part(task, after, now).await
     }
 
     async fn make_moves(&self, moves: &[Move], now: UtcMillis) -> Result<(), StoreError> {

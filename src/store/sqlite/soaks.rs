@@ -113,10 +113,9 @@ pub(super) async fn told(
     let mut ended = Ended::default();
     for row in &open {
         let open = Open::read(row)?;
-        let of_device = (told.iter()).filter(|(endpoint, ..)| *endpoint == open.endpoint);
-        let soaked = of_device
-            .filter_map(|(_, version, at)| Some((open.soak.told(*version, *at)?, *at)))
-            .next();
+        let mut of_device = (told.iter()).filter(|(endpoint, ..)| *endpoint == open.endpoint);
+        let soaked =
+            of_device.find_map(|(_, version, at)| Some((open.soak.told(*version, *at)?, *at)));
         if let Some((soaked, at)) = soaked {
             ended.add(conn, &open, soaked, at).await.doing(SOAKING)?;
         }
