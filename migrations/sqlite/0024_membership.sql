@@ -20,3 +20,7 @@ ALTER TABLE tasks ADD COLUMN selected_by TEXT;
 -- 1: devices join it that come to fit. It does not end while it may take devices up, although nothing is left to do.
 ALTER TABLE tasks ADD COLUMN joining INTEGER
     GENERATED ALWAYS AS (IIF(rules ->> '$.membership' = 'joining', 1, 0)) VIRTUAL;
+
+-- Whether a device is in a task is known by the index alone: all devices are asked about, again and again.
+DROP INDEX upgrades_of_device;
+CREATE INDEX upgrades_of_device ON upgrades (endpoint, id, task_id);

@@ -392,6 +392,7 @@ impl Invariants {
             }
             Change::Note { .. }
             | Change::Progress { .. }
+            | Change::Serves { .. }
             | Change::KeptAwake { .. }
             | Change::Learnt(_) => {}
         }

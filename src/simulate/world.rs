@@ -43,7 +43,7 @@ use crate::{
     engine::{ShardId, Tables},
     filter::Unheard,
     ledger::{DeviceIds, PackageId},
-    package::Package,
+    session::Offers,
     store::UpgradeState,
     task::Place,
 };
@@ -134,7 +134,8 @@ pub(super) struct World<H> {
     crashes: u64,
     store_fails_until_ms: u64,
     store: Backend,
-    packages: Vec<(PackageId, Arc<Package>)>,
+    /// By the packages of the tasks.
+    packages: Vec<(PackageId, Arc<Offers>)>,
     ids: DeviceIds,
     shards: u8,
     cells: u32,
@@ -179,7 +180,8 @@ impl<H: Hooks> World<H> {
                 retry: scenario.retry,
                 rules: &scenario.rules,
             })?;
-            numbered.push((id, package.clone()));
+            let offers = Offers::only(id, package.clone());
+            numbered.push((id, Arc::new(offers)));
             let mut task = Vec::with_capacity(created.len());
             for Created { upgrade, endpoint } in created {
                 if let Some(device) = super::invariants::device(&endpoint)

@@ -16,7 +16,7 @@ use crate::{
     filter::Unheard,
     ledger::{
         ActiveUpgrade, Cancellation, Change, DeviceRecord, Learnt, Outcome, PackageId, RetryPolicy,
-        Standby, StopReason, TaskId, TaskState, UpgradeId, UpgradeOrder,
+        Served, Standby, StopReason, TaskId, TaskState, UpgradeId, UpgradeOrder,
     },
     package::Version,
     task::{
@@ -257,6 +257,15 @@ impl MemoryStore {
                     at: *at,
                 };
                 self.ended(*upgrade, *attempt, ending, *retry_at);
+            }
+            Change::Serves {
+                upgrade,
+                attempt,
+                served,
+            } => {
+                if let Some(row) = self.upgrade(*upgrade) {
+                    row.now.serves(*attempt, *served);
+                }
             }
             Change::KeptAwake { upgrade, standby } => {
                 if let Some(row) = self.upgrade(*upgrade) {
@@ -703,7 +712,8 @@ impl MemoryStore {
             upgrade,
             task: row.task,
             endpoint: self.devices.get(row.device as usize)?.endpoint.to_string(),
-            package: task.package,
+            served: row.now.served.unwrap_or(Served::first(task.package)),
+            hardware: None,
             attempt,
             retry: task.retry,
             kept_awake: row.kept_awake,

@@ -32,7 +32,6 @@ pub enum Membership {
 
 impl Membership {
     /// None joins.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
     pub fn is_snapshot(&self) -> bool {
         *self == Self::Snapshot
     }
@@ -98,9 +97,8 @@ impl Sweeps {
             .filter(|head| head.takes_up(now.utc))
             .map(|head| head.task)
             .collect();
-        if self.tasks.len() > joined.len() {
-            self.tasks.retain(|task, _| joined.contains(task));
-        }
+        // heads are in the order of their numbers
+        (self.tasks).retain(|task, _| joined.binary_search(task).is_ok());
         for task in joined {
             // who has joined none while it was between two phases does so now
             self.tasks.entry(task).or_insert_with(|| Sweep {

@@ -13,6 +13,10 @@ pub fn stand(stand: &Stand) -> String {
         Stand::AwaitsDevices(None) => {
             "nothing is left to do; it waits for devices that join, until it is stopped".to_owned()
         }
+        Stand::EmptyPhase(phase) => format!(
+            "nobody is in phase {}; it waits for devices that join, or for the next phase to be begun",
+            phase + 1
+        ),
         Stand::AwaitsDevices(Some(last)) => {
             format!("nothing is left to do; it waits for devices that join, until {last}")
         }

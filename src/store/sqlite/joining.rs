@@ -25,7 +25,7 @@ use crate::{
 
 const JOINING: &str = "looking for devices that join a task";
 /// Rows that a part looks at: the planner waits for it.
-const ROWS: u32 = 20_000;
+const ROWS: u32 = 10_000;
 
 impl SqliteStore {
     pub(super) async fn join_part(

@@ -39,6 +39,7 @@ mod soaks;
 mod task_changes;
 mod task_creation;
 mod task_devices;
+mod task_packages;
 mod task_writes;
 mod tasks;
 mod turns;

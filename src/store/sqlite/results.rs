@@ -47,6 +47,8 @@ macro_rules! soaks {
 pub(super) struct TaskResults {
     pub(super) counts: BTreeMap<UpgradeState, u64>,
     pub(super) phases: Vec<Results>,
+    /// Of those that were cancelled: skipped, by reason.
+    pub(super) skipped: BTreeMap<String, u64>,
 }
 
 impl TaskResults {
@@ -66,7 +68,8 @@ impl TaskResults {
             UpgradeState::Active(_) => results.running += count,
             UpgradeState::Succeeded => results.succeeded += count,
             UpgradeState::Failed => *results.failed.entry(reason).or_default() += count,
-            UpgradeState::Cancelled => {}
+            UpgradeState::Cancelled if reason.is_empty() => {}
+            UpgradeState::Cancelled => *self.skipped.entry(reason).or_default() += count,
         }
     }
 

@@ -9,10 +9,9 @@ use super::{
     counts::CountChanges,
     events, groups,
     narrowing::{self, Narrowing},
-    packages,
     rows::{self, Columns},
     task_devices::{self, Part, Selected},
-    tasks,
+    task_packages, tasks,
     walk::{Found, Walk},
 };
 use crate::{
@@ -20,8 +19,8 @@ use crate::{
     filter::Filter,
     ledger::{Reasons, TaskId, TaskState},
     store::{
-        CreateTaskError, DeviceFilter, GroupId, NewTask, NewWebhook, PackageRecord, Selection,
-        StoreError, TaskRecord, UpgradeState,
+        CreateTaskError, DeviceFilter, GroupId, NewTask, NewWebhook, Selection, StoreError,
+        TaskRecord, UpgradeState,
     },
     task::{Census, Deal, Hold, HoldReason, Lot, Membership, TaskRules},
 };
@@ -74,7 +73,7 @@ impl SqliteStore {
         begun: &mut Option<TaskId>,
     ) -> Result<TaskRecord, CreateTaskError> {
         let mut reader = self.readers.begin().await.doing(CREATING)?;
-        let package = usable_package(&mut reader, new).await?;
+        let package = task_packages::usable(&mut reader, new).await?;
         let product = package.package.product;
         narrowing::check(&mut reader, &new.exclude).await?;
         let narrowing = Narrowing::of(&mut reader, &new.exclude, new.created_at).await?;
@@ -129,6 +128,9 @@ impl SqliteStore {
         }
         narrowing::check(&mut tx, &new.exclude).await?; // nor is this one
         let task = insert_hidden(&mut tx, new, start_at)
+            .await
+            .doing(CREATING)?;
+        task_packages::link(&mut tx, task, new)
             .await
             .doing(CREATING)?;
         let mut creation = Creation {
@@ -431,7 +433,7 @@ impl Creation<'_> {
         conn: &mut SqliteConnection,
         new: &NewTask,
     ) -> Result<TaskRecord, CreateTaskError> {
-        usable_package(conn, new).await?;
+        task_packages::usable(conn, new).await?;
         let state = if self.start_at > self.created_at {
             TaskState::Scheduled
         } else {
@@ -640,8 +642,8 @@ async fn insert_hidden(
     };
     let task = sqlx::query_scalar(
         "INSERT INTO tasks (name, package_id, state, hidden, start_at, retry_attempts, retry_interval_s, created_at, group_id, \
-             retry_reasons, rules, hold, exclude_filter, exclude_group, may_join, selected_by) \
-         VALUES (?, ?, 'stopped', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+             retry_reasons, rules, hold, exclude_filter, exclude_group, may_join, selected_by, packages) \
+         VALUES (?, ?, 'stopped', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
     )
     .bind(&new.name)
     .bind(new.package.0)
@@ -665,6 +667,7 @@ async fn insert_hidden(
         Selection::Filter(filter) => Some(filter.to_string()),
         _ => None,
     })
+    .bind((!new.packages.is_empty()).then(|| rows::json(&new.packages)))
     .fetch_one(&mut *conn)
     .await
     .map(TaskId)?;
@@ -672,26 +675,6 @@ async fn insert_hidden(
         narrowing::write_devices(conn, task, &new.exclude).await?;
     }
     Ok(task)
-}
-
-async fn usable_package(
-    conn: &mut SqliteConnection,
-    new: &NewTask,
-) -> Result<PackageRecord, CreateTaskError> {
-    let row = sqlx::query("SELECT * FROM packages WHERE id = ? AND deleted_at IS NULL")
-        .bind(new.package.0)
-        .fetch_optional(conn)
-        .await
-        .doing("reading a task's package")?
-        .ok_or(CreateTaskError::PackageNotFound(new.package))?;
-    let package = packages::record(&row)?;
-    match package.superseded_at {
-        Some(at) => Err(CreateTaskError::PackageSuperseded {
-            package: new.package,
-            at,
-        }),
-        None => Ok(package),
-    }
 }
 
 const CHECKING: &str = "checking a task's devices";
