@@ -132,6 +132,7 @@ mod tests {
             of: 2,
             results: 0,
             wanted: 1,
+            soaking: 0,
         };
         let waits = Stand::AwaitsDevices(None);
         for (membership, phases, results, expected) in [
