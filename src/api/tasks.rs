@@ -18,7 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use packages::{SaidOfPackages, TaskPackage};
 use rules::{PhaseBody, PhaseStandBody, RateBody, ThresholdBody};
-use targets::{ExcludeBody, MembershipName, NarrowedBody};
+use targets::{ExcludeBody, MembershipName, NarrowedBody, TargetsBody};
 
 use super::{
     ApiState,
@@ -111,6 +111,9 @@ pub(super) struct TaskBody {
     total: u64,
     /// Devices that were selected, and left out because they were excluded (`/v1/exclusions`) when it was created.
     excluded: u64,
+    /// Whom it is for; `null`: a list of devices, or a version created it that did not keep that.
+    #[schema(required)]
+    targets: Option<TargetsBody>,
     /// Whether devices join it that come to fit after it was created.
     membership: MembershipName,
     /// Whom it leaves out itself; `null`: nobody.
@@ -250,6 +253,7 @@ impl TaskBody {
         Self {
             total: task.total(),
             excluded: task.excluded,
+            targets: task.targets.map(Into::into),
             membership: rules.membership.into(),
             exclude: task.narrowed.map(Into::into),
             left_out: task.left_out,

@@ -300,6 +300,8 @@ pub enum Happened {
     },
     /// It had failed, and the operator has it tried again.
     TakenUpAgain {},
+    /// Its device came to fit after the task was created, and has joined it.
+    Joined {},
     /// It has succeeded, and the device has to be in health for some time before that counts in its phase.
     SoakBegun {
         /// When the device is asked for its version.
@@ -310,8 +312,6 @@ pub enum Happened {
     SoakPassed {},
     /// The device is not in health.
     SoakFailed(Unhealthy),
-    /// Its device came to fit after the task was created, and has joined it.
-    Joined {},
     /// A sentence from before there were codes.
     Legacy {
         /// The sentence.

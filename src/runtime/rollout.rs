@@ -60,10 +60,10 @@ pub struct RolloutSetup {
     pub cells_revision: i64,
     /// Whether anybody may register, so that those who are gone are forgotten.
     pub open: bool,
-    /// So long a device is waited for after its soak.
-    pub soak_wait: Duration,
     /// How often it is looked for devices that join tasks.
     pub join_interval: Duration,
+    /// So long a device is waited for after its soak.
+    pub soak_wait: Duration,
     /// Packages in use.
     pub packages: PackageCache,
 }
@@ -425,6 +425,7 @@ mod tests {
             soak_wait: Duration::from_hours(24),
             open: false,
             join_interval: Duration::from_hours(1),
+            soak_wait: Duration::from_hours(24),
             packages: PackageCache::new(store.clone(), files),
         });
         rollout.look().await.unwrap();
@@ -471,8 +472,8 @@ mod tests {
             revision: 0,
             cells_revision: 0,
             open: true,
-            soak_wait: Duration::from_hours(24),
             join_interval: JOIN_INTERVAL,
+            soak_wait: Duration::from_hours(24),
             packages: PackageCache::new(store.clone(), files),
         });
         let query = Query::RemoveNewcomers {

@@ -190,6 +190,8 @@ pub struct Reconciler {
     paces: Paces,
     /// The search for devices that join tasks.
     sweeps: Sweeps,
+    /// A part of a sweep was looked at, and nothing else had its turn since.
+    swept: bool,
     /// When there is another plan although nothing happens before.
     planned_at: Option<UtcMillis>,
     /// What became of tasks in this look.
@@ -214,6 +216,7 @@ impl Reconciler {
             started: now,
             paces: Paces::default(),
             sweeps: Sweeps::default(),
+            swept: false,
             planned_at: None,
             moved: Vec::new(),
             soak_wait: SOAK_WAIT,
@@ -367,6 +370,7 @@ impl Reconciler {
             }
             (Step::Joining(task, _), Reply::Joined(next)) => {
                 self.sweeps.swept(task, next, now);
+                self.swept = true;
                 Step::Starts
             }
             (Step::Due(sources), Reply::Due(mut due)) => {
@@ -409,7 +413,10 @@ impl Reconciler {
             Step::Stopping(_) => Step::Stops,
             Step::Asking(_) => Step::Starts,
             // A large task does not keep new devices waiting.
-            Step::Starting(_) => Step::Cells(AfterDevices::Starts),
+            Step::Starting(_) => {
+                self.swept = false;
+                Step::Cells(AfterDevices::Starts)
+            }
             step => step,
         };
     }
@@ -417,7 +424,8 @@ impl Reconciler {
     fn plan(&mut self, heads: &[TaskHead], now: Now) -> Step {
         let plan = plan(heads, &self.paces, now);
         (self.paces).retain(|task| heads.iter().any(|head| head.task == task));
-        let joining = self.sweeps.due(heads, now);
+        // many tasks that devices join would keep all others waiting
+        let joining = self.sweeps.due(heads, now).filter(|_| !self.swept);
         self.planned_at = plan.next.into_iter().chain(self.sweeps.next(now)).min();
         // what was ordered and did not happen is not ordered for ever
         if !plan.moves.is_empty() && plan.moves != self.moved {
@@ -442,6 +450,7 @@ impl Reconciler {
     }
 
     fn nothing_starts(&mut self) -> Step {
+        self.swept = false;
         self.moved.clear();
         self.tried.clear();
         Step::NextTime
@@ -462,6 +471,7 @@ impl Reconciler {
     /// Begins to look anew: the time has passed that was to be waited, intent was written, an attempt has ended, or something
     /// has failed.
     pub fn look(&mut self) {
+        self.swept = false;
         self.moved.clear();
         self.tried.clear();
         self.step = Step::Newcomers;
@@ -770,6 +780,38 @@ mod tests {
         });
         assert!(!swept, "a second has not passed");
         assert_eq!(wanted.last().unwrap(), "wait 1.01s");
+    }
+
+    #[test]
+    fn however_many_tasks_devices_join_others_begin_between_the_parts_of_sweeps() {
+        let heads = || {
+            let joins = |task| TaskHead {
+                task: TaskId(task),
+                rules: Arc::new(TaskRules {
+                    membership: Membership::Joining,
+                    ..TaskRules::default()
+                }),
+                ..head(TaskState::Running)
+            };
+            (1..=5).map(joins).collect::<Vec<_>>()
+        };
+        let mut reconciler = Reconciler::new(NOW, 0, true);
+        let mut done = Vec::new();
+        let mut upgrade = 0;
+        look(&mut reconciler, |query| match query {
+            Query::Heads(_) => Reply::Heads(heads()),
+            Query::Join { task, .. } => {
+                done.push(format!("sweep {}", task.0));
+                Reply::Joined(None)
+            }
+            Query::Due { .. } if upgrade < 2 => {
+                upgrade += 1;
+                done.push("start".to_owned());
+                Reply::Due(vec![due(upgrade)])
+            }
+            other => nothing(other),
+        });
+        assert_eq!(done, ["sweep 1", "start", "sweep 2", "start", "sweep 3"]);
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub use records::{
     TaskRecord, TimelineEntry, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
 };
 pub use sqlite::{FILE_NAME, SqliteStore};
-pub use targets::{Exclude, Joined, Narrowed};
+pub use targets::{Exclude, Joined, Narrowed, Targets};
 
 /// Cells of which what was learnt is kept: those of a carrier in which anything was upgraded lately.
 pub const MOST_LEARNT: u32 = 100_000;

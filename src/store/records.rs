@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Exclude, GroupId, Narrowed, NewWebhook};
+use super::{Exclude, GroupId, Narrowed, NewWebhook, Targets};
 use crate::{
     clock::UtcMillis,
     filter::Filter,
@@ -359,6 +359,8 @@ pub struct TaskRecord {
     pub ended_at: Option<UtcMillis>,
     /// Devices that were selected, and left out because they were excluded when it was created.
     pub excluded: u64,
+    /// Whom it is for; `None`: a list of devices, or nobody has kept it.
+    pub targets: Option<Targets>,
     /// Whom it leaves out itself.
     pub narrowed: Option<Narrowed>,
     /// Devices that were selected, and left out because of that, when it was created.

@@ -21,6 +21,15 @@ impl Exclude {
     }
 }
 
+/// Whom a task is for that is not for a list of devices: of its product those that both let through, or all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Targets {
+    /// Whom this lets through.
+    pub filter: Option<Filter>,
+    /// Who belongs to this group.
+    pub group: Option<GroupId>,
+}
+
 /// Whom a task leaves out, without the names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Narrowed {

@@ -192,12 +192,12 @@ fn besides(happened: &Happened) -> String {
             }
         }
         Happened::TakenUpAgain {} => "it is tried again, as the operator wants".to_owned(),
+        Happened::Joined {} => "the device has joined the task".to_owned(),
         Happened::SoakBegun { until } => {
             format!("it counts in its phase when the device tells the version at {until} or later")
         }
         Happened::SoakPassed {} => "the device still runs the version: it counts".to_owned(),
         Happened::SoakFailed(why) => unhealthy(*why),
-        Happened::Joined {} => "the device has joined the task".to_owned(),
         Happened::Legacy { text } => text.clone(),
         // the others are told above
         _ => String::new(),

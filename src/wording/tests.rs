@@ -126,6 +126,7 @@ fn besides() -> Vec<Happened> {
             next: form(11_542, true),
         },
         Happened::TakenUpAgain {},
+        Happened::Joined {},
         Happened::SoakBegun { until: AT },
         Happened::SoakPassed {},
         Happened::SoakFailed(Unhealthy::OtherVersion {
@@ -133,7 +134,6 @@ fn besides() -> Vec<Happened> {
         }),
         Happened::SoakFailed(Unhealthy::NotHeard),
         Happened::SoakFailed(Unhealthy::VersionNotTold),
-        Happened::Joined {},
         Happened::Ended {
             reason: "slot_timed_out".into(),
             next_attempt_at: Some(AT),

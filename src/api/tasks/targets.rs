@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use crate::{
     api::extract::{self, Fields},
     filter::Filter,
-    store::{Exclude, GroupId, Narrowed},
+    store::{Exclude, GroupId, Narrowed, Targets},
     task::Membership,
 };
 
@@ -77,6 +77,26 @@ impl ExcludeBody {
             devices: self.devices.unwrap_or_default(),
             filter,
             group: self.group.map(GroupId),
+        }
+    }
+}
+
+/// Whom a task is for: the devices of its product that this lets through, or all of them where both are `null`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TargetsBody {
+    /// Whom this lets through.
+    #[schema(required)]
+    filter: Option<String>,
+    /// Who belongs to the group of this number.
+    #[schema(required)]
+    group: Option<i64>,
+}
+
+impl From<Targets> for TargetsBody {
+    fn from(targets: Targets) -> Self {
+        Self {
+            filter: targets.filter.map(|filter| filter.to_string()),
+            group: targets.group.map(|group| group.0),
         }
     }
 }

@@ -244,3 +244,35 @@ async fn times_with_an_offset_are_taken_and_come_back_in_utc() {
         assert_eq!(task.body["not_after"], shown(last), "{last_text}");
     }
 }
+
+#[tokio::test]
+async fn a_task_tells_whom_it_is_for() {
+    let api = Api::new().await;
+    let package = api.targets().await;
+    let targets = async |field: &str, value: Value| {
+        let mut body = json!({"name": "night", "package_id": package});
+        body[field] = value;
+        let task = api.post("/v1/tasks", &body).await;
+        assert_eq!(task.status, StatusCode::CREATED, "{task:?}");
+        let shown = api.get(&format!("/v1/tasks/{}", task.id())).await.body;
+        assert_eq!(shown["targets"], task.body["targets"]);
+        shown["targets"].clone()
+    };
+    for (field, value, expected) in [
+        ("all", json!(true), json!({"filter": null, "group": null})),
+        (
+            "product",
+            json!("p"),
+            json!({"filter": null, "group": null}),
+        ),
+        (
+            "filter",
+            json!("endpoint == a"),
+            json!({"filter": "endpoint==a", "group": null}),
+        ),
+        ("group", json!(1), json!({"filter": null, "group": 1})),
+        ("devices", json!(["a"]), Value::Null),
+    ] {
+        assert_eq!(targets(field, value).await, expected, "{field}");
+    }
+}

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::SqliteConnection;
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Doing, PART, SqliteStore,
@@ -19,7 +19,7 @@ use crate::{
     clock::UtcMillis,
     filter::Filter,
     ledger::{Happened, Line, TaskId},
-    store::{DeviceFilter, GroupId, Joined, StoreError, UpgradeState},
+    store::{DeviceFilter, GroupId, Joined, StoreError, Targets, UpgradeState},
     task::TaskRules,
 };
 
@@ -112,23 +112,37 @@ async fn whom(
     now: UtcMillis,
 ) -> Result<Option<DeviceFilter>, StoreError> {
     let row = sqlx::query(
-        "SELECT p.product, t.selected_by, t.group_id FROM tasks t CROSS JOIN packages p ON p.id = t.package_id \
-         WHERE t.id = ? AND t.state = 'running' AND t.joining = 1 AND t.may_join = 1 AND t.hidden = 0",
+        "SELECT p.product, t.may_join, t.selected_by, t.group_id FROM tasks t CROSS JOIN packages p ON p.id = t.package_id \
+         WHERE t.id = ? AND t.state = 'running' AND t.joining = 1 AND t.hidden = 0",
     )
     .bind(task.0)
     .fetch_optional(conn)
     .await
     .doing(JOINING)?;
     let Some(row) = row else { return Ok(None) };
+    let Some(targets) = targets(&row)? else {
+        return Ok(None);
+    };
+    Ok(Some(DeviceFilter {
+        product: Some(row.value("product")?),
+        filter: targets.filter,
+        group: targets.group,
+        now,
+        ..DeviceFilter::default()
+    }))
+}
+
+/// Whom a task is for, of its row.
+pub(super) fn targets(row: &SqliteRow) -> Result<Option<Targets>, StoreError> {
+    if !row.value::<bool>("may_join")? {
+        return Ok(None);
+    }
     let filter: Option<String> = row.value("selected_by")?;
     let filter = filter.as_deref().map(Filter::parse).transpose();
     let group: Option<i64> = row.value("group_id")?;
-    Ok(Some(DeviceFilter {
-        product: Some(row.value("product")?),
+    Ok(Some(Targets {
         filter: filter.map_err(|error| rows::unreadable("tasks.selected_by", error))?,
         group: group.map(GroupId),
-        now,
-        ..DeviceFilter::default()
     }))
 }
 

@@ -255,6 +255,8 @@ async fn devices_join_part_by_part_and_after_a_restart_none_twice() {
     assert_eq!((parts.len(), parts.iter().sum()), (2, u64::from(PART + 6)));
     let task = again.task(joined.id).await.unwrap().unwrap();
     assert_eq!(task.total(), u64::from(2 * PART + 9));
+    let twice = "SELECT COUNT(*) FROM (SELECT 1 FROM upgrades GROUP BY task_id, endpoint HAVING COUNT(*) > 1)";
+    assert_eq!(count(&again, twice).await, 0);
     again.close().await;
 }
 
