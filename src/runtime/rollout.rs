@@ -422,7 +422,6 @@ mod tests {
             health: Arc::new(Health::starting()),
             revision: i64::MAX,
             cells_revision: 0,
-            soak_wait: Duration::from_hours(24),
             open: false,
             join_interval: Duration::from_hours(1),
             soak_wait: Duration::from_hours(24),
