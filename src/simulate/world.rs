@@ -175,7 +175,7 @@ impl<H: Hooks> World<H> {
                 created_at: utc(0),
                 start_at: utc(fleet.ready_ms),
                 retry: scenario.retry,
-                rules: &scenario.rules,
+                rules: &scenario.rules_of(product),
             })?;
             numbered.push((id, package.clone()));
             let mut task = Vec::with_capacity(created.len());

@@ -8,6 +8,7 @@ mod planner;
 mod results;
 mod retry;
 mod rules;
+mod share;
 mod stand;
 mod window;
 
@@ -26,6 +27,7 @@ pub use retry::next_attempt_at;
 pub use rules::{
     AbortAction, PhaseRule, Rate, RuleError, TaskRules, Then, Threshold, check_reasons,
 };
+pub use share::{MAX_PRIORITY, MAX_WEIGHT, Queued, Share, ShareNow};
 pub use stand::Stand;
 pub use window::{
     AtEnd, Days, MAX_HOLIDAYS, MAX_WINDOWS, UnknownZone, Window, WindowFault, WindowState,

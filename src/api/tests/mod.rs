@@ -11,6 +11,7 @@ mod groups;
 mod lists;
 mod packages;
 mod ping;
+mod shares;
 mod task_rules;
 mod tasks;
 

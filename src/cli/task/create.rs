@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::steer;
+use super::steer::{self, ShareArgs};
 use crate::cli::{
     client::{Client, CommandError},
     device::list_file,
@@ -44,9 +44,11 @@ pub struct CreateArgs {
         requires = "retry_attempts"
     )]
     retry_reasons: Vec<String>,
-    /// A file that says how the task is run, TOML or JSON: phases, abort, rate, windows, `not_after`, approval (docs/tasks.md).
+    /// A file that says how the task is run, TOML or JSON: phases, abort, rate, windows, `not_after`, approval, priority, weight (docs/tasks.md).
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
+    #[command(flatten)]
+    share: ShareArgs,
     /// Where the outcomes of this task are posted.
     #[arg(long, value_name = "URL", requires = "webhook_secret")]
     webhook: Option<String>,
@@ -125,13 +127,15 @@ struct OverlapView {
 }
 
 /// What a file of rules may say.
-const RULES: [&str; 6] = [
+const RULES: [&str; 8] = [
     "phases",
     "abort",
     "rate",
     "windows",
     "not_after",
     "approval",
+    "priority",
+    "weight",
 ];
 /// Other tasks that are named.
 const OVERLAPS: usize = 5;
@@ -187,6 +191,7 @@ pub(super) fn run(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, Com
             }
             body.insert(field, value);
         }
+        args.share.add_to(body);
         if args.retry_attempts > 0 {
             let reasons = (!args.retry_reasons.is_empty()).then_some(args.retry_reasons);
             let retry = json!({

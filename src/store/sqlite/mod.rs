@@ -28,6 +28,7 @@ mod housekeeping;
 mod ledger;
 mod packages;
 mod packed;
+mod queue;
 mod results;
 mod rhythm;
 mod rows;
