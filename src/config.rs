@@ -335,6 +335,8 @@ pub struct AdmissionConfig {
     pub limit_unmeasured: u32,
     /// A device that fits may be held back for this long for the sake of one that needs an emptier cell.
     pub overtake_s: u64,
+    /// For each such time that one of its devices has waited in a cell, a task comes there before those of one more priority.
+    pub ageing_s: u64,
     /// A device that sleeps may be kept awake for this long in an upgrade, when a slot is in sight: at some 20 mW, half
     /// an hour takes about 0.03 % of a meter's battery. 0: never.
     pub keep_awake_s: u64,
@@ -362,6 +364,7 @@ impl Default for AdmissionConfig {
             limit_other: 1,
             limit_unmeasured: 10,
             overtake_s: 600,
+            ageing_s: 21_600,
             keep_awake_s: 1_800,
             keep_awake_pings: 120,
             coverage_max_age_s: 600,

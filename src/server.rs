@@ -35,7 +35,7 @@ use crate::{
     notify::{self, Dispatcher, DispatcherSetup, Instance, KeepError},
     runtime::{
         Exchange, Forecasts, PackageCache, Rollout, RolloutSetup, SecuredSetup, Shards,
-        ShardsSetup, Supervisor, bind, keep_series, restore_busy, restore_rules,
+        ShardsSetup, Supervisor, bind, keep_series, restore_busy, restore_rules, restore_shares,
     },
     session::Gate,
     signal::Signals,
@@ -190,7 +190,7 @@ impl Server {
         }
         restore_busy(&mut engines, &exchange, clock, &*database, &mut packages).await?;
 
-        let mut gate = Gate::new(&config.admission);
+        restore_shares(&mut gate, clock, &*database).await?;
         let cells_revision = restore_rules(&mut gate, clock, &*database).await?;
 
         let health = Arc::new(Health::starting());

@@ -146,6 +146,16 @@ where
     Option::deserialize(deserializer).map(Some)
 }
 
+/// The same of a whole number.
+#[expect(clippy::option_option, reason = "these are three cases")]
+pub(super) fn nullable_whole<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<i64>,
+{
+    optional_whole(deserializer).map(Some)
+}
+
 fn malformed(error: &serde_json::Error) -> Problem {
     Problem::new(
         StatusCode::BAD_REQUEST,

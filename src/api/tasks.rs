@@ -34,7 +34,9 @@ use crate::{
         Approval, CreateTaskError, Exclude, GroupId, NewTask, Overlaps, Selection, TaskRecord,
         UpgradeState,
     },
-    task::{HoldReason, PackageRules, Stand, TaskRules, Windows, WindowsForm, check_reasons},
+    task::{
+        HoldReason, PackageRules, Share, Stand, TaskRules, Windows, WindowsForm, check_reasons,
+    },
     wording,
 };
 
@@ -90,6 +92,10 @@ pub(super) struct TaskBody {
     /// What has not begun by then is not done any more (`expired`).
     #[schema(required, format = DateTime)]
     not_after: Option<String>,
+    /// Where it stands before other tasks in a cell: 0 to 9, higher first.
+    priority: u8,
+    /// What it has of the slots of a cell beside tasks of its priority.
+    weight: u32,
     /// Who approved it, or refused to; `null`: nobody was asked, or nobody has answered.
     #[schema(required)]
     approval: Option<ApprovalBody>,
@@ -247,6 +253,7 @@ impl TaskBody {
             .map(|state| (state.name(), task.counts.get(&state).copied().unwrap_or(0)))
             .collect();
         let rules = &task.rules;
+        let share = Share::of(rules);
         let results = (task.phase, &*task.results);
         let hold = task.hold.as_ref();
         let stand = Stand::of(task.state, task.start_at, rules, hold, results, now);
@@ -286,6 +293,8 @@ impl TaskBody {
             rate: rules.rate.map(Into::into),
             windows: rules.windows.clone(),
             not_after: rules.not_after.map(|at| at.to_string()),
+            priority: share.priority,
+            weight: share.weight,
             approval: task.approval.map(Into::into),
             revision: task.revision,
             package_id: task.package.0,
@@ -390,6 +399,15 @@ pub(super) struct CreateTask {
     not_after: Option<String>,
     /// Whether somebody has to approve it before it starts.
     approval: Option<bool>,
+    /// Where it stands before other tasks: higher ones begin first, and have the slots of a cell first; 5 when not given
+    /// (docs/admission.md).
+    #[serde(default, deserialize_with = "extract::optional_whole")]
+    #[schema(minimum = 0, maximum = 9, example = 7)]
+    priority: Option<i64>,
+    /// What it has of the slots of a cell beside tasks of its priority: twice as many with twice the weight; 1 when not given.
+    #[serde(default, deserialize_with = "extract::optional_whole")]
+    #[schema(minimum = 1, maximum = 1000, example = 3)]
+    weight: Option<i64>,
     /// Told of every outcome of this task, besides the webhooks for all tasks.
     webhook: Option<TaskWebhook>,
 }
@@ -445,6 +463,8 @@ pub(super) async fn to_new_task(
         not_after: body.not_after.take(),
         approval: body.approval.unwrap_or_default(),
         membership: body.membership.unwrap_or_default().into(),
+        priority: body.priority,
+        weight: body.weight,
     };
     let said_of_packages = SaidOfPackages {
         package_id: body.package_id.take(),

@@ -1,6 +1,8 @@
 //! `/v1/tasks/{id}/upgrades`, `/v1/devices/{endpoint}/upgrades`, `/v1/upgrades`, `/v1/upgrades/{id}` and what is
 //! posted below it.
 
+use std::time::Duration;
+
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -23,7 +25,7 @@ use crate::{
         DeviceUpgrade, OutcomeRecord, SoakRecord, SoakState, TimelineEntry, UpgradeDetail,
         UpgradeRecord, UpgradeState,
     },
-    task::CellRules,
+    task::{CellRules, ShareNow},
     wording,
 };
 
@@ -207,6 +209,10 @@ pub(super) struct UpgradeDetailBody {
     /// How its device bears it; `null` before it has succeeded, and where its phase has no soak.
     #[schema(required)]
     soak: Option<SoakBody>,
+    /// How its task stands beside others that have devices waiting for a slot in the same cell; `null` where there are none, or it
+    /// does not wait for one.
+    #[schema(required)]
+    share: Option<ShareBody>,
     /// The newest 1,000 lines of its timeline, oldest of them first.
     events: Vec<EventBody>,
 }
@@ -232,6 +238,40 @@ impl From<SoakRecord> for SoakBody {
             state: soak.state.name(),
             due_at: soak.due_at.to_string(),
             ended_at: soak.ended_at.map(|at| at.to_string()),
+        }
+    }
+}
+
+/// How a task stands beside others in a cell.
+#[derive(Debug, Serialize, ToSchema)]
+struct ShareBody {
+    /// `turns`: it has its turn with those of the same priority; `behind`: devices of a task of a higher priority wait there.
+    code: &'static str,
+    /// The place of this upgrade among those of its task that wait there, by how long they have.
+    place: u32,
+    /// Upgrades of its task that wait there, as far as they are among the 10,000 that have waited longest.
+    waiting: u32,
+    /// The priority of its task there, with what it has gained by waiting.
+    priority: u8,
+    /// The weight of its task,
+    weight: u32,
+    /// of so much of all tasks of that priority together.
+    of_weights: u64,
+}
+
+impl ShareBody {
+    fn new(place: u32, share: &ShareNow) -> Self {
+        Self {
+            code: if share.before.is_empty() {
+                "turns"
+            } else {
+                "behind"
+            },
+            place,
+            waiting: share.waiting,
+            priority: share.priority,
+            weight: share.weight,
+            of_weights: share.weights,
         }
     }
 }
@@ -314,10 +354,16 @@ impl UpgradeDetailBody {
         detail: UpgradeDetail,
         device: Option<(&DeviceRecord, LastHeard)>,
         rules: Option<&CellRules>,
+        ageing: Duration,
         now: UtcMillis,
     ) -> Self {
-        let waiting_for = waiting::explain(&detail, device, rules, now);
+        let queue = detail.queue.as_ref();
+        let share =
+            queue.and_then(|queue| ShareNow::of(detail.upgrade.task, &queue.tasks, now, ageing));
+        let place = queue.map_or(0, |queue| queue.ahead_in_task) + 1;
+        let waiting_for = waiting::explain(&detail, device, rules, share.as_ref(), now);
         Self {
+            share: share.map(|share| ShareBody::new(place, &share)),
             upgrade: detail.upgrade.into(),
             package_id: detail.package.0,
             waiting_for,
@@ -459,12 +505,13 @@ pub(super) async fn get(
         Some(shown) => Some((&shown.device, LastHeard::of(&state, shown).await)),
         None => None,
     };
-    let cell = match (detail.queue, detail.upgrade.cell) {
+    let cell = match (&detail.queue, detail.upgrade.cell) {
         (Some(_), Some(cell)) => state.store.cell(cell).await?,
         _ => None,
     };
     let rules = cell.as_ref().map(|cell| &cell.rules);
-    let body = UpgradeDetailBody::new(detail, device, rules, state.now());
+    let ageing = Duration::from_secs(state.config.get().admission.ageing_s);
+    let body = UpgradeDetailBody::new(detail, device, rules, ageing, state.now());
     Ok(Json(body))
 }
 

@@ -7,7 +7,7 @@ use crate::{
     clock::UtcMillis,
     ledger::{DeviceRecord, QueueMode, Stage},
     store::{UpgradeDetail, UpgradeState},
-    task::{self, CellRules, LimitedBy},
+    task::{self, CellRules, LimitedBy, ShareNow},
     wording,
 };
 
@@ -16,6 +16,7 @@ pub(super) fn explain(
     detail: &UpgradeDetail,
     device: Option<(&DeviceRecord, LastHeard)>,
     rules: Option<&CellRules>,
+    share: Option<&ShareNow>,
     now: UtcMillis,
 ) -> Option<String> {
     let upgrade = &detail.upgrade;
@@ -34,7 +35,14 @@ pub(super) fn explain(
                     if let Some(closed) = closed(detail, rules, now) {
                         return Some(closed);
                     }
-                    queue(detail, device, rules, now)
+                    let queue = queue(detail, device, rules, now);
+                    match (share, &detail.queue) {
+                        (Some(share), Some(record)) => {
+                            let place = record.ahead_in_task + 1;
+                            format!("{queue}; {}", wording::share(place, share))
+                        }
+                        _ => queue,
+                    }
                 }
                 Stage::Downloading => downloading(detail, now),
                 Stage::QueryingVersion
@@ -96,7 +104,7 @@ fn queue(
     let stage = detail.upgrade.stage.as_ref();
     let limit = stage.and_then(|stage| stage.cell_limit).unwrap_or(0);
     let cell = detail.upgrade.cell.unwrap_or(0);
-    let (active, ahead) = detail.queue.map_or((0, 0), |q| (q.active, q.ahead));
+    let (active, ahead) = (detail.queue.as_ref()).map_or((0, 0), |q| (q.active, q.ahead));
     let upgrading = match active {
         0 => "no device upgrades".to_owned(),
         1 => "1 device upgrades".to_owned(),

@@ -10,6 +10,7 @@ use crate::{
     config::{self, Config},
     ledger::RetryPolicy,
     simulate::{Faults, FleetFile, Progress, Scenario, StoreKind, Summary, simulate, task_file},
+    task::{MAX_PRIORITY, MAX_WEIGHT, Share},
 };
 use report::Run;
 
@@ -51,6 +52,10 @@ pub struct SimulateArgs {
     /// once before, in another course, so that something is known of it. Not with several products (--faults harsh)
     #[arg(long)]
     pub forecast: bool,
+    /// One of several tasks that share the slots of cells: its priority (0 to 9) and its weight (1 to 1000), such as 5:3. Each
+    /// time it is given there is one task more, with a product of its own; the devices are dealt out to the products
+    #[arg(long = "share", value_name = "PRIORITY:WEIGHT", value_parser = share)]
+    pub shares: Vec<Share>,
     /// The server's settings
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -137,7 +142,7 @@ fn scenario(args: &SimulateArgs) -> Result<Scenario, String> {
         config: Arc::new(config),
         fleet,
         package_bytes: args.package_kib as usize * 1024,
-        products: args.faults.products(),
+        products: args.faults.products().max(args.shares.len()),
         faults: args.faults,
         crash_every: args.crash_every,
         retry: RetryPolicy {
@@ -146,10 +151,22 @@ fn scenario(args: &SimulateArgs) -> Result<Scenario, String> {
             ..RetryPolicy::default()
         },
         rules: rules.transpose()?.unwrap_or_default(),
+        shares: args.shares.clone(),
         store: args.store,
         forecast: args.forecast,
         ..Scenario::new(args.devices as usize, args.cells, args.seed)
     })
+}
+
+/// A priority and a weight, with a colon between them.
+fn share(text: &str) -> Result<Share, String> {
+    let parts = text.split_once(':');
+    let parts = parts.and_then(|(one, two)| Some((one.parse().ok()?, two.parse().ok()?)));
+    (parts.map(|(priority, weight)| Share { priority, weight }))
+        .filter(|it| it.priority <= MAX_PRIORITY && (1..=MAX_WEIGHT).contains(&it.weight))
+        .ok_or_else(|| {
+            format!("say PRIORITY:WEIGHT, 0 to {MAX_PRIORITY} and 1 to {MAX_WEIGHT}, such as 5:3")
+        })
 }
 
 /// A number with `s`, `m` or `h` behind it.

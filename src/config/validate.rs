@@ -279,6 +279,8 @@ impl Check {
             self.range(key, limit, 1..=100_000);
         }
         self.range("admission.overtake_s", config.overtake_s, 0..=YEAR_S);
+        // without it a task of a low priority could wait for ever
+        self.range("admission.ageing_s", config.ageing_s, 1..=YEAR_S);
         self.range("admission.keep_awake_s", config.keep_awake_s, 0..=86_400);
         self.range(
             "admission.keep_awake_pings",

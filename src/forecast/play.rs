@@ -16,10 +16,10 @@ use crate::{
     clock::{Instant, Now},
     ledger::{Deadline, DeviceId, Lane},
     session::{Gate, GateAsk, GateOrder, GateRequest, Work},
-    task::HoldReason,
+    task::{HoldReason, Share},
     upgrade::Readiness,
 };
-use rollout::Rollout;
+use rollout::{OTHERS, Rollout, TASK};
 
 /// Reasons for which devices fail in a course, as outcomes call them.
 const NOT_HEARD: &str = "device_not_heard";
@@ -129,6 +129,7 @@ impl<'g> Play<'g> {
     /// Everything stands as it is known to.
     fn settle(&mut self) {
         self.gate.restore(&self.given.learnt);
+        self.gate.share(TASK, Share::of(&self.given.task.rules));
         for (cell, rules) in &self.given.cells {
             let lane = Lane::Cell(*cell);
             self.gate.rule(self.clock(), lane, rules.clone());
@@ -354,6 +355,7 @@ impl<'g> Play<'g> {
         let unit = &self.units[number as usize];
         let (attempt, since) = (unit.attempts, unit.queued_at);
         let wait = GateRequest::Wait {
+            task: if unit.lot.is_some() { TASK } else { OTHERS },
             limit: unit.limit,
             since,
             work: self.work(unit),

@@ -14,10 +14,11 @@ use crate::{
     config::Config,
     dtls::{DtlsSetup, Identity},
     engine::{Command, ShardId},
-    ledger::{DeviceId, DeviceIds, DeviceRecord, Lane},
+    ledger::{DeviceId, DeviceIds, DeviceRecord, Lane, TaskId},
     session::{GateAsk, GateOrder},
     shard::{self, Directory, Post},
     store::CellChange,
+    task::Share,
 };
 
 /// Reaches all shards and the gate, and has the directory that they share.
@@ -161,6 +162,15 @@ impl Exchange {
     /// It has stopped.
     pub(super) fn rule(&self, changes: Vec<CellChange>) -> Result<(), ShardGone> {
         let message = GateMessage::Rule(changes);
+        self.gate.send(message).map_err(|_| ShardGone)
+    }
+
+    /// Has the gate know what these tasks have of slots.
+    ///
+    /// # Errors
+    /// It has stopped.
+    pub(super) fn share(&self, shares: Vec<(TaskId, Share)>) -> Result<(), ShardGone> {
+        let message = GateMessage::Share(shares);
         self.gate.send(message).map_err(|_| ShardGone)
     }
 

@@ -6,9 +6,10 @@ use super::{Exchange, LaneNow, until};
 use crate::{
     clock::SystemClock,
     config::Config,
-    ledger::Lane,
+    ledger::{Lane, TaskId},
     session::{Gate, GateAsk},
     store::{CellChange, Store, StoreError},
+    task::Share,
 };
 
 /// What is said to the gate.
@@ -22,6 +23,8 @@ pub(super) enum GateMessage {
     Look(Lane, oneshot::Sender<LaneNow>),
     /// The operator's rules for cells.
     Rule(Vec<CellChange>),
+    /// What tasks have of slots.
+    Share(Vec<(TaskId, Share)>),
 }
 
 /// Messages that are taken before the gate's own deadlines have their turn.
@@ -52,6 +55,21 @@ pub async fn restore_rules(
     }
 }
 
+/// Has the gate know what every task has of slots before it grants one.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn restore_shares(
+    gate: &mut Gate,
+    clock: SystemClock,
+    store: &dyn Store,
+) -> Result<(), StoreError> {
+    for head in store.task_heads(clock.now().utc).await? {
+        gate.share(head.task, Share::of(&head.rules));
+    }
+    Ok(())
+}
+
 /// Lets the gate hear the shards, and them hear it. It never ends by itself.
 pub(super) async fn run_gate(
     mut gate: Gate,
@@ -76,6 +94,11 @@ pub(super) async fn run_gate(
                 GateMessage::Look(lane, answer) => {
                     let view = gate.look(now.instant, lane);
                     let _ = answer.send(LaneNow::of(now, view)); // nobody waits any more
+                }
+                GateMessage::Share(shares) => {
+                    for (task, share) in shares {
+                        gate.share(task, share);
+                    }
                 }
                 GateMessage::Rule(changes) => {
                     for change in changes {

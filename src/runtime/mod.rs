@@ -27,7 +27,7 @@ mod supervisor;
 pub use datagram_socket::{BATCH, DatagramSocket, bind};
 pub use exchange::{Ends, Exchange};
 pub use forecasts::{ForecastError, ForecastId, ForecastJob, ForecastState, Forecasts};
-pub use gate::restore_rules;
+pub use gate::{restore_rules, restore_shares};
 pub use heard::Heard;
 pub use keys::Keys;
 pub use lanes::{LaneNow, Lanes};

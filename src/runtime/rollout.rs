@@ -147,6 +147,10 @@ impl Rollout {
                     self.exchange.rule(changes)?;
                     self.reconciler.obeyed();
                 }
+                Want::Share(shares) => {
+                    self.exchange.share(shares)?;
+                    self.reconciler.obeyed();
+                }
                 Want::Follow(changes) => {
                     self.renew_keys(&changes)?;
                     self.obey(follow(changes)).await?;

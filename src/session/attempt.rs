@@ -594,6 +594,7 @@ impl<X> Session<X> {
         let cell = self.negotiation.queued_in()?;
         let Place { limit, since, .. } = *self.negotiation.place()?;
         let wait = GateRequest::Wait {
+            task: self.order.task,
             limit,
             since,
             work: self.work(install),

@@ -25,8 +25,8 @@ pub use rules::Closed;
 use crate::{
     clock::{Instant, Now},
     config::AdmissionConfig,
-    ledger::{DeviceId, DownloadPace, Lane, Learnt},
-    task::{CellRules, LimitNow},
+    ledger::{DeviceId, DownloadPace, Lane, Learnt, TaskId},
+    task::{CellRules, LimitNow, Share},
     upgrade::{Admission, Outlook, Readiness, Step, lower_bound},
 };
 use estimates::{Estimates, Slot};
@@ -56,6 +56,8 @@ pub struct GateAsk {
 pub enum GateRequest {
     /// The device waits for a slot; one that waits already keeps its place.
     Wait {
+        /// The task that it is upgraded in, whose share of the slots it is.
+        task: TaskId,
         /// How many may upgrade at once in the lane for this device to be one of them.
         limit: u32,
         /// Since when it waits: its place in the queue.
@@ -344,6 +346,13 @@ impl Gate {
         self.touch_all();
     }
 
+    /// A task has this share of slots from now on, also for its devices that wait.
+    pub fn share(&mut self, task: TaskId, share: Share) {
+        if self.admission.share(task, share) {
+            self.touch_all();
+        }
+    }
+
     /// The operator's rules for a lane from now on. Whoever has a slot there keeps it.
     pub fn rule(&mut self, now: Now, lane: Lane, rules: CellRules) {
         let limit = self.rules.set(now, lane, rules);
@@ -374,6 +383,7 @@ impl Gate {
         } = ask;
         match request {
             GateRequest::Wait {
+                task,
                 limit,
                 since,
                 work,
@@ -391,7 +401,7 @@ impl Gate {
                 } else {
                     since
                 };
-                self.admission.wait(device, lane, limit, place);
+                self.admission.wait(device, lane, task, limit, place);
                 let thought_of = self.waiting.get(&device).and_then(|it| it.thought_of);
                 let waiter = Waiter {
                     lane,

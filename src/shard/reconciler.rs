@@ -9,14 +9,18 @@
 //!
 //! Everything it does can be done again: nothing is forgotten when it is stopped in between, or when the store fails.
 
-use std::{collections::HashSet, ops::Range, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+    time::Duration,
+};
 
 use crate::{
     clock::{Instant, Now, UtcMillis},
     engine::Command,
     ledger::{TaskId, UpgradeId, UpgradeOrder},
     store::{CellChange, DeviceChange, SoaksDue, UpgradeToStop},
-    task::{Due, Move, Paces, Source, Sweeps, TaskHead, plan, that_begin},
+    task::{Due, Move, Paces, Share, Source, Sweeps, TaskHead, plan, that_begin},
 };
 
 /// So long a device is waited for after its soak, where nothing else is said: a day.
@@ -45,6 +49,8 @@ pub enum Want {
     Ask(Query),
     /// Let the gate know these rules, and say [`Reconciler::obeyed`].
     Rule(Vec<CellChange>),
+    /// Let the gate know what these tasks have of slots, and say [`Reconciler::obeyed`].
+    Share(Vec<(TaskId, Share)>),
     /// Let the shards follow these devices: [`Command`]s of [`follow`], and the keys of those that encrypt. Then say
     /// [`Reconciler::obeyed`].
     Follow(Vec<DeviceChange>),
@@ -159,6 +165,7 @@ enum Step {
     Soaks,
     Asking(Vec<Command>),
     Starts,
+    Sharing(Vec<(TaskId, Share)>),
     Moving(Vec<Move>),
     Joining(TaskId, Option<String>),
     Due(Vec<Source>),
@@ -192,6 +199,8 @@ pub struct Reconciler {
     sweeps: Sweeps,
     /// A part of a sweep was looked at, and nothing else had its turn since.
     swept: bool,
+    /// What the gate knows of the shares of tasks: of those that have another than most.
+    shares: HashMap<TaskId, Share>,
     /// When there is another plan although nothing happens before.
     planned_at: Option<UtcMillis>,
     /// What became of tasks in this look.
@@ -217,6 +226,7 @@ impl Reconciler {
             paces: Paces::default(),
             sweeps: Sweeps::default(),
             swept: false,
+            shares: HashMap::new(),
             planned_at: None,
             moved: Vec::new(),
             soak_wait: SOAK_WAIT,
@@ -285,6 +295,7 @@ impl Reconciler {
                 self.want(now)
             }
             Step::Starts => Want::Ask(Query::Heads(now.utc)),
+            Step::Sharing(shares) => Want::Share(shares.clone()),
             Step::Moving(moves) => Want::Ask(Query::Move(moves.clone())),
             Step::Joining(task, after) => Want::Ask(Query::Join {
                 task: *task,
@@ -410,6 +421,11 @@ impl Reconciler {
                 removed.reverse(); // they are taken from the end
                 Step::Forget(removed, next)
             }
+            Step::Sharing(shares) => {
+                self.shares.extend(shares);
+                self.shares.retain(|_, share| *share != Share::default());
+                Step::Starts
+            }
             Step::Stopping(_) => Step::Stops,
             Step::Asking(_) => Step::Starts,
             // A large task does not keep new devices waiting.
@@ -421,7 +437,27 @@ impl Reconciler {
         };
     }
 
+    /// What the gate does not know of shares: they are told before anything begins that has one.
+    fn news_of_shares(&self, heads: &[TaskHead]) -> Vec<(TaskId, Share)> {
+        let now: HashMap<TaskId, Share> = heads
+            .iter()
+            .map(|head| (head.task, Share::of(&head.rules)))
+            .collect();
+        let known = |task: &TaskId| self.shares.get(task).copied().unwrap_or_default();
+        let told = now.iter().filter(|(task, share)| known(task) != **share);
+        let gone = self.shares.keys().filter(|task| !now.contains_key(*task));
+        let mut news: Vec<_> = (told.map(|(task, share)| (*task, *share)))
+            .chain(gone.map(|task| (*task, Share::default())))
+            .collect();
+        news.sort_unstable_by_key(|(task, _)| *task);
+        news
+    }
+
     fn plan(&mut self, heads: &[TaskHead], now: Now) -> Step {
+        let news = self.news_of_shares(heads);
+        if !news.is_empty() {
+            return Step::Sharing(news);
+        }
         let plan = plan(heads, &self.paces, now);
         (self.paces).retain(|task| heads.iter().any(|head| head.task == task));
         // many tasks that devices join would keep all others waiting
@@ -585,6 +621,12 @@ mod tests {
                     wanted.extend(changes.iter().map(|it| format!("rule {}", it.cell)));
                     reconciler.obeyed();
                 }
+                Want::Share(shares) => {
+                    wanted.extend(shares.iter().map(|(task, share)| {
+                        format!("share {} {} {}", task.0, share.priority, share.weight)
+                    }));
+                    reconciler.obeyed();
+                }
                 Want::Follow(changes) => {
                     wanted.extend(changes.iter().map(|it| format!("follow {}", it.endpoint)));
                     reconciler.obeyed();
@@ -705,6 +747,46 @@ mod tests {
             nothing(query)
         });
         assert_eq!(wanted, ["wait 1s"]);
+    }
+
+    #[test]
+    fn the_gate_knows_the_share_of_a_task_before_it_begins_and_until_it_ends() {
+        let mut reconciler = Reconciler::new(NOW, 0, false);
+        let mut weight = Some(3);
+        for expected in [
+            &["share 1 5 3", "start d1"][..],
+            &["start d1"],
+            &["share 1 5 4", "start d1"],
+            &["share 1 5 1"],
+            &[],
+        ] {
+            let mut begun = false;
+            let mut wanted = look(&mut reconciler, |query| match query {
+                Query::Heads(_) => {
+                    let rules = TaskRules {
+                        weight,
+                        ..TaskRules::default()
+                    };
+                    let head = TaskHead {
+                        rules: Arc::new(rules),
+                        ..head(TaskState::Running)
+                    };
+                    Reply::Heads(weight.map(|_| head).into_iter().collect())
+                }
+                Query::Due { .. } if !std::mem::replace(&mut begun, true) => {
+                    Reply::Due(vec![due(1)])
+                }
+                other => nothing(other),
+            });
+            wanted.pop(); // until when it waits
+            assert_eq!(wanted, expected);
+            reconciler.look();
+            weight = match expected {
+                ["share 1 5 3", ..] => weight,
+                ["start d1"] => Some(4),
+                _ => None,
+            };
+        }
     }
 
     #[test]

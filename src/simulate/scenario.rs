@@ -14,7 +14,7 @@ use crate::{
     config::Config,
     ledger::RetryPolicy,
     package::{CheckCodeKind, Package, PcpOffer, SegmentFrames, Segmentation},
-    task::TaskRules,
+    task::{Share, TaskRules},
 };
 
 /// Everything that a simulation follows from. The same scenario gives the same run.
@@ -35,6 +35,8 @@ pub(crate) struct Scenario {
     pub(crate) retry: RetryPolicy,
     /// How each task is run.
     pub(crate) rules: TaskRules,
+    /// What each task has of slots beside the others, whatever the rules say; those behind the last as the rules say.
+    pub(crate) shares: Vec<Share>,
     pub(crate) store: StoreKind,
     /// Whether it is forecast at its beginning and while it goes on.
     pub(crate) forecast: bool,
@@ -61,6 +63,7 @@ impl Scenario {
                 ..RetryPolicy::default()
             },
             rules: TaskRules::default(),
+            shares: Vec::new(),
             store: StoreKind::Memory,
             forecast: false,
             another: false,
@@ -73,6 +76,15 @@ impl Scenario {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed ^ course);
         rng.set_stream(purpose);
         rng
+    }
+
+    /// How the task of a product is run.
+    pub(super) fn rules_of(&self, product: usize) -> TaskRules {
+        let mut rules = self.rules.clone();
+        if let Some(share) = self.shares.get(product) {
+            (rules.priority, rules.weight) = (Some(share.priority), Some(share.weight));
+        }
+        rules
     }
 
     pub(super) fn packages(&self) -> Result<Vec<Arc<Package>>, String> {

@@ -8,6 +8,7 @@ mod rollouts;
 mod same;
 mod scenarios;
 mod seeds;
+mod shares;
 
 use super::{
     hooks::{Honest, Hooks},

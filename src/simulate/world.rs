@@ -182,7 +182,7 @@ impl<H: Hooks> World<H> {
                 created_at: utc(0),
                 start_at: utc(fleet.ready_ms),
                 retry: scenario.retry,
-                rules: &scenario.rules,
+                rules: &scenario.rules_of(product),
             })?;
             let offers = Offers::only(id, package.clone());
             numbered.push((id, Arc::new(offers)));

@@ -115,7 +115,8 @@ pub trait Agenda: Send + Sync + 'static {
     async fn make_moves(&self, moves: &[Move], now: UtcMillis) -> Result<(), StoreError>;
 
     /// Up to `limit` upgrades of these sources that wait and are due at `now`, on devices that have no upgrade running: those
-    /// that have been due longest come first, then by number. `sources` are in the order of their first.
+    /// of a higher priority come first, then those that have been due longest, then by number. `sources` are in that order of their
+    /// first.
     async fn due_upgrades(
         &self,
         sources: &[Source],

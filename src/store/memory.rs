@@ -2,6 +2,7 @@
 //! a disk. For simulations and tests; nothing of it survives the process.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
@@ -589,17 +590,18 @@ impl MemoryStore {
     /// See [`super::Agenda::due_upgrades`].
     pub fn due_upgrades(&self, sources: &[Source], now: UtcMillis, limit: u32) -> Vec<Due> {
         let limit = limit as usize;
-        let mut due: Vec<((UtcMillis, UpgradeId), &Upgrade)> = (sources.iter())
+        let mut due: Vec<_> = (sources.iter())
             .filter_map(|source| Some((source, self.tasks.get(row_of(source.task.0)?)?)))
             .flat_map(|(source, task)| {
                 let most = limit.min(source.limit as usize);
-                self.due_in(task, source.lot, now).take(most)
+                let due = self.due_in(task, source.lot, now).take(most);
+                due.map(|(due, row)| ((Reverse(source.priority), due), row))
             })
             .collect();
         due.sort_unstable_by_key(|(due, _)| *due);
         due.truncate(limit);
         (due.into_iter())
-            .filter_map(|((since, upgrade), row)| {
+            .filter_map(|((_, (since, upgrade)), row)| {
                 let order = self.order(upgrade, row, row.now.attempt.saturating_add(1))?;
                 Some(Due { since, order })
             })

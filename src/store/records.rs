@@ -12,7 +12,7 @@ use crate::{
         TaskState, Told, UpgradeId,
     },
     package::{PcpOffer, Version},
-    task::{Candidate, CellRules, Hold, PackageRules, Results, RulesUpdate, TaskRules},
+    task::{Candidate, CellRules, Hold, PackageRules, Queued, Results, RulesUpdate, TaskRules},
 };
 
 /// Which commit it is: what a writer commits again, because it does not know whether it was committed, has the same number.
@@ -700,12 +700,16 @@ pub struct SoaksDue {
 }
 
 /// What keeps an upgrade that waits for a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueRecord {
     /// Slots in use in the cell.
     pub active: u32,
     /// Upgrades that have waited in the cell for longer.
     pub ahead: u32,
+    /// Those of the same task, of the first 10,000 in the cell.
+    pub ahead_in_task: u32,
+    /// The tasks that wait in the cell with these 10,000.
+    pub tasks: Vec<Queued>,
 }
 
 /// What happens in a cell.

@@ -10,6 +10,7 @@ mod planner;
 mod results;
 mod retry;
 mod rules;
+mod share;
 mod soak;
 mod stand;
 mod window;
@@ -31,6 +32,7 @@ pub use retry::next_attempt_at;
 pub use rules::{
     AbortAction, PhaseRule, Rate, RuleError, TaskRules, Then, Threshold, check_reasons,
 };
+pub use share::{MAX_PRIORITY, MAX_WEIGHT, Queued, Share, ShareNow};
 pub use soak::{ASKED_EVERY, Soak, SoakStep, Soaked};
 pub use stand::Stand;
 pub use window::{

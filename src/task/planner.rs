@@ -12,13 +12,14 @@
 //! its lots, which are as many as it has phases and time zones.
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, HashSet},
     sync::Arc,
 };
 
 use super::{
-    AbortAction, Hold, HoldReason, Membership, Paces, Results, TaskId, TaskRules, TaskState, Then,
-    UpgradeId, UpgradeOrder, Verdict, WindowState,
+    AbortAction, Hold, HoldReason, Membership, Paces, Results, Share, TaskId, TaskRules, TaskState,
+    Then, UpgradeId, UpgradeOrder, Verdict, WindowState,
 };
 use crate::clock::{Now, UtcMillis};
 
@@ -83,6 +84,8 @@ pub enum Move {
 pub struct Source {
     /// Of this task,
     pub task: TaskId,
+    /// which comes before those of a lower priority,
+    pub priority: u8,
     /// in this lot,
     pub lot: u32,
     /// so many; of all lots of the task together,
@@ -96,7 +99,7 @@ pub struct Source {
 pub struct Plan {
     /// What becomes of tasks. When it is done, a new plan is to be made.
     pub moves: Vec<Move>,
-    /// What may begin, in the order in which the first of each became due.
+    /// What may begin: that of tasks of a higher priority first, then in the order in which the first of each became due.
     pub start: Vec<Source>,
     /// When there will be another plan, although nothing happens before.
     pub next: Option<UtcMillis>,
@@ -181,7 +184,7 @@ pub fn plan(heads: &[TaskHead], paces: &Paces, now: Now) -> Plan {
     // what takes long comes last: what was planned for the others is true still
     (plan.moves).sort_by_key(|step| matches!(step, Move::Expire(_) | Move::Stop(..)));
     start.sort_unstable_by_key(|(first, source): &((UtcMillis, UpgradeId), Source)| {
-        (*first, source.task)
+        (Reverse(source.priority), *first, source.task)
     });
     plan.start = start.into_iter().map(|(_, source)| source).collect();
     plan
@@ -302,6 +305,7 @@ impl TaskHead {
                     let (task, lot) = (self.task, lot.lot);
                     let source = Source {
                         task,
+                        priority: Share::of(&self.rules).priority,
                         lot,
                         limit,
                         per_minute,
@@ -331,7 +335,7 @@ pub(super) fn at_least(part: u64, percent: f64, whole: u64) -> bool {
     part * 100.0 + 1e-9 >= percent * whole
 }
 
-/// Of upgrades that are due in `sources`, in the order in which they became so, those that begin: a device does one at a time, and
+/// Of upgrades that are due in `sources`, those of tasks of a higher priority first, then in the order in which they became so, those that begin: a device does one at a time, and
 /// a task has no more than it may.
 pub fn that_begin(due: Vec<Due>, sources: &[Source]) -> Vec<UpgradeOrder> {
     let mut devices = HashSet::new();

@@ -4,7 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AtEnd, Membership, WindowState, WindowZone, Windows, time_zone};
+use super::{
+    AtEnd, MAX_PRIORITY, MAX_WEIGHT, Membership, WindowState, WindowZone, Windows, time_zone,
+};
 use crate::{clock::UtcMillis, filter::Filter, ledger::Outcome};
 
 /// Phases of a task.
@@ -53,6 +55,12 @@ pub struct TaskRules {
     /// Whether devices join it that come to fit after it was created.
     #[serde(skip_serializing_if = "Membership::is_snapshot")]
     pub membership: Membership,
+    /// Where it stands before other tasks, 0 to [`MAX_PRIORITY`]; as [`Share::default`](super::Share) has it when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
+    /// What it has of the slots of a cell beside tasks of its priority, 1 to [`MAX_WEIGHT`]; 1 when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
 }
 
 /// A phase: which devices, and what has to come of them before the next one begins. Of `filter`, `percent` and `count` one is
@@ -215,6 +223,16 @@ impl TaskRules {
             let detail = format!("{not_after} is before the task starts, at {start_at}");
             errors.check(not_after > start_at, "not_after", detail);
         }
+        errors.check(
+            self.priority.is_none_or(|it| it <= MAX_PRIORITY),
+            "priority",
+            format!("0 to {MAX_PRIORITY} are possible"),
+        );
+        errors.check(
+            self.weight.is_none_or(|it| (1..=MAX_WEIGHT).contains(&it)),
+            "weight",
+            format!("1 to {MAX_WEIGHT} are possible"),
+        );
         let at_end = self.windows.as_ref().map(Windows::at_end);
         errors.check(
             at_end != Some(AtEnd::TakeBack),
@@ -542,6 +560,9 @@ mod tests {
                 &["rate.most_per_minute"],
             ),
             (r#"{"not_after": "1970-01-01T00:00:01Z"}"#, &["not_after"]),
+            (r#"{"priority": 0, "weight": 1000}"#, &[]),
+            (r#"{"priority": 10, "weight": 0}"#, &["priority", "weight"]),
+            (r#"{"weight": 1001}"#, &["weight"]),
         ] {
             assert_eq!(wrong(json), fields, "{json}");
         }

@@ -14,19 +14,26 @@
 //! Nobody starves: a class whose first device fits, and is held back for another's sake longer than
 //! [`AdmissionConfig::overtake_s`], has its slots all the same, until the lane is full; then one of a smaller limit has its
 //! turn before that happens again.
+//!
+//! All of that is so among the devices of one task. Where devices of several tasks wait in a lane, tasks of a higher priority
+//! come first, and those of the same priority have their turns in proportion to their weights (`share`). A slot that is of no
+//! use to whose turn it is has the next one who will have ended by the time that it is.
 
 mod bound;
 mod forecast;
 mod lane;
 mod pace;
+mod share;
+mod walk;
 
 use std::{collections::HashMap, hash::Hash, time::Duration};
 
 pub use bound::lower_bound;
 
-use crate::{clock::Instant, config::AdmissionConfig};
+use crate::{clock::Instant, config::AdmissionConfig, ledger::TaskId, task::Share};
 use lane::LaneState;
 use pace::Pace;
+use share::Shares;
 
 /// Whether a waiting device could take a slot this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +82,7 @@ pub struct Admission<K, L: Clone + Eq + Hash> {
     most: HashMap<L, u32>,
     arrivals: u64,
     overtake: Duration,
+    shares: Shares,
     pace: Pace<L>,
 }
 
@@ -86,6 +94,7 @@ impl<K: Copy + Ord + Hash, L: Copy + Eq + Hash> Admission<K, L> {
             most: HashMap::new(),
             arrivals: 0,
             overtake: Duration::from_secs(config.overtake_s),
+            shares: Shares::new(Duration::from_secs(config.ageing_s)),
             pace: Pace::new(config),
         }
     }
@@ -93,6 +102,7 @@ impl<K: Copy + Ord + Hash, L: Copy + Eq + Hash> Admission<K, L> {
     /// Other settings apply from now on. Whoever waits keeps its place and its limit.
     pub fn configure(&mut self, config: &AdmissionConfig) {
         self.overtake = Duration::from_secs(config.overtake_s);
+        self.shares.ageing = Duration::from_secs(config.ageing_s);
         self.pace = Pace::new(config);
     }
 
@@ -119,12 +129,17 @@ impl<K: Copy + Ord + Hash, L: Copy + Eq + Hash> Admission<K, L> {
         (self.lanes.entry(lane)).or_insert_with(|| LaneState::new(most.unwrap_or(u32::MAX)))
     }
 
-    /// Lets `device` wait in `lane`, in the order of `since`; a device that waits there already keeps
+    /// The task has this share of slots from now on, also for those who wait. Returns whether that is news.
+    pub fn share(&mut self, task: TaskId, share: Share) -> bool {
+        self.shares.set(task, share)
+    }
+
+    /// Lets `device` wait in `lane` for a slot of `task`, in the order of `since`; a device that waits there already keeps
     /// its place and gets a new limit.
-    pub fn wait(&mut self, device: K, lane: L, limit: u32, since: Instant) {
+    pub fn wait(&mut self, device: K, lane: L, task: TaskId, limit: u32, since: Instant) {
         self.arrivals += 1;
         let order = (since, self.arrivals);
-        self.lane_mut(lane).wait(device, limit, order);
+        self.lane_mut(lane).wait(device, task, limit, order);
     }
 
     /// The device was heard: it is considered again.
@@ -218,12 +233,12 @@ impl<K: Copy + Ord + Hash, L: Copy + Eq + Hash> Admission<K, L> {
             return None;
         }
         let state = self.lanes.get_mut(&lane)?;
-        let (step, service) = state.next_step(now, self.overtake, look)?;
+        let (step, next) = state.next_step(now, self.overtake, &self.shares, look)?;
         if let Step::Admit(device) = step {
             if let Err(at) = self.pace.check(now, &lane) {
                 return Some(Step::Later(at));
             }
-            state.grant(device, now + service);
+            state.grant(device, next, now, &self.shares);
         }
         Some(step)
     }
@@ -239,7 +254,7 @@ impl<K: Copy + Ord + Hash, L: Copy + Eq + Hash> Admission<K, L> {
     ) -> HashMap<K, Instant> {
         let open = self.lanes.get(&lane).filter(|_| !self.is_closed(&lane));
         open.map_or_else(HashMap::new, |state| {
-            forecast::turns(state, now, devices, look)
+            forecast::turns(state, &self.shares, now, devices, look)
         })
     }
 

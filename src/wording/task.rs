@@ -1,6 +1,9 @@
 //! What a task does and waits for, in a sentence.
 
-use crate::task::{Hold, HoldReason, NotYet, Stand};
+use crate::task::{Hold, HoldReason, NotYet, ShareNow, Stand};
+
+/// Tasks that are named at once.
+const NAMED: usize = 3;
 
 /// What a task does, and what it waits for.
 pub fn stand(stand: &Stand) -> String {
@@ -87,6 +90,40 @@ pub fn stopped_for(hold: &Hold) -> Option<String> {
         | HoldReason::PhaseDone { .. }
         | HoldReason::PhaseFailed { .. }
         | HoldReason::Approval => None,
+    }
+}
+
+/// How an upgrade that waits for a slot stands among those of its task, and that task beside others.
+pub fn share(place: u32, share: &ShareNow) -> String {
+    let ShareNow {
+        task,
+        priority,
+        weight,
+        weights,
+        ..
+    } = share;
+    let task = task.0;
+    let own = share.own_priority;
+    let risen = if *priority > own {
+        format!(" (it has come to priority {priority} from {own} by waiting)")
+    } else {
+        String::new()
+    };
+    let turns = format!(
+        "number {place} of task {task}'s queue there; task {task} has {weight} of {weights} shares of priority \
+         {priority}{risen}"
+    );
+    let named: Vec<String> = (share.before.iter().take(NAMED))
+        .map(|(task, priority)| format!("task {} (priority {priority})", task.0))
+        .collect();
+    let more = match share.before.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    match named.len() {
+        0 => turns,
+        1 => format!("{turns}; {}{more} comes first", named.join(", ")),
+        _ => format!("{turns}; {}{more} come first", named.join(", ")),
     }
 }
 

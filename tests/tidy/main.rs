@@ -39,7 +39,18 @@ const ROOMS: [(&str, &[&str]); 27] = [
     // sentences are made where people read, above all that happens
     ("task", &["clock", "filter", "ledger", "package"]),
     ("wording", &["clock", "ledger", "package", "task"]),
-    ("upgrade", &["clock", "config", "package", "ledger"]),
+    // tasks share slots
+    (
+        "upgrade",
+        &[
+            "clock",
+            "config",
+            "package",
+            "ledger",
+            "task::Share",
+            "task::MAX_PRIORITY",
+        ],
+    ),
     (
         "session",
         &["clock", "config", "package", "task", "upgrade", "ledger"],

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     api::{
         ApiState,
-        extract::{self, Path, Query, nullable},
+        extract::{self, Path, Query, nullable, nullable_whole},
         problem::Problem,
     },
     clock::UtcMillis,
@@ -60,6 +60,14 @@ pub(in crate::api) struct UpdateTask {
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<MembershipName>)]
     membership: Option<Option<MembershipName>>,
+    /// Where it stands before other tasks, also for its devices that wait already; `null`: 5.
+    #[serde(default, deserialize_with = "nullable_whole")]
+    #[schema(value_type = Option<i64>, minimum = 0, maximum = 9)]
+    priority: Option<Option<i64>>,
+    /// What it has of the slots of a cell beside tasks of its priority, also for its devices that wait already; `null`: 1.
+    #[serde(default, deserialize_with = "nullable_whole")]
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 1000)]
+    weight: Option<Option<i64>>,
 }
 
 /// Why.
@@ -209,6 +217,12 @@ fn changed(body: UpdateTask, task: &TaskRecord, at: UtcMillis) -> Result<TaskRul
             let detail = format!("it is past (it is {at}); stop the task to begin nothing more");
             return Err(Problem::field("not_after", detail));
         }
+    }
+    if let Some(priority) = body.priority {
+        now.priority = priority.map(rules::priority);
+    }
+    if let Some(weight) = body.weight {
+        now.weight = weight.map(rules::weight);
     }
     rules::checked(now, task.start_at)
 }

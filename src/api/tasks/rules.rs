@@ -157,6 +157,8 @@ pub(super) struct Said {
     pub(super) not_after: Option<String>,
     pub(super) approval: bool,
     pub(super) membership: Membership,
+    pub(super) priority: Option<i64>,
+    pub(super) weight: Option<i64>,
 }
 
 impl Said {
@@ -172,6 +174,8 @@ impl Said {
             not_after: not_after.map_err(|detail| Problem::field("not_after", detail))?,
             approval: self.approval,
             membership: self.membership,
+            priority: self.priority.map(priority),
+            weight: self.weight.map(weight),
         };
         checked(rules, start_at)
     }
@@ -219,6 +223,16 @@ pub(super) fn parse_phases(bodies: Option<Vec<PhaseBody>>) -> Result<Vec<PhaseRu
 pub(super) fn parse_windows(form: WindowsForm) -> Result<Windows, Problem> {
     Windows::try_from(form)
         .map_err(|error| Problem::field(&format!("windows.{}", error.place), error.fault))
+}
+
+/// One that there is not is refused by the rules.
+pub(super) fn priority(number: i64) -> u8 {
+    u8::try_from(number).unwrap_or(u8::MAX)
+}
+
+/// The same.
+pub(super) fn weight(number: i64) -> u32 {
+    u32::try_from(number).unwrap_or(0)
 }
 
 /// A number that has to be positive; one that is not is refused by the rules.

@@ -13,6 +13,7 @@ mod lists;
 mod once;
 mod packages;
 mod ping;
+mod shares;
 mod targets;
 mod task_packages;
 mod task_rules;

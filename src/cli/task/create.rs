@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::steer;
+use super::steer::{self, ShareArgs};
 use crate::cli::{
     client::{Client, CommandError},
     device::list_file,
@@ -55,9 +55,11 @@ pub struct CreateArgs {
     #[arg(long)]
     allow_downgrade: bool,
     /// A file that says how the task is run, TOML or JSON: phases, stratified, abort, rate, windows, `not_after`, approval, membership,
-    /// packages, steps, `allow_downgrade` (docs/tasks.md).
+    /// packages, steps, `allow_downgrade`, priority, weight (docs/tasks.md).
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
+    #[command(flatten)]
+    share: ShareArgs,
     /// Where the outcomes of this task are posted.
     #[arg(long, value_name = "URL", requires = "webhook_secret")]
     webhook: Option<String>,
@@ -165,7 +167,7 @@ struct OverlapView {
 }
 
 /// What a file of rules may say.
-const RULES: [&str; 11] = [
+const RULES: [&str; 13] = [
     "phases",
     "stratified",
     "abort",
@@ -177,6 +179,8 @@ const RULES: [&str; 11] = [
     "packages",
     "steps",
     "allow_downgrade",
+    "priority",
+    "weight",
 ];
 /// Other tasks that are named.
 const OVERLAPS: usize = 5;
@@ -292,6 +296,7 @@ fn to_body(client: &Client, args: CreateArgs) -> Result<Value, CommandError> {
         if args.allow_downgrade {
             body.insert("allow_downgrade".to_owned(), json!(true));
         }
+        args.share.add_to(body);
         if args.retry_attempts > 0 {
             let reasons = (!args.retry_reasons.is_empty()).then_some(args.retry_reasons);
             let retry = json!({

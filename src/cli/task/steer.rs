@@ -65,12 +65,33 @@ pub struct RetryArgs {
 pub struct SetArgs {
     /// Number of the task.
     id: i64,
-    /// A file with what is to change of how it is run, TOML or JSON: abort, rate, windows, `not_after`, and phases of the same
-    /// sizes. What is not in it stays; in JSON null takes it away.
-    #[arg(long, value_name = "FILE")]
-    rules: PathBuf,
+    /// A file with what is to change of how it is run, TOML or JSON: abort, rate, windows, `not_after`, priority, weight, and
+    /// phases of the same sizes. What is not in it stays; in JSON null takes it away.
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["priority", "weight"])]
+    rules: Option<PathBuf>,
+    #[command(flatten)]
+    share: ShareArgs,
     #[command(flatten)]
     result: ResultArgs,
+}
+
+/// What a task has of the slots of cells beside other tasks.
+#[derive(Debug, Args)]
+pub(super) struct ShareArgs {
+    /// Tasks of a higher priority come first, 0 to 9; 5 when nothing is said.
+    #[arg(long, value_name = "N")]
+    priority: Option<u8>,
+    /// Of tasks of the same priority each has slots in proportion to its weight, 1 to 1000; 1 when nothing is said.
+    #[arg(long, value_name = "N")]
+    weight: Option<u32>,
+}
+
+impl ShareArgs {
+    /// Adds what is given to the fields of a task.
+    pub(super) fn add_to(&self, fields: &mut Map<String, Value>) {
+        fields.extend(self.priority.map(|it| ("priority".to_owned(), json!(it))));
+        fields.extend(self.weight.map(|it| ("weight".to_owned(), json!(it))));
+    }
 }
 
 impl PauseArgs {
@@ -119,8 +140,10 @@ impl RetryArgs {
 impl SetArgs {
     pub(super) fn run(&self, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
         let client = Client::new(&self.result.api)?;
-        let rules = Value::Object(read_rules(&self.rules)?);
-        let task = client.patch(&format!("/v1/tasks/{}", self.id), &rules)?;
+        let rules = self.rules.as_ref().map(read_rules).transpose()?;
+        let mut rules = rules.unwrap_or_default();
+        self.share.add_to(&mut rules);
+        let task = client.patch(&format!("/v1/tasks/{}", self.id), &Value::Object(rules))?;
         shown(&client, &task, self.result.format, out)
     }
 }

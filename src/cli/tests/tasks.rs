@@ -313,6 +313,10 @@ async fn a_task_is_run_as_its_file_of_rules_says_and_steered() {
         (&task["abort"], &task["revision"]),
         (&serde_json::json!([]), &2.into())
     );
+    shell.text("task set 1 --priority 8 --weight 3").await;
+    let task = shell.run("task show 1 --format json").await.unwrap().json();
+    assert_eq!((&task["priority"], &task["weight"]), (&8.into(), &3.into()));
+    assert_eq!(task["rate"]["per_minute"], 5, "it stays");
     let shown = shell.text("task show 1").await;
     assert!(shown.contains("PHASE  STATE"), "{shown}");
     let retried = shell.text("task retry 1 --reason device_not_heard").await;

@@ -16,7 +16,9 @@ use crate::{
 };
 
 /// The task's number in a course.
-const TASK: TaskId = TaskId(1);
+pub(super) const TASK: TaskId = TaskId(1);
+/// Those of all others: what they share slots by is not given.
+pub(super) const OTHERS: TaskId = TaskId(2);
 /// Outcomes of so long are looked at together.
 const TOGETHER: Duration = Duration::from_secs(1);
 /// Looks without a step of the task, of which each makes one.

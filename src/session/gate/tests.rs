@@ -34,6 +34,7 @@ const HOLD: GateRequest = GateRequest::Hold {
 
 fn wait(limit: u32, presence: Presence) -> GateRequest {
     GateRequest::Wait {
+        task: TaskId(1),
         limit,
         since: NOW,
         work: WORK,
@@ -130,6 +131,52 @@ fn tells_how_a_device_stands_also_behind_others() {
         ask(&mut gate, 3, GateRequest::Standing),
         [GateOrder::Standing(standing)]
     );
+}
+
+#[test]
+fn another_share_of_a_task_reaches_those_who_wait() {
+    let mut gate = opened();
+    assert_eq!(ask(&mut gate, 9, HOLD), []);
+    for (device, task) in [(1, 1), (2, 1), (3, 2), (4, 2)] {
+        let GateRequest::Wait {
+            limit,
+            since,
+            work,
+            presence,
+            ..
+        } = wait(1, always_there())
+        else {
+            panic!("it is told to wait");
+        };
+        let request = GateRequest::Wait {
+            task: TaskId(task),
+            limit,
+            since,
+            work,
+            presence,
+        };
+        assert_eq!(ask(&mut gate, device, request), []);
+    }
+    let second = Share {
+        priority: 6,
+        weight: 1,
+    };
+    gate.share(TaskId(2), second);
+    let mut order = Vec::new();
+    let mut holder = id(9);
+    for _ in 0..4 {
+        let ask = GateAsk {
+            device: holder,
+            lane: Lane::Cell(CELL),
+            request: GateRequest::Release,
+        };
+        gate.handle(NOW, ask);
+        gate.handle_timeout(NOW);
+        let (device, _) = gate.poll_order().unwrap();
+        order.push(device);
+        holder = device;
+    }
+    assert_eq!(order, [3, 4, 1, 2].map(id));
 }
 
 #[test]
@@ -270,6 +317,7 @@ fn a_slot_that_comes_back_is_taken_by_whoever_was_kept_awake() {
     assert!(matches!(orders[..], [(_, GateOrder::KeepAwake { .. })]));
     // one that came first wakes up meanwhile
     let earlier = GateRequest::Wait {
+        task: TaskId(1),
         limit: 1,
         since: Instant::ZERO,
         work: WORK,

@@ -9,7 +9,7 @@ use crate::{
     ledger::{Deadline, Lane},
     simulate::{fleet::FIRST_CELL, hooks::Hooks},
     store::CellChange,
-    task::{ClosingUpdate, RulesUpdate},
+    task::{ClosingUpdate, RulesUpdate, Share},
 };
 
 /// The longest time for which a cell is closed.
@@ -51,7 +51,7 @@ impl<H: Hooks> World<H> {
         self.signal()
     }
 
-    /// The rules that the store has, for a server that starts.
+    /// The rules that the store has, and the shares of tasks, for a server that starts.
     pub(super) fn restore_rules(&mut self) -> Result<(), String> {
         let (now, mut revision) = (self.now(), 0);
         loop {
@@ -60,9 +60,13 @@ impl<H: Hooks> World<H> {
             revision = last.revision;
             self.rule(&changes);
         }
+        let heads = self.store.task_heads(now.utc)?;
         if let Some(server) = &mut self.server {
             let soak_wait = Deadline::DeviceHeard.duration(&self.config.upgrade);
             server.rollout.knows_cells(now, revision, soak_wait);
+            for head in heads {
+                server.gate.share(head.task, Share::of(&head.rules));
+            }
         }
         Ok(())
     }

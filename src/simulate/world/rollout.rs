@@ -62,6 +62,14 @@ impl<H: Hooks> World<H> {
                     }
                     self.tell_turns();
                 }
+                Want::Share(shares) => {
+                    for (task, share) in shares {
+                        server.gate.share(task, share);
+                    }
+                    server.rollout.reconciler.obeyed();
+                    server.gate.handle_timeout(now.instant);
+                    self.tell_turns();
+                }
                 Want::Follow(changes) => self.order(follow(changes)),
                 Want::Obey(commands) => self.order(commands),
                 Want::Start(orders) => {

@@ -402,6 +402,7 @@ impl Fleet {
 fn sources(tasks: [TaskId; 2]) -> [Source; 2] {
     tasks.map(|task| Source {
         task,
+        priority: 5,
         lot: 0,
         limit: u32::MAX,
         per_minute: None,

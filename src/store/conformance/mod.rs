@@ -211,6 +211,7 @@ macro_rules! whole_suite {
                 busy_devices_do_not_hold_up_others,
                 heads_tell_what_is_due_first,
                 a_task_that_starts_nothing_holds_no_device,
+                a_higher_priority_begins_first_however_much_else_is_due,
                 a_scheduled_task_begins_at_its_time,
                 the_next_due_time_is_in_the_future,
                 upgrades_of_stopped_tasks_and_removed_devices_are_to_be_stopped,

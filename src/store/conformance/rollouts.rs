@@ -116,6 +116,7 @@ pub(crate) async fn a_task_that_starts_nothing_holds_no_device(store: &impl Stor
     ] {
         let source = |task| Source {
             task,
+            priority: 5,
             lot: 0,
             limit: 9,
             per_minute: None,
@@ -126,6 +127,35 @@ pub(crate) async fn a_task_that_starts_nothing_holds_no_device(store: &impl Stor
         let of: Vec<_> = starts.iter().map(|order| order.task).collect();
         assert_eq!(of, expected);
     }
+}
+
+pub(crate) async fn a_higher_priority_begins_first_however_much_else_is_due(store: &impl Store) {
+    let (_, package) = World::with_devices(store, 3).await;
+    let mut tasks = Vec::new();
+    for (at, priority) in [(0, 5), (1, 7), (2, 7)] {
+        let mut new = new_task(&package, Selection::All);
+        new.created_at = t(at);
+        new.rules.priority = Some(priority);
+        tasks.push(store.create_task(&new).await.unwrap().id);
+    }
+    while !move_on(store, 3).await.is_empty() {}
+    let sources = planned(store, 3).await.start;
+    let of: Vec<_> = sources.iter().map(|source| source.task).collect();
+    assert_eq!(of, [tasks[1], tasks[2], tasks[0]]);
+    for (limit, expected) in [
+        (2, vec![tasks[1]; 2]),
+        (4, vec![tasks[1], tasks[1], tasks[1], tasks[2]]),
+        (9, [[tasks[1]; 3], [tasks[2]; 3], [tasks[0]; 3]].concat()),
+    ] {
+        let due = store.due_upgrades(&sources, t(3), limit).await.unwrap();
+        let of: Vec<_> = due.iter().map(|due| due.order.task).collect();
+        assert_eq!(of, expected, "of {limit}");
+    }
+    // each device does what is due on it in the task of the highest priority
+    let due = store.due_upgrades(&sources, t(3), 9).await.unwrap();
+    let begin = that_begin(due, &sources);
+    assert_eq!(begin.len(), 3);
+    assert!(begin.iter().all(|order| order.task == tasks[1]));
 }
 
 pub(crate) async fn a_scheduled_task_begins_at_its_time(store: &impl Store) {

@@ -1,6 +1,7 @@
 //! What the planner asks: where the tasks stand that have not ended, and what of them is due.
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -102,11 +103,15 @@ impl SqliteStore {
         let doing = "looking for upgrades that are due";
         let mut tx = self.readers.begin().await.doing(doing)?;
         let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
-        let mut found: Vec<Due> = Vec::new();
+        let mut found: Vec<(Reverse<u8>, Due)> = Vec::new();
         for source in sources {
             // What a source has follows its first: where that comes behind all that is wanted, so do those behind it.
-            let last = found.get(wanted.saturating_sub(1));
-            let until = last.map_or(now, |last| last.since);
+            let priority = Reverse(source.priority);
+            let until = match found.get(wanted.saturating_sub(1)) {
+                Some((of, _)) if *of < priority => break,
+                Some((_, last)) => last.since,
+                None => now,
+            };
             let query = sqlx::query(upgrade_rows::DUE)
                 .bind(source.task.0)
                 .bind(source.lot)
@@ -115,15 +120,15 @@ impl SqliteStore {
             let rows = Packed::fetch(query, &mut *tx, doing).await?;
             let before = found.len();
             for row in rows.rows() {
-                found.push(row.and_then(DueRow::due)?);
+                found.push((priority, row.and_then(DueRow::due)?));
             }
             if found.len() == before && before >= wanted {
                 break;
             }
-            found.sort_unstable_by_key(|due| (due.since, due.order.upgrade));
+            found.sort_unstable_by_key(|(of, due)| (*of, due.since, due.order.upgrade));
             found.truncate(wanted);
         }
-        Ok(found)
+        Ok(found.into_iter().map(|(_, due)| due).collect())
     }
 }
 

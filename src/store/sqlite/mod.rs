@@ -33,6 +33,7 @@ mod one_upgrade;
 mod open_upgrades;
 mod packages;
 mod packed;
+mod queue;
 mod results;
 mod rhythm;
 mod rows;

@@ -7,15 +7,16 @@ use sqlx::sqlite::SqliteRow;
 use super::{
     Doing, SqliteStore,
     packed::{Packed, packed},
+    queue,
     rows::{self, Columns},
     upgrade_rows::{self, DetailRow, OfDeviceRow, UpgradeRow},
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{Stage, TaskId, UpgradeId},
+    ledger::{TaskId, UpgradeId},
     store::{
-        CellRecord, DeviceUpgrade, Journal, Page, QueueRecord, StoreError, TimelineEntry,
-        UpgradeDetail, UpgradeRecord, UpgradeState,
+        CellRecord, DeviceUpgrade, Journal, Page, StoreError, TimelineEntry, UpgradeDetail,
+        UpgradeRecord, UpgradeState,
     },
 };
 
@@ -112,18 +113,14 @@ impl Journal for SqliteStore {
             })
         })
         .collect::<Result<_, StoreError>>()?;
-        let waits = upgrade.state == UpgradeState::Active(Stage::WaitingForSlot);
-        let queue = QueueRecord {
-            active: row.slots_taken,
-            ahead: row.ahead,
-        };
+        let queue = queue::of(&self.readers, &upgrade, (row.slots_taken, row.ahead)).await?;
         let soak = match upgrade.state {
             UpgradeState::Succeeded => self.soak_of(id).await?,
             _ => None,
         };
         Ok(Some(UpgradeDetail {
             soak,
-            queue: waits.then_some(queue),
+            queue,
             candidate,
             package: row.package,
             upgrade,

@@ -290,6 +290,7 @@ fn due(upgrade: i64, task: i64, endpoint: &str) -> Due {
 fn a_device_does_what_has_been_due_longest_and_a_task_no_more_than_it_may() {
     let source = |task, limit| Source {
         task: TaskId(task),
+        priority: 5,
         lot: 0,
         limit,
         per_minute: None,

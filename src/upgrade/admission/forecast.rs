@@ -7,9 +7,11 @@ use std::{
 
 use super::{
     Outlook, Readiness,
-    lane::{Class, LaneState, Order, free_by_then},
+    lane::{Class, LaneState, Order},
+    share::{Entry, Shares, Turns},
+    walk::{earlier, free_by_then},
 };
-use crate::clock::Instant;
+use crate::{clock::Instant, ledger::TaskId};
 
 /// Devices of a limit that are looked at, of those that are awake, and of those that are expected: a forecast is about the next
 /// ones.
@@ -90,28 +92,55 @@ impl<K: Copy + Ord + Hash> Queue<K> {
     }
 }
 
+/// Devices of a task.
+struct Line<K> {
+    entry: Entry,
+    queues: Vec<Queue<K>>,
+}
+
+impl<K: Copy + Ord + Hash> Line<K> {
+    /// Whom it has awake at that time, and whether one of them fits beside so many.
+    fn look(&mut self, at: Instant, active: usize) {
+        (self.entry.oldest, self.entry.fits) = (None, false);
+        for queue in &mut self.queues {
+            if let Some(first) = queue.first(at) {
+                let (_, order) = first.rank;
+                self.entry.oldest = Some(self.entry.oldest.map_or(order, |it| it.min(order)));
+                self.entry.fits |= active < queue.limit as usize;
+            }
+        }
+    }
+}
+
 /// When those of `devices` that can be reached then are admitted, by the rules of [`LaneState::next_step`] with all devices as
-/// they are expected to be.
+/// they are expected to be, and tasks of the priorities that they have come to.
 pub(super) fn turns<K: Copy + Ord + Hash>(
     state: &LaneState<K>,
+    shares: &Shares,
     now: Instant,
     devices: &[K],
     mut look: impl FnMut(K) -> Outlook,
 ) -> HashMap<K, Instant> {
     let horizon = devices.iter().map(|device| look(*device).reach).max();
     let horizon = horizon.unwrap_or(now);
-    let mut queues: Vec<Queue<K>> = (state.classes.iter())
-        .map(|(limit, class)| Queue::of(state, *limit, class, now, &mut look))
-        .collect();
+    let entries = state.entries(now, shares).into_iter();
+    let lines = entries.filter_map(|entry| {
+        let classes = state.queues.get(&entry.task)?.classes.iter();
+        let queues = classes.map(|(limit, class)| Queue::of(state, *limit, class, now, &mut look));
+        let queues = queues.collect();
+        Some(Line { entry, queues })
+    });
+    let mut lines: Vec<Line<K>> = lines.collect();
+    let mut clock = state.turns;
     let mut wanted: HashSet<K> = devices.iter().copied().collect();
     let mut ends = state.expected_ends(now);
     let mut turns = HashMap::new();
     let mut at = now;
     while at <= horizon && !wanted.is_empty() {
-        for queue in &mut queues {
+        for queue in lines.iter_mut().flat_map(|line| &mut line.queues) {
             queue.wake(at);
         }
-        while let Some(next) = admit(&mut queues, &ends, at) {
+        while let Some(next) = admit(&mut lines, &mut clock, &ends, at) {
             let end = at + next.outlook.service;
             let place = ends.partition_point(|other| *other <= end);
             ends.insert(place, end);
@@ -119,7 +148,8 @@ pub(super) fn turns<K: Copy + Ord + Hash>(
                 turns.insert(next.device, at);
             }
         }
-        let comes = queues.iter().filter_map(|queue| queue.expected.front());
+        let queues = lines.iter().flat_map(|line| &line.queues);
+        let comes = queues.filter_map(|queue| queue.expected.front());
         let next = (ends.first().copied().into_iter())
             .chain(comes.map(|(from, _)| *from))
             .min();
@@ -133,26 +163,64 @@ pub(super) fn turns<K: Copy + Ord + Hash>(
 
 /// The next one that is admitted at that time, taken out of its queue.
 fn admit<K: Copy + Ord + Hash>(
-    queues: &mut [Queue<K>],
+    lines: &mut [Line<K>],
+    clock: &mut Turns,
     ends: &[Instant],
     at: Instant,
 ) -> Option<Candidate<K>> {
-    let mut free_by: Option<Instant> = None;
-    for queue in queues {
-        let limit = queue.limit;
-        let Some(first) = queue.first(at) else {
-            let expected = queue.expected.front();
-            let by = expected.and_then(|(from, _)| free_by_then(limit, *from, ends));
-            free_by = [free_by, by].into_iter().flatten().min();
-            continue;
-        };
-        if let Some(too_many) = ends.len().checked_sub(limit as usize) {
-            let fits_at = ends.get(too_many).copied();
-            free_by = [free_by, fits_at].into_iter().flatten().min();
-            continue;
+    if lines.len() > 1 {
+        for line in &mut *lines {
+            line.look(at, ends.len());
         }
-        if free_by.is_none_or(|by| at + first.outlook.service <= by) {
-            return queue.awake.remove(&first.rank);
+        lines.sort_by_cached_key(|line| clock.place(&line.entry));
+    }
+    let (task, next, fills_in) = first_that_fits(lines, ends, at)?;
+    if lines.len() > 1 {
+        let mut entries: Vec<Entry> = lines.iter().map(|line| line.entry).collect();
+        clock.serve(task, fills_in, &mut entries);
+        for (line, entry) in lines.iter_mut().zip(entries) {
+            line.entry = entry;
+        }
+    }
+    Some(next)
+}
+
+/// Of tasks in the order of their turns, the first device that is admitted; with its task, and whether it was another's turn.
+fn first_that_fits<K: Copy + Ord + Hash>(
+    lines: &mut [Line<K>],
+    ends: &[Instant],
+    at: Instant,
+) -> Option<(TaskId, Candidate<K>, bool)> {
+    let (mut above, mut free_by) = (None, None);
+    let mut expected: Vec<(u32, Instant)> = Vec::new();
+    let mut before = None;
+    for line in lines {
+        let Entry { task, claim, .. } = line.entry;
+        if before
+            .replace(claim.priority)
+            .is_some_and(|before| claim.priority < before)
+        {
+            above = earlier(above, free_by.take());
+        }
+        let behind_others = free_by.is_some();
+        for queue in &mut line.queues {
+            let limit = queue.limit;
+            let Some(first) = queue.first(at) else {
+                let next = queue.expected.front();
+                let by = next.and_then(|(from, _)| free_by_then(limit, *from, ends));
+                expected.extend(by.map(|by| (limit, by)));
+                continue;
+            };
+            if let Some(too_many) = ends.len().checked_sub(limit as usize) {
+                free_by = earlier(free_by, ends.get(too_many).copied());
+                continue;
+            }
+            let comes = expected.iter().filter(|(of, _)| *of < limit);
+            let by = earlier(free_by, comes.map(|(_, by)| *by).min());
+            if earlier(above, by).is_none_or(|by| at + first.outlook.service <= by) {
+                let next = queue.awake.remove(&first.rank)?;
+                return Some((task, next, behind_others));
+            }
         }
     }
     None

@@ -6,20 +6,33 @@ use std::{
     time::Duration,
 };
 
-use super::{Outlook, Readiness, Step};
-use crate::clock::Instant;
+use super::{
+    Outlook, Readiness, Step,
+    share::{Entry, Owed, Shares, Turns},
+    walk::{Ahead, Walk},
+};
+use crate::{clock::Instant, ledger::TaskId};
 
 /// How long before its turn a device is looked for, and measured: a round trip in deep coverage, with repeats.
-const LOOKED_FOR_AHEAD: Duration = Duration::from_mins(1);
+pub(super) const LOOKED_FOR_AHEAD: Duration = Duration::from_mins(1);
 
 /// How late a device that is expected may be, before it is not waited for.
-const LATE_AT_MOST: Duration = Duration::from_mins(2);
+pub(super) const LATE_AT_MOST: Duration = Duration::from_mins(2);
 /// A device that needs an emptier lane is not there and measured in the same moment: whoever is admitted before may end so much
 /// later.
-const SETTLES_IN: Duration = Duration::from_secs(45);
+pub(super) const SETTLES_IN: Duration = Duration::from_secs(45);
 
 /// A place in a lane's queue: earlier arrivals first.
 pub(super) type Order = (Instant, u64);
+
+/// What is known of a step that admits somebody.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Next {
+    /// How long it will hold its slot.
+    pub(super) service: Duration,
+    /// It is not the turn of its task, whose turn it is has nobody who fits, and does not wait longer for this.
+    pub(super) fills_in: bool,
+}
 
 #[derive(Debug)]
 pub(super) struct LaneState<K> {
@@ -27,8 +40,10 @@ pub(super) struct LaneState<K> {
     ends: HashMap<K, Instant>,
     waiting: BTreeMap<Order, Waiting<K>>,
     order_of: HashMap<K, Order>,
-    /// By the limits of their devices.
-    pub(super) classes: BTreeMap<u32, Class>,
+    /// By their tasks.
+    pub(super) queues: BTreeMap<TaskId, TaskQueue>,
+    /// Whose turn it is among tasks.
+    pub(super) turns: Turns,
     promises: u64,
     /// How many may hold a slot, whatever coverage allows.
     most: u32,
@@ -37,6 +52,7 @@ pub(super) struct LaneState<K> {
 #[derive(Debug)]
 struct Waiting<K> {
     device: K,
+    task: TaskId,
     limit: u32,
     /// Its place among those who are kept awake for a turn, or come for one.
     promised: Option<u64>,
@@ -62,7 +78,19 @@ impl<K> Waiting<K> {
     }
 }
 
-/// Devices of the same limit.
+/// Devices of the same task.
+#[derive(Debug)]
+pub(super) struct TaskQueue {
+    /// By the limits of their devices.
+    pub(super) classes: BTreeMap<u32, Class>,
+    /// Those that are worth a look, in the order in which they came.
+    awake: BTreeSet<Order>,
+    owed: Owed,
+    /// How many they are.
+    waiting: usize,
+}
+
+/// Devices of the same task and limit.
 #[derive(Debug, Default)]
 pub(super) struct Class {
     /// Those that are worth a look: not known to be asleep.
@@ -83,7 +111,8 @@ impl<K> LaneState<K> {
             ends: HashMap::new(),
             waiting: BTreeMap::new(),
             order_of: HashMap::new(),
-            classes: BTreeMap::new(),
+            queues: BTreeMap::new(),
+            turns: Turns::default(),
             promises: 0,
             most,
         }
@@ -97,7 +126,9 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
             return;
         }
         self.most = most;
-        self.classes.clear();
+        for queue in self.queues.values_mut() {
+            queue.classes.clear();
+        }
         let orders: Vec<Order> = self.waiting.keys().copied().collect();
         for order in orders {
             self.change(&order, |_| ());
@@ -109,20 +140,42 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
         limit.min(self.most)
     }
 
-    pub(super) fn wait(&mut self, device: K, limit: u32, order: Order) {
+    pub(super) fn wait(&mut self, device: K, task: TaskId, limit: u32, order: Order) {
         let order = *self.order_of.entry(device).or_insert(order);
         self.take_out(&order);
-        let before = self.waiting.get(&order);
+        let before = self.waiting.remove(&order);
+        if let Some(before) = &before {
+            self.leave_task(before.task);
+        }
+        let joins = self.turns.joins();
+        let queue = self.queues.entry(task).or_insert_with(|| TaskQueue {
+            classes: BTreeMap::new(),
+            awake: BTreeSet::new(),
+            owed: joins,
+            waiting: 0,
+        });
+        queue.waiting += 1;
         let waiting = Waiting {
             device,
+            task,
             limit,
-            promised: before.and_then(|before| before.promised),
-            comes_when_told: before.is_some_and(|before| before.comes_when_told),
+            promised: before.as_ref().and_then(|before| before.promised),
+            comes_when_told: (before.as_ref()).is_some_and(|before| before.comes_when_told),
             expected: before.and_then(|before| before.expected),
             sleeps: false,
         };
         self.waiting.insert(order, waiting);
         self.wake(device);
+    }
+
+    /// One less waits of a task. What it has had too early is not forgotten.
+    fn leave_task(&mut self, task: TaskId) {
+        if let Some(queue) = self.queues.get_mut(&task) {
+            queue.waiting -= 1;
+            if queue.waiting == 0 && self.turns.owes(queue.owed) {
+                self.queues.remove(&task);
+            }
+        }
     }
 
     /// The device is kept awake for a turn, or comes for it: before those who may be awake by then.
@@ -161,7 +214,10 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
             return;
         };
         change(waiting);
-        let class = self.classes.entry(waiting.limit.min(self.most));
+        let Some(queue) = self.queues.get_mut(&waiting.task) else {
+            return;
+        };
+        let class = queue.classes.entry(waiting.limit.min(self.most));
         let class = class.or_default();
         match waiting.expected {
             Some(at) if waiting.sleeps => {
@@ -170,6 +226,7 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
             _ if waiting.sleeps => {}
             _ => {
                 class.awake.insert((waiting.rank(), *order));
+                queue.awake.insert(*order);
             }
         }
     }
@@ -177,17 +234,22 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
     pub(super) fn leave_queue(&mut self, device: K) {
         if let Some(order) = self.order_of.remove(&device) {
             self.take_out(&order);
-            self.waiting.remove(&order);
+            if let Some(waiting) = self.waiting.remove(&order) {
+                self.leave_task(waiting.task);
+            }
         }
     }
 
     fn take_out(&mut self, order: &Order) {
         if let Some(waiting) = self.waiting.get(order)
-            && let Some(class) = self.classes.get_mut(&waiting.limit.min(self.most))
+            && let Some(queue) = self.queues.get_mut(&waiting.task)
         {
-            class.awake.remove(&(waiting.rank(), *order));
-            if let Some(at) = waiting.expected {
-                class.expected.remove(&(at, *order));
+            queue.awake.remove(order);
+            if let Some(class) = queue.classes.get_mut(&waiting.limit.min(self.most)) {
+                class.awake.remove(&(waiting.rank(), *order));
+                if let Some(at) = waiting.expected {
+                    class.expected.remove(&(at, *order));
+                }
             }
         }
     }
@@ -212,15 +274,53 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
     }
 
     /// A device that waits has a slot from now on: those of larger limits may overtake the next one of its own.
-    pub(super) fn grant(&mut self, device: K, end: Instant) {
+    pub(super) fn grant(&mut self, device: K, next: Next, now: Instant, shares: &Shares) {
         let waiting = (self.order_of.get(&device)).and_then(|order| self.waiting.get(order));
-        if let Some(limit) = waiting.map(|waiting| self.class_of(waiting.limit)) {
-            for (_, class) in self.classes.range_mut(limit.saturating_add(1)..) {
-                class.has_overtaken = false;
+        if let Some((task, limit)) =
+            waiting.map(|waiting| (waiting.task, self.class_of(waiting.limit)))
+        {
+            self.serve(task, next.fills_in, now, shares);
+            for queue in self.queues.values_mut() {
+                for (_, class) in queue.classes.range_mut(limit.saturating_add(1)..) {
+                    class.has_overtaken = false;
+                }
             }
         }
         self.leave_queue(device);
-        self.hold(device, end);
+        self.hold(device, now + next.service);
+    }
+
+    fn serve(&mut self, task: TaskId, fills_in: bool, now: Instant, shares: &Shares) {
+        if self.queues.len() == 1 {
+            return;
+        }
+        let mut entries = self.entries(now, shares);
+        self.turns.serve(task, fills_in, &mut entries);
+        for entry in entries {
+            if let Some(queue) = self.queues.get_mut(&entry.task) {
+                queue.owed = entry.owed;
+            }
+        }
+        let turns = self.turns;
+        self.queues
+            .retain(|_, queue| queue.waiting > 0 || !turns.owes(queue.owed));
+    }
+
+    /// The tasks that wait.
+    pub(super) fn entries(&self, now: Instant, shares: &Shares) -> Vec<Entry> {
+        let active = self.active();
+        let entries = self.queues.iter().map(|(task, queue)| {
+            let oldest = queue.awake.first().copied();
+            let mut fit = queue.classes.range(active.saturating_add(1)..);
+            Entry {
+                task: *task,
+                claim: shares.claim(*task, oldest.map(|(since, _)| since), now),
+                owed: queue.owed,
+                oldest,
+                fits: fit.any(|(_, class)| !class.awake.is_empty()),
+            }
+        });
+        entries.collect()
     }
 
     pub(super) fn hold(&mut self, device: K, end: Instant) {
@@ -267,29 +367,30 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
         ends
     }
 
-    /// What is to be done next, and how long whoever is admitted will hold its slot.
+    /// What is to be done next.
     pub(super) fn next_step(
         &mut self,
         now: Instant,
         overtake: Duration,
+        shares: &Shares,
         mut look: impl FnMut(K) -> Outlook,
-    ) -> Option<(Step<K>, Duration)> {
-        let mut walk = Walk {
-            now,
-            overtake,
-            taken: self.active(),
-            ceiling: u32::MAX,
-            free_by: None,
-            reserved: false,
-            later: None,
-            ends: None,
-            behind: 0,
-        };
+    ) -> Option<(Step<K>, Next)> {
+        let mut walk = Walk::new(now, overtake, self.active());
+        let mut tasks = self.entries(now, shares);
+        tasks.sort_by_cached_key(|entry| self.turns.place(entry));
+        let awake = tasks.iter().filter(|entry| entry.oldest.is_some());
+        let highest = awake.map(|entry| entry.claim.priority).max();
         let mut asleep = Vec::new();
         let mut next = None;
-        let limits: Vec<u32> = self.classes.keys().copied().collect();
-        for limit in limits {
-            next = self.step_in_class(limit, &mut walk, &mut asleep, &mut look);
+        let mut before = None;
+        for Entry { task, claim, .. } in tasks {
+            let lower = before.is_some_and(|before| claim.priority < before);
+            before = Some(claim.priority);
+            if let Some(at) = claim.rises_at.filter(|_| Some(claim.priority) < highest) {
+                walk.look_again(at);
+            }
+            walk.next_task(lower);
+            next = self.steps_of_task(task, &mut walk, &mut asleep, &mut look);
             if next.is_some() {
                 break;
             }
@@ -297,18 +398,40 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
         for order in asleep {
             self.doze(&order);
         }
-        self.classes
-            .retain(|_, class| !class.awake.is_empty() || !class.expected.is_empty());
-        next.or_else(|| Some((Step::Later(walk.later?), Duration::ZERO)))
+        for queue in self.queues.values_mut() {
+            (queue.classes)
+                .retain(|_, class| !class.awake.is_empty() || !class.expected.is_empty());
+        }
+        next.or_else(|| Some((Step::Later(walk.later?), Next::default())))
+    }
+
+    fn steps_of_task(
+        &mut self,
+        task: TaskId,
+        walk: &mut Walk,
+        asleep: &mut Vec<Order>,
+        look: &mut impl FnMut(K) -> Outlook,
+    ) -> Option<(Step<K>, Next)> {
+        let limits: Vec<u32> = self.queues.get(&task)?.classes.keys().copied().collect();
+        limits.into_iter().find_map(|limit| {
+            let (step, service) = self.step_in_class((task, limit), walk, asleep, look)?;
+            let fills_in = walk.fills_in();
+            Some((step, Next { service, fills_in }))
+        })
+    }
+
+    fn class_mut(&mut self, (task, limit): (TaskId, u32)) -> Option<&mut Class> {
+        self.queues.get_mut(&task)?.classes.get_mut(&limit)
     }
 
     /// None of that limit is awake: whoever is expected next may need the lane emptier.
-    fn expect_in_class(&mut self, limit: u32, walk: &mut Walk, asleep: &mut Vec<Order>) {
+    fn expect_in_class(&mut self, of: (TaskId, u32), walk: &mut Walk, asleep: &mut Vec<Order>) {
+        let (_, limit) = of;
         let now = walk.now;
         for order in asleep.drain(..) {
             self.doze(&order);
         }
-        let Some(class) = self.classes.get_mut(&limit) else {
+        let Some(class) = self.class_mut(of) else {
             return;
         };
         // who is late is not waited for
@@ -318,8 +441,10 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
             class.expected.pop_first();
         }
         let next = class.expected.first().map(|(at, _)| *at);
-        let others = (self.classes.range(limit.saturating_add(1)..))
-            .any(|(_, class)| !class.awake.is_empty());
+        let others = self.queues.values().any(|queue| {
+            let mut larger = queue.classes.range(limit.saturating_add(1)..);
+            larger.any(|(_, class)| !class.awake.is_empty())
+        });
         if let Some(at) = next.filter(|_| others) {
             walk.expects(limit, at, || self.expected_ends(now));
         }
@@ -328,22 +453,22 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
     /// The same among the devices of one limit.
     fn step_in_class(
         &mut self,
-        limit: u32,
+        of: (TaskId, u32),
         walk: &mut Walk,
         asleep: &mut Vec<Order>,
         look: &mut impl FnMut(K) -> Outlook,
     ) -> Option<(Step<K>, Duration)> {
+        let (task, limit) = of;
         let now = walk.now;
         walk.behind = 0;
-        let class = self.classes.get_mut(&limit)?;
+        let class = self.class_mut(of)?;
         let (mut held_since, mut has_overtaken) = (class.held_since.take(), class.has_overtaken);
-        let mut next = None;
-        let mut somebody = false;
-        for (_, order) in &self.classes.get(&limit)?.awake {
+        let (mut next, mut somebody) = (None, false);
+        for (_, order) in &self.queues.get(&task)?.classes.get(&limit)?.awake {
             let Some(device) = self.device(order) else {
                 continue;
             };
-            if (walk.ceiling..limit).contains(&walk.taken) {
+            if (walk.ceiling..limit).contains(&walk.taken) || walk.is_kept() {
                 somebody = true;
                 break; // the slot is about to be another's
             }
@@ -354,7 +479,7 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
             }
             somebody = true;
             if walk.taken >= limit {
-                has_overtaken |= held_since.is_some_and(|since| now.since(since) >= walk.overtake);
+                has_overtaken |= walk.has_waited(held_since);
                 held_since = None;
                 let Some(turn) = walk.turn_of_next(limit, || self.expected_ends(now)) else {
                     break;
@@ -366,10 +491,10 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
                 }
                 break;
             }
-            if walk.free_by.is_none() {
+            if !walk.needs_room(limit) {
                 has_overtaken = false; // nobody needs the lane emptier
             }
-            if walk.holds_back(outlook.service, &mut held_since, has_overtaken) {
+            if walk.holds_back(limit, outlook.service, &mut held_since, has_overtaken) {
                 break;
             }
             let step = match outlook.readiness {
@@ -386,121 +511,13 @@ impl<K: Copy + Ord + Hash> LaneState<K> {
             next = Some((step, outlook.service));
             break;
         }
-        if let Some(class) = self.classes.get_mut(&limit) {
+        if let Some(class) = self.class_mut(of) {
             class.held_since = held_since.filter(|_| somebody);
             class.has_overtaken = has_overtaken;
         }
         if !somebody {
-            self.expect_in_class(limit, walk, asleep);
+            self.expect_in_class(of, walk, asleep);
         }
         next
-    }
-}
-
-/// When a lane is to be emptier for a device of that limit, which is expected `at`, if whoever is admitted now and is there
-/// longer would be in its way.
-pub(super) fn free_by_then(limit: u32, at: Instant, ends: &[Instant]) -> Option<Instant> {
-    let fits_at = (ends.len().checked_sub(limit as usize)).and_then(|too_many| ends.get(too_many));
-    let at = fits_at.map_or(at, |fits_at| at.max(*fits_at));
-    let there = ends.len() - ends.partition_point(|end| *end <= at);
-    (there + 1 >= limit as usize).then(|| at + SETTLES_IN)
-}
-
-/// What the classes of smaller limits leave to those of larger ones.
-struct Walk {
-    now: Instant,
-    overtake: Duration,
-    /// Slots in use, and those that are kept for devices that are being looked for.
-    taken: u32,
-    /// With more slots taken, one of those would no longer fit.
-    ceiling: u32,
-    /// Whoever is admitted is to have ended by then.
-    free_by: Option<Instant>,
-    /// Somebody is there who needs the lane emptier, and not only expected.
-    reserved: bool,
-    /// When there is something to do, though nothing happens until then.
-    later: Option<Instant>,
-    ends: Option<Vec<Instant>>,
-    /// Devices of the class that do not fit, and come before the one that is looked at.
-    behind: usize,
-}
-
-/// What is done for a device that does not fit yet.
-enum Ahead<K> {
-    Do(Step<K>),
-    /// Nothing more; the one behind it is looked at.
-    Next,
-    /// It is too early, for those behind it as well.
-    Later,
-}
-
-impl Walk {
-    /// When the next device of a class that does not fit will, as enough slots have come back: until the first of them
-    /// does, nobody is to be admitted who would still be there then. `None` for those who come after all slots in use.
-    fn turn_of_next(&mut self, limit: u32, ends: impl Fn() -> Vec<Instant>) -> Option<Instant> {
-        let ends = self.ends.get_or_insert_with(ends);
-        let too_many = self.taken.saturating_sub(limit) as usize;
-        let turn = ends.get(too_many + self.behind).copied();
-        if self.behind == 0 {
-            // Slots that are kept for somebody have no end: whoever is looked for may turn out to be away.
-            let by = turn.unwrap_or(self.now);
-            self.free_by = Some(self.free_by.map_or(by, |other| other.min(by)));
-            self.reserved = true;
-        }
-        self.behind += 1;
-        turn
-    }
-
-    /// A device of that limit is expected then.
-    fn expects(&mut self, limit: u32, at: Instant, ends: impl Fn() -> Vec<Instant>) {
-        let ends = self.ends.get_or_insert_with(ends);
-        if let Some(by) = free_by_then(limit, at, ends) {
-            self.free_by = Some(self.free_by.map_or(by, |other| other.min(by)));
-            self.look_again(at + LATE_AT_MOST + Duration::from_millis(1));
-        }
-    }
-
-    /// What is done before a device's turn, so that nothing stands between it and the slot.
-    fn ahead_of<K>(&mut self, turn: Instant, device: K, readiness: Readiness) -> Ahead<K> {
-        let from = turn.before(LOOKED_FOR_AHEAD);
-        if self.now < from {
-            self.look_again(from);
-            return Ahead::Later;
-        }
-        match readiness {
-            Readiness::Stale => Ahead::Do(Step::Measure(device)),
-            Readiness::Unheard => Ahead::Do(Step::Ping(device)),
-            Readiness::Ready | Readiness::Probing | Readiness::Asleep => Ahead::Next,
-        }
-    }
-
-    fn look_again(&mut self, at: Instant) {
-        self.later = Some(self.later.map_or(at, |other| other.min(at)));
-    }
-
-    /// Whether a device that fits is held back, because it would be in the way of one that needs an emptier lane.
-    fn holds_back(
-        &mut self,
-        service: Duration,
-        held_since: &mut Option<Instant>,
-        has_overtaken: bool,
-    ) -> bool {
-        let in_the_way = (self.free_by).is_some_and(|by| self.now + service > by);
-        if !in_the_way {
-            // its turn comes as that of the others does, or it has had enough of waiting already
-            if held_since.is_none_or(|since| self.now.since(since) < self.overtake) {
-                *held_since = None;
-            }
-            return false;
-        }
-        if has_overtaken && self.reserved {
-            return true; // one turn for each of the others
-        }
-        let until = *held_since.get_or_insert(self.now) + self.overtake;
-        if until <= self.now {
-            return false;
-        }
-        self.look_again(until);
-        true
     }
 }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 const CELL: u32 = 7;
+const TASK: TaskId = TaskId(1);
 
 fn at(seconds: u64) -> Instant {
     Instant::from_millis(seconds * 1_000)
@@ -54,7 +55,7 @@ fn admit_all(
 fn admits_in_order_of_arrival_up_to_the_limit() {
     let mut admission = admission();
     for device in 0..12 {
-        admission.wait(device, CELL, 10, at(u64::from(device)));
+        admission.wait(device, CELL, TASK, 10, at(u64::from(device)));
     }
     let admitted = admit_all(&mut admission, at(100), ready);
     assert_eq!(admitted, (0..10).collect::<Vec<_>>());
@@ -66,8 +67,8 @@ fn admits_in_order_of_arrival_up_to_the_limit() {
 #[test]
 fn a_restart_keeps_the_order_of_arrival() {
     let mut admission = admission();
-    admission.wait(2, CELL, 1, at(20));
-    admission.wait(1, CELL, 1, at(10));
+    admission.wait(2, CELL, TASK, 1, at(20));
+    admission.wait(1, CELL, TASK, 1, at(10));
     assert_eq!(admit_all(&mut admission, at(30), ready), [1]);
 }
 
@@ -75,7 +76,7 @@ fn a_restart_keeps_the_order_of_arrival() {
 fn a_slot_held_before_a_restart_counts() {
     let mut admission = admission();
     admission.restore(9, CELL, at(50));
-    admission.wait(1, CELL, 1, at(0));
+    admission.wait(1, CELL, TASK, 1, at(0));
     assert!(admit_all(&mut admission, at(0), ready).is_empty());
     admission.release(8, CELL); // which holds none
     assert!(admit_all(&mut admission, at(1), ready).is_empty());
@@ -86,8 +87,8 @@ fn a_slot_held_before_a_restart_counts() {
 #[test]
 fn a_sleeper_is_passed_over_until_it_is_heard() {
     let mut admission = admission();
-    admission.wait(1, CELL, 1, at(0));
-    admission.wait(2, CELL, 1, at(1));
+    admission.wait(1, CELL, TASK, 1, at(0));
+    admission.wait(2, CELL, TASK, 1, at(1));
     let asleep = |device| match device {
         1 => outlook(Readiness::Asleep),
         _ => outlook(Readiness::Ready),
@@ -104,7 +105,7 @@ fn a_sleeper_is_passed_over_until_it_is_heard() {
 fn those_who_need_an_emptier_cell_come_first() {
     let mut admission = admission();
     for (device, limit) in [(0, 50), (1, 10), (2, 1), (3, 1)] {
-        admission.wait(device, CELL, limit, at(0));
+        admission.wait(device, CELL, TASK, limit, at(0));
     }
     assert_eq!(admit_all(&mut admission, at(0), ready), [2, 1, 0]);
 }
@@ -121,16 +122,16 @@ fn others_join_who_end_before_the_next_one_that_needs_the_cell_empty() {
         ..outlook(Readiness::Ready)
     };
     for (device, limit) in [(0, 1), (1, 1), (10, 10), (11, 10), (20, 50)] {
-        admission.wait(device, CELL, limit, at(0));
+        admission.wait(device, CELL, TASK, limit, at(0));
     }
     // 20 would still be there when 1 could begin
     assert_eq!(admit_all(&mut admission, at(0), look), [0, 10, 11]);
     admission.release(10, CELL);
     admission.release(11, CELL);
-    admission.wait(12, CELL, 10, at(1));
+    admission.wait(12, CELL, TASK, 10, at(1));
     assert_eq!(admit_all(&mut admission, at(300), look), [12]);
     admission.release(12, CELL);
-    admission.wait(13, CELL, 10, at(2));
+    admission.wait(13, CELL, TASK, 10, at(2));
     assert!(admit_all(&mut admission, at(400), look).is_empty());
     admission.release(0, CELL);
     assert_eq!(admit_all(&mut admission, at(610), look), [1, 13, 20]);
@@ -144,7 +145,7 @@ fn a_device_that_fits_is_held_back_for_a_set_time_only() {
         ..outlook(Readiness::Ready)
     };
     for (device, limit) in [(0, 1), (1, 1), (2, 10), (3, 10)] {
-        admission.wait(device, CELL, limit, at(0));
+        admission.wait(device, CELL, TASK, limit, at(0));
     }
     assert_eq!(admission.poll(at(0), CELL, look), Some(Step::Admit(0)));
     // 2 and 3 would be in the way of 1
@@ -168,7 +169,7 @@ fn those_who_were_held_back_long_enough_have_one_turn_for_each_of_the_others() {
     };
     admission.restore(9, CELL, at(1_000));
     for (device, limit) in [(1, 1), (2, 2), (3, 2), (4, 2)] {
-        admission.wait(device, CELL, limit, at(0));
+        admission.wait(device, CELL, TASK, limit, at(0));
     }
     assert_eq!(admit_all(&mut admission, at(0), look), [0; 0]);
     assert_eq!(admit_all(&mut admission, at(600), look), [2]);
@@ -182,10 +183,10 @@ fn those_who_were_held_back_long_enough_have_one_turn_for_each_of_the_others() {
 #[test]
 fn a_cell_does_not_drain_for_a_sleeper() {
     let mut admission = admission();
-    admission.wait(0, CELL, 50, at(0));
+    admission.wait(0, CELL, TASK, 50, at(0));
     admit_all(&mut admission, at(0), ready);
-    admission.wait(1, CELL, 1, at(1));
-    admission.wait(2, CELL, 50, at(2));
+    admission.wait(1, CELL, TASK, 1, at(1));
+    admission.wait(2, CELL, TASK, 50, at(2));
     let asleep = |device| match device {
         1 => outlook(Readiness::Asleep),
         _ => outlook(Readiness::Ready),
@@ -197,7 +198,7 @@ fn a_cell_does_not_drain_for_a_sleeper() {
 fn old_coverage_is_measured_anew_and_an_unheard_device_pinged_one_for_each_free_slot() {
     let mut admission = admission();
     for device in 0..3 {
-        admission.wait(device, CELL, 1, at(u64::from(device)));
+        admission.wait(device, CELL, TASK, 1, at(u64::from(device)));
     }
     let poll = |admission: &mut Admission<u32, u32>, first, second| {
         admission.poll(at(10), CELL, |device| {
@@ -226,8 +227,8 @@ fn old_coverage_is_measured_anew_and_an_unheard_device_pinged_one_for_each_free_
 fn what_a_device_needs_before_its_turn_is_done_a_minute_ahead() {
     let mut admission = admission();
     admission.restore(9, CELL, at(300));
-    admission.wait(1, CELL, 1, at(0));
-    admission.wait(2, CELL, 1, at(1));
+    admission.wait(1, CELL, TASK, 1, at(0));
+    admission.wait(2, CELL, TASK, 1, at(1));
     let stale = |_| outlook(Readiness::Stale);
     let step = admission.poll(at(0), CELL, stale);
     assert_eq!(step, Some(Step::Later(at(240))));
@@ -243,8 +244,8 @@ fn what_a_device_needs_before_its_turn_is_done_a_minute_ahead() {
 #[test]
 fn nobody_takes_the_place_of_one_that_is_measured_for_it() {
     let mut admission = admission();
-    admission.wait(1, CELL, 1, at(0));
-    admission.wait(2, CELL, 10, at(1));
+    admission.wait(1, CELL, TASK, 1, at(0));
+    admission.wait(2, CELL, TASK, 10, at(1));
     let measuring = |device| match device {
         1 => outlook(Readiness::Probing),
         _ => outlook(Readiness::Ready),
@@ -262,7 +263,7 @@ fn admissions_are_paced_per_cell_and_overall() {
     };
     let mut admission = Admission::new(&config);
     for device in 0..10 {
-        admission.wait(device, device % 2, 50, at(0));
+        admission.wait(device, device % 2, TASK, 50, at(0));
     }
     let mut admitted = 0;
     for cell in [0, 1] {
@@ -280,9 +281,9 @@ fn admissions_are_paced_per_cell_and_overall() {
 #[test]
 fn an_empty_cell_is_forgotten() {
     let mut admission = admission();
-    admission.wait(1, CELL, 10, at(0));
+    admission.wait(1, CELL, TASK, 10, at(0));
     admit_all(&mut admission, at(0), ready);
-    admission.wait(2, CELL, 10, at(0));
+    admission.wait(2, CELL, TASK, 10, at(0));
     admission.withdraw(2, CELL);
     admission.release(1, CELL);
     assert_eq!(admission.lane_count(), 0);
@@ -293,7 +294,7 @@ fn a_forecast_names_those_who_can_wait_for_their_turn() {
     let mut admission = admission();
     admission.restore(9, CELL, at(50));
     for device in 0..4 {
-        admission.wait(device, CELL, 1, at(u64::from(device)));
+        admission.wait(device, CELL, TASK, 1, at(u64::from(device)));
     }
     let look = |device| Outlook {
         reach: if device == 1 { at(100) } else { at(400) },
@@ -318,11 +319,11 @@ fn a_forecast_reckons_with_those_who_are_expected() {
             Readiness::Ready
         })
     };
-    admission.wait(1, CELL, 1, at(0));
+    admission.wait(1, CELL, TASK, 1, at(0));
     admission.expect_back(1, CELL, Some(at(150)), true);
     admission.promise(1, CELL);
     for device in 2..5 {
-        admission.wait(device, CELL, 1, at(0));
+        admission.wait(device, CELL, TASK, 1, at(0));
         admission.expect_back(device, CELL, None, true);
     }
     let turns = admission.forecast(at(0), CELL, &[2, 3, 4], asleep);
@@ -341,16 +342,16 @@ fn who_needs_the_lane_empty_has_it_empty_when_it_is_expected() {
             Readiness::Ready
         })
     };
-    admission.wait(1, CELL, 1, at(0));
+    admission.wait(1, CELL, TASK, 1, at(0));
     admission.expect_back(1, CELL, Some(at(600)), false);
-    admission.wait(2, CELL, 10, at(0));
+    admission.wait(2, CELL, TASK, 10, at(0));
     assert_eq!(
         admit_all(&mut admission, at(0), asleep),
         [2],
         "it ends before"
     );
     admission.release(2, CELL);
-    admission.wait(3, CELL, 10, at(0));
+    admission.wait(3, CELL, TASK, 10, at(0));
     assert_eq!(admit_all(&mut admission, at(590), asleep), [] as [u32; 0]);
     // it is late, and not waited for any longer
     assert_eq!(admit_all(&mut admission, at(721), asleep), [3]);
@@ -360,7 +361,7 @@ fn who_needs_the_lane_empty_has_it_empty_when_it_is_expected() {
 fn who_does_not_come_when_told_comes_first_when_it_is_awake() {
     let mut admission = admission();
     for device in 1..4 {
-        admission.wait(device, CELL, 1, at(0));
+        admission.wait(device, CELL, TASK, 1, at(0));
         admission.expect_back(device, CELL, None, device != 3);
     }
     admission.promise(2, CELL);
@@ -378,10 +379,10 @@ fn who_does_not_come_when_told_comes_first_when_it_is_awake() {
 fn whoever_is_kept_awake_for_a_turn_comes_before_those_who_wake_up_since() {
     let mut admission = admission();
     admission.restore(9, CELL, at(50));
-    admission.wait(1, CELL, 1, at(1));
-    admission.wait(2, CELL, 1, at(2));
+    admission.wait(1, CELL, TASK, 1, at(1));
+    admission.wait(2, CELL, TASK, 1, at(2));
     admission.promise(2, CELL);
-    admission.wait(2, CELL, 1, at(3)); // as it has been measured anew
+    admission.wait(2, CELL, TASK, 1, at(3)); // as it has been measured anew
     admission.heard(1, CELL);
     admission.release(9, CELL);
     assert_eq!(admit_all(&mut admission, at(50), ready), [2]);
@@ -443,7 +444,7 @@ proptest! {
             for (index, comer) in comers.iter().enumerate() {
                 let device = u32::try_from(index).unwrap();
                 if comer.arrives == second {
-                    admission.wait(device, CELL, comer.limit, now);
+                    admission.wait(device, CELL, TASK, comer.limit, now);
                     awake_until[index] = second + 90;
                 }
                 if second > comer.arrives && (second - comer.arrives).is_multiple_of(comer.wakes_every) {
@@ -599,7 +600,7 @@ impl Bystander {
                 {
                     self.withdraw(device);
                 }
-                self.admission.wait(device, cell, limit, self.now);
+                self.admission.wait(device, cell, TASK, limit, self.now);
                 match self.waiting.iter_mut().find(|s| s.device == device) {
                     Some(seen) => seen.limit = limit,
                     None => self.waiting.push(Seen {
@@ -820,7 +821,7 @@ fn a_lane_s_own_limit_holds_whatever_coverage_allows() {
     for device in 0..10 {
         // limits of 2 and of 50, by turns
         let limit = if device % 2 == 0 { 50 } else { 2 };
-        admission.wait(device, CELL, limit, at(u64::from(device)));
+        admission.wait(device, CELL, TASK, limit, at(u64::from(device)));
     }
     // who needs the lane emptiest comes first; a third one has ended by the time the next of these fits
     assert_eq!(admit_all(&mut admission, at(100), ready), [1, 3, 0]);
@@ -843,11 +844,11 @@ fn a_lane_s_own_limit_holds_whatever_coverage_allows() {
 fn a_lower_limit_takes_no_slot_away() {
     let mut admission = admission();
     for device in 0..6 {
-        admission.wait(device, CELL, 10, at(u64::from(device)));
+        admission.wait(device, CELL, TASK, 10, at(u64::from(device)));
         assert_eq!(admit_all(&mut admission, at(10), ready), [device]);
     }
     admission.restrict(CELL, Some(2));
-    admission.wait(9, CELL, 10, at(20));
+    admission.wait(9, CELL, TASK, 10, at(20));
     for device in 0..5 {
         assert!(admit_all(&mut admission, at(30), ready).is_empty());
         admission.release(device, CELL);
@@ -859,14 +860,14 @@ fn a_lower_limit_takes_no_slot_away() {
 fn nobody_is_admitted_measured_or_promised_a_turn_in_a_closed_lane() {
     let mut admission = admission();
     admission.restrict(CELL, Some(0));
-    admission.wait(1, CELL, 10, at(0));
+    admission.wait(1, CELL, TASK, 10, at(0));
     for readiness in [Readiness::Ready, Readiness::Stale, Readiness::Unheard] {
         assert_eq!(admission.poll(at(1), CELL, |_| outlook(readiness)), None);
     }
     assert!(admission.forecast(at(1), CELL, &[1], ready).is_empty());
     // it is closed also for who comes when it was empty
     admission.withdraw(1, CELL);
-    admission.wait(2, CELL, 10, at(2));
+    admission.wait(2, CELL, TASK, 10, at(2));
     assert!(admit_all(&mut admission, at(3), ready).is_empty());
     admission.restrict(CELL, Some(5));
     assert_eq!(admit_all(&mut admission, at(3), ready), [2]);
