@@ -17,7 +17,7 @@ use cellwise::{
         BatchId, Catalog as _, Events as _, Exclude, NewDevice, NewPackage, NewTask, NewWebhook,
         Selection, SqliteStore, WebhookId,
     },
-    task::TaskRules,
+    task::{PackageRules, TaskRules},
 };
 
 pub(crate) const T0: UtcMillis = UtcMillis(1_800_000_000_000);
@@ -156,6 +156,7 @@ pub(crate) fn task(package: PackageId, selection: Selection) -> NewTask {
     NewTask {
         name: "night".to_owned(),
         package,
+        packages: PackageRules::default(),
         selection,
         exclude: Exclude::default(),
         start_at: None,

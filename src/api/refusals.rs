@@ -3,10 +3,13 @@
 use axum::http::StatusCode;
 
 use super::{extract::too_large, problem::Problem};
-use crate::store::{
-    AddWebhookError, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
-    DeletePackageError, DeleteTaskError, FileError, GroupError, InsertPackageError, StopTaskError,
-    StoreError, UpdateDeviceError, UploadError,
+use crate::{
+    store::{
+        AddWebhookError, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
+        DeletePackageError, DeleteTaskError, FileError, GroupError, InsertPackageError,
+        StopTaskError, StoreError, UpdateDeviceError, UploadError,
+    },
+    task::RuleError,
 };
 
 /// What failed for a moment is worth another try.
@@ -88,6 +91,10 @@ impl From<CreateTaskError> for Problem {
         const OTHER_PRODUCT: &str = "The package is of another product";
         match error {
             CreateTaskError::PackageNotFound(_) => Self::not_found(error).about("package_id"),
+            CreateTaskError::PackagesOfOtherProducts { index, .. } => {
+                Self::field(&format!("packages[{index}].package_id"), error)
+            }
+            CreateTaskError::Packages(RuleError { field, detail }) => Self::field(&field, detail),
             CreateTaskError::GroupNotFound(_) => Self::not_found(error).about("group"),
             CreateTaskError::ExcludedGroupNotFound(_) => {
                 Self::not_found(error).about("exclude.group")
@@ -113,6 +120,10 @@ impl From<CreateTaskError> for Problem {
             | CreateTaskError::AllExcluded { .. }
             | CreateTaskError::AllLeftOut { .. } => {
                 Self::conflict("no-devices", "No device is selected", error)
+            }
+            CreateTaskError::EmptyPhase { phase } => {
+                let field = format!("phases[{phase}].filter");
+                Self::conflict("no-devices", "No device is selected", error).about(&field)
             }
             CreateTaskError::Webhook(error) => error.into(),
             CreateTaskError::Store(error) => error.into(),

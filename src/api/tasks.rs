@@ -1,6 +1,7 @@
 //! `/v1/tasks`.
 
 pub(super) mod changes;
+mod packages;
 mod rules;
 mod targets;
 
@@ -15,6 +16,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use packages::{SaidOfPackages, TaskPackage};
 use rules::{PhaseBody, PhaseStandBody, RateBody, ThresholdBody};
 use targets::{ExcludeBody, MembershipName, NarrowedBody, TargetsBody};
 
@@ -32,7 +34,7 @@ use crate::{
         Approval, CreateTaskError, Exclude, GroupId, NewTask, Overlaps, Selection, TaskRecord,
         UpgradeState,
     },
-    task::{HoldReason, Stand, TaskRules, Windows, WindowsForm, check_reasons},
+    task::{HoldReason, PackageRules, Stand, TaskRules, Windows, WindowsForm, check_reasons},
     wording,
 };
 
@@ -54,11 +56,17 @@ pub(super) struct TaskBody {
     /// The name it was given.
     name: String,
     state: TaskStateName,
-    /// The package.
+    /// The package; of several the first.
     package_id: i64,
+    /// Its packages, and for whom each is.
+    packages: Vec<TaskPackage>,
+    /// A device that has one of them goes on with the one that fits what it runs then.
+    steps: bool,
+    /// A device may be given a version that is below the one that it runs.
+    allow_downgrade: bool,
     /// The package's product.
     product: String,
-    /// The package's version.
+    /// The package's version; of several that of the first.
     version: String,
     /// What follows a failure; `null` when nothing does.
     #[schema(required)]
@@ -69,6 +77,8 @@ pub(super) struct TaskBody {
     phase: u32,
     /// Its phases, and what came of them; a task that was created without has one.
     phases: Vec<PhaseStandBody>,
+    /// Whether models, versions, coverage and cells are represented in its phases as they are in the whole.
+    stratified: bool,
     /// Thresholds of failures at which it pauses or stops by itself.
     abort: Vec<ThresholdBody>,
     /// How fast upgrades begin; `null`: as fast as admission lets them.
@@ -111,6 +121,10 @@ pub(super) struct TaskBody {
     exclude: Option<NarrowedBody>,
     /// Devices that were selected, and left out because of `exclude`, when it was created.
     left_out: u64,
+    /// Devices that were skipped, by reason: `no_package` where no package of the task is for the device, `downgrade` where the
+    /// one that is for it is below what it runs, `skipped` where an operator passed over it. They are among `cancelled`; for phases and thresholds they do not count.
+    #[schema(example = json!({"no_package": 2}))]
+    skipped: BTreeMap<String, u64>,
     /// How many of them are in each state.
     #[schema(example = json!({"pending": 3, "downloading": 10, "succeeded": 187}))]
     counts: BTreeMap<&'static str, u64>,
@@ -267,6 +281,7 @@ impl TaskBody {
             },
             phase: task.phase + 1,
             phases: rules::phases(rules, task.phase, &task.results),
+            stratified: rules.stratified,
             abort: rules.abort.iter().map(Into::into).collect(),
             rate: rules.rate.map(Into::into),
             windows: rules.windows.clone(),
@@ -274,6 +289,10 @@ impl TaskBody {
             approval: task.approval.map(Into::into),
             revision: task.revision,
             package_id: task.package.0,
+            packages: packages::shown(task.package, &task.packages),
+            steps: task.packages.steps,
+            allow_downgrade: task.packages.allow_downgrade,
+            skipped: task.skipped,
             product: task.product,
             version: task.version.to_string(),
             retry: (task.retry.attempts > 0).then(|| RetryBody {
@@ -312,9 +331,18 @@ pub(super) struct CreateTask {
         example = "Meters, spring release"
     )]
     name: String,
-    /// The package.
-    #[serde(deserialize_with = "extract::whole")]
-    package_id: i64,
+    /// The package, for all devices. Give either this or `packages`.
+    #[serde(default, deserialize_with = "extract::optional_whole")]
+    package_id: Option<i64>,
+    /// Several packages of one product, 1 to 20, and for whom each is: no device may fit two. A device is given the one that
+    /// fits what it answers when it is asked for its version; one that none fits is skipped (`no_package`).
+    #[schema(min_items = 1, max_items = 20)]
+    packages: Option<Vec<TaskPackage>>,
+    /// Whether a device that has one of `packages` goes on with the one that fits what it runs then, as long as there is one: a
+    /// chain, where a version leads to another one only by way of a third. They must not lead in a circle.
+    steps: Option<bool>,
+    /// Whether a device may be given a version that is below the one that it runs. Otherwise it is skipped (`downgrade`).
+    allow_downgrade: Option<bool>,
     /// The endpoint names of the devices. Each has to be of the package's product.
     devices: Option<Vec<String>>,
     /// All devices of this product, which has to be the package's.
@@ -346,6 +374,9 @@ pub(super) struct CreateTask {
     /// Its phases, 100 at most; without any, all devices begin when it starts.
     #[schema(max_items = 100)]
     phases: Option<Vec<PhaseBody>>,
+    /// `true`: models, versions, coverage and cells are represented in each phase that is drawn as they are in the whole. For a task
+    /// of 1 to 20 phases.
+    stratified: Option<bool>,
     /// Thresholds of failures at which it pauses or stops by itself, 20 at most.
     #[schema(max_items = 20)]
     abort: Option<Vec<ThresholdBody>>,
@@ -383,6 +414,7 @@ pub(super) async fn create(
     let start_at = body.start_at.take();
     let said = rules::Said {
         phases: body.phases.take(),
+        stratified: body.stratified.unwrap_or_default(),
         abort: body.abort.take(),
         rate: body.rate.take(),
         windows: body.windows.take(),
@@ -390,7 +422,15 @@ pub(super) async fn create(
         approval: body.approval.unwrap_or_default(),
         membership: body.membership.unwrap_or_default().into(),
     };
-    let mut new = to_task(body, state.now())?;
+    let said_of_packages = SaidOfPackages {
+        package_id: body.package_id.take(),
+        packages: body.packages.take(),
+        steps: body.steps.unwrap_or_default(),
+        allow_downgrade: body.allow_downgrade.unwrap_or_default(),
+    };
+    let (package, packages) = said_of_packages.rules()?;
+    let mut new = to_task(body, package, state.now())?;
+    new.packages = packages;
     if state.store.package(new.package).await?.is_none() {
         return Err(CreateTaskError::PackageNotFound(new.package).into());
     }
@@ -422,7 +462,7 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, headers, body).into_response())
 }
 
-fn to_task(mut body: CreateTask, now: UtcMillis) -> Result<NewTask, Problem> {
+fn to_task(mut body: CreateTask, package: PackageId, now: UtcMillis) -> Result<NewTask, Problem> {
     let mut fields = Fields::default();
     let name_len = body.name.chars().count();
     fields.check(
@@ -462,7 +502,8 @@ fn to_task(mut body: CreateTask, now: UtcMillis) -> Result<NewTask, Problem> {
     fields.finish()?;
     Ok(NewTask {
         name: body.name,
-        package: PackageId(body.package_id),
+        package,
+        packages: PackageRules::default(),
         selection: selection.ok_or_else(|| Problem::field("devices", "it is missing"))?,
         exclude,
         start_at,

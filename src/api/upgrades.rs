@@ -191,7 +191,7 @@ struct EventBody {
 pub(super) struct UpgradeDetailBody {
     #[serde(flatten)]
     upgrade: UpgradeBody,
-    /// The package.
+    /// The package that the device is served; of a task that has several the first, until the device has said what it runs.
     package_id: i64,
     /// What it waits for at this moment; `null` once it has ended.
     #[schema(

@@ -3,8 +3,7 @@ use std::sync::Arc;
 use super::{DeviceRecord, UpgradeOrder};
 use crate::{
     ledger::{DeviceId, Failure, StopReason, UpgradeId},
-    package::Package,
-    session::GateOrder,
+    session::{GateOrder, Offers},
 };
 
 /// What the operator's side asks of the engine.
@@ -33,7 +32,7 @@ pub enum Command {
         /// What to do.
         order: UpgradeOrder,
         /// With what.
-        package: Arc<Package>,
+        offers: Arc<Offers>,
     },
     /// Record that an attempt cannot even begin.
     Fail {

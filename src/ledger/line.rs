@@ -56,6 +56,13 @@ pub enum Happened {
         /// The target.
         version: Version,
     },
+    /// A step is done: the device goes on with the next package.
+    StepDone {
+        /// Its number in the attempt, from 1.
+        step: u8,
+        /// The version that it has led to.
+        version: Version,
+    },
     /// The coverage was not told within the limit.
     NoCoverage,
     /// The cell was not told with the coverage.

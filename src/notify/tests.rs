@@ -37,7 +37,7 @@ use crate::{
         Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage, NewTask, NewWebhook,
         Selection, SqliteStore, WebhookId,
     },
-    task::TaskRules,
+    task::{PackageRules, TaskRules},
 };
 
 /// What a test waits for comes within this.
@@ -184,6 +184,7 @@ impl House {
         let task = NewTask {
             name: "night".to_owned(),
             package: package.id,
+            packages: PackageRules::default(),
             selection: Selection::All,
             exclude: Exclude::default(),
             start_at: None,

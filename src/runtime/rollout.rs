@@ -14,11 +14,13 @@ use crate::{
     clock::SystemClock,
     engine::Command,
     health::{Health, Part},
-    ledger::{Failure, PackageId, UpgradeOrder},
-    package::Package,
+    ledger::{Failure, PackageId, TaskId, UpgradeOrder},
+    package::{Fits, Package},
+    session::{Offer, Offers},
     shard::{Query, Reconciler, Reply, Want, follow},
     signal::Signals,
-    store::{DeviceChange, PackageFiles, Store, StoreError},
+    store::{DeviceChange, PackageFiles, Store, StoreError, TaskPackages},
+    task::PackageRule,
 };
 
 /// After the store or a shard has failed.
@@ -241,9 +243,9 @@ impl Rollout {
     }
 
     async fn start(&mut self, order: UpgradeOrder) -> Result<Command, StoreError> {
-        let package = self.packages.load(order.package).await?;
-        Ok(match package {
-            Some(package) => Command::Start { order, package },
+        let offers = self.packages.offers(order.task).await?;
+        Ok(match offers {
+            Some(offers) => Command::Start { order, offers },
             None => Command::Fail {
                 order,
                 failure: Failure::PackageUnavailable,
@@ -257,6 +259,8 @@ pub struct PackageCache {
     store: Arc<dyn Store>,
     files: PackageFiles,
     packages: HashMap<PackageId, Weak<Package>>,
+    /// What tasks have for their devices, for as long as one of them holds it: that does not change.
+    offers: HashMap<TaskId, Weak<Offers>>,
     /// Those that could not be had. That is told once of each.
     missing: HashSet<PackageId>,
 }
@@ -268,8 +272,54 @@ impl PackageCache {
             store,
             files,
             packages: HashMap::new(),
+            offers: HashMap::new(),
             missing: HashSet::new(),
         }
+    }
+
+    /// What a task has for its devices; `None` when none of its packages can be had.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn offers(&mut self, task: TaskId) -> Result<Option<Arc<Offers>>, StoreError> {
+        if let Some(offers) = self.offers.get(&task).and_then(Weak::upgrade) {
+            return Ok(Some(offers));
+        }
+        self.offers.retain(|_, offers| offers.strong_count() > 0);
+        let Some(TaskPackages { first, rules }) = self.store.task_packages(task).await? else {
+            tracing::error!(
+                task = task.0,
+                "an upgrade refers to a task that does not exist"
+            );
+            return Ok(None);
+        };
+        let alone = rules.packages.is_empty().then_some(PackageRule {
+            package_id: first,
+            from: Fits::default(),
+        });
+        let mut list = Vec::with_capacity(rules.packages.len().max(1));
+        for PackageRule { package_id, from } in rules.packages.into_iter().chain(alone) {
+            let package = self.load(package_id).await?;
+            let version = match &package {
+                Some(package) => Some(package.version),
+                None => (self.store.package(package_id).await?).map(|it| it.package.version),
+            };
+            let Some(version) = version else { continue };
+            list.push(Offer {
+                id: package_id,
+                version,
+                from,
+                package,
+            });
+        }
+        let offers = Offers::new(list, rules.steps, rules.allow_downgrade).map(Arc::new);
+        if let Some(offers) = &offers {
+            // what is missing is looked for anew with the next attempt
+            if offers.is_whole() {
+                self.offers.insert(task, Arc::downgrade(offers));
+            }
+        }
+        Ok(offers)
     }
 
     /// The package with its segments; `None`, and a line in the log, when its file is missing or is not what
@@ -277,7 +327,7 @@ impl PackageCache {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn load(&mut self, id: PackageId) -> Result<Option<Arc<Package>>, StoreError> {
+    async fn load(&mut self, id: PackageId) -> Result<Option<Arc<Package>>, StoreError> {
         if let Some(package) = self.packages.get(&id).and_then(Weak::upgrade) {
             return Ok(Some(package));
         }

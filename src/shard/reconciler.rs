@@ -464,7 +464,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        ledger::{PackageId, RetryPolicy, Standby, StopReason, TaskId, TaskState},
+        ledger::{PackageId, RetryPolicy, Served, Standby, StopReason, TaskId, TaskState},
         task::{CellRules, LotHead, Membership, Results, TaskRules},
     };
 
@@ -508,7 +508,8 @@ mod tests {
             upgrade: UpgradeId(upgrade),
             task: TaskId(1),
             endpoint: format!("d{upgrade}"),
-            package: PackageId(1),
+            served: Served::first(PackageId(1)),
+            hardware: None,
             attempt: 1,
             retry: RetryPolicy::default(),
             kept_awake: Standby::default(),

@@ -81,8 +81,9 @@ impl Backend {
                 for endpoint in order.endpoints {
                     store.add_device(endpoint, order.product);
                 }
-                let (package, created) =
-                    store.create_task(order.endpoints, order.start_at, order.retry, order.rules);
+                let times = (order.created_at, order.start_at);
+                let created = store.create_task(order.endpoints, times, order.retry, order.rules);
+                let (package, created) = created.map_err(|error| error.to_string())?;
                 let created = (created.into_iter())
                     .map(|(upgrade, endpoint)| Created { upgrade, endpoint })
                     .collect();

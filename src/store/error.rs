@@ -6,7 +6,7 @@ use super::{AddWebhookError, GroupId, NewPackage, UpgradeState};
 use crate::{
     clock::UtcMillis,
     ledger::{AttributeError, PackageId, TaskId, TaskState, UpgradeId},
-    task::{HoldReason, RulesError},
+    task::{HoldReason, RuleError, RulesError},
 };
 
 /// Why the database did not do what it was asked.
@@ -220,6 +220,21 @@ pub enum CreateTaskError {
         /// Since when.
         at: UtcMillis,
     },
+    /// Packages for devices of several products.
+    #[error(
+        "packages[{index}] is for product {product:?}, and packages[0] for {first:?}; create a task for each product"
+    )]
+    PackagesOfOtherProducts {
+        /// Which of them, from 0.
+        index: usize,
+        /// Its product.
+        product: String,
+        /// That of the first.
+        first: String,
+    },
+    /// What the packages are does not go with what is said of them.
+    #[error("{0}")]
+    Packages(RuleError),
     /// No such group.
     #[error("there is no group {}", .0.0)]
     GroupNotFound(GroupId),
@@ -293,6 +308,16 @@ pub enum CreateTaskError {
         left_out: u64,
         /// How many more are excluded.
         excluded: u64,
+    },
+    /// Nobody would be in a phase.
+    #[error(
+        "phase {} has no device: its filter lets none of the task's devices through that no phase before has; mend the filter, \
+         or leave the phase out",
+        .phase + 1
+    )]
+    EmptyPhase {
+        /// The phase, from 0.
+        phase: u32,
     },
     /// Its webhook is one too many.
     #[error(transparent)]

@@ -7,18 +7,19 @@ use std::{
 };
 
 use super::{
-    BatchId, CellChange, CommitReport, UpgradeState, UpgradeToStop,
+    BatchId, CellChange, CommitReport, CreateTaskError, UpgradeState, UpgradeToStop,
     apply::{self, Changed, Ending, UpgradeOver},
 };
 use crate::{
     clock::UtcMillis,
+    filter::Unheard,
     ledger::{
         ActiveUpgrade, Cancellation, Change, DeviceRecord, Learnt, Outcome, PackageId, RetryPolicy,
-        Standby, StopReason, TaskId, TaskState, UpgradeId, UpgradeOrder,
+        Served, Standby, StopReason, TaskId, TaskState, UpgradeId, UpgradeOrder,
     },
     task::{
-        CellRules, Deal, Due, Hold, HoldReason, Lot, LotHead, Move, Results, RulesError,
-        RulesUpdate, Source, TaskHead, TaskRules,
+        CellRules, Census, Deal, Due, Hold, HoldReason, Lot, LotHead, Move, Place, Results,
+        RulesError, RulesUpdate, Source, TaskHead, TaskRules,
     },
 };
 
@@ -116,15 +117,18 @@ impl MemoryStore {
         });
     }
 
-    /// Creates a task with a package of its own for these devices. Gives the number of the package, and the upgrades with
+    /// Creates a task with a package of its own for these devices, of which nothing is known but their names. Gives the number of the package, and the upgrades with
     /// their devices in the order of these.
+    ///
+    /// # Errors
+    /// A phase would have no device.
     pub fn create_task(
         &mut self,
         endpoints: &[&str],
-        start_at: UtcMillis,
+        (created_at, start_at): (UtcMillis, UtcMillis),
         retry: RetryPolicy,
         rules: &TaskRules,
-    ) -> (PackageId, Vec<(UpgradeId, String)>) {
+    ) -> Result<(PackageId, Vec<(UpgradeId, String)>), CreateTaskError> {
         let number = number_of(self.tasks.len());
         let (task, package) = (TaskId(number), PackageId(number));
         let mut endpoints = endpoints.to_vec();
@@ -132,13 +136,31 @@ impl MemoryStore {
         let rows: Vec<u32> = (endpoints.iter())
             .filter_map(|endpoint| self.by_endpoint.get(*endpoint).copied())
             .collect();
-        let mut deal = Deal::new(rules, rows.len() as u64, number.unsigned_abs());
+        let places: Vec<Place> = (rows.iter())
+            .map(|row| &self.devices[*row as usize])
+            .map(|device| {
+                let device = Unheard {
+                    endpoint: &device.endpoint,
+                    product: &device.product,
+                    created_at,
+                };
+                Place::of(rules, &device, created_at)
+            })
+            .collect();
+        let mut census = Census::default();
+        for place in &places {
+            census.count(*place);
+        }
+        if let Some(phase) = census.empty_phase(rules) {
+            return Err(CreateTaskError::EmptyPhase { phase });
+        }
+        let mut deal = Deal::new(rules, &census, number.unsigned_abs());
         let mut waiting = Vec::new();
         let mut results = vec![Results::default(); rules.phase_count()];
         let mut created = Vec::with_capacity(rows.len());
-        for device in rows {
+        for (device, place) in rows.into_iter().zip(places) {
             let upgrade = UpgradeId(number_of(self.upgrades.len()));
-            let lot = deal.lot(&self.devices[device as usize].endpoint, None);
+            let lot = deal.lot(&self.devices[device as usize].endpoint, place, None);
             waiting.resize_with(deal.lots().len(), BTreeSet::new);
             self.upgrades.push(Upgrade {
                 device,
@@ -166,7 +188,7 @@ impl MemoryStore {
             results,
             open: created.len() as u64,
         });
-        (package, created)
+        Ok((package, created))
     }
 
     /// See [`super::Ledger::commit`].
@@ -225,6 +247,15 @@ impl MemoryStore {
                     at: *at,
                 };
                 self.ended(*upgrade, *attempt, ending, *retry_at);
+            }
+            Change::Serves {
+                upgrade,
+                attempt,
+                served,
+            } => {
+                if let Some(row) = self.upgrade(*upgrade) {
+                    row.now.serves(*attempt, *served);
+                }
             }
             Change::KeptAwake { upgrade, standby } => {
                 if let Some(row) = self.upgrade(*upgrade) {
@@ -590,7 +621,8 @@ impl MemoryStore {
             upgrade,
             task: row.task,
             endpoint: self.devices.get(row.device as usize)?.endpoint.to_string(),
-            package: task.package,
+            served: row.now.served.unwrap_or(Served::first(task.package)),
+            hardware: None,
             attempt,
             retry: task.retry,
             kept_awake: row.kept_awake,

@@ -12,7 +12,7 @@ use crate::{
         TaskState, Told, UpgradeId,
     },
     package::{PcpOffer, Version},
-    task::{Candidate, CellRules, Hold, Results, RulesUpdate, TaskRules},
+    task::{Candidate, CellRules, Hold, PackageRules, Results, RulesUpdate, TaskRules},
 };
 
 /// Which commit it is: what a writer commits again, because it does not know whether it was committed, has the same number.
@@ -310,8 +310,10 @@ pub enum Selection {
 pub struct NewTask {
     /// For the operator to recognise it by.
     pub name: String,
-    /// The package.
+    /// The package; of several the first.
     pub package: PackageId,
+    /// What there is besides, and for whom each is.
+    pub packages: PackageRules,
     /// The devices.
     pub selection: Selection,
     /// Those of them that it is not for.
@@ -335,8 +337,10 @@ pub struct TaskRecord {
     pub id: TaskId,
     /// The name it was given.
     pub name: String,
-    /// The package.
+    /// The package; of several the first.
     pub package: PackageId,
+    /// What it says of its packages.
+    pub packages: Arc<PackageRules>,
     /// The package's product.
     pub product: String,
     /// The package's version.
@@ -361,6 +365,8 @@ pub struct TaskRecord {
     pub narrowed: Option<Narrowed>,
     /// Devices that were selected, and left out because of that, when it was created.
     pub left_out: u64,
+    /// Devices that were skipped, by reason: there was nothing for them. They are among those that were cancelled.
+    pub skipped: BTreeMap<String, u64>,
     /// Upgrades in each state that any of them is in.
     pub counts: BTreeMap<UpgradeState, u64>,
     /// How it is run.
@@ -377,6 +383,15 @@ pub struct TaskRecord {
     pub approval: Option<Approval>,
     /// Counts the changes of its rules, from 1.
     pub revision: u32,
+}
+
+/// The packages of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskPackages {
+    /// The first one, or the only one.
+    pub first: PackageId,
+    /// What it says of them.
+    pub rules: PackageRules,
 }
 
 /// Who approved a task, or refused to.

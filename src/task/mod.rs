@@ -5,6 +5,7 @@ mod draw;
 mod hold;
 mod joining;
 mod pace;
+mod packages;
 mod planner;
 mod results;
 mod retry;
@@ -16,10 +17,11 @@ pub use cell::{
     BusyHours, CellRules, Closing, ClosingUpdate, LimitNow, LimitedBy, MAX_BUSY_HOURS,
     MAX_CELL_LIMIT, MAX_REASON, RulesError, RulesUpdate,
 };
-pub use draw::{Deal, Draw, Lot};
+pub use draw::{Census, Deal, Draw, Lot, Place, stratum};
 pub use hold::{Hold, HoldReason};
 pub use joining::{JOIN_INTERVAL, Membership, Sweeps};
 pub use pace::Paces;
+pub use packages::{MAX_LISTED, MAX_PACKAGES, PackageRule, PackageRules};
 pub use planner::{
     Candidate, Due, LotHead, Move, NotYet, Plan, Source, TaskHead, explain, plan, that_begin,
 };

@@ -250,7 +250,7 @@ impl TaskHead {
         let rule = self.rules.phase(phase);
         let results = self.results.get(phase as usize)?;
         let hold = |why| Some(Move::Hold(self.task, Hold { why, at: now }));
-        match results.verdict(&rule) {
+        match results.verdict(rule) {
             Verdict::Open { .. } => None,
             // nobody is in it, and somebody may join
             Verdict::Failed { results: 0, .. } if self.rules.membership == Membership::Joining => {

@@ -127,6 +127,7 @@ mod tests {
     }
 
     const EIGHTY: PhaseRule = PhaseRule {
+        filter: None,
         percent: None,
         count: None,
         success_percent: Some(80.0),

@@ -72,7 +72,7 @@ impl Stand {
         let of = rules.phase_count();
         let verdict = results
             .get(phase as usize)
-            .map(|it| it.verdict(&rules.phase(phase)));
+            .map(|it| it.verdict(rules.phase(phase)));
         match verdict {
             Some(Verdict::Failed { results: 0, .. })
                 if rules.membership == Membership::Joining && of > phase as usize + 1 =>

@@ -39,6 +39,9 @@ fn up_to_the_slot(happened: &Happened) -> Option<String> {
         Happened::NotBelieved { version } => {
             format!("is not believed to run \"{version}\" already")
         }
+        Happened::StepDone { step, version } => {
+            format!("step {step} is done, it runs version \"{version}\"")
+        }
         Happened::NoCoverage => "no coverage within the limit".into(),
         Happened::CellNotTold => "its cell is not known from what it tells of its coverage".into(),
         Happened::NotMeasured { cell } => {

@@ -5,9 +5,9 @@ use crate::{
     clock::UtcMillis,
     ledger::{
         Asked, Doubt, Explanation, Facts, FailedIn, Fate, Form, Happened, Inbound, Last, Limit,
-        Line, Misread, Outbound, Postponed, Question, Queue, Repeated, Said, Sent,
+        Line, Misread, Outbound, Postponed, Question, Queue, Repeated, Said, Sent, Wanted,
     },
-    package::Version,
+    package::{Fits, Version},
     task::Stand,
 };
 
@@ -38,6 +38,10 @@ fn of_the_negotiation() -> Vec<Happened> {
             target: v2,
         },
         Happened::NotBelieved { version: v2 },
+        Happened::StepDone {
+            step: 1,
+            version: v2,
+        },
         Happened::NoCoverage,
         Happened::CellNotTold,
         Happened::NotMeasured { cell: 7 },
@@ -199,6 +203,12 @@ fn all_facts() -> Facts {
         result: None,
         segment: Some(12),
         version: Some(version("V1")),
+        hardware: Some("B".into()),
+        target: Some(version("V2")),
+        wanted: vec![Wanted {
+            target: version("V2"),
+            from: Fits::default(),
+        }],
         objects: Some(vec![3, 4]),
         not_understood: Some(Misread::Format {
             path: read(),

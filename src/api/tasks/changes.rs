@@ -177,12 +177,12 @@ fn changed(body: UpdateTask, task: &TaskRecord, at: UtcMillis) -> Result<TaskRul
     let before = &*task.rules;
     let mut now = before.clone();
     if let Some(phases) = body.phases {
-        now.phases = phases.into_iter().flatten().map(Into::into).collect();
+        now.phases = rules::parse_phases(phases)?;
         let same = now.phases.len() == before.phases.len()
             && (now.phases.iter().zip(&before.phases))
-                .all(|(now, before)| now.is_as_large_as(before));
+                .all(|(now, before)| now.has_the_devices_of(before));
         if !same {
-            let detail = "the devices are dealt out: give as many phases as there are, with the same percent and count";
+            let detail = "the devices are dealt out: give as many phases as there are, with the same filter, percent and count";
             return Err(Problem::field("phases", detail));
         }
     }

@@ -9,17 +9,22 @@ use crate::{
         problem::{FieldError, Problem},
     },
     clock::UtcMillis,
+    filter::Filter,
     task::{
         AbortAction, Membership, PhaseRule, Rate, Results, TaskRules, Then, Threshold, Verdict,
         Windows, WindowsForm,
     },
 };
 
-/// A phase of a task to be created. Give `percent` or `count`; the last phase may have neither, and then has all devices that are
-/// left. Devices that no phase has named are in one more phase at the end.
+/// A phase of a task to be created. Give `filter`, `percent` or `count`; the last phase may have none of them, and then has all
+/// devices that are left. Devices that no phase has named are in one more phase at the end.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PhaseBody {
+    /// Of the devices of the task that no phase before has, those that this lets through when the task is created: RSQL, up to
+    /// 4,096 characters (docs/fleet-and-filters.md). The filters of all phases have up to 16,384 characters together.
+    #[schema(max_length = 4096, format = "rsql", example = "site==depot-4")]
+    filter: Option<String>,
     /// Of all devices of the task so many percent, above 0; drawn by lot.
     #[schema(exclusive_minimum = 0, maximum = 100, example = 1)]
     percent: Option<f64>,
@@ -140,6 +145,7 @@ pub(super) struct WindowBody {
 #[derive(Debug, Default)]
 pub(super) struct Said {
     pub(super) phases: Option<Vec<PhaseBody>>,
+    pub(super) stratified: bool,
     pub(super) abort: Option<Vec<ThresholdBody>>,
     pub(super) rate: Option<RateBody>,
     pub(super) windows: Option<WindowsForm>,
@@ -153,7 +159,8 @@ impl Said {
     pub(super) fn rules(self, start_at: UtcMillis) -> Result<TaskRules, Problem> {
         let not_after = self.not_after.as_deref().map(parse_time).transpose();
         let rules = TaskRules {
-            phases: self.phases.into_iter().flatten().map(Into::into).collect(),
+            phases: parse_phases(self.phases)?,
+            stratified: self.stratified,
             abort: self.abort.into_iter().flatten().map(Into::into).collect(),
             rate: self.rate.map(Into::into),
             windows: self.windows.map(parse_windows).transpose()?,
@@ -182,6 +189,27 @@ pub(super) fn parse_time(text: &str) -> Result<UtcMillis, String> {
         .map_err(|error| format!("not a time of the form 2027-03-01T02:00:00Z (RFC 3339): {error}"))
 }
 
+/// Phases, if their filters can be understood.
+pub(super) fn parse_phases(bodies: Option<Vec<PhaseBody>>) -> Result<Vec<PhaseRule>, Problem> {
+    let mut errors = Vec::new();
+    let mut phases = Vec::new();
+    for (i, body) in bodies.into_iter().flatten().enumerate() {
+        let filter = body.filter.as_deref().map(Filter::parse).transpose();
+        let filter = filter.unwrap_or_else(|error| {
+            errors.push(FieldError::new(
+                format!("phases[{i}].filter"),
+                error.to_string(),
+            ));
+            None
+        });
+        phases.push(body.rule(filter));
+    }
+    if errors.is_empty() {
+        return Ok(phases);
+    }
+    Err(Problem::fields(errors))
+}
+
 /// Windows, if they can be had.
 pub(super) fn parse_windows(form: WindowsForm) -> Result<Windows, Problem> {
     Windows::try_from(form)
@@ -193,15 +221,17 @@ fn count(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
-impl From<PhaseBody> for PhaseRule {
-    fn from(body: PhaseBody) -> Self {
-        Self {
-            percent: body.percent,
-            count: body.count.map(count),
-            success_percent: body.success_percent,
-            min_results: body.min_results.map(count),
+impl PhaseBody {
+    /// The phase, with its filter as it is understood.
+    fn rule(self, filter: Option<Filter>) -> PhaseRule {
+        PhaseRule {
+            filter,
+            percent: self.percent,
+            count: self.count.map(count),
+            success_percent: self.success_percent,
+            min_results: self.min_results.map(count),
             soak_seconds: 0,
-            then: match body.then {
+            then: match self.then {
                 Some(ThenName::Wait) => Then::Wait,
                 Some(ThenName::Next) | None => Then::Next,
             },
@@ -268,6 +298,9 @@ pub(super) struct PhaseStandBody {
     phase: usize,
     /// `done`, `running`, or `waiting` for the phases before it.
     state: &'static str,
+    /// The filter of its devices, as it was understood.
+    #[schema(required)]
+    filter: Option<String>,
     /// Of all devices so many percent, as it was given.
     #[schema(required)]
     percent: Option<f64>,
@@ -314,6 +347,7 @@ pub(super) fn phases(rules: &TaskRules, running: u32, results: &[Results]) -> Ve
                 std::cmp::Ordering::Equal => "running",
                 std::cmp::Ordering::Greater => "waiting",
             },
+            filter: rule.filter.as_ref().map(ToString::to_string),
             percent: rule.percent,
             count: rule.count,
             success_percent: rule.success_percent.unwrap_or(100.0),
@@ -327,7 +361,7 @@ pub(super) fn phases(rules: &TaskRules, running: u32, results: &[Results]) -> Ve
             running: results.running,
             succeeded: results.succeeded,
             failed,
-            passed: match results.verdict(&rule) {
+            passed: match results.verdict(rule) {
                 // nor is there anything to say of a phase that nobody is in
                 Verdict::Open { .. } | Verdict::Failed { results: 0, .. } => None,
                 Verdict::Passed => Some(true),

@@ -90,7 +90,7 @@ async fn a_task_shows_its_phases_with_their_numbers() {
         (&json!(1), &json!(1))
     );
     let first = json!({
-        "phase": 1, "state": "running", "percent": null, "count": 2, "success_percent": 50.0, "min_results": 1,
+        "phase": 1, "state": "running", "filter": null, "percent": null, "count": 2, "success_percent": 50.0, "min_results": 1,
         "then": "wait", "total": 2, "waiting": 2, "running": 0, "succeeded": 0, "failed": 0, "passed": null,
     });
     assert_eq!(shown["phases"][0], first);
@@ -152,6 +152,45 @@ async fn rules_are_given_back_as_they_were_given() {
 }
 
 #[tokio::test]
+async fn a_phase_has_the_devices_that_its_filter_lets_through() {
+    let api = Api::new().await;
+    let phases = json!([{"filter": "endpoint == d3"}, {"percent": 40}, {}]);
+    let task = api.ruled(5, &json!({"phases": phases})).await.body;
+    let totals: Vec<&Value> = (task["phases"].as_array().unwrap().iter())
+        .map(|phase| &phase["total"])
+        .collect();
+    assert_eq!(totals, [1, 2, 2]);
+    assert_eq!(task["phases"][0]["filter"], "endpoint==d3");
+    assert_eq!(task["phases"][1]["filter"], Value::Null);
+    let id = task["id"].as_i64().unwrap();
+    let upgrades = api.get(&format!("/v1/tasks/{id}/upgrades")).await.body;
+    for upgrade in upgrades["items"].as_array().unwrap() {
+        let path = format!("/v1/upgrades/{}", upgrade["id"]);
+        let waits = api.get(&path).await.body["waiting_for"].clone();
+        let first = upgrade["endpoint"] == "d3";
+        assert_eq!(waits == "it is about to begin", first, "{upgrade}: {waits}");
+    }
+
+    let other = json!([{"filter": "endpoint==d4"}, {"percent": 40}, {}]);
+    let answer = api.patch_task(id, None, &json!({"phases": other})).await;
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let same = json!([{"filter": "endpoint==d3", "success_percent": 50}, {"percent": 40}, {}]);
+    let answer = api.patch_task(id, None, &json!({"phases": same})).await;
+    assert_eq!(answer.body["phases"][0]["success_percent"], 50.0);
+}
+
+#[tokio::test]
+async fn a_filter_that_leaves_a_phase_empty_is_refused() {
+    let api = Api::new().await;
+    let phases = json!([{"count": 1}, {"filter": "site==nowhere"}, {}]);
+    let answer = api.ruled(3, &json!({"phases": phases})).await;
+    assert_eq!(answer.status, StatusCode::CONFLICT);
+    assert_eq!(answer.body["errors"][0]["field"], "phases[1].filter");
+    let detail = answer.body["detail"].as_str().unwrap();
+    assert!(detail.starts_with("phase 2 has no device: "), "{detail}");
+}
+
+#[tokio::test]
 async fn each_rule_that_cannot_be_is_named() {
     let api = Api::new().await;
     let package = api.task(1).await.body["package_id"].clone();
@@ -198,6 +237,17 @@ async fn each_rule_that_cannot_be_is_named() {
             "phases[0].success_percent",
         ),
         ("phases", phase("then", json!("later")), "phases[0].then"),
+        (
+            "phases",
+            phase("filter", json!("site==a")),
+            "phases[0].filter",
+        ),
+        (
+            "phases",
+            json!([{"count": 1}, {"filter": "site="}]),
+            "phases[1].filter",
+        ),
+        ("phases", phase("filter", json!(7)), "phases[0].filter"),
         (
             "phases",
             phase("soak_seconds", json!(60)),

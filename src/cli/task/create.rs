@@ -50,7 +50,11 @@ pub struct CreateArgs {
         requires = "retry_attempts"
     )]
     retry_reasons: Vec<String>,
-    /// A file that says how the task is run, TOML or JSON: phases, abort, rate, windows, `not_after`, approval, membership (docs/tasks.md).
+    /// A device may be given a version below the one that it runs; otherwise it is skipped.
+    #[arg(long)]
+    allow_downgrade: bool,
+    /// A file that says how the task is run, TOML or JSON: phases, stratified, abort, rate, windows, `not_after`, approval, membership,
+    /// packages, steps, `allow_downgrade` (docs/tasks.md).
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
     /// Where the outcomes of this task are posted.
@@ -73,9 +77,9 @@ pub struct CreateArgs {
     result: ResultArgs,
 }
 
-/// With what.
+/// With what, unless the file of --rules has packages.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(required = false, multiple = false)]
 struct PackageChoice {
     /// Number of the package.
     #[arg(long, value_name = "ID")]
@@ -160,14 +164,18 @@ struct OverlapView {
 }
 
 /// What a file of rules may say.
-const RULES: [&str; 7] = [
+const RULES: [&str; 11] = [
     "phases",
+    "stratified",
     "abort",
     "rate",
     "windows",
     "not_after",
     "approval",
     "membership",
+    "packages",
+    "steps",
+    "allow_downgrade",
 ];
 /// Other tasks that are named.
 const OVERLAPS: usize = 5;
@@ -193,20 +201,18 @@ impl OverlapsView {
 #[expect(clippy::too_many_lines, reason = "one field after the other")]
 pub(super) fn run(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
     let client = Client::new(&args.result.api)?;
-    let package = match (&args.package.package, &args.package.version) {
-        (Some(id), _) => client.view(&client.get(&format!("/v1/packages/{id}"), &[])?)?,
-        (None, Some(version)) => find_package(&client, version, args.devices.product.as_deref())?,
-        (None, None) => {
-            return Err(CommandError::Arguments(
-                "give --package or --version".to_owned(),
-            ));
-        }
-    };
+    let rules = args.rules.as_ref().map(steer::read_rules).transpose()?;
+    let several = rules.as_ref().and_then(|rules| rules.get("packages"));
+    let package = args
+        .package
+        .view(&client, several, args.devices.product.as_deref())?;
     let name = args
         .name
         .unwrap_or_else(|| format!("{} {}", package.product, package.version));
-    let mut body = json!({"name": name, "package_id": package.id});
-    let rules = args.rules.as_ref().map(steer::read_rules).transpose()?;
+    let mut body = match several {
+        Some(_) => json!({"name": name}),
+        None => json!({"name": name, "package_id": package.id}),
+    };
     let (field, devices) = args.devices.to_json()?;
     if let Some(body) = body.as_object_mut() {
         body.insert(field.to_owned(), devices);
@@ -224,6 +230,9 @@ pub(super) fn run(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, Com
                 return Err(CommandError::Arguments(error));
             }
             body.insert(field, value);
+        }
+        if args.allow_downgrade {
+            body.insert("allow_downgrade".to_owned(), json!(true));
         }
         if args.retry_attempts > 0 {
             let reasons = (!args.retry_reasons.is_empty()).then_some(args.retry_reasons);
@@ -269,6 +278,33 @@ pub(super) fn run(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, Com
         return watch::watch(&client, view.id, args.result.format, out);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+impl PackageChoice {
+    /// The package; of `several` the first.
+    fn view(
+        &self,
+        client: &Client,
+        several: Option<&Value>,
+        product: Option<&str>,
+    ) -> Result<PackageView, CommandError> {
+        let by_id = |id: &Value| client.view(&client.get(&format!("/v1/packages/{id}"), &[])?);
+        let wrong = |what: &str| Err(CommandError::Arguments(what.to_owned()));
+        match (self.package, &self.version, several) {
+            (None, None, Some(several)) => match several.pointer("/0/package_id") {
+                Some(first) if first.is_i64() => by_id(first),
+                _ => wrong("packages in the file of --rules need a package_id each"),
+            },
+            (_, _, Some(_)) => {
+                wrong("the file of --rules has packages; leave out --package and --version")
+            }
+            (Some(id), ..) => by_id(&json!(id)),
+            (None, Some(version), None) => find_package(client, version, product),
+            (None, None, None) => {
+                wrong("give --package or --version, or packages in a file of --rules")
+            }
+        }
+    }
 }
 
 impl DeviceChoice {

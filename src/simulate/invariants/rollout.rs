@@ -6,7 +6,7 @@ use super::{Invariants, Rule, SLACK_MS};
 use crate::{
     clock::UtcMillis,
     ledger::{Outcome, TaskId, UpgradeId},
-    task::{Draw, Move, TaskHead, TaskRules},
+    task::{Census, Draw, Move, Place, TaskHead, TaskRules},
 };
 
 /// In which a task begins no more upgrades than its rate says: a minute, but for the time that a command is on its way, ms.
@@ -21,6 +21,16 @@ pub(super) struct Rollout {
     phases: Vec<u32>,
     /// When an attempt began last, ms.
     last_begun_ms: u64,
+}
+
+/// A device of a task.
+#[derive(Debug)]
+pub(in super::super) struct Member {
+    /// Its number.
+    pub(in super::super) device: usize,
+    pub(in super::super) endpoint: String,
+    /// Where it stands in the draw.
+    pub(in super::super) place: Place,
 }
 
 /// A task.
@@ -62,16 +72,20 @@ impl Count {
 }
 
 impl Rollout {
-    /// Tasks of these devices: each device's number with its name, in the order of the names.
-    fn new(rules: &TaskRules, devices: usize, tasks: &[Vec<(usize, String)>]) -> Self {
+    /// Tasks of these devices, in the order of their names.
+    fn new(rules: &TaskRules, devices: usize, tasks: &[Vec<Member>]) -> Self {
         let mut phases = vec![0; devices];
         let tasks = (1..).zip(tasks).map(|(number, members)| {
-            let mut draw = Draw::new(rules, members.len() as u64, number);
+            let mut census = Census::default();
+            for member in members {
+                census.count(member.place);
+            }
+            let mut draw = Draw::new(rules, &census, number);
             let mut counts = vec![Count::default(); rules.phase_count()];
-            for (device, endpoint) in members {
-                let phase = draw.phase(endpoint);
+            for member in members {
+                let phase = draw.phase(&member.endpoint, member.place);
                 counts[phase as usize].devices += 1;
-                if let Some(row) = phases.get_mut(*device) {
+                if let Some(row) = phases.get_mut(member.device) {
                     *row = phase;
                 }
             }
@@ -125,8 +139,8 @@ impl Rollout {
 }
 
 impl Invariants {
-    /// The tasks are run so. Each has these devices: their numbers with their names, in the order of the names.
-    pub(in super::super) fn run_by(&mut self, rules: &TaskRules, tasks: &[Vec<(usize, String)>]) {
+    /// The tasks are run so. Each has these devices, in the order of their names.
+    pub(in super::super) fn run_by(&mut self, rules: &TaskRules, tasks: &[Vec<Member>]) {
         if !rules.is_empty() {
             self.rollout = Rollout::new(rules, self.subjects.len(), tasks);
         }

@@ -14,7 +14,7 @@ use crate::{
         CommitReport, Exclude, Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage,
         NewTask, Selection, SqliteStore, TaskChange, UpgradeToStop,
     },
-    task::{Due, Move, RulesUpdate, Source, TaskHead},
+    task::{Due, Move, PackageRules, RulesUpdate, Source, TaskHead},
 };
 
 /// Rows that are read at once.
@@ -84,6 +84,7 @@ impl SqliteBackend {
             let task = NewTask {
                 name: "simulation".to_owned(),
                 package,
+                packages: PackageRules::default(),
                 selection: Selection::All,
                 exclude: Exclude::default(),
                 start_at: Some(order.start_at),

@@ -116,10 +116,11 @@ impl<H: Hooks> World<H> {
     }
 
     fn start(&self, order: UpgradeOrder) -> Option<Command> {
-        let package = self.packages.iter().find(|(id, _)| *id == order.package);
-        package.map(|(_, package)| Command::Start {
+        let served = order.served.package;
+        let offers = self.packages.iter().find(|(id, _)| *id == served);
+        offers.map(|(_, offers)| Command::Start {
             order,
-            package: package.clone(),
+            offers: offers.clone(),
         })
     }
 

@@ -33,7 +33,7 @@ use crate::{
         Registration, RetryPolicy, Stage, StageChange, Success, TaskId, UpgradeId,
     },
     package::{PcpOffer, Segmentation, Version},
-    task::TaskRules,
+    task::{PackageRules, TaskRules},
 };
 
 /// The time at which the tests begin.
@@ -328,6 +328,7 @@ pub(crate) fn new_task(package: &PackageRecord, selection: Selection) -> NewTask
     NewTask {
         name: "night".to_owned(),
         package: package.id,
+        packages: PackageRules::default(),
         selection,
         exclude: Exclude::default(),
         start_at: None,

@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use sqlx::SqliteConnection;
 
 use super::{bulk::RowStatement, events::Announcements};
-use crate::{clock::UtcMillis, ledger::TaskId, store::UpgradeState};
+use crate::{
+    clock::UtcMillis,
+    ledger::{Outcome, TaskId},
+    store::UpgradeState,
+};
 
 const ADD: RowStatement = RowStatement {
     head: "INSERT INTO task_counts (task_id, state, lot, reason, count) VALUES ",
@@ -18,7 +22,7 @@ const ADD: RowStatement = RowStatement {
 pub(super) struct CountChanges(BTreeMap<(TaskId, UpgradeState, u32, String), i64>);
 
 impl CountChanges {
-    /// `count` upgrades of a lot came to be in `state`; those that failed, for this reason.
+    /// `count` upgrades of a lot came to be in `state`; those that failed or were skipped, for this reason.
     pub(super) fn add(
         &mut self,
         task: TaskId,
@@ -27,7 +31,11 @@ impl CountChanges {
         reason: Option<&str>,
         count: i64,
     ) {
-        let reason = reason.filter(|_| state == UpgradeState::Failed);
+        let reason = reason.filter(|reason| match state {
+            UpgradeState::Failed => true,
+            UpgradeState::Cancelled => Outcome::SKIPS.contains(reason),
+            _ => false,
+        });
         let reason = reason.unwrap_or_default().to_owned();
         *self.0.entry((task, state, lot, reason)).or_default() += count;
     }

@@ -11,7 +11,8 @@ use super::{
     counts::CountChanges,
     narrowing::{self, Narrowing},
     rows::{self, Columns as _},
-    task_creation::{chosen, insert_dealt},
+    task_creation::insert_dealt,
+    task_devices::{self, Part},
     walk::Walk,
 };
 use crate::{
@@ -76,18 +77,22 @@ impl SqliteStore {
         let mut lots = HashMap::new();
         let mut counts = CountChanges::default();
         let mut dealt = Vec::new();
-        for (endpoint, zone, excluded) in chosen(&mut tx, &names, product).await.doing(JOINING)? {
-            if excluded || there.contains(&endpoint) {
+        // whoever joins is in the phase that runs, whatever a draw would say
+        let asks = (&TaskRules::default(), now);
+        let part = Part::Listed(&names);
+        let devices = (task_devices::read(&mut tx, asks, product, part).await).doing(JOINING)?;
+        for device in devices {
+            if device.excluded || there.contains(&device.endpoint) {
                 continue;
             }
-            let zone = zone.filter(|_| rules.knows_zones());
+            let zone = device.zone.filter(|_| rules.knows_zones());
             let lot = match lots.get(&zone) {
                 Some(lot) => *lot,
                 None => lot_of(&mut tx, task, phase, zone.as_deref()).await?,
             };
             lots.insert(zone, lot);
             counts.add(task, lot, UpgradeState::Pending, None, 1);
-            dealt.push((endpoint, lot));
+            dealt.push((device.endpoint, lot));
         }
         let joined = dealt.len() as u64;
         insert_dealt(&mut tx, task, (now, now), &dealt)

@@ -37,6 +37,8 @@ mod rhythm;
 mod rows;
 mod task_changes;
 mod task_creation;
+mod task_devices;
+mod task_packages;
 mod task_writes;
 mod tasks;
 mod turns;

@@ -7,8 +7,8 @@ use super::{
     counts::{self, CountChanges},
     events::Announcements,
     rows,
-    task_changes::{again_part, go_on, package_is_gone},
-    task_writes,
+    task_changes::{again_part, go_on},
+    task_packages, task_writes,
 };
 use crate::{
     clock::UtcMillis,
@@ -104,7 +104,7 @@ async fn take_up(
     {
         return Err(ChangeTaskError::Ended { id: task, state }.into());
     }
-    if package_is_gone(conn, task).await? {
+    if task_packages::is_gone(conn, task).await.doing(RETRYING)? {
         return Err(ChangeTaskError::PackageDeleted(task).into());
     }
     let taken_up = again_part(conn, task, &Again::from(upgrade.id), upgrade.state, 0, now).await?;
@@ -155,7 +155,13 @@ async fn forget_failure(
     let mut counts = CountChanges::default();
     let task = upgrade.task;
     counts.add(task, lot, UpgradeState::Failed, reason.as_deref(), -1);
-    counts.add(task, lot, UpgradeState::Cancelled, None, 1);
+    counts.add(
+        task,
+        lot,
+        UpgradeState::Cancelled,
+        Some(outcome.reason()),
+        1,
+    );
     counts.write(conn).await?;
     let ids = super::bulk::json_list([upgrade.id.0]);
     announcements.upgrades(conn, &ids).await

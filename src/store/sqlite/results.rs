@@ -33,6 +33,8 @@ macro_rules! counts {
 pub(super) struct TaskResults {
     pub(super) counts: BTreeMap<UpgradeState, u64>,
     pub(super) phases: Vec<Results>,
+    /// Of those that were cancelled: skipped, by reason.
+    pub(super) skipped: BTreeMap<String, u64>,
 }
 
 impl TaskResults {
@@ -52,7 +54,8 @@ impl TaskResults {
             UpgradeState::Active(_) => results.running += count,
             UpgradeState::Succeeded => results.succeeded += count,
             UpgradeState::Failed => *results.failed.entry(reason).or_default() += count,
-            UpgradeState::Cancelled => {}
+            UpgradeState::Cancelled if reason.is_empty() => {}
+            UpgradeState::Cancelled => *self.skipped.entry(reason).or_default() += count,
         }
     }
 

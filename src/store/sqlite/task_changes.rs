@@ -12,6 +12,7 @@ use super::{
     events::Announcements,
     results,
     rows::{self, Columns as _},
+    task_packages,
     task_writes::{StoppedBy, state, stop_part},
     tasks, turns,
 };
@@ -224,7 +225,7 @@ impl SqliteStore {
                 }
                 Some(TaskState::Scheduled | TaskState::Running | TaskState::Finished) => {}
             }
-            if package_is_gone(&mut tx, id).await? {
+            if task_packages::is_gone(&mut tx, id).await.doing(CHANGING)? {
                 return Err(ChangeTaskError::PackageDeleted(id));
             }
             let ids = again_part(&mut tx, id, again, UpgradeState::Failed, after, now).await?;
@@ -243,21 +244,6 @@ impl SqliteStore {
             }
         }
     }
-}
-
-/// A deleted package stays for the tasks that refer to it, but its content does not.
-pub(super) async fn package_is_gone(
-    conn: &mut SqliteConnection,
-    task: TaskId,
-) -> Result<bool, StoreError> {
-    sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM tasks t JOIN packages p ON p.id = t.package_id \
-             WHERE t.id = ? AND p.deleted_at IS NOT NULL)",
-    )
-    .bind(task.0)
-    .fetch_one(conn)
-    .await
-    .doing(CHANGING)
 }
 
 /// Holds a task that is not held; after a phase, if that one runs still. Returns whether it does.
@@ -458,7 +444,6 @@ pub(super) async fn again_part(
     let mut ids: Vec<i64> = Vec::with_capacity(failed.len());
     for row in &failed {
         let (lot, reason): (u32, Option<String>) = (row.int("lot")?, row.value("outcome_reason")?);
-        let reason = reason.filter(|_| state == UpgradeState::Failed);
         counts.add(task, lot, state, reason.as_deref(), -1);
         counts.add(task, lot, UpgradeState::Pending, None, 1);
         endpoints.push(row.value("endpoint")?);

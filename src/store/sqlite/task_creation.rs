@@ -9,9 +9,9 @@ use super::{
     counts::CountChanges,
     events, groups,
     narrowing::{self, Narrowing},
-    packages,
     rows::{self, Columns},
-    tasks,
+    task_devices::{self, Part, Selected},
+    task_packages, tasks,
     walk::{Found, Walk},
 };
 use crate::{
@@ -19,10 +19,10 @@ use crate::{
     filter::Filter,
     ledger::{Reasons, TaskId, TaskState},
     store::{
-        CreateTaskError, DeviceFilter, GroupId, NewTask, NewWebhook, PackageRecord, Selection,
-        StoreError, TaskRecord, UpgradeState,
+        CreateTaskError, DeviceFilter, GroupId, NewTask, NewWebhook, Selection, StoreError,
+        TaskRecord, UpgradeState,
     },
-    task::{Deal, Hold, HoldReason, Lot, Membership},
+    task::{Census, Deal, Hold, HoldReason, Lot, Membership, TaskRules},
 };
 
 pub(super) const CREATING: &str = "creating a task";
@@ -39,6 +39,7 @@ struct Creation<'n> {
     task: TaskId,
     product: String,
     start_at: UtcMillis,
+    rules: &'n TaskRules,
     created_at: UtcMillis,
     remaining: Remaining<'n>,
     /// Where its devices are not all in one lot.
@@ -72,7 +73,7 @@ impl SqliteStore {
         begun: &mut Option<TaskId>,
     ) -> Result<TaskRecord, CreateTaskError> {
         let mut reader = self.readers.begin().await.doing(CREATING)?;
-        let package = usable_package(&mut reader, new).await?;
+        let package = task_packages::usable(&mut reader, new).await?;
         let product = package.package.product;
         narrowing::check(&mut reader, &new.exclude).await?;
         let narrowing = Narrowing::of(&mut reader, &new.exclude, new.created_at).await?;
@@ -110,11 +111,15 @@ impl SqliteStore {
         };
         let rules = &new.rules;
         let dealt = rules.phase_count() > 1 || rules.knows_zones();
-        let devices = if dealt {
-            (remaining.count(&mut reader, &product, narrowing.as_ref())).await?
+        let census = if dealt {
+            let asks = (rules, new.created_at);
+            (remaining.census(&mut reader, asks, &product, narrowing.as_ref())).await?
         } else {
-            0
+            Census::default()
         };
+        if let Some(phase) = census.empty_phase(rules) {
+            return Err(CreateTaskError::EmptyPhase { phase });
+        }
         drop(reader);
         let start_at = new.start_at.unwrap_or(new.created_at).max(new.created_at);
         let mut tx = self.write(CREATING).await?;
@@ -125,12 +130,16 @@ impl SqliteStore {
         let task = insert_hidden(&mut tx, new, start_at)
             .await
             .doing(CREATING)?;
+        task_packages::link(&mut tx, task, new)
+            .await
+            .doing(CREATING)?;
         let mut creation = Creation {
             task,
-            deal: dealt.then(|| Deal::new(rules, devices, task.0.unsigned_abs())),
+            deal: dealt.then(|| Deal::new(rules, &census, task.0.unsigned_abs())),
             lots: 0,
             product,
             start_at,
+            rules,
             created_at: new.created_at,
             remaining,
             excluded: 0,
@@ -171,6 +180,47 @@ impl Remaining<'_> {
                 Ok(count)
             }
         }
+    }
+
+    /// Where they stand in the draw of a task with these rules that is created at that time.
+    async fn census(
+        &self,
+        conn: &mut SqliteConnection,
+        asks: (&TaskRules, UtcMillis),
+        product: &str,
+        narrowing: Option<&Narrowing>,
+    ) -> Result<Census, StoreError> {
+        if !asks.0.draws_by_attributes() {
+            return Ok(Census::of(self.count(conn, product, narrowing).await?));
+        }
+        let mut census = Census::default();
+        match self {
+            Self::Listed(endpoints, _) => {
+                for part in endpoints.chunks(PART as usize) {
+                    let names = json_list(part);
+                    count_in(&mut census, conn, asks, product, Part::Listed(&names)).await?;
+                }
+            }
+            Self::OfProduct(_) => {
+                let mut after = Some(String::new());
+                while let Some(last) = after {
+                    let part = Part::Behind(&last);
+                    after = count_in(&mut census, conn, asks, product, part).await?;
+                }
+            }
+            Self::Found(walk, first) => {
+                let names = json_list(&first.endpoints);
+                count_in(&mut census, conn, asks, product, Part::Listed(&names)).await?;
+                let mut next = first.next.clone();
+                while let Some(after) = next {
+                    let (found, _) = find(walk, conn, Some(&after), narrowing).await?;
+                    let names = json_list(&found.endpoints);
+                    count_in(&mut census, conn, asks, product, Part::Listed(&names)).await?;
+                    next = found.next;
+                }
+            }
+        }
+        Ok(census)
     }
 
     /// The next devices by their names, where these are known.
@@ -244,8 +294,8 @@ impl Creation<'_> {
             }
             Remaining::Found(_, found) => found.next.is_some(),
             Remaining::OfProduct(after) => {
-                if let Some((endpoint, ..)) = devices.last() {
-                    after.clone_from(endpoint);
+                if let Some(last) = devices.last() {
+                    after.clone_from(&last.endpoint);
                 }
                 devices.len() == PART as usize
             }
@@ -254,14 +304,14 @@ impl Creation<'_> {
             return Ok(more);
         };
         let mut dealt = Vec::with_capacity(devices.len());
-        for (endpoint, zone, excluded) in devices {
-            if excluded {
+        for device in devices {
+            if device.excluded {
                 self.excluded += 1;
                 continue;
             }
-            let lot = deal.lot(&endpoint, zone.as_deref());
+            let lot = deal.lot(&device.endpoint, device.place, device.zone.as_deref());
             counts.add(self.task, lot, UpgradeState::Pending, None, 1);
-            dealt.push((endpoint, lot));
+            dealt.push((device.endpoint, lot));
         }
         let lots = deal.lots().to_vec();
         if lots.len() > MAX_LOTS {
@@ -275,29 +325,17 @@ impl Creation<'_> {
         Ok(more)
     }
 
-    /// The next devices, with their time zones, and whether they are excluded, in the order of their endpoints.
+    /// The next devices, in the order of their endpoints.
     async fn next_devices(
         &self,
         conn: &mut SqliteConnection,
-    ) -> Result<Vec<(String, Option<String>, bool)>, sqlx::Error> {
-        match &self.remaining {
-            Remaining::Listed(..) | Remaining::Found(..) => {
-                let names = self.remaining.named().unwrap_or_default();
-                chosen(conn, &names, &self.product).await
-            }
-            Remaining::OfProduct(after) => {
-                sqlx::query_as(
-                    "SELECT d.endpoint, d.time_zone, EXISTS (SELECT 1 FROM exclusions e WHERE e.endpoint = d.endpoint) \
-                     FROM devices d \
-                     WHERE d.removed = 0 AND d.product = ? AND d.endpoint > ? ORDER BY d.endpoint LIMIT ?",
-                )
-                .bind(&self.product)
-                .bind(after)
-                .bind(PART)
-                .fetch_all(conn)
-                .await
-            }
-        }
+    ) -> Result<Vec<Selected>, sqlx::Error> {
+        let names = self.remaining.named();
+        let part = match (&self.remaining, &names) {
+            (Remaining::OfProduct(after), _) => Part::Behind(after),
+            (_, names) => Part::Listed(names.as_deref().unwrap_or("[]")),
+        };
+        task_devices::read(conn, (self.rules, self.created_at), &self.product, part).await
     }
 
     /// Writes those of the lots that are not written yet.
@@ -392,7 +430,7 @@ impl Creation<'_> {
         conn: &mut SqliteConnection,
         new: &NewTask,
     ) -> Result<TaskRecord, CreateTaskError> {
-        usable_package(conn, new).await?;
+        task_packages::usable(conn, new).await?;
         let state = if self.start_at > self.created_at {
             TaskState::Scheduled
         } else {
@@ -446,23 +484,6 @@ impl Creation<'_> {
     }
 }
 
-/// Of these devices, a JSON list, those that are there and of the product, with their time zones, and whether they are excluded.
-pub(super) async fn chosen(
-    conn: &mut SqliteConnection,
-    names: &str,
-    product: &str,
-) -> Result<Vec<(String, Option<String>, bool)>, sqlx::Error> {
-    sqlx::query_as(
-        "SELECT d.endpoint, d.time_zone, EXISTS (SELECT 1 FROM exclusions e WHERE e.endpoint = d.endpoint) \
-         FROM json_each(?) j CROSS JOIN devices d ON d.endpoint = j.value \
-         WHERE d.removed = 0 AND d.product = ?",
-    )
-    .bind(names)
-    .bind(product)
-    .fetch_all(conn)
-    .await
-}
-
 /// Writes the upgrades of devices, each in its lot. The times are the first at which they may begin, and now.
 pub(super) async fn insert_dealt(
     conn: &mut SqliteConnection,
@@ -483,6 +504,25 @@ pub(super) async fn insert_dealt(
     .execute(conn)
     .await
     .map(|_| ())
+}
+
+/// Counts a part of a task's devices; whoever is excluded is in no phase. Returns the last one's endpoint, if more may follow it.
+async fn count_in(
+    census: &mut Census,
+    conn: &mut SqliteConnection,
+    asks: (&TaskRules, UtcMillis),
+    product: &str,
+    part: Part<'_>,
+) -> Result<Option<String>, StoreError> {
+    let devices = task_devices::read(conn, asks, product, part)
+        .await
+        .doing("counting a task's devices")?;
+    let last = (devices.last()).filter(|_| devices.len() == PART as usize);
+    let last = last.map(|device| device.endpoint.clone());
+    for device in devices.iter().filter(|device| !device.excluded) {
+        census.count(device.place);
+    }
+    Ok(last)
 }
 
 /// Of these devices, a JSON list, so many are not excluded.
@@ -599,8 +639,8 @@ async fn insert_hidden(
     };
     let task = sqlx::query_scalar(
         "INSERT INTO tasks (name, package_id, state, hidden, start_at, retry_attempts, retry_interval_s, created_at, group_id, \
-             retry_reasons, rules, hold, exclude_filter, exclude_group, may_join, selected_by) \
-         VALUES (?, ?, 'stopped', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+             retry_reasons, rules, hold, exclude_filter, exclude_group, may_join, selected_by, packages) \
+         VALUES (?, ?, 'stopped', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
     )
     .bind(&new.name)
     .bind(new.package.0)
@@ -624,6 +664,7 @@ async fn insert_hidden(
         Selection::Filter(filter) => Some(filter.to_string()),
         _ => None,
     })
+    .bind((!new.packages.is_empty()).then(|| rows::json(&new.packages)))
     .fetch_one(&mut *conn)
     .await
     .map(TaskId)?;
@@ -631,26 +672,6 @@ async fn insert_hidden(
         narrowing::write_devices(conn, task, &new.exclude).await?;
     }
     Ok(task)
-}
-
-async fn usable_package(
-    conn: &mut SqliteConnection,
-    new: &NewTask,
-) -> Result<PackageRecord, CreateTaskError> {
-    let row = sqlx::query("SELECT * FROM packages WHERE id = ? AND deleted_at IS NULL")
-        .bind(new.package.0)
-        .fetch_optional(conn)
-        .await
-        .doing("reading a task's package")?
-        .ok_or(CreateTaskError::PackageNotFound(new.package))?;
-    let package = packages::record(&row)?;
-    match package.superseded_at {
-        Some(at) => Err(CreateTaskError::PackageSuperseded {
-            package: new.package,
-            at,
-        }),
-        None => Ok(package),
-    }
 }
 
 const CHECKING: &str = "checking a task's devices";

@@ -49,7 +49,8 @@ impl Drop for Checked {
 const KEPT: [&str; 7] = [
     "SELECT COALESCE(k.task_id, c.task_id) || ' ' || COALESCE(k.state, c.state) \
      FROM (SELECT * FROM task_counts WHERE count <> 0) k FULL JOIN \
-         (SELECT task_id, state, lot, IIF(state = 'failed', COALESCE(outcome_reason, ''), '') AS reason, COUNT(*) AS count \
+         (SELECT task_id, state, lot, IIF(state = 'failed' \
+             OR state = 'cancelled' AND outcome_reason IN ('skipped', 'no_package', 'downgrade'), COALESCE(outcome_reason, ''), '') AS reason, COUNT(*) AS count \
              FROM upgrades GROUP BY 1, 2, 3, 4) c \
          ON k.task_id = c.task_id AND k.state = c.state AND k.lot = c.lot AND k.reason = c.reason \
      WHERE k.count IS NOT c.count",

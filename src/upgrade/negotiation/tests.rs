@@ -688,6 +688,9 @@ fn check_outcome(before: &Negotiation, event: Input, ended: &Negotiation) {
         Outcome::Cancelled(Cancellation::Expired | Cancellation::Skipped) => {
             panic!("that is the planner's to say")
         }
+        Outcome::Cancelled(Cancellation::NoPackage | Cancellation::Downgrade) => {
+            panic!("that is chosen before")
+        }
         Outcome::Succeeded(_) | Outcome::Failed(_) => None,
     };
     let stopped = match event {

@@ -82,6 +82,11 @@ pub(super) async fn write(
             Change::Progress {
                 upgrade, progress, ..
             } => upgrades.progress(*upgrade, *progress),
+            Change::Serves {
+                upgrade,
+                attempt,
+                served,
+            } => upgrades.serves(*upgrade, *attempt, *served),
             Change::KeptAwake { upgrade, standby } => upgrades.kept_awake(*upgrade, *standby),
             Change::Learnt(it) => learnt.push(&**it),
             Change::Admitted {

@@ -36,6 +36,7 @@ pub(super) const PHASE: RowStatement = RowStatement {
                queued_at = excluded.queued_at, slot_deadline_at = excluded.slot_deadline_at, cell = excluded.cell, \
                cell_limit = excluded.cell_limit, confirmed = excluded.confirmed, bytes_done = excluded.bytes_done, \
                bytes_total = excluded.bytes_total, phase = excluded.phase, free = 0, \
+               step = IIF(excluded.phase = 1, 1, step), \
                not_before = excluded.not_before, started_at = excluded.started_at, ended_at = excluded.ended_at, \
                outcome_state = COALESCE(excluded.outcome_state, outcome_state), \
                outcome_reason = COALESCE(excluded.outcome_reason, outcome_reason), \
@@ -75,6 +76,7 @@ impl Upgrade {
                 stage: None,
                 cell,
                 cell_limit: row.maybe_int("cell_limit")?,
+                served: None, // of what is known nothing is to be written
                 progress: progress(row.maybe_int("bytes_done")?, row.int("bytes_total")?),
                 started_at: row.maybe_time("started_at")?,
                 ending: None,

@@ -11,7 +11,9 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{Change, Happened, Line, Progress, Stage, StageChange, Standby, TaskId, UpgradeId},
+    ledger::{
+        Change, Happened, Line, Progress, Served, Stage, StageChange, Standby, TaskId, UpgradeId,
+    },
     store::{
         StoreError, UpgradeState,
         apply::{self, Changed, Ending, InCell, UpgradeOver},
@@ -35,6 +37,12 @@ const KEPT_AWAKE: RowStatement = RowStatement {
     row: "(?, ?, ?)",
     tail: ") UPDATE upgrades SET kept_awake_s = MAX(kept_awake_s, v.time_s), \
                kept_awake_pings = MAX(kept_awake_pings, v.pings) FROM v WHERE upgrades.id = v.id",
+};
+
+const SERVED: RowStatement = RowStatement {
+    head: "WITH v (id, package, step) AS (VALUES ",
+    row: "(?, ?, ?)",
+    tail: ") UPDATE upgrades SET package_id = v.package, step = v.step FROM v WHERE upgrades.id = v.id",
 };
 
 const LINE: RowStatement = RowStatement {
@@ -118,6 +126,7 @@ impl<'c> Upgrades<'c> {
             match change {
                 Change::Stage { upgrade, .. }
                 | Change::Note { upgrade, .. }
+                | Change::Serves { upgrade, .. }
                 | Change::Progress { upgrade, .. } => {
                     ids.insert(upgrade.0);
                 }
@@ -235,6 +244,13 @@ impl<'c> Upgrades<'c> {
         }
     }
 
+    pub(super) fn serves(&mut self, id: UpgradeId, attempt: u32, served: Served) {
+        if let Some(upgrade) = self.known.get_mut(&id) {
+            let changed = upgrade.now.serves(attempt, served);
+            upgrade.changed = upgrade.changed.max(changed);
+        }
+    }
+
     pub(super) fn kept_awake(&mut self, id: UpgradeId, standby: Standby) {
         let known = self.kept_awake.entry(id).or_default();
         *known = known.max(standby);
@@ -337,6 +353,13 @@ impl<'c> Upgrades<'c> {
         PHASE
             .execute(conn, &phases, |query, (id, upgrade)| {
                 upgrade.bind_phase(upgrade.bind_stage(*id, query))
+            })
+            .await?;
+        let served = (self.known.iter()).filter_map(|(id, it)| Some((*id, it.now.served?)));
+        let served: Vec<(UpgradeId, Served)> = served.collect();
+        SERVED
+            .execute(conn, &served, |query, (id, served)| {
+                query.bind(id.0).bind(served.package.0).bind(served.step)
             })
             .await?;
         let kept_awake: Vec<_> = self.kept_awake.into_iter().collect();

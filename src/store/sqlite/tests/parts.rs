@@ -8,7 +8,7 @@ use crate::{
         DeviceFilter, Exclude, Groups as _, Members, NewDevice, NewGroup, NewMembers, NewPackage,
         NewTask, Selection,
     },
-    task::{Membership, Move, TaskRules},
+    task::{Membership, Move, PackageRules, TaskRules},
 };
 
 const T0: UtcMillis = UtcMillis(1_800_000_000_000);
@@ -44,6 +44,7 @@ fn new_task(package: PackageId) -> NewTask {
     NewTask {
         name: "night".to_owned(),
         package,
+        packages: PackageRules::default(),
         selection: Selection::All,
         exclude: Exclude::default(),
         start_at: None,
