@@ -467,6 +467,7 @@ fn arguments_that_exclude_each_other_are_refused() {
         "task create --version V2",
         "task create --version V2 --package 1 --all",
         "task create --version V2 --all --product p",
+        "task create --version V2 --devices d1 --joining",
         "task show",
         "task show x",
         "device add",
