@@ -20,7 +20,8 @@ use crate::{
     clock::UtcMillis,
     ledger::{DeviceRecord, Outcome, Stage, StageChange, TaskId, Told, UpgradeId},
     store::{
-        DeviceUpgrade, OutcomeRecord, TimelineEntry, UpgradeDetail, UpgradeRecord, UpgradeState,
+        DeviceUpgrade, OutcomeRecord, SoakRecord, SoakState, TimelineEntry, UpgradeDetail,
+        UpgradeRecord, UpgradeState,
     },
     task::CellRules,
     wording,
@@ -45,6 +46,10 @@ fn stage_name() -> Object {
 
 fn outcome_state() -> Object {
     one_of("How.", ["succeeded", "failed", "cancelled"])
+}
+
+fn soak_state() -> Object {
+    one_of("Where it stands.", SoakState::ALL.map(SoakState::name))
 }
 
 fn reason() -> Object {
@@ -199,8 +204,36 @@ pub(super) struct UpgradeDetailBody {
         example = "10 devices upgrade in cell 51234; this one's coverage allows 10; 3 wait before it; 6 d left"
     )]
     waiting_for: Option<String>,
+    /// How its device bears it; `null` before it has succeeded, and where its phase has no soak.
+    #[schema(required)]
+    soak: Option<SoakBody>,
     /// The newest 1,000 lines of its timeline, oldest of them first.
     events: Vec<EventBody>,
+}
+
+/// How the device of an upgrade that has succeeded bears it.
+#[derive(Debug, Serialize, ToSchema)]
+struct SoakBody {
+    /// `soaking`: it is not known yet; `healthy`: the device has told the version after the soak; `unhealthy`: it has told another one,
+    /// or none. The timeline says why.
+    #[schema(schema_with = soak_state)]
+    state: &'static str,
+    /// When the soak is over: the device is asked for its version then, or when it is heard again.
+    #[schema(format = DateTime)]
+    due_at: String,
+    /// When it was known.
+    #[schema(required, format = DateTime)]
+    ended_at: Option<String>,
+}
+
+impl From<SoakRecord> for SoakBody {
+    fn from(soak: SoakRecord) -> Self {
+        Self {
+            state: soak.state.name(),
+            due_at: soak.due_at.to_string(),
+            ended_at: soak.ended_at.map(|at| at.to_string()),
+        }
+    }
 }
 
 impl From<UpgradeRecord> for UpgradeBody {
@@ -288,6 +321,7 @@ impl UpgradeDetailBody {
             upgrade: detail.upgrade.into(),
             package_id: detail.package.0,
             waiting_for,
+            soak: detail.soak.map(SoakBody::from),
             events: detail.events.into_iter().map(EventBody::from).collect(),
         }
     }

@@ -62,6 +62,8 @@ pub struct RolloutSetup {
     pub open: bool,
     /// How often it is looked for devices that join tasks.
     pub join_interval: Duration,
+    /// So long a device is waited for after its soak.
+    pub soak_wait: Duration,
     /// Packages in use.
     pub packages: PackageCache,
 }
@@ -89,7 +91,8 @@ impl Rollout {
             health: setup.health,
             reconciler: Reconciler::new(setup.clock.now(), setup.revision, setup.open)
                 .knowing_cells(setup.cells_revision)
-                .joining_every(setup.join_interval),
+                .joining_every(setup.join_interval)
+                .waiting_for_soaks(setup.soak_wait),
             devices_look: 0,
             packages: setup.packages,
         }
@@ -200,6 +203,9 @@ impl Rollout {
             Query::ForgetRemoved(endpoint) => {
                 store.forget_removed(&endpoint).await?;
                 Reply::Done
+            }
+            Query::Soaks { now, wait, limit } => {
+                Reply::Soaks(store.soaks_due(now, wait, limit).await?)
             }
             Query::Heads(now) => Reply::Heads(store.task_heads(now).await?),
             Query::Move(moves) => {
@@ -418,6 +424,7 @@ mod tests {
             cells_revision: 0,
             open: false,
             join_interval: Duration::from_hours(1),
+            soak_wait: Duration::from_hours(24),
             packages: PackageCache::new(store.clone(), files),
         });
         rollout.look().await.unwrap();
@@ -465,6 +472,7 @@ mod tests {
             cells_revision: 0,
             open: true,
             join_interval: JOIN_INTERVAL,
+            soak_wait: Duration::from_hours(24),
             packages: PackageCache::new(store.clone(), files),
         });
         let query = Query::RemoveNewcomers {

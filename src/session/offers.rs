@@ -136,3 +136,90 @@ impl Offers {
         choose(packages, runs, hardware)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn version(number: u8) -> Version {
+        Version::new(&format!("V{number}")).unwrap()
+    }
+
+    /// A package for some of the versions V0 to V11, of some hardware, and to which of them it leads.
+    fn offer() -> impl Strategy<Value = Offer> {
+        let versions = proptest::collection::vec(0..12_u8, 0..3);
+        let hardware = proptest::option::of(proptest::sample::select(vec!["A", "B"]));
+        (versions, hardware, 0..12_u8).prop_map(|(versions, hardware, target)| Offer {
+            id: PackageId(target.into()),
+            version: version(target),
+            from: Fits {
+                versions: versions.into_iter().map(version).collect(),
+                hardware: hardware.into_iter().map(str::to_owned).collect(),
+                ..Fits::default()
+            },
+            package: None,
+        })
+    }
+
+    fn offers() -> impl Strategy<Value = Offers> {
+        let list = proptest::collection::vec(offer(), 1..6);
+        (list, any::<bool>(), any::<bool>()).prop_map(|(list, steps, allow_downgrade)| {
+            // those that a task may have together
+            let mut kept: Vec<Offer> = Vec::new();
+            for offer in list {
+                if !kept.iter().any(|other| other.from.overlaps(&offer.from)) {
+                    kept.push(offer);
+                }
+            }
+            Offers {
+                list: kept,
+                steps,
+                allow_downgrade,
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_is_served_what_is_not_for_it(
+            offers in offers(),
+            runs in (0..12_u8).prop_map(version),
+            hardware in proptest::option::of(proptest::sample::select(vec!["A", "B"])),
+        ) {
+            let fitting = offers.list.iter().filter(|it| it.from.fits(runs, hardware)).count();
+            prop_assert!(fitting <= 1);
+            match offers.choose(runs, hardware) {
+                Ok(offer) => {
+                    let has_it = offer.version == runs && offer.from.fits_hardware(hardware);
+                    prop_assert!(offer.from.fits(runs, hardware) || has_it);
+                    prop_assert!(offers.allow_downgrade || !is_below(offer.version, runs));
+                }
+                Err((Cancellation::NoPackage, None)) => prop_assert_eq!(fitting, 0),
+                Err((Cancellation::Downgrade, Some(target))) => {
+                    prop_assert!(!offers.allow_downgrade && is_below(target, runs));
+                }
+                Err(other) => prop_assert!(false, "{:?}", other),
+            }
+        }
+
+        #[test]
+        fn steps_come_to_an_end(
+            offers in offers(),
+            runs in (0..12_u8).prop_map(version),
+            hardware in proptest::option::of(proptest::sample::select(vec!["A", "B"])),
+        ) {
+            let (mut step, mut runs) = (1_u8, runs);
+            while let Ok(offer) = offers.choose(runs, hardware) {
+                runs = offer.version;
+                if !offers.goes_on(step, runs, hardware) {
+                    break;
+                }
+                step += 1;
+            }
+            prop_assert!(usize::from(step) <= offers.list.len());
+            prop_assert!(offers.steps || step == 1);
+        }
+    }
+}

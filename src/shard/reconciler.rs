@@ -2,9 +2,9 @@
 //! upgrades begin.
 //!
 //! ```text
-//! look ─▶ newcomers that are gone ─▶ cells ─▶ devices ─▶ stops ─▶ what becomes of tasks ─▶ who joins ─▶ starts ─▶ until when? ─▶ wait
-//!                                      ▲                                                         │ after each page
-//!                                      └─────────────────────────────────────────────────────────┘
+//! look ─▶ newcomers that are gone ─▶ cells ─▶ devices ─▶ stops ─▶ soaks ─▶ what becomes of tasks ─▶ who joins ─▶ starts ─▶ until when? ─▶ wait
+//!                                      ▲                                                                   │ after each page
+//!                                      └───────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! Everything it does can be done again: nothing is forgotten when it is stopped in between, or when the store fails.
@@ -15,10 +15,14 @@ use crate::{
     clock::{Instant, Now, UtcMillis},
     engine::Command,
     ledger::{TaskId, UpgradeId, UpgradeOrder},
-    store::{CellChange, DeviceChange, UpgradeToStop},
+    store::{CellChange, DeviceChange, SoaksDue, UpgradeToStop},
     task::{Due, Move, Paces, Source, Sweeps, TaskHead, plan, that_begin},
 };
 
+/// So long a device is waited for after its soak, where nothing else is said: a day.
+const SOAK_WAIT: Duration = Duration::from_hours(24);
+/// Between two looks at soaks, of a page each: devices that listen are not all asked at once.
+const SOAKS_EVERY: Duration = Duration::from_secs(1);
 /// Rows that are read, and commands that are given, at once.
 pub const PAGE: u32 = 500;
 /// The shortest time between two looks, when something is due.
@@ -81,6 +85,15 @@ pub enum Query {
     },
     /// `forget_removed`.
     ForgetRemoved(String),
+    /// `soaks_due`.
+    Soaks {
+        /// At this time.
+        now: UtcMillis,
+        /// So long a device is waited for after its soak.
+        wait: Duration,
+        /// So many at most.
+        limit: u32,
+    },
     /// `task_heads`.
     Heads(UtcMillis),
     /// `make_moves`.
@@ -122,6 +135,8 @@ pub enum Reply {
     Joined(Option<String>),
     /// Upgrades to be stopped.
     ToStop(Vec<UpgradeToStop>),
+    /// What there is to do about soaks.
+    Soaks(SoaksDue),
     /// Tasks that have not ended.
     Heads(Vec<TaskHead>),
     /// Upgrades that are due.
@@ -141,6 +156,8 @@ enum Step {
     Forget(Vec<String>, AfterDevices),
     Stops,
     Stopping(Vec<Command>),
+    Soaks,
+    Asking(Vec<Command>),
     Starts,
     Moving(Vec<Move>),
     Joining(TaskId, Option<String>),
@@ -179,6 +196,10 @@ pub struct Reconciler {
     planned_at: Option<UtcMillis>,
     /// What became of tasks in this look.
     moved: Vec<Move>,
+    /// So long a device is waited for after its soak.
+    soak_wait: Duration,
+    /// When soaks are looked at next, once there was something to do about them.
+    soaks_at: Option<Instant>,
     /// When devices that came by themselves are looked for next; `None` where nobody may come so, and those who did are left.
     newcomers_at: Option<Instant>,
 }
@@ -198,6 +219,8 @@ impl Reconciler {
             swept: false,
             planned_at: None,
             moved: Vec::new(),
+            soak_wait: SOAK_WAIT,
+            soaks_at: None,
             newcomers_at: open.then_some(now.instant + NEWCOMERS_STAY),
         }
     }
@@ -220,12 +243,22 @@ impl Reconciler {
         }
     }
 
+    /// Devices are waited for that long after their soak.
+    #[must_use]
+    pub fn waiting_for_soaks(self, soak_wait: Duration) -> Self {
+        Self { soak_wait, ..self }
+    }
+
     /// What to do next. It is the same until [`reply`](Self::reply), [`obeyed`](Self::obeyed) or [`look`](Self::look) is
     /// called.
     pub fn want(&mut self, now: Now) -> Want {
         let none_yet = self.newcomers_at.is_none_or(|at| now.instant < at);
         if matches!(self.step, Step::Newcomers) && none_yet {
             self.step = Step::Cells(AfterDevices::Stops);
+        }
+        let asked_lately = self.soaks_at.is_some_and(|at| now.instant < at);
+        if matches!(self.step, Step::Soaks) && asked_lately {
+            self.step = Step::Starts;
         }
         match &self.step {
             Step::Newcomers => Want::Ask(Query::RemoveNewcomers {
@@ -258,7 +291,12 @@ impl Reconciler {
                 after: after.clone(),
             }),
             Step::Stops => Want::Ask(Query::ToStop(PAGE)),
-            Step::Stopping(commands) => Want::Obey(commands.clone()),
+            Step::Stopping(commands) | Step::Asking(commands) => Want::Obey(commands.clone()),
+            Step::Soaks => Want::Ask(Query::Soaks {
+                now: now.utc,
+                wait: self.soak_wait,
+                limit: PAGE,
+            }),
             Step::Due(sources) => Want::Ask(Query::Due {
                 sources: sources.clone(),
                 now: now.utc,
@@ -301,9 +339,20 @@ impl Reconciler {
                 let commands: Vec<Command> = new.map(stop).collect();
                 if commands.is_empty() {
                     self.tried.clear();
-                    Step::Starts
+                    Step::Soaks
                 } else {
                     Step::Stopping(commands)
+                }
+            }
+            (Step::Soaks, Reply::Soaks(due)) => {
+                // what there may be besides a page comes later: many soaks are over when a server was down
+                self.soaks_at = (due.looked_at > 0).then(|| now.instant + SOAKS_EVERY);
+                let ask = |endpoint| Command::AskVersion { endpoint };
+                let commands: Vec<Command> = due.ask.into_iter().map(ask).collect();
+                if commands.is_empty() {
+                    Step::Starts
+                } else {
+                    Step::Asking(commands)
                 }
             }
             (Step::Starts, Reply::Heads(heads)) => self.plan(&heads, now),
@@ -336,7 +385,8 @@ impl Reconciler {
                 }
             }
             (Step::NextTime, Reply::NextTime(due)) => {
-                let next = due.into_iter().chain(self.planned_at).min();
+                let soaks_at = self.soaks_at.map(|at| now.utc + at.since(now.instant));
+                let next = (due.into_iter().chain(self.planned_at).chain(soaks_at)).min();
                 Step::Waits(next.map_or(IDLE, |at| at.since(now.utc).clamp(SOON, IDLE)))
             }
             // an answer to nothing
@@ -361,6 +411,7 @@ impl Reconciler {
                 Step::Forget(removed, next)
             }
             Step::Stopping(_) => Step::Stops,
+            Step::Asking(_) => Step::Starts,
             // A large task does not keep new devices waiting.
             Step::Starting(_) => {
                 self.swept = false;
@@ -562,6 +613,7 @@ mod tests {
             Query::ForgetRemoved(_) | Query::Move(_) => Reply::Done,
             Query::Join { .. } => Reply::Joined(None),
             Query::ToStop(_) => Reply::ToStop(Vec::new()),
+            Query::Soaks { .. } => Reply::Soaks(SoaksDue::default()),
             Query::Heads(_) => Reply::Heads(Vec::new()),
             Query::Due { .. } => Reply::Due(Vec::new()),
             Query::NextTime(_) => Reply::NextTime(None),
@@ -623,6 +675,36 @@ mod tests {
         assert_eq!(wanted[..7], expected);
         assert_eq!(forgotten, ["gone"]);
         assert_eq!(reconciler.revision, 5);
+    }
+
+    #[test]
+    fn devices_whose_soak_is_over_are_asked_before_tasks_are_planned() {
+        let mut reconciler = Reconciler::new(NOW, 0, true);
+        let mut planned_after = None;
+        let mut asked = false;
+        let wanted = look(&mut reconciler, |query| match query {
+            Query::Soaks { limit, .. } => {
+                assert_eq!(*limit, PAGE);
+                asked = true;
+                let ask = vec!["upgraded".to_owned()];
+                let looked_at = 1;
+                Reply::Soaks(SoaksDue { ask, looked_at })
+            }
+            Query::Heads(_) => {
+                planned_after = Some(asked);
+                Reply::Heads(Vec::new())
+            }
+            other => nothing(other),
+        });
+        // and looks again for those that did not fit in the page
+        assert_eq!(wanted, ["Some(\"upgraded\")", "wait 1s"]);
+        assert_eq!(planned_after, Some(true));
+        reconciler.look();
+        let wanted = look(&mut reconciler, |query| {
+            assert!(!matches!(query, Query::Soaks { .. }));
+            nothing(query)
+        });
+        assert_eq!(wanted, ["wait 1s"]);
     }
 
     #[test]

@@ -1,9 +1,11 @@
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use super::{
     Again, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
-    DeleteTaskError, Joined, NewTask, Overlaps, Page, StopTaskError, StoreError, TaskChange,
-    TaskRecord, UpgradeRecord, UpgradeToStop,
+    DeleteTaskError, Joined, NewTask, Overlaps, Page, SoaksDue, StopTaskError, StoreError,
+    TaskChange, TaskRecord, UpgradeRecord, UpgradeToStop,
 };
 use crate::{
     clock::UtcMillis,
@@ -113,7 +115,18 @@ pub trait Agenda: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<Due>, StoreError>;
 
-    /// The earliest time after `now` at which a task starts or an upgrade's next attempt is due.
+    /// Looks at up to `limit` upgrades that have succeeded in a phase with a soak, and about which there is something to do at `now`:
+    /// ends the soaks of devices that were waited for as long as `wait` after it, and tells which devices are to be asked for
+    /// their version. What a device tells ends its soak when it is committed.
+    async fn soaks_due(
+        &self,
+        now: UtcMillis,
+        wait: Duration,
+        limit: u32,
+    ) -> Result<SoaksDue, StoreError>;
+
+    /// The earliest time after `now` at which a task starts, an upgrade's next attempt is due, or there is something to do about a
+    /// soak.
     async fn next_due(&self, now: UtcMillis) -> Result<Option<UtcMillis>, StoreError>;
 
     /// Ends what a crash interrupted: tasks that were being created or deleted go, and groups that were being removed; tasks that

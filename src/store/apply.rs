@@ -148,7 +148,7 @@ pub struct Ending {
 pub enum Changed {
     /// Nothing: the change comes too late.
     Nothing,
-    /// How far the download is.
+    /// How far the download is; it is none yet of what the device is served now.
     Progress,
     /// The stage.
     Stage,
@@ -233,7 +233,7 @@ impl Upgrade {
         }
         self.served = Some(served);
         self.progress = None;
-        Changed::Stage
+        Changed::Progress
     }
 
     /// [`Change::Progress`].

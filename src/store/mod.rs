@@ -58,8 +58,8 @@ pub use records::{
     CommitReport, DeletedPackage, DeviceChange, DeviceDetail, DeviceFilter, DevicePage,
     DeviceUpdate, DeviceUpgrade, Excluded, Exclusion, InsertedPackage, NewDevice, NewPackage,
     NewTask, OutcomeRecord, Overlap, Overlaps, PackageRecord, Page, QueueRecord, RestoredDevices,
-    Selection, SlotHolder, StoredPsk, TaskChange, TaskPackages, TaskRecord, TimelineEntry,
-    UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
+    Selection, SlotHolder, SoakRecord, SoakState, SoaksDue, StoredPsk, TaskChange, TaskPackages,
+    TaskRecord, TimelineEntry, UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
 };
 pub use sqlite::{FILE_NAME, SqliteStore};
 pub use targets::{Exclude, Joined, Narrowed, Targets};

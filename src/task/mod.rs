@@ -10,6 +10,7 @@ mod planner;
 mod results;
 mod retry;
 mod rules;
+mod soak;
 mod stand;
 mod window;
 
@@ -30,6 +31,7 @@ pub use retry::next_attempt_at;
 pub use rules::{
     AbortAction, PhaseRule, Rate, RuleError, TaskRules, Then, Threshold, check_reasons,
 };
+pub use soak::{ASKED_EVERY, Soak, SoakStep, Soaked};
 pub use stand::Stand;
 pub use window::{
     AtEnd, Days, MAX_HOLIDAYS, MAX_WINDOWS, UnknownZone, Window, WindowFault, WindowState,

@@ -75,7 +75,8 @@ pub struct PhaseRule {
     /// So many devices have to have a result; all of the phase when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_results: Option<u64>,
-    /// So long after its upgrade a device that was heard again counts as a success, seconds.
+    /// So long after its upgrade a device that is in health counts as a success, seconds; 0: at once.
+    #[serde(skip_serializing_if = "is_zero")]
     pub soak_seconds: u32,
     /// What follows when that has come true.
     pub then: Then,
@@ -185,6 +186,11 @@ impl Errors {
             });
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_zero(seconds: &u32) -> bool {
+    *seconds == 0
 }
 
 fn is_percent(percent: f64) -> bool {
@@ -305,6 +311,11 @@ impl PhaseRule {
     /// Whether it is to have the same devices.
     pub fn has_the_devices_of(&self, other: &Self) -> bool {
         (&self.filter, self.percent, self.count) == (&other.filter, other.percent, other.count)
+    }
+
+    /// Whether a success counts after the same time.
+    pub fn soaks_like(&self, other: &Self) -> bool {
+        self.soak_seconds == other.soak_seconds
     }
 
     /// It has all devices that are left.
@@ -552,7 +563,7 @@ mod tests {
 
     #[test]
     fn a_filter_is_kept_as_its_text() {
-        let json = r#"{"phases":[{"filter":"site==depot-4","soak_seconds":0,"then":"next"}]}"#;
+        let json = r#"{"phases":[{"filter":"site==depot-4","then":"next"}]}"#;
         assert_eq!(serde_json::to_string(&rules(json)).unwrap(), json);
     }
 

@@ -26,6 +26,8 @@ pub enum Stand {
         results: u64,
         /// So many are wanted.
         wanted: u64,
+        /// Devices that have been upgraded, of which it is not known yet whether they are in health.
+        soaking: u64,
     },
     /// Upgrades run and wait.
     Runs {
@@ -73,6 +75,9 @@ impl Stand {
         let verdict = results
             .get(phase as usize)
             .map(|it| it.verdict(rules.phase(phase)));
+        let soaking = results
+            .get(phase as usize)
+            .map_or(0, |it| it.soaking(rules.phase(phase)));
         match verdict {
             Some(Verdict::Failed { results: 0, .. })
                 if rules.membership == Membership::Joining && of > phase as usize + 1 =>
@@ -84,6 +89,7 @@ impl Stand {
                 of,
                 results,
                 wanted,
+                soaking,
             },
             _ => Self::Runs { running, waiting },
         }
@@ -126,6 +132,7 @@ mod tests {
             of: 2,
             results: 0,
             wanted: 1,
+            soaking: 0,
         };
         let waits = Stand::AwaitsDevices(None);
         for (membership, phases, results, expected) in [

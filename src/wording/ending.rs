@@ -7,7 +7,7 @@ use crate::ledger::{
     Cancellation, Facts, Failure, Fate, Inbound, Last, MAX_WANTED, Outbound, Outcome, Sent,
     Success, Wanted,
 };
-use crate::package::Fits;
+use crate::package::{Fits, Version};
 
 /// How an attempt ended: of a failure all that is known of its last moments.
 pub fn ending(reason: &str, facts: &Facts) -> String {
@@ -102,7 +102,7 @@ fn whom(from: &Fits) -> String {
     };
     let mut parts = Vec::new();
     if !from.versions.is_empty() {
-        let versions = from.versions.iter().map(|version| version.as_str());
+        let versions = from.versions.iter().map(Version::as_str);
         parts.push(format!("version {}", list(versions.collect())));
     }
     if let Some(version) = from.version_from {

@@ -25,10 +25,17 @@ pub fn stand(stand: &Stand) -> String {
             of,
             results,
             wanted,
-        } => format!(
-            "phase {} of {of} runs: {results} devices of {wanted} have a result",
-            phase + 1
-        ),
+            soaking,
+        } => {
+            let soak = match soaking {
+                0 => String::new(),
+                soaking => format!(
+                    ", and {soaking} have to be in health for some time after their upgrade"
+                ),
+            };
+            let phase = phase + 1;
+            format!("phase {phase} of {of} runs: {results} devices of {wanted} have a result{soak}")
+        }
         Stand::Runs { running, waiting } => format!("{running} upgrades run, {waiting} wait"),
     }
 }

@@ -5,7 +5,8 @@ use crate::{
     clock::UtcMillis,
     ledger::{
         Asked, Doubt, Explanation, Facts, FailedIn, Fate, Form, Happened, Inbound, Last, Limit,
-        Line, Misread, Outbound, Postponed, Question, Queue, Repeated, Said, Sent, Wanted,
+        Line, Misread, Outbound, Postponed, Question, Queue, Repeated, Said, Sent, Unhealthy,
+        Wanted,
     },
     package::{Fits, Version},
     task::Stand,
@@ -126,6 +127,13 @@ fn besides() -> Vec<Happened> {
         },
         Happened::TakenUpAgain {},
         Happened::Joined {},
+        Happened::SoakBegun { until: AT },
+        Happened::SoakPassed {},
+        Happened::SoakFailed(Unhealthy::OtherVersion {
+            version: version("V1"),
+        }),
+        Happened::SoakFailed(Unhealthy::NotHeard),
+        Happened::SoakFailed(Unhealthy::VersionNotTold),
         Happened::Ended {
             reason: "slot_timed_out".into(),
             next_attempt_at: Some(AT),

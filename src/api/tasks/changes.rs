@@ -180,9 +180,9 @@ fn changed(body: UpdateTask, task: &TaskRecord, at: UtcMillis) -> Result<TaskRul
         now.phases = rules::parse_phases(phases)?;
         let same = now.phases.len() == before.phases.len()
             && (now.phases.iter().zip(&before.phases))
-                .all(|(now, before)| now.has_the_devices_of(before));
+                .all(|(now, before)| now.has_the_devices_of(before) && now.soaks_like(before));
         if !same {
-            let detail = "the devices are dealt out: give as many phases as there are, with the same filter, percent and count";
+            let detail = "the devices are dealt out: give as many phases as there are, with the same filter, percent, count and soak_seconds";
             return Err(Problem::field("phases", detail));
         }
     }

@@ -39,6 +39,11 @@ pub(super) struct PhaseBody {
     #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 1, example = 20)]
     min_results: Option<i64>,
+    /// So long after its upgrade, seconds, a device counts as a success, when it tells then that it still runs the version; 0 when not
+    /// given: at once. Of the last phase it is told and decides nothing.
+    #[serde(default, deserialize_with = "optional_whole")]
+    #[schema(minimum = 0, maximum = 2_592_000, example = 86_400)]
+    soak_seconds: Option<u32>,
     /// What follows when that has come true: `next`, the next phase; `wait`, somebody resumes the task. `next` when not given.
     then: Option<ThenName>,
 }
@@ -230,7 +235,7 @@ impl PhaseBody {
             count: self.count.map(count),
             success_percent: self.success_percent,
             min_results: self.min_results.map(count),
-            soak_seconds: 0,
+            soak_seconds: self.soak_seconds.unwrap_or(0),
             then: match self.then {
                 Some(ThenName::Wait) => Then::Wait,
                 Some(ThenName::Next) | None => Then::Next,
@@ -312,6 +317,8 @@ pub(super) struct PhaseStandBody {
     /// So many devices have to have a result; `null`: all of the phase.
     #[schema(required)]
     min_results: Option<u64>,
+    /// So long after its upgrade a device that is in health counts as a success, seconds; 0: at once.
+    soak_seconds: u32,
     /// What follows.
     then: ThenName,
     /// Its devices, but for those whose upgrade was cancelled.
@@ -324,6 +331,12 @@ pub(super) struct PhaseStandBody {
     succeeded: u64,
     /// Upgrades that failed.
     failed: u64,
+    /// Of those that succeeded, devices of which it is not known yet whether they are in health.
+    soaking: u64,
+    /// Of those that succeeded, devices that told the version after the soak.
+    healthy: u64,
+    /// Of those that succeeded, devices that told another version, or none.
+    unhealthy: u64,
     /// Whether it has come true: `null` while too few devices have a result.
     #[schema(required)]
     passed: Option<bool>,
@@ -352,6 +365,7 @@ pub(super) fn phases(rules: &TaskRules, running: u32, results: &[Results]) -> Ve
             count: rule.count,
             success_percent: rule.success_percent.unwrap_or(100.0),
             min_results: rule.min_results,
+            soak_seconds: rule.soak_seconds,
             then: match rule.then {
                 Then::Next => ThenName::Next,
                 Then::Wait => ThenName::Wait,
@@ -361,6 +375,9 @@ pub(super) fn phases(rules: &TaskRules, running: u32, results: &[Results]) -> Ve
             running: results.running,
             succeeded: results.succeeded,
             failed,
+            soaking: results.soaking(rule),
+            healthy: results.healthy,
+            unhealthy: results.unhealthy,
             passed: match results.verdict(rule) {
                 // nor is there anything to say of a phase that nobody is in
                 Verdict::Open { .. } | Verdict::Failed { results: 0, .. } => None,

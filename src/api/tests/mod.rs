@@ -13,6 +13,7 @@ mod once;
 mod packages;
 mod ping;
 mod targets;
+mod task_packages;
 mod task_rules;
 mod tasks;
 

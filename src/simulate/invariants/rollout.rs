@@ -2,11 +2,11 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::{Invariants, Rule, SLACK_MS};
+use super::{Invariants, Rule, SLACK_MS, Subject};
 use crate::{
     clock::UtcMillis,
     ledger::{Outcome, TaskId, UpgradeId},
-    task::{Census, Draw, Move, Place, TaskHead, TaskRules},
+    task::{Census, Draw, Move, PhaseRule, Place, TaskHead, TaskRules},
 };
 
 /// In which a task begins no more upgrades than its rate says: a minute, but for the time that a command is on its way, ms.
@@ -221,6 +221,10 @@ impl Invariants {
                 task.phase += 1;
                 let count = task.counts.get(*from as usize).copied();
                 let count = count.unwrap_or_default();
+                let rule = rules.phase(*from);
+                if rule.soak_seconds > 0 {
+                    self.have_soaked(now_ms, (number, *from), rule, count);
+                }
                 if !count.has_come_true(&rules, *from) {
                     self.violated(now_ms, Rule::Phase, || {
                         format!(
@@ -240,6 +244,44 @@ impl Invariants {
                 }
             }
             Move::Begin(_) | Move::Expire(_) => {}
+        }
+    }
+
+    /// The next phase begins: so many devices of this one have told the version after their soak as are wanted at least.
+    fn have_soaked(
+        &mut self,
+        now_ms: u64,
+        (task, phase): (i64, u32),
+        rule: &PhaseRule,
+        count: Count,
+    ) {
+        let soak_ms = u64::from(rule.soak_seconds) * 1_000;
+        let has_soaked = |device: usize, subject: &Subject| {
+            let over_ms = subject.over_ms.filter(|_| {
+                let succeeded = subject.outcome.as_ref().is_some_and(Outcome::is_success);
+                succeeded && row_of(TaskId(task)) == Some(subject.package)
+            });
+            let told_ms = over_ms.and(subject.claims.true_ms);
+            self.rollout.phases.get(device) == Some(&phase)
+                && (told_ms.zip(over_ms)).is_some_and(|(told_ms, over_ms)| {
+                    told_ms + SLACK_MS.unsigned_abs() >= over_ms + soak_ms
+                })
+        };
+        let soaked = (self.subjects.iter().enumerate())
+            .filter(|(device, subject)| has_soaked(*device, subject))
+            .count();
+        let all = count.devices - count.cancelled;
+        let wanted = rule.min_results.map_or(all, |wanted| wanted.min(all));
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "devices are far fewer than 2^53"
+        )]
+        let enough =
+            soaked as f64 + 1e-9 >= wanted as f64 * rule.success_percent.unwrap_or(100.0) / 100.0;
+        if !enough {
+            self.violated(now_ms, Rule::Phase, || {
+                format!("task {task}: the phase after {phase} begins, of which {soaked} devices have soaked of {wanted}")
+            });
         }
     }
 

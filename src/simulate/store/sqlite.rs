@@ -1,4 +1,4 @@
-use std::fmt::Display;
+use std::{fmt::Display, time::Duration};
 
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -12,7 +12,7 @@ use crate::{
     store::{
         Agenda as _, BatchId, Catalog as _, CellChange, CellUpdate, Cells as _, ChangeTaskError,
         CommitReport, Exclude, Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage,
-        NewTask, Selection, SqliteStore, TaskChange, UpgradeToStop,
+        NewTask, Selection, SoaksDue, SqliteStore, TaskChange, UpgradeToStop,
     },
     task::{Due, Move, PackageRules, RulesUpdate, Source, TaskHead},
 };
@@ -233,6 +233,17 @@ impl SqliteBackend {
     ) -> Result<Vec<Due>, Failed> {
         self.runtime
             .block_on(self.store.due_upgrades(sources, now, limit))
+            .map_err(text)
+    }
+
+    pub(super) fn soaks_due(
+        &self,
+        now: UtcMillis,
+        wait: Duration,
+        limit: u32,
+    ) -> Result<SoaksDue, Failed> {
+        self.runtime
+            .block_on(self.store.soaks_due(now, wait, limit))
             .map_err(text)
     }
 

@@ -9,11 +9,11 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng},
 };
 
-use super::{Honest, Scenario, World, run, succeeded};
+use super::{Honest, Hooks, Scenario, World, run, run_with, succeeded};
 use crate::{
     ledger::RetryPolicy,
     simulate::{Faults, StoreKind, fleet::FleetFile},
-    task::TaskRules,
+    task::{TaskHead, TaskRules},
 };
 
 /// Seeds of [`world`].
@@ -135,6 +135,59 @@ fn a_phase_by_filter_begins_with_whom_it_names() {
 }
 
 #[test]
+fn a_phase_with_a_soak_comes_true_when_its_devices_are_in_health() {
+    let soak = |store, crash_every| Scenario {
+        store,
+        crash_every,
+        ..run_by(
+            "[[phases]]\ncount = 10\nsoak_seconds = 7200\n[[phases]]\nmin_results = 5\nsoak_seconds = 60\ncount = 10\n[[phases]]\n",
+            0,
+        )
+    };
+    let crashes = Some(Duration::from_mins(20));
+    for (store, crash_every) in [
+        (StoreKind::Memory, None),
+        (StoreKind::Memory, crashes),
+        (StoreKind::Sqlite, crashes),
+    ] {
+        let summary = run(&soak(store, crash_every));
+        assert_eq!(summary.violations, []);
+        assert_eq!(succeeded(&summary), 30);
+        assert_eq!(summary.halts.total(), 0, "{:?}", summary.halts);
+        let took_s = summary.took_ms / 1_000;
+        // what a crash loses is asked again an hour later
+        assert!((7_200..21_600).contains(&took_s), "{took_s} s");
+    }
+}
+
+/// Counts a device as soon as it is upgraded.
+struct Hasty;
+
+impl Hooks for Hasty {
+    fn plans(&mut self, heads: &mut Vec<TaskHead>) {
+        for head in heads {
+            for results in &mut head.results {
+                results.healthy = results.succeeded;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_phase_that_does_not_wait_for_its_soak_is_found() {
+    let summary = run_with(
+        &run_by(
+            "[[phases]]\ncount = 10\nsoak_seconds = 7200\n[[phases]]\n",
+            0,
+        ),
+        Hasty,
+    );
+    assert_eq!(summary.violations.len(), 1, "{:?}", summary.violations);
+    let found = format!("{:?}", summary.violations[0]);
+    assert!(found.contains("0 devices have soaked of 10"), "{found}");
+}
+
+#[test]
 fn a_phase_that_nobody_would_be_in_is_no_task() {
     for store in [StoreKind::Memory, StoreKind::Sqlite] {
         let scenario = Scenario {
@@ -169,10 +222,11 @@ fn world(seed: u64) -> Scenario {
         };
         let wanted = ["", "min_results = 1\n", "min_results = 3\n"][below(3) as usize];
         let then = ["next", "next", "wait"][below(3) as usize];
+        let soak = ["", "", "soak_seconds = 600\n"][below(3) as usize];
         let success = below(101);
         write!(
             toml,
-            "[[phases]]\n{size}\nsuccess_percent = {success}\n{wanted}then = \"{then}\"\n"
+            "[[phases]]\n{size}\nsuccess_percent = {success}\n{wanted}{soak}then = \"{then}\"\n"
         )
         .unwrap();
     }
@@ -181,7 +235,7 @@ fn world(seed: u64) -> Scenario {
             0 => format!("count = {}", 1 + below(6)),
             _ => format!("percent = {}", 10 + below(60)),
         };
-        let (min, action) = (1 + below(5), ["pause", "pause", "stop"][below(3) as usize]);
+        let (min, action) = (1 + below(5), ["pause", "stop"][below(2) as usize]);
         write!(
             toml,
             "[[abort]]\n{when}\nmin_results = {min}\naction = \"{action}\"\n"
@@ -251,7 +305,7 @@ fn the_table_in_memory_runs_tasks_as_the_database_does() {
     let memory = Scenario {
         crash_every: Some(Duration::from_mins(15)),
         ..run_by(
-            "[[phases]]\ncount = 5\nthen = \"wait\"\n[[phases]]\n[[abort]]\ncount = 4\n[rate]\nper_minute = 10\n",
+            "[[phases]]\ncount = 5\nsoak_seconds = 900\nthen = \"wait\"\n[[phases]]\n[[abort]]\ncount = 4\n[rate]\nper_minute = 10\n",
             30,
         )
     };

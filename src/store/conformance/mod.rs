@@ -14,7 +14,9 @@ pub(crate) mod groups;
 pub(crate) mod inventory;
 pub(crate) mod phases;
 pub(crate) mod rollouts;
+pub(crate) mod soaks;
 pub(crate) mod targets;
+pub(crate) mod task_packages;
 pub(crate) mod tasks;
 
 use std::{
@@ -206,6 +208,18 @@ macro_rules! whole_suite {
                 a_scheduled_task_begins_at_its_time,
                 the_next_due_time_is_in_the_future,
                 upgrades_of_stopped_tasks_and_removed_devices_are_to_be_stopped,
+            }
+            soaks {
+                a_success_counts_when_the_device_tells_the_version_after_its_soak,
+                a_device_that_falls_back_or_is_not_heard_is_not_in_health,
+            }
+            task_packages {
+                several_packages_are_kept_with_whom_they_are_for,
+                packages_that_do_not_go_together_are_refused,
+                what_a_task_names_is_neither_deleted_nor_superseded,
+                what_a_device_is_served_is_known_after_a_restart,
+                devices_that_are_skipped_are_counted_apart,
+                a_deleted_package_of_several_stays_for_its_task,
             }
             tasks {
                 a_task_selects_by_list_by_product_or_all,

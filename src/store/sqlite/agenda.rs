@@ -1,6 +1,6 @@
 //! What is to be done: tasks, and what of them may begin or has to end.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
@@ -21,8 +21,8 @@ use crate::{
     ledger::{Cancellation, StopReason, TaskId, UpgradeId},
     store::{
         Again, Agenda, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
-        DeleteTaskError, Joined, NewTask, Overlap, Overlaps, Page, StopTaskError, StoreError,
-        TaskChange, TaskRecord, UpgradeRecord, UpgradeState, UpgradeToStop,
+        DeleteTaskError, Joined, NewTask, Overlap, Overlaps, Page, SoaksDue, StopTaskError,
+        StoreError, TaskChange, TaskRecord, UpgradeRecord, UpgradeState, UpgradeToStop,
     },
     task::{Due, Move, Source, TaskHead},
 };
@@ -296,6 +296,15 @@ impl Agenda for SqliteStore {
         self.read_due(sources, now, limit).await
     }
 
+    async fn soaks_due(
+        &self,
+        now: UtcMillis,
+        wait: Duration,
+        limit: u32,
+    ) -> Result<SoaksDue, StoreError> {
+        self.look_after_soaks(now, wait, limit).await
+    }
+
     async fn next_due(&self, now: UtcMillis) -> Result<Option<UtcMillis>, StoreError> {
         let doing = "looking for the next due time";
         // a first attempt is due when its task starts
@@ -313,7 +322,9 @@ impl Agenda for SqliteStore {
         .fetch_one(&self.readers)
         .await
         .doing(doing)?;
-        Ok(upgrade.into_iter().chain(task).min().map(UtcMillis))
+        let soak = self.next_soak(now).await?;
+        let due = upgrade.into_iter().chain(task).map(UtcMillis);
+        Ok(due.chain(soak).min())
     }
 
     async fn upgrades_to_stop(&self, limit: u32) -> Result<Vec<UpgradeToStop>, StoreError> {

@@ -35,6 +35,7 @@ mod packed;
 mod results;
 mod rhythm;
 mod rows;
+mod soaks;
 mod task_changes;
 mod task_creation;
 mod task_devices;

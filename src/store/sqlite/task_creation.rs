@@ -345,13 +345,16 @@ impl Creation<'_> {
         lots: &[Lot],
     ) -> Result<(), sqlx::Error> {
         for lot in lots.iter().skip(self.lots) {
-            sqlx::query("INSERT INTO task_lots (task_id, lot, phase, zone) VALUES (?, ?, ?, ?)")
-                .bind(self.task.0)
-                .bind(lot.lot)
-                .bind(lot.phase)
-                .bind(lot.zone.as_deref())
-                .execute(&mut *conn)
-                .await?;
+            sqlx::query(
+                "INSERT INTO task_lots (task_id, lot, phase, zone, soak_s) VALUES (?, ?, ?, ?, ?)",
+            )
+            .bind(self.task.0)
+            .bind(lot.lot)
+            .bind(lot.phase)
+            .bind(lot.zone.as_deref())
+            .bind(self.rules.phase(lot.phase).soak_seconds)
+            .execute(&mut *conn)
+            .await?;
         }
         self.lots = lots.len();
         Ok(())

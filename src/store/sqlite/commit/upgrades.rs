@@ -151,7 +151,7 @@ impl<'c> Upgrades<'c> {
         if !ids.is_empty() {
             let rows = sqlx::query(
                 "SELECT u.id, u.task_id, u.lot, u.endpoint, u.state, u.attempt, u.not_before, u.cell, u.cell_limit, \
-                     u.bytes_done, u.bytes_total, u.started_at, \
+                     u.bytes_done, u.bytes_total, u.started_at, u.package_id, u.step, \
                      EXISTS (SELECT 1 FROM exclusions e WHERE e.endpoint = u.endpoint) AS excluded \
                  FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value",
             )
@@ -355,7 +355,7 @@ impl<'c> Upgrades<'c> {
                 upgrade.bind_phase(upgrade.bind_stage(*id, query))
             })
             .await?;
-        let served = (self.known.iter()).filter_map(|(id, it)| Some((*id, it.now.served?)));
+        let served = (self.known.iter()).filter_map(|(id, it)| Some((*id, it.served()?)));
         let served: Vec<(UpgradeId, Served)> = served.collect();
         SERVED
             .execute(conn, &served, |query, (id, served)| {
