@@ -34,8 +34,8 @@ use crate::{
     ledger::{Deadline, DeviceIds},
     notify::{self, Dispatcher, DispatcherSetup, Instance, KeepError},
     runtime::{
-        Exchange, PackageCache, Rollout, RolloutSetup, SecuredSetup, Shards, ShardsSetup,
-        Supervisor, bind, restore_busy, restore_rules,
+        Exchange, Forecasts, PackageCache, Rollout, RolloutSetup, SecuredSetup, Shards,
+        ShardsSetup, Supervisor, bind, keep_series, restore_busy, restore_rules,
     },
     session::Gate,
     signal::Signals,
@@ -243,7 +243,20 @@ impl Server {
         })
         .map_err(|error| system("post to webhooks", &error))?;
         let dispatcher = supervisor.run(Part::Webhooks, dispatcher.run(told_to_stop.clone()));
+        let forecasts = Forecasts::new(
+            database.clone(),
+            settings.clone(),
+            clock,
+            told_to_stop.clone(),
+        );
+        tokio::spawn(keep_series(
+            database.clone(),
+            forecasts.clone(),
+            clock,
+            told_to_stop.clone(),
+        ));
         let router = api::router(ApiState {
+            forecasts,
             store: database,
             files,
             config: settings.clone(),

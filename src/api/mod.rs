@@ -10,6 +10,7 @@ mod devices;
 mod events;
 mod exclusions;
 mod extract;
+mod forecasts;
 mod groups;
 mod heard;
 mod middleware;
@@ -18,6 +19,7 @@ mod operations;
 mod packages;
 mod problem;
 mod refusals;
+mod series;
 mod serve;
 mod source;
 mod tasks;
@@ -49,7 +51,7 @@ use crate::{
     config::Settings,
     health::Health,
     notify::Instance,
-    runtime::{Heard, Lanes},
+    runtime::{Forecasts, Heard, Lanes},
     signal::Signals,
     store::{PackageFiles, Store},
     strangers::Strangers,
@@ -85,6 +87,8 @@ pub struct ApiState {
     pub heard: Arc<dyn Heard>,
     /// Knows the queues of cells.
     pub lanes: Arc<dyn Lanes>,
+    /// Makes forecasts.
+    pub forecasts: Forecasts,
     /// Who was refused lately.
     pub strangers: Arc<Strangers>,
     /// What `/metrics` shows.
@@ -146,6 +150,9 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(tasks::changes::approve))
         .routes(routes!(tasks::changes::refuse))
         .routes(routes!(tasks::changes::retry))
+        .routes(routes!(forecasts::add))
+        .routes(routes!(forecasts::get, forecasts::cancel))
+        .routes(routes!(forecasts::get_of_task))
         .routes(routes!(upgrades::list))
         .routes(routes!(upgrades::list_of_device))
         .routes(routes!(upgrades::list_newest))
@@ -156,6 +163,9 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(cells::import::import, cells::list))
         .routes(routes!(cells::get, cells::rules::update))
         .routes(routes!(cells::outages::report))
+        .routes(routes!(series::of_task))
+        .routes(routes!(series::of_cell))
+        .routes(routes!(series::of_device))
         .routes(routes!(events::stream_events))
         .routes(routes!(webhooks::add, webhooks::list))
         .routes(routes!(webhooks::get, webhooks::remove))

@@ -34,6 +34,7 @@ use crate::notify::{TaskEvent, UpgradeEvent};
         (name = "devices", description = "The inventory, and what devices reported"),
         (name = "groups", description = "Lists of devices, and filters, under a name"),
         (name = "tasks", description = "Batch upgrades"),
+        (name = "forecasts", description = "When tasks will be through"),
         (name = "upgrades", description = "One device's upgrade within a task"),
         (name = "cells", description = "Who upgrades and who waits in a cell"),
         (name = "events", description = "Outcomes, told to applications: a stream, and webhooks"),

@@ -69,7 +69,7 @@ impl FieldError {
 }
 
 /// The words after `urn:cellwise:problem:` that tell what kind of problem it is.
-const KINDS: [&str; 42] = [
+const KINDS: [&str; 43] = [
     "bad-parameter",
     "bad-path",
     "changed-meanwhile",
@@ -101,6 +101,7 @@ const KINDS: [&str; 42] = [
     "task-held",
     "task-running",
     "too-large",
+    "too-many-forecasts",
     "too-many-groups",
     "too-many-requests",
     "too-many-segments",

@@ -409,8 +409,32 @@ pub(super) struct CreateTask {
     ))]
 pub(super) async fn create(
     State(state): State<ApiState>,
-    extract::Json(mut body): extract::Json<CreateTask>,
+    extract::Json(body): extract::Json<CreateTask>,
 ) -> Result<Response, Problem> {
+    let new = to_new_task(&state, body).await?;
+    let task = state.store.create_task(&new).await?;
+    state.signals.written();
+    let headers = [
+        (header::LOCATION, format!("/v1/tasks/{}", task.id.0)),
+        (header::ETAG, format!("\"{}\"", task.revision)),
+    ];
+    // The task is there, whatever comes of this: an error would have it created once more.
+    let overlaps = state.store.overlaps(task.id, MAX_OVERLAPS).await;
+    let body = Json(CreatedTask {
+        task: TaskBody::new(task, state.now()),
+        overlaps: overlaps
+            .inspect_err(|error| tracing::warn!(%error, "overlaps of a task are not known"))
+            .map(OverlapsBody::from)
+            .ok(),
+    });
+    Ok((StatusCode::CREATED, headers, body).into_response())
+}
+
+/// The task that is to be created, or forecast, as far as that can be told without its devices.
+pub(super) async fn to_new_task(
+    state: &ApiState,
+    mut body: CreateTask,
+) -> Result<NewTask, Problem> {
     let webhook = body.webhook.take();
     let start_at = body.start_at.take();
     let said = rules::Said {
@@ -443,24 +467,9 @@ pub(super) async fn create(
     let starts = new.start_at.unwrap_or(new.created_at);
     new.rules = said.rules(starts.max(new.created_at))?;
     if let Some(webhook) = webhook {
-        new.webhook = Some(webhook.check(&state).await?);
+        new.webhook = Some(webhook.check(state).await?);
     }
-    let task = state.store.create_task(&new).await?;
-    state.signals.written();
-    let headers = [
-        (header::LOCATION, format!("/v1/tasks/{}", task.id.0)),
-        (header::ETAG, format!("\"{}\"", task.revision)),
-    ];
-    // The task is there, whatever comes of this: an error would have it created once more.
-    let overlaps = state.store.overlaps(task.id, MAX_OVERLAPS).await;
-    let body = Json(CreatedTask {
-        task: TaskBody::new(task, state.now()),
-        overlaps: overlaps
-            .inspect_err(|error| tracing::warn!(%error, "overlaps of a task are not known"))
-            .map(OverlapsBody::from)
-            .ok(),
-    });
-    Ok((StatusCode::CREATED, headers, body).into_response())
+    Ok(new)
 }
 
 fn to_task(mut body: CreateTask, package: PackageId, now: UtcMillis) -> Result<NewTask, Problem> {

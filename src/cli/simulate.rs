@@ -47,6 +47,10 @@ pub struct SimulateArgs {
     /// where the fleet file says nothing else. A task that is held is resumed an hour later; an approval is taken as given
     #[arg(long, value_name = "FILE")]
     pub task: Option<PathBuf>,
+    /// Forecast the task at its start and while it runs, and print that beside what then happens. The same fleet is upgraded
+    /// once before, in another course, so that something is known of it. Not with several products (--faults harsh)
+    #[arg(long)]
+    pub forecast: bool,
     /// The server's settings
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -143,6 +147,7 @@ fn scenario(args: &SimulateArgs) -> Result<Scenario, String> {
         },
         rules: rules.transpose()?.unwrap_or_default(),
         store: args.store,
+        forecast: args.forecast,
         ..Scenario::new(args.devices as usize, args.cells, args.seed)
     })
 }

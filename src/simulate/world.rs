@@ -13,6 +13,7 @@
 mod closings;
 mod committer;
 mod field;
+mod foresight;
 mod holds;
 mod messages;
 mod rollout;
@@ -27,6 +28,7 @@ use super::{
     faults::Mishaps,
     figures::Figures,
     fleet::FleetFile,
+    foresight::{Earlier, taught},
     halts::Halts,
     hooks::Hooks,
     invariants::{Invariants, Member, Subject},
@@ -144,6 +146,8 @@ pub(super) struct World<H> {
     rng: ChaCha8Rng,
     figures: Figures,
     halts: Halts,
+    /// Forecasts are made.
+    foresees: Option<foresight::Foresees>,
     /// Tasks say how they are run.
     ruled: bool,
     /// When the task starts, ms.
@@ -273,6 +277,7 @@ impl<H: Hooks> World<H> {
             rng,
             figures: Figures::default(),
             halts: Halts::default(),
+            foresees: None,
             ruled: !scenario.rules.is_empty(),
             start_ms: fleet.ready_ms,
             end_ms: fleet.ready_ms + attempts * attempt_ms + asleep_ms + AFTERWARDS_MS,
@@ -282,7 +287,19 @@ impl<H: Hooks> World<H> {
     }
 
     /// Lets everything happen, and sums up.
-    pub(super) fn run(mut self, mut progress: impl FnMut(&Progress)) -> Result<Summary, String> {
+    pub(super) fn run(mut self, progress: impl FnMut(&Progress)) -> Result<Summary, String> {
+        self.happen(progress)?;
+        self.sum_up()
+    }
+
+    /// Lets everything happen, and says what it has taught.
+    pub(super) fn teach(mut self, progress: impl FnMut(&Progress)) -> Result<Earlier, String> {
+        self.happen(progress)?;
+        let (learnt, devices) = (self.store.restore_learnt()?, self.store.restore_devices()?);
+        Ok(taught(&self.sum_up()?, learnt, devices))
+    }
+
+    fn happen(&mut self, mut progress: impl FnMut(&Progress)) -> Result<(), String> {
         self.start_server()?;
         self.plan_crash();
         self.plan_store_outage();
@@ -302,6 +319,7 @@ impl<H: Hooks> World<H> {
                 self.checker.stuck(self.now_ms);
                 break;
             }
+            self.foresee(next_ms)?;
             self.now_ms = next_ms;
             self.step()?;
             self.check_sizes();
@@ -314,7 +332,7 @@ impl<H: Hooks> World<H> {
             }
         }
         progress(&self.progress());
-        self.sum_up()
+        Ok(())
     }
 
     /// When everything must be over, ms.
@@ -431,6 +449,7 @@ impl<H: Hooks> World<H> {
             let line = format!("{upgrade} {} {} {reason}", end.attempts, end.state.name());
             self.trace.note(self.now_ms, &line);
         }
+        let foreseen = self.foreseen();
         let trace = self.trace.finish();
         let sleepers = || (self.units.iter().enumerate()).filter(|(_, unit)| unit.sleeps());
         for (device, unit) in sleepers() {
@@ -452,6 +471,7 @@ impl<H: Hooks> World<H> {
             self.crashes,
             self.start_ms,
             trace,
+            foreseen,
         ))
     }
 

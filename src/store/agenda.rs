@@ -4,8 +4,8 @@ use async_trait::async_trait;
 
 use super::{
     Again, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
-    DeleteTaskError, Joined, NewTask, Overlaps, Page, SoaksDue, StopTaskError, StoreError,
-    TaskChange, TaskRecord, UpgradeRecord, UpgradeToStop,
+    DeleteTaskError, Joined, NewTask, OpenUpgrades, Overlaps, Page, SoaksDue, StopTaskError,
+    StoreError, TaskChange, TaskRecord, UpgradeRecord, UpgradeToStop,
 };
 use crate::{
     clock::UtcMillis,
@@ -26,6 +26,14 @@ pub trait Agenda: Send + Sync + 'static {
     /// Devices of a task that have an upgrade to the same package in other tasks, where neither has ended, and up to
     /// `limit` of these tasks.
     async fn overlaps(&self, task: TaskId, limit: u32) -> Result<Overlaps, StoreError>;
+
+    /// What of a task has no final outcome, in the order of the numbers, after `after`: looks at `limit` upgrades.
+    async fn open_upgrades(
+        &self,
+        task: TaskId,
+        after: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<OpenUpgrades, StoreError>;
 
     /// Tasks with numbers below `before`, newest first.
     async fn tasks(

@@ -128,6 +128,7 @@ impl MemoryStore {
     ///
     /// # Errors
     /// A phase would have no device.
+    #[expect(clippy::too_many_lines, reason = "the parts of a task")]
     pub fn create_task(
         &mut self,
         endpoints: &[&str],

@@ -593,6 +593,32 @@ impl UpgradeRecord {
     }
 }
 
+/// A part of what has no final outcome of a task.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OpenUpgrades {
+    /// Upgrades, by their numbers. They may be few, or none, although others follow.
+    pub items: Vec<OpenUpgrade>,
+    /// After which the next part begins; `None` when this is the last one.
+    pub next: Option<UpgradeId>,
+}
+
+/// An upgrade that has no final outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenUpgrade {
+    /// Its number.
+    pub upgrade: UpgradeId,
+    /// Its device.
+    pub endpoint: String,
+    /// Attempts that have begun.
+    pub attempts: u32,
+    /// While it waits, it begins at this time or later.
+    pub not_before: UtcMillis,
+    /// Its phase, from 0.
+    pub phase: u32,
+    /// The time zone of its device, where that matters.
+    pub zone: Option<String>,
+}
+
 /// A line of an upgrade's timeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimelineEntry {

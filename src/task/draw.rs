@@ -472,7 +472,7 @@ mod tests {
             stratum: stratum(
                 Some(models[device / 7 % 4]),
                 None,
-                u8::from(device / 7 % 3 == 0),
+                u8::from((device / 7).is_multiple_of(3)),
                 u32::try_from(device / 7).ok(),
             ),
         };
@@ -490,7 +490,7 @@ mod tests {
             let phase = draw.phase(&format!("meter-{device:05}"), *place) as usize;
             drawn[phase] += 1;
             of_b[phase] += i64::from(models[device / 7 % 4] == "b");
-            of_weak[phase] += i64::from(device / 7 % 3 == 0);
+            of_weak[phase] += i64::from((device / 7).is_multiple_of(3));
         }
         assert_eq!(drawn, [70, 630, 6_300]);
         for (number, exact) in [70.0, 630.0, 6_300.0].into_iter().enumerate() {

@@ -13,7 +13,7 @@ use std::{
 use source::Source;
 
 /// Every room, from the bottom up, and what it may import of the crate: rooms, or single items of one.
-const ROOMS: [(&str, &[&str]); 26] = [
+const ROOMS: [(&str, &[&str]); 27] = [
     ("clock", &[]),
     // the settings of a product name the kind of its check code
     ("config", &["clock", "package::CheckCodeKind"]),
@@ -43,6 +43,12 @@ const ROOMS: [(&str, &[&str]); 26] = [
     (
         "session",
         &["clock", "config", "package", "task", "upgrade", "ledger"],
+    ),
+    (
+        "forecast",
+        &[
+            "clock", "config", "package", "task", "upgrade", "session", "ledger",
+        ],
     ),
     (
         "engine",
@@ -91,6 +97,7 @@ const ROOMS: [(&str, &[&str]); 26] = [
             "upgrade",
             "session",
             "engine",
+            "forecast",
             "store",
             "dtls",
             "shard",
@@ -110,6 +117,7 @@ const ROOMS: [(&str, &[&str]); 26] = [
             "upgrade",
             "session",
             "engine",
+            "forecast",
             "store",
             "shard",
             "ledger",
@@ -136,6 +144,7 @@ const ROOMS: [(&str, &[&str]); 26] = [
             "filter",
             // what devices may be called
             "lwm2m::check_endpoint",
+            "forecast",
             "task",
             "store",
             "runtime",
@@ -186,9 +195,9 @@ const ROOMS: [(&str, &[&str]); 26] = [
 ];
 
 /// Here time and datagrams are handed in, and nothing else comes from outside.
-const PURE: [&str; 11] = [
+const PURE: [&str; 12] = [
     "package", "filter", "coap", "lwm2m", "ledger", "wording", "task", "upgrade", "session",
-    "engine", "shard",
+    "engine", "forecast", "shard",
 ];
 
 /// What pure rooms keep out: the clock, the network, files, threads, the environment, randomness.

@@ -10,6 +10,7 @@ use super::steer;
 use crate::cli::{
     client::{Client, CommandError},
     device::list_file,
+    forecast,
     list::ResultArgs,
     output::{self, Format, counted},
     package::PackageView,
@@ -198,14 +199,71 @@ impl OverlapsView {
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "one field after the other")]
+/// `cellwise forecast`: what would become of such a task.
+pub(in crate::cli) fn forecast(
+    args: CreateArgs,
+    out: &mut dyn Write,
+) -> Result<ExitCode, CommandError> {
+    if args.watch {
+        let error = "a forecast is waited for; leave --watch out";
+        return Err(CommandError::Arguments(error.to_owned()));
+    }
+    let client = Client::new(&args.result.api)?;
+    let format = args.result.format;
+    let body = to_body(&client, args)?;
+    let asked = client.post("/v1/forecasts", &body)?;
+    forecast::follow(&client, asked, format, out)
+}
+
 pub(super) fn run(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
     let client = Client::new(&args.result.api)?;
+    let (format, watched) = (args.result.format, args.watch);
+    let body = to_body(&client, args)?;
+    let task = client.post("/v1/tasks", &body)?;
+    let view: TaskView = client.view(&task)?;
+    match format {
+        Format::Json => output::json(out, &task)?,
+        Format::Text => writeln!(
+            out,
+            "task {} created, {}: {} to {}",
+            view.id,
+            view.state,
+            counted(view.total, "device"),
+            view.version,
+        )?,
+    }
+    let created: CreatedView = client.view(&task)?;
+    if format == Format::Text && created.left_out > 0 {
+        let left_out = counted(created.left_out, "device");
+        let are = if created.left_out == 1 { "is" } else { "are" };
+        writeln!(out, "{left_out} {are} left out, as this task wants")?;
+    }
+    if format == Format::Text && created.excluded > 0 {
+        let excluded = counted(created.excluded, "device");
+        let are = if created.excluded == 1 { "is" } else { "are" };
+        writeln!(
+            out,
+            "{excluded} {are} left out: excluded from upgrades (cellwise exclusion list)"
+        )?;
+    }
+    if let (Format::Text, Some(overlaps)) = (format, created.overlaps)
+        && overlaps.devices > 0
+    {
+        writeln!(out, "{}", overlaps.told())?;
+    }
+    if watched {
+        return watch::watch(&client, view.id, format, out);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The task, as the API has it.
+fn to_body(client: &Client, args: CreateArgs) -> Result<Value, CommandError> {
     let rules = args.rules.as_ref().map(steer::read_rules).transpose()?;
     let several = rules.as_ref().and_then(|rules| rules.get("packages"));
     let package = args
         .package
-        .view(&client, several, args.devices.product.as_deref())?;
+        .view(client, several, args.devices.product.as_deref())?;
     let name = args
         .name
         .unwrap_or_else(|| format!("{} {}", package.product, package.version));
@@ -242,42 +300,7 @@ pub(super) fn run(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, Com
             body.insert("retry".to_owned(), retry);
         }
     }
-    let task = client.post("/v1/tasks", &body)?;
-    let view: TaskView = client.view(&task)?;
-    match args.result.format {
-        Format::Json => output::json(out, &task)?,
-        Format::Text => writeln!(
-            out,
-            "task {} created, {}: {} to {}",
-            view.id,
-            view.state,
-            counted(view.total, "device"),
-            view.version,
-        )?,
-    }
-    let created: CreatedView = client.view(&task)?;
-    if args.result.format == Format::Text && created.left_out > 0 {
-        let left_out = counted(created.left_out, "device");
-        let are = if created.left_out == 1 { "is" } else { "are" };
-        writeln!(out, "{left_out} {are} left out, as this task wants")?;
-    }
-    if args.result.format == Format::Text && created.excluded > 0 {
-        let excluded = counted(created.excluded, "device");
-        let are = if created.excluded == 1 { "is" } else { "are" };
-        writeln!(
-            out,
-            "{excluded} {are} left out: excluded from upgrades (cellwise exclusion list)"
-        )?;
-    }
-    if let (Format::Text, Some(overlaps)) = (args.result.format, created.overlaps)
-        && overlaps.devices > 0
-    {
-        writeln!(out, "{}", overlaps.told())?;
-    }
-    if args.watch {
-        return watch::watch(&client, view.id, args.result.format, out);
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(body)
 }
 
 impl PackageChoice {

@@ -348,3 +348,40 @@ async fn a_task_is_run_as_its_file_of_rules_says_and_steered() {
     let error = shell.error(&line).await;
     assert!(error.contains("has no \"fases\""), "{error}");
 }
+
+#[tokio::test]
+async fn a_task_is_forecast_before_it_is_created_and_while_it_runs() {
+    let shell = Shell::new().await;
+    with_package(&shell).await;
+    shell.text("device add --product meter a b c").await;
+    let before = shell.run("forecast --version V2 --all").await.unwrap();
+    let text = before.text;
+    assert!(text.starts_with("3 devices: through at 2"), "{text}");
+    assert!(text.contains("3 fail: device not heard (P90: 3)"), "{text}");
+    assert!(
+        text.contains("  3 devices not registered, and never heard"),
+        "{text}"
+    );
+    assert!(
+        text.contains("CELL     DEVICES  SLEEPING  THROUGH P50"),
+        "{text}"
+    );
+    let refused = shell.error("forecast --version V2 --devices nobody").await;
+    assert!(
+        refused.contains("1 of the devices are unknown"),
+        "{refused}"
+    );
+    let watched = shell.error("forecast --version V2 --all --watch").await;
+    assert!(watched.contains("leave --watch out"), "{watched}");
+    shell.text("task create --version V2 --all").await;
+    let running = shell
+        .run("task forecast 1 --format json")
+        .await
+        .unwrap()
+        .json();
+    assert_eq!(
+        (&running["task_id"], &running["state"]),
+        (&1.into(), &"done".into())
+    );
+    assert_eq!(running["result"]["devices"], 3);
+}

@@ -137,8 +137,8 @@ fn a_phase_by_filter_begins_with_whom_it_names() {
 #[test]
 fn a_phase_with_a_soak_comes_true_when_its_devices_are_in_health() {
     let soak = |store, crash_every| Scenario {
-        store,
         crash_every,
+        store,
         ..run_by(
             "[[phases]]\ncount = 10\nsoak_seconds = 7200\n[[phases]]\nmin_results = 5\nsoak_seconds = 60\ncount = 10\n[[phases]]\n",
             0,
@@ -217,7 +217,7 @@ fn world(seed: u64) -> Scenario {
             2 | 3 => format!("percent = {}", 5 + below(25)),
             _ => format!(
                 "filter = \"endpoint==*{}\"",
-                filters.remove(below(filters.len() as u32) as usize)
+                filters.remove(below(u32::try_from(filters.len()).unwrap()) as usize)
             ),
         };
         let wanted = ["", "min_results = 1\n", "min_results = 3\n"][below(3) as usize];

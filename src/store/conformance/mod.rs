@@ -14,6 +14,7 @@ pub(crate) mod groups;
 pub(crate) mod inventory;
 pub(crate) mod phases;
 pub(crate) mod rollouts;
+pub(crate) mod series;
 pub(crate) mod soaks;
 pub(crate) mod targets;
 pub(crate) mod task_packages;
@@ -200,6 +201,11 @@ macro_rules! whole_suite {
                 a_phase_is_not_skipped_by_who_comes_too_late,
                 a_last_time_that_was_put_off_is_kept_to,
             }
+            series {
+                a_task_has_so_many_points_at_most,
+                a_cell_has_a_point_for_each_hour_of_a_week,
+                a_device_has_its_last_measurements,
+            }
             rollouts {
                 the_longest_due_begins_first_and_one_per_device,
                 busy_devices_do_not_hold_up_others,
@@ -321,6 +327,11 @@ impl<'s, S: Store> World<'s, S> {
             .upgrade
             .state
     }
+}
+
+/// A task for three devices, that begins at once.
+pub(crate) async fn task_for_three(store: &impl Store) -> TaskId {
+    World::with_task(store, 3, 0).await.1.id
 }
 
 pub(crate) fn new_package(product: &str, version: &str, content: u8) -> NewPackage {

@@ -21,8 +21,9 @@ use crate::{
     ledger::{Cancellation, StopReason, TaskId, UpgradeId},
     store::{
         Again, Agenda, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
-        DeleteTaskError, Joined, NewTask, Overlap, Overlaps, Page, SoaksDue, StopTaskError,
-        StoreError, TaskChange, TaskRecord, UpgradeRecord, UpgradeState, UpgradeToStop,
+        DeleteTaskError, Joined, NewTask, OpenUpgrades, Overlap, Overlaps, Page, SoaksDue,
+        StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord, UpgradeState,
+        UpgradeToStop,
     },
     task::{Due, Move, Source, TaskHead},
 };
@@ -54,6 +55,15 @@ impl Agenda for SqliteStore {
     }
 
     // As a rule there is no other task with the package, and no upgrade is looked at.
+    async fn open_upgrades(
+        &self,
+        task: TaskId,
+        after: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<OpenUpgrades, StoreError> {
+        self.read_open(task, after, limit).await
+    }
+
     async fn overlaps(&self, task: TaskId, limit: u32) -> Result<Overlaps, StoreError> {
         let mut conn = self.readers.acquire().await.doing(OVERLAPS)?;
         let others = sqlx::query(

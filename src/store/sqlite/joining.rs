@@ -88,7 +88,7 @@ impl SqliteStore {
             let zone = device.zone.filter(|_| rules.knows_zones());
             let lot = match lots.get(&zone) {
                 Some(lot) => *lot,
-                None => lot_of(&mut tx, task, phase, zone.as_deref()).await?,
+                None => lot_of(&mut tx, task, (phase, &rules), zone.as_deref()).await?,
             };
             lots.insert(zone, lot);
             counts.add(task, lot, UpgradeState::Pending, None, 1);
@@ -189,7 +189,7 @@ async fn in_task(
 async fn lot_of(
     conn: &mut SqliteConnection,
     task: TaskId,
-    phase: u32,
+    (phase, rules): (u32, &TaskRules),
     zone: Option<&str>,
 ) -> Result<u32, StoreError> {
     let lot: Option<u32> = sqlx::query_scalar(
@@ -205,12 +205,13 @@ async fn lot_of(
         return Ok(lot);
     }
     sqlx::query_scalar(
-        "INSERT INTO task_lots (task_id, lot, phase, zone) \
-         SELECT ?1, COALESCE((SELECT MAX(lot) + 1 FROM task_lots WHERE task_id = ?1), 0), ?2, ?3 RETURNING lot",
+        "INSERT INTO task_lots (task_id, lot, phase, zone, soak_s) \
+         SELECT ?1, COALESCE((SELECT MAX(lot) + 1 FROM task_lots WHERE task_id = ?1), 0), ?2, ?3, ?4 RETURNING lot",
     )
     .bind(task.0)
     .bind(phase)
     .bind(zone)
+    .bind(rules.phase(phase).soak_seconds)
     .fetch_one(conn)
     .await
     .doing(JOINING)
