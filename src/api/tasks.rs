@@ -248,6 +248,7 @@ struct RetryBody {
 }
 
 impl TaskBody {
+    #[expect(clippy::too_many_lines, reason = "one field after the other")]
     pub(super) fn new(task: TaskRecord, now: UtcMillis) -> Self {
         let counts = UpgradeState::all()
             .map(|state| (state.name(), task.counts.get(&state).copied().unwrap_or(0)))

@@ -463,10 +463,10 @@ fn the_commands_fit_together() {
 #[test]
 fn arguments_that_exclude_each_other_are_refused() {
     for line in [
-        "task create --all",
         "task create --version V2",
         "task create --version V2 --package 1 --all",
         "task create --version V2 --all --product p",
+        "task create --version V2 --devices d1 --joining",
         "task show",
         "task show x",
         "device add",
