@@ -31,7 +31,7 @@ use crate::{
     config::{Config, MOST_SHARDS, RegistrationPolicy, Settings},
     engine::{Engine, Setup},
     health::{Health, Part},
-    ledger::DeviceIds,
+    ledger::{Deadline, DeviceIds},
     notify::{self, Dispatcher, DispatcherSetup, Instance, KeepError},
     runtime::{
         Exchange, PackageCache, Rollout, RolloutSetup, SecuredSetup, Shards, ShardsSetup,
@@ -225,8 +225,10 @@ impl Server {
             signals: signals.clone(),
             health: health.clone(),
             open: config.lwm2m.registration == RegistrationPolicy::Open,
+            soak_wait: Deadline::DeviceHeard.duration(&config.upgrade),
             revision,
             cells_revision,
+            join_interval: Duration::from_secs(config.tasks.join_interval_s),
             packages,
         });
         let rollout = supervisor.run(Part::Rollout, rollout.run(told_to_stop.clone()));

@@ -14,8 +14,8 @@ use cellwise::{
     },
     package::{PcpOffer, Segmentation, Version},
     store::{
-        BatchId, Catalog as _, Events as _, NewDevice, NewPackage, NewTask, NewWebhook, Selection,
-        SqliteStore, WebhookId,
+        BatchId, Catalog as _, Events as _, Exclude, NewDevice, NewPackage, NewTask, NewWebhook,
+        Selection, SqliteStore, WebhookId,
     },
     task::{PackageRules, TaskRules},
 };
@@ -158,6 +158,7 @@ pub(crate) fn task(package: PackageId, selection: Selection) -> NewTask {
         package,
         packages: PackageRules::default(),
         selection,
+        exclude: Exclude::default(),
         start_at: None,
         retry: RetryPolicy {
             attempts: 3,

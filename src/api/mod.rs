@@ -13,6 +13,7 @@ mod extract;
 mod groups;
 mod heard;
 mod middleware;
+mod once;
 mod operations;
 mod packages;
 mod problem;
@@ -107,6 +108,7 @@ pub fn router(state: ApiState) -> axum::Router {
     let config = state.config.clone();
     let (v1, api) = documented().split_for_parts();
     v1.route_layer(from_fn(audit::changes))
+        .route_layer(from_fn_with_state(state.clone(), once::once))
         .route_layer(from_fn_with_state(
             state.token.clone(),
             middleware::require_token,
@@ -149,6 +151,8 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(upgrades::list_newest))
         .routes(routes!(upgrades::get))
         .routes(routes!(upgrades::cancel))
+        .routes(routes!(upgrades::retry))
+        .routes(routes!(upgrades::skip))
         .routes(routes!(cells::import::import, cells::list))
         .routes(routes!(cells::get, cells::rules::update))
         .routes(routes!(cells::outages::report))

@@ -69,7 +69,7 @@ impl FieldError {
 }
 
 /// The words after `urn:cellwise:problem:` that tell what kind of problem it is.
-const KINDS: [&str; 40] = [
+const KINDS: [&str; 42] = [
     "bad-parameter",
     "bad-path",
     "changed-meanwhile",
@@ -94,6 +94,7 @@ const KINDS: [&str; 40] = [
     "package-indistinct",
     "package-superseded",
     "refused",
+    "request-unanswered",
     "store-unavailable",
     "task-ended",
     "task-finished",
@@ -109,6 +110,7 @@ const KINDS: [&str; 40] = [
     "unknown-devices",
     "unreadable-body",
     "upgrade-ended",
+    "upgrade-running",
     "wrong-content-type",
 ];
 

@@ -5,9 +5,9 @@ use axum::http::StatusCode;
 use super::{extract::too_large, problem::Problem};
 use crate::{
     store::{
-        AddWebhookError, CancelUpgradeError, ChangeTaskError, CreateTaskError, DeletePackageError,
-        DeleteTaskError, FileError, GroupError, InsertPackageError, StopTaskError, StoreError,
-        UpdateDeviceError, UploadError,
+        AddWebhookError, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
+        DeletePackageError, DeleteTaskError, FileError, GroupError, InsertPackageError,
+        StopTaskError, StoreError, UpdateDeviceError, UploadError,
     },
     task::RuleError,
 };
@@ -96,6 +96,13 @@ impl From<CreateTaskError> for Problem {
             }
             CreateTaskError::Packages(RuleError { field, detail }) => Self::field(&field, detail),
             CreateTaskError::GroupNotFound(_) => Self::not_found(error).about("group"),
+            CreateTaskError::ExcludedGroupNotFound(_) => {
+                Self::not_found(error).about("exclude.group")
+            }
+            CreateTaskError::UnknownExcluded { .. } => {
+                Self::conflict("unknown-devices", "Devices are not known", error)
+                    .about("exclude.devices")
+            }
             CreateTaskError::PackageSuperseded { .. } => {
                 let title = "There is a newer package of that version";
                 Self::conflict("package-superseded", title, error)
@@ -109,8 +116,14 @@ impl From<CreateTaskError> for Problem {
             CreateTaskError::UnknownDevices { .. } => {
                 Self::conflict("unknown-devices", "Devices are not known", error).about("devices")
             }
-            CreateTaskError::NoDevices { .. } | CreateTaskError::AllExcluded { .. } => {
+            CreateTaskError::NoDevices { .. }
+            | CreateTaskError::AllExcluded { .. }
+            | CreateTaskError::AllLeftOut { .. } => {
                 Self::conflict("no-devices", "No device is selected", error)
+            }
+            CreateTaskError::EmptyPhase { phase } => {
+                let field = format!("phases[{phase}].filter");
+                Self::conflict("no-devices", "No device is selected", error).about(&field)
             }
             CreateTaskError::Webhook(error) => error.into(),
             CreateTaskError::Store(error) => error.into(),
@@ -133,6 +146,7 @@ impl From<ChangeTaskError> for Problem {
             | ChangeTaskError::LastPhase(_) => {
                 Self::conflict("task-held", "The task does not stand so", error)
             }
+            ChangeTaskError::CannotJoin(_) => Self::field("membership", error),
             ChangeTaskError::Changed { .. } => Self::new(
                 StatusCode::PRECONDITION_FAILED,
                 "changed-meanwhile",
@@ -202,6 +216,22 @@ impl From<CancelUpgradeError> for Problem {
                 Self::conflict("upgrade-ended", "The upgrade has ended", error)
             }
             CancelUpgradeError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ChangeUpgradeError> for Problem {
+    fn from(error: ChangeUpgradeError) -> Self {
+        match error {
+            ChangeUpgradeError::NotFound(_) => Self::not_found(error),
+            ChangeUpgradeError::Running { .. } => {
+                Self::conflict("upgrade-running", "The upgrade is under way", error)
+            }
+            ChangeUpgradeError::Succeeded(_) | ChangeUpgradeError::DeviceRemoved(_) => {
+                Self::conflict("upgrade-ended", "The upgrade has ended", error)
+            }
+            ChangeUpgradeError::Task(error) => error.into(),
+            ChangeUpgradeError::Store(error) => error.into(),
         }
     }
 }

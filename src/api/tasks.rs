@@ -3,6 +3,7 @@
 pub(super) mod changes;
 mod packages;
 mod rules;
+mod targets;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,6 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use packages::{SaidOfPackages, TaskPackage};
 use rules::{PhaseBody, PhaseStandBody, RateBody, ThresholdBody};
+use targets::{ExcludeBody, MembershipName, NarrowedBody, TargetsBody};
 
 use super::{
     ApiState,
@@ -29,7 +31,8 @@ use crate::{
     filter::Filter,
     ledger::{PackageId, Reasons, RetryPolicy, TaskId, TaskState},
     store::{
-        Approval, CreateTaskError, GroupId, NewTask, Overlaps, Selection, TaskRecord, UpgradeState,
+        Approval, CreateTaskError, Exclude, GroupId, NewTask, Overlaps, Selection, TaskRecord,
+        UpgradeState,
     },
     task::{HoldReason, PackageRules, Stand, TaskRules, Windows, WindowsForm, check_reasons},
     wording,
@@ -74,6 +77,8 @@ pub(super) struct TaskBody {
     phase: u32,
     /// Its phases, and what came of them; a task that was created without has one.
     phases: Vec<PhaseStandBody>,
+    /// Whether models, versions, coverage and cells are represented in its phases as they are in the whole.
+    stratified: bool,
     /// Thresholds of failures at which it pauses or stops by itself.
     abort: Vec<ThresholdBody>,
     /// How fast upgrades begin; `null`: as fast as admission lets them.
@@ -106,8 +111,18 @@ pub(super) struct TaskBody {
     total: u64,
     /// Devices that were selected, and left out because they were excluded (`/v1/exclusions`) when it was created.
     excluded: u64,
+    /// Whom it is for; `null`: a list of devices, or a version created it that did not keep that.
+    #[schema(required)]
+    targets: Option<TargetsBody>,
+    /// Whether devices join it that come to fit after it was created.
+    membership: MembershipName,
+    /// Whom it leaves out itself; `null`: nobody.
+    #[schema(required)]
+    exclude: Option<NarrowedBody>,
+    /// Devices that were selected, and left out because of `exclude`, when it was created.
+    left_out: u64,
     /// Devices that were skipped, by reason: `no_package` where no package of the task is for the device, `downgrade` where the
-    /// one that is for it is below what it runs. They are among `cancelled`; for phases and thresholds they do not count.
+    /// one that is for it is below what it runs, `skipped` where an operator passed over it. They are among `cancelled`; for phases and thresholds they do not count.
     #[schema(example = json!({"no_package": 2}))]
     skipped: BTreeMap<String, u64>,
     /// How many of them are in each state.
@@ -162,7 +177,7 @@ impl From<Overlaps> for OverlapsBody {
 /// What a task does, and what it waits for.
 #[derive(Debug, Serialize, ToSchema)]
 struct StandBody {
-    /// A stable word: `scheduled`, `running`, `phase`, `window_closed`, `paused`, `failures`, `phase_done`, `phase_failed`,
+    /// A stable word: `scheduled`, `running`, `phase`, `joining`, `window_closed`, `paused`, `failures`, `phase_done`, `phase_failed`,
     /// `approval`, `stopping`, `stopped` or `finished`.
     code: &'static str,
     /// The same in a sentence.
@@ -238,6 +253,10 @@ impl TaskBody {
         Self {
             total: task.total(),
             excluded: task.excluded,
+            targets: task.targets.map(Into::into),
+            membership: rules.membership.into(),
+            exclude: task.narrowed.map(Into::into),
+            left_out: task.left_out,
             counts,
             id: task.id.0,
             state: match (task.state, &stand) {
@@ -262,6 +281,7 @@ impl TaskBody {
             },
             phase: task.phase + 1,
             phases: rules::phases(rules, task.phase, &task.results),
+            stratified: rules.stratified,
             abort: rules.abort.iter().map(Into::into).collect(),
             rate: rules.rate.map(Into::into),
             windows: rules.windows.clone(),
@@ -340,6 +360,11 @@ pub(super) struct CreateTask {
     /// The devices of the package's product that belong to the group of this number now.
     #[serde(default, deserialize_with = "extract::optional_whole")]
     group: Option<i64>,
+    /// Devices of these that it leaves out.
+    exclude: Option<ExcludeBody>,
+    /// `joining`: devices join it that come to fit while it runs, and it does not end before it is stopped or `not_after` has come.
+    /// Not with `devices`. `snapshot` when not given.
+    membership: Option<MembershipName>,
     /// When it starts, RFC 3339, at most a year ahead; at once when not given. What is past by more than five minutes is
     /// refused.
     #[schema(format = "date-time", example = "2027-03-01T02:00:00Z", format = DateTime)]
@@ -349,6 +374,9 @@ pub(super) struct CreateTask {
     /// Its phases, 100 at most; without any, all devices begin when it starts.
     #[schema(max_items = 100)]
     phases: Option<Vec<PhaseBody>>,
+    /// `true`: models, versions, coverage and cells are represented in each phase that is drawn as they are in the whole. For a task
+    /// of 1 to 20 phases.
+    stratified: Option<bool>,
     /// Thresholds of failures at which it pauses or stops by itself, 20 at most.
     #[schema(max_items = 20)]
     abort: Option<Vec<ThresholdBody>>,
@@ -369,13 +397,13 @@ pub(super) struct CreateTask {
 /// Create a task.
 ///
 /// It may have devices and package of another task that has not ended: `overlaps` says so. Excluded devices are left out, and
-/// counted in `excluded`.
+/// counted in `excluded`; those that its `exclude` means are counted in `left_out`.
 #[utoipa::path(post, path = "/v1/tasks", operation_id = "create_task", tag = "tasks", request_body = CreateTask,
     responses(
         (status = 201, description = "Created; it runs, or waits for its time", body = CreatedTask,
-            headers(("Location" = String, description = "Path of the task"))),
-        (status = 404, description = "There is no such package, or no such group", body = Problem),
-        (status = 409, description = "Devices are unknown, of another product, or there are none, or none that is not excluded; there is a newer package of \
+            headers(("Location" = String, description = "Path of the task"), ("ETag" = String, description = "Its revision"))),
+        (status = 404, description = "There is no such package, or no such group, of `exclude` either", body = Problem),
+        (status = 409, description = "Devices are unknown, those of `exclude` too, or of another product, or there are none, or none that is not left out, and none may join; there is a newer package of \
             that version; there are too many webhooks", body = Problem),
     ))]
 pub(super) async fn create(
@@ -386,11 +414,13 @@ pub(super) async fn create(
     let start_at = body.start_at.take();
     let said = rules::Said {
         phases: body.phases.take(),
+        stratified: body.stratified.unwrap_or_default(),
         abort: body.abort.take(),
         rate: body.rate.take(),
         windows: body.windows.take(),
         not_after: body.not_after.take(),
         approval: body.approval.unwrap_or_default(),
+        membership: body.membership.unwrap_or_default().into(),
     };
     let said_of_packages = SaidOfPackages {
         package_id: body.package_id.take(),
@@ -416,7 +446,10 @@ pub(super) async fn create(
     }
     let task = state.store.create_task(&new).await?;
     state.signals.written();
-    let location = format!("/v1/tasks/{}", task.id.0);
+    let headers = [
+        (header::LOCATION, format!("/v1/tasks/{}", task.id.0)),
+        (header::ETAG, format!("\"{}\"", task.revision)),
+    ];
     // The task is there, whatever comes of this: an error would have it created once more.
     let overlaps = state.store.overlaps(task.id, MAX_OVERLAPS).await;
     let body = Json(CreatedTask {
@@ -426,7 +459,7 @@ pub(super) async fn create(
             .map(OverlapsBody::from)
             .ok(),
     });
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], body).into_response())
+    Ok((StatusCode::CREATED, headers, body).into_response())
 }
 
 fn to_task(mut body: CreateTask, package: PackageId, now: UtcMillis) -> Result<NewTask, Problem> {
@@ -440,7 +473,14 @@ fn to_task(mut body: CreateTask, package: PackageId, now: UtcMillis) -> Result<N
     let selection = selection(&mut body, &mut fields);
     if let Some(Selection::Devices(devices)) = &selection {
         fields.check("devices", !devices.is_empty(), "name at least one device");
+        fields.check(
+            "membership",
+            body.membership != Some(MembershipName::Joining),
+            "no device can join a list; give product, all, a filter or a group in place of devices",
+        );
     }
+    let exclude = body.exclude.take();
+    let exclude = exclude.map_or_else(Exclude::default, |body| body.read(&mut fields));
     let start_at = match body.start_at {
         Some(text) => fields.take("start_at", parse_start(&text, now)),
         None => None,
@@ -465,6 +505,7 @@ fn to_task(mut body: CreateTask, package: PackageId, now: UtcMillis) -> Result<N
         package,
         packages: PackageRules::default(),
         selection: selection.ok_or_else(|| Problem::field("devices", "it is missing"))?,
+        exclude,
         start_at,
         retry: body
             .retry

@@ -358,6 +358,14 @@ async fn one_upgrade_is_cancelled() {
         "{shown}"
     );
     shell.succeed(2).await;
+    assert_eq!(
+        shell.text("upgrade retry 1").await,
+        "upgrade 1 of d0 waits to be tried again\n"
+    );
+    assert_eq!(
+        shell.text("upgrade skip 1").await,
+        "upgrade 1 of d0 is passed over\n"
+    );
     let ended = shell.error("upgrade cancel 2").await;
     assert!(
         ended.contains("upgrade 2 has succeeded; there is nothing to cancel"),

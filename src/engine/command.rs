@@ -50,6 +50,11 @@ pub enum Command {
         /// Why.
         reason: StopReason,
     },
+    /// Ask the device for its version, unless an upgrade does: now, or when it is heard again.
+    AskVersion {
+        /// The device.
+        endpoint: String,
+    },
     /// Forget an upgrade without a word: the store holds another truth about it.
     Abandon {
         /// The upgrade.
@@ -73,6 +78,7 @@ impl Command {
         match self {
             Self::AddDevice { endpoint, .. }
             | Self::RemoveDevice { endpoint }
+            | Self::AskVersion { endpoint }
             | Self::Stop { endpoint, .. } => Some(endpoint),
             Self::Start { order, .. } | Self::Fail { order, .. } => Some(&order.endpoint),
             Self::Restore(_)

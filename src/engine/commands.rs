@@ -61,6 +61,12 @@ impl Engine {
                     self.settle(key);
                 }
             }
+            Command::AskVersion { endpoint } => {
+                if let Some(key) = self.find(&endpoint) {
+                    self.ask_what_it_runs(key);
+                    self.settle(key);
+                }
+            }
             Command::Abandon { upgrade } => self.abandon(upgrade),
             Command::Gate { device, order } => self.obey_gate(device, order),
             Command::StoreAvailable(available) => self.store_available = available,

@@ -16,6 +16,7 @@ mod repeats;
 mod restart;
 mod rules;
 mod security;
+mod soaks;
 mod strangers;
 mod timeline;
 mod told;

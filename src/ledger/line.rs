@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Facts, FailedIn, Outcome};
+use super::{Facts, FailedIn, Outcome, Unhealthy};
 use crate::{clock::UtcMillis, package::Version};
 
 /// A line of an upgrade's timeline.
@@ -300,6 +300,18 @@ pub enum Happened {
     },
     /// It had failed, and the operator has it tried again.
     TakenUpAgain {},
+    /// Its device came to fit after the task was created, and has joined it.
+    Joined {},
+    /// It has succeeded, and the device has to be in health for some time before that counts in its phase.
+    SoakBegun {
+        /// When the device is asked for its version.
+        #[serde(with = "crate::clock::rfc3339")]
+        until: UtcMillis,
+    },
+    /// The device has told the version after that time: it is in health.
+    SoakPassed {},
+    /// The device is not in health.
+    SoakFailed(Unhealthy),
     /// A sentence from before there were codes.
     Legacy {
         /// The sentence.

@@ -33,7 +33,7 @@ use crate::{
     package::{PcpOffer, Segmentation, Version},
     signal::Signals,
     store::{
-        Agenda as _, AttemptResult, Attempted, Catalog as _, DeliveryState, Events as _,
+        Agenda as _, AttemptResult, Attempted, Catalog as _, DeliveryState, Events as _, Exclude,
         Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage, NewTask, NewWebhook,
         Selection, SqliteStore, WebhookId,
     },
@@ -186,6 +186,7 @@ impl House {
             package: package.id,
             packages: PackageRules::default(),
             selection: Selection::All,
+            exclude: Exclude::default(),
             start_at: None,
             retry: RetryPolicy::default(),
             rules: TaskRules::default(),

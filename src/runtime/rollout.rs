@@ -60,6 +60,10 @@ pub struct RolloutSetup {
     pub cells_revision: i64,
     /// Whether anybody may register, so that those who are gone are forgotten.
     pub open: bool,
+    /// How often it is looked for devices that join tasks.
+    pub join_interval: Duration,
+    /// So long a device is waited for after its soak.
+    pub soak_wait: Duration,
     /// Packages in use.
     pub packages: PackageCache,
 }
@@ -86,7 +90,9 @@ impl Rollout {
             signals: setup.signals,
             health: setup.health,
             reconciler: Reconciler::new(setup.clock.now(), setup.revision, setup.open)
-                .knowing_cells(setup.cells_revision),
+                .knowing_cells(setup.cells_revision)
+                .joining_every(setup.join_interval)
+                .waiting_for_soaks(setup.soak_wait),
             devices_look: 0,
             packages: setup.packages,
         }
@@ -121,6 +127,9 @@ impl Rollout {
                 () = self.signals.intent.changed() => {}
                 () = tokio::time::sleep(pause) => {}
                 _ = stop.wait_for(|stop| *stop) => return,
+            }
+            if self.signals.members.take() {
+                self.reconciler.members_changed();
             }
             self.reconciler.look();
         }
@@ -195,10 +204,25 @@ impl Rollout {
                 store.forget_removed(&endpoint).await?;
                 Reply::Done
             }
+            Query::Soaks { now, wait, limit } => {
+                Reply::Soaks(store.soaks_due(now, wait, limit).await?)
+            }
             Query::Heads(now) => Reply::Heads(store.task_heads(now).await?),
             Query::Move(moves) => {
                 store.make_moves(&moves, self.clock.now().utc).await?;
                 Reply::Done
+            }
+            Query::Join { task, after } => {
+                let now = self.clock.now().utc;
+                let joined = store.join(task, after.as_deref(), now).await?;
+                if joined.devices > 0 {
+                    tracing::info!(
+                        task = task.0,
+                        devices = joined.devices,
+                        "devices have joined a task"
+                    );
+                }
+                Reply::Joined(joined.next)
             }
             Query::ToStop(limit) => Reply::ToStop(store.upgrades_to_stop(limit).await?),
             Query::Due {
@@ -343,8 +367,13 @@ mod tests {
     use super::*;
     use crate::{
         clock::UtcMillis,
-        ledger::{Binding, Change, DeviceIds, QueueMode, Registration},
-        store::{Inventory as _, Ledger as _, SqliteStore, conformance::next_batch},
+        ledger::{AttributesChange, Binding, Change, DeviceIds, QueueMode, Registration},
+        store::{
+            Agenda as _, Catalog as _, Inventory as _, Ledger as _, NewDevice, Selection,
+            SqliteStore, TaskChange,
+            conformance::{new_package, new_task, next_batch},
+        },
+        task::{JOIN_INTERVAL, Membership},
     };
 
     fn registered(endpoint: &str, at: UtcMillis) -> Change {
@@ -368,6 +397,60 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn devices_that_are_added_join_with_the_next_look() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(dir.path()).await.unwrap());
+        let clock = SystemClock::start();
+        let now = clock.now().utc;
+        let package = store.insert_package(&new_package("p", "V2", 1)).await;
+        let mut new = new_task(&package.unwrap().record, Selection::All);
+        new.created_at = now;
+        new.rules.membership = Membership::Joining;
+        let task = store.create_task(&new).await.unwrap().id;
+        // no shard is there that could begin anything
+        let pause = TaskChange::Pause { note: None };
+        store.change_task(task, &pause, now).await.unwrap();
+        let (exchange, _ends) = Exchange::new(DeviceIds::new([7; 32]), 1);
+        let files = PackageFiles::open(dir.path()).await.unwrap();
+        let signals = Arc::new(Signals::default());
+        let mut rollout = Rollout::new(RolloutSetup {
+            store: store.clone(),
+            exchange,
+            keys: None,
+            clock,
+            signals: signals.clone(),
+            health: Arc::new(Health::starting()),
+            revision: i64::MAX,
+            cells_revision: 0,
+            open: false,
+            join_interval: Duration::from_hours(1),
+            soak_wait: Duration::from_hours(24),
+            packages: PackageCache::new(store.clone(), files),
+        });
+        rollout.look().await.unwrap();
+        let total = async || store.task(task).await.unwrap().unwrap().total();
+        assert_eq!(total().await, 0);
+        let device = NewDevice {
+            endpoint: "d".to_owned(),
+            product: "p".to_owned(),
+            psk: None,
+            attributes: AttributesChange::default(),
+        };
+        store.add_devices(&[device], now).await.unwrap();
+        signals.members.changed();
+        let deadline = clock.now().instant + Duration::from_secs(20);
+        while total().await == 0 && clock.now().instant < deadline {
+            if signals.members.take() {
+                rollout.reconciler.members_changed();
+            }
+            rollout.reconciler.look();
+            let pause = rollout.look().await.unwrap();
+            tokio::time::sleep(pause.min(Duration::from_millis(100))).await;
+        }
+        assert_eq!(total().await, 1);
+    }
+
+    #[tokio::test]
     async fn who_came_by_itself_and_is_gone_gives_its_place_back() {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(SqliteStore::open(dir.path()).await.unwrap());
@@ -388,6 +471,8 @@ mod tests {
             revision: 0,
             cells_revision: 0,
             open: true,
+            join_interval: JOIN_INTERVAL,
+            soak_wait: Duration::from_hours(24),
             packages: PackageCache::new(store.clone(), files),
         });
         let query = Query::RemoveNewcomers {

@@ -49,6 +49,8 @@ mod sizes;
 mod slots;
 mod view;
 
+pub(super) use rollout::Member;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,

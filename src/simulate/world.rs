@@ -29,7 +29,7 @@ use super::{
     fleet::FleetFile,
     halts::Halts,
     hooks::Hooks,
-    invariants::{Invariants, Subject},
+    invariants::{Invariants, Member, Subject},
     kept::StandbyCost,
     queue::Queue,
     scenario::{Scenario, product_name},
@@ -41,9 +41,11 @@ use crate::{
     clock::{Instant, Now, UtcMillis},
     config::Config,
     engine::{ShardId, Tables},
+    filter::Unheard,
     ledger::{DeviceIds, PackageId},
     session::Offers,
     store::UpgradeState,
+    task::Place,
 };
 use field::Unit;
 use messages::Between;
@@ -186,10 +188,20 @@ impl<H: Hooks> World<H> {
                     && let Some(row) = upgrades.get_mut(device)
                 {
                     *row = Some(upgrade);
-                    task.push((device, endpoint));
+                    let unheard = Unheard {
+                        endpoint: &endpoint,
+                        product: &product_name(product),
+                        created_at: utc(0),
+                    };
+                    let place = Place::of(&scenario.rules, &unheard, utc(0));
+                    task.push(Member {
+                        device,
+                        endpoint,
+                        place,
+                    });
                 }
             }
-            task.sort_unstable_by(|(_, a), (_, b)| a.cmp(b));
+            task.sort_unstable_by(|a, b| a.endpoint.cmp(&b.endpoint));
             tasks.push(task);
         }
         let mut subjects = Vec::with_capacity(fleet.members.len());

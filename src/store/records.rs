@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{GroupId, NewWebhook};
+use super::{Exclude, GroupId, Narrowed, NewWebhook, Targets};
 use crate::{
     clock::UtcMillis,
     filter::Filter,
@@ -316,6 +316,8 @@ pub struct NewTask {
     pub packages: PackageRules,
     /// The devices.
     pub selection: Selection,
+    /// Those of them that it is not for.
+    pub exclude: Exclude,
     /// When it starts; at once when `None` or past.
     pub start_at: Option<UtcMillis>,
     /// What follows a failure.
@@ -357,6 +359,12 @@ pub struct TaskRecord {
     pub ended_at: Option<UtcMillis>,
     /// Devices that were selected, and left out because they were excluded when it was created.
     pub excluded: u64,
+    /// Whom it is for; `None`: a list of devices, or nobody has kept it.
+    pub targets: Option<Targets>,
+    /// Whom it leaves out itself.
+    pub narrowed: Option<Narrowed>,
+    /// Devices that were selected, and left out because of that, when it was created.
+    pub left_out: u64,
     /// Devices that were skipped, by reason: there was nothing for them. They are among those that were cancelled.
     pub skipped: BTreeMap<String, u64>,
     /// Upgrades in each state that any of them is in.
@@ -609,8 +617,60 @@ pub struct UpgradeDetail {
     pub candidate: Option<Candidate>,
     /// What keeps it, while it waits for a slot.
     pub queue: Option<QueueRecord>,
+    /// How its device bears it, where its phase has a soak and it has succeeded.
+    pub soak: Option<SoakRecord>,
     /// The newest 1,000 lines, oldest of them first.
     pub events: Vec<TimelineEntry>,
+}
+
+/// How the device of an upgrade that has succeeded bears it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SoakRecord {
+    /// Where it stands.
+    pub state: SoakState,
+    /// From then on it counts what version the device tells.
+    pub due_at: UtcMillis,
+    /// When it was known how the device bears it.
+    pub ended_at: Option<UtcMillis>,
+}
+
+/// Where a soak stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SoakState {
+    /// It goes on.
+    Soaking,
+    /// The device is in health.
+    Healthy,
+    /// It is not.
+    Unhealthy,
+}
+
+impl SoakState {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Soaking, Self::Healthy, Self::Unhealthy];
+
+    /// Its stable name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Soaking => "soaking",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+
+    /// The one of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
+/// What there is to do about soaks.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SoaksDue {
+    /// Devices that are to be asked for their version.
+    pub ask: Vec<String>,
+    /// Soaks that were looked at: as many as were wanted, when there may be more.
+    pub looked_at: u64,
 }
 
 /// What keeps an upgrade that waits for a slot.

@@ -3,12 +3,14 @@
 mod cell;
 mod draw;
 mod hold;
+mod joining;
 mod pace;
 mod packages;
 mod planner;
 mod results;
 mod retry;
 mod rules;
+mod soak;
 mod stand;
 mod window;
 
@@ -16,8 +18,9 @@ pub use cell::{
     BusyHours, CellRules, Closing, ClosingUpdate, LimitNow, LimitedBy, MAX_BUSY_HOURS,
     MAX_CELL_LIMIT, MAX_REASON, RulesError, RulesUpdate,
 };
-pub use draw::{Deal, Draw, Lot};
+pub use draw::{Census, Deal, Draw, Lot, Place, stratum};
 pub use hold::{Hold, HoldReason};
+pub use joining::{JOIN_INTERVAL, Membership, Sweeps};
 pub use pace::Paces;
 pub use packages::{MAX_LISTED, MAX_PACKAGES, PackageRule, PackageRules};
 pub use planner::{
@@ -28,6 +31,7 @@ pub use retry::next_attempt_at;
 pub use rules::{
     AbortAction, PhaseRule, Rate, RuleError, TaskRules, Then, Threshold, check_reasons,
 };
+pub use soak::{ASKED_EVERY, Soak, SoakStep, Soaked};
 pub use stand::Stand;
 pub use window::{
     AtEnd, Days, MAX_HOLIDAYS, MAX_WINDOWS, UnknownZone, Window, WindowFault, WindowState,

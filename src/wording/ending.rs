@@ -231,6 +231,7 @@ pub fn outcome(outcome: &Outcome) -> String {
         Outcome::Cancelled(Cancellation::Expired) => {
             "it had not begun by the time that its task gives (not_after)".into()
         }
+        Outcome::Cancelled(Cancellation::Skipped) => "the operator passed over it".into(),
         Outcome::Cancelled(Cancellation::NoPackage) => {
             "skipped: no package of the task is for this device".into()
         }

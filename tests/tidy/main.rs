@@ -37,7 +37,7 @@ const ROOMS: [(&str, &[&str]); 26] = [
         ],
     ),
     // sentences are made where people read, above all that happens
-    ("task", &["clock", "ledger", "package"]),
+    ("task", &["clock", "filter", "ledger", "package"]),
     ("wording", &["clock", "ledger", "package", "task"]),
     ("upgrade", &["clock", "config", "package", "ledger"]),
     (

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, io::Write, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::steer;
 use crate::cli::{
@@ -25,6 +25,12 @@ pub struct CreateArgs {
     package: PackageChoice,
     #[command(flatten)]
     devices: DeviceChoice,
+    #[command(flatten)]
+    exclude: ExcludeArgs,
+    /// Devices that come to fit join while the task runs; it ends when it is stopped, or at `not_after` of --rules. Not with
+    /// --devices.
+    #[arg(long, conflicts_with_all = ["devices", "devices_file"])]
+    joining: bool,
     /// A name to recognise it by; product and version when not given.
     #[arg(long)]
     name: Option<String>,
@@ -47,8 +53,8 @@ pub struct CreateArgs {
     /// A device may be given a version below the one that it runs; otherwise it is skipped.
     #[arg(long)]
     allow_downgrade: bool,
-    /// A file that says how the task is run, TOML or JSON: phases, abort, rate, windows, `not_after`, approval, packages, steps,
-    /// `allow_downgrade` (docs/tasks.md).
+    /// A file that says how the task is run, TOML or JSON: phases, stratified, abort, rate, windows, `not_after`, approval, membership,
+    /// packages, steps, `allow_downgrade` (docs/tasks.md).
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
     /// Where the outcomes of this task are posted.
@@ -108,10 +114,39 @@ struct DeviceChoice {
     group: Option<i64>,
 }
 
+/// Whom not, of these.
+#[derive(Debug, Args)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the options are named by the fields"
+)]
+struct ExcludeArgs {
+    /// Leave these devices out: endpoint names with commas between them.
+    #[arg(long, value_delimiter = ',', value_name = "ENDPOINTS")]
+    exclude_devices: Option<Vec<String>>,
+    /// Leave the devices out that this lets through, such as 'site==hospital*'.
+    #[arg(long, value_name = "RSQL")]
+    exclude_filter: Option<String>,
+    /// Leave the devices out that belong to the group of this number.
+    #[arg(long, value_name = "ID")]
+    exclude_group: Option<i64>,
+}
+
+impl ExcludeArgs {
+    fn to_json(&self) -> Option<Value> {
+        let mut exclude = Map::new();
+        exclude.extend((self.exclude_devices.as_ref()).map(|it| ("devices".to_owned(), json!(it))));
+        exclude.extend((self.exclude_filter.as_ref()).map(|it| ("filter".to_owned(), json!(it))));
+        exclude.extend((self.exclude_group).map(|it| ("group".to_owned(), json!(it))));
+        (!exclude.is_empty()).then_some(Value::Object(exclude))
+    }
+}
+
 /// What other tasks do with the same package to the same devices.
 #[derive(Debug, Deserialize)]
 struct CreatedView {
     excluded: u64,
+    left_out: u64,
     overlaps: Option<OverlapsView>,
 }
 
@@ -129,13 +164,15 @@ struct OverlapView {
 }
 
 /// What a file of rules may say.
-const RULES: [&str; 9] = [
+const RULES: [&str; 11] = [
     "phases",
+    "stratified",
     "abort",
     "rate",
     "windows",
     "not_after",
     "approval",
+    "membership",
     "packages",
     "steps",
     "allow_downgrade",
@@ -179,6 +216,8 @@ pub(super) fn run(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, Com
     let (field, devices) = args.devices.to_json()?;
     if let Some(body) = body.as_object_mut() {
         body.insert(field.to_owned(), devices);
+        body.extend((args.exclude.to_json()).map(|exclude| ("exclude".to_owned(), exclude)));
+        body.extend((args.joining).then(|| ("membership".to_owned(), json!("joining"))));
         body.extend(args.start_at.map(|at| ("start_at".to_owned(), json!(at))));
         body.extend((args.webhook).map(|url| {
             let webhook = json!({"url": url, "secret": args.webhook_secret});
@@ -217,6 +256,11 @@ pub(super) fn run(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, Com
         )?,
     }
     let created: CreatedView = client.view(&task)?;
+    if args.result.format == Format::Text && created.left_out > 0 {
+        let left_out = counted(created.left_out, "device");
+        let are = if created.left_out == 1 { "is" } else { "are" };
+        writeln!(out, "{left_out} {are} left out, as this task wants")?;
+    }
     if args.result.format == Format::Text && created.excluded > 0 {
         let excluded = counted(created.excluded, "device");
         let are = if created.excluded == 1 { "is" } else { "are" };

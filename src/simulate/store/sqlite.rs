@@ -1,4 +1,4 @@
-use std::fmt::Display;
+use std::{fmt::Display, time::Duration};
 
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -11,8 +11,8 @@ use crate::{
     },
     store::{
         Agenda as _, BatchId, Catalog as _, CellChange, CellUpdate, Cells as _, ChangeTaskError,
-        CommitReport, Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage, NewTask,
-        Selection, SqliteStore, TaskChange, UpgradeToStop,
+        CommitReport, Exclude, Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage,
+        NewTask, Selection, SoaksDue, SqliteStore, TaskChange, UpgradeToStop,
     },
     task::{Due, Move, PackageRules, RulesUpdate, Source, TaskHead},
 };
@@ -86,6 +86,7 @@ impl SqliteBackend {
                 package,
                 packages: PackageRules::default(),
                 selection: Selection::All,
+                exclude: Exclude::default(),
                 start_at: Some(order.start_at),
                 retry: order.retry,
                 rules: order.rules.clone(),
@@ -232,6 +233,17 @@ impl SqliteBackend {
     ) -> Result<Vec<Due>, Failed> {
         self.runtime
             .block_on(self.store.due_upgrades(sources, now, limit))
+            .map_err(text)
+    }
+
+    pub(super) fn soaks_due(
+        &self,
+        now: UtcMillis,
+        wait: Duration,
+        limit: u32,
+    ) -> Result<SoaksDue, Failed> {
+        self.runtime
+            .block_on(self.store.soaks_due(now, wait, limit))
             .map_err(text)
     }
 

@@ -365,8 +365,15 @@ impl Fleet {
         let mut tasks = self.tasks.clone();
         let mut upgrades = Vec::new();
         for (task, endpoints) in tasks.iter_mut().zip([&endpoints[..], &endpoints[..2]]) {
-            let (package, created) =
-                memory.create_task(endpoints, task.start_at, task.retry, &TaskRules::default());
+            let (package, created) = memory
+                .create_task(
+                    endpoints,
+                    task.version,
+                    (task.created_at, task.start_at),
+                    task.retry,
+                    &TaskRules::default(),
+                )
+                .unwrap();
             (task.id, task.package) = (TaskId(package.0), package);
             upgrades.extend(created.into_iter().map(|(upgrade, _)| upgrade));
         }

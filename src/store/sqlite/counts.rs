@@ -53,7 +53,8 @@ impl CountChanges {
     }
 }
 
-/// Ends a task that has no upgrade left that waits or runs, and announces it. Its counts are written.
+/// Ends a task that has no upgrade left that waits or runs, unless devices may join it, and announces it. Its counts are
+/// written.
 pub(super) async fn end_task_if_done(
     conn: &mut SqliteConnection,
     task: TaskId,
@@ -62,7 +63,8 @@ pub(super) async fn end_task_if_done(
 ) -> Result<(), sqlx::Error> {
     let ended = sqlx::query(
         "UPDATE tasks SET state = CASE state WHEN 'stopping' THEN 'stopped' ELSE 'finished' END, ended_at = ?1 \
-         WHERE id = ?2 AND state IN ('scheduled', 'running', 'stopping') AND NOT EXISTS ( \
+         WHERE id = ?2 AND state IN ('scheduled', 'running', 'stopping') \
+             AND (joining = 0 OR state = 'stopping' OR expired = 1) AND NOT EXISTS ( \
              SELECT 1 FROM task_counts WHERE task_id = ?2 AND count > 0 \
                  AND state NOT IN ('succeeded', 'failed', 'cancelled'))",
     )

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    Doing, results,
+    Doing, joining, narrowing, results,
     rows::{self, Columns},
 };
 use crate::{
@@ -80,6 +80,9 @@ pub(super) fn record(row: &SqliteRow) -> Result<TaskRecord, StoreError> {
         stopped_at: row.maybe_time("stopped_at")?,
         ended_at: row.maybe_time("ended_at")?,
         excluded: row.int("excluded")?,
+        targets: joining::targets(row)?,
+        narrowed: narrowing::narrowed(row)?,
+        left_out: row.int("left_out")?,
         skipped: BTreeMap::new(),
         counts: BTreeMap::new(),
     })

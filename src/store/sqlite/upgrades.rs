@@ -117,7 +117,12 @@ impl Journal for SqliteStore {
             active: row.slots_taken,
             ahead: row.ahead,
         };
+        let soak = match upgrade.state {
+            UpgradeState::Succeeded => self.soak_of(id).await?,
+            _ => None,
+        };
         Ok(Some(UpgradeDetail {
+            soak,
             queue: waits.then_some(queue),
             candidate,
             package: row.package,
