@@ -101,7 +101,9 @@ impl Offers {
         let chosen = self.position(runs, hardware);
         let offer = chosen.and_then(|index| self.list.get(index));
         let offer = offer.ok_or((Cancellation::NoPackage, None))?;
-        if is_below(offer.version, runs) && !self.allow_downgrade {
+        // a version that nobody can type has no place in the order
+        let readable = Version::new(runs.as_str()).is_ok();
+        if readable && is_below(offer.version, runs) && !self.allow_downgrade {
             return Err((Cancellation::Downgrade, Some(offer.version)));
         }
         Ok(offer)

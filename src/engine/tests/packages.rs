@@ -165,6 +165,22 @@ fn a_version_below_the_one_that_runs_is_given_only_where_the_task_allows_it() {
 }
 
 #[test]
+fn a_version_that_nobody_can_read_is_above_none() {
+    let (mut world, mut device) = asked(offers(&package("V2", &content())), None);
+    let garbage = DeviceMessage::VersionResponse {
+        result: ResultCode::SUCCESS,
+        version: Some(pcp::Version::from_bytes(
+            *b"\xFE\xFF\x01\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        )),
+    };
+    device.say(&mut world, &garbage);
+    let received = device.receive(&mut world);
+    let asked = |it: &Received| matches!(it, Received::Read(path, _) if path == "4/0");
+    assert!(received.iter().any(asked), "{received:?}");
+    assert_eq!(ends(&world), []);
+}
+
+#[test]
 fn the_package_is_the_one_for_what_the_device_says_whatever_was_known() {
     for known in [None, Some("V1"), Some("V1.5"), Some("V0")] {
         let mut world = World::new();

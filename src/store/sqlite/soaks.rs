@@ -76,7 +76,8 @@ pub(super) async fn begin(conn: &mut SqliteConnection, upgrades: &str) -> Result
              u.ended_at + l.soak_s * 1000 \
          FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value \
              CROSS JOIN task_lots l ON l.task_id = u.task_id AND l.lot = u.lot \
-             CROSS JOIN tasks t ON t.id = u.task_id CROSS JOIN packages p ON p.id = COALESCE(u.package_id, t.package_id) \
+             CROSS JOIN tasks t ON t.id = u.task_id \
+             CROSS JOIN packages p ON p.id = COALESCE(u.package_id, t.package_id) \
          WHERE u.state = 'succeeded' AND l.soak_s > 0 ON CONFLICT (upgrade_id) DO NOTHING RETURNING upgrade_id, began_at, due_at",
     )
     .bind(upgrades)
