@@ -101,10 +101,14 @@ fn given(arguments: &Arguments) -> Result<Given, Box<dyn Error>> {
         // neighbours are in different cells
         let within = number / arguments.cells;
         let sleeps = within * 37 % 100 < arguments.sleeping_percent;
-        let period_s = if within % 2 == 0 { HOUR } else { 6 * HOUR };
+        let period_s = if within.is_multiple_of(2) {
+            HOUR
+        } else {
+            6 * HOUR
+        };
         let limit = match within % arguments.weak_one_in {
             0 => config.admission.limit_weak,
-            other if other % 3 == 0 => config.admission.limit_fair,
+            other if other.is_multiple_of(3) => config.admission.limit_fair,
             _ => config.admission.limit_good,
         };
         let heard_s = u64::from(number) * 7_919 % u64::from(period_s);

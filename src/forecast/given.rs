@@ -155,7 +155,8 @@ impl Subject {
             cell: coverage.and_then(|reading| reading.coverage.cell),
             limit,
             measured_at: coverage.map(|reading| reading.at),
-            heard_at: device.last_heard_at,
+            // when it was heard is stored now and then, and when it woke up each time
+            heard_at: (device.last_heard_at).max(device.wake_ups.map(|wakes| wakes.last_at)),
             comes_when_told: told.is_some_and(|it| it.appointments == Appointments::Lifetime),
             current: version.is_some() && device.version.as_ref() == version,
             rhythm,

@@ -75,7 +75,7 @@ impl Pace {
 
     /// How far the mean of the downloads may be off: as the standard deviation of its logarithm.
     pub(super) fn doubt(&self, limit: u32) -> f64 {
-        let samples = self.measured.get(&limit).map_or(0, |mean| mean.samples());
+        let samples = self.measured.get(&limit).map_or(0, Mean::samples);
         LEAST_DOUBT + DOUBT / f64::from(samples + 1).sqrt()
     }
 

@@ -125,7 +125,7 @@ fn no_course_beats_the_bound() {
     for (number, device) in (0_u32..).zip(&mut given.devices) {
         device.limit = [50, 10, 1][number as usize % 3];
         device.cell = Some(number % 5);
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             device.rhythm = Rhythm::Learnt(3_600);
             device.heard_at = Some(NOW.before(Duration::from_secs(u64::from(number) * 11)));
         }

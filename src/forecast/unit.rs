@@ -20,6 +20,7 @@ const NO_CELL: u32 = 1 << 30;
 
 /// A device in a play.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Unit {
     pub(super) lane: Lane,
     pub(super) limit: u32,
@@ -89,9 +90,15 @@ impl Likeness {
             Rhythm::Learnt(period_s) => Some(period_s),
             Rhythm::Listens | Rhythm::Sleeps(_) | Rhythm::Away => None,
         });
+        let mut periods: Vec<u32> = periods.collect();
+        periods.sort_unstable();
+        // a few were learnt from a wake-up that was missed
+        let odd = periods.len() / 10;
+        periods.truncate(periods.len() - odd);
+        periods.drain(..odd.min(periods.len()));
         Self {
             cells: cells.collect(),
-            periods: periods.collect(),
+            periods,
         }
     }
 

@@ -112,7 +112,7 @@ pub struct Forecasts {
 #[derive(Default)]
 struct Jobs {
     last: i64,
-    jobs: BTreeMap<ForecastId, Job>,
+    all: BTreeMap<ForecastId, Job>,
     waiting: VecDeque<(ForecastId, Wanted)>,
     /// Somebody works on them.
     worked_on: bool,
@@ -165,7 +165,7 @@ impl Forecasts {
         let now = self.clock.now().utc;
         let newest = {
             let jobs = self.jobs();
-            let of_task = jobs.jobs.values().rev();
+            let of_task = jobs.all.values().rev();
             let mut of_task = of_task.filter(|job| job.shown.task == Some(task));
             of_task.find_map(|job| {
                 let shown = job.shown();
@@ -185,13 +185,13 @@ impl Forecasts {
 
     /// A forecast, unless there is none of that number, or not any more.
     pub fn look(&self, id: ForecastId) -> Option<ForecastJob> {
-        self.jobs().jobs.get(&id).map(Job::shown)
+        self.jobs().all.get(&id).map(Job::shown)
     }
 
     /// Of so many upgrades of a task, those that would have ended by then, by the newest forecast of it.
     pub(super) fn expected(&self, task: TaskId, total: u64, now: UtcMillis) -> Option<u64> {
         let jobs = self.jobs();
-        let mut newest = jobs.jobs.values().rev();
+        let mut newest = jobs.all.values().rev();
         newest.find_map(|job| match &job.shown.state {
             ForecastState::Done(made) if job.shown.task == Some(task) => {
                 let reached = made.progress.iter().rev().find(|(at, _)| *at <= now);
@@ -206,7 +206,7 @@ impl Forecasts {
     pub fn cancel(&self, id: ForecastId) -> bool {
         let mut jobs = self.jobs();
         jobs.waiting.retain(|(waiting, _)| *waiting != id);
-        let Some(job) = jobs.jobs.get_mut(&id) else {
+        let Some(job) = jobs.all.get_mut(&id) else {
             return false;
         };
         job.cancelled.store(true, Ordering::Relaxed);
@@ -259,7 +259,7 @@ impl Forecasts {
             cancelled: Arc::default(),
         };
         let shown = job.shown();
-        jobs.jobs.insert(id, job);
+        jobs.all.insert(id, job);
         jobs.waiting.push_back((id, wanted));
         jobs.forget();
         if !std::mem::replace(&mut jobs.worked_on, true) {
@@ -274,7 +274,7 @@ impl Forecasts {
             let next = {
                 let mut jobs = self.jobs();
                 let next = jobs.waiting.pop_front();
-                let job = next.as_ref().and_then(|(id, _)| jobs.jobs.get_mut(id));
+                let job = next.as_ref().and_then(|(id, _)| jobs.all.get_mut(id));
                 let watched = job.map(|job| {
                     job.shown.state = ForecastState::Running;
                     (job.done.clone(), job.cancelled.clone())
@@ -288,7 +288,7 @@ impl Forecasts {
             };
             let made = self.make(wanted, done, cancelled).await;
             let mut jobs = self.jobs();
-            if let Some(job) = jobs.jobs.get_mut(&id) {
+            if let Some(job) = jobs.all.get_mut(&id) {
                 job.shown.state = match made {
                     Ok(made) => ForecastState::Done(Arc::new(made)),
                     Err(Ended::Failed(why)) => ForecastState::Failed(why),
@@ -347,12 +347,12 @@ impl Jobs {
     /// Keeps so many of those that have ended.
     fn forget(&mut self) {
         let ended = self
-            .jobs
+            .all
             .iter()
             .filter(|(_, job)| !job.shown.state.is_open());
         let ended: Vec<ForecastId> = ended.map(|(id, _)| *id).collect();
         for id in ended.iter().take(ended.len().saturating_sub(MOST_KEPT)) {
-            self.jobs.remove(id);
+            self.all.remove(id);
         }
     }
 }

@@ -31,8 +31,8 @@ pub(super) struct Earlier {
 /// What was forecast.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Foreseen {
-    /// What was known: `nothing` (a fleet that nobody has upgraded), `earlier` (what an earlier upgrade has taught), `so_far` (what
-    /// the task has taught).
+    /// What was known: `nothing` (a fleet that nobody has upgraded), `earlier` (what an earlier upgrade has taught), `so_far` (how
+    /// the task stands and what it has taught, and of devices what was known before).
     pub(crate) known: &'static str,
     /// Devices with a final outcome when it was made, percent.
     pub(crate) after_percent: usize,
@@ -109,10 +109,10 @@ impl Foresight {
     pub(super) fn make(&mut self, setting: &Setting<'_>, all: &[Known<'_>], learnt: &[Learnt]) {
         if !self.begun {
             self.begun = true;
-            self.add("nothing", 0, setting, given(setting, all, learnt, None));
+            self.add("nothing", 0, setting, &given(setting, all, learnt, None));
             let earlier = std::mem::take(&mut self.earlier);
             let given = given(setting, all, &earlier.learnt, Some(&earlier));
-            self.add("earlier", 0, setting, given);
+            self.add("earlier", 0, setting, &given);
             self.earlier = earlier;
             return;
         }
@@ -120,17 +120,17 @@ impl Foresight {
         self.again += 1;
         // of a task with phases nobody but the store knows who is in which
         if setting.rules.phases.is_empty() {
-            let given = given(setting, all, learnt, None);
-            self.add("so_far", percent, setting, given);
+            let given = given(setting, all, learnt, Some(&self.earlier));
+            self.add("so_far", percent, setting, &given);
         }
     }
 
-    fn add(&mut self, known: &'static str, percent: usize, setting: &Setting<'_>, given: Given) {
+    fn add(&mut self, known: &'static str, percent: usize, setting: &Setting<'_>, given: &Given) {
         let through = given.task.ended.iter().map(|it| it.succeeded + it.failed());
         self.through
             .push(usize::try_from(through.sum::<u64>()).unwrap_or(0));
         let go_on = |_| ControlFlow::Continue(());
-        let Some(forecast) = forecast::forecast(&given, go_on) else {
+        let Some(forecast) = forecast::forecast(given, go_on) else {
             return;
         };
         let seconds = |at: UtcMillis| at.since(setting.start_at).as_secs_f64();
@@ -238,13 +238,10 @@ fn given(
                     subject.goes_on(active, bytes);
                 }
                 if let Some(before) = earlier.and_then(|it| it.devices.get(&*subject.endpoint)) {
-                    let before =
-                        Subject::of(before, Some(&version), &setting.config, setting.start_at);
-                    subject.cell = subject.cell.or(before.cell);
-                    subject.limit = subject.limit.max(before.limit);
-                    if let Rhythm::Learnt(_) = before.rhythm {
-                        subject.rhythm = before.rhythm;
-                    }
+                    add_known(
+                        &mut subject,
+                        &Subject::of(before, None, &setting.config, setting.now),
+                    );
                 }
                 devices.push(subject);
             }
@@ -270,5 +267,16 @@ fn given(
         failures: earlier.map_or_else(Vec::new, |it| it.failures.clone()),
         devices,
         others: Vec::new(),
+    }
+}
+
+/// Adds what was known of a device before.
+fn add_known(subject: &mut Subject, before: &Subject) {
+    if subject.cell.is_none() {
+        (subject.cell, subject.limit) = (before.cell, before.limit);
+    }
+    // one whose registration is on its way, or that was heard too seldom since
+    if matches!(before.rhythm, Rhythm::Learnt(_)) || subject.rhythm == Rhythm::Away {
+        subject.rhythm = before.rhythm;
     }
 }

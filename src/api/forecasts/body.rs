@@ -169,7 +169,7 @@ struct HoldForecastBody {
     code: String,
     /// How often, at the most.
     times: u64,
-    /// In so many of the five courses.
+    /// In so many of the courses that were played.
     courses: u64,
     /// When for the first time.
     first: SpanBody,

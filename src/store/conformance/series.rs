@@ -12,7 +12,7 @@ pub(crate) async fn a_task_has_so_many_points_at_most(store: &impl Store) {
     let point = |minute: u64| TaskPoint {
         at: T0 + Duration::from_secs(60 * minute),
         waiting: minute,
-        expected: (minute % 2 == 0).then_some(minute),
+        expected: minute.is_multiple_of(2).then_some(minute),
         ..TaskPoint::default()
     };
     for minute in 0..1_000 {
