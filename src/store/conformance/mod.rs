@@ -227,6 +227,7 @@ macro_rules! whole_suite {
                 what_a_device_is_served_is_known_after_a_restart,
                 devices_that_are_skipped_are_counted_apart,
                 a_deleted_package_of_several_stays_for_its_task,
+                a_soak_asks_for_the_version_of_what_was_served,
             }
             tasks {
                 a_task_selects_by_list_by_product_or_all,

@@ -231,3 +231,30 @@ pub(crate) async fn a_deleted_package_of_several_stays_for_its_task(store: &impl
     assert_eq!(store.package(second).await.unwrap(), None);
     assert!(store.task_packages(task.id).await.unwrap().is_none());
 }
+
+pub(crate) async fn a_soak_asks_for_the_version_of_what_was_served(store: &impl Store) {
+    let (world, first) = World::with_devices(store, 1).await;
+    let second = world.package("p", "V3", 2).await;
+    let rules = r#"{"phases": [{"count": 1, "soak_seconds": 60}]}"#;
+    let new = NewTask {
+        rules: serde_json::from_str(rules).unwrap(),
+        ..of_several(&first, chain(&first, &second))
+    };
+    let task = store.create_task(&new).await.unwrap().id;
+    let upgrade = world.ids(task).await[0];
+    world
+        .commit(&[
+            stage(upgrade, 1, Stage::Executing, t(1)),
+            serves(upgrade, 1, second.id, 2),
+            ended(upgrade, task, 1, UPGRADED, None, t(2)),
+        ])
+        .await;
+    let told = Change::VersionReported {
+        endpoint: "d0".to_owned(),
+        version: second.package.version,
+        at: t(70),
+    };
+    world.commit(&[told]).await;
+    let results = &store.task(task).await.unwrap().unwrap().results[0];
+    assert_eq!((results.healthy, results.unhealthy), (1, 0));
+}
