@@ -150,6 +150,7 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(tasks::changes::approve))
         .routes(routes!(tasks::changes::refuse))
         .routes(routes!(tasks::changes::retry))
+        .routes(routes!(tasks::copy::copy))
         .routes(routes!(forecasts::add))
         .routes(routes!(forecasts::get, forecasts::cancel))
         .routes(routes!(forecasts::get_of_task))

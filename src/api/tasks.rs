@@ -1,6 +1,7 @@
 //! `/v1/tasks`.
 
 pub(super) mod changes;
+pub(super) mod copy;
 mod packages;
 mod rules;
 mod targets;
@@ -430,7 +431,12 @@ pub(super) async fn create(
     extract::Json(body): extract::Json<CreateTask>,
 ) -> Result<Response, Problem> {
     let new = to_new_task(&state, body).await?;
-    let task = state.store.create_task(&new).await?;
+    created(&state, &new).await
+}
+
+/// Creates a task, and shows it.
+async fn created(state: &ApiState, new: &NewTask) -> Result<Response, Problem> {
+    let task = state.store.create_task(new).await?;
     state.signals.written();
     let headers = [
         (header::LOCATION, format!("/v1/tasks/{}", task.id.0)),

@@ -4,7 +4,7 @@ mod steer;
 use std::{io::Write, process::ExitCode};
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     client::{ApiArgs, Client, CommandError},
@@ -38,6 +38,8 @@ pub enum TaskCommand {
     Retry(steer::RetryArgs),
     /// Change how a task is run.
     Set(steer::SetArgs),
+    /// Copy a task: another one with its packages, rules and devices.
+    Copy(CopyArgs),
     /// Forecast when a task will be through, from where it stands.
     Forecast(ForecastArgs),
     /// Stop a task: upgrades that wait are cancelled, those that run are ended.
@@ -62,6 +64,24 @@ pub struct ShowArgs {
     /// else 1.
     #[arg(long)]
     watch: bool,
+    #[command(flatten)]
+    result: ResultArgs,
+}
+
+/// `cellwise task copy`.
+#[derive(Debug, Args)]
+pub struct CopyArgs {
+    /// Number of the task.
+    id: i64,
+    /// A name for the copy; that of the task when not given.
+    #[arg(long)]
+    name: Option<String>,
+    /// When it starts, such as 2027-03-01T02:00:00Z; at once when not given.
+    #[arg(long, value_name = "TIME")]
+    start_at: Option<String>,
+    /// What has not begun by then is not done any more.
+    #[arg(long, value_name = "TIME")]
+    not_after: Option<String>,
     #[command(flatten)]
     result: ResultArgs,
 }
@@ -101,6 +121,7 @@ impl TaskCommand {
             Self::Refuse(args) => args.run("refuse", out),
             Self::Retry(args) => args.run(out),
             Self::Set(args) => args.run(out),
+            Self::Copy(args) => copy(args, out),
             Self::Forecast(args) => args.run(out),
             Self::Stop(args) => stop(&args, out),
             Self::Delete(args) => delete(&args, out),
@@ -154,6 +175,34 @@ fn list(args: &ListArgs<20>, out: &mut dyn Write) -> Result<ExitCode, CommandErr
         },
     };
     table.list(args, ("/v1/tasks", &[]), &client, out)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn copy(args: CopyArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+    let client = Client::new(&args.result.api)?;
+    let given = [
+        ("name", args.name),
+        ("start_at", args.start_at),
+        ("not_after", args.not_after),
+    ];
+    let given = given
+        .into_iter()
+        .filter_map(|(field, value)| Some((field.to_owned(), value?.into())));
+    let body = Value::Object(given.collect());
+    let task = client.post(&format!("/v1/tasks/{}/copy", args.id), &body)?;
+    match args.result.format {
+        Format::Json => output::json(out, &task)?,
+        Format::Text => {
+            let view: TaskView = client.view(&task)?;
+            writeln!(
+                out,
+                "task {} created, {}: {}",
+                view.id,
+                view.state,
+                view.summary()
+            )?;
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 

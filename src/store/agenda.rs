@@ -4,8 +4,8 @@ use async_trait::async_trait;
 
 use super::{
     Again, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
-    DeleteTaskError, Joined, NewTask, OpenUpgrades, Overlaps, Page, SoaksDue, StopTaskError,
-    StoreError, TaskChange, TaskRecord, UpgradeRecord, UpgradeToStop,
+    DeleteTaskError, Exclude, Joined, NewTask, OpenUpgrades, Overlaps, Page, SoaksDue,
+    StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord, UpgradeToStop,
 };
 use crate::{
     clock::UtcMillis,
@@ -22,6 +22,9 @@ pub trait Agenda: Send + Sync + 'static {
 
     /// A task with the number of its upgrades in each state.
     async fn task(&self, id: TaskId) -> Result<Option<TaskRecord>, StoreError>;
+
+    /// Whom a task leaves out itself, with the names.
+    async fn task_exclude(&self, task: TaskId) -> Result<Exclude, StoreError>;
 
     /// Devices of a task that have an upgrade to the same package in other tasks, where neither has ended, and up to
     /// `limit` of these tasks.

@@ -144,6 +144,7 @@ async fn the_description_lists_every_route() {
             "POST /v1/packages",
             "POST /v1/tasks",
             "POST /v1/tasks/{id}/approve",
+            "POST /v1/tasks/{id}/copy",
             "POST /v1/tasks/{id}/next-phase",
             "POST /v1/tasks/{id}/pause",
             "POST /v1/tasks/{id}/refuse",

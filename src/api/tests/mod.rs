@@ -3,6 +3,7 @@
 
 mod attributes;
 mod cells;
+mod copies;
 mod devices;
 mod events;
 mod everywhere;

@@ -10,6 +10,7 @@ use super::{
     cancel::{self, CANCELLING},
     counts,
     events::Announcements,
+    narrowing,
     rows::{self, Columns as _},
     task_changes::CHANGING,
     task_creation::CREATING,
@@ -21,7 +22,7 @@ use crate::{
     ledger::{Cancellation, StopReason, TaskId, UpgradeId},
     store::{
         Again, Agenda, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
-        DeleteTaskError, Joined, NewTask, OpenUpgrades, Overlap, Overlaps, Page, SoaksDue,
+        DeleteTaskError, Exclude, Joined, NewTask, OpenUpgrades, Overlap, Overlaps, Page, SoaksDue,
         StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord, UpgradeState,
         UpgradeToStop,
     },
@@ -62,6 +63,15 @@ impl Agenda for SqliteStore {
         limit: u32,
     ) -> Result<OpenUpgrades, StoreError> {
         self.read_open(task, after, limit).await
+    }
+
+    async fn task_exclude(&self, task: TaskId) -> Result<Exclude, StoreError> {
+        let mut reader = self
+            .readers
+            .acquire()
+            .await
+            .doing("reading whom a task leaves out")?;
+        narrowing::of_task(&mut reader, task).await
     }
 
     async fn overlaps(&self, task: TaskId, limit: u32) -> Result<Overlaps, StoreError> {
