@@ -12,7 +12,8 @@ mod timeline;
 pub use attempt::{Contact, KeptAwake, Session, StandingAsked, Step, ended, leaves};
 pub use correspondence::Correspondence;
 pub use gate::{
-    Closed, Comes, Gate, GateAsk, GateOrder, GateRequest, LaneView, Presence, Standing, Work,
+    Adapted, Closed, Comes, Gate, GateAsk, GateOrder, GateRequest, LaneView, Presence, Standing,
+    Work,
 };
 pub use habits::{Habits, has_moved};
 pub use timeline::asked_again;
