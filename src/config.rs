@@ -42,6 +42,8 @@ pub struct Config {
     pub upgrade: UpgradeConfig,
     /// How many devices of a cell may upgrade at once.
     pub admission: AdmissionConfig,
+    /// Tasks.
+    pub tasks: TaskConfig,
     /// The operator's side: HTTP.
     pub admin: AdminConfig,
     /// How applications are told what happened.
@@ -62,6 +64,7 @@ impl Default for Config {
             lwm2m: Lwm2mConfig::default(),
             upgrade: UpgradeConfig::default(),
             admission: AdmissionConfig::default(),
+            tasks: TaskConfig::default(),
             admin: AdminConfig::default(),
             webhooks: WebhookConfig::default(),
             log: LogConfig::default(),
@@ -275,6 +278,22 @@ impl Default for UpgradeConfig {
             max_nudges: 5,
             result_grace_s: 45,
             progress_interval_s: 5,
+        }
+    }
+}
+
+/// Tasks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TaskConfig {
+    /// How often it is looked for devices that join a task, if no device is added or changed before.
+    pub join_interval_s: u64,
+}
+
+impl Default for TaskConfig {
+    fn default() -> Self {
+        Self {
+            join_interval_s: 60,
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod config;
 pub mod dtls;
 pub mod engine;
 pub mod filter;
+pub mod forecast;
 pub mod health;
 pub mod ledger;
 pub mod lwm2m;

@@ -31,11 +31,11 @@ use crate::{
     config::{Config, MOST_SHARDS, RegistrationPolicy, Settings},
     engine::{Engine, Setup},
     health::{Health, Part},
-    ledger::DeviceIds,
+    ledger::{Deadline, DeviceIds},
     notify::{self, Dispatcher, DispatcherSetup, Instance, KeepError},
     runtime::{
-        Exchange, PackageCache, Rollout, RolloutSetup, SecuredSetup, Shards, ShardsSetup,
-        Supervisor, bind, restore_busy, restore_rules, restore_shares,
+        Exchange, Forecasts, PackageCache, Rollout, RolloutSetup, SecuredSetup, Shards,
+        ShardsSetup, Supervisor, bind, keep_series, restore_busy, restore_rules, restore_shares,
     },
     session::Gate,
     signal::Signals,
@@ -225,8 +225,10 @@ impl Server {
             signals: signals.clone(),
             health: health.clone(),
             open: config.lwm2m.registration == RegistrationPolicy::Open,
+            soak_wait: Deadline::DeviceHeard.duration(&config.upgrade),
             revision,
             cells_revision,
+            join_interval: Duration::from_secs(config.tasks.join_interval_s),
             packages,
         });
         let rollout = supervisor.run(Part::Rollout, rollout.run(told_to_stop.clone()));
@@ -241,7 +243,20 @@ impl Server {
         })
         .map_err(|error| system("post to webhooks", &error))?;
         let dispatcher = supervisor.run(Part::Webhooks, dispatcher.run(told_to_stop.clone()));
+        let forecasts = Forecasts::new(
+            database.clone(),
+            settings.clone(),
+            clock,
+            told_to_stop.clone(),
+        );
+        tokio::spawn(keep_series(
+            database.clone(),
+            forecasts.clone(),
+            clock,
+            told_to_stop.clone(),
+        ));
         let router = api::router(ApiState {
+            forecasts,
             store: database,
             files,
             config: settings.clone(),

@@ -2,7 +2,7 @@
 //! that there may be something to read; what it is stands in the store, and is found without the hint a little later.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -15,6 +15,8 @@ pub struct Signals {
     pub intent: Intent,
     /// Something has happened that applications are told.
     pub news: News,
+    /// Devices may fit tasks that did not before.
+    pub members: Members,
     /// The shards know of devices that were added or removed.
     pub devices: Devices,
 }
@@ -50,6 +52,23 @@ impl Intent {
     /// Returns when there is something to look at since it returned last.
     pub async fn changed(&self) {
         self.0.notified().await;
+    }
+}
+
+/// Whether devices were added or changed, or groups of them, or exclusions have ended. What devices tell of themselves, and
+/// the hours that pass, give no hint.
+#[derive(Debug, Default)]
+pub struct Members(AtomicBool);
+
+impl Members {
+    /// Something was written; say then that intent was.
+    pub fn changed(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether anything was since this was asked last.
+    pub fn take(&self) -> bool {
+        self.0.swap(false, Ordering::AcqRel)
     }
 }
 

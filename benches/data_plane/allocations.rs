@@ -17,9 +17,9 @@ use cellwise::{
     coap::{Datagram, Peer},
     config::Config,
     engine::{Command, Effect, Engine, Setup},
-    ledger::{DeviceIds, PackageId, RetryPolicy, Standby, TaskId, UpgradeId, UpgradeOrder},
+    ledger::{DeviceIds, PackageId, RetryPolicy, Served, Standby, TaskId, UpgradeId, UpgradeOrder},
     package::{CheckCodeKind, Package, PcpOffer, SegmentFrames, Segmentation},
-    session::Gate,
+    session::{Gate, Offers},
 };
 use mimalloc::MiMalloc;
 
@@ -141,14 +141,16 @@ impl Bench {
             upgrade: UpgradeId(1),
             task: TaskId(1),
             endpoint: ENDPOINT.into(),
-            package: PackageId(1),
+            served: Served::first(PackageId(1)),
+            hardware: None,
             attempt: 1,
             retry: RetryPolicy::default(),
             kept_awake: Standby::default(),
         };
+        let offers = Offers::only(PackageId(1), Arc::new(package()));
         self.command(Command::Start {
             order,
-            package: Arc::new(package()),
+            offers: Arc::new(offers),
         });
         for _ in 0..100 {
             if self.device.stage == Stage::Downloading {

@@ -14,10 +14,10 @@ use cellwise::{
     },
     package::{PcpOffer, Segmentation, Version},
     store::{
-        BatchId, Catalog as _, Events as _, NewDevice, NewPackage, NewTask, NewWebhook, Selection,
-        SqliteStore, WebhookId,
+        BatchId, Catalog as _, Events as _, Exclude, NewDevice, NewPackage, NewTask, NewWebhook,
+        Selection, SqliteStore, WebhookId,
     },
-    task::TaskRules,
+    task::{PackageRules, TaskRules},
 };
 
 pub(crate) const T0: UtcMillis = UtcMillis(1_800_000_000_000);
@@ -156,7 +156,9 @@ pub(crate) fn task(package: PackageId, selection: Selection) -> NewTask {
     NewTask {
         name: "night".to_owned(),
         package,
+        packages: PackageRules::default(),
         selection,
+        exclude: Exclude::default(),
         start_at: None,
         retry: RetryPolicy {
             attempts: 3,

@@ -39,6 +39,7 @@ pub(super) fn complete(api: &utoipa::openapi::OpenApi) -> Value {
         {"properties": {"filter": {"type": "null"}}},
     ]);
     describe_reasons(&mut api);
+    describe_packages(&mut api);
     require_bodies(&mut api);
     // what became of a list in CSV has all that is told of one in JSON
     if let Some(answer) = api["components"]["schemas"]["AddAnswer"].as_object_mut()
@@ -48,6 +49,9 @@ pub(super) fn complete(api: &utoipa::openapi::OpenApi) -> Value {
     }
     api
 }
+
+/// A version: printable ASCII without a space at its ends.
+const VERSION: &str = r"^[!-~]([ -~]{0,62}[!-~])?$";
 
 /// Whoever takes a body takes no request without one.
 fn require_bodies(api: &mut Value) {
@@ -66,6 +70,21 @@ fn describe_reasons(api: &mut Value) {
         let reasons = &mut api["components"]["schemas"][schema]["properties"]["reasons"];
         reasons["uniqueItems"] = json!(true);
         reasons["items"] = json!({"type": "string", "enum": Outcome::FAILURES});
+    }
+}
+
+/// What a package is for is named once each.
+fn describe_packages(api: &mut Value) {
+    let from = &mut api["components"]["schemas"]["PackageFrom"]["properties"];
+    from["versions"]["uniqueItems"] = json!(true);
+    from["versions"]["items"] =
+        json!({"type": "string", "minLength": 1, "maxLength": 64, "pattern": VERSION});
+    from["hardware"]["uniqueItems"] = json!(true);
+    from["hardware"]["items"] = json!({
+        "type": "string", "minLength": 1, "maxLength": 64, "pattern": r"^[^\u0000-\u001f\u007f-\u009f]{1,64}$",
+    });
+    for end in ["version_from", "version_below"] {
+        from[end]["pattern"] = json!(VERSION);
     }
 }
 

@@ -457,6 +457,7 @@ pub(super) async fn update(
     }
     let update = to_update(body, &endpoint, &state)?;
     state.store.update_device(&endpoint, &update).await?;
+    state.signals.members.changed();
     state.signals.devices_written(ENGINE_KNOWS_WITHIN).await;
     let identity = update.psk.iter().flatten().map(|psk| &*psk.identity);
     state.strangers.forget(identity.chain([&*endpoint]));

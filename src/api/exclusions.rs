@@ -159,6 +159,7 @@ pub(super) async fn end(
         let detail = format!("device {endpoint:?} is not excluded");
         return Err(Problem::not_found(detail));
     }
+    state.signals.members.changed();
     state.signals.written();
     Ok(StatusCode::NO_CONTENT)
 }

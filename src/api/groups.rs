@@ -230,7 +230,7 @@ pub(super) async fn known(state: &ApiState, id: GroupId) -> Result<GroupRecord, 
 
 /// Change a group's name, its filter, or the devices in its list.
 ///
-/// Tasks that were created for it keep the devices that they have.
+/// Tasks that were created for it keep the devices that they have; those that say so are joined by devices that come to it.
 #[utoipa::path(patch, path = "/v1/groups/{id}", operation_id = "update_group", tag = "groups", request_body = UpdateGroup,
     params(("id" = i64, Path, description = "Its number")),
     responses(
@@ -263,6 +263,8 @@ pub(super) async fn update(
     };
     fields.finish()?;
     let group = state.store.update_group(GroupId(id), &update).await?;
+    state.signals.members.changed();
+    state.signals.written();
     Ok(Json(GroupBody::counted(&state, group).await?))
 }
 

@@ -10,13 +10,16 @@ mod devices;
 mod events;
 mod exclusions;
 mod extract;
+mod forecasts;
 mod groups;
 mod heard;
 mod middleware;
+mod once;
 mod operations;
 mod packages;
 mod problem;
 mod refusals;
+mod series;
 mod serve;
 mod source;
 mod tasks;
@@ -48,7 +51,7 @@ use crate::{
     config::Settings,
     health::Health,
     notify::Instance,
-    runtime::{Heard, Lanes},
+    runtime::{Forecasts, Heard, Lanes},
     signal::Signals,
     store::{PackageFiles, Store},
     strangers::Strangers,
@@ -84,6 +87,8 @@ pub struct ApiState {
     pub heard: Arc<dyn Heard>,
     /// Knows the queues of cells.
     pub lanes: Arc<dyn Lanes>,
+    /// Makes forecasts.
+    pub forecasts: Forecasts,
     /// Who was refused lately.
     pub strangers: Arc<Strangers>,
     /// What `/metrics` shows.
@@ -107,6 +112,7 @@ pub fn router(state: ApiState) -> axum::Router {
     let config = state.config.clone();
     let (v1, api) = documented().split_for_parts();
     v1.route_layer(from_fn(audit::changes))
+        .route_layer(from_fn_with_state(state.clone(), once::once))
         .route_layer(from_fn_with_state(
             state.token.clone(),
             middleware::require_token,
@@ -144,14 +150,22 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(tasks::changes::approve))
         .routes(routes!(tasks::changes::refuse))
         .routes(routes!(tasks::changes::retry))
+        .routes(routes!(forecasts::add))
+        .routes(routes!(forecasts::get, forecasts::cancel))
+        .routes(routes!(forecasts::get_of_task))
         .routes(routes!(upgrades::list))
         .routes(routes!(upgrades::list_of_device))
         .routes(routes!(upgrades::list_newest))
         .routes(routes!(upgrades::get))
         .routes(routes!(upgrades::cancel))
+        .routes(routes!(upgrades::retry))
+        .routes(routes!(upgrades::skip))
         .routes(routes!(cells::import::import, cells::list))
         .routes(routes!(cells::get, cells::rules::update))
         .routes(routes!(cells::outages::report))
+        .routes(routes!(series::of_task))
+        .routes(routes!(series::of_cell))
+        .routes(routes!(series::of_device))
         .routes(routes!(events::stream_events))
         .routes(routes!(webhooks::add, webhooks::list))
         .routes(routes!(webhooks::get, webhooks::remove))

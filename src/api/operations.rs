@@ -9,13 +9,13 @@ use utoipa::{
     OpenApi,
     openapi::{
         Header, Object, Ref, RefOr, Response, Type,
-        path::Operation,
+        path::{Operation, ParameterBuilder, ParameterIn},
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{ApiState, problem::Problem};
+use super::{ApiState, once, problem::Problem};
 use crate::notify::{TaskEvent, UpgradeEvent};
 
 /// The parts of the API's description that belong to no single route.
@@ -34,6 +34,7 @@ use crate::notify::{TaskEvent, UpgradeEvent};
         (name = "devices", description = "The inventory, and what devices reported"),
         (name = "groups", description = "Lists of devices, and filters, under a name"),
         (name = "tasks", description = "Batch upgrades"),
+        (name = "forecasts", description = "When tasks will be through"),
         (name = "upgrades", description = "One device's upgrade within a task"),
         (name = "cells", description = "Who upgrades and who waits in a cell"),
         (name = "events", description = "Outcomes, told to applications: a stream, and webhooks"),
@@ -119,6 +120,9 @@ pub(super) fn completed(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::O
                 add_response(operation, status, description);
             }
         }
+        if let Some(operation) = &mut path.post {
+            take_key(operation);
+        }
     }
     api.components.get_or_insert_default().add_security_scheme(
         "token",
@@ -133,6 +137,36 @@ pub(super) fn completed(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::O
     );
     api.merge(router().into_openapi());
     api
+}
+
+/// What is posted may be named, so that it is done once.
+fn take_key(operation: &mut Operation) {
+    let key = Object::builder()
+        .schema_type(Type::String)
+        .min_length(Some(1))
+        .max_length(Some(once::MAX_KEY))
+        .pattern(Some(format!("^[!-~]{{1,{}}}$", once::MAX_KEY)))
+        .examples(["5f0c7b0e-8f0a-4c3f-9d0b-5d0c1f6f2a11"]);
+    let key = ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .description(Some(
+            "Names the request: one that is sent again with its key within 24 h is not carried out again, and has the same answer \
+             (with the header `Idempotency-Replayed`)",
+        ))
+        .schema(Some(key));
+    let parameters = operation.parameters.get_or_insert_default();
+    parameters.push(key.build().into());
+    add_response(
+        operation,
+        "409",
+        "A request with this Idempotency-Key is being carried out",
+    );
+    add_response(
+        operation,
+        "422",
+        "Another request was sent with this Idempotency-Key",
+    );
 }
 
 fn add_response(operation: &mut Operation, status: &str, description: &str) {

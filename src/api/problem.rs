@@ -69,7 +69,7 @@ impl FieldError {
 }
 
 /// The words after `urn:cellwise:problem:` that tell what kind of problem it is.
-const KINDS: [&str; 40] = [
+const KINDS: [&str; 43] = [
     "bad-parameter",
     "bad-path",
     "changed-meanwhile",
@@ -94,12 +94,14 @@ const KINDS: [&str; 40] = [
     "package-indistinct",
     "package-superseded",
     "refused",
+    "request-unanswered",
     "store-unavailable",
     "task-ended",
     "task-finished",
     "task-held",
     "task-running",
     "too-large",
+    "too-many-forecasts",
     "too-many-groups",
     "too-many-requests",
     "too-many-segments",
@@ -109,6 +111,7 @@ const KINDS: [&str; 40] = [
     "unknown-devices",
     "unreadable-body",
     "upgrade-ended",
+    "upgrade-running",
     "wrong-content-type",
 ];
 

@@ -3,10 +3,13 @@
 use axum::http::StatusCode;
 
 use super::{extract::too_large, problem::Problem};
-use crate::store::{
-    AddWebhookError, CancelUpgradeError, ChangeTaskError, CreateTaskError, DeletePackageError,
-    DeleteTaskError, FileError, GroupError, InsertPackageError, StopTaskError, StoreError,
-    UpdateDeviceError, UploadError,
+use crate::{
+    store::{
+        AddWebhookError, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
+        DeletePackageError, DeleteTaskError, FileError, GroupError, InsertPackageError,
+        StopTaskError, StoreError, UpdateDeviceError, UploadError,
+    },
+    task::RuleError,
 };
 
 /// What failed for a moment is worth another try.
@@ -88,7 +91,18 @@ impl From<CreateTaskError> for Problem {
         const OTHER_PRODUCT: &str = "The package is of another product";
         match error {
             CreateTaskError::PackageNotFound(_) => Self::not_found(error).about("package_id"),
+            CreateTaskError::PackagesOfOtherProducts { index, .. } => {
+                Self::field(&format!("packages[{index}].package_id"), error)
+            }
+            CreateTaskError::Packages(RuleError { field, detail }) => Self::field(&field, detail),
             CreateTaskError::GroupNotFound(_) => Self::not_found(error).about("group"),
+            CreateTaskError::ExcludedGroupNotFound(_) => {
+                Self::not_found(error).about("exclude.group")
+            }
+            CreateTaskError::UnknownExcluded { .. } => {
+                Self::conflict("unknown-devices", "Devices are not known", error)
+                    .about("exclude.devices")
+            }
             CreateTaskError::PackageSuperseded { .. } => {
                 let title = "There is a newer package of that version";
                 Self::conflict("package-superseded", title, error)
@@ -102,8 +116,14 @@ impl From<CreateTaskError> for Problem {
             CreateTaskError::UnknownDevices { .. } => {
                 Self::conflict("unknown-devices", "Devices are not known", error).about("devices")
             }
-            CreateTaskError::NoDevices { .. } | CreateTaskError::AllExcluded { .. } => {
+            CreateTaskError::NoDevices { .. }
+            | CreateTaskError::AllExcluded { .. }
+            | CreateTaskError::AllLeftOut { .. } => {
                 Self::conflict("no-devices", "No device is selected", error)
+            }
+            CreateTaskError::EmptyPhase { phase } => {
+                let field = format!("phases[{phase}].filter");
+                Self::conflict("no-devices", "No device is selected", error).about(&field)
             }
             CreateTaskError::Webhook(error) => error.into(),
             CreateTaskError::Store(error) => error.into(),
@@ -126,6 +146,7 @@ impl From<ChangeTaskError> for Problem {
             | ChangeTaskError::LastPhase(_) => {
                 Self::conflict("task-held", "The task does not stand so", error)
             }
+            ChangeTaskError::CannotJoin(_) => Self::field("membership", error),
             ChangeTaskError::Changed { .. } => Self::new(
                 StatusCode::PRECONDITION_FAILED,
                 "changed-meanwhile",
@@ -195,6 +216,22 @@ impl From<CancelUpgradeError> for Problem {
                 Self::conflict("upgrade-ended", "The upgrade has ended", error)
             }
             CancelUpgradeError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ChangeUpgradeError> for Problem {
+    fn from(error: ChangeUpgradeError) -> Self {
+        match error {
+            ChangeUpgradeError::NotFound(_) => Self::not_found(error),
+            ChangeUpgradeError::Running { .. } => {
+                Self::conflict("upgrade-running", "The upgrade is under way", error)
+            }
+            ChangeUpgradeError::Succeeded(_) | ChangeUpgradeError::DeviceRemoved(_) => {
+                Self::conflict("upgrade-ended", "The upgrade has ended", error)
+            }
+            ChangeUpgradeError::Task(error) => error.into(),
+            ChangeUpgradeError::Store(error) => error.into(),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! `/v1/tasks`.
 
 pub(super) mod changes;
+mod packages;
 mod rules;
+mod targets;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,7 +16,9 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use packages::{SaidOfPackages, TaskPackage};
 use rules::{PhaseBody, PhaseStandBody, RateBody, ThresholdBody};
+use targets::{ExcludeBody, MembershipName, NarrowedBody, TargetsBody};
 
 use super::{
     ApiState,
@@ -27,9 +31,12 @@ use crate::{
     filter::Filter,
     ledger::{PackageId, Reasons, RetryPolicy, TaskId, TaskState},
     store::{
-        Approval, CreateTaskError, GroupId, NewTask, Overlaps, Selection, TaskRecord, UpgradeState,
+        Approval, CreateTaskError, Exclude, GroupId, NewTask, Overlaps, Selection, TaskRecord,
+        UpgradeState,
     },
-    task::{HoldReason, Share, Stand, TaskRules, Windows, WindowsForm, check_reasons},
+    task::{
+        HoldReason, PackageRules, Share, Stand, TaskRules, Windows, WindowsForm, check_reasons,
+    },
     wording,
 };
 
@@ -51,11 +58,17 @@ pub(super) struct TaskBody {
     /// The name it was given.
     name: String,
     state: TaskStateName,
-    /// The package.
+    /// The package; of several the first.
     package_id: i64,
+    /// Its packages, and for whom each is.
+    packages: Vec<TaskPackage>,
+    /// A device that has one of them goes on with the one that fits what it runs then.
+    steps: bool,
+    /// A device may be given a version that is below the one that it runs.
+    allow_downgrade: bool,
     /// The package's product.
     product: String,
-    /// The package's version.
+    /// The package's version; of several that of the first.
     version: String,
     /// What follows a failure; `null` when nothing does.
     #[schema(required)]
@@ -66,6 +79,8 @@ pub(super) struct TaskBody {
     phase: u32,
     /// Its phases, and what came of them; a task that was created without has one.
     phases: Vec<PhaseStandBody>,
+    /// Whether models, versions, coverage and cells are represented in its phases as they are in the whole.
+    stratified: bool,
     /// Thresholds of failures at which it pauses or stops by itself.
     abort: Vec<ThresholdBody>,
     /// How fast upgrades begin; `null`: as fast as admission lets them.
@@ -102,6 +117,20 @@ pub(super) struct TaskBody {
     total: u64,
     /// Devices that were selected, and left out because they were excluded (`/v1/exclusions`) when it was created.
     excluded: u64,
+    /// Whom it is for; `null`: a list of devices, or a version created it that did not keep that.
+    #[schema(required)]
+    targets: Option<TargetsBody>,
+    /// Whether devices join it that come to fit after it was created.
+    membership: MembershipName,
+    /// Whom it leaves out itself; `null`: nobody.
+    #[schema(required)]
+    exclude: Option<NarrowedBody>,
+    /// Devices that were selected, and left out because of `exclude`, when it was created.
+    left_out: u64,
+    /// Devices that were skipped, by reason: `no_package` where no package of the task is for the device, `downgrade` where the
+    /// one that is for it is below what it runs, `skipped` where an operator passed over it. They are among `cancelled`; for phases and thresholds they do not count.
+    #[schema(example = json!({"no_package": 2}))]
+    skipped: BTreeMap<String, u64>,
     /// How many of them are in each state.
     #[schema(example = json!({"pending": 3, "downloading": 10, "succeeded": 187}))]
     counts: BTreeMap<&'static str, u64>,
@@ -154,7 +183,7 @@ impl From<Overlaps> for OverlapsBody {
 /// What a task does, and what it waits for.
 #[derive(Debug, Serialize, ToSchema)]
 struct StandBody {
-    /// A stable word: `scheduled`, `running`, `phase`, `window_closed`, `paused`, `failures`, `phase_done`, `phase_failed`,
+    /// A stable word: `scheduled`, `running`, `phase`, `joining`, `window_closed`, `paused`, `failures`, `phase_done`, `phase_failed`,
     /// `approval`, `stopping`, `stopped` or `finished`.
     code: &'static str,
     /// The same in a sentence.
@@ -219,6 +248,7 @@ struct RetryBody {
 }
 
 impl TaskBody {
+    #[expect(clippy::too_many_lines, reason = "one field after the other")]
     pub(super) fn new(task: TaskRecord, now: UtcMillis) -> Self {
         let counts = UpgradeState::all()
             .map(|state| (state.name(), task.counts.get(&state).copied().unwrap_or(0)))
@@ -231,6 +261,10 @@ impl TaskBody {
         Self {
             total: task.total(),
             excluded: task.excluded,
+            targets: task.targets.map(Into::into),
+            membership: rules.membership.into(),
+            exclude: task.narrowed.map(Into::into),
+            left_out: task.left_out,
             counts,
             id: task.id.0,
             state: match (task.state, &stand) {
@@ -255,6 +289,7 @@ impl TaskBody {
             },
             phase: task.phase + 1,
             phases: rules::phases(rules, task.phase, &task.results),
+            stratified: rules.stratified,
             abort: rules.abort.iter().map(Into::into).collect(),
             rate: rules.rate.map(Into::into),
             windows: rules.windows.clone(),
@@ -264,6 +299,10 @@ impl TaskBody {
             approval: task.approval.map(Into::into),
             revision: task.revision,
             package_id: task.package.0,
+            packages: packages::shown(task.package, &task.packages),
+            steps: task.packages.steps,
+            allow_downgrade: task.packages.allow_downgrade,
+            skipped: task.skipped,
             product: task.product,
             version: task.version.to_string(),
             retry: (task.retry.attempts > 0).then(|| RetryBody {
@@ -302,9 +341,18 @@ pub(super) struct CreateTask {
         example = "Meters, spring release"
     )]
     name: String,
-    /// The package.
-    #[serde(deserialize_with = "extract::whole")]
-    package_id: i64,
+    /// The package, for all devices. Give either this or `packages`.
+    #[serde(default, deserialize_with = "extract::optional_whole")]
+    package_id: Option<i64>,
+    /// Several packages of one product, 1 to 20, and for whom each is: no device may fit two. A device is given the one that
+    /// fits what it answers when it is asked for its version; one that none fits is skipped (`no_package`).
+    #[schema(min_items = 1, max_items = 20)]
+    packages: Option<Vec<TaskPackage>>,
+    /// Whether a device that has one of `packages` goes on with the one that fits what it runs then, as long as there is one: a
+    /// chain, where a version leads to another one only by way of a third. They must not lead in a circle.
+    steps: Option<bool>,
+    /// Whether a device may be given a version that is below the one that it runs. Otherwise it is skipped (`downgrade`).
+    allow_downgrade: Option<bool>,
     /// The endpoint names of the devices. Each has to be of the package's product.
     devices: Option<Vec<String>>,
     /// All devices of this product, which has to be the package's.
@@ -322,6 +370,11 @@ pub(super) struct CreateTask {
     /// The devices of the package's product that belong to the group of this number now.
     #[serde(default, deserialize_with = "extract::optional_whole")]
     group: Option<i64>,
+    /// Devices of these that it leaves out.
+    exclude: Option<ExcludeBody>,
+    /// `joining`: devices join it that come to fit while it runs, and it does not end before it is stopped or `not_after` has come.
+    /// Not with `devices`. `snapshot` when not given.
+    membership: Option<MembershipName>,
     /// When it starts, RFC 3339, at most a year ahead; at once when not given. What is past by more than five minutes is
     /// refused.
     #[schema(format = "date-time", example = "2027-03-01T02:00:00Z", format = DateTime)]
@@ -331,6 +384,9 @@ pub(super) struct CreateTask {
     /// Its phases, 100 at most; without any, all devices begin when it starts.
     #[schema(max_items = 100)]
     phases: Option<Vec<PhaseBody>>,
+    /// `true`: models, versions, coverage and cells are represented in each phase that is drawn as they are in the whole. For a task
+    /// of 1 to 20 phases.
+    stratified: Option<bool>,
     /// Thresholds of failures at which it pauses or stops by itself, 20 at most.
     #[schema(max_items = 20)]
     abort: Option<Vec<ThresholdBody>>,
@@ -360,32 +416,66 @@ pub(super) struct CreateTask {
 /// Create a task.
 ///
 /// It may have devices and package of another task that has not ended: `overlaps` says so. Excluded devices are left out, and
-/// counted in `excluded`.
+/// counted in `excluded`; those that its `exclude` means are counted in `left_out`.
 #[utoipa::path(post, path = "/v1/tasks", operation_id = "create_task", tag = "tasks", request_body = CreateTask,
     responses(
         (status = 201, description = "Created; it runs, or waits for its time", body = CreatedTask,
-            headers(("Location" = String, description = "Path of the task"))),
-        (status = 404, description = "There is no such package, or no such group", body = Problem),
-        (status = 409, description = "Devices are unknown, of another product, or there are none, or none that is not excluded; there is a newer package of \
+            headers(("Location" = String, description = "Path of the task"), ("ETag" = String, description = "Its revision"))),
+        (status = 404, description = "There is no such package, or no such group, of `exclude` either", body = Problem),
+        (status = 409, description = "Devices are unknown, those of `exclude` too, or of another product, or there are none, or none that is not left out, and none may join; there is a newer package of \
             that version; there are too many webhooks", body = Problem),
     ))]
 pub(super) async fn create(
     State(state): State<ApiState>,
-    extract::Json(mut body): extract::Json<CreateTask>,
+    extract::Json(body): extract::Json<CreateTask>,
 ) -> Result<Response, Problem> {
+    let new = to_new_task(&state, body).await?;
+    let task = state.store.create_task(&new).await?;
+    state.signals.written();
+    let headers = [
+        (header::LOCATION, format!("/v1/tasks/{}", task.id.0)),
+        (header::ETAG, format!("\"{}\"", task.revision)),
+    ];
+    // The task is there, whatever comes of this: an error would have it created once more.
+    let overlaps = state.store.overlaps(task.id, MAX_OVERLAPS).await;
+    let body = Json(CreatedTask {
+        task: TaskBody::new(task, state.now()),
+        overlaps: overlaps
+            .inspect_err(|error| tracing::warn!(%error, "overlaps of a task are not known"))
+            .map(OverlapsBody::from)
+            .ok(),
+    });
+    Ok((StatusCode::CREATED, headers, body).into_response())
+}
+
+/// The task that is to be created, or forecast, as far as that can be told without its devices.
+pub(super) async fn to_new_task(
+    state: &ApiState,
+    mut body: CreateTask,
+) -> Result<NewTask, Problem> {
     let webhook = body.webhook.take();
     let start_at = body.start_at.take();
     let said = rules::Said {
         phases: body.phases.take(),
+        stratified: body.stratified.unwrap_or_default(),
         abort: body.abort.take(),
         rate: body.rate.take(),
         windows: body.windows.take(),
         not_after: body.not_after.take(),
         approval: body.approval.unwrap_or_default(),
+        membership: body.membership.unwrap_or_default().into(),
         priority: body.priority,
         weight: body.weight,
     };
-    let mut new = to_task(body, state.now())?;
+    let said_of_packages = SaidOfPackages {
+        package_id: body.package_id.take(),
+        packages: body.packages.take(),
+        steps: body.steps.unwrap_or_default(),
+        allow_downgrade: body.allow_downgrade.unwrap_or_default(),
+    };
+    let (package, packages) = said_of_packages.rules()?;
+    let mut new = to_task(body, package, state.now())?;
+    new.packages = packages;
     if state.store.package(new.package).await?.is_none() {
         return Err(CreateTaskError::PackageNotFound(new.package).into());
     }
@@ -397,24 +487,12 @@ pub(super) async fn create(
     let starts = new.start_at.unwrap_or(new.created_at);
     new.rules = said.rules(starts.max(new.created_at))?;
     if let Some(webhook) = webhook {
-        new.webhook = Some(webhook.check(&state).await?);
+        new.webhook = Some(webhook.check(state).await?);
     }
-    let task = state.store.create_task(&new).await?;
-    state.signals.written();
-    let location = format!("/v1/tasks/{}", task.id.0);
-    // The task is there, whatever comes of this: an error would have it created once more.
-    let overlaps = state.store.overlaps(task.id, MAX_OVERLAPS).await;
-    let body = Json(CreatedTask {
-        task: TaskBody::new(task, state.now()),
-        overlaps: overlaps
-            .inspect_err(|error| tracing::warn!(%error, "overlaps of a task are not known"))
-            .map(OverlapsBody::from)
-            .ok(),
-    });
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], body).into_response())
+    Ok(new)
 }
 
-fn to_task(mut body: CreateTask, now: UtcMillis) -> Result<NewTask, Problem> {
+fn to_task(mut body: CreateTask, package: PackageId, now: UtcMillis) -> Result<NewTask, Problem> {
     let mut fields = Fields::default();
     let name_len = body.name.chars().count();
     fields.check(
@@ -425,7 +503,14 @@ fn to_task(mut body: CreateTask, now: UtcMillis) -> Result<NewTask, Problem> {
     let selection = selection(&mut body, &mut fields);
     if let Some(Selection::Devices(devices)) = &selection {
         fields.check("devices", !devices.is_empty(), "name at least one device");
+        fields.check(
+            "membership",
+            body.membership != Some(MembershipName::Joining),
+            "no device can join a list; give product, all, a filter or a group in place of devices",
+        );
     }
+    let exclude = body.exclude.take();
+    let exclude = exclude.map_or_else(Exclude::default, |body| body.read(&mut fields));
     let start_at = match body.start_at {
         Some(text) => fields.take("start_at", parse_start(&text, now)),
         None => None,
@@ -447,8 +532,10 @@ fn to_task(mut body: CreateTask, now: UtcMillis) -> Result<NewTask, Problem> {
     fields.finish()?;
     Ok(NewTask {
         name: body.name,
-        package: PackageId(body.package_id),
+        package,
+        packages: PackageRules::default(),
         selection: selection.ok_or_else(|| Problem::field("devices", "it is missing"))?,
+        exclude,
         start_at,
         retry: body
             .retry

@@ -1,5 +1,5 @@
-//! `/v1/tasks/{id}/upgrades`, `/v1/devices/{endpoint}/upgrades`, `/v1/upgrades`, `/v1/upgrades/{id}` and
-//! `/v1/upgrades/{id}/cancel`.
+//! `/v1/tasks/{id}/upgrades`, `/v1/devices/{endpoint}/upgrades`, `/v1/upgrades`, `/v1/upgrades/{id}` and what is
+//! posted below it.
 
 use std::time::Duration;
 
@@ -22,7 +22,8 @@ use crate::{
     clock::UtcMillis,
     ledger::{DeviceRecord, Lane, Outcome, Stage, StageChange, TaskId, Told, UpgradeId},
     store::{
-        DeviceUpgrade, OutcomeRecord, TimelineEntry, UpgradeDetail, UpgradeRecord, UpgradeState,
+        DeviceUpgrade, OutcomeRecord, SoakRecord, SoakState, TimelineEntry, UpgradeDetail,
+        UpgradeRecord, UpgradeState,
     },
     task::ShareNow,
     wording,
@@ -47,6 +48,10 @@ fn stage_name() -> Object {
 
 fn outcome_state() -> Object {
     one_of("How.", ["succeeded", "failed", "cancelled"])
+}
+
+fn soak_state() -> Object {
+    one_of("Where it stands.", SoakState::ALL.map(SoakState::name))
 }
 
 fn reason() -> Object {
@@ -193,7 +198,7 @@ struct EventBody {
 pub(super) struct UpgradeDetailBody {
     #[serde(flatten)]
     upgrade: UpgradeBody,
-    /// The package.
+    /// The package that the device is served; of a task that has several the first, until the device has said what it runs.
     package_id: i64,
     /// What it waits for at this moment; `null` once it has ended.
     #[schema(
@@ -201,12 +206,40 @@ pub(super) struct UpgradeDetailBody {
         example = "10 devices upgrade in cell 51234; this one's coverage allows 10; 3 wait before it; 6 d left"
     )]
     waiting_for: Option<String>,
+    /// How its device bears it; `null` before it has succeeded, and where its phase has no soak.
+    #[schema(required)]
+    soak: Option<SoakBody>,
     /// How its task stands beside others that have devices waiting for a slot in the same cell; `null` where there are none, or it
     /// does not wait for one.
     #[schema(required)]
     share: Option<ShareBody>,
     /// The newest 1,000 lines of its timeline, oldest of them first.
     events: Vec<EventBody>,
+}
+
+/// How the device of an upgrade that has succeeded bears it.
+#[derive(Debug, Serialize, ToSchema)]
+struct SoakBody {
+    /// `soaking`: it is not known yet; `healthy`: the device has told the version after the soak; `unhealthy`: it has told another one,
+    /// or none. The timeline says why.
+    #[schema(schema_with = soak_state)]
+    state: &'static str,
+    /// When the soak is over: the device is asked for its version then, or when it is heard again.
+    #[schema(format = DateTime)]
+    due_at: String,
+    /// When it was known.
+    #[schema(required, format = DateTime)]
+    ended_at: Option<String>,
+}
+
+impl From<SoakRecord> for SoakBody {
+    fn from(soak: SoakRecord) -> Self {
+        Self {
+            state: soak.state.name(),
+            due_at: soak.due_at.to_string(),
+            ended_at: soak.ended_at.map(|at| at.to_string()),
+        }
+    }
 }
 
 /// How a task stands beside others in a cell.
@@ -338,6 +371,7 @@ impl UpgradeDetailBody {
             upgrade: detail.upgrade.into(),
             package_id: detail.package.0,
             waiting_for,
+            soak: detail.soak.map(SoakBody::from),
             events: detail.events.into_iter().map(EventBody::from).collect(),
         }
     }
@@ -510,6 +544,50 @@ pub(super) async fn cancel(
 ) -> Result<Json<UpgradeBody>, Problem> {
     let upgrade = (state.store)
         .cancel_upgrade(UpgradeId(id), state.now())
+        .await?;
+    state.signals.written();
+    Ok(Json(upgrade.into()))
+}
+
+/// Try one upgrade again.
+///
+/// One that has failed, was cancelled or passed over has as many attempts as at first; a task that has finished runs again. One that
+/// waits for its next attempt waits no longer. It begins when its task lets it.
+#[utoipa::path(post, path = "/v1/upgrades/{id}/retry", operation_id = "retry_upgrade", tag = "upgrades",
+    params(("id" = i64, Path, description = "Its number")),
+    responses(
+        (status = 200, description = "The upgrade", body = UpgradeBody),
+        (status = 404, description = "There is no such upgrade", body = Problem),
+        (status = 409, description = "It runs or has succeeded, its device was removed, or its task was stopped", body = Problem),
+    ))]
+pub(super) async fn retry(
+    State(state): State<ApiState>,
+    Path(id): Path<i64>,
+) -> Result<Json<UpgradeBody>, Problem> {
+    let upgrade = (state.store)
+        .retry_upgrade(UpgradeId(id), state.now())
+        .await?;
+    state.signals.written();
+    Ok(Json(upgrade.into()))
+}
+
+/// Pass over one upgrade.
+///
+/// For a device that is broken, or gone: an upgrade that waits or has failed ends as cancelled, with the reason `skipped`. It has no
+/// result: neither its phase nor the thresholds of its task count it. Passing over it again changes nothing.
+#[utoipa::path(post, path = "/v1/upgrades/{id}/skip", operation_id = "skip_upgrade", tag = "upgrades",
+    params(("id" = i64, Path, description = "Its number")),
+    responses(
+        (status = 200, description = "The upgrade", body = UpgradeBody),
+        (status = 404, description = "There is no such upgrade", body = Problem),
+        (status = 409, description = "It runs, or has succeeded", body = Problem),
+    ))]
+pub(super) async fn skip(
+    State(state): State<ApiState>,
+    Path(id): Path<i64>,
+) -> Result<Json<UpgradeBody>, Problem> {
+    let upgrade = (state.store)
+        .skip_upgrade(UpgradeId(id), state.now())
         .await?;
     state.signals.written();
     Ok(Json(upgrade.into()))

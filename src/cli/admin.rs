@@ -3,8 +3,17 @@ use std::{io::Write, process::ExitCode};
 use clap::Subcommand;
 
 use super::{
-    cell::CellCommand, client::CommandError, device::DeviceCommand, exclusion::ExclusionCommand,
-    group::GroupCommand, package::PackageCommand, task::TaskCommand, upgrade::UpgradeCommand,
+    cell::CellCommand,
+    client::CommandError,
+    device::DeviceCommand,
+    exclusion::ExclusionCommand,
+    group::GroupCommand,
+    package::PackageCommand,
+    task::{
+        TaskCommand,
+        create::{self, CreateArgs},
+    },
+    upgrade::UpgradeCommand,
     webhook::WebhookCommand,
 };
 
@@ -26,6 +35,8 @@ pub enum AdminCommand {
     /// Create, watch and stop upgrade tasks.
     #[command(subcommand)]
     Task(TaskCommand),
+    /// Forecast when a task would be through, without creating it. What is said of it is said as for `cellwise task create`.
+    Forecast(Box<CreateArgs>),
     /// Show who upgrades and who waits in a cell.
     #[command(subcommand)]
     Cell(CellCommand),
@@ -49,6 +60,7 @@ impl AdminCommand {
             Self::Exclusion(command) => command.run(out),
             Self::Group(command) => command.run(out),
             Self::Task(command) => command.run(out),
+            Self::Forecast(args) => create::forecast(*args, out),
             Self::Cell(command) => command.run(out),
             Self::Upgrade(command) => command.run(out),
             Self::Webhook(command) => command.run(out),

@@ -1,18 +1,19 @@
 //! `cellwise demo`: a server on free ports in a temporary directory, and a fleet of simulated devices that
 //! it upgrades over real sockets.
 
+mod canary;
 mod fleet;
 mod idle;
 mod report;
 mod watch;
 
 use std::{
-    fs::Permissions, io::Cursor, os::unix::fs::PermissionsExt as _, process::ExitCode, sync::Arc,
-    time::Duration,
+    fs::Permissions, io::Cursor, net::SocketAddr, os::unix::fs::PermissionsExt as _,
+    process::ExitCode, sync::Arc, time::Duration,
 };
 
 use serde_json::{Value, json};
-use sim::fleet::Fleet;
+use sim::{DeviceSpec, fleet::Fleet};
 
 use super::{
     Format,
@@ -24,7 +25,9 @@ use crate::{
     server::{Purpose, Server},
     telemetry,
 };
+use canary::Canary;
 use report::Report;
+use watch::{Until, Watch};
 
 /// Shows an upgrade from end to end: starts a server and simulated devices of mixed coverage in several
 /// cells, uploads a package, runs a task, and says how every device ended. Exit code 0 only if each ended as
@@ -44,6 +47,10 @@ pub struct DemoArgs {
     /// Measures how much of the slots' time is idle while a device is awake that could have it.
     #[arg(long)]
     pub sleeping: bool,
+    /// The task has three phases, and some devices of the first have low batteries: the task pauses by itself, these devices
+    /// are tried again with new batteries, and the next phases follow. Takes 10 devices at least.
+    #[arg(long, conflicts_with = "sleeping")]
+    pub phases: bool,
     /// Chooses the devices' characters and their timing.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -86,7 +93,14 @@ pub fn run(args: &DemoArgs) -> ExitCode {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one step after the other")]
 async fn demo(args: &DemoArgs) -> Result<Report, String> {
+    if args.phases && args.devices < canary::LEAST_DEVICES {
+        let least = canary::LEAST_DEVICES;
+        return Err(format!(
+            "--phases needs at least {least} devices (--devices)"
+        ));
+    }
     let own = Permissions::from_mode(0o700);
     let dir = tempfile::Builder::new().permissions(own).tempdir();
     let dir = dir.map_err(|e| format!("no temporary directory: {e}"))?;
@@ -102,23 +116,40 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
     });
     let client = Arc::new(client.map_err(|e| e.to_string())?);
 
-    let specs = fleet::specs(args)?;
-    let inventory: Vec<_> = specs.iter().map(fleet::entry).collect();
+    let mut specs = fleet::specs(args)?;
+    let plan = fleet::Plan::of(&specs);
+    let canary = args.phases.then(|| Canary::choose(&specs));
+    let entry = |spec: &DeviceSpec| {
+        let site = canary.as_ref().and_then(|it| it.place(&spec.endpoint));
+        fleet::entry(spec, site)
+    };
+    let inventory: Vec<_> = specs.iter().map(entry).collect();
     let content = fleet::content(args.package_kib as usize * 1024, args.seed);
     let prepared = client.clone();
-    let task = blocking(move || prepare(&prepared, &inventory, content)).await?;
+    let phases = canary.as_ref().map(|_| Canary::phases());
+    let task = blocking(move || prepare(&prepared, &inventory, content, phases)).await?;
 
-    let plan = fleet::Plan::of(&specs);
     let address = server.dtls_addr.or(server.coap_addr);
     let address = address.ok_or("the server hears no devices")?;
-    let devices = Fleet::start(specs, address)
-        .await
-        .map_err(|e| e.to_string())?;
-    let limit = Duration::from_secs(args.timeout_s);
+    let weak = canary.as_ref().map(|canary| canary.take_weak(&mut specs));
+    let weak = weak.transpose()?.unwrap_or_default();
+    let devices = switched_on(specs, address).await?;
+    let mut others = switched_on(weak, address).await?;
+    let watch = Watch::begin(Duration::from_secs(args.timeout_s));
+    let mut pause = None;
+    if let Some(canary) = &canary {
+        let of = (task, &plan);
+        let (paused, mended) = canary.play(&client, of, watch, others, address).await?;
+        pause = Some(paused);
+        others = mended;
+    }
     let watched = {
         let plan = plan.clone();
         let client = client.clone();
-        blocking(move || watch::until_ended(&client, task, &plan, limit).map_err(|e| e.to_string()))
+        blocking(move || {
+            let ended = watch.until(&client, task, &plan, Until::Over);
+            ended.map_err(|e| e.to_string())
+        })
     };
     let (watched, idle) = if args.sleeping {
         let mut idle = idle::Idle::default();
@@ -134,6 +165,7 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
         .await
         .map_err(|error| error.to_string())?;
     devices.stop().await;
+    others.stop().await;
     let metrics = server.metrics();
     server.stop().await;
     let segments_served = metrics
@@ -145,11 +177,25 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
                 .ok()
         })
         .unwrap_or(0);
-    watched.map(|ended| Report::new(&plan, ended, segments_served, idle))
+    let ended = watched?;
+    if let Some(pause) = &mut pause {
+        pause.ended(&ended.record);
+    }
+    Ok(Report::new(&plan, ended, segments_served, idle, pause))
+}
+
+async fn switched_on(specs: Vec<DeviceSpec>, server: SocketAddr) -> Result<Fleet, String> {
+    let fleet = Fleet::start(specs, server).await;
+    fleet.map_err(|error| error.to_string())
 }
 
 /// Provisions the devices, uploads the package, creates the task; returns the task's number.
-fn prepare(client: &Client, devices: &[Value], content: Vec<u8>) -> Result<i64, String> {
+fn prepare(
+    client: &Client,
+    devices: &[Value],
+    content: Vec<u8>,
+    phases: Option<Value>,
+) -> Result<i64, String> {
     client
         .post("/v1/devices", &json!({ "devices": devices }))
         .map_err(|e| e.to_string())?;
@@ -158,7 +204,10 @@ fn prepare(client: &Client, devices: &[Value], content: Vec<u8>) -> Result<i64, 
     let (package, _) = client
         .upload("/v1/packages", &query, len, Cursor::new(content))
         .map_err(|e| e.to_string())?;
-    let task = json!({ "name": "demo", "package_id": package["id"], "all": true });
+    let mut task = json!({ "name": "demo", "package_id": package["id"], "all": true });
+    if let Some(phases) = phases {
+        task["phases"] = phases;
+    }
     let task = client.post("/v1/tasks", &task).map_err(|e| e.to_string())?;
     task["id"]
         .as_i64()

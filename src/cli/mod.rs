@@ -8,6 +8,7 @@ mod client;
 pub mod demo;
 mod device;
 mod exclusion;
+mod forecast;
 mod group;
 mod list;
 mod output;

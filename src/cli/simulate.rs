@@ -48,6 +48,10 @@ pub struct SimulateArgs {
     /// where the fleet file says nothing else. A task that is held is resumed an hour later; an approval is taken as given
     #[arg(long, value_name = "FILE")]
     pub task: Option<PathBuf>,
+    /// Forecast the task at its start and while it runs, and print that beside what then happens. The same fleet is upgraded
+    /// once before, in another course, so that something is known of it. Not with several products (--faults harsh)
+    #[arg(long)]
+    pub forecast: bool,
     /// One of several tasks that share the slots of cells: its priority (0 to 9) and its weight (1 to 1000), such as 5:3. Each
     /// time it is given there is one task more, with a product of its own; the devices are dealt out to the products
     #[arg(long = "share", value_name = "PRIORITY:WEIGHT", value_parser = share)]
@@ -149,6 +153,7 @@ fn scenario(args: &SimulateArgs) -> Result<Scenario, String> {
         rules: rules.transpose()?.unwrap_or_default(),
         shares: args.shares.clone(),
         store: args.store,
+        forecast: args.forecast,
         ..Scenario::new(args.devices as usize, args.cells, args.seed)
     })
 }

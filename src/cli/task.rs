@@ -1,4 +1,4 @@
-mod create;
+pub(super) mod create;
 mod steer;
 
 use std::{io::Write, process::ExitCode};
@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{
     client::{ApiArgs, Client, CommandError},
+    forecast::ForecastArgs,
     list::{ListArgs, ResultArgs, Table},
     output::{self, Format},
     watch::{self, TaskView},
@@ -37,6 +38,8 @@ pub enum TaskCommand {
     Retry(steer::RetryArgs),
     /// Change how a task is run.
     Set(steer::SetArgs),
+    /// Forecast when a task will be through, from where it stands.
+    Forecast(ForecastArgs),
     /// Stop a task: upgrades that wait are cancelled, those that run are ended.
     Stop(StopArgs),
     /// Delete a task that has ended, with its upgrades and their timelines.
@@ -98,6 +101,7 @@ impl TaskCommand {
             Self::Refuse(args) => args.run("refuse", out),
             Self::Retry(args) => args.run(out),
             Self::Set(args) => args.run(out),
+            Self::Forecast(args) => args.run(out),
             Self::Stop(args) => stop(&args, out),
             Self::Delete(args) => delete(&args, out),
         }

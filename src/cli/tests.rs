@@ -358,6 +358,14 @@ async fn one_upgrade_is_cancelled() {
         "{shown}"
     );
     shell.succeed(2).await;
+    assert_eq!(
+        shell.text("upgrade retry 1").await,
+        "upgrade 1 of d0 waits to be tried again\n"
+    );
+    assert_eq!(
+        shell.text("upgrade skip 1").await,
+        "upgrade 1 of d0 is passed over\n"
+    );
     let ended = shell.error("upgrade cancel 2").await;
     assert!(
         ended.contains("upgrade 2 has succeeded; there is nothing to cancel"),
@@ -455,10 +463,10 @@ fn the_commands_fit_together() {
 #[test]
 fn arguments_that_exclude_each_other_are_refused() {
     for line in [
-        "task create --all",
         "task create --version V2",
         "task create --version V2 --package 1 --all",
         "task create --version V2 --all --product p",
+        "task create --version V2 --devices d1 --joining",
         "task show",
         "task show x",
         "device add",

@@ -18,7 +18,11 @@ pub enum UpgradeCommand {
     /// Show one device's upgrade: where it stands, what it waits for, and its timeline.
     Show(ShowArgs),
     /// Cancel one device's upgrade. The others of its task go on.
-    Cancel(CancelArgs),
+    Cancel(OneArgs),
+    /// Try one device's upgrade again, which has failed, was cancelled, or waits for its next attempt.
+    Retry(OneArgs),
+    /// Pass over one device's upgrade, which waits or has failed: what came of it does not count.
+    Skip(OneArgs),
 }
 
 /// `cellwise upgrade list`.
@@ -34,9 +38,9 @@ pub struct ListArgs {
     list: list::ListArgs<20>,
 }
 
-/// `cellwise upgrade cancel`.
+/// `cellwise upgrade cancel`, `retry` and `skip`.
 #[derive(Debug, Args)]
-pub struct CancelArgs {
+pub struct OneArgs {
     /// Number of the upgrade, as `cellwise task show` tells it.
     #[arg(value_name = "ID")]
     id: i64,
@@ -94,9 +98,9 @@ pub(super) struct ListedView {
     outcome: Option<OutcomeView>,
 }
 
-/// What is shown of an upgrade that was cancelled.
+/// What is shown of an upgrade of which something was wanted.
 #[derive(Debug, Deserialize)]
-struct CancelledView {
+struct ChangedView {
     id: i64,
     endpoint: String,
     state: String,
@@ -107,7 +111,9 @@ impl UpgradeCommand {
         match self {
             Self::List(args) => list(&args, out),
             Self::Show(args) => show(&args, out),
-            Self::Cancel(args) => cancel(&args, out),
+            Self::Cancel(args) => change(&args, "cancel", cancelled, out),
+            Self::Retry(args) => change(&args, "retry", |_| "waits to be tried again".into(), out),
+            Self::Skip(args) => change(&args, "skip", |_| "is passed over".into(), out),
         }
     }
 }
@@ -182,21 +188,30 @@ fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> 
     Ok(ExitCode::SUCCESS)
 }
 
-fn cancel(args: &CancelArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+/// Has something done with an upgrade; `what` says what became of it.
+fn change(
+    args: &OneArgs,
+    operation: &str,
+    what: impl Fn(&ChangedView) -> String,
+    out: &mut dyn Write,
+) -> Result<ExitCode, CommandError> {
     let client = Client::new(&args.result.api)?;
-    let path = format!("/v1/upgrades/{}/cancel", args.id);
+    let path = format!("/v1/upgrades/{}/{operation}", args.id);
     let upgrade = client.post(&path, &json!({}))?;
     if args.result.format == Format::Json {
         output::json(out, &upgrade)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let view: CancelledView = client.view(&upgrade)?;
-    let what = if view.state == "cancelled" {
-        "cancelled".to_owned()
-    } else {
-        let stage = view.state.replace('_', " ");
-        format!("is being cancelled ({stage} until now)")
-    };
+    let view: ChangedView = client.view(&upgrade)?;
+    let what = what(&view);
     writeln!(out, "upgrade {} of {} {what}", view.id, view.endpoint)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn cancelled(view: &ChangedView) -> String {
+    if view.state == "cancelled" {
+        return "cancelled".to_owned();
+    }
+    let stage = view.state.replace('_', " ");
+    format!("is being cancelled ({stage} until now)")
 }

@@ -62,6 +62,8 @@ impl Config {
         );
         check.upgrade(&self.upgrade);
         check.admission(&self.admission);
+        let interval = self.tasks.join_interval_s;
+        check.range("tasks.join_interval_s", interval, 1..=86_400);
         let admin = &self.admin;
         // PCP's maximum: 65,535 segments of 500 bytes
         check.range(

@@ -3,8 +3,7 @@ use std::sync::Arc;
 use super::{DeviceRecord, UpgradeOrder};
 use crate::{
     ledger::{DeviceId, Failure, StopReason, UpgradeId},
-    package::Package,
-    session::GateOrder,
+    session::{GateOrder, Offers},
 };
 
 /// What the operator's side asks of the engine.
@@ -33,7 +32,7 @@ pub enum Command {
         /// What to do.
         order: UpgradeOrder,
         /// With what.
-        package: Arc<Package>,
+        offers: Arc<Offers>,
     },
     /// Record that an attempt cannot even begin.
     Fail {
@@ -50,6 +49,11 @@ pub enum Command {
         upgrade: UpgradeId,
         /// Why.
         reason: StopReason,
+    },
+    /// Ask the device for its version, unless an upgrade does: now, or when it is heard again.
+    AskVersion {
+        /// The device.
+        endpoint: String,
     },
     /// Forget an upgrade without a word: the store holds another truth about it.
     Abandon {
@@ -74,6 +78,7 @@ impl Command {
         match self {
             Self::AddDevice { endpoint, .. }
             | Self::RemoveDevice { endpoint }
+            | Self::AskVersion { endpoint }
             | Self::Stop { endpoint, .. } => Some(endpoint),
             Self::Start { order, .. } | Self::Fail { order, .. } => Some(&order.endpoint),
             Self::Restore(_)

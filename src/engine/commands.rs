@@ -16,8 +16,7 @@ use super::{
 use crate::{
     clock::{Instant, Now},
     ledger::{Cancellation, Failure, Learnt, Outcome, Stage, StopReason, UpgradeId},
-    package::Package,
-    session,
+    session::{self, Offers},
     upgrade::{EvidenceList, Input, Negotiation},
 };
 
@@ -47,7 +46,7 @@ impl Engine {
                     self.effects.push_back(Effect::Left(device.id));
                 }
             }
-            Command::Start { order, package } => self.start(order, package),
+            Command::Start { order, offers } => self.start(order, offers),
             Command::Fail { order, failure } => self.refuse_order(&order, failure),
             Command::Stop {
                 endpoint,
@@ -59,6 +58,12 @@ impl Engine {
                     && !(reason == StopReason::TaskWindsDown && self.holds_slot(key))
                 {
                     self.fire(key, Input::Stopped(reason));
+                    self.settle(key);
+                }
+            }
+            Command::AskVersion { endpoint } => {
+                if let Some(key) = self.find(&endpoint) {
+                    self.ask_what_it_runs(key);
                     self.settle(key);
                 }
             }
@@ -74,14 +79,19 @@ impl Engine {
         stage.is_some_and(Stage::holds_slot)
     }
 
-    fn start(&mut self, order: UpgradeOrder, package: Arc<Package>) {
+    fn start(&mut self, order: UpgradeOrder, offers: Arc<Offers>) {
         let Some(key) = self.find(&order.endpoint) else {
             return self.refuse_order(&order, Failure::DeviceRemoved);
         };
         if self.device(key).session.is_some() {
             return; // the order is on its way already; it is given again when there is more to do
         }
-        let (mut session, change) = Session::begin(self.now, order, package, &self.config, None);
+        let runs = self.device(key).version();
+        let refused = order.clone();
+        let begun = Session::begin(self.now, order, offers, runs, &self.config, None);
+        let Some((mut session, change)) = begun else {
+            return self.refuse_order(&refused, Failure::PackageUnavailable);
+        };
         // An upgrade has one allowance, however many attempts it takes.
         let kept = (self.device(key).known.as_ref()).and_then(|known| known.kept);
         if let Some((_, kept)) = kept.filter(|(upgrade, _)| *upgrade == session.order.upgrade) {
@@ -215,7 +225,7 @@ impl Engine {
 
     /// Gives back an upgrade that had begun: it goes on in its stage, with what is left of its limit.
     /// The gate is to be closed until every engine's are there.
-    pub fn restore_upgrade(&mut self, now: Now, upgrade: ActiveUpgrade, package: Arc<Package>) {
+    pub fn restore_upgrade(&mut self, now: Now, upgrade: ActiveUpgrade, offers: Arc<Offers>) {
         self.now = now;
         let Some(key) = self.find(&upgrade.order.endpoint) else {
             return self.refuse_order(&upgrade.order, Failure::DeviceRemoved);
@@ -223,12 +233,15 @@ impl Engine {
         if self.device(key).session.is_some() {
             return;
         }
+        let Some(package) = offers.package(upgrade.order.served.package).cloned() else {
+            return self.refuse_order(&upgrade.order, Failure::PackageUnavailable);
+        };
         let coverage = self.device(key).coverage();
         let evidence = self.evidence_of(key, package.version);
         let (session, actions) = Session::resume(
             now,
             upgrade,
-            package,
+            (offers, package),
             coverage,
             evidence,
             &self.config,

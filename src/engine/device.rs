@@ -99,6 +99,8 @@ pub(super) struct Known {
     pub(super) root: Option<Box<str>>,
     pub(super) coverage: Option<(Coverage, Instant)>,
     pub(super) version: Option<Version>,
+    /// It was asked for its version after an upgrade: what it tells is written down, whatever is known.
+    pub(super) asked_what_it_runs: bool,
     /// What it did with versions that it was offered.
     pub(super) evidence: EvidenceList,
     /// How it was kept awake in earlier attempts at an upgrade.

@@ -11,10 +11,11 @@ use super::{
     registered::Excuse,
 };
 use crate::{
-    clock::Instant,
+    clock::{Instant, UtcMillis},
     ledger::{Deadline, Happened, Line, Outcome, Postponed, Repeated, Stage, UpgradeId},
     lwm2m::ResourcePath,
-    session::{self, Step},
+    package::Version,
+    session::{self, Step, StepDone},
     upgrade::{Action, Input, Negotiation, Sign},
 };
 
@@ -42,6 +43,10 @@ impl Engine {
     /// Lets something happen to the device's upgrade, if it has one.
     pub(super) fn fire(&mut self, key: DeviceKey, event: Input) {
         let (now, config) = (self.now, self.config.clone());
+        let known = match event {
+            Input::VersionAnswered(..) => self.device(key).version(),
+            _ => None,
+        };
         let Some(session) = self.device_mut(key).session.as_mut() else {
             return;
         };
@@ -50,10 +55,18 @@ impl Engine {
             actions,
             line,
             news,
-        } = session.on(now, event, &config);
+            done,
+        } = session.on(now, event, known, &config);
         let after = session.negotiation().clone();
         if let Negotiation::Ended(outcome) = after {
             return self.end(key, &before, outcome);
+        }
+        if let Some(StepDone {
+            version,
+            entered_at,
+        }) = done
+        {
+            self.runs_target(key, version, &before, entered_at);
         }
         if let Input::Reached(deadline) = event {
             self.deadline_passed(key, deadline, &before, &after);
@@ -203,12 +216,12 @@ impl Engine {
         if let Some(done_bytes) = session.position(before) {
             self.store_progress_of(&mut session, done_bytes, false);
         }
+        if let Some(change) = session.take_served() {
+            self.persist_lazily(change);
+        }
         if outcome.is_success() {
-            self.note_sign(key, session.package.version, Sign::Runs);
-            if before.stage() == Some(Stage::Executing) {
-                let took = now.utc.since(session.entered_at());
-                self.learn(key, |habits| habits.installed(took));
-            }
+            let (version, entered_at) = (session.package.version, session.entered_at());
+            self.runs_target(key, version, before, entered_at);
         }
         let Session { order, kept, .. } = *session;
         if kept.pings > 0 {
@@ -223,6 +236,21 @@ impl Engine {
         self.count_and_report(&order, &outcome, &change);
         self.persist(key, change);
         self.move_slot(key, before, &Negotiation::Ended(outcome));
+    }
+
+    /// The device runs the version that it was to run; the stage in which that was seen was entered then.
+    fn runs_target(
+        &mut self,
+        key: DeviceKey,
+        version: Version,
+        before: &Negotiation,
+        entered_at: UtcMillis,
+    ) {
+        self.note_sign(key, version, Sign::Runs);
+        if before.stage() == Some(Stage::Executing) {
+            let took = self.now.utc.since(entered_at);
+            self.learn(key, |habits| habits.installed(took));
+        }
     }
 
     /// Adds a line to the timeline of the device's upgrade.

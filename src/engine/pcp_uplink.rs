@@ -358,7 +358,9 @@ impl Engine {
     fn learn_version(&mut self, key: DeviceKey, version: Version) {
         let now = self.now;
         let device = self.device(key);
-        if device.version() == Some(version) || !self.store_available || self.is_pressed() {
+        let asked = (device.known.as_ref()).is_some_and(|known| known.asked_what_it_runs);
+        let known = device.version() == Some(version) && !asked;
+        if known || !self.store_available || self.is_pressed() {
             return; // what cannot be stored now is learnt when it is told again
         }
         if self.credence(key, version, Claim::Answer) != Credence::Sound {
@@ -368,7 +370,9 @@ impl Engine {
         if !device.may_write(now.instant) {
             return self.counters.requests_ignored += 1;
         }
-        device.known.get_or_insert_default().version = Some(version);
+        let known = device.known.get_or_insert_default();
+        known.version = Some(version);
+        known.asked_what_it_runs = false;
         let endpoint = device.endpoint.to_string();
         self.persist(
             key,

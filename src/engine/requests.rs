@@ -87,6 +87,7 @@ impl Engine {
         }
         // Observations end with the registration they were made under.
         self.send_observe(key);
+        self.ask_again_what_it_runs(key);
         self.said(key, Inbound::Registration);
         Some(self.explain_registration(key, excuse))
     }

@@ -9,12 +9,14 @@ mod formats;
 mod garbage;
 mod life;
 mod moves;
+mod packages;
 mod products;
 mod registration;
 mod repeats;
 mod restart;
 mod rules;
 mod security;
+mod soaks;
 mod strangers;
 mod timeline;
 mod told;
@@ -30,10 +32,11 @@ use crate::{
     coap::{Code, ContentFormat, Kind, MessageBuilder},
     config::RegistrationPolicy,
     ledger::{
-        Coverage, Outcome, PackageId, RetryPolicy, Stage, StageChange, Standby, TaskId, UpgradeId,
+        Coverage, Outcome, PackageId, RetryPolicy, Served, Stage, StageChange, Standby, TaskId,
+        UpgradeId,
     },
     package::{CheckCodeKind, Package, PcpOffer, SegmentFrames, Segmentation},
-    session::{Gate, GateAsk, GateOrder, GateRequest},
+    session::{Gate, GateAsk, GateOrder, GateRequest, Offers},
     wording,
 };
 
@@ -51,6 +54,11 @@ fn package(text: &str, content: &[u8]) -> Arc<Package> {
         },
         SegmentFrames::build(content, segmentation).unwrap(),
     ))
+}
+
+/// One package for all.
+fn offers(package: &Arc<Package>) -> Arc<Offers> {
+    Arc::new(Offers::only(PackageId(1), package.clone()))
 }
 
 /// 10 segments of 100 bytes.
@@ -262,15 +270,14 @@ impl World {
             upgrade: UpgradeId(upgrade),
             task: TaskId(1),
             endpoint: endpoint.into(),
-            package: PackageId(1),
+            served: Served::first(PackageId(1)),
+            hardware: None,
             attempt: 1,
             retry: RetryPolicy::default(),
             kept_awake: Standby::default(),
         };
-        self.command(Command::Start {
-            order,
-            package: package.clone(),
-        });
+        let offers = offers(package);
+        self.command(Command::Start { order, offers });
     }
 
     fn outcome(&self, upgrade: i64) -> Option<Outcome> {

@@ -11,12 +11,14 @@ mod display;
 mod parse;
 mod pattern;
 mod tree;
+mod unheard;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use pattern::Pattern;
@@ -24,6 +26,7 @@ pub use tree::{
     Claim, Comparison, Facts, FlagField, Node, NumberField, Order, Test, TextField, TimeField,
     Unit, When,
 };
+pub use unheard::Unheard;
 
 use crate::clock::UtcMillis;
 
@@ -39,8 +42,9 @@ pub const MAX_DEPTH: usize = 32;
 pub const MAX_TAG_KEY: usize = 64;
 
 /// A filter that has been understood. Its canonical text is what it displays as; that is never longer than what was read, and
-/// reading it gives the same filter.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// reading it gives the same filter; it is kept as that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Filter {
     root: Node,
 }
@@ -102,5 +106,19 @@ impl FromStr for Filter {
 impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.root.fmt(f)
+    }
+}
+
+impl TryFrom<String> for Filter {
+    type Error = FilterError;
+
+    fn try_from(text: String) -> Result<Self, FilterError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Filter> for String {
+    fn from(filter: Filter) -> Self {
+        filter.to_string()
     }
 }

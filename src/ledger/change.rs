@@ -159,14 +159,32 @@ pub struct UpgradeOrder {
     pub task: TaskId,
     /// The device.
     pub endpoint: String,
-    /// The package, which stays the same to the end.
-    pub package: PackageId,
+    /// What its device was served last; before that, the first package of the task.
+    pub served: Served,
+    /// The hardware of its device, as the operator has given it, where a package of the task is for a certain one.
+    pub hardware: Option<Box<str>>,
     /// Number of this attempt, from 1.
     pub attempt: u32,
     /// What follows a failure.
     pub retry: RetryPolicy,
     /// How its device was kept awake for it before, at the most.
     pub kept_awake: Standby,
+}
+
+/// The package that a device is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Served {
+    /// The package.
+    pub package: PackageId,
+    /// Number of the step in its attempt, from 1.
+    pub step: u8,
+}
+
+impl Served {
+    /// The first step, with this package.
+    pub const fn first(package: PackageId) -> Self {
+        Self { package, step: 1 }
+    }
 }
 
 /// An upgrade in a stage: everything that it needs to go on after a restart.
@@ -299,6 +317,15 @@ pub enum Change {
         line: Box<Line>,
         /// When.
         at: UtcMillis,
+    },
+    /// The device is served another package than was known, or with another step. Follows the beginning of the attempt.
+    Serves {
+        /// The upgrade.
+        upgrade: UpgradeId,
+        /// Number of the attempt, from 1.
+        attempt: u32,
+        /// What it is served from now on.
+        served: Served,
     },
     /// How far the download is.
     Progress {

@@ -42,6 +42,14 @@ impl Coverage {
         Some((rsrp, sinr))
     }
 
+    /// A coarse measure for comparisons between devices that no setting changes: 0 where nothing was measured, else the third of
+    /// Huawei IoTDA's table that RSRP and SINR are in, 1 (good and good) to 9.
+    pub fn band(&self) -> u8 {
+        self.measured().map_or(0, |(rsrp, sinr)| {
+            1 + 3 * range(rsrp, -105, -115) + range(sinr, 7, -3)
+        })
+    }
+
     /// How many devices of a cell may upgrade at once for this device to be one of them.
     ///
     /// The table is Huawei IoTDA's (Upgrade Guide, "LwM2M/CoAP software upgrade"); the bounds of its
@@ -131,6 +139,24 @@ mod tests {
         ] {
             assert_eq!(limit(Some(rsrp), Some(sinr)), expected, "{rsrp} {sinr}");
         }
+    }
+
+    #[test]
+    fn bands_are_thirds_of_the_table() {
+        let band = |rsrp_dbm, sinr_db| {
+            let (rsrp_dbm, sinr_db) = (Some(rsrp_dbm), Some(sinr_db));
+            Coverage {
+                cell: None,
+                rsrp_dbm,
+                sinr_db,
+            }
+            .band()
+        };
+        assert_eq!(Coverage::default().band(), 0);
+        assert_eq!(
+            [band(-90, 10), band(-110, 10), band(-90, 0), band(-120, -9)],
+            [1, 4, 2, 9]
+        );
     }
 
     #[test]

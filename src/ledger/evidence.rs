@@ -24,6 +24,21 @@ pub struct ReportedFailure {
     pub code: ResultCode,
 }
 
+/// Why a device is not in health after its upgrade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "why", rename_all = "snake_case")]
+pub enum Unhealthy {
+    /// It has told another version than the one that it was upgraded to.
+    OtherVersion {
+        /// The version that it told.
+        version: Version,
+    },
+    /// It was not heard after its soak.
+    NotHeard,
+    /// It was heard after its soak, and did not tell its version.
+    VersionNotTold,
+}
+
 /// What a device did with one version since it restarted last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Evidence {

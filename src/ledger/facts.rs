@@ -5,7 +5,10 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::Misread;
-use crate::{clock::UtcMillis, package::Version};
+use crate::{
+    clock::UtcMillis,
+    package::{Fits, Version},
+};
 
 /// What is known of how an attempt ended. Each is there where it says something.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -19,6 +22,15 @@ pub struct Facts {
     /// The version that the device runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<Version>,
+    /// The hardware of the device, as the operator has given it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hardware: Option<String>,
+    /// The version of the package that is for the device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<Version>,
+    /// What the packages of the task are for, [`MAX_WANTED`] at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wanted: Vec<Wanted>,
     /// The objects that the device announces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub objects: Option<Vec<u16>>,
@@ -34,6 +46,18 @@ pub struct Facts {
     /// The last moments of the attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<Last>,
+}
+
+/// So many packages are told of to a device that none is for, and of each so many versions and kinds of hardware.
+pub const MAX_WANTED: usize = 5;
+
+/// A package of a task, and the devices that it is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// Its version.
+    pub target: Version,
+    /// What they run, and what they are.
+    pub from: Fits,
 }
 
 /// What is known of an outcome besides its reason.

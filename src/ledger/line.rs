@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Facts, FailedIn, Outcome};
+use super::{Facts, FailedIn, Outcome, Unhealthy};
 use crate::{clock::UtcMillis, package::Version};
 
 /// A line of an upgrade's timeline.
@@ -54,6 +54,13 @@ pub enum Happened {
     /// The device says that it runs the target, and is not believed.
     NotBelieved {
         /// The target.
+        version: Version,
+    },
+    /// A step is done: the device goes on with the next package.
+    StepDone {
+        /// Its number in the attempt, from 1.
+        step: u8,
+        /// The version that it has led to.
         version: Version,
     },
     /// The coverage was not told within the limit.
@@ -293,6 +300,18 @@ pub enum Happened {
     },
     /// It had failed, and the operator has it tried again.
     TakenUpAgain {},
+    /// Its device came to fit after the task was created, and has joined it.
+    Joined {},
+    /// It has succeeded, and the device has to be in health for some time before that counts in its phase.
+    SoakBegun {
+        /// When the device is asked for its version.
+        #[serde(with = "crate::clock::rfc3339")]
+        until: UtcMillis,
+    },
+    /// The device has told the version after that time: it is in health.
+    SoakPassed {},
+    /// The device is not in health.
+    SoakFailed(Unhealthy),
     /// A sentence from before there were codes.
     Legacy {
         /// The sentence.

@@ -16,6 +16,11 @@ impl Mean {
         self.sum.checked_div(self.count.into())
     }
 
+    /// How many samples bear it, the last 32 at the most.
+    pub const fn samples(&self) -> u32 {
+        self.count
+    }
+
     /// Something was measured.
     pub fn add(&mut self, sample: u64) {
         if self.count >= Self::LATELY {

@@ -22,13 +22,15 @@ pub use attributes::{
 };
 pub use change::{
     ActiveUpgrade, Announced, Binding, Change, CoverageReading, CoverageSource, DeviceRecord,
-    Lwm2mVersion, Progress, QueueMode, Registration, StageChange, UpgradeOrder,
+    Lwm2mVersion, Progress, QueueMode, Registration, Served, StageChange, UpgradeOrder,
 };
 pub use coverage::Coverage;
 pub use deadline::Deadline;
 pub use device_id::{DeviceId, DeviceIds};
-pub use evidence::{Evidence, FailedIn, ReportedFailure};
-pub use facts::{Facts, Fate, Inbound, Last, Limit, Outbound, Queue, Said, Sent, Told};
+pub use evidence::{Evidence, FailedIn, ReportedFailure, Unhealthy};
+pub use facts::{
+    Facts, Fate, Inbound, Last, Limit, MAX_WANTED, Outbound, Queue, Said, Sent, Told, Wanted,
+};
 pub use ids::{PackageId, Reasons, RetryPolicy, TaskId, TaskState, UpgradeId};
 pub use lane::Lane;
 pub use learnt::{DownloadPace, Learnt, ProductHabits, Standby};

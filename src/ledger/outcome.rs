@@ -23,6 +23,12 @@ pub enum Cancellation {
     Upgrade,
     /// Wanted it begun by a time that has passed.
     Expired,
+    /// Passed over this upgrade: what came of it does not count.
+    Skipped,
+    /// Gave the task no package for what the device runs, or for what it is: it is skipped.
+    NoPackage,
+    /// Gave the task a package below what the device runs, and did not allow that: it is skipped.
+    Downgrade,
 }
 
 /// Why an upgrade is a success.
@@ -75,12 +81,15 @@ pub enum Failure {
 
 impl Outcome {
     /// Every word that [`reason`](Self::reason) has.
-    pub const REASONS: [&str; 22] = [
+    pub const REASONS: [&str; 25] = [
         "upgraded",
         "already_current",
         "task_stopped",
         "cancelled",
         "expired",
+        "skipped",
+        "no_package",
+        "downgrade",
         "device_not_heard",
         "version_query_timed_out",
         "version_query_refused",
@@ -99,8 +108,10 @@ impl Outcome {
         "device_removed",
         "not_supported",
     ];
+    /// Those of them for which a device is skipped: there is nothing for it in the task, or an operator passes over it.
+    pub const SKIPS: [&str; 3] = ["skipped", "no_package", "downgrade"];
     /// Those of them that are failures.
-    pub const FAILURES: &'static [&'static str] = Self::REASONS.split_at(5).1;
+    pub const FAILURES: &'static [&'static str] = Self::REASONS.split_at(8).1;
 
     /// `succeeded`, `failed` or `cancelled`: the upgrade's state in the API and the store.
     pub const fn state(&self) -> &'static str {
@@ -119,6 +130,9 @@ impl Outcome {
             Self::Cancelled(Cancellation::TaskStopped) => "task_stopped",
             Self::Cancelled(Cancellation::Upgrade) => "cancelled",
             Self::Cancelled(Cancellation::Expired) => "expired",
+            Self::Cancelled(Cancellation::Skipped) => "skipped",
+            Self::Cancelled(Cancellation::NoPackage) => "no_package",
+            Self::Cancelled(Cancellation::Downgrade) => "downgrade",
             Self::Failed(failure) => match failure {
                 Failure::DeviceNotHeard => "device_not_heard",
                 Failure::VersionQueryTimedOut => "version_query_timed_out",
@@ -182,6 +196,9 @@ impl Outcome {
             "task_stopped" => return Some(Self::Cancelled(Cancellation::TaskStopped)),
             "cancelled" => return Some(Self::Cancelled(Cancellation::Upgrade)),
             "expired" => return Some(Self::Cancelled(Cancellation::Expired)),
+            "skipped" => return Some(Self::Cancelled(Cancellation::Skipped)),
+            "no_package" => return Some(Self::Cancelled(Cancellation::NoPackage)),
+            "downgrade" => return Some(Self::Cancelled(Cancellation::Downgrade)),
             "device_not_heard" => Failure::DeviceNotHeard,
             "version_query_timed_out" => Failure::VersionQueryTimedOut,
             "version_query_refused" => Failure::VersionQueryRefused(code()?),
@@ -275,6 +292,9 @@ mod tests {
             Outcome::Cancelled(Cancellation::TaskStopped),
             Outcome::Cancelled(Cancellation::Upgrade),
             Outcome::Cancelled(Cancellation::Expired),
+            Outcome::Cancelled(Cancellation::Skipped),
+            Outcome::Cancelled(Cancellation::NoPackage),
+            Outcome::Cancelled(Cancellation::Downgrade),
         ]
         .into_iter()
         .chain(failures.into_iter().map(Outcome::Failed))
@@ -284,6 +304,7 @@ mod tests {
         let failed = outcomes.iter().filter(|it| it.state() == "failed");
         let failures: Vec<&str> = failed.map(Outcome::reason).collect();
         assert_eq!(failures, Outcome::FAILURES);
+        assert!((Outcome::SKIPS.iter()).all(|skip| !Outcome::FAILURES.contains(skip)));
         for outcome in outcomes {
             // by its word and its arguments it is the same again
             let again = Outcome::of(outcome.reason(), &outcome.facts());

@@ -33,11 +33,11 @@ use crate::{
     package::{PcpOffer, Segmentation, Version},
     signal::Signals,
     store::{
-        Agenda as _, AttemptResult, Attempted, Catalog as _, DeliveryState, Events as _,
+        Agenda as _, AttemptResult, Attempted, Catalog as _, DeliveryState, Events as _, Exclude,
         Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage, NewTask, NewWebhook,
         Selection, SqliteStore, WebhookId,
     },
-    task::TaskRules,
+    task::{PackageRules, TaskRules},
 };
 
 /// What a test waits for comes within this.
@@ -184,7 +184,9 @@ impl House {
         let task = NewTask {
             name: "night".to_owned(),
             package: package.id,
+            packages: PackageRules::default(),
             selection: Selection::All,
+            exclude: Exclude::default(),
             start_at: None,
             retry: RetryPolicy::default(),
             rules: TaskRules::default(),

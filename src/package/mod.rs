@@ -3,6 +3,7 @@
 //! Pure: the bytes are handed in. Over PCP a package has a check code and numbered segments: [`Segmentation`] decides how
 //! it is cut, [`SegmentFrames`] holds the finished frames, built once and shared by every upgrade that serves it.
 
+mod fits;
 mod frames;
 mod natural;
 mod pcp;
@@ -10,6 +11,7 @@ mod segmentation;
 mod version;
 
 pub use self::pcp::{PcpOffer, PcpPackage};
+pub use fits::{Fits, choose, is_below, leads_in_a_circle};
 pub use frames::SegmentFrames;
 pub use natural::natural_cmp;
 pub use segmentation::{

@@ -9,6 +9,7 @@
 mod commit;
 mod datagram_socket;
 mod exchange;
+mod forecasts;
 mod gate;
 mod heard;
 mod keys;
@@ -17,6 +18,7 @@ mod message;
 mod restore;
 mod rollout;
 mod secured;
+mod series;
 mod shard;
 mod shards;
 mod steering;
@@ -24,6 +26,7 @@ mod supervisor;
 
 pub use datagram_socket::{BATCH, DatagramSocket, bind};
 pub use exchange::{Ends, Exchange};
+pub use forecasts::{ForecastError, ForecastId, ForecastJob, ForecastState, Forecasts};
 pub use gate::{restore_rules, restore_shares};
 pub use heard::Heard;
 pub use keys::Keys;
@@ -32,6 +35,7 @@ pub use message::ShardGone;
 pub use restore::restore_busy;
 pub use rollout::{PackageCache, Rollout, RolloutError, RolloutSetup};
 pub use secured::{Secured, SecuredSetup};
+pub use series::keep_series;
 pub use shards::{Shards, ShardsSetup};
 pub use supervisor::Supervisor;
 

@@ -53,9 +53,9 @@ pub async fn restore_busy(
             let device = exchange.ids().of(&upgrade.order.endpoint);
             let shard = exchange.directory().find(device);
             let engine = &mut engines[shard.unwrap_or(ShardId(0)).index()];
-            let package = packages.load(upgrade.order.package).await?;
-            if let Some(package) = package {
-                engine.restore_upgrade(clock.now(), upgrade, package);
+            let offers = packages.offers(upgrade.order.task).await?;
+            if let Some(offers) = offers {
+                engine.restore_upgrade(clock.now(), upgrade, offers);
             } else {
                 let (order, failure) = (upgrade.order, Failure::PackageUnavailable);
                 engine.handle_command(clock.now(), Command::Fail { order, failure });

@@ -14,11 +14,13 @@ use crate::{
     clock::SystemClock,
     engine::Command,
     health::{Health, Part},
-    ledger::{Failure, PackageId, UpgradeOrder},
-    package::Package,
+    ledger::{Failure, PackageId, TaskId, UpgradeOrder},
+    package::{Fits, Package},
+    session::{Offer, Offers},
     shard::{Query, Reconciler, Reply, Want, follow},
     signal::Signals,
-    store::{DeviceChange, PackageFiles, Store, StoreError},
+    store::{DeviceChange, PackageFiles, Store, StoreError, TaskPackages},
+    task::PackageRule,
 };
 
 /// After the store or a shard has failed.
@@ -58,6 +60,10 @@ pub struct RolloutSetup {
     pub cells_revision: i64,
     /// Whether anybody may register, so that those who are gone are forgotten.
     pub open: bool,
+    /// How often it is looked for devices that join tasks.
+    pub join_interval: Duration,
+    /// So long a device is waited for after its soak.
+    pub soak_wait: Duration,
     /// Packages in use.
     pub packages: PackageCache,
 }
@@ -84,7 +90,9 @@ impl Rollout {
             signals: setup.signals,
             health: setup.health,
             reconciler: Reconciler::new(setup.clock.now(), setup.revision, setup.open)
-                .knowing_cells(setup.cells_revision),
+                .knowing_cells(setup.cells_revision)
+                .joining_every(setup.join_interval)
+                .waiting_for_soaks(setup.soak_wait),
             devices_look: 0,
             packages: setup.packages,
         }
@@ -119,6 +127,9 @@ impl Rollout {
                 () = self.signals.intent.changed() => {}
                 () = tokio::time::sleep(pause) => {}
                 _ = stop.wait_for(|stop| *stop) => return,
+            }
+            if self.signals.members.take() {
+                self.reconciler.members_changed();
             }
             self.reconciler.look();
         }
@@ -197,10 +208,25 @@ impl Rollout {
                 store.forget_removed(&endpoint).await?;
                 Reply::Done
             }
+            Query::Soaks { now, wait, limit } => {
+                Reply::Soaks(store.soaks_due(now, wait, limit).await?)
+            }
             Query::Heads(now) => Reply::Heads(store.task_heads(now).await?),
             Query::Move(moves) => {
                 store.make_moves(&moves, self.clock.now().utc).await?;
                 Reply::Done
+            }
+            Query::Join { task, after } => {
+                let now = self.clock.now().utc;
+                let joined = store.join(task, after.as_deref(), now).await?;
+                if joined.devices > 0 {
+                    tracing::info!(
+                        task = task.0,
+                        devices = joined.devices,
+                        "devices have joined a task"
+                    );
+                }
+                Reply::Joined(joined.next)
             }
             Query::ToStop(limit) => Reply::ToStop(store.upgrades_to_stop(limit).await?),
             Query::Due {
@@ -227,9 +253,9 @@ impl Rollout {
     }
 
     async fn start(&mut self, order: UpgradeOrder) -> Result<Command, StoreError> {
-        let package = self.packages.load(order.package).await?;
-        Ok(match package {
-            Some(package) => Command::Start { order, package },
+        let offers = self.packages.offers(order.task).await?;
+        Ok(match offers {
+            Some(offers) => Command::Start { order, offers },
             None => Command::Fail {
                 order,
                 failure: Failure::PackageUnavailable,
@@ -243,6 +269,8 @@ pub struct PackageCache {
     store: Arc<dyn Store>,
     files: PackageFiles,
     packages: HashMap<PackageId, Weak<Package>>,
+    /// What tasks have for their devices, for as long as one of them holds it: that does not change.
+    offers: HashMap<TaskId, Weak<Offers>>,
     /// Those that could not be had. That is told once of each.
     missing: HashSet<PackageId>,
 }
@@ -254,8 +282,54 @@ impl PackageCache {
             store,
             files,
             packages: HashMap::new(),
+            offers: HashMap::new(),
             missing: HashSet::new(),
         }
+    }
+
+    /// What a task has for its devices; `None` when none of its packages can be had.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn offers(&mut self, task: TaskId) -> Result<Option<Arc<Offers>>, StoreError> {
+        if let Some(offers) = self.offers.get(&task).and_then(Weak::upgrade) {
+            return Ok(Some(offers));
+        }
+        self.offers.retain(|_, offers| offers.strong_count() > 0);
+        let Some(TaskPackages { first, rules }) = self.store.task_packages(task).await? else {
+            tracing::error!(
+                task = task.0,
+                "an upgrade refers to a task that does not exist"
+            );
+            return Ok(None);
+        };
+        let alone = rules.packages.is_empty().then_some(PackageRule {
+            package_id: first,
+            from: Fits::default(),
+        });
+        let mut list = Vec::with_capacity(rules.packages.len().max(1));
+        for PackageRule { package_id, from } in rules.packages.into_iter().chain(alone) {
+            let package = self.load(package_id).await?;
+            let version = match &package {
+                Some(package) => Some(package.version),
+                None => (self.store.package(package_id).await?).map(|it| it.package.version),
+            };
+            let Some(version) = version else { continue };
+            list.push(Offer {
+                id: package_id,
+                version,
+                from,
+                package,
+            });
+        }
+        let offers = Offers::new(list, rules.steps, rules.allow_downgrade).map(Arc::new);
+        if let Some(offers) = &offers {
+            // what is missing is looked for anew with the next attempt
+            if offers.is_whole() {
+                self.offers.insert(task, Arc::downgrade(offers));
+            }
+        }
+        Ok(offers)
     }
 
     /// The package with its segments; `None`, and a line in the log, when its file is missing or is not what
@@ -263,7 +337,7 @@ impl PackageCache {
     ///
     /// # Errors
     /// The database cannot be read.
-    pub async fn load(&mut self, id: PackageId) -> Result<Option<Arc<Package>>, StoreError> {
+    async fn load(&mut self, id: PackageId) -> Result<Option<Arc<Package>>, StoreError> {
         if let Some(package) = self.packages.get(&id).and_then(Weak::upgrade) {
             return Ok(Some(package));
         }
@@ -297,8 +371,13 @@ mod tests {
     use super::*;
     use crate::{
         clock::UtcMillis,
-        ledger::{Binding, Change, DeviceIds, QueueMode, Registration},
-        store::{Inventory as _, Ledger as _, SqliteStore, conformance::next_batch},
+        ledger::{AttributesChange, Binding, Change, DeviceIds, QueueMode, Registration},
+        store::{
+            Agenda as _, Catalog as _, Inventory as _, Ledger as _, NewDevice, Selection,
+            SqliteStore, TaskChange,
+            conformance::{new_package, new_task, next_batch},
+        },
+        task::{JOIN_INTERVAL, Membership},
     };
 
     fn registered(endpoint: &str, at: UtcMillis) -> Change {
@@ -322,6 +401,60 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn devices_that_are_added_join_with_the_next_look() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(dir.path()).await.unwrap());
+        let clock = SystemClock::start();
+        let now = clock.now().utc;
+        let package = store.insert_package(&new_package("p", "V2", 1)).await;
+        let mut new = new_task(&package.unwrap().record, Selection::All);
+        new.created_at = now;
+        new.rules.membership = Membership::Joining;
+        let task = store.create_task(&new).await.unwrap().id;
+        // no shard is there that could begin anything
+        let pause = TaskChange::Pause { note: None };
+        store.change_task(task, &pause, now).await.unwrap();
+        let (exchange, _ends) = Exchange::new(DeviceIds::new([7; 32]), 1);
+        let files = PackageFiles::open(dir.path()).await.unwrap();
+        let signals = Arc::new(Signals::default());
+        let mut rollout = Rollout::new(RolloutSetup {
+            store: store.clone(),
+            exchange,
+            keys: None,
+            clock,
+            signals: signals.clone(),
+            health: Arc::new(Health::starting()),
+            revision: i64::MAX,
+            cells_revision: 0,
+            open: false,
+            join_interval: Duration::from_hours(1),
+            soak_wait: Duration::from_hours(24),
+            packages: PackageCache::new(store.clone(), files),
+        });
+        rollout.look().await.unwrap();
+        let total = async || store.task(task).await.unwrap().unwrap().total();
+        assert_eq!(total().await, 0);
+        let device = NewDevice {
+            endpoint: "d".to_owned(),
+            product: "p".to_owned(),
+            psk: None,
+            attributes: AttributesChange::default(),
+        };
+        store.add_devices(&[device], now).await.unwrap();
+        signals.members.changed();
+        let deadline = clock.now().instant + Duration::from_secs(20);
+        while total().await == 0 && clock.now().instant < deadline {
+            if signals.members.take() {
+                rollout.reconciler.members_changed();
+            }
+            rollout.reconciler.look();
+            let pause = rollout.look().await.unwrap();
+            tokio::time::sleep(pause.min(Duration::from_millis(100))).await;
+        }
+        assert_eq!(total().await, 1);
+    }
+
+    #[tokio::test]
     async fn who_came_by_itself_and_is_gone_gives_its_place_back() {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(SqliteStore::open(dir.path()).await.unwrap());
@@ -342,6 +475,8 @@ mod tests {
             revision: 0,
             cells_revision: 0,
             open: true,
+            join_interval: JOIN_INTERVAL,
+            soak_wait: Duration::from_hours(24),
             packages: PackageCache::new(store.clone(), files),
         });
         let query = Query::RemoveNewcomers {

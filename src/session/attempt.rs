@@ -3,17 +3,19 @@ use std::{sync::Arc, time::Duration};
 use super::{
     correspondence::Correspondence,
     gate::{GateRequest, Presence, Standing, Work},
+    offers::Offers,
     timeline,
 };
 use crate::{
     clock::{Instant, Now, UtcMillis},
     config::{AdmissionConfig, Config},
     ledger::{
-        ActiveUpgrade, Change, Coverage, Deadline, Evidence, Facts, Failure, Happened, Last, Limit,
-        Line, Outcome, Progress, Queue, Stage, StageChange, Standby, UpgradeOrder,
+        ActiveUpgrade, Asked, Cancellation, Change, Coverage, Deadline, Evidence, Facts, Failure,
+        Happened, Last, Limit, Line, Outcome, Progress, Queue, Served, Stage, StageChange, Standby,
+        UpgradeOrder,
     },
-    package::Package,
-    upgrade::{Action, Input, Negotiation, Place, Rules, Stored},
+    package::{Package, Version},
+    upgrade::{Action, Credence, Input, Negotiation, Place, Rules, Stored},
 };
 
 /// How often, and how soon at the earliest, the gate is asked of a lane that is closed when the time to wait is over.
@@ -25,8 +27,16 @@ const CLOSED_ASKED_AFTER: Duration = Duration::from_secs(1);
 pub struct Session<X> {
     /// What is to be done.
     pub order: UpgradeOrder,
-    /// With what.
+    /// With what: what is assumed, until the device has said what it runs.
     pub package: Arc<Package>,
+    /// What there is.
+    offers: Arc<Offers>,
+    /// What the device is served, in which step; `order` has what the store was told of it.
+    served: Served,
+    /// What it runs, as it has said.
+    runs: Option<Version>,
+    /// The version of the package that it is not given.
+    withheld: Option<Version>,
     negotiation: Negotiation,
     /// What the store was told of `negotiation`, and the limit it was computed from.
     stored: StageChange,
@@ -151,6 +161,17 @@ pub struct Step {
     pub line: Option<Line>,
     /// The store is to know where it stands now.
     pub news: bool,
+    /// A step of several is done, and the next one has begun.
+    pub done: Option<StepDone>,
+}
+
+/// A step of several, which is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepDone {
+    /// The version that the device runs by it.
+    pub version: Version,
+    /// When its last stage was entered.
+    pub entered_at: UtcMillis,
 }
 
 /// What is known of a device besides its session, for the facts of a failure.
@@ -165,14 +186,17 @@ pub struct Contact {
 }
 
 impl<X> Session<X> {
-    /// An attempt that begins, and the change that says so.
+    /// An attempt that begins, and the change that says so. `runs` is the version that the device is known to run. `None` when
+    /// no package can be had.
     pub fn begin(
         now: Now,
         order: UpgradeOrder,
-        package: Arc<Package>,
+        offers: Arc<Offers>,
+        runs: Option<Version>,
         config: &Config,
         exchange: X,
-    ) -> (Self, Change) {
+    ) -> Option<(Self, Change)> {
+        let (id, package) = offers.assumed(runs, order.hardware.as_deref())?;
         let negotiation = Negotiation::begin(now.instant, &rules(config, &package));
         let stage = StageChange {
             stage: Stage::WaitingForDevice,
@@ -185,21 +209,30 @@ impl<X> Session<X> {
             confirmed: false,
         };
         let correspondence = Correspondence::begun();
-        let mut session = Self::new(order, package, negotiation, stage, correspondence, exchange);
+        let mut session = Self::new(
+            order,
+            offers,
+            package,
+            negotiation,
+            stage,
+            correspondence,
+            exchange,
+        );
+        session.served = Served::first(id);
         session.refresh_stored(now);
         let begun = Happened::AttemptBegun {
             attempt: session.order.attempt,
         };
         let change = session.stage_change(Some(begun.into()), now.utc);
-        (session, change)
+        Some((session, change))
     }
 
-    /// An attempt that had begun before a restart of the server, and what to do. `coverage` is what the device told last,
-    /// `evidence` what it did with the target since it restarted last.
+    /// An attempt that had begun before a restart of the server, with one of `offers`, and what to do. `coverage` is what the
+    /// device told last, `evidence` what it did with the target since it restarted last.
     pub fn resume(
         now: Now,
         upgrade: ActiveUpgrade,
-        package: Arc<Package>,
+        (offers, package): (Arc<Offers>, Arc<Package>),
         coverage: Option<(Coverage, Instant)>,
         evidence: Option<Evidence>,
         config: &Config,
@@ -225,7 +258,15 @@ impl<X> Session<X> {
         let (negotiation, actions) = Negotiation::resume(now, &stored, &rules(config, &package));
         let correspondence = Correspondence::resumed(now.utc);
         let (order, stage) = (upgrade.order, upgrade.stage);
-        let mut session = Self::new(order, package, negotiation, stage, correspondence, exchange);
+        let mut session = Self::new(
+            order,
+            offers,
+            package,
+            negotiation,
+            stage,
+            correspondence,
+            exchange,
+        );
         session.stored_until = (session.negotiation.until()).map_or(now.instant, |(_, at)| at);
         session.stored_since = session.negotiation.place().map(|place| place.since);
         (session, actions)
@@ -233,6 +274,7 @@ impl<X> Session<X> {
 
     fn new(
         order: UpgradeOrder,
+        offers: Arc<Offers>,
         package: Arc<Package>,
         negotiation: Negotiation,
         stored: StageChange,
@@ -241,8 +283,12 @@ impl<X> Session<X> {
     ) -> Self {
         let kept = KeptAwake::restored(order.kept_awake);
         Self {
+            served: order.served,
             order,
             package,
+            offers,
+            runs: None,
+            withheld: None,
             negotiation,
             stored,
             stored_until: Instant::ZERO,
@@ -273,11 +319,24 @@ impl<X> Session<X> {
         self.stored.entered_at
     }
 
-    /// Lets something happen to the upgrade.
-    pub fn on(&mut self, now: Now, event: Input, config: &Config) -> Step {
-        let rules = rules(config, &self.package);
+    /// Lets something happen to the upgrade. `known` is the version that the device is known to run.
+    pub fn on(&mut self, now: Now, event: Input, known: Option<Version>, config: &Config) -> Step {
         let before = self.negotiation.clone();
-        let (after, actions) = before.clone().on(now.instant, event, &rules);
+        let chosen = self.choose(event, known);
+        let rules = rules(config, &self.package);
+        let (after, actions) = match chosen {
+            // the report of the step before, once more
+            Ok(()) if self.awaits_next() && matches!(event, Input::Pcp(_)) => {
+                (before.clone(), Vec::new())
+            }
+            Ok(()) => before.clone().on(now.instant, event, &rules),
+            Err(outcome) => (Negotiation::Ended(outcome), Vec::new()),
+        };
+        if let Negotiation::Ended(Outcome::Succeeded(_)) = after
+            && self.goes_on()
+        {
+            return self.next_step(now, before, &rules);
+        }
         if after.stage() != before.stage() {
             self.correspondence.tries = Some(0);
         }
@@ -291,6 +350,7 @@ impl<X> Session<X> {
                 actions,
                 line: None,
                 news: false,
+                done: None,
             };
         }
         let news = self.refresh_stored(now);
@@ -313,6 +373,85 @@ impl<X> Session<X> {
             actions,
             line,
             news,
+            done: None,
+        }
+    }
+
+    /// Where the device says what it runs, chooses the package that is for it.
+    ///
+    /// # Errors
+    /// How the attempt ends, where there is none, or it cannot be had.
+    fn choose(&mut self, event: Input, known: Option<Version>) -> Result<(), Outcome> {
+        if self.negotiation.stage() != Some(Stage::QueryingVersion) {
+            return Ok(());
+        }
+        let Input::VersionAnswered(code, Some(version), credence) = event else {
+            return Ok(());
+        };
+        if !code.is_success() {
+            return Ok(());
+        }
+        // What is not believed says nothing of what it runs: what was read of it before does.
+        let runs = match credence {
+            Credence::Sound => version,
+            _ => known.unwrap_or(version),
+        };
+        self.runs = Some(runs);
+        let step = self.served.step;
+        if self.awaits_next() && runs != self.package.version && !self.offers.leads_to(runs) {
+            return Err(Outcome::Failed(Failure::WrongVersion(runs)));
+        }
+        let hardware = self.order.hardware.as_deref();
+        let offer = (self.offers.choose(runs, hardware)).map_err(|(why, withheld)| {
+            self.withheld = withheld;
+            Outcome::Cancelled(why)
+        })?;
+        let package = offer.package.clone();
+        self.package = package.ok_or(Outcome::Failed(Failure::PackageUnavailable))?;
+        self.served = Served {
+            package: offer.id,
+            step,
+        };
+        Ok(())
+    }
+
+    /// Whether a step is done, and what the next one is to be is not known yet.
+    fn awaits_next(&self) -> bool {
+        self.served.step > 1 && self.negotiation.stage() == Some(Stage::QueryingVersion)
+    }
+
+    /// Whether another step follows the one that has succeeded.
+    fn goes_on(&self) -> bool {
+        let hardware = self.order.hardware.as_deref();
+        (self.offers).goes_on(self.served.step, self.package.version, hardware)
+    }
+
+    /// Begins the next step: the device is asked what it runs, and is served what is for that.
+    fn next_step(&mut self, now: Now, before: Negotiation, rules: &Rules<'_>) -> Step {
+        let done = StepDone {
+            version: self.package.version,
+            entered_at: self.stored.entered_at,
+        };
+        let line = Happened::StepDone {
+            step: self.served.step,
+            version: done.version,
+        };
+        let (negotiation, actions) = Negotiation::ask_version(now.instant, rules);
+        self.negotiation = negotiation;
+        self.served.step += 1; // fewer than there are packages
+        self.correspondence.tries = Some(actions.len());
+        (self.look_at, self.looks) = (None, 0);
+        (self.put_off, self.told, self.silence) = (None, None, None);
+        (self.takes, self.progress_stored_at) = (false, None);
+        self.standing = StandingAsked::Never;
+        self.closed = (0, Duration::ZERO);
+        let news = self.refresh_stored(now);
+        Step {
+            before,
+            actions,
+            line: Some(Line::asking(line, Asked::Version, None)),
+            news,
+            done: Some(done),
         }
     }
 
@@ -392,17 +531,30 @@ impl<X> Session<X> {
     /// The change that tells what has happened: with `news`, where the upgrade stands now. `None` when there is nothing to
     /// tell. What was told of the stage that ends with it comes before.
     pub fn record(&mut self, news: bool, line: Option<Line>, at: UtcMillis) -> Vec<Change> {
-        let mut changes = Vec::new();
+        let mut changes: Vec<Change> = self.take_served().into_iter().collect();
         if news {
             let stage = self.stored.stage;
             if self.correspondence.told_in.replace(stage) != Some(stage) {
-                changes = self.take_repeated(at);
+                changes.extend(self.take_repeated(at));
             }
             changes.push(self.stage_change(line, at));
         } else if let Some(line) = line {
             changes.push(self.note(line, at));
         }
         changes
+    }
+
+    /// The change that tells what the device is served, unless that is known.
+    pub fn take_served(&mut self) -> Option<Change> {
+        if self.order.served == self.served {
+            return None;
+        }
+        self.order.served = self.served;
+        Some(Change::Serves {
+            upgrade: self.order.upgrade,
+            attempt: self.order.attempt,
+            served: self.served,
+        })
     }
 
     fn stage_change(&self, line: Option<Line>, at: UtcMillis) -> Change {
@@ -503,8 +655,12 @@ impl<X> Session<X> {
         config: &Config,
     ) -> Facts {
         let facts = outcome.facts();
-        let Outcome::Failed(failure) = outcome else {
-            return facts;
+        let failure = match outcome {
+            Outcome::Failed(failure) => failure,
+            Outcome::Cancelled(Cancellation::NoPackage | Cancellation::Downgrade) => {
+                return self.why_skipped(facts);
+            }
+            Outcome::Cancelled(_) | Outcome::Succeeded(_) => return facts,
         };
         let limit = failure.limit().map(|deadline| Limit {
             setting: deadline.setting().into(),
@@ -533,6 +689,23 @@ impl<X> Session<X> {
                 heard_at: contact.heard_at,
                 heard_as_stored: contact.as_stored && contact.heard_at.is_some(),
             }),
+            ..facts
+        }
+    }
+}
+
+impl<X> Session<X> {
+    /// What the device runs and is, and what the task has for whom.
+    fn why_skipped(&self, facts: Facts) -> Facts {
+        let wanted = match self.withheld {
+            None => self.offers.wanted(),
+            Some(_) => Vec::new(),
+        };
+        Facts {
+            version: self.runs,
+            hardware: self.order.hardware.as_deref().map(str::to_owned),
+            target: self.withheld,
+            wanted,
             ..facts
         }
     }

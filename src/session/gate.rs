@@ -584,6 +584,11 @@ impl Gate {
         }
     }
 
+    /// How long a device of that limit is expected to hold a slot there.
+    pub fn service(&self, lane: Lane, limit: u32, work: Work) -> Duration {
+        self.estimates.service(lane, limit, work)
+    }
+
     /// Slots of a lane that are taken.
     pub fn slots_taken(&self, lane: Lane) -> u32 {
         self.admission.active(lane)

@@ -7,13 +7,15 @@ mod attempt;
 mod correspondence;
 mod gate;
 mod habits;
+mod offers;
 mod timeline;
 
-pub use attempt::{Contact, KeptAwake, Session, StandingAsked, Step, ended, leaves};
+pub use attempt::{Contact, KeptAwake, Session, StandingAsked, Step, StepDone, ended, leaves};
 pub use correspondence::Correspondence;
 pub use gate::{
     Adapted, Closed, Comes, Gate, GateAsk, GateOrder, GateRequest, LaneView, Presence, Standing,
     Work,
 };
 pub use habits::{Habits, has_moved};
+pub use offers::{Offer, Offers};
 pub use timeline::asked_again;

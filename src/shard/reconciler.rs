@@ -2,9 +2,9 @@
 //! upgrades begin.
 //!
 //! ```text
-//! look ─▶ newcomers that are gone ─▶ cells ─▶ devices ─▶ tasks whose time has come ─▶ stops ─▶ starts ─▶ until when? ─▶ wait
-//!                                      ▲                                                         │ after each page
-//!                                      └─────────────────────────────────────────────────────────┘
+//! look ─▶ newcomers that are gone ─▶ cells ─▶ devices ─▶ stops ─▶ soaks ─▶ what becomes of tasks ─▶ who joins ─▶ starts ─▶ until when? ─▶ wait
+//!                                      ▲                                                                   │ after each page
+//!                                      └───────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! Everything it does can be done again: nothing is forgotten when it is stopped in between, or when the store fails.
@@ -19,10 +19,14 @@ use crate::{
     clock::{Instant, Now, UtcMillis},
     engine::Command,
     ledger::{TaskId, UpgradeId, UpgradeOrder},
-    store::{CellChange, DeviceChange, UpgradeToStop},
-    task::{Due, Move, Paces, Share, Source, TaskHead, plan, that_begin},
+    store::{CellChange, DeviceChange, SoaksDue, UpgradeToStop},
+    task::{Due, Move, Paces, Share, Source, Sweeps, TaskHead, plan, that_begin},
 };
 
+/// So long a device is waited for after its soak, where nothing else is said: a day.
+const SOAK_WAIT: Duration = Duration::from_hours(24);
+/// Between two looks at soaks, of a page each: devices that listen are not all asked at once.
+const SOAKS_EVERY: Duration = Duration::from_secs(1);
 /// Rows that are read, and commands that are given, at once.
 pub const PAGE: u32 = 500;
 /// The shortest time between two looks, when something is due.
@@ -87,10 +91,26 @@ pub enum Query {
     },
     /// `forget_removed`.
     ForgetRemoved(String),
+    /// `soaks_due`.
+    Soaks {
+        /// At this time.
+        now: UtcMillis,
+        /// So long a device is waited for after its soak.
+        wait: Duration,
+        /// So many at most.
+        limit: u32,
+    },
     /// `task_heads`.
     Heads(UtcMillis),
     /// `make_moves`.
     Move(Vec<Move>),
+    /// `join`.
+    Join {
+        /// The task that devices may join.
+        task: TaskId,
+        /// Those behind this one.
+        after: Option<String>,
+    },
     /// `upgrades_to_stop`.
     ToStop(u32),
     /// `due_upgrades`.
@@ -117,8 +137,12 @@ pub enum Reply {
     Devices(Vec<DeviceChange>),
     /// It was done.
     Done,
+    /// Where the sweep for devices that join goes on, if it is not through.
+    Joined(Option<String>),
     /// Upgrades to be stopped.
     ToStop(Vec<UpgradeToStop>),
+    /// What there is to do about soaks.
+    Soaks(SoaksDue),
     /// Tasks that have not ended.
     Heads(Vec<TaskHead>),
     /// Upgrades that are due.
@@ -138,9 +162,12 @@ enum Step {
     Forget(Vec<String>, AfterDevices),
     Stops,
     Stopping(Vec<Command>),
+    Soaks,
+    Asking(Vec<Command>),
     Starts,
     Sharing(Vec<(TaskId, Share)>),
     Moving(Vec<Move>),
+    Joining(TaskId, Option<String>),
     Due(Vec<Source>),
     Starting(Vec<UpgradeOrder>),
     NextTime,
@@ -168,12 +195,20 @@ pub struct Reconciler {
     started: Now,
     /// How fast tasks begin that have a rate.
     paces: Paces,
+    /// The search for devices that join tasks.
+    sweeps: Sweeps,
+    /// A part of a sweep was looked at, and nothing else had its turn since.
+    swept: bool,
     /// What the gate knows of the shares of tasks: of those that have another than most.
     shares: HashMap<TaskId, Share>,
     /// When there is another plan although nothing happens before.
     planned_at: Option<UtcMillis>,
     /// What became of tasks in this look.
     moved: Vec<Move>,
+    /// So long a device is waited for after its soak.
+    soak_wait: Duration,
+    /// When soaks are looked at next, once there was something to do about them.
+    soaks_at: Option<Instant>,
     /// When devices that came by themselves are looked for next; `None` where nobody may come so, and those who did are left.
     newcomers_at: Option<Instant>,
 }
@@ -189,9 +224,13 @@ impl Reconciler {
             tried: HashSet::new(),
             started: now,
             paces: Paces::default(),
+            sweeps: Sweeps::default(),
+            swept: false,
             shares: HashMap::new(),
             planned_at: None,
             moved: Vec::new(),
+            soak_wait: SOAK_WAIT,
+            soaks_at: None,
             newcomers_at: open.then_some(now.instant + NEWCOMERS_STAY),
         }
     }
@@ -205,12 +244,31 @@ impl Reconciler {
         }
     }
 
+    /// Looks for devices that join tasks this often, if devices do not change before.
+    #[must_use]
+    pub fn joining_every(self, interval: Duration) -> Self {
+        Self {
+            sweeps: Sweeps::every(interval),
+            ..self
+        }
+    }
+
+    /// Devices are waited for that long after their soak.
+    #[must_use]
+    pub fn waiting_for_soaks(self, soak_wait: Duration) -> Self {
+        Self { soak_wait, ..self }
+    }
+
     /// What to do next. It is the same until [`reply`](Self::reply), [`obeyed`](Self::obeyed) or [`look`](Self::look) is
     /// called.
     pub fn want(&mut self, now: Now) -> Want {
         let none_yet = self.newcomers_at.is_none_or(|at| now.instant < at);
         if matches!(self.step, Step::Newcomers) && none_yet {
             self.step = Step::Cells(AfterDevices::Stops);
+        }
+        let asked_lately = self.soaks_at.is_some_and(|at| now.instant < at);
+        if matches!(self.step, Step::Soaks) && asked_lately {
+            self.step = Step::Starts;
         }
         match &self.step {
             Step::Newcomers => Want::Ask(Query::RemoveNewcomers {
@@ -239,8 +297,17 @@ impl Reconciler {
             Step::Starts => Want::Ask(Query::Heads(now.utc)),
             Step::Sharing(shares) => Want::Share(shares.clone()),
             Step::Moving(moves) => Want::Ask(Query::Move(moves.clone())),
+            Step::Joining(task, after) => Want::Ask(Query::Join {
+                task: *task,
+                after: after.clone(),
+            }),
             Step::Stops => Want::Ask(Query::ToStop(PAGE)),
-            Step::Stopping(commands) => Want::Obey(commands.clone()),
+            Step::Stopping(commands) | Step::Asking(commands) => Want::Obey(commands.clone()),
+            Step::Soaks => Want::Ask(Query::Soaks {
+                now: now.utc,
+                wait: self.soak_wait,
+                limit: PAGE,
+            }),
             Step::Due(sources) => Want::Ask(Query::Due {
                 sources: sources.clone(),
                 now: now.utc,
@@ -253,6 +320,7 @@ impl Reconciler {
     }
 
     /// Takes the store's reply to what was asked.
+    #[expect(clippy::too_many_lines, reason = "one match over all replies")]
     pub fn reply(&mut self, now: Now, reply: Reply) {
         let step = std::mem::replace(&mut self.step, Step::Newcomers);
         self.step = match (step, reply) {
@@ -282,9 +350,20 @@ impl Reconciler {
                 let commands: Vec<Command> = new.map(stop).collect();
                 if commands.is_empty() {
                     self.tried.clear();
-                    Step::Starts
+                    Step::Soaks
                 } else {
                     Step::Stopping(commands)
+                }
+            }
+            (Step::Soaks, Reply::Soaks(due)) => {
+                // what there may be besides a page comes later: many soaks are over when a server was down
+                self.soaks_at = (due.looked_at > 0).then(|| now.instant + SOAKS_EVERY);
+                let ask = |endpoint| Command::AskVersion { endpoint };
+                let commands: Vec<Command> = due.ask.into_iter().map(ask).collect();
+                if commands.is_empty() {
+                    Step::Starts
+                } else {
+                    Step::Asking(commands)
                 }
             }
             (Step::Starts, Reply::Heads(heads)) => self.plan(&heads, now),
@@ -300,6 +379,11 @@ impl Reconciler {
                     Step::Starts
                 }
             }
+            (Step::Joining(task, _), Reply::Joined(next)) => {
+                self.sweeps.swept(task, next, now);
+                self.swept = true;
+                Step::Starts
+            }
             (Step::Due(sources), Reply::Due(mut due)) => {
                 due.retain(|due| !self.tried.contains(&due.order.upgrade));
                 let orders = that_begin(due, &sources);
@@ -312,7 +396,8 @@ impl Reconciler {
                 }
             }
             (Step::NextTime, Reply::NextTime(due)) => {
-                let next = due.into_iter().chain(self.planned_at).min();
+                let soaks_at = self.soaks_at.map(|at| now.utc + at.since(now.instant));
+                let next = (due.into_iter().chain(self.planned_at).chain(soaks_at)).min();
                 Step::Waits(next.map_or(IDLE, |at| at.since(now.utc).clamp(SOON, IDLE)))
             }
             // an answer to nothing
@@ -342,8 +427,12 @@ impl Reconciler {
                 Step::Starts
             }
             Step::Stopping(_) => Step::Stops,
+            Step::Asking(_) => Step::Starts,
             // A large task does not keep new devices waiting.
-            Step::Starting(_) => Step::Cells(AfterDevices::Starts),
+            Step::Starting(_) => {
+                self.swept = false;
+                Step::Cells(AfterDevices::Starts)
+            }
             step => step,
         };
     }
@@ -371,10 +460,14 @@ impl Reconciler {
         }
         let plan = plan(heads, &self.paces, now);
         (self.paces).retain(|task| heads.iter().any(|head| head.task == task));
-        self.planned_at = plan.next;
+        // many tasks that devices join would keep all others waiting
+        let joining = self.sweeps.due(heads, now).filter(|_| !self.swept);
+        self.planned_at = plan.next.into_iter().chain(self.sweeps.next(now)).min();
         // what was ordered and did not happen is not ordered for ever
         if !plan.moves.is_empty() && plan.moves != self.moved {
             Step::Moving(plan.moves)
+        } else if let Some((task, after)) = joining {
+            Step::Joining(task, after)
         } else if plan.start.is_empty() {
             self.nothing_starts()
         } else {
@@ -393,6 +486,7 @@ impl Reconciler {
     }
 
     fn nothing_starts(&mut self) -> Step {
+        self.swept = false;
         self.moved.clear();
         self.tried.clear();
         Step::NextTime
@@ -405,9 +499,15 @@ impl Reconciler {
         from..now.utc.before(NEWCOMERS_STAY)
     }
 
+    /// Devices were added or changed, or groups of them, or exclusions have ended: some may join tasks. The next look sees to it.
+    pub fn members_changed(&mut self) {
+        self.sweeps.devices_changed();
+    }
+
     /// Begins to look anew: the time has passed that was to be waited, intent was written, an attempt has ended, or something
     /// has failed.
     pub fn look(&mut self) {
+        self.swept = false;
         self.moved.clear();
         self.tried.clear();
         self.step = Step::Newcomers;
@@ -451,8 +551,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        ledger::{PackageId, RetryPolicy, Standby, StopReason, TaskId, TaskState},
-        task::{CellRules, LotHead, Results, TaskRules},
+        ledger::{PackageId, RetryPolicy, Served, Standby, StopReason, TaskId, TaskState},
+        task::{CellRules, LotHead, Membership, Results, TaskRules},
     };
 
     const NOW: Now = Now {
@@ -495,7 +595,8 @@ mod tests {
             upgrade: UpgradeId(upgrade),
             task: TaskId(1),
             endpoint: format!("d{upgrade}"),
-            package: PackageId(1),
+            served: Served::first(PackageId(1)),
+            hardware: None,
             attempt: 1,
             retry: RetryPolicy::default(),
             kept_awake: Standby::default(),
@@ -552,7 +653,9 @@ mod tests {
             Query::CellChanges { .. } => Reply::Cells(Vec::new()),
             Query::DeviceChanges { .. } => Reply::Devices(Vec::new()),
             Query::ForgetRemoved(_) | Query::Move(_) => Reply::Done,
+            Query::Join { .. } => Reply::Joined(None),
             Query::ToStop(_) => Reply::ToStop(Vec::new()),
+            Query::Soaks { .. } => Reply::Soaks(SoaksDue::default()),
             Query::Heads(_) => Reply::Heads(Vec::new()),
             Query::Due { .. } => Reply::Due(Vec::new()),
             Query::NextTime(_) => Reply::NextTime(None),
@@ -617,6 +720,36 @@ mod tests {
     }
 
     #[test]
+    fn devices_whose_soak_is_over_are_asked_before_tasks_are_planned() {
+        let mut reconciler = Reconciler::new(NOW, 0, true);
+        let mut planned_after = None;
+        let mut asked = false;
+        let wanted = look(&mut reconciler, |query| match query {
+            Query::Soaks { limit, .. } => {
+                assert_eq!(*limit, PAGE);
+                asked = true;
+                let ask = vec!["upgraded".to_owned()];
+                let looked_at = 1;
+                Reply::Soaks(SoaksDue { ask, looked_at })
+            }
+            Query::Heads(_) => {
+                planned_after = Some(asked);
+                Reply::Heads(Vec::new())
+            }
+            other => nothing(other),
+        });
+        // and looks again for those that did not fit in the page
+        assert_eq!(wanted, ["Some(\"upgraded\")", "wait 1s"]);
+        assert_eq!(planned_after, Some(true));
+        reconciler.look();
+        let wanted = look(&mut reconciler, |query| {
+            assert!(!matches!(query, Query::Soaks { .. }));
+            nothing(query)
+        });
+        assert_eq!(wanted, ["wait 1s"]);
+    }
+
+    #[test]
     fn the_gate_knows_the_share_of_a_task_before_it_begins_and_until_it_ends() {
         let mut reconciler = Reconciler::new(NOW, 0, false);
         let mut weight = Some(3);
@@ -671,6 +804,96 @@ mod tests {
             reconciler.want(NOW),
             Want::Ask(Query::CellChanges { after: 0, .. })
         ));
+    }
+
+    #[test]
+    fn a_part_of_a_sweep_delays_what_begins_and_the_next_part_lets_it_pass() {
+        let joining = || TaskHead {
+            rules: Arc::new(TaskRules {
+                membership: Membership::Joining,
+                ..TaskRules::default()
+            }),
+            ..head(TaskState::Running)
+        };
+        let mut reconciler = Reconciler::new(NOW, 0, true);
+        let mut asked = Vec::new();
+        let mut begun = false;
+        let wanted = look(&mut reconciler, |query| match query {
+            Query::Heads(_) => Reply::Heads(vec![joining()]),
+            Query::Join { task, after } => {
+                asked.push((task.0, after.clone()));
+                Reply::Joined(Some("m".to_owned()))
+            }
+            Query::Due { .. } if !std::mem::replace(&mut begun, true) => Reply::Due(vec![due(1)]),
+            other => nothing(other),
+        });
+        assert_eq!(asked, [(1, None)]);
+        assert_eq!(wanted, ["start d1", "wait 10ms"]);
+        reconciler.look();
+        let later = Now {
+            instant: NOW.instant + SOON,
+            utc: NOW.utc + SOON,
+        };
+        while let Want::Ask(query) = reconciler.want(later) {
+            let reply = match &query {
+                Query::Heads(_) => Reply::Heads(vec![joining()]),
+                Query::Join { after, .. } => {
+                    assert_eq!(after.as_deref(), Some("m"));
+                    asked.clear();
+                    Reply::Joined(None)
+                }
+                other => nothing(other),
+            };
+            reconciler.reply(later, reply);
+        }
+        assert_eq!(asked, []);
+        // the next one begins when devices have changed, or after the interval
+        assert!(matches!(reconciler.want(later), Want::Wait(IDLE)));
+        reconciler.members_changed();
+        reconciler.look();
+        let mut swept = false;
+        let wanted = look(&mut reconciler, |query| match query {
+            Query::Heads(_) => Reply::Heads(vec![joining()]),
+            Query::Join { .. } => {
+                swept = true;
+                Reply::Joined(None)
+            }
+            other => nothing(other),
+        });
+        assert!(!swept, "a second has not passed");
+        assert_eq!(wanted.last().unwrap(), "wait 1.01s");
+    }
+
+    #[test]
+    fn however_many_tasks_devices_join_others_begin_between_the_parts_of_sweeps() {
+        let heads = || {
+            let joins = |task| TaskHead {
+                task: TaskId(task),
+                rules: Arc::new(TaskRules {
+                    membership: Membership::Joining,
+                    ..TaskRules::default()
+                }),
+                ..head(TaskState::Running)
+            };
+            (1..=5).map(joins).collect::<Vec<_>>()
+        };
+        let mut reconciler = Reconciler::new(NOW, 0, true);
+        let mut done = Vec::new();
+        let mut upgrade = 0;
+        look(&mut reconciler, |query| match query {
+            Query::Heads(_) => Reply::Heads(heads()),
+            Query::Join { task, .. } => {
+                done.push(format!("sweep {}", task.0));
+                Reply::Joined(None)
+            }
+            Query::Due { .. } if upgrade < 2 => {
+                upgrade += 1;
+                done.push("start".to_owned());
+                Reply::Due(vec![due(upgrade)])
+            }
+            other => nothing(other),
+        });
+        assert_eq!(done, ["sweep 1", "start", "sweep 2", "start", "sweep 3"]);
     }
 
     #[test]

@@ -49,6 +49,8 @@ mod sizes;
 mod slots;
 mod view;
 
+pub(super) use rollout::Member;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
@@ -390,6 +392,7 @@ impl Invariants {
             }
             Change::Note { .. }
             | Change::Progress { .. }
+            | Change::Serves { .. }
             | Change::KeptAwake { .. }
             | Change::Learnt(_) => {}
         }

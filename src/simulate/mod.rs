@@ -4,6 +4,7 @@
 mod faults;
 mod figures;
 mod fleet;
+mod foresight;
 mod halts;
 mod hooks;
 mod invariants;
@@ -24,6 +25,7 @@ pub use store::StoreKind;
 
 pub(crate) use figures::Figures;
 pub(crate) use fleet::FleetFile;
+pub(crate) use foresight::Foreseen;
 pub(crate) use halts::Halts;
 pub(crate) use invariants::Violation;
 pub(crate) use kept::StandbyCost;
@@ -34,13 +36,30 @@ pub(crate) use world::Progress;
 use hooks::Honest;
 use world::World;
 
-/// Lets everything happen that a scenario describes, and sums up. `progress` hears now and then how far it is.
+/// Lets everything happen that a scenario describes, and sums up. `progress` hears now and then how far it is. With forecasts,
+/// the same fleet is upgraded once before, in another course, so that something is known of it.
 ///
 /// # Errors
 /// The scenario cannot be played, for a person.
 pub(crate) fn simulate(
     scenario: &Scenario,
-    progress: impl FnMut(&Progress),
+    mut progress: impl FnMut(&Progress),
 ) -> Result<Summary, String> {
-    World::new(scenario, Honest)?.run(progress)
+    if !scenario.forecast {
+        return World::new(scenario, Honest)?.run(progress);
+    }
+    if scenario.products > 1 {
+        return Err(
+            "--forecast: a forecast is of one task, and this is a simulation of several".to_owned(),
+        );
+    }
+    let before = Scenario {
+        another: true,
+        forecast: false,
+        ..scenario.clone()
+    };
+    let earlier = World::new(&before, Honest)?.teach(&mut progress)?;
+    World::new(scenario, Honest)?
+        .foreseeing(earlier, scenario)
+        .run(progress)
 }

@@ -38,6 +38,10 @@ pub(crate) struct Scenario {
     /// What each task has of slots beside the others, whatever the rules say; those behind the last as the rules say.
     pub(crate) shares: Vec<Share>,
     pub(crate) store: StoreKind,
+    /// Whether it is forecast at its beginning and while it goes on.
+    pub(crate) forecast: bool,
+    /// Another course of what happens to the same fleet.
+    pub(crate) another: bool,
 }
 
 impl Scenario {
@@ -61,12 +65,15 @@ impl Scenario {
             rules: TaskRules::default(),
             shares: Vec::new(),
             store: StoreKind::Memory,
+            forecast: false,
+            another: false,
         }
     }
 
     /// Randomness for one purpose.
     pub(super) fn rng(&self, purpose: u64) -> ChaCha8Rng {
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let course = if self.another { 1 << 63 } else { 0 };
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed ^ course);
         rng.set_stream(purpose);
         rng
     }

@@ -2,6 +2,8 @@
 
 mod sqlite;
 
+use std::time::Duration;
+
 use clap::ValueEnum;
 
 use crate::{
@@ -9,7 +11,9 @@ use crate::{
     ledger::{
         ActiveUpgrade, Change, DeviceRecord, Learnt, PackageId, RetryPolicy, TaskId, UpgradeId,
     },
-    store::{BatchId, CellChange, CommitReport, MemoryStore, UpgradeState, UpgradeToStop},
+    store::{
+        BatchId, CellChange, CommitReport, MemoryStore, SoaksDue, UpgradeState, UpgradeToStop,
+    },
     task::{Due, Move, RulesUpdate, Source, TaskHead, TaskRules},
 };
 use sqlite::SqliteBackend;
@@ -81,8 +85,15 @@ impl Backend {
                 for endpoint in order.endpoints {
                     store.add_device(endpoint, order.product);
                 }
-                let (package, created) =
-                    store.create_task(order.endpoints, order.start_at, order.retry, order.rules);
+                let times = (order.created_at, order.start_at);
+                let created = store.create_task(
+                    order.endpoints,
+                    order.package.version.into(),
+                    times,
+                    order.retry,
+                    order.rules,
+                );
+                let (package, created) = created.map_err(|error| error.to_string())?;
                 let created = (created.into_iter())
                     .map(|(upgrade, endpoint)| Created { upgrade, endpoint })
                     .collect();
@@ -190,6 +201,18 @@ impl Backend {
         match self {
             Self::Memory(store) => Ok(store.due_upgrades(sources, now, limit)),
             Self::Sqlite(store) => store.due_upgrades(sources, now, limit),
+        }
+    }
+
+    pub(super) fn soaks_due(
+        &mut self,
+        now: UtcMillis,
+        wait: Duration,
+        limit: u32,
+    ) -> Result<SoaksDue, Failed> {
+        match self {
+            Self::Memory(store) => Ok(store.soaks_due(now, wait, limit)),
+            Self::Sqlite(store) => store.soaks_due(now, wait, limit),
         }
     }
 

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{
     figures::Figures,
+    foresight::Foreseen,
     halts::Halts,
     invariants::{Ends, Invariants, Violation},
     kept::StandbyCost,
@@ -39,6 +40,8 @@ pub(crate) struct Summary {
     /// Those included that are not named.
     pub(crate) violations_total: usize,
     pub(crate) trace_sha256: String,
+    /// What was forecast.
+    pub(crate) foreseen: Vec<Foreseen>,
 }
 
 /// What happened in a cell.
@@ -73,6 +76,7 @@ impl Summary {
         crashes: u64,
         start_ms: u64,
         trace_sha256: String,
+        foreseen: Vec<Foreseen>,
     ) -> Self {
         let mut outcomes = BTreeMap::from([("succeeded", 0), ("failed", 0)]);
         let mut reasons = BTreeMap::new();
@@ -113,6 +117,7 @@ impl Summary {
             violations: checker.violations().to_vec(),
             violations_total: checker.count(),
             trace_sha256,
+            foreseen,
         }
     }
 

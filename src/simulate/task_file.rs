@@ -3,7 +3,7 @@
 use std::{fs::File, io::Read as _, path::Path};
 
 use super::{FleetFile, world::start_of};
-use crate::task::{TaskRules, WindowState};
+use crate::task::{Membership, TaskRules, WindowState};
 
 /// The largest file that is read, bytes.
 const MOST_BYTES: u64 = 1024 * 1024;
@@ -34,10 +34,10 @@ fn parse(text: &str, fleet: &FleetFile) -> Result<TaskRules, String> {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         return Err(errors.join("; "));
     }
-    if let Some(i) = rules.phases.iter().position(|it| it.soak_seconds > 0) {
-        return Err(format!(
-            "phases[{i}].soak_seconds: a simulation has no soak; leave it out"
-        ));
+    if rules.membership == Membership::Joining {
+        return Err(
+            "membership: a simulation adds no devices that could join; leave it out".to_owned(),
+        );
     }
     let closed_for_ever = WindowState::Closed { opens_at: None };
     if rules.window(None, start_at) == closed_for_ever {
@@ -78,8 +78,12 @@ mod tests {
                 "not_after: 2027-01-15T08:01:00",
             ),
             (
-                "[[phases]]\ncount = 1\nsoak_seconds = 60",
-                "phases[0].soak_seconds: a simulation has no soak",
+                "[[phases]]\ncount = 1\nsoak_seconds = 2592001",
+                "phases[0].soak_seconds: 0 to 2592000 are possible",
+            ),
+            (
+                "membership = \"joining\"",
+                "membership: a simulation adds no devices",
             ),
         ] {
             let error = rules(text).unwrap_err();

@@ -14,6 +14,7 @@ mod air;
 mod closings;
 mod committer;
 mod field;
+mod foresight;
 mod holds;
 mod messages;
 mod rollout;
@@ -28,9 +29,10 @@ use super::{
     faults::Mishaps,
     figures::Figures,
     fleet::FleetFile,
+    foresight::{Earlier, taught},
     halts::Halts,
     hooks::Hooks,
-    invariants::{Invariants, Subject},
+    invariants::{Invariants, Member, Subject},
     kept::StandbyCost,
     queue::Queue,
     scenario::{Scenario, product_name},
@@ -42,9 +44,11 @@ use crate::{
     clock::{Instant, Now, UtcMillis},
     config::Config,
     engine::{ShardId, Tables},
+    filter::Unheard,
     ledger::{DeviceIds, PackageId},
-    package::Package,
+    session::Offers,
     store::UpgradeState,
+    task::Place,
 };
 use air::Air;
 use field::Unit;
@@ -135,7 +139,8 @@ pub(super) struct World<H> {
     crashes: u64,
     store_fails_until_ms: u64,
     store: Backend,
-    packages: Vec<(PackageId, Arc<Package>)>,
+    /// By the packages of the tasks.
+    packages: Vec<(PackageId, Arc<Offers>)>,
     ids: DeviceIds,
     shards: u8,
     cells: u32,
@@ -144,6 +149,8 @@ pub(super) struct World<H> {
     rng: ChaCha8Rng,
     figures: Figures,
     halts: Halts,
+    /// Forecasts are made.
+    foresees: Option<foresight::Foresees>,
     /// Tasks say how they are run.
     ruled: bool,
     /// When the task starts, ms.
@@ -180,17 +187,28 @@ impl<H: Hooks> World<H> {
                 retry: scenario.retry,
                 rules: &scenario.rules_of(product),
             })?;
-            numbered.push((id, package.clone()));
+            let offers = Offers::only(id, package.clone());
+            numbered.push((id, Arc::new(offers)));
             let mut task = Vec::with_capacity(created.len());
             for Created { upgrade, endpoint } in created {
                 if let Some(device) = super::invariants::device(&endpoint)
                     && let Some(row) = upgrades.get_mut(device)
                 {
                     *row = Some(upgrade);
-                    task.push((device, endpoint));
+                    let unheard = Unheard {
+                        endpoint: &endpoint,
+                        product: &product_name(product),
+                        created_at: utc(0),
+                    };
+                    let place = Place::of(&scenario.rules, &unheard, utc(0));
+                    task.push(Member {
+                        device,
+                        endpoint,
+                        place,
+                    });
                 }
             }
-            task.sort_unstable_by(|(_, a), (_, b)| a.cmp(b));
+            task.sort_unstable_by(|a, b| a.endpoint.cmp(&b.endpoint));
             tasks.push(task);
         }
         let mut subjects = Vec::with_capacity(fleet.members.len());
@@ -263,6 +281,7 @@ impl<H: Hooks> World<H> {
             rng,
             figures: Figures::default(),
             halts: Halts::default(),
+            foresees: None,
             ruled: !scenario.rules.is_empty(),
             start_ms: fleet.ready_ms,
             end_ms: fleet.ready_ms + attempts * attempt_ms + asleep_ms + AFTERWARDS_MS,
@@ -272,7 +291,19 @@ impl<H: Hooks> World<H> {
     }
 
     /// Lets everything happen, and sums up.
-    pub(super) fn run(mut self, mut progress: impl FnMut(&Progress)) -> Result<Summary, String> {
+    pub(super) fn run(mut self, progress: impl FnMut(&Progress)) -> Result<Summary, String> {
+        self.happen(progress)?;
+        self.sum_up()
+    }
+
+    /// Lets everything happen, and says what it has taught.
+    pub(super) fn teach(mut self, progress: impl FnMut(&Progress)) -> Result<Earlier, String> {
+        self.happen(progress)?;
+        let (learnt, devices) = (self.store.restore_learnt()?, self.store.restore_devices()?);
+        Ok(taught(&self.sum_up()?, learnt, devices))
+    }
+
+    fn happen(&mut self, mut progress: impl FnMut(&Progress)) -> Result<(), String> {
         self.start_server()?;
         self.plan_crash();
         self.plan_store_outage();
@@ -292,6 +323,7 @@ impl<H: Hooks> World<H> {
                 self.checker.stuck(self.now_ms);
                 break;
             }
+            self.foresee(next_ms)?;
             self.now_ms = next_ms;
             self.step()?;
             self.check_sizes();
@@ -304,7 +336,7 @@ impl<H: Hooks> World<H> {
             }
         }
         progress(&self.progress());
-        self.sum_up()
+        Ok(())
     }
 
     /// When everything must be over, ms.
@@ -421,6 +453,7 @@ impl<H: Hooks> World<H> {
             let line = format!("{upgrade} {} {} {reason}", end.attempts, end.state.name());
             self.trace.note(self.now_ms, &line);
         }
+        let foreseen = self.foreseen();
         let trace = self.trace.finish();
         let sleepers = || (self.units.iter().enumerate()).filter(|(_, unit)| unit.sleeps());
         for (device, unit) in sleepers() {
@@ -442,6 +475,7 @@ impl<H: Hooks> World<H> {
             self.crashes,
             self.start_ms,
             trace,
+            foreseen,
         ))
     }
 

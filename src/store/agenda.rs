@@ -1,9 +1,11 @@
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use super::{
-    Again, CancelUpgradeError, ChangeTaskError, CreateTaskError, DeleteTaskError, NewTask,
-    Overlaps, Page, StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord,
-    UpgradeToStop,
+    Again, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
+    DeleteTaskError, Joined, NewTask, OpenUpgrades, Overlaps, Page, SoaksDue, StopTaskError,
+    StoreError, TaskChange, TaskRecord, UpgradeRecord, UpgradeToStop,
 };
 use crate::{
     clock::UtcMillis,
@@ -24,6 +26,14 @@ pub trait Agenda: Send + Sync + 'static {
     /// Devices of a task that have an upgrade to the same package in other tasks, where neither has ended, and up to
     /// `limit` of these tasks.
     async fn overlaps(&self, task: TaskId, limit: u32) -> Result<Overlaps, StoreError>;
+
+    /// What of a task has no final outcome, in the order of the numbers, after `after`: looks at `limit` upgrades.
+    async fn open_upgrades(
+        &self,
+        task: TaskId,
+        after: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<OpenUpgrades, StoreError>;
 
     /// Tasks with numbers below `before`, newest first.
     async fn tasks(
@@ -71,9 +81,35 @@ pub trait Agenda: Send + Sync + 'static {
         now: UtcMillis,
     ) -> Result<UpgradeRecord, CancelUpgradeError>;
 
+    /// Has one upgrade begin as soon as its task lets it: one that waits for its next attempt waits no longer, one that has failed or was
+    /// cancelled is taken up as in [`Self::take_up_again`].
+    async fn retry_upgrade(
+        &self,
+        id: UpgradeId,
+        now: UtcMillis,
+    ) -> Result<UpgradeRecord, ChangeUpgradeError>;
+
+    /// Passes over one upgrade that waits or has failed: it has no result, neither for its phase nor for thresholds. One that was
+    /// cancelled stays as it is.
+    async fn skip_upgrade(
+        &self,
+        id: UpgradeId,
+        now: UtcMillis,
+    ) -> Result<UpgradeRecord, ChangeUpgradeError>;
+
     /// Tasks that are scheduled or running, by their numbers, and what of each is due at `now` on a device that has no upgrade
     /// running, in the phases that have begun. Results are told of tasks that say how they are run.
     async fn task_heads(&self, now: UtcMillis) -> Result<Vec<TaskHead>, StoreError>;
+
+    /// Looks at some devices behind `after`, in the order of their names, and has those join the task whom it is for and that are
+    /// not in it. They join the phase that runs. Nobody joins a task that has not begun or is between two phases, that has ended
+    /// or whose last time has come, nor one that says that nobody joins. A part is committed as a whole.
+    async fn join(
+        &self,
+        task: TaskId,
+        after: Option<&str>,
+        now: UtcMillis,
+    ) -> Result<Joined, StoreError>;
 
     /// Does with tasks what the planner has said, as far as they still stand as it saw them.
     async fn make_moves(&self, moves: &[Move], now: UtcMillis) -> Result<(), StoreError>;
@@ -88,7 +124,18 @@ pub trait Agenda: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<Due>, StoreError>;
 
-    /// The earliest time after `now` at which a task starts or an upgrade's next attempt is due.
+    /// Looks at up to `limit` upgrades that have succeeded in a phase with a soak, and about which there is something to do at `now`:
+    /// ends the soaks of devices that were waited for as long as `wait` after it, and tells which devices are to be asked for
+    /// their version. What a device tells ends its soak when it is committed.
+    async fn soaks_due(
+        &self,
+        now: UtcMillis,
+        wait: Duration,
+        limit: u32,
+    ) -> Result<SoaksDue, StoreError>;
+
+    /// The earliest time after `now` at which a task starts, an upgrade's next attempt is due, or there is something to do about a
+    /// soak.
     async fn next_due(&self, now: UtcMillis) -> Result<Option<UtcMillis>, StoreError>;
 
     /// Ends what a crash interrupted: tasks that were being created or deleted go, and groups that were being removed; tasks that

@@ -6,7 +6,7 @@ use crate::{
     clock::UtcMillis,
     ledger::{
         Appointment, Change, CoverageReading, DeviceRecord, Evidence, Facts, Outcome, Progress,
-        Registration, Stage, StageChange, WakeUps,
+        Registration, Served, Stage, StageChange, WakeUps,
     },
     package::Version,
 };
@@ -58,6 +58,7 @@ impl Device {
             Change::Stage { .. }
             | Change::Note { .. }
             | Change::Progress { .. }
+            | Change::Serves { .. }
             | Change::KeptAwake { .. }
             | Change::Learnt(_)
             | Change::Admitted { .. }
@@ -98,6 +99,7 @@ pub fn device_of(change: &Change) -> Option<&str> {
         Change::Stage { .. }
         | Change::Note { .. }
         | Change::Progress { .. }
+        | Change::Serves { .. }
         | Change::KeptAwake { .. }
         | Change::Learnt(_)
         | Change::Admitted { .. }
@@ -122,6 +124,8 @@ pub struct Upgrade {
     pub cell_limit: Option<u32>,
     /// How far this attempt's download is.
     pub progress: Option<Progress>,
+    /// What its device is served, where that is another package than the first of its task, or another step.
+    pub served: Option<Served>,
     /// When the first attempt began.
     pub started_at: Option<UtcMillis>,
     /// How the last attempt ended.
@@ -144,7 +148,7 @@ pub struct Ending {
 pub enum Changed {
     /// Nothing: the change comes too late.
     Nothing,
-    /// How far the download is.
+    /// How far the download is; it is none yet of what the device is served now.
     Progress,
     /// The stage.
     Stage,
@@ -167,6 +171,7 @@ impl Upgrade {
             cell: None,
             cell_limit: None,
             progress: None,
+            served: None,
             started_at: None,
             ending: None,
         }
@@ -202,6 +207,8 @@ impl Upgrade {
         if self.attempt != attempt {
             self.attempt = attempt;
             self.progress = None;
+            // what it was served last is not known to fit; it begins anew
+            self.served = self.served.map(|served| Served::first(served.package));
         }
         self.state = UpgradeState::Active(change.stage);
         self.cell = change.cell;
@@ -216,6 +223,17 @@ impl Upgrade {
         } else {
             Changed::Phase
         })
+    }
+
+    /// [`Change::Serves`].
+    pub fn serves(&mut self, attempt: u32, served: Served) -> Changed {
+        let runs = matches!(self.state, UpgradeState::Active(_)) && self.attempt == attempt;
+        if !runs {
+            return Changed::Nothing;
+        }
+        self.served = Some(served);
+        self.progress = None;
+        Changed::Progress
     }
 
     /// [`Change::Progress`].

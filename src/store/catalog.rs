@@ -2,9 +2,13 @@ use async_trait::async_trait;
 
 use super::{
     DeletePackageError, DeletedPackage, InsertPackageError, InsertedPackage, NewPackage,
-    PackageRecord, Page, StoreError,
+    PackageRecord, Page, StoreError, TaskPackages,
 };
-use crate::{clock::UtcMillis, ledger::PackageId, package::Version};
+use crate::{
+    clock::UtcMillis,
+    ledger::{PackageId, TaskId},
+    package::Version,
+};
 
 /// The packages.
 #[async_trait]
@@ -48,6 +52,9 @@ pub trait Catalog: Send + Sync + 'static {
         id: PackageId,
         now: UtcMillis,
     ) -> Result<DeletedPackage, DeletePackageError>;
+
+    /// The packages of a task, and for whom they are; `None` when there is no such task.
+    async fn task_packages(&self, task: TaskId) -> Result<Option<TaskPackages>, StoreError>;
 
     /// Whether a package that is not deleted has this content.
     async fn content_in_use(&self, sha256: &str) -> Result<bool, StoreError>;

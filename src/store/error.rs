@@ -6,7 +6,7 @@ use super::{AddWebhookError, GroupId, NewPackage, UpgradeState};
 use crate::{
     clock::UtcMillis,
     ledger::{AttributeError, PackageId, TaskId, TaskState, UpgradeId},
-    task::{HoldReason, RulesError},
+    task::{HoldReason, RuleError, RulesError},
 };
 
 /// Why the database did not do what it was asked.
@@ -220,9 +220,38 @@ pub enum CreateTaskError {
         /// Since when.
         at: UtcMillis,
     },
+    /// Packages for devices of several products.
+    #[error(
+        "packages[{index}] is for product {product:?}, and packages[0] for {first:?}; create a task for each product"
+    )]
+    PackagesOfOtherProducts {
+        /// Which of them, from 0.
+        index: usize,
+        /// Its product.
+        product: String,
+        /// That of the first.
+        first: String,
+    },
+    /// What the packages are does not go with what is said of them.
+    #[error("{0}")]
+    Packages(RuleError),
     /// No such group.
     #[error("there is no group {}", .0.0)]
     GroupNotFound(GroupId),
+    /// No such group, whose devices it would leave out.
+    #[error("there is no group {}, whose devices the task is to leave out", .0.0)]
+    ExcludedGroupNotFound(GroupId),
+    /// Endpoints that nobody added, and that it would leave out.
+    #[error(
+        "{count} of the devices that the task is to leave out are unknown: {}; correct their names, or leave them away",
+        .first.join(", ")
+    )]
+    UnknownExcluded {
+        /// How many.
+        count: u64,
+        /// The first few of them.
+        first: Vec<String>,
+    },
     /// The package is for other devices.
     #[error("the package is for product {package:?}, the task names product {task:?}")]
     OtherProduct {
@@ -268,6 +297,27 @@ pub enum CreateTaskError {
     AllExcluded {
         /// How many.
         excluded: u64,
+    },
+    /// Nobody is left, not only because of exclusions.
+    #[error(
+        "no device is left: of those that are selected the task leaves {left_out} out itself (exclude), and {excluded} more \
+         are excluded from upgrades"
+    )]
+    AllLeftOut {
+        /// How many it leaves out itself.
+        left_out: u64,
+        /// How many more are excluded.
+        excluded: u64,
+    },
+    /// Nobody would be in a phase.
+    #[error(
+        "phase {} has no device: its filter lets none of the task's devices through that no phase before has; mend the filter, \
+         or leave the phase out",
+        .phase + 1
+    )]
+    EmptyPhase {
+        /// The phase, from 0.
+        phase: u32,
     },
     /// Its webhook is one too many.
     #[error(transparent)]
@@ -319,6 +369,9 @@ pub enum ChangeTaskError {
     /// No phase follows.
     #[error("task {} is in its last phase", .0.0)]
     LastPhase(TaskId),
+    /// It is for a list of devices, or from before it was kept whom it is for.
+    #[error("devices cannot join task {}: it is for a list of devices; create a task for a product, a filter or a group", .0.0)]
+    CannotJoin(TaskId),
     /// Its package was deleted.
     #[error("the package of task {} was deleted; create a task with another one", .0.0)]
     PackageDeleted(TaskId),
@@ -369,6 +422,44 @@ pub enum CancelUpgradeError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// Why an upgrade was not tried again, or passed over.
+#[derive(Debug, Error)]
+pub enum ChangeUpgradeError {
+    /// No such upgrade.
+    #[error("there is no upgrade {}", .0.0)]
+    NotFound(UpgradeId),
+    /// It is under way.
+    #[error("upgrade {} is {stage}; wait for its end, or cancel it", .id.0)]
+    Running {
+        /// The upgrade.
+        id: UpgradeId,
+        /// Where it is.
+        stage: UpgradeState,
+    },
+    /// Its device runs the version.
+    #[error("upgrade {} has succeeded", .0.0)]
+    Succeeded(UpgradeId),
+    /// Its device was removed.
+    #[error("the device of upgrade {} was removed; add it, and create a task for it", .0.0)]
+    DeviceRemoved(UpgradeId),
+    /// Its task does not let it.
+    #[error(transparent)]
+    Task(#[from] ChangeTaskError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<CancelUpgradeError> for ChangeUpgradeError {
+    fn from(error: CancelUpgradeError) -> Self {
+        match error {
+            CancelUpgradeError::NotFound(id) => Self::NotFound(id),
+            CancelUpgradeError::Ended { id, .. } => Self::Succeeded(id),
+            CancelUpgradeError::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 /// Why a task was not deleted.

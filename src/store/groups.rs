@@ -99,7 +99,7 @@ pub enum GroupError {
     /// A filter has no devices to be added.
     #[error("group {} is a filter and has no list; change its filter", .0.0)]
     IsFilter(GroupId),
-    /// Tasks were created for it and have not ended.
+    /// Tasks were created for it, or leave it out, and have not ended.
     #[error(
         "group {} is used by {}{}; wait until they have ended, or stop them",
         .group.0,
@@ -135,14 +135,14 @@ pub trait Groups: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Page<GroupRecord>, StoreError>;
 
-    /// Changes a group. Tasks that were created for it keep the devices that they have.
+    /// Changes a group. Tasks that were created for it keep the devices that they have; more may join.
     async fn update_group(
         &self,
         id: GroupId,
         update: &GroupUpdate,
     ) -> Result<GroupRecord, GroupError>;
 
-    /// Removes a group, unless a task that was created for it has not ended. Nobody sees it from the beginning on, and
+    /// Removes a group, unless a task that was created for it, or leaves it out, has not ended. Nobody sees it from the beginning on, and
     /// changes are committed meanwhile.
     async fn remove_group(&self, id: GroupId) -> Result<(), GroupError>;
 }

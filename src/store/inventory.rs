@@ -30,6 +30,9 @@ pub trait Inventory: Send + Sync + 'static {
         limit: u32,
     ) -> Result<DevicePage, StoreError>;
 
+    /// Those of these endpoints that are there, in no certain order. Name some thousand at most.
+    async fn devices_named(&self, endpoints: &[String]) -> Result<Vec<DeviceDetail>, StoreError>;
+
     /// How many devices `filter` lets through. Devices that come and go meanwhile may be counted or not.
     async fn count_devices(&self, filter: &DeviceFilter) -> Result<u64, StoreError>;
 

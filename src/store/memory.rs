@@ -5,21 +5,24 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
-    BatchId, CellChange, CommitReport, UpgradeState, UpgradeToStop,
+    BatchId, CellChange, CommitReport, CreateTaskError, SoaksDue, UpgradeState, UpgradeToStop,
     apply::{self, Changed, Ending, UpgradeOver},
 };
 use crate::{
     clock::UtcMillis,
+    filter::Unheard,
     ledger::{
         ActiveUpgrade, Cancellation, Change, DeviceRecord, Learnt, Outcome, PackageId, RetryPolicy,
-        Standby, StopReason, TaskId, TaskState, UpgradeId, UpgradeOrder,
+        Served, Standby, StopReason, TaskId, TaskState, UpgradeId, UpgradeOrder,
     },
+    package::Version,
     task::{
-        CellRules, Deal, Due, Hold, HoldReason, Lot, LotHead, Move, Results, RulesError,
-        RulesUpdate, Source, TaskHead, TaskRules,
+        CellRules, Census, Deal, Due, Hold, HoldReason, Lot, LotHead, Move, Place, Results,
+        RulesError, RulesUpdate, Soak, SoakStep, Soaked, Source, TaskHead, TaskRules,
     },
 };
 
@@ -36,6 +39,8 @@ pub struct MemoryStore {
     upgrades: Vec<Upgrade>,
     /// The rules of cells, and the number of the change that made them so.
     cells: BTreeMap<u32, (i64, CellRules)>,
+    /// Soaks that go on, and when there is something to do about each.
+    soaks: BTreeMap<UpgradeId, (UtcMillis, Soak)>,
     /// Of each subject: a simulation has so few cells that none is forgotten.
     learnt: BTreeMap<(&'static str, String), Learnt>,
 }
@@ -56,6 +61,8 @@ struct Task {
     start_at: UtcMillis,
     retry: RetryPolicy,
     rules: Arc<TaskRules>,
+    /// The version of its package.
+    target: Version,
     hold: Option<Hold>,
     /// What had come of it when it was resumed last.
     resumed_with: Results,
@@ -117,15 +124,20 @@ impl MemoryStore {
         });
     }
 
-    /// Creates a task with a package of its own for these devices. Gives the number of the package, and the upgrades with
+    /// Creates a task with a package of its own for these devices, of which nothing is known but their names. Gives the number of the package, and the upgrades with
     /// their devices in the order of these.
+    ///
+    /// # Errors
+    /// A phase would have no device.
+    #[expect(clippy::too_many_lines, reason = "the parts of a task")]
     pub fn create_task(
         &mut self,
         endpoints: &[&str],
-        start_at: UtcMillis,
+        target: Version,
+        (created_at, start_at): (UtcMillis, UtcMillis),
         retry: RetryPolicy,
         rules: &TaskRules,
-    ) -> (PackageId, Vec<(UpgradeId, String)>) {
+    ) -> Result<(PackageId, Vec<(UpgradeId, String)>), CreateTaskError> {
         let number = number_of(self.tasks.len());
         let (task, package) = (TaskId(number), PackageId(number));
         let mut endpoints = endpoints.to_vec();
@@ -133,13 +145,31 @@ impl MemoryStore {
         let rows: Vec<u32> = (endpoints.iter())
             .filter_map(|endpoint| self.by_endpoint.get(*endpoint).copied())
             .collect();
-        let mut deal = Deal::new(rules, rows.len() as u64, number.unsigned_abs());
+        let places: Vec<Place> = (rows.iter())
+            .map(|row| &self.devices[*row as usize])
+            .map(|device| {
+                let device = Unheard {
+                    endpoint: &device.endpoint,
+                    product: &device.product,
+                    created_at,
+                };
+                Place::of(rules, &device, created_at)
+            })
+            .collect();
+        let mut census = Census::default();
+        for place in &places {
+            census.count(*place);
+        }
+        if let Some(phase) = census.empty_phase(rules) {
+            return Err(CreateTaskError::EmptyPhase { phase });
+        }
+        let mut deal = Deal::new(rules, &census, number.unsigned_abs());
         let mut waiting = Vec::new();
         let mut results = vec![Results::default(); rules.phase_count()];
         let mut created = Vec::with_capacity(rows.len());
-        for device in rows {
+        for (device, place) in rows.into_iter().zip(places) {
             let upgrade = UpgradeId(number_of(self.upgrades.len()));
-            let lot = deal.lot(&self.devices[device as usize].endpoint, None);
+            let lot = deal.lot(&self.devices[device as usize].endpoint, place, None);
             waiting.resize_with(deal.lots().len(), BTreeSet::new);
             self.upgrades.push(Upgrade {
                 device,
@@ -158,6 +188,7 @@ impl MemoryStore {
             start_at,
             retry,
             rules: Arc::new(rules.clone()),
+            target,
             hold: None,
             resumed_with: Results::default(),
             expired: false,
@@ -167,7 +198,7 @@ impl MemoryStore {
             results,
             open: created.len() as u64,
         });
-        (package, created)
+        Ok((package, created))
     }
 
     /// See [`super::Ledger::commit`].
@@ -189,6 +220,7 @@ impl MemoryStore {
         report
     }
 
+    #[expect(clippy::too_many_lines, reason = "one match over all changes")]
     fn apply(&mut self, change: &Change) -> Result<(), (UpgradeId, UpgradeOver)> {
         match change {
             Change::Stage {
@@ -227,6 +259,15 @@ impl MemoryStore {
                 };
                 self.ended(*upgrade, *attempt, ending, *retry_at);
             }
+            Change::Serves {
+                upgrade,
+                attempt,
+                served,
+            } => {
+                if let Some(row) = self.upgrade(*upgrade) {
+                    row.now.serves(*attempt, *served);
+                }
+            }
             Change::KeptAwake { upgrade, standby } => {
                 if let Some(row) = self.upgrade(*upgrade) {
                     row.kept_awake = row.kept_awake.max(*standby);
@@ -246,6 +287,9 @@ impl MemoryStore {
                 let row = self.by_endpoint.get(endpoint).copied();
                 if let Some(device) = row.and_then(|row| self.devices.get_mut(row as usize)) {
                     device.state.apply(change);
+                }
+                if let (Change::VersionReported { version, at, .. }, Some(row)) = (change, row) {
+                    self.version_told(row, *version, *at);
                 }
             }
         }
@@ -277,14 +321,14 @@ impl MemoryStore {
         let Some(row) = self.upgrade(upgrade) else {
             return;
         };
-        let (device, task, lot, before) = (row.device, row.task, row.lot, row.now.state);
+        let (device, task_id, lot, before) = (row.device, row.task, row.lot, row.now.state);
         let not_before = row.now.not_before;
-        let runs = (self.task(task)).is_some_and(|task| task.state == TaskState::Running);
+        let runs = (self.task(task_id)).is_some_and(|task| task.state == TaskState::Running);
         let retry_at = retry_at.filter(|_| runs);
         let Some(row) = self.upgrade(upgrade) else {
             return;
         };
-        let reason = ending.outcome.reason();
+        let (reason, ended_at) = (ending.outcome.reason(), ending.at);
         if row.now.ended(attempt, ending, retry_at) == Changed::Nothing {
             return;
         }
@@ -292,8 +336,23 @@ impl MemoryStore {
         if matches!(before, UpgradeState::Active(_)) {
             self.devices[device as usize].running -= 1;
         }
-        let Some(task) = self.task(task) else { return };
+        let Some(task) = self.task(task_id) else {
+            return;
+        };
         task.moved(lot, before, now, Some(reason));
+        let soak_s = task.rules.phase(task.lots[lot as usize].phase).soak_seconds;
+        if now == UpgradeState::Succeeded && soak_s > 0 {
+            let due_at = ended_at + Duration::from_secs(soak_s.into());
+            let soak = Soak {
+                target: task.target,
+                began_at: ended_at,
+                due_at,
+            };
+            self.soaks.insert(upgrade, (due_at, soak));
+        }
+        let Some(task) = self.task(task_id) else {
+            return;
+        };
         task.waiting[lot as usize].remove(&(not_before, upgrade));
         if let Some(not_before) = retry_at {
             task.waiting[lot as usize].insert((not_before, upgrade));
@@ -563,6 +622,68 @@ impl MemoryStore {
             .filter(|(_, row)| self.devices[row.device as usize].running == 0)
     }
 
+    /// A device has told its version.
+    fn version_told(&mut self, device: u32, version: Version, at: UtcMillis) {
+        let of_device = |upgrade: &UpgradeId| {
+            let row = row_of(upgrade.0).and_then(|row| self.upgrades.get(row));
+            row.is_some_and(|row| row.device == device)
+        };
+        let soaks = self.soaks.iter().filter(|(upgrade, _)| of_device(upgrade));
+        let ended: Vec<_> = soaks
+            .filter_map(|(upgrade, (_, soak))| Some((*upgrade, soak.told(version, at)?)))
+            .collect();
+        for (upgrade, soaked) in ended {
+            self.soaked(upgrade, &soaked);
+        }
+    }
+
+    fn soaked(&mut self, upgrade: UpgradeId, soaked: &Soaked) {
+        self.soaks.remove(&upgrade);
+        let Some((task, lot)) = self.upgrade(upgrade).map(|row| (row.task, row.lot)) else {
+            return;
+        };
+        let Some(task) = self.task(task) else { return };
+        let results = &mut task.results[task.lots[lot as usize].phase as usize];
+        match soaked {
+            Ok(()) => results.healthy += 1,
+            Err(_) => results.unhealthy += 1,
+        }
+    }
+
+    /// See [`super::Agenda::soaks_due`].
+    pub fn soaks_due(&mut self, now: UtcMillis, wait: Duration, limit: u32) -> SoaksDue {
+        let mut due: Vec<_> = (self.soaks.iter())
+            .filter(|(_, (next_at, _))| *next_at <= now)
+            .map(|(upgrade, (next_at, soak))| (*next_at, *upgrade, soak.clone()))
+            .collect();
+        due.sort_unstable_by_key(|(next_at, upgrade, _)| (*next_at, *upgrade));
+        due.truncate(limit as usize);
+        let mut found = SoaksDue {
+            ask: Vec::new(),
+            looked_at: due.len() as u64,
+        };
+        for (_, upgrade, soak) in due {
+            let Some(row) = self.upgrade(upgrade).map(|row| row.device) else {
+                continue;
+            };
+            let device = &self.devices[row as usize];
+            let heard_at = (device.state.record(&device.endpoint, &device.product)).last_heard_at;
+            let next_at = match soak.next(wait, heard_at, now) {
+                SoakStep::Ended(soaked) => {
+                    self.soaked(upgrade, &soaked);
+                    continue;
+                }
+                SoakStep::WaitUntil(at) => at,
+                SoakStep::Ask(again_at) => {
+                    found.ask.push(device.endpoint.to_string());
+                    again_at
+                }
+            };
+            self.soaks.insert(upgrade, (next_at, soak));
+        }
+        found
+    }
+
     /// See [`super::Agenda::next_due`].
     pub fn next_due(&self, now: UtcMillis) -> Option<UtcMillis> {
         let after = (UtcMillis(now.0.saturating_add(1)), UpgradeId(i64::MIN));
@@ -573,7 +694,8 @@ impl MemoryStore {
             let upgrades = lots.filter_map(|waiting| waiting.range(after..).next());
             start.into_iter().chain(upgrades.map(|(at, _)| *at)).min()
         };
-        self.tasks.iter().filter_map(of_task).min()
+        let soaks = (self.soaks.values()).filter_map(|(at, _)| (*at > now).then_some(*at));
+        self.tasks.iter().filter_map(of_task).chain(soaks).min()
     }
 
     /// Where every upgrade stands, ordered by number: its attempts, its state, and how the last attempt ended.
@@ -592,7 +714,8 @@ impl MemoryStore {
             upgrade,
             task: row.task,
             endpoint: self.devices.get(row.device as usize)?.endpoint.to_string(),
-            package: task.package,
+            served: row.now.served.unwrap_or(Served::first(task.package)),
+            hardware: None,
             attempt,
             retry: task.retry,
             kept_awake: row.kept_awake,

@@ -1,15 +1,16 @@
 //! What survives a restart: the trait [`Store`], a database in SQLite, one in memory, and the package files.
 //!
-//! A store has seven concerns, each a trait. The shards have their changes committed and get their state back after a restart
+//! A store has nine concerns, each a trait. The shards have their changes committed and get their state back after a restart
 //! ([`Ledger`]). An operator's intent is packages ([`Catalog`]), devices ([`Inventory`]), groups of them ([`Groups`]), rules of
 //! cells ([`Cells`]) and tasks ([`Agenda`], which also
 //! tells the reconciler what may begin and what has to be stopped). What became of it is read as upgrades with their timelines
-//! ([`Journal`]) and told as events ([`Events`]). What a change means stands in [`apply`], for every database.
+//! ([`Journal`]), drawn as series ([`Series`]) and told as events ([`Events`]). What requests were answered is kept for those that come twice ([`Answers`]). What a change means stands in [`apply`], for every database.
 //!
 //! Lists are read in pages by key, never by offset: a page starts after the last key of the page
 //! before it, so that a list of a million rows costs as much per page as a short one.
 
 mod agenda;
+mod answers;
 pub mod apply;
 mod catalog;
 mod cells;
@@ -17,6 +18,7 @@ mod cells;
 pub(crate) mod conformance;
 mod error;
 mod events;
+mod facts;
 mod files;
 mod groups;
 mod inventory;
@@ -24,15 +26,18 @@ mod journal;
 mod ledger;
 mod memory;
 mod records;
+mod series;
 mod sqlite;
+mod targets;
 
 pub use agenda::Agenda;
+pub use answers::{ANSWERS_KEPT_MS, Answer, Answers, Claim, MAX_ANSWERS};
 pub use catalog::Catalog;
 pub use cells::Cells;
 pub use error::{
-    CancelUpgradeError, ChangeTaskError, CreateTaskError, DeletePackageError, DeleteTaskError,
-    EarlierPackage, InsertPackageError, OpenError, StopTaskError, StoreError, UpdateCellsError,
-    UpdateDeviceError,
+    CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError, DeletePackageError,
+    DeleteTaskError, EarlierPackage, InsertPackageError, OpenError, StopTaskError, StoreError,
+    UpdateCellsError, UpdateDeviceError,
 };
 pub use events::{
     AddWebhookError, AttemptResult, Attempted, BusyWebhook, DeliveryId, DeliveryRecord,
@@ -54,11 +59,14 @@ pub use records::{
     AddedDevice, Again, Approval, BatchId, CellChange, CellDetail, CellRecord, CellUpdate,
     CommitReport, DeletedPackage, DeviceChange, DeviceDetail, DeviceFilter, DevicePage,
     DeviceUpdate, DeviceUpgrade, Excluded, Exclusion, InsertedPackage, NewDevice, NewPackage,
-    NewTask, OutcomeRecord, Overlap, Overlaps, PackageRecord, Page, QueueRecord, RestoredDevices,
-    Selection, SlotHolder, StoredPsk, TaskChange, TaskRecord, TimelineEntry, UpgradeDetail,
-    UpgradeRecord, UpgradeState, UpgradeToStop,
+    NewTask, OpenUpgrade, OpenUpgrades, OutcomeRecord, Overlap, Overlaps, PackageRecord, Page,
+    QueueRecord, RestoredDevices, Selection, SlotHolder, SoakRecord, SoakState, SoaksDue,
+    StoredPsk, TaskChange, TaskPackages, TaskRecord, TimelineEntry, UpgradeDetail, UpgradeRecord,
+    UpgradeState, UpgradeToStop,
 };
+pub use series::{CellPoint, Series, TaskPoint};
 pub use sqlite::{FILE_NAME, SqliteStore};
+pub use targets::{Exclude, Joined, Narrowed, Targets};
 
 /// Cells of which what was learnt is kept: those of a carrier in which anything was upgraded lately.
 pub const MOST_LEARNT: u32 = 100_000;
@@ -68,6 +76,12 @@ pub const MOST_LEARNT: u32 = 100_000;
 /// Every operation is atomic: it happened completely, or not at all. One that has returned `Ok` after
 /// writing survives a power failure. Only the cancelling of a stopped task's upgrades may be seen half done; a crash in
 /// between is made up for by [`Agenda::end_interrupted`].
-pub trait Store: Ledger + Catalog + Inventory + Groups + Cells + Agenda + Journal + Events {}
+pub trait Store:
+    Ledger + Catalog + Inventory + Groups + Cells + Agenda + Journal + Series + Events + Answers
+{
+}
 
-impl<T: Ledger + Catalog + Inventory + Groups + Cells + Agenda + Journal + Events> Store for T {}
+impl<T> Store for T where
+    T: Ledger + Catalog + Inventory + Groups + Cells + Agenda + Journal + Series + Events + Answers
+{
+}

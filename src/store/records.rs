@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{GroupId, NewWebhook};
+use super::{Exclude, GroupId, Narrowed, NewWebhook, Targets};
 use crate::{
     clock::UtcMillis,
     filter::Filter,
@@ -12,7 +12,7 @@ use crate::{
         TaskState, Told, UpgradeId,
     },
     package::{PcpOffer, Version},
-    task::{Candidate, CellRules, Hold, Queued, Results, RulesUpdate, TaskRules},
+    task::{Candidate, CellRules, Hold, PackageRules, Queued, Results, RulesUpdate, TaskRules},
 };
 
 /// Which commit it is: what a writer commits again, because it does not know whether it was committed, has the same number.
@@ -310,10 +310,14 @@ pub enum Selection {
 pub struct NewTask {
     /// For the operator to recognise it by.
     pub name: String,
-    /// The package.
+    /// The package; of several the first.
     pub package: PackageId,
+    /// What there is besides, and for whom each is.
+    pub packages: PackageRules,
     /// The devices.
     pub selection: Selection,
+    /// Those of them that it is not for.
+    pub exclude: Exclude,
     /// When it starts; at once when `None` or past.
     pub start_at: Option<UtcMillis>,
     /// What follows a failure.
@@ -333,8 +337,10 @@ pub struct TaskRecord {
     pub id: TaskId,
     /// The name it was given.
     pub name: String,
-    /// The package.
+    /// The package; of several the first.
     pub package: PackageId,
+    /// What it says of its packages.
+    pub packages: Arc<PackageRules>,
     /// The package's product.
     pub product: String,
     /// The package's version.
@@ -353,6 +359,14 @@ pub struct TaskRecord {
     pub ended_at: Option<UtcMillis>,
     /// Devices that were selected, and left out because they were excluded when it was created.
     pub excluded: u64,
+    /// Whom it is for; `None`: a list of devices, or nobody has kept it.
+    pub targets: Option<Targets>,
+    /// Whom it leaves out itself.
+    pub narrowed: Option<Narrowed>,
+    /// Devices that were selected, and left out because of that, when it was created.
+    pub left_out: u64,
+    /// Devices that were skipped, by reason: there was nothing for them. They are among those that were cancelled.
+    pub skipped: BTreeMap<String, u64>,
     /// Upgrades in each state that any of them is in.
     pub counts: BTreeMap<UpgradeState, u64>,
     /// How it is run.
@@ -369,6 +383,15 @@ pub struct TaskRecord {
     pub approval: Option<Approval>,
     /// Counts the changes of its rules, from 1.
     pub revision: u32,
+}
+
+/// The packages of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskPackages {
+    /// The first one, or the only one.
+    pub first: PackageId,
+    /// What it says of them.
+    pub rules: PackageRules,
 }
 
 /// Who approved a task, or refused to.
@@ -570,6 +593,32 @@ impl UpgradeRecord {
     }
 }
 
+/// A part of what has no final outcome of a task.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OpenUpgrades {
+    /// Upgrades, by their numbers. They may be few, or none, although others follow.
+    pub items: Vec<OpenUpgrade>,
+    /// After which the next part begins; `None` when this is the last one.
+    pub next: Option<UpgradeId>,
+}
+
+/// An upgrade that has no final outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenUpgrade {
+    /// Its number.
+    pub upgrade: UpgradeId,
+    /// Its device.
+    pub endpoint: String,
+    /// Attempts that have begun.
+    pub attempts: u32,
+    /// While it waits, it begins at this time or later.
+    pub not_before: UtcMillis,
+    /// Its phase, from 0.
+    pub phase: u32,
+    /// The time zone of its device, where that matters.
+    pub zone: Option<String>,
+}
+
 /// A line of an upgrade's timeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimelineEntry {
@@ -594,8 +643,60 @@ pub struct UpgradeDetail {
     pub candidate: Option<Candidate>,
     /// What keeps it, while it waits for a slot.
     pub queue: Option<QueueRecord>,
+    /// How its device bears it, where its phase has a soak and it has succeeded.
+    pub soak: Option<SoakRecord>,
     /// The newest 1,000 lines, oldest of them first.
     pub events: Vec<TimelineEntry>,
+}
+
+/// How the device of an upgrade that has succeeded bears it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SoakRecord {
+    /// Where it stands.
+    pub state: SoakState,
+    /// From then on it counts what version the device tells.
+    pub due_at: UtcMillis,
+    /// When it was known how the device bears it.
+    pub ended_at: Option<UtcMillis>,
+}
+
+/// Where a soak stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SoakState {
+    /// It goes on.
+    Soaking,
+    /// The device is in health.
+    Healthy,
+    /// It is not.
+    Unhealthy,
+}
+
+impl SoakState {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Soaking, Self::Healthy, Self::Unhealthy];
+
+    /// Its stable name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Soaking => "soaking",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+
+    /// The one of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
+/// What there is to do about soaks.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SoaksDue {
+    /// Devices that are to be asked for their version.
+    pub ask: Vec<String>,
+    /// Soaks that were looked at: as many as were wanted, when there may be more.
+    pub looked_at: u64,
 }
 
 /// What keeps an upgrade that waits for a slot.

@@ -3,12 +3,15 @@
 mod cell;
 mod draw;
 mod hold;
+mod joining;
 mod pace;
+mod packages;
 mod planner;
 mod results;
 mod retry;
 mod rules;
 mod share;
+mod soak;
 mod stand;
 mod window;
 
@@ -16,9 +19,11 @@ pub use cell::{
     BusyHours, CellRules, Closing, ClosingUpdate, LimitNow, LimitedBy, MAX_BUSY_HOURS,
     MAX_CELL_LIMIT, MAX_REASON, RulesError, RulesUpdate,
 };
-pub use draw::{Deal, Draw, Lot};
+pub use draw::{Census, Deal, Draw, Lot, Place, stratum};
 pub use hold::{Hold, HoldReason};
+pub use joining::{JOIN_INTERVAL, Membership, Sweeps};
 pub use pace::Paces;
+pub use packages::{MAX_LISTED, MAX_PACKAGES, PackageRule, PackageRules};
 pub use planner::{
     Candidate, Due, LotHead, Move, NotYet, Plan, Source, TaskHead, explain, plan, that_begin,
 };
@@ -28,6 +33,7 @@ pub use rules::{
     AbortAction, PhaseRule, Rate, RuleError, TaskRules, Then, Threshold, check_reasons,
 };
 pub use share::{MAX_PRIORITY, MAX_WEIGHT, Queued, Share, ShareNow};
+pub use soak::{ASKED_EVERY, Soak, SoakStep, Soaked};
 pub use stand::Stand;
 pub use window::{
     AtEnd, Days, MAX_HOLIDAYS, MAX_WINDOWS, UnknownZone, Window, WindowFault, WindowState,

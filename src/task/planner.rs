@@ -18,8 +18,8 @@ use std::{
 };
 
 use super::{
-    AbortAction, Hold, HoldReason, Paces, Results, Share, TaskId, TaskRules, TaskState, Then,
-    UpgradeId, UpgradeOrder, Verdict, WindowState,
+    AbortAction, Hold, HoldReason, Membership, Paces, Results, Share, TaskId, TaskRules, TaskState,
+    Then, UpgradeId, UpgradeOrder, Verdict, WindowState,
 };
 use crate::clock::{Now, UtcMillis};
 
@@ -253,8 +253,12 @@ impl TaskHead {
         let rule = self.rules.phase(phase);
         let results = self.results.get(phase as usize)?;
         let hold = |why| Some(Move::Hold(self.task, Hold { why, at: now }));
-        match results.verdict(&rule) {
+        match results.verdict(rule) {
             Verdict::Open { .. } => None,
+            // nobody is in it, and somebody may join
+            Verdict::Failed { results: 0, .. } if self.rules.membership == Membership::Joining => {
+                None
+            }
             Verdict::Passed if rule.then == Then::Wait => hold(HoldReason::PhaseDone { phase }),
             Verdict::Passed => Some(Move::NextPhase {
                 task: self.task,

@@ -55,6 +55,14 @@ impl Results {
         failed.map(|(_, count)| count).sum()
     }
 
+    /// Devices that were upgraded in a phase of this rule, and of which it is not known yet whether they are in health.
+    pub fn soaking(&self, rule: &PhaseRule) -> u64 {
+        match rule.soak_seconds {
+            0 => 0,
+            _ => self.succeeded.saturating_sub(self.healthy + self.unhealthy),
+        }
+    }
+
     /// What has to be said of a phase of this rule.
     pub fn verdict(&self, rule: &PhaseRule) -> Verdict {
         let total = self.waiting + self.running + self.succeeded + self.failed();
@@ -127,6 +135,7 @@ mod tests {
     }
 
     const EIGHTY: PhaseRule = PhaseRule {
+        filter: None,
         percent: None,
         count: None,
         success_percent: Some(80.0),

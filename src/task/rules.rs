@@ -4,11 +4,17 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AtEnd, MAX_PRIORITY, MAX_WEIGHT, WindowState, WindowZone, Windows, time_zone};
-use crate::{clock::UtcMillis, ledger::Outcome};
+use super::{
+    AtEnd, MAX_PRIORITY, MAX_WEIGHT, Membership, WindowState, WindowZone, Windows, time_zone,
+};
+use crate::{clock::UtcMillis, filter::Filter, ledger::Outcome};
 
 /// Phases of a task.
 const MAX_PHASES: usize = 100;
+/// Phases of a task that is stratified.
+const MAX_STRATIFIED: usize = 20;
+/// Characters in the filters of all phases together.
+const MAX_FILTERS: usize = 16_384;
 /// Thresholds of a task.
 const MAX_THRESHOLDS: usize = 20;
 /// The fastest that a rate may be, beginnings a minute.
@@ -25,6 +31,9 @@ pub struct TaskRules {
     /// Its phases, in their order; without any, all devices are one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub phases: Vec<PhaseRule>,
+    /// Whether models, versions, classes of coverage and cells are represented in a phase that is drawn as they are in the whole.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stratified: bool,
     /// Thresholds of failures at which it pauses or stops by itself.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub abort: Vec<Threshold>,
@@ -43,6 +52,9 @@ pub struct TaskRules {
     /// Whether somebody has to approve it before it starts.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub approval: bool,
+    /// Whether devices join it that come to fit after it was created.
+    #[serde(skip_serializing_if = "Membership::is_snapshot")]
+    pub membership: Membership,
     /// Where it stands before other tasks, 0 to [`MAX_PRIORITY`]; as [`Share::default`](super::Share) has it when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<u8>,
@@ -51,11 +63,14 @@ pub struct TaskRules {
     pub weight: Option<u32>,
 }
 
-/// A phase: which devices, and what has to come of them before the next one begins. Of `percent` and `count` one is given, or
-/// none: then it has all devices that are left.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+/// A phase: which devices, and what has to come of them before the next one begins. Of `filter`, `percent` and `count` one is
+/// given, or none: then it has all devices that are left.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PhaseRule {
+    /// Of the devices that no phase before has, those that this lets through when the task is created.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Filter>,
     /// Of all devices of the task, above 0, 100 at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub percent: Option<f64>,
@@ -68,7 +83,8 @@ pub struct PhaseRule {
     /// So many devices have to have a result; all of the phase when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_results: Option<u64>,
-    /// So long after its upgrade a device that was heard again counts as a success, seconds.
+    /// So long after its upgrade a device that is in health counts as a success, seconds; 0: at once.
+    #[serde(skip_serializing_if = "is_zero")]
     pub soak_seconds: u32,
     /// What follows when that has come true.
     pub then: Then,
@@ -180,6 +196,11 @@ impl Errors {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_zero(seconds: &u32) -> bool {
+    *seconds == 0
+}
+
 fn is_percent(percent: f64) -> bool {
     percent > 0.0 && percent <= 100.0
 }
@@ -224,11 +245,21 @@ impl TaskRules {
     fn check_phases(&self, errors: &mut Errors) {
         let many = format!("at most {MAX_PHASES} are possible");
         errors.check(self.phases.len() <= MAX_PHASES, "phases", many);
-        let mut percent = 0.0;
+        let ok = !self.stratified || (1..=MAX_STRATIFIED).contains(&self.phases.len());
+        let detail = format!("only a task of 1 to {MAX_STRATIFIED} phases can be stratified");
+        errors.check(ok, "stratified", detail);
+        let (mut percent, mut characters) = (0.0, 0);
         for (i, phase) in self.phases.iter().enumerate().take(MAX_PHASES) {
             phase.check(i, i + 1 == self.phases.len(), errors);
             percent += phase.percent.unwrap_or(0.0);
+            let filter = phase.filter.as_ref().map(ToString::to_string);
+            characters += filter.map_or(0, |filter| filter.chars().count());
         }
+        errors.check(
+            characters <= MAX_FILTERS,
+            "phases",
+            format!("their filters have {characters} characters together; {MAX_FILTERS} at most are possible"),
+        );
         // a third three times is not more than a whole
         errors.check(
             percent <= 100.0 + 1e-6,
@@ -270,21 +301,44 @@ impl TaskRules {
     }
 
     /// The rule of a phase, from 0.
-    pub fn phase(&self, phase: u32) -> PhaseRule {
-        let rule = self.phases.get(phase as usize).copied();
-        rule.unwrap_or_default()
+    pub fn phase(&self, phase: u32) -> &PhaseRule {
+        const REST: PhaseRule = PhaseRule {
+            filter: None,
+            percent: None,
+            count: None,
+            success_percent: None,
+            min_results: None,
+            soak_seconds: 0,
+            then: Then::Next,
+        };
+        self.phases.get(phase as usize).unwrap_or(&REST)
+    }
+
+    /// Whether a draw asks more of a device than its name.
+    pub fn draws_by_attributes(&self) -> bool {
+        self.stratified || self.has_filters()
+    }
+
+    /// Whether a phase has the devices that a filter lets through.
+    pub fn has_filters(&self) -> bool {
+        self.phases.iter().any(|phase| phase.filter.is_some())
     }
 }
 
 impl PhaseRule {
     /// Whether it is to have the same devices.
-    pub fn is_as_large_as(&self, other: &Self) -> bool {
-        (self.percent, self.count) == (other.percent, other.count)
+    pub fn has_the_devices_of(&self, other: &Self) -> bool {
+        (&self.filter, self.percent, self.count) == (&other.filter, other.percent, other.count)
+    }
+
+    /// Whether a success counts after the same time.
+    pub fn soaks_like(&self, other: &Self) -> bool {
+        self.soak_seconds == other.soak_seconds
     }
 
     /// It has all devices that are left.
     const fn has_rest(&self) -> bool {
-        self.percent.is_none() && self.count.is_none()
+        self.filter.is_none() && self.percent.is_none() && self.count.is_none()
     }
 
     fn check(&self, i: usize, last: bool, errors: &mut Errors) {
@@ -295,9 +349,14 @@ impl PhaseRule {
             "give percent or count, not both",
         );
         errors.check(
+            self.filter.is_none() || (self.percent.is_none() && self.count.is_none()),
+            field("filter"),
+            "give filter, percent or count, not two of them; a phase by filter has all devices that it lets through",
+        );
+        errors.check(
             last || !self.has_rest(),
             field("percent"),
-            "give percent or count; only the last phase may have all that is left",
+            "give filter, percent or count; only the last phase may have all that is left",
         );
         if let Some(percent) = self.percent {
             errors.check(
@@ -454,6 +513,16 @@ mod tests {
                 &["phases[0].count"],
             ),
             (
+                r#"{"phases": [{"filter": "site==depot-4"}, {"percent": 10}, {}]}"#,
+                &[],
+            ),
+            (r#"{"phases": [{"count": 3}], "stratified": true}"#, &[]),
+            (r#"{"stratified": true}"#, &["stratified"]),
+            (
+                r#"{"phases": [{"filter": "site==depot-4", "count": 3}]}"#,
+                &["phases[0].filter"],
+            ),
+            (
                 r#"{"phases": [{"success_percent": 101, "min_results": 0}]}"#,
                 &["phases[0].success_percent", "phases[0].min_results"],
             ),
@@ -497,7 +566,26 @@ mod tests {
         ] {
             assert_eq!(wrong(json), fields, "{json}");
         }
-        assert!(serde_json::from_str::<TaskRules>(r#"{"fases": []}"#).is_err());
+        for text in [r#"{"fases": []}"#, r#"{"phases": [{"filter": "site="}]}"#] {
+            assert!(serde_json::from_str::<TaskRules>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn filters_of_all_phases_have_a_bound_together() {
+        let filter = format!("site=={}", "x".repeat(4_000));
+        let phases = |count| {
+            let phases = vec![format!(r#"{{"filter": "{filter}"}}"#); count].join(", ");
+            wrong(&format!(r#"{{"phases": [{phases}]}}"#))
+        };
+        assert_eq!(phases(4), [""; 0]);
+        assert_eq!(phases(5), ["phases"]);
+    }
+
+    #[test]
+    fn a_filter_is_kept_as_its_text() {
+        let json = r#"{"phases":[{"filter":"site==depot-4","then":"next"}]}"#;
+        assert_eq!(serde_json::to_string(&rules(json)).unwrap(), json);
     }
 
     #[test]

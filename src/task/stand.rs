@@ -1,4 +1,4 @@
-use super::{Hold, Results, TaskRules, TaskState, Verdict, WindowState};
+use super::{Hold, Membership, Results, TaskRules, TaskState, Verdict, WindowState};
 use crate::clock::UtcMillis;
 
 /// What a task does, and what it waits for, in one line.
@@ -12,6 +12,10 @@ pub enum Stand {
     StartsAt(UtcMillis),
     /// Nothing begins: no window is open. When one opens, if one does within a year.
     WindowClosed(Option<UtcMillis>),
+    /// Nothing is left to do, and devices may join until its last time, if it has one.
+    AwaitsDevices(Option<UtcMillis>),
+    /// The phase that runs, from 0, has nobody, and devices may join.
+    EmptyPhase(u32),
     /// A phase runs, and another one follows.
     Phase {
         /// The phase, from 0.
@@ -22,6 +26,8 @@ pub enum Stand {
         results: u64,
         /// So many are wanted.
         wanted: u64,
+        /// Devices that have been upgraded, of which it is not known yet whether they are in health.
+        soaking: u64,
     },
     /// Upgrades run and wait.
     Runs {
@@ -62,16 +68,28 @@ impl Stand {
         {
             return Self::WindowClosed(opens_at);
         }
+        if (running, waiting) == (0, 0) && rules.membership == Membership::Joining {
+            return Self::AwaitsDevices(rules.not_after);
+        }
         let of = rules.phase_count();
         let verdict = results
             .get(phase as usize)
-            .map(|it| it.verdict(&rules.phase(phase)));
+            .map(|it| it.verdict(rules.phase(phase)));
+        let soaking = results
+            .get(phase as usize)
+            .map_or(0, |it| it.soaking(rules.phase(phase)));
         match verdict {
+            Some(Verdict::Failed { results: 0, .. })
+                if rules.membership == Membership::Joining && of > phase as usize + 1 =>
+            {
+                Self::EmptyPhase(phase)
+            }
             Some(Verdict::Open { results, wanted }) if of > phase as usize + 1 => Self::Phase {
                 phase,
                 of,
                 results,
                 wanted,
+                soaking,
             },
             _ => Self::Runs { running, waiting },
         }
@@ -84,8 +102,73 @@ impl Stand {
             Self::Held(hold) => hold.why.code(),
             Self::StartsAt(_) => "scheduled",
             Self::WindowClosed(_) => "window_closed",
+            Self::AwaitsDevices(_) | Self::EmptyPhase(_) => "joining",
             Self::Phase { .. } => "phase",
             Self::Runs { .. } => "running",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::HoldReason;
+
+    const NOW: UtcMillis = UtcMillis(1_800_000_000_000);
+
+    #[test]
+    fn a_task_that_devices_join_says_what_it_waits_for() {
+        use Membership::{Joining, Snapshot};
+        let phase = |waiting, running, succeeded| Results {
+            waiting,
+            running,
+            succeeded,
+            ..Results::default()
+        };
+        let none = phase(0, 0, 0);
+        let runs = |running, waiting| Stand::Runs { running, waiting };
+        let opened = Stand::Phase {
+            phase: 0,
+            of: 2,
+            results: 0,
+            wanted: 1,
+            soaking: 0,
+        };
+        let waits = Stand::AwaitsDevices(None);
+        for (membership, phases, results, expected) in [
+            (Joining, 1, vec![phase(0, 0, 7)], waits.clone()),
+            (Joining, 1, vec![], waits.clone()),
+            (Joining, 2, vec![phase(0, 0, 1), none.clone()], waits),
+            (Joining, 1, vec![phase(0, 1, 0)], runs(1, 0)),
+            (
+                Joining,
+                2,
+                vec![none.clone(), phase(3, 0, 0)],
+                Stand::EmptyPhase(0),
+            ),
+            (Joining, 2, vec![phase(1, 0, 0), none.clone()], opened),
+            (Snapshot, 2, vec![none, phase(3, 0, 0)], runs(0, 3)),
+        ] {
+            let mut rules = TaskRules {
+                membership,
+                ..TaskRules::default()
+            };
+            if phases == 2 {
+                rules.phases.push(crate::task::PhaseRule {
+                    count: Some(1),
+                    ..crate::task::PhaseRule::default()
+                });
+            }
+            let of = |hold: Option<&Hold>| {
+                let state = TaskState::Running;
+                Stand::of(state, NOW, &rules, hold, (0, &results), NOW)
+            };
+            assert_eq!(of(None), expected, "{membership:?} {results:?}");
+            let hold = Hold {
+                why: HoldReason::Paused { note: None },
+                at: NOW,
+            };
+            assert_eq!(of(Some(&hold)), Stand::Held(hold));
         }
     }
 }

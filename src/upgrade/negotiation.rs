@@ -82,6 +82,7 @@ pub enum Negotiation {
     Ended(Outcome),
 }
 
+/// The next state, and what to do.
 type Step = (Negotiation, Vec<Action>);
 
 impl Negotiation {
@@ -90,6 +91,15 @@ impl Negotiation {
         Self::WaitingForDevice {
             until: now + Deadline::DeviceHeard.duration(rules.upgrade),
         }
+    }
+
+    /// The device is asked for its version: the first step of an upgrade to a device that was heard, or the next one.
+    pub fn ask_version(now: Instant, rules: &Rules<'_>) -> Step {
+        let state = Self::QueryingVersion {
+            until: now + Deadline::Version.duration(rules.upgrade),
+            repeat_at: now + Deadline::RepeatQuestion.duration(rules.upgrade),
+        };
+        (state, vec![Action::AskVersion])
     }
 
     /// The next state, and what to do. Events that mean nothing in a state leave it as it is.

@@ -4,8 +4,10 @@ use pcp::ResultCode;
 
 use super::misread::misread;
 use crate::ledger::{
-    Cancellation, Facts, Failure, Fate, Inbound, Last, Outbound, Outcome, Sent, Success,
+    Cancellation, Facts, Failure, Fate, Inbound, Last, MAX_WANTED, Outbound, Outcome, Sent,
+    Success, Wanted,
 };
+use crate::package::{Fits, Version};
 
 /// How an attempt ended: of a failure all that is known of its last moments.
 pub fn ending(reason: &str, facts: &Facts) -> String {
@@ -18,6 +20,9 @@ pub fn ending(reason: &str, facts: &Facts) -> String {
             "what the device answered about its cell (/4/0/8) is not understood, so it cannot be admitted to one: {}",
             misread(problem)
         ),
+        (Outcome::Cancelled(Cancellation::NoPackage | Cancellation::Downgrade), _) => {
+            return skipped(&ended, facts);
+        }
         _ => outcome(&ended),
     };
     // writing to a String does not fail
@@ -52,6 +57,68 @@ pub fn ending(reason: &str, facts: &Facts) -> String {
         text.push_str(&moments(last));
     }
     text
+}
+
+/// Why a device is skipped: what it runs and is, and what there is for whom.
+fn skipped(ended: &Outcome, facts: &Facts) -> String {
+    let mut text = outcome(ended);
+    if let Some(version) = facts.version {
+        let _ = write!(text, ". The device runs version \"{version}\"");
+    }
+    if let Some(target) = facts.target {
+        let _ = write!(
+            text,
+            ", and the package that is for it has \"{target}\". The task would have to say allow_downgrade"
+        );
+        return text;
+    }
+    match &facts.hardware {
+        Some(hardware) => {
+            let _ = write!(text, ". Its hardware is \"{hardware}\"");
+        }
+        None if (facts.wanted.iter()).any(|wanted| !wanted.from.hardware.is_empty()) => {
+            text.push_str(". Its hardware is not known: set it (PATCH /v1/devices/{endpoint})");
+        }
+        None => {}
+    }
+    for Wanted { target, from } in &facts.wanted {
+        let _ = write!(text, ". \"{target}\" is for {}", whom(from));
+    }
+    if facts.wanted.len() == MAX_WANTED {
+        text.push_str(". The task tells of all of its packages");
+    }
+    text
+}
+
+/// The devices that a package is for.
+fn whom(from: &Fits) -> String {
+    let list = |words: Vec<&str>| {
+        let cut = if words.len() == MAX_WANTED {
+            " or others"
+        } else {
+            ""
+        };
+        format!("\"{}\"{cut}", words.join("\" or \""))
+    };
+    let mut parts = Vec::new();
+    if !from.versions.is_empty() {
+        let versions = from.versions.iter().map(Version::as_str);
+        parts.push(format!("version {}", list(versions.collect())));
+    }
+    if let Some(version) = from.version_from {
+        parts.push(format!("versions from \"{version}\" on"));
+    }
+    if let Some(version) = from.version_below {
+        parts.push(format!("versions below \"{version}\""));
+    }
+    if !from.hardware.is_empty() {
+        let hardware = from.hardware.iter().map(String::as_str);
+        parts.push(format!("hardware {}", list(hardware.collect())));
+    }
+    if parts.is_empty() {
+        return "any device".to_owned();
+    }
+    parts.join(" and ")
 }
 
 /// The last moments of an attempt.
@@ -163,6 +230,13 @@ pub fn outcome(outcome: &Outcome) -> String {
         }
         Outcome::Cancelled(Cancellation::Expired) => {
             "it had not begun by the time that its task gives (not_after)".into()
+        }
+        Outcome::Cancelled(Cancellation::Skipped) => "the operator passed over it".into(),
+        Outcome::Cancelled(Cancellation::NoPackage) => {
+            "skipped: no package of the task is for this device".into()
+        }
+        Outcome::Cancelled(Cancellation::Downgrade) => {
+            "skipped: it would be a downgrade, which the task does not allow".into()
         }
         Outcome::Failed(failure) => self::failure(failure),
     }

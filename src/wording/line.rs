@@ -3,6 +3,7 @@ use pcp::ResultCode;
 use super::{ending, misread::misread};
 use crate::ledger::{
     Asked, Doubt, Explanation, FailedIn, Form, Happened, Line, Postponed, Question, Repeated,
+    Unhealthy,
 };
 
 /// A line of a timeline: what happened, and what the device was asked because of it.
@@ -38,6 +39,9 @@ fn up_to_the_slot(happened: &Happened) -> Option<String> {
         }
         Happened::NotBelieved { version } => {
             format!("is not believed to run \"{version}\" already")
+        }
+        Happened::StepDone { step, version } => {
+            format!("step {step} is done, it runs version \"{version}\"")
         }
         Happened::NoCoverage => "no coverage within the limit".into(),
         Happened::CellNotTold => "its cell is not known from what it tells of its coverage".into(),
@@ -188,9 +192,34 @@ fn besides(happened: &Happened) -> String {
             }
         }
         Happened::TakenUpAgain {} => "it is tried again, as the operator wants".to_owned(),
+        Happened::Joined {} => "the device has joined the task".to_owned(),
+        Happened::SoakBegun { until } => {
+            format!("it counts in its phase when the device tells the version at {until} or later")
+        }
+        Happened::SoakPassed {} => "the device still runs the version: it counts".to_owned(),
+        Happened::SoakFailed(why) => unhealthy(*why),
         Happened::Legacy { text } => text.clone(),
         // the others are told above
         _ => String::new(),
+    }
+}
+
+/// Why a device is not in health, and what to do.
+fn unhealthy(why: Unhealthy) -> String {
+    match why {
+        Unhealthy::OtherVersion { version } => format!(
+            "the device is not in health: after its upgrade it told version {:?}; look at the device, and upgrade it with \
+             another task",
+            version.as_str()
+        ),
+        Unhealthy::NotHeard => {
+            "the device is not in health: it was not heard after its soak; look at the device".to_owned()
+        }
+        Unhealthy::VersionNotTold => {
+            "the device is not in health: it was heard after its soak, and did not tell its version when it was asked \
+             (PCP 19); look at the device"
+                .to_owned()
+        }
     }
 }
 

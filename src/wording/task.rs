@@ -13,15 +13,32 @@ pub fn stand(stand: &Stand) -> String {
         Stand::StartsAt(at) => format!("it starts at {at}"),
         Stand::WindowClosed(Some(at)) => format!("its next window opens at {at}"),
         Stand::WindowClosed(None) => "none of its windows opens within a year".to_owned(),
+        Stand::AwaitsDevices(None) => {
+            "nothing is left to do; it waits for devices that join, until it is stopped".to_owned()
+        }
+        Stand::EmptyPhase(phase) => format!(
+            "nobody is in phase {}; it waits for devices that join, or for the next phase to be begun",
+            phase + 1
+        ),
+        Stand::AwaitsDevices(Some(last)) => {
+            format!("nothing is left to do; it waits for devices that join, until {last}")
+        }
         Stand::Phase {
             phase,
             of,
             results,
             wanted,
-        } => format!(
-            "phase {} of {of} runs: {results} devices of {wanted} have a result",
-            phase + 1
-        ),
+            soaking,
+        } => {
+            let soak = match soaking {
+                0 => String::new(),
+                soaking => format!(
+                    ", and {soaking} have to be in health for some time after their upgrade"
+                ),
+            };
+            let phase = phase + 1;
+            format!("phase {phase} of {of} runs: {results} devices of {wanted} have a result{soak}")
+        }
         Stand::Runs { running, waiting } => format!("{running} upgrades run, {waiting} wait"),
     }
 }

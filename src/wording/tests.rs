@@ -5,9 +5,11 @@ use crate::{
     clock::UtcMillis,
     ledger::{
         Asked, Doubt, Explanation, Facts, FailedIn, Fate, Form, Happened, Inbound, Last, Limit,
-        Line, Misread, Outbound, Postponed, Question, Queue, Repeated, Said, Sent,
+        Line, Misread, Outbound, Postponed, Question, Queue, Repeated, Said, Sent, Unhealthy,
+        Wanted,
     },
-    package::Version,
+    package::{Fits, Version},
+    task::Stand,
 };
 
 const AT: UtcMillis = UtcMillis(1_800_000_000_000);
@@ -37,6 +39,10 @@ fn of_the_negotiation() -> Vec<Happened> {
             target: v2,
         },
         Happened::NotBelieved { version: v2 },
+        Happened::StepDone {
+            step: 1,
+            version: v2,
+        },
         Happened::NoCoverage,
         Happened::CellNotTold,
         Happened::NotMeasured { cell: 7 },
@@ -120,6 +126,14 @@ fn besides() -> Vec<Happened> {
             next: form(11_542, true),
         },
         Happened::TakenUpAgain {},
+        Happened::Joined {},
+        Happened::SoakBegun { until: AT },
+        Happened::SoakPassed {},
+        Happened::SoakFailed(Unhealthy::OtherVersion {
+            version: version("V1"),
+        }),
+        Happened::SoakFailed(Unhealthy::NotHeard),
+        Happened::SoakFailed(Unhealthy::VersionNotTold),
         Happened::Ended {
             reason: "slot_timed_out".into(),
             next_attempt_at: Some(AT),
@@ -197,6 +211,12 @@ fn all_facts() -> Facts {
         result: None,
         segment: Some(12),
         version: Some(version("V1")),
+        hardware: Some("B".into()),
+        target: Some(version("V2")),
+        wanted: vec![Wanted {
+            target: version("V2"),
+            from: Fits::default(),
+        }],
         objects: Some(vec![3, 4]),
         not_understood: Some(Misread::Format {
             path: read(),
@@ -330,4 +350,25 @@ fn all_that_is_known_of_an_end_is_told() {
          2027-01-15T08:00:00.000Z, refused with 4.05. Said last: version \"V1\" (PCP 19) at 2027-01-15T08:00:00.000Z. \
          Heard last, as far as is stored, at 2027-01-15T08:00:00.000Z"
     );
+}
+
+#[test]
+fn a_task_that_waits_for_devices_says_until_when() {
+    for (waits, expected) in [
+        (
+            Stand::AwaitsDevices(None),
+            "nothing is left to do; it waits for devices that join, until it is stopped",
+        ),
+        (
+            Stand::AwaitsDevices(Some(AT)),
+            "nothing is left to do; it waits for devices that join, until 2027-01-15T08:00:00.000Z",
+        ),
+        (
+            Stand::EmptyPhase(1),
+            "nobody is in phase 2; it waits for devices that join, or for the next phase to be begun",
+        ),
+    ] {
+        assert_eq!(waits.code(), "joining");
+        assert_eq!(stand(&waits), expected);
+    }
 }

@@ -27,7 +27,23 @@ fn devices_that_sleep_leave_no_slot_idle() {
     assert!((0.0..0.02).contains(&idle), "{report}");
 }
 
-fn a_demo_ends_as_it_should(options: &[&str]) {
+#[test]
+fn a_task_in_phases_pauses_by_itself_and_goes_on_after_a_retry() {
+    let report = a_demo_ends_as_it_should(&["--phases"]);
+    let pause = &report["pause"];
+    assert_eq!(pause["code"], "phase_failed");
+    assert!(pause["failed"].as_u64().unwrap() > 0, "{report}");
+    assert_eq!(pause["failed"], pause["retried"]);
+    let few = run(
+        cellwise().args(["demo", "--phases", "--devices", "3"]),
+        b"",
+        Duration::from_mins(1),
+    );
+    assert!(!few.status.success());
+    assert!(few.stderr.contains("at least 10 devices"), "{few:?}");
+}
+
+fn a_demo_ends_as_it_should(options: &[&str]) -> Value {
     let mut demo = cellwise();
     demo.args("demo --devices 40 --package-kib 20 --format json".split(' '))
         .args(options);
@@ -45,6 +61,7 @@ fn a_demo_ends_as_it_should(options: &[&str]) {
             "{cell}"
         );
     }
+    report
 }
 
 #[test]

@@ -6,6 +6,8 @@ use crate::support::{Server, clean, noise, run, tool};
 
 /// What texts of the format are made of, which no pattern describes.
 const FILTERS: &str = r#"
+import uuid
+
 import schemathesis
 from hypothesis import strategies as st
 
@@ -14,6 +16,14 @@ comparison = st.sampled_from(["product==meter", "endpoint==urn:*", "version>=V1.
 filters = st.recursive(comparison, lambda inner: st.lists(inner, min_size=1, max_size=3).flatmap(
     lambda parts: st.sampled_from([";", ",", " and ", " or "]).map(lambda joint: "(" + joint.join(parts) + ")")), max_leaves=6)
 schemathesis.openapi.format("rsql", filters)
+
+# a key names one request: one that comes by chance with another body is refused
+@schemathesis.hook
+def map_headers(context, headers):
+    key = headers.get("Idempotency-Key") if headers else None
+    if isinstance(key, str) and 1 <= len(key) <= 255 and all("!" <= c <= "~" for c in key):
+        headers["Idempotency-Key"] = str(uuid.uuid4())
+    return headers
 "#;
 
 /// What the description has no form for: that a time has passed, which columns a list in CSV has, that a closing has a reason, which

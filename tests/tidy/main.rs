@@ -13,7 +13,7 @@ use std::{
 use source::Source;
 
 /// Every room, from the bottom up, and what it may import of the crate: rooms, or single items of one.
-const ROOMS: [(&str, &[&str]); 26] = [
+const ROOMS: [(&str, &[&str]); 27] = [
     ("clock", &[]),
     // the settings of a product name the kind of its check code
     ("config", &["clock", "package::CheckCodeKind"]),
@@ -37,7 +37,7 @@ const ROOMS: [(&str, &[&str]); 26] = [
         ],
     ),
     // sentences are made where people read, above all that happens
-    ("task", &["clock", "ledger"]),
+    ("task", &["clock", "filter", "ledger", "package"]),
     ("wording", &["clock", "ledger", "package", "task"]),
     // tasks share slots
     (
@@ -54,6 +54,12 @@ const ROOMS: [(&str, &[&str]); 26] = [
     (
         "session",
         &["clock", "config", "package", "task", "upgrade", "ledger"],
+    ),
+    (
+        "forecast",
+        &[
+            "clock", "config", "package", "task", "upgrade", "session", "ledger",
+        ],
     ),
     (
         "engine",
@@ -102,6 +108,7 @@ const ROOMS: [(&str, &[&str]); 26] = [
             "upgrade",
             "session",
             "engine",
+            "forecast",
             "store",
             "dtls",
             "shard",
@@ -121,6 +128,7 @@ const ROOMS: [(&str, &[&str]); 26] = [
             "upgrade",
             "session",
             "engine",
+            "forecast",
             "store",
             "shard",
             "ledger",
@@ -147,6 +155,7 @@ const ROOMS: [(&str, &[&str]); 26] = [
             "filter",
             // what devices may be called
             "lwm2m::check_endpoint",
+            "forecast",
             "task",
             "store",
             "runtime",
@@ -197,9 +206,9 @@ const ROOMS: [(&str, &[&str]); 26] = [
 ];
 
 /// Here time and datagrams are handed in, and nothing else comes from outside.
-const PURE: [&str; 11] = [
+const PURE: [&str; 12] = [
     "package", "filter", "coap", "lwm2m", "ledger", "wording", "task", "upgrade", "session",
-    "engine", "shard",
+    "engine", "forecast", "shard",
 ];
 
 /// What pure rooms keep out: the clock, the network, files, threads, the environment, randomness.

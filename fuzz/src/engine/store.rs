@@ -99,7 +99,9 @@ impl Store {
                     row.ended(*attempt, ending, None);
                 }
             }
+            // there is one package
             Change::Note { .. }
+            | Change::Serves { .. }
             | Change::Admitted { .. }
             | Change::KeptAwake { .. }
             | Change::Learnt(_) => {}

@@ -21,10 +21,11 @@ use cellwise::{
     config::{Config, ProductConfig, RegistrationPolicy},
     engine::{Command, Tables},
     ledger::{
-        Change, Failure, PackageId, RetryPolicy, Standby, StopReason, TaskId, UpgradeId,
+        Change, Failure, PackageId, RetryPolicy, Served, Standby, StopReason, TaskId, UpgradeId,
         UpgradeOrder,
     },
     package::{CheckCodeKind, Package, PcpOffer, SegmentFrames, Segmentation},
+    session::Offers,
     shard::{Emitted, Outgoing},
 };
 
@@ -50,7 +51,7 @@ const EVERY_LIFETIME: Duration = Duration::from_hours(24 * 366);
 pub(super) struct World {
     shards: Shards,
     config: Arc<Config>,
-    package: Arc<Package>,
+    offers: Arc<Offers>,
     now: Now,
     devices: Vec<Device>,
     /// What has arrived at each address.
@@ -69,6 +70,11 @@ pub(super) struct World {
 fn peer(index: usize) -> Peer {
     let port = u16::try_from(5_000 + index).expect("there are sixteen");
     SocketAddr::from(([10, 0, 0, 1], port)).into()
+}
+
+/// For whatever a device says that it runs.
+fn offers() -> Offers {
+    Offers::only(PackageId(1), Arc::new(package())).allowing_downgrades()
 }
 
 fn package() -> Package {
@@ -117,7 +123,7 @@ impl World {
         Self {
             shards,
             config,
-            package: Arc::new(package()),
+            offers: Arc::new(offers()),
             now,
             devices: (0..usize::from(DEVICES)).map(Device::new).collect(),
             inboxes: (0..PEERS).map(|_| VecDeque::new()).collect(),
@@ -164,7 +170,8 @@ impl World {
             upgrade: UpgradeId(self.orders),
             task: TaskId(1),
             endpoint: self.endpoint(device),
-            package: PackageId(1),
+            served: Served::first(PackageId(1)),
+            hardware: None,
             attempt: 1,
             retry: RetryPolicy::default(),
             kept_awake: Standby::default(),
@@ -185,8 +192,8 @@ impl World {
         if self.upgrade_of(device).is_none() {
             self.running.insert(order.upgrade, (device, None));
         }
-        let package = self.package.clone();
-        self.command(Command::Start { order, package });
+        let offers = self.offers.clone();
+        self.command(Command::Start { order, offers });
     }
 
     pub(super) fn fail(&mut self, device: usize) {
@@ -268,9 +275,9 @@ impl World {
             let device = device.expect("only devices of the play are upgraded");
             let upgrade = active.order.upgrade;
             self.running.insert(upgrade, (device, holds));
-            let package = self.package.clone();
+            let offers = self.offers.clone();
             let engine = self.shards.of(&active.order.endpoint);
-            engine.restore_upgrade(self.now, active, package);
+            engine.restore_upgrade(self.now, active, offers);
         }
         self.collect();
         self.shards.gate().open(true);
@@ -414,6 +421,7 @@ impl World {
                 *holds = change.cell.filter(|_| change.stage.holds_slot());
             }
             Change::Note { upgrade, .. }
+            | Change::Serves { upgrade, .. }
             | Change::Progress { upgrade, .. }
             | Change::KeptAwake { upgrade, .. } => {
                 assert!(self.running.contains_key(upgrade), "is under way");

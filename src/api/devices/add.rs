@@ -218,6 +218,7 @@ pub(in crate::api) async fn add(
     let extract::Json(body) = extract::Json::<AddDevices>::from_request(request, &state).await?;
     let (devices, single) = to_devices(body, &state)?;
     let added = state.store.add_devices(&devices, state.now()).await?;
+    state.signals.members.changed();
     state
         .signals
         .devices_written(super::ENGINE_KNOWS_WITHIN)

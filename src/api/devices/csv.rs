@@ -95,6 +95,7 @@ pub(super) async fn receive(state: &ApiState, body: Body) -> Result<UploadedBody
         Ok(()) => Ok(list.told),
         Err(problem) => {
             // what has been stored may register at once, whatever came behind it
+            state.signals.members.changed();
             state.signals.written();
             Err(list.broken_off(problem))
         }
@@ -137,6 +138,7 @@ impl List<'_> {
             return Err(Problem::field("columns", detail));
         }
         self.store().await?;
+        self.state.signals.members.changed();
         (self.state.signals)
             .devices_written(super::ENGINE_KNOWS_WITHIN)
             .await;
@@ -181,6 +183,7 @@ impl List<'_> {
         }
         if self.batch.len() >= BATCH || self.batch_bytes >= BATCH_BYTES {
             self.store().await?;
+            self.state.signals.members.changed();
             self.state.signals.written();
         }
         Ok(())

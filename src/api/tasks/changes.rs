@@ -13,6 +13,7 @@ use super::{
     TaskBody,
     rules::{self, PhaseBody, RateBody, ThresholdBody},
     shown,
+    targets::MembershipName,
 };
 use crate::{
     api::{
@@ -54,6 +55,11 @@ pub(in crate::api) struct UpdateTask {
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<String>, format = DateTime)]
     not_after: Option<Option<String>>,
+    /// Whether devices join it from now on: not where it is for a list of devices. With `snapshot` it ends when all that it has has
+    /// ended.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<MembershipName>)]
+    membership: Option<Option<MembershipName>>,
     /// Where it stands before other tasks, also for its devices that wait already; `null`: 5.
     #[serde(default, deserialize_with = "nullable_whole")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 9)]
@@ -179,12 +185,12 @@ fn changed(body: UpdateTask, task: &TaskRecord, at: UtcMillis) -> Result<TaskRul
     let before = &*task.rules;
     let mut now = before.clone();
     if let Some(phases) = body.phases {
-        now.phases = phases.into_iter().flatten().map(Into::into).collect();
+        now.phases = rules::parse_phases(phases)?;
         let same = now.phases.len() == before.phases.len()
             && (now.phases.iter().zip(&before.phases))
-                .all(|(now, before)| now.is_as_large_as(before));
+                .all(|(now, before)| now.has_the_devices_of(before) && now.soaks_like(before));
         if !same {
-            let detail = "the devices are dealt out: give as many phases as there are, with the same percent and count";
+            let detail = "the devices are dealt out: give as many phases as there are, with the same filter, percent, count and soak_seconds";
             return Err(Problem::field("phases", detail));
         }
     }
@@ -200,6 +206,9 @@ fn changed(body: UpdateTask, task: &TaskRecord, at: UtcMillis) -> Result<TaskRul
             let detail = "it began without the zones of its devices; give a zone by its name";
             return Err(Problem::field("windows.zone", detail));
         }
+    }
+    if let Some(membership) = body.membership {
+        now.membership = membership.unwrap_or_default().into();
     }
     if let Some(not_after) = body.not_after {
         let not_after = not_after.as_deref().map(rules::parse_time).transpose();

@@ -9,17 +9,22 @@ use crate::{
         problem::{FieldError, Problem},
     },
     clock::UtcMillis,
+    filter::Filter,
     task::{
-        AbortAction, PhaseRule, Rate, Results, TaskRules, Then, Threshold, Verdict, Windows,
-        WindowsForm,
+        AbortAction, Membership, PhaseRule, Rate, Results, TaskRules, Then, Threshold, Verdict,
+        Windows, WindowsForm,
     },
 };
 
-/// A phase of a task to be created. Give `percent` or `count`; the last phase may have neither, and then has all devices that are
-/// left. Devices that no phase has named are in one more phase at the end.
+/// A phase of a task to be created. Give `filter`, `percent` or `count`; the last phase may have none of them, and then has all
+/// devices that are left. Devices that no phase has named are in one more phase at the end.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PhaseBody {
+    /// Of the devices of the task that no phase before has, those that this lets through when the task is created: RSQL, up to
+    /// 4,096 characters (docs/fleet-and-filters.md). The filters of all phases have up to 16,384 characters together.
+    #[schema(max_length = 4096, format = "rsql", example = "site==depot-4")]
+    filter: Option<String>,
     /// Of all devices of the task so many percent, above 0; drawn by lot.
     #[schema(exclusive_minimum = 0, maximum = 100, example = 1)]
     percent: Option<f64>,
@@ -34,6 +39,11 @@ pub(super) struct PhaseBody {
     #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 1, example = 20)]
     min_results: Option<i64>,
+    /// So long after its upgrade, seconds, a device counts as a success, when it tells then that it still runs the version; 0 when not
+    /// given: at once. Of the last phase it is told and decides nothing.
+    #[serde(default, deserialize_with = "optional_whole")]
+    #[schema(minimum = 0, maximum = 2_592_000, example = 86_400)]
+    soak_seconds: Option<u32>,
     /// What follows when that has come true: `next`, the next phase; `wait`, somebody resumes the task. `next` when not given.
     then: Option<ThenName>,
 }
@@ -140,11 +150,13 @@ pub(super) struct WindowBody {
 #[derive(Debug, Default)]
 pub(super) struct Said {
     pub(super) phases: Option<Vec<PhaseBody>>,
+    pub(super) stratified: bool,
     pub(super) abort: Option<Vec<ThresholdBody>>,
     pub(super) rate: Option<RateBody>,
     pub(super) windows: Option<WindowsForm>,
     pub(super) not_after: Option<String>,
     pub(super) approval: bool,
+    pub(super) membership: Membership,
     pub(super) priority: Option<i64>,
     pub(super) weight: Option<i64>,
 }
@@ -154,12 +166,14 @@ impl Said {
     pub(super) fn rules(self, start_at: UtcMillis) -> Result<TaskRules, Problem> {
         let not_after = self.not_after.as_deref().map(parse_time).transpose();
         let rules = TaskRules {
-            phases: self.phases.into_iter().flatten().map(Into::into).collect(),
+            phases: parse_phases(self.phases)?,
+            stratified: self.stratified,
             abort: self.abort.into_iter().flatten().map(Into::into).collect(),
             rate: self.rate.map(Into::into),
             windows: self.windows.map(parse_windows).transpose()?,
             not_after: not_after.map_err(|detail| Problem::field("not_after", detail))?,
             approval: self.approval,
+            membership: self.membership,
             priority: self.priority.map(priority),
             weight: self.weight.map(weight),
         };
@@ -184,6 +198,27 @@ pub(super) fn parse_time(text: &str) -> Result<UtcMillis, String> {
         .map_err(|error| format!("not a time of the form 2027-03-01T02:00:00Z (RFC 3339): {error}"))
 }
 
+/// Phases, if their filters can be understood.
+pub(super) fn parse_phases(bodies: Option<Vec<PhaseBody>>) -> Result<Vec<PhaseRule>, Problem> {
+    let mut errors = Vec::new();
+    let mut phases = Vec::new();
+    for (i, body) in bodies.into_iter().flatten().enumerate() {
+        let filter = body.filter.as_deref().map(Filter::parse).transpose();
+        let filter = filter.unwrap_or_else(|error| {
+            errors.push(FieldError::new(
+                format!("phases[{i}].filter"),
+                error.to_string(),
+            ));
+            None
+        });
+        phases.push(body.rule(filter));
+    }
+    if errors.is_empty() {
+        return Ok(phases);
+    }
+    Err(Problem::fields(errors))
+}
+
 /// Windows, if they can be had.
 pub(super) fn parse_windows(form: WindowsForm) -> Result<Windows, Problem> {
     Windows::try_from(form)
@@ -205,15 +240,17 @@ fn count(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
-impl From<PhaseBody> for PhaseRule {
-    fn from(body: PhaseBody) -> Self {
-        Self {
-            percent: body.percent,
-            count: body.count.map(count),
-            success_percent: body.success_percent,
-            min_results: body.min_results.map(count),
-            soak_seconds: 0,
-            then: match body.then {
+impl PhaseBody {
+    /// The phase, with its filter as it is understood.
+    fn rule(self, filter: Option<Filter>) -> PhaseRule {
+        PhaseRule {
+            filter,
+            percent: self.percent,
+            count: self.count.map(count),
+            success_percent: self.success_percent,
+            min_results: self.min_results.map(count),
+            soak_seconds: self.soak_seconds.unwrap_or(0),
+            then: match self.then {
                 Some(ThenName::Wait) => Then::Wait,
                 Some(ThenName::Next) | None => Then::Next,
             },
@@ -280,6 +317,9 @@ pub(super) struct PhaseStandBody {
     phase: usize,
     /// `done`, `running`, or `waiting` for the phases before it.
     state: &'static str,
+    /// The filter of its devices, as it was understood.
+    #[schema(required)]
+    filter: Option<String>,
     /// Of all devices so many percent, as it was given.
     #[schema(required)]
     percent: Option<f64>,
@@ -291,6 +331,8 @@ pub(super) struct PhaseStandBody {
     /// So many devices have to have a result; `null`: all of the phase.
     #[schema(required)]
     min_results: Option<u64>,
+    /// So long after its upgrade a device that is in health counts as a success, seconds; 0: at once.
+    soak_seconds: u32,
     /// What follows.
     then: ThenName,
     /// Its devices, but for those whose upgrade was cancelled.
@@ -303,6 +345,12 @@ pub(super) struct PhaseStandBody {
     succeeded: u64,
     /// Upgrades that failed.
     failed: u64,
+    /// Of those that succeeded, devices of which it is not known yet whether they are in health.
+    soaking: u64,
+    /// Of those that succeeded, devices that told the version after the soak.
+    healthy: u64,
+    /// Of those that succeeded, devices that told another version, or none.
+    unhealthy: u64,
     /// Whether it has come true: `null` while too few devices have a result.
     #[schema(required)]
     passed: Option<bool>,
@@ -326,10 +374,12 @@ pub(super) fn phases(rules: &TaskRules, running: u32, results: &[Results]) -> Ve
                 std::cmp::Ordering::Equal => "running",
                 std::cmp::Ordering::Greater => "waiting",
             },
+            filter: rule.filter.as_ref().map(ToString::to_string),
             percent: rule.percent,
             count: rule.count,
             success_percent: rule.success_percent.unwrap_or(100.0),
             min_results: rule.min_results,
+            soak_seconds: rule.soak_seconds,
             then: match rule.then {
                 Then::Next => ThenName::Next,
                 Then::Wait => ThenName::Wait,
@@ -339,7 +389,10 @@ pub(super) fn phases(rules: &TaskRules, running: u32, results: &[Results]) -> Ve
             running: results.running,
             succeeded: results.succeeded,
             failed,
-            passed: match results.verdict(&rule) {
+            soaking: results.soaking(rule),
+            healthy: results.healthy,
+            unhealthy: results.unhealthy,
+            passed: match results.verdict(rule) {
                 // nor is there anything to say of a phase that nobody is in
                 Verdict::Open { .. } | Verdict::Failed { results: 0, .. } => None,
                 Verdict::Passed => Some(true),

@@ -7,11 +7,15 @@ mod devices;
 mod events;
 mod everywhere;
 mod exclusions;
+mod forecasts;
 mod groups;
 mod lists;
+mod once;
 mod packages;
 mod ping;
 mod shares;
+mod targets;
+mod task_packages;
 mod task_rules;
 mod tasks;
 
@@ -36,7 +40,7 @@ use crate::{
     health::Health,
     ledger::{Change, Failure, Lane, Outcome, TaskId, UpgradeId},
     notify::Instance,
-    runtime::{Heard, LaneNow, Lanes},
+    runtime::{Forecasts, Heard, LaneNow, Lanes},
     signal::Signals,
     store::{PackageFiles, SqliteStore},
     strangers::Strangers,
@@ -78,17 +82,21 @@ pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiSt
     };
     config.admin.requests_per_second = 1_000_000;
     change(&mut config);
+    let store = Arc::new(SqliteStore::open(dir).await.unwrap());
+    let config = Settings::new(Arc::new(config));
+    let stop = watch::channel(false).1;
     ApiState {
-        store: Arc::new(SqliteStore::open(dir).await.unwrap()),
+        forecasts: Forecasts::new(store.clone(), config.clone(), clock, stop.clone()),
+        store,
         files: PackageFiles::open(dir).await.unwrap(),
-        config: Settings::new(Arc::new(config)),
+        config,
         clock,
         token: TokenHash::of(TOKEN),
         vault: Some(Vault::new([9; 32])),
         signals: Arc::new(Signals::default()),
         instance: Arc::new(Instance::new(&[7; 8])),
         streams: ApiState::stream_places(),
-        stop: watch::channel(false).1,
+        stop,
         health: Arc::new(Health::starting()),
         heard: Arc::new(Live::default()),
         lanes: Arc::new(Nobody),

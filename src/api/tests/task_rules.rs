@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Answer, Api, TOKEN};
 use crate::{
     clock::UtcMillis,
-    ledger::{Change, Line, Stage, StageChange, TaskId, UpgradeId},
+    ledger::{Change, Line, Outcome, Stage, StageChange, Success, TaskId, UpgradeId},
     task::{HoldReason, Move},
 };
 
@@ -90,8 +90,9 @@ async fn a_task_shows_its_phases_with_their_numbers() {
         (&json!(1), &json!(1))
     );
     let first = json!({
-        "phase": 1, "state": "running", "percent": null, "count": 2, "success_percent": 50.0, "min_results": 1,
+        "phase": 1, "state": "running", "filter": null, "percent": null, "count": 2, "success_percent": 50.0, "min_results": 1,
         "then": "wait", "total": 2, "waiting": 2, "running": 0, "succeeded": 0, "failed": 0, "passed": null,
+        "soak_seconds": 0, "soaking": 0, "healthy": 0, "unhealthy": 0,
     });
     assert_eq!(shown["phases"][0], first);
     let totals = [0, 1, 2].map(|phase| shown["phases"][phase]["total"].as_u64().unwrap());
@@ -152,6 +153,118 @@ async fn rules_are_given_back_as_they_were_given() {
 }
 
 #[tokio::test]
+async fn a_phase_has_the_devices_that_its_filter_lets_through() {
+    let api = Api::new().await;
+    let phases = json!([{"filter": "endpoint == d3"}, {"percent": 40}, {}]);
+    let task = api.ruled(5, &json!({"phases": phases})).await.body;
+    let totals: Vec<&Value> = (task["phases"].as_array().unwrap().iter())
+        .map(|phase| &phase["total"])
+        .collect();
+    assert_eq!(totals, [1, 2, 2]);
+    assert_eq!(task["phases"][0]["filter"], "endpoint==d3");
+    assert_eq!(task["phases"][1]["filter"], Value::Null);
+    let id = task["id"].as_i64().unwrap();
+    let upgrades = api.get(&format!("/v1/tasks/{id}/upgrades")).await.body;
+    for upgrade in upgrades["items"].as_array().unwrap() {
+        let path = format!("/v1/upgrades/{}", upgrade["id"]);
+        let waits = api.get(&path).await.body["waiting_for"].clone();
+        let first = upgrade["endpoint"] == "d3";
+        assert_eq!(waits == "it is about to begin", first, "{upgrade}: {waits}");
+    }
+
+    let other = json!([{"filter": "endpoint==d4"}, {"percent": 40}, {}]);
+    let answer = api.patch_task(id, None, &json!({"phases": other})).await;
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let same = json!([{"filter": "endpoint==d3", "success_percent": 50}, {"percent": 40}, {}]);
+    let answer = api.patch_task(id, None, &json!({"phases": same})).await;
+    assert_eq!(answer.body["phases"][0]["success_percent"], 50.0);
+}
+
+#[tokio::test]
+async fn a_task_tells_which_devices_have_to_be_in_health_for_some_time() {
+    let api = Api::new().await;
+    let phases = json!([{"count": 1, "soak_seconds": 600}, {}]);
+    let task = api.ruled(2, &json!({"phases": phases})).await.body;
+    let id = task["id"].as_i64().unwrap();
+    let upgrades = api.get(&format!("/v1/tasks/{id}/upgrades")).await.body;
+    let mut first = None;
+    for upgrade in upgrades["items"].as_array().unwrap() {
+        let path = format!("/v1/upgrades/{}", upgrade["id"]);
+        let detail = api.get(&path).await.body;
+        assert_eq!(detail["soak"], Value::Null);
+        if detail["waiting_for"] == "it is about to begin" {
+            first = detail["id"].as_i64();
+        }
+    }
+    let upgrade = first.unwrap();
+    let at = api.state.now();
+    let outcome = Outcome::Succeeded(Success::Upgraded);
+    let ended = Change::Ended {
+        upgrade: UpgradeId(upgrade),
+        task: TaskId(id),
+        attempt: 1,
+        facts: Box::new(outcome.facts()),
+        outcome,
+        retry_at: None,
+        at,
+    };
+    let begins = StageChange {
+        stage: Stage::WaitingForDevice,
+        entered_at: at,
+        deadline_at: at,
+        queued_at: None,
+        slot_deadline_at: None,
+        cell: None,
+        cell_limit: None,
+        confirmed: false,
+    };
+    let begun = Change::Stage {
+        upgrade: UpgradeId(upgrade),
+        attempt: 1,
+        change: begins,
+        line: None,
+        at,
+    };
+    api.commit(&[begun, ended]).await;
+    let task = api.get(&format!("/v1/tasks/{id}")).await.body;
+    let phase = &task["phases"][0];
+    assert_eq!(
+        (&phase["succeeded"], &phase["soaking"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(
+        (&phase["healthy"], &phase["passed"]),
+        (&json!(0), &Value::Null)
+    );
+    let text = "phase 1 of 2 runs: 0 devices of 1 have a result, and 1 have to be in health for some time after their upgrade";
+    assert_eq!(task["stand"]["text"], text);
+    let soak = &api.get(&format!("/v1/upgrades/{upgrade}")).await.body["soak"];
+    assert_eq!(
+        (&soak["state"], &soak["ended_at"]),
+        (&json!("soaking"), &Value::Null)
+    );
+    assert_eq!(
+        soak["due_at"],
+        (at + std::time::Duration::from_mins(10)).to_string()
+    );
+
+    let other = json!({"phases": [{"count": 1, "soak_seconds": 60}, {}]});
+    let answer = api.patch_task(id, None, &other).await;
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+#[tokio::test]
+async fn a_filter_that_leaves_a_phase_empty_is_refused() {
+    let api = Api::new().await;
+    let phases = json!([{"count": 1}, {"filter": "site==nowhere"}, {}]);
+    let answer = api.ruled(3, &json!({"phases": phases})).await;
+    assert_eq!(answer.status, StatusCode::CONFLICT);
+    assert_eq!(answer.body["errors"][0]["field"], "phases[1].filter");
+    let detail = answer.body["detail"].as_str().unwrap();
+    assert!(detail.starts_with("phase 2 has no device: "), "{detail}");
+}
+
+#[tokio::test]
 async fn each_rule_that_cannot_be_is_named() {
     let api = Api::new().await;
     let package = api.task(1).await.body["package_id"].clone();
@@ -200,7 +313,23 @@ async fn each_rule_that_cannot_be_is_named() {
         ("phases", phase("then", json!("later")), "phases[0].then"),
         (
             "phases",
-            phase("soak_seconds", json!(60)),
+            phase("filter", json!("site==a")),
+            "phases[0].filter",
+        ),
+        (
+            "phases",
+            json!([{"count": 1}, {"filter": "site="}]),
+            "phases[1].filter",
+        ),
+        ("phases", phase("filter", json!(7)), "phases[0].filter"),
+        (
+            "phases",
+            phase("soak_seconds", json!(2_592_001)),
+            "phases[0].soak_seconds",
+        ),
+        (
+            "phases",
+            phase("soak_seconds", json!(-1)),
             "phases[0].soak_seconds",
         ),
         ("abort", json!([{}]), "abort[0].percent"),

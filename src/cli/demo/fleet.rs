@@ -96,9 +96,12 @@ fn psk(endpoint: &str, seed: u64) -> Result<Psk, String> {
         .map_err(|error| error.to_string())
 }
 
-/// What the server is told of a device.
-pub(super) fn entry(spec: &DeviceSpec) -> Value {
+/// What the server is told of a device, which is at this site.
+pub(super) fn entry(spec: &DeviceSpec, site: Option<&str>) -> Value {
     let mut entry = json!({ "endpoint": spec.endpoint, "product": "demo" });
+    if let Some(site) = site {
+        entry["site"] = site.into();
+    }
     if let Some(psk) = &spec.psk {
         entry["psk"] = json!({ "identity": psk.identity, "key": hex::encode(psk.key.bytes()) });
     }

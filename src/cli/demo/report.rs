@@ -3,8 +3,9 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use serde::Serialize;
 
 use super::{
+    canary::Pause,
     fleet::Plan,
-    watch::{Cell, Ended},
+    watch::{Cell, Seen},
 };
 
 /// How the demo ended.
@@ -21,6 +22,8 @@ pub(super) struct Report {
     reasons: BTreeMap<String, usize>,
     /// The share of the slots' time that was idle while a device was awake that could have had it.
     idle: Option<f64>,
+    /// What the first phase came to, where there are phases.
+    pause: Option<Pause>,
     /// What is not as it should be.
     surprises: Vec<String>,
 }
@@ -29,7 +32,13 @@ pub(super) struct Report {
 const MOST_IDLE: f64 = 0.02;
 
 impl Report {
-    pub(super) fn new(plan: &Plan, ended: Ended, segments_served: u64, idle: Option<f64>) -> Self {
+    pub(super) fn new(
+        plan: &Plan,
+        ended: Seen,
+        segments_served: u64,
+        idle: Option<f64>,
+        mut pause: Option<Pause>,
+    ) -> Self {
         let mut reasons = BTreeMap::new();
         let mut surprises = Vec::new();
         let mut succeeded = 0;
@@ -75,8 +84,12 @@ impl Report {
                 idle * 100.0
             ));
         }
+        if let Some(pause) = &mut pause {
+            surprises.append(&mut pause.surprises);
+        }
         Self {
             idle,
+            pause,
             devices: plan.succeeds.len(),
             succeeded,
             failed: ended.upgrades.len() - succeeded,
@@ -116,13 +129,14 @@ impl Report {
             wall_seconds: self.wall.as_secs_f64(),
             segments_served: self.segments_served,
             idle_slot_share: self.idle,
+            pause: self.pause.as_ref(),
             cells: cells.collect(),
         })
     }
 }
 
 #[derive(Serialize)]
-struct Line {
+struct Line<'r> {
     devices: usize,
     succeeded: usize,
     failed: usize,
@@ -131,6 +145,8 @@ struct Line {
     segments_served: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     idle_slot_share: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pause: Option<&'r Pause>,
     cells: Vec<CellLine>,
 }
 
@@ -168,6 +184,9 @@ impl fmt::Display for Report {
                 "{:.2} % of the slots' time was idle while a device was awake that could have had it",
                 idle * 100.0
             )?;
+        }
+        if let Some(pause) = &self.pause {
+            writeln!(f, "{}", pause.told())?;
         }
         for (reason, count) in &self.reasons {
             writeln!(f, "  {count} × {reason}")?;

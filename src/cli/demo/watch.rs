@@ -16,10 +16,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Pause between two lines of progress where no bars can be drawn.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// How the task ended.
+/// Where the task stands.
 #[derive(Debug)]
-pub(super) struct Ended {
+pub(super) struct Seen {
     pub(super) wall: Duration,
+    /// The task.
+    pub(super) record: Value,
     pub(super) upgrades: Vec<Upgrade>,
     pub(super) cells: Vec<Cell>,
 }
@@ -38,49 +40,78 @@ pub(super) struct Cell {
     pub(super) concurrent_peak: u64,
 }
 
-/// Shows the task's progress until every upgrade has ended, or `limit` has passed.
-#[allow(clippy::disallowed_methods)] // a wall clock is what a person looks at
-pub(super) fn until_ended(
-    client: &Client,
-    task: i64,
-    plan: &Plan,
+/// What is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Until {
+    /// The task pauses by itself, or ends.
+    Held,
+    /// Every upgrade has ended.
+    Over,
+}
+
+/// Looks at a task, for so long.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Watch {
+    started: Instant,
     limit: Duration,
-) -> Result<Ended, CommandError> {
-    let started = Instant::now();
-    let bars = Bars::new(plan);
-    let mut next_line = started + LINE_EVERY;
-    loop {
-        let record = client.get(&format!("/v1/tasks/{task}"), &[])?;
-        let (upgrades, _) = client.list(&format!("/v1/tasks/{task}/upgrades"), &[], usize::MAX)?;
-        let (cells, _) = client.list("/v1/cells", &[], usize::MAX)?;
-        bars.show(&upgrades, &cells);
-        if bars.all.is_hidden() && Instant::now() >= next_line {
-            next_line += LINE_EVERY;
-            let ended = upgrades.iter().filter(|u| !u["ended_at"].is_null());
-            remark(&format!(
-                "{} of {} upgrades have ended",
-                ended.count(),
-                upgrades.len()
-            ));
+}
+
+impl Watch {
+    #[allow(clippy::disallowed_methods)] // a wall clock is what a person looks at
+    pub(super) fn begin(limit: Duration) -> Self {
+        Self {
+            started: Instant::now(),
+            limit,
         }
-        if record["state"] == "finished" {
-            bars.clear();
-            let wall = started.elapsed();
-            return Ok(Ended {
-                wall,
-                upgrades: upgrades.iter().map(upgrade).collect(),
-                cells: cells.iter().map(cell).collect(),
-            });
+    }
+
+    /// Shows the task's progress until that has come, or too long has passed.
+    #[allow(clippy::disallowed_methods)] // a wall clock is what a person looks at
+    pub(super) fn until(
+        self,
+        client: &Client,
+        task: i64,
+        plan: &Plan,
+        until: Until,
+    ) -> Result<Seen, CommandError> {
+        let bars = Bars::new(plan);
+        let mut next_line = Instant::now() + LINE_EVERY;
+        loop {
+            let record = client.get(&format!("/v1/tasks/{task}"), &[])?;
+            let (upgrades, _) =
+                client.list(&format!("/v1/tasks/{task}/upgrades"), &[], usize::MAX)?;
+            let (cells, _) = client.list("/v1/cells", &[], usize::MAX)?;
+            bars.show(&upgrades, &cells);
+            if bars.all.is_hidden() && Instant::now() >= next_line {
+                next_line += LINE_EVERY;
+                let ended = upgrades.iter().filter(|u| !u["ended_at"].is_null());
+                remark(&format!(
+                    "{} of {} upgrades have ended",
+                    ended.count(),
+                    upgrades.len()
+                ));
+            }
+            let state = record["state"].as_str().unwrap_or_default();
+            if state == "finished" || (state == "paused" && matches!(until, Until::Held)) {
+                bars.clear();
+                return Ok(Seen {
+                    wall: self.started.elapsed(),
+                    upgrades: upgrades.iter().map(upgrade).collect(),
+                    cells: cells.iter().map(cell).collect(),
+                    record,
+                });
+            }
+            if self.started.elapsed() > self.limit {
+                bars.clear();
+                return Err(CommandError::Arguments(format!(
+                    "the task has not come so far within {} s (--timeout-s): {}, {}",
+                    self.limit.as_secs(),
+                    record["stand"]["text"],
+                    record["counts"]
+                )));
+            }
+            std::thread::sleep(LOOK_EVERY);
         }
-        if started.elapsed() > limit {
-            bars.clear();
-            return Err(CommandError::Arguments(format!(
-                "the task has not ended within {} s (--timeout-s): {}",
-                limit.as_secs(),
-                record["counts"]
-            )));
-        }
-        std::thread::sleep(LOOK_EVERY);
     }
 }
 

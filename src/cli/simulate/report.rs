@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::Serialize;
 
-use crate::simulate::{CellLine, Figures, Halts, StandbyCost, Summary, Violation};
+use crate::simulate::{CellLine, Figures, Foreseen, Halts, StandbyCost, Summary, Violation};
 
 /// Times that the text names at which the task was held or stopped: the first ones.
 const NAMED_HALTS: usize = 10;
@@ -39,6 +39,8 @@ pub(super) struct Line<'a> {
     halts: &'a Halts,
     crashes: u64,
     slowest_cells: Vec<&'a CellLine>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    forecasts: &'a [Foreseen],
     violations_total: usize,
     violations: &'a [Violation],
     trace_sha256: &'a str,
@@ -66,6 +68,7 @@ impl Run {
             halts: &summary.halts,
             crashes: summary.crashes,
             slowest_cells: summary.slowest(),
+            forecasts: &summary.foreseen,
             violations_total: summary.violations_total,
             violations: &summary.violations,
             trace_sha256: &summary.trace_sha256,
@@ -148,6 +151,42 @@ impl Text<'_> {
         Ok(())
     }
 
+    /// What was forecast, beside what happened.
+    fn forecasts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let summary = self.summary;
+        if summary.foreseen.is_empty() {
+            return Ok(());
+        }
+        let took = seconds(summary.took_ms);
+        writeln!(
+            f,
+            "\nForecast, and what happened (times from the start of the task):"
+        )?;
+        writeln!(
+            f,
+            "known         made at     end, P50     end, P90      it was      off   9 of 10, P50      it was      off"
+        )?;
+        for made in &summary.foreseen {
+            let known = match made.known {
+                "so_far" => format!("at {} %", made.after_percent),
+                known => known.to_owned(),
+            };
+            writeln!(
+                f,
+                "{known:<9}  {:>10}  {:>11}  {:>11}  {:>10}  {:>7}  {:>13}  {:>10}  {:>7}",
+                span_of(made.made_seconds),
+                made.finish_p50_seconds.map_or_else(never, span_of),
+                made.finish_p90_seconds.map_or_else(never, span_of),
+                span_of(took),
+                off(made.finish_p50_seconds, took),
+                made.most_p50_seconds.map_or_else(never, span_of),
+                span_of(made.most_seconds),
+                off(made.most_p50_seconds, made.most_seconds),
+            )?;
+        }
+        Ok(())
+    }
+
     fn slowest_cells(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let summary = self.summary;
         writeln!(f, "\nThe cells that took longest:")?;
@@ -215,6 +254,7 @@ impl fmt::Display for Text<'_> {
         if summary.crashes > 0 {
             writeln!(f, "The server crashed {} times.", summary.crashes)?;
         }
+        self.forecasts(f)?;
         self.slowest_cells(f)?;
         for violation in &summary.violations {
             writeln!(f, "VIOLATION at {} ms: {}", violation.at_ms, violation.what)?;
@@ -230,6 +270,22 @@ impl fmt::Display for Text<'_> {
 #[allow(clippy::cast_precision_loss)] // 285 years of milliseconds are exact
 fn seconds(ms: u64) -> f64 {
     ms as f64 / 1_000.0
+}
+
+fn never() -> String {
+    "never".to_owned()
+}
+
+/// How far a forecast was off, in percent of what happened.
+fn off(forecast: Option<f64>, happened: f64) -> String {
+    let off = forecast.filter(|_| happened > 0.0);
+    off.map_or_else(String::new, |at| {
+        format!("{:+.1} %", (at / happened - 1.0) * 100.0)
+    })
+}
+
+fn span_of(seconds: f64) -> String {
+    span(Duration::try_from_secs_f64(seconds).map_or(0, |span| span.as_secs()))
 }
 
 /// As in `2 h 03 min`.

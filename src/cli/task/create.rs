@@ -4,12 +4,13 @@ use std::{collections::BTreeSet, io::Write, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::steer::{self, ShareArgs};
 use crate::cli::{
     client::{Client, CommandError},
     device::list_file,
+    forecast,
     list::ResultArgs,
     output::{self, Format, counted},
     package::PackageView,
@@ -25,6 +26,12 @@ pub struct CreateArgs {
     package: PackageChoice,
     #[command(flatten)]
     devices: DeviceChoice,
+    #[command(flatten)]
+    exclude: ExcludeArgs,
+    /// Devices that come to fit join while the task runs; it ends when it is stopped, or at `not_after` of --rules. Not with
+    /// --devices.
+    #[arg(long, conflicts_with_all = ["devices", "devices_file"])]
+    joining: bool,
     /// A name to recognise it by; product and version when not given.
     #[arg(long)]
     name: Option<String>,
@@ -44,7 +51,11 @@ pub struct CreateArgs {
         requires = "retry_attempts"
     )]
     retry_reasons: Vec<String>,
-    /// A file that says how the task is run, TOML or JSON: phases, abort, rate, windows, `not_after`, approval, priority, weight (docs/tasks.md).
+    /// A device may be given a version below the one that it runs; otherwise it is skipped.
+    #[arg(long)]
+    allow_downgrade: bool,
+    /// A file that says how the task is run, TOML or JSON: phases, stratified, abort, rate, windows, `not_after`, approval, membership,
+    /// packages, steps, `allow_downgrade`, priority, weight (docs/tasks.md).
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
     #[command(flatten)]
@@ -69,9 +80,9 @@ pub struct CreateArgs {
     result: ResultArgs,
 }
 
-/// With what.
+/// With what, unless the file of --rules has packages.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(required = false, multiple = false)]
 struct PackageChoice {
     /// Number of the package.
     #[arg(long, value_name = "ID")]
@@ -106,10 +117,39 @@ struct DeviceChoice {
     group: Option<i64>,
 }
 
+/// Whom not, of these.
+#[derive(Debug, Args)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the options are named by the fields"
+)]
+struct ExcludeArgs {
+    /// Leave these devices out: endpoint names with commas between them.
+    #[arg(long, value_delimiter = ',', value_name = "ENDPOINTS")]
+    exclude_devices: Option<Vec<String>>,
+    /// Leave the devices out that this lets through, such as 'site==hospital*'.
+    #[arg(long, value_name = "RSQL")]
+    exclude_filter: Option<String>,
+    /// Leave the devices out that belong to the group of this number.
+    #[arg(long, value_name = "ID")]
+    exclude_group: Option<i64>,
+}
+
+impl ExcludeArgs {
+    fn to_json(&self) -> Option<Value> {
+        let mut exclude = Map::new();
+        exclude.extend((self.exclude_devices.as_ref()).map(|it| ("devices".to_owned(), json!(it))));
+        exclude.extend((self.exclude_filter.as_ref()).map(|it| ("filter".to_owned(), json!(it))));
+        exclude.extend((self.exclude_group).map(|it| ("group".to_owned(), json!(it))));
+        (!exclude.is_empty()).then_some(Value::Object(exclude))
+    }
+}
+
 /// What other tasks do with the same package to the same devices.
 #[derive(Debug, Deserialize)]
 struct CreatedView {
     excluded: u64,
+    left_out: u64,
     overlaps: Option<OverlapsView>,
 }
 
@@ -127,13 +167,18 @@ struct OverlapView {
 }
 
 /// What a file of rules may say.
-const RULES: [&str; 8] = [
+const RULES: [&str; 13] = [
     "phases",
+    "stratified",
     "abort",
     "rate",
     "windows",
     "not_after",
     "approval",
+    "membership",
+    "packages",
+    "steps",
+    "allow_downgrade",
     "priority",
     "weight",
 ];
@@ -158,26 +203,83 @@ impl OverlapsView {
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "one field after the other")]
+/// `cellwise forecast`: what would become of such a task.
+pub(in crate::cli) fn forecast(
+    args: CreateArgs,
+    out: &mut dyn Write,
+) -> Result<ExitCode, CommandError> {
+    if args.watch {
+        let error = "a forecast is waited for; leave --watch out";
+        return Err(CommandError::Arguments(error.to_owned()));
+    }
+    let client = Client::new(&args.result.api)?;
+    let format = args.result.format;
+    let body = to_body(&client, args)?;
+    let asked = client.post("/v1/forecasts", &body)?;
+    forecast::follow(&client, asked, format, out)
+}
+
 pub(super) fn run(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
     let client = Client::new(&args.result.api)?;
-    let package = match (&args.package.package, &args.package.version) {
-        (Some(id), _) => client.view(&client.get(&format!("/v1/packages/{id}"), &[])?)?,
-        (None, Some(version)) => find_package(&client, version, args.devices.product.as_deref())?,
-        (None, None) => {
-            return Err(CommandError::Arguments(
-                "give --package or --version".to_owned(),
-            ));
-        }
-    };
+    let (format, watched) = (args.result.format, args.watch);
+    let body = to_body(&client, args)?;
+    let task = client.post("/v1/tasks", &body)?;
+    let view: TaskView = client.view(&task)?;
+    match format {
+        Format::Json => output::json(out, &task)?,
+        Format::Text => writeln!(
+            out,
+            "task {} created, {}: {} to {}",
+            view.id,
+            view.state,
+            counted(view.total, "device"),
+            view.version,
+        )?,
+    }
+    let created: CreatedView = client.view(&task)?;
+    if format == Format::Text && created.left_out > 0 {
+        let left_out = counted(created.left_out, "device");
+        let are = if created.left_out == 1 { "is" } else { "are" };
+        writeln!(out, "{left_out} {are} left out, as this task wants")?;
+    }
+    if format == Format::Text && created.excluded > 0 {
+        let excluded = counted(created.excluded, "device");
+        let are = if created.excluded == 1 { "is" } else { "are" };
+        writeln!(
+            out,
+            "{excluded} {are} left out: excluded from upgrades (cellwise exclusion list)"
+        )?;
+    }
+    if let (Format::Text, Some(overlaps)) = (format, created.overlaps)
+        && overlaps.devices > 0
+    {
+        writeln!(out, "{}", overlaps.told())?;
+    }
+    if watched {
+        return watch::watch(&client, view.id, format, out);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The task, as the API has it.
+fn to_body(client: &Client, args: CreateArgs) -> Result<Value, CommandError> {
+    let rules = args.rules.as_ref().map(steer::read_rules).transpose()?;
+    let several = rules.as_ref().and_then(|rules| rules.get("packages"));
+    let package = args
+        .package
+        .view(client, several, args.devices.product.as_deref())?;
     let name = args
         .name
         .unwrap_or_else(|| format!("{} {}", package.product, package.version));
-    let mut body = json!({"name": name, "package_id": package.id});
-    let rules = args.rules.as_ref().map(steer::read_rules).transpose()?;
+    let mut body = match several {
+        Some(_) => json!({"name": name}),
+        None => json!({"name": name, "package_id": package.id}),
+    };
     let (field, devices) = args.devices.to_json()?;
     if let Some(body) = body.as_object_mut() {
         body.insert(field.to_owned(), devices);
+        body.extend((args.exclude.to_json()).map(|exclude| ("exclude".to_owned(), exclude)));
+        body.extend((args.joining).then(|| ("membership".to_owned(), json!("joining"))));
         body.extend(args.start_at.map(|at| ("start_at".to_owned(), json!(at))));
         body.extend((args.webhook).map(|url| {
             let webhook = json!({"url": url, "secret": args.webhook_secret});
@@ -191,6 +293,9 @@ pub(super) fn run(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, Com
             }
             body.insert(field, value);
         }
+        if args.allow_downgrade {
+            body.insert("allow_downgrade".to_owned(), json!(true));
+        }
         args.share.add_to(body);
         if args.retry_attempts > 0 {
             let reasons = (!args.retry_reasons.is_empty()).then_some(args.retry_reasons);
@@ -200,37 +305,34 @@ pub(super) fn run(args: CreateArgs, out: &mut dyn Write) -> Result<ExitCode, Com
             body.insert("retry".to_owned(), retry);
         }
     }
-    let task = client.post("/v1/tasks", &body)?;
-    let view: TaskView = client.view(&task)?;
-    match args.result.format {
-        Format::Json => output::json(out, &task)?,
-        Format::Text => writeln!(
-            out,
-            "task {} created, {}: {} to {}",
-            view.id,
-            view.state,
-            counted(view.total, "device"),
-            view.version,
-        )?,
+    Ok(body)
+}
+
+impl PackageChoice {
+    /// The package; of `several` the first.
+    fn view(
+        &self,
+        client: &Client,
+        several: Option<&Value>,
+        product: Option<&str>,
+    ) -> Result<PackageView, CommandError> {
+        let by_id = |id: &Value| client.view(&client.get(&format!("/v1/packages/{id}"), &[])?);
+        let wrong = |what: &str| Err(CommandError::Arguments(what.to_owned()));
+        match (self.package, &self.version, several) {
+            (None, None, Some(several)) => match several.pointer("/0/package_id") {
+                Some(first) if first.is_i64() => by_id(first),
+                _ => wrong("packages in the file of --rules need a package_id each"),
+            },
+            (_, _, Some(_)) => {
+                wrong("the file of --rules has packages; leave out --package and --version")
+            }
+            (Some(id), ..) => by_id(&json!(id)),
+            (None, Some(version), None) => find_package(client, version, product),
+            (None, None, None) => {
+                wrong("give --package or --version, or packages in a file of --rules")
+            }
+        }
     }
-    let created: CreatedView = client.view(&task)?;
-    if args.result.format == Format::Text && created.excluded > 0 {
-        let excluded = counted(created.excluded, "device");
-        let are = if created.excluded == 1 { "is" } else { "are" };
-        writeln!(
-            out,
-            "{excluded} {are} left out: excluded from upgrades (cellwise exclusion list)"
-        )?;
-    }
-    if let (Format::Text, Some(overlaps)) = (args.result.format, created.overlaps)
-        && overlaps.devices > 0
-    {
-        writeln!(out, "{}", overlaps.told())?;
-    }
-    if args.watch {
-        return watch::watch(&client, view.id, args.result.format, out);
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 impl DeviceChoice {

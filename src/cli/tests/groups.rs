@@ -52,6 +52,18 @@ async fn groups_are_added_shown_used_and_removed() {
             "{created}"
         );
     }
+    let created = shell
+        .text("task create --version V2 --all --exclude-devices d09999 --exclude-filter endpoint==d0000* --exclude-group 3")
+        .await;
+    assert!(created.contains(": 9990 devices to V2"), "{created}");
+    assert!(
+        created.contains("11 devices are left out, as this task wants\n"),
+        "{created}"
+    );
+    let created = shell
+        .text("task create --version V2 --filter site==nowhere --joining")
+        .await;
+    assert!(created.contains(", running: 0 devices to V2"), "{created}");
     let used = shell.error("group remove 3").await;
     assert!(used.contains("is used by task 1"), "{used}");
     let removed = shell.text("group remove 1 2").await;

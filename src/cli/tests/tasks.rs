@@ -323,8 +323,69 @@ async fn a_task_is_run_as_its_file_of_rules_says_and_steered() {
     assert!(retried.starts_with("0 upgrades tried again\n"), "{retried}");
     let stopped = shell.text("task stop 1 --soft").await;
     assert!(stopped.starts_with("task 1 is stopped"), "{stopped}");
+    let several = shell.file(
+        "several.toml",
+        b"allow_downgrade = true\n[[packages]]\npackage_id = 1\n[packages.from]\nhardware = [\"B\"]\n",
+    );
+    let line = format!("task create --all --rules {several}");
+    let created = shell.text(&line).await;
+    assert!(created.starts_with("task 2 created"), "{created}");
+    let task = shell.run("task show 2 --format json").await.unwrap().json();
+    assert_eq!(
+        task["packages"][0]["from"]["hardware"],
+        serde_json::json!(["B"])
+    );
+    assert_eq!(
+        (&task["name"], &task["allow_downgrade"]),
+        (&"meter V2".into(), &true.into())
+    );
+    let both = shell.error(&format!("{line} --version V2")).await;
+    assert!(both.contains("leave out --package and --version"), "{both}");
+    let none = shell.error("task create --all").await;
+    assert!(none.contains("give --package or --version"), "{none}");
+    let line = "task create --version V2 --all --allow-downgrade --name back";
+    shell.text(line).await;
+    let task = shell.run("task show 3 --format json").await.unwrap().json();
+    assert_eq!(task["allow_downgrade"], true);
     let wrong = shell.file("wrong.toml", b"fases = 1\n");
     let line = format!("task create --version V2 --all --rules {wrong}");
     let error = shell.error(&line).await;
     assert!(error.contains("has no \"fases\""), "{error}");
+}
+
+#[tokio::test]
+async fn a_task_is_forecast_before_it_is_created_and_while_it_runs() {
+    let shell = Shell::new().await;
+    with_package(&shell).await;
+    shell.text("device add --product meter a b c").await;
+    let before = shell.run("forecast --version V2 --all").await.unwrap();
+    let text = before.text;
+    assert!(text.starts_with("3 devices: through at 2"), "{text}");
+    assert!(text.contains("3 fail: device not heard (P90: 3)"), "{text}");
+    assert!(
+        text.contains("  3 devices not registered, and never heard"),
+        "{text}"
+    );
+    assert!(
+        text.contains("CELL     DEVICES  SLEEPING  THROUGH P50"),
+        "{text}"
+    );
+    let refused = shell.error("forecast --version V2 --devices nobody").await;
+    assert!(
+        refused.contains("1 of the devices are unknown"),
+        "{refused}"
+    );
+    let watched = shell.error("forecast --version V2 --all --watch").await;
+    assert!(watched.contains("leave --watch out"), "{watched}");
+    shell.text("task create --version V2 --all").await;
+    let running = shell
+        .run("task forecast 1 --format json")
+        .await
+        .unwrap()
+        .json();
+    assert_eq!(
+        (&running["task_id"], &running["state"]),
+        (&1.into(), &"done".into())
+    );
+    assert_eq!(running["result"]["devices"], 3);
 }

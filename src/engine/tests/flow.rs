@@ -487,7 +487,8 @@ fn a_cancelled_upgrade_frees_its_slot_and_is_not_tried_again() {
         upgrade: UpgradeId(1),
         task: TaskId(1),
         endpoint: "meter-1".into(),
-        package: PackageId(1),
+        served: Served::first(PackageId(1)),
+        hardware: None,
         attempt: 1,
         retry: RetryPolicy {
             attempts: 2,
@@ -496,8 +497,8 @@ fn a_cancelled_upgrade_frees_its_slot_and_is_not_tried_again() {
         },
         kept_awake: Standby::default(),
     };
-    let package = package("V2", &content());
-    world.command(Command::Start { order, package });
+    let offers = offers(&package("V2", &content()));
+    world.command(Command::Start { order, offers });
     device.negotiate(&mut world, 51234, -90, 15);
     device.frames(&mut world);
     assert_eq!(world.gate.lane_count(), 1);
@@ -529,7 +530,8 @@ fn the_last_attempt_is_followed_by_none() {
             upgrade: UpgradeId(1),
             task: TaskId(1),
             endpoint: "meter-1".into(),
-            package: PackageId(1),
+            served: Served::first(PackageId(1)),
+            hardware: None,
             attempt,
             retry: RetryPolicy {
                 attempts: 2,
@@ -538,8 +540,8 @@ fn the_last_attempt_is_followed_by_none() {
             },
             kept_awake: Standby::default(),
         };
-        let package = package("V2", &content());
-        world.command(Command::Start { order, package });
+        let offers = offers(&package("V2", &content()));
+        world.command(Command::Start { order, offers });
         world.pass_s(24 * 3_600 + 1);
         let Some(Change::Ended { retry_at, at, .. }) = world.changes.last() else {
             panic!("has not ended: {:?}", world.changes);

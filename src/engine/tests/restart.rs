@@ -45,7 +45,8 @@ fn restore(after: &mut World, before: &World) {
             upgrade: UpgradeId(1),
             task: TaskId(1),
             endpoint: "meter-1".into(),
-            package: PackageId(1),
+            served: Served::first(PackageId(1)),
+            hardware: None,
             attempt: 1,
             retry: RetryPolicy::default(),
             kept_awake: Standby::default(),
@@ -53,8 +54,8 @@ fn restore(after: &mut World, before: &World) {
         stage: stage.unwrap(),
         progress: None,
     };
-    let package = package("V2", &content());
-    after.engine.restore_upgrade(after.now, upgrade, package);
+    let offers = offers(&package("V2", &content()));
+    after.engine.restore_upgrade(after.now, upgrade, offers);
     after.collect();
     after.may_admit(true, true);
 }
@@ -225,7 +226,8 @@ fn active(n: i64, stage: Stage, now: Now) -> ActiveUpgrade {
             upgrade: UpgradeId(n),
             task: TaskId(1),
             endpoint: format!("meter-{n}"),
-            package: PackageId(1),
+            served: Served::first(PackageId(1)),
+            hardware: None,
             attempt: 1,
             retry: RetryPolicy::default(),
             kept_awake: Standby::default(),
@@ -248,7 +250,7 @@ fn active(n: i64, stage: Stage, now: Now) -> ActiveUpgrade {
 fn no_slot_is_granted_before_all_that_were_held_are_known() {
     let mut world = World::new();
     let now = world.now;
-    let p = package("V2", &content());
+    let p = offers(&package("V2", &content()));
     world.gate.open(false);
     world.engine.restore_device(now, &record("meter-1", 1, now));
     world.engine.restore_device(now, &record("meter-2", 2, now));

@@ -20,6 +20,8 @@ pub(super) struct Claims {
     honest: Vec<u64>,
     /// When it told the server so in the attempt that runs, ms, and there was no reason to doubt it.
     pub(super) told_ms: Option<u64>,
+    /// When it told so last, ms, and it was true.
+    pub(super) true_ms: Option<u64>,
     /// What it did with the target speaks against it, as emitted and as committed.
     contested: bool,
     contested_committed: bool,
@@ -67,6 +69,9 @@ impl Invariants {
         };
         let claims = &mut subject.claims;
         claims.heard = digest(datagram);
+        if claims.honest.contains(&claims.heard) {
+            claims.true_ms = Some(now_ms);
+        }
         if claims.told_ms.is_none()
             && !claims.honest.is_empty()
             && subject.emitted.stage.is_some()

@@ -71,6 +71,7 @@ impl Invariants {
             | Change::VersionReported { .. }
             | Change::Note { .. }
             | Change::Progress { .. }
+            | Change::Serves { .. }
             | Change::KeptAwake { .. }
             | Change::Learnt(_)
             | Change::Admitted { .. } => {}

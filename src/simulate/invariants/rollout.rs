@@ -2,11 +2,11 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::{Invariants, Rule, SLACK_MS};
+use super::{Invariants, Rule, SLACK_MS, Subject};
 use crate::{
     clock::UtcMillis,
     ledger::{Outcome, TaskId, UpgradeId},
-    task::{Draw, Move, TaskHead, TaskRules},
+    task::{Census, Draw, Move, PhaseRule, Place, TaskHead, TaskRules},
 };
 
 /// In which a task begins no more upgrades than its rate says: a minute, but for the time that a command is on its way, ms.
@@ -21,6 +21,16 @@ pub(super) struct Rollout {
     phases: Vec<u32>,
     /// When an attempt began last, ms.
     last_begun_ms: u64,
+}
+
+/// A device of a task.
+#[derive(Debug)]
+pub(in super::super) struct Member {
+    /// Its number.
+    pub(in super::super) device: usize,
+    pub(in super::super) endpoint: String,
+    /// Where it stands in the draw.
+    pub(in super::super) place: Place,
 }
 
 /// A task.
@@ -62,16 +72,20 @@ impl Count {
 }
 
 impl Rollout {
-    /// Tasks of these devices: each device's number with its name, in the order of the names.
-    fn new(rules: &TaskRules, devices: usize, tasks: &[Vec<(usize, String)>]) -> Self {
+    /// Tasks of these devices, in the order of their names.
+    fn new(rules: &TaskRules, devices: usize, tasks: &[Vec<Member>]) -> Self {
         let mut phases = vec![0; devices];
         let tasks = (1..).zip(tasks).map(|(number, members)| {
-            let mut draw = Draw::new(rules, members.len() as u64, number);
+            let mut census = Census::default();
+            for member in members {
+                census.count(member.place);
+            }
+            let mut draw = Draw::new(rules, &census, number);
             let mut counts = vec![Count::default(); rules.phase_count()];
-            for (device, endpoint) in members {
-                let phase = draw.phase(endpoint);
+            for member in members {
+                let phase = draw.phase(&member.endpoint, member.place);
                 counts[phase as usize].devices += 1;
-                if let Some(row) = phases.get_mut(*device) {
+                if let Some(row) = phases.get_mut(member.device) {
                     *row = phase;
                 }
             }
@@ -125,8 +139,8 @@ impl Rollout {
 }
 
 impl Invariants {
-    /// The tasks are run so. Each has these devices: their numbers with their names, in the order of the names.
-    pub(in super::super) fn run_by(&mut self, rules: &TaskRules, tasks: &[Vec<(usize, String)>]) {
+    /// The tasks are run so. Each has these devices, in the order of their names.
+    pub(in super::super) fn run_by(&mut self, rules: &TaskRules, tasks: &[Vec<Member>]) {
         if !rules.is_empty() {
             self.rollout = Rollout::new(rules, self.subjects.len(), tasks);
         }
@@ -207,6 +221,10 @@ impl Invariants {
                 task.phase += 1;
                 let count = task.counts.get(*from as usize).copied();
                 let count = count.unwrap_or_default();
+                let rule = rules.phase(*from);
+                if rule.soak_seconds > 0 {
+                    self.have_soaked(now_ms, (number, *from), rule, count);
+                }
                 if !count.has_come_true(&rules, *from) {
                     self.violated(now_ms, Rule::Phase, || {
                         format!(
@@ -226,6 +244,44 @@ impl Invariants {
                 }
             }
             Move::Begin(_) | Move::Expire(_) => {}
+        }
+    }
+
+    /// The next phase begins: so many devices of this one have told the version after their soak as are wanted at least.
+    fn have_soaked(
+        &mut self,
+        now_ms: u64,
+        (task, phase): (i64, u32),
+        rule: &PhaseRule,
+        count: Count,
+    ) {
+        let soak_ms = u64::from(rule.soak_seconds) * 1_000;
+        let has_soaked = |device: usize, subject: &Subject| {
+            let over_ms = subject.over_ms.filter(|_| {
+                let succeeded = subject.outcome.as_ref().is_some_and(Outcome::is_success);
+                succeeded && row_of(TaskId(task)) == Some(subject.package)
+            });
+            let told_ms = over_ms.and(subject.claims.true_ms);
+            self.rollout.phases.get(device) == Some(&phase)
+                && (told_ms.zip(over_ms)).is_some_and(|(told_ms, over_ms)| {
+                    told_ms + SLACK_MS.unsigned_abs() >= over_ms + soak_ms
+                })
+        };
+        let soaked = (self.subjects.iter().enumerate())
+            .filter(|(device, subject)| has_soaked(*device, subject))
+            .count();
+        let all = count.devices - count.cancelled;
+        let wanted = rule.min_results.map_or(all, |wanted| wanted.min(all));
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "devices are far fewer than 2^53"
+        )]
+        let enough =
+            soaked as f64 + 1e-9 >= wanted as f64 * rule.success_percent.unwrap_or(100.0) / 100.0;
+        if !enough {
+            self.violated(now_ms, Rule::Phase, || {
+                format!("task {task}: the phase after {phase} begins, of which {soaked} devices have soaked of {wanted}")
+            });
         }
     }
 

@@ -1,4 +1,4 @@
-use std::fmt::Display;
+use std::{fmt::Display, time::Duration};
 
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -11,10 +11,10 @@ use crate::{
     },
     store::{
         Agenda as _, BatchId, Catalog as _, CellChange, CellUpdate, Cells as _, ChangeTaskError,
-        CommitReport, Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage, NewTask,
-        Selection, SqliteStore, TaskChange, UpgradeToStop,
+        CommitReport, Exclude, Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage,
+        NewTask, Selection, SoaksDue, SqliteStore, TaskChange, UpgradeToStop,
     },
-    task::{Due, Move, RulesUpdate, Source, TaskHead},
+    task::{Due, Move, PackageRules, RulesUpdate, Source, TaskHead},
 };
 
 /// Rows that are read at once.
@@ -84,7 +84,9 @@ impl SqliteBackend {
             let task = NewTask {
                 name: "simulation".to_owned(),
                 package,
+                packages: PackageRules::default(),
                 selection: Selection::All,
+                exclude: Exclude::default(),
                 start_at: Some(order.start_at),
                 retry: order.retry,
                 rules: order.rules.clone(),
@@ -231,6 +233,17 @@ impl SqliteBackend {
     ) -> Result<Vec<Due>, Failed> {
         self.runtime
             .block_on(self.store.due_upgrades(sources, now, limit))
+            .map_err(text)
+    }
+
+    pub(super) fn soaks_due(
+        &self,
+        now: UtcMillis,
+        wait: Duration,
+        limit: u32,
+    ) -> Result<SoaksDue, Failed> {
+        self.runtime
+            .block_on(self.store.soaks_due(now, wait, limit))
             .map_err(text)
     }
 

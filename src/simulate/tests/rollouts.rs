@@ -9,11 +9,11 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng},
 };
 
-use super::{Scenario, run, succeeded};
+use super::{Honest, Hooks, Scenario, World, run, run_with, succeeded};
 use crate::{
     ledger::RetryPolicy,
     simulate::{Faults, StoreKind, fleet::FleetFile},
-    task::TaskRules,
+    task::{TaskHead, TaskRules},
 };
 
 /// Seeds of [`world`].
@@ -117,6 +117,89 @@ fn nothing_begins_before_a_window_opens() {
     );
 }
 
+#[test]
+fn a_phase_by_filter_begins_with_whom_it_names() {
+    for store in [StoreKind::Memory, StoreKind::Sqlite] {
+        let scenario = Scenario {
+            store,
+            ..run_by(
+                "[[phases]]\nfilter = \"endpoint==*5\"\nthen = \"wait\"\n[[phases]]\npercent = 50\n[[phases]]\n",
+                0,
+            )
+        };
+        let summary = run(&scenario);
+        assert_eq!(summary.violations, []);
+        assert_eq!(succeeded(&summary), 30);
+        assert_eq!(summary.halts.held["phase_done"], 1);
+    }
+}
+
+#[test]
+fn a_phase_with_a_soak_comes_true_when_its_devices_are_in_health() {
+    let soak = |store, crash_every| Scenario {
+        crash_every,
+        store,
+        ..run_by(
+            "[[phases]]\ncount = 10\nsoak_seconds = 7200\n[[phases]]\nmin_results = 5\nsoak_seconds = 60\ncount = 10\n[[phases]]\n",
+            0,
+        )
+    };
+    let crashes = Some(Duration::from_mins(20));
+    for (store, crash_every) in [
+        (StoreKind::Memory, None),
+        (StoreKind::Memory, crashes),
+        (StoreKind::Sqlite, crashes),
+    ] {
+        let summary = run(&soak(store, crash_every));
+        assert_eq!(summary.violations, []);
+        assert_eq!(succeeded(&summary), 30);
+        assert_eq!(summary.halts.total(), 0, "{:?}", summary.halts);
+        let took_s = summary.took_ms / 1_000;
+        // what a crash loses is asked again an hour later
+        assert!((7_200..21_600).contains(&took_s), "{took_s} s");
+    }
+}
+
+/// Counts a device as soon as it is upgraded.
+struct Hasty;
+
+impl Hooks for Hasty {
+    fn plans(&mut self, heads: &mut Vec<TaskHead>) {
+        for head in heads {
+            for results in &mut head.results {
+                results.healthy = results.succeeded;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_phase_that_does_not_wait_for_its_soak_is_found() {
+    let summary = run_with(
+        &run_by(
+            "[[phases]]\ncount = 10\nsoak_seconds = 7200\n[[phases]]\n",
+            0,
+        ),
+        Hasty,
+    );
+    assert_eq!(summary.violations.len(), 1, "{:?}", summary.violations);
+    let found = format!("{:?}", summary.violations[0]);
+    assert!(found.contains("0 devices have soaked of 10"), "{found}");
+}
+
+#[test]
+fn a_phase_that_nobody_would_be_in_is_no_task() {
+    for store in [StoreKind::Memory, StoreKind::Sqlite] {
+        let scenario = Scenario {
+            store,
+            ..run_by("[[phases]]\nfilter = \"site==depot-4\"\n[[phases]]\n", 0)
+        };
+        let world = World::new(&scenario, Honest);
+        let error = world.err().expect("an error");
+        assert!(error.starts_with("phase 1 has no device: "), "{error}");
+    }
+}
+
 /// A world that follows from one number: how its tasks are run, its size, its weather.
 fn world(seed: u64) -> Scenario {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -126,17 +209,24 @@ fn world(seed: u64) -> Scenario {
         let (hour, minute) = (8 + below(12), below(60));
         writeln!(toml, "not_after = \"2027-01-15T{hour:02}:{minute:02}:30Z\"").unwrap();
     }
+    // one filter that two phases have would leave the second one empty
+    let mut filters: Vec<u32> = (0..5).collect();
     for _ in 0..below(4) {
-        let size = match below(2) {
-            0 => format!("count = {}", 1 + below(8)),
-            _ => format!("percent = {}", 5 + below(25)),
+        let size = match below(5) {
+            0 | 1 => format!("count = {}", 1 + below(8)),
+            2 | 3 => format!("percent = {}", 5 + below(25)),
+            _ => format!(
+                "filter = \"endpoint==*{}\"",
+                filters.remove(below(u32::try_from(filters.len()).unwrap()) as usize)
+            ),
         };
         let wanted = ["", "min_results = 1\n", "min_results = 3\n"][below(3) as usize];
         let then = ["next", "next", "wait"][below(3) as usize];
+        let soak = ["", "", "soak_seconds = 600\n"][below(3) as usize];
         let success = below(101);
         write!(
             toml,
-            "[[phases]]\n{size}\nsuccess_percent = {success}\n{wanted}then = \"{then}\"\n"
+            "[[phases]]\n{size}\nsuccess_percent = {success}\n{wanted}{soak}then = \"{then}\"\n"
         )
         .unwrap();
     }
@@ -145,7 +235,7 @@ fn world(seed: u64) -> Scenario {
             0 => format!("count = {}", 1 + below(6)),
             _ => format!("percent = {}", 10 + below(60)),
         };
-        let (min, action) = (1 + below(5), ["pause", "pause", "stop"][below(3) as usize]);
+        let (min, action) = (1 + below(5), ["pause", "stop"][below(2) as usize]);
         write!(
             toml,
             "[[abort]]\n{when}\nmin_results = {min}\naction = \"{action}\"\n"
@@ -186,7 +276,7 @@ fn world(seed: u64) -> Scenario {
 
 #[test]
 fn seeds_of_tasks_with_rules_violate_nothing() {
-    let (mut held, mut stopped) = (0_u64, 0_u64);
+    let (mut ran, mut held, mut stopped) = (0, 0_u64, 0_u64);
     for seed in 0..SEEDS {
         let scenario = world(seed);
         assert_eq!(
@@ -194,12 +284,19 @@ fn seeds_of_tasks_with_rules_violate_nothing() {
             [],
             "seed {seed}"
         );
-        let summary = run(&scenario);
+        let world = match World::new(&scenario, Honest) {
+            Ok(world) => world,
+            Err(refused) if refused.contains("has no device") => continue,
+            Err(error) => panic!("seed {seed}: {error}"),
+        };
+        ran += 1;
+        let summary = world.run(|_| {}).unwrap();
         assert_eq!(summary.violations, [], "seed {seed}, {:#?}", scenario.rules);
         held += summary.halts.held.values().sum::<u64>();
         stopped += summary.halts.stopped.values().sum::<u64>();
     }
     // they come to what is to be looked at
+    assert!(ran >= SEEDS * 3 / 4, "{ran}");
     assert!(held > 10 && stopped > 0, "{held} {stopped}");
 }
 
@@ -208,7 +305,7 @@ fn the_table_in_memory_runs_tasks_as_the_database_does() {
     let memory = Scenario {
         crash_every: Some(Duration::from_mins(15)),
         ..run_by(
-            "[[phases]]\ncount = 5\nthen = \"wait\"\n[[phases]]\n[[abort]]\ncount = 4\n[rate]\nper_minute = 10\n",
+            "[[phases]]\ncount = 5\nsoak_seconds = 900\nthen = \"wait\"\n[[phases]]\n[[abort]]\ncount = 4\n[rate]\nper_minute = 10\n",
             30,
         )
     };

@@ -6,7 +6,7 @@ use rand_chacha::rand_core::Rng;
 
 use super::{Occurrence, World};
 use crate::{
-    ledger::Lane,
+    ledger::{Deadline, Lane},
     simulate::{fleet::FIRST_CELL, hooks::Hooks},
     store::CellChange,
     task::{ClosingUpdate, RulesUpdate, Share},
@@ -62,7 +62,8 @@ impl<H: Hooks> World<H> {
         }
         let heads = self.store.task_heads(now.utc)?;
         if let Some(server) = &mut self.server {
-            server.rollout.knows_cells(now, revision);
+            let soak_wait = Deadline::DeviceHeard.duration(&self.config.upgrade);
+            server.rollout.knows_cells(now, revision, soak_wait);
             for head in heads {
                 server.gate.share(head.task, Share::of(&head.rules));
             }

@@ -1,5 +1,7 @@
 //! Drives the reconciler: asks the store, and gives the shards commands.
 
+use std::time::Duration;
+
 use super::{Occurrence, World, messages::Done, millis};
 use crate::{
     clock::Now,
@@ -31,9 +33,10 @@ impl Rollout {
         }
     }
 
-    /// The gate knows the rules of cells up to that revision.
-    pub(super) fn knows_cells(&mut self, now: Now, revision: i64) {
-        self.reconciler = Reconciler::new(now, 0, false).knowing_cells(revision);
+    /// The gate knows the rules of cells up to that revision; so long devices are waited for after their soak.
+    pub(super) fn knows_cells(&mut self, now: Now, revision: i64, soak_wait: Duration) {
+        let reconciler = Reconciler::new(now, 0, false).knowing_cells(revision);
+        self.reconciler = reconciler.waiting_for_soaks(soak_wait);
     }
 }
 
@@ -96,8 +99,13 @@ impl<H: Hooks> World<H> {
                 Reply::Cells(self.store.cell_changes_since(*after, *limit)?)
             }
             Query::DeviceChanges { .. } => Reply::Devices(Vec::new()),
+            // nor is any task of a kind that devices join
+            Query::Join { .. } => Reply::Joined(None),
             Query::ToStop(limit) => Reply::ToStop(self.store.upgrades_to_stop(*limit)?),
             Query::ForgetRemoved(_) => Reply::Done,
+            Query::Soaks { now, wait, limit } => {
+                Reply::Soaks(self.store.soaks_due(*now, *wait, *limit)?)
+            }
             Query::Heads(now) => {
                 let mut heads = self.store.task_heads(*now)?;
                 for head in &heads {
@@ -122,10 +130,11 @@ impl<H: Hooks> World<H> {
     }
 
     fn start(&self, order: UpgradeOrder) -> Option<Command> {
-        let package = self.packages.iter().find(|(id, _)| *id == order.package);
-        package.map(|(_, package)| Command::Start {
+        let served = order.served.package;
+        let offers = self.packages.iter().find(|(id, _)| *id == served);
+        offers.map(|(_, offers)| Command::Start {
             order,
-            package: package.clone(),
+            offers: offers.clone(),
         })
     }
 

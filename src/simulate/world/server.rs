@@ -121,14 +121,14 @@ impl<H: Hooks> World<H> {
             }
         }
         for upgrade in upgrades {
-            let package = upgrade.order.package;
-            let (_, package) = (self.packages.iter())
+            let package = upgrade.order.served.package;
+            let (_, offers) = (self.packages.iter())
                 .find(|(id, _)| *id == package)
                 .ok_or("the store names a package that there is not")?;
             let device = self.ids.of(&upgrade.order.endpoint);
             let shard = self.between.directory.holder(device);
             if let Some(engine) = server.engine(shard) {
-                engine.restore_upgrade(now, upgrade, package.clone());
+                engine.restore_upgrade(now, upgrade, offers.clone());
             }
         }
         self.epoch += 1;

@@ -16,8 +16,8 @@ use super::{
 use crate::{
     clock::UtcMillis,
     ledger::{
-        Cancellation, Change, Coverage, CoverageReading, CoverageSource, Outcome, Stage, Standby,
-        TaskId, UpgradeId,
+        Cancellation, Change, Coverage, CoverageReading, CoverageSource, Outcome, Served, Stage,
+        Standby, TaskId, UpgradeId,
     },
     store::{MemoryStore, Store, Subject, TaskRecord},
     task::{Move, Source, TaskRules},
@@ -39,6 +39,7 @@ enum Step {
     Stage(usize, u32, Stage),
     Note(usize, u32),
     Progress(usize, u8),
+    Serves(usize, u32, u8),
     KeptAwake(usize, u32, u32),
     Admitted(u32),
     Ended(usize, u32, Outcome, bool),
@@ -71,6 +72,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(upgrade, attempt, stage)| Step::Stage(upgrade, attempt, stage)),
         1 => (upgrade(), attempt()).prop_map(|(upgrade, attempt)| Step::Note(upgrade, attempt)),
         2 => (upgrade(), 0..=100_u8).prop_map(|(upgrade, percent)| Step::Progress(upgrade, percent)),
+        1 => (upgrade(), attempt(), 1..4_u8)
+            .prop_map(|(upgrade, attempt, step)| Step::Serves(upgrade, attempt, step)),
         1 => (upgrade(), 0..9_u32, 0..9_u32)
             .prop_map(|(upgrade, time_s, pings)| Step::KeptAwake(upgrade, time_s, pings)),
         1 => (1..20_u32).prop_map(Step::Admitted),
@@ -175,6 +178,14 @@ impl Fleet {
                     total_bytes: 100,
                 },
                 at,
+            },
+            Step::Serves(upgrade, attempt, step) => Change::Serves {
+                upgrade: self.upgrade(upgrade),
+                attempt,
+                served: Served {
+                    package: self.tasks[0].package,
+                    step,
+                },
             },
             Step::KeptAwake(upgrade, time_s, pings) => Change::KeptAwake {
                 upgrade: self.upgrade(upgrade),
@@ -354,8 +365,15 @@ impl Fleet {
         let mut tasks = self.tasks.clone();
         let mut upgrades = Vec::new();
         for (task, endpoints) in tasks.iter_mut().zip([&endpoints[..], &endpoints[..2]]) {
-            let (package, created) =
-                memory.create_task(endpoints, task.start_at, task.retry, &TaskRules::default());
+            let (package, created) = memory
+                .create_task(
+                    endpoints,
+                    task.version,
+                    (task.created_at, task.start_at),
+                    task.retry,
+                    &TaskRules::default(),
+                )
+                .unwrap();
             (task.id, task.package) = (TaskId(package.0), package);
             upgrades.extend(created.into_iter().map(|(upgrade, _)| upgrade));
         }

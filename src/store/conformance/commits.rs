@@ -6,7 +6,7 @@ use crate::{
     ledger::{
         Announced, Binding, Cancellation, Change, Coverage, CoverageReading, CoverageSource,
         DownloadPace, Evidence, FailedIn, Lane, Learnt, Mean, Outcome, ProductHabits, Registration,
-        ReportedFailure, Stage, Standby, TaskState, UpgradeId,
+        ReportedFailure, Served, Stage, Standby, TaskState, UpgradeId,
     },
     store::{Store, UpgradeState},
 };
@@ -223,7 +223,7 @@ pub(crate) async fn a_stage_comes_back_with_all_it_needs(store: &impl Store) {
     assert_eq!(active.progress, Some(at_byte(1_000)));
     assert_eq!(active.order.endpoint, "d2");
     assert_eq!(active.order.task, task.id);
-    assert_eq!(active.order.package, task.package);
+    assert_eq!(active.order.served, Served::first(task.package));
     assert_eq!(active.order.attempt, 1);
     assert_eq!(active.order.retry, task.retry);
 }

@@ -3,6 +3,7 @@
 //! A test is a function of a store that is empty. [`suite!`] makes a test function of each for one
 //! implementation, given a function that opens an empty store and something that keeps its files.
 
+pub(crate) mod answers;
 pub(crate) mod attributes;
 pub(crate) mod batches;
 pub(crate) mod cells;
@@ -13,6 +14,10 @@ pub(crate) mod groups;
 pub(crate) mod inventory;
 pub(crate) mod phases;
 pub(crate) mod rollouts;
+pub(crate) mod series;
+pub(crate) mod soaks;
+pub(crate) mod targets;
+pub(crate) mod task_packages;
 pub(crate) mod tasks;
 
 use std::{
@@ -21,7 +26,7 @@ use std::{
 };
 
 use super::{
-    AddedDevice, BatchId, NewDevice, NewPackage, NewTask, PackageRecord, Selection, Store,
+    AddedDevice, BatchId, Exclude, NewDevice, NewPackage, NewTask, PackageRecord, Selection, Store,
     TaskRecord, UpgradeState,
 };
 use crate::{
@@ -31,7 +36,7 @@ use crate::{
         Registration, RetryPolicy, Stage, StageChange, Success, TaskId, UpgradeId,
     },
     package::{PcpOffer, Segmentation, Version},
-    task::TaskRules,
+    task::{PackageRules, TaskRules},
 };
 
 /// The time at which the tests begin.
@@ -64,6 +69,11 @@ macro_rules! suite {
 macro_rules! whole_suite {
     ($open:path) => {
         $crate::store::conformance::suite! { $open:
+            answers {
+                a_key_is_taken_once_and_answered_as_at_first,
+                a_key_that_is_given_back_is_new,
+                a_key_is_forgotten_after_a_day,
+            }
             attributes {
                 devices_bring_their_attributes,
                 many_devices_bring_tags,
@@ -126,6 +136,19 @@ macro_rules! whole_suite {
                 so_many_webhooks_are_told_the_same,
                 a_webhook_goes_with_its_deliveries,
             }
+            targets {
+                a_task_leaves_out_whom_it_excludes,
+                whom_a_task_excludes_has_to_be_known,
+                a_group_stays_while_a_task_leaves_it_out,
+                new_devices_join_a_running_task,
+                devices_join_that_come_to_fit_and_stay_when_they_do_not,
+                whom_a_task_excludes_does_not_join,
+                who_joins_is_in_the_phase_that_runs,
+                a_phase_that_nobody_is_in_waits_for_who_joins,
+                who_joins_is_in_the_lot_of_its_zone,
+                a_task_that_devices_join_ends_when_none_may_any_more,
+                whether_devices_join_can_be_changed,
+            }
             groups {
                 a_group_is_a_list_or_a_filter,
                 a_group_is_changed_as_its_kind_allows,
@@ -169,12 +192,19 @@ macro_rules! whole_suite {
                 a_task_that_is_refused_is_stopped,
                 what_has_not_begun_in_time_expires,
                 what_has_failed_is_taken_up_again,
+                one_upgrade_is_tried_again,
+                one_upgrade_is_passed_over,
                 what_is_downloading_goes_on_after_a_soft_stop,
                 rules_are_changed_by_whoever_has_seen_them,
                 failures_are_tried_again_for_the_reasons_of_the_task,
                 a_phase_is_judged_anew_by_what_is_tried_again,
                 a_phase_is_not_skipped_by_who_comes_too_late,
                 a_last_time_that_was_put_off_is_kept_to,
+            }
+            series {
+                a_task_has_so_many_points_at_most,
+                a_cell_has_a_point_for_each_hour_of_a_week,
+                a_device_has_its_last_measurements,
             }
             rollouts {
                 the_longest_due_begins_first_and_one_per_device,
@@ -185,6 +215,19 @@ macro_rules! whole_suite {
                 a_scheduled_task_begins_at_its_time,
                 the_next_due_time_is_in_the_future,
                 upgrades_of_stopped_tasks_and_removed_devices_are_to_be_stopped,
+            }
+            soaks {
+                a_success_counts_when_the_device_tells_the_version_after_its_soak,
+                a_device_that_falls_back_or_is_not_heard_is_not_in_health,
+            }
+            task_packages {
+                several_packages_are_kept_with_whom_they_are_for,
+                packages_that_do_not_go_together_are_refused,
+                what_a_task_names_is_neither_deleted_nor_superseded,
+                what_a_device_is_served_is_known_after_a_restart,
+                devices_that_are_skipped_are_counted_apart,
+                a_deleted_package_of_several_stays_for_its_task,
+                a_soak_asks_for_the_version_of_what_was_served,
             }
             tasks {
                 a_task_selects_by_list_by_product_or_all,
@@ -288,7 +331,12 @@ impl<'s, S: Store> World<'s, S> {
     }
 }
 
-fn new_package(product: &str, version: &str, content: u8) -> NewPackage {
+/// A task for three devices, that begins at once.
+pub(crate) async fn task_for_three(store: &impl Store) -> TaskId {
+    World::with_task(store, 3, 0).await.1.id
+}
+
+pub(crate) fn new_package(product: &str, version: &str, content: u8) -> NewPackage {
     NewPackage {
         product: product.to_owned(),
         version: Version::new(version).unwrap(),
@@ -303,11 +351,13 @@ fn new_package(product: &str, version: &str, content: u8) -> NewPackage {
     }
 }
 
-fn new_task(package: &PackageRecord, selection: Selection) -> NewTask {
+pub(crate) fn new_task(package: &PackageRecord, selection: Selection) -> NewTask {
     NewTask {
         name: "night".to_owned(),
         package: package.id,
+        packages: PackageRules::default(),
         selection,
+        exclude: Exclude::default(),
         start_at: None,
         retry: RetryPolicy {
             attempts: 0,

@@ -8,8 +8,8 @@ use super::{
 use crate::{
     ledger::{Attribute, Reasons, Stage, TaskId, TaskState, UpgradeId, UpgradeOrder},
     store::{
-        Again, Approval, ChangeTaskError, DeviceUpdate, NewTask, PackageRecord, Selection, Store,
-        Subject, TaskChange, TaskRecord, UpgradeState,
+        Again, Approval, ChangeTaskError, ChangeUpgradeError, DeviceUpdate, NewTask, PackageRecord,
+        Selection, Store, Subject, TaskChange, TaskRecord, UpgradeState,
     },
     task::{HoldReason, Move, NotYet, TaskRules, explain},
 };
@@ -405,6 +405,112 @@ pub(crate) async fn what_has_failed_is_taken_up_again(store: &impl Store) {
         .take_up_again(TaskId(99), &Again::default(), t(7))
         .await;
     assert!(matches!(gone, Err(ChangeTaskError::NotFound(_))));
+}
+
+pub(crate) async fn one_upgrade_is_tried_again(store: &impl Store) {
+    let (world, created) = World::with_task(store, 4, 1).await;
+    let ids = world.ids(created.id).await;
+    let end = |id, outcome, retry_at| ended(id, created.id, 1, outcome, retry_at, t(2));
+    let stages = ids
+        .iter()
+        .map(|id| stage(*id, 1, Stage::WaitingForDevice, t(1)));
+    world.commit(&stages.collect::<Vec<_>>()).await;
+    world
+        .commit(&[
+            end(ids[0], NOT_HEARD, None),
+            end(ids[1], NOT_HEARD, Some(t(1_000))),
+            end(ids[2], UPGRADED, None),
+        ])
+        .await;
+    let retry = async |id| store.retry_upgrade(id, t(3)).await;
+    // one that has failed, and one that waits for its next attempt
+    for id in &ids[..2] {
+        let waits = retry(*id).await.unwrap();
+        assert_eq!(
+            (waits.state, waits.not_before),
+            (UpgradeState::Pending, t(3))
+        );
+        assert_eq!(retry(*id).await.unwrap(), waits);
+    }
+    assert_eq!(startable(store, 3, 9).await, ids[..2]);
+    let results = task(store, created.id).await.results;
+    assert_eq!((results[0].waiting, results[0].failed()), (2, 0));
+    assert!(matches!(
+        retry(ids[2]).await,
+        Err(ChangeUpgradeError::Succeeded(_))
+    ));
+    assert!(matches!(
+        retry(ids[3]).await,
+        Err(ChangeUpgradeError::Running { .. })
+    ));
+    assert!(matches!(
+        retry(UpgradeId(99)).await,
+        Err(ChangeUpgradeError::NotFound(_))
+    ));
+    // one that was cancelled by mistake, also when its task has finished by that
+    store.cancel_upgrade(ids[0], t(4)).await.unwrap();
+    store.cancel_upgrade(ids[1], t(4)).await.unwrap();
+    world.commit(&[end(ids[3], UPGRADED, None)]).await;
+    assert_eq!(task(store, created.id).await.state, TaskState::Finished);
+    assert_eq!(retry(ids[0]).await.unwrap().state, UpgradeState::Pending);
+    assert_eq!(task(store, created.id).await.state, TaskState::Running);
+    store.stop_task(created.id, t(5), false).await.unwrap();
+    assert!(matches!(
+        retry(ids[0]).await,
+        Err(ChangeUpgradeError::Task(ChangeTaskError::Ended { .. }))
+    ));
+}
+
+pub(crate) async fn one_upgrade_is_passed_over(store: &impl Store) {
+    const PHASES: &str = r#"{"phases": [{"count": 3}, {}], "abort": [{"count": 2}]}"#;
+    let (world, created) = with_rules(store, 5, PHASES).await;
+    let orders = starts(store, 1, 9).await;
+    let begun = |order: &UpgradeOrder| stage(order.upgrade, 1, Stage::WaitingForDevice, t(1));
+    let first: Vec<UpgradeId> = orders.iter().map(|order| order.upgrade).collect();
+    world
+        .commit(&orders.iter().map(begun).collect::<Vec<_>>())
+        .await;
+    let skip = async |id| store.skip_upgrade(id, t(3)).await;
+    assert!(matches!(
+        skip(first[0]).await,
+        Err(ChangeUpgradeError::Running { .. })
+    ));
+    world
+        .commit(&[
+            ended(first[0], created.id, 1, NOT_HEARD, None, t(2)),
+            ended(first[1], created.id, 1, UPGRADED, None, t(2)),
+            ended(first[2], created.id, 1, UPGRADED, None, t(2)),
+        ])
+        .await;
+    // the phase cannot come true, and does without the one that failed
+    for _ in 0..2 {
+        let skipped = skip(first[0]).await.unwrap();
+        assert_eq!(skipped.state, UpgradeState::Cancelled);
+        assert_eq!(skipped.outcome.unwrap().reason, "skipped");
+    }
+    assert!(matches!(
+        skip(first[1]).await,
+        Err(ChangeUpgradeError::Succeeded(_))
+    ));
+    let (task_id, from) = (created.id, 0);
+    let next = Move::NextPhase {
+        task: task_id,
+        from,
+    };
+    assert_eq!(move_on(store, 4).await, [next]);
+    // one that waits; the task ends with the last
+    let rest: Vec<UpgradeId> = (world.ids(created.id).await.into_iter())
+        .filter(|id| !first.contains(id))
+        .collect();
+    for id in rest {
+        assert_eq!(skip(id).await.unwrap().state, UpgradeState::Cancelled);
+    }
+    let done = task(store, created.id).await;
+    assert_eq!(done.state, TaskState::Finished);
+    assert_eq!(done.counts[&UpgradeState::Cancelled], 3);
+    let events = store.events(0, Some(created.id), 99).await.unwrap();
+    let told = |kind| events.iter().filter(|event| event.kind == kind).count();
+    assert_eq!((told("upgrade.failed"), told("upgrade.cancelled")), (1, 3));
 }
 
 pub(crate) async fn what_is_downloading_goes_on_after_a_soft_stop(store: &impl Store) {

@@ -1,6 +1,6 @@
 //! What is to be done: tasks, and what of them may begin or has to end.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
@@ -20,9 +20,10 @@ use crate::{
     clock::UtcMillis,
     ledger::{Cancellation, StopReason, TaskId, UpgradeId},
     store::{
-        Again, Agenda, CancelUpgradeError, ChangeTaskError, CreateTaskError, DeleteTaskError,
-        NewTask, Overlap, Overlaps, Page, StopTaskError, StoreError, TaskChange, TaskRecord,
-        UpgradeRecord, UpgradeState, UpgradeToStop,
+        Again, Agenda, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
+        DeleteTaskError, Joined, NewTask, OpenUpgrades, Overlap, Overlaps, Page, SoaksDue,
+        StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord, UpgradeState,
+        UpgradeToStop,
     },
     task::{Due, Move, Source, TaskHead},
 };
@@ -54,6 +55,15 @@ impl Agenda for SqliteStore {
     }
 
     // As a rule there is no other task with the package, and no upgrade is looked at.
+    async fn open_upgrades(
+        &self,
+        task: TaskId,
+        after: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<OpenUpgrades, StoreError> {
+        self.read_open(task, after, limit).await
+    }
+
     async fn overlaps(&self, task: TaskId, limit: u32) -> Result<Overlaps, StoreError> {
         let mut conn = self.readers.acquire().await.doing(OVERLAPS)?;
         let others = sqlx::query(
@@ -220,8 +230,33 @@ impl Agenda for SqliteStore {
         Ok(upgrade)
     }
 
+    async fn retry_upgrade(
+        &self,
+        id: UpgradeId,
+        now: UtcMillis,
+    ) -> Result<UpgradeRecord, ChangeUpgradeError> {
+        self.retry_one(id, now).await
+    }
+
+    async fn skip_upgrade(
+        &self,
+        id: UpgradeId,
+        now: UtcMillis,
+    ) -> Result<UpgradeRecord, ChangeUpgradeError> {
+        self.skip_one(id, now).await
+    }
+
     async fn task_heads(&self, now: UtcMillis) -> Result<Vec<TaskHead>, StoreError> {
         self.read_heads(now).await
+    }
+
+    async fn join(
+        &self,
+        task: TaskId,
+        after: Option<&str>,
+        now: UtcMillis,
+    ) -> Result<Joined, StoreError> {
+        self.join_part(task, after, now).await
     }
 
     async fn make_moves(&self, moves: &[Move], now: UtcMillis) -> Result<(), StoreError> {
@@ -271,6 +306,15 @@ impl Agenda for SqliteStore {
         self.read_due(sources, now, limit).await
     }
 
+    async fn soaks_due(
+        &self,
+        now: UtcMillis,
+        wait: Duration,
+        limit: u32,
+    ) -> Result<SoaksDue, StoreError> {
+        self.look_after_soaks(now, wait, limit).await
+    }
+
     async fn next_due(&self, now: UtcMillis) -> Result<Option<UtcMillis>, StoreError> {
         let doing = "looking for the next due time";
         // a first attempt is due when its task starts
@@ -288,7 +332,9 @@ impl Agenda for SqliteStore {
         .fetch_one(&self.readers)
         .await
         .doing(doing)?;
-        Ok(upgrade.into_iter().chain(task).min().map(UtcMillis))
+        let soak = self.next_soak(now).await?;
+        let due = upgrade.into_iter().chain(task).map(UtcMillis);
+        Ok(due.chain(soak).min())
     }
 
     async fn upgrades_to_stop(&self, limit: u32) -> Result<Vec<UpgradeToStop>, StoreError> {

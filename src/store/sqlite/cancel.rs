@@ -75,7 +75,13 @@ pub(super) async fn cancel_waiting(
     let mut counts = CountChanges::default();
     for (lot, count) in lots {
         counts.add(task, lot, UpgradeState::Pending, None, -count);
-        counts.add(task, lot, UpgradeState::Cancelled, None, count);
+        counts.add(
+            task,
+            lot,
+            UpgradeState::Cancelled,
+            Some(outcome.reason()),
+            count,
+        );
     }
     counts.write(conn).await?;
     announcements.upgrades(conn, &ids).await

@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use sqlx::SqliteConnection;
 
 use super::{bulk::RowStatement, events::Announcements};
-use crate::{clock::UtcMillis, ledger::TaskId, store::UpgradeState};
+use crate::{
+    clock::UtcMillis,
+    ledger::{Outcome, TaskId},
+    store::UpgradeState,
+};
 
 const ADD: RowStatement = RowStatement {
     head: "INSERT INTO task_counts (task_id, state, lot, reason, count) VALUES ",
@@ -18,7 +22,7 @@ const ADD: RowStatement = RowStatement {
 pub(super) struct CountChanges(BTreeMap<(TaskId, UpgradeState, u32, String), i64>);
 
 impl CountChanges {
-    /// `count` upgrades of a lot came to be in `state`; those that failed, for this reason.
+    /// `count` upgrades of a lot came to be in `state`; those that failed or were skipped, for this reason.
     pub(super) fn add(
         &mut self,
         task: TaskId,
@@ -27,7 +31,11 @@ impl CountChanges {
         reason: Option<&str>,
         count: i64,
     ) {
-        let reason = reason.filter(|_| state == UpgradeState::Failed);
+        let reason = reason.filter(|reason| match state {
+            UpgradeState::Failed => true,
+            UpgradeState::Cancelled => Outcome::SKIPS.contains(reason),
+            _ => false,
+        });
         let reason = reason.unwrap_or_default().to_owned();
         *self.0.entry((task, state, lot, reason)).or_default() += count;
     }
@@ -45,7 +53,8 @@ impl CountChanges {
     }
 }
 
-/// Ends a task that has no upgrade left that waits or runs, and announces it. Its counts are written.
+/// Ends a task that has no upgrade left that waits or runs, unless devices may join it, and announces it. Its counts are
+/// written.
 pub(super) async fn end_task_if_done(
     conn: &mut SqliteConnection,
     task: TaskId,
@@ -54,7 +63,8 @@ pub(super) async fn end_task_if_done(
 ) -> Result<(), sqlx::Error> {
     let ended = sqlx::query(
         "UPDATE tasks SET state = CASE state WHEN 'stopping' THEN 'stopped' ELSE 'finished' END, ended_at = ?1 \
-         WHERE id = ?2 AND state IN ('scheduled', 'running', 'stopping') AND NOT EXISTS ( \
+         WHERE id = ?2 AND state IN ('scheduled', 'running', 'stopping') \
+             AND (joining = 0 OR state = 'stopping' OR expired = 1) AND NOT EXISTS ( \
              SELECT 1 FROM task_counts WHERE task_id = ?2 AND count > 0 \
                  AND state NOT IN ('succeeded', 'failed', 'cancelled'))",
     )

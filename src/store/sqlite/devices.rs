@@ -85,6 +85,10 @@ impl Inventory for SqliteStore {
         })
     }
 
+    async fn devices_named(&self, endpoints: &[String]) -> Result<Vec<DeviceDetail>, StoreError> {
+        self.read_named(endpoints).await
+    }
+
     async fn count_devices(&self, filter: &DeviceFilter) -> Result<u64, StoreError> {
         let doing = "counting devices";
         let mut reader = self.readers.acquire().await.doing(doing)?;

@@ -44,7 +44,7 @@ impl Announcements {
              SELECT u.ended_at, 'upgrade.' || u.state, t.id, t.name, p.product, p.version, u.id, u.endpoint, \
                  u.attempt, u.outcome_reason, u.outcome_detail, u.outcome_arguments, u.cell, u.started_at \
              FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value CROSS JOIN tasks t ON t.id = u.task_id \
-                 CROSS JOIN packages p ON p.id = t.package_id \
+                 CROSS JOIN packages p ON p.id = COALESCE(u.package_id, t.package_id) \
              WHERE u.ended_at IS NOT NULL ORDER BY j.id ON CONFLICT DO NOTHING RETURNING id",
         )
         .bind(upgrades)

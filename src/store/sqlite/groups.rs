@@ -1,5 +1,7 @@
 //! Groups of devices.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
@@ -266,17 +268,22 @@ async fn add_members(
     Ok(())
 }
 
-/// Refuses to remove a group that a task was created for, or is being, and that has not ended.
+/// Refuses to remove a group that a task was created for or leaves out, or is being, and that has not ended.
 async fn check_unused(conn: &mut SqliteConnection, group: GroupId) -> Result<(), GroupError> {
-    let used: Vec<(i64, String)> = sqlx::query_as(
-        "SELECT id, name FROM tasks WHERE group_id = ? \
-             AND (hidden = 1 OR state IN ('scheduled', 'running', 'stopping')) ORDER BY id LIMIT ?",
-    )
-    .bind(group.0)
-    .bind(rows::one_more(NAMED_TASKS))
-    .fetch_all(conn)
-    .await
-    .doing(REMOVING)?;
+    const FOR_IT: &str = "SELECT id, name FROM tasks WHERE group_id = ? \
+             AND (hidden = 1 OR state IN ('scheduled', 'running', 'stopping')) ORDER BY id LIMIT ?";
+    const WITHOUT_IT: &str = "SELECT id, name FROM tasks WHERE exclude_group = ? \
+             AND (hidden = 1 OR state IN ('scheduled', 'running', 'stopping')) ORDER BY id LIMIT ?";
+    let mut used: BTreeMap<i64, String> = BTreeMap::new();
+    for statement in [FOR_IT, WITHOUT_IT] {
+        let found: Vec<(i64, String)> = sqlx::query_as(statement)
+            .bind(group.0)
+            .bind(rows::one_more(NAMED_TASKS))
+            .fetch_all(&mut *conn)
+            .await
+            .doing(REMOVING)?;
+        used.extend(found);
+    }
     if used.is_empty() {
         return Ok(());
     }

@@ -6,6 +6,7 @@
 
 mod adding;
 mod agenda;
+mod answers;
 mod attributes;
 mod bulk;
 mod cancel;
@@ -25,15 +26,23 @@ mod groups;
 mod habits;
 mod heads;
 mod housekeeping;
+mod joining;
 mod ledger;
+mod narrowing;
+mod one_upgrade;
+mod open_upgrades;
 mod packages;
 mod packed;
 mod queue;
 mod results;
 mod rhythm;
 mod rows;
+mod series;
+mod soaks;
 mod task_changes;
 mod task_creation;
+mod task_devices;
+mod task_packages;
 mod task_writes;
 mod tasks;
 mod turns;
@@ -49,7 +58,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -91,6 +100,8 @@ pub struct SqliteStore {
     /// Something was written since the log was shortened last.
     written: Arc<AtomicBool>,
     rules: Arc<heads::KnownRules>,
+    /// Idempotency keys that were taken since the start.
+    keys_taken: Arc<AtomicU32>,
 }
 
 impl SqliteStore {
@@ -166,6 +177,7 @@ impl SqliteStore {
             readers,
             written: Arc::new(AtomicBool::new(true)),
             rules: Arc::default(),
+            keys_taken: Arc::default(),
         };
         tokio::spawn(housekeeping::keep_log_short(store.clone()));
         Ok(store)

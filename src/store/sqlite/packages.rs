@@ -4,14 +4,15 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use super::{
     Doing, SqliteStore,
     rows::{self, Columns},
+    task_packages,
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{PackageId, TaskId, TaskState},
+    ledger::{PackageId, TaskId},
     package::{PcpOffer, Segmentation, Version},
     store::{
         Catalog, DeletePackageError, DeletedPackage, EarlierPackage, InsertPackageError,
-        InsertedPackage, NewPackage, PackageRecord, Page, StoreError,
+        InsertedPackage, NewPackage, PackageRecord, Page, StoreError, TaskPackages,
     },
 };
 
@@ -60,7 +61,7 @@ impl Catalog for SqliteStore {
             return Err(InsertPackageError::Indistinct { new, differs });
         }
         for package in &older {
-            if let Some((task, name, state)) = user(&mut tx, package.id).await? {
+            if let Some((task, name, state)) = task_packages::user(&mut tx, package.id).await? {
                 return Err(InsertPackageError::InUse {
                     package: package.id,
                     task,
@@ -162,7 +163,7 @@ impl Catalog for SqliteStore {
         let Some(sha256) = sha256 else {
             return Err(DeletePackageError::NotFound(id));
         };
-        if let Some((task, name, state)) = user(&mut tx, id).await? {
+        if let Some((task, name, state)) = task_packages::user(&mut tx, id).await? {
             return Err(DeletePackageError::InUse {
                 package: id,
                 task,
@@ -178,7 +179,8 @@ impl Catalog for SqliteStore {
             .doing(doing)?;
         sqlx::query(
             "DELETE FROM packages WHERE id = ?1 \
-             AND NOT EXISTS (SELECT 1 FROM tasks WHERE package_id = ?1)",
+             AND NOT EXISTS (SELECT 1 FROM tasks WHERE package_id = ?1) \
+             AND NOT EXISTS (SELECT 1 FROM task_packages WHERE package_id = ?1)",
         )
         .bind(id.0)
         .execute(&mut *tx)
@@ -194,6 +196,10 @@ impl Catalog for SqliteStore {
             sha256,
             content_in_use,
         })
+    }
+
+    async fn task_packages(&self, task: TaskId) -> Result<Option<TaskPackages>, StoreError> {
+        self.read_task_packages(task).await
     }
 
     async fn content_in_use(&self, sha256: &str) -> Result<bool, StoreError> {
@@ -270,29 +276,6 @@ async fn insert(conn: &mut SqliteConnection, new: &NewPackage) -> Result<Package
     .fetch_one(conn)
     .await
     .map(PackageId)
-}
-
-/// An unfinished task that uses the package.
-async fn user(
-    conn: &mut SqliteConnection,
-    package: PackageId,
-) -> Result<Option<(TaskId, String, TaskState)>, StoreError> {
-    sqlx::query(
-        "SELECT id, name, state FROM tasks WHERE package_id = ? \
-         AND state IN ('scheduled', 'running', 'stopping') LIMIT 1",
-    )
-    .bind(package.0)
-    .fetch_optional(conn)
-    .await
-    .doing("looking for tasks that use a package")?
-    .map(|row| {
-        Ok((
-            TaskId(row.int("id")?),
-            row.value("name")?,
-            rows::task_state(row.value("state")?)?,
-        ))
-    })
-    .transpose()
 }
 
 /// A row of `packages`.

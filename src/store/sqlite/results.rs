@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     ledger::TaskId,
-    store::{StoreError, UpgradeState},
+    store::{SoakState, StoreError, UpgradeState},
     task::Results,
 };
 
@@ -28,11 +28,27 @@ macro_rules! counts {
     };
 }
 
+/// The soaks of tasks that the condition lets through, by phase and state.
+macro_rules! soaks {
+    ($condition:literal) => {
+        concat!(
+            "SELECT c.task_id, l.phase, c.state, SUM(c.count) AS count \
+             FROM tasks t CROSS JOIN soak_counts c ON c.task_id = t.id \
+                 CROSS JOIN task_lots l ON l.task_id = c.task_id AND l.lot = c.lot \
+             WHERE ",
+            $condition,
+            " GROUP BY c.task_id, l.phase, c.state"
+        )
+    };
+}
+
 /// Upgrades of a task in each state, and the results of its phases.
 #[derive(Debug, Default)]
 pub(super) struct TaskResults {
     pub(super) counts: BTreeMap<UpgradeState, u64>,
     pub(super) phases: Vec<Results>,
+    /// Of those that were cancelled: skipped, by reason.
+    pub(super) skipped: BTreeMap<String, u64>,
 }
 
 impl TaskResults {
@@ -52,7 +68,8 @@ impl TaskResults {
             UpgradeState::Active(_) => results.running += count,
             UpgradeState::Succeeded => results.succeeded += count,
             UpgradeState::Failed => *results.failed.entry(reason).or_default() += count,
-            UpgradeState::Cancelled => {}
+            UpgradeState::Cancelled if reason.is_empty() => {}
+            UpgradeState::Cancelled => *self.skipped.entry(reason).or_default() += count,
         }
     }
 
@@ -82,7 +99,13 @@ pub(super) async fn between(
         .fetch_all(&mut *conn)
         .await
         .doing(doing)?;
-    gather(&counts)
+    let soaks = sqlx::query(soaks!("t.id BETWEEN ? AND ?"))
+        .bind(oldest.0)
+        .bind(newest.0)
+        .fetch_all(&mut *conn)
+        .await
+        .doing(doing)?;
+    gather(&counts, &soaks)
 }
 
 /// Of the tasks that have not ended and say how they are run: the others are planned without.
@@ -93,11 +116,29 @@ pub(super) async fn of_ruled(conn: &mut SqliteConnection) -> Result<ByTask, Stor
         .fetch_all(&mut *conn)
         .await
         .doing(doing)?;
-    gather(&counts)
+    let soaks = soaks!("t.state IN ('scheduled', 'running') AND t.rules IS NOT NULL");
+    let soaks = sqlx::query(soaks)
+        .fetch_all(&mut *conn)
+        .await
+        .doing(doing)?;
+    gather(&counts, &soaks)
 }
 
-fn gather(counts: &[SqliteRow]) -> Result<ByTask, StoreError> {
+/// Adds how many devices were found to be in health, or not.
+fn gather(counts: &[SqliteRow], soaks: &[SqliteRow]) -> Result<ByTask, StoreError> {
     let mut tasks = ByTask::new();
+    for row in soaks {
+        let task = tasks.entry(TaskId(row.int("task_id")?)).or_default();
+        let (state, count): (String, u64) = (row.value("state")?, row.int("count")?);
+        let results = task.phase(row.int("phase")?);
+        match SoakState::named(&state) {
+            Some(SoakState::Healthy) => results.healthy += count,
+            Some(SoakState::Unhealthy) => results.unhealthy += count,
+            Some(SoakState::Soaking) | None => {
+                return Err(rows::unreadable("soak_counts.state", state));
+            }
+        }
+    }
     for row in counts {
         let task = tasks.entry(TaskId(row.int("task_id")?)).or_default();
         let state = rows::upgrade_state(row.value("state")?)?;

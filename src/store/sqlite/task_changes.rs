@@ -12,6 +12,7 @@ use super::{
     events::Announcements,
     results,
     rows::{self, Columns as _},
+    task_packages,
     task_writes::{StoppedBy, state, stop_part},
     tasks, turns,
 };
@@ -21,7 +22,7 @@ use crate::{
     store::{
         Again, ChangeTaskError, StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeState,
     },
-    task::{Hold, HoldReason, Move, TaskRules},
+    task::{Hold, HoldReason, Membership, Move, TaskRules},
 };
 
 pub(super) const CHANGING: &str = "changing a task";
@@ -191,7 +192,14 @@ impl SqliteStore {
                         revision: task.revision,
                     });
                 }
+                let joins = rules.membership == Membership::Joining;
+                if joins && !may_join(&mut tx, id).await? {
+                    return Err(ChangeTaskError::CannotJoin(id));
+                }
                 set_rules(&mut tx, id, rules).await?;
+                if !joins && task.rules.membership == Membership::Joining {
+                    end_if_done(&mut tx, id, now).await?;
+                }
             }
         }
         let record = tasks::read(&mut tx, id)
@@ -217,10 +225,10 @@ impl SqliteStore {
                 }
                 Some(TaskState::Scheduled | TaskState::Running | TaskState::Finished) => {}
             }
-            if package_is_gone(&mut tx, id).await? {
+            if task_packages::is_gone(&mut tx, id).await.doing(CHANGING)? {
                 return Err(ChangeTaskError::PackageDeleted(id));
             }
-            let ids = again_part(&mut tx, id, again, after, now).await?;
+            let ids = again_part(&mut tx, id, again, UpgradeState::Failed, after, now).await?;
             let taken_up = ids.len();
             total += taken_up as u64;
             after = ids.last().copied().unwrap_or(after);
@@ -236,18 +244,6 @@ impl SqliteStore {
             }
         }
     }
-}
-
-/// A deleted package stays for the tasks that refer to it, but its content does not.
-async fn package_is_gone(conn: &mut SqliteConnection, task: TaskId) -> Result<bool, StoreError> {
-    sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM tasks t JOIN packages p ON p.id = t.package_id \
-             WHERE t.id = ? AND p.deleted_at IS NOT NULL)",
-    )
-    .bind(task.0)
-    .fetch_one(conn)
-    .await
-    .doing(CHANGING)
 }
 
 /// Holds a task that is not held; after a phase, if that one runs still. Returns whether it does.
@@ -292,7 +288,7 @@ async fn results_so_far(conn: &mut SqliteConnection, task: TaskId) -> Result<Str
 
 /// What has failed is tried again: thresholds look at what comes of it, a phase is judged anew, and a task that has finished runs
 /// again. One that an operator has paused, or nobody has approved, stays so.
-async fn go_on(conn: &mut SqliteConnection, task: TaskId) -> Result<(), StoreError> {
+pub(super) async fn go_on(conn: &mut SqliteConnection, task: TaskId) -> Result<(), StoreError> {
     let so_far = results_so_far(conn, task).await?;
     sqlx::query(
         "UPDATE tasks SET resumed_with = ?1, ended_at = NULL, expired = 0, \
@@ -335,6 +331,28 @@ async fn set_rules(
         .await
         .map(|_| ())
         .doing(CHANGING)
+}
+
+/// Whether devices can join a task: not one that is for a list.
+async fn may_join(conn: &mut SqliteConnection, task: TaskId) -> Result<bool, StoreError> {
+    sqlx::query_scalar("SELECT may_join FROM tasks WHERE id = ?")
+        .bind(task.0)
+        .fetch_one(conn)
+        .await
+        .doing(CHANGING)
+}
+
+/// Ends a task that waited for nothing but devices that might have joined.
+async fn end_if_done(
+    conn: &mut SqliteConnection,
+    task: TaskId,
+    now: UtcMillis,
+) -> Result<(), StoreError> {
+    let mut announcements = Announcements::default();
+    counts::end_task_if_done(conn, task, now, &mut announcements)
+        .await
+        .doing(CHANGING)?;
+    announcements.deliver(conn).await.doing(CHANGING)
 }
 
 /// Whether the last time of a task has passed that has not ended.
@@ -394,19 +412,20 @@ async fn expire_part(
     Ok(more)
 }
 
-/// Takes some upgrades up again that have failed, behind one number. Returns theirs.
+/// Takes some upgrades up again that have ended in a state, behind one number. Returns theirs.
 #[expect(clippy::too_many_lines, reason = "one statement after the other")]
-async fn again_part(
+pub(super) async fn again_part(
     conn: &mut SqliteConnection,
     task: TaskId,
     again: &Again,
+    state: UpgradeState,
     after: i64,
     now: UtcMillis,
 ) -> Result<Vec<i64>, StoreError> {
     let reasons = json_list(again.reasons.words());
     let failed = sqlx::query(
         "SELECT u.id, u.endpoint, u.lot, u.outcome_reason FROM upgrades u \
-         WHERE u.task_id = ?1 AND u.state = 'failed' AND u.id > ?5 AND (?2 IS NULL OR u.id = ?2) \
+         WHERE u.task_id = ?1 AND u.state = ?6 AND u.id > ?5 AND (?2 IS NULL OR u.id = ?2) \
              AND (?3 = '[]' OR u.outcome_reason IN (SELECT value FROM json_each(?3))) \
              AND EXISTS (SELECT 1 FROM devices d WHERE d.endpoint = u.endpoint AND d.removed = 0) \
          ORDER BY u.id LIMIT ?4",
@@ -416,6 +435,7 @@ async fn again_part(
     .bind(reasons)
     .bind(PART)
     .bind(after)
+    .bind(state.name())
     .fetch_all(&mut *conn)
     .await
     .doing(CHANGING)?;
@@ -424,7 +444,7 @@ async fn again_part(
     let mut ids: Vec<i64> = Vec::with_capacity(failed.len());
     for row in &failed {
         let (lot, reason): (u32, Option<String>) = (row.int("lot")?, row.value("outcome_reason")?);
-        counts.add(task, lot, UpgradeState::Failed, reason.as_deref(), -1);
+        counts.add(task, lot, state, reason.as_deref(), -1);
         counts.add(task, lot, UpgradeState::Pending, None, 1);
         endpoints.push(row.value("endpoint")?);
         ids.push(row.int("id")?);
@@ -446,7 +466,7 @@ async fn again_part(
     sqlx::query(
         "UPDATE cells SET failed = MAX(failed - v.count, 0) FROM ( \
              SELECT u.cell, COUNT(*) AS count FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value \
-             WHERE u.cell IS NOT NULL GROUP BY u.cell) v WHERE cells.cell = v.cell",
+             WHERE u.cell IS NOT NULL AND u.state = 'failed' GROUP BY u.cell) v WHERE cells.cell = v.cell",
     )
     .bind(json_list(&ids))
     .execute(&mut *conn)

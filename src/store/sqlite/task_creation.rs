@@ -7,19 +7,22 @@ use super::{
     Doing, PART, SqliteStore,
     bulk::json_list,
     counts::CountChanges,
-    events, groups, packages,
+    events, groups,
+    narrowing::{self, Narrowing},
     rows::{self, Columns},
-    tasks,
+    task_devices::{self, Part, Selected},
+    task_packages, tasks,
     walk::{Found, Walk},
 };
 use crate::{
     clock::UtcMillis,
+    filter::Filter,
     ledger::{Reasons, TaskId, TaskState},
     store::{
-        CreateTaskError, DeviceFilter, GroupId, NewTask, NewWebhook, PackageRecord, Selection,
-        StoreError, TaskRecord, UpgradeState,
+        CreateTaskError, DeviceFilter, GroupId, NewTask, NewWebhook, Selection, StoreError,
+        TaskRecord, UpgradeState,
     },
-    task::{Deal, Hold, HoldReason, Lot},
+    task::{Census, Deal, Hold, HoldReason, Lot, Membership, TaskRules},
 };
 
 pub(super) const CREATING: &str = "creating a task";
@@ -36,6 +39,7 @@ struct Creation<'n> {
     task: TaskId,
     product: String,
     start_at: UtcMillis,
+    rules: &'n TaskRules,
     created_at: UtcMillis,
     remaining: Remaining<'n>,
     /// Where its devices are not all in one lot.
@@ -44,6 +48,10 @@ struct Creation<'n> {
     lots: usize,
     /// Devices that were left out, because they are excluded.
     excluded: u64,
+    /// Whom the task leaves out itself.
+    narrowing: Option<Narrowing>,
+    /// Devices that it has left out itself.
+    left_out: u64,
 }
 
 /// Devices whose upgrades are not written yet.
@@ -65,8 +73,11 @@ impl SqliteStore {
         begun: &mut Option<TaskId>,
     ) -> Result<TaskRecord, CreateTaskError> {
         let mut reader = self.readers.begin().await.doing(CREATING)?;
-        let package = usable_package(&mut reader, new).await?;
+        let package = task_packages::usable(&mut reader, new).await?;
         let product = package.package.product;
+        narrowing::check(&mut reader, &new.exclude).await?;
+        let narrowing = Narrowing::of(&mut reader, &new.exclude, new.created_at).await?;
+        let mut left_out = 0;
         let remaining = match &new.selection {
             Selection::Product(named) if *named != product => {
                 return Err(CreateTaskError::OtherProduct {
@@ -74,7 +85,9 @@ impl SqliteStore {
                     task: named.clone(),
                 });
             }
-            Selection::Product(_) | Selection::All => Remaining::OfProduct(String::new()),
+            Selection::Product(_) | Selection::All if narrowing.is_none() => {
+                Remaining::OfProduct(String::new())
+            }
             Selection::Devices(endpoints) => {
                 let mut sorted: Vec<&str> = endpoints.iter().map(String::as_str).collect();
                 sorted.sort_unstable();
@@ -82,45 +95,61 @@ impl SqliteStore {
                 if !are_of_product(&mut reader, &sorted, &product).await? {
                     refuse_wrong(&mut reader, endpoints, &product).await?;
                 }
+                if let Some(narrowing) = &narrowing {
+                    left_out = narrowing.keep(&mut reader, &mut sorted).await?;
+                }
                 Remaining::Listed(sorted, 0)
             }
-            Selection::Filter(_) | Selection::Group(_) => {
+            Selection::Product(_) | Selection::All | Selection::Filter(_) | Selection::Group(_) => {
                 let filter = selected(&mut reader, new, &product).await?;
                 let walk = Walk::of(&mut reader, filter).await?;
-                let first = walk.find(&mut reader, None, PART).await?;
+                let narrowed = narrowing.as_ref();
+                let (first, out) = find(&walk, &mut reader, None, narrowed).await?;
+                left_out = out;
                 Remaining::Found(Box::new(walk), first)
             }
         };
         let rules = &new.rules;
         let dealt = rules.phase_count() > 1 || rules.knows_zones();
-        let devices = if dealt {
-            remaining.count(&mut reader, &product).await?
+        let census = if dealt {
+            let asks = (rules, new.created_at);
+            (remaining.census(&mut reader, asks, &product, narrowing.as_ref())).await?
         } else {
-            0
+            Census::default()
         };
+        if let Some(phase) = census.empty_phase(rules) {
+            return Err(CreateTaskError::EmptyPhase { phase });
+        }
         drop(reader);
         let start_at = new.start_at.unwrap_or(new.created_at).max(new.created_at);
         let mut tx = self.write(CREATING).await?;
         if let Selection::Group(group) = new.selection {
             check_group(&mut tx, group).await?; // from here on it is not removed
         }
+        narrowing::check(&mut tx, &new.exclude).await?; // nor is this one
         let task = insert_hidden(&mut tx, new, start_at)
+            .await
+            .doing(CREATING)?;
+        task_packages::link(&mut tx, task, new)
             .await
             .doing(CREATING)?;
         let mut creation = Creation {
             task,
-            deal: dealt.then(|| Deal::new(rules, devices, task.0.unsigned_abs())),
+            deal: dealt.then(|| Deal::new(rules, &census, task.0.unsigned_abs())),
             lots: 0,
             product,
             start_at,
+            rules,
             created_at: new.created_at,
             remaining,
             excluded: 0,
+            narrowing,
+            left_out,
         };
         while creation.insert_part(&mut tx).await? {
             tx.commit().await.doing(CREATING)?;
             *begun = Some(creation.task);
-            creation.remaining.find_next(self).await?;
+            creation.find_next(self).await?;
             tx = self.write(CREATING).await?;
         }
         let record = creation.show(&mut tx, new).await?;
@@ -131,7 +160,12 @@ impl SqliteStore {
 
 impl Remaining<'_> {
     /// How many they are at the beginning, without those that are excluded.
-    async fn count(&self, conn: &mut SqliteConnection, product: &str) -> Result<u64, StoreError> {
+    async fn count(
+        &self,
+        conn: &mut SqliteConnection,
+        product: &str,
+        narrowing: Option<&Narrowing>,
+    ) -> Result<u64, StoreError> {
         match self {
             Self::Listed(endpoints, _) => not_excluded(conn, &json_list(endpoints)).await,
             Self::OfProduct(_) => count_of_product(conn, product).await,
@@ -139,13 +173,54 @@ impl Remaining<'_> {
                 let mut count = not_excluded(conn, &json_list(&first.endpoints)).await?;
                 let mut next = first.next.clone();
                 while let Some(after) = next {
-                    let found = walk.find(conn, Some(&after), PART).await?;
+                    let (found, _) = find(walk, conn, Some(&after), narrowing).await?;
                     count += not_excluded(conn, &json_list(&found.endpoints)).await?;
                     next = found.next;
                 }
                 Ok(count)
             }
         }
+    }
+
+    /// Where they stand in the draw of a task with these rules that is created at that time.
+    async fn census(
+        &self,
+        conn: &mut SqliteConnection,
+        asks: (&TaskRules, UtcMillis),
+        product: &str,
+        narrowing: Option<&Narrowing>,
+    ) -> Result<Census, StoreError> {
+        if !asks.0.draws_by_attributes() {
+            return Ok(Census::of(self.count(conn, product, narrowing).await?));
+        }
+        let mut census = Census::default();
+        match self {
+            Self::Listed(endpoints, _) => {
+                for part in endpoints.chunks(PART as usize) {
+                    let names = json_list(part);
+                    count_in(&mut census, conn, asks, product, Part::Listed(&names)).await?;
+                }
+            }
+            Self::OfProduct(_) => {
+                let mut after = Some(String::new());
+                while let Some(last) = after {
+                    let part = Part::Behind(&last);
+                    after = count_in(&mut census, conn, asks, product, part).await?;
+                }
+            }
+            Self::Found(walk, first) => {
+                let names = json_list(&first.endpoints);
+                count_in(&mut census, conn, asks, product, Part::Listed(&names)).await?;
+                let mut next = first.next.clone();
+                while let Some(after) = next {
+                    let (found, _) = find(walk, conn, Some(&after), narrowing).await?;
+                    let names = json_list(&found.endpoints);
+                    count_in(&mut census, conn, asks, product, Part::Listed(&names)).await?;
+                    next = found.next;
+                }
+            }
+        }
+        Ok(census)
     }
 
     /// The next devices by their names, where these are known.
@@ -158,18 +233,36 @@ impl Remaining<'_> {
             Self::OfProduct(_) => None,
         }
     }
+}
 
-    /// Looks for the next devices, which may take long: the writer is left to others meanwhile.
-    async fn find_next(&mut self, store: &SqliteStore) -> Result<(), StoreError> {
-        if let Self::Found(walk, found) = self {
-            let mut reader = store.readers.acquire().await.doing(CREATING)?;
-            *found = walk.find(&mut reader, found.next.as_deref(), PART).await?;
-        }
-        Ok(())
-    }
+/// The next devices that a walk finds and the task does not leave out, and how many it does.
+async fn find(
+    walk: &Walk,
+    conn: &mut SqliteConnection,
+    after: Option<&str>,
+    narrowing: Option<&Narrowing>,
+) -> Result<(Found, u64), StoreError> {
+    let mut found = walk.find(conn, after, PART).await?;
+    let left_out = match narrowing {
+        Some(narrowing) => narrowing.keep(conn, &mut found.endpoints).await?,
+        None => 0,
+    };
+    Ok((found, left_out))
 }
 
 impl Creation<'_> {
+    /// Looks for the next devices, which may take long: the writer is left to others meanwhile.
+    async fn find_next(&mut self, store: &SqliteStore) -> Result<(), StoreError> {
+        if let Remaining::Found(walk, found) = &mut self.remaining {
+            let mut reader = store.readers.acquire().await.doing(CREATING)?;
+            let (after, narrowing) = (found.next.as_deref(), self.narrowing.as_ref());
+            let (next, left_out) = find(walk, &mut reader, after, narrowing).await?;
+            *found = next;
+            self.left_out += left_out;
+        }
+        Ok(())
+    }
+
     /// Writes the next upgrades. Returns whether more may follow.
     async fn insert_part(&mut self, conn: &mut SqliteConnection) -> Result<bool, StoreError> {
         let mut counts = CountChanges::default();
@@ -201,8 +294,8 @@ impl Creation<'_> {
             }
             Remaining::Found(_, found) => found.next.is_some(),
             Remaining::OfProduct(after) => {
-                if let Some((endpoint, ..)) = devices.last() {
-                    after.clone_from(endpoint);
+                if let Some(last) = devices.last() {
+                    after.clone_from(&last.endpoint);
                 }
                 devices.len() == PART as usize
             }
@@ -211,66 +304,38 @@ impl Creation<'_> {
             return Ok(more);
         };
         let mut dealt = Vec::with_capacity(devices.len());
-        for (endpoint, zone, excluded) in devices {
-            if excluded {
+        for device in devices {
+            if device.excluded {
                 self.excluded += 1;
                 continue;
             }
-            let lot = deal.lot(&endpoint, zone.as_deref());
+            let lot = deal.lot(&device.endpoint, device.place, device.zone.as_deref());
             counts.add(self.task, lot, UpgradeState::Pending, None, 1);
-            dealt.push((endpoint, lot));
+            dealt.push((device.endpoint, lot));
         }
         let lots = deal.lots().to_vec();
         if lots.len() > MAX_LOTS {
             return Err(rows::unreadable("task_lots", lots.len()));
         }
         self.write_lots(conn, &lots).await.doing(CREATING)?;
-        sqlx::query(
-            "INSERT INTO upgrades (task_id, endpoint, state, not_before, created_at, lot, free) \
-             SELECT ?1, j.value ->> 0, 'pending', ?2, ?3, j.value ->> 1, \
-                 NOT EXISTS (SELECT 1 FROM upgrades r WHERE r.endpoint = j.value ->> 0 AND r.phase = 1) \
-             FROM json_each(?4) j",
-        )
-        .bind(self.task.0)
-        .bind(self.start_at.0)
-        .bind(self.created_at.0)
-        .bind(json_list(dealt))
-        .execute(conn)
-        .await
-        .doing(CREATING)?;
+        let times = (self.start_at, self.created_at);
+        insert_dealt(conn, self.task, times, &dealt)
+            .await
+            .doing(CREATING)?;
         Ok(more)
     }
 
-    /// The next devices, with their time zones, and whether they are excluded, in the order of their endpoints.
+    /// The next devices, in the order of their endpoints.
     async fn next_devices(
         &self,
         conn: &mut SqliteConnection,
-    ) -> Result<Vec<(String, Option<String>, bool)>, sqlx::Error> {
-        match &self.remaining {
-            Remaining::Listed(..) | Remaining::Found(..) => {
-                sqlx::query_as(
-                    "SELECT d.endpoint, d.time_zone, EXISTS (SELECT 1 FROM exclusions e WHERE e.endpoint = d.endpoint) \
-                     FROM json_each(?) j CROSS JOIN devices d ON d.endpoint = j.value \
-                     WHERE d.removed = 0 AND d.product = ?",
-                )
-                .bind(self.remaining.named())
-                .bind(&self.product)
-                .fetch_all(conn)
-                .await
-            }
-            Remaining::OfProduct(after) => {
-                sqlx::query_as(
-                    "SELECT d.endpoint, d.time_zone, EXISTS (SELECT 1 FROM exclusions e WHERE e.endpoint = d.endpoint) \
-                     FROM devices d \
-                     WHERE d.removed = 0 AND d.product = ? AND d.endpoint > ? ORDER BY d.endpoint LIMIT ?",
-                )
-                .bind(&self.product)
-                .bind(after)
-                .bind(PART)
-                .fetch_all(conn)
-                .await
-            }
-        }
+    ) -> Result<Vec<Selected>, sqlx::Error> {
+        let names = self.remaining.named();
+        let part = match (&self.remaining, &names) {
+            (Remaining::OfProduct(after), _) => Part::Behind(after),
+            (_, names) => Part::Listed(names.as_deref().unwrap_or("[]")),
+        };
+        task_devices::read(conn, (self.rules, self.created_at), &self.product, part).await
     }
 
     /// Writes those of the lots that are not written yet.
@@ -280,13 +345,16 @@ impl Creation<'_> {
         lots: &[Lot],
     ) -> Result<(), sqlx::Error> {
         for lot in lots.iter().skip(self.lots) {
-            sqlx::query("INSERT INTO task_lots (task_id, lot, phase, zone) VALUES (?, ?, ?, ?)")
-                .bind(self.task.0)
-                .bind(lot.lot)
-                .bind(lot.phase)
-                .bind(lot.zone.as_deref())
-                .execute(&mut *conn)
-                .await?;
+            sqlx::query(
+                "INSERT INTO task_lots (task_id, lot, phase, zone, soak_s) VALUES (?, ?, ?, ?, ?)",
+            )
+            .bind(self.task.0)
+            .bind(lot.lot)
+            .bind(lot.phase)
+            .bind(lot.zone.as_deref())
+            .bind(self.rules.phase(lot.phase).soak_seconds)
+            .execute(&mut *conn)
+            .await?;
         }
         self.lots = lots.len();
         Ok(())
@@ -365,19 +433,22 @@ impl Creation<'_> {
         conn: &mut SqliteConnection,
         new: &NewTask,
     ) -> Result<TaskRecord, CreateTaskError> {
-        usable_package(conn, new).await?;
+        task_packages::usable(conn, new).await?;
         let state = if self.start_at > self.created_at {
             TaskState::Scheduled
         } else {
             TaskState::Running
         };
-        sqlx::query("UPDATE tasks SET hidden = 0, state = ?, excluded = ? WHERE id = ?")
-            .bind(state.name())
-            .bind(self.excluded.cast_signed())
-            .bind(self.task.0)
-            .execute(&mut *conn)
-            .await
-            .doing(CREATING)?;
+        sqlx::query(
+            "UPDATE tasks SET hidden = 0, state = ?, excluded = ?, left_out = ? WHERE id = ?",
+        )
+        .bind(state.name())
+        .bind(self.excluded.cast_signed())
+        .bind(self.left_out.cast_signed())
+        .bind(self.task.0)
+        .execute(&mut *conn)
+        .await
+        .doing(CREATING)?;
         if let Some(webhook) = &new.webhook {
             let webhook = NewWebhook {
                 task: Some(self.task),
@@ -393,6 +464,15 @@ impl Creation<'_> {
         {
             refuse_wrong(conn, endpoints, &self.product).await?;
         }
+        if record.rules.membership == Membership::Joining {
+            return Ok(record); // others may come
+        }
+        if record.total() == 0 && self.left_out > 0 {
+            return Err(CreateTaskError::AllLeftOut {
+                left_out: self.left_out,
+                excluded: self.excluded,
+            });
+        }
         if record.total() == 0 && self.excluded > 0 {
             return Err(CreateTaskError::AllExcluded {
                 excluded: self.excluded,
@@ -405,6 +485,47 @@ impl Creation<'_> {
         }
         Ok(record)
     }
+}
+
+/// Writes the upgrades of devices, each in its lot. The times are the first at which they may begin, and now.
+pub(super) async fn insert_dealt(
+    conn: &mut SqliteConnection,
+    task: TaskId,
+    (not_before, now): (UtcMillis, UtcMillis),
+    dealt: &[(String, u32)],
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO upgrades (task_id, endpoint, state, not_before, created_at, lot, free) \
+         SELECT ?1, j.value ->> 0, 'pending', ?2, ?3, j.value ->> 1, \
+             NOT EXISTS (SELECT 1 FROM upgrades r WHERE r.endpoint = j.value ->> 0 AND r.phase = 1) \
+         FROM json_each(?4) j",
+    )
+    .bind(task.0)
+    .bind(not_before.0)
+    .bind(now.0)
+    .bind(json_list(dealt))
+    .execute(conn)
+    .await
+    .map(|_| ())
+}
+
+/// Counts a part of a task's devices; whoever is excluded is in no phase. Returns the last one's endpoint, if more may follow it.
+async fn count_in(
+    census: &mut Census,
+    conn: &mut SqliteConnection,
+    asks: (&TaskRules, UtcMillis),
+    product: &str,
+    part: Part<'_>,
+) -> Result<Option<String>, StoreError> {
+    let devices = task_devices::read(conn, asks, product, part)
+        .await
+        .doing("counting a task's devices")?;
+    let last = (devices.last()).filter(|_| devices.len() == PART as usize);
+    let last = last.map(|device| device.endpoint.clone());
+    for device in devices.iter().filter(|device| !device.excluded) {
+        census.count(device.place);
+    }
+    Ok(last)
 }
 
 /// Of these devices, a JSON list, so many are not excluded.
@@ -519,10 +640,10 @@ async fn insert_hidden(
         Selection::Group(group) => Some(group.0),
         _ => None,
     };
-    sqlx::query_scalar(
+    let task = sqlx::query_scalar(
         "INSERT INTO tasks (name, package_id, state, hidden, start_at, retry_attempts, retry_interval_s, created_at, group_id, \
-             retry_reasons, rules, hold) \
-         VALUES (?, ?, 'stopped', 1, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+             retry_reasons, rules, hold, exclude_filter, exclude_group, may_join, selected_by, packages) \
+         VALUES (?, ?, 'stopped', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
     )
     .bind(&new.name)
     .bind(new.package.0)
@@ -539,29 +660,21 @@ async fn insert_hidden(
             at: new.created_at,
         })
     }))
-    .fetch_one(conn)
+    .bind(new.exclude.filter.as_ref().map(Filter::to_string))
+    .bind(new.exclude.group.map(|group| group.0))
+    .bind(!matches!(new.selection, Selection::Devices(_)))
+    .bind(match &new.selection {
+        Selection::Filter(filter) => Some(filter.to_string()),
+        _ => None,
+    })
+    .bind((!new.packages.is_empty()).then(|| rows::json(&new.packages)))
+    .fetch_one(&mut *conn)
     .await
-    .map(TaskId)
-}
-
-async fn usable_package(
-    conn: &mut SqliteConnection,
-    new: &NewTask,
-) -> Result<PackageRecord, CreateTaskError> {
-    let row = sqlx::query("SELECT * FROM packages WHERE id = ? AND deleted_at IS NULL")
-        .bind(new.package.0)
-        .fetch_optional(conn)
-        .await
-        .doing("reading a task's package")?
-        .ok_or(CreateTaskError::PackageNotFound(new.package))?;
-    let package = packages::record(&row)?;
-    match package.superseded_at {
-        Some(at) => Err(CreateTaskError::PackageSuperseded {
-            package: new.package,
-            at,
-        }),
-        None => Ok(package),
+    .map(TaskId)?;
+    if !new.exclude.devices.is_empty() {
+        narrowing::write_devices(conn, task, &new.exclude).await?;
     }
+    Ok(task)
 }
 
 const CHECKING: &str = "checking a task's devices";

@@ -11,7 +11,7 @@ use super::{
     counts,
     events::Announcements,
     rows::{self, Columns as _},
-    tasks,
+    task_packages, tasks,
 };
 use crate::{
     clock::UtcMillis,
@@ -194,19 +194,7 @@ pub(super) async fn purge_part(
     if deleted.rows_affected() == u64::from(PART) {
         return Ok(true);
     }
-    let package: Option<i64> =
-        sqlx::query_scalar("DELETE FROM tasks WHERE id = ? RETURNING package_id")
-            .bind(task.0)
-            .fetch_optional(&mut *conn)
-            .await?;
-    // A deleted package was kept for the tasks that name it.
-    sqlx::query(
-        "DELETE FROM packages WHERE id = ? AND deleted_at IS NOT NULL \
-         AND NOT EXISTS (SELECT 1 FROM tasks WHERE package_id = packages.id)",
-    )
-    .bind(package)
-    .execute(conn)
-    .await?;
+    task_packages::delete_task(conn, task).await?;
     Ok(false)
 }
 

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    Doing, results,
+    Doing, joining, narrowing, results,
     rows::{self, Columns},
 };
 use crate::{
@@ -44,6 +44,7 @@ pub(super) async fn add_counts(
         let results = results.remove(&task.id).unwrap_or_default();
         task.counts = results.counts;
         task.results = results.phases;
+        task.skipped = results.skipped;
         let phases = task.rules.phase_count().max(task.results.len());
         task.results.resize_with(phases, Results::default);
     }
@@ -68,6 +69,7 @@ pub(super) fn record(row: &SqliteRow) -> Result<TaskRecord, StoreError> {
             Some(rules) => Arc::new(rows::rules_of(&rules)?),
             None => Arc::default(),
         },
+        packages: Arc::new(rows::from_json(row, "packages")?.unwrap_or_default()),
         hold: rows::from_json(row, "hold")?,
         phase: row.int("phase")?,
         results: Vec::new(),
@@ -78,6 +80,10 @@ pub(super) fn record(row: &SqliteRow) -> Result<TaskRecord, StoreError> {
         stopped_at: row.maybe_time("stopped_at")?,
         ended_at: row.maybe_time("ended_at")?,
         excluded: row.int("excluded")?,
+        targets: joining::targets(row)?,
+        narrowed: narrowing::narrowed(row)?,
+        left_out: row.int("left_out")?,
+        skipped: BTreeMap::new(),
         counts: BTreeMap::new(),
     })
 }

@@ -46,12 +46,18 @@ impl Drop for Checked {
 }
 
 /// Each of these finds what is kept and wrong.
-const KEPT: [&str; 7] = [
+const KEPT: [&str; 8] = [
     "SELECT COALESCE(k.task_id, c.task_id) || ' ' || COALESCE(k.state, c.state) \
      FROM (SELECT * FROM task_counts WHERE count <> 0) k FULL JOIN \
-         (SELECT task_id, state, lot, IIF(state = 'failed', COALESCE(outcome_reason, ''), '') AS reason, COUNT(*) AS count \
+         (SELECT task_id, state, lot, IIF(state = 'failed' \
+             OR state = 'cancelled' AND outcome_reason IN ('skipped', 'no_package', 'downgrade'), COALESCE(outcome_reason, ''), '') AS reason, COUNT(*) AS count \
              FROM upgrades GROUP BY 1, 2, 3, 4) c \
          ON k.task_id = c.task_id AND k.state = c.state AND k.lot = c.lot AND k.reason = c.reason \
+     WHERE k.count IS NOT c.count",
+    "SELECT 'soak ' || COALESCE(k.task_id, c.task_id) || ' ' || COALESCE(k.state, c.state) \
+     FROM soak_counts k FULL JOIN \
+         (SELECT task_id, state, lot, COUNT(*) AS count FROM soaks WHERE state <> 'soaking' GROUP BY 1, 2, 3) c \
+         ON k.task_id = c.task_id AND k.state = c.state AND k.lot = c.lot \
      WHERE k.count IS NOT c.count",
     "SELECT 'lot ' || u.id FROM upgrades u WHERE NOT EXISTS ( \
          SELECT 1 FROM task_lots l WHERE l.task_id = u.task_id AND l.lot = u.lot)",

@@ -11,8 +11,8 @@ use super::{
 use crate::{
     clock::UtcMillis,
     ledger::{
-        ActiveUpgrade, PackageId, Progress, RetryPolicy, StageChange, Standby, TaskId, UpgradeId,
-        UpgradeOrder,
+        ActiveUpgrade, PackageId, Progress, RetryPolicy, Served, StageChange, Standby, TaskId,
+        UpgradeId, UpgradeOrder,
     },
     package::Version,
     store::{DeviceUpgrade, OutcomeRecord, StoreError, UpgradeRecord, UpgradeState},
@@ -44,8 +44,9 @@ macro_rules! stage {
 /// An [`OrderRow`], from `upgrades u` and their `tasks t`.
 macro_rules! order {
     () => {
-        "json_array(u.id, u.task_id, u.endpoint, u.attempt, t.package_id, t.retry_attempts + u.attempts_before, \
-         t.retry_interval_s, t.retry_reasons, u.kept_awake_s, u.kept_awake_pings)"
+        "json_array(u.id, u.task_id, u.endpoint, u.attempt, COALESCE(u.package_id, t.package_id), u.step, \
+         IIF(t.packages IS NULL, NULL, (SELECT d.hardware FROM devices d WHERE d.endpoint = u.endpoint)), \
+         t.retry_attempts + u.attempts_before, t.retry_interval_s, t.retry_reasons, u.kept_awake_s, u.kept_awake_pings)"
     };
 }
 
@@ -55,7 +56,8 @@ macro_rules! of_task {
         concat!(
             "SELECT ",
             upgrade!(
-                "(SELECT p.segment_size FROM tasks t JOIN packages p ON p.id = t.package_id WHERE t.id = ?1)"
+                "(SELECT p.segment_size FROM tasks t JOIN packages p ON p.id = COALESCE(u.package_id, t.package_id) \
+                 WHERE t.id = ?1)"
             ),
             " AS line FROM upgrades u WHERE u.task_id = ?1 \
                  AND EXISTS (SELECT 1 FROM tasks WHERE hidden = 0 AND id = ?1) AND u.id > ?2"
@@ -74,7 +76,7 @@ pub(super) const OF_DEVICE: &str = packed!(
     upgrade!("p.segment_size"),
     ", t.name, p.version) AS line \
      FROM upgrades u INDEXED BY upgrades_of_device CROSS JOIN tasks t ON t.id = u.task_id \
-         CROSS JOIN packages p ON p.id = t.package_id \
+         CROSS JOIN packages p ON p.id = COALESCE(u.package_id, t.package_id) \
      WHERE u.endpoint = ? AND u.id < ? AND t.hidden = 0 ORDER BY u.id DESC LIMIT ?",
 );
 
@@ -83,7 +85,7 @@ pub(super) const NEWEST: &str = packed!(
     "SELECT json_array(",
     upgrade!("p.segment_size"),
     ", t.name, p.version) AS line \
-     FROM upgrades u CROSS JOIN tasks t ON t.id = u.task_id CROSS JOIN packages p ON p.id = t.package_id \
+     FROM upgrades u CROSS JOIN tasks t ON t.id = u.task_id CROSS JOIN packages p ON p.id = COALESCE(u.package_id, t.package_id) \
      WHERE u.id < ? AND t.hidden = 0 ORDER BY u.id DESC LIMIT ?",
 );
 
@@ -93,15 +95,17 @@ pub(super) const NEWEST_IN_CELL: &str = packed!(
     upgrade!("p.segment_size"),
     ", t.name, p.version) AS line \
      FROM upgrades u INDEXED BY upgrades_of_cell CROSS JOIN tasks t ON t.id = u.task_id \
-         CROSS JOIN packages p ON p.id = t.package_id \
+         CROSS JOIN packages p ON p.id = COALESCE(u.package_id, t.package_id) \
      WHERE u.cell = ? AND u.id < ? AND t.hidden = 0 ORDER BY u.id DESC LIMIT ?",
 );
 
 /// A [`DetailRow`].
 pub(super) const ONE: &str = packed!(
     "SELECT json_array(",
-    upgrade!("(SELECT p.segment_size FROM packages p WHERE p.id = t.package_id)"),
-    ", t.package_id, t.state, t.rules, t.hold, t.phase, COALESCE(l.phase, 0), l.zone, \
+    upgrade!(
+        "(SELECT p.segment_size FROM packages p WHERE p.id = COALESCE(u.package_id, t.package_id))"
+    ),
+    ", COALESCE(u.package_id, t.package_id), t.state, t.rules, t.hold, t.phase, COALESCE(l.phase, 0), l.zone, \
          (SELECT MIN(b.id) FROM upgrades b WHERE b.endpoint = u.endpoint AND b.phase = 1 AND b.id <> u.id), \
          COALESCE((SELECT c.active FROM cells c WHERE c.cell = u.cell), 0), \
          (SELECT COUNT(*) FROM upgrades w WHERE u.state = 'waiting_for_slot' \
@@ -317,6 +321,8 @@ struct OrderRow {
     endpoint: String,
     begun: u32,
     package: PackageId,
+    step: u8,
+    hardware: Option<Box<str>>,
     retry_attempts: u32,
     retry_interval_s: u32,
     retry_reasons: Option<String>,
@@ -330,7 +336,11 @@ impl OrderRow {
             upgrade: self.id,
             task: self.task,
             endpoint: self.endpoint,
-            package: self.package,
+            served: Served {
+                package: self.package,
+                step: self.step,
+            },
+            hardware: self.hardware,
             attempt,
             retry: RetryPolicy {
                 attempts: self.retry_attempts,

@@ -114,7 +114,12 @@ impl Journal for SqliteStore {
         })
         .collect::<Result<_, StoreError>>()?;
         let queue = queue::of(&self.readers, &upgrade, (row.slots_taken, row.ahead)).await?;
+        let soak = match upgrade.state {
+            UpgradeState::Succeeded => self.soak_of(id).await?,
+            _ => None,
+        };
         Ok(Some(UpgradeDetail {
+            soak,
             queue,
             candidate,
             package: row.package,

@@ -6,6 +6,7 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use super::{Doing, filter_sql, groups, rows};
 use crate::{
     filter::{Claim, Comparison, Filter, Node, Pattern, Test, TextField},
+    ledger::TaskId,
     store::{DeviceFilter, GroupId, Members, StoreError},
 };
 
@@ -52,6 +53,8 @@ pub(super) struct Walk {
     prefix: String,
     /// Rows that a step looks at.
     rows: u32,
+    /// Devices that have an upgrade in this task are passed over, and those that are excluded.
+    outside: Option<TaskId>,
 }
 
 impl Walk {
@@ -91,13 +94,19 @@ impl Walk {
             path,
             prefix,
             rows: ROWS / share,
+            outside: None,
         })
     }
 
-    /// Looks at fewer rows a step, so that tests see several steps.
-    #[cfg(test)]
+    /// Looks at so many rows a step at most.
     pub(super) fn stepping(mut self, rows: u32) -> Self {
-        self.rows = rows;
+        self.rows = self.rows.min(rows);
+        self
+    }
+
+    /// Looks for devices that might come to this task: those that are not in it, and not excluded.
+    pub(super) fn outside(mut self, task: TaskId) -> Self {
+        self.outside = Some(task);
         self
     }
 
@@ -265,6 +274,17 @@ impl Walk {
         if let Some(filter) = &self.filter.filter {
             query.push(" AND ");
             filter_sql::push(query, filter, self.filter.now);
+        }
+        if let Some(task) = self.outside {
+            query
+                .push(
+                    " AND NOT EXISTS (SELECT 1 FROM upgrades u INDEXED BY upgrades_of_device \
+                     WHERE u.endpoint = d.endpoint AND u.task_id = ",
+                )
+                .push_bind(task.0)
+                .push(
+                    ") AND NOT EXISTS (SELECT 1 FROM exclusions e WHERE e.endpoint = d.endpoint)",
+                );
         }
     }
 }

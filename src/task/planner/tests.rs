@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::*;
 use crate::{
     clock::Instant,
-    ledger::{PackageId, RetryPolicy, Standby},
+    ledger::{PackageId, RetryPolicy, Served, Standby},
 };
 
 /// 2027-03-01T00:00:00Z, a Monday.
@@ -277,7 +277,8 @@ fn due(upgrade: i64, task: i64, endpoint: &str) -> Due {
             upgrade: UpgradeId(upgrade),
             task: TaskId(task),
             endpoint: endpoint.to_owned(),
-            package: PackageId(1),
+            served: Served::first(PackageId(1)),
+            hardware: None,
             attempt: 1,
             retry: RetryPolicy::default(),
             kept_awake: Standby::default(),

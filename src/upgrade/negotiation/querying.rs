@@ -90,13 +90,9 @@ pub(super) fn on_waiting_for_device(
     rules: &Rules<'_>,
 ) -> Step {
     match event {
-        Input::Registered { .. } | Input::Restarted | Input::Heard => (
-            Negotiation::QueryingVersion {
-                until: now + Deadline::Version.duration(rules.upgrade),
-                repeat_at: now + Deadline::RepeatQuestion.duration(rules.upgrade),
-            },
-            vec![Action::AskVersion],
-        ),
+        Input::Registered { .. } | Input::Restarted | Input::Heard => {
+            Negotiation::ask_version(now, rules)
+        }
         Input::Reached(Deadline::DeviceHeard) => failed(Failure::DeviceNotHeard),
         _ => stay(Negotiation::WaitingForDevice { until }),
     }

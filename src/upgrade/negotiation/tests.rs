@@ -685,7 +685,12 @@ fn check_outcome(before: &Negotiation, event: Input, ended: &Negotiation) {
     let cancelled = match outcome {
         Outcome::Cancelled(Cancellation::TaskStopped) => Some(StopReason::TaskStopped),
         Outcome::Cancelled(Cancellation::Upgrade) => Some(StopReason::Cancelled),
-        Outcome::Cancelled(Cancellation::Expired) => panic!("that is the planner's to say"),
+        Outcome::Cancelled(Cancellation::Expired | Cancellation::Skipped) => {
+            panic!("that is the planner's to say")
+        }
+        Outcome::Cancelled(Cancellation::NoPackage | Cancellation::Downgrade) => {
+            panic!("that is chosen before")
+        }
         Outcome::Succeeded(_) | Outcome::Failed(_) => None,
     };
     let stopped = match event {

@@ -18,7 +18,7 @@ use super::{
     bulk::{RowStatement, json_list},
     counts,
     events::Announcements,
-    habits, rows, turns,
+    habits, rows, soaks, turns,
 };
 use crate::{
     ledger::{Change, UpgradeId},
@@ -35,6 +35,7 @@ pub(super) async fn write(
 ) -> Result<CommitReport, StoreError> {
     let mut devices = DeviceChanges::default();
     let mut learnt = Vec::new();
+    let mut told = Vec::new();
     let mut upgrades = Upgrades::read(&mut *conn, changes).await?;
     for change in changes {
         match change {
@@ -49,7 +50,10 @@ pub(super) async fn write(
                 endpoint,
                 version,
                 at,
-            } => devices.version(endpoint, *version, *at),
+            } => {
+                devices.version(endpoint, *version, *at);
+                told.push((endpoint.as_str(), *version, *at));
+            }
             Change::CoverageReported {
                 endpoint,
                 reading,
@@ -82,6 +86,11 @@ pub(super) async fn write(
             Change::Progress {
                 upgrade, progress, ..
             } => upgrades.progress(*upgrade, *progress),
+            Change::Serves {
+                upgrade,
+                attempt,
+                served,
+            } => upgrades.serves(*upgrade, *attempt, *served),
             Change::KeptAwake { upgrade, standby } => upgrades.kept_awake(*upgrade, *standby),
             Change::Learnt(it) => learnt.push(&**it),
             Change::Admitted {
@@ -95,7 +104,10 @@ pub(super) async fn write(
     }
     devices.write(&mut *conn).await.doing(DOING)?;
     habits::write(&mut *conn, &learnt).await.doing(DOING)?;
-    finish(conn, upgrades).await
+    let report = finish(&mut *conn, upgrades).await?;
+    // a soak may begin with what is written before
+    soaks::told(conn, &told).await?;
+    Ok(report)
 }
 
 /// The number of the batch that was committed last, and what it did not do.
@@ -150,6 +162,7 @@ async fn finish(
     }
     if !written.over.is_empty() {
         let over = json_list(written.over.iter().map(|(upgrade, _)| upgrade.0));
+        soaks::begin(conn, &over).await?;
         announcements.upgrades(conn, &over).await.doing(DOING)?;
         for (task, at) in written.tasks {
             counts::end_task_if_done(conn, task, at, &mut announcements)

@@ -1,7 +1,7 @@
 use sqlx::sqlite::SqliteRow;
 
 use crate::{
-    ledger::{TaskId, UpgradeId},
+    ledger::{PackageId, Served, TaskId, UpgradeId},
     store::{
         StoreError, UpgradeState,
         apply::{self, Changed},
@@ -53,6 +53,8 @@ pub(super) struct Upgrade {
     pub(super) excluded: bool,
     /// Its state and cell in the database.
     pub(super) stored: (UpgradeState, Option<u32>),
+    /// What its device is served, in the database.
+    stored_served: Option<Served>,
     pub(super) now: apply::Upgrade,
     pub(super) changed: Changed,
 }
@@ -62,12 +64,16 @@ impl Upgrade {
     pub(super) fn stored(row: &SqliteRow) -> Result<Self, StoreError> {
         let state = rows::upgrade_state(row.value("state")?)?;
         let cell = row.maybe_int("cell")?;
+        let package = row.maybe_int("package_id")?.map(PackageId);
+        let step = row.int("step")?;
+        let served = package.map(|package| Served { package, step });
         Ok(Self {
             task: TaskId(row.int("task_id")?),
             lot: row.int("lot")?,
             endpoint: row.value("endpoint")?,
             excluded: row.value("excluded")?,
             stored: (state, cell),
+            stored_served: served,
             now: apply::Upgrade {
                 state,
                 attempt: row.int("attempt")?,
@@ -75,12 +81,18 @@ impl Upgrade {
                 stage: None,
                 cell,
                 cell_limit: row.maybe_int("cell_limit")?,
+                served,
                 progress: progress(row.maybe_int("bytes_done")?, row.int("bytes_total")?),
                 started_at: row.maybe_time("started_at")?,
                 ending: None,
             },
             changed: Changed::Nothing,
         })
+    }
+
+    /// What its device is served from now on, where that is to be written.
+    pub(super) fn served(&self) -> Option<Served> {
+        (self.now.served).filter(|_| self.now.served != self.stored_served)
     }
 
     /// The values of [`STAGE`], which are the first of [`PHASE`].

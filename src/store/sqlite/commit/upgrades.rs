@@ -11,7 +11,9 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{Change, Happened, Line, Progress, Stage, StageChange, Standby, TaskId, UpgradeId},
+    ledger::{
+        Change, Happened, Line, Progress, Served, Stage, StageChange, Standby, TaskId, UpgradeId,
+    },
     store::{
         StoreError, UpgradeState,
         apply::{self, Changed, Ending, InCell, UpgradeOver},
@@ -35,6 +37,12 @@ const KEPT_AWAKE: RowStatement = RowStatement {
     row: "(?, ?, ?)",
     tail: ") UPDATE upgrades SET kept_awake_s = MAX(kept_awake_s, v.time_s), \
                kept_awake_pings = MAX(kept_awake_pings, v.pings) FROM v WHERE upgrades.id = v.id",
+};
+
+const SERVED: RowStatement = RowStatement {
+    head: "WITH v (id, package, step) AS (VALUES ",
+    row: "(?, ?, ?)",
+    tail: ") UPDATE upgrades SET package_id = v.package, step = v.step FROM v WHERE upgrades.id = v.id",
 };
 
 const LINE: RowStatement = RowStatement {
@@ -118,6 +126,7 @@ impl<'c> Upgrades<'c> {
             match change {
                 Change::Stage { upgrade, .. }
                 | Change::Note { upgrade, .. }
+                | Change::Serves { upgrade, .. }
                 | Change::Progress { upgrade, .. } => {
                     ids.insert(upgrade.0);
                 }
@@ -142,7 +151,7 @@ impl<'c> Upgrades<'c> {
         if !ids.is_empty() {
             let rows = sqlx::query(
                 "SELECT u.id, u.task_id, u.lot, u.endpoint, u.state, u.attempt, u.not_before, u.cell, u.cell_limit, \
-                     u.bytes_done, u.bytes_total, u.started_at, \
+                     u.bytes_done, u.bytes_total, u.started_at, u.package_id, u.step, \
                      EXISTS (SELECT 1 FROM exclusions e WHERE e.endpoint = u.endpoint) AS excluded \
                  FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value",
             )
@@ -231,6 +240,13 @@ impl<'c> Upgrades<'c> {
     pub(super) fn progress(&mut self, id: UpgradeId, progress: Progress) {
         if let Some(upgrade) = self.known.get_mut(&id) {
             let changed = upgrade.now.progress(progress);
+            upgrade.changed = upgrade.changed.max(changed);
+        }
+    }
+
+    pub(super) fn serves(&mut self, id: UpgradeId, attempt: u32, served: Served) {
+        if let Some(upgrade) = self.known.get_mut(&id) {
+            let changed = upgrade.now.serves(attempt, served);
             upgrade.changed = upgrade.changed.max(changed);
         }
     }
@@ -337,6 +353,13 @@ impl<'c> Upgrades<'c> {
         PHASE
             .execute(conn, &phases, |query, (id, upgrade)| {
                 upgrade.bind_phase(upgrade.bind_stage(*id, query))
+            })
+            .await?;
+        let served = (self.known.iter()).filter_map(|(id, it)| Some((*id, it.served()?)));
+        let served: Vec<(UpgradeId, Served)> = served.collect();
+        SERVED
+            .execute(conn, &served, |query, (id, served)| {
+                query.bind(id.0).bind(served.package.0).bind(served.step)
             })
             .await?;
         let kept_awake: Vec<_> = self.kept_awake.into_iter().collect();

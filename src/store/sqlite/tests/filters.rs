@@ -14,7 +14,7 @@ use crate::{
     },
     ledger::WakeUps,
     store::{
-        DeviceFilter, GroupId, Groups as _, NewGroup, NewMembers,
+        DeviceDetail, DeviceFilter, GroupId, Groups as _, NewGroup, NewMembers,
         sqlite::{rhythm, walk::Walk},
     },
 };
@@ -122,6 +122,11 @@ async fn the_database_lets_through_whom_the_filter_does() {
         created_at: T0,
     };
     let group = store.add_group(&group).await.unwrap().id;
+    let all = store
+        .devices(&DeviceFilter::default(), None, 100)
+        .await
+        .unwrap()
+        .items;
     let mut some = 0;
     for _ in 0..500 {
         let filter = random::filter().new_tree(&mut runner).unwrap().current();
@@ -132,6 +137,10 @@ async fn the_database_lets_through_whom_the_filter_does() {
         some += usize::from((1..devices.len()).contains(&expected.len()));
         let text = filter.to_string();
         let page = store.devices(&of(filter.clone()), None, 100).await.unwrap();
+        let lets_through = |detail: &DeviceDetail| filter.matches(detail, T0);
+        assert!(page.items.iter().all(lets_through), "{text}");
+        let read = all.iter().filter(|detail| lets_through(detail)).count();
+        assert_eq!(read, expected.len(), "{text}");
         let found: Vec<String> = (page.items.into_iter())
             .map(|detail| detail.device.endpoint)
             .collect();

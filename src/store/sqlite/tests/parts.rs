@@ -5,9 +5,10 @@ use crate::{
     ledger::{AttributesChange, PackageId, RetryPolicy, TaskState},
     package::{PcpOffer, Segmentation, Version},
     store::{
-        Groups as _, Members, NewDevice, NewGroup, NewMembers, NewPackage, NewTask, Selection,
+        DeviceFilter, Exclude, Groups as _, Members, NewDevice, NewGroup, NewMembers, NewPackage,
+        NewTask, Selection,
     },
-    task::{Move, TaskRules},
+    task::{Membership, Move, PackageRules, TaskRules},
 };
 
 const T0: UtcMillis = UtcMillis(1_800_000_000_000);
@@ -43,7 +44,9 @@ fn new_task(package: PackageId) -> NewTask {
     NewTask {
         name: "night".to_owned(),
         package,
+        packages: PackageRules::default(),
         selection: Selection::All,
+        exclude: Exclude::default(),
         start_at: None,
         retry: RetryPolicy {
             attempts: 0,
@@ -213,6 +216,79 @@ async fn a_task_for_a_filter_or_a_group_is_found_and_written_in_parts() {
     store.remove_group(group.id).await.unwrap();
     let left = count(&store, "SELECT COUNT(*) FROM group_members").await;
     assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn devices_join_part_by_part_and_after_a_restart_none_twice() {
+    let (store, dir) = open_checked().await;
+    let package = task(&store, 3).await.package;
+    let mut new = new_task(package);
+    new.rules.membership = Membership::Joining;
+    let joined = store.create_task(&new).await.unwrap();
+    let later: Vec<NewDevice> = (0..2 * PART + 6)
+        .map(|number| NewDevice {
+            attributes: AttributesChange::default(),
+            endpoint: format!("e{number:06}"),
+            product: "p".to_owned(),
+            psk: None,
+        })
+        .collect();
+    store.add_devices(&later, T0).await.unwrap();
+    let first = store.join(joined.id, None, T0).await.unwrap();
+    assert_eq!(first.devices, u64::from(PART));
+    assert_eq!(first.next.as_deref(), Some("e004999"));
+    store.close().await;
+    // where it was is not known any more: it begins anew, and passes over those that have joined
+    let again = SqliteStore::open(dir.0.path()).await.unwrap();
+    again.end_interrupted().await.unwrap();
+    let mut parts = Vec::new();
+    let mut after = None;
+    loop {
+        let part = again.join(joined.id, after.as_deref(), T0).await.unwrap();
+        parts.push(part.devices);
+        after = part.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    // a part looks at so many devices, those that have joined among them
+    assert_eq!((parts.len(), parts.iter().sum()), (2, u64::from(PART + 6)));
+    let task = again.task(joined.id).await.unwrap().unwrap();
+    assert_eq!(task.total(), u64::from(2 * PART + 9));
+    let twice = "SELECT COUNT(*) FROM (SELECT 1 FROM upgrades GROUP BY task_id, endpoint HAVING COUNT(*) > 1)";
+    assert_eq!(count(&again, twice).await, 0);
+    again.close().await;
+}
+
+#[tokio::test]
+async fn who_might_join_is_found_by_indexes() {
+    let (store, _dir) = open().await;
+    let mut reader = store.readers.acquire().await.unwrap();
+    for text in [
+        "endpoint==a*",
+        "site==b",
+        "tag.c==d",
+        "version<V2,last_heard=gt=-7d",
+    ] {
+        let filter = DeviceFilter {
+            product: Some("p".to_owned()),
+            filter: Some(text.parse().unwrap()),
+            now: T0,
+            ..DeviceFilter::default()
+        };
+        let walk = walk::Walk::of(&mut reader, filter).await.unwrap();
+        let walk = walk.outside(crate::ledger::TaskId(1));
+        let query = walk.find_statement(Some("a"), Some("b"), PART);
+        let statement = query.sql().as_str().to_owned();
+        let plan = plans::plan(&mut reader, &statement).await.unwrap();
+        let offences: Vec<_> = plan
+            .iter()
+            .filter(|line| line.starts_with("SCAN"))
+            .collect();
+        assert!(offences.is_empty(), "{statement}\n{plan:?}");
+        let by_device = "SEARCH u USING COVERING INDEX upgrades_of_device (endpoint=?)";
+        assert!(plan.iter().any(|line| line == by_device), "{plan:?}");
+    }
 }
 
 #[tokio::test]

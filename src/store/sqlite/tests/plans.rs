@@ -3,8 +3,8 @@
 
 use std::{fs, path::Path};
 
-use super::*;
-use crate::store::DeviceFilter;
+use super::{task_devices::Part, *};
+use crate::{store::DeviceFilter, task::TaskRules};
 
 /// Tables that have ten thousand rows at most, lists that are parameters of a statement, and what a statement in a
 /// statement has found, which is looked at by itself.
@@ -24,7 +24,7 @@ const SMALL: [&str; 9] = [
 const SMALL_INDEXES: [&str; 3] = ["tasks_hidden", "devices_removed", "upgrades_to_cancel"];
 
 /// Beginnings of statements that may look at all of something, or sort it, and why.
-const EXCEPTIONS: [(&str, &str); 9] = [
+const EXCEPTIONS: [(&str, &str); 10] = [
     (
         "INSERT INTO events (at, kind, task_id, task_name, product, version, upgrade_id",
         "sorts the list that is its parameter",
@@ -52,6 +52,10 @@ const EXCEPTIONS: [(&str, &str); 9] = [
     (
         "SELECT o.task_id, COUNT(*) AS devices",
         "gathers what it found by task",
+    ),
+    (
+        "DELETE FROM answers WHERE key IN ( SELECT key FROM answers INDEXED BY answers_by_age ORDER BY at DESC",
+        "passes over those that are kept, once in a thousand requests",
     ),
     (
         "SELECT found.task_id, COUNT(*) AS waiting",
@@ -115,6 +119,20 @@ fn lists_of_devices() -> Vec<String> {
     found
 }
 
+/// The devices of a task that is created, with its filters.
+fn devices_of_tasks() -> Vec<String> {
+    let rules = r#"{"phases": [{"filter": "site==a,tag.k==b"}, {"filter": "version<V2"}, {"count": 1}], "stratified": true}"#;
+    let by_attributes: TaskRules = serde_json::from_str(rules).unwrap();
+    let mut found = Vec::new();
+    for rules in [TaskRules::default(), by_attributes] {
+        for part in [Part::Listed("[]"), Part::Behind("d")] {
+            let query = task_devices::statement((&rules, UtcMillis(0)), "p", part);
+            found.push(query.sql().as_str().to_owned());
+        }
+    }
+    found
+}
+
 /// How a statement is carried out; `None` when it is only a piece of one.
 pub(super) async fn plan(
     conn: &mut sqlx::SqliteConnection,
@@ -165,6 +183,8 @@ async fn every_statement_finds_its_rows_by_an_index() {
         event_rows::EVENTS,
         event_rows::EVENTS_OF_TASK,
         event_rows::LAST_DUE,
+        soaks::DUE,
+        soaks::OF_DEVICES,
         upgrade_rows::LIST,
         upgrade_rows::LIST_IN_STATE,
         upgrade_rows::NEWEST,
@@ -176,6 +196,7 @@ async fn every_statement_finds_its_rows_by_an_index() {
     ]
     .map(str::to_owned);
     let statements = sources().into_iter().chain(lists_of_devices());
+    let statements = statements.chain(devices_of_tasks());
     for statement in statements.chain(written) {
         let Some(offences) = offences(&mut conn, &statement).await else {
             continue;

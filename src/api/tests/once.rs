@@ -1,0 +1,169 @@
+//! Requests that come twice.
+
+use axum::{
+    body::Body,
+    http::{Method, Request, StatusCode, header},
+};
+use futures_util::future::join_all;
+use serde_json::json;
+
+use super::{Answer, Api, TOKEN};
+
+impl Api {
+    async fn post_with_key(&self, path: &str, body: &str, key: &str) -> Answer {
+        let request = Request::post(path)
+            .header(header::AUTHORIZATION, format!("Bearer {TOKEN}"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("Idempotency-Key", key)
+            .body(Body::from(body.to_owned()))
+            .unwrap();
+        let answer = self.call(request).await;
+        self.check_described(&Method::POST, path, &answer);
+        answer
+    }
+
+    async fn tasks(&self) -> usize {
+        let tasks = self.get("/v1/tasks").await;
+        tasks.body["items"].as_array().unwrap().len()
+    }
+}
+
+fn is_replayed(answer: &Answer) -> bool {
+    answer.headers.contains_key("idempotency-replayed")
+}
+
+#[tokio::test]
+async fn a_task_that_is_created_twice_with_one_key_is_one_task() {
+    let api = Api::new().await;
+    api.task(2).await;
+    let body = json!({"name": "again", "package_id": 1, "all": true}).to_string();
+    let first = api.post_with_key("/v1/tasks", &body, "\"one\"").await;
+    assert_eq!(first.status, StatusCode::CREATED, "{first:?}");
+    // the draft has quotation marks, most programs do not
+    let again = api.post_with_key("/v1/tasks", &body, "one").await;
+    assert!(is_replayed(&again) && !is_replayed(&first));
+    assert_eq!((again.status, &again.body), (first.status, &first.body));
+    for name in [header::LOCATION, header::ETAG, header::CONTENT_TYPE] {
+        assert_eq!(again.headers[&name], first.headers[&name]);
+    }
+    assert_eq!(api.tasks().await, 2);
+    let other = api.post_with_key("/v1/tasks", &body, "two").await;
+    assert!(!is_replayed(&other) && other.id() != first.id());
+    // what is said by the key is one request, whatever else is
+    let wrong = api
+        .post_with_key("/v1/tasks", &body.replace("again", "b"), "one")
+        .await;
+    assert_eq!(wrong.fields(), ["Idempotency-Key"]);
+    let elsewhere = api.post_with_key("/v1/tasks/1/pause", &body, "one").await;
+    assert_eq!(elsewhere.fields(), ["Idempotency-Key"]);
+}
+
+#[tokio::test]
+async fn many_at_once_with_one_key_do_it_once() {
+    let api = Api::new().await;
+    api.task(2).await;
+    let body = json!({"name": "again", "package_id": 1, "all": true}).to_string();
+    let requests = (0..20).map(|_| api.post_with_key("/v1/tasks", &body, "k"));
+    let answers = join_all(requests).await;
+    let first: Vec<_> = answers
+        .iter()
+        .filter(|it| it.status == StatusCode::CREATED && !is_replayed(it))
+        .collect();
+    assert_eq!(first.len(), 1);
+    for answer in &answers {
+        match answer.status {
+            StatusCode::CREATED => assert_eq!(answer.body, first[0].body),
+            _ => assert_eq!(answer.problem(), "request-unanswered"),
+        }
+    }
+    assert_eq!(api.tasks().await, 2);
+}
+
+#[tokio::test]
+async fn a_key_of_a_request_that_was_refused_is_free() {
+    let api = Api::new().await;
+    let body = json!({"name": "night", "package_id": 1, "all": true}).to_string();
+    let refused = api.post_with_key("/v1/tasks", &body, "k").await;
+    assert_eq!(refused.status, StatusCode::NOT_FOUND);
+    api.task(1).await;
+    let created = api.post_with_key("/v1/tasks", &body, "k").await;
+    assert_eq!(created.status, StatusCode::CREATED, "{created:?}");
+}
+
+#[tokio::test]
+async fn a_request_that_nobody_answered_is_not_carried_out_again() {
+    let api = Api::new().await;
+    api.task(1).await;
+    let body = json!({"note": "a look"}).to_string();
+    let key = "lost";
+    let first = api.post_with_key("/v1/tasks/1/pause", &body, key).await;
+    assert_eq!(first.status, StatusCode::OK);
+    // as if the server had ended before it could keep the answer
+    let file = api.dir.path().join(crate::store::FILE_NAME);
+    let database = sqlx::SqlitePool::connect(&format!("sqlite:{}", file.display()))
+        .await
+        .unwrap();
+    sqlx::query("UPDATE answers SET status = NULL")
+        .execute(&database)
+        .await
+        .unwrap();
+    let again = api.post_with_key("/v1/tasks/1/pause", &body, key).await;
+    assert_eq!(again.status, StatusCode::CONFLICT);
+    assert_eq!(again.problem(), "request-unanswered");
+}
+
+#[tokio::test]
+async fn a_key_that_is_none_is_refused() {
+    let api = Api::new().await;
+    for key in [String::new(), "two words".to_owned(), "k".repeat(256)] {
+        let answer = api.post_with_key("/v1/devices", "{}", &key).await;
+        assert_eq!(answer.fields(), ["Idempotency-Key"], "{key:?}");
+    }
+    let longest = "k".repeat(255);
+    let answer = api.post_with_key("/v1/devices", "{}", &longest).await;
+    assert_ne!(answer.fields(), ["Idempotency-Key"]);
+}
+
+#[tokio::test]
+async fn every_post_takes_a_key() {
+    let api = Api::new().await;
+    for (path, item) in api.description["paths"].as_object().unwrap() {
+        if item["post"].is_null() {
+            continue;
+        }
+        let parameters = item["post"]["parameters"].as_array();
+        let mut parameters = parameters.into_iter().flatten();
+        assert!(
+            parameters.any(|it| it["name"] == "Idempotency-Key"),
+            "{path}"
+        );
+        let path = path.replace("{id}", "1").replace("{endpoint}", "a");
+        let refused = api.post_with_key(&path, "{}", "two words").await;
+        assert_eq!(refused.fields(), ["Idempotency-Key"], "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_package_that_is_sent_twice_with_one_key_is_there_once() {
+    let api = Api::new().await;
+    let content: Vec<u8> = (0..3_000_000_u32)
+        .map(|i| i.to_le_bytes()[i as usize % 3])
+        .collect();
+    let upload = async |content: &[u8]| {
+        let request = Request::post("/v1/packages?product=p&version=V2&segment_size=500")
+            .header(header::AUTHORIZATION, format!("Bearer {TOKEN}"))
+            .header(header::CONTENT_TYPE, "application/octet-stream")
+            .header(header::CONTENT_LENGTH, content.len())
+            .header("Idempotency-Key", "upload")
+            .body(Body::from(content.to_owned()))
+            .unwrap();
+        api.call(request).await
+    };
+    let first = upload(&content).await;
+    assert_eq!(first.status, StatusCode::CREATED, "{first:?}");
+    let again = upload(&content).await;
+    assert!(is_replayed(&again), "{again:?}");
+    assert_eq!(again.body, first.body);
+    let other = upload(&content[1..]).await;
+    assert_eq!(other.fields(), ["Idempotency-Key"]);
+}

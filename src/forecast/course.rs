@@ -1,0 +1,189 @@
+//! What came of one course.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Given,
+    unit::{State, Unit},
+};
+use crate::{clock::Instant, ledger::Lane, task::HoldReason, upgrade::lower_bound};
+
+/// Devices that are named, of those that do not make it.
+pub(super) const NAMED: usize = 100;
+/// Times that a course names at which the task is held.
+const MOST_HELD: usize = 100;
+
+/// What came of one course.
+#[derive(Debug, Default)]
+pub(super) struct Course {
+    /// When the last device had its final outcome; `None` where some never have one.
+    pub(super) finish: Option<Instant>,
+    /// When devices had theirs, in order.
+    pub(super) ends: Vec<Instant>,
+    pub(super) succeeded: u64,
+    pub(super) failed: BTreeMap<String, u64>,
+    pub(super) expired: u64,
+    pub(super) stopped: u64,
+    /// Devices that nothing would ever come of, or not within the time that is looked ahead.
+    pub(super) unfinished: u64,
+    pub(super) bytes: u64,
+    pub(super) phases: Vec<PhaseCourse>,
+    pub(super) cells: BTreeMap<u32, CellCourse>,
+    /// When the task was held, and why.
+    pub(super) held: Vec<(Instant, &'static str)>,
+    /// The first of those that do not make it, by their numbers.
+    pub(super) missed: Vec<u32>,
+    /// When each had its slot.
+    admitted: Vec<Option<Instant>>,
+    /// How long each device held slots, ms.
+    held_ms: Vec<u64>,
+    began: Option<Instant>,
+}
+
+/// What came of a phase.
+#[derive(Debug, Clone, Default)]
+pub(super) struct PhaseCourse {
+    pub(super) devices: u64,
+    pub(super) began: Option<Instant>,
+    pub(super) ended: Option<Instant>,
+    pub(super) missed: u64,
+}
+
+/// What came of a cell.
+#[derive(Debug, Clone, Default)]
+pub(super) struct CellCourse {
+    pub(super) devices: u64,
+    pub(super) ended: Option<Instant>,
+    pub(super) missed: u64,
+    pub(super) sleeping: u64,
+    /// No order of admissions takes less, ms.
+    pub(super) bound_ms: u64,
+    /// From the first slot to the last end, ms.
+    pub(super) took_ms: u64,
+}
+
+impl Course {
+    pub(super) fn new(given: &Given, units: &[Unit]) -> Self {
+        let last = given.devices.iter().map(|it| it.phase as usize + 1).max();
+        let phases = given.task.rules.phase_count().max(last.unwrap_or(1));
+        let mut course = Self {
+            phases: vec![PhaseCourse::default(); phases],
+            admitted: vec![None; units.len()],
+            held_ms: vec![0; units.len()],
+            ..Self::default()
+        };
+        for subject in &given.devices {
+            course.phases[subject.phase as usize].devices += 1;
+        }
+        course
+    }
+
+    pub(super) fn began(&mut self, now: Instant) {
+        self.began.get_or_insert(now);
+        if let Some(phase) = self.phases.first_mut() {
+            phase.began.get_or_insert(now);
+        }
+    }
+
+    pub(super) fn phase_began(&mut self, phase: u32, now: Instant) {
+        if let Some(phase) = self.phases.get_mut(phase as usize) {
+            phase.began.get_or_insert(now);
+        }
+    }
+
+    pub(super) fn held(&mut self, why: &HoldReason, now: Instant) {
+        if self.held.len() < MOST_HELD {
+            self.held.push((now, why.code()));
+        }
+    }
+
+    pub(super) fn failed(&mut self, reason: &str) {
+        *self.failed.entry(reason.to_owned()).or_default() += 1;
+    }
+
+    /// What had not begun is done away with.
+    pub(super) fn gave_up(&mut self, number: u32, expired: bool) {
+        if expired {
+            self.expired += 1;
+        } else {
+            self.stopped += 1;
+        }
+        if expired && self.missed.len() < NAMED {
+            self.missed.push(number);
+        }
+    }
+
+    pub(super) fn admitted(&mut self, number: u32, now: Instant) {
+        if let Some(admitted) = self.admitted.get_mut(number as usize) {
+            *admitted = Some(now);
+        }
+    }
+
+    pub(super) const fn downloaded(&mut self, bytes: u64) {
+        self.bytes += bytes;
+    }
+
+    /// The slot is given back; so much of a download that did not end was there.
+    pub(super) fn released(&mut self, number: u32, now: Instant, bytes: u64) {
+        self.bytes += bytes;
+        let at = number as usize;
+        if let (Some(admitted), Some(held_ms)) = (
+            self.admitted.get(at).copied().flatten(),
+            self.held_ms.get_mut(at),
+        ) {
+            *held_ms += now.as_millis() - admitted.as_millis().min(now.as_millis());
+        }
+    }
+
+    /// Nothing more happens.
+    pub(super) fn close(mut self, given: &Given, units: &[Unit]) -> Self {
+        let mut served: BTreeMap<u32, Vec<(u32, std::time::Duration)>> = BTreeMap::new();
+        let mut first: BTreeMap<u32, Instant> = BTreeMap::new();
+        for (at, (subject, unit)) in given.devices.iter().zip(units).enumerate() {
+            let Lane::Cell(number) = unit.lane;
+            let cell = self.cells.entry(number).or_default();
+            let phase = &mut self.phases[subject.phase as usize];
+            cell.devices += 1;
+            cell.sleeping += u64::from(unit.sleeps);
+            let missed = unit.state != State::Over || unit.ended_at.is_none();
+            if missed {
+                self.unfinished += 1;
+                if self.missed.len() < NAMED {
+                    self.missed.push(u32::try_from(at).unwrap_or(u32::MAX));
+                }
+            }
+            let held = std::time::Duration::from_millis(self.held_ms[at]);
+            let expired = unit.ended_at.is_some() && unit.attempts == 0;
+            if missed || expired {
+                cell.missed += 1;
+                phase.missed += 1;
+            }
+            if !held.is_zero() {
+                served.entry(number).or_default().push((unit.limit, held));
+            }
+            if let Some(began) = self.admitted[at].map(|last| last.before(held)) {
+                let first = first.entry(number).or_insert(began);
+                *first = (*first).min(began);
+            }
+            if let Some(ended) = unit.ended_at {
+                self.ends.push(ended);
+                cell.ended = cell.ended.max(Some(ended));
+                phase.ended = phase.ended.max(Some(ended));
+            }
+        }
+        self.ends.sort_unstable();
+        self.finish = (self.ends.last().copied()).filter(|_| self.unfinished == 0);
+        for (number, served) in served {
+            let bound = lower_bound(served);
+            if let Some(cell) = self.cells.get_mut(&number) {
+                cell.bound_ms = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
+                let took = cell.ended.zip(first.get(&number).copied());
+                cell.took_ms = took.map_or(0, |(ended, first)| {
+                    u64::try_from(ended.since(first).as_millis()).unwrap_or(u64::MAX)
+                });
+            }
+        }
+        (self.admitted, self.held_ms) = (Vec::new(), Vec::new());
+        self
+    }
+}

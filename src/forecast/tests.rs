@@ -1,0 +1,369 @@
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
+
+use super::{
+    course::Course,
+    play::{Draws, Play},
+    *,
+};
+use crate::{
+    clock::{Instant, UtcMillis},
+    config::Config,
+    ledger::{DownloadPace, Lane, Learnt, Mean, ProductHabits, RetryPolicy},
+    task::{CellRules, Closing, TaskRules},
+};
+
+/// 2027-01-15 08:00 UTC.
+const NOW: UtcMillis = UtcMillis(1_800_000_000_000);
+const KIB: u64 = 20;
+/// A KiB takes so long to whom is measured, and an installation, ms.
+const PER_KIB_MS: u64 = 10_000;
+const INSTALL_MS: u64 = 60_000;
+
+fn mean(value: u64) -> Mean {
+    let mut mean = Mean::default();
+    mean.add(value);
+    mean
+}
+
+/// Awake devices in one cell, of that limit.
+fn awake(devices: u32, limit: u32) -> Given {
+    let config = Config::default();
+    let paces = [1, 10, 50].map(|limit| {
+        Learnt::Download(DownloadPace {
+            lane: None,
+            limit,
+            ms_per_kib: mean(PER_KIB_MS),
+        })
+    });
+    let habits = Learnt::Product {
+        product: "".into(),
+        habits: ProductHabits {
+            answered_ms: 60_000,
+            silent_ms: None,
+            tries_after: 64,
+            install_ms: mean(INSTALL_MS),
+        },
+    };
+    let device = |number| Subject {
+        endpoint: format!("device-{number:05}").into(),
+        not_before: NOW,
+        cell: Some(7),
+        limit,
+        heard_at: Some(NOW),
+        ..Subject::default()
+    };
+    Given {
+        now: NOW,
+        config: Arc::new(config),
+        product: "meter".to_owned(),
+        learnt: paces.into_iter().chain([habits]).collect(),
+        cells: Vec::new(),
+        task: TaskGiven {
+            start_at: NOW,
+            ..TaskGiven::default()
+        },
+        package: PackageGiven {
+            bytes: KIB * 1_024,
+            segments: 41,
+        },
+        failures: Vec::new(),
+        devices: (0..devices).map(device).collect(),
+        others: Vec::new(),
+    }
+}
+
+fn rules(json: &str) -> Arc<TaskRules> {
+    Arc::new(serde_json::from_str(json).unwrap())
+}
+
+/// The course in which everything takes as long as it does on average.
+fn course(given: &Given) -> Course {
+    let draws = Draws {
+        seed: 1,
+        deviations: 0.0,
+        around: false,
+    };
+    match Play::new(given, draws).run(|_| ControlFlow::Continue(())) {
+        ControlFlow::Continue(course) => course,
+        ControlFlow::Break(()) => panic!("nobody ended it"),
+    }
+}
+
+fn seconds(at: Instant) -> u64 {
+    at.since(Instant::from_millis(NOW.0.unsigned_abs()))
+        .as_secs()
+}
+
+fn full(given: &Given) -> Forecast {
+    forecast(given, |_| ControlFlow::Continue(())).unwrap()
+}
+
+/// How long a device holds its slot, seconds.
+const SERVICE_S: u64 = (KIB * PER_KIB_MS + INSTALL_MS) / 1_000;
+
+#[test]
+fn a_cell_takes_as_long_as_its_slots_are_held() {
+    for (devices, limit) in [(1, 1), (100, 1), (100, 10), (500, 50), (50, 50)] {
+        let course = course(&awake(devices, limit));
+        let took = seconds(course.finish.unwrap());
+        let rounds = u64::from(devices.div_ceil(limit));
+        // asked for version and coverage first; and admissions are paced
+        let asked = PER_KIB_MS / 1_000;
+        let exact = rounds * SERVICE_S;
+        assert!(
+            (exact..=exact + asked + 12).contains(&took),
+            "{devices} of limit {limit}: {took} s, {exact} s are needed"
+        );
+        assert_eq!(course.succeeded, u64::from(devices));
+        assert_eq!(course.bytes, u64::from(devices) * KIB * 1_024);
+    }
+}
+
+#[test]
+fn no_course_beats_the_bound() {
+    let mut given = awake(300, 10);
+    for (number, device) in (0_u32..).zip(&mut given.devices) {
+        device.limit = [50, 10, 1][number as usize % 3];
+        device.cell = Some(number % 5);
+        if number.is_multiple_of(2) {
+            device.rhythm = Rhythm::Learnt(3_600);
+            device.heard_at = Some(NOW.before(Duration::from_secs(u64::from(number) * 11)));
+        }
+    }
+    let course = course(&given);
+    assert_eq!(course.unfinished, 0);
+    for (number, cell) in &course.cells {
+        assert!(
+            cell.bound_ms > 0 && cell.bound_ms <= cell.took_ms,
+            "{number}: {cell:?}"
+        );
+    }
+    let forecast = full(&given);
+    assert!(forecast.finish.p50 <= forecast.finish.p90);
+    assert_eq!(full(&given), forecast, "the same gives the same");
+}
+
+#[test]
+fn nothing_begins_while_the_window_is_closed() {
+    let mut given = awake(40, 1);
+    given.task.rules =
+        rules(r#"{"windows": {"zone": "UTC", "windows": [{"from": "22:00", "to": "23:00"}]}}"#);
+    let course = course(&given);
+    // from 08:00 to 22:00; one at a time does not make it in an hour, and what has begun goes on
+    let opens = 14 * 3_600;
+    assert!(
+        course
+            .ends
+            .iter()
+            .all(|at| seconds(*at) >= opens + SERVICE_S)
+    );
+    let took = seconds(course.finish.unwrap()) - opens;
+    assert!(
+        (40 * SERVICE_S..40 * SERVICE_S + 60).contains(&took),
+        "{took}"
+    );
+}
+
+#[test]
+fn a_phase_begins_when_the_one_before_has_come_true() {
+    let mut given = awake(100, 10);
+    given.task.rules = rules(r#"{"phases": [{"count": 10}, {}]}"#);
+    for device in given.devices.iter_mut().skip(10) {
+        device.phase = 1;
+    }
+    let forecast = full(&given);
+    let [first, second] = &*forecast.phases else {
+        panic!("{:?}", forecast.phases);
+    };
+    assert_eq!((first.devices, second.devices), (10, 90));
+    assert!(second.begins.p50 >= first.ends.p50 && second.begins.p50.is_some());
+    assert!(second.ends.p50 == forecast.finish.p50);
+
+    given.task.rules = rules(r#"{"phases": [{"count": 10, "then": "wait"}, {}]}"#);
+    let waits = full(&given);
+    assert_eq!(waits.holds.len(), 1);
+    assert_eq!(
+        (waits.holds[0].code, waits.holds[0].courses),
+        ("phase_done", 5)
+    );
+    let later = waits
+        .finish
+        .p50
+        .unwrap()
+        .since(forecast.finish.p50.unwrap());
+    assert!(
+        later > Duration::from_mins(50),
+        "it is resumed an hour later: {later:?}"
+    );
+
+    given.task.rules = rules(r#"{"phases": [{"count": 10, "soak_seconds": 7200}, {}]}"#);
+    let soaks = full(&given);
+    let later = soaks
+        .finish
+        .p50
+        .unwrap()
+        .since(forecast.finish.p50.unwrap());
+    assert!(later > Duration::from_mins(110), "{later:?}");
+}
+
+#[test]
+fn who_has_not_begun_by_the_last_time_is_named() {
+    let mut given = awake(300, 10);
+    given.task.rules = rules(r#"{"rate": {"per_minute": 1}, "not_after": "2027-01-15T10:00:00Z"}"#);
+    let forecast = full(&given);
+    assert_eq!(forecast.succeeded.p50 + forecast.expired.p50, 300);
+    assert!(
+        (175..=185).contains(&forecast.expired.p50),
+        "{:?}",
+        forecast.expired
+    );
+    assert_eq!(forecast.missed.len(), 100);
+    assert_eq!(forecast.phases[0].missed, forecast.expired);
+    assert_eq!(forecast.cells[0].missed.p50, forecast.expired.p50);
+}
+
+#[test]
+fn a_rate_is_kept() {
+    let mut given = awake(120, 50);
+    given.task.rules = rules(r#"{"rate": {"per_minute": 10}}"#);
+    let took = seconds(course(&given).finish.unwrap());
+    let begun = 119 * 6;
+    assert!(
+        (begun + SERVICE_S..begun + SERVICE_S + 40).contains(&took),
+        "{took}"
+    );
+}
+
+#[test]
+fn failures_are_tried_again_and_hold_the_task() {
+    let mut given = awake(200, 10);
+    given.failures = vec![("wrong_version".to_owned(), 0.5)];
+    given.task.retry = RetryPolicy {
+        attempts: 1,
+        interval_s: 3_600,
+        ..RetryPolicy::default()
+    };
+    given.task.rules = rules(r#"{"abort": [{"percent": 30, "min_results": 50}]}"#);
+    let forecast = full(&given);
+    let failed = forecast.failed["wrong_version"];
+    assert!((70..130).contains(&failed.p50), "{failed:?}");
+    assert_eq!(
+        forecast.succeeded.p50 + forecast.failed["wrong_version"].p50,
+        200
+    );
+    assert_eq!(forecast.holds[0].code, "failures");
+    assert!(
+        forecast.bytes.p50 > 200 * KIB * 1_024,
+        "each attempt downloads"
+    );
+}
+
+#[test]
+fn a_closed_cell_admits_nobody() {
+    let mut given = awake(20, 10);
+    let until = NOW + Duration::from_hours(5);
+    let closing = |until| CellRules {
+        closing: Some(Closing {
+            from: NOW,
+            until,
+            reason: "works".to_owned(),
+        }),
+        ..CellRules::default()
+    };
+    given.cells = vec![(7, closing(Some(until)))];
+    let took = seconds(course(&given).finish.unwrap());
+    assert!(
+        (5 * 3_600 + 2 * SERVICE_S..5 * 3_600 + 2 * SERVICE_S + 120).contains(&took),
+        "{took}"
+    );
+    given.cells = vec![(7, closing(None))];
+    let forecast = full(&given);
+    assert_eq!(
+        forecast.finish,
+        Span::default(),
+        "never, as far as is known"
+    );
+    assert_eq!(forecast.unfinished.p50, 20);
+    assert_eq!(forecast.cells[0].ends, Span::default());
+}
+
+#[test]
+fn who_sleeps_comes_when_it_wakes_up_and_who_is_away_never() {
+    let mut given = awake(2, 10);
+    given.devices[0].rhythm = Rhythm::Learnt(7_200);
+    given.devices[0].heard_at = Some(NOW.before(Duration::from_hours(1)));
+    given.devices[1].rhythm = Rhythm::Away;
+    let course = course(&given);
+    let ends: Vec<u64> = course.ends.iter().map(|at| seconds(*at)).collect();
+    assert!(
+        (3_600 + SERVICE_S..3_600 + SERVICE_S + 60).contains(&ends[0]),
+        "{ends:?}"
+    );
+    assert_eq!(ends[1], 24 * 3_600);
+    assert_eq!(course.failed["device_not_heard"], 1);
+}
+
+#[test]
+fn what_is_not_known_is_drawn_from_what_is() {
+    let mut given = awake(100, 1);
+    for (number, device) in (0..).zip(&mut given.devices) {
+        device.cell = (number < 50).then_some(number % 2);
+    }
+    let forecast = full(&given);
+    assert_eq!(forecast.assumed.cells_drawn, 50);
+    assert_eq!(forecast.cells.len(), 2);
+    assert!(forecast.cells.iter().all(|cell| cell.devices > 25));
+    for device in &mut given.devices {
+        device.cell = None;
+    }
+    let nothing = full(&given);
+    assert!(nothing.cells.iter().all(|cell| cell.cell.is_none()));
+    assert_eq!(nothing.succeeded.p50, 100);
+}
+
+#[test]
+fn a_task_that_runs_is_forecast_from_where_it_stands() {
+    let mut given = awake(4, 1);
+    given.devices[0].place = Place::Downloading(1_024);
+    given.devices[0].attempts = 1;
+    given.devices[1].place = Place::Queued(NOW.before(Duration::from_hours(1)));
+    given.devices[1].attempts = 1;
+    given.devices[2].place = Place::Begun;
+    given.devices[2].attempts = 1;
+    let mut other = given.devices[0].clone();
+    other.place = Place::Queued(NOW.before(Duration::from_hours(2)));
+    given.others = vec![other];
+    let course = course(&given);
+    let left = (PER_KIB_MS + INSTALL_MS) / 1_000 + 4 * SERVICE_S;
+    let took = seconds(course.finish.unwrap());
+    assert!(
+        (left..left + 60).contains(&took),
+        "{took}, {left} are needed"
+    );
+    assert_eq!(course.succeeded, 4);
+}
+
+#[test]
+fn it_can_be_ended() {
+    let given = awake(5_000, 10);
+    let mut asked = 0;
+    let ended = forecast(&given, |done| {
+        assert!((0.0..=1.0).contains(&done));
+        asked += 1;
+        ControlFlow::Break(())
+    });
+    assert!(ended.is_none() && asked == 1);
+}
+
+#[test]
+fn the_pace_of_a_cell_is_its_own() {
+    let mut given = awake(10, 1);
+    given.learnt.push(Learnt::Download(DownloadPace {
+        lane: Some(Lane::Cell(7)),
+        limit: 1,
+        ms_per_kib: mean(2 * PER_KIB_MS),
+    }));
+    let took = seconds(course(&given).finish.unwrap());
+    let service = (2 * KIB * PER_KIB_MS + INSTALL_MS) / 1_000;
+    assert!((10 * service..10 * service + 60).contains(&took), "{took}");
+}

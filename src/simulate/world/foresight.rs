@@ -1,0 +1,92 @@
+//! Forecasts of the task that is simulated, made of what the store knows.
+
+use std::collections::HashMap;
+
+use super::{World, utc};
+use crate::{
+    ledger::RetryPolicy,
+    simulate::{
+        foresight::{Earlier, Foreseen, Foresight, Known, Setting},
+        hooks::Hooks,
+        invariants::device,
+        scenario::Scenario,
+    },
+    task::TaskRules,
+};
+
+/// A simulation that is forecast.
+#[derive(Debug)]
+pub(super) struct Foresees {
+    foresight: Foresight,
+    rules: TaskRules,
+    retry: RetryPolicy,
+    /// When devices had their outcome, seconds from the start, in order.
+    ends_s: Vec<f64>,
+}
+
+impl<H: Hooks> World<H> {
+    /// Has forecasts made.
+    pub(in crate::simulate) fn foreseeing(mut self, earlier: Earlier, scenario: &Scenario) -> Self {
+        self.foresees = Some(Foresees {
+            foresight: Foresight::new(earlier),
+            rules: scenario.rules.clone(),
+            retry: scenario.retry,
+            ends_s: Vec::new(),
+        });
+        self
+    }
+
+    /// Makes a forecast, if one is to be made before what happens then.
+    pub(super) fn foresee(&mut self, next_ms: u64) -> Result<(), String> {
+        let Some(foresees) = &mut self.foresees else {
+            return Ok(());
+        };
+        let devices = self.units.len();
+        let ended = devices - self.checker.open();
+        let since_s = std::time::Duration::from_millis(self.now_ms.saturating_sub(self.start_ms));
+        foresees.ends_s.resize(ended, since_s.as_secs_f64());
+        let started = next_ms >= self.start_ms;
+        if !foresees.foresight.is_due(started, ended, devices) {
+            return Ok(());
+        }
+        let first = self.packages.first();
+        let Some(package) = first.and_then(|(id, offers)| offers.package(*id)) else {
+            return Ok(());
+        };
+        let records = self.store.restore_devices()?;
+        let by_number: HashMap<usize, _> = (records.iter())
+            .filter_map(|record| Some((device(&record.endpoint)?, record)))
+            .collect();
+        let active = self.store.restore_upgrades()?;
+        let active: HashMap<_, _> = active.iter().map(|it| (it.order.upgrade, it)).collect();
+        let finals = self.store.finals()?;
+        let known: Vec<Known<'_>> = (finals.iter())
+            .filter_map(|end| {
+                let device = self.checker.device_of(end.upgrade)?;
+                Some(Known {
+                    record: by_number.get(&device)?,
+                    state: end.state,
+                    attempts: end.attempts,
+                    active: active.get(&end.upgrade).copied(),
+                })
+            })
+            .collect();
+        let setting = Setting {
+            now: utc(self.now_ms.max(self.start_ms)),
+            start_at: utc(self.start_ms),
+            config: self.config.clone(),
+            rules: &foresees.rules,
+            retry: foresees.retry,
+            package,
+        };
+        let learnt = self.store.restore_learnt()?;
+        foresees.foresight.make(&setting, &known, &learnt);
+        Ok(())
+    }
+
+    /// What was forecast.
+    pub(super) fn foreseen(&mut self) -> Vec<Foreseen> {
+        let foresees = self.foresees.take();
+        foresees.map_or_else(Vec::new, |it| it.foresight.close(&it.ends_s))
+    }
+}

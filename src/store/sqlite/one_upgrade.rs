@@ -1,0 +1,168 @@
+//! What an operator does with one upgrade besides cancelling it: tries it again, or passes over it.
+
+use sqlx::SqliteConnection;
+
+use super::{
+    Doing, SqliteStore, cancel,
+    counts::{self, CountChanges},
+    events::Announcements,
+    rows,
+    task_changes::{again_part, go_on},
+    task_packages, task_writes,
+};
+use crate::{
+    clock::UtcMillis,
+    ledger::{Cancellation, Happened, Outcome, TaskState, UpgradeId},
+    store::{Again, ChangeTaskError, ChangeUpgradeError, UpgradeRecord, UpgradeState},
+};
+
+const RETRYING: &str = "trying an upgrade again";
+const SKIPPING: &str = "passing over an upgrade";
+
+impl SqliteStore {
+    pub(super) async fn retry_one(
+        &self,
+        id: UpgradeId,
+        now: UtcMillis,
+    ) -> Result<UpgradeRecord, ChangeUpgradeError> {
+        let mut tx = self.write(RETRYING).await?;
+        let upgrade = cancel::read(&mut tx, id).await?;
+        match upgrade.state {
+            UpgradeState::Active(_) => {
+                let stage = upgrade.state;
+                return Err(ChangeUpgradeError::Running { id, stage });
+            }
+            UpgradeState::Succeeded => return Err(ChangeUpgradeError::Succeeded(id)),
+            UpgradeState::Pending if upgrade.attempts == 0 => return Ok(upgrade),
+            UpgradeState::Pending => wait_no_longer(&mut tx, id, now).await.doing(RETRYING)?,
+            UpgradeState::Failed | UpgradeState::Cancelled => {
+                take_up(&mut tx, &upgrade, now).await?;
+            }
+        }
+        let upgrade = cancel::read(&mut tx, id).await?;
+        tx.commit().await.doing(RETRYING)?;
+        Ok(upgrade)
+    }
+
+    pub(super) async fn skip_one(
+        &self,
+        id: UpgradeId,
+        now: UtcMillis,
+    ) -> Result<UpgradeRecord, ChangeUpgradeError> {
+        let mut tx = self.write(SKIPPING).await?;
+        let upgrade = cancel::read(&mut tx, id).await?;
+        let (task, why) = (upgrade.task, Cancellation::Skipped);
+        let mut announcements = Announcements::default();
+        match upgrade.state {
+            UpgradeState::Active(_) => {
+                let stage = upgrade.state;
+                return Err(ChangeUpgradeError::Running { id, stage });
+            }
+            UpgradeState::Succeeded => return Err(ChangeUpgradeError::Succeeded(id)),
+            UpgradeState::Cancelled => return Ok(upgrade),
+            UpgradeState::Pending => {
+                cancel::cancel_waiting(&mut tx, task, &[id.0], why, now, &mut announcements)
+                    .await
+                    .doing(SKIPPING)?;
+                counts::end_task_if_done(&mut tx, task, now, &mut announcements)
+                    .await
+                    .doing(SKIPPING)?;
+            }
+            UpgradeState::Failed => forget_failure(&mut tx, &upgrade, now, &mut announcements)
+                .await
+                .doing(SKIPPING)?,
+        }
+        announcements.deliver(&mut tx).await.doing(SKIPPING)?;
+        let upgrade = cancel::read(&mut tx, id).await?;
+        tx.commit().await.doing(SKIPPING)?;
+        Ok(upgrade)
+    }
+}
+
+async fn wait_no_longer(
+    conn: &mut SqliteConnection,
+    id: UpgradeId,
+    now: UtcMillis,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE upgrades SET not_before = MIN(not_before, ?) WHERE id = ?")
+        .bind(now.0)
+        .bind(id.0)
+        .execute(conn)
+        .await
+        .map(|_| ())
+}
+
+/// Has an upgrade that has ended wait again.
+async fn take_up(
+    conn: &mut SqliteConnection,
+    upgrade: &UpgradeRecord,
+    now: UtcMillis,
+) -> Result<(), ChangeUpgradeError> {
+    let task = upgrade.task;
+    if let Some(state @ (TaskState::Stopping | TaskState::Stopped)) =
+        task_writes::state(conn, task).await?
+    {
+        return Err(ChangeTaskError::Ended { id: task, state }.into());
+    }
+    if task_packages::is_gone(conn, task).await.doing(RETRYING)? {
+        return Err(ChangeTaskError::PackageDeleted(task).into());
+    }
+    let taken_up = again_part(conn, task, &Again::from(upgrade.id), upgrade.state, 0, now).await?;
+    if taken_up.is_empty() {
+        return Err(ChangeUpgradeError::DeviceRemoved(upgrade.id));
+    }
+    go_on(conn, task).await?;
+    Ok(())
+}
+
+/// Has a failure be none: its cell has seen it still, its task has not.
+async fn forget_failure(
+    conn: &mut SqliteConnection,
+    upgrade: &UpgradeRecord,
+    at: UtcMillis,
+    announcements: &mut Announcements,
+) -> Result<(), sqlx::Error> {
+    let outcome = Outcome::Cancelled(Cancellation::Skipped);
+    let line = Happened::ended(&outcome, None, Box::default());
+    let (code, arguments) = rows::line_columns(&line);
+    sqlx::query(
+        "INSERT INTO upgrade_events (upgrade_id, at, attempt, kind, code, arguments) \
+         SELECT id, ?, attempt, ?, ?, ? FROM upgrades WHERE id = ?",
+    )
+    .bind(at.0)
+    .bind(outcome.state())
+    .bind(code)
+    .bind(arguments)
+    .bind(upgrade.id.0)
+    .execute(&mut *conn)
+    .await?;
+    let (lot, reason): (u32, Option<String>) =
+        sqlx::query_as("SELECT lot, outcome_reason FROM upgrades WHERE id = ?")
+            .bind(upgrade.id.0)
+            .fetch_one(&mut *conn)
+            .await?;
+    sqlx::query(
+        "UPDATE upgrades SET state = ?1, outcome_state = ?1, outcome_reason = ?2, outcome_detail = NULL, \
+             outcome_arguments = ?3, outcome_at = ?4, ended_at = ?4 WHERE id = ?5",
+    )
+    .bind(outcome.state())
+    .bind(outcome.reason())
+    .bind(rows::json(&outcome.facts()))
+    .bind(at.0)
+    .bind(upgrade.id.0)
+    .execute(&mut *conn)
+    .await?;
+    let mut counts = CountChanges::default();
+    let task = upgrade.task;
+    counts.add(task, lot, UpgradeState::Failed, reason.as_deref(), -1);
+    counts.add(
+        task,
+        lot,
+        UpgradeState::Cancelled,
+        Some(outcome.reason()),
+        1,
+    );
+    counts.write(conn).await?;
+    let ids = super::bulk::json_list([upgrade.id.0]);
+    announcements.upgrades(conn, &ids).await
+}

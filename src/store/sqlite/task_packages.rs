@@ -1,0 +1,160 @@
+//! The packages of tasks.
+
+use std::collections::BTreeSet;
+
+use sqlx::SqliteConnection;
+
+use super::{
+    Doing, SqliteStore,
+    bulk::json_list,
+    packages,
+    rows::{self, Columns as _},
+};
+use crate::{
+    ledger::{PackageId, TaskId, TaskState},
+    package::Version,
+    store::{CreateTaskError, NewTask, PackageRecord, StoreError, TaskPackages},
+};
+
+const CHECKING: &str = "reading a task's packages";
+
+impl SqliteStore {
+    pub(super) async fn read_task_packages(
+        &self,
+        task: TaskId,
+    ) -> Result<Option<TaskPackages>, StoreError> {
+        let row = sqlx::query("SELECT package_id, packages FROM tasks WHERE id = ?")
+            .bind(task.0)
+            .fetch_optional(&self.readers)
+            .await
+            .doing(CHECKING)?;
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some(TaskPackages {
+            first: PackageId(row.int("package_id")?),
+            rules: rows::from_json(&row, "packages")?.unwrap_or_default(),
+        }))
+    }
+}
+
+/// The package of a task that is to be created, or its first one, if all can be used together.
+pub(super) async fn usable(
+    conn: &mut SqliteConnection,
+    new: &NewTask,
+) -> Result<PackageRecord, CreateTaskError> {
+    let first = usable_one(conn, new.package).await?;
+    let mut versions: Vec<Version> = Vec::with_capacity(new.packages.packages.len());
+    for (i, rule) in new.packages.packages.iter().enumerate() {
+        let package = usable_one(conn, rule.package_id).await?.package;
+        if package.product != first.package.product {
+            return Err(CreateTaskError::PackagesOfOtherProducts {
+                index: i,
+                product: package.product,
+                first: first.package.product,
+            });
+        }
+        versions.push(package.version);
+    }
+    (new.packages.check_steps(&versions)).map_err(CreateTaskError::Packages)?;
+    Ok(first)
+}
+
+async fn usable_one(
+    conn: &mut SqliteConnection,
+    id: PackageId,
+) -> Result<PackageRecord, CreateTaskError> {
+    let row = sqlx::query("SELECT * FROM packages WHERE id = ? AND deleted_at IS NULL")
+        .bind(id.0)
+        .fetch_optional(conn)
+        .await
+        .doing(CHECKING)?
+        .ok_or(CreateTaskError::PackageNotFound(id))?;
+    let package = packages::record(&row)?;
+    match package.superseded_at {
+        Some(at) => Err(CreateTaskError::PackageSuperseded { package: id, at }),
+        None => Ok(package),
+    }
+}
+
+/// Has the packages stay that a new task names besides the first.
+pub(super) async fn link(
+    conn: &mut SqliteConnection,
+    task: TaskId,
+    new: &NewTask,
+) -> Result<(), sqlx::Error> {
+    let packages = new.packages.packages.iter().map(|rule| rule.package_id.0);
+    let packages: BTreeSet<i64> = packages.collect();
+    sqlx::query(
+        "INSERT INTO task_packages (package_id, task_id) SELECT j.value, ? FROM json_each(?) j",
+    )
+    .bind(task.0)
+    .bind(json_list(packages))
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// An unfinished task that uses the package.
+pub(super) async fn user(
+    conn: &mut SqliteConnection,
+    package: PackageId,
+) -> Result<Option<(TaskId, String, TaskState)>, StoreError> {
+    const ALONE: &str = "SELECT id, name, state FROM tasks WHERE package_id = ? \
+         AND state IN ('scheduled', 'running', 'stopping') LIMIT 1";
+    const OF_SEVERAL: &str = "SELECT t.id, t.name, t.state FROM task_packages u CROSS JOIN tasks t ON t.id = u.task_id \
+         WHERE u.package_id = ? AND t.state IN ('scheduled', 'running', 'stopping') LIMIT 1";
+    for statement in [ALONE, OF_SEVERAL] {
+        let row = sqlx::query(statement)
+            .bind(package.0)
+            .fetch_optional(&mut *conn)
+            .await
+            .doing("looking for tasks that use a package")?;
+        if let Some(row) = row {
+            let state = rows::task_state(row.value("state")?)?;
+            return Ok(Some((TaskId(row.int("id")?), row.value("name")?, state)));
+        }
+    }
+    Ok(None)
+}
+
+/// Deletes a hidden task, and the deleted packages that were kept for it alone.
+pub(super) async fn delete_task(
+    conn: &mut SqliteConnection,
+    task: TaskId,
+) -> Result<(), sqlx::Error> {
+    let mut packages: Vec<i64> =
+        sqlx::query_scalar("SELECT package_id FROM task_packages WHERE task_id = ?")
+            .bind(task.0)
+            .fetch_all(&mut *conn)
+            .await?;
+    let first: Option<i64> =
+        sqlx::query_scalar("DELETE FROM tasks WHERE id = ? RETURNING package_id")
+            .bind(task.0)
+            .fetch_optional(&mut *conn)
+            .await?;
+    packages.extend(first);
+    sqlx::query(
+        "DELETE FROM packages WHERE id IN (SELECT j.value FROM json_each(?) j) AND deleted_at IS NOT NULL \
+         AND NOT EXISTS (SELECT 1 FROM tasks WHERE package_id = packages.id) \
+         AND NOT EXISTS (SELECT 1 FROM task_packages u WHERE u.package_id = packages.id)",
+    )
+    .bind(json_list(packages))
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// Whether a package of the task was deleted: it stays for the tasks that refer to it, but its content does not.
+pub(super) async fn is_gone(
+    conn: &mut SqliteConnection,
+    task: TaskId,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM tasks t JOIN packages p ON p.id = t.package_id \
+             WHERE t.id = ?1 AND p.deleted_at IS NOT NULL) \
+         OR EXISTS (SELECT 1 FROM task_packages u CROSS JOIN packages p ON p.id = u.package_id \
+             WHERE u.task_id = ?1 AND p.deleted_at IS NOT NULL)",
+    )
+    .bind(task.0)
+    .fetch_one(conn)
+    .await
+}
