@@ -335,6 +335,8 @@ pub struct AdmissionConfig {
     pub limit_unmeasured: u32,
     /// A device that fits may be held back for this long for the sake of one that needs an emptier cell.
     pub overtake_s: u64,
+    /// Whether a cell's limit falls while its downloads take much longer than in a quiet one.
+    pub adaptive: bool,
     /// For each such time that one of its devices has waited in a cell, a task comes there before those of one more priority.
     pub ageing_s: u64,
     /// A device that sleeps may be kept awake for this long in an upgrade, when a slot is in sight: at some 20 mW, half
@@ -364,6 +366,7 @@ impl Default for AdmissionConfig {
             limit_other: 1,
             limit_unmeasured: 10,
             overtake_s: 600,
+            adaptive: false,
             ageing_s: 21_600,
             keep_awake_s: 1_800,
             keep_awake_pings: 120,

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     clock::UtcMillis,
     ledger::Lane,
+    runtime::LaneNow,
     store::{CellDetail, CellRecord, SlotHolder},
     task::{BusyHours, CellRules},
 };
@@ -74,9 +75,12 @@ pub(super) struct CellDetailBody {
     /// counts.
     #[schema(required)]
     limit_now: Option<u32>,
-    /// What says so: `coverage`, `own_limit`, `busy_hours`, `closed` (by the operator), or `outage` (by the network).
+    /// What says so: `coverage`, `own_limit`, `busy_hours`, `closed` (by the operator), `outage` (by the network), or `crowded`.
     #[schema(value_type = LimitedByName)]
     limited_by: &'static str,
+    /// How it is crowded, where its limit was lowered for that (`admission.adaptive`).
+    #[schema(required)]
+    crowded: Option<CrowdedBody>,
     /// When that may change by itself, as far as is known.
     #[schema(required, format = DateTime)]
     limit_changes_at: Option<String>,
@@ -89,6 +93,9 @@ pub(super) struct CellDetailBody {
     /// Hours of the week in which fewer may upgrade.
     #[schema(value_type = Vec<BusyHoursBody>)]
     busy_hours: Vec<BusyHours>,
+    /// Whether its limit follows how crowded it is; `null`: as `admission.adaptive` says.
+    #[schema(required)]
+    adaptive: Option<bool>,
     /// The operator's note.
     #[schema(required)]
     note: Option<String>,
@@ -112,6 +119,30 @@ enum LimitedByName {
     BusyHours,
     Closed,
     Outage,
+    Crowded,
+}
+
+/// How a cell is crowded.
+#[derive(Debug, Serialize, ToSchema)]
+struct CrowdedBody {
+    /// So many may upgrade in it at once; another rule may allow fewer.
+    limit: u32,
+    /// When that was changed last.
+    #[schema(format = DateTime)]
+    since: String,
+    /// What a KiB took then, in percent of what it takes while few upgrade there. The limit falls from 400 on, and rises up to 300.
+    percent: u64,
+}
+
+impl CrowdedBody {
+    fn of(live: &LaneNow) -> Option<Self> {
+        let (adapted, since) = live.adapted?;
+        Some(Self {
+            limit: adapted.most?,
+            since: since.to_string(),
+            percent: adapted.percent,
+        })
+    }
 }
 
 /// How a cell is closed.
@@ -186,13 +217,18 @@ impl CellDetailBody {
         let lane = Lane::Cell(detail.record.cell);
         let live = state.lanes.lane(lane).await.unwrap_or_default();
         let limit = detail.rules.limit_at(now);
+        let crowded = CrowdedBody::of(&live);
+        let lower = (crowded.as_ref().map(|it| it.limit))
+            .filter(|crowded| limit.most.is_none_or(|most| *crowded < most));
         Self {
-            limit_now: limit.most,
-            limited_by: limit.by.name(),
+            limit_now: lower.or(limit.most),
+            limited_by: lower.map_or(limit.by.name(), |_| "crowded"),
+            crowded,
             limit_changes_at: limit.changes_at.map(|at| at.to_string()),
             limit: detail.rules.limit,
             closed: ClosedBody::of(&detail.rules, now),
             busy_hours: detail.rules.busy_hours,
+            adaptive: detail.rules.adaptive,
             note: detail.note,
             admitted: detail.holders.into_iter().map(HolderBody::from).collect(),
             seconds_per_kib: live.per_kib.map(|span| span.as_secs_f64()),

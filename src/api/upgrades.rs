@@ -16,16 +16,16 @@ use super::{
     extract::{ListBody, Paging, Path, Query},
     heard::LastHeard,
     problem::Problem,
-    waiting,
+    waiting::{self, CellNow},
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{DeviceRecord, Outcome, Stage, StageChange, TaskId, Told, UpgradeId},
+    ledger::{DeviceRecord, Lane, Outcome, Stage, StageChange, TaskId, Told, UpgradeId},
     store::{
         DeviceUpgrade, OutcomeRecord, SoakRecord, SoakState, TimelineEntry, UpgradeDetail,
         UpgradeRecord, UpgradeState,
     },
-    task::{CellRules, ShareNow},
+    task::ShareNow,
     wording,
 };
 
@@ -353,7 +353,7 @@ impl UpgradeDetailBody {
     fn new(
         detail: UpgradeDetail,
         device: Option<(&DeviceRecord, LastHeard)>,
-        rules: Option<&CellRules>,
+        cell: CellNow<'_>,
         ageing: Duration,
         now: UtcMillis,
     ) -> Self {
@@ -361,7 +361,11 @@ impl UpgradeDetailBody {
         let share =
             queue.and_then(|queue| ShareNow::of(detail.upgrade.task, &queue.tasks, now, ageing));
         let place = queue.map_or(0, |queue| queue.ahead_in_task) + 1;
-        let waiting_for = waiting::explain(&detail, device, rules, share.as_ref(), now);
+        let cell = CellNow {
+            share: share.as_ref(),
+            ..cell
+        };
+        let waiting_for = waiting::explain(&detail, device, &cell, now);
         Self {
             share: share.map(|share| ShareBody::new(place, &share)),
             upgrade: detail.upgrade.into(),
@@ -505,13 +509,20 @@ pub(super) async fn get(
         Some(shown) => Some((&shown.device, LastHeard::of(&state, shown).await)),
         None => None,
     };
-    let cell = match (&detail.queue, detail.upgrade.cell) {
-        (Some(_), Some(cell)) => state.store.cell(cell).await?,
-        _ => None,
+    let (cell, live) = match (&detail.queue, detail.upgrade.cell) {
+        (Some(_), Some(cell)) => {
+            let live = state.lanes.lane(Lane::Cell(cell)).await;
+            (state.store.cell(cell).await?, live)
+        }
+        _ => (None, None),
     };
-    let rules = cell.as_ref().map(|cell| &cell.rules);
+    let cell = CellNow {
+        rules: cell.as_ref().map(|cell| &cell.rules),
+        crowded: live.and_then(|live| live.adapted?.0.most),
+        share: None,
+    };
     let ageing = Duration::from_secs(state.config.get().admission.ageing_s);
-    let body = UpgradeDetailBody::new(detail, device, rules, ageing, state.now());
+    let body = UpgradeDetailBody::new(detail, device, cell, ageing, state.now());
     Ok(Json(body))
 }
 

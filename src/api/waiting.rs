@@ -11,14 +11,25 @@ use crate::{
     wording,
 };
 
+/// What is known of the cell in which an upgrade waits.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct CellNow<'c> {
+    /// What the operator rules there.
+    pub(super) rules: Option<&'c CellRules>,
+    /// How many may upgrade there because it is crowded, where it is.
+    pub(super) crowded: Option<u32>,
+    /// How the upgrade's task stands there beside others.
+    pub(super) share: Option<&'c ShareNow>,
+}
+
 /// What an upgrade waits for at `now`; `None` once it has ended.
 pub(super) fn explain(
     detail: &UpgradeDetail,
     device: Option<(&DeviceRecord, LastHeard)>,
-    rules: Option<&CellRules>,
-    share: Option<&ShareNow>,
+    cell: &CellNow<'_>,
     now: UtcMillis,
 ) -> Option<String> {
+    let CellNow { rules, share, .. } = *cell;
     let upgrade = &detail.upgrade;
     match upgrade.state {
         UpgradeState::Pending => Some(match task::explain(detail.candidate.as_ref()?, now) {
@@ -35,7 +46,7 @@ pub(super) fn explain(
                     if let Some(closed) = closed(detail, rules, now) {
                         return Some(closed);
                     }
-                    let queue = queue(detail, device, rules, now);
+                    let queue = queue(detail, device, (rules, cell.crowded), now);
                     match (share, &detail.queue) {
                         (Some(share), Some(record)) => {
                             let place = record.ahead_in_task + 1;
@@ -98,7 +109,7 @@ fn closed(detail: &UpgradeDetail, rules: Option<&CellRules>, now: UtcMillis) -> 
 fn queue(
     detail: &UpgradeDetail,
     device: Option<(&DeviceRecord, LastHeard)>,
-    rules: Option<&CellRules>,
+    (rules, crowded): (Option<&CellRules>, Option<u32>),
     now: UtcMillis,
 ) -> String {
     let stage = detail.upgrade.stage.as_ref();
@@ -115,14 +126,7 @@ fn queue(
         1 => "; 1 waits before it".to_owned(),
         more => format!("; {more} wait before it"),
     };
-    let allowed = rules.map(|rules| rules.limit_at(now));
-    let (most, own) = match allowed.and_then(|allowed| Some((allowed.most?, allowed.by))) {
-        Some((most, LimitedBy::BusyHours)) => {
-            (most, format!(", the cell's busy hours allow {most}"))
-        }
-        Some((most, _)) => (most, format!(", the cell's own limit is {most}")),
-        None => (u32::MAX, String::new()),
-    };
+    let (most, own) = allowed(rules, crowded, now);
     let taken =
         format!("{upgrading} in cell {cell}; this one's coverage allows {limit}{own}{before}");
     if active < limit.min(most) {
@@ -130,6 +134,23 @@ fn queue(
         format!("{taken}; {}", reach(device, now))
     } else {
         taken
+    }
+}
+
+/// How many may upgrade in a cell now, whatever their coverage allows, and what says so.
+fn allowed(rules: Option<&CellRules>, crowded: Option<u32>, now: UtcMillis) -> (u32, String) {
+    let own = rules.map(|rules| rules.limit_at(now));
+    let own = own.and_then(|limit| Some((limit.most?, limit.by)));
+    match (own, crowded) {
+        (own, Some(most)) if own.is_none_or(|(own, _)| most < own) => (
+            most,
+            format!(", the cell is crowded and allows {most} for now"),
+        ),
+        (Some((most, LimitedBy::BusyHours)), _) => {
+            (most, format!(", the cell's busy hours allow {most}"))
+        }
+        (Some((most, _)), _) => (most, format!(", the cell's own limit is {most}")),
+        (None, _) => (u32::MAX, String::new()),
     }
 }
 
@@ -175,6 +196,30 @@ fn span(span: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_lower_limit_of_a_cell_is_told() {
+        let ruled = |limit| CellRules {
+            limit: Some(limit),
+            ..CellRules::default()
+        };
+        for (rules, crowded, most, words) in [
+            (None, None, u32::MAX, ""),
+            (None, Some(7), 7, "the cell is crowded and allows 7"),
+            (
+                Some(ruled(9)),
+                Some(7),
+                7,
+                "the cell is crowded and allows 7",
+            ),
+            (Some(ruled(5)), Some(7), 5, "the cell's own limit is 5"),
+            (Some(ruled(5)), None, 5, "the cell's own limit is 5"),
+        ] {
+            let (limit, told) = allowed(rules.as_ref(), crowded, UtcMillis(0));
+            assert_eq!(limit, most);
+            assert!(told.contains(words), "{told}");
+        }
+    }
 
     #[test]
     fn spans_are_told_in_the_unit_that_fits() {

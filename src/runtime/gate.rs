@@ -7,7 +7,7 @@ use crate::{
     clock::SystemClock,
     config::Config,
     ledger::{Lane, TaskId},
-    session::{Gate, GateAsk},
+    session::{Adapted, Gate, GateAsk},
     store::{CellChange, Store, StoreError},
     task::Share,
 };
@@ -110,8 +110,40 @@ pub(super) async fn run_gate(
         let now = clock.now();
         gate.keep_time(now);
         gate.handle_timeout(now.instant);
+        while let Some(adapted) = gate.poll_adapted() {
+            log(&adapted);
+        }
         while let Some((device, order)) = gate.poll_order() {
             exchange.tell(device, order);
+        }
+    }
+}
+
+/// Tells the operator that the limit of a cell has changed, and why.
+fn log(adapted: &Adapted) {
+    let Lane::Cell(cell) = adapted.lane;
+    let percent = adapted.percent;
+    match (adapted.before, adapted.most) {
+        (before, Some(limit)) if before.is_none_or(|before| limit < before) => tracing::info!(
+            cell,
+            limit,
+            percent,
+            "the cell is crowded: a KiB takes so many percent of what it takes while few upgrade there; fewer may upgrade at once"
+        ),
+        (_, Some(limit)) => {
+            tracing::debug!(
+                cell,
+                limit,
+                percent,
+                "one more may upgrade at once in the cell"
+            );
+        }
+        (_, None) => {
+            tracing::info!(
+                cell,
+                percent,
+                "the cell is crowded no more: coverage alone counts again"
+            );
         }
     }
 }

@@ -8,7 +8,7 @@ use super::Exchange;
 use crate::{
     clock::{Now, UtcMillis},
     ledger::Lane,
-    session::LaneView,
+    session::{Adapted, LaneView},
 };
 
 /// The gate answers in milliseconds. Nothing is told of what has not come by then.
@@ -28,6 +28,8 @@ pub struct LaneNow {
     pub per_kib: Option<Duration>,
     /// When all who wait will be through at the earliest, as far as that can be told.
     pub through_at: Option<UtcMillis>,
+    /// How its limit was lowered because it is crowded, and when.
+    pub adapted: Option<(Adapted, UtcMillis)>,
 }
 
 impl LaneNow {
@@ -35,6 +37,7 @@ impl LaneNow {
         Self {
             per_kib: view.per_kib,
             through_at: view.through_at.map(|at| now.utc_at(at)),
+            adapted: (view.adapted).map(|it| (it, now.utc.before(now.instant.since(it.at)))),
         }
     }
 }

@@ -10,6 +10,7 @@
 //! ([`AdmissionConfig::keep_awake_s`]). Others are let go. So a slot that comes back is taken in the same second, and nobody
 //! is kept awake for nothing.
 
+mod adaptive;
 mod estimates;
 mod nods;
 mod rules;
@@ -19,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+pub use adaptive::Adapted;
 pub use estimates::Work;
 pub use rules::Closed;
 
@@ -26,9 +28,10 @@ use crate::{
     clock::{Instant, Now},
     config::AdmissionConfig,
     ledger::{DeviceId, DownloadPace, Lane, Learnt, TaskId},
-    task::{CellRules, LimitNow, Share},
+    task::{CellRules, Share},
     upgrade::{Admission, Outlook, Readiness, Step, lower_bound},
 };
+use adaptive::Adaptive;
 use estimates::{Estimates, Slot};
 use nods::Nods;
 use rules::Rules;
@@ -154,6 +157,8 @@ pub struct LaneView {
     pub per_kib: Option<Duration>,
     /// When all who wait will be through at the earliest, as far as is known when it opens.
     pub through_at: Option<Instant>,
+    /// How its limit was lowered because it is crowded, where it is.
+    pub adapted: Option<Adapted>,
 }
 
 /// Whether a device comes when it is told to.
@@ -290,6 +295,8 @@ pub struct Gate {
     nods: Nods,
     /// What the operator rules for lanes.
     rules: Rules,
+    /// What is made of how crowded lanes are.
+    adaptive: Adaptive,
     /// Lanes in which something changed since they were polled.
     touched: BTreeSet<Lane>,
     /// When to look at the lanes again, though nothing happens in them.
@@ -303,7 +310,10 @@ pub struct Gate {
 impl Gate {
     /// A gate that is closed: it is to be opened when every slot from before the restart is known.
     pub fn new(config: &AdmissionConfig) -> Self {
+        let mut adaptive = Adaptive::default();
+        adaptive.configure(config.adaptive, config.limit_good);
         Self {
+            adaptive,
             admission: Admission::new(config),
             waiting: HashMap::new(),
             slots: HashMap::new(),
@@ -331,6 +341,10 @@ impl Gate {
     /// Other paces apply from now on.
     pub fn configure(&mut self, config: &AdmissionConfig) {
         self.admission.configure(config);
+        self.adaptive.configure(config.adaptive, config.limit_good);
+        for lane in self.adaptive.lanes().collect::<Vec<_>>() {
+            self.restrict(lane);
+        }
         self.touch_all();
     }
 
@@ -355,21 +369,52 @@ impl Gate {
 
     /// The operator's rules for a lane from now on. Whoever has a slot there keeps it.
     pub fn rule(&mut self, now: Now, lane: Lane, rules: CellRules) {
-        let limit = self.rules.set(now, lane, rules);
-        self.holds_from_now_on(lane, limit);
+        self.rules.set(now, lane, rules);
+        self.restrict(lane);
     }
 
     /// Follows the wall clock, by which lanes open and busy hours begin and end. Call before
     /// [`handle_timeout`](Self::handle_timeout).
     pub fn keep_time(&mut self, now: Now) {
-        for (lane, limit) in self.rules.due(now) {
-            self.holds_from_now_on(lane, limit);
+        for lane in self.rules.due(now) {
+            self.restrict(lane);
         }
     }
 
-    fn holds_from_now_on(&mut self, lane: Lane, limit: LimitNow) {
-        self.admission.restrict(lane, limit.most);
+    /// A limit that has changed because its lane is crowded, or is no more: to be told.
+    pub fn poll_adapted(&mut self) -> Option<Adapted> {
+        self.adaptive.poll()
+    }
+
+    /// How many may upgrade in a lane now, whatever their coverage allows: as the operator rules, and as it is crowded.
+    fn most(&self, lane: Lane) -> Option<u32> {
+        let ruled = self.rules.limit(lane).and_then(|limit| limit.most);
+        let adapted = self.adaptive.limited(lane).and_then(|it| it.most);
+        ruled.into_iter().chain(adapted).min()
+    }
+
+    fn restrict(&mut self, lane: Lane) {
+        if !self.adaptive.follows(self.rules.adaptive(lane)) {
+            self.adaptive.forget(lane);
+        }
+        self.admission.restrict(lane, self.most(lane));
         self.touched.insert(lane);
+    }
+
+    /// The download of a device that has a slot is so far: what that shows of its lane.
+    fn follow(&mut self, now: Instant, device: DeviceId, lane: Lane, left: u64) {
+        let slot = self.slots.get_mut(&device).filter(|it| it.lane == lane);
+        let Some(sample) = slot.and_then(|slot| slot.part(now, left)) else {
+            return;
+        };
+        if !self.adaptive.follows(self.rules.adaptive(lane)) {
+            return;
+        }
+        let assumed = self.estimates.unmeasured(sample.limit);
+        let active = self.admission.active(lane);
+        if self.adaptive.measured(now, sample, active, assumed) {
+            self.restrict(lane);
+        }
     }
 
     /// Takes what an engine says. What follows is found out by [`handle_timeout`](Self::handle_timeout), once for all that
@@ -450,6 +495,7 @@ impl Gate {
                 return self.admission.restore(device, lane, end);
             }
             GateRequest::Progress { work } => {
+                self.follow(now, device, lane, work.bytes);
                 let slot = self.slots.get_mut(&device).filter(|it| it.lane == lane);
                 let Some(end) = slot.and_then(|slot| slot.goes_on(now, work)) else {
                     return;
@@ -457,6 +503,7 @@ impl Gate {
                 self.admission.expect(device, lane, end);
             }
             GateRequest::Downloaded { install } => {
+                self.follow(now, device, lane, 0);
                 let Some(slot) = self.slots.get_mut(&device).filter(|it| it.lane == lane) else {
                     return;
                 };
@@ -512,8 +559,7 @@ impl Gate {
 
     /// How it stands in a lane.
     pub fn look(&self, now: Instant, lane: Lane) -> LaneView {
-        let limit = self.rules.limit(lane);
-        let most = limit.and_then(|limit| limit.most);
+        let most = self.most(lane);
         let closed = self.rules.closed(lane, now, now);
         let begins = if closed.now {
             closed.opens_at
@@ -534,6 +580,7 @@ impl Gate {
         LaneView {
             per_kib: self.estimates.per_kib(lane),
             through_at: begins.map(|at| at + takes),
+            adapted: self.adaptive.limited(lane),
         }
     }
 

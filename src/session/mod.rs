@@ -13,7 +13,8 @@ mod timeline;
 pub use attempt::{Contact, KeptAwake, Session, StandingAsked, Step, StepDone, ended, leaves};
 pub use correspondence::Correspondence;
 pub use gate::{
-    Closed, Comes, Gate, GateAsk, GateOrder, GateRequest, LaneView, Presence, Standing, Work,
+    Adapted, Closed, Comes, Gate, GateAsk, GateOrder, GateRequest, LaneView, Presence, Standing,
+    Work,
 };
 pub use habits::{Habits, has_moved};
 pub use offers::{Offer, Offers};

@@ -33,8 +33,18 @@ pub(crate) struct FleetFile {
     start_within_s: Option<u64>,
     /// Percent of the devices whose notifications are not confirmed by CoAP.
     unconfirmed_percent: Option<u8>,
+    /// What the devices of a cell share.
+    radio: Option<RadioFile>,
     /// Delays of all devices, milliseconds; each key as in `Timing`.
     timing: Option<toml::Table>,
+}
+
+/// What the devices of a cell share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RadioFile {
+    /// Bytes a second in each cell, of both directions together.
+    shared_capacity_bytes_per_s: u32,
 }
 
 /// How some of the devices listen.
@@ -93,6 +103,11 @@ impl FleetFile {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let file: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         file.check_shares()?;
+        if file.shared_capacity() == Some(0) {
+            return Err(
+                "radio: shared_capacity_bytes_per_s is at least 1; leave it out".to_owned(),
+            );
+        }
         Ok(file)
     }
 
@@ -171,6 +186,11 @@ impl FleetFile {
             members,
             ready_ms: self.ready_ms(),
         })
+    }
+
+    /// Bytes a second that the devices of a cell share; without end where nothing is said.
+    pub(super) fn shared_capacity(&self) -> Option<u32> {
+        self.radio.map(|radio| radio.shared_capacity_bytes_per_s)
     }
 
     /// When all devices have registered, and their task starts, ms.

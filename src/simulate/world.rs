@@ -10,6 +10,7 @@
 //! The shards, the directory, the committer, the planner and (if wanted) the store are those of the server. The driver gives
 //! them time, a network, and faults; it stands in for the rollout.
 
+mod air;
 mod closings;
 mod committer;
 mod field;
@@ -49,6 +50,7 @@ use crate::{
     store::UpgradeState,
     task::Place,
 };
+use air::Air;
 use field::Unit;
 use messages::Between;
 use server::Server;
@@ -119,6 +121,7 @@ pub(super) struct World<H> {
     hooks: H,
     config: Arc<Config>,
     conditions: Conditions,
+    air: Air,
     mishaps: Mishaps,
     crash_every: Option<Duration>,
     now_ms: u64,
@@ -253,6 +256,7 @@ impl<H: Hooks> World<H> {
         let mut world = Self {
             config: Arc::new(hooks.config(&scenario.config)),
             conditions: scenario.faults.conditions(),
+            air: Air::new(scenario.fleet.shared_capacity(), scenario.cells),
             mishaps: hooks.mishaps(scenario.faults.mishaps()),
             hooks,
             crash_every: scenario.crash_every,

@@ -30,6 +30,8 @@ pub struct CellRules {
     pub outage: Option<Closing>,
     /// When fewer may.
     pub busy_hours: Vec<BusyHours>,
+    /// Whether its limit follows how crowded it is; as for all cells where it is `None`.
+    pub adaptive: Option<bool>,
 }
 
 /// A time in which nobody is admitted. Downloads that run go on.
@@ -102,6 +104,8 @@ pub struct RulesUpdate {
     pub closing: ClosingUpdate,
     /// Other busy hours, or none.
     pub busy_hours: Option<Vec<BusyHours>>,
+    /// Whether its limit follows how crowded it is, or as for all cells.
+    pub adaptive: Option<Option<bool>>,
 }
 
 /// What is to become of a cell's closing.
@@ -250,6 +254,7 @@ impl CellRules {
         }
         next.limit = update.limit.unwrap_or(next.limit);
         next.busy_hours = update.busy_hours.unwrap_or(next.busy_hours);
+        next.adaptive = update.adaptive.unwrap_or(next.adaptive);
         *self = next;
         Ok(())
     }

@@ -228,6 +228,7 @@ fn update(
         limit,
         closing,
         busy_hours: None,
+        adaptive: None,
     };
     Ok(CellUpdate { cell, rules, note })
 }

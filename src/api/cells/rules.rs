@@ -48,6 +48,10 @@ pub(in crate::api) struct UpdateCell {
     #[serde(deserialize_with = "nullable")]
     #[schema(value_type = Option<Vec<BusyHoursBody>>, max_items = 20)]
     busy_hours: Option<Option<Vec<BusyHours>>>,
+    /// Whether its limit falls while its downloads take much longer than in a quiet cell; `null`: as `admission.adaptive` says.
+    #[serde(deserialize_with = "nullable")]
+    #[schema(value_type = Option<bool>)]
+    adaptive: Option<Option<bool>>,
     /// A note, 1 to 1,000 characters.
     #[serde(deserialize_with = "nullable")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 1000)]
@@ -98,8 +102,9 @@ fn to_update(cell: u32, body: UpdateCell, now: UtcMillis) -> Result<CellUpdate, 
         || body.closed_until.is_some()
         || body.reason.is_some()
         || body.busy_hours.is_some()
+        || body.adaptive.is_some()
         || body.note.is_some();
-    let what = "give limit, closed_until, reason, busy_hours or note";
+    let what = "give limit, closed_until, reason, busy_hours, adaptive or note";
     fields.check("limit", given, what);
     if let Some(Some(limit)) = body.limit {
         fields.take("limit", check_limit(limit));
@@ -138,6 +143,7 @@ fn to_update(cell: u32, body: UpdateCell, now: UtcMillis) -> Result<CellUpdate, 
             limit: body.limit,
             closing,
             busy_hours: body.busy_hours.map(Option::unwrap_or_default),
+            adaptive: body.adaptive,
         },
         note: body.note,
     })

@@ -25,12 +25,13 @@ async fn a_cell_gets_rules_before_any_device_was_there() {
     let body = json!({
         "limit": 5,
         "note": "at the depot",
+        "adaptive": true,
         "busy_hours": [{"days": ["mon"], "from": "17:00", "to": "20:00", "zone": "Europe/Berlin", "limit": 2}],
     });
     let answer = api.patch_cell(51, &body).await;
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
     assert_eq!(answer.body, api.get("/v1/cells/51").await.body);
-    for field in ["limit", "note", "busy_hours"] {
+    for field in ["limit", "note", "adaptive", "busy_hours"] {
         assert_eq!(answer.body[field], body[field]);
     }
     let closed = json!({"closed_until": "2999-01-01T00:00:00Z", "reason": "mast works"});
@@ -39,10 +40,19 @@ async fn a_cell_gets_rules_before_any_device_was_there() {
     assert_eq!(answer.body["closed"]["until"], "2999-01-01T00:00:00.000Z");
     assert_eq!(answer.body["limit_now"], 0);
     assert_eq!(answer.body["limited_by"], "closed");
-    let open = json!({"closed_until": null, "limit": null, "note": null, "busy_hours": null});
+    let open = json!({
+        "closed_until": null, "limit": null, "note": null, "adaptive": null, "busy_hours": null,
+    });
     let answer = api.patch_cell(51, &open).await;
     assert_eq!(answer.body["limited_by"], "coverage");
-    for field in ["limit", "limit_now", "note", "closed"] {
+    for field in [
+        "limit",
+        "limit_now",
+        "note",
+        "adaptive",
+        "crowded",
+        "closed",
+    ] {
         assert_eq!(answer.body[field], Value::Null, "{field}");
     }
     assert_eq!(answer.body["busy_hours"], json!([]));

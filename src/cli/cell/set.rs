@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use clap::{ArgGroup, Args};
+use clap::{ArgGroup, Args, ValueEnum};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -23,7 +23,7 @@ const MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// `cellwise cell set`.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("change").required(true).multiple(true)
-    .args(["limit", "no_limit", "closed_until", "open", "reason", "note", "no_note"]))]
+    .args(["limit", "no_limit", "closed_until", "open", "reason", "adaptive", "note", "no_note"]))]
 pub struct SetArgs {
     /// Number of the cell.
     id: u32,
@@ -42,6 +42,9 @@ pub struct SetArgs {
     /// Admit devices again, whoever has closed it.
     #[arg(long, conflicts_with = "closed_until")]
     open: bool,
+    /// Whether its limit falls while its downloads take much longer than in a quiet cell; `default`: as the settings say.
+    #[arg(long, value_enum)]
+    adaptive: Option<Switch>,
     /// A note.
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
@@ -50,6 +53,14 @@ pub struct SetArgs {
     no_note: bool,
     #[command(flatten)]
     result: ResultArgs,
+}
+
+/// A rule of a cell that may be left to the settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+    Default,
 }
 
 /// `cellwise cell import`.
@@ -78,6 +89,10 @@ pub(super) fn set(args: &SetArgs, out: &mut dyn Write) -> Result<(), CommandErro
     let text = |text: &Option<String>| text.as_ref().map(|text| json!(text));
     give("closed_until", text(&args.closed_until), args.open);
     give("reason", text(&args.reason), false);
+    let adaptive = args.adaptive.filter(|it| *it != Switch::Default);
+    let by_settings = args.adaptive == Some(Switch::Default);
+    let adaptive = adaptive.map(|it| json!(it == Switch::On));
+    give("adaptive", adaptive, by_settings);
     give("note", text(&args.note), args.no_note);
     let cell = client.patch(&format!("/v1/cells/{}", args.id), &Value::Object(body))?;
     if args.result.format == Format::Json {

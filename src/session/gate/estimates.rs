@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use super::adaptive::Sample;
 use crate::{
     clock::Instant,
     config::AdmissionConfig,
@@ -78,15 +79,18 @@ impl Estimates {
         let ms_per_kib = here.or_else(|| self.limits.get(&limit));
         let ms_per_kib = ms_per_kib
             .and_then(|pace| pace.mean.value())
-            .unwrap_or_else(|| {
-                let class = self
-                    .limits_of_classes
-                    .iter()
-                    .filter(|least| limit < **least);
-                UNMEASURED_MS[class.count()]
-            });
+            .unwrap_or_else(|| self.unmeasured(limit));
         let download_ms = ms_per_kib.saturating_mul(work.bytes) / 1_024;
         work.install + Duration::from_millis(download_ms)
+    }
+
+    /// How long a KiB takes to devices of that limit where nothing was measured, ms.
+    pub(super) fn unmeasured(&self, limit: u32) -> u64 {
+        let class = self
+            .limits_of_classes
+            .iter()
+            .filter(|least| limit < **least);
+        UNMEASURED_MS[class.count()]
     }
 
     /// How long a KiB takes in a lane, on average of the limits of which that was measured.
@@ -156,6 +160,8 @@ pub(super) struct Slot {
     pub(super) bytes: u64,
     /// When the first segment was asked for, and how many bytes were left then.
     pub(super) mark: Option<(Instant, u64)>,
+    /// The same of the last time that it was told.
+    part: Option<(Instant, u64)>,
 }
 
 impl Slot {
@@ -166,7 +172,21 @@ impl Slot {
             granted_at,
             bytes: work.bytes,
             mark: None,
+            part: None,
         }
+    }
+
+    /// The download is so far. What the part of it shows that was done since the last time.
+    pub(super) fn part(&mut self, now: Instant, left: u64) -> Option<Sample> {
+        let (began_at, before) = self.part.replace((now, left))?;
+        let bytes = before.checked_sub(left).filter(|bytes| *bytes > 0)?;
+        let took_ms = u64::try_from(now.since(began_at).as_millis()).ok()?;
+        Some(Sample {
+            lane: self.lane,
+            limit: self.limit,
+            began_at,
+            ms_per_kib: took_ms.saturating_mul(1_024) / bytes,
+        })
     }
 
     /// The download goes on. When the slot comes back, if it does so as fast as since it began; `None` where it has only begun.

@@ -47,8 +47,8 @@ pub struct Closed {
 }
 
 impl Rules {
-    /// The lane has these rules from now on. Returns what holds.
-    pub(super) fn set(&mut self, now: Now, lane: Lane, rules: CellRules) -> LimitNow {
+    /// The lane has these rules from now on.
+    pub(super) fn set(&mut self, now: Now, lane: Lane, rules: CellRules) {
         self.now = now;
         let limit = rules.limit_at(now.utc);
         let mut closings = BTreeMap::new();
@@ -79,11 +79,10 @@ impl Rules {
             self.expect_change(lane, limit);
         }
         self.look_next();
-        limit
     }
 
     /// Lanes in which something else holds from now on.
-    pub(super) fn due(&mut self, now: Now) -> Vec<(Lane, LimitNow)> {
+    pub(super) fn due(&mut self, now: Now) -> Vec<Lane> {
         self.now = now;
         let mut changed = Vec::new();
         while let Some((at, lane)) = self.changes.first().copied()
@@ -94,7 +93,7 @@ impl Rules {
                 let limit = ruled.rules.limit_at(now.utc);
                 ruled.limit = limit;
                 self.expect_change(lane, limit);
-                changed.push((lane, limit));
+                changed.push(lane);
             }
         }
         self.look_next();
@@ -109,6 +108,11 @@ impl Rules {
     /// What holds in a lane.
     pub(super) fn limit(&self, lane: Lane) -> Option<LimitNow> {
         self.lanes.get(&lane).map(|ruled| ruled.limit)
+    }
+
+    /// Whether its limit is to follow how crowded it is, where it says so itself.
+    pub(super) fn adaptive(&self, lane: Lane) -> Option<bool> {
+        self.lanes.get(&lane)?.rules.adaptive
     }
 
     /// For how long the lane was closed since then.

@@ -431,6 +431,96 @@ fn until(gate: &mut Gate, mut now: Now, end: Now) -> Vec<(u64, GateOrder)> {
     }
 }
 
+/// A gate whose limits follow how crowded lanes are, if it is said so; fifty devices ask for slots of the lane and download an
+/// eighth of everything in so many seconds.
+fn crowded(adaptive: bool, rules: CellRules, took_s: u64) -> Gate {
+    let config = AdmissionConfig {
+        per_cell_per_second: 1_000,
+        adaptive,
+        ..AdmissionConfig::default()
+    };
+    let mut gate = Gate::new(&config);
+    gate.open(true);
+    rule(&mut gate, minutes(0), rules);
+    for device in 1..=50 {
+        ask(&mut gate, device, wait(50, always_there()));
+    }
+    for (second, bytes) in [(0, 20_480), (took_s, 17_920)] {
+        for device in 1..=50 {
+            let ask = GateAsk {
+                device: id(device),
+                lane: Lane::Cell(CELL),
+                request: GateRequest::Progress {
+                    work: Work { bytes, ..WORK },
+                },
+            };
+            gate.handle(NOW + Duration::from_secs(second), ask);
+        }
+    }
+    gate
+}
+
+#[test]
+fn the_limit_of_a_crowded_lane_falls_where_that_is_wanted() {
+    let adaptive = |own| CellRules {
+        adaptive: own,
+        ..CellRules::default()
+    };
+    for (all, own, took_s, most) in [
+        // a KiB takes 3 s where nothing was measured
+        (true, None, 30, Some(35)),
+        (true, None, 9, None),
+        (false, None, 30, None),
+        (false, Some(true), 30, Some(35)),
+        (true, Some(false), 30, None),
+    ] {
+        let mut gate = crowded(all, adaptive(own), took_s);
+        let view = gate.look(NOW, Lane::Cell(CELL));
+        assert_eq!(
+            view.adapted.and_then(|it| it.most),
+            most,
+            "{all} {own:?} {took_s}"
+        );
+        let told: Vec<_> = std::iter::from_fn(|| gate.poll_adapted()).collect();
+        assert_eq!(told.len(), usize::from(most.is_some()));
+        // nobody loses a slot, and nobody gets one until the limit has room
+        assert_eq!(gate.slots_taken(Lane::Cell(CELL)), 50);
+        let until = if most.is_some() { 34 } else { 49 };
+        for device in 1..=50 - until {
+            ask(&mut gate, device, GateRequest::Release);
+        }
+        let admitted = ask(&mut gate, 60, wait(50, always_there()));
+        assert_eq!(admitted.len(), 1, "{all} {own:?} {took_s}");
+        if most.is_some() {
+            assert_eq!(ask(&mut gate, 61, wait(50, always_there())), []);
+            // it is switched off, and who waits goes on
+            let said = AdmissionConfig::default();
+            gate.configure(&said);
+            rule(&mut gate, minutes(1), CellRules::default());
+            assert_eq!(turns(&mut gate).len(), 1);
+        }
+    }
+}
+
+#[test]
+fn the_operator_s_limit_holds_in_a_crowded_lane_too() {
+    let rules = CellRules {
+        limit: Some(20),
+        adaptive: Some(true),
+        ..CellRules::default()
+    };
+    let mut gate = crowded(false, rules.clone(), 300);
+    let adapted = gate.look(NOW, Lane::Cell(CELL)).adapted.unwrap();
+    assert_eq!(
+        (adapted.before, adapted.most),
+        (None, Some(14)),
+        "of twenty"
+    );
+    let limit = Some(10);
+    rule(&mut gate, minutes(10), CellRules { limit, ..rules });
+    assert_eq!(gate.most(Lane::Cell(CELL)), Some(10));
+}
+
 fn always_there() -> Presence {
     Presence {
         awake_until: Instant::MAX,

@@ -56,6 +56,43 @@ fn devices_that_listen_are_served_one_after_the_other_without_a_pause() {
     }
 }
 
+/// A fleet whose devices share what their cell carries; the limits of cells follow that, or stay.
+fn shared(fleet: &str, adaptive: bool) -> Summary {
+    let mut config = Config::default();
+    config.admission.adaptive = adaptive;
+    let scenario = Scenario {
+        config: Arc::new(config),
+        package_bytes: 8 * 1024,
+        ..scenario(fleet, 300)
+    };
+    let summary = simulate(&scenario, |_| {}).unwrap();
+    assert_eq!(summary.violations, []);
+    summary
+}
+
+#[test]
+fn limits_that_follow_how_crowded_a_cell_is_shorten_the_task_there() {
+    let table = shared(fleet!("crowded"), false);
+    let adaptive = shared(fleet!("crowded"), true);
+    assert_eq!(adaptive.outcomes["failed"], 0, "{:?}", adaptive.reasons);
+    assert!(
+        adaptive.took_ms * 10 <= table.took_ms * 7,
+        "{} s, and {} s by the table",
+        adaptive.took_ms / 1_000,
+        table.took_ms / 1_000
+    );
+}
+
+#[test]
+fn limits_that_follow_how_crowded_a_cell_is_change_nothing_in_a_quiet_one() {
+    let table = shared(fleet!("uncrowded"), false);
+    let adaptive = shared(fleet!("uncrowded"), true);
+    assert_eq!(
+        adaptive.trace_sha256, table.trace_sha256,
+        "not a datagram is another"
+    );
+}
+
 #[test]
 fn devices_that_wake_up_at_different_times_are_kept_awake_for_their_turn() {
     for (fleet, devices, hours) in [

@@ -164,6 +164,11 @@ impl<H: Hooks> World<H> {
             self.trace.datagram(self.now_ms, Way::Up, peer, &bytes);
             (self.hooks).passes(self.now_ms, device, Way::Up, &bytes);
             let [first, again] = (unit.radio).carry(self.now_ms, Direction::Up, &self.conditions);
+            let cell = unit.device.spec().coverage.cell_id;
+            let Some(late_ms) = self.air.late_ms(self.now_ms, cell, bytes.len()) else {
+                continue;
+            };
+            let [first, again] = [first, again].map(|at| at.map(|at| at + late_ms));
             if let Some(at) = again {
                 (self.queue).push_datagram(at, Occurrence::Up(device, unit.port), &bytes);
             }
@@ -194,6 +199,11 @@ impl<H: Hooks> World<H> {
         };
         unit.kept.pings += u32::from(is_ping(bytes));
         let [first, again] = (unit.radio).carry(self.now_ms, Direction::Down, &self.conditions);
+        let cell = unit.device.spec().coverage.cell_id;
+        let Some(late_ms) = self.air.late_ms(self.now_ms, cell, bytes.len()) else {
+            return;
+        };
+        let [first, again] = [first, again].map(|at| at.map(|at| at + late_ms));
         if let Some(at) = again {
             (self.queue).push_datagram(at, Occurrence::Down(device, port), bytes);
         }

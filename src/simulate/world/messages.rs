@@ -159,6 +159,14 @@ impl<H: Hooks> World<H> {
     /// What the gate says goes to whoever has the device.
     pub(super) fn tell_turns(&mut self) {
         while let Some(server) = &mut self.server
+            && let Some(adapted) = server.gate.poll_adapted()
+        {
+            let Lane::Cell(cell) = adapted.lane;
+            let (percent, most) = (adapted.percent, adapted.most);
+            let line = format!("cell {cell}: {most:?} at once, at {percent} percent");
+            self.trace.note(self.now_ms, &line);
+        }
+        while let Some(server) = &mut self.server
             && let Some((device, order)) = server.gate.poll_order()
         {
             if let GateOrder::Admit {

@@ -47,6 +47,7 @@ pub(crate) async fn rules_are_kept_and_their_changes_seen_in_order(store: &impl 
                 reason: Some(reason()),
             },
             busy_hours: Some(busy.clone()),
+            adaptive: Some(Some(true)),
         },
         note: Some(Some("note".to_owned())),
     };
@@ -66,10 +67,9 @@ pub(crate) async fn rules_are_kept_and_their_changes_seen_in_order(store: &impl 
     assert_eq!(other.rules.closed(t(60)).unwrap().1, LimitedBy::Outage);
     assert_eq!(changed(store, 0).await, [51, u32::MAX]);
     // a cell that changes again comes last; what was not given stays
-    store
-        .update_cells(&[limit(51, Some(6))], t(1))
-        .await
-        .unwrap();
+    let mut update = limit(51, Some(6));
+    update.rules.adaptive = Some(Some(false));
+    store.update_cells(&[update], t(1)).await.unwrap();
     assert_eq!(changed(store, 0).await, [u32::MAX, 51]);
     let changes = store.cell_changes_since(0, 1).await.unwrap();
     let [CellChange { revision, .. }] = changes[..] else {
@@ -78,6 +78,7 @@ pub(crate) async fn rules_are_kept_and_their_changes_seen_in_order(store: &impl 
     assert_eq!(changed(store, revision).await, [51]);
     let rules = CellRules {
         limit: Some(6),
+        adaptive: Some(false),
         ..detail.rules
     };
     let last = store.cell_changes_since(revision, 9).await.unwrap();

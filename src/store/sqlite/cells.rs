@@ -26,10 +26,10 @@ use crate::{
 const HOLDERS: i64 = 100;
 
 const WRITE: RowStatement = RowStatement {
-    head: "INSERT INTO cells (cell, own_limit, closing, outage, busy_hours, note, revision) VALUES ",
-    row: "(?, ?, ?, ?, ?, ?, ?)",
+    head: "INSERT INTO cells (cell, own_limit, closing, outage, busy_hours, note, adaptive, revision) VALUES ",
+    row: "(?, ?, ?, ?, ?, ?, ?, ?)",
     tail: " ON CONFLICT (cell) DO UPDATE SET own_limit = excluded.own_limit, closing = excluded.closing, \
-               outage = excluded.outage, busy_hours = excluded.busy_hours, note = excluded.note, \
+               outage = excluded.outage, busy_hours = excluded.busy_hours, note = excluded.note, adaptive = excluded.adaptive, \
                revision = excluded.revision",
 };
 
@@ -76,6 +76,7 @@ impl Cells for SqliteStore {
                         .bind(rules.outage.as_ref().map(rows::json))
                         .bind((!busy.is_empty()).then(|| rows::json(busy)))
                         .bind(note.clone())
+                        .bind(rules.adaptive)
                         .bind(*revision)
                 },
             )
@@ -89,7 +90,7 @@ impl Cells for SqliteStore {
         let doing = "reading a cell";
         let found = sqlx::query(
             "SELECT cell, active, waiting, limit_max, concurrent_peak, admitted_total, last_admitted_at, succeeded, failed, \
-                 own_limit, closing, outage, busy_hours, note FROM cells WHERE cell = ?",
+                 own_limit, closing, outage, busy_hours, adaptive, note FROM cells WHERE cell = ?",
         )
         .bind(cell)
         .fetch_optional(&self.readers)
@@ -120,7 +121,7 @@ impl Cells for SqliteStore {
     ) -> Result<Vec<CellChange>, StoreError> {
         // Cells that never had a rule have revision 0.
         sqlx::query(
-            "SELECT cell, own_limit, closing, outage, busy_hours, revision FROM cells \
+            "SELECT cell, own_limit, closing, outage, busy_hours, adaptive, revision FROM cells \
              WHERE revision > 0 AND revision > ? ORDER BY revision LIMIT ?",
         )
         .bind(revision)
@@ -147,7 +148,7 @@ async fn known(
 ) -> Result<HashMap<u32, (CellRules, Option<String>)>, StoreError> {
     let cells = json_list(updates.iter().map(|update| update.cell));
     let rows = sqlx::query(
-        "SELECT c.cell, c.own_limit, c.closing, c.outage, c.busy_hours, c.note \
+        "SELECT c.cell, c.own_limit, c.closing, c.outage, c.busy_hours, c.adaptive, c.note \
          FROM json_each(?) j CROSS JOIN cells c ON c.cell = j.value",
     )
     .bind(cells)
@@ -167,6 +168,7 @@ fn rules(row: &SqliteRow) -> Result<CellRules, StoreError> {
         closing,
         outage,
         busy_hours: json(row, "busy_hours")?.unwrap_or_default(),
+        adaptive: row.value("adaptive")?,
     })
 }
 
