@@ -1,7 +1,7 @@
 -- What a task says of its packages, a JSON object; NULL: it has one for all of its devices, and no device is given a version below
 -- the one that it runs. Tasks from before may do so: nobody was asked.
 ALTER TABLE tasks ADD COLUMN packages TEXT;
-UPDATE tasks SET packages = '{"allow_downgrade":true}' WHERE state IN ('scheduled', 'running', 'stopping');
+UPDATE tasks SET packages = '{"allow_downgrade":true}' WHERE state IN ('scheduled', 'running', 'stopping', 'finished');
 
 -- The packages of a task that has several, its first one included.
 CREATE TABLE task_packages (

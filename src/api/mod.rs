@@ -159,6 +159,7 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(upgrades::list_newest))
         .routes(routes!(upgrades::get))
         .routes(routes!(upgrades::cancel))
+        .routes(routes!(upgrades::confirm))
         .routes(routes!(upgrades::retry))
         .routes(routes!(upgrades::skip))
         .routes(routes!(cells::import::import, cells::list))

@@ -8,7 +8,7 @@
 use std::iter;
 
 use axum::{
-    body::{Body, Bytes, to_bytes},
+    body::{Body, Bytes, HttpBody, to_bytes},
     extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     middleware::Next,
@@ -29,8 +29,10 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 pub(super) const MAX_KEY: usize = 255;
 /// So much of a body tells requests apart, besides its length. A package or a list of devices is not kept in memory for that.
 const COMPARED: usize = 1024 * 1024;
-/// Longest body of an answer that is kept, bytes. None of those to a POST is as long.
-const MAX_ANSWER: usize = 1024 * 1024;
+/// Longest body of an answer that is kept, bytes.
+const MAX_ANSWER: u64 = 64 * 1024;
+/// Whoever adds a webhook is told its secret, once: the answer is not kept.
+const TELLS_A_SECRET: &str = "/v1/webhooks";
 
 /// Carries a request out, unless its key says that this has been done.
 pub(super) async fn once(
@@ -46,7 +48,8 @@ pub(super) async fn once(
     };
     let (parts, body) = request.into_parts();
     let (start, body) = beginning(body).await;
-    let digest = digest(&parts, &start);
+    // how it was cut on its way says nothing
+    let digest = digest(&parts, &start[..start.len().min(COMPARED)]);
     match state.store.claim_key(&key, digest, state.now()).await? {
         Claim::New => {}
         Claim::Answered(answer) => return Ok(replayed(answer)),
@@ -57,10 +60,14 @@ pub(super) async fn once(
             return Err(Problem::field("Idempotency-Key", detail));
         }
     }
+    let tells_a_secret = parts.uri.path() == TELLS_A_SECRET;
     let request = Request::from_parts(parts, body);
     // to its end, also when nobody waits for the answer any more: whoever asks again wants to know
     let work = tokio::spawn(async move {
         let response = next.run(request).await;
+        if tells_a_secret && response.status().is_success() {
+            return Ok(response);
+        }
         settled(&state, &key, response).await
     });
     work.await
@@ -148,8 +155,13 @@ async fn settled(state: &ApiState, key: &str, response: Response) -> Result<Resp
         }
         return Ok(response);
     }
+    let length = response.body().size_hint().exact();
+    let Some(length) = length.filter(|length| *length <= MAX_ANSWER) else {
+        return Ok(response); // the key stays taken
+    };
     let (parts, body) = response.into_parts();
-    let body = to_bytes(body, MAX_ANSWER)
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    let body = to_bytes(body, length)
         .await
         .map_err(|error| Problem::internal(&error))?;
     let headers = parts.headers.iter().filter_map(|(name, value)| {
@@ -185,7 +197,7 @@ fn unanswered() -> Problem {
     Problem::conflict(
         "request-unanswered",
         "The request is not answered yet",
-        "a request with this key is being carried out; ask again in a moment. If this stays so, the server ended or failed while it \
-         was: look whether it was done, and use another key",
+        "a request with this key is being carried out; ask again in a moment. If this stays so, its answer was not kept, or the server \
+         ended or failed meanwhile: look whether it was done, and use another key",
     )
 }

@@ -69,7 +69,7 @@ impl FieldError {
 }
 
 /// The words after `urn:cellwise:problem:` that tell what kind of problem it is.
-const KINDS: [&str; 43] = [
+const KINDS: [&str; 44] = [
     "bad-parameter",
     "bad-path",
     "changed-meanwhile",
@@ -86,6 +86,7 @@ const KINDS: [&str; 43] = [
     "no-credential-key",
     "no-devices",
     "no-such-path",
+    "not-awaited",
     "not-found",
     "not-ready",
     "other-kind-of-group",

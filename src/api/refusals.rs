@@ -227,7 +227,12 @@ impl From<ChangeUpgradeError> for Problem {
             ChangeUpgradeError::Running { .. } => {
                 Self::conflict("upgrade-running", "The upgrade is under way", error)
             }
-            ChangeUpgradeError::Succeeded(_) | ChangeUpgradeError::DeviceRemoved(_) => {
+            ChangeUpgradeError::NotAwaited { .. } => {
+                Self::conflict("not-awaited", "The upgrade does not wait for that", error)
+            }
+            ChangeUpgradeError::Succeeded(_)
+            | ChangeUpgradeError::TooLate(..)
+            | ChangeUpgradeError::DeviceRemoved(_) => {
                 Self::conflict("upgrade-ended", "The upgrade has ended", error)
             }
             ChangeUpgradeError::Task(error) => error.into(),

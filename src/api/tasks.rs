@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use packages::{SaidOfPackages, TaskPackage};
-use rules::{PhaseBody, PhaseStandBody, RateBody, ThresholdBody};
+use rules::{ConfirmationName, PhaseBody, PhaseStandBody, RateBody, ThresholdBody};
 use targets::{ExcludeBody, MembershipName, NarrowedBody, TargetsBody};
 
 use super::{
@@ -100,6 +100,9 @@ pub(super) struct TaskBody {
     /// Who approved it, or refused to; `null`: nobody was asked, or nobody has answered.
     #[schema(required)]
     approval: Option<ApprovalBody>,
+    /// Who has to confirm each upgrade; `null`: nobody.
+    #[schema(required)]
+    confirmation: Option<ConfirmationName>,
     /// Counts the changes of how it is run, from 1; the `ETag` of this answer.
     revision: u32,
     /// When it starts or started.
@@ -298,6 +301,7 @@ impl TaskBody {
             priority: share.priority,
             weight: share.weight,
             approval: task.approval.map(Into::into),
+            confirmation: rules.confirmation.map(Into::into),
             revision: task.revision,
             package_id: task.package.0,
             packages: packages::shown(task.package, &task.packages),
@@ -401,6 +405,8 @@ pub(super) struct CreateTask {
     not_after: Option<String>,
     /// Whether somebody has to approve it before it starts.
     approval: Option<bool>,
+    /// Who has to confirm each upgrade before it begins (`POST /v1/upgrades/{id}/confirm`); nobody when not given.
+    confirmation: Option<ConfirmationName>,
     /// Where it stands before other tasks: higher ones begin first, and have the slots of a cell first; 5 when not given
     /// (docs/admission.md).
     #[serde(default, deserialize_with = "extract::optional_whole")]
@@ -469,6 +475,7 @@ pub(super) async fn to_new_task(
         windows: body.windows.take(),
         not_after: body.not_after.take(),
         approval: body.approval.unwrap_or_default(),
+        confirmation: body.confirmation.map(Into::into),
         membership: body.membership.unwrap_or_default().into(),
         priority: body.priority,
         weight: body.weight,

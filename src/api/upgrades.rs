@@ -13,7 +13,7 @@ use utoipa::{
 
 use super::{
     ApiState,
-    extract::{ListBody, Paging, Path, Query},
+    extract::{self, ListBody, Paging, Path, Query},
     heard::LastHeard,
     problem::Problem,
     waiting::{self, CellNow},
@@ -28,6 +28,9 @@ use crate::{
     task::ShareNow,
     wording,
 };
+
+/// Longest name of whoever confirms an upgrade, characters.
+const MAX_BY: usize = 200;
 
 fn one_of(what: &str, names: impl IntoIterator<Item = &'static str>) -> Object {
     ObjectBuilder::new()
@@ -102,6 +105,8 @@ pub(super) struct UpgradeBody {
     /// When the operator cancelled it while it ran: it ends within moments, or has.
     #[schema(required, format = DateTime)]
     cancel_requested_at: Option<String>,
+    /// The owner of its device has to confirm it before it begins, and has not yet.
+    awaits_confirmation: bool,
 }
 
 /// One upgrade of a device, with what it is for.
@@ -296,6 +301,7 @@ impl From<UpgradeRecord> for UpgradeBody {
             started_at: upgrade.started_at.map(|at| at.to_string()),
             ended_at: upgrade.ended_at.map(|at| at.to_string()),
             cancel_requested_at: upgrade.cancel_requested_at.map(|at| at.to_string()),
+            awaits_confirmation: pending && upgrade.unconfirmed,
         }
     }
 }
@@ -566,6 +572,51 @@ pub(super) async fn retry(
 ) -> Result<Json<UpgradeBody>, Problem> {
     let upgrade = (state.store)
         .retry_upgrade(UpgradeId(id), state.now())
+        .await?;
+    state.signals.written();
+    Ok(Json(upgrade.into()))
+}
+
+/// What the owner of a device wants.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ConfirmRequest {
+    /// `false`: it never begins. `true` when not given.
+    confirmed: Option<bool>,
+    /// Who says so, for the timeline, up to 200 characters.
+    #[schema(
+        max_length = 200,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]{0,200}$",
+        example = "flat 12"
+    )]
+    by: Option<String>,
+}
+
+/// Confirm one upgrade, or refuse it.
+///
+/// For tasks with `confirmation`: an upgrade begins when the owner of its device has confirmed it, and its task lets it. One that is
+/// refused ends as cancelled, with the reason `refused_by_owner`. Confirming it again changes nothing.
+#[utoipa::path(post, path = "/v1/upgrades/{id}/confirm", operation_id = "confirm_upgrade", tag = "upgrades",
+    request_body = ConfirmRequest, params(("id" = i64, Path, description = "Its number")),
+    responses(
+        (status = 200, description = "The upgrade", body = UpgradeBody),
+        (status = 404, description = "There is no such upgrade", body = Problem),
+        (status = 409, description = "It does not wait for a confirmation", body = Problem),
+    ))]
+pub(super) async fn confirm(
+    State(state): State<ApiState>,
+    Path(id): Path<i64>,
+    extract::Json(body): extract::Json<ConfirmRequest>,
+) -> Result<Json<UpgradeBody>, Problem> {
+    let by = body.by.unwrap_or_default();
+    if by.chars().count() > MAX_BY || by.chars().any(char::is_control) {
+        let detail =
+            format!("at most {MAX_BY} characters, and no control characters, are possible");
+        return Err(Problem::field("by", detail));
+    }
+    let confirmed = body.confirmed.unwrap_or(true);
+    let upgrade = (state.store)
+        .confirm_upgrade(UpgradeId(id), confirmed, &by, state.now())
         .await?;
     state.signals.written();
     Ok(Json(upgrade.into()))

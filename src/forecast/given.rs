@@ -78,6 +78,8 @@ pub struct Subject {
     pub not_before: UtcMillis,
     /// Attempts that have begun.
     pub attempts: u32,
+    /// Of these, those before it was taken up again: they do not count.
+    pub attempts_before: u32,
     /// How far its upgrade is.
     pub place: Place,
     /// The cell in which it was heard last.

@@ -30,6 +30,9 @@ const TOO_LONG: &str = "download_timed_out";
 pub(super) const RESUMED_AFTER: Duration = Duration::from_hours(1);
 /// Nothing is forecast further ahead.
 const FURTHEST: Duration = Duration::from_hours(400 * 24);
+/// Steps of a course, and so many more for each device: what has not ended by then does not end. A task takes some dozens for each.
+const MOST_STEPS: u64 = 10_000_000;
+const STEPS_OF_DEVICE: u64 = 2_000;
 /// Events between two questions whether to go on.
 const ASK_EVERY: u64 = 1 << 12;
 
@@ -54,6 +57,8 @@ enum Event {
     Unserved(u32, u32),
     /// Its soak is over.
     Soaked(u32),
+    /// So many devices of a phase are in health that had succeeded before.
+    SoakedBefore(u32, u64),
     /// The planner looks.
     Look,
     /// Somebody has the task go on.
@@ -151,6 +156,15 @@ impl<'g> Play<'g> {
                 State::Waits | State::Asked | State::Over => {}
             }
         }
+        for (phase, ended) in (0_u32..).zip(&self.given.task.ended) {
+            let rule = self.given.task.rules.phase(phase);
+            let soaking = ended.soaking(&rule);
+            if soaking > 0 {
+                // nobody knows since when: at the latest it is over then
+                let over = self.now + Duration::from_secs(rule.soak_seconds.into());
+                self.push(over, Event::SoakedBefore(phase, soaking));
+            }
+        }
         self.gate.open(true);
         self.push(self.now, Event::Look);
         if let Some(hold) = &self.given.task.hold {
@@ -169,8 +183,9 @@ impl<'g> Play<'g> {
         mut go_on: impl FnMut(usize) -> ControlFlow<()>,
     ) -> ControlFlow<(), Course> {
         let ends = self.now + FURTHEST;
+        let most = MOST_STEPS + STEPS_OF_DEVICE * self.units.len() as u64;
         let mut steps = 0_u64;
-        while self.open > 0 {
+        while self.open > 0 && steps < most {
             let next = self.events.peek().map(|Reverse((at, ..))| *at);
             let Some(at) = next.into_iter().chain(self.gate.poll_timeout()).min() else {
                 break; // nothing will ever happen: a cell is closed without end, say
@@ -262,6 +277,7 @@ impl<'g> Play<'g> {
                 }
             }
             Event::Soaked(number) => self.soaked(number),
+            Event::SoakedBefore(phase, devices) => self.soaked_before(phase, devices),
             Event::Look => self.look(),
             Event::Resume => self.resume(),
         }

@@ -27,6 +27,8 @@ pub(super) struct Unit {
     pub(super) state: State,
     /// Attempts that have begun.
     pub(super) attempts: u32,
+    /// Of these, those before it was taken up again.
+    pub(super) attempts_before: u32,
     /// The phase and zone; `None` for a device of another task.
     pub(super) lot: Option<u32>,
     pub(super) sleeps: bool,
@@ -165,6 +167,7 @@ impl Unit {
             limit: limit.max(1),
             state: State::Waits,
             attempts: subject.attempts,
+            attempts_before: subject.attempts_before,
             lot: None,
             sleeps: matches!(subject.rhythm, Rhythm::Learnt(_) | Rhythm::Sleeps(_)),
             away: subject.rhythm == Rhythm::Away,

@@ -300,6 +300,11 @@ pub enum Happened {
     },
     /// It had failed, and the operator has it tried again.
     TakenUpAgain {},
+    /// The owner of its device has confirmed it.
+    Confirmed {
+        /// Who, as the program says that asked; an empty text when it does not.
+        by: String,
+    },
     /// Its device came to fit after the task was created, and has joined it.
     Joined {},
     /// It has succeeded, and the device has to be in health for some time before that counts in its phase.

@@ -25,6 +25,8 @@ pub enum Cancellation {
     Expired,
     /// Passed over this upgrade: what came of it does not count.
     Skipped,
+    /// Let the owner of the device decide, who has refused it.
+    Refused,
     /// Gave the task no package for what the device runs, or for what it is: it is skipped.
     NoPackage,
     /// Gave the task a package below what the device runs, and did not allow that: it is skipped.
@@ -81,13 +83,14 @@ pub enum Failure {
 
 impl Outcome {
     /// Every word that [`reason`](Self::reason) has.
-    pub const REASONS: [&str; 25] = [
+    pub const REASONS: [&str; 26] = [
         "upgraded",
         "already_current",
         "task_stopped",
         "cancelled",
         "expired",
         "skipped",
+        "refused_by_owner",
         "no_package",
         "downgrade",
         "device_not_heard",
@@ -111,7 +114,7 @@ impl Outcome {
     /// Those of them for which a device is skipped: there is nothing for it in the task, or an operator passes over it.
     pub const SKIPS: [&str; 3] = ["skipped", "no_package", "downgrade"];
     /// Those of them that are failures.
-    pub const FAILURES: &'static [&'static str] = Self::REASONS.split_at(8).1;
+    pub const FAILURES: &'static [&'static str] = Self::REASONS.split_at(9).1;
 
     /// `succeeded`, `failed` or `cancelled`: the upgrade's state in the API and the store.
     pub const fn state(&self) -> &'static str {
@@ -131,6 +134,7 @@ impl Outcome {
             Self::Cancelled(Cancellation::Upgrade) => "cancelled",
             Self::Cancelled(Cancellation::Expired) => "expired",
             Self::Cancelled(Cancellation::Skipped) => "skipped",
+            Self::Cancelled(Cancellation::Refused) => "refused_by_owner",
             Self::Cancelled(Cancellation::NoPackage) => "no_package",
             Self::Cancelled(Cancellation::Downgrade) => "downgrade",
             Self::Failed(failure) => match failure {
@@ -197,6 +201,7 @@ impl Outcome {
             "cancelled" => return Some(Self::Cancelled(Cancellation::Upgrade)),
             "expired" => return Some(Self::Cancelled(Cancellation::Expired)),
             "skipped" => return Some(Self::Cancelled(Cancellation::Skipped)),
+            "refused_by_owner" => return Some(Self::Cancelled(Cancellation::Refused)),
             "no_package" => return Some(Self::Cancelled(Cancellation::NoPackage)),
             "downgrade" => return Some(Self::Cancelled(Cancellation::Downgrade)),
             "device_not_heard" => Failure::DeviceNotHeard,
@@ -293,6 +298,7 @@ mod tests {
             Outcome::Cancelled(Cancellation::Upgrade),
             Outcome::Cancelled(Cancellation::Expired),
             Outcome::Cancelled(Cancellation::Skipped),
+            Outcome::Cancelled(Cancellation::Refused),
             Outcome::Cancelled(Cancellation::NoPackage),
             Outcome::Cancelled(Cancellation::Downgrade),
         ]

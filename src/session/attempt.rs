@@ -332,6 +332,13 @@ impl<X> Session<X> {
             Ok(()) => before.clone().on(now.instant, event, &rules),
             Err(outcome) => (Negotiation::Ended(outcome), Vec::new()),
         };
+        let after = match after {
+            Negotiation::Ended(Outcome::Succeeded(_)) if self.fell_back() => {
+                let failure = Failure::WrongVersion(self.package.version);
+                Negotiation::Ended(Outcome::Failed(failure))
+            }
+            after => after,
+        };
         if let Negotiation::Ended(Outcome::Succeeded(_)) = after
             && self.goes_on()
         {
@@ -424,6 +431,12 @@ impl<X> Session<X> {
     fn goes_on(&self) -> bool {
         let hardware = self.order.hardware.as_deref();
         (self.offers).goes_on(self.served.step, self.package.version, hardware)
+    }
+
+    /// Whether all steps are done, and another one would have to follow: the device has gone back by a step meanwhile.
+    fn fell_back(&self) -> bool {
+        let hardware = self.order.hardware.as_deref();
+        (self.offers).fell_back(self.served.step, self.package.version, hardware)
     }
 
     /// Begins the next step: the device is asked what it runs, and is served what is for that.

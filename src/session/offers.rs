@@ -111,9 +111,16 @@ impl Offers {
 
     /// Whether a device that came to run a version by step number `step` goes on with another one.
     pub(super) fn goes_on(&self, step: u8, runs: Version, hardware: Option<&str>) -> bool {
-        self.steps
-            && usize::from(step) < self.list.len()
-            && (self.choose(runs, hardware)).is_ok_and(|offer| offer.version != runs)
+        usize::from(step) < self.list.len() && self.has_next(runs, hardware)
+    }
+
+    /// Whether a device that came to run a version by as many steps as there are is to do another one.
+    pub(super) fn fell_back(&self, step: u8, runs: Version, hardware: Option<&str>) -> bool {
+        usize::from(step) >= self.list.len() && self.has_next(runs, hardware)
+    }
+
+    fn has_next(&self, runs: Version, hardware: Option<&str>) -> bool {
+        self.steps && (self.choose(runs, hardware)).is_ok_and(|offer| offer.version != runs)
     }
 
     /// Whether it is a version to which one of them leads.

@@ -47,6 +47,7 @@ fn parse(text: &str, fleet: &FleetFile) -> Result<TaskRules, String> {
     }
     // somebody has approved it
     rules.approval = false;
+    rules.confirmation = None;
     Ok(rules)
 }
 

@@ -92,6 +92,16 @@ pub trait Agenda: Send + Sync + 'static {
         now: UtcMillis,
     ) -> Result<UpgradeRecord, ChangeUpgradeError>;
 
+    /// The owner of its device lets one upgrade begin, or has it never begin. One that has begun, or is confirmed, stays as it is when it
+    /// is confirmed. `by` says who, up to 200 characters.
+    async fn confirm_upgrade(
+        &self,
+        id: UpgradeId,
+        confirmed: bool,
+        by: &str,
+        now: UtcMillis,
+    ) -> Result<UpgradeRecord, ChangeUpgradeError>;
+
     /// Passes over one upgrade that waits or has failed: it has no result, neither for its phase nor for thresholds. One that was
     /// cancelled stays as it is.
     async fn skip_upgrade(

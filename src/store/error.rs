@@ -441,6 +441,19 @@ pub enum ChangeUpgradeError {
     /// Its device runs the version.
     #[error("upgrade {} has succeeded", .0.0)]
     Succeeded(UpgradeId),
+    /// It has never begun, and would be done away with at once.
+    #[error(
+        "upgrade {} did not begin before the last time of task {}; give the task a later one (not_after), then try again", .0.0, .1.0
+    )]
+    TooLate(UpgradeId, TaskId),
+    /// It does not wait for a confirmation.
+    #[error("upgrade {} does not wait for a confirmation: it is {state}", .id.0)]
+    NotAwaited {
+        /// The upgrade.
+        id: UpgradeId,
+        /// Where it is.
+        state: UpgradeState,
+    },
     /// Its device was removed.
     #[error("the device of upgrade {} was removed; add it, and create a task for it", .0.0)]
     DeviceRemoved(UpgradeId),

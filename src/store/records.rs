@@ -581,6 +581,8 @@ pub struct UpgradeRecord {
     pub ended_at: Option<UtcMillis>,
     /// When the operator cancelled it while it ran.
     pub cancel_requested_at: Option<UtcMillis>,
+    /// The owner of its device has not confirmed it yet.
+    pub unconfirmed: bool,
 }
 
 impl UpgradeRecord {
@@ -611,6 +613,8 @@ pub struct OpenUpgrade {
     pub endpoint: String,
     /// Attempts that have begun.
     pub attempts: u32,
+    /// Of these, those before it was taken up again.
+    pub attempts_before: u32,
     /// While it waits, it begins at this time or later.
     pub not_before: UtcMillis,
     /// Its phase, from 0.

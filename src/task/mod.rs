@@ -30,7 +30,8 @@ pub use planner::{
 pub use results::{Results, Verdict};
 pub use retry::next_attempt_at;
 pub use rules::{
-    AbortAction, PhaseRule, Rate, RuleError, TaskRules, Then, Threshold, check_reasons,
+    AbortAction, Confirmation, MAX_PHASES, PhaseRule, Rate, RuleError, TaskRules, Then, Threshold,
+    check_reasons,
 };
 pub use share::{MAX_PRIORITY, MAX_WEIGHT, Queued, Share, ShareNow};
 pub use soak::{ASKED_EVERY, Soak, SoakStep, Soaked};

@@ -137,6 +137,8 @@ pub struct Candidate {
     pub device_busy_with: Option<UpgradeId>,
     /// Why its device is not to be upgraded, while it is excluded.
     pub excluded: Option<String>,
+    /// The owner of its device has not confirmed it yet.
+    pub unconfirmed: bool,
 }
 
 /// Why an upgrade may not begin yet.
@@ -163,6 +165,8 @@ pub enum NotYet {
     DeviceBusy(UpgradeId),
     /// The operator has excluded its device, for this reason.
     DeviceExcluded(String),
+    /// The owner of its device has not confirmed it.
+    NotConfirmed,
     /// The task begins so many a minute.
     Rate(u32),
 }
@@ -366,6 +370,9 @@ pub fn explain(candidate: &Candidate, now: UtcMillis) -> Result<(), NotYet> {
         TaskState::Running => {}
         TaskState::Scheduled => return Err(NotYet::TaskScheduled(candidate.not_before)),
         state => return Err(NotYet::TaskNotRunning(state)),
+    }
+    if candidate.unconfirmed {
+        return Err(NotYet::NotConfirmed);
     }
     let (phase, running) = (candidate.phase, candidate.running_phase);
     if phase > running {

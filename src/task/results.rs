@@ -110,6 +110,13 @@ impl Results {
         }
     }
 
+    /// Leaves no more failures than there are now.
+    pub fn limit_failures(&mut self, now: &Self) {
+        for (reason, failed) in &mut self.failed {
+            *failed = (*failed).min(now.failed.get(reason).copied().unwrap_or(0));
+        }
+    }
+
     /// Takes the results away that there were before.
     pub fn subtract(&mut self, before: &Self) {
         self.succeeded = self.succeeded.saturating_sub(before.succeeded);

@@ -10,7 +10,7 @@ use super::{
 use crate::{clock::UtcMillis, filter::Filter, ledger::Outcome};
 
 /// Phases of a task.
-const MAX_PHASES: usize = 100;
+pub const MAX_PHASES: usize = 100;
 /// Phases of a task that is stratified.
 const MAX_STRATIFIED: usize = 20;
 /// Characters in the filters of all phases together.
@@ -52,6 +52,9 @@ pub struct TaskRules {
     /// Whether somebody has to approve it before it starts.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub approval: bool,
+    /// Whether somebody has to confirm each upgrade before it begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confirmation: Option<Confirmation>,
     /// Whether devices join it that come to fit after it was created.
     #[serde(skip_serializing_if = "Membership::is_snapshot")]
     pub membership: Membership,
@@ -88,6 +91,14 @@ pub struct PhaseRule {
     pub soak_seconds: u32,
     /// What follows when that has come true.
     pub then: Then,
+}
+
+/// Who confirms each upgrade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confirmation {
+    /// The owner of the device, by way of whoever asks him.
+    DeviceOwner,
 }
 
 /// What follows a phase.

@@ -232,6 +232,7 @@ pub fn outcome(outcome: &Outcome) -> String {
             "it had not begun by the time that its task gives (not_after)".into()
         }
         Outcome::Cancelled(Cancellation::Skipped) => "the operator passed over it".into(),
+        Outcome::Cancelled(Cancellation::Refused) => "the owner of the device refused it".into(),
         Outcome::Cancelled(Cancellation::NoPackage) => {
             "skipped: no package of the task is for this device".into()
         }

@@ -191,6 +191,8 @@ fn besides(happened: &Happened) -> String {
                 None => ended,
             }
         }
+        Happened::Confirmed { by } if by.is_empty() => "its owner has confirmed it".to_owned(),
+        Happened::Confirmed { by } => format!("its owner has confirmed it ({by})"),
         Happened::TakenUpAgain {} => "it is tried again, as the operator wants".to_owned(),
         Happened::Joined {} => "the device has joined the task".to_owned(),
         Happened::SoakBegun { until } => {

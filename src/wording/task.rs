@@ -147,6 +147,7 @@ pub fn not_yet(why: &NotYet) -> String {
         NotYet::DeviceExcluded(reason) => {
             format!("the device is excluded from upgrades ({reason})")
         }
+        NotYet::NotConfirmed => "the owner of its device has not confirmed it".to_owned(),
         NotYet::Rate(per_minute) => {
             format!("the task began with {per_minute} upgrades a minute, and its turn has not come")
         }

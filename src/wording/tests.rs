@@ -127,6 +127,8 @@ fn besides() -> Vec<Happened> {
         },
         Happened::TakenUpAgain {},
         Happened::Joined {},
+        Happened::Confirmed { by: "anna".into() },
+        Happened::Confirmed { by: String::new() },
         Happened::SoakBegun { until: AT },
         Happened::SoakPassed {},
         Happened::SoakFailed(Unhealthy::OtherVersion {

@@ -69,7 +69,9 @@ pub(in crate::api) async fn copy(
     let not_after = body.not_after.as_deref().map(rules::parse_time).transpose();
     rules.not_after = not_after.map_err(|detail| Problem::field("not_after", detail))?;
     let rules = rules::checked(rules, start_at.unwrap_or(now).max(now))?;
-    let exclude = state.store.task_exclude(task.id).await?;
+    let mut exclude = state.store.task_exclude(task.id).await?;
+    let there = state.store.devices_named(&exclude.devices).await?;
+    exclude.devices = there.into_iter().map(|it| it.device.endpoint).collect();
     let new = NewTask {
         name: checked_name(body.name)?.unwrap_or_else(|| task.name.clone()),
         package: task.package,

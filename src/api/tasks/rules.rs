@@ -11,8 +11,8 @@ use crate::{
     clock::UtcMillis,
     filter::Filter,
     task::{
-        AbortAction, Membership, PhaseRule, Rate, Results, TaskRules, Then, Threshold, Verdict,
-        Windows, WindowsForm,
+        AbortAction, Confirmation, MAX_PHASES, Membership, PhaseRule, Rate, Results, TaskRules,
+        Then, Threshold, Verdict, Windows, WindowsForm,
     },
 };
 
@@ -54,6 +54,25 @@ pub(super) struct PhaseBody {
 pub(super) enum ThenName {
     Next,
     Wait,
+}
+
+/// Who confirms each upgrade: `device_owner`, by way of whoever asks him.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ConfirmationName {
+    DeviceOwner,
+}
+
+impl From<ConfirmationName> for Confirmation {
+    fn from(ConfirmationName::DeviceOwner: ConfirmationName) -> Self {
+        Self::DeviceOwner
+    }
+}
+
+impl From<Confirmation> for ConfirmationName {
+    fn from(Confirmation::DeviceOwner: Confirmation) -> Self {
+        Self::DeviceOwner
+    }
 }
 
 /// So many failures, and what follows. Give `percent` or `count`.
@@ -156,6 +175,7 @@ pub(super) struct Said {
     pub(super) windows: Option<WindowsForm>,
     pub(super) not_after: Option<String>,
     pub(super) approval: bool,
+    pub(super) confirmation: Option<Confirmation>,
     pub(super) membership: Membership,
     pub(super) priority: Option<i64>,
     pub(super) weight: Option<i64>,
@@ -173,6 +193,7 @@ impl Said {
             windows: self.windows.map(parse_windows).transpose()?,
             not_after: not_after.map_err(|detail| Problem::field("not_after", detail))?,
             approval: self.approval,
+            confirmation: self.confirmation,
             membership: self.membership,
             priority: self.priority.map(priority),
             weight: self.weight.map(weight),
@@ -202,7 +223,13 @@ pub(super) fn parse_time(text: &str) -> Result<UtcMillis, String> {
 pub(super) fn parse_phases(bodies: Option<Vec<PhaseBody>>) -> Result<Vec<PhaseRule>, Problem> {
     let mut errors = Vec::new();
     let mut phases = Vec::new();
-    for (i, body) in bodies.into_iter().flatten().enumerate() {
+    let bodies = bodies.unwrap_or_default();
+    if bodies.len() > MAX_PHASES {
+        // what is too much is not looked at one by one: the answer would be as long
+        let detail = format!("at most {MAX_PHASES} are possible");
+        return Err(Problem::field("phases", detail));
+    }
+    for (i, body) in bodies.into_iter().enumerate() {
         let filter = body.filter.as_deref().map(Filter::parse).transpose();
         let filter = filter.unwrap_or_else(|error| {
             errors.push(FieldError::new(

@@ -152,6 +152,7 @@ async fn the_description_lists_every_route() {
             "POST /v1/tasks/{id}/retry",
             "POST /v1/tasks/{id}/stop",
             "POST /v1/upgrades/{id}/cancel",
+            "POST /v1/upgrades/{id}/confirm",
             "POST /v1/upgrades/{id}/retry",
             "POST /v1/upgrades/{id}/skip",
             "POST /v1/webhooks",

@@ -3,6 +3,7 @@
 
 mod attributes;
 mod cells;
+mod confirmations;
 mod copies;
 mod devices;
 mod events;

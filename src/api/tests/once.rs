@@ -144,6 +144,20 @@ async fn every_post_takes_a_key() {
 }
 
 #[tokio::test]
+async fn a_secret_is_told_once() {
+    let api =
+        Api::with(|config| config.webhooks.allow_networks = vec!["192.0.2.0/24".parse().unwrap()])
+            .await;
+    let body = json!({"url": "https://192.0.2.1/hook"}).to_string();
+    let first = api.post_with_key("/v1/webhooks", &body, "hook").await;
+    assert_eq!(first.status, StatusCode::CREATED, "{first:?}");
+    let again = api.post_with_key("/v1/webhooks", &body, "hook").await;
+    assert_eq!(again.problem(), "request-unanswered");
+    let webhooks = api.get("/v1/webhooks").await;
+    assert_eq!(webhooks.body["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_package_that_is_sent_twice_with_one_key_is_there_once() {
     let api = Api::new().await;
     let content: Vec<u8> = (0..3_000_000_u32)
@@ -164,6 +178,19 @@ async fn a_package_that_is_sent_twice_with_one_key_is_there_once() {
     let again = upload(&content).await;
     assert!(is_replayed(&again), "{again:?}");
     assert_eq!(again.body, first.body);
+    // however it is cut on its way
+    let parts: Vec<_> = content
+        .chunks(700_001)
+        .map(|part| Ok::<_, std::io::Error>(part.to_vec()))
+        .collect();
+    let request = Request::post("/v1/packages?product=p&version=V2&segment_size=500")
+        .header(header::AUTHORIZATION, format!("Bearer {TOKEN}"))
+        .header(header::CONTENT_TYPE, "application/octet-stream")
+        .header(header::CONTENT_LENGTH, content.len())
+        .header("Idempotency-Key", "upload")
+        .body(Body::from_stream(futures_util::stream::iter(parts)))
+        .unwrap();
+    assert!(is_replayed(&api.call(request).await));
     let other = upload(&content[1..]).await;
     assert_eq!(other.fields(), ["Idempotency-Key"]);
 }

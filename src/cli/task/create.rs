@@ -167,7 +167,7 @@ struct OverlapView {
 }
 
 /// What a file of rules may say.
-const RULES: [&str; 13] = [
+const RULES: [&str; 14] = [
     "phases",
     "stratified",
     "abort",
@@ -175,6 +175,7 @@ const RULES: [&str; 13] = [
     "windows",
     "not_after",
     "approval",
+    "confirmation",
     "membership",
     "packages",
     "steps",

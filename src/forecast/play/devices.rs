@@ -171,10 +171,11 @@ impl Play<'_> {
                 let until = unit.queued_at + patience + standing.closed.time;
                 let attempt = unit.attempts;
                 if standing.closed.now {
-                    self.push(
-                        now + Duration::from_hours(1),
-                        Event::Unserved(number, attempt),
-                    );
+                    // without an end nothing comes of it
+                    if let Some(opens_at) = standing.closed.opens_at {
+                        let at = opens_at.max(now + Duration::from_secs(1));
+                        self.push(at, Event::Unserved(number, attempt));
+                    }
                 } else if until > now {
                     self.push(until, Event::Unserved(number, attempt));
                 } else {
@@ -253,7 +254,9 @@ impl Play<'_> {
         }
         self.unit(number).left = 0;
         self.unit(number).state = State::Installing;
-        self.course.downloaded(left);
+        if self.units[number as usize].lot.is_some() {
+            self.course.downloaded(left);
+        }
         self.ask(number, GateRequest::Downloaded { install });
         self.push(now + install, Event::Installed(number));
     }

@@ -264,8 +264,10 @@ impl Play<'_> {
         let now = self.now;
         for number in 0..u32::try_from(self.given.devices.len()).unwrap_or(u32::MAX) {
             let unit = self.unit(number);
+            // what has begun once is tried again, also after the last time
             let waits = unit.state == State::Waits;
-            if unit.state == State::Over || (expires && !waits) {
+            let stays = expires && (!waits || unit.attempts > 0);
+            if unit.state == State::Over || stays {
                 continue;
             }
             let (lot, before) = (unit.lot, unit.state);
@@ -289,8 +291,10 @@ impl Play<'_> {
             self.open -= 1;
             self.course.gave_up(number, expires);
         }
+        let units = &self.units;
         for lot in &mut self.rollout.lots {
-            lot.waiting.clear();
+            let waits = |number: u32| units[number as usize].state == State::Waits;
+            lot.waiting.retain(|Reverse((_, number))| waits(*number));
         }
     }
 
@@ -299,14 +303,16 @@ impl Play<'_> {
         let now = self.now;
         let retry = self.given.task.retry;
         let unit = self.unit(number);
-        let (lot, attempts) = (unit.lot, unit.attempts);
+        let (lot, attempts, before) = (unit.lot, unit.attempts, unit.attempts_before);
         let Some(lot_number) = lot else {
             unit.state = State::Over; // of another task
             return;
         };
         let again = match &end {
             End::Succeeded => false,
-            End::Failed(reason) => attempts <= retry.attempts && retry.reasons.has(reason),
+            End::Failed(reason) => {
+                attempts.saturating_sub(before) <= retry.attempts && retry.reasons.has(reason)
+            }
         };
         unit.state = if again { State::Waits } else { State::Over };
         if !again {
@@ -353,6 +359,14 @@ impl Play<'_> {
         if self.open > 0 {
             self.look_at(now + TOGETHER);
         }
+    }
+
+    /// So many devices were heard in health that had succeeded before the course began.
+    pub(super) fn soaked_before(&mut self, phase: u32, devices: u64) {
+        if let Some(results) = self.rollout.head.results.get_mut(phase as usize) {
+            results.healthy += devices;
+        }
+        self.look_at(self.now + TOGETHER);
     }
 
     /// The device was heard in health after its soak.

@@ -80,6 +80,9 @@ impl Gather {
         for (_, place) in &devices {
             census.count(*place);
         }
+        if let Some(phase) = census.empty_phase(&new.rules) {
+            return Err(CreateTaskError::EmptyPhase { phase }.into());
+        }
         let mut deal = Deal::new(&new.rules, &census, 1);
         for (device, place) in &mut devices {
             let lot = deal.lot(&device.endpoint, *place, device.zone.as_deref());
@@ -177,6 +180,7 @@ impl Gather {
             );
             subject.phase = upgrade.phase;
             subject.attempts = upgrade.attempts;
+            subject.attempts_before = upgrade.attempts_before;
             subject.zone = (upgrade.zone.as_deref())
                 .filter(|_| task.rules.knows_zones())
                 .map(Into::into);

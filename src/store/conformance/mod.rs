@@ -194,6 +194,8 @@ macro_rules! whole_suite {
                 what_has_failed_is_taken_up_again,
                 one_upgrade_is_tried_again,
                 one_upgrade_is_passed_over,
+                one_upgrade_that_is_retried_or_passed_over_leaves_its_task_as_it_stands,
+                an_upgrade_waits_until_the_owner_of_its_device_confirms_it,
                 what_is_downloading_goes_on_after_a_soft_stop,
                 rules_are_changed_by_whoever_has_seen_them,
                 failures_are_tried_again_for_the_reasons_of_the_task,

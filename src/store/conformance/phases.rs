@@ -513,6 +513,101 @@ pub(crate) async fn one_upgrade_is_passed_over(store: &impl Store) {
     assert_eq!((told("upgrade.failed"), told("upgrade.cancelled")), (1, 3));
 }
 
+pub(crate) async fn one_upgrade_that_is_retried_or_passed_over_leaves_its_task_as_it_stands(
+    store: &impl Store,
+) {
+    const ABORT: &str = r#"{"abort": [{"count": 2}], "rate": {"per_minute": 60000}, "not_after": "2027-01-15T09:00:00Z"}"#;
+    let (world, created) = with_rules(store, 8, ABORT).await;
+    let ids = world.ids(created.id).await;
+    let fail = async |numbers: std::ops::Range<usize>, at| {
+        for id in &ids[numbers] {
+            let begun = stage(*id, 1, Stage::WaitingForDevice, t(at));
+            let failed = ended(*id, created.id, 1, NOT_HEARD, None, t(at));
+            world.commit(&[begun, failed]).await;
+        }
+    };
+    let held = async || {
+        task(store, created.id)
+            .await
+            .hold
+            .map(|hold| hold.why.code())
+    };
+    fail(0..2, 1).await;
+    assert!(matches!(&move_on(store, 2).await[..], [Move::Hold(..)]));
+    // the others wait as before
+    store.retry_upgrade(ids[0], t(3)).await.unwrap();
+    assert_eq!(held().await, Some("failures"));
+    assert_eq!(startable(store, 3, 9).await, []);
+    // what it was resumed with is not held against what comes
+    let resume = TaskChange::Resume;
+    store.skip_upgrade(ids[0], t(4)).await.unwrap();
+    store.change_task(created.id, &resume, t(4)).await.unwrap();
+    store.skip_upgrade(ids[1], t(5)).await.unwrap();
+    fail(2..4, 6).await;
+    assert!(matches!(&move_on(store, 6).await[..], [Move::Hold(..)]));
+    // what has never begun does not begin after the last time
+    store.cancel_upgrade(ids[7], t(7)).await.unwrap();
+    let late = store.retry_upgrade(ids[7], t(4_000)).await;
+    assert!(matches!(late, Err(ChangeUpgradeError::TooLate(..))));
+    let again = store.retry_upgrade(ids[2], t(4_000)).await.unwrap();
+    assert_eq!(again.state, UpgradeState::Pending);
+}
+
+pub(crate) async fn an_upgrade_waits_until_the_owner_of_its_device_confirms_it(store: &impl Store) {
+    const ASKS: &str = r#"{"confirmation": "device_owner"}"#;
+    let (world, created) = with_rules(store, 4, ASKS).await;
+    let ids = world.ids(created.id).await;
+    let confirm = async |id, confirmed| store.confirm_upgrade(id, confirmed, "anna", t(1)).await;
+    assert_eq!(startable(store, 1, 9).await, []);
+    let waits = store.upgrade(ids[0]).await.unwrap().unwrap();
+    assert!(waits.upgrade.unconfirmed);
+    let not_yet = explain(&waits.candidate.unwrap(), t(1));
+    assert_eq!(not_yet, Err(NotYet::NotConfirmed));
+    for _ in 0..2 {
+        let confirmed = confirm(ids[0], true).await.unwrap();
+        assert_eq!(
+            (confirmed.state, confirmed.unconfirmed),
+            (UpgradeState::Pending, false)
+        );
+    }
+    let told = store.upgrade(ids[0]).await.unwrap().unwrap().events;
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].line.parts().0, "confirmed");
+    let refused = confirm(ids[1], false).await.unwrap();
+    assert_eq!(refused.outcome.unwrap().reason, "refused_by_owner");
+    assert_eq!(startable(store, 1, 9).await, [ids[0]]);
+    // an exclusion that ends confirms nothing
+    let names = ["d2".to_owned()];
+    store.exclude(&names, "on loan", t(1)).await.unwrap();
+    store.end_exclusion("d2").await.unwrap();
+    assert_eq!(startable(store, 1, 9).await, [ids[0]]);
+    for (id, confirmed) in [(ids[0], false), (ids[1], true), (ids[1], false)] {
+        let refused = confirm(id, confirmed).await;
+        assert!(matches!(
+            refused,
+            Err(ChangeUpgradeError::NotAwaited { .. })
+        ));
+    }
+    // what was confirmed once is so for further attempts, and what nobody has to confirm cannot be
+    world
+        .commit(&[stage(ids[0], 1, Stage::WaitingForDevice, t(2))])
+        .await;
+    world
+        .commit(&[ended(ids[0], created.id, 1, NOT_HEARD, None, t(3))])
+        .await;
+    store.retry_upgrade(ids[0], t(4)).await.unwrap();
+    assert_eq!(startable(store, 4, 9).await, [ids[0]]);
+    store.stop_task(created.id, t(5), false).await.unwrap();
+    let package = store.package(created.package).await.unwrap().unwrap();
+    let plain = store.create_task(&ruled(&package, "{}")).await.unwrap();
+    let plain = world.ids(plain.id).await;
+    let refused = confirm(plain[0], true).await;
+    assert!(matches!(
+        refused,
+        Err(ChangeUpgradeError::NotAwaited { .. })
+    ));
+}
+
 pub(crate) async fn what_is_downloading_goes_on_after_a_soft_stop(store: &impl Store) {
     let (world, created) = World::with_task(store, 3, 1).await;
     let ids = world.ids(created.id).await;

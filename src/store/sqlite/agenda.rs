@@ -248,6 +248,16 @@ impl Agenda for SqliteStore {
         self.retry_one(id, now).await
     }
 
+    async fn confirm_upgrade(
+        &self,
+        id: UpgradeId,
+        confirmed: bool,
+        by: &str,
+        now: UtcMillis,
+    ) -> Result<UpgradeRecord, ChangeUpgradeError> {
+        self.confirm_one(id, confirmed, by, now).await
+    }
+
     async fn skip_upgrade(
         &self,
         id: UpgradeId,
@@ -397,6 +407,7 @@ impl Agenda for SqliteStore {
 
     async fn end_interrupted(&self) -> Result<(), StoreError> {
         self.purge_groups().await?;
+        self.ask_again_after_soaks().await?;
         let hidden: Vec<i64> = sqlx::query_scalar("SELECT id FROM tasks WHERE hidden = 1")
             .fetch_all(&self.readers)
             .await

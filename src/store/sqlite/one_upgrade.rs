@@ -1,22 +1,25 @@
-//! What an operator does with one upgrade besides cancelling it: tries it again, or passes over it.
+//! What is done with one upgrade besides cancelling it: it is tried again, passed over, or confirmed by the owner of its device.
 
 use sqlx::SqliteConnection;
 
 use super::{
-    Doing, SqliteStore, cancel,
+    Doing, SqliteStore,
+    bulk::json_list,
+    cancel,
     counts::{self, CountChanges},
     events::Announcements,
     rows,
-    task_changes::{again_part, go_on},
-    task_packages, task_writes,
+    task_changes::{again_part, forget_results, is_over_time},
+    task_packages, task_writes, turns,
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{Cancellation, Happened, Outcome, TaskState, UpgradeId},
-    store::{Again, ChangeTaskError, ChangeUpgradeError, UpgradeRecord, UpgradeState},
+    ledger::{Cancellation, Happened, Line, Outcome, TaskId, TaskState, UpgradeId},
+    store::{Again, ChangeTaskError, ChangeUpgradeError, StoreError, UpgradeRecord, UpgradeState},
 };
 
 const RETRYING: &str = "trying an upgrade again";
+const CONFIRMING: &str = "confirming an upgrade";
 const SKIPPING: &str = "passing over an upgrade";
 
 impl SqliteStore {
@@ -44,6 +47,42 @@ impl SqliteStore {
         Ok(upgrade)
     }
 
+    pub(super) async fn confirm_one(
+        &self,
+        id: UpgradeId,
+        confirmed: bool,
+        by: &str,
+        now: UtcMillis,
+    ) -> Result<UpgradeRecord, ChangeUpgradeError> {
+        let mut tx = self.write(CONFIRMING).await?;
+        let upgrade = cancel::read(&mut tx, id).await?;
+        let state = upgrade.state;
+        let waits = state == UpgradeState::Pending && upgrade.unconfirmed;
+        let was_asked = asks_owners(&mut tx, upgrade.task).await?;
+        match (waits, confirmed) {
+            (true, true) => let_begin(&mut tx, &upgrade, by, now)
+                .await
+                .doing(CONFIRMING)?,
+            (true, false) => {
+                let (task, why) = (upgrade.task, Cancellation::Refused);
+                let mut announcements = Announcements::default();
+                cancel::cancel_waiting(&mut tx, task, &[id.0], why, now, &mut announcements)
+                    .await
+                    .doing(CONFIRMING)?;
+                counts::end_task_if_done(&mut tx, task, now, &mut announcements)
+                    .await
+                    .doing(CONFIRMING)?;
+                announcements.deliver(&mut tx).await.doing(CONFIRMING)?;
+            }
+            // it is said twice
+            (false, true) if was_asked && !upgrade.unconfirmed => return Ok(upgrade),
+            (false, _) => return Err(ChangeUpgradeError::NotAwaited { id, state }),
+        }
+        let upgrade = cancel::read(&mut tx, id).await?;
+        tx.commit().await.doing(CONFIRMING)?;
+        Ok(upgrade)
+    }
+
     pub(super) async fn skip_one(
         &self,
         id: UpgradeId,
@@ -68,15 +107,56 @@ impl SqliteStore {
                     .await
                     .doing(SKIPPING)?;
             }
-            UpgradeState::Failed => forget_failure(&mut tx, &upgrade, now, &mut announcements)
-                .await
-                .doing(SKIPPING)?,
+            UpgradeState::Failed => {
+                forget_failure(&mut tx, &upgrade, now, &mut announcements)
+                    .await
+                    .doing(SKIPPING)?;
+                forget_results(&mut tx, task).await?;
+            }
         }
         announcements.deliver(&mut tx).await.doing(SKIPPING)?;
         let upgrade = cancel::read(&mut tx, id).await?;
         tx.commit().await.doing(SKIPPING)?;
         Ok(upgrade)
     }
+}
+
+/// Whether upgrades of a task are confirmed by the owners of their devices.
+async fn asks_owners(conn: &mut SqliteConnection, task: TaskId) -> Result<bool, StoreError> {
+    sqlx::query_scalar(
+        "SELECT COALESCE((SELECT rules ->> '$.confirmation' IS NOT NULL FROM tasks WHERE id = ?), 0)",
+    )
+    .bind(task.0)
+    .fetch_one(conn)
+    .await
+    .doing(CONFIRMING)
+}
+
+/// The owner of its device has confirmed it.
+async fn let_begin(
+    conn: &mut SqliteConnection,
+    upgrade: &UpgradeRecord,
+    by: &str,
+    at: UtcMillis,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE upgrades SET unconfirmed = 0 WHERE id = ?")
+        .bind(upgrade.id.0)
+        .execute(&mut *conn)
+        .await?;
+    let by = by.to_owned();
+    let line: Line = Happened::Confirmed { by }.into();
+    let (code, arguments) = rows::line_columns(&line);
+    sqlx::query(
+        "INSERT INTO upgrade_events (upgrade_id, at, attempt, kind, code, arguments) VALUES (?, ?, ?, 'note', ?, ?)",
+    )
+    .bind(upgrade.id.0)
+    .bind(at.0)
+    .bind(upgrade.attempts)
+    .bind(code)
+    .bind(arguments)
+    .execute(&mut *conn)
+    .await?;
+    turns::settle(conn, &json_list([&upgrade.endpoint])).await
 }
 
 async fn wait_no_longer(
@@ -107,11 +187,33 @@ async fn take_up(
     if task_packages::is_gone(conn, task).await.doing(RETRYING)? {
         return Err(ChangeTaskError::PackageDeleted(task).into());
     }
-    let taken_up = again_part(conn, task, &Again::from(upgrade.id), upgrade.state, 0, now).await?;
+    if upgrade.attempts == 0 && is_over_time(conn, task, now).await? {
+        return Err(ChangeUpgradeError::TooLate(upgrade.id, task));
+    }
+    let before = upgrade.id.0 - 1;
+    let taken_up = again_part(
+        conn,
+        task,
+        &Again::from(upgrade.id),
+        upgrade.state,
+        before,
+        now,
+    )
+    .await?;
     if taken_up.is_empty() {
         return Err(ChangeUpgradeError::DeviceRemoved(upgrade.id));
     }
-    go_on(conn, task).await?;
+    // Its task goes on as it stands, unless it had ended: what holds it holds this one too.
+    sqlx::query(
+        "UPDATE tasks SET ended_at = NULL, expired = 0, \
+             hold = IIF(state = 'finished' OR hold ->> 'code' IN ('phase_done', 'phase_failed'), NULL, hold), \
+             state = IIF(state = 'finished', 'running', state) WHERE id = ?",
+    )
+    .bind(task.0)
+    .execute(&mut *conn)
+    .await
+    .doing(RETRYING)?;
+    forget_results(conn, task).await?;
     Ok(())
 }
 
@@ -163,6 +265,6 @@ async fn forget_failure(
         1,
     );
     counts.write(conn).await?;
-    let ids = super::bulk::json_list([upgrade.id.0]);
+    let ids = json_list([upgrade.id.0]);
     announcements.upgrades(conn, &ids).await
 }

@@ -23,13 +23,13 @@ const LAST: &str = "SELECT MAX(id) AS last, COUNT(*) AS count FROM ( \
 
 /// Of these, those that have not ended, each an [`OpenRow`].
 const BETWEEN: &str = packed!(
-    "SELECT json_array(u.id, u.endpoint, u.attempt, u.not_before, COALESCE(l.phase, 0), l.zone) AS line \
+    "SELECT json_array(u.id, u.endpoint, u.attempt, u.attempts_before, u.not_before, COALESCE(l.phase, 0), l.zone) AS line \
      FROM upgrades u LEFT JOIN task_lots l ON l.task_id = u.task_id AND l.lot = u.lot \
      WHERE u.task_id = ? AND u.id > ? AND u.id <= ? AND u.phase < 2 ORDER BY u.id",
 );
 
 #[derive(Deserialize)]
-struct OpenRow(UpgradeId, String, u32, UtcMillis, u32, Option<String>);
+struct OpenRow(UpgradeId, String, u32, u32, UtcMillis, u32, Option<String>);
 
 impl SqliteStore {
     pub(super) async fn read_open(
@@ -56,13 +56,16 @@ impl SqliteStore {
         let packed = Packed::fetch(query, &mut *tx, OPEN).await?;
         let items = packed.rows().map(|row| {
             row.map(
-                |OpenRow(upgrade, endpoint, attempts, not_before, phase, zone)| OpenUpgrade {
-                    upgrade,
-                    endpoint,
-                    attempts,
-                    not_before,
-                    phase,
-                    zone,
+                |OpenRow(upgrade, endpoint, attempts, attempts_before, not_before, phase, zone)| {
+                    OpenUpgrade {
+                        upgrade,
+                        endpoint,
+                        attempts,
+                        attempts_before,
+                        not_before,
+                        phase,
+                        zone,
+                    }
                 },
             )
         });

@@ -190,6 +190,18 @@ async fn add_line(
 }
 
 impl SqliteStore {
+    /// Has devices be asked anew whose soak is over: that they are to be was not written down.
+    pub(super) async fn ask_again_after_soaks(&self) -> Result<(), StoreError> {
+        let mut tx = self.write(SOAKING).await?;
+        sqlx::query(
+            "UPDATE soaks SET next_at = due_at WHERE next_at IS NOT NULL AND next_at > due_at",
+        )
+        .execute(&mut *tx)
+        .await
+        .doing(SOAKING)?;
+        tx.commit().await.doing(SOAKING)
+    }
+
     /// See [`crate::store::Agenda::soaks_due`].
     pub(super) async fn look_after_soaks(
         &self,

@@ -22,7 +22,7 @@ use crate::{
     store::{
         Again, ChangeTaskError, StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeState,
     },
-    task::{Hold, HoldReason, Membership, Move, TaskRules},
+    task::{Hold, HoldReason, Membership, Move, Results, TaskRules},
 };
 
 pub(super) const CHANGING: &str = "changing a task";
@@ -281,6 +281,32 @@ async fn release(conn: &mut SqliteConnection, task: TaskId, phase: u32) -> Resul
         .doing(CHANGING)
 }
 
+/// Of the results that a task was resumed with, forgets those that are none any more: thresholds would miss as many that come.
+pub(super) async fn forget_results(
+    conn: &mut SqliteConnection,
+    task: TaskId,
+) -> Result<(), StoreError> {
+    let before: Option<String> = sqlx::query_scalar("SELECT resumed_with FROM tasks WHERE id = ?")
+        .bind(task.0)
+        .fetch_one(&mut *conn)
+        .await
+        .doing(CHANGING)?;
+    let Some(before) = before else {
+        return Ok(());
+    };
+    let mut before: Results = serde_json::from_str(&before)
+        .map_err(|error| rows::unreadable("tasks.resumed_with", error))?;
+    let mut now = results::between(conn, task, task).await?;
+    before.limit_failures(&now.remove(&task).unwrap_or_default().sum());
+    sqlx::query("UPDATE tasks SET resumed_with = ? WHERE id = ?")
+        .bind(rows::json(&before))
+        .bind(task.0)
+        .execute(conn)
+        .await
+        .map(|_| ())
+        .doing(CHANGING)
+}
+
 async fn results_so_far(conn: &mut SqliteConnection, task: TaskId) -> Result<String, StoreError> {
     let mut results = results::between(conn, task, task).await?;
     Ok(rows::json(&results.remove(&task).unwrap_or_default().sum()))
@@ -288,7 +314,7 @@ async fn results_so_far(conn: &mut SqliteConnection, task: TaskId) -> Result<Str
 
 /// What has failed is tried again: thresholds look at what comes of it, a phase is judged anew, and a task that has finished runs
 /// again. One that an operator has paused, or nobody has approved, stays so.
-pub(super) async fn go_on(conn: &mut SqliteConnection, task: TaskId) -> Result<(), StoreError> {
+async fn go_on(conn: &mut SqliteConnection, task: TaskId) -> Result<(), StoreError> {
     let so_far = results_so_far(conn, task).await?;
     sqlx::query(
         "UPDATE tasks SET resumed_with = ?1, ended_at = NULL, expired = 0, \
@@ -356,7 +382,7 @@ async fn end_if_done(
 }
 
 /// Whether the last time of a task has passed that has not ended.
-async fn is_over_time(
+pub(super) async fn is_over_time(
     conn: &mut SqliteConnection,
     task: TaskId,
     now: UtcMillis,
@@ -425,7 +451,7 @@ pub(super) async fn again_part(
     let reasons = json_list(again.reasons.words());
     let failed = sqlx::query(
         "SELECT u.id, u.endpoint, u.lot, u.outcome_reason FROM upgrades u \
-         WHERE u.task_id = ?1 AND u.state = ?6 AND u.id > ?5 AND (?2 IS NULL OR u.id = ?2) \
+         WHERE u.task_id = ?1 AND u.state = ?6 AND u.id > ?5 AND u.id <= COALESCE(?2, 9223372036854775807) \
              AND (?3 = '[]' OR u.outcome_reason IN (SELECT value FROM json_each(?3))) \
              AND EXISTS (SELECT 1 FROM devices d WHERE d.endpoint = u.endpoint AND d.removed = 0) \
          ORDER BY u.id LIMIT ?4",
@@ -466,7 +492,7 @@ pub(super) async fn again_part(
     sqlx::query(
         "UPDATE cells SET failed = MAX(failed - v.count, 0) FROM ( \
              SELECT u.cell, COUNT(*) AS count FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value \
-             WHERE u.cell IS NOT NULL AND u.state = 'failed' GROUP BY u.cell) v WHERE cells.cell = v.cell",
+             WHERE u.cell IS NOT NULL AND (u.state = 'failed' OR u.outcome_reason = 'skipped') GROUP BY u.cell) v WHERE cells.cell = v.cell",
     )
     .bind(json_list(&ids))
     .execute(&mut *conn)

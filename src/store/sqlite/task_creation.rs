@@ -34,6 +34,13 @@ const LAST_ENDPOINT: &str = "\u{10FFFF}";
 /// Endpoints that an error names.
 const NAMED: usize = 5;
 
+/// Whether upgrades of the task of number `?1` have to be confirmed.
+macro_rules! unconfirmed {
+    () => {
+        "COALESCE((SELECT t.rules ->> '$.confirmation' IS NOT NULL FROM tasks t WHERE t.id = ?1), 0)"
+    };
+}
+
 /// A task that is being created.
 struct Creation<'n> {
     task: TaskId,
@@ -369,9 +376,12 @@ impl Creation<'_> {
         macro_rules! insert {
             ($devices:literal) => {
                 concat!(
-                    "INSERT INTO upgrades (task_id, endpoint, state, not_before, created_at, free) \
-                     SELECT ?1, d.endpoint, 'pending', ?2, ?3, \
-                         NOT EXISTS (SELECT 1 FROM upgrades r WHERE r.endpoint = d.endpoint AND r.phase = 1) ",
+                    "INSERT INTO upgrades (task_id, endpoint, state, not_before, created_at, unconfirmed, free) \
+                     SELECT ?1, d.endpoint, 'pending', ?2, ?3, ",
+                    unconfirmed!(),
+                    ", NOT EXISTS (SELECT 1 FROM upgrades r WHERE r.endpoint = d.endpoint AND r.phase = 1) AND NOT ",
+                    unconfirmed!(),
+                    " ",
                     $devices
                 )
             };
@@ -494,12 +504,14 @@ pub(super) async fn insert_dealt(
     (not_before, now): (UtcMillis, UtcMillis),
     dealt: &[(String, u32)],
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO upgrades (task_id, endpoint, state, not_before, created_at, lot, free) \
-         SELECT ?1, j.value ->> 0, 'pending', ?2, ?3, j.value ->> 1, \
-             NOT EXISTS (SELECT 1 FROM upgrades r WHERE r.endpoint = j.value ->> 0 AND r.phase = 1) \
-         FROM json_each(?4) j",
-    )
+    sqlx::query(concat!(
+        "INSERT INTO upgrades (task_id, endpoint, state, not_before, created_at, lot, unconfirmed, free) \
+         SELECT ?1, j.value ->> 0, 'pending', ?2, ?3, j.value ->> 1, ",
+        unconfirmed!(),
+        ", NOT EXISTS (SELECT 1 FROM upgrades r WHERE r.endpoint = j.value ->> 0 AND r.phase = 1) AND NOT ",
+        unconfirmed!(),
+        " FROM json_each(?4) j",
+    ))
     .bind(task.0)
     .bind(not_before.0)
     .bind(now.0)

@@ -68,7 +68,7 @@ const KEPT: [&str; 8] = [
      WHERE members <> (SELECT COUNT(*) FROM group_members WHERE group_id = g.id)",
     "SELECT 'phase ' || id FROM upgrades WHERE phase <> CASE state WHEN 'pending' THEN 0 WHEN 'succeeded' THEN 2 \
          WHEN 'failed' THEN 2 WHEN 'cancelled' THEN 2 ELSE 1 END",
-    "SELECT 'free ' || id FROM upgrades u WHERE free <> (phase = 0 \
+    "SELECT 'free ' || id FROM upgrades u WHERE free <> (phase = 0 AND unconfirmed = 0 \
          AND NOT EXISTS (SELECT 1 FROM upgrades r WHERE r.endpoint = u.endpoint AND r.phase = 1) \
          AND NOT EXISTS (SELECT 1 FROM exclusions e WHERE e.endpoint = u.endpoint))",
     "SELECT 'webhook ' || id FROM webhooks w WHERE \

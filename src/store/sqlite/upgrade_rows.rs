@@ -28,7 +28,7 @@ macro_rules! upgrade {
             ", u.bytes_done, u.bytes_total, ",
             $segment_size,
             ", u.outcome_state, u.outcome_reason, u.outcome_detail, u.outcome_arguments, u.outcome_at, \
-             u.created_at, u.started_at, u.ended_at, u.cancel_requested_at)"
+             u.created_at, u.started_at, u.ended_at, u.cancel_requested_at, u.unconfirmed)"
         )
     };
 }
@@ -155,6 +155,7 @@ pub(super) struct UpgradeRow<'r> {
     started_at: Option<UtcMillis>,
     ended_at: Option<UtcMillis>,
     cancel_requested_at: Option<UtcMillis>,
+    unconfirmed: Flag,
 }
 
 /// How far a download is, of its columns.
@@ -208,6 +209,7 @@ impl UpgradeRow<'_> {
             started_at: self.started_at,
             ended_at: self.ended_at,
             cancel_requested_at: self.cancel_requested_at,
+            unconfirmed: self.unconfirmed.0,
         })
     }
 }
@@ -310,6 +312,7 @@ impl DetailRow<'_> {
             not_before: upgrade.not_before,
             device_busy_with: self.busy_with,
             excluded: self.excluded.clone(),
+            unconfirmed: upgrade.unconfirmed,
         })
     }
 }

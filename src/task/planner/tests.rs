@@ -312,6 +312,7 @@ fn a_device_does_what_has_been_due_longest_and_a_task_no_more_than_it_may() {
 fn says_why_an_upgrade_does_not_begin() {
     let now = at(100).utc;
     let ready = Candidate {
+        unconfirmed: false,
         upgrade: UpgradeId(1),
         task_state: TaskState::Running,
         rules: rules("{}"),

@@ -685,7 +685,9 @@ fn check_outcome(before: &Negotiation, event: Input, ended: &Negotiation) {
     let cancelled = match outcome {
         Outcome::Cancelled(Cancellation::TaskStopped) => Some(StopReason::TaskStopped),
         Outcome::Cancelled(Cancellation::Upgrade) => Some(StopReason::Cancelled),
-        Outcome::Cancelled(Cancellation::Expired | Cancellation::Skipped) => {
+        Outcome::Cancelled(
+            Cancellation::Expired | Cancellation::Skipped | Cancellation::Refused,
+        ) => {
             panic!("that is the planner's to say")
         }
         Outcome::Cancelled(Cancellation::NoPackage | Cancellation::Downgrade) => {

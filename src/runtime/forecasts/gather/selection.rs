@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{Gather, LeftOut, PART};
-use crate::store::{
-    CreateTaskError, DeviceDetail, DeviceFilter, NewTask, PackageRecord, Selection,
+use crate::{
+    ledger::PackageId,
+    store::{CreateTaskError, DeviceDetail, DeviceFilter, NewTask, PackageRecord, Selection},
+    task::Membership,
 };
 
 /// Names that an error tells of.
@@ -55,6 +57,8 @@ impl Gather {
         }
         match after {
             Page::Last { found: true } => Ok(()),
+            // others may come
+            _ if new.rules.membership == Membership::Joining => Ok(()),
             _ if left_out > 0 => Err(CreateTaskError::AllLeftOut { left_out, excluded }),
             _ if excluded > 0 => Err(CreateTaskError::AllExcluded { excluded }),
             _ => Err(CreateTaskError::NoDevices {
@@ -63,16 +67,32 @@ impl Gather {
         }
     }
 
+    async fn usable(&self, id: PackageId) -> Result<PackageRecord, CreateTaskError> {
+        let package = self.store.package(id).await?;
+        let package = package.filter(|package| package.deleted_at.is_none());
+        let package = package.ok_or(CreateTaskError::PackageNotFound(id))?;
+        match package.superseded_at {
+            Some(at) => Err(CreateTaskError::PackageSuperseded { package: id, at }),
+            None => Ok(package),
+        }
+    }
+
+    /// The package of a task, the first of several.
     pub(super) async fn package(&self, new: &NewTask) -> Result<PackageRecord, CreateTaskError> {
-        let package = self.store.package(new.package).await?;
-        let package = package.ok_or(CreateTaskError::PackageNotFound(new.package))?;
-        if let Some(at) = package.superseded_at {
-            let package = new.package;
-            return Err(CreateTaskError::PackageSuperseded { package, at });
+        let package = self.usable(new.package).await?;
+        let mut versions = Vec::with_capacity(new.packages.packages.len());
+        for (index, rule) in new.packages.packages.iter().enumerate() {
+            let other = self.usable(rule.package_id).await?.package;
+            if other.product != package.package.product {
+                return Err(CreateTaskError::PackagesOfOtherProducts {
+                    index,
+                    product: other.product,
+                    first: package.package.product,
+                });
+            }
+            versions.push(other.version);
         }
-        if package.deleted_at.is_some() {
-            return Err(CreateTaskError::PackageNotFound(new.package));
-        }
+        (new.packages.check_steps(&versions)).map_err(CreateTaskError::Packages)?;
         match &new.selection {
             Selection::Product(named) if *named != package.package.product => {
                 return Err(CreateTaskError::OtherProduct {

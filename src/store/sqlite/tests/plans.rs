@@ -24,7 +24,7 @@ const SMALL: [&str; 9] = [
 const SMALL_INDEXES: [&str; 3] = ["tasks_hidden", "devices_removed", "upgrades_to_cancel"];
 
 /// Beginnings of statements that may look at all of something, or sort it, and why.
-const EXCEPTIONS: [(&str, &str); 10] = [
+const EXCEPTIONS: [(&str, &str); 11] = [
     (
         "INSERT INTO events (at, kind, task_id, task_name, product, version, upgrade_id",
         "sorts the list that is its parameter",
@@ -60,6 +60,10 @@ const EXCEPTIONS: [(&str, &str); 10] = [
     (
         "SELECT found.task_id, COUNT(*) AS waiting",
         "gathers by task the first ten thousand of a queue",
+    ),
+    (
+        "UPDATE soaks SET next_at = due_at",
+        "looks at all soaks, once at each start",
     ),
     (
         "INSERT INTO deliveries",
