@@ -271,9 +271,11 @@ impl Engine {
         let arrived =
             !under_way && taken >= Taken::Answered && now.since(written_at) > EXCHANGE_LIFETIME;
         if let Some(has_s) = lifetime_s.filter(|_| arrived && !has_it) {
-            // With a restart of the server the last write may not have left: it has what it was given before. And a client may
-            // round what it is given. Only of one that has said that it has it, another value is somebody else's.
-            over = has_s == stored.usual_s || taken == Taken::Told;
+            // With a restart of the server the last write may not have left: it has what it was given before. A client may round
+            // what it is given, and one that restarts may have what it was given by the write before the last. Only a longer one than
+            // its own, of a client that has said that it has the last, is somebody else's.
+            let foreign = taken == Taken::Told && has_s > stored.usual_s;
+            over = has_s == stored.usual_s || foreign;
             stored.written_s = has_s;
         }
         over |= has_it && stored.written_s == stored.usual_s;

@@ -158,7 +158,7 @@ impl<'g> Play<'g> {
         }
         for (phase, ended) in (0_u32..).zip(&self.given.task.ended) {
             let rule = self.given.task.rules.phase(phase);
-            let soaking = ended.soaking(&rule);
+            let soaking = ended.soaking(rule);
             if soaking > 0 {
                 // nobody knows since when: at the latest it is over then
                 let over = self.now + Duration::from_secs(rule.soak_seconds.into());

@@ -174,6 +174,7 @@ impl Rollout {
         Ok(())
     }
 
+    #[expect(clippy::too_many_lines, reason = "one match over all queries")]
     async fn ask(&mut self, query: Query) -> Result<Reply, StoreError> {
         let store = &self.store;
         Ok(match query {

@@ -192,6 +192,25 @@ fn float(count: u64) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
+/// The same draw as that of the task, but for its seed.
+fn deal(rules: &TaskRules, all: &[Known<'_>]) -> Deal {
+    let mut census = Census::default();
+    for known in all {
+        census.count(place(rules, known));
+    }
+    Deal::new(rules, &census, 1)
+}
+
+/// Nothing was known of the devices at the start of the task.
+fn place(rules: &TaskRules, known: &Known<'_>) -> Place {
+    let unheard = Unheard {
+        endpoint: &known.record.endpoint,
+        product: &known.record.product,
+        created_at: UtcMillis(0),
+    };
+    Place::of(rules, &unheard, UtcMillis(0))
+}
+
 fn given(
     setting: &Setting<'_>,
     all: &[Known<'_>],
@@ -201,24 +220,11 @@ fn given(
     let offer = &setting.package.pcp.offer;
     let version = crate::package::Version::from(offer.version);
     let bytes = offer.segmentation.size_bytes();
-    // the same draw as that of the task, but for its seed: nothing is known of the devices at its start
-    let place = |known: &Known<'_>| {
-        let unheard = Unheard {
-            endpoint: &known.record.endpoint,
-            product: &known.record.product,
-            created_at: UtcMillis(0),
-        };
-        Place::of(setting.rules, &unheard, UtcMillis(0))
-    };
-    let mut census = Census::default();
-    for known in all {
-        census.count(place(known));
-    }
-    let mut deal = Deal::new(setting.rules, &census, 1);
+    let mut deal = deal(setting.rules, all);
     let mut ended = vec![Results::default(); setting.rules.phase_count()];
     let mut devices = Vec::with_capacity(all.len());
     for known in all {
-        let lot = deal.lot(&known.record.endpoint, place(known), None);
+        let lot = deal.lot(&known.record.endpoint, place(setting.rules, known), None);
         let phase = deal.lots().get(lot as usize).map_or(0, |lot| lot.phase);
         let results = &mut ended[phase as usize];
         match known.state {

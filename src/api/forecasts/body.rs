@@ -61,19 +61,19 @@ struct ForecastResult {
     /// When parts of them have.
     shares: Vec<ShareBody>,
     /// Devices that succeed.
-    succeeded: CountBody,
+    succeeded: QuantilesBody,
     /// Devices that fail, by reason.
-    failed: BTreeMap<String, CountBody>,
+    failed: BTreeMap<String, QuantilesBody>,
     /// Devices that have not begun by `not_after`.
-    expired: CountBody,
+    expired: QuantilesBody,
     /// Devices whose upgrades are cancelled when a threshold of failures stops the task.
-    stopped: CountBody,
+    stopped: QuantilesBody,
     /// Devices of which nothing comes within 400 days: in a cell that is closed without end, say.
-    unfinished: CountBody,
+    unfinished: QuantilesBody,
     /// The first 100 devices that have not begun by `not_after`, or of which nothing comes.
     missed: Vec<String>,
     /// Bytes of packages that devices download, without what is around them.
-    bytes: CountBody,
+    bytes: QuantilesBody,
     /// Its phases.
     phases: Vec<PhaseForecastBody>,
     /// Cells in which its devices are.
@@ -100,7 +100,7 @@ struct SpanBody {
 
 /// A number in the same sense.
 #[derive(Debug, Serialize, ToSchema)]
-struct CountBody {
+struct QuantilesBody {
     /// As likely larger as smaller.
     p50: u64,
     /// Larger with one in ten.
@@ -128,7 +128,7 @@ struct PhaseForecastBody {
     /// When its last device has a final outcome.
     ends: SpanBody,
     /// Devices that have not begun by `not_after`, or of which nothing comes.
-    missed: CountBody,
+    missed: QuantilesBody,
 }
 
 /// A cell.
@@ -147,7 +147,7 @@ struct CellForecastBody {
     lower_bound_seconds: u64,
     held_by: HeldByName,
     /// Devices that have not begun by `not_after`, or of which nothing comes.
-    missed: CountBody,
+    missed: QuantilesBody,
 }
 
 /// What a cell waits for most.
@@ -298,7 +298,7 @@ impl From<Span> for SpanBody {
     }
 }
 
-impl From<Count> for CountBody {
+impl From<Count> for QuantilesBody {
     fn from(count: Count) -> Self {
         Self {
             p50: count.p50,

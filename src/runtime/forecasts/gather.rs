@@ -303,7 +303,7 @@ fn in_draw(rules: &TaskRules, detail: &DeviceDetail, now: UtcMillis) -> InDraw {
     let mut place = InDraw::of(rules, detail, now);
     if rules.stratified {
         let device = &detail.device;
-        let coverage = device.coverage.as_ref().map(|it| it.coverage.clone());
+        let coverage = device.coverage.as_ref().map(|it| it.coverage);
         let coverage = coverage.unwrap_or_default();
         let version = device.version.map(|version| version.to_string());
         let model = detail.attributes.model.as_deref();

@@ -368,6 +368,10 @@ impl Creation<'_> {
     }
 
     /// Returns how many, and whether more may follow.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one statement for each kind of selection"
+    )]
     async fn insert_upgrades(
         &mut self,
         conn: &mut SqliteConnection,

@@ -174,7 +174,7 @@ fn who_is_held_back_for_a_higher_priority_is_so_until_it_has_aged() {
 #[test]
 fn a_slot_that_is_of_no_use_to_whose_turn_it_is_is_nobody_s_turn() {
     let mut admission = admission(&[]);
-    let look = |device: u32| takes(if device % 2 == 0 { 100 } else { 1_000 });
+    let look = |device: u32| takes(if device.is_multiple_of(2) { 100 } else { 1_000 });
     admission.restore(9, CELL, at(500));
     comes(&mut admission, 1, 0..1, 1, 0);
     // 0 and 2 will have ended when the device of the first task fits, 1 and 3 will not
