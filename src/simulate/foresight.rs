@@ -1,10 +1,14 @@
 //! What was forecast of a simulated task, beside what then happened.
 
-use std::{collections::HashMap, ops::ControlFlow, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::ControlFlow,
+    sync::Arc,
+};
 
 use serde::Serialize;
 
-use super::{scenario::product_name, summary::Summary};
+use super::scenario::product_name;
 use crate::{
     clock::UtcMillis,
     config::Config,
@@ -167,14 +171,13 @@ impl Foresight {
 
 /// What a simulation has taught that has ended.
 pub(super) fn taught(
-    summary: &Summary,
+    (outcomes, reasons): (&BTreeMap<&str, u64>, &BTreeMap<String, u64>),
     learnt: Vec<Learnt>,
     devices: Vec<DeviceRecord>,
 ) -> Earlier {
-    let all: u64 = summary.outcomes.values().sum();
+    let all: u64 = outcomes.values().sum();
     let share = |count: u64| float(count) / float(all.max(1));
-    let failures = summary
-        .reasons
+    let failures = reasons
         .iter()
         .filter(|(reason, _)| crate::ledger::Outcome::FAILURES.contains(&reason.as_str()));
     Earlier {

@@ -300,7 +300,9 @@ impl<H: Hooks> World<H> {
     pub(super) fn teach(mut self, progress: impl FnMut(&Progress)) -> Result<Earlier, String> {
         self.happen(progress)?;
         let (learnt, devices) = (self.store.restore_learnt()?, self.store.restore_devices()?);
-        Ok(taught(&self.sum_up()?, learnt, devices))
+        let summary = self.sum_up()?;
+        let came = (&summary.outcomes, &summary.reasons);
+        Ok(taught(came, learnt, devices))
     }
 
     fn happen(&mut self, mut progress: impl FnMut(&Progress)) -> Result<(), String> {

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use sqlx::SqliteConnection;
 
 use super::{
     Doing, PART, SqliteStore,
@@ -17,9 +17,8 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
-    filter::Filter,
     ledger::{Happened, Line, TaskId},
-    store::{DeviceFilter, GroupId, Joined, StoreError, Targets, UpgradeState},
+    store::{DeviceFilter, Joined, StoreError, UpgradeState},
     task::TaskRules,
 };
 
@@ -120,7 +119,7 @@ async fn whom(
     .await
     .doing(JOINING)?;
     let Some(row) = row else { return Ok(None) };
-    let Some(targets) = targets(&row)? else {
+    let Some(targets) = narrowing::targets(&row)? else {
         return Ok(None);
     };
     Ok(Some(DeviceFilter {
@@ -129,20 +128,6 @@ async fn whom(
         group: targets.group,
         now,
         ..DeviceFilter::default()
-    }))
-}
-
-/// Whom a task is for, of its row.
-pub(super) fn targets(row: &SqliteRow) -> Result<Option<Targets>, StoreError> {
-    if !row.value::<bool>("may_join")? {
-        return Ok(None);
-    }
-    let filter: Option<String> = row.value("selected_by")?;
-    let filter = filter.as_deref().map(Filter::parse).transpose();
-    let group: Option<i64> = row.value("group_id")?;
-    Ok(Some(Targets {
-        filter: filter.map_err(|error| rows::unreadable("tasks.selected_by", error))?,
-        group: group.map(GroupId),
     }))
 }
 

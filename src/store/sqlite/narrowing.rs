@@ -16,7 +16,7 @@ use crate::{
     clock::UtcMillis,
     filter::Filter,
     ledger::TaskId,
-    store::{CreateTaskError, Exclude, GroupId, Members, Narrowed, StoreError},
+    store::{CreateTaskError, Exclude, GroupId, Members, Narrowed, StoreError, Targets},
 };
 
 const DOING: &str = "looking for devices that a task leaves out";
@@ -218,4 +218,18 @@ pub(super) fn narrowed(row: &SqliteRow) -> Result<Option<Narrowed>, StoreError> 
         group: group.map(GroupId),
     };
     Ok((narrowed != Narrowed::default()).then_some(narrowed))
+}
+
+/// Whom a task is for, of its row.
+pub(super) fn targets(row: &SqliteRow) -> Result<Option<Targets>, StoreError> {
+    if !row.value::<bool>("may_join")? {
+        return Ok(None);
+    }
+    let filter: Option<String> = row.value("selected_by")?;
+    let filter = filter.as_deref().map(Filter::parse).transpose();
+    let group: Option<i64> = row.value("group_id")?;
+    Ok(Some(Targets {
+        filter: filter.map_err(|error| rows::unreadable("tasks.selected_by", error))?,
+        group: group.map(GroupId),
+    }))
 }

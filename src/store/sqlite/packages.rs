@@ -4,11 +4,10 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use super::{
     Doing, SqliteStore,
     rows::{self, Columns},
-    task_packages,
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{PackageId, TaskId},
+    ledger::{PackageId, TaskId, TaskState},
     package::{PcpOffer, Segmentation, Version},
     store::{
         Catalog, DeletePackageError, DeletedPackage, EarlierPackage, InsertPackageError,
@@ -61,7 +60,7 @@ impl Catalog for SqliteStore {
             return Err(InsertPackageError::Indistinct { new, differs });
         }
         for package in &older {
-            if let Some((task, name, state)) = task_packages::user(&mut tx, package.id).await? {
+            if let Some((task, name, state)) = user(&mut tx, package.id).await? {
                 return Err(InsertPackageError::InUse {
                     package: package.id,
                     task,
@@ -163,7 +162,7 @@ impl Catalog for SqliteStore {
         let Some(sha256) = sha256 else {
             return Err(DeletePackageError::NotFound(id));
         };
-        if let Some((task, name, state)) = task_packages::user(&mut tx, id).await? {
+        if let Some((task, name, state)) = user(&mut tx, id).await? {
             return Err(DeletePackageError::InUse {
                 package: id,
                 task,
@@ -305,4 +304,27 @@ pub(super) fn record(row: &SqliteRow) -> Result<PackageRecord, StoreError> {
         superseded_at: row.maybe_time("superseded_at")?,
         deleted_at: row.maybe_time("deleted_at")?,
     })
+}
+
+/// An unfinished task that uses the package.
+async fn user(
+    conn: &mut SqliteConnection,
+    package: PackageId,
+) -> Result<Option<(TaskId, String, TaskState)>, StoreError> {
+    const ALONE: &str = "SELECT id, name, state FROM tasks WHERE package_id = ? \
+         AND state IN ('scheduled', 'running', 'stopping') LIMIT 1";
+    const OF_SEVERAL: &str = "SELECT t.id, t.name, t.state FROM task_packages u CROSS JOIN tasks t ON t.id = u.task_id \
+         WHERE u.package_id = ? AND t.state IN ('scheduled', 'running', 'stopping') LIMIT 1";
+    for statement in [ALONE, OF_SEVERAL] {
+        let row = sqlx::query(statement)
+            .bind(package.0)
+            .fetch_optional(&mut *conn)
+            .await
+            .doing("looking for tasks that use a package")?;
+        if let Some(row) = row {
+            let state = rows::task_state(row.value("state")?)?;
+            return Ok(Some((TaskId(row.int("id")?), row.value("name")?, state)));
+        }
+    }
+    Ok(None)
 }

@@ -11,7 +11,7 @@ use super::{
     rows::{self, Columns as _},
 };
 use crate::{
-    ledger::{PackageId, TaskId, TaskState},
+    ledger::{PackageId, TaskId},
     package::Version,
     store::{CreateTaskError, NewTask, PackageRecord, StoreError, TaskPackages},
 };
@@ -91,29 +91,6 @@ pub(super) async fn link(
     .execute(conn)
     .await
     .map(drop)
-}
-
-/// An unfinished task that uses the package.
-pub(super) async fn user(
-    conn: &mut SqliteConnection,
-    package: PackageId,
-) -> Result<Option<(TaskId, String, TaskState)>, StoreError> {
-    const ALONE: &str = "SELECT id, name, state FROM tasks WHERE package_id = ? \
-         AND state IN ('scheduled', 'running', 'stopping') LIMIT 1";
-    const OF_SEVERAL: &str = "SELECT t.id, t.name, t.state FROM task_packages u CROSS JOIN tasks t ON t.id = u.task_id \
-         WHERE u.package_id = ? AND t.state IN ('scheduled', 'running', 'stopping') LIMIT 1";
-    for statement in [ALONE, OF_SEVERAL] {
-        let row = sqlx::query(statement)
-            .bind(package.0)
-            .fetch_optional(&mut *conn)
-            .await
-            .doing("looking for tasks that use a package")?;
-        if let Some(row) = row {
-            let state = rows::task_state(row.value("state")?)?;
-            return Ok(Some((TaskId(row.int("id")?), row.value("name")?, state)));
-        }
-    }
-    Ok(None)
 }
 
 /// Deletes a hidden task, and the deleted packages that were kept for it alone.

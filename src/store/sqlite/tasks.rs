@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    Doing, joining, narrowing, results,
+    Doing, narrowing, results,
     rows::{self, Columns},
 };
 use crate::{
@@ -80,7 +80,7 @@ pub(super) fn record(row: &SqliteRow) -> Result<TaskRecord, StoreError> {
         stopped_at: row.maybe_time("stopped_at")?,
         ended_at: row.maybe_time("ended_at")?,
         excluded: row.int("excluded")?,
-        targets: joining::targets(row)?,
+        targets: narrowing::targets(row)?,
         narrowed: narrowing::narrowed(row)?,
         left_out: row.int("left_out")?,
         skipped: BTreeMap::new(),

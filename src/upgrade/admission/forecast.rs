@@ -7,8 +7,8 @@ use std::{
 
 use super::{
     Outlook, Readiness,
-    lane::{Class, LaneState, Order},
-    share::{Entry, Shares, Turns},
+    lane::{Class, LaneState},
+    share::{Entry, Order, Shares, Turns},
     walk::{earlier, free_by_then},
 };
 use crate::{clock::Instant, ledger::TaskId};

@@ -8,22 +8,10 @@ use std::{
 
 use super::{
     Outlook, Readiness, Step,
-    share::{Entry, Owed, Shares, Turns},
-    walk::{Ahead, Walk},
+    share::{Entry, Order, Owed, Shares, Turns},
+    walk::{Ahead, LATE_AT_MOST, Walk},
 };
 use crate::{clock::Instant, ledger::TaskId};
-
-/// How long before its turn a device is looked for, and measured: a round trip in deep coverage, with repeats.
-pub(super) const LOOKED_FOR_AHEAD: Duration = Duration::from_mins(1);
-
-/// How late a device that is expected may be, before it is not waited for.
-pub(super) const LATE_AT_MOST: Duration = Duration::from_mins(2);
-/// A device that needs an emptier lane is not there and measured in the same moment: whoever is admitted before may end so much
-/// later.
-pub(super) const SETTLES_IN: Duration = Duration::from_secs(45);
-
-/// A place in a lane's queue: earlier arrivals first.
-pub(super) type Order = (Instant, u64);
 
 /// What is known of a step that admits somebody.
 #[derive(Debug, Clone, Copy, Default)]

@@ -11,12 +11,14 @@
 
 use std::{cmp::Reverse, collections::HashMap, time::Duration};
 
-use super::lane::Order;
 use crate::{
     clock::Instant,
     ledger::TaskId,
     task::{MAX_PRIORITY, Share},
 };
+
+/// A place in a lane's queue: earlier arrivals first.
+pub(super) type Order = (Instant, u64);
 
 /// What the clock goes by for a turn of the weight 1.
 const TURN: u128 = 1 << 64;

@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
-use super::{
-    Readiness, Step,
-    lane::{LATE_AT_MOST, LOOKED_FOR_AHEAD, SETTLES_IN},
-};
+use super::{Readiness, Step};
 use crate::clock::Instant;
+
+/// How long before its turn a device is looked for, and measured: a round trip in deep coverage, with repeats.
+pub(super) const LOOKED_FOR_AHEAD: Duration = Duration::from_mins(1);
+/// How late a device that is expected may be, before it is not waited for.
+pub(super) const LATE_AT_MOST: Duration = Duration::from_mins(2);
+/// A device that needs an emptier lane is not there and measured in the same moment: whoever is admitted before may end so much
+/// later.
+pub(super) const SETTLES_IN: Duration = Duration::from_secs(45);
 
 /// When a lane is to be emptier for a device of that limit, which is expected `at`, if whoever is admitted now and is there
 /// longer would be in its way.
