@@ -14,9 +14,11 @@ use super::{
 use crate::{clock::Instant, ledger::TaskId};
 
 /// Devices of a limit that are looked at, of those that are awake, and of those that are expected: a forecast is about the next
-/// ones.
+/// ones. Where several tasks have devices that wait, these are divided between them.
 const MOST_AWAKE: usize = 512;
 const MOST_EXPECTED: usize = 1_024;
+/// So many are looked at however many tasks there are.
+const LEAST: usize = 16;
 
 /// A device that waits.
 #[derive(Debug, Clone, Copy)]
@@ -38,15 +40,19 @@ impl<K: Copy + Ord + Hash> Queue<K> {
     fn of(
         state: &LaneState<K>,
         limit: u32,
-        class: &Class,
+        (class, tasks): (&Class, usize),
         now: Instant,
         look: &mut impl FnMut(K) -> Outlook,
     ) -> Self {
         let mut awake = BTreeMap::new();
         let mut expected = Vec::new();
-        let all = class.awake.iter().copied().take(MOST_AWAKE);
+        let all = class
+            .awake
+            .iter()
+            .copied()
+            .take((MOST_AWAKE / tasks).max(LEAST));
         let asleep = (class.expected.iter().copied())
-            .take(MOST_EXPECTED)
+            .take((MOST_EXPECTED / tasks).max(LEAST))
             .filter_map(|(_, order)| state.rank(&order));
         for rank in all.chain(asleep) {
             let (_, order) = rank;
@@ -123,10 +129,12 @@ pub(super) fn turns<K: Copy + Ord + Hash>(
 ) -> HashMap<K, Instant> {
     let horizon = devices.iter().map(|device| look(*device).reach).max();
     let horizon = horizon.unwrap_or(now);
-    let entries = state.entries(now, shares).into_iter();
-    let lines = entries.filter_map(|entry| {
+    let entries = state.entries(now, shares);
+    let tasks = entries.len().max(1);
+    let lines = entries.into_iter().filter_map(|entry| {
         let classes = state.queues.get(&entry.task)?.classes.iter();
-        let queues = classes.map(|(limit, class)| Queue::of(state, *limit, class, now, &mut look));
+        let queues =
+            classes.map(|(limit, class)| Queue::of(state, *limit, (class, tasks), now, &mut look));
         let queues = queues.collect();
         Some(Line { entry, queues })
     });
