@@ -6,16 +6,16 @@
 
 mod fleet;
 mod lists;
+mod rollout;
 mod waits;
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use cellwise::{
-    clock::{Instant, Now, UtcMillis},
+    clock::UtcMillis,
     ledger::UpgradeId,
     shard::COMMIT_BATCH,
     store::{Agenda as _, Inventory as _, Journal as _, Ledger as _, SqliteStore},
-    task::{Paces, plan},
 };
 use clap::{Parser, ValueEnum};
 use fleet::{Fleet, T0, next_batch, t};
@@ -36,12 +36,27 @@ struct Arguments {
     /// Upgrades that run when the server starts again
     #[arg(long, default_value_t = 100_000)]
     running: u32,
+    /// What is measured
+    #[arg(long, value_enum, default_value_t = Part::All)]
+    part: Part,
+    /// The fleet of the part `rollout` is taken from this directory, and kept there when it is empty
+    #[arg(long)]
+    kept: Option<PathBuf>,
     /// What is printed
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     /// What cargo says to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    All,
+    /// Changes, tasks and lists of devices without attributes
+    Tables,
+    /// Phases, filters, and the planner's look
+    Rollout,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -78,21 +93,30 @@ fn now() -> std::time::Instant {
 async fn measure(arguments: &Arguments) -> Figures {
     let mut figures = Figures::default();
     figures.add("devices", f64::from(arguments.devices));
+    if arguments.part != Part::Rollout {
+        tables(arguments, &mut figures).await;
+    }
+    if arguments.part != Part::Tables {
+        rollout::measure(arguments.devices, arguments.kept.as_deref(), &mut figures).await;
+    }
+    figures
+}
+
+async fn tables(arguments: &Arguments, figures: &mut Figures) {
     let directory = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(directory.path()).await.unwrap();
     let fleet = Fleet::new(arguments.devices);
-    register(&fleet, &store, &mut figures).await;
-    let upgrades = create_tasks(&fleet, &store, &mut figures).await;
-    stage_changes(&store, &upgrades, arguments.running, &mut figures).await;
-    startable(&store, &mut figures).await;
+    register(&fleet, &store, figures).await;
+    let upgrades = create_tasks(&fleet, &store, figures).await;
+    stage_changes(&store, &upgrades, arguments.running, figures).await;
+    startable(&store, figures).await;
     lists::fill_cells(&fleet, &store).await;
-    lists::measure(&fleet, &store, &mut figures).await;
+    lists::measure(&fleet, &store, figures).await;
     store.close().await;
-    restore(directory.path(), &mut figures).await;
+    restore(directory.path(), figures).await;
     let store = SqliteStore::open(directory.path()).await.unwrap();
-    stop_and_delete(&store, &mut figures).await;
+    stop_and_delete(&store, figures).await;
     store.close().await;
-    figures
 }
 
 async fn register(fleet: &Fleet, store: &SqliteStore, figures: &mut Figures) {
@@ -197,13 +221,7 @@ async fn startable(store: &SqliteStore, figures: &mut Figures) {
         ("startable_none", UtcMillis(T0.0 - 1)),
     ] {
         let times = lists::times(200, async |_| {
-            let heads = store.task_heads(at).await.unwrap();
-            let now = Now {
-                instant: Instant::ZERO,
-                utc: at,
-            };
-            let sources = plan(&heads, &Paces::default(), now).start;
-            store.due_upgrades(&sources, at, 500).await.unwrap();
+            rollout::look(store, at).await;
         })
         .await;
         lists::add(name, &times, figures);

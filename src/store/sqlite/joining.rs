@@ -77,9 +77,13 @@ impl SqliteStore {
         let mut counts = CountChanges::default();
         let mut dealt = Vec::new();
         // whoever joins is in the phase that runs, whatever a draw would say
-        let asks = (&TaskRules::default(), now);
+        let undrawn = TaskRules {
+            phases: Vec::new(),
+            stratified: false,
+            ..rules.clone()
+        };
         let part = Part::Listed(&names);
-        let devices = (task_devices::read(&mut tx, asks, product, part).await).doing(JOINING)?;
+        let devices = task_devices::read(&mut tx, (&undrawn, now), product, part).await?;
         for device in devices {
             if device.excluded || there.contains(&device.endpoint) {
                 continue;

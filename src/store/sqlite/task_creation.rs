@@ -1,6 +1,8 @@
 //! A task comes to be in parts: each is a transaction of its own, so that others get their turn at the writer while a
 //! million upgrades are written. Until the last one the task is hidden.
 
+use std::collections::VecDeque;
+
 use sqlx::SqliteConnection;
 
 use super::{
@@ -12,7 +14,7 @@ use super::{
     rows::{self, Columns},
     task_devices::{self, Part, Selected},
     task_packages, tasks,
-    walk::{Found, Walk},
+    walk::Walk,
 };
 use crate::{
     clock::UtcMillis,
@@ -33,6 +35,8 @@ const MAX_LOTS: usize = 20_000;
 const LAST_ENDPOINT: &str = "\u{10FFFF}";
 /// Endpoints that an error names.
 const NAMED: usize = 5;
+/// Devices that are looked for at once: as many as a step of the search looks at, so that it steps no more often than it must.
+const FOUND: u32 = 100_000;
 
 /// Whether upgrades of the task of number `?1` have to be confirmed.
 macro_rules! unconfirmed {
@@ -55,9 +59,7 @@ struct Creation<'n> {
     lots: usize,
     /// Devices that were left out, because they are excluded.
     excluded: u64,
-    /// Whom the task leaves out itself.
-    narrowing: Option<Narrowing>,
-    /// Devices that it has left out itself.
+    /// Devices that the task leaves out itself.
     left_out: u64,
 }
 
@@ -67,8 +69,8 @@ enum Remaining<'n> {
     Listed(Vec<&'n str>, usize),
     /// All of the product whose endpoints follow.
     OfProduct(String),
-    /// These, and those that the search finds after them.
-    Found(Box<Walk>, Found),
+    /// Those of these JSON lists of [`PART`] at most, in the order of their endpoints.
+    Found(VecDeque<String>),
 }
 
 impl SqliteStore {
@@ -110,17 +112,16 @@ impl SqliteStore {
             Selection::Product(_) | Selection::All | Selection::Filter(_) | Selection::Group(_) => {
                 let filter = selected(&mut reader, new, &product).await?;
                 let walk = Walk::of(&mut reader, filter).await?;
-                let narrowed = narrowing.as_ref();
-                let (first, out) = find(&walk, &mut reader, None, narrowed).await?;
-                left_out = out;
-                Remaining::Found(Box::new(walk), first)
+                let found;
+                (found, left_out) = find(&walk, &mut reader, narrowing.as_ref()).await?;
+                Remaining::Found(found)
             }
         };
         let rules = &new.rules;
         let dealt = rules.phase_count() > 1 || rules.knows_zones();
         let census = if dealt {
             let asks = (rules, new.created_at);
-            (remaining.census(&mut reader, asks, &product, narrowing.as_ref())).await?
+            remaining.census(&mut reader, asks, &product).await?
         } else {
             Census::default()
         };
@@ -150,13 +151,11 @@ impl SqliteStore {
             created_at: new.created_at,
             remaining,
             excluded: 0,
-            narrowing,
             left_out,
         };
         while creation.insert_part(&mut tx).await? {
             tx.commit().await.doing(CREATING)?;
             *begun = Some(creation.task);
-            creation.find_next(self).await?;
             tx = self.write(CREATING).await?;
         }
         let record = creation.show(&mut tx, new).await?;
@@ -167,22 +166,14 @@ impl SqliteStore {
 
 impl Remaining<'_> {
     /// How many they are at the beginning, without those that are excluded.
-    async fn count(
-        &self,
-        conn: &mut SqliteConnection,
-        product: &str,
-        narrowing: Option<&Narrowing>,
-    ) -> Result<u64, StoreError> {
+    async fn count(&self, conn: &mut SqliteConnection, product: &str) -> Result<u64, StoreError> {
         match self {
             Self::Listed(endpoints, _) => not_excluded(conn, &json_list(endpoints)).await,
             Self::OfProduct(_) => count_of_product(conn, product).await,
-            Self::Found(walk, first) => {
-                let mut count = not_excluded(conn, &json_list(&first.endpoints)).await?;
-                let mut next = first.next.clone();
-                while let Some(after) = next {
-                    let (found, _) = find(walk, conn, Some(&after), narrowing).await?;
-                    count += not_excluded(conn, &json_list(&found.endpoints)).await?;
-                    next = found.next;
+            Self::Found(lists) => {
+                let mut count = 0;
+                for names in lists {
+                    count += not_excluded(conn, names).await?;
                 }
                 Ok(count)
             }
@@ -195,10 +186,9 @@ impl Remaining<'_> {
         conn: &mut SqliteConnection,
         asks: (&TaskRules, UtcMillis),
         product: &str,
-        narrowing: Option<&Narrowing>,
     ) -> Result<Census, StoreError> {
         if !asks.0.draws_by_attributes() {
-            return Ok(Census::of(self.count(conn, product, narrowing).await?));
+            return Ok(Census::of(self.count(conn, product).await?));
         }
         let mut census = Census::default();
         match self {
@@ -215,61 +205,53 @@ impl Remaining<'_> {
                     after = count_in(&mut census, conn, asks, product, part).await?;
                 }
             }
-            Self::Found(walk, first) => {
-                let names = json_list(&first.endpoints);
-                count_in(&mut census, conn, asks, product, Part::Listed(&names)).await?;
-                let mut next = first.next.clone();
-                while let Some(after) = next {
-                    let (found, _) = find(walk, conn, Some(&after), narrowing).await?;
-                    let names = json_list(&found.endpoints);
-                    count_in(&mut census, conn, asks, product, Part::Listed(&names)).await?;
-                    next = found.next;
+            Self::Found(lists) => {
+                for names in lists {
+                    count_in(&mut census, conn, asks, product, Part::Listed(names)).await?;
                 }
             }
         }
         Ok(census)
     }
 
-    /// The next devices by their names, where these are known.
-    fn named(&self) -> Option<String> {
+    /// Takes the next devices by their names, where these are known.
+    fn take_named(&mut self) -> Option<String> {
         match self {
             Self::Listed(endpoints, from) => {
-                Some(json_list(endpoints.iter().skip(*from).take(PART as usize)))
+                let names = json_list(endpoints.iter().skip(*from).take(PART as usize));
+                *from += PART as usize;
+                Some(names)
             }
-            Self::Found(_, found) => Some(json_list(&found.endpoints)),
+            Self::Found(lists) => Some(lists.pop_front().unwrap_or_else(|| "[]".to_owned())),
             Self::OfProduct(_) => None,
         }
     }
 }
 
-/// The next devices that a walk finds and the task does not leave out, and how many it does.
+/// The devices that a walk finds and the task does not leave out, as JSON lists of [`PART`] at most, and how many it does. They are
+/// looked for once, for the draw and for the upgrades: a million names are 25 MB.
 async fn find(
     walk: &Walk,
     conn: &mut SqliteConnection,
-    after: Option<&str>,
     narrowing: Option<&Narrowing>,
-) -> Result<(Found, u64), StoreError> {
-    let mut found = walk.find(conn, after, PART).await?;
-    let left_out = match narrowing {
-        Some(narrowing) => narrowing.keep(conn, &mut found.endpoints).await?,
-        None => 0,
-    };
-    Ok((found, left_out))
+) -> Result<(VecDeque<String>, u64), StoreError> {
+    let mut lists = VecDeque::new();
+    let mut left_out = 0;
+    let mut after = None;
+    loop {
+        let mut found = walk.find(conn, after.as_deref(), FOUND).await?;
+        if let Some(narrowing) = narrowing {
+            left_out += narrowing.keep(conn, &mut found.endpoints).await?;
+        }
+        lists.extend(found.endpoints.chunks(PART as usize).map(json_list));
+        after = found.next;
+        if after.is_none() {
+            return Ok((lists, left_out));
+        }
+    }
 }
 
 impl Creation<'_> {
-    /// Looks for the next devices, which may take long: the writer is left to others meanwhile.
-    async fn find_next(&mut self, store: &SqliteStore) -> Result<(), StoreError> {
-        if let Remaining::Found(walk, found) = &mut self.remaining {
-            let mut reader = store.readers.acquire().await.doing(CREATING)?;
-            let (after, narrowing) = (found.next.as_deref(), self.narrowing.as_ref());
-            let (next, left_out) = find(walk, &mut reader, after, narrowing).await?;
-            *found = next;
-            self.left_out += left_out;
-        }
-        Ok(())
-    }
-
     /// Writes the next upgrades. Returns whether more may follow.
     async fn insert_part(&mut self, conn: &mut SqliteConnection) -> Result<bool, StoreError> {
         let mut counts = CountChanges::default();
@@ -293,13 +275,10 @@ impl Creation<'_> {
         conn: &mut SqliteConnection,
         counts: &mut CountChanges,
     ) -> Result<bool, StoreError> {
-        let devices = self.next_devices(conn).await.doing(CREATING)?;
+        let devices = self.next_devices(conn).await?;
         let more = match &mut self.remaining {
-            Remaining::Listed(endpoints, from) => {
-                *from += PART as usize;
-                *from < endpoints.len()
-            }
-            Remaining::Found(_, found) => found.next.is_some(),
+            Remaining::Listed(endpoints, from) => *from < endpoints.len(),
+            Remaining::Found(lists) => !lists.is_empty(),
             Remaining::OfProduct(after) => {
                 if let Some(last) = devices.last() {
                     after.clone_from(&last.endpoint);
@@ -332,12 +311,12 @@ impl Creation<'_> {
         Ok(more)
     }
 
-    /// The next devices, in the order of their endpoints.
+    /// Takes the next devices, in the order of their endpoints.
     async fn next_devices(
-        &self,
+        &mut self,
         conn: &mut SqliteConnection,
-    ) -> Result<Vec<Selected>, sqlx::Error> {
-        let names = self.remaining.named();
+    ) -> Result<Vec<Selected>, StoreError> {
+        let names = self.remaining.take_named();
         let part = match (&self.remaining, &names) {
             (Remaining::OfProduct(after), _) => Part::Behind(after),
             (_, names) => Part::Listed(names.as_deref().unwrap_or("[]")),
@@ -390,8 +369,9 @@ impl Creation<'_> {
                 )
             };
         }
+        let names = self.remaining.take_named();
         let query = match &self.remaining {
-            Remaining::Listed(..) | Remaining::Found(..) => {
+            Remaining::Listed(..) | Remaining::Found(_) => {
                 sqlx::query(insert!(
                     "FROM json_each(?5) j CROSS JOIN devices d INDEXED BY devices_by_product ON d.endpoint = j.value \
                      WHERE d.removed = 0 AND d.product = ?4 \
@@ -401,7 +381,7 @@ impl Creation<'_> {
                 .bind(self.start_at.0)
                 .bind(self.created_at.0)
                 .bind(&self.product)
-                .bind(self.remaining.named())
+                .bind(names.as_deref())
             }
             Remaining::OfProduct(after) => sqlx::query(insert!(
                 "FROM devices d WHERE d.removed = 0 AND d.product = ?4 AND d.endpoint > ?5 \
@@ -418,16 +398,16 @@ impl Creation<'_> {
         let inserted = query.execute(&mut *conn).await?.rows_affected();
         let more = match &mut self.remaining {
             Remaining::Listed(endpoints, from) => {
-                let part = endpoints.len().saturating_sub(*from).min(PART as usize);
+                let before = from.saturating_sub(PART as usize);
+                let part = endpoints.len().saturating_sub(before).min(PART as usize);
                 // whoever is not there at all has the task refused
                 self.excluded += (part as u64).saturating_sub(inserted);
-                *from += PART as usize;
                 *from < endpoints.len()
             }
-            Remaining::Found(_, found) => {
-                let names = json_list(&found.endpoints);
-                self.excluded += excluded_of(conn, &self.product, &names).await?;
-                found.next.is_some()
+            Remaining::Found(lists) => {
+                let names = names.as_deref().unwrap_or("[]");
+                self.excluded += excluded_of(conn, &self.product, names).await?;
+                !lists.is_empty()
             }
             Remaining::OfProduct(after) => {
                 let last = last_endpoint(conn, self.task).await?;
@@ -533,9 +513,7 @@ async fn count_in(
     product: &str,
     part: Part<'_>,
 ) -> Result<Option<String>, StoreError> {
-    let devices = task_devices::read(conn, asks, product, part)
-        .await
-        .doing("counting a task's devices")?;
+    let devices = task_devices::read(conn, asks, product, part).await?;
     let last = (devices.last()).filter(|_| devices.len() == PART as usize);
     let last = last.map(|device| device.endpoint.clone());
     for device in devices.iter().filter(|device| !device.excluded) {

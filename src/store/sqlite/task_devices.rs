@@ -1,11 +1,16 @@
 //! The devices of a task that is created, and where they stand in its draw.
 
-use sqlx::{FromRow, QueryBuilder, Sqlite, SqliteConnection};
+use serde::Deserialize;
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::{PART, filter_sql};
+use super::{
+    PART, filter_sql,
+    packed::{BEGIN, END, Flag, Packed},
+};
 use crate::{
     clock::UtcMillis,
     ledger::Coverage,
+    store::StoreError,
     task::{Place, TaskRules, stratum},
 };
 
@@ -29,16 +34,22 @@ pub(super) enum Part<'p> {
 }
 
 /// What a draw may ask of a device, in the order of the columns.
-#[derive(FromRow)]
+#[derive(Deserialize)]
 struct Row {
     endpoint: String,
     time_zone: Option<String>,
-    excluded: bool,
+    excluded: Flag,
     named: Option<u32>,
+    /// This and what follows is asked where kinds are to be represented.
+    #[serde(default)]
     model: Option<String>,
+    #[serde(default)]
     version: Option<String>,
+    #[serde(default)]
     coverage_rsrp_dbm: Option<i32>,
+    #[serde(default)]
     coverage_sinr_db: Option<i32>,
+    #[serde(default)]
     coverage_cell: Option<u32>,
 }
 
@@ -48,23 +59,23 @@ pub(super) async fn read(
     (rules, at): (&TaskRules, UtcMillis),
     product: &str,
     part: Part<'_>,
-) -> Result<Vec<Selected>, sqlx::Error> {
+) -> Result<Vec<Selected>, StoreError> {
     let mut query = statement((rules, at), product, part);
-    let rows: Vec<Row> = query
-        .build_query_as()
-        .persistent(!rules.has_filters())
-        .fetch_all(conn)
-        .await?;
-    let devices = rows.into_iter().map(|row| Selected {
-        place: Place {
-            named: row.named,
-            stratum: row.stratum(rules),
-        },
-        endpoint: row.endpoint,
-        zone: row.time_zone,
-        excluded: row.excluded,
+    let query = query.build().persistent(!rules.has_filters());
+    let packed = Packed::fetch(query, conn, "reading the devices of a task").await?;
+    let devices = packed.rows().map(|row| {
+        let row: Row = row?;
+        Ok(Selected {
+            place: Place {
+                named: row.named,
+                stratum: row.stratum(rules),
+            },
+            endpoint: row.endpoint,
+            zone: row.time_zone,
+            excluded: row.excluded.0,
+        })
     });
-    Ok(devices.collect())
+    devices.collect()
 }
 
 impl Row {
@@ -87,26 +98,42 @@ pub(super) fn statement(
     product: &str,
     part: Part<'_>,
 ) -> QueryBuilder<Sqlite> {
-    let mut query = QueryBuilder::new(
-        "SELECT d.endpoint, d.time_zone, d.model, d.version, d.coverage_rsrp_dbm, d.coverage_sinr_db, d.coverage_cell, \
-             EXISTS (SELECT 1 FROM exclusions e WHERE e.endpoint = d.endpoint) AS excluded, ",
-    );
+    // Of a million devices, to look at each row takes as long as to write its upgrade: the index has the names.
+    let by_name = !rules.stratified && !rules.has_filters() && !rules.knows_zones();
+    let mut query = QueryBuilder::new(BEGIN);
+    query
+        .push("SELECT json_array(d.endpoint, ")
+        .push(if by_name { "NULL" } else { "d.time_zone" })
+        .push(", EXISTS (SELECT 1 FROM exclusions e WHERE e.endpoint = d.endpoint), ");
     push_named(&mut query, rules, at);
-    query.push(" AS named");
+    if rules.stratified {
+        query
+            .push(", d.model, d.version, d.coverage_rsrp_dbm, d.coverage_sinr_db, d.coverage_cell");
+    }
+    query.push(") AS line FROM ");
+    let devices = if by_name {
+        "devices d INDEXED BY devices_by_product"
+    } else {
+        "devices d"
+    };
     match part {
         Part::Listed(endpoints) => query
-            .push(" FROM json_each(")
+            .push("json_each(")
             .push_bind(endpoints.to_owned())
-            .push(") j CROSS JOIN devices d ON d.endpoint = j.value WHERE d.removed = 0 AND d.product = ")
+            .push(") j CROSS JOIN ")
+            .push(devices)
+            .push(" ON d.endpoint = j.value WHERE d.removed = 0 AND d.product = ")
             .push_bind(product.to_owned()),
         Part::Behind(after) => query
-            .push(" FROM devices d WHERE d.removed = 0 AND d.product = ")
+            .push(devices)
+            .push(" WHERE d.removed = 0 AND d.product = ")
             .push_bind(product.to_owned())
             .push(" AND d.endpoint > ")
             .push_bind(after.to_owned())
             .push(" ORDER BY d.endpoint LIMIT ")
             .push_bind(PART),
     };
+    query.push(END);
     query
 }
 

@@ -14,6 +14,9 @@ const DOING: &str = "looking for devices";
 
 /// Rows that a step looks at, where a filter has few comparisons.
 const ROWS: u32 = 100_000;
+/// Rows for each device that is wanted, which are looked at before so many as a step may: where a step ends has to be found, and as a
+/// rule the devices are found sooner.
+const SOON: u32 = 10;
 /// Comparisons that so many rows are made for; twice as many halve the rows.
 const FEW: usize = 8;
 /// Rows with a tag that are sorted; where there are more, some are found soon enough along another index.
@@ -117,7 +120,28 @@ impl Walk {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Found, StoreError> {
-        let end = self.end(conn, after).await?;
+        let few = limit.saturating_mul(SOON);
+        if few < self.rows {
+            let end = self.end(conn, after, few).await?;
+            let all = end.is_none();
+            let (found, full) = self.find_until(conn, after, end, limit).await?;
+            if all || full {
+                return Ok(found);
+            }
+        }
+        let end = self.end(conn, after, self.rows).await?;
+        let (found, _) = self.find_until(conn, after, end, limit).await?;
+        Ok(found)
+    }
+
+    /// Up to `limit` devices after `after` up to `end`, and whether there are more of these.
+    async fn find_until(
+        &self,
+        conn: &mut SqliteConnection,
+        after: Option<&str>,
+        end: Option<String>,
+        limit: u32,
+    ) -> Result<(Found, bool), StoreError> {
         let mut query = self.find_statement(after, end.as_deref(), limit);
         let mut endpoints: Vec<String> = (query.build_query_scalar().persistent(false))
             .fetch_all(conn)
@@ -128,7 +152,7 @@ impl Walk {
             endpoints.pop();
         }
         let next = if more { endpoints.last().cloned() } else { end };
-        Ok(Found { endpoints, next })
+        Ok((Found { endpoints, next }, more))
     }
 
     /// How many there are after `after`, as far as rows were looked at, and where to go on.
@@ -137,7 +161,7 @@ impl Walk {
         conn: &mut SqliteConnection,
         after: Option<&str>,
     ) -> Result<(u64, Option<String>), StoreError> {
-        let end = self.end(conn, after).await?;
+        let end = self.end(conn, after, self.rows).await?;
         let mut query = QueryBuilder::new("SELECT COUNT(*)");
         self.push_from(&mut query);
         self.push_bounds(&mut query, after, end.as_deref());
@@ -149,20 +173,21 @@ impl Walk {
         Ok((count.unsigned_abs(), end))
     }
 
-    /// The last endpoint name that a step looks at; `None` when it looks at all that are left.
+    /// The last endpoint name that a step of so many rows looks at; `None` when it looks at all that are left.
     async fn end(
         &self,
         conn: &mut SqliteConnection,
         after: Option<&str>,
+        rows: u32,
     ) -> Result<Option<String>, StoreError> {
         if let Path::Tag(..) = self.path {
             return Ok(None);
         }
-        let mut query = self.end_statement(after);
+        let mut query = self.end_statement(after, rows);
         (query.build_query_scalar().fetch_optional(conn).await).doing(DOING)
     }
 
-    pub(super) fn end_statement(&self, after: Option<&str>) -> QueryBuilder<Sqlite> {
+    pub(super) fn end_statement(&self, after: Option<&str>, rows: u32) -> QueryBuilder<Sqlite> {
         let mut query = self.select_name();
         self.push_from(&mut query);
         self.push_bounds(&mut query, after, None);
@@ -170,7 +195,7 @@ impl Walk {
             .push(" ORDER BY ")
             .push(self.name())
             .push(" LIMIT 1 OFFSET ")
-            .push_bind(self.rows.saturating_sub(1));
+            .push_bind(rows.saturating_sub(1));
         query
     }
 

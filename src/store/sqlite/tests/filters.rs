@@ -76,10 +76,10 @@ fn of(filter: Filter) -> DeviceFilter {
     }
 }
 
-/// What a search finds and counts that looks at three rows a step.
-async fn step_by_step(store: &SqliteStore, filter: DeviceFilter) -> (Vec<String>, u64) {
+/// What a search finds and counts that looks at so many rows a step.
+async fn step_by_step(store: &SqliteStore, filter: DeviceFilter, rows: u32) -> (Vec<String>, u64) {
     let mut reader = store.readers.acquire().await.unwrap();
-    let walk = Walk::of(&mut reader, filter).await.unwrap().stepping(3);
+    let walk = Walk::of(&mut reader, filter).await.unwrap().stepping(rows);
     let mut found = Vec::new();
     let mut after = None;
     loop {
@@ -145,8 +145,11 @@ async fn the_database_lets_through_whom_the_filter_does() {
             .map(|detail| detail.device.endpoint)
             .collect();
         assert_eq!((&found, page.next), (&expected, None), "{text}");
-        let stepped = step_by_step(&store, of(filter.clone())).await;
-        assert_eq!(stepped, (expected.clone(), expected.len() as u64), "{text}");
+        // of 30 rows, two devices are looked for in 20 first
+        for rows in [3, 30] {
+            let stepped = step_by_step(&store, of(filter.clone()), rows).await;
+            assert_eq!(stepped, (expected.clone(), expected.len() as u64), "{text}");
+        }
         let count = store.count_devices(&of(filter.clone())).await.unwrap();
         assert_eq!(count, expected.len() as u64, "{text}");
         let half: Vec<String> = (devices.iter().step_by(2))
@@ -155,7 +158,7 @@ async fn the_database_lets_through_whom_the_filter_does() {
             .collect();
         let mut in_group = of(filter);
         in_group.group = Some(group);
-        let stepped = step_by_step(&store, in_group).await;
+        let stepped = step_by_step(&store, in_group, 3).await;
         assert_eq!(stepped, (half.clone(), half.len() as u64), "{text}");
     }
     assert!(some > 200, "{some} filters let some through and others not");
@@ -206,7 +209,7 @@ async fn a_search_goes_along_an_index_and_sorts_few() {
         let filter = of(Filter::parse(text).unwrap());
         let walk = Walk::of(&mut conn, filter).await.unwrap();
         for query in [
-            walk.end_statement(Some("a")),
+            walk.end_statement(Some("a"), 3),
             walk.find_statement(Some("a"), Some("z"), 9),
         ] {
             let sql = query.sql().as_str().to_owned();
@@ -232,7 +235,7 @@ async fn the_members_of_a_list_are_found_in_order() {
     };
     let walk = Walk::of(&mut conn, filter).await.unwrap();
     for query in [
-        walk.end_statement(Some("a")),
+        walk.end_statement(Some("a"), 3),
         walk.find_statement(None, Some("z"), 9),
     ] {
         let sql = query.sql().as_str().to_owned();

@@ -1,0 +1,250 @@
+//! What phases and filters cost: a task with five phases that is created, the planner's look at it, and lists by filters. The fleet
+//! has attributes, versions and coverage, and a database of its own.
+
+use std::path::Path;
+
+use cellwise::{
+    clock::{Instant, Now, UtcMillis},
+    filter::Filter,
+    ledger::{
+        Attribute, AttributesChange, Change, Coverage, CoverageReading, CoverageSource, PackageId,
+    },
+    package::Version,
+    shard::COMMIT_BATCH,
+    store::{
+        Agenda as _, DeviceFilter, Inventory as _, Ledger as _, NewDevice, NewTask, Selection,
+        SqliteStore,
+    },
+    task::{Paces, TaskRules, plan},
+};
+
+use super::{
+    Figures,
+    fleet::{self, Fleet, PRODUCT, T0, endpoint, next_batch, t},
+    lists, now,
+    waits::Waits,
+};
+
+/// The fleet that the planner's look is compared with.
+const SMALL: u32 = 10_000;
+/// Looks at the tasks.
+const LOOKS: u32 = 200;
+/// Upgrades that a look asks for, as the server does.
+const DUE: u32 = 500;
+/// Times that a filter's devices are counted.
+const COUNTS: u32 = 5;
+/// First pages of a filter that are read.
+const PAGES: u32 = 50;
+/// Devices of a page.
+const PAGE: u32 = 100;
+
+const BY_PERCENT: &str =
+    r#"{"phases": [{"percent": 10}, {"percent": 15}, {"percent": 20}, {"percent": 25}, {}]}"#;
+const STRATIFIED: &str = r#"{"stratified": true,
+    "phases": [{"percent": 10}, {"percent": 15}, {"percent": 20}, {"percent": 25}, {}]}"#;
+const BY_FILTER: &str = r#"{"phases": [{"filter": "site==site-00*"}, {"filter": "tag.ring==1"},
+    {"filter": "model==M1,model==M2"}, {"filter": "rsrp<-110"}, {}]}"#;
+
+/// Lets every device through, and each has to be looked at.
+const ALL: &str = "hardware==B*";
+/// Lets every other device through.
+const HALF: &str = "tag.customer==north";
+
+/// By what they are found, and whom they let through.
+const FILTERS: [(&str, &str); 4] = [
+    ("indexed", "model==M3"),
+    ("tag", HALF),
+    ("unindexed", "rsrp<-110;version<V3"),
+    ("nobody", "hardware==C*"),
+];
+
+pub(crate) async fn measure(devices: u32, kept: Option<&Path>, figures: &mut Figures) {
+    let small = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(small.path()).await.unwrap();
+    let of_small = SMALL.min(devices);
+    fill(&Fleet::new(of_small), &store).await;
+    let package = fleet::package(&store).await;
+    create(&store, package, (BY_PERCENT, ALL), of_small).await;
+    let looked_small = looks(&store).await;
+    lists::add("look_at_10000_devices", &looked_small, figures);
+    store.close().await;
+
+    let fleet = Fleet::new(devices);
+    let directory = tempfile::tempdir().unwrap();
+    filled(&fleet, directory.path(), kept).await;
+    let store = SqliteStore::open(directory.path()).await.unwrap();
+    filters(&store, figures).await;
+    let package = fleet::package(&store).await;
+    for (name, rules, filter, expected) in [
+        ("five_phases_filter_of_all", BY_PERCENT, ALL, devices),
+        (
+            "five_phases_filter_of_half",
+            BY_PERCENT,
+            HALF,
+            devices.div_ceil(2),
+        ),
+        ("five_phases_stratified", STRATIFIED, ALL, devices),
+        ("five_phases_by_filter", BY_FILTER, ALL, devices),
+    ] {
+        let waits = Waits::begin(&fleet, &store);
+        let begun = now();
+        create(&store, package, (rules, filter), expected).await;
+        figures.seconds(&format!("task_{name}_s"), begun.elapsed());
+        let name = format!("task_{name}_commit_waits");
+        waits.end(&name, figures).await;
+        if rules == BY_PERCENT && filter == ALL {
+            let looked = looks(&store).await;
+            lists::add("look_at_all_devices", &looked, figures);
+            let middle = looked.len() / 2;
+            let ratio = looked[middle].as_secs_f64() / looked_small[middle].as_secs_f64();
+            figures.add("look_at_all_devices_vs_10000", ratio);
+        }
+    }
+    store.close().await;
+}
+
+/// Creates a task whose filter lets so many devices through.
+async fn create(
+    store: &SqliteStore,
+    package: PackageId,
+    (rules, filter): (&str, &str),
+    expected: u32,
+) {
+    let selection = Selection::Filter(Filter::parse(filter).unwrap());
+    let new = NewTask {
+        rules: serde_json::from_str::<TaskRules>(rules).unwrap(),
+        ..fleet::task(package, selection)
+    };
+    let task = store.create_task(&new).await.unwrap();
+    assert_eq!(task.total(), u64::from(expected));
+}
+
+/// What the planner asks and computes each time.
+pub(crate) async fn look(store: &SqliteStore, at: UtcMillis) -> usize {
+    let heads = store.task_heads(at).await.unwrap();
+    let now = Now {
+        instant: Instant::ZERO,
+        utc: at,
+    };
+    let sources = plan(&heads, &Paces::default(), now).start;
+    let due = store.due_upgrades(&sources, at, DUE).await.unwrap();
+    due.len()
+}
+
+async fn looks(store: &SqliteStore) -> Vec<std::time::Duration> {
+    lists::times(LOOKS, async |_| {
+        assert!(look(store, T0).await > 0);
+    })
+    .await
+}
+
+/// How many devices a filter lets through, and the first of them.
+async fn filters(store: &SqliteStore, figures: &mut Figures) {
+    for (name, filter) in FILTERS {
+        let filter = DeviceFilter {
+            product: Some(PRODUCT.to_owned()),
+            filter: Some(Filter::parse(filter).unwrap()),
+            now: T0,
+            ..DeviceFilter::default()
+        };
+        let found = store.count_devices(&filter).await.unwrap();
+        figures.add(&format!("filter_{name}_devices"), found as f64);
+        let times = lists::times(COUNTS, async |_| {
+            store.count_devices(&filter).await.unwrap();
+        });
+        let times = times.await;
+        figures.seconds(&format!("filter_{name}_count_s"), times[times.len() / 2]);
+        let times = lists::times(PAGES, async |_| {
+            store.devices(&filter, None, PAGE).await.unwrap();
+        });
+        lists::add(&format!("filter_{name}_first_page"), &times.await, figures);
+    }
+}
+
+/// A database with the fleet: that which an earlier run kept, if it did.
+async fn filled(fleet: &Fleet, directory: &Path, kept: Option<&Path>) {
+    let name = cellwise::store::FILE_NAME;
+    let kept = kept.map(|kept| kept.join(name));
+    if let Some(kept) = &kept
+        && kept.exists()
+    {
+        std::fs::copy(kept, directory.join(name)).unwrap();
+        return;
+    }
+    let store = SqliteStore::open(directory).await.unwrap();
+    fill(fleet, &store).await;
+    store.close().await;
+    if let Some(kept) = kept {
+        std::fs::create_dir_all(kept.parent().unwrap()).unwrap();
+        std::fs::copy(directory.join(name), kept).unwrap();
+    }
+}
+
+/// Devices of a few models and versions at a thousand sites, each in a cell.
+async fn fill(fleet: &Fleet, store: &SqliteStore) {
+    let numbers: Vec<u32> = (0..fleet.devices).collect();
+    for numbers in numbers.chunks(10_000) {
+        let devices: Vec<_> = numbers.iter().copied().map(device).collect();
+        store.add_devices(&devices, T0).await.unwrap();
+    }
+    for numbers in numbers.chunks(COMMIT_BATCH / 2) {
+        let changes: Vec<_> = numbers.iter().copied().flat_map(reports).collect();
+        store.commit(next_batch(), &changes).await.unwrap();
+    }
+}
+
+fn device(number: u32) -> NewDevice {
+    let mut attributes = AttributesChange::default();
+    let given = [
+        (Attribute::Model, format!("M{}", number % 10)),
+        (Attribute::Hardware, format!("B{}", number % 3)),
+        (Attribute::Site, format!("site-{:03}", number / 7 % 1_000)),
+    ];
+    for (attribute, value) in given {
+        attributes.set(attribute, Some(value)).unwrap();
+    }
+    let customer = if number.is_multiple_of(2) {
+        "north"
+    } else {
+        "south"
+    };
+    for (key, value) in [
+        ("customer", customer.to_owned()),
+        ("ring", (number / 2 % 20).to_string()),
+    ] {
+        attributes.set_tag(key, Some(value)).unwrap();
+    }
+    NewDevice {
+        endpoint: endpoint(number),
+        product: PRODUCT.to_owned(),
+        psk: None,
+        attributes,
+    }
+}
+
+/// What a device has said of its version and its cell.
+fn reports(number: u32) -> [Change; 2] {
+    let spread = number.wrapping_mul(2_654_435_761) >> 8;
+    let version = Version::new(&format!("V{}", 1 + spread % 4)).unwrap();
+    let rsrp = -120 + i32::try_from(spread % 40).unwrap();
+    let coverage = Coverage {
+        cell: Some(spread % 5_000),
+        rsrp_dbm: Some(rsrp),
+        sinr_db: Some(rsrp / 10 + 15),
+    };
+    [
+        Change::VersionReported {
+            endpoint: endpoint(number),
+            version,
+            at: T0,
+        },
+        Change::CoverageReported {
+            endpoint: endpoint(number),
+            reading: CoverageReading {
+                coverage,
+                at: t(60),
+            },
+            source: CoverageSource::Object,
+        },
+    ]
+}
