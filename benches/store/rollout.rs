@@ -1,7 +1,7 @@
 //! What phases and filters cost: a task with five phases that is created, the planner's look at it, and lists by filters. The fleet
 //! has attributes, versions and coverage, and a database of its own.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use cellwise::{
     clock::{Instant, Now, UtcMillis},
@@ -15,8 +15,10 @@ use cellwise::{
         Agenda as _, DeviceFilter, Inventory as _, Ledger as _, NewDevice, NewTask, Selection,
         SqliteStore,
     },
-    task::{Paces, TaskRules, plan},
+    task::{Paces, Source, TaskRules, plan},
 };
+
+use nix::sys::resource::{UsageWho, getrusage};
 
 use super::{
     Figures,
@@ -65,8 +67,10 @@ pub(crate) async fn measure(devices: u32, kept: Option<&Path>, figures: &mut Fig
     fill(&Fleet::new(of_small), &store).await;
     let package = fleet::package(&store).await;
     create(&store, package, (BY_PERCENT, ALL), of_small).await;
-    let looked_small = looks(&store).await;
-    lists::add("look_at_10000_devices", &looked_small, figures);
+    let small_looks = looks(&store).await;
+    for (name, times) in &small_looks {
+        lists::add(&format!("{name}_of_10000_devices"), times, figures);
+    }
     store.close().await;
 
     let fleet = Fleet::new(devices);
@@ -87,20 +91,38 @@ pub(crate) async fn measure(devices: u32, kept: Option<&Path>, figures: &mut Fig
         ("five_phases_by_filter", BY_FILTER, ALL, devices),
     ] {
         let waits = Waits::begin(&fleet, &store);
-        let begun = now();
+        let (begun, spent) = (now(), cpu_time());
         create(&store, package, (rules, filter), expected).await;
         figures.seconds(&format!("task_{name}_s"), begun.elapsed());
+        // what a busy machine does not change so much, commits beside it included
+        figures.seconds(
+            &format!("task_{name}_cpu_s"),
+            cpu_time().saturating_sub(spent),
+        );
         let name = format!("task_{name}_commit_waits");
         waits.end(&name, figures).await;
         if rules == BY_PERCENT && filter == ALL {
-            let looked = looks(&store).await;
-            lists::add("look_at_all_devices", &looked, figures);
-            let middle = looked.len() / 2;
-            let ratio = looked[middle].as_secs_f64() / looked_small[middle].as_secs_f64();
-            figures.add("look_at_all_devices_vs_10000", ratio);
+            for ((name, times), (_, of_small)) in looks(&store).await.iter().zip(&small_looks) {
+                lists::add(&format!("{name}_of_all_devices"), times, figures);
+                let middle = times.len() / 2;
+                let ratio = times[middle].as_secs_f64() / of_small[middle].as_secs_f64();
+                figures.add(&format!("{name}_of_all_devices_vs_10000"), ratio);
+            }
         }
     }
     store.close().await;
+}
+
+/// Of this process so far, user and system.
+fn cpu_time() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+    [usage.user_time(), usage.system_time()]
+        .map(|time| {
+            Duration::from_secs(time.tv_sec().unsigned_abs())
+                + Duration::from_micros(time.tv_usec().unsigned_abs())
+        })
+        .into_iter()
+        .sum()
 }
 
 /// Creates a task whose filter lets so many devices through.
@@ -119,23 +141,29 @@ async fn create(
     assert_eq!(task.total(), u64::from(expected));
 }
 
-/// What the planner asks and computes each time.
-pub(crate) async fn look(store: &SqliteStore, at: UtcMillis) -> usize {
+/// Where the tasks stand, and what of them may begin.
+async fn planned(store: &SqliteStore, at: UtcMillis) -> Vec<Source> {
     let heads = store.task_heads(at).await.unwrap();
     let now = Now {
         instant: Instant::ZERO,
         utc: at,
     };
-    let sources = plan(&heads, &Paces::default(), now).start;
-    let due = store.due_upgrades(&sources, at, DUE).await.unwrap();
-    due.len()
+    plan(&heads, &Paces::default(), now).start
 }
 
-async fn looks(store: &SqliteStore) -> Vec<std::time::Duration> {
-    lists::times(LOOKS, async |_| {
-        assert!(look(store, T0).await > 0);
-    })
-    .await
+/// What the planner asks and computes each time, with the upgrades that begin.
+pub(crate) async fn look(store: &SqliteStore, at: UtcMillis) -> usize {
+    let sources = planned(store, at).await;
+    store.due_upgrades(&sources, at, DUE).await.unwrap().len()
+}
+
+async fn looks(store: &SqliteStore) -> [(&'static str, Vec<Duration>); 2] {
+    let plans = lists::times(LOOKS, async |_| {
+        assert!(!planned(store, T0).await.is_empty());
+    });
+    let plans = plans.await;
+    let looks = lists::times(LOOKS, async |_| assert!(look(store, T0).await > 0));
+    [("plan", plans), ("plan_and_500_due", looks.await)]
 }
 
 /// How many devices a filter lets through, and the first of them.

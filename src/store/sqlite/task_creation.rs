@@ -369,7 +369,7 @@ impl Creation<'_> {
                 )
             };
         }
-        let names = self.remaining.take_named();
+        let names = self.remaining.take_named().unwrap_or_default();
         let query = match &self.remaining {
             Remaining::Listed(..) | Remaining::Found(_) => {
                 sqlx::query(insert!(
@@ -381,7 +381,7 @@ impl Creation<'_> {
                 .bind(self.start_at.0)
                 .bind(self.created_at.0)
                 .bind(&self.product)
-                .bind(names.as_deref())
+                .bind(&names)
             }
             Remaining::OfProduct(after) => sqlx::query(insert!(
                 "FROM devices d WHERE d.removed = 0 AND d.product = ?4 AND d.endpoint > ?5 \
@@ -405,8 +405,7 @@ impl Creation<'_> {
                 *from < endpoints.len()
             }
             Remaining::Found(lists) => {
-                let names = names.as_deref().unwrap_or("[]");
-                self.excluded += excluded_of(conn, &self.product, names).await?;
+                self.excluded += excluded_of(conn, &self.product, &names).await?;
                 !lists.is_empty()
             }
             Remaining::OfProduct(after) => {
