@@ -102,6 +102,8 @@ const ROOMS: [(&str, &[&str]); 27] = [
             "health",
             "strangers",
             "package",
+            // whom a task that is forecast leaves out
+            "filter",
             "coap",
             "lwm2m",
             "task",
@@ -122,6 +124,8 @@ const ROOMS: [(&str, &[&str]); 27] = [
             "clock",
             "config",
             "package",
+            // where a device stands in a draw
+            "filter",
             // the simulated radio leads to addresses
             "coap::Peer",
             "task",
@@ -201,6 +205,10 @@ const ROOMS: [(&str, &[&str]); 27] = [
             "api",
             "server",
             "ledger",
+            // tasks that a simulation runs share slots
+            "task::Share",
+            "task::MAX_PRIORITY",
+            "task::MAX_WEIGHT",
         ],
     ),
 ];
