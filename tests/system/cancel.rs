@@ -1,4 +1,5 @@
-//! One device's upgrade is cancelled while its download hangs, and the next gets its slot.
+//! One device's upgrade is cancelled while its download hangs, and the next gets its slot: what is cancelled ends, whatever its device
+//! does (hawkbit #1318).
 
 use std::time::Duration;
 

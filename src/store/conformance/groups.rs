@@ -1,11 +1,16 @@
-use super::{T0, World, new_task, t};
+use super::{
+    T0, World, new_task,
+    rollouts::{move_on, startable},
+    t,
+};
 use crate::{
     filter::Filter,
     ledger::TaskState,
     store::{
         CreateTaskError, DeviceFilter, GroupError, GroupId, GroupRecord, GroupUpdate, Members,
-        NewGroup, NewMembers, Selection, Store,
+        NewGroup, NewMembers, NewTask, Selection, Store,
     },
+    task::Move,
 };
 
 fn names(endpoints: &[&str]) -> Vec<String> {
@@ -192,6 +197,34 @@ pub(crate) async fn a_task_selects_by_filter_or_group(store: &impl Store) {
         Err(CreateTaskError::GroupNotFound(GroupId(99)))
     ));
     assert_eq!(store.tasks(None, 9).await.unwrap().items.len(), tasks);
+}
+
+/// What thingsboard's users miss: an update for a profile or a group that was planned for later does not come (thingsboard #7987).
+pub(crate) async fn a_task_that_starts_later_begins_at_its_time_whomever_it_is_for(
+    store: &impl Store,
+) {
+    let (_, package) = World::with_devices(store, 2).await;
+    let listed = list(store, &["d0"]).await;
+    let matching = matching(store, "endpoint==d1").await;
+    let selections = [
+        Selection::Group(listed.id),
+        Selection::Group(matching.id),
+        Selection::Product("p".to_owned()),
+        Selection::All,
+    ];
+    for selection in selections {
+        let new = NewTask {
+            start_at: Some(t(300)),
+            ..new_task(&package, selection)
+        };
+        let task = store.create_task(&new).await.unwrap();
+        assert_eq!(task.state, TaskState::Scheduled);
+        assert_eq!(move_on(store, 299).await, []);
+        assert_eq!(startable(store, 299, 9).await, []);
+        assert_eq!(move_on(store, 300).await, [Move::Begin(task.id)]);
+        assert_eq!(startable(store, 300, 9).await.len() as u64, task.total());
+        store.stop_task(task.id, t(301), false).await.unwrap();
+    }
 }
 
 pub(crate) async fn a_group_stays_while_a_task_uses_it(store: &impl Store) {

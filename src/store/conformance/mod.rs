@@ -155,6 +155,7 @@ macro_rules! whole_suite {
                 groups_have_names_of_their_own_and_known_devices,
                 a_removed_device_leaves_its_groups,
                 a_task_selects_by_filter_or_group,
+                a_task_that_starts_later_begins_at_its_time_whomever_it_is_for,
                 a_group_stays_while_a_task_uses_it,
             }
             inventory {
