@@ -93,7 +93,6 @@ pub fn run(args: &DemoArgs) -> ExitCode {
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "one step after the other")]
 async fn demo(args: &DemoArgs) -> Result<Report, String> {
     if args.phases && args.devices < canary::LEAST_DEVICES {
         let least = canary::LEAST_DEVICES;
@@ -115,7 +114,18 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
         ..ApiArgs::default()
     });
     let client = Arc::new(client.map_err(|e| e.to_string())?);
+    let shown = show(args, &server, &client).await;
+    // It has a runtime of its own, which may not end in this one.
+    tokio::task::spawn_blocking(move || drop(client))
+        .await
+        .map_err(|error| error.to_string())?;
+    server.stop().await;
+    shown
+}
 
+/// Has the server upgrade simulated devices.
+#[expect(clippy::too_many_lines, reason = "one step after the other")]
+async fn show(args: &DemoArgs, server: &Server, client: &Arc<Client>) -> Result<Report, String> {
     let mut specs = fleet::specs(args)?;
     let plan = fleet::Plan::of(&specs);
     let canary = args.phases.then(|| Canary::choose(&specs));
@@ -132,16 +142,15 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
     let address = server.dtls_addr.or(server.coap_addr);
     let address = address.ok_or("the server hears no devices")?;
     let weak = canary.as_ref().map(|canary| canary.take_weak(&mut specs));
-    let weak = weak.transpose()?.unwrap_or_default();
+    let weak = weak.transpose()?;
     let devices = switched_on(specs, address).await?;
-    let mut others = switched_on(weak, address).await?;
     let watch = Watch::begin(Duration::from_secs(args.timeout_s));
-    let mut pause = None;
-    if let Some(canary) = &canary {
+    let (mut pause, mut others) = (None, None);
+    if let (Some(canary), Some(weak)) = (&canary, weak) {
+        let weak = switched_on(weak, address).await?;
         let of = (task, &plan);
-        let (paused, mended) = canary.play(&client, of, watch, others, address).await?;
-        pause = Some(paused);
-        others = mended;
+        let (paused, mended) = canary.play(client, of, watch, weak, address).await?;
+        (pause, others) = (Some(paused), Some(mended));
     }
     let watched = {
         let plan = plan.clone();
@@ -154,20 +163,17 @@ async fn demo(args: &DemoArgs) -> Result<Report, String> {
     let (watched, idle) = if args.sleeping {
         let mut idle = idle::Idle::default();
         let watched = idle
-            .look_until(watched, &devices, &client, task, &plan)
+            .look_until(watched, &devices, client, task, &plan)
             .await;
         (watched, Some(idle.share()))
     } else {
         (watched.await, None)
     };
-    // It has a runtime of its own, which may not end in this one.
-    tokio::task::spawn_blocking(move || drop(client))
-        .await
-        .map_err(|error| error.to_string())?;
     devices.stop().await;
-    others.stop().await;
+    if let Some(others) = others {
+        others.stop().await;
+    }
     let metrics = server.metrics();
-    server.stop().await;
     let segments_served = metrics
         .render()
         .lines()
