@@ -8,7 +8,7 @@ use axum::{
 use utoipa::{
     OpenApi,
     openapi::{
-        Header, Object, Ref, RefOr, Response, Type,
+        Header, Object, Ref, RefOr, Required, Response, Type,
         path::{Operation, ParameterBuilder, ParameterIn},
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
@@ -150,6 +150,7 @@ fn take_key(operation: &mut Operation) {
     let key = ParameterBuilder::new()
         .name("Idempotency-Key")
         .parameter_in(ParameterIn::Header)
+        .required(Required::False)
         .description(Some(
             "Names the request: one that is sent again with its key within 24 h is not carried out again, and has the same answer \
              (with the header `Idempotency-Replayed`)",
