@@ -507,12 +507,7 @@ pub(super) async fn to_new_task(
 
 fn to_task(mut body: CreateTask, package: PackageId, now: UtcMillis) -> Result<NewTask, Problem> {
     let mut fields = Fields::default();
-    let name_len = body.name.chars().count();
-    fields.check(
-        "name",
-        (1..=MAX_NAME).contains(&name_len) && !body.name.chars().any(char::is_control),
-        format!("a name has 1 to {MAX_NAME} characters and no control characters"),
-    );
+    check_name(&mut fields, &body.name);
     let selection = selection(&mut body, &mut fields);
     if let Some(Selection::Devices(devices)) = &selection {
         fields.check("devices", !devices.is_empty(), "name at least one device");
@@ -561,6 +556,14 @@ fn to_task(mut body: CreateTask, package: PackageId, now: UtcMillis) -> Result<N
         webhook: None,
         created_at: now,
     })
+}
+
+fn check_name(fields: &mut Fields, name: &str) {
+    fields.check(
+        "name",
+        (1..=MAX_NAME).contains(&name.chars().count()) && !name.chars().any(char::is_control),
+        format!("a name has 1 to {MAX_NAME} characters and no control characters"),
+    );
 }
 
 /// For whom it is; nothing when that is wrong.

@@ -4,11 +4,11 @@ use axum::{extract::State, response::Response};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{CreatedTask, MAX_NAME, created, parse_start, rules};
+use super::{CreatedTask, check_name, created, parse_start, rules};
 use crate::{
     api::{
         ApiState,
-        extract::{self, Path},
+        extract::{self, Fields, Path},
         problem::Problem,
     },
     ledger::TaskId,
@@ -58,6 +58,11 @@ pub(in crate::api) async fn copy(
 ) -> Result<Response, Problem> {
     let task = (state.store.task(TaskId(id)).await?)
         .ok_or_else(|| Problem::not_found(format!("there is no task {id}")))?;
+    let mut fields = Fields::default();
+    if let Some(name) = &body.name {
+        check_name(&mut fields, name);
+    }
+    fields.finish()?;
     let now = state.now();
     let start_at = match &body.start_at {
         Some(text) => {
@@ -73,7 +78,7 @@ pub(in crate::api) async fn copy(
     let there = state.store.devices_named(&exclude.devices).await?;
     exclude.devices = there.into_iter().map(|it| it.device.endpoint).collect();
     let new = NewTask {
-        name: checked_name(body.name)?.unwrap_or_else(|| task.name.clone()),
+        name: body.name.unwrap_or_else(|| task.name.clone()),
         package: task.package,
         packages: (*task.packages).clone(),
         selection: selection(&state, &task).await?,
@@ -85,17 +90,6 @@ pub(in crate::api) async fn copy(
         created_at: now,
     };
     created(&state, &new).await
-}
-
-fn checked_name(name: Option<String>) -> Result<Option<String>, Problem> {
-    let ok = name.as_ref().is_none_or(|name| {
-        (1..=MAX_NAME).contains(&name.chars().count()) && !name.chars().any(char::is_control)
-    });
-    if ok {
-        return Ok(name);
-    }
-    let detail = format!("a name has 1 to {MAX_NAME} characters and no control characters");
-    Err(Problem::field("name", detail))
 }
 
 /// For whom the task is.
