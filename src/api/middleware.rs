@@ -1,4 +1,4 @@
-//! What stands before every request: how often a source may ask, and whether it may at all.
+//! What stands before every request: how often a source may ask.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -8,7 +8,7 @@ use std::{
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{StatusCode, header},
     middleware::Next,
     response::Response,
 };
@@ -19,59 +19,78 @@ use governor::{
 };
 
 use super::{
-    audit,
     problem::Problem,
     source::{Source, bucket},
-    token::TokenHash,
 };
-use crate::config::Settings;
+use crate::config::{Config, Settings};
 
 /// Sources that are told apart at once. Further ones share one allowance.
 const MAX_SOURCES: usize = 10_000;
 
-/// How often each source address may ask: as the settings say, with bursts of twice as many.
+/// How often each source address may do something: as the settings say.
 pub(super) struct RateLimit {
     settings: Settings,
+    rate: fn(&Config) -> u32,
+    quota: fn(NonZeroU32) -> Quota,
     ration: RwLock<Ration>,
 }
 
 /// The allowances at one rate.
 struct Ration {
-    per_second: u32,
+    rate: u32,
     limiter: RateLimiter<IpAddr, HashMapStateStore<IpAddr>, DefaultClock>,
 }
 
 impl RateLimit {
-    pub(super) fn new(settings: Settings) -> Self {
-        let per_second = settings.get().admin.requests_per_second;
+    /// Requests, with bursts of twice as many as in a second.
+    pub(super) fn of_requests(settings: Settings) -> Self {
+        let rate = |config: &Config| config.admin.requests_per_second;
+        Self::new(settings, rate, per_second)
+    }
+
+    /// Attempts to be let in that have failed.
+    pub(super) fn of_attempts(settings: Settings) -> Self {
+        let rate = |config: &Config| config.admin.failed_attempts_per_minute;
+        Self::new(settings, rate, Quota::per_minute)
+    }
+
+    fn new(settings: Settings, rate: fn(&Config) -> u32, quota: fn(NonZeroU32) -> Quota) -> Self {
+        let ration = RwLock::new(Ration::new(rate(&settings.get()), quota));
         Self {
             settings,
-            ration: RwLock::new(Ration::new(per_second)),
+            rate,
+            quota,
+            ration,
         }
     }
 
-    fn check(&self, source: IpAddr) -> Result<(), u64> {
-        let per_second = self.settings.get().admin.requests_per_second;
+    /// Whether `source` may do it now; otherwise the seconds that it should wait.
+    pub(super) fn check(&self, source: IpAddr) -> Result<(), u64> {
+        let rate = (self.rate)(&self.settings.get());
         let ration = self.ration.read().unwrap_or_else(PoisonError::into_inner);
-        if ration.per_second == per_second {
+        if ration.rate == rate {
             return ration.check(source);
         }
         drop(ration);
         let mut ration = self.ration.write().unwrap_or_else(PoisonError::into_inner);
-        if ration.per_second != per_second {
-            *ration = Ration::new(per_second);
+        if ration.rate != rate {
+            *ration = Ration::new(rate, self.quota);
         }
         ration.check(source)
     }
 }
 
+fn per_second(rate: NonZeroU32) -> Quota {
+    let burst = rate.saturating_mul(NonZeroU32::MIN.saturating_add(1));
+    Quota::per_second(rate).allow_burst(burst)
+}
+
 impl Ration {
-    fn new(per_second: u32) -> Self {
-        let rate = NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN);
-        let burst = rate.saturating_mul(NonZeroU32::MIN.saturating_add(1));
+    fn new(rate: u32, quota: fn(NonZeroU32) -> Quota) -> Self {
+        let at_least = NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN);
         Self {
-            per_second,
-            limiter: RateLimiter::hashmap(Quota::per_second(rate).allow_burst(burst)),
+            rate,
+            limiter: RateLimiter::hashmap(quota(at_least)),
         }
     }
 
@@ -100,58 +119,28 @@ pub(super) async fn limit_rate(
 ) -> Response {
     match limit.check(Source::of(&request)) {
         Ok(()) => next.run(request).await,
-        Err(wait_s) => Problem::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "too-many-requests",
-            "Too many requests",
-            format!("this address asks too often; wait {wait_s} s"),
-        )
-        .with_header(header::RETRY_AFTER, wait_s.into()),
+        Err(wait_s) => too_many("this address asks too often", wait_s),
     }
 }
 
-/// Answers 401 to a request without the token.
-pub(super) async fn require_token(
-    State(token): State<TokenHash>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let given = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    let detail = match given {
-        Some((_, given)) if token.is(given.trim()) => return next.run(request).await,
-        Some(_) => {
-            audit::token_rejected(&request);
-            "this is not the server's token; it is in admin.token in its data directory"
-        }
-        None => {
-            "send the header Authorization: Bearer <token>; the token is in admin.token in the server's data directory"
-        }
-    };
+/// The answer to whoever is to wait.
+pub(super) fn too_many(why: &str, wait_s: u64) -> Response {
     Problem::new(
-        StatusCode::UNAUTHORIZED,
-        "unauthorized",
-        "The token is missing or wrong",
-        detail,
+        StatusCode::TOO_MANY_REQUESTS,
+        "too-many-requests",
+        "Too many requests",
+        format!("{why}; wait {wait_s} s"),
     )
-    .with_header(
-        header::WWW_AUTHENTICATE,
-        HeaderValue::from_static("Bearer realm=\"cellwise\""),
-    )
+    .with_header(header::RETRY_AFTER, wait_s.into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
 
     #[test]
     fn each_source_has_its_own_allowance() {
-        let limit = Ration::new(1);
+        let limit = Ration::new(1, per_second);
         let (a, b) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         assert!(limit.check(a).is_ok() && limit.check(a).is_ok());
         assert!(limit.check(a).unwrap_err() >= 1);
@@ -160,7 +149,7 @@ mod tests {
 
     #[test]
     fn addresses_of_one_ipv6_network_share_one() {
-        let limit = Ration::new(1);
+        let limit = Ration::new(1, per_second);
         let check = |address: &str| limit.check(address.parse().unwrap());
         assert!(check("2001:db8::1").is_ok() && check("2001:db8::2").is_ok());
         assert!(check("2001:db8::3").is_err());
@@ -174,7 +163,7 @@ mod tests {
         let mut config = Config::default();
         config.admin.requests_per_second = 1;
         let settings = Settings::new(Arc::new(config.clone()));
-        let limit = RateLimit::new(settings.clone());
+        let limit = RateLimit::of_requests(settings.clone());
         let asks = || {
             (0..10)
                 .filter(|_| limit.check(IpAddr::from([192, 0, 2, 1])).is_ok())
@@ -188,7 +177,7 @@ mod tests {
 
     #[test]
     fn many_sources_do_not_grow_memory() {
-        let limit = Ration::new(1);
+        let limit = Ration::new(1, per_second);
         for i in 0..u32::try_from(MAX_SOURCES).unwrap() + 500 {
             let _ = limit.check(IpAddr::V4(i.into()));
         }

@@ -3,6 +3,7 @@
 //! A test is a function of a store that is empty. [`suite!`] makes a test function of each for one
 //! implementation, given a function that opens an empty store and something that keeps its files.
 
+pub(crate) mod access;
 pub(crate) mod answers;
 pub(crate) mod attributes;
 pub(crate) mod batches;
@@ -26,8 +27,8 @@ use std::{
 };
 
 use super::{
-    AddedDevice, BatchId, Exclude, NewDevice, NewPackage, NewTask, PackageRecord, Selection, Store,
-    TaskRecord, UpgradeState,
+    AddedDevice, BatchId, Exclude, NewDevice, NewPackage, NewTask, Origin, PackageRecord,
+    Selection, Store, TaskRecord, UpgradeState,
 };
 use crate::{
     clock::UtcMillis,
@@ -69,6 +70,14 @@ macro_rules! suite {
 macro_rules! whole_suite {
     ($open:path) => {
         $crate::store::conformance::suite! { $open:
+            access {
+                a_token_is_found_by_its_hash_until_it_is_revoked,
+                a_token_ends_at_its_time,
+                tokens_have_names_of_their_own_and_are_listed_in_pages,
+                the_use_of_a_token_is_noted,
+                an_approver_of_some_devices_does_not_answer_for_all,
+                there_are_so_many_tokens_at_most,
+            }
             answers {
                 a_key_is_taken_once_and_answered_as_at_first,
                 a_key_that_is_given_back_is_new,
@@ -370,6 +379,7 @@ pub(crate) fn new_task(package: &PackageRecord, selection: Selection) -> NewTask
         rules: TaskRules::default(),
         webhook: None,
         created_at: T0,
+        origin: Origin::default(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! (WAL). Every commit is synced to the disk: a device must never have been told something that a
 //! power failure makes the server forget.
 
+mod access;
 mod adding;
 mod agenda;
 mod answers;

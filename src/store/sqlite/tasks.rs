@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     ledger::{PackageId, RetryPolicy, TaskId},
-    store::{StoreError, TaskRecord},
+    store::{Origin, StoreError, TaskRecord},
     task::Results,
 };
 
@@ -76,6 +76,10 @@ pub(super) fn record(row: &SqliteRow) -> Result<TaskRecord, StoreError> {
         expired: row.value("expired")?,
         approval: rows::from_json(row, "approval")?,
         revision: row.int("revision")?,
+        origin: Origin {
+            by: row.value("created_by")?,
+            scope: narrowing::filter(row, "scope")?,
+        },
         created_at: row.time("created_at")?,
         stopped_at: row.maybe_time("stopped_at")?,
         ended_at: row.maybe_time("ended_at")?,
