@@ -393,6 +393,17 @@ pub struct AdminConfig {
     /// Networks of proxies before the admin API, such as `10.20.0.5/32`: what they say in `X-Forwarded-For` of who asks is
     /// believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// The listener's certificate and those up to its root, in PEM; empty for HTTP without TLS.
+    pub tls_certificate: PathBuf,
+    /// The certificate's private key, in PEM.
+    pub tls_key: PathBuf,
+}
+
+impl AdminConfig {
+    /// Whether the listener speaks TLS.
+    pub fn has_tls(&self) -> bool {
+        !self.tls_certificate.as_os_str().is_empty() && !self.tls_key.as_os_str().is_empty()
+    }
 }
 
 impl Default for AdminConfig {
@@ -404,6 +415,8 @@ impl Default for AdminConfig {
             requests_per_second: 200,
             failed_attempts_per_minute: 30,
             trusted_proxies: Vec::new(),
+            tls_certificate: PathBuf::new(),
+            tls_key: PathBuf::new(),
         }
     }
 }

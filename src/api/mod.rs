@@ -24,6 +24,7 @@ mod series;
 mod serve;
 mod source;
 mod tasks;
+mod tls;
 mod token;
 mod tokens;
 mod upgrades;
@@ -46,6 +47,7 @@ pub(crate) use crate::lwm2m::check_endpoint;
 pub(crate) use devices::path as device_path;
 pub use problem::{FieldError, Problem};
 pub use serve::serve;
+pub use tls::{Tls, TlsError, certificate_end};
 pub use token::{TOKEN_FILE, TokenError, TokenHash};
 
 use crate::{

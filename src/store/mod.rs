@@ -47,7 +47,8 @@ pub use events::{
     Subject, WebhookId, WebhookRecord,
 };
 pub use files::{
-    Content, FileError, PackageFiles, ReadError, SealedUpload, SweepError, Upload, UploadError,
+    Content, FileError, PACKAGES_DIRECTORY, PackageFiles, ReadError, SealedUpload, SweepError,
+    Upload, UploadError,
 };
 pub use groups::{
     GroupError, GroupId, GroupRecord, GroupUpdate, Groups, MAX_GROUPS, Members, NewGroup,
@@ -67,7 +68,7 @@ pub use records::{
     UpgradeState, UpgradeToStop,
 };
 pub use series::{CellPoint, Series, TaskPoint};
-pub use sqlite::{FILE_NAME, SqliteStore};
+pub use sqlite::{DatabaseFile, Depth, FILE_NAME, KeptContent, SqliteStore, newest_known_step};
 pub use targets::{Exclude, Joined, Narrowed, Targets};
 
 /// Cells of which what was learnt is kept: those of a carrier in which anything was upgraded lately.
