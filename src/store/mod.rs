@@ -64,7 +64,7 @@ pub use records::{
     StoredPsk, TaskChange, TaskPackages, TaskRecord, TimelineEntry, UpgradeDetail, UpgradeRecord,
     UpgradeState, UpgradeToStop,
 };
-pub use series::{CellPoint, Series, TaskPoint};
+pub use series::{CellPoint, LimitChange, Series, TaskPoint};
 pub use sqlite::{FILE_NAME, SqliteStore};
 pub use targets::{Exclude, Joined, Narrowed, Targets};
 
