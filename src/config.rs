@@ -544,6 +544,9 @@ pub struct ProductConfig {
     pub pmin_zero: bool,
     /// How its devices that sleep are made to come when there is a slot for them.
     pub appointments: Appointments,
+    /// [`AdmissionConfig::adaptive`] for its devices, where it is another. What a cell says of its own wins over it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adaptive: Option<bool>,
 }
 
 /// How devices that sleep are made to come at a time of the server's choice.

@@ -169,6 +169,7 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(cells::outages::report))
         .routes(routes!(series::of_task))
         .routes(routes!(series::of_cell))
+        .routes(routes!(series::of_limit))
         .routes(routes!(series::of_device))
         .routes(routes!(events::stream_events))
         .routes(routes!(webhooks::add, webhooks::list))

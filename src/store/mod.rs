@@ -67,7 +67,7 @@ pub use records::{
     StoredPsk, TaskChange, TaskPackages, TaskRecord, TimelineEntry, UpgradeDetail, UpgradeRecord,
     UpgradeState, UpgradeToStop,
 };
-pub use series::{CellPoint, Series, TaskPoint};
+pub use series::{CellPoint, LimitChange, Series, TaskPoint};
 pub use sqlite::{DatabaseFile, Depth, FILE_NAME, KeptContent, SqliteStore, newest_known_step};
 pub use targets::{Exclude, Joined, Narrowed, Targets};
 

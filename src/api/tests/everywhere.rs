@@ -108,6 +108,7 @@ async fn the_description_lists_every_route() {
             "GET /readyz",
             "GET /v1/cells",
             "GET /v1/cells/{id}",
+            "GET /v1/cells/{id}/limits",
             "GET /v1/cells/{id}/series",
             "GET /v1/devices",
             "GET /v1/devices/count",

@@ -12,13 +12,13 @@ use super::Ended;
 use crate::{
     clock::UtcMillis,
     config::Config,
-    forecast::{Given, MOST_DEVICES, PackageGiven, Place, Subject, TaskGiven},
+    forecast::{Given, MOST_DEVICES, PackageGiven, Place, RouteId, Routes, Subject, TaskGiven},
     ledger::{ActiveUpgrade, TaskId, UpgradeId},
     store::{
         CreateTaskError, DeviceDetail, NewTask, OpenUpgrade, PackageRecord, Store, StoreError,
         TaskRecord,
     },
-    task::{CellRules, Census, Deal, Place as InDraw, Results, TaskRules, stratum},
+    task::{CellRules, Census, Deal, PackageRules, Place as InDraw, Results, TaskRules, stratum},
 };
 
 /// Rows that are read at once.
@@ -55,7 +55,7 @@ impl Gather {
         ends: &impl Fn() -> bool,
     ) -> Result<Given, Ended> {
         let package = self.package(new).await?;
-        let version = &package.package.version;
+        let mut routes = self.routes(&package, &new.packages).await?;
         let start_at = new.start_at.unwrap_or(self.now).max(self.now);
         let out = LeftOut::of(self, new, &package.package.product).await?;
         let mut devices: Vec<(Subject, InDraw)> = Vec::new();
@@ -65,8 +65,8 @@ impl Gather {
                 .iter()
                 .filter(|detail| detail.excluded.is_none() && !out.has(detail))
             {
-                let mut subject =
-                    Subject::of(&detail.device, Some(version), &self.config, start_at);
+                let mut subject = Subject::of(&detail.device, &self.config, start_at);
+                subject.route = route(&mut routes, detail);
                 let zone = detail.attributes.time_zone.as_deref();
                 subject.zone = zone.filter(|_| new.rules.knows_zones()).map(Into::into);
                 devices.push((subject, in_draw(&new.rules, detail, new.created_at)));
@@ -97,7 +97,8 @@ impl Gather {
         };
         let failures = self.failures(&package.package.product, None).await?;
         let others = self.others(None, devices.len(), ends).await?;
-        self.given(&package, task, failures, devices, others).await
+        self.given(&package, routes, task, failures, (devices, others))
+            .await
     }
 
     /// What is known of a task that is there.
@@ -112,12 +113,13 @@ impl Gather {
         let package = package.ok_or_else(|| {
             Ended::Failed(format!("package {} of the task is gone", task.package.0))
         })?;
+        let mut routes = self.routes(&package, &task.packages).await?;
         let active = self.active().await?;
         let mut devices = Vec::new();
         let mut after = None;
         loop {
             let part = self.store.open_upgrades(id, after, PART).await?;
-            self.subjects(&task, &package, &active, part.items, &mut devices)
+            self.subjects(&task, &mut routes, &active, part.items, &mut devices)
                 .await?;
             goes_on(devices.len(), ends)?;
             after = part.next;
@@ -145,14 +147,15 @@ impl Gather {
             resumed_with: head.map(|head| head.resumed_with).unwrap_or_default(),
             expired: task.expired,
         };
-        self.given(&package, given, failures, devices, others).await
+        self.given(&package, routes, given, failures, (devices, others))
+            .await
     }
 
     /// The devices of upgrades that have no final outcome.
     async fn subjects(
         &self,
         task: &TaskRecord,
-        package: &PackageRecord,
+        routes: &mut Routes,
         active: &HashMap<UpgradeId, ActiveUpgrade>,
         open: Vec<OpenUpgrade>,
         devices: &mut Vec<Subject>,
@@ -162,7 +165,6 @@ impl Gather {
         let details: HashMap<&str, &DeviceDetail> = (details.iter())
             .map(|detail| (detail.device.endpoint.as_str(), detail))
             .collect();
-        let bytes = package.package.pcp.segmentation.size_bytes();
         for upgrade in open {
             let Some(detail) = details.get(upgrade.endpoint.as_str()) else {
                 continue; // it was removed: its upgrade ends
@@ -171,13 +173,8 @@ impl Gather {
             if detail.excluded.is_some() && active.is_none() {
                 continue; // it does not begin
             }
-            let version = &package.package.version;
-            let mut subject = Subject::of(
-                &detail.device,
-                Some(version),
-                &self.config,
-                upgrade.not_before,
-            );
+            let mut subject = Subject::of(&detail.device, &self.config, upgrade.not_before);
+            subject.route = route(routes, detail);
             subject.phase = upgrade.phase;
             subject.attempts = upgrade.attempts;
             subject.attempts_before = upgrade.attempts_before;
@@ -185,7 +182,8 @@ impl Gather {
                 .filter(|_| task.rules.knows_zones())
                 .map(Into::into);
             if let Some(active) = active {
-                subject.goes_on(active, bytes);
+                let first = routes.get(subject.route.unwrap_or_default()).steps.first();
+                subject.goes_on(active, first.map_or(0, |it| it.bytes));
             }
             devices.push(subject);
         }
@@ -195,12 +193,11 @@ impl Gather {
     async fn given(
         &self,
         package: &PackageRecord,
+        routes: Routes,
         task: TaskGiven,
         failures: Vec<(String, f64)>,
-        devices: Vec<Subject>,
-        others: Vec<Subject>,
+        (devices, others): (Vec<Subject>, Vec<Subject>),
     ) -> Result<Given, Ended> {
-        let segmentation = &package.package.pcp.segmentation;
         Ok(Given {
             now: self.now,
             config: self.config.clone(),
@@ -208,14 +205,38 @@ impl Gather {
             learnt: self.store.restore_learnt().await?,
             cells: self.cells().await?,
             task,
-            package: PackageGiven {
-                bytes: segmentation.size_bytes(),
-                segments: segmentation.segment_count().into(),
-            },
+            routes,
             failures,
             devices,
             others,
         })
+    }
+
+    /// What devices download of the packages of a task, of which this is the first.
+    async fn routes(
+        &self,
+        first: &PackageRecord,
+        rules: &PackageRules,
+    ) -> Result<Routes, StoreError> {
+        let given = |record: &PackageRecord| {
+            let segmentation = &record.package.pcp.segmentation;
+            let given = PackageGiven {
+                bytes: segmentation.size_bytes(),
+                segments: segmentation.segment_count().into(),
+            };
+            (record.package.version, given)
+        };
+        if rules.packages.is_empty() {
+            return Ok(Routes::new(rules, &[given(first)]));
+        }
+        let mut packages = Vec::with_capacity(rules.packages.len());
+        for rule in &rules.packages {
+            // those of a task that has not ended stay
+            if let Some(record) = self.store.package(rule.package_id).await? {
+                packages.push(given(&record));
+            }
+        }
+        Ok(Routes::new(rules, &packages))
     }
 
     async fn cells(&self) -> Result<Vec<(u32, CellRules)>, StoreError> {
@@ -270,7 +291,7 @@ impl Gather {
                     continue;
                 };
                 let total = upgrade.progress.map_or(0, |progress| progress.total_bytes);
-                let mut subject = Subject::of(&detail.device, None, &self.config, self.now);
+                let mut subject = Subject::of(&detail.device, &self.config, self.now);
                 subject.goes_on(upgrade, total);
                 if subject.place != Place::Begun {
                     others.push(subject);
@@ -296,6 +317,12 @@ impl Gather {
         let results: Vec<Results> = of_product.flat_map(|it| it.results).collect();
         Ok(shares(&results).unwrap_or_default())
     }
+}
+
+/// What a device downloads, where it is known what it runs.
+fn route(routes: &mut Routes, detail: &DeviceDetail) -> Option<RouteId> {
+    let runs = detail.device.version?;
+    Some(routes.of(runs, detail.attributes.hardware.as_deref()))
 }
 
 /// Where a device stands in the draw of a task that is created at `now`.

@@ -216,6 +216,7 @@ macro_rules! whole_suite {
             series {
                 a_task_has_so_many_points_at_most,
                 a_cell_has_a_point_for_each_hour_of_a_week,
+                a_cell_has_the_last_changes_of_its_limit,
                 a_device_has_its_last_measurements,
             }
             rollouts {
@@ -235,6 +236,7 @@ macro_rules! whole_suite {
             task_packages {
                 several_packages_are_kept_with_whom_they_are_for,
                 packages_that_do_not_go_together_are_refused,
+                overlaps_are_of_any_of_several_packages,
                 what_a_task_names_is_neither_deleted_nor_superseded,
                 what_a_device_is_served_is_known_after_a_restart,
                 devices_that_are_skipped_are_counted_apart,
