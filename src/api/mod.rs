@@ -24,6 +24,7 @@ mod serve;
 mod source;
 mod tasks;
 mod token;
+mod traffic;
 mod upgrades;
 mod waiting;
 mod webhooks;

@@ -10,6 +10,7 @@ use super::{
     client::{Client, CommandError},
     list::{ListArgs, ResultArgs, Table},
     output::{self, Format, counted, or_dash},
+    traffic::TrafficView,
     upgrade,
 };
 
@@ -61,6 +62,7 @@ struct RulesView {
     note: Option<String>,
     seconds_per_kib: Option<f64>,
     queue_through_at: Option<String>,
+    traffic: TrafficView,
 }
 
 #[derive(Debug, Deserialize)]
@@ -95,6 +97,9 @@ impl RulesView {
         }
         if let Some(seconds) = self.seconds_per_kib {
             writeln!(out, "a KiB takes {seconds:.1} s")?;
+        }
+        if let Some(line) = self.traffic.line() {
+            writeln!(out, "{line}")?;
         }
         Ok(())
     }

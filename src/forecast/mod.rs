@@ -19,7 +19,7 @@ mod unit;
 
 use std::ops::ControlFlow;
 
-pub use given::{Given, PackageGiven, Place, Rhythm, Subject, TaskGiven};
+pub use given::{Account, Given, PackageGiven, Place, Rhythm, Subject, TaskGiven};
 pub use quantiles::{
     Assumed, CellForecast, Count, Forecast, HeldBy, HoldForecast, PhaseForecast, Share, Span,
 };

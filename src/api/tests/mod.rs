@@ -2,6 +2,7 @@
 //! the API's description lists.
 
 mod attributes;
+mod budgets;
 mod cells;
 mod confirmations;
 mod copies;
