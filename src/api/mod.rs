@@ -27,6 +27,7 @@ mod tasks;
 mod tls;
 mod token;
 mod tokens;
+mod traffic;
 mod upgrades;
 mod waiting;
 mod webhooks;

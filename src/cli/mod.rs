@@ -19,6 +19,7 @@ pub mod serve;
 mod similar;
 pub mod simulate;
 mod task;
+mod traffic;
 mod upgrade;
 mod watch;
 mod webhook;

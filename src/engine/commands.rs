@@ -135,6 +135,7 @@ impl Engine {
         let Some(key) = self.holders.remove(&upgrade) else {
             return;
         };
+        self.store_traffic(key);
         if let Some(session) = self.device_mut(key).session.take() {
             let ended = Negotiation::Ended(Outcome::Cancelled(Cancellation::TaskStopped));
             self.move_slot(key, session.negotiation(), &ended);

@@ -3,6 +3,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     correspondence::Correspondence,
     gate::{GateRequest, Presence, Standing, Work},
+    meter::Meter,
     offers::Offers,
     timeline,
 };
@@ -65,6 +66,8 @@ pub struct Session<X> {
     pub takes: bool,
     /// The number of the change after which the command to install left, as far as it did here.
     pub commanded_after: u64,
+    /// What it exchanges with its device.
+    pub meter: Meter,
     /// What the device's protocol needs.
     pub exchange: X,
 }
@@ -305,6 +308,7 @@ impl<X> Session<X> {
             closed: (0, Duration::ZERO),
             takes: false,
             commanded_after: 0,
+            meter: Meter::default(),
             exchange,
         }
     }
@@ -567,6 +571,20 @@ impl<X> Session<X> {
             upgrade: self.order.upgrade,
             attempt: self.order.attempt,
             served: self.served,
+        })
+    }
+
+    /// The change that tells what was exchanged with the device, which is in that coverage; `None` when nothing was since the last one.
+    pub fn take_traffic(&mut self, coverage: Option<&Coverage>, at: UtcMillis) -> Option<Change> {
+        let traffic = self.meter.take(coverage)?;
+        let place = self.negotiation.place().map(|place| place.cell);
+        Some(Change::Traffic {
+            upgrade: self.order.upgrade,
+            task: self.order.task,
+            endpoint: self.order.endpoint.clone(),
+            cell: place.or(coverage.and_then(|coverage| coverage.cell)),
+            traffic,
+            at,
         })
     }
 

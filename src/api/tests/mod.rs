@@ -3,6 +3,7 @@
 
 mod access;
 mod attributes;
+mod budgets;
 mod cells;
 mod confirmations;
 mod copies;

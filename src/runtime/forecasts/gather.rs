@@ -12,13 +12,18 @@ use super::Ended;
 use crate::{
     clock::UtcMillis,
     config::Config,
-    forecast::{Given, MOST_DEVICES, PackageGiven, Place, RouteId, Routes, Subject, TaskGiven},
-    ledger::{ActiveUpgrade, TaskId, UpgradeId},
+    forecast::{
+        Account, Given, MOST_DEVICES, PackageGiven, Place, RouteId, Routes, Subject, TaskGiven,
+    },
+    ledger::{ActiveUpgrade, TaskId, UpgradeId, Usage},
     store::{
         CreateTaskError, DeviceDetail, NewTask, OpenUpgrade, PackageRecord, Store, StoreError,
         TaskRecord,
     },
-    task::{CellRules, Census, Deal, PackageRules, Place as InDraw, Results, TaskRules, stratum},
+    task::{
+        CellRules, Census, Deal, Month, PackageRules, Place as InDraw, Results, Spent, TaskRules,
+        stratum,
+    },
 };
 
 /// Rows that are read at once.
@@ -71,6 +76,11 @@ impl Gather {
                 subject.zone = zone.filter(|_| new.rules.knows_zones()).map(Into::into);
                 devices.push((subject, in_draw(&new.rules, detail, new.created_at)));
             }
+            goes_on(devices.len(), ends)?;
+        }
+        if new.rules.budget.is_some() {
+            let subjects = devices.iter_mut().map(|(subject, _)| subject);
+            self.accounts(&routes, subjects).await?;
             goes_on(devices.len(), ends)?;
         }
         // each once, in the order in which they are dealt out
@@ -126,6 +136,10 @@ impl Gather {
             if after.is_none() {
                 break;
             }
+        }
+        if task.rules.budget.is_some() {
+            self.accounts(&routes, devices.iter_mut()).await?;
+            goes_on(devices.len(), ends)?;
         }
         let failures = self.failures(&task.product, Some(&task)).await?;
         let heads = self.store.task_heads(self.now).await?;
@@ -237,6 +251,41 @@ impl Gather {
             }
         }
         Ok(Routes::new(rules, &packages))
+    }
+
+    /// Adds what each device has spent this month.
+    async fn accounts(
+        &self,
+        routes: &Routes,
+        subjects: impl Iterator<Item = &mut Subject>,
+    ) -> Result<(), StoreError> {
+        let mut subjects: Vec<&mut Subject> = subjects.collect();
+        for part in subjects.chunks_mut(PART as usize) {
+            let names: Vec<String> = part.iter().map(|it| it.endpoint.to_string()).collect();
+            let used = self.store.used(&names, self.now).await?;
+            let details = self.store.devices_named(&names).await?;
+            let details: HashMap<&str, &DeviceDetail> = (details.iter())
+                .map(|detail| (detail.device.endpoint.as_str(), detail))
+                .collect();
+            for subject in part {
+                let Some(detail) = details.get(&*subject.endpoint) else {
+                    continue;
+                };
+                let zone = detail.attributes.time_zone.as_deref();
+                let coverage = detail.device.coverage.map(|reading| reading.coverage);
+                let steps = &routes.get(subject.route.unwrap_or_default()).steps;
+                let bytes = steps.iter().map(|it| it.bytes).sum();
+                let segments = steps.iter().map(|it| it.segments).sum();
+                let spent = Spent {
+                    used: used.get(&*subject.endpoint).copied().unwrap_or_default(),
+                    need: Usage::of_package(bytes, segments, coverage.as_ref()),
+                    month_ends_at: Month::of(self.now, zone).ends_at,
+                };
+                let zone = zone.map(Into::into);
+                subject.account = Some(Box::new(Account { spent, zone }));
+            }
+        }
+        Ok(())
     }
 
     async fn cells(&self) -> Result<Vec<(u32, CellRules)>, StoreError> {

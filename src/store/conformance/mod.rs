@@ -20,6 +20,7 @@ pub(crate) mod soaks;
 pub(crate) mod targets;
 pub(crate) mod task_packages;
 pub(crate) mod tasks;
+pub(crate) mod traffic;
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -262,6 +263,12 @@ macro_rules! whole_suite {
                 a_device_s_upgrades_are_listed_newest_first,
                 other_tasks_with_the_same_devices_and_package_are_told,
                 upgrades_are_listed_newest_first_of_all_or_of_a_cell,
+            }
+            traffic {
+                what_upgrades_cost_is_summed_by_upgrade_task_and_cell,
+                what_a_device_spends_counts_in_the_month_where_it_is,
+                a_device_without_enough_left_is_put_off_until_it_has,
+                another_budget_is_looked_at_at_once,
             }
         }
     };

@@ -1,7 +1,7 @@
 //! What is to be done: tasks, and what of them may begin or has to end.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -19,18 +19,18 @@ use super::{
     task_changes::CHANGING,
     task_creation::CREATING,
     task_writes::{DELETING, STOPPING, StoppedBy, purge_part, state, stop_part},
-    tasks,
+    tasks, traffic,
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{Cancellation, StopReason, TaskId, UpgradeId},
+    ledger::{Cancellation, StopReason, TaskId, UpgradeId, Usage},
     store::{
         Again, Agenda, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
         DeleteTaskError, Exclude, Joined, NewTask, OpenUpgrades, Overlap, Overlaps, Page, SoaksDue,
         StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord, UpgradeState,
         UpgradeToStop,
     },
-    task::{Due, Move, Source, TaskHead},
+    task::{Due, Move, PutOff, Source, Spent, TaskHead},
 };
 
 const OVERLAPS: &str = "looking for overlaps of a task";
@@ -321,6 +321,33 @@ impl Agenda for SqliteStore {
         limit: u32,
     ) -> Result<Vec<Due>, StoreError> {
         self.read_due(sources, now, limit).await
+    }
+
+    async fn put_off(&self, put_off: &[PutOff]) -> Result<(), StoreError> {
+        self.write_put_off(put_off).await
+    }
+
+    async fn used(
+        &self,
+        endpoints: &[String],
+        now: UtcMillis,
+    ) -> Result<HashMap<String, Usage>, StoreError> {
+        let mut reader = self.readers.acquire().await.doing(traffic::SPENT)?;
+        let endpoints = endpoints.iter().map(String::as_str);
+        let spent = traffic::of_devices(&mut reader, (0, 0), endpoints, now).await?;
+        let used = spent.into_iter().map(|(endpoint, it)| (endpoint, it.used));
+        Ok(used.filter(|(_, it)| *it != Usage::default()).collect())
+    }
+
+    async fn spent(
+        &self,
+        task: TaskId,
+        endpoint: &str,
+        now: UtcMillis,
+    ) -> Result<Option<Spent>, StoreError> {
+        let mut reader = self.readers.acquire().await.doing(traffic::SPENT)?;
+        let mut spent = traffic::spent(&mut reader, task, [endpoint], now).await?;
+        Ok(spent.remove(endpoint))
     }
 
     async fn soaks_due(

@@ -47,6 +47,7 @@ mod task_devices;
 mod task_packages;
 mod task_writes;
 mod tasks;
+mod traffic;
 mod turns;
 mod upgrade_rows;
 mod upgrades;
