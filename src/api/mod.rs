@@ -7,6 +7,7 @@ mod audit;
 mod cells;
 mod description;
 mod devices;
+mod etag;
 mod events;
 mod exclusions;
 mod extract;

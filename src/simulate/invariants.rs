@@ -394,6 +394,7 @@ impl Invariants {
             | Change::Progress { .. }
             | Change::Serves { .. }
             | Change::KeptAwake { .. }
+            | Change::LetGo { .. }
             | Change::Learnt(_) => {}
         }
     }

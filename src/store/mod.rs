@@ -60,7 +60,7 @@ pub use records::{
     CommitReport, DeletedPackage, DeviceChange, DeviceDetail, DeviceFilter, DevicePage,
     DeviceUpdate, DeviceUpgrade, Excluded, Exclusion, InsertedPackage, NewDevice, NewPackage,
     NewTask, OpenUpgrade, OpenUpgrades, OutcomeRecord, Overlap, Overlaps, PackageRecord, Page,
-    QueueRecord, RestoredDevices, Selection, SlotHolder, SoakRecord, SoakState, SoaksDue,
+    QueueRecord, RestoredDevices, RunningUpgrade, Selection, SlotHolder, SoakRecord, SoakState, SoaksDue,
     StoredPsk, TaskChange, TaskPackages, TaskRecord, TimelineEntry, UpgradeDetail, UpgradeRecord,
     UpgradeState, UpgradeToStop,
 };

@@ -18,8 +18,8 @@ use std::{
 };
 
 use super::{
-    AbortAction, Hold, HoldReason, Membership, Paces, Results, Share, TaskId, TaskRules, TaskState,
-    Then, UpgradeId, UpgradeOrder, Verdict, WindowState,
+    AbortAction, Hold, HoldReason, Membership, Paces, Results, Share, TakeBack, TaskId, TaskRules,
+    TaskState, Then, UpgradeId, UpgradeOrder, Verdict, WindowState,
 };
 use crate::clock::{Now, UtcMillis};
 
@@ -90,8 +90,10 @@ pub struct Source {
     pub lot: u32,
     /// so many; of all lots of the task together,
     pub limit: u32,
-    /// where it begins so many a minute.
+    /// where it begins so many a minute,
     pub per_minute: Option<u32>,
+    /// and is taken back then.
+    pub back: Option<TakeBack>,
 }
 
 /// What may happen now.
@@ -313,6 +315,7 @@ impl TaskHead {
                         lot,
                         limit,
                         per_minute,
+                        back: self.rules.taken_back(zone, now.utc),
                     };
                     start.push((first, source));
                 }

@@ -9,7 +9,7 @@ mod tests;
 
 pub use ending::{ending, outcome};
 pub use line::line;
-pub use task::{hold, not_yet, share, stand, stopped_for};
+pub use task::{after_take_back, hold, not_yet, share, stand, stopped_for};
 
 use crate::ledger::Told;
 

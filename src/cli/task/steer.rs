@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use crate::cli::{
-    client::{Client, CommandError},
+    client::{Client, CommandError, SeenArgs},
     list::ResultArgs,
     output::{self, Format, counted},
     watch::TaskView,
@@ -71,6 +71,8 @@ pub struct SetArgs {
     rules: Option<PathBuf>,
     #[command(flatten)]
     share: ShareArgs,
+    #[command(flatten)]
+    seen: SeenArgs,
     #[command(flatten)]
     result: ResultArgs,
 }
@@ -143,7 +145,7 @@ impl SetArgs {
         let rules = self.rules.as_ref().map(read_rules).transpose()?;
         let mut rules = rules.unwrap_or_default();
         self.share.add_to(&mut rules);
-        let task = client.patch(&format!("/v1/tasks/{}", self.id), &Value::Object(rules))?;
+        let task = client.patch_seen(&format!("/v1/tasks/{}", self.id), &Value::Object(rules), self.seen)?;
         shown(&client, &task, self.result.format, out)
     }
 }

@@ -1,4 +1,4 @@
-use std::{fmt::Display, time::Duration};
+use std::{fmt::Display, sync::Arc, time::Duration};
 
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -12,9 +12,9 @@ use crate::{
     store::{
         Agenda as _, BatchId, Catalog as _, CellChange, CellUpdate, Cells as _, ChangeTaskError,
         CommitReport, Exclude, Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage,
-        NewTask, Selection, SoaksDue, SqliteStore, TaskChange, UpgradeToStop,
+        NewTask, RunningUpgrade, Selection, SoaksDue, SqliteStore, TaskChange, UpgradeToStop,
     },
-    task::{Due, Move, PackageRules, RulesUpdate, Source, TaskHead},
+    task::{Due, Move, PackageRules, RulesUpdate, Source, TaskHead, TaskRules},
 };
 
 /// Rows that are read at once.
@@ -144,6 +144,7 @@ impl SqliteBackend {
             cell,
             rules: update,
             note: None,
+            seen: None,
         };
         self.runtime
             .block_on(self.store.update_cells(&[update], now))
@@ -195,6 +196,23 @@ impl SqliteBackend {
             }
             all.extend(page);
         }
+    }
+
+    pub(super) fn taking_back(&self) -> Result<Vec<(TaskId, Arc<TaskRules>)>, Failed> {
+        self.runtime
+            .block_on(self.store.taking_back())
+            .map_err(text)
+    }
+
+    pub(super) fn running_upgrades(
+        &self,
+        task: TaskId,
+        after: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<Vec<RunningUpgrade>, Failed> {
+        self.runtime
+            .block_on(self.store.running_upgrades(task, after, limit))
+            .map_err(text)
     }
 
     pub(super) fn make_moves(&mut self, moves: &[Move], now: UtcMillis) -> Result<(), Failed> {

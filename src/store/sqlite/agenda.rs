@@ -1,6 +1,6 @@
 //! What is to be done: tasks, and what of them may begin or has to end.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
@@ -22,11 +22,11 @@ use crate::{
     ledger::{Cancellation, StopReason, TaskId, UpgradeId},
     store::{
         Again, Agenda, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
-        DeleteTaskError, Exclude, Joined, NewTask, OpenUpgrades, Overlap, Overlaps, Page, SoaksDue,
+        DeleteTaskError, Exclude, Joined, NewTask, OpenUpgrades, Overlap, Overlaps, Page, RunningUpgrade, SoaksDue,
         StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord, UpgradeState,
         UpgradeToStop,
     },
-    task::{Due, Move, Source, TaskHead},
+    task::{Due, Move, Source, TaskHead, TaskRules},
 };
 
 const OVERLAPS: &str = "looking for overlaps of a task";
@@ -355,6 +355,19 @@ impl Agenda for SqliteStore {
         let soak = self.next_soak(now).await?;
         let due = upgrade.into_iter().chain(task).map(UtcMillis);
         Ok(due.chain(soak).min())
+    }
+
+    async fn taking_back(&self) -> Result<Vec<(TaskId, Arc<TaskRules>)>, StoreError> {
+        self.read_taking_back().await
+    }
+
+    async fn running_upgrades(
+        &self,
+        task: TaskId,
+        after: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<Vec<RunningUpgrade>, StoreError> {
+        self.read_running(task, after, limit).await
     }
 
     async fn upgrades_to_stop(&self, limit: u32) -> Result<Vec<UpgradeToStop>, StoreError> {
