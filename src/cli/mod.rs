@@ -2,6 +2,7 @@
 //! any other program.
 
 mod admin;
+pub mod backup;
 mod cell;
 pub mod check_config;
 mod client;
@@ -18,6 +19,7 @@ pub mod serve;
 mod similar;
 pub mod simulate;
 mod task;
+mod traffic;
 mod upgrade;
 mod watch;
 mod webhook;

@@ -114,6 +114,7 @@ pub(super) enum Rule {
     Held,
     Window,
     Rate,
+    Budget,
 }
 
 /// A device and its upgrade, as the checker knows them.
@@ -395,6 +396,7 @@ impl Invariants {
             | Change::Serves { .. }
             | Change::KeptAwake { .. }
             | Change::LetGo { .. }
+            | Change::Traffic { .. }
             | Change::Learnt(_) => {}
         }
     }

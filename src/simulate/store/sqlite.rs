@@ -12,9 +12,10 @@ use crate::{
     store::{
         Agenda as _, BatchId, Catalog as _, CellChange, CellUpdate, Cells as _, ChangeTaskError,
         CommitReport, Exclude, Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage,
-        NewTask, RunningUpgrade, Selection, SoaksDue, SqliteStore, TaskChange, UpgradeToStop,
+        NewTask, Origin, RunningUpgrade, Selection, SoaksDue, SqliteStore, TaskChange,
+        UpgradeToStop,
     },
-    task::{Due, Move, PackageRules, RulesUpdate, Source, TaskHead, TaskRules},
+    task::{Due, Move, PackageRules, PutOff, RulesUpdate, Source, TaskHead, TaskRules},
 };
 
 /// Rows that are read at once.
@@ -92,6 +93,7 @@ impl SqliteBackend {
                 rules: order.rules.clone(),
                 webhook: None,
                 created_at: order.created_at,
+                origin: Origin::default(),
             };
             let task = store.create_task(&task).await.map_err(text)?.id;
             Ok::<_, Failed>((package, task))
@@ -251,6 +253,12 @@ impl SqliteBackend {
     ) -> Result<Vec<Due>, Failed> {
         self.runtime
             .block_on(self.store.due_upgrades(sources, now, limit))
+            .map_err(text)
+    }
+
+    pub(super) fn put_off(&self, put_off: &[PutOff]) -> Result<(), Failed> {
+        self.runtime
+            .block_on(self.store.put_off(put_off))
             .map_err(text)
     }
 

@@ -132,6 +132,10 @@ impl<H: Hooks> World<H> {
                 self.hooks.dues(&mut due);
                 Reply::Due(due)
             }
+            Query::PutOff(put_off) => {
+                self.store.put_off(put_off)?;
+                Reply::Done
+            }
             Query::NextTime(now) => Reply::NextTime(self.store.next_due(*now)?),
         })
     }

@@ -408,6 +408,7 @@ fn sources(tasks: [TaskId; 2]) -> [Source; 2] {
         limit: u32::MAX,
         per_minute: None,
         back: None,
+        budget: None,
     })
 }
 
