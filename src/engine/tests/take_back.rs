@@ -1,7 +1,7 @@
 //! Upgrades that are taken back at the end of a window.
 
 use super::*;
-use crate::ledger::{Cancellation, Failure, TakeBack};
+use crate::ledger::{Cancellation, Failure, StopReason, TakeBack};
 
 /// The window of [`begun`] is open for so long, seconds.
 const OPEN_S: u64 = 3_600;

@@ -469,6 +469,7 @@ fn a_device_without_enough_left_takes_nobodys_place() {
         lot: 0,
         limit: 1,
         per_minute: None,
+        back: None,
         budget,
     };
     let thousand = Budget {
@@ -538,6 +539,7 @@ proptest! {
             lot: 0,
             limit,
             per_minute: None,
+            back: None,
             budget: bytes.map(|bytes| Budget {
                 bytes_per_month: Some(bytes),
                 airtime_estimated_seconds_per_month: None,
