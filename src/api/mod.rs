@@ -8,6 +8,7 @@ mod cells;
 mod description;
 mod devices;
 mod door;
+mod etag;
 mod events;
 mod exclusions;
 mod extract;

@@ -645,13 +645,14 @@ pub(super) async fn confirm(
 /// Pass over one upgrade.
 ///
 /// For a device that is broken, or gone: an upgrade that waits or has failed ends as cancelled, with the reason `skipped`. It has no
-/// result: neither its phase nor the thresholds of its task count it. Passing over it again changes nothing.
+/// result: neither its phase nor the thresholds of its task count it. One that has succeeded and soaks stays a success, and its phase does not
+/// count it. Passing over it again changes nothing.
 #[utoipa::path(post, path = "/v1/upgrades/{id}/skip", operation_id = "skip_upgrade", tag = "upgrades",
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 200, description = "The upgrade", body = UpgradeBody),
         (status = 404, description = "There is no such upgrade", body = Problem),
-        (status = 409, description = "It runs, or has succeeded", body = Problem),
+        (status = 409, description = "It runs, or has succeeded and does not soak", body = Problem),
     ))]
 pub(super) async fn skip(
     State(state): State<ApiState>,

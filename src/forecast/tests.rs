@@ -173,6 +173,30 @@ fn nothing_begins_while_the_window_is_closed() {
 }
 
 #[test]
+fn a_transfer_that_crosses_the_end_of_its_window_is_cut_and_begun_again() {
+    let mut given = awake(40, 1);
+    given.task.rules = rules(
+        r#"{"windows": {"zone": "UTC", "at_end": "take_back", "windows": [{"from": "22:00", "to": "23:00"}]}}"#,
+    );
+    let course = course(&given);
+    assert_eq!((course.succeeded, course.unfinished), (40, 0));
+    let day = 24 * 3_600;
+    let opens = 14 * 3_600;
+    let installs = INSTALL_MS / 1_000;
+    for end in &course.ends {
+        let into = (seconds(*end) - opens) % day;
+        assert!(into <= 3_600 + installs, "an end {into} s after a window has opened");
+    }
+    // one at a time: an hour has room for so many, and the rest goes on a day later each
+    let each = 3_600 / SERVICE_S;
+    let days = 40_u64.div_ceil(each + 1) - 1;
+    let took = seconds(course.finish.unwrap()) - opens;
+    assert!((days * day..(days + 2) * day).contains(&took), "{took}");
+    // what was there is not downloaded twice
+    assert!(course.bytes <= 40 * KIB * 1_024, "{}", course.bytes);
+}
+
+#[test]
 fn a_phase_begins_when_the_one_before_has_come_true() {
     let mut given = awake(100, 10);
     given.task.rules = rules(r#"{"phases": [{"count": 10}, {}]}"#);

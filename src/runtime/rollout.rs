@@ -229,6 +229,9 @@ impl Rollout {
                 }
                 Reply::Joined(joined.next)
             }
+            Query::Running { task, after, limit } => {
+                Reply::Running(store.running_upgrades(task, after, limit).await?)
+            }
             Query::ToStop(limit) => Reply::ToStop(store.upgrades_to_stop(limit).await?),
             Query::Due {
                 sources,

@@ -2,7 +2,7 @@
 
 mod sqlite;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use clap::ValueEnum;
 
@@ -12,7 +12,8 @@ use crate::{
         ActiveUpgrade, Change, DeviceRecord, Learnt, PackageId, RetryPolicy, TaskId, UpgradeId,
     },
     store::{
-        BatchId, CellChange, CommitReport, MemoryStore, SoaksDue, UpgradeState, UpgradeToStop,
+        BatchId, CellChange, CommitReport, MemoryStore, RunningUpgrade, SoaksDue, UpgradeState,
+        UpgradeToStop,
     },
     task::{Due, Move, PutOff, RulesUpdate, Source, TaskHead, TaskRules},
 };
@@ -179,6 +180,25 @@ impl Backend {
         match self {
             Self::Memory(store) => Ok(store.resume(task)),
             Self::Sqlite(store) => store.resume(task, now),
+        }
+    }
+
+    pub(super) fn taking_back(&self) -> Result<Vec<(TaskId, Arc<TaskRules>)>, Failed> {
+        match self {
+            Self::Memory(store) => Ok(store.taking_back()),
+            Self::Sqlite(store) => store.taking_back(),
+        }
+    }
+
+    pub(super) fn running_upgrades(
+        &self,
+        task: TaskId,
+        after: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<Vec<RunningUpgrade>, Failed> {
+        match self {
+            Self::Memory(store) => Ok(store.running_upgrades(task, after, limit)),
+            Self::Sqlite(store) => store.running_upgrades(task, after, limit),
         }
     }
 

@@ -1,16 +1,16 @@
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
 use super::{
     Again, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
-    DeleteTaskError, Exclude, Joined, NewTask, OpenUpgrades, Overlaps, Page, SoaksDue,
+    DeleteTaskError, Exclude, Joined, NewTask, OpenUpgrades, Overlaps, Page, RunningUpgrade, SoaksDue,
     StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord, UpgradeToStop,
 };
 use crate::{
     clock::UtcMillis,
     ledger::{TaskId, UpgradeId, Usage},
-    task::{Due, Move, PutOff, Source, Spent, TaskHead},
+    task::{Due, Move, PutOff, Source, Spent, TaskHead, TaskRules},
 };
 
 /// What is to be done: tasks, and what of them may begin or has to end.
@@ -103,7 +103,7 @@ pub trait Agenda: Send + Sync + 'static {
     ) -> Result<UpgradeRecord, ChangeUpgradeError>;
 
     /// Passes over one upgrade that waits or has failed: it has no result, neither for its phase nor for thresholds. One that was
-    /// cancelled stays as it is.
+    /// cancelled stays as it is. Of one that has succeeded the soak ends, and its phase does not count it.
     async fn skip_upgrade(
         &self,
         id: UpgradeId,
@@ -175,6 +175,17 @@ pub trait Agenda: Send + Sync + 'static {
     /// were being stopped are. Only for
     /// whoever knows that nobody else writes: what looks interrupted may be somebody's work.
     async fn end_interrupted(&self) -> Result<(), StoreError>;
+
+    /// Tasks of which upgrades run that are taken back at the end of a window, by their numbers: also those that are being stopped.
+    async fn taking_back(&self) -> Result<Vec<(TaskId, Arc<TaskRules>)>, StoreError>;
+
+    /// Up to `limit` upgrades of a task that run, after `after`, ordered by number.
+    async fn running_upgrades(
+        &self,
+        task: TaskId,
+        after: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<Vec<RunningUpgrade>, StoreError>;
 
     /// Up to `limit` upgrades that run although their task was stopped, they were cancelled or their device removed.
     async fn upgrades_to_stop(&self, limit: u32) -> Result<Vec<UpgradeToStop>, StoreError>;

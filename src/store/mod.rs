@@ -63,7 +63,8 @@ pub use records::{
     CommitReport, DeletedPackage, DeviceChange, DeviceDetail, DeviceFilter, DevicePage,
     DeviceUpdate, DeviceUpgrade, Excluded, Exclusion, InsertedPackage, NewDevice, NewPackage,
     NewTask, OpenUpgrade, OpenUpgrades, Origin, OutcomeRecord, Overlap, Overlaps, PackageRecord,
-    Page, QueueRecord, RestoredDevices, Selection, SlotHolder, SoakRecord, SoakState, SoaksDue,
+    Page, QueueRecord, RestoredDevices, RunningUpgrade, Selection, SlotHolder, SoakRecord,
+    SoakState, SoaksDue,
     StoredPsk, TaskChange, TaskPackages, TaskRecord, TimelineEntry, UpgradeDetail, UpgradeRecord,
     UpgradeState, UpgradeToStop,
 };

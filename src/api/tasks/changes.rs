@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     access::Caller,
     api::{
-        ApiState,
+        ApiState, etag,
         extract::{self, Path, Query, nullable, nullable_whole},
         problem::Problem,
     },
@@ -133,24 +133,6 @@ fn check_note(note: Option<&String>) -> Result<(), Problem> {
     Err(Problem::field("note", detail))
 }
 
-/// The revision that the caller has seen (RFC 9110 §13.1.1).
-fn if_match(headers: &HeaderMap) -> Result<Option<u32>, Problem> {
-    let Some(value) = headers.get(header::IF_MATCH) else {
-        return Ok(None);
-    };
-    let tag = value.to_str().unwrap_or_default().trim();
-    if tag == "*" {
-        return Ok(None);
-    }
-    let revision = tag.trim_matches('"').parse();
-    revision.map(Some).map_err(|_| {
-        Problem::field(
-            "If-Match",
-            "give the ETag of the task as it was answered, such as \"3\"",
-        )
-    })
-}
-
 async fn change(state: &ApiState, id: i64, change: TaskChange) -> Result<Response, Problem> {
     let task = state
         .store
@@ -178,7 +160,7 @@ pub(in crate::api) async fn update(
     headers: HeaderMap,
     extract::Json(body): extract::Json<UpdateTask>,
 ) -> Result<Response, Problem> {
-    let seen = if_match(&headers)?;
+    let seen = etag::if_match(&headers)?;
     let task = (state.store.task(TaskId(id)).await?)
         .ok_or_else(|| Problem::not_found(format!("there is no task {id}")))?;
     let rules = Box::new(changed(body, &task, state.now())?);
@@ -326,7 +308,7 @@ pub(in crate::api) async fn approve(
     extract::Json(body): extract::Json<ApprovalRequest>,
 ) -> Result<Response, Problem> {
     check_maker(&state, &caller, id).await?;
-    let revision = if_match(&headers)?;
+    let revision = etag::if_match(&headers)?;
     let approval = approval(body, true, &state)?;
     change(&state, id, TaskChange::Approve { approval, revision }).await
 }
@@ -423,7 +405,6 @@ pub(in crate::api) async fn retry(
 
 impl IntoResponse for TaskBody {
     fn into_response(self) -> Response {
-        let tag = format!("\"{}\"", self.revision());
-        ([(header::ETAG, tag)], Json(self)).into_response()
+        etag::tagged(self.revision().into(), self)
     }
 }

@@ -8,6 +8,7 @@ mod cells;
 mod confirmations;
 mod copies;
 mod devices;
+mod etags;
 mod events;
 mod everywhere;
 mod exclusions;

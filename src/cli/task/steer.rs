@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use crate::cli::{
-    client::{Client, CommandError},
+    client::{Client, CommandError, SeenArgs},
     list::ResultArgs,
     output::{self, Format, counted},
     watch::TaskView,
@@ -77,6 +77,8 @@ pub struct SetArgs {
     share: ShareArgs,
     #[command(flatten)]
     budget: BudgetArgs,
+    #[command(flatten)]
+    seen: SeenArgs,
     #[command(flatten)]
     result: ResultArgs,
 }
@@ -182,7 +184,8 @@ impl SetArgs {
         let mut rules = rules.unwrap_or_default();
         self.share.add_to(&mut rules);
         self.budget.add_to(&mut rules);
-        let task = client.patch(&format!("/v1/tasks/{}", self.id), &Value::Object(rules))?;
+        let path = format!("/v1/tasks/{}", self.id);
+        let task = client.patch_seen(&path, &Value::Object(rules), self.seen)?;
         shown(&client, &task, self.result.format, out)
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use super::{Invariants, Rule, SLACK_MS, Subject};
 use crate::{
     clock::UtcMillis,
-    ledger::{Outcome, TaskId, Traffic, UpgradeId, Usage},
+    ledger::{Outcome, Stage, TaskId, Traffic, UpgradeId, Usage},
     task::{Census, Draw, Move, PhaseRule, Place, TaskHead, TaskRules},
 };
 
@@ -45,6 +45,7 @@ struct Task {
     phase: u32,
     held: bool,
     stopped: bool,
+    expired: bool,
     counts: Vec<Count>,
     /// When upgrades began within the last minute, while this server ran, ms.
     begun: VecDeque<i64>,
@@ -98,6 +99,7 @@ impl Rollout {
                 phase: 0,
                 held: false,
                 stopped: false,
+                expired: false,
                 counts,
                 begun: VecDeque::new(),
             }
@@ -119,6 +121,11 @@ impl Rollout {
     /// Whether a device's task is stopped: then no further attempt follows a failure.
     pub(super) fn is_stopped(&self, task: usize) -> bool {
         self.tasks.get(task).is_some_and(|task| task.stopped)
+    }
+
+    /// Whether the last time of a device's task has come: then nothing that is taken back begins again.
+    pub(super) fn is_expired(&self, task: usize) -> bool {
+        self.tasks.get(task).is_some_and(|task| task.expired)
     }
 
     /// An upgrade has its outcome.
@@ -247,6 +254,41 @@ impl Invariants {
         }
     }
 
+    /// When the window opens that follows that time.
+    pub(super) fn next_window(&self, now: UtcMillis) -> UtcMillis {
+        let back = self.rollout.rules.taken_back(None, now);
+        back.and_then(|back| back.opens_at).unwrap_or(now)
+    }
+
+    /// An upgrade is taken back: its window has just ended, or had while no server ran, and it was not commanded.
+    pub(super) fn is_taken_back(
+        &mut self,
+        now_ms: u64,
+        now: UtcMillis,
+        device: usize,
+        stage: Option<Stage>,
+    ) {
+        let rules = Arc::clone(&self.rollout.rules);
+        let upgrade = self.subjects[device].upgrade.0;
+        let ends = rules.take_back_windows().is_some() && !rules.window(None, now).is_open();
+        if !ends || stage.is_none_or(|stage| stage == Stage::Executing) {
+            self.violated(now_ms, Rule::Window, || {
+                format!("{upgrade}: is taken back at {now}, in {stage:?}")
+            });
+        }
+    }
+
+    /// An upgrade is commanded to install: within a window, where what is not commanded by its end is taken back.
+    pub(super) fn is_commanded(&mut self, now_ms: u64, now: UtcMillis, device: usize) {
+        let rules = Arc::clone(&self.rollout.rules);
+        let upgrade = self.subjects[device].upgrade.0;
+        if rules.take_back_windows().is_some() && !rules.window(None, now).is_open() {
+            self.violated(now_ms, Rule::Window, || {
+                format!("{upgrade}: is commanded at {now}, outside the windows of its task")
+            });
+        }
+    }
+
     /// The store has moved a task on.
     pub(in super::super) fn moved(&mut self, now_ms: u64, step: &Move) {
         let rules = Arc::clone(&self.rollout.rules);
@@ -281,7 +323,12 @@ impl Invariants {
                     task.stopped = true;
                 }
             }
-            Move::Begin(_) | Move::Expire(_) => {}
+            Move::Expire(task) => {
+                if let Some(task) = self.rollout.task(*task) {
+                    task.expired = true;
+                }
+            }
+            Move::Begin(_) => {}
         }
     }
 

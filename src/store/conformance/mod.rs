@@ -119,6 +119,7 @@ macro_rules! whole_suite {
                 the_same_changes_twice_are_the_same_as_once,
                 a_late_end_of_an_older_attempt_changes_nothing,
                 a_failure_with_another_attempt_waits_for_it,
+                what_nobody_has_any_more_begins_again_if_somebody_wants_it,
                 no_attempt_follows_in_a_stopped_task,
                 no_attempt_follows_on_a_removed_device,
                 the_end_of_the_last_upgrade_ends_the_task,
@@ -202,6 +203,8 @@ macro_rules! whole_suite {
                 a_task_begins_when_it_is_approved,
                 a_task_that_is_refused_is_stopped,
                 what_has_not_begun_in_time_expires,
+                what_is_taken_back_keeps_its_turn_and_its_attempts,
+                nothing_taken_back_begins_again_in_a_stopped_task,
                 what_has_failed_is_taken_up_again,
                 one_upgrade_is_tried_again,
                 one_upgrade_is_passed_over,
@@ -233,6 +236,7 @@ macro_rules! whole_suite {
             soaks {
                 a_success_counts_when_the_device_tells_the_version_after_its_soak,
                 a_device_that_falls_back_or_is_not_heard_is_not_in_health,
+                a_soak_is_passed_over_and_holds_its_phase_no_more,
             }
             task_packages {
                 several_packages_are_kept_with_whom_they_are_for,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
     time::Duration,
 };
 
@@ -26,11 +27,11 @@ use crate::{
     ledger::{Cancellation, StopReason, TaskId, UpgradeId, Usage},
     store::{
         Again, Agenda, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
-        DeleteTaskError, Exclude, Joined, NewTask, OpenUpgrades, Overlap, Overlaps, Page, SoaksDue,
+        DeleteTaskError, Exclude, Joined, NewTask, OpenUpgrades, Overlap, Overlaps, Page, RunningUpgrade, SoaksDue,
         StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord, UpgradeState,
         UpgradeToStop,
     },
-    task::{Due, Move, PutOff, Source, Spent, TaskHead},
+    task::{Due, Move, PutOff, Source, Spent, TaskHead, TaskRules},
 };
 
 const OVERLAPS: &str = "looking for overlaps of a task";
@@ -379,6 +380,19 @@ impl Agenda for SqliteStore {
         let soak = self.next_soak(now).await?;
         let due = upgrade.into_iter().chain(task).map(UtcMillis);
         Ok(due.chain(soak).min())
+    }
+
+    async fn taking_back(&self) -> Result<Vec<(TaskId, Arc<TaskRules>)>, StoreError> {
+        self.read_taking_back().await
+    }
+
+    async fn running_upgrades(
+        &self,
+        task: TaskId,
+        after: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<Vec<RunningUpgrade>, StoreError> {
+        self.read_running(task, after, limit).await
     }
 
     async fn upgrades_to_stop(&self, limit: u32) -> Result<Vec<UpgradeToStop>, StoreError> {
