@@ -37,6 +37,7 @@ use crate::notify::{TaskEvent, UpgradeEvent};
         (name = "forecasts", description = "When tasks will be through"),
         (name = "upgrades", description = "One device's upgrade within a task"),
         (name = "cells", description = "Who upgrades and who waits in a cell"),
+        (name = "access", description = "Who is let in, and what for"),
         (name = "events", description = "Outcomes, told to applications: a stream, and webhooks"),
         (name = "operations", description = "Health and metrics; no token needed")
     )
@@ -52,11 +53,15 @@ pub(super) fn router() -> OpenApiRouter<ApiState> {
 }
 
 /// The answers that any route with a token may give.
-const EVERYWHERE: [(&str, &str); 4] = [
+const EVERYWHERE: [(&str, &str); 5] = [
     ("401", "The token is missing or wrong"),
     (
+        "403",
+        "The caller has no role that permits this, or not for all devices",
+    ),
+    (
         "429",
-        "Too many requests from this address; see Retry-After",
+        "Too many requests, or wrong tokens, from this address; see Retry-After",
     ),
     ("500", "The server failed"),
     ("503", "The database is not available; try again"),
@@ -139,7 +144,7 @@ pub(super) fn completed(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::O
             HttpBuilder::new()
                 .scheme(HttpAuthScheme::Bearer)
                 .description(Some(
-                    "The content of `admin.token` in the server's data directory",
+                    "A token that was added (`POST /v1/tokens`), or the content of `admin.token` in the server's data directory",
                 ))
                 .build(),
         ),

@@ -20,6 +20,7 @@ pub mod serve;
 mod similar;
 pub mod simulate;
 mod task;
+mod traffic;
 mod upgrade;
 mod watch;
 mod webhook;

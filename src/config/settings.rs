@@ -5,8 +5,9 @@ use toml::{Table, Value};
 use super::Config;
 
 /// Settings that take effect while the server runs. A table's name stands for all that is in it.
-const RELOADED: [&str; 5] = [
+const RELOADED: [&str; 6] = [
     "admission",
+    "admin.failed_attempts_per_minute",
     "admin.requests_per_second",
     "admin.trusted_proxies",
     "webhooks.allow_networks",
@@ -55,6 +56,7 @@ impl Config {
         let mut config = self.clone();
         config.admission.clone_from(&new.admission);
         config.admin.requests_per_second = new.admin.requests_per_second;
+        config.admin.failed_attempts_per_minute = new.admin.failed_attempts_per_minute;
         config
             .admin
             .trusted_proxies
@@ -133,6 +135,7 @@ mod tests {
         new.admission.limit_weak = 3;
         new.admission.per_second = 7;
         new.admin.requests_per_second = 9;
+        new.admin.failed_attempts_per_minute = 8;
         new.admin.trusted_proxies = vec!["10.0.0.1/32".parse().unwrap()];
         new.webhooks.allow_networks = vec!["10.0.0.0/8".parse().unwrap()];
         new.webhooks.timeout_s = 3;
@@ -145,6 +148,7 @@ mod tests {
         assert_eq!(
             reload.changed,
             [
+                "admin.failed_attempts_per_minute",
                 "admin.requests_per_second",
                 "admin.trusted_proxies",
                 "admission.limit_weak",

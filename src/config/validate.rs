@@ -76,6 +76,11 @@ impl Config {
             admin.requests_per_second,
             1..=1_000_000,
         );
+        check.range(
+            "admin.failed_attempts_per_minute",
+            admin.failed_attempts_per_minute,
+            1..=1_000_000,
+        );
         if admin.tls_certificate.as_os_str().is_empty() != admin.tls_key.as_os_str().is_empty() {
             check.fail(
                 "admin.tls_certificate",

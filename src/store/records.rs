@@ -4,12 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{Exclude, GroupId, Narrowed, NewWebhook, Targets};
 use crate::{
+    access::ADMIN_TOKEN,
     clock::UtcMillis,
     filter::Filter,
     ledger::{
         AttributeError, Attributes, AttributesChange, CoverageSource, DeviceRecord, Line,
         PackageId, Progress, Reasons, RetryPolicy, Stage, StageChange, StopReason, TaskId,
-        TaskState, Told, UpgradeId,
+        TaskState, Told, Traffic, UpgradeId,
     },
     package::{PcpOffer, Version},
     task::{Candidate, CellRules, Hold, PackageRules, Queued, Results, RulesUpdate, TaskRules},
@@ -305,6 +306,25 @@ pub enum Selection {
     Group(GroupId),
 }
 
+/// Who has made a task, and within which devices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// Who ([`crate::access::Caller::who`]).
+    pub by: String,
+    /// Those that this lets through; `None`: all. The task has no others.
+    pub scope: Option<Filter>,
+}
+
+impl Default for Origin {
+    /// The token in the file, for all devices.
+    fn default() -> Self {
+        Self {
+            by: ADMIN_TOKEN.to_owned(),
+            scope: None,
+        }
+    }
+}
+
 /// A task to be created.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewTask {
@@ -328,6 +348,8 @@ pub struct NewTask {
     pub webhook: Option<NewWebhook>,
     /// Now.
     pub created_at: UtcMillis,
+    /// Who makes it.
+    pub origin: Origin,
 }
 
 /// A task.
@@ -383,6 +405,12 @@ pub struct TaskRecord {
     pub approval: Option<Approval>,
     /// Counts the changes of its rules, from 1.
     pub revision: u32,
+    /// Who has made it.
+    pub origin: Origin,
+    /// What its upgrades have cost.
+    pub traffic: Traffic,
+    /// Upgrades that wait for a month in which their device may spend again, up to 1,000, and when the first of them does.
+    pub put_off: (u32, Option<UtcMillis>),
 }
 
 /// The packages of a task.
@@ -649,6 +677,8 @@ pub struct UpgradeDetail {
     pub queue: Option<QueueRecord>,
     /// How its device bears it, where its phase has a soak and it has succeeded.
     pub soak: Option<SoakRecord>,
+    /// What it has cost, in all attempts.
+    pub traffic: Traffic,
     /// The newest 1,000 lines, oldest of them first.
     pub events: Vec<TimelineEntry>,
 }
@@ -770,6 +800,8 @@ pub struct CellDetail {
     pub rules: CellRules,
     /// The operator's note.
     pub note: Option<String>,
+    /// What the upgrades in it have cost.
+    pub traffic: Traffic,
     /// Who has a slot: up to 100, the oldest upgrades.
     pub holders: Vec<SlotHolder>,
 }

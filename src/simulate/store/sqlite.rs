@@ -12,9 +12,9 @@ use crate::{
     store::{
         Agenda as _, BatchId, Catalog as _, CellChange, CellUpdate, Cells as _, ChangeTaskError,
         CommitReport, Exclude, Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage,
-        NewTask, Selection, SoaksDue, SqliteStore, TaskChange, UpgradeToStop,
+        NewTask, Origin, Selection, SoaksDue, SqliteStore, TaskChange, UpgradeToStop,
     },
-    task::{Due, Move, PackageRules, RulesUpdate, Source, TaskHead},
+    task::{Due, Move, PackageRules, PutOff, RulesUpdate, Source, TaskHead},
 };
 
 /// Rows that are read at once.
@@ -92,6 +92,7 @@ impl SqliteBackend {
                 rules: order.rules.clone(),
                 webhook: None,
                 created_at: order.created_at,
+                origin: Origin::default(),
             };
             let task = store.create_task(&task).await.map_err(text)?.id;
             Ok::<_, Failed>((package, task))
@@ -233,6 +234,12 @@ impl SqliteBackend {
     ) -> Result<Vec<Due>, Failed> {
         self.runtime
             .block_on(self.store.due_upgrades(sources, now, limit))
+            .map_err(text)
+    }
+
+    pub(super) fn put_off(&self, put_off: &[PutOff]) -> Result<(), Failed> {
+        self.runtime
+            .block_on(self.store.put_off(put_off))
             .map_err(text)
     }
 

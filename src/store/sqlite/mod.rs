@@ -4,6 +4,7 @@
 //! (WAL). Every commit is synced to the disk: a device must never have been told something that a
 //! power failure makes the server forget.
 
+mod access;
 mod adding;
 mod agenda;
 mod answers;
@@ -46,6 +47,7 @@ mod task_devices;
 mod task_packages;
 mod task_writes;
 mod tasks;
+mod traffic;
 mod turns;
 mod upgrade_rows;
 mod upgrades;
