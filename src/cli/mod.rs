@@ -8,6 +8,7 @@ pub mod check_config;
 mod client;
 pub mod demo;
 mod device;
+pub mod doctor;
 mod exclusion;
 mod forecast;
 mod group;
