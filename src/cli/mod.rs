@@ -18,6 +18,7 @@ pub mod serve;
 mod similar;
 pub mod simulate;
 mod task;
+mod token;
 mod upgrade;
 mod watch;
 mod webhook;
