@@ -20,6 +20,7 @@ pub mod serve;
 mod similar;
 pub mod simulate;
 mod task;
+mod token;
 mod traffic;
 mod upgrade;
 mod watch;
