@@ -45,10 +45,11 @@ use crate::{
     config::Config,
     engine::{ShardId, Tables},
     filter::Unheard,
-    ledger::{DeviceIds, PackageId},
+    ledger::{DeviceIds, PackageId, Usage},
     session::Offers,
     store::UpgradeState,
     task::Place,
+    wording,
 };
 use air::Air;
 use field::Unit;
@@ -165,6 +166,14 @@ impl<H: Hooks> World<H> {
     pub(super) fn new(scenario: &Scenario, hooks: H) -> Result<Self, String> {
         let packages = scenario.packages()?;
         let fleet = scenario.fleet(&packages)?;
+        for (number, package) in (1..).zip(&packages) {
+            let segments = package.pcp.offer.segmentation.segment_count().into();
+            let need = Usage::of_package(package.size_bytes, segments, None);
+            let room = scenario.rules.budget.map(|it| it.has_room_for(need));
+            if let Some(Err(over)) = room {
+                return Err(wording::never_fits(PackageId(number), &over));
+            }
+        }
         let mut rng = scenario.rng(2);
         let mut store = Backend::open(scenario.store)?;
         let mut upgrades = vec![None; fleet.members.len()];

@@ -426,8 +426,6 @@ impl World {
             | Change::KeptAwake { upgrade, .. } => {
                 assert!(self.running.contains_key(upgrade), "is under way");
             }
-            // also of one that has ended
-            Change::Traffic { .. } => {}
             Change::Admitted {
                 cell,
                 limit,
@@ -444,11 +442,13 @@ impl World {
             Change::Ended { upgrade, .. } => {
                 assert!(self.running.remove(upgrade).is_some(), "ends once");
             }
+            // traffic is told also of one that has ended
             Change::Registered { .. }
             | Change::Deregistered { .. }
             | Change::VersionReported { .. }
             | Change::Evidence { .. }
             | Change::Appointed { .. }
+            | Change::Traffic { .. }
             | Change::Learnt(_)
             | Change::CoverageReported { .. } => {}
         }
