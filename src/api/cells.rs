@@ -94,7 +94,7 @@ pub(super) struct CellDetailBody {
     /// Hours of the week in which fewer may upgrade.
     #[schema(value_type = Vec<BusyHoursBody>)]
     busy_hours: Vec<BusyHours>,
-    /// Whether its limit follows how crowded it is; `null`: as `admission.adaptive` says.
+    /// Whether its limit follows how crowded it is; `null`: as the settings of each product say, or `admission.adaptive`.
     #[schema(required)]
     adaptive: Option<bool>,
     /// The operator's note.

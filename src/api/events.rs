@@ -1,6 +1,6 @@
 //! `/v1/events`: what happens, as server-sent events.
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
 use axum::{
     extract::State,
@@ -18,12 +18,8 @@ use tokio::{
 };
 use utoipa::IntoParams;
 
-use super::{ApiState, extract::Query, problem::Problem};
-use crate::{
-    ledger::TaskId,
-    notify::{Instance, Payload},
-    store::{Event, Store},
-};
+use super::{ApiState, door::is_let_in_still, extract::Query, problem::Problem};
+use crate::{access::Caller, ledger::TaskId, notify::Payload, store::Event};
 
 /// Streams at the same time.
 pub(super) const MAX_STREAMS: usize = 64;
@@ -70,6 +66,7 @@ pub(super) struct Filter {
     ))]
 pub(super) async fn stream_events(
     State(state): State<ApiState>,
+    caller: Caller,
     Query(filter): Query<Filter>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -96,10 +93,10 @@ pub(super) async fn stream_events(
     let misses = after < forgotten && (last.is_some() || after > 0);
     let feed = Feed {
         gap: misses.then_some(forgotten),
-        store: state.store,
         news: state.signals.news.listen(),
-        stop: state.stop,
-        instance: state.instance,
+        stop: state.stop.clone(),
+        state,
+        caller,
         task: filter.task_id.map(TaskId),
         after,
         ready: VecDeque::new(),
@@ -123,10 +120,10 @@ fn number(text: &str) -> Result<i64, Problem> {
 
 /// What one stream reads.
 struct Feed {
-    store: Arc<dyn Store>,
+    state: ApiState,
+    caller: Caller,
     news: watch::Receiver<()>,
     stop: watch::Receiver<bool>,
-    instance: Arc<Instance>,
     task: Option<TaskId>,
     /// Number of the event that was read last.
     after: i64,
@@ -145,7 +142,7 @@ impl Feed {
         })
     }
 
-    /// The next event; `None` when the server stops or the store fails: the client connects again.
+    /// The next event; `None` when the server stops or the store fails, and the client connects again, or when its token has ended.
     async fn next(&mut self) -> Option<sse::Event> {
         if !self.begun {
             self.begun = true;
@@ -162,13 +159,18 @@ impl Feed {
         }
         loop {
             if let Some(event) = self.ready.pop_front() {
-                let payload = Payload::new(&event, &self.instance);
+                let payload = Payload::new(&event, &self.state.instance);
                 let data = serde_json::to_string(&payload).ok()?;
                 let id = event.id.to_string();
                 return Some(sse::Event::default().id(id).event(event.kind).data(data));
             }
             self.news.mark_unchanged();
-            let read = self.store.events(self.after, self.task, PAGE).await.ok()?;
+            // whoever is not let in any more is told nothing more
+            if !is_let_in_still(&self.state, &self.caller).await.ok()? {
+                return None;
+            }
+            let events = (self.state.store).events(self.after, self.task, PAGE);
+            let read = events.await.ok()?;
             if let Some(last) = read.last() {
                 self.after = last.id;
                 self.ready = read.into();

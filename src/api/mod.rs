@@ -1,12 +1,13 @@
 //! The operator's side: HTTP with JSON, one file per resource; what is refused, in `refusals`.
 //!
 //! A handler writes intent into the store and signals the rollout; it never speaks to a device or to the
-//! engine. Every error is a problem (RFC 9457). Everything under `/v1` needs the operator's token.
+//! engine. Every error is a problem (RFC 9457). Everything under `/v1` needs a token, and a role that permits it (`door`).
 
 mod audit;
 mod cells;
 mod description;
 mod devices;
+mod door;
 mod events;
 mod exclusions;
 mod extract;
@@ -23,7 +24,9 @@ mod series;
 mod serve;
 mod source;
 mod tasks;
+mod tls;
 mod token;
+mod tokens;
 mod traffic;
 mod upgrades;
 mod waiting;
@@ -45,6 +48,7 @@ pub(crate) use crate::lwm2m::check_endpoint;
 pub(crate) use devices::path as device_path;
 pub use problem::{FieldError, Problem};
 pub use serve::serve;
+pub use tls::{Tls, TlsError, certificate_end};
 pub use token::{TOKEN_FILE, TokenError, TokenHash};
 
 use crate::{
@@ -70,7 +74,7 @@ pub struct ApiState {
     pub config: Settings,
     /// The clock.
     pub clock: SystemClock,
-    /// The operator's token.
+    /// The token in the server's data directory.
     pub token: TokenHash,
     /// Seals the devices' keys; `None` when no key is configured for that.
     pub vault: Option<Vault>,
@@ -109,15 +113,13 @@ impl ApiState {
 
 /// The whole API. Serve it with [`serve()`]: requests are counted per source address.
 pub fn router(state: ApiState) -> axum::Router {
-    let limit = Arc::new(middleware::RateLimit::new(state.config.clone()));
+    let limit = Arc::new(middleware::RateLimit::of_requests(state.config.clone()));
     let config = state.config.clone();
     let (v1, api) = documented().split_for_parts();
+    let door = Arc::new(door::Door::new(state.clone(), &api));
     v1.route_layer(from_fn(audit::changes))
         .route_layer(from_fn_with_state(state.clone(), once::once))
-        .route_layer(from_fn_with_state(
-            state.token.clone(),
-            middleware::require_token,
-        ))
+        .route_layer(from_fn_with_state(door, door::admit))
         .merge(SwaggerUi::new("/docs").external_url_unchecked(
             "/openapi.json",
             description::complete(&operations::completed(api)),
@@ -168,6 +170,7 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(cells::outages::report))
         .routes(routes!(series::of_task))
         .routes(routes!(series::of_cell))
+        .routes(routes!(series::of_limit))
         .routes(routes!(series::of_device))
         .routes(routes!(events::stream_events))
         .routes(routes!(webhooks::add, webhooks::list))
@@ -176,4 +179,7 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(webhooks::deliveries))
         .routes(routes!(webhooks::replay_failed))
         .routes(routes!(webhooks::replay_delivery))
+        .routes(routes!(tokens::add, tokens::list))
+        .routes(routes!(tokens::get, tokens::revoke))
+        .routes(routes!(tokens::me))
 }

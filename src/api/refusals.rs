@@ -5,9 +5,9 @@ use axum::http::StatusCode;
 use super::{extract::too_large, problem::Problem};
 use crate::{
     store::{
-        AddWebhookError, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
-        DeletePackageError, DeleteTaskError, FileError, GroupError, InsertPackageError,
-        StopTaskError, StoreError, UpdateDeviceError, UploadError,
+        AddTokenError, AddWebhookError, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError,
+        CreateTaskError, DeletePackageError, DeleteTaskError, FileError, GroupError,
+        InsertPackageError, StopTaskError, StoreError, UpdateDeviceError, UploadError,
     },
     task::RuleError,
 };
@@ -27,6 +27,20 @@ impl From<StoreError> for Problem {
                 )
             }
             StoreError::Refused { .. } | StoreError::Unreadable { .. } => Self::internal(&error),
+        }
+    }
+}
+
+impl From<AddTokenError> for Problem {
+    fn from(error: AddTokenError) -> Self {
+        match error {
+            AddTokenError::NameTaken { .. } => {
+                Self::conflict("name-taken", "The name is taken", error).about("name")
+            }
+            AddTokenError::TooMany => {
+                Self::conflict("too-many-tokens", "There are too many tokens", error)
+            }
+            AddTokenError::Store(error) => error.into(),
         }
     }
 }

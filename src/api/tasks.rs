@@ -31,12 +31,13 @@ use super::{
     webhooks::TaskWebhook,
 };
 use crate::{
+    access::Caller,
     clock::UtcMillis,
     filter::Filter,
     ledger::{PackageId, Reasons, RetryPolicy, TaskId, TaskState},
     store::{
-        Approval, CreateTaskError, Exclude, GroupId, NewTask, Overlaps, Selection, TaskRecord,
-        UpgradeState,
+        Approval, CreateTaskError, Exclude, GroupId, NewTask, Origin, Overlaps, Selection,
+        TaskRecord, UpgradeState,
     },
     task::{
         HoldReason, PackageRules, Share, Stand, TaskRules, Windows, WindowsForm, check_reasons,
@@ -121,6 +122,8 @@ pub(super) struct TaskBody {
     /// When it was created.
     #[schema(format = DateTime)]
     created_at: String,
+    /// Who created it: `admin-token`, or `token:7:nightly-import`.
+    created_by: String,
     /// When it was stopped.
     #[schema(required, format = DateTime)]
     stopped_at: Option<String>,
@@ -336,6 +339,7 @@ impl TaskBody {
             }),
             start_at: task.start_at.to_string(),
             created_at: task.created_at.to_string(),
+            created_by: task.origin.by,
             stopped_at: task.stopped_at.map(|at| at.to_string()),
             ended_at: task.ended_at.map(|at| at.to_string()),
             name: task.name,
@@ -454,9 +458,11 @@ pub(super) struct CreateTask {
     ))]
 pub(super) async fn create(
     State(state): State<ApiState>,
+    caller: Caller,
     extract::Json(body): extract::Json<CreateTask>,
 ) -> Result<Response, Problem> {
-    let new = to_new_task(&state, body).await?;
+    let mut new = to_new_task(&state, body).await?;
+    new.origin.by = caller.who();
     created(&state, &new).await
 }
 
@@ -577,6 +583,7 @@ fn to_task(mut body: CreateTask, package: PackageId, now: UtcMillis) -> Result<N
         rules: TaskRules::default(),
         webhook: None,
         created_at: now,
+        origin: Origin::default(),
     })
 }
 

@@ -27,6 +27,9 @@ pub enum CellCommand {
     Import(set::ImportArgs),
 }
 
+/// Changes of its limit that are shown, the last.
+const CHANGES: usize = 5;
+
 /// `cellwise cell show`.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
@@ -63,6 +66,18 @@ struct RulesView {
     seconds_per_kib: Option<f64>,
     queue_through_at: Option<String>,
     traffic: TrafficView,
+}
+
+/// How the limit of a cell has changed because of how crowded it was.
+#[derive(Debug, Deserialize)]
+struct LimitsView {
+    points: Vec<LimitView>,
+}
+
+#[derive(Debug, Deserialize)]
+struct LimitView {
+    at: String,
+    detail: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -149,11 +164,12 @@ fn list(args: &ListArgs<100>, out: &mut dyn Write) -> Result<(), CommandError> {
 fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     let client = Client::new(&args.result.api)?;
     let cell = client.get(&format!("/v1/cells/{}", args.id), &[])?;
+    let limits = client.get(&format!("/v1/cells/{}/limits", args.id), &[])?;
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let query = [("cell_id", args.id.to_string())];
     let (upgrades, more) = client.list("/v1/upgrades", &query, limit)?;
     if args.result.format == Format::Json {
-        let all = json!({"cell": cell, "upgrades": {"items": upgrades, "more": more}});
+        let all = json!({"cell": cell, "limits": limits, "upgrades": {"items": upgrades, "more": more}});
         output::json(out, &all)?;
         return Ok(());
     }
@@ -176,6 +192,10 @@ fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     writeln!(out, "{} succeeded, {} failed", view.succeeded, view.failed)?;
     let rules: RulesView = client.view(&cell)?;
     rules.tell(out)?;
+    let limits: LimitsView = client.view(&limits)?;
+    for change in limits.points.iter().rev().take(CHANGES).rev() {
+        writeln!(out, "{}: {}", change.at, change.detail)?;
+    }
     if let Some(at) = rules.queue_through_at.filter(|_| view.waiting > 0) {
         writeln!(out, "who waits is through at {at} at the earliest")?;
     }

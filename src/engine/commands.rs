@@ -248,7 +248,8 @@ impl Engine {
             &self.config,
             None,
         );
-        if let Some((cell, hold)) = session.holds(self.habits(key).install()) {
+        let adaptive = self.profile(key).adaptive;
+        if let Some((cell, hold)) = session.holds(self.habits(key).install(), adaptive) {
             self.ask(key, cell, hold);
         }
         self.holders.insert(session.order.upgrade, key);

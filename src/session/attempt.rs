@@ -620,8 +620,13 @@ impl<X> Session<X> {
             .collect()
     }
 
-    /// How the device waits for a slot, if it does.
-    pub fn waits(&self, presence: Presence, install: Duration) -> Option<(u32, GateRequest)> {
+    /// How the device waits for a slot, if it does. `adaptive` is what its product says of crowded lanes.
+    pub fn waits(
+        &self,
+        presence: Presence,
+        install: Duration,
+        adaptive: Option<bool>,
+    ) -> Option<(u32, GateRequest)> {
         let cell = self.negotiation.queued_in()?;
         let Place { limit, since, .. } = *self.negotiation.place()?;
         let wait = GateRequest::Wait {
@@ -629,16 +634,22 @@ impl<X> Session<X> {
             limit,
             since,
             work: self.work(install),
+            adaptive,
             presence,
         };
         Some((cell, wait))
     }
 
     /// The slot that it holds, from before a restart, where an installation takes so long.
-    pub fn holds(&self, install: Duration) -> Option<(u32, GateRequest)> {
+    pub fn holds(&self, install: Duration, adaptive: Option<bool>) -> Option<(u32, GateRequest)> {
         let Place { cell, limit, .. } = *self.negotiation.slot()?;
         let work = self.work(install);
-        Some((cell, GateRequest::Hold { limit, work }))
+        let hold = GateRequest::Hold {
+            limit,
+            work,
+            adaptive,
+        };
+        Some((cell, hold))
     }
 
     /// What is left to do.

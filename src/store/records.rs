@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Exclude, GroupId, Narrowed, NewWebhook, Targets};
 use crate::{
+    access::ADMIN_TOKEN,
     clock::UtcMillis,
     filter::Filter,
     ledger::{
@@ -305,6 +306,25 @@ pub enum Selection {
     Group(GroupId),
 }
 
+/// Who has made a task, and within which devices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// Who ([`crate::access::Caller::who`]).
+    pub by: String,
+    /// Those that this lets through; `None`: all. The task has no others.
+    pub scope: Option<Filter>,
+}
+
+impl Default for Origin {
+    /// The token in the file, for all devices.
+    fn default() -> Self {
+        Self {
+            by: ADMIN_TOKEN.to_owned(),
+            scope: None,
+        }
+    }
+}
+
 /// A task to be created.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewTask {
@@ -328,6 +348,8 @@ pub struct NewTask {
     pub webhook: Option<NewWebhook>,
     /// Now.
     pub created_at: UtcMillis,
+    /// Who makes it.
+    pub origin: Origin,
 }
 
 /// A task.
@@ -383,6 +405,8 @@ pub struct TaskRecord {
     pub approval: Option<Approval>,
     /// Counts the changes of its rules, from 1.
     pub revision: u32,
+    /// Who has made it.
+    pub origin: Origin,
     /// What its upgrades have cost.
     pub traffic: Traffic,
     /// Upgrades that wait for a month in which their device may spend again, up to 1,000, and when the first of them does.

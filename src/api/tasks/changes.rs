@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,7 @@ use super::{
     targets::MembershipName,
 };
 use crate::{
+    access::Caller,
     api::{
         ApiState,
         extract::{self, Path, Query, nullable, nullable_whole},
@@ -24,7 +25,7 @@ use crate::{
     },
     clock::UtcMillis,
     ledger::{Reasons, TaskId},
-    store::{Again, Approval, TaskChange, TaskRecord},
+    store::{Again, Approval, ChangeTaskError, TaskChange, TaskRecord},
     task::{TaskRules, WindowsForm, check_reasons},
 };
 
@@ -305,6 +306,9 @@ pub(in crate::api) async fn next_phase(
 }
 
 /// Approve a task.
+///
+/// Whoever has created it does not, but for the token in the server's data directory as long as no token that has not ended has the
+/// role `approver` for all devices.
 #[utoipa::path(post, path = "/v1/tasks/{id}/approve", operation_id = "approve_task", tag = "tasks",
     request_body = ApprovalRequest, params(("id" = i64, Path, description = "Its number"),
         ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen, and approves")),
@@ -316,16 +320,20 @@ pub(in crate::api) async fn next_phase(
     ))]
 pub(in crate::api) async fn approve(
     State(state): State<ApiState>,
+    caller: Caller,
     Path(id): Path<i64>,
     headers: HeaderMap,
     extract::Json(body): extract::Json<ApprovalRequest>,
 ) -> Result<Response, Problem> {
+    check_maker(&state, &caller, id).await?;
     let revision = if_match(&headers)?;
     let approval = approval(body, true, &state)?;
     change(&state, id, TaskChange::Approve { approval, revision }).await
 }
 
 /// Refuse to approve a task: it is stopped.
+///
+/// As with an approval, whoever has created it does not.
 #[utoipa::path(post, path = "/v1/tasks/{id}/refuse", operation_id = "refuse_task", tag = "tasks",
     request_body = ApprovalRequest, params(("id" = i64, Path, description = "Its number")),
     responses(
@@ -335,14 +343,35 @@ pub(in crate::api) async fn approve(
     ))]
 pub(in crate::api) async fn refuse(
     State(state): State<ApiState>,
+    caller: Caller,
     Path(id): Path<i64>,
     extract::Json(body): extract::Json<ApprovalRequest>,
 ) -> Result<Response, Problem> {
+    check_maker(&state, &caller, id).await?;
     if body.note.as_ref().is_none_or(|note| note.trim().is_empty()) {
         return Err(Problem::field("note", "say why it is refused"));
     }
     let approval = approval(body, false, &state)?;
     change(&state, id, TaskChange::Refuse(approval)).await
+}
+
+/// Four eyes: nobody answers for a task of its own.
+async fn check_maker(state: &ApiState, caller: &Caller, id: i64) -> Result<(), Problem> {
+    let task = state.store.task(TaskId(id)).await?;
+    let task = task.ok_or(ChangeTaskError::NotFound(TaskId(id)))?;
+    let others = state.store.others_approve(state.now()).await?;
+    if caller.may_answer_for(&task.origin.by, others) {
+        return Ok(());
+    }
+    let who = caller.who();
+    Err(Problem::new(
+        StatusCode::FORBIDDEN,
+        "own-task",
+        "Somebody else has to answer for this task",
+        format!(
+            "{who} has created task {id}; another caller with the role approver has to approve or refuse it"
+        ),
+    ))
 }
 
 fn approval(body: ApprovalRequest, approved: bool, state: &ApiState) -> Result<Approval, Problem> {

@@ -6,13 +6,14 @@ use utoipa::ToSchema;
 
 use super::{CreatedTask, check_name, created, parse_start, rules};
 use crate::{
+    access::Caller,
     api::{
         ApiState,
         extract::{self, Fields, Path},
         problem::Problem,
     },
     ledger::TaskId,
-    store::{NewTask, Selection, StoreError, TaskRecord},
+    store::{NewTask, Origin, Selection, StoreError, TaskRecord},
 };
 
 /// Devices that are read at once.
@@ -53,6 +54,7 @@ pub(in crate::api) struct CopyTask {
     ))]
 pub(in crate::api) async fn copy(
     State(state): State<ApiState>,
+    caller: Caller,
     Path(id): Path<i64>,
     extract::Json(body): extract::Json<CopyTask>,
 ) -> Result<Response, Problem> {
@@ -88,6 +90,10 @@ pub(in crate::api) async fn copy(
         rules,
         webhook: None,
         created_at: now,
+        origin: Origin {
+            by: caller.who(),
+            scope: task.origin.scope.clone(),
+        },
     };
     created(&state, &new).await
 }

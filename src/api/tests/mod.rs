@@ -1,6 +1,7 @@
 //! The API in one process: requests in, answers out, over a real store. Every answer has to be one that
 //! the API's description lists.
 
+mod access;
 mod attributes;
 mod budgets;
 mod cells;

@@ -344,7 +344,7 @@ impl Play<'_> {
             return;
         };
         let again = match &end {
-            End::Succeeded => false,
+            End::Succeeded | End::Skipped(_) => false,
             End::Failed(reason) => {
                 attempts.saturating_sub(before) <= retry.attempts && retry.reasons.has(reason)
             }
@@ -385,6 +385,7 @@ impl Play<'_> {
                     self.push(heard, Event::Soaked(number));
                 }
             }
+            End::Skipped(reason) => self.course.skipped(reason),
             End::Failed(reason) => {
                 self.course.failed(&reason);
                 let results = &mut self.rollout.head.results[phase as usize];

@@ -12,7 +12,7 @@ use crate::{
     store::{
         Agenda as _, BatchId, Catalog as _, CellChange, CellUpdate, Cells as _, ChangeTaskError,
         CommitReport, Exclude, Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage,
-        NewTask, Selection, SoaksDue, SqliteStore, TaskChange, UpgradeToStop,
+        NewTask, Origin, Selection, SoaksDue, SqliteStore, TaskChange, UpgradeToStop,
     },
     task::{Due, Move, PackageRules, PutOff, RulesUpdate, Source, TaskHead},
 };
@@ -92,6 +92,7 @@ impl SqliteBackend {
                 rules: order.rules.clone(),
                 webhook: None,
                 created_at: order.created_at,
+                origin: Origin::default(),
             };
             let task = store.create_task(&task).await.map_err(text)?.id;
             Ok::<_, Failed>((package, task))

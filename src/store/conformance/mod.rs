@@ -3,6 +3,7 @@
 //! A test is a function of a store that is empty. [`suite!`] makes a test function of each for one
 //! implementation, given a function that opens an empty store and something that keeps its files.
 
+pub(crate) mod access;
 pub(crate) mod answers;
 pub(crate) mod attributes;
 pub(crate) mod batches;
@@ -27,8 +28,8 @@ use std::{
 };
 
 use super::{
-    AddedDevice, BatchId, Exclude, NewDevice, NewPackage, NewTask, PackageRecord, Selection, Store,
-    TaskRecord, UpgradeState,
+    AddedDevice, BatchId, Exclude, NewDevice, NewPackage, NewTask, Origin, PackageRecord,
+    Selection, Store, TaskRecord, UpgradeState,
 };
 use crate::{
     clock::UtcMillis,
@@ -70,6 +71,14 @@ macro_rules! suite {
 macro_rules! whole_suite {
     ($open:path) => {
         $crate::store::conformance::suite! { $open:
+            access {
+                a_token_is_found_by_its_hash_until_it_is_revoked,
+                a_token_ends_at_its_time,
+                tokens_have_names_of_their_own_and_are_listed_in_pages,
+                the_use_of_a_token_is_noted,
+                an_approver_of_some_devices_does_not_answer_for_all,
+                there_are_so_many_tokens_at_most,
+            }
             answers {
                 a_key_is_taken_once_and_answered_as_at_first,
                 a_key_that_is_given_back_is_new,
@@ -208,6 +217,7 @@ macro_rules! whole_suite {
             series {
                 a_task_has_so_many_points_at_most,
                 a_cell_has_a_point_for_each_hour_of_a_week,
+                a_cell_has_the_last_changes_of_its_limit,
                 a_device_has_its_last_measurements,
             }
             rollouts {
@@ -227,6 +237,7 @@ macro_rules! whole_suite {
             task_packages {
                 several_packages_are_kept_with_whom_they_are_for,
                 packages_that_do_not_go_together_are_refused,
+                overlaps_are_of_any_of_several_packages,
                 what_a_task_names_is_neither_deleted_nor_superseded,
                 what_a_device_is_served_is_known_after_a_restart,
                 devices_that_are_skipped_are_counted_apart,
@@ -377,6 +388,7 @@ pub(crate) fn new_task(package: &PackageRecord, selection: Selection) -> NewTask
         rules: TaskRules::default(),
         webhook: None,
         created_at: T0,
+        origin: Origin::default(),
     }
 }
 

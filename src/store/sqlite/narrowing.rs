@@ -220,6 +220,13 @@ pub(super) fn narrowed(row: &SqliteRow) -> Result<Option<Narrowed>, StoreError> 
     Ok((narrowed != Narrowed::default()).then_some(narrowed))
 }
 
+/// A filter in a column of tasks, where there is one.
+pub(super) fn filter(row: &SqliteRow, column: &'static str) -> Result<Option<Filter>, StoreError> {
+    let filter: Option<String> = row.value(column)?;
+    let filter = filter.as_deref().map(Filter::parse).transpose();
+    filter.map_err(|error| rows::unreadable(column, error))
+}
+
 /// Whom a task is for, of its row.
 pub(super) fn targets(row: &SqliteRow) -> Result<Option<Targets>, StoreError> {
     if !row.value::<bool>("may_join")? {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     ledger::{PackageId, RetryPolicy, TaskId, Traffic},
-    store::{StoreError, TaskRecord},
+    store::{Origin, StoreError, TaskRecord},
     task::Results,
 };
 
@@ -83,6 +83,10 @@ pub(super) fn record(row: &SqliteRow) -> Result<TaskRecord, StoreError> {
         expired: row.value("expired")?,
         approval: rows::from_json(row, "approval")?,
         revision: row.int("revision")?,
+        origin: Origin {
+            by: row.value("created_by")?,
+            scope: narrowing::filter(row, "scope")?,
+        },
         traffic: Traffic::default(),
         put_off: (0, None),
         created_at: row.time("created_at")?,

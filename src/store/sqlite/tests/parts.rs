@@ -6,7 +6,7 @@ use crate::{
     package::{PcpOffer, Segmentation, Version},
     store::{
         DeviceFilter, Exclude, Groups as _, Members, NewDevice, NewGroup, NewMembers, NewPackage,
-        NewTask, Selection,
+        NewTask, Origin, Selection,
     },
     task::{Membership, Move, PackageRules, TaskRules},
 };
@@ -56,6 +56,7 @@ fn new_task(package: PackageId) -> NewTask {
         rules: TaskRules::default(),
         webhook: None,
         created_at: T0,
+        origin: Origin::default(),
     }
 }
 
