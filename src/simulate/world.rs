@@ -49,7 +49,6 @@ use crate::{
     session::Offers,
     store::UpgradeState,
     task::Place,
-    wording,
 };
 use air::Air;
 use field::Unit;
@@ -166,12 +165,15 @@ impl<H: Hooks> World<H> {
     pub(super) fn new(scenario: &Scenario, hooks: H) -> Result<Self, String> {
         let packages = scenario.packages()?;
         let fleet = scenario.fleet(&packages)?;
-        for (number, package) in (1..).zip(&packages) {
+        for package in &packages {
             let segments = package.pcp.offer.segmentation.segment_count().into();
             let need = Usage::of_package(package.size_bytes, segments, None);
             let room = scenario.rules.budget.map(|it| it.has_room_for(need));
             if let Some(Err(over)) = room {
-                return Err(wording::never_fits(PackageId(number), &over));
+                let (unit, need, budget) = (over.resource.name(), over.need, over.budget);
+                return Err(format!(
+                    "budget: the package costs a device {need} {unit} at least, and a month has {budget}"
+                ));
             }
         }
         let mut rng = scenario.rng(2);

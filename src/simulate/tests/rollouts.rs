@@ -357,6 +357,9 @@ fn a_device_that_has_spent_its_budget_tries_again_next_month() {
 fn a_budget_that_nothing_fits_is_no_task() {
     let world = World::new(&run_by("[budget]\nbytes_per_month = 1999\n", 0), Honest);
     let error = world.err().expect("an error");
-    assert!(error.contains("2000 bytes at least"), "{error}");
+    assert!(
+        error.contains("costs a device 2000 bytes at least"),
+        "{error}"
+    );
     assert!(World::new(&run_by("[budget]\nbytes_per_month = 2000\n", 0), Honest).is_ok());
 }
