@@ -32,7 +32,7 @@ const fn whole(name: &'static str, needs: Permission) -> Operation {
 
 /// Every operation of the API that is not for everybody, in the order of its names.
 pub const OPERATIONS: &[Operation] = {
-    use Permission::{Administer, Approve, Operate, Own, Read};
+    use Permission::{Administer, Approve, Audit, Operate, Own, Read};
     &[
         whole("add_device", Operate),
         whole("add_exclusions", Operate),
@@ -49,7 +49,9 @@ pub const OPERATIONS: &[Operation] = {
         whole("delete_package", Operate),
         whole("delete_task", Operate),
         whole("end_exclusion", Operate),
+        whole("export_audit", Audit),
         whole("forecast_task", Operate),
+        whole("get_audit_head", Audit),
         whole("get_cell", Read),
         whole("get_cell_series", Read),
         whole("get_device", Read),
@@ -65,6 +67,7 @@ pub const OPERATIONS: &[Operation] = {
         whole("get_upgrade", Read),
         whole("get_webhook", Administer),
         whole("import_cells", Administer),
+        whole("list_audit", Audit),
         whole("list_cells", Read),
         whole("list_deliveries", Administer),
         whole("list_device_upgrades", Read),

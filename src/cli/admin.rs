@@ -3,6 +3,7 @@ use std::{io::Write, process::ExitCode};
 use clap::Subcommand;
 
 use super::{
+    audit::AuditCommand,
     cell::CellCommand,
     client::CommandError,
     device::DeviceCommand,
@@ -46,6 +47,9 @@ pub enum AdminCommand {
     /// Have outcomes posted to applications, and see what became of that.
     #[command(subcommand)]
     Webhook(WebhookCommand),
+    /// Show who has changed what, and verify that nothing of it was altered.
+    #[command(subcommand)]
+    Audit(AuditCommand),
 }
 
 impl AdminCommand {
@@ -64,6 +68,7 @@ impl AdminCommand {
             Self::Cell(command) => command.run(out),
             Self::Upgrade(command) => command.run(out),
             Self::Webhook(command) => command.run(out),
+            Self::Audit(command) => command.run(out),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! any other program.
 
 mod admin;
+mod audit;
 mod cell;
 pub mod check_config;
 mod client;

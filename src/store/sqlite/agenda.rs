@@ -16,6 +16,7 @@ use super::{
     task_creation::CREATING,
     task_writes::{DELETING, STOPPING, StoppedBy, purge_part, state, stop_part},
     tasks,
+    watched::Table,
 };
 use crate::{
     clock::UtcMillis,
@@ -166,6 +167,7 @@ impl Agenda for SqliteStore {
         let store = self.clone();
         self.to_the_end(DELETING, async move {
             let mut tx = store.write(DELETING).await?;
+            tx.watch(Table::Tasks, id.0).await.doing(DELETING)?;
             match state(&mut tx, id).await? {
                 None => return Err(DeleteTaskError::NotFound(id)),
                 Some(state) if state.is_running() => {
@@ -183,11 +185,12 @@ impl Agenda for SqliteStore {
             .await
             .doing(DELETING)?;
             let more = purge_part(&mut tx, id).await.doing(DELETING)?;
-            tx.commit().await.doing(DELETING)?;
             if more {
+                tx.commit_part().await.doing(DELETING)?;
                 store.purge_for_sure(id).await;
+                return Ok(());
             }
-            Ok(())
+            Ok(tx.commit().await.doing(DELETING)?)
         })
         .await
     }
@@ -198,6 +201,7 @@ impl Agenda for SqliteStore {
         now: UtcMillis,
     ) -> Result<UpgradeRecord, CancelUpgradeError> {
         let mut tx = self.write(CANCELLING).await?;
+        tx.watch(Table::Upgrades, id.0).await.doing(CANCELLING)?;
         let upgrade = cancel::read(&mut tx, id).await?;
         match upgrade.state {
             UpgradeState::Pending => {

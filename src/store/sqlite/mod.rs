@@ -9,6 +9,7 @@ mod adding;
 mod agenda;
 mod answers;
 mod attributes;
+mod audit;
 mod bulk;
 mod cancel;
 mod cells;
@@ -50,6 +51,8 @@ mod turns;
 mod upgrade_rows;
 mod upgrades;
 mod walk;
+mod watched;
+mod writing;
 
 #[cfg(test)]
 mod tests;
@@ -69,6 +72,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
+use self::writing::Writing;
 use super::{OpenError, StoreError};
 use crate::package::natural_cmp;
 
@@ -190,8 +194,17 @@ impl SqliteStore {
         self.writer.close().await;
     }
 
-    /// A transaction that may write. It is undone unless it is committed.
-    async fn write(&self, doing: &'static str) -> Result<Transaction<'static, Sqlite>, StoreError> {
+    /// A transaction that may write. It is undone unless it is committed. What is written on somebody's behalf leaves a row in the
+    /// audit log.
+    async fn write(&self, doing: &'static str) -> Result<Writing, StoreError> {
+        self.write_unaudited(doing).await.map(Writing::new)
+    }
+
+    /// The same, of what is a matter of the audit log itself.
+    async fn write_unaudited(
+        &self,
+        doing: &'static str,
+    ) -> Result<Transaction<'static, Sqlite>, StoreError> {
         self.written.store(true, Ordering::Release);
         match self.writer.begin_with("BEGIN IMMEDIATE").await {
             // SQLite has undone a transaction by itself, as it does when the disk is full, and the
