@@ -2,6 +2,8 @@
 //! before the restart, and starts the device side, the committer, the rollout and the admin API.
 
 mod audit_key;
+pub mod backup;
+mod certificates;
 mod data_dir;
 mod secure;
 mod time;
@@ -16,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use certificates::CertificateEnds;
 use metrics_exporter_prometheus::PrometheusHandle;
 pub use secure::Purpose;
 use secure::SecuredPort;
@@ -27,9 +30,9 @@ use tokio::{
 };
 
 use crate::{
-    api::{self, ApiState, TokenError, TokenHash},
+    api::{self, ApiState, Tls, TlsError, TokenError, TokenHash},
     clock::SystemClock,
-    config::{Config, MOST_SHARDS, RegistrationPolicy, Settings},
+    config::{AdminConfig, Config, MOST_SHARDS, RegistrationPolicy, Settings},
     engine::{Engine, Setup},
     health::{Health, Part},
     ledger::{Deadline, DeviceIds},
@@ -87,6 +90,9 @@ pub enum StartError {
     /// Another server.
     #[error("another server uses {0}; stop it first, or set another data_dir")]
     InUse(PathBuf),
+    /// A restore that broke off.
+    #[error("{} holds a part of a backup: a restore broke off; empty it and restore anew (docs/backups.md)", .0.display())]
+    HalfRestored(PathBuf),
     /// The database cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -119,6 +125,9 @@ pub enum StartError {
     /// Certificates, limits.
     #[error("the secured port cannot be opened: {0}; see the settings under dtls")]
     Dtls(String),
+    /// The admin listener's certificate and key.
+    #[error(transparent)]
+    AdminTls(#[from] TlsError),
     /// A listening address.
     #[error("cannot listen on {address} ({setting}): {source}")]
     Listen {
@@ -159,6 +168,7 @@ pub struct Server {
     /// Those that the operator gave last, as far as they are in effect.
     settings: Settings,
     secured: Option<SecuredPort>,
+    certificates: CertificateEnds,
     signals: Arc<Signals>,
     metrics: Arc<Metrics>,
     stop: watch::Sender<bool>,
@@ -180,7 +190,8 @@ impl Server {
         let revision = database.restore_revision().await?;
         let count = shard_count(&config);
         let ports = Ports::open(&config, count, vault.as_ref(), &*database).await?;
-        let (admin, admin_addr) = listen_to_operators(config.admin.listen).await?;
+        let tls = Tls::of(&config.admin)?;
+        let (admin, admin_addr) = listen_to_operators(&config.admin).await?;
 
         let ids = DeviceIds::new(kept_secret(&*database, "token_key").await?);
         let mut engines = new_engines(&config, count, &ids, clock)?;
@@ -286,7 +297,10 @@ impl Server {
             strangers,
             metrics: metrics.handle(),
         });
-        let api = api::serve(admin, router, settings.clone(), told_to_stop);
+        let certificates = CertificateEnds::new(tls.clone(), &config, metrics.clone(), clock);
+        certificates.tell();
+        tokio::spawn(certificates.clone().keep_telling(told_to_stop.clone()));
+        let api = api::serve(admin, tls, router, settings.clone(), told_to_stop);
         let api = supervisor.run(Part::Api, api);
         announce(&config, ports.coap_addr, ports.dtls_addr, admin_addr)?;
         Ok(Self {
@@ -304,6 +318,7 @@ impl Server {
             api,
             settings,
             secured: ports.port,
+            certificates,
             signals,
             metrics,
             stop,
@@ -346,6 +361,14 @@ impl Server {
             Some(Err(error)) => tracing::error!(%error, "the certificates stay as they were"),
             Some(Ok(None)) | None => {}
         }
+        match self.certificates.renew(&config) {
+            Ok(true) => changed.push("the admin listener's certificate".to_owned()),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(%error, "the admin listener's certificate stays as it was")
+            }
+        }
+        self.certificates.tell();
         let list = |names: &[String]| match names {
             [] => "nothing".to_owned(),
             names => names.join(", "),
@@ -420,15 +443,16 @@ impl Kept {
     }
 }
 
-async fn listen_to_operators(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+async fn listen_to_operators(admin: &AdminConfig) -> Result<(TcpListener, SocketAddr), StartError> {
     const SETTING: &str = "admin.listen";
+    let address = admin.listen;
     let listener = TcpListener::bind(address).await;
     let listener = listener.map_err(|source| listen_error(address, SETTING, source))?;
-    if !address.ip().to_canonical().is_loopback() {
+    if !address.ip().to_canonical().is_loopback() && !admin.has_tls() {
         tracing::warn!(
             %address,
-            "the admin API is reached from other machines without TLS, and so is the token; let a proxy with TLS stand \
-             before it, and set admin.listen to 127.0.0.1"
+            "the admin API is reached from other machines without TLS, and so is the token; set admin.tls_certificate and \
+             admin.tls_key, or let a proxy with TLS stand before it and set admin.listen to 127.0.0.1"
         );
     }
     let bound = local_addr(listener.local_addr(), address, SETTING)?;
@@ -480,6 +504,7 @@ async fn open_vault(
 pub fn unfit(config: &Config) -> Vec<StartError> {
     let mut reasons = secure::unfit(&config.dtls);
     reasons.extend(data_dir::unfit(&config.data_dir));
+    reasons.extend(Tls::of(&config.admin).err().map(StartError::from));
     reasons.extend(TokenHash::unfit(&config.data_dir).map(StartError::from));
     reasons
 }

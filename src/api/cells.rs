@@ -14,6 +14,7 @@ use super::{
     ApiState,
     extract::{ListBody, Paging, Path, Query},
     problem::Problem,
+    traffic::TrafficBody,
 };
 use crate::{
     clock::UtcMillis,
@@ -93,12 +94,14 @@ pub(super) struct CellDetailBody {
     /// Hours of the week in which fewer may upgrade.
     #[schema(value_type = Vec<BusyHoursBody>)]
     busy_hours: Vec<BusyHours>,
-    /// Whether its limit follows how crowded it is; `null`: as `admission.adaptive` says.
+    /// Whether its limit follows how crowded it is; `null`: as the settings of each product say, or `admission.adaptive`.
     #[schema(required)]
     adaptive: Option<bool>,
     /// The operator's note.
     #[schema(required)]
     note: Option<String>,
+    /// What upgrades in it have cost on the air.
+    traffic: TrafficBody,
     /// Who upgrades now: up to 100.
     admitted: Vec<HolderBody>,
     /// How long a KiB takes there, on average; `null` where that was not measured.
@@ -230,6 +233,7 @@ impl CellDetailBody {
             busy_hours: detail.rules.busy_hours,
             adaptive: detail.rules.adaptive,
             note: detail.note,
+            traffic: detail.traffic.into(),
             admitted: detail.holders.into_iter().map(HolderBody::from).collect(),
             seconds_per_kib: live.per_kib.map(|span| span.as_secs_f64()),
             queue_through_at: live.through_at.map(|at| at.to_string()),

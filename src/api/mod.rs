@@ -24,8 +24,10 @@ mod series;
 mod serve;
 mod source;
 mod tasks;
+mod tls;
 mod token;
 mod tokens;
+mod traffic;
 mod upgrades;
 mod waiting;
 mod webhooks;
@@ -46,6 +48,7 @@ pub(crate) use crate::lwm2m::check_endpoint;
 pub(crate) use devices::path as device_path;
 pub use problem::{FieldError, Problem};
 pub use serve::serve;
+pub use tls::{Tls, TlsError, certificate_end};
 pub use token::{TOKEN_FILE, TokenError, TokenHash};
 
 use crate::{
@@ -170,6 +173,7 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(cells::outages::report))
         .routes(routes!(series::of_task))
         .routes(routes!(series::of_cell))
+        .routes(routes!(series::of_limit))
         .routes(routes!(series::of_device))
         .routes(routes!(audit::log::list))
         .routes(routes!(audit::log::export))

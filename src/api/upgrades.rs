@@ -16,6 +16,7 @@ use super::{
     extract::{self, ListBody, Paging, Path, Query},
     heard::LastHeard,
     problem::Problem,
+    traffic::{OverBudgetBody, TrafficBody},
     waiting::{self, CellNow},
 };
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
         DeviceUpgrade, OutcomeRecord, SoakRecord, SoakState, TimelineEntry, UpgradeDetail,
         UpgradeRecord, UpgradeState,
     },
-    task::ShareNow,
+    task::{self, NotYet, ShareNow},
     wording,
 };
 
@@ -218,6 +219,11 @@ pub(super) struct UpgradeDetailBody {
     /// does not wait for one.
     #[schema(required)]
     share: Option<ShareBody>,
+    /// What of the budget of its device has run out, while it waits for that; `null` else.
+    #[schema(required)]
+    over_budget: Option<OverBudgetBody>,
+    /// What it has cost on the air, in all attempts.
+    traffic: TrafficBody,
     /// The newest 1,000 lines of its timeline, oldest of them first.
     events: Vec<EventBody>,
 }
@@ -372,12 +378,19 @@ impl UpgradeDetailBody {
             ..cell
         };
         let waiting_for = waiting::explain(&detail, device, &cell, now);
+        let over_budget =
+            (detail.candidate.as_ref()).and_then(|candidate| match task::explain(candidate, now) {
+                Err(NotYet::OverBudget(over)) => Some((&over).into()),
+                _ => None,
+            });
         Self {
             share: share.map(|share| ShareBody::new(place, &share)),
             upgrade: detail.upgrade.into(),
             package_id: detail.package.0,
             waiting_for,
             soak: detail.soak.map(SoakBody::from),
+            over_budget,
+            traffic: detail.traffic.into(),
             events: detail.events.into_iter().map(EventBody::from).collect(),
         }
     }
@@ -509,7 +522,14 @@ pub(super) async fn get(
     Path(id): Path<i64>,
 ) -> Result<Json<UpgradeDetailBody>, Problem> {
     let detail = state.store.upgrade(UpgradeId(id)).await?;
-    let detail = detail.ok_or_else(|| Problem::not_found(format!("there is no upgrade {id}")))?;
+    let mut detail =
+        detail.ok_or_else(|| Problem::not_found(format!("there is no upgrade {id}")))?;
+    if let Some(candidate) = detail.candidate.as_mut()
+        && candidate.rules.budget.is_some()
+    {
+        let (task, endpoint) = (detail.upgrade.task, &*detail.upgrade.endpoint);
+        candidate.spent = state.store.spent(task, endpoint, state.now()).await?;
+    }
     let device = state.store.device(&detail.upgrade.endpoint).await?;
     let device = match &device {
         Some(shown) => Some((&shown.device, LastHeard::of(&state, shown).await)),

@@ -3,6 +3,7 @@
 
 mod admin;
 mod audit;
+pub mod backup;
 mod cell;
 pub mod check_config;
 mod client;
@@ -19,6 +20,7 @@ pub mod serve;
 mod similar;
 pub mod simulate;
 mod task;
+mod traffic;
 mod upgrade;
 mod watch;
 mod webhook;

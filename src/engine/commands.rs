@@ -135,6 +135,7 @@ impl Engine {
         let Some(key) = self.holders.remove(&upgrade) else {
             return;
         };
+        self.store_traffic(key);
         if let Some(session) = self.device_mut(key).session.take() {
             let ended = Negotiation::Ended(Outcome::Cancelled(Cancellation::TaskStopped));
             self.move_slot(key, session.negotiation(), &ended);
@@ -247,7 +248,8 @@ impl Engine {
             &self.config,
             None,
         );
-        if let Some((cell, hold)) = session.holds(self.habits(key).install()) {
+        let adaptive = self.profile(key).adaptive;
+        if let Some((cell, hold)) = session.holds(self.habits(key).install(), adaptive) {
             self.ask(key, cell, hold);
         }
         self.holders.insert(session.order.upgrade, key);

@@ -86,6 +86,13 @@ impl Engine {
             && !news
             && !self.is_first(key, Repeated::Question);
         self.record_step(key, news, line.filter(|_| !again), asked);
+        let waits_long = matches!(
+            after.stage(),
+            Some(Stage::WaitingForSlot | Stage::Executing)
+        );
+        if waits_long && after.stage() != before.stage() {
+            self.store_traffic(key);
+        }
         self.move_slot(key, &before, &after);
         if event == Input::Reached(Deadline::Nudge) {
             self.store_last_progress(key);
@@ -205,10 +212,15 @@ impl Engine {
 
     /// Records how the device's attempt ended, and forgets it.
     fn end(&mut self, key: DeviceKey, before: &Negotiation, outcome: Outcome) {
+        // the account of an attempt is told, whatever else waits
+        let coverage = self.device(key).coverage().map(|(coverage, _)| coverage);
         let Some(mut session) = self.device_mut(key).session.take() else {
             return;
         };
         let now = self.now;
+        if let Some(change) = session.take_traffic(coverage.as_ref(), now.utc) {
+            self.persist_lazily(change);
+        }
         let facts = session.facts(before, &outcome, self.contact(key), &self.config);
         for change in session.take_repeated(now.utc) {
             self.persist_lazily(change);

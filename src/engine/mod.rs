@@ -55,6 +55,7 @@ mod slots;
 mod speaker;
 mod timers;
 mod told;
+mod traffic;
 
 pub use command::Command;
 pub use effect::{Counters, Effect, Report, Seq};

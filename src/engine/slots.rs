@@ -41,10 +41,13 @@ impl Engine {
     pub(super) fn queue_up(&mut self, key: DeviceKey) {
         let presence = self.presence(key, self.stage(key));
         let install = self.habits(key).install();
+        let adaptive = self.profile(key).adaptive;
         let session = self.device_mut(key).session.as_mut();
-        let Some((session, (cell, wait))) =
-            session.and_then(|session| session.waits(presence, install).map(|it| (session, it)))
-        else {
+        let waits = session.and_then(|session| {
+            let waits = session.waits(presence, install, adaptive)?;
+            Some((session, waits))
+        });
+        let Some((session, (cell, wait))) = waits else {
             return;
         };
         session.told = Some(presence);

@@ -21,6 +21,7 @@ mod strangers;
 mod timeline;
 mod told;
 mod tolerance;
+mod traffic;
 
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
@@ -100,6 +101,8 @@ struct World {
     held_back: Vec<(Peer, Seq)>,
     /// The bytes of each datagram.
     sizes: Vec<(Peer, usize)>,
+    /// Bytes of all datagrams that came.
+    came: usize,
     next_id: u16,
     /// Nothing is committed.
     stalled: bool,
@@ -141,6 +144,7 @@ impl World {
             newest: 0,
             held_back: Vec::new(),
             sizes: Vec::new(),
+            came: 0,
             next_id: 1,
             stalled: false,
             speaker: None,
@@ -218,6 +222,7 @@ impl World {
     }
 
     fn datagram(&mut self, from: Peer, bytes: &[u8]) {
+        self.came += bytes.len();
         match &self.speaker {
             Some((endpoints, since)) => {
                 let speaker = Speaker::new(from, endpoints).since(*since);

@@ -11,7 +11,7 @@ use super::{
     chance::Chance,
     course::Course,
     pace::Pace,
-    unit::{Likeness, State, Unit, instant, utc},
+    unit::{GUESSED, Likeness, State, Unit, instant, utc},
 };
 use crate::{
     clock::{Instant, Now},
@@ -71,6 +71,8 @@ enum End {
     Succeeded,
     /// For that reason.
     Failed(String),
+    /// Nothing is done to the device, for that reason.
+    Skipped(&'static str),
 }
 
 /// How likely a course is: all downloads take so long against the mean, and single ones as drawn.
@@ -99,17 +101,26 @@ pub(super) struct Play<'g> {
     open: usize,
 }
 
+impl Draws {
+    /// What is drawn for devices.
+    pub(super) const fn chance(self) -> Chance {
+        Chance::new(self.seed)
+    }
+
+    /// What was guessed of a whole fleet is so many times as much in this course.
+    pub(super) fn guessed(self) -> f64 {
+        (self.deviations * GUESSED).exp()
+    }
+}
+
 impl<'g> Play<'g> {
     pub(super) fn new(given: &'g Given, draws: Draws) -> Self {
         let pace = Pace::new(given);
-        let chance = Chance::new(draws.seed);
+        let chance = draws.chance();
         let likeness = Likeness::new(given);
         let subjects = given.devices.iter().chain(&given.others);
         let unit = |(number, subject): (u32, &Subject)| {
-            let doubt = pace.doubt(subject.limit);
-            let tempo = (draws.deviations * doubt).exp();
-            let known = (&likeness, &pace, chance);
-            Unit::new(given, (number, subject), known, tempo, draws.around)
+            Unit::new(given, (number, subject), (&likeness, &pace), draws)
         };
         let units: Vec<Unit> = (0..).zip(subjects).map(unit).collect();
         let mut play = Self {

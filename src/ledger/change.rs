@@ -6,7 +6,7 @@ use crate::{
     coap::Peer,
     ledger::{
         Appointment, Coverage, Evidence, Facts, Learnt, Line, Outcome, PackageId, RetryPolicy,
-        Stage, Standby, TaskId, UpgradeId, WakeUps,
+        Stage, Standby, TaskId, Traffic, UpgradeId, WakeUps,
     },
     lwm2m::Objects,
     package::Version,
@@ -342,6 +342,21 @@ pub enum Change {
         upgrade: UpgradeId,
         /// How much, at the most.
         standby: Standby,
+    },
+    /// What the upgrade has exchanged with its device since that was told last. It counts also when the upgrade has ended.
+    Traffic {
+        /// The upgrade.
+        upgrade: UpgradeId,
+        /// The task it belongs to.
+        task: TaskId,
+        /// The device.
+        endpoint: String,
+        /// The cell in which its device was, as far as it is known.
+        cell: Option<u32>,
+        /// How much.
+        traffic: Traffic,
+        /// When.
+        at: UtcMillis,
     },
     /// Something was learnt of devices or cells.
     Learnt(Box<Learnt>),

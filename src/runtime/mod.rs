@@ -15,6 +15,7 @@ mod gate;
 mod heard;
 mod keys;
 mod lanes;
+mod limits;
 mod message;
 mod restore;
 mod rollout;

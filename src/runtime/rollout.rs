@@ -235,6 +235,10 @@ impl Rollout {
                 now,
                 limit,
             } => Reply::Due(store.due_upgrades(&sources, now, limit).await?),
+            Query::PutOff(put_off) => {
+                store.put_off(&put_off).await?;
+                Reply::Done
+            }
             Query::NextTime(now) => Reply::NextTime(store.next_due(now).await?),
         })
     }

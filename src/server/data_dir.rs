@@ -12,7 +12,9 @@ use nix::sys::statvfs::statvfs;
 
 use super::{LISTENING_FILE, StartError};
 
-const LOCK_FILE: &str = "cellwise.lock";
+pub(super) const LOCK_FILE: &str = "cellwise.lock";
+/// Here while a backup is restored. Where it stays, some of the backup is missing.
+pub(super) const HALF_RESTORED: &str = "restore.incomplete";
 /// Below this the server does not start: the database's log and an upload's first parts need room.
 const LEAST_ROOM_MIB: u64 = 8;
 /// Below this it says so.
@@ -38,6 +40,9 @@ pub(super) fn take(dir: &Path) -> Result<File, StartError> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(StartError::InUse(dir.to_owned())),
         Err(TryLockError::Error(source)) => return Err(failed(&path)(source)),
+    }
+    if dir.join(HALF_RESTORED).exists() {
+        return Err(StartError::HalfRestored(dir.to_owned()));
     }
     close_to_others(dir, ours).map_err(failed(dir))?;
     has_room(dir)?;

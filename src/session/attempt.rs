@@ -3,6 +3,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     correspondence::Correspondence,
     gate::{GateRequest, Presence, Standing, Work},
+    meter::Meter,
     offers::Offers,
     timeline,
 };
@@ -65,6 +66,8 @@ pub struct Session<X> {
     pub takes: bool,
     /// The number of the change after which the command to install left, as far as it did here.
     pub commanded_after: u64,
+    /// What it exchanges with its device.
+    pub meter: Meter,
     /// What the device's protocol needs.
     pub exchange: X,
 }
@@ -305,6 +308,7 @@ impl<X> Session<X> {
             closed: (0, Duration::ZERO),
             takes: false,
             commanded_after: 0,
+            meter: Meter::default(),
             exchange,
         }
     }
@@ -570,6 +574,20 @@ impl<X> Session<X> {
         })
     }
 
+    /// The change that tells what was exchanged with the device, which is in that coverage; `None` when nothing was since the last one.
+    pub fn take_traffic(&mut self, coverage: Option<&Coverage>, at: UtcMillis) -> Option<Change> {
+        let traffic = self.meter.take(coverage)?;
+        let place = self.negotiation.place().map(|place| place.cell);
+        Some(Change::Traffic {
+            upgrade: self.order.upgrade,
+            task: self.order.task,
+            endpoint: self.order.endpoint.clone(),
+            cell: place.or(coverage.and_then(|coverage| coverage.cell)),
+            traffic,
+            at,
+        })
+    }
+
     fn stage_change(&self, line: Option<Line>, at: UtcMillis) -> Change {
         Change::Stage {
             upgrade: self.order.upgrade,
@@ -602,8 +620,13 @@ impl<X> Session<X> {
             .collect()
     }
 
-    /// How the device waits for a slot, if it does.
-    pub fn waits(&self, presence: Presence, install: Duration) -> Option<(u32, GateRequest)> {
+    /// How the device waits for a slot, if it does. `adaptive` is what its product says of crowded lanes.
+    pub fn waits(
+        &self,
+        presence: Presence,
+        install: Duration,
+        adaptive: Option<bool>,
+    ) -> Option<(u32, GateRequest)> {
         let cell = self.negotiation.queued_in()?;
         let Place { limit, since, .. } = *self.negotiation.place()?;
         let wait = GateRequest::Wait {
@@ -611,16 +634,22 @@ impl<X> Session<X> {
             limit,
             since,
             work: self.work(install),
+            adaptive,
             presence,
         };
         Some((cell, wait))
     }
 
     /// The slot that it holds, from before a restart, where an installation takes so long.
-    pub fn holds(&self, install: Duration) -> Option<(u32, GateRequest)> {
+    pub fn holds(&self, install: Duration, adaptive: Option<bool>) -> Option<(u32, GateRequest)> {
         let Place { cell, limit, .. } = *self.negotiation.slot()?;
         let work = self.work(install);
-        Some((cell, GateRequest::Hold { limit, work }))
+        let hold = GateRequest::Hold {
+            limit,
+            work,
+            adaptive,
+        };
+        Some((cell, hold))
     }
 
     /// What is left to do.

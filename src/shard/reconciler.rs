@@ -20,7 +20,7 @@ use crate::{
     engine::Command,
     ledger::{TaskId, UpgradeId, UpgradeOrder},
     store::{CellChange, DeviceChange, SoaksDue, UpgradeToStop},
-    task::{Due, Move, Paces, Share, Source, Sweeps, TaskHead, plan, that_begin},
+    task::{Begin, Due, Move, Paces, PutOff, Share, Source, Sweeps, TaskHead, plan, that_begin},
 };
 
 /// So long a device is waited for after its soak, where nothing else is said: a day.
@@ -122,6 +122,8 @@ pub enum Query {
         /// So many at most.
         limit: u32,
     },
+    /// `put_off`.
+    PutOff(Vec<PutOff>),
     /// `next_due`.
     NextTime(UtcMillis),
 }
@@ -169,6 +171,7 @@ enum Step {
     Moving(Vec<Move>),
     Joining(TaskId, Option<String>),
     Due(Vec<Source>),
+    PuttingOff(Begin),
     Starting(Vec<UpgradeOrder>),
     NextTime,
     Waits(Duration),
@@ -313,6 +316,7 @@ impl Reconciler {
                 now: now.utc,
                 limit: PAGE,
             }),
+            Step::PuttingOff(begin) => Want::Ask(Query::PutOff(begin.put_off.clone())),
             Step::Starting(orders) => Want::Start(orders.clone()),
             Step::NextTime => Want::Ask(Query::NextTime(now.utc)),
             Step::Waits(pause) => Want::Wait(*pause),
@@ -386,15 +390,21 @@ impl Reconciler {
             }
             (Step::Due(sources), Reply::Due(mut due)) => {
                 due.retain(|due| !self.tried.contains(&due.order.upgrade));
-                let orders = that_begin(due, &sources);
-                self.tried.extend(orders.iter().map(|order| order.upgrade));
-                self.keep_pace(&sources, &orders, now);
-                if orders.is_empty() {
-                    self.nothing_starts()
-                } else {
-                    Step::Starting(orders)
+                let begin = that_begin(due, &sources);
+                let put_off = begin.put_off.iter().map(|it| it.upgrade);
+                self.tried.extend(put_off);
+                self.tried
+                    .extend(begin.orders.iter().map(|order| order.upgrade));
+                self.keep_pace(&sources, &begin.orders, now);
+                match (begin.orders.is_empty(), begin.put_off.is_empty()) {
+                    (true, true) => self.nothing_starts(),
+                    (false, true) => Step::Starting(begin.orders),
+                    (_, false) => Step::PuttingOff(begin),
                 }
             }
+            // there may be others behind them
+            (Step::PuttingOff(begin), Reply::Done) if begin.orders.is_empty() => Step::Starts,
+            (Step::PuttingOff(begin), Reply::Done) => Step::Starting(begin.orders),
             (Step::NextTime, Reply::NextTime(due)) => {
                 let soaks_at = self.soaks_at.map(|at| now.utc + at.since(now.instant));
                 let next = (due.into_iter().chain(self.planned_at).chain(soaks_at)).min();

@@ -114,6 +114,7 @@ pub(super) enum Rule {
     Held,
     Window,
     Rate,
+    Budget,
 }
 
 /// A device and its upgrade, as the checker knows them.
@@ -394,6 +395,7 @@ impl Invariants {
             | Change::Progress { .. }
             | Change::Serves { .. }
             | Change::KeptAwake { .. }
+            | Change::Traffic { .. }
             | Change::Learnt(_) => {}
         }
     }

@@ -14,7 +14,7 @@ use crate::{
     store::{
         BatchId, CellChange, CommitReport, MemoryStore, SoaksDue, UpgradeState, UpgradeToStop,
     },
-    task::{Due, Move, RulesUpdate, Source, TaskHead, TaskRules},
+    task::{Due, Move, PutOff, RulesUpdate, Source, TaskHead, TaskRules},
 };
 use sqlite::SqliteBackend;
 
@@ -94,6 +94,10 @@ impl Backend {
                     order.rules,
                 );
                 let (package, created) = created.map_err(|error| error.to_string())?;
+                let segmentation = order.package.segmentation;
+                // the tasks have the numbers of their packages
+                let (task, segments) = (TaskId(package.0), segmentation.segment_count().into());
+                store.package_is(task, segmentation.size_bytes(), segments);
                 let created = (created.into_iter())
                     .map(|(upgrade, endpoint)| Created { upgrade, endpoint })
                     .collect();
@@ -201,6 +205,16 @@ impl Backend {
         match self {
             Self::Memory(store) => Ok(store.due_upgrades(sources, now, limit)),
             Self::Sqlite(store) => store.due_upgrades(sources, now, limit),
+        }
+    }
+
+    pub(super) fn put_off(&mut self, put_off: &[PutOff]) -> Result<(), Failed> {
+        match self {
+            Self::Memory(store) => {
+                store.put_off(put_off);
+                Ok(())
+            }
+            Self::Sqlite(store) => store.put_off(put_off),
         }
     }
 

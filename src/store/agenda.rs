@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
 
@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{TaskId, UpgradeId},
-    task::{Due, Move, Source, TaskHead},
+    ledger::{TaskId, UpgradeId, Usage},
+    task::{Due, Move, PutOff, Source, Spent, TaskHead},
 };
 
 /// What is to be done: tasks, and what of them may begin or has to end.
@@ -129,13 +129,33 @@ pub trait Agenda: Send + Sync + 'static {
 
     /// Up to `limit` upgrades of these sources that wait and are due at `now`, on devices that have no upgrade running: those
     /// of a higher priority come first, then those that have been due longest, then by number. `sources` are in that order of their
-    /// first.
+    /// first. Of sources with a budget it is told what the devices have spent.
     async fn due_upgrades(
         &self,
         sources: &[Source],
         now: UtcMillis,
         limit: u32,
     ) -> Result<Vec<Due>, StoreError>;
+
+    /// Has upgrades that wait be due no earlier than that, because of the budgets of their devices. A change of the budget of their task
+    /// has them be looked at again at once.
+    async fn put_off(&self, put_off: &[PutOff]) -> Result<(), StoreError>;
+
+    /// What devices have spent in the months that they have at `now`, of those that have spent anything.
+    async fn used(
+        &self,
+        endpoints: &[String],
+        now: UtcMillis,
+    ) -> Result<HashMap<String, Usage>, StoreError>;
+
+    /// What a device has spent in the month that it has at `now`, and what the largest package of a task will cost it. `None` where there is no
+    /// such device.
+    async fn spent(
+        &self,
+        task: TaskId,
+        endpoint: &str,
+        now: UtcMillis,
+    ) -> Result<Option<Spent>, StoreError>;
 
     /// Looks at up to `limit` upgrades that have succeeded in a phase with a soak, and about which there is something to do at `now`:
     /// ends the soaks of devices that were waited for as long as `wait` after it, and tells which devices are to be asked for

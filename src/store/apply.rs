@@ -60,6 +60,7 @@ impl Device {
             | Change::Progress { .. }
             | Change::Serves { .. }
             | Change::KeptAwake { .. }
+            | Change::Traffic { .. }
             | Change::Learnt(_)
             | Change::Admitted { .. }
             | Change::Ended { .. } => {}
@@ -101,6 +102,7 @@ pub fn device_of(change: &Change) -> Option<&str> {
         | Change::Progress { .. }
         | Change::Serves { .. }
         | Change::KeptAwake { .. }
+        | Change::Traffic { .. }
         | Change::Learnt(_)
         | Change::Admitted { .. }
         | Change::Ended { .. } => None,

@@ -81,10 +81,21 @@ pub enum OpenError {
         /// The database's answer.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// It was written by a newer program, or a step failed.
+    /// It was written by a newer program.
     #[error(
-        "cannot bring the database {path} to this program's form: {source}; was it written by a newer version?"
+        "the database {path} was written by a newer version of Cellwise: its form is {step}, and this version knows those up to \
+         {known}; install the newer version again, or restore a backup from before the update (docs/backups.md)"
     )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The newest step of its form.
+        step: i64,
+        /// The newest one that this program knows.
+        known: i64,
+    },
+    /// A step failed.
+    #[error("cannot bring the database {path} to this program's form: {source}")]
     Migrate {
         /// The file.
         path: PathBuf,

@@ -17,12 +17,13 @@ use crate::{
     filter::Unheard,
     ledger::{
         ActiveUpgrade, Cancellation, Change, DeviceRecord, Learnt, Outcome, PackageId, RetryPolicy,
-        Served, Standby, StopReason, TaskId, TaskState, UpgradeId, UpgradeOrder,
+        Served, Standby, StopReason, TaskId, TaskState, Traffic, UpgradeId, UpgradeOrder, Usage,
     },
     package::Version,
     task::{
-        CellRules, Census, Deal, Due, Hold, HoldReason, Lot, LotHead, Move, Place, Results,
-        RulesError, RulesUpdate, Soak, SoakStep, Soaked, Source, TaskHead, TaskRules,
+        CellRules, Census, Deal, Due, Hold, HoldReason, Lot, LotHead, Month, Move, Place, PutOff,
+        Results, RulesError, RulesUpdate, Soak, SoakStep, Soaked, Source, Spent, TaskHead,
+        TaskRules,
     },
 };
 
@@ -52,6 +53,8 @@ struct Device {
     state: apply::Device,
     /// Upgrades that run on it.
     running: u32,
+    /// What its upgrades have cost, in each month of UTC: nothing is known of where it is.
+    spent: BTreeMap<i32, Usage>,
 }
 
 #[derive(Debug)]
@@ -75,6 +78,10 @@ struct Task {
     results: Vec<Results>,
     /// Upgrades without a final outcome.
     open: u64,
+    /// Bytes and segments of its package.
+    size: (u64, u64),
+    /// What its upgrades have cost.
+    traffic: Traffic,
 }
 
 impl Task {
@@ -106,6 +113,7 @@ struct Upgrade {
     lot: u32,
     now: apply::Upgrade,
     kept_awake: Standby,
+    traffic: Traffic,
 }
 
 impl MemoryStore {
@@ -121,6 +129,7 @@ impl MemoryStore {
             product: product.into(),
             state: apply::Device::default(),
             running: 0,
+            spent: BTreeMap::new(),
         });
     }
 
@@ -177,6 +186,7 @@ impl MemoryStore {
                 lot,
                 now: apply::Upgrade::waiting(start_at),
                 kept_awake: Standby::default(),
+                traffic: Traffic::default(),
             });
             waiting[lot as usize].insert((start_at, upgrade));
             results[deal.lots()[lot as usize].phase as usize].waiting += 1;
@@ -197,6 +207,8 @@ impl MemoryStore {
             waiting,
             results,
             open: created.len() as u64,
+            size: (0, 0),
+            traffic: Traffic::default(),
         });
         Ok((package, created))
     }
@@ -271,6 +283,25 @@ impl MemoryStore {
             Change::KeptAwake { upgrade, standby } => {
                 if let Some(row) = self.upgrade(*upgrade) {
                     row.kept_awake = row.kept_awake.max(*standby);
+                }
+            }
+            Change::Traffic {
+                upgrade,
+                task,
+                endpoint,
+                traffic,
+                at,
+                ..
+            } => {
+                if let Some(row) = self.upgrade(*upgrade) {
+                    row.traffic += *traffic;
+                }
+                if let Some(task) = self.task(*task) {
+                    task.traffic += *traffic;
+                }
+                let row = self.by_endpoint.get(&**endpoint).copied();
+                if let Some(device) = row.and_then(|row| self.devices.get_mut(row as usize)) {
+                    *(device.spent.entry(Month::of(*at, None).number)).or_default() += traffic;
                 }
             }
             Change::Learnt(learnt) => {
@@ -603,9 +634,69 @@ impl MemoryStore {
         (due.into_iter())
             .filter_map(|((_, (since, upgrade)), row)| {
                 let order = self.order(upgrade, row, row.now.attempt.saturating_add(1))?;
-                Some(Due { since, order })
+                let budget = sources
+                    .iter()
+                    .find(|source| source.task == row.task)?
+                    .budget;
+                let spent = budget.and_then(|_| self.spent(row.task, &order.endpoint, now));
+                Some(Due {
+                    since,
+                    order,
+                    spent,
+                })
             })
             .collect()
+    }
+
+    /// The package of a task has so many bytes and segments.
+    pub fn package_is(&mut self, task: TaskId, size_bytes: u64, segments: u64) {
+        if let Some(task) = self.task(task) {
+            task.size = (size_bytes, segments);
+        }
+    }
+
+    /// See [`super::Agenda::spent`].
+    pub fn spent(&self, task: TaskId, endpoint: &str, now: UtcMillis) -> Option<Spent> {
+        let (size_bytes, segments) = self.tasks.get(row_of(task.0)?)?.size;
+        let device = self
+            .devices
+            .get(*self.by_endpoint.get(endpoint)? as usize)?;
+        let record = device.state.record(&device.endpoint, &device.product);
+        let coverage = record.coverage.map(|reading| reading.coverage);
+        let month = Month::of(now, None);
+        Some(Spent {
+            used: device.spent.get(&month.number).copied().unwrap_or_default(),
+            need: Usage::of_package(size_bytes, segments, coverage.as_ref()),
+            month_ends_at: month.ends_at,
+        })
+    }
+
+    /// See [`super::Agenda::put_off`].
+    pub fn put_off(&mut self, put_off: &[PutOff]) {
+        for PutOff { upgrade, until } in put_off {
+            let Some(row) = self.upgrade(*upgrade) else {
+                continue;
+            };
+            if row.now.state != UpgradeState::Pending {
+                continue;
+            }
+            let (task, lot, before) = (row.task, row.lot, row.now.not_before);
+            let later = before.max(*until);
+            row.now.not_before = later;
+            if let Some(task) = self.task(task) {
+                let waiting = &mut task.waiting[lot as usize];
+                if waiting.remove(&(before, *upgrade)) {
+                    waiting.insert((later, *upgrade));
+                }
+            }
+        }
+    }
+
+    /// What an upgrade has cost, and its task.
+    pub fn traffic(&self, upgrade: UpgradeId) -> Option<(Traffic, Traffic)> {
+        let row = self.upgrades.get(row_of(upgrade.0)?)?;
+        let task = self.tasks.get(row_of(row.task.0)?)?;
+        Some((row.traffic, task.traffic))
     }
 
     /// What is due in a lot of a task, on devices that are free.

@@ -50,7 +50,8 @@ pub use events::{
     Subject, WebhookId, WebhookRecord,
 };
 pub use files::{
-    Content, FileError, PackageFiles, ReadError, SealedUpload, SweepError, Upload, UploadError,
+    Content, FileError, PACKAGES_DIRECTORY, PackageFiles, ReadError, SealedUpload, SweepError,
+    Upload, UploadError,
 };
 pub use groups::{
     GroupError, GroupId, GroupRecord, GroupUpdate, Groups, MAX_GROUPS, Members, NewGroup,
@@ -69,8 +70,8 @@ pub use records::{
     StoredPsk, TaskChange, TaskPackages, TaskRecord, TimelineEntry, UpgradeDetail, UpgradeRecord,
     UpgradeState, UpgradeToStop,
 };
-pub use series::{CellPoint, Series, TaskPoint};
-pub use sqlite::{FILE_NAME, SqliteStore};
+pub use series::{CellPoint, LimitChange, Series, TaskPoint};
+pub use sqlite::{DatabaseFile, Depth, FILE_NAME, KeptContent, SqliteStore, newest_known_step};
 pub use targets::{Exclude, Joined, Narrowed, Targets};
 
 /// Cells of which what was learnt is kept: those of a carrier in which anything was upgraded lately.

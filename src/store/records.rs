@@ -10,7 +10,7 @@ use crate::{
     ledger::{
         AttributeError, Attributes, AttributesChange, CoverageSource, DeviceRecord, Line,
         PackageId, Progress, Reasons, RetryPolicy, Stage, StageChange, StopReason, TaskId,
-        TaskState, Told, UpgradeId,
+        TaskState, Told, Traffic, UpgradeId,
     },
     package::{PcpOffer, Version},
     task::{Candidate, CellRules, Hold, PackageRules, Queued, Results, RulesUpdate, TaskRules},
@@ -407,6 +407,10 @@ pub struct TaskRecord {
     pub revision: u32,
     /// Who has made it.
     pub origin: Origin,
+    /// What its upgrades have cost.
+    pub traffic: Traffic,
+    /// Upgrades that wait for a month in which their device may spend again, up to 1,000, and when the first of them does.
+    pub put_off: (u32, Option<UtcMillis>),
 }
 
 /// The packages of a task.
@@ -673,6 +677,8 @@ pub struct UpgradeDetail {
     pub queue: Option<QueueRecord>,
     /// How its device bears it, where its phase has a soak and it has succeeded.
     pub soak: Option<SoakRecord>,
+    /// What it has cost, in all attempts.
+    pub traffic: Traffic,
     /// The newest 1,000 lines, oldest of them first.
     pub events: Vec<TimelineEntry>,
 }
@@ -794,6 +800,8 @@ pub struct CellDetail {
     pub rules: CellRules,
     /// The operator's note.
     pub note: Option<String>,
+    /// What the upgrades in it have cost.
+    pub traffic: Traffic,
     /// Who has a slot: up to 100, the oldest upgrades.
     pub holders: Vec<SlotHolder>,
 }

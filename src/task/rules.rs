@@ -5,7 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AtEnd, MAX_PRIORITY, MAX_WEIGHT, Membership, WindowState, WindowZone, Windows, time_zone,
+    AtEnd, Budget, MAX_BUDGET_AIRTIME_S, MAX_BUDGET_BYTES, MAX_PRIORITY, MAX_WEIGHT, Membership,
+    WindowState, WindowZone, Windows, time_zone,
 };
 use crate::{clock::UtcMillis, filter::Filter, ledger::Outcome};
 
@@ -55,6 +56,9 @@ pub struct TaskRules {
     /// Whether somebody has to confirm each upgrade before it begins.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confirmation: Option<Confirmation>,
+    /// What a device may spend in a month; one that has not enough left waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     /// Whether devices join it that come to fit after it was created.
     #[serde(skip_serializing_if = "Membership::is_snapshot")]
     pub membership: Membership,
@@ -230,6 +234,9 @@ impl TaskRules {
         if let Some(rate) = self.rate {
             rate.check(&mut errors);
         }
+        if let Some(budget) = self.budget {
+            budget_errors(budget, &mut errors);
+        }
         if let Some(not_after) = self.not_after {
             let detail = format!("{not_after} is before the task starts, at {start_at}");
             errors.check(not_after > start_at, "not_after", detail);
@@ -334,6 +341,29 @@ impl TaskRules {
     pub fn has_filters(&self) -> bool {
         self.phases.iter().any(|phase| phase.filter.is_some())
     }
+}
+
+fn budget_errors(budget: Budget, errors: &mut Errors) {
+    let Budget {
+        bytes_per_month,
+        airtime_estimated_seconds_per_month,
+    } = budget;
+    errors.check(
+        bytes_per_month.is_some() || airtime_estimated_seconds_per_month.is_some(),
+        "budget",
+        "give bytes_per_month, airtime_estimated_seconds_per_month, or both",
+    );
+    errors.check(
+        bytes_per_month.is_none_or(|it| (1..=MAX_BUDGET_BYTES).contains(&it)),
+        "budget.bytes_per_month",
+        format!("1 to {MAX_BUDGET_BYTES} are possible"),
+    );
+    errors.check(
+        airtime_estimated_seconds_per_month
+            .is_none_or(|it| (1..=MAX_BUDGET_AIRTIME_S).contains(&it)),
+        "budget.airtime_estimated_seconds_per_month",
+        format!("1 to {MAX_BUDGET_AIRTIME_S} are possible"),
+    );
 }
 
 impl PhaseRule {
@@ -574,6 +604,15 @@ mod tests {
             (r#"{"priority": 0, "weight": 1000}"#, &[]),
             (r#"{"priority": 10, "weight": 0}"#, &["priority", "weight"]),
             (r#"{"weight": 1001}"#, &["weight"]),
+            (r#"{"budget": {"bytes_per_month": 1}}"#, &[]),
+            (r#"{"budget": {}}"#, &["budget"]),
+            (
+                r#"{"budget": {"bytes_per_month": 0, "airtime_estimated_seconds_per_month": 2678401}}"#,
+                &[
+                    "budget.bytes_per_month",
+                    "budget.airtime_estimated_seconds_per_month",
+                ],
+            ),
         ] {
             assert_eq!(wrong(json), fields, "{json}");
         }

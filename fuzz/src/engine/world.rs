@@ -426,6 +426,8 @@ impl World {
             | Change::KeptAwake { upgrade, .. } => {
                 assert!(self.running.contains_key(upgrade), "is under way");
             }
+            // also of one that has ended
+            Change::Traffic { .. } => {}
             Change::Admitted {
                 cell,
                 limit,

@@ -48,7 +48,8 @@ pub(in crate::api) struct UpdateCell {
     #[serde(deserialize_with = "nullable")]
     #[schema(value_type = Option<Vec<BusyHoursBody>>, max_items = 20)]
     busy_hours: Option<Option<Vec<BusyHours>>>,
-    /// Whether its limit falls while its downloads take much longer than in a quiet cell; `null`: as `admission.adaptive` says.
+    /// Whether its limit falls while its downloads take much longer than in a quiet cell; `null`: as the settings of
+    /// each product say, or `admission.adaptive`.
     #[serde(deserialize_with = "nullable")]
     #[schema(value_type = Option<bool>)]
     adaptive: Option<Option<bool>>,

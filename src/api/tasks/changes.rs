@@ -11,6 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     TaskBody,
+    budget::{self, BudgetBody},
     rules::{self, PhaseBody, RateBody, ThresholdBody},
     shown,
     targets::MembershipName,
@@ -61,6 +62,10 @@ pub(in crate::api) struct UpdateTask {
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<MembershipName>)]
     membership: Option<Option<MembershipName>>,
+    /// What a device may spend in a month. What waits for the next month is looked at again. A download that runs goes on.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<BudgetBody>)]
+    budget: Option<Option<BudgetBody>>,
     /// Where it stands before other tasks, also for its devices that wait already; `null`: 5.
     #[serde(default, deserialize_with = "nullable_whole")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 9)]
@@ -177,6 +182,9 @@ pub(in crate::api) async fn update(
     let task = (state.store.task(TaskId(id)).await?)
         .ok_or_else(|| Problem::not_found(format!("there is no task {id}")))?;
     let rules = Box::new(changed(body, &task, state.now())?);
+    if rules.budget != task.rules.budget {
+        budget::check(&state, &rules, (task.package, &task.packages)).await?;
+    }
     // between reading and writing somebody else may have changed it
     let revision = Some(seen.unwrap_or(task.revision));
     change(&state, id, TaskChange::Rules { rules, revision }).await
@@ -218,6 +226,9 @@ fn changed(body: UpdateTask, task: &TaskRecord, at: UtcMillis) -> Result<TaskRul
             let detail = format!("it is past (it is {at}); stop the task to begin nothing more");
             return Err(Problem::field("not_after", detail));
         }
+    }
+    if let Some(budget) = body.budget {
+        now.budget = budget.map(Into::into);
     }
     if let Some(priority) = body.priority {
         now.priority = priority.map(rules::priority);

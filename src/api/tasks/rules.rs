@@ -11,8 +11,8 @@ use crate::{
     clock::UtcMillis,
     filter::Filter,
     task::{
-        AbortAction, Confirmation, MAX_PHASES, Membership, PhaseRule, Rate, Results, TaskRules,
-        Then, Threshold, Verdict, Windows, WindowsForm,
+        AbortAction, Budget, Confirmation, MAX_PHASES, Membership, PhaseRule, Rate, Results,
+        TaskRules, Then, Threshold, Verdict, Windows, WindowsForm,
     },
 };
 
@@ -176,6 +176,7 @@ pub(super) struct Said {
     pub(super) not_after: Option<String>,
     pub(super) approval: bool,
     pub(super) confirmation: Option<Confirmation>,
+    pub(super) budget: Option<Budget>,
     pub(super) membership: Membership,
     pub(super) priority: Option<i64>,
     pub(super) weight: Option<i64>,
@@ -194,6 +195,7 @@ impl Said {
             not_after: not_after.map_err(|detail| Problem::field("not_after", detail))?,
             approval: self.approval,
             confirmation: self.confirmation,
+            budget: self.budget,
             membership: self.membership,
             priority: self.priority.map(priority),
             weight: self.weight.map(weight),

@@ -4,6 +4,7 @@
 mod access;
 mod attributes;
 mod audit;
+mod budgets;
 mod cells;
 mod confirmations;
 mod copies;

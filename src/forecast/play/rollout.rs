@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BinaryHeap, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -10,7 +10,10 @@ use std::{
 use super::{End, Event, Given, Play, RESUMED_AFTER};
 use crate::{
     clock::{Instant, UtcMillis},
-    forecast::unit::{State, Unit, instant, utc},
+    forecast::{
+        Account,
+        unit::{State, Unit, instant, utc},
+    },
     ledger::{TaskId, TaskState, UpgradeId},
     task::{HoldReason, LotHead, Move, Paces, Results, Source, TaskHead, plan},
 };
@@ -32,6 +35,8 @@ pub(super) struct Rollout {
     paces: Paces,
     /// When the planner looks next.
     looks_at: Option<Instant>,
+    /// What devices have spent, where the task has a budget.
+    accounts: HashMap<u32, Account>,
 }
 
 /// Devices of one phase and time zone that wait, in the order in which they may begin.
@@ -69,6 +74,7 @@ impl Rollout {
             lots: Vec::new(),
             paces: Paces::default(),
             looks_at: None,
+            accounts: HashMap::new(),
         }
     }
 
@@ -85,6 +91,9 @@ impl Rollout {
                     zone: subject.zone.clone(),
                     waiting: BinaryHeap::new(),
                 });
+            }
+            if let Some(account) = &subject.account {
+                self.accounts.insert(number, (**account).clone());
             }
             unit.lot = u32::try_from(lot).ok();
             let results = &mut self.head.results;
@@ -133,6 +142,29 @@ impl Rollout {
         let first = first.map(|Reverse((since, _))| *since);
         let starts = (self.head.state == TaskState::Scheduled).then_some(self.head.start_at);
         first.chain(starts).filter(|since| *since > now).min()
+    }
+
+    /// Whether the device has not enough left of its budget; it waits then until a month begins in which it has, if it ever does.
+    fn puts_off(&mut self, number: u32, lot: Option<u32>, now: UtcMillis) -> bool {
+        let budget = self.head.rules.budget;
+        let Some((budget, account)) = budget.zip(self.accounts.get_mut(&number)) else {
+            return false;
+        };
+        let spent = account.at(now);
+        let Err(over) = budget.check(spent) else {
+            // what the attempt costs counts for the next one
+            spent.used.bytes += spent.need.bytes;
+            spent.used.airtime_estimated_ms += spent.need.airtime_estimated_ms;
+            return false;
+        };
+        let ever = budget.has_room_for(spent.need).is_ok();
+        if let Some(lot) = lot
+            .filter(|_| ever)
+            .and_then(|lot| self.lots.get_mut(lot as usize))
+        {
+            lot.waiting.push(Reverse((over.until, number)));
+        }
+        true
     }
 
     /// The next device that is due in these sources, in the order in which they became so.
@@ -195,10 +227,13 @@ impl Play<'_> {
         while begun < source.limit
             && let Some(number) = self.rollout.take(sources, now.utc)
         {
+            let lot = self.unit(number).lot;
+            if self.rollout.puts_off(number, lot, now.utc) {
+                continue;
+            }
             begun += 1;
             let unit = self.unit(number);
             unit.attempts += 1;
-            let lot = unit.lot;
             if let Some(results) = self.results_of(lot) {
                 results.waiting = results.waiting.saturating_sub(1);
                 results.running += 1;
@@ -309,7 +344,7 @@ impl Play<'_> {
             return;
         };
         let again = match &end {
-            End::Succeeded => false,
+            End::Succeeded | End::Skipped(_) => false,
             End::Failed(reason) => {
                 attempts.saturating_sub(before) <= retry.attempts && retry.reasons.has(reason)
             }
@@ -350,6 +385,7 @@ impl Play<'_> {
                     self.push(heard, Event::Soaked(number));
                 }
             }
+            End::Skipped(reason) => self.course.skipped(reason),
             End::Failed(reason) => {
                 self.course.failed(&reason);
                 let results = &mut self.rollout.head.results[phase as usize];

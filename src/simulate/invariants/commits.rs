@@ -51,6 +51,16 @@ impl Invariants {
                 }
             }
             Change::Ended { .. } => self.end_committed(now_ms, change),
+            Change::Traffic {
+                endpoint,
+                traffic,
+                at,
+                ..
+            } => {
+                if let Some(device) = device(endpoint) {
+                    self.rollout.spent(device, traffic, *at);
+                }
+            }
             Change::Evidence {
                 endpoint, evidence, ..
             } => {

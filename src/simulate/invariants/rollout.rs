@@ -1,11 +1,14 @@
 //! How tasks are run: phases, thresholds, rates and windows.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use super::{Invariants, Rule, SLACK_MS, Subject};
 use crate::{
     clock::UtcMillis,
-    ledger::{Outcome, TaskId, UpgradeId},
+    ledger::{Outcome, TaskId, Traffic, UpgradeId, Usage},
     task::{Census, Draw, Move, PhaseRule, Place, TaskHead, TaskRules},
 };
 
@@ -21,6 +24,8 @@ pub(super) struct Rollout {
     phases: Vec<u32>,
     /// When an attempt began last, ms.
     last_begun_ms: u64,
+    /// What each device has spent in which month of UTC, where the tasks have a budget, as it is committed.
+    spent: BTreeMap<(usize, i8), Usage>,
 }
 
 /// A device of a task.
@@ -103,6 +108,7 @@ impl Rollout {
             tasks,
             phases,
             last_begun_ms: 0,
+            spent: BTreeMap::new(),
         }
     }
 
@@ -128,6 +134,19 @@ impl Rollout {
                 Outcome::Cancelled(_) => count.cancelled += 1,
             }
         }
+    }
+
+    /// A device has spent something.
+    pub(super) fn spent(&mut self, device: usize, traffic: &Traffic, at: UtcMillis) {
+        if self.rules.budget.is_some() {
+            *(self.spent.entry((device, month(at))).or_default()) += traffic;
+        }
+    }
+
+    /// What a device has spent in the month of that time.
+    fn used(&self, device: usize, at: UtcMillis) -> Usage {
+        let used = self.spent.get(&(device, month(at)));
+        used.copied().unwrap_or_default()
     }
 
     /// What was begun by a server that is gone counts no more: the pace of a task begins anew with the server.
@@ -199,6 +218,25 @@ impl Invariants {
         if let Some(last) = last {
             self.violated(now_ms, Rule::Window, || {
                 format!("{upgrade}: begins at {now}, and may not after {last}")
+            });
+        }
+        let used = self.rollout.used(device, now);
+        let need = self.packages[package].size_bytes;
+        let bytes = rules.budget.and_then(|budget| budget.bytes_per_month);
+        if let Some(bytes) = bytes.filter(|bytes| used.bytes + need > *bytes) {
+            let spent = used.bytes;
+            self.violated(now_ms, Rule::Budget, || {
+                format!("{upgrade}: begins, has spent {spent} bytes of {bytes}, and costs {need}")
+            });
+        }
+        let airtime = rules
+            .budget
+            .and_then(|budget| budget.airtime_estimated_seconds_per_month);
+        if let Some(seconds) =
+            airtime.filter(|seconds| used.airtime_estimated_ms > *seconds * 1_000)
+        {
+            self.violated(now_ms, Rule::Budget, || {
+                format!("{upgrade}: begins, and has spent all of {seconds} s of airtime")
             });
         }
         let most = rules.rate.map(|rate| rate.after(succeeded));
@@ -335,6 +373,12 @@ impl Invariants {
             });
         }
     }
+}
+
+/// The month of a time in UTC. No simulation lasts a year.
+fn month(at: UtcMillis) -> i8 {
+    let at = jiff::Timestamp::from_millisecond(at.0).unwrap_or_default();
+    at.to_zoned(jiff::tz::TimeZone::UTC).month()
 }
 
 fn row_of(task: TaskId) -> Option<usize> {

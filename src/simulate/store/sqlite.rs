@@ -14,7 +14,7 @@ use crate::{
         CommitReport, Exclude, Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage,
         NewTask, Origin, Selection, SoaksDue, SqliteStore, TaskChange, UpgradeToStop,
     },
-    task::{Due, Move, PackageRules, RulesUpdate, Source, TaskHead},
+    task::{Due, Move, PackageRules, PutOff, RulesUpdate, Source, TaskHead},
 };
 
 /// Rows that are read at once.
@@ -234,6 +234,12 @@ impl SqliteBackend {
     ) -> Result<Vec<Due>, Failed> {
         self.runtime
             .block_on(self.store.due_upgrades(sources, now, limit))
+            .map_err(text)
+    }
+
+    pub(super) fn put_off(&self, put_off: &[PutOff]) -> Result<(), Failed> {
+        self.runtime
+            .block_on(self.store.put_off(put_off))
             .map_err(text)
     }
 

@@ -319,3 +319,40 @@ fn the_table_in_memory_runs_tasks_as_the_database_does() {
     assert_eq!(memory.reasons, sqlite.reasons);
     assert!(sqlite.halts.total() > 0);
 }
+
+#[test]
+fn a_device_that_has_spent_its_budget_tries_again_next_month() {
+    for (store, crash_every) in [
+        (StoreKind::Memory, None),
+        (StoreKind::Sqlite, Some(Duration::from_hours(50))),
+    ] {
+        // one download of 2,000 bytes, not two
+        let scenario = Scenario {
+            store,
+            crash_every,
+            retry: RetryPolicy {
+                attempts: 1,
+                interval_s: 60,
+                ..RetryPolicy::default()
+            },
+            fleet: FleetFile::parse(
+                "start_within_s = 60\n[[listening]]\nshare = 1\n[characters]\n\"report-upgrade=0x0A\" = 100\n",
+            )
+            .unwrap(),
+            package_bytes: 2_000,
+            rules: rules("[budget]\nbytes_per_month = 4000\n"),
+            ..Scenario::new(5, 1, 3)
+        };
+        let summary = run(&scenario);
+        assert_eq!(summary.violations, []);
+        assert_eq!(summary.outcomes["failed"], 5);
+        // from 15 January to February
+        let month_ms = 16 * 86_400_000;
+        assert!(summary.took_ms > month_ms, "{}", summary.took_ms);
+        assert!(
+            summary.took_ms < month_ms + 2 * 86_400_000,
+            "{}",
+            summary.took_ms
+        );
+    }
+}

@@ -125,6 +125,10 @@ impl<H: Hooks> World<H> {
                 now,
                 limit,
             } => Reply::Due(self.store.due_upgrades(sources, *now, *limit)?),
+            Query::PutOff(put_off) => {
+                self.store.put_off(put_off)?;
+                Reply::Done
+            }
             Query::NextTime(now) => Reply::NextTime(self.store.next_due(*now)?),
         })
     }

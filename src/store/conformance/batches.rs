@@ -406,6 +406,7 @@ fn sources(tasks: [TaskId; 2]) -> [Source; 2] {
         lot: 0,
         limit: u32::MAX,
         per_minute: None,
+        budget: None,
     })
 }
 

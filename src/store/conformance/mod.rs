@@ -20,6 +20,7 @@ pub(crate) mod soaks;
 pub(crate) mod targets;
 pub(crate) mod task_packages;
 pub(crate) mod tasks;
+pub(crate) mod traffic;
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -216,6 +217,7 @@ macro_rules! whole_suite {
             series {
                 a_task_has_so_many_points_at_most,
                 a_cell_has_a_point_for_each_hour_of_a_week,
+                a_cell_has_the_last_changes_of_its_limit,
                 a_device_has_its_last_measurements,
             }
             rollouts {
@@ -235,6 +237,7 @@ macro_rules! whole_suite {
             task_packages {
                 several_packages_are_kept_with_whom_they_are_for,
                 packages_that_do_not_go_together_are_refused,
+                overlaps_are_of_any_of_several_packages,
                 what_a_task_names_is_neither_deleted_nor_superseded,
                 what_a_device_is_served_is_known_after_a_restart,
                 devices_that_are_skipped_are_counted_apart,
@@ -260,6 +263,12 @@ macro_rules! whole_suite {
                 a_device_s_upgrades_are_listed_newest_first,
                 other_tasks_with_the_same_devices_and_package_are_told,
                 upgrades_are_listed_newest_first_of_all_or_of_a_cell,
+            }
+            traffic {
+                what_upgrades_cost_is_summed_by_upgrade_task_and_cell,
+                what_a_device_spends_counts_in_the_month_where_it_is,
+                a_device_without_enough_left_is_put_off_until_it_has,
+                another_budget_is_looked_at_at_once,
             }
         }
     };

@@ -12,7 +12,7 @@ pub(super) async fn starts(store: &impl Store, seconds: u64, limit: u32) -> Vec<
     let due = store.due_upgrades(&sources, t(seconds), limit).await;
     let due = due.unwrap();
     assert!(due.is_sorted_by_key(|due| (due.since, due.order.upgrade)));
-    that_begin(due, &sources)
+    that_begin(due, &sources).orders
 }
 
 /// What the planner says.
@@ -120,10 +120,11 @@ pub(crate) async fn a_task_that_starts_nothing_holds_no_device(store: &impl Stor
             lot: 0,
             limit: 9,
             per_minute: None,
+            budget: None,
         };
         let sources: Vec<Source> = tasks.into_iter().map(source).collect();
         let due = store.due_upgrades(&sources, t(0), 9).await.unwrap();
-        let starts = that_begin(due, &sources);
+        let starts = that_begin(due, &sources).orders;
         let of: Vec<_> = starts.iter().map(|order| order.task).collect();
         assert_eq!(of, expected);
     }
@@ -153,7 +154,7 @@ pub(crate) async fn a_higher_priority_begins_first_however_much_else_is_due(stor
     }
     // each device does what is due on it in the task of the highest priority
     let due = store.due_upgrades(&sources, t(3), 9).await.unwrap();
-    let begin = that_begin(due, &sources);
+    let begin = that_begin(due, &sources).orders;
     assert_eq!(begin.len(), 3);
     assert!(begin.iter().all(|order| order.task == tasks[1]));
 }

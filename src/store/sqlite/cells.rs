@@ -115,6 +115,7 @@ impl Cells for SqliteStore {
             record: CellRow::of(&row)?.record(),
             rules: rules(&row)?,
             note: row.value("note")?,
+            traffic: self.traffic_of_cell(cell).await?,
             holders: holders.iter().map(holder).collect::<Result<_, _>>()?,
         }))
     }

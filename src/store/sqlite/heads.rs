@@ -13,6 +13,7 @@ use super::{
     packed::Packed,
     results,
     rows::{self, Columns as _},
+    traffic,
     upgrade_rows::{self, DueRow},
 };
 use crate::{
@@ -128,7 +129,9 @@ impl SqliteStore {
             found.sort_unstable_by_key(|(of, due)| (*of, due.since, due.order.upgrade));
             found.truncate(wanted);
         }
-        Ok(found.into_iter().map(|(_, due)| due).collect())
+        let mut due: Vec<Due> = found.into_iter().map(|(_, due)| due).collect();
+        traffic::add_spent(&mut tx, &mut due, sources, now).await?;
+        Ok(due)
     }
 }
 

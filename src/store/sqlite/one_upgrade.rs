@@ -168,7 +168,7 @@ async fn wait_no_longer(
     id: UpgradeId,
     now: UtcMillis,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE upgrades SET not_before = MIN(not_before, ?) WHERE id = ?")
+    sqlx::query("UPDATE upgrades SET not_before = MIN(not_before, ?), over_budget = 0 WHERE id = ?")
         .bind(now.0)
         .bind(id.0)
         .execute(conn)

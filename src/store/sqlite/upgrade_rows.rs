@@ -313,6 +313,7 @@ impl DetailRow<'_> {
             device_busy_with: self.busy_with,
             excluded: self.excluded.clone(),
             unconfirmed: upgrade.unconfirmed,
+            spent: None,
         })
     }
 }
@@ -390,6 +391,7 @@ impl DueRow {
         Ok(Due {
             since: self.not_before,
             order: self.order.order(attempt)?,
+            spent: None,
         })
     }
 }

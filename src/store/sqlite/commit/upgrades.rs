@@ -143,6 +143,7 @@ impl<'c> Upgrades<'c> {
                 | Change::Evidence { .. }
                 | Change::Appointed { .. }
                 | Change::KeptAwake { .. }
+                | Change::Traffic { .. }
                 | Change::Learnt(_)
                 | Change::Admitted { .. } => {}
             }

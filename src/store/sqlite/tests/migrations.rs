@@ -206,3 +206,32 @@ async fn an_upgrade_of_before_goes_on_and_ends_with_arguments() {
     assert_eq!(last.parts().0, "ended");
     assert_eq!(wording::line(last), expected);
 }
+
+#[tokio::test]
+async fn a_database_of_a_newer_program_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    SqliteStore::open(dir.path()).await.unwrap().close().await;
+    let path = dir.path().join(FILE_NAME);
+    let mut conn = (SqliteConnectOptions::new().filename(&path))
+        .connect()
+        .await
+        .unwrap();
+    sqlx::raw_sql("UPDATE _sqlx_migrations SET version = 9000 WHERE version = (SELECT MAX(version) FROM _sqlx_migrations)")
+        .execute(&mut conn)
+        .await
+        .unwrap();
+    conn.close().await.unwrap();
+    let before = std::fs::read(&path).unwrap();
+    for error in [
+        SqliteStore::open(dir.path()).await.unwrap_err(),
+        DatabaseFile::open(&path).await.err().unwrap(),
+    ] {
+        let text = error.to_string();
+        assert!(
+            matches!(error, OpenError::Newer { step: 9_000, .. }),
+            "{text}"
+        );
+        assert!(text.contains("newer version of Cellwise"), "{text}");
+    }
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
