@@ -48,6 +48,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// How applications are told what happened.
     pub webhooks: WebhookConfig,
+    /// Who has changed what.
+    pub audit: AuditConfig,
     /// What goes to standard error.
     pub log: LogConfig,
     /// Peculiarities of products, by the product's name.
@@ -67,6 +69,7 @@ impl Default for Config {
             tasks: TaskConfig::default(),
             admin: AdminConfig::default(),
             webhooks: WebhookConfig::default(),
+            audit: AuditConfig::default(),
             log: LogConfig::default(),
             products: BTreeMap::new(),
         }
@@ -446,6 +449,20 @@ impl Default for WebhookConfig {
             give_up_after_s: 24 * 3600,
             keep_s: 30 * 24 * 3600,
         }
+    }
+}
+
+/// The audit log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditConfig {
+    /// Rows are kept for so many days; 0: for ever.
+    pub keep_days: u32,
+}
+
+impl Default for AuditConfig {
+    fn default() -> Self {
+        Self { keep_days: 730 }
     }
 }
 

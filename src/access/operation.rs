@@ -32,7 +32,7 @@ const fn whole(name: &'static str, needs: Permission) -> Operation {
 
 /// Every operation of the API that is not for everybody, in the order of its names.
 pub const OPERATIONS: &[Operation] = {
-    use Permission::{Administer, Approve, Operate, Own, Read};
+    use Permission::{Administer, Approve, Audit, Operate, Own, Read};
     &[
         whole("add_device", Operate),
         scoped("add_exclusions", Operate),
@@ -49,7 +49,9 @@ pub const OPERATIONS: &[Operation] = {
         whole("delete_package", Operate),
         scoped("delete_task", Operate),
         scoped("end_exclusion", Operate),
+        whole("export_audit", Audit),
         whole("forecast_task", Operate),
+        whole("get_audit_head", Audit),
         whole("get_cell", Read),
         whole("get_cell_limits", Read),
         whole("get_cell_series", Read),
@@ -66,6 +68,7 @@ pub const OPERATIONS: &[Operation] = {
         scoped("get_upgrade", Read),
         whole("get_webhook", Administer),
         whole("import_cells", Administer),
+        whole("list_audit", Audit),
         whole("list_cells", Read),
         whole("list_deliveries", Administer),
         scoped("list_device_upgrades", Read),

@@ -10,7 +10,7 @@ pub enum Role {
     Operator,
     /// Approves tasks that somebody else has made, or refuses to; and reads.
     Approver,
-    /// Tokens, webhooks and cells; and reads.
+    /// Tokens, webhooks and cells; reads, and who did what.
     Administrator,
     /// Who did what; and reads.
     Auditor,
@@ -61,7 +61,7 @@ impl Role {
             Permission::Operate => matches!(self, Self::Operator),
             Permission::Approve => matches!(self, Self::Approver),
             Permission::Administer => matches!(self, Self::Administrator),
-            Permission::Audit => matches!(self, Self::Auditor),
+            Permission::Audit => matches!(self, Self::Auditor | Self::Administrator),
         }
     }
 
@@ -89,7 +89,7 @@ impl Permission {
             Self::Operate => "the role operator",
             Self::Approve => "the role approver",
             Self::Administer => "the role administrator",
-            Self::Audit => "the role auditor",
+            Self::Audit => "the role auditor or administrator",
         }
     }
 }

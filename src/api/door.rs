@@ -60,6 +60,17 @@ impl Door {
         }
     }
 
+    /// What the handlers work with.
+    pub(super) fn state(&self) -> &ApiState {
+        &self.state
+    }
+
+    /// The name of what is carried out with this method here.
+    pub(super) fn operation(&self, path: &str, method: &Method) -> Option<&'static str> {
+        let operation = self.routes.get(path)?.get(method)?;
+        operation.map(|operation| operation.name)
+    }
+
     /// Who has this token; `None`: nobody.
     async fn holder(&self, given: &str) -> Result<Option<Caller>, StoreError> {
         let given = given.trim();
@@ -176,13 +187,17 @@ pub(super) async fn admit(
         }
         Some(Err(refusal)) => {
             audit::not_permitted(&caller, &request);
-            return forbidden(&caller, refusal).into_response();
+            let mut response = forbidden(&caller, refusal).into_response();
+            response.extensions_mut().insert(caller);
+            return response;
         }
         // the router says which methods there are
         None => {}
     }
-    request.extensions_mut().insert(caller);
-    next.run(request).await
+    request.extensions_mut().insert(caller.clone());
+    let mut response = next.run(request).await;
+    response.extensions_mut().insert(caller);
+    response
 }
 
 /// The token of a request (RFC 6750 §2.1).

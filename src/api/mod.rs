@@ -58,7 +58,7 @@ use crate::{
     config::Settings,
     health::Health,
     notify::Instance,
-    runtime::{Forecasts, Heard, Lanes},
+    runtime::{AuditTrail, Forecasts, Heard, Lanes},
     signal::Signals,
     store::{PackageFiles, Store},
     strangers::Strangers,
@@ -76,6 +76,8 @@ pub struct ApiState {
     pub config: Settings,
     /// The clock.
     pub clock: SystemClock,
+    /// Signs checkpoints of the audit log, and notes what was refused.
+    pub trail: Arc<AuditTrail>,
     /// The token in the server's data directory.
     pub token: TokenHash,
     /// Seals the devices' keys; `None` when no key is configured for that.
@@ -119,9 +121,10 @@ pub fn router(state: ApiState) -> axum::Router {
     let config = state.config.clone();
     let (v1, api) = documented().split_for_parts();
     let door = Arc::new(door::Door::new(state.clone(), &api));
-    v1.route_layer(from_fn(audit::changes))
+    v1.route_layer(from_fn_with_state(door.clone(), audit::acting))
         .route_layer(from_fn_with_state(state.clone(), once::once))
-        .route_layer(from_fn_with_state(door, door::admit))
+        .route_layer(from_fn_with_state(door.clone(), door::admit))
+        .route_layer(from_fn_with_state(door, audit::changes))
         .merge(SwaggerUi::new("/docs").external_url_unchecked(
             "/openapi.json",
             description::complete(&operations::completed(api)),
@@ -174,6 +177,9 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(series::of_cell))
         .routes(routes!(series::of_limit))
         .routes(routes!(series::of_device))
+        .routes(routes!(audit::log::list))
+        .routes(routes!(audit::log::export))
+        .routes(routes!(audit::log::head))
         .routes(routes!(events::stream_events))
         .routes(routes!(webhooks::add, webhooks::list))
         .routes(routes!(webhooks::get, webhooks::remove))

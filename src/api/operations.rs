@@ -38,6 +38,7 @@ use crate::notify::{TaskEvent, UpgradeEvent};
         (name = "upgrades", description = "One device's upgrade within a task"),
         (name = "cells", description = "Who upgrades and who waits in a cell"),
         (name = "access", description = "Who is let in, and what for"),
+        (name = "audit", description = "Who has changed what"),
         (name = "events", description = "Outcomes, told to applications: a stream, and webhooks"),
         (name = "operations", description = "Health and metrics; no token needed")
     )

@@ -214,6 +214,11 @@ impl Problem {
         Self::new(status, name, title, detail)
     }
 
+    /// The word that tells its kind.
+    pub(super) fn name(&self) -> &str {
+        self.kind.strip_prefix(URN).unwrap_or(&self.kind)
+    }
+
     /// The answer, with one more header.
     pub(super) fn with_header(self, name: HeaderName, value: HeaderValue) -> Response {
         let mut response = self.into_response();

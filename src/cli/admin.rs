@@ -3,6 +3,7 @@ use std::{io::Write, process::ExitCode};
 use clap::Subcommand;
 
 use super::{
+    audit::AuditCommand,
     cell::CellCommand,
     client::CommandError,
     device::DeviceCommand,
@@ -53,6 +54,9 @@ pub enum AdminCommand {
     Token(TokenCommand),
     /// Tell who the server takes you for, and what you may do.
     Whoami(ResultArgs),
+    /// Show who has changed what, and verify that nothing of it was altered.
+    #[command(subcommand)]
+    Audit(AuditCommand),
 }
 
 impl AdminCommand {
@@ -73,6 +77,7 @@ impl AdminCommand {
             Self::Webhook(command) => command.run(out),
             Self::Token(command) => command.run(out),
             Self::Whoami(args) => token::whoami(&args, out),
+            Self::Audit(command) => command.run(out),
         }
     }
 }

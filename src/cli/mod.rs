@@ -2,6 +2,7 @@
 //! any other program.
 
 mod admin;
+mod audit;
 pub mod backup;
 mod cell;
 pub mod check_config;

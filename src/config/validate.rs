@@ -105,6 +105,7 @@ impl Config {
                 ),
             );
         }
+        check.range("audit.keep_days", self.audit.keep_days, 0..=36_500);
         check.log_filter(&self.log.filter);
         check.products(&self.products);
         check.problems

@@ -1,10 +1,11 @@
 //! What survives a restart: the trait [`Store`], a database in SQLite, one in memory, and the package files.
 //!
-//! A store has eleven concerns, each a trait. The shards have their changes committed and get their state back after a restart
+//! A store has twelve concerns, each a trait. The shards have their changes committed and get their state back after a restart
 //! ([`Ledger`]). An operator's intent is packages ([`Catalog`]), devices ([`Inventory`]), groups of them ([`Groups`]), rules of
 //! cells ([`Cells`]) and tasks ([`Agenda`], which also
 //! tells the reconciler what may begin and what has to be stopped). What became of it is read as upgrades with their timelines
-//! ([`Journal`]), drawn as series ([`Series`]) and told as events ([`Events`]). What requests were answered is kept for those that come twice ([`Answers`]), and who is let in ([`Access`]). What a change means stands in [`apply`], for every database.
+//! ([`Journal`]), drawn as series ([`Series`]) and told as events ([`Events`]). What requests were answered is kept for those that come twice ([`Answers`]), who is let in
+//! ([`Access`]), and who has changed what ([`AuditLog`]). What a change means stands in [`apply`], for every database.
 //!
 //! Lists are read in pages by key, never by offset: a page starts after the last key of the page
 //! before it, so that a list of a million rows costs as much per page as a short one.
@@ -13,6 +14,7 @@ mod access;
 mod agenda;
 mod answers;
 pub mod apply;
+mod audit;
 mod catalog;
 mod cells;
 #[cfg(test)]
@@ -34,6 +36,7 @@ mod targets;
 pub use access::{Access, AddTokenError, MAX_TOKENS, NewToken, TokenId, TokenRecord};
 pub use agenda::Agenda;
 pub use answers::{ANSWERS_KEPT_MS, Answer, Answers, Claim, MAX_ANSWERS};
+pub use audit::{Acting, AuditFilter, AuditHead, AuditLog};
 pub use catalog::Catalog;
 pub use cells::Cells;
 pub use error::{
@@ -92,6 +95,7 @@ pub trait Store:
     + Events
     + Answers
     + Access
+    + AuditLog
 {
 }
 
@@ -107,5 +111,6 @@ impl<T> Store for T where
         + Events
         + Answers
         + Access
+        + AuditLog
 {
 }

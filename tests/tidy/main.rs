@@ -13,7 +13,7 @@ use std::{
 use source::Source;
 
 /// Every room, from the bottom up, and what it may import of the crate: rooms, or single items of one.
-const ROOMS: [(&str, &[&str]); 28] = [
+const ROOMS: [(&str, &[&str]); 29] = [
     ("clock", &[]),
     // the settings of a product name the kind of its check code
     ("config", &["clock", "package::CheckCodeKind"]),
@@ -24,6 +24,7 @@ const ROOMS: [(&str, &[&str]); 28] = [
     ("signal", &[]),
     ("package", &["clock"]),
     ("filter", &["clock", "package::natural_cmp"]),
+    ("audit", &["clock"]),
     // whom a grant is for
     ("access", &["filter"]),
     ("coap", &["clock", "config"]),
@@ -81,6 +82,8 @@ const ROOMS: [(&str, &[&str]); 28] = [
             "filter",
             // what tokens are granted, and who has made a task
             "access",
+            // who has changed what
+            "audit",
             // where a registration was made from
             "coap::Peer",
             "task",
@@ -99,6 +102,7 @@ const ROOMS: [(&str, &[&str]); 28] = [
         "runtime",
         &[
             "signal",
+            "audit",
             "clock",
             "config",
             "telemetry",
@@ -153,6 +157,7 @@ const ROOMS: [(&str, &[&str]); 28] = [
         "api",
         &[
             "signal",
+            "audit",
             "clock",
             "config",
             "telemetry",
@@ -177,6 +182,7 @@ const ROOMS: [(&str, &[&str]); 28] = [
         "server",
         &[
             "signal",
+            "audit",
             "clock",
             "config",
             "telemetry",
@@ -199,6 +205,7 @@ const ROOMS: [(&str, &[&str]); 28] = [
         "cli",
         &[
             "clock",
+            "audit",
             "config",
             "telemetry",
             "health",
@@ -219,9 +226,9 @@ const ROOMS: [(&str, &[&str]); 28] = [
 ];
 
 /// Here time and datagrams are handed in, and nothing else comes from outside.
-const PURE: [&str; 13] = [
-    "package", "filter", "access", "coap", "lwm2m", "ledger", "wording", "task", "upgrade",
-    "session", "engine", "forecast", "shard",
+const PURE: [&str; 14] = [
+    "package", "filter", "access", "audit", "coap", "lwm2m", "ledger", "wording", "task",
+    "upgrade", "session", "engine", "forecast", "shard",
 ];
 
 /// What pure rooms keep out: the clock, the network, files, threads, the environment, randomness.

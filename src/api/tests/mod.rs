@@ -3,6 +3,7 @@
 
 mod access;
 mod attributes;
+mod audit;
 mod budgets;
 mod cells;
 mod confirmations;
@@ -41,12 +42,13 @@ use tower::ServiceExt;
 
 use super::{ApiState, TokenHash, router};
 use crate::{
+    audit::Key,
     clock::{SystemClock, UtcMillis},
     config::{Config, Settings},
     health::Health,
     ledger::{Change, Failure, Lane, Outcome, TaskId, UpgradeId},
     notify::Instance,
-    runtime::{Forecasts, Heard, LaneNow, Lanes},
+    runtime::{AuditTrail, Forecasts, Heard, LaneNow, Lanes},
     signal::Signals,
     store::{PackageFiles, SqliteStore},
     strangers::Strangers,
@@ -97,6 +99,7 @@ pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiSt
         files: PackageFiles::open(dir).await.unwrap(),
         config,
         clock,
+        trail: Arc::new(AuditTrail::new(Key::of_seed(&[5; 32]).unwrap())),
         token: TokenHash::of(TOKEN),
         vault: Some(Vault::new([9; 32])),
         signals: Arc::new(Signals::default()),
