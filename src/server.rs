@@ -4,6 +4,7 @@
 pub mod backup;
 mod certificates;
 mod data_dir;
+pub mod doctor;
 mod secure;
 mod time;
 
@@ -325,6 +326,11 @@ impl Server {
         }
     }
 
+    /// Tells whether the server's threads answer.
+    pub fn pulse(&self) -> Pulse {
+        Pulse(self.shards.exchange().clone())
+    }
+
     /// Puts into effect what of other settings can take effect now: the log's filter, rates, limits of cells, networks of
     /// webhooks, certificates. Logs what has changed, and what needs a restart.
     pub fn reload(&mut self, new: &Config) {
@@ -387,6 +393,17 @@ impl Server {
                 "not everything could be stored before the stop; the next start goes on from what was"
             );
         }
+    }
+}
+
+/// Tells whether the threads of a server answer. A part that has died ends the process; one that hangs shows here.
+#[derive(Clone)]
+pub struct Pulse(Arc<Exchange>);
+
+impl Pulse {
+    /// Whether every shard answers within this time.
+    pub async fn beats(&self, within: Duration) -> bool {
+        self.0.all_answer(within).await
     }
 }
 

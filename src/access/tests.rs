@@ -124,6 +124,20 @@ fn grants_are_checked() {
         ok(&[long.clone(), long]),
         Err((None, GrantError::Comparisons))
     );
+    let wide = |site: &str| narrowed(Role::Viewer, &format!("site=={}", site.repeat(1_200)));
+    assert_eq!(ok(&[wide("a")]), Ok(()));
+    assert_eq!(ok(&[wide("a"), wide("b")]), Err((None, GrantError::Length)));
+    let depth = crate::filter::MAX_DEPTH;
+    // an alternative in a conjunction in an alternative: none of the parentheses can be left out
+    let mut deep = "site==a".to_owned();
+    for level in 0..depth {
+        let joint = if level % 2 == 0 { ';' } else { ',' };
+        deep = format!("({deep}{joint}site==b)");
+    }
+    assert_eq!(
+        ok(&[narrowed(Role::Viewer, &deep)]),
+        Err((None, GrantError::Length))
+    );
 }
 
 #[test]

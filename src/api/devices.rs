@@ -34,12 +34,14 @@ use super::{
     groups,
     heard::LastHeard,
     problem::Problem,
+    scoped,
 };
 use crate::{
+    access::Scope,
     config::check_product_name,
     filter::Filter,
     ledger::{Appointment, CoverageReading, CoverageSource, QueueMode, Registration, WakeUps},
-    store::{DeviceDetail, DeviceFilter, DeviceUpdate, GroupId},
+    store::{DeviceDetail, DeviceFilter, DeviceUpdate, GroupId, UpdateDeviceError},
 };
 
 /// A device that was added may register when the answer says so; the rollout takes milliseconds.
@@ -341,9 +343,10 @@ pub(super) fn parse_filter(text: &str) -> Result<Filter, Problem> {
 /// The group, if there is one of that number.
 pub(super) async fn known_group(
     state: &ApiState,
+    scope: &Scope,
     group: Option<i64>,
 ) -> Result<Option<GroupId>, Problem> {
-    let group = group.map(GroupId);
+    let group = scoped::group(scope, group)?.map(GroupId);
     if let Some(group) = group {
         groups::known(state, group).await?;
     }
@@ -364,6 +367,7 @@ pub(super) async fn known_group(
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
+    scope: Scope,
     Query(params): Query<ListParams>,
 ) -> Result<Json<ListBody<DeviceBody>>, Problem> {
     let paging = Paging::new(params.limit, params.cursor);
@@ -371,8 +375,8 @@ pub(super) async fn list(
         product: params.product,
         registered: params.registered,
         prefix: params.q,
-        filter: params.filter.as_deref().map(parse_filter).transpose()?,
-        group: known_group(&state, params.group).await?,
+        filter: scope.narrow(params.filter.as_deref().map(parse_filter).transpose()?),
+        group: known_group(&state, &scope, params.group).await?,
         now: state.now(),
     };
     let after: Option<String> = paging.after("devices")?;
@@ -396,8 +400,10 @@ pub(super) async fn list(
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(endpoint): Path<String>,
 ) -> Result<Response, Problem> {
+    check_seen(&state, &scope, &endpoint).await?;
     shown(&state, &endpoint).await
 }
 
@@ -466,6 +472,7 @@ pub(super) struct UpdateDevice {
     ))]
 pub(super) async fn update(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(endpoint): Path<String>,
     headers: HeaderMap,
     extract::Json(body): extract::Json<UpdateDevice>,
@@ -474,16 +481,33 @@ pub(super) async fn update(
     if crate::lwm2m::check_endpoint(endpoint.as_bytes()).is_err() {
         return Err(no_device(&endpoint)); // there can be none
     }
+    check_seen(&state, &scope, &endpoint).await?;
     let update = DeviceUpdate {
         seen,
         ..to_update(body, &endpoint, &state)?
     };
-    state.store.update_device(&endpoint, &update).await?;
+    let updated = state.store.update_device(&endpoint, &update).await;
+    updated.map_err(|error| match error {
+        // whose it is does not concern whoever sees some devices only
+        UpdateDeviceError::IdentityTaken { .. } if scope != Scope::Whole => {
+            Problem::identity_taken("the identity is taken; each device needs one of its own")
+        }
+        error => error.into(),
+    })?;
     state.signals.members.changed();
     state.signals.devices_written(ENGINE_KNOWS_WITHIN).await;
     let identity = update.psk.iter().flatten().map(|psk| &*psk.identity);
     state.strangers.forget(identity.chain([&*endpoint]));
     shown(&state, &endpoint).await
+}
+
+/// Fails unless the device is there for the caller, or for nobody.
+async fn check_seen(state: &ApiState, scope: &Scope, endpoint: &str) -> Result<(), Problem> {
+    if scoped::sees(state, scope, endpoint).await? {
+        Ok(())
+    } else {
+        Err(no_device(endpoint))
+    }
 }
 
 fn no_device(endpoint: &str) -> Problem {
@@ -547,10 +571,12 @@ fn to_update(
     ))]
 pub(super) async fn remove(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(endpoint): Path<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let seen = etag::if_match(&headers)?;
+    check_seen(&state, &scope, &endpoint).await?;
     let removed = (state.store)
         .remove_device(&endpoint, seen, state.now())
         .await?;

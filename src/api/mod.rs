@@ -21,6 +21,7 @@ mod operations;
 mod packages;
 mod problem;
 mod refusals;
+mod scoped;
 mod series;
 mod serve;
 mod source;

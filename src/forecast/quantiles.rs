@@ -352,7 +352,11 @@ impl Assumed {
         let mut limits: BTreeSet<u32> = known.map(|it| it.limit).collect();
         if limits.is_empty() {
             let admission = &given.config.admission;
-            let usual = [admission.limit_good, admission.limit_fair, admission.limit_weak];
+            let usual = [
+                admission.limit_good,
+                admission.limit_fair,
+                admission.limit_weak,
+            ];
             limits.extend(usual);
         }
         let per_kib = limits.into_iter().map(|limit| {

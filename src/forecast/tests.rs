@@ -411,7 +411,10 @@ fn each_device_downloads_what_is_for_it() {
         {"package_id": 2, "from": {"versions": ["V2"]}}]}"#;
     let rules = serde_json::from_str(rules).unwrap();
     let mut given = awake(100, 1);
-    let leads = [(version("V2"), packages(KIB)), (version("V3"), packages(2 * KIB))];
+    let leads = [
+        (version("V2"), packages(KIB)),
+        (version("V3"), packages(2 * KIB)),
+    ];
     given.routes = Routes::new(&rules, &leads);
     for (number, device) in (0..).zip(&mut given.devices) {
         // 25 do both steps, 25 one, 10 none, 10 are skipped; of 30 nothing is known
@@ -433,7 +436,11 @@ fn each_device_downloads_what_is_for_it() {
     // as if all of them were known
     let known = (25 * 3 + 25 * 2) * KIB * 1_024;
     let all = known * 100 / 70;
-    assert!(forecast.bytes.p50.abs_diff(all) < all / 5, "{:?}", forecast.bytes);
+    assert!(
+        forecast.bytes.p50.abs_diff(all) < all / 5,
+        "{:?}",
+        forecast.bytes
+    );
     for device in &mut given.devices[70..] {
         device.route = Some(given.routes.of(version("V3"), None));
     }
@@ -442,5 +449,8 @@ fn each_device_downloads_what_is_for_it() {
     let took = seconds(course.finish.unwrap());
     let installs = (25 * 2 + 25) * INSTALL_MS / 1_000;
     let needed = known / 1_024 * PER_KIB_MS / 1_000 + installs;
-    assert!((needed..needed + 60).contains(&took), "{took}, {needed} are needed");
+    assert!(
+        (needed..needed + 60).contains(&took),
+        "{took}, {needed} are needed"
+    );
 }

@@ -146,14 +146,20 @@ impl Likeness {
         let cell = (f64::from(number) / in_a_cell.max(1.0)).floor();
         let cell = Duration::from_secs_f64(cell).as_secs(); // rounded as is wanted
         let dice = chance.share(number, Draw::Likeness);
-        let limits = [admission.limit_good, admission.limit_fair, admission.limit_weak];
+        let limits = [
+            admission.limit_good,
+            admission.limit_fair,
+            admission.limit_weak,
+        ];
         let class = USUAL.iter().filter(|below| dice >= **below).count();
         (NO_CELL + u32::try_from(cell).unwrap_or(0), limits[class])
     }
 
     /// How a device can be reached that was never heard, and how long it may take to come.
     fn rhythm(&self, number: u32, draws: Draws) -> (Option<Duration>, Duration) {
-        let like = draws.chance().below(number, Draw::Rhythm, self.rhythms.len());
+        let like = draws
+            .chance()
+            .below(number, Draw::Rhythm, self.rhythms.len());
         match self.rhythms.get(like) {
             Some(Some(period_s)) => {
                 let period_s = self.period_s(number, draws.chance()).unwrap_or(*period_s);

@@ -25,7 +25,7 @@ mod shards;
 mod steering;
 mod supervisor;
 
-pub use datagram_socket::{BATCH, DatagramSocket, bind};
+pub use datagram_socket::{BATCH, DatagramSocket, RECEIVE_BUFFER, bind};
 pub use exchange::{Ends, Exchange};
 pub use forecasts::{ForecastError, ForecastId, ForecastJob, ForecastState, Forecasts};
 pub use gate::{restore_rules, restore_shares};

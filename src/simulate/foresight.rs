@@ -283,7 +283,9 @@ fn add_known(subject: &mut Subject, before: &Subject) {
         (subject.cell, subject.limit) = (before.cell, before.limit);
     }
     // one whose registration is on its way, or that was heard too seldom since
-    if matches!(before.rhythm, Rhythm::Learnt(_)) || matches!(subject.rhythm, Rhythm::Away | Rhythm::Unheard) {
+    if matches!(before.rhythm, Rhythm::Learnt(_))
+        || matches!(subject.rhythm, Rhythm::Away | Rhythm::Unheard)
+    {
         subject.rhythm = before.rhythm;
     }
 }

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
+    filter::Filter,
     ledger::{TaskId, UpgradeId, Usage},
     task::{Due, Move, PutOff, Source, Spent, TaskHead, TaskRules},
 };
@@ -41,6 +42,14 @@ pub trait Agenda: Send + Sync + 'static {
     /// Tasks with numbers below `before`, newest first.
     async fn tasks(
         &self,
+        before: Option<TaskId>,
+        limit: u32,
+    ) -> Result<Page<TaskRecord>, StoreError>;
+
+    /// The same of those that were made within one of these filters ([`super::Origin`]).
+    async fn tasks_within(
+        &self,
+        scopes: &[Filter],
         before: Option<TaskId>,
         limit: u32,
     ) -> Result<Page<TaskRecord>, StoreError>;

@@ -18,6 +18,7 @@ mod lists;
 mod once;
 mod packages;
 mod ping;
+mod scoped;
 mod shares;
 mod targets;
 mod task_packages;

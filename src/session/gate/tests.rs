@@ -529,7 +529,10 @@ fn the_operator_s_limit_holds_in_a_crowded_lane_too() {
     let limit = Some(10);
     rule(&mut gate, minutes(10), CellRules { limit, ..rules });
     let lane = Lane::Cell(CELL);
-    assert_eq!((gate.ruled(lane), gate.class_of(lane, 50, None)), (Some(10), 14));
+    assert_eq!(
+        (gate.ruled(lane), gate.class_of(lane, 50, None)),
+        (Some(10), 14)
+    );
 }
 
 /// A device whose product says so of crowded lanes.

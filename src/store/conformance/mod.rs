@@ -78,6 +78,8 @@ macro_rules! whole_suite {
                 the_use_of_a_token_is_noted,
                 an_approver_of_some_devices_does_not_answer_for_all,
                 there_are_so_many_tokens_at_most,
+                some_devices_are_let_through,
+                tasks_are_listed_by_the_devices_they_were_made_for,
             }
             answers {
                 a_key_is_taken_once_and_answered_as_at_first,

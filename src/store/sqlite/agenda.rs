@@ -1,6 +1,7 @@
 //! What is to be done: tasks, and what of them may begin or has to end.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
@@ -24,6 +25,7 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
+    filter::Filter,
     ledger::{Cancellation, StopReason, TaskId, UpgradeId, Usage},
     store::{
         Again, Agenda, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
@@ -143,6 +145,37 @@ impl Agenda for SqliteStore {
         let mut page = rows::page(&rows, limit, tasks::record)?;
         tasks::add_counts(&mut conn, &mut page.items).await?;
         Ok(page)
+    }
+
+    async fn tasks_within(
+        &self,
+        scopes: &[Filter],
+        before: Option<TaskId>,
+        limit: u32,
+    ) -> Result<Page<TaskRecord>, StoreError> {
+        let doing = "listing tasks";
+        let mut conn = self.readers.acquire().await.doing(doing)?;
+        let mut found = Vec::new();
+        for scope in scopes {
+            let rows = sqlx::query(
+                "SELECT t.*, p.product, p.version FROM tasks t JOIN packages p ON p.id = t.package_id \
+                 WHERE t.scope = ? AND t.id < ? AND t.hidden = 0 ORDER BY t.id DESC LIMIT ?",
+            )
+            .bind(scope.to_string())
+            .bind(before.map_or(i64::MAX, |id| id.0))
+            .bind(rows::one_more(limit))
+            .fetch_all(&mut *conn)
+            .await
+            .doing(doing)?;
+            for row in &rows {
+                found.push(tasks::record(row)?);
+            }
+        }
+        found.sort_by_key(|task| Reverse(task.id.0));
+        let more = found.len() > limit as usize;
+        found.truncate(limit as usize);
+        tasks::add_counts(&mut conn, &mut found).await?;
+        Ok(Page { items: found, more })
     }
 
     async fn stop_task(

@@ -1,6 +1,6 @@
 //! The devices as the operator knows them.
 
-use std::ops::Range;
+use std::{collections::HashSet, ops::Range};
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
@@ -11,6 +11,7 @@ use super::{
     credentials::{self, holders, set_psk},
     device_rows::{self, DetailRow},
     device_writes::end_waiting_upgrades,
+    narrowing,
     packed::Packed,
     rows::{self, Columns as _},
     soaks::{self, PassedOver},
@@ -18,6 +19,7 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
+    filter::Filter,
     store::{
         AddedDevice, DeviceChange, DeviceDetail, DeviceFilter, DevicePage, DeviceUpdate, Excluded,
         Exclusion, Inventory, NewDevice, Page, StoreError, StoredPsk, UpdateDeviceError,
@@ -89,6 +91,16 @@ impl Inventory for SqliteStore {
 
     async fn devices_named(&self, endpoints: &[String]) -> Result<Vec<DeviceDetail>, StoreError> {
         self.read_named(endpoints).await
+    }
+
+    async fn let_through(
+        &self,
+        endpoints: &[String],
+        filter: &Filter,
+        now: UtcMillis,
+    ) -> Result<HashSet<String>, StoreError> {
+        let mut reader = self.readers.acquire().await.doing("looking at devices")?;
+        narrowing::let_through(&mut reader, endpoints, filter, now).await
     }
 
     async fn count_devices(&self, filter: &DeviceFilter) -> Result<u64, StoreError> {
