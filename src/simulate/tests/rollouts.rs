@@ -133,7 +133,7 @@ fn windows_of_minutes() -> String {
 
 fn short_windows(store: StoreKind, crash_every: Option<Duration>) -> Scenario {
     Scenario {
-        package_bytes: 20_000,
+        package_bytes: 4_000,
         crash_every,
         store,
         ..run_by(&windows_of_minutes(), 0)
