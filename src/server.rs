@@ -371,7 +371,7 @@ impl Server {
             Ok(true) => changed.push("the admin listener's certificate".to_owned()),
             Ok(false) => {}
             Err(error) => {
-                tracing::error!(%error, "the admin listener's certificate stays as it was")
+                tracing::error!(%error, "the admin listener's certificate stays as it was");
             }
         }
         self.certificates.tell();
