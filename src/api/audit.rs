@@ -1,6 +1,6 @@
 //! Who has changed what, and who was not let in: lines of the target `cellwise::audit`.
 
-use std::{num::NonZeroU32, sync::LazyLock};
+use std::{net::IpAddr, num::NonZeroU32, sync::LazyLock};
 
 use axum::{
     extract::Request,
@@ -44,6 +44,18 @@ pub(super) fn not_permitted(caller: &Caller, request: &Request) {
         let (method, path) = (request.method(), request.uri().path());
         tracing::warn!(target: "cellwise::audit", who, %source, "refused, for want of a role: {method} {path}");
     }
+}
+
+/// Tells of a password that was wrong, or was not looked at. A name that nobody has may be a password: it is not told.
+pub(super) fn log_in_failed(user: Option<&str>, source: IpAddr) {
+    if REJECTED.check().is_ok() {
+        tracing::warn!(target: "cellwise::audit", %source, user, "an attempt to log in has failed");
+    }
+}
+
+/// Tells of somebody who has logged in.
+pub(super) fn logged_in(who: &str, source: IpAddr) {
+    tracing::info!(target: "cellwise::audit", %source, who, "logged in");
 }
 
 /// Tells of a token that is not the server's.

@@ -16,6 +16,7 @@ use super::{
     },
     token::{self, TokenCommand},
     upgrade::UpgradeCommand,
+    user::UserCommand,
     webhook::WebhookCommand,
 };
 
@@ -51,6 +52,9 @@ pub enum AdminCommand {
     /// Add tokens for people and programs, with what they may do, and revoke them.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Add users, who log in with passwords, and say what they may do.
+    #[command(subcommand)]
+    User(UserCommand),
     /// Tell who the server takes you for, and what you may do.
     Whoami(ResultArgs),
 }
@@ -72,6 +76,7 @@ impl AdminCommand {
             Self::Upgrade(command) => command.run(out),
             Self::Webhook(command) => command.run(out),
             Self::Token(command) => command.run(out),
+            Self::User(command) => command.run(out),
             Self::Whoami(args) => token::whoami(&args, out),
         }
     }

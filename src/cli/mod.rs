@@ -20,6 +20,7 @@ pub mod simulate;
 mod task;
 mod token;
 mod upgrade;
+mod user;
 mod watch;
 mod webhook;
 

@@ -81,6 +81,12 @@ impl Config {
             admin.failed_attempts_per_minute,
             1..=1_000_000,
         );
+        check.range("admin.session_idle_s", admin.session_idle_s, 120..=86_400);
+        check.range(
+            "admin.session_max_s",
+            admin.session_max_s,
+            300..=30 * 86_400,
+        );
         let webhooks = &self.webhooks;
         check.range("webhooks.timeout_s", webhooks.timeout_s, 1..=300);
         check.range("webhooks.first_pause_s", webhooks.first_pause_s, 1..=3_600);

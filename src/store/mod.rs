@@ -1,10 +1,10 @@
 //! What survives a restart: the trait [`Store`], a database in SQLite, one in memory, and the package files.
 //!
-//! A store has eleven concerns, each a trait. The shards have their changes committed and get their state back after a restart
+//! A store has twelve concerns, each a trait. The shards have their changes committed and get their state back after a restart
 //! ([`Ledger`]). An operator's intent is packages ([`Catalog`]), devices ([`Inventory`]), groups of them ([`Groups`]), rules of
 //! cells ([`Cells`]) and tasks ([`Agenda`], which also
 //! tells the reconciler what may begin and what has to be stopped). What became of it is read as upgrades with their timelines
-//! ([`Journal`]), drawn as series ([`Series`]) and told as events ([`Events`]). What requests were answered is kept for those that come twice ([`Answers`]), and who is let in ([`Access`]). What a change means stands in [`apply`], for every database.
+//! ([`Journal`]), drawn as series ([`Series`]) and told as events ([`Events`]). What requests were answered is kept for those that come twice ([`Answers`]), and who is let in ([`Access`], [`Users`]). What a change means stands in [`apply`], for every database.
 //!
 //! Lists are read in pages by key, never by offset: a page starts after the last key of the page
 //! before it, so that a list of a million rows costs as much per page as a short one.
@@ -30,6 +30,7 @@ mod records;
 mod series;
 mod sqlite;
 mod targets;
+mod users;
 
 pub use access::{Access, AddTokenError, MAX_TOKENS, NewToken, TokenId, TokenRecord};
 pub use agenda::Agenda;
@@ -69,6 +70,9 @@ pub use records::{
 pub use series::{CellPoint, Series, TaskPoint};
 pub use sqlite::{FILE_NAME, SqliteStore};
 pub use targets::{Exclude, Joined, Narrowed, Targets};
+pub use users::{
+    AddUserError, MAX_SESSIONS, MAX_USERS, NewSession, NewUser, UserId, UserRecord, Users,
+};
 
 /// Cells of which what was learnt is kept: those of a carrier in which anything was upgraded lately.
 pub const MOST_LEARNT: u32 = 100_000;
@@ -90,6 +94,7 @@ pub trait Store:
     + Events
     + Answers
     + Access
+    + Users
 {
 }
 
@@ -105,5 +110,6 @@ impl<T> Store for T where
         + Events
         + Answers
         + Access
+        + Users
 {
 }

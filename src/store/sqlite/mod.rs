@@ -49,6 +49,7 @@ mod tasks;
 mod turns;
 mod upgrade_rows;
 mod upgrades;
+mod users;
 mod walk;
 
 #[cfg(test)]
