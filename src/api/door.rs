@@ -109,7 +109,7 @@ impl Door {
     /// The answer to a token that is none.
     fn reject(&self, request: &Request) -> Response {
         audit::token_rejected(request);
-        match self.attempts.check(Source::of(request)) {
+        match self.attempts.check(Source::of(request)).allowed() {
             Ok(()) => {
                 unauthorized("the server does not know this token, or it has ended or was revoked")
             }

@@ -8,6 +8,7 @@ mod cells;
 mod description;
 mod devices;
 mod door;
+mod etag;
 mod events;
 mod exclusions;
 mod extract;
@@ -27,8 +28,10 @@ mod serve;
 mod sessions;
 mod source;
 mod tasks;
+mod tls;
 mod token;
 mod tokens;
+mod traffic;
 mod upgrades;
 mod users;
 mod waiting;
@@ -51,6 +54,7 @@ pub(crate) use devices::path as device_path;
 pub use passwords::Passwords;
 pub use problem::{FieldError, Problem};
 pub use serve::serve;
+pub use tls::{Tls, TlsError, certificate_end};
 pub use token::{TOKEN_FILE, TokenError, TokenHash};
 
 use crate::{
@@ -174,6 +178,7 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(cells::outages::report))
         .routes(routes!(series::of_task))
         .routes(routes!(series::of_cell))
+        .routes(routes!(series::of_limit))
         .routes(routes!(series::of_device))
         .routes(routes!(events::stream_events))
         .routes(routes!(webhooks::add, webhooks::list))

@@ -136,6 +136,15 @@ pub(super) fn completed(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::O
         {
             take_key(operation);
         }
+        let operations = [
+            &mut path.get,
+            &mut path.post,
+            &mut path.patch,
+            &mut path.delete,
+        ];
+        for operation in operations.into_iter().flatten() {
+            tell_limits(operation);
+        }
     }
     api.components.get_or_insert_default().add_security_scheme(
         "token",
@@ -196,6 +205,37 @@ fn take_key(operation: &mut Operation) {
         "422",
         "Another request was sent with this Idempotency-Key",
     );
+}
+
+/// Every answer tells how often its source may ask.
+fn tell_limits(operation: &mut Operation) {
+    let fields = [
+        (
+            "RateLimit-Policy",
+            "The allowance of an address: `q` requests in `w` seconds (draft-ietf-httpapi-ratelimit-headers-10)",
+            "\"address\";q=400;w=2",
+        ),
+        (
+            "RateLimit",
+            "What is left of it: `r` requests at once, and the whole after `t` seconds; where `r` is 0, one after `t` seconds at the latest",
+            "\"address\";r=399;t=1",
+        ),
+    ];
+    for response in operation.responses.responses.values_mut() {
+        let RefOr::T(response) = response else {
+            continue;
+        };
+        for (name, description, example) in fields {
+            let text = Object::builder()
+                .schema_type(Type::String)
+                .examples([example]);
+            let header = Header::builder()
+                .schema(Some(text))
+                .description(Some(description));
+            let header = RefOr::T(header.build());
+            response.headers.insert(name.to_owned(), header);
+        }
+    }
 }
 
 fn add_response(operation: &mut Operation, status: &str, description: &str) {

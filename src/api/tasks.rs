@@ -1,5 +1,6 @@
 //! `/v1/tasks`.
 
+mod budget;
 pub(super) mod changes;
 pub(super) mod copy;
 mod packages;
@@ -17,6 +18,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use budget::BudgetBody;
 use packages::{SaidOfPackages, TaskPackage};
 use rules::{ConfirmationName, PhaseBody, PhaseStandBody, RateBody, ThresholdBody};
 use targets::{ExcludeBody, MembershipName, NarrowedBody, TargetsBody};
@@ -26,6 +28,7 @@ use super::{
     extract::{self, Fields, ListBody, Paging, Path, Query},
     problem::Problem,
     scoped,
+    traffic::TrafficBody,
     webhooks::TaskWebhook,
 };
 use crate::{
@@ -105,6 +108,13 @@ pub(super) struct TaskBody {
     /// Who has to confirm each upgrade; `null`: nobody.
     #[schema(required)]
     confirmation: Option<ConfirmationName>,
+    /// What a device may spend in a month; `null`: as much as it takes.
+    #[schema(required)]
+    budget: Option<BudgetBody>,
+    /// Upgrades that wait for a month in which their device may spend again, counted up to 1,000.
+    over_budget: u32,
+    /// What its upgrades have cost on the air.
+    traffic: TrafficBody,
     /// Counts the changes of how it is run, from 1; the `ETag` of this answer.
     revision: u32,
     /// When it starts or started.
@@ -192,7 +202,7 @@ impl From<Overlaps> for OverlapsBody {
 /// What a task does, and what it waits for.
 #[derive(Debug, Serialize, ToSchema)]
 struct StandBody {
-    /// A stable word: `scheduled`, `running`, `phase`, `joining`, `window_closed`, `paused`, `failures`, `phase_done`, `phase_failed`,
+    /// A stable word: `scheduled`, `running`, `phase`, `joining`, `window_closed`, `over_budget`, `paused`, `failures`, `phase_done`, `phase_failed`,
     /// `approval`, `stopping`, `stopped` or `finished`.
     code: &'static str,
     /// The same in a sentence.
@@ -270,7 +280,8 @@ impl TaskBody {
         let share = Share::of(rules);
         let results = (task.phase, &*task.results);
         let hold = task.hold.as_ref();
-        let stand = Stand::of(task.state, task.start_at, rules, hold, results, now);
+        let stand = Stand::of(task.state, task.start_at, rules, hold, results, now)
+            .with_put_off(task.put_off);
         Self {
             total: task.total(),
             excluded: task.excluded,
@@ -297,7 +308,11 @@ impl TaskBody {
                     (TaskState::Stopping | TaskState::Stopped, Some(why)) => {
                         format!("{}: {why}", wording::stand(&stand))
                     }
-                    _ => wording::stand(&stand),
+                    _ => format!(
+                        "{}{}",
+                        wording::stand(&stand),
+                        wording::put_off(&stand, task.put_off)
+                    ),
                 },
             },
             phase: task.phase + 1,
@@ -311,6 +326,9 @@ impl TaskBody {
             weight: share.weight,
             approval: task.approval.map(Into::into),
             confirmation: rules.confirmation.map(Into::into),
+            budget: rules.budget.map(Into::into),
+            over_budget: task.put_off.0,
+            traffic: task.traffic.into(),
             revision: task.revision,
             package_id: task.package.0,
             packages: packages::shown(task.package, &task.packages),
@@ -417,6 +435,8 @@ pub(super) struct CreateTask {
     approval: Option<bool>,
     /// Who has to confirm each upgrade before it begins (`POST /v1/upgrades/{id}/confirm`); nobody when not given.
     confirmation: Option<ConfirmationName>,
+    /// What a device may spend in a month; one that has not enough left waits. As much as it takes when not given.
+    budget: Option<BudgetBody>,
     /// Where it stands before other tasks: higher ones begin first, and have the slots of a cell first; 5 when not given
     /// (docs/admission.md).
     #[serde(default, deserialize_with = "extract::optional_whole")]
@@ -494,6 +514,7 @@ pub(super) async fn to_new_task(
         not_after: body.not_after.take(),
         approval: body.approval.unwrap_or_default(),
         confirmation: body.confirmation.map(Into::into),
+        budget: body.budget.take().map(Into::into),
         membership: body.membership.unwrap_or_default().into(),
         priority: body.priority,
         weight: body.weight,
@@ -517,6 +538,7 @@ pub(super) async fn to_new_task(
     // one that starts a little in the past starts now
     let starts = new.start_at.unwrap_or(new.created_at);
     new.rules = said.rules(starts.max(new.created_at))?;
+    budget::check(state, &new.rules, (new.package, &new.packages)).await?;
     if let Some(webhook) = webhook {
         new.webhook = Some(webhook.check(state).await?);
     }

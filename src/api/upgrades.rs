@@ -17,6 +17,7 @@ use super::{
     heard::LastHeard,
     problem::Problem,
     scoped::{self, Seen},
+    traffic::{OverBudgetBody, TrafficBody},
     waiting::{self, CellNow},
 };
 use crate::{
@@ -27,7 +28,7 @@ use crate::{
         DeviceUpgrade, OutcomeRecord, SoakRecord, SoakState, TimelineEntry, UpgradeDetail,
         UpgradeRecord, UpgradeState,
     },
-    task::ShareNow,
+    task::{self, NotYet, ShareNow},
     wording,
 };
 
@@ -220,6 +221,11 @@ pub(super) struct UpgradeDetailBody {
     /// does not wait for one.
     #[schema(required)]
     share: Option<ShareBody>,
+    /// What of the budget of its device has run out, while it waits for that; `null` else.
+    #[schema(required)]
+    over_budget: Option<OverBudgetBody>,
+    /// What it has cost on the air, in all attempts.
+    traffic: TrafficBody,
     /// The newest 1,000 lines of its timeline, oldest of them first.
     events: Vec<EventBody>,
 }
@@ -374,12 +380,19 @@ impl UpgradeDetailBody {
             ..cell
         };
         let waiting_for = waiting::explain(&detail, device, &cell, now);
+        let over_budget =
+            (detail.candidate.as_ref()).and_then(|candidate| match task::explain(candidate, now) {
+                Err(NotYet::OverBudget(over)) => Some((&over).into()),
+                _ => None,
+            });
         Self {
             share: share.map(|share| ShareBody::new(place, &share)),
             upgrade: detail.upgrade.into(),
             package_id: detail.package.0,
             waiting_for,
             soak: detail.soak.map(SoakBody::from),
+            over_budget,
+            traffic: detail.traffic.into(),
             events: detail.events.into_iter().map(EventBody::from).collect(),
         }
     }
@@ -529,7 +542,14 @@ pub(super) async fn get(
 ) -> Result<Json<UpgradeDetailBody>, Problem> {
     scoped::see_upgrade(&state, &scope, id).await?;
     let detail = state.store.upgrade(UpgradeId(id)).await?;
-    let detail = detail.ok_or_else(|| Problem::not_found(format!("there is no upgrade {id}")))?;
+    let mut detail =
+        detail.ok_or_else(|| Problem::not_found(format!("there is no upgrade {id}")))?;
+    if let Some(candidate) = detail.candidate.as_mut()
+        && candidate.rules.budget.is_some()
+    {
+        let (task, endpoint) = (detail.upgrade.task, &*detail.upgrade.endpoint);
+        candidate.spent = state.store.spent(task, endpoint, state.now()).await?;
+    }
     let device = state.store.device(&detail.upgrade.endpoint).await?;
     let device = match &device {
         Some(shown) => Some((&shown.device, LastHeard::of(&state, shown).await)),
@@ -651,13 +671,14 @@ pub(super) async fn confirm(
 /// Pass over one upgrade.
 ///
 /// For a device that is broken, or gone: an upgrade that waits or has failed ends as cancelled, with the reason `skipped`. It has no
-/// result: neither its phase nor the thresholds of its task count it. Passing over it again changes nothing.
+/// result: neither its phase nor the thresholds of its task count it. One that has succeeded and soaks stays a success, and its phase does not
+/// count it. Passing over it again changes nothing.
 #[utoipa::path(post, path = "/v1/upgrades/{id}/skip", operation_id = "skip_upgrade", tag = "upgrades",
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 200, description = "The upgrade", body = UpgradeBody),
         (status = 404, description = "There is no such upgrade", body = Problem),
-        (status = 409, description = "It runs, or has succeeded", body = Problem),
+        (status = 409, description = "It runs, or has succeeded and does not soak", body = Problem),
     ))]
 pub(super) async fn skip(
     State(state): State<ApiState>,

@@ -2,11 +2,13 @@
 //! any other program.
 
 mod admin;
+pub mod backup;
 mod cell;
 pub mod check_config;
 mod client;
 pub mod demo;
 mod device;
+pub mod doctor;
 mod exclusion;
 mod forecast;
 mod group;
@@ -19,6 +21,7 @@ mod similar;
 pub mod simulate;
 mod task;
 mod token;
+mod traffic;
 mod upgrade;
 mod user;
 mod watch;

@@ -14,6 +14,9 @@ const RELOADED: [&str; 6] = [
     "log.filter",
 ];
 
+/// The same where the admin listener speaks TLS before and after.
+const RELOADED_WITH_TLS: [&str; 2] = ["admin.tls_certificate", "admin.tls_key"];
+
 /// The settings of a running server, which may change.
 #[derive(Debug, Clone)]
 pub struct Settings(Arc<RwLock<Arc<Config>>>);
@@ -63,6 +66,12 @@ impl Config {
             .allow_networks
             .clone_from(&new.webhooks.allow_networks);
         config.log.filter.clone_from(&new.log.filter);
+        // a listener begins to speak TLS, or ceases to, with a restart
+        let tls = self.admin.has_tls() && new.admin.has_tls();
+        if tls {
+            (config.admin.tls_certificate).clone_from(&new.admin.tls_certificate);
+            config.admin.tls_key.clone_from(&new.admin.tls_key);
+        }
         let mut differ = differing(&table(self), &table(new), "");
         let key = "dtls.credential_key";
         if self.dtls.credential_key != new.dtls.credential_key
@@ -72,10 +81,11 @@ impl Config {
             differ.push(key.to_owned());
         }
         let (changed, needs_restart) = differ.into_iter().partition(|key| {
-            RELOADED.iter().any(|reloaded| {
-                let rest = key.strip_prefix(reloaded);
-                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-            })
+            tls && RELOADED_WITH_TLS.contains(&key.as_str())
+                || RELOADED.iter().any(|reloaded| {
+                    let rest = key.strip_prefix(reloaded);
+                    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+                })
         });
         Reload {
             config,
@@ -162,5 +172,27 @@ mod tests {
         expected.dtls = old.dtls.clone();
         expected.products.clear();
         assert_eq!(reload.config, expected);
+    }
+
+    #[test]
+    fn another_certificate_takes_effect_at_once_and_tls_itself_does_not() {
+        let plain = Config::default();
+        let mut tls = plain.clone();
+        tls.admin.tls_certificate = "a.pem".into();
+        tls.admin.tls_key = "a.key".into();
+        let mut other = tls.clone();
+        other.admin.tls_certificate = "b.pem".into();
+        let reload = tls.reload(&other);
+        assert_eq!(reload.changed, ["admin.tls_certificate"]);
+        assert_eq!(reload.config, other);
+        for (before, after) in [(&plain, &tls), (&tls, &plain)] {
+            let reload = before.reload(after);
+            let keys = ["admin.tls_certificate", "admin.tls_key"];
+            assert_eq!(
+                (reload.changed, reload.needs_restart.as_slice()),
+                (vec![], &keys.map(str::to_owned)[..])
+            );
+            assert_eq!(reload.config, *before);
+        }
     }
 }

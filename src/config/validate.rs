@@ -87,6 +87,12 @@ impl Config {
             admin.session_max_s,
             300..=30 * 86_400,
         );
+        if admin.tls_certificate.as_os_str().is_empty() != admin.tls_key.as_os_str().is_empty() {
+            check.fail(
+                "admin.tls_certificate",
+                "tls_certificate and tls_key go together",
+            );
+        }
         let webhooks = &self.webhooks;
         check.range("webhooks.timeout_s", webhooks.timeout_s, 1..=300);
         check.range("webhooks.first_pause_s", webhooks.first_pause_s, 1..=3_600);

@@ -61,7 +61,12 @@ pub trait Inventory: Send + Sync + 'static {
 
     /// Removes a device: upgrades that wait end as failed (`device_removed`), those that run appear in
     /// [`super::Agenda::upgrades_to_stop`]. Returns whether there was such a device.
-    async fn remove_device(&self, endpoint: &str, now: UtcMillis) -> Result<bool, StoreError>;
+    async fn remove_device(
+        &self,
+        endpoint: &str,
+        seen: Option<i64>,
+        now: UtcMillis,
+    ) -> Result<bool, UpdateDeviceError>;
 
     /// Devices that the operator added, changed or removed after `revision`, oldest change first. A device
     /// that changed several times appears once, as it is now. A removed one appears again when an upgrade of it

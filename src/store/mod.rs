@@ -48,7 +48,8 @@ pub use events::{
     Subject, WebhookId, WebhookRecord,
 };
 pub use files::{
-    Content, FileError, PackageFiles, ReadError, SealedUpload, SweepError, Upload, UploadError,
+    Content, FileError, PACKAGES_DIRECTORY, PackageFiles, ReadError, SealedUpload, SweepError,
+    Upload, UploadError,
 };
 pub use groups::{
     GroupError, GroupId, GroupRecord, GroupUpdate, Groups, MAX_GROUPS, Members, NewGroup,
@@ -63,12 +64,13 @@ pub use records::{
     CommitReport, DeletedPackage, DeviceChange, DeviceDetail, DeviceFilter, DevicePage,
     DeviceUpdate, DeviceUpgrade, Excluded, Exclusion, InsertedPackage, NewDevice, NewPackage,
     NewTask, OpenUpgrade, OpenUpgrades, Origin, OutcomeRecord, Overlap, Overlaps, PackageRecord,
-    Page, QueueRecord, RestoredDevices, Selection, SlotHolder, SoakRecord, SoakState, SoaksDue,
+    Page, QueueRecord, RestoredDevices, RunningUpgrade, Selection, SlotHolder, SoakRecord,
+    SoakState, SoaksDue,
     StoredPsk, TaskChange, TaskPackages, TaskRecord, TimelineEntry, UpgradeDetail, UpgradeRecord,
     UpgradeState, UpgradeToStop,
 };
-pub use series::{CellPoint, Series, TaskPoint};
-pub use sqlite::{FILE_NAME, SqliteStore};
+pub use series::{CellPoint, LimitChange, Series, TaskPoint};
+pub use sqlite::{DatabaseFile, Depth, FILE_NAME, KeptContent, SqliteStore, newest_known_step};
 pub use targets::{Exclude, Joined, Narrowed, Targets};
 pub use users::{
     AddUserError, MAX_SESSIONS, MAX_USERS, NewSession, NewUser, UserId, UserRecord, Users,

@@ -10,7 +10,7 @@ use crate::{
     ledger::{
         AttributeError, Attributes, AttributesChange, CoverageSource, DeviceRecord, Line,
         PackageId, Progress, Reasons, RetryPolicy, Stage, StageChange, StopReason, TaskId,
-        TaskState, Told, UpgradeId,
+        TaskState, Told, Traffic, UpgradeId,
     },
     package::{PcpOffer, Version},
     task::{Candidate, CellRules, Hold, PackageRules, Queued, Results, RulesUpdate, TaskRules},
@@ -103,6 +103,17 @@ impl StoredPsk {
     }
 }
 
+/// An upgrade that runs, and the zone in which its windows stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningUpgrade {
+    /// The upgrade.
+    pub upgrade: UpgradeId,
+    /// Its device.
+    pub endpoint: String,
+    /// The time zone of its device, where that matters.
+    pub zone: Option<Arc<str>>,
+}
+
 /// An upgrade that runs and should not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpgradeToStop {
@@ -188,6 +199,8 @@ pub struct DeviceUpdate {
     pub psk: Option<Option<StoredPsk>>,
     /// Its attributes.
     pub attributes: AttributesChange,
+    /// Only if this is its revision.
+    pub seen: Option<i64>,
 }
 
 /// What became of one device in [`super::Inventory::add_devices`].
@@ -231,6 +244,8 @@ pub struct DeviceDetail {
     pub attributes: Attributes,
     /// Why it is not to be upgraded, while it is excluded.
     pub excluded: Option<String>,
+    /// Another number after each change that an operator makes; 0: it came by itself.
+    pub revision: i64,
 }
 
 /// A device that is not to be upgraded.
@@ -407,6 +422,10 @@ pub struct TaskRecord {
     pub revision: u32,
     /// Who has made it.
     pub origin: Origin,
+    /// What its upgrades have cost.
+    pub traffic: Traffic,
+    /// Upgrades that wait for a month in which their device may spend again, up to 1,000, and when the first of them does.
+    pub put_off: (u32, Option<UtcMillis>),
 }
 
 /// The packages of a task.
@@ -676,6 +695,8 @@ pub struct UpgradeDetail {
     pub queue: Option<QueueRecord>,
     /// How its device bears it, where its phase has a soak and it has succeeded.
     pub soak: Option<SoakRecord>,
+    /// What it has cost, in all attempts.
+    pub traffic: Traffic,
     /// The newest 1,000 lines, oldest of them first.
     pub events: Vec<TimelineEntry>,
 }
@@ -700,11 +721,18 @@ pub enum SoakState {
     Healthy,
     /// It is not.
     Unhealthy,
+    /// An operator passed over it, or the device was removed before it was over.
+    PassedOver,
 }
 
 impl SoakState {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Soaking, Self::Healthy, Self::Unhealthy];
+    pub const ALL: [Self; 4] = [
+        Self::Soaking,
+        Self::Healthy,
+        Self::Unhealthy,
+        Self::PassedOver,
+    ];
 
     /// Its stable name.
     pub const fn name(self) -> &'static str {
@@ -712,6 +740,7 @@ impl SoakState {
             Self::Soaking => "soaking",
             Self::Healthy => "healthy",
             Self::Unhealthy => "unhealthy",
+            Self::PassedOver => "skipped",
         }
     }
 
@@ -775,6 +804,8 @@ pub struct CellUpdate {
     pub rules: RulesUpdate,
     /// Another note, or none. `None` leaves it as it is.
     pub note: Option<Option<String>>,
+    /// Only if this is its revision.
+    pub seen: Option<i64>,
 }
 
 /// A cell as the operator left it.
@@ -797,8 +828,12 @@ pub struct CellDetail {
     pub rules: CellRules,
     /// The operator's note.
     pub note: Option<String>,
+    /// What the upgrades in it have cost.
+    pub traffic: Traffic,
     /// Who has a slot: up to 100, the oldest upgrades.
     pub holders: Vec<SlotHolder>,
+    /// Another number after each change of its rules or its note; 0: it never had any.
+    pub revision: i64,
 }
 
 /// An upgrade that has a slot.

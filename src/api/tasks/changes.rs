@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     TaskBody,
+    budget::{self, BudgetBody},
     rules::{self, PhaseBody, RateBody, ThresholdBody},
     shown,
     targets::MembershipName,
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     access::{Caller, Scope},
     api::{
-        ApiState,
+        ApiState, etag,
         extract::{self, Path, Query, nullable, nullable_whole},
         problem::Problem,
         scoped,
@@ -62,6 +63,10 @@ pub(in crate::api) struct UpdateTask {
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<MembershipName>)]
     membership: Option<Option<MembershipName>>,
+    /// What a device may spend in a month. What waits for the next month is looked at again. A download that runs goes on.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<BudgetBody>)]
+    budget: Option<Option<BudgetBody>>,
     /// Where it stands before other tasks, also for its devices that wait already; `null`: 5.
     #[serde(default, deserialize_with = "nullable_whole")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 9)]
@@ -129,24 +134,6 @@ fn check_note(note: Option<&String>) -> Result<(), Problem> {
     Err(Problem::field("note", detail))
 }
 
-/// The revision that the caller has seen (RFC 9110 §13.1.1).
-fn if_match(headers: &HeaderMap) -> Result<Option<u32>, Problem> {
-    let Some(value) = headers.get(header::IF_MATCH) else {
-        return Ok(None);
-    };
-    let tag = value.to_str().unwrap_or_default().trim();
-    if tag == "*" {
-        return Ok(None);
-    }
-    let revision = tag.trim_matches('"').parse();
-    revision.map(Some).map_err(|_| {
-        Problem::field(
-            "If-Match",
-            "give the ETag of the task as it was answered, such as \"3\"",
-        )
-    })
-}
-
 async fn change(state: &ApiState, id: i64, change: TaskChange) -> Result<Response, Problem> {
     let task = state
         .store
@@ -175,9 +162,12 @@ pub(in crate::api) async fn update(
     headers: HeaderMap,
     extract::Json(body): extract::Json<UpdateTask>,
 ) -> Result<Response, Problem> {
-    let seen = if_match(&headers)?;
+    let seen = etag::if_match(&headers)?;
     let task = scoped::task(&state, &scope, id).await?;
     let rules = Box::new(changed(body, &task, state.now())?);
+    if rules.budget != task.rules.budget {
+        budget::check(&state, &rules, (task.package, &task.packages)).await?;
+    }
     // between reading and writing somebody else may have changed it
     let revision = Some(seen.unwrap_or(task.revision));
     change(&state, id, TaskChange::Rules { rules, revision }).await
@@ -219,6 +209,9 @@ fn changed(body: UpdateTask, task: &TaskRecord, at: UtcMillis) -> Result<TaskRul
             let detail = format!("it is past (it is {at}); stop the task to begin nothing more");
             return Err(Problem::field("not_after", detail));
         }
+    }
+    if let Some(budget) = body.budget {
+        now.budget = budget.map(Into::into);
     }
     if let Some(priority) = body.priority {
         now.priority = priority.map(rules::priority);
@@ -323,7 +316,7 @@ pub(in crate::api) async fn approve(
     extract::Json(body): extract::Json<ApprovalRequest>,
 ) -> Result<Response, Problem> {
     check_maker(&state, &caller, &scope, id).await?;
-    let revision = if_match(&headers)?;
+    let revision = etag::if_match(&headers)?;
     let approval = approval(body, true, &caller, &state)?;
     change(&state, id, TaskChange::Approve { approval, revision }).await
 }
@@ -433,7 +426,6 @@ pub(in crate::api) async fn retry(
 
 impl IntoResponse for TaskBody {
     fn into_response(self) -> Response {
-        let tag = format!("\"{}\"", self.revision());
-        ([(header::ETAG, tag)], Json(self)).into_response()
+        etag::tagged(self.revision().into(), self)
     }
 }

@@ -81,6 +81,7 @@ async fn served(api: &Api) -> (SocketAddr, watch::Sender<bool>) {
     let settings = api.state.config.clone();
     tokio::spawn(crate::api::serve(
         listener,
+        None,
         api.router.clone(),
         settings,
         told,

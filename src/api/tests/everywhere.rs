@@ -111,6 +111,7 @@ async fn the_description_lists_every_route() {
             "GET /readyz",
             "GET /v1/cells",
             "GET /v1/cells/{id}",
+            "GET /v1/cells/{id}/limits",
             "GET /v1/cells/{id}/series",
             "GET /v1/devices",
             "GET /v1/devices/count",
@@ -436,4 +437,50 @@ async fn writes_wake_the_rollout() {
     )
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn every_answer_tells_what_is_left_and_no_other_origin_is_let_in() {
+    let api = Api::new().await;
+    for (path, item) in api.description["paths"].as_object().unwrap() {
+        let methods = item.as_object().unwrap().keys().map(String::as_str);
+        for method in methods.chain(["options"]) {
+            let request = Request::builder()
+                .method(method.to_uppercase().as_str())
+                .uri(path.replace("{id}", "1").replace("{endpoint}", "a"))
+                .header(header::ORIGIN, "https://elsewhere.example")
+                .header(header::ACCESS_CONTROL_REQUEST_METHOD, "POST")
+                .body(Body::empty())
+                .unwrap();
+            let answer = api.call(request).await;
+            let names = answer.headers.keys().map(header::HeaderName::as_str);
+            let origins = names.filter(|name| name.starts_with("access-control"));
+            assert_eq!(origins.count(), 0, "{method} {path}: {answer:?}");
+            let limited = path.starts_with("/v1/");
+            for name in ["ratelimit", "ratelimit-policy"] {
+                let told = answer.headers.get(name).map(|it| it.to_str().unwrap());
+                assert_eq!(told.is_some(), limited, "{method} {path}: {answer:?}");
+                assert!(told.is_none_or(|it| it.starts_with("\"address\";")));
+            }
+            let Some(responses) = item[method]["responses"].as_object() else {
+                continue;
+            };
+            for (status, response) in responses {
+                let told = response["headers"]["RateLimit"].is_object();
+                assert_eq!(told, limited, "{method} {path} {status}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_asks_too_often_is_told_how_long_to_wait() {
+    let api = Api::with(|config| config.admin.requests_per_second = 1).await; // it has asked once
+    assert_eq!(api.get("/v1/tasks").await.status, StatusCode::OK);
+    let refused = api.get("/v1/tasks").await;
+    assert_eq!(refused.problem(), "too-many-requests");
+    assert_eq!(refused.headers["ratelimit-policy"], "\"address\";q=2;w=2");
+    let wait = refused.header(header::RETRY_AFTER);
+    let limit = format!("\"address\";r=0;t={wait}");
+    assert_eq!(refused.headers["ratelimit"], limit.as_str());
 }

@@ -3,10 +3,12 @@
 
 mod access;
 mod attributes;
+mod budgets;
 mod cells;
 mod confirmations;
 mod copies;
 mod devices;
+mod etags;
 mod events;
 mod everywhere;
 mod exclusions;

@@ -20,6 +20,7 @@ pub(crate) mod soaks;
 pub(crate) mod targets;
 pub(crate) mod task_packages;
 pub(crate) mod tasks;
+pub(crate) mod traffic;
 pub(crate) mod users;
 
 use std::{
@@ -127,6 +128,7 @@ macro_rules! whole_suite {
                 the_same_changes_twice_are_the_same_as_once,
                 a_late_end_of_an_older_attempt_changes_nothing,
                 a_failure_with_another_attempt_waits_for_it,
+                what_nobody_has_any_more_begins_again_if_somebody_wants_it,
                 no_attempt_follows_in_a_stopped_task,
                 no_attempt_follows_on_a_removed_device,
                 the_end_of_the_last_upgrade_ends_the_task,
@@ -210,6 +212,8 @@ macro_rules! whole_suite {
                 a_task_begins_when_it_is_approved,
                 a_task_that_is_refused_is_stopped,
                 what_has_not_begun_in_time_expires,
+                what_is_taken_back_keeps_its_turn_and_its_attempts,
+                nothing_taken_back_begins_again_in_a_stopped_task,
                 what_has_failed_is_taken_up_again,
                 one_upgrade_is_tried_again,
                 one_upgrade_is_passed_over,
@@ -225,6 +229,7 @@ macro_rules! whole_suite {
             series {
                 a_task_has_so_many_points_at_most,
                 a_cell_has_a_point_for_each_hour_of_a_week,
+                a_cell_has_the_last_changes_of_its_limit,
                 a_device_has_its_last_measurements,
             }
             rollouts {
@@ -240,10 +245,12 @@ macro_rules! whole_suite {
             soaks {
                 a_success_counts_when_the_device_tells_the_version_after_its_soak,
                 a_device_that_falls_back_or_is_not_heard_is_not_in_health,
+                a_soak_is_passed_over_and_holds_its_phase_no_more,
             }
             task_packages {
                 several_packages_are_kept_with_whom_they_are_for,
                 packages_that_do_not_go_together_are_refused,
+                overlaps_are_of_any_of_several_packages,
                 what_a_task_names_is_neither_deleted_nor_superseded,
                 what_a_device_is_served_is_known_after_a_restart,
                 devices_that_are_skipped_are_counted_apart,
@@ -269,6 +276,12 @@ macro_rules! whole_suite {
                 a_device_s_upgrades_are_listed_newest_first,
                 other_tasks_with_the_same_devices_and_package_are_told,
                 upgrades_are_listed_newest_first_of_all_or_of_a_cell,
+            }
+            traffic {
+                what_upgrades_cost_is_summed_by_upgrade_task_and_cell,
+                what_a_device_spends_counts_in_the_month_where_it_is,
+                a_device_without_enough_left_is_put_off_until_it_has,
+                another_budget_is_looked_at_at_once,
             }
         }
     };
