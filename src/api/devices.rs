@@ -575,8 +575,8 @@ pub(super) async fn remove(
     Path(endpoint): Path<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    check_seen(&state, &scope, &endpoint).await?;
     let seen = etag::if_match(&headers)?;
+    check_seen(&state, &scope, &endpoint).await?;
     let removed = (state.store)
         .remove_device(&endpoint, seen, state.now())
         .await?;
