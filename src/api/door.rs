@@ -82,20 +82,14 @@ impl Door {
 
     /// Who has this session; `None`: it has ended.
     async fn logged_in(&self, session: &str) -> Result<Option<(Caller, Credential)>, StoreError> {
-        let credential = Credential::Session {
-            hash: *TokenHash::of(session).bytes(),
-            csrf_token: sessions::csrf_token(session),
-        };
-        let Credential::Session { hash, .. } = &credential else {
-            return Ok(None);
-        };
+        let hash = *TokenHash::of(session).bytes();
         let (now, idle) = (self.state.now(), idle(&self.state));
-        let found = self.state.store.find_session(hash, now, idle).await?;
+        let found = self.state.store.find_session(&hash, now, idle).await?;
         let Some((user, seen)) = found else {
             return Ok(None);
         };
         if now.since(seen) >= NOTED_EVERY {
-            let (store, hash) = (self.state.store.clone(), *hash);
+            let store = self.state.store.clone();
             tokio::spawn(async move {
                 if let Err(error) = store.session_seen(&hash, now).await {
                     tracing::warn!(%error, "the use of a session was not noted");
@@ -103,7 +97,8 @@ impl Door {
             });
         }
         let caller = Caller::user(user.id.0, user.name, user.grants);
-        Ok(Some((caller, credential)))
+        let csrf_token = sessions::csrf_token(session);
+        Ok(Some((caller, Credential::Session { hash, csrf_token })))
     }
 
     /// The answer to a token that is none.

@@ -3,7 +3,7 @@
 use std::{
     net::IpAddr,
     num::NonZeroU32,
-    sync::{Arc, LazyLock},
+    sync::LazyLock,
     time::Duration,
 };
 
@@ -68,7 +68,7 @@ impl Passwords {
     }
 
     /// The hash of a new password, a PHC string: argon2id, 19 MiB, two passes (OWASP, Password Storage Cheat Sheet).
-    pub(super) async fn hash(self: &Arc<Self>, password: String) -> Result<String, Problem> {
+    pub(super) async fn hash(&self, password: String) -> Result<String, Problem> {
         let _place = self.place().await?;
         let hash = tokio::task::spawn_blocking(move || hash(&password)).await;
         let hash = hash.map_err(|error| Problem::internal(&error))?;
@@ -77,7 +77,7 @@ impl Passwords {
 
     /// Whether a password has this hash. Without a hash it has not, and that takes as long.
     pub(super) async fn is(
-        self: &Arc<Self>,
+        &self,
         password: String,
         hash: Option<String>,
     ) -> Result<bool, Problem> {
@@ -154,7 +154,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_password_has_its_hash_and_no_other_has() {
-        let passwords = Arc::new(Passwords::default());
+        let passwords = Passwords::default();
         let hash = passwords.hash("correct horse".to_owned()).await.unwrap();
         assert!(
             hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),

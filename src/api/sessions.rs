@@ -3,7 +3,7 @@
 //! A session is a cookie that scripts cannot read, that is sent to this host alone and over TLS (or to the machine itself), and with
 //! no request that another site has caused. What changes something needs a header besides, which only a page of this host can know.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{
     Extension, Json,
@@ -220,7 +220,7 @@ pub(super) async fn update_me(
     if let Err(wait_s) = state.passwords.ration(name, source.0) {
         return Ok(too_many("too many attempts", wait_s));
     }
-    let passwords: &Arc<_> = &state.passwords;
+    let passwords = &state.passwords;
     let old = state.store.user(name).await?.map(|user| user.password);
     let wrong = || Problem::field("old_password", "it is wrong");
     if body.old_password.len() > 4 * passwords::LENGTH.end()
