@@ -1,11 +1,6 @@
 //! Passwords of users, and how often somebody may try one.
 
-use std::{
-    net::IpAddr,
-    num::NonZeroU32,
-    sync::LazyLock,
-    time::Duration,
-};
+use std::{net::IpAddr, num::NonZeroU32, sync::LazyLock, time::Duration};
 
 use argon2::{
     Argon2,
@@ -76,11 +71,7 @@ impl Passwords {
     }
 
     /// Whether a password has this hash. Without a hash it has not, and that takes as long.
-    pub(super) async fn is(
-        &self,
-        password: String,
-        hash: Option<String>,
-    ) -> Result<bool, Problem> {
+    pub(super) async fn is(&self, password: String, hash: Option<String>) -> Result<bool, Problem> {
         let _place = self.place().await?;
         let checked = tokio::task::spawn_blocking(move || {
             let known = hash.is_some();
