@@ -357,8 +357,8 @@ impl Agenda for SqliteStore {
         self.read_due(sources, now, limit).await
     }
 
-    async fn put_off(&self, put_off: &[PutOff]) -> Result<(), StoreError> {
-        self.write_put_off(put_off).await
+    async fn put_off(&self, put_off: &[PutOff], now: UtcMillis) -> Result<(), StoreError> {
+        self.write_put_off(put_off, now).await
     }
 
     async fn used(
