@@ -393,6 +393,10 @@ pub struct AdminConfig {
     pub requests_per_second: u32,
     /// Tokens that are none, per minute and source address: more are answered 429.
     pub failed_attempts_per_minute: u32,
+    /// A session ends when it is not used for so long, seconds.
+    pub session_idle_s: u64,
+    /// A session ends after so long, seconds.
+    pub session_max_s: u64,
     /// Networks of proxies before the admin API, such as `10.20.0.5/32`: what they say in `X-Forwarded-For` of who asks is
     /// believed.
     pub trusted_proxies: Vec<IpNet>,
@@ -417,6 +421,8 @@ impl Default for AdminConfig {
             max_package_bytes: 65_535 * 500,
             requests_per_second: 200,
             failed_attempts_per_minute: 30,
+            session_idle_s: 1_800,
+            session_max_s: 43_200,
             trusted_proxies: Vec::new(),
             tls_certificate: PathBuf::new(),
             tls_key: PathBuf::new(),

@@ -287,6 +287,7 @@ impl Server {
             config: settings.clone(),
             clock,
             token: kept.token,
+            passwords: Arc::default(),
             vault,
             signals: signals.clone(),
             instance: Arc::new(instance),

@@ -34,7 +34,7 @@ fn each_role_permits_what_it_is_for_and_reads() {
         for permission in Permission::ALL {
             let expected = matches!(
                 permission,
-                Permission::Own | Permission::Read
+                Permission::Open | Permission::Own | Permission::Read
             ) || Some(permission) == own;
             assert_eq!(
                 role.permits(permission),

@@ -19,11 +19,13 @@ mod middleware;
 mod once;
 mod operations;
 mod packages;
+mod passwords;
 mod problem;
 mod refusals;
 mod scoped;
 mod series;
 mod serve;
+mod sessions;
 mod source;
 mod tasks;
 mod tls;
@@ -31,6 +33,7 @@ mod token;
 mod tokens;
 mod traffic;
 mod upgrades;
+mod users;
 mod waiting;
 mod webhooks;
 
@@ -48,6 +51,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 pub(crate) use crate::lwm2m::check_endpoint;
 pub(crate) use devices::path as device_path;
+pub use passwords::Passwords;
 pub use problem::{FieldError, Problem};
 pub use serve::serve;
 pub use tls::{Tls, TlsError, certificate_end};
@@ -80,6 +84,8 @@ pub struct ApiState {
     pub trail: Arc<AuditTrail>,
     /// The token in the server's data directory.
     pub token: TokenHash,
+    /// Looks at the passwords of users.
+    pub passwords: Arc<Passwords>,
     /// Seals the devices' keys; `None` when no key is configured for that.
     pub vault: Option<Vault>,
     /// Signalled after every write, for the rollout to look at once.
@@ -189,5 +195,8 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(webhooks::replay_delivery))
         .routes(routes!(tokens::add, tokens::list))
         .routes(routes!(tokens::get, tokens::revoke))
-        .routes(routes!(tokens::me))
+        .routes(routes!(tokens::me, sessions::update_me))
+        .routes(routes!(users::add, users::list))
+        .routes(routes!(users::get, users::update, users::remove))
+        .routes(routes!(sessions::log_in, sessions::log_out))
 }

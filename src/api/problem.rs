@@ -69,10 +69,11 @@ impl FieldError {
 }
 
 /// The words after `urn:cellwise:problem:` that tell what kind of problem it is.
-const KINDS: [&str; 47] = [
+const KINDS: [&str; 51] = [
     "bad-parameter",
     "bad-path",
     "changed-meanwhile",
+    "csrf-token-missing",
     "device-exists",
     "disk-full",
     "empty-package",
@@ -86,6 +87,7 @@ const KINDS: [&str; 47] = [
     "name-taken",
     "no-credential-key",
     "no-devices",
+    "no-session",
     "no-such-path",
     "not-awaited",
     "not-found",
@@ -106,10 +108,12 @@ const KINDS: [&str; 47] = [
     "too-large",
     "too-many-forecasts",
     "too-many-groups",
+    "too-many-log-ins",
     "too-many-requests",
     "too-many-segments",
     "too-many-streams",
     "too-many-tokens",
+    "too-many-users",
     "too-many-webhooks",
     "unauthorized",
     "unknown-devices",

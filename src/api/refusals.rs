@@ -5,9 +5,9 @@ use axum::http::StatusCode;
 use super::{extract::too_large, problem::Problem};
 use crate::{
     store::{
-        AddTokenError, AddWebhookError, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError,
-        CreateTaskError, DeletePackageError, DeleteTaskError, FileError, GroupError,
-        InsertPackageError, StopTaskError, StoreError, UpdateDeviceError, UploadError,
+        AddTokenError, AddUserError, AddWebhookError, CancelUpgradeError, ChangeTaskError,
+        ChangeUpgradeError, CreateTaskError, DeletePackageError, DeleteTaskError, FileError,
+        GroupError, InsertPackageError, StopTaskError, StoreError, UpdateDeviceError, UploadError,
     },
     task::RuleError,
 };
@@ -54,6 +54,20 @@ impl From<AddTokenError> for Problem {
                 Self::conflict("too-many-tokens", "There are too many tokens", error)
             }
             AddTokenError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<AddUserError> for Problem {
+    fn from(error: AddUserError) -> Self {
+        match error {
+            AddUserError::NameTaken(_) => {
+                Self::conflict("name-taken", "The name is taken", error).about("name")
+            }
+            AddUserError::TooMany => {
+                Self::conflict("too-many-users", "There are too many users", error)
+            }
+            AddUserError::Store(error) => error.into(),
         }
     }
 }

@@ -17,6 +17,7 @@ use super::{
     },
     token::{self, TokenCommand},
     upgrade::UpgradeCommand,
+    user::UserCommand,
     webhook::WebhookCommand,
 };
 
@@ -52,6 +53,9 @@ pub enum AdminCommand {
     /// Add tokens for people and programs, with what they may do, and revoke them.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Add users, who log in with passwords, and say what they may do.
+    #[command(subcommand)]
+    User(UserCommand),
     /// Tell who the server takes you for, and what you may do.
     Whoami(ResultArgs),
     /// Show who has changed what, and verify that nothing of it was altered.
@@ -76,6 +80,7 @@ impl AdminCommand {
             Self::Upgrade(command) => command.run(out),
             Self::Webhook(command) => command.run(out),
             Self::Token(command) => command.run(out),
+            Self::User(command) => command.run(out),
             Self::Whoami(args) => token::whoami(&args, out),
             Self::Audit(command) => command.run(out),
         }

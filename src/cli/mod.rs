@@ -24,6 +24,7 @@ mod task;
 mod token;
 mod traffic;
 mod upgrade;
+mod user;
 mod watch;
 mod webhook;
 

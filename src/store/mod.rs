@@ -4,8 +4,9 @@
 //! ([`Ledger`]). An operator's intent is packages ([`Catalog`]), devices ([`Inventory`]), groups of them ([`Groups`]), rules of
 //! cells ([`Cells`]) and tasks ([`Agenda`], which also
 //! tells the reconciler what may begin and what has to be stopped). What became of it is read as upgrades with their timelines
-//! ([`Journal`]), drawn as series ([`Series`]) and told as events ([`Events`]). What requests were answered is kept for those that come twice ([`Answers`]), who is let in
-//! ([`Access`]), and who has changed what ([`AuditLog`]). What a change means stands in [`apply`], for every database.
+//! ([`Journal`]), drawn as series ([`Series`]) and told as events ([`Events`]). What requests were answered is kept for those that
+//! come twice ([`Answers`]), who is let in ([`Access`], [`Users`]), and who has changed what ([`AuditLog`]). What a change means
+//! stands in [`apply`], for every database.
 //!
 //! Lists are read in pages by key, never by offset: a page starts after the last key of the page
 //! before it, so that a list of a million rows costs as much per page as a short one.
@@ -32,6 +33,7 @@ mod records;
 mod series;
 mod sqlite;
 mod targets;
+mod users;
 
 pub use access::{Access, AddTokenError, MAX_TOKENS, NewToken, TokenId, TokenRecord};
 pub use agenda::Agenda;
@@ -74,6 +76,9 @@ pub use records::{
 pub use series::{CellPoint, LimitChange, Series, TaskPoint};
 pub use sqlite::{DatabaseFile, Depth, FILE_NAME, KeptContent, SqliteStore, newest_known_step};
 pub use targets::{Exclude, Joined, Narrowed, Targets};
+pub use users::{
+    AddUserError, MAX_SESSIONS, MAX_USERS, NewSession, NewUser, UserId, UserRecord, Users,
+};
 
 /// Cells of which what was learnt is kept: those of a carrier in which anything was upgraded lately.
 pub const MOST_LEARNT: u32 = 100_000;
@@ -96,6 +101,7 @@ pub trait Store:
     + Answers
     + Access
     + AuditLog
+    + Users
 {
 }
 
@@ -112,5 +118,6 @@ impl<T> Store for T where
         + Answers
         + Access
         + AuditLog
+        + Users
 {
 }

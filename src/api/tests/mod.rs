@@ -25,6 +25,7 @@ mod targets;
 mod task_packages;
 mod task_rules;
 mod tasks;
+mod users;
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
@@ -101,6 +102,7 @@ pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiSt
         clock,
         trail: Arc::new(AuditTrail::new(Key::of_seed(&[5; 32]).unwrap())),
         token: TokenHash::of(TOKEN),
+        passwords: Arc::default(),
         vault: Some(Vault::new([9; 32])),
         signals: Arc::new(Signals::default()),
         instance: Arc::new(Instance::new(&[7; 8])),

@@ -88,7 +88,7 @@ fn body(operation: &str) -> Value {
 /// Whether an operation keeps to devices. Packages have none; the stream has a test of its own.
 fn concerns_devices(operation: &Operation) -> bool {
     let apart = ["list_packages", "get_package", "stream_events"].contains(&operation.name);
-    let own = operation.needs == Permission::Own;
+    let own = matches!(operation.needs, Permission::Open | Permission::Own);
     operation.reach == Reach::Scoped && !own && !apart
 }
 

@@ -52,6 +52,7 @@ mod traffic;
 mod turns;
 mod upgrade_rows;
 mod upgrades;
+mod users;
 mod walk;
 mod watched;
 mod writing;

@@ -8,7 +8,8 @@ use crate::{store::DeviceFilter, task::TaskRules};
 
 /// Tables that have ten thousand rows at most, lists that are parameters of a statement, and what a statement in a
 /// statement has found, which is looked at by itself.
-const SMALL: [&str; 10] = [
+const SMALL: [&str; 11] = [
+    "users",
     "api_tokens",
     "found",
     "w",
