@@ -48,6 +48,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// How applications are told what happened.
     pub webhooks: WebhookConfig,
+    /// What is told of vulnerabilities.
+    pub evidence: EvidenceConfig,
     /// What goes to standard error.
     pub log: LogConfig,
     /// Peculiarities of products, by the product's name.
@@ -67,6 +69,7 @@ impl Default for Config {
             tasks: TaskConfig::default(),
             admin: AdminConfig::default(),
             webhooks: WebhookConfig::default(),
+            evidence: EvidenceConfig::default(),
             log: LogConfig::default(),
             products: BTreeMap::new(),
         }
@@ -431,6 +434,14 @@ impl Default for WebhookConfig {
             keep_s: 30 * 24 * 3600,
         }
     }
+}
+
+/// Evidence of who was reached (docs/evidence.md).
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvidenceConfig {
+    /// A private key in PEM, Ed25519 or ECDSA on P-256, that signs exports; empty for none, and no exports.
+    pub signing_key: PathBuf,
 }
 
 /// Form of the log.

@@ -8,6 +8,7 @@ mod cells;
 mod description;
 mod devices;
 mod events;
+mod evidence;
 mod exclusions;
 mod extract;
 mod forecasts;
@@ -18,6 +19,7 @@ mod once;
 mod operations;
 mod packages;
 mod problem;
+mod products;
 mod refusals;
 mod series;
 mod serve;
@@ -42,6 +44,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 pub(crate) use crate::lwm2m::check_endpoint;
 pub(crate) use devices::path as device_path;
+pub use evidence::{Evidence, Manifest, archive};
 pub use problem::{FieldError, Problem};
 pub use serve::serve;
 pub use token::{TOKEN_FILE, TokenError, TokenHash};
@@ -77,6 +80,8 @@ pub struct ApiState {
     pub signals: Arc<Signals>,
     /// Marks the database.
     pub instance: Arc<Instance>,
+    /// Makes and signs evidence.
+    pub evidence: Arc<Evidence>,
     /// Places for streams of events.
     pub streams: Arc<Semaphore>,
     /// Turns true when the server stops.
@@ -132,7 +137,22 @@ pub fn router(state: ApiState) -> axum::Router {
 fn documented() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(operations::Documentation::openapi())
         .routes(routes!(packages::upload, packages::list))
-        .routes(routes!(packages::get, packages::delete))
+        .routes(routes!(
+            packages::get,
+            packages::delete,
+            packages::papers::update
+        ))
+        .routes(routes!(
+            packages::papers::get_sbom,
+            packages::papers::set_sbom,
+            packages::papers::remove_sbom
+        ))
+        .routes(routes!(products::get, products::update))
+        .routes(routes!(products::keys, products::add_key))
+        .routes(routes!(products::remove_key))
+        .routes(routes!(evidence::list))
+        .routes(routes!(evidence::count))
+        .routes(routes!(evidence::export::export))
         .routes(routes!(devices::add::add, devices::list))
         .routes(routes!(devices::unknown::list))
         .routes(routes!(devices::count::count))

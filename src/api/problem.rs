@@ -69,9 +69,10 @@ impl FieldError {
 }
 
 /// The words after `urn:cellwise:problem:` that tell what kind of problem it is.
-const KINDS: [&str; 44] = [
+const KINDS: [&str; 51] = [
     "bad-parameter",
     "bad-path",
+    "bad-signature",
     "changed-meanwhile",
     "device-exists",
     "disk-full",
@@ -85,6 +86,7 @@ const KINDS: [&str; 44] = [
     "name-taken",
     "no-credential-key",
     "no-devices",
+    "no-signing-key",
     "no-such-path",
     "not-awaited",
     "not-found",
@@ -93,17 +95,22 @@ const KINDS: [&str; 44] = [
     "other-product",
     "package-in-use",
     "package-indistinct",
+    "package-key-removed",
     "package-superseded",
+    "package-unsigned",
     "refused",
     "request-unanswered",
+    "signature-required",
     "store-unavailable",
     "task-ended",
     "task-finished",
     "task-held",
     "task-running",
     "too-large",
+    "too-many-exports",
     "too-many-forecasts",
     "too-many-groups",
+    "too-many-keys",
     "too-many-requests",
     "too-many-segments",
     "too-many-streams",

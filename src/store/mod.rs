@@ -1,10 +1,11 @@
 //! What survives a restart: the trait [`Store`], a database in SQLite, one in memory, and the package files.
 //!
-//! A store has ten concerns, each a trait. The shards have their changes committed and get their state back after a restart
-//! ([`Ledger`]). An operator's intent is packages ([`Catalog`]), devices ([`Inventory`]), groups of them ([`Groups`]), rules of
+//! A store has twelve concerns, each a trait. The shards have their changes committed and get their state back after a restart
+//! ([`Ledger`]). An operator's intent is packages ([`Catalog`]), rules and keys of products ([`Products`]), devices ([`Inventory`]), groups of them ([`Groups`]), rules of
 //! cells ([`Cells`]) and tasks ([`Agenda`], which also
 //! tells the reconciler what may begin and what has to be stopped). What became of it is read as upgrades with their timelines
-//! ([`Journal`]), drawn as series ([`Series`]) and told as events ([`Events`]). What requests were answered is kept for those that come twice ([`Answers`]). What a change means stands in [`apply`], for every database.
+//! ([`Journal`]), drawn as series ([`Series`]), told as events ([`Events`]), and looked at for a
+//! vulnerability ([`Reaches`]). What requests were answered is kept for those that come twice ([`Answers`]). What a change means stands in [`apply`], for every database.
 //!
 //! Lists are read in pages by key, never by offset: a page starts after the last key of the page
 //! before it, so that a list of a million rows costs as much per page as a short one.
@@ -25,6 +26,9 @@ mod inventory;
 mod journal;
 mod ledger;
 mod memory;
+mod papers;
+mod products;
+mod reach;
 mod records;
 mod series;
 mod sqlite;
@@ -55,6 +59,14 @@ pub use inventory::Inventory;
 pub use journal::Journal;
 pub use ledger::Ledger;
 pub use memory::MemoryStore;
+pub use papers::{
+    PackageSignature, Papers, PapersChange, SbomRecord, UpdatePackageError, UpdatedPackage,
+};
+pub use products::{
+    AddKeyError, MAX_PRODUCT_KEYS, ProductKey, ProductRecord, Products, RemovedKey, Signatures,
+    UpdateProductError,
+};
+pub use reach::{LatestUpgrade, MendedProduct, Reach, ReachPage, Reached, Reaches, Standing, Why};
 pub use records::{
     AddedDevice, Again, Approval, BatchId, CellChange, CellDetail, CellRecord, CellUpdate,
     CommitReport, DeletedPackage, DeviceChange, DeviceDetail, DeviceFilter, DevicePage,
@@ -77,11 +89,33 @@ pub const MOST_LEARNT: u32 = 100_000;
 /// writing survives a power failure. Only the cancelling of a stopped task's upgrades may be seen half done; a crash in
 /// between is made up for by [`Agenda::end_interrupted`].
 pub trait Store:
-    Ledger + Catalog + Inventory + Groups + Cells + Agenda + Journal + Series + Events + Answers
+    Ledger
+    + Catalog
+    + Products
+    + Inventory
+    + Groups
+    + Cells
+    + Agenda
+    + Journal
+    + Series
+    + Reaches
+    + Events
+    + Answers
 {
 }
 
 impl<T> Store for T where
-    T: Ledger + Catalog + Inventory + Groups + Cells + Agenda + Journal + Series + Events + Answers
+    T: Ledger
+        + Catalog
+        + Products
+        + Inventory
+        + Groups
+        + Cells
+        + Agenda
+        + Journal
+        + Series
+        + Reaches
+        + Events
+        + Answers
 {
 }

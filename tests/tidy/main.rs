@@ -13,12 +13,13 @@ use std::{
 use source::Source;
 
 /// Every room, from the bottom up, and what it may import of the crate: rooms, or single items of one.
-const ROOMS: [(&str, &[&str]); 27] = [
+const ROOMS: [(&str, &[&str]); 28] = [
     ("clock", &[]),
     // the settings of a product name the kind of its check code
     ("config", &["clock", "package::CheckCodeKind"]),
     ("telemetry", &["clock", "config"]),
     ("vault", &[]),
+    ("signing", &[]),
     ("health", &["clock", "config"]),
     ("strangers", &["clock"]),
     ("signal", &[]),
@@ -79,6 +80,8 @@ const ROOMS: [(&str, &[&str]); 27] = [
             "filter",
             // where a registration was made from
             "coap::Peer",
+            // who vouches for a package
+            "signing",
             "task",
             "ledger",
         ],
@@ -155,6 +158,7 @@ const ROOMS: [(&str, &[&str]); 27] = [
             "vault",
             "health",
             "strangers",
+            "signing",
             "package",
             "filter",
             // what devices may be called
@@ -178,6 +182,7 @@ const ROOMS: [(&str, &[&str]); 27] = [
             "vault",
             "health",
             "strangers",
+            "signing",
             "package",
             "task",
             "session",
@@ -197,6 +202,7 @@ const ROOMS: [(&str, &[&str]); 27] = [
             "config",
             "telemetry",
             "health",
+            "signing",
             "package",
             "store",
             "runtime",

@@ -128,7 +128,7 @@ fn check_note(note: Option<&String>) -> Result<(), Problem> {
 }
 
 /// The revision that the caller has seen (RFC 9110 §13.1.1).
-fn if_match(headers: &HeaderMap) -> Result<Option<u32>, Problem> {
+pub(in crate::api) fn if_match(headers: &HeaderMap) -> Result<Option<u32>, Problem> {
     let Some(value) = headers.get(header::IF_MATCH) else {
         return Ok(None);
     };
@@ -140,7 +140,7 @@ fn if_match(headers: &HeaderMap) -> Result<Option<u32>, Problem> {
     revision.map(Some).map_err(|_| {
         Problem::field(
             "If-Match",
-            "give the ETag of the task as it was answered, such as \"3\"",
+            "give the ETag as it was answered, such as \"3\"",
         )
     })
 }

@@ -8,6 +8,7 @@ mod copies;
 mod devices;
 mod events;
 mod everywhere;
+mod evidence;
 mod exclusions;
 mod forecasts;
 mod groups;
@@ -15,6 +16,7 @@ mod lists;
 mod once;
 mod packages;
 mod ping;
+mod products;
 mod shares;
 mod targets;
 mod task_packages;
@@ -35,7 +37,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use super::{ApiState, TokenHash, router};
+use super::{ApiState, Evidence, TokenHash, router};
 use crate::{
     clock::{SystemClock, UtcMillis},
     config::{Config, Settings},
@@ -97,6 +99,7 @@ pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiSt
         vault: Some(Vault::new([9; 32])),
         signals: Arc::new(Signals::default()),
         instance: Arc::new(Instance::new(&[7; 8])),
+        evidence: Arc::new(Evidence::new(None, dir)),
         streams: ApiState::stream_places(),
         stop,
         health: Arc::new(Health::starting()),
