@@ -248,6 +248,42 @@ impl Client {
             .map(|(value, _)| value)
     }
 
+    /// `PUT path` with a JSON document of `len` bytes.
+    pub fn put_json(
+        &self,
+        path: &str,
+        len: u64,
+        content: impl Read + 'static,
+    ) -> Result<Value, CommandError> {
+        let body = Outgoing::of(Box::new(content), len);
+        self.ask(Method::PUT, path, Some("application/json"), body)
+            .map(|(value, _)| value)
+    }
+
+    /// `GET path?query`, with the answer written to `sink`, however long it is.
+    pub fn download(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        sink: &mut dyn io::Write,
+    ) -> Result<(), CommandError> {
+        let path = with_query(path, query);
+        let request = self.request(Method::GET, &path, None, Outgoing::nothing())?;
+        let answer = (self.server)
+            .exchange_into(request, Some(sink))
+            .map_err(|failure| self.failed(failure))?;
+        if answer.status.is_success() {
+            return Ok(());
+        }
+        self.read(&answer).map(drop)
+    }
+
+    /// `DELETE path`, which tells what it has done.
+    pub fn delete_with_answer(&self, path: &str) -> Result<Value, CommandError> {
+        self.ask(Method::DELETE, path, None, Outgoing::nothing())
+            .map(|(value, _)| value)
+    }
+
     /// `POST path` with comma-separated values.
     pub fn post_csv(&self, path: &str, rows: String) -> Result<Value, CommandError> {
         self.ask(Method::POST, path, Some("text/csv"), Outgoing::text(rows))
@@ -282,6 +318,19 @@ impl Client {
         content_type: Option<&'static str>,
         body: Outgoing,
     ) -> Result<(Value, StatusCode), CommandError> {
+        let request = self.request(method, path, content_type, body)?;
+        let answer = (self.server.exchange(request)).map_err(|failure| self.failed(failure))?;
+        let status = answer.status;
+        self.read(&answer).map(|value| (value, status))
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: Option<&'static str>,
+        body: Outgoing,
+    ) -> Result<Request<Outgoing>, CommandError> {
         let mut request = Request::builder()
             .method(method)
             .uri(self.server.path(path))
@@ -289,19 +338,19 @@ impl Client {
         if let Some(content_type) = content_type {
             request = request.header(CONTENT_TYPE, content_type);
         }
-        let request = request
+        request
             .body(body)
-            .map_err(|error| CommandError::Arguments(format!("{path}: {error}")))?;
-        let answer = self.server.exchange(request).map_err(|failure| {
-            let (api, source) = (self.api.clone(), Box::new(failure));
-            match *source {
-                Failure::Untrusted(_) => CommandError::Untrusted { api, source },
-                Failure::Content(_) => CommandError::Sending(source),
-                _ => CommandError::Connection { api, source },
-            }
-        })?;
-        let status = answer.status;
-        self.read(&answer).map(|value| (value, status))
+            .map_err(|error| CommandError::Arguments(format!("{path}: {error}")))
+    }
+
+    fn failed(&self, failure: Failure) -> CommandError {
+        let (api, source) = (self.api.clone(), Box::new(failure));
+        match *source {
+            Failure::Untrusted(_) => CommandError::Untrusted { api, source },
+            Failure::Content(_) => CommandError::Sending(source),
+            Failure::Unkept(error) => CommandError::Output(error),
+            _ => CommandError::Connection { api, source },
+        }
     }
 
     fn read(&self, answer: &Answer) -> Result<Value, CommandError> {

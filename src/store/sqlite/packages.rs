@@ -62,26 +62,7 @@ impl Catalog for SqliteStore {
             let new = Box::new(new.clone());
             return Err(InsertPackageError::Indistinct { new, differs });
         }
-        for package in &older {
-            if let Some((task, name, state)) = user(&mut tx, package.id).await? {
-                return Err(InsertPackageError::InUse {
-                    package: package.id,
-                    task,
-                    name,
-                    state,
-                });
-            }
-        }
-        sqlx::query(
-            "UPDATE packages SET superseded_at = ? WHERE product = ? AND version = ? \
-             AND superseded_at IS NULL AND deleted_at IS NULL",
-        )
-        .bind(new.created_at.0)
-        .bind(&new.product)
-        .bind(new.version.as_str())
-        .execute(&mut *tx)
-        .await
-        .doing(doing)?;
+        supersede(&mut tx, &older, new).await?;
         let id = insert(&mut tx, new).await.doing(doing)?;
         papers::write(&mut tx, id, &new.papers, 1)
             .await
@@ -227,6 +208,35 @@ impl Catalog for SqliteStore {
         let mut reader = self.readers.acquire().await.doing(doing)?;
         papers::is_file_in_use(&mut reader, sha256).await
     }
+}
+
+/// Makes room for a new package: the older ones of its version are superseded, unless an unfinished task uses one.
+async fn supersede(
+    conn: &mut SqliteConnection,
+    older: &[PackageRecord],
+    new: &NewPackage,
+) -> Result<(), InsertPackageError> {
+    for package in older {
+        if let Some((task, name, state)) = user(conn, package.id).await? {
+            return Err(InsertPackageError::InUse {
+                package: package.id,
+                task,
+                name,
+                state,
+            });
+        }
+    }
+    sqlx::query(
+        "UPDATE packages SET superseded_at = ? WHERE product = ? AND version = ? \
+         AND superseded_at IS NULL AND deleted_at IS NULL",
+    )
+    .bind(new.created_at.0)
+    .bind(&new.product)
+    .bind(new.version.as_str())
+    .execute(conn)
+    .await
+    .doing("superseding a package")?;
+    Ok(())
 }
 
 /// Whether the product takes a package that is vouched for so.
