@@ -16,7 +16,8 @@ use std::{
 use cellwise::{
     clock::UtcMillis,
     config::Config,
-    forecast::{Given, PackageGiven, Rhythm, Subject, TaskGiven, forecast},
+    forecast::{Given, PackageGiven, Rhythm, Routes, Subject, TaskGiven, forecast},
+    package::Version,
     task::TaskRules,
 };
 use clap::{Parser, ValueEnum};
@@ -136,10 +137,13 @@ fn given(arguments: &Arguments) -> Result<Given, Box<dyn Error>> {
             rules: Arc::new(rules.transpose()?.unwrap_or_default()),
             ..TaskGiven::default()
         },
-        package: PackageGiven {
-            bytes: u64::from(arguments.package_kib) * 1_024,
-            segments: 41,
-        },
+        routes: Routes::one(
+            Version::new("V2")?,
+            PackageGiven {
+                bytes: u64::from(arguments.package_kib) * 1_024,
+                segments: 41,
+            },
+        ),
         failures: Vec::new(),
         devices: (0..arguments.devices).map(device).collect(),
         others: Vec::new(),

@@ -391,9 +391,22 @@ pub struct AdminConfig {
     pub max_package_bytes: u64,
     /// Requests per second and source address, with bursts of twice as many.
     pub requests_per_second: u32,
+    /// Tokens that are none, per minute and source address: more are answered 429.
+    pub failed_attempts_per_minute: u32,
     /// Networks of proxies before the admin API, such as `10.20.0.5/32`: what they say in `X-Forwarded-For` of who asks is
     /// believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// The listener's certificate and those up to its root, in PEM; empty for HTTP without TLS.
+    pub tls_certificate: PathBuf,
+    /// The certificate's private key, in PEM.
+    pub tls_key: PathBuf,
+}
+
+impl AdminConfig {
+    /// Whether the listener speaks TLS.
+    pub fn has_tls(&self) -> bool {
+        !self.tls_certificate.as_os_str().is_empty() && !self.tls_key.as_os_str().is_empty()
+    }
 }
 
 impl Default for AdminConfig {
@@ -403,7 +416,10 @@ impl Default for AdminConfig {
             // 65,535 segments of 500 bytes, PCP's maximum
             max_package_bytes: 65_535 * 500,
             requests_per_second: 200,
+            failed_attempts_per_minute: 30,
             trusted_proxies: Vec::new(),
+            tls_certificate: PathBuf::new(),
+            tls_key: PathBuf::new(),
         }
     }
 }
@@ -453,6 +469,8 @@ pub enum LogFormat {
     Text,
     /// A JSON object a line.
     Json,
+    /// Entries of systemd's journal, each with its fields, in place of lines.
+    Journald,
 }
 
 /// Logging.
@@ -539,6 +557,9 @@ pub struct ProductConfig {
     pub pmin_zero: bool,
     /// How its devices that sleep are made to come when there is a slot for them.
     pub appointments: Appointments,
+    /// [`AdmissionConfig::adaptive`] for its devices, where it is another. What a cell says of its own wins over it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adaptive: Option<bool>,
 }
 
 /// How devices that sleep are made to come at a time of the server's choice.

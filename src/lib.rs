@@ -4,6 +4,7 @@
 
 #![cfg_attr(test, allow(clippy::too_many_lines))] // a test is one story
 
+pub mod access;
 pub mod api;
 pub mod cli;
 pub mod clock;

@@ -1,7 +1,10 @@
 //! Wires everything together: [`Server::start`] opens the data directory, brings back the state of
 //! before the restart, and starts the device side, the committer, the rollout and the admin API.
 
+pub mod backup;
+mod certificates;
 mod data_dir;
+pub mod doctor;
 mod secure;
 mod time;
 
@@ -15,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use certificates::CertificateEnds;
 use metrics_exporter_prometheus::PrometheusHandle;
 pub use secure::Purpose;
 use secure::SecuredPort;
@@ -26,9 +30,9 @@ use tokio::{
 };
 
 use crate::{
-    api::{self, ApiState, Evidence, TokenError, TokenHash},
+    api::{self, ApiState, Evidence, Tls, TlsError, TokenError, TokenHash},
     clock::SystemClock,
-    config::{Config, MOST_SHARDS, RegistrationPolicy, Settings},
+    config::{AdminConfig, Config, MOST_SHARDS, RegistrationPolicy, Settings},
     engine::{Engine, Setup},
     health::{Health, Part},
     ledger::{Deadline, DeviceIds},
@@ -85,6 +89,9 @@ pub enum StartError {
     /// Another server.
     #[error("another server uses {0}; stop it first, or set another data_dir")]
     InUse(PathBuf),
+    /// A restore that broke off.
+    #[error("{} holds a part of a backup: a restore broke off; empty it and restore anew (docs/backups.md)", .0.display())]
+    HalfRestored(PathBuf),
     /// The database cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -125,6 +132,9 @@ pub enum StartError {
     /// Certificates, limits.
     #[error("the secured port cannot be opened: {0}; see the settings under dtls")]
     Dtls(String),
+    /// The admin listener's certificate and key.
+    #[error(transparent)]
+    AdminTls(#[from] TlsError),
     /// A listening address.
     #[error("cannot listen on {address} ({setting}): {source}")]
     Listen {
@@ -163,6 +173,7 @@ pub struct Server {
     /// Those that the operator gave last, as far as they are in effect.
     settings: Settings,
     secured: Option<SecuredPort>,
+    certificates: CertificateEnds,
     signals: Arc<Signals>,
     metrics: Arc<Metrics>,
     stop: watch::Sender<bool>,
@@ -185,7 +196,8 @@ impl Server {
         let revision = database.restore_revision().await?;
         let count = shard_count(&config);
         let ports = Ports::open(&config, count, vault.as_ref(), &*database).await?;
-        let (admin, admin_addr) = listen_to_operators(config.admin.listen).await?;
+        let tls = Tls::of(&config.admin)?;
+        let (admin, admin_addr) = listen_to_operators(&config.admin).await?;
 
         let ids = DeviceIds::new(kept_secret(&*database, "token_key").await?);
         let mut engines = new_engines(&config, count, &ids, clock)?;
@@ -283,7 +295,10 @@ impl Server {
             strangers,
             metrics: metrics.handle(),
         });
-        let api = api::serve(admin, router, settings.clone(), told_to_stop);
+        let certificates = CertificateEnds::new(tls.clone(), &config, metrics.clone(), clock);
+        certificates.tell();
+        tokio::spawn(certificates.clone().keep_telling(told_to_stop.clone()));
+        let api = api::serve(admin, tls, router, settings.clone(), told_to_stop);
         let api = supervisor.run(Part::Api, api);
         announce(&config, ports.coap_addr, ports.dtls_addr, admin_addr)?;
         Ok(Self {
@@ -299,6 +314,7 @@ impl Server {
             api,
             settings,
             secured: ports.port,
+            certificates,
             signals,
             metrics,
             stop,
@@ -318,6 +334,11 @@ impl Server {
             Some(part) => part,
             None => std::future::pending().await, // the parts hold its other end
         }
+    }
+
+    /// Tells whether the server's threads answer.
+    pub fn pulse(&self) -> Pulse {
+        Pulse(self.shards.exchange().clone())
     }
 
     /// Puts into effect what of other settings can take effect now: the log's filter, rates, limits of cells, networks of
@@ -341,6 +362,14 @@ impl Server {
             Some(Err(error)) => tracing::error!(%error, "the certificates stay as they were"),
             Some(Ok(None)) | None => {}
         }
+        match self.certificates.renew(&config) {
+            Ok(true) => changed.push("the admin listener's certificate".to_owned()),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(%error, "the admin listener's certificate stays as it was")
+            }
+        }
+        self.certificates.tell();
         let list = |names: &[String]| match names {
             [] => "nothing".to_owned(),
             names => names.join(", "),
@@ -377,6 +406,17 @@ impl Server {
     }
 }
 
+/// Tells whether the threads of a server answer. A part that has died ends the process; one that hangs shows here.
+#[derive(Clone)]
+pub struct Pulse(Arc<Exchange>);
+
+impl Pulse {
+    /// Whether every shard answers within this time.
+    pub async fn beats(&self, within: Duration) -> bool {
+        self.0.all_answer(within).await
+    }
+}
+
 /// What lies in the data directory.
 struct Kept {
     lock: File,
@@ -407,15 +447,16 @@ impl Kept {
     }
 }
 
-async fn listen_to_operators(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+async fn listen_to_operators(admin: &AdminConfig) -> Result<(TcpListener, SocketAddr), StartError> {
     const SETTING: &str = "admin.listen";
+    let address = admin.listen;
     let listener = TcpListener::bind(address).await;
     let listener = listener.map_err(|source| listen_error(address, SETTING, source))?;
-    if !address.ip().to_canonical().is_loopback() {
+    if !address.ip().to_canonical().is_loopback() && !admin.has_tls() {
         tracing::warn!(
             %address,
-            "the admin API is reached from other machines without TLS, and so is the token; let a proxy with TLS stand \
-             before it, and set admin.listen to 127.0.0.1"
+            "the admin API is reached from other machines without TLS, and so is the token; set admin.tls_certificate and \
+             admin.tls_key, or let a proxy with TLS stand before it and set admin.listen to 127.0.0.1"
         );
     }
     let bound = local_addr(listener.local_addr(), address, SETTING)?;
@@ -468,6 +509,7 @@ pub fn unfit(config: &Config) -> Vec<StartError> {
     let mut reasons = secure::unfit(&config.dtls);
     reasons.extend(secure::signing_key(&config.evidence).err());
     reasons.extend(data_dir::unfit(&config.data_dir));
+    reasons.extend(Tls::of(&config.admin).err().map(StartError::from));
     reasons.extend(TokenHash::unfit(&config.data_dir).map(StartError::from));
     reasons
 }

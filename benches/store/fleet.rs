@@ -15,7 +15,7 @@ use cellwise::{
     package::{PcpOffer, Segmentation, Version},
     store::{
         BatchId, Catalog as _, Events as _, Exclude, NewDevice, NewPackage, NewTask, NewWebhook,
-        Papers, Selection, SqliteStore, WebhookId,
+        Origin, Papers, Selection, SqliteStore, WebhookId,
     },
     task::{PackageRules, TaskRules},
 };
@@ -169,6 +169,7 @@ pub(crate) fn task(package: PackageId, selection: Selection) -> NewTask {
         rules: TaskRules::default(),
         webhook: None,
         created_at: T0,
+        origin: Origin::default(),
     }
 }
 

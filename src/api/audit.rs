@@ -11,6 +11,7 @@ use axum::{
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
 use super::source::Source;
+use crate::access::Caller;
 
 /// Lines a second about rejected tokens; whoever guesses does not fill the disk.
 const REJECTED_PER_SECOND: NonZeroU32 = NonZeroU32::new(5).unwrap();
@@ -26,13 +27,23 @@ pub(super) async fn changes(request: Request, next: Next) -> Response {
         return next.run(request).await;
     }
     let source = Source::of(&request);
+    let who = request.extensions().get::<Caller>().map(Caller::who);
     let path = request.uri().path().to_owned();
     let response = next.run(request).await;
     let created = response.headers().get(header::LOCATION);
     let created = created.and_then(|location| location.to_str().ok());
     let status = response.status().as_u16();
-    tracing::info!(target: "cellwise::audit", %source, status, created, "{method} {path}");
+    tracing::info!(target: "cellwise::audit", who, %source, status, created, "{method} {path}");
     response
+}
+
+/// Tells of somebody who was let in, but not for this.
+pub(super) fn not_permitted(caller: &Caller, request: &Request) {
+    if REJECTED.check().is_ok() {
+        let (source, who) = (Source::of(request), caller.who());
+        let (method, path) = (request.method(), request.uri().path());
+        tracing::warn!(target: "cellwise::audit", who, %source, "refused, for want of a role: {method} {path}");
+    }
 }
 
 /// Tells of a token that is not the server's.

@@ -129,6 +129,7 @@ const CURSORS: [(&str, &str, &str); 12] = [
     ("/v1/tasks/{id}/upgrades", "upgrades", NUMBER),
     ("/v1/upgrades", "newest-upgrades", NUMBER),
     ("/v1/cells", "cells", CELL),
+    ("/v1/tokens", "tokens", NUMBER),
     ("/v1/webhooks", "webhooks", NUMBER),
     ("/v1/webhooks/{id}/deliveries", "deliveries", NUMBER),
 ];

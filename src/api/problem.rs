@@ -69,7 +69,7 @@ impl FieldError {
 }
 
 /// The words after `urn:cellwise:problem:` that tell what kind of problem it is.
-const KINDS: [&str; 51] = [
+const KINDS: [&str; 54] = [
     "bad-parameter",
     "bad-path",
     "bad-signature",
@@ -77,6 +77,7 @@ const KINDS: [&str; 51] = [
     "device-exists",
     "disk-full",
     "empty-package",
+    "forbidden",
     "group-in-use",
     "identity-taken",
     "internal",
@@ -93,6 +94,7 @@ const KINDS: [&str; 51] = [
     "not-ready",
     "other-kind-of-group",
     "other-product",
+    "own-task",
     "package-in-use",
     "package-indistinct",
     "package-key-removed",
@@ -114,6 +116,7 @@ const KINDS: [&str; 51] = [
     "too-many-requests",
     "too-many-segments",
     "too-many-streams",
+    "too-many-tokens",
     "too-many-webhooks",
     "unauthorized",
     "unknown-devices",

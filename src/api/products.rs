@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
@@ -11,9 +11,9 @@ use utoipa::ToSchema;
 
 use super::{
     ApiState,
+    etag::{if_match, tagged},
     extract::{self, Fields, Path},
     problem::Problem,
-    tasks::changes::if_match,
 };
 use crate::{
     config::check_product_name,
@@ -147,14 +147,13 @@ fn check_name(product: &str) -> Result<(), Problem> {
 }
 
 fn shown(product: String, record: ProductRecord) -> Response {
-    let tag = [(header::ETAG, format!("\"{}\"", record.revision))];
     let body = ProductBody {
         product,
         signatures: record.signatures.into(),
         keys: record.keys,
         revision: record.revision,
     };
-    (tag, Json(body)).into_response()
+    tagged(record.revision.into(), body)
 }
 
 /// The rules of a product.

@@ -4,10 +4,12 @@ use axum::{Json, extract::State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{ApiState, extract::Path, problem::Problem};
+use super::{ApiState, extract::Path, problem::Problem, scoped};
 use crate::{
+    access::Scope,
     ledger::{CoverageReading, TaskId},
-    store::{CellPoint, TaskPoint},
+    store::{CellPoint, LimitChange, TaskPoint},
+    wording,
 };
 
 /// Points, oldest first.
@@ -94,6 +96,36 @@ impl From<CellPoint> for CellPointBody {
     }
 }
 
+/// A change of a cell's limit.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct LimitChangeBody {
+    /// When.
+    #[schema(format = DateTime)]
+    at: String,
+    /// How many may upgrade in the cell at once from then on; `null`: coverage alone counts.
+    #[schema(required)]
+    limit: Option<u32>,
+    /// How many that were before.
+    #[schema(required)]
+    before: Option<u32>,
+    /// What a KiB took then, in percent of what it takes while few upgrade there.
+    percent: u64,
+    /// Why, in a sentence.
+    detail: String,
+}
+
+impl From<LimitChange> for LimitChangeBody {
+    fn from(change: LimitChange) -> Self {
+        Self {
+            at: change.at.to_string(),
+            limit: change.most,
+            before: change.before,
+            percent: change.percent,
+            detail: wording::limit_changed(change.before, change.most, change.percent),
+        }
+    }
+}
+
 /// A measurement of a device's coverage.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct CoveragePointBody {
@@ -133,11 +165,10 @@ impl From<CoverageReading> for CoveragePointBody {
     ))]
 pub(super) async fn of_task(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Json<SeriesBody<TaskPointBody>>, Problem> {
-    if state.store.task(TaskId(id)).await?.is_none() {
-        return Err(Problem::not_found(format!("there is no task {id}")));
-    }
+    scoped::task(&state, &scope, id).await?;
     Ok(SeriesBody::of(state.store.task_series(TaskId(id)).await?))
 }
 
@@ -154,6 +185,19 @@ pub(super) async fn of_cell(
     Ok(SeriesBody::of(state.store.cell_series(id).await?))
 }
 
+/// How the limit of a cell has changed because of how crowded the cell was: the last 50 changes, oldest first, and why.
+#[utoipa::path(get, path = "/v1/cells/{id}/limits", operation_id = "get_cell_limits", tag = "cells",
+    params(("id" = i64, Path, minimum = 0, maximum = 4_294_967_295_i64, description = "Its number")),
+    responses(
+        (status = 200, description = "Its changes; none of a cell that was never crowded, or is not followed", body = SeriesBody<LimitChangeBody>),
+    ))]
+pub(super) async fn of_limit(
+    State(state): State<ApiState>,
+    Path(id): Path<u32>,
+) -> Result<Json<SeriesBody<LimitChangeBody>>, Problem> {
+    Ok(SeriesBody::of(state.store.limit_changes(id).await?))
+}
+
 /// The last 50 measurements of a device's coverage.
 #[utoipa::path(get, path = "/v1/devices/{endpoint}/series", operation_id = "get_device_series", tag = "devices",
     params(("endpoint" = String, Path, description = "Its endpoint name")),
@@ -163,9 +207,12 @@ pub(super) async fn of_cell(
     ))]
 pub(super) async fn of_device(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(endpoint): Path<String>,
 ) -> Result<Json<SeriesBody<CoveragePointBody>>, Problem> {
-    if state.store.device(&endpoint).await?.is_none() {
+    if !scoped::sees(&state, &scope, &endpoint).await?
+        || state.store.device(&endpoint).await?.is_none()
+    {
         return Err(Problem::not_found(format!(
             "there is no device {endpoint:?}"
         )));

@@ -9,12 +9,14 @@ use super::{
     evidence::EvidenceCommand,
     exclusion::ExclusionCommand,
     group::GroupCommand,
+    list::ResultArgs,
     package::PackageCommand,
     product::ProductCommand,
     task::{
         TaskCommand,
         create::{self, CreateArgs},
     },
+    token::{self, TokenCommand},
     upgrade::UpgradeCommand,
     webhook::WebhookCommand,
 };
@@ -54,6 +56,11 @@ pub enum AdminCommand {
     /// Have outcomes posted to applications, and see what became of that.
     #[command(subcommand)]
     Webhook(WebhookCommand),
+    /// Add tokens for people and programs, with what they may do, and revoke them.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Tell who the server takes you for, and what you may do.
+    Whoami(ResultArgs),
 }
 
 impl AdminCommand {
@@ -74,6 +81,8 @@ impl AdminCommand {
             Self::Cell(command) => command.run(out),
             Self::Upgrade(command) => command.run(out),
             Self::Webhook(command) => command.run(out),
+            Self::Token(command) => command.run(out),
+            Self::Whoami(args) => token::whoami(&args, out),
         }
     }
 }

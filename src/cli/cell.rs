@@ -10,6 +10,7 @@ use super::{
     client::{Client, CommandError},
     list::{ListArgs, ResultArgs, Table},
     output::{self, Format, counted, or_dash},
+    traffic::TrafficView,
     upgrade,
 };
 
@@ -25,6 +26,9 @@ pub enum CellCommand {
     /// Change the rules of many cells, of a file.
     Import(set::ImportArgs),
 }
+
+/// Changes of its limit that are shown, the last.
+const CHANGES: usize = 5;
 
 /// `cellwise cell show`.
 #[derive(Debug, Args)]
@@ -61,6 +65,19 @@ struct RulesView {
     note: Option<String>,
     seconds_per_kib: Option<f64>,
     queue_through_at: Option<String>,
+    traffic: TrafficView,
+}
+
+/// How the limit of a cell has changed because of how crowded it was.
+#[derive(Debug, Deserialize)]
+struct LimitsView {
+    points: Vec<LimitView>,
+}
+
+#[derive(Debug, Deserialize)]
+struct LimitView {
+    at: String,
+    detail: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -95,6 +112,9 @@ impl RulesView {
         }
         if let Some(seconds) = self.seconds_per_kib {
             writeln!(out, "a KiB takes {seconds:.1} s")?;
+        }
+        if let Some(line) = self.traffic.line() {
+            writeln!(out, "{line}")?;
         }
         Ok(())
     }
@@ -144,11 +164,13 @@ fn list(args: &ListArgs<100>, out: &mut dyn Write) -> Result<(), CommandError> {
 fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     let client = Client::new(&args.result.api)?;
     let cell = client.get(&format!("/v1/cells/{}", args.id), &[])?;
+    let limits = client.get(&format!("/v1/cells/{}/limits", args.id), &[])?;
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let query = [("cell_id", args.id.to_string())];
     let (upgrades, more) = client.list("/v1/upgrades", &query, limit)?;
     if args.result.format == Format::Json {
-        let all = json!({"cell": cell, "upgrades": {"items": upgrades, "more": more}});
+        let all =
+            json!({"cell": cell, "limits": limits, "upgrades": {"items": upgrades, "more": more}});
         output::json(out, &all)?;
         return Ok(());
     }
@@ -171,6 +193,10 @@ fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     writeln!(out, "{} succeeded, {} failed", view.succeeded, view.failed)?;
     let rules: RulesView = client.view(&cell)?;
     rules.tell(out)?;
+    let limits: LimitsView = client.view(&limits)?;
+    for change in limits.points.iter().rev().take(CHANGES).rev() {
+        writeln!(out, "{}: {}", change.at, change.detail)?;
+    }
     if let Some(at) = rules.queue_through_at.filter(|_| view.waiting > 0) {
         writeln!(out, "who waits is through at {at} at the earliest")?;
     }

@@ -15,7 +15,7 @@ use std::{
 use clap::Args;
 use hyper::{
     Method, Request, StatusCode,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, IF_MATCH},
 };
 use reqwest::Url;
 use serde::de::DeserializeOwned;
@@ -32,6 +32,14 @@ use crate::api::{self, Problem};
 
 /// Items of a page.
 const PAGE: usize = 1_000;
+
+/// What the caller has seen of what is changed.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct SeenArgs {
+    /// Change it only if it has this revision still, as `revision` in JSON shows it: nobody has changed it since.
+    #[arg(long, value_name = "N")]
+    pub if_revision: Option<i64>,
+}
 
 /// Where the server is, and how to be let in.
 #[derive(Debug, Clone, Default, Args)]
@@ -268,7 +276,11 @@ impl Client {
         sink: &mut dyn io::Write,
     ) -> Result<(), CommandError> {
         let path = with_query(path, query);
-        let request = self.request(Method::GET, &path, None, Outgoing::nothing())?;
+        let request = Request::builder()
+            .uri(self.server.path(&path))
+            .header(AUTHORIZATION, self.authorization.clone())
+            .body(Outgoing::nothing())
+            .map_err(|error| CommandError::Arguments(format!("{path}: {error}")))?;
         let answer = (self.server)
             .exchange_into(request, Some(sink))
             .map_err(|failure| self.failed(failure))?;
@@ -281,6 +293,19 @@ impl Client {
     /// `DELETE path`, which tells what it has done.
     pub fn delete_with_answer(&self, path: &str) -> Result<Value, CommandError> {
         self.ask(Method::DELETE, path, None, Outgoing::nothing())
+            .map(|(value, _)| value)
+    }
+
+    /// The same, only if what is changed has the revision that was seen, where one is given.
+    pub fn patch_seen(
+        &self,
+        path: &str,
+        body: &Value,
+        seen: SeenArgs,
+    ) -> Result<Value, CommandError> {
+        let body = Outgoing::text(body.to_string());
+        let tag = seen.if_revision.map(|revision| format!("\"{revision}\""));
+        self.ask_seen(Method::PATCH, path, Some("application/json"), body, tag)
             .map(|(value, _)| value)
     }
 
@@ -318,19 +343,17 @@ impl Client {
         content_type: Option<&'static str>,
         body: Outgoing,
     ) -> Result<(Value, StatusCode), CommandError> {
-        let request = self.request(method, path, content_type, body)?;
-        let answer = (self.server.exchange(request)).map_err(|failure| self.failed(failure))?;
-        let status = answer.status;
-        self.read(&answer).map(|value| (value, status))
+        self.ask_seen(method, path, content_type, body, None)
     }
 
-    fn request(
+    fn ask_seen(
         &self,
         method: Method,
         path: &str,
         content_type: Option<&'static str>,
         body: Outgoing,
-    ) -> Result<Request<Outgoing>, CommandError> {
+        tag: Option<String>,
+    ) -> Result<(Value, StatusCode), CommandError> {
         let mut request = Request::builder()
             .method(method)
             .uri(self.server.path(path))
@@ -338,9 +361,15 @@ impl Client {
         if let Some(content_type) = content_type {
             request = request.header(CONTENT_TYPE, content_type);
         }
-        request
+        if let Some(tag) = tag {
+            request = request.header(IF_MATCH, tag);
+        }
+        let request = request
             .body(body)
-            .map_err(|error| CommandError::Arguments(format!("{path}: {error}")))
+            .map_err(|error| CommandError::Arguments(format!("{path}: {error}")))?;
+        let answer = (self.server.exchange(request)).map_err(|failure| self.failed(failure))?;
+        let status = answer.status;
+        self.read(&answer).map(|value| (value, status))
     }
 
     fn failed(&self, failure: Failure) -> CommandError {

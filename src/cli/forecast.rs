@@ -50,6 +50,7 @@ struct ResultView {
     shares: Vec<ShareView>,
     succeeded: CountView,
     failed: BTreeMap<String, CountView>,
+    skipped: BTreeMap<String, CountView>,
     expired: CountView,
     stopped: CountView,
     unfinished: CountView,
@@ -112,7 +113,9 @@ struct AssumedView {
     cells_drawn: u64,
     rhythms_drawn: u64,
     away: u64,
+    never_heard: u64,
     current: u64,
+    packages_drawn: u64,
     downloads: Vec<DownloadView>,
     install_seconds: f64,
     failing_percent: f64,
@@ -213,6 +216,14 @@ fn outcomes(result: &ResultView, out: &mut dyn Write) -> io::Result<()> {
     for (reason, count) in &result.failed {
         let reason = reason.replace('_', " ");
         writeln!(out, "{} fail: {reason} (P90: {})", count.p50, count.p90)?;
+    }
+    for (reason, count) in &result.skipped {
+        let reason = reason.replace('_', " ");
+        writeln!(
+            out,
+            "{} are skipped: {reason} (P90: {})",
+            count.p50, count.p90
+        )?;
     }
     for (count, what) in [
         (&result.expired, "will not have begun by not_after"),
@@ -320,13 +331,21 @@ fn assumed(assumed: &AssumedView, out: &mut dyn Write) -> io::Result<()> {
         assumed.install_seconds, assumed.failing_percent
     )?;
     for (count, what) in [
-        (assumed.away, "not registered, and never heard"),
+        (assumed.away, "not registered any more, and not heard again"),
+        (
+            assumed.never_heard,
+            "not heard yet, taken to come as the others do",
+        ),
         (
             assumed.cells_drawn,
             "in unknown cells, spread as the others are",
         ),
         (assumed.rhythms_drawn, "asleep, with an unknown rhythm"),
         (assumed.current, "up to date already"),
+        (
+            assumed.packages_drawn,
+            "of unknown versions, whose packages are as the others'",
+        ),
         (assumed.other_devices, "of other tasks, in the same queues"),
     ] {
         if count > 0 {

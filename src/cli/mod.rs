@@ -2,11 +2,13 @@
 //! any other program.
 
 mod admin;
+pub mod backup;
 mod cell;
 pub mod check_config;
 mod client;
 pub mod demo;
 mod device;
+pub mod doctor;
 mod evidence;
 mod exclusion;
 mod forecast;
@@ -20,6 +22,8 @@ pub mod serve;
 mod similar;
 pub mod simulate;
 mod task;
+mod token;
+mod traffic;
 mod upgrade;
 mod watch;
 mod webhook;

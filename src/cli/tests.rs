@@ -6,6 +6,7 @@ mod groups;
 mod lists;
 mod signed;
 mod tasks;
+mod tokens;
 
 use std::{path::Path, process::ExitCode};
 

@@ -26,6 +26,8 @@ pub(super) struct Profile {
     pub(super) units: RadioUnits,
     /// Whether they are made to come when there is a slot.
     pub(super) appointments: Appointments,
+    /// Whether the limit of a crowded cell follows that for them, where it is said.
+    pub(super) adaptive: Option<bool>,
 }
 
 /// A product's place among the [`Profiles`], which is the same in every engine of a server.
@@ -152,6 +154,7 @@ impl Profile {
             pmin_zero: product.pmin_zero,
             units: product.into(),
             appointments: product.appointments,
+            adaptive: product.adaptive,
         }
     }
 }

@@ -41,10 +41,13 @@ impl Engine {
     pub(super) fn queue_up(&mut self, key: DeviceKey) {
         let presence = self.presence(key, self.stage(key));
         let install = self.habits(key).install();
+        let adaptive = self.profile(key).adaptive;
         let session = self.device_mut(key).session.as_mut();
-        let Some((session, (cell, wait))) =
-            session.and_then(|session| session.waits(presence, install).map(|it| (session, it)))
-        else {
+        let waits = session.and_then(|session| {
+            let waits = session.waits(presence, install, adaptive)?;
+            Some((session, waits))
+        });
+        let Some((session, (cell, wait))) = waits else {
             return;
         };
         session.told = Some(presence);
@@ -154,7 +157,8 @@ impl Engine {
         let place = session.and_then(|session| session.negotiation().place());
         // its coverage may have become worse meanwhile
         let fits = place.is_some_and(|place| active <= place.limit);
-        let may = waits && fits && self.store_available;
+        let over_time = session.is_some_and(|session| session.is_over_time(self.now.utc));
+        let may = waits && fits && !over_time && self.store_available;
         if !may || self.readiness(key) != Readiness::Ready {
             self.ask(key, cell, GateRequest::Release);
             if waits {

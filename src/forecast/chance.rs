@@ -19,6 +19,10 @@ pub(super) enum Draw {
     Failure = 4,
     /// Its number among the devices that wait.
     Number = 5,
+    /// What it runs, and so what it downloads.
+    Route = 6,
+    /// How it can be reached, where it was never heard.
+    Rhythm = 7,
 }
 
 impl Chance {

@@ -22,6 +22,7 @@ pub(super) struct Course {
     pub(super) ends: Vec<Instant>,
     pub(super) succeeded: u64,
     pub(super) failed: BTreeMap<String, u64>,
+    pub(super) skipped: BTreeMap<&'static str, u64>,
     pub(super) expired: u64,
     pub(super) stopped: u64,
     /// Devices that nothing would ever come of, or not within the time that is looked ahead.
@@ -99,6 +100,10 @@ impl Course {
 
     pub(super) fn failed(&mut self, reason: &str) {
         *self.failed.entry(reason.to_owned()).or_default() += 1;
+    }
+
+    pub(super) fn skipped(&mut self, reason: &'static str) {
+        *self.skipped.entry(reason).or_default() += 1;
     }
 
     /// What had not begun is done away with.

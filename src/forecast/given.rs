@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use super::{RouteId, Routes};
 use crate::{
     clock::UtcMillis,
     config::{Appointments, Config},
-    ledger::{ActiveUpgrade, DeviceRecord, Learnt, QueueMode, RetryPolicy, Stage, UpdateTimer},
-    package::Version,
-    task::{CellRules, Hold, Results, TaskRules},
+    ledger::{
+        ActiveUpgrade, DeviceRecord, Learnt, QueueMode, RetryPolicy, Stage, UpdateTimer, Usage,
+    },
+    task::{CellRules, Hold, Month, Results, Spent, TaskRules},
 };
 
 /// Everything that a forecast follows from. The same gives the same.
@@ -25,8 +27,8 @@ pub struct Given {
     pub cells: Vec<(u32, CellRules)>,
     /// The task.
     pub task: TaskGiven,
-    /// What each device downloads.
-    pub package: PackageGiven,
+    /// What devices download, by what they run and are.
+    pub routes: Routes,
     /// Of all devices so large a part fails for each of these reasons, 0 to 1.
     pub failures: Vec<(String, f64)>,
     /// The devices of the task that have no final outcome.
@@ -56,8 +58,8 @@ pub struct TaskGiven {
     pub expired: bool,
 }
 
-/// What each device downloads.
-#[derive(Debug, Clone, Copy, Default)]
+/// A package, as it is downloaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct PackageGiven {
     /// Bytes of the package.
     pub bytes: u64,
@@ -94,8 +96,30 @@ pub struct Subject {
     pub rhythm: Rhythm,
     /// Whether it comes when it is told to.
     pub comes_when_told: bool,
-    /// It has the version already.
-    pub current: bool,
+    /// What it downloads; `None`: what it runs is not known.
+    pub route: Option<RouteId>,
+    /// What it has spent, and where, if the task has a budget.
+    pub account: Option<Box<Account>>,
+}
+
+/// What a device has spent of its budget.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// In the month in which the forecast is made, and what the package costs.
+    pub spent: Spent,
+    /// Its time zone.
+    pub zone: Option<Box<str>>,
+}
+
+impl Account {
+    /// As it stands at that time. Nothing is spent in a month that begins.
+    pub fn at(&mut self, now: UtcMillis) -> &mut Spent {
+        if now >= self.spent.month_ends_at {
+            self.spent.used = Usage::default();
+            self.spent.month_ends_at = Month::of(now, self.zone.as_deref()).ends_at;
+        }
+        &mut self.spent
+    }
 }
 
 /// How far an upgrade is.
@@ -124,23 +148,21 @@ pub enum Rhythm {
     Learnt(u32),
     /// It sleeps. How often it wakes up was not learnt; it updates its registration so often, seconds.
     Sleeps(u32),
-    /// It is not registered: nobody knows whether it comes back.
+    /// It was heard before, and is not registered any more: nobody knows whether it comes back.
     Away,
+    /// It was never heard: it comes as the others do.
+    Unheard,
 }
 
 impl Subject {
-    /// A device as the store has it, to be upgraded to `version` in the first phase of a task that begins at `not_before`.
-    pub fn of(
-        device: &DeviceRecord,
-        version: Option<&Version>,
-        config: &Config,
-        not_before: UtcMillis,
-    ) -> Self {
+    /// A device as the store has it, in the first phase of a task that begins at `not_before`.
+    pub fn of(device: &DeviceRecord, config: &Config, not_before: UtcMillis) -> Self {
         let coverage = device.coverage.as_ref();
         let told = config.products.get(&device.product);
         let registration = device.registration.as_ref();
         let rhythm = match (registration, device.wake_ups) {
-            (None, _) => Rhythm::Away,
+            (None, _) if device.last_heard_at.is_some() => Rhythm::Away,
+            (None, _) => Rhythm::Unheard,
             (Some(it), _) if it.queue_mode == QueueMode::Off => Rhythm::Listens,
             (_, Some(wakes)) if wakes.seen > 0 && wakes.spread_s <= wakes.period_s / 32 => {
                 Rhythm::Learnt(wakes.period_s)
@@ -160,7 +182,6 @@ impl Subject {
             // when it was heard is stored now and then, and when it woke up each time
             heard_at: (device.last_heard_at).max(device.wake_ups.map(|wakes| wakes.last_at)),
             comes_when_told: told.is_some_and(|it| it.appointments == Appointments::Lifetime),
-            current: version.is_some() && device.version.as_ref() == version,
             rhythm,
             ..Self::default()
         }

@@ -15,11 +15,14 @@ mod given;
 mod pace;
 mod play;
 mod quantiles;
+mod routes;
 mod unit;
 
 use std::ops::ControlFlow;
 
-pub use given::{Given, PackageGiven, Place, Rhythm, Subject, TaskGiven};
+pub use given::{Account, Given, PackageGiven, Place, Rhythm, Subject, TaskGiven};
+pub use routes::{Route, RouteId, Routes};
+
 pub use quantiles::{
     Assumed, CellForecast, Count, Forecast, HeldBy, HoldForecast, PhaseForecast, Share, Span,
 };

@@ -11,7 +11,7 @@ use super::{
     chance::Chance,
     course::Course,
     pace::Pace,
-    unit::{Likeness, State, Unit, instant, utc},
+    unit::{GUESSED, Likeness, State, Unit, instant, utc},
 };
 use crate::{
     clock::{Instant, Now},
@@ -55,6 +55,8 @@ enum Event {
     Unheard(u32, u32),
     /// In that attempt it waits no more for a slot.
     Unserved(u32, u32),
+    /// That attempt is taken back, unless it is commanded to install by then.
+    TakenBack(u32, u32),
     /// Its soak is over.
     Soaked(u32),
     /// So many devices of a phase are in health that had succeeded before.
@@ -71,6 +73,8 @@ enum End {
     Succeeded,
     /// For that reason.
     Failed(String),
+    /// Nothing is done to the device, for that reason.
+    Skipped(&'static str),
 }
 
 /// How likely a course is: all downloads take so long against the mean, and single ones as drawn.
@@ -99,17 +103,26 @@ pub(super) struct Play<'g> {
     open: usize,
 }
 
+impl Draws {
+    /// What is drawn for devices.
+    pub(super) const fn chance(self) -> Chance {
+        Chance::new(self.seed)
+    }
+
+    /// What was guessed of a whole fleet is so many times as much in this course.
+    pub(super) fn guessed(self) -> f64 {
+        (self.deviations * GUESSED).exp()
+    }
+}
+
 impl<'g> Play<'g> {
     pub(super) fn new(given: &'g Given, draws: Draws) -> Self {
         let pace = Pace::new(given);
-        let chance = Chance::new(draws.seed);
+        let chance = draws.chance();
         let likeness = Likeness::new(given);
         let subjects = given.devices.iter().chain(&given.others);
         let unit = |(number, subject): (u32, &Subject)| {
-            let doubt = pace.doubt(subject.limit);
-            let tempo = (draws.deviations * doubt).exp();
-            let known = (&likeness, &pace, chance);
-            Unit::new(given, (number, subject), known, tempo, draws.around)
+            Unit::new(given, (number, subject), (&likeness, &pace), draws)
         };
         let units: Vec<Unit> = (0..).zip(subjects).map(unit).collect();
         let mut play = Self {
@@ -139,6 +152,9 @@ impl<'g> Play<'g> {
         }
         self.rollout.deal(self.given, &mut self.units);
         for number in 0..self.unit_count() {
+            if self.units[number as usize].state != State::Waits {
+                self.plan_taking_back(number);
+            }
             match self.units[number as usize].state {
                 State::Sought => {
                     self.seek(number);
@@ -274,6 +290,11 @@ impl<'g> Play<'g> {
                 let unit = &self.units[number as usize];
                 if unit.state == State::Queued && unit.attempts == attempt {
                     self.ask(number, GateRequest::Standing);
+                }
+            }
+            Event::TakenBack(number, attempt) => {
+                if self.units[number as usize].attempts == attempt {
+                    self.take_back(number);
                 }
             }
             Event::Soaked(number) => self.soaked(number),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Given, Rhythm,
+    Given, Rhythm, Route,
     course::{CellCourse, Course, NAMED, PhaseCourse},
     pace::Pace,
     play::RESUMED_AFTER,
@@ -34,6 +34,8 @@ pub struct Forecast {
     pub succeeded: Count,
     /// Devices that fail, by reason.
     pub failed: BTreeMap<String, Count>,
+    /// Devices that are skipped, by reason.
+    pub skipped: BTreeMap<&'static str, Count>,
     /// Devices that have not begun by the last time.
     pub expired: Count,
     /// Devices whose upgrade is cancelled when the task stops by itself.
@@ -152,10 +154,14 @@ pub struct Assumed {
     pub cells_drawn: u64,
     /// Devices that sleep, and whose rhythm is drawn from those of the others, or half of their lifetime.
     pub rhythms_drawn: u64,
-    /// Devices that are not registered: nothing is heard from them.
+    /// Devices that were heard before and are not registered any more: nothing is heard from them.
     pub away: u64,
+    /// Devices that were never heard: they come as the others do, or within a day where nothing is known of any.
+    pub unheard: u64,
     /// Devices that have the version already.
     pub current: u64,
+    /// Devices of which it is not known what they run, where there are several packages: theirs are drawn from those of the others.
+    pub packages_drawn: u64,
     /// For how many seconds a KiB is downloaded, by limit; and whether that was measured.
     pub per_kib: Vec<(u32, f64, bool)>,
     /// How long devices install, seconds.
@@ -176,6 +182,13 @@ impl Forecast {
             let failures = |it: &Course| it.failed.get(reason).copied().unwrap_or(0);
             (reason.clone(), count(&failures))
         });
+        let reasons: BTreeSet<&'static str> = (courses.iter())
+            .flat_map(|it| it.skipped.keys().copied())
+            .collect();
+        let skipped = reasons.into_iter().map(|reason| {
+            let skips = |it: &Course| it.skipped.get(reason).copied().unwrap_or(0);
+            (reason, count(&skips))
+        });
         let middle = courses.get(courses.len() / 2);
         let named = (middle.into_iter().flat_map(|it| &it.missed))
             .filter_map(|number| given.devices.get(*number as usize));
@@ -186,6 +199,7 @@ impl Forecast {
             shares: shares(given, courses),
             succeeded: count(&|it| it.succeeded),
             failed: failed.collect(),
+            skipped: skipped.collect(),
             expired: count(&|it| it.expired),
             stopped: count(&|it| it.stopped),
             unfinished: count(&|it| it.unfinished),
@@ -334,13 +348,16 @@ impl Assumed {
         let count = |of: &dyn Fn(&super::Subject) -> bool| {
             given.devices.iter().filter(|it| of(it)).count() as u64
         };
-        let unmeasured = given.config.admission.limit_unmeasured;
-        let mut limits = BTreeSet::new();
-        for subject in &given.devices {
-            match subject.cell {
-                Some(_) => limits.insert(subject.limit),
-                None => limits.insert(unmeasured),
-            };
+        let known = given.devices.iter().filter(|it| it.cell.is_some());
+        let mut limits: BTreeSet<u32> = known.map(|it| it.limit).collect();
+        if limits.is_empty() {
+            let admission = &given.config.admission;
+            let usual = [
+                admission.limit_good,
+                admission.limit_fair,
+                admission.limit_weak,
+            ];
+            limits.extend(usual);
         }
         let per_kib = limits.into_iter().map(|limit| {
             // in a cell of which nothing was learnt, it is what was measured everywhere
@@ -353,7 +370,12 @@ impl Assumed {
             cells_drawn: count(&|it| it.cell.is_none()),
             rhythms_drawn: count(&|it| matches!(it.rhythm, Rhythm::Sleeps(_))),
             away: count(&|it| it.rhythm == Rhythm::Away),
-            current: count(&|it| it.current),
+            unheard: count(&|it| it.rhythm == Rhythm::Unheard),
+            current: count(&|it| {
+                let route = it.route.map(|route| given.routes.get(route));
+                route.is_some_and(Route::is_current)
+            }),
+            packages_drawn: count(&|it| it.route.is_none() && given.routes.are_several()),
             per_kib: per_kib.collect(),
             install_s: pace.habits.install().as_secs_f64(),
             listen_s: pace.habits.listening.window().as_secs_f64(),

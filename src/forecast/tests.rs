@@ -9,6 +9,7 @@ use crate::{
     clock::{Instant, UtcMillis},
     config::Config,
     ledger::{DownloadPace, Lane, Learnt, Mean, ProductHabits, RetryPolicy},
+    package::Version,
     task::{CellRules, Closing, TaskRules},
 };
 
@@ -18,6 +19,10 @@ const KIB: u64 = 20;
 /// A KiB takes so long to whom is measured, and an installation, ms.
 const PER_KIB_MS: u64 = 10_000;
 const INSTALL_MS: u64 = 60_000;
+
+fn version(text: &str) -> Version {
+    Version::new(text).unwrap()
+}
 
 fn mean(value: u64) -> Mean {
     let mut mean = Mean::default();
@@ -62,10 +67,13 @@ fn awake(devices: u32, limit: u32) -> Given {
             start_at: NOW,
             ..TaskGiven::default()
         },
-        package: PackageGiven {
-            bytes: KIB * 1_024,
-            segments: 41,
-        },
+        routes: Routes::one(
+            version("V2"),
+            PackageGiven {
+                bytes: KIB * 1_024,
+                segments: 41,
+            },
+        ),
         failures: Vec::new(),
         devices: (0..devices).map(device).collect(),
         others: Vec::new(),
@@ -162,6 +170,33 @@ fn nothing_begins_while_the_window_is_closed() {
         (40 * SERVICE_S..40 * SERVICE_S + 60).contains(&took),
         "{took}"
     );
+}
+
+#[test]
+fn a_transfer_that_crosses_the_end_of_its_window_is_cut_and_begun_again() {
+    let mut given = awake(40, 1);
+    given.task.rules = rules(
+        r#"{"windows": {"zone": "UTC", "at_end": "take_back", "windows": [{"from": "22:00", "to": "23:00"}]}}"#,
+    );
+    let course = course(&given);
+    assert_eq!((course.succeeded, course.unfinished), (40, 0));
+    let day = 24 * 3_600;
+    let opens = 14 * 3_600;
+    let installs = INSTALL_MS / 1_000;
+    for end in &course.ends {
+        let into = (seconds(*end) - opens) % day;
+        assert!(
+            into <= 3_600 + installs,
+            "an end {into} s after a window has opened"
+        );
+    }
+    // one at a time: an hour has room for so many, and the rest goes on a day later each
+    let each = 3_600 / SERVICE_S;
+    let days = 40_u64.div_ceil(each + 1) - 1;
+    let took = seconds(course.finish.unwrap()) - opens;
+    assert!((days * day..(days + 2) * day).contains(&took), "{took}");
+    // what was there is not downloaded twice
+    assert!(course.bytes <= 40 * KIB * 1_024, "{}", course.bytes);
 }
 
 #[test]
@@ -366,4 +401,59 @@ fn the_pace_of_a_cell_is_its_own() {
     let took = seconds(course(&given).finish.unwrap());
     let service = (2 * KIB * PER_KIB_MS + INSTALL_MS) / 1_000;
     assert!((10 * service..10 * service + 60).contains(&took), "{took}");
+}
+
+#[test]
+fn each_device_downloads_what_is_for_it() {
+    let packages = |size: u64| PackageGiven {
+        bytes: size * 1_024,
+        segments: 2 * size,
+    };
+    let rules = r#"{"steps": true, "packages": [
+        {"package_id": 1, "from": {"versions": ["V1"]}},
+        {"package_id": 2, "from": {"versions": ["V2"]}}]}"#;
+    let rules = serde_json::from_str(rules).unwrap();
+    let mut given = awake(100, 1);
+    let leads = [
+        (version("V2"), packages(KIB)),
+        (version("V3"), packages(2 * KIB)),
+    ];
+    given.routes = Routes::new(&rules, &leads);
+    for (number, device) in (0..).zip(&mut given.devices) {
+        // 25 do both steps, 25 one, 10 none, 10 are skipped; of 30 nothing is known
+        let runs = match number {
+            0..25 => "V1",
+            25..50 => "V2",
+            50..60 => "V3",
+            60..70 => "V0",
+            _ => continue,
+        };
+        device.route = Some(given.routes.of(version(runs), None));
+    }
+    let forecast = full(&given);
+    assert_eq!(forecast.assumed.current, 10);
+    assert_eq!(forecast.assumed.packages_drawn, 30);
+    let skipped = forecast.skipped["no_package"];
+    assert!((10..=20).contains(&skipped.p50), "{skipped:?}");
+    assert_eq!(forecast.succeeded.p50 + skipped.p50, 100);
+    // as if all of them were known
+    let known = (25 * 3 + 25 * 2) * KIB * 1_024;
+    let all = known * 100 / 70;
+    assert!(
+        forecast.bytes.p50.abs_diff(all) < all / 5,
+        "{:?}",
+        forecast.bytes
+    );
+    for device in &mut given.devices[70..] {
+        device.route = Some(given.routes.of(version("V3"), None));
+    }
+    let course = course(&given);
+    assert_eq!(course.bytes, known);
+    let took = seconds(course.finish.unwrap());
+    let installs = (25 * 2 + 25) * INSTALL_MS / 1_000;
+    let needed = known / 1_024 * PER_KIB_MS / 1_000 + installs;
+    assert!(
+        (needed..needed + 60).contains(&took),
+        "{took}, {needed} are needed"
+    );
 }

@@ -3,18 +3,28 @@
 use std::time::Duration;
 
 use super::{
-    Given, Place, Rhythm, Subject,
+    Given, Place, Rhythm, RouteId, Subject,
     chance::{Chance, Draw},
     pace::{AROUND, Pace},
+    play::Draws,
 };
 use crate::{
     clock::{Instant, UtcMillis},
+    config::AdmissionConfig,
     ledger::{DeviceId, Lane},
     session::{Comes, KeptAwake, Presence},
 };
 
-/// Where no cell of any device is known, so many devices are taken to be in one.
-const IN_A_CELL: u32 = 100;
+/// Where no cell of any device is known, so many devices are taken to be in one,
+const IN_A_CELL: f64 = 100.0;
+/// and of a hundred so many in good coverage, and so many in good or fair coverage.
+const USUAL: [f64; 2] = [0.6, 0.9];
+/// What is taken to be usual may be off by so large a part: as the standard deviation of its logarithm.
+pub(super) const GUESSED: f64 = 0.7;
+/// A device that was never heard and will listen comes within this time, where others of the task are known.
+const COMES_WITHIN: Duration = Duration::from_hours(1);
+/// Where nothing is known of any device, each is heard once in this time.
+const SPREAD: Duration = Duration::from_hours(24);
 /// No cell of a network has such a number: they have 28 bits.
 const NO_CELL: u32 = 1 << 30;
 
@@ -34,8 +44,11 @@ pub(super) struct Unit {
     pub(super) sleeps: bool,
     /// Nothing is heard from it.
     pub(super) away: bool,
-    /// The version is there already.
-    pub(super) current: bool,
+    /// It was not heard before: it comes then.
+    pub(super) absent_until: Instant,
+    /// What it downloads, and how many packages of that it has installed.
+    pub(super) route: RouteId,
+    pub(super) step: usize,
     /// Its upgrade fails, for the reason of that number.
     pub(super) fails: Option<usize>,
     /// From one wake-up to the next.
@@ -59,6 +72,14 @@ pub(super) struct Unit {
     pub(super) round_trip: Duration,
     /// When its upgrade ended.
     pub(super) ended_at: Option<Instant>,
+    /// Since when it may begin: one that is taken back keeps its turn.
+    pub(super) since: UtcMillis,
+    /// When its first attempt began.
+    pub(super) begun_at: Option<Instant>,
+    /// It waits because its last attempt was taken back.
+    pub(super) taken_back: bool,
+    /// From when to when it downloads, while it does.
+    pub(super) downloads: Option<(Instant, Instant)>,
 }
 
 /// How far its upgrade is.
@@ -82,6 +103,9 @@ pub(super) enum State {
 pub(super) struct Likeness {
     cells: Vec<(u32, u32)>,
     periods: Vec<u32>,
+    /// How those that were heard can be reached: so many seconds from one wake-up to the next, or at any time.
+    rhythms: Vec<Option<u32>>,
+    routes: Vec<RouteId>,
 }
 
 impl Likeness {
@@ -90,7 +114,12 @@ impl Likeness {
         let cells = all().filter_map(|it| it.cell.map(|cell| (cell, it.limit)));
         let periods = all().filter_map(|it| match it.rhythm {
             Rhythm::Learnt(period_s) => Some(period_s),
-            Rhythm::Listens | Rhythm::Sleeps(_) | Rhythm::Away => None,
+            Rhythm::Listens | Rhythm::Sleeps(_) | Rhythm::Away | Rhythm::Unheard => None,
+        });
+        let rhythms = all().filter_map(|it| match it.rhythm {
+            Rhythm::Listens => Some(None),
+            Rhythm::Learnt(period_s) | Rhythm::Sleeps(period_s) => Some(Some(period_s)),
+            Rhythm::Away | Rhythm::Unheard => None,
         });
         let mut periods: Vec<u32> = periods.collect();
         periods.sort_unstable();
@@ -101,14 +130,55 @@ impl Likeness {
         Self {
             cells: cells.collect(),
             periods,
+            rhythms: rhythms.collect(),
+            routes: given.devices.iter().filter_map(|it| it.route).collect(),
         }
     }
 
     /// Where a device is taken to be, and how many may upgrade there for it to be one of them.
-    fn cell(&self, number: u32, chance: Chance, unmeasured: u32) -> (u32, u32) {
+    fn cell(&self, number: u32, draws: Draws, admission: &AdmissionConfig) -> (u32, u32) {
+        let chance = draws.chance();
         let like = chance.below(number, Draw::Likeness, self.cells.len());
-        let like = self.cells.get(like).copied();
-        like.unwrap_or((NO_CELL + number / IN_A_CELL, unmeasured))
+        if let Some(like) = self.cells.get(like) {
+            return *like;
+        }
+        let in_a_cell = IN_A_CELL * draws.guessed();
+        let cell = (f64::from(number) / in_a_cell.max(1.0)).floor();
+        let cell = Duration::from_secs_f64(cell).as_secs(); // rounded as is wanted
+        let dice = chance.share(number, Draw::Likeness);
+        let limits = [
+            admission.limit_good,
+            admission.limit_fair,
+            admission.limit_weak,
+        ];
+        let class = USUAL.iter().filter(|below| dice >= **below).count();
+        (NO_CELL + u32::try_from(cell).unwrap_or(0), limits[class])
+    }
+
+    /// How a device can be reached that was never heard, and how long it may take to come.
+    fn rhythm(&self, number: u32, draws: Draws) -> (Option<Duration>, Duration) {
+        let like = draws
+            .chance()
+            .below(number, Draw::Rhythm, self.rhythms.len());
+        match self.rhythms.get(like) {
+            Some(Some(period_s)) => {
+                let period_s = self.period_s(number, draws.chance()).unwrap_or(*period_s);
+                let period = Duration::from_secs(period_s.into());
+                (Some(period), period)
+            }
+            Some(None) => (None, COMES_WITHIN),
+            None => {
+                let period = SPREAD.mul_f64(draws.guessed());
+                (Some(period), period)
+            }
+        }
+    }
+
+    /// What a device is taken to download of which it is not known what it runs: where there is one package for all, that.
+    fn route(&self, number: u32, chance: Chance, several: bool) -> RouteId {
+        let like = chance.below(number, Draw::Route, self.routes.len());
+        let like = self.routes.get(like).copied().filter(|_| several);
+        like.unwrap_or_default()
     }
 
     fn period_s(&self, number: u32, chance: Chance) -> Option<u32> {
@@ -128,30 +198,38 @@ pub(super) fn utc(at: Instant) -> UtcMillis {
 }
 
 impl Unit {
-    /// The device of that number. `tempo` is how long all downloads take against the mean; `around` how far single ones lie from
-    /// it.
+    /// The device of that number, as it is known, or drawn.
     pub(super) fn new(
         given: &Given,
         (number, subject): (u32, &Subject),
-        (likeness, pace, chance): (&Likeness, &Pace, Chance),
-        tempo: f64,
-        around: bool,
+        (likeness, pace): (&Likeness, &Pace),
+        draws: Draws,
     ) -> Self {
         let now = instant(given.now);
-        let unmeasured = given.config.admission.limit_unmeasured;
+        let chance = draws.chance();
         let (cell, limit) = match subject.cell {
             Some(cell) => (cell, subject.limit),
-            None => likeness.cell(number, chance, unmeasured),
+            None => likeness.cell(number, draws, &given.config.admission),
         };
         let lane = Lane::Cell(cell);
-        let period_s = match subject.rhythm {
-            Rhythm::Listens | Rhythm::Away => 0,
-            Rhythm::Learnt(period_s) => period_s,
-            Rhythm::Sleeps(every_s) => likeness.period_s(number, chance).unwrap_or(every_s),
+        let seconds = |seconds: u32| Some(Duration::from_secs(seconds.into()));
+        let (period, absent) = match subject.rhythm {
+            Rhythm::Listens | Rhythm::Away => (None, None),
+            Rhythm::Learnt(period_s) => (seconds(period_s), None),
+            Rhythm::Sleeps(every_s) => {
+                let like = likeness.period_s(number, chance);
+                (seconds(like.unwrap_or(every_s)), None)
+            }
+            Rhythm::Unheard => {
+                let (period, within) = likeness.rhythm(number, draws);
+                let absent = within.mul_f64(chance.share(number, Draw::Phase));
+                (period, Some(now + absent))
+            }
         };
-        let period = Duration::from_secs(u64::from(period_s.max(10)));
+        let sleeps = period.is_some();
+        let period = period.unwrap_or_default().max(Duration::from_secs(10));
         let heard_at = subject.heard_at.map(instant);
-        let single = if around {
+        let single = if draws.around {
             (chance.share(number, Draw::Tempo) * 2.0 - 1.0) * AROUND
         } else {
             0.0
@@ -162,6 +240,9 @@ impl Unit {
             below += share;
             dice < below
         });
+        let several = given.routes.are_several();
+        let route = (subject.route).unwrap_or_else(|| likeness.route(number, chance, several));
+        let first = given.routes.get(route).steps.first();
         let mut unit = Self {
             lane,
             limit: limit.max(1),
@@ -169,9 +250,11 @@ impl Unit {
             attempts: subject.attempts,
             attempts_before: subject.attempts_before,
             lot: None,
-            sleeps: matches!(subject.rhythm, Rhythm::Learnt(_) | Rhythm::Sleeps(_)),
+            sleeps,
             away: subject.rhythm == Rhythm::Away,
-            current: subject.current,
+            absent_until: absent.unwrap_or(Instant::ZERO),
+            route,
+            step: 0,
             fails,
             period,
             regular: matches!(subject.rhythm, Rhythm::Learnt(_)),
@@ -184,12 +267,17 @@ impl Unit {
             probing: false,
             kept: KeptAwake::default(),
             queued_at: now,
-            left: given.package.bytes,
-            tempo: tempo * (1.0 + single),
+            left: first.map_or(0, |it| it.bytes),
+            tempo: (draws.deviations * pace.doubt(limit)).exp() * (1.0 + single),
             round_trip: pace.round_trip(lane, limit),
             ended_at: None,
+            since: subject.not_before.max(given.task.start_at),
+            begun_at: (subject.attempts > 0).then_some(now),
+            taken_back: false,
+            downloads: None,
         };
-        unit.wakes_at = unit.wakes_after(now, chance.share(number, Draw::Phase));
+        unit.wakes_at =
+            absent.unwrap_or_else(|| unit.wakes_after(now, chance.share(number, Draw::Phase)));
         unit.stands(subject.place, now);
         unit
     }
@@ -248,7 +336,7 @@ impl Unit {
     /// It has fallen asleep.
     pub(super) fn is_asleep(&self, now: Instant, listens: Duration) -> bool {
         let awake = self.heard_at.is_some_and(|at| now < at + listens);
-        self.sleeps && !awake
+        now < self.absent_until || (self.sleeps && !awake)
     }
 
     /// What the gate is told of it.

@@ -317,6 +317,11 @@ pub enum Happened {
     SoakPassed {},
     /// The device is not in health.
     SoakFailed(Unhealthy),
+    /// Whether the device is in health is not waited for any more, and counts for nothing.
+    SoakPassedOver {
+        /// Its device was removed; otherwise the operator passed over it.
+        removed: bool,
+    },
     /// A sentence from before there were codes.
     Legacy {
         /// The sentence.

@@ -2,13 +2,13 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
 
-use super::{Exchange, LaneNow, until};
+use super::{Exchange, LaneNow, limits::LimitLog, until};
 use crate::{
     clock::SystemClock,
     config::Config,
     ledger::{Lane, TaskId},
     session::{Adapted, Gate, GateAsk},
-    store::{CellChange, Store, StoreError},
+    store::{CellChange, LimitChange, Store, StoreError},
     task::Share,
 };
 
@@ -75,6 +75,7 @@ pub(super) async fn run_gate(
     mut gate: Gate,
     clock: SystemClock,
     exchange: Arc<Exchange>,
+    limits: LimitLog,
     mut inbox: UnboundedReceiver<GateMessage>,
 ) {
     let mut messages = Vec::with_capacity(AT_ONCE);
@@ -112,6 +113,14 @@ pub(super) async fn run_gate(
         gate.handle_timeout(now.instant);
         while let Some(adapted) = gate.poll_adapted() {
             log(&adapted);
+            let Lane::Cell(cell) = adapted.lane;
+            limits.add(LimitChange {
+                cell,
+                at: now.utc,
+                most: adapted.most,
+                before: adapted.before,
+                percent: adapted.percent,
+            });
         }
         while let Some((device, order)) = gate.poll_order() {
             exchange.tell(device, order);

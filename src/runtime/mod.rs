@@ -14,6 +14,7 @@ mod gate;
 mod heard;
 mod keys;
 mod lanes;
+mod limits;
 mod message;
 mod restore;
 mod rollout;
@@ -24,7 +25,7 @@ mod shards;
 mod steering;
 mod supervisor;
 
-pub use datagram_socket::{BATCH, DatagramSocket, bind};
+pub use datagram_socket::{BATCH, DatagramSocket, RECEIVE_BUFFER, bind};
 pub use exchange::{Ends, Exchange};
 pub use forecasts::{ForecastError, ForecastId, ForecastJob, ForecastState, Forecasts};
 pub use gate::{restore_rules, restore_shares};

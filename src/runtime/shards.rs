@@ -10,6 +10,7 @@ use super::{
     commit::commit_changes,
     exchange::Ends,
     gate::run_gate,
+    limits::LimitLog,
     shard::{Shard, ShardSetup},
 };
 use crate::{
@@ -93,7 +94,13 @@ impl Shards {
         setup.health.works(Part::Shard);
         setup.health.works(Part::Store); // what was restored was read from it
         exchange.open_gate();
-        let gate = run_gate(setup.gate, setup.clock, exchange.clone(), setup.ends.gate);
+        let gate = run_gate(
+            setup.gate,
+            setup.clock,
+            exchange.clone(),
+            LimitLog::kept_in(setup.store.clone()),
+            setup.ends.gate,
+        );
         let committer = commit_changes(
             Committer::new(setup.writer),
             setup.clock,

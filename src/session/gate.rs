@@ -67,6 +67,8 @@ pub enum GateRequest {
         since: Instant,
         /// What it will do with a slot.
         work: Work,
+        /// Whether the limit follows how crowded the lane is for devices of its product, where that says so.
+        adaptive: Option<bool>,
         /// Whether it can be reached.
         presence: Presence,
     },
@@ -82,6 +84,8 @@ pub enum GateRequest {
         limit: u32,
         /// What is left to do.
         work: Work,
+        /// As in [`Wait`](Self::Wait).
+        adaptive: Option<bool>,
     },
     /// The download of the device that holds a slot goes on.
     Progress {
@@ -240,7 +244,9 @@ impl Presence {
 #[derive(Debug, Clone, Copy)]
 struct Waiter {
     lane: Lane,
+    task: TaskId,
     limit: u32,
+    adaptive: Option<bool>,
     since: Instant,
     work: Work,
     presence: Presence,
@@ -341,9 +347,14 @@ impl Gate {
     /// Other paces apply from now on.
     pub fn configure(&mut self, config: &AdmissionConfig) {
         self.admission.configure(config);
-        self.adaptive.configure(config.adaptive, config.limit_good);
-        for lane in self.adaptive.lanes().collect::<Vec<_>>() {
-            self.restrict(lane);
+        if self.adaptive.configure(config.adaptive, config.limit_good) {
+            for lane in self.adaptive.lanes().collect::<Vec<_>>() {
+                // those that say nothing of their own begin anew
+                if self.rules.adaptive(lane) != Some(true) {
+                    self.adaptive.forget(lane);
+                }
+                self.reclass(lane);
+            }
         }
         self.touch_all();
     }
@@ -369,8 +380,16 @@ impl Gate {
 
     /// The operator's rules for a lane from now on. Whoever has a slot there keeps it.
     pub fn rule(&mut self, now: Now, lane: Lane, rules: CellRules) {
+        let before = self.rules.adaptive(lane);
         self.rules.set(now, lane, rules);
         self.restrict(lane);
+        let after = self.rules.adaptive(lane);
+        if before != after {
+            if after != Some(true) {
+                self.adaptive.forget(lane);
+            }
+            self.reclass(lane);
+        }
     }
 
     /// Follows the wall clock, by which lanes open and busy hours begin and end. Call before
@@ -386,18 +405,38 @@ impl Gate {
         self.adaptive.poll()
     }
 
-    /// How many may upgrade in a lane now, whatever their coverage allows: as the operator rules, and as it is crowded.
-    fn most(&self, lane: Lane) -> Option<u32> {
-        let ruled = self.rules.limit(lane).and_then(|limit| limit.most);
-        let adapted = self.adaptive.limited(lane).and_then(|it| it.most);
-        ruled.into_iter().chain(adapted).min()
+    /// How many may upgrade in a lane now, whatever their coverage allows, as the operator rules.
+    fn ruled(&self, lane: Lane) -> Option<u32> {
+        self.rules.limit(lane).and_then(|limit| limit.most)
     }
 
     fn restrict(&mut self, lane: Lane) {
-        if !self.adaptive.follows(self.rules.adaptive(lane)) {
-            self.adaptive.forget(lane);
+        self.admission.restrict(lane, self.ruled(lane));
+        self.touched.insert(lane);
+    }
+
+    /// Whether the limit follows how crowded the lane is for a device whose product says so: what the lane says wins over that, and
+    /// that over what is said of all.
+    fn follows(&self, lane: Lane, product: Option<bool>) -> bool {
+        (self.adaptive).follows(self.rules.adaptive(lane).or(product))
+    }
+
+    /// How many may upgrade in a lane for a device to be one of them, as its coverage allows, and as the lane is crowded.
+    fn class_of(&self, lane: Lane, limit: u32, product: Option<bool>) -> u32 {
+        let adapted = self.adaptive.limited(lane).and_then(|it| it.most);
+        let adapted = adapted.filter(|_| self.follows(lane, product));
+        adapted.map_or(limit, |most| limit.min(most))
+    }
+
+    /// Those who wait in a lane have other limits, as that is crowded otherwise, or followed otherwise. They keep their places.
+    fn reclass(&mut self, lane: Lane) {
+        let devices: Vec<DeviceId> = self.admission.waiting(lane).collect();
+        for device in devices {
+            if let Some(waiter) = self.waiting.get(&device).copied() {
+                let limit = self.class_of(lane, waiter.limit, waiter.adaptive);
+                (self.admission).wait(device, lane, waiter.task, limit, waiter.since);
+            }
         }
-        self.admission.restrict(lane, self.most(lane));
         self.touched.insert(lane);
     }
 
@@ -407,13 +446,14 @@ impl Gate {
         let Some(sample) = slot.and_then(|slot| slot.part(now, left)) else {
             return;
         };
-        if !self.adaptive.follows(self.rules.adaptive(lane)) {
+        let product = self.slots.get(&device).and_then(|slot| slot.adaptive);
+        if !self.follows(lane, product) {
             return;
         }
         let assumed = self.estimates.unmeasured(sample.limit);
         let active = self.admission.active(lane);
         if self.adaptive.measured(now, sample, active, assumed) {
-            self.restrict(lane);
+            self.reclass(lane);
         }
     }
 
@@ -432,6 +472,7 @@ impl Gate {
                 limit,
                 since,
                 work,
+                adaptive,
                 presence,
             } => {
                 if self
@@ -446,11 +487,14 @@ impl Gate {
                 } else {
                     since
                 };
-                self.admission.wait(device, lane, task, limit, place);
+                let class = self.class_of(lane, limit, adaptive);
+                self.admission.wait(device, lane, task, class, place);
                 let thought_of = self.waiting.get(&device).and_then(|it| it.thought_of);
                 let waiter = Waiter {
                     lane,
+                    task,
                     limit,
+                    adaptive,
                     since,
                     work,
                     presence,
@@ -488,9 +532,14 @@ impl Gate {
                     self.slots.remove(&device);
                 }
             }
-            GateRequest::Hold { limit, work } => {
+            GateRequest::Hold {
+                limit,
+                work,
+                adaptive,
+            } => {
                 let end = now + self.estimates.service(lane, limit, work);
-                let slot = Slot::new(lane, limit, now, work);
+                let mut slot = Slot::new(lane, limit, now, work);
+                slot.adaptive = adaptive;
                 self.slots.insert(device, slot);
                 return self.admission.restore(device, lane, end);
             }
@@ -559,7 +608,7 @@ impl Gate {
 
     /// How it stands in a lane.
     pub fn look(&self, now: Instant, lane: Lane) -> LaneView {
-        let most = self.most(lane);
+        let most = self.ruled(lane);
         let closed = self.rules.closed(lane, now, now);
         let begins = if closed.now {
             closed.opens_at
@@ -570,9 +619,9 @@ impl Gate {
             .filter_map(|device| self.waiting.get(&device))
             .map(|it| {
                 let service = self.estimates.service(lane, it.limit, it.work);
+                let most = most.filter(|most| *most > 0).unwrap_or(u32::MAX);
                 (
-                    it.limit
-                        .min(most.filter(|most| *most > 0).unwrap_or(u32::MAX)),
+                    self.class_of(lane, it.limit, it.adaptive).min(most),
                     service,
                 )
             });
@@ -634,8 +683,9 @@ impl Gate {
 
     /// The device has a slot from now on, and waits no more.
     fn grant(&mut self, now: Instant, device: DeviceId, lane: Lane) {
-        if let Some(Waiter { limit, work, .. }) = self.forget_waiter(device) {
-            let slot = Slot::new(lane, limit, now, work);
+        if let Some(waiter) = self.forget_waiter(device) {
+            let mut slot = Slot::new(lane, waiter.limit, now, waiter.work);
+            slot.adaptive = waiter.adaptive;
             self.slots.insert(device, slot);
         }
     }

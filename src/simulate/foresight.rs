@@ -13,7 +13,7 @@ use crate::{
     clock::UtcMillis,
     config::Config,
     filter::Unheard,
-    forecast::{self, Given, PackageGiven, Rhythm, Subject, TaskGiven},
+    forecast::{self, Given, PackageGiven, Rhythm, Routes, Subject, TaskGiven},
     ledger::{ActiveUpgrade, DeviceRecord, Learnt, RetryPolicy},
     package::Package,
     store::UpgradeState,
@@ -223,6 +223,11 @@ fn given(
     let offer = &setting.package.pcp.offer;
     let version = crate::package::Version::from(offer.version);
     let bytes = offer.segmentation.size_bytes();
+    let package = PackageGiven {
+        bytes,
+        segments: offer.segmentation.segment_count().into(),
+    };
+    let mut routes = Routes::one(version, package);
     let mut deal = deal(setting.rules, all);
     let mut ended = vec![Results::default(); setting.rules.phase_count()];
     let mut devices = Vec::with_capacity(all.len());
@@ -235,12 +240,8 @@ fn given(
             UpgradeState::Failed => *results.failed.entry("failed".to_owned()).or_default() += 1,
             UpgradeState::Cancelled => {}
             UpgradeState::Pending | UpgradeState::Active(_) => {
-                let mut subject = Subject::of(
-                    known.record,
-                    Some(&version),
-                    &setting.config,
-                    setting.start_at,
-                );
+                let mut subject = Subject::of(known.record, &setting.config, setting.start_at);
+                subject.route = known.record.version.map(|runs| routes.of(runs, None));
                 subject.phase = phase;
                 subject.attempts = known.attempts;
                 if let Some(active) = known.active {
@@ -249,7 +250,7 @@ fn given(
                 if let Some(before) = earlier.and_then(|it| it.devices.get(&*subject.endpoint)) {
                     add_known(
                         &mut subject,
-                        &Subject::of(before, None, &setting.config, setting.now),
+                        &Subject::of(before, &setting.config, setting.now),
                     );
                 }
                 devices.push(subject);
@@ -269,10 +270,7 @@ fn given(
             ended,
             ..TaskGiven::default()
         },
-        package: PackageGiven {
-            bytes,
-            segments: offer.segmentation.segment_count().into(),
-        },
+        routes,
         failures: earlier.map_or_else(Vec::new, |it| it.failures.clone()),
         devices,
         others: Vec::new(),
@@ -285,7 +283,9 @@ fn add_known(subject: &mut Subject, before: &Subject) {
         (subject.cell, subject.limit) = (before.cell, before.limit);
     }
     // one whose registration is on its way, or that was heard too seldom since
-    if matches!(before.rhythm, Rhythm::Learnt(_)) || subject.rhythm == Rhythm::Away {
+    if matches!(before.rhythm, Rhythm::Learnt(_))
+        || matches!(subject.rhythm, Rhythm::Away | Rhythm::Unheard)
+    {
         subject.rhythm = before.rhythm;
     }
 }

@@ -42,6 +42,21 @@ pub struct CellPoint {
     pub failed: u64,
 }
 
+/// The limit of a cell has changed because of how crowded the cell was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitChange {
+    /// The cell.
+    pub cell: u32,
+    /// When.
+    pub at: UtcMillis,
+    /// How many may upgrade in it at once from then on; `None`: coverage alone counts.
+    pub most: Option<u32>,
+    /// How many that were before.
+    pub before: Option<u32>,
+    /// What a KiB took then, in percent of what it takes while few upgrade there.
+    pub percent: u64,
+}
+
 /// How things went on: bounded series, for whoever draws them.
 #[async_trait]
 pub trait Series: Send + Sync + 'static {
@@ -51,6 +66,12 @@ pub trait Series: Send + Sync + 'static {
     /// Adds a point to the series of each cell in which anybody upgrades or waits; it takes the place of that of the same hour, and
     /// of the same hour of the week before.
     async fn add_cell_points(&self, at: UtcMillis) -> Result<(), StoreError>;
+
+    /// Adds changes of cells' limits, in their order. The last 50 of each cell stay.
+    async fn add_limit_changes(&self, changes: &[LimitChange]) -> Result<(), StoreError>;
+
+    /// How the limit of a cell has changed because of how crowded the cell was: the last 50 changes, oldest first.
+    async fn limit_changes(&self, cell: u32) -> Result<Vec<LimitChange>, StoreError>;
 
     /// The points of a task, oldest first.
     async fn task_series(&self, task: TaskId) -> Result<Vec<TaskPoint>, StoreError>;

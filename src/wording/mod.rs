@@ -1,6 +1,7 @@
 //! What codes and their arguments mean, in sentences: made where people read, and nowhere before.
 
 mod ending;
+mod limit;
 mod line;
 mod misread;
 mod task;
@@ -8,8 +9,9 @@ mod task;
 mod tests;
 
 pub use ending::{ending, outcome};
+pub use limit::limit_changed;
 pub use line::line;
-pub use task::{hold, not_yet, share, stand, stopped_for};
+pub use task::{after_take_back, hold, never_fits, not_yet, put_off, share, stand, stopped_for};
 
 use crate::ledger::Told;
 

@@ -136,6 +136,8 @@ fn besides() -> Vec<Happened> {
         }),
         Happened::SoakFailed(Unhealthy::NotHeard),
         Happened::SoakFailed(Unhealthy::VersionNotTold),
+        Happened::SoakPassedOver { removed: true },
+        Happened::SoakPassedOver { removed: false },
         Happened::Ended {
             reason: "slot_timed_out".into(),
             next_attempt_at: Some(AT),

@@ -13,7 +13,7 @@ use std::{
 use source::Source;
 
 /// Every room, from the bottom up, and what it may import of the crate: rooms, or single items of one.
-const ROOMS: [(&str, &[&str]); 28] = [
+const ROOMS: [(&str, &[&str]); 29] = [
     ("clock", &[]),
     // the settings of a product name the kind of its check code
     ("config", &["clock", "package::CheckCodeKind"]),
@@ -25,6 +25,8 @@ const ROOMS: [(&str, &[&str]); 28] = [
     ("signal", &[]),
     ("package", &["clock"]),
     ("filter", &["clock", "package::natural_cmp"]),
+    // whom a grant is for
+    ("access", &["filter"]),
     ("coap", &["clock", "config"]),
     ("lwm2m", &["clock", "config"]),
     (
@@ -78,6 +80,8 @@ const ROOMS: [(&str, &[&str]); 28] = [
             "package",
             // which devices are listed, and upgraded by a task
             "filter",
+            // what tokens are granted, and who has made a task
+            "access",
             // where a registration was made from
             "coap::Peer",
             // who vouches for a package
@@ -161,6 +165,7 @@ const ROOMS: [(&str, &[&str]); 28] = [
             "signing",
             "package",
             "filter",
+            "access",
             // what devices may be called
             "lwm2m::check_endpoint",
             "forecast",
@@ -220,9 +225,9 @@ const ROOMS: [(&str, &[&str]); 28] = [
 ];
 
 /// Here time and datagrams are handed in, and nothing else comes from outside.
-const PURE: [&str; 12] = [
-    "package", "filter", "coap", "lwm2m", "ledger", "wording", "task", "upgrade", "session",
-    "engine", "forecast", "shard",
+const PURE: [&str; 13] = [
+    "package", "filter", "access", "coap", "lwm2m", "ledger", "wording", "task", "upgrade",
+    "session", "engine", "forecast", "shard",
 ];
 
 /// What pure rooms keep out: the clock, the network, files, threads, the environment, randomness.

@@ -64,6 +64,8 @@ struct ForecastResult {
     succeeded: QuantilesBody,
     /// Devices that fail, by reason.
     failed: BTreeMap<String, QuantilesBody>,
+    /// Devices that are skipped, by reason: `no_package`, `downgrade`.
+    skipped: BTreeMap<&'static str, QuantilesBody>,
     /// Devices that have not begun by `not_after`.
     expired: QuantilesBody,
     /// Devices whose upgrades are cancelled when a threshold of failures stops the task.
@@ -197,10 +199,14 @@ struct AssumedBody {
     cells_drawn: u64,
     /// Devices that sleep, and of which it is not known how often they wake up: as the others do, or at half of their lifetime.
     rhythms_drawn: u64,
-    /// Devices that are not registered: nothing is heard from them.
+    /// Devices that were heard before and are not registered any more: nothing is heard from them.
     away: u64,
+    /// Devices that were never heard: they come as the others do, or within about a day where nothing is known of any.
+    never_heard: u64,
     /// Devices that report the version already.
     current: u64,
+    /// Devices of which it is not known what they run, where the task has several packages: theirs are drawn from the others'.
+    packages_drawn: u64,
     /// How long downloads take, by the devices' limit.
     downloads: Vec<DownloadBody>,
     /// How long devices install, seconds.
@@ -272,6 +278,9 @@ impl From<&Forecast> for ForecastResult {
             succeeded: made.succeeded.into(),
             failed: (made.failed.iter())
                 .map(|(reason, count)| (reason.clone(), (*count).into()))
+                .collect(),
+            skipped: (made.skipped.iter())
+                .map(|(reason, count)| (*reason, (*count).into()))
                 .collect(),
             expired: made.expired.into(),
             stopped: made.stopped.into(),
@@ -353,7 +362,9 @@ impl From<&Assumed> for AssumedBody {
             cells_drawn: assumed.cells_drawn,
             rhythms_drawn: assumed.rhythms_drawn,
             away: assumed.away,
+            never_heard: assumed.unheard,
             current: assumed.current,
+            packages_drawn: assumed.packages_drawn,
             downloads: downloads.collect(),
             install_seconds: assumed.install_s,
             listen_seconds: assumed.listen_s,

@@ -1,7 +1,6 @@
 //! What is kept beside a package's content: its parts in the answers, `PATCH /v1/packages/{id}`, and its bill of materials.
 
 use axum::{
-    Json,
     body::{Body, to_bytes},
     extract::State,
     http::{HeaderMap, StatusCode, header},
@@ -16,9 +15,9 @@ use super::PackageBody;
 use crate::{
     api::{
         ApiState,
+        etag::{if_match, tagged},
         extract::{self, Fields, Path, body_problem, expect_media_type, nullable},
         problem::Problem,
-        tasks::changes::if_match,
     },
     ledger::PackageId,
     package::{CveId, SbomKind},
@@ -217,8 +216,7 @@ fn parse(body: UpdatePackage) -> Result<PapersChange, Problem> {
 
 /// A package, with the `ETag` of its papers.
 pub(super) fn shown(record: PackageRecord) -> Response {
-    let tag = [(header::ETAG, format!("\"{}\"", record.revision))];
-    (tag, Json(PackageBody::from(record))).into_response()
+    tagged(record.revision.into(), PackageBody::from(record))
 }
 
 /// Changes a package, and removes a file that nobody refers to any more.

@@ -5,6 +5,8 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::{Answer, Api};
+use crate::{clock::UtcMillis, store::LimitChange};
+
 impl Api {
     async fn patch_cell(&self, cell: u32, body: &Value) -> Answer {
         let path = format!("/v1/cells/{cell}");
@@ -159,4 +161,44 @@ async fn the_network_tells_of_outages_and_the_operator_has_the_last_word() {
         let answer = api.post("/v1/outages", &body).await;
         assert_eq!(answer.fields(), fields, "{body}");
     }
+}
+
+#[tokio::test]
+async fn each_change_of_a_crowded_cells_limit_is_told_with_its_reason() {
+    let api = Api::new().await;
+    let none = api.get("/v1/cells/7/limits").await;
+    assert_eq!(none.status, StatusCode::OK);
+    assert_eq!(none.body, json!({"points": []}));
+    let change = |at, before, most, percent| LimitChange {
+        cell: 7,
+        at: UtcMillis(at),
+        most,
+        before,
+        percent,
+    };
+    let fall = change(1_800_000_000_000, None, Some(35), 420);
+    let end = change(1_800_000_060_000, Some(49), None, 210);
+    api.state
+        .store
+        .add_limit_changes(&[fall, end])
+        .await
+        .unwrap();
+    let told = api.get("/v1/cells/7/limits").await.body;
+    let [fall, end] = told["points"].as_array().unwrap().as_slice() else {
+        panic!("{told}");
+    };
+    assert_eq!(fall["at"], "2027-01-15T08:00:00.000Z");
+    assert_eq!(
+        (&fall["before"], &fall["limit"]),
+        (&Value::Null, &json!(35))
+    );
+    assert_eq!(fall["percent"], 420);
+    let detail = fall["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("420 %") && detail.contains("35 devices"),
+        "{detail}"
+    );
+    assert_eq!((&end["before"], &end["limit"]), (&json!(49), &Value::Null));
+    let other = api.get("/v1/cells/8/limits").await;
+    assert_eq!(other.body, json!({"points": []}));
 }

@@ -103,18 +103,20 @@ async fn a_task_is_forecast_before_it_is_created() {
     });
     let result = api.forecast(&body).await;
     assert_eq!(result["devices"], 4);
-    assert_eq!(result["succeeded"], json!({"p50": 3, "p90": 3}));
+    // one was never heard, and is taken to come as the others do
+    assert_eq!(result["succeeded"], json!({"p50": 4, "p90": 4}));
     assert_eq!(
-        result["failed"],
-        json!({"device_not_heard": {"p50": 1, "p90": 1}})
+        (&result["failed"], &result["skipped"]),
+        (&json!({}), &json!({}))
     );
-    assert_eq!(result["assumed"]["away"], 1);
+    assert_eq!(result["assumed"]["never_heard"], 1);
+    assert_eq!(result["assumed"]["away"], 0);
+    assert_eq!(result["assumed"]["packages_drawn"], 0);
     assert_eq!(result["phases"].as_array().unwrap().len(), 2);
     assert_eq!(result["cells"][0]["devices"], 4, "one is drawn: {result}");
-    assert_eq!(result["bytes"]["p50"], 3 * 1_200);
-    // whoever is never heard is given up after twice a day, and the pause
+    assert_eq!(result["bytes"]["p50"], 4 * 1_200);
     let took = time(&result["finish"]["p50"]).since(time(&result["made_at"]));
-    assert!(took > Duration::from_hours(48), "{took:?}");
+    assert!(took < Duration::from_hours(2), "{took:?}");
     let tasks = api.get("/v1/tasks").await;
     assert_eq!(
         tasks.body["items"].as_array().unwrap().len(),
@@ -185,6 +187,33 @@ async fn a_task_that_runs_is_forecast_from_where_it_stands() {
         (over.status, over.problem()),
         (StatusCode::CONFLICT, "task-ended")
     );
+}
+
+#[tokio::test]
+async fn an_excluded_device_holds_its_phase_open_as_it_does_in_the_task() {
+    let api = Api::new().await;
+    let package = api.task(4).await.body["package_id"].clone();
+    for device in ["d0", "d1", "d2", "d3"] {
+        api.is_there(device).await;
+    }
+    let body = json!({
+        "name": "x", "package_id": package, "all": true,
+        "phases": [{"filter": "endpoint=in=(d0,d1)"}, {}],
+    });
+    let task = api.post("/v1/tasks", &body).await;
+    assert_eq!(task.status, StatusCode::CREATED, "{task:?}");
+    let excluded = json!({"devices": ["d0"], "reason": "on loan"});
+    let answer = api.post("/v1/exclusions", &excluded).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    let path = format!("/v1/tasks/{}/forecast", task.id());
+    api.get(&path).await;
+    let result = api.ended(&path).await.body["result"].clone();
+    // d1 succeeds; the second phase waits for d0, and so does the task
+    assert_eq!(result["succeeded"]["p50"], 1, "{result}");
+    assert_eq!(result["unfinished"]["p50"], 2, "{result}");
+    let task = api.get(&format!("/v1/tasks/{}", task.id())).await;
+    assert_eq!(task.body["phases"][0]["total"], 2, "{task:?}");
+    assert_eq!(task.body["phases"][0]["passed"], serde_json::Value::Null);
 }
 
 #[tokio::test]

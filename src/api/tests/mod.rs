@@ -1,11 +1,14 @@
 //! The API in one process: requests in, answers out, over a real store. Every answer has to be one that
 //! the API's description lists.
 
+mod access;
 mod attributes;
+mod budgets;
 mod cells;
 mod confirmations;
 mod copies;
 mod devices;
+mod etags;
 mod events;
 mod everywhere;
 mod evidence;
@@ -17,6 +20,7 @@ mod once;
 mod packages;
 mod ping;
 mod products;
+mod scoped;
 mod shares;
 mod targets;
 mod task_packages;

@@ -39,7 +39,8 @@ impl Play<'_> {
         let now = self.now;
         let unit = self.unit(number);
         let at = unit.wakes_at.max(now);
-        if unit.sleeps && unit.wake_planned.is_none_or(|planned| at < planned) {
+        let comes = unit.sleeps || now < unit.absent_until;
+        if comes && unit.wake_planned.is_none_or(|planned| at < planned) {
             unit.wake_planned = Some(at);
             self.push(at, Event::Wake(number));
         }
@@ -89,9 +90,16 @@ impl Play<'_> {
         }
         unit.heard(now);
         unit.measured_at = Some(now);
-        if unit.current {
+        let route = unit.route;
+        let step = unit.step;
+        let route = self.given.routes.get(route);
+        if let Some(reason) = route.skipped {
+            return self.end(number, End::Skipped(reason));
+        }
+        if route.steps.len() <= step {
             return self.end(number, End::Succeeded);
         }
+        let unit = self.unit(number);
         unit.state = State::Queued;
         unit.queued_at = now;
         self.queue_up(number);
@@ -107,6 +115,7 @@ impl Play<'_> {
             limit: unit.limit,
             since,
             work: self.work(unit),
+            adaptive: None,
             presence: unit.presence(number, &self.pace, self.given),
         };
         self.ask(number, wait);
@@ -129,6 +138,7 @@ impl Play<'_> {
         let request = GateRequest::Hold {
             limit: unit.limit,
             work: self.work(unit),
+            adaptive: None,
         };
         self.course.admitted(number, self.now);
         self.ask(number, request);
@@ -228,13 +238,18 @@ impl Play<'_> {
         let unit = &self.units[number as usize];
         let mean = self.pace.download(unit.lane, unit.limit, unit.left);
         let takes = mean.mul_f64(unit.tempo).min(most);
-        self.push(self.now + takes, Event::Downloaded(number));
+        let ends = self.now + takes;
+        self.unit(number).downloads = Some((self.now, ends));
+        self.push(ends, Event::Downloaded(number));
     }
 
     pub(super) fn downloaded(&mut self, number: u32) {
         let most = Deadline::Download.duration(&self.given.config.upgrade);
         let install = self.pace.habits.install();
         let unit = &self.units[number as usize];
+        if unit.state != State::Downloading || unit.downloads.is_none_or(|(_, to)| to != self.now) {
+            return; // it was taken back meanwhile
+        }
         let (lane, limit, left, tempo) = (unit.lane, unit.limit, unit.left, unit.tempo);
         let takes = self.pace.download(lane, limit, left).mul_f64(tempo);
         let now = self.now;
@@ -263,15 +278,23 @@ impl Play<'_> {
 
     pub(super) fn installed(&mut self, number: u32) {
         let now = self.now;
-        let bytes = self.given.package.bytes;
+        let given = self.given;
         let unit = self.unit(number);
         unit.heard(now);
         let fails = unit.fails;
-        if fails.is_some() {
-            unit.left = bytes;
+        if fails.is_none() {
+            unit.step += 1;
         }
+        // what failed is downloaded again; each further step is as an upgrade of its own
+        let next = given.routes.get(unit.route).steps.get(unit.step);
+        unit.left = next.map_or(0, |it| it.bytes);
+        let asked = unit.round_trip * 2;
         self.ask(number, GateRequest::Release);
         self.course.released(number, now, 0);
+        if fails.is_none() && next.is_some() {
+            self.unit(number).state = State::Asked;
+            return self.push(now + asked, Event::Answered(number));
+        }
         let reason = fails.and_then(|reason| self.given.failures.get(reason));
         let end = match reason {
             Some((reason, _)) => End::Failed(reason.clone()),

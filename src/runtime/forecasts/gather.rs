@@ -12,13 +12,18 @@ use super::Ended;
 use crate::{
     clock::UtcMillis,
     config::Config,
-    forecast::{Given, MOST_DEVICES, PackageGiven, Place, Subject, TaskGiven},
-    ledger::{ActiveUpgrade, TaskId, UpgradeId},
+    forecast::{
+        Account, Given, MOST_DEVICES, PackageGiven, Place, RouteId, Routes, Subject, TaskGiven,
+    },
+    ledger::{ActiveUpgrade, TaskId, UpgradeId, Usage},
     store::{
         CreateTaskError, DeviceDetail, NewTask, OpenUpgrade, PackageRecord, Store, StoreError,
         TaskRecord,
     },
-    task::{CellRules, Census, Deal, Place as InDraw, Results, TaskRules, stratum},
+    task::{
+        CellRules, Census, Deal, Month, PackageRules, Place as InDraw, Results, Spent, TaskRules,
+        stratum,
+    },
 };
 
 /// Rows that are read at once.
@@ -55,7 +60,7 @@ impl Gather {
         ends: &impl Fn() -> bool,
     ) -> Result<Given, Ended> {
         let package = self.package(new).await?;
-        let version = &package.package.version;
+        let mut routes = self.routes(&package, &new.packages).await?;
         let start_at = new.start_at.unwrap_or(self.now).max(self.now);
         let out = LeftOut::of(self, new, &package.package.product).await?;
         let mut devices: Vec<(Subject, InDraw)> = Vec::new();
@@ -65,12 +70,17 @@ impl Gather {
                 .iter()
                 .filter(|detail| detail.excluded.is_none() && !out.has(detail))
             {
-                let mut subject =
-                    Subject::of(&detail.device, Some(version), &self.config, start_at);
+                let mut subject = Subject::of(&detail.device, &self.config, start_at);
+                subject.route = route(&mut routes, detail);
                 let zone = detail.attributes.time_zone.as_deref();
                 subject.zone = zone.filter(|_| new.rules.knows_zones()).map(Into::into);
                 devices.push((subject, in_draw(&new.rules, detail, new.created_at)));
             }
+            goes_on(devices.len(), ends)?;
+        }
+        if new.rules.budget.is_some() {
+            let subjects = devices.iter_mut().map(|(subject, _)| subject);
+            self.accounts(&routes, subjects).await?;
             goes_on(devices.len(), ends)?;
         }
         // each once, in the order in which they are dealt out
@@ -97,7 +107,8 @@ impl Gather {
         };
         let failures = self.failures(&package.package.product, None).await?;
         let others = self.others(None, devices.len(), ends).await?;
-        self.given(&package, task, failures, devices, others).await
+        self.given(&package, routes, task, failures, (devices, others))
+            .await
     }
 
     /// What is known of a task that is there.
@@ -112,18 +123,26 @@ impl Gather {
         let package = package.ok_or_else(|| {
             Ended::Failed(format!("package {} of the task is gone", task.package.0))
         })?;
+        let mut routes = self.routes(&package, &task.packages).await?;
         let active = self.active().await?;
         let mut devices = Vec::new();
+        // of each phase, those that are excluded: they wait, and hold it open
+        let mut excluded: Vec<u64> = vec![0; task.results.len()];
         let mut after = None;
         loop {
             let part = self.store.open_upgrades(id, after, PART).await?;
-            self.subjects(&task, &package, &active, part.items, &mut devices)
+            let open = (part.items, &mut excluded[..]);
+            self.subjects(&task, &mut routes, &active, open, &mut devices)
                 .await?;
             goes_on(devices.len(), ends)?;
             after = part.next;
             if after.is_none() {
                 break;
             }
+        }
+        if task.rules.budget.is_some() {
+            self.accounts(&routes, devices.iter_mut()).await?;
+            goes_on(devices.len(), ends)?;
         }
         let failures = self.failures(&task.product, Some(&task)).await?;
         let heads = self.store.task_heads(self.now).await?;
@@ -135,9 +154,9 @@ impl Gather {
             retry: task.retry,
             hold: task.hold.clone(),
             phase: task.phase,
-            ended: (task.results.iter())
-                .map(|phase| Results {
-                    waiting: 0,
+            ended: (task.results.iter().zip(excluded))
+                .map(|(phase, excluded)| Results {
+                    waiting: excluded,
                     running: 0,
                     ..phase.clone()
                 })
@@ -145,16 +164,17 @@ impl Gather {
             resumed_with: head.map(|head| head.resumed_with).unwrap_or_default(),
             expired: task.expired,
         };
-        self.given(&package, given, failures, devices, others).await
+        self.given(&package, routes, given, failures, (devices, others))
+            .await
     }
 
     /// The devices of upgrades that have no final outcome.
     async fn subjects(
         &self,
         task: &TaskRecord,
-        package: &PackageRecord,
+        routes: &mut Routes,
         active: &HashMap<UpgradeId, ActiveUpgrade>,
-        open: Vec<OpenUpgrade>,
+        (open, excluded): (Vec<OpenUpgrade>, &mut [u64]),
         devices: &mut Vec<Subject>,
     ) -> Result<(), StoreError> {
         let names: Vec<String> = open.iter().map(|it| it.endpoint.clone()).collect();
@@ -162,22 +182,19 @@ impl Gather {
         let details: HashMap<&str, &DeviceDetail> = (details.iter())
             .map(|detail| (detail.device.endpoint.as_str(), detail))
             .collect();
-        let bytes = package.package.pcp.segmentation.size_bytes();
         for upgrade in open {
             let Some(detail) = details.get(upgrade.endpoint.as_str()) else {
                 continue; // it was removed: its upgrade ends
             };
             let active = active.get(&upgrade.upgrade);
             if detail.excluded.is_some() && active.is_none() {
+                if let Some(excluded) = excluded.get_mut(upgrade.phase as usize) {
+                    *excluded += 1;
+                }
                 continue; // it does not begin
             }
-            let version = &package.package.version;
-            let mut subject = Subject::of(
-                &detail.device,
-                Some(version),
-                &self.config,
-                upgrade.not_before,
-            );
+            let mut subject = Subject::of(&detail.device, &self.config, upgrade.not_before);
+            subject.route = route(routes, detail);
             subject.phase = upgrade.phase;
             subject.attempts = upgrade.attempts;
             subject.attempts_before = upgrade.attempts_before;
@@ -185,7 +202,8 @@ impl Gather {
                 .filter(|_| task.rules.knows_zones())
                 .map(Into::into);
             if let Some(active) = active {
-                subject.goes_on(active, bytes);
+                let first = routes.get(subject.route.unwrap_or_default()).steps.first();
+                subject.goes_on(active, first.map_or(0, |it| it.bytes));
             }
             devices.push(subject);
         }
@@ -195,12 +213,11 @@ impl Gather {
     async fn given(
         &self,
         package: &PackageRecord,
+        routes: Routes,
         task: TaskGiven,
         failures: Vec<(String, f64)>,
-        devices: Vec<Subject>,
-        others: Vec<Subject>,
+        (devices, others): (Vec<Subject>, Vec<Subject>),
     ) -> Result<Given, Ended> {
-        let segmentation = &package.package.pcp.segmentation;
         Ok(Given {
             now: self.now,
             config: self.config.clone(),
@@ -208,14 +225,73 @@ impl Gather {
             learnt: self.store.restore_learnt().await?,
             cells: self.cells().await?,
             task,
-            package: PackageGiven {
-                bytes: segmentation.size_bytes(),
-                segments: segmentation.segment_count().into(),
-            },
+            routes,
             failures,
             devices,
             others,
         })
+    }
+
+    /// What devices download of the packages of a task, of which this is the first.
+    async fn routes(
+        &self,
+        first: &PackageRecord,
+        rules: &PackageRules,
+    ) -> Result<Routes, StoreError> {
+        let given = |record: &PackageRecord| {
+            let segmentation = &record.package.pcp.segmentation;
+            let given = PackageGiven {
+                bytes: segmentation.size_bytes(),
+                segments: segmentation.segment_count().into(),
+            };
+            (record.package.version, given)
+        };
+        if rules.packages.is_empty() {
+            return Ok(Routes::new(rules, &[given(first)]));
+        }
+        let mut packages = Vec::with_capacity(rules.packages.len());
+        for rule in &rules.packages {
+            // those of a task that has not ended stay
+            if let Some(record) = self.store.package(rule.package_id).await? {
+                packages.push(given(&record));
+            }
+        }
+        Ok(Routes::new(rules, &packages))
+    }
+
+    /// Adds what each device has spent this month.
+    async fn accounts(
+        &self,
+        routes: &Routes,
+        subjects: impl Iterator<Item = &mut Subject>,
+    ) -> Result<(), StoreError> {
+        let mut subjects: Vec<&mut Subject> = subjects.collect();
+        for part in subjects.chunks_mut(PART as usize) {
+            let names: Vec<String> = part.iter().map(|it| it.endpoint.to_string()).collect();
+            let used = self.store.used(&names, self.now).await?;
+            let details = self.store.devices_named(&names).await?;
+            let details: HashMap<&str, &DeviceDetail> = (details.iter())
+                .map(|detail| (detail.device.endpoint.as_str(), detail))
+                .collect();
+            for subject in part {
+                let Some(detail) = details.get(&*subject.endpoint) else {
+                    continue;
+                };
+                let zone = detail.attributes.time_zone.as_deref();
+                let coverage = detail.device.coverage.map(|reading| reading.coverage);
+                let steps = &routes.get(subject.route.unwrap_or_default()).steps;
+                let bytes = steps.iter().map(|it| it.bytes).sum();
+                let segments = steps.iter().map(|it| it.segments).sum();
+                let spent = Spent {
+                    used: used.get(&*subject.endpoint).copied().unwrap_or_default(),
+                    need: Usage::of_package(bytes, segments, coverage.as_ref()),
+                    month_ends_at: Month::of(self.now, zone).ends_at,
+                };
+                let zone = zone.map(Into::into);
+                subject.account = Some(Box::new(Account { spent, zone }));
+            }
+        }
+        Ok(())
     }
 
     async fn cells(&self) -> Result<Vec<(u32, CellRules)>, StoreError> {
@@ -270,7 +346,7 @@ impl Gather {
                     continue;
                 };
                 let total = upgrade.progress.map_or(0, |progress| progress.total_bytes);
-                let mut subject = Subject::of(&detail.device, None, &self.config, self.now);
+                let mut subject = Subject::of(&detail.device, &self.config, self.now);
                 subject.goes_on(upgrade, total);
                 if subject.place != Place::Begun {
                     others.push(subject);
@@ -296,6 +372,12 @@ impl Gather {
         let results: Vec<Results> = of_product.flat_map(|it| it.results).collect();
         Ok(shares(&results).unwrap_or_default())
     }
+}
+
+/// What a device downloads, where it is known what it runs.
+fn route(routes: &mut Routes, detail: &DeviceDetail) -> Option<RouteId> {
+    let runs = detail.device.version?;
+    Some(routes.of(runs, detail.attributes.hardware.as_deref()))
 }
 
 /// Where a device stands in the draw of a task that is created at `now`.

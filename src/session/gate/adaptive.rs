@@ -84,12 +84,14 @@ pub(super) struct Adaptive {
 }
 
 impl Adaptive {
-    /// Follows lanes that say nothing of their own, or no more of these.
-    pub(super) const fn configure(&mut self, on: bool, highest: u32) {
+    /// Follows lanes of which nothing else is said, or no more of these. Returns whether that is news.
+    pub(super) const fn configure(&mut self, on: bool, highest: u32) -> bool {
+        let before = self.on;
         (self.on, self.highest) = (on, highest);
+        before != on
     }
 
-    /// Whether a lane is followed that says this of its own.
+    /// Whether a lane is followed of which this is said.
     pub(super) fn follows(&self, own: Option<bool>) -> bool {
         own.unwrap_or(self.on)
     }

@@ -156,6 +156,8 @@ pub(super) struct Slot {
     pub(super) lane: Lane,
     pub(super) limit: u32,
     pub(super) granted_at: Instant,
+    /// Whether what its download shows tells how crowded the lane is, where its product says so.
+    pub(super) adaptive: Option<bool>,
     /// Bytes that were to be downloaded then; 0 where that is not known.
     pub(super) bytes: u64,
     /// When the first segment was asked for, and how many bytes were left then.
@@ -170,6 +172,7 @@ impl Slot {
             lane,
             limit,
             granted_at,
+            adaptive: None,
             bytes: work.bytes,
             mark: None,
             part: None,

@@ -1,3 +1,5 @@
+use std::ops::RangeInclusive;
+
 use super::*;
 use crate::{clock::UtcMillis, ledger::DeviceIds, task::Closing};
 
@@ -30,6 +32,7 @@ const WORK: Work = Work {
 const HOLD: GateRequest = GateRequest::Hold {
     limit: 1,
     work: WORK,
+    adaptive: None,
 };
 
 fn wait(limit: u32, presence: Presence) -> GateRequest {
@@ -38,6 +41,7 @@ fn wait(limit: u32, presence: Presence) -> GateRequest {
         limit,
         since: NOW,
         work: WORK,
+        adaptive: None,
         presence,
     }
 }
@@ -153,6 +157,7 @@ fn another_share_of_a_task_reaches_those_who_wait() {
             limit,
             since,
             work,
+            adaptive: None,
             presence,
         };
         assert_eq!(ask(&mut gate, device, request), []);
@@ -321,6 +326,7 @@ fn a_slot_that_comes_back_is_taken_by_whoever_was_kept_awake() {
         limit: 1,
         since: Instant::ZERO,
         work: WORK,
+        adaptive: None,
         presence: sleeper(NOW, Duration::from_mins(30)),
     };
     assert_eq!(ask(&mut gate, 3, earlier), []);
@@ -445,19 +451,23 @@ fn crowded(adaptive: bool, rules: CellRules, took_s: u64) -> Gate {
     for device in 1..=50 {
         ask(&mut gate, device, wait(50, always_there()));
     }
-    for (second, bytes) in [(0, 20_480), (took_s, 17_920)] {
-        for device in 1..=50 {
-            let ask = GateAsk {
-                device: id(device),
-                lane: Lane::Cell(CELL),
-                request: GateRequest::Progress {
-                    work: Work { bytes, ..WORK },
-                },
-            };
-            gate.handle(NOW + Duration::from_secs(second), ask);
-        }
-    }
+    download(&mut gate, 1..=50, 0, 20_480);
+    download(&mut gate, 1..=50, took_s, 17_920);
     gate
+}
+
+/// Devices have so many bytes left, so many seconds after the beginning.
+fn download(gate: &mut Gate, devices: RangeInclusive<u8>, second: u64, bytes: u64) {
+    for device in devices {
+        let ask = GateAsk {
+            device: id(device),
+            lane: Lane::Cell(CELL),
+            request: GateRequest::Progress {
+                work: Work { bytes, ..WORK },
+            },
+        };
+        gate.handle(NOW + Duration::from_secs(second), ask);
+    }
 }
 
 #[test]
@@ -518,7 +528,69 @@ fn the_operator_s_limit_holds_in_a_crowded_lane_too() {
     );
     let limit = Some(10);
     rule(&mut gate, minutes(10), CellRules { limit, ..rules });
-    assert_eq!(gate.most(Lane::Cell(CELL)), Some(10));
+    let lane = Lane::Cell(CELL);
+    assert_eq!(
+        (gate.ruled(lane), gate.class_of(lane, 50, None)),
+        (Some(10), 14)
+    );
+}
+
+/// A device whose product says so of crowded lanes.
+fn of_product(adaptive: Option<bool>) -> GateRequest {
+    let GateRequest::Wait { task, work, .. } = wait(50, always_there()) else {
+        panic!("it is told to wait");
+    };
+    GateRequest::Wait {
+        task,
+        limit: 50,
+        since: NOW,
+        work,
+        adaptive,
+        presence: always_there(),
+    }
+}
+
+#[test]
+fn the_limit_falls_for_the_products_for_which_that_is_wanted() {
+    let lane = Lane::Cell(CELL);
+    let config = AdmissionConfig {
+        per_cell_per_second: 1_000,
+        ..AdmissionConfig::default()
+    };
+    for (own, followed) in [(None, true), (Some(false), false)] {
+        let mut gate = Gate::new(&config);
+        gate.open(true);
+        let rules = CellRules {
+            adaptive: own,
+            ..CellRules::default()
+        };
+        rule(&mut gate, minutes(0), rules);
+        for device in 1..=40 {
+            // what the others' downloads take tells nothing
+            let adaptive = (device > 20).then_some(true);
+            assert_eq!(ask(&mut gate, device, of_product(adaptive)).len(), 1);
+        }
+        download(&mut gate, 1..=40, 0, 20_480);
+        download(&mut gate, 1..=20, 30, 17_920);
+        let before = gate.look(NOW, lane).adapted;
+        assert_eq!(before, None, "nobody follows them");
+        download(&mut gate, 21..=40, 30, 17_920);
+        let most = gate.look(NOW, lane).adapted.and_then(|it| it.most);
+        assert_eq!(most, followed.then_some(28), "{own:?}");
+        // a device of the product waits, and one of another has its slot
+        let of_it = ask(&mut gate, 50, of_product(Some(true)));
+        assert_eq!(of_it.len(), usize::from(!followed));
+        assert_eq!(ask(&mut gate, 51, of_product(None)).len(), 1);
+        assert_eq!(ask(&mut gate, 52, of_product(Some(false))).len(), 1);
+        if followed {
+            let off = CellRules {
+                adaptive: Some(false),
+                ..CellRules::default()
+            };
+            rule(&mut gate, minutes(1), off);
+            assert_eq!(turns(&mut gate).len(), 1, "the cell's own word wins");
+        }
+    }
 }
 
 fn always_there() -> Presence {

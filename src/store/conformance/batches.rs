@@ -61,7 +61,8 @@ fn step() -> impl Strategy<Value = Step> {
     let outcome = prop_oneof![
         Just(UPGRADED),
         Just(NOT_HEARD),
-        Just(Outcome::Cancelled(Cancellation::TaskStopped))
+        Just(Outcome::Cancelled(Cancellation::TaskStopped)),
+        Just(Outcome::Cancelled(Cancellation::TakenBack))
     ];
     prop_oneof![
         2 => device().prop_map(Step::Registered),
@@ -242,7 +243,7 @@ impl Fleet {
             }
             Intent::RemovesADevice => {
                 store
-                    .remove_device(&self.endpoint(1), t(100))
+                    .remove_device(&self.endpoint(1), None, t(100))
                     .await
                     .unwrap();
             }
@@ -406,6 +407,8 @@ fn sources(tasks: [TaskId; 2]) -> [Source; 2] {
         lot: 0,
         limit: u32::MAX,
         per_minute: None,
+        back: None,
+        budget: None,
     })
 }
 

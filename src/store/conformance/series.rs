@@ -4,7 +4,7 @@ use super::{T0, World, stage, t};
 use crate::{
     clock::UtcMillis,
     ledger::{Change, Coverage, CoverageReading, CoverageSource, Stage, TaskId},
-    store::{Store, TaskPoint},
+    store::{LimitChange, Store, TaskPoint},
 };
 
 pub(crate) async fn a_task_has_so_many_points_at_most(store: &impl Store) {
@@ -55,6 +55,28 @@ pub(crate) async fn a_cell_has_a_point_for_each_hour_of_a_week(store: &impl Stor
     );
     assert_eq!(points[167].at, hour(199) + Duration::from_secs(1));
     assert!(points.windows(2).all(|pair| pair[0].at < pair[1].at));
+}
+
+pub(crate) async fn a_cell_has_the_last_changes_of_its_limit(store: &impl Store) {
+    let change = |cell, second: u64| LimitChange {
+        cell,
+        at: t(second),
+        most: (!second.is_multiple_of(7)).then_some(35),
+        before: second.is_multiple_of(3).then_some(50),
+        percent: 100 + second,
+    };
+    store.add_limit_changes(&[]).await.unwrap();
+    assert_eq!(store.limit_changes(7).await.unwrap(), []);
+    let first: Vec<_> = (0..30)
+        .flat_map(|at| [change(7, at), change(8, at)])
+        .collect();
+    store.add_limit_changes(&first).await.unwrap();
+    // of two in the same moment both are kept, in their order
+    let further: Vec<_> = (30..80).map(|at| change(7, at / 2 * 2)).collect();
+    store.add_limit_changes(&further).await.unwrap();
+    assert_eq!(store.limit_changes(7).await.unwrap(), further);
+    let of_other: Vec<_> = (0..30).map(|at| change(8, at)).collect();
+    assert_eq!(store.limit_changes(8).await.unwrap(), of_other);
 }
 
 pub(crate) async fn a_device_has_its_last_measurements(store: &impl Store) {

@@ -9,8 +9,8 @@ use crate::{
         Attribute, Cancellation, Change, Outcome, PackageId, Served, Stage, TaskState, UpgradeId,
     },
     store::{
-        CreateTaskError, DeletePackageError, DeviceUpdate, InsertPackageError, NewTask,
-        PackageRecord, Selection, Store, TaskRecord, UpgradeState,
+        CreateTaskError, DeletePackageError, DeviceUpdate, InsertPackageError, NewTask, Overlap,
+        Overlaps, PackageRecord, Selection, Store, TaskRecord, UpgradeState,
     },
     task::PackageRules,
 };
@@ -257,4 +257,50 @@ pub(crate) async fn a_soak_asks_for_the_version_of_what_was_served(store: &impl 
     world.commit(&[told]).await;
     let results = &store.task(task).await.unwrap().unwrap().results[0];
     assert_eq!((results.healthy, results.unhealthy), (1, 0));
+}
+
+pub(crate) async fn overlaps_are_of_any_of_several_packages(store: &impl Store) {
+    let (world, several, [first, second]) = with_chain(store).await;
+    let [first, second] = [
+        store.package(first).await.unwrap().unwrap(),
+        store.package(second).await.unwrap().unwrap(),
+    ];
+    let other = world.package("p", "V9", 9).await;
+    let mut created = Vec::new();
+    for package in [&first, &second, &other] {
+        let new = new_task(package, Selection::Devices(vec!["d1".to_owned()]));
+        created.push(store.create_task(&new).await.unwrap());
+    }
+    let overlap = |task: &TaskRecord, devices| Overlap {
+        id: task.id,
+        name: task.name.clone(),
+        devices,
+    };
+    // the one with the second package too, which is not its first
+    let told = store.overlaps(several.id, 9).await.unwrap();
+    let expected = Overlaps {
+        devices: 1,
+        tasks: vec![overlap(&created[1], 1), overlap(&created[0], 1)],
+    };
+    assert_eq!(told, expected);
+    // and the other way round
+    let told = store.overlaps(created[1].id, 9).await.unwrap();
+    let expected = Overlaps {
+        devices: 1,
+        tasks: vec![overlap(&several, 1)],
+    };
+    assert_eq!(told, expected);
+    let none = store.overlaps(created[2].id, 9).await.unwrap();
+    assert_eq!(none, Overlaps::default());
+    // another one with several, of which one is the same
+    let new = of_several(&second, chain(&second, &other));
+    let another = store.create_task(&new).await.unwrap();
+    let told = store.overlaps(another.id, 9).await.unwrap();
+    let expected = Overlaps {
+        devices: 2,
+        tasks: [&created[2], &created[1], &several]
+            .map(|task| overlap(task, if task.id == several.id { 2 } else { 1 }))
+            .into(),
+    };
+    assert_eq!(told, expected);
 }

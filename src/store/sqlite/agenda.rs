@@ -1,12 +1,18 @@
 //! What is to be done: tasks, and what of them may begin or has to end.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
 use super::{
     Doing, SqliteStore,
+    bulk::json_list,
     cancel::{self, CANCELLING},
     counts,
     events::Announcements,
@@ -15,18 +21,19 @@ use super::{
     task_changes::CHANGING,
     task_creation::CREATING,
     task_writes::{DELETING, STOPPING, StoppedBy, purge_part, state, stop_part},
-    tasks,
+    tasks, traffic,
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{Cancellation, StopReason, TaskId, UpgradeId},
+    filter::Filter,
+    ledger::{Cancellation, StopReason, TaskId, UpgradeId, Usage},
     store::{
         Again, Agenda, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
-        DeleteTaskError, Exclude, Joined, NewTask, OpenUpgrades, Overlap, Overlaps, Page, SoaksDue,
-        StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord, UpgradeState,
-        UpgradeToStop,
+        DeleteTaskError, Exclude, Joined, NewTask, OpenUpgrades, Overlap, Overlaps, Page,
+        RunningUpgrade, SoaksDue, StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord,
+        UpgradeState, UpgradeToStop,
     },
-    task::{Due, Move, Source, TaskHead},
+    task::{Due, Move, PutOff, Source, Spent, TaskHead, TaskRules},
 };
 
 const OVERLAPS: &str = "looking for overlaps of a task";
@@ -75,33 +82,26 @@ impl Agenda for SqliteStore {
     }
 
     async fn overlaps(&self, task: TaskId, limit: u32) -> Result<Overlaps, StoreError> {
+        let Some(packages) = self.read_task_packages(task).await? else {
+            return Ok(Overlaps::default());
+        };
+        let listed = packages.rules.packages.iter().map(|it| it.package_id.0);
+        let packages: BTreeSet<i64> = listed.chain([packages.first.0]).collect();
         let mut conn = self.readers.acquire().await.doing(OVERLAPS)?;
-        let others = sqlx::query(
-            "SELECT o.id, o.name FROM tasks t CROSS JOIN tasks o INDEXED BY tasks_by_package \
-                 ON o.package_id = t.package_id AND o.state IN ('scheduled', 'running') \
-             WHERE t.id = ? AND o.id <> t.id AND o.hidden = 0 LIMIT ?",
-        )
-        .bind(task.0)
-        .bind(MAX_OVERLAPS)
-        .fetch_all(&mut *conn)
-        .await
-        .doing(OVERLAPS)?;
-        let mut names = BTreeMap::<i64, String>::new();
-        for row in &others {
-            names.insert(row.int("id")?, row.value("name")?);
-        }
+        let mut names = with_packages(&mut conn, task, &json_list(packages)).await?;
         if names.is_empty() {
             return Ok(Overlaps::default());
         }
+        let others = json_list(names.keys());
         let found = sqlx::query(
             "SELECT o.task_id, COUNT(*) AS devices FROM upgrades n INDEXED BY upgrades_by_task \
                  CROSS JOIN upgrades o INDEXED BY upgrades_of_device ON o.endpoint = n.endpoint \
-                 CROSS JOIN tasks t ON t.id = o.task_id CROSS JOIN tasks own ON own.id = n.task_id \
-             WHERE n.task_id = ? AND n.phase < 2 AND o.phase < 2 AND o.task_id <> n.task_id \
-                 AND t.package_id = own.package_id AND t.state IN ('scheduled', 'running') AND t.hidden = 0 \
+             WHERE n.task_id = ? AND n.phase < 2 AND o.phase < 2 \
+                 AND o.task_id IN (SELECT j.value FROM json_each(?) j) \
              GROUP BY o.task_id",
         )
         .bind(task.0)
+        .bind(&others)
         .fetch_all(&mut *conn)
         .await
         .doing(OVERLAPS)?;
@@ -119,7 +119,7 @@ impl Agenda for SqliteStore {
         let devices = match &*tasks {
             [] => 0,
             [only] => only.devices,
-            _ => devices_in_others(&mut conn, task).await?,
+            _ => devices_in_others(&mut conn, task, &others).await?,
         };
         tasks.sort_by_key(|task| std::cmp::Reverse(task.id.0));
         tasks.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
@@ -145,6 +145,37 @@ impl Agenda for SqliteStore {
         let mut page = rows::page(&rows, limit, tasks::record)?;
         tasks::add_counts(&mut conn, &mut page.items).await?;
         Ok(page)
+    }
+
+    async fn tasks_within(
+        &self,
+        scopes: &[Filter],
+        before: Option<TaskId>,
+        limit: u32,
+    ) -> Result<Page<TaskRecord>, StoreError> {
+        let doing = "listing tasks";
+        let mut conn = self.readers.acquire().await.doing(doing)?;
+        let mut found = Vec::new();
+        for scope in scopes {
+            let rows = sqlx::query(
+                "SELECT t.*, p.product, p.version FROM tasks t JOIN packages p ON p.id = t.package_id \
+                 WHERE t.scope = ? AND t.id < ? AND t.hidden = 0 ORDER BY t.id DESC LIMIT ?",
+            )
+            .bind(scope.to_string())
+            .bind(before.map_or(i64::MAX, |id| id.0))
+            .bind(rows::one_more(limit))
+            .fetch_all(&mut *conn)
+            .await
+            .doing(doing)?;
+            for row in &rows {
+                found.push(tasks::record(row)?);
+            }
+        }
+        found.sort_by_key(|task| Reverse(task.id.0));
+        let more = found.len() > limit as usize;
+        found.truncate(limit as usize);
+        tasks::add_counts(&mut conn, &mut found).await?;
+        Ok(Page { items: found, more })
     }
 
     async fn stop_task(
@@ -326,6 +357,33 @@ impl Agenda for SqliteStore {
         self.read_due(sources, now, limit).await
     }
 
+    async fn put_off(&self, put_off: &[PutOff]) -> Result<(), StoreError> {
+        self.write_put_off(put_off).await
+    }
+
+    async fn used(
+        &self,
+        endpoints: &[String],
+        now: UtcMillis,
+    ) -> Result<HashMap<String, Usage>, StoreError> {
+        let mut reader = self.readers.acquire().await.doing(traffic::SPENT)?;
+        let endpoints = endpoints.iter().map(String::as_str);
+        let spent = traffic::of_devices(&mut reader, (0, 0), endpoints, now).await?;
+        let used = spent.into_iter().map(|(endpoint, it)| (endpoint, it.used));
+        Ok(used.filter(|(_, it)| *it != Usage::default()).collect())
+    }
+
+    async fn spent(
+        &self,
+        task: TaskId,
+        endpoint: &str,
+        now: UtcMillis,
+    ) -> Result<Option<Spent>, StoreError> {
+        let mut reader = self.readers.acquire().await.doing(traffic::SPENT)?;
+        let mut spent = traffic::spent(&mut reader, task, [endpoint], now).await?;
+        Ok(spent.remove(endpoint))
+    }
+
     async fn soaks_due(
         &self,
         now: UtcMillis,
@@ -355,6 +413,19 @@ impl Agenda for SqliteStore {
         let soak = self.next_soak(now).await?;
         let due = upgrade.into_iter().chain(task).map(UtcMillis);
         Ok(due.chain(soak).min())
+    }
+
+    async fn taking_back(&self) -> Result<Vec<(TaskId, Arc<TaskRules>)>, StoreError> {
+        self.read_taking_back().await
+    }
+
+    async fn running_upgrades(
+        &self,
+        task: TaskId,
+        after: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<Vec<RunningUpgrade>, StoreError> {
+        self.read_running(task, after, limit).await
     }
 
     async fn upgrades_to_stop(&self, limit: u32) -> Result<Vec<UpgradeToStop>, StoreError> {
@@ -433,17 +504,49 @@ impl Agenda for SqliteStore {
     }
 }
 
-/// Devices of a task that any other has too, with the same package, where neither has ended.
-async fn devices_in_others(conn: &mut SqliteConnection, task: TaskId) -> Result<u64, StoreError> {
+/// Other tasks that have not ended, and have one of these packages (a JSON list), with their names.
+async fn with_packages(
+    conn: &mut SqliteConnection,
+    task: TaskId,
+    packages: &str,
+) -> Result<BTreeMap<i64, String>, StoreError> {
+    let first = "SELECT o.id, o.name FROM json_each(?) j CROSS JOIN tasks o INDEXED BY tasks_by_package \
+             ON o.package_id = j.value AND o.state IN ('scheduled', 'running') \
+         WHERE o.id <> ? AND o.hidden = 0 LIMIT ?";
+    let further = "SELECT o.id, o.name FROM json_each(?) j CROSS JOIN task_packages u ON u.package_id = j.value \
+             CROSS JOIN tasks o ON o.id = u.task_id AND o.state IN ('scheduled', 'running') \
+         WHERE o.id <> ? AND o.hidden = 0 LIMIT ?";
+    let mut names = BTreeMap::new();
+    for query in [first, further] {
+        let rows = sqlx::query(query)
+            .bind(packages)
+            .bind(task.0)
+            .bind(MAX_OVERLAPS)
+            .fetch_all(&mut *conn)
+            .await
+            .doing(OVERLAPS)?;
+        for row in &rows {
+            names.insert(row.int("id")?, row.value("name")?);
+        }
+    }
+    Ok(names)
+}
+
+/// Devices of a task that any of the others (a JSON list) has too, where neither upgrade has ended.
+async fn devices_in_others(
+    conn: &mut SqliteConnection,
+    task: TaskId,
+    others: &str,
+) -> Result<u64, StoreError> {
     let devices: i64 = sqlx::query_scalar(
         "SELECT COUNT(*) FROM upgrades n INDEXED BY upgrades_by_task \
          WHERE n.task_id = ?1 AND n.phase < 2 AND EXISTS ( \
-             SELECT 1 FROM upgrades o INDEXED BY upgrades_of_device CROSS JOIN tasks t ON t.id = o.task_id \
-             WHERE o.endpoint = n.endpoint AND o.phase < 2 AND o.task_id <> ?1 AND t.hidden = 0 \
-                 AND t.package_id = (SELECT package_id FROM tasks WHERE id = ?1) \
-                 AND t.state IN ('scheduled', 'running'))",
+             SELECT 1 FROM upgrades o INDEXED BY upgrades_of_device \
+             WHERE o.endpoint = n.endpoint AND o.phase < 2 \
+                 AND o.task_id IN (SELECT j.value FROM json_each(?2) j))",
     )
     .bind(task.0)
+    .bind(others)
     .fetch_one(conn)
     .await
     .doing(OVERLAPS)?;

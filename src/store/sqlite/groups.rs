@@ -92,6 +92,7 @@ impl Groups for SqliteStore {
     ) -> Result<GroupRecord, GroupError> {
         let mut tx = self.write(CHANGING).await?;
         let group = read(&mut tx, id).await?.ok_or(GroupError::NotFound(id))?;
+        check_seen(&group, update.seen)?;
         let lists = !update.add.is_empty() || !update.remove.is_empty();
         match &group.members {
             Members::Listed(_) if update.filter.is_some() => return Err(GroupError::IsList(id)),
@@ -102,7 +103,7 @@ impl Groups for SqliteStore {
             check_name(&mut tx, name, Some(id)).await?;
         }
         sqlx::query(
-            "UPDATE device_groups SET name = COALESCE(?, name), filter = COALESCE(?, filter) WHERE id = ?",
+            "UPDATE device_groups SET name = COALESCE(?, name), filter = COALESCE(?, filter), revision = revision + 1 WHERE id = ?",
         )
         .bind(&update.name)
         .bind(update.filter.as_ref().map(Filter::to_string))
@@ -124,8 +125,11 @@ impl Groups for SqliteStore {
         Ok(group)
     }
 
-    async fn remove_group(&self, id: GroupId) -> Result<(), GroupError> {
+    async fn remove_group(&self, id: GroupId, seen: Option<i64>) -> Result<(), GroupError> {
         let mut tx = self.write(REMOVING).await?;
+        if let Some(group) = read(&mut tx, id).await? {
+            check_seen(&group, seen)?;
+        }
         check_unused(&mut tx, id).await?;
         let removed =
             sqlx::query("UPDATE device_groups SET removed = 1 WHERE id = ? AND removed = 0")
@@ -210,6 +214,18 @@ fn record(row: &SqliteRow) -> Result<GroupRecord, StoreError> {
             ),
         },
         created_at: row.time("created_at")?,
+        revision: row.int("revision")?,
+    })
+}
+
+/// Refuses a change of a group that has another revision than was seen.
+fn check_seen(group: &GroupRecord, seen: Option<i64>) -> Result<(), GroupError> {
+    if seen.is_none_or(|seen| seen == group.revision) {
+        return Ok(());
+    }
+    Err(GroupError::Changed {
+        group: group.id,
+        revision: group.revision,
     })
 }
 

@@ -6,7 +6,7 @@ use super::{Doing, PART, SqliteStore, rows::Columns as _};
 use crate::{
     clock::UtcMillis,
     ledger::{Coverage, CoverageReading, TaskId},
-    store::{CellPoint, Series, StoreError, TaskPoint},
+    store::{CellPoint, LimitChange, Series, StoreError, TaskPoint},
 };
 
 const ADDING: &str = "adding to a series";
@@ -16,6 +16,8 @@ const MOST_POINTS: i64 = 1_000;
 /// Points of a cell: the hours of a week.
 const HOURS: i64 = 7 * 24;
 const HOUR_MS: i64 = 3_600_000;
+/// Changes of a cell's limit that are kept, the newest.
+const CHANGES: i64 = 50;
 
 /// The last of the next cells in which anybody upgrades or waits.
 const NEXT_BUSY: &str = "SELECT MAX(cell) FROM (SELECT c.cell FROM cells c INDEXED BY cells_busy \
@@ -90,6 +92,52 @@ impl Series for SqliteStore {
             tx.commit().await.doing(ADDING)?;
             after = last;
         }
+    }
+
+    async fn add_limit_changes(&self, changes: &[LimitChange]) -> Result<(), StoreError> {
+        let mut tx = self.write(ADDING).await?;
+        for change in changes {
+            let number: i64 = sqlx::query_scalar(
+                "INSERT INTO limit_changes (cell, number, at, most, before, percent) \
+                 VALUES (?1, COALESCE((SELECT MAX(number) FROM limit_changes WHERE cell = ?1), 0) + 1, ?2, ?3, ?4, ?5) \
+                 RETURNING number",
+            )
+            .bind(change.cell)
+            .bind(change.at.0)
+            .bind(change.most)
+            .bind(change.before)
+            .bind(change.percent.cast_signed())
+            .fetch_one(&mut *tx)
+            .await
+            .doing(ADDING)?;
+            sqlx::query("DELETE FROM limit_changes WHERE cell = ? AND number <= ?")
+                .bind(change.cell)
+                .bind(number - CHANGES)
+                .execute(&mut *tx)
+                .await
+                .doing(ADDING)?;
+        }
+        tx.commit().await.doing(ADDING)
+    }
+
+    async fn limit_changes(&self, cell: u32) -> Result<Vec<LimitChange>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT at, most, before, percent FROM limit_changes WHERE cell = ? ORDER BY number",
+        )
+        .bind(cell)
+        .fetch_all(&self.readers)
+        .await
+        .doing(READING)?;
+        let changes = rows.iter().map(|row| {
+            Ok(LimitChange {
+                cell,
+                at: row.time("at")?,
+                most: row.maybe_int("most")?,
+                before: row.maybe_int("before")?,
+                percent: row.int("percent")?,
+            })
+        });
+        changes.collect()
     }
 
     async fn task_series(&self, task: TaskId) -> Result<Vec<TaskPoint>, StoreError> {

@@ -14,7 +14,9 @@ use super::{
     rows::{self, Columns as _},
     task_packages,
     task_writes::{StoppedBy, state, stop_part},
-    tasks, turns,
+    tasks,
+    traffic::put_off_no_longer,
+    turns,
 };
 use crate::{
     clock::UtcMillis,
@@ -197,6 +199,15 @@ impl SqliteStore {
                     return Err(ChangeTaskError::CannotJoin(id));
                 }
                 set_rules(&mut tx, id, rules).await?;
+                if rules.budget != task.rules.budget {
+                    // with the first part, so that a crash leaves a rest that waits until next month and no more
+                    let mut more = put_off_no_longer(&mut tx, id, now).await?;
+                    while more {
+                        tx.commit().await.doing(CHANGING)?;
+                        tx = self.write(CHANGING).await?;
+                        more = put_off_no_longer(&mut tx, id, now).await?;
+                    }
+                }
                 if !joins && task.rules.membership == Membership::Joining {
                     end_if_done(&mut tx, id, now).await?;
                 }
@@ -409,7 +420,8 @@ async fn expire_part(
         return Ok(false); // an operator gives it more time, or has ended it
     }
     let waiting: Vec<i64> = sqlx::query_scalar(
-        "SELECT id FROM upgrades WHERE task_id = ? AND state = 'pending' AND attempt = 0 ORDER BY id LIMIT ?",
+        "SELECT id FROM upgrades WHERE task_id = ? AND state = 'pending' AND (attempt = 0 OR outcome_reason = 'taken_back') \
+         ORDER BY id LIMIT ?",
     )
     .bind(task.0)
     .bind(PART)
@@ -500,7 +512,7 @@ pub(super) async fn again_part(
     .doing(CHANGING)?;
     sqlx::query(
         "UPDATE upgrades SET state = 'pending', phase = 0, not_before = ?1, ended_at = NULL, attempts_before = attempt, \
-             cell = NULL, cell_limit = NULL, bytes_done = NULL, cancel_requested_at = NULL \
+             cell = NULL, cell_limit = NULL, bytes_done = NULL, cancel_requested_at = NULL, over_budget = 0 \
          WHERE id IN (SELECT value FROM json_each(?2))",
     )
     .bind(now.0)
