@@ -54,6 +54,7 @@ pub const OPERATIONS: &[Operation] = {
         whole("export_evidence", Read),
         whole("forecast_task", Operate),
         whole("get_cell", Read),
+        whole("get_cell_limits", Read),
         whole("get_cell_series", Read),
         scoped("get_device", Read),
         scoped("get_device_series", Read),
