@@ -50,6 +50,8 @@ pub struct Config {
     pub webhooks: WebhookConfig,
     /// Who has changed what.
     pub audit: AuditConfig,
+    /// What is told of vulnerabilities.
+    pub evidence: EvidenceConfig,
     /// What goes to standard error.
     pub log: LogConfig,
     /// Peculiarities of products, by the product's name.
@@ -70,6 +72,7 @@ impl Default for Config {
             admin: AdminConfig::default(),
             webhooks: WebhookConfig::default(),
             audit: AuditConfig::default(),
+            evidence: EvidenceConfig::default(),
             log: LogConfig::default(),
             products: BTreeMap::new(),
         }
@@ -470,6 +473,14 @@ impl Default for AuditConfig {
     fn default() -> Self {
         Self { keep_days: 730 }
     }
+}
+
+/// Evidence of who was reached (docs/evidence.md).
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvidenceConfig {
+    /// A private key in PEM, Ed25519 or ECDSA on P-256, that signs exports; empty for none, and no exports.
+    pub signing_key: PathBuf,
 }
 
 /// Form of the log.

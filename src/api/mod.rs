@@ -10,6 +10,7 @@ mod devices;
 mod door;
 mod etag;
 mod events;
+mod evidence;
 mod exclusions;
 mod extract;
 mod forecasts;
@@ -21,6 +22,7 @@ mod operations;
 mod packages;
 mod passwords;
 mod problem;
+mod products;
 mod refusals;
 mod scoped;
 mod series;
@@ -51,6 +53,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 pub(crate) use crate::lwm2m::check_endpoint;
 pub(crate) use devices::path as device_path;
+pub use evidence::{Evidence, Manifest, archive};
 pub use passwords::Passwords;
 pub use problem::{FieldError, Problem};
 pub use serve::serve;
@@ -92,6 +95,8 @@ pub struct ApiState {
     pub signals: Arc<Signals>,
     /// Marks the database.
     pub instance: Arc<Instance>,
+    /// Makes and signs evidence.
+    pub evidence: Arc<Evidence>,
     /// Places for streams of events.
     pub streams: Arc<Semaphore>,
     /// Turns true when the server stops.
@@ -146,7 +151,22 @@ pub fn router(state: ApiState) -> axum::Router {
 fn documented() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(operations::Documentation::openapi())
         .routes(routes!(packages::upload, packages::list))
-        .routes(routes!(packages::get, packages::delete))
+        .routes(routes!(
+            packages::get,
+            packages::delete,
+            packages::papers::update
+        ))
+        .routes(routes!(
+            packages::papers::get_sbom,
+            packages::papers::set_sbom,
+            packages::papers::remove_sbom
+        ))
+        .routes(routes!(products::get, products::update))
+        .routes(routes!(products::keys, products::add_key))
+        .routes(routes!(products::remove_key))
+        .routes(routes!(evidence::list))
+        .routes(routes!(evidence::count))
+        .routes(routes!(evidence::export::export))
         .routes(routes!(devices::add::add, devices::list))
         .routes(routes!(devices::unknown::list))
         .routes(routes!(devices::count::count))

@@ -36,6 +36,8 @@ use crate::{
     components(schemas(Problem, UpgradeEvent, TaskEvent)),
     tags(
         (name = "packages", description = "Software packages"),
+        (name = "products", description = "Who vouches for a product's packages"),
+        (name = "evidence", description = "Whom a vulnerability concerns, who was reached, and who was not"),
         (name = "devices", description = "The inventory, and what devices reported"),
         (name = "groups", description = "Lists of devices, and filters, under a name"),
         (name = "tasks", description = "Batch upgrades"),
@@ -123,6 +125,7 @@ pub(super) fn completed(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::O
         let operations = [
             &mut path.get,
             &mut path.post,
+            &mut path.put,
             &mut path.patch,
             &mut path.delete,
         ];

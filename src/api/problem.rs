@@ -69,9 +69,10 @@ impl FieldError {
 }
 
 /// The words after `urn:cellwise:problem:` that tell what kind of problem it is.
-const KINDS: [&str; 51] = [
+const KINDS: [&str; 58] = [
     "bad-parameter",
     "bad-path",
+    "bad-signature",
     "changed-meanwhile",
     "csrf-token-missing",
     "device-exists",
@@ -88,6 +89,7 @@ const KINDS: [&str; 51] = [
     "no-credential-key",
     "no-devices",
     "no-session",
+    "no-signing-key",
     "no-such-path",
     "not-awaited",
     "not-found",
@@ -97,17 +99,22 @@ const KINDS: [&str; 51] = [
     "own-task",
     "package-in-use",
     "package-indistinct",
+    "package-key-removed",
     "package-superseded",
+    "package-unsigned",
     "refused",
     "request-unanswered",
+    "signature-required",
     "store-unavailable",
     "task-ended",
     "task-finished",
     "task-held",
     "task-running",
     "too-large",
+    "too-many-exports",
     "too-many-forecasts",
     "too-many-groups",
+    "too-many-keys",
     "too-many-log-ins",
     "too-many-requests",
     "too-many-segments",

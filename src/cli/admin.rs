@@ -7,10 +7,12 @@ use super::{
     cell::CellCommand,
     client::CommandError,
     device::DeviceCommand,
+    evidence::EvidenceCommand,
     exclusion::ExclusionCommand,
     group::GroupCommand,
     list::ResultArgs,
     package::PackageCommand,
+    product::ProductCommand,
     task::{
         TaskCommand,
         create::{self, CreateArgs},
@@ -27,6 +29,12 @@ pub enum AdminCommand {
     /// Upload packages and list them.
     #[command(subcommand)]
     Package(PackageCommand),
+    /// Say who vouches for a product's packages.
+    #[command(subcommand)]
+    Product(ProductCommand),
+    /// Show whom a vulnerability concerns, who was reached, and who was not and why.
+    #[command(subcommand)]
+    Evidence(EvidenceCommand),
     /// Add devices and list them.
     #[command(subcommand)]
     Device(DeviceCommand),
@@ -71,6 +79,8 @@ impl AdminCommand {
     pub fn run(self, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
         match self {
             Self::Package(command) => command.run(out),
+            Self::Product(command) => command.run(out),
+            Self::Evidence(command) => command.run(out),
             Self::Device(command) => command.run(out),
             Self::Exclusion(command) => command.run(out),
             Self::Group(command) => command.run(out),

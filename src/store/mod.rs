@@ -1,10 +1,10 @@
 //! What survives a restart: the trait [`Store`], a database in SQLite, one in memory, and the package files.
 //!
-//! A store has twelve concerns, each a trait. The shards have their changes committed and get their state back after a restart
-//! ([`Ledger`]). An operator's intent is packages ([`Catalog`]), devices ([`Inventory`]), groups of them ([`Groups`]), rules of
-//! cells ([`Cells`]) and tasks ([`Agenda`], which also
-//! tells the reconciler what may begin and what has to be stopped). What became of it is read as upgrades with their timelines
-//! ([`Journal`]), drawn as series ([`Series`]) and told as events ([`Events`]). What requests were answered is kept for those that
+//! A store has fifteen concerns, each a trait. The shards have their changes committed and get their state back after a restart
+//! ([`Ledger`]). An operator's intent is packages ([`Catalog`]), rules and keys of products ([`Products`]), devices ([`Inventory`]),
+//! groups of them ([`Groups`]), rules of cells ([`Cells`]) and tasks ([`Agenda`], which also tells the reconciler what may begin and
+//! what has to be stopped). What became of it is read as upgrades with their timelines ([`Journal`]), drawn as series ([`Series`]),
+//! told as events ([`Events`]), and looked at for a vulnerability ([`Reaches`]). What requests were answered is kept for those that
 //! come twice ([`Answers`]), who is let in ([`Access`], [`Users`]), and who has changed what ([`AuditLog`]). What a change means
 //! stands in [`apply`], for every database.
 //!
@@ -29,6 +29,9 @@ mod inventory;
 mod journal;
 mod ledger;
 mod memory;
+mod papers;
+mod products;
+mod reach;
 mod records;
 mod series;
 mod sqlite;
@@ -63,15 +66,22 @@ pub use inventory::Inventory;
 pub use journal::Journal;
 pub use ledger::Ledger;
 pub use memory::MemoryStore;
+pub use papers::{
+    PackageSignature, Papers, PapersChange, SbomRecord, UpdatePackageError, UpdatedPackage,
+};
+pub use products::{
+    AddKeyError, MAX_PRODUCT_KEYS, ProductKey, ProductRecord, Products, RemovedKey, Signatures,
+    UpdateProductError,
+};
+pub use reach::{LatestUpgrade, MendedProduct, Reach, ReachPage, Reached, Reaches, Standing, Why};
 pub use records::{
     AddedDevice, Again, Approval, BatchId, CellChange, CellDetail, CellRecord, CellUpdate,
     CommitReport, DeletedPackage, DeviceChange, DeviceDetail, DeviceFilter, DevicePage,
     DeviceUpdate, DeviceUpgrade, Excluded, Exclusion, InsertedPackage, NewDevice, NewPackage,
     NewTask, OpenUpgrade, OpenUpgrades, Origin, OutcomeRecord, Overlap, Overlaps, PackageRecord,
     Page, QueueRecord, RestoredDevices, RunningUpgrade, Selection, SlotHolder, SoakRecord,
-    SoakState, SoaksDue,
-    StoredPsk, TaskChange, TaskPackages, TaskRecord, TimelineEntry, UpgradeDetail, UpgradeRecord,
-    UpgradeState, UpgradeToStop,
+    SoakState, SoaksDue, StoredPsk, TaskChange, TaskPackages, TaskRecord, TimelineEntry,
+    UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
 };
 pub use series::{CellPoint, LimitChange, Series, TaskPoint};
 pub use sqlite::{DatabaseFile, Depth, FILE_NAME, KeptContent, SqliteStore, newest_known_step};
@@ -91,12 +101,14 @@ pub const MOST_LEARNT: u32 = 100_000;
 pub trait Store:
     Ledger
     + Catalog
+    + Products
     + Inventory
     + Groups
     + Cells
     + Agenda
     + Journal
     + Series
+    + Reaches
     + Events
     + Answers
     + Access
@@ -108,12 +120,14 @@ pub trait Store:
 impl<T> Store for T where
     T: Ledger
         + Catalog
+        + Products
         + Inventory
         + Groups
         + Cells
         + Agenda
         + Journal
         + Series
+        + Reaches
         + Events
         + Answers
         + Access

@@ -12,7 +12,7 @@ use crate::{
     store::{
         Agenda as _, BatchId, Catalog as _, CellChange, CellUpdate, Cells as _, ChangeTaskError,
         CommitReport, Exclude, Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage,
-        NewTask, Origin, RunningUpgrade, Selection, SoaksDue, SqliteStore, TaskChange,
+        NewTask, Origin, Papers, RunningUpgrade, Selection, SoaksDue, SqliteStore, TaskChange,
         UpgradeToStop,
     },
     task::{Due, Move, PackageRules, PutOff, RulesUpdate, Source, TaskHead, TaskRules},
@@ -75,6 +75,7 @@ impl SqliteBackend {
                 crc: order.package.check_code,
                 pcp: *order.package,
                 created_at: order.created_at,
+                papers: Papers::default(),
             };
             let package = store
                 .insert_package(&package)

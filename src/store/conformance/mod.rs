@@ -14,6 +14,8 @@ pub(crate) mod exclusions;
 pub(crate) mod groups;
 pub(crate) mod inventory;
 pub(crate) mod phases;
+pub(crate) mod products;
+pub(crate) mod reach;
 pub(crate) mod rollouts;
 pub(crate) mod series;
 pub(crate) mod soaks;
@@ -29,7 +31,7 @@ use std::{
 };
 
 use super::{
-    AddedDevice, BatchId, Exclude, NewDevice, NewPackage, NewTask, Origin, PackageRecord,
+    AddedDevice, BatchId, Exclude, NewDevice, NewPackage, NewTask, Origin, PackageRecord, Papers,
     Selection, Store, TaskRecord, UpgradeState,
 };
 use crate::{
@@ -232,6 +234,18 @@ macro_rules! whole_suite {
                 a_cell_has_the_last_changes_of_its_limit,
                 a_device_has_its_last_measurements,
             }
+            products {
+                keys_and_rules_of_products_are_kept,
+                so_many_keys_has_a_product_at_most,
+                a_package_is_taken_with_a_signature_where_one_is_required,
+                no_new_task_takes_a_package_whose_key_was_removed,
+                papers_are_changed_by_whoever_has_seen_them,
+                a_file_of_papers_is_unused_when_nobody_refers_to_it,
+            }
+            reach {
+                each_device_tells_whether_it_was_reached_and_why_not,
+                devices_are_looked_at_in_pages_product_by_product,
+            }
             rollouts {
                 the_longest_due_begins_first_and_one_per_device,
                 busy_devices_do_not_hold_up_others,
@@ -382,6 +396,7 @@ pub(crate) fn new_package(product: &str, version: &str, content: u8) -> NewPacka
             segmentation: Segmentation::choose(1_200, None, false).unwrap(),
         },
         created_at: T0,
+        papers: Papers::default(),
     }
 }
 

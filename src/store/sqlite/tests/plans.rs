@@ -189,6 +189,8 @@ async fn every_statement_finds_its_rows_by_an_index() {
         event_rows::EVENTS,
         event_rows::EVENTS_OF_TASK,
         event_rows::LAST_DUE,
+        papers::FILE_IN_USE,
+        reach::REACH,
         soaks::DUE,
         soaks::OF_DEVICES,
         upgrade_rows::LIST,
