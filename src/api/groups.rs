@@ -236,7 +236,10 @@ pub(super) async fn get(
 ) -> Result<Response, Problem> {
     let group = known(&state, GroupId(id)).await?;
     let revision = group.revision;
-    Ok(etag::tagged(revision, GroupBody::counted(&state, group).await?))
+    Ok(etag::tagged(
+        revision,
+        GroupBody::counted(&state, group).await?,
+    ))
 }
 
 /// The group, if there is one of that number.

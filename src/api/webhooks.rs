@@ -272,7 +272,9 @@ pub(super) async fn remove(
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let seen: Option<i64> = etag::if_match(&headers)?;
-    if seen.is_some_and(|seen| seen != REVISION) && state.store.webhook(WebhookId(id)).await?.is_some() {
+    if seen.is_some_and(|seen| seen != REVISION)
+        && state.store.webhook(WebhookId(id)).await?.is_some()
+    {
         let detail = format!("webhook {id} has revision {REVISION}: a webhook never changes");
         return Err(Problem::changed_meanwhile(detail));
     }

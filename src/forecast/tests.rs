@@ -185,7 +185,10 @@ fn a_transfer_that_crosses_the_end_of_its_window_is_cut_and_begun_again() {
     let installs = INSTALL_MS / 1_000;
     for end in &course.ends {
         let into = (seconds(*end) - opens) % day;
-        assert!(into <= 3_600 + installs, "an end {into} s after a window has opened");
+        assert!(
+            into <= 3_600 + installs,
+            "an end {into} s after a window has opened"
+        );
     }
     // one at a time: an hour has room for so many, and the rest goes on a day later each
     let each = 3_600 / SERVICE_S;

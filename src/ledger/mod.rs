@@ -23,8 +23,7 @@ pub use attributes::{
 };
 pub use change::{
     ActiveUpgrade, Announced, Binding, Change, CoverageReading, CoverageSource, DeviceRecord,
-    Lwm2mVersion, Progress, QueueMode, Registration, Served, StageChange, TakeBack,
-    UpgradeOrder,
+    Lwm2mVersion, Progress, QueueMode, Registration, Served, StageChange, TakeBack, UpgradeOrder,
 };
 pub use coverage::Coverage;
 pub use deadline::Deadline;

@@ -86,7 +86,9 @@ async fn restore_ends(
             let Some(last) = running.last() else { break };
             after = Some(last.upgrade);
             for command in take_backs(&rules, running, clock.now().utc) {
-                let device = command.endpoint().map(|endpoint| exchange.ids().of(endpoint));
+                let device = command
+                    .endpoint()
+                    .map(|endpoint| exchange.ids().of(endpoint));
                 let shard = device.and_then(|device| exchange.directory().find(device));
                 if let Some(shard) = shard {
                     engines[shard.index()].handle_command(clock.now(), command);

@@ -174,7 +174,10 @@ enum Step {
     Newcomers,
     Cells(AfterDevices),
     Ruling(Vec<CellChange>, AfterDevices),
-    Devices { begins: bool, next: AfterDevices },
+    Devices {
+        begins: bool,
+        next: AfterDevices,
+    },
     Following(Vec<DeviceChange>, AfterDevices),
     Forget(Vec<String>, AfterDevices),
     Stops,

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 
 use super::{
     Again, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
-    DeleteTaskError, Exclude, Joined, NewTask, OpenUpgrades, Overlaps, Page, RunningUpgrade, SoaksDue,
-    StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord, UpgradeToStop,
+    DeleteTaskError, Exclude, Joined, NewTask, OpenUpgrades, Overlaps, Page, RunningUpgrade,
+    SoaksDue, StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord, UpgradeToStop,
 };
 use crate::{
     clock::UtcMillis,

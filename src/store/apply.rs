@@ -5,8 +5,8 @@ use super::UpgradeState;
 use crate::{
     clock::UtcMillis,
     ledger::{
-        Appointment, Cancellation, Change, CoverageReading, DeviceRecord, Evidence, Facts, Outcome, Progress,
-        Registration, Served, Stage, StageChange, WakeUps,
+        Appointment, Cancellation, Change, CoverageReading, DeviceRecord, Evidence, Facts, Outcome,
+        Progress, Registration, Served, Stage, StageChange, WakeUps,
     },
     package::Version,
 };

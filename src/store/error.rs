@@ -194,7 +194,9 @@ pub enum UpdateDeviceError {
         endpoint: String,
     },
     /// Somebody has changed it since it was seen.
-    #[error("device {endpoint:?} was changed meanwhile: it has revision {revision}; look at it again")]
+    #[error(
+        "device {endpoint:?} was changed meanwhile: it has revision {revision}; look at it again"
+    )]
     Changed {
         /// The device.
         endpoint: String,

@@ -9,7 +9,8 @@ use std::{
 };
 
 use super::{
-    BatchId, CellChange, CommitReport, CreateTaskError, RunningUpgrade, SoaksDue, UpgradeState, UpgradeToStop,
+    BatchId, CellChange, CommitReport, CreateTaskError, RunningUpgrade, SoaksDue, UpgradeState,
+    UpgradeToStop,
     apply::{self, Changed, Ending, UpgradeOver},
 };
 use crate::{
@@ -388,9 +389,8 @@ impl MemoryStore {
         let (device, task_id, lot, before) = (row.device, row.task, row.lot, row.now.state);
         let not_before = row.now.not_before;
         let taken_back = ending.outcome.is_taken_back();
-        let runs = (self.task(task_id)).is_some_and(|task| {
-            task.state == TaskState::Running && !(taken_back && task.expired)
-        });
+        let runs = (self.task(task_id))
+            .is_some_and(|task| task.state == TaskState::Running && !(taken_back && task.expired));
         let retry_at = retry_at.filter(|_| runs);
         let Some(row) = self.upgrade(upgrade) else {
             return;
@@ -713,7 +713,8 @@ impl MemoryStore {
             .map(|(row, id)| RunningUpgrade {
                 upgrade: UpgradeId(id),
                 endpoint: self.devices[row.device as usize].endpoint.to_string(),
-                zone: (lots.get(row.lot as usize)).and_then(|lot| lot.zone.as_deref().map(Into::into)),
+                zone: (lots.get(row.lot as usize))
+                    .and_then(|lot| lot.zone.as_deref().map(Into::into)),
             })
             .collect()
     }

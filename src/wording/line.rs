@@ -201,7 +201,8 @@ fn besides(happened: &Happened) -> String {
         Happened::SoakPassed {} => "the device still runs the version: it counts".to_owned(),
         Happened::SoakFailed(why) => unhealthy(*why),
         Happened::SoakPassedOver { removed: true } => {
-            "the device was removed before its soak was over: it does not count in its phase".to_owned()
+            "the device was removed before its soak was over: it does not count in its phase"
+                .to_owned()
         }
         Happened::SoakPassedOver { removed: false } => {
             "the operator passed over its soak: it does not count in its phase".to_owned()

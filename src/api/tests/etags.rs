@@ -59,12 +59,18 @@ impl Api {
 
     async fn is_removed_by_who_has_seen_it(&self, path: &str) {
         let seen = self.tag(path).await;
-        let late = self.if_match(&Method::DELETE, path, &Value::Null, "\"77\"").await;
+        let late = self
+            .if_match(&Method::DELETE, path, &Value::Null, "\"77\"")
+            .await;
         assert_eq!(late.status, StatusCode::PRECONDITION_FAILED, "{late:?}");
         assert_eq!(self.tag(path).await, seen, "it is there still");
-        let removed = self.if_match(&Method::DELETE, path, &Value::Null, &seen).await;
+        let removed = self
+            .if_match(&Method::DELETE, path, &Value::Null, &seen)
+            .await;
         assert_eq!(removed.status, StatusCode::NO_CONTENT, "{removed:?}");
-        let gone = self.if_match(&Method::DELETE, path, &Value::Null, &seen).await;
+        let gone = self
+            .if_match(&Method::DELETE, path, &Value::Null, &seen)
+            .await;
         assert_eq!(gone.status, StatusCode::NOT_FOUND, "{gone:?}");
     }
 }

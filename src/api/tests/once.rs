@@ -240,7 +240,10 @@ async fn what_may_have_been_done_is_not_done_twice() {
     assert_eq!(times, 1);
     assert_eq!(answers[0].status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(answers[1].status, StatusCode::CONFLICT);
-    assert_eq!(answers[1].body["type"], "urn:cellwise:problem:request-unanswered");
+    assert_eq!(
+        answers[1].body["type"],
+        "urn:cellwise:problem:request-unanswered"
+    );
     // and what certainly was not is
     let (times, answers) = fails_with(|| {
         let status = StatusCode::SERVICE_UNAVAILABLE;

@@ -96,7 +96,11 @@ pub(super) fn set(args: &SetArgs, out: &mut dyn Write) -> Result<(), CommandErro
     let adaptive = adaptive.map(|it| json!(it == Switch::On));
     give("adaptive", adaptive, by_settings);
     give("note", text(&args.note), args.no_note);
-    let cell = client.patch_seen(&format!("/v1/cells/{}", args.id), &Value::Object(body), args.seen)?;
+    let cell = client.patch_seen(
+        &format!("/v1/cells/{}", args.id),
+        &Value::Object(body),
+        args.seen,
+    )?;
     if args.result.format == Format::Json {
         output::json(out, &cell)?;
         return Ok(());

@@ -69,11 +69,7 @@ const TAKEN_BACK: Outcome = Outcome::Cancelled(Cancellation::TakenBack);
 #[test]
 fn what_is_not_commanded_by_the_end_of_the_window_is_taken_back() {
     for downloads in [false, true] {
-        let (mut world, mut device, back) = if downloads {
-            downloading()
-        } else {
-            begun()
-        };
+        let (mut world, mut device, back) = if downloads { downloading() } else { begun() };
         world.pass_s(OPEN_S - 1);
         if downloads {
             device.asks_segment(&mut world, "V2", 1);
@@ -96,7 +92,10 @@ fn what_is_not_commanded_by_the_end_of_the_window_is_taken_back() {
             };
             assert_eq!(decoded(&frames), [refused]);
         }
-        assert_eq!(world.engine.counters().segments_refused, u64::from(downloads));
+        assert_eq!(
+            world.engine.counters().segments_refused,
+            u64::from(downloads)
+        );
     }
 }
 
@@ -106,7 +105,11 @@ fn what_was_commanded_runs_to_its_end() {
     downloads(&mut world, &mut device);
     assert_eq!(world.stages().last(), Some(&Stage::Executing));
     world.pass_s(OPEN_S + 60);
-    assert!(!ends(&world).iter().any(|(outcome, _)| *outcome == TAKEN_BACK));
+    assert!(
+        !ends(&world)
+            .iter()
+            .any(|(outcome, _)| *outcome == TAKEN_BACK)
+    );
 }
 
 #[test]
@@ -143,7 +146,11 @@ fn windows_that_change_move_the_end_of_what_runs() {
     assert_eq!(ends(&world), []);
     tell(&mut world, None);
     world.pass_s(OPEN_S + 1);
-    assert!(!ends(&world).iter().any(|(outcome, _)| *outcome == TAKEN_BACK));
+    assert!(
+        !ends(&world)
+            .iter()
+            .any(|(outcome, _)| *outcome == TAKEN_BACK)
+    );
 
     let (mut world, _, _) = downloading();
     let now = back(&world, 0);
@@ -212,7 +219,10 @@ fn a_device_that_is_heard_in_no_window_has_failed_in_the_end() {
         let offers = offers(&package("V2", &content()));
         world.command(Command::Start { order, offers });
         world.pass_s(OPEN_S);
-        let outcomes: Vec<Outcome> = ends(&world).into_iter().map(|(outcome, _)| outcome).collect();
+        let outcomes: Vec<Outcome> = ends(&world)
+            .into_iter()
+            .map(|(outcome, _)| outcome)
+            .collect();
         assert_eq!(outcomes, [expected], "{begun_s} {heard}");
     }
 }
@@ -224,7 +234,14 @@ fn what_is_abandoned_is_said_to_be_let_go_of_behind_all_that_was_said_of_it() {
     world.command(Command::Abandon { upgrade });
     let last = world.changes.last();
     assert!(
-        matches!(last, Some(Change::LetGo { upgrade: UpgradeId(1), attempt: 1, .. })),
+        matches!(
+            last,
+            Some(Change::LetGo {
+                upgrade: UpgradeId(1),
+                attempt: 1,
+                ..
+            })
+        ),
         "{last:?} of {attempt}"
     );
     let told = world.changes.len();
@@ -259,7 +276,10 @@ fn a_stop_takes_a_download_back_when_the_device_asks_for_more() {
     let refused = PlatformMessage::DownloadReportResponse { result: none };
     assert_eq!(decoded(&device.frames(&mut world)), [refused]);
     world.pass_s(600);
-    assert!(decoded(&device.frames(&mut world)).is_empty(), "it is told nothing more");
+    assert!(
+        decoded(&device.frames(&mut world)).is_empty(),
+        "it is told nothing more"
+    );
 }
 
 #[test]
@@ -277,7 +297,9 @@ fn a_stop_repeats_no_command_and_believes_what_the_device_tells_later() {
     world.pass_s(300);
     let repeats = world.take_sent();
     assert!(
-        repeats.iter().all(|(_, message)| message.code() != Code::PUT),
+        repeats
+            .iter()
+            .all(|(_, message)| message.code() != Code::PUT),
         "{repeats:?}"
     );
     // it had arrived all the same

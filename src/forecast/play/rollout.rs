@@ -282,8 +282,10 @@ impl Play<'_> {
             State::Sought | State::Asked | State::Queued => {}
             State::Downloading => {
                 if let Some((from, to)) = unit.downloads.take() {
-                    let share = now.since(from).as_secs_f64() / to.since(from).as_secs_f64().max(0.001);
-                    let left = Duration::from_millis(unit.left).mul_f64((1.0 - share).clamp(0.0, 1.0));
+                    let share =
+                        now.since(from).as_secs_f64() / to.since(from).as_secs_f64().max(0.001);
+                    let left =
+                        Duration::from_millis(unit.left).mul_f64((1.0 - share).clamp(0.0, 1.0));
                     let left = u64::try_from(left.as_millis()).unwrap_or(unit.left).max(1);
                     done = unit.left - left.min(unit.left);
                     unit.left = left;

@@ -404,7 +404,12 @@ fn what_runs_is_told_when_the_windows_of_its_task_change() {
     let mut reconciler = Reconciler::new(NOW, 0, false);
     let mut told = Vec::new();
     // they are new, the same, longer, and gone
-    for rules in [windows("09:00"), windows("09:00"), windows("10:00"), TaskRules::default()] {
+    for rules in [
+        windows("09:00"),
+        windows("09:00"),
+        windows("10:00"),
+        TaskRules::default(),
+    ] {
         let mut asked = Vec::new();
         let rules = Arc::new(rules);
         loop {
@@ -435,7 +440,10 @@ fn what_runs_is_told_when_the_windows_of_its_task_change() {
                     let Some(Command::TakeBack { back, .. }) = commands.last() else {
                         panic!("{commands:?}");
                     };
-                    told.push((commands.len(), back.map(|back| back.at.since(NOW.utc).as_secs())));
+                    told.push((
+                        commands.len(),
+                        back.map(|back| back.at.since(NOW.utc).as_secs()),
+                    ));
                     reconciler.obeyed();
                 }
                 Want::Wait(_) => break,

@@ -778,10 +778,15 @@ pub(crate) async fn what_is_taken_back_keeps_its_turn_and_its_attempts(store: &i
     let running = async |after, limit| {
         let running = store.running_upgrades(created.id, after, limit).await;
         let running = running.unwrap().into_iter();
-        running.map(|it| (it.upgrade, it.endpoint, it.zone)).collect::<Vec<_>>()
+        running
+            .map(|it| (it.upgrade, it.endpoint, it.zone))
+            .collect::<Vec<_>>()
     };
     assert_eq!(running(None, 1).await, [(ids[0], "d0".to_owned(), None)]);
-    assert_eq!(running(Some(ids[0]), 9).await, [(ids[1], "d1".to_owned(), None)]);
+    assert_eq!(
+        running(Some(ids[0]), 9).await,
+        [(ids[1], "d1".to_owned(), None)]
+    );
     let back = |id, attempt, at| ended(id, created.id, attempt, TAKEN_BACK, Some(t(3_600)), at);
     world
         .commit(&[back(ids[0], 1, t(1_800)), back(ids[1], 1, t(1_800))])
@@ -796,7 +801,10 @@ pub(crate) async fn what_is_taken_back_keeps_its_turn_and_its_attempts(store: &i
 
     // as often as windows end, it may still fail as often as the task says
     let orders = starts(store, 3_600, 9).await;
-    assert_eq!(orders.iter().map(|order| order.attempt).collect::<Vec<_>>(), [2, 2]);
+    assert_eq!(
+        orders.iter().map(|order| order.attempt).collect::<Vec<_>>(),
+        [2, 2]
+    );
     world
         .commit(&[
             stage(ids[0], 2, Stage::Downloading, t(3_600)),
@@ -805,7 +813,10 @@ pub(crate) async fn what_is_taken_back_keeps_its_turn_and_its_attempts(store: &i
         .await;
     let due = t(1 + 86_400);
     let order = starts(store, 1 + 86_400, 9).await.remove(0);
-    assert_eq!((order.upgrade, order.attempt, order.retry.attempts), (ids[0], 3, 3));
+    assert_eq!(
+        (order.upgrade, order.attempt, order.retry.attempts),
+        (ids[0], 3, 3)
+    );
     let fails = |attempt| crate::task::next_attempt_at(order.retry, attempt, &NOT_HEARD, due);
     assert!(fails(3).is_some() && fails(4).is_none());
 }
@@ -821,7 +832,14 @@ pub(crate) async fn nothing_taken_back_begins_again_in_a_stopped_task(store: &im
     let known = store.taking_back().await.unwrap();
     assert_eq!(known.len(), 1);
     world
-        .commit(&[ended(ids[0], created.id, 1, TAKEN_BACK, Some(t(3_600)), t(1_800))])
+        .commit(&[ended(
+            ids[0],
+            created.id,
+            1,
+            TAKEN_BACK,
+            Some(t(3_600)),
+            t(1_800),
+        )])
         .await;
     assert_eq!(world.state_of(ids[0]).await, UpgradeState::Cancelled);
     assert_eq!(task(store, created.id).await.state, TaskState::Stopped);

@@ -6,9 +6,7 @@ use super::{UPGRADED, World, ended, new_task, rollouts::move_on, rollouts::start
 use crate::{
     ledger::{Change, Stage, TaskId, UpgradeId},
     package::Version,
-    store::{
-        ChangeUpgradeError, NewTask, Selection, SoakState, SoaksDue, Store, UpgradeState,
-    },
+    store::{ChangeUpgradeError, NewTask, Selection, SoakState, SoaksDue, Store, UpgradeState},
     task::{ASKED_EVERY, Move, TaskRules},
 };
 
@@ -150,10 +148,17 @@ pub(crate) async fn a_soak_is_passed_over_and_holds_its_phase_no_more(store: &im
     // an operator passes over one, as often as he likes
     for _ in 0..2 {
         let skipped = store.skip_upgrade(first.0, t(20)).await.unwrap();
-        assert_eq!(skipped.state, UpgradeState::Succeeded, "it stays what it is");
+        assert_eq!(
+            skipped.state,
+            UpgradeState::Succeeded,
+            "it stays what it is"
+        );
     }
     assert_eq!(state(store, first.0).await, SoakState::PassedOver);
-    assert_eq!(codes(store, first.0).await, ["soak_begun", "soak_passed_over"]);
+    assert_eq!(
+        codes(store, first.0).await,
+        ["soak_begun", "soak_passed_over"]
+    );
     // one that was removed is not waited for
     assert!(store.remove_device(&second.1, None, t(30)).await.unwrap());
     assert_eq!(state(store, second.0).await, SoakState::PassedOver);

@@ -29,9 +29,9 @@ use crate::{
     ledger::{Cancellation, StopReason, TaskId, UpgradeId, Usage},
     store::{
         Again, Agenda, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
-        DeleteTaskError, Exclude, Joined, NewTask, OpenUpgrades, Overlap, Overlaps, Page, RunningUpgrade, SoaksDue,
-        StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord, UpgradeState,
-        UpgradeToStop,
+        DeleteTaskError, Exclude, Joined, NewTask, OpenUpgrades, Overlap, Overlaps, Page,
+        RunningUpgrade, SoaksDue, StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord,
+        UpgradeState, UpgradeToStop,
     },
     task::{Due, Move, PutOff, Source, Spent, TaskHead, TaskRules},
 };

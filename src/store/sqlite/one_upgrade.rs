@@ -16,7 +16,10 @@ use super::{
 use crate::{
     clock::UtcMillis,
     ledger::{Cancellation, Happened, Line, Outcome, TaskId, TaskState, UpgradeId},
-    store::{Again, ChangeTaskError, ChangeUpgradeError, SoakState, StoreError, UpgradeRecord, UpgradeState},
+    store::{
+        Again, ChangeTaskError, ChangeUpgradeError, SoakState, StoreError, UpgradeRecord,
+        UpgradeState,
+    },
 };
 
 const RETRYING: &str = "trying an upgrade again";

@@ -414,7 +414,10 @@ fn what_begins_in_a_window_is_taken_back_at_its_end() {
         .collect();
     let backs = |head: &TaskHead| {
         let plan = plan(std::slice::from_ref(head), &Paces::default(), at(EIGHT));
-        plan.start.iter().map(|source| (source.lot, source.back)).collect::<Vec<_>>()
+        plan.start
+            .iter()
+            .map(|source| (source.lot, source.back))
+            .collect::<Vec<_>>()
     };
     let day = 86_400;
     let back = |end: i64| {
@@ -434,12 +437,18 @@ fn no_change_of_clocks_moves_the_end_beyond_the_window() {
     let rules = rules(
         r#"{"windows": {"zone": "Europe/Berlin", "at_end": "take_back", "windows": [{"from": "22:00", "to": "05:00"}]}}"#,
     );
-    let utc = |text: &str| {
-        UtcMillis(text.parse::<jiff::Timestamp>().unwrap().as_millisecond())
-    };
+    let utc = |text: &str| UtcMillis(text.parse::<jiff::Timestamp>().unwrap().as_millisecond());
     for (begun, ends, opens) in [
-        ("2027-03-27T21:30:00Z", "2027-03-28T03:00:00Z", "2027-03-28T20:00:00Z"),
-        ("2027-10-30T20:30:00Z", "2027-10-31T04:00:00Z", "2027-10-31T21:00:00Z"),
+        (
+            "2027-03-27T21:30:00Z",
+            "2027-03-28T03:00:00Z",
+            "2027-03-28T20:00:00Z",
+        ),
+        (
+            "2027-10-30T20:30:00Z",
+            "2027-10-31T04:00:00Z",
+            "2027-10-31T21:00:00Z",
+        ),
     ] {
         let back = rules.taken_back(None, utc(begun)).unwrap();
         assert_eq!((back.at, back.opens_at), (utc(ends), Some(utc(opens))));
