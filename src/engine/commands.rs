@@ -15,7 +15,9 @@ use super::{
 };
 use crate::{
     clock::{Instant, Now},
-    ledger::{Cancellation, Change, Failure, Learnt, Outcome, Stage, StopReason, TakeBack, UpgradeId},
+    ledger::{
+        Cancellation, Change, Failure, Learnt, Outcome, Stage, StopReason, TakeBack, UpgradeId,
+    },
     session::{self, Offers},
     upgrade::{EvidenceList, Input, Negotiation},
 };
