@@ -49,9 +49,9 @@ impl Access for SqliteStore {
         .fetch_one(&mut *tx)
         .await
         .doing(ADDING)?;
-        let token = record(&row)?;
+        let added = record(&row)?;
         tx.commit().await.doing(ADDING)?;
-        Ok(token)
+        Ok(added)
     }
 
     async fn token(&self, id: TokenId) -> Result<Option<TokenRecord>, StoreError> {
