@@ -118,7 +118,7 @@ fn webhooks() -> Map<String, Value> {
 }
 
 /// Each list, as its cursors begin, and what ends them.
-const CURSORS: [(&str, &str, &str); 12] = [
+const CURSORS: [(&str, &str, &str); 13] = [
     ("/v1/packages", "packages", NUMBER),
     ("/v1/evidence", "evidence", PRODUCT_AND_TEXT),
     ("/v1/devices", "devices", TEXT),

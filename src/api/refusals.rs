@@ -329,15 +329,6 @@ impl Problem {
         )
     }
 
-    fn changed_meanwhile(detail: impl ToString) -> Self {
-        Self::new(
-            StatusCode::PRECONDITION_FAILED,
-            "changed-meanwhile",
-            "Somebody has changed it meanwhile",
-            detail,
-        )
-    }
-
     fn package_in_use(detail: impl ToString) -> Self {
         Self::conflict("package-in-use", "A task uses the package", detail)
     }
