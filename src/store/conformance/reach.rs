@@ -177,7 +177,7 @@ pub(crate) async fn devices_are_looked_at_in_pages_product_by_product(store: &im
     world.devices("p", &["a", "b", "c"]).await;
     world.devices("q", &["d"]).await;
     world.devices("r", &["e"]).await;
-    store.remove_device("b", t(1)).await.unwrap();
+    store.remove_device("b", None, t(1)).await.unwrap();
     let products = store.mended_products(&cve).await.unwrap();
     let names: Vec<&str> = products.iter().map(|it| it.product.as_str()).collect();
     assert_eq!(names, ["p", "q"]);
