@@ -16,8 +16,8 @@ use std::{
 use cellwise::{
     clock::UtcMillis,
     config::Config,
-    package::Version,
     forecast::{Given, PackageGiven, Rhythm, Routes, Subject, TaskGiven, forecast},
+    package::Version,
     task::TaskRules,
 };
 use clap::{Parser, ValueEnum};

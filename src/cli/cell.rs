@@ -164,7 +164,8 @@ fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     let query = [("cell_id", args.id.to_string())];
     let (upgrades, more) = client.list("/v1/upgrades", &query, limit)?;
     if args.result.format == Format::Json {
-        let all = json!({"cell": cell, "limits": limits, "upgrades": {"items": upgrades, "more": more}});
+        let all =
+            json!({"cell": cell, "limits": limits, "upgrades": {"items": upgrades, "more": more}});
         output::json(out, &all)?;
         return Ok(());
     }

@@ -219,7 +219,11 @@ fn outcomes(result: &ResultView, out: &mut dyn Write) -> io::Result<()> {
     }
     for (reason, count) in &result.skipped {
         let reason = reason.replace('_', " ");
-        writeln!(out, "{} are skipped: {reason} (P90: {})", count.p50, count.p90)?;
+        writeln!(
+            out,
+            "{} are skipped: {reason} (P90: {})",
+            count.p50, count.p90
+        )?;
     }
     for (count, what) in [
         (&result.expired, "will not have begun by not_after"),
@@ -328,7 +332,10 @@ fn assumed(assumed: &AssumedView, out: &mut dyn Write) -> io::Result<()> {
     )?;
     for (count, what) in [
         (assumed.away, "not registered any more, and not heard again"),
-        (assumed.never_heard, "not heard yet, taken to come as the others do"),
+        (
+            assumed.never_heard,
+            "not heard yet, taken to come as the others do",
+        ),
         (
             assumed.cells_drawn,
             "in unknown cells, spread as the others are",

@@ -352,7 +352,11 @@ impl Assumed {
         let mut limits: BTreeSet<u32> = known.map(|it| it.limit).collect();
         if limits.is_empty() {
             let admission = &given.config.admission;
-            let usual = [admission.limit_good, admission.limit_fair, admission.limit_weak];
+            let usual = [
+                admission.limit_good,
+                admission.limit_fair,
+                admission.limit_weak,
+            ];
             limits.extend(usual);
         }
         let per_kib = limits.into_iter().map(|limit| {
@@ -375,7 +379,10 @@ impl Assumed {
             per_kib: per_kib.collect(),
             install_s: pace.habits.install().as_secs_f64(),
             listen_s: pace.habits.listening.window().as_secs_f64(),
-            failing: given.failures.iter().map(|(_, share)| share).sum(),
+            failing: given
+                .failures
+                .iter()
+                .fold(0.0, |all, (_, share)| all + share),
             resumed_after_s: RESUMED_AFTER.as_secs(),
         }
     }

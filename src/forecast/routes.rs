@@ -176,7 +176,11 @@ mod tests {
         Routes::new(&rules, &packages)
     }
 
-    fn told(routes: &mut Routes, runs: &str, hardware: Option<&str>) -> (Vec<u64>, Option<&'static str>) {
+    fn told(
+        routes: &mut Routes,
+        runs: &str,
+        hardware: Option<&str>,
+    ) -> (Vec<u64>, Option<&'static str>) {
         let number = routes.of(version(runs), hardware);
         let route = routes.get(number);
         let sizes = route.steps.iter().map(|it| it.bytes / 1_024).collect();

@@ -138,14 +138,20 @@ impl Likeness {
         let cell = (f64::from(number) / in_a_cell.max(1.0)).floor();
         let cell = Duration::from_secs_f64(cell).as_secs(); // rounded as is wanted
         let dice = chance.share(number, Draw::Likeness);
-        let limits = [admission.limit_good, admission.limit_fair, admission.limit_weak];
+        let limits = [
+            admission.limit_good,
+            admission.limit_fair,
+            admission.limit_weak,
+        ];
         let class = USUAL.iter().filter(|below| dice >= **below).count();
         (NO_CELL + u32::try_from(cell).unwrap_or(0), limits[class])
     }
 
     /// How a device can be reached that was never heard, and how long it may take to come.
     fn rhythm(&self, number: u32, draws: Draws) -> (Option<Duration>, Duration) {
-        let like = draws.chance().below(number, Draw::Rhythm, self.rhythms.len());
+        let like = draws
+            .chance()
+            .below(number, Draw::Rhythm, self.rhythms.len());
         match self.rhythms.get(like) {
             Some(Some(period_s)) => {
                 let period_s = self.period_s(number, draws.chance()).unwrap_or(*period_s);
@@ -328,12 +334,14 @@ impl Unit {
         let max_age = Duration::from_secs(admission.coverage_max_age_s);
         let heard_at = self.heard_at.unwrap_or(Instant::ZERO);
         let expected = self.sleeps && self.regular;
+        // what is tried out meanwhile takes pings, and changes nothing else
+        let nods_after = listening.window() * 2 / 3;
         Presence {
             reachable: !self.away,
             sleeps: self.sleeps,
             probing: self.probing,
             awake_until: heard_at + listening.window(),
-            nods_at: heard_at + listening.ping_after(number.into()),
+            nods_at: heard_at + listening.ping_after(number.into()).max(nods_after),
             spare: self.kept.spare(admission),
             fresh_until: self.measured_at.map_or(Instant::ZERO, |at| at + max_age),
             comes: if self.comes_when_told {

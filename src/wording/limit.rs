@@ -9,7 +9,9 @@ pub fn limit_changed(before: Option<u32>, most: Option<u32>, percent: u64) -> St
             "{took}: {most} devices at most may upgrade at once from now on, where coverage alone counted"
         ),
         (Some(before), Some(most)) if most < before => {
-            format!("{took}: {most} devices at most may upgrade at once from now on, no longer {before}")
+            format!(
+                "{took}: {most} devices at most may upgrade at once from now on, no longer {before}"
+            )
         }
         (_, Some(most)) => format!("{took}: one more device may upgrade at once, {most} in all"),
         (_, None) => format!("{took}: coverage alone counts again"),

@@ -178,16 +178,26 @@ async fn each_change_of_a_crowded_cells_limit_is_told_with_its_reason() {
     };
     let fall = change(1_800_000_000_000, None, Some(35), 420);
     let end = change(1_800_000_060_000, Some(49), None, 210);
-    api.state.store.add_limit_changes(&[fall, end]).await.unwrap();
+    api.state
+        .store
+        .add_limit_changes(&[fall, end])
+        .await
+        .unwrap();
     let told = api.get("/v1/cells/7/limits").await.body;
     let [fall, end] = told["points"].as_array().unwrap().as_slice() else {
         panic!("{told}");
     };
     assert_eq!(fall["at"], "2027-01-15T08:00:00.000Z");
-    assert_eq!((&fall["before"], &fall["limit"]), (&Value::Null, &json!(35)));
+    assert_eq!(
+        (&fall["before"], &fall["limit"]),
+        (&Value::Null, &json!(35))
+    );
     assert_eq!(fall["percent"], 420);
     let detail = fall["detail"].as_str().unwrap();
-    assert!(detail.contains("420 %") && detail.contains("35 devices"), "{detail}");
+    assert!(
+        detail.contains("420 %") && detail.contains("35 devices"),
+        "{detail}"
+    );
     assert_eq!((&end["before"], &end["limit"]), (&json!(49), &Value::Null));
     let other = api.get("/v1/cells/8/limits").await;
     assert_eq!(other.body, json!({"points": []}));

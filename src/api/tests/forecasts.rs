@@ -105,7 +105,10 @@ async fn a_task_is_forecast_before_it_is_created() {
     assert_eq!(result["devices"], 4);
     // one was never heard, and is taken to come as the others do
     assert_eq!(result["succeeded"], json!({"p50": 4, "p90": 4}));
-    assert_eq!((&result["failed"], &result["skipped"]), (&json!({}), &json!({})));
+    assert_eq!(
+        (&result["failed"], &result["skipped"]),
+        (&json!({}), &json!({}))
+    );
     assert_eq!(result["assumed"]["never_heard"], 1);
     assert_eq!(result["assumed"]["away"], 0);
     assert_eq!(result["assumed"]["packages_drawn"], 0);

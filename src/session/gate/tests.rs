@@ -529,7 +529,10 @@ fn the_operator_s_limit_holds_in_a_crowded_lane_too() {
     let limit = Some(10);
     rule(&mut gate, minutes(10), CellRules { limit, ..rules });
     let lane = Lane::Cell(CELL);
-    assert_eq!((gate.ruled(lane), gate.class_of(lane, 50, None)), (Some(10), 14));
+    assert_eq!(
+        (gate.ruled(lane), gate.class_of(lane, 50, None)),
+        (Some(10), 14)
+    );
 }
 
 /// A device whose product says so of crowded lanes.
@@ -775,8 +778,8 @@ fn what_is_learnt_of_downloads_is_written_down_now_and_then_and_gone_on_with() {
         written.extend(downloads(&mut gate, 1, at, took));
         at = at + took;
     }
-    // of the cell and of all together, each after 1, 2, 4, 8, 16 and 32 of them
-    assert_eq!(written.len(), 12, "{written:?}");
+    // of the cell and of all together, each after 1, 2, 4, 8, 16 and 32 of them, and for each eighth that comes to them
+    assert_eq!(written.len(), 28, "{written:?}");
     let lanes: Vec<_> = written[..2].iter().map(|pace| pace.lane).collect();
     assert_eq!(lanes, [None, Some(Lane::Cell(CELL))]);
     // not twice in a minute

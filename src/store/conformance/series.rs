@@ -67,7 +67,9 @@ pub(crate) async fn a_cell_has_the_last_changes_of_its_limit(store: &impl Store)
     };
     store.add_limit_changes(&[]).await.unwrap();
     assert_eq!(store.limit_changes(7).await.unwrap(), []);
-    let first: Vec<_> = (0..30).flat_map(|at| [change(7, at), change(8, at)]).collect();
+    let first: Vec<_> = (0..30)
+        .flat_map(|at| [change(7, at), change(8, at)])
+        .collect();
     store.add_limit_changes(&first).await.unwrap();
     // of two in the same moment both are kept, in their order
     let further: Vec<_> = (30..80).map(|at| change(7, at / 2 * 2)).collect();
