@@ -48,6 +48,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// How applications are told what happened.
     pub webhooks: WebhookConfig,
+    /// Who has changed what.
+    pub audit: AuditConfig,
     /// What goes to standard error.
     pub log: LogConfig,
     /// Peculiarities of products, by the product's name.
@@ -67,6 +69,7 @@ impl Default for Config {
             tasks: TaskConfig::default(),
             admin: AdminConfig::default(),
             webhooks: WebhookConfig::default(),
+            audit: AuditConfig::default(),
             log: LogConfig::default(),
             products: BTreeMap::new(),
         }
@@ -388,9 +391,22 @@ pub struct AdminConfig {
     pub max_package_bytes: u64,
     /// Requests per second and source address, with bursts of twice as many.
     pub requests_per_second: u32,
+    /// Tokens that are none, per minute and source address: more are answered 429.
+    pub failed_attempts_per_minute: u32,
     /// Networks of proxies before the admin API, such as `10.20.0.5/32`: what they say in `X-Forwarded-For` of who asks is
     /// believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// The listener's certificate and those up to its root, in PEM; empty for HTTP without TLS.
+    pub tls_certificate: PathBuf,
+    /// The certificate's private key, in PEM.
+    pub tls_key: PathBuf,
+}
+
+impl AdminConfig {
+    /// Whether the listener speaks TLS.
+    pub fn has_tls(&self) -> bool {
+        !self.tls_certificate.as_os_str().is_empty() && !self.tls_key.as_os_str().is_empty()
+    }
 }
 
 impl Default for AdminConfig {
@@ -400,7 +416,10 @@ impl Default for AdminConfig {
             // 65,535 segments of 500 bytes, PCP's maximum
             max_package_bytes: 65_535 * 500,
             requests_per_second: 200,
+            failed_attempts_per_minute: 30,
             trusted_proxies: Vec::new(),
+            tls_certificate: PathBuf::new(),
+            tls_key: PathBuf::new(),
         }
     }
 }
@@ -433,6 +452,20 @@ impl Default for WebhookConfig {
     }
 }
 
+/// The audit log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditConfig {
+    /// Rows are kept for so many days; 0: for ever.
+    pub keep_days: u32,
+}
+
+impl Default for AuditConfig {
+    fn default() -> Self {
+        Self { keep_days: 730 }
+    }
+}
+
 /// Form of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -442,6 +475,8 @@ pub enum LogFormat {
     Text,
     /// A JSON object a line.
     Json,
+    /// Entries of systemd's journal, each with its fields, in place of lines.
+    Journald,
 }
 
 /// Logging.

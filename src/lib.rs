@@ -4,7 +4,9 @@
 
 #![cfg_attr(test, allow(clippy::too_many_lines))] // a test is one story
 
+pub mod access;
 pub mod api;
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod coap;

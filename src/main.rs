@@ -26,6 +26,9 @@ enum Command {
     Demo(cli::demo::DemoArgs),
     Simulate(cli::simulate::SimulateArgs),
     CheckConfig(cli::check_config::CheckConfigArgs),
+    Backup(cli::backup::BackupArgs),
+    Restore(cli::backup::RestoreArgs),
+    Doctor(cli::doctor::DoctorArgs),
     #[command(flatten)]
     Admin(Box<cli::AdminCommand>),
     Pcp(cli::pcp::PcpArgs),
@@ -38,6 +41,9 @@ fn main() -> ExitCode {
         Command::Simulate(args) => cli::simulate::run(&args),
         Command::Admin(command) => cli::admin(*command),
         Command::CheckConfig(args) => cli::check_config::run(&args),
+        Command::Backup(args) => cli::backup::back_up(&args),
+        Command::Restore(args) => cli::backup::restore(&args),
+        Command::Doctor(args) => cli::doctor::run(&args),
         Command::Pcp(args) => cli::pcp::run(&args),
     }
 }

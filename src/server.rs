@@ -1,7 +1,11 @@
 //! Wires everything together: [`Server::start`] opens the data directory, brings back the state of
 //! before the restart, and starts the device side, the committer, the rollout and the admin API.
 
+mod audit_key;
+pub mod backup;
+mod certificates;
 mod data_dir;
+pub mod doctor;
 mod secure;
 mod time;
 
@@ -15,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use certificates::CertificateEnds;
 use metrics_exporter_prometheus::PrometheusHandle;
 pub use secure::Purpose;
 use secure::SecuredPort;
@@ -26,16 +31,17 @@ use tokio::{
 };
 
 use crate::{
-    api::{self, ApiState, TokenError, TokenHash},
+    api::{self, ApiState, Tls, TlsError, TokenError, TokenHash},
     clock::SystemClock,
-    config::{Config, MOST_SHARDS, RegistrationPolicy, Settings},
+    config::{AdminConfig, Config, MOST_SHARDS, RegistrationPolicy, Settings},
     engine::{Engine, Setup},
     health::{Health, Part},
     ledger::{Deadline, DeviceIds},
     notify::{self, Dispatcher, DispatcherSetup, Instance, KeepError},
     runtime::{
-        Exchange, Forecasts, PackageCache, Rollout, RolloutSetup, SecuredSetup, Shards,
-        ShardsSetup, Supervisor, bind, keep_series, restore_busy, restore_rules, restore_shares,
+        AuditTrail, Exchange, Forecasts, PackageCache, Rollout, RolloutSetup, SecuredSetup, Shards,
+        ShardsSetup, Supervisor, bind, keep_audit, keep_series, restore_busy, restore_rules,
+        restore_shares,
     },
     session::Gate,
     signal::Signals,
@@ -85,6 +91,9 @@ pub enum StartError {
     /// Another server.
     #[error("another server uses {0}; stop it first, or set another data_dir")]
     InUse(PathBuf),
+    /// A restore that broke off.
+    #[error("{} holds a part of a backup: a restore broke off; empty it and restore anew (docs/backups.md)", .0.display())]
+    HalfRestored(PathBuf),
     /// The database cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -117,6 +126,9 @@ pub enum StartError {
     /// Certificates, limits.
     #[error("the secured port cannot be opened: {0}; see the settings under dtls")]
     Dtls(String),
+    /// The admin listener's certificate and key.
+    #[error(transparent)]
+    AdminTls(#[from] TlsError),
     /// A listening address.
     #[error("cannot listen on {address} ({setting}): {source}")]
     Listen {
@@ -146,6 +158,8 @@ pub struct Server {
     /// Where operators reach it.
     pub admin_addr: SocketAddr,
     store: SqliteStore,
+    trail: Arc<AuditTrail>,
+    clock: SystemClock,
     shards: Shards,
     supervisor: Supervisor,
     deaths: mpsc::UnboundedReceiver<Part>,
@@ -155,6 +169,7 @@ pub struct Server {
     /// Those that the operator gave last, as far as they are in effect.
     settings: Settings,
     secured: Option<SecuredPort>,
+    certificates: CertificateEnds,
     signals: Arc<Signals>,
     metrics: Arc<Metrics>,
     stop: watch::Sender<bool>,
@@ -176,7 +191,8 @@ impl Server {
         let revision = database.restore_revision().await?;
         let count = shard_count(&config);
         let ports = Ports::open(&config, count, vault.as_ref(), &*database).await?;
-        let (admin, admin_addr) = listen_to_operators(config.admin.listen).await?;
+        let tls = Tls::of(&config.admin)?;
+        let (admin, admin_addr) = listen_to_operators(&config.admin).await?;
 
         let ids = DeviceIds::new(kept_secret(&*database, "token_key").await?);
         let mut engines = new_engines(&config, count, &ids, clock)?;
@@ -255,7 +271,16 @@ impl Server {
             clock,
             told_to_stop.clone(),
         ));
+        let trail = kept.trail;
+        tokio::spawn(keep_audit(
+            trail.clone(),
+            database.clone(),
+            settings.clone(),
+            clock,
+            told_to_stop.clone(),
+        ));
         let router = api::router(ApiState {
+            trail: trail.clone(),
             forecasts,
             store: database,
             files,
@@ -273,7 +298,10 @@ impl Server {
             strangers,
             metrics: metrics.handle(),
         });
-        let api = api::serve(admin, router, settings.clone(), told_to_stop);
+        let certificates = CertificateEnds::new(tls.clone(), &config, metrics.clone(), clock);
+        certificates.tell();
+        tokio::spawn(certificates.clone().keep_telling(told_to_stop.clone()));
+        let api = api::serve(admin, tls, router, settings.clone(), told_to_stop);
         let api = supervisor.run(Part::Api, api);
         announce(&config, ports.coap_addr, ports.dtls_addr, admin_addr)?;
         Ok(Self {
@@ -281,6 +309,8 @@ impl Server {
             dtls_addr: ports.dtls_addr,
             admin_addr,
             store: kept.store,
+            trail,
+            clock,
             shards,
             supervisor,
             deaths,
@@ -289,6 +319,7 @@ impl Server {
             api,
             settings,
             secured: ports.port,
+            certificates,
             signals,
             metrics,
             stop,
@@ -308,6 +339,11 @@ impl Server {
             Some(part) => part,
             None => std::future::pending().await, // the parts hold its other end
         }
+    }
+
+    /// Tells whether the server's threads answer.
+    pub fn pulse(&self) -> Pulse {
+        Pulse(self.shards.exchange().clone())
     }
 
     /// Puts into effect what of other settings can take effect now: the log's filter, rates, limits of cells, networks of
@@ -331,6 +367,14 @@ impl Server {
             Some(Err(error)) => tracing::error!(%error, "the certificates stay as they were"),
             Some(Ok(None)) | None => {}
         }
+        match self.certificates.renew(&config) {
+            Ok(true) => changed.push("the admin listener's certificate".to_owned()),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(%error, "the admin listener's certificate stays as it was");
+            }
+        }
+        self.certificates.tell();
         let list = |names: &[String]| match names {
             [] => "nothing".to_owned(),
             names => names.join(", "),
@@ -357,6 +401,10 @@ impl Server {
             let ((), _) = tokio::join!(self.shards.stop(), self.rollout);
             let _ = self.api.await;
             let _ = self.dispatcher.await;
+            let now = self.clock.now().utc;
+            if let Err(error) = self.trail.write(&self.store, now, true).await {
+                tracing::warn!(%error, "what was refused last is not in the audit log");
+            }
             self.store.close().await;
         };
         if tokio::time::timeout(STOP_WITHIN, orderly).await.is_err() {
@@ -367,10 +415,22 @@ impl Server {
     }
 }
 
+/// Tells whether the threads of a server answer. A part that has died ends the process; one that hangs shows here.
+#[derive(Clone)]
+pub struct Pulse(Arc<Exchange>);
+
+impl Pulse {
+    /// Whether every shard answers within this time.
+    pub async fn beats(&self, within: Duration) -> bool {
+        self.0.all_answer(within).await
+    }
+}
+
 /// What lies in the data directory.
 struct Kept {
     lock: File,
     token: TokenHash,
+    trail: Arc<AuditTrail>,
     store: SqliteStore,
     database: Arc<dyn Store>,
     files: PackageFiles,
@@ -380,16 +440,19 @@ impl Kept {
     async fn open(config: &Config) -> Result<Self, StartError> {
         let lock = data_dir::take(&config.data_dir)?;
         let token = TokenHash::load_or_create(&config.data_dir)?;
+        let key = audit_key::load_or_create(&config.data_dir)?;
         let store = SqliteStore::open(&config.data_dir).await?;
         let database: Arc<dyn Store> = Arc::new(store.clone());
         // The lock is ours: what was begun and is not under way here, nobody else is about to end.
         database.end_interrupted().await?;
+        database.end_interrupted_acts().await?;
         let files = PackageFiles::open(&config.data_dir).await?;
         remove_unused(&files, &*database).await;
         time::await_clock(&*database).await?;
         Ok(Self {
             lock,
             token,
+            trail: Arc::new(AuditTrail::new(key)),
             store,
             database,
             files,
@@ -397,15 +460,16 @@ impl Kept {
     }
 }
 
-async fn listen_to_operators(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+async fn listen_to_operators(admin: &AdminConfig) -> Result<(TcpListener, SocketAddr), StartError> {
     const SETTING: &str = "admin.listen";
+    let address = admin.listen;
     let listener = TcpListener::bind(address).await;
     let listener = listener.map_err(|source| listen_error(address, SETTING, source))?;
-    if !address.ip().to_canonical().is_loopback() {
+    if !address.ip().to_canonical().is_loopback() && !admin.has_tls() {
         tracing::warn!(
             %address,
-            "the admin API is reached from other machines without TLS, and so is the token; let a proxy with TLS stand \
-             before it, and set admin.listen to 127.0.0.1"
+            "the admin API is reached from other machines without TLS, and so is the token; set admin.tls_certificate and \
+             admin.tls_key, or let a proxy with TLS stand before it and set admin.listen to 127.0.0.1"
         );
     }
     let bound = local_addr(listener.local_addr(), address, SETTING)?;
@@ -457,6 +521,7 @@ async fn open_vault(
 pub fn unfit(config: &Config) -> Vec<StartError> {
     let mut reasons = secure::unfit(&config.dtls);
     reasons.extend(data_dir::unfit(&config.data_dir));
+    reasons.extend(Tls::of(&config.admin).err().map(StartError::from));
     reasons.extend(TokenHash::unfit(&config.data_dir).map(StartError::from));
     reasons
 }

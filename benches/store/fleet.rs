@@ -15,7 +15,7 @@ use cellwise::{
     package::{PcpOffer, Segmentation, Version},
     store::{
         BatchId, Catalog as _, Events as _, Exclude, NewDevice, NewPackage, NewTask, NewWebhook,
-        Selection, SqliteStore, WebhookId,
+        Origin, Selection, SqliteStore, WebhookId,
     },
     task::{PackageRules, TaskRules},
 };
@@ -168,6 +168,7 @@ pub(crate) fn task(package: PackageId, selection: Selection) -> NewTask {
         rules: TaskRules::default(),
         webhook: None,
         created_at: T0,
+        origin: Origin::default(),
     }
 }
 

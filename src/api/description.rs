@@ -118,7 +118,8 @@ fn webhooks() -> Map<String, Value> {
 }
 
 /// Each list, as its cursors begin, and what ends them.
-const CURSORS: [(&str, &str, &str); 11] = [
+const CURSORS: [(&str, &str, &str); 13] = [
+    ("/v1/audit", "audit", NUMBER),
     ("/v1/packages", "packages", NUMBER),
     ("/v1/devices", "devices", TEXT),
     ("/v1/devices/{endpoint}/upgrades", "device-upgrades", NUMBER),
@@ -128,6 +129,7 @@ const CURSORS: [(&str, &str, &str); 11] = [
     ("/v1/tasks/{id}/upgrades", "upgrades", NUMBER),
     ("/v1/upgrades", "newest-upgrades", NUMBER),
     ("/v1/cells", "cells", CELL),
+    ("/v1/tokens", "tokens", NUMBER),
     ("/v1/webhooks", "webhooks", NUMBER),
     ("/v1/webhooks/{id}/deliveries", "deliveries", NUMBER),
 ];

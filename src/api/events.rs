@@ -1,6 +1,6 @@
 //! `/v1/events`: what happens, as server-sent events.
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
 use axum::{
     extract::State,
@@ -18,11 +18,18 @@ use tokio::{
 };
 use utoipa::IntoParams;
 
-use super::{ApiState, extract::Query, problem::Problem};
+use super::{
+    ApiState,
+    door::is_let_in_still,
+    extract::Query,
+    problem::Problem,
+    scoped::{self, Seen},
+};
 use crate::{
+    access::{Caller, Scope},
     ledger::TaskId,
-    notify::{Instance, Payload},
-    store::{Event, Store},
+    notify::Payload,
+    store::{Event, Subject},
 };
 
 /// Streams at the same time.
@@ -70,6 +77,8 @@ pub(super) struct Filter {
     ))]
 pub(super) async fn stream_events(
     State(state): State<ApiState>,
+    caller: Caller,
+    scope: Scope,
     Query(filter): Query<Filter>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -96,10 +105,11 @@ pub(super) async fn stream_events(
     let misses = after < forgotten && (last.is_some() || after > 0);
     let feed = Feed {
         gap: misses.then_some(forgotten),
-        store: state.store,
         news: state.signals.news.listen(),
-        stop: state.stop,
-        instance: state.instance,
+        stop: state.stop.clone(),
+        state,
+        caller,
+        scope,
         task: filter.task_id.map(TaskId),
         after,
         ready: VecDeque::new(),
@@ -121,12 +131,21 @@ fn number(text: &str) -> Result<i64, Problem> {
     })
 }
 
+/// The device that an event is about.
+fn endpoint(event: &Event) -> Option<&str> {
+    match &event.subject {
+        Subject::Upgrade { endpoint, .. } => Some(endpoint),
+        Subject::Task { .. } => None,
+    }
+}
+
 /// What one stream reads.
 struct Feed {
-    store: Arc<dyn Store>,
+    state: ApiState,
+    caller: Caller,
+    scope: Scope,
     news: watch::Receiver<()>,
     stop: watch::Receiver<bool>,
-    instance: Arc<Instance>,
     task: Option<TaskId>,
     /// Number of the event that was read last.
     after: i64,
@@ -145,7 +164,7 @@ impl Feed {
         })
     }
 
-    /// The next event; `None` when the server stops or the store fails: the client connects again.
+    /// The next event; `None` when the server stops or the store fails, and the client connects again, or when its token has ended.
     async fn next(&mut self) -> Option<sse::Event> {
         if !self.begun {
             self.begun = true;
@@ -162,16 +181,21 @@ impl Feed {
         }
         loop {
             if let Some(event) = self.ready.pop_front() {
-                let payload = Payload::new(&event, &self.instance);
+                let payload = Payload::new(&event, &self.state.instance);
                 let data = serde_json::to_string(&payload).ok()?;
                 let id = event.id.to_string();
                 return Some(sse::Event::default().id(id).event(event.kind).data(data));
             }
             self.news.mark_unchanged();
-            let read = self.store.events(self.after, self.task, PAGE).await.ok()?;
+            // whoever is not let in any more is told nothing more
+            if !is_let_in_still(&self.state, &self.caller).await.ok()? {
+                return None;
+            }
+            let events = (self.state.store).events(self.after, self.task, PAGE);
+            let read = events.await.ok()?;
             if let Some(last) = read.last() {
                 self.after = last.id;
-                self.ready = read.into();
+                self.ready = self.seen(read).await?;
                 continue;
             }
             let news = async {
@@ -186,5 +210,26 @@ impl Feed {
             }
             sleep(SOON).await;
         }
+    }
+
+    /// Those of some events that are there for the caller: of its devices, and of tasks that were made for them.
+    async fn seen(&self, events: Vec<Event>) -> Option<VecDeque<Event>> {
+        if self.scope == Scope::Whole {
+            return Some(events.into());
+        }
+        let endpoints = events.iter().filter_map(|event| endpoint(event));
+        let seen = Seen::of(&self.state, &self.scope, endpoints).await.ok()?;
+        let mut kept = VecDeque::new();
+        for event in events {
+            let keep = match endpoint(&event) {
+                Some(endpoint) => seen.has(endpoint),
+                None => (self.state.store.task(event.task).await.ok()?)
+                    .is_some_and(|task| scoped::has_task(&self.scope, &task)),
+            };
+            if keep {
+                kept.push_back(event);
+            }
+        }
+        Some(kept)
     }
 }

@@ -1,12 +1,14 @@
 //! The operator's side: HTTP with JSON, one file per resource; what is refused, in `refusals`.
 //!
 //! A handler writes intent into the store and signals the rollout; it never speaks to a device or to the
-//! engine. Every error is a problem (RFC 9457). Everything under `/v1` needs the operator's token.
+//! engine. Every error is a problem (RFC 9457). Everything under `/v1` needs a token, and a role that permits it (`door`).
 
 mod audit;
 mod cells;
 mod description;
 mod devices;
+mod door;
+mod etag;
 mod events;
 mod exclusions;
 mod extract;
@@ -19,11 +21,15 @@ mod operations;
 mod packages;
 mod problem;
 mod refusals;
+mod scoped;
 mod series;
 mod serve;
 mod source;
 mod tasks;
+mod tls;
 mod token;
+mod tokens;
+mod traffic;
 mod upgrades;
 mod waiting;
 mod webhooks;
@@ -44,6 +50,7 @@ pub(crate) use crate::lwm2m::check_endpoint;
 pub(crate) use devices::path as device_path;
 pub use problem::{FieldError, Problem};
 pub use serve::serve;
+pub use tls::{Tls, TlsError, certificate_end};
 pub use token::{TOKEN_FILE, TokenError, TokenHash};
 
 use crate::{
@@ -51,7 +58,7 @@ use crate::{
     config::Settings,
     health::Health,
     notify::Instance,
-    runtime::{Forecasts, Heard, Lanes},
+    runtime::{AuditTrail, Forecasts, Heard, Lanes},
     signal::Signals,
     store::{PackageFiles, Store},
     strangers::Strangers,
@@ -69,7 +76,9 @@ pub struct ApiState {
     pub config: Settings,
     /// The clock.
     pub clock: SystemClock,
-    /// The operator's token.
+    /// Signs checkpoints of the audit log, and notes what was refused.
+    pub trail: Arc<AuditTrail>,
+    /// The token in the server's data directory.
     pub token: TokenHash,
     /// Seals the devices' keys; `None` when no key is configured for that.
     pub vault: Option<Vault>,
@@ -108,15 +117,14 @@ impl ApiState {
 
 /// The whole API. Serve it with [`serve()`]: requests are counted per source address.
 pub fn router(state: ApiState) -> axum::Router {
-    let limit = Arc::new(middleware::RateLimit::new(state.config.clone()));
+    let limit = Arc::new(middleware::RateLimit::of_requests(state.config.clone()));
     let config = state.config.clone();
     let (v1, api) = documented().split_for_parts();
-    v1.route_layer(from_fn(audit::changes))
+    let door = Arc::new(door::Door::new(state.clone(), &api));
+    v1.route_layer(from_fn_with_state(door.clone(), audit::acting))
         .route_layer(from_fn_with_state(state.clone(), once::once))
-        .route_layer(from_fn_with_state(
-            state.token.clone(),
-            middleware::require_token,
-        ))
+        .route_layer(from_fn_with_state(door.clone(), door::admit))
+        .route_layer(from_fn_with_state(door, audit::changes))
         .merge(SwaggerUi::new("/docs").external_url_unchecked(
             "/openapi.json",
             description::complete(&operations::completed(api)),
@@ -169,6 +177,9 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(series::of_cell))
         .routes(routes!(series::of_limit))
         .routes(routes!(series::of_device))
+        .routes(routes!(audit::log::list))
+        .routes(routes!(audit::log::export))
+        .routes(routes!(audit::log::head))
         .routes(routes!(events::stream_events))
         .routes(routes!(webhooks::add, webhooks::list))
         .routes(routes!(webhooks::get, webhooks::remove))
@@ -176,4 +187,7 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(webhooks::deliveries))
         .routes(routes!(webhooks::replay_failed))
         .routes(routes!(webhooks::replay_delivery))
+        .routes(routes!(tokens::add, tokens::list))
+        .routes(routes!(tokens::get, tokens::revoke))
+        .routes(routes!(tokens::me))
 }

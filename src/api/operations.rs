@@ -37,6 +37,8 @@ use crate::notify::{TaskEvent, UpgradeEvent};
         (name = "forecasts", description = "When tasks will be through"),
         (name = "upgrades", description = "One device's upgrade within a task"),
         (name = "cells", description = "Who upgrades and who waits in a cell"),
+        (name = "access", description = "Who is let in, and what for"),
+        (name = "audit", description = "Who has changed what"),
         (name = "events", description = "Outcomes, told to applications: a stream, and webhooks"),
         (name = "operations", description = "Health and metrics; no token needed")
     )
@@ -52,11 +54,15 @@ pub(super) fn router() -> OpenApiRouter<ApiState> {
 }
 
 /// The answers that any route with a token may give.
-const EVERYWHERE: [(&str, &str); 4] = [
+const EVERYWHERE: [(&str, &str); 5] = [
     ("401", "The token is missing or wrong"),
     (
+        "403",
+        "The caller has no role that permits this, or not for all devices",
+    ),
+    (
         "429",
-        "Too many requests from this address; see Retry-After",
+        "Too many requests, or wrong tokens, from this address; see Retry-After",
     ),
     ("500", "The server failed"),
     ("503", "The database is not available; try again"),
@@ -123,6 +129,15 @@ pub(super) fn completed(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::O
         if let Some(operation) = &mut path.post {
             take_key(operation);
         }
+        let operations = [
+            &mut path.get,
+            &mut path.post,
+            &mut path.patch,
+            &mut path.delete,
+        ];
+        for operation in operations.into_iter().flatten() {
+            tell_limits(operation);
+        }
     }
     api.components.get_or_insert_default().add_security_scheme(
         "token",
@@ -130,7 +145,7 @@ pub(super) fn completed(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::O
             HttpBuilder::new()
                 .scheme(HttpAuthScheme::Bearer)
                 .description(Some(
-                    "The content of `admin.token` in the server's data directory",
+                    "A token that was added (`POST /v1/tokens`), or the content of `admin.token` in the server's data directory",
                 ))
                 .build(),
         ),
@@ -168,6 +183,37 @@ fn take_key(operation: &mut Operation) {
         "422",
         "Another request was sent with this Idempotency-Key",
     );
+}
+
+/// Every answer tells how often its source may ask.
+fn tell_limits(operation: &mut Operation) {
+    let fields = [
+        (
+            "RateLimit-Policy",
+            "The allowance of an address: `q` requests in `w` seconds (draft-ietf-httpapi-ratelimit-headers-10)",
+            "\"address\";q=400;w=2",
+        ),
+        (
+            "RateLimit",
+            "What is left of it: `r` requests at once, and the whole after `t` seconds; where `r` is 0, one after `t` seconds at the latest",
+            "\"address\";r=399;t=1",
+        ),
+    ];
+    for response in operation.responses.responses.values_mut() {
+        let RefOr::T(response) = response else {
+            continue;
+        };
+        for (name, description, example) in fields {
+            let text = Object::builder()
+                .schema_type(Type::String)
+                .examples([example]);
+            let header = Header::builder()
+                .schema(Some(text))
+                .description(Some(description));
+            let header = RefOr::T(header.build());
+            response.headers.insert(name.to_owned(), header);
+        }
+    }
 }
 
 fn add_response(operation: &mut Operation, status: &str, description: &str) {

@@ -69,13 +69,14 @@ impl FieldError {
 }
 
 /// The words after `urn:cellwise:problem:` that tell what kind of problem it is.
-const KINDS: [&str; 44] = [
+const KINDS: [&str; 47] = [
     "bad-parameter",
     "bad-path",
     "changed-meanwhile",
     "device-exists",
     "disk-full",
     "empty-package",
+    "forbidden",
     "group-in-use",
     "identity-taken",
     "internal",
@@ -91,6 +92,7 @@ const KINDS: [&str; 44] = [
     "not-ready",
     "other-kind-of-group",
     "other-product",
+    "own-task",
     "package-in-use",
     "package-indistinct",
     "package-superseded",
@@ -107,6 +109,7 @@ const KINDS: [&str; 44] = [
     "too-many-requests",
     "too-many-segments",
     "too-many-streams",
+    "too-many-tokens",
     "too-many-webhooks",
     "unauthorized",
     "unknown-devices",
@@ -209,6 +212,11 @@ impl Problem {
         };
         let title = status.canonical_reason().unwrap_or("Refused");
         Self::new(status, name, title, detail)
+    }
+
+    /// The word that tells its kind.
+    pub(super) fn name(&self) -> &str {
+        self.kind.strip_prefix(URN).unwrap_or(&self.kind)
     }
 
     /// The answer, with one more header.

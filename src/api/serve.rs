@@ -1,5 +1,5 @@
-//! Serves the router over HTTP/1.1, within bounds: connections, and the time in which a request's head
-//! has to arrive.
+//! Serves the router over HTTP/1.1, with or without TLS, within bounds: connections, the time of a handshake, and that in
+//! which a request's head has to arrive.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -7,6 +7,7 @@ use std::{
     future::Future as _,
     io,
     net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -15,6 +16,7 @@ use std::{
 
 use axum::{Router, body::Body, extract::ConnectInfo};
 use bytes::Bytes;
+use governor::{Quota, RateLimiter};
 use hyper::{
     Request,
     body::{Frame, Incoming, SizeHint},
@@ -23,22 +25,25 @@ use hyper::{
 };
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
+    server::graceful::{GracefulShutdown, Watcher},
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpListener,
     sync::{Semaphore, watch},
     time::Sleep,
 };
 use tower::Service;
 
-use super::source::bucket;
+use super::{source::bucket, tls::Tls};
 use crate::config::Settings;
 
 /// Connections at the same time. Further ones wait to be accepted.
 const MAX_CONNECTIONS: usize = 1_024;
 /// Connections at the same time of one source, as [`bucket`] tells them apart. A proxy holds as many as it likes.
 const MAX_CONNECTIONS_PER_SOURCE: usize = 128;
+/// For a TLS handshake. Whoever makes one has a place already.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the whole head of a request, also of the next one on an idle connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// A body may come as slowly as this after its first [`BODY_GRACE`], bytes per second.
@@ -47,12 +52,15 @@ const LEAST_BYTES_PER_SECOND: u64 = 1_024;
 const BODY_GRACE: Duration = HEAD_TIMEOUT;
 /// Requests under way when the server stops have this long to end.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
+/// Lines a second about connections that cannot be accepted: whoever opens many does not fill the disk.
+const ERROR_LINES_PER_SECOND: NonZeroU32 = NonZeroU32::new(1).unwrap();
 /// The system has no file descriptor, or the like.
 const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(100);
 
 /// Serves until `stop` turns true, and then ends what is under way.
 pub async fn serve(
     listener: TcpListener,
+    tls: Option<Tls>,
     router: Router,
     settings: Settings,
     mut stop: watch::Receiver<bool>,
@@ -60,6 +68,7 @@ pub async fn serve(
     let graceful = GracefulShutdown::new();
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let sources = Sources::default();
+    let lines = RateLimiter::direct(Quota::per_second(ERROR_LINES_PER_SECOND));
     loop {
         let next = async {
             // Never closed, so that there is always a permit to come.
@@ -73,7 +82,9 @@ pub async fn serve(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "the admin API cannot accept a connection");
+                if lines.check().is_ok() {
+                    tracing::warn!(%error, "the admin API cannot accept a connection");
+                }
                 tokio::time::sleep(AFTER_ACCEPT_ERROR).await;
                 continue;
             }
@@ -88,22 +99,46 @@ pub async fn serve(
                 None => continue, // closes it
             }
         };
-        let router = router.clone();
-        let service =
-            service_fn(move |request: Request<Incoming>| answer(router.clone(), peer, request));
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .serve_connection(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection);
+        let (router, tls, mut stop) = (router.clone(), tls.clone(), stop.clone());
+        let watcher = graceful.watcher();
         tokio::spawn(async move {
             // What goes wrong on a connection is its client's business.
-            let _ = connection.await;
+            match tls {
+                None => converse(stream, peer, router, watcher).await,
+                Some(tls) => {
+                    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream));
+                    let accepted = tokio::select! {
+                        accepted = handshake => accepted,
+                        _ = stop.wait_for(|stop| *stop) => return,
+                    };
+                    match accepted {
+                        Ok(Ok(stream)) => converse(stream, peer, router, watcher).await,
+                        Ok(Err(error)) => tracing::debug!(%peer, error, "no TLS connection"),
+                        Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
+                    }
+                }
+            }
             drop((slot, place));
         });
     }
     drop(listener);
     let _ = tokio::time::timeout(STOP_WITHIN, graceful.shutdown()).await; // the rest is cut off
+}
+
+/// Answers the requests of a connection until it ends.
+async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    peer: SocketAddr,
+    router: Router,
+    watcher: Watcher,
+) {
+    let service =
+        service_fn(move |request: Request<Incoming>| answer(router.clone(), peer, request));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    let _ = watcher.watch(connection).await;
 }
 
 async fn answer(

@@ -1,5 +1,6 @@
 //! `/v1/tasks`.
 
+mod budget;
 pub(super) mod changes;
 pub(super) mod copy;
 mod packages;
@@ -17,6 +18,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use budget::BudgetBody;
 use packages::{SaidOfPackages, TaskPackage};
 use rules::{ConfirmationName, PhaseBody, PhaseStandBody, RateBody, ThresholdBody};
 use targets::{ExcludeBody, MembershipName, NarrowedBody, TargetsBody};
@@ -25,15 +27,18 @@ use super::{
     ApiState,
     extract::{self, Fields, ListBody, Paging, Path, Query},
     problem::Problem,
+    scoped,
+    traffic::TrafficBody,
     webhooks::TaskWebhook,
 };
 use crate::{
+    access::{Caller, Scope},
     clock::UtcMillis,
     filter::Filter,
     ledger::{PackageId, Reasons, RetryPolicy, TaskId, TaskState},
     store::{
-        Approval, CreateTaskError, Exclude, GroupId, NewTask, Overlaps, Selection, TaskRecord,
-        UpgradeState,
+        Approval, CreateTaskError, Exclude, GroupId, NewTask, Origin, Overlaps, Selection,
+        TaskRecord, UpgradeState,
     },
     task::{
         HoldReason, PackageRules, Share, Stand, TaskRules, Windows, WindowsForm, check_reasons,
@@ -103,6 +108,13 @@ pub(super) struct TaskBody {
     /// Who has to confirm each upgrade; `null`: nobody.
     #[schema(required)]
     confirmation: Option<ConfirmationName>,
+    /// What a device may spend in a month; `null`: as much as it takes.
+    #[schema(required)]
+    budget: Option<BudgetBody>,
+    /// Upgrades that wait for a month in which their device may spend again, counted up to 1,000.
+    over_budget: u32,
+    /// What its upgrades have cost on the air.
+    traffic: TrafficBody,
     /// Counts the changes of how it is run, from 1; the `ETag` of this answer.
     revision: u32,
     /// When it starts or started.
@@ -111,6 +123,8 @@ pub(super) struct TaskBody {
     /// When it was created.
     #[schema(format = DateTime)]
     created_at: String,
+    /// Who created it: `admin-token`, or `token:7:nightly-import`.
+    created_by: String,
     /// When it was stopped.
     #[schema(required, format = DateTime)]
     stopped_at: Option<String>,
@@ -145,7 +159,8 @@ pub(super) struct TaskBody {
 pub(super) struct CreatedTask {
     #[serde(flatten)]
     task: TaskBody,
-    /// What other tasks do with the same package to the same devices; `null` when the database could not tell.
+    /// What other tasks do with the same package to the same devices; `null` when the database could not
+    /// tell, or the caller sees some devices only.
     #[schema(required)]
     overlaps: Option<OverlapsBody>,
 }
@@ -187,7 +202,7 @@ impl From<Overlaps> for OverlapsBody {
 /// What a task does, and what it waits for.
 #[derive(Debug, Serialize, ToSchema)]
 struct StandBody {
-    /// A stable word: `scheduled`, `running`, `phase`, `joining`, `window_closed`, `paused`, `failures`, `phase_done`, `phase_failed`,
+    /// A stable word: `scheduled`, `running`, `phase`, `joining`, `window_closed`, `over_budget`, `paused`, `failures`, `phase_done`, `phase_failed`,
     /// `approval`, `stopping`, `stopped` or `finished`.
     code: &'static str,
     /// The same in a sentence.
@@ -261,7 +276,8 @@ impl TaskBody {
         let share = Share::of(rules);
         let results = (task.phase, &*task.results);
         let hold = task.hold.as_ref();
-        let stand = Stand::of(task.state, task.start_at, rules, hold, results, now);
+        let stand = Stand::of(task.state, task.start_at, rules, hold, results, now)
+            .with_put_off(task.put_off);
         Self {
             total: task.total(),
             excluded: task.excluded,
@@ -288,7 +304,11 @@ impl TaskBody {
                     (TaskState::Stopping | TaskState::Stopped, Some(why)) => {
                         format!("{}: {why}", wording::stand(&stand))
                     }
-                    _ => wording::stand(&stand),
+                    _ => format!(
+                        "{}{}",
+                        wording::stand(&stand),
+                        wording::put_off(&stand, task.put_off)
+                    ),
                 },
             },
             phase: task.phase + 1,
@@ -302,6 +322,9 @@ impl TaskBody {
             weight: share.weight,
             approval: task.approval.map(Into::into),
             confirmation: rules.confirmation.map(Into::into),
+            budget: rules.budget.map(Into::into),
+            over_budget: task.put_off.0,
+            traffic: task.traffic.into(),
             revision: task.revision,
             package_id: task.package.0,
             packages: packages::shown(task.package, &task.packages),
@@ -318,6 +341,7 @@ impl TaskBody {
             }),
             start_at: task.start_at.to_string(),
             created_at: task.created_at.to_string(),
+            created_by: task.origin.by,
             stopped_at: task.stopped_at.map(|at| at.to_string()),
             ended_at: task.ended_at.map(|at| at.to_string()),
             name: task.name,
@@ -407,6 +431,8 @@ pub(super) struct CreateTask {
     approval: Option<bool>,
     /// Who has to confirm each upgrade before it begins (`POST /v1/upgrades/{id}/confirm`); nobody when not given.
     confirmation: Option<ConfirmationName>,
+    /// What a device may spend in a month; one that has not enough left waits. As much as it takes when not given.
+    budget: Option<BudgetBody>,
     /// Where it stands before other tasks: higher ones begin first, and have the slots of a cell first; 5 when not given
     /// (docs/admission.md).
     #[serde(default, deserialize_with = "extract::optional_whole")]
@@ -434,14 +460,18 @@ pub(super) struct CreateTask {
     ))]
 pub(super) async fn create(
     State(state): State<ApiState>,
+    caller: Caller,
+    scope: Scope,
     extract::Json(body): extract::Json<CreateTask>,
 ) -> Result<Response, Problem> {
-    let new = to_new_task(&state, body).await?;
-    created(&state, &new).await
+    let mut new = to_new_task(&state, body).await?;
+    new.origin.by = caller.who();
+    scoped::cut(&state, &scope, &mut new).await?;
+    created(&state, &scope, &new).await
 }
 
 /// Creates a task, and shows it.
-async fn created(state: &ApiState, new: &NewTask) -> Result<Response, Problem> {
+async fn created(state: &ApiState, scope: &Scope, new: &NewTask) -> Result<Response, Problem> {
     let task = state.store.create_task(new).await?;
     state.signals.written();
     let headers = [
@@ -449,13 +479,17 @@ async fn created(state: &ApiState, new: &NewTask) -> Result<Response, Problem> {
         (header::ETAG, format!("\"{}\"", task.revision)),
     ];
     // The task is there, whatever comes of this: an error would have it created once more.
-    let overlaps = state.store.overlaps(task.id, MAX_OVERLAPS).await;
-    let body = Json(CreatedTask {
-        task: TaskBody::new(task, state.now()),
-        overlaps: overlaps
+    let overlaps = match scope {
+        // other tasks may be others' tasks
+        Scope::Within(_) => None,
+        Scope::Whole => (state.store.overlaps(task.id, MAX_OVERLAPS).await)
             .inspect_err(|error| tracing::warn!(%error, "overlaps of a task are not known"))
             .map(OverlapsBody::from)
             .ok(),
+    };
+    let body = Json(CreatedTask {
+        task: TaskBody::new(task, state.now()),
+        overlaps,
     });
     Ok((StatusCode::CREATED, headers, body).into_response())
 }
@@ -476,6 +510,7 @@ pub(super) async fn to_new_task(
         not_after: body.not_after.take(),
         approval: body.approval.unwrap_or_default(),
         confirmation: body.confirmation.map(Into::into),
+        budget: body.budget.take().map(Into::into),
         membership: body.membership.unwrap_or_default().into(),
         priority: body.priority,
         weight: body.weight,
@@ -499,6 +534,7 @@ pub(super) async fn to_new_task(
     // one that starts a little in the past starts now
     let starts = new.start_at.unwrap_or(new.created_at);
     new.rules = said.rules(starts.max(new.created_at))?;
+    budget::check(state, &new.rules, (new.package, &new.packages)).await?;
     if let Some(webhook) = webhook {
         new.webhook = Some(webhook.check(state).await?);
     }
@@ -555,6 +591,7 @@ fn to_task(mut body: CreateTask, package: PackageId, now: UtcMillis) -> Result<N
         rules: TaskRules::default(),
         webhook: None,
         created_at: now,
+        origin: Origin::default(),
     })
 }
 
@@ -621,10 +658,15 @@ fn parse_start(text: &str, now: UtcMillis) -> Result<UtcMillis, String> {
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
+    scope: Scope,
     Query(paging): Query<Paging>,
 ) -> Result<Json<ListBody<TaskBody>>, Problem> {
     let before = paging.after::<i64>("tasks")?.map(TaskId);
-    let page = state.store.tasks(before, paging.limit()?).await?;
+    let limit = paging.limit()?;
+    let page = match scoped::of_tasks(&scope) {
+        None => state.store.tasks(before, limit).await?,
+        Some(within) => state.store.tasks_within(&within, before, limit).await?,
+    };
     let now = state.now();
     let body = |task| TaskBody::new(task, now);
     let body = ListBody::new(page, "tasks", |task: &TaskRecord| task.id.0, body);
@@ -640,11 +682,11 @@ pub(super) async fn list(
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Response, Problem> {
-    let task = state.store.task(TaskId(id)).await?;
-    task.map(|task| shown(&state, task))
-        .ok_or_else(|| Problem::not_found(format!("there is no task {id}")))
+    let task = scoped::task(&state, &scope, id).await?;
+    Ok(shown(&state, task))
 }
 
 /// Stop a task.
@@ -661,9 +703,11 @@ pub(super) async fn get(
     ))]
 pub(super) async fn stop(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
     Query(params): Query<StopParams>,
 ) -> Result<Response, Problem> {
+    scoped::see_task(&state, &scope, id).await?;
     let (now, soft) = (state.now(), params.soft.unwrap_or_default());
     let task = state.store.stop_task(TaskId(id), now, soft).await?;
     state.signals.written();
@@ -691,8 +735,10 @@ pub(super) struct StopParams {
     ))]
 pub(super) async fn delete(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<StatusCode, Problem> {
+    scoped::see_task(&state, &scope, id).await?;
     state.store.delete_task(TaskId(id)).await?;
     state.signals.written();
     Ok(StatusCode::NO_CONTENT)

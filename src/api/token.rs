@@ -81,6 +81,11 @@ impl TokenHash {
         Self(Sha256::digest(token.as_bytes()).into())
     }
 
+    /// The digest.
+    pub(super) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// Whether `token` is the one.
     pub fn is(&self, token: &str) -> bool {
         self.0.ct_eq(&Self::of(token).0).into()

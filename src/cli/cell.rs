@@ -10,6 +10,7 @@ use super::{
     client::{Client, CommandError},
     list::{ListArgs, ResultArgs, Table},
     output::{self, Format, counted, or_dash},
+    traffic::TrafficView,
     upgrade,
 };
 
@@ -64,6 +65,7 @@ struct RulesView {
     note: Option<String>,
     seconds_per_kib: Option<f64>,
     queue_through_at: Option<String>,
+    traffic: TrafficView,
 }
 
 /// How the limit of a cell has changed because of how crowded it was.
@@ -110,6 +112,9 @@ impl RulesView {
         }
         if let Some(seconds) = self.seconds_per_kib {
             writeln!(out, "a KiB takes {seconds:.1} s")?;
+        }
+        if let Some(line) = self.traffic.line() {
+            writeln!(out, "{line}")?;
         }
         Ok(())
     }

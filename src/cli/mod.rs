@@ -2,11 +2,14 @@
 //! any other program.
 
 mod admin;
+mod audit;
+pub mod backup;
 mod cell;
 pub mod check_config;
 mod client;
 pub mod demo;
 mod device;
+pub mod doctor;
 mod exclusion;
 mod forecast;
 mod group;
@@ -18,6 +21,8 @@ pub mod serve;
 mod similar;
 pub mod simulate;
 mod task;
+mod token;
+mod traffic;
 mod upgrade;
 mod watch;
 mod webhook;

@@ -8,6 +8,7 @@ use super::{
     client::{self, Client, CommandError},
     list::{self, ResultArgs, Table},
     output::{self, Format, or_dash},
+    traffic::TrafficView,
 };
 
 /// `cellwise upgrade`.
@@ -67,6 +68,7 @@ struct UpgradeView {
     state: String,
     waiting_for: Option<String>,
     outcome: Option<OutcomeView>,
+    traffic: TrafficView,
     events: Vec<EventView>,
 }
 
@@ -175,6 +177,9 @@ fn show(args: &ShowArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> 
         view.state.replace('_', " "),
         why.unwrap_or_default()
     )?;
+    if let Some(line) = view.traffic.line() {
+        writeln!(out, "{line}")?;
+    }
     writeln!(out)?;
     let rows: Vec<[String; 4]> = view
         .events

@@ -306,6 +306,24 @@ impl<T: Copy + PartialEq> Link<T> {
         }
     }
 
+    /// Whether [`handle_message`](Self::handle_message) would take the message.
+    pub fn awaits(&self, message: &Message) -> bool {
+        let Some(busy) = &self.0 else { return false };
+        let outstanding = busy.outstanding.as_ref().map(|o| &o.request);
+        match message.kind() {
+            Kind::Acknowledgement | Kind::Reset => outstanding.is_some_and(|request| {
+                request.message_id == message.message_id()
+                    && (message.kind() == Kind::Reset
+                        || message.code() == Code::EMPTY
+                        || message.token() == request.token)
+            }),
+            Kind::Confirmable | Kind::NonConfirmable => (busy.separate.iter())
+                .map(|separate| &separate.request)
+                .chain(outstanding)
+                .any(|request| request.token == message.token()),
+        }
+    }
+
     /// The request that a message with a response answers, before [`handle_message`](Self::handle_message) takes it.
     pub fn request_of(&self, message: &Message) -> Option<&Datagram> {
         let busy = self.0.as_ref()?;

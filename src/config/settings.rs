@@ -5,13 +5,18 @@ use toml::{Table, Value};
 use super::Config;
 
 /// Settings that take effect while the server runs. A table's name stands for all that is in it.
-const RELOADED: [&str; 5] = [
+const RELOADED: [&str; 7] = [
     "admission",
+    "admin.failed_attempts_per_minute",
     "admin.requests_per_second",
     "admin.trusted_proxies",
+    "audit",
     "webhooks.allow_networks",
     "log.filter",
 ];
+
+/// The same where the admin listener speaks TLS before and after.
+const RELOADED_WITH_TLS: [&str; 2] = ["admin.tls_certificate", "admin.tls_key"];
 
 /// The settings of a running server, which may change.
 #[derive(Debug, Clone)]
@@ -52,6 +57,7 @@ impl Config {
         let mut config = self.clone();
         config.admission.clone_from(&new.admission);
         config.admin.requests_per_second = new.admin.requests_per_second;
+        config.admin.failed_attempts_per_minute = new.admin.failed_attempts_per_minute;
         config
             .admin
             .trusted_proxies
@@ -60,7 +66,14 @@ impl Config {
             .webhooks
             .allow_networks
             .clone_from(&new.webhooks.allow_networks);
+        config.audit.clone_from(&new.audit);
         config.log.filter.clone_from(&new.log.filter);
+        // a listener begins to speak TLS, or ceases to, with a restart
+        let tls = self.admin.has_tls() && new.admin.has_tls();
+        if tls {
+            (config.admin.tls_certificate).clone_from(&new.admin.tls_certificate);
+            config.admin.tls_key.clone_from(&new.admin.tls_key);
+        }
         let mut differ = differing(&table(self), &table(new), "");
         let key = "dtls.credential_key";
         if self.dtls.credential_key != new.dtls.credential_key
@@ -70,10 +83,11 @@ impl Config {
             differ.push(key.to_owned());
         }
         let (changed, needs_restart) = differ.into_iter().partition(|key| {
-            RELOADED.iter().any(|reloaded| {
-                let rest = key.strip_prefix(reloaded);
-                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-            })
+            tls && RELOADED_WITH_TLS.contains(&key.as_str())
+                || RELOADED.iter().any(|reloaded| {
+                    let rest = key.strip_prefix(reloaded);
+                    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+                })
         });
         Reload {
             config,
@@ -123,6 +137,7 @@ mod tests {
         new.admission.limit_weak = 3;
         new.admission.per_second = 7;
         new.admin.requests_per_second = 9;
+        new.admin.failed_attempts_per_minute = 8;
         new.admin.trusted_proxies = vec!["10.0.0.1/32".parse().unwrap()];
         new.webhooks.allow_networks = vec!["10.0.0.0/8".parse().unwrap()];
         new.webhooks.timeout_s = 3;
@@ -135,6 +150,7 @@ mod tests {
         assert_eq!(
             reload.changed,
             [
+                "admin.failed_attempts_per_minute",
                 "admin.requests_per_second",
                 "admin.trusted_proxies",
                 "admission.limit_weak",
@@ -158,5 +174,27 @@ mod tests {
         expected.dtls = old.dtls.clone();
         expected.products.clear();
         assert_eq!(reload.config, expected);
+    }
+
+    #[test]
+    fn another_certificate_takes_effect_at_once_and_tls_itself_does_not() {
+        let plain = Config::default();
+        let mut tls = plain.clone();
+        tls.admin.tls_certificate = "a.pem".into();
+        tls.admin.tls_key = "a.key".into();
+        let mut other = tls.clone();
+        other.admin.tls_certificate = "b.pem".into();
+        let reload = tls.reload(&other);
+        assert_eq!(reload.changed, ["admin.tls_certificate"]);
+        assert_eq!(reload.config, other);
+        for (before, after) in [(&plain, &tls), (&tls, &plain)] {
+            let reload = before.reload(after);
+            let keys = ["admin.tls_certificate", "admin.tls_key"];
+            assert_eq!(
+                (reload.changed, reload.needs_restart.as_slice()),
+                (vec![], &keys.map(str::to_owned)[..])
+            );
+            assert_eq!(reload.config, *before);
+        }
     }
 }

@@ -76,6 +76,17 @@ impl Config {
             admin.requests_per_second,
             1..=1_000_000,
         );
+        check.range(
+            "admin.failed_attempts_per_minute",
+            admin.failed_attempts_per_minute,
+            1..=1_000_000,
+        );
+        if admin.tls_certificate.as_os_str().is_empty() != admin.tls_key.as_os_str().is_empty() {
+            check.fail(
+                "admin.tls_certificate",
+                "tls_certificate and tls_key go together",
+            );
+        }
         let webhooks = &self.webhooks;
         check.range("webhooks.timeout_s", webhooks.timeout_s, 1..=300);
         check.range("webhooks.first_pause_s", webhooks.first_pause_s, 1..=3_600);
@@ -94,6 +105,7 @@ impl Config {
                 ),
             );
         }
+        check.range("audit.keep_days", self.audit.keep_days, 0..=36_500);
         check.log_filter(&self.log.filter);
         check.products(&self.products);
         check.problems

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand_chacha::rand_core::Rng;
 
-use super::{Engine, asked::Tag, device::Device, key::DeviceKey};
+use super::{Engine, Incoming, asked::Tag, device::Device, key::DeviceKey};
 use crate::{
     coap::{Code, Datagram, Kind, LinkEvent, Message, MessageBuilder, Peer, QueuedRequest, Token},
     ledger::{Fate, Happened, Inbound, Postponed, Repeated},
@@ -234,6 +234,7 @@ impl Engine {
             self.asks_after_silence(key);
         }
         self.has_left(key);
+        self.count_sent(key, peer, datagram.len(), sent);
         let after = self.device(key).pending;
         self.transmit(peer, datagram, after);
     }
@@ -270,7 +271,11 @@ impl Engine {
     }
 
     /// An acknowledgement or a Reset.
-    pub(super) fn answered(&mut self, key: DeviceKey, message: &Message) {
+    pub(super) fn answered(&mut self, key: DeviceKey, incoming: &Incoming<'_>) {
+        let message = incoming.message;
+        if self.device(key).link.awaits(message) {
+            self.count_came(key, incoming, Try::First);
+        }
         if !self.take_answer(key, message) {
             // late answers to what was taken back are common, and mean nothing
             self.counters.messages_unexpected += 1;

@@ -177,15 +177,15 @@ impl Engine {
         self.send_message(key, Tag::Answer(MessageCode::SEGMENT_REQUEST.0), &message);
     }
 
-    /// Has the store know how far a download is: `lately` is soon enough, or it is to be known now.
+    /// Has the store know how far a download is: `lately` is soon enough, or it is to be known now. Returns whether it was told.
     pub(super) fn store_progress_of(
         &mut self,
         session: &mut Session,
         done_bytes: u64,
         lately: bool,
-    ) {
+    ) -> bool {
         if self.is_pressed() {
-            return;
+            return false;
         }
         let interval_s = if lately {
             self.config.upgrade.progress_interval_s
@@ -193,15 +193,21 @@ impl Engine {
             0
         };
         let interval = Duration::from_secs(interval_s);
-        if let Some(change) = session.progress(self.now, done_bytes, interval) {
+        let change = session.progress(self.now, done_bytes, interval);
+        let told = change.is_some();
+        if let Some(change) = change {
             self.persist_lazily(change);
         }
+        told
     }
 
     fn store_progress(&mut self, key: DeviceKey, done_bytes: u64, lately: bool) {
         if let Some(mut session) = self.device_mut(key).session.take() {
-            self.store_progress_of(&mut session, done_bytes, lately);
+            let told = self.store_progress_of(&mut session, done_bytes, lately);
             self.device_mut(key).session = Some(session);
+            if told {
+                self.store_traffic(key);
+            }
         }
     }
 

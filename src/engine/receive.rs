@@ -54,6 +54,7 @@ impl Engine {
             Kind::Confirmable | Kind::NonConfirmable
         );
         if carries_response && self.answer_repeat(key, incoming) {
+            self.count_came(key, incoming, Try::Again);
             // A network may have kept it until the device was elsewhere.
             if self.device(key).peer() == Some(peer) {
                 self.heard(key);
@@ -75,7 +76,7 @@ impl Engine {
                 self.transmit(peer, reset(incoming.message.message_id()), 0);
                 self.fire(key, Input::Heard);
             }
-            Kind::Acknowledgement | Kind::Reset => self.answered(key, incoming.message),
+            Kind::Acknowledgement | Kind::Reset => self.answered(key, incoming),
             Kind::Confirmable | Kind::NonConfirmable if code.is_response() => {
                 self.receive_response(key, incoming);
             }
@@ -145,6 +146,10 @@ impl Engine {
         let now = self.now.instant;
         let id = incoming.message.message_id();
         let notifies = self.device(key).is_observed_by(incoming.message.token());
+        // before the upgrade ends with it
+        if notifies || self.device(key).link.awaits(incoming.message) {
+            self.count_came(key, incoming, Try::First);
+        }
         let known = if notifies && self.is_stale(key, id) {
             self.counters.messages_stale += 1;
             true

@@ -66,6 +66,9 @@ impl Engine {
         };
         // An upgrade that waits for the device begins before it hears what the device says.
         self.heard(key);
+        if !request.uplink.is_empty() {
+            self.count_sent_by_itself(key, incoming);
+        }
         self.said(key, Inbound::ServiceData);
         self.coverage_sent(key, request.connectivity);
         for payload in request.uplink {

@@ -18,9 +18,11 @@ mod rules;
 mod security;
 mod soaks;
 mod strangers;
+mod take_back;
 mod timeline;
 mod told;
 mod tolerance;
+mod traffic;
 
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
@@ -100,6 +102,8 @@ struct World {
     held_back: Vec<(Peer, Seq)>,
     /// The bytes of each datagram.
     sizes: Vec<(Peer, usize)>,
+    /// Bytes of all datagrams that came.
+    came: usize,
     next_id: u16,
     /// Nothing is committed.
     stalled: bool,
@@ -141,6 +145,7 @@ impl World {
             newest: 0,
             held_back: Vec::new(),
             sizes: Vec::new(),
+            came: 0,
             next_id: 1,
             stalled: false,
             speaker: None,
@@ -218,6 +223,7 @@ impl World {
     }
 
     fn datagram(&mut self, from: Peer, bytes: &[u8]) {
+        self.came += bytes.len();
         match &self.speaker {
             Some((endpoints, since)) => {
                 let speaker = Speaker::new(from, endpoints).since(*since);
@@ -275,6 +281,8 @@ impl World {
             attempt: 1,
             retry: RetryPolicy::default(),
             kept_awake: Standby::default(),
+            begun_at: None,
+            back: None,
         };
         let offers = offers(package);
         self.command(Command::Start { order, offers });

@@ -95,6 +95,16 @@ impl Filter {
     }
 }
 
+impl Filter {
+    /// What lets through whom one of these lets through; `None` where there is none.
+    pub fn any(filters: Vec<Self>) -> Option<Self> {
+        let roots: Vec<Node> = filters.into_iter().map(|filter| filter.root).collect();
+        (!roots.is_empty()).then(|| Self {
+            root: Node::any(roots),
+        })
+    }
+}
+
 impl FromStr for Filter {
     type Err = FilterError;
 

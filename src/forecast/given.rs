@@ -6,8 +6,10 @@ use super::{RouteId, Routes};
 use crate::{
     clock::UtcMillis,
     config::{Appointments, Config},
-    ledger::{ActiveUpgrade, DeviceRecord, Learnt, QueueMode, RetryPolicy, Stage, UpdateTimer},
-    task::{CellRules, Hold, Results, TaskRules},
+    ledger::{
+        ActiveUpgrade, DeviceRecord, Learnt, QueueMode, RetryPolicy, Stage, UpdateTimer, Usage,
+    },
+    task::{CellRules, Hold, Month, Results, Spent, TaskRules},
 };
 
 /// Everything that a forecast follows from. The same gives the same.
@@ -96,6 +98,28 @@ pub struct Subject {
     pub comes_when_told: bool,
     /// What it downloads; `None`: what it runs is not known.
     pub route: Option<RouteId>,
+    /// What it has spent, and where, if the task has a budget.
+    pub account: Option<Box<Account>>,
+}
+
+/// What a device has spent of its budget.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// In the month in which the forecast is made, and what the package costs.
+    pub spent: Spent,
+    /// Its time zone.
+    pub zone: Option<Box<str>>,
+}
+
+impl Account {
+    /// As it stands at that time. Nothing is spent in a month that begins.
+    pub fn at(&mut self, now: UtcMillis) -> &mut Spent {
+        if now >= self.spent.month_ends_at {
+            self.spent.used = Usage::default();
+            self.spent.month_ends_at = Month::of(now, self.zone.as_deref()).ends_at;
+        }
+        &mut self.spent
+    }
 }
 
 /// How far an upgrade is.

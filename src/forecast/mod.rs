@@ -20,7 +20,7 @@ mod unit;
 
 use std::ops::ControlFlow;
 
-pub use given::{Given, PackageGiven, Place, Rhythm, Subject, TaskGiven};
+pub use given::{Account, Given, PackageGiven, Place, Rhythm, Subject, TaskGiven};
 pub use routes::{Route, RouteId, Routes};
 
 pub use quantiles::{

@@ -35,7 +35,7 @@ use crate::{
     store::{
         Agenda as _, AttemptResult, Attempted, Catalog as _, DeliveryState, Events as _, Exclude,
         Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage, NewTask, NewWebhook,
-        Selection, SqliteStore, WebhookId,
+        Origin, Selection, SqliteStore, WebhookId,
     },
     task::{PackageRules, TaskRules},
 };
@@ -192,6 +192,7 @@ impl House {
             rules: TaskRules::default(),
             webhook: None,
             created_at: now(),
+            origin: Origin::default(),
         };
         let task = store.create_task(&task).await.unwrap().id;
         let upgrades = store.upgrades(task, None, None, 1_000).await.unwrap().items;

@@ -12,11 +12,13 @@ use nix::sys::statvfs::statvfs;
 
 use super::{LISTENING_FILE, StartError};
 
-const LOCK_FILE: &str = "cellwise.lock";
+pub(super) const LOCK_FILE: &str = "cellwise.lock";
+/// Here while a backup is restored. Where it stays, some of the backup is missing.
+pub(super) const HALF_RESTORED: &str = "restore.incomplete";
 /// Below this the server does not start: the database's log and an upload's first parts need room.
-const LEAST_ROOM_MIB: u64 = 8;
+pub(super) const LEAST_ROOM_MIB: u64 = 8;
 /// Below this it says so.
-const SCANT_ROOM_MIB: u64 = 256;
+pub(super) const SCANT_ROOM_MIB: u64 = 256;
 
 /// Makes the directory, takes it for this server, and sees to who may look into it. The lock lasts as long as the file.
 pub(super) fn take(dir: &Path) -> Result<File, StartError> {
@@ -38,6 +40,9 @@ pub(super) fn take(dir: &Path) -> Result<File, StartError> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(StartError::InUse(dir.to_owned())),
         Err(TryLockError::Error(source)) => return Err(failed(&path)(source)),
+    }
+    if dir.join(HALF_RESTORED).exists() {
+        return Err(StartError::HalfRestored(dir.to_owned()));
     }
     close_to_others(dir, ours).map_err(failed(dir))?;
     has_room(dir)?;

@@ -7,6 +7,7 @@ mod attempt;
 mod correspondence;
 mod gate;
 mod habits;
+mod meter;
 mod offers;
 mod timeline;
 
@@ -17,5 +18,6 @@ pub use gate::{
     Work,
 };
 pub use habits::{Habits, has_moved};
+pub use meter::{Counted, Meter};
 pub use offers::{Offer, Offers};
 pub use timeline::asked_again;

@@ -114,6 +114,7 @@ pub(super) enum Rule {
     Held,
     Window,
     Rate,
+    Budget,
 }
 
 /// A device and its upgrade, as the checker knows them.
@@ -394,6 +395,8 @@ impl Invariants {
             | Change::Progress { .. }
             | Change::Serves { .. }
             | Change::KeptAwake { .. }
+            | Change::LetGo { .. }
+            | Change::Traffic { .. }
             | Change::Learnt(_) => {}
         }
     }

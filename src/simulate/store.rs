@@ -2,7 +2,7 @@
 
 mod sqlite;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use clap::ValueEnum;
 
@@ -12,9 +12,10 @@ use crate::{
         ActiveUpgrade, Change, DeviceRecord, Learnt, PackageId, RetryPolicy, TaskId, UpgradeId,
     },
     store::{
-        BatchId, CellChange, CommitReport, MemoryStore, SoaksDue, UpgradeState, UpgradeToStop,
+        BatchId, CellChange, CommitReport, MemoryStore, RunningUpgrade, SoaksDue, UpgradeState,
+        UpgradeToStop,
     },
-    task::{Due, Move, RulesUpdate, Source, TaskHead, TaskRules},
+    task::{Due, Move, PutOff, RulesUpdate, Source, TaskHead, TaskRules},
 };
 use sqlite::SqliteBackend;
 
@@ -94,6 +95,10 @@ impl Backend {
                     order.rules,
                 );
                 let (package, created) = created.map_err(|error| error.to_string())?;
+                let segmentation = order.package.segmentation;
+                // the tasks have the numbers of their packages
+                let (task, segments) = (TaskId(package.0), segmentation.segment_count().into());
+                store.package_is(task, segmentation.size_bytes(), segments);
                 let created = (created.into_iter())
                     .map(|(upgrade, endpoint)| Created { upgrade, endpoint })
                     .collect();
@@ -212,6 +217,25 @@ impl Backend {
         }
     }
 
+    pub(super) fn taking_back(&self) -> Result<Vec<(TaskId, Arc<TaskRules>)>, Failed> {
+        match self {
+            Self::Memory(store) => Ok(store.taking_back()),
+            Self::Sqlite(store) => store.taking_back(),
+        }
+    }
+
+    pub(super) fn running_upgrades(
+        &self,
+        task: TaskId,
+        after: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<Vec<RunningUpgrade>, Failed> {
+        match self {
+            Self::Memory(store) => Ok(store.running_upgrades(task, after, limit)),
+            Self::Sqlite(store) => store.running_upgrades(task, after, limit),
+        }
+    }
+
     pub(super) fn upgrades_to_stop(&self, limit: u32) -> Result<Vec<UpgradeToStop>, Failed> {
         match self {
             Self::Memory(store) => Ok(store.upgrades_to_stop(limit)),
@@ -235,6 +259,16 @@ impl Backend {
         match self {
             Self::Memory(store) => Ok(store.due_upgrades(sources, now, limit)),
             Self::Sqlite(store) => store.due_upgrades(sources, now, limit),
+        }
+    }
+
+    pub(super) fn put_off(&mut self, put_off: &[PutOff], now: UtcMillis) -> Result<(), Failed> {
+        match self {
+            Self::Memory(store) => {
+                store.put_off(put_off);
+                Ok(())
+            }
+            Self::Sqlite(store) => store.put_off(put_off, now),
         }
     }
 

@@ -81,10 +81,21 @@ pub enum OpenError {
         /// The database's answer.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// It was written by a newer program, or a step failed.
+    /// It was written by a newer program.
     #[error(
-        "cannot bring the database {path} to this program's form: {source}; was it written by a newer version?"
+        "the database {path} was written by a newer version of Cellwise: its form is {step}, and this version knows those up to \
+         {known}; install the newer version again, or restore a backup from before the update (docs/backups.md)"
     )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The newest step of its form.
+        step: i64,
+        /// The newest one that this program knows.
+        known: i64,
+    },
+    /// A step failed.
+    #[error("cannot bring the database {path} to this program's form: {source}")]
     Migrate {
         /// The file.
         path: PathBuf,
@@ -182,6 +193,16 @@ pub enum UpdateDeviceError {
         /// Who has it.
         endpoint: String,
     },
+    /// Somebody has changed it since it was seen.
+    #[error(
+        "device {endpoint:?} was changed meanwhile: it has revision {revision}; look at it again"
+    )]
+    Changed {
+        /// The device.
+        endpoint: String,
+        /// What it has now.
+        revision: i64,
+    },
     /// Its attributes are not possible beside those that it has.
     #[error(transparent)]
     Attributes(#[from] AttributeError),
@@ -200,6 +221,14 @@ pub enum UpdateCellsError {
         cell: u32,
         /// What does not fit.
         source: RulesError,
+    },
+    /// Somebody has changed it since it was seen.
+    #[error("cell {cell} was changed meanwhile: it has revision {revision}; look at it again")]
+    Changed {
+        /// The cell.
+        cell: u32,
+        /// What it has now.
+        revision: i64,
     },
     /// The database.
     #[error(transparent)]

@@ -24,7 +24,8 @@ use tokio::{
 use super::{PackageRecord, Store, StoreError};
 use crate::package::SegmentFrames;
 
-const DIRECTORY: &str = "packages";
+/// The directory of the packages' files in the data directory.
+pub const PACKAGES_DIRECTORY: &str = "packages";
 const TEMPORARY: &str = "tmp-";
 
 /// Something about a file went wrong.
@@ -102,7 +103,7 @@ pub struct PackageFiles {
 impl PackageFiles {
     /// Opens the directory in `data_dir`, and creates it if it is not there.
     pub async fn open(data_dir: &Path) -> Result<Self, FileError> {
-        let dir = data_dir.join(DIRECTORY);
+        let dir = data_dir.join(PACKAGES_DIRECTORY);
         let opened = dir.clone();
         blocking(&dir, "open the directory", move || {
             DirBuilder::new()

@@ -1,17 +1,20 @@
 //! What survives a restart: the trait [`Store`], a database in SQLite, one in memory, and the package files.
 //!
-//! A store has ten concerns, each a trait. The shards have their changes committed and get their state back after a restart
+//! A store has twelve concerns, each a trait. The shards have their changes committed and get their state back after a restart
 //! ([`Ledger`]). An operator's intent is packages ([`Catalog`]), devices ([`Inventory`]), groups of them ([`Groups`]), rules of
 //! cells ([`Cells`]) and tasks ([`Agenda`], which also
 //! tells the reconciler what may begin and what has to be stopped). What became of it is read as upgrades with their timelines
-//! ([`Journal`]), drawn as series ([`Series`]) and told as events ([`Events`]). What requests were answered is kept for those that come twice ([`Answers`]). What a change means stands in [`apply`], for every database.
+//! ([`Journal`]), drawn as series ([`Series`]) and told as events ([`Events`]). What requests were answered is kept for those that come twice ([`Answers`]), who is let in
+//! ([`Access`]), and who has changed what ([`AuditLog`]). What a change means stands in [`apply`], for every database.
 //!
 //! Lists are read in pages by key, never by offset: a page starts after the last key of the page
 //! before it, so that a list of a million rows costs as much per page as a short one.
 
+mod access;
 mod agenda;
 mod answers;
 pub mod apply;
+mod audit;
 mod catalog;
 mod cells;
 #[cfg(test)]
@@ -30,8 +33,10 @@ mod series;
 mod sqlite;
 mod targets;
 
+pub use access::{Access, AddTokenError, MAX_TOKENS, NewToken, TokenId, TokenRecord};
 pub use agenda::Agenda;
 pub use answers::{ANSWERS_KEPT_MS, Answer, Answers, Claim, MAX_ANSWERS};
+pub use audit::{Acting, AuditFilter, AuditHead, AuditLog};
 pub use catalog::Catalog;
 pub use cells::Cells;
 pub use error::{
@@ -45,7 +50,8 @@ pub use events::{
     Subject, WebhookId, WebhookRecord,
 };
 pub use files::{
-    Content, FileError, PackageFiles, ReadError, SealedUpload, SweepError, Upload, UploadError,
+    Content, FileError, PACKAGES_DIRECTORY, PackageFiles, ReadError, SealedUpload, SweepError,
+    Upload, UploadError,
 };
 pub use groups::{
     GroupError, GroupId, GroupRecord, GroupUpdate, Groups, MAX_GROUPS, Members, NewGroup,
@@ -59,13 +65,13 @@ pub use records::{
     AddedDevice, Again, Approval, BatchId, CellChange, CellDetail, CellRecord, CellUpdate,
     CommitReport, DeletedPackage, DeviceChange, DeviceDetail, DeviceFilter, DevicePage,
     DeviceUpdate, DeviceUpgrade, Excluded, Exclusion, InsertedPackage, NewDevice, NewPackage,
-    NewTask, OpenUpgrade, OpenUpgrades, OutcomeRecord, Overlap, Overlaps, PackageRecord, Page,
-    QueueRecord, RestoredDevices, Selection, SlotHolder, SoakRecord, SoakState, SoaksDue,
-    StoredPsk, TaskChange, TaskPackages, TaskRecord, TimelineEntry, UpgradeDetail, UpgradeRecord,
-    UpgradeState, UpgradeToStop,
+    NewTask, OpenUpgrade, OpenUpgrades, Origin, OutcomeRecord, Overlap, Overlaps, PackageRecord,
+    Page, QueueRecord, RestoredDevices, RunningUpgrade, Selection, SlotHolder, SoakRecord,
+    SoakState, SoaksDue, StoredPsk, TaskChange, TaskPackages, TaskRecord, TimelineEntry,
+    UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
 };
 pub use series::{CellPoint, LimitChange, Series, TaskPoint};
-pub use sqlite::{FILE_NAME, SqliteStore};
+pub use sqlite::{DatabaseFile, Depth, FILE_NAME, KeptContent, SqliteStore, newest_known_step};
 pub use targets::{Exclude, Joined, Narrowed, Targets};
 
 /// Cells of which what was learnt is kept: those of a carrier in which anything was upgraded lately.
@@ -77,11 +83,33 @@ pub const MOST_LEARNT: u32 = 100_000;
 /// writing survives a power failure. Only the cancelling of a stopped task's upgrades may be seen half done; a crash in
 /// between is made up for by [`Agenda::end_interrupted`].
 pub trait Store:
-    Ledger + Catalog + Inventory + Groups + Cells + Agenda + Journal + Series + Events + Answers
+    Ledger
+    + Catalog
+    + Inventory
+    + Groups
+    + Cells
+    + Agenda
+    + Journal
+    + Series
+    + Events
+    + Answers
+    + Access
+    + AuditLog
 {
 }
 
 impl<T> Store for T where
-    T: Ledger + Catalog + Inventory + Groups + Cells + Agenda + Journal + Series + Events + Answers
+    T: Ledger
+        + Catalog
+        + Inventory
+        + Groups
+        + Cells
+        + Agenda
+        + Journal
+        + Series
+        + Events
+        + Answers
+        + Access
+        + AuditLog
 {
 }

@@ -4,12 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{Exclude, GroupId, Narrowed, NewWebhook, Targets};
 use crate::{
+    access::ADMIN_TOKEN,
     clock::UtcMillis,
     filter::Filter,
     ledger::{
         AttributeError, Attributes, AttributesChange, CoverageSource, DeviceRecord, Line,
         PackageId, Progress, Reasons, RetryPolicy, Stage, StageChange, StopReason, TaskId,
-        TaskState, Told, UpgradeId,
+        TaskState, Told, Traffic, UpgradeId,
     },
     package::{PcpOffer, Version},
     task::{Candidate, CellRules, Hold, PackageRules, Queued, Results, RulesUpdate, TaskRules},
@@ -102,6 +103,17 @@ impl StoredPsk {
     }
 }
 
+/// An upgrade that runs, and the zone in which its windows stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningUpgrade {
+    /// The upgrade.
+    pub upgrade: UpgradeId,
+    /// Its device.
+    pub endpoint: String,
+    /// The time zone of its device, where that matters.
+    pub zone: Option<Arc<str>>,
+}
+
 /// An upgrade that runs and should not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpgradeToStop {
@@ -187,6 +199,8 @@ pub struct DeviceUpdate {
     pub psk: Option<Option<StoredPsk>>,
     /// Its attributes.
     pub attributes: AttributesChange,
+    /// Only if this is its revision.
+    pub seen: Option<i64>,
 }
 
 /// What became of one device in [`super::Inventory::add_devices`].
@@ -230,6 +244,8 @@ pub struct DeviceDetail {
     pub attributes: Attributes,
     /// Why it is not to be upgraded, while it is excluded.
     pub excluded: Option<String>,
+    /// Another number after each change that an operator makes; 0: it came by itself.
+    pub revision: i64,
 }
 
 /// A device that is not to be upgraded.
@@ -305,6 +321,25 @@ pub enum Selection {
     Group(GroupId),
 }
 
+/// Who has made a task, and within which devices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// Who ([`crate::access::Caller::who`]).
+    pub by: String,
+    /// Those that this lets through; `None`: all. The task has no others.
+    pub scope: Option<Filter>,
+}
+
+impl Default for Origin {
+    /// The token in the file, for all devices.
+    fn default() -> Self {
+        Self {
+            by: ADMIN_TOKEN.to_owned(),
+            scope: None,
+        }
+    }
+}
+
 /// A task to be created.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewTask {
@@ -328,6 +363,8 @@ pub struct NewTask {
     pub webhook: Option<NewWebhook>,
     /// Now.
     pub created_at: UtcMillis,
+    /// Who makes it.
+    pub origin: Origin,
 }
 
 /// A task.
@@ -383,6 +420,12 @@ pub struct TaskRecord {
     pub approval: Option<Approval>,
     /// Counts the changes of its rules, from 1.
     pub revision: u32,
+    /// Who has made it.
+    pub origin: Origin,
+    /// What its upgrades have cost.
+    pub traffic: Traffic,
+    /// Upgrades that wait for a month in which their device may spend again, up to 1,000, and when the first of them does.
+    pub put_off: (u32, Option<UtcMillis>),
 }
 
 /// The packages of a task.
@@ -649,6 +692,8 @@ pub struct UpgradeDetail {
     pub queue: Option<QueueRecord>,
     /// How its device bears it, where its phase has a soak and it has succeeded.
     pub soak: Option<SoakRecord>,
+    /// What it has cost, in all attempts.
+    pub traffic: Traffic,
     /// The newest 1,000 lines, oldest of them first.
     pub events: Vec<TimelineEntry>,
 }
@@ -673,11 +718,18 @@ pub enum SoakState {
     Healthy,
     /// It is not.
     Unhealthy,
+    /// An operator passed over it, or the device was removed before it was over.
+    PassedOver,
 }
 
 impl SoakState {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Soaking, Self::Healthy, Self::Unhealthy];
+    pub const ALL: [Self; 4] = [
+        Self::Soaking,
+        Self::Healthy,
+        Self::Unhealthy,
+        Self::PassedOver,
+    ];
 
     /// Its stable name.
     pub const fn name(self) -> &'static str {
@@ -685,6 +737,7 @@ impl SoakState {
             Self::Soaking => "soaking",
             Self::Healthy => "healthy",
             Self::Unhealthy => "unhealthy",
+            Self::PassedOver => "skipped",
         }
     }
 
@@ -748,6 +801,8 @@ pub struct CellUpdate {
     pub rules: RulesUpdate,
     /// Another note, or none. `None` leaves it as it is.
     pub note: Option<Option<String>>,
+    /// Only if this is its revision.
+    pub seen: Option<i64>,
 }
 
 /// A cell as the operator left it.
@@ -770,8 +825,12 @@ pub struct CellDetail {
     pub rules: CellRules,
     /// The operator's note.
     pub note: Option<String>,
+    /// What the upgrades in it have cost.
+    pub traffic: Traffic,
     /// Who has a slot: up to 100, the oldest upgrades.
     pub holders: Vec<SlotHolder>,
+    /// Another number after each change of its rules or its note; 0: it never had any.
+    pub revision: i64,
 }
 
 /// An upgrade that has a slot.

@@ -1,5 +1,6 @@
 //! Batch tasks: whom to upgrade with what, when, in which cells, and what follows a failure. Pure.
 
+mod budget;
 mod cell;
 mod draw;
 mod hold;
@@ -15,6 +16,9 @@ mod soak;
 mod stand;
 mod window;
 
+pub use budget::{
+    Budget, MAX_BUDGET_AIRTIME_S, MAX_BUDGET_BYTES, Month, OverBudget, PutOff, Resource, Spent,
+};
 pub use cell::{
     BusyHours, CellRules, Closing, ClosingUpdate, LimitNow, LimitedBy, MAX_BUSY_HOURS,
     MAX_CELL_LIMIT, MAX_REASON, RulesError, RulesUpdate,
@@ -25,7 +29,7 @@ pub use joining::{JOIN_INTERVAL, Membership, Sweeps};
 pub use pace::Paces;
 pub use packages::{MAX_LISTED, MAX_PACKAGES, PackageRule, PackageRules};
 pub use planner::{
-    Candidate, Due, LotHead, Move, NotYet, Plan, Source, TaskHead, explain, plan, that_begin,
+    Begin, Candidate, Due, LotHead, Move, NotYet, Plan, Source, TaskHead, explain, plan, that_begin,
 };
 pub use results::{Results, Verdict};
 pub use retry::next_attempt_at;
@@ -35,10 +39,10 @@ pub use rules::{
 };
 pub use share::{MAX_PRIORITY, MAX_WEIGHT, Queued, Share, ShareNow};
 pub use soak::{ASKED_EVERY, Soak, SoakStep, Soaked};
-pub use stand::Stand;
+pub use stand::{PUT_OFF_COUNTED, Stand};
 pub use window::{
     AtEnd, Days, MAX_HOLIDAYS, MAX_WINDOWS, UnknownZone, Window, WindowFault, WindowState,
     WindowZone, Windows, WindowsError, WindowsForm, time_zone,
 };
 
-use crate::ledger::{TaskId, TaskState, UpgradeId, UpgradeOrder};
+use crate::ledger::{TakeBack, TaskId, TaskState, UpgradeId, UpgradeOrder};

@@ -18,8 +18,9 @@ use std::{
 };
 
 use super::{
-    AbortAction, Hold, HoldReason, Membership, Paces, Results, Share, TaskId, TaskRules, TaskState,
-    Then, UpgradeId, UpgradeOrder, Verdict, WindowState,
+    AbortAction, Budget, Hold, HoldReason, Membership, OverBudget, Paces, PutOff, Results, Share,
+    Spent, TakeBack, TaskId, TaskRules, TaskState, Then, UpgradeId, UpgradeOrder, Verdict,
+    WindowState,
 };
 use crate::clock::{Now, UtcMillis};
 
@@ -90,8 +91,12 @@ pub struct Source {
     pub lot: u32,
     /// so many; of all lots of the task together,
     pub limit: u32,
-    /// where it begins so many a minute.
+    /// where it begins so many a minute,
     pub per_minute: Option<u32>,
+    /// each is taken back then,
+    pub back: Option<TakeBack>,
+    /// and each device may spend so much in a month.
+    pub budget: Option<Budget>,
 }
 
 /// What may happen now.
@@ -112,6 +117,17 @@ pub struct Due {
     pub since: UtcMillis,
     /// What is to be done.
     pub order: UpgradeOrder,
+    /// What its device has spent this month, where the source has a budget.
+    pub spent: Option<Spent>,
+}
+
+/// What of the upgrades that are due begins, and what does not because its device has not enough left of its budget.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Begin {
+    /// What begins.
+    pub orders: Vec<UpgradeOrder>,
+    /// What waits until next month.
+    pub put_off: Vec<PutOff>,
 }
 
 /// An upgrade that has not begun, or waits for its next attempt.
@@ -139,6 +155,8 @@ pub struct Candidate {
     pub excluded: Option<String>,
     /// The owner of its device has not confirmed it yet.
     pub unconfirmed: bool,
+    /// What its device has spent this month, where the task has a budget.
+    pub spent: Option<Spent>,
 }
 
 /// Why an upgrade may not begin yet.
@@ -167,6 +185,8 @@ pub enum NotYet {
     DeviceExcluded(String),
     /// The owner of its device has not confirmed it.
     NotConfirmed,
+    /// Its device has not enough left of its budget of this month.
+    OverBudget(OverBudget),
     /// The task begins so many a minute.
     Rate(u32),
 }
@@ -313,6 +333,8 @@ impl TaskHead {
                         lot,
                         limit,
                         per_minute,
+                        back: self.rules.taken_back(zone, now.utc),
+                        budget: self.rules.budget,
                     };
                     start.push((first, source));
                 }
@@ -340,18 +362,30 @@ pub(super) fn at_least(part: u64, percent: f64, whole: u64) -> bool {
 }
 
 /// Of upgrades that are due in `sources`, those of tasks of a higher priority first, then in the order in which they became so, those that begin: a device does one at a time, and
-/// a task has no more than it may.
-pub fn that_begin(due: Vec<Due>, sources: &[Source]) -> Vec<UpgradeOrder> {
+/// a task has no more than it may. One whose device has not enough left of its budget is put off, and takes nobody's place.
+pub fn that_begin(due: Vec<Due>, sources: &[Source]) -> Begin {
     let mut devices = HashSet::new();
     let limits = sources.iter().map(|source| (source.task, source.limit));
     let mut left: HashMap<TaskId, u32> = limits.collect();
-    let mut may_begin = |order: &UpgradeOrder| {
+    let budgets = (sources.iter()).filter_map(|source| Some((source.task, source.budget?)));
+    let budgets: HashMap<TaskId, Budget> = budgets.collect();
+    let mut begin = Begin::default();
+    for Due { order, spent, .. } in due {
+        let budget = budgets.get(&order.task);
+        if let Some((budget, spent)) = budget.zip(spent)
+            && let Err(over) = budget.check(&spent)
+        {
+            let upgrade = order.upgrade;
+            begin.put_off.push(PutOff { upgrade, over });
+            continue;
+        }
         let left = left.get_mut(&order.task).filter(|left| **left > 0);
-        let free = left.filter(|_| devices.insert(order.endpoint.clone()));
-        free.map(|left| *left -= 1).is_some()
-    };
-    let orders = due.into_iter().map(|due| due.order);
-    orders.filter(|order| may_begin(order)).collect()
+        if let Some(left) = left.filter(|_| devices.insert(order.endpoint.clone())) {
+            *left -= 1;
+            begin.orders.push(order);
+        }
+    }
+    begin
 }
 
 /// Whether `candidate` may begin at `now`, and if not, why.
@@ -377,6 +411,12 @@ pub fn explain(candidate: &Candidate, now: UtcMillis) -> Result<(), NotYet> {
     let (phase, running) = (candidate.phase, candidate.running_phase);
     if phase > running {
         return Err(NotYet::LaterPhase { phase, running });
+    }
+    // it was put off for that until then
+    if let Some((budget, spent)) = candidate.rules.budget.zip(candidate.spent)
+        && let Err(over) = budget.check(&spent)
+    {
+        return Err(NotYet::OverBudget(over));
     }
     if candidate.not_before > now {
         return Err(NotYet::Until(candidate.not_before));

@@ -5,9 +5,14 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AtEnd, MAX_PRIORITY, MAX_WEIGHT, Membership, WindowState, WindowZone, Windows, time_zone,
+    AtEnd, Budget, MAX_BUDGET_AIRTIME_S, MAX_BUDGET_BYTES, MAX_PRIORITY, MAX_WEIGHT, Membership,
+    WindowState, WindowZone, Windows, time_zone,
 };
-use crate::{clock::UtcMillis, filter::Filter, ledger::Outcome};
+use crate::{
+    clock::UtcMillis,
+    filter::Filter,
+    ledger::{Outcome, TakeBack},
+};
 
 /// Phases of a task.
 pub const MAX_PHASES: usize = 100;
@@ -55,6 +60,9 @@ pub struct TaskRules {
     /// Whether somebody has to confirm each upgrade before it begins.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confirmation: Option<Confirmation>,
+    /// What a device may spend in a month; one that has not enough left waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     /// Whether devices join it that come to fit after it was created.
     #[serde(skip_serializing_if = "Membership::is_snapshot")]
     pub membership: Membership,
@@ -230,6 +238,9 @@ impl TaskRules {
         if let Some(rate) = self.rate {
             rate.check(&mut errors);
         }
+        if let Some(budget) = self.budget {
+            budget_errors(budget, &mut errors);
+        }
         if let Some(not_after) = self.not_after {
             let detail = format!("{not_after} is before the task starts, at {start_at}");
             errors.check(not_after > start_at, "not_after", detail);
@@ -243,12 +254,6 @@ impl TaskRules {
             self.weight.is_none_or(|it| (1..=MAX_WEIGHT).contains(&it)),
             "weight",
             format!("1 to {MAX_WEIGHT} are possible"),
-        );
-        let at_end = self.windows.as_ref().map(Windows::at_end);
-        errors.check(
-            at_end != Some(AtEnd::TakeBack),
-            "windows.at_end",
-            "only finish is possible: upgrades that run go on",
         );
         errors.0
     }
@@ -295,6 +300,26 @@ impl TaskRules {
         windows.open(now, windows.zone_for(zone.as_ref()))
     }
 
+    /// When an upgrade in this time zone of a device is taken back that runs at `now` and was not commanded to install by then;
+    /// `None` where it never is, or not within the days that windows are looked ahead. Outside its windows that is `now`.
+    pub fn taken_back(&self, zone: Option<&str>, now: UtcMillis) -> Option<TakeBack> {
+        self.take_back_windows()?;
+        match self.window(zone, now) {
+            WindowState::Open { until } if until == WindowState::FAR => None,
+            WindowState::Open { until } => Some(TakeBack {
+                at: until,
+                opens_at: self.window(zone, until).changes_at(),
+            }),
+            WindowState::Closed { opens_at } => Some(TakeBack { at: now, opens_at }),
+        }
+    }
+
+    /// The windows, where what is not commanded to install by their end is taken back.
+    pub fn take_back_windows(&self) -> Option<&Windows> {
+        let windows = self.windows.as_ref();
+        windows.filter(|windows| windows.at_end() == AtEnd::TakeBack)
+    }
+
     /// Whether it matters in which time zone a device is.
     pub fn knows_zones(&self) -> bool {
         let windows = self.windows.as_ref();
@@ -334,6 +359,29 @@ impl TaskRules {
     pub fn has_filters(&self) -> bool {
         self.phases.iter().any(|phase| phase.filter.is_some())
     }
+}
+
+fn budget_errors(budget: Budget, errors: &mut Errors) {
+    let Budget {
+        bytes_per_month,
+        airtime_estimated_seconds_per_month,
+    } = budget;
+    errors.check(
+        bytes_per_month.is_some() || airtime_estimated_seconds_per_month.is_some(),
+        "budget",
+        "give bytes_per_month, airtime_estimated_seconds_per_month, or both",
+    );
+    errors.check(
+        bytes_per_month.is_none_or(|it| (1..=MAX_BUDGET_BYTES).contains(&it)),
+        "budget.bytes_per_month",
+        format!("1 to {MAX_BUDGET_BYTES} are possible"),
+    );
+    errors.check(
+        airtime_estimated_seconds_per_month
+            .is_none_or(|it| (1..=MAX_BUDGET_AIRTIME_S).contains(&it)),
+        "budget.airtime_estimated_seconds_per_month",
+        format!("1 to {MAX_BUDGET_AIRTIME_S} are possible"),
+    );
 }
 
 impl PhaseRule {
@@ -574,6 +622,15 @@ mod tests {
             (r#"{"priority": 0, "weight": 1000}"#, &[]),
             (r#"{"priority": 10, "weight": 0}"#, &["priority", "weight"]),
             (r#"{"weight": 1001}"#, &["weight"]),
+            (r#"{"budget": {"bytes_per_month": 1}}"#, &[]),
+            (r#"{"budget": {}}"#, &["budget"]),
+            (
+                r#"{"budget": {"bytes_per_month": 0, "airtime_estimated_seconds_per_month": 2678401}}"#,
+                &[
+                    "budget.bytes_per_month",
+                    "budget.airtime_estimated_seconds_per_month",
+                ],
+            ),
         ] {
             assert_eq!(wrong(json), fields, "{json}");
         }

@@ -1,6 +1,9 @@
 use super::{Hold, Membership, Results, TaskRules, TaskState, Verdict, WindowState};
 use crate::clock::UtcMillis;
 
+/// Upgrades that are put off are counted up to here.
+pub const PUT_OFF_COUNTED: u32 = 1_000;
+
 /// What a task does, and what it waits for, in one line.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Stand {
@@ -28,6 +31,13 @@ pub enum Stand {
         wanted: u64,
         /// Devices that have been upgraded, of which it is not known yet whether they are in health.
         soaking: u64,
+    },
+    /// Nothing runs, and all that waits does so for a month in which its device may spend again.
+    OverBudget {
+        /// Upgrades that wait for it.
+        waiting: u64,
+        /// When the first of them is due.
+        until: UtcMillis,
     },
     /// Upgrades run and wait.
     Runs {
@@ -95,6 +105,24 @@ impl Stand {
         }
     }
 
+    /// The same of a task of which so many upgrades, counted up to [`PUT_OFF_COUNTED`], are put off until their devices may spend again, the first of
+    /// them until then.
+    #[must_use]
+    pub fn with_put_off(self, (put_off, until): (u32, Option<UtcMillis>)) -> Self {
+        match (self, until) {
+            (
+                Self::Runs {
+                    running: 0,
+                    waiting,
+                },
+                Some(until),
+            ) if u64::from(put_off) >= waiting.min(PUT_OFF_COUNTED.into()) => {
+                Self::OverBudget { waiting, until }
+            }
+            (stand, _) => stand,
+        }
+    }
+
     /// A stable word for programs.
     pub const fn code(&self) -> &'static str {
         match self {
@@ -104,6 +132,7 @@ impl Stand {
             Self::WindowClosed(_) => "window_closed",
             Self::AwaitsDevices(_) | Self::EmptyPhase(_) => "joining",
             Self::Phase { .. } => "phase",
+            Self::OverBudget { .. } => "over_budget",
             Self::Runs { .. } => "running",
         }
     }

@@ -1,6 +1,10 @@
 //! What a task does and waits for, in a sentence.
 
-use crate::task::{Hold, HoldReason, NotYet, ShareNow, Stand};
+use crate::{
+    clock::UtcMillis,
+    ledger::PackageId,
+    task::{Hold, HoldReason, NotYet, OverBudget, PUT_OFF_COUNTED, Resource, ShareNow, Stand},
+};
 
 /// Tasks that are named at once.
 const NAMED: usize = 3;
@@ -39,7 +43,63 @@ pub fn stand(stand: &Stand) -> String {
             let phase = phase + 1;
             format!("phase {phase} of {of} runs: {results} devices of {wanted} have a result{soak}")
         }
+        Stand::OverBudget { waiting, until } => format!(
+            "{waiting} upgrades wait: their devices have not enough left of their budgets of this month; the first goes on at {until}"
+        ),
         Stand::Runs { running, waiting } => format!("{running} upgrades run, {waiting} wait"),
+    }
+}
+
+/// How many upgrades of a task wait for their devices' budgets, besides what it does; empty where none does or that is said already.
+pub fn put_off(stand: &Stand, put_off: (u32, Option<UtcMillis>)) -> String {
+    let (count @ 1.., Some(until)) = put_off else {
+        return String::new();
+    };
+    if matches!(stand, Stand::OverBudget { .. } | Stand::Over(_)) {
+        return String::new();
+    }
+    let more = if count >= PUT_OFF_COUNTED {
+        " or more"
+    } else {
+        ""
+    };
+    format!("; {count}{more} of them wait for their devices' budgets, the first until {until}")
+}
+
+/// Why an upgrade waits until its device may spend again.
+fn over_budget(over: &OverBudget) -> String {
+    let amount = |number| amount(over.resource, number);
+    let (budget, used, need) = (amount(over.budget), amount(over.used), amount(over.need));
+    let until = over.until;
+    if over.need > over.budget {
+        return format!(
+            "the upgrade costs its device {need}, which is more than its whole budget of {budget} a month; it is looked at again at {until}"
+        );
+    }
+    format!(
+        "its device is over its budget of {budget} this month: it has spent {used}, and the upgrade costs {need}; it waits until {until}"
+    )
+}
+
+/// Why a task cannot have a budget.
+pub fn never_fits(package: PackageId, over: &OverBudget) -> String {
+    let (budget, need) = (
+        amount(over.resource, over.budget),
+        amount(over.resource, over.need),
+    );
+    format!(
+        "package {} costs a device {need} at least, which is more than {budget}: it could never begin",
+        package.0
+    )
+}
+
+fn amount(resource: Resource, number: u64) -> String {
+    match resource {
+        Resource::Bytes => format!("{number} bytes"),
+        Resource::Airtime => {
+            let seconds = number.div_ceil(1_000);
+            format!("{seconds} s of airtime (estimated)")
+        }
     }
 }
 
@@ -127,6 +187,11 @@ pub fn share(place: u32, share: &ShareNow) -> String {
     }
 }
 
+/// What an upgrade waits for that was taken back at the end of a window.
+pub fn after_take_back(waits: &str) -> String {
+    format!("taken back at the end of its window; {waits}")
+}
+
 /// Why an upgrade may not begin yet.
 pub fn not_yet(why: &NotYet) -> String {
     match why {
@@ -148,6 +213,7 @@ pub fn not_yet(why: &NotYet) -> String {
             format!("the device is excluded from upgrades ({reason})")
         }
         NotYet::NotConfirmed => "the owner of its device has not confirmed it".to_owned(),
+        NotYet::OverBudget(over) => over_budget(over),
         NotYet::Rate(per_minute) => {
             format!("the task began with {per_minute} upgrades a minute, and its turn has not come")
         }

@@ -40,6 +40,7 @@ checks.negative_data_rejection.enabled = false
 fn schemathesis_finds_nothing() {
     let server = Server::with(&[
         ("CELLWISE_ADMIN__REQUESTS_PER_SECOND", "100000"),
+        ("CELLWISE_ADMIN__FAILED_ATTEMPTS_PER_MINUTE", "1000000"),
         ("CELLWISE_DTLS__CREDENTIAL_KEY", &"5a".repeat(32)),
         ("CELLWISE_LOG__FILTER", "error"),
     ]);

@@ -13,7 +13,7 @@ use std::{
 use source::Source;
 
 /// Every room, from the bottom up, and what it may import of the crate: rooms, or single items of one.
-const ROOMS: [(&str, &[&str]); 27] = [
+const ROOMS: [(&str, &[&str]); 29] = [
     ("clock", &[]),
     // the settings of a product name the kind of its check code
     ("config", &["clock", "package::CheckCodeKind"]),
@@ -24,6 +24,9 @@ const ROOMS: [(&str, &[&str]); 27] = [
     ("signal", &[]),
     ("package", &["clock"]),
     ("filter", &["clock", "package::natural_cmp"]),
+    ("audit", &["clock"]),
+    // whom a grant is for
+    ("access", &["filter"]),
     ("coap", &["clock", "config"]),
     ("lwm2m", &["clock", "config"]),
     (
@@ -77,6 +80,10 @@ const ROOMS: [(&str, &[&str]); 27] = [
             "package",
             // which devices are listed, and upgraded by a task
             "filter",
+            // what tokens are granted, and who has made a task
+            "access",
+            // who has changed what
+            "audit",
             // where a registration was made from
             "coap::Peer",
             "task",
@@ -95,6 +102,7 @@ const ROOMS: [(&str, &[&str]); 27] = [
         "runtime",
         &[
             "signal",
+            "audit",
             "clock",
             "config",
             "telemetry",
@@ -149,6 +157,7 @@ const ROOMS: [(&str, &[&str]); 27] = [
         "api",
         &[
             "signal",
+            "audit",
             "clock",
             "config",
             "telemetry",
@@ -157,6 +166,7 @@ const ROOMS: [(&str, &[&str]); 27] = [
             "strangers",
             "package",
             "filter",
+            "access",
             // what devices may be called
             "lwm2m::check_endpoint",
             "forecast",
@@ -172,6 +182,7 @@ const ROOMS: [(&str, &[&str]); 27] = [
         "server",
         &[
             "signal",
+            "audit",
             "clock",
             "config",
             "telemetry",
@@ -194,6 +205,7 @@ const ROOMS: [(&str, &[&str]); 27] = [
         "cli",
         &[
             "clock",
+            "audit",
             "config",
             "telemetry",
             "health",
@@ -214,9 +226,9 @@ const ROOMS: [(&str, &[&str]); 27] = [
 ];
 
 /// Here time and datagrams are handed in, and nothing else comes from outside.
-const PURE: [&str; 12] = [
-    "package", "filter", "coap", "lwm2m", "ledger", "wording", "task", "upgrade", "session",
-    "engine", "forecast", "shard",
+const PURE: [&str; 14] = [
+    "package", "filter", "access", "audit", "coap", "lwm2m", "ledger", "wording", "task",
+    "upgrade", "session", "engine", "forecast", "shard",
 ];
 
 /// What pure rooms keep out: the clock, the network, files, threads, the environment, randomness.

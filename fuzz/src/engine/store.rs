@@ -104,6 +104,7 @@ impl Store {
             | Change::Serves { .. }
             | Change::Admitted { .. }
             | Change::KeptAwake { .. }
+            | Change::Traffic { .. }
             | Change::Learnt(_) => {}
             change => {
                 let Some(endpoint) = apply::device_of(change) else {

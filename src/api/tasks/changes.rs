@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, header},
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
@@ -11,15 +11,18 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     TaskBody,
+    budget::{self, BudgetBody},
     rules::{self, PhaseBody, RateBody, ThresholdBody},
     shown,
     targets::MembershipName,
 };
 use crate::{
+    access::{Caller, Scope},
     api::{
-        ApiState,
+        ApiState, etag,
         extract::{self, Path, Query, nullable, nullable_whole},
         problem::Problem,
+        scoped,
     },
     clock::UtcMillis,
     ledger::{Reasons, TaskId},
@@ -60,6 +63,10 @@ pub(in crate::api) struct UpdateTask {
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<MembershipName>)]
     membership: Option<Option<MembershipName>>,
+    /// What a device may spend in a month. What waits for the next month is looked at again. A download that runs goes on.
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<BudgetBody>)]
+    budget: Option<Option<BudgetBody>>,
     /// Where it stands before other tasks, also for its devices that wait already; `null`: 5.
     #[serde(default, deserialize_with = "nullable_whole")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 9)]
@@ -127,24 +134,6 @@ fn check_note(note: Option<&String>) -> Result<(), Problem> {
     Err(Problem::field("note", detail))
 }
 
-/// The revision that the caller has seen (RFC 9110 §13.1.1).
-fn if_match(headers: &HeaderMap) -> Result<Option<u32>, Problem> {
-    let Some(value) = headers.get(header::IF_MATCH) else {
-        return Ok(None);
-    };
-    let tag = value.to_str().unwrap_or_default().trim();
-    if tag == "*" {
-        return Ok(None);
-    }
-    let revision = tag.trim_matches('"').parse();
-    revision.map(Some).map_err(|_| {
-        Problem::field(
-            "If-Match",
-            "give the ETag of the task as it was answered, such as \"3\"",
-        )
-    })
-}
-
 async fn change(state: &ApiState, id: i64, change: TaskChange) -> Result<Response, Problem> {
     let task = state
         .store
@@ -168,14 +157,17 @@ async fn change(state: &ApiState, id: i64, change: TaskChange) -> Result<Respons
     ))]
 pub(in crate::api) async fn update(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
     headers: HeaderMap,
     extract::Json(body): extract::Json<UpdateTask>,
 ) -> Result<Response, Problem> {
-    let seen = if_match(&headers)?;
-    let task = (state.store.task(TaskId(id)).await?)
-        .ok_or_else(|| Problem::not_found(format!("there is no task {id}")))?;
+    let seen = etag::if_match(&headers)?;
+    let task = scoped::task(&state, &scope, id).await?;
     let rules = Box::new(changed(body, &task, state.now())?);
+    if rules.budget != task.rules.budget {
+        budget::check(&state, &rules, (task.package, &task.packages)).await?;
+    }
     // between reading and writing somebody else may have changed it
     let revision = Some(seen.unwrap_or(task.revision));
     change(&state, id, TaskChange::Rules { rules, revision }).await
@@ -218,6 +210,9 @@ fn changed(body: UpdateTask, task: &TaskRecord, at: UtcMillis) -> Result<TaskRul
             return Err(Problem::field("not_after", detail));
         }
     }
+    if let Some(budget) = body.budget {
+        now.budget = budget.map(Into::into);
+    }
     if let Some(priority) = body.priority {
         now.priority = priority.map(rules::priority);
     }
@@ -239,9 +234,11 @@ fn changed(body: UpdateTask, task: &TaskRecord, at: UtcMillis) -> Result<TaskRul
     ))]
 pub(in crate::api) async fn pause(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
     extract::Json(body): extract::Json<NoteBody>,
 ) -> Result<Response, Problem> {
+    scoped::see_task(&state, &scope, id).await?;
     check_note(body.note.as_ref())?;
     change(&state, id, TaskChange::Pause { note: body.note }).await
 }
@@ -258,8 +255,10 @@ pub(in crate::api) async fn pause(
     ))]
 pub(in crate::api) async fn resume(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Response, Problem> {
+    scoped::see_task(&state, &scope, id).await?;
     change(&state, id, TaskChange::Resume).await
 }
 
@@ -286,14 +285,19 @@ pub(in crate::api) struct NextPhaseParams {
     ))]
 pub(in crate::api) async fn next_phase(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
     Query(params): Query<NextPhaseParams>,
 ) -> Result<Response, Problem> {
+    scoped::see_task(&state, &scope, id).await?;
     let from = params.from.map(|phase| phase.saturating_sub(1));
     change(&state, id, TaskChange::NextPhase { from }).await
 }
 
 /// Approve a task.
+///
+/// Whoever has created it does not, but for the token in the server's data directory as long as no token that has not ended has the
+/// role `approver` for all devices.
 #[utoipa::path(post, path = "/v1/tasks/{id}/approve", operation_id = "approve_task", tag = "tasks",
     request_body = ApprovalRequest, params(("id" = i64, Path, description = "Its number"),
         ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen, and approves")),
@@ -305,16 +309,21 @@ pub(in crate::api) async fn next_phase(
     ))]
 pub(in crate::api) async fn approve(
     State(state): State<ApiState>,
+    caller: Caller,
+    scope: Scope,
     Path(id): Path<i64>,
     headers: HeaderMap,
     extract::Json(body): extract::Json<ApprovalRequest>,
 ) -> Result<Response, Problem> {
-    let revision = if_match(&headers)?;
+    check_maker(&state, &caller, &scope, id).await?;
+    let revision = etag::if_match(&headers)?;
     let approval = approval(body, true, &state)?;
     change(&state, id, TaskChange::Approve { approval, revision }).await
 }
 
 /// Refuse to approve a task: it is stopped.
+///
+/// As with an approval, whoever has created it does not.
 #[utoipa::path(post, path = "/v1/tasks/{id}/refuse", operation_id = "refuse_task", tag = "tasks",
     request_body = ApprovalRequest, params(("id" = i64, Path, description = "Its number")),
     responses(
@@ -324,14 +333,40 @@ pub(in crate::api) async fn approve(
     ))]
 pub(in crate::api) async fn refuse(
     State(state): State<ApiState>,
+    caller: Caller,
+    scope: Scope,
     Path(id): Path<i64>,
     extract::Json(body): extract::Json<ApprovalRequest>,
 ) -> Result<Response, Problem> {
+    check_maker(&state, &caller, &scope, id).await?;
     if body.note.as_ref().is_none_or(|note| note.trim().is_empty()) {
         return Err(Problem::field("note", "say why it is refused"));
     }
     let approval = approval(body, false, &state)?;
     change(&state, id, TaskChange::Refuse(approval)).await
+}
+
+/// Four eyes: nobody answers for a task of its own.
+async fn check_maker(
+    state: &ApiState,
+    caller: &Caller,
+    scope: &Scope,
+    id: i64,
+) -> Result<(), Problem> {
+    let task = scoped::task(state, scope, id).await?;
+    let others = state.store.others_approve(state.now()).await?;
+    if caller.may_answer_for(&task.origin.by, others) {
+        return Ok(());
+    }
+    let who = caller.who();
+    Err(Problem::new(
+        StatusCode::FORBIDDEN,
+        "own-task",
+        "Somebody else has to answer for this task",
+        format!(
+            "{who} has created task {id}; another caller with the role approver has to approve or refuse it"
+        ),
+    ))
 }
 
 fn approval(body: ApprovalRequest, approved: bool, state: &ApiState) -> Result<Approval, Problem> {
@@ -361,9 +396,11 @@ fn approval(body: ApprovalRequest, approved: bool, state: &ApiState) -> Result<A
     ))]
 pub(in crate::api) async fn retry(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
     extract::Json(body): extract::Json<RetryRequest>,
 ) -> Result<Json<RetriedBody>, Problem> {
+    scoped::see_task(&state, &scope, id).await?;
     let reasons = body.reasons.unwrap_or_default();
     check_reasons(&reasons).map_err(|detail| Problem::field("reasons", detail))?;
     let again = Again {
@@ -383,7 +420,6 @@ pub(in crate::api) async fn retry(
 
 impl IntoResponse for TaskBody {
     fn into_response(self) -> Response {
-        let tag = format!("\"{}\"", self.revision());
-        ([(header::ETAG, tag)], Json(self)).into_response()
+        etag::tagged(self.revision().into(), self)
     }
 }

@@ -11,8 +11,8 @@ use crate::{
     clock::UtcMillis,
     filter::Filter,
     task::{
-        AbortAction, Confirmation, MAX_PHASES, Membership, PhaseRule, Rate, Results, TaskRules,
-        Then, Threshold, Verdict, Windows, WindowsForm,
+        AbortAction, Budget, Confirmation, MAX_PHASES, Membership, PhaseRule, Rate, Results,
+        TaskRules, Then, Threshold, Verdict, Windows, WindowsForm,
     },
 };
 
@@ -144,8 +144,9 @@ pub(super) struct WindowsBody {
     /// Local dates on which no window begins, 400 at most.
     #[schema(max_items = 400, example = json!(["2027-12-25"]))]
     holidays: Option<Vec<String>>,
-    /// What becomes of upgrades that run at the end of a window: `finish`, they go on.
-    #[schema(pattern = "^finish$", example = "finish")]
+    /// What becomes of upgrades that run at the end of a window: `finish`, they go on; `take_back`, what is not commanded to install
+    /// is taken back and begins again in the next one. `finish` when not given.
+    #[schema(pattern = "^(finish|take_back)$", example = "finish")]
     at_end: Option<String>,
 }
 
@@ -176,6 +177,7 @@ pub(super) struct Said {
     pub(super) not_after: Option<String>,
     pub(super) approval: bool,
     pub(super) confirmation: Option<Confirmation>,
+    pub(super) budget: Option<Budget>,
     pub(super) membership: Membership,
     pub(super) priority: Option<i64>,
     pub(super) weight: Option<i64>,
@@ -194,6 +196,7 @@ impl Said {
             not_after: not_after.map_err(|detail| Problem::field("not_after", detail))?,
             approval: self.approval,
             confirmation: self.confirmation,
+            budget: self.budget,
             membership: self.membership,
             priority: self.priority.map(priority),
             weight: self.weight.map(weight),

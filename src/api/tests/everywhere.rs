@@ -9,7 +9,7 @@ use crate::{health::Part, ledger::Outcome, store::UpgradeState};
 
 #[tokio::test]
 async fn everything_under_v1_needs_the_token() {
-    let api = Api::new().await;
+    let api = Api::with(|config| config.admin.failed_attempts_per_minute = 1_000_000).await;
     for (path, item) in api.description["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys() {
             let uri = path.replace("{id}", "1").replace("{endpoint}", "a");
@@ -101,10 +101,14 @@ async fn the_description_lists_every_route() {
             "DELETE /v1/groups/{id}",
             "DELETE /v1/packages/{id}",
             "DELETE /v1/tasks/{id}",
+            "DELETE /v1/tokens/{id}",
             "DELETE /v1/webhooks/{id}",
             "GET /livez",
             "GET /metrics",
             "GET /readyz",
+            "GET /v1/audit",
+            "GET /v1/audit/export",
+            "GET /v1/audit/head",
             "GET /v1/cells",
             "GET /v1/cells/{id}",
             "GET /v1/cells/{id}/limits",
@@ -120,6 +124,7 @@ async fn the_description_lists_every_route() {
             "GET /v1/forecasts/{id}",
             "GET /v1/groups",
             "GET /v1/groups/{id}",
+            "GET /v1/me",
             "GET /v1/packages",
             "GET /v1/packages/{id}",
             "GET /v1/tasks",
@@ -127,6 +132,8 @@ async fn the_description_lists_every_route() {
             "GET /v1/tasks/{id}/forecast",
             "GET /v1/tasks/{id}/series",
             "GET /v1/tasks/{id}/upgrades",
+            "GET /v1/tokens",
+            "GET /v1/tokens/{id}",
             "GET /v1/upgrades",
             "GET /v1/upgrades/{id}",
             "GET /v1/webhooks",
@@ -152,6 +159,7 @@ async fn the_description_lists_every_route() {
             "POST /v1/tasks/{id}/resume",
             "POST /v1/tasks/{id}/retry",
             "POST /v1/tasks/{id}/stop",
+            "POST /v1/tokens",
             "POST /v1/upgrades/{id}/cancel",
             "POST /v1/upgrades/{id}/confirm",
             "POST /v1/upgrades/{id}/retry",
@@ -423,4 +431,50 @@ async fn writes_wake_the_rollout() {
     )
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn every_answer_tells_what_is_left_and_no_other_origin_is_let_in() {
+    let api = Api::new().await;
+    for (path, item) in api.description["paths"].as_object().unwrap() {
+        let methods = item.as_object().unwrap().keys().map(String::as_str);
+        for method in methods.chain(["options"]) {
+            let request = Request::builder()
+                .method(method.to_uppercase().as_str())
+                .uri(path.replace("{id}", "1").replace("{endpoint}", "a"))
+                .header(header::ORIGIN, "https://elsewhere.example")
+                .header(header::ACCESS_CONTROL_REQUEST_METHOD, "POST")
+                .body(Body::empty())
+                .unwrap();
+            let answer = api.call(request).await;
+            let names = answer.headers.keys().map(header::HeaderName::as_str);
+            let origins = names.filter(|name| name.starts_with("access-control"));
+            assert_eq!(origins.count(), 0, "{method} {path}: {answer:?}");
+            let limited = path.starts_with("/v1/");
+            for name in ["ratelimit", "ratelimit-policy"] {
+                let told = answer.headers.get(name).map(|it| it.to_str().unwrap());
+                assert_eq!(told.is_some(), limited, "{method} {path}: {answer:?}");
+                assert!(told.is_none_or(|it| it.starts_with("\"address\";")));
+            }
+            let Some(responses) = item[method]["responses"].as_object() else {
+                continue;
+            };
+            for (status, response) in responses {
+                let told = response["headers"]["RateLimit"].is_object();
+                assert_eq!(told, limited, "{method} {path} {status}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_asks_too_often_is_told_how_long_to_wait() {
+    let api = Api::with(|config| config.admin.requests_per_second = 1).await; // it has asked once
+    assert_eq!(api.get("/v1/tasks").await.status, StatusCode::OK);
+    let refused = api.get("/v1/tasks").await;
+    assert_eq!(refused.problem(), "too-many-requests");
+    assert_eq!(refused.headers["ratelimit-policy"], "\"address\";q=2;w=2");
+    let wait = refused.header(header::RETRY_AFTER);
+    let limit = format!("\"address\";r=0;t={wait}");
+    assert_eq!(refused.headers["ratelimit"], limit.as_str());
 }

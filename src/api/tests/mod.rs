@@ -1,11 +1,15 @@
 //! The API in one process: requests in, answers out, over a real store. Every answer has to be one that
 //! the API's description lists.
 
+mod access;
 mod attributes;
+mod audit;
+mod budgets;
 mod cells;
 mod confirmations;
 mod copies;
 mod devices;
+mod etags;
 mod events;
 mod everywhere;
 mod exclusions;
@@ -15,6 +19,7 @@ mod lists;
 mod once;
 mod packages;
 mod ping;
+mod scoped;
 mod shares;
 mod targets;
 mod task_packages;
@@ -37,12 +42,13 @@ use tower::ServiceExt;
 
 use super::{ApiState, TokenHash, router};
 use crate::{
+    audit::Key,
     clock::{SystemClock, UtcMillis},
     config::{Config, Settings},
     health::Health,
     ledger::{Change, Failure, Lane, Outcome, TaskId, UpgradeId},
     notify::Instance,
-    runtime::{Forecasts, Heard, LaneNow, Lanes},
+    runtime::{AuditTrail, Forecasts, Heard, LaneNow, Lanes},
     signal::Signals,
     store::{PackageFiles, SqliteStore},
     strangers::Strangers,
@@ -93,6 +99,7 @@ pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiSt
         files: PackageFiles::open(dir).await.unwrap(),
         config,
         clock,
+        trail: Arc::new(AuditTrail::new(Key::of_seed(&[5; 32]).unwrap())),
         token: TokenHash::of(TOKEN),
         vault: Some(Vault::new([9; 32])),
         signals: Arc::new(Signals::default()),

@@ -34,6 +34,7 @@ struct Settings {
 #[serde(default)]
 struct Admin {
     listen: Option<String>,
+    tls_certificate: Option<PathBuf>,
 }
 
 impl Place {
@@ -55,6 +56,9 @@ impl Place {
             api.trim_end_matches('/').to_owned()
         } else {
             let variable = "CELLWISE_ADMIN__LISTEN";
+            let certificate = env("CELLWISE_ADMIN__TLS_CERTIFICATE").map(PathBuf::from);
+            let certificate = certificate.or(settings.admin.tls_certificate);
+            let secure = certificate.is_some_and(|path| !path.as_os_str().is_empty());
             let given = match (env(variable), settings.admin.listen) {
                 (Some(listen), _) => Some((PathBuf::from(variable), listen)),
                 (None, listen) => listen.map(|listen| (path, listen)),
@@ -63,7 +67,8 @@ impl Place {
                 Some((path, listen)) => parse(path, &listen)?,
                 None => defaults.admin.listen,
             };
-            format!("http://{}", reached(listen))
+            let scheme = if secure { "https" } else { "http" };
+            format!("{scheme}://{}", reached(listen))
         };
         let data_dir = env("CELLWISE_DATA_DIR")
             .map(PathBuf::from)
@@ -164,6 +169,15 @@ mod tests {
         let found = place(&args, &[]).unwrap();
         assert_eq!(found.api, "http://[::1]:9090");
         assert_eq!(found.token_file, Path::new("cellwise-data/admin.token"));
+    }
+
+    #[test]
+    fn a_server_with_a_certificate_is_asked_over_tls() {
+        let file = format!("{FILE}\ntls_certificate = 'a.pem'\ntls_key = 'a.key'");
+        let (_dir, args) = with_file(&file);
+        assert_eq!(place(&args, &[]).unwrap().api, "https://127.0.0.1:9090");
+        let off = [("CELLWISE_ADMIN__TLS_CERTIFICATE", "")];
+        assert_eq!(place(&args, &off).unwrap().api, "http://127.0.0.1:9090");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::steer::{self, ShareArgs};
+use super::steer::{self, BudgetArgs, ShareArgs};
 use crate::cli::{
     client::{Client, CommandError},
     device::list_file,
@@ -55,11 +55,13 @@ pub struct CreateArgs {
     #[arg(long)]
     allow_downgrade: bool,
     /// A file that says how the task is run, TOML or JSON: phases, stratified, abort, rate, windows, `not_after`, approval, membership,
-    /// packages, steps, `allow_downgrade`, priority, weight (docs/tasks.md).
+    /// packages, steps, `allow_downgrade`, budget, priority, weight (docs/tasks.md).
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
     #[command(flatten)]
     share: ShareArgs,
+    #[command(flatten)]
+    budget: BudgetArgs,
     /// Where the outcomes of this task are posted.
     #[arg(long, value_name = "URL", requires = "webhook_secret")]
     webhook: Option<String>,
@@ -167,7 +169,7 @@ struct OverlapView {
 }
 
 /// What a file of rules may say.
-const RULES: [&str; 14] = [
+const RULES: [&str; 15] = [
     "phases",
     "stratified",
     "abort",
@@ -180,6 +182,7 @@ const RULES: [&str; 14] = [
     "packages",
     "steps",
     "allow_downgrade",
+    "budget",
     "priority",
     "weight",
 ];
@@ -298,6 +301,7 @@ fn to_body(client: &Client, args: CreateArgs) -> Result<Value, CommandError> {
             body.insert("allow_downgrade".to_owned(), json!(true));
         }
         args.share.add_to(body);
+        args.budget.add_to(body);
         if args.retry_attempts > 0 {
             let reasons = (!args.retry_reasons.is_empty()).then_some(args.retry_reasons);
             let retry = json!({

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use crate::cli::{
-    client::{Client, CommandError},
+    client::{Client, CommandError, SeenArgs},
     list::ResultArgs,
     output::{self, Format, counted},
     watch::TaskView,
@@ -65,12 +65,20 @@ pub struct RetryArgs {
 pub struct SetArgs {
     /// Number of the task.
     id: i64,
-    /// A file with what is to change of how it is run, TOML or JSON: abort, rate, windows, `not_after`, priority, weight, and
+    /// A file with what is to change of how it is run, TOML or JSON: abort, rate, windows, `not_after`, budget, priority, weight, and
     /// phases of the same sizes. What is not in it stays; in JSON null takes it away.
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["priority", "weight"])]
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present_any = ["priority", "weight", "budget_bytes", "budget_airtime_s"]
+    )]
     rules: Option<PathBuf>,
     #[command(flatten)]
     share: ShareArgs,
+    #[command(flatten)]
+    budget: BudgetArgs,
+    #[command(flatten)]
+    seen: SeenArgs,
     #[command(flatten)]
     result: ResultArgs,
 }
@@ -91,6 +99,34 @@ impl ShareArgs {
     pub(super) fn add_to(&self, fields: &mut Map<String, Value>) {
         fields.extend(self.priority.map(|it| ("priority".to_owned(), json!(it))));
         fields.extend(self.weight.map(|it| ("weight".to_owned(), json!(it))));
+    }
+}
+
+/// What a device may spend in a month, in all tasks.
+#[derive(Debug, Args)]
+pub(super) struct BudgetArgs {
+    /// A device may spend so many bytes in a calendar month; one that has not enough left waits for the next.
+    #[arg(long, value_name = "BYTES")]
+    budget_bytes: Option<u64>,
+    /// A device may spend so many seconds of airtime, as it is estimated, in a calendar month (docs/traffic.md).
+    #[arg(long, value_name = "SECONDS")]
+    budget_airtime_s: Option<u64>,
+}
+
+impl BudgetArgs {
+    /// Adds what is given to the fields of a task: a budget in place of the one of a file.
+    pub(super) fn add_to(&self, fields: &mut Map<String, Value>) {
+        if self.budget_bytes.is_none() && self.budget_airtime_s.is_none() {
+            return;
+        }
+        let mut budget = Map::new();
+        budget
+            .extend((self.budget_bytes).map(|bytes| ("bytes_per_month".to_owned(), json!(bytes))));
+        budget.extend((self.budget_airtime_s).map(|seconds| {
+            let field = "airtime_estimated_seconds_per_month".to_owned();
+            (field, json!(seconds))
+        }));
+        fields.insert("budget".to_owned(), Value::Object(budget));
     }
 }
 
@@ -143,7 +179,9 @@ impl SetArgs {
         let rules = self.rules.as_ref().map(read_rules).transpose()?;
         let mut rules = rules.unwrap_or_default();
         self.share.add_to(&mut rules);
-        let task = client.patch(&format!("/v1/tasks/{}", self.id), &Value::Object(rules))?;
+        self.budget.add_to(&mut rules);
+        let path = format!("/v1/tasks/{}", self.id);
+        let task = client.patch_seen(&path, &Value::Object(rules), self.seen)?;
         shown(&client, &task, self.result.format, out)
     }
 }

@@ -317,6 +317,12 @@ async fn a_task_is_run_as_its_file_of_rules_says_and_steered() {
     let task = shell.run("task show 1 --format json").await.unwrap().json();
     assert_eq!((&task["priority"], &task["weight"]), (&8.into(), &3.into()));
     assert_eq!(task["rate"]["per_minute"], 5, "it stays");
+    shell
+        .text("task set 1 --budget-bytes 5000000 --budget-airtime-s 900")
+        .await;
+    let task = shell.run("task show 1 --format json").await.unwrap().json();
+    let budget = serde_json::json!({"bytes_per_month": 5_000_000, "airtime_estimated_seconds_per_month": 900});
+    assert_eq!(task["budget"], budget);
     let shown = shell.text("task show 1").await;
     assert!(shown.contains("PHASE  STATE"), "{shown}");
     let retried = shell.text("task retry 1 --reason device_not_heard").await;

@@ -2,16 +2,19 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BinaryHeap, HashMap},
     sync::Arc,
     time::Duration,
 };
 
-use super::{End, Event, Given, Play, RESUMED_AFTER};
+use super::{End, Event, Given, NOT_HEARD, Play, RESUMED_AFTER};
 use crate::{
     clock::{Instant, UtcMillis},
-    forecast::unit::{State, Unit, instant, utc},
-    ledger::{TaskId, TaskState, UpgradeId},
+    forecast::{
+        Account,
+        unit::{State, Unit, instant, utc},
+    },
+    ledger::{Deadline, TaskId, TaskState, UpgradeId},
     task::{HoldReason, LotHead, Move, Paces, Results, Source, TaskHead, plan},
 };
 
@@ -32,6 +35,8 @@ pub(super) struct Rollout {
     paces: Paces,
     /// When the planner looks next.
     looks_at: Option<Instant>,
+    /// What devices have spent, where the task has a budget.
+    accounts: HashMap<u32, Account>,
 }
 
 /// Devices of one phase and time zone that wait, in the order in which they may begin.
@@ -69,6 +74,7 @@ impl Rollout {
             lots: Vec::new(),
             paces: Paces::default(),
             looks_at: None,
+            accounts: HashMap::new(),
         }
     }
 
@@ -85,6 +91,9 @@ impl Rollout {
                     zone: subject.zone.clone(),
                     waiting: BinaryHeap::new(),
                 });
+            }
+            if let Some(account) = &subject.account {
+                self.accounts.insert(number, (**account).clone());
             }
             unit.lot = u32::try_from(lot).ok();
             let results = &mut self.head.results;
@@ -133,6 +142,29 @@ impl Rollout {
         let first = first.map(|Reverse((since, _))| *since);
         let starts = (self.head.state == TaskState::Scheduled).then_some(self.head.start_at);
         first.chain(starts).filter(|since| *since > now).min()
+    }
+
+    /// Whether the device has not enough left of its budget; it waits then until a month begins in which it has, if it ever does.
+    fn puts_off(&mut self, number: u32, lot: Option<u32>, now: UtcMillis) -> bool {
+        let budget = self.head.rules.budget;
+        let Some((budget, account)) = budget.zip(self.accounts.get_mut(&number)) else {
+            return false;
+        };
+        let spent = account.at(now);
+        let Err(over) = budget.check(spent) else {
+            // what the attempt costs counts for the next one
+            spent.used.bytes += spent.need.bytes;
+            spent.used.airtime_estimated_ms += spent.need.airtime_estimated_ms;
+            return false;
+        };
+        let ever = budget.has_room_for(spent.need).is_ok();
+        if let Some(lot) = lot
+            .filter(|_| ever)
+            .and_then(|lot| self.lots.get_mut(lot as usize))
+        {
+            lot.waiting.push(Reverse((over.until, number)));
+        }
+        true
     }
 
     /// The next device that is due in these sources, in the order in which they became so.
@@ -195,15 +227,21 @@ impl Play<'_> {
         while begun < source.limit
             && let Some(number) = self.rollout.take(sources, now.utc)
         {
+            let lot = self.unit(number).lot;
+            if self.rollout.puts_off(number, lot, now.utc) {
+                continue;
+            }
             begun += 1;
             let unit = self.unit(number);
             unit.attempts += 1;
-            let lot = unit.lot;
+            unit.taken_back = false;
+            unit.begun_at = unit.begun_at.or(Some(now.instant));
             if let Some(results) = self.results_of(lot) {
                 results.waiting = results.waiting.saturating_sub(1);
                 results.running += 1;
             }
             self.course.began(self.now);
+            self.plan_taking_back(number);
             self.seek(number);
         }
         if let Some(per_minute) = source.per_minute {
@@ -211,6 +249,74 @@ impl Play<'_> {
             (self.rollout.paces).begun(task, per_minute, begun, now);
         }
         begun > 0
+    }
+
+    /// It is taken back when its window ends, as the rules of the task say.
+    pub(super) fn plan_taking_back(&mut self, number: u32) {
+        let unit = &self.units[number as usize];
+        let lot = unit.lot.and_then(|lot| self.rollout.lots.get(lot as usize));
+        let Some(lot) = lot else {
+            return; // of another task
+        };
+        let rules = &self.given.task.rules;
+        if let Some(back) = rules.taken_back(lot.zone.as_deref(), utc(self.now)) {
+            let attempt = unit.attempts;
+            self.push(instant(back.at), Event::TakenBack(number, attempt));
+        }
+    }
+
+    /// Its window has ended: unless it installs it waits for the next one, and goes on with what it has.
+    pub(super) fn take_back(&mut self, number: u32) {
+        let now = self.now;
+        let patience = Deadline::DeviceHeard.duration(&self.given.config.upgrade);
+        let expired = self.rollout.head.expired;
+        let unit = self.unit(number);
+        let (lot, since, before) = (unit.lot, unit.since, unit.state);
+        let gone = unit.away && unit.begun_at.is_some_and(|at| at + patience <= now);
+        if before == State::Sought && gone {
+            return self.end(number, End::Failed(NOT_HEARD.to_owned()));
+        }
+        let mut done = 0;
+        match before {
+            State::Waits | State::Installing | State::Over => return,
+            State::Sought | State::Asked | State::Queued => {}
+            State::Downloading => {
+                if let Some((from, to)) = unit.downloads.take() {
+                    let share =
+                        now.since(from).as_secs_f64() / to.since(from).as_secs_f64().max(0.001);
+                    let left =
+                        Duration::from_millis(unit.left).mul_f64((1.0 - share).clamp(0.0, 1.0));
+                    let left = u64::try_from(left.as_millis()).unwrap_or(unit.left).max(1);
+                    done = unit.left - left.min(unit.left);
+                    unit.left = left;
+                }
+            }
+        }
+        unit.state = if expired { State::Over } else { State::Waits };
+        unit.taken_back = true;
+        unit.attempts_before += 1; // it counts for nothing
+        if expired {
+            unit.ended_at = Some(now);
+        }
+        match before {
+            State::Queued => self.ask(number, crate::session::GateRequest::Withdraw),
+            State::Downloading => {
+                self.ask(number, crate::session::GateRequest::Release);
+                self.course.released(number, now, done);
+            }
+            _ => {}
+        }
+        if let Some(results) = self.results_of(lot) {
+            results.running = results.running.saturating_sub(1);
+            results.waiting += u64::from(!expired);
+        }
+        if expired {
+            self.open -= 1;
+            self.course.gave_up(number, true);
+        } else if let Some(lot) = lot.and_then(|lot| self.rollout.lots.get_mut(lot as usize)) {
+            lot.waiting.push(Reverse((since, number)));
+        }
+        self.look_at(now);
     }
 
     fn results_of(&mut self, lot: Option<u32>) -> Option<&mut Results> {
@@ -266,7 +372,7 @@ impl Play<'_> {
             let unit = self.unit(number);
             // what has begun once is tried again, also after the last time
             let waits = unit.state == State::Waits;
-            let stays = expires && (!waits || unit.attempts > 0);
+            let stays = expires && (!waits || (unit.attempts > 0 && !unit.taken_back));
             if unit.state == State::Over || stays {
                 continue;
             }

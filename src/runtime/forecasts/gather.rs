@@ -12,13 +12,18 @@ use super::Ended;
 use crate::{
     clock::UtcMillis,
     config::Config,
-    forecast::{Given, MOST_DEVICES, PackageGiven, Place, RouteId, Routes, Subject, TaskGiven},
-    ledger::{ActiveUpgrade, TaskId, UpgradeId},
+    forecast::{
+        Account, Given, MOST_DEVICES, PackageGiven, Place, RouteId, Routes, Subject, TaskGiven,
+    },
+    ledger::{ActiveUpgrade, TaskId, UpgradeId, Usage},
     store::{
         CreateTaskError, DeviceDetail, NewTask, OpenUpgrade, PackageRecord, Store, StoreError,
         TaskRecord,
     },
-    task::{CellRules, Census, Deal, PackageRules, Place as InDraw, Results, TaskRules, stratum},
+    task::{
+        CellRules, Census, Deal, Month, PackageRules, Place as InDraw, Results, Spent, TaskRules,
+        stratum,
+    },
 };
 
 /// Rows that are read at once.
@@ -73,6 +78,11 @@ impl Gather {
             }
             goes_on(devices.len(), ends)?;
         }
+        if new.rules.budget.is_some() {
+            let subjects = devices.iter_mut().map(|(subject, _)| subject);
+            self.accounts(&routes, subjects).await?;
+            goes_on(devices.len(), ends)?;
+        }
         // each once, in the order in which they are dealt out
         devices.sort_unstable_by(|(a, _), (b, _)| a.endpoint.cmp(&b.endpoint));
         devices.dedup_by(|(a, _), (b, _)| a.endpoint == b.endpoint);
@@ -116,16 +126,23 @@ impl Gather {
         let mut routes = self.routes(&package, &task.packages).await?;
         let active = self.active().await?;
         let mut devices = Vec::new();
+        // of each phase, those that are excluded: they wait, and hold it open
+        let mut excluded: Vec<u64> = vec![0; task.results.len()];
         let mut after = None;
         loop {
             let part = self.store.open_upgrades(id, after, PART).await?;
-            self.subjects(&task, &mut routes, &active, part.items, &mut devices)
+            let open = (part.items, &mut excluded[..]);
+            self.subjects(&task, &mut routes, &active, open, &mut devices)
                 .await?;
             goes_on(devices.len(), ends)?;
             after = part.next;
             if after.is_none() {
                 break;
             }
+        }
+        if task.rules.budget.is_some() {
+            self.accounts(&routes, devices.iter_mut()).await?;
+            goes_on(devices.len(), ends)?;
         }
         let failures = self.failures(&task.product, Some(&task)).await?;
         let heads = self.store.task_heads(self.now).await?;
@@ -137,9 +154,9 @@ impl Gather {
             retry: task.retry,
             hold: task.hold.clone(),
             phase: task.phase,
-            ended: (task.results.iter())
-                .map(|phase| Results {
-                    waiting: 0,
+            ended: (task.results.iter().zip(excluded))
+                .map(|(phase, excluded)| Results {
+                    waiting: excluded,
                     running: 0,
                     ..phase.clone()
                 })
@@ -157,7 +174,7 @@ impl Gather {
         task: &TaskRecord,
         routes: &mut Routes,
         active: &HashMap<UpgradeId, ActiveUpgrade>,
-        open: Vec<OpenUpgrade>,
+        (open, excluded): (Vec<OpenUpgrade>, &mut [u64]),
         devices: &mut Vec<Subject>,
     ) -> Result<(), StoreError> {
         let names: Vec<String> = open.iter().map(|it| it.endpoint.clone()).collect();
@@ -171,6 +188,9 @@ impl Gather {
             };
             let active = active.get(&upgrade.upgrade);
             if detail.excluded.is_some() && active.is_none() {
+                if let Some(excluded) = excluded.get_mut(upgrade.phase as usize) {
+                    *excluded += 1;
+                }
                 continue; // it does not begin
             }
             let mut subject = Subject::of(&detail.device, &self.config, upgrade.not_before);
@@ -237,6 +257,39 @@ impl Gather {
             }
         }
         Ok(Routes::new(rules, &packages))
+    }
+
+    /// Adds what each device has spent this month.
+    async fn accounts(
+        &self,
+        routes: &Routes,
+        subjects: impl Iterator<Item = &mut Subject>,
+    ) -> Result<(), StoreError> {
+        let package = routes.largest();
+        let mut subjects: Vec<&mut Subject> = subjects.collect();
+        for part in subjects.chunks_mut(PART as usize) {
+            let names: Vec<String> = part.iter().map(|it| it.endpoint.to_string()).collect();
+            let used = self.store.used(&names, self.now).await?;
+            let details = self.store.devices_named(&names).await?;
+            let details: HashMap<&str, &DeviceDetail> = (details.iter())
+                .map(|detail| (detail.device.endpoint.as_str(), detail))
+                .collect();
+            for subject in part {
+                let Some(detail) = details.get(&*subject.endpoint) else {
+                    continue;
+                };
+                let zone = detail.attributes.time_zone.as_deref();
+                let coverage = detail.device.coverage.map(|reading| reading.coverage);
+                let spent = Spent {
+                    used: used.get(&*subject.endpoint).copied().unwrap_or_default(),
+                    need: Usage::of_package(package.bytes, package.segments, coverage.as_ref()),
+                    month_ends_at: Month::of(self.now, zone).ends_at,
+                };
+                let zone = zone.map(Into::into);
+                subject.account = Some(Box::new(Account { spent, zone }));
+            }
+        }
+        Ok(())
     }
 
     async fn cells(&self) -> Result<Vec<(u32, CellRules)>, StoreError> {

@@ -51,10 +51,13 @@ fn due(upgrade: i64) -> Due {
         attempt: 1,
         retry: RetryPolicy::default(),
         kept_awake: Standby::default(),
+        begun_at: None,
+        back: None,
     };
     Due {
         since: NOW.utc,
         order,
+        spent: None,
     }
 }
 
@@ -103,9 +106,10 @@ fn nothing(query: &Query) -> Reply {
         Query::RemoveNewcomers { .. } => Reply::NewcomersRemoved(0),
         Query::CellChanges { .. } => Reply::Cells(Vec::new()),
         Query::DeviceChanges { .. } => Reply::Devices(Vec::new()),
-        Query::ForgetRemoved(_) | Query::Move(_) => Reply::Done,
+        Query::ForgetRemoved(_) | Query::Move(_) | Query::PutOff(_) => Reply::Done,
         Query::Join { .. } => Reply::Joined(None),
         Query::ToStop(_) => Reply::ToStop(Vec::new()),
+        Query::Running { .. } => Reply::Running(Vec::new()),
         Query::Soaks { .. } => Reply::Soaks(SoaksDue::default()),
         Query::Heads(_) => Reply::Heads(Vec::new()),
         Query::Due { .. } => Reply::Due(Vec::new()),
@@ -387,4 +391,126 @@ fn newcomers_are_forgotten_where_they_may_come_and_had_time_to_come_back() {
     reconciler.look();
     let ended = UtcMillis(0)..hours(24).utc;
     assert_eq!(asked(&mut reconciler, hours(25)), Some(ended));
+}
+
+#[test]
+fn what_runs_is_told_when_the_windows_of_its_task_change() {
+    let windows = |to| {
+        let json = format!(
+            r#"{{"windows": {{"zone": "UTC", "at_end": "take_back", "windows": [{{"from": "08:00", "to": "{to}"}}]}}}}"#
+        );
+        serde_json::from_str::<TaskRules>(&json).unwrap()
+    };
+    let mut reconciler = Reconciler::new(NOW, 0, false);
+    let mut told = Vec::new();
+    // they are new, the same, longer, and gone
+    for rules in [
+        windows("09:00"),
+        windows("09:00"),
+        windows("10:00"),
+        TaskRules::default(),
+    ] {
+        let mut asked = Vec::new();
+        let rules = Arc::new(rules);
+        loop {
+            match reconciler.want(NOW) {
+                Want::Ask(query) => {
+                    let reply = match &query {
+                        Query::Heads(_) => Reply::Heads(vec![TaskHead {
+                            rules: Arc::clone(&rules),
+                            ..head(TaskState::Running)
+                        }]),
+                        Query::Running { after, limit, .. } => {
+                            asked.push(*after);
+                            // a whole page, and one more
+                            let page: i64 = if after.is_none() { (*limit).into() } else { 1 };
+                            let first = after.map_or(1, |after| after.0 + 1);
+                            let running = |id| RunningUpgrade {
+                                upgrade: UpgradeId(id),
+                                endpoint: format!("d{id}"),
+                                zone: None,
+                            };
+                            Reply::Running((first..first + page).map(running).collect())
+                        }
+                        other => nothing(other),
+                    };
+                    reconciler.reply(NOW, reply);
+                }
+                Want::Obey(commands) => {
+                    let Some(Command::TakeBack { back, .. }) = commands.last() else {
+                        panic!("{commands:?}");
+                    };
+                    told.push((
+                        commands.len(),
+                        back.map(|back| back.at.since(NOW.utc).as_secs()),
+                    ));
+                    reconciler.obeyed();
+                }
+                Want::Wait(_) => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(asked.is_empty() || asked == [None, Some(UpgradeId(PAGE.into()))]);
+        reconciler.look();
+    }
+    let page = PAGE as usize;
+    assert_eq!(
+        told,
+        [
+            (page, Some(3_600)),
+            (1, Some(3_600)),
+            (page, Some(7_200)),
+            (1, Some(7_200)),
+            (page, None),
+            (1, None)
+        ]
+    );
+}
+
+#[test]
+fn what_has_no_budget_left_is_put_off_before_the_rest_begins() {
+    let mut reconciler = Reconciler::new(NOW, 0, false);
+    let usage = |bytes| crate::ledger::Usage {
+        bytes,
+        airtime_estimated_ms: 0,
+    };
+    let until = NOW.utc + Duration::from_hours(24);
+    let spends = |upgrade, used| Due {
+        spent: Some(crate::task::Spent {
+            used: usage(used),
+            need: usage(10),
+            month_ends_at: until,
+        }),
+        ..due(upgrade)
+    };
+    let budget = crate::task::Budget {
+        bytes_per_month: Some(20),
+        airtime_estimated_seconds_per_month: None,
+    };
+    let mut pages = vec![
+        vec![spends(3, 0)],
+        vec![spends(1, 11), spends(2, 10)],
+        vec![spends(4, 11)],
+    ];
+    let mut put_off = Vec::new();
+    let wanted = look(&mut reconciler, |query| match query {
+        Query::Heads(_) => {
+            let mut head = head(TaskState::Running);
+            std::sync::Arc::make_mut(&mut head.rules).budget = Some(budget);
+            Reply::Heads(vec![head])
+        }
+        Query::Due { sources, .. } => {
+            assert_eq!(sources[0].budget, Some(budget));
+            Reply::Due(pages.pop().unwrap_or_default())
+        }
+        Query::PutOff(these) => {
+            put_off.extend(these.iter().map(|it| (it.upgrade.0, it.over.until)));
+            Reply::Done
+        }
+        other => nothing(other),
+    });
+    // the first page has nobody who may begin, and others follow
+    assert_eq!(put_off, [(4, until), (1, until)]);
+    let starts: Vec<&String> = wanted.iter().filter(|it| it.starts_with("start")).collect();
+    assert_eq!(starts, ["start d2", "start d3"]);
 }

@@ -3,6 +3,7 @@
 //! A test is a function of a store that is empty. [`suite!`] makes a test function of each for one
 //! implementation, given a function that opens an empty store and something that keeps its files.
 
+pub(crate) mod access;
 pub(crate) mod answers;
 pub(crate) mod attributes;
 pub(crate) mod batches;
@@ -19,6 +20,7 @@ pub(crate) mod soaks;
 pub(crate) mod targets;
 pub(crate) mod task_packages;
 pub(crate) mod tasks;
+pub(crate) mod traffic;
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -26,8 +28,8 @@ use std::{
 };
 
 use super::{
-    AddedDevice, BatchId, Exclude, NewDevice, NewPackage, NewTask, PackageRecord, Selection, Store,
-    TaskRecord, UpgradeState,
+    AddedDevice, BatchId, Exclude, NewDevice, NewPackage, NewTask, Origin, PackageRecord,
+    Selection, Store, TaskRecord, UpgradeState,
 };
 use crate::{
     clock::UtcMillis,
@@ -69,6 +71,16 @@ macro_rules! suite {
 macro_rules! whole_suite {
     ($open:path) => {
         $crate::store::conformance::suite! { $open:
+            access {
+                a_token_is_found_by_its_hash_until_it_is_revoked,
+                a_token_ends_at_its_time,
+                tokens_have_names_of_their_own_and_are_listed_in_pages,
+                the_use_of_a_token_is_noted,
+                an_approver_of_some_devices_does_not_answer_for_all,
+                there_are_so_many_tokens_at_most,
+                some_devices_are_let_through,
+                tasks_are_listed_by_the_devices_they_were_made_for,
+            }
             answers {
                 a_key_is_taken_once_and_answered_as_at_first,
                 a_key_that_is_given_back_is_new,
@@ -109,6 +121,7 @@ macro_rules! whole_suite {
                 the_same_changes_twice_are_the_same_as_once,
                 a_late_end_of_an_older_attempt_changes_nothing,
                 a_failure_with_another_attempt_waits_for_it,
+                what_nobody_has_any_more_begins_again_if_somebody_wants_it,
                 no_attempt_follows_in_a_stopped_task,
                 no_attempt_follows_on_a_removed_device,
                 the_end_of_the_last_upgrade_ends_the_task,
@@ -192,6 +205,8 @@ macro_rules! whole_suite {
                 a_task_begins_when_it_is_approved,
                 a_task_that_is_refused_is_stopped,
                 what_has_not_begun_in_time_expires,
+                what_is_taken_back_keeps_its_turn_and_its_attempts,
+                nothing_taken_back_begins_again_in_a_stopped_task,
                 what_has_failed_is_taken_up_again,
                 one_upgrade_is_tried_again,
                 one_upgrade_is_passed_over,
@@ -223,6 +238,7 @@ macro_rules! whole_suite {
             soaks {
                 a_success_counts_when_the_device_tells_the_version_after_its_soak,
                 a_device_that_falls_back_or_is_not_heard_is_not_in_health,
+                a_soak_is_passed_over_and_holds_its_phase_no_more,
             }
             task_packages {
                 several_packages_are_kept_with_whom_they_are_for,
@@ -254,6 +270,12 @@ macro_rules! whole_suite {
                 other_tasks_with_the_same_devices_and_package_are_told,
                 several_packages_are_planned_for_the_same_devices,
                 upgrades_are_listed_newest_first_of_all_or_of_a_cell,
+            }
+            traffic {
+                what_upgrades_cost_is_summed_by_upgrade_task_and_cell,
+                what_a_device_spends_counts_in_the_month_where_it_is,
+                a_device_without_enough_left_is_put_off_until_it_has,
+                another_budget_is_looked_at_at_once,
             }
         }
     };
@@ -373,6 +395,7 @@ pub(crate) fn new_task(package: &PackageRecord, selection: Selection) -> NewTask
         rules: TaskRules::default(),
         webhook: None,
         created_at: T0,
+        origin: Origin::default(),
     }
 }
 

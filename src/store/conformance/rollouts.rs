@@ -12,7 +12,7 @@ pub(super) async fn starts(store: &impl Store, seconds: u64, limit: u32) -> Vec<
     let due = store.due_upgrades(&sources, t(seconds), limit).await;
     let due = due.unwrap();
     assert!(due.is_sorted_by_key(|due| (due.since, due.order.upgrade)));
-    that_begin(due, &sources)
+    that_begin(due, &sources).orders
 }
 
 /// What the planner says.
@@ -120,10 +120,12 @@ pub(crate) async fn a_task_that_starts_nothing_holds_no_device(store: &impl Stor
             lot: 0,
             limit: 9,
             per_minute: None,
+            back: None,
+            budget: None,
         };
         let sources: Vec<Source> = tasks.into_iter().map(source).collect();
         let due = store.due_upgrades(&sources, t(0), 9).await.unwrap();
-        let starts = that_begin(due, &sources);
+        let starts = that_begin(due, &sources).orders;
         let of: Vec<_> = starts.iter().map(|order| order.task).collect();
         assert_eq!(of, expected);
     }
@@ -153,7 +155,7 @@ pub(crate) async fn a_higher_priority_begins_first_however_much_else_is_due(stor
     }
     // each device does what is due on it in the task of the highest priority
     let due = store.due_upgrades(&sources, t(3), 9).await.unwrap();
-    let begin = that_begin(due, &sources);
+    let begin = that_begin(due, &sources).orders;
     assert_eq!(begin.len(), 3);
     assert!(begin.iter().all(|order| order.task == tasks[1]));
 }
@@ -211,8 +213,8 @@ pub(crate) async fn upgrades_of_stopped_tasks_and_removed_devices_are_to_be_stop
     }
     assert_eq!(store.upgrades_to_stop(9).await.unwrap(), []);
     store.stop_task(first.id, t(2), false).await.unwrap();
-    store.remove_device("d1", t(2)).await.unwrap();
-    store.remove_device("d3", t(2)).await.unwrap();
+    store.remove_device("d1", None, t(2)).await.unwrap();
+    store.remove_device("d3", None, t(2)).await.unwrap();
     let to_stop = |upgrade, task, endpoint: &str, reason| UpgradeToStop {
         upgrade,
         task,

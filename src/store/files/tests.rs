@@ -17,7 +17,7 @@ async fn sealed(files: &PackageFiles, chunks: &[&[u8]]) -> SealedUpload {
 }
 
 fn names(dir: &Path) -> Vec<String> {
-    std::fs::read_dir(dir.join(DIRECTORY))
+    std::fs::read_dir(dir.join(PACKAGES_DIRECTORY))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect()
@@ -72,7 +72,7 @@ async fn a_changed_file_is_refused() {
         .publish(&files)
         .await
         .unwrap();
-    let path = dir.path().join(DIRECTORY).join(&content.sha256);
+    let path = dir.path().join(PACKAGES_DIRECTORY).join(&content.sha256);
     for other in ["abcde", "abcdeF", ""] {
         std::fs::write(&path, other).unwrap();
         let read = files.read(&record(&content)).await;
@@ -95,7 +95,7 @@ async fn a_file_without_a_package_is_removed() {
         .publish(&files)
         .await
         .unwrap();
-    std::fs::write(dir.path().join(DIRECTORY).join("notes"), "x").unwrap();
+    std::fs::write(dir.path().join(PACKAGES_DIRECTORY).join("notes"), "x").unwrap();
     store.insert_package(&record(&used).package).await.unwrap();
     assert_eq!(files.remove_unused(&store).await.unwrap(), 1);
     let mut left = names(dir.path());
@@ -118,7 +118,7 @@ async fn an_upload_that_does_not_end_leaves_nothing() {
     drop(sealed(&files, &[b"never published"]).await);
     assert_eq!(names(dir.path()), [""; 0]);
     // a crash leaves the file; the next start removes it
-    let packages = dir.path().join(DIRECTORY);
+    let packages = dir.path().join(PACKAGES_DIRECTORY);
     std::fs::write(packages.join("tmp-1"), "x").unwrap();
     std::fs::write(packages.join("cafe"), "x").unwrap();
     let store = SqliteStore::open(dir.path()).await.unwrap();
@@ -140,7 +140,9 @@ async fn frames_are_those_of_the_content_and_leave_no_name_behind() {
     assert_eq!(frames.get(1), built.get(1));
     assert_eq!(names(dir.path()), [&*package.package.sha256]);
     std::fs::write(
-        dir.path().join(DIRECTORY).join(&package.package.sha256),
+        dir.path()
+            .join(PACKAGES_DIRECTORY)
+            .join(&package.package.sha256),
         b"?",
     )
     .unwrap();

@@ -1,7 +1,9 @@
 //! What is to be done: tasks, and what of them may begin or has to end.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,18 +21,20 @@ use super::{
     task_changes::CHANGING,
     task_creation::CREATING,
     task_writes::{DELETING, STOPPING, StoppedBy, purge_part, state, stop_part},
-    tasks,
+    tasks, traffic,
+    watched::Table,
 };
 use crate::{
     clock::UtcMillis,
-    ledger::{Cancellation, StopReason, TaskId, UpgradeId},
+    filter::Filter,
+    ledger::{Cancellation, StopReason, TaskId, UpgradeId, Usage},
     store::{
         Again, Agenda, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
-        DeleteTaskError, Exclude, Joined, NewTask, OpenUpgrades, Overlap, Overlaps, Page, SoaksDue,
-        StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord, UpgradeState,
-        UpgradeToStop,
+        DeleteTaskError, Exclude, Joined, NewTask, OpenUpgrades, Overlap, Overlaps, Page,
+        RunningUpgrade, SoaksDue, StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord,
+        UpgradeState, UpgradeToStop,
     },
-    task::{Due, Move, Source, TaskHead},
+    task::{Due, Move, PutOff, Source, Spent, TaskHead, TaskRules},
 };
 
 const OVERLAPS: &str = "looking for overlaps of a task";
@@ -144,6 +148,37 @@ impl Agenda for SqliteStore {
         Ok(page)
     }
 
+    async fn tasks_within(
+        &self,
+        scopes: &[Filter],
+        before: Option<TaskId>,
+        limit: u32,
+    ) -> Result<Page<TaskRecord>, StoreError> {
+        let doing = "listing tasks";
+        let mut conn = self.readers.acquire().await.doing(doing)?;
+        let mut found = Vec::new();
+        for scope in scopes {
+            let rows = sqlx::query(
+                "SELECT t.*, p.product, p.version FROM tasks t JOIN packages p ON p.id = t.package_id \
+                 WHERE t.scope = ? AND t.id < ? AND t.hidden = 0 ORDER BY t.id DESC LIMIT ?",
+            )
+            .bind(scope.to_string())
+            .bind(before.map_or(i64::MAX, |id| id.0))
+            .bind(rows::one_more(limit))
+            .fetch_all(&mut *conn)
+            .await
+            .doing(doing)?;
+            for row in &rows {
+                found.push(tasks::record(row)?);
+            }
+        }
+        found.sort_by_key(|task| Reverse(task.id.0));
+        let more = found.len() > limit as usize;
+        found.truncate(limit as usize);
+        tasks::add_counts(&mut conn, &mut found).await?;
+        Ok(Page { items: found, more })
+    }
+
     async fn stop_task(
         &self,
         id: TaskId,
@@ -163,6 +198,7 @@ impl Agenda for SqliteStore {
         let store = self.clone();
         self.to_the_end(DELETING, async move {
             let mut tx = store.write(DELETING).await?;
+            tx.watch(Table::Tasks, id.0).await.doing(DELETING)?;
             match state(&mut tx, id).await? {
                 None => return Err(DeleteTaskError::NotFound(id)),
                 Some(state) if state.is_running() => {
@@ -180,11 +216,12 @@ impl Agenda for SqliteStore {
             .await
             .doing(DELETING)?;
             let more = purge_part(&mut tx, id).await.doing(DELETING)?;
-            tx.commit().await.doing(DELETING)?;
             if more {
+                tx.commit_part().await.doing(DELETING)?;
                 store.purge_for_sure(id).await;
+                return Ok(());
             }
-            Ok(())
+            Ok(tx.commit().await.doing(DELETING)?)
         })
         .await
     }
@@ -195,6 +232,7 @@ impl Agenda for SqliteStore {
         now: UtcMillis,
     ) -> Result<UpgradeRecord, CancelUpgradeError> {
         let mut tx = self.write(CANCELLING).await?;
+        tx.watch(Table::Upgrades, id.0).await.doing(CANCELLING)?;
         let upgrade = cancel::read(&mut tx, id).await?;
         match upgrade.state {
             UpgradeState::Pending => {
@@ -323,6 +361,33 @@ impl Agenda for SqliteStore {
         self.read_due(sources, now, limit).await
     }
 
+    async fn put_off(&self, put_off: &[PutOff], now: UtcMillis) -> Result<(), StoreError> {
+        self.write_put_off(put_off, now).await
+    }
+
+    async fn used(
+        &self,
+        endpoints: &[String],
+        now: UtcMillis,
+    ) -> Result<HashMap<String, Usage>, StoreError> {
+        let mut reader = self.readers.acquire().await.doing(traffic::SPENT)?;
+        let endpoints = endpoints.iter().map(String::as_str);
+        let spent = traffic::of_devices(&mut reader, (0, 0), endpoints, now).await?;
+        let used = spent.into_iter().map(|(endpoint, it)| (endpoint, it.used));
+        Ok(used.filter(|(_, it)| *it != Usage::default()).collect())
+    }
+
+    async fn spent(
+        &self,
+        task: TaskId,
+        endpoint: &str,
+        now: UtcMillis,
+    ) -> Result<Option<Spent>, StoreError> {
+        let mut reader = self.readers.acquire().await.doing(traffic::SPENT)?;
+        let mut spent = traffic::spent(&mut reader, task, [endpoint], now).await?;
+        Ok(spent.remove(endpoint))
+    }
+
     async fn soaks_due(
         &self,
         now: UtcMillis,
@@ -352,6 +417,19 @@ impl Agenda for SqliteStore {
         let soak = self.next_soak(now).await?;
         let due = upgrade.into_iter().chain(task).map(UtcMillis);
         Ok(due.chain(soak).min())
+    }
+
+    async fn taking_back(&self) -> Result<Vec<(TaskId, Arc<TaskRules>)>, StoreError> {
+        self.read_taking_back().await
+    }
+
+    async fn running_upgrades(
+        &self,
+        task: TaskId,
+        after: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<Vec<RunningUpgrade>, StoreError> {
+        self.read_running(task, after, limit).await
     }
 
     async fn upgrades_to_stop(&self, limit: u32) -> Result<Vec<UpgradeToStop>, StoreError> {

@@ -11,6 +11,7 @@ use super::{
     bulk::{RowStatement, json_list},
     rows::{self, Columns},
     upgrades::CellRow,
+    watched::Table,
 };
 use crate::{
     clock::UtcMillis,
@@ -42,9 +43,19 @@ impl Cells for SqliteStore {
     ) -> Result<(), UpdateCellsError> {
         let doing = "changing the rules of cells";
         let mut tx = self.write(doing).await?;
+        match updates {
+            [update] => tx.watch(Table::Cells, update.cell).await.doing(doing)?,
+            updates => tx.count("cells", updates.len() as u64),
+        }
         let mut cells = known(&mut tx, updates).await?;
         for update in updates {
-            let (rules, note) = cells.entry(update.cell).or_default();
+            let (rules, note, revision) = cells.entry(update.cell).or_default();
+            if update.seen.is_some_and(|seen| seen != *revision) {
+                return Err(UpdateCellsError::Changed {
+                    cell: update.cell,
+                    revision: *revision,
+                });
+            }
             rules
                 .update(update.rules.clone(), now)
                 .map_err(|source| UpdateCellsError::Rules {
@@ -67,7 +78,7 @@ impl Cells for SqliteStore {
             .execute(
                 &mut tx,
                 &cells,
-                |query, ((cell, (rules, note)), revision)| {
+                |query, ((cell, (rules, note, _)), revision)| {
                     let busy = &rules.busy_hours;
                     query
                         .bind(*cell)
@@ -90,7 +101,7 @@ impl Cells for SqliteStore {
         let doing = "reading a cell";
         let found = sqlx::query(
             "SELECT cell, active, waiting, limit_max, concurrent_peak, admitted_total, last_admitted_at, succeeded, failed, \
-                 own_limit, closing, outage, busy_hours, adaptive, note FROM cells WHERE cell = ?",
+                 own_limit, closing, outage, busy_hours, adaptive, note, revision FROM cells WHERE cell = ?",
         )
         .bind(cell)
         .fetch_optional(&self.readers)
@@ -110,7 +121,9 @@ impl Cells for SqliteStore {
             record: CellRow::of(&row)?.record(),
             rules: rules(&row)?,
             note: row.value("note")?,
+            traffic: self.traffic_of_cell(cell).await?,
             holders: holders.iter().map(holder).collect::<Result<_, _>>()?,
+            revision: row.int("revision")?,
         }))
     }
 
@@ -141,14 +154,14 @@ impl Cells for SqliteStore {
     }
 }
 
-/// The rules and notes that those cells have which are there.
+/// The rules, notes and revisions that those cells have which are there.
 async fn known(
     conn: &mut SqliteConnection,
     updates: &[CellUpdate],
-) -> Result<HashMap<u32, (CellRules, Option<String>)>, StoreError> {
+) -> Result<HashMap<u32, (CellRules, Option<String>, i64)>, StoreError> {
     let cells = json_list(updates.iter().map(|update| update.cell));
     let rows = sqlx::query(
-        "SELECT c.cell, c.own_limit, c.closing, c.outage, c.busy_hours, c.adaptive, c.note \
+        "SELECT c.cell, c.own_limit, c.closing, c.outage, c.busy_hours, c.adaptive, c.note, c.revision \
          FROM json_each(?) j CROSS JOIN cells c ON c.cell = j.value",
     )
     .bind(cells)
@@ -156,7 +169,13 @@ async fn known(
     .await
     .doing("reading the rules of cells")?;
     rows.iter()
-        .map(|row| Ok((row.int("cell")?, (rules(row)?, row.value("note")?))))
+        .map(|row| {
+            let revision = row.int("revision")?;
+            Ok((
+                row.int("cell")?,
+                (rules(row)?, row.value("note")?, revision),
+            ))
+        })
         .collect()
 }
 

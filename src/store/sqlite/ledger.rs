@@ -17,6 +17,12 @@ use crate::{
     store::{BatchId, CommitReport, Ledger, RestoredDevices, StoreError},
 };
 
+/// The newest time that was stored, 0 where there is none.
+pub(super) const NEWEST_TIME: &str = "SELECT MAX(\
+    COALESCE((SELECT at FROM upgrade_events WHERE id = (SELECT MAX(id) FROM upgrade_events)), 0), \
+    COALESCE((SELECT at FROM events WHERE id = (SELECT MAX(id) FROM events)), 0), \
+    COALESCE((SELECT created_at FROM tasks WHERE id = (SELECT MAX(id) FROM tasks)), 0))";
+
 #[async_trait]
 impl Ledger for SqliteStore {
     async fn commit(&self, batch: BatchId, changes: &[Change]) -> Result<CommitReport, StoreError> {
@@ -102,15 +108,10 @@ impl Ledger for SqliteStore {
     }
 
     async fn newest_time(&self) -> Result<Option<UtcMillis>, StoreError> {
-        let newest: i64 = sqlx::query_scalar(
-            "SELECT MAX(\
-                COALESCE((SELECT at FROM upgrade_events WHERE id = (SELECT MAX(id) FROM upgrade_events)), 0), \
-                COALESCE((SELECT at FROM events WHERE id = (SELECT MAX(id) FROM events)), 0), \
-                COALESCE((SELECT created_at FROM tasks WHERE id = (SELECT MAX(id) FROM tasks)), 0))",
-        )
-        .fetch_one(&self.readers)
-        .await
-        .doing("reading the newest time")?;
+        let newest: i64 = sqlx::query_scalar(NEWEST_TIME)
+            .fetch_one(&self.readers)
+            .await
+            .doing("reading the newest time")?;
         Ok((newest > 0).then_some(UtcMillis(newest)))
     }
 

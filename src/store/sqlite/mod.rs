@@ -4,10 +4,13 @@
 //! (WAL). Every commit is synced to the disk: a device must never have been told something that a
 //! power failure makes the server forget.
 
+mod access;
 mod adding;
 mod agenda;
 mod answers;
 mod attributes;
+mod audit;
+mod backup;
 mod bulk;
 mod cancel;
 mod cells;
@@ -45,10 +48,13 @@ mod task_devices;
 mod task_packages;
 mod task_writes;
 mod tasks;
+mod traffic;
 mod turns;
 mod upgrade_rows;
 mod upgrades;
 mod walk;
+mod watched;
+mod writing;
 
 #[cfg(test)]
 mod tests;
@@ -65,8 +71,12 @@ use std::{
 
 use sqlx::{
     ConnectOptions, Sqlite, SqlitePool, Transaction,
+    migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+
+use self::writing::Writing;
+pub use backup::{DatabaseFile, Depth, KeptContent, newest_known_step};
 
 use super::{OpenError, StoreError};
 use crate::package::natural_cmp;
@@ -106,7 +116,6 @@ pub struct SqliteStore {
 
 impl SqliteStore {
     /// Opens the database in `data_dir`, and creates both if they are not there.
-    #[expect(clippy::too_many_lines, reason = "one option after the other")]
     pub async fn open(data_dir: &Path) -> Result<Self, OpenError> {
         tokio::fs::create_dir_all(data_dir)
             .await
@@ -127,19 +136,7 @@ impl SqliteStore {
             .statement_cache_capacity(CACHED_STATEMENTS)
             .row_buffer_size(ROWS_AHEAD)
             .disable_statement_logging();
-        let open_error = |source: sqlx::Error| {
-            let path = path.clone();
-            match result_code(&source) {
-                Some(CORRUPT | NO_DATABASE) => OpenError::Damaged {
-                    path,
-                    source: Box::new(source),
-                },
-                _ => OpenError::Open {
-                    path,
-                    source: Box::new(source),
-                },
-            }
-        };
+        let open_error = |source| open_error(&path, source);
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -155,13 +152,10 @@ impl SqliteStore {
             )
             .await
             .map_err(open_error)?;
-        sqlx::migrate!("migrations/sqlite")
+        migrator()
             .run(&writer)
             .await
-            .map_err(|source| OpenError::Migrate {
-                path: path.clone(),
-                source: Box::new(source),
-            })?;
+            .map_err(|source| not_migrated(&path, source))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -189,8 +183,17 @@ impl SqliteStore {
         self.writer.close().await;
     }
 
-    /// A transaction that may write. It is undone unless it is committed.
-    async fn write(&self, doing: &'static str) -> Result<Transaction<'static, Sqlite>, StoreError> {
+    /// A transaction that may write. It is undone unless it is committed. What is written on somebody's behalf leaves a row in the
+    /// audit log.
+    async fn write(&self, doing: &'static str) -> Result<Writing, StoreError> {
+        self.write_unaudited(doing).await.map(Writing::new)
+    }
+
+    /// The same, of what is a matter of the audit log itself.
+    async fn write_unaudited(
+        &self,
+        doing: &'static str,
+    ) -> Result<Transaction<'static, Sqlite>, StoreError> {
         self.written.store(true, Ordering::Release);
         match self.writer.begin_with("BEGIN IMMEDIATE").await {
             // SQLite has undone a transaction by itself, as it does when the disk is full, and the
@@ -202,6 +205,41 @@ impl SqliteStore {
             }
             begun => begun.doing(doing),
         }
+    }
+}
+
+/// The steps that bring a database to this program's form.
+fn migrator() -> Migrator {
+    sqlx::migrate!("migrations/sqlite")
+}
+
+fn not_migrated(path: &Path, source: MigrateError) -> OpenError {
+    let path = path.to_owned();
+    match source {
+        MigrateError::VersionMissing(step) => OpenError::Newer {
+            path,
+            step,
+            known: newest_known_step(),
+        },
+        source => OpenError::Migrate {
+            path,
+            source: Box::new(source),
+        },
+    }
+}
+
+/// Why a database cannot be opened, or read as a whole.
+fn open_error(path: &Path, source: sqlx::Error) -> OpenError {
+    let path = path.to_owned();
+    match result_code(&source) {
+        Some(CORRUPT | NO_DATABASE) => OpenError::Damaged {
+            path,
+            source: Box::new(source),
+        },
+        _ => OpenError::Open {
+            path,
+            source: Box::new(source),
+        },
     }
 }
 

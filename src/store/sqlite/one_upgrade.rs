@@ -9,13 +9,18 @@ use super::{
     counts::{self, CountChanges},
     events::Announcements,
     rows,
+    soaks::{self, PassedOver},
     task_changes::{again_part, forget_results, is_over_time},
     task_packages, task_writes, turns,
+    watched::Table,
 };
 use crate::{
     clock::UtcMillis,
     ledger::{Cancellation, Happened, Line, Outcome, TaskId, TaskState, UpgradeId},
-    store::{Again, ChangeTaskError, ChangeUpgradeError, StoreError, UpgradeRecord, UpgradeState},
+    store::{
+        Again, ChangeTaskError, ChangeUpgradeError, SoakState, StoreError, UpgradeRecord,
+        UpgradeState,
+    },
 };
 
 const RETRYING: &str = "trying an upgrade again";
@@ -29,6 +34,7 @@ impl SqliteStore {
         now: UtcMillis,
     ) -> Result<UpgradeRecord, ChangeUpgradeError> {
         let mut tx = self.write(RETRYING).await?;
+        tx.watch(Table::Upgrades, id.0).await.doing(RETRYING)?;
         let upgrade = cancel::read(&mut tx, id).await?;
         match upgrade.state {
             UpgradeState::Active(_) => {
@@ -55,6 +61,7 @@ impl SqliteStore {
         now: UtcMillis,
     ) -> Result<UpgradeRecord, ChangeUpgradeError> {
         let mut tx = self.write(CONFIRMING).await?;
+        tx.watch(Table::Upgrades, id.0).await.doing(CONFIRMING)?;
         let upgrade = cancel::read(&mut tx, id).await?;
         let state = upgrade.state;
         let waits = state == UpgradeState::Pending && upgrade.unconfirmed;
@@ -89,6 +96,7 @@ impl SqliteStore {
         now: UtcMillis,
     ) -> Result<UpgradeRecord, ChangeUpgradeError> {
         let mut tx = self.write(SKIPPING).await?;
+        tx.watch(Table::Upgrades, id.0).await.doing(SKIPPING)?;
         let upgrade = cancel::read(&mut tx, id).await?;
         let (task, why) = (upgrade.task, Cancellation::Skipped);
         let mut announcements = Announcements::default();
@@ -97,7 +105,17 @@ impl SqliteStore {
                 let stage = upgrade.state;
                 return Err(ChangeUpgradeError::Running { id, stage });
             }
-            UpgradeState::Succeeded => return Err(ChangeUpgradeError::Succeeded(id)),
+            UpgradeState::Succeeded => {
+                if soaks::pass_over(&mut tx, PassedOver::Upgrade(id), now).await? == 0 {
+                    drop(tx);
+                    let soak = self.soak_of(id).await?.map(|soak| soak.state);
+                    return if soak == Some(SoakState::PassedOver) {
+                        Ok(upgrade)
+                    } else {
+                        Err(ChangeUpgradeError::Succeeded(id))
+                    };
+                }
+            }
             UpgradeState::Cancelled => return Ok(upgrade),
             UpgradeState::Pending => {
                 cancel::cancel_waiting(&mut tx, task, &[id.0], why, now, &mut announcements)
@@ -164,7 +182,7 @@ async fn wait_no_longer(
     id: UpgradeId,
     now: UtcMillis,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE upgrades SET not_before = MIN(not_before, ?) WHERE id = ?")
+    sqlx::query("UPDATE upgrades SET not_before = MIN(not_before, ?), over_budget = 0 WHERE id = ?")
         .bind(now.0)
         .bind(id.0)
         .execute(conn)

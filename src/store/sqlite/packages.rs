@@ -4,6 +4,7 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use super::{
     Doing, SqliteStore,
     rows::{self, Columns},
+    watched::Table,
 };
 use crate::{
     clock::UtcMillis,
@@ -80,6 +81,7 @@ impl Catalog for SqliteStore {
         .await
         .doing(doing)?;
         let id = insert(&mut tx, new).await.doing(doing)?;
+        tx.made(Table::Packages, id.0);
         tx.commit().await.doing(doing)?;
         Ok(InsertedPackage {
             record: PackageRecord {
@@ -153,6 +155,7 @@ impl Catalog for SqliteStore {
     ) -> Result<DeletedPackage, DeletePackageError> {
         let doing = "deleting a package";
         let mut tx = self.write(doing).await?;
+        tx.watch(Table::Packages, id.0).await.doing(doing)?;
         let sha256: Option<String> =
             sqlx::query_scalar("SELECT sha256 FROM packages WHERE id = ? AND deleted_at IS NULL")
                 .bind(id.0)

@@ -14,7 +14,10 @@ use super::{
     rows::{self, Columns as _},
     task_packages,
     task_writes::{StoppedBy, state, stop_part},
-    tasks, turns,
+    tasks,
+    traffic::put_off_no_longer,
+    turns,
+    watched::Table,
 };
 use crate::{
     clock::UtcMillis,
@@ -113,6 +116,7 @@ impl SqliteStore {
         now: UtcMillis,
     ) -> Result<TaskRecord, ChangeTaskError> {
         let mut tx = self.write(CHANGING).await?;
+        tx.watch(Table::Tasks, id.0).await.doing(CHANGING)?;
         let task = tasks::read(&mut tx, id)
             .await?
             .ok_or(ChangeTaskError::NotFound(id))?;
@@ -177,7 +181,7 @@ impl SqliteStore {
                 write_approval(&mut tx, id, &rows::json(approval)).await?;
                 // with the first part, so that no crash leaves it to be approved
                 stop_part(&mut tx, id, now, StoppedBy::Somebody { soft: false }).await?;
-                tx.commit().await.doing(CHANGING)?;
+                tx.commit_part().await.doing(CHANGING)?;
                 let by = StoppedBy::Somebody { soft: false };
                 return Ok(self.stop_in_parts(id, now, by).await.inspect_err(|error| {
                     if matches!(error, StopTaskError::Store(_)) {
@@ -197,6 +201,15 @@ impl SqliteStore {
                     return Err(ChangeTaskError::CannotJoin(id));
                 }
                 set_rules(&mut tx, id, rules).await?;
+                if rules.budget != task.rules.budget {
+                    // with the first part, so that a crash leaves a rest that waits until next month and no more
+                    let mut more = put_off_no_longer(&mut tx, id, now).await?;
+                    while more {
+                        tx.commit().await.doing(CHANGING)?;
+                        tx = self.write(CHANGING).await?;
+                        more = put_off_no_longer(&mut tx, id, now).await?;
+                    }
+                }
                 if !joins && task.rules.membership == Membership::Joining {
                     end_if_done(&mut tx, id, now).await?;
                 }
@@ -218,6 +231,7 @@ impl SqliteStore {
         let (mut total, mut after) = (0, 0);
         loop {
             let mut tx = self.write(CHANGING).await?;
+            tx.watch(Table::Tasks, id.0).await.doing(CHANGING)?;
             match state(&mut tx, id).await? {
                 None => return Err(ChangeTaskError::NotFound(id)),
                 Some(state @ (TaskState::Stopping | TaskState::Stopped)) => {
@@ -238,10 +252,12 @@ impl SqliteStore {
             let record = tasks::read(&mut tx, id)
                 .await?
                 .ok_or(ChangeTaskError::NotFound(id))?;
-            tx.commit().await.doing(CHANGING)?;
+            tx.count("taken_up", taken_up as u64);
             if taken_up < PART as usize {
+                tx.commit().await.doing(CHANGING)?;
                 return Ok((record, total));
             }
+            tx.commit_part().await.doing(CHANGING)?;
         }
     }
 }
@@ -409,7 +425,8 @@ async fn expire_part(
         return Ok(false); // an operator gives it more time, or has ended it
     }
     let waiting: Vec<i64> = sqlx::query_scalar(
-        "SELECT id FROM upgrades WHERE task_id = ? AND state = 'pending' AND attempt = 0 ORDER BY id LIMIT ?",
+        "SELECT id FROM upgrades WHERE task_id = ? AND state = 'pending' AND (attempt = 0 OR outcome_reason = 'taken_back') \
+         ORDER BY id LIMIT ?",
     )
     .bind(task.0)
     .bind(PART)
@@ -500,7 +517,7 @@ pub(super) async fn again_part(
     .doing(CHANGING)?;
     sqlx::query(
         "UPDATE upgrades SET state = 'pending', phase = 0, not_before = ?1, ended_at = NULL, attempts_before = attempt, \
-             cell = NULL, cell_limit = NULL, bytes_done = NULL, cancel_requested_at = NULL \
+             cell = NULL, cell_limit = NULL, bytes_done = NULL, cancel_requested_at = NULL, over_budget = 0 \
          WHERE id IN (SELECT value FROM json_each(?2))",
     )
     .bind(now.0)

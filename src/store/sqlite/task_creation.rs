@@ -15,6 +15,7 @@ use super::{
     task_devices::{self, Part, Selected},
     task_packages, tasks,
     walk::Walk,
+    watched::Table,
 };
 use crate::{
     clock::UtcMillis,
@@ -138,6 +139,7 @@ impl SqliteStore {
         let task = insert_hidden(&mut tx, new, start_at)
             .await
             .doing(CREATING)?;
+        tx.made(Table::Tasks, task.0);
         task_packages::link(&mut tx, task, new)
             .await
             .doing(CREATING)?;
@@ -154,11 +156,12 @@ impl SqliteStore {
             left_out,
         };
         while creation.insert_part(&mut tx).await? {
-            tx.commit().await.doing(CREATING)?;
+            tx.commit_part().await.doing(CREATING)?;
             *begun = Some(creation.task);
             tx = self.write(CREATING).await?;
         }
         let record = creation.show(&mut tx, new).await?;
+        tx.count("devices", record.total());
         tx.commit().await.doing(CREATING)?;
         Ok(record)
     }
@@ -635,8 +638,9 @@ async fn insert_hidden(
     };
     let task = sqlx::query_scalar(
         "INSERT INTO tasks (name, package_id, state, hidden, start_at, retry_attempts, retry_interval_s, created_at, group_id, \
-             retry_reasons, rules, hold, exclude_filter, exclude_group, may_join, selected_by, packages) \
-         VALUES (?, ?, 'stopped', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+             retry_reasons, rules, hold, exclude_filter, exclude_group, may_join, selected_by, packages, \
+             created_by, scope) \
+         VALUES (?, ?, 'stopped', 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
     )
     .bind(&new.name)
     .bind(new.package.0)
@@ -661,6 +665,8 @@ async fn insert_hidden(
         _ => None,
     })
     .bind((!new.packages.is_empty()).then(|| rows::json(&new.packages)))
+    .bind(&new.origin.by)
+    .bind(new.origin.scope.as_ref().map(Filter::to_string))
     .fetch_one(&mut *conn)
     .await
     .map(TaskId)?;

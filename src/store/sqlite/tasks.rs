@@ -5,10 +5,11 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use super::{
     Doing, narrowing, results,
     rows::{self, Columns},
+    traffic,
 };
 use crate::{
-    ledger::{PackageId, RetryPolicy, TaskId},
-    store::{StoreError, TaskRecord},
+    ledger::{PackageId, RetryPolicy, TaskId, Traffic},
+    store::{Origin, StoreError, TaskRecord},
     task::Results,
 };
 
@@ -39,8 +40,14 @@ pub(super) async fn add_counts(
     let (Some(newest), Some(oldest)) = (tasks.first(), tasks.last()) else {
         return Ok(());
     };
-    let mut results = results::between(conn, oldest.id, newest.id).await?;
+    let range = (oldest.id, newest.id);
+    let mut results = results::between(conn, range.0, range.1).await?;
+    let traffic = traffic::of_tasks(conn, range).await?;
     for task in tasks {
+        task.traffic = traffic.get(&task.id).copied().unwrap_or_default();
+        if task.rules.budget.is_some() && task.state.may_begin() {
+            task.put_off = traffic::put_off_in(conn, task.id).await?;
+        }
         let results = results.remove(&task.id).unwrap_or_default();
         task.counts = results.counts;
         task.results = results.phases;
@@ -76,6 +83,12 @@ pub(super) fn record(row: &SqliteRow) -> Result<TaskRecord, StoreError> {
         expired: row.value("expired")?,
         approval: rows::from_json(row, "approval")?,
         revision: row.int("revision")?,
+        origin: Origin {
+            by: row.value("created_by")?,
+            scope: narrowing::filter(row, "scope")?,
+        },
+        traffic: Traffic::default(),
+        put_off: (0, None),
         created_at: row.time("created_at")?,
         stopped_at: row.maybe_time("stopped_at")?,
         ended_at: row.maybe_time("ended_at")?,

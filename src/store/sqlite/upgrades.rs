@@ -120,6 +120,7 @@ impl Journal for SqliteStore {
         };
         Ok(Some(UpgradeDetail {
             soak,
+            traffic: self.traffic_of_upgrade(id).await?,
             queue,
             candidate,
             package: row.package,

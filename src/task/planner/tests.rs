@@ -1,9 +1,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::{
     clock::Instant,
-    ledger::{PackageId, RetryPolicy, Served, Standby},
+    ledger::{PackageId, RetryPolicy, Served, Standby, Usage},
+    task::Resource,
 };
 
 /// 2027-03-01T00:00:00Z, a Monday.
@@ -261,6 +264,7 @@ fn a_rate_lets_so_many_begin_and_says_when_the_next_may() {
         [Source {
             limit: 1,
             per_minute: Some(60),
+            back: None,
             ..
         }]
     ));
@@ -282,7 +286,10 @@ fn due(upgrade: i64, task: i64, endpoint: &str) -> Due {
             attempt: 1,
             retry: RetryPolicy::default(),
             kept_awake: Standby::default(),
+            begun_at: None,
+            back: None,
         },
+        spent: None,
     }
 }
 
@@ -294,6 +301,8 @@ fn a_device_does_what_has_been_due_longest_and_a_task_no_more_than_it_may() {
         lot: 0,
         limit,
         per_minute: None,
+        back: None,
+        budget: None,
     };
     let sources = [source(1, 9), source(2, 1)];
     let due = vec![
@@ -303,7 +312,7 @@ fn a_device_does_what_has_been_due_longest_and_a_task_no_more_than_it_may() {
         due(4, 2, "c"),
         due(5, 1, "d"),
     ];
-    let orders = that_begin(due, &sources);
+    let orders = that_begin(due, &sources).orders;
     let upgrades: Vec<i64> = orders.iter().map(|order| order.upgrade.0).collect();
     assert_eq!(upgrades, [1, 3, 5]);
 }
@@ -313,6 +322,7 @@ fn says_why_an_upgrade_does_not_begin() {
     let now = at(100).utc;
     let ready = Candidate {
         unconfirmed: false,
+        spent: None,
         upgrade: UpgradeId(1),
         task_state: TaskState::Running,
         rules: rules("{}"),
@@ -381,4 +391,183 @@ fn says_why_an_upgrade_does_not_begin() {
         ..ready
     };
     assert_eq!(why(rated), NotYet::Rate(5));
+}
+
+#[test]
+fn what_begins_in_a_window_is_taken_back_at_its_end() {
+    const EIGHT: i64 = 8 * 3_600;
+    let json = |at_end: &str| {
+        format!(
+            r#"{{"windows": {{"zone": "device", "at_end": "{at_end}", "windows": [{{"from": "08:00", "to": "10:00"}}]}}}}"#
+        )
+    };
+    let mut head = head(1, &json("take_back"));
+    // clocks in Sao Paulo are three hours behind, those in Casablanca one ahead
+    let zones = [None, Some("America/Sao_Paulo"), Some("Africa/Casablanca")];
+    head.lots = (0..)
+        .zip(zones)
+        .map(|(lot, zone)| LotHead {
+            lot,
+            zone: zone.map(Into::into),
+            first_due: head.lots[0].first_due,
+        })
+        .collect();
+    let backs = |head: &TaskHead| {
+        let plan = plan(std::slice::from_ref(head), &Paces::default(), at(EIGHT));
+        plan.start
+            .iter()
+            .map(|source| (source.lot, source.back))
+            .collect::<Vec<_>>()
+    };
+    let day = 86_400;
+    let back = |end: i64| {
+        Some(TakeBack {
+            at: at(EIGHT + end).utc,
+            opens_at: Some(at(EIGHT + end + day - 7_200).utc),
+        })
+    };
+    assert_eq!(backs(&head), [(0, back(7_200)), (2, back(3_600))]);
+    head.rules = rules(&json("finish"));
+    assert_eq!(backs(&head), [(0, None), (2, None)]);
+}
+
+#[test]
+fn no_change_of_clocks_moves_the_end_beyond_the_window() {
+    // 2027-03-28 02:00 becomes 03:00 in Berlin, and 2027-10-31 03:00 becomes 02:00
+    let rules = rules(
+        r#"{"windows": {"zone": "Europe/Berlin", "at_end": "take_back", "windows": [{"from": "22:00", "to": "05:00"}]}}"#,
+    );
+    let utc = |text: &str| UtcMillis(text.parse::<jiff::Timestamp>().unwrap().as_millisecond());
+    for (begun, ends, opens) in [
+        (
+            "2027-03-27T21:30:00Z",
+            "2027-03-28T03:00:00Z",
+            "2027-03-28T20:00:00Z",
+        ),
+        (
+            "2027-10-30T20:30:00Z",
+            "2027-10-31T04:00:00Z",
+            "2027-10-31T21:00:00Z",
+        ),
+    ] {
+        let back = rules.taken_back(None, utc(begun)).unwrap();
+        assert_eq!((back.at, back.opens_at), (utc(ends), Some(utc(opens))));
+        // outside it is over at once
+        let late = rules.taken_back(None, utc(ends)).unwrap();
+        assert_eq!((late.at, late.opens_at), (utc(ends), Some(utc(opens))));
+    }
+}
+
+fn spent(used: u64, need: u64) -> Spent {
+    let usage = |bytes| Usage {
+        bytes,
+        airtime_estimated_ms: 0,
+    };
+    Spent {
+        used: usage(used),
+        need: usage(need),
+        month_ends_at: at(3_600).utc,
+    }
+}
+
+#[test]
+fn a_device_without_enough_left_takes_nobodys_place() {
+    let source = |task, budget| Source {
+        task: TaskId(task),
+        priority: 5,
+        lot: 0,
+        limit: 1,
+        per_minute: None,
+        back: None,
+        budget,
+    };
+    let thousand = Budget {
+        bytes_per_month: Some(1_000),
+        airtime_estimated_seconds_per_month: None,
+    };
+    let sources = [source(1, Some(thousand)), source(2, None)];
+    let spends = |upgrade, task, endpoint, used| Due {
+        spent: Some(spent(used, 400)),
+        ..due(upgrade, task, endpoint)
+    };
+    let due = vec![
+        spends(1, 1, "a", 601),
+        // for another task, and once more: that one has no budget
+        spends(2, 2, "a", 601),
+        spends(3, 1, "b", 600),
+        spends(4, 1, "c", 900),
+    ];
+    let begin = that_begin(due, &sources);
+    let upgrades: Vec<i64> = begin.orders.iter().map(|order| order.upgrade.0).collect();
+    assert_eq!(upgrades, [2, 3]);
+    let put_off: Vec<_> = (begin.put_off.iter())
+        .map(|it| (it.upgrade.0, it.over.until))
+        .collect();
+    assert_eq!(put_off, [(1, at(3_600).utc), (4, at(3_600).utc)]);
+}
+
+#[test]
+fn tells_that_a_device_has_not_enough_left_before_its_time_to_wait() {
+    let now = at(100).utc;
+    let candidate = |used| Candidate {
+        unconfirmed: false,
+        spent: Some(spent(used, 400)),
+        upgrade: UpgradeId(1),
+        task_state: TaskState::Running,
+        rules: rules(r#"{"budget": {"bytes_per_month": 1000}}"#),
+        hold: None,
+        running_phase: 0,
+        phase: 0,
+        zone: None,
+        not_before: at(3_600).utc,
+        device_busy_with: None,
+        excluded: None,
+    };
+    let over = OverBudget {
+        resource: Resource::Bytes,
+        used: 601,
+        need: 400,
+        budget: 1_000,
+        until: at(3_600).utc,
+    };
+    assert_eq!(explain(&candidate(601), now), Err(NotYet::OverBudget(over)));
+    let waits = Err(NotYet::Until(at(3_600).utc));
+    assert_eq!(explain(&candidate(600), now), waits);
+}
+
+proptest! {
+    #[test]
+    fn no_upgrade_begins_that_does_not_fit_its_budget(
+        budgets in proptest::collection::vec(proptest::option::of(1..50_u64), 1..4),
+        rows in proptest::collection::vec((0..3_usize, 0..6_u8, 0..50_u64, 0..50_u64), 0..40),
+        limit in 0..6_u32,
+    ) {
+        let sources: Vec<Source> = (1..).zip(&budgets).map(|(task, bytes)| Source {
+            task: TaskId(task),
+            priority: 5,
+            lot: 0,
+            limit,
+            per_minute: None,
+            back: None,
+            budget: bytes.map(|bytes| Budget {
+                bytes_per_month: Some(bytes),
+                airtime_estimated_seconds_per_month: None,
+            }),
+        }).collect();
+        let due: Vec<Due> = (1..).zip(&rows).map(|(upgrade, (task, device, used, need))| {
+            let task = i64::try_from(task % budgets.len()).unwrap() + 1;
+            Due { spent: Some(spent(*used, *need)), ..due(upgrade, task, &format!("d{device}")) }
+        }).collect();
+        let begin = that_begin(due.clone(), &sources);
+        let fits = |upgrade: UpgradeId| {
+            let due = due.iter().find(|due| due.order.upgrade == upgrade).unwrap();
+            let source = sources.iter().find(|source| source.task == due.order.task).unwrap();
+            let spent = due.spent.unwrap();
+            source.budget.is_none_or(|it| spent.used.bytes + spent.need.bytes <= it.bytes_per_month.unwrap())
+        };
+        prop_assert!(begin.orders.iter().all(|order| fits(order.upgrade)));
+        prop_assert!(begin.put_off.iter().all(|it| !fits(it.upgrade)));
+        let (put_off, all) = (begin.put_off.len(), due.iter().filter(|due| !fits(due.order.upgrade)).count());
+        prop_assert_eq!(put_off, all, "whoever does not fit is put off, whatever the limit");
+    }
 }

@@ -88,3 +88,26 @@ fn a_rate_that_is_exceeded_is_noticed() {
     let one_more = other(|rules| rules.rate.iter_mut().for_each(|rate| rate.per_minute = 4));
     breaks_so(&scenario, one_more, Rule::Rate, "within a minute; 3");
 }
+
+#[test]
+fn a_budget_that_is_exceeded_is_noticed() {
+    let scenario = Scenario {
+        retry: crate::ledger::RetryPolicy {
+            attempts: 1,
+            interval_s: 60,
+            ..crate::ledger::RetryPolicy::default()
+        },
+        fleet: crate::simulate::fleet::FleetFile::parse(
+            "start_within_s = 60\n[[listening]]\nshare = 1\n[characters]\n\"report-upgrade=0x0A\" = 100\n",
+        )
+        .unwrap(),
+        ..run_by("[budget]\nbytes_per_month = 3000\n")
+    };
+    let no_budget = other(|rules| rules.budget = None);
+    breaks_so(
+        &scenario,
+        no_budget,
+        Rule::Budget,
+        "bytes of 3000, and costs",
+    );
+}

@@ -18,7 +18,9 @@ use super::{
     bulk::{RowStatement, json_list},
     counts,
     events::Announcements,
-    habits, rows, soaks, turns,
+    habits, rows, soaks,
+    traffic::TrafficChanges,
+    turns,
 };
 use crate::{
     ledger::{Change, UpgradeId},
@@ -36,6 +38,7 @@ pub(super) async fn write(
     let mut devices = DeviceChanges::default();
     let mut learnt = Vec::new();
     let mut told = Vec::new();
+    let mut traffic = TrafficChanges::default();
     let mut upgrades = Upgrades::read(&mut *conn, changes).await?;
     for change in changes {
         match change {
@@ -92,6 +95,7 @@ pub(super) async fn write(
                 served,
             } => upgrades.serves(*upgrade, *attempt, *served),
             Change::KeptAwake { upgrade, standby } => upgrades.kept_awake(*upgrade, *standby),
+            Change::Traffic { .. } => traffic.add(change),
             Change::Learnt(it) => learnt.push(&**it),
             Change::Admitted {
                 cell,
@@ -99,11 +103,17 @@ pub(super) async fn write(
                 active,
                 at,
             } => upgrades.admitted(*cell, *limit, *active, *at),
+            Change::LetGo {
+                upgrade,
+                attempt,
+                at,
+            } => upgrades.let_go(*upgrade, *attempt, *at),
             Change::Ended { .. } => upgrades.ended(change),
         }
     }
     devices.write(&mut *conn).await.doing(DOING)?;
     habits::write(&mut *conn, &learnt).await.doing(DOING)?;
+    traffic.write(&mut *conn).await?;
     let report = finish(&mut *conn, upgrades).await?;
     // a soak may begin with what is written before
     soaks::told(conn, &told).await?;

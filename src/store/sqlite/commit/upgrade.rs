@@ -35,7 +35,7 @@ pub(super) const PHASE: RowStatement = RowStatement {
                stage_entered_at = excluded.stage_entered_at, stage_deadline_at = excluded.stage_deadline_at, \
                queued_at = excluded.queued_at, slot_deadline_at = excluded.slot_deadline_at, cell = excluded.cell, \
                cell_limit = excluded.cell_limit, confirmed = excluded.confirmed, bytes_done = excluded.bytes_done, \
-               bytes_total = excluded.bytes_total, phase = excluded.phase, free = 0, \
+               bytes_total = excluded.bytes_total, phase = excluded.phase, free = 0, over_budget = 0, \
                not_before = excluded.not_before, started_at = excluded.started_at, ended_at = excluded.ended_at, \
                outcome_state = COALESCE(excluded.outcome_state, outcome_state), \
                outcome_reason = COALESCE(excluded.outcome_reason, outcome_reason), \

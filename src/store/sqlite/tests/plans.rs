@@ -8,7 +8,8 @@ use crate::{store::DeviceFilter, task::TaskRules};
 
 /// Tables that have ten thousand rows at most, lists that are parameters of a statement, and what a statement in a
 /// statement has found, which is looked at by itself.
-const SMALL: [&str; 9] = [
+const SMALL: [&str; 10] = [
+    "api_tokens",
     "found",
     "w",
     "webhooks",

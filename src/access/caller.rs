@@ -1,0 +1,111 @@
+use super::{Grant, Operation, Permission, Reach, Role, Scope};
+
+/// What [`Caller::who`] says of the token in the file.
+pub const ADMIN_TOKEN: &str = "admin-token";
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    kind: CallerKind,
+    grants: Vec<Grant>,
+}
+
+/// What somebody is let in with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallerKind {
+    /// The token in the server's data directory.
+    AdminToken,
+    /// A token of the API.
+    ApiToken {
+        /// Its number.
+        id: i64,
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Why somebody may not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The operation is missing from the table.
+    Unlisted,
+    /// No grant has a role that permits it.
+    Role(Permission),
+    /// The roles would do, but their grants are narrowed to some devices, and the operation concerns the whole.
+    Narrowed,
+}
+
+impl Caller {
+    /// Whoever can read the file in the server's data directory: everything, on everything.
+    pub fn admin_token() -> Self {
+        Self {
+            kind: CallerKind::AdminToken,
+            grants: Role::ALL.map(Grant::of).to_vec(),
+        }
+    }
+
+    /// A token of the API.
+    pub fn api_token(id: i64, name: String, grants: Vec<Grant>) -> Self {
+        Self {
+            kind: CallerKind::ApiToken { id, name },
+            grants,
+        }
+    }
+
+    /// What it is let in with.
+    pub fn kind(&self) -> &CallerKind {
+        &self.kind
+    }
+
+    /// What it is granted.
+    pub fn grants(&self) -> &[Grant] {
+        &self.grants
+    }
+
+    /// Who it is, in a word that stays the same and is nobody else's: `admin-token`, `token:7:nightly-import`. Tasks and records
+    /// of what was done name it.
+    pub fn who(&self) -> String {
+        match &self.kind {
+            CallerKind::AdminToken => ADMIN_TOKEN.to_owned(),
+            CallerKind::ApiToken { id, name } => format!("token:{id}:{name}"),
+        }
+    }
+
+    /// To which devices it may do what needs `permission`; `None`: to none.
+    pub fn scope(&self, permission: Permission) -> Option<Scope> {
+        let permitting = |grant: &&Grant| grant.role.permits(permission);
+        let grants: Vec<&Grant> = self.grants.iter().filter(permitting).collect();
+        if grants.is_empty() {
+            return None;
+        }
+        let mut filters = Vec::new();
+        for grant in grants {
+            match &grant.filter {
+                None => return Some(Scope::Whole),
+                Some(filter) if filters.contains(filter) => {}
+                Some(filter) => filters.push(filter.clone()),
+            }
+        }
+        Some(Scope::Within(filters))
+    }
+
+    /// Within what an operation is carried out for it.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub fn admit(&self, operation: Option<&Operation>) -> Result<Scope, Refusal> {
+        let operation = operation.ok_or(Refusal::Unlisted)?;
+        let scope = self.scope(operation.needs);
+        let scope = scope.ok_or(Refusal::Role(operation.needs))?;
+        if operation.reach == Reach::Whole && scope != Scope::Whole {
+            return Err(Refusal::Narrowed);
+        }
+        Ok(scope)
+    }
+
+    /// Whether it may answer for a task that `maker` has made: nobody answers for a task of its own. The token in the file does as
+    /// long as there is nobody else who could (`others`), so that an installation with this token alone can use approvals.
+    pub fn may_answer_for(&self, maker: &str, others: bool) -> bool {
+        maker != self.who() || (self.kind == CallerKind::AdminToken && !others)
+    }
+}

@@ -1,0 +1,88 @@
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::Role;
+use crate::filter::Filter;
+
+/// Grants of one caller.
+pub const MAX_GRANTS: usize = 10;
+/// Comparisons in all filters of one caller: each question that it asks has them in it.
+const MAX_COMPARISONS: usize = 50;
+/// Characters of the filter that stands for all of them. It is kept with tasks, together with theirs.
+const MAX_CHARACTERS: usize = 2_000;
+
+/// A role, on a tenant, for all of its devices or for some.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// What for.
+    pub role: Role,
+    /// Whose devices.
+    #[serde(default)]
+    pub tenant: Tenant,
+    /// Only those that this lets through; `None`: all.
+    #[serde(default)]
+    pub filter: Option<Filter>,
+}
+
+/// To whom devices, tasks and the like belong. There is one so far, and nobody has to know of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tenant {
+    /// The only one.
+    #[default]
+    Default,
+}
+
+/// Why grants are none.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum GrantError {
+    /// None, or too many.
+    #[error("give 1 to {MAX_GRANTS} grants")]
+    Count,
+    /// A role that concerns the whole.
+    #[error("the role {} concerns the whole and cannot be narrowed to some devices; leave the filter out", .0.name())]
+    Narrowed(Role),
+    /// Too long filters.
+    #[error(
+        "the filters have more than {MAX_CHARACTERS} characters together; name devices by a tag"
+    )]
+    Length,
+    /// Too many comparisons.
+    #[error(
+        "the filters have more than {MAX_COMPARISONS} comparisons together; name devices by a tag"
+    )]
+    Comparisons,
+}
+
+impl Grant {
+    /// A role for all devices.
+    pub const fn of(role: Role) -> Self {
+        Self {
+            role,
+            tenant: Tenant::Default,
+            filter: None,
+        }
+    }
+}
+
+/// Checks what somebody is to be granted. An error of one grant comes with its place.
+pub fn check_grants(grants: &[Grant]) -> Result<(), (Option<usize>, GrantError)> {
+    if !(1..=MAX_GRANTS).contains(&grants.len()) {
+        return Err((None, GrantError::Count));
+    }
+    let odd = |grant: &Grant| grant.filter.is_some() && !grant.role.can_be_narrowed();
+    if let Some(at) = grants.iter().position(odd) {
+        return Err((Some(at), GrantError::Narrowed(grants[at].role)));
+    }
+    let filters = grants.iter().filter_map(|grant| grant.filter.clone());
+    let Some(joint) = Filter::any(filters.collect()) else {
+        return Ok(());
+    };
+    if joint.root().comparisons() > MAX_COMPARISONS {
+        return Err((None, GrantError::Comparisons));
+    }
+    if joint.to_string().chars().count() > MAX_CHARACTERS {
+        return Err((None, GrantError::Length));
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+use super::Permission;
+
+/// An operation of the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Operation {
+    /// Its name, as the description of the API has it (`operationId`).
+    pub name: &'static str,
+    /// What it needs.
+    pub needs: Permission,
+    /// Whether it keeps to the devices of its caller.
+    pub reach: Reach,
+}
+
+/// Of which devices an operation tells, or which it changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Those of its caller's scope, or none at all.
+    Scoped,
+    /// Any: it is not for callers whose grants are narrowed.
+    Whole,
+}
+
+const fn scoped(name: &'static str, needs: Permission) -> Operation {
+    let reach = Reach::Scoped;
+    Operation { name, needs, reach }
+}
+
+const fn whole(name: &'static str, needs: Permission) -> Operation {
+    let reach = Reach::Whole;
+    Operation { name, needs, reach }
+}
+
+/// Every operation of the API that is not for everybody, in the order of its names.
+pub const OPERATIONS: &[Operation] = {
+    use Permission::{Administer, Approve, Audit, Operate, Own, Read};
+    &[
+        whole("add_device", Operate),
+        scoped("add_exclusions", Operate),
+        whole("add_group", Operate),
+        whole("add_token", Administer),
+        whole("add_webhook", Administer),
+        scoped("approve_task", Approve),
+        whole("cancel_forecast", Operate),
+        scoped("cancel_upgrade", Operate),
+        scoped("confirm_upgrade", Operate),
+        scoped("copy_task", Operate),
+        scoped("count_devices", Read),
+        scoped("create_task", Operate),
+        whole("delete_package", Operate),
+        scoped("delete_task", Operate),
+        scoped("end_exclusion", Operate),
+        whole("export_audit", Audit),
+        whole("forecast_task", Operate),
+        whole("get_audit_head", Audit),
+        whole("get_cell", Read),
+        whole("get_cell_limits", Read),
+        whole("get_cell_series", Read),
+        scoped("get_device", Read),
+        scoped("get_device_series", Read),
+        whole("get_forecast", Read),
+        whole("get_group", Read),
+        scoped("get_me", Own),
+        scoped("get_package", Read),
+        scoped("get_task", Read),
+        whole("get_task_forecast", Read),
+        scoped("get_task_series", Read),
+        whole("get_token", Administer),
+        scoped("get_upgrade", Read),
+        whole("get_webhook", Administer),
+        whole("import_cells", Administer),
+        whole("list_audit", Audit),
+        whole("list_cells", Read),
+        whole("list_deliveries", Administer),
+        scoped("list_device_upgrades", Read),
+        scoped("list_devices", Read),
+        scoped("list_exclusions", Read),
+        whole("list_groups", Read),
+        scoped("list_newest_upgrades", Read),
+        scoped("list_packages", Read),
+        scoped("list_tasks", Read),
+        whole("list_tokens", Administer),
+        whole("list_unknown_devices", Read),
+        scoped("list_upgrades", Read),
+        whole("list_webhooks", Administer),
+        scoped("next_phase", Operate),
+        scoped("pause_task", Operate),
+        whole("ping_webhook", Administer),
+        scoped("refuse_task", Approve),
+        scoped("remove_device", Operate),
+        whole("remove_group", Operate),
+        whole("remove_webhook", Administer),
+        whole("replay_delivery", Administer),
+        whole("replay_failed", Administer),
+        whole("report_outage", Administer),
+        scoped("resume_task", Operate),
+        scoped("retry_task", Operate),
+        scoped("retry_upgrade", Operate),
+        whole("revoke_token", Administer),
+        scoped("skip_upgrade", Operate),
+        scoped("stop_task", Operate),
+        scoped("stream_events", Read),
+        whole("update_cell", Administer),
+        scoped("update_device", Operate),
+        whole("update_group", Operate),
+        scoped("update_task", Operate),
+        whole("upload_package", Operate),
+    ]
+};
+
+impl Operation {
+    /// The operation of this name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        OPERATIONS.iter().find(|operation| operation.name == name)
+    }
+}

@@ -1,0 +1,280 @@
+//! Who is let in under `/v1`, and what for.
+//!
+//! A request names its caller by a token. Its route has an entry in the table of operations ([`crate::access::OPERATIONS`]), which
+//! says what the caller needs. A route without an entry is closed to everybody. Handlers take the [`Caller`], and the [`Scope`] of
+//! the devices that are there for it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    extract::{FromRequestParts, MatchedPath, Request, State},
+    http::{HeaderValue, Method, StatusCode, header, request::Parts},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use utoipa::openapi::{OpenApi, path::PathItem};
+
+use super::{
+    ApiState, audit,
+    middleware::{RateLimit, too_many},
+    problem::Problem,
+    source::Source,
+    token::TokenHash,
+};
+use crate::{
+    access::{Caller, CallerKind, Operation, Refusal, Scope},
+    clock::UtcMillis,
+    store::{MAX_TOKENS, StoreError, TokenId, TokenRecord},
+};
+
+/// What every token of the API begins with, so that whoever looks for secrets where none should be finds it.
+pub(super) const PREFIX: &str = "cw_";
+/// A use is noted when the last one that was noted is so long ago.
+const NOTED_EVERY: Duration = Duration::from_mins(1);
+
+/// What stands before the routes.
+pub(super) struct Door {
+    state: ApiState,
+    /// Of each path its methods, and what they carry out.
+    routes: HashMap<String, HashMap<Method, Option<&'static Operation>>>,
+    attempts: RateLimit,
+    /// When the use of a token was noted last.
+    noted: Mutex<HashMap<TokenId, UtcMillis>>,
+}
+
+impl Door {
+    /// Before the routes that are described. There are no others: what makes a route describes it.
+    pub(super) fn new(state: ApiState, api: &OpenApi) -> Self {
+        let paths = api.paths.paths.iter();
+        Self {
+            attempts: RateLimit::of_attempts(state.config.clone()),
+            state,
+            routes: paths
+                .map(|(path, item)| (path.clone(), operations(item)))
+                .collect(),
+            noted: Mutex::default(),
+        }
+    }
+
+    /// What the handlers work with.
+    pub(super) fn state(&self) -> &ApiState {
+        &self.state
+    }
+
+    /// The name of what is carried out with this method here.
+    pub(super) fn operation(&self, path: &str, method: &Method) -> Option<&'static str> {
+        let operation = self.routes.get(path)?.get(method)?;
+        operation.map(|operation| operation.name)
+    }
+
+    /// Who has this token; `None`: nobody.
+    async fn holder(&self, given: &str) -> Result<Option<Caller>, StoreError> {
+        let given = given.trim();
+        if self.state.token.is(given) {
+            return Ok(Some(Caller::admin_token()));
+        }
+        if !given.starts_with(PREFIX) {
+            return Ok(None);
+        }
+        let hash = TokenHash::of(given);
+        let found = self.state.store.find_token(hash.bytes(), self.state.now());
+        Ok(found.await?.map(|token| {
+            self.note_use(&token);
+            Caller::api_token(token.id.0, token.name, token.grants)
+        }))
+    }
+
+    /// The answer to a token that is none.
+    fn reject(&self, request: &Request) -> Response {
+        audit::token_rejected(request);
+        match self.attempts.check(Source::of(request)).allowed() {
+            Ok(()) => {
+                unauthorized("the server does not know this token, or it has ended or was revoked")
+            }
+            Err(wait_s) => too_many("this address has sent too many wrong tokens", wait_s),
+        }
+    }
+
+    /// Notes once in a while that a token is used. Nobody waits for that.
+    fn note_use(&self, token: &TokenRecord) {
+        let now = self.state.now();
+        let recent = |at: UtcMillis| now.since(at) < NOTED_EVERY;
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        if token.last_used_at.is_some_and(recent)
+            || noted.get(&token.id).copied().is_some_and(recent)
+        {
+            return;
+        }
+        if noted.len() >= MAX_TOKENS as usize {
+            noted.retain(|_, at| recent(*at));
+        }
+        noted.insert(token.id, now);
+        let (store, id) = (self.state.store.clone(), token.id);
+        tokio::spawn(async move {
+            if let Err(error) = store.token_used(id, now).await {
+                tracing::warn!(%error, token = id.0, "the use of a token was not noted");
+            }
+        });
+    }
+
+    /// Within what the caller may do it. `None`: nothing is done with this method here.
+    fn permit(
+        &self,
+        caller: &Caller,
+        path: &str,
+        method: &Method,
+    ) -> Option<Result<Scope, Refusal>> {
+        let method = if *method == Method::HEAD {
+            &Method::GET
+        } else {
+            method
+        };
+        match self.routes.get(path) {
+            Some(methods) => methods
+                .get(method)
+                .map(|operation| caller.admit(*operation)),
+            None => Some(Err(Refusal::Unlisted)),
+        }
+    }
+}
+
+fn operations(item: &PathItem) -> HashMap<Method, Option<&'static Operation>> {
+    let methods = [
+        (Method::GET, &item.get),
+        (Method::PUT, &item.put),
+        (Method::POST, &item.post),
+        (Method::DELETE, &item.delete),
+        (Method::OPTIONS, &item.options),
+        (Method::HEAD, &item.head),
+        (Method::PATCH, &item.patch),
+        (Method::TRACE, &item.trace),
+    ];
+    let described = methods
+        .into_iter()
+        .filter_map(|(method, operation)| Some((method, operation.as_ref()?)));
+    let named = described.map(|(method, operation)| {
+        let name = operation.operation_id.as_deref().unwrap_or_default();
+        (method, Operation::named(name))
+    });
+    named.collect()
+}
+
+/// Lets in whoever has a token, for what its grants permit.
+pub(super) async fn admit(
+    State(door): State<Arc<Door>>,
+    path: MatchedPath,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let Some(given) = bearer(&request) else {
+        return unauthorized(
+            "send the header Authorization: Bearer <token>, with a token that an administrator has added, or with the one that \
+             is in admin.token in the server's data directory",
+        );
+    };
+    let caller = match door.holder(&given).await {
+        Ok(Some(caller)) => caller,
+        Ok(None) => return door.reject(&request),
+        Err(error) => return Problem::from(error).into_response(),
+    };
+    match door.permit(&caller, path.as_str(), request.method()) {
+        Some(Ok(scope)) => {
+            request.extensions_mut().insert(scope);
+        }
+        Some(Err(refusal)) => {
+            audit::not_permitted(&caller, &request);
+            let mut response = forbidden(&caller, refusal).into_response();
+            response.extensions_mut().insert(caller);
+            return response;
+        }
+        // the router says which methods there are
+        None => {}
+    }
+    request.extensions_mut().insert(caller.clone());
+    let mut response = next.run(request).await;
+    response.extensions_mut().insert(caller);
+    response
+}
+
+/// The token of a request (RFC 6750 §2.1).
+fn bearer(request: &Request) -> Option<String> {
+    let value = request.headers().get(header::AUTHORIZATION)?;
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    let bearer = scheme.eq_ignore_ascii_case("bearer");
+    bearer.then(|| token.to_owned())
+}
+
+fn unauthorized(detail: &str) -> Response {
+    Problem::new(
+        StatusCode::UNAUTHORIZED,
+        "unauthorized",
+        "The token is missing or wrong",
+        detail,
+    )
+    .with_header(
+        header::WWW_AUTHENTICATE,
+        HeaderValue::from_static("Bearer realm=\"cellwise\""),
+    )
+}
+
+fn forbidden(caller: &Caller, refusal: Refusal) -> Problem {
+    let who = caller.who();
+    let detail = match refusal {
+        Refusal::Role(needed) => {
+            format!("this needs {}, which {who} does not have", needed.roles())
+        }
+        Refusal::Narrowed => {
+            format!("this concerns more than the devices that {who} is granted")
+        }
+        Refusal::Unlisted => "this is permitted to nobody".to_owned(),
+    };
+    Problem::new(
+        StatusCode::FORBIDDEN,
+        "forbidden",
+        "The caller may not do this",
+        detail,
+    )
+}
+
+/// Whether a caller that was let in would be let in still: its token was not revoked, and has not ended.
+pub(super) async fn is_let_in_still(state: &ApiState, caller: &Caller) -> Result<bool, StoreError> {
+    let CallerKind::ApiToken { id, .. } = caller.kind() else {
+        return Ok(true);
+    };
+    let token = state.store.token(TokenId(*id)).await?;
+    let ends = token.map(|token| token.expires_at);
+    Ok(ends.is_some_and(|ends| ends.is_none_or(|at| at > state.now())))
+}
+
+/// What the door has put into a request.
+fn admitted<T: Clone + Send + Sync + 'static>(parts: &Parts) -> Result<T, Problem> {
+    let found = parts.extensions.get::<T>().cloned();
+    found.ok_or_else(|| {
+        Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "The token is missing or wrong",
+            "nobody was let in",
+        )
+    })
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        admitted(parts)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Scope {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        admitted(parts)
+    }
+}

@@ -1,0 +1,275 @@
+//! The certificate of the admin listener: read from files, checked, renewed while the server runs.
+//!
+//! TLS 1.2 and 1.3 as Mozilla's "intermediate" profile has them (`SslAcceptor::mozilla_intermediate_v5`). A connection
+//! keeps the certificate with which it began.
+
+use std::{
+    fs,
+    io::{self, Read as _},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use openssl::{
+    asn1::{Asn1Time, Asn1TimeRef},
+    error::ErrorStack,
+    pkey::PKey,
+    ssl::{AlpnError, Ssl, SslAcceptor, SslContext, SslMethod, select_next_proto},
+    x509::X509,
+};
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio_openssl::SslStream;
+
+use crate::{clock::UtcMillis, config::AdminConfig};
+
+/// A chain and its key take some kilobytes.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+/// What is spoken inside (RFC 7301 §3.1).
+const PROTOCOLS: &[u8] = b"\x08http/1.1";
+
+/// Why a certificate and its key cannot be used.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("{setting} {path}: {source}", path = .path.display())]
+    Read {
+        /// The setting that names it.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Everybody on this machine may read the key.
+    #[error("admin.tls_key {} may be read or written by everybody (mode {mode:04o}): run chmod o= {}", .path.display(), .path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// A file holds something else.
+    #[error("{setting} {path}: {problem}", path = .path.display())]
+    Unusable {
+        /// The setting that names it.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// It is over.
+    #[error("admin.tls_certificate {path}: the certificate has ended at {at}", path = .path.display())]
+    Ended {
+        /// The file.
+        path: PathBuf,
+        /// When.
+        at: UtcMillis,
+    },
+}
+
+const CERTIFICATE: &str = "admin.tls_certificate";
+const KEY: &str = "admin.tls_key";
+
+/// What the files hold.
+#[derive(PartialEq, Eq)]
+struct Pair {
+    chain_pem: Vec<u8>,
+    key_pem: Vec<u8>,
+}
+
+struct Held {
+    pair: Pair,
+    context: SslContext,
+    ends_at: UtcMillis,
+}
+
+/// The certificate with which connections begin. Clones are one.
+#[derive(Clone)]
+pub struct Tls(Arc<RwLock<Held>>);
+
+impl Tls {
+    /// The certificate of the settings; `None` where they name none.
+    ///
+    /// # Errors
+    /// The files cannot be read, everybody may read the key, or the two are not a certificate and its key.
+    pub fn of(config: &AdminConfig) -> Result<Option<Self>, TlsError> {
+        if !config.has_tls() {
+            return Ok(None);
+        }
+        let pair = read(config)?;
+        let held = hold(pair, config)?;
+        Ok(Some(Self(Arc::new(RwLock::new(held)))))
+    }
+
+    /// Reads the files anew. Connections that begin from now on have what they hold. Tells whether that is something else.
+    ///
+    /// # Errors
+    /// As [`Tls::of`], or the certificate has ended by `now`. The one from before stays.
+    pub fn renew(&self, config: &AdminConfig, now: UtcMillis) -> Result<bool, TlsError> {
+        let pair = read(config)?;
+        if pair == self.held().pair {
+            return Ok(false);
+        }
+        let held = hold(pair, config)?;
+        if held.ends_at <= now {
+            return Err(TlsError::Ended {
+                path: config.tls_certificate.clone(),
+                at: held.ends_at,
+            });
+        }
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = held;
+        Ok(true)
+    }
+
+    /// When the certificate ends, or one above it in its chain, whichever is first.
+    pub fn ends_at(&self) -> UtcMillis {
+        self.held().ends_at
+    }
+
+    /// Makes a connection secure. Wait for it only for a bounded time: a client may say nothing.
+    pub(super) async fn accept(&self, stream: TcpStream) -> Result<SslStream<TcpStream>, String> {
+        let ssl = Ssl::new(&self.held().context).map_err(|error| error.to_string())?;
+        let mut stream = SslStream::new(ssl, stream).map_err(|error| error.to_string())?;
+        let accepted = Pin::new(&mut stream).accept().await;
+        accepted.map_err(|error| error.to_string())?;
+        Ok(stream)
+    }
+
+    fn held(&self) -> std::sync::RwLockReadGuard<'_, Held> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// When the first of the certificates in a PEM file ends.
+///
+/// # Errors
+/// It cannot be read, or holds none.
+pub fn certificate_end(path: &Path) -> Result<UtcMillis, String> {
+    let pem = read_file(path).map_err(|error| error.to_string())?;
+    let chain = X509::stack_from_pem(&pem).map_err(|error| told(&error))?;
+    end(&chain).ok_or_else(|| "there is no certificate in it".to_owned())
+}
+
+fn read(config: &AdminConfig) -> Result<Pair, TlsError> {
+    let failed = |setting, path: &Path| {
+        let path = path.to_owned();
+        move |source| TlsError::Read {
+            setting,
+            path,
+            source,
+        }
+    };
+    let key = &config.tls_key;
+    let metadata = fs::metadata(key).map_err(failed(KEY, key))?;
+    let mode = metadata.permissions().mode() & 0o777;
+    // a group of those who may read keys is common
+    if mode & 0o007 != 0 {
+        return Err(TlsError::Exposed {
+            path: key.clone(),
+            mode,
+        });
+    }
+    let certificate = &config.tls_certificate;
+    Ok(Pair {
+        chain_pem: read_file(certificate).map_err(failed(CERTIFICATE, certificate))?,
+        key_pem: read_file(key).map_err(failed(KEY, key))?,
+    })
+}
+
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut file = fs::File::open(path)?.take(MAX_FILE_BYTES + 1);
+    file.read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(io::Error::other(format!(
+            "it has more than {MAX_FILE_BYTES} bytes"
+        )));
+    }
+    Ok(bytes)
+}
+
+fn hold(pair: Pair, config: &AdminConfig) -> Result<Held, TlsError> {
+    let unusable = |setting, path: &Path, problem: String| TlsError::Unusable {
+        setting,
+        path: path.to_owned(),
+        problem,
+    };
+    let in_chain = |problem| unusable(CERTIFICATE, &config.tls_certificate, problem);
+    let in_key = |problem| unusable(KEY, &config.tls_key, problem);
+    let chain = X509::stack_from_pem(&pair.chain_pem).map_err(|error| in_chain(told(&error)))?;
+    let ends_at = end(&chain).ok_or_else(|| {
+        in_chain(
+            "there is no certificate in it; expected the server's, and those above it, in PEM"
+                .to_owned(),
+        )
+    })?;
+    let key = PKey::private_key_from_pem(&pair.key_pem).map_err(|error| {
+        in_key(format!(
+            "there is no private key in it, in PEM and without a password ({})",
+            told(&error)
+        ))
+    })?;
+    let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())
+        .map_err(|error| in_chain(told(&error)))?;
+    let mut chain = chain.into_iter();
+    if let Some(own) = chain.next() {
+        builder
+            .set_certificate(&own)
+            .map_err(|error| in_chain(told(&error)))?;
+    }
+    for above in chain {
+        builder
+            .add_extra_chain_cert(above)
+            .map_err(|error| in_chain(told(&error)))?;
+    }
+    builder
+        .set_private_key(&key)
+        .and_then(|()| builder.check_private_key())
+        .map_err(|error| {
+            in_key(format!(
+                "it is not the key of the certificate in {} ({})",
+                config.tls_certificate.display(),
+                told(&error)
+            ))
+        })?;
+    builder.set_alpn_select_callback(|_, offered| {
+        select_next_proto(PROTOCOLS, offered).ok_or(AlpnError::NOACK)
+    });
+    Ok(Held {
+        pair,
+        context: builder.build().into_context(),
+        ends_at,
+    })
+}
+
+/// When the first of them ends.
+fn end(chain: &[X509]) -> Option<UtcMillis> {
+    let ends = chain.iter().map(|certificate| utc(certificate.not_after()));
+    ends.min()
+}
+
+/// What cannot be told counts as over.
+fn utc(at: &Asn1TimeRef) -> UtcMillis {
+    let since = Asn1Time::from_unix(0).and_then(|origin| origin.diff(at));
+    let seconds = since.map_or(0, |it| i64::from(it.days) * 86_400 + i64::from(it.secs));
+    UtcMillis(seconds.saturating_mul(1_000))
+}
+
+/// The reason alone, without the places in the library.
+fn told(error: &ErrorStack) -> String {
+    let mut reasons = error
+        .errors()
+        .iter()
+        .filter_map(openssl::error::Error::reason);
+    reasons
+        .next_back()
+        .unwrap_or("it is not understood")
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests;

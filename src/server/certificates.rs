@@ -1,0 +1,106 @@
+//! When certificates end: as figures, and in the log in good time.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use crate::{
+    api::{Tls, TlsError, certificate_end},
+    clock::{SystemClock, UtcMillis},
+    config::Config,
+    telemetry::{Metrics, Share},
+};
+
+/// Between two lines about a certificate that ends soon.
+const EVERY: Duration = Duration::from_hours(24);
+/// From now on it is told of: renewal by ACME is due 30 days before the end.
+pub(super) const SOON: Duration = Duration::from_hours(21 * 24);
+
+/// Tells when certificates end.
+#[derive(Clone)]
+pub(super) struct CertificateEnds {
+    admin: Option<Tls>,
+    /// What the certificate of the secured port is read from.
+    config: Arc<Mutex<Config>>,
+    metrics: Arc<Metrics>,
+    share: Arc<Mutex<Share>>,
+    clock: SystemClock,
+}
+
+impl CertificateEnds {
+    pub(super) fn new(
+        admin: Option<Tls>,
+        config: &Config,
+        metrics: Arc<Metrics>,
+        clock: SystemClock,
+    ) -> Self {
+        Self {
+            admin,
+            config: Arc::new(Mutex::new(config.clone())),
+            metrics,
+            share: Arc::default(),
+            clock,
+        }
+    }
+
+    /// Takes what the admin listener's files hold now. Tells whether that is something else.
+    pub(super) fn renew(&self, config: &Config) -> Result<bool, TlsError> {
+        config.clone_into(&mut self.config.lock().unwrap_or_else(PoisonError::into_inner));
+        match &self.admin {
+            Some(tls) => tls.renew(&config.admin, self.clock.now().utc),
+            None => Ok(false),
+        }
+    }
+
+    /// Until the server stops.
+    pub(super) async fn keep_telling(self, mut stop: watch::Receiver<bool>) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(EVERY) => self.tell(),
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+
+    /// Publishes the ends, and warns of those that are near.
+    pub(super) fn tell(&self) {
+        let secured = {
+            let config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+            let file = &config.dtls.certificate_file;
+            let used = config.dtls.enabled && !file.as_os_str().is_empty();
+            used.then(|| certificate_end(file).ok()).flatten()
+        };
+        let now = self.clock.now().utc;
+        let mut share = self.share.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut figures = self.metrics.of(&mut share);
+        let seconds = |at: UtcMillis| usize::try_from(at.0 / 1_000).unwrap_or(0);
+        if let Some(tls) = &self.admin {
+            let at = tls.ends_at();
+            figures.gauge(
+                "admin_certificate_expiration_timestamp_seconds",
+                "When the certificate of the admin listener ends, in seconds since 1970.",
+                seconds(at),
+            );
+            warn("admin listener", at, now);
+        }
+        if let Some(at) = secured {
+            figures.gauge(
+                "dtls_certificate_expiration_timestamp_seconds",
+                "When the certificate of the secured port ends, in seconds since 1970.",
+                seconds(at),
+            );
+            warn("secured port", at, now);
+        }
+    }
+}
+
+fn warn(whose: &str, at: UtcMillis, now: UtcMillis) {
+    if at <= now {
+        tracing::error!(%at, "the certificate of the {whose} has ended; put a new one in its place and send SIGHUP");
+    } else if at.since(now) < SOON {
+        tracing::warn!(%at, "the certificate of the {whose} ends soon; put a new one in its place and send SIGHUP");
+    }
+}
