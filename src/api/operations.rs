@@ -16,6 +16,7 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{ApiState, once, problem::Problem};
+use crate::audit::MAX_REASON;
 use crate::notify::{TaskEvent, UpgradeEvent};
 
 /// The parts of the API's description that belong to no single route.
@@ -129,6 +130,13 @@ pub(super) fn completed(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::O
         if let Some(operation) = &mut path.post {
             take_key(operation);
         }
+        let changing = [
+            &mut path.put,
+            &mut path.post,
+            &mut path.patch,
+            &mut path.delete,
+        ];
+        changing.into_iter().flatten().for_each(take_reason);
         let operations = [
             &mut path.get,
             &mut path.post,
@@ -214,6 +222,28 @@ fn tell_limits(operation: &mut Operation) {
             response.headers.insert(name.to_owned(), header);
         }
     }
+}
+
+/// Whoever changes something may say why.
+fn take_reason(operation: &mut Operation) {
+    let reason = Object::builder()
+        .schema_type(Type::String)
+        .min_length(Some(1))
+        .max_length(Some(MAX_REASON))
+        .pattern(Some(format!(
+            "^[!-~]([ -~]{{0,{}}}[!-~])?$",
+            MAX_REASON - 2
+        )))
+        .examples(["ticket 4711"]);
+    let reason = ParameterBuilder::new()
+        .name("Audit-Reason")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some("Why, for the audit log; it may be in UTF-8"))
+        .schema(Some(reason));
+    let parameters = operation.parameters.get_or_insert_default();
+    parameters.push(reason.build().into());
+    add_response(operation, "422", "The reason is too long, or empty");
 }
 
 fn add_response(operation: &mut Operation, status: &str, description: &str) {

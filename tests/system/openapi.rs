@@ -29,7 +29,7 @@ const CHECKS: &str = r#"
 [[operations]]
 include-name = ["POST /v1/tasks", "PATCH /v1/tasks/{id}", "PATCH /v1/cells/{id}", "POST /v1/cells", "POST /v1/devices",
     "POST /v1/outages", "POST /v1/tasks/{id}/approve", "POST /v1/tasks/{id}/refuse", "POST /v1/tasks/{id}/retry",
-    "POST /v1/tasks/{id}/copy", "POST /v1/forecasts"]
+    "POST /v1/tasks/{id}/copy", "POST /v1/forecasts", "GET /v1/audit"]
 checks.positive_data_acceptance.enabled = false
 checks.negative_data_rejection.enabled = false
 "#;
