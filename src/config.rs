@@ -475,6 +475,8 @@ pub enum LogFormat {
     Text,
     /// A JSON object a line.
     Json,
+    /// Entries of systemd's journal, each with its fields, in place of lines.
+    Journald,
 }
 
 /// Logging.

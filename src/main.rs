@@ -28,6 +28,7 @@ enum Command {
     CheckConfig(cli::check_config::CheckConfigArgs),
     Backup(cli::backup::BackupArgs),
     Restore(cli::backup::RestoreArgs),
+    Doctor(cli::doctor::DoctorArgs),
     #[command(flatten)]
     Admin(Box<cli::AdminCommand>),
     Pcp(cli::pcp::PcpArgs),
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Command::CheckConfig(args) => cli::check_config::run(&args),
         Command::Backup(args) => cli::backup::back_up(&args),
         Command::Restore(args) => cli::backup::restore(&args),
+        Command::Doctor(args) => cli::doctor::run(&args),
         Command::Pcp(args) => cli::pcp::run(&args),
     }
 }

@@ -5,6 +5,7 @@ mod audit_key;
 pub mod backup;
 mod certificates;
 mod data_dir;
+pub mod doctor;
 mod secure;
 mod time;
 
@@ -340,6 +341,11 @@ impl Server {
         }
     }
 
+    /// Tells whether the server's threads answer.
+    pub fn pulse(&self) -> Pulse {
+        Pulse(self.shards.exchange().clone())
+    }
+
     /// Puts into effect what of other settings can take effect now: the log's filter, rates, limits of cells, networks of
     /// webhooks, certificates. Logs what has changed, and what needs a restart.
     pub fn reload(&mut self, new: &Config) {
@@ -365,7 +371,7 @@ impl Server {
             Ok(true) => changed.push("the admin listener's certificate".to_owned()),
             Ok(false) => {}
             Err(error) => {
-                tracing::error!(%error, "the admin listener's certificate stays as it was")
+                tracing::error!(%error, "the admin listener's certificate stays as it was");
             }
         }
         self.certificates.tell();
@@ -406,6 +412,17 @@ impl Server {
                 "not everything could be stored before the stop; the next start goes on from what was"
             );
         }
+    }
+}
+
+/// Tells whether the threads of a server answer. A part that has died ends the process; one that hangs shows here.
+#[derive(Clone)]
+pub struct Pulse(Arc<Exchange>);
+
+impl Pulse {
+    /// Whether every shard answers within this time.
+    pub async fn beats(&self, within: Duration) -> bool {
+        self.0.all_answer(within).await
     }
 }
 

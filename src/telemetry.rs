@@ -1,9 +1,14 @@
 //! Log and metrics.
 
-use std::{collections::HashMap, io::IsTerminal as _, sync::OnceLock};
+use std::{
+    collections::HashMap,
+    io::{self, IsTerminal as _},
+    sync::OnceLock,
+};
 
 use metrics::{Counter, Gauge};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use thiserror::Error;
 use tracing_subscriber::{
     EnvFilter, Registry, filter::ParseError, fmt, layer::SubscriberExt as _, reload,
     util::SubscriberInitExt as _,
@@ -11,11 +16,25 @@ use tracing_subscriber::{
 
 use crate::config::{LogConfig, LogFormat};
 
-/// Starts the log on standard error. Only the first call in a process has an effect.
+/// What stands before the fields of entries in the journal, so that none is taken for one of its own.
+const JOURNAL_PREFIX: &str = "CELLWISE";
+
+/// Why there is no log.
+#[derive(Debug, Error)]
+pub enum LogError {
+    /// The filter.
+    #[error("log.filter is not understood: {0}")]
+    Filter(#[from] ParseError),
+    /// There is no journal.
+    #[error("log.format is \"journald\", and the journal of systemd cannot be reached: {0}")]
+    Journal(#[source] io::Error),
+}
+
+/// Starts the log, on standard error or in systemd's journal. Only the first call in a process has an effect.
 ///
 /// # Errors
-/// The filter is not understood.
-pub fn start_log(config: &LogConfig) -> Result<(), ParseError> {
+/// The filter is not understood, or there is no journal.
+pub fn start_log(config: &LogConfig) -> Result<(), LogError> {
     let (filter, handle) = reload::Layer::new(EnvFilter::try_new(&config.filter)?);
     let lines = fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
@@ -24,6 +43,12 @@ pub fn start_log(config: &LogConfig) -> Result<(), ParseError> {
     let started = match config.format {
         LogFormat::Text => log.with(lines).try_init(),
         LogFormat::Json => log.with(lines.json()).try_init(),
+        LogFormat::Journald => {
+            let journal = tracing_journald::layer().map_err(LogError::Journal)?;
+            let journal = journal.with_field_prefix(Some(JOURNAL_PREFIX.to_owned()));
+            let journal = journal.with_syslog_identifier("cellwise".to_owned());
+            log.with(journal).try_init()
+        }
     };
     // An error means that there is a log already: that of an earlier server in this process.
     if started.is_ok() {

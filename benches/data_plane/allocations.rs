@@ -146,6 +146,8 @@ impl Bench {
             attempt: 1,
             retry: RetryPolicy::default(),
             kept_awake: Standby::default(),
+            begun_at: None,
+            back: None,
         };
         let offers = Offers::only(PackageId(1), Arc::new(package()));
         self.command(Command::Start {

@@ -8,6 +8,8 @@ use crate::filter::Filter;
 pub const MAX_GRANTS: usize = 10;
 /// Comparisons in all filters of one caller: each question that it asks has them in it.
 const MAX_COMPARISONS: usize = 50;
+/// Characters of the filter that stands for all of them. It is kept with tasks, together with theirs.
+const MAX_CHARACTERS: usize = 2_000;
 
 /// A role, on a tenant, for all of its devices or for some.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +44,11 @@ pub enum GrantError {
     Narrowed(Role),
     /// Too long filters.
     #[error(
+        "the filters have more than {MAX_CHARACTERS} characters together; name devices by a tag"
+    )]
+    Length,
+    /// Too many comparisons.
+    #[error(
         "the filters have more than {MAX_COMPARISONS} comparisons together; name devices by a tag"
     )]
     Comparisons,
@@ -67,10 +74,15 @@ pub fn check_grants(grants: &[Grant]) -> Result<(), (Option<usize>, GrantError)>
     if let Some(at) = grants.iter().position(odd) {
         return Err((Some(at), GrantError::Narrowed(grants[at].role)));
     }
-    let filters = grants.iter().filter_map(|grant| grant.filter.as_ref());
-    let comparisons: usize = filters.map(|filter| filter.root().comparisons()).sum();
-    if comparisons > MAX_COMPARISONS {
+    let filters = grants.iter().filter_map(|grant| grant.filter.clone());
+    let Some(joint) = Filter::any(filters.collect()) else {
+        return Ok(());
+    };
+    if joint.root().comparisons() > MAX_COMPARISONS {
         return Err((None, GrantError::Comparisons));
+    }
+    if joint.to_string().chars().count() > MAX_CHARACTERS {
+        return Err((None, GrantError::Length));
     }
     Ok(())
 }

@@ -124,6 +124,9 @@ fn grants_are_checked() {
         ok(&[long.clone(), long]),
         Err((None, GrantError::Comparisons))
     );
+    let wide = |site: &str| narrowed(Role::Viewer, &format!("site=={}", site.repeat(1_200)));
+    assert_eq!(ok(&[wide("a")]), Ok(()));
+    assert_eq!(ok(&[wide("a"), wide("b")]), Err((None, GrantError::Length)));
 }
 
 #[test]

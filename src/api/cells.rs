@@ -6,12 +6,12 @@ pub(super) mod rules;
 
 use std::time::Duration;
 
-use axum::{Json, extract::State};
+use axum::{Json, extract::State, response::Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    ApiState,
+    ApiState, etag,
     extract::{ListBody, Paging, Path, Query},
     problem::Problem,
     traffic::TrafficBody,
@@ -100,6 +100,8 @@ pub(super) struct CellDetailBody {
     /// The operator's note.
     #[schema(required)]
     note: Option<String>,
+    /// Another number after each change of its rules or its note, 0 before the first: the `ETag` of this answer.
+    revision: i64,
     /// What upgrades in it have cost on the air.
     traffic: TrafficBody,
     /// Who upgrades now: up to 100.
@@ -214,6 +216,12 @@ impl ClosedBody {
 }
 
 impl CellDetailBody {
+    /// A cell, with its `ETag`.
+    async fn tagged(state: &ApiState, detail: CellDetail) -> Response {
+        let revision = detail.revision;
+        etag::tagged(revision, Self::of(state, detail).await)
+    }
+
     /// Asks the gate what it knows.
     async fn of(state: &ApiState, detail: CellDetail) -> Self {
         let now = state.now();
@@ -233,6 +241,7 @@ impl CellDetailBody {
             busy_hours: detail.rules.busy_hours,
             adaptive: detail.rules.adaptive,
             note: detail.note,
+            revision: detail.revision,
             traffic: detail.traffic.into(),
             admitted: detail.holders.into_iter().map(HolderBody::from).collect(),
             seconds_per_kib: live.per_kib.map(|span| span.as_secs_f64()),
@@ -265,15 +274,15 @@ pub(super) async fn list(
 #[utoipa::path(get, path = "/v1/cells/{id}", operation_id = "get_cell", tag = "cells",
     params(("id" = i64, Path, minimum = 0, maximum = 4_294_967_295_i64, description = "Its number")),
     responses(
-        (status = 200, description = "The cell", body = CellDetailBody),
+        (status = 200, description = "The cell", body = CellDetailBody, headers(("ETag" = String, description = "Its revision"))),
         (status = 404, description = "No device has upgraded or waited there, and it has no rules", body = Problem),
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
     Path(id): Path<u32>,
-) -> Result<Json<CellDetailBody>, Problem> {
+) -> Result<Response, Problem> {
     match state.store.cell(id).await? {
-        Some(detail) => Ok(Json(CellDetailBody::of(&state, detail).await)),
+        Some(detail) => Ok(CellDetailBody::tagged(&state, detail).await),
         None => Err(Problem::not_found(format!(
             "no device has upgraded or waited in cell {id}, and it has no rules"
         ))),

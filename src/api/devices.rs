@@ -10,7 +10,12 @@ pub(super) mod unknown;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::Response,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::{
     IntoParams, ToSchema,
@@ -24,17 +29,19 @@ use attributes::{Given, tag_changes, tags, time_zone_or_null};
 use psk::{PskBody, PskUpdate};
 
 use super::{
-    ApiState,
+    ApiState, etag,
     extract::{self, Fields, ListBody, Paging, Path, Query},
     groups,
     heard::LastHeard,
     problem::Problem,
+    scoped,
 };
 use crate::{
+    access::Scope,
     config::check_product_name,
     filter::Filter,
     ledger::{Appointment, CoverageReading, CoverageSource, QueueMode, Registration, WakeUps},
-    store::{DeviceDetail, DeviceFilter, DeviceUpdate, GroupId},
+    store::{DeviceDetail, DeviceFilter, DeviceUpdate, GroupId, UpdateDeviceError},
 };
 
 /// A device that was added may register when the answer says so; the rollout takes milliseconds.
@@ -56,6 +63,8 @@ pub(crate) fn path(endpoint: &str) -> String {
 pub(super) struct DeviceBody {
     /// The LwM2M endpoint name.
     endpoint: String,
+    /// Another number after each change that an operator makes: the `ETag` of `GET /v1/devices/{endpoint}`.
+    revision: i64,
     /// The product it belongs to.
     product: String,
     /// It is refused where nothing is encrypted.
@@ -238,6 +247,7 @@ impl DeviceBody {
         let device = detail.device;
         Self {
             endpoint: device.endpoint,
+            revision: detail.revision,
             product: device.product,
             secure: device.secure,
             psk_identity: detail.psk_identity,
@@ -333,9 +343,10 @@ pub(super) fn parse_filter(text: &str) -> Result<Filter, Problem> {
 /// The group, if there is one of that number.
 pub(super) async fn known_group(
     state: &ApiState,
+    scope: &Scope,
     group: Option<i64>,
 ) -> Result<Option<GroupId>, Problem> {
-    let group = group.map(GroupId);
+    let group = scoped::group(scope, group)?.map(GroupId);
     if let Some(group) = group {
         groups::known(state, group).await?;
     }
@@ -356,6 +367,7 @@ pub(super) async fn known_group(
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
+    scope: Scope,
     Query(params): Query<ListParams>,
 ) -> Result<Json<ListBody<DeviceBody>>, Problem> {
     let paging = Paging::new(params.limit, params.cursor);
@@ -363,8 +375,8 @@ pub(super) async fn list(
         product: params.product,
         registered: params.registered,
         prefix: params.q,
-        filter: params.filter.as_deref().map(parse_filter).transpose()?,
-        group: known_group(&state, params.group).await?,
+        filter: scope.narrow(params.filter.as_deref().map(parse_filter).transpose()?),
+        group: known_group(&state, &scope, params.group).await?,
         now: state.now(),
     };
     let after: Option<String> = paging.after("devices")?;
@@ -383,17 +395,24 @@ pub(super) async fn list(
     params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded; with `%75nknown` and \
         `%63ount` for devices that are called `unknown` and `count`")),
     responses(
-        (status = 200, description = "The device", body = DeviceBody),
+        (status = 200, description = "The device", body = DeviceBody, headers(("ETag" = String, description = "Its revision"))),
         (status = 404, description = "There is no such device", body = Problem),
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(endpoint): Path<String>,
-) -> Result<Json<DeviceBody>, Problem> {
-    match state.store.device(&endpoint).await? {
-        Some(device) => Ok(Json(DeviceBody::of(&state, device).await)),
-        None => Err(no_device(&endpoint)),
-    }
+) -> Result<Response, Problem> {
+    check_seen(&state, &scope, &endpoint).await?;
+    shown(&state, &endpoint).await
+}
+
+/// A device, with its `ETag`.
+async fn shown(state: &ApiState, endpoint: &str) -> Result<Response, Problem> {
+    let device = state.store.device(endpoint).await?;
+    let device = device.ok_or_else(|| no_device(endpoint))?;
+    let revision = device.revision;
+    Ok(etag::tagged(revision, DeviceBody::of(state, device).await))
 }
 
 /// What to change about a device. What is not given stays as it is.
@@ -437,33 +456,57 @@ pub(super) struct UpdateDevice {
 
 /// Change a device's product, its key, whether it has to use it, its attributes, or its tags.
 ///
+/// With `If-Match` it is changed only if no operator has changed it since: the `ETag` of its answers, which nothing that a device
+/// tells changes.
 /// Upgrades that wait or run go on with the package they have.
 #[utoipa::path(patch, path = "/v1/devices/{endpoint}", operation_id = "update_device", tag = "devices", request_body = UpdateDevice,
     params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded; with `%75nknown` and \
-        `%63ount` for devices that are called `unknown` and `count`")),
+        `%63ount` for devices that are called `unknown` and `count`"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
     responses(
-        (status = 200, description = "The device", body = DeviceBody),
+        (status = 200, description = "The device", body = DeviceBody, headers(("ETag" = String, description = "Its revision"))),
         (status = 400, description = "The path is not UTF-8, or the body is not JSON", body = Problem),
         (status = 404, description = "There is no such device", body = Problem),
         (status = 409, description = "Another device has the identity, or dtls.credential_key is not set", body = Problem),
+        (status = 412, description = "Somebody has changed it meanwhile", body = Problem),
     ))]
 pub(super) async fn update(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(endpoint): Path<String>,
+    headers: HeaderMap,
     extract::Json(body): extract::Json<UpdateDevice>,
-) -> Result<Json<DeviceBody>, Problem> {
+) -> Result<Response, Problem> {
+    let seen = etag::if_match(&headers)?;
     if crate::lwm2m::check_endpoint(endpoint.as_bytes()).is_err() {
         return Err(no_device(&endpoint)); // there can be none
     }
-    let update = to_update(body, &endpoint, &state)?;
-    state.store.update_device(&endpoint, &update).await?;
+    check_seen(&state, &scope, &endpoint).await?;
+    let update = DeviceUpdate {
+        seen,
+        ..to_update(body, &endpoint, &state)?
+    };
+    let updated = state.store.update_device(&endpoint, &update).await;
+    updated.map_err(|error| match error {
+        // whose it is does not concern whoever sees some devices only
+        UpdateDeviceError::IdentityTaken { .. } if scope != Scope::Whole => {
+            Problem::identity_taken("the identity is taken; each device needs one of its own")
+        }
+        error => error.into(),
+    })?;
     state.signals.members.changed();
     state.signals.devices_written(ENGINE_KNOWS_WITHIN).await;
     let identity = update.psk.iter().flatten().map(|psk| &*psk.identity);
     state.strangers.forget(identity.chain([&*endpoint]));
-    match state.store.device(&endpoint).await? {
-        Some(device) => Ok(Json(DeviceBody::of(&state, device).await)),
-        None => Err(no_device(&endpoint)),
+    shown(&state, &endpoint).await
+}
+
+/// Fails unless the device is there for the caller, or for nobody.
+async fn check_seen(state: &ApiState, scope: &Scope, endpoint: &str) -> Result<(), Problem> {
+    if scoped::sees(state, scope, endpoint).await? {
+        Ok(())
+    } else {
+        Err(no_device(endpoint))
     }
 }
 
@@ -509,6 +552,7 @@ fn to_update(
         secure: body.secure.or(keyed.then_some(true)),
         psk,
         attributes,
+        seen: None,
     })
 }
 
@@ -518,16 +562,25 @@ fn to_update(
 /// is open, added anew as a device of product `default`.
 #[utoipa::path(delete, path = "/v1/devices/{endpoint}", operation_id = "remove_device", tag = "devices",
     params(("endpoint" = String, Path, description = "Its endpoint name, percent-encoded; with `%75nknown` and \
-        `%63ount` for devices that are called `unknown` and `count`")),
+        `%63ount` for devices that are called `unknown` and `count`"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
     responses(
         (status = 204, description = "Removed"),
         (status = 404, description = "There is no such device", body = Problem),
+        (status = 412, description = "Somebody has changed it meanwhile", body = Problem),
     ))]
 pub(super) async fn remove(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(endpoint): Path<String>,
+    headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    if !state.store.remove_device(&endpoint, state.now()).await? {
+    let seen = etag::if_match(&headers)?;
+    check_seen(&state, &scope, &endpoint).await?;
+    let removed = (state.store)
+        .remove_device(&endpoint, seen, state.now())
+        .await?;
+    if !removed {
         return Err(no_device(&endpoint));
     }
     state.signals.devices_written(ENGINE_KNOWS_WITHIN).await;

@@ -18,8 +18,19 @@ use tokio::{
 };
 use utoipa::IntoParams;
 
-use super::{ApiState, door::is_let_in_still, extract::Query, problem::Problem};
-use crate::{access::Caller, ledger::TaskId, notify::Payload, store::Event};
+use super::{
+    ApiState,
+    door::is_let_in_still,
+    extract::Query,
+    problem::Problem,
+    scoped::{self, Seen},
+};
+use crate::{
+    access::{Caller, Scope},
+    ledger::TaskId,
+    notify::Payload,
+    store::{Event, Subject},
+};
 
 /// Streams at the same time.
 pub(super) const MAX_STREAMS: usize = 64;
@@ -67,6 +78,7 @@ pub(super) struct Filter {
 pub(super) async fn stream_events(
     State(state): State<ApiState>,
     caller: Caller,
+    scope: Scope,
     Query(filter): Query<Filter>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -97,6 +109,7 @@ pub(super) async fn stream_events(
         stop: state.stop.clone(),
         state,
         caller,
+        scope,
         task: filter.task_id.map(TaskId),
         after,
         ready: VecDeque::new(),
@@ -118,10 +131,19 @@ fn number(text: &str) -> Result<i64, Problem> {
     })
 }
 
+/// The device that an event is about.
+fn endpoint(event: &Event) -> Option<&str> {
+    match &event.subject {
+        Subject::Upgrade { endpoint, .. } => Some(endpoint),
+        Subject::Task { .. } => None,
+    }
+}
+
 /// What one stream reads.
 struct Feed {
     state: ApiState,
     caller: Caller,
+    scope: Scope,
     news: watch::Receiver<()>,
     stop: watch::Receiver<bool>,
     task: Option<TaskId>,
@@ -173,7 +195,7 @@ impl Feed {
             let read = events.await.ok()?;
             if let Some(last) = read.last() {
                 self.after = last.id;
-                self.ready = read.into();
+                self.ready = self.seen(read).await?;
                 continue;
             }
             let news = async {
@@ -188,5 +210,26 @@ impl Feed {
             }
             sleep(SOON).await;
         }
+    }
+
+    /// Those of some events that are there for the caller: of its devices, and of tasks that were made for them.
+    async fn seen(&self, events: Vec<Event>) -> Option<VecDeque<Event>> {
+        if self.scope == Scope::Whole {
+            return Some(events.into());
+        }
+        let endpoints = events.iter().filter_map(|event| endpoint(event));
+        let seen = Seen::of(&self.state, &self.scope, endpoints).await.ok()?;
+        let mut kept = VecDeque::new();
+        for event in events {
+            let keep = match endpoint(&event) {
+                Some(endpoint) => seen.has(endpoint),
+                None => (self.state.store.task(event.task).await.ok()?)
+                    .is_some_and(|task| scoped::has_task(&self.scope, &task)),
+            };
+            if keep {
+                kept.push_back(event);
+            }
+        }
+        Some(kept)
     }
 }

@@ -8,8 +8,9 @@ use super::{
     ApiState,
     extract::{self, Fields, ListBody, Paging, Path, Query},
     problem::Problem,
+    scoped::{self, Seen},
 };
-use crate::{lwm2m::check_endpoint, store::Exclusion};
+use crate::{access::Scope, lwm2m::check_endpoint, store::Exclusion};
 
 /// Devices of one request.
 const MAX_DEVICES: usize = 10_000;
@@ -90,9 +91,11 @@ pub(super) struct ExcludedBody {
 #[utoipa::path(post, path = "/v1/exclusions", operation_id = "add_exclusions", tag = "devices", request_body = Exclude,
     responses(
         (status = 200, description = "They are excluded", body = ExcludedBody),
+        (status = 409, description = "A caller that sees some devices only names others", body = Problem),
     ))]
 pub(super) async fn add(
     State(state): State<ApiState>,
+    scope: Scope,
     extract::Json(body): extract::Json<Exclude>,
 ) -> Result<Json<ExcludedBody>, Problem> {
     let mut fields = Fields::default();
@@ -114,6 +117,7 @@ pub(super) async fn add(
         format!("a reason has 1 to {MAX_REASON} characters and no control characters"),
     );
     fields.finish()?;
+    scoped::see_all(&state, &scope, &body.endpoints).await?;
     let excluded = (state.store)
         .exclude(&body.endpoints, &body.reason, state.now())
         .await?;
@@ -131,14 +135,18 @@ pub(super) async fn add(
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
+    scope: Scope,
     Query(paging): Query<Paging>,
 ) -> Result<Json<ListBody<ExclusionBody>>, Problem> {
     let after: Option<String> = paging.after("exclusions")?;
     let page = (state.store)
         .exclusions(after.as_deref(), paging.limit()?)
         .await?;
+    let endpoints = page.items.iter().map(|exclusion| &*exclusion.endpoint);
+    let seen = Seen::of(&state, &scope, endpoints).await?;
     let key = |exclusion: &Exclusion| exclusion.endpoint.clone();
-    let body = ListBody::new(page, "exclusions", key, ExclusionBody::from);
+    let keep = |exclusion: &Exclusion| seen.has(&exclusion.endpoint);
+    let body = ListBody::of_seen(page, "exclusions", key, keep, ExclusionBody::from);
     Ok(Json(body))
 }
 
@@ -153,9 +161,11 @@ pub(super) async fn list(
     ))]
 pub(super) async fn end(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(endpoint): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    if !state.store.end_exclusion(&endpoint).await? {
+    let seen = scoped::sees(&state, &scope, &endpoint).await?;
+    if !seen || !state.store.end_exclusion(&endpoint).await? {
         let detail = format!("device {endpoint:?} is not excluded");
         return Err(Problem::not_found(detail));
     }

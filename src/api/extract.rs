@@ -311,6 +311,19 @@ impl<T> ListBody<T> {
         }
     }
 
+    /// The same without the rows that `keep` leaves out: a page may have fewer items than `limit` although others follow.
+    pub(super) fn of_seen<R, K: CursorKey>(
+        page: Page<R>,
+        list: &str,
+        key: impl Fn(&R) -> K,
+        keep: impl Fn(&R) -> bool,
+        item: impl Fn(R) -> T,
+    ) -> Self {
+        let next = page.items.last().filter(|_| page.more).map(key);
+        let kept = page.items.into_iter().filter(keep).map(item);
+        Self::after(kept, list, next)
+    }
+
     /// The answer with these items of the list named `list`, whose next page starts after `next`.
     pub(super) fn after<K: CursorKey>(
         items: impl IntoIterator<Item = T>,

@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use axum::{
     Json,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    ApiState,
+    ApiState, etag,
     extract::{self, Fields, ListBody, Paging, Path, Query},
     problem::Problem,
 };
@@ -34,6 +34,8 @@ pub(super) struct GroupBody {
     id: i64,
     /// Its name.
     name: String,
+    /// Counts its changes, from 1: the `ETag` of `GET /v1/groups/{id}`.
+    revision: i64,
     /// Whom it lets through, as short as that can be written; `null` when the group is a list.
     #[schema(required)]
     filter: Option<String>,
@@ -54,6 +56,7 @@ impl From<GroupRecord> for GroupBody {
         Self {
             id: group.id.0,
             name: group.name,
+            revision: group.revision,
             filter,
             members,
             created_at: group.created_at.to_string(),
@@ -79,6 +82,17 @@ impl GroupBody {
             members: Some(members),
             ..group.into()
         })
+    }
+
+    /// The same of a group that was added or changed: that is done, whether its devices can be counted or not.
+    async fn counted_if_possible(state: &ApiState, group: GroupRecord) -> Self {
+        match Self::counted(state, group.clone()).await {
+            Ok(body) => body,
+            Err(error) => {
+                tracing::warn!(%error, "the devices of a group cannot be counted");
+                group.into()
+            }
+        }
     }
 }
 
@@ -163,7 +177,7 @@ fn check_filter(fields: &mut Fields, filter: Option<&String>) -> Option<Filter> 
 #[utoipa::path(post, path = "/v1/groups", operation_id = "add_group", tag = "groups", request_body = AddGroup,
     responses(
         (status = 201, description = "Added", body = GroupBody,
-            headers(("Location" = String, description = "Path of the group"))),
+            headers(("Location" = String, description = "Path of the group"), ("ETag" = String, description = "Its revision"))),
         (status = 409, description = "Another group has the name, devices are unknown, or there are too many groups",
             body = Problem),
     ))]
@@ -185,8 +199,10 @@ pub(super) async fn add(
     };
     let group = state.store.add_group(&new).await?;
     let location = format!("/v1/groups/{}", group.id.0);
-    let body = Json(GroupBody::counted(&state, group).await?);
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], body).into_response())
+    let tag = etag::tag(group.revision);
+    let body = Json(GroupBody::counted_if_possible(&state, group).await);
+    let headers = [(header::LOCATION, location), tag];
+    Ok((StatusCode::CREATED, headers, body).into_response())
 }
 
 /// List groups, newest first.
@@ -211,15 +227,19 @@ pub(super) async fn list(
 #[utoipa::path(get, path = "/v1/groups/{id}", operation_id = "get_group", tag = "groups",
     params(("id" = i64, Path, description = "Its number")),
     responses(
-        (status = 200, description = "The group", body = GroupBody),
+        (status = 200, description = "The group", body = GroupBody, headers(("ETag" = String, description = "Its revision"))),
         (status = 404, description = "There is no such group", body = Problem),
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
     Path(id): Path<i64>,
-) -> Result<Json<GroupBody>, Problem> {
+) -> Result<Response, Problem> {
     let group = known(&state, GroupId(id)).await?;
-    Ok(Json(GroupBody::counted(&state, group).await?))
+    let revision = group.revision;
+    Ok(etag::tagged(
+        revision,
+        GroupBody::counted(&state, group).await?,
+    ))
 }
 
 /// The group, if there is one of that number.
@@ -230,20 +250,25 @@ pub(super) async fn known(state: &ApiState, id: GroupId) -> Result<GroupRecord, 
 
 /// Change a group's name, its filter, or the devices in its list.
 ///
+/// With `If-Match` it is changed only if nobody has changed it since: the `ETag` of its answers. `members` is `null` where they cannot be
+/// counted now.
 /// Tasks that were created for it keep the devices that they have; those that say so are joined by devices that come to it.
 #[utoipa::path(patch, path = "/v1/groups/{id}", operation_id = "update_group", tag = "groups", request_body = UpdateGroup,
-    params(("id" = i64, Path, description = "Its number")),
+    params(("id" = i64, Path, description = "Its number"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
     responses(
-        (status = 200, description = "The group", body = GroupBody),
+        (status = 200, description = "The group", body = GroupBody, headers(("ETag" = String, description = "Its revision"))),
         (status = 404, description = "There is no such group", body = Problem),
         (status = 409, description = "Another group has the name, devices are unknown, a list is given a filter, or a filter a \
             list", body = Problem),
+        (status = 412, description = "Somebody has changed it meanwhile", body = Problem),
     ))]
 pub(super) async fn update(
     State(state): State<ApiState>,
     Path(id): Path<i64>,
+    headers: HeaderMap,
     extract::Json(body): extract::Json<UpdateGroup>,
-) -> Result<Json<GroupBody>, Problem> {
+) -> Result<Response, Problem> {
     let mut fields = Fields::default();
     if let Some(name) = &body.name {
         check_name(&mut fields, name);
@@ -260,26 +285,33 @@ pub(super) async fn update(
         add: check_devices(&mut fields, "add", body.add),
         remove: check_devices(&mut fields, "remove", body.remove),
         name: body.name,
+        seen: etag::if_match(&headers)?,
     };
     fields.finish()?;
     let group = state.store.update_group(GroupId(id), &update).await?;
     state.signals.members.changed();
     state.signals.written();
-    Ok(Json(GroupBody::counted(&state, group).await?))
+    let revision = group.revision;
+    let body = GroupBody::counted_if_possible(&state, group).await;
+    Ok(etag::tagged(revision, body))
 }
 
 /// Remove a group. Its devices stay.
 #[utoipa::path(delete, path = "/v1/groups/{id}", operation_id = "remove_group", tag = "groups",
-    params(("id" = i64, Path, description = "Its number")),
+    params(("id" = i64, Path, description = "Its number"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
     responses(
         (status = 204, description = "Removed"),
         (status = 404, description = "There is no such group", body = Problem),
         (status = 409, description = "Tasks that were created for it have not ended; the detail names them", body = Problem),
+        (status = 412, description = "Somebody has changed it meanwhile", body = Problem),
     ))]
 pub(super) async fn remove(
     State(state): State<ApiState>,
     Path(id): Path<i64>,
+    headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    state.store.remove_group(GroupId(id)).await?;
+    let seen = etag::if_match(&headers)?;
+    state.store.remove_group(GroupId(id), seen).await?;
     Ok(StatusCode::NO_CONTENT)
 }

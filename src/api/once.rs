@@ -2,8 +2,8 @@
 //!
 //! A program that does not know whether its request has arrived sends it again with the same key, and has the first answer. The key
 //! is taken, durably, before the request is carried out. The answer of one that has worked is kept; of one that was refused
-//! the key is given back, because nothing was done. Where nobody knows what was done, because the server ended or failed meanwhile,
-//! the request is refused from then on.
+//! the key is given back, because nothing was done. Where nobody knows what was done, because the server ended or it or its database failed
+//! meanwhile, the request is refused from then on.
 
 use std::iter;
 
@@ -34,6 +34,8 @@ pub(super) const MAX_KEY: usize = 255;
 const COMPARED: usize = 1024 * 1024;
 /// Longest body of an answer that is kept, bytes.
 const MAX_ANSWER: u64 = 64 * 1024;
+/// Errors of the server after which it is certain that nothing was done.
+const NOTHING_DONE: [&str; 3] = ["disk-full", "too-many-forecasts", "too-many-streams"];
 /// Whoever adds a webhook or a token is told a secret, once: the answer is not kept.
 const TELLS_A_SECRET: [&str; 2] = ["/v1/tokens", "/v1/webhooks"];
 
@@ -155,8 +157,10 @@ fn digest(parts: &Parts, body: &[u8]) -> [u8; 32] {
 /// Keeps the answer, or gives the key back where nothing was done.
 async fn settled(state: &ApiState, key: &str, response: Response) -> Result<Response, Problem> {
     let status = response.status();
-    let unknown = status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE;
-    if unknown {
+    let problem = response.extensions().get::<Problem>();
+    let kind = problem.and_then(|problem| problem.kind.rsplit(':').next());
+    // A database that fails may have written before, or have written what it was not heard to.
+    if status.is_server_error() && !kind.is_some_and(|kind| NOTHING_DONE.contains(&kind)) {
         return Ok(response);
     }
     if !status.is_success() {

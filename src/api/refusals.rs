@@ -12,6 +12,19 @@ use crate::{
     task::RuleError,
 };
 
+impl Problem {
+    /// The caller has seen another revision of it.
+    pub(super) fn changed_meanwhile(detail: impl ToString) -> Self {
+        let title = "Somebody has changed it meanwhile";
+        Self::new(
+            StatusCode::PRECONDITION_FAILED,
+            "changed-meanwhile",
+            title,
+            detail,
+        )
+    }
+}
+
 /// What failed for a moment is worth another try.
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
@@ -94,6 +107,7 @@ impl From<UpdateDeviceError> for Problem {
         match error {
             UpdateDeviceError::NotFound(_) => Self::not_found(error),
             UpdateDeviceError::IdentityTaken { .. } => Self::identity_taken(error),
+            UpdateDeviceError::Changed { .. } => Self::changed_meanwhile(error),
             UpdateDeviceError::Attributes(error) => Self::field("tags", error),
             UpdateDeviceError::Store(error) => error.into(),
         }
@@ -161,12 +175,7 @@ impl From<ChangeTaskError> for Problem {
                 Self::conflict("task-held", "The task does not stand so", error)
             }
             ChangeTaskError::CannotJoin(_) => Self::field("membership", error),
-            ChangeTaskError::Changed { .. } => Self::new(
-                StatusCode::PRECONDITION_FAILED,
-                "changed-meanwhile",
-                "Somebody has changed it meanwhile",
-                error,
-            ),
+            ChangeTaskError::Changed { .. } => Self::changed_meanwhile(error),
             ChangeTaskError::Stop(error) => error.into(),
             ChangeTaskError::Store(error) => error.into(),
         }
@@ -177,6 +186,7 @@ impl From<GroupError> for Problem {
     fn from(error: GroupError) -> Self {
         match error {
             GroupError::NotFound(_) => Self::not_found(error),
+            GroupError::Changed { .. } => Self::changed_meanwhile(error),
             GroupError::NameTaken { .. } => {
                 Self::conflict("name-taken", "Another group has the name", error).about("name")
             }

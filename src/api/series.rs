@@ -4,8 +4,9 @@ use axum::{Json, extract::State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{ApiState, extract::Path, problem::Problem};
+use super::{ApiState, extract::Path, problem::Problem, scoped};
 use crate::{
+    access::Scope,
     ledger::{CoverageReading, TaskId},
     store::{CellPoint, LimitChange, TaskPoint},
     wording,
@@ -164,11 +165,10 @@ impl From<CoverageReading> for CoveragePointBody {
     ))]
 pub(super) async fn of_task(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Json<SeriesBody<TaskPointBody>>, Problem> {
-    if state.store.task(TaskId(id)).await?.is_none() {
-        return Err(Problem::not_found(format!("there is no task {id}")));
-    }
+    scoped::task(&state, &scope, id).await?;
     Ok(SeriesBody::of(state.store.task_series(TaskId(id)).await?))
 }
 
@@ -207,9 +207,12 @@ pub(super) async fn of_limit(
     ))]
 pub(super) async fn of_device(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(endpoint): Path<String>,
 ) -> Result<Json<SeriesBody<CoveragePointBody>>, Problem> {
-    if state.store.device(&endpoint).await?.is_none() {
+    if !scoped::sees(&state, &scope, &endpoint).await?
+        || state.store.device(&endpoint).await?.is_none()
+    {
         return Err(Problem::not_found(format!(
             "there is no device {endpoint:?}"
         )));

@@ -7,6 +7,7 @@ use std::{
     future::Future as _,
     io,
     net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -15,6 +16,7 @@ use std::{
 
 use axum::{Router, body::Body, extract::ConnectInfo};
 use bytes::Bytes;
+use governor::{Quota, RateLimiter};
 use hyper::{
     Request,
     body::{Frame, Incoming, SizeHint},
@@ -50,6 +52,8 @@ const LEAST_BYTES_PER_SECOND: u64 = 1_024;
 const BODY_GRACE: Duration = HEAD_TIMEOUT;
 /// Requests under way when the server stops have this long to end.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
+/// Lines a second about connections that cannot be accepted: whoever opens many does not fill the disk.
+const ERROR_LINES_PER_SECOND: NonZeroU32 = NonZeroU32::new(1).unwrap();
 /// The system has no file descriptor, or the like.
 const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(100);
 
@@ -64,6 +68,7 @@ pub async fn serve(
     let graceful = GracefulShutdown::new();
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let sources = Sources::default();
+    let lines = RateLimiter::direct(Quota::per_second(ERROR_LINES_PER_SECOND));
     loop {
         let next = async {
             // Never closed, so that there is always a permit to come.
@@ -77,7 +82,9 @@ pub async fn serve(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "the admin API cannot accept a connection");
+                if lines.check().is_ok() {
+                    tracing::warn!(%error, "the admin API cannot accept a connection");
+                }
                 tokio::time::sleep(AFTER_ACCEPT_ERROR).await;
                 continue;
             }

@@ -27,11 +27,12 @@ use super::{
     ApiState,
     extract::{self, Fields, ListBody, Paging, Path, Query},
     problem::Problem,
+    scoped,
     traffic::TrafficBody,
     webhooks::TaskWebhook,
 };
 use crate::{
-    access::Caller,
+    access::{Caller, Scope},
     clock::UtcMillis,
     filter::Filter,
     ledger::{PackageId, Reasons, RetryPolicy, TaskId, TaskState},
@@ -158,7 +159,8 @@ pub(super) struct TaskBody {
 pub(super) struct CreatedTask {
     #[serde(flatten)]
     task: TaskBody,
-    /// What other tasks do with the same package to the same devices; `null` when the database could not tell.
+    /// What other tasks do with the same package to the same devices; `null` when the database could not
+    /// tell, or the caller sees some devices only.
     #[schema(required)]
     overlaps: Option<OverlapsBody>,
 }
@@ -459,15 +461,17 @@ pub(super) struct CreateTask {
 pub(super) async fn create(
     State(state): State<ApiState>,
     caller: Caller,
+    scope: Scope,
     extract::Json(body): extract::Json<CreateTask>,
 ) -> Result<Response, Problem> {
     let mut new = to_new_task(&state, body).await?;
     new.origin.by = caller.who();
-    created(&state, &new).await
+    scoped::cut(&state, &scope, &mut new).await?;
+    created(&state, &scope, &new).await
 }
 
 /// Creates a task, and shows it.
-async fn created(state: &ApiState, new: &NewTask) -> Result<Response, Problem> {
+async fn created(state: &ApiState, scope: &Scope, new: &NewTask) -> Result<Response, Problem> {
     let task = state.store.create_task(new).await?;
     state.signals.written();
     let headers = [
@@ -475,13 +479,17 @@ async fn created(state: &ApiState, new: &NewTask) -> Result<Response, Problem> {
         (header::ETAG, format!("\"{}\"", task.revision)),
     ];
     // The task is there, whatever comes of this: an error would have it created once more.
-    let overlaps = state.store.overlaps(task.id, MAX_OVERLAPS).await;
-    let body = Json(CreatedTask {
-        task: TaskBody::new(task, state.now()),
-        overlaps: overlaps
+    let overlaps = match scope {
+        // other tasks may be others' tasks
+        Scope::Within(_) => None,
+        Scope::Whole => (state.store.overlaps(task.id, MAX_OVERLAPS).await)
             .inspect_err(|error| tracing::warn!(%error, "overlaps of a task are not known"))
             .map(OverlapsBody::from)
             .ok(),
+    };
+    let body = Json(CreatedTask {
+        task: TaskBody::new(task, state.now()),
+        overlaps,
     });
     Ok((StatusCode::CREATED, headers, body).into_response())
 }
@@ -650,10 +658,15 @@ fn parse_start(text: &str, now: UtcMillis) -> Result<UtcMillis, String> {
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
+    scope: Scope,
     Query(paging): Query<Paging>,
 ) -> Result<Json<ListBody<TaskBody>>, Problem> {
     let before = paging.after::<i64>("tasks")?.map(TaskId);
-    let page = state.store.tasks(before, paging.limit()?).await?;
+    let limit = paging.limit()?;
+    let page = match scoped::of_tasks(&scope) {
+        None => state.store.tasks(before, limit).await?,
+        Some(within) => state.store.tasks_within(&within, before, limit).await?,
+    };
     let now = state.now();
     let body = |task| TaskBody::new(task, now);
     let body = ListBody::new(page, "tasks", |task: &TaskRecord| task.id.0, body);
@@ -669,11 +682,11 @@ pub(super) async fn list(
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Response, Problem> {
-    let task = state.store.task(TaskId(id)).await?;
-    task.map(|task| shown(&state, task))
-        .ok_or_else(|| Problem::not_found(format!("there is no task {id}")))
+    let task = scoped::task(&state, &scope, id).await?;
+    Ok(shown(&state, task))
 }
 
 /// Stop a task.
@@ -690,9 +703,11 @@ pub(super) async fn get(
     ))]
 pub(super) async fn stop(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
     Query(params): Query<StopParams>,
 ) -> Result<Response, Problem> {
+    scoped::see_task(&state, &scope, id).await?;
     let (now, soft) = (state.now(), params.soft.unwrap_or_default());
     let task = state.store.stop_task(TaskId(id), now, soft).await?;
     state.signals.written();
@@ -720,8 +735,10 @@ pub(super) struct StopParams {
     ))]
 pub(super) async fn delete(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<StatusCode, Problem> {
+    scoped::see_task(&state, &scope, id).await?;
     state.store.delete_task(TaskId(id)).await?;
     state.signals.written();
     Ok(StatusCode::NO_CONTENT)

@@ -16,10 +16,12 @@ use super::{
     extract::{self, ListBody, Paging, Path, Query},
     heard::LastHeard,
     problem::Problem,
+    scoped::{self, Seen},
     traffic::{OverBudgetBody, TrafficBody},
     waiting::{self, CellNow},
 };
 use crate::{
+    access::Scope,
     clock::UtcMillis,
     ledger::{DeviceRecord, Lane, Outcome, Stage, StageChange, TaskId, Told, UpgradeId},
     store::{
@@ -421,12 +423,14 @@ pub(super) struct ListParams {
     ))]
 pub(super) async fn list(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
     Query(params): Query<ListParams>,
 ) -> Result<Json<ListBody<UpgradeBody>>, Problem> {
     let wanted = params.state.as_deref().map(parse_state).transpose()?;
     let paging = Paging::new(params.limit, params.cursor);
     let after = paging.after::<i64>("upgrades")?.map(UpgradeId);
+    scoped::see_task(&state, &scope, id).await?;
     let page = state
         .store
         .upgrades(TaskId(id), wanted, after, paging.limit()?)
@@ -434,7 +438,10 @@ pub(super) async fn list(
     if page.items.is_empty() && state.store.task(TaskId(id)).await?.is_none() {
         return Err(Problem::not_found(format!("there is no task {id}")));
     }
-    let body = ListBody::new(page, "upgrades", |u| u.id.0, UpgradeBody::from);
+    let endpoints = page.items.iter().map(|upgrade| &*upgrade.endpoint);
+    let seen = Seen::of(&state, &scope, endpoints).await?;
+    let keep = |upgrade: &UpgradeRecord| seen.has(&upgrade.endpoint);
+    let body = ListBody::of_seen(page, "upgrades", |u| u.id.0, keep, UpgradeBody::from);
     Ok(Json(body))
 }
 
@@ -460,16 +467,23 @@ fn parse_state(name: &str) -> Result<UpgradeState, Problem> {
     ))]
 pub(super) async fn list_of_device(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(endpoint): Path<String>,
     Query(paging): Query<Paging>,
 ) -> Result<Json<ListBody<DeviceUpgradeBody>>, Problem> {
     let before = paging.after::<i64>("device-upgrades")?.map(UpgradeId);
+    let missing = || {
+        let detail = format!("there is no device {endpoint:?}, and no upgrade of one");
+        Problem::not_found(detail)
+    };
+    if !scoped::sees(&state, &scope, &endpoint).await? {
+        return Err(missing());
+    }
     let page = (state.store)
         .device_upgrades(&endpoint, before, paging.limit()?)
         .await?;
     if page.items.is_empty() && state.store.device(&endpoint).await?.is_none() {
-        let detail = format!("there is no device {endpoint:?}, and no upgrade of one");
-        return Err(Problem::not_found(detail));
+        return Err(missing());
     }
     let key = |of_device: &DeviceUpgrade| of_device.upgrade.id.0;
     let body = ListBody::new(page, "device-upgrades", key, DeviceUpgradeBody::from);
@@ -498,6 +512,7 @@ pub(super) struct NewestParams {
     ))]
 pub(super) async fn list_newest(
     State(state): State<ApiState>,
+    scope: Scope,
     Query(params): Query<NewestParams>,
 ) -> Result<Json<ListBody<DeviceUpgradeBody>>, Problem> {
     let paging = Paging::new(params.limit, params.cursor);
@@ -505,8 +520,11 @@ pub(super) async fn list_newest(
     let page = (state.store)
         .newest_upgrades(params.cell_id, before, paging.limit()?)
         .await?;
+    let endpoints = page.items.iter().map(|it| &*it.upgrade.endpoint);
+    let seen = Seen::of(&state, &scope, endpoints).await?;
     let key = |upgrade: &DeviceUpgrade| upgrade.upgrade.id.0;
-    let body = ListBody::new(page, "newest-upgrades", key, DeviceUpgradeBody::from);
+    let keep = |upgrade: &DeviceUpgrade| seen.has(&upgrade.upgrade.endpoint);
+    let body = ListBody::of_seen(page, "newest-upgrades", key, keep, DeviceUpgradeBody::from);
     Ok(Json(body))
 }
 
@@ -519,8 +537,10 @@ pub(super) async fn list_newest(
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Json<UpgradeDetailBody>, Problem> {
+    scoped::see_upgrade(&state, &scope, id).await?;
     let detail = state.store.upgrade(UpgradeId(id)).await?;
     let mut detail =
         detail.ok_or_else(|| Problem::not_found(format!("there is no upgrade {id}")))?;
@@ -566,8 +586,10 @@ pub(super) async fn get(
     ))]
 pub(super) async fn cancel(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Json<UpgradeBody>, Problem> {
+    scoped::see_upgrade(&state, &scope, id).await?;
     let upgrade = (state.store)
         .cancel_upgrade(UpgradeId(id), state.now())
         .await?;
@@ -588,8 +610,10 @@ pub(super) async fn cancel(
     ))]
 pub(super) async fn retry(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Json<UpgradeBody>, Problem> {
+    scoped::see_upgrade(&state, &scope, id).await?;
     let upgrade = (state.store)
         .retry_upgrade(UpgradeId(id), state.now())
         .await?;
@@ -625,9 +649,11 @@ pub(super) struct ConfirmRequest {
     ))]
 pub(super) async fn confirm(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
     extract::Json(body): extract::Json<ConfirmRequest>,
 ) -> Result<Json<UpgradeBody>, Problem> {
+    scoped::see_upgrade(&state, &scope, id).await?;
     let by = body.by.unwrap_or_default();
     if by.chars().count() > MAX_BY || by.chars().any(char::is_control) {
         let detail =
@@ -645,18 +671,21 @@ pub(super) async fn confirm(
 /// Pass over one upgrade.
 ///
 /// For a device that is broken, or gone: an upgrade that waits or has failed ends as cancelled, with the reason `skipped`. It has no
-/// result: neither its phase nor the thresholds of its task count it. Passing over it again changes nothing.
+/// result: neither its phase nor the thresholds of its task count it. One that has succeeded and soaks stays a success, and its phase does not
+/// count it. Passing over it again changes nothing.
 #[utoipa::path(post, path = "/v1/upgrades/{id}/skip", operation_id = "skip_upgrade", tag = "upgrades",
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 200, description = "The upgrade", body = UpgradeBody),
         (status = 404, description = "There is no such upgrade", body = Problem),
-        (status = 409, description = "It runs, or has succeeded", body = Problem),
+        (status = 409, description = "It runs, or has succeeded and does not soak", body = Problem),
     ))]
 pub(super) async fn skip(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Json<UpgradeBody>, Problem> {
+    scoped::see_upgrade(&state, &scope, id).await?;
     let upgrade = (state.store)
         .skip_upgrade(UpgradeId(id), state.now())
         .await?;

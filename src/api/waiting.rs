@@ -32,10 +32,17 @@ pub(super) fn explain(
     let CellNow { rules, share, .. } = *cell;
     let upgrade = &detail.upgrade;
     match upgrade.state {
-        UpgradeState::Pending => Some(match task::explain(detail.candidate.as_ref()?, now) {
-            Err(not_yet) => wording::not_yet(&not_yet),
-            Ok(()) => "it is about to begin".to_owned(),
-        }),
+        UpgradeState::Pending => {
+            let waits = match task::explain(detail.candidate.as_ref()?, now) {
+                Err(not_yet) => wording::not_yet(&not_yet),
+                Ok(()) => "it is about to begin".to_owned(),
+            };
+            let last = upgrade.outcome.as_ref().map(|it| it.reason.as_str());
+            Some(match last {
+                Some("taken_back") => wording::after_take_back(&waits),
+                _ => waits,
+            })
+        }
         UpgradeState::Active(_) if upgrade.cancel_requested_at.is_some() => {
             Some("it was cancelled, and is about to end".to_owned())
         }

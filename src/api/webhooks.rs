@@ -7,7 +7,7 @@ use std::{net::IpAddr, time::Duration};
 use axum::{
     Json,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use utoipa::{
 };
 
 use super::{
-    ApiState,
+    ApiState, etag,
     extract::{self, Fields, ListBody, Paging, Path, Query},
     problem::Problem,
 };
@@ -30,6 +30,8 @@ use crate::{
 
 /// How long a name server may take when a webhook is added.
 const LOOK_UP_WITHIN: Duration = Duration::from_secs(3);
+/// The revision of every webhook: none can be changed.
+const REVISION: i64 = 1;
 /// Deliveries that are replayed by one request.
 const MAX_REPLAY: u32 = 10_000;
 
@@ -194,7 +196,7 @@ async fn leads_outside(state: &ApiState, url: &str) -> Result<Target, String> {
 #[utoipa::path(post, path = "/v1/webhooks", operation_id = "add_webhook", tag = "events", request_body = AddWebhook,
     responses(
         (status = 201, description = "Added", body = AddedWebhook,
-            headers(("Location" = String, description = "Path of the webhook"))),
+            headers(("Location" = String, description = "Path of the webhook"), ("ETag" = String, description = "Its revision"))),
         (status = 404, description = "There is no such task", body = Problem),
         (status = 409, description = "There are too many webhooks", body = Problem),
         (status = 422, description = "A field is not valid: among others, a URL that leads to an address that is not public",
@@ -212,7 +214,8 @@ pub(super) async fn add(
         webhook: webhook.into(),
         secret: secret.reveal(),
     });
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], body).into_response())
+    let headers = [(header::LOCATION, location), etag::tag(REVISION)];
+    Ok((StatusCode::CREATED, headers, body).into_response())
 }
 
 /// List webhooks, oldest first.
@@ -234,14 +237,15 @@ pub(super) async fn list(
 #[utoipa::path(get, path = "/v1/webhooks/{id}", operation_id = "get_webhook", tag = "events",
     params(("id" = i64, Path, description = "Its number")),
     responses(
-        (status = 200, description = "The webhook", body = WebhookBody),
+        (status = 200, description = "The webhook", body = WebhookBody, headers(("ETag" = String, description = "Its revision"))),
         (status = 404, description = "There is no such webhook", body = Problem),
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
     Path(id): Path<i64>,
-) -> Result<Json<WebhookBody>, Problem> {
-    Ok(Json(known(&state, id).await?.into()))
+) -> Result<Response, Problem> {
+    let webhook = WebhookBody::from(known(&state, id).await?);
+    Ok(etag::tagged(REVISION, webhook))
 }
 
 fn no_webhook(id: i64) -> Problem {
@@ -255,15 +259,25 @@ async fn known(state: &ApiState, id: i64) -> Result<WebhookRecord, Problem> {
 
 /// Remove a webhook, and what it was still to be told.
 #[utoipa::path(delete, path = "/v1/webhooks/{id}", operation_id = "remove_webhook", tag = "events",
-    params(("id" = i64, Path, description = "Its number")),
+    params(("id" = i64, Path, description = "Its number"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
     responses(
         (status = 204, description = "Removed"),
         (status = 404, description = "There is no such webhook", body = Problem),
+        (status = 412, description = "It is another one than the caller has seen", body = Problem),
     ))]
 pub(super) async fn remove(
     State(state): State<ApiState>,
     Path(id): Path<i64>,
+    headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
+    let seen: Option<i64> = etag::if_match(&headers)?;
+    if seen.is_some_and(|seen| seen != REVISION)
+        && state.store.webhook(WebhookId(id)).await?.is_some()
+    {
+        let detail = format!("webhook {id} has revision {REVISION}: a webhook never changes");
+        return Err(Problem::changed_meanwhile(detail));
+    }
     if state.store.remove_webhook(WebhookId(id)).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {

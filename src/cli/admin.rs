@@ -9,11 +9,13 @@ use super::{
     device::DeviceCommand,
     exclusion::ExclusionCommand,
     group::GroupCommand,
+    list::ResultArgs,
     package::PackageCommand,
     task::{
         TaskCommand,
         create::{self, CreateArgs},
     },
+    token::{self, TokenCommand},
     upgrade::UpgradeCommand,
     webhook::WebhookCommand,
 };
@@ -47,6 +49,11 @@ pub enum AdminCommand {
     /// Have outcomes posted to applications, and see what became of that.
     #[command(subcommand)]
     Webhook(WebhookCommand),
+    /// Add tokens for people and programs, with what they may do, and revoke them.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Tell who the server takes you for, and what you may do.
+    Whoami(ResultArgs),
     /// Show who has changed what, and verify that nothing of it was altered.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -68,6 +75,8 @@ impl AdminCommand {
             Self::Cell(command) => command.run(out),
             Self::Upgrade(command) => command.run(out),
             Self::Webhook(command) => command.run(out),
+            Self::Token(command) => command.run(out),
+            Self::Whoami(args) => token::whoami(&args, out),
             Self::Audit(command) => command.run(out),
         }
     }

@@ -15,7 +15,7 @@ use std::{
 use clap::Args;
 use hyper::{
     Method, Request, StatusCode,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, IF_MATCH},
 };
 use reqwest::Url;
 use serde::de::DeserializeOwned;
@@ -32,6 +32,14 @@ use crate::api::{self, Problem};
 
 /// Items of a page.
 const PAGE: usize = 1_000;
+
+/// What the caller has seen of what is changed.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct SeenArgs {
+    /// Change it only if it has this revision still, as `revision` in JSON shows it: nobody has changed it since.
+    #[arg(long, value_name = "N")]
+    pub if_revision: Option<i64>,
+}
 
 /// Where the server is, and how to be let in.
 #[derive(Debug, Clone, Default, Args)]
@@ -210,7 +218,7 @@ impl Client {
     /// `GET path?query` of what is no JSON document.
     pub fn text(&self, path: &str, query: &[(&str, String)]) -> Result<String, CommandError> {
         let path = with_query(path, query);
-        let answer = self.answer(Method::GET, &path, None, Outgoing::nothing())?;
+        let answer = self.answer(Method::GET, &path, None, Outgoing::nothing(), None)?;
         if answer.status.is_success() {
             return Ok(String::from_utf8_lossy(&answer.body).into_owned());
         }
@@ -258,6 +266,19 @@ impl Client {
             .map(|(value, _)| value)
     }
 
+    /// The same, only if what is changed has the revision that was seen, where one is given.
+    pub fn patch_seen(
+        &self,
+        path: &str,
+        body: &Value,
+        seen: SeenArgs,
+    ) -> Result<Value, CommandError> {
+        let body = Outgoing::text(body.to_string());
+        let tag = seen.if_revision.map(|revision| format!("\"{revision}\""));
+        self.ask_seen(Method::PATCH, path, Some("application/json"), body, tag)
+            .map(|(value, _)| value)
+    }
+
     /// `POST path` with comma-separated values.
     pub fn post_csv(&self, path: &str, rows: String) -> Result<Value, CommandError> {
         self.ask(Method::POST, path, Some("text/csv"), Outgoing::text(rows))
@@ -292,7 +313,18 @@ impl Client {
         content_type: Option<&'static str>,
         body: Outgoing,
     ) -> Result<(Value, StatusCode), CommandError> {
-        let answer = self.answer(method, path, content_type, body)?;
+        self.ask_seen(method, path, content_type, body, None)
+    }
+
+    fn ask_seen(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: Option<&'static str>,
+        body: Outgoing,
+        tag: Option<String>,
+    ) -> Result<(Value, StatusCode), CommandError> {
+        let answer = self.answer(method, path, content_type, body, tag)?;
         let status = answer.status;
         self.read(&answer).map(|value| (value, status))
     }
@@ -303,6 +335,7 @@ impl Client {
         path: &str,
         content_type: Option<&'static str>,
         body: Outgoing,
+        tag: Option<String>,
     ) -> Result<Answer, CommandError> {
         let mut request = Request::builder()
             .method(method)
@@ -310,6 +343,9 @@ impl Client {
             .header(AUTHORIZATION, self.authorization.clone());
         if let Some(content_type) = content_type {
             request = request.header(CONTENT_TYPE, content_type);
+        }
+        if let Some(tag) = tag {
+            request = request.header(IF_MATCH, tag);
         }
         let request = request
             .body(body)

@@ -13,7 +13,7 @@ use super::{
 
 /// Which server a command is for, and how its result is given.
 #[derive(Debug, Args)]
-pub(super) struct ResultArgs {
+pub struct ResultArgs {
     /// The form of the result.
     #[arg(long, value_enum, default_value_t)]
     pub(super) format: Format,

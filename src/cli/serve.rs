@@ -1,5 +1,7 @@
 //! `cellwise serve`: runs a server until it is told to stop.
 
+mod service;
+
 use std::{io, path::PathBuf, process::ExitCode, time::Duration};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -28,7 +30,7 @@ pub fn run(args: &ServeArgs) -> ExitCode {
 
 fn serve(args: &ServeArgs) -> Result<(), String> {
     let config = load(args)?;
-    telemetry::start_log(&config.log).map_err(|e| format!("log.filter is not understood: {e}"))?;
+    telemetry::start_log(&config.log).map_err(|e| e.to_string())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -38,6 +40,7 @@ fn serve(args: &ServeArgs) -> Result<(), String> {
         let mut server = Server::start(config, Purpose::Service)
             .await
             .map_err(|e| e.to_string())?;
+        let watchdog = service::ready(server.pulse());
         loop {
             tokio::select! {
                 _ = signals.terminate.recv() => {
@@ -50,10 +53,12 @@ fn serve(args: &ServeArgs) -> Result<(), String> {
                 }
                 _ = signals.hangup.recv() => {
                     tracing::info!("SIGHUP: reading the settings anew");
+                    service::reloading();
                     match load(args) {
                         Ok(config) => server.reload(&config),
                         Err(problem) => tracing::error!("the settings stay as they were: {problem}"),
                     }
+                    service::reloaded();
                 }
                 part = server.failed() => {
                     return Err(format!(
@@ -62,7 +67,9 @@ fn serve(args: &ServeArgs) -> Result<(), String> {
                 }
             }
         }
+        service::stopping();
         server.stop().await;
+        drop(watchdog);
         tracing::info!("stopped");
         Ok(())
     });

@@ -6,6 +6,7 @@ mod devices;
 mod groups;
 mod lists;
 mod tasks;
+mod tokens;
 
 use std::{path::Path, process::ExitCode};
 

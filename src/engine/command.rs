@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::{DeviceRecord, UpgradeOrder};
 use crate::{
-    ledger::{DeviceId, Failure, StopReason, UpgradeId},
+    ledger::{DeviceId, Failure, StopReason, TakeBack, UpgradeId},
     session::{GateOrder, Offers},
 };
 
@@ -50,6 +50,15 @@ pub enum Command {
         /// Why.
         reason: StopReason,
     },
+    /// An upgrade is taken back at another time than was ordered, or not at all.
+    TakeBack {
+        /// The device.
+        endpoint: String,
+        /// The upgrade.
+        upgrade: UpgradeId,
+        /// From now on.
+        back: Option<TakeBack>,
+    },
     /// Ask the device for its version, unless an upgrade does: now, or when it is heard again.
     AskVersion {
         /// The device.
@@ -79,6 +88,7 @@ impl Command {
             Self::AddDevice { endpoint, .. }
             | Self::RemoveDevice { endpoint }
             | Self::AskVersion { endpoint }
+            | Self::TakeBack { endpoint, .. }
             | Self::Stop { endpoint, .. } => Some(endpoint),
             Self::Start { order, .. } | Self::Fail { order, .. } => Some(&order.endpoint),
             Self::Restore(_)

@@ -15,7 +15,9 @@ use super::{
 };
 use crate::{
     clock::{Instant, Now},
-    ledger::{Cancellation, Failure, Learnt, Outcome, Stage, StopReason, UpgradeId},
+    ledger::{
+        Cancellation, Change, Failure, Learnt, Outcome, Stage, StopReason, TakeBack, UpgradeId,
+    },
     session::{self, Offers},
     upgrade::{EvidenceList, Input, Negotiation},
 };
@@ -61,6 +63,11 @@ impl Engine {
                     self.settle(key);
                 }
             }
+            Command::TakeBack {
+                endpoint,
+                upgrade,
+                back,
+            } => self.take_back_at(&endpoint, upgrade, back),
             Command::AskVersion { endpoint } => {
                 if let Some(key) = self.find(&endpoint) {
                     self.ask_what_it_runs(key);
@@ -70,6 +77,17 @@ impl Engine {
             Command::Abandon { upgrade } => self.abandon(upgrade),
             Command::Gate { device, order } => self.obey_gate(device, order),
             Command::StoreAvailable(available) => self.store_available = available,
+        }
+    }
+
+    /// The upgrade is taken back then from now on, or never: at once, where that time has come.
+    fn take_back_at(&mut self, endpoint: &str, upgrade: UpgradeId, back: Option<TakeBack>) {
+        if let Some(key) = self.find(endpoint)
+            && self.has_upgrade(key, upgrade)
+            && let Some(session) = self.device_mut(key).session.as_mut()
+        {
+            session.order.back = back;
+            self.device_timeout(key);
         }
     }
 
@@ -85,6 +103,9 @@ impl Engine {
         };
         if self.device(key).session.is_some() {
             return; // the order is on its way already; it is given again when there is more to do
+        }
+        if order.back.is_some_and(|back| back.at <= self.now.utc) {
+            return; // its window has ended meanwhile; it is given again in the next one
         }
         let runs = self.device(key).version();
         let refused = order.clone();
@@ -140,6 +161,14 @@ impl Engine {
             let ended = Negotiation::Ended(Outcome::Cancelled(Cancellation::TaskStopped));
             self.move_slot(key, session.negotiation(), &ended);
             self.device_mut(key).link.cancel(|_| true);
+            // What was emitted before may have had the upgrade run in the store, if somebody had it tried again meanwhile.
+            let attempt = session.order.attempt;
+            let at = self.now.utc;
+            self.persist_lazily(Change::LetGo {
+                upgrade,
+                attempt,
+                at,
+            });
         }
     }
 

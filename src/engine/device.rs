@@ -16,7 +16,7 @@ use super::{
     told::ObjectSet,
 };
 use crate::{
-    clock::Instant,
+    clock::{Instant, Now},
     coap::{Code, EXCHANGE_LIFETIME, Link, MAX_TRANSMIT_SPAN, Message, Peer, Recent, Reply, Token},
     config::UpgradeConfig,
     ledger::{Coverage, Deadline, DeviceId, UpgradeId, WakeUps},
@@ -309,8 +309,13 @@ impl Device {
         self.sleeps().then_some(from)
     }
 
-    pub(super) fn next_due(&self, deadline: Option<(Deadline, Instant)>) -> Option<Instant> {
+    pub(super) fn next_due(
+        &self,
+        now: Now,
+        deadline: Option<(Deadline, Instant)>,
+    ) -> Option<Instant> {
         let session = self.session.as_deref();
+        let back_at = session.and_then(|session| session.back_at());
         [
             self.link.next_timeout(),
             self.recent.expires(),
@@ -319,6 +324,7 @@ impl Device {
             self.registration.as_ref().map(|r| r.expires),
             deadline.map(|(_, at)| at),
             session.and_then(|s| s.look_at),
+            back_at.map(|at| now.instant_at(at)),
         ]
         .into_iter()
         .flatten()

@@ -290,6 +290,15 @@ impl Engine {
             }
             self.fire(key, Input::Reached(deadline));
         }
+        let session = self.device(key).session.as_ref();
+        if session.is_some_and(|session| session.is_over_time(self.now.utc)) {
+            let event = if self.is_given_up(key) {
+                Input::Reached(Deadline::DeviceHeard)
+            } else {
+                Input::WindowEnded
+            };
+            self.fire(key, event);
+        }
         let device = self.device_mut(key);
         let look_at = (device.session.as_mut()).map(|session| &mut session.look_at);
         if look_at.is_some_and(|look_at| look_at.take_if(|at| *at <= now).is_some()) {
@@ -303,6 +312,18 @@ impl Engine {
             self.device_mut(key).excuse = Some(Excuse::Expired);
         }
         self.settle(key);
+    }
+
+    /// Whether a device that is waited for has been, window for window, for as long as one is at all.
+    fn is_given_up(&self, key: DeviceKey) -> bool {
+        let patience = Deadline::DeviceHeard.duration(&self.config.upgrade);
+        let device = self.device(key);
+        let begun_at = (device.session.as_ref()).and_then(|session| session.order.begun_at);
+        // Of what was heard before a restart not all is stored.
+        let heard_at = device.heard_at.max(Some(self.started_at.instant));
+        self.stage(key) == Some(Stage::WaitingForDevice)
+            && begun_at.is_some_and(|at| at + patience <= self.now.utc)
+            && heard_at.is_some_and(|at| at + patience <= self.now.instant)
     }
 
     /// The device has told its coverage.

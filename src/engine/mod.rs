@@ -381,8 +381,9 @@ impl Engine {
     /// Sets the device's alarm to what is due next, unless an earlier one rings anyway.
     fn set_alarm(&mut self, key: DeviceKey) {
         let deadline = self.next_deadline(key);
+        let now = self.now;
         let device = &mut self.devices[key];
-        let Some(due) = device.next_due(deadline) else {
+        let Some(due) = device.next_due(now, deadline) else {
             return;
         };
         if let Some(set) = device.alarm {

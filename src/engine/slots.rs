@@ -157,7 +157,8 @@ impl Engine {
         let place = session.and_then(|session| session.negotiation().place());
         // its coverage may have become worse meanwhile
         let fits = place.is_some_and(|place| active <= place.limit);
-        let may = waits && fits && self.store_available;
+        let over_time = session.is_some_and(|session| session.is_over_time(self.now.utc));
+        let may = waits && fits && !over_time && self.store_available;
         if !may || self.readiness(key) != Readiness::Ready {
             self.ask(key, cell, GateRequest::Release);
             if waits {

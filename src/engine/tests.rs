@@ -18,6 +18,7 @@ mod rules;
 mod security;
 mod soaks;
 mod strangers;
+mod take_back;
 mod timeline;
 mod told;
 mod tolerance;
@@ -280,6 +281,8 @@ impl World {
             attempt: 1,
             retry: RetryPolicy::default(),
             kept_awake: Standby::default(),
+            begun_at: None,
+            back: None,
         };
         let offers = offers(package);
         self.command(Command::Start { order, offers });

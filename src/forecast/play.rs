@@ -55,6 +55,8 @@ enum Event {
     Unheard(u32, u32),
     /// In that attempt it waits no more for a slot.
     Unserved(u32, u32),
+    /// That attempt is taken back, unless it is commanded to install by then.
+    TakenBack(u32, u32),
     /// Its soak is over.
     Soaked(u32),
     /// So many devices of a phase are in health that had succeeded before.
@@ -150,6 +152,9 @@ impl<'g> Play<'g> {
         }
         self.rollout.deal(self.given, &mut self.units);
         for number in 0..self.unit_count() {
+            if self.units[number as usize].state != State::Waits {
+                self.plan_taking_back(number);
+            }
             match self.units[number as usize].state {
                 State::Sought => {
                     self.seek(number);
@@ -285,6 +290,11 @@ impl<'g> Play<'g> {
                 let unit = &self.units[number as usize];
                 if unit.state == State::Queued && unit.attempts == attempt {
                     self.ask(number, GateRequest::Standing);
+                }
+            }
+            Event::TakenBack(number, attempt) => {
+                if self.units[number as usize].attempts == attempt {
+                    self.take_back(number);
                 }
             }
             Event::Soaked(number) => self.soaked(number),

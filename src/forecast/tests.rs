@@ -8,9 +8,9 @@ use super::{
 use crate::{
     clock::{Instant, UtcMillis},
     config::Config,
-    ledger::{DownloadPace, Lane, Learnt, Mean, ProductHabits, RetryPolicy},
+    ledger::{DownloadPace, Lane, Learnt, Mean, ProductHabits, RetryPolicy, Usage},
     package::Version,
-    task::{CellRules, Closing, TaskRules},
+    task::{CellRules, Closing, Month, Spent, TaskRules},
 };
 
 /// 2027-01-15 08:00 UTC.
@@ -170,6 +170,33 @@ fn nothing_begins_while_the_window_is_closed() {
         (40 * SERVICE_S..40 * SERVICE_S + 60).contains(&took),
         "{took}"
     );
+}
+
+#[test]
+fn a_transfer_that_crosses_the_end_of_its_window_is_cut_and_begun_again() {
+    let mut given = awake(40, 1);
+    given.task.rules = rules(
+        r#"{"windows": {"zone": "UTC", "at_end": "take_back", "windows": [{"from": "22:00", "to": "23:00"}]}}"#,
+    );
+    let course = course(&given);
+    assert_eq!((course.succeeded, course.unfinished), (40, 0));
+    let day = 24 * 3_600;
+    let opens = 14 * 3_600;
+    let installs = INSTALL_MS / 1_000;
+    for end in &course.ends {
+        let into = (seconds(*end) - opens) % day;
+        assert!(
+            into <= 3_600 + installs,
+            "an end {into} s after a window has opened"
+        );
+    }
+    // one at a time: an hour has room for so many, and the rest goes on a day later each
+    let each = 3_600 / SERVICE_S;
+    let days = 40_u64.div_ceil(each + 1) - 1;
+    let took = seconds(course.finish.unwrap()) - opens;
+    assert!((days * day..(days + 2) * day).contains(&took), "{took}");
+    // what was there is not downloaded twice
+    assert!(course.bytes <= 40 * KIB * 1_024, "{}", course.bytes);
 }
 
 #[test]
@@ -374,6 +401,48 @@ fn the_pace_of_a_cell_is_its_own() {
     let took = seconds(course(&given).finish.unwrap());
     let service = (2 * KIB * PER_KIB_MS + INSTALL_MS) / 1_000;
     assert!((10 * service..10 * service + 60).contains(&took), "{took}");
+}
+
+#[test]
+fn a_device_over_its_budget_goes_on_next_month() {
+    const PACKAGE: u64 = KIB * 1_024;
+    let account = |used, need| {
+        let usage = |bytes| Usage {
+            bytes,
+            airtime_estimated_ms: 0,
+        };
+        let spent = Spent {
+            used: usage(used),
+            need: usage(need),
+            month_ends_at: Month::of(NOW, None).ends_at,
+        };
+        Some(Box::new(Account { spent, zone: None }))
+    };
+    let mut given = awake(2, 50);
+    given.task.rules = rules(r#"{"budget": {"bytes_per_month": 30000}}"#);
+    given.devices[0].account = account(30_000 - PACKAGE, PACKAGE);
+    given.devices[1].account = account(30_001 - PACKAGE, PACKAGE);
+    let both = course(&given);
+    assert_eq!(both.succeeded, 2);
+    // from 15 January, 08:00
+    let month_s = 16 * 86_400 + 16 * 3_600;
+    let took_s = seconds(both.finish.unwrap());
+    assert!((month_s..month_s + 3_600).contains(&took_s), "{took_s}");
+    // a second attempt counts what the first has cost
+    given.failures = vec![("upgrade_failed".to_owned(), 1.0)];
+    given.task.retry = RetryPolicy {
+        attempts: 1,
+        interval_s: 60,
+        ..RetryPolicy::default()
+    };
+    let twice = course(&given);
+    let took_s = seconds(twice.finish.unwrap());
+    let next_s = month_s + 28 * 86_400;
+    assert!((next_s..next_s + 3_600).contains(&took_s), "{took_s}");
+    // what never fits is not looked at for ever
+    given.failures.clear();
+    given.devices[1].account = account(0, 30_001);
+    assert_eq!(course(&given).succeeded, 1);
 }
 
 #[test]

@@ -72,6 +72,14 @@ pub(super) struct Unit {
     pub(super) round_trip: Duration,
     /// When its upgrade ended.
     pub(super) ended_at: Option<Instant>,
+    /// Since when it may begin: one that is taken back keeps its turn.
+    pub(super) since: UtcMillis,
+    /// When its first attempt began.
+    pub(super) begun_at: Option<Instant>,
+    /// It waits because its last attempt was taken back.
+    pub(super) taken_back: bool,
+    /// From when to when it downloads, while it does.
+    pub(super) downloads: Option<(Instant, Instant)>,
 }
 
 /// How far its upgrade is.
@@ -263,6 +271,10 @@ impl Unit {
             tempo: (draws.deviations * pace.doubt(limit)).exp() * (1.0 + single),
             round_trip: pace.round_trip(lane, limit),
             ended_at: None,
+            since: subject.not_before.max(given.task.start_at),
+            begun_at: (subject.attempts > 0).then_some(now),
+            taken_back: false,
+            downloads: None,
         };
         unit.wakes_at =
             absent.unwrap_or_else(|| unit.wakes_after(now, chance.share(number, Draw::Phase)));

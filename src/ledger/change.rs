@@ -169,6 +169,19 @@ pub struct UpgradeOrder {
     pub retry: RetryPolicy,
     /// How its device was kept awake for it before, at the most.
     pub kept_awake: Standby,
+    /// When its first attempt began, where one has.
+    pub begun_at: Option<UtcMillis>,
+    /// When it is taken back, if it was not commanded to install by then; `None` where it never is.
+    pub back: Option<TakeBack>,
+}
+
+/// The end of a window, at which an upgrade is taken back that was not commanded to install.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TakeBack {
+    /// The first instant that is not in the window.
+    pub at: UtcMillis,
+    /// When the next window opens, if one does within a year.
+    pub opens_at: Option<UtcMillis>,
 }
 
 /// The package that a device is served.
@@ -368,6 +381,16 @@ pub enum Change {
         limit: u32,
         /// Devices that hold a slot in the cell, this one included.
         active: u32,
+        /// When.
+        at: UtcMillis,
+    },
+    /// The engine has let go of the attempt, because the store holds another truth about it. Where it runs there all the same, because
+    /// somebody had the upgrade tried again meanwhile, it waits for its next attempt from now on.
+    LetGo {
+        /// The upgrade.
+        upgrade: UpgradeId,
+        /// Number of the attempt, from 1.
+        attempt: u32,
         /// When.
         at: UtcMillis,
     },

@@ -27,6 +27,9 @@ pub enum Cancellation {
     Skipped,
     /// Let the owner of the device decide, who has refused it.
     Refused,
+    /// Has windows end so that what is not commanded to install by then is taken back: it begins again in the next one, unless
+    /// nothing of its task or on its device begins any more.
+    TakenBack,
     /// Gave the task no package for what the device runs, or for what it is: it is skipped.
     NoPackage,
     /// Gave the task a package below what the device runs, and did not allow that: it is skipped.
@@ -83,7 +86,7 @@ pub enum Failure {
 
 impl Outcome {
     /// Every word that [`reason`](Self::reason) has.
-    pub const REASONS: [&str; 26] = [
+    pub const REASONS: [&str; 27] = [
         "upgraded",
         "already_current",
         "task_stopped",
@@ -91,6 +94,7 @@ impl Outcome {
         "expired",
         "skipped",
         "refused_by_owner",
+        "taken_back",
         "no_package",
         "downgrade",
         "device_not_heard",
@@ -114,7 +118,7 @@ impl Outcome {
     /// Those of them for which a device is skipped: there is nothing for it in the task, or an operator passes over it.
     pub const SKIPS: [&str; 3] = ["skipped", "no_package", "downgrade"];
     /// Those of them that are failures.
-    pub const FAILURES: &'static [&'static str] = Self::REASONS.split_at(9).1;
+    pub const FAILURES: &'static [&'static str] = Self::REASONS.split_at(10).1;
 
     /// `succeeded`, `failed` or `cancelled`: the upgrade's state in the API and the store.
     pub const fn state(&self) -> &'static str {
@@ -135,6 +139,7 @@ impl Outcome {
             Self::Cancelled(Cancellation::Expired) => "expired",
             Self::Cancelled(Cancellation::Skipped) => "skipped",
             Self::Cancelled(Cancellation::Refused) => "refused_by_owner",
+            Self::Cancelled(Cancellation::TakenBack) => "taken_back",
             Self::Cancelled(Cancellation::NoPackage) => "no_package",
             Self::Cancelled(Cancellation::Downgrade) => "downgrade",
             Self::Failed(failure) => match failure {
@@ -157,6 +162,11 @@ impl Outcome {
                 Failure::NotSupported => "not_supported",
             },
         }
+    }
+
+    /// Whether the attempt was taken back at the end of a window.
+    pub const fn is_taken_back(&self) -> bool {
+        matches!(self, Self::Cancelled(Cancellation::TakenBack))
     }
 
     /// Whether the device runs the target version.
@@ -202,6 +212,7 @@ impl Outcome {
             "expired" => return Some(Self::Cancelled(Cancellation::Expired)),
             "skipped" => return Some(Self::Cancelled(Cancellation::Skipped)),
             "refused_by_owner" => return Some(Self::Cancelled(Cancellation::Refused)),
+            "taken_back" => return Some(Self::Cancelled(Cancellation::TakenBack)),
             "no_package" => return Some(Self::Cancelled(Cancellation::NoPackage)),
             "downgrade" => return Some(Self::Cancelled(Cancellation::Downgrade)),
             "device_not_heard" => Failure::DeviceNotHeard,
@@ -299,6 +310,7 @@ mod tests {
             Outcome::Cancelled(Cancellation::Expired),
             Outcome::Cancelled(Cancellation::Skipped),
             Outcome::Cancelled(Cancellation::Refused),
+            Outcome::Cancelled(Cancellation::TakenBack),
             Outcome::Cancelled(Cancellation::NoPackage),
             Outcome::Cancelled(Cancellation::Downgrade),
         ]

@@ -25,7 +25,7 @@ const BUFFER_LEN: usize = 2_048;
 
 /// Bytes that the system is asked to keep for a port, should they come faster than they are taken: those of a few
 /// thousand datagrams. It gives less where `net.core.rmem_max` is less.
-const RECEIVE_BUFFER: usize = 4 << 20;
+pub const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// How the system treats datagrams that a network on the way may not take whole (`ip(7)`).
 #[derive(Debug, Clone, Copy)]

@@ -187,6 +187,12 @@ impl Exchange {
         let _ = self.shards[to.index()].send(message); // it has stopped
     }
 
+    /// All shards.
+    pub(super) fn shards(&self) -> impl Iterator<Item = ShardId> + Clone + use<> {
+        let count = u8::try_from(self.shards.len()).unwrap_or(u8::MAX); // `new` took a `u8`
+        (0..count).map(ShardId)
+    }
+
     pub(super) const fn ids(&self) -> &DeviceIds {
         &self.ids
     }

@@ -44,6 +44,31 @@ impl Heard for Exchange {
 }
 
 impl Exchange {
+    /// Whether every shard answers within this time.
+    pub async fn all_answer(&self, within: Duration) -> bool {
+        let (answer, mut answers) = mpsc::unbounded_channel::<HeardAnswer>();
+        let asked = self.ask_all(&answer);
+        drop(answer);
+        let all = async {
+            let mut answered = 0;
+            while answers.recv().await.is_some() {
+                answered += 1;
+            }
+            answered
+        };
+        tokio::time::timeout(within, all).await == Ok(asked)
+    }
+
+    /// Asks every shard of no device. Returns how many there are.
+    fn ask_all(&self, answer: &mpsc::UnboundedSender<HeardAnswer>) -> usize {
+        let shards = self.shards();
+        for shard in shards.clone() {
+            let (devices, answer) = (Vec::new(), answer.clone());
+            self.send(shard, Message::Heard { devices, answer });
+        }
+        shards.count()
+    }
+
     /// Which of these devices each shard has.
     fn by_shard(&self, devices: &[DeviceId]) -> HashMap<ShardId, Vec<DeviceId>> {
         let mut lots: HashMap<ShardId, Vec<DeviceId>> = HashMap::new();
@@ -84,5 +109,28 @@ mod tests {
         let heard = exchange.last_heard(&names).await;
         assert_eq!(heard, [Some(at), None, None, None]);
         shard.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_shard_that_hangs_or_has_gone_shows() {
+        let (exchange, mut ends) = Exchange::new(DeviceIds::new([7; 32]), 2);
+        let within = Duration::from_millis(200);
+        let answering = |mut inbox: mpsc::UnboundedReceiver<Message>| {
+            tokio::spawn(async move {
+                while let Some(Message::Heard { devices, answer }) = inbox.recv().await {
+                    assert_eq!(devices, []);
+                    let _ = answer.send(Vec::new()); // it may be too late
+                }
+            })
+        };
+        let hangs = ends.shards.pop().unwrap();
+        answering(ends.shards.pop().unwrap());
+        assert!(!exchange.all_answer(within).await);
+        let second = answering(hangs); // it has asked before, and answers late
+        let late = exchange.all_answer(within).await;
+        second.abort();
+        let _ = second.await;
+        assert!(!exchange.all_answer(within).await);
+        assert!(late);
     }
 }

@@ -27,7 +27,7 @@ mod steering;
 mod supervisor;
 
 pub use audit::{AuditTrail, PruneError, keep_audit, prune_audit};
-pub use datagram_socket::{BATCH, DatagramSocket, bind};
+pub use datagram_socket::{BATCH, DatagramSocket, RECEIVE_BUFFER, bind};
 pub use exchange::{Ends, Exchange};
 pub use forecasts::{ForecastError, ForecastId, ForecastJob, ForecastState, Forecasts};
 pub use gate::{restore_rules, restore_shares};

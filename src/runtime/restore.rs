@@ -9,6 +9,7 @@ use crate::{
     engine::{Command, Engine, ShardId},
     health::{Health, Part},
     ledger::Failure,
+    shard::take_backs,
     store::{RestoredDevices, Store, StoreError},
 };
 
@@ -62,10 +63,38 @@ pub async fn restore_busy(
             }
         }
     }
+    restore_ends(store, exchange, clock, engines).await?;
     let population = engines.iter().map(Engine::population);
     let (devices, upgrades) = population.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
     if devices > 0 {
         tracing::info!(devices, upgrades, "upgrades restored");
+    }
+    Ok(())
+}
+
+/// Tells upgrades that were brought back when they are taken back, as the windows of their tasks stand now.
+async fn restore_ends(
+    store: &dyn Store,
+    exchange: &Exchange,
+    clock: SystemClock,
+    engines: &mut [Engine],
+) -> Result<(), StoreError> {
+    for (task, rules) in store.taking_back().await? {
+        let mut after = None;
+        loop {
+            let running = store.running_upgrades(task, after, PAGE).await?;
+            let Some(last) = running.last() else { break };
+            after = Some(last.upgrade);
+            for command in take_backs(&rules, running, clock.now().utc) {
+                let device = command
+                    .endpoint()
+                    .map(|endpoint| exchange.ids().of(endpoint));
+                let shard = device.and_then(|device| exchange.directory().find(device));
+                if let Some(shard) = shard {
+                    engines[shard.index()].handle_command(clock.now(), command);
+                }
+            }
+        }
     }
     Ok(())
 }

@@ -22,8 +22,9 @@ use std::{
 
 use thiserror::Error;
 
+pub(super) use self::copy::hashed;
 use self::{
-    copy::{copied, hashed, private, sync_dir},
+    copy::{copied, private, sync_dir},
     manifest::MANIFEST,
 };
 pub use self::{

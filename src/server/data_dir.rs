@@ -16,9 +16,9 @@ pub(super) const LOCK_FILE: &str = "cellwise.lock";
 /// Here while a backup is restored. Where it stays, some of the backup is missing.
 pub(super) const HALF_RESTORED: &str = "restore.incomplete";
 /// Below this the server does not start: the database's log and an upload's first parts need room.
-const LEAST_ROOM_MIB: u64 = 8;
+pub(super) const LEAST_ROOM_MIB: u64 = 8;
 /// Below this it says so.
-const SCANT_ROOM_MIB: u64 = 256;
+pub(super) const SCANT_ROOM_MIB: u64 = 256;
 
 /// Makes the directory, takes it for this server, and sees to who may look into it. The lock lasts as long as the file.
 pub(super) fn take(dir: &Path) -> Result<File, StartError> {

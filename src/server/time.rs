@@ -34,6 +34,20 @@ fn judge(now: UtcMillis, newest: UtcMillis) -> Option<Wrong> {
     }
 }
 
+/// What is wrong with a clock that shows `now`, where `newest` was stored last.
+pub(super) fn problem(now: UtcMillis, newest: UtcMillis) -> Option<String> {
+    Some(match judge(now, newest)? {
+        Wrong::Behind(ms) => format!(
+            "it is {} s before what was stored last ({newest})",
+            ms / 1_000
+        ),
+        Wrong::Ahead(ms) => format!(
+            "it is {} days after what was stored last ({newest})",
+            ms / 86_400_000
+        ),
+    })
+}
+
 /// Compares the clock with what was stored last, and waits a while for one that is behind.
 pub(super) async fn await_clock(store: &dyn Store) -> Result<(), StartError> {
     let Some(newest) = store.newest_time().await? else {

@@ -318,6 +318,17 @@ impl<X> Session<X> {
         &self.negotiation
     }
 
+    /// When it is to be taken back, while it may be.
+    pub fn back_at(&self) -> Option<UtcMillis> {
+        let back = self.order.back.filter(|_| !self.negotiation.is_commanded());
+        back.map(|back| back.at)
+    }
+
+    /// Whether it is to be taken back now.
+    pub fn is_over_time(&self, now: UtcMillis) -> bool {
+        self.back_at().is_some_and(|at| at <= now)
+    }
+
     /// When it came into its stage.
     pub const fn entered_at(&self) -> UtcMillis {
         self.stored.entered_at
@@ -336,13 +347,7 @@ impl<X> Session<X> {
             Ok(()) => before.clone().on(now.instant, event, &rules),
             Err(outcome) => (Negotiation::Ended(outcome), Vec::new()),
         };
-        let after = match after {
-            Negotiation::Ended(Outcome::Succeeded(_)) if self.fell_back() => {
-                let failure = Failure::WrongVersion(self.package.version);
-                Negotiation::Ended(Outcome::Failed(failure))
-            }
-            after => after,
-        };
+        let (after, actions) = self.within_bounds(now, &before, (after, actions), &rules);
         if let Negotiation::Ended(Outcome::Succeeded(_)) = after
             && self.goes_on()
         {
@@ -385,6 +390,27 @@ impl<X> Session<X> {
             line,
             news,
             done: None,
+        }
+    }
+
+    /// What becomes of a step by what surrounds the negotiation: the end of a window, and the steps of a chain.
+    fn within_bounds(
+        &self,
+        now: Now,
+        before: &Negotiation,
+        (after, actions): (Negotiation, Vec<Action>),
+        rules: &Rules<'_>,
+    ) -> (Negotiation, Vec<Action>) {
+        match after {
+            after if !after.has_ended() && self.is_over_time(now.utc) => {
+                // whatever it said: it came too late
+                before.clone().on(now.instant, Input::WindowEnded, rules)
+            }
+            Negotiation::Ended(Outcome::Succeeded(_)) if self.fell_back() => {
+                let failure = Failure::WrongVersion(self.package.version);
+                (Negotiation::Ended(Outcome::Failed(failure)), actions)
+            }
+            after => (after, actions),
         }
     }
 
@@ -766,9 +792,14 @@ pub fn leaves(before: &Negotiation, after: &Negotiation) -> Option<(u32, GateReq
     Some((cell, GateRequest::Withdraw))
 }
 
-/// The change that says how an attempt ended: another follows a failure as long as the order says.
+/// The change that says how an attempt ended: another follows a failure as long as the order says, and one that was taken back
+/// in the next window.
 pub fn ended(order: &UpgradeOrder, outcome: Outcome, facts: Facts, at: UtcMillis) -> Change {
-    let retry_at = crate::task::next_attempt_at(order.retry, order.attempt, &outcome, at);
+    let retry_at = if outcome.is_taken_back() {
+        Some(order.back.and_then(|back| back.opens_at).unwrap_or(at))
+    } else {
+        crate::task::next_attempt_at(order.retry, order.attempt, &outcome, at)
+    };
     Change::Ended {
         upgrade: order.upgrade,
         task: order.task,

@@ -28,5 +28,5 @@ pub use self::{
     home::{SHIFT, SPREAD, home, home_of},
     message::{Done, Errand, Message, Post},
     outbox::{Outbox, Outgoing},
-    reconciler::{PAGE, Query, Reconciler, Reply, Want, follow},
+    reconciler::{PAGE, Query, Reconciler, Reply, Want, follow, take_backs},
 };

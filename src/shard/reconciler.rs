@@ -12,15 +12,19 @@
 use std::{
     collections::{HashMap, HashSet},
     ops::Range,
+    sync::Arc,
     time::Duration,
 };
 
 use crate::{
     clock::{Instant, Now, UtcMillis},
     engine::Command,
-    ledger::{TaskId, UpgradeId, UpgradeOrder},
-    store::{CellChange, DeviceChange, SoaksDue, UpgradeToStop},
-    task::{Begin, Due, Move, Paces, PutOff, Share, Source, Sweeps, TaskHead, plan, that_begin},
+    ledger::{TaskId, TaskState, UpgradeId, UpgradeOrder},
+    store::{CellChange, DeviceChange, RunningUpgrade, SoaksDue, UpgradeToStop},
+    task::{
+        Begin, Due, Move, Paces, PutOff, Share, Source, Sweeps, TaskHead, TaskRules, Windows, plan,
+        that_begin,
+    },
 };
 
 /// So long a device is waited for after its soak, where nothing else is said: a day.
@@ -111,6 +115,15 @@ pub enum Query {
         /// Those behind this one.
         after: Option<String>,
     },
+    /// `running_upgrades`.
+    Running {
+        /// The task.
+        task: TaskId,
+        /// Those behind this one.
+        after: Option<UpgradeId>,
+        /// So many at most.
+        limit: u32,
+    },
     /// `upgrades_to_stop`.
     ToStop(u32),
     /// `due_upgrades`.
@@ -141,6 +154,8 @@ pub enum Reply {
     Done,
     /// Where the sweep for devices that join goes on, if it is not through.
     Joined(Option<String>),
+    /// Upgrades of a task that run.
+    Running(Vec<RunningUpgrade>),
     /// Upgrades to be stopped.
     ToStop(Vec<UpgradeToStop>),
     /// What there is to do about soaks.
@@ -159,7 +174,10 @@ enum Step {
     Newcomers,
     Cells(AfterDevices),
     Ruling(Vec<CellChange>, AfterDevices),
-    Devices { begins: bool, next: AfterDevices },
+    Devices {
+        begins: bool,
+        next: AfterDevices,
+    },
     Following(Vec<DeviceChange>, AfterDevices),
     Forget(Vec<String>, AfterDevices),
     Stops,
@@ -168,6 +186,10 @@ enum Step {
     Asking(Vec<Command>),
     Starts,
     Sharing(Vec<(TaskId, Share)>),
+    /// The windows of a task have changed: what of it runs behind that one is to be told.
+    Ends(Arc<TaskHead>, Option<UpgradeId>),
+    /// It is told; `None` follows the last part.
+    TellingEnds(Arc<TaskHead>, Vec<Command>, Option<UpgradeId>),
     Moving(Vec<Move>),
     Joining(TaskId, Option<String>),
     Due(Vec<Source>),
@@ -204,6 +226,8 @@ pub struct Reconciler {
     swept: bool,
     /// What the gate knows of the shares of tasks: of those that have another than most.
     shares: HashMap<TaskId, Share>,
+    /// Tasks with windows at whose end upgrades are taken back, as the shards know them.
+    ends: HashMap<TaskId, Windows>,
     /// When there is another plan although nothing happens before.
     planned_at: Option<UtcMillis>,
     /// What became of tasks in this look.
@@ -230,6 +254,7 @@ impl Reconciler {
             sweeps: Sweeps::default(),
             swept: false,
             shares: HashMap::new(),
+            ends: HashMap::new(),
             planned_at: None,
             moved: Vec::new(),
             soak_wait: SOAK_WAIT,
@@ -264,6 +289,7 @@ impl Reconciler {
 
     /// What to do next. It is the same until [`reply`](Self::reply), [`obeyed`](Self::obeyed) or [`look`](Self::look) is
     /// called.
+    #[expect(clippy::too_many_lines, reason = "one match over all steps")]
     pub fn want(&mut self, now: Now) -> Want {
         let none_yet = self.newcomers_at.is_none_or(|at| now.instant < at);
         if matches!(self.step, Step::Newcomers) && none_yet {
@@ -299,13 +325,20 @@ impl Reconciler {
             }
             Step::Starts => Want::Ask(Query::Heads(now.utc)),
             Step::Sharing(shares) => Want::Share(shares.clone()),
+            Step::Ends(head, after) => Want::Ask(Query::Running {
+                task: head.task,
+                after: *after,
+                limit: PAGE,
+            }),
             Step::Moving(moves) => Want::Ask(Query::Move(moves.clone())),
             Step::Joining(task, after) => Want::Ask(Query::Join {
                 task: *task,
                 after: after.clone(),
             }),
             Step::Stops => Want::Ask(Query::ToStop(PAGE)),
-            Step::Stopping(commands) | Step::Asking(commands) => Want::Obey(commands.clone()),
+            Step::Stopping(commands)
+            | Step::Asking(commands)
+            | Step::TellingEnds(_, commands, _) => Want::Obey(commands.clone()),
             Step::Soaks => Want::Ask(Query::Soaks {
                 now: now.utc,
                 wait: self.soak_wait,
@@ -371,6 +404,16 @@ impl Reconciler {
                 }
             }
             (Step::Starts, Reply::Heads(heads)) => self.plan(&heads, now),
+            (Step::Ends(head, _), Reply::Running(running)) => {
+                let whole = running.len() >= PAGE as usize;
+                let next = running.last().filter(|_| whole).map(|last| last.upgrade);
+                let commands: Vec<Command> = take_backs(&head.rules, running, now.utc).collect();
+                if commands.is_empty() {
+                    self.ends_told(&head)
+                } else {
+                    Step::TellingEnds(head, commands, next)
+                }
+            }
             (Step::Moving(moves), Reply::Done) => {
                 // a task that was stopped has upgrades that run
                 let stops = moves.iter().any(|step| matches!(step, Move::Stop(..)));
@@ -436,6 +479,8 @@ impl Reconciler {
                 self.shares.retain(|_, share| *share != Share::default());
                 Step::Starts
             }
+            Step::TellingEnds(head, _, Some(next)) => Step::Ends(head, Some(next)),
+            Step::TellingEnds(head, _, None) => self.ends_told(&head),
             Step::Stopping(_) => Step::Stops,
             Step::Asking(_) => Step::Starts,
             // A large task does not keep new devices waiting.
@@ -463,10 +508,32 @@ impl Reconciler {
         news
     }
 
+    /// The first task whose windows the shards do not know: what runs is told before anything else begins.
+    fn news_of_ends(&self, heads: &[TaskHead]) -> Option<Arc<TaskHead>> {
+        let is_news = |head: &&TaskHead| {
+            head.rules.take_back_windows() != self.ends.get(&head.task)
+                && head.state != TaskState::Scheduled
+        };
+        heads.iter().find(is_news).cloned().map(Arc::new)
+    }
+
+    /// What runs of a task is told when its windows end.
+    fn ends_told(&mut self, head: &TaskHead) -> Step {
+        match head.rules.take_back_windows() {
+            Some(windows) => self.ends.insert(head.task, windows.clone()),
+            None => self.ends.remove(&head.task),
+        };
+        Step::Starts
+    }
+
     fn plan(&mut self, heads: &[TaskHead], now: Now) -> Step {
         let news = self.news_of_shares(heads);
         if !news.is_empty() {
             return Step::Sharing(news);
+        }
+        (self.ends).retain(|task, _| heads.iter().any(|head| head.task == *task));
+        if let Some(head) = self.news_of_ends(heads) {
+            return Step::Ends(head, None);
         }
         let plan = plan(heads, &self.paces, now);
         (self.paces).retain(|task| heads.iter().any(|head| head.task == task));
@@ -545,6 +612,27 @@ pub fn follow(changes: Vec<DeviceChange>) -> Vec<Command> {
         }
     });
     commands.collect()
+}
+
+/// What the shards are to know of upgrades that run under these rules: when they are taken back.
+pub fn take_backs(
+    rules: &TaskRules,
+    running: Vec<RunningUpgrade>,
+    now: UtcMillis,
+) -> impl Iterator<Item = Command> {
+    // many upgrades, few zones
+    let mut ends = HashMap::new();
+    running.into_iter().map(move |it| {
+        let zone = it.zone.clone();
+        let back = ends
+            .entry(zone)
+            .or_insert_with(|| rules.taken_back(it.zone.as_deref(), now));
+        Command::TakeBack {
+            endpoint: it.endpoint,
+            upgrade: it.upgrade,
+            back: *back,
+        }
+    })
 }
 
 fn stop(stop: UpgradeToStop) -> Command {

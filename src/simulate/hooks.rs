@@ -6,7 +6,7 @@ use crate::{
     engine::Seq,
     ledger::{ActiveUpgrade, Change, DeviceRecord},
     shard::Outgoing,
-    task::TaskHead,
+    task::{Due, TaskHead},
 };
 
 /// Where tests reach into the driver, to break the core on purpose and see that it is noticed.
@@ -39,6 +39,9 @@ pub(super) trait Hooks {
 
     /// Where the tasks stand, on its way to the planner.
     fn plans(&mut self, _heads: &mut Vec<TaskHead>) {}
+
+    /// Upgrades that are due, on their way to the reconciler.
+    fn dues(&mut self, _due: &mut Vec<Due>) {}
 
     /// A datagram on its way to the outbox, with the change after which it may leave.
     fn sends(&mut self, _outgoing: &mut Outgoing, _after: &mut Seq) {}

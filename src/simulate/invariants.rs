@@ -395,6 +395,7 @@ impl Invariants {
             | Change::Progress { .. }
             | Change::Serves { .. }
             | Change::KeptAwake { .. }
+            | Change::LetGo { .. }
             | Change::Traffic { .. }
             | Change::Learnt(_) => {}
         }

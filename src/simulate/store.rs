@@ -2,7 +2,7 @@
 
 mod sqlite;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use clap::ValueEnum;
 
@@ -12,7 +12,8 @@ use crate::{
         ActiveUpgrade, Change, DeviceRecord, Learnt, PackageId, RetryPolicy, TaskId, UpgradeId,
     },
     store::{
-        BatchId, CellChange, CommitReport, MemoryStore, SoaksDue, UpgradeState, UpgradeToStop,
+        BatchId, CellChange, CommitReport, MemoryStore, RunningUpgrade, SoaksDue, UpgradeState,
+        UpgradeToStop,
     },
     task::{Due, Move, PutOff, RulesUpdate, Source, TaskHead, TaskRules},
 };
@@ -182,6 +183,25 @@ impl Backend {
         }
     }
 
+    pub(super) fn taking_back(&self) -> Result<Vec<(TaskId, Arc<TaskRules>)>, Failed> {
+        match self {
+            Self::Memory(store) => Ok(store.taking_back()),
+            Self::Sqlite(store) => store.taking_back(),
+        }
+    }
+
+    pub(super) fn running_upgrades(
+        &self,
+        task: TaskId,
+        after: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<Vec<RunningUpgrade>, Failed> {
+        match self {
+            Self::Memory(store) => Ok(store.running_upgrades(task, after, limit)),
+            Self::Sqlite(store) => store.running_upgrades(task, after, limit),
+        }
+    }
+
     pub(super) fn upgrades_to_stop(&self, limit: u32) -> Result<Vec<UpgradeToStop>, Failed> {
         match self {
             Self::Memory(store) => Ok(store.upgrades_to_stop(limit)),
@@ -208,13 +228,13 @@ impl Backend {
         }
     }
 
-    pub(super) fn put_off(&mut self, put_off: &[PutOff]) -> Result<(), Failed> {
+    pub(super) fn put_off(&mut self, put_off: &[PutOff], now: UtcMillis) -> Result<(), Failed> {
         match self {
             Self::Memory(store) => {
                 store.put_off(put_off);
                 Ok(())
             }
-            Self::Sqlite(store) => store.put_off(put_off),
+            Self::Sqlite(store) => store.put_off(put_off, now),
         }
     }
 

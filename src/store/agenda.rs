@@ -1,16 +1,17 @@
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
 use super::{
     Again, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
-    DeleteTaskError, Exclude, Joined, NewTask, OpenUpgrades, Overlaps, Page, SoaksDue,
-    StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord, UpgradeToStop,
+    DeleteTaskError, Exclude, Joined, NewTask, OpenUpgrades, Overlaps, Page, RunningUpgrade,
+    SoaksDue, StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord, UpgradeToStop,
 };
 use crate::{
     clock::UtcMillis,
+    filter::Filter,
     ledger::{TaskId, UpgradeId, Usage},
-    task::{Due, Move, PutOff, Source, Spent, TaskHead},
+    task::{Due, Move, PutOff, Source, Spent, TaskHead, TaskRules},
 };
 
 /// What is to be done: tasks, and what of them may begin or has to end.
@@ -41,6 +42,14 @@ pub trait Agenda: Send + Sync + 'static {
     /// Tasks with numbers below `before`, newest first.
     async fn tasks(
         &self,
+        before: Option<TaskId>,
+        limit: u32,
+    ) -> Result<Page<TaskRecord>, StoreError>;
+
+    /// The same of those that were made within one of these filters ([`super::Origin`]).
+    async fn tasks_within(
+        &self,
+        scopes: &[Filter],
         before: Option<TaskId>,
         limit: u32,
     ) -> Result<Page<TaskRecord>, StoreError>;
@@ -103,7 +112,7 @@ pub trait Agenda: Send + Sync + 'static {
     ) -> Result<UpgradeRecord, ChangeUpgradeError>;
 
     /// Passes over one upgrade that waits or has failed: it has no result, neither for its phase nor for thresholds. One that was
-    /// cancelled stays as it is.
+    /// cancelled stays as it is. Of one that has succeeded the soak ends, and its phase does not count it.
     async fn skip_upgrade(
         &self,
         id: UpgradeId,
@@ -139,7 +148,7 @@ pub trait Agenda: Send + Sync + 'static {
 
     /// Has upgrades that wait be due no earlier than that, because of the budgets of their devices. A change of the budget of their task
     /// has them be looked at again at once.
-    async fn put_off(&self, put_off: &[PutOff]) -> Result<(), StoreError>;
+    async fn put_off(&self, put_off: &[PutOff], now: UtcMillis) -> Result<(), StoreError>;
 
     /// What devices have spent in the months that they have at `now`, of those that have spent anything.
     async fn used(
@@ -175,6 +184,17 @@ pub trait Agenda: Send + Sync + 'static {
     /// were being stopped are. Only for
     /// whoever knows that nobody else writes: what looks interrupted may be somebody's work.
     async fn end_interrupted(&self) -> Result<(), StoreError>;
+
+    /// Tasks of which upgrades run that are taken back at the end of a window, by their numbers: also those that are being stopped.
+    async fn taking_back(&self) -> Result<Vec<(TaskId, Arc<TaskRules>)>, StoreError>;
+
+    /// Up to `limit` upgrades of a task that run, after `after`, ordered by number.
+    async fn running_upgrades(
+        &self,
+        task: TaskId,
+        after: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<Vec<RunningUpgrade>, StoreError>;
 
     /// Up to `limit` upgrades that run although their task was stopped, they were cancelled or their device removed.
     async fn upgrades_to_stop(&self, limit: u32) -> Result<Vec<UpgradeToStop>, StoreError>;

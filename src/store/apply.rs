@@ -5,8 +5,8 @@ use super::UpgradeState;
 use crate::{
     clock::UtcMillis,
     ledger::{
-        Appointment, Change, CoverageReading, DeviceRecord, Evidence, Facts, Outcome, Progress,
-        Registration, Served, Stage, StageChange, WakeUps,
+        Appointment, Cancellation, Change, CoverageReading, DeviceRecord, Evidence, Facts, Outcome,
+        Progress, Registration, Served, Stage, StageChange, WakeUps,
     },
     package::Version,
 };
@@ -63,6 +63,7 @@ impl Device {
             | Change::Traffic { .. }
             | Change::Learnt(_)
             | Change::Admitted { .. }
+            | Change::LetGo { .. }
             | Change::Ended { .. } => {}
         }
     }
@@ -105,6 +106,7 @@ pub fn device_of(change: &Change) -> Option<&str> {
         | Change::Traffic { .. }
         | Change::Learnt(_)
         | Change::Admitted { .. }
+        | Change::LetGo { .. }
         | Change::Ended { .. } => None,
     }
 }
@@ -143,6 +145,15 @@ pub struct Ending {
     pub facts: Option<Box<Facts>>,
     /// When.
     pub at: UtcMillis,
+}
+
+impl Ending {
+    /// Of what an operator has ended while nobody had it.
+    pub fn unwanted(at: UtcMillis) -> Self {
+        let outcome = Outcome::Cancelled(Cancellation::Upgrade);
+        let facts = Some(Box::new(outcome.facts()));
+        Self { outcome, facts, at }
+    }
 }
 
 /// What of an upgrade changed; each includes those before it.
@@ -248,7 +259,7 @@ impl Upgrade {
     }
 
     /// [`Change::Ended`]. With `retry_at` the upgrade waits for its next attempt; whether that still makes sense is for the
-    /// caller to know.
+    /// caller to know. One that was taken back keeps its turn: the windows of its task tell when it begins again.
     pub fn ended(&mut self, attempt: u32, ending: Ending, retry_at: Option<UtcMillis>) -> Changed {
         if !self.takes(attempt) {
             return Changed::Nothing;
@@ -257,7 +268,9 @@ impl Upgrade {
         self.stage = None;
         if let Some(retry_at) = retry_at {
             self.state = UpgradeState::Pending;
-            self.not_before = retry_at;
+            if !ending.outcome.is_taken_back() {
+                self.not_before = retry_at;
+            }
             self.cell = None;
             self.cell_limit = None;
             self.progress = None;
@@ -270,6 +283,24 @@ impl Upgrade {
             };
         }
         self.ending = Some(Box::new(ending));
+        Changed::Phase
+    }
+
+    /// Whether that attempt runs.
+    pub fn runs(&self, attempt: u32) -> bool {
+        matches!(self.state, UpgradeState::Active(_)) && self.attempt == attempt
+    }
+
+    /// [`Change::LetGo`]. It keeps its turn. Whether another attempt still makes sense is for the caller to know.
+    pub fn let_go(&mut self, attempt: u32) -> Changed {
+        if !self.runs(attempt) {
+            return Changed::Nothing;
+        }
+        self.state = UpgradeState::Pending;
+        self.stage = None;
+        self.cell = None;
+        self.cell_limit = None;
+        self.progress = None;
         Changed::Phase
     }
 

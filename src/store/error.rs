@@ -193,6 +193,16 @@ pub enum UpdateDeviceError {
         /// Who has it.
         endpoint: String,
     },
+    /// Somebody has changed it since it was seen.
+    #[error(
+        "device {endpoint:?} was changed meanwhile: it has revision {revision}; look at it again"
+    )]
+    Changed {
+        /// The device.
+        endpoint: String,
+        /// What it has now.
+        revision: i64,
+    },
     /// Its attributes are not possible beside those that it has.
     #[error(transparent)]
     Attributes(#[from] AttributeError),
@@ -211,6 +221,14 @@ pub enum UpdateCellsError {
         cell: u32,
         /// What does not fit.
         source: RulesError,
+    },
+    /// Somebody has changed it since it was seen.
+    #[error("cell {cell} was changed meanwhile: it has revision {revision}; look at it again")]
+    Changed {
+        /// The cell.
+        cell: u32,
+        /// What it has now.
+        revision: i64,
     },
     /// The database.
     #[error(transparent)]

@@ -44,6 +44,8 @@ pub struct GroupRecord {
     pub members: Members,
     /// When it was added.
     pub created_at: UtcMillis,
+    /// Counts its changes, from 1.
+    pub revision: i64,
 }
 
 /// Who belongs to a group.
@@ -66,6 +68,8 @@ pub struct GroupUpdate {
     pub add: Vec<String>,
     /// Devices that leave a list, after others have come. One that is not in it is no error.
     pub remove: Vec<String>,
+    /// Only if this is its revision.
+    pub seen: Option<i64>,
 }
 
 /// Why a group was not added, changed or removed.
@@ -92,6 +96,14 @@ pub enum GroupError {
         count: u64,
         /// The first few of them.
         first: Vec<String>,
+    },
+    /// Somebody has changed it since it was seen.
+    #[error("group {} was changed meanwhile: it has revision {revision}; look at it again", .group.0)]
+    Changed {
+        /// The group.
+        group: GroupId,
+        /// What it has now.
+        revision: i64,
     },
     /// A list has no filter to be changed.
     #[error("group {} is a list and has no filter; add devices to it, or remove them", .0.0)]
@@ -143,6 +155,6 @@ pub trait Groups: Send + Sync + 'static {
     ) -> Result<GroupRecord, GroupError>;
 
     /// Removes a group, unless a task that was created for it, or leaves it out, has not ended. Nobody sees it from the beginning on, and
-    /// changes are committed meanwhile.
-    async fn remove_group(&self, id: GroupId) -> Result<(), GroupError>;
+    /// changes are committed meanwhile. With `seen` only if that is its revision.
+    async fn remove_group(&self, id: GroupId, seen: Option<i64>) -> Result<(), GroupError>;
 }

@@ -1,4 +1,4 @@
-use std::ops::Range;
+use std::{collections::HashSet, ops::Range};
 
 use async_trait::async_trait;
 
@@ -6,7 +6,7 @@ use super::{
     AddedDevice, DeviceChange, DeviceDetail, DeviceFilter, DevicePage, DeviceUpdate, Excluded,
     Exclusion, NewDevice, Page, StoreError, StoredPsk, UpdateDeviceError,
 };
-use crate::clock::UtcMillis;
+use crate::{clock::UtcMillis, filter::Filter};
 
 /// The devices as the operator knows them.
 #[async_trait]
@@ -33,6 +33,15 @@ pub trait Inventory: Send + Sync + 'static {
     /// Those of these endpoints that are there, in no certain order. Name some thousand at most.
     async fn devices_named(&self, endpoints: &[String]) -> Result<Vec<DeviceDetail>, StoreError>;
 
+    /// Those of these endpoints whose device is there and which `filter` lets through; relative times are before `now`. Name some
+    /// thousand at most.
+    async fn let_through(
+        &self,
+        endpoints: &[String],
+        filter: &Filter,
+        now: UtcMillis,
+    ) -> Result<HashSet<String>, StoreError>;
+
     /// How many devices `filter` lets through. Devices that come and go meanwhile may be counted or not.
     async fn count_devices(&self, filter: &DeviceFilter) -> Result<u64, StoreError>;
 
@@ -52,7 +61,12 @@ pub trait Inventory: Send + Sync + 'static {
 
     /// Removes a device: upgrades that wait end as failed (`device_removed`), those that run appear in
     /// [`super::Agenda::upgrades_to_stop`]. Returns whether there was such a device.
-    async fn remove_device(&self, endpoint: &str, now: UtcMillis) -> Result<bool, StoreError>;
+    async fn remove_device(
+        &self,
+        endpoint: &str,
+        seen: Option<i64>,
+        now: UtcMillis,
+    ) -> Result<bool, UpdateDeviceError>;
 
     /// Devices that the operator added, changed or removed after `revision`, oldest change first. A device
     /// that changed several times appears once, as it is now. A removed one appears again when an upgrade of it

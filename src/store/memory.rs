@@ -9,7 +9,8 @@ use std::{
 };
 
 use super::{
-    BatchId, CellChange, CommitReport, CreateTaskError, SoaksDue, UpgradeState, UpgradeToStop,
+    BatchId, CellChange, CommitReport, CreateTaskError, RunningUpgrade, SoaksDue, UpgradeState,
+    UpgradeToStop,
     apply::{self, Changed, Ending, UpgradeOver},
 };
 use crate::{
@@ -113,6 +114,8 @@ struct Upgrade {
     lot: u32,
     now: apply::Upgrade,
     kept_awake: Standby,
+    /// Attempts that were taken back: they count for nothing.
+    taken_back: u32,
     traffic: Traffic,
 }
 
@@ -186,6 +189,7 @@ impl MemoryStore {
                 lot,
                 now: apply::Upgrade::waiting(start_at),
                 kept_awake: Standby::default(),
+                taken_back: 0,
                 traffic: Traffic::default(),
             });
             waiting[lot as usize].insert((start_at, upgrade));
@@ -307,6 +311,11 @@ impl MemoryStore {
             Change::Learnt(learnt) => {
                 self.learnt.insert(learnt.subject(), (**learnt).clone());
             }
+            Change::LetGo {
+                upgrade,
+                attempt,
+                at,
+            } => self.let_go(*upgrade, *attempt, *at),
             Change::Note { .. } | Change::Admitted { .. } => {}
             change => {
                 let Some(endpoint) = apply::device_of(change) else {
@@ -342,6 +351,31 @@ impl MemoryStore {
         }
     }
 
+    /// The engine has let go of an attempt.
+    fn let_go(&mut self, upgrade: UpgradeId, attempt: u32, at: UtcMillis) {
+        let task = self.upgrade(upgrade).map(|row| row.task);
+        let task = task.and_then(|task| self.task(task));
+        let goes_on = task.is_some_and(|task| task.state == TaskState::Running);
+        let Some(row) = self.upgrade(upgrade) else {
+            return;
+        };
+        let before = row.now.state;
+        if !row.now.runs(attempt) {
+            return;
+        }
+        if !goes_on {
+            return self.ended(upgrade, attempt, Ending::unwanted(at), None);
+        }
+        row.now.let_go(attempt);
+        row.taken_back += 1;
+        let (device, task, lot, next) = (row.device, row.task, row.lot, row.now.not_before);
+        self.devices[device as usize].running -= 1;
+        if let Some(task) = self.task(task) {
+            task.moved(lot, before, UpgradeState::Pending, None);
+            task.waiting[lot as usize].insert((next, upgrade));
+        }
+    }
+
     fn ended(
         &mut self,
         upgrade: UpgradeId,
@@ -354,7 +388,9 @@ impl MemoryStore {
         };
         let (device, task_id, lot, before) = (row.device, row.task, row.lot, row.now.state);
         let not_before = row.now.not_before;
-        let runs = (self.task(task_id)).is_some_and(|task| task.state == TaskState::Running);
+        let taken_back = ending.outcome.is_taken_back();
+        let runs = (self.task(task_id))
+            .is_some_and(|task| task.state == TaskState::Running && !(taken_back && task.expired));
         let retry_at = retry_at.filter(|_| runs);
         let Some(row) = self.upgrade(upgrade) else {
             return;
@@ -363,7 +399,8 @@ impl MemoryStore {
         if row.now.ended(attempt, ending, retry_at) == Changed::Nothing {
             return;
         }
-        let now = row.now.state;
+        row.taken_back += u32::from(taken_back);
+        let (now, next) = (row.now.state, row.now.not_before);
         if matches!(before, UpgradeState::Active(_)) {
             self.devices[device as usize].running -= 1;
         }
@@ -385,8 +422,8 @@ impl MemoryStore {
             return;
         };
         task.waiting[lot as usize].remove(&(not_before, upgrade));
-        if let Some(not_before) = retry_at {
-            task.waiting[lot as usize].insert((not_before, upgrade));
+        if retry_at.is_some() {
+            task.waiting[lot as usize].insert((next, upgrade));
         } else {
             task.open -= 1;
             if task.open == 0 {
@@ -522,7 +559,10 @@ impl MemoryStore {
                     if let Some(task) = self.task(*task) {
                         task.expired = true;
                     }
-                    self.cancel_waiting(*task, Cancellation::Expired, now, |attempt| attempt == 0);
+                    self.cancel_waiting(*task, Cancellation::Expired, now, |row| {
+                        let last = row.ending.as_deref().map(|ending| &ending.outcome);
+                        row.attempt == 0 || last.is_some_and(Outcome::is_taken_back)
+                    });
                 }
             }
         }
@@ -547,20 +587,17 @@ impl MemoryStore {
         true
     }
 
-    /// Ends what waits in a task, of these attempts.
+    /// Ends what waits in a task, of these upgrades.
     fn cancel_waiting(
         &mut self,
         task: TaskId,
         why: Cancellation,
         at: UtcMillis,
-        these: impl Fn(u32) -> bool,
+        these: impl Fn(&apply::Upgrade) -> bool,
     ) {
         let waiting = self.task(task).map(|task| task.waiting.clone());
         for (_, upgrade) in waiting.into_iter().flatten().flatten() {
-            let Some(attempt) = self.upgrade(upgrade).map(|row| row.now.attempt) else {
-                continue;
-            };
-            if these(attempt) {
+            if self.upgrade(upgrade).is_some_and(|row| these(&row.now)) {
                 let ending = Ending {
                     outcome: Outcome::Cancelled(why),
                     facts: None,
@@ -626,14 +663,15 @@ impl MemoryStore {
             .flat_map(|(source, task)| {
                 let most = limit.min(source.limit as usize);
                 let due = self.due_in(task, source.lot, now).take(most);
-                due.map(|(due, row)| ((Reverse(source.priority), due), row))
+                due.map(|(due, row)| ((Reverse(source.priority), due), row, source.back))
             })
             .collect();
-        due.sort_unstable_by_key(|(due, _)| *due);
+        due.sort_unstable_by_key(|(due, ..)| *due);
         due.truncate(limit);
         (due.into_iter())
-            .filter_map(|((_, (since, upgrade)), row)| {
+            .filter_map(|((_, (since, upgrade)), row, back)| {
                 let order = self.order(upgrade, row, row.now.attempt.saturating_add(1))?;
+                let order = UpgradeOrder { back, ..order };
                 let budget = sources
                     .iter()
                     .find(|source| source.task == row.task)?
@@ -644,6 +682,39 @@ impl MemoryStore {
                     order,
                     spent,
                 })
+            })
+            .collect()
+    }
+
+    /// See [`super::Agenda::taking_back`].
+    pub fn taking_back(&self) -> Vec<(TaskId, Arc<TaskRules>)> {
+        (self.tasks.iter().zip(1..))
+            .filter(|(task, _)| task.state.is_running() && task.rules.take_back_windows().is_some())
+            .map(|(task, id)| (TaskId(id), Arc::clone(&task.rules)))
+            .collect()
+    }
+
+    /// See [`super::Agenda::running_upgrades`].
+    pub fn running_upgrades(
+        &self,
+        task: TaskId,
+        after: Option<UpgradeId>,
+        limit: u32,
+    ) -> Vec<RunningUpgrade> {
+        let after = after.map_or(0, |after| after.0);
+        let lots = row_of(task.0).and_then(|row| self.tasks.get(row));
+        let lots = lots.map_or(&[][..], |task| &task.lots);
+        (self.upgrades.iter().zip(1..))
+            .filter(|(row, id)| {
+                let runs = matches!(row.now.state, UpgradeState::Active(_));
+                runs && row.task == task && *id > after
+            })
+            .take(limit as usize)
+            .map(|(row, id)| RunningUpgrade {
+                upgrade: UpgradeId(id),
+                endpoint: self.devices[row.device as usize].endpoint.to_string(),
+                zone: (lots.get(row.lot as usize))
+                    .and_then(|lot| lot.zone.as_deref().map(Into::into)),
             })
             .collect()
     }
@@ -673,7 +744,7 @@ impl MemoryStore {
 
     /// See [`super::Agenda::put_off`].
     pub fn put_off(&mut self, put_off: &[PutOff]) {
-        for PutOff { upgrade, until } in put_off {
+        for PutOff { upgrade, over } in put_off {
             let Some(row) = self.upgrade(*upgrade) else {
                 continue;
             };
@@ -681,7 +752,7 @@ impl MemoryStore {
                 continue;
             }
             let (task, lot, before) = (row.task, row.lot, row.now.not_before);
-            let later = before.max(*until);
+            let later = before.max(over.until);
             row.now.not_before = later;
             if let Some(task) = self.task(task) {
                 let waiting = &mut task.waiting[lot as usize];
@@ -808,8 +879,13 @@ impl MemoryStore {
             served: row.now.served.unwrap_or(Served::first(task.package)),
             hardware: None,
             attempt,
-            retry: task.retry,
+            retry: RetryPolicy {
+                attempts: task.retry.attempts + row.taken_back,
+                ..task.retry
+            },
             kept_awake: row.kept_awake,
+            begun_at: row.now.started_at,
+            back: None,
         })
     }
 

@@ -66,9 +66,9 @@ pub use records::{
     CommitReport, DeletedPackage, DeviceChange, DeviceDetail, DeviceFilter, DevicePage,
     DeviceUpdate, DeviceUpgrade, Excluded, Exclusion, InsertedPackage, NewDevice, NewPackage,
     NewTask, OpenUpgrade, OpenUpgrades, Origin, OutcomeRecord, Overlap, Overlaps, PackageRecord,
-    Page, QueueRecord, RestoredDevices, Selection, SlotHolder, SoakRecord, SoakState, SoaksDue,
-    StoredPsk, TaskChange, TaskPackages, TaskRecord, TimelineEntry, UpgradeDetail, UpgradeRecord,
-    UpgradeState, UpgradeToStop,
+    Page, QueueRecord, RestoredDevices, RunningUpgrade, Selection, SlotHolder, SoakRecord,
+    SoakState, SoaksDue, StoredPsk, TaskChange, TaskPackages, TaskRecord, TimelineEntry,
+    UpgradeDetail, UpgradeRecord, UpgradeState, UpgradeToStop,
 };
 pub use series::{CellPoint, LimitChange, Series, TaskPoint};
 pub use sqlite::{DatabaseFile, Depth, FILE_NAME, KeptContent, SqliteStore, newest_known_step};

@@ -103,6 +103,17 @@ impl StoredPsk {
     }
 }
 
+/// An upgrade that runs, and the zone in which its windows stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningUpgrade {
+    /// The upgrade.
+    pub upgrade: UpgradeId,
+    /// Its device.
+    pub endpoint: String,
+    /// The time zone of its device, where that matters.
+    pub zone: Option<Arc<str>>,
+}
+
 /// An upgrade that runs and should not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpgradeToStop {
@@ -188,6 +199,8 @@ pub struct DeviceUpdate {
     pub psk: Option<Option<StoredPsk>>,
     /// Its attributes.
     pub attributes: AttributesChange,
+    /// Only if this is its revision.
+    pub seen: Option<i64>,
 }
 
 /// What became of one device in [`super::Inventory::add_devices`].
@@ -231,6 +244,8 @@ pub struct DeviceDetail {
     pub attributes: Attributes,
     /// Why it is not to be upgraded, while it is excluded.
     pub excluded: Option<String>,
+    /// Another number after each change that an operator makes; 0: it came by itself.
+    pub revision: i64,
 }
 
 /// A device that is not to be upgraded.
@@ -703,11 +718,18 @@ pub enum SoakState {
     Healthy,
     /// It is not.
     Unhealthy,
+    /// An operator passed over it, or the device was removed before it was over.
+    PassedOver,
 }
 
 impl SoakState {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Soaking, Self::Healthy, Self::Unhealthy];
+    pub const ALL: [Self; 4] = [
+        Self::Soaking,
+        Self::Healthy,
+        Self::Unhealthy,
+        Self::PassedOver,
+    ];
 
     /// Its stable name.
     pub const fn name(self) -> &'static str {
@@ -715,6 +737,7 @@ impl SoakState {
             Self::Soaking => "soaking",
             Self::Healthy => "healthy",
             Self::Unhealthy => "unhealthy",
+            Self::PassedOver => "skipped",
         }
     }
 
@@ -778,6 +801,8 @@ pub struct CellUpdate {
     pub rules: RulesUpdate,
     /// Another note, or none. `None` leaves it as it is.
     pub note: Option<Option<String>>,
+    /// Only if this is its revision.
+    pub seen: Option<i64>,
 }
 
 /// A cell as the operator left it.
@@ -804,6 +829,8 @@ pub struct CellDetail {
     pub traffic: Traffic,
     /// Who has a slot: up to 100, the oldest upgrades.
     pub holders: Vec<SlotHolder>,
+    /// Another number after each change of its rules or its note; 0: it never had any.
+    pub revision: i64,
 }
 
 /// An upgrade that has a slot.

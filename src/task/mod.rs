@@ -45,4 +45,4 @@ pub use window::{
     WindowZone, Windows, WindowsError, WindowsForm, time_zone,
 };
 
-use crate::ledger::{TaskId, TaskState, UpgradeId, UpgradeOrder};
+use crate::ledger::{TakeBack, TaskId, TaskState, UpgradeId, UpgradeOrder};

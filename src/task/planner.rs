@@ -19,7 +19,8 @@ use std::{
 
 use super::{
     AbortAction, Budget, Hold, HoldReason, Membership, OverBudget, Paces, PutOff, Results, Share,
-    Spent, TaskId, TaskRules, TaskState, Then, UpgradeId, UpgradeOrder, Verdict, WindowState,
+    Spent, TakeBack, TaskId, TaskRules, TaskState, Then, UpgradeId, UpgradeOrder, Verdict,
+    WindowState,
 };
 use crate::clock::{Now, UtcMillis};
 
@@ -92,6 +93,8 @@ pub struct Source {
     pub limit: u32,
     /// where it begins so many a minute,
     pub per_minute: Option<u32>,
+    /// each is taken back then,
+    pub back: Option<TakeBack>,
     /// and each device may spend so much in a month.
     pub budget: Option<Budget>,
 }
@@ -330,6 +333,7 @@ impl TaskHead {
                         lot,
                         limit,
                         per_minute,
+                        back: self.rules.taken_back(zone, now.utc),
                         budget: self.rules.budget,
                     };
                     start.push((first, source));
@@ -371,8 +375,8 @@ pub fn that_begin(due: Vec<Due>, sources: &[Source]) -> Begin {
         if let Some((budget, spent)) = budget.zip(spent)
             && let Err(over) = budget.check(&spent)
         {
-            let (upgrade, until) = (order.upgrade, over.until);
-            begin.put_off.push(PutOff { upgrade, until });
+            let upgrade = order.upgrade;
+            begin.put_off.push(PutOff { upgrade, over });
             continue;
         }
         let left = left.get_mut(&order.task).filter(|left| **left > 0);

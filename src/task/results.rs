@@ -17,6 +17,9 @@ pub struct Results {
     pub healthy: u64,
     /// Of these, devices that were not.
     pub unhealthy: u64,
+    /// Of these, devices whose soak an operator passed over, or that were removed before it was over: they count for nothing.
+    #[serde(default)]
+    pub passed_over: u64,
     /// Upgrades that failed, by reason.
     pub failed: BTreeMap<String, u64>,
 }
@@ -59,13 +62,17 @@ impl Results {
     pub fn soaking(&self, rule: &PhaseRule) -> u64 {
         match rule.soak_seconds {
             0 => 0,
-            _ => self.succeeded.saturating_sub(self.healthy + self.unhealthy),
+            _ => (self.succeeded).saturating_sub(self.healthy + self.unhealthy + self.passed_over),
         }
     }
 
     /// What has to be said of a phase of this rule.
     pub fn verdict(&self, rule: &PhaseRule) -> Verdict {
-        let total = self.waiting + self.running + self.succeeded + self.failed();
+        let all = self.waiting + self.running + self.succeeded + self.failed();
+        let total = match rule.soak_seconds {
+            0 => all,
+            _ => all.saturating_sub(self.passed_over),
+        };
         let (good, bad) = match rule.soak_seconds {
             0 => (self.succeeded, self.failed()),
             _ => (self.healthy, self.failed() + self.unhealthy),
@@ -105,6 +112,7 @@ impl Results {
         self.succeeded += other.succeeded;
         self.healthy += other.healthy;
         self.unhealthy += other.unhealthy;
+        self.passed_over += other.passed_over;
         for (reason, count) in &other.failed {
             *self.failed.entry(reason.clone()).or_default() += count;
         }

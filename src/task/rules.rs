@@ -8,7 +8,11 @@ use super::{
     AtEnd, Budget, MAX_BUDGET_AIRTIME_S, MAX_BUDGET_BYTES, MAX_PRIORITY, MAX_WEIGHT, Membership,
     WindowState, WindowZone, Windows, time_zone,
 };
-use crate::{clock::UtcMillis, filter::Filter, ledger::Outcome};
+use crate::{
+    clock::UtcMillis,
+    filter::Filter,
+    ledger::{Outcome, TakeBack},
+};
 
 /// Phases of a task.
 pub const MAX_PHASES: usize = 100;
@@ -251,12 +255,6 @@ impl TaskRules {
             "weight",
             format!("1 to {MAX_WEIGHT} are possible"),
         );
-        let at_end = self.windows.as_ref().map(Windows::at_end);
-        errors.check(
-            at_end != Some(AtEnd::TakeBack),
-            "windows.at_end",
-            "only finish is possible: upgrades that run go on",
-        );
         errors.0
     }
 
@@ -300,6 +298,26 @@ impl TaskRules {
         };
         let zone = zone.and_then(|zone| time_zone(zone).ok());
         windows.open(now, windows.zone_for(zone.as_ref()))
+    }
+
+    /// When an upgrade in this time zone of a device is taken back that runs at `now` and was not commanded to install by then;
+    /// `None` where it never is, or not within the days that windows are looked ahead. Outside its windows that is `now`.
+    pub fn taken_back(&self, zone: Option<&str>, now: UtcMillis) -> Option<TakeBack> {
+        self.take_back_windows()?;
+        match self.window(zone, now) {
+            WindowState::Open { until } if until == WindowState::FAR => None,
+            WindowState::Open { until } => Some(TakeBack {
+                at: until,
+                opens_at: self.window(zone, until).changes_at(),
+            }),
+            WindowState::Closed { opens_at } => Some(TakeBack { at: now, opens_at }),
+        }
+    }
+
+    /// The windows, where what is not commanded to install by their end is taken back.
+    pub fn take_back_windows(&self) -> Option<&Windows> {
+        let windows = self.windows.as_ref();
+        windows.filter(|windows| windows.at_end() == AtEnd::TakeBack)
     }
 
     /// Whether it matters in which time zone a device is.

@@ -53,6 +53,8 @@ pub enum Input {
     Reached(Deadline),
     /// The operator stopped the task, cancelled the upgrade, or removed the device.
     Stopped(StopReason),
+    /// Its window has ended: what is not commanded to install is taken back.
+    WindowEnded,
     /// Something of the transfer over PCP.
     Pcp(PcpInput),
 }

@@ -116,6 +116,13 @@ impl Negotiation {
                     StopReason::DeviceRemoved => Outcome::Failed(Failure::DeviceRemoved),
                 });
             }
+            Input::WindowEnded => {
+                return if self.is_commanded() {
+                    stay(self)
+                } else {
+                    ended(Outcome::Cancelled(Cancellation::TakenBack))
+                };
+            }
             Input::NotSupported => return failed(Failure::NotSupported),
             // Whatever the stage: a device that says it runs the target version is done, if nothing speaks against it.
             Input::Pcp(said) if said.shows(rules.target) => {
@@ -194,6 +201,11 @@ impl Negotiation {
     /// Whether the attempt has ended.
     pub const fn has_ended(&self) -> bool {
         matches!(self, Self::Ended(_))
+    }
+
+    /// Whether the device was commanded to install: that is not taken back.
+    pub fn is_commanded(&self) -> bool {
+        self.stage() == Some(Stage::Executing)
     }
 
     /// The place in a cell's queue, or the one that was left for a slot.

@@ -233,6 +233,9 @@ pub fn outcome(outcome: &Outcome) -> String {
         }
         Outcome::Cancelled(Cancellation::Skipped) => "the operator passed over it".into(),
         Outcome::Cancelled(Cancellation::Refused) => "the owner of the device refused it".into(),
+        Outcome::Cancelled(Cancellation::TakenBack) => {
+            "taken back at the end of its window, before it was commanded to install".into()
+        }
         Outcome::Cancelled(Cancellation::NoPackage) => {
             "skipped: no package of the task is for this device".into()
         }

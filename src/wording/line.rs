@@ -194,12 +194,34 @@ fn besides(happened: &Happened) -> String {
         Happened::Confirmed { by } if by.is_empty() => "its owner has confirmed it".to_owned(),
         Happened::Confirmed { by } => format!("its owner has confirmed it ({by})"),
         Happened::TakenUpAgain {} => "it is tried again, as the operator wants".to_owned(),
+        Happened::PutOff {
+            resource,
+            budget,
+            used,
+            needed,
+            until,
+        } => {
+            let unit = match resource.as_str() {
+                "bytes" => "bytes",
+                _ => "ms of airtime (estimated)",
+            };
+            format!(
+                "its device has spent {used} of {budget} {unit} this month, and the upgrade costs {needed}; it waits until {until}"
+            )
+        }
         Happened::Joined {} => "the device has joined the task".to_owned(),
         Happened::SoakBegun { until } => {
             format!("it counts in its phase when the device tells the version at {until} or later")
         }
         Happened::SoakPassed {} => "the device still runs the version: it counts".to_owned(),
         Happened::SoakFailed(why) => unhealthy(*why),
+        Happened::SoakPassedOver { removed: true } => {
+            "the device was removed before its soak was over: it does not count in its phase"
+                .to_owned()
+        }
+        Happened::SoakPassedOver { removed: false } => {
+            "the operator passed over its soak: it does not count in its phase".to_owned()
+        }
         Happened::Legacy { text } => text.clone(),
         // the others are told above
         _ => String::new(),

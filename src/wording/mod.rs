@@ -11,7 +11,7 @@ mod tests;
 pub use ending::{ending, outcome};
 pub use limit::limit_changed;
 pub use line::line;
-pub use task::{hold, never_fits, not_yet, put_off, share, stand, stopped_for};
+pub use task::{after_take_back, hold, never_fits, not_yet, put_off, share, stand, stopped_for};
 
 use crate::ledger::Told;
 

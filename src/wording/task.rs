@@ -187,6 +187,11 @@ pub fn share(place: u32, share: &ShareNow) -> String {
     }
 }
 
+/// What an upgrade waits for that was taken back at the end of a window.
+pub fn after_take_back(waits: &str) -> String {
+    format!("taken back at the end of its window; {waits}")
+}
+
 /// Why an upgrade may not begin yet.
 pub fn not_yet(why: &NotYet) -> String {
     match why {

@@ -12,6 +12,7 @@ mod dtls;
 mod garbage;
 mod heard;
 mod openapi;
+mod operations;
 mod operator;
 mod pcp_decode;
 mod restart;

@@ -175,6 +175,8 @@ impl World {
             attempt: 1,
             retry: RetryPolicy::default(),
             kept_awake: Standby::default(),
+            begun_at: None,
+            back: None,
         };
         self.store.order(&order);
         order
@@ -426,8 +428,6 @@ impl World {
             | Change::KeptAwake { upgrade, .. } => {
                 assert!(self.running.contains_key(upgrade), "is under way");
             }
-            // also of one that has ended
-            Change::Traffic { .. } => {}
             Change::Admitted {
                 cell,
                 limit,
@@ -444,11 +444,16 @@ impl World {
             Change::Ended { upgrade, .. } => {
                 assert!(self.running.remove(upgrade).is_some(), "ends once");
             }
+            Change::LetGo { upgrade, .. } => {
+                self.running.remove(upgrade);
+            }
+            // traffic is told also of one that has ended
             Change::Registered { .. }
             | Change::Deregistered { .. }
             | Change::VersionReported { .. }
             | Change::Evidence { .. }
             | Change::Appointed { .. }
+            | Change::Traffic { .. }
             | Change::Learnt(_)
             | Change::CoverageReported { .. } => {}
         }

@@ -233,7 +233,12 @@ fn update(
         busy_hours: None,
         adaptive: None,
     };
-    Ok(CellUpdate { cell, rules, note })
+    Ok(CellUpdate {
+        cell,
+        rules,
+        note,
+        seen: None,
+    })
 }
 
 #[cfg(test)]

@@ -106,6 +106,7 @@ fn to_updates(body: Outage, now: UtcMillis) -> Result<Vec<CellUpdate>, Problem> 
             ..RulesUpdate::default()
         },
         note: None,
+        seen: None,
     });
     Ok(updates.collect())
 }

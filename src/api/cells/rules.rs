@@ -4,14 +4,14 @@
     reason = "what is left out stays, what is null is taken away"
 )]
 
-use axum::{Json, extract::State};
+use axum::{extract::State, http::HeaderMap, response::Response};
 use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
 
 use super::{BusyHoursBody, CellDetailBody, GATE_KNOWS_WITHIN};
 use crate::{
     api::{
-        ApiState,
+        ApiState, etag,
         extract::{self, Fields, Path},
         problem::Problem,
     },
@@ -76,23 +76,30 @@ fn nullable_whole<'de, D: Deserializer<'de>>(
 
 /// Change the rules of a cell.
 ///
+/// With `If-Match` they are changed only if nobody has changed them since: the `ETag` of the cell; `"0"` is that of a cell without any.
 /// They hold at once for whoever is admitted next. A cell that no device has been in gets its rules all the same.
 #[utoipa::path(patch, path = "/v1/cells/{id}", operation_id = "update_cell", tag = "cells", request_body = UpdateCell,
-    params(("id" = i64, Path, minimum = 0, maximum = 4_294_967_295_i64, description = "Its number")),
+    params(("id" = i64, Path, minimum = 0, maximum = 4_294_967_295_i64, description = "Its number"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
     responses(
-        (status = 200, description = "The cell", body = CellDetailBody),
+        (status = 200, description = "The cell", body = CellDetailBody, headers(("ETag" = String, description = "Its revision"))),
         (status = 400, description = "The number is not a number, or the body is not JSON", body = Problem),
+        (status = 412, description = "Somebody has changed it meanwhile", body = Problem),
     ))]
 pub(in crate::api) async fn update(
     State(state): State<ApiState>,
     Path(cell): Path<u32>,
+    headers: HeaderMap,
     extract::Json(body): extract::Json<UpdateCell>,
-) -> Result<Json<CellDetailBody>, Problem> {
-    let update = to_update(cell, body, state.now())?;
+) -> Result<Response, Problem> {
+    let update = CellUpdate {
+        seen: etag::if_match(&headers)?,
+        ..to_update(cell, body, state.now())?
+    };
     state.store.update_cells(&[update], state.now()).await?;
     state.signals.devices_written(GATE_KNOWS_WITHIN).await;
     match state.store.cell(cell).await? {
-        Some(detail) => Ok(Json(CellDetailBody::of(&state, detail).await)),
+        Some(detail) => Ok(CellDetailBody::tagged(&state, detail).await),
         None => Err(Problem::not_found(format!("there is no cell {cell}"))),
     }
 }
@@ -147,6 +154,7 @@ fn to_update(cell: u32, body: UpdateCell, now: UtcMillis) -> Result<CellUpdate, 
             adaptive: body.adaptive,
         },
         note: body.note,
+        seen: None,
     })
 }
 
@@ -198,6 +206,7 @@ impl From<UpdateCellsError> for Problem {
                 };
                 Self::field(field, format!("cell {cell}: {source}"))
             }
+            UpdateCellsError::Changed { .. } => Self::changed_meanwhile(error),
             UpdateCellsError::Store(error) => error.into(),
         }
     }

@@ -6,6 +6,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{known_group, parse_filter};
 use crate::{
+    access::Scope,
     api::{ApiState, Problem, extract::Query},
     store::DeviceFilter,
 };
@@ -53,14 +54,15 @@ pub(in crate::api) struct CountBody {
     ))]
 pub(in crate::api) async fn count(
     State(state): State<ApiState>,
+    scope: Scope,
     Query(params): Query<CountParams>,
 ) -> Result<Json<CountBody>, Problem> {
     let filter = DeviceFilter {
         product: params.product,
         registered: params.registered,
         prefix: params.q,
-        filter: params.filter.as_deref().map(parse_filter).transpose()?,
-        group: known_group(&state, params.group).await?,
+        filter: scope.narrow(params.filter.as_deref().map(parse_filter).transpose()?),
+        group: known_group(&state, &scope, params.group).await?,
         now: state.now(),
     };
     let count = state.store.count_devices(&filter).await?;

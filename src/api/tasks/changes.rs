@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
@@ -17,15 +17,16 @@ use super::{
     targets::MembershipName,
 };
 use crate::{
-    access::Caller,
+    access::{Caller, Scope},
     api::{
-        ApiState,
+        ApiState, etag,
         extract::{self, Path, Query, nullable, nullable_whole},
         problem::Problem,
+        scoped,
     },
     clock::UtcMillis,
     ledger::{Reasons, TaskId},
-    store::{Again, Approval, ChangeTaskError, TaskChange, TaskRecord},
+    store::{Again, Approval, TaskChange, TaskRecord},
     task::{TaskRules, WindowsForm, check_reasons},
 };
 
@@ -133,24 +134,6 @@ fn check_note(note: Option<&String>) -> Result<(), Problem> {
     Err(Problem::field("note", detail))
 }
 
-/// The revision that the caller has seen (RFC 9110 §13.1.1).
-fn if_match(headers: &HeaderMap) -> Result<Option<u32>, Problem> {
-    let Some(value) = headers.get(header::IF_MATCH) else {
-        return Ok(None);
-    };
-    let tag = value.to_str().unwrap_or_default().trim();
-    if tag == "*" {
-        return Ok(None);
-    }
-    let revision = tag.trim_matches('"').parse();
-    revision.map(Some).map_err(|_| {
-        Problem::field(
-            "If-Match",
-            "give the ETag of the task as it was answered, such as \"3\"",
-        )
-    })
-}
-
 async fn change(state: &ApiState, id: i64, change: TaskChange) -> Result<Response, Problem> {
     let task = state
         .store
@@ -174,13 +157,13 @@ async fn change(state: &ApiState, id: i64, change: TaskChange) -> Result<Respons
     ))]
 pub(in crate::api) async fn update(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
     headers: HeaderMap,
     extract::Json(body): extract::Json<UpdateTask>,
 ) -> Result<Response, Problem> {
-    let seen = if_match(&headers)?;
-    let task = (state.store.task(TaskId(id)).await?)
-        .ok_or_else(|| Problem::not_found(format!("there is no task {id}")))?;
+    let seen = etag::if_match(&headers)?;
+    let task = scoped::task(&state, &scope, id).await?;
     let rules = Box::new(changed(body, &task, state.now())?);
     if rules.budget != task.rules.budget {
         budget::check(&state, &rules, (task.package, &task.packages)).await?;
@@ -251,9 +234,11 @@ fn changed(body: UpdateTask, task: &TaskRecord, at: UtcMillis) -> Result<TaskRul
     ))]
 pub(in crate::api) async fn pause(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
     extract::Json(body): extract::Json<NoteBody>,
 ) -> Result<Response, Problem> {
+    scoped::see_task(&state, &scope, id).await?;
     check_note(body.note.as_ref())?;
     change(&state, id, TaskChange::Pause { note: body.note }).await
 }
@@ -270,8 +255,10 @@ pub(in crate::api) async fn pause(
     ))]
 pub(in crate::api) async fn resume(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
 ) -> Result<Response, Problem> {
+    scoped::see_task(&state, &scope, id).await?;
     change(&state, id, TaskChange::Resume).await
 }
 
@@ -298,9 +285,11 @@ pub(in crate::api) struct NextPhaseParams {
     ))]
 pub(in crate::api) async fn next_phase(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
     Query(params): Query<NextPhaseParams>,
 ) -> Result<Response, Problem> {
+    scoped::see_task(&state, &scope, id).await?;
     let from = params.from.map(|phase| phase.saturating_sub(1));
     change(&state, id, TaskChange::NextPhase { from }).await
 }
@@ -321,12 +310,13 @@ pub(in crate::api) async fn next_phase(
 pub(in crate::api) async fn approve(
     State(state): State<ApiState>,
     caller: Caller,
+    scope: Scope,
     Path(id): Path<i64>,
     headers: HeaderMap,
     extract::Json(body): extract::Json<ApprovalRequest>,
 ) -> Result<Response, Problem> {
-    check_maker(&state, &caller, id).await?;
-    let revision = if_match(&headers)?;
+    check_maker(&state, &caller, &scope, id).await?;
+    let revision = etag::if_match(&headers)?;
     let approval = approval(body, true, &state)?;
     change(&state, id, TaskChange::Approve { approval, revision }).await
 }
@@ -344,10 +334,11 @@ pub(in crate::api) async fn approve(
 pub(in crate::api) async fn refuse(
     State(state): State<ApiState>,
     caller: Caller,
+    scope: Scope,
     Path(id): Path<i64>,
     extract::Json(body): extract::Json<ApprovalRequest>,
 ) -> Result<Response, Problem> {
-    check_maker(&state, &caller, id).await?;
+    check_maker(&state, &caller, &scope, id).await?;
     if body.note.as_ref().is_none_or(|note| note.trim().is_empty()) {
         return Err(Problem::field("note", "say why it is refused"));
     }
@@ -356,9 +347,13 @@ pub(in crate::api) async fn refuse(
 }
 
 /// Four eyes: nobody answers for a task of its own.
-async fn check_maker(state: &ApiState, caller: &Caller, id: i64) -> Result<(), Problem> {
-    let task = state.store.task(TaskId(id)).await?;
-    let task = task.ok_or(ChangeTaskError::NotFound(TaskId(id)))?;
+async fn check_maker(
+    state: &ApiState,
+    caller: &Caller,
+    scope: &Scope,
+    id: i64,
+) -> Result<(), Problem> {
+    let task = scoped::task(state, scope, id).await?;
     let others = state.store.others_approve(state.now()).await?;
     if caller.may_answer_for(&task.origin.by, others) {
         return Ok(());
@@ -401,9 +396,11 @@ fn approval(body: ApprovalRequest, approved: bool, state: &ApiState) -> Result<A
     ))]
 pub(in crate::api) async fn retry(
     State(state): State<ApiState>,
+    scope: Scope,
     Path(id): Path<i64>,
     extract::Json(body): extract::Json<RetryRequest>,
 ) -> Result<Json<RetriedBody>, Problem> {
+    scoped::see_task(&state, &scope, id).await?;
     let reasons = body.reasons.unwrap_or_default();
     check_reasons(&reasons).map_err(|detail| Problem::field("reasons", detail))?;
     let again = Again {
@@ -423,7 +420,6 @@ pub(in crate::api) async fn retry(
 
 impl IntoResponse for TaskBody {
     fn into_response(self) -> Response {
-        let tag = format!("\"{}\"", self.revision());
-        ([(header::ETAG, tag)], Json(self)).into_response()
+        etag::tagged(self.revision().into(), self)
     }
 }

@@ -6,13 +6,13 @@ use utoipa::ToSchema;
 
 use super::{CreatedTask, check_name, created, parse_start, rules};
 use crate::{
-    access::Caller,
+    access::{Caller, Scope},
     api::{
         ApiState,
         extract::{self, Fields, Path},
         problem::Problem,
+        scoped::{self, Seen},
     },
-    ledger::TaskId,
     store::{NewTask, Origin, Selection, StoreError, TaskRecord},
 };
 
@@ -55,11 +55,11 @@ pub(in crate::api) struct CopyTask {
 pub(in crate::api) async fn copy(
     State(state): State<ApiState>,
     caller: Caller,
+    scope: Scope,
     Path(id): Path<i64>,
     extract::Json(body): extract::Json<CopyTask>,
 ) -> Result<Response, Problem> {
-    let task = (state.store.task(TaskId(id)).await?)
-        .ok_or_else(|| Problem::not_found(format!("there is no task {id}")))?;
+    let task = scoped::task(&state, &scope, id).await?;
     let mut fields = Fields::default();
     if let Some(name) = &body.name {
         check_name(&mut fields, name);
@@ -95,7 +95,7 @@ pub(in crate::api) async fn copy(
             scope: task.origin.scope.clone(),
         },
     };
-    created(&state, &new).await
+    created(&state, &scope, &new).await
 }
 
 /// For whom the task is.
@@ -116,6 +116,12 @@ async fn selection(state: &ApiState, task: &TaskRecord) -> Result<Selection, Sto
         let there = there.into_iter().map(|it| it.device);
         let of_product = there.filter(|device| device.product == task.product);
         devices.extend(of_product.map(|device| device.endpoint));
+    }
+    // they may belong to others by now
+    if let Some(within) = &task.origin.scope {
+        let within = Scope::Within(vec![within.clone()]);
+        let seen = Seen::of(state, &within, devices.iter().map(String::as_str)).await?;
+        devices.retain(|endpoint| seen.has(endpoint));
     }
     Ok(Selection::Devices(devices))
 }

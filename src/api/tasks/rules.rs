@@ -144,8 +144,9 @@ pub(super) struct WindowsBody {
     /// Local dates on which no window begins, 400 at most.
     #[schema(max_items = 400, example = json!(["2027-12-25"]))]
     holidays: Option<Vec<String>>,
-    /// What becomes of upgrades that run at the end of a window: `finish`, they go on.
-    #[schema(pattern = "^finish$", example = "finish")]
+    /// What becomes of upgrades that run at the end of a window: `finish`, they go on; `take_back`, what is not commanded to install
+    /// is taken back and begins again in the next one. `finish` when not given.
+    #[schema(pattern = "^(finish|take_back)$", example = "finish")]
     at_end: Option<String>,
 }
 

@@ -6,7 +6,7 @@ use crate::notify::Secret;
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 /// A stream of events, read as a client does.
-struct Stream {
+pub(super) struct Stream {
     body: axum::body::BodyDataStream,
     text: String,
     /// The ID with which it began.
@@ -14,10 +14,19 @@ struct Stream {
 }
 
 impl Stream {
-    async fn open(api: &Api, path: &str, last: Option<&str>) -> Result<Self, Answer> {
+    pub(super) async fn open(api: &Api, path: &str, last: Option<&str>) -> Result<Self, Answer> {
+        Self::open_as(api, TOKEN, path, last).await
+    }
+
+    pub(super) async fn open_as(
+        api: &Api,
+        token: &str,
+        path: &str,
+        last: Option<&str>,
+    ) -> Result<Self, Answer> {
         let mut request = Request::builder()
             .uri(path)
-            .header(header::AUTHORIZATION, format!("Bearer {TOKEN}"));
+            .header(header::AUTHORIZATION, format!("Bearer {token}"));
         if let Some(last) = last {
             request = request.header("Last-Event-ID", last);
         }
@@ -66,7 +75,7 @@ impl Stream {
     }
 
     /// ID, type and data of the next event.
-    async fn event(&mut self) -> (String, String, Value) {
+    pub(super) async fn event(&mut self) -> (String, String, Value) {
         let block = self.block().await.unwrap();
         let field = |name: &str| {
             let mut lines = block.lines().filter_map(|line| line.strip_prefix(name));

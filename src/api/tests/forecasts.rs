@@ -190,6 +190,33 @@ async fn a_task_that_runs_is_forecast_from_where_it_stands() {
 }
 
 #[tokio::test]
+async fn an_excluded_device_holds_its_phase_open_as_it_does_in_the_task() {
+    let api = Api::new().await;
+    let package = api.task(4).await.body["package_id"].clone();
+    for device in ["d0", "d1", "d2", "d3"] {
+        api.is_there(device).await;
+    }
+    let body = json!({
+        "name": "x", "package_id": package, "all": true,
+        "phases": [{"filter": "endpoint=in=(d0,d1)"}, {}],
+    });
+    let task = api.post("/v1/tasks", &body).await;
+    assert_eq!(task.status, StatusCode::CREATED, "{task:?}");
+    let excluded = json!({"endpoints": ["d0"], "reason": "on loan"});
+    let answer = api.post("/v1/exclusions", &excluded).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    let path = format!("/v1/tasks/{}/forecast", task.id());
+    api.get(&path).await;
+    let result = api.ended(&path).await.body["result"].clone();
+    // d1 succeeds; the second phase waits for d0, and so does the task
+    assert_eq!(result["succeeded"]["p50"], 1, "{result}");
+    assert_eq!(result["unfinished"]["p50"], 2, "{result}");
+    let task = api.get(&format!("/v1/tasks/{}", task.id())).await;
+    assert_eq!(task.body["phases"][0]["total"], 2, "{task:?}");
+    assert_eq!(task.body["phases"][0]["passed"], serde_json::Value::Null);
+}
+
+#[tokio::test]
 async fn what_a_task_is_refused_for_a_forecast_is() {
     let api = Api::new().await;
     let package = api.task(1).await.body["package_id"].clone();

@@ -1,13 +1,23 @@
 //! Requests that come twice.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
 use axum::{
     body::Body,
     http::{Method, Request, StatusCode, header},
+    middleware::from_fn_with_state,
 };
 use futures_util::future::join_all;
 use serde_json::json;
 
 use super::{Answer, Api, TOKEN};
+use crate::{
+    api::{once::once, problem::Problem},
+    store::StoreError,
+};
 
 impl Api {
     async fn post_with_key(&self, path: &str, body: &str, key: &str) -> Answer {
@@ -197,4 +207,49 @@ async fn a_package_that_is_sent_twice_with_one_key_is_there_once() {
     assert!(is_replayed(&api.call(request).await));
     let other = upload(&content[1..]).await;
     assert_eq!(other.fields(), ["Idempotency-Key"]);
+}
+
+/// A request that fails so, as often as it is carried out.
+async fn fails_with(problem: fn() -> Problem) -> (usize, Vec<Answer>) {
+    let mut api = Api::new().await;
+    let carried_out = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&carried_out);
+    let handler = move || async move {
+        counter.fetch_add(1, Relaxed);
+        problem()
+    };
+    api.router = axum::Router::new()
+        .route("/v1/things", axum::routing::post(handler))
+        .layer(from_fn_with_state(api.state.clone(), once));
+    let mut answers = Vec::new();
+    for _ in 0..2 {
+        answers.push(api.post_with_key("/v1/things", "{}", "one").await);
+    }
+    (carried_out.load(Relaxed), answers)
+}
+
+#[tokio::test]
+async fn what_may_have_been_done_is_not_done_twice() {
+    // the database may have failed after it has written
+    let (times, answers) = fails_with(|| {
+        let source = "the disk went away while it was committed".into();
+        let doing = "adding a group";
+        StoreError::Failed { doing, source }.into()
+    })
+    .await;
+    assert_eq!(times, 1);
+    assert_eq!(answers[0].status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answers[1].status, StatusCode::CONFLICT);
+    assert_eq!(
+        answers[1].body["type"],
+        "urn:cellwise:problem:request-unanswered"
+    );
+    // and what certainly was not is
+    let (times, answers) = fails_with(|| {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Problem::new(status, "too-many-forecasts", "Too many", "ask later")
+    })
+    .await;
+    assert_eq!(times, 2);
+    assert_eq!(answers[1].status, StatusCode::SERVICE_UNAVAILABLE);
 }

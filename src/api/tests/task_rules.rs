@@ -400,7 +400,7 @@ async fn each_rule_that_cannot_be_is_named() {
         ),
         (
             "windows",
-            windows("at_end", json!("take_back")),
+            windows("at_end", json!("later")),
             "windows.at_end",
         ),
         ("windows", json!({"zone": "UTC"}), "windows"),

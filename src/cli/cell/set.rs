@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::{ClosedView, RulesView};
 use crate::cli::{
-    client::{Client, CommandError},
+    client::{Client, CommandError, SeenArgs},
     list::ResultArgs,
     output::{self, Format, counted},
 };
@@ -51,6 +51,8 @@ pub struct SetArgs {
     /// Take the note away.
     #[arg(long, conflicts_with = "note")]
     no_note: bool,
+    #[command(flatten)]
+    seen: SeenArgs,
     #[command(flatten)]
     result: ResultArgs,
 }
@@ -94,7 +96,11 @@ pub(super) fn set(args: &SetArgs, out: &mut dyn Write) -> Result<(), CommandErro
     let adaptive = adaptive.map(|it| json!(it == Switch::On));
     give("adaptive", adaptive, by_settings);
     give("note", text(&args.note), args.no_note);
-    let cell = client.patch(&format!("/v1/cells/{}", args.id), &Value::Object(body))?;
+    let cell = client.patch_seen(
+        &format!("/v1/cells/{}", args.id),
+        &Value::Object(body),
+        args.seen,
+    )?;
     if args.result.format == Format::Json {
         output::json(out, &cell)?;
         return Ok(());

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::described::Described;
 use crate::cli::{
-    client::{self, ApiArgs, Client, CommandError},
+    client::{self, ApiArgs, Client, CommandError, SeenArgs},
     output::counted,
 };
 
@@ -22,6 +22,8 @@ pub struct SetArgs {
     /// Takes a tag away; may be given several times.
     #[arg(long, value_name = "KEY")]
     remove_tag: Vec<String>,
+    #[command(flatten)]
+    seen: SeenArgs,
     #[command(flatten)]
     api: ApiArgs,
 }
@@ -56,9 +58,13 @@ impl SetArgs {
 
 pub(super) fn run(args: &SetArgs, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
     let change = args.to_json()?;
+    if args.seen.if_revision.is_some() && args.endpoints.len() > 1 {
+        let each = "--if-revision is of one device; give one endpoint";
+        return Err(CommandError::Arguments(each.to_owned()));
+    }
     let client = Client::new(&args.api)?;
     for endpoint in &args.endpoints {
-        client.patch(&client::device_path(endpoint), &change)?;
+        client.patch_seen(&client::device_path(endpoint), &change, args.seen)?;
     }
     let devices = counted(args.endpoints.len() as u64, "device");
     writeln!(out, "{devices} changed")?;

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use crate::cli::{
-    client::{Client, CommandError},
+    client::{Client, CommandError, SeenArgs},
     list::ResultArgs,
     output::{self, Format, counted},
     watch::TaskView,
@@ -78,6 +78,8 @@ pub struct SetArgs {
     #[command(flatten)]
     budget: BudgetArgs,
     #[command(flatten)]
+    seen: SeenArgs,
+    #[command(flatten)]
     result: ResultArgs,
 }
 
@@ -102,10 +104,6 @@ impl ShareArgs {
 
 /// What a device may spend in a month, in all tasks.
 #[derive(Debug, Args)]
-#[expect(
-    clippy::struct_field_names,
-    reason = "the options are named by the fields"
-)]
 pub(super) struct BudgetArgs {
     /// A device may spend so many bytes in a calendar month; one that has not enough left waits for the next.
     #[arg(long, value_name = "BYTES")]
@@ -182,7 +180,8 @@ impl SetArgs {
         let mut rules = rules.unwrap_or_default();
         self.share.add_to(&mut rules);
         self.budget.add_to(&mut rules);
-        let task = client.patch(&format!("/v1/tasks/{}", self.id), &Value::Object(rules))?;
+        let path = format!("/v1/tasks/{}", self.id);
+        let task = client.patch_seen(&path, &Value::Object(rules), self.seen)?;
         shown(&client, &task, self.result.format, out)
     }
 }

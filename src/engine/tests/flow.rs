@@ -496,6 +496,8 @@ fn a_cancelled_upgrade_frees_its_slot_and_is_not_tried_again() {
             ..RetryPolicy::default()
         },
         kept_awake: Standby::default(),
+        begun_at: None,
+        back: None,
     };
     let offers = offers(&package("V2", &content()));
     world.command(Command::Start { order, offers });
@@ -539,6 +541,8 @@ fn the_last_attempt_is_followed_by_none() {
                 ..RetryPolicy::default()
             },
             kept_awake: Standby::default(),
+            begun_at: None,
+            back: None,
         };
         let offers = offers(&package("V2", &content()));
         world.command(Command::Start { order, offers });

@@ -52,6 +52,8 @@ fn begin(world: &mut World, offers: Arc<Offers>, hardware: Option<&str>) {
             ..RetryPolicy::default()
         },
         kept_awake: Standby::default(),
+        begun_at: None,
+        back: None,
     };
     world.command(Command::Start { order, offers });
 }
@@ -420,6 +422,8 @@ fn crashed(before: &World, offers: Arc<Offers>) -> World {
             attempt: 1,
             retry: RetryPolicy::default(),
             kept_awake: Standby::default(),
+            begun_at: None,
+            back: None,
         },
         stage: *row.stage.unwrap(),
         progress: row.progress,

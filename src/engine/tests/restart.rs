@@ -50,6 +50,8 @@ fn restore(after: &mut World, before: &World) {
             attempt: 1,
             retry: RetryPolicy::default(),
             kept_awake: Standby::default(),
+            begun_at: None,
+            back: None,
         },
         stage: stage.unwrap(),
         progress: None,
@@ -231,6 +233,8 @@ fn active(n: i64, stage: Stage, now: Now) -> ActiveUpgrade {
             attempt: 1,
             retry: RetryPolicy::default(),
             kept_awake: Standby::default(),
+            begun_at: None,
+            back: None,
         },
         stage: StageChange {
             stage,

@@ -238,13 +238,18 @@ impl Play<'_> {
         let unit = &self.units[number as usize];
         let mean = self.pace.download(unit.lane, unit.limit, unit.left);
         let takes = mean.mul_f64(unit.tempo).min(most);
-        self.push(self.now + takes, Event::Downloaded(number));
+        let ends = self.now + takes;
+        self.unit(number).downloads = Some((self.now, ends));
+        self.push(ends, Event::Downloaded(number));
     }
 
     pub(super) fn downloaded(&mut self, number: u32) {
         let most = Deadline::Download.duration(&self.given.config.upgrade);
         let install = self.pace.habits.install();
         let unit = &self.units[number as usize];
+        if unit.state != State::Downloading || unit.downloads.is_none_or(|(_, to)| to != self.now) {
+            return; // it was taken back meanwhile
+        }
         let (lane, limit, left, tempo) = (unit.lane, unit.limit, unit.left, unit.tempo);
         let takes = self.pace.download(lane, limit, left).mul_f64(tempo);
         let now = self.now;

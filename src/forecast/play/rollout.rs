@@ -7,14 +7,14 @@ use std::{
     time::Duration,
 };
 
-use super::{End, Event, Given, Play, RESUMED_AFTER};
+use super::{End, Event, Given, NOT_HEARD, Play, RESUMED_AFTER};
 use crate::{
     clock::{Instant, UtcMillis},
     forecast::{
         Account,
         unit::{State, Unit, instant, utc},
     },
-    ledger::{TaskId, TaskState, UpgradeId},
+    ledger::{Deadline, TaskId, TaskState, UpgradeId},
     task::{HoldReason, LotHead, Move, Paces, Results, Source, TaskHead, plan},
 };
 
@@ -234,11 +234,14 @@ impl Play<'_> {
             begun += 1;
             let unit = self.unit(number);
             unit.attempts += 1;
+            unit.taken_back = false;
+            unit.begun_at = unit.begun_at.or(Some(now.instant));
             if let Some(results) = self.results_of(lot) {
                 results.waiting = results.waiting.saturating_sub(1);
                 results.running += 1;
             }
             self.course.began(self.now);
+            self.plan_taking_back(number);
             self.seek(number);
         }
         if let Some(per_minute) = source.per_minute {
@@ -246,6 +249,74 @@ impl Play<'_> {
             (self.rollout.paces).begun(task, per_minute, begun, now);
         }
         begun > 0
+    }
+
+    /// It is taken back when its window ends, as the rules of the task say.
+    pub(super) fn plan_taking_back(&mut self, number: u32) {
+        let unit = &self.units[number as usize];
+        let lot = unit.lot.and_then(|lot| self.rollout.lots.get(lot as usize));
+        let Some(lot) = lot else {
+            return; // of another task
+        };
+        let rules = &self.given.task.rules;
+        if let Some(back) = rules.taken_back(lot.zone.as_deref(), utc(self.now)) {
+            let attempt = unit.attempts;
+            self.push(instant(back.at), Event::TakenBack(number, attempt));
+        }
+    }
+
+    /// Its window has ended: unless it installs it waits for the next one, and goes on with what it has.
+    pub(super) fn take_back(&mut self, number: u32) {
+        let now = self.now;
+        let patience = Deadline::DeviceHeard.duration(&self.given.config.upgrade);
+        let expired = self.rollout.head.expired;
+        let unit = self.unit(number);
+        let (lot, since, before) = (unit.lot, unit.since, unit.state);
+        let gone = unit.away && unit.begun_at.is_some_and(|at| at + patience <= now);
+        if before == State::Sought && gone {
+            return self.end(number, End::Failed(NOT_HEARD.to_owned()));
+        }
+        let mut done = 0;
+        match before {
+            State::Waits | State::Installing | State::Over => return,
+            State::Sought | State::Asked | State::Queued => {}
+            State::Downloading => {
+                if let Some((from, to)) = unit.downloads.take() {
+                    let share =
+                        now.since(from).as_secs_f64() / to.since(from).as_secs_f64().max(0.001);
+                    let left =
+                        Duration::from_millis(unit.left).mul_f64((1.0 - share).clamp(0.0, 1.0));
+                    let left = u64::try_from(left.as_millis()).unwrap_or(unit.left).max(1);
+                    done = unit.left - left.min(unit.left);
+                    unit.left = left;
+                }
+            }
+        }
+        unit.state = if expired { State::Over } else { State::Waits };
+        unit.taken_back = true;
+        unit.attempts_before += 1; // it counts for nothing
+        if expired {
+            unit.ended_at = Some(now);
+        }
+        match before {
+            State::Queued => self.ask(number, crate::session::GateRequest::Withdraw),
+            State::Downloading => {
+                self.ask(number, crate::session::GateRequest::Release);
+                self.course.released(number, now, done);
+            }
+            _ => {}
+        }
+        if let Some(results) = self.results_of(lot) {
+            results.running = results.running.saturating_sub(1);
+            results.waiting += u64::from(!expired);
+        }
+        if expired {
+            self.open -= 1;
+            self.course.gave_up(number, true);
+        } else if let Some(lot) = lot.and_then(|lot| self.rollout.lots.get_mut(lot as usize)) {
+            lot.waiting.push(Reverse((since, number)));
+        }
+        self.look_at(now);
     }
 
     fn results_of(&mut self, lot: Option<u32>) -> Option<&mut Results> {
@@ -301,7 +372,7 @@ impl Play<'_> {
             let unit = self.unit(number);
             // what has begun once is tried again, also after the last time
             let waits = unit.state == State::Waits;
-            let stays = expires && (!waits || unit.attempts > 0);
+            let stays = expires && (!waits || (unit.attempts > 0 && !unit.taken_back));
             if unit.state == State::Over || stays {
                 continue;
             }

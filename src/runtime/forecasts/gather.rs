@@ -126,10 +126,13 @@ impl Gather {
         let mut routes = self.routes(&package, &task.packages).await?;
         let active = self.active().await?;
         let mut devices = Vec::new();
+        // of each phase, those that are excluded: they wait, and hold it open
+        let mut excluded: Vec<u64> = vec![0; task.results.len()];
         let mut after = None;
         loop {
             let part = self.store.open_upgrades(id, after, PART).await?;
-            self.subjects(&task, &mut routes, &active, part.items, &mut devices)
+            let open = (part.items, &mut excluded[..]);
+            self.subjects(&task, &mut routes, &active, open, &mut devices)
                 .await?;
             goes_on(devices.len(), ends)?;
             after = part.next;
@@ -151,9 +154,9 @@ impl Gather {
             retry: task.retry,
             hold: task.hold.clone(),
             phase: task.phase,
-            ended: (task.results.iter())
-                .map(|phase| Results {
-                    waiting: 0,
+            ended: (task.results.iter().zip(excluded))
+                .map(|(phase, excluded)| Results {
+                    waiting: excluded,
                     running: 0,
                     ..phase.clone()
                 })
@@ -171,7 +174,7 @@ impl Gather {
         task: &TaskRecord,
         routes: &mut Routes,
         active: &HashMap<UpgradeId, ActiveUpgrade>,
-        open: Vec<OpenUpgrade>,
+        (open, excluded): (Vec<OpenUpgrade>, &mut [u64]),
         devices: &mut Vec<Subject>,
     ) -> Result<(), StoreError> {
         let names: Vec<String> = open.iter().map(|it| it.endpoint.clone()).collect();
@@ -185,6 +188,9 @@ impl Gather {
             };
             let active = active.get(&upgrade.upgrade);
             if detail.excluded.is_some() && active.is_none() {
+                if let Some(excluded) = excluded.get_mut(upgrade.phase as usize) {
+                    *excluded += 1;
+                }
                 continue; // it does not begin
             }
             let mut subject = Subject::of(&detail.device, &self.config, upgrade.not_before);
@@ -259,6 +265,7 @@ impl Gather {
         routes: &Routes,
         subjects: impl Iterator<Item = &mut Subject>,
     ) -> Result<(), StoreError> {
+        let package = routes.largest();
         let mut subjects: Vec<&mut Subject> = subjects.collect();
         for part in subjects.chunks_mut(PART as usize) {
             let names: Vec<String> = part.iter().map(|it| it.endpoint.to_string()).collect();
@@ -273,12 +280,9 @@ impl Gather {
                 };
                 let zone = detail.attributes.time_zone.as_deref();
                 let coverage = detail.device.coverage.map(|reading| reading.coverage);
-                let steps = &routes.get(subject.route.unwrap_or_default()).steps;
-                let bytes = steps.iter().map(|it| it.bytes).sum();
-                let segments = steps.iter().map(|it| it.segments).sum();
                 let spent = Spent {
                     used: used.get(&*subject.endpoint).copied().unwrap_or_default(),
-                    need: Usage::of_package(bytes, segments, coverage.as_ref()),
+                    need: Usage::of_package(package.bytes, package.segments, coverage.as_ref()),
                     month_ends_at: Month::of(self.now, zone).ends_at,
                 };
                 let zone = zone.map(Into::into);

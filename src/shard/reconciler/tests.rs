@@ -51,6 +51,8 @@ fn due(upgrade: i64) -> Due {
         attempt: 1,
         retry: RetryPolicy::default(),
         kept_awake: Standby::default(),
+        begun_at: None,
+        back: None,
     };
     Due {
         since: NOW.utc,
@@ -107,6 +109,7 @@ fn nothing(query: &Query) -> Reply {
         Query::ForgetRemoved(_) | Query::Move(_) | Query::PutOff(_) => Reply::Done,
         Query::Join { .. } => Reply::Joined(None),
         Query::ToStop(_) => Reply::ToStop(Vec::new()),
+        Query::Running { .. } => Reply::Running(Vec::new()),
         Query::Soaks { .. } => Reply::Soaks(SoaksDue::default()),
         Query::Heads(_) => Reply::Heads(Vec::new()),
         Query::Due { .. } => Reply::Due(Vec::new()),
@@ -391,6 +394,80 @@ fn newcomers_are_forgotten_where_they_may_come_and_had_time_to_come_back() {
 }
 
 #[test]
+fn what_runs_is_told_when_the_windows_of_its_task_change() {
+    let windows = |to| {
+        let json = format!(
+            r#"{{"windows": {{"zone": "UTC", "at_end": "take_back", "windows": [{{"from": "08:00", "to": "{to}"}}]}}}}"#
+        );
+        serde_json::from_str::<TaskRules>(&json).unwrap()
+    };
+    let mut reconciler = Reconciler::new(NOW, 0, false);
+    let mut told = Vec::new();
+    // they are new, the same, longer, and gone
+    for rules in [
+        windows("09:00"),
+        windows("09:00"),
+        windows("10:00"),
+        TaskRules::default(),
+    ] {
+        let mut asked = Vec::new();
+        let rules = Arc::new(rules);
+        loop {
+            match reconciler.want(NOW) {
+                Want::Ask(query) => {
+                    let reply = match &query {
+                        Query::Heads(_) => Reply::Heads(vec![TaskHead {
+                            rules: Arc::clone(&rules),
+                            ..head(TaskState::Running)
+                        }]),
+                        Query::Running { after, limit, .. } => {
+                            asked.push(*after);
+                            // a whole page, and one more
+                            let page: i64 = if after.is_none() { (*limit).into() } else { 1 };
+                            let first = after.map_or(1, |after| after.0 + 1);
+                            let running = |id| RunningUpgrade {
+                                upgrade: UpgradeId(id),
+                                endpoint: format!("d{id}"),
+                                zone: None,
+                            };
+                            Reply::Running((first..first + page).map(running).collect())
+                        }
+                        other => nothing(other),
+                    };
+                    reconciler.reply(NOW, reply);
+                }
+                Want::Obey(commands) => {
+                    let Some(Command::TakeBack { back, .. }) = commands.last() else {
+                        panic!("{commands:?}");
+                    };
+                    told.push((
+                        commands.len(),
+                        back.map(|back| back.at.since(NOW.utc).as_secs()),
+                    ));
+                    reconciler.obeyed();
+                }
+                Want::Wait(_) => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(asked.is_empty() || asked == [None, Some(UpgradeId(PAGE.into()))]);
+        reconciler.look();
+    }
+    let page = PAGE as usize;
+    assert_eq!(
+        told,
+        [
+            (page, Some(3_600)),
+            (1, Some(3_600)),
+            (page, Some(7_200)),
+            (1, Some(7_200)),
+            (page, None),
+            (1, None)
+        ]
+    );
+}
+
+#[test]
 fn what_has_no_budget_left_is_put_off_before_the_rest_begins() {
     let mut reconciler = Reconciler::new(NOW, 0, false);
     let usage = |bytes| crate::ledger::Usage {
@@ -427,7 +504,7 @@ fn what_has_no_budget_left_is_put_off_before_the_rest_begins() {
             Reply::Due(pages.pop().unwrap_or_default())
         }
         Query::PutOff(these) => {
-            put_off.extend(these.iter().map(|it| (it.upgrade.0, it.until)));
+            put_off.extend(these.iter().map(|it| (it.upgrade.0, it.over.until)));
             Reply::Done
         }
         other => nothing(other),

@@ -50,6 +50,16 @@ impl Invariants {
                     });
                 }
             }
+            Change::LetGo { upgrade, .. } => {
+                // nobody has an upgrade tried again: what is let go of is over
+                let over = (self.device_of(*upgrade))
+                    .is_none_or(|device| self.subjects[device].committed.over);
+                if !over {
+                    self.violated(now_ms, Rule::OneOutcome, || {
+                        format!("{}: is let go of, and has no outcome", upgrade.0)
+                    });
+                }
+            }
             Change::Ended { .. } => self.end_committed(now_ms, change),
             Change::Traffic {
                 endpoint,
@@ -104,11 +114,14 @@ impl Invariants {
             return;
         };
         // The store gives a task that is stopped no further attempts.
-        let stopped = self.rollout.is_stopped(self.subjects[device].package);
+        let task = self.subjects[device].package;
+        let late = outcome.is_taken_back() && self.rollout.is_expired(task);
+        let stopped = late || self.rollout.is_stopped(task);
         let follows = retry_at.filter(|_| !stopped);
         let subject = &mut self.subjects[device];
         let before = subject.committed;
         subject.committed.end(*attempt, follows);
+        subject.committed.taken_back += u32::from(outcome.is_taken_back());
         subject.outcome = Some(outcome.clone());
         let emitted = subject.ended_as;
         if emitted != Some(outcome.state()) {
@@ -116,7 +129,7 @@ impl Invariants {
                 format!("{}: ended as {emitted:?}, stored is {outcome:?}", upgrade.0)
             });
         }
-        let expected = self.retry_expected(*attempt, outcome, *at);
+        let expected = self.retry_expected((*attempt, before.taken_back), outcome, *at);
         if *retry_at != expected {
             self.violated(now_ms, Rule::OneOutcome, || {
                 format!(

@@ -72,6 +72,9 @@ impl Invariants {
         if before.stage.is_none() {
             self.attempt_begins(now_ms, now, device, attempt);
         }
+        if change.stage == Stage::Executing && before.stage != Some(Stage::Executing) {
+            self.is_commanded(now_ms, now, device);
+        }
         self.limits_kept(now_ms, now, device, attempt, &before, change);
 
         let (had, has) = (before.slot_in(), self.subjects[device].emitted.slot_in());
@@ -175,13 +178,18 @@ impl Invariants {
         }
     }
 
-    /// When the next attempt is to begin after an end at `at`, by what was ordered.
+    /// When the next attempt is to begin after an end at `at`, by what was ordered. Of its attempts, `taken_back` count for
+    /// nothing.
     pub(super) fn retry_expected(
         &self,
-        attempt: u32,
+        (attempt, taken_back): (u32, u32),
         outcome: &Outcome,
         at: UtcMillis,
     ) -> Option<UtcMillis> {
+        if outcome.is_taken_back() {
+            return Some(self.next_window(at));
+        }
+        let attempt = attempt - taken_back.min(attempt);
         let again = matches!(outcome, Outcome::Failed(_)) && attempt <= self.retry.attempts;
         again.then(|| UtcMillis(at.0 + i64::from(self.retry.interval_s) * 1_000))
     }
@@ -198,7 +206,9 @@ impl Invariants {
     ) {
         let subject = &mut self.subjects[device];
         let before = subject.emitted;
+        let counted = (attempt, before.taken_back);
         subject.emitted.end(attempt, retry_at);
+        subject.emitted.taken_back += u32::from(outcome.is_taken_back());
         subject.ended_as = Some(outcome.state());
         let upgrade = subject.upgrade.0;
         let (current, told_ms) = (subject.current, subject.claims.told_ms);
@@ -216,7 +226,10 @@ impl Invariants {
                 format!("{upgrade}: attempt {attempt} ends and does not run")
             });
         }
-        let expected = self.retry_expected(attempt, outcome, now);
+        if outcome.is_taken_back() {
+            self.is_taken_back(now_ms, now, device, before.stage);
+        }
+        let expected = self.retry_expected(counted, outcome, now);
         if retry_at != expected {
             self.violated(now_ms, Rule::OneOutcome, || {
                 format!("{upgrade}: attempt {attempt} is followed by one at {retry_at:?}, {expected:?} was ordered")

@@ -8,7 +8,7 @@ use std::{
 use super::{Invariants, Rule, SLACK_MS, Subject};
 use crate::{
     clock::UtcMillis,
-    ledger::{Outcome, TaskId, Traffic, UpgradeId, Usage},
+    ledger::{Outcome, Stage, TaskId, Traffic, UpgradeId, Usage},
     task::{Census, Draw, Move, PhaseRule, Place, TaskHead, TaskRules},
 };
 
@@ -45,6 +45,7 @@ struct Task {
     phase: u32,
     held: bool,
     stopped: bool,
+    expired: bool,
     counts: Vec<Count>,
     /// When upgrades began within the last minute, while this server ran, ms.
     begun: VecDeque<i64>,
@@ -98,6 +99,7 @@ impl Rollout {
                 phase: 0,
                 held: false,
                 stopped: false,
+                expired: false,
                 counts,
                 begun: VecDeque::new(),
             }
@@ -119,6 +121,11 @@ impl Rollout {
     /// Whether a device's task is stopped: then no further attempt follows a failure.
     pub(super) fn is_stopped(&self, task: usize) -> bool {
         self.tasks.get(task).is_some_and(|task| task.stopped)
+    }
+
+    /// Whether the last time of a device's task has come: then nothing that is taken back begins again.
+    pub(super) fn is_expired(&self, task: usize) -> bool {
+        self.tasks.get(task).is_some_and(|task| task.expired)
     }
 
     /// An upgrade has its outcome.
@@ -163,6 +170,11 @@ impl Invariants {
         if !rules.is_empty() {
             self.rollout = Rollout::new(rules, self.subjects.len(), tasks);
         }
+    }
+
+    /// What a device has spent in the month of that time, where the tasks have a budget.
+    pub(in super::super) fn used(&self, device: usize, at: UtcMillis) -> Usage {
+        self.rollout.used(device, at)
     }
 
     /// When an attempt began last that belongs to a task with rules, ms.
@@ -220,18 +232,32 @@ impl Invariants {
                 format!("{upgrade}: begins at {now}, and may not after {last}")
             });
         }
+        self.within_budget(now_ms, now, device);
+        let most = rules.rate.map(|rate| rate.after(succeeded));
+        if let Some(most) = most.filter(|most| begun > *most as usize) {
+            self.violated(now_ms, Rule::Rate, || {
+                format!("{upgrade}: begins as one of {begun} within a minute; {most} are allowed")
+            });
+        }
+    }
+
+    /// An attempt begins on a device that has enough left of its budget.
+    fn within_budget(&mut self, now_ms: u64, now: UtcMillis, device: usize) {
+        let Some(budget) = self.rollout.rules.budget else {
+            return;
+        };
+        let subject = &self.subjects[device];
+        let (upgrade, package) = (subject.upgrade.0, subject.package);
         let used = self.rollout.used(device, now);
         let need = self.packages[package].size_bytes;
-        let bytes = rules.budget.and_then(|budget| budget.bytes_per_month);
+        let bytes = budget.bytes_per_month;
         if let Some(bytes) = bytes.filter(|bytes| used.bytes + need > *bytes) {
             let spent = used.bytes;
             self.violated(now_ms, Rule::Budget, || {
                 format!("{upgrade}: begins, has spent {spent} bytes of {bytes}, and costs {need}")
             });
         }
-        let airtime = rules
-            .budget
-            .and_then(|budget| budget.airtime_estimated_seconds_per_month);
+        let airtime = budget.airtime_estimated_seconds_per_month;
         if let Some(seconds) =
             airtime.filter(|seconds| used.airtime_estimated_ms > *seconds * 1_000)
         {
@@ -239,10 +265,39 @@ impl Invariants {
                 format!("{upgrade}: begins, and has spent all of {seconds} s of airtime")
             });
         }
-        let most = rules.rate.map(|rate| rate.after(succeeded));
-        if let Some(most) = most.filter(|most| begun > *most as usize) {
-            self.violated(now_ms, Rule::Rate, || {
-                format!("{upgrade}: begins as one of {begun} within a minute; {most} are allowed")
+    }
+
+    /// When the window opens that follows that time.
+    pub(super) fn next_window(&self, now: UtcMillis) -> UtcMillis {
+        let back = self.rollout.rules.taken_back(None, now);
+        back.and_then(|back| back.opens_at).unwrap_or(now)
+    }
+
+    /// An upgrade is taken back: its window has just ended, or had while no server ran, and it was not commanded.
+    pub(super) fn is_taken_back(
+        &mut self,
+        now_ms: u64,
+        now: UtcMillis,
+        device: usize,
+        stage: Option<Stage>,
+    ) {
+        let rules = Arc::clone(&self.rollout.rules);
+        let upgrade = self.subjects[device].upgrade.0;
+        let ends = rules.take_back_windows().is_some() && !rules.window(None, now).is_open();
+        if !ends || stage.is_none_or(|stage| stage == Stage::Executing) {
+            self.violated(now_ms, Rule::Window, || {
+                format!("{upgrade}: is taken back at {now}, in {stage:?}")
+            });
+        }
+    }
+
+    /// An upgrade is commanded to install: within a window, where what is not commanded by its end is taken back.
+    pub(super) fn is_commanded(&mut self, now_ms: u64, now: UtcMillis, device: usize) {
+        let rules = Arc::clone(&self.rollout.rules);
+        let upgrade = self.subjects[device].upgrade.0;
+        if rules.take_back_windows().is_some() && !rules.window(None, now).is_open() {
+            self.violated(now_ms, Rule::Window, || {
+                format!("{upgrade}: is commanded at {now}, outside the windows of its task")
             });
         }
     }
@@ -281,7 +336,12 @@ impl Invariants {
                     task.stopped = true;
                 }
             }
-            Move::Begin(_) | Move::Expire(_) => {}
+            Move::Expire(task) => {
+                if let Some(task) = self.rollout.task(*task) {
+                    task.expired = true;
+                }
+            }
+            Move::Begin(_) => {}
         }
     }
 

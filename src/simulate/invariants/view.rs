@@ -29,6 +29,8 @@ pub(super) struct View {
     pub(super) not_before: UtcMillis,
     /// There is none: the upgrade has its outcome.
     pub(super) over: bool,
+    /// Attempts that were taken back.
+    pub(super) taken_back: u32,
 }
 
 impl View {

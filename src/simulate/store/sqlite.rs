@@ -1,4 +1,4 @@
-use std::{fmt::Display, time::Duration};
+use std::{fmt::Display, sync::Arc, time::Duration};
 
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -12,9 +12,10 @@ use crate::{
     store::{
         Agenda as _, BatchId, Catalog as _, CellChange, CellUpdate, Cells as _, ChangeTaskError,
         CommitReport, Exclude, Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage,
-        NewTask, Origin, Selection, SoaksDue, SqliteStore, TaskChange, UpgradeToStop,
+        NewTask, Origin, RunningUpgrade, Selection, SoaksDue, SqliteStore, TaskChange,
+        UpgradeToStop,
     },
-    task::{Due, Move, PackageRules, PutOff, RulesUpdate, Source, TaskHead},
+    task::{Due, Move, PackageRules, PutOff, RulesUpdate, Source, TaskHead, TaskRules},
 };
 
 /// Rows that are read at once.
@@ -145,6 +146,7 @@ impl SqliteBackend {
             cell,
             rules: update,
             note: None,
+            seen: None,
         };
         self.runtime
             .block_on(self.store.update_cells(&[update], now))
@@ -198,6 +200,23 @@ impl SqliteBackend {
         }
     }
 
+    pub(super) fn taking_back(&self) -> Result<Vec<(TaskId, Arc<TaskRules>)>, Failed> {
+        self.runtime
+            .block_on(self.store.taking_back())
+            .map_err(text)
+    }
+
+    pub(super) fn running_upgrades(
+        &self,
+        task: TaskId,
+        after: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<Vec<RunningUpgrade>, Failed> {
+        self.runtime
+            .block_on(self.store.running_upgrades(task, after, limit))
+            .map_err(text)
+    }
+
     pub(super) fn make_moves(&mut self, moves: &[Move], now: UtcMillis) -> Result<(), Failed> {
         self.runtime
             .block_on(self.store.make_moves(moves, now))
@@ -237,9 +256,9 @@ impl SqliteBackend {
             .map_err(text)
     }
 
-    pub(super) fn put_off(&self, put_off: &[PutOff]) -> Result<(), Failed> {
+    pub(super) fn put_off(&self, put_off: &[PutOff], now: UtcMillis) -> Result<(), Failed> {
         self.runtime
-            .block_on(self.store.put_off(put_off))
+            .block_on(self.store.put_off(put_off, now))
             .map_err(text)
     }
 

@@ -13,7 +13,7 @@ use super::{Honest, Hooks, Scenario, World, run, run_with, succeeded};
 use crate::{
     ledger::RetryPolicy,
     simulate::{Faults, StoreKind, fleet::FleetFile},
-    task::{TaskHead, TaskRules},
+    task::{Due, TaskHead, TaskRules},
 };
 
 /// Seeds of [`world`].
@@ -115,6 +115,75 @@ fn nothing_begins_before_a_window_opens() {
         "{}",
         summary.took_ms
     );
+}
+
+/// Windows too short for the fleet, at whose ends what is not commanded is taken back. Between them is less than an hour for half a day:
+/// each look at a closed window costs time.
+fn windows_of_minutes() -> String {
+    let starts = (8..20).flat_map(|hour| [10, 25, 40, 55].map(|minute| (hour, minute)));
+    let windows: Vec<String> = starts
+        .map(|(hour, minute)| {
+            let to = minute + 3;
+            format!("{{ from = \"{hour:02}:{minute}\", to = \"{hour:02}:{to}\" }}")
+        })
+        .collect();
+    let windows = windows.join(", ");
+    format!("[windows]\nzone = \"UTC\"\nat_end = \"take_back\"\nwindows = [{windows}]\n")
+}
+
+fn short_windows(store: StoreKind, crash_every: Option<Duration>) -> Scenario {
+    Scenario {
+        package_bytes: 4_000,
+        crash_every,
+        store,
+        ..run_by(&windows_of_minutes(), 0)
+    }
+}
+
+#[test]
+fn what_is_not_commanded_by_the_end_of_a_window_begins_again_in_the_next() {
+    for store in [StoreKind::Memory, StoreKind::Sqlite] {
+        let summary = run(&short_windows(store, None));
+        assert_eq!(summary.violations, []);
+        assert_eq!(succeeded(&summary), 30, "{:?}", summary.reasons);
+        assert!(summary.ends.retries > 10, "{:?}", summary.ends);
+    }
+}
+
+#[test]
+fn windows_end_also_while_the_server_is_away() {
+    for (seed, store) in [
+        (3, StoreKind::Memory),
+        (4, StoreKind::Memory),
+        (5, StoreKind::Memory),
+        (6, StoreKind::Sqlite),
+    ] {
+        let scenario = Scenario {
+            seed,
+            ..short_windows(store, Some(Duration::from_secs(40)))
+        };
+        let summary = run(&scenario);
+        assert_eq!(summary.violations, [], "seed {seed}");
+        assert_eq!(succeeded(&summary), 30, "{:?}", summary.reasons);
+    }
+}
+
+/// Believes that no window ends.
+struct Endless;
+
+impl Hooks for Endless {
+    fn dues(&mut self, due: &mut Vec<Due>) {
+        for due in due {
+            due.order.back = None;
+        }
+    }
+}
+
+#[test]
+fn a_command_after_the_end_of_a_window_is_found() {
+    let summary = run_with(&short_windows(StoreKind::Memory, None), Endless);
+    let found = format!("{:?}", summary.violations);
+    assert!(found.contains("outside the windows of its task"), "{found}");
 }
 
 #[test]
@@ -250,7 +319,8 @@ fn world(seed: u64) -> Scenario {
     if below(3) == 0 {
         // closed from some minutes after the start on: each look at a closed window costs time
         let (to, from) = (6 + below(10), 20 + below(40));
-        write!(toml, "[windows]\nzone = \"UTC\"\nwindows = [{{ from = \"08:{from:02}\", to = \"08:{to:02}\" }}]\n").unwrap();
+        let at_end = ["finish", "take_back"][(from % 2) as usize];
+        write!(toml, "[windows]\nzone = \"UTC\"\nat_end = \"{at_end}\"\nwindows = [{{ from = \"08:{from:02}\", to = \"08:{to:02}\" }}]\n").unwrap();
     }
     let refuse = [0, 10, 40][below(3) as usize];
     let faults = [Faults::None, Faults::Default, Faults::Harsh][below(3) as usize];
@@ -322,13 +392,9 @@ fn the_table_in_memory_runs_tasks_as_the_database_does() {
 
 #[test]
 fn a_device_that_has_spent_its_budget_tries_again_next_month() {
-    for (store, crash_every) in [
-        (StoreKind::Memory, None),
-        (StoreKind::Sqlite, Some(Duration::from_hours(50))),
-    ] {
+    for crash_every in [None, Some(Duration::from_hours(50))] {
         // one download of 2,000 bytes, not two
         let scenario = Scenario {
-            store,
             crash_every,
             retry: RetryPolicy {
                 attempts: 1,
@@ -355,4 +421,15 @@ fn a_device_that_has_spent_its_budget_tries_again_next_month() {
             summary.took_ms
         );
     }
+}
+
+#[test]
+fn a_budget_that_nothing_fits_is_no_task() {
+    let world = World::new(&run_by("[budget]\nbytes_per_month = 1999\n", 0), Honest);
+    let error = world.err().expect("an error");
+    assert!(
+        error.contains("costs a device 2000 bytes at least"),
+        "{error}"
+    );
+    assert!(World::new(&run_by("[budget]\nbytes_per_month = 2000\n", 0), Honest).is_ok());
 }

@@ -101,6 +101,9 @@ impl<H: Hooks> World<H> {
             Query::DeviceChanges { .. } => Reply::Devices(Vec::new()),
             // nor is any task of a kind that devices join
             Query::Join { .. } => Reply::Joined(None),
+            Query::Running { task, after, limit } => {
+                Reply::Running(self.store.running_upgrades(*task, *after, *limit)?)
+            }
             Query::ToStop(limit) => Reply::ToStop(self.store.upgrades_to_stop(*limit)?),
             Query::ForgetRemoved(_) => Reply::Done,
             Query::Soaks { now, wait, limit } => {
@@ -124,9 +127,14 @@ impl<H: Hooks> World<H> {
                 sources,
                 now,
                 limit,
-            } => Reply::Due(self.store.due_upgrades(sources, *now, *limit)?),
+            } => {
+                let mut due = self.store.due_upgrades(sources, *now, *limit)?;
+                self.hooks.dues(&mut due);
+                Reply::Due(due)
+            }
             Query::PutOff(put_off) => {
-                self.store.put_off(put_off)?;
+                let now = self.now().utc;
+                self.store.put_off(put_off, now)?;
                 Reply::Done
             }
             Query::NextTime(now) => Reply::NextTime(self.store.next_due(*now)?),

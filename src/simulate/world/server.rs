@@ -16,7 +16,7 @@ use crate::{
     engine::{Engine, Report, Seq, Setup, ShardId},
     ledger::Lane,
     session::{Gate, GateAsk},
-    shard::{Committer, Core, Directory, Emitted, Outgoing, Post, Surroundings},
+    shard::{Committer, Core, Directory, Emitted, Outgoing, Post, Surroundings, take_backs},
     simulate::{faults::LONGEST_STORE_OUTAGE, hooks::Hooks},
 };
 
@@ -129,6 +129,16 @@ impl<H: Hooks> World<H> {
             let shard = self.between.directory.holder(device);
             if let Some(engine) = server.engine(shard) {
                 engine.restore_upgrade(now, upgrade, offers.clone());
+            }
+        }
+        for (task, rules) in self.store.taking_back()? {
+            let running = self.store.running_upgrades(task, None, u32::MAX)?;
+            for command in take_backs(&rules, running, now.utc) {
+                let device = command.endpoint().map(|endpoint| self.ids.of(endpoint));
+                let shard = device.map(|device| self.between.directory.holder(device));
+                if let Some(engine) = shard.and_then(|shard| server.engine(shard)) {
+                    engine.handle_command(now, command);
+                }
             }
         }
         self.epoch += 1;

@@ -1,10 +1,11 @@
 //! Who is let in.
 
-use super::{Store, T0, t};
+use super::{Store, T0, World, new_task, t};
 use crate::{
     access::{Grant, Role},
     filter::Filter,
-    store::{AddTokenError, NewToken, TokenId, TokenRecord},
+    ledger::TaskId,
+    store::{AddTokenError, NewTask, NewToken, Origin, Selection, TokenId, TokenRecord},
 };
 
 fn new(name: &str, grants: Vec<Grant>) -> NewToken {
@@ -125,4 +126,67 @@ pub(crate) async fn there_are_so_many_tokens_at_most(store: &impl Store) {
     }
     let full = store.add_token(&new("more", vec![north()])).await;
     assert!(matches!(full, Err(AddTokenError::TooMany)), "{full:?}");
+}
+
+pub(crate) async fn some_devices_are_let_through(store: &impl Store) {
+    let (world, _) = World::with_devices(store, 4).await;
+    world.devices("q", &["z"]).await;
+    store.remove_device("d3", None, T0).await.unwrap();
+    let names = ["d0", "d1", "d3", "z", "nobody"].map(str::to_owned);
+    let through = async |text: &str| {
+        let filter = Filter::parse(text).unwrap();
+        let found = store.let_through(&names, &filter, T0).await.unwrap();
+        let mut found: Vec<String> = found.into_iter().collect();
+        found.sort();
+        found.join(" ")
+    };
+    assert_eq!(through("endpoint==*").await, "d0 d1 z");
+    assert_eq!(through("product==p").await, "d0 d1");
+    // an alternative stands for itself
+    assert_eq!(
+        through("endpoint==d0,endpoint==d3,product==q").await,
+        "d0 z"
+    );
+    assert_eq!(through("endpoint==d2").await, "");
+}
+
+pub(crate) async fn tasks_are_listed_by_the_devices_they_were_made_for(store: &impl Store) {
+    let (_, package) = World::with_devices(store, 2).await;
+    let filter = |text: &str| Filter::parse(text).unwrap();
+    let mut made = Vec::new();
+    for scope in [
+        None,
+        Some("site==a"),
+        Some("site==b"),
+        Some("site==a"),
+        Some("site==c"),
+    ] {
+        let task = NewTask {
+            origin: Origin {
+                by: "token:7:import".to_owned(),
+                scope: scope.map(filter),
+            },
+            ..new_task(&package, Selection::All)
+        };
+        let task = store.create_task(&task).await.unwrap();
+        assert_eq!(task.origin.by, "token:7:import");
+        assert_eq!(task.origin.scope, scope.map(filter));
+        made.push(task.id);
+    }
+    let list = async |scopes: &[&str], before: Option<TaskId>, limit: u32| {
+        let scopes: Vec<Filter> = scopes.iter().map(|text| filter(text)).collect();
+        let page = store.tasks_within(&scopes, before, limit).await.unwrap();
+        assert!(page.items.iter().all(|task| task.total() == 2));
+        let ids: Vec<TaskId> = page.items.iter().map(|task| task.id).collect();
+        (ids, page.more)
+    };
+    let both = ["site==a", "site==b"];
+    assert_eq!(
+        list(&both, None, 9).await,
+        (vec![made[3], made[2], made[1]], false)
+    );
+    assert_eq!(list(&both, None, 2).await, (vec![made[3], made[2]], true));
+    assert_eq!(list(&both, Some(made[2]), 2).await, (vec![made[1]], false));
+    assert_eq!(list(&["site==d"], None, 2).await, (vec![], false));
+    assert_eq!(list(&[], None, 2).await, (vec![], false));
 }

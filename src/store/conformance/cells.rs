@@ -13,6 +13,7 @@ fn limit(cell: u32, limit: Option<u32>) -> CellUpdate {
             ..RulesUpdate::default()
         },
         note: None,
+        seen: None,
     }
 }
 
@@ -24,6 +25,7 @@ fn closing(cell: u32, closing: ClosingUpdate) -> CellUpdate {
             ..RulesUpdate::default()
         },
         note: None,
+        seen: None,
     }
 }
 
@@ -50,6 +52,7 @@ pub(crate) async fn rules_are_kept_and_their_changes_seen_in_order(store: &impl 
             adaptive: Some(Some(true)),
         },
         note: Some(Some("note".to_owned())),
+        seen: None,
     };
     let until = None;
     let reason = reason();

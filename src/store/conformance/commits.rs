@@ -113,7 +113,7 @@ pub(crate) async fn what_a_device_announces_stays_until_it_announces_anew(store:
 
 pub(crate) async fn a_removed_device_does_not_come_back_by_itself(store: &impl Store) {
     let (world, _) = World::with_devices(store, 1).await;
-    assert!(store.remove_device("d0", t(1)).await.unwrap());
+    assert!(store.remove_device("d0", None, t(1)).await.unwrap());
     world.commit(&[registered("d0", t(2))]).await;
     assert_eq!(store.device("d0").await.unwrap(), None);
     assert_eq!(
@@ -331,7 +331,7 @@ pub(crate) async fn no_attempt_follows_on_a_removed_device(store: &impl Store) {
     world
         .commit(&[stage(id, 1, Stage::WaitingForDevice, t(1))])
         .await;
-    store.remove_device("d0", t(2)).await.unwrap();
+    store.remove_device("d0", None, t(2)).await.unwrap();
     world
         .commit(&[ended(id, task.id, 1, NOT_HEARD, Some(t(300)), t(3))])
         .await;
@@ -607,4 +607,46 @@ pub(crate) async fn the_queue_of_a_cell_is_told_in_the_order_of_waiting(store: &
         queues.push(detail.queue.map(|queue| (queue.active, queue.ahead)));
     }
     assert_eq!(queues, [None, Some((1, 1)), Some((1, 0)), None]);
+}
+
+pub(crate) async fn what_nobody_has_any_more_begins_again_if_somebody_wants_it(store: &impl Store) {
+    let (world, task) = World::with_task(store, 1, 1).await;
+    let id = world.ids(task.id).await[0];
+    let commit = async |change: Change| {
+        let report = store.commit(next_batch(), &[change]).await;
+        report.unwrap().refused
+    };
+    let let_go = |attempt, at| Change::LetGo {
+        upgrade: id,
+        attempt,
+        at,
+    };
+    // it was cancelled when it began; before the engine hears of that, it is tried again, and goes on
+    store.cancel_upgrade(id, t(1)).await.unwrap();
+    let begins = stage(id, 1, Stage::WaitingForDevice, t(1));
+    assert_eq!(commit(begins).await, [id]);
+    store.retry_upgrade(id, t(2)).await.unwrap();
+    assert_eq!(commit(stage(id, 1, Stage::QueryingVersion, t(3))).await, []);
+    assert_eq!(commit(let_go(1, t(4))).await, []);
+    assert_eq!(world.state_of(id).await, UpgradeState::Pending);
+    let order = starts(store, 5, 9).await.remove(0);
+    assert_eq!((order.attempt, order.retry.attempts), (2, 2));
+    let counted = store.task(task.id).await.unwrap().unwrap();
+    assert_eq!(counted.results[0].waiting, 1);
+    // of another attempt, or of one that has ended, it means nothing
+    commit(stage(id, 2, Stage::Downloading, t(5))).await;
+    commit(let_go(1, t(6))).await;
+    let running = UpgradeState::Active(Stage::Downloading);
+    assert_eq!(world.state_of(id).await, running);
+    let cell = async || store.cells(None, 9).await.unwrap().items[0].active;
+    assert_eq!(cell().await, 1);
+    // nobody wants it any more: it ends, and with it its task
+    store.cancel_upgrade(id, t(7)).await.unwrap();
+    commit(let_go(2, t(8))).await;
+    assert_eq!(world.state_of(id).await, UpgradeState::Cancelled);
+    assert_eq!(cell().await, 0);
+    let ended = store.task(task.id).await.unwrap().unwrap();
+    assert_eq!(ended.state, TaskState::Finished);
+    commit(let_go(2, t(9))).await;
+    assert_eq!(world.state_of(id).await, UpgradeState::Cancelled);
 }

@@ -149,7 +149,7 @@ pub(crate) async fn groups_have_names_of_their_own_and_known_devices(store: &imp
         "d0",
         "nothing was written"
     );
-    store.remove_group(first.id).await.unwrap();
+    store.remove_group(first.id, None).await.unwrap();
     let again = list(store, &[]).await;
     assert!(again.id > second.id);
     assert_eq!(again.members, Members::Listed(0));
@@ -158,12 +158,12 @@ pub(crate) async fn groups_have_names_of_their_own_and_known_devices(store: &imp
 pub(crate) async fn a_removed_device_leaves_its_groups(store: &impl Store) {
     let (world, _) = World::with_devices(store, 3).await;
     let group = list(store, &["d0", "d1", "d2"]).await;
-    store.remove_device("d1", t(1)).await.unwrap();
+    store.remove_device("d1", None, t(1)).await.unwrap();
     let left = store.group(group.id).await.unwrap().unwrap();
     assert_eq!(left.members, Members::Listed(2));
     world.devices("p", &["d1"]).await;
     assert_eq!(members(store, group.id, None).await, "d0 d2");
-    store.remove_device("d2", t(2)).await.unwrap();
+    store.remove_device("d2", None, t(2)).await.unwrap();
     store.forget_removed("d2").await.unwrap();
     assert_eq!(members(store, group.id, None).await, "d0");
 }
@@ -232,7 +232,7 @@ pub(crate) async fn a_group_stays_while_a_task_uses_it(store: &impl Store) {
     let group = list(store, &["d0", "d1"]).await;
     let new = new_task(&package, Selection::Group(group.id));
     let task = store.create_task(&new).await.unwrap();
-    match store.remove_group(group.id).await {
+    match store.remove_group(group.id, None).await {
         Err(error @ GroupError::InUse { .. }) => {
             let told = error.to_string();
             let expected = format!("is used by task {} (\"night\"); wait", task.id.0);
@@ -242,9 +242,9 @@ pub(crate) async fn a_group_stays_while_a_task_uses_it(store: &impl Store) {
     }
     let stopped = store.stop_task(task.id, t(1), false).await.unwrap();
     assert_eq!(stopped.state, TaskState::Stopped);
-    store.remove_group(group.id).await.unwrap();
+    store.remove_group(group.id, None).await.unwrap();
     assert_eq!(store.group(group.id).await.unwrap(), None);
     assert_eq!(members(store, group.id, None).await, "");
-    let again = store.remove_group(group.id).await;
+    let again = store.remove_group(group.id, None).await;
     assert!(matches!(again, Err(GroupError::NotFound(id)) if id == group.id));
 }

@@ -1,12 +1,17 @@
 //! Tasks that say how they are run.
 
+use std::sync::Arc;
+
 use super::{
     NOT_HEARD, UPGRADED, World, ended, list, new_task,
     rollouts::{move_on, planned, startable, starts},
     stage, t,
 };
 use crate::{
-    ledger::{Attribute, Reasons, Stage, TaskId, TaskState, UpgradeId, UpgradeOrder},
+    ledger::{
+        Attribute, Cancellation, Outcome, Reasons, Stage, TakeBack, TaskId, TaskState, UpgradeId,
+        UpgradeOrder,
+    },
     store::{
         Again, Approval, ChangeTaskError, ChangeUpgradeError, DeviceUpdate, NewTask, PackageRecord,
         Selection, Store, Subject, TaskChange, TaskRecord, UpgradeState,
@@ -363,7 +368,7 @@ pub(crate) async fn what_has_failed_is_taken_up_again(store: &impl Store) {
         ])
         .await;
     assert_eq!(task(store, created.id).await.state, TaskState::Finished);
-    store.remove_device("d2", t(3)).await.unwrap();
+    store.remove_device("d2", None, t(3)).await.unwrap();
     let other = Again {
         reasons: Reasons::of(["slot_timed_out"]),
         upgrade: None,
@@ -732,4 +737,110 @@ pub(crate) async fn a_last_time_that_was_put_off_is_kept_to(store: &impl Store) 
     store.make_moves(&late, t(100)).await.unwrap();
     let counts = task(store, created.id).await.counts;
     assert_eq!(counts[&UpgradeState::Pending], 2);
+}
+
+const TAKEN_BACK: Outcome = Outcome::Cancelled(Cancellation::TakenBack);
+
+/// It is 8 o'clock in UTC: half an hour, and another one an hour later.
+const TAKES_BACK: &str = r#"{"windows": {"zone": "device", "at_end": "take_back", "windows": [
+    {"from": "08:00", "to": "08:30"}, {"from": "09:00", "to": "09:30"}]}}"#;
+
+pub(crate) async fn what_is_taken_back_keeps_its_turn_and_its_attempts(store: &impl Store) {
+    let (world, package) = World::with_devices(store, 3).await;
+    let mut update = DeviceUpdate::default();
+    let kolkata = Some("Asia/Kolkata".to_owned());
+    update.attributes.set(Attribute::TimeZone, kolkata).unwrap();
+    store.update_device("d2", &update).await.unwrap();
+    let mut new = ruled(&package, TAKES_BACK);
+    new.retry.attempts = 1;
+    let created = store.create_task(&new).await.unwrap();
+    let ids = world.ids(created.id).await;
+
+    // in Kolkata it is half past one
+    let orders = starts(store, 1, 9).await;
+    let begun: Vec<_> = orders.iter().map(|order| order.upgrade).collect();
+    assert_eq!(begun, ids[..2]);
+    let back = TakeBack {
+        at: t(1_800),
+        opens_at: Some(t(3_600)),
+    };
+    assert!(orders.iter().all(|order| order.back == Some(back)));
+    assert_eq!(
+        store.taking_back().await.unwrap(),
+        [(created.id, Arc::new(new.rules.clone()))]
+    );
+    world
+        .commit(&[
+            stage(ids[0], 1, Stage::WaitingForDevice, t(1)),
+            stage(ids[1], 1, Stage::Downloading, t(1)),
+        ])
+        .await;
+    let running = async |after, limit| {
+        let running = store.running_upgrades(created.id, after, limit).await;
+        let running = running.unwrap().into_iter();
+        running
+            .map(|it| (it.upgrade, it.endpoint, it.zone))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(running(None, 1).await, [(ids[0], "d0".to_owned(), None)]);
+    assert_eq!(
+        running(Some(ids[0]), 9).await,
+        [(ids[1], "d1".to_owned(), None)]
+    );
+    let back = |id, attempt, at| ended(id, created.id, attempt, TAKEN_BACK, Some(t(3_600)), at);
+    world
+        .commit(&[back(ids[0], 1, t(1_800)), back(ids[1], 1, t(1_800))])
+        .await;
+    assert_eq!(running(None, 9).await, []);
+    let detail = store.upgrade(ids[1]).await.unwrap().unwrap();
+    assert_eq!(detail.upgrade.state, UpgradeState::Pending);
+    assert_eq!(detail.upgrade.outcome.unwrap().reason, "taken_back");
+    let opens = NotYet::WindowClosed(Some(t(3_600)));
+    assert_eq!(explain(&detail.candidate.unwrap(), t(1_801)), Err(opens));
+    assert_eq!(task(store, created.id).await.results[0].waiting, 3);
+
+    // as often as windows end, it may still fail as often as the task says
+    let orders = starts(store, 3_600, 9).await;
+    assert_eq!(
+        orders.iter().map(|order| order.attempt).collect::<Vec<_>>(),
+        [2, 2]
+    );
+    world
+        .commit(&[
+            stage(ids[0], 2, Stage::Downloading, t(3_600)),
+            back(ids[0], 2, t(5_400)),
+        ])
+        .await;
+    let due = t(1 + 86_400);
+    let order = starts(store, 1 + 86_400, 9).await.remove(0);
+    assert_eq!(
+        (order.upgrade, order.attempt, order.retry.attempts),
+        (ids[0], 3, 3)
+    );
+    let fails = |attempt| crate::task::next_attempt_at(order.retry, attempt, &NOT_HEARD, due);
+    assert!(fails(3).is_some() && fails(4).is_none());
+}
+
+pub(crate) async fn nothing_taken_back_begins_again_in_a_stopped_task(store: &impl Store) {
+    let (world, created) = with_rules(store, 1, TAKES_BACK).await;
+    let ids = world.ids(created.id).await;
+    world
+        .commit(&[stage(ids[0], 1, Stage::Downloading, t(1))])
+        .await;
+    store.stop_task(created.id, t(2), true).await.unwrap();
+    // what downloads goes on, and no further than to the end of the window
+    let known = store.taking_back().await.unwrap();
+    assert_eq!(known.len(), 1);
+    world
+        .commit(&[ended(
+            ids[0],
+            created.id,
+            1,
+            TAKEN_BACK,
+            Some(t(3_600)),
+            t(1_800),
+        )])
+        .await;
+    assert_eq!(world.state_of(ids[0]).await, UpgradeState::Cancelled);
+    assert_eq!(task(store, created.id).await.state, TaskState::Stopped);
 }

@@ -120,6 +120,7 @@ pub(crate) async fn a_task_that_starts_nothing_holds_no_device(store: &impl Stor
             lot: 0,
             limit: 9,
             per_minute: None,
+            back: None,
             budget: None,
         };
         let sources: Vec<Source> = tasks.into_iter().map(source).collect();
@@ -212,8 +213,8 @@ pub(crate) async fn upgrades_of_stopped_tasks_and_removed_devices_are_to_be_stop
     }
     assert_eq!(store.upgrades_to_stop(9).await.unwrap(), []);
     store.stop_task(first.id, t(2), false).await.unwrap();
-    store.remove_device("d1", t(2)).await.unwrap();
-    store.remove_device("d3", t(2)).await.unwrap();
+    store.remove_device("d1", None, t(2)).await.unwrap();
+    store.remove_device("d3", None, t(2)).await.unwrap();
     let to_stop = |upgrade, task, endpoint: &str, reason| UpgradeToStop {
         upgrade,
         task,

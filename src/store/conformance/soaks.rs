@@ -6,7 +6,7 @@ use super::{UPGRADED, World, ended, new_task, rollouts::move_on, rollouts::start
 use crate::{
     ledger::{Change, Stage, TaskId, UpgradeId},
     package::Version,
-    store::{NewTask, Selection, SoakState, SoaksDue, Store},
+    store::{ChangeUpgradeError, NewTask, Selection, SoakState, SoaksDue, Store, UpgradeState},
     task::{ASKED_EVERY, Move, TaskRules},
 };
 
@@ -137,4 +137,47 @@ pub(crate) async fn a_device_that_falls_back_or_is_not_heard_is_not_in_health(st
     assert_eq!(move_on(store, 20_000).await, [next]);
     store.stop_task(task, t(20_001), false).await.unwrap();
     store.delete_task(task).await.unwrap();
+}
+
+pub(crate) async fn a_soak_is_passed_over_and_holds_its_phase_no_more(store: &impl Store) {
+    let (world, task, upgrades) = soaking(store).await;
+    let target = &store.task(task).await.unwrap().unwrap().version;
+    let [first, second, third, fourth] = &upgrades[..] else {
+        panic!("{upgrades:?}");
+    };
+    // an operator passes over one, as often as he likes
+    for _ in 0..2 {
+        let skipped = store.skip_upgrade(first.0, t(20)).await.unwrap();
+        assert_eq!(
+            skipped.state,
+            UpgradeState::Succeeded,
+            "it stays what it is"
+        );
+    }
+    assert_eq!(state(store, first.0).await, SoakState::PassedOver);
+    assert_eq!(
+        codes(store, first.0).await,
+        ["soak_begun", "soak_passed_over"]
+    );
+    // one that was removed is not waited for
+    assert!(store.remove_device(&second.1, None, t(30)).await.unwrap());
+    assert_eq!(state(store, second.0).await, SoakState::PassedOver);
+    assert_eq!(store.soaks_due(t(70), WAIT, 9).await.unwrap().looked_at, 2);
+    // what they tell changes nothing
+    world.commit(&[tells(&first.1, target.as_str(), 71)]).await;
+    assert_eq!(health(store, task).await, (0, 0));
+    assert_eq!(move_on(store, 71).await, []);
+    let told = [
+        tells(&third.1, target.as_str(), 72),
+        tells(&fourth.1, target.as_str(), 72),
+    ];
+    world.commit(&told).await;
+    assert_eq!(health(store, task).await, (2, 0));
+    let phase = store.task(task).await.unwrap().unwrap().results[0].clone();
+    assert_eq!(phase.passed_over, 2);
+    let next = Move::NextPhase { task, from: 0 };
+    assert_eq!(move_on(store, 73).await, [next]);
+    // one whose soak has ended by itself is a success, and nothing is left to pass over
+    let refused = store.skip_upgrade(third.0, t(74)).await;
+    assert!(matches!(refused, Err(ChangeUpgradeError::Succeeded(_))));
 }

@@ -172,10 +172,10 @@ pub(crate) async fn a_group_stays_while_a_task_leaves_it_out(store: &impl Store)
     assert!(matches!(nobody, Err(CreateTaskError::AllLeftOut { .. })));
     let new = without(&package, Selection::All, exclude);
     let task = store.create_task(&new).await.unwrap();
-    let refused = store.remove_group(group).await.unwrap_err();
+    let refused = store.remove_group(group, None).await.unwrap_err();
     assert!(matches!(refused, GroupError::InUse { .. }), "{refused:?}");
     store.stop_task(task.id, t(1), false).await.unwrap();
-    store.remove_group(group).await.unwrap();
+    store.remove_group(group, None).await.unwrap();
     store.delete_task(task.id).await.unwrap();
 }
 
@@ -250,7 +250,7 @@ pub(crate) async fn new_devices_join_a_running_task(store: &impl Store) {
         ..GroupUpdate::default()
     };
     store.update_group(listed, &add).await.unwrap();
-    store.remove_device("d4", t(2)).await.unwrap();
+    store.remove_device("d4", None, t(2)).await.unwrap();
     store
         .exclude(&names(&["d5"]), "on loan", t(2))
         .await
@@ -303,7 +303,7 @@ pub(crate) async fn devices_join_that_come_to_fit_and_stay_when_they_do_not(stor
     let upgrade = world.ids(created.id).await[0];
     store.cancel_upgrade(upgrade, t(4)).await.unwrap();
     set_site(Some("north")).await;
-    store.remove_device("d2", t(5)).await.unwrap();
+    store.remove_device("d2", None, t(5)).await.unwrap();
     store.forget_removed("d2").await.unwrap();
     world.devices("p", &["d2"]).await;
     assert_eq!(sweep(store, created.id, 6).await, 0);

@@ -16,7 +16,7 @@ use crate::{
 pub(crate) async fn a_task_selects_by_list_by_product_or_all(store: &impl Store) {
     let (world, package) = World::with_devices(store, 4).await;
     world.devices("q", &["z"]).await;
-    store.remove_device("d3", t(0)).await.unwrap();
+    store.remove_device("d3", None, t(0)).await.unwrap();
     for (selection, expected) in [
         (list(&["d2", "d0", "d2"]), "d0 d2"),
         (Selection::Product("p".to_owned()), "d0 d1 d2"),
@@ -136,7 +136,7 @@ pub(crate) async fn a_scheduled_task_is_stopped_at_once(store: &impl Store) {
     assert_eq!(store.next_due(t(1)).await.unwrap(), None);
     // a scheduled task ends also when its last device is removed
     let task = store.create_task(&new).await.unwrap();
-    store.remove_device("d0", t(2)).await.unwrap();
+    store.remove_device("d0", None, t(2)).await.unwrap();
     let ended = store.task(task.id).await.unwrap().unwrap();
     assert_eq!(ended.state, TaskState::Finished);
     assert_eq!(ended.counts[&UpgradeState::Failed], 1);
@@ -413,7 +413,7 @@ pub(crate) async fn a_device_s_upgrades_are_listed_newest_first(store: &impl Sto
     let rest = listed(Some(expected[1].0), 2).await;
     assert_eq!(rest, (expected[2..].to_vec(), false));
     // they outlive the device, and not their task
-    store.remove_device("d1", t(9)).await.unwrap();
+    store.remove_device("d1", None, t(9)).await.unwrap();
     assert_eq!(listed(None, 9).await, (expected.clone(), false));
     let newest = store.upgrade(expected[0].0).await.unwrap().unwrap();
     let task = newest.upgrade.task;

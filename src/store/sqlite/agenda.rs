@@ -1,7 +1,9 @@
 //! What is to be done: tasks, and what of them may begin or has to end.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
     time::Duration,
 };
 
@@ -24,14 +26,15 @@ use super::{
 };
 use crate::{
     clock::UtcMillis,
+    filter::Filter,
     ledger::{Cancellation, StopReason, TaskId, UpgradeId, Usage},
     store::{
         Again, Agenda, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
-        DeleteTaskError, Exclude, Joined, NewTask, OpenUpgrades, Overlap, Overlaps, Page, SoaksDue,
-        StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord, UpgradeState,
-        UpgradeToStop,
+        DeleteTaskError, Exclude, Joined, NewTask, OpenUpgrades, Overlap, Overlaps, Page,
+        RunningUpgrade, SoaksDue, StopTaskError, StoreError, TaskChange, TaskRecord, UpgradeRecord,
+        UpgradeState, UpgradeToStop,
     },
-    task::{Due, Move, PutOff, Source, Spent, TaskHead},
+    task::{Due, Move, PutOff, Source, Spent, TaskHead, TaskRules},
 };
 
 const OVERLAPS: &str = "looking for overlaps of a task";
@@ -143,6 +146,37 @@ impl Agenda for SqliteStore {
         let mut page = rows::page(&rows, limit, tasks::record)?;
         tasks::add_counts(&mut conn, &mut page.items).await?;
         Ok(page)
+    }
+
+    async fn tasks_within(
+        &self,
+        scopes: &[Filter],
+        before: Option<TaskId>,
+        limit: u32,
+    ) -> Result<Page<TaskRecord>, StoreError> {
+        let doing = "listing tasks";
+        let mut conn = self.readers.acquire().await.doing(doing)?;
+        let mut found = Vec::new();
+        for scope in scopes {
+            let rows = sqlx::query(
+                "SELECT t.*, p.product, p.version FROM tasks t JOIN packages p ON p.id = t.package_id \
+                 WHERE t.scope = ? AND t.id < ? AND t.hidden = 0 ORDER BY t.id DESC LIMIT ?",
+            )
+            .bind(scope.to_string())
+            .bind(before.map_or(i64::MAX, |id| id.0))
+            .bind(rows::one_more(limit))
+            .fetch_all(&mut *conn)
+            .await
+            .doing(doing)?;
+            for row in &rows {
+                found.push(tasks::record(row)?);
+            }
+        }
+        found.sort_by_key(|task| Reverse(task.id.0));
+        let more = found.len() > limit as usize;
+        found.truncate(limit as usize);
+        tasks::add_counts(&mut conn, &mut found).await?;
+        Ok(Page { items: found, more })
     }
 
     async fn stop_task(
@@ -327,8 +361,8 @@ impl Agenda for SqliteStore {
         self.read_due(sources, now, limit).await
     }
 
-    async fn put_off(&self, put_off: &[PutOff]) -> Result<(), StoreError> {
-        self.write_put_off(put_off).await
+    async fn put_off(&self, put_off: &[PutOff], now: UtcMillis) -> Result<(), StoreError> {
+        self.write_put_off(put_off, now).await
     }
 
     async fn used(
@@ -383,6 +417,19 @@ impl Agenda for SqliteStore {
         let soak = self.next_soak(now).await?;
         let due = upgrade.into_iter().chain(task).map(UtcMillis);
         Ok(due.chain(soak).min())
+    }
+
+    async fn taking_back(&self) -> Result<Vec<(TaskId, Arc<TaskRules>)>, StoreError> {
+        self.read_taking_back().await
+    }
+
+    async fn running_upgrades(
+        &self,
+        task: TaskId,
+        after: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<Vec<RunningUpgrade>, StoreError> {
+        self.read_running(task, after, limit).await
     }
 
     async fn upgrades_to_stop(&self, limit: u32) -> Result<Vec<UpgradeToStop>, StoreError> {

@@ -49,7 +49,13 @@ impl Cells for SqliteStore {
         }
         let mut cells = known(&mut tx, updates).await?;
         for update in updates {
-            let (rules, note) = cells.entry(update.cell).or_default();
+            let (rules, note, revision) = cells.entry(update.cell).or_default();
+            if update.seen.is_some_and(|seen| seen != *revision) {
+                return Err(UpdateCellsError::Changed {
+                    cell: update.cell,
+                    revision: *revision,
+                });
+            }
             rules
                 .update(update.rules.clone(), now)
                 .map_err(|source| UpdateCellsError::Rules {
@@ -72,7 +78,7 @@ impl Cells for SqliteStore {
             .execute(
                 &mut tx,
                 &cells,
-                |query, ((cell, (rules, note)), revision)| {
+                |query, ((cell, (rules, note, _)), revision)| {
                     let busy = &rules.busy_hours;
                     query
                         .bind(*cell)
@@ -95,7 +101,7 @@ impl Cells for SqliteStore {
         let doing = "reading a cell";
         let found = sqlx::query(
             "SELECT cell, active, waiting, limit_max, concurrent_peak, admitted_total, last_admitted_at, succeeded, failed, \
-                 own_limit, closing, outage, busy_hours, adaptive, note FROM cells WHERE cell = ?",
+                 own_limit, closing, outage, busy_hours, adaptive, note, revision FROM cells WHERE cell = ?",
         )
         .bind(cell)
         .fetch_optional(&self.readers)
@@ -117,6 +123,7 @@ impl Cells for SqliteStore {
             note: row.value("note")?,
             traffic: self.traffic_of_cell(cell).await?,
             holders: holders.iter().map(holder).collect::<Result<_, _>>()?,
+            revision: row.int("revision")?,
         }))
     }
 
@@ -147,14 +154,14 @@ impl Cells for SqliteStore {
     }
 }
 
-/// The rules and notes that those cells have which are there.
+/// The rules, notes and revisions that those cells have which are there.
 async fn known(
     conn: &mut SqliteConnection,
     updates: &[CellUpdate],
-) -> Result<HashMap<u32, (CellRules, Option<String>)>, StoreError> {
+) -> Result<HashMap<u32, (CellRules, Option<String>, i64)>, StoreError> {
     let cells = json_list(updates.iter().map(|update| update.cell));
     let rows = sqlx::query(
-        "SELECT c.cell, c.own_limit, c.closing, c.outage, c.busy_hours, c.adaptive, c.note \
+        "SELECT c.cell, c.own_limit, c.closing, c.outage, c.busy_hours, c.adaptive, c.note, c.revision \
          FROM json_each(?) j CROSS JOIN cells c ON c.cell = j.value",
     )
     .bind(cells)
@@ -162,7 +169,13 @@ async fn known(
     .await
     .doing("reading the rules of cells")?;
     rows.iter()
-        .map(|row| Ok((row.int("cell")?, (rules(row)?, row.value("note")?))))
+        .map(|row| {
+            let revision = row.int("revision")?;
+            Ok((
+                row.int("cell")?,
+                (rules(row)?, row.value("note")?, revision),
+            ))
+        })
         .collect()
 }
 

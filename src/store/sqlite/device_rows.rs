@@ -42,7 +42,7 @@ macro_rules! details {
                  (SELECT MIN(u.id) FROM upgrades u WHERE u.endpoint = d.endpoint AND u.phase = 1), \
                  d.coverage_source, ",
             attributes!(),
-            ", (SELECT e.reason FROM exclusions e WHERE e.endpoint = d.endpoint)) AS line \
+            ", (SELECT e.reason FROM exclusions e WHERE e.endpoint = d.endpoint), d.revision) AS line \
              FROM devices d WHERE d.removed = 0"
         )
     };
@@ -111,6 +111,7 @@ pub(super) struct DetailRow<'r> {
     coverage_source: Option<&'r str>,
     attributes: AttributesRow,
     excluded: Option<String>,
+    revision: i64,
 }
 
 impl DetailRow<'_> {
@@ -123,6 +124,7 @@ impl DetailRow<'_> {
             coverage_source: self.coverage_source.map(coverage_source).transpose()?,
             attributes: self.attributes.into(),
             excluded: self.excluded,
+            revision: self.revision,
         })
     }
 }

@@ -1,8 +1,9 @@
 //! The devices as the operator knows them.
 
-use std::ops::Range;
+use std::{collections::HashSet, ops::Range};
 
 use async_trait::async_trait;
+use sqlx::SqliteConnection;
 
 use super::{
     Doing, SqliteStore, adding, attributes,
@@ -10,13 +11,16 @@ use super::{
     credentials::{self, holders, set_psk},
     device_rows::{self, DetailRow},
     device_writes::end_waiting_upgrades,
+    narrowing,
     packed::Packed,
     rows::{self, Columns as _},
+    soaks::{self, PassedOver},
     walk::Walk,
     watched::Table,
 };
 use crate::{
     clock::UtcMillis,
+    filter::Filter,
     store::{
         AddedDevice, DeviceChange, DeviceDetail, DeviceFilter, DevicePage, DeviceUpdate, Excluded,
         Exclusion, Inventory, NewDevice, Page, StoreError, StoredPsk, UpdateDeviceError,
@@ -100,6 +104,16 @@ impl Inventory for SqliteStore {
         self.read_named(endpoints).await
     }
 
+    async fn let_through(
+        &self,
+        endpoints: &[String],
+        filter: &Filter,
+        now: UtcMillis,
+    ) -> Result<HashSet<String>, StoreError> {
+        let mut reader = self.readers.acquire().await.doing("looking at devices")?;
+        narrowing::let_through(&mut reader, endpoints, filter, now).await
+    }
+
     async fn count_devices(&self, filter: &DeviceFilter) -> Result<u64, StoreError> {
         let doing = "counting devices";
         let mut reader = self.readers.acquire().await.doing(doing)?;
@@ -126,6 +140,7 @@ impl Inventory for SqliteStore {
     ) -> Result<(), UpdateDeviceError> {
         let doing = "changing a device";
         let mut tx = self.write(doing).await?;
+        check_seen(&mut tx, endpoint, update.seen).await?;
         tx.watch(Table::Devices, endpoint).await.doing(doing)?;
         let identity = (update.psk.iter().flatten()).map(|psk| psk.identity.as_str());
         let holders = holders(&mut tx, identity).await?;
@@ -186,9 +201,15 @@ impl Inventory for SqliteStore {
         keys.into_iter().flatten().collect()
     }
 
-    async fn remove_device(&self, endpoint: &str, now: UtcMillis) -> Result<bool, StoreError> {
+    async fn remove_device(
+        &self,
+        endpoint: &str,
+        seen: Option<i64>,
+        now: UtcMillis,
+    ) -> Result<bool, UpdateDeviceError> {
         let doing = "removing a device";
         let mut tx = self.write(doing).await?;
+        check_seen(&mut tx, endpoint, seen).await?;
         tx.watch(Table::Devices, endpoint).await.doing(doing)?;
         let revision = rows::revision(&mut tx).await? + 1;
         let removed = sqlx::query(
@@ -210,6 +231,7 @@ impl Inventory for SqliteStore {
         end_waiting_upgrades(&mut tx, endpoint, now)
             .await
             .doing(doing)?;
+        soaks::pass_over(&mut tx, PassedOver::Removed(endpoint), now).await?;
         tx.commit().await.doing(doing)?;
         Ok(true)
     }
@@ -328,6 +350,28 @@ impl Inventory for SqliteStore {
         limit: u32,
     ) -> Result<Page<Exclusion>, StoreError> {
         self.list_exclusions(after, limit).await
+    }
+}
+
+/// Refuses a change of a device, if it is there, that has another revision than was seen.
+async fn check_seen(
+    conn: &mut SqliteConnection,
+    endpoint: &str,
+    seen: Option<i64>,
+) -> Result<(), UpdateDeviceError> {
+    let Some(seen) = seen else { return Ok(()) };
+    let revision: Option<i64> =
+        sqlx::query_scalar("SELECT revision FROM devices WHERE endpoint = ? AND removed = 0")
+            .bind(endpoint)
+            .fetch_optional(conn)
+            .await
+            .doing("reading the revision of a device")?;
+    match revision.filter(|revision| *revision != seen) {
+        Some(revision) => Err(UpdateDeviceError::Changed {
+            endpoint: endpoint.to_owned(),
+            revision,
+        }),
+        None => Ok(()),
     }
 }
 

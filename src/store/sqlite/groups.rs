@@ -95,6 +95,7 @@ impl Groups for SqliteStore {
         let mut tx = self.write(CHANGING).await?;
         tx.watch(Table::Groups, id.0).await.doing(CHANGING)?;
         let group = read(&mut tx, id).await?.ok_or(GroupError::NotFound(id))?;
+        check_seen(&group, update.seen)?;
         let lists = !update.add.is_empty() || !update.remove.is_empty();
         match &group.members {
             Members::Listed(_) if update.filter.is_some() => return Err(GroupError::IsList(id)),
@@ -105,7 +106,7 @@ impl Groups for SqliteStore {
             check_name(&mut tx, name, Some(id)).await?;
         }
         sqlx::query(
-            "UPDATE device_groups SET name = COALESCE(?, name), filter = COALESCE(?, filter) WHERE id = ?",
+            "UPDATE device_groups SET name = COALESCE(?, name), filter = COALESCE(?, filter), revision = revision + 1 WHERE id = ?",
         )
         .bind(&update.name)
         .bind(update.filter.as_ref().map(Filter::to_string))
@@ -129,8 +130,11 @@ impl Groups for SqliteStore {
         Ok(group)
     }
 
-    async fn remove_group(&self, id: GroupId) -> Result<(), GroupError> {
+    async fn remove_group(&self, id: GroupId, seen: Option<i64>) -> Result<(), GroupError> {
         let mut tx = self.write(REMOVING).await?;
+        if let Some(group) = read(&mut tx, id).await? {
+            check_seen(&group, seen)?;
+        }
         tx.watch(Table::Groups, id.0).await.doing(REMOVING)?;
         check_unused(&mut tx, id).await?;
         let removed =
@@ -216,6 +220,18 @@ fn record(row: &SqliteRow) -> Result<GroupRecord, StoreError> {
             ),
         },
         created_at: row.time("created_at")?,
+        revision: row.int("revision")?,
+    })
+}
+
+/// Refuses a change of a group that has another revision than was seen.
+fn check_seen(group: &GroupRecord, seen: Option<i64>) -> Result<(), GroupError> {
+    if seen.is_none_or(|seen| seen == group.revision) {
+        return Ok(());
+    }
+    Err(GroupError::Changed {
+        group: group.id,
+        revision: group.revision,
     })
 }
 

@@ -12,14 +12,14 @@ use super::{
     Doing, SqliteStore,
     packed::Packed,
     results,
-    rows::{self, Columns as _},
+    rows::{self, Columns},
     traffic,
     upgrade_rows::{self, DueRow},
 };
 use crate::{
     clock::UtcMillis,
     ledger::{TaskId, UpgradeId},
-    store::StoreError,
+    store::{RunningUpgrade, StoreError},
     task::{Due, LotHead, Results, Source, TaskHead, TaskRules},
 };
 
@@ -121,7 +121,9 @@ impl SqliteStore {
             let rows = Packed::fetch(query, &mut *tx, doing).await?;
             let before = found.len();
             for row in rows.rows() {
-                found.push((priority, row.and_then(DueRow::due)?));
+                let mut due = row.and_then(DueRow::due)?;
+                due.order.back = source.back;
+                found.push((priority, due));
             }
             if found.len() == before && before >= wanted {
                 break;
@@ -132,6 +134,56 @@ impl SqliteStore {
         let mut due: Vec<Due> = found.into_iter().map(|(_, due)| due).collect();
         traffic::add_spent(&mut tx, &mut due, sources, now).await?;
         Ok(due)
+    }
+}
+
+/// Upgrades of a task that run, among all that do.
+const RUNNING: &str = "SELECT u.id, u.endpoint, l.zone FROM upgrades u INDEXED BY upgrades_running \
+         LEFT JOIN task_lots l ON l.task_id = u.task_id AND l.lot = u.lot \
+     WHERE u.phase = 1 AND u.id > ? AND u.task_id = ? ORDER BY u.id LIMIT ?";
+
+impl SqliteStore {
+    pub(super) async fn read_taking_back(
+        &self,
+    ) -> Result<Vec<(TaskId, Arc<TaskRules>)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, rules FROM tasks \
+             WHERE state IN ('running', 'stopping') AND rules ->> '$.windows.at_end' = 'take_back'",
+        )
+        .fetch_all(&self.readers)
+        .await
+        .doing(HEADS)?;
+        let read = |row| {
+            let task = TaskId(Columns::int(row, "id")?);
+            Ok((task, self.rules.read(task, Columns::value(row, "rules")?)?))
+        };
+        let mut tasks: Vec<_> = rows.iter().map(read).collect::<Result<_, StoreError>>()?;
+        tasks.sort_unstable_by_key(|(task, _)| *task);
+        Ok(tasks)
+    }
+
+    pub(super) async fn read_running(
+        &self,
+        task: TaskId,
+        after: Option<UpgradeId>,
+        limit: u32,
+    ) -> Result<Vec<RunningUpgrade>, StoreError> {
+        let rows = sqlx::query(RUNNING)
+            .bind(after.map_or(0, |after| after.0))
+            .bind(task.0)
+            .bind(limit)
+            .fetch_all(&self.readers)
+            .await
+            .doing("reading what runs of a task")?;
+        let read = |row| {
+            let zone: Option<String> = Columns::value(row, "zone")?;
+            Ok(RunningUpgrade {
+                upgrade: UpgradeId(Columns::int(row, "id")?),
+                endpoint: Columns::value(row, "endpoint")?,
+                zone: zone.map(Into::into),
+            })
+        };
+        rows.iter().map(read).collect()
     }
 }
 

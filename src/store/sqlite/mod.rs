@@ -116,7 +116,6 @@ pub struct SqliteStore {
 
 impl SqliteStore {
     /// Opens the database in `data_dir`, and creates both if they are not there.
-    #[expect(clippy::too_many_lines, reason = "one option after the other")]
     pub async fn open(data_dir: &Path) -> Result<Self, OpenError> {
         tokio::fs::create_dir_all(data_dir)
             .await

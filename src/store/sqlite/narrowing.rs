@@ -108,6 +108,29 @@ impl Narrowing {
     }
 }
 
+/// Those of these endpoints whose device is there and which a filter lets through.
+pub(super) async fn let_through(
+    conn: &mut SqliteConnection,
+    endpoints: &[String],
+    filter: &Filter,
+    now: UtcMillis,
+) -> Result<HashSet<String>, StoreError> {
+    let mut through = HashSet::new();
+    for part in endpoints.chunks(PART as usize) {
+        let mut query = QueryBuilder::new("SELECT d.endpoint FROM json_each(");
+        query
+            .push_bind(json_list(part))
+            .push(") j CROSS JOIN devices d ON d.endpoint = j.value WHERE d.removed = 0 AND ");
+        filter_sql::push(&mut query, filter, now);
+        let found: Vec<String> = (query.build_query_scalar().persistent(false))
+            .fetch_all(&mut *conn)
+            .await
+            .doing("looking at devices")?;
+        through.extend(found);
+    }
+    Ok(through)
+}
+
 /// Those of a JSON list who belong to a group that is a list.
 async fn members(
     conn: &mut SqliteConnection,

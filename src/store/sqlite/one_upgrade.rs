@@ -9,6 +9,7 @@ use super::{
     counts::{self, CountChanges},
     events::Announcements,
     rows,
+    soaks::{self, PassedOver},
     task_changes::{again_part, forget_results, is_over_time},
     task_packages, task_writes, turns,
     watched::Table,
@@ -16,7 +17,10 @@ use super::{
 use crate::{
     clock::UtcMillis,
     ledger::{Cancellation, Happened, Line, Outcome, TaskId, TaskState, UpgradeId},
-    store::{Again, ChangeTaskError, ChangeUpgradeError, StoreError, UpgradeRecord, UpgradeState},
+    store::{
+        Again, ChangeTaskError, ChangeUpgradeError, SoakState, StoreError, UpgradeRecord,
+        UpgradeState,
+    },
 };
 
 const RETRYING: &str = "trying an upgrade again";
@@ -101,7 +105,17 @@ impl SqliteStore {
                 let stage = upgrade.state;
                 return Err(ChangeUpgradeError::Running { id, stage });
             }
-            UpgradeState::Succeeded => return Err(ChangeUpgradeError::Succeeded(id)),
+            UpgradeState::Succeeded => {
+                if soaks::pass_over(&mut tx, PassedOver::Upgrade(id), now).await? == 0 {
+                    drop(tx);
+                    let soak = self.soak_of(id).await?.map(|soak| soak.state);
+                    return if soak == Some(SoakState::PassedOver) {
+                        Ok(upgrade)
+                    } else {
+                        Err(ChangeUpgradeError::Succeeded(id))
+                    };
+                }
+            }
             UpgradeState::Cancelled => return Ok(upgrade),
             UpgradeState::Pending => {
                 cancel::cancel_waiting(&mut tx, task, &[id.0], why, now, &mut announcements)

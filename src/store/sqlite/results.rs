@@ -134,6 +134,7 @@ fn gather(counts: &[SqliteRow], soaks: &[SqliteRow]) -> Result<ByTask, StoreErro
         match SoakState::named(&state) {
             Some(SoakState::Healthy) => results.healthy += count,
             Some(SoakState::Unhealthy) => results.unhealthy += count,
+            Some(SoakState::PassedOver) => results.passed_over += count,
             Some(SoakState::Soaking) | None => {
                 return Err(rows::unreadable("soak_counts.state", state));
             }

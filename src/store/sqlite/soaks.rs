@@ -124,6 +124,47 @@ pub(super) async fn told(
     ended.write(conn).await.doing(SOAKING)
 }
 
+/// Of these upgrades, a JSON list.
+const OF_UPGRADES: &str = open!(
+    "FROM json_each(?) j CROSS JOIN soaks s ON s.upgrade_id = j.value AND s.next_at IS NOT NULL \
+         LEFT JOIN devices d ON d.endpoint = s.endpoint"
+);
+
+/// Whose soaks are passed over.
+pub(super) enum PassedOver<'a> {
+    /// That of an upgrade, by the operator.
+    Upgrade(UpgradeId),
+    /// Those of a device that is removed.
+    Removed(&'a str),
+}
+
+/// Ends soaks that go on, so that they count for nothing. Returns how many they were.
+pub(super) async fn pass_over(
+    conn: &mut SqliteConnection,
+    whose: PassedOver<'_>,
+    at: UtcMillis,
+) -> Result<usize, StoreError> {
+    let (query, list, removed) = match whose {
+        PassedOver::Upgrade(upgrade) => (OF_UPGRADES, json_list([upgrade.0]), false),
+        PassedOver::Removed(endpoint) => (OF_DEVICES, json_list([endpoint]), true),
+    };
+    let open = sqlx::query(query)
+        .bind(list)
+        .fetch_all(&mut *conn)
+        .await
+        .doing(SOAKING)?;
+    let mut ended = Ended::default();
+    for row in &open {
+        let line = Happened::SoakPassedOver { removed };
+        ended
+            .end(conn, &Open::read(row)?, (SoakState::PassedOver, line), at)
+            .await
+            .doing(SOAKING)?;
+    }
+    ended.write(conn).await.doing(SOAKING)?;
+    Ok(open.len())
+}
+
 /// Soaks that end in a transaction, by lot.
 #[derive(Default)]
 struct Ended(BTreeMap<(TaskId, SoakState, u32), i64>);
@@ -136,10 +177,20 @@ impl Ended {
         soaked: Soaked,
         at: UtcMillis,
     ) -> Result<(), sqlx::Error> {
-        let (state, line) = match soaked {
+        let end = match soaked {
             Ok(()) => (SoakState::Healthy, Happened::SoakPassed {}),
             Err(why) => (SoakState::Unhealthy, Happened::SoakFailed(why)),
         };
+        self.end(conn, open, end, at).await
+    }
+
+    async fn end(
+        &mut self,
+        conn: &mut SqliteConnection,
+        open: &Open,
+        (state, line): (SoakState, Happened),
+        at: UtcMillis,
+    ) -> Result<(), sqlx::Error> {
         sqlx::query(
             "UPDATE soaks SET state = ?, ended_at = ?, next_at = NULL WHERE upgrade_id = ?",
         )

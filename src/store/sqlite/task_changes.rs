@@ -425,7 +425,8 @@ async fn expire_part(
         return Ok(false); // an operator gives it more time, or has ended it
     }
     let waiting: Vec<i64> = sqlx::query_scalar(
-        "SELECT id FROM upgrades WHERE task_id = ? AND state = 'pending' AND attempt = 0 ORDER BY id LIMIT ?",
+        "SELECT id FROM upgrades WHERE task_id = ? AND state = 'pending' AND (attempt = 0 OR outcome_reason = 'taken_back') \
+         ORDER BY id LIMIT ?",
     )
     .bind(task.0)
     .bind(PART)

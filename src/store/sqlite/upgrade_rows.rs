@@ -46,7 +46,8 @@ macro_rules! order {
     () => {
         "json_array(u.id, u.task_id, u.endpoint, u.attempt, COALESCE(u.package_id, t.package_id), u.step, \
          IIF(t.packages IS NULL, NULL, (SELECT d.hardware FROM devices d WHERE d.endpoint = u.endpoint)), \
-         t.retry_attempts + u.attempts_before, t.retry_interval_s, t.retry_reasons, u.kept_awake_s, u.kept_awake_pings)"
+         t.retry_attempts + u.attempts_before, t.retry_interval_s, t.retry_reasons, u.kept_awake_s, u.kept_awake_pings, \
+         u.started_at)"
     };
 }
 
@@ -332,6 +333,7 @@ struct OrderRow {
     retry_reasons: Option<String>,
     kept_awake_s: u32,
     kept_awake_pings: u32,
+    begun_at: Option<UtcMillis>,
 }
 
 impl OrderRow {
@@ -355,6 +357,8 @@ impl OrderRow {
                 time_s: self.kept_awake_s,
                 pings: self.kept_awake_pings,
             },
+            begun_at: self.begun_at,
+            back: None,
         })
     }
 }

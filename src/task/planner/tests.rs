@@ -264,6 +264,7 @@ fn a_rate_lets_so_many_begin_and_says_when_the_next_may() {
         [Source {
             limit: 1,
             per_minute: Some(60),
+            back: None,
             ..
         }]
     ));
@@ -285,6 +286,8 @@ fn due(upgrade: i64, task: i64, endpoint: &str) -> Due {
             attempt: 1,
             retry: RetryPolicy::default(),
             kept_awake: Standby::default(),
+            begun_at: None,
+            back: None,
         },
         spent: None,
     }
@@ -298,6 +301,7 @@ fn a_device_does_what_has_been_due_longest_and_a_task_no_more_than_it_may() {
         lot: 0,
         limit,
         per_minute: None,
+        back: None,
         budget: None,
     };
     let sources = [source(1, 9), source(2, 1)];
@@ -389,6 +393,71 @@ fn says_why_an_upgrade_does_not_begin() {
     assert_eq!(why(rated), NotYet::Rate(5));
 }
 
+#[test]
+fn what_begins_in_a_window_is_taken_back_at_its_end() {
+    const EIGHT: i64 = 8 * 3_600;
+    let json = |at_end: &str| {
+        format!(
+            r#"{{"windows": {{"zone": "device", "at_end": "{at_end}", "windows": [{{"from": "08:00", "to": "10:00"}}]}}}}"#
+        )
+    };
+    let mut head = head(1, &json("take_back"));
+    // clocks in Sao Paulo are three hours behind, those in Casablanca one ahead
+    let zones = [None, Some("America/Sao_Paulo"), Some("Africa/Casablanca")];
+    head.lots = (0..)
+        .zip(zones)
+        .map(|(lot, zone)| LotHead {
+            lot,
+            zone: zone.map(Into::into),
+            first_due: head.lots[0].first_due,
+        })
+        .collect();
+    let backs = |head: &TaskHead| {
+        let plan = plan(std::slice::from_ref(head), &Paces::default(), at(EIGHT));
+        plan.start
+            .iter()
+            .map(|source| (source.lot, source.back))
+            .collect::<Vec<_>>()
+    };
+    let day = 86_400;
+    let back = |end: i64| {
+        Some(TakeBack {
+            at: at(EIGHT + end).utc,
+            opens_at: Some(at(EIGHT + end + day - 7_200).utc),
+        })
+    };
+    assert_eq!(backs(&head), [(0, back(7_200)), (2, back(3_600))]);
+    head.rules = rules(&json("finish"));
+    assert_eq!(backs(&head), [(0, None), (2, None)]);
+}
+
+#[test]
+fn no_change_of_clocks_moves_the_end_beyond_the_window() {
+    // 2027-03-28 02:00 becomes 03:00 in Berlin, and 2027-10-31 03:00 becomes 02:00
+    let rules = rules(
+        r#"{"windows": {"zone": "Europe/Berlin", "at_end": "take_back", "windows": [{"from": "22:00", "to": "05:00"}]}}"#,
+    );
+    let utc = |text: &str| UtcMillis(text.parse::<jiff::Timestamp>().unwrap().as_millisecond());
+    for (begun, ends, opens) in [
+        (
+            "2027-03-27T21:30:00Z",
+            "2027-03-28T03:00:00Z",
+            "2027-03-28T20:00:00Z",
+        ),
+        (
+            "2027-10-30T20:30:00Z",
+            "2027-10-31T04:00:00Z",
+            "2027-10-31T21:00:00Z",
+        ),
+    ] {
+        let back = rules.taken_back(None, utc(begun)).unwrap();
+        assert_eq!((back.at, back.opens_at), (utc(ends), Some(utc(opens))));
+        // outside it is over at once
+        let late = rules.taken_back(None, utc(ends)).unwrap();
+        assert_eq!((late.at, late.opens_at), (utc(ends), Some(utc(opens))));
+    }
+}
+
 fn spent(used: u64, need: u64) -> Spent {
     let usage = |bytes| Usage {
         bytes,
@@ -409,6 +478,7 @@ fn a_device_without_enough_left_takes_nobodys_place() {
         lot: 0,
         limit: 1,
         per_minute: None,
+        back: None,
         budget,
     };
     let thousand = Budget {
@@ -431,7 +501,7 @@ fn a_device_without_enough_left_takes_nobodys_place() {
     let upgrades: Vec<i64> = begin.orders.iter().map(|order| order.upgrade.0).collect();
     assert_eq!(upgrades, [2, 3]);
     let put_off: Vec<_> = (begin.put_off.iter())
-        .map(|it| (it.upgrade.0, it.until))
+        .map(|it| (it.upgrade.0, it.over.until))
         .collect();
     assert_eq!(put_off, [(1, at(3_600).utc), (4, at(3_600).utc)]);
 }
@@ -478,6 +548,7 @@ proptest! {
             lot: 0,
             limit,
             per_minute: None,
+            back: None,
             budget: bytes.map(|bytes| Budget {
                 bytes_per_month: Some(bytes),
                 airtime_estimated_seconds_per_month: None,

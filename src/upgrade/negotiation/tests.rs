@@ -690,6 +690,10 @@ fn check_outcome(before: &Negotiation, event: Input, ended: &Negotiation) {
         ) => {
             panic!("that is the planner's to say")
         }
+        Outcome::Cancelled(Cancellation::TakenBack) => {
+            assert!(event == Input::WindowEnded && from != Stage::Executing);
+            None
+        }
         Outcome::Cancelled(Cancellation::NoPackage | Cancellation::Downgrade) => {
             panic!("that is chosen before")
         }

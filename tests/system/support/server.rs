@@ -1,7 +1,7 @@
 use std::{
     fs::{self, OpenOptions},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, ExitStatus, Stdio},
     thread,
     time::Duration,
@@ -77,6 +77,24 @@ impl Server {
         let ports = [self.coap, self.coaps.unwrap_or(any), self.admin];
         let (child, ..) = spawn(&self.directory, ports, &self.settings);
         self.child = child;
+    }
+
+    /// SIGKILL, the loss of its data directory, which `restore` makes anew, and a new start on the same ports.
+    pub(crate) fn kill_and_restore(&mut self, restore: impl FnOnce(&Path)) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        fs::remove_dir_all(self.data_dir()).unwrap();
+        restore(&self.data_dir());
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let ports = [self.coap, self.coaps.unwrap_or(any), self.admin];
+        let (child, ..) = spawn(&self.directory, ports, &self.settings);
+        self.child = child;
+    }
+
+    /// SIGHUP.
+    pub(crate) fn reload(&self) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        kill(pid, Signal::SIGHUP).unwrap();
     }
 
     /// SIGTERM. Returns the exit status, and panics when it takes longer than `limit`.

@@ -103,6 +103,11 @@ pub(super) async fn write(
                 active,
                 at,
             } => upgrades.admitted(*cell, *limit, *active, *at),
+            Change::LetGo {
+                upgrade,
+                attempt,
+                at,
+            } => upgrades.let_go(*upgrade, *attempt, *at),
             Change::Ended { .. } => upgrades.ended(change),
         }
     }

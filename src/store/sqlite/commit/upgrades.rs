@@ -45,6 +45,12 @@ const SERVED: RowStatement = RowStatement {
     tail: ") UPDATE upgrades SET package_id = v.package, step = v.step FROM v WHERE upgrades.id = v.id",
 };
 
+const TAKEN_BACK: RowStatement = RowStatement {
+    head: "WITH v (id) AS (VALUES ",
+    row: "(?)",
+    tail: ") UPDATE upgrades SET attempts_before = attempts_before + 1 FROM v WHERE upgrades.id = v.id",
+};
+
 const LINE: RowStatement = RowStatement {
     head: "INSERT INTO upgrade_events (upgrade_id, at, attempt, kind, code, arguments) VALUES ",
     row: "(?, ?, ?, ?, ?, ?)",
@@ -79,6 +85,8 @@ pub(super) struct Upgrades<'c> {
     tasks: BTreeMap<TaskId, UtcMillis>,
     /// How devices were kept awake.
     kept_awake: BTreeMap<UpgradeId, Standby>,
+    /// Those that were taken back, and begin again: the attempt counts for nothing.
+    taken_back: Vec<UpgradeId>,
 }
 
 /// What was written, and who is concerned.
@@ -116,6 +124,7 @@ struct CellChanges {
 
 impl<'c> Upgrades<'c> {
     /// Reads the upgrades that the changes are about.
+    #[expect(clippy::too_many_lines, reason = "one match over all changes")]
     pub(super) async fn read(
         conn: &mut SqliteConnection,
         changes: &[Change],
@@ -124,6 +133,10 @@ impl<'c> Upgrades<'c> {
         let mut retries = HashSet::new();
         for change in changes {
             match change {
+                Change::LetGo { upgrade, .. } => {
+                    ids.insert(upgrade.0);
+                    retries.insert((upgrade.0, false));
+                }
                 Change::Stage { upgrade, .. }
                 | Change::Note { upgrade, .. }
                 | Change::Serves { upgrade, .. }
@@ -131,10 +144,13 @@ impl<'c> Upgrades<'c> {
                     ids.insert(upgrade.0);
                 }
                 Change::Ended {
-                    upgrade, retry_at, ..
+                    upgrade,
+                    retry_at,
+                    outcome,
+                    ..
                 } => {
                     ids.insert(upgrade.0);
-                    retries.extend(retry_at.map(|_| upgrade.0));
+                    retries.extend(retry_at.map(|_| (upgrade.0, outcome.is_taken_back())));
                 }
                 Change::Registered { .. }
                 | Change::Deregistered { .. }
@@ -167,16 +183,7 @@ impl<'c> Upgrades<'c> {
             }
         }
         if !retries.is_empty() {
-            let retries: Vec<i64> = sqlx::query_scalar(
-                "SELECT u.id FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value \
-                     CROSS JOIN tasks t ON t.id = u.task_id CROSS JOIN devices d ON d.endpoint = u.endpoint \
-                 WHERE t.state = 'running' AND d.removed = 0 AND u.cancel_requested_at IS NULL",
-            )
-            .bind(json_list(retries))
-            .fetch_all(conn)
-            .await
-            .doing(DOING)?;
-            upgrades.may_retry = retries.into_iter().map(UpgradeId).collect();
+            upgrades.may_retry = may_retry(conn, retries).await?;
         }
         Ok(upgrades)
     }
@@ -265,6 +272,32 @@ impl<'c> Upgrades<'c> {
         cell.last_admitted_at = Some(at);
     }
 
+    /// [`Change::LetGo`].
+    pub(super) fn let_go(&mut self, id: UpgradeId, attempt: u32, at: UtcMillis) {
+        let Some(upgrade) = self.known.get_mut(&id) else {
+            return;
+        };
+        if self.may_retry.contains(&id) {
+            let changed = upgrade.now.let_go(attempt);
+            upgrade.changed = upgrade.changed.max(changed);
+            if changed != Changed::Nothing {
+                self.taken_back.push(id);
+            }
+            return;
+        }
+        // somebody wants it no more by now, and nobody has it who would end it
+        let ending = Ending::unwanted(at);
+        let (task, outcome) = (upgrade.task, ending.outcome.clone());
+        if !upgrade.now.runs(attempt) {
+            return;
+        }
+        upgrade.changed = upgrade.now.ended(attempt, ending, None);
+        self.over.push(id);
+        self.tasks.insert(task, at);
+        let line = Happened::ended(&outcome, None, Box::default());
+        self.line(id, attempt, outcome.state(), Cow::Owned(line), at);
+    }
+
     /// [`Change::Ended`].
     pub(super) fn ended(&mut self, change: &'c Change) {
         let Change::Ended {
@@ -291,6 +324,9 @@ impl<'c> Upgrades<'c> {
         match upgrade.now.ended(*attempt, ending, retry_at) {
             Changed::Nothing => return,
             changed => upgrade.changed = changed,
+        }
+        if retry_at.is_some() && outcome.is_taken_back() {
+            self.taken_back.push(*id);
         }
         if retry_at.is_none() {
             self.over.push(*id);
@@ -363,6 +399,9 @@ impl<'c> Upgrades<'c> {
                 query.bind(id.0).bind(served.package.0).bind(served.step)
             })
             .await?;
+        TAKEN_BACK
+            .execute(conn, &self.taken_back, |query, id| query.bind(id.0))
+            .await?;
         let kept_awake: Vec<_> = self.kept_awake.into_iter().collect();
         KEPT_AWAKE
             .execute(conn, &kept_awake, |query, (id, standby)| {
@@ -405,6 +444,25 @@ impl<'c> Upgrades<'c> {
             turns,
         })
     }
+}
+
+/// Of these upgrades, those of which another attempt makes sense; `true` beside those that were taken back, which begin no more after the
+/// last time of their task.
+async fn may_retry(
+    conn: &mut SqliteConnection,
+    retries: HashSet<(i64, bool)>,
+) -> Result<HashSet<UpgradeId>, StoreError> {
+    let retries: Vec<i64> = sqlx::query_scalar(
+        "SELECT u.id FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value ->> 0 \
+             CROSS JOIN tasks t ON t.id = u.task_id CROSS JOIN devices d ON d.endpoint = u.endpoint \
+         WHERE t.state = 'running' AND d.removed = 0 AND u.cancel_requested_at IS NULL \
+             AND NOT (j.value ->> 1 AND t.expired = 1)",
+    )
+    .bind(json_list(retries))
+    .fetch_all(conn)
+    .await
+    .doing(DOING)?;
+    Ok(retries.into_iter().map(UpgradeId).collect())
 }
 
 /// Adds an upgrade that has ended for good to the counts of the cell in which it did.

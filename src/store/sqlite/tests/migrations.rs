@@ -235,3 +235,38 @@ async fn a_database_of_a_newer_program_is_refused_by_name() {
     }
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
+
+/// A database as the program left it that knew 30 migrations: killed in the midst of the demonstration.
+const LEFT_AT_30: &str = include_str!("../../../../tests/databases/sqlite-0030.sql");
+
+#[tokio::test]
+async fn what_was_under_way_at_30_goes_on_and_what_had_ended_stays() {
+    let (store, dir) = of_before(LEFT_AT_30).await;
+    let running = store.restore_upgrades(None, 100).await.unwrap();
+    assert_eq!(running.len(), 15);
+    assert!(running.iter().filter(|it| it.progress.is_some()).count() >= 8);
+    let events = store.events(0, None, 100).await.unwrap();
+    assert_eq!(events.len(), 9);
+    assert!(events.iter().all(|event| event.version.as_str() == "V2.0"));
+    let package = store.packages(None, 10).await.unwrap().items;
+    assert_eq!(package.len(), 1);
+    let ended = running[0].order.upgrade;
+    let outcome = Outcome::Failed(Failure::DownloadTimedOut(Some(3)));
+    let change = Change::Ended {
+        upgrade: ended,
+        task: running[0].order.task,
+        attempt: running[0].order.attempt,
+        facts: Box::new(outcome.facts()),
+        outcome,
+        at: UtcMillis(1_900_000_000_000),
+        retry_at: None,
+    };
+    store.commit(next_batch(), &[change]).await.unwrap();
+    assert_eq!(store.restore_upgrades(None, 100).await.unwrap().len(), 14);
+    store.close().await;
+    let mut file = DatabaseFile::open(&dir.path().join(FILE_NAME))
+        .await
+        .unwrap();
+    assert_eq!(file.problems(Depth::Whole).await.unwrap(), [""; 0]);
+    assert_eq!(file.step().await.unwrap(), newest_known_step());
+}

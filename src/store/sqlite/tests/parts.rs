@@ -129,7 +129,7 @@ async fn nothing_is_told_of_a_device_that_is_removed_while_its_task_is_created()
     let (store, _dir) = open_checked().await;
     task(&store, 3).await;
     hide(&store).await;
-    assert!(store.remove_device("d000001", T0).await.unwrap());
+    assert!(store.remove_device("d000001", None, T0).await.unwrap());
     assert_eq!(count(&store, "SELECT COUNT(*) FROM upgrades").await, 2);
     assert_eq!(store.event_range().await.unwrap(), (0, 0));
 }
@@ -214,7 +214,7 @@ async fn a_task_for_a_filter_or_a_group_is_found_and_written_in_parts() {
         assert_eq!(task.counts[&UpgradeState::Pending], expected);
         store.stop_task(task.id, T0, false).await.unwrap();
     }
-    store.remove_group(group.id).await.unwrap();
+    store.remove_group(group.id, None).await.unwrap();
     let left = count(&store, "SELECT COUNT(*) FROM group_members").await;
     assert_eq!(left, 0);
 }

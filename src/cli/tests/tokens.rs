@@ -1,0 +1,42 @@
+use super::Shell;
+
+#[tokio::test]
+async fn tokens_are_added_used_and_revoked() {
+    let shell = Shell::new().await;
+    assert!(
+        shell
+            .text("whoami")
+            .await
+            .starts_with("admin-token: viewer operator")
+    );
+    let added = shell
+        .text("token add import --grant viewer --grant operator:site==north*")
+        .await;
+    let (said, token) = added.trim_end().rsplit_once(": ").unwrap();
+    assert_eq!(
+        said,
+        "token 1 added: viewer operator:site==north*\nit is not shown again"
+    );
+    let as_import = ["--token", token];
+    let me = shell.run_with("whoami", &as_import).await.unwrap();
+    assert_eq!(me.text, "token:1:import: viewer operator:site==north*\n");
+    let refused = shell.run_with("token list", &as_import).await;
+    let refused = refused.err().unwrap().to_string();
+    assert!(
+        refused.contains("the role administrator") && refused.contains("403"),
+        "{refused}"
+    );
+    let list = shell.text("token list").await;
+    let row: Vec<&str> = list.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(row[..3], ["1", "import", "-"]);
+    let json = shell
+        .run("token add short --grant auditor --expires-at 2999-01-01T00:00:00Z --format json")
+        .await
+        .unwrap();
+    assert_eq!(json.json()["expires_at"], "2999-01-01T00:00:00.000Z");
+    let wrong = shell.error("token add other --grant boss").await;
+    assert!(wrong.contains("grants[0].role"), "{wrong}");
+    assert_eq!(shell.text("token revoke 1").await, "token 1 revoked\n");
+    let revoked = shell.run_with("whoami", &as_import).await;
+    assert!(revoked.err().unwrap().to_string().contains("401"));
+}
