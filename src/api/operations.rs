@@ -20,6 +20,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{ApiState, once, problem::Problem, sessions};
 use crate::{
     access::{self, Permission},
+    audit::MAX_REASON,
     notify::{TaskEvent, UpgradeEvent},
 };
 
@@ -140,6 +141,13 @@ pub(super) fn completed(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::O
         {
             take_key(operation);
         }
+        let changing = [
+            &mut path.put,
+            &mut path.post,
+            &mut path.patch,
+            &mut path.delete,
+        ];
+        changing.into_iter().flatten().for_each(take_reason);
         let operations = [
             &mut path.get,
             &mut path.post,
@@ -241,6 +249,28 @@ fn tell_limits(operation: &mut Operation) {
             response.headers.insert(name.to_owned(), header);
         }
     }
+}
+
+/// Whoever changes something may say why.
+fn take_reason(operation: &mut Operation) {
+    let reason = Object::builder()
+        .schema_type(Type::String)
+        .min_length(Some(1))
+        .max_length(Some(MAX_REASON))
+        .pattern(Some(format!(
+            "^[!-~]([ -~]{{0,{}}}[!-~])?$",
+            MAX_REASON - 2
+        )))
+        .examples(["ticket 4711"]);
+    let reason = ParameterBuilder::new()
+        .name("Audit-Reason")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some("Why, for the audit log; it may be in UTF-8"))
+        .schema(Some(reason));
+    let parameters = operation.parameters.get_or_insert_default();
+    parameters.push(reason.build().into());
+    add_response(operation, "422", "The reason is too long, or empty");
 }
 
 fn add_response(operation: &mut Operation, status: &str, description: &str) {

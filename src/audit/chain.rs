@@ -15,11 +15,12 @@ impl Hash {
     /// What stands before the first row.
     pub const NONE: Self = Self([0; 32]);
 
-    /// 64 hexadecimal digits.
+    /// 64 hexadecimal digits, in the one form in which they are written.
     pub fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
         hex::decode_to_slice(text, &mut bytes).ok()?;
-        Some(Self(bytes))
+        let hash = Self(bytes);
+        (hash.to_string() == text).then_some(hash)
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     list::{ListArgs, ResultArgs, Table},
     output::{self, Format, or_dash},
 };
-use crate::audit::{Broken, Checkpoint, Hash, Verifier};
+use crate::audit::{Broken, Checkpoint, CheckpointError, Hash, Verifier};
 
 /// Rows that are asked for at once.
 const PART: u64 = 2_000;
@@ -90,9 +90,9 @@ pub struct VerifyArgs {
     /// What `cellwise audit head` has told earlier: the log has to agree with it. Give several if you like.
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
-    /// The public key that has to have signed: 64 hexadecimal digits.
+    /// The public key that has to have signed: 64 hexadecimal digits. Give several where it was another before a restore.
     #[arg(long, value_name = "KEY")]
-    key: Option<String>,
+    key: Vec<String>,
     #[command(flatten)]
     api: ApiArgs,
 }
@@ -215,14 +215,14 @@ fn each_line(
 }
 
 fn verify(args: &VerifyArgs, out: &mut dyn Write) -> Result<(), CommandError> {
-    let key = args.key.as_deref();
+    let keys = &args.key[..];
     let mut given = Vec::new();
     for path in &args.checkpoint {
-        given.extend(checkpoints(path, key)?);
+        given.extend(checkpoints(path, keys)?);
     }
     let verifier = match &args.file {
         Some(path) => verify_file(path, &given)?,
-        None => verify_server(&args.api, key, &given)?,
+        None => verify_server(&args.api, keys, &given)?,
     };
     for (number, _) in &given {
         let seen = verifier.first().is_some_and(|first| first <= *number)
@@ -246,8 +246,15 @@ fn verify(args: &VerifyArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     Ok(())
 }
 
+/// What a checkpoint proves, when one of the keys has signed it; of any key, when none is named.
+fn checked(checkpoint: &Checkpoint, keys: &[String]) -> Result<(u64, Hash), CheckpointError> {
+    let named = |key: &&String| key.trim().eq_ignore_ascii_case(&checkpoint.key);
+    let key = keys.iter().find(named).or(keys.first());
+    checkpoint.check(key.map(String::as_str))
+}
+
 /// The checkpoints in a file: one, or what `cellwise audit head` tells.
-fn checkpoints(path: &Path, key: Option<&str>) -> Result<Vec<(u64, Hash)>, CommandError> {
+fn checkpoints(path: &Path, keys: &[String]) -> Result<Vec<(u64, Hash)>, CommandError> {
     let unreadable = |source| CommandError::File {
         path: path.to_owned(),
         source,
@@ -264,8 +271,8 @@ fn checkpoints(path: &Path, key: Option<&str>) -> Result<Vec<(u64, Hash)>, Comma
             vec![one.map_err(|error| wrong(format!("this is no checkpoint: {error}")))?]
         }
     };
-    let checked = found.iter().map(|it| it.check(key));
-    checked
+    let proven = found.iter().map(|it| checked(it, keys));
+    proven
         .collect::<Result<_, _>>()
         .map_err(|error| wrong(error.to_string()))
 }
@@ -300,14 +307,14 @@ fn verify_file(path: &Path, given: &[(u64, Hash)]) -> Result<Verifier, CommandEr
 
 fn verify_server(
     api: &ApiArgs,
-    key: Option<&str>,
+    keys: &[String],
     given: &[(u64, Hash)],
 ) -> Result<Verifier, CommandError> {
     let client = Client::new(api)?;
     let told: HeadView = client.view(&client.get("/v1/audit/head", &[])?)?;
     let check = |checkpoint: &Checkpoint| {
-        let checked = checkpoint.check(key);
-        checked.map_err(|error| CommandError::Arguments(format!("what the server says: {error}")))
+        checked(checkpoint, keys)
+            .map_err(|error| CommandError::Arguments(format!("what the server says: {error}")))
     };
     let head = check(&told.head)?;
     let mut verifier = match &told.begins_behind {

@@ -1,5 +1,6 @@
 //! The commands against a server in the same process, over a real socket.
 
+mod audit;
 mod connection;
 mod devices;
 mod groups;

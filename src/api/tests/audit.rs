@@ -56,7 +56,8 @@ impl Api {
             .header(header::AUTHORIZATION, format!("Bearer {TOKEN}"))
             .header(header::CONTENT_TYPE, "application/json");
         for (name, value) in headers {
-            request = request.header(*name, *value);
+            // in UTF-8, which the library takes for text only as bytes
+            request = request.header(*name, value.as_bytes());
         }
         let answer = self
             .call(request.body(Body::from(body.to_owned())).unwrap())
@@ -166,7 +167,7 @@ fn steps() -> Vec<Step> {
         (
             "POST",
             "/v1/webhooks",
-            json!({"url": "https://192.0.2.9/hook"}),
+            json!({"url": "http://127.0.0.1:9/hook"}),
             "add_webhook",
             "webhooks/1",
         ),
@@ -390,7 +391,8 @@ fn steps() -> Vec<Step> {
 /// Complete by construction: an operation that is described and not among the steps fails this.
 #[tokio::test]
 async fn each_change_leaves_exactly_one_row() {
-    let api = Api::new().await;
+    let local = "127.0.0.0/8".parse().unwrap();
+    let api = Api::with(|config| config.webhooks.allow_networks = vec![local]).await;
     let mut carried_out = BTreeSet::new();
     for (method, path, body, operation, target) in steps() {
         if operation == "retry_task" {
@@ -487,7 +489,7 @@ async fn a_row_says_who_why_and_what_was_before() {
     for secret in [&token[3..], "00112233", "ff112233"] {
         assert!(!text.contains(secret), "{secret}");
     }
-    for reason in ["", "a\u{7f}b", &"x".repeat(501)] {
+    for reason in ["", "a\tb", &"x".repeat(501)] {
         let answer = api
             .with_headers(Method::DELETE, path, &[("audit-reason", reason)], "")
             .await;
@@ -532,7 +534,7 @@ async fn a_large_list_is_one_row() {
     assert_eq!(rows[2]["counts"], json!({"devices": 12_000}));
     assert_eq!(rows[2]["after"]["name"], "night");
     assert_eq!(told(3), (Some("stop_task"), Some("tasks/1")));
-    assert_eq!(rows[3]["before"]["state"], "scheduled");
+    assert_eq!(rows[3]["before"]["state"], "running");
     assert_eq!(told(4), (Some("delete_task"), Some("tasks/1")));
     assert_eq!(rows[4]["before"]["name"], "night");
 }
@@ -667,14 +669,14 @@ async fn rows_are_filtered_and_paged() {
         numbers("target=devices&limit=4").await,
         [8, 7, 6, 5, 4, 3, 2]
     );
-    assert_eq!(numbers("target=device").await, []);
+    assert_eq!(numbers("target=device").await, [0_u64; 0]);
     assert_eq!(numbers("result=refused").await, [8]);
     assert_eq!(
         numbers("result=done&who=admin-token&target=devices").await,
         [6, 4, 2]
     );
-    assert_eq!(numbers("until=2020-01-01T00:00:00Z").await, []);
-    assert_eq!(numbers("since=2999-01-01T00:00:00Z").await, []);
+    assert_eq!(numbers("until=2020-01-01T00:00:00Z").await, [0_u64; 0]);
+    assert_eq!(numbers("since=2999-01-01T00:00:00Z").await, [0_u64; 0]);
     assert_eq!(
         numbers("since=2020-01-01T00:00:00Z&until=2999-01-01T00:00:00Z")
             .await

@@ -6,6 +6,7 @@
 pub(crate) mod access;
 pub(crate) mod answers;
 pub(crate) mod attributes;
+pub(crate) mod audit;
 pub(crate) mod batches;
 pub(crate) mod cells;
 pub(crate) mod commits;
@@ -101,6 +102,14 @@ macro_rules! whole_suite {
                 a_device_has_so_many_tags_at_most,
                 attributes_are_changed_and_taken_away,
                 a_device_added_again_has_no_attributes_of_before,
+            }
+            audit {
+                rows_are_a_chain,
+                a_change_on_somebodys_behalf_leaves_a_row_with_it,
+                what_is_written_in_parts_is_one_row,
+                an_open_act_is_ended_once,
+                rows_are_listed_by_what_they_say,
+                old_rows_go_behind_a_checkpoint,
             }
             exclusions {
                 exclusions_begin_and_end,

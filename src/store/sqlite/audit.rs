@@ -233,7 +233,13 @@ impl AuditLog for SqliteStore {
 
     async fn begin_audit_behind(&self, checkpoint: &Checkpoint) -> Result<(), StoreError> {
         let mut tx = self.write_unaudited(PRUNING).await?;
-        sqlx::query("INSERT OR REPLACE INTO audit_checkpoints (number, checkpoint) VALUES (?, ?)")
+        // one is enough: it stands for all that was before it
+        sqlx::query("DELETE FROM audit_checkpoints WHERE number <= ?")
+            .bind(signed(checkpoint.number))
+            .execute(&mut *tx)
+            .await
+            .doing(PRUNING)?;
+        sqlx::query("INSERT OR IGNORE INTO audit_checkpoints (number, checkpoint) VALUES (?, ?)")
             .bind(signed(checkpoint.number))
             .bind(rows::json(checkpoint))
             .execute(&mut *tx)
@@ -261,18 +267,18 @@ impl AuditLog for SqliteStore {
 pub(super) fn list(filter: &AuditFilter, before: Option<u64>, limit: u32) -> QueryBuilder<Sqlite> {
     let index = match filter {
         filter if filter.target.as_deref().is_some_and(|it| it.contains('/')) => {
-            "INDEXED BY audit_by_target"
+            "FROM audit INDEXED BY audit_by_target"
         }
-        AuditFilter { who: Some(_), .. } => "INDEXED BY audit_by_who",
+        AuditFilter { who: Some(_), .. } => "FROM audit INDEXED BY audit_by_who",
         AuditFilter {
             operation: Some(_), ..
-        } => "INDEXED BY audit_by_operation",
+        } => "FROM audit INDEXED BY audit_by_operation",
         AuditFilter {
             result: Some(_), ..
-        } => "INDEXED BY audit_by_result",
-        _ => "NOT INDEXED",
+        } => "FROM audit INDEXED BY audit_by_result",
+        _ => "FROM audit NOT INDEXED",
     };
-    let mut query = QueryBuilder::new("SELECT number, row, hash FROM audit ");
+    let mut query = QueryBuilder::new("SELECT number, row, hash ");
     query.push(index).push(" WHERE number < ");
     query.push_bind(before.map_or(i64::MAX, signed));
     let words = [
@@ -301,15 +307,14 @@ pub(super) fn list(filter: &AuditFilter, before: Option<u64>, limit: u32) -> Que
         None => {}
     }
     // times do not go back in the log, so that numbers say where to begin and to end
-    if let Some(since) = filter.since {
-        query.push(" AND number >= COALESCE((SELECT MIN(number) FROM audit WHERE at >= ");
-        query.push_bind(since.0);
-        query.push("), 9223372036854775807)");
-    }
-    if let Some(until) = filter.until {
-        query.push(" AND number < COALESCE((SELECT MIN(number) FROM audit WHERE at >= ");
-        query.push_bind(until.0);
-        query.push("), 9223372036854775807)");
+    for (at, compared) in [(filter.since, ">="), (filter.until, "<")] {
+        if let Some(at) = at {
+            query.push(format!(
+                " AND number {compared} COALESCE((SELECT number FROM audit INDEXED BY audit_by_time WHERE at >= "
+            ));
+            query.push_bind(at.0);
+            query.push(" ORDER BY at, number LIMIT 1), 9223372036854775807)");
+        }
     }
     query.push(" ORDER BY number DESC LIMIT ");
     query.push_bind(rows::one_more(limit));

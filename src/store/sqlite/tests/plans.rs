@@ -4,13 +4,19 @@
 use std::{fs, path::Path};
 
 use super::{task_devices::Part, *};
-use crate::{store::DeviceFilter, task::TaskRules};
+use crate::{
+    audit::EntryResult,
+    store::{AuditFilter, DeviceFilter},
+    task::TaskRules,
+};
 
 /// Tables that have ten thousand rows at most, lists that are parameters of a statement, and what a statement in a
 /// statement has found, which is looked at by itself.
-const SMALL: [&str; 11] = [
+const SMALL: [&str; 13] = [
     "users",
     "api_tokens",
+    "audit_checkpoints",
+    "audit_open",
     "found",
     "w",
     "webhooks",
@@ -129,6 +135,23 @@ fn lists_of_devices() -> Vec<String> {
     found
 }
 
+/// The lists of the audit log.
+fn lists_of_audit() -> Vec<String> {
+    let word = |set: bool| set.then(|| "w".to_owned());
+    let time = |set: bool| set.then_some(UtcMillis(0));
+    let bits = 0..128_u32;
+    let filters = bits.map(|bits| AuditFilter {
+        who: word(bits & 1 != 0),
+        operation: word(bits & 2 != 0),
+        target: word(bits & 4 != 0).map(|word| if bits & 64 == 0 { word } else { word + "/1" }),
+        result: (bits & 8 != 0).then_some(EntryResult::Done),
+        since: time(bits & 16 != 0),
+        until: time(bits & 32 != 0),
+    });
+    let lists = filters.map(|filter| audit::list(&filter, Some(7), 100).sql().as_str().to_owned());
+    lists.collect()
+}
+
 /// The devices of a task that is created, with its filters.
 fn devices_of_tasks() -> Vec<String> {
     let rules = r#"{"phases": [{"filter": "site==a,tag.k==b"}, {"filter": "version<V2"}, {"count": 1}], "stratified": true}"#;
@@ -208,6 +231,7 @@ async fn every_statement_finds_its_rows_by_an_index() {
     ]
     .map(str::to_owned);
     let statements = sources().into_iter().chain(lists_of_devices());
+    let statements = statements.chain(lists_of_audit());
     let statements = statements.chain(devices_of_tasks());
     for statement in statements.chain(written) {
         let Some(offences) = offences(&mut conn, &statement).await else {
