@@ -1,6 +1,7 @@
 //! Wires everything together: [`Server::start`] opens the data directory, brings back the state of
 //! before the restart, and starts the device side, the committer, the rollout and the admin API.
 
+mod audit_key;
 pub mod backup;
 mod certificates;
 mod data_dir;
@@ -38,8 +39,9 @@ use crate::{
     ledger::{Deadline, DeviceIds},
     notify::{self, Dispatcher, DispatcherSetup, Instance, KeepError},
     runtime::{
-        Exchange, Forecasts, PackageCache, Rollout, RolloutSetup, SecuredSetup, Shards,
-        ShardsSetup, Supervisor, bind, keep_series, restore_busy, restore_rules, restore_shares,
+        AuditTrail, Exchange, Forecasts, PackageCache, Rollout, RolloutSetup, SecuredSetup, Shards,
+        ShardsSetup, Supervisor, bind, keep_audit, keep_series, restore_busy, restore_rules,
+        restore_shares,
     },
     session::Gate,
     signal::Signals,
@@ -164,6 +166,8 @@ pub struct Server {
     /// Where operators reach it.
     pub admin_addr: SocketAddr,
     store: SqliteStore,
+    trail: Arc<AuditTrail>,
+    clock: SystemClock,
     shards: Shards,
     supervisor: Supervisor,
     deaths: mpsc::UnboundedReceiver<Part>,
@@ -276,13 +280,23 @@ impl Server {
             clock,
             told_to_stop.clone(),
         ));
+        let trail = kept.trail;
+        tokio::spawn(keep_audit(
+            trail.clone(),
+            database.clone(),
+            settings.clone(),
+            clock,
+            told_to_stop.clone(),
+        ));
         let router = api::router(ApiState {
+            trail: trail.clone(),
             forecasts,
             store: database,
             files,
             config: settings.clone(),
             clock,
             token: kept.token,
+            passwords: Arc::default(),
             vault,
             signals: signals.clone(),
             instance: Arc::new(instance),
@@ -306,6 +320,8 @@ impl Server {
             dtls_addr: ports.dtls_addr,
             admin_addr,
             store: kept.store,
+            trail,
+            clock,
             shards,
             supervisor,
             deaths,
@@ -366,7 +382,7 @@ impl Server {
             Ok(true) => changed.push("the admin listener's certificate".to_owned()),
             Ok(false) => {}
             Err(error) => {
-                tracing::error!(%error, "the admin listener's certificate stays as it was")
+                tracing::error!(%error, "the admin listener's certificate stays as it was");
             }
         }
         self.certificates.tell();
@@ -396,6 +412,10 @@ impl Server {
             let ((), _) = tokio::join!(self.shards.stop(), self.rollout);
             let _ = self.api.await;
             let _ = self.dispatcher.await;
+            let now = self.clock.now().utc;
+            if let Err(error) = self.trail.write(&self.store, now, true).await {
+                tracing::warn!(%error, "what was refused last is not in the audit log");
+            }
             self.store.close().await;
         };
         if tokio::time::timeout(STOP_WITHIN, orderly).await.is_err() {
@@ -421,6 +441,7 @@ impl Pulse {
 struct Kept {
     lock: File,
     token: TokenHash,
+    trail: Arc<AuditTrail>,
     store: SqliteStore,
     database: Arc<dyn Store>,
     files: PackageFiles,
@@ -430,16 +451,19 @@ impl Kept {
     async fn open(config: &Config) -> Result<Self, StartError> {
         let lock = data_dir::take(&config.data_dir)?;
         let token = TokenHash::load_or_create(&config.data_dir)?;
+        let key = audit_key::load_or_create(&config.data_dir)?;
         let store = SqliteStore::open(&config.data_dir).await?;
         let database: Arc<dyn Store> = Arc::new(store.clone());
         // The lock is ours: what was begun and is not under way here, nobody else is about to end.
         database.end_interrupted().await?;
+        database.end_interrupted_acts().await?;
         let files = PackageFiles::open(&config.data_dir).await?;
         remove_unused(&files, &*database).await;
         time::await_clock(&*database).await?;
         Ok(Self {
             lock,
             token,
+            trail: Arc::new(AuditTrail::new(key)),
             store,
             database,
             files,

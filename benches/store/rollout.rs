@@ -15,7 +15,7 @@ use cellwise::{
         Agenda as _, DeviceFilter, Inventory as _, Ledger as _, NewDevice, NewTask, Selection,
         SqliteStore,
     },
-    task::{Paces, Source, TaskRules, plan},
+    task::{Budget, Paces, Source, TaskRules, plan, that_begin},
 };
 
 use nix::sys::resource::{UsageWho, getrusage};
@@ -157,13 +157,33 @@ pub(crate) async fn look(store: &SqliteStore, at: UtcMillis) -> usize {
     store.due_upgrades(&sources, at, DUE).await.unwrap().len()
 }
 
-async fn looks(store: &SqliteStore) -> [(&'static str, Vec<Duration>); 2] {
+/// The same where each device has a budget.
+async fn look_at_budgets(store: &SqliteStore, at: UtcMillis) -> usize {
+    let budget = Some(Budget {
+        bytes_per_month: Some(1_000_000_000),
+        airtime_estimated_seconds_per_month: None,
+    });
+    let sources = planned(store, at).await.into_iter();
+    let sources: Vec<Source> = sources.map(|it| Source { budget, ..it }).collect();
+    let due = store.due_upgrades(&sources, at, DUE).await.unwrap();
+    that_begin(due, &sources).orders.len()
+}
+
+async fn looks(store: &SqliteStore) -> [(&'static str, Vec<Duration>); 3] {
     let plans = lists::times(LOOKS, async |_| {
         assert!(!planned(store, T0).await.is_empty());
     });
     let plans = plans.await;
     let looks = lists::times(LOOKS, async |_| assert!(look(store, T0).await > 0));
-    [("plan", plans), ("plan_and_500_due", looks.await)]
+    let looks = looks.await;
+    let budgets = lists::times(LOOKS, async |_| {
+        assert!(look_at_budgets(store, T0).await > 0);
+    });
+    [
+        ("plan", plans),
+        ("plan_and_500_due", looks),
+        ("plan_and_500_due_with_budgets", budgets.await),
+    ]
 }
 
 /// How many devices a filter lets through, and the first of them.

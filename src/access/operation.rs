@@ -30,15 +30,16 @@ const fn whole(name: &'static str, needs: Permission) -> Operation {
     Operation { name, needs, reach }
 }
 
-/// Every operation of the API that is not for everybody, in the order of its names.
+/// Every operation below `/v1`, in the order of its names.
 pub const OPERATIONS: &[Operation] = {
-    use Permission::{Administer, Approve, Operate, Own, Read};
+    use Permission::{Administer, Approve, Audit, Open, Operate, Own, Read};
     &[
         whole("add_device", Operate),
         scoped("add_exclusions", Operate),
         whole("add_group", Operate),
         whole("add_product_key", Administer),
         whole("add_token", Administer),
+        whole("add_user", Administer),
         whole("add_webhook", Administer),
         scoped("approve_task", Approve),
         whole("cancel_forecast", Operate),
@@ -51,8 +52,10 @@ pub const OPERATIONS: &[Operation] = {
         whole("delete_package", Operate),
         scoped("delete_task", Operate),
         scoped("end_exclusion", Operate),
+        whole("export_audit", Audit),
         whole("export_evidence", Read),
         whole("forecast_task", Operate),
+        whole("get_audit_head", Audit),
         whole("get_cell", Read),
         whole("get_cell_limits", Read),
         whole("get_cell_series", Read),
@@ -69,8 +72,10 @@ pub const OPERATIONS: &[Operation] = {
         scoped("get_task_series", Read),
         whole("get_token", Administer),
         scoped("get_upgrade", Read),
+        whole("get_user", Administer),
         whole("get_webhook", Administer),
         whole("import_cells", Administer),
+        whole("list_audit", Audit),
         whole("list_cells", Read),
         whole("list_deliveries", Administer),
         scoped("list_device_upgrades", Read),
@@ -85,7 +90,10 @@ pub const OPERATIONS: &[Operation] = {
         whole("list_tokens", Administer),
         whole("list_unknown_devices", Read),
         scoped("list_upgrades", Read),
+        whole("list_users", Administer),
         whole("list_webhooks", Administer),
+        scoped("log_in", Open),
+        scoped("log_out", Own),
         scoped("next_phase", Operate),
         scoped("pause_task", Operate),
         whole("ping_webhook", Administer),
@@ -94,6 +102,7 @@ pub const OPERATIONS: &[Operation] = {
         whole("remove_group", Operate),
         whole("remove_product_key", Administer),
         whole("remove_sbom", Operate),
+        whole("remove_user", Administer),
         whole("remove_webhook", Administer),
         whole("replay_delivery", Administer),
         whole("replay_failed", Administer),
@@ -109,9 +118,11 @@ pub const OPERATIONS: &[Operation] = {
         whole("update_cell", Administer),
         scoped("update_device", Operate),
         whole("update_group", Operate),
+        scoped("update_me", Own),
         whole("update_package", Operate),
         whole("update_product", Administer),
         scoped("update_task", Operate),
+        whole("update_user", Administer),
         whole("upload_package", Operate),
     ]
 };

@@ -33,6 +33,10 @@ pub(super) fn complete(api: &utoipa::openapi::OpenApi) -> Value {
         {"required": ["add"], "properties": {"add": {"type": "array", "items": {"type": "string"}}}},
         {"required": ["remove"], "properties": {"remove": {"type": "array", "items": {"type": "string"}}}},
     ]);
+    api["components"]["schemas"]["UpdateUser"]["anyOf"] = json!([
+        {"required": ["grants"], "properties": {"grants": {"type": "array"}}},
+        {"required": ["password"], "properties": {"password": {"type": "string"}}},
+    ]);
     // A group is a list or a filter.
     api["components"]["schemas"]["AddGroup"]["anyOf"] = json!([
         {"properties": {"devices": {"type": "null"}}},
@@ -118,7 +122,8 @@ fn webhooks() -> Map<String, Value> {
 }
 
 /// Each list, as its cursors begin, and what ends them.
-const CURSORS: [(&str, &str, &str); 13] = [
+const CURSORS: [(&str, &str, &str); 15] = [
+    ("/v1/audit", "audit", NUMBER),
     ("/v1/packages", "packages", NUMBER),
     ("/v1/evidence", "evidence", PRODUCT_AND_TEXT),
     ("/v1/devices", "devices", TEXT),
@@ -130,6 +135,7 @@ const CURSORS: [(&str, &str, &str); 13] = [
     ("/v1/upgrades", "newest-upgrades", NUMBER),
     ("/v1/cells", "cells", CELL),
     ("/v1/tokens", "tokens", NUMBER),
+    ("/v1/users", "users", NUMBER),
     ("/v1/webhooks", "webhooks", NUMBER),
     ("/v1/webhooks/{id}/deliveries", "deliveries", NUMBER),
 ];

@@ -20,12 +20,14 @@ mod middleware;
 mod once;
 mod operations;
 mod packages;
+mod passwords;
 mod problem;
 mod products;
 mod refusals;
 mod scoped;
 mod series;
 mod serve;
+mod sessions;
 mod source;
 mod tasks;
 mod tls;
@@ -33,6 +35,7 @@ mod token;
 mod tokens;
 mod traffic;
 mod upgrades;
+mod users;
 mod waiting;
 mod webhooks;
 
@@ -51,6 +54,7 @@ use utoipa_swagger_ui::SwaggerUi;
 pub(crate) use crate::lwm2m::check_endpoint;
 pub(crate) use devices::path as device_path;
 pub use evidence::{Evidence, Manifest, archive};
+pub use passwords::Passwords;
 pub use problem::{FieldError, Problem};
 pub use serve::serve;
 pub use tls::{Tls, TlsError, certificate_end};
@@ -61,7 +65,7 @@ use crate::{
     config::Settings,
     health::Health,
     notify::Instance,
-    runtime::{Forecasts, Heard, Lanes},
+    runtime::{AuditTrail, Forecasts, Heard, Lanes},
     signal::Signals,
     store::{PackageFiles, Store},
     strangers::Strangers,
@@ -79,8 +83,12 @@ pub struct ApiState {
     pub config: Settings,
     /// The clock.
     pub clock: SystemClock,
+    /// Signs checkpoints of the audit log, and notes what was refused.
+    pub trail: Arc<AuditTrail>,
     /// The token in the server's data directory.
     pub token: TokenHash,
+    /// Looks at the passwords of users.
+    pub passwords: Arc<Passwords>,
     /// Seals the devices' keys; `None` when no key is configured for that.
     pub vault: Option<Vault>,
     /// Signalled after every write, for the rollout to look at once.
@@ -124,9 +132,10 @@ pub fn router(state: ApiState) -> axum::Router {
     let config = state.config.clone();
     let (v1, api) = documented().split_for_parts();
     let door = Arc::new(door::Door::new(state.clone(), &api));
-    v1.route_layer(from_fn(audit::changes))
+    v1.route_layer(from_fn_with_state(door.clone(), audit::acting))
         .route_layer(from_fn_with_state(state.clone(), once::once))
-        .route_layer(from_fn_with_state(door, door::admit))
+        .route_layer(from_fn_with_state(door.clone(), door::admit))
+        .route_layer(from_fn_with_state(door, audit::changes))
         .merge(SwaggerUi::new("/docs").external_url_unchecked(
             "/openapi.json",
             description::complete(&operations::completed(api)),
@@ -194,6 +203,9 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(series::of_cell))
         .routes(routes!(series::of_limit))
         .routes(routes!(series::of_device))
+        .routes(routes!(audit::log::list))
+        .routes(routes!(audit::log::export))
+        .routes(routes!(audit::log::head))
         .routes(routes!(events::stream_events))
         .routes(routes!(webhooks::add, webhooks::list))
         .routes(routes!(webhooks::get, webhooks::remove))
@@ -203,5 +215,8 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(webhooks::replay_delivery))
         .routes(routes!(tokens::add, tokens::list))
         .routes(routes!(tokens::get, tokens::revoke))
-        .routes(routes!(tokens::me))
+        .routes(routes!(tokens::me, sessions::update_me))
+        .routes(routes!(users::add, users::list))
+        .routes(routes!(users::get, users::update, users::remove))
+        .routes(routes!(sessions::log_in, sessions::log_out))
 }

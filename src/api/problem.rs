@@ -69,11 +69,12 @@ impl FieldError {
 }
 
 /// The words after `urn:cellwise:problem:` that tell what kind of problem it is.
-const KINDS: [&str; 54] = [
+const KINDS: [&str; 58] = [
     "bad-parameter",
     "bad-path",
     "bad-signature",
     "changed-meanwhile",
+    "csrf-token-missing",
     "device-exists",
     "disk-full",
     "empty-package",
@@ -87,6 +88,7 @@ const KINDS: [&str; 54] = [
     "name-taken",
     "no-credential-key",
     "no-devices",
+    "no-session",
     "no-signing-key",
     "no-such-path",
     "not-awaited",
@@ -113,10 +115,12 @@ const KINDS: [&str; 54] = [
     "too-many-forecasts",
     "too-many-groups",
     "too-many-keys",
+    "too-many-log-ins",
     "too-many-requests",
     "too-many-segments",
     "too-many-streams",
     "too-many-tokens",
+    "too-many-users",
     "too-many-webhooks",
     "unauthorized",
     "unknown-devices",
@@ -219,6 +223,11 @@ impl Problem {
         };
         let title = status.canonical_reason().unwrap_or("Refused");
         Self::new(status, name, title, detail)
+    }
+
+    /// The word that tells its kind.
+    pub(super) fn name(&self) -> &str {
+        self.kind.strip_prefix(URN).unwrap_or(&self.kind)
     }
 
     /// The answer, with one more header.

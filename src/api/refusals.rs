@@ -5,9 +5,9 @@ use axum::http::StatusCode;
 use super::{extract::too_large, problem::Problem};
 use crate::{
     store::{
-        AddKeyError, AddTokenError, AddWebhookError, CancelUpgradeError, ChangeTaskError,
-        ChangeUpgradeError, CreateTaskError, DeletePackageError, DeleteTaskError, FileError,
-        GroupError, InsertPackageError, StopTaskError, StoreError, UpdateDeviceError,
+        AddKeyError, AddTokenError, AddUserError, AddWebhookError, CancelUpgradeError,
+        ChangeTaskError, ChangeUpgradeError, CreateTaskError, DeletePackageError, DeleteTaskError,
+        FileError, GroupError, InsertPackageError, StopTaskError, StoreError, UpdateDeviceError,
         UpdatePackageError, UpdateProductError, UploadError,
     },
     task::RuleError,
@@ -55,6 +55,20 @@ impl From<AddTokenError> for Problem {
                 Self::conflict("too-many-tokens", "There are too many tokens", error)
             }
             AddTokenError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<AddUserError> for Problem {
+    fn from(error: AddUserError) -> Self {
+        match error {
+            AddUserError::NameTaken(_) => {
+                Self::conflict("name-taken", "The name is taken", error).about("name")
+            }
+            AddUserError::TooMany => {
+                Self::conflict("too-many-users", "There are too many users", error)
+            }
+            AddUserError::Store(error) => error.into(),
         }
     }
 }

@@ -261,11 +261,14 @@ fn utc(at: &Asn1TimeRef) -> UtcMillis {
 
 /// The reason alone, without the places in the library.
 fn told(error: &ErrorStack) -> String {
-    let reasons = error
+    let mut reasons = error
         .errors()
         .iter()
         .filter_map(openssl::error::Error::reason);
-    reasons.last().unwrap_or("it is not understood").to_owned()
+    reasons
+        .next_back()
+        .unwrap_or("it is not understood")
+        .to_owned()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@ use std::{io::Write, process::ExitCode};
 use clap::Subcommand;
 
 use super::{
+    audit::AuditCommand,
     cell::CellCommand,
     client::CommandError,
     device::DeviceCommand,
@@ -18,6 +19,7 @@ use super::{
     },
     token::{self, TokenCommand},
     upgrade::UpgradeCommand,
+    user::UserCommand,
     webhook::WebhookCommand,
 };
 
@@ -59,8 +61,14 @@ pub enum AdminCommand {
     /// Add tokens for people and programs, with what they may do, and revoke them.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Add users, who log in with passwords, and say what they may do.
+    #[command(subcommand)]
+    User(UserCommand),
     /// Tell who the server takes you for, and what you may do.
     Whoami(ResultArgs),
+    /// Show who has changed what, and verify that nothing of it was altered.
+    #[command(subcommand)]
+    Audit(AuditCommand),
 }
 
 impl AdminCommand {
@@ -82,7 +90,9 @@ impl AdminCommand {
             Self::Upgrade(command) => command.run(out),
             Self::Webhook(command) => command.run(out),
             Self::Token(command) => command.run(out),
+            Self::User(command) => command.run(out),
             Self::Whoami(args) => token::whoami(&args, out),
+            Self::Audit(command) => command.run(out),
         }
     }
 }

@@ -72,12 +72,11 @@ fn finish(done: Result<bool, String>) -> ExitCode {
 }
 
 fn try_back_up(args: &BackupArgs) -> Result<bool, String> {
-    let data_dir = match &args.data_dir {
-        Some(dir) => dir.clone(),
-        None => {
-            let found = config::load(args.config.as_deref(), config::environment());
-            found.map_err(|error| error.to_string())?.data_dir
-        }
+    let data_dir = if let Some(dir) = &args.data_dir {
+        dir.clone()
+    } else {
+        let found = config::load(args.config.as_deref(), config::environment());
+        found.map_err(|error| error.to_string())?.data_dir
     };
     let now = SystemClock::start().now().utc;
     let bar = Bar::new();

@@ -215,6 +215,16 @@ impl Client {
             .map(|(value, _)| value)
     }
 
+    /// `GET path?query` of what is no JSON document.
+    pub fn text(&self, path: &str, query: &[(&str, String)]) -> Result<String, CommandError> {
+        let path = with_query(path, query);
+        let answer = self.answer(Method::GET, &path, None, Outgoing::nothing(), None)?;
+        if answer.status.is_success() {
+            return Ok(String::from_utf8_lossy(&answer.body).into_owned());
+        }
+        self.read(&answer).map(|value| value.to_string())
+    }
+
     /// Up to `max` items of a list, from as many pages as that takes, and whether there are more.
     pub fn list(
         &self,
@@ -354,6 +364,19 @@ impl Client {
         body: Outgoing,
         tag: Option<String>,
     ) -> Result<(Value, StatusCode), CommandError> {
+        let answer = self.answer(method, path, content_type, body, tag)?;
+        let status = answer.status;
+        self.read(&answer).map(|value| (value, status))
+    }
+
+    fn answer(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: Option<&'static str>,
+        body: Outgoing,
+        tag: Option<String>,
+    ) -> Result<Answer, CommandError> {
         let mut request = Request::builder()
             .method(method)
             .uri(self.server.path(path))
@@ -367,9 +390,7 @@ impl Client {
         let request = request
             .body(body)
             .map_err(|error| CommandError::Arguments(format!("{path}: {error}")))?;
-        let answer = (self.server.exchange(request)).map_err(|failure| self.failed(failure))?;
-        let status = answer.status;
-        self.read(&answer).map(|value| (value, status))
+        (self.server.exchange(request)).map_err(|failure| self.failed(failure))
     }
 
     fn failed(&self, failure: Failure) -> CommandError {

@@ -2,6 +2,7 @@
 //! any other program.
 
 mod admin;
+mod audit;
 pub mod backup;
 mod cell;
 pub mod check_config;
@@ -25,6 +26,7 @@ mod task;
 mod token;
 mod traffic;
 mod upgrade;
+mod user;
 mod watch;
 mod webhook;
 

@@ -5,11 +5,12 @@ use toml::{Table, Value};
 use super::Config;
 
 /// Settings that take effect while the server runs. A table's name stands for all that is in it.
-const RELOADED: [&str; 6] = [
+const RELOADED: [&str; 7] = [
     "admission",
     "admin.failed_attempts_per_minute",
     "admin.requests_per_second",
     "admin.trusted_proxies",
+    "audit",
     "webhooks.allow_networks",
     "log.filter",
 ];
@@ -65,6 +66,7 @@ impl Config {
             .webhooks
             .allow_networks
             .clone_from(&new.webhooks.allow_networks);
+        config.audit.clone_from(&new.audit);
         config.log.filter.clone_from(&new.log.filter);
         // a listener begins to speak TLS, or ceases to, with a restart
         let tls = self.admin.has_tls() && new.admin.has_tls();

@@ -15,7 +15,9 @@ use super::{
 };
 use crate::{
     clock::{Instant, Now},
-    ledger::{Cancellation, Change, Failure, Learnt, Outcome, Stage, StopReason, UpgradeId},
+    ledger::{
+        Cancellation, Change, Failure, Learnt, Outcome, Stage, StopReason, TakeBack, UpgradeId,
+    },
     session::{self, Offers},
     upgrade::{EvidenceList, Input, Negotiation},
 };
@@ -65,15 +67,7 @@ impl Engine {
                 endpoint,
                 upgrade,
                 back,
-            } => {
-                if let Some(key) = self.find(&endpoint)
-                    && self.has_upgrade(key, upgrade)
-                    && let Some(session) = self.device_mut(key).session.as_mut()
-                {
-                    session.order.back = back;
-                    self.device_timeout(key);
-                }
-            }
+            } => self.take_back_at(&endpoint, upgrade, back),
             Command::AskVersion { endpoint } => {
                 if let Some(key) = self.find(&endpoint) {
                     self.ask_what_it_runs(key);
@@ -83,6 +77,17 @@ impl Engine {
             Command::Abandon { upgrade } => self.abandon(upgrade),
             Command::Gate { device, order } => self.obey_gate(device, order),
             Command::StoreAvailable(available) => self.store_available = available,
+        }
+    }
+
+    /// The upgrade is taken back then from now on, or never: at once, where that time has come.
+    fn take_back_at(&mut self, endpoint: &str, upgrade: UpgradeId, back: Option<TakeBack>) {
+        if let Some(key) = self.find(endpoint)
+            && self.has_upgrade(key, upgrade)
+            && let Some(session) = self.device_mut(key).session.as_mut()
+        {
+            session.order.back = back;
+            self.device_timeout(key);
         }
     }
 

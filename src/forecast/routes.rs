@@ -87,6 +87,12 @@ impl Routes {
         self.offers.len() > 1
     }
 
+    /// The largest package: what a budget has to have room for, whatever the device turns out to run.
+    pub fn largest(&self) -> PackageGiven {
+        let all = self.offers.iter().map(|it| it.given);
+        all.max().unwrap_or_default()
+    }
+
     /// What a device of this hardware downloads that runs this version.
     pub fn of(&mut self, runs: Version, hardware: Option<&str>) -> RouteId {
         let matters = self.offers.iter().any(|it| !it.from.hardware.is_empty());

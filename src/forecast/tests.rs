@@ -8,9 +8,9 @@ use super::{
 use crate::{
     clock::{Instant, UtcMillis},
     config::Config,
-    ledger::{DownloadPace, Lane, Learnt, Mean, ProductHabits, RetryPolicy},
+    ledger::{DownloadPace, Lane, Learnt, Mean, ProductHabits, RetryPolicy, Usage},
     package::Version,
-    task::{CellRules, Closing, TaskRules},
+    task::{CellRules, Closing, Month, Spent, TaskRules},
 };
 
 /// 2027-01-15 08:00 UTC.
@@ -401,6 +401,48 @@ fn the_pace_of_a_cell_is_its_own() {
     let took = seconds(course(&given).finish.unwrap());
     let service = (2 * KIB * PER_KIB_MS + INSTALL_MS) / 1_000;
     assert!((10 * service..10 * service + 60).contains(&took), "{took}");
+}
+
+#[test]
+fn a_device_over_its_budget_goes_on_next_month() {
+    const PACKAGE: u64 = KIB * 1_024;
+    let account = |used, need| {
+        let usage = |bytes| Usage {
+            bytes,
+            airtime_estimated_ms: 0,
+        };
+        let spent = Spent {
+            used: usage(used),
+            need: usage(need),
+            month_ends_at: Month::of(NOW, None).ends_at,
+        };
+        Some(Box::new(Account { spent, zone: None }))
+    };
+    let mut given = awake(2, 50);
+    given.task.rules = rules(r#"{"budget": {"bytes_per_month": 30000}}"#);
+    given.devices[0].account = account(30_000 - PACKAGE, PACKAGE);
+    given.devices[1].account = account(30_001 - PACKAGE, PACKAGE);
+    let both = course(&given);
+    assert_eq!(both.succeeded, 2);
+    // from 15 January, 08:00
+    let month_s = 16 * 86_400 + 16 * 3_600;
+    let took_s = seconds(both.finish.unwrap());
+    assert!((month_s..month_s + 3_600).contains(&took_s), "{took_s}");
+    // a second attempt counts what the first has cost
+    given.failures = vec![("upgrade_failed".to_owned(), 1.0)];
+    given.task.retry = RetryPolicy {
+        attempts: 1,
+        interval_s: 60,
+        ..RetryPolicy::default()
+    };
+    let twice = course(&given);
+    let took_s = seconds(twice.finish.unwrap());
+    let next_s = month_s + 28 * 86_400;
+    assert!((next_s..next_s + 3_600).contains(&took_s), "{took_s}");
+    // what never fits is not looked at for ever
+    given.failures.clear();
+    given.devices[1].account = account(0, 30_001);
+    assert_eq!(course(&given).succeeded, 1);
 }
 
 #[test]

@@ -305,6 +305,20 @@ pub enum Happened {
         /// Who, as the program says that asked; an empty text when it does not.
         by: String,
     },
+    /// Its device has not enough left of its budget of this month.
+    PutOff {
+        /// Of what: `bytes` or `airtime_estimated_ms`.
+        resource: String,
+        /// What a month has, in that unit.
+        budget: u64,
+        /// What the device has spent this month.
+        used: u64,
+        /// What the upgrade costs it.
+        needed: u64,
+        /// When its next month begins.
+        #[serde(with = "crate::clock::rfc3339")]
+        until: UtcMillis,
+    },
     /// Its device came to fit after the task was created, and has joined it.
     Joined {},
     /// It has succeeded, and the device has to be in health for some time before that counts in its phase.

@@ -42,4 +42,4 @@ pub use mean::Mean;
 pub use outcome::{Cancellation, Failure, Outcome, StopReason, Success};
 pub use rhythm::{Appointment, UpdateTimer, WakeUps};
 pub use stage::Stage;
-pub use traffic::{HEADER_BYTES, RECORD_BYTES, Traffic, Usage, airtime_ms, repetitions};
+pub use traffic::{HEADER_BYTES, RECORD_BYTES, Traffic, Usage, airtime_ms};

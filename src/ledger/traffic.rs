@@ -91,7 +91,7 @@ impl Usage {
 
 /// How often each block is sent where the coverage is so: 1, 8 or 32 times, by the weaker of RSRP and SINR in Huawei `IoTDA`'s ranges. All are
 /// repetition numbers of 3GPP TS 36.213 (tables 16.4.1.3-2 and 16.5.1.1-3). Where nothing was measured, it is as in good coverage.
-pub fn repetitions(coverage: Option<&Coverage>) -> u64 {
+fn repetitions(coverage: Option<&Coverage>) -> u64 {
     let band = coverage.map_or(0, Coverage::band);
     // bands count from 1, three of each range of RSRP
     let weaker = band

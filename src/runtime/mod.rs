@@ -6,6 +6,7 @@
 //! intent from the store and turns it into commands. They all reach each other by the exchange, which knows what
 //! device is where.
 
+mod audit;
 mod commit;
 mod datagram_socket;
 mod exchange;
@@ -25,6 +26,7 @@ mod shards;
 mod steering;
 mod supervisor;
 
+pub use audit::{AuditTrail, PruneError, keep_audit, prune_audit};
 pub use datagram_socket::{BATCH, DatagramSocket, RECEIVE_BUFFER, bind};
 pub use exchange::{Ends, Exchange};
 pub use forecasts::{ForecastError, ForecastId, ForecastJob, ForecastState, Forecasts};

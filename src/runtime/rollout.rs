@@ -239,7 +239,7 @@ impl Rollout {
                 limit,
             } => Reply::Due(store.due_upgrades(&sources, now, limit).await?),
             Query::PutOff(put_off) => {
-                store.put_off(&put_off).await?;
+                store.put_off(&put_off, self.clock.now().utc).await?;
                 Reply::Done
             }
             Query::NextTime(now) => Reply::NextTime(store.next_due(now).await?),

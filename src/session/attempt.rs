@@ -347,19 +347,7 @@ impl<X> Session<X> {
             Ok(()) => before.clone().on(now.instant, event, &rules),
             Err(outcome) => (Negotiation::Ended(outcome), Vec::new()),
         };
-        let (after, actions) = if !after.has_ended() && self.is_over_time(now.utc) {
-            // whatever it said: it came too late
-            before.clone().on(now.instant, Input::WindowEnded, &rules)
-        } else {
-            (after, actions)
-        };
-        let after = match after {
-            Negotiation::Ended(Outcome::Succeeded(_)) if self.fell_back() => {
-                let failure = Failure::WrongVersion(self.package.version);
-                Negotiation::Ended(Outcome::Failed(failure))
-            }
-            after => after,
-        };
+        let (after, actions) = self.within_bounds(now, &before, (after, actions), &rules);
         if let Negotiation::Ended(Outcome::Succeeded(_)) = after
             && self.goes_on()
         {
@@ -402,6 +390,27 @@ impl<X> Session<X> {
             line,
             news,
             done: None,
+        }
+    }
+
+    /// What becomes of a step by what surrounds the negotiation: the end of a window, and the steps of a chain.
+    fn within_bounds(
+        &self,
+        now: Now,
+        before: &Negotiation,
+        (after, actions): (Negotiation, Vec<Action>),
+        rules: &Rules<'_>,
+    ) -> (Negotiation, Vec<Action>) {
+        match after {
+            after if !after.has_ended() && self.is_over_time(now.utc) => {
+                // whatever it said: it came too late
+                before.clone().on(now.instant, Input::WindowEnded, rules)
+            }
+            Negotiation::Ended(Outcome::Succeeded(_)) if self.fell_back() => {
+                let failure = Failure::WrongVersion(self.package.version);
+                (Negotiation::Ended(Outcome::Failed(failure)), actions)
+            }
+            after => (after, actions),
         }
     }
 

@@ -289,6 +289,7 @@ impl Reconciler {
 
     /// What to do next. It is the same until [`reply`](Self::reply), [`obeyed`](Self::obeyed) or [`look`](Self::look) is
     /// called.
+    #[expect(clippy::too_many_lines, reason = "one match over all steps")]
     pub fn want(&mut self, now: Now) -> Want {
         let none_yet = self.newcomers_at.is_none_or(|at| now.instant < at);
         if matches!(self.step, Step::Newcomers) && none_yet {

@@ -13,11 +13,11 @@ use crate::{
     clock::UtcMillis,
     config::Config,
     filter::Unheard,
-    forecast::{self, Given, PackageGiven, Rhythm, Routes, Subject, TaskGiven},
-    ledger::{ActiveUpgrade, DeviceRecord, Learnt, RetryPolicy},
+    forecast::{self, Account, Given, PackageGiven, Rhythm, Routes, Subject, TaskGiven},
+    ledger::{ActiveUpgrade, DeviceRecord, Learnt, RetryPolicy, Usage},
     package::Package,
     store::UpgradeState,
-    task::{Census, Deal, Place, Results, TaskRules},
+    task::{Census, Deal, Month, Place, Results, Spent, TaskRules},
 };
 
 /// Parts of the devices with a final outcome after which a forecast is made again, percent.
@@ -69,6 +69,26 @@ pub(super) struct Known<'a> {
     pub(super) state: UpgradeState,
     pub(super) attempts: u32,
     pub(super) active: Option<&'a ActiveUpgrade>,
+    /// What it has spent this month.
+    pub(super) used: Usage,
+}
+
+/// What a device has spent, where the task has a budget.
+fn account(setting: &Setting<'_>, known: &Known<'_>) -> Option<Box<Account>> {
+    setting.rules.budget?;
+    let coverage = known.record.coverage.map(|reading| reading.coverage);
+    let segments = setting.package.pcp.offer.segmentation.segment_count();
+    let need = Usage::of_package(
+        setting.package.size_bytes,
+        segments.into(),
+        coverage.as_ref(),
+    );
+    let spent = Spent {
+        used: known.used,
+        need,
+        month_ends_at: Month::of(setting.now, None).ends_at,
+    };
+    Some(Box::new(Account { spent, zone: None }))
 }
 
 /// The task, and everything around it.
@@ -243,6 +263,7 @@ fn given(
                 let mut subject = Subject::of(known.record, &setting.config, setting.start_at);
                 subject.route = known.record.version.map(|runs| routes.of(runs, None));
                 subject.phase = phase;
+                subject.account = account(setting, known);
                 subject.attempts = known.attempts;
                 if let Some(active) = known.active {
                     subject.goes_on(active, bytes);

@@ -228,13 +228,13 @@ impl Backend {
         }
     }
 
-    pub(super) fn put_off(&mut self, put_off: &[PutOff]) -> Result<(), Failed> {
+    pub(super) fn put_off(&mut self, put_off: &[PutOff], now: UtcMillis) -> Result<(), Failed> {
         match self {
             Self::Memory(store) => {
                 store.put_off(put_off);
                 Ok(())
             }
-            Self::Sqlite(store) => store.put_off(put_off),
+            Self::Sqlite(store) => store.put_off(put_off, now),
         }
     }
 

@@ -45,7 +45,7 @@ use crate::{
     config::Config,
     engine::{ShardId, Tables},
     filter::Unheard,
-    ledger::{DeviceIds, PackageId},
+    ledger::{DeviceIds, PackageId, Usage},
     session::Offers,
     store::UpgradeState,
     task::Place,
@@ -165,6 +165,17 @@ impl<H: Hooks> World<H> {
     pub(super) fn new(scenario: &Scenario, hooks: H) -> Result<Self, String> {
         let packages = scenario.packages()?;
         let fleet = scenario.fleet(&packages)?;
+        for package in &packages {
+            let segments = package.pcp.offer.segmentation.segment_count().into();
+            let need = Usage::of_package(package.size_bytes, segments, None);
+            let room = scenario.rules.budget.map(|it| it.has_room_for(need));
+            if let Some(Err(over)) = room {
+                let (unit, need, budget) = (over.resource.name(), over.need, over.budget);
+                return Err(format!(
+                    "budget: the package costs a device {need} {unit} at least, and a month has {budget}"
+                ));
+            }
+        }
         let mut rng = scenario.rng(2);
         let mut store = Backend::open(scenario.store)?;
         let mut upgrades = vec![None; fleet.members.len()];

@@ -744,7 +744,7 @@ impl MemoryStore {
 
     /// See [`super::Agenda::put_off`].
     pub fn put_off(&mut self, put_off: &[PutOff]) {
-        for PutOff { upgrade, until } in put_off {
+        for PutOff { upgrade, over } in put_off {
             let Some(row) = self.upgrade(*upgrade) else {
                 continue;
             };
@@ -752,7 +752,7 @@ impl MemoryStore {
                 continue;
             }
             let (task, lot, before) = (row.task, row.lot, row.now.not_before);
-            let later = before.max(*until);
+            let later = before.max(over.until);
             row.now.not_before = later;
             if let Some(task) = self.task(task) {
                 let waiting = &mut task.waiting[lot as usize];

@@ -1,11 +1,13 @@
 //! What survives a restart: the trait [`Store`], a database in SQLite, one in memory, and the package files.
 //!
-//! A store has thirteen concerns, each a trait. The shards have their changes committed and get their state back after a restart
+//! A store has fourteen concerns, each a trait. The shards have their changes committed and get their state back after a restart
 //! ([`Ledger`]). An operator's intent is packages ([`Catalog`]), rules and keys of products ([`Products`]), devices ([`Inventory`]), groups of them ([`Groups`]), rules of
 //! cells ([`Cells`]) and tasks ([`Agenda`], which also
 //! tells the reconciler what may begin and what has to be stopped). What became of it is read as upgrades with their timelines
-//! ([`Journal`]), drawn as series ([`Series`]), told as events ([`Events`]), and looked at for a
-//! vulnerability ([`Reaches`]). What requests were answered is kept for those that come twice ([`Answers`]), and who is let in ([`Access`]). What a change means stands in [`apply`], for every database.
+//! ([`Journal`]), drawn as series ([`Series`]) told as events ([`Events`]), and looked at for a
+//! vulnerability ([`Reaches`]). What requests were answered is kept for those that
+//! come twice ([`Answers`]), who is let in ([`Access`], [`Users`]), and who has changed what ([`AuditLog`]). What a change means
+//! stands in [`apply`], for every database.
 //!
 //! Lists are read in pages by key, never by offset: a page starts after the last key of the page
 //! before it, so that a list of a million rows costs as much per page as a short one.
@@ -14,6 +16,7 @@ mod access;
 mod agenda;
 mod answers;
 pub mod apply;
+mod audit;
 mod catalog;
 mod cells;
 #[cfg(test)]
@@ -34,10 +37,12 @@ mod records;
 mod series;
 mod sqlite;
 mod targets;
+mod users;
 
 pub use access::{Access, AddTokenError, MAX_TOKENS, NewToken, TokenId, TokenRecord};
 pub use agenda::Agenda;
 pub use answers::{ANSWERS_KEPT_MS, Answer, Answers, Claim, MAX_ANSWERS};
+pub use audit::{Acting, AuditFilter, AuditHead, AuditLog};
 pub use catalog::Catalog;
 pub use cells::Cells;
 pub use error::{
@@ -82,6 +87,9 @@ pub use records::{
 pub use series::{CellPoint, LimitChange, Series, TaskPoint};
 pub use sqlite::{DatabaseFile, Depth, FILE_NAME, KeptContent, SqliteStore, newest_known_step};
 pub use targets::{Exclude, Joined, Narrowed, Targets};
+pub use users::{
+    AddUserError, MAX_SESSIONS, MAX_USERS, NewSession, NewUser, UserId, UserRecord, Users,
+};
 
 /// Cells of which what was learnt is kept: those of a carrier in which anything was upgraded lately.
 pub const MOST_LEARNT: u32 = 100_000;
@@ -105,6 +113,8 @@ pub trait Store:
     + Events
     + Answers
     + Access
+    + AuditLog
+    + Users
 {
 }
 
@@ -122,5 +132,7 @@ impl<T> Store for T where
         + Events
         + Answers
         + Access
+        + AuditLog
+        + Users
 {
 }

@@ -448,8 +448,11 @@ pub struct TaskPackages {
 pub struct Approval {
     /// Whether it was approved.
     pub approved: bool,
-    /// Who.
+    /// Who, as the caller says.
     pub by: String,
+    /// The caller ([`crate::access::Caller::who`]); `None`: it was not kept then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<String>,
     /// What was said of it; the reason, where it was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,

@@ -4,7 +4,10 @@ use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 use super::{UpgradeId, time_zone};
-use crate::{clock::UtcMillis, ledger::Usage};
+use crate::{
+    clock::UtcMillis,
+    ledger::{Happened, Line, Usage},
+};
 
 /// The most bytes of a budget: a terabyte.
 pub const MAX_BUDGET_BYTES: u64 = 1_000_000_000_000;
@@ -72,8 +75,33 @@ pub struct OverBudget {
 pub struct PutOff {
     /// The upgrade.
     pub upgrade: UpgradeId,
-    /// When.
-    pub until: UtcMillis,
+    /// Why, and until when.
+    pub over: OverBudget,
+}
+
+impl Resource {
+    /// Its name and unit.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes",
+            Self::Airtime => "airtime_estimated_ms",
+        }
+    }
+}
+
+impl PutOff {
+    /// For the timeline.
+    pub fn line(&self) -> Line {
+        let over = self.over;
+        let line = Happened::PutOff {
+            resource: over.resource.name().to_owned(),
+            budget: over.budget,
+            used: over.used,
+            needed: over.need,
+            until: over.until,
+        };
+        line.into()
+    }
 }
 
 impl Month {

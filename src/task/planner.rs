@@ -375,8 +375,8 @@ pub fn that_begin(due: Vec<Due>, sources: &[Source]) -> Begin {
         if let Some((budget, spent)) = budget.zip(spent)
             && let Err(over) = budget.check(&spent)
         {
-            let (upgrade, until) = (order.upgrade, over.until);
-            begin.put_off.push(PutOff { upgrade, until });
+            let upgrade = order.upgrade;
+            begin.put_off.push(PutOff { upgrade, over });
             continue;
         }
         let left = left.get_mut(&order.task).filter(|left| **left > 0);

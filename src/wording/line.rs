@@ -194,6 +194,21 @@ fn besides(happened: &Happened) -> String {
         Happened::Confirmed { by } if by.is_empty() => "its owner has confirmed it".to_owned(),
         Happened::Confirmed { by } => format!("its owner has confirmed it ({by})"),
         Happened::TakenUpAgain {} => "it is tried again, as the operator wants".to_owned(),
+        Happened::PutOff {
+            resource,
+            budget,
+            used,
+            needed,
+            until,
+        } => {
+            let unit = match resource.as_str() {
+                "bytes" => "bytes",
+                _ => "ms of airtime (estimated)",
+            };
+            format!(
+                "its device has spent {used} of {budget} {unit} this month, and the upgrade costs {needed}; it waits until {until}"
+            )
+        }
         Happened::Joined {} => "the device has joined the task".to_owned(),
         Happened::SoakBegun { until } => {
             format!("it counts in its phase when the device tells the version at {until} or later")

@@ -129,6 +129,20 @@ fn besides() -> Vec<Happened> {
         Happened::Joined {},
         Happened::Confirmed { by: "anna".into() },
         Happened::Confirmed { by: String::new() },
+        Happened::PutOff {
+            resource: "bytes".into(),
+            budget: 2_000_000,
+            used: 1_500_000,
+            needed: 600_000,
+            until: AT,
+        },
+        Happened::PutOff {
+            resource: "airtime_estimated_ms".into(),
+            budget: 60_000,
+            used: 30_000,
+            needed: 40_000,
+            until: AT,
+        },
         Happened::SoakBegun { until: AT },
         Happened::SoakPassed {},
         Happened::SoakFailed(Unhealthy::OtherVersion {

@@ -24,7 +24,7 @@ use sim::fleet::{Fleet, FleetConfig, Timing};
 
 use crate::support::{Api, Finished, Server, cellwise, noise, run, tool, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 const DEVICES: usize = 150;
 
 fn told(words: &[&str], env: &[(&str, String)]) -> Finished {

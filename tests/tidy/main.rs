@@ -13,7 +13,7 @@ use std::{
 use source::Source;
 
 /// Every room, from the bottom up, and what it may import of the crate: rooms, or single items of one.
-const ROOMS: [(&str, &[&str]); 29] = [
+const ROOMS: [(&str, &[&str]); 30] = [
     ("clock", &[]),
     // the settings of a product name the kind of its check code
     ("config", &["clock", "package::CheckCodeKind"]),
@@ -25,6 +25,7 @@ const ROOMS: [(&str, &[&str]); 29] = [
     ("signal", &[]),
     ("package", &["clock"]),
     ("filter", &["clock", "package::natural_cmp"]),
+    ("audit", &["clock"]),
     // whom a grant is for
     ("access", &["filter"]),
     ("coap", &["clock", "config"]),
@@ -82,6 +83,8 @@ const ROOMS: [(&str, &[&str]); 29] = [
             "filter",
             // what tokens are granted, and who has made a task
             "access",
+            // who has changed what
+            "audit",
             // where a registration was made from
             "coap::Peer",
             // who vouches for a package
@@ -102,6 +105,7 @@ const ROOMS: [(&str, &[&str]); 29] = [
         "runtime",
         &[
             "signal",
+            "audit",
             "clock",
             "config",
             "telemetry",
@@ -156,6 +160,7 @@ const ROOMS: [(&str, &[&str]); 29] = [
         "api",
         &[
             "signal",
+            "audit",
             "clock",
             "config",
             "telemetry",
@@ -181,6 +186,7 @@ const ROOMS: [(&str, &[&str]); 29] = [
         "server",
         &[
             "signal",
+            "audit",
             "clock",
             "config",
             "telemetry",
@@ -204,6 +210,7 @@ const ROOMS: [(&str, &[&str]); 29] = [
         "cli",
         &[
             "clock",
+            "audit",
             "config",
             "telemetry",
             "health",
@@ -225,9 +232,9 @@ const ROOMS: [(&str, &[&str]); 29] = [
 ];
 
 /// Here time and datagrams are handed in, and nothing else comes from outside.
-const PURE: [&str; 13] = [
-    "package", "filter", "access", "coap", "lwm2m", "ledger", "wording", "task", "upgrade",
-    "session", "engine", "forecast", "shard",
+const PURE: [&str; 14] = [
+    "package", "filter", "access", "audit", "coap", "lwm2m", "ledger", "wording", "task",
+    "upgrade", "session", "engine", "forecast", "shard",
 ];
 
 /// What pure rooms keep out: the clock, the network, files, threads, the environment, randomness.

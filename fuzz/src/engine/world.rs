@@ -428,8 +428,6 @@ impl World {
             | Change::KeptAwake { upgrade, .. } => {
                 assert!(self.running.contains_key(upgrade), "is under way");
             }
-            // also of one that has ended
-            Change::Traffic { .. } => {}
             Change::Admitted {
                 cell,
                 limit,
@@ -449,11 +447,13 @@ impl World {
             Change::LetGo { upgrade, .. } => {
                 self.running.remove(upgrade);
             }
+            // traffic is told also of one that has ended
             Change::Registered { .. }
             | Change::Deregistered { .. }
             | Change::VersionReported { .. }
             | Change::Evidence { .. }
             | Change::Appointed { .. }
+            | Change::Traffic { .. }
             | Change::Learnt(_)
             | Change::CoverageReported { .. } => {}
         }

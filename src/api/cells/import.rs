@@ -20,7 +20,7 @@ use crate::{
         problem::{FieldError, Problem},
     },
     clock::UtcMillis,
-    store::CellUpdate,
+    store::{Acting, CellUpdate},
     task::{ClosingUpdate, MAX_REASON, RulesUpdate},
 };
 
@@ -70,6 +70,9 @@ pub(in crate::api) async fn import(
     let body = body.map_err(|error| csv_body_problem(&error))?;
     let now = state.now();
     let updates = parse(&body, now).map_err(Problem::fields)?;
+    if updates.len() > PART {
+        Acting::in_parts();
+    }
     for part in updates.chunks(PART) {
         state.store.update_cells(part, now).await?;
     }

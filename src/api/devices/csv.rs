@@ -18,7 +18,7 @@ use crate::{
         extract::{too_large, unreadable},
         problem::Problem,
     },
-    store::{AddedDevice, NewDevice},
+    store::{Acting, AddedDevice, NewDevice},
 };
 use columns::{Columns, Refused};
 use rows::{MAX_FIELDS, MAX_ROW_BYTES, Row, Rows};
@@ -83,6 +83,7 @@ pub(super) fn is_list(headers: &HeaderMap) -> bool {
 
 /// Takes a list, and adds its devices.
 pub(super) async fn receive(state: &ApiState, body: Body) -> Result<UploadedBody, Problem> {
+    Acting::in_parts();
     let mut list = List {
         state,
         columns: None,

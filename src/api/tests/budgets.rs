@@ -46,19 +46,19 @@ async fn a_task_has_a_budget_that_may_change() {
     assert_eq!(task.status, StatusCode::CREATED, "{task:?}");
     assert_eq!(task.body["budget"], both);
     let path = format!("/v1/tasks/{}", task.body["id"]);
-    let patch = async |budget: &Value| {
+    let change = async |budget: &Value| {
         let body = json!({"budget": budget}).to_string();
         api.json(Method::PATCH, &path, &body).await
     };
     let less = json!({"bytes_per_month": 1_000_000, "airtime_estimated_seconds_per_month": null});
-    let changed = patch(&less).await;
+    let changed = change(&less).await;
     assert_eq!(
         (changed.status, &changed.body["budget"]),
         (StatusCode::OK, &less)
     );
     let kept = api.json(Method::PATCH, &path, r#"{"weight": 2}"#).await;
     assert_eq!(kept.body["budget"], less);
-    assert_eq!(patch(&Value::Null).await.body["budget"], Value::Null);
+    assert_eq!(change(&Value::Null).await.body["budget"], Value::Null);
     let bytes = "budget.bytes_per_month";
     let airtime = "budget.airtime_estimated_seconds_per_month";
     for (budget, field) in [
@@ -75,7 +75,7 @@ async fn a_task_has_a_budget_that_may_change() {
     ] {
         let refused = api.budgeted(budget.clone()).await;
         assert_eq!(refused.fields(), [field], "{budget}: {refused:?}");
-        assert_eq!(patch(&budget).await.fields(), [field], "{budget}");
+        assert_eq!(change(&budget).await.fields(), [field], "{budget}");
     }
     let odd = api.budgeted(json!({"bytes": 5})).await;
     assert_eq!(odd.status, StatusCode::UNPROCESSABLE_ENTITY, "{odd:?}");
@@ -84,10 +84,13 @@ async fn a_task_has_a_budget_that_may_change() {
 #[tokio::test]
 async fn a_device_over_its_budget_is_told_why_it_waits() {
     let api = Api::new().await;
+    api.task(2).await;
     let task = api.budgeted(json!({"bytes_per_month": 100_000})).await.body;
     let id = task["id"].as_i64().unwrap();
-    api.spends(1, id, "d0", 99_990).await;
-    let waits = api.get("/v1/upgrades/1").await.body;
+    // what another task costs counts
+    api.spends(1, 1, "d0", 99_990).await;
+    assert_eq!(id, 2);
+    let waits = api.get("/v1/upgrades/3").await.body;
     let over = &waits["over_budget"];
     assert_eq!(over["resource"], "bytes", "{waits}");
     assert_eq!(
@@ -102,7 +105,7 @@ async fn a_device_over_its_budget_is_told_why_it_waits() {
         "{told}"
     );
     assert!(told.contains(over["until"].as_str().unwrap()), "{told}");
-    let may = api.get("/v1/upgrades/2").await.body;
+    let may = api.get("/v1/upgrades/4").await.body;
     assert_eq!(may["over_budget"], Value::Null);
 }
 

@@ -202,7 +202,7 @@ async fn an_excluded_device_holds_its_phase_open_as_it_does_in_the_task() {
     });
     let task = api.post("/v1/tasks", &body).await;
     assert_eq!(task.status, StatusCode::CREATED, "{task:?}");
-    let excluded = json!({"devices": ["d0"], "reason": "on loan"});
+    let excluded = json!({"endpoints": ["d0"], "reason": "on loan"});
     let answer = api.post("/v1/exclusions", &excluded).await;
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
     let path = format!("/v1/tasks/{}/forecast", task.id());

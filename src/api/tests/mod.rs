@@ -3,6 +3,7 @@
 
 mod access;
 mod attributes;
+mod audit;
 mod budgets;
 mod cells;
 mod confirmations;
@@ -26,6 +27,7 @@ mod targets;
 mod task_packages;
 mod task_rules;
 mod tasks;
+mod users;
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
@@ -43,12 +45,13 @@ use tower::ServiceExt;
 
 use super::{ApiState, Evidence, TokenHash, router};
 use crate::{
+    audit::Key,
     clock::{SystemClock, UtcMillis},
     config::{Config, Settings},
     health::Health,
     ledger::{Change, Failure, Lane, Outcome, TaskId, UpgradeId},
     notify::Instance,
-    runtime::{Forecasts, Heard, LaneNow, Lanes},
+    runtime::{AuditTrail, Forecasts, Heard, LaneNow, Lanes},
     signal::Signals,
     store::{PackageFiles, SqliteStore},
     strangers::Strangers,
@@ -99,7 +102,9 @@ pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiSt
         files: PackageFiles::open(dir).await.unwrap(),
         config,
         clock,
+        trail: Arc::new(AuditTrail::new(Key::of_seed(&[5; 32]).unwrap())),
         token: TokenHash::of(TOKEN),
+        passwords: Arc::default(),
         vault: Some(Vault::new([9; 32])),
         signals: Arc::new(Signals::default()),
         instance: Arc::new(Instance::new(&[7; 8])),

@@ -96,7 +96,7 @@ fn concerns_devices(operation: &Operation) -> bool {
         "stream_events",
     ]
     .contains(&operation.name);
-    let own = operation.needs == Permission::Own;
+    let own = matches!(operation.needs, Permission::Open | Permission::Own);
     operation.reach == Reach::Scoped && !own && !apart
 }
 

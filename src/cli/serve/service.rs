@@ -1,4 +1,4 @@
-//! What systemd is told (sd_notify(3)): ready, reloading, stopping, and that the server is alive. Where nobody listens at
+//! What systemd is told (`sd_notify(3)`): ready, reloading, stopping, and that the server is alive. Where nobody listens at
 //! `NOTIFY_SOCKET`, nothing is told.
 
 use std::time::Duration;

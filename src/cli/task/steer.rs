@@ -104,10 +104,6 @@ impl ShareArgs {
 
 /// What a device may spend in a month, in all tasks.
 #[derive(Debug, Args)]
-#[expect(
-    clippy::struct_field_names,
-    reason = "the options are named by the fields"
-)]
 pub(super) struct BudgetArgs {
     /// A device may spend so many bytes in a calendar month; one that has not enough left waits for the next.
     #[arg(long, value_name = "BYTES")]

@@ -82,9 +82,9 @@ fn what_is_not_commanded_by_the_end_of_the_window_is_taken_back() {
         assert_eq!(world.gate.lane_count(), 0, "the slot is given back");
         // a device that asks for more is told that there is nothing for it
         world.take_sent();
-        device.asks_segment(&mut world, "V2", 2);
-        let frames = device.frames(&mut world);
         if downloads {
+            device.asks_segment(&mut world, "V2", 2);
+            let frames = device.frames(&mut world);
             let refused = PlatformMessage::SegmentResponse {
                 result: ResultCode::NO_SUCH_TASK,
                 segment: None,
@@ -287,8 +287,12 @@ fn a_stop_repeats_no_command_and_believes_what_the_device_tells_later() {
     let (mut world, mut device, _) = downloading();
     downloads(&mut world, &mut device);
     assert_eq!(world.stages().last(), Some(&Stage::Executing));
-    // the command is not acknowledged
-    world.take_sent();
+    // the answer to the report is acknowledged, the command that follows it is not
+    let answer = world.take_sent().pop().unwrap().1;
+    let [high, low] = answer.message_id().to_be_bytes();
+    world.datagram(device.at, &[0x60, 0, high, low]);
+    let command = world.take_sent().pop().unwrap().1;
+    assert_eq!((command.code(), command.payload()[3]), (Code::PUT, 23));
     stop(&mut world);
     world.pass_s(300);
     let repeats = world.take_sent();

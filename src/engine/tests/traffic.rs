@@ -84,9 +84,10 @@ fn what_goes_again_counts_as_repeats_both_ways() {
     let id = world.next_id;
     device.asks_segment(&mut world, "V2", 3);
     // the segment is not acknowledged, and goes again; the request comes again
-    world.pass_s(50);
+    world.pass_s(1);
     world.next_id = id;
     device.asks_segment(&mut world, "V2", 3);
+    world.pass_s(25);
     let more = sent(&world) - before;
     stop(&mut world);
     let traffic = told(&world);

@@ -265,6 +265,7 @@ impl Gather {
         routes: &Routes,
         subjects: impl Iterator<Item = &mut Subject>,
     ) -> Result<(), StoreError> {
+        let package = routes.largest();
         let mut subjects: Vec<&mut Subject> = subjects.collect();
         for part in subjects.chunks_mut(PART as usize) {
             let names: Vec<String> = part.iter().map(|it| it.endpoint.to_string()).collect();
@@ -279,12 +280,9 @@ impl Gather {
                 };
                 let zone = detail.attributes.time_zone.as_deref();
                 let coverage = detail.device.coverage.map(|reading| reading.coverage);
-                let steps = &routes.get(subject.route.unwrap_or_default()).steps;
-                let bytes = steps.iter().map(|it| it.bytes).sum();
-                let segments = steps.iter().map(|it| it.segments).sum();
                 let spent = Spent {
                     used: used.get(&*subject.endpoint).copied().unwrap_or_default(),
-                    need: Usage::of_package(bytes, segments, coverage.as_ref()),
+                    need: Usage::of_package(package.bytes, package.segments, coverage.as_ref()),
                     month_ends_at: Month::of(self.now, zone).ends_at,
                 };
                 let zone = zone.map(Into::into);

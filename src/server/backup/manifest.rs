@@ -41,6 +41,14 @@ pub struct Manifest {
     pub left_out: Vec<String>,
 }
 
+/// What tells whether this program may read the rest.
+#[derive(Deserialize)]
+struct Form {
+    format: u32,
+    version: String,
+    database_step: i64,
+}
+
 /// A file of a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
@@ -138,12 +146,6 @@ impl Manifest {
         }
         let text = fs::read(&path).map_err(failed("read", &path))?;
         // the form first: what a newer one has else is not known
-        #[derive(Deserialize)]
-        struct Form {
-            format: u32,
-            version: String,
-            database_step: i64,
-        }
         let odd = |error: serde_json::Error| none(format!("{MANIFEST}: {error}"));
         let form: Form = serde_json::from_slice(&text).map_err(odd)?;
         let known = newest_known_step();

@@ -24,6 +24,8 @@ const ENOUGH_FILES: u64 = 4_096;
 const JUMP: Duration = Duration::from_millis(500);
 /// For a program that tells of the clock.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
+/// Between two looks whether it has ended.
+const STEP: Duration = Duration::from_millis(20);
 
 pub(super) fn kernel(config: &Config, server: Option<u32>) -> Vec<Finding> {
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -169,7 +171,6 @@ fn answer(program: &str, arguments: &[&str]) -> io::Result<String> {
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()?;
-    const STEP: Duration = Duration::from_millis(20);
     let mut waited = Duration::ZERO;
     while child.try_wait()?.is_none() {
         if waited >= ANSWERED_WITHIN {

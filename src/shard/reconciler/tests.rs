@@ -504,7 +504,7 @@ fn what_has_no_budget_left_is_put_off_before_the_rest_begins() {
             Reply::Due(pages.pop().unwrap_or_default())
         }
         Query::PutOff(these) => {
-            put_off.extend(these.iter().map(|it| (it.upgrade.0, it.until)));
+            put_off.extend(these.iter().map(|it| (it.upgrade.0, it.over.until)));
             Reply::Done
         }
         other => nothing(other),

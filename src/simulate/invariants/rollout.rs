@@ -172,6 +172,11 @@ impl Invariants {
         }
     }
 
+    /// What a device has spent in the month of that time, where the tasks have a budget.
+    pub(in super::super) fn used(&self, device: usize, at: UtcMillis) -> Usage {
+        self.rollout.used(device, at)
+    }
+
     /// When an attempt began last that belongs to a task with rules, ms.
     pub(in super::super) const fn last_begun_ms(&self) -> u64 {
         self.rollout.last_begun_ms
@@ -227,29 +232,37 @@ impl Invariants {
                 format!("{upgrade}: begins at {now}, and may not after {last}")
             });
         }
+        self.within_budget(now_ms, now, device);
+        let most = rules.rate.map(|rate| rate.after(succeeded));
+        if let Some(most) = most.filter(|most| begun > *most as usize) {
+            self.violated(now_ms, Rule::Rate, || {
+                format!("{upgrade}: begins as one of {begun} within a minute; {most} are allowed")
+            });
+        }
+    }
+
+    /// An attempt begins on a device that has enough left of its budget.
+    fn within_budget(&mut self, now_ms: u64, now: UtcMillis, device: usize) {
+        let Some(budget) = self.rollout.rules.budget else {
+            return;
+        };
+        let subject = &self.subjects[device];
+        let (upgrade, package) = (subject.upgrade.0, subject.package);
         let used = self.rollout.used(device, now);
         let need = self.packages[package].size_bytes;
-        let bytes = rules.budget.and_then(|budget| budget.bytes_per_month);
+        let bytes = budget.bytes_per_month;
         if let Some(bytes) = bytes.filter(|bytes| used.bytes + need > *bytes) {
             let spent = used.bytes;
             self.violated(now_ms, Rule::Budget, || {
                 format!("{upgrade}: begins, has spent {spent} bytes of {bytes}, and costs {need}")
             });
         }
-        let airtime = rules
-            .budget
-            .and_then(|budget| budget.airtime_estimated_seconds_per_month);
+        let airtime = budget.airtime_estimated_seconds_per_month;
         if let Some(seconds) =
             airtime.filter(|seconds| used.airtime_estimated_ms > *seconds * 1_000)
         {
             self.violated(now_ms, Rule::Budget, || {
                 format!("{upgrade}: begins, and has spent all of {seconds} s of airtime")
-            });
-        }
-        let most = rules.rate.map(|rate| rate.after(succeeded));
-        if let Some(most) = most.filter(|most| begun > *most as usize) {
-            self.violated(now_ms, Rule::Rate, || {
-                format!("{upgrade}: begins as one of {begun} within a minute; {most} are allowed")
             });
         }
     }

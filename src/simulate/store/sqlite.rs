@@ -257,9 +257,9 @@ impl SqliteBackend {
             .map_err(text)
     }
 
-    pub(super) fn put_off(&self, put_off: &[PutOff]) -> Result<(), Failed> {
+    pub(super) fn put_off(&self, put_off: &[PutOff], now: UtcMillis) -> Result<(), Failed> {
         self.runtime
-            .block_on(self.store.put_off(put_off))
+            .block_on(self.store.put_off(put_off, now))
             .map_err(text)
     }
 

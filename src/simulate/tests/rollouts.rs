@@ -133,7 +133,7 @@ fn windows_of_minutes() -> String {
 
 fn short_windows(store: StoreKind, crash_every: Option<Duration>) -> Scenario {
     Scenario {
-        package_bytes: 20_000,
+        package_bytes: 4_000,
         crash_every,
         store,
         ..run_by(&windows_of_minutes(), 0)
@@ -392,13 +392,9 @@ fn the_table_in_memory_runs_tasks_as_the_database_does() {
 
 #[test]
 fn a_device_that_has_spent_its_budget_tries_again_next_month() {
-    for (store, crash_every) in [
-        (StoreKind::Memory, None),
-        (StoreKind::Sqlite, Some(Duration::from_hours(50))),
-    ] {
+    for crash_every in [None, Some(Duration::from_hours(50))] {
         // one download of 2,000 bytes, not two
         let scenario = Scenario {
-            store,
             crash_every,
             retry: RetryPolicy {
                 attempts: 1,
@@ -425,4 +421,15 @@ fn a_device_that_has_spent_its_budget_tries_again_next_month() {
             summary.took_ms
         );
     }
+}
+
+#[test]
+fn a_budget_that_nothing_fits_is_no_task() {
+    let world = World::new(&run_by("[budget]\nbytes_per_month = 1999\n", 0), Honest);
+    let error = world.err().expect("an error");
+    assert!(
+        error.contains("costs a device 2000 bytes at least"),
+        "{error}"
+    );
+    assert!(World::new(&run_by("[budget]\nbytes_per_month = 2000\n", 0), Honest).is_ok());
 }

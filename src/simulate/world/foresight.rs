@@ -60,6 +60,7 @@ impl<H: Hooks> World<H> {
         let active = self.store.restore_upgrades()?;
         let active: HashMap<_, _> = active.iter().map(|it| (it.order.upgrade, it)).collect();
         let finals = self.store.finals()?;
+        let now = utc(self.now_ms.max(self.start_ms));
         let known: Vec<Known<'_>> = (finals.iter())
             .filter_map(|end| {
                 let device = self.checker.device_of(end.upgrade)?;
@@ -68,11 +69,12 @@ impl<H: Hooks> World<H> {
                     state: end.state,
                     attempts: end.attempts,
                     active: active.get(&end.upgrade).copied(),
+                    used: self.checker.used(device, now),
                 })
             })
             .collect();
         let setting = Setting {
-            now: utc(self.now_ms.max(self.start_ms)),
+            now,
             start_at: utc(self.start_ms),
             config: self.config.clone(),
             rules: &foresees.rules,

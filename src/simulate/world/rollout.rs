@@ -133,7 +133,8 @@ impl<H: Hooks> World<H> {
                 Reply::Due(due)
             }
             Query::PutOff(put_off) => {
-                self.store.put_off(put_off)?;
+                let now = self.now().utc;
+                self.store.put_off(put_off, now)?;
                 Reply::Done
             }
             Query::NextTime(now) => Reply::NextTime(self.store.next_due(*now)?),

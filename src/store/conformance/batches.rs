@@ -17,7 +17,7 @@ use crate::{
     clock::UtcMillis,
     ledger::{
         Cancellation, Change, Coverage, CoverageReading, CoverageSource, Outcome, Served, Stage,
-        Standby, TaskId, UpgradeId,
+        Standby, TaskId, Traffic, UpgradeId,
     },
     store::{MemoryStore, Store, Subject, TaskRecord},
     task::{Move, Source, TaskRules},
@@ -41,6 +41,7 @@ enum Step {
     Progress(usize, u8),
     Serves(usize, u32, u8),
     KeptAwake(usize, u32, u32),
+    Traffic(usize, u32),
     Admitted(u32),
     Ended(usize, u32, Outcome, bool),
 }
@@ -77,6 +78,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(upgrade, attempt, step)| Step::Serves(upgrade, attempt, step)),
         1 => (upgrade(), 0..9_u32, 0..9_u32)
             .prop_map(|(upgrade, time_s, pings)| Step::KeptAwake(upgrade, time_s, pings)),
+        1 => (upgrade(), 1..9_u32)
+            .prop_map(|(upgrade, bytes)| Step::Traffic(upgrade, bytes)),
         1 => (1..20_u32).prop_map(Step::Admitted),
         3 => (upgrade(), attempt(), outcome, any::<bool>())
             .prop_map(|(upgrade, attempt, outcome, again)| Step::Ended(upgrade, attempt, outcome, again)),
@@ -191,6 +194,18 @@ impl Fleet {
             Step::KeptAwake(upgrade, time_s, pings) => Change::KeptAwake {
                 upgrade: self.upgrade(upgrade),
                 standby: Standby { time_s, pings },
+            },
+            Step::Traffic(upgrade, bytes) => Change::Traffic {
+                upgrade: self.upgrade(upgrade),
+                task: self.task(upgrade),
+                endpoint: self.endpoint(upgrade % DEVICES),
+                cell: Some(self.cell),
+                traffic: Traffic {
+                    bytes_down: bytes.into(),
+                    active_ms: 1_000,
+                    ..Traffic::default()
+                },
+                at,
             },
             Step::Admitted(limit) => Change::Admitted {
                 cell: self.cell,
@@ -447,10 +462,12 @@ pub(crate) async fn memory_does_what_the_database_does(store: &impl Store) {
             .unwrap();
         seen.push(format!("{due:?}"));
         for upgrade in &fleet.upgrades {
-            let record = store.upgrade(*upgrade).await.unwrap().unwrap().upgrade;
+            let detail = store.upgrade(*upgrade).await.unwrap().unwrap();
+            let (record, of_upgrade) = (detail.upgrade, detail.traffic);
+            let of_task = store.task(record.task).await.unwrap().unwrap().traffic;
             let reason = record.outcome.map(|outcome| outcome.reason);
             seen.push(format!(
-                "{upgrade:?} {} {} {reason:?}",
+                "{upgrade:?} {} {} {reason:?} {of_upgrade:?} {of_task:?}",
                 record.attempts, record.state
             ));
         }
@@ -472,7 +489,10 @@ pub(crate) async fn memory_does_what_the_database_does(store: &impl Store) {
         ));
         for (upgrade, attempts, state, outcome) in memory.upgrades() {
             let reason = outcome.map(|outcome| outcome.reason().to_owned());
-            seen.push(format!("{upgrade:?} {attempts} {state} {reason:?}"));
+            let (of_upgrade, of_task) = memory.traffic(upgrade).unwrap();
+            seen.push(format!(
+                "{upgrade:?} {attempts} {state} {reason:?} {of_upgrade:?} {of_task:?}"
+            ));
         }
         let table = copy.without_names(seen.join("\n"));
         for (database, table) in database.lines().zip(table.lines()) {

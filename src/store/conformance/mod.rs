@@ -23,6 +23,7 @@ pub(crate) mod targets;
 pub(crate) mod task_packages;
 pub(crate) mod tasks;
 pub(crate) mod traffic;
+pub(crate) mod users;
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -82,6 +83,12 @@ macro_rules! whole_suite {
                 there_are_so_many_tokens_at_most,
                 some_devices_are_let_through,
                 tasks_are_listed_by_the_devices_they_were_made_for,
+            }
+            users {
+                users_have_names_of_their_own,
+                a_session_ends_at_its_end_and_when_it_is_not_used,
+                a_new_password_ends_sessions,
+                a_user_has_so_many_sessions_at_most,
             }
             answers {
                 a_key_is_taken_once_and_answered_as_at_first,

@@ -180,25 +180,32 @@ pub(crate) async fn a_device_without_enough_left_is_put_off_until_it_has(store: 
     let put_off: Vec<_> = due
         .put_off
         .iter()
-        .map(|it| (it.upgrade, it.until))
+        .map(|it| (it.upgrade, it.over.until))
         .collect();
     assert_eq!(put_off, [(ids[0], MONTH_ENDS)]);
-    store.put_off(&due.put_off).await.unwrap();
+    store.put_off(&due.put_off, at).await.unwrap();
     let again = begin(store, at).await;
     assert_eq!((begun(&again).len(), again.put_off.len()), (2, 0));
     let shown = store.task(task.id).await.unwrap().unwrap();
     assert_eq!(shown.put_off, (1, Some(MONTH_ENDS)));
     let waits = store.upgrade(ids[0]).await.unwrap().unwrap().upgrade;
     assert_eq!(waits.not_before, MONTH_ENDS);
+    let events = store.upgrade(ids[0]).await.unwrap().unwrap().events;
+    assert_eq!(events.len(), 1);
+    let (code, arguments) = events[0].line.parts();
+    assert_eq!((&*code, &arguments["used"]), ("put_off", &101.into()));
     // another task without a budget has it begin, and what runs is not put off
     world
         .commit(&[stage(ids[1], 1, Stage::WaitingForDevice, at)])
         .await;
     store
-        .put_off(&[PutOff {
-            upgrade: ids[1],
-            until: MONTH_ENDS,
-        }])
+        .put_off(
+            &[PutOff {
+                upgrade: ids[1],
+                over: due.put_off[0].over,
+            }],
+            at,
+        )
         .await
         .unwrap();
     let shown = store.task(task.id).await.unwrap().unwrap();
@@ -222,7 +229,7 @@ pub(crate) async fn another_budget_is_looked_at_at_once(store: &impl Store) {
         .commit(&[told(ids[0], task.id, "d0", None, 1, at)])
         .await;
     let due = begin(store, at).await;
-    store.put_off(&due.put_off).await.unwrap();
+    store.put_off(&due.put_off, at).await.unwrap();
     assert_eq!(begun(&begin(store, at).await), ["d1"]);
     let mut rules = (*task.rules).clone();
     rules.budget = None;

@@ -6,6 +6,7 @@ use sqlx::sqlite::SqliteRow;
 use super::{
     Doing, SqliteStore,
     rows::{self, Columns as _},
+    watched::Table,
 };
 use crate::{
     access::Role,
@@ -50,6 +51,7 @@ impl Access for SqliteStore {
         .await
         .doing(ADDING)?;
         let token = record(&row)?;
+        tx.made(Table::Tokens, token.id.0);
         tx.commit().await.doing(ADDING)?;
         Ok(token)
     }
@@ -110,6 +112,7 @@ impl Access for SqliteStore {
     async fn revoke_token(&self, id: TokenId) -> Result<bool, StoreError> {
         let doing = "revoking a token";
         let mut tx = self.write(doing).await?;
+        tx.watch(Table::Tokens, id.0).await.doing(doing)?;
         let revoked = sqlx::query("DELETE FROM api_tokens WHERE id = ?")
             .bind(id.0)
             .execute(&mut *tx)
@@ -122,8 +125,10 @@ impl Access for SqliteStore {
     async fn others_approve(&self, now: UtcMillis) -> Result<bool, StoreError> {
         sqlx::query_scalar(
             "SELECT EXISTS (SELECT 1 FROM api_tokens, json_each(api_tokens.grants) j \
-             WHERE j.value ->> 'role' = ?1 AND j.value ->> 'filter' IS NULL \
-                 AND (expires_at IS NULL OR expires_at > ?2))",
+                 WHERE j.value ->> 'role' = ?1 AND j.value ->> 'filter' IS NULL \
+                     AND (expires_at IS NULL OR expires_at > ?2)) \
+             OR EXISTS (SELECT 1 FROM users, json_each(users.grants) j \
+                 WHERE j.value ->> 'role' = ?1 AND j.value ->> 'filter' IS NULL)",
         )
         .bind(Role::Approver.name())
         .bind(now.0)

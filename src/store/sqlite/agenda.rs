@@ -22,6 +22,7 @@ use super::{
     task_creation::CREATING,
     task_writes::{DELETING, STOPPING, StoppedBy, purge_part, state, stop_part},
     tasks, traffic,
+    watched::Table,
 };
 use crate::{
     clock::UtcMillis,
@@ -197,6 +198,7 @@ impl Agenda for SqliteStore {
         let store = self.clone();
         self.to_the_end(DELETING, async move {
             let mut tx = store.write(DELETING).await?;
+            tx.watch(Table::Tasks, id.0).await.doing(DELETING)?;
             match state(&mut tx, id).await? {
                 None => return Err(DeleteTaskError::NotFound(id)),
                 Some(state) if state.is_running() => {
@@ -214,11 +216,12 @@ impl Agenda for SqliteStore {
             .await
             .doing(DELETING)?;
             let more = purge_part(&mut tx, id).await.doing(DELETING)?;
-            tx.commit().await.doing(DELETING)?;
             if more {
+                tx.commit_part().await.doing(DELETING)?;
                 store.purge_for_sure(id).await;
+                return Ok(());
             }
-            Ok(())
+            Ok(tx.commit().await.doing(DELETING)?)
         })
         .await
     }
@@ -229,6 +232,7 @@ impl Agenda for SqliteStore {
         now: UtcMillis,
     ) -> Result<UpgradeRecord, CancelUpgradeError> {
         let mut tx = self.write(CANCELLING).await?;
+        tx.watch(Table::Upgrades, id.0).await.doing(CANCELLING)?;
         let upgrade = cancel::read(&mut tx, id).await?;
         match upgrade.state {
             UpgradeState::Pending => {
@@ -357,8 +361,8 @@ impl Agenda for SqliteStore {
         self.read_due(sources, now, limit).await
     }
 
-    async fn put_off(&self, put_off: &[PutOff]) -> Result<(), StoreError> {
-        self.write_put_off(put_off).await
+    async fn put_off(&self, put_off: &[PutOff], now: UtcMillis) -> Result<(), StoreError> {
+        self.write_put_off(put_off, now).await
     }
 
     async fn used(

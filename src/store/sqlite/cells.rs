@@ -11,6 +11,7 @@ use super::{
     bulk::{RowStatement, json_list},
     rows::{self, Columns},
     upgrades::CellRow,
+    watched::Table,
 };
 use crate::{
     clock::UtcMillis,
@@ -42,6 +43,10 @@ impl Cells for SqliteStore {
     ) -> Result<(), UpdateCellsError> {
         let doing = "changing the rules of cells";
         let mut tx = self.write(doing).await?;
+        match updates {
+            [update] => tx.watch(Table::Cells, update.cell).await.doing(doing)?,
+            updates => tx.count("cells", updates.len() as u64),
+        }
         let mut cells = known(&mut tx, updates).await?;
         for update in updates {
             let (rules, note, revision) = cells.entry(update.cell).or_default();

@@ -16,6 +16,7 @@ use super::{
     rows::{self, Columns as _},
     soaks::{self, PassedOver},
     walk::Walk,
+    watched::Table,
 };
 use crate::{
     clock::UtcMillis,
@@ -43,7 +44,17 @@ impl Inventory for SqliteStore {
     ) -> Result<Vec<AddedDevice>, StoreError> {
         let doing = "adding devices";
         let mut tx = self.write(doing).await?;
+        if let [device] = devices {
+            tx.watch(Table::Devices, &device.endpoint)
+                .await
+                .doing(doing)?;
+        }
         let answers = adding::add(&mut tx, devices, now).await?;
+        if devices.len() > 1 {
+            for answer in &answers {
+                tx.count(counted(answer), 1);
+            }
+        }
         tx.commit().await.doing(doing)?;
         Ok(answers)
     }
@@ -130,6 +141,7 @@ impl Inventory for SqliteStore {
         let doing = "changing a device";
         let mut tx = self.write(doing).await?;
         check_seen(&mut tx, endpoint, update.seen).await?;
+        tx.watch(Table::Devices, endpoint).await.doing(doing)?;
         let identity = (update.psk.iter().flatten()).map(|psk| psk.identity.as_str());
         let holders = holders(&mut tx, identity).await?;
         if let Some((identity, holder)) = holders.into_iter().find(|(_, it)| it != endpoint) {
@@ -198,6 +210,7 @@ impl Inventory for SqliteStore {
         let doing = "removing a device";
         let mut tx = self.write(doing).await?;
         check_seen(&mut tx, endpoint, seen).await?;
+        tx.watch(Table::Devices, endpoint).await.doing(doing)?;
         let revision = rows::revision(&mut tx).await? + 1;
         let removed = sqlx::query(
             "UPDATE devices SET removed = 1, psk_identity = NULL, psk_sealed = NULL, revision = ? \
@@ -359,5 +372,18 @@ async fn check_seen(
             revision,
         }),
         None => Ok(()),
+    }
+}
+
+/// What became of a device of several, as the audit log counts them.
+fn counted(answer: &AddedDevice) -> &'static str {
+    match answer {
+        AddedDevice::Added => "added",
+        AddedDevice::Unchanged => "unchanged",
+        AddedDevice::Updated => "updated",
+        AddedDevice::KeySet => "keys_set",
+        AddedDevice::IdentityTaken { .. }
+        | AddedDevice::OtherProduct(_)
+        | AddedDevice::Attributes(_) => "refused",
     }
 }

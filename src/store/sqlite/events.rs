@@ -9,6 +9,7 @@ use super::{
     event_rows::{self, DeliveryRow, DueRow, EventRow},
     packed::Packed,
     rows::{self, Columns},
+    watched::Table,
 };
 use crate::{
     clock::UtcMillis,
@@ -221,6 +222,7 @@ impl Events for SqliteStore {
             }
         }
         let id = insert_webhook(&mut tx, new).await?;
+        tx.made(Table::Webhooks, id.0);
         tx.commit().await.doing(doing)?;
         Ok(WebhookRecord {
             id,
@@ -284,6 +286,7 @@ impl Events for SqliteStore {
     async fn remove_webhook(&self, id: WebhookId) -> Result<bool, StoreError> {
         let doing = "removing a webhook";
         let mut tx = self.write(doing).await?;
+        tx.watch(Table::Webhooks, id.0).await.doing(doing)?;
         let removed = sqlx::query("DELETE FROM webhooks WHERE id = ?")
             .bind(id.0)
             .execute(&mut *tx)
@@ -449,6 +452,9 @@ impl Events for SqliteStore {
     ) -> Result<u64, StoreError> {
         let doing = "replaying deliveries";
         let mut tx = self.write(doing).await?;
+        if let Some(delivery) = delivery {
+            tx.watch(Table::Deliveries, delivery.0).await.doing(doing)?;
+        }
         let replayed = sqlx::query(
             "UPDATE deliveries SET state = 'pending', round = round + 1, attempts = 0, next_at = ?3, first_at = NULL, \
                  ended_at = NULL \
@@ -462,6 +468,7 @@ impl Events for SqliteStore {
         .execute(&mut *tx)
         .await
         .doing(doing)?;
+        tx.count("replayed", replayed.rows_affected());
         tx.commit().await.doing(doing)?;
         Ok(replayed.rows_affected())
     }

@@ -9,6 +9,7 @@ use super::{
     bulk::json_list,
     packed::{Packed, packed},
     rows, turns,
+    watched::Table,
 };
 use crate::{
     clock::UtcMillis,
@@ -37,6 +38,10 @@ impl SqliteStore {
         let endpoints: BTreeSet<&str> = endpoints.iter().map(String::as_str).collect();
         let list = json_list(&endpoints);
         let mut tx = self.write(doing).await?;
+        tx.because(reason);
+        if let [endpoint] = Vec::from_iter(&endpoints)[..] {
+            tx.watch(Table::Exclusions, endpoint).await.doing(doing)?;
+        }
         let before: i64 = sqlx::query_scalar(
             "SELECT COUNT(*) FROM json_each(?) j CROSS JOIN exclusions e ON e.endpoint = j.value",
         )
@@ -55,17 +60,18 @@ impl SqliteStore {
         .await
         .doing(doing)?;
         turns::settle(&mut tx, &list).await.doing(doing)?;
-        tx.commit().await.doing(doing)?;
         let unchanged = before.unsigned_abs();
-        Ok(Excluded {
-            added: (endpoints.len() as u64).saturating_sub(unchanged),
-            unchanged,
-        })
+        let added = (endpoints.len() as u64).saturating_sub(unchanged);
+        tx.count("added", added);
+        tx.count("unchanged", unchanged);
+        tx.commit().await.doing(doing)?;
+        Ok(Excluded { added, unchanged })
     }
 
     pub(super) async fn remove_exclusion(&self, endpoint: &str) -> Result<bool, StoreError> {
         let doing = "ending an exclusion";
         let mut tx = self.write(doing).await?;
+        tx.watch(Table::Exclusions, endpoint).await.doing(doing)?;
         let ended = sqlx::query("DELETE FROM exclusions WHERE endpoint = ?")
             .bind(endpoint)
             .execute(&mut *tx)

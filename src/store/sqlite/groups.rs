@@ -9,6 +9,7 @@ use super::{
     Doing, PART, SqliteStore,
     bulk::json_list,
     rows::{self, Columns as _},
+    watched::Table,
 };
 use crate::{
     filter::Filter,
@@ -60,6 +61,7 @@ impl Groups for SqliteStore {
             add_members(&mut tx, id, endpoints).await?;
         }
         let group = read(&mut tx, id).await?.ok_or(GroupError::NotFound(id))?;
+        tx.made(Table::Groups, id.0);
         tx.commit().await.doing(doing)?;
         Ok(group)
     }
@@ -91,6 +93,7 @@ impl Groups for SqliteStore {
         update: &GroupUpdate,
     ) -> Result<GroupRecord, GroupError> {
         let mut tx = self.write(CHANGING).await?;
+        tx.watch(Table::Groups, id.0).await.doing(CHANGING)?;
         let group = read(&mut tx, id).await?.ok_or(GroupError::NotFound(id))?;
         check_seen(&group, update.seen)?;
         let lists = !update.add.is_empty() || !update.remove.is_empty();
@@ -111,6 +114,8 @@ impl Groups for SqliteStore {
         .execute(&mut *tx)
         .await
         .doing(CHANGING)?;
+        tx.count("members_to_add", update.add.len() as u64);
+        tx.count("members_to_remove", update.remove.len() as u64);
         add_members(&mut tx, id, &update.add).await?;
         sqlx::query(
             "DELETE FROM group_members WHERE group_id = ? AND endpoint IN (SELECT j.value FROM json_each(?) j)",
@@ -130,6 +135,7 @@ impl Groups for SqliteStore {
         if let Some(group) = read(&mut tx, id).await? {
             check_seen(&group, seen)?;
         }
+        tx.watch(Table::Groups, id.0).await.doing(REMOVING)?;
         check_unused(&mut tx, id).await?;
         let removed =
             sqlx::query("UPDATE device_groups SET removed = 1 WHERE id = ? AND removed = 0")
@@ -140,7 +146,7 @@ impl Groups for SqliteStore {
         if removed.rows_affected() == 0 {
             return Err(GroupError::NotFound(id));
         }
-        tx.commit().await.doing(REMOVING)?;
+        tx.commit_part().await.doing(REMOVING)?;
         Ok(self.purge_group(id).await?)
     }
 }
@@ -167,10 +173,10 @@ impl SqliteStore {
                     .await
                     .doing(REMOVING)?;
             }
-            tx.commit().await.doing(REMOVING)?;
             if !more {
-                return Ok(());
+                return tx.commit().await.doing(REMOVING);
             }
+            tx.commit_part().await.doing(REMOVING)?;
         }
     }
 

@@ -9,6 +9,7 @@ mod adding;
 mod agenda;
 mod answers;
 mod attributes;
+mod audit;
 mod backup;
 mod bulk;
 mod cancel;
@@ -54,7 +55,10 @@ mod traffic;
 mod turns;
 mod upgrade_rows;
 mod upgrades;
+mod users;
 mod walk;
+mod watched;
+mod writing;
 
 #[cfg(test)]
 mod tests;
@@ -75,6 +79,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
+use self::writing::Writing;
 pub use backup::{DatabaseFile, Depth, KeptContent, newest_known_step};
 
 use super::{OpenError, StoreError};
@@ -115,7 +120,6 @@ pub struct SqliteStore {
 
 impl SqliteStore {
     /// Opens the database in `data_dir`, and creates both if they are not there.
-    #[expect(clippy::too_many_lines, reason = "one option after the other")]
     pub async fn open(data_dir: &Path) -> Result<Self, OpenError> {
         tokio::fs::create_dir_all(data_dir)
             .await
@@ -183,8 +187,17 @@ impl SqliteStore {
         self.writer.close().await;
     }
 
-    /// A transaction that may write. It is undone unless it is committed.
-    async fn write(&self, doing: &'static str) -> Result<Transaction<'static, Sqlite>, StoreError> {
+    /// A transaction that may write. It is undone unless it is committed. What is written on somebody's behalf leaves a row in the
+    /// audit log.
+    async fn write(&self, doing: &'static str) -> Result<Writing, StoreError> {
+        self.write_unaudited(doing).await.map(Writing::new)
+    }
+
+    /// The same, of what is a matter of the audit log itself.
+    async fn write_unaudited(
+        &self,
+        doing: &'static str,
+    ) -> Result<Transaction<'static, Sqlite>, StoreError> {
         self.written.store(true, Ordering::Release);
         match self.writer.begin_with("BEGIN IMMEDIATE").await {
             // SQLite has undone a transaction by itself, as it does when the disk is full, and the

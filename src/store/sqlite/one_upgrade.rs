@@ -12,6 +12,7 @@ use super::{
     soaks::{self, PassedOver},
     task_changes::{again_part, forget_results, is_over_time},
     task_packages, task_writes, turns,
+    watched::Table,
 };
 use crate::{
     clock::UtcMillis,
@@ -33,6 +34,7 @@ impl SqliteStore {
         now: UtcMillis,
     ) -> Result<UpgradeRecord, ChangeUpgradeError> {
         let mut tx = self.write(RETRYING).await?;
+        tx.watch(Table::Upgrades, id.0).await.doing(RETRYING)?;
         let upgrade = cancel::read(&mut tx, id).await?;
         match upgrade.state {
             UpgradeState::Active(_) => {
@@ -59,6 +61,7 @@ impl SqliteStore {
         now: UtcMillis,
     ) -> Result<UpgradeRecord, ChangeUpgradeError> {
         let mut tx = self.write(CONFIRMING).await?;
+        tx.watch(Table::Upgrades, id.0).await.doing(CONFIRMING)?;
         let upgrade = cancel::read(&mut tx, id).await?;
         let state = upgrade.state;
         let waits = state == UpgradeState::Pending && upgrade.unconfirmed;
@@ -93,6 +96,7 @@ impl SqliteStore {
         now: UtcMillis,
     ) -> Result<UpgradeRecord, ChangeUpgradeError> {
         let mut tx = self.write(SKIPPING).await?;
+        tx.watch(Table::Upgrades, id.0).await.doing(SKIPPING)?;
         let upgrade = cancel::read(&mut tx, id).await?;
         let (task, why) = (upgrade.task, Cancellation::Skipped);
         let mut announcements = Announcements::default();

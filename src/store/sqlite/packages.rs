@@ -4,6 +4,7 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use super::{
     Doing, SqliteStore, papers, products,
     rows::{self, Columns},
+    watched::Table,
 };
 use crate::{
     clock::UtcMillis,
@@ -49,6 +50,7 @@ impl Catalog for SqliteStore {
         if let Some(current) = older.iter().find(|older| older.superseded_at.is_none())
             && is_same(&current.package, new)
         {
+            tx.watch(Table::Packages, current.id.0).await.doing(doing)?;
             let record = with_papers(&mut tx, current.clone(), new)
                 .await
                 .doing(doing)?;
@@ -67,6 +69,7 @@ impl Catalog for SqliteStore {
         papers::write(&mut tx, id, &new.papers, 1)
             .await
             .doing(doing)?;
+        tx.made(Table::Packages, id.0);
         tx.commit().await.doing(doing)?;
         Ok(InsertedPackage {
             record: PackageRecord {
@@ -141,6 +144,7 @@ impl Catalog for SqliteStore {
     ) -> Result<DeletedPackage, DeletePackageError> {
         let doing = "deleting a package";
         let mut tx = self.write(doing).await?;
+        tx.watch(Table::Packages, id.0).await.doing(doing)?;
         let row = sqlx::query(
             "SELECT sha256, sbom_sha256 FROM packages WHERE id = ? AND deleted_at IS NULL",
         )

@@ -17,6 +17,7 @@ use super::{
     tasks,
     traffic::put_off_no_longer,
     turns,
+    watched::Table,
 };
 use crate::{
     clock::UtcMillis,
@@ -115,6 +116,7 @@ impl SqliteStore {
         now: UtcMillis,
     ) -> Result<TaskRecord, ChangeTaskError> {
         let mut tx = self.write(CHANGING).await?;
+        tx.watch(Table::Tasks, id.0).await.doing(CHANGING)?;
         let task = tasks::read(&mut tx, id)
             .await?
             .ok_or(ChangeTaskError::NotFound(id))?;
@@ -179,7 +181,7 @@ impl SqliteStore {
                 write_approval(&mut tx, id, &rows::json(approval)).await?;
                 // with the first part, so that no crash leaves it to be approved
                 stop_part(&mut tx, id, now, StoppedBy::Somebody { soft: false }).await?;
-                tx.commit().await.doing(CHANGING)?;
+                tx.commit_part().await.doing(CHANGING)?;
                 let by = StoppedBy::Somebody { soft: false };
                 return Ok(self.stop_in_parts(id, now, by).await.inspect_err(|error| {
                     if matches!(error, StopTaskError::Store(_)) {
@@ -229,6 +231,7 @@ impl SqliteStore {
         let (mut total, mut after) = (0, 0);
         loop {
             let mut tx = self.write(CHANGING).await?;
+            tx.watch(Table::Tasks, id.0).await.doing(CHANGING)?;
             match state(&mut tx, id).await? {
                 None => return Err(ChangeTaskError::NotFound(id)),
                 Some(state @ (TaskState::Stopping | TaskState::Stopped)) => {
@@ -249,10 +252,12 @@ impl SqliteStore {
             let record = tasks::read(&mut tx, id)
                 .await?
                 .ok_or(ChangeTaskError::NotFound(id))?;
-            tx.commit().await.doing(CHANGING)?;
+            tx.count("taken_up", taken_up as u64);
             if taken_up < PART as usize {
+                tx.commit().await.doing(CHANGING)?;
                 return Ok((record, total));
             }
+            tx.commit_part().await.doing(CHANGING)?;
         }
     }
 }

@@ -15,6 +15,7 @@ use super::{
     task_devices::{self, Part, Selected},
     task_packages, tasks,
     walk::Walk,
+    watched::Table,
 };
 use crate::{
     clock::UtcMillis,
@@ -139,6 +140,7 @@ impl SqliteStore {
         let task = insert_hidden(&mut tx, new, start_at)
             .await
             .doing(CREATING)?;
+        tx.made(Table::Tasks, task.0);
         task_packages::link(&mut tx, task, new)
             .await
             .doing(CREATING)?;
@@ -155,11 +157,12 @@ impl SqliteStore {
             left_out,
         };
         while creation.insert_part(&mut tx).await? {
-            tx.commit().await.doing(CREATING)?;
+            tx.commit_part().await.doing(CREATING)?;
             *begun = Some(creation.task);
             tx = self.write(CREATING).await?;
         }
         let record = creation.show(&mut tx, new).await?;
+        tx.count("devices", record.total());
         tx.commit().await.doing(CREATING)?;
         Ok(record)
     }

@@ -12,11 +12,12 @@ use super::{
     events::Announcements,
     rows::{self, Columns as _},
     task_packages, tasks,
+    watched::Table,
 };
 use crate::{
     clock::UtcMillis,
     ledger::{Cancellation, TaskId, TaskState},
-    store::{StopTaskError, StoreError, TaskRecord},
+    store::{Acting, StopTaskError, StoreError, TaskRecord},
 };
 
 pub(super) const STOPPING: &str = "stopping a task";
@@ -31,6 +32,7 @@ impl SqliteStore {
     ) -> Result<TaskRecord, StopTaskError> {
         loop {
             let mut tx = self.write(STOPPING).await?;
+            tx.watch(Table::Tasks, id.0).await.doing(STOPPING)?;
             let more = match state(&mut tx, id).await? {
                 None => return Err(StopTaskError::NotFound(id)),
                 Some(TaskState::Finished) => return Err(StopTaskError::Finished(id)),
@@ -45,10 +47,11 @@ impl SqliteStore {
                 let record = tasks::read(&mut tx, id).await?;
                 Some(record.ok_or(StopTaskError::NotFound(id))?)
             };
-            tx.commit().await.doing(STOPPING)?;
             if let Some(record) = record {
+                tx.commit().await.doing(STOPPING)?;
                 return Ok(record);
             }
+            tx.commit_part().await.doing(STOPPING)?;
         }
     }
 
@@ -75,10 +78,10 @@ impl SqliteStore {
         loop {
             let mut tx = self.write(DELETING).await?;
             let more = purge_part(&mut tx, id).await.doing(DELETING)?;
-            tx.commit().await.doing(DELETING)?;
             if !more {
-                return Ok(());
+                return tx.commit().await.doing(DELETING);
             }
+            tx.commit_part().await.doing(DELETING)?;
         }
     }
 
@@ -93,6 +96,7 @@ impl SqliteStore {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
+        let work = Acting::carry(work);
         tokio::spawn(work).await.unwrap_or_else(|error| {
             Err(E::from(StoreError::Failed {
                 doing,

@@ -7,7 +7,7 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use super::{
     Doing, PART, SqliteStore,
     bulk::{Bound, RowStatement, json_list},
-    rows::Columns as _,
+    rows::{self, Columns as _},
 };
 use crate::{
     clock::UtcMillis,
@@ -334,7 +334,18 @@ pub(super) async fn put_off_no_longer(
 }
 
 impl SqliteStore {
-    pub(super) async fn write_put_off(&self, put_off: &[PutOff]) -> Result<(), StoreError> {
+    pub(super) async fn write_put_off(
+        &self,
+        put_off: &[PutOff],
+        now: UtcMillis,
+    ) -> Result<(), StoreError> {
+        const LINES: RowStatement = RowStatement {
+            head: "WITH v (id, at, code, arguments) AS (VALUES ",
+            row: "(?, ?, ?, ?)",
+            tail: ") INSERT INTO upgrade_events (upgrade_id, at, attempt, kind, code, arguments) \
+                     SELECT u.id, v.at, u.attempt, 'note', v.code, v.arguments FROM v CROSS JOIN upgrades u ON u.id = v.id \
+                     WHERE u.phase = 0",
+        };
         const LATER: RowStatement = RowStatement {
             head: "WITH v (id, until) AS (VALUES ",
             row: "(?, ?)",
@@ -344,7 +355,18 @@ impl SqliteStore {
         let mut tx = self.write(PUTTING_OFF).await?;
         LATER
             .execute(&mut tx, put_off, |query, it| {
-                query.bind(it.upgrade.0).bind(it.until.0)
+                query.bind(it.upgrade.0).bind(it.over.until.0)
+            })
+            .await
+            .doing(PUTTING_OFF)?;
+        LINES
+            .execute(&mut tx, put_off, |query, it| {
+                let (code, arguments) = rows::line_columns(&it.line());
+                query
+                    .bind(it.upgrade.0)
+                    .bind(now.0)
+                    .bind(code)
+                    .bind(arguments)
             })
             .await
             .doing(PUTTING_OFF)?;

@@ -501,7 +501,7 @@ fn a_device_without_enough_left_takes_nobodys_place() {
     let upgrades: Vec<i64> = begin.orders.iter().map(|order| order.upgrade.0).collect();
     assert_eq!(upgrades, [2, 3]);
     let put_off: Vec<_> = (begin.put_off.iter())
-        .map(|it| (it.upgrade.0, it.until))
+        .map(|it| (it.upgrade.0, it.over.until))
         .collect();
     assert_eq!(put_off, [(1, at(3_600).utc), (4, at(3_600).utc)]);
 }

@@ -124,6 +124,7 @@ struct CellChanges {
 
 impl<'c> Upgrades<'c> {
     /// Reads the upgrades that the changes are about.
+    #[expect(clippy::too_many_lines, reason = "one match over all changes")]
     pub(super) async fn read(
         conn: &mut SqliteConnection,
         changes: &[Change],
@@ -182,17 +183,7 @@ impl<'c> Upgrades<'c> {
             }
         }
         if !retries.is_empty() {
-            let retries: Vec<i64> = sqlx::query_scalar(
-                "SELECT u.id FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value ->> 0 \
-                     CROSS JOIN tasks t ON t.id = u.task_id CROSS JOIN devices d ON d.endpoint = u.endpoint \
-                 WHERE t.state = 'running' AND d.removed = 0 AND u.cancel_requested_at IS NULL \
-                     AND NOT (j.value ->> 1 AND t.expired = 1)",
-            )
-            .bind(json_list(retries))
-            .fetch_all(conn)
-            .await
-            .doing(DOING)?;
-            upgrades.may_retry = retries.into_iter().map(UpgradeId).collect();
+            upgrades.may_retry = may_retry(conn, retries).await?;
         }
         Ok(upgrades)
     }
@@ -453,6 +444,25 @@ impl<'c> Upgrades<'c> {
             turns,
         })
     }
+}
+
+/// Of these upgrades, those of which another attempt makes sense; `true` beside those that were taken back, which begin no more after the
+/// last time of their task.
+async fn may_retry(
+    conn: &mut SqliteConnection,
+    retries: HashSet<(i64, bool)>,
+) -> Result<HashSet<UpgradeId>, StoreError> {
+    let retries: Vec<i64> = sqlx::query_scalar(
+        "SELECT u.id FROM json_each(?) j CROSS JOIN upgrades u ON u.id = j.value ->> 0 \
+             CROSS JOIN tasks t ON t.id = u.task_id CROSS JOIN devices d ON d.endpoint = u.endpoint \
+         WHERE t.state = 'running' AND d.removed = 0 AND u.cancel_requested_at IS NULL \
+             AND NOT (j.value ->> 1 AND t.expired = 1)",
+    )
+    .bind(json_list(retries))
+    .fetch_all(conn)
+    .await
+    .doing(DOING)?;
+    Ok(retries.into_iter().map(UpgradeId).collect())
 }
 
 /// Adds an upgrade that has ended for good to the counts of the cell in which it did.

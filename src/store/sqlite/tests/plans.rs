@@ -8,7 +8,8 @@ use crate::{store::DeviceFilter, task::TaskRules};
 
 /// Tables that have ten thousand rows at most, lists that are parameters of a statement, and what a statement in a
 /// statement has found, which is looked at by itself.
-const SMALL: [&str; 10] = [
+const SMALL: [&str; 15] = [
+    "users",
     "api_tokens",
     "found",
     "w",
@@ -19,6 +20,10 @@ const SMALL: [&str; 10] = [
     "json_each",
     "CONSTANT",
     "sqlite_sequence",
+    "sqlite_schema",
+    "pragma_page_count",
+    "pragma_page_size",
+    "pragma_table_info",
 ];
 
 /// Indexes of few rows: what is being created or deleted, what the rollout is about to forget or to stop.
