@@ -48,10 +48,10 @@ pub struct Config {
     pub admin: AdminConfig,
     /// How applications are told what happened.
     pub webhooks: WebhookConfig,
-    /// What is told of vulnerabilities.
-    pub evidence: EvidenceConfig,
     /// Who has changed what.
     pub audit: AuditConfig,
+    /// What is told of vulnerabilities.
+    pub evidence: EvidenceConfig,
     /// What goes to standard error.
     pub log: LogConfig,
     /// Peculiarities of products, by the product's name.
@@ -71,8 +71,8 @@ impl Default for Config {
             tasks: TaskConfig::default(),
             admin: AdminConfig::default(),
             webhooks: WebhookConfig::default(),
-            evidence: EvidenceConfig::default(),
             audit: AuditConfig::default(),
+            evidence: EvidenceConfig::default(),
             log: LogConfig::default(),
             products: BTreeMap::new(),
         }
@@ -461,14 +461,6 @@ impl Default for WebhookConfig {
     }
 }
 
-/// Evidence of who was reached (docs/evidence.md).
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct EvidenceConfig {
-    /// A private key in PEM, Ed25519 or ECDSA on P-256, that signs exports; empty for none, and no exports.
-    pub signing_key: PathBuf,
-}
-
 /// The audit log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -481,6 +473,14 @@ impl Default for AuditConfig {
     fn default() -> Self {
         Self { keep_days: 730 }
     }
+}
+
+/// Evidence of who was reached (docs/evidence.md).
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvidenceConfig {
+    /// A private key in PEM, Ed25519 or ECDSA on P-256, that signs exports; empty for none, and no exports.
+    pub signing_key: PathBuf,
 }
 
 /// Form of the log.

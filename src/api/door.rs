@@ -146,6 +146,7 @@ impl Door {
     }
 
     /// What a method carries out here. `None`: nothing is done with it; `Some(None)`: it is missing from the table.
+    #[expect(clippy::option_option, reason = "these are three cases")]
     fn operation(&self, path: &str, method: &Method) -> Option<Option<&'static Operation>> {
         let method = if *method == Method::HEAD {
             &Method::GET

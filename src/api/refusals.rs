@@ -342,7 +342,6 @@ impl Problem {
             detail,
         )
     }
-
     fn package_in_use(detail: impl ToString) -> Self {
         Self::conflict("package-in-use", "A task uses the package", detail)
     }

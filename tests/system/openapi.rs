@@ -24,7 +24,8 @@ def before_load_schema(context, raw_schema):
 "#;
 
 /// What the description has no form for: that a time has passed, which columns a list in CSV has, that a closing has a reason, what
-/// is a key, a signature or a bill of materials, which `ETag` a task has, that no name is in a password, that some roles have no filter, who is logged in, and where `null` stands for what is not given. What such requests are answered is tried in `api::tests`.
+/// is a key, a signature or a bill of materials, which `ETag` a task has, that no name is in a password, that some roles have no
+/// filter, who is logged in, and where `null` stands for what is not given. What such requests are answered is tried in `api::tests`.
 const CHECKS: &str = r#"
 [[operations]]
 include-name = ["POST /v1/tasks", "PATCH /v1/tasks/{id}", "PATCH /v1/cells/{id}", "POST /v1/cells", "POST /v1/devices",

@@ -289,6 +289,7 @@ macro_rules! whole_suite {
                 an_upgrade_explains_itself,
                 a_device_s_upgrades_are_listed_newest_first,
                 other_tasks_with_the_same_devices_and_package_are_told,
+                several_packages_are_planned_for_the_same_devices,
                 upgrades_are_listed_newest_first_of_all_or_of_a_cell,
             }
             traffic {

@@ -50,10 +50,10 @@ impl Access for SqliteStore {
         .fetch_one(&mut *tx)
         .await
         .doing(ADDING)?;
-        let token = record(&row)?;
-        tx.made(Table::Tokens, token.id.0);
+        let added = record(&row)?;
+        tx.made(Table::Tokens, added.id.0);
         tx.commit().await.doing(ADDING)?;
-        Ok(token)
+        Ok(added)
     }
 
     async fn token(&self, id: TokenId) -> Result<Option<TokenRecord>, StoreError> {
