@@ -16,6 +16,8 @@ pub(super) enum Table {
     Exclusions,
     Groups,
     Packages,
+    ProductKeys,
+    Products,
     Tasks,
     Tokens,
     Upgrades,
@@ -23,7 +25,7 @@ pub(super) enum Table {
 }
 
 /// How it is called in the log, and how a row is found.
-const TABLES: [(Table, &str, &str); 10] = [
+const TABLES: [(Table, &str, &str); 12] = [
     (
         Table::Cells,
         "cells",
@@ -54,6 +56,17 @@ const TABLES: [(Table, &str, &str); 10] = [
         Table::Packages,
         "packages",
         "SELECT * FROM packages WHERE id = CAST(? AS INTEGER) AND deleted_at IS NULL",
+    ),
+    (
+        Table::ProductKeys,
+        "product_keys",
+        // 32 digits, a space, and the product
+        "SELECT product, id, name, created_at FROM product_keys WHERE product = substr(?1, 34) AND id = substr(?1, 1, 32)",
+    ),
+    (
+        Table::Products,
+        "products",
+        "SELECT product, signatures FROM product_rules WHERE product = ?",
     ),
     (
         Table::Tasks,
