@@ -183,7 +183,7 @@ fn steps() -> Vec<Step> {
             "/v1/tasks",
             task(
                 "night",
-                json!({"phases": [{"count": 1}], "description": ""}),
+                json!({"phases": [{"count": 1}]}),
             ),
             "create_task",
             "tasks/1",
