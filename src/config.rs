@@ -50,6 +50,8 @@ pub struct Config {
     pub webhooks: WebhookConfig,
     /// Who has changed what.
     pub audit: AuditConfig,
+    /// What is told of vulnerabilities.
+    pub evidence: EvidenceConfig,
     /// What goes to standard error.
     pub log: LogConfig,
     /// Peculiarities of products, by the product's name.
@@ -70,6 +72,7 @@ impl Default for Config {
             admin: AdminConfig::default(),
             webhooks: WebhookConfig::default(),
             audit: AuditConfig::default(),
+            evidence: EvidenceConfig::default(),
             log: LogConfig::default(),
             products: BTreeMap::new(),
         }
@@ -393,6 +396,10 @@ pub struct AdminConfig {
     pub requests_per_second: u32,
     /// Tokens that are none, per minute and source address: more are answered 429.
     pub failed_attempts_per_minute: u32,
+    /// A session ends when it is not used for so long, seconds.
+    pub session_idle_s: u64,
+    /// A session ends after so long, seconds.
+    pub session_max_s: u64,
     /// Networks of proxies before the admin API, such as `10.20.0.5/32`: what they say in `X-Forwarded-For` of who asks is
     /// believed.
     pub trusted_proxies: Vec<IpNet>,
@@ -417,6 +424,8 @@ impl Default for AdminConfig {
             max_package_bytes: 65_535 * 500,
             requests_per_second: 200,
             failed_attempts_per_minute: 30,
+            session_idle_s: 1_800,
+            session_max_s: 43_200,
             trusted_proxies: Vec::new(),
             tls_certificate: PathBuf::new(),
             tls_key: PathBuf::new(),
@@ -464,6 +473,14 @@ impl Default for AuditConfig {
     fn default() -> Self {
         Self { keep_days: 730 }
     }
+}
+
+/// Evidence of who was reached (docs/evidence.md).
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvidenceConfig {
+    /// A private key in PEM, Ed25519 or ECDSA on P-256, that signs exports; empty for none, and no exports.
+    pub signing_key: PathBuf,
 }
 
 /// Form of the log.

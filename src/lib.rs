@@ -25,6 +25,7 @@ pub mod server;
 pub mod session;
 pub mod shard;
 pub mod signal;
+pub mod signing;
 pub mod simulate;
 pub mod store;
 pub mod strangers;

@@ -31,7 +31,7 @@ use tokio::{
 };
 
 use crate::{
-    api::{self, ApiState, Tls, TlsError, TokenError, TokenHash},
+    api::{self, ApiState, Evidence, Tls, TlsError, TokenError, TokenHash},
     clock::SystemClock,
     config::{AdminConfig, Config, MOST_SHARDS, RegistrationPolicy, Settings},
     engine::{Engine, Setup},
@@ -117,6 +117,14 @@ pub enum StartError {
         "dtls.credential_key_file {0} holds no key: 32 bytes in hexadecimal; `openssl rand -hex 32` makes one"
     )]
     NoCredentialKey(PathBuf),
+    /// A key that cannot sign.
+    #[error("evidence.signing_key {}: {problem}", .path.display())]
+    SigningKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The keys in the database were sealed with another one.
     #[error(
         "the devices' keys were stored with another credential key; start with that one, which cannot be recovered \
@@ -188,6 +196,7 @@ impl Server {
         let clock = SystemClock::start();
         let (database, files) = (kept.database, kept.files);
         let vault = open_vault(&config, purpose, &*database).await?;
+        let signing_key = secure::signing_key(&config.evidence)?;
         let revision = database.restore_revision().await?;
         let count = shard_count(&config);
         let ports = Ports::open(&config, count, vault.as_ref(), &*database).await?;
@@ -287,9 +296,11 @@ impl Server {
             config: settings.clone(),
             clock,
             token: kept.token,
+            passwords: Arc::default(),
             vault,
             signals: signals.clone(),
             instance: Arc::new(instance),
+            evidence: Arc::new(Evidence::new(signing_key, &config.data_dir)),
             streams: ApiState::stream_places(),
             stop: told_to_stop.clone(),
             health,
@@ -520,6 +531,7 @@ async fn open_vault(
 /// Why a server could not start with settings of which each may be what it is. Nothing is opened, and nothing is written.
 pub fn unfit(config: &Config) -> Vec<StartError> {
     let mut reasons = secure::unfit(&config.dtls);
+    reasons.extend(secure::signing_key(&config.evidence).err());
     reasons.extend(data_dir::unfit(&config.data_dir));
     reasons.extend(Tls::of(&config.admin).err().map(StartError::from));
     reasons.extend(TokenHash::unfit(&config.data_dir).map(StartError::from));

@@ -15,7 +15,7 @@ use cellwise::{
     package::{PcpOffer, Segmentation, Version},
     store::{
         BatchId, Catalog as _, Events as _, Exclude, NewDevice, NewPackage, NewTask, NewWebhook,
-        Origin, Selection, SqliteStore, WebhookId,
+        Origin, Papers, Selection, SqliteStore, WebhookId,
     },
     task::{PackageRules, TaskRules},
 };
@@ -148,6 +148,7 @@ pub(crate) async fn package(store: &SqliteStore) -> PackageId {
             segmentation: Segmentation::choose(20_480, None, false).unwrap(),
         },
         created_at: T0,
+        papers: Papers::default(),
     };
     store.insert_package(&package).await.unwrap().record.id
 }

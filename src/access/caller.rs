@@ -22,6 +22,13 @@ pub enum CallerKind {
         /// Its name.
         name: String,
     },
+    /// A password.
+    User {
+        /// The user's number.
+        id: i64,
+        /// The user's name.
+        name: String,
+    },
 }
 
 /// Why somebody may not.
@@ -52,6 +59,14 @@ impl Caller {
         }
     }
 
+    /// Somebody who has logged in.
+    pub fn user(id: i64, name: String, grants: Vec<Grant>) -> Self {
+        Self {
+            kind: CallerKind::User { id, name },
+            grants,
+        }
+    }
+
     /// What it is let in with.
     pub fn kind(&self) -> &CallerKind {
         &self.kind
@@ -62,12 +77,13 @@ impl Caller {
         &self.grants
     }
 
-    /// Who it is, in a word that stays the same and is nobody else's: `admin-token`, `token:7:nightly-import`. Tasks and records
+    /// Who it is, in a word that stays the same and is nobody else's: `admin-token`, `token:7:nightly-import`, `user:5:anna`. Tasks and records
     /// of what was done name it.
     pub fn who(&self) -> String {
         match &self.kind {
             CallerKind::AdminToken => ADMIN_TOKEN.to_owned(),
             CallerKind::ApiToken { id, name } => format!("token:{id}:{name}"),
+            CallerKind::User { id, name } => format!("user:{id}:{name}"),
         }
     }
 

@@ -10,7 +10,7 @@ pub enum Role {
     Operator,
     /// Approves tasks that somebody else has made, or refuses to; and reads.
     Approver,
-    /// Tokens, webhooks and cells; reads, and who did what.
+    /// Users, tokens, webhooks and cells; reads, and who did what.
     Administrator,
     /// Who did what; and reads.
     Auditor,
@@ -19,6 +19,8 @@ pub enum Role {
 /// What an operation needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Permission {
+    /// Nothing: whoever is to be let in asks for that.
+    Open,
     /// To be let in, and no more: it concerns the caller alone.
     Own,
     /// To read.
@@ -57,7 +59,7 @@ impl Role {
     /// Whether it lets do what needs `permission`.
     pub const fn permits(self, permission: Permission) -> bool {
         match permission {
-            Permission::Own | Permission::Read => true,
+            Permission::Open | Permission::Own | Permission::Read => true,
             Permission::Operate => matches!(self, Self::Operator),
             Permission::Approve => matches!(self, Self::Approver),
             Permission::Administer => matches!(self, Self::Administrator),
@@ -73,7 +75,8 @@ impl Role {
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
+        Self::Open,
         Self::Own,
         Self::Read,
         Self::Operate,
@@ -85,7 +88,7 @@ impl Permission {
     /// The roles that give it, as they are told to whoever has none of them.
     pub const fn roles(self) -> &'static str {
         match self {
-            Self::Own | Self::Read => "any role",
+            Self::Open | Self::Own | Self::Read => "any role",
             Self::Operate => "the role operator",
             Self::Approve => "the role approver",
             Self::Administer => "the role administrator",

@@ -32,8 +32,10 @@ fn each_role_permits_what_it_is_for_and_reads() {
             Role::Auditor => Some(Permission::Audit),
         };
         for permission in Permission::ALL {
-            let expected =
-                matches!(permission, Permission::Own | Permission::Read) || Some(permission) == own;
+            let expected = matches!(
+                permission,
+                Permission::Open | Permission::Own | Permission::Read
+            ) || Some(permission) == own;
             assert_eq!(
                 role.permits(permission),
                 expected,

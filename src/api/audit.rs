@@ -7,6 +7,7 @@
 pub(super) mod log;
 
 use std::{
+    net::IpAddr,
     num::NonZeroU32,
     sync::{Arc, LazyLock},
 };
@@ -102,7 +103,7 @@ pub(super) async fn changes(
 
 /// What a request is about.
 fn entry(door: &Door, path: &str, request: &Request) -> Entry {
-    let operation = door.operation(path, request.method());
+    let operation = door.name_of(path, request.method());
     Entry {
         at: door.state().now(),
         who: NOBODY.to_owned(),
@@ -188,15 +189,20 @@ fn reason(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 pub(super) async fn acting(
     State(door): State<Arc<Door>>,
     path: MatchedPath,
-    caller: Caller,
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
     if !may_change(request.method()) {
         return Ok(next.run(request).await);
     }
+    let caller = request.extensions().get::<Caller>();
+    let Some(who) = caller.map(Caller::who) else {
+        let entry = entry(&door, path.as_str(), &request);
+        let response = next.run(request).await;
+        return Ok(let_in(&door, entry, response).await);
+    };
     let entry = Entry {
-        who: caller.who(),
+        who,
         why: reason(request.headers())?,
         ..entry(&door, path.as_str(), &request)
     };
@@ -217,6 +223,18 @@ pub(super) async fn acting(
         response.extensions_mut().insert(Written);
     }
     Ok(response)
+}
+
+/// Whoever has logged in was nobody before.
+async fn let_in(door: &Door, mut entry: Entry, mut response: Response) -> Response {
+    if let Some(caller) = response.extensions().get::<Caller>() {
+        entry.who = caller.who();
+        if let Err(error) = door.state().store.add_to_audit(&[entry]).await {
+            tracing::error!(%error, "who has logged in is not in the audit log");
+        }
+        response.extensions_mut().insert(Written);
+    }
+    response
 }
 
 /// What was written in parts is over, and what has written nothing leaves a row too.
@@ -268,6 +286,18 @@ pub(super) fn not_permitted(caller: &Caller, request: &Request) {
         let (method, path) = (request.method(), request.uri().path());
         tracing::warn!(target: "cellwise::audit", who, %source, "refused, for want of a role: {method} {path}");
     }
+}
+
+/// Tells of a password that was wrong, or was not looked at. A name that nobody has may be a password: it is not told.
+pub(super) fn log_in_failed(user: Option<&str>, source: IpAddr) {
+    if REJECTED.check().is_ok() {
+        tracing::warn!(target: "cellwise::audit", %source, user, "an attempt to log in has failed");
+    }
+}
+
+/// Tells of somebody who has logged in.
+pub(super) fn logged_in(who: &str, source: IpAddr) {
+    tracing::info!(target: "cellwise::audit", %source, who, "logged in");
 }
 
 /// Tells of a token that is not the server's.

@@ -33,6 +33,10 @@ pub(super) fn complete(api: &utoipa::openapi::OpenApi) -> Value {
         {"required": ["add"], "properties": {"add": {"type": "array", "items": {"type": "string"}}}},
         {"required": ["remove"], "properties": {"remove": {"type": "array", "items": {"type": "string"}}}},
     ]);
+    api["components"]["schemas"]["UpdateUser"]["anyOf"] = json!([
+        {"required": ["grants"], "properties": {"grants": {"type": "array"}}},
+        {"required": ["password"], "properties": {"password": {"type": "string"}}},
+    ]);
     // A group is a list or a filter.
     api["components"]["schemas"]["AddGroup"]["anyOf"] = json!([
         {"properties": {"devices": {"type": "null"}}},
@@ -118,9 +122,10 @@ fn webhooks() -> Map<String, Value> {
 }
 
 /// Each list, as its cursors begin, and what ends them.
-const CURSORS: [(&str, &str, &str); 13] = [
+const CURSORS: [(&str, &str, &str); 15] = [
     ("/v1/audit", "audit", NUMBER),
     ("/v1/packages", "packages", NUMBER),
+    ("/v1/evidence", "evidence", PRODUCT_AND_TEXT),
     ("/v1/devices", "devices", TEXT),
     ("/v1/devices/{endpoint}/upgrades", "device-upgrades", NUMBER),
     ("/v1/exclusions", "exclusions", TEXT),
@@ -130,6 +135,7 @@ const CURSORS: [(&str, &str, &str); 13] = [
     ("/v1/upgrades", "newest-upgrades", NUMBER),
     ("/v1/cells", "cells", CELL),
     ("/v1/tokens", "tokens", NUMBER),
+    ("/v1/users", "users", NUMBER),
     ("/v1/webhooks", "webhooks", NUMBER),
     ("/v1/webhooks/{id}/deliveries", "deliveries", NUMBER),
 ];
@@ -139,6 +145,9 @@ const NUMBER: &str = "3[1-9](3[0-9]){0,17}";
 const CELL: &str = "3[1-9](3[0-9]){0,8}";
 /// What endpoint names are made of, in hexadecimal.
 const TEXT: &str = "(2[14-9a-e]|3[0-9abd]|4[0-9a-f]|5[0-9a]|5f|6[1-9a-f]|7[0-9a]|7e)+";
+
+/// The name of a product, a space, and an endpoint name.
+const PRODUCT_AND_TEXT: &str = "(2[de]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9a]){1,64}20(2[14-9a-e]|3[0-9abd]|4[0-9a-f]|5[0-9a]|5f|6[1-9a-f]|7[0-9a]|7e)+";
 
 /// A cursor is of one list, and no other text is one.
 fn describe_cursors(api: &mut Value) {

@@ -1,6 +1,6 @@
 //! Who is let in under `/v1`, and what for.
 //!
-//! A request names its caller by a token. Its route has an entry in the table of operations ([`crate::access::OPERATIONS`]), which
+//! A request names its caller by a token, or by the cookie of a session. Its route has an entry in the table of operations ([`crate::access::OPERATIONS`]), which
 //! says what the caller needs. A route without an entry is closed to everybody. Handlers take the [`Caller`], and the [`Scope`] of
 //! the devices that are there for it.
 
@@ -22,11 +22,12 @@ use super::{
     ApiState, audit,
     middleware::{RateLimit, too_many},
     problem::Problem,
+    sessions::{self, has_csrf_token},
     source::Source,
     token::TokenHash,
 };
 use crate::{
-    access::{Caller, CallerKind, Operation, Refusal, Scope},
+    access::{Caller, Operation, Permission, Refusal, Scope},
     clock::UtcMillis,
     store::{MAX_TOKENS, StoreError, TokenId, TokenRecord},
 };
@@ -66,16 +67,16 @@ impl Door {
     }
 
     /// The name of what is carried out with this method here.
-    pub(super) fn operation(&self, path: &str, method: &Method) -> Option<&'static str> {
-        let operation = self.routes.get(path)?.get(method)?;
-        operation.map(|operation| operation.name)
+    pub(super) fn name_of(&self, path: &str, method: &Method) -> Option<&'static str> {
+        let operation = self.operation(path, method).flatten()?;
+        Some(operation.name)
     }
 
     /// Who has this token; `None`: nobody.
-    async fn holder(&self, given: &str) -> Result<Option<Caller>, StoreError> {
+    async fn holder(&self, given: &str) -> Result<Option<(Caller, Credential)>, StoreError> {
         let given = given.trim();
         if self.state.token.is(given) {
-            return Ok(Some(Caller::admin_token()));
+            return Ok(Some((Caller::admin_token(), Credential::AdminToken)));
         }
         if !given.starts_with(PREFIX) {
             return Ok(None);
@@ -84,8 +85,31 @@ impl Door {
         let found = self.state.store.find_token(hash.bytes(), self.state.now());
         Ok(found.await?.map(|token| {
             self.note_use(&token);
-            Caller::api_token(token.id.0, token.name, token.grants)
+            let credential = Credential::ApiToken(token.id);
+            let caller = Caller::api_token(token.id.0, token.name, token.grants);
+            (caller, credential)
         }))
+    }
+
+    /// Who has this session; `None`: it has ended.
+    async fn logged_in(&self, session: &str) -> Result<Option<(Caller, Credential)>, StoreError> {
+        let hash = *TokenHash::of(session).bytes();
+        let (now, idle) = (self.state.now(), idle(&self.state));
+        let found = self.state.store.find_session(&hash, now, idle).await?;
+        let Some((user, seen)) = found else {
+            return Ok(None);
+        };
+        if now.since(seen) >= NOTED_EVERY {
+            let store = self.state.store.clone();
+            tokio::spawn(async move {
+                if let Err(error) = store.session_seen(&hash, now).await {
+                    tracing::warn!(%error, "the use of a session was not noted");
+                }
+            });
+        }
+        let caller = Caller::user(user.id.0, user.name, user.grants);
+        let csrf_token = sessions::csrf_token(session);
+        Ok(Some((caller, Credential::Session { hash, csrf_token })))
     }
 
     /// The answer to a token that is none.
@@ -121,23 +145,17 @@ impl Door {
         });
     }
 
-    /// Within what the caller may do it. `None`: nothing is done with this method here.
-    fn permit(
-        &self,
-        caller: &Caller,
-        path: &str,
-        method: &Method,
-    ) -> Option<Result<Scope, Refusal>> {
+    /// What a method carries out here. `None`: nothing is done with it; `Some(None)`: it is missing from the table.
+    #[expect(clippy::option_option, reason = "these are three cases")]
+    fn operation(&self, path: &str, method: &Method) -> Option<Option<&'static Operation>> {
         let method = if *method == Method::HEAD {
             &Method::GET
         } else {
             method
         };
         match self.routes.get(path) {
-            Some(methods) => methods
-                .get(method)
-                .map(|operation| caller.admit(*operation)),
-            None => Some(Err(Refusal::Unlisted)),
+            Some(methods) => methods.get(method).copied(),
+            None => Some(None),
         }
     }
 }
@@ -163,41 +181,68 @@ fn operations(item: &PathItem) -> HashMap<Method, Option<&'static Operation>> {
     named.collect()
 }
 
-/// Lets in whoever has a token, for what its grants permit.
+/// Lets in whoever has a token or a session, for what the grants permit.
 pub(super) async fn admit(
     State(door): State<Arc<Door>>,
     path: MatchedPath,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let Some(given) = bearer(&request) else {
-        return unauthorized(
-            "send the header Authorization: Bearer <token>, with a token that an administrator has added, or with the one that \
-             is in admin.token in the server's data directory",
-        );
+    let operation = door.operation(path.as_str(), request.method());
+    if let Some(Some(operation)) = operation
+        && operation.needs == Permission::Open
+    {
+        return next.run(request).await;
+    }
+    let (token, session) = (bearer(&request), sessions::cookie(request.headers()));
+    let found = match (&token, &session) {
+        (Some(token), _) => door.holder(token).await,
+        (None, Some(session)) => door.logged_in(session).await,
+        (None, None) => return unauthorized(HOW),
     };
-    let caller = match door.holder(&given).await {
-        Ok(Some(caller)) => caller,
+    let (caller, credential) = match found {
+        Ok(Some(found)) => found,
+        Ok(None) if token.is_none() => return unauthorized("the session has ended; log in again"),
         Ok(None) => return door.reject(&request),
         Err(error) => return Problem::from(error).into_response(),
     };
-    match door.permit(&caller, path.as_str(), request.method()) {
-        Some(Ok(scope)) => {
-            request.extensions_mut().insert(scope);
-        }
-        Some(Err(refusal)) => {
-            audit::not_permitted(&caller, &request);
-            let mut response = forbidden(&caller, refusal).into_response();
-            response.extensions_mut().insert(caller);
-            return response;
-        }
-        // the router says which methods there are
-        None => {}
+    if let (None, Some(session)) = (&token, &session)
+        && !request.method().is_safe()
+        && !has_csrf_token(request.headers(), session)
+    {
+        let mut response = no_csrf_token().into_response();
+        response.extensions_mut().insert(caller);
+        return response;
+    }
+    // where there is no operation the router says which methods there are
+    if let Some(operation) = operation {
+        match caller.admit(operation) {
+            Ok(scope) => request.extensions_mut().insert(scope),
+            Err(refusal) => {
+                audit::not_permitted(&caller, &request);
+                let mut response = forbidden(&caller, refusal).into_response();
+                response.extensions_mut().insert(caller);
+                return response;
+            }
+        };
     }
     request.extensions_mut().insert(caller.clone());
+    request.extensions_mut().insert(credential);
     let mut response = next.run(request).await;
     response.extensions_mut().insert(caller);
     response
+}
+
+const HOW: &str = "send the header Authorization: Bearer <token>, with a token that an administrator has added, or with the one that \
+     is in admin.token in the server's data directory; people log in by POST /v1/session";
+
+fn no_csrf_token() -> Problem {
+    Problem::new(
+        StatusCode::FORBIDDEN,
+        "csrf-token-missing",
+        "The session alone does not permit this",
+        "send the header X-CSRF-Token with what POST /v1/session and GET /v1/me have answered as csrf_token",
+    )
 }
 
 /// The token of a request (RFC 6750 §2.1).
@@ -240,14 +285,47 @@ fn forbidden(caller: &Caller, refusal: Refusal) -> Problem {
     )
 }
 
-/// Whether a caller that was let in would be let in still: its token was not revoked, and has not ended.
-pub(super) async fn is_let_in_still(state: &ApiState, caller: &Caller) -> Result<bool, StoreError> {
-    let CallerKind::ApiToken { id, .. } = caller.kind() else {
-        return Ok(true);
-    };
-    let token = state.store.token(TokenId(*id)).await?;
-    let ends = token.map(|token| token.expires_at);
-    Ok(ends.is_some_and(|ends| ends.is_none_or(|at| at > state.now())))
+/// What somebody was let in with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Credential {
+    /// The token in the file.
+    AdminToken,
+    /// A token of the API.
+    ApiToken(TokenId),
+    /// A session.
+    Session {
+        /// The SHA-256 of what the cookie holds.
+        hash: [u8; 32],
+        /// What changes something carries besides.
+        csrf_token: String,
+    },
+}
+
+/// How long a session may go without being used. A use is noted up to a minute late.
+fn idle(state: &ApiState) -> Duration {
+    Duration::from_secs(state.config.get().admin.session_idle_s)
+}
+
+/// Whether a caller that was let in would be let in still, for the same: its token was not revoked and has not ended, its session goes
+/// on, and nobody has changed its grants.
+pub(super) async fn is_let_in_still(
+    state: &ApiState,
+    caller: &Caller,
+    credential: &Credential,
+) -> Result<bool, StoreError> {
+    let now = state.now();
+    match credential {
+        Credential::AdminToken => Ok(true),
+        Credential::ApiToken(id) => {
+            let token = state.store.token(*id).await?;
+            let ends = token.map(|token| token.expires_at);
+            Ok(ends.is_some_and(|ends| ends.is_none_or(|at| at > now)))
+        }
+        Credential::Session { hash, .. } => {
+            let found = state.store.find_session(hash, now, idle(state)).await?;
+            Ok(found.is_some_and(|(user, _)| user.grants == caller.grants()))
+        }
+    }
 }
 
 /// What the door has put into a request.
@@ -272,6 +350,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Scope {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        admitted(parts)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Credential {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {

@@ -20,7 +20,7 @@ use utoipa::IntoParams;
 
 use super::{
     ApiState,
-    door::is_let_in_still,
+    door::{Credential, is_let_in_still},
     extract::Query,
     problem::Problem,
     scoped::{self, Seen},
@@ -78,6 +78,7 @@ pub(super) struct Filter {
 pub(super) async fn stream_events(
     State(state): State<ApiState>,
     caller: Caller,
+    credential: Credential,
     scope: Scope,
     Query(filter): Query<Filter>,
     headers: HeaderMap,
@@ -109,6 +110,7 @@ pub(super) async fn stream_events(
         stop: state.stop.clone(),
         state,
         caller,
+        credential,
         scope,
         task: filter.task_id.map(TaskId),
         after,
@@ -143,6 +145,7 @@ fn endpoint(event: &Event) -> Option<&str> {
 struct Feed {
     state: ApiState,
     caller: Caller,
+    credential: Credential,
     scope: Scope,
     news: watch::Receiver<()>,
     stop: watch::Receiver<bool>,
@@ -188,7 +191,10 @@ impl Feed {
             }
             self.news.mark_unchanged();
             // whoever is not let in any more is told nothing more
-            if !is_let_in_still(&self.state, &self.caller).await.ok()? {
+            if !is_let_in_still(&self.state, &self.caller, &self.credential)
+                .await
+                .ok()?
+            {
                 return None;
             }
             let events = (self.state.store).events(self.after, self.task, PAGE);

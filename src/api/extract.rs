@@ -30,16 +30,17 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
         expect_media_type(request.headers(), "application/json")?;
         let body = to_bytes(request.into_body(), MAX_JSON_BYTES)
             .await
-            .map_err(|error| body_problem(&error))?;
+            .map_err(|error| body_problem(&error, "a JSON body", MAX_JSON_BYTES))?;
         parse(&body).map(Self)
     }
 }
 
-fn body_problem(error: &axum::Error) -> Problem {
+/// Why `what`, of at most `max_bytes` bytes, was not read.
+pub(super) fn body_problem(error: &axum::Error, what: &str, max_bytes: usize) -> Problem {
     let mut source: Option<&dyn std::error::Error> = Some(error);
     while let Some(inner) = source {
         if inner.is::<http_body_util::LengthLimitError>() {
-            return too_large(format!("a JSON body has at most {MAX_JSON_BYTES} bytes"));
+            return too_large(format!("{what} has at most {max_bytes} bytes"));
         }
         source = inner.source();
     }

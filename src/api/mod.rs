@@ -10,6 +10,7 @@ mod devices;
 mod door;
 mod etag;
 mod events;
+mod evidence;
 mod exclusions;
 mod extract;
 mod forecasts;
@@ -19,11 +20,14 @@ mod middleware;
 mod once;
 mod operations;
 mod packages;
+mod passwords;
 mod problem;
+mod products;
 mod refusals;
 mod scoped;
 mod series;
 mod serve;
+mod sessions;
 mod source;
 mod tasks;
 mod tls;
@@ -31,6 +35,7 @@ mod token;
 mod tokens;
 mod traffic;
 mod upgrades;
+mod users;
 mod waiting;
 mod webhooks;
 
@@ -48,6 +53,8 @@ use utoipa_swagger_ui::SwaggerUi;
 
 pub(crate) use crate::lwm2m::check_endpoint;
 pub(crate) use devices::path as device_path;
+pub use evidence::{Evidence, Manifest, archive};
+pub use passwords::Passwords;
 pub use problem::{FieldError, Problem};
 pub use serve::serve;
 pub use tls::{Tls, TlsError, certificate_end};
@@ -80,12 +87,16 @@ pub struct ApiState {
     pub trail: Arc<AuditTrail>,
     /// The token in the server's data directory.
     pub token: TokenHash,
+    /// Looks at the passwords of users.
+    pub passwords: Arc<Passwords>,
     /// Seals the devices' keys; `None` when no key is configured for that.
     pub vault: Option<Vault>,
     /// Signalled after every write, for the rollout to look at once.
     pub signals: Arc<Signals>,
     /// Marks the database.
     pub instance: Arc<Instance>,
+    /// Makes and signs evidence.
+    pub evidence: Arc<Evidence>,
     /// Places for streams of events.
     pub streams: Arc<Semaphore>,
     /// Turns true when the server stops.
@@ -140,7 +151,22 @@ pub fn router(state: ApiState) -> axum::Router {
 fn documented() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(operations::Documentation::openapi())
         .routes(routes!(packages::upload, packages::list))
-        .routes(routes!(packages::get, packages::delete))
+        .routes(routes!(
+            packages::get,
+            packages::delete,
+            packages::papers::update
+        ))
+        .routes(routes!(
+            packages::papers::get_sbom,
+            packages::papers::set_sbom,
+            packages::papers::remove_sbom
+        ))
+        .routes(routes!(products::get, products::update))
+        .routes(routes!(products::keys, products::add_key))
+        .routes(routes!(products::remove_key))
+        .routes(routes!(evidence::list))
+        .routes(routes!(evidence::count))
+        .routes(routes!(evidence::export::export))
         .routes(routes!(devices::add::add, devices::list))
         .routes(routes!(devices::unknown::list))
         .routes(routes!(devices::count::count))
@@ -189,5 +215,8 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(webhooks::replay_delivery))
         .routes(routes!(tokens::add, tokens::list))
         .routes(routes!(tokens::get, tokens::revoke))
-        .routes(routes!(tokens::me))
+        .routes(routes!(tokens::me, sessions::update_me))
+        .routes(routes!(users::add, users::list))
+        .routes(routes!(users::get, users::update, users::remove))
+        .routes(routes!(sessions::log_in, sessions::log_out))
 }

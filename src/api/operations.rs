@@ -10,14 +10,19 @@ use utoipa::{
     openapi::{
         Header, Object, Ref, RefOr, Required, Response, Type,
         path::{Operation, ParameterBuilder, ParameterIn},
-        security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+        security::{
+            ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+        },
     },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{ApiState, once, problem::Problem};
-use crate::audit::MAX_REASON;
-use crate::notify::{TaskEvent, UpgradeEvent};
+use super::{ApiState, once, problem::Problem, sessions};
+use crate::{
+    access::{self, Permission},
+    audit::MAX_REASON,
+    notify::{TaskEvent, UpgradeEvent},
+};
 
 /// The parts of the API's description that belong to no single route.
 #[derive(OpenApi)]
@@ -32,6 +37,8 @@ use crate::notify::{TaskEvent, UpgradeEvent};
     components(schemas(Problem, UpgradeEvent, TaskEvent)),
     tags(
         (name = "packages", description = "Software packages"),
+        (name = "products", description = "Who vouches for a product's packages"),
+        (name = "evidence", description = "Whom a vulnerability concerns, who was reached, and who was not"),
         (name = "devices", description = "The inventory, and what devices reported"),
         (name = "groups", description = "Lists of devices, and filters, under a name"),
         (name = "tasks", description = "Batch upgrades"),
@@ -59,7 +66,7 @@ const EVERYWHERE: [(&str, &str); 5] = [
     ("401", "The token is missing or wrong"),
     (
         "403",
-        "The caller has no role that permits this, or not for all devices",
+        "The caller has no role that permits this, or not for all devices, or its session's request has no X-CSRF-Token",
     ),
     (
         "429",
@@ -84,7 +91,8 @@ const BODY: [(&str, &str); 4] = [
 ];
 
 /// What may be wrong with the path, by its parameter.
-const PATH: [(&str, &str); 2] = [
+const PATH: [(&str, &str); 3] = [
+    ("name", "The path is not UTF-8"),
     ("id", "The number is not a number"),
     ("endpoint", "The path is not UTF-8"),
 ];
@@ -114,20 +122,23 @@ fn answers(operation: &Operation) -> Vec<(&'static str, &'static str)> {
 
 /// Adds what is the same for every route: the token, and the answers that any of them may give.
 pub(super) fn completed(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
-    for path in api.paths.paths.values_mut() {
+    for (name, path) in &mut api.paths.paths {
         let operations = [
             &mut path.get,
             &mut path.post,
+            &mut path.put,
             &mut path.patch,
             &mut path.delete,
         ];
         for operation in operations.into_iter().flatten() {
-            operation.security = Some(vec![SecurityRequirement::new::<_, _, &str>("token", [])]);
+            operation.security = secured(operation);
             for (status, description) in answers(operation) {
                 add_response(operation, status, description);
             }
         }
-        if let Some(operation) = &mut path.post {
+        if let Some(operation) = &mut path.post
+            && !once::TAKES_A_PASSWORD.contains(&&**name)
+        {
             take_key(operation);
         }
         let changing = [
@@ -140,6 +151,7 @@ pub(super) fn completed(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::O
         let operations = [
             &mut path.get,
             &mut path.post,
+            &mut path.put,
             &mut path.patch,
             &mut path.delete,
         ];
@@ -158,8 +170,23 @@ pub(super) fn completed(mut api: utoipa::openapi::OpenApi) -> utoipa::openapi::O
                 .build(),
         ),
     );
+    api.components.get_or_insert_default().add_security_scheme(
+        "session",
+        SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::with_description(
+            sessions::COOKIE,
+            "Set by `POST /v1/session`. What changes something also carries the header `X-CSRF-Token`, as that answer and `GET /v1/me` tell it",
+        ))),
+    );
     api.merge(router().into_openapi());
     api
+}
+
+/// With what a caller is let in: a token, or a session; nothing for whoever asks for one.
+fn secured(operation: &Operation) -> Option<Vec<SecurityRequirement>> {
+    let name = operation.operation_id.as_deref().unwrap_or_default();
+    let open = access::Operation::named(name).is_some_and(|it| it.needs == Permission::Open);
+    let with = |scheme: &str| SecurityRequirement::new::<_, _, &str>(scheme, []);
+    (!open).then(|| vec![with("token"), with("session")])
 }
 
 /// What is posted may be named, so that it is done once.

@@ -1,5 +1,8 @@
 //! `/v1/packages`.
 
+pub(super) mod papers;
+mod vouching;
+
 use axum::{
     Json,
     body::Body,
@@ -23,8 +26,11 @@ use crate::{
     config::check_product_name,
     ledger::PackageId,
     package::{PcpOffer, Segmentation, SegmentationError, Version},
-    store::{InsertedPackage, NewPackage, PackageRecord, SealedUpload, UploadError},
+    store::{
+        InsertedPackage, NewPackage, PackageRecord, Papers, ProductKey, SealedUpload, UploadError,
+    },
 };
+use papers::PapersBody;
 
 /// A software package.
 #[derive(Debug, Serialize, ToSchema)]
@@ -51,6 +57,10 @@ pub(super) struct PackageBody {
     /// When other content was uploaded for its product and version.
     #[schema(required, format = DateTime)]
     superseded_at: Option<String>,
+    #[serde(flatten)]
+    papers: PapersBody,
+    /// Counts the changes of what is said of it, from 1; the `ETag` of its answers.
+    revision: u32,
 }
 
 impl From<PackageRecord> for PackageBody {
@@ -67,6 +77,8 @@ impl From<PackageRecord> for PackageBody {
             sha256: package.sha256,
             created_at: package.created_at.to_string(),
             superseded_at: record.superseded_at.map(|at| at.to_string()),
+            papers: package.papers.into(),
+            revision: record.revision,
         }
     }
 }
@@ -117,6 +129,19 @@ pub(super) struct UploadParams {
     /// Bytes of a segment, 32 to 500 but not 253; 500 when not given.
     #[param(schema_with = segment_size)]
     segment_size: Option<u32>,
+    /// A signature over exactly the bytes of the file by one of the product's keys, in base64.
+    #[param(max_length = 1368, pattern = "^[A-Za-z0-9+/_-]{1,1368}={0,2}$")]
+    signature: Option<String>,
+    /// Vulnerabilities that the version mends, up to 200, with commas between them.
+    #[param(
+        max_length = 5800,
+        pattern = "^CVE-[0-9]{4}-[0-9]{4,19}(,CVE-[0-9]{4}-[0-9]{4,19}){0,199}$",
+        example = "CVE-2026-12345"
+    )]
+    cves_mended: Option<String>,
+    /// The last day on which the version is supported, `YYYY-MM-DD`.
+    #[param(format = Date)]
+    support_ends: Option<String>,
 }
 
 fn segment_size() -> Schema {
@@ -168,14 +193,17 @@ fn no_package(error: SegmentationError) -> Problem {
 /// Devices resume a download by version and check code. So the first upload under a product, version and check code
 /// decides for ever which content that is and how it is cut, also when the package is deleted: other content, another
 /// segment size or other padding with the same check code is refused. Upload it under another version then.
+///
+/// A `signature` is verified over the bytes that have come, before anything is kept. The same file again, with a signature or with
+/// what it mends, gives these to the package that is there.
 #[utoipa::path(post, path = "/v1/packages", operation_id = "upload_package", tag = "packages", params(UploadParams),
     request_body(content = PackageFile, content_type = "application/octet-stream",
         description = "The package file"),
     responses(
         (status = 201, description = "Uploaded", body = UploadedPackage,
-            headers(("Location" = String, description = "Path of the package"))),
+            headers(("Location" = String, description = "Path of the package"), ("ETag" = String, description = "Its revision"))),
         (status = 200, description = "It was there already", body = UploadedPackage,
-            headers(("Location" = String, description = "Path of the package"))),
+            headers(("Location" = String, description = "Path of the package"), ("ETag" = String, description = "Its revision"))),
         (status = 400, description = "A parameter is missing or unknown, or the body broke off",
             body = Problem),
         (status = 409, description = "An unfinished task uses the product's version with other content \
@@ -186,7 +214,8 @@ fn no_package(error: SegmentationError) -> Problem {
             body = Problem),
         (status = 415, description = "The content type is not application/octet-stream",
             body = Problem),
-        (status = 422, description = "A parameter is not valid, or the file is empty or has too many segments",
+        (status = 422, description = "A parameter is not valid, or the file is empty or has too many segments; the signature is not one \
+            by a key of the product over this file (`bad-signature`), or the product requires one (`signature-required`)",
             body = Problem),
         (status = 507, description = "The server's disk is full",
             body = Problem),
@@ -198,7 +227,8 @@ pub(super) async fn upload(
     body: Body,
 ) -> Result<Response, Problem> {
     expect_media_type(&headers, "application/octet-stream")?;
-    let version = check(&params)?;
+    let checked = check(&params)?;
+    let keys = vouching::keys(&state, &params.product, params.signature.is_some()).await?;
     let max_bytes = state.config.get().admin.max_package_bytes;
     let announced_bytes = headers
         .get(header::CONTENT_LENGTH)
@@ -207,7 +237,7 @@ pub(super) async fn upload(
         return Err(UploadError::TooLarge { max_bytes }.into());
     }
     let sealed = receive(&state, body, max_bytes).await?;
-    let inserted = add(&state, params, version, sealed).await?;
+    let inserted = add(&state, params, checked, keys, sealed).await?;
     state.signals.written();
     let status = if inserted.created {
         StatusCode::CREATED
@@ -216,6 +246,7 @@ pub(super) async fn upload(
     };
     let record = inserted.record;
     let location = format!("/v1/packages/{}", record.id.0);
+    let tag = format!("\"{}\"", record.revision);
     // whoever uploads again after an error finds the package there
     let earlier = (state.store)
         .package_before(&record.package.product, record.id)
@@ -228,11 +259,20 @@ pub(super) async fn upload(
             created_at: earlier.package.created_at.to_string(),
         }),
     });
-    Ok((status, [(header::LOCATION, location)], body).into_response())
+    let headers = [(header::LOCATION, location), (header::ETAG, tag)];
+    Ok((status, headers, body).into_response())
+}
+
+/// What an upload says of its file.
+struct Checked {
+    version: Version,
+    pcp_version: pcp::Version,
+    signature: Option<Vec<u8>>,
+    papers: Papers,
 }
 
 /// Checks what can be checked before the file is there.
-fn check(params: &UploadParams) -> Result<(Version, pcp::Version), Problem> {
+fn check(params: &UploadParams) -> Result<Checked, Problem> {
     let mut fields = Fields::default();
     fields.take("product", check_product_name(&params.product));
     let version = fields.take("version", Version::new(&params.version));
@@ -244,8 +284,25 @@ fn check(params: &UploadParams) -> Result<(Version, pcp::Version), Problem> {
         "segment_size",
         Segmentation::choose(1, params.segment_size, false),
     );
+    let signature = (params.signature.as_deref()).map(vouching::parse);
+    let signature = signature.and_then(|signature| fields.take("signature", signature));
+    let cves = params.cves_mended.iter().flat_map(|list| list.split(','));
+    let papers = Papers {
+        cves_mended: papers::parse_cves(&mut fields, cves),
+        support_ends: (params.support_ends.as_deref())
+            .and_then(|day| papers::parse_day(&mut fields, day)),
+        ..Papers::default()
+    };
     fields.finish()?;
-    (version.zip(pcp_version)).ok_or_else(|| Problem::field("version", "it is not valid"))
+    let (version, pcp_version) = version
+        .zip(pcp_version)
+        .ok_or_else(|| Problem::field("version", "it is not valid"))?;
+    Ok(Checked {
+        version,
+        pcp_version,
+        signature,
+        papers,
+    })
 }
 
 async fn receive(state: &ApiState, body: Body, max_bytes: u64) -> Result<SealedUpload, Problem> {
@@ -262,7 +319,8 @@ async fn receive(state: &ApiState, body: Body, max_bytes: u64) -> Result<SealedU
 async fn add(
     state: &ApiState,
     params: UploadParams,
-    (version, pcp_version): (Version, pcp::Version),
+    checked: Checked,
+    keys: Vec<ProductKey>,
     sealed: SealedUpload,
 ) -> Result<InsertedPackage, Problem> {
     let config = state.config.get();
@@ -275,19 +333,26 @@ async fn add(
         product.pad_last_segment,
     )
     .map_err(no_package)?;
+    // one file at a time is in memory
+    let _kept = state.files.lock().await;
+    let mut papers = checked.papers;
+    if let Some(bytes) = checked.signature {
+        let signature = vouching::verified(state, &params.product, keys, bytes, &sealed).await?;
+        papers.signature = Some(signature);
+    }
     let new = NewPackage {
         product: params.product,
-        version,
+        version: checked.version,
         sha256: content.sha256.clone(),
         crc: content.crc,
         pcp: PcpOffer {
-            version: pcp_version,
+            version: checked.pcp_version,
             check_code: product.check_code.apply(content.crc),
             segmentation,
         },
         created_at: state.now(),
+        papers,
     };
-    let _kept = state.files.lock().await;
     sealed.publish(&state.files).await?;
     let inserted = state.store.insert_package(&new).await;
     if inserted.is_err()
@@ -321,17 +386,17 @@ pub(super) async fn list(
 #[utoipa::path(get, path = "/v1/packages/{id}", operation_id = "get_package", tag = "packages",
     params(("id" = i64, Path, description = "Its number")),
     responses(
-        (status = 200, description = "The package", body = PackageBody),
+        (status = 200, description = "The package", body = PackageBody, headers(("ETag" = String, description = "Its revision"))),
         (status = 404, description = "There is no such package", body = Problem),
     ))]
 pub(super) async fn get(
     State(state): State<ApiState>,
     Path(id): Path<i64>,
-) -> Result<Json<PackageBody>, Problem> {
+) -> Result<Response, Problem> {
     let package = state.store.package(PackageId(id)).await?;
     package
         .filter(|package| package.deleted_at.is_none())
-        .map(|package| Json(package.into()))
+        .map(papers::shown)
         .ok_or_else(|| Problem::not_found(format!("there is no package {id}")))
 }
 
@@ -356,6 +421,9 @@ pub(super) async fn delete(
         .await?;
     if !deleted.content_in_use {
         state.files.remove(&deleted.sha256).await?;
+    }
+    if let Some(sbom) = &deleted.unused_sbom {
+        state.files.remove(sbom).await?;
     }
     state.signals.written();
     Ok(StatusCode::NO_CONTENT)

@@ -5,9 +5,10 @@ use axum::http::StatusCode;
 use super::{extract::too_large, problem::Problem};
 use crate::{
     store::{
-        AddTokenError, AddWebhookError, CancelUpgradeError, ChangeTaskError, ChangeUpgradeError,
-        CreateTaskError, DeletePackageError, DeleteTaskError, FileError, GroupError,
-        InsertPackageError, StopTaskError, StoreError, UpdateDeviceError, UploadError,
+        AddKeyError, AddTokenError, AddUserError, AddWebhookError, CancelUpgradeError,
+        ChangeTaskError, ChangeUpgradeError, CreateTaskError, DeletePackageError, DeleteTaskError,
+        FileError, GroupError, InsertPackageError, StopTaskError, StoreError, UpdateDeviceError,
+        UpdatePackageError, UpdateProductError, UploadError,
     },
     task::RuleError,
 };
@@ -58,6 +59,20 @@ impl From<AddTokenError> for Problem {
     }
 }
 
+impl From<AddUserError> for Problem {
+    fn from(error: AddUserError) -> Self {
+        match error {
+            AddUserError::NameTaken(_) => {
+                Self::conflict("name-taken", "The name is taken", error).about("name")
+            }
+            AddUserError::TooMany => {
+                Self::conflict("too-many-users", "There are too many users", error)
+            }
+            AddUserError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<InsertPackageError> for Problem {
     fn from(error: InsertPackageError) -> Self {
         match error {
@@ -66,7 +81,39 @@ impl From<InsertPackageError> for Problem {
                 Self::conflict("package-indistinct", title, error)
             }
             InsertPackageError::InUse { .. } => Self::package_in_use(error),
+            InsertPackageError::Unsigned(_) => Self::unsigned(error),
+            InsertPackageError::KeyRemoved { .. } => Self::field("signature", error),
             InsertPackageError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<UpdatePackageError> for Problem {
+    fn from(error: UpdatePackageError) -> Self {
+        match error {
+            UpdatePackageError::NotFound(_) => Self::not_found(error),
+            UpdatePackageError::Changed { .. } => Self::changed_meanwhile(error),
+            UpdatePackageError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<UpdateProductError> for Problem {
+    fn from(error: UpdateProductError) -> Self {
+        match error {
+            UpdateProductError::Changed { .. } => Self::changed_meanwhile(error),
+            UpdateProductError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<AddKeyError> for Problem {
+    fn from(error: AddKeyError) -> Self {
+        match error {
+            AddKeyError::TooMany(_) => {
+                Self::conflict("too-many-keys", "The product has enough keys", error)
+            }
+            AddKeyError::Store(error) => error.into(),
         }
     }
 }
@@ -134,6 +181,13 @@ impl From<CreateTaskError> for Problem {
             CreateTaskError::PackageSuperseded { .. } => {
                 let title = "There is a newer package of that version";
                 Self::conflict("package-superseded", title, error)
+            }
+            CreateTaskError::PackageUnsigned { .. } => {
+                Self::conflict("package-unsigned", "The package is not signed", error)
+            }
+            CreateTaskError::PackageKeyRemoved { .. } => {
+                let title = "Nobody vouches for the package any more";
+                Self::conflict("package-key-removed", title, error)
             }
             CreateTaskError::OtherProduct { .. } => {
                 Self::conflict("other-product", OTHER_PRODUCT, error).about("product")
@@ -278,6 +332,16 @@ impl From<AddWebhookError> for Problem {
 }
 
 impl Problem {
+    /// The product takes signed packages only.
+    pub(super) fn unsigned(detail: impl ToString) -> Self {
+        let title = "The product takes signed packages only";
+        Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "signature-required",
+            title,
+            detail,
+        )
+    }
     fn package_in_use(detail: impl ToString) -> Self {
         Self::conflict("package-in-use", "A task uses the package", detail)
     }

@@ -214,8 +214,11 @@ struct StandBody {
 struct ApprovalBody {
     /// Whether it was approved.
     approved: bool,
-    /// Who.
+    /// Who, as the caller has said.
     by: String,
+    /// The caller: `admin-token`, or `token:7:anna`; `null`: that was not kept then.
+    #[schema(required)]
+    caller: Option<String>,
     /// What was said of it.
     #[schema(required)]
     note: Option<String>,
@@ -229,6 +232,7 @@ impl From<Approval> for ApprovalBody {
         Self {
             approved: approval.approved,
             by: approval.by,
+            caller: approval.caller,
             note: approval.note,
             at: approval.at.to_string(),
         }

@@ -14,7 +14,7 @@ use utoipa::{
 
 use super::{
     ApiState,
-    door::PREFIX,
+    door::{Credential, PREFIX},
     extract::{self, Fields, ListBody, Paging, Path, Query},
     problem::Problem,
     token::TokenHash,
@@ -32,7 +32,7 @@ const RANDOM_BYTES: usize = 32;
 /// A role, for all devices or for some.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct GrantBody {
+pub(super) struct GrantBody {
     /// What for: `viewer` reads; `operator` has to do with devices, packages, tasks, groups, exclusions, upgrades and forecasts;
     /// `approver` answers for tasks that somebody else has made; `administrator` has to do with tokens, webhooks and cells;
     /// `auditor` reads who did what. Each of them reads.
@@ -139,32 +139,8 @@ impl AddToken {
     /// The name, the grants, and when it ends.
     fn check(self, now: UtcMillis) -> Result<(String, Vec<Grant>, Option<UtcMillis>), Problem> {
         let mut fields = Fields::default();
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        fields.check(
-            "name",
-            (1..=MAX_NAME).contains(&self.name.len()) && self.name.chars().all(plain),
-            format!("a name has 1 to {MAX_NAME} characters out of A-Z a-z 0-9 . _ -"),
-        );
-        let mut grants = Vec::new();
-        for (at, grant) in self.grants.iter().enumerate().take(MAX_GRANTS + 1) {
-            let filter = match grant.filter.as_deref().map(Filter::parse) {
-                Some(filter) => fields
-                    .take(&format!("grants[{at}].filter"), filter)
-                    .map(Some),
-                None => Some(None),
-            };
-            grants.extend(filter.map(|filter| Grant {
-                role: grant.role,
-                tenant: Tenant::Default,
-                filter,
-            }));
-        }
-        if grants.len() == self.grants.len().min(MAX_GRANTS + 1)
-            && let Err((at, error)) = check_grants(&grants)
-        {
-            let field = at.map_or("grants".to_owned(), |at| format!("grants[{at}].filter"));
-            fields.check(&field, false, error);
-        }
+        check_name(&mut fields, &self.name);
+        let grants = read_grants(&self.grants, &mut fields);
         let expires_at = match &self.expires_at {
             Some(text) => fields.take("expires_at", end(text, now)),
             None => None,
@@ -172,6 +148,41 @@ impl AddToken {
         fields.finish()?;
         Ok((self.name, grants, expires_at))
     }
+}
+
+/// Checks the name of a token or of a user.
+pub(super) fn check_name(fields: &mut Fields, name: &str) {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    fields.check(
+        "name",
+        (1..=MAX_NAME).contains(&name.len()) && name.chars().all(plain),
+        format!("a name has 1 to {MAX_NAME} characters out of A-Z a-z 0-9 . _ -"),
+    );
+}
+
+/// What is granted; what is wrong goes to `fields`.
+pub(super) fn read_grants(given: &[GrantBody], fields: &mut Fields) -> Vec<Grant> {
+    let mut grants = Vec::new();
+    for (at, grant) in given.iter().enumerate().take(MAX_GRANTS + 1) {
+        let filter = match grant.filter.as_deref().map(Filter::parse) {
+            Some(filter) => fields
+                .take(&format!("grants[{at}].filter"), filter)
+                .map(Some),
+            None => Some(None),
+        };
+        grants.extend(filter.map(|filter| Grant {
+            role: grant.role,
+            tenant: Tenant::Default,
+            filter,
+        }));
+    }
+    if grants.len() == given.len().min(MAX_GRANTS + 1)
+        && let Err((at, error)) = check_grants(&grants)
+    {
+        let field = at.map_or("grants".to_owned(), |at| format!("grants[{at}].filter"));
+        fields.check(&field, false, error);
+    }
+    grants
 }
 
 fn end(text: &str, now: UtcMillis) -> Result<UtcMillis, String> {
@@ -293,12 +304,15 @@ pub(super) async fn revoke(
 /// Who asks.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MeBody {
-    /// A word that stays the same and is nobody else's: `admin-token`, or `token:7:nightly-import`.
+    /// A word that stays the same and is nobody else's: `admin-token`, `token:7:nightly-import`, `user:5:anna`.
     who: String,
     /// What the caller is let in with.
     kind: CallerKindName,
     /// What it is granted.
     grants: Vec<GrantBody>,
+    /// What changes something has to carry in the header `X-CSRF-Token`; `null`: the caller has a token, and need not.
+    #[schema(required)]
+    csrf_token: Option<String>,
 }
 
 /// What a caller is let in with.
@@ -309,6 +323,8 @@ enum CallerKindName {
     AdminToken,
     /// A token of the API.
     ApiToken,
+    /// A password.
+    User,
 }
 
 /// Who asks, and what for it is let in.
@@ -317,13 +333,18 @@ enum CallerKindName {
         (status = 200, description = "The caller", body = MeBody),
     ))]
 #[expect(clippy::unused_async, reason = "a handler is async")]
-pub(super) async fn me(caller: Caller) -> Json<MeBody> {
+pub(super) async fn me(caller: Caller, credential: Credential) -> Json<MeBody> {
     Json(MeBody {
         who: caller.who(),
         kind: match caller.kind() {
             CallerKind::AdminToken => CallerKindName::AdminToken,
             CallerKind::ApiToken { .. } => CallerKindName::ApiToken,
+            CallerKind::User { .. } => CallerKindName::User,
         },
         grants: caller.grants().iter().map(GrantBody::from).collect(),
+        csrf_token: match credential {
+            Credential::Session { csrf_token, .. } => Some(csrf_token),
+            Credential::AdminToken | Credential::ApiToken(_) => None,
+        },
     })
 }

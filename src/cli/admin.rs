@@ -7,16 +7,19 @@ use super::{
     cell::CellCommand,
     client::CommandError,
     device::DeviceCommand,
+    evidence::EvidenceCommand,
     exclusion::ExclusionCommand,
     group::GroupCommand,
     list::ResultArgs,
     package::PackageCommand,
+    product::ProductCommand,
     task::{
         TaskCommand,
         create::{self, CreateArgs},
     },
     token::{self, TokenCommand},
     upgrade::UpgradeCommand,
+    user::UserCommand,
     webhook::WebhookCommand,
 };
 
@@ -26,6 +29,12 @@ pub enum AdminCommand {
     /// Upload packages and list them.
     #[command(subcommand)]
     Package(PackageCommand),
+    /// Say who vouches for a product's packages.
+    #[command(subcommand)]
+    Product(ProductCommand),
+    /// Show whom a vulnerability concerns, who was reached, and who was not and why.
+    #[command(subcommand)]
+    Evidence(EvidenceCommand),
     /// Add devices and list them.
     #[command(subcommand)]
     Device(DeviceCommand),
@@ -52,6 +61,9 @@ pub enum AdminCommand {
     /// Add tokens for people and programs, with what they may do, and revoke them.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Add users, who log in with passwords, and say what they may do.
+    #[command(subcommand)]
+    User(UserCommand),
     /// Tell who the server takes you for, and what you may do.
     Whoami(ResultArgs),
     /// Show who has changed what, and verify that nothing of it was altered.
@@ -67,6 +79,8 @@ impl AdminCommand {
     pub fn run(self, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
         match self {
             Self::Package(command) => command.run(out),
+            Self::Product(command) => command.run(out),
+            Self::Evidence(command) => command.run(out),
             Self::Device(command) => command.run(out),
             Self::Exclusion(command) => command.run(out),
             Self::Group(command) => command.run(out),
@@ -76,6 +90,7 @@ impl AdminCommand {
             Self::Upgrade(command) => command.run(out),
             Self::Webhook(command) => command.run(out),
             Self::Token(command) => command.run(out),
+            Self::User(command) => command.run(out),
             Self::Whoami(args) => token::whoami(&args, out),
             Self::Audit(command) => command.run(out),
         }

@@ -266,6 +266,46 @@ impl Client {
             .map(|(value, _)| value)
     }
 
+    /// `PUT path` with a JSON document of `len` bytes.
+    pub fn put_json(
+        &self,
+        path: &str,
+        len: u64,
+        content: impl Read + 'static,
+    ) -> Result<Value, CommandError> {
+        let body = Outgoing::of(Box::new(content), len);
+        self.ask(Method::PUT, path, Some("application/json"), body)
+            .map(|(value, _)| value)
+    }
+
+    /// `GET path?query`, with the answer written to `sink`, however long it is.
+    pub fn download(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        sink: &mut dyn io::Write,
+    ) -> Result<(), CommandError> {
+        let path = with_query(path, query);
+        let request = Request::builder()
+            .uri(self.server.path(&path))
+            .header(AUTHORIZATION, self.authorization.clone())
+            .body(Outgoing::nothing())
+            .map_err(|error| CommandError::Arguments(format!("{path}: {error}")))?;
+        let answer = (self.server)
+            .exchange_into(request, Some(sink))
+            .map_err(|failure| self.failed(failure))?;
+        if answer.status.is_success() {
+            return Ok(());
+        }
+        self.read(&answer).map(drop)
+    }
+
+    /// `DELETE path`, which tells what it has done.
+    pub fn delete_with_answer(&self, path: &str) -> Result<Value, CommandError> {
+        self.ask(Method::DELETE, path, None, Outgoing::nothing())
+            .map(|(value, _)| value)
+    }
+
     /// The same, only if what is changed has the revision that was seen, where one is given.
     pub fn patch_seen(
         &self,
@@ -350,14 +390,17 @@ impl Client {
         let request = request
             .body(body)
             .map_err(|error| CommandError::Arguments(format!("{path}: {error}")))?;
-        self.server.exchange(request).map_err(|failure| {
-            let (api, source) = (self.api.clone(), Box::new(failure));
-            match *source {
-                Failure::Untrusted(_) => CommandError::Untrusted { api, source },
-                Failure::Content(_) => CommandError::Sending(source),
-                _ => CommandError::Connection { api, source },
-            }
-        })
+        (self.server.exchange(request)).map_err(|failure| self.failed(failure))
+    }
+
+    fn failed(&self, failure: Failure) -> CommandError {
+        let (api, source) = (self.api.clone(), Box::new(failure));
+        match *source {
+            Failure::Untrusted(_) => CommandError::Untrusted { api, source },
+            Failure::Content(_) => CommandError::Sending(source),
+            Failure::Unkept(error) => CommandError::Output(error),
+            _ => CommandError::Connection { api, source },
+        }
     }
 
     fn read(&self, answer: &Answer) -> Result<Value, CommandError> {

@@ -5,6 +5,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 use serde_json::Value;
 
+mod papers;
+
 use super::{
     client::{ApiArgs, Client, CommandError},
     list::{ListArgs, ResultArgs, Table},
@@ -19,6 +21,12 @@ pub enum PackageCommand {
     Upload(UploadArgs),
     /// List packages, newest first.
     List(ListArgs<100>),
+    /// Show a package, and what is kept beside it.
+    Show(papers::ShowArgs),
+    /// Change what is said of a package.
+    Set(papers::SetArgs),
+    /// Print the bill of materials of a package.
+    Sbom(papers::SbomArgs),
     /// Delete a package that no unfinished task uses.
     Delete(DeleteArgs),
 }
@@ -47,6 +55,11 @@ pub struct UploadArgs {
     /// Bytes of a segment, 32 to 500 but not 253; 500 when not given.
     #[arg(long, value_name = "BYTES")]
     segment_size: Option<u32>,
+    /// A signature over exactly the bytes of the file by one of the product's keys: as it is, or in base64.
+    #[arg(long, value_name = "FILE")]
+    signature: Option<PathBuf>,
+    #[command(flatten)]
+    papers: papers::PapersArgs,
     #[command(flatten)]
     result: ResultArgs,
 }
@@ -83,6 +96,9 @@ impl PackageCommand {
         match self {
             Self::Upload(args) => upload(&args, out),
             Self::List(args) => list(&args, out),
+            Self::Show(args) => papers::show(&args, out),
+            Self::Set(args) => papers::set(&args, out),
+            Self::Sbom(args) => papers::sbom(&args, out),
             Self::Delete(args) => delete(&args, out),
         }
     }
@@ -108,6 +124,11 @@ fn upload(args: &UploadArgs, out: &mut dyn Write) -> Result<ExitCode, CommandErr
         args.segment_size
             .map(|size| ("segment_size", size.to_string())),
     );
+    if let Some(path) = &args.signature {
+        query.push(("signature", papers::signature(path)?));
+    }
+    let papers = args.papers.read()?;
+    query.extend(papers.query());
     // hidden by itself when standard error is no terminal
     let bar = ProgressBar::new(len).with_style(
         ProgressStyle::with_template(
@@ -118,6 +139,7 @@ fn upload(args: &UploadArgs, out: &mut dyn Write) -> Result<ExitCode, CommandErr
     let uploaded = client.upload("/v1/packages", &query, len, bar.wrap_read(file));
     bar.finish_and_clear();
     let (package, created) = uploaded?;
+    let package = papers.follow(&client, package)?;
     match args.result.format {
         Format::Json => output::json(out, &package)?,
         Format::Text => tell_uploaded(&client, &package, created, out)?,

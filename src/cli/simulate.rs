@@ -45,7 +45,8 @@ pub struct SimulateArgs {
     pub fleet: Option<PathBuf>,
     /// How the task is run (phases, abort, rate, windows, `not_after`): docs/tasks/canary.toml is an example. The simulation
     /// begins on Friday, 2027-01-15, at 08:00 UTC; the task starts when all devices have registered, 10 minutes later
-    /// where the fleet file says nothing else. A task that is held is resumed an hour later; an approval is taken as given
+    /// where the fleet file says nothing else. A task that is held is resumed an hour later; an approval is taken as given.
+    /// Devices join it where the fleet file has some that come later
     #[arg(long, value_name = "FILE")]
     pub task: Option<PathBuf>,
     /// Forecast the task at its start and while it runs, and print that beside what then happens. The same fleet is upgraded

@@ -5,6 +5,7 @@ mod connection;
 mod devices;
 mod groups;
 mod lists;
+mod signed;
 mod tasks;
 mod tokens;
 
@@ -50,8 +51,14 @@ impl Done {
 
 impl Shell {
     async fn new() -> Self {
+        Self::with(|_, _| ()).await
+    }
+
+    /// With something else in the server's state than usual, given its directory.
+    async fn with(change: impl FnOnce(&mut ApiState, &Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let state = state(dir.path(), |_| ()).await;
+        let mut state = state(dir.path(), |_| ()).await;
+        change(&mut state, dir.path());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let router = api::router(state.clone());

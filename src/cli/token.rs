@@ -47,7 +47,7 @@ pub struct NumberArgs {
 }
 
 #[derive(Debug, Deserialize)]
-struct GrantView {
+pub(super) struct GrantView {
     role: String,
     filter: Option<String>,
 }
@@ -82,7 +82,7 @@ impl TokenCommand {
 
 fn add(args: &AddArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     let client = Client::new(&args.result.api)?;
-    let grants: Vec<Value> = args.grants.iter().map(|grant| to_grant(grant)).collect();
+    let grants = to_grants(&args.grants);
     let body = json!({"name": args.name, "grants": grants, "expires_at": args.expires_at});
     let added = client.post("/v1/tokens", &body)?;
     match args.result.format {
@@ -97,15 +97,16 @@ fn add(args: &AddArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// A role, and behind the first colon a filter.
-fn to_grant(text: &str) -> Value {
-    match text.split_once(':') {
+/// Of each a role, and behind the first colon a filter.
+pub(super) fn to_grants(texts: &[String]) -> Vec<Value> {
+    let grant = |text: &String| match text.split_once(':') {
         Some((role, filter)) => json!({"role": role, "filter": filter}),
         None => json!({"role": text}),
-    }
+    };
+    texts.iter().map(grant).collect()
 }
 
-fn granted(grants: &[GrantView]) -> String {
+pub(super) fn granted(grants: &[GrantView]) -> String {
     let grants = grants.iter().map(|grant| match &grant.filter {
         Some(filter) => format!("{}:{filter}", grant.role),
         None => grant.role.clone(),

@@ -81,6 +81,12 @@ impl Config {
             admin.failed_attempts_per_minute,
             1..=1_000_000,
         );
+        check.range("admin.session_idle_s", admin.session_idle_s, 120..=86_400);
+        check.range(
+            "admin.session_max_s",
+            admin.session_max_s,
+            300..=30 * 86_400,
+        );
         if admin.tls_certificate.as_os_str().is_empty() != admin.tls_key.as_os_str().is_empty() {
             check.fail(
                 "admin.tls_certificate",

@@ -379,7 +379,10 @@ impl Assumed {
             per_kib: per_kib.collect(),
             install_s: pace.habits.install().as_secs_f64(),
             listen_s: pace.habits.listening.window().as_secs_f64(),
-            failing: given.failures.iter().map(|(_, share)| share).sum(),
+            failing: given
+                .failures
+                .iter()
+                .fold(0.0, |all, (_, share)| all + share),
             resumed_after_s: RESUMED_AFTER.as_secs(),
         }
     }

@@ -346,12 +346,14 @@ impl Unit {
         let max_age = Duration::from_secs(admission.coverage_max_age_s);
         let heard_at = self.heard_at.unwrap_or(Instant::ZERO);
         let expected = self.sleeps && self.regular;
+        // what is tried out meanwhile takes pings, and changes nothing else
+        let nods_after = listening.window() * 2 / 3;
         Presence {
             reachable: !self.away,
             sleeps: self.sleeps,
             probing: self.probing,
             awake_until: heard_at + listening.window(),
-            nods_at: heard_at + listening.ping_after(number.into()),
+            nods_at: heard_at + listening.ping_after(number.into()).max(nods_after),
             spare: self.kept.spare(admission),
             fresh_until: self.measured_at.map_or(Instant::ZERO, |at| at + max_age),
             comes: if self.comes_when_told {

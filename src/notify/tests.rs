@@ -35,7 +35,7 @@ use crate::{
     store::{
         Agenda as _, AttemptResult, Attempted, Catalog as _, DeliveryState, Events as _, Exclude,
         Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage, NewTask, NewWebhook,
-        Origin, Selection, SqliteStore, WebhookId,
+        Origin, Papers, Selection, SqliteStore, WebhookId,
     },
     task::{PackageRules, TaskRules},
 };
@@ -170,6 +170,7 @@ impl House {
                 segmentation: Segmentation::choose(1_200, None, false).unwrap(),
             },
             created_at: now(),
+            papers: Papers::default(),
         };
         let package = store.insert_package(&package).await.unwrap().record;
         let devices: Vec<NewDevice> = (0..devices)

@@ -3,17 +3,23 @@
 //! Pure: the bytes are handed in. Over PCP a package has a check code and numbered segments: [`Segmentation`] decides how
 //! it is cut, [`SegmentFrames`] holds the finished frames, built once and shared by every upgrade that serves it.
 
+mod cve;
 mod fits;
 mod frames;
+mod mending;
 mod natural;
 mod pcp;
+mod sbom;
 mod segmentation;
 mod version;
 
 pub use self::pcp::{PcpOffer, PcpPackage};
+pub use cve::{CveError, CveId};
 pub use fits::{Fits, choose, is_below, leads_in_a_circle};
 pub use frames::SegmentFrames;
+pub use mending::{Exposure, Mending};
 pub use natural::natural_cmp;
+pub use sbom::{SbomError, SbomFormat, SbomKind};
 pub use segmentation::{
     DEFAULT_SEGMENT_SIZE, MAX_SEGMENT_COUNT, Segmentation, SegmentationError, UNSAFE_SEGMENT_SIZE,
 };

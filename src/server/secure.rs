@@ -4,9 +4,10 @@ use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 
 use super::{StartError, bind_udp, random};
 use crate::{
-    config::{Config, DEMO_CREDENTIAL_KEY, DtlsConfig},
+    config::{Config, DEMO_CREDENTIAL_KEY, DtlsConfig, EvidenceConfig},
     dtls::{Certificates, Dtls, DtlsSetup, Limits, Timing, check_certificates},
     runtime::{Keys, SecuredSetup},
+    signing::SigningKey,
     store::Store,
     vault::{KEY_BYTES, Vault},
 };
@@ -93,6 +94,21 @@ fn certificates(dtls: &DtlsConfig) -> Result<Option<Certificates>, StartError> {
         key_pem: read(&dtls.private_key_file)?,
         client_ca_pem: read(&dtls.client_ca_file)?,
     }))
+}
+
+/// The key that signs exports of evidence, if one is set.
+pub(super) fn signing_key(config: &EvidenceConfig) -> Result<Option<SigningKey>, StartError> {
+    let file = &config.signing_key;
+    if file.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    kept_from_others(file)?;
+    SigningKey::from_pem(&read(file)?)
+        .map(Some)
+        .map_err(|error| StartError::SigningKey {
+            path: file.clone(),
+            problem: error.to_string(),
+        })
 }
 
 fn kept_from_others(file: &Path) -> Result<(), StartError> {

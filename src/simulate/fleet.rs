@@ -35,6 +35,8 @@ pub(crate) struct FleetFile {
     unconfirmed_percent: Option<u8>,
     /// What the devices of a cell share.
     radio: Option<RadioFile>,
+    /// Devices that are added while the task runs, and join it.
+    joining: Option<JoiningFile>,
     /// Delays of all devices, milliseconds; each key as in `Timing`.
     timing: Option<toml::Table>,
 }
@@ -46,6 +48,21 @@ struct RadioFile {
     /// Bytes a second in each cell, of both directions together.
     shared_capacity_bytes_per_s: u32,
 }
+
+/// Devices that are added later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JoiningFile {
+    /// So many percent of all, about.
+    percent: u8,
+    /// They come within this time after the start of the task, seconds.
+    within_s: u32,
+}
+
+/// The longest time within which devices join.
+const MOST_JOINING_S: u32 = 30 * 86_400;
+/// A device is switched on so long after it was added.
+const SWITCHED_ON_AFTER_MS: u64 = 10_000;
 
 /// How some of the devices listen.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -83,6 +100,8 @@ pub(super) struct Member {
     pub(super) spec: DeviceSpec,
     pub(super) class: CoverageClass,
     pub(super) paging: Option<Paging>,
+    /// When it is added, where that is while the task runs, ms.
+    pub(super) joins_at_ms: Option<u64>,
 }
 
 /// A fleet to simulate.
@@ -103,6 +122,7 @@ impl FleetFile {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let file: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         file.check_shares()?;
+        file.check_joining()?;
         if file.shared_capacity() == Some(0) {
             return Err(
                 "radio: shared_capacity_bytes_per_s is at least 1; leave it out".to_owned(),
@@ -129,6 +149,32 @@ impl FleetFile {
             return Err("coverage: give at least one class a share, or leave it out".to_owned());
         }
         Ok(())
+    }
+
+    fn check_joining(&self) -> Result<(), String> {
+        let Some(joining) = self.joining else {
+            return Ok(());
+        };
+        if !(1..=90).contains(&joining.percent) {
+            return Err("joining: percent is 1 to 90; leave it out where nobody joins".to_owned());
+        }
+        if !(1..=MOST_JOINING_S).contains(&joining.within_s) {
+            return Err(format!("joining: within_s is 1 to {MOST_JOINING_S}"));
+        }
+        Ok(())
+    }
+
+    /// Whether devices are added while the task runs.
+    pub(super) const fn joins(&self) -> bool {
+        self.joining.is_some()
+    }
+
+    /// When a device of that seed is added, if it joins, ms.
+    fn joins_at_ms(&self, dice: u64) -> Option<u64> {
+        let joining = self.joining?;
+        let within_ms = u64::from(joining.within_s) * 1_000;
+        let joins = (dice >> 24) % 100 < u64::from(joining.percent);
+        joins.then(|| self.ready_ms() + (dice >> 32) % within_ms)
     }
 
     /// The devices, each product's target version among `targets`; device `i` is of product `i` modulo their
@@ -175,9 +221,14 @@ impl FleetFile {
                     spec.version = *target;
                 }
                 habits(&mut spec, habit, unconfirmed);
+                let joins_at_ms = self.joins_at_ms(dice);
+                if let Some(at) = joins_at_ms {
+                    spec.timing.start_delay_ms = at + SWITCHED_ON_AFTER_MS;
+                }
                 Member {
                     class: spec.coverage.class(),
                     paging: habit.paging,
+                    joins_at_ms,
                     spec,
                 }
             })
@@ -378,6 +429,14 @@ mod tests {
                 "coverage: give at least one class a share",
             ),
             ("coverage = {}", "coverage: give at least one class a share"),
+            (
+                "[joining]\npercent = 0\nwithin_s = 60",
+                "joining: percent is 1 to 90",
+            ),
+            (
+                "[joining]\npercent = 5\nwithin_s = 0",
+                "joining: within_s is 1 to",
+            ),
         ] {
             let error = FleetFile::parse(text).unwrap_err();
             assert!(error.starts_with(expected), "{error}");

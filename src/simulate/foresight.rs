@@ -53,6 +53,17 @@ pub(crate) struct Foreseen {
     pub(crate) cells: Vec<CellForeseen>,
     /// When that was so, in fact.
     pub(crate) most_seconds: f64,
+    /// When parts of the devices are through of those that were not, as it was forecast and as it was.
+    pub(crate) shares: Vec<ShareForeseen>,
+}
+
+/// What was forecast of a part of the devices.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct ShareForeseen {
+    pub(crate) percent: u8,
+    pub(crate) p50_seconds: Option<f64>,
+    /// In fact.
+    pub(crate) seconds: f64,
 }
 
 /// What was forecast of a cell.
@@ -144,7 +155,8 @@ impl Foresight {
         self.again += 1;
         // of a task with phases nobody but the store knows who is in which
         if setting.rules.phases.is_empty() {
-            let given = given(setting, all, learnt, Some(&self.earlier));
+            let learnt = gone_on_with(&self.earlier.learnt, learnt);
+            let given = given(setting, all, &learnt, Some(&self.earlier));
             self.add("so_far", percent, setting, &given);
         }
     }
@@ -175,6 +187,13 @@ impl Foresight {
                 })
                 .collect(),
             most_seconds: 0.0,
+            shares: (forecast.shares.iter())
+                .map(|share| ShareForeseen {
+                    percent: share.percent,
+                    p50_seconds: share.at.p50.map(seconds),
+                    seconds: 0.0,
+                })
+                .collect(),
         });
     }
 
@@ -182,8 +201,14 @@ impl Foresight {
     pub(super) fn close(mut self, ends_s: &[f64]) -> Vec<Foreseen> {
         for (made, through) in self.made.iter_mut().zip(&self.through) {
             let left = ends_s.len().saturating_sub(*through);
-            let nth = through + (left * 90).div_ceil(100);
-            made.most_seconds = ends_s.get(nth.saturating_sub(1)).copied().unwrap_or(0.0);
+            let at = |percent: u8| {
+                let nth = through + (left * usize::from(percent)).div_ceil(100);
+                ends_s.get(nth.saturating_sub(1)).copied().unwrap_or(0.0)
+            };
+            made.most_seconds = at(90);
+            for share in &mut made.shares {
+                share.seconds = at(share.percent);
+            }
         }
         self.made
     }
@@ -213,6 +238,25 @@ pub(super) fn taught(
 
 fn float(count: u64) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+/// What a server knows that has learnt something in an earlier upgrade, and goes on with it.
+fn gone_on_with(earlier: &[Learnt], learnt: &[Learnt]) -> Vec<Learnt> {
+    let mut all: BTreeMap<_, Learnt> = (learnt.iter())
+        .map(|it| (it.subject(), it.clone()))
+        .collect();
+    for before in earlier {
+        match (all.get_mut(&before.subject()), before) {
+            (Some(Learnt::Download(pace)), Learnt::Download(before)) => {
+                pace.ms_per_kib = pace.ms_per_kib.and(&before.ms_per_kib);
+            }
+            (Some(_), _) => {}
+            (None, _) => {
+                all.insert(before.subject(), before.clone());
+            }
+        }
+    }
+    all.into_values().collect()
 }
 
 /// The same draw as that of the task, but for its seed.

@@ -108,6 +108,40 @@ impl Backend {
         }
     }
 
+    /// Adds a device of a product.
+    pub(super) fn add_device(
+        &mut self,
+        endpoint: &str,
+        product: &str,
+        now: UtcMillis,
+    ) -> Result<(), Failed> {
+        match self {
+            Self::Memory(store) => {
+                store.add_device(endpoint, product);
+                Ok(())
+            }
+            Self::Sqlite(store) => store.add_devices(&[endpoint], product, now),
+        }
+    }
+
+    /// Has devices join a task that were added since, those behind `after`. Gives their upgrades, and where the sweep goes on.
+    pub(super) fn join(
+        &mut self,
+        task: TaskId,
+        after: Option<&str>,
+        now: UtcMillis,
+    ) -> Result<(Vec<Created>, Option<String>), Failed> {
+        match self {
+            Self::Memory(store) => {
+                let created = (store.join(task, now).into_iter())
+                    .map(|(upgrade, endpoint)| Created { upgrade, endpoint })
+                    .collect();
+                Ok((created, None))
+            }
+            Self::Sqlite(store) => store.join(task, after, now),
+        }
+    }
+
     pub(super) fn commit(
         &mut self,
         batch: BatchId,

@@ -34,9 +34,10 @@ fn parse(text: &str, fleet: &FleetFile) -> Result<TaskRules, String> {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         return Err(errors.join("; "));
     }
-    if rules.membership == Membership::Joining {
+    if rules.membership == Membership::Joining && !fleet.joins() {
         return Err(
-            "membership: a simulation adds no devices that could join; leave it out".to_owned(),
+            "membership: the fleet file adds no devices that could join; give it [joining], or leave membership out"
+                .to_owned(),
         );
     }
     let closed_for_ever = WindowState::Closed { opens_at: None };
@@ -84,7 +85,7 @@ mod tests {
             ),
             (
                 "membership = \"joining\"",
-                "membership: a simulation adds no devices",
+                "membership: the fleet file adds no devices",
             ),
         ] {
             let error = rules(text).unwrap_err();
@@ -115,6 +116,13 @@ mod tests {
             error.starts_with("cannot read the task file /nowhere/task.toml: "),
             "{error}"
         );
+    }
+
+    #[test]
+    fn devices_join_where_the_fleet_has_some_that_come_later() {
+        let fleet = FleetFile::parse("[joining]\npercent = 20\nwithin_s = 3600").unwrap();
+        let rules = parse("membership = \"joining\"", &fleet).unwrap();
+        assert_eq!(rules.membership, Membership::Joining);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod broken;
 mod closings;
 mod crowded;
+mod foresight;
 mod roaming;
 mod rollouts;
 mod same;

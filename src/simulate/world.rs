@@ -45,10 +45,10 @@ use crate::{
     config::Config,
     engine::{ShardId, Tables},
     filter::Unheard,
-    ledger::{DeviceIds, PackageId, Usage},
+    ledger::{DeviceIds, PackageId, UpgradeId, Usage},
     session::Offers,
     store::UpgradeState,
-    task::Place,
+    task::{Membership, Place},
 };
 use air::Air;
 use field::Unit;
@@ -102,6 +102,8 @@ enum Occurrence {
     StoreOutage,
     /// The operator gives a cell other rules.
     Rule,
+    /// The operator adds a device, which joins the task.
+    Joins(u32),
     /// The operator has the task of that number go on.
     Resume(u32),
 }
@@ -163,6 +165,12 @@ impl<H: Hooks> World<H> {
     /// The world as a scenario describes it, before anything happens.
     #[expect(clippy::too_many_lines, reason = "the parts of a world")]
     pub(super) fn new(scenario: &Scenario, hooks: H) -> Result<Self, String> {
+        if scenario.fleet.joins() != (scenario.rules.membership == Membership::Joining) {
+            return Err(
+                "joining: a fleet with devices that come later needs a task with membership = \"joining\", and the other way round"
+                    .to_owned(),
+            );
+        }
         let packages = scenario.packages()?;
         let fleet = scenario.fleet(&packages)?;
         for package in &packages {
@@ -184,9 +192,13 @@ impl<H: Hooks> World<H> {
         for (product, package) in packages.iter().enumerate() {
             let endpoints: Vec<&str> = (fleet.members.iter().skip(product))
                 .step_by(packages.len())
+                .filter(|member| member.joins_at_ms.is_none())
                 .map(|member| member.spec.endpoint.as_str())
                 .collect();
             if endpoints.is_empty() {
+                if fleet.members.len() > product {
+                    return Err("joining: no device is there when a task starts; give more devices, or a smaller percent".to_owned());
+                }
                 continue;
             }
             let (id, created) = store.create(&Order {
@@ -225,7 +237,8 @@ impl<H: Hooks> World<H> {
         let mut subjects = Vec::with_capacity(fleet.members.len());
         for ((device, member), upgrade) in fleet.members.iter().enumerate().zip(upgrades) {
             let package = device % packages.len();
-            let upgrade = upgrade.ok_or("a device has no upgrade")?;
+            let joins = member.joins_at_ms.map(|_| UpgradeId(0));
+            let upgrade = upgrade.or(joins).ok_or("a device has no upgrade")?;
             let current = member.spec.version == packages[package].pcp.offer.version;
             subjects.push(Subject::new(
                 upgrade,
@@ -407,6 +420,7 @@ impl<H: Hooks> World<H> {
             Some(Occurrence::Restart) => self.restart()?,
             Some(Occurrence::StoreOutage) => self.store_outage(),
             Some(Occurrence::Rule) => self.other_rule()?,
+            Some(Occurrence::Joins(device)) => self.joins(device)?,
             Some(Occurrence::Resume(task)) => self.resume(task)?,
         }
         self.datagram = datagram;

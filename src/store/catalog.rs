@@ -2,7 +2,8 @@ use async_trait::async_trait;
 
 use super::{
     DeletePackageError, DeletedPackage, InsertPackageError, InsertedPackage, NewPackage,
-    PackageRecord, Page, StoreError, TaskPackages,
+    PackageRecord, Page, PapersChange, StoreError, TaskPackages, UpdatePackageError,
+    UpdatedPackage,
 };
 use crate::{
     clock::UtcMillis,
@@ -19,6 +20,9 @@ pub trait Catalog: Send + Sync + 'static {
     /// row supersedes the older one of that product and version, unless an unfinished task uses it. Under one
     /// product, version and check code there is one content in one cut for ever, also when its package is
     /// gone: all else is refused.
+    ///
+    /// Papers that come with the same package replace what was there of them. A package without a signature is refused where the
+    /// product requires one, and one whose key the product does not have any more always.
     async fn insert_package(&self, new: &NewPackage)
     -> Result<InsertedPackage, InsertPackageError>;
 
@@ -53,9 +57,18 @@ pub trait Catalog: Send + Sync + 'static {
         now: UtcMillis,
     ) -> Result<DeletedPackage, DeletePackageError>;
 
+    /// Changes what is kept beside the content; with `revision`, only where the package has it. A file that is named has to be
+    /// durable already.
+    async fn update_package(
+        &self,
+        id: PackageId,
+        change: &PapersChange,
+        revision: Option<u32>,
+    ) -> Result<UpdatedPackage, UpdatePackageError>;
+
     /// The packages of a task, and for whom they are; `None` when there is no such task.
     async fn task_packages(&self, task: TaskId) -> Result<Option<TaskPackages>, StoreError>;
 
-    /// Whether a package that is not deleted has this content.
+    /// Whether a package that is not deleted has this content, or a bill of materials with it.
     async fn content_in_use(&self, sha256: &str) -> Result<bool, StoreError>;
 }

@@ -6,6 +6,7 @@ use super::{AddWebhookError, GroupId, NewPackage, UpgradeState};
 use crate::{
     clock::UtcMillis,
     ledger::{AttributeError, PackageId, TaskId, TaskState, UpgradeId},
+    signing::KeyId,
     task::{HoldReason, RuleError, RulesError},
 };
 
@@ -134,6 +135,19 @@ pub enum InsertPackageError {
         /// Where the task stands.
         state: TaskState,
     },
+    /// Its product takes signed packages only.
+    #[error(
+        "product {0:?} takes signed packages only; upload it with a signature over the file by one of the product's keys"
+    )]
+    Unsigned(String),
+    /// The key was removed while the package came.
+    #[error("product {product:?} does not have the key {key} any more")]
+    KeyRemoved {
+        /// The product.
+        product: String,
+        /// The key.
+        key: KeyId,
+    },
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -247,6 +261,30 @@ pub enum CreateTaskError {
         /// The package.
         package: PackageId,
         /// Since when.
+        at: UtcMillis,
+    },
+    /// Its product takes signed packages only, and it came before that.
+    #[error(
+        "package {} is not signed, and product {product:?} takes signed packages only; upload the same file again with its signature",
+        .package.0
+    )]
+    PackageUnsigned {
+        /// The package.
+        package: PackageId,
+        /// Its product.
+        product: String,
+    },
+    /// Nobody vouches for it any more.
+    #[error(
+        "the key {key} that vouched for package {} was removed at {at}; upload the same file again with a signature by another key",
+        .package.0
+    )]
+    PackageKeyRemoved {
+        /// The package.
+        package: PackageId,
+        /// The key.
+        key: KeyId,
+        /// When it was removed.
         at: UtcMillis,
     },
     /// Packages for devices of several products.

@@ -183,9 +183,19 @@ impl PackageFiles {
 
     /// The content of a package, if it is still what was uploaded.
     pub async fn read(&self, package: &PackageRecord) -> Result<Vec<u8>, ReadError> {
-        let path = self.path(&package.package.sha256);
+        let package = &package.package;
+        self.read_named(&package.sha256, package.pcp.segmentation.size_bytes())
+            .await
+    }
+
+    /// The file of that name, if it is still what was uploaded.
+    pub async fn read_named(
+        &self,
+        sha256: &str,
+        expected_bytes: u64,
+    ) -> Result<Vec<u8>, ReadError> {
+        let path = self.path(sha256);
         let opened = path.clone();
-        let expected_bytes = package.package.pcp.segmentation.size_bytes();
         // The length is looked at first: a file that was replaced may be larger than memory.
         let content = blocking(&path, "read", move || {
             if std::fs::metadata(&opened)?.len() != expected_bytes {
@@ -197,7 +207,7 @@ impl PackageFiles {
         })
         .await?;
         match content {
-            Some((content, digest)) if digest == package.package.sha256 => Ok(content),
+            Some((content, digest)) if digest == sha256 => Ok(content),
             _ => Err(ReadError::Damaged { path }),
         }
     }
@@ -326,6 +336,12 @@ impl SealedUpload {
     /// What it holds.
     pub const fn content(&self) -> &Content {
         &self.content
+    }
+
+    /// Its bytes, all at once.
+    pub async fn read(&self) -> Result<Vec<u8>, FileError> {
+        let path = self.temporary.0.clone();
+        blocking(&self.temporary.0, "read", move || std::fs::read(path)).await
     }
 
     /// Gives the file its final name, durably.

@@ -22,9 +22,9 @@ use crate::{
     },
     package::Version,
     task::{
-        CellRules, Census, Deal, Due, Hold, HoldReason, Lot, LotHead, Month, Move, Place, PutOff,
-        Results, RulesError, RulesUpdate, Soak, SoakStep, Soaked, Source, Spent, TaskHead,
-        TaskRules,
+        CellRules, Census, Deal, Due, Hold, HoldReason, Lot, LotHead, Membership, Month, Move,
+        Place, PutOff, Results, RulesError, RulesUpdate, Soak, SoakStep, Soaked, Source, Spent,
+        TaskHead, TaskRules,
     },
 };
 
@@ -61,6 +61,8 @@ struct Device {
 #[derive(Debug)]
 struct Task {
     package: PackageId,
+    /// Whom it is for: all devices of this product.
+    product: Box<str>,
     state: TaskState,
     start_at: UtcMillis,
     retry: RetryPolicy,
@@ -86,6 +88,36 @@ struct Task {
 }
 
 impl Task {
+    /// Whether devices join it, until that is over.
+    fn may_be_joined(&self) -> bool {
+        self.rules.membership == Membership::Joining && !self.expired
+    }
+
+    /// It ends with its last upgrade, unless others may join.
+    fn end_if_over(&mut self) {
+        if self.open > 0 {
+            return;
+        }
+        self.state = match self.state {
+            TaskState::Stopping => TaskState::Stopped,
+            TaskState::Running if self.may_be_joined() => TaskState::Running,
+            _ => TaskState::Finished,
+        };
+    }
+
+    /// The lot of the phase that runs: whoever joins is in it.
+    fn running_lot(&mut self) -> u32 {
+        let phase = self.phase;
+        if let Some(lot) = self.lots.iter().find(|lot| lot.phase == phase) {
+            return lot.lot;
+        }
+        let lot = u32::try_from(self.lots.len()).unwrap_or(u32::MAX);
+        let zone = None;
+        self.lots.push(Lot { lot, phase, zone });
+        self.waiting.push(BTreeSet::new());
+        lot
+    }
+
     /// An upgrade of this lot came to be in another state.
     fn moved(&mut self, lot: u32, from: UpgradeState, to: UpgradeState, reason: Option<&str>) {
         let results = &mut self.results[self.lots[lot as usize].phase as usize];
@@ -157,6 +189,8 @@ impl MemoryStore {
         let rows: Vec<u32> = (endpoints.iter())
             .filter_map(|endpoint| self.by_endpoint.get(*endpoint).copied())
             .collect();
+        let product = (rows.first()).map(|row| self.devices[*row as usize].product.clone());
+        let product = product.unwrap_or_default();
         let places: Vec<Place> = (rows.iter())
             .map(|row| &self.devices[*row as usize])
             .map(|device| {
@@ -198,6 +232,7 @@ impl MemoryStore {
         }
         self.tasks.push(Task {
             package,
+            product,
             state: TaskState::Scheduled,
             start_at,
             retry,
@@ -426,12 +461,7 @@ impl MemoryStore {
             task.waiting[lot as usize].insert((next, upgrade));
         } else {
             task.open -= 1;
-            if task.open == 0 {
-                task.state = match task.state {
-                    TaskState::Stopping => TaskState::Stopped,
-                    _ => TaskState::Finished,
-                };
-            }
+            task.end_if_over();
         }
     }
 
@@ -563,9 +593,55 @@ impl MemoryStore {
                         let last = row.ending.as_deref().map(|ending| &ending.outcome);
                         row.attempt == 0 || last.is_some_and(Outcome::is_taken_back)
                     });
+                    if let Some(task) = self.task(*task) {
+                        task.end_if_over();
+                    }
                 }
             }
         }
+    }
+
+    /// Has devices join a task that were added since it was created. See [`super::Agenda::join`]. Gives their upgrades.
+    pub fn join(&mut self, task: TaskId, now: UtcMillis) -> Vec<(UpgradeId, String)> {
+        let heads = self.task_heads(now);
+        let head = heads.iter().find(|head| head.task == task);
+        if !head.is_some_and(|head| head.takes_up(now)) {
+            return Vec::new();
+        }
+        let Some(row) = row_of(task.0).filter(|row| *row < self.tasks.len()) else {
+            return Vec::new();
+        };
+        let there: BTreeSet<u32> = (self.upgrades.iter())
+            .filter(|upgrade| upgrade.task == task)
+            .map(|upgrade| upgrade.device)
+            .collect();
+        let product = self.tasks[row].product.clone();
+        let mut devices: Vec<(Box<str>, u32)> = (0..)
+            .zip(&self.devices)
+            .filter(|(number, device)| device.product == product && !there.contains(number))
+            .map(|(number, device)| (device.endpoint.clone(), number))
+            .collect();
+        devices.sort_unstable();
+        let mut joined = Vec::with_capacity(devices.len());
+        for (endpoint, device) in devices {
+            let lot = self.tasks[row].running_lot();
+            let upgrade = UpgradeId(number_of(self.upgrades.len()));
+            self.upgrades.push(Upgrade {
+                device,
+                task,
+                lot,
+                now: apply::Upgrade::waiting(now),
+                kept_awake: Standby::default(),
+                taken_back: 0,
+                traffic: Traffic::default(),
+            });
+            let task = &mut self.tasks[row];
+            task.waiting[lot as usize].insert((now, upgrade));
+            task.results[task.phase as usize].waiting += 1;
+            task.open += 1;
+            joined.push((upgrade, endpoint.into()));
+        }
+        joined
     }
 
     /// Has a task go on that is held: after a phase, with the next one. See [`super::TaskChange::Resume`]. Returns whether it was held.
@@ -620,12 +696,7 @@ impl MemoryStore {
         task.waiting[lot as usize].remove(&(not_before, upgrade));
         task.moved(lot, UpgradeState::Pending, UpgradeState::Cancelled, None);
         task.open -= 1;
-        if task.open == 0 {
-            task.state = match task.state {
-                TaskState::Stopping => TaskState::Stopped,
-                _ => TaskState::Finished,
-            };
-        }
+        task.end_if_over();
     }
 
     /// See [`super::Agenda::upgrades_to_stop`].

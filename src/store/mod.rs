@@ -1,11 +1,12 @@
 //! What survives a restart: the trait [`Store`], a database in SQLite, one in memory, and the package files.
 //!
-//! A store has twelve concerns, each a trait. The shards have their changes committed and get their state back after a restart
-//! ([`Ledger`]). An operator's intent is packages ([`Catalog`]), devices ([`Inventory`]), groups of them ([`Groups`]), rules of
-//! cells ([`Cells`]) and tasks ([`Agenda`], which also
-//! tells the reconciler what may begin and what has to be stopped). What became of it is read as upgrades with their timelines
-//! ([`Journal`]), drawn as series ([`Series`]) and told as events ([`Events`]). What requests were answered is kept for those that come twice ([`Answers`]), who is let in
-//! ([`Access`]), and who has changed what ([`AuditLog`]). What a change means stands in [`apply`], for every database.
+//! A store has fifteen concerns, each a trait. The shards have their changes committed and get their state back after a restart
+//! ([`Ledger`]). An operator's intent is packages ([`Catalog`]), rules and keys of products ([`Products`]), devices ([`Inventory`]),
+//! groups of them ([`Groups`]), rules of cells ([`Cells`]) and tasks ([`Agenda`], which also tells the reconciler what may begin and
+//! what has to be stopped). What became of it is read as upgrades with their timelines ([`Journal`]), drawn as series ([`Series`]),
+//! told as events ([`Events`]), and looked at for a vulnerability ([`Reaches`]). What requests were answered is kept for those that
+//! come twice ([`Answers`]), who is let in ([`Access`], [`Users`]), and who has changed what ([`AuditLog`]). What a change means
+//! stands in [`apply`], for every database.
 //!
 //! Lists are read in pages by key, never by offset: a page starts after the last key of the page
 //! before it, so that a list of a million rows costs as much per page as a short one.
@@ -28,10 +29,14 @@ mod inventory;
 mod journal;
 mod ledger;
 mod memory;
+mod papers;
+mod products;
+mod reach;
 mod records;
 mod series;
 mod sqlite;
 mod targets;
+mod users;
 
 pub use access::{Access, AddTokenError, MAX_TOKENS, NewToken, TokenId, TokenRecord};
 pub use agenda::Agenda;
@@ -61,6 +66,14 @@ pub use inventory::Inventory;
 pub use journal::Journal;
 pub use ledger::Ledger;
 pub use memory::MemoryStore;
+pub use papers::{
+    PackageSignature, Papers, PapersChange, SbomRecord, UpdatePackageError, UpdatedPackage,
+};
+pub use products::{
+    AddKeyError, MAX_PRODUCT_KEYS, ProductKey, ProductRecord, Products, RemovedKey, Signatures,
+    UpdateProductError,
+};
+pub use reach::{LatestUpgrade, MendedProduct, Reach, ReachPage, Reached, Reaches, Standing, Why};
 pub use records::{
     AddedDevice, Again, Approval, BatchId, CellChange, CellDetail, CellRecord, CellUpdate,
     CommitReport, DeletedPackage, DeviceChange, DeviceDetail, DeviceFilter, DevicePage,
@@ -73,6 +86,9 @@ pub use records::{
 pub use series::{CellPoint, LimitChange, Series, TaskPoint};
 pub use sqlite::{DatabaseFile, Depth, FILE_NAME, KeptContent, SqliteStore, newest_known_step};
 pub use targets::{Exclude, Joined, Narrowed, Targets};
+pub use users::{
+    AddUserError, MAX_SESSIONS, MAX_USERS, NewSession, NewUser, UserId, UserRecord, Users,
+};
 
 /// Cells of which what was learnt is kept: those of a carrier in which anything was upgraded lately.
 pub const MOST_LEARNT: u32 = 100_000;
@@ -85,31 +101,37 @@ pub const MOST_LEARNT: u32 = 100_000;
 pub trait Store:
     Ledger
     + Catalog
+    + Products
     + Inventory
     + Groups
     + Cells
     + Agenda
     + Journal
     + Series
+    + Reaches
     + Events
     + Answers
     + Access
     + AuditLog
+    + Users
 {
 }
 
 impl<T> Store for T where
     T: Ledger
         + Catalog
+        + Products
         + Inventory
         + Groups
         + Cells
         + Agenda
         + Journal
         + Series
+        + Reaches
         + Events
         + Answers
         + Access
         + AuditLog
+        + Users
 {
 }

@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Exclude, GroupId, Narrowed, NewWebhook, Targets};
+use super::{Exclude, GroupId, Narrowed, NewWebhook, Papers, Targets};
 use crate::{
     access::ADMIN_TOKEN,
     clock::UtcMillis,
@@ -142,6 +142,8 @@ pub struct NewPackage {
     pub pcp: PcpOffer,
     /// When it was uploaded.
     pub created_at: UtcMillis,
+    /// What is kept beside its content.
+    pub papers: Papers,
 }
 
 /// A package.
@@ -155,6 +157,8 @@ pub struct PackageRecord {
     pub superseded_at: Option<UtcMillis>,
     /// When it was deleted, if it is only kept for ended tasks.
     pub deleted_at: Option<UtcMillis>,
+    /// Counts the changes of its papers, from 1.
+    pub revision: u32,
 }
 
 /// What [`super::Catalog::insert_package`] did.
@@ -173,6 +177,8 @@ pub struct DeletedPackage {
     pub sha256: String,
     /// Another package has the same content: the file has to stay.
     pub content_in_use: bool,
+    /// Name of the file of its bill of materials, where no other package has it.
+    pub unused_sbom: Option<String>,
 }
 
 /// A device to be added.
@@ -442,8 +448,11 @@ pub struct TaskPackages {
 pub struct Approval {
     /// Whether it was approved.
     pub approved: bool,
-    /// Who.
+    /// Who, as the caller says.
     pub by: String,
+    /// The caller ([`crate::access::Caller::who`]); `None`: it was not kept then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<String>,
     /// What was said of it; the reason, where it was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,

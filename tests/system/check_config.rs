@@ -79,6 +79,10 @@ fn refuses_what_the_server_would_refuse() {
     fs::write(&key, "ab".repeat(32)).unwrap();
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
     let key = key.display();
+    let kept = directory.path().join("evidence.pem");
+    fs::write(&kept, "no key").unwrap();
+    fs::set_permissions(&kept, fs::Permissions::from_mode(0o600)).unwrap();
+    let signing = |path: &str| format!("enabled = false\n[evidence]\nsigning_key = '{path}'");
     let cases = [
         ("enabled = true".to_owned(), "dtls.credential_key is the demo's"),
         (format!("credential_key_file = '{key}'"), "chmod 600"),
@@ -88,6 +92,9 @@ fn refuses_what_the_server_would_refuse() {
                 .to_owned(),
             "/nowhere/c",
         ),
+        (signing("/nowhere/e"), "/nowhere/e"),
+        (signing(&key.to_string()), "chmod 600"),
+        (signing(kept.to_str().unwrap()), "evidence.signing_key"),
     ];
     for (dtls, told) in &cases {
         let file = format!("[dtls]\n{dtls}\n[admission]\nlimit_good = 0\n");

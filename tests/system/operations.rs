@@ -139,12 +139,18 @@ fn a_backup_under_load_is_restored_after_a_kill_and_the_devices_go_on() {
     runtime.block_on(fleet.stop());
     let after = ended(&server, &task);
     assert_eq!(after.len(), DEVICES);
+    // One that was in mid-download at the backup, and was upgraded after it, says that it has the version already: 0x03. Its
+    // version is a claim that the restored evidence does not carry, so that this attempt counts as refused.
+    const ALREADY: i64 = 3;
     for upgrade in &after {
-        assert_eq!(
-            (&upgrade["state"], &upgrade["attempts"]),
-            (&json!("succeeded"), &json!(1)),
-            "{upgrade}"
-        );
+        let refused = upgrade["outcome"]["reason"] == "notification_refused"
+            && upgrade["outcome"]["arguments"]["result"] == ALREADY;
+        assert!(upgrade["state"] == "succeeded" || refused, "{upgrade}");
+        assert_eq!(upgrade["attempts"], 1, "{upgrade}");
+        let endpoint = upgrade["endpoint"].as_str().unwrap();
+        let (_, device) = server.api.get(&format!("/v1/devices/{endpoint}"));
+        // who is not believed yet shows the version of the backup
+        assert!(refused || device["version"] == "V2.0", "{device}");
     }
     // what the backup had is as it was
     for upgrade in &before {
@@ -418,7 +424,7 @@ fn strangers_do_not_fill_the_log() {
             datagrams += 2;
         }
         let (status, _) = guesser.get(&format!("/v1/tasks/{requests}%0Aforged"));
-        assert_eq!(status, 401);
+        assert!(matches!(status, 401 | 429), "{status}"); // guesses are rationed too
         requests += 1;
     }
     let written = lines() - before;

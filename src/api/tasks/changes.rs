@@ -296,8 +296,8 @@ pub(in crate::api) async fn next_phase(
 
 /// Approve a task.
 ///
-/// Whoever has created it does not, but for the token in the server's data directory as long as no token that has not ended has the
-/// role `approver` for all devices.
+/// Whoever has created it does not, but for the token in the server's data directory as long as no user, and no token that has not
+/// ended, has the role `approver` for all devices.
 #[utoipa::path(post, path = "/v1/tasks/{id}/approve", operation_id = "approve_task", tag = "tasks",
     request_body = ApprovalRequest, params(("id" = i64, Path, description = "Its number"),
         ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen, and approves")),
@@ -317,7 +317,7 @@ pub(in crate::api) async fn approve(
 ) -> Result<Response, Problem> {
     check_maker(&state, &caller, &scope, id).await?;
     let revision = etag::if_match(&headers)?;
-    let approval = approval(body, true, &state)?;
+    let approval = approval(body, true, &caller, &state)?;
     change(&state, id, TaskChange::Approve { approval, revision }).await
 }
 
@@ -342,7 +342,7 @@ pub(in crate::api) async fn refuse(
     if body.note.as_ref().is_none_or(|note| note.trim().is_empty()) {
         return Err(Problem::field("note", "say why it is refused"));
     }
-    let approval = approval(body, false, &state)?;
+    let approval = approval(body, false, &caller, &state)?;
     change(&state, id, TaskChange::Refuse(approval)).await
 }
 
@@ -369,7 +369,12 @@ async fn check_maker(
     ))
 }
 
-fn approval(body: ApprovalRequest, approved: bool, state: &ApiState) -> Result<Approval, Problem> {
+fn approval(
+    body: ApprovalRequest,
+    approved: bool,
+    caller: &Caller,
+    state: &ApiState,
+) -> Result<Approval, Problem> {
     check_note(body.note.as_ref())?;
     let length = body.by.chars().count();
     if !(1..=200).contains(&length) || body.by.chars().any(char::is_control) {
@@ -379,6 +384,7 @@ fn approval(body: ApprovalRequest, approved: bool, state: &ApiState) -> Result<A
     Ok(Approval {
         approved,
         by: body.by,
+        caller: Some(caller.who()),
         note: body.note,
         at: state.now(),
     })

@@ -114,7 +114,8 @@ async fn each_role_may_do_what_the_table_says_and_nothing_else() {
             let path = path
                 .replace("{id}", "987654")
                 .replace("{delivery}", "1")
-                .replace("{endpoint}", "a");
+                .replace("{endpoint}", "a")
+                .replace("{name}", "nobody");
             let request = client
                 .request(
                     method.as_str().parse().unwrap(),
@@ -274,7 +275,7 @@ async fn nobody_answers_for_a_task_of_its_own() {
     assert_eq!(approved.body["created_by"], "admin-token");
     let both = json!([{"role": "operator"}, {"role": "approver"}]);
     let (anna_id, anna) = api.token("anna", both.clone()).await;
-    let (_, berta) = api.token("berta", both).await;
+    let (berta_id, berta) = api.token("berta", both).await;
     let task = task_by(&api, &anna, "anna's").await;
     for (answer, status) in [("approve", "own-task"), ("refuse", "own-task")] {
         let path = format!("/v1/tasks/{task}/{answer}");
@@ -285,6 +286,10 @@ async fn nobody_answers_for_a_task_of_its_own() {
     let path = format!("/v1/tasks/{task}/approve");
     let approved = api.post_as(&berta, &path, &approval).await;
     assert_eq!(approved.status, StatusCode::OK, "{approved:?}");
+    assert_eq!(
+        approved.body["approval"]["caller"],
+        format!("token:{berta_id}:berta")
+    );
     assert_eq!(approved.body["created_by"], format!("token:{anna_id}:anna"));
     // a copy belongs to whoever makes it
     let copy = format!("/v1/tasks/{task}/copy");

@@ -12,6 +12,7 @@ mod devices;
 mod etags;
 mod events;
 mod everywhere;
+mod evidence;
 mod exclusions;
 mod forecasts;
 mod groups;
@@ -19,12 +20,14 @@ mod lists;
 mod once;
 mod packages;
 mod ping;
+mod products;
 mod scoped;
 mod shares;
 mod targets;
 mod task_packages;
 mod task_rules;
 mod tasks;
+mod users;
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
@@ -40,7 +43,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use super::{ApiState, TokenHash, router};
+use super::{ApiState, Evidence, TokenHash, router};
 use crate::{
     audit::Key,
     clock::{SystemClock, UtcMillis},
@@ -101,9 +104,11 @@ pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiSt
         clock,
         trail: Arc::new(AuditTrail::new(Key::of_seed(&[5; 32]).unwrap())),
         token: TokenHash::of(TOKEN),
+        passwords: Arc::default(),
         vault: Some(Vault::new([9; 32])),
         signals: Arc::new(Signals::default()),
         instance: Arc::new(Instance::new(&[7; 8])),
+        evidence: Arc::new(Evidence::new(None, dir)),
         streams: ApiState::stream_places(),
         stop,
         health: Arc::new(Health::starting()),

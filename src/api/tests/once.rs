@@ -146,6 +146,11 @@ async fn every_post_takes_a_key() {
         let key = parameters
             .clone()
             .find(|it| it["name"] == "Idempotency-Key");
+        // what is kept for a key would be a fast hash of a password
+        if ["/v1/session", "/v1/users"].contains(&&**path) {
+            assert!(key.is_none(), "{path}");
+            continue;
+        }
         assert!(key.is_some_and(|key| key["required"] != true), "{path}");
         assert!(
             parameters.any(|it| it["name"] == "Idempotency-Key"),

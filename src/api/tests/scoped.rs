@@ -85,10 +85,18 @@ fn body(operation: &str) -> Value {
     }
 }
 
-/// Whether an operation keeps to devices. Packages have none; the stream has a test of its own.
+/// Whether an operation keeps to devices. Packages and products have none; the stream has a test of its own.
 fn concerns_devices(operation: &Operation) -> bool {
-    let apart = ["list_packages", "get_package", "stream_events"].contains(&operation.name);
-    let own = operation.needs == Permission::Own;
+    let apart = [
+        "list_packages",
+        "get_package",
+        "get_sbom",
+        "get_product",
+        "list_product_keys",
+        "stream_events",
+    ]
+    .contains(&operation.name);
+    let own = matches!(operation.needs, Permission::Open | Permission::Own);
     operation.reach == Reach::Scoped && !own && !apart
 }
 

@@ -51,6 +51,9 @@ pub enum Failure {
     /// What was to be sent cannot be read.
     #[error("what is to be sent cannot be read: {0}")]
     Content(#[source] io::Error),
+    /// What comes cannot be written.
+    #[error("what comes cannot be written: {0}")]
+    Unkept(#[source] io::Error),
     /// Nothing happened.
     #[error("nothing came for {} s", .0.as_secs())]
     Silence(Duration),
@@ -150,7 +153,16 @@ impl Server {
     }
 
     /// Sends a request, whose URI is a path, and reads the answer.
-    pub(super) fn exchange(&self, mut request: Request<Outgoing>) -> Result<Answer, Failure> {
+    pub(super) fn exchange(&self, request: Request<Outgoing>) -> Result<Answer, Failure> {
+        self.exchange_into(request, None)
+    }
+
+    /// The same, with what a good answer brings written to `sink`, however long it is.
+    pub(super) fn exchange_into(
+        &self,
+        mut request: Request<Outgoing>,
+        sink: Option<&mut dyn io::Write>,
+    ) -> Result<Answer, Failure> {
         let headers = request.headers_mut();
         headers.insert(HOST, self.authority.clone());
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -163,7 +175,7 @@ impl Server {
             let stream = timeout(CONNECT_TIMEOUT, self.connect());
             let stream = stream.await.map_err(|_| late())??;
             tokio::select! {
-                answered = carry_out(stream, request, &progress) => answered,
+                answered = carry_out(stream, request, &progress, sink) => answered,
                 () = silence(&progress, SILENCE) => Err(Failure::Silence(SILENCE)),
             }
         });
@@ -226,6 +238,7 @@ async fn carry_out(
     stream: Box<dyn Stream>,
     request: Request<Outgoing>,
     progress: &Progress,
+    mut sink: Option<&mut dyn io::Write>,
 ) -> Result<Answer, Failure> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let exchange = async {
@@ -237,6 +250,10 @@ async fn carry_out(
         while let Some(frame) = incoming.frame().await {
             progress.step();
             if let Ok(data) = frame?.into_data() {
+                if let Some(sink) = sink.as_mut().filter(|_| status.is_success()) {
+                    sink.write_all(&data).map_err(Failure::Unkept)?;
+                    continue;
+                }
                 if body.len() + data.len() > MAX_ANSWER_BYTES {
                     return Err(Failure::TooLong);
                 }

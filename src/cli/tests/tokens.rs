@@ -40,3 +40,33 @@ async fn tokens_are_added_used_and_revoked() {
     let revoked = shell.run_with("whoami", &as_import).await;
     assert!(revoked.err().unwrap().to_string().contains("401"));
 }
+
+#[tokio::test]
+async fn users_are_added_granted_and_removed() {
+    let shell = Shell::new().await;
+    let file = shell.file("password", b"correct horse battery\n");
+    let added = shell
+        .text(&format!(
+            "user add anna --grant viewer --password-file {file}"
+        ))
+        .await;
+    assert_eq!(added, "user 1 (anna) added: viewer\n");
+    let granted = shell
+        .text("user grant anna --grant approver --grant operator:site==north")
+        .await;
+    assert_eq!(granted, "anna is granted approver operator:site==north\n");
+    let list = shell.text("user list").await;
+    let row: Vec<&str> = list.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(row, ["1", "anna", "-", "approver", "operator:site==north"]);
+    let passwd = shell
+        .text(&format!("user passwd anna --password-file {file}"))
+        .await;
+    assert_eq!(passwd, "anna has another password\n");
+    let short = shell.file("short", b"short");
+    let short = shell
+        .error(&format!("user passwd anna --password-file {short}"))
+        .await;
+    assert!(short.contains("12 to 128 characters"), "{short}");
+    assert_eq!(shell.text("user remove anna").await, "user anna removed\n");
+    assert!(shell.error("user remove anna").await.contains("no user"));
+}

@@ -1,5 +1,5 @@
 use super::*;
-use crate::ledger::{Cancellation, Failure, StopReason, Success};
+use crate::ledger::{Cancellation, Deadline, Failure, StopReason, Success};
 
 fn upgrading() -> (World, Script) {
     let mut world = World::new();
@@ -552,5 +552,78 @@ fn the_last_attempt_is_followed_by_none() {
         };
         let expected = retried.then(|| *at + Duration::from_mins(5));
         assert_eq!(*retry_at, expected);
+    }
+}
+
+/// What users of the AWS `IoT` device client report: a device takes a job, never runs it, and neither the job nor those behind it ever
+/// end (aws-iot-device-client #519). Wherever a device falls silent, its upgrade ends within its limits, and the next one begins.
+#[test]
+fn a_device_that_falls_silent_blocks_neither_its_upgrade_nor_the_next() {
+    let silent_from: [(&str, fn() -> (World, Script)); 5] = [
+        ("it is not heard", || {
+            let mut world = World::new();
+            world.add("meter-1");
+            world.start("meter-1", 1, &package("V2", &content()));
+            (world, Script::new("meter-1", 1))
+        }),
+        ("it is asked for its coverage", || {
+            let mut world = World::new();
+            let mut device = Script::new("meter-1", 1);
+            world.add("meter-1");
+            world.start("meter-1", 1, &package("V2", &content()));
+            device.register(&mut world);
+            (world, device)
+        }),
+        ("it is offered a version", upgrading),
+        ("it downloads", || {
+            let (mut world, mut device) = notified();
+            device.asks_segment(&mut world, "V2", 3);
+            device.receive(&mut world);
+            (world, device)
+        }),
+        ("it is told to install", || {
+            let (mut world, device) = executing();
+            let accepts = DeviceMessage::ExecuteResponse {
+                result: ResultCode::SUCCESS,
+            };
+            device.say(&mut world, &accepts);
+            (world, device)
+        }),
+    ];
+    for (what, silent) in silent_from {
+        let (mut world, mut device) = silent();
+        assert_eq!(world.outcome(1), None, "{what}");
+        let limits = &Config::default().upgrade;
+        let stages = [
+            Deadline::DeviceHeard,
+            Deadline::Version,
+            Deadline::Coverage,
+            Deadline::Cell,
+            // one that does not answer the offer gives its slot back, and waits for another
+            Deadline::Slot,
+            Deadline::Download,
+            Deadline::Execution,
+        ];
+        let most = stages.into_iter().map(|stage| stage.duration(limits)).sum();
+        world.pass(most);
+        let ended = world.outcome(1);
+        assert!(
+            matches!(ended, Some(Outcome::Failed(_))),
+            "{what}: {ended:?}"
+        );
+        let lanes = world.gate.lane_count();
+        assert_eq!(lanes, 0, "{what}: its slot is given back");
+        // the next one has the device, and goes through
+        world.take_changes();
+        world.take_sent();
+        world.start("meter-1", 2, &package("V3", &content()));
+        device.negotiate(&mut world, 51234, -90, 15);
+        let frames = device.frames(&mut world);
+        let offered = decoded(&frames);
+        assert!(
+            matches!(offered[..], [PlatformMessage::NewVersion { .. }]),
+            "{what}: {offered:?}"
+        );
+        assert_eq!(world.outcome(2), None, "{what}");
     }
 }

@@ -24,10 +24,10 @@ pub(in crate::server) struct Copied {
 }
 
 impl Copied {
-    /// Whether it is what was uploaded: by its length, its SHA-256 and its check code.
+    /// Whether it is what was uploaded: by its length, its SHA-256 and, where it has one, its check code.
     pub(in crate::server) fn is(&self, content: &KeptContent) -> bool {
-        (&self.sha256, self.size_bytes, self.crc)
-            == (&content.sha256, content.size_bytes, content.crc)
+        (&self.sha256, self.size_bytes) == (&content.sha256, content.size_bytes)
+            && content.crc.is_none_or(|crc| crc == self.crc)
     }
 }
 

@@ -5,9 +5,12 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    package::{PcpOffer, Segmentation, Version},
+    ledger::PackageId,
+    package::{PcpOffer, SbomKind, Segmentation, Version},
     server::data_dir,
-    store::{Catalog as _, NewPackage, PackageFiles, SqliteStore},
+    store::{
+        Catalog as _, NewPackage, PackageFiles, Papers, PapersChange, SbomRecord, SqliteStore,
+    },
 };
 
 const NOW: UtcMillis = UtcMillis(1_800_000_000_000);
@@ -49,6 +52,7 @@ impl Data {
                 segmentation: Segmentation::choose(content.size_bytes, None, false).unwrap(),
             },
             created_at: NOW,
+            papers: Papers::default(),
         };
         self.store.insert_package(&package).await.unwrap();
         content.sha256
@@ -57,6 +61,40 @@ impl Data {
     fn file(&self, sha256: &str) -> PathBuf {
         self.dir.path().join(PACKAGES_DIRECTORY).join(sha256)
     }
+}
+
+/// Gives package 1 a bill of materials.
+async fn describe(data: &Data) -> String {
+    let document = br#"{"bomFormat":"CycloneDX","specVersion":"1.6"}"#;
+    let mut upload = data.files.upload(1_000).await.unwrap();
+    upload.write(document).await.unwrap();
+    let sealed = upload.seal().await.unwrap();
+    let content = sealed.publish(&data.files).await.unwrap();
+    let sbom = SbomRecord {
+        kind: SbomKind::of(document).unwrap(),
+        sha256: content.sha256.clone(),
+        size_bytes: content.size_bytes,
+    };
+    let change = PapersChange {
+        sbom: Some(Some(sbom)),
+        ..PapersChange::default()
+    };
+    let updated = data.store.update_package(PackageId(1), &change, None).await;
+    updated.unwrap();
+    content.sha256
+}
+
+#[tokio::test]
+async fn a_bill_of_materials_is_in_the_backup_of_its_package() {
+    let data = Data::new().await;
+    let above = tempfile::tempdir().unwrap();
+    let mut files = vec![data.upload("V1", b"one").await, describe(&data).await];
+    files.sort();
+    let made = made(&data, above.path()).await;
+    assert_eq!(made.manifest.packages(), 2);
+    let dir = above.path().join("data");
+    restored(&made.path, &dir).await.unwrap();
+    assert_eq!(names(&dir.join(PACKAGES_DIRECTORY)), files);
 }
 
 async fn made(data: &Data, to: &Path) -> Made {

@@ -778,8 +778,8 @@ fn what_is_learnt_of_downloads_is_written_down_now_and_then_and_gone_on_with() {
         written.extend(downloads(&mut gate, 1, at, took));
         at = at + took;
     }
-    // of the cell and of all together, each after 1, 2, 4, 8, 16 and 32 of them
-    assert_eq!(written.len(), 12, "{written:?}");
+    // of the cell and of all together, each after 1, 2, 4, 8, 16 and 32 of them, and for each eighth that comes to them
+    assert_eq!(written.len(), 28, "{written:?}");
     let lanes: Vec<_> = written[..2].iter().map(|pace| pace.lane).collect();
     assert_eq!(lanes, [None, Some(Lane::Cell(CELL))]);
     // not twice in a minute

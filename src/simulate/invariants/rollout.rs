@@ -415,6 +415,42 @@ impl Invariants {
         self.rollout.over(package, device, outcome);
     }
 
+    /// A device that was added while its task runs joins that, in the phase that runs, and once.
+    pub(in super::super) fn joins(
+        &mut self,
+        now_ms: u64,
+        task: TaskId,
+        upgrade: UpgradeId,
+        endpoint: &str,
+    ) {
+        let Some(device) = super::device(endpoint).filter(|it| *it < self.subjects.len()) else {
+            return;
+        };
+        let before = std::mem::replace(&mut self.subjects[device].upgrade, upgrade);
+        if before != UpgradeId(0) {
+            self.violated(now_ms, Rule::Phase, || {
+                format!(
+                    "{endpoint}: joins its task with upgrade {}, and has {} there",
+                    upgrade.0, before.0
+                )
+            });
+        }
+        let row = super::row_of(upgrade).and_then(|row| self.devices.get_mut(row));
+        if let (Some(row), Ok(device)) = (row, u32::try_from(device)) {
+            *row = device;
+        }
+        let Some(task) = self.rollout.task(task) else {
+            return;
+        };
+        let phase = task.phase;
+        if let Some(count) = task.counts.get_mut(phase as usize) {
+            count.devices += 1;
+        }
+        if let Some(row) = self.rollout.phases.get_mut(device) {
+            *row = phase;
+        }
+    }
+
     /// The store counts each device of a task once: in the phase that it was drawn for.
     pub(in super::super) fn counts_each_once(&mut self, now_ms: u64, head: &TaskHead) {
         let number = head.task.0;

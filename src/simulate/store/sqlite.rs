@@ -12,7 +12,7 @@ use crate::{
     store::{
         Agenda as _, BatchId, Catalog as _, CellChange, CellUpdate, Cells as _, ChangeTaskError,
         CommitReport, Exclude, Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage,
-        NewTask, Origin, RunningUpgrade, Selection, SoaksDue, SqliteStore, TaskChange,
+        NewTask, Origin, Papers, RunningUpgrade, Selection, SoaksDue, SqliteStore, TaskChange,
         UpgradeToStop,
     },
     task::{Due, Move, PackageRules, PutOff, RulesUpdate, Source, TaskHead, TaskRules},
@@ -51,22 +51,9 @@ impl SqliteBackend {
         &mut self,
         order: &Order<'_>,
     ) -> Result<(PackageId, Vec<Created>), Failed> {
+        self.add_devices(order.endpoints, order.product, order.created_at)?;
         let store = &self.store;
         let created = self.runtime.block_on(async {
-            let devices: Vec<NewDevice> = order
-                .endpoints
-                .iter()
-                .map(|endpoint| NewDevice {
-                    attributes: AttributesChange::default(),
-                    psk: None,
-                    endpoint: (*endpoint).to_owned(),
-                    product: order.product.to_owned(),
-                })
-                .collect();
-            store
-                .add_devices(&devices, order.created_at)
-                .await
-                .map_err(text)?;
             let package = NewPackage {
                 product: order.product.to_owned(),
                 version: order.package.version.into(),
@@ -75,6 +62,7 @@ impl SqliteBackend {
                 crc: order.package.check_code,
                 pcp: *order.package,
                 created_at: order.created_at,
+                papers: Papers::default(),
             };
             let package = store
                 .insert_package(&package)
@@ -101,7 +89,7 @@ impl SqliteBackend {
         let (package, task) = created?;
         self.tasks.push(task);
         let created = self
-            .upgrades(task)?
+            .upgrades(task, None)?
             .into_iter()
             .map(|record| Created {
                 upgrade: record.id,
@@ -111,10 +99,54 @@ impl SqliteBackend {
         Ok((package, created))
     }
 
-    fn upgrades(&self, task: TaskId) -> Result<Vec<crate::store::UpgradeRecord>, Failed> {
+    pub(super) fn add_devices(
+        &self,
+        endpoints: &[&str],
+        product: &str,
+        now: UtcMillis,
+    ) -> Result<(), Failed> {
+        let devices: Vec<NewDevice> = (endpoints.iter())
+            .map(|endpoint| NewDevice {
+                attributes: AttributesChange::default(),
+                psk: None,
+                endpoint: (*endpoint).to_owned(),
+                product: product.to_owned(),
+            })
+            .collect();
+        let added = self.runtime.block_on(self.store.add_devices(&devices, now));
+        added.map(drop).map_err(text)
+    }
+
+    pub(super) fn join(
+        &self,
+        task: TaskId,
+        after: Option<&str>,
+        now: UtcMillis,
+    ) -> Result<(Vec<Created>, Option<String>), Failed> {
+        let last = self.upgrades(task, None)?.last().map(|record| record.id);
+        let joins = self.store.join(task, after, now);
+        let joined = self.runtime.block_on(joins).map_err(text)?;
+        let created = match joined.devices {
+            0 => Vec::new(),
+            _ => (self.upgrades(task, last)?.into_iter())
+                .map(|record| Created {
+                    upgrade: record.id,
+                    endpoint: record.endpoint,
+                })
+                .collect(),
+        };
+        Ok((created, joined.next))
+    }
+
+    fn upgrades(
+        &self,
+        task: TaskId,
+        from: Option<UpgradeId>,
+    ) -> Result<Vec<crate::store::UpgradeRecord>, Failed> {
         let mut all = Vec::new();
         loop {
-            let after: Option<UpgradeId> = all.last().map(|r: &crate::store::UpgradeRecord| r.id);
+            let last = all.last().map(|r: &crate::store::UpgradeRecord| r.id);
+            let after: Option<UpgradeId> = last.or(from);
             let page = self
                 .runtime
                 .block_on(self.store.upgrades(task, None, after, PAGE))
@@ -282,7 +314,7 @@ impl SqliteBackend {
     pub(super) fn finals(&self) -> Result<Vec<Final>, Failed> {
         let mut finals = Vec::new();
         for task in &self.tasks {
-            finals.extend(self.upgrades(*task)?.into_iter().map(|record| Final {
+            finals.extend(self.upgrades(*task, None)?.into_iter().map(|record| Final {
                 upgrade: record.id,
                 attempts: record.attempts,
                 state: record.state,

@@ -12,7 +12,7 @@ use rand_chacha::{
 use super::{Honest, Hooks, Scenario, World, run, run_with, succeeded};
 use crate::{
     ledger::RetryPolicy,
-    simulate::{Faults, StoreKind, fleet::FleetFile},
+    simulate::{Faults, StoreKind, fleet::FleetFile, simulate},
     task::{Due, TaskHead, TaskRules},
 };
 
@@ -146,7 +146,7 @@ fn what_is_not_commanded_by_the_end_of_a_window_begins_again_in_the_next() {
         let summary = run(&short_windows(store, None));
         assert_eq!(summary.violations, []);
         assert_eq!(succeeded(&summary), 30, "{:?}", summary.reasons);
-        assert!(summary.ends.retries > 10, "{:?}", summary.ends);
+        assert!(summary.ends.retries > 3, "{:?}", summary.ends);
     }
 }
 
@@ -388,6 +388,61 @@ fn the_table_in_memory_runs_tasks_as_the_database_does() {
     assert_eq!(memory.trace_sha256, sqlite.trace_sha256);
     assert_eq!(memory.reasons, sqlite.reasons);
     assert!(sqlite.halts.total() > 0);
+}
+
+/// A fifth of the devices is added while the task runs.
+fn joining(rules: &str) -> Scenario {
+    let fleet = "start_within_s = 600\n[joining]\npercent = 20\nwithin_s = 7200";
+    Scenario {
+        fleet: FleetFile::parse(fleet).unwrap(),
+        rules: serde_json::from_str(rules).unwrap(),
+        ..Scenario::new(120, 4, 3)
+    }
+}
+
+#[test]
+fn devices_that_are_added_join_the_task_that_runs() {
+    let rules = r#"{"membership": "joining"}"#;
+    let one = joining(rules);
+    let summary = simulate(&one, |_| {}).unwrap();
+    assert_eq!(summary.violations, []);
+    assert_eq!(summary.outcomes["succeeded"], 120, "{:?}", summary.reasons);
+    assert!(summary.took_ms > 3_600_000, "the last ones came late");
+    // the database does the same
+    let database = Scenario {
+        store: StoreKind::Sqlite,
+        ..one
+    };
+    let same = simulate(&database, |_| {}).unwrap();
+    assert_eq!(same.trace_sha256, summary.trace_sha256);
+    // in phases, with crashes, and whatever goes wrong
+    let phases = r#"{"membership": "joining", "phases": [{"count": 5, "success_percent": 0}, {}]}"#;
+    for store in [StoreKind::Memory, StoreKind::Sqlite] {
+        let crashing = Scenario {
+            crash_every: Some(Duration::from_mins(20)),
+            faults: Faults::Default,
+            store,
+            ..joining(phases)
+        };
+        let summary = simulate(&crashing, |_| {}).unwrap();
+        assert_eq!(summary.violations, []);
+        assert!(summary.crashes > 1);
+        assert_eq!(summary.outcomes.values().sum::<u64>(), 120);
+    }
+}
+
+#[test]
+fn who_comes_later_needs_a_task_that_can_be_joined() {
+    for scenario in [
+        joining("{}"),
+        Scenario {
+            fleet: FleetFile::default(),
+            ..joining(r#"{"membership": "joining"}"#)
+        },
+    ] {
+        let error = simulate(&scenario, |_| {}).unwrap_err();
+        assert!(error.starts_with("joining: "), "{error}");
+    }
 }
 
 #[test]

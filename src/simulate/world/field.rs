@@ -45,6 +45,9 @@ impl<H: Hooks> World<H> {
         for ((device, member), package) in (0..).zip(members).zip(packages.iter().cycle()) {
             let cell = u64::from(member.spec.coverage.cell_id.unwrap_or(0));
             let cell_seed = place_seed ^ cell.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            if let Some(at) = member.joins_at_ms {
+                self.queue.push(at, Occurrence::Joins(device));
+            }
             let target = package.pcp.offer.version;
             let current = member.spec.version == target;
             self.units.push(Unit {
@@ -217,6 +220,11 @@ impl Unit {
     /// Whether its character lets an upgrade succeed.
     pub(super) fn is_to_succeed(&self) -> bool {
         self.device.spec().expected() == sim::Expected::Succeeded
+    }
+
+    /// Its endpoint name.
+    pub(super) fn endpoint(&self) -> &str {
+        &self.device.spec().endpoint
     }
 
     /// Whether it sleeps between its messages.

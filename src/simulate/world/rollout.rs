@@ -8,7 +8,7 @@ use crate::{
     engine::Command,
     ledger::UpgradeOrder,
     shard::{Query, Reconciler, Reply, Surroundings as _, Want, follow},
-    simulate::hooks::Hooks,
+    simulate::{hooks::Hooks, scenario::product_name, store::Created},
 };
 
 /// Where the rollout stands.
@@ -93,14 +93,25 @@ impl<H: Hooks> World<H> {
 
     fn answer(&mut self, query: &Query) -> Result<Reply, String> {
         Ok(match query {
-            // the operator changes nothing in the midst of a task, and all devices were added
+            // the operator changes no devices in the midst of a task, and tells the shards whom he adds
             Query::RemoveNewcomers { .. } => Reply::NewcomersRemoved(0),
             Query::CellChanges { after, limit } => {
                 Reply::Cells(self.store.cell_changes_since(*after, *limit)?)
             }
             Query::DeviceChanges { .. } => Reply::Devices(Vec::new()),
-            // nor is any task of a kind that devices join
-            Query::Join { .. } => Reply::Joined(None),
+            Query::Join { task, after } => {
+                let now = self.now().utc;
+                let (joined, next) = self.store.join(*task, after.as_deref(), now)?;
+                for Created { upgrade, endpoint } in joined {
+                    let line = format!(
+                        "{endpoint} joins task {} with upgrade {}",
+                        task.0, upgrade.0
+                    );
+                    self.trace.note(self.now_ms, &line);
+                    self.checker.joins(self.now_ms, *task, upgrade, &endpoint);
+                }
+                Reply::Joined(next)
+            }
             Query::Running { task, after, limit } => {
                 Reply::Running(self.store.running_upgrades(*task, *after, *limit)?)
             }
@@ -139,6 +150,24 @@ impl<H: Hooks> World<H> {
             }
             Query::NextTime(now) => Reply::NextTime(self.store.next_due(*now)?),
         })
+    }
+
+    /// The operator adds a device: it may register, and joins its task when that is looked at next.
+    pub(super) fn joins(&mut self, device: u32) -> Result<(), String> {
+        let product = product_name(device as usize % self.packages.len().max(1));
+        let endpoint = self.units[device as usize].endpoint().to_owned();
+        let now = self.now().utc;
+        self.store.add_device(&endpoint, &product, now)?;
+        if self.server.is_some() {
+            let command = Command::AddDevice {
+                endpoint,
+                product,
+                secure: false,
+            };
+            let done = Done::default();
+            self.route(|directory, post| directory.obey(vec![command], &done, post));
+        }
+        Ok(())
     }
 
     fn start(&self, order: UpgradeOrder) -> Option<Command> {

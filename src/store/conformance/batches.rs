@@ -269,7 +269,11 @@ impl Fleet {
     async fn seen(&self, store: &impl Store) -> String {
         let mut seen = Vec::new();
         for device in 0..DEVICES {
-            let found = store.device(&self.endpoint(device)).await.unwrap();
+            let mut found = store.device(&self.endpoint(device)).await.unwrap();
+            // revisions count over all devices
+            if let Some(found) = &mut found {
+                found.revision = 0;
+            }
             seen.push(format!("{found:?}"));
         }
         for upgrade in &self.upgrades {

@@ -15,6 +15,8 @@ pub(crate) mod exclusions;
 pub(crate) mod groups;
 pub(crate) mod inventory;
 pub(crate) mod phases;
+pub(crate) mod products;
+pub(crate) mod reach;
 pub(crate) mod rollouts;
 pub(crate) mod series;
 pub(crate) mod soaks;
@@ -22,6 +24,7 @@ pub(crate) mod targets;
 pub(crate) mod task_packages;
 pub(crate) mod tasks;
 pub(crate) mod traffic;
+pub(crate) mod users;
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -29,7 +32,7 @@ use std::{
 };
 
 use super::{
-    AddedDevice, BatchId, Exclude, NewDevice, NewPackage, NewTask, Origin, PackageRecord,
+    AddedDevice, BatchId, Exclude, NewDevice, NewPackage, NewTask, Origin, PackageRecord, Papers,
     Selection, Store, TaskRecord, UpgradeState,
 };
 use crate::{
@@ -81,6 +84,12 @@ macro_rules! whole_suite {
                 there_are_so_many_tokens_at_most,
                 some_devices_are_let_through,
                 tasks_are_listed_by_the_devices_they_were_made_for,
+            }
+            users {
+                users_have_names_of_their_own,
+                a_session_ends_at_its_end_and_when_it_is_not_used,
+                a_new_password_ends_sessions,
+                a_user_has_so_many_sessions_at_most,
             }
             answers {
                 a_key_is_taken_once_and_answered_as_at_first,
@@ -234,6 +243,18 @@ macro_rules! whole_suite {
                 a_cell_has_the_last_changes_of_its_limit,
                 a_device_has_its_last_measurements,
             }
+            products {
+                keys_and_rules_of_products_are_kept,
+                so_many_keys_has_a_product_at_most,
+                a_package_is_taken_with_a_signature_where_one_is_required,
+                no_new_task_takes_a_package_whose_key_was_removed,
+                papers_are_changed_by_whoever_has_seen_them,
+                a_file_of_papers_is_unused_when_nobody_refers_to_it,
+            }
+            reach {
+                each_device_tells_whether_it_was_reached_and_why_not,
+                devices_are_looked_at_in_pages_product_by_product,
+            }
             rollouts {
                 the_longest_due_begins_first_and_one_per_device,
                 busy_devices_do_not_hold_up_others,
@@ -277,6 +298,7 @@ macro_rules! whole_suite {
                 an_upgrade_explains_itself,
                 a_device_s_upgrades_are_listed_newest_first,
                 other_tasks_with_the_same_devices_and_package_are_told,
+                several_packages_are_planned_for_the_same_devices,
                 upgrades_are_listed_newest_first_of_all_or_of_a_cell,
             }
             traffic {
@@ -384,6 +406,7 @@ pub(crate) fn new_package(product: &str, version: &str, content: u8) -> NewPacka
             segmentation: Segmentation::choose(1_200, None, false).unwrap(),
         },
         created_at: T0,
+        papers: Papers::default(),
     }
 }
 

@@ -284,6 +284,7 @@ pub(crate) async fn a_paused_task_begins_nothing_and_what_runs_goes_on(store: &i
 fn approval(approved: bool) -> Approval {
     Approval {
         approved,
+        caller: approved.then(|| "token:7:anna".to_owned()),
         by: "night shift".into(),
         note: Some("looked at it".into()),
         at: t(5),

@@ -1,6 +1,6 @@
 use super::{
     NOT_HEARD, UPGRADED, World, ended, list, new_package, new_task, next_batch,
-    rollouts::{move_on, starts},
+    rollouts::{move_on, startable, starts},
     stage, t,
 };
 use crate::{
@@ -8,8 +8,8 @@ use crate::{
         Cancellation, Change, Outcome, PackageId, Stage, StopReason, TaskId, TaskState, UpgradeId,
     },
     store::{
-        CancelUpgradeError, CreateTaskError, DeleteTaskError, Overlap, Overlaps, Selection,
-        StopTaskError, Store, TaskRecord, TimelineEntry, UpgradeState,
+        CancelUpgradeError, CreateTaskError, DeleteTaskError, NewTask, Overlap, Overlaps,
+        Selection, StopTaskError, Store, TaskRecord, TimelineEntry, UpgradeState,
     },
 };
 
@@ -499,4 +499,60 @@ pub(crate) async fn upgrades_are_listed_newest_first_of_all_or_of_a_cell(store: 
     assert_eq!(listed(cell, None, 9).await, (vec![ids[1], ids[0]], false));
     store.delete_task(task.id).await.unwrap();
     assert_eq!(listed(cell, None, 9).await, (vec![], false));
+}
+
+/// What thingsboard's users miss: a device has one firmware assigned, so that several updates cannot be planned for it, one independent
+/// of the other (thingsboard #9962).
+pub(crate) async fn several_packages_are_planned_for_the_same_devices(store: &impl Store) {
+    let (world, firmware) = World::with_devices(store, 2).await;
+    let mut tasks = Vec::new();
+    for (content, start_at) in [(1, None), (2, Some(t(300))), (3, Some(t(300)))] {
+        let package = match content {
+            1 => firmware.clone(),
+            _ => {
+                world
+                    .package("p", &format!("V{}", 8 + content), content)
+                    .await
+            }
+        };
+        let new = NewTask {
+            name: format!("service {content}"),
+            start_at,
+            ..new_task(&package, Selection::All)
+        };
+        tasks.push(store.create_task(&new).await.unwrap().id);
+    }
+    let [first, second, third] = tasks[..] else {
+        panic!("{tasks:?}");
+    };
+    let upgrades = world.ids(first).await;
+    assert_eq!(startable(store, 0, 9).await, upgrades);
+    let begins = |upgrade| stage(upgrade, 1, Stage::WaitingForDevice, t(1));
+    world
+        .commit(&[begins(upgrades[0]), begins(upgrades[1])])
+        .await;
+    assert_eq!(
+        move_on(store, 300).await.len(),
+        2,
+        "the others begin beside it"
+    );
+    // a device has one upgrade at a time, and the next one when that has ended, however it did
+    assert_eq!(startable(store, 300, 9).await, []);
+    let failed = ended(upgrades[0], first, 1, NOT_HEARD, None, t(301));
+    world.commit(&[failed]).await;
+    let of_second = world.ids(second).await;
+    assert_eq!(startable(store, 302, 9).await, [of_second[0]]);
+    // one is called off, and the others stay as they are
+    store.stop_task(second, t(303), false).await.unwrap();
+    let of_third = world.ids(third).await;
+    assert_eq!(startable(store, 304, 9).await, [of_third[0]]);
+    world
+        .commit(&[ended(upgrades[1], first, 1, UPGRADED, None, t(305))])
+        .await;
+    assert_eq!(startable(store, 306, 9).await, of_third);
+    let served: Vec<_> = (starts(store, 306, 9).await.iter())
+        .map(|order| order.served.package)
+        .collect();
+    let third = store.task(third).await.unwrap().unwrap();
+    assert_eq!(served, [third.package, third.package]);
 }

@@ -5,7 +5,7 @@ use crate::{
     clock::UtcMillis,
     ledger::PackageId,
     package::{PcpOffer, Segmentation, Version},
-    store::{Catalog as _, NewPackage, SqliteStore},
+    store::{Catalog as _, NewPackage, Papers, SqliteStore},
 };
 
 async fn sealed(files: &PackageFiles, chunks: &[&[u8]]) -> SealedUpload {
@@ -37,9 +37,11 @@ fn record(content: &Content) -> PackageRecord {
                 segmentation: Segmentation::choose(content.size_bytes, None, false).unwrap(),
             },
             created_at: UtcMillis(0),
+            papers: Papers::default(),
         },
         superseded_at: None,
         deleted_at: None,
+        revision: 1,
     }
 }
 

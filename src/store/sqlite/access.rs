@@ -50,10 +50,10 @@ impl Access for SqliteStore {
         .fetch_one(&mut *tx)
         .await
         .doing(ADDING)?;
-        let token = record(&row)?;
-        tx.made(Table::Tokens, token.id.0);
+        let added = record(&row)?;
+        tx.made(Table::Tokens, added.id.0);
         tx.commit().await.doing(ADDING)?;
-        Ok(token)
+        Ok(added)
     }
 
     async fn token(&self, id: TokenId) -> Result<Option<TokenRecord>, StoreError> {
@@ -125,8 +125,10 @@ impl Access for SqliteStore {
     async fn others_approve(&self, now: UtcMillis) -> Result<bool, StoreError> {
         sqlx::query_scalar(
             "SELECT EXISTS (SELECT 1 FROM api_tokens, json_each(api_tokens.grants) j \
-             WHERE j.value ->> 'role' = ?1 AND j.value ->> 'filter' IS NULL \
-                 AND (expires_at IS NULL OR expires_at > ?2))",
+                 WHERE j.value ->> 'role' = ?1 AND j.value ->> 'filter' IS NULL \
+                     AND (expires_at IS NULL OR expires_at > ?2)) \
+             OR EXISTS (SELECT 1 FROM users, json_each(users.grants) j \
+                 WHERE j.value ->> 'role' = ?1 AND j.value ->> 'filter' IS NULL)",
         )
         .bind(Role::Approver.name())
         .bind(now.0)

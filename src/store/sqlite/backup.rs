@@ -15,15 +15,15 @@ use crate::package::natural_cmp;
 /// Problems that a check names at most.
 const MAX_PROBLEMS: u32 = 20;
 
-/// A package's content that a database refers to.
+/// A package's content, or its bill of materials, that a database refers to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptContent {
     /// SHA-256, 64 lower-case hexadecimal digits: the name of its file.
     pub sha256: String,
     /// Its length.
     pub size_bytes: u64,
-    /// PCP's check code over it.
-    pub crc: u16,
+    /// PCP's check code over a content; a bill of materials has none.
+    pub crc: Option<u16>,
 }
 
 /// How thoroughly a database is looked through.
@@ -140,23 +140,36 @@ impl DatabaseFile {
             .map_err(|source| open_error(&self.path, source))
     }
 
-    /// The contents of packages that are not deleted, in the order of their names.
+    /// The contents of packages that are not deleted, and their bills of materials, in the order of their names.
     ///
     /// # Errors
     /// The file is damaged.
     pub async fn contents(&mut self) -> Result<Vec<KeptContent>, OpenError> {
         let failed = |source| open_error(&self.path, source);
-        let rows = sqlx::query(
-            "SELECT DISTINCT sha256, size_bytes, crc FROM packages WHERE deleted_at IS NULL ORDER BY sha256",
+        // a database of before has none
+        let has_sboms: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM pragma_table_info('packages') WHERE name = 'sbom_sha256')",
         )
-        .fetch_all(&mut self.connection)
+        .fetch_one(&mut self.connection)
         .await
         .map_err(failed)?;
+        let statement = if has_sboms {
+            "SELECT DISTINCT sha256, size_bytes, crc FROM packages WHERE deleted_at IS NULL \
+             UNION SELECT sbom_sha256, sbom_size_bytes, NULL FROM packages \
+             WHERE deleted_at IS NULL AND sbom_sha256 IS NOT NULL ORDER BY 1"
+        } else {
+            "SELECT DISTINCT sha256, size_bytes, crc FROM packages WHERE deleted_at IS NULL ORDER BY sha256"
+        };
+        let rows = sqlx::query(statement)
+            .fetch_all(&mut self.connection)
+            .await
+            .map_err(failed)?;
         let content = |row: &sqlx::sqlite::SqliteRow| {
             Ok(KeptContent {
                 sha256: row.try_get("sha256")?,
                 size_bytes: u64::try_from(row.try_get::<i64, _>("size_bytes")?).unwrap_or(0),
-                crc: u16::try_from(row.try_get::<i64, _>("crc")?).unwrap_or(0),
+                crc: (row.try_get::<Option<i64>, _>("crc")?)
+                    .map(|crc| u16::try_from(crc).unwrap_or(0)),
             })
         };
         rows.iter()

@@ -2,7 +2,7 @@ use async_trait::async_trait;
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    Doing, SqliteStore,
+    Doing, SqliteStore, papers, products,
     rows::{self, Columns},
     watched::Table,
 };
@@ -12,12 +12,10 @@ use crate::{
     package::{PcpOffer, Segmentation, Version},
     store::{
         Catalog, DeletePackageError, DeletedPackage, EarlierPackage, InsertPackageError,
-        InsertedPackage, NewPackage, PackageRecord, Page, StoreError, TaskPackages,
+        InsertedPackage, NewPackage, PackageRecord, Page, PapersChange, Signatures, StoreError,
+        TaskPackages, UpdatePackageError, UpdatedPackage,
     },
 };
-
-const CONTENT_IN_USE: &str =
-    "SELECT EXISTS (SELECT 1 FROM packages WHERE sha256 = ? AND deleted_at IS NULL)";
 
 #[async_trait]
 impl Catalog for SqliteStore {
@@ -48,11 +46,16 @@ impl Catalog for SqliteStore {
         .await
         .doing(doing)?;
         let older = rows.iter().map(record).collect::<Result<Vec<_>, _>>()?;
+        vouched_for(&mut tx, new).await?;
         if let Some(current) = older.iter().find(|older| older.superseded_at.is_none())
             && is_same(&current.package, new)
         {
+            let record = with_papers(&mut tx, current.clone(), new)
+                .await
+                .doing(doing)?;
+            tx.commit().await.doing(doing)?;
             return Ok(InsertedPackage {
-                record: current.clone(),
+                record,
                 created: false,
             });
         }
@@ -60,27 +63,11 @@ impl Catalog for SqliteStore {
             let new = Box::new(new.clone());
             return Err(InsertPackageError::Indistinct { new, differs });
         }
-        for package in &older {
-            if let Some((task, name, state)) = user(&mut tx, package.id).await? {
-                return Err(InsertPackageError::InUse {
-                    package: package.id,
-                    task,
-                    name,
-                    state,
-                });
-            }
-        }
-        sqlx::query(
-            "UPDATE packages SET superseded_at = ? WHERE product = ? AND version = ? \
-             AND superseded_at IS NULL AND deleted_at IS NULL",
-        )
-        .bind(new.created_at.0)
-        .bind(&new.product)
-        .bind(new.version.as_str())
-        .execute(&mut *tx)
-        .await
-        .doing(doing)?;
+        supersede(&mut tx, &older, new).await?;
         let id = insert(&mut tx, new).await.doing(doing)?;
+        papers::write(&mut tx, id, &new.papers, 1)
+            .await
+            .doing(doing)?;
         tx.made(Table::Packages, id.0);
         tx.commit().await.doing(doing)?;
         Ok(InsertedPackage {
@@ -89,6 +76,7 @@ impl Catalog for SqliteStore {
                 package: new.clone(),
                 superseded_at: None,
                 deleted_at: None,
+                revision: 1,
             },
             created: true,
         })
@@ -156,13 +144,14 @@ impl Catalog for SqliteStore {
         let doing = "deleting a package";
         let mut tx = self.write(doing).await?;
         tx.watch(Table::Packages, id.0).await.doing(doing)?;
-        let sha256: Option<String> =
-            sqlx::query_scalar("SELECT sha256 FROM packages WHERE id = ? AND deleted_at IS NULL")
-                .bind(id.0)
-                .fetch_optional(&mut *tx)
-                .await
-                .doing(doing)?;
-        let Some(sha256) = sha256 else {
+        let row = sqlx::query(
+            "SELECT sha256, sbom_sha256 FROM packages WHERE id = ? AND deleted_at IS NULL",
+        )
+        .bind(id.0)
+        .fetch_optional(&mut *tx)
+        .await
+        .doing(doing)?;
+        let Some(row) = row else {
             return Err(DeletePackageError::NotFound(id));
         };
         if let Some((task, name, state)) = user(&mut tx, id).await? {
@@ -188,16 +177,29 @@ impl Catalog for SqliteStore {
         .execute(&mut *tx)
         .await
         .doing(doing)?;
-        let content_in_use = sqlx::query_scalar(CONTENT_IN_USE)
-            .bind(&sha256)
-            .fetch_one(&mut *tx)
-            .await
-            .doing(doing)?;
+        let sha256: String = row.value("sha256")?;
+        let mut unused_sbom: Option<String> = row.value("sbom_sha256")?;
+        if let Some(sbom) = &unused_sbom
+            && papers::is_file_in_use(&mut tx, sbom).await?
+        {
+            unused_sbom = None;
+        }
+        let content_in_use = papers::is_file_in_use(&mut tx, &sha256).await?;
         tx.commit().await.doing(doing)?;
         Ok(DeletedPackage {
             sha256,
             content_in_use,
+            unused_sbom,
         })
+    }
+
+    async fn update_package(
+        &self,
+        id: PackageId,
+        change: &PapersChange,
+        revision: Option<u32>,
+    ) -> Result<UpdatedPackage, UpdatePackageError> {
+        self.change_papers(id, change, revision).await
     }
 
     async fn task_packages(&self, task: TaskId) -> Result<Option<TaskPackages>, StoreError> {
@@ -205,12 +207,76 @@ impl Catalog for SqliteStore {
     }
 
     async fn content_in_use(&self, sha256: &str) -> Result<bool, StoreError> {
-        sqlx::query_scalar(CONTENT_IN_USE)
-            .bind(sha256)
-            .fetch_one(&self.readers)
-            .await
-            .doing("looking for packages of a content")
+        let doing = "looking for packages of a file";
+        let mut reader = self.readers.acquire().await.doing(doing)?;
+        papers::is_file_in_use(&mut reader, sha256).await
     }
+}
+
+/// Makes room for a new package: the older ones of its version are superseded, unless an unfinished task uses one.
+async fn supersede(
+    conn: &mut SqliteConnection,
+    older: &[PackageRecord],
+    new: &NewPackage,
+) -> Result<(), InsertPackageError> {
+    for package in older {
+        if let Some((task, name, state)) = user(conn, package.id).await? {
+            return Err(InsertPackageError::InUse {
+                package: package.id,
+                task,
+                name,
+                state,
+            });
+        }
+    }
+    sqlx::query(
+        "UPDATE packages SET superseded_at = ? WHERE product = ? AND version = ? \
+         AND superseded_at IS NULL AND deleted_at IS NULL",
+    )
+    .bind(new.created_at.0)
+    .bind(&new.product)
+    .bind(new.version.as_str())
+    .execute(conn)
+    .await
+    .doing("superseding a package")?;
+    Ok(())
+}
+
+/// Whether the product takes a package that is vouched for so.
+async fn vouched_for(
+    conn: &mut SqliteConnection,
+    new: &NewPackage,
+) -> Result<(), InsertPackageError> {
+    match &new.papers.signature {
+        Some(signature) => {
+            if products::has_key(conn, &new.product, &signature.key).await? {
+                return Ok(());
+            }
+            Err(InsertPackageError::KeyRemoved {
+                product: new.product.clone(),
+                key: signature.key.clone(),
+            })
+        }
+        None => match products::read(conn, &new.product).await?.signatures {
+            Signatures::Optional => Ok(()),
+            Signatures::Required => Err(InsertPackageError::Unsigned(new.product.clone())),
+        },
+    }
+}
+
+/// The same package comes again, and brings papers.
+async fn with_papers(
+    conn: &mut SqliteConnection,
+    mut record: PackageRecord,
+    new: &NewPackage,
+) -> Result<PackageRecord, sqlx::Error> {
+    let before = record.package.papers.clone();
+    record.package.papers = before.clone().with(&new.papers);
+    if record.package.papers != before {
+        record.revision = record.revision.saturating_add(1);
+        papers::write(conn, record.id, &record.package.papers, record.revision).await?;
+    }
+    Ok(record)
 }
 
 /// Whether devices would be sent the very same.
@@ -303,9 +369,11 @@ pub(super) fn record(row: &SqliteRow) -> Result<PackageRecord, StoreError> {
                 segmentation,
             },
             created_at: row.time("created_at")?,
+            papers: papers::read(row)?,
         },
         superseded_at: row.maybe_time("superseded_at")?,
         deleted_at: row.maybe_time("deleted_at")?,
+        revision: row.int("revision")?,
     })
 }
 

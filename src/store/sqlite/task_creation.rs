@@ -136,6 +136,7 @@ impl SqliteStore {
             check_group(&mut tx, group).await?; // from here on it is not removed
         }
         narrowing::check(&mut tx, &new.exclude).await?; // nor is this one
+        task_packages::usable(&mut tx, new).await?; // nor a key
         let task = insert_hidden(&mut tx, new, start_at)
             .await
             .doing(CREATING)?;

@@ -7,13 +7,13 @@ use sqlx::SqliteConnection;
 use super::{
     Doing, SqliteStore,
     bulk::json_list,
-    packages,
+    packages, products,
     rows::{self, Columns as _},
 };
 use crate::{
     ledger::{PackageId, TaskId},
     package::Version,
-    store::{CreateTaskError, NewTask, PackageRecord, StoreError, TaskPackages},
+    store::{CreateTaskError, NewTask, PackageRecord, Signatures, StoreError, TaskPackages},
 };
 
 const CHECKING: &str = "reading a task's packages";
@@ -64,14 +64,41 @@ async fn usable_one(
 ) -> Result<PackageRecord, CreateTaskError> {
     let row = sqlx::query("SELECT * FROM packages WHERE id = ? AND deleted_at IS NULL")
         .bind(id.0)
-        .fetch_optional(conn)
+        .fetch_optional(&mut *conn)
         .await
         .doing(CHECKING)?
         .ok_or(CreateTaskError::PackageNotFound(id))?;
     let package = packages::record(&row)?;
     match package.superseded_at {
         Some(at) => Err(CreateTaskError::PackageSuperseded { package: id, at }),
-        None => Ok(package),
+        None => vouched_for(conn, package).await,
+    }
+}
+
+/// A package that somebody still vouches for, or for which nobody has to.
+async fn vouched_for(
+    conn: &mut SqliteConnection,
+    package: PackageRecord,
+) -> Result<PackageRecord, CreateTaskError> {
+    match &package.package.papers.signature {
+        Some(signature) => match signature.key_removed_at {
+            None => Ok(package),
+            Some(at) => Err(CreateTaskError::PackageKeyRemoved {
+                package: package.id,
+                key: signature.key.clone(),
+                at,
+            }),
+        },
+        None => match products::read(conn, &package.package.product)
+            .await?
+            .signatures
+        {
+            Signatures::Optional => Ok(package),
+            Signatures::Required => Err(CreateTaskError::PackageUnsigned {
+                package: package.id,
+                product: package.package.product,
+            }),
+        },
     }
 }
 

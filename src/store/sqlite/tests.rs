@@ -46,7 +46,7 @@ impl Drop for Checked {
 }
 
 /// Each of these finds what is kept and wrong.
-const KEPT: [&str; 8] = [
+const KEPT: [&str; 9] = [
     "SELECT COALESCE(k.task_id, c.task_id) || ' ' || COALESCE(k.state, c.state) \
      FROM (SELECT * FROM task_counts WHERE count <> 0) k FULL JOIN \
          (SELECT task_id, state, lot, IIF(state = 'failed' \
@@ -71,6 +71,8 @@ const KEPT: [&str; 8] = [
     "SELECT 'free ' || id FROM upgrades u WHERE free <> (phase = 0 AND unconfirmed = 0 \
          AND NOT EXISTS (SELECT 1 FROM upgrades r WHERE r.endpoint = u.endpoint AND r.phase = 1) \
          AND NOT EXISTS (SELECT 1 FROM exclusions e WHERE e.endpoint = u.endpoint))",
+    "SELECT 'cves ' || id FROM packages p WHERE cves_mended <> \
+         (SELECT json_group_array(cve ORDER BY cve) FROM package_cves WHERE package_id = p.id)",
     "SELECT 'webhook ' || id FROM webhooks w WHERE \
          pending <> (SELECT COUNT(*) FROM deliveries WHERE webhook_id = w.id AND state = 'pending') \
          OR failed <> (SELECT COUNT(*) FROM deliveries WHERE webhook_id = w.id AND state = 'failed')",

@@ -41,7 +41,7 @@ impl<K: Copy + Ord + Hash> Queue<K> {
         state: &LaneState<K>,
         limit: u32,
         (class, tasks): (&Class, usize),
-        now: Instant,
+        (now, horizon): (Instant, Instant),
         look: &mut impl FnMut(K) -> Outlook,
     ) -> Self {
         let mut awake = BTreeMap::new();
@@ -51,8 +51,11 @@ impl<K: Copy + Ord + Hash> Queue<K> {
             .iter()
             .copied()
             .take((MOST_AWAKE / tasks).max(LEAST));
+        // of those who come when nobody asks any more, the first one may be waited for
+        let mut later = false;
         let asleep = (class.expected.iter().copied())
             .take((MOST_EXPECTED / tasks).max(LEAST))
+            .take_while(|(at, _)| !std::mem::replace(&mut later, *at > horizon))
             .filter_map(|(_, order)| state.rank(&order));
         for rank in all.chain(asleep) {
             let (_, order) = rank;
@@ -133,8 +136,9 @@ pub(super) fn turns<K: Copy + Ord + Hash>(
     let tasks = entries.len().max(1);
     let lines = entries.into_iter().filter_map(|entry| {
         let classes = state.queues.get(&entry.task)?.classes.iter();
-        let queues =
-            classes.map(|(limit, class)| Queue::of(state, *limit, (class, tasks), now, &mut look));
+        let queues = classes.map(|(limit, class)| {
+            Queue::of(state, *limit, (class, tasks), (now, horizon), &mut look)
+        });
         let queues = queues.collect();
         Some(Line { entry, queues })
     });

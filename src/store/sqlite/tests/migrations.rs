@@ -6,7 +6,9 @@ use super::*;
 use crate::{
     ledger::{Change, Failure, Outcome, UpgradeId},
     package::{PcpOffer, Segmentation, Version},
-    store::{EarlierPackage, InsertPackageError, NewPackage, Subject, conformance::next_batch},
+    store::{
+        EarlierPackage, InsertPackageError, NewPackage, Papers, Subject, conformance::next_batch,
+    },
     wording,
 };
 
@@ -59,6 +61,7 @@ async fn packages_of_before_keep_their_check_codes() {
             segmentation: Segmentation::exact(size, segment_size, pad_last).unwrap(),
         },
         created_at: UtcMillis(1),
+        papers: Papers::default(),
     };
     for (package, expected) in [
         // two had the code 0: the newest counts

@@ -6,7 +6,7 @@ use crate::{
     package::{PcpOffer, Segmentation, Version},
     store::{
         DeviceFilter, Exclude, Groups as _, Members, NewDevice, NewGroup, NewMembers, NewPackage,
-        NewTask, Origin, Selection,
+        NewTask, Origin, Papers, Selection,
     },
     task::{Membership, Move, PackageRules, TaskRules},
 };
@@ -35,6 +35,7 @@ async fn task(store: &SqliteStore, devices: u32) -> TaskRecord {
             segmentation: Segmentation::choose(1_200, None, false).unwrap(),
         },
         created_at: T0,
+        papers: Papers::default(),
     };
     let package = store.insert_package(&package).await.unwrap().record.id;
     store.create_task(&new_task(package)).await.unwrap()

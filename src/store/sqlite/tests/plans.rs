@@ -12,7 +12,8 @@ use crate::{
 
 /// Tables that have ten thousand rows at most, lists that are parameters of a statement, and what a statement in a
 /// statement has found, which is looked at by itself.
-const SMALL: [&str; 12] = [
+const SMALL: [&str; 13] = [
+    "users",
     "api_tokens",
     "audit_checkpoints",
     "audit_open",
@@ -31,7 +32,7 @@ const SMALL: [&str; 12] = [
 const SMALL_INDEXES: [&str; 3] = ["tasks_hidden", "devices_removed", "upgrades_to_cancel"];
 
 /// Beginnings of statements that may look at all of something, or sort it, and why.
-const EXCEPTIONS: [(&str, &str); 11] = [
+const EXCEPTIONS: [(&str, &str); 12] = [
     (
         "INSERT INTO events (at, kind, task_id, task_name, product, version, upgrade_id",
         "sorts the list that is its parameter",
@@ -67,6 +68,10 @@ const EXCEPTIONS: [(&str, &str); 11] = [
     (
         "SELECT found.task_id, COUNT(*) AS waiting",
         "gathers by task the first ten thousand of a queue",
+    ),
+    (
+        "SELECT DISTINCT sha256, size_bytes, crc FROM packages",
+        "looks at all packages, once in a backup",
     ),
     (
         "UPDATE soaks SET next_at = due_at",
@@ -211,6 +216,8 @@ async fn every_statement_finds_its_rows_by_an_index() {
         event_rows::EVENTS,
         event_rows::EVENTS_OF_TASK,
         event_rows::LAST_DUE,
+        papers::FILE_IN_USE,
+        reach::REACH,
         soaks::DUE,
         soaks::OF_DEVICES,
         upgrade_rows::LIST,

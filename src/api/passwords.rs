@@ -1,0 +1,190 @@
+//! Passwords of users, and how often somebody may try one.
+
+use std::{net::IpAddr, num::NonZeroU32, sync::LazyLock, time::Duration};
+
+use argon2::{
+    Argon2,
+    password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
+};
+use axum::http::StatusCode;
+use governor::{
+    Quota, RateLimiter,
+    clock::{Clock, DefaultClock},
+    state::keyed::HashMapStateStore,
+};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
+
+use super::{problem::Problem, source::bucket};
+
+/// Characters of a password.
+pub(super) const LENGTH: std::ops::RangeInclusive<usize> = 12..=128;
+
+/// Passwords that are looked at, at once: each takes 19 MiB and a core for some tens of milliseconds.
+const AT_ONCE: usize = 2;
+/// How long a password waits to be looked at.
+const WAIT: Duration = Duration::from_secs(10);
+/// Attempts per minute for one user, from wherever.
+const PER_USER: NonZeroU32 = NonZeroU32::new(10).unwrap();
+/// Attempts per minute from one address, for whomever.
+const PER_ADDRESS: NonZeroU32 = NonZeroU32::new(30).unwrap();
+/// Users and addresses that are told apart at once.
+const MAX_KEYS: usize = 10_000;
+
+type Limiter<K> = RateLimiter<K, HashMapStateStore<K>, DefaultClock>;
+
+/// Looks at passwords.
+#[derive(Debug)]
+pub struct Passwords {
+    places: Semaphore,
+    users: Limiter<String>,
+    addresses: Limiter<IpAddr>,
+}
+
+impl Default for Passwords {
+    fn default() -> Self {
+        Self {
+            places: Semaphore::new(AT_ONCE),
+            users: RateLimiter::hashmap(Quota::per_minute(PER_USER)),
+            addresses: RateLimiter::hashmap(Quota::per_minute(PER_ADDRESS)),
+        }
+    }
+}
+
+impl Passwords {
+    /// Whether another password may be tried for a user, from an address; otherwise the seconds to wait.
+    pub(super) fn ration(&self, user: &str, source: IpAddr) -> Result<(), u64> {
+        take(&self.addresses, bucket(source), || {
+            IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)
+        })?;
+        take(&self.users, user.to_owned(), String::new)
+    }
+
+    /// The hash of a new password, a PHC string: argon2id, 19 MiB, two passes (OWASP, Password Storage Cheat Sheet).
+    pub(super) async fn hash(&self, password: String) -> Result<String, Problem> {
+        let _place = self.place().await?;
+        let hash = tokio::task::spawn_blocking(move || hash(&password)).await;
+        let hash = hash.map_err(|error| Problem::internal(&error))?;
+        hash.map_err(|error| Problem::internal(&std::io::Error::other(error.to_string())))
+    }
+
+    /// Whether a password has this hash. Without a hash it has not, and that takes as long.
+    pub(super) async fn is(&self, password: String, hash: Option<String>) -> Result<bool, Problem> {
+        let _place = self.place().await?;
+        let checked = tokio::task::spawn_blocking(move || {
+            let known = hash.is_some();
+            let hash = hash.unwrap_or_else(|| NOBODYS.clone());
+            let fits = PasswordHash::new(&hash).is_ok_and(|hash| {
+                let argon = Argon2::default();
+                argon.verify_password(password.as_bytes(), &hash).is_ok()
+            });
+            fits && known
+        });
+        checked.await.map_err(|error| Problem::internal(&error))
+    }
+
+    async fn place(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        let place = timeout(WAIT, self.places.acquire()).await;
+        place.ok().and_then(Result::ok).ok_or_else(|| {
+            Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too-many-log-ins",
+                "Too many people log in at once",
+                "try again in a moment",
+            )
+        })
+    }
+}
+
+/// The hash of a password that nobody has.
+static NOBODYS: LazyLock<String> = LazyLock::new(|| hash("").unwrap_or_default());
+
+fn hash(password: &str) -> Result<String, argon2::password_hash::Error> {
+    let hash: PasswordHash = Argon2::default().hash_password(password.as_bytes())?;
+    Ok(hash.to_string())
+}
+
+/// Takes one of the allowance of `key`, or of the one that is shared where too many are told apart.
+fn take<K: Clone + Eq + std::hash::Hash>(
+    limiter: &Limiter<K>,
+    mut key: K,
+    shared: impl Fn() -> K,
+) -> Result<(), u64> {
+    if limiter.len() >= MAX_KEYS {
+        limiter.retain_recent();
+        if limiter.len() >= MAX_KEYS {
+            key = shared();
+        }
+    }
+    limiter.check_key(&key).map_err(|not_until| {
+        let wait = not_until.wait_time_from(limiter.clock().now());
+        wait.as_secs() + 1
+    })
+}
+
+/// What is wrong with a new password.
+pub(super) fn check(password: &str, name: &str) -> Result<(), String> {
+    if !LENGTH.contains(&password.chars().count()) {
+        return Err(format!(
+            "a password has {} to {} characters",
+            LENGTH.start(),
+            LENGTH.end()
+        ));
+    }
+    if password.to_lowercase().contains(&name.to_lowercase()) {
+        return Err("the name is in it".to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_password_has_its_hash_and_no_other_has() {
+        let passwords = Passwords::default();
+        let hash = passwords.hash("correct horse".to_owned()).await.unwrap();
+        assert!(
+            hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
+            "{hash}"
+        );
+        let again = passwords.hash("correct horse".to_owned()).await.unwrap();
+        assert_ne!(hash, again);
+        let is = async |password: &str, hash: Option<String>| {
+            passwords.is(password.to_owned(), hash).await.unwrap()
+        };
+        assert!(is("correct horse", Some(hash.clone())).await);
+        assert!(!is("correct horse ", Some(hash)).await);
+        assert!(!is("", None).await);
+        assert!(!is("x", Some("not a hash".to_owned())).await);
+    }
+
+    #[test]
+    fn attempts_are_rationed_by_user_and_by_address() {
+        let passwords = Passwords::default();
+        let address = |last: u8| IpAddr::from([192, 0, 2, last]);
+        for attempt in 0..10 {
+            assert!(passwords.ration("anna", address(attempt)).is_ok());
+        }
+        // from wherever
+        let wait = passwords.ration("anna", address(99)).unwrap_err();
+        assert!((1..=60).contains(&wait));
+        assert!(passwords.ration("berta", address(99)).is_ok());
+        for user in 0..28 {
+            assert!(passwords.ration(&user.to_string(), address(99)).is_ok());
+        }
+        assert!(passwords.ration("clara", address(99)).is_err());
+        assert!(passwords.ration("clara", address(98)).is_ok());
+    }
+
+    #[test]
+    fn new_passwords_are_long_and_not_the_name() {
+        assert!(check("a long password", "anna").is_ok());
+        assert!(check("short", "anna").is_err());
+        assert!(check(&"x".repeat(129), "anna").is_err());
+        assert!(check("Annas password", "anna").is_err());
+    }
+}

@@ -1,0 +1,271 @@
+//! `/v1/session`: people log in and out.
+//!
+//! A session is a cookie that scripts cannot read, that is sent to this host alone and over TLS (or to the machine itself), and with
+//! no request that another site has caused. What changes something needs a header besides, which only a page of this host can know.
+
+use std::time::Duration;
+
+use axum::{
+    Extension, Json,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use utoipa::ToSchema;
+
+use super::{
+    ApiState, audit, door::Credential, extract, middleware::too_many, passwords, problem::Problem,
+    source::Source, token::TokenHash,
+};
+use crate::{
+    access::{Caller, CallerKind},
+    store::NewSession,
+};
+
+/// The cookie. Its name makes browsers insist on `Secure`, on `Path=/` and on this host (RFC 6265bis §4.1.3.2).
+pub(super) const COOKIE: &str = "__Host-cellwise";
+/// What changes something carries this header in a session.
+pub(super) const CSRF: &str = "x-csrf-token";
+const RANDOM_BYTES: usize = 32;
+
+/// What the header has to be: it follows from the cookie, which a page of another host cannot read.
+pub(super) fn csrf_token(session: &str) -> String {
+    let digest = Sha256::new().chain_update("csrf ").chain_update(session);
+    hex::encode(digest.finalize())
+}
+
+/// Whether a request carries it.
+pub(super) fn has_csrf_token(headers: &HeaderMap, session: &str) -> bool {
+    let given = headers.get(CSRF).map_or(&[][..], |value| value.as_bytes());
+    csrf_token(session).as_bytes().ct_eq(given).into()
+}
+
+/// The session that the cookies of a request name.
+pub(super) fn cookie(headers: &HeaderMap) -> Option<String> {
+    let cookies = headers.get_all(header::COOKIE).iter();
+    let mut pairs = cookies
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='));
+    let (_, session) = pairs.find(|(name, _)| *name == COOKIE)?;
+    Some(session.to_owned())
+}
+
+fn set_cookie(session: &str, lasts: Duration) -> String {
+    let seconds = lasts.as_secs();
+    format!("{COOKIE}={session}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Strict")
+}
+
+/// Who logs in.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LogIn {
+    /// The name.
+    #[schema(max_length = 64, example = "anna")]
+    name: String,
+    /// The password.
+    #[schema(max_length = 128, format = "password")]
+    password: String,
+}
+
+/// A session.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SessionBody {
+    /// Who is logged in: `user:5:anna`.
+    who: String,
+    /// What changes something has to carry in the header `X-CSRF-Token`.
+    csrf_token: String,
+    /// When the session ends, however much it is used. It ends before when it is not used (`admin.session_idle_s`).
+    #[schema(format = DateTime)]
+    expires_at: String,
+}
+
+/// Log in.
+///
+/// The answer sets the cookie `__Host-cellwise`, which browsers take over TLS, and from the machine itself. Attempts are rationed: 10 a
+/// minute for one user, 30 from one address.
+#[utoipa::path(post, path = "/v1/session", operation_id = "log_in", tag = "access", request_body = LogIn,
+    responses(
+        (status = 201, description = "Logged in", body = SessionBody,
+            headers(("Set-Cookie" = String, description = "The session"))),
+        (status = 401, description = "The name or the password is wrong", body = Problem),
+        (status = 503, description = "Too many people log in at once, or the database is not available", body = Problem),
+    ))]
+pub(super) async fn log_in(
+    State(state): State<ApiState>,
+    Extension(source): Extension<Source>,
+    extract::Json(body): extract::Json<LogIn>,
+) -> Result<Response, Problem> {
+    // longer ones are nobody's, and not worth the work
+    let plausible =
+        body.name.len() <= 64 && passwords::LENGTH.contains(&body.password.chars().count());
+    if !plausible {
+        return Ok(wrong());
+    }
+    if let Err(wait_s) = state.passwords.ration(&body.name, source.0) {
+        audit::log_in_failed(None, source.0);
+        return Ok(too_many("too many attempts to log in", wait_s));
+    }
+    let user = state.store.user(&body.name).await?;
+    let hash = user.as_ref().map(|user| user.password.clone());
+    let fits = state.passwords.is(body.password, hash).await?;
+    let user = match user {
+        Some(user) if fits => user,
+        known => {
+            audit::log_in_failed(known.as_ref().map(|user| &*user.name), source.0);
+            return Ok(wrong());
+        }
+    };
+    let mut random = [0; RANDOM_BYTES];
+    getrandom::fill(&mut random)
+        .map_err(|error| Problem::internal(&std::io::Error::other(error)))?;
+    let session = hex::encode(random);
+    let lasts = Duration::from_secs(state.config.get().admin.session_max_s);
+    let now = state.now();
+    let new = NewSession {
+        hash: *TokenHash::of(&session).bytes(),
+        user: user.id,
+        password: user.password,
+        created_at: now,
+        expires_at: now + lasts,
+    };
+    if !state.store.begin_session(&new).await? {
+        return Ok(wrong());
+    }
+    let caller = Caller::user(user.id.0, user.name, user.grants);
+    let who = caller.who();
+    audit::logged_in(&who, source.0);
+    let body = Json(SessionBody {
+        who,
+        csrf_token: csrf_token(&session),
+        expires_at: new.expires_at.to_string(),
+    });
+    let cookie = [(header::SET_COOKIE, set_cookie(&session, lasts))];
+    Ok((StatusCode::CREATED, Extension(caller), cookie, body).into_response())
+}
+
+fn wrong() -> Response {
+    Problem::new(
+        StatusCode::UNAUTHORIZED,
+        "unauthorized",
+        "The name or the password is wrong",
+        "the name or the password is wrong",
+    )
+    .into_response()
+}
+
+/// Log out.
+///
+/// The session ends. Others of the user go on.
+#[utoipa::path(delete, path = "/v1/session", operation_id = "log_out", tag = "access",
+    responses(
+        (status = 204, description = "Logged out", headers(("Set-Cookie" = String, description = "Takes the session away"))),
+        (status = 409, description = "The caller has a token, and no session", body = Problem),
+    ))]
+pub(super) async fn log_out(
+    State(state): State<ApiState>,
+    credential: Credential,
+) -> Result<Response, Problem> {
+    let Credential::Session { hash, .. } = &credential else {
+        return Err(no_session());
+    };
+    state.store.end_session(hash).await?;
+    state.signals.news.tell();
+    let gone = [(header::SET_COOKIE, set_cookie("", Duration::ZERO))];
+    Ok((StatusCode::NO_CONTENT, gone).into_response())
+}
+
+fn no_session() -> Problem {
+    let title = "The caller is not logged in";
+    Problem::conflict(
+        "no-session",
+        title,
+        "the caller has a token, and no session",
+    )
+}
+
+/// A user's own password.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UpdateMe {
+    /// The password so far.
+    #[schema(max_length = 128, format = "password")]
+    old_password: String,
+    /// The password from now on, 12 to 128 characters, without the name in it.
+    #[schema(min_length = 12, max_length = 128, format = "password")]
+    password: String,
+}
+
+/// Change one's own password.
+///
+/// All sessions of the user end, this one as well.
+#[utoipa::path(patch, path = "/v1/me", operation_id = "update_me", tag = "access", request_body = UpdateMe,
+    responses(
+        (status = 204, description = "Changed: log in again"),
+        (status = 409, description = "The caller has a token, and no session", body = Problem),
+        (status = 422, description = "The old password is wrong, or the new one is not possible", body = Problem),
+    ))]
+pub(super) async fn update_me(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Extension(source): Extension<Source>,
+    extract::Json(body): extract::Json<UpdateMe>,
+) -> Result<Response, Problem> {
+    let CallerKind::User { name, .. } = caller.kind() else {
+        return Err(no_session());
+    };
+    passwords::check(&body.password, name).map_err(|error| Problem::field("password", error))?;
+    if let Err(wait_s) = state.passwords.ration(name, source.0) {
+        return Ok(too_many("too many attempts", wait_s));
+    }
+    let passwords = &state.passwords;
+    let old = state.store.user(name).await?.map(|user| user.password);
+    let wrong = || Problem::field("old_password", "it is wrong");
+    if body.old_password.len() > 4 * passwords::LENGTH.end()
+        || !passwords.is(body.old_password, old.clone()).await?
+    {
+        audit::log_in_failed(Some(name), source.0);
+        return Err(wrong());
+    }
+    let hash = passwords.hash(body.password).await?;
+    if !state
+        .store
+        .set_password(name, old.as_deref(), &hash)
+        .await?
+    {
+        return Err(wrong()); // somebody has changed it meanwhile
+    }
+    state.signals.news.tell();
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_session_is_found_among_cookies() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(cookie(&headers), None);
+        headers.append(header::COOKIE, "a=b; __Host-cellwise2=x".parse().unwrap());
+        assert_eq!(cookie(&headers), None);
+        headers.append(
+            header::COOKIE,
+            "c=d; __Host-cellwise=abc; e=f".parse().unwrap(),
+        );
+        assert_eq!(cookie(&headers).as_deref(), Some("abc"));
+    }
+
+    #[test]
+    fn a_session_has_its_own_header() {
+        let mut headers = HeaderMap::new();
+        assert!(!has_csrf_token(&headers, "abc"));
+        headers.insert(CSRF, csrf_token("abc").parse().unwrap());
+        assert!(has_csrf_token(&headers, "abc") && !has_csrf_token(&headers, "abd"));
+        headers.insert(CSRF, "abc".parse().unwrap());
+        assert!(!has_csrf_token(&headers, "abc"));
+    }
+}

@@ -1,0 +1,215 @@
+//! `/v1/users`: people.
+
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    ApiState,
+    extract::{self, Fields, ListBody, Paging, Path, Query},
+    passwords,
+    problem::Problem,
+    tokens::{self, GrantBody},
+};
+use crate::{
+    access::Caller,
+    store::{Acting, NewUser, UserId, UserRecord},
+};
+
+/// A user.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct UserBody {
+    /// The number, which no other user ever has.
+    id: i64,
+    /// The name.
+    name: String,
+    /// What the user is granted.
+    grants: Vec<GrantBody>,
+    /// Who added it.
+    created_by: String,
+    /// When it was added.
+    #[schema(format = DateTime)]
+    created_at: String,
+    /// When the user logged in last; `null`: never.
+    #[schema(required, format = DateTime)]
+    last_login_at: Option<String>,
+}
+
+impl From<UserRecord> for UserBody {
+    fn from(user: UserRecord) -> Self {
+        Self {
+            id: user.id.0,
+            grants: user.grants.iter().map(GrantBody::from).collect(),
+            created_by: user.created_by,
+            created_at: user.created_at.to_string(),
+            last_login_at: user.last_login_at.map(|at| at.to_string()),
+            name: user.name,
+        }
+    }
+}
+
+/// A user to be added.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AddUser {
+    /// A name, which no other user has.
+    #[schema(
+        min_length = 1,
+        max_length = 64,
+        pattern = "^[A-Za-z0-9._-]{1,64}$",
+        example = "anna"
+    )]
+    name: String,
+    /// The password, 12 to 128 characters, without the name in it.
+    #[schema(min_length = 12, max_length = 128, format = "password")]
+    password: String,
+    /// What the user is granted, 1 to 10. The user may do what any of them permits.
+    #[schema(min_items = 1, max_items = 10)]
+    grants: Vec<GrantBody>,
+}
+
+/// What to change about a user. What is not given stays as it is.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UpdateUser {
+    /// What the user is granted from now on.
+    #[schema(min_items = 1, max_items = 10)]
+    grants: Option<Vec<GrantBody>>,
+    /// The password from now on, 12 to 128 characters, without the name in it.
+    #[schema(min_length = 12, max_length = 128, format = "password")]
+    password: Option<String>,
+}
+
+/// Add a user.
+///
+/// A user logs in with a name and a password (`POST /v1/session`). Of the password an argon2id hash is kept. This takes no
+/// `Idempotency-Key`: a name is added once.
+#[utoipa::path(post, path = "/v1/users", operation_id = "add_user", tag = "access", request_body = AddUser,
+    responses(
+        (status = 201, description = "Added", body = UserBody,
+            headers(("Location" = String, description = "Path of the user"))),
+        (status = 409, description = "Another user has the name, or there are too many users", body = Problem),
+        (status = 422, description = "A field is not valid", body = Problem),
+    ))]
+pub(super) async fn add(
+    State(state): State<ApiState>,
+    caller: Caller,
+    extract::Json(body): extract::Json<AddUser>,
+) -> Result<Response, Problem> {
+    let mut fields = Fields::default();
+    tokens::check_name(&mut fields, &body.name);
+    fields.take("password", passwords::check(&body.password, &body.name));
+    let grants = tokens::read_grants(&body.grants, &mut fields);
+    fields.finish()?;
+    let new = NewUser {
+        password: state.passwords.hash(body.password).await?,
+        name: body.name,
+        grants,
+        created_by: caller.who(),
+        created_at: state.now(),
+    };
+    let user = state.store.add_user(&new).await?;
+    let location = format!("/v1/users/{}", user.name);
+    let body = Json(UserBody::from(user));
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], body).into_response())
+}
+
+/// List users, oldest first.
+#[utoipa::path(get, path = "/v1/users", operation_id = "list_users", tag = "access", params(Paging),
+    responses(
+        (status = 200, description = "A page", body = ListBody<UserBody>),
+    ))]
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<ListBody<UserBody>>, Problem> {
+    let after = paging.after::<i64>("users")?.map(UserId);
+    let page = state.store.users(after, paging.limit()?).await?;
+    let body = ListBody::new(page, "users", |user| user.id.0, UserBody::from);
+    Ok(Json(body))
+}
+
+/// A user.
+#[utoipa::path(get, path = "/v1/users/{name}", operation_id = "get_user", tag = "access",
+    params(("name" = String, Path, description = "The name")),
+    responses(
+        (status = 200, description = "The user", body = UserBody),
+        (status = 404, description = "There is no such user", body = Problem),
+    ))]
+pub(super) async fn get(
+    State(state): State<ApiState>,
+    Path(name): Path<String>,
+) -> Result<Json<UserBody>, Problem> {
+    let user = state.store.user(&name).await?;
+    Ok(Json(user.ok_or_else(|| no_user(&name))?.into()))
+}
+
+/// Change what a user is granted, or the password.
+///
+/// Grants take effect with the next request. A new password ends the user's sessions.
+#[utoipa::path(patch, path = "/v1/users/{name}", operation_id = "update_user", tag = "access", request_body = UpdateUser,
+    params(("name" = String, Path, description = "The name")),
+    responses(
+        (status = 200, description = "The user", body = UserBody),
+        (status = 404, description = "There is no such user", body = Problem),
+        (status = 422, description = "A field is not valid", body = Problem),
+    ))]
+pub(super) async fn update(
+    State(state): State<ApiState>,
+    Path(name): Path<String>,
+    extract::Json(body): extract::Json<UpdateUser>,
+) -> Result<Json<UserBody>, Problem> {
+    let mut fields = Fields::default();
+    let some = body.grants.is_some() || body.password.is_some();
+    fields.check("grants", some, "give grants or a password");
+    let grants = (body.grants.as_ref()).map(|grants| tokens::read_grants(grants, &mut fields));
+    if let Some(password) = &body.password {
+        fields.take("password", passwords::check(password, &name));
+    }
+    fields.finish()?;
+    if state.store.user(&name).await?.is_none() {
+        return Err(no_user(&name));
+    }
+    if grants.is_some() && body.password.is_some() {
+        Acting::in_parts();
+    }
+    if let Some(grants) = grants {
+        state.store.set_grants(&name, &grants).await?;
+    }
+    if let Some(password) = body.password {
+        let hash = state.passwords.hash(password).await?;
+        state.store.set_password(&name, None, &hash).await?;
+    }
+    state.signals.news.tell();
+    get(State(state), Path(name)).await
+}
+
+/// Remove a user.
+///
+/// The user's sessions end.
+#[utoipa::path(delete, path = "/v1/users/{name}", operation_id = "remove_user", tag = "access",
+    params(("name" = String, Path, description = "The name")),
+    responses(
+        (status = 204, description = "Removed"),
+        (status = 404, description = "There is no such user", body = Problem),
+    ))]
+pub(super) async fn remove(
+    State(state): State<ApiState>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Problem> {
+    if state.store.remove_user(&name).await? {
+        state.signals.news.tell();
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(no_user(&name))
+    }
+}
+
+fn no_user(name: &str) -> Problem {
+    Problem::not_found(format!("there is no user {name:?}"))
+}

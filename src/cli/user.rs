@@ -1,0 +1,183 @@
+use std::{
+    fs,
+    io::{self, BufRead as _, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Args, Subcommand};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{
+    client::{ApiArgs, Client, CommandError, segment},
+    list::{ListArgs, ResultArgs, Table},
+    output::{self, Format, or_dash},
+    token::{GrantView, granted, to_grants},
+};
+
+/// `cellwise user`.
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// Add a user, who logs in with a password.
+    Add(AddArgs),
+    /// List users, oldest first.
+    List(ListArgs<100>),
+    /// Say what a user is granted from now on, in place of what was before.
+    Grant(GrantArgs),
+    /// Give a user another password. The user's sessions end.
+    Passwd(PasswdArgs),
+    /// Remove a user. The user's sessions end.
+    Remove(NameArgs),
+}
+
+/// `cellwise user add`.
+#[derive(Debug, Args)]
+pub struct AddArgs {
+    /// The name, which no other user has.
+    name: String,
+    /// What the user is granted, as often as needed: viewer, operator, approver, administrator or auditor; for some devices with a
+    /// filter behind a colon, as in operator:site==north*.
+    #[arg(long = "grant", value_name = "ROLE[:FILTER]", required = true)]
+    grants: Vec<String>,
+    #[command(flatten)]
+    password: PasswordArgs,
+    #[command(flatten)]
+    result: ResultArgs,
+}
+
+/// Where a password comes from. Others on this machine see arguments, so that it is none.
+#[derive(Debug, Args)]
+struct PasswordArgs {
+    /// A file whose first line is the password, or - for standard input.
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    password_file: PathBuf,
+}
+
+/// `cellwise user grant`.
+#[derive(Debug, Args)]
+pub struct GrantArgs {
+    /// The name.
+    name: String,
+    /// As for `cellwise user add`.
+    #[arg(long = "grant", value_name = "ROLE[:FILTER]", required = true)]
+    grants: Vec<String>,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+/// `cellwise user passwd`.
+#[derive(Debug, Args)]
+pub struct PasswdArgs {
+    /// The name.
+    name: String,
+    #[command(flatten)]
+    password: PasswordArgs,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+/// `cellwise user remove`.
+#[derive(Debug, Args)]
+pub struct NameArgs {
+    /// The name.
+    name: String,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+#[derive(Debug, Deserialize)]
+struct UserView {
+    id: i64,
+    name: String,
+    grants: Vec<GrantView>,
+    last_login_at: Option<String>,
+}
+
+impl UserCommand {
+    /// Runs the command.
+    pub fn run(self, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+        match self {
+            Self::Add(args) => add(&args, out),
+            Self::List(args) => list(&args, out),
+            Self::Grant(args) => grant(&args, out),
+            Self::Passwd(args) => passwd(&args, out),
+            Self::Remove(args) => remove(&args, out),
+        }
+        .map(|()| ExitCode::SUCCESS)
+    }
+}
+
+fn path_of(name: &str) -> String {
+    format!("/v1/users/{}", segment(name))
+}
+
+fn add(args: &AddArgs, out: &mut dyn Write) -> Result<(), CommandError> {
+    let client = Client::new(&args.result.api)?;
+    let password = args.password.read()?;
+    let grants = to_grants(&args.grants);
+    let body = json!({"name": args.name, "password": password, "grants": grants});
+    let added = client.post("/v1/users", &body)?;
+    match args.result.format {
+        Format::Json => output::json(out, &added)?,
+        Format::Text => {
+            let view: UserView = client.view(&added)?;
+            let (id, name) = (view.id, view.name);
+            writeln!(out, "user {id} ({name}) added: {}", granted(&view.grants))?;
+        }
+    }
+    Ok(())
+}
+
+impl PasswordArgs {
+    fn read(&self) -> Result<String, CommandError> {
+        let mut line = String::new();
+        if self.password_file == Path::new("-") {
+            output::remark("the password, on a line:");
+            io::stdin().lock().read_line(&mut line)?;
+        } else {
+            let path = self.password_file.clone();
+            line =
+                fs::read_to_string(&path).map_err(|source| CommandError::File { path, source })?;
+        }
+        Ok(line.lines().next().unwrap_or_default().to_owned())
+    }
+}
+
+fn list(args: &ListArgs<100>, out: &mut dyn Write) -> Result<(), CommandError> {
+    let client = Client::new(&args.result.api)?;
+    let table = Table {
+        headings: ["ID", "NAME", "LAST LOGIN", "GRANTS"],
+        row: |view: UserView| {
+            let grants = granted(&view.grants);
+            let last = or_dash(view.last_login_at);
+            [view.id.to_string(), view.name, last, grants]
+        },
+    };
+    table.list(args, ("/v1/users", &[]), &client, out)?;
+    Ok(())
+}
+
+fn grant(args: &GrantArgs, out: &mut dyn Write) -> Result<(), CommandError> {
+    let client = Client::new(&args.api)?;
+    let body = json!({"grants": to_grants(&args.grants)});
+    let user = client.patch(&path_of(&args.name), &body)?;
+    let view: UserView = client.view(&user)?;
+    writeln!(out, "{} is granted {}", view.name, granted(&view.grants))?;
+    Ok(())
+}
+
+fn passwd(args: &PasswdArgs, out: &mut dyn Write) -> Result<(), CommandError> {
+    let client = Client::new(&args.api)?;
+    let body = json!({"password": args.password.read()?});
+    client.patch(&path_of(&args.name), &body)?;
+    writeln!(out, "{} has another password", args.name)?;
+    Ok(())
+}
+
+fn remove(args: &NameArgs, out: &mut dyn Write) -> Result<(), CommandError> {
+    let client = Client::new(&args.api)?;
+    client.delete(&path_of(&args.name))?;
+    writeln!(out, "user {} removed", args.name)?;
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! Products' keys and rules, and what is kept beside packages.
+
+use super::*;
+use crate::{
+    ledger::PackageId,
+    package::{CveId, SbomFormat, SbomKind},
+    signing::{Algorithm, PublicKey},
+    store::{
+        AddKeyError, CreateTaskError, InsertPackageError, MAX_PRODUCT_KEYS, PackageSignature,
+        PapersChange, ProductKey, SbomRecord, Signatures, UpdatePackageError, UpdateProductError,
+    },
+};
+
+/// A key of its own for each number. Any 32 bytes are an Ed25519 key (RFC 8410 §4).
+pub(crate) fn product_key(number: u8) -> ProductKey {
+    let mut spki = hex::decode("302a300506032b6570032100").unwrap();
+    spki.extend([number; 32]);
+    ProductKey {
+        key: PublicKey::from_spki(&spki).unwrap(),
+        name: format!("key {number}"),
+        created_at: T0,
+    }
+}
+
+fn signature(key: &ProductKey) -> PackageSignature {
+    PackageSignature {
+        key: key.key.id(),
+        algorithm: Algorithm::Ed25519,
+        bytes: vec![7; 64],
+        verified_at: T0,
+        key_removed_at: None,
+    }
+}
+
+fn signed(content: u8, key: &ProductKey) -> NewPackage {
+    let mut new = new_package("p", &format!("V{content}"), content);
+    new.papers.signature = Some(signature(key));
+    new
+}
+
+pub(crate) async fn keys_and_rules_of_products_are_kept(store: &impl Store) {
+    let rules = store.product("p").await.unwrap();
+    let usual = (Signatures::Optional, 0, 1);
+    assert_eq!((rules.signatures, rules.keys, rules.revision), usual);
+    let key = product_key(1);
+    let (_, new) = store.add_product_key("p", &key).await.unwrap();
+    assert!(new);
+    let renamed = ProductKey {
+        name: "other".to_owned(),
+        ..key.clone()
+    };
+    let (there, new) = store.add_product_key("p", &renamed).await.unwrap();
+    assert_eq!((there.name.as_str(), new), ("key 1", false));
+    let keys = store.product_keys("p").await.unwrap();
+    assert_eq!(keys.len(), 1);
+    assert_eq!(keys[0].key.spki(), key.key.spki());
+    assert_eq!(store.product_keys("q").await.unwrap().len(), 0);
+    let update = async |required, revision| store.update_product("p", required, revision).await;
+    let rules = update(Signatures::Required, Some(1)).await.unwrap();
+    assert_eq!(
+        (rules.signatures, rules.keys, rules.revision),
+        (Signatures::Required, 1, 2)
+    );
+    let late = update(Signatures::Optional, Some(1)).await;
+    let expected = UpdateProductError::Changed {
+        product: "p".to_owned(),
+        revision: 2,
+    };
+    assert_eq!(late.unwrap_err().to_string(), expected.to_string());
+    // what it is already changes nothing
+    assert_eq!(update(Signatures::Required, None).await.unwrap(), rules);
+    assert_eq!(store.product("p").await.unwrap(), rules);
+    let removed = store.remove_product_key("p", &key.key.id(), t(1)).await;
+    assert_eq!(removed.unwrap().unwrap().packages, 0);
+    let again = store.remove_product_key("p", &key.key.id(), t(1)).await;
+    assert_eq!(again.unwrap(), None);
+}
+
+pub(crate) async fn so_many_keys_has_a_product_at_most(store: &impl Store) {
+    for number in 0..MAX_PRODUCT_KEYS {
+        let key = product_key(u8::try_from(number).unwrap());
+        store.add_product_key("p", &key).await.unwrap();
+    }
+    let refused = store.add_product_key("p", &product_key(200)).await;
+    assert!(matches!(refused, Err(AddKeyError::TooMany(_))));
+    store.add_product_key("p", &product_key(1)).await.unwrap();
+    store.add_product_key("q", &product_key(200)).await.unwrap();
+}
+
+pub(crate) async fn a_package_is_taken_with_a_signature_where_one_is_required(store: &impl Store) {
+    let world = World::new(store);
+    world.devices("p", &["d0"]).await;
+    let before = world.package("p", "V1", 1).await;
+    let key = product_key(1);
+    let refused = store.insert_package(&signed(1, &key)).await;
+    assert!(matches!(
+        refused,
+        Err(InsertPackageError::KeyRemoved { .. })
+    ));
+    store.add_product_key("p", &key).await.unwrap();
+    let required = store.update_product("p", Signatures::Required, None).await;
+    required.unwrap();
+    let refused = store.insert_package(&new_package("p", "V3", 3)).await;
+    assert!(matches!(refused, Err(InsertPackageError::Unsigned(_))));
+    // what came before is not used either, until it is signed
+    let task = new_task(&before, Selection::All);
+    let refused = store.create_task(&task).await;
+    assert!(matches!(
+        refused,
+        Err(CreateTaskError::PackageUnsigned { .. })
+    ));
+    let again = store.insert_package(&signed(1, &key)).await.unwrap();
+    assert_eq!((again.record.id, again.created), (before.id, false));
+    assert_eq!(again.record.revision, 2);
+    let read = store.package(before.id).await.unwrap().unwrap();
+    assert_eq!(read, again.record);
+    store.create_task(&task).await.unwrap();
+    // another product is not concerned
+    store
+        .insert_package(&new_package("q", "V3", 3))
+        .await
+        .unwrap();
+}
+
+pub(crate) async fn no_new_task_takes_a_package_whose_key_was_removed(store: &impl Store) {
+    let world = World::new(store);
+    world.devices("p", &["d0"]).await;
+    let key = product_key(1);
+    store.add_product_key("p", &key).await.unwrap();
+    let package = store.insert_package(&signed(1, &key)).await.unwrap().record;
+    let task = new_task(&package, Selection::All);
+    let running = store.create_task(&task).await.unwrap();
+    let removed = store.remove_product_key("p", &key.key.id(), t(5)).await;
+    assert_eq!(removed.unwrap().unwrap().packages, 1);
+    let refused = store.create_task(&task).await;
+    match refused {
+        Err(CreateTaskError::PackageKeyRemoved {
+            package: id, at, ..
+        }) => {
+            assert_eq!((id, at), (package.id, t(5)));
+        }
+        other => panic!("{other:?}"),
+    }
+    // a task that is there goes on
+    let state = store.task(running.id).await.unwrap().unwrap().state;
+    assert_eq!(state, running.state);
+    let read = store.package(package.id).await.unwrap().unwrap();
+    let signature = read.package.papers.signature.unwrap();
+    assert_eq!(signature.key_removed_at, Some(t(5)));
+    // the key comes back
+    store.add_product_key("p", &key).await.unwrap();
+    store.create_task(&task).await.unwrap();
+    // or another one vouches
+    store
+        .remove_product_key("p", &key.key.id(), t(6))
+        .await
+        .unwrap();
+    let other = product_key(2);
+    store.add_product_key("p", &other).await.unwrap();
+    let again = store.insert_package(&signed(1, &other)).await.unwrap();
+    assert!(!again.created);
+    store.create_task(&task).await.unwrap();
+}
+
+fn cves(numbers: &[u32]) -> Vec<CveId> {
+    let text = |number: &u32| format!("CVE-2026-{number:04}");
+    numbers.iter().map(|it| text(it).parse().unwrap()).collect()
+}
+
+fn sbom(content: u8) -> SbomRecord {
+    SbomRecord {
+        kind: SbomKind {
+            format: SbomFormat::CycloneDx,
+            spec_version: "1.6".to_owned(),
+            components: 3,
+        },
+        sha256: hex::encode([content; 32]),
+        size_bytes: 77,
+    }
+}
+
+pub(crate) async fn papers_are_changed_by_whoever_has_seen_them(store: &impl Store) {
+    let mut new = new_package("p", "V1", 1);
+    new.papers.cves_mended = cves(&[1, 2]);
+    new.papers.support_ends = Some("2031-12-31".parse().unwrap());
+    let package = store.insert_package(&new).await.unwrap().record;
+    assert_eq!((&package.package, package.revision), (&new, 1));
+    assert_eq!(store.package(package.id).await.unwrap().unwrap(), package);
+    let change = PapersChange {
+        cves_mended: Some(cves(&[2, 3])),
+        support_ends: Some(None),
+        release_notes: Some(Some("Mends the clock.\n".to_owned())),
+        ..PapersChange::default()
+    };
+    let update = async |seen| store.update_package(package.id, &change, seen).await;
+    let changed = update(Some(1)).await.unwrap().record;
+    assert_eq!(changed.revision, 2);
+    let papers = &changed.package.papers;
+    assert_eq!(papers.cves_mended, cves(&[2, 3]));
+    assert_eq!(papers.support_ends, None);
+    assert_eq!(store.package(package.id).await.unwrap().unwrap(), changed);
+    let late = update(Some(1)).await;
+    assert!(matches!(
+        late,
+        Err(UpdatePackageError::Changed { revision: 2, .. })
+    ));
+    // nothing changes, and nothing is counted
+    assert_eq!(update(None).await.unwrap().record.revision, 2);
+    let gone = store.update_package(PackageId(99), &change, None).await;
+    assert!(matches!(gone, Err(UpdatePackageError::NotFound(_))));
+    // the same package again brings what it has, and leaves what it has not
+    let mut again = new_package("p", "V1", 1);
+    again.papers.support_ends = Some("2032-01-31".parse().unwrap());
+    let again = store.insert_package(&again).await.unwrap().record;
+    assert_eq!(again.package.papers.cves_mended, cves(&[2, 3]));
+    assert_eq!(again.revision, 3);
+}
+
+pub(crate) async fn a_file_of_papers_is_unused_when_nobody_refers_to_it(store: &impl Store) {
+    let world = World::new(store);
+    let one = world.package("p", "V1", 1).await;
+    let two = world.package("p", "V2", 2).await;
+    let set = async |id, sbom: Option<SbomRecord>| {
+        let change = PapersChange {
+            sbom: Some(sbom),
+            ..PapersChange::default()
+        };
+        store
+            .update_package(id, &change, None)
+            .await
+            .unwrap()
+            .unused
+    };
+    let file = |content| Some(hex::encode([content; 32]));
+    assert_eq!(set(one.id, Some(sbom(9))).await, None);
+    assert_eq!(set(two.id, Some(sbom(9))).await, None);
+    assert!(store.content_in_use(&file(9).unwrap()).await.unwrap());
+    assert_eq!(set(one.id, Some(sbom(8))).await, None);
+    assert_eq!(set(two.id, None).await, file(9));
+    assert!(!store.content_in_use(&file(9).unwrap()).await.unwrap());
+    // the content of a package is one as well
+    assert_eq!(set(two.id, Some(sbom(1))).await, None);
+    assert_eq!(set(two.id, None).await, None);
+    let deleted = store.delete_package(one.id, t(1)).await.unwrap();
+    assert_eq!(deleted.unused_sbom, file(8));
+    assert!(!deleted.content_in_use);
+}

@@ -1,0 +1,124 @@
+//! People, and who of them is logged in.
+
+use std::time::Duration;
+
+use super::{Store, T0, t};
+use crate::{
+    access::{Grant, Role},
+    store::{AddUserError, MAX_SESSIONS, NewSession, NewUser, UserRecord},
+};
+
+const IDLE: Duration = Duration::from_secs(100);
+
+fn new(name: &str) -> NewUser {
+    NewUser {
+        name: name.to_owned(),
+        password: format!("$hash of {name}"),
+        grants: vec![Grant::of(Role::Viewer)],
+        created_by: "admin-token".to_owned(),
+        created_at: T0,
+    }
+}
+
+fn session(user: &UserRecord, byte: u8, at: u64) -> NewSession {
+    NewSession {
+        hash: [byte; 32],
+        user: user.id,
+        password: user.password.clone(),
+        created_at: t(at),
+        expires_at: t(at + 1_000),
+    }
+}
+
+/// Whose session it is.
+async fn who(store: &impl Store, byte: u8, at: u64) -> Option<String> {
+    let found = store.find_session(&[byte; 32], t(at), IDLE).await.unwrap();
+    found.map(|(user, _)| user.name)
+}
+
+pub(crate) async fn users_have_names_of_their_own(store: &impl Store) {
+    let anna = store.add_user(&new("anna")).await.unwrap();
+    assert_eq!(store.user("anna").await.unwrap(), Some(anna.clone()));
+    assert_eq!(store.user("Anna").await.unwrap(), None);
+    let taken = store.add_user(&new("anna")).await;
+    assert!(matches!(taken, Err(AddUserError::NameTaken(name)) if name == "anna"));
+    store.add_user(&new("berta")).await.unwrap();
+    let page = store.users(None, 1).await.unwrap();
+    assert!(page.more && page.items == [anna.clone()]);
+    let page = store.users(Some(anna.id), 1).await.unwrap();
+    assert!(!page.more && page.items[0].name == "berta");
+    let grants = [Grant::of(Role::Approver), Grant::of(Role::Auditor)];
+    assert!(store.set_grants("anna", &grants).await.unwrap());
+    assert!(!store.set_grants("clara", &grants).await.unwrap());
+    assert_eq!(store.user("anna").await.unwrap().unwrap().grants, grants);
+    // a user may be the other pair of eyes
+    assert!(store.others_approve(T0).await.unwrap());
+    assert!(store.remove_user("anna").await.unwrap());
+    assert!(!store.remove_user("anna").await.unwrap());
+    assert!(!store.others_approve(T0).await.unwrap());
+    let again = store.add_user(&new("anna")).await.unwrap();
+    assert!(again.id.0 > anna.id.0 + 1);
+}
+
+pub(crate) async fn a_session_ends_at_its_end_and_when_it_is_not_used(store: &impl Store) {
+    let anna = store.add_user(&new("anna")).await.unwrap();
+    assert!(store.begin_session(&session(&anna, 1, 0)).await.unwrap());
+    assert_eq!(
+        store.user("anna").await.unwrap().unwrap().last_login_at,
+        Some(t(0))
+    );
+    assert_eq!(who(store, 1, 99).await.as_deref(), Some("anna"));
+    assert_eq!(who(store, 1, 100).await, None);
+    assert_eq!(who(store, 2, 1).await, None);
+    for at in (50..1_000).step_by(50) {
+        store.session_seen(&[1; 32], t(at)).await.unwrap();
+    }
+    // what is noted late does not shorten it
+    store.session_seen(&[1; 32], t(60)).await.unwrap();
+    assert_eq!(who(store, 1, 999).await.as_deref(), Some("anna"));
+    assert_eq!(who(store, 1, 1_000).await, None);
+    assert!(store.begin_session(&session(&anna, 2, 0)).await.unwrap());
+    store.end_session(&[2; 32]).await.unwrap();
+    store.end_session(&[2; 32]).await.unwrap();
+    assert_eq!(who(store, 2, 1).await, None);
+    assert_eq!(who(store, 1, 999).await.as_deref(), Some("anna"));
+}
+
+pub(crate) async fn a_new_password_ends_sessions(store: &impl Store) {
+    let anna = store.add_user(&new("anna")).await.unwrap();
+    let berta = store.add_user(&new("berta")).await.unwrap();
+    store.begin_session(&session(&anna, 1, 0)).await.unwrap();
+    store.begin_session(&session(&berta, 2, 0)).await.unwrap();
+    let set = async |from: Option<&str>| store.set_password("anna", from, "$new").await.unwrap();
+    assert!(!set(Some("$another")).await);
+    assert!(who(store, 1, 1).await.is_some());
+    assert!(set(Some(&anna.password)).await);
+    assert_eq!(who(store, 1, 1).await, None);
+    assert!(who(store, 2, 1).await.is_some());
+    // whoever has shown the old one comes too late
+    assert!(!store.begin_session(&session(&anna, 3, 0)).await.unwrap());
+    assert_eq!(who(store, 3, 1).await, None);
+    let anna = store.user("anna").await.unwrap().unwrap();
+    assert!(store.begin_session(&session(&anna, 3, 0)).await.unwrap());
+    assert!(store.set_password("anna", None, "$newer").await.unwrap());
+    assert!(!store.set_password("clara", None, "$newer").await.unwrap());
+    assert_eq!(who(store, 3, 1).await, None);
+    store.remove_user("berta").await.unwrap();
+    assert_eq!(who(store, 2, 1).await, None);
+}
+
+pub(crate) async fn a_user_has_so_many_sessions_at_most(store: &impl Store) {
+    let anna = store.add_user(&new("anna")).await.unwrap();
+    let berta = store.add_user(&new("berta")).await.unwrap();
+    store.begin_session(&session(&berta, 0, 0)).await.unwrap();
+    let most = u8::try_from(MAX_SESSIONS).unwrap();
+    for number in 1..=most + 2 {
+        let new = session(&anna, number, u64::from(number));
+        assert!(store.begin_session(&new).await.unwrap());
+    }
+    for number in 1..=most + 2 {
+        let there = who(store, number, 30).await.is_some();
+        assert_eq!(there, number > 2, "{number}");
+    }
+    assert_eq!(who(store, 0, 30).await.as_deref(), Some("berta"));
+}

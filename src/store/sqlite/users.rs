@@ -1,0 +1,239 @@
+//! People, and who of them is logged in.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::sqlite::SqliteRow;
+
+use super::{
+    Doing, SqliteStore,
+    rows::{self, Columns as _},
+    watched::Table,
+};
+use crate::{
+    access::Grant,
+    clock::UtcMillis,
+    store::{
+        AddUserError, MAX_SESSIONS, MAX_USERS, NewSession, NewUser, Page, StoreError, UserId,
+        UserRecord, Users,
+    },
+};
+
+const ADDING: &str = "adding a user";
+const CHANGING: &str = "changing a user";
+const BEGINNING: &str = "beginning a session";
+
+/// Sessions that have ended which are forgotten with each that begins: more than end meanwhile.
+const FORGOTTEN_AT_ONCE: u32 = 100;
+
+#[async_trait]
+impl Users for SqliteStore {
+    async fn add_user(&self, new: &NewUser) -> Result<UserRecord, AddUserError> {
+        let mut tx = self.write(ADDING).await?;
+        let taken: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM users WHERE name = ?)")
+            .bind(&new.name)
+            .fetch_one(&mut *tx)
+            .await
+            .doing(ADDING)?;
+        if taken {
+            return Err(AddUserError::NameTaken(new.name.clone()));
+        }
+        let users: u32 = sqlx::query_scalar("SELECT COUNT(*) FROM users")
+            .fetch_one(&mut *tx)
+            .await
+            .doing(ADDING)?;
+        if users >= MAX_USERS {
+            return Err(AddUserError::TooMany);
+        }
+        let row = sqlx::query(
+            "INSERT INTO users (name, password, grants, created_by, created_at) VALUES (?, ?, ?, ?, ?) RETURNING *",
+        )
+        .bind(&new.name)
+        .bind(&new.password)
+        .bind(rows::json(&new.grants))
+        .bind(&new.created_by)
+        .bind(new.created_at.0)
+        .fetch_one(&mut *tx)
+        .await
+        .doing(ADDING)?;
+        let user = record(&row)?;
+        tx.made(Table::Users, &new.name);
+        tx.commit().await.doing(ADDING)?;
+        Ok(user)
+    }
+
+    async fn user(&self, name: &str) -> Result<Option<UserRecord>, StoreError> {
+        let row = sqlx::query("SELECT * FROM users WHERE name = ?")
+            .bind(name)
+            .fetch_optional(&self.readers)
+            .await
+            .doing("reading a user")?;
+        row.as_ref().map(record).transpose()
+    }
+
+    async fn users(
+        &self,
+        after: Option<UserId>,
+        limit: u32,
+    ) -> Result<Page<UserRecord>, StoreError> {
+        let found = sqlx::query("SELECT * FROM users WHERE id > ? ORDER BY id LIMIT ?")
+            .bind(after.map_or(0, |after| after.0))
+            .bind(rows::one_more(limit))
+            .fetch_all(&self.readers)
+            .await
+            .doing("listing users")?;
+        rows::page(&found, limit, record)
+    }
+
+    async fn set_grants(&self, name: &str, grants: &[Grant]) -> Result<bool, StoreError> {
+        let mut tx = self.write(CHANGING).await?;
+        tx.watch(Table::Users, name).await.doing(CHANGING)?;
+        let set = sqlx::query("UPDATE users SET grants = ? WHERE name = ?")
+            .bind(rows::json(&grants))
+            .bind(name)
+            .execute(&mut *tx)
+            .await
+            .doing(CHANGING)?;
+        tx.commit().await.doing(CHANGING)?;
+        Ok(set.rows_affected() > 0)
+    }
+
+    async fn set_password(
+        &self,
+        name: &str,
+        from: Option<&str>,
+        to: &str,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.write(CHANGING).await?;
+        tx.watch(Table::Users, name).await.doing(CHANGING)?;
+        let user: Option<i64> = sqlx::query_scalar(
+            "UPDATE users SET password = ?1 WHERE name = ?2 AND (?3 IS NULL OR password = ?3) RETURNING id",
+        )
+        .bind(to)
+        .bind(name)
+        .bind(from)
+        .fetch_optional(&mut *tx)
+        .await
+        .doing(CHANGING)?;
+        let Some(user) = user else { return Ok(false) };
+        sqlx::query("DELETE FROM sessions WHERE user_id = ?")
+            .bind(user)
+            .execute(&mut *tx)
+            .await
+            .doing(CHANGING)?;
+        tx.commit().await.doing(CHANGING)?;
+        Ok(true)
+    }
+
+    async fn remove_user(&self, name: &str) -> Result<bool, StoreError> {
+        let doing = "removing a user";
+        let mut tx = self.write(doing).await?;
+        tx.watch(Table::Users, name).await.doing(doing)?;
+        let removed = sqlx::query("DELETE FROM users WHERE name = ?")
+            .bind(name)
+            .execute(&mut *tx)
+            .await
+            .doing(doing)?;
+        tx.commit().await.doing(doing)?;
+        Ok(removed.rows_affected() > 0)
+    }
+
+    async fn begin_session(&self, new: &NewSession) -> Result<bool, StoreError> {
+        let mut tx = self.write(BEGINNING).await?;
+        let known = sqlx::query("UPDATE users SET last_login_at = ? WHERE id = ? AND password = ?")
+            .bind(new.created_at.0)
+            .bind(new.user.0)
+            .bind(&new.password)
+            .execute(&mut *tx)
+            .await
+            .doing(BEGINNING)?;
+        if known.rows_affected() == 0 {
+            return Ok(false);
+        }
+        sqlx::query(
+            "DELETE FROM sessions WHERE hash IN ( \
+                 SELECT hash FROM sessions WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)",
+        )
+        .bind(new.created_at.0)
+        .bind(FORGOTTEN_AT_ONCE)
+        .execute(&mut *tx)
+        .await
+        .doing(BEGINNING)?;
+        sqlx::query(
+            "DELETE FROM sessions WHERE hash IN ( \
+                 SELECT hash FROM sessions WHERE user_id = ? ORDER BY created_at DESC LIMIT -1 OFFSET ?)",
+        )
+        .bind(new.user.0)
+        .bind(MAX_SESSIONS - 1)
+        .execute(&mut *tx)
+        .await
+        .doing(BEGINNING)?;
+        sqlx::query(
+            "INSERT INTO sessions (hash, user_id, created_at, expires_at, last_seen_at) VALUES (?1, ?2, ?3, ?4, ?3)",
+        )
+        .bind(&new.hash[..])
+        .bind(new.user.0)
+        .bind(new.created_at.0)
+        .bind(new.expires_at.0)
+        .execute(&mut *tx)
+        .await
+        .doing(BEGINNING)?;
+        tx.commit().await.doing(BEGINNING)?;
+        Ok(true)
+    }
+
+    async fn find_session(
+        &self,
+        hash: &[u8; 32],
+        now: UtcMillis,
+        idle: Duration,
+    ) -> Result<Option<(UserRecord, UtcMillis)>, StoreError> {
+        let row = sqlx::query(
+            "SELECT u.*, s.last_seen_at FROM sessions s JOIN users u ON u.id = s.user_id \
+             WHERE s.hash = ? AND s.expires_at > ? AND s.last_seen_at > ?",
+        )
+        .bind(&hash[..])
+        .bind(now.0)
+        .bind(now.before(idle).0)
+        .fetch_optional(&self.readers)
+        .await
+        .doing("reading a session")?;
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some((record(&row)?, row.time("last_seen_at")?)))
+    }
+
+    async fn session_seen(&self, hash: &[u8; 32], at: UtcMillis) -> Result<(), StoreError> {
+        let doing = "noting that a session was seen";
+        let mut tx = self.write(doing).await?;
+        sqlx::query("UPDATE sessions SET last_seen_at = MAX(last_seen_at, ?) WHERE hash = ?")
+            .bind(at.0)
+            .bind(&hash[..])
+            .execute(&mut *tx)
+            .await
+            .doing(doing)?;
+        tx.commit().await.doing(doing)
+    }
+
+    async fn end_session(&self, hash: &[u8; 32]) -> Result<(), StoreError> {
+        let doing = "ending a session";
+        let mut tx = self.write(doing).await?;
+        sqlx::query("DELETE FROM sessions WHERE hash = ?")
+            .bind(&hash[..])
+            .execute(&mut *tx)
+            .await
+            .doing(doing)?;
+        tx.commit().await.doing(doing)
+    }
+}
+
+fn record(row: &SqliteRow) -> Result<UserRecord, StoreError> {
+    Ok(UserRecord {
+        id: UserId(row.int("id")?),
+        name: row.value("name")?,
+        password: row.value("password")?,
+        grants: rows::from_json(row, "grants")?.unwrap_or_default(),
+        created_by: row.value("created_by")?,
+        created_at: row.time("created_at")?,
+        last_login_at: row.maybe_time("last_login_at")?,
+    })
+}

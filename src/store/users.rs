@@ -1,0 +1,129 @@
+use std::time::Duration;
+
+use async_trait::async_trait;
+use thiserror::Error;
+
+use super::{Page, StoreError};
+use crate::{access::Grant, clock::UtcMillis};
+
+/// Users at most.
+pub const MAX_USERS: u32 = 1_000;
+/// Sessions of one user at most; with another one the oldest ends.
+pub const MAX_SESSIONS: u32 = 20;
+
+/// Number of a user. It is never given twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct UserId(pub i64);
+
+/// A user to be added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewUser {
+    /// The name, which no other has.
+    pub name: String,
+    /// The password's hash, a PHC string.
+    pub password: String,
+    /// What the user is granted.
+    pub grants: Vec<Grant>,
+    /// Who adds it.
+    pub created_by: String,
+    /// Now.
+    pub created_at: UtcMillis,
+}
+
+/// A user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserRecord {
+    /// The number.
+    pub id: UserId,
+    /// The name.
+    pub name: String,
+    /// The password's hash, a PHC string.
+    pub password: String,
+    /// What the user is granted.
+    pub grants: Vec<Grant>,
+    /// Who added it.
+    pub created_by: String,
+    /// When it was added.
+    pub created_at: UtcMillis,
+    /// When the user logged in last.
+    pub last_login_at: Option<UtcMillis>,
+}
+
+/// Somebody logs in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSession {
+    /// The SHA-256 of what the cookie holds.
+    pub hash: [u8; 32],
+    /// Who.
+    pub user: UserId,
+    /// The password's hash that was looked at: nothing begins when it is another one by now.
+    pub password: String,
+    /// Now.
+    pub created_at: UtcMillis,
+    /// When it ends, however much it is used.
+    pub expires_at: UtcMillis,
+}
+
+/// Why a user was not added.
+#[derive(Debug, Error)]
+pub enum AddUserError {
+    /// Names tell users apart.
+    #[error("there is a user {0:?} already; each needs a name of its own")]
+    NameTaken(String),
+    /// As many as there may be.
+    #[error("there are {MAX_USERS} users already; remove one first")]
+    TooMany,
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// People, and who of them is logged in.
+#[async_trait]
+pub trait Users: Send + Sync + 'static {
+    /// Adds a user.
+    async fn add_user(&self, new: &NewUser) -> Result<UserRecord, AddUserError>;
+
+    /// The user of this name.
+    async fn user(&self, name: &str) -> Result<Option<UserRecord>, StoreError>;
+
+    /// Users by their numbers, after `after`.
+    async fn users(
+        &self,
+        after: Option<UserId>,
+        limit: u32,
+    ) -> Result<Page<UserRecord>, StoreError>;
+
+    /// Says what a user is granted from now on. Returns whether there is one.
+    async fn set_grants(&self, name: &str, grants: &[Grant]) -> Result<bool, StoreError>;
+
+    /// Sets the hash of a user's password, and ends the user's sessions. With `from` only if it was that. Returns whether it is set.
+    async fn set_password(
+        &self,
+        name: &str,
+        from: Option<&str>,
+        to: &str,
+    ) -> Result<bool, StoreError>;
+
+    /// Removes a user, and ends the user's sessions. Returns whether there was one.
+    async fn remove_user(&self, name: &str) -> Result<bool, StoreError>;
+
+    /// Begins a session, and forgets some that have ended. Returns whether it has begun: not when the user was removed meanwhile, or
+    /// has another password.
+    async fn begin_session(&self, new: &NewSession) -> Result<bool, StoreError>;
+
+    /// Who has the session with this hash, and when it was seen last, unless it has ended: at its end, or after `idle` without being
+    /// seen.
+    async fn find_session(
+        &self,
+        hash: &[u8; 32],
+        now: UtcMillis,
+        idle: Duration,
+    ) -> Result<Option<(UserRecord, UtcMillis)>, StoreError>;
+
+    /// Notes that a session was seen.
+    async fn session_seen(&self, hash: &[u8; 32], at: UtcMillis) -> Result<(), StoreError>;
+
+    /// Ends a session.
+    async fn end_session(&self, hash: &[u8; 32]) -> Result<(), StoreError>;
+}
