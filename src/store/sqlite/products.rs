@@ -33,6 +33,7 @@ impl Products for SqliteStore {
     ) -> Result<ProductRecord, UpdateProductError> {
         let doing = "changing a product";
         let mut tx = self.write(doing).await?;
+        tx.watch(Table::Products, product).await.doing(doing)?;
         let before = read(&mut tx, product).await?;
         if revision.is_some_and(|seen| seen != before.revision) {
             return Err(UpdateProductError::Changed {
@@ -108,7 +109,7 @@ impl Products for SqliteStore {
         .await
         .doing(doing)?;
         vouch(&mut tx, product, &id, None).await.doing(doing)?;
-        tx.made(Table::ProductKeys, format!("{id} {product}"));
+        tx.made(Table::ProductKeys, format!("{product}/{}", id.as_str()));
         tx.commit().await.doing(doing)?;
         Ok((new.clone(), true))
     }
@@ -121,8 +122,8 @@ impl Products for SqliteStore {
     ) -> Result<Option<RemovedKey>, StoreError> {
         let doing = "removing a key of a product";
         let mut tx = self.write(doing).await?;
-        let watched = format!("{id} {product}");
-        tx.watch(Table::ProductKeys, watched).await.doing(doing)?;
+        let key = format!("{product}/{}", id.as_str());
+        tx.watch(Table::ProductKeys, key).await.doing(doing)?;
         let removed = sqlx::query("DELETE FROM product_keys WHERE product = ? AND id = ?")
             .bind(product)
             .bind(id.as_str())
