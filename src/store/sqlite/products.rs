@@ -49,6 +49,7 @@ impl Products for SqliteStore {
             revision: before.revision.saturating_add(1),
             ..before
         };
+        tx.watch(Table::Products, product).await.doing(doing)?;
         sqlx::query(
             "INSERT INTO product_rules (product, signatures, revision) VALUES (?, ?, ?) \
              ON CONFLICT (product) DO UPDATE SET signatures = excluded.signatures, revision = excluded.revision",
