@@ -28,13 +28,11 @@ pub(super) fn if_match<T: FromStr>(headers: &HeaderMap) -> Result<Option<T>, Pro
         return Ok(None);
     }
     let revision = tag.trim_matches('"').parse().ok();
-    match revision.filter(|_| another.is_none()) {
-        Some(revision) => Ok(Some(revision)),
-        None => {
-            let detail = "give one ETag as it was answered, such as \"3\"";
-            Err(Problem::field("If-Match", detail))
-        }
+    if let Some(revision) = revision.filter(|_| another.is_none()) {
+        return Ok(Some(revision));
     }
+    let detail = "give one ETag as it was answered, such as \"3\"";
+    Err(Problem::field("If-Match", detail))
 }
 
 /// An answer with its `ETag`.

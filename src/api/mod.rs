@@ -148,6 +148,7 @@ pub fn router(state: ApiState) -> axum::Router {
 }
 
 /// The routes that need the token, with their documentation.
+#[expect(clippy::too_many_lines, reason = "one route after the other")]
 fn documented() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(operations::Documentation::openapi())
         .routes(routes!(packages::upload, packages::list))

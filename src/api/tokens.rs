@@ -332,7 +332,6 @@ enum CallerKindName {
     responses(
         (status = 200, description = "The caller", body = MeBody),
     ))]
-#[expect(clippy::unused_async, reason = "a handler is async")]
 pub(super) async fn me(caller: Caller, credential: Credential) -> Json<MeBody> {
     Json(MeBody {
         who: caller.who(),

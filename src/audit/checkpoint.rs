@@ -71,7 +71,7 @@ impl Key {
     pub fn sign(
         &self,
         (number, hash): (u64, Hash),
-        at: impl ToString,
+        at: &impl ToString,
     ) -> Result<Checkpoint, KeyError> {
         let (hash, at) = (hash.to_string(), at.to_string());
         let text = signed_text(number, &hash, &at);

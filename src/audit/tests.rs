@@ -212,7 +212,7 @@ fn somebody_elses_program_verifies_an_export() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let text = lines.join("\n") + "\n";
         let mut input = python.stdin.take().unwrap();
         let _ = input.write_all(text.as_bytes()); // it may have seen enough
         drop(input);
@@ -240,7 +240,7 @@ fn somebody_elses_program_verifies_an_export() {
 fn a_checkpoint_is_of_its_key() {
     let key = Key::of_seed(&[7; 32]).unwrap();
     let hash = Hash([9; 32]);
-    let signed = key.sign((12, hash), T0).unwrap();
+    let signed = key.sign((12, hash), &T0).unwrap();
     assert_eq!(signed.check(None), Ok((12, hash)));
     assert_eq!(signed.check(Some(key.public())), Ok((12, hash)));
     let other = Key::of_seed(&[8; 32]).unwrap();
@@ -256,12 +256,12 @@ fn a_checkpoint_is_of_its_key() {
         |it| it.signature = "00".repeat(64),
     ];
     for change in changes {
-        let mut changed = signed.clone();
-        change(&mut changed);
-        assert!(changed.check(None).is_err(), "{changed:?}");
+        let mut altered = signed.clone();
+        change(&mut altered);
+        assert!(altered.check(None).is_err(), "{altered:?}");
     }
     // signed by whoever has made a key of his own
-    let forged = other.sign((12, hash), T0).unwrap();
+    let forged = other.sign((12, hash), &T0).unwrap();
     assert!(forged.check(None).is_ok());
     assert_eq!(
         forged.check(Some(key.public())),

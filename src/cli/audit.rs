@@ -264,12 +264,11 @@ fn checkpoints(path: &Path, keys: &[String]) -> Result<Vec<(u64, Hash)>, Command
         return Err(wrong("this is no checkpoint: it is too long".to_owned()));
     }
     let text = fs::read_to_string(path).map_err(unreadable)?;
-    let found = match serde_json::from_str::<HeadView>(&text) {
-        Ok(told) => vec![told.head],
-        Err(_) => {
-            let one = serde_json::from_str(&text);
-            vec![one.map_err(|error| wrong(format!("this is no checkpoint: {error}")))?]
-        }
+    let found = if let Ok(told) = serde_json::from_str::<HeadView>(&text) {
+        vec![told.head]
+    } else {
+        let one = serde_json::from_str(&text);
+        vec![one.map_err(|error| wrong(format!("this is no checkpoint: {error}")))?]
     };
     let proven = found.iter().map(|it| checked(it, keys));
     proven

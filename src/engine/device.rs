@@ -315,7 +315,7 @@ impl Device {
         deadline: Option<(Deadline, Instant)>,
     ) -> Option<Instant> {
         let session = self.session.as_deref();
-        let back_at = session.and_then(|session| session.back_at());
+        let back_at = session.and_then(Session::back_at);
         [
             self.link.next_timeout(),
             self.recent.expires(),

@@ -113,12 +113,12 @@ impl Likeness {
         let all = || given.devices.iter().chain(&given.others);
         let cells = all().filter_map(|it| it.cell.map(|cell| (cell, it.limit)));
         let periods = all().filter_map(|it| match it.rhythm {
-            Rhythm::Learnt(period_s) => Some(period_s),
+            Rhythm::Learnt(every_s) => Some(every_s),
             Rhythm::Listens | Rhythm::Sleeps(_) | Rhythm::Away | Rhythm::Unheard => None,
         });
         let rhythms = all().filter_map(|it| match it.rhythm {
             Rhythm::Listens => Some(None),
-            Rhythm::Learnt(period_s) | Rhythm::Sleeps(period_s) => Some(Some(period_s)),
+            Rhythm::Learnt(every_s) | Rhythm::Sleeps(every_s) => Some(Some(every_s)),
             Rhythm::Away | Rhythm::Unheard => None,
         });
         let mut periods: Vec<u32> = periods.collect();
@@ -199,6 +199,7 @@ pub(super) fn utc(at: Instant) -> UtcMillis {
 
 impl Unit {
     /// The device of that number, as it is known, or drawn.
+    #[expect(clippy::too_many_lines, reason = "one field after the other")]
     pub(super) fn new(
         given: &Given,
         (number, subject): (u32, &Subject),

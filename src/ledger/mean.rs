@@ -119,7 +119,7 @@ mod tests {
         let mut mean = Mean::default();
         for sample in 1..=500 {
             mean.add(sample);
-            let all = (1 + sample) / 2;
+            let all = sample.div_ceil(2);
             assert!(mean.over_long().value().unwrap().abs_diff(all) <= 1);
         }
         assert!(mean.value().unwrap() > 460, "{mean:?}");

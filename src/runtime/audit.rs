@@ -119,7 +119,7 @@ pub async fn prune_audit(
     }
     let last = store.audit_before(now.before(DAY * days)).await?;
     if let Some(row) = store.audit_row(last).await? {
-        let checkpoint = key.sign((row.number, row.hash), now)?;
+        let checkpoint = key.sign((row.number, row.hash), &now)?;
         store.begin_audit_behind(&checkpoint).await?;
     }
     let mut pruned = 0;

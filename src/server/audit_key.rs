@@ -64,8 +64,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let made = load_or_create(dir.path()).unwrap();
         let path = dir.path().join(FILE);
-        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode, 0o600);
+        let bits = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(bits, 0o600);
         let again = load_or_create(dir.path()).unwrap();
         assert_eq!(made.public(), again.public());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();

@@ -244,35 +244,35 @@ mod tests {
         }
     }
 
-    fn latest(state: UpgradeState) -> Option<LatestUpgrade> {
-        Some(LatestUpgrade {
+    fn latest(state: UpgradeState) -> LatestUpgrade {
+        LatestUpgrade {
             upgrade: UpgradeId(1),
             task: TaskId(1),
             task_name: "night".to_owned(),
             state,
             reason: None,
-        })
+        }
     }
 
-    fn reached() -> Option<Reached> {
-        Some(Reached {
+    fn reached() -> Reached {
+        Reached {
             at: UtcMillis(2),
             upgrade: UpgradeId(1),
             task: TaskId(1),
             task_name: "night".to_owned(),
             version: version("2.0"),
             reason: "upgraded".to_owned(),
-        })
+        }
     }
 
     #[test]
     fn each_device_has_one_reason() {
         let with_latest = |state| Reach {
-            latest: latest(state),
+            latest: Some(latest(state)),
             ..device()
         };
         let succeeded = Reach {
-            reached: reached(),
+            reached: Some(reached()),
             ..with_latest(UpgradeState::Succeeded)
         };
         let running = |text: &str, device: Reach| Reach {
@@ -338,7 +338,7 @@ mod tests {
             (never.clone(), Standing::Unknown, Why::NeverHeard),
             (
                 Reach {
-                    latest: latest(UpgradeState::Pending),
+                    latest: Some(latest(UpgradeState::Pending)),
                     ..never
                 },
                 Standing::Unknown,

@@ -331,7 +331,7 @@ pub(in crate::api) async fn head(
     let signed = state
         .trail
         .key()
-        .sign((head.number, head.hash), state.now());
+        .sign((head.number, head.hash), &state.now());
     let signed = signed.map_err(|error| Problem::internal(&error))?;
     let begins_behind = state.store.audit_beginning().await?;
     Ok(Json(AuditHeadBody {

@@ -38,9 +38,9 @@ impl Api {
         let [first, second] = changes;
         let seen = self.tag(path).await;
         assert_eq!(self.tag(path).await, seen, "{path}");
-        let changed = self.if_match(&Method::PATCH, path, &first, &seen).await;
-        assert_eq!(changed.status, StatusCode::OK, "{changed:?}");
-        let next = changed.header(header::ETAG).to_owned();
+        let answer = self.if_match(&Method::PATCH, path, &first, &seen).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        let next = answer.header(header::ETAG).to_owned();
         assert_ne!(next, seen, "{path}");
         assert_eq!(self.tag(path).await, next, "{path}");
         let before = self.get(path).await.body;
@@ -139,6 +139,6 @@ async fn of_many_at_once_with_one_tag_one_is_changed() {
     let bodies: Vec<Value> = (0..10).map(|i| json!({"name": format!("g{i}")})).collect();
     let changes = (bodies.iter()).map(|body| api.if_match(&Method::PATCH, &path, body, "\"1\""));
     let answers = futures_util::future::join_all(changes).await;
-    let changed = answers.iter().filter(|it| it.status == StatusCode::OK);
-    assert_eq!(changed.count(), 1);
+    let done = answers.iter().filter(|it| it.status == StatusCode::OK);
+    assert_eq!(done.count(), 1);
 }

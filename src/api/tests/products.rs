@@ -238,7 +238,7 @@ async fn a_bill_of_materials_is_checked_kept_and_offered() {
         ("application/json", b"", 422, "invalid-field"),
         (
             "application/json",
-            &[b' '; 16 * 1024 * 1024 + 1][..],
+            &vec![b' '; 16 * 1024 * 1024 + 1],
             413,
             "too-large",
         ),

@@ -559,7 +559,8 @@ fn the_last_attempt_is_followed_by_none() {
 /// end (aws-iot-device-client #519). Wherever a device falls silent, its upgrade ends within its limits, and the next one begins.
 #[test]
 fn a_device_that_falls_silent_blocks_neither_its_upgrade_nor_the_next() {
-    let silent_from: [(&str, fn() -> (World, Script)); 5] = [
+    type Begin = fn() -> (World, Script);
+    let silent_from: [(&str, Begin); 5] = [
         ("it is not heard", || {
             let mut world = World::new();
             world.add("meter-1");

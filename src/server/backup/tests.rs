@@ -302,7 +302,7 @@ async fn what_is_not_a_whole_backup_is_refused_before_anything_is_written() {
             .await
             .contains("it did not come to its end")
     );
-    assert_eq!(backups(to.path()).unwrap(), [PathBuf::new(); 0]);
+    assert!(backups(to.path()).unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -259,7 +259,7 @@ pub(crate) async fn old_rows_go_behind_a_checkpoint(store: &impl Store) {
     assert_eq!(store.prune_audit(100).await.unwrap(), 0);
     let key = Key::of_seed(&[1; 32]).unwrap();
     let row = store.audit_row(3).await.unwrap().unwrap();
-    let checkpoint = key.sign((row.number, row.hash), T0).unwrap();
+    let checkpoint = key.sign((row.number, row.hash), &T0).unwrap();
     store.begin_audit_behind(&checkpoint).await.unwrap();
     assert_eq!(store.audit_beginning().await.unwrap(), Some(checkpoint));
     assert_eq!(store.prune_audit(2).await.unwrap(), 2);

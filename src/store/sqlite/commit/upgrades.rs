@@ -124,7 +124,6 @@ struct CellChanges {
 
 impl<'c> Upgrades<'c> {
     /// Reads the upgrades that the changes are about.
-    #[expect(clippy::too_many_lines, reason = "one match over all changes")]
     pub(super) async fn read(
         conn: &mut SqliteConnection,
         changes: &[Change],
