@@ -50,6 +50,10 @@ impl Writing {
     }
 
     /// The same, of a row that was not there before.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "most callers have no further use for it"
+    )]
     pub(super) fn made(&mut self, table: Table, key: impl ToString) {
         if let Some((_, act)) = &mut self.acting {
             act.watched.push(Watched {
