@@ -373,7 +373,7 @@ fn steps() -> Vec<Step> {
         (
             "POST",
             "/v1/tasks/4/refuse",
-            json!({"by": "anna"}),
+            json!({"by": "anna", "note": "too soon"}),
             "refuse_task",
             "tasks/4",
         ),
@@ -499,6 +499,13 @@ async fn each_change_leaves_exactly_one_row() {
         assert_eq!(row["result"], "done");
         let target = target.replace("{key}", &key);
         assert_eq!(row["target"], target, "{method} {path}: {row}");
+        let why = match operation {
+            "add_exclusions" => json!("in the museum"),
+            "pause_task" => json!("wait"),
+            "refuse_task" => json!("too soon"),
+            _ => Value::Null,
+        };
+        assert_eq!(row["why"], why, "{row}");
         carried_out.insert(operation);
     }
     let mut changing = BTreeSet::new();

@@ -197,14 +197,11 @@ fn text(value: String) -> Value {
     Value::String(value)
 }
 
-/// The fields of a row.
-type Fields = Map<String, Value>;
+/// A row; `None`: it is not there.
+type Fields = Option<Map<String, Value>>;
 
 /// What of a row is other than before: as it was, and as it is.
-pub(super) fn difference(
-    before: Option<Map<String, Value>>,
-    after: Option<Map<String, Value>>,
-) -> (Option<Fields>, Option<Fields>) {
+pub(super) fn difference(before: Fields, after: Fields) -> (Fields, Fields) {
     let (Some(before), Some(after)) = (&before, &after) else {
         let hidden = |fields: Map<String, Value>| {
             let fields = fields.into_iter();
