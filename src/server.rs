@@ -14,7 +14,7 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     num::NonZeroUsize,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -453,6 +453,7 @@ impl Kept {
         let token = TokenHash::load_or_create(&config.data_dir)?;
         let key = audit_key::load_or_create(&config.data_dir)?;
         let store = SqliteStore::open(&config.data_dir).await?;
+        take_note_of_a_restore(&config.data_dir, &store).await?;
         let database: Arc<dyn Store> = Arc::new(store.clone());
         // The lock is ours: what was begun and is not under way here, nobody else is about to end.
         database.end_interrupted().await?;
@@ -469,6 +470,20 @@ impl Kept {
             files,
         })
     }
+}
+
+/// Has the store know that it was put back to an older state, if it was. A crash in between has it told twice.
+async fn take_note_of_a_restore(dir: &Path, store: &SqliteStore) -> Result<(), StartError> {
+    if !data_dir::was_restored(dir) {
+        return Ok(());
+    }
+    store.was_put_back().await?;
+    data_dir::restore_is_noted(dir)?;
+    tracing::warn!(
+        "the data directory was restored: what happened since the backup is not known, and what devices had done by then no \
+         longer speaks against what they say"
+    );
+    Ok(())
 }
 
 async fn listen_to_operators(admin: &AdminConfig) -> Result<(TcpListener, SocketAddr), StartError> {

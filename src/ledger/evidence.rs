@@ -56,3 +56,17 @@ pub struct Evidence {
     /// When the newest of it was heard.
     pub at: UtcMillis,
 }
+
+impl Evidence {
+    /// The same, when an unknown time has passed since: the device may have been told to install the version meanwhile, and may
+    /// have restarted. So neither a download that had just begun nor a failure speaks against it any more, nor a claim for it.
+    #[must_use]
+    pub const fn put_back(self) -> Self {
+        Self {
+            commanded: true,
+            claimed: false,
+            failure: None,
+            ..self
+        }
+    }
+}

@@ -24,6 +24,13 @@ pub struct Device {
 }
 
 impl Device {
+    /// An unknown time has passed since the device was so.
+    pub fn put_back(&mut self) {
+        for evidence in &mut self.evidence {
+            *evidence = evidence.put_back();
+        }
+    }
+
     /// Applies a change of the device; others mean nothing to it.
     pub fn apply(&mut self, change: &Change) {
         match change {
