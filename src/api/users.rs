@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     access::Caller,
-    store::{NewUser, UserId, UserRecord},
+    store::{Acting, NewUser, UserId, UserRecord},
 };
 
 /// A user.
@@ -174,6 +174,9 @@ pub(super) async fn update(
     fields.finish()?;
     if state.store.user(&name).await?.is_none() {
         return Err(no_user(&name));
+    }
+    if grants.is_some() && body.password.is_some() {
+        Acting::in_parts();
     }
     if let Some(grants) = grants {
         state.store.set_grants(&name, &grants).await?;

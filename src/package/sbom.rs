@@ -81,7 +81,7 @@ struct Document {
     #[serde(rename = "dataLicense")]
     data_license: Option<String>,
     #[serde(rename = "documentNamespace")]
-    document_namespace: Option<String>,
+    namespace: Option<String>,
     packages: Option<Counted>,
     #[serde(rename = "@context")]
     context: Option<Context>,
@@ -175,7 +175,7 @@ fn spdx_2(read: &Document) -> Result<SbomKind, SbomError> {
     if read.data_license.is_none() {
         return Err(broken("there is no \"dataLicense\""));
     }
-    if read.document_namespace.is_none() {
+    if read.namespace.is_none() {
         return Err(broken("there is no \"documentNamespace\""));
     }
     Ok(SbomKind {

@@ -248,6 +248,10 @@ impl Growing {
     }
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it is what errors are mapped with"
+)]
 fn unwritten(error: io::Error) -> Problem {
     if error.kind() != io::ErrorKind::StorageFull {
         return Problem::internal(&error);

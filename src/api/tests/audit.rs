@@ -9,7 +9,7 @@ use axum::{
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
-use super::{Answer, Api, TOKEN};
+use super::{Answer, Api, TOKEN, users::PASSWORD};
 use crate::{
     audit::Verifier,
     runtime::prune_audit,
@@ -76,6 +76,15 @@ type Step = (
     &'static str,
 );
 
+/// A key that vouches for packages.
+fn public_key() -> String {
+    let key = openssl::pkey::PKey::generate_ed25519().unwrap();
+    String::from_utf8(key.public_key_to_pem().unwrap()).unwrap()
+}
+
+/// What people do in a session of their own, or to begin one, has a test of its own.
+const OF_PEOPLE: [&str; 3] = ["log_in", "log_out", "update_me"];
+
 /// Requests that carry out every operation that changes something, in an order in which each can be.
 fn steps() -> Vec<Step> {
     let task = |name: &str, more: Value| {
@@ -107,6 +116,62 @@ fn steps() -> Vec<Step> {
             none.clone(),
             "delete_package",
             "packages/2",
+        ),
+        (
+            "PATCH",
+            "/v1/packages/1",
+            json!({"release_notes": "faster"}),
+            "update_package",
+            "packages/1",
+        ),
+        (
+            "PUT",
+            "/v1/packages/1/sbom",
+            json!({"bomFormat": "CycloneDX", "specVersion": "1.6", "components": [{"name": "mbedtls"}]}),
+            "set_sbom",
+            "packages/1",
+        ),
+        (
+            "DELETE",
+            "/v1/packages/1/sbom",
+            none.clone(),
+            "remove_sbom",
+            "packages/1",
+        ),
+        (
+            "POST",
+            "/v1/products/p/keys",
+            json!({"pem": public_key(), "name": "build"}),
+            "add_product_key",
+            "product-keys/p/{key}",
+        ),
+        (
+            "DELETE",
+            "/v1/products/p/keys/{key}",
+            none.clone(),
+            "remove_product_key",
+            "product-keys/p/{key}",
+        ),
+        (
+            "POST",
+            "/v1/users",
+            json!({"name": "anna", "password": "correct horse battery", "grants": [{"role": "viewer"}]}),
+            "add_user",
+            "users/anna",
+        ),
+        (
+            "PATCH",
+            "/v1/users/anna",
+            json!({"password": "correct horse batteries", "grants": [{"role": "operator"}]}),
+            "update_user",
+            "users/anna",
+        ),
+        (
+            "DELETE",
+            "/v1/users/anna",
+            none.clone(),
+            "remove_user",
+            "users/anna",
         ),
         (
             "POST",
@@ -181,10 +246,7 @@ fn steps() -> Vec<Step> {
         (
             "POST",
             "/v1/tasks",
-            task(
-                "night",
-                json!({"phases": [{"count": 1}], "description": ""}),
-            ),
+            task("night", json!({"phases": [{"count": 1}]})),
             "create_task",
             "tasks/1",
         ),
@@ -379,6 +441,13 @@ fn steps() -> Vec<Step> {
             "tokens/1",
         ),
         (
+            "PATCH",
+            "/v1/products/p",
+            json!({"signatures": "required"}),
+            "update_product",
+            "products/p",
+        ),
+        (
             "DELETE",
             "/v1/devices/urn:a",
             none,
@@ -393,12 +462,14 @@ fn steps() -> Vec<Step> {
 async fn each_change_leaves_exactly_one_row() {
     let local = "127.0.0.0/8".parse().unwrap();
     let api = Api::with(|config| config.webhooks.allow_networks = vec![local]).await;
-    let mut carried_out = BTreeSet::new();
+    let mut carried_out = BTreeSet::from(OF_PEOPLE);
+    let mut key = String::new();
     for (method, path, body, operation, target) in steps() {
         if operation == "retry_task" {
             api.fail(2, 1).await;
         }
         let before = api.rows_if_any().await.len();
+        let path = &*path.replace("{key}", &key);
         let kind = match operation {
             "upload_package" => Some("application/octet-stream"),
             "import_cells" => Some("text/csv"),
@@ -412,6 +483,9 @@ async fn each_change_leaves_exactly_one_row() {
         let kind = kind.filter(|_| !body.is_null());
         let answer = api.send(method.parse().unwrap(), path, kind, content).await;
         assert!(answer.status.is_success(), "{method} {path}: {answer:?}");
+        if let Some(id) = answer.body["id"].as_str() {
+            id.clone_into(&mut key);
+        }
         let rows = api.rows().await;
         assert_eq!(
             rows.len(),
@@ -423,6 +497,7 @@ async fn each_change_leaves_exactly_one_row() {
         assert_eq!(row["operation"], operation, "{row}");
         assert_eq!(row["who"], "admin-token");
         assert_eq!(row["result"], "done");
+        let target = target.replace("{key}", &key);
         assert_eq!(row["target"], target, "{method} {path}: {row}");
         carried_out.insert(operation);
     }
@@ -495,6 +570,51 @@ async fn a_row_says_who_why_and_what_was_before() {
             .await;
         assert_eq!(answer.fields(), ["Audit-Reason"]);
     }
+}
+
+#[tokio::test]
+async fn what_people_do_in_their_sessions_leaves_rows() {
+    let api = Api::new().await;
+    api.user("anna", json!([{"role": "operator"}])).await;
+    let first = api.log_in("anna").await;
+    let added = api
+        .by(&first, Method::POST, "/v1/devices", r#"{"endpoint": "a"}"#)
+        .await;
+    assert_eq!(added.status, StatusCode::CREATED, "{added:?}");
+    let out = api.by(&first, Method::DELETE, "/v1/session", "").await;
+    assert_eq!(out.status, StatusCode::NO_CONTENT);
+    let second = api.log_in("anna").await;
+    let me = json!({"old_password": PASSWORD, "password": "another password"}).to_string();
+    let changed = api.by(&second, Method::PATCH, "/v1/me", &me).await;
+    assert_eq!(changed.status, StatusCode::NO_CONTENT, "{changed:?}");
+    let rows = api.rows().await;
+    let told: Vec<(&str, &str)> = (rows.iter())
+        .map(|row| {
+            (
+                row["who"].as_str().unwrap(),
+                row["operation"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    let anna = "user:1:anna";
+    assert_eq!(
+        told,
+        [
+            ("admin-token", "add_user"),
+            (anna, "log_in"),
+            (anna, "add_device"),
+            (anna, "log_out"),
+            (anna, "log_in"),
+            (anna, "update_me"),
+        ]
+    );
+    assert_eq!(rows[5]["target"], "users/anna");
+    assert_eq!(rows[5]["after"], json!({"password": "(changed)"}));
+    let text = json!(rows).to_string();
+    assert!(
+        !text.contains(PASSWORD) && !text.contains("argon2"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -8,16 +8,16 @@ use serde_json::{Value, json};
 
 use super::{Answer, Api};
 
-const PASSWORD: &str = "correct horse battery";
+pub(super) const PASSWORD: &str = "correct horse battery";
 
 /// Somebody who is logged in.
-struct Session {
+pub(super) struct Session {
     cookie: String,
     csrf: String,
 }
 
 impl Api {
-    async fn user(&self, name: &str, grants: Value) {
+    pub(super) async fn user(&self, name: &str, grants: Value) {
         let body = json!({"name": name, "password": PASSWORD, "grants": grants});
         let added = self.post("/v1/users", &body).await;
         assert_eq!(added.status, StatusCode::CREATED, "{added:?}");
@@ -37,7 +37,7 @@ impl Api {
         answer
     }
 
-    async fn log_in(&self, name: &str) -> Session {
+    pub(super) async fn log_in(&self, name: &str) -> Session {
         let answer = self.try_log_in(name, PASSWORD).await;
         assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
         let set = answer.header(header::SET_COOKIE);
@@ -53,7 +53,13 @@ impl Api {
         }
     }
 
-    async fn by(&self, session: &Session, method: Method, path: &str, body: &str) -> Answer {
+    pub(super) async fn by(
+        &self,
+        session: &Session,
+        method: Method,
+        path: &str,
+        body: &str,
+    ) -> Answer {
         self.with_cookie(&session.cookie, Some(&session.csrf), method, path, body)
             .await
     }

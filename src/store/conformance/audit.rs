@@ -61,7 +61,10 @@ pub(crate) async fn a_change_on_somebodys_behalf_leaves_a_row_with_it(store: &im
     // nobody's: a device that registers, a task that goes on
     assert_eq!(rows(store).await, Vec::new());
     let acting = Acting::new(entry("a", "remove_device"));
-    let removed = acting.scope(store.remove_device("d0", T0)).await.unwrap();
+    let removed = acting
+        .scope(store.remove_device("d0", None, T0))
+        .await
+        .unwrap();
     assert!(removed && acting.has_left_a_row());
     let there = rows(store).await;
     assert_eq!(there.len(), 1);
@@ -69,7 +72,12 @@ pub(crate) async fn a_change_on_somebodys_behalf_leaves_a_row_with_it(store: &im
     assert!(says(&there[0], "\"product\":\"p\""), "{there:?}");
     // what is undone leaves none
     let acting = Acting::new(entry("a", "remove_device"));
-    assert!(!acting.scope(store.remove_device("d0", T0)).await.unwrap());
+    assert!(
+        !acting
+            .scope(store.remove_device("d0", None, T0))
+            .await
+            .unwrap()
+    );
     assert!(!acting.has_left_a_row());
     assert_eq!(rows(store).await.len(), 1);
     // what says nothing of itself leaves one nevertheless

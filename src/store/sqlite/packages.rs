@@ -50,6 +50,7 @@ impl Catalog for SqliteStore {
         if let Some(current) = older.iter().find(|older| older.superseded_at.is_none())
             && is_same(&current.package, new)
         {
+            tx.watch(Table::Packages, current.id.0).await.doing(doing)?;
             let record = with_papers(&mut tx, current.clone(), new)
                 .await
                 .doing(doing)?;

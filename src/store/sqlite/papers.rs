@@ -7,6 +7,7 @@ use super::{
     bulk::json_list,
     packages,
     rows::{self, Columns as _},
+    watched::Table,
 };
 use crate::{
     ledger::PackageId,
@@ -31,6 +32,7 @@ impl SqliteStore {
     ) -> Result<UpdatedPackage, UpdatePackageError> {
         let doing = "changing a package";
         let mut tx = self.write(doing).await?;
+        tx.watch(Table::Packages, id.0).await.doing(doing)?;
         let row = sqlx::query("SELECT * FROM packages WHERE id = ? AND deleted_at IS NULL")
             .bind(id.0)
             .fetch_optional(&mut *tx)

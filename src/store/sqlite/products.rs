@@ -6,6 +6,7 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use super::{
     Doing, SqliteStore,
     rows::{self, Columns as _},
+    watched::Table,
 };
 use crate::{
     clock::UtcMillis,
@@ -32,6 +33,7 @@ impl Products for SqliteStore {
     ) -> Result<ProductRecord, UpdateProductError> {
         let doing = "changing a product";
         let mut tx = self.write(doing).await?;
+        tx.watch(Table::Products, product).await.doing(doing)?;
         let before = read(&mut tx, product).await?;
         if revision.is_some_and(|seen| seen != before.revision) {
             return Err(UpdateProductError::Changed {
@@ -47,6 +49,7 @@ impl Products for SqliteStore {
             revision: before.revision.saturating_add(1),
             ..before
         };
+        tx.watch(Table::Products, product).await.doing(doing)?;
         sqlx::query(
             "INSERT INTO product_rules (product, signatures, revision) VALUES (?, ?, ?) \
              ON CONFLICT (product) DO UPDATE SET signatures = excluded.signatures, revision = excluded.revision",
@@ -106,6 +109,7 @@ impl Products for SqliteStore {
         .await
         .doing(doing)?;
         vouch(&mut tx, product, &id, None).await.doing(doing)?;
+        tx.made(Table::ProductKeys, format!("{product}/{}", id.as_str()));
         tx.commit().await.doing(doing)?;
         Ok((new.clone(), true))
     }
@@ -118,6 +122,8 @@ impl Products for SqliteStore {
     ) -> Result<Option<RemovedKey>, StoreError> {
         let doing = "removing a key of a product";
         let mut tx = self.write(doing).await?;
+        let key = format!("{product}/{}", id.as_str());
+        tx.watch(Table::ProductKeys, key).await.doing(doing)?;
         let removed = sqlx::query("DELETE FROM product_keys WHERE product = ? AND id = ?")
             .bind(product)
             .bind(id.as_str())

@@ -8,6 +8,7 @@ use sqlx::sqlite::SqliteRow;
 use super::{
     Doing, SqliteStore,
     rows::{self, Columns as _},
+    watched::Table,
 };
 use crate::{
     access::Grant,
@@ -56,6 +57,7 @@ impl Users for SqliteStore {
         .await
         .doing(ADDING)?;
         let user = record(&row)?;
+        tx.made(Table::Users, &new.name);
         tx.commit().await.doing(ADDING)?;
         Ok(user)
     }
@@ -85,6 +87,7 @@ impl Users for SqliteStore {
 
     async fn set_grants(&self, name: &str, grants: &[Grant]) -> Result<bool, StoreError> {
         let mut tx = self.write(CHANGING).await?;
+        tx.watch(Table::Users, name).await.doing(CHANGING)?;
         let set = sqlx::query("UPDATE users SET grants = ? WHERE name = ?")
             .bind(rows::json(&grants))
             .bind(name)
@@ -102,6 +105,7 @@ impl Users for SqliteStore {
         to: &str,
     ) -> Result<bool, StoreError> {
         let mut tx = self.write(CHANGING).await?;
+        tx.watch(Table::Users, name).await.doing(CHANGING)?;
         let user: Option<i64> = sqlx::query_scalar(
             "UPDATE users SET password = ?1 WHERE name = ?2 AND (?3 IS NULL OR password = ?3) RETURNING id",
         )
@@ -124,6 +128,7 @@ impl Users for SqliteStore {
     async fn remove_user(&self, name: &str) -> Result<bool, StoreError> {
         let doing = "removing a user";
         let mut tx = self.write(doing).await?;
+        tx.watch(Table::Users, name).await.doing(doing)?;
         let removed = sqlx::query("DELETE FROM users WHERE name = ?")
             .bind(name)
             .execute(&mut *tx)

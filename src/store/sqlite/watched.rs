@@ -16,14 +16,17 @@ pub(super) enum Table {
     Exclusions,
     Groups,
     Packages,
+    ProductKeys,
+    Products,
     Tasks,
     Tokens,
     Upgrades,
+    Users,
     Webhooks,
 }
 
 /// How it is called in the log, and how a row is found.
-const TABLES: [(Table, &str, &str); 10] = [
+const TABLES: [(Table, &str, &str); 13] = [
     (
         Table::Cells,
         "cells",
@@ -56,6 +59,18 @@ const TABLES: [(Table, &str, &str); 10] = [
         "SELECT * FROM packages WHERE id = CAST(? AS INTEGER) AND deleted_at IS NULL",
     ),
     (
+        // of a product, and its own, with a stroke between
+        Table::ProductKeys,
+        "product-keys",
+        "SELECT id, name, created_at FROM product_keys WHERE product = substr(?1, 1, instr(?1, '/') - 1) \
+         AND id = substr(?1, instr(?1, '/') + 1)",
+    ),
+    (
+        Table::Products,
+        "products",
+        "SELECT signatures FROM product_rules WHERE product = ?",
+    ),
+    (
         Table::Tasks,
         "tasks",
         "SELECT * FROM tasks WHERE id = CAST(? AS INTEGER) AND hidden = 0",
@@ -71,6 +86,7 @@ const TABLES: [(Table, &str, &str); 10] = [
         "SELECT task_id, endpoint, state, attempt, not_before, outcome_reason, ended_at, unconfirmed FROM upgrades \
          WHERE id = CAST(? AS INTEGER)",
     ),
+    (Table::Users, "users", "SELECT * FROM users WHERE name = ?"),
     (
         Table::Webhooks,
         "webhooks",
@@ -79,7 +95,7 @@ const TABLES: [(Table, &str, &str); 10] = [
 ];
 
 /// Columns that are the server's own, and no matter of whoever changes something.
-const INTERNAL: [&str; 10] = [
+const INTERNAL: [&str; 11] = [
     "revision",
     "hidden",
     "removed",
@@ -89,6 +105,7 @@ const INTERNAL: [&str; 10] = [
     "appointment",
     "resumed_with",
     "last_used_at",
+    "last_login_at",
     "failing_since",
 ];
 /// What columns of secrets have in their names.

@@ -12,7 +12,7 @@ use crate::{
 
 /// Tables that have ten thousand rows at most, lists that are parameters of a statement, and what a statement in a
 /// statement has found, which is looked at by itself.
-const SMALL: [&str; 13] = [
+const SMALL: [&str; 17] = [
     "users",
     "api_tokens",
     "audit_checkpoints",
@@ -26,6 +26,10 @@ const SMALL: [&str; 13] = [
     "json_each",
     "CONSTANT",
     "sqlite_sequence",
+    "sqlite_schema",
+    "pragma_page_count",
+    "pragma_page_size",
+    "pragma_table_info",
 ];
 
 /// Indexes of few rows: what is being created or deleted, what the rollout is about to forget or to stop.
