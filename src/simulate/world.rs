@@ -148,8 +148,6 @@ pub(super) struct World<H> {
     store: Backend,
     /// A copy of it from before.
     copy: Option<putting_back::Copied>,
-    /// How often the store was put back to such a copy.
-    put_back: u64,
     /// By the packages of the tasks.
     packages: Vec<(PackageId, Arc<Offers>)>,
     ids: DeviceIds,
@@ -306,7 +304,6 @@ impl<H: Hooks> World<H> {
             store_fails_until_ms: 0,
             store,
             copy: None,
-            put_back: 0,
             packages: numbered,
             ids: DeviceIds::new(token_key),
             shards,

@@ -34,8 +34,8 @@ impl<H: Hooks> World<H> {
     }
 
     pub(super) fn put_back(&mut self) -> Result<(), String> {
-        let Some(copied) = self.copy.take() else {
-            return Ok(());
+        let Some(copied) = self.copy.take().filter(|_| self.checker.open() > 0) else {
+            return Ok(()); // all is over
         };
         self.crash(); // it may be down already
         self.store = copied.store;
@@ -43,7 +43,9 @@ impl<H: Hooks> World<H> {
         let undone_ms = self.crashed_at_ms.saturating_sub(copied.at_ms);
         let now = self.now().utc;
         self.checker.put_back(now, copied.known, undone_ms);
-        self.put_back += 1;
+        self.figures.put_back += 1;
+        // what is done anew takes its time again
+        self.end_ms += self.now_ms - copied.at_ms;
         self.trace.note(self.now_ms, "put back");
         self.plan_copy();
         Ok(())
