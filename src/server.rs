@@ -453,7 +453,6 @@ impl Kept {
         let token = TokenHash::load_or_create(&config.data_dir)?;
         let key = audit_key::load_or_create(&config.data_dir)?;
         let store = SqliteStore::open(&config.data_dir).await?;
-        take_note_of_a_restore(&config.data_dir, &store).await?;
         let database: Arc<dyn Store> = Arc::new(store.clone());
         // The lock is ours: what was begun and is not under way here, nobody else is about to end.
         database.end_interrupted().await?;
@@ -461,6 +460,7 @@ impl Kept {
         let files = PackageFiles::open(&config.data_dir).await?;
         remove_unused(&files, &*database).await;
         time::await_clock(&*database).await?;
+        take_note_of_a_restore(&config.data_dir, &store).await?;
         Ok(Self {
             lock,
             token,
@@ -477,7 +477,7 @@ async fn take_note_of_a_restore(dir: &Path, store: &SqliteStore) -> Result<(), S
     if !data_dir::was_restored(dir) {
         return Ok(());
     }
-    store.was_put_back().await?;
+    store.was_put_back(SystemClock::start().now().utc).await?;
     data_dir::restore_is_noted(dir)?;
     tracing::warn!(
         "the data directory was restored: what happened since the backup is not known, and what devices had done by then no \

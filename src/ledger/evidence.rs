@@ -69,4 +69,20 @@ impl Evidence {
             ..self
         }
     }
+
+    /// Of a version of which nothing is known, and which the device may have been offered in an unknown time before `at`: some say
+    /// from then on that they run it.
+    pub const fn unknown(version: Version, at: UtcMillis) -> Self {
+        Self {
+            version,
+            taken: false,
+            commanded: true,
+            claimed: false,
+            failure: None,
+            at,
+        }
+    }
 }
+
+/// Versions of which evidence is kept. A device that was offered more since its last restart loses the oldest.
+pub const MAX_VERSIONS: usize = 4;

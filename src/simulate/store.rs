@@ -84,13 +84,13 @@ impl Backend {
     }
 
     /// It takes the place of a newer one, of which it is a copy.
-    pub(super) fn was_put_back(&mut self) -> Result<(), Failed> {
+    pub(super) fn was_put_back(&mut self, now: UtcMillis) -> Result<(), Failed> {
         match self {
             Self::Memory(store) => {
-                store.was_put_back();
+                store.was_put_back(now);
                 Ok(())
             }
-            Self::Sqlite(store) => store.was_put_back(),
+            Self::Sqlite(store) => store.was_put_back(now),
         }
     }
 

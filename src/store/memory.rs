@@ -527,9 +527,17 @@ impl MemoryStore {
     }
 
     /// It was put back to an older state, which this is: see `SqliteStore::was_put_back`.
-    pub fn was_put_back(&mut self) {
+    pub fn was_put_back(&mut self, now: UtcMillis) {
         for device in &mut self.devices {
-            device.state.put_back();
+            device.state.put_back([], now);
+        }
+        for upgrade in &self.upgrades {
+            if !upgrade.now.state.is_final()
+                && let Some(task) = row_of(upgrade.task.0).and_then(|row| self.tasks.get(row))
+                && let Some(device) = self.devices.get_mut(upgrade.device as usize)
+            {
+                device.state.put_back([task.target], now);
+            }
         }
     }
 

@@ -149,7 +149,8 @@ impl Invariants {
         let target = self.packages[subject.package].version;
         let contested = evidence.iter().any(|of| of.version == target);
         // it is seen to take it since
-        let afresh = |at| (evidence.iter()).any(|of| of.version == target && of.at > at && !of.commanded);
+        let afresh =
+            |at| (evidence.iter()).any(|of| of.version == target && of.at > at && !of.commanded);
         if subject.claims.put_back_at.is_some_and(afresh) {
             subject.claims.put_back_at = None;
         }

@@ -49,7 +49,9 @@ impl Invariants {
         for (subject, known) in self.subjects.iter_mut().zip(copied.subjects) {
             subject.told_committed = known.told;
             subject.committed = known.view;
-            subject.claims.put_back(now, known.contested);
+            // what it was offered since is not known either
+            let contested = known.contested || !known.view.over;
+            subject.claims.put_back(now, contested);
             subject.outcome = known.outcome;
             subject.appointment = known.appointment;
             subject.over_ms = known.over_ms;

@@ -11,9 +11,9 @@ use crate::{
     },
     store::{
         Agenda as _, BatchId, Catalog as _, CellChange, CellUpdate, Cells as _, ChangeTaskError,
-        CommitReport, DatabaseFile, Exclude, FILE_NAME, Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage,
-        NewTask, Origin, Papers, RunningUpgrade, Selection, SoaksDue, SqliteStore, TaskChange,
-        UpgradeToStop,
+        CommitReport, DatabaseFile, Exclude, FILE_NAME, Inventory as _, Journal as _, Ledger as _,
+        NewDevice, NewPackage, NewTask, Origin, Papers, RunningUpgrade, Selection, SoaksDue,
+        SqliteStore, TaskChange, UpgradeToStop,
     },
     task::{Due, Move, PackageRules, PutOff, RulesUpdate, Source, TaskHead, TaskRules},
 };
@@ -70,9 +70,9 @@ impl SqliteBackend {
         })
     }
 
-    pub(super) fn was_put_back(&self) -> Result<(), Failed> {
+    pub(super) fn was_put_back(&self, now: UtcMillis) -> Result<(), Failed> {
         self.runtime
-            .block_on(self.store.was_put_back())
+            .block_on(self.store.was_put_back(now))
             .map_err(text)
     }
 

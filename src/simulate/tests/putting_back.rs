@@ -40,10 +40,29 @@ fn often(minutes: u64) -> PutBack {
     }
 }
 
+/// Those of `Faults::Default`, and liars of `Faults::Harsh`, each more often. Not so those that report a failure and go on claiming
+/// the target: where the store has forgotten the report, nothing tells one from a device that has upgraded.
+const CHARACTERS: &str = "[characters]
+\"silent-after-one-repeat\" = 5
+\"reboots-in-download\" = 5
+\"loses-progress\" = 5
+\"never-answers-notification\" = 5
+\"never-answers-execute\" = 5
+\"never-reports-result\" = 5
+\"late-report\" = 5
+\"already-current\" = 5
+\"refuse-notification=0x04\" = 5
+\"claims-target\" = 15
+\"claims-current-mid-download\" = 10
+\"reports-before-restart\" = 10
+";
+
 fn scenario(seed: u64, faults: Faults) -> Scenario {
-    let fleet = "start_within_s = 120\nlifetime_s = 300\n[[listening]]\nshare = 1\n";
+    let characters = [CHARACTERS, ""][usize::from(faults == Faults::None)];
+    let fleet =
+        format!("start_within_s = 120\nlifetime_s = 300\n[[listening]]\nshare = 1\n{characters}");
     Scenario {
-        fleet: FleetFile::parse(fleet).unwrap(),
+        fleet: FleetFile::parse(&fleet).unwrap(),
         package_bytes: 5_000,
         faults,
         retry: RetryPolicy {
@@ -57,34 +76,42 @@ fn scenario(seed: u64, faults: Faults) -> Scenario {
 
 #[test]
 fn what_is_said_of_devices_is_true_also_after_the_store_was_put_back() {
-    let mut times = 0;
-    for seed in 0..30 {
+    let (mut times, mut violated) = (0, Vec::new());
+    for seed in 0_u64..30 {
         let faults = [Faults::None, Faults::Default][(seed % 2) as usize];
         let minutes = [2, 5, 15][(seed % 3) as usize];
         let mut scenario = scenario(seed, faults);
         scenario.crash_every = [None, Some(Duration::from_mins(4))][(seed / 2 % 2) as usize];
         let summary = run_with(&scenario, often(minutes));
-        assert_eq!(summary.violations, [], "seed {seed}");
+        if !summary.violations.is_empty() {
+            violated.push(format!("seed {seed}: {:#?}", summary.violations));
+        }
         times += summary.figures.put_back;
     }
+    assert!(violated.is_empty(), "{}", violated.join("\n"));
     assert!(times > 30, "{times}");
 }
 
 #[test]
 fn devices_that_do_as_they_should_succeed_whatever_the_store_has_forgotten() {
-    for (seed, store) in [
-        (1, StoreKind::Memory),
-        (2, StoreKind::Memory),
-        (3, StoreKind::Sqlite),
-    ] {
+    let mut times = 0;
+    for seed in 0..8 {
         let mut scenario = scenario(seed, Faults::None);
-        scenario.store = store;
+        // the real one takes its time
+        scenario.store = [StoreKind::Memory, StoreKind::Sqlite][usize::from(seed == 7)];
+        scenario.package_bytes = 20_000;
         scenario.retry.attempts = 0;
-        let summary = run_with(&scenario, often(3));
+        let summary = run_with(&scenario, often(1));
         assert_eq!(summary.violations, [], "seed {seed}");
-        assert!(summary.figures.put_back > 0);
-        assert_eq!(succeeded(&summary), 20, "{:?}", summary.reasons);
+        assert_eq!(
+            succeeded(&summary),
+            20,
+            "seed {seed}: {:?}",
+            summary.reasons
+        );
+        times += summary.figures.put_back;
     }
+    assert!(times >= 8, "{times}");
 }
 
 #[test]

@@ -3,6 +3,9 @@
 use super::{Occurrence, World};
 use crate::simulate::{hooks::Hooks, invariants::AsCopied, store::Backend};
 
+/// A store is put back no more often than so: each time undoes what devices were asked meanwhile, within limits that go on.
+const MOST: u64 = 3;
+
 /// What was copied.
 pub(super) struct Copied {
     store: Backend,
@@ -14,6 +17,7 @@ impl<H: Hooks> World<H> {
     pub(super) fn plan_copy(&mut self) {
         if let Some(mean) = self.mishaps.put_back
             && self.checker.open() > 0
+            && self.figures.put_back < MOST
         {
             let at = self.now_ms + self.until_next(mean);
             self.queue.push(at, Occurrence::Copy);
@@ -39,9 +43,9 @@ impl<H: Hooks> World<H> {
         };
         self.crash(); // it may be down already
         self.store = copied.store;
-        self.store.was_put_back()?;
         let undone_ms = self.crashed_at_ms.saturating_sub(copied.at_ms);
         let now = self.now().utc;
+        self.store.was_put_back(now)?;
         self.checker.put_back(now, copied.known, undone_ms);
         self.figures.put_back += 1;
         // what is done anew takes its time again

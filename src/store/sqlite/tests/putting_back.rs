@@ -2,10 +2,14 @@ use super::*;
 use crate::{
     ledger::{AttributesChange, Change, Evidence, FailedIn, ReportedFailure},
     package::Version,
-    store::{BatchId, NewDevice},
+    store::{
+        BatchId, NewDevice, Selection,
+        conformance::{new_package, new_task},
+    },
 };
 
 const NOW: UtcMillis = UtcMillis(1_800_000_000_000);
+const LATER: UtcMillis = UtcMillis(1_800_000_100_000);
 
 fn evidence(version: &str, failure: Option<ReportedFailure>) -> Evidence {
     Evidence {
@@ -46,17 +50,34 @@ async fn what_devices_had_done_no_longer_outranks_them_and_no_number_is_given_tw
         at: NOW,
     };
     store.commit(BatchId::first_of(1), &[change]).await.unwrap();
+    let package = new_package("default", "V9", 9);
+    let package = store.insert_package(&package).await.unwrap().record;
+    let task = new_task(&package, Selection::All);
+    store.create_task(&task).await.unwrap();
+    // no upgrade: nothing is said of it
+    store.add_devices(&[device("c")], NOW).await.unwrap();
     let before = number(&store, "devices").await;
     for times in 1..=2 {
-        store.was_put_back().await.unwrap();
+        store.was_put_back(LATER).await.unwrap();
         let found = store.restore_devices(0, 10).await.unwrap().devices;
-        let put_back: Vec<Evidence> = known.iter().map(|it| it.put_back()).collect();
+        let unknown = Evidence::unknown(package.package.version, LATER);
+        let mut put_back: Vec<Evidence> = known.iter().map(|it| it.put_back()).collect();
+        put_back.push(unknown);
         assert_eq!(found[0].evidence, put_back, "time {times}");
-        assert!(found[1].evidence.is_empty());
+        assert_eq!(found[1].evidence, [unknown]);
+        assert!(found[2].evidence.is_empty());
     }
     // also where there was none yet
-    for table in ["events", "upgrades", "tasks", "packages", "webhooks", "deliveries", "users"] {
-        assert_eq!(number(&store, table).await, 20_000_000, "{table}");
+    for (table, given) in [
+        ("events", 0),
+        ("upgrades", 2),
+        ("tasks", 1),
+        ("packages", 1),
+        ("webhooks", 0),
+        ("deliveries", 0),
+        ("users", 0),
+    ] {
+        assert_eq!(number(&store, table).await, 20_000_000 + given, "{table}");
     }
     assert_eq!(number(&store, "devices").await, before);
     let webhook = NewWebhook {
