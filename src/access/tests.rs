@@ -24,18 +24,18 @@ fn with(grants: &[Grant]) -> Caller {
 #[test]
 fn each_role_permits_what_it_is_for_and_reads() {
     for role in Role::ALL {
-        let own = match role {
-            Role::Viewer => None,
-            Role::Operator => Some(Permission::Operate),
-            Role::Approver => Some(Permission::Approve),
-            Role::Administrator => Some(Permission::Administer),
-            Role::Auditor => Some(Permission::Audit),
+        let own: &[Permission] = match role {
+            Role::Viewer => &[],
+            Role::Operator => &[Permission::Operate],
+            Role::Approver => &[Permission::Approve],
+            Role::Administrator => &[Permission::Administer, Permission::Audit],
+            Role::Auditor => &[Permission::Audit],
         };
         for permission in Permission::ALL {
             let expected = matches!(
                 permission,
                 Permission::Open | Permission::Own | Permission::Read
-            ) || Some(permission) == own;
+            ) || own.contains(&permission);
             assert_eq!(
                 role.permits(permission),
                 expected,

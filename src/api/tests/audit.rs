@@ -333,7 +333,7 @@ fn steps() -> Vec<Step> {
             "/v1/webhooks/1/deliveries/1/replay",
             json!({}),
             "replay_delivery",
-            "webhooks/1",
+            "deliveries/1",
         ),
         (
             "POST",
