@@ -14,7 +14,7 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     num::NonZeroUsize,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -460,6 +460,7 @@ impl Kept {
         let files = PackageFiles::open(&config.data_dir).await?;
         remove_unused(&files, &*database).await;
         time::await_clock(&*database).await?;
+        take_note_of_a_restore(&config.data_dir, &store).await?;
         Ok(Self {
             lock,
             token,
@@ -469,6 +470,20 @@ impl Kept {
             files,
         })
     }
+}
+
+/// Has the store know that it was put back to an older state, if it was. A crash in between has it told twice.
+async fn take_note_of_a_restore(dir: &Path, store: &SqliteStore) -> Result<(), StartError> {
+    if !data_dir::was_restored(dir) {
+        return Ok(());
+    }
+    store.was_put_back(SystemClock::start().now().utc).await?;
+    data_dir::restore_is_noted(dir)?;
+    tracing::warn!(
+        "the data directory was restored: what happened since the backup is not known, and what devices had done by then no \
+         longer speaks against what they say"
+    );
+    Ok(())
 }
 
 async fn listen_to_operators(admin: &AdminConfig) -> Result<(TcpListener, SocketAddr), StartError> {

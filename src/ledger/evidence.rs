@@ -56,3 +56,33 @@ pub struct Evidence {
     /// When the newest of it was heard.
     pub at: UtcMillis,
 }
+
+impl Evidence {
+    /// The same, when an unknown time has passed since: the device may have been told to install the version meanwhile, and may
+    /// have restarted. So neither a download that had just begun nor a failure speaks against it any more, nor a claim for it.
+    #[must_use]
+    pub const fn put_back(self) -> Self {
+        Self {
+            commanded: true,
+            claimed: false,
+            failure: None,
+            ..self
+        }
+    }
+
+    /// Of a version of which nothing is known, and which the device may have been offered in an unknown time before `at`: some say
+    /// from then on that they run it.
+    pub const fn unknown(version: Version, at: UtcMillis) -> Self {
+        Self {
+            version,
+            taken: false,
+            commanded: true,
+            claimed: false,
+            failure: None,
+            at,
+        }
+    }
+}
+
+/// Versions of which evidence is kept. A device that was offered more since its last restart loses the oldest.
+pub const MAX_VERSIONS: usize = 4;

@@ -28,7 +28,7 @@ pub use change::{
 pub use coverage::Coverage;
 pub use deadline::Deadline;
 pub use device_id::{DeviceId, DeviceIds};
-pub use evidence::{Evidence, FailedIn, ReportedFailure, Unhealthy};
+pub use evidence::{Evidence, FailedIn, MAX_VERSIONS, ReportedFailure, Unhealthy};
 pub use facts::{
     Facts, Fate, Inbound, Last, Limit, MAX_WANTED, Outbound, Queue, Said, Sent, Told, Wanted,
 };

@@ -15,6 +15,9 @@ use super::{LISTENING_FILE, StartError};
 pub(super) const LOCK_FILE: &str = "cellwise.lock";
 /// Here while a backup is restored. Where it stays, some of the backup is missing.
 pub(super) const HALF_RESTORED: &str = "restore.incomplete";
+/// Here from the end of a restore to the start that takes note of it. Whoever puts an older data directory back in another way, as
+/// from a snapshot, makes this file.
+pub(super) const RESTORED: &str = "restored";
 /// Below this the server does not start: the database's log and an upload's first parts need room.
 pub(super) const LEAST_ROOM_MIB: u64 = 8;
 /// Below this it says so.
@@ -103,6 +106,18 @@ fn has_room(dir: &Path) -> Result<(), StartError> {
         tracing::warn!(data_dir = %dir.display(), free_mib = mib, "there is little room left on the disk");
     }
     Ok(())
+}
+
+/// Whether an older state was put back, and the database does not know it yet.
+pub(super) fn was_restored(dir: &Path) -> bool {
+    dir.join(RESTORED).exists()
+}
+
+/// The database knows now that it was put back.
+pub(super) fn restore_is_noted(dir: &Path) -> Result<(), StartError> {
+    let path = dir.join(RESTORED);
+    let removed = fs::remove_file(&path).and_then(|()| File::open(dir)?.sync_all());
+    removed.map_err(|source| StartError::DataDir { path, source })
 }
 
 /// Whoever started the server on free ports finds them here.

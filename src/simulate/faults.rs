@@ -29,6 +29,8 @@ pub(super) struct Mishaps {
     pub(super) store_outage: Option<Duration>,
     /// The operator gives a cell other rules: it is closed, opened, or has a limit of its own.
     pub(super) rule: Option<Duration>,
+    /// The store is put back to an older state, as from a backup; as long a time before, on average, that was copied.
+    pub(super) put_back: Option<Duration>,
 }
 
 /// The longest time for which the store fails.
@@ -50,18 +52,21 @@ impl Faults {
                 new_address: None,
                 store_outage: None,
                 rule: None,
+                put_back: None,
             },
             Self::Default => Mishaps {
                 power_loss: Some(Duration::from_hours(100)),
                 new_address: Some(Duration::from_hours(50)),
                 store_outage: None,
                 rule: None,
+                put_back: None,
             },
             Self::Harsh => Mishaps {
                 power_loss: Some(Duration::from_hours(2)),
                 new_address: Some(Duration::from_hours(1)),
                 store_outage: Some(Duration::from_mins(20)),
                 rule: None,
+                put_back: None,
             },
         }
     }

@@ -15,6 +15,9 @@ pub(crate) struct Figures {
     pub(crate) changes: u64,
     /// Devices that went from one shard of the server to another.
     pub(crate) moves: u64,
+    /// Times that the store was put back to an older state.
+    #[serde(skip)] // only tests order it
+    pub(crate) put_back: u64,
     /// Events of the simulation.
     pub(crate) events: u64,
 }

@@ -43,12 +43,14 @@ mod datagrams;
 mod ends;
 mod goes_on;
 mod lifetimes;
+mod putting_back;
 mod restart;
 mod rollout;
 mod sizes;
 mod slots;
 mod view;
 
+pub(super) use putting_back::AsCopied;
 pub(super) use rollout::Member;
 
 use std::{

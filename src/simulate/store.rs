@@ -75,6 +75,25 @@ impl Backend {
         })
     }
 
+    /// A copy, as a backup makes one beside a running server.
+    pub(super) fn copy(&self) -> Result<Self, Failed> {
+        Ok(match self {
+            Self::Memory(store) => Self::Memory(store.clone()),
+            Self::Sqlite(store) => Self::Sqlite(Box::new(store.copy()?)),
+        })
+    }
+
+    /// It takes the place of a newer one, of which it is a copy.
+    pub(super) fn was_put_back(&mut self, now: UtcMillis) -> Result<(), Failed> {
+        match self {
+            Self::Memory(store) => {
+                store.was_put_back(now);
+                Ok(())
+            }
+            Self::Sqlite(store) => store.was_put_back(now),
+        }
+    }
+
     /// Adds a product with its devices, its package and a task for all of them. The packages' numbers begin
     /// with 1.
     pub(super) fn create(

@@ -17,6 +17,7 @@ mod field;
 mod foresight;
 mod holds;
 mod messages;
+mod putting_back;
 mod rollout;
 mod server;
 
@@ -100,6 +101,10 @@ enum Occurrence {
     Restart,
     /// The store fails for a while.
     StoreOutage,
+    /// The store is copied.
+    Copy,
+    /// The server crashes, and is started with the copy.
+    PutBack,
     /// The operator gives a cell other rules.
     Rule,
     /// The operator adds a device, which joins the task.
@@ -141,6 +146,8 @@ pub(super) struct World<H> {
     crashes: u64,
     store_fails_until_ms: u64,
     store: Backend,
+    /// A copy of it from before.
+    copy: Option<putting_back::Copied>,
     /// By the packages of the tasks.
     packages: Vec<(PackageId, Arc<Offers>)>,
     ids: DeviceIds,
@@ -296,6 +303,7 @@ impl<H: Hooks> World<H> {
             crashes: 0,
             store_fails_until_ms: 0,
             store,
+            copy: None,
             packages: numbered,
             ids: DeviceIds::new(token_key),
             shards,
@@ -334,6 +342,7 @@ impl<H: Hooks> World<H> {
         self.plan_crash();
         self.plan_store_outage();
         self.plan_rule();
+        self.plan_copy();
         let mut over_at = u64::MAX;
         let mut at_once = 0;
         while let Some(next_ms) = self.next_ms().filter(|at| *at <= over_at) {
@@ -419,6 +428,8 @@ impl<H: Hooks> World<H> {
             Some(Occurrence::Crash) => self.crash(),
             Some(Occurrence::Restart) => self.restart()?,
             Some(Occurrence::StoreOutage) => self.store_outage(),
+            Some(Occurrence::Copy) => self.copy_store()?,
+            Some(Occurrence::PutBack) => self.put_back()?,
             Some(Occurrence::Rule) => self.other_rule()?,
             Some(Occurrence::Joins(device)) => self.joins(device)?,
             Some(Occurrence::Resume(task)) => self.resume(task)?,

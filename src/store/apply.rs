@@ -5,8 +5,8 @@ use super::UpgradeState;
 use crate::{
     clock::UtcMillis,
     ledger::{
-        Appointment, Cancellation, Change, CoverageReading, DeviceRecord, Evidence, Facts, Outcome,
-        Progress, Registration, Served, Stage, StageChange, WakeUps,
+        Appointment, Cancellation, Change, CoverageReading, DeviceRecord, Evidence, Facts,
+        MAX_VERSIONS, Outcome, Progress, Registration, Served, Stage, StageChange, WakeUps,
     },
     package::Version,
 };
@@ -24,6 +24,19 @@ pub struct Device {
 }
 
 impl Device {
+    /// An unknown time has passed since the device was so, in which it may have been offered these versions.
+    pub fn put_back(&mut self, versions: impl IntoIterator<Item = Version>, now: UtcMillis) {
+        for evidence in &mut self.evidence {
+            *evidence = evidence.put_back();
+        }
+        for version in versions {
+            let known = self.evidence.iter().any(|it| it.version == version);
+            if !known && self.evidence.len() < MAX_VERSIONS {
+                self.evidence.push(Evidence::unknown(version, now));
+            }
+        }
+    }
+
     /// Applies a change of the device; others mean nothing to it.
     pub fn apply(&mut self, change: &Change) {
         match change {

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Devices, tasks and upgrades.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct MemoryStore {
     devices: Vec<Device>,
     by_endpoint: HashMap<Box<str>, u32>,
@@ -47,7 +47,7 @@ pub struct MemoryStore {
     learnt: BTreeMap<(&'static str, String), Learnt>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Device {
     endpoint: Box<str>,
     product: Box<str>,
@@ -58,7 +58,7 @@ struct Device {
     spent: BTreeMap<i32, Usage>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Task {
     package: PackageId,
     /// Whom it is for: all devices of this product.
@@ -139,7 +139,7 @@ impl Task {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Upgrade {
     device: u32,
     task: TaskId,
@@ -524,6 +524,21 @@ impl MemoryStore {
     /// See [`super::Ledger::restore_learnt`].
     pub fn restore_learnt(&self) -> Vec<Learnt> {
         self.learnt.values().cloned().collect()
+    }
+
+    /// It was put back to an older state, which this is: see `SqliteStore::was_put_back`.
+    pub fn was_put_back(&mut self, now: UtcMillis) {
+        for device in &mut self.devices {
+            device.state.put_back([], now);
+        }
+        for upgrade in &self.upgrades {
+            if !upgrade.now.state.is_final()
+                && let Some(task) = row_of(upgrade.task.0).and_then(|row| self.tasks.get(row))
+                && let Some(device) = self.devices.get_mut(upgrade.device as usize)
+            {
+                device.state.put_back([task.target], now);
+            }
+        }
     }
 
     /// See [`super::Agenda::task_heads`].

@@ -17,12 +17,9 @@
 
 use crate::{
     clock::UtcMillis,
-    ledger::{Evidence, FailedIn, ReportedFailure},
+    ledger::{Evidence, FailedIn, MAX_VERSIONS, ReportedFailure},
     package::Version,
 };
-
-/// Versions of which evidence is kept. A device that was offered more since its last restart loses the oldest.
-const MAX_VERSIONS: usize = 4;
 
 /// How a device says that it runs a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

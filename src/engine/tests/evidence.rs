@@ -1,7 +1,7 @@
 //! Claims of a version, and what the device did.
 
 use super::*;
-use crate::ledger::{Failure, StopReason, Success};
+use crate::ledger::{Evidence, Failure, StopReason, Success};
 
 /// A device that has downloaded and was told to upgrade, which it has acknowledged.
 fn executing() -> (World, Script) {
@@ -382,4 +382,91 @@ fn versions_are_compared_as_devices_mean_them() {
     device.notify(&mut world, &frame);
     let current = Some(Outcome::Succeeded(Success::AlreadyCurrent));
     assert_eq!(world.outcome(1), current);
+}
+
+/// As the store has it after it was put back to this state, from a backup.
+fn put_back(before: &mut World) {
+    let known = before.changes.iter().rev().find_map(|change| match change {
+        Change::Evidence { evidence, .. } => Some(evidence.clone()),
+        _ => None,
+    });
+    let evidence = known.unwrap().into_iter().map(Evidence::put_back);
+    before.changes.push(Change::Evidence {
+        endpoint: "meter-1".into(),
+        evidence: evidence.collect(),
+        at: before.now.utc,
+    });
+}
+
+/// Updates a registration that the server does not know, registers anew, and says to everything that it runs "V2" already.
+fn goes_on_with_it(world: &mut World, device: &mut Script) {
+    world.next_id = 600;
+    let update = request(Code::POST, 599, &["rd", &location("meter-1")], &[]);
+    world.datagram(device.at, &update);
+    let answers = device.receive(world);
+    let unknown = |it: &Received| matches!(it, Received::Response(Code::NOT_FOUND));
+    assert!(answers.iter().any(unknown));
+    device.register(world);
+    for _ in 0..80 {
+        let frames = device.frames(world);
+        for message in decoded(&frames) {
+            match message {
+                PlatformMessage::VersionQuery => device.says_version(world, "V2"),
+                PlatformMessage::NewVersion { .. } => {
+                    let result = ResultCode::ALREADY_LATEST;
+                    device.say(world, &DeviceMessage::NotificationResponse { result });
+                }
+                _ => {}
+            }
+        }
+        if world.outcome(1).is_some() {
+            return;
+        }
+        world.pass_s(30);
+    }
+}
+
+#[test]
+fn who_was_upgraded_after_the_backup_in_whose_midst_it_was_is_asked_and_believed() {
+    let current = Some(Outcome::Succeeded(Success::AlreadyCurrent));
+    let (mut backup, mut device) = downloading();
+    put_back(&mut backup);
+    let mut after = super::restart::restarted(&backup);
+    goes_on_with_it(&mut after, &mut device);
+    assert_eq!(after.outcome(1), current);
+    assert!(version_reported(&after));
+    let told = notes(&after).join("\n");
+    let why = "says that it runs \"V2\"; no sign of a restart was seen";
+    assert!(told.contains(why), "{told}");
+
+    // the same from one that was heard downloading just now is no reason to believe it
+    let (before, mut device) = downloading();
+    let mut after = super::restart::restarted(&before);
+    goes_on_with_it(&mut after, &mut device);
+    assert_ne!(after.outcome(1), current);
+    assert!(!version_reported(&after));
+
+    // nor from one that goes on with its download after the backup
+    let (mut backup, mut device) = downloading();
+    put_back(&mut backup);
+    let mut after = super::restart::restarted(&backup);
+    after.next_id = 500;
+    device.register(&mut after);
+    device.receive(&mut after);
+    device.asks_segment(&mut after, "V2", 4);
+    device.receive(&mut after);
+    goes_on_with_it(&mut after, &mut device);
+    assert_ne!(after.outcome(1), current);
+}
+
+#[test]
+fn a_failure_from_before_the_backup_does_not_refute_what_a_device_runs_now() {
+    let (mut backup, mut device) = executing();
+    device.say(&mut backup, &report(FAILED, "V2"));
+    device.receive(&mut backup);
+    put_back(&mut backup);
+    let mut after = super::restart::restarted(&backup);
+    goes_on_with_it(&mut after, &mut device);
+    assert_eq!(after.outcome(1), Some(upgraded()));
+    assert!(version_reported(&after));
 }

@@ -63,6 +63,11 @@ pub async fn restore(
     }
     sync_dir(&packages)?;
     sync_dir(data_dir)?;
+    // The server is to know that the database is an older one before it listens to a device.
+    let restored = data_dir.join(data_dir::RESTORED);
+    let marked = File::create_new(&restored).and_then(|file| file.sync_all());
+    marked.map_err(failed("create", &restored))?;
+    sync_dir(data_dir)?;
     fs::remove_file(&mark).map_err(failed("remove", &mark))?;
     sync_dir(data_dir)?;
     Ok(Restored { manifest })

@@ -155,6 +155,9 @@ async fn a_backup_of_a_store_in_use_is_restored() {
     assert_eq!(restored.manifest, made.manifest);
     assert_eq!(fs::read(dir.join(TOKEN_FILE)).unwrap(), b"secret");
     assert_eq!(names(&dir.join(PACKAGES_DIRECTORY)), [&*sha256]);
+    assert!(data_dir::was_restored(&dir), "the server is to be told");
+    data_dir::restore_is_noted(&dir).unwrap();
+    assert!(!data_dir::was_restored(&dir));
     assert_eq!(mode(&dir), 0o700);
     let store = SqliteStore::open(&dir).await.unwrap();
     let page = store.packages(None, 10).await.unwrap();

@@ -35,6 +35,8 @@ pub(super) struct Claims {
     heard: u64,
     /// Digest of the datagram by which it registered last.
     registered_by: u64,
+    /// The store was put back then, and what spoke against it is of before: it may have been upgraded since.
+    put_back_at: Option<UtcMillis>,
     /// It has registered with the server that runs: another registration is not explained by the server's restart.
     registered_in_run: bool,
 }
@@ -45,6 +47,23 @@ impl Claims {
         self.contested = self.contested_committed;
         self.told_ms = None;
         self.registered_in_run = false;
+    }
+
+    /// What it did with the target speaks against it, as far as the store knows.
+    pub(super) const fn is_contested(&self) -> bool {
+        self.contested_committed
+    }
+
+    /// The store was put back to when that was so. What was seen of its restart since is not known to the server any more.
+    pub(super) const fn put_back(&mut self, now: UtcMillis, contested: bool) {
+        self.contested_committed = contested;
+        self.proven = false;
+        self.put_back_at = if contested { Some(now) } else { None };
+    }
+
+    /// It runs the target, has told so in words, and what it did before the store was put back does not outrank that.
+    pub(super) const fn is_believed_anew(&self) -> bool {
+        self.put_back_at.is_some() && self.true_ms.is_some()
     }
 }
 
@@ -129,6 +148,12 @@ impl Invariants {
         };
         let target = self.packages[subject.package].version;
         let contested = evidence.iter().any(|of| of.version == target);
+        // it is seen to take it since
+        let afresh =
+            |at| (evidence.iter()).any(|of| of.version == target && of.at > at && !of.commanded);
+        if subject.claims.put_back_at.is_some_and(afresh) {
+            subject.claims.put_back_at = None;
+        }
         if committed {
             subject.claims.contested_committed = contested;
         } else {

@@ -1,3 +1,5 @@
+use pcp::ResultCode;
+
 use super::{Invariants, Rule, SLACK_MS, limit_ms, view::View};
 use crate::{
     clock::UtcMillis,
@@ -212,6 +214,7 @@ impl Invariants {
         subject.ended_as = Some(outcome.state());
         let upgrade = subject.upgrade.0;
         let (current, told_ms) = (subject.current, subject.claims.told_ms);
+        let believed_anew = subject.claims.is_believed_anew();
         self.release_slot(before.slot_in());
         self.ends_to_hold(now_ms, device);
         if let Some(cell) = self.subjects[device]
@@ -239,6 +242,15 @@ impl Invariants {
             Outcome::Succeeded(_) if !current => {
                 self.violated(now_ms, Rule::TrueOutcome, || {
                     format!("{upgrade} of device {device}: a success, and the device runs another version")
+                });
+            }
+            Outcome::Failed(Failure::NotificationRefused(ResultCode::ALREADY_LATEST))
+                if current && believed_anew =>
+            {
+                self.violated(now_ms, Rule::TrueOutcome, || {
+                    format!(
+                        "{upgrade} of device {device}: the target refused as known, by what it did before the store was put back"
+                    )
                 });
             }
             Outcome::Failed(failure)

@@ -16,7 +16,7 @@ use crate::{
 const MINUTE_MS: i64 = 60_000 - SLACK_MS;
 
 /// The tasks, in the order of their numbers, and how they are run.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Rollout {
     rules: Arc<TaskRules>,
     tasks: Vec<Task>,
@@ -39,7 +39,7 @@ pub(in super::super) struct Member {
 }
 
 /// A task.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Task {
     /// The phase that runs, from 0.
     phase: u32,

@@ -11,9 +11,9 @@ use crate::{
     },
     store::{
         Agenda as _, BatchId, Catalog as _, CellChange, CellUpdate, Cells as _, ChangeTaskError,
-        CommitReport, Exclude, Inventory as _, Journal as _, Ledger as _, NewDevice, NewPackage,
-        NewTask, Origin, Papers, RunningUpgrade, Selection, SoaksDue, SqliteStore, TaskChange,
-        UpgradeToStop,
+        CommitReport, DatabaseFile, Exclude, FILE_NAME, Inventory as _, Journal as _, Ledger as _,
+        NewDevice, NewPackage, NewTask, Origin, Papers, RunningUpgrade, Selection, SoaksDue,
+        SqliteStore, TaskChange, UpgradeToStop,
     },
     task::{Due, Move, PackageRules, PutOff, RulesUpdate, Source, TaskHead, TaskRules},
 };
@@ -26,7 +26,7 @@ pub(in super::super) struct SqliteBackend {
     store: SqliteStore,
     runtime: Runtime,
     tasks: Vec<TaskId>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl SqliteBackend {
@@ -43,8 +43,37 @@ impl SqliteBackend {
             store,
             runtime,
             tasks: Vec::new(),
-            _directory: directory,
+            directory,
         })
+    }
+
+    pub(super) fn copy(&self) -> Result<Self, Failed> {
+        let directory = tempfile::tempdir().map_err(text)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(text)?;
+        let store = runtime.block_on(async {
+            let mut file = DatabaseFile::open(&self.directory.path().join(FILE_NAME))
+                .await
+                .map_err(text)?;
+            let copied = file.copy_to(&directory.path().join(FILE_NAME)).await;
+            file.close().await;
+            copied.map_err(text)?;
+            SqliteStore::open(directory.path()).await.map_err(text)
+        })?;
+        Ok(Self {
+            store,
+            runtime,
+            tasks: self.tasks.clone(),
+            directory,
+        })
+    }
+
+    pub(super) fn was_put_back(&self, now: UtcMillis) -> Result<(), Failed> {
+        self.runtime
+            .block_on(self.store.was_put_back(now))
+            .map_err(text)
     }
 
     pub(super) fn create(

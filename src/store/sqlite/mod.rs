@@ -38,6 +38,7 @@ mod packages;
 mod packed;
 mod papers;
 mod products;
+mod putting_back;
 mod queue;
 mod reach;
 mod results;

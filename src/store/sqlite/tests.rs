@@ -3,6 +3,7 @@ mod migrations;
 mod packed;
 mod parts;
 mod plans;
+mod putting_back;
 
 use std::os::unix::fs::PermissionsExt;
 
