@@ -5,6 +5,7 @@
 
 mod audit;
 mod cells;
+mod cursors;
 mod description;
 mod devices;
 mod door;
@@ -52,6 +53,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
 pub(crate) use crate::lwm2m::check_endpoint;
+pub use cursors::Cursors;
 pub(crate) use devices::path as device_path;
 pub use evidence::{Evidence, Manifest, archive};
 pub use passwords::Passwords;
@@ -91,6 +93,8 @@ pub struct ApiState {
     pub passwords: Arc<Passwords>,
     /// Seals the devices' keys; `None` when no key is configured for that.
     pub vault: Option<Vault>,
+    /// Seals cursors that would name devices.
+    pub cursors: Cursors,
     /// Signalled after every write, for the rollout to look at once.
     pub signals: Arc<Signals>,
     /// Marks the database.

@@ -334,8 +334,9 @@ async fn go_on(conn: &mut SqliteConnection, task: TaskId) -> Result<(), StoreErr
     let so_far = results_so_far(conn, task).await?;
     sqlx::query(
         "UPDATE tasks SET resumed_with = ?1, ended_at = NULL, expired = 0, \
-             hold = IIF(state = 'finished' OR hold ->> 'code' IN ('failures', 'phase_done', 'phase_failed'), NULL, hold), \
-             state = IIF(state = 'finished', 'running', state) \
+             hold = IIF(COALESCE(hold ->> 'code', '') <> 'approval' \
+                 AND (state = 'finished' OR hold ->> 'code' IN ('failures', 'phase_done', 'phase_failed')), NULL, hold), \
+             state = IIF(state = 'finished', IIF(hold ->> 'code' = 'approval', 'scheduled', 'running'), state) \
          WHERE id = ?2",
     )
     .bind(so_far)
