@@ -303,7 +303,7 @@ impl Server {
             signals: signals.clone(),
             instance: Arc::new(instance),
             evidence: Arc::new(Evidence::new(signing_key, &config.data_dir)),
-            streams: ApiState::stream_places(),
+            streams: Arc::default(),
             stop: told_to_stop.clone(),
             health,
             heard: exchange.clone(),

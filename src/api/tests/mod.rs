@@ -110,7 +110,7 @@ pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiSt
         signals: Arc::new(Signals::default()),
         instance: Arc::new(Instance::new(&[7; 8])),
         evidence: Arc::new(Evidence::new(None, dir)),
-        streams: ApiState::stream_places(),
+        streams: Arc::default(),
         stop,
         health: Arc::new(Health::starting()),
         heard: Arc::new(Live::default()),

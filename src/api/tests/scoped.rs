@@ -315,6 +315,24 @@ async fn a_task_is_there_for_whoever_is_granted_the_same() {
 }
 
 #[tokio::test]
+async fn the_queue_of_a_cell_is_not_told() {
+    let world = World::new().await;
+    let api = &world.api;
+    for endpoint in ["out0", "out1", "in0"] {
+        let upgrade = world.upgrade(endpoint).await;
+        api.queue_up(upgrade, api.state.now()).await;
+    }
+    let path = format!("/v1/upgrades/{}", world.upgrade("in0").await);
+    let all = api.get(&path).await;
+    let waits = all.body["waiting_for"].as_str().unwrap();
+    assert!(waits.contains("2 wait before it"), "{waits}");
+    let some = world.get(&path).await;
+    let waits = some.body["waiting_for"].as_str().unwrap();
+    assert!(waits.starts_with("a slot in cell 7; "), "{waits}");
+    assert_eq!(some.body["share"], Value::Null);
+}
+
+#[tokio::test]
 async fn cursors_name_no_device_that_is_outside() {
     let world = World::new().await;
     let api = &world.api;

@@ -201,6 +201,10 @@ impl SqliteStore {
                     return Err(ChangeTaskError::CannotJoin(id));
                 }
                 set_rules(&mut tx, id, rules).await?;
+                let approved = task.approval.as_ref().is_some_and(|it| it.approved);
+                if approved && rules.approval && rules.differ_in_more_than_share(&task.rules) {
+                    ask_again(&mut tx, id, now).await?;
+                }
                 if rules.budget != task.rules.budget {
                     // with the first part, so that a crash leaves a rest that waits until next month and no more
                     let mut more = put_off_no_longer(&mut tx, id, now).await?;
@@ -359,6 +363,29 @@ async fn write_approval(
         .await
         .map(|_| ())
         .doing(CHANGING)
+}
+
+/// Takes an approval back: what was approved is not what the task does from now on. Nothing more of it begins before it is approved
+/// again.
+async fn ask_again(
+    conn: &mut SqliteConnection,
+    task: TaskId,
+    at: UtcMillis,
+) -> Result<(), StoreError> {
+    let why = HoldReason::Approval;
+    let hold = Hold { why, at };
+    sqlx::query("UPDATE tasks SET approval = NULL, hold = ? WHERE id = ?")
+        .bind(rows::json(&hold))
+        .bind(task.0)
+        .execute(&mut *conn)
+        .await
+        .doing(CHANGING)?;
+    let mut announcements = Announcements::default();
+    announcements
+        .held(conn, task, &hold)
+        .await
+        .doing(CHANGING)?;
+    announcements.deliver(conn).await.doing(CHANGING)
 }
 
 /// Has a task be run in another way from now on.
