@@ -352,7 +352,7 @@ async fn cursors_name_no_device_that_is_outside() {
         let (mut seen, mut pages, mut path) = (Vec::new(), 0, list.to_owned());
         loop {
             let page = world.get(&path).await;
-            seen.extend(endpoints(&page).iter().map(ToString::to_string));
+            seen.extend(endpoints(&page).iter().map(|&name| name.to_owned()));
             pages += 1;
             let Some(cursor) = page.body["next_cursor"].as_str() else {
                 break;
