@@ -31,7 +31,7 @@ use tokio::{
 };
 
 use crate::{
-    api::{self, ApiState, Evidence, Tls, TlsError, TokenError, TokenHash},
+    api::{self, ApiState, Cursors, Evidence, Tls, TlsError, TokenError, TokenHash},
     clock::SystemClock,
     config::{AdminConfig, Config, MOST_SHARDS, RegistrationPolicy, Settings},
     engine::{Engine, Setup},
@@ -258,6 +258,7 @@ impl Server {
         });
         let rollout = supervisor.run(Part::Rollout, rollout.run(told_to_stop.clone()));
         let instance = Instance::new(&kept_secret(&*database, "instance").await?);
+        let cursors = Cursors::new(kept_secret(&*database, "cursor_key").await?);
         let dispatcher = Dispatcher::new(DispatcherSetup {
             store: database.clone(),
             config: settings.clone(),
@@ -298,10 +299,11 @@ impl Server {
             token: kept.token,
             passwords: Arc::default(),
             vault,
+            cursors,
             signals: signals.clone(),
             instance: Arc::new(instance),
             evidence: Arc::new(Evidence::new(signing_key, &config.data_dir)),
-            streams: ApiState::stream_places(),
+            streams: Arc::default(),
             stop: told_to_stop.clone(),
             health,
             heard: exchange.clone(),

@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::cursors::SEALED;
 use crate::{
     ledger::{Outcome, time_zones},
     notify::{TASK_KINDS, UPGRADE_KINDS},
@@ -126,9 +127,9 @@ const CURSORS: [(&str, &str, &str); 15] = [
     ("/v1/audit", "audit", NUMBER),
     ("/v1/packages", "packages", NUMBER),
     ("/v1/evidence", "evidence", PRODUCT_AND_TEXT),
-    ("/v1/devices", "devices", TEXT),
+    ("/v1/devices", "devices", SEALED),
     ("/v1/devices/{endpoint}/upgrades", "device-upgrades", NUMBER),
-    ("/v1/exclusions", "exclusions", TEXT),
+    ("/v1/exclusions", "exclusions", SEALED),
     ("/v1/groups", "groups", NUMBER),
     ("/v1/tasks", "tasks", NUMBER),
     ("/v1/tasks/{id}/upgrades", "upgrades", NUMBER),
@@ -143,8 +144,6 @@ const CURSORS: [(&str, &str, &str); 15] = [
 /// Digits in hexadecimal.
 const NUMBER: &str = "3[1-9](3[0-9]){0,17}";
 const CELL: &str = "3[1-9](3[0-9]){0,8}";
-/// What endpoint names are made of, in hexadecimal.
-const TEXT: &str = "(2[14-9a-e]|3[0-9abd]|4[0-9a-f]|5[0-9a]|5f|6[1-9a-f]|7[0-9a]|7e)+";
 
 /// The name of a product, a space, and an endpoint name.
 const PRODUCT_AND_TEXT: &str = "(2[de]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9a]){1,64}20(2[14-9a-e]|3[0-9abd]|4[0-9a-f]|5[0-9a]|5f|6[1-9a-f]|7[0-9a]|7e)+";

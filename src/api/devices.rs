@@ -379,7 +379,7 @@ pub(super) async fn list(
         group: known_group(&state, &scope, params.group).await?,
         now: state.now(),
     };
-    let after: Option<String> = paging.after("devices")?;
+    let after: Option<String> = state.cursors.after(&paging, "devices")?;
     let page = state
         .store
         .devices(&filter, after.as_deref(), paging.limit()?)
@@ -387,7 +387,8 @@ pub(super) async fn list(
     let heard = LastHeard::of_page(&state, &page.items).await;
     let items = page.items.into_iter().zip(heard);
     let items = items.map(|(detail, heard)| DeviceBody::new(detail, heard));
-    Ok(Json(ListBody::after(items, "devices", page.next)))
+    let next = page.next.map(|name| state.cursors.seal("devices", &name));
+    Ok(Json(ListBody::with_cursor(items, next.transpose()?)))
 }
 
 /// A device.

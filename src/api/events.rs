@@ -1,6 +1,11 @@
 //! `/v1/events`: what happens, as server-sent events.
 
-use std::{collections::VecDeque, convert::Infallible, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{
     extract::State,
@@ -12,10 +17,7 @@ use axum::{
 };
 use futures_util::{Stream, stream};
 use serde::Deserialize;
-use tokio::{
-    sync::{OwnedSemaphorePermit, watch},
-    time::sleep,
-};
+use tokio::{sync::watch, time::sleep};
 use utoipa::IntoParams;
 
 use super::{
@@ -27,13 +29,16 @@ use super::{
 };
 use crate::{
     access::{Caller, Scope},
+    clock::Instant,
     ledger::TaskId,
     notify::Payload,
     store::{Event, Subject},
 };
 
 /// Streams at the same time.
-pub(super) const MAX_STREAMS: usize = 64;
+const MAX_STREAMS: usize = 64;
+/// Streams of one caller at the same time, so that others have some too.
+pub(super) const MAX_STREAMS_OF_ONE: usize = 8;
 /// Events that are read at once.
 const PAGE: u32 = 500;
 /// A comment is sent after this long without an event, so that a connection that is dead is noticed.
@@ -42,10 +47,56 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const RETRY: Duration = Duration::from_secs(3);
 /// Between two looks at the store at the least.
 const SOON: Duration = Duration::from_millis(100);
-/// Between two looks at the most.
+/// Between two looks at the most, and between two questions whether the caller is let in still.
 const IDLE: Duration = Duration::from_secs(10);
 const LAST_EVENT_ID: &str = "last-event-id";
 const ACCEL_BUFFERING: &str = "x-accel-buffering";
+
+/// The streams that are open.
+#[derive(Debug, Default)]
+pub struct Streams(Mutex<HashMap<String, usize>>);
+
+impl Streams {
+    /// Takes a place for another stream of a caller; otherwise why there is none.
+    fn take(self: &Arc<Self>, who: &str) -> Result<Place, String> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.values().sum::<usize>() >= MAX_STREAMS {
+            return Err(format!(
+                "{MAX_STREAMS} streams are open already; close one, or use webhooks"
+            ));
+        }
+        let own = open.entry(who.to_owned()).or_default();
+        if *own >= MAX_STREAMS_OF_ONE {
+            return Err(format!(
+                "{who} has {MAX_STREAMS_OF_ONE} streams open already; close one, or use webhooks"
+            ));
+        }
+        *own += 1;
+        Ok(Place {
+            streams: self.clone(),
+            who: who.to_owned(),
+        })
+    }
+}
+
+/// The place of a stream that is open; when it is dropped, it is free again.
+#[derive(Debug)]
+struct Place {
+    streams: Arc<Streams>,
+    who: String,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = (self.streams.0.lock()).unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = open.get_mut(&self.who) {
+            *own -= 1;
+            if *own == 0 {
+                open.remove(&self.who);
+            }
+        }
+    }
+}
 
 /// Which events.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -73,7 +124,7 @@ pub(super) struct Filter {
         (status = 200, description = "Events, without end", body = Payload, content_type = "text/event-stream"),
         (status = 400, description = "A parameter is unknown or not a number", body = Problem),
         (status = 422, description = "The number of the last event is not one", body = Problem),
-        (status = 503, description = "Too many streams are open", body = Problem),
+        (status = 503, description = "Too many streams are open: 64, or 8 of this caller", body = Problem),
     ))]
 pub(super) async fn stream_events(
     State(state): State<ApiState>,
@@ -83,12 +134,12 @@ pub(super) async fn stream_events(
     Query(filter): Query<Filter>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let place = state.streams.clone().try_acquire_owned().map_err(|_| {
+    let place = state.streams.take(&caller.who()).map_err(|why| {
         Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "too-many-streams",
             "Too many streams are open",
-            format!("{MAX_STREAMS} streams are open already; close one, or use webhooks"),
+            why,
         )
     })?;
     let (forgotten, newest) = state.store.event_range().await?;
@@ -108,6 +159,7 @@ pub(super) async fn stream_events(
         gap: misses.then_some(forgotten),
         news: state.signals.news.listen(),
         stop: state.stop.clone(),
+        let_in_at: state.clock.now().instant,
         state,
         caller,
         credential,
@@ -156,7 +208,9 @@ struct Feed {
     /// Number of the newest event that is not kept any more, when the client misses it.
     gap: Option<i64>,
     begun: bool,
-    _place: OwnedSemaphorePermit,
+    /// When it was asked last whether the caller is let in still.
+    let_in_at: Instant,
+    _place: Place,
 }
 
 impl Feed {
@@ -183,6 +237,10 @@ impl Feed {
             return Some(sse::Event::default().event("gap").data(told.to_string()));
         }
         loop {
+            // also while there is much to tell
+            if self.state.clock.now().instant >= self.let_in_at + IDLE && !self.is_let_in().await? {
+                return None;
+            }
             if let Some(event) = self.ready.pop_front() {
                 let payload = Payload::new(&event, &self.state.instance);
                 let data = serde_json::to_string(&payload).ok()?;
@@ -191,10 +249,7 @@ impl Feed {
             }
             self.news.mark_unchanged();
             // whoever is not let in any more is told nothing more
-            if !is_let_in_still(&self.state, &self.caller, &self.credential)
-                .await
-                .ok()?
-            {
+            if !self.is_let_in().await? {
                 return None;
             }
             let events = (self.state.store).events(self.after, self.task, PAGE);
@@ -216,6 +271,13 @@ impl Feed {
             }
             sleep(SOON).await;
         }
+    }
+
+    /// Whether the caller is let in still; `None` when the store fails.
+    async fn is_let_in(&mut self) -> Option<bool> {
+        self.let_in_at = self.state.clock.now().instant;
+        let is_let_in = is_let_in_still(&self.state, &self.caller, &self.credential);
+        is_let_in.await.ok()
     }
 
     /// Those of some events that are there for the caller: of its devices, and of tasks that were made for them.

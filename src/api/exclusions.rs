@@ -138,16 +138,18 @@ pub(super) async fn list(
     scope: Scope,
     Query(paging): Query<Paging>,
 ) -> Result<Json<ListBody<ExclusionBody>>, Problem> {
-    let after: Option<String> = paging.after("exclusions")?;
+    let after: Option<String> = state.cursors.after(&paging, "exclusions")?;
     let page = (state.store)
         .exclusions(after.as_deref(), paging.limit()?)
         .await?;
     let endpoints = page.items.iter().map(|exclusion| &*exclusion.endpoint);
     let seen = Seen::of(&state, &scope, endpoints).await?;
-    let key = |exclusion: &Exclusion| exclusion.endpoint.clone();
-    let keep = |exclusion: &Exclusion| seen.has(&exclusion.endpoint);
-    let body = ListBody::of_seen(page, "exclusions", key, keep, ExclusionBody::from);
-    Ok(Json(body))
+    let last = page.items.last().filter(|_| page.more);
+    let next = last.map(|last| state.cursors.seal("exclusions", &last.endpoint));
+    let next = next.transpose()?;
+    let kept = (page.items.into_iter()).filter(|exclusion| seen.has(&exclusion.endpoint));
+    let items = kept.map(ExclusionBody::from);
+    Ok(Json(ListBody::with_cursor(items, next)))
 }
 
 /// End the exclusion of a device.

@@ -251,12 +251,18 @@ impl Paging {
                 K::from_text(key)
             })
             .map(Some)
-            .ok_or_else(|| {
-                Problem::field(
-                    "cursor",
-                    "this is no cursor of this list; take next_cursor of the page before as it is",
-                )
-            })
+            .ok_or_else(Self::no_cursor)
+    }
+
+    pub(super) fn cursor(&self) -> Option<&str> {
+        self.cursor.as_deref()
+    }
+
+    pub(super) fn no_cursor() -> Problem {
+        Problem::field(
+            "cursor",
+            "this is no cursor of this list; take next_cursor of the page before as it is",
+        )
     }
 }
 
@@ -331,9 +337,18 @@ impl<T> ListBody<T> {
         list: &str,
         next: Option<K>,
     ) -> Self {
+        let next = next.map(|next| hex::encode(format!("{list} {}", next.to_string())));
+        Self::with_cursor(items, next)
+    }
+
+    /// The answer with these items, and the cursor of the next page.
+    pub(super) fn with_cursor(
+        items: impl IntoIterator<Item = T>,
+        next_cursor: Option<String>,
+    ) -> Self {
         Self {
             items: items.into_iter().collect(),
-            next_cursor: next.map(|next| hex::encode(format!("{list} {}", next.to_string()))),
+            next_cursor,
         }
     }
 }

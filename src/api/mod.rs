@@ -5,6 +5,7 @@
 
 mod audit;
 mod cells;
+mod cursors;
 mod description;
 mod devices;
 mod door;
@@ -46,13 +47,15 @@ use std::sync::Arc;
 
 use axum::middleware::{from_fn, from_fn_with_state};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
 pub(crate) use crate::lwm2m::check_endpoint;
+pub use cursors::Cursors;
 pub(crate) use devices::path as device_path;
+pub use events::Streams;
 pub use evidence::{Evidence, Manifest, archive};
 pub use passwords::Passwords;
 pub use problem::{FieldError, Problem};
@@ -91,14 +94,16 @@ pub struct ApiState {
     pub passwords: Arc<Passwords>,
     /// Seals the devices' keys; `None` when no key is configured for that.
     pub vault: Option<Vault>,
+    /// Seals cursors that would name devices.
+    pub cursors: Cursors,
     /// Signalled after every write, for the rollout to look at once.
     pub signals: Arc<Signals>,
     /// Marks the database.
     pub instance: Arc<Instance>,
     /// Makes and signs evidence.
     pub evidence: Arc<Evidence>,
-    /// Places for streams of events.
-    pub streams: Arc<Semaphore>,
+    /// The streams of events that are open.
+    pub streams: Arc<Streams>,
     /// Turns true when the server stops.
     pub stop: watch::Receiver<bool>,
     /// What works, for `/readyz`.
@@ -116,11 +121,6 @@ pub struct ApiState {
 }
 
 impl ApiState {
-    /// Places for as many streams of events as are open at once.
-    pub fn stream_places() -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(events::MAX_STREAMS))
-    }
-
     fn now(&self) -> UtcMillis {
         self.clock.now().utc
     }

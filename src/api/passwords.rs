@@ -1,6 +1,12 @@
 //! Passwords of users, and how often somebody may try one.
 
-use std::{net::IpAddr, num::NonZeroU32, sync::LazyLock, time::Duration};
+use std::{
+    hash::{BuildHasher, Hash, RandomState},
+    net::IpAddr,
+    num::NonZeroU32,
+    sync::LazyLock,
+    time::Duration,
+};
 
 use argon2::{
     Argon2,
@@ -30,8 +36,12 @@ const WAIT: Duration = Duration::from_secs(10);
 const PER_USER: NonZeroU32 = NonZeroU32::new(10).unwrap();
 /// Attempts per minute from one address, for whomever.
 const PER_ADDRESS: NonZeroU32 = NonZeroU32::new(30).unwrap();
+/// Passwords per minute that a user who is logged in may try to change the own one.
+const PER_OWN: NonZeroU32 = NonZeroU32::new(10).unwrap();
 /// Users and addresses that are told apart at once.
 const MAX_KEYS: usize = 10_000;
+/// Buckets that others share meanwhile: whoever tries many does not take the allowance of all.
+const BUCKETS: u64 = 4_096;
 
 type Limiter<K> = RateLimiter<K, HashMapStateStore<K>, DefaultClock>;
 
@@ -39,8 +49,19 @@ type Limiter<K> = RateLimiter<K, HashMapStateStore<K>, DefaultClock>;
 #[derive(Debug)]
 pub struct Passwords {
     places: Semaphore,
-    users: Limiter<String>,
-    addresses: Limiter<IpAddr>,
+    users: Limiter<Key<String>>,
+    addresses: Limiter<Key<IpAddr>>,
+    /// By the number of a user who is logged in: strangers that try the name take nothing of it.
+    own: Limiter<i64>,
+    /// Who shares a bucket is not to be found out.
+    hasher: RandomState,
+}
+
+/// Whose allowance it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key<K> {
+    One(K),
+    Bucket(u64),
 }
 
 impl Default for Passwords {
@@ -49,6 +70,8 @@ impl Default for Passwords {
             places: Semaphore::new(AT_ONCE),
             users: RateLimiter::hashmap(Quota::per_minute(PER_USER)),
             addresses: RateLimiter::hashmap(Quota::per_minute(PER_ADDRESS)),
+            own: RateLimiter::hashmap(Quota::per_minute(PER_OWN)),
+            hasher: RandomState::new(),
         }
     }
 }
@@ -56,10 +79,28 @@ impl Default for Passwords {
 impl Passwords {
     /// Whether another password may be tried for a user, from an address; otherwise the seconds to wait.
     pub(super) fn ration(&self, user: &str, source: IpAddr) -> Result<(), u64> {
-        take(&self.addresses, bucket(source), || {
-            IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)
-        })?;
-        take(&self.users, user.to_owned(), String::new)
+        self.take(&self.addresses, bucket(source))?;
+        self.take(&self.users, user.to_owned())
+    }
+
+    /// Whether a user who is logged in may try another password for the own one; otherwise the seconds to wait.
+    pub(super) fn ration_own(&self, user: i64) -> Result<(), u64> {
+        if self.own.len() >= MAX_KEYS {
+            self.own.retain_recent(); // there are fewer users
+        }
+        check_key(&self.own, &user)
+    }
+
+    /// Takes one of the allowance of `key`, or of that of a bucket where too many are told apart.
+    fn take<K: Clone + Eq + Hash>(&self, limiter: &Limiter<Key<K>>, key: K) -> Result<(), u64> {
+        if limiter.len() >= MAX_KEYS {
+            limiter.retain_recent();
+            if limiter.len() >= MAX_KEYS {
+                let bucket = self.hasher.hash_one(&key) % BUCKETS;
+                return check_key(limiter, &Key::Bucket(bucket));
+            }
+        }
+        check_key(limiter, &Key::One(key))
     }
 
     /// The hash of a new password, a PHC string: argon2id, 19 MiB, two passes (OWASP, Password Storage Cheat Sheet).
@@ -106,19 +147,9 @@ fn hash(password: &str) -> Result<String, argon2::password_hash::Error> {
     Ok(hash.to_string())
 }
 
-/// Takes one of the allowance of `key`, or of the one that is shared where too many are told apart.
-fn take<K: Clone + Eq + std::hash::Hash>(
-    limiter: &Limiter<K>,
-    mut key: K,
-    shared: impl Fn() -> K,
-) -> Result<(), u64> {
-    if limiter.len() >= MAX_KEYS {
-        limiter.retain_recent();
-        if limiter.len() >= MAX_KEYS {
-            key = shared();
-        }
-    }
-    limiter.check_key(&key).map_err(|not_until| {
+/// Takes one of the allowance of `key`; otherwise the seconds to wait.
+fn check_key<K: Clone + Eq + Hash>(limiter: &Limiter<K>, key: &K) -> Result<(), u64> {
+    limiter.check_key(key).map_err(|not_until| {
         let wait = not_until.wait_time_from(limiter.clock().now());
         wait.as_secs() + 1
     })
@@ -178,6 +209,28 @@ mod tests {
         }
         assert!(passwords.ration("clara", address(99)).is_err());
         assert!(passwords.ration("clara", address(98)).is_ok());
+    }
+
+    #[test]
+    fn whoever_tries_many_names_does_not_lock_all_out() {
+        let passwords = Passwords::default();
+        let address = |n: usize| IpAddr::from(u32::try_from(n).unwrap().to_be_bytes());
+        for n in 0..=MAX_KEYS + 1_000 {
+            // from addresses of their own, so that those do not stop it
+            let _ = passwords.ration(&format!("stranger{n}"), address(n));
+        }
+        let let_in = (0..100).filter(|n| {
+            passwords
+                .ration(&format!("user{n}"), address(20_000 + n))
+                .is_ok()
+        });
+        assert!(let_in.count() > 90);
+        // those that are known to be logged in are asked apart
+        for _ in 0..10 {
+            assert!(passwords.ration_own(5).is_ok());
+        }
+        assert!((1..=60).contains(&passwords.ration_own(5).unwrap_err()));
+        assert!(passwords.ration_own(6).is_ok());
     }
 
     #[test]

@@ -214,11 +214,11 @@ pub(super) async fn update_me(
     Extension(source): Extension<Source>,
     extract::Json(body): extract::Json<UpdateMe>,
 ) -> Result<Response, Problem> {
-    let CallerKind::User { name, .. } = caller.kind() else {
+    let CallerKind::User { id, name } = caller.kind() else {
         return Err(no_session());
     };
     passwords::check(&body.password, name).map_err(|error| Problem::field("password", error))?;
-    if let Err(wait_s) = state.passwords.ration(name, source.0) {
+    if let Err(wait_s) = state.passwords.ration_own(*id) {
         return Ok(too_many("too many attempts", wait_s));
     }
     let passwords = &state.passwords;

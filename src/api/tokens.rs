@@ -34,8 +34,8 @@ const RANDOM_BYTES: usize = 32;
 #[serde(deny_unknown_fields)]
 pub(super) struct GrantBody {
     /// What for: `viewer` reads; `operator` has to do with devices, packages, tasks, groups, exclusions, upgrades and forecasts;
-    /// `approver` answers for tasks that somebody else has made; `administrator` has to do with tokens, webhooks and cells;
-    /// `auditor` reads who did what. Each of them reads.
+    /// `approver` answers for tasks that somebody else has made; `administrator` has to do with users, tokens, webhooks and cells,
+    /// and reads who did what; `auditor` reads who did what. Each of them reads.
     #[schema(schema_with = role)]
     role: Role,
     /// For those devices only that this lets through: RSQL, up to 4,096 characters (docs/fleet-and-filters.md). Others are not there
@@ -123,7 +123,7 @@ pub(super) struct AddToken {
     #[schema(
         min_length = 1,
         max_length = 64,
-        pattern = "^[A-Za-z0-9._-]{1,64}$",
+        pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}$",
         example = "nightly-import"
     )]
     name: String,
@@ -155,8 +155,12 @@ pub(super) fn check_name(fields: &mut Fields, name: &str) {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     fields.check(
         "name",
-        (1..=MAX_NAME).contains(&name.len()) && name.chars().all(plain),
-        format!("a name has 1 to {MAX_NAME} characters out of A-Z a-z 0-9 . _ -"),
+        (1..=MAX_NAME).contains(&name.len())
+            && name.chars().all(plain)
+            && !matches!(name, "." | ".."),
+        format!(
+            "a name has 1 to {MAX_NAME} characters out of A-Z a-z 0-9 . _ -, and is not . or .."
+        ),
     );
 }
 

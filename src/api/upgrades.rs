@@ -218,7 +218,7 @@ pub(super) struct UpgradeDetailBody {
     #[schema(required)]
     soak: Option<SoakBody>,
     /// How its task stands beside others that have devices waiting for a slot in the same cell; `null` where there are none, or it
-    /// does not wait for one.
+    /// does not wait for one, or the caller sees some devices only.
     #[schema(required)]
     share: Option<ShareBody>,
     /// What of the budget of its device has run out, while it waits for that; `null` else.
@@ -549,6 +549,9 @@ pub(super) async fn get(
     {
         let (task, endpoint) = (detail.upgrade.task, &*detail.upgrade.endpoint);
         candidate.spent = state.store.spent(task, endpoint, state.now()).await?;
+    }
+    if scope != Scope::Whole {
+        detail.queue = None; // it is of devices that are not there for the caller
     }
     let device = state.store.device(&detail.upgrade.endpoint).await?;
     let device = match &device {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     access::Caller,
-    store::{Acting, NewUser, UserId, UserRecord},
+    store::{NewUser, UserId, UserRecord},
 };
 
 /// A user.
@@ -61,7 +61,7 @@ pub(super) struct AddUser {
     #[schema(
         min_length = 1,
         max_length = 64,
-        pattern = "^[A-Za-z0-9._-]{1,64}$",
+        pattern = r"^(?!\.{1,2}$)[A-Za-z0-9._-]{1,64}$",
         example = "anna"
     )]
     name: String,
@@ -175,16 +175,16 @@ pub(super) async fn update(
     if state.store.user(&name).await?.is_none() {
         return Err(no_user(&name));
     }
-    if grants.is_some() && body.password.is_some() {
-        Acting::in_parts();
-    }
-    if let Some(grants) = grants {
-        state.store.set_grants(&name, &grants).await?;
-    }
-    if let Some(password) = body.password {
-        let hash = state.passwords.hash(password).await?;
-        state.store.set_password(&name, None, &hash).await?;
-    }
+    let hash = match body.password {
+        Some(password) => Some(state.passwords.hash(password).await?),
+        None => None,
+    };
+    let (store, hash) = (&state.store, hash.as_deref());
+    match (grants, hash) {
+        (Some(grants), _) => store.set_grants(&name, &grants, hash).await?,
+        (None, Some(hash)) => store.set_password(&name, None, hash).await?,
+        (None, None) => false,
+    };
     state.signals.news.tell();
     get(State(state), Path(name)).await
 }

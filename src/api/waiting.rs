@@ -53,13 +53,20 @@ pub(super) fn explain(
                     if let Some(closed) = closed(detail, rules, now) {
                         return Some(closed);
                     }
-                    let queue = queue(detail, device, (rules, cell.crowded), now);
-                    match (share, &detail.queue) {
-                        (Some(share), Some(record)) => {
+                    match (&detail.queue, share) {
+                        // how others stand there is not for this caller
+                        (None, _) => upgrade.cell.map_or_else(
+                            || "a slot".to_owned(),
+                            |cell| format!("a slot in cell {cell}"),
+                        ),
+                        (Some(record), share) => {
+                            let queue = queue(detail, device, (rules, cell.crowded), now);
                             let place = record.ahead_in_task + 1;
-                            format!("{queue}; {}", wording::share(place, share))
+                            match share {
+                                Some(share) => format!("{queue}; {}", wording::share(place, share)),
+                                None => queue,
+                            }
                         }
-                        _ => queue,
                     }
                 }
                 Stage::Downloading => downloading(detail, now),

@@ -319,6 +319,19 @@ impl Client {
             .map(|(value, _)| value)
     }
 
+    /// `POST path`, only if what it is about has the revision that was seen, where one is given.
+    pub fn post_seen(
+        &self,
+        path: &str,
+        body: &Value,
+        seen: SeenArgs,
+    ) -> Result<Value, CommandError> {
+        let body = Outgoing::text(body.to_string());
+        let tag = seen.if_revision.map(|revision| format!("\"{revision}\""));
+        self.ask_seen(Method::POST, path, Some("application/json"), body, tag)
+            .map(|(value, _)| value)
+    }
+
     /// `POST path` with comma-separated values.
     pub fn post_csv(&self, path: &str, rows: String) -> Result<Value, CommandError> {
         self.ask(Method::POST, path, Some("text/csv"), Outgoing::text(rows))

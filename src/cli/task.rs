@@ -31,7 +31,7 @@ pub enum TaskCommand {
     /// Begin the next phase of a task now, whatever became of the one that runs.
     NextPhase(steer::PlainArgs),
     /// Approve a task that was created with `approval`.
-    Approve(steer::ApprovalArgs),
+    Approve(steer::ApproveArgs),
     /// Refuse to approve a task: it is stopped.
     Refuse(steer::ApprovalArgs),
     /// Try upgrades of a task again that have failed.
@@ -117,8 +117,8 @@ impl TaskCommand {
             Self::Pause(args) => args.run(out),
             Self::Resume(args) => args.run("resume", out),
             Self::NextPhase(args) => args.run("next-phase", out),
-            Self::Approve(args) => args.run("approve", out),
-            Self::Refuse(args) => args.run("refuse", out),
+            Self::Approve(args) => args.run(out),
+            Self::Refuse(args) => args.run(out),
             Self::Retry(args) => args.run(out),
             Self::Set(args) => args.run(out),
             Self::Copy(args) => copy(args, out),

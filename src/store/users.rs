@@ -94,8 +94,14 @@ pub trait Users: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Page<UserRecord>, StoreError>;
 
-    /// Says what a user is granted from now on. Returns whether there is one.
-    async fn set_grants(&self, name: &str, grants: &[Grant]) -> Result<bool, StoreError>;
+    /// Says what a user is granted from now on, and with a hash sets that of the user's password and ends the user's sessions: both or
+    /// neither. Returns whether there is one.
+    async fn set_grants(
+        &self,
+        name: &str,
+        grants: &[Grant],
+        password: Option<&str>,
+    ) -> Result<bool, StoreError>;
 
     /// Sets the hash of a user's password, and ends the user's sessions. With `from` only if it was that. Returns whether it is set.
     async fn set_password(

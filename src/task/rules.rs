@@ -74,6 +74,18 @@ pub struct TaskRules {
     pub weight: Option<u32>,
 }
 
+impl TaskRules {
+    /// Whether they say anything else besides where the task stands beside others: its priority and its weight.
+    pub fn differ_in_more_than_share(&self, before: &Self) -> bool {
+        let shared = Self {
+            priority: self.priority,
+            weight: self.weight,
+            ..before.clone()
+        };
+        shared != *self
+    }
+}
+
 /// A phase: which devices, and what has to come of them before the next one begins. Of `filter`, `percent` and `count` one is
 /// given, or none: then it has all devices that are left.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

@@ -145,7 +145,8 @@ async fn change(state: &ApiState, id: i64, change: TaskChange) -> Result<Respons
 
 /// Change how a task is run.
 ///
-/// With `If-Match` it is changed only if nobody has changed it since: the `ETag` of its answers.
+/// With `If-Match` it is changed only if nobody has changed it since: the `ETag` of its answers. What changes in more than `priority` and
+/// `weight` takes an approval back: the task is `awaiting_approval` again.
 #[utoipa::path(patch, path = "/v1/tasks/{id}", operation_id = "update_task", tag = "tasks", request_body = UpdateTask,
     params(("id" = i64, Path, description = "Its number"),
         ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen")),
@@ -297,7 +298,7 @@ pub(in crate::api) async fn next_phase(
 /// Approve a task.
 ///
 /// Whoever has created it does not, but for the token in the server's data directory as long as no user, and no token that has not
-/// ended, has the role `approver` for all devices.
+/// ended, has the role `approver` for all devices. With `If-Match` it is approved only if nobody has changed it since.
 #[utoipa::path(post, path = "/v1/tasks/{id}/approve", operation_id = "approve_task", tag = "tasks",
     request_body = ApprovalRequest, params(("id" = i64, Path, description = "Its number"),
         ("If-Match" = Option<String>, Header, description = "The `ETag` that the caller has seen, and approves")),

@@ -1,7 +1,7 @@
 use futures_util::StreamExt as _;
 
 use super::*;
-use crate::notify::Secret;
+use crate::{api::events::MAX_STREAMS_OF_ONE, notify::Secret};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -202,14 +202,36 @@ async fn odd_streams_are_refused() {
         .err()
         .unwrap();
     assert_eq!(refused.problem(), "bad-parameter");
-    let mut open = Vec::new();
-    for _ in 0..super::super::events::MAX_STREAMS {
-        open.push(Stream::open(&api, "/v1/events", None).await.unwrap());
+}
+
+#[tokio::test]
+async fn one_caller_leaves_streams_to_others() {
+    let api = Api::new().await;
+    let mut tokens = Vec::new();
+    for n in 0..9 {
+        let grants = json!([{"role": "viewer"}]);
+        tokens.push(api.token(&format!("v{n}"), grants).await.1);
     }
-    let refused = Stream::open(&api, "/v1/events", None).await.err().unwrap();
-    assert_eq!(refused.problem(), "too-many-streams");
+    let path = "/v1/events";
+    let mut open = Vec::new();
+    for token in &tokens[..8] {
+        for _ in 0..MAX_STREAMS_OF_ONE {
+            open.push(Stream::open_as(&api, token, path, None).await.unwrap());
+        }
+        if open.len() == MAX_STREAMS_OF_ONE {
+            let refused = Stream::open_as(&api, token, path, None).await;
+            let refused = refused.err().unwrap();
+            assert_eq!(refused.problem(), "too-many-streams");
+            assert!(refused.detail().contains("v0 has 8"), "{refused:?}");
+        }
+    }
+    let all = Stream::open_as(&api, &tokens[8], path, None).await;
+    let all = all.err().unwrap();
+    assert_eq!(all.problem(), "too-many-streams");
+    assert!(all.detail().starts_with("64"), "{all:?}");
+    // with its end another one has the place
     open.pop();
-    Stream::open(&api, "/v1/events", None).await.unwrap();
+    Stream::open_as(&api, &tokens[8], path, None).await.unwrap();
 }
 
 #[tokio::test]

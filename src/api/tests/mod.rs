@@ -43,7 +43,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
-use super::{ApiState, Evidence, TokenHash, router};
+use super::{ApiState, Cursors, Evidence, TokenHash, router};
 use crate::{
     audit::Key,
     clock::{SystemClock, UtcMillis},
@@ -106,10 +106,11 @@ pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiSt
         token: TokenHash::of(TOKEN),
         passwords: Arc::default(),
         vault: Some(Vault::new([9; 32])),
+        cursors: Cursors::new([8; 32]),
         signals: Arc::new(Signals::default()),
         instance: Arc::new(Instance::new(&[7; 8])),
         evidence: Arc::new(Evidence::new(None, dir)),
-        streams: ApiState::stream_places(),
+        streams: Arc::default(),
         stop,
         health: Arc::new(Health::starting()),
         heard: Arc::new(Live::default()),

@@ -315,6 +315,66 @@ async fn a_task_is_there_for_whoever_is_granted_the_same() {
 }
 
 #[tokio::test]
+async fn the_queue_of_a_cell_is_not_told() {
+    let world = World::new().await;
+    let api = &world.api;
+    for endpoint in ["out0", "out1", "in0"] {
+        let upgrade = world.upgrade(endpoint).await;
+        api.queue_up(upgrade, api.state.now()).await;
+    }
+    let path = format!("/v1/upgrades/{}", world.upgrade("in0").await);
+    let all = api.get(&path).await;
+    let waits = all.body["waiting_for"].as_str().unwrap();
+    assert!(waits.contains("2 wait before it"), "{waits}");
+    let some = world.get(&path).await;
+    let waits = some.body["waiting_for"].as_str().unwrap();
+    assert!(waits.starts_with("a slot in cell 7; "), "{waits}");
+    assert_eq!(some.body["share"], Value::Null);
+}
+
+#[tokio::test]
+async fn cursors_name_no_device_that_is_outside() {
+    let world = World::new().await;
+    let api = &world.api;
+    let foreign = |n| format!("foreign{n:02}");
+    let devices: Vec<Value> = (0..30)
+        .map(|n| json!({"endpoint": foreign(n), "product": "p", "site": "south"}))
+        .collect();
+    api.post("/v1/devices", &json!({"devices": devices})).await;
+    let mut excluded: Vec<String> = (0..30).map(foreign).collect();
+    excluded.push("in1".to_owned());
+    let excluded = json!({"endpoints": excluded, "reason": "loan"});
+    api.post("/v1/exclusions", &excluded).await;
+    for (list, inside) in [
+        ("/v1/exclusions?limit=7", vec!["in1"]),
+        ("/v1/devices?limit=1", vec!["in0", "in1"]),
+    ] {
+        let (mut seen, mut pages, mut path) = (Vec::new(), 0, list.to_owned());
+        loop {
+            let page = world.get(&path).await;
+            seen.extend(endpoints(&page).iter().map(|&name| name.to_owned()));
+            pages += 1;
+            let Some(cursor) = page.body["next_cursor"].as_str() else {
+                break;
+            };
+            let shown = hex::decode(cursor).unwrap();
+            for text in [String::from_utf8_lossy(&shown), cursor.into()] {
+                assert!(!text.contains("foreign") && !text.contains("out"), "{text}");
+            }
+            path = format!("{list}&cursor={cursor}");
+        }
+        assert_eq!(seen, inside, "{list}");
+        assert!(pages > 1, "{list}");
+    }
+    // nobody makes one for a name
+    for list in ["devices", "exclusions"] {
+        let made = hex::encode(format!("{list} in0"));
+        let made = world.get(&format!("/v1/{list}?cursor={made}")).await;
+        assert_eq!(made.fields(), ["cursor"]);
+    }
+}
+
+#[tokio::test]
 async fn events_tell_of_what_is_inside() {
     let world = World::new().await;
     let api = &world.api;

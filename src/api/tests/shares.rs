@@ -27,7 +27,7 @@ impl Api {
     }
 
     /// The upgrade waits for a slot of cell 7, since then.
-    async fn queue_up(&self, upgrade: i64, since: UtcMillis) {
+    pub(super) async fn queue_up(&self, upgrade: i64, since: UtcMillis) {
         let change = StageChange {
             stage: Stage::WaitingForSlot,
             entered_at: since,

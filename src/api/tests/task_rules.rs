@@ -512,6 +512,42 @@ async fn a_task_waits_until_it_is_approved_or_refused() {
 }
 
 #[tokio::test]
+async fn a_task_that_nobody_has_approved_waits_for_that_also_when_it_is_tried_again() {
+    let api = Api::new().await;
+    let task = api.ruled(2, &json!({"approval": true})).await.id();
+    let state = async || api.get(&format!("/v1/tasks/{task}")).await.body;
+    let waits = async || {
+        let shown = state().await;
+        assert_eq!(shown["state"], "awaiting_approval", "{shown}");
+        assert_eq!(shown["approval"], Value::Null);
+        let heads = api.state.store.task_heads(api.state.now()).await.unwrap();
+        let held = heads.iter().all(|head| head.hold.is_some());
+        assert!(held && heads.len() == 1, "{heads:?}");
+    };
+    // the first two are of another task
+    for upgrade in [3, 4] {
+        api.post(&format!("/v1/upgrades/{upgrade}/skip"), &json!({}))
+            .await;
+    }
+    assert_eq!(state().await["state"], "finished");
+    let again = api.post("/v1/upgrades/3/retry", &json!({})).await;
+    assert_eq!(again.status, StatusCode::OK, "{again:?}");
+    waits().await;
+    // and by all that has failed
+    api.fail(3, task).await;
+    assert_eq!(state().await["state"], "finished");
+    let again = api.operate(task, "retry", &json!({})).await;
+    assert_eq!(again.body["retried"], 1, "{again:?}");
+    waits().await;
+    conflict(&api.operate(task, "resume", &json!({})).await, "task-held");
+    let approve = json!({"by": "anna"});
+    let approved = api.operate(task, "approve", &approve).await;
+    assert_eq!(approved.body["approval"]["approved"], true, "{approved:?}");
+    let heads = api.state.store.task_heads(api.state.now()).await.unwrap();
+    assert_eq!(heads[0].hold, None);
+}
+
+#[tokio::test]
 async fn what_has_failed_is_tried_again_for_some_reasons() {
     let api = Api::new().await;
     let task = api.task(1).await.id();

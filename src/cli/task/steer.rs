@@ -33,7 +33,16 @@ pub struct PlainArgs {
     result: ResultArgs,
 }
 
-/// `cellwise task approve` and `cellwise task refuse`.
+/// `cellwise task approve`.
+#[derive(Debug, Args)]
+pub struct ApproveArgs {
+    #[command(flatten)]
+    approval: ApprovalArgs,
+    #[command(flatten)]
+    seen: SeenArgs,
+}
+
+/// `cellwise task refuse`.
 #[derive(Debug, Args)]
 pub struct ApprovalArgs {
     /// Number of the task.
@@ -148,10 +157,28 @@ impl PlainArgs {
     }
 }
 
+impl ApproveArgs {
+    pub(super) fn run(&self, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+        self.approval.answer("approve", self.seen, out)
+    }
+}
+
 impl ApprovalArgs {
-    pub(super) fn run(&self, what: &str, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+    pub(super) fn run(&self, out: &mut dyn Write) -> Result<ExitCode, CommandError> {
+        self.answer("refuse", SeenArgs::default(), out)
+    }
+
+    fn answer(
+        &self,
+        what: &str,
+        seen: SeenArgs,
+        out: &mut dyn Write,
+    ) -> Result<ExitCode, CommandError> {
+        let client = Client::new(&self.result.api)?;
         let body = json!({"by": self.by, "note": self.note});
-        post(self.id, what, &body, &self.result, out)
+        let path = format!("/v1/tasks/{}/{what}", self.id);
+        let task = client.post_seen(&path, &body, seen)?;
+        shown(&client, &task, self.result.format, out)
     }
 }
 

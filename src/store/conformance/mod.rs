@@ -87,6 +87,7 @@ macro_rules! whole_suite {
             }
             users {
                 users_have_names_of_their_own,
+                grants_and_a_password_are_changed_together,
                 a_session_ends_at_its_end_and_when_it_is_not_used,
                 a_new_password_ends_sessions,
                 a_user_has_so_many_sessions_at_most,
@@ -221,6 +222,7 @@ macro_rules! whole_suite {
                 a_phase_that_has_not_come_true_runs_on_with_a_retry,
                 a_paused_task_begins_nothing_and_what_runs_goes_on,
                 a_task_begins_when_it_is_approved,
+                an_approval_is_of_what_was_approved,
                 a_task_that_is_refused_is_stopped,
                 what_has_not_begun_in_time_expires,
                 what_is_taken_back_keeps_its_turn_and_its_attempts,

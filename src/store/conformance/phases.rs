@@ -318,6 +318,38 @@ pub(crate) async fn a_task_begins_when_it_is_approved(store: &impl Store) {
     assert_eq!(startable(store, 6, 9).await.len(), 2);
 }
 
+pub(crate) async fn an_approval_is_of_what_was_approved(store: &impl Store) {
+    let (_, created) = with_rules(store, 2, r#"{"approval": true}"#).await;
+    let change = async |change| (store.change_task(created.id, &change, t(5)).await).unwrap();
+    let approved = change(approve()).await;
+    let rules = async |change_rules: &dyn Fn(&mut TaskRules)| {
+        let mut rules = (*approved.rules).clone();
+        change_rules(&mut rules);
+        let rules = Box::new(rules);
+        change(TaskChange::Rules {
+            rules,
+            revision: None,
+        })
+        .await
+    };
+    let share = rules(&|rules| (rules.priority, rules.weight) = (Some(9), Some(7))).await;
+    assert_eq!((share.approval, share.hold), (Some(approval(true)), None));
+    let other = rules(&|rules| rules.not_after = Some(t(900))).await;
+    assert_eq!(other.approval, None);
+    assert_eq!(other.hold.unwrap().why, HoldReason::Approval);
+    assert_eq!(startable(store, 6, 9).await, []);
+    let resumed = store
+        .change_task(created.id, &TaskChange::Resume, t(6))
+        .await;
+    assert!(matches!(resumed, Err(ChangeTaskError::NotApproved(_))));
+    let again = change(TaskChange::Approve {
+        approval: approval(true),
+        revision: Some(other.revision),
+    });
+    assert_eq!(again.await.hold, None);
+    assert_eq!(startable(store, 7, 9).await.len(), 2);
+}
+
 pub(crate) async fn a_task_that_is_refused_is_stopped(store: &impl Store) {
     let (_, created) = with_rules(store, 2, r#"{"approval": true}"#).await;
     let refuse = TaskChange::Refuse(approval(false));

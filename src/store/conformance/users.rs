@@ -48,8 +48,8 @@ pub(crate) async fn users_have_names_of_their_own(store: &impl Store) {
     let page = store.users(Some(anna.id), 1).await.unwrap();
     assert!(!page.more && page.items[0].name == "berta");
     let grants = [Grant::of(Role::Approver), Grant::of(Role::Auditor)];
-    assert!(store.set_grants("anna", &grants).await.unwrap());
-    assert!(!store.set_grants("clara", &grants).await.unwrap());
+    assert!(store.set_grants("anna", &grants, None).await.unwrap());
+    assert!(!store.set_grants("clara", &grants, None).await.unwrap());
     assert_eq!(store.user("anna").await.unwrap().unwrap().grants, grants);
     // a user may be the other pair of eyes
     assert!(store.others_approve(T0).await.unwrap());
@@ -58,6 +58,24 @@ pub(crate) async fn users_have_names_of_their_own(store: &impl Store) {
     assert!(!store.others_approve(T0).await.unwrap());
     let again = store.add_user(&new("anna")).await.unwrap();
     assert!(again.id.0 > anna.id.0 + 1);
+}
+
+pub(crate) async fn grants_and_a_password_are_changed_together(store: &impl Store) {
+    let anna = store.add_user(&new("anna")).await.unwrap();
+    assert!(store.begin_session(&session(&anna, 1, 0)).await.unwrap());
+    let grants = [Grant::of(Role::Auditor)];
+    assert!(store.set_grants("anna", &grants, None).await.unwrap());
+    assert_eq!(who(store, 1, 1).await.as_deref(), Some("anna"));
+    let (to, nobody) = (Some("another hash"), "clara");
+    assert!(!store.set_grants(nobody, &grants, to).await.unwrap());
+    let grants = [Grant::of(Role::Viewer)];
+    assert!(store.set_grants("anna", &grants, to).await.unwrap());
+    let changed = store.user("anna").await.unwrap().unwrap();
+    assert_eq!(
+        (&*changed.password, &*changed.grants),
+        ("another hash", &grants[..])
+    );
+    assert_eq!(who(store, 1, 1).await, None);
 }
 
 pub(crate) async fn a_session_ends_at_its_end_and_when_it_is_not_used(store: &impl Store) {

@@ -221,11 +221,13 @@ async fn take_up(
     if taken_up.is_empty() {
         return Err(ChangeUpgradeError::DeviceRemoved(upgrade.id));
     }
-    // Its task goes on as it stands, unless it had ended: what holds it holds this one too.
+    // Its task goes on as it stands, unless it had ended: what holds it holds this one too. Nobody has approved a task that ended
+    // while it waited for that, so that it waits again.
     sqlx::query(
         "UPDATE tasks SET ended_at = NULL, expired = 0, \
-             hold = IIF(state = 'finished' OR hold ->> 'code' IN ('phase_done', 'phase_failed'), NULL, hold), \
-             state = IIF(state = 'finished', 'running', state) WHERE id = ?",
+             hold = IIF(COALESCE(hold ->> 'code', '') <> 'approval' \
+                 AND (state = 'finished' OR hold ->> 'code' IN ('phase_done', 'phase_failed')), NULL, hold), \
+             state = IIF(state = 'finished', IIF(hold ->> 'code' = 'approval', 'scheduled', 'running'), state) WHERE id = ?",
     )
     .bind(task.0)
     .execute(&mut *conn)

@@ -204,6 +204,10 @@ impl SqliteStore {
                     return Err(ChangeTaskError::CannotJoin(id));
                 }
                 set_rules(&mut tx, id, rules).await?;
+                let approved = task.approval.as_ref().is_some_and(|it| it.approved);
+                if approved && rules.approval && rules.differ_in_more_than_share(&task.rules) {
+                    ask_again(&mut tx, id, now).await?;
+                }
                 if rules.budget != task.rules.budget {
                     // with the first part, so that a crash leaves a rest that waits until next month and no more
                     let mut more = put_off_no_longer(&mut tx, id, now).await?;
@@ -337,8 +341,9 @@ async fn go_on(conn: &mut SqliteConnection, task: TaskId) -> Result<(), StoreErr
     let so_far = results_so_far(conn, task).await?;
     sqlx::query(
         "UPDATE tasks SET resumed_with = ?1, ended_at = NULL, expired = 0, \
-             hold = IIF(state = 'finished' OR hold ->> 'code' IN ('failures', 'phase_done', 'phase_failed'), NULL, hold), \
-             state = IIF(state = 'finished', 'running', state) \
+             hold = IIF(COALESCE(hold ->> 'code', '') <> 'approval' \
+                 AND (state = 'finished' OR hold ->> 'code' IN ('failures', 'phase_done', 'phase_failed')), NULL, hold), \
+             state = IIF(state = 'finished', IIF(hold ->> 'code' = 'approval', 'scheduled', 'running'), state) \
          WHERE id = ?2",
     )
     .bind(so_far)
@@ -361,6 +366,29 @@ async fn write_approval(
         .await
         .map(|_| ())
         .doing(CHANGING)
+}
+
+/// Takes an approval back: what was approved is not what the task does from now on. Nothing more of it begins before it is approved
+/// again.
+async fn ask_again(
+    conn: &mut SqliteConnection,
+    task: TaskId,
+    at: UtcMillis,
+) -> Result<(), StoreError> {
+    let why = HoldReason::Approval;
+    let hold = Hold { why, at };
+    sqlx::query("UPDATE tasks SET approval = NULL, hold = ? WHERE id = ?")
+        .bind(rows::json(&hold))
+        .bind(task.0)
+        .execute(&mut *conn)
+        .await
+        .doing(CHANGING)?;
+    let mut announcements = Announcements::default();
+    announcements
+        .held(conn, task, &hold)
+        .await
+        .doing(CHANGING)?;
+    announcements.deliver(conn).await.doing(CHANGING)
 }
 
 /// Has a task be run in another way from now on.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::sqlite::SqliteRow;
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Doing, SqliteStore,
@@ -85,17 +85,28 @@ impl Users for SqliteStore {
         rows::page(&found, limit, record)
     }
 
-    async fn set_grants(&self, name: &str, grants: &[Grant]) -> Result<bool, StoreError> {
+    async fn set_grants(
+        &self,
+        name: &str,
+        grants: &[Grant],
+        password: Option<&str>,
+    ) -> Result<bool, StoreError> {
         let mut tx = self.write(CHANGING).await?;
         tx.watch(Table::Users, name).await.doing(CHANGING)?;
-        let set = sqlx::query("UPDATE users SET grants = ? WHERE name = ?")
-            .bind(rows::json(&grants))
-            .bind(name)
-            .execute(&mut *tx)
-            .await
-            .doing(CHANGING)?;
+        let user: Option<i64> =
+            sqlx::query_scalar("UPDATE users SET grants = ? WHERE name = ? RETURNING id")
+                .bind(rows::json(&grants))
+                .bind(name)
+                .fetch_optional(&mut *tx)
+                .await
+                .doing(CHANGING)?;
+        if user.is_some()
+            && let Some(password) = password
+        {
+            write_password(&mut tx, name, None, password).await?;
+        }
         tx.commit().await.doing(CHANGING)?;
-        Ok(set.rows_affected() > 0)
+        Ok(user.is_some())
     }
 
     async fn set_password(
@@ -106,23 +117,9 @@ impl Users for SqliteStore {
     ) -> Result<bool, StoreError> {
         let mut tx = self.write(CHANGING).await?;
         tx.watch(Table::Users, name).await.doing(CHANGING)?;
-        let user: Option<i64> = sqlx::query_scalar(
-            "UPDATE users SET password = ?1 WHERE name = ?2 AND (?3 IS NULL OR password = ?3) RETURNING id",
-        )
-        .bind(to)
-        .bind(name)
-        .bind(from)
-        .fetch_optional(&mut *tx)
-        .await
-        .doing(CHANGING)?;
-        let Some(user) = user else { return Ok(false) };
-        sqlx::query("DELETE FROM sessions WHERE user_id = ?")
-            .bind(user)
-            .execute(&mut *tx)
-            .await
-            .doing(CHANGING)?;
+        let set = write_password(&mut tx, name, from, to).await?;
         tx.commit().await.doing(CHANGING)?;
-        Ok(true)
+        Ok(set)
     }
 
     async fn remove_user(&self, name: &str) -> Result<bool, StoreError> {
@@ -224,6 +221,31 @@ impl Users for SqliteStore {
             .doing(doing)?;
         tx.commit().await.doing(doing)
     }
+}
+
+/// Sets the hash of a user's password, if it was `from` or whatever it was, and ends the user's sessions. Returns whether it is set.
+async fn write_password(
+    conn: &mut SqliteConnection,
+    name: &str,
+    from: Option<&str>,
+    to: &str,
+) -> Result<bool, StoreError> {
+    let user: Option<i64> = sqlx::query_scalar(
+        "UPDATE users SET password = ?1 WHERE name = ?2 AND (?3 IS NULL OR password = ?3) RETURNING id",
+    )
+    .bind(to)
+    .bind(name)
+    .bind(from)
+    .fetch_optional(&mut *conn)
+    .await
+    .doing(CHANGING)?;
+    let Some(user) = user else { return Ok(false) };
+    sqlx::query("DELETE FROM sessions WHERE user_id = ?")
+        .bind(user)
+        .execute(conn)
+        .await
+        .doing(CHANGING)?;
+    Ok(true)
 }
 
 fn record(row: &SqliteRow) -> Result<UserRecord, StoreError> {
