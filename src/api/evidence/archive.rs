@@ -156,6 +156,13 @@ pub fn verify(archive: impl Read, key: &PublicKey) -> Result<Manifest, VerifyErr
             Some(entry) => entry.map_err(|error| form(&error))?,
             None => return Err(VerifyError::Form("it ends too early".to_owned())),
         };
+        // others have a content that `tar` does not take for what it is here: a sparse file, for example
+        let header = entry.header();
+        if header.as_ustar().is_none() || !header.entry_type().is_file() {
+            return Err(VerifyError::Form(
+                "it has something that is no plain file".to_owned(),
+            ));
+        }
         let name = entry.path().map_err(|error| form(&error))?;
         let name = name.to_string_lossy().into_owned();
         if expected.is_some_and(|expected| expected != name) {
