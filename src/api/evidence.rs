@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub(super) mod export;
+mod sending;
 mod walk;
 
 use std::{
@@ -31,6 +32,8 @@ use walk::Walk;
 
 /// So many go through the whole fleet at once.
 const MAX_WALKS: usize = 2;
+/// So many exports are made or sent at once.
+const MAX_SENT: usize = 16;
 /// Devices that are looked at for one page, where few are of the standing that is asked for.
 const LOOKED_AT: usize = 10_000;
 
@@ -41,6 +44,7 @@ pub struct Evidence {
     /// Where exports grow before they are sent.
     dir: PathBuf,
     places: Arc<Semaphore>,
+    sending: Arc<Semaphore>,
 }
 
 impl Evidence {
@@ -50,20 +54,39 @@ impl Evidence {
             key,
             dir: dir.to_owned(),
             places: Arc::new(Semaphore::new(MAX_WALKS)),
+            sending: Arc::new(Semaphore::new(MAX_SENT)),
         }
     }
 
     /// A place for going through the whole fleet.
     pub(super) fn place(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        self.places.clone().try_acquire_owned().map_err(|_| {
-            Problem::new(
-                axum::http::StatusCode::TOO_MANY_REQUESTS,
-                "too-many-exports",
-                "Too many go through the fleet",
-                format!("{MAX_WALKS} exports or counts are being made already; ask again when one is done"),
+        taken(&self.places, || {
+            format!(
+                "{MAX_WALKS} exports or counts are being made already; ask again when one is done"
             )
         })
     }
+
+    /// A place for an export from its beginning until it is sent.
+    pub(super) fn place_to_send(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        taken(&self.sending, || {
+            format!("{MAX_SENT} exports are being made or sent already; ask again when one is done")
+        })
+    }
+}
+
+fn taken(
+    places: &Arc<Semaphore>,
+    detail: impl FnOnce() -> String,
+) -> Result<OwnedSemaphorePermit, Problem> {
+    places.clone().try_acquire_owned().map_err(|_| {
+        Problem::new(
+            axum::http::StatusCode::TOO_MANY_REQUESTS,
+            "too-many-exports",
+            "Too many go through the fleet",
+            detail(),
+        )
+    })
 }
 
 /// What a vulnerability is to a device.

@@ -229,6 +229,7 @@ impl From<ChangeTaskError> for Problem {
                 Self::conflict("task-held", "The task does not stand so", error)
             }
             ChangeTaskError::CannotJoin(_) => Self::field("membership", error),
+            ChangeTaskError::NotVouched(error) => (*error).into(),
             ChangeTaskError::Changed { .. } => Self::changed_meanwhile(error),
             ChangeTaskError::Stop(error) => error.into(),
             ChangeTaskError::Store(error) => error.into(),

@@ -37,6 +37,9 @@ pub const PAGE: u32 = 500;
 const SOON: Duration = Duration::from_millis(10);
 /// The longest time between two looks, should nobody signal.
 const IDLE: Duration = Duration::from_secs(10);
+/// What runs is told again when its windows end after this long: of ends that are more than 8 days away nothing is known
+/// ([`WindowState::FAR`](crate::task::WindowState::FAR)).
+const ENDS_EVERY: Duration = Duration::from_hours(7 * 24);
 /// Between two looks for devices that came by themselves and are gone.
 const NEWCOMERS_EVERY: Duration = Duration::from_mins(10);
 /// A device that came by itself is forgotten when it has not been registered for so long. The end of a registration is known
@@ -226,8 +229,10 @@ pub struct Reconciler {
     swept: bool,
     /// What the gate knows of the shares of tasks: of those that have another than most.
     shares: HashMap<TaskId, Share>,
-    /// Tasks with windows at whose end upgrades are taken back, as the shards know them.
-    ends: HashMap<TaskId, Windows>,
+    /// Tasks with windows at whose end upgrades are taken back, as the shards know them, and since when.
+    ends: HashMap<TaskId, (Windows, Instant)>,
+    /// When it began to tell what is told of the ends of a task.
+    telling_since: Instant,
     /// When there is another plan although nothing happens before.
     planned_at: Option<UtcMillis>,
     /// What became of tasks in this look.
@@ -255,6 +260,7 @@ impl Reconciler {
             swept: false,
             shares: HashMap::new(),
             ends: HashMap::new(),
+            telling_since: now.instant,
             planned_at: None,
             moved: Vec::new(),
             soak_wait: SOAK_WAIT,
@@ -508,11 +514,13 @@ impl Reconciler {
         news
     }
 
-    /// The first task whose windows the shards do not know: what runs is told before anything else begins.
-    fn news_of_ends(&self, heads: &[TaskHead]) -> Option<Arc<TaskHead>> {
+    /// The first task whose windows the shards do not know, or no longer far enough: what runs is told before anything else begins.
+    fn news_of_ends(&self, heads: &[TaskHead], now: Now) -> Option<Arc<TaskHead>> {
         let is_news = |head: &&TaskHead| {
-            head.rules.take_back_windows() != self.ends.get(&head.task)
-                && head.state != TaskState::Scheduled
+            let known = self.ends.get(&head.task);
+            let known = known.filter(|(_, told)| now.instant.since(*told) < ENDS_EVERY);
+            let changed = head.rules.take_back_windows() != known.map(|(windows, _)| windows);
+            changed && head.state != TaskState::Scheduled
         };
         heads.iter().find(is_news).cloned().map(Arc::new)
     }
@@ -520,7 +528,9 @@ impl Reconciler {
     /// What runs of a task is told when its windows end.
     fn ends_told(&mut self, head: &TaskHead) -> Step {
         match head.rules.take_back_windows() {
-            Some(windows) => self.ends.insert(head.task, windows.clone()),
+            Some(windows) => self
+                .ends
+                .insert(head.task, (windows.clone(), self.telling_since)),
             None => self.ends.remove(&head.task),
         };
         Step::Starts
@@ -532,7 +542,8 @@ impl Reconciler {
             return Step::Sharing(news);
         }
         (self.ends).retain(|task, _| heads.iter().any(|head| head.task == *task));
-        if let Some(head) = self.news_of_ends(heads) {
+        if let Some(head) = self.news_of_ends(heads, now) {
+            self.telling_since = now.instant;
             return Step::Ends(head, None);
         }
         let plan = plan(heads, &self.paces, now);

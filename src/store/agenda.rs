@@ -147,7 +147,7 @@ pub trait Agenda: Send + Sync + 'static {
     ) -> Result<Vec<Due>, StoreError>;
 
     /// Has upgrades that wait be due no earlier than that, because of the budgets of their devices. A change of the budget of their task
-    /// has them be looked at again at once.
+    /// has them be looked at again at once; where it has come since they were looked at, they are left as they are.
     async fn put_off(&self, put_off: &[PutOff], now: UtcMillis) -> Result<(), StoreError>;
 
     /// What devices have spent in the months that they have at `now`, of those that have spent anything.

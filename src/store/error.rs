@@ -442,6 +442,10 @@ pub enum ChangeTaskError {
     /// Its package was deleted.
     #[error("the package of task {} was deleted; create a task with another one", .0.0)]
     PackageDeleted(TaskId),
+    /// One of its packages is one that no new task takes: [`CreateTaskError::PackageUnsigned`] or
+    /// [`CreateTaskError::PackageKeyRemoved`].
+    #[error(transparent)]
+    NotVouched(Box<CreateTaskError>),
     /// Somebody has changed it meanwhile.
     #[error("task {} was changed meanwhile: it has revision {revision}; look at it again", .id.0)]
     Changed {

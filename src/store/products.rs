@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use thiserror::Error;
 
-use super::StoreError;
+use super::{CreateTaskError, PackageRecord, StoreError};
 use crate::{
     clock::UtcMillis,
     signing::{KeyId, PublicKey},
@@ -26,6 +26,29 @@ impl Signatures {
         match self {
             Self::Optional => "optional",
             Self::Required => "required",
+        }
+    }
+
+    /// The package, if a new task may take it: somebody vouches for it still, or nobody has to.
+    ///
+    /// # Errors
+    /// [`CreateTaskError::PackageKeyRemoved`], [`CreateTaskError::PackageUnsigned`].
+    pub fn vouched(self, package: PackageRecord) -> Result<PackageRecord, CreateTaskError> {
+        let id = package.id;
+        match (&package.package.papers.signature, self) {
+            (None, Self::Optional) => Ok(package),
+            (None, Self::Required) => Err(CreateTaskError::PackageUnsigned {
+                package: id,
+                product: package.package.product,
+            }),
+            (Some(signature), _) => match signature.key_removed_at {
+                None => Ok(package),
+                Some(at) => Err(CreateTaskError::PackageKeyRemoved {
+                    package: id,
+                    key: signature.key.clone(),
+                    at,
+                }),
+            },
         }
     }
 

@@ -156,6 +156,7 @@ pub fn verify(archive: impl Read, key: &PublicKey) -> Result<Manifest, VerifyErr
             Some(entry) => entry.map_err(|error| form(&error))?,
             None => return Err(VerifyError::Form("it ends too early".to_owned())),
         };
+        plain(entry.header())?;
         let name = entry.path().map_err(|error| form(&error))?;
         let name = name.to_string_lossy().into_owned();
         if expected.is_some_and(|expected| expected != name) {
@@ -203,6 +204,15 @@ pub fn verify(archive: impl Read, key: &PublicKey) -> Result<Manifest, VerifyErr
         return Err(VerifyError::Form("more follows the evidence".to_owned()));
     }
     Ok(manifest)
+}
+
+/// Refuses what `tar` would not unpack to the bytes that are read here: a link, a sparse file.
+fn plain(header: &tar::Header) -> Result<(), VerifyError> {
+    if header.as_ustar().is_some() && header.entry_type().is_file() {
+        return Ok(());
+    }
+    let problem = "it has something that is no plain file";
+    Err(VerifyError::Form(problem.to_owned()))
 }
 
 fn small(file: &mut impl Read, most: u64) -> Result<Vec<u8>, VerifyError> {

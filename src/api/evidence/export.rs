@@ -6,30 +6,26 @@
 use std::{fs::File, io};
 
 use axum::{
-    body::{Body, Bytes},
     extract::State,
     http::header,
     response::{IntoResponse, Response},
 };
-use futures_util::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
     DeviceEvidence, EvidenceCounts, MendedProductBody,
     archive::{self, Manifest, Subject},
     concerned,
+    sending::{Archive, PATIENCE},
     walk::{self, Walk},
 };
 use crate::{
     api::{ApiState, extract::Query, problem::Problem},
     signing::SigningKey,
 };
-
-/// Sent at once, bytes.
-const CHUNK: usize = 64 * 1024;
 
 /// The form of the evidence in an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
@@ -94,30 +90,25 @@ pub(in crate::api) async fn export(
     };
     let at = state.now();
     let (cve, products) = concerned(&state, &params.cve).await?;
+    // it is held until all is sent, the other one until all is looked at
+    let sending = state.evidence.place_to_send()?;
     let place = state.evidence.place()?;
     let (cve, made_at) = (cve.to_string(), at.to_string());
     let mut growing = Growing::new(&state, params.format)?;
     growing
         .gather(&state, &cve, &made_at, Walk::new(products))
         .await?;
-    let (head, evidence, tail) = growing.signed(&key, cve.clone(), made_at, at.0).await?;
-    let length = (head.len() + tail.len()) as u64 + evidence.1;
-    let sent = pieces(evidence.0, evidence.1).map(move |piece| {
-        let _held = &place; // until it is sent
-        piece
-    });
-    let body = stream::iter([Ok(Bytes::from(head))])
-        .chain(sent)
-        .chain(stream::iter([Ok(Bytes::from(tail))]));
+    let archive = growing.signed(&key, cve.clone(), made_at, at.0).await?;
+    drop(place);
     let headers = [
         (header::CONTENT_TYPE, "application/x-tar".to_owned()),
-        (header::CONTENT_LENGTH, length.to_string()),
+        (header::CONTENT_LENGTH, archive.length().to_string()),
         (
             header::CONTENT_DISPOSITION,
             format!("attachment; filename=\"{cve}.evidence.tar\""),
         ),
     ];
-    Ok((headers, Body::from_stream(body)).into_response())
+    Ok((headers, archive.into_body(sending, PATIENCE)).into_response())
 }
 
 /// Evidence that is being gathered.
@@ -200,14 +191,14 @@ impl Growing {
         self.file.write_all(bytes).await.map_err(unwritten)
     }
 
-    /// What stands before the evidence in the archive, the evidence and its size, and what stands behind it.
+    /// The archive with all of it.
     async fn signed(
         mut self,
         key: &SigningKey,
         cve: String,
         made_at: String,
         at_ms: i64,
-    ) -> Result<(Vec<u8>, (tokio::fs::File, u64), Vec<u8>), Problem> {
+    ) -> Result<Archive, Problem> {
         self.file.flush().await.map_err(unwritten)?;
         self.file.rewind().await.map_err(unwritten)?;
         let name = match self.format {
@@ -244,7 +235,12 @@ impl Growing {
         head.extend(archive::head(name, self.size_bytes, seconds).map_err(unwritten)?);
         let mut tail = archive::padding(self.size_bytes).to_vec();
         tail.extend(archive::END);
-        Ok((head, (self.file, self.size_bytes), tail))
+        Ok(Archive {
+            head,
+            file: self.file,
+            size_bytes: self.size_bytes,
+            tail,
+        })
     }
 }
 
@@ -264,28 +260,6 @@ fn unwritten(error: io::Error) -> Problem {
         "The server's disk is full",
         detail,
     )
-}
-
-/// A file of this size, piece by piece.
-fn pieces(
-    file: tokio::fs::File,
-    size_bytes: u64,
-) -> impl futures_util::Stream<Item = io::Result<Bytes>> {
-    stream::unfold((file, size_bytes), async |(mut file, left)| {
-        if left == 0 {
-            return None;
-        }
-        let most = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
-        let mut chunk = vec![0; most];
-        match file.read(&mut chunk).await {
-            Ok(0) => Some((Err(io::ErrorKind::UnexpectedEof.into()), (file, 0))),
-            Ok(read) => {
-                chunk.truncate(read);
-                Some((Ok(chunk.into()), (file, left - read as u64)))
-            }
-            Err(error) => Some((Err(error), (file, 0))),
-        }
-    })
 }
 
 fn json(value: &impl Serialize) -> Result<String, Problem> {

@@ -279,6 +279,40 @@ fn forged(tar: &[u8], key: &crate::signing::PublicKey) {
     let mut more = tar[..tar.len() - 1_024].to_owned();
     more.extend(&tar[..1_024]);
     assert!(archive::verify(&more[..], key).is_err());
+    not_plain(tar, key);
+}
+
+/// What others would unpack to something else is refused, although all the bytes are those that were signed.
+fn not_plain(tar: &[u8], key: &crate::signing::PublicKey) {
+    let magic = |at: usize| tar.get(at + 257..at + 262) == Some(b"ustar");
+    let heads: Vec<usize> = (0..tar.len())
+        .step_by(512)
+        .filter(|at| magic(*at))
+        .collect();
+    assert_eq!(heads.len(), 4);
+    for at in heads {
+        let forged = |change: &dyn Fn(&mut tar::Header)| {
+            let mut wrong = tar.to_owned();
+            let mut header = tar::Header::new_old();
+            header.as_mut_bytes().copy_from_slice(&tar[at..at + 512]);
+            change(&mut header);
+            header.set_cksum();
+            wrong[at..at + 512].copy_from_slice(header.as_bytes());
+            archive::verify(&wrong[..], key)
+        };
+        assert!(forged(&|_| {}).is_ok());
+        for kind in *b"1234567SKLxg" {
+            let refused = forged(&|header| header.set_entry_type(tar::EntryType::new(kind)));
+            let refused = refused.unwrap_err();
+            assert!(
+                matches!(refused, archive::VerifyError::Form(_)),
+                "{refused}"
+            );
+        }
+        // of GNU's form, in which a size may stand otherwise
+        let gnu = forged(&|header| header.as_mut_bytes()[257..265].copy_from_slice(b"ustar  \0"));
+        assert!(matches!(gnu, Err(archive::VerifyError::Form(_))));
+    }
 }
 
 #[tokio::test]
@@ -289,6 +323,9 @@ async fn so_many_go_through_the_fleet_at_once() {
     assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(refused.problem(), "too-many-exports");
     drop(places);
+    // what is sent still keeps nobody from looking, and is bounded too
+    let sent: Vec<_> = std::iter::from_fn(|| api.state.evidence.place_to_send().ok()).collect();
+    assert_eq!(sent.len(), 16);
     let counted = api.get(&format!("/v1/evidence/count?cve={CVE}")).await;
     assert_eq!(counted.status, StatusCode::OK);
 }

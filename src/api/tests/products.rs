@@ -123,6 +123,9 @@ async fn where_signatures_are_required_nothing_else_is_taken_or_used() {
     let refused = api.post("/v1/tasks", &task).await;
     assert_eq!(refused.status, StatusCode::CONFLICT);
     assert_eq!(refused.problem(), "package-unsigned");
+    let forecast = api.post("/v1/forecasts", &task).await;
+    let told = (forecast.status, forecast.problem());
+    assert_eq!(told, (StatusCode::CONFLICT, "package-unsigned"));
     let key = api.add_key(dir.path(), "one", Algorithm::Ed25519).await;
     let signature = sign(dir.path(), "one", Algorithm::Ed25519, &[7; 1_200]);
     let again = api.upload_signed("V2", &[7; 1_200], &signature).await;
@@ -137,9 +140,21 @@ async fn where_signatures_are_required_nothing_else_is_taken_or_used() {
     let refused = api.post("/v1/tasks", &task).await;
     assert_eq!(refused.problem(), "package-key-removed");
     assert!(refused.detail().contains(&key), "{refused:?}");
+    let forecast = api.post("/v1/forecasts", &task).await;
+    assert_eq!(forecast.problem(), "package-key-removed");
     let copied = format!("/v1/tasks/{}/copy", created.id());
     let refused = api.post(&copied, &json!({"name": "again"})).await;
     assert_eq!(refused.problem(), "package-key-removed");
+    // a task that has finished serves it to nobody again
+    api.fail(1, created.id()).await;
+    for path in [
+        format!("/v1/tasks/{}/retry", created.id()),
+        "/v1/upgrades/1/retry".to_owned(),
+    ] {
+        let refused = api.post(&path, &json!({})).await;
+        let told = (refused.status, refused.problem());
+        assert_eq!(told, (StatusCode::CONFLICT, "package-key-removed"));
+    }
     let shown = api.get(&format!("/v1/packages/{package}")).await;
     assert!(shown.body["signature"]["key_removed_at"].is_string());
 }

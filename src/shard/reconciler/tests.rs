@@ -468,6 +468,79 @@ fn what_runs_is_told_when_the_windows_of_its_task_change() {
 }
 
 #[test]
+fn the_end_of_a_window_that_is_far_away_is_told_when_it_comes_near() {
+    // open at all times but on these days
+    let rules = |days: &[&str]| {
+        let windows = serde_json::json!({"windows": {"zone": "UTC", "at_end": "take_back", "windows": [
+            {"from": "00:00", "to": "00:00"}], "holidays": days}});
+        Arc::new(serde_json::from_value::<TaskRules>(windows).unwrap())
+    };
+    let hours = |hours: u64| Now {
+        instant: NOW.instant + Duration::from_hours(hours),
+        utc: NOW.utc + Duration::from_hours(hours),
+    };
+    // NOW is 08:00 on 2027-01-15; hours at which it is looked, and in which the end is told, if it is known
+    let (never, known): (&[&str], &[&str]) = (&[], &["2027-01-25"]);
+    let ends_in = 16 + 9 * 24;
+    for (days, looks, expected) in [
+        (
+            known,
+            [0, 1, 7 * 24 - 1, 7 * 24, 8 * 24],
+            vec![(0, None), (7 * 24, Some(ends_in))],
+        ),
+        // it is known at once
+        (
+            &["2027-01-20"],
+            [0, 1, 2, 3, 4],
+            vec![(0, Some(16 + 4 * 24))],
+        ),
+        (
+            never,
+            [0, 1, 7 * 24, 14 * 24 - 1, 14 * 24],
+            vec![(0, None), (7 * 24, None), (14 * 24, None)],
+        ),
+    ] {
+        let rules = rules(days);
+        let mut reconciler = Reconciler::new(NOW, 0, false);
+        let mut told = Vec::new();
+        for look in looks {
+            let now = hours(look);
+            reconciler.look();
+            loop {
+                match reconciler.want(now) {
+                    Want::Ask(query) => {
+                        let reply = match &query {
+                            Query::Heads(_) => Reply::Heads(vec![TaskHead {
+                                rules: Arc::clone(&rules),
+                                ..head(TaskState::Running)
+                            }]),
+                            Query::Running { .. } => Reply::Running(vec![RunningUpgrade {
+                                upgrade: UpgradeId(7),
+                                endpoint: "d7".to_owned(),
+                                zone: None,
+                            }]),
+                            other => nothing(other),
+                        };
+                        reconciler.reply(now, reply);
+                    }
+                    Want::Obey(commands) => {
+                        let [Command::TakeBack { back, .. }] = &commands[..] else {
+                            panic!("{commands:?}");
+                        };
+                        let ends = back.map(|back| back.at.since(NOW.utc).as_secs() / 3_600);
+                        told.push((look, ends));
+                        reconciler.obeyed();
+                    }
+                    Want::Wait(_) => break,
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        assert_eq!(told, expected, "{days:?}");
+    }
+}
+
+#[test]
 fn what_has_no_budget_left_is_put_off_before_the_rest_begins() {
     let mut reconciler = Reconciler::new(NOW, 0, false);
     let usage = |bytes| crate::ledger::Usage {

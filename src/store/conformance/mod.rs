@@ -250,12 +250,14 @@ macro_rules! whole_suite {
                 so_many_keys_has_a_product_at_most,
                 a_package_is_taken_with_a_signature_where_one_is_required,
                 no_new_task_takes_a_package_whose_key_was_removed,
+                a_finished_task_serves_nothing_again_that_nobody_vouches_for,
                 papers_are_changed_by_whoever_has_seen_them,
                 a_file_of_papers_is_unused_when_nobody_refers_to_it,
             }
             reach {
                 each_device_tells_whether_it_was_reached_and_why_not,
                 devices_are_looked_at_in_pages_product_by_product,
+                a_task_with_a_mending_package_among_several_counts_before_it_is_served,
             }
             rollouts {
                 the_longest_due_begins_first_and_one_per_device,
@@ -308,6 +310,7 @@ macro_rules! whole_suite {
                 what_a_device_spends_counts_in_the_month_where_it_is,
                 a_device_without_enough_left_is_put_off_until_it_has,
                 another_budget_is_looked_at_at_once,
+                nothing_is_put_off_by_a_budget_that_was_changed_meanwhile,
             }
         }
     };

@@ -2,12 +2,13 @@
 
 use super::*;
 use crate::{
-    ledger::PackageId,
+    ledger::{PackageId, TaskState},
     package::{CveId, SbomFormat, SbomKind},
     signing::{Algorithm, PublicKey},
     store::{
-        AddKeyError, CreateTaskError, InsertPackageError, MAX_PRODUCT_KEYS, PackageSignature,
-        PapersChange, ProductKey, SbomRecord, Signatures, UpdatePackageError, UpdateProductError,
+        AddKeyError, Again, ChangeTaskError, ChangeUpgradeError, CreateTaskError,
+        InsertPackageError, MAX_PRODUCT_KEYS, PackageSignature, PapersChange, ProductKey,
+        SbomRecord, Signatures, UpdatePackageError, UpdateProductError,
     },
 };
 
@@ -244,4 +245,65 @@ pub(crate) async fn a_file_of_papers_is_unused_when_nobody_refers_to_it(store: &
     let deleted = store.delete_package(one.id, t(1)).await.unwrap();
     assert_eq!(deleted.unused_sbom, file(8));
     assert!(!deleted.content_in_use);
+}
+
+pub(crate) async fn a_finished_task_serves_nothing_again_that_nobody_vouches_for(
+    store: &impl Store,
+) {
+    let world = World::new(store);
+    world.devices("p", &["d0", "d1"]).await;
+    let key = product_key(1);
+    store.add_product_key("p", &key).await.unwrap();
+    let first = world.package("p", "V8", 8).await;
+    let second = store.insert_package(&signed(9, &key)).await.unwrap().record;
+    let rules = serde_json::json!({"packages": [
+        {"package_id": first.id, "from": {"versions": ["V1"]}},
+        {"package_id": second.id, "from": {"versions": ["V2"]}},
+    ]});
+    let new = NewTask {
+        packages: serde_json::from_value(rules).unwrap(),
+        ..new_task(&first, Selection::All)
+    };
+    let task = store.create_task(&new).await.unwrap().id;
+    let ids = world.ids(task).await;
+    let fail = |id| ended(id, task, 1, NOT_HEARD, None, t(2));
+    let state = async || store.task(task).await.unwrap().unwrap().state;
+    world.commit(&[fail(ids[0])]).await;
+    let removed = store.remove_product_key("p", &key.key.id(), t(3)).await;
+    removed.unwrap();
+    // a task that has not ended goes on with what it has
+    store.retry_upgrade(ids[0], t(4)).await.unwrap();
+    let again = ended(ids[0], task, 2, NOT_HEARD, None, t(5));
+    world.commit(&[again, fail(ids[1])]).await;
+    assert_eq!(state().await, TaskState::Finished);
+    // of several packages the one that comes second counts, too
+    let key_removed = |error: &ChangeTaskError| {
+        let ChangeTaskError::NotVouched(error) = error else {
+            panic!("{error:?}");
+        };
+        assert!(
+            matches!(&**error, CreateTaskError::PackageKeyRemoved { package, .. } if *package == second.id)
+        );
+    };
+    let all = async || store.take_up_again(task, &Again::default(), t(6)).await;
+    key_removed(&all().await.unwrap_err());
+    match store.retry_upgrade(ids[1], t(6)).await {
+        Err(ChangeUpgradeError::Task(error)) => key_removed(&error),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(state().await, TaskState::Finished);
+    store.add_product_key("p", &key).await.unwrap();
+    let required = store.update_product("p", Signatures::Required, None).await;
+    required.unwrap();
+    match all().await {
+        Err(ChangeTaskError::NotVouched(error)) => assert!(matches!(
+            *error,
+            CreateTaskError::PackageUnsigned { package, .. } if package == first.id
+        )),
+        other => panic!("{other:?}"),
+    }
+    let optional = store.update_product("p", Signatures::Optional, None).await;
+    optional.unwrap();
+    assert_eq!(all().await.unwrap().1, 2);
+    assert_eq!(state().await, TaskState::Running);
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::{
+    ledger::{PackageId, Served},
     package::CveId,
     store::{MendedProduct, PapersChange, Reach, Standing, Why},
 };
@@ -192,4 +193,93 @@ pub(crate) async fn devices_are_looked_at_in_pages_product_by_product(store: &im
     let rest = store.reach(&products[0], Some("a"), 1).await.unwrap();
     assert_eq!((rest.items[0].endpoint.as_str(), rest.more), ("c", false));
     assert_eq!(all(store, &products[1]).await.len(), 1);
+}
+
+/// A task for these devices that leads V1 → `first` → `second`, or, not in steps, other versions to `second`.
+async fn of_two(
+    store: &impl Store,
+    [first, second]: [&PackageRecord; 2],
+    names: &[&str],
+    steps: bool,
+) -> TaskId {
+    let rules = serde_json::json!({
+        "packages": [
+            {"package_id": first.id, "from": {"versions": ["V1"]}},
+            {"package_id": second.id, "from": {"versions": [first.package.version]}},
+        ],
+        "steps": steps,
+    });
+    let new = NewTask {
+        packages: serde_json::from_value(rules).unwrap(),
+        ..new_task(first, list(names))
+    };
+    store.create_task(&new).await.unwrap().id
+}
+
+pub(crate) async fn a_task_with_a_mending_package_among_several_counts_before_it_is_served(
+    store: &impl Store,
+) {
+    let cve: CveId = "CVE-2026-1000".parse().unwrap();
+    let world = World::new(store);
+    let first = world.package("p", "V2", 1).await;
+    let second = world.package("p", "V3", 2).await;
+    mends(store, &second, cve).await;
+    let stepwise = ["cancelled", "failed", "reached", "running", "waiting"];
+    let choosing = ["chooses", "other", "other-failed", "waits"];
+    world.devices("p", &stepwise).await;
+    world.devices("p", &choosing).await;
+    let names: Vec<&str> = stepwise.into_iter().chain(choosing).collect();
+    let told: Vec<Change> = names.iter().map(|name| runs(name, "V1", t(1))).collect();
+    world.commit(&told).await;
+    let packages = [&first, &second];
+    let (chain, choice) = (
+        of_two(store, packages, &stepwise, true).await,
+        of_two(store, packages, &choosing, false).await,
+    );
+    let mut ids = world.ids(chain).await;
+    ids.extend(world.ids(choice).await);
+    let ids: BTreeMap<&str, UpgradeId> = names.iter().copied().zip(ids).collect();
+    let serves = |name: &str, package: PackageId, step| Change::Serves {
+        upgrade: ids[name],
+        attempt: 1,
+        served: Served { package, step },
+    };
+    let begins = |name: &str| stage(ids[name], 1, Stage::QueryingVersion, t(2));
+    let end = |name: &str, task, outcome| ended(ids[name], task, 1, outcome, None, t(3));
+    let mut changes: Vec<Change> = ["failed", "reached", "running", "chooses", "other"]
+        .map(begins)
+        .into();
+    changes.extend([
+        begins("other-failed"),
+        serves("reached", second.id, 2),
+        serves("other", first.id, 2),
+        serves("other-failed", first.id, 2),
+        end("failed", chain, NOT_HEARD),
+        end("reached", chain, UPGRADED),
+        end("other-failed", choice, NOT_HEARD),
+        runs("reached", "V3", t(3)),
+    ]);
+    world.commit(&changes).await;
+    store.cancel_upgrade(ids["cancelled"], t(4)).await.unwrap();
+    let products = store.mended_products(&cve).await.unwrap();
+    assert_eq!(products[0].packages, [second.id]);
+    let found = all(store, &products[0]).await;
+    for (name, why) in [
+        ("cancelled", Why::Cancelled),
+        ("failed", Why::Failed),
+        ("reached", Why::Reached),
+        ("running", Why::UnderWay),
+        ("waiting", Why::Queued),
+        ("chooses", Why::UnderWay),
+        // what it is given does not mend, and nothing follows
+        ("other", Why::NotInTask),
+        ("other-failed", Why::NotInTask),
+        ("waits", Why::Queued),
+    ] {
+        let judged = found[name].judge(&products[0].mending);
+        assert_eq!(judged.1, why, "{name}: {:?}", found[name]);
+    }
+    let latest = found["running"].latest.as_ref().unwrap();
+    assert_eq!((latest.upgrade, latest.task), (ids["running"], chain));
+    assert_eq!(found["failed"].reached, None);
 }

@@ -5,7 +5,7 @@ use crate::{
     clock::UtcMillis,
     ledger::{Attribute, Change, Stage, TaskId, Traffic, UpgradeId, Usage},
     store::{DeviceUpdate, PackageRecord, Selection, Store, TaskChange, TaskRecord},
-    task::{Begin, Budget, PutOff, Spent, that_begin},
+    task::{Begin, Budget, PutOff, Resource, Spent, that_begin},
 };
 
 /// 2027-01-15T08:00:00Z, when the tests begin; in which month it is, and when that ends in UTC.
@@ -243,4 +243,53 @@ pub(crate) async fn another_budget_is_looked_at_at_once(store: &impl Store) {
     let mut now = begin(store, at).await;
     now.orders.sort_unstable_by_key(|order| order.upgrade);
     assert_eq!(begun(&now), ["d0", "d1"]);
+}
+
+pub(crate) async fn nothing_is_put_off_by_a_budget_that_was_changed_meanwhile(store: &impl Store) {
+    let (world, package) = World::with_devices(store, 1).await;
+    let task = budgeted(store, &package, SIZE).await;
+    let ids = world.ids(task.id).await;
+    let at = seconds_after(9);
+    let spent = [told(ids[0], task.id, "d0", None, 1, at)];
+    world.commit(&spent).await;
+    let shown = async || store.upgrade(ids[0]).await.unwrap().unwrap();
+    let before = shown().await;
+    let set = async |bytes: Option<u64>, seconds: Option<u64>| {
+        let mut rules = (*task.rules).clone();
+        rules.budget = Some(Budget {
+            bytes_per_month: bytes,
+            airtime_estimated_seconds_per_month: seconds,
+        });
+        let rules = Box::new(rules);
+        let change = TaskChange::Rules {
+            rules,
+            revision: None,
+        };
+        store.change_task(task.id, &change, at).await.unwrap();
+    };
+    let of_bytes = begin(store, at).await.put_off;
+    assert_eq!(of_bytes.len(), 1);
+    // it is more, or there is none of bytes, between the look and the write
+    for (bytes, seconds) in [(Some(10 * SIZE), None), (None, Some(SIZE))] {
+        set(bytes, seconds).await;
+        store.put_off(&of_bytes, at).await.unwrap();
+        let after = shown().await;
+        assert_eq!(after.upgrade.not_before, before.upgrade.not_before);
+        assert_eq!(after.events.len(), before.events.len());
+        let task = store.task(task.id).await.unwrap().unwrap();
+        assert_eq!(task.put_off, (0, None), "{bytes:?}");
+    }
+    // of airtime it is the seconds that count
+    let mut of_airtime = of_bytes[0];
+    of_airtime.over.resource = Resource::Airtime;
+    for (budget, put_off) in [((SIZE + 1) * 1_000, 0), (SIZE * 1_000, 1)] {
+        of_airtime.over.budget = budget;
+        store.put_off(&[of_airtime], at).await.unwrap();
+        let task = store.task(task.id).await.unwrap().unwrap();
+        assert_eq!(task.put_off.0, put_off, "{budget}");
+        assert_eq!(
+            shown().await.events.len(),
+            before.events.len() + put_off as usize
+        );
+    }
 }

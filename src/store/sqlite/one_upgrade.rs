@@ -197,14 +197,11 @@ async fn take_up(
     now: UtcMillis,
 ) -> Result<(), ChangeUpgradeError> {
     let task = upgrade.task;
-    if let Some(state @ (TaskState::Stopping | TaskState::Stopped)) =
-        task_writes::state(conn, task).await?
-    {
+    let state = task_writes::state(conn, task).await?;
+    if let Some(state @ (TaskState::Stopping | TaskState::Stopped)) = state {
         return Err(ChangeTaskError::Ended { id: task, state }.into());
     }
-    if task_packages::is_gone(conn, task).await.doing(RETRYING)? {
-        return Err(ChangeTaskError::PackageDeleted(task).into());
-    }
+    task_packages::may_serve_again(conn, task, state).await?;
     if upgrade.attempts == 0 && is_over_time(conn, task, now).await? {
         return Err(ChangeUpgradeError::TooLate(upgrade.id, task));
     }

@@ -19,12 +19,28 @@ use crate::{
     store::{LatestUpgrade, MendedProduct, Reach, ReachPage, Reached, Reaches, StoreError},
 };
 
-/// Upgrades of the device `d` to the packages of the list `?4`.
-macro_rules! mending {
+/// Upgrades `u` of the device `d`, each with the package `p` that it was served, or the first of its task.
+macro_rules! upgrades {
     () => {
         "FROM upgrades u INDEXED BY upgrades_of_device CROSS JOIN tasks t ON t.id = u.task_id \
          CROSS JOIN packages p ON p.id = COALESCE(u.package_id, t.package_id) \
-         WHERE u.endpoint = d.endpoint AND t.hidden = 0 AND p.id IN (SELECT j.value FROM json_each(?4) j) "
+         WHERE u.endpoint = d.endpoint AND t.hidden = 0 AND "
+    };
+}
+
+/// Those to the packages of the list `?4`.
+macro_rules! mending {
+    () => {
+        "p.id IN (SELECT j.value FROM json_each(?4) j) "
+    };
+}
+
+/// Those that lead to one of them later, or would have: the package of an attempt is chosen when the device has told what it runs,
+/// and an upgrade in steps has further ones before it.
+macro_rules! leading {
+    () => {
+        "u.state <> 'succeeded' AND (u.phase = 0 OR u.phase = 1 AND u.package_id IS NULL OR t.packages ->> '$.steps') \
+         AND EXISTS (SELECT 1 FROM task_packages k WHERE k.task_id = t.id AND k.package_id IN (SELECT j.value FROM json_each(?4) j)) "
     };
 }
 
@@ -33,9 +49,14 @@ pub(super) const REACH: &str = packed!(
     "SELECT json_array(d.endpoint, d.version, d.last_heard_at, \
          (SELECT e.reason FROM exclusions e WHERE e.endpoint = d.endpoint), \
          json((SELECT json_array(u.id, u.task_id, t.name, u.state, u.outcome_reason) ",
+    upgrades!(),
+    "(",
     mending!(),
-    "ORDER BY u.id DESC LIMIT 1)), \
+    "OR ",
+    leading!(),
+    ") ORDER BY u.id DESC LIMIT 1)), \
          json((SELECT json_array(MIN(u.ended_at), u.id, u.task_id, t.name, p.version, u.outcome_reason) ",
+    upgrades!(),
     mending!(),
     "AND u.state = 'succeeded' HAVING COUNT(*) > 0))) AS line \
      FROM devices d INDEXED BY devices_by_product \

@@ -239,16 +239,15 @@ impl SqliteStore {
         loop {
             let mut tx = self.write(CHANGING).await?;
             tx.watch(Table::Tasks, id.0).await.doing(CHANGING)?;
-            match state(&mut tx, id).await? {
+            let state = state(&mut tx, id).await?;
+            match state {
                 None => return Err(ChangeTaskError::NotFound(id)),
                 Some(state @ (TaskState::Stopping | TaskState::Stopped)) => {
                     return Err(ChangeTaskError::Ended { id, state });
                 }
                 Some(TaskState::Scheduled | TaskState::Running | TaskState::Finished) => {}
             }
-            if task_packages::is_gone(&mut tx, id).await.doing(CHANGING)? {
-                return Err(ChangeTaskError::PackageDeleted(id));
-            }
+            task_packages::may_serve_again(&mut tx, id, state).await?;
             let ids = again_part(&mut tx, id, again, UpgradeState::Failed, after, now).await?;
             let taken_up = ids.len();
             total += taken_up as u64;

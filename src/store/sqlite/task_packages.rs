@@ -11,9 +11,9 @@ use super::{
     rows::{self, Columns as _},
 };
 use crate::{
-    ledger::{PackageId, TaskId},
+    ledger::{PackageId, TaskId, TaskState},
     package::Version,
-    store::{CreateTaskError, NewTask, PackageRecord, Signatures, StoreError, TaskPackages},
+    store::{ChangeTaskError, CreateTaskError, NewTask, PackageRecord, StoreError, TaskPackages},
 };
 
 const CHECKING: &str = "reading a task's packages";
@@ -75,31 +75,48 @@ async fn usable_one(
     }
 }
 
+/// Whether a task may take upgrades up again: all of its packages are there, and if it has finished, they are vouched for as those
+/// of a new task are. A task that has not goes on with what it has.
+///
+/// # Errors
+/// One was deleted, is not signed though its product asks for that, or its key was removed.
+pub(super) async fn may_serve_again(
+    conn: &mut SqliteConnection,
+    task: TaskId,
+    state: Option<TaskState>,
+) -> Result<(), ChangeTaskError> {
+    if is_gone(conn, task).await.doing(CHECKING)? {
+        return Err(ChangeTaskError::PackageDeleted(task));
+    }
+    if state != Some(TaskState::Finished) {
+        return Ok(());
+    }
+    let rows = sqlx::query(
+        "SELECT p.* FROM tasks t CROSS JOIN packages p ON p.id = t.package_id WHERE t.id = ?1 \
+         UNION ALL \
+         SELECT p.* FROM task_packages u CROSS JOIN packages p ON p.id = u.package_id WHERE u.task_id = ?1",
+    )
+    .bind(task.0)
+    .fetch_all(&mut *conn)
+    .await
+    .doing(CHECKING)?;
+    for row in &rows {
+        let vouched = vouched_for(conn, packages::record(row)?).await;
+        vouched.map_err(|error| match error {
+            CreateTaskError::Store(error) => error.into(),
+            error => ChangeTaskError::NotVouched(Box::new(error)),
+        })?;
+    }
+    Ok(())
+}
+
 /// A package that somebody still vouches for, or for which nobody has to.
 async fn vouched_for(
     conn: &mut SqliteConnection,
     package: PackageRecord,
 ) -> Result<PackageRecord, CreateTaskError> {
-    match &package.package.papers.signature {
-        Some(signature) => match signature.key_removed_at {
-            None => Ok(package),
-            Some(at) => Err(CreateTaskError::PackageKeyRemoved {
-                package: package.id,
-                key: signature.key.clone(),
-                at,
-            }),
-        },
-        None => match products::read(conn, &package.package.product)
-            .await?
-            .signatures
-        {
-            Signatures::Optional => Ok(package),
-            Signatures::Required => Err(CreateTaskError::PackageUnsigned {
-                package: package.id,
-                product: package.package.product,
-            }),
-        },
-    }
+    let product = products::read(conn, &package.package.product).await?;
+    product.signatures.vouched(package)
 }
 
 /// Has the packages stay that a new task names besides the first.
@@ -148,10 +165,7 @@ pub(super) async fn delete_task(
 }
 
 /// Whether a package of the task was deleted: it stays for the tasks that refer to it, but its content does not.
-pub(super) async fn is_gone(
-    conn: &mut SqliteConnection,
-    task: TaskId,
-) -> Result<bool, sqlx::Error> {
+async fn is_gone(conn: &mut SqliteConnection, task: TaskId) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM tasks t JOIN packages p ON p.id = t.package_id \
              WHERE t.id = ?1 AND p.deleted_at IS NOT NULL) \

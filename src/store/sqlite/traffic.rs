@@ -13,7 +13,7 @@ use crate::{
     clock::UtcMillis,
     ledger::{Change, Coverage, TaskId, Traffic, UpgradeId, Usage},
     store::StoreError,
-    task::{Due, Month, PUT_OFF_COUNTED, PutOff, Source, Spent},
+    task::{Due, Month, PUT_OFF_COUNTED, PutOff, Resource, Source, Spent},
 };
 
 const READING: &str = "reading what upgrades have cost";
@@ -333,6 +333,28 @@ pub(super) async fn put_off_no_longer(
     Ok(done.rows_affected() >= u64::from(PART))
 }
 
+/// The task of an upgrade has the budget that was looked at, of bytes or of seconds on the air: it may have been changed meanwhile,
+/// and who was put off before that was looked at again then.
+macro_rules! budget_is_still {
+    ($upgrade:literal) => {
+        concat!(
+            "EXISTS (SELECT 1 FROM tasks t WHERE t.id = ",
+            $upgrade,
+            ".task_id AND (t.rules ->> '$.budget.bytes_per_month' = v.bytes \
+                 OR t.rules ->> '$.budget.airtime_estimated_seconds_per_month' = v.seconds))"
+        )
+    };
+}
+
+/// Which upgrade, and which budget it is over: of bytes, or of seconds.
+fn bind_budget(query: Bound, it: &PutOff) -> Bound {
+    let (bytes, seconds) = match it.over.resource {
+        Resource::Bytes => (Some(stored(it.over.budget)), None),
+        Resource::Airtime => (None, Some(stored(it.over.budget / 1_000))),
+    };
+    query.bind(it.upgrade.0).bind(bytes).bind(seconds)
+}
+
 impl SqliteStore {
     pub(super) async fn write_put_off(
         &self,
@@ -340,30 +362,35 @@ impl SqliteStore {
         now: UtcMillis,
     ) -> Result<(), StoreError> {
         const LINES: RowStatement = RowStatement {
-            head: "WITH v (id, at, code, arguments) AS (VALUES ",
-            row: "(?, ?, ?, ?)",
-            tail: ") INSERT INTO upgrade_events (upgrade_id, at, attempt, kind, code, arguments) \
+            head: "WITH v (id, bytes, seconds, at, code, arguments) AS (VALUES ",
+            row: "(?, ?, ?, ?, ?, ?)",
+            tail: concat!(
+                ") INSERT INTO upgrade_events (upgrade_id, at, attempt, kind, code, arguments) \
                      SELECT u.id, v.at, u.attempt, 'note', v.code, v.arguments FROM v CROSS JOIN upgrades u ON u.id = v.id \
-                     WHERE u.phase = 0",
+                     WHERE u.phase = 0 AND ",
+                budget_is_still!("u")
+            ),
         };
         const LATER: RowStatement = RowStatement {
-            head: "WITH v (id, until) AS (VALUES ",
-            row: "(?, ?)",
-            tail: ") UPDATE upgrades SET not_before = MAX(not_before, v.until), over_budget = 1 FROM v \
-                     WHERE upgrades.id = v.id AND upgrades.phase = 0",
+            head: "WITH v (id, bytes, seconds, until) AS (VALUES ",
+            row: "(?, ?, ?, ?)",
+            tail: concat!(
+                ") UPDATE upgrades SET not_before = MAX(not_before, v.until), over_budget = 1 FROM v \
+                     WHERE upgrades.id = v.id AND upgrades.phase = 0 AND ",
+                budget_is_still!("upgrades")
+            ),
         };
         let mut tx = self.write(PUTTING_OFF).await?;
         LATER
             .execute(&mut tx, put_off, |query, it| {
-                query.bind(it.upgrade.0).bind(it.over.until.0)
+                bind_budget(query, it).bind(it.over.until.0)
             })
             .await
             .doing(PUTTING_OFF)?;
         LINES
             .execute(&mut tx, put_off, |query, it| {
                 let (code, arguments) = rows::line_columns(&it.line());
-                query
-                    .bind(it.upgrade.0)
+                bind_budget(query, it)
                     .bind(now.0)
                     .bind(code)
                     .bind(arguments)

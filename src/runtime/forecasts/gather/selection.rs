@@ -73,7 +73,10 @@ impl Gather {
         let package = package.ok_or(CreateTaskError::PackageNotFound(id))?;
         match package.superseded_at {
             Some(at) => Err(CreateTaskError::PackageSuperseded { package: id, at }),
-            None => Ok(package),
+            None => {
+                let product = self.store.product(&package.package.product).await?;
+                product.signatures.vouched(package)
+            }
         }
     }
 
