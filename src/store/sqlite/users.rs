@@ -94,8 +94,11 @@ impl Users for SqliteStore {
             .execute(&mut *tx)
             .await
             .doing(CHANGING)?;
+        if set.rows_affected() == 0 {
+            return Ok(false);
+        }
         tx.commit().await.doing(CHANGING)?;
-        Ok(set.rows_affected() > 0)
+        Ok(true)
     }
 
     async fn set_password(
@@ -134,8 +137,11 @@ impl Users for SqliteStore {
             .execute(&mut *tx)
             .await
             .doing(doing)?;
+        if removed.rows_affected() == 0 {
+            return Ok(false);
+        }
         tx.commit().await.doing(doing)?;
-        Ok(removed.rows_affected() > 0)
+        Ok(true)
     }
 
     async fn begin_session(&self, new: &NewSession) -> Result<bool, StoreError> {
