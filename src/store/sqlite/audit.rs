@@ -132,13 +132,14 @@ impl AuditLog for SqliteStore {
             return Ok(());
         };
         // it may be a row already, if whoever has made it one did not wait for the answer
-        let there: bool =
-            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM audit_open WHERE id = ? AND entry = ?)")
-                .bind(open)
-                .bind(rows::json(&act.entry))
-                .fetch_one(&mut *tx)
-                .await
-                .doing(ADDING)?;
+        let there: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM audit_open WHERE id = ? AND entry = ?)",
+        )
+        .bind(open)
+        .bind(rows::json(&act.entry))
+        .fetch_one(&mut *tx)
+        .await
+        .doing(ADDING)?;
         if !there {
             return Ok(());
         }

@@ -264,8 +264,14 @@ mod tests {
     #[test]
     fn of_a_url_the_origin_alone_is_shown() {
         for (url, expected) in [
-            ("https://a.example/hook/s3cret?t=s3cret#s3cret", "https://a.example"),
-            ("https://u:s3cret@a.example:8443/x", "https://a.example:8443"),
+            (
+                "https://a.example/hook/s3cret?t=s3cret#s3cret",
+                "https://a.example",
+            ),
+            (
+                "https://u:s3cret@a.example:8443/x",
+                "https://a.example:8443",
+            ),
             ("http://[::1]:9?s3cret", "http://[::1]:9"),
             ("http://a@s3cret@b", "http://b"),
             ("s3cret", NOT_SHOWN),
