@@ -68,6 +68,10 @@ impl Key {
     ///
     /// # Errors
     /// The library has failed.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "most callers have no further use for it"
+    )]
     pub fn sign(
         &self,
         (number, hash): (u64, Hash),

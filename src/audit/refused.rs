@@ -65,7 +65,7 @@ impl Refused {
         };
         let until = entry.at + FOLDED;
         if self.folds.len() >= MAX_FOLDS && !self.folds.contains_key(&alike) {
-            self.fold_into_several(entry, 1, until);
+            self.fold_into_several(&entry, 1, until);
         } else {
             self.fold(alike, entry, 1, until);
         }
@@ -73,30 +73,27 @@ impl Refused {
 
     fn fold(&mut self, alike: Alike, entry: Entry, times: u64, until: UtcMillis) {
         let at = entry.at;
-        match self.folds.get_mut(&alike) {
-            Some(fold) => {
-                if fold.times == 0 {
-                    fold.entry = entry;
-                } else if fold.entry.target != entry.target {
-                    fold.entry.target = None;
-                }
-                fold.times += times;
-                fold.last_at = fold.last_at.max(at);
+        if let Some(fold) = self.folds.get_mut(&alike) {
+            if fold.times == 0 {
+                fold.entry = entry;
+            } else if fold.entry.target != entry.target {
+                fold.entry.target = None;
             }
-            None => {
-                let fold = Fold {
-                    entry,
-                    times,
-                    last_at: at,
-                    told: false,
-                    until,
-                };
-                self.folds.insert(alike, fold);
-            }
+            fold.times += times;
+            fold.last_at = fold.last_at.max(at);
+            return;
         }
+        let fold = Fold {
+            entry,
+            times,
+            last_at: at,
+            told: false,
+            until,
+        };
+        self.folds.insert(alike, fold);
     }
 
-    fn fold_into_several(&mut self, entry: Entry, times: u64, until: UtcMillis) {
+    fn fold_into_several(&mut self, entry: &Entry, times: u64, until: UtcMillis) {
         let entry = Entry {
             at: entry.at,
             who: SEVERAL.to_owned(),
@@ -144,7 +141,7 @@ impl Refused {
         });
         for entry in too_many {
             let times = entry.times.unwrap_or(1);
-            self.fold_into_several(entry, times, now + FOLDED);
+            self.fold_into_several(&entry, times, now + FOLDED);
         }
         due.sort_by_key(|entry| entry.at);
         due
@@ -163,7 +160,7 @@ impl Refused {
         for entry in all.split_off(all.len().min(most)) {
             let times = entry.times.unwrap_or(1);
             let until = entry.at;
-            self.fold_into_several(entry, times, until);
+            self.fold_into_several(&entry, times, until);
         }
         all.extend(self.folds.drain().map(|(_, mut fold)| fold.take()));
         all

@@ -212,7 +212,10 @@ fn somebody_elses_program_verifies_an_export() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let text = lines.join(
+            "
+",
+        );
         let mut input = python.stdin.take().unwrap();
         let _ = input.write_all(text.as_bytes()); // it may have seen enough
         drop(input);

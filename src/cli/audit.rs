@@ -218,7 +218,7 @@ fn verify(args: &VerifyArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     let keys = &args.key[..];
     let mut given = Vec::new();
     for path in &args.checkpoint {
-        given.extend(checkpoints(path, keys)?);
+        given.push(checkpoint(path, keys)?);
     }
     let (verifier, compared) = match &args.file {
         Some(path) => verify_file(path, &given)?,
@@ -249,8 +249,8 @@ fn checked(checkpoint: &Checkpoint, keys: &[String]) -> Result<(u64, Hash), Chec
     checkpoint.check(key.map(String::as_str))
 }
 
-/// The checkpoints in a file: one, or what `cellwise audit head` tells.
-fn checkpoints(path: &Path, keys: &[String]) -> Result<Vec<(u64, Hash)>, CommandError> {
+/// The checkpoint in a file: by itself, or as `cellwise audit head` tells it.
+fn checkpoint(path: &Path, keys: &[String]) -> Result<(u64, Hash), CommandError> {
     let unreadable = |source| CommandError::File {
         path: path.to_owned(),
         source,
@@ -260,17 +260,12 @@ fn checkpoints(path: &Path, keys: &[String]) -> Result<Vec<(u64, Hash)>, Command
         return Err(wrong("this is no checkpoint: it is too long".to_owned()));
     }
     let text = fs::read_to_string(path).map_err(unreadable)?;
-    let found = match serde_json::from_str::<HeadView>(&text) {
-        Ok(told) => vec![told.head],
-        Err(_) => {
-            let one = serde_json::from_str(&text);
-            vec![one.map_err(|error| wrong(format!("this is no checkpoint: {error}")))?]
-        }
+    let one = match serde_json::from_str::<HeadView>(&text) {
+        Ok(told) => Ok(told.head),
+        Err(_) => serde_json::from_str::<Checkpoint>(&text),
     };
-    let proven = found.iter().map(|it| checked(it, keys));
-    proven
-        .collect::<Result<_, _>>()
-        .map_err(|error| wrong(error.to_string()))
+    let one = one.map_err(|error| wrong(format!("this is no checkpoint: {error}")))?;
+    checked(&one, keys).map_err(|error| wrong(error.to_string()))
 }
 
 fn broken(error: &Broken) -> CommandError {

@@ -62,12 +62,12 @@ mod tests {
     #[test]
     fn a_key_is_made_once_that_only_the_owner_may_read() {
         let dir = tempfile::tempdir().unwrap();
-        let made = load_or_create(dir.path()).unwrap();
+        let first = load_or_create(dir.path()).unwrap();
         let path = dir.path().join(FILE);
         let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600);
         let again = load_or_create(dir.path()).unwrap();
-        assert_eq!(made.public(), again.public());
+        assert_eq!(first.public(), again.public());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         let refused = load_or_create(dir.path()).unwrap_err();
         assert!(refused.to_string().contains("chmod 600"), "{refused}");

@@ -494,6 +494,17 @@ pub enum TaskChange {
     },
 }
 
+impl TaskChange {
+    /// Why, where its operator has said that with it.
+    pub(super) fn why(&self) -> Option<&str> {
+        match self {
+            Self::Pause { note } => note.as_deref(),
+            Self::Approve { approval, .. } | Self::Refuse(approval) => approval.note.as_deref(),
+            Self::Resume | Self::NextPhase { .. } | Self::Rules { .. } => None,
+        }
+    }
+}
+
 /// Which upgrades are taken up again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Again {

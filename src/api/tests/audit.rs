@@ -1,6 +1,6 @@
 //! Who has changed what: each change leaves one row, and what is refused few.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use axum::{
     body::Body,
@@ -373,7 +373,7 @@ fn steps() -> Vec<Step> {
         (
             "POST",
             "/v1/tasks/4/refuse",
-            json!({"by": "anna"}),
+            json!({"by": "anna", "note": "too soon"}),
             "refuse_task",
             "tasks/4",
         ),
@@ -499,6 +499,13 @@ async fn each_change_leaves_exactly_one_row() {
         assert_eq!(row["result"], "done");
         let target = target.replace("{key}", &key);
         assert_eq!(row["target"], target, "{method} {path}: {row}");
+        let why = match operation {
+            "add_exclusions" => json!("in the museum"),
+            "pause_task" => json!("wait"),
+            "refuse_task" => json!("too soon"),
+            _ => Value::Null,
+        };
+        assert_eq!(row["why"], why, "{row}");
         carried_out.insert(operation);
     }
     let mut changing = BTreeSet::new();
@@ -622,7 +629,7 @@ async fn a_large_list_is_one_row() {
     let api = Api::new().await;
     let mut list = "endpoint,product\n".to_owned();
     for n in 0..12_000 {
-        list.push_str(&format!("d{n:06},p\n"));
+        writeln!(list, "d{n:06},p").unwrap();
     }
     let answer = api
         .send(
@@ -665,7 +672,7 @@ async fn a_list_that_breaks_off_says_what_was_stored() {
     let api = Api::new().await;
     let mut list = "endpoint,product\n".to_owned();
     for n in 0..6_000 {
-        list.push_str(&format!("d{n:06},p\n"));
+        writeln!(list, "d{n:06},p").unwrap();
     }
     let broken = stream::iter([
         Ok(bytes::Bytes::from(list)),
@@ -938,7 +945,7 @@ async fn what_was_interrupted_is_a_row_after_the_next_start() {
 fn endless_list() -> Body {
     let mut list = "endpoint,product\n".to_owned();
     for n in 0..6_000 {
-        list.push_str(&format!("d{n:06},p\n"));
+        writeln!(list, "d{n:06},p").unwrap();
     }
     let begin = stream::iter([Ok::<_, std::io::Error>(bytes::Bytes::from(list))]);
     Body::from_stream(begin.chain(stream::pending()))

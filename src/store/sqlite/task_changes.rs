@@ -117,6 +117,9 @@ impl SqliteStore {
     ) -> Result<TaskRecord, ChangeTaskError> {
         let mut tx = self.write(CHANGING).await?;
         tx.watch(Table::Tasks, id.0).await.doing(CHANGING)?;
+        if let Some(why) = change.why() {
+            tx.because(why);
+        }
         let task = tasks::read(&mut tx, id)
             .await?
             .ok_or(ChangeTaskError::NotFound(id))?;

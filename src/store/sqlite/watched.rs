@@ -212,11 +212,11 @@ fn origin(url: &str) -> String {
     format!("{scheme}://{host}")
 }
 
+/// A row; `None`: it is not there.
+type Fields = Option<Map<String, Value>>;
+
 /// What of a row is other than before: as it was, and as it is.
-pub(super) fn difference(
-    before: Option<Map<String, Value>>,
-    after: Option<Map<String, Value>>,
-) -> (Option<Map<String, Value>>, Option<Map<String, Value>>) {
+pub(super) fn difference(before: Fields, after: Fields) -> (Fields, Fields) {
     let (Some(before), Some(after)) = (&before, &after) else {
         let hidden = |fields: Map<String, Value>| {
             let fields = fields.into_iter();

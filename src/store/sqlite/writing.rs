@@ -11,7 +11,10 @@ use std::{
 use sqlx::{Sqlite, SqliteConnection, Transaction};
 
 use super::{audit, watched::Table};
-use crate::store::audit::{Act, Acting, Watched};
+use crate::{
+    audit::MAX_REASON,
+    store::audit::{Act, Acting, Watched},
+};
 
 /// A transaction that may write. It is undone unless it is committed.
 pub(super) struct Writing {
@@ -47,6 +50,10 @@ impl Writing {
     }
 
     /// The same, of a row that was not there before.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "most callers have no further use for it"
+    )]
     pub(super) fn made(&mut self, table: Table, key: impl ToString) {
         if let Some((_, act)) = &mut self.acting {
             act.watched.push(Watched {
@@ -70,7 +77,9 @@ impl Writing {
     /// Says in the audit log why it is done, where its caller has said that with what is done.
     pub(super) fn because(&mut self, why: &str) {
         if let Some((_, act)) = &mut self.acting {
-            act.entry.why.get_or_insert_with(|| why.to_owned());
+            act.entry
+                .why
+                .get_or_insert_with(|| why.chars().take(MAX_REASON).collect());
         }
     }
 
