@@ -371,9 +371,9 @@ async fn only_the_newest_backups_are_kept() {
         fs::write(to.path().join(other).join(MANIFEST), "").unwrap();
     }
     assert_eq!(backups(to.path()).unwrap(), made);
-    assert_eq!(prune(to.path(), 2).unwrap(), 2);
+    assert_eq!(prune(to.path(), &made[3], 2, NOW).unwrap(), 2);
     assert_eq!(backups(to.path()).unwrap(), made[2..]);
-    assert_eq!(prune(to.path(), 2).unwrap(), 0);
+    assert_eq!(prune(to.path(), &made[3], 2, NOW).unwrap(), 0);
     assert_eq!(names(to.path()).len(), 5);
 }
 
