@@ -262,7 +262,7 @@ struct Unfinished {
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        if !self.acting.is_open() {
+        if !self.acting.leave() {
             return;
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {

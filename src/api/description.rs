@@ -35,7 +35,7 @@ pub(super) fn complete(api: &utoipa::openapi::OpenApi) -> Value {
         {"required": ["remove"], "properties": {"remove": {"type": "array", "items": {"type": "string"}}}},
     ]);
     api["components"]["schemas"]["UpdateUser"]["anyOf"] = json!([
-        {"required": ["grants"], "properties": {"grants": {"type": "array"}}},
+        {"required": ["grants"], "properties": {"grants": {"type": "array", "items": {"$ref": "#/components/schemas/GrantBody"}}}},
         {"required": ["password"], "properties": {"password": {"type": "string"}}},
     ]);
     // A group is a list or a filter.

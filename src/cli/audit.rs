@@ -220,19 +220,10 @@ fn verify(args: &VerifyArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     for path in &args.checkpoint {
         given.push(checkpoint(path, keys)?);
     }
-    let verifier = match &args.file {
+    let (verifier, compared) = match &args.file {
         Some(path) => verify_file(path, &given)?,
         None => verify_server(&args.api, keys, &given)?,
     };
-    for (number, _) in &given {
-        let seen = verifier.first().is_some_and(|first| first <= *number)
-            || verifier.last().is_some_and(|(last, _)| last == *number);
-        if !seen && *number > 0 {
-            output::remark(&format!(
-                "row {number}, of which a checkpoint was given, is before what was looked at"
-            ));
-        }
-    }
     match (verifier.first(), verifier.last()) {
         (Some(first), Some((last, hash))) => {
             let rows = output::counted(verifier.rows(), "row");
@@ -243,7 +234,12 @@ fn verify(args: &VerifyArgs, out: &mut dyn Write) -> Result<(), CommandError> {
         }
         _ => writeln!(out, "there are no rows")?,
     }
-    Ok(())
+    match given.iter().find(|(number, _)| *number < compared) {
+        None => Ok(()),
+        Some((number, _)) => Err(CommandError::Arguments(format!(
+            "row {number}, of which a checkpoint was given, is before what was looked at: it was compared with nothing"
+        ))),
+    }
 }
 
 /// What a checkpoint proves, when one of the keys has signed it; of any key, when none is named.
@@ -274,7 +270,10 @@ fn broken(error: &Broken) -> CommandError {
     CommandError::Arguments(format!("the audit log is broken: {error}"))
 }
 
-fn verify_file(path: &Path, given: &[(u64, Hash)]) -> Result<Verifier, CommandError> {
+/// What was verified, and the number of the first row whose hash is known.
+type Verified = (Verifier, u64);
+
+fn verify_file(path: &Path, given: &[(u64, Hash)]) -> Result<Verified, CommandError> {
     let unreadable = |source| CommandError::File {
         path: path.to_owned(),
         source,
@@ -295,37 +294,64 @@ fn verify_file(path: &Path, given: &[(u64, Hash)]) -> Result<Verifier, CommandEr
             "the file begins with row {first}; what came before it is not looked at"
         ));
     }
-    Ok(verifier)
+    // number 0 says that there was no row: every log agrees with it
+    let compared = verifier.first().filter(|first| *first > 1).unwrap_or(0);
+    Ok((verifier, compared))
 }
 
 fn verify_server(
     api: &ApiArgs,
     keys: &[String],
     given: &[(u64, Hash)],
-) -> Result<Verifier, CommandError> {
+) -> Result<Verified, CommandError> {
     let client = Client::new(api)?;
+    match verify_rows(&client, keys, given)? {
+        // the server may have removed old rows meanwhile; if it has not, the row is missing again
+        Err(Broken::Missing { .. }) => verify_rows(&client, keys, given)?,
+        verified => verified,
+    }
+    .map_err(|error| broken(&error))
+}
+
+fn verify_rows(
+    client: &Client,
+    keys: &[String],
+    given: &[(u64, Hash)],
+) -> Result<Result<Verified, Broken>, CommandError> {
     let told: HeadView = client.view(&client.get("/v1/audit/head", &[])?)?;
     let check = |checkpoint: &Checkpoint| {
         checked(checkpoint, keys)
             .map_err(|error| CommandError::Arguments(format!("what the server says: {error}")))
     };
     let head = check(&told.head)?;
-    let mut verifier = match &told.begins_behind {
-        None => Verifier::from_the_beginning(),
-        Some(checkpoint) => {
-            let (number, hash) = check(checkpoint)?;
-            Verifier::after(number, hash)
-        }
+    let (begin, hash) = match &told.begins_behind {
+        None => (0, Hash::NONE),
+        Some(checkpoint) => check(checkpoint)?,
     };
+    let is_other = |(number, with): &(u64, Hash)| *number == begin && *with != hash;
+    if given.iter().any(is_other) {
+        return Ok(Err(Broken::OtherThanSigned(begin)));
+    }
+    let mut verifier = Verifier::after(begin, hash);
     for (number, hash) in given.iter().chain([&head]) {
         verifier.expect(*number, *hash);
     }
-    let begin = verifier.last().map_or(0, |(number, _)| number);
-    each_line(&client, begin, |line| {
-        verifier.line(line).map_err(|error| broken(&error))
-    })?;
-    for checkpoint in given.iter().chain([&head]) {
-        verifier.end(*checkpoint).map_err(|error| broken(&error))?;
+    let mut wrong = None;
+    let read = each_line(client, begin, |line| {
+        verifier.line(line).map_err(|error| {
+            let told = broken(&error);
+            wrong = Some(error);
+            told
+        })
+    });
+    if let Some(wrong) = wrong {
+        return Ok(Err(wrong));
     }
-    Ok(verifier)
+    read?;
+    for checkpoint in given.iter().chain([&head]) {
+        if let Err(error) = verifier.end(*checkpoint) {
+            return Ok(Err(error));
+        }
+    }
+    Ok(Ok((verifier, begin)))
 }

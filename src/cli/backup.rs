@@ -30,7 +30,8 @@ pub struct BackupArgs {
     /// The server's settings file; `cellwise.toml` in this directory is read when there is one
     #[arg(long, env = "CELLWISE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Remove all older backups in that directory but the newest of so many, this one included
+    /// Remove all other backups in that directory but the newest of so many, this one included, if no package was left out; also
+    /// what ends in .incomplete and is older than a day
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     pub keep: Option<u32>,
     /// Form of the result
@@ -85,12 +86,16 @@ fn try_back_up(args: &BackupArgs) -> Result<bool, String> {
     }));
     bar.0.finish_and_clear();
     let made = made?;
-    let removed = match args.keep {
-        Some(keep) => backup::prune(&args.to, usize::try_from(keep).unwrap_or(usize::MAX)),
+    let manifest = &made.manifest;
+    // one that is not whole does not stand for older ones that are
+    let removed = match args.keep.filter(|_| manifest.left_out.is_empty()) {
+        Some(keep) => {
+            let keep = usize::try_from(keep).unwrap_or(usize::MAX);
+            backup::prune(&args.to, &made.path, keep, now)
+        }
         None => Ok(0),
     };
     let removed = removed.map_err(|error| error.to_string())?;
-    let manifest = &made.manifest;
     let (packages, bytes) = (manifest.packages(), manifest.size_bytes());
     let told = match args.format {
         Format::Json => output::json(

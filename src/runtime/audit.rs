@@ -23,6 +23,8 @@ const PART: u32 = 5_000;
 /// Rows that wait for a database that cannot be written.
 const MOST_WAITING: usize = 1_000;
 const DAY: Duration = Duration::from_hours(24);
+/// Longest time between the newest row and now that is believed of the clock.
+const MOST_AHEAD: Duration = Duration::from_hours(400 * 24);
 /// Who prunes.
 const SYSTEM: &str = "system";
 
@@ -117,31 +119,31 @@ pub async fn prune_audit(
     if days == 0 {
         return Ok(0);
     }
+    // a clock that is far ahead removes nothing: what it takes for old may be of yesterday
+    if now.before(MOST_AHEAD) > store.audit_head().await?.at {
+        return Ok(0);
+    }
     let last = store.audit_before(now.before(DAY * days)).await?;
     if let Some(row) = store.audit_row(last).await? {
         let checkpoint = key.sign((row.number, row.hash), &now)?;
         store.begin_audit_behind(&checkpoint).await?;
     }
+    let told = Entry {
+        at: now,
+        who: SYSTEM.to_owned(),
+        operation: "prune_audit".to_owned(),
+        target: Some("audit".to_owned()),
+        ..Entry::default()
+    };
+    let mut told = Some(&told);
     let mut pruned = 0;
     loop {
-        let part = store.prune_audit(PART).await?;
+        let part = store.prune_audit(PART, told.take()).await?;
         pruned += part;
         if part < u64::from(PART) {
-            break;
+            return Ok(pruned);
         }
     }
-    if pruned > 0 {
-        let entry = Entry {
-            at: now,
-            who: SYSTEM.to_owned(),
-            operation: "prune_audit".to_owned(),
-            target: Some("audit".to_owned()),
-            counts: [("rows".to_owned(), pruned)].into(),
-            ..Entry::default()
-        };
-        store.add_to_audit(&[entry]).await?;
-    }
-    Ok(pruned)
 }
 
 /// Keeps the log until `stop` turns true.

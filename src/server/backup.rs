@@ -15,7 +15,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, DirBuilder},
     io,
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -40,6 +40,8 @@ use crate::{
 
 /// What is not whole ends so.
 const INCOMPLETE: &str = ".incomplete";
+/// After so long nobody writes any more to a backup that is not whole.
+const ABANDONED_AFTER: Duration = Duration::from_hours(24);
 /// What every backup's name begins with; the time follows.
 const PREFIX: &str = "cellwise-";
 /// How often the database is copied where packages come and go meanwhile.
@@ -217,13 +219,17 @@ fn is_backup(name: &str) -> bool {
     })
 }
 
-/// Removes all backups below `to` but the newest `keep`. Returns how many.
+/// Removes all backups below `to` but the one that was made just now and the newest others, `keep` in all. Returns how many. What a
+/// power failure has left more than a day ago is removed too.
 ///
 /// # Errors
 /// One cannot be removed.
-pub fn prune(to: &Path, keep: usize) -> Result<usize, BackupError> {
+pub fn prune(to: &Path, made: &Path, keep: usize, now: UtcMillis) -> Result<usize, BackupError> {
+    remove_incomplete(to, now)?;
     let mut old = backups(to)?;
-    old.truncate(old.len().saturating_sub(keep));
+    // by name it need not be the newest: the clock may have been ahead before
+    old.retain(|path| path.file_name() != made.file_name());
+    old.truncate(old.len().saturating_sub(keep.saturating_sub(1)));
     for path in &old {
         // what is removed in part only is not taken for whole
         let gone = path.with_extension(&INCOMPLETE[1..]);
@@ -231,6 +237,32 @@ pub fn prune(to: &Path, keep: usize) -> Result<usize, BackupError> {
         fs::remove_dir_all(&gone).map_err(failed("remove", &gone))?;
     }
     Ok(old.len())
+}
+
+/// Removes backups that did not come to their end and that nobody has written to for a day.
+fn remove_incomplete(to: &Path, now: UtcMillis) -> Result<(), BackupError> {
+    for entry in fs::read_dir(to).map_err(failed("list", to))? {
+        let path = entry.map_err(failed("list", to))?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.and_then(|name| name.strip_suffix(INCOMPLETE));
+        if !name.is_some_and(is_backup) || !path.is_dir() {
+            continue;
+        }
+        let written = last_written(&path).map_err(failed("list", &path))?;
+        if written < now.before(ABANDONED_AFTER) {
+            fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// When a directory or something that stands in it was written to.
+fn last_written(dir: &Path) -> io::Result<UtcMillis> {
+    let mut last = fs::metadata(dir)?.mtime();
+    for entry in fs::read_dir(dir)? {
+        last = last.max(entry?.metadata()?.mtime());
+    }
+    Ok(UtcMillis(last.saturating_mul(1_000)))
 }
 
 /// A directory that is removed unless it comes to its end.

@@ -34,6 +34,10 @@ pub(super) struct Act {
     pub(super) open: Option<i64>,
     /// Every transaction is a part: whoever carries it out says when it is over.
     pub(super) in_parts: bool,
+    /// How much of it goes on to its end in tasks of their own, whoever waits for it.
+    pub(super) carried: u32,
+    /// Nobody waits for it any more.
+    pub(super) left: bool,
     /// Rows that were written.
     pub(super) rows: u32,
     pub(super) watched: Vec<Watched>,
@@ -56,6 +60,8 @@ impl Acting {
             entry,
             open: None,
             in_parts: false,
+            carried: 0,
+            left: false,
             rows: 0,
             watched: Vec::new(),
         })))
@@ -78,15 +84,23 @@ impl Acting {
         }
     }
 
-    /// Work that goes on in a task of its own, on the same behalf.
-    pub(super) fn carry<T>(work: impl Future<Output = T>) -> impl Future<Output = T> {
-        let acting = Self::current();
-        async move {
-            match acting {
-                Some(acting) => acting.scope(work).await,
-                None => work.await,
-            }
-        }
+    /// Notes that something of it goes on to its end in a task of its own.
+    pub(super) fn carry(&self) {
+        self.act().carried += 1;
+    }
+
+    /// What went on in a task of its own is over. Returns whether it is to be ended there, because nobody else does it.
+    pub(super) fn carried(&self) -> bool {
+        let mut act = self.act();
+        act.carried = act.carried.saturating_sub(1);
+        act.left && act.carried == 0 && act.open.is_some()
+    }
+
+    /// Nobody waits for it any more. Returns whether it is to be ended now: what goes on to its end is ended there.
+    pub fn leave(&self) -> bool {
+        let mut act = self.act();
+        act.left = true;
+        act.carried == 0 && act.open.is_some()
     }
 
     /// Whether it has left a row.
@@ -133,6 +147,8 @@ pub struct AuditHead {
     pub number: u64,
     /// Its hash.
     pub hash: Hash,
+    /// When it was asked for what it says.
+    pub at: UtcMillis,
 }
 
 /// Who has changed what.
@@ -173,6 +189,7 @@ pub trait AuditLog: Send + Sync + 'static {
     /// The log begins behind this from now on. What is older may be removed.
     async fn begin_audit_behind(&self, checkpoint: &Checkpoint) -> Result<(), StoreError>;
 
-    /// Removes up to `limit` rows that the log does not begin with any more. Returns how many.
-    async fn prune_audit(&self, limit: u32) -> Result<u64, StoreError>;
+    /// Removes up to `limit` rows that the log does not begin with any more. Returns how many. With the first of them `told` becomes
+    /// a row, with the number of all that go.
+    async fn prune_audit(&self, limit: u32, told: Option<&Entry>) -> Result<u64, StoreError>;
 }

@@ -248,7 +248,7 @@ pub(in crate::api) async fn list(
 #[into_params(parameter_in = Query)]
 pub(in crate::api) struct ExportParams {
     /// Only rows behind the one with this number.
-    #[param(minimum = 0)]
+    #[param(minimum = 0, maximum = 9_223_372_036_854_775_807_i64)]
     after: Option<u64>,
     /// So many rows at most, 1 to 1,000,000; 1,000,000 when not given.
     #[param(minimum = 1, maximum = 1_000_000)]
@@ -275,9 +275,17 @@ pub(in crate::api) async fn export(
         let detail = format!("{limit} is out of range: 1 to {MAX_EXPORT} are possible");
         return Err(Problem::field("limit", detail));
     }
+    if params
+        .after
+        .is_some_and(|after| i64::try_from(after).is_err())
+    {
+        let detail = "rows have no such numbers: give that of a row";
+        return Err(Problem::field("after", detail));
+    }
     let export = Export {
         until: state.store.audit_head().await?.number,
         after: params.after.unwrap_or(0),
+        begun: false,
         left: limit,
         state,
     };
@@ -294,6 +302,8 @@ struct Export {
     state: ApiState,
     /// Number of the row that was read last.
     after: u64,
+    /// Whether rows were read.
+    begun: bool,
     /// Number of the last row that it has.
     until: u64,
     left: u64,
@@ -307,6 +317,10 @@ impl Export {
             return Ok(None);
         }
         let rows = self.state.store.audit_after(self.after, limit).await?;
+        if self.begun {
+            self.goes_on_with(&rows).await?;
+        }
+        self.begun = true;
         let mut rows = VecDeque::from(rows);
         rows.retain(|row| row.number <= self.until);
         let Some(last) = rows.back() else {
@@ -316,6 +330,22 @@ impl Export {
         self.left = self.left.saturating_sub(rows.len() as u64);
         let lines: String = rows.iter().map(|row| row.line() + "\n").collect();
         Ok(Some(lines.into()))
+    }
+
+    /// What follows may have been removed for its age meanwhile: an export with a hole is none. A row that is missing for another
+    /// reason shows to whoever verifies the export.
+    async fn goes_on_with(&self, rows: &[Row]) -> Result<(), StoreError> {
+        let next = self.after.saturating_add(1);
+        if rows.first().is_some_and(|row| row.number == next) {
+            return Ok(());
+        }
+        let begin = self.state.store.audit_beginning().await?;
+        if begin.is_none_or(|checkpoint| checkpoint.number < next) {
+            return Ok(());
+        }
+        Err(StoreError::Unreadable {
+            what: format!("audit row {next}: it was removed for its age during an export"),
+        })
     }
 }
 

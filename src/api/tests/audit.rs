@@ -851,6 +851,9 @@ async fn old_rows_are_removed_behind_a_signed_checkpoint() {
         api.get("/v1/audit/head").await.body["begins_behind"],
         Value::Null
     );
+    // a clock that is far ahead is not believed
+    let ahead = api.state.now() + day * 401;
+    assert_eq!(prune_audit(store, key, 7, ahead).await.unwrap(), 0);
     assert_eq!(prune_audit(store, key, 7, later).await.unwrap(), 3);
     let told = api.get("/v1/audit/head").await.body;
     let begin: crate::audit::Checkpoint =
@@ -868,6 +871,40 @@ async fn old_rows_are_removed_behind_a_signed_checkpoint() {
     api.post("/v1/devices", &json!({"endpoint": "d"})).await;
     let export = api.get("/v1/audit/export?after=4").await.body.to_string();
     verifier.line(&export).unwrap();
+}
+
+/// Rows that are removed for their age while somebody exports them.
+#[tokio::test]
+async fn an_export_with_a_hole_breaks_off() {
+    let api = Api::new().await;
+    let store = &*api.state.store;
+    let entries = vec![
+        crate::audit::Entry {
+            at: api.state.now(),
+            ..Default::default()
+        };
+        1_200
+    ];
+    store.add_to_audit(&entries).await.unwrap();
+    let request = Request::get("/v1/audit/export")
+        .header(header::AUTHORIZATION, format!("Bearer {TOKEN}"))
+        .body(Body::empty())
+        .unwrap();
+    let router = api.router.clone();
+    let answer = tower::ServiceExt::oneshot(router, request).await.unwrap();
+    let mut parts = answer.into_body().into_data_stream();
+    let first = parts.next().await.unwrap().unwrap();
+    assert_eq!(first.iter().filter(|byte| **byte == b'\n').count(), 500);
+    let row = store.audit_row(900).await.unwrap().unwrap();
+    let key = api.state.trail.key();
+    let checkpoint = key.sign((row.number, row.hash), api.state.now()).unwrap();
+    store.begin_audit_behind(&checkpoint).await.unwrap();
+    assert_eq!(store.prune_audit(1_000, None).await.unwrap(), 900);
+    let mut broken = false;
+    while let Some(part) = parts.next().await {
+        broken |= part.is_err();
+    }
+    assert!(broken);
 }
 
 /// What a killed server leaves: an open entry.

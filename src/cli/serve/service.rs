@@ -8,6 +8,9 @@ use tokio::task::JoinHandle;
 
 use crate::server::Pulse;
 
+/// Longest pause after a question that was not answered.
+const AFTER_SILENCE: Duration = Duration::from_secs(1);
+
 /// Tells the watchdog until it is dropped.
 pub(super) struct Watchdog(Option<JoinHandle<()>>);
 
@@ -48,19 +51,43 @@ pub(super) fn stopping() {
 async fn keep_telling(pulse: Pulse, limit: Duration) {
     let every = limit / 3;
     loop {
-        if pulse.beats(every).await {
+        let beats = pulse.beats(every).await;
+        if beats {
             tell(&[NotifyState::Watchdog]);
         } else {
             tracing::error!(
                 "a shard does not answer; the watchdog of systemd is not told that the server is alive"
             );
         }
-        tokio::time::sleep(every).await;
+        tokio::time::sleep(pause(every, beats)).await;
+    }
+}
+
+/// How long to wait before the next question: a shard that was late by a little is asked again while there is time.
+fn pause(every: Duration, beats: bool) -> Duration {
+    if beats {
+        every
+    } else {
+        every.min(AFTER_SILENCE)
     }
 }
 
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "systemd cannot be told how the server is");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_that_is_late_is_asked_again_before_the_time_is_over() {
+        let every = Duration::from_secs(10);
+        assert_eq!(pause(every, true), every);
+        assert_eq!(pause(every, false), Duration::from_secs(1));
+        let short = Duration::from_millis(300);
+        assert_eq!(pause(short, false), short);
     }
 }

@@ -77,6 +77,12 @@ async fn the_log_is_listed_exported_and_verified() {
     let part = shell.file("part.jsonl", part.as_bytes());
     let said = shell.text(&format!("audit verify --file {part}")).await;
     assert!(said.starts_with("2 rows verified, 3 to 4"), "{said}");
+    // a head that could not be compared is none that agrees
+    let rest = shell.text("audit export --after 3").await;
+    let rest = shell.file("rest.jsonl", rest.as_bytes());
+    shell.text(&format!("{verify} {part}")).await;
+    let error = shell.error(&format!("{verify} {rest}")).await;
+    assert!(error.contains("row 3, of which a checkpoint"), "{error}");
 }
 
 /// Somebody who can write the database alters a row.

@@ -374,8 +374,51 @@ async fn only_the_newest_backups_are_kept() {
         fs::write(to.path().join(other).join(MANIFEST), "").unwrap();
     }
     assert_eq!(backups(to.path()).unwrap(), made);
-    assert_eq!(prune(to.path(), 2).unwrap(), 2);
+    assert_eq!(prune(to.path(), &made[3], 2, NOW).unwrap(), 2);
     assert_eq!(backups(to.path()).unwrap(), made[2..]);
-    assert_eq!(prune(to.path(), 2).unwrap(), 0);
+    assert_eq!(prune(to.path(), &made[3], 2, NOW).unwrap(), 0);
     assert_eq!(names(to.path()).len(), 5);
+}
+
+/// A directory that is taken for a whole backup.
+fn pretend(to: &Path, name: &str) -> PathBuf {
+    let path = to.join(name);
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("manifest.json"), "{}").unwrap();
+    path
+}
+
+#[test]
+fn the_backup_that_was_made_stays_though_the_clock_was_ahead_before() {
+    let to = tempfile::tempdir().unwrap();
+    let to = to.path();
+    for day in [1, 2, 3] {
+        pretend(to, &format!("cellwise-2027010{day}T000000Z"));
+    }
+    pretend(to, "cellwise-20990101T000000Z");
+    let made = pretend(to, "cellwise-20270104T000000Z");
+    assert_eq!(prune(to, &made, 3, NOW).unwrap(), 2);
+    let expected = [
+        "cellwise-20270103T000000Z",
+        "cellwise-20270104T000000Z",
+        "cellwise-20990101T000000Z",
+    ];
+    assert_eq!(names(to), expected);
+    assert_eq!(prune(to, &made, 1, NOW).unwrap(), 2);
+    assert_eq!(names(to), ["cellwise-20270104T000000Z"]);
+}
+
+#[test]
+fn what_a_power_failure_has_left_is_removed_after_a_day() {
+    let to = tempfile::tempdir().unwrap();
+    let to = to.path();
+    let made = pretend(to, "cellwise-20270104T000000Z");
+    pretend(to, "cellwise-20270103T000000Z.incomplete");
+    pretend(to, "mine.incomplete");
+    let written = last_written(&made).unwrap();
+    let hour = Duration::from_hours(1);
+    assert_eq!(prune(to, &made, 1, written + hour * 23).unwrap(), 0);
+    assert_eq!(names(to).len(), 3);
+    assert_eq!(prune(to, &made, 1, written + hour * 25).unwrap(), 0);
+    assert_eq!(names(to), ["cellwise-20270104T000000Z", "mine.incomplete"]);
 }

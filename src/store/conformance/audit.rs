@@ -3,7 +3,7 @@
 use super::{Store, T0, World, new_task, t};
 use crate::{
     audit::{Entry, EntryResult, Hash, Key, Row, Verifier},
-    store::{Acting, AuditFilter, Selection},
+    store::{Acting, AuditFilter, Selection, TokenId, WebhookId},
 };
 
 fn entry(who: &str, operation: &str) -> Entry {
@@ -151,6 +151,68 @@ pub(crate) async fn an_open_act_is_ended_once(store: &impl Store) {
     let there = rows(store).await;
     assert!(says(&there[1], "\"result\":\"interrupted\""), "{there:?}");
     assert!(says(&there[1], "\"who\":\"b\""), "{there:?}");
+    // it is a row already: whoever does not know that makes no other
+    store.end_act(&acting, &acting.entry()).await.unwrap();
+    assert_eq!(rows(store).await.len(), 2);
+}
+
+pub(crate) async fn what_goes_on_without_its_caller_is_one_row(store: &impl Store) {
+    let (world, package) = World::with_devices(store, 0).await;
+    let names: Vec<String> = (0..12_000).map(|n| format!("d{n:05}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    for part in names.chunks(5_000) {
+        world.devices("p", part).await;
+    }
+    let acting = Acting::new(entry("a", "create_task"));
+    let new = new_task(&package, Selection::All);
+    let pause = || tokio::time::sleep(std::time::Duration::from_millis(1));
+    tokio::select! {
+        created = acting.scope(store.create_task(&new)) => panic!("too fast: {created:?}"),
+        () = async { while !acting.is_open() { pause().await } } => {}
+    }
+    // its caller has left: nothing is to be ended for it
+    assert!(!acting.leave());
+    while !acting.has_left_a_row() {
+        pause().await;
+    }
+    assert!(!acting.is_open());
+    let rows = rows(store).await;
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert!(says(&rows[0], "\"result\":\"done\""), "{rows:?}");
+    assert!(says(&rows[0], "\"counts\":{\"devices\":12000}"), "{rows:?}");
+    assert_eq!(store.end_interrupted_acts().await.unwrap(), 0);
+}
+
+pub(crate) async fn a_change_that_finds_nothing_leaves_no_row(store: &impl Store) {
+    let acting = Acting::new(entry("a", "x"));
+    acting
+        .scope(async {
+            assert!(!store.revoke_token(TokenId(9)).await.unwrap());
+            assert!(!store.remove_user("nobody").await.unwrap());
+            assert!(!store.set_grants("nobody", &[], None).await.unwrap());
+            assert!(!store.remove_webhook(WebhookId(9)).await.unwrap());
+            let replayed = store.replay(WebhookId(9), None, T0, 9).await.unwrap();
+            assert_eq!(replayed, 0);
+        })
+        .await;
+    assert!(!acting.has_left_a_row());
+    assert_eq!(rows(store).await, Vec::new());
+}
+
+pub(crate) async fn the_last_part_of_a_list_is_no_device_of_its_own(store: &impl Store) {
+    let (world, _) = World::with_devices(store, 0).await;
+    let acting = Acting::new(entry("a", "import_devices"));
+    let parts = async {
+        Acting::in_parts();
+        world.devices("p", &["d1", "d2"]).await;
+        world.devices("p", &["d3"]).await;
+    };
+    acting.scope(parts).await;
+    store.end_act(&acting, &acting.entry()).await.unwrap();
+    let rows = rows(store).await;
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert!(!says(&rows[0], "devices/d3"), "{rows:?}");
+    assert!(says(&rows[0], "\"counts\":{\"added\":3}"), "{rows:?}");
 }
 
 pub(crate) async fn rows_are_listed_by_what_they_say(store: &impl Store) {
@@ -256,16 +318,22 @@ pub(crate) async fn old_rows_go_behind_a_checkpoint(store: &impl Store) {
         store.add_to_audit(&[entry("a", "x")]).await.unwrap();
     }
     // without one nothing goes
-    assert_eq!(store.prune_audit(100).await.unwrap(), 0);
+    assert_eq!(store.prune_audit(100, None).await.unwrap(), 0);
+    let told = entry("system", "prune_audit");
+    assert_eq!(store.prune_audit(100, Some(&told)).await.unwrap(), 0);
+    assert_eq!(store.audit_head().await.unwrap().number, 5);
     let key = Key::of_seed(&[1; 32]).unwrap();
     let row = store.audit_row(3).await.unwrap().unwrap();
     let checkpoint = key.sign((row.number, row.hash), &T0).unwrap();
     store.begin_audit_behind(&checkpoint).await.unwrap();
     assert_eq!(store.audit_beginning().await.unwrap(), Some(checkpoint));
-    assert_eq!(store.prune_audit(2).await.unwrap(), 2);
-    assert_eq!(store.prune_audit(2).await.unwrap(), 1);
-    assert_eq!(store.prune_audit(2).await.unwrap(), 0);
-    assert_eq!(rows(store).await.len(), 2);
-    store.add_to_audit(&[entry("a", "x")]).await.unwrap();
+    assert_eq!(store.prune_audit(2, Some(&told)).await.unwrap(), 2);
+    // whatever happens to the other parts, it is told already
+    let last = store.audit_row(6).await.unwrap().unwrap();
+    assert!(says(&last, "\"counts\":{\"rows\":3}"), "{last:?}");
+    assert_eq!(store.prune_audit(2, None).await.unwrap(), 1);
+    assert_eq!(store.prune_audit(2, Some(&told)).await.unwrap(), 0);
     assert_eq!(rows(store).await.len(), 3);
+    store.add_to_audit(&[entry("a", "x")]).await.unwrap();
+    assert_eq!(rows(store).await.len(), 4);
 }

@@ -118,8 +118,11 @@ impl Access for SqliteStore {
             .execute(&mut *tx)
             .await
             .doing(doing)?;
+        if revoked.rows_affected() == 0 {
+            return Ok(false);
+        }
         tx.commit().await.doing(doing)?;
-        Ok(revoked.rows_affected() > 0)
+        Ok(true)
     }
 
     async fn others_approve(&self, now: UtcMillis) -> Result<bool, StoreError> {

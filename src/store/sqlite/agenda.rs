@@ -51,7 +51,9 @@ impl Agenda for SqliteStore {
             if created.is_err()
                 && let Some(task) = begun
             {
-                store.purge_for_sure(task).await;
+                // on nobody's behalf: what came of it is told with the answer
+                let purged = tokio::spawn(async move { store.purge_for_sure(task).await });
+                let _ = purged.await;
             }
             created
         })

@@ -125,14 +125,27 @@ impl AuditLog for SqliteStore {
     }
 
     async fn end_act(&self, acting: &Acting, result: &Entry) -> Result<(), StoreError> {
+        // nobody else writes from here on
+        let mut tx = self.write_unaudited(ADDING).await?;
         let mut act = acting.act().clone();
-        if act.open.is_none() {
+        let Some(open) = act.open else {
+            return Ok(());
+        };
+        // it may be a row already, if whoever has made it one did not wait for the answer
+        let there: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM audit_open WHERE id = ? AND entry = ?)",
+        )
+        .bind(open)
+        .bind(rows::json(&act.entry))
+        .fetch_one(&mut *tx)
+        .await
+        .doing(ADDING)?;
+        if !there {
             return Ok(());
         }
         act.entry.result = result.result;
         act.entry.status = result.status;
         act.entry.problem.clone_from(&result.problem);
-        let mut tx = self.write_unaudited(ADDING).await?;
         close(&mut tx, &mut act).await.doing(ADDING)?;
         tx.commit().await.doing(ADDING)?;
         *acting.act() = act;
@@ -209,13 +222,14 @@ impl AuditLog for SqliteStore {
     }
 
     async fn audit_head(&self) -> Result<AuditHead, StoreError> {
-        let row = sqlx::query("SELECT number, hash FROM audit_head WHERE id = 1")
+        let row = sqlx::query("SELECT number, hash, at FROM audit_head WHERE id = 1")
             .fetch_one(&self.readers)
             .await
             .doing(READING)?;
         Ok(AuditHead {
             number: row.int("number")?,
             hash: hash(&row)?,
+            at: row.time("at")?,
         })
     }
 
@@ -248,8 +262,11 @@ impl AuditLog for SqliteStore {
         tx.commit().await.doing(PRUNING)
     }
 
-    async fn prune_audit(&self, limit: u32) -> Result<u64, StoreError> {
+    async fn prune_audit(&self, limit: u32, told: Option<&Entry>) -> Result<u64, StoreError> {
         let mut tx = self.write_unaudited(PRUNING).await?;
+        if let Some(told) = told {
+            tell_of_pruning(&mut tx, told).await.doing(PRUNING)?;
+        }
         let pruned = sqlx::query(
             "DELETE FROM audit WHERE number IN (SELECT number FROM audit \
              WHERE number <= (SELECT MAX(number) FROM audit_checkpoints) ORDER BY number LIMIT ?)",
@@ -261,6 +278,22 @@ impl AuditLog for SqliteStore {
         tx.commit().await.doing(PRUNING)?;
         Ok(pruned.rows_affected())
     }
+}
+
+/// Says how many rows go.
+async fn tell_of_pruning(conn: &mut SqliteConnection, told: &Entry) -> Result<(), sqlx::Error> {
+    let going: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM audit WHERE number <= (SELECT MAX(number) FROM audit_checkpoints)",
+    )
+    .fetch_one(&mut *conn)
+    .await?;
+    if going == 0 {
+        return Ok(());
+    }
+    let mut entry = told.clone();
+    let counts = &mut entry.counts;
+    counts.insert("rows".to_owned(), going.unsigned_abs());
+    append(conn, &entry).await
 }
 
 /// The statement that lists rows: along the index that is likely to pass over the fewest.

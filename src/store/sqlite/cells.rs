@@ -44,7 +44,7 @@ impl Cells for SqliteStore {
         let doing = "changing the rules of cells";
         let mut tx = self.write(doing).await?;
         match updates {
-            [update] => tx.watch(Table::Cells, update.cell).await.doing(doing)?,
+            [update] if !tx.in_parts() => tx.watch(Table::Cells, update.cell).await.doing(doing)?,
             updates => tx.count("cells", updates.len() as u64),
         }
         let mut cells = known(&mut tx, updates).await?;

@@ -44,13 +44,16 @@ impl Inventory for SqliteStore {
     ) -> Result<Vec<AddedDevice>, StoreError> {
         let doing = "adding devices";
         let mut tx = self.write(doing).await?;
-        if let [device] = devices {
+        let alone = devices.len() == 1 && !tx.in_parts();
+        if let [device] = devices
+            && alone
+        {
             tx.watch(Table::Devices, &device.endpoint)
                 .await
                 .doing(doing)?;
         }
         let answers = adding::add(&mut tx, devices, now).await?;
-        if devices.len() > 1 {
+        if !alone {
             for answer in &answers {
                 tx.count(counted(answer), 1);
             }

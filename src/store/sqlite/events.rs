@@ -292,8 +292,11 @@ impl Events for SqliteStore {
             .execute(&mut *tx)
             .await
             .doing(doing)?;
+        if removed.rows_affected() == 0 {
+            return Ok(false);
+        }
         tx.commit().await.doing(doing)?;
-        Ok(removed.rows_affected() > 0)
+        Ok(true)
     }
 
     async fn busy_webhooks(&self) -> Result<Vec<BusyWebhook>, StoreError> {
@@ -468,6 +471,9 @@ impl Events for SqliteStore {
         .execute(&mut *tx)
         .await
         .doing(doing)?;
+        if replayed.rows_affected() == 0 {
+            return Ok(0);
+        }
         tx.count("replayed", replayed.rows_affected());
         tx.commit().await.doing(doing)?;
         Ok(replayed.rows_affected())

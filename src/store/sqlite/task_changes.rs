@@ -212,7 +212,7 @@ impl SqliteStore {
                     // with the first part, so that a crash leaves a rest that waits until next month and no more
                     let mut more = put_off_no_longer(&mut tx, id, now).await?;
                     while more {
-                        tx.commit().await.doing(CHANGING)?;
+                        tx.commit_part().await.doing(CHANGING)?;
                         tx = self.write(CHANGING).await?;
                         more = put_off_no_longer(&mut tx, id, now).await?;
                     }

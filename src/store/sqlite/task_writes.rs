@@ -1,7 +1,7 @@
 //! The ends of tasks. Both take parts of a task at a time, each in a transaction of its own, so that others get their
 //! turn at the writer meanwhile. A crash in between leaves a task that is stopping, or hidden: the next start goes on.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use sqlx::SqliteConnection;
 
@@ -15,9 +15,10 @@ use super::{
     watched::Table,
 };
 use crate::{
+    audit::{Entry, EntryResult},
     clock::UtcMillis,
     ledger::{Cancellation, TaskId, TaskState},
-    store::{Acting, StopTaskError, StoreError, TaskRecord},
+    store::{Acting, AuditLog as _, StopTaskError, StoreError, TaskRecord},
 };
 
 pub(super) const STOPPING: &str = "stopping a task";
@@ -96,13 +97,40 @@ impl SqliteStore {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        let work = Acting::carry(work);
-        tokio::spawn(work).await.unwrap_or_else(|error| {
+        let carried = match Acting::current() {
+            Some(acting) => tokio::spawn(self.clone().carry(acting, work)),
+            None => tokio::spawn(work),
+        };
+        carried.await.unwrap_or_else(|error| {
             Err(E::from(StoreError::Failed {
                 doing,
                 source: Box::new(error),
             }))
         })
+    }
+}
+
+impl SqliteStore {
+    /// Runs something in a task of its own, on somebody's behalf. If nobody waits for it at its end, it is ended here.
+    fn carry<T>(
+        self,
+        acting: Arc<Acting>,
+        work: impl Future<Output = T>,
+    ) -> impl Future<Output = T> {
+        acting.carry();
+        async move {
+            let done = acting.scope(work).await;
+            if acting.carried() {
+                let entry = Entry {
+                    result: EntryResult::Interrupted,
+                    ..acting.entry()
+                };
+                if let Err(error) = self.end_act(&acting, &entry).await {
+                    tracing::warn!(%error, "what was interrupted is not in the audit log before the next start");
+                }
+            }
+            done
+        }
     }
 }
 

@@ -100,13 +100,14 @@ impl Users for SqliteStore {
                 .fetch_optional(&mut *tx)
                 .await
                 .doing(CHANGING)?;
-        if user.is_some()
-            && let Some(password) = password
-        {
+        if user.is_none() {
+            return Ok(false);
+        }
+        if let Some(password) = password {
             write_password(&mut tx, name, None, password).await?;
         }
         tx.commit().await.doing(CHANGING)?;
-        Ok(user.is_some())
+        Ok(true)
     }
 
     async fn set_password(
@@ -117,9 +118,11 @@ impl Users for SqliteStore {
     ) -> Result<bool, StoreError> {
         let mut tx = self.write(CHANGING).await?;
         tx.watch(Table::Users, name).await.doing(CHANGING)?;
-        let set = write_password(&mut tx, name, from, to).await?;
+        if !write_password(&mut tx, name, from, to).await? {
+            return Ok(false);
+        }
         tx.commit().await.doing(CHANGING)?;
-        Ok(set)
+        Ok(true)
     }
 
     async fn remove_user(&self, name: &str) -> Result<bool, StoreError> {
@@ -131,8 +134,11 @@ impl Users for SqliteStore {
             .execute(&mut *tx)
             .await
             .doing(doing)?;
+        if removed.rows_affected() == 0 {
+            return Ok(false);
+        }
         tx.commit().await.doing(doing)?;
-        Ok(removed.rows_affected() > 0)
+        Ok(true)
     }
 
     async fn begin_session(&self, new: &NewSession) -> Result<bool, StoreError> {

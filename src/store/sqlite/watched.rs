@@ -95,7 +95,7 @@ const TABLES: [(Table, &str, &str); 13] = [
 ];
 
 /// Columns that are the server's own, and no matter of whoever changes something.
-const INTERNAL: [&str; 11] = [
+const INTERNAL: [&str; 12] = [
     "revision",
     "hidden",
     "removed",
@@ -107,11 +107,15 @@ const INTERNAL: [&str; 11] = [
     "last_used_at",
     "last_login_at",
     "failing_since",
+    "reg_location",
 ];
 /// What columns of secrets have in their names.
 const SECRET: [&str; 7] = [
     "secret", "passw", "hash", "sealed", "totp", "csrf", "recovery",
 ];
+
+/// The column of addresses of which the origin alone is shown.
+const ADDRESS: &str = "url";
 
 impl Table {
     pub(super) fn number(self) -> usize {
@@ -184,6 +188,7 @@ fn shown(
     Ok(match kind.as_str() {
         "INTEGER" | "BOOLEAN" if !secret => json!(get::<i64>(value)?),
         "REAL" if !secret => json!(get::<f64>(value)?.to_string()),
+        "TEXT" if name == ADDRESS => json!(origin(&get::<String>(value)?)),
         "TEXT" if !secret => text(get::<String>(value)?),
         _ => digest(&get::<Vec<u8>>(value)?),
     })
@@ -195,6 +200,16 @@ fn text(value: String) -> Value {
         return serde_json::from_str(&value).unwrap_or(Value::String(value));
     }
     Value::String(value)
+}
+
+/// Where a URL leads to (RFC 6454 §4). What else is in it may be a secret.
+fn origin(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return NOT_SHOWN.to_owned();
+    };
+    let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}")
 }
 
 /// A row; `None`: it is not there.
@@ -243,6 +258,25 @@ mod tests {
         for (table, name, _) in TABLES {
             assert_eq!(Table::of(table.number()), table);
             assert_eq!(table.name(), name);
+        }
+    }
+
+    #[test]
+    fn of_a_url_the_origin_alone_is_shown() {
+        for (url, expected) in [
+            (
+                "https://a.example/hook/s3cret?t=s3cret#s3cret",
+                "https://a.example",
+            ),
+            (
+                "https://u:s3cret@a.example:8443/x",
+                "https://a.example:8443",
+            ),
+            ("http://[::1]:9?s3cret", "http://[::1]:9"),
+            ("http://a@s3cret@b", "http://b"),
+            ("s3cret", NOT_SHOWN),
+        ] {
+            assert_eq!(origin(url), expected);
         }
     }
 

@@ -83,9 +83,14 @@ impl Writing {
         }
     }
 
+    /// Whether it is a part of something whose end its caller tells.
+    pub(super) fn in_parts(&self) -> bool {
+        (self.acting.as_ref()).is_some_and(|(_, act)| act.in_parts)
+    }
+
     /// Commits what is whole now.
     pub(super) async fn commit(self) -> Result<(), sqlx::Error> {
-        let whole = (self.acting.as_ref()).is_none_or(|(_, act)| !act.in_parts);
+        let whole = !self.in_parts();
         self.end(whole).await
     }
 

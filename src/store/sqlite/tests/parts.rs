@@ -2,13 +2,14 @@
 
 use super::*;
 use crate::{
+    audit::{Entry, EntryResult},
     ledger::{AttributesChange, PackageId, RetryPolicy, TaskState},
     package::{PcpOffer, Segmentation, Version},
     store::{
-        DeviceFilter, Exclude, Groups as _, Members, NewDevice, NewGroup, NewMembers, NewPackage,
-        NewTask, Origin, Papers, Selection,
+        Acting, AuditLog as _, DeviceFilter, Exclude, Groups as _, Members, NewDevice, NewGroup,
+        NewMembers, NewPackage, NewTask, Origin, Papers, Selection, TaskChange,
     },
-    task::{Membership, Move, PackageRules, TaskRules},
+    task::{Budget, Membership, Move, PackageRules, TaskRules},
 };
 
 const T0: UtcMillis = UtcMillis(1_800_000_000_000);
@@ -315,4 +316,68 @@ async fn a_group_whose_removal_was_interrupted_is_gone_after_the_next_start() {
     ] {
         assert_eq!(count(&again, rows).await, 0, "{rows}");
     }
+}
+
+#[tokio::test]
+async fn a_task_whose_later_part_fails_is_not_done() {
+    let (store, _dir) = open_checked().await;
+    let first = task(&store, PART + 3).await;
+    execute(
+        &store,
+        "CREATE TRIGGER fails BEFORE INSERT ON upgrades WHEN NEW.endpoint = 'd005001' \
+         BEGIN SELECT RAISE(ABORT, 'no'); END",
+    )
+    .await;
+    let acting = Acting::new(Entry {
+        who: "a".to_owned(),
+        operation: "create_task".to_owned(),
+        ..Entry::default()
+    });
+    let new = new_task(first.package);
+    acting.scope(store.create_task(&new)).await.unwrap_err();
+    // it is purged, and whoever answers says what came of it
+    assert_eq!(count(&store, "SELECT COUNT(*) FROM tasks").await, 1);
+    assert!(acting.is_open() && !acting.has_left_a_row());
+    let failed = Entry {
+        result: EntryResult::Failed,
+        ..acting.entry()
+    };
+    store.end_act(&acting, &failed).await.unwrap();
+    let rows = store.audit_after(0, 9).await.unwrap();
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert!(rows[0].text.contains("\"result\":\"failed\""), "{rows:?}");
+}
+
+#[tokio::test]
+async fn a_budget_that_lets_more_than_a_part_go_on_leaves_one_row() {
+    let (store, _dir) = open_checked().await;
+    let task = task(&store, PART + 3).await;
+    execute(
+        &store,
+        "UPDATE upgrades SET over_budget = 1, not_before = 1800000900000",
+    )
+    .await;
+    let acting = Acting::new(Entry {
+        who: "a".to_owned(),
+        operation: "update_task".to_owned(),
+        ..Entry::default()
+    });
+    let rules = TaskRules {
+        budget: Some(Budget {
+            bytes_per_month: Some(1_000_000),
+            airtime_estimated_seconds_per_month: None,
+        }),
+        ..TaskRules::default()
+    };
+    let change = TaskChange::Rules {
+        rules: Box::new(rules),
+        revision: None,
+    };
+    (acting.scope(store.change_task(task.id, &change, T0)).await).unwrap();
+    let left = count(&store, "SELECT COUNT(*) FROM upgrades WHERE over_budget").await;
+    assert_eq!(left, 0);
+    assert!(!acting.is_open());
+    let rows = store.audit_after(0, 9).await.unwrap();
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert!(rows[0].text.contains("1000000"), "{rows:?}");
 }
