@@ -68,10 +68,6 @@ impl Key {
     ///
     /// # Errors
     /// The library has failed.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "most callers have no further use for it"
-    )]
     pub fn sign(
         &self,
         (number, hash): (u64, Hash),

@@ -894,10 +894,10 @@ async fn an_export_with_a_hole_breaks_off() {
     let answer = tower::ServiceExt::oneshot(router, request).await.unwrap();
     let mut parts = answer.into_body().into_data_stream();
     let first = parts.next().await.unwrap().unwrap();
-    assert_eq!(first.iter().filter(|byte| **byte == b'\n').count(), 500);
+    assert_eq!(first.split_inclusive(|byte| *byte == b'\n').count(), 500);
     let row = store.audit_row(900).await.unwrap().unwrap();
     let key = api.state.trail.key();
-    let checkpoint = key.sign((row.number, row.hash), api.state.now()).unwrap();
+    let checkpoint = key.sign((row.number, row.hash), &api.state.now()).unwrap();
     store.begin_audit_behind(&checkpoint).await.unwrap();
     assert_eq!(store.prune_audit(1_000, None).await.unwrap(), 900);
     let mut broken = false;

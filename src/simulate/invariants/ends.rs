@@ -197,6 +197,7 @@ impl Invariants {
     }
 
     /// An attempt ends.
+    #[expect(clippy::too_many_lines, reason = "one rule after the other")]
     pub(super) fn attempt_ended(
         &mut self,
         now_ms: u64,

@@ -71,13 +71,11 @@ impl Gather {
         let package = self.store.package(id).await?;
         let package = package.filter(|package| package.deleted_at.is_none());
         let package = package.ok_or(CreateTaskError::PackageNotFound(id))?;
-        match package.superseded_at {
-            Some(at) => Err(CreateTaskError::PackageSuperseded { package: id, at }),
-            None => {
-                let product = self.store.product(&package.package.product).await?;
-                product.signatures.vouched(package)
-            }
+        if let Some(at) = package.superseded_at {
+            return Err(CreateTaskError::PackageSuperseded { package: id, at });
         }
+        let product = self.store.product(&package.package.product).await?;
+        product.signatures.vouched(package)
     }
 
     /// The package of a task, the first of several.
