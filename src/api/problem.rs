@@ -16,7 +16,7 @@ use utoipa::{
 
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// Seconds after which what is not available is worth another try, unless the answer says otherwise.
+/// Seconds after which what is not available, or is asked for too often, is worth another try, unless the answer says otherwise.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
 /// Why a request was not served (RFC 9457).
@@ -267,7 +267,10 @@ pub(super) async fn complete(request: Request, next: Next) -> Response {
     let (mut parts, _) = response.into_parts();
     parts.headers.insert(header::CONTENT_TYPE, MEDIA_TYPE);
     parts.headers.remove(header::CONTENT_LENGTH);
-    if status == StatusCode::SERVICE_UNAVAILABLE {
+    if matches!(
+        status,
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+    ) {
         let usual = parts.headers.entry(header::RETRY_AFTER);
         usual.or_insert(RETRY_AFTER);
     }
