@@ -4,7 +4,7 @@ use std::{
     hash::{BuildHasher, Hash, RandomState},
     net::IpAddr,
     num::NonZeroU32,
-    sync::LazyLock,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
@@ -19,7 +19,7 @@ use governor::{
     state::keyed::HashMapStateStore,
 };
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 
@@ -48,7 +48,7 @@ type Limiter<K> = RateLimiter<K, HashMapStateStore<K>, DefaultClock>;
 /// Looks at passwords.
 #[derive(Debug)]
 pub struct Passwords {
-    places: Semaphore,
+    places: Arc<Semaphore>,
     users: Limiter<Key<String>>,
     addresses: Limiter<Key<IpAddr>>,
     /// By the number of a user who is logged in: strangers that try the name take nothing of it.
@@ -67,7 +67,7 @@ enum Key<K> {
 impl Default for Passwords {
     fn default() -> Self {
         Self {
-            places: Semaphore::new(AT_ONCE),
+            places: Arc::new(Semaphore::new(AT_ONCE)),
             users: RateLimiter::hashmap(Quota::per_minute(PER_USER)),
             addresses: RateLimiter::hashmap(Quota::per_minute(PER_ADDRESS)),
             own: RateLimiter::hashmap(Quota::per_minute(PER_OWN)),
@@ -105,16 +105,21 @@ impl Passwords {
 
     /// The hash of a new password, a PHC string: argon2id, 19 MiB, two passes (OWASP, Password Storage Cheat Sheet).
     pub(super) async fn hash(&self, password: String) -> Result<String, Problem> {
-        let _place = self.place().await?;
-        let hash = tokio::task::spawn_blocking(move || hash(&password)).await;
+        let place = self.place().await?;
+        let hash = tokio::task::spawn_blocking(move || {
+            let _place = place; // the work goes on when nobody waits for it any more
+            hash(&password)
+        });
+        let hash = hash.await;
         let hash = hash.map_err(|error| Problem::internal(&error))?;
         hash.map_err(|error| Problem::internal(&std::io::Error::other(error.to_string())))
     }
 
     /// Whether a password has this hash. Without a hash it has not, and that takes as long.
     pub(super) async fn is(&self, password: String, hash: Option<String>) -> Result<bool, Problem> {
-        let _place = self.place().await?;
+        let place = self.place().await?;
         let checked = tokio::task::spawn_blocking(move || {
+            let _place = place; // as above
             let known = hash.is_some();
             let hash = hash.unwrap_or_else(|| NOBODYS.clone());
             let fits = PasswordHash::new(&hash).is_ok_and(|hash| {
@@ -126,8 +131,8 @@ impl Passwords {
         checked.await.map_err(|error| Problem::internal(&error))
     }
 
-    async fn place(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        let place = timeout(WAIT, self.places.acquire()).await;
+    async fn place(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let place = timeout(WAIT, self.places.clone().acquire_owned()).await;
         place.ok().and_then(Result::ok).ok_or_else(|| {
             Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,

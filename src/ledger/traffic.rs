@@ -105,7 +105,7 @@ fn repetitions(coverage: Option<&Coverage>) -> u64 {
 }
 
 /// The airtime of bytes on the wire (with [`HEADER_BYTES`] and [`RECORD_BYTES`]), ms, rounded up. An estimate: bits of each direction, repeats
-/// included, at 680 bits in 10 ms down and in 80 ms up, times [`repetitions`].
+/// included, at 680 bits in 10 ms down and in 80 ms up, times the repetitions of its coverage.
 pub fn airtime_ms(wire_down: u64, wire_up: u64, coverage: Option<&Coverage>) -> u64 {
     let us = |bytes: u64, block_us: u64| {
         (u128::from(bytes) * 8 * u128::from(block_us)).div_ceil(u128::from(BLOCK_BITS))

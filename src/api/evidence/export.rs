@@ -3,13 +3,14 @@
 //! The evidence grows in a file without a name before the first byte is sent: what fails meanwhile is answered as a problem, and the
 //! length and the digest are known. Nothing of its size is kept in memory.
 
-use std::{fs::File, io};
+use std::{fs::File, io, path::PathBuf};
 
 use axum::{
     extract::State,
     http::header,
     response::{IntoResponse, Response},
 };
+use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
@@ -26,6 +27,9 @@ use crate::{
     api::{ApiState, extract::Query, problem::Problem},
     signing::SigningKey,
 };
+
+/// So much of the disk an export leaves to the database, bytes.
+const LEFT_TO_THE_DATABASE: u64 = 256 * 1024 * 1024;
 
 /// The form of the evidence in an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
@@ -114,6 +118,8 @@ pub(in crate::api) async fn export(
 /// Evidence that is being gathered.
 struct Growing {
     format: EvidenceFormat,
+    /// Where the file is, of which nothing is seen there.
+    dir: PathBuf,
     file: tokio::fs::File,
     sha256: Sha256,
     size_bytes: u64,
@@ -126,6 +132,7 @@ impl Growing {
         let file: File = tempfile::tempfile_in(&state.evidence.dir).map_err(unwritten)?;
         Ok(Self {
             format,
+            dir: state.evidence.dir.clone(),
             file: tokio::fs::File::from_std(file),
             sha256: Sha256::new(),
             size_bytes: 0,
@@ -186,6 +193,11 @@ impl Growing {
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), Problem> {
+        let room =
+            statvfs(&self.dir).map(|system| system.blocks_available() * system.fragment_size());
+        if room.is_ok_and(|room| room < LEFT_TO_THE_DATABASE) {
+            return Err(unwritten(io::ErrorKind::StorageFull.into()));
+        }
         self.sha256.update(bytes);
         self.size_bytes += bytes.len() as u64;
         self.file.write_all(bytes).await.map_err(unwritten)

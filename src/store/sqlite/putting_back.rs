@@ -26,7 +26,7 @@ const EVIDENCE: &str = "WITH offers (endpoint, version, number) AS ( \
          WHERE o.version NOT IN (SELECT e.value ->> '$.version' FROM json_each(COALESCE(d.evidence, '[]')) e)), \
      ranked AS (SELECT *, ROW_NUMBER() OVER (PARTITION BY endpoint ORDER BY part, number) AS rank FROM lines), \
      v (endpoint, evidence) AS ( \
-         SELECT endpoint, json_group_array(json(line) ORDER BY rank) FROM ranked WHERE rank <= ? GROUP BY endpoint) \
+         SELECT endpoint, json_group_array(json(line) ORDER BY part DESC, rank) FROM ranked WHERE rank <= ? GROUP BY endpoint) \
      UPDATE devices SET evidence = v.evidence FROM v WHERE devices.endpoint = v.endpoint";
 
 impl SqliteStore {

@@ -61,8 +61,9 @@ async fn what_devices_had_done_no_longer_outranks_them_and_no_number_is_given_tw
         store.was_put_back(LATER).await.unwrap();
         let found = store.restore_devices(0, 10).await.unwrap().devices;
         let unknown = Evidence::unknown(package.package.version, LATER);
-        let mut put_back: Vec<Evidence> = known.iter().map(|it| it.put_back()).collect();
-        put_back.push(unknown);
+        // what is certain is newer than what is guessed
+        let mut put_back = vec![unknown];
+        put_back.extend(known.iter().map(|it| it.put_back()));
         assert_eq!(found[0].evidence, put_back, "time {times}");
         assert_eq!(found[1].evidence, [unknown]);
         assert!(found[2].evidence.is_empty());
