@@ -251,10 +251,10 @@ async fn what_may_have_been_done_is_not_done_twice() {
     );
     // and what certainly was not is
     let (times, answers) = fails_with(|| {
-        let status = StatusCode::SERVICE_UNAVAILABLE;
-        Problem::new(status, "too-many-forecasts", "Too many", "ask later")
+        let status = StatusCode::INSUFFICIENT_STORAGE;
+        Problem::new(status, "disk-full", "The disk is full", "free space")
     })
     .await;
     assert_eq!(times, 2);
-    assert_eq!(answers[1].status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answers[1].status, StatusCode::INSUFFICIENT_STORAGE);
 }
