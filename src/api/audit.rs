@@ -4,13 +4,10 @@
 //! ([`crate::store::Acting`]), and what has written nothing leaves one when it is done. [`changes`] stands outermost: it notes what was
 //! refused, and tells of everything in lines of the target `cellwise::audit`.
 
+pub(super) mod lines;
 pub(super) mod log;
 
-use std::{
-    net::IpAddr,
-    num::NonZeroU32,
-    sync::{Arc, LazyLock},
-};
+use std::sync::Arc;
 
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -18,7 +15,6 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
 use super::{
     door::Door,
@@ -40,12 +36,6 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NOBODY: &str = "nobody";
 /// Longest name in [`Entry::target`], bytes.
 const MAX_TARGET: usize = 300;
-
-/// Lines a second about rejected tokens; whoever guesses does not fill the disk.
-const REJECTED_PER_SECOND: NonZeroU32 = NonZeroU32::new(5).unwrap();
-
-static REJECTED: LazyLock<DefaultDirectRateLimiter> =
-    LazyLock::new(|| RateLimiter::direct(Quota::per_second(REJECTED_PER_SECOND)));
 
 /// What is in an answer to what has left its row already.
 #[derive(Debug, Clone, Copy)]
@@ -276,36 +266,6 @@ impl Drop for Unfinished {
                 tracing::warn!(%error, "what was interrupted is not in the audit log before the next start");
             }
         });
-    }
-}
-
-/// Tells of somebody who was let in, but not for this.
-pub(super) fn not_permitted(caller: &Caller, request: &Request) {
-    if REJECTED.check().is_ok() {
-        let (source, who) = (Source::of(request), caller.who());
-        let (method, path) = (request.method(), request.uri().path());
-        tracing::warn!(target: "cellwise::audit", who, %source, "refused, for want of a role: {method} {path}");
-    }
-}
-
-/// Tells of a password that was wrong, or was not looked at. A name that nobody has may be a password: it is not told.
-pub(super) fn log_in_failed(user: Option<&str>, source: IpAddr) {
-    if REJECTED.check().is_ok() {
-        tracing::warn!(target: "cellwise::audit", %source, user, "an attempt to log in has failed");
-    }
-}
-
-/// Tells of somebody who has logged in.
-pub(super) fn logged_in(who: &str, source: IpAddr) {
-    tracing::info!(target: "cellwise::audit", %source, who, "logged in");
-}
-
-/// Tells of a token that is not the server's.
-pub(super) fn token_rejected(request: &Request) {
-    if REJECTED.check().is_ok() {
-        let source = Source::of(request);
-        let (method, path) = (request.method(), request.uri().path());
-        tracing::warn!(target: "cellwise::audit", %source, "a wrong token was rejected: {method} {path}");
     }
 }
 

@@ -19,7 +19,8 @@ use axum::{
 use utoipa::openapi::{OpenApi, path::PathItem};
 
 use super::{
-    ApiState, audit,
+    ApiState,
+    audit::lines,
     middleware::{RateLimit, too_many},
     problem::Problem,
     sessions::{self, has_csrf_token},
@@ -114,7 +115,7 @@ impl Door {
 
     /// The answer to a token that is none.
     fn reject(&self, request: &Request) -> Response {
-        audit::token_rejected(request);
+        lines::token_rejected(request);
         match self.attempts.check(Source::of(request)).allowed() {
             Ok(()) => {
                 unauthorized("the server does not know this token, or it has ended or was revoked")
@@ -219,7 +220,7 @@ pub(super) async fn admit(
         match caller.admit(operation) {
             Ok(scope) => request.extensions_mut().insert(scope),
             Err(refusal) => {
-                audit::not_permitted(&caller, &request);
+                lines::not_permitted(&caller, &request);
                 let mut response = forbidden(&caller, refusal).into_response();
                 response.extensions_mut().insert(caller);
                 return response;

@@ -17,8 +17,8 @@ use subtle::ConstantTimeEq;
 use utoipa::ToSchema;
 
 use super::{
-    ApiState, audit, door::Credential, extract, middleware::too_many, passwords, problem::Problem,
-    source::Source, token::TokenHash,
+    ApiState, audit::lines, door::Credential, extract, middleware::too_many, passwords,
+    problem::Problem, source::Source, token::TokenHash,
 };
 use crate::{
     access::{Caller, CallerKind},
@@ -106,7 +106,7 @@ pub(super) async fn log_in(
         return Ok(wrong());
     }
     if let Err(wait_s) = state.passwords.ration(&body.name, source.0) {
-        audit::log_in_failed(None, source.0);
+        lines::log_in_failed(None, source.0);
         return Ok(too_many("too many attempts to log in", wait_s));
     }
     let user = state.store.user(&body.name).await?;
@@ -115,7 +115,7 @@ pub(super) async fn log_in(
     let user = match user {
         Some(user) if fits => user,
         known => {
-            audit::log_in_failed(known.as_ref().map(|user| &*user.name), source.0);
+            lines::log_in_failed(known.as_ref().map(|user| &*user.name), source.0);
             return Ok(wrong());
         }
     };
@@ -137,7 +137,7 @@ pub(super) async fn log_in(
     }
     let caller = Caller::user(user.id.0, user.name, user.grants);
     let who = caller.who();
-    audit::logged_in(&who, source.0);
+    lines::logged_in(&who, source.0);
     let body = Json(SessionBody {
         who,
         csrf_token: csrf_token(&session),
@@ -227,7 +227,7 @@ pub(super) async fn update_me(
     if body.old_password.len() > 4 * passwords::LENGTH.end()
         || !passwords.is(body.old_password, old.clone()).await?
     {
-        audit::log_in_failed(Some(name), source.0);
+        lines::log_in_failed(Some(name), source.0);
         return Err(wrong());
     }
     let hash = passwords.hash(body.password).await?;

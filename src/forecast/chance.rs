@@ -1,5 +1,18 @@
 //! What is not known is drawn: the same seed draws the same.
 
+/// What is taken to be usual may be off by so large a part: as the standard deviation of its logarithm.
+const GUESSED: f64 = 0.7;
+
+/// How likely a course is: all downloads take so long against the mean, and single ones as drawn.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Draws {
+    pub(super) seed: u64,
+    /// Standard deviations of the mean by which everything takes longer.
+    pub(super) deviations: f64,
+    /// Whether single downloads differ.
+    pub(super) around: bool,
+}
+
 /// Draws for the devices of one play.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Chance {
@@ -23,6 +36,18 @@ pub(super) enum Draw {
     Route = 6,
     /// How it can be reached, where it was never heard.
     Rhythm = 7,
+}
+
+impl Draws {
+    /// What is drawn for devices.
+    pub(super) const fn chance(self) -> Chance {
+        Chance::new(self.seed)
+    }
+
+    /// What was guessed of a whole fleet is so many times as much in this course.
+    pub(super) fn guessed(self) -> f64 {
+        (self.deviations * GUESSED).exp()
+    }
 }
 
 impl Chance {

@@ -27,7 +27,8 @@ pub use quantiles::{
     Assumed, CellForecast, Count, Forecast, HeldBy, HoldForecast, PhaseForecast, Share, Span,
 };
 
-use play::{Draws, Play};
+use chance::Draws;
+use play::Play;
 
 /// In the middle of each fifth of what is likely: standard deviations from the mean.
 const DEVIATIONS: [f64; 5] = [-1.282, -0.524, 0.0, 0.524, 1.282];

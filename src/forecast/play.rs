@@ -8,10 +8,10 @@ use std::{cmp::Reverse, collections::BinaryHeap, ops::ControlFlow, time::Duratio
 
 use super::{
     Given, Subject,
-    chance::Chance,
+    chance::{Chance, Draws},
     course::Course,
     pace::Pace,
-    unit::{GUESSED, Likeness, State, Unit, instant, utc},
+    unit::{Likeness, State, Unit, instant, utc},
 };
 use crate::{
     clock::{Instant, Now},
@@ -77,16 +77,6 @@ enum End {
     Skipped(&'static str),
 }
 
-/// How likely a course is: all downloads take so long against the mean, and single ones as drawn.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Draws {
-    pub(super) seed: u64,
-    /// Standard deviations of the mean by which everything takes longer.
-    pub(super) deviations: f64,
-    /// Whether single downloads differ.
-    pub(super) around: bool,
-}
-
 /// A course under way.
 pub(super) struct Play<'g> {
     given: &'g Given,
@@ -101,18 +91,6 @@ pub(super) struct Play<'g> {
     course: Course,
     /// Devices without a final outcome.
     open: usize,
-}
-
-impl Draws {
-    /// What is drawn for devices.
-    pub(super) const fn chance(self) -> Chance {
-        Chance::new(self.seed)
-    }
-
-    /// What was guessed of a whole fleet is so many times as much in this course.
-    pub(super) fn guessed(self) -> f64 {
-        (self.deviations * GUESSED).exp()
-    }
 }
 
 impl<'g> Play<'g> {

@@ -1,10 +1,6 @@
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
-use super::{
-    course::Course,
-    play::{Draws, Play},
-    *,
-};
+use super::{chance::Draws, course::Course, play::Play, *};
 use crate::{
     clock::{Instant, UtcMillis},
     config::Config,

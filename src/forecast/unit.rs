@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use super::{
     Given, Place, Rhythm, RouteId, Subject,
-    chance::{Chance, Draw},
+    chance::{Chance, Draw, Draws},
     pace::{AROUND, Pace},
-    play::Draws,
 };
 use crate::{
     clock::{Instant, UtcMillis},
@@ -19,8 +18,6 @@ use crate::{
 const IN_A_CELL: f64 = 100.0;
 /// and of a hundred so many in good coverage, and so many in good or fair coverage.
 const USUAL: [f64; 2] = [0.6, 0.9];
-/// What is taken to be usual may be off by so large a part: as the standard deviation of its logarithm.
-pub(super) const GUESSED: f64 = 0.7;
 /// A device that was never heard and will listen comes within this time, where others of the task are known.
 const COMES_WITHIN: Duration = Duration::from_hours(1);
 /// Where nothing is known of any device, each is heard once in this time.

@@ -1,5 +1,5 @@
 use async_trait::async_trait;
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use sqlx::SqliteConnection;
 
 use super::{
     Doing, SqliteStore, papers, products,
@@ -9,7 +9,7 @@ use super::{
 use crate::{
     clock::UtcMillis,
     ledger::{PackageId, TaskId, TaskState},
-    package::{PcpOffer, Segmentation, Version},
+    package::Version,
     store::{
         Catalog, DeletePackageError, DeletedPackage, EarlierPackage, InsertPackageError,
         InsertedPackage, NewPackage, PackageRecord, Page, PapersChange, Signatures, StoreError,
@@ -26,7 +26,7 @@ impl Catalog for SqliteStore {
             .await
             .doing("reading a package")?
             .as_ref()
-            .map(record)
+            .map(papers::record)
             .transpose()
     }
 
@@ -45,7 +45,10 @@ impl Catalog for SqliteStore {
         .fetch_all(&mut *tx)
         .await
         .doing(doing)?;
-        let older = rows.iter().map(record).collect::<Result<Vec<_>, _>>()?;
+        let older = rows
+            .iter()
+            .map(papers::record)
+            .collect::<Result<Vec<_>, _>>()?;
         vouched_for(&mut tx, new).await?;
         if let Some(current) = older.iter().find(|older| older.superseded_at.is_none())
             && is_same(&current.package, new)
@@ -96,7 +99,7 @@ impl Catalog for SqliteStore {
         .fetch_all(&self.readers)
         .await
         .doing("listing packages")?;
-        rows::page(&rows, limit, record)
+        rows::page(&rows, limit, papers::record)
     }
 
     async fn find_package(
@@ -114,7 +117,7 @@ impl Catalog for SqliteStore {
         .await
         .doing("looking for a package")?
         .as_ref()
-        .map(record)
+        .map(papers::record)
         .transpose()
     }
 
@@ -133,7 +136,7 @@ impl Catalog for SqliteStore {
         .await
         .doing("looking for the package before another")?
         .as_ref()
-        .map(record)
+        .map(papers::record)
         .transpose()
     }
 
@@ -345,37 +348,6 @@ async fn insert(conn: &mut SqliteConnection, new: &NewPackage) -> Result<Package
     .fetch_one(conn)
     .await
     .map(PackageId)
-}
-
-/// A row of `packages`.
-pub(super) fn record(row: &SqliteRow) -> Result<PackageRecord, StoreError> {
-    let segmentation = Segmentation::exact(
-        row.int("size_bytes")?,
-        row.int("segment_size")?,
-        row.value("pad_last")?,
-    )
-    .map_err(|error| rows::unreadable("packages.segment_size", error))?;
-    let version = row.version("version")?;
-    Ok(PackageRecord {
-        id: PackageId(row.int("id")?),
-        package: NewPackage {
-            product: row.value("product")?,
-            version,
-            sha256: row.value("sha256")?,
-            crc: row.int("crc")?,
-            pcp: PcpOffer {
-                version: pcp::Version::new(version.as_str())
-                    .map_err(|error| rows::unreadable("packages.version", error))?,
-                check_code: row.int("check_code")?,
-                segmentation,
-            },
-            created_at: row.time("created_at")?,
-            papers: papers::read(row)?,
-        },
-        superseded_at: row.maybe_time("superseded_at")?,
-        deleted_at: row.maybe_time("deleted_at")?,
-        revision: row.int("revision")?,
-    })
 }
 
 /// An unfinished task that uses the package.

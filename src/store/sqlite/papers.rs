@@ -5,17 +5,16 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use super::{
     Doing, SqliteStore,
     bulk::json_list,
-    packages,
     rows::{self, Columns as _},
     watched::Table,
 };
 use crate::{
     ledger::PackageId,
-    package::{CveId, SbomFormat, SbomKind},
+    package::{CveId, PcpOffer, SbomFormat, SbomKind, Segmentation},
     signing::{Algorithm, KeyId},
     store::{
-        PackageSignature, Papers, PapersChange, SbomRecord, StoreError, UpdatePackageError,
-        UpdatedPackage,
+        NewPackage, PackageRecord, PackageSignature, Papers, PapersChange, SbomRecord, StoreError,
+        UpdatePackageError, UpdatedPackage,
     },
 };
 
@@ -39,7 +38,7 @@ impl SqliteStore {
             .await
             .doing(doing)?
             .ok_or(UpdatePackageError::NotFound(id))?;
-        let mut record = packages::record(&row)?;
+        let mut record = record(&row)?;
         if revision.is_some_and(|seen| seen != record.revision) {
             return Err(UpdatePackageError::Changed {
                 id,
@@ -122,7 +121,7 @@ pub(super) async fn write(
 }
 
 /// Of a row of `packages`.
-pub(super) fn read(row: &SqliteRow) -> Result<Papers, StoreError> {
+fn read(row: &SqliteRow) -> Result<Papers, StoreError> {
     let cves: String = row.value("cves_mended")?;
     let cves: Vec<CveId> = serde_json::from_str(&cves)
         .map_err(|error| rows::unreadable("packages.cves_mended", error))?;
@@ -171,4 +170,35 @@ fn sbom(row: &SqliteRow) -> Result<Option<SbomRecord>, StoreError> {
         sha256,
         size_bytes: row.int("sbom_size_bytes")?,
     }))
+}
+
+/// A row of `packages`.
+pub(super) fn record(row: &SqliteRow) -> Result<PackageRecord, StoreError> {
+    let segmentation = Segmentation::exact(
+        row.int("size_bytes")?,
+        row.int("segment_size")?,
+        row.value("pad_last")?,
+    )
+    .map_err(|error| rows::unreadable("packages.segment_size", error))?;
+    let version = row.version("version")?;
+    Ok(PackageRecord {
+        id: PackageId(row.int("id")?),
+        package: NewPackage {
+            product: row.value("product")?,
+            version,
+            sha256: row.value("sha256")?,
+            crc: row.int("crc")?,
+            pcp: PcpOffer {
+                version: pcp::Version::new(version.as_str())
+                    .map_err(|error| rows::unreadable("packages.version", error))?,
+                check_code: row.int("check_code")?,
+                segmentation,
+            },
+            created_at: row.time("created_at")?,
+            papers: read(row)?,
+        },
+        superseded_at: row.maybe_time("superseded_at")?,
+        deleted_at: row.maybe_time("deleted_at")?,
+        revision: row.int("revision")?,
+    })
 }

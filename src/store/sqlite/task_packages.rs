@@ -7,7 +7,7 @@ use sqlx::SqliteConnection;
 use super::{
     Doing, SqliteStore,
     bulk::json_list,
-    packages, products,
+    papers, products,
     rows::{self, Columns as _},
 };
 use crate::{
@@ -68,7 +68,7 @@ async fn usable_one(
         .await
         .doing(CHECKING)?
         .ok_or(CreateTaskError::PackageNotFound(id))?;
-    let package = packages::record(&row)?;
+    let package = papers::record(&row)?;
     match package.superseded_at {
         Some(at) => Err(CreateTaskError::PackageSuperseded { package: id, at }),
         None => vouched_for(conn, package).await,
@@ -101,7 +101,7 @@ pub(super) async fn may_serve_again(
     .await
     .doing(CHECKING)?;
     for row in &rows {
-        let vouched = vouched_for(conn, packages::record(row)?).await;
+        let vouched = vouched_for(conn, papers::record(row)?).await;
         vouched.map_err(|error| match error {
             CreateTaskError::Store(error) => error.into(),
             error => ChangeTaskError::NotVouched(Box::new(error)),

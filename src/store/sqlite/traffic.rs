@@ -16,6 +16,7 @@ use crate::{
     task::{Due, Month, PUT_OFF_COUNTED, PutOff, Resource, Source, Spent},
 };
 
+const WRITING: &str = "writing what upgrades have cost";
 const READING: &str = "reading what upgrades have cost";
 pub(super) const SPENT: &str = "reading what devices have spent";
 const PUTTING_OFF: &str = "putting upgrades off";
@@ -103,7 +104,7 @@ impl<'c> TrafficChanges<'c> {
             statement
                 .execute(conn, &sums, |query, (id, sum)| bind(query, *id, sum))
                 .await
-                .doing(super::commit::DOING)?;
+                .doing(WRITING)?;
         }
         write_devices(conn, self.devices).await
     }
@@ -135,7 +136,7 @@ async fn write_devices(
     .bind(json_list(devices.keys()))
     .fetch_all(&mut *conn)
     .await
-    .doing(super::commit::DOING)?;
+    .doing(WRITING)?;
     let mut months = BTreeMap::<(i64, i32), Usage>::new();
     for row in &rows {
         let (id, endpoint): (i64, String) = (row.int("id")?, row.value("endpoint")?);
@@ -155,7 +156,7 @@ async fn write_devices(
                 .bind(stored(usage.airtime_estimated_ms))
         })
         .await
-        .doing(super::commit::DOING)
+        .doing(WRITING)
 }
 
 fn traffic(row: &SqliteRow) -> Result<Traffic, StoreError> {
