@@ -1,8 +1,8 @@
 //! Who is let in under `/v1`, and what for.
 //!
-//! A request names its caller by a token, or by the cookie of a session. Its route has an entry in the table of operations ([`crate::access::OPERATIONS`]), which
-//! says what the caller needs. A route without an entry is closed to everybody. Handlers take the [`Caller`], and the [`Scope`] of
-//! the devices that are there for it.
+//! A request names its caller by a token, or by the cookie of a session. Its route has an entry in the table of operations
+//! ([`crate::access::OPERATIONS`]), which says what the caller needs. A route without an entry is closed to everybody. Handlers take
+//! the [`Caller`], and the [`Scope`](crate::access::Scope) of the devices that are there for it.
 
 use std::{
     collections::HashMap,
@@ -11,8 +11,8 @@ use std::{
 };
 
 use axum::{
-    extract::{FromRequestParts, MatchedPath, Request, State},
-    http::{HeaderValue, Method, StatusCode, header, request::Parts},
+    extract::{MatchedPath, Request, State},
+    http::{HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -20,6 +20,7 @@ use utoipa::openapi::{OpenApi, path::PathItem};
 
 use super::{
     ApiState,
+    admitted::Credential,
     audit::lines,
     middleware::{RateLimit, too_many},
     problem::Problem,
@@ -28,7 +29,7 @@ use super::{
     token::TokenHash,
 };
 use crate::{
-    access::{Caller, Operation, Permission, Refusal, Scope},
+    access::{Caller, Operation, Permission, Refusal},
     clock::UtcMillis,
     store::{MAX_TOKENS, StoreError, TokenId, TokenRecord},
 };
@@ -286,22 +287,6 @@ fn forbidden(caller: &Caller, refusal: Refusal) -> Problem {
     )
 }
 
-/// What somebody was let in with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Credential {
-    /// The token in the file.
-    AdminToken,
-    /// A token of the API.
-    ApiToken(TokenId),
-    /// A session.
-    Session {
-        /// The SHA-256 of what the cookie holds.
-        hash: [u8; 32],
-        /// What changes something carries besides.
-        csrf_token: String,
-    },
-}
-
 /// How long a session may go without being used. A use is noted up to a minute late.
 fn idle(state: &ApiState) -> Duration {
     Duration::from_secs(state.config.get().admin.session_idle_s)
@@ -326,42 +311,5 @@ pub(super) async fn is_let_in_still(
             let found = state.store.find_session(hash, now, idle(state)).await?;
             Ok(found.is_some_and(|(user, _)| user.grants == caller.grants()))
         }
-    }
-}
-
-/// What the door has put into a request.
-fn admitted<T: Clone + Send + Sync + 'static>(parts: &Parts) -> Result<T, Problem> {
-    let found = parts.extensions.get::<T>().cloned();
-    found.ok_or_else(|| {
-        Problem::new(
-            StatusCode::UNAUTHORIZED,
-            "unauthorized",
-            "The token is missing or wrong",
-            "nobody was let in",
-        )
-    })
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Caller {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        admitted(parts)
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Scope {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        admitted(parts)
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Credential {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        admitted(parts)
     }
 }

@@ -22,7 +22,8 @@ use utoipa::IntoParams;
 
 use super::{
     ApiState,
-    door::{Credential, is_let_in_still},
+    admitted::Credential,
+    door::is_let_in_still,
     extract::Query,
     problem::Problem,
     scoped::{self, Seen},

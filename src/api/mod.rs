@@ -3,6 +3,7 @@
 //! A handler writes intent into the store and signals the rollout; it never speaks to a device or to the
 //! engine. Every error is a problem (RFC 9457). Everything under `/v1` needs a token, and a role that permits it (`door`).
 
+mod admitted;
 mod audit;
 mod cells;
 mod cursors;

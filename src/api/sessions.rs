@@ -17,7 +17,7 @@ use subtle::ConstantTimeEq;
 use utoipa::ToSchema;
 
 use super::{
-    ApiState, audit::lines, door::Credential, extract, middleware::too_many, passwords,
+    ApiState, admitted::Credential, audit::lines, extract, middleware::too_many, passwords,
     problem::Problem, source::Source, token::TokenHash,
 };
 use crate::{

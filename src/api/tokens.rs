@@ -14,7 +14,8 @@ use utoipa::{
 
 use super::{
     ApiState,
-    door::{Credential, PREFIX},
+    admitted::Credential,
+    door::PREFIX,
     extract::{self, Fields, ListBody, Paging, Path, Query},
     problem::Problem,
     token::TokenHash,
