@@ -34,9 +34,11 @@ fn garbage_for_a_minute_disturbs_no_upgrade_and_takes_no_memory() {
         let clock = SystemClock::start();
         let began = clock.now().instant;
         let passed = || clock.now().instant.since(began);
+        // what is done once a minute has been done by then
+        let warm = Duration::from_secs(seconds).mul_f64(1.1);
         // a thread that has helped is gone ten seconds later, with what it had: the least in a while is what is kept
         let least_until = |part: f64| {
-            let end = Duration::from_secs(seconds).mul_f64(part);
+            let end = warm + Duration::from_secs(seconds).mul_f64(part);
             let mut least = server.resident_bytes();
             while passed() < end {
                 thread::sleep(Duration::from_millis(50));
@@ -44,13 +46,16 @@ fn garbage_for_a_minute_disturbs_no_upgrade_and_takes_no_memory() {
             }
             least
         };
-        let before = least_until(1.0 / 3.0);
+        while passed() < warm.mul_f64(0.75) {
+            thread::sleep(Duration::from_millis(50));
+        }
+        let before = least_until(0.0);
         let task = server
             .api
             .create_task("meanwhile", &package, &["meanwhile"]);
         Device::start(&server, "meanwhile", &[]).upgraded();
         let upgrades = server.api.finished(&task, Duration::from_mins(1));
-        let _ = least_until(2.0 / 3.0);
+        let _ = least_until(0.75);
         let after = least_until(1.0);
         assert!(!sender.is_finished(), "the sender has ended");
         stop.store(true, Ordering::Relaxed);
