@@ -35,7 +35,9 @@ use super::StartError;
 use crate::{
     api::TOKEN_FILE,
     clock::UtcMillis,
-    store::{DatabaseFile, Depth, FILE_NAME, KeptContent, OpenError, PACKAGES_DIRECTORY},
+    store::{
+        DatabaseFile, Depth, FILE_NAME, KeptContent, OpenError, PACKAGES_DIRECTORY, free_bytes,
+    },
 };
 
 /// What is not whole ends so.
@@ -445,10 +447,9 @@ impl<'a> Collection<'a> {
 
 fn has_room(dir: &Path, needed: u64) -> Result<(), BackupError> {
     const MIB: u64 = 1024 * 1024;
-    let Ok(system) = nix::sys::statvfs::statvfs(dir) else {
+    let Some(free) = free_bytes(dir) else {
         return Ok(()); // a system that does not tell
     };
-    let free = system.fragment_size() * system.blocks_available();
     if free < needed {
         return Err(BackupError::NoRoom {
             path: dir.to_owned(),

@@ -8,9 +8,8 @@ use std::{
     path::Path,
 };
 
-use nix::sys::statvfs::statvfs;
-
 use super::{LISTENING_FILE, StartError};
+use crate::store::free_bytes;
 
 pub(super) const LOCK_FILE: &str = "cellwise.lock";
 /// Here while a backup is restored. Where it stays, some of the backup is missing.
@@ -90,10 +89,9 @@ fn close_to_others(dir: &Path, ours: bool) -> io::Result<()> {
 }
 
 fn has_room(dir: &Path) -> Result<(), StartError> {
-    let Ok(system) = statvfs(dir) else {
+    let Some(bytes) = free_bytes(dir) else {
         return Ok(()); // a system that does not tell
     };
-    let bytes = system.fragment_size() * system.blocks_available();
     let mib = bytes / (1024 * 1024);
     if mib < LEAST_ROOM_MIB {
         return Err(StartError::NoRoom {

@@ -13,6 +13,7 @@ use std::{
     sync::Arc,
 };
 
+use nix::sys::statvfs::statvfs;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::{
@@ -27,6 +28,12 @@ use crate::package::SegmentFrames;
 /// The directory of the packages' files in the data directory.
 pub const PACKAGES_DIRECTORY: &str = "packages";
 const TEMPORARY: &str = "tmp-";
+
+/// Bytes that are free on the disk of a directory; `None` where the system does not tell.
+pub fn free_bytes(dir: &Path) -> Option<u64> {
+    let system = statvfs(dir).ok()?;
+    Some(system.fragment_size() * system.blocks_available())
+}
 
 /// Something about a file went wrong.
 #[derive(Debug, Error)]

@@ -10,7 +10,6 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use nix::sys::statvfs::statvfs;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
@@ -26,6 +25,7 @@ use super::{
 use crate::{
     api::{ApiState, extract::Query, problem::Problem},
     signing::SigningKey,
+    store::free_bytes,
 };
 
 /// So much of the disk an export leaves to the database, bytes.
@@ -193,9 +193,7 @@ impl Growing {
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), Problem> {
-        let room =
-            statvfs(&self.dir).map(|system| system.blocks_available() * system.fragment_size());
-        if room.is_ok_and(|room| room < LEFT_TO_THE_DATABASE) {
+        if free_bytes(&self.dir).is_some_and(|room| room < LEFT_TO_THE_DATABASE) {
             return Err(unwritten(io::ErrorKind::StorageFull.into()));
         }
         self.sha256.update(bytes);
