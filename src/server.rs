@@ -48,7 +48,7 @@ use crate::{
     store::{FileError, OpenError, PackageFiles, SqliteStore, Store, StoreError},
     strangers::Strangers,
     telemetry::{self, Metrics},
-    vault::Vault,
+    vault::{SecretFileError, Vault},
 };
 
 /// Written to the data directory once the server can be reached: where it listens, as JSON.
@@ -106,6 +106,9 @@ pub enum StartError {
     /// The operator's token.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// A secret in a file of its own.
+    #[error(transparent)]
+    SecretFile(#[from] SecretFileError),
     /// Everybody knows the demo's key.
     #[error(
         "dtls.credential_key is the demo's, which everybody knows; make one of your own with `openssl rand -hex 32` \
