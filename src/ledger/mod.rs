@@ -13,6 +13,7 @@ mod learnt;
 mod line;
 mod mean;
 mod outcome;
+mod protocol;
 mod rhythm;
 mod stage;
 mod traffic;
@@ -40,6 +41,7 @@ pub use line::{
 };
 pub use mean::Mean;
 pub use outcome::{Cancellation, Failure, Outcome, StopReason, Success};
+pub use protocol::Protocol;
 pub use rhythm::{Appointment, UpdateTimer, WakeUps};
 pub use stage::Stage;
 pub use traffic::{HEADER_BYTES, RECORD_BYTES, Traffic, Usage, airtime_ms};
