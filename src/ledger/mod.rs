@@ -31,7 +31,8 @@ pub use deadline::Deadline;
 pub use device_id::{DeviceId, DeviceIds};
 pub use evidence::{Evidence, FailedIn, MAX_VERSIONS, ReportedFailure, Unhealthy};
 pub use facts::{
-    Facts, Fate, Inbound, Last, Limit, MAX_WANTED, Outbound, Queue, Said, Sent, Told, Wanted,
+    Facts, Fate, Inbound, Last, Limit, MAX_DESCRIPTION, MAX_WANTED, Outbound, Queue, Said, Sent,
+    Told, Wanted,
 };
 pub use ids::{PackageId, Reasons, RetryPolicy, TaskId, TaskState, UpgradeId};
 pub use lane::Lane;
