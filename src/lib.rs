@@ -18,6 +18,7 @@ pub mod forecast;
 pub mod health;
 pub mod ledger;
 pub mod lwm2m;
+pub mod mqtt;
 pub mod notify;
 pub mod package;
 pub mod runtime;

@@ -13,7 +13,7 @@ use std::{
 use source::Source;
 
 /// Every room, from the bottom up, and what it may import of the crate: rooms, or single items of one.
-const ROOMS: [(&str, &[&str]); 30] = [
+const ROOMS: [(&str, &[&str]); 31] = [
     ("clock", &[]),
     // the settings of a product name the kind of its check code
     ("config", &["clock", "package::CheckCodeKind"]),
@@ -69,6 +69,12 @@ const ROOMS: [(&str, &[&str]); 30] = [
         "engine",
         &[
             "clock", "config", "package", "coap", "lwm2m", "upgrade", "session", "ledger",
+        ],
+    ),
+    (
+        "mqtt",
+        &[
+            "clock", "config", "package", "upgrade", "session", "ledger",
         ],
     ),
     (
@@ -232,9 +238,9 @@ const ROOMS: [(&str, &[&str]); 30] = [
 ];
 
 /// Here time and datagrams are handed in, and nothing else comes from outside.
-const PURE: [&str; 14] = [
+const PURE: [&str; 15] = [
     "package", "filter", "access", "audit", "coap", "lwm2m", "ledger", "wording", "task",
-    "upgrade", "session", "engine", "forecast", "shard",
+    "upgrade", "session", "engine", "mqtt", "forecast", "shard",
 ];
 
 /// What pure rooms keep out: the clock, the network, files, threads, the environment, randomness.
