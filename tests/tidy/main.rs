@@ -13,7 +13,7 @@ use std::{
 use source::Source;
 
 /// Every room, from the bottom up, and what it may import of the crate: rooms, or single items of one.
-const ROOMS: [(&str, &[&str]); 30] = [
+const ROOMS: [(&str, &[&str]); 31] = [
     ("clock", &[]),
     // the settings of a product name the kind of its check code
     ("config", &["clock", "package::CheckCodeKind"]),
@@ -40,6 +40,8 @@ const ROOMS: [(&str, &[&str]); 30] = [
             "package",
         ],
     ),
+    // who may download what, and what was served
+    ("grants", &["clock", "ledger"]),
     // sentences are made where people read, above all that happens
     ("task", &["clock", "filter", "ledger", "package"]),
     ("wording", &["clock", "ledger", "package", "task"]),
@@ -232,9 +234,9 @@ const ROOMS: [(&str, &[&str]); 30] = [
 ];
 
 /// Here time and datagrams are handed in, and nothing else comes from outside.
-const PURE: [&str; 14] = [
+const PURE: [&str; 15] = [
     "package", "filter", "access", "audit", "coap", "lwm2m", "ledger", "wording", "task",
-    "upgrade", "session", "engine", "forecast", "shard",
+    "upgrade", "session", "engine", "forecast", "shard", "grants",
 ];
 
 /// What pure rooms keep out: the clock, the network, files, threads, the environment, randomness.
