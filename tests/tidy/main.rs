@@ -13,7 +13,7 @@ use std::{
 use source::Source;
 
 /// Every room, from the bottom up, and what it may import of the crate: rooms, or single items of one.
-const ROOMS: [(&str, &[&str]); 30] = [
+const ROOMS: [(&str, &[&str]); 32] = [
     ("clock", &[]),
     // the settings of a product name the kind of its check code
     ("config", &["clock", "package::CheckCodeKind"]),
@@ -40,6 +40,8 @@ const ROOMS: [(&str, &[&str]); 30] = [
             "package",
         ],
     ),
+    // who may download what, and what was served
+    ("grants", &["clock", "ledger"]),
     // sentences are made where people read, above all that happens
     ("task", &["clock", "filter", "ledger", "package"]),
     ("wording", &["clock", "ledger", "package", "task"]),
@@ -69,6 +71,13 @@ const ROOMS: [(&str, &[&str]); 30] = [
         "engine",
         &[
             "clock", "config", "package", "coap", "lwm2m", "upgrade", "session", "ledger",
+        ],
+    ),
+    (
+        "mqtt",
+        &[
+            "clock", "config", "package", "upgrade", "session", "ledger", "grants", // commands, and what both engines tell
+            "engine",
         ],
     ),
     (
@@ -234,9 +243,9 @@ const ROOMS: [(&str, &[&str]); 30] = [
 ];
 
 /// Here time and datagrams are handed in, and nothing else comes from outside.
-const PURE: [&str; 14] = [
+const PURE: [&str; 16] = [
     "package", "filter", "access", "audit", "coap", "lwm2m", "ledger", "wording", "task",
-    "upgrade", "session", "engine", "forecast", "shard",
+    "upgrade", "session", "engine", "mqtt", "forecast", "shard", "grants",
 ];
 
 /// What pure rooms keep out: the clock, the network, files, threads, the environment, randomness.
