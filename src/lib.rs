@@ -15,6 +15,7 @@ pub mod dtls;
 pub mod engine;
 pub mod filter;
 pub mod forecast;
+pub mod grants;
 pub mod health;
 pub mod ledger;
 pub mod lwm2m;

@@ -13,7 +13,7 @@ use std::{
 use source::Source;
 
 /// Every room, from the bottom up, and what it may import of the crate: rooms, or single items of one.
-const ROOMS: [(&str, &[&str]); 31] = [
+const ROOMS: [(&str, &[&str]); 32] = [
     ("clock", &[]),
     // the settings of a product name the kind of its check code
     ("config", &["clock", "package::CheckCodeKind"]),
@@ -40,6 +40,8 @@ const ROOMS: [(&str, &[&str]); 31] = [
             "package",
         ],
     ),
+    // who may download what, and what was served
+    ("grants", &["clock", "ledger"]),
     // sentences are made where people read, above all that happens
     ("task", &["clock", "filter", "ledger", "package"]),
     ("wording", &["clock", "ledger", "package", "task"]),
@@ -74,7 +76,8 @@ const ROOMS: [(&str, &[&str]); 31] = [
     (
         "mqtt",
         &[
-            "clock", "config", "package", "upgrade", "session", "ledger",
+            "clock", "config", "package", "upgrade", "session", "ledger", "grants", // commands, and what both engines tell
+            "engine",
         ],
     ),
     (
@@ -95,6 +98,8 @@ const ROOMS: [(&str, &[&str]); 31] = [
             "coap::Peer",
             // who vouches for a package
             "signing",
+            // webhooks' secrets are sealed for their numbers
+            "vault",
             "task",
             "ledger",
         ],
@@ -238,9 +243,9 @@ const ROOMS: [(&str, &[&str]); 31] = [
 ];
 
 /// Here time and datagrams are handed in, and nothing else comes from outside.
-const PURE: [&str; 15] = [
+const PURE: [&str; 16] = [
     "package", "filter", "access", "audit", "coap", "lwm2m", "ledger", "wording", "task",
-    "upgrade", "session", "engine", "mqtt", "forecast", "shard",
+    "upgrade", "session", "engine", "mqtt", "forecast", "shard", "grants",
 ];
 
 /// What pure rooms keep out: the clock, the network, files, threads, the environment, randomness.
