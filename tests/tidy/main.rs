@@ -76,7 +76,8 @@ const ROOMS: [(&str, &[&str]); 32] = [
     (
         "mqtt",
         &[
-            "clock", "config", "package", "upgrade", "session", "ledger", "grants", // commands, and what both engines tell
+            "clock", "config", "package", "upgrade", "session", "ledger",
+            "grants", // commands, and what both engines tell
             "engine",
         ],
     ),
@@ -134,6 +135,7 @@ const ROOMS: [(&str, &[&str]); 32] = [
             "engine",
             "forecast",
             "store",
+            "mqtt",
             "dtls",
             "shard",
             "ledger",
@@ -210,6 +212,7 @@ const ROOMS: [(&str, &[&str]); 32] = [
             "session",
             "engine",
             "store",
+            "mqtt",
             "dtls",
             "runtime",
             "notify",
