@@ -6,4 +6,5 @@
 pub mod coap_datagram;
 pub mod engine;
 pub mod lwm2m_content;
+pub mod mqtt_endpoint;
 pub mod pcp_frame;

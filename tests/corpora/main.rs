@@ -48,6 +48,11 @@ fn lwm2m_content() {
 }
 
 #[test]
+fn mqtt_endpoint() {
+    replay("mqtt_endpoint", fuzz::mqtt_endpoint::run);
+}
+
+#[test]
 fn engine() {
     replay("engine", fuzz::engine::run);
 }
@@ -61,7 +66,13 @@ fn names(directory: &str) -> Vec<String> {
 
 #[test]
 fn every_program_has_its_corpus_and_every_corpus_its_program() {
-    let replayed = ["coap_datagram", "engine", "lwm2m_content", "pcp_frame"];
+    let replayed = [
+        "coap_datagram",
+        "engine",
+        "lwm2m_content",
+        "mqtt_endpoint",
+        "pcp_frame",
+    ];
     assert_eq!(names("fuzz_targets"), replayed);
     assert_eq!(names("corpus"), replayed);
     for name in names("regressions") {

@@ -18,7 +18,7 @@ fn change(revision: i64, endpoint: &str, removed: bool) -> DeviceChange {
         product: "p".into(),
         secure: false,
         psk: None,
-        protocol: Protocol::Lwm2m,
+        protocol: crate::ledger::Protocol::Lwm2m,
         mqtt: None,
         removed,
     }
