@@ -151,6 +151,8 @@ impl Fault {
             Self::OldVersionFirst(_) => matches!(style, Style::ThingsPanel05),
             // only IoTDA's are asked
             Self::NoVersion => style.is_iotda(),
+            // it reports its version at every connection, and its server may give it up for that
+            Self::SharesClientId => !matches!(style, Style::ThingsPanel05),
             // release 1.x of ThingsPanel never tells a version
             Self::AlreadyCurrent => !matches!(style, Style::ThingsPanel1),
             _ => true,
@@ -172,8 +174,9 @@ impl Fault {
                 (Style::IotdaV2, Client::Python) => Expected::Succeeded,
                 _ => Expected::Failed,
             },
-            // a report of version and success ends an upgrade of IoTDA; release 1.x of ThingsPanel has no other word
-            Self::OldVersionAfterSuccess => match style {
+            // a report of version and success ends an upgrade of IoTDA, and release 1.x of ThingsPanel has no other word;
+            // release 0.5 reports its old version whenever it connects, and is pushed to three times more
+            Self::OldVersionAfterSuccess | Self::ReconnectStorm => match style {
                 Style::ThingsPanel05 => Expected::Failed,
                 _ => Expected::Succeeded,
             },
@@ -188,7 +191,6 @@ impl Fault {
             | Self::DropsInDownload
             | Self::BlockedDownload
             | Self::ProgressBurst
-            | Self::ReconnectStorm
             | Self::SharesClientId
             | Self::AlreadyCurrent => Expected::Succeeded,
         }
