@@ -3,7 +3,7 @@
 //! * **Device secret** (Huawei IoTDA, "Device connection authentication"): client ID `{device}_0_{0|1}_{YYYYMMDDHH}`, user name
 //!   the device's ID, password the HMAC-SHA256 of the secret under the hour stamp as key, in hexadecimal. Where the third part
 //!   is 1 the stamp is compared with the clock.
-//! * **Access token** (`ThingsPanel`): the token is the user name; a password only where the device was given one. The client ID
+//! * **Access token** (ThingsPanel): the token is the user name; a password only where the device was given one. The client ID
 //!   is free.
 //! * **Certificate**: its subject's common name or one of its alternative names is the device's name.
 
@@ -20,7 +20,7 @@ use crate::{clock::UtcMillis, ledger::DeviceId};
 pub enum Style {
     /// Huawei IoTDA: `$oc/devices/{id}/sys/…`.
     Iotda,
-    /// `ThingsPanel`, release 0.5 or 1.x: `ota/…`.
+    /// ThingsPanel, release 0.5 or 1.x: `ota/…`.
     ThingsPanel,
 }
 
@@ -39,7 +39,7 @@ impl Style {
 pub struct Identity {
     /// What stands for it.
     pub device: DeviceId,
-    /// Its endpoint name: in topics the device ID of IoTDA, or the device number of `ThingsPanel`.
+    /// Its endpoint name: in topics the device ID of IoTDA, or the device number of ThingsPanel.
     pub name: Box<str>,
     /// Which kind of device it is.
     pub style: Style,
@@ -205,7 +205,7 @@ impl Identity {
                 }
             }
             Credential::Certificate => {
-                if claim.certified.iter().any(|name| *name == self.name) {
+                if claim.certified.contains(&self.name) {
                     Ok(())
                 } else {
                     Err(Refusal::WrongCredential)

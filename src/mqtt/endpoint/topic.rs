@@ -3,7 +3,7 @@
 //! Huawei IoTDA ("MQTT device access", topic definition): `$oc/devices/{device_id}/sys/…`, a gateway's bridge
 //! `$oc/bridges/{bridge}/devices/{device_id}/sys/…`. A query part after `?` may say `encoding=gzip`.
 //!
-//! `ThingsPanel` release 0.5: `ota/device/inform`, `ota/device/progress`, pushes on `ota/device/inform/{token}`. Release 1.x:
+//! ThingsPanel release 0.5: `ota/device/inform`, `ota/device/progress`, pushes on `ota/device/inform/{token}`. Release 1.x:
 //! `ota/devices/progress`, pushes on `ota/devices/infrom/{device_number}` (its spelling) or `ota/devices/inform/{device_number}`.
 //! The device number is the device's endpoint name here.
 
@@ -20,9 +20,9 @@ pub enum Uplink {
         /// The topic says that the payload is compressed.
         gzip: bool,
     },
-    /// A version, as it is reported at start-up (`ThingsPanel`).
+    /// A version, as it is reported at start-up (ThingsPanel).
     Inform(Release),
-    /// How far an upgrade is (`ThingsPanel`).
+    /// How far an upgrade is (ThingsPanel).
     Progress(Release),
     /// Something of the device's own that has nothing to do with upgrades: properties, telemetry, answers to commands.
     Other,
@@ -33,12 +33,12 @@ pub enum Uplink {
 pub enum Downlink {
     /// `sys/events/down` (IoTDA). It needs no subscription: its devices make none.
     Events,
-    /// The push of an upgrade (`ThingsPanel`), on the topic that the device has subscribed to; with no subscription on that
+    /// The push of an upgrade (ThingsPanel), on the topic that the device has subscribed to; with no subscription on that
     /// of release 1.x.
     Push,
 }
 
-/// Which edition of `ThingsPanel` a topic belongs to.
+/// Which edition of ThingsPanel a topic belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Release {
     /// 0.5: devices report their version.

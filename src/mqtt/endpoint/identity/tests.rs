@@ -4,7 +4,7 @@ const DEVICE: DeviceId = DeviceId::from_bytes([1; 8]);
 /// `printf secret | openssl dgst -sha256 -hmac 2026113005`
 const PASSWORD: &str = "8fea6db87a1c1359f895ba048dfa334b98e90ce1b7dbe72b45e5cf68d1e46b7a";
 /// 2026-11-30T05:59:59.999Z
-const NOW: UtcMillis = UtcMillis(1796018399999);
+const NOW: UtcMillis = UtcMillis(1_796_018_399_999);
 
 fn identity(style: Style, credential: Credential) -> Identity {
     Identity {
