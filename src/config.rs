@@ -245,6 +245,8 @@ impl Default for Lwm2mConfig {
 pub struct UpgradeConfig {
     /// From the start of the upgrade until the device is heard.
     pub wait_for_device_s: u64,
+    /// From the start of the upgrade until a device over MQTT connects.
+    pub wait_for_connection_s: u64,
     /// For the answer to the version query.
     pub query_version_s: u64,
     /// For the device's coverage.
@@ -255,6 +257,9 @@ pub struct UpgradeConfig {
     pub wait_for_slot_s: u64,
     /// From the admission to the device's download report.
     pub download_s: u64,
+    /// From the offer to a device over MQTT until it runs the version, and for as long the token is valid with which it fetches
+    /// the package.
+    pub transfer_s: u64,
     /// From the command to upgrade to the result.
     pub execute_s: u64,
     /// An unanswered question (version, execute) is put again after this.
@@ -275,11 +280,13 @@ impl Default for UpgradeConfig {
     fn default() -> Self {
         Self {
             wait_for_device_s: 24 * 3600,
+            wait_for_connection_s: 25 * 3600,
             query_version_s: 180,
             query_coverage_s: 180,
             query_cell_s: 180,
             wait_for_slot_s: 7 * 24 * 3600,
             download_s: 3600,
+            transfer_s: 24 * 3600,
             execute_s: 1800,
             repeat_question_s: 60,
             nudge_after_s: 60,

@@ -20,6 +20,7 @@ pub mod grants;
 pub mod health;
 pub mod ledger;
 pub mod lwm2m;
+pub mod mqtt;
 pub mod notify;
 pub mod package;
 pub mod runtime;

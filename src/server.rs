@@ -40,7 +40,7 @@ use crate::{
     grants::Grants,
     health::{Health, Part},
     ledger::{Deadline, DeviceIds},
-    notify::{self, Dispatcher, DispatcherSetup, Instance, KeepError},
+    notify::{Dispatcher, DispatcherSetup, Instance},
     runtime::{
         AuditTrail, Exchange, Forecasts, PackageCache, Rollout, RolloutSetup, SecuredSetup, Shards,
         ShardsSetup, Supervisor, bind, keep_audit, keep_series, restore_busy, restore_rules,
@@ -52,7 +52,7 @@ use crate::{
     strangers::Strangers,
     telemetry::{self, Metrics},
     tls::{Tls, TlsError, TlsFiles},
-    vault::Vault,
+    vault::{SecretFileError, Vault},
 };
 
 /// Written to the data directory once the server can be reached: where it listens, as JSON.
@@ -110,6 +110,9 @@ pub enum StartError {
     /// The operator's token.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// A secret in a file of its own.
+    #[error(transparent)]
+    SecretFile(#[from] SecretFileError),
     /// Everybody knows the demo's key.
     #[error(
         "dtls.credential_key is the demo's, which everybody knows; make one of your own with `openssl rand -hex 32` \
@@ -592,14 +595,12 @@ async fn open_vault(
 ) -> Result<Option<Vault>, StartError> {
     let vault = secure::vault(&config.dtls, purpose, store).await?;
     if let Some(vault) = &vault {
-        match notify::seal_secrets(store, vault).await {
-            Ok(0) => {}
-            Ok(sealed) => {
-                let what = "webhooks' secrets were sealed with the credential key";
-                tracing::info!(sealed, "{what}");
-            }
-            Err(KeepError::Store(error)) => return Err(error.into()),
-            Err(KeepError::Seal(error)) => return Err(system("seal secrets", &error)),
+        let sealed = store.seal_webhook_secrets(vault).await?;
+        if sealed > 0 {
+            tracing::info!(
+                sealed,
+                "webhooks' secrets were sealed with the credential key"
+            );
         }
     }
     Ok(vault)

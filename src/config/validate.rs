@@ -300,11 +300,16 @@ impl Check {
     fn upgrade(&mut self, config: &UpgradeConfig) {
         for (key, seconds) in [
             ("upgrade.wait_for_device_s", config.wait_for_device_s),
+            (
+                "upgrade.wait_for_connection_s",
+                config.wait_for_connection_s,
+            ),
             ("upgrade.query_version_s", config.query_version_s),
             ("upgrade.query_coverage_s", config.query_coverage_s),
             ("upgrade.query_cell_s", config.query_cell_s),
             ("upgrade.wait_for_slot_s", config.wait_for_slot_s),
             ("upgrade.download_s", config.download_s),
+            ("upgrade.transfer_s", config.transfer_s),
             ("upgrade.execute_s", config.execute_s),
             ("upgrade.repeat_question_s", config.repeat_question_s),
             ("upgrade.nudge_after_s", config.nudge_after_s),

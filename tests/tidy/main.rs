@@ -13,7 +13,7 @@ use std::{
 use source::Source;
 
 /// Every room, from the bottom up, and what it may import of the crate: rooms, or single items of one.
-const ROOMS: [(&str, &[&str]); 33] = [
+const ROOMS: [(&str, &[&str]); 34] = [
     ("clock", &[]),
     // the settings of a product name the kind of its check code
     ("config", &["clock", "package::CheckCodeKind"]),
@@ -75,6 +75,13 @@ const ROOMS: [(&str, &[&str]); 33] = [
         ],
     ),
     (
+        "mqtt",
+        &[
+            "clock", "config", "package", "upgrade", "session", "ledger", "grants", // commands, and what both engines tell
+            "engine",
+        ],
+    ),
+    (
         "store",
         &[
             "clock",
@@ -92,6 +99,8 @@ const ROOMS: [(&str, &[&str]); 33] = [
             "coap::Peer",
             // who vouches for a package
             "signing",
+            // webhooks' secrets are sealed for their numbers
+            "vault",
             "task",
             "ledger",
         ],
@@ -246,9 +255,9 @@ const ROOMS: [(&str, &[&str]); 33] = [
 ];
 
 /// Here time and datagrams are handed in, and nothing else comes from outside.
-const PURE: [&str; 15] = [
+const PURE: [&str; 16] = [
     "package", "filter", "access", "audit", "coap", "lwm2m", "ledger", "wording", "task",
-    "upgrade", "session", "engine", "forecast", "shard", "grants",
+    "upgrade", "session", "engine", "mqtt", "forecast", "shard", "grants",
 ];
 
 /// What pure rooms keep out: the clock, the network, files, threads, the environment, randomness.
