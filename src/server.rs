@@ -8,6 +8,7 @@ mod data_dir;
 pub mod doctor;
 mod secure;
 mod time;
+mod upkeep;
 
 use std::{
     fs::File,
@@ -29,6 +30,7 @@ use tokio::{
     sync::{mpsc, watch},
     task,
 };
+use upkeep::Upkeep;
 
 use crate::{
     api::{self, ApiState, Cursors, Evidence, Tls, TlsError, TokenError, TokenHash},
@@ -314,6 +316,8 @@ impl Server {
         let certificates = CertificateEnds::new(tls.clone(), &config, metrics.clone(), clock);
         certificates.tell();
         tokio::spawn(certificates.clone().keep_telling(told_to_stop.clone()));
+        let upkeep = Upkeep::new(config.data_dir.clone(), metrics.clone());
+        tokio::spawn(upkeep.keep_looking(told_to_stop.clone()));
         let api = api::serve(admin, tls, router, settings.clone(), told_to_stop);
         let api = supervisor.run(Part::Api, api);
         announce(&config, ports.coap_addr, ports.dtls_addr, admin_addr)?;

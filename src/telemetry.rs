@@ -134,6 +134,19 @@ impl Figures<'_> {
         counter.increment(value.saturating_sub(std::mem::replace(before, value)));
     }
 
+    /// Tells how far one shard has counted, beside the others.
+    pub fn shard_counter(&mut self, name: &'static str, help: &'static str, shard: u8, value: u64) {
+        let recorder = &self.metrics.recorder;
+        let (counter, before) = self.share.counters.entry(name).or_insert_with(|| {
+            metrics::with_local_recorder(recorder, || {
+                let name = format!("cellwise_shard_{name}_total");
+                metrics::describe_counter!(name.clone(), help);
+                (metrics::counter!(name, "shard" => shard.to_string()), 0)
+            })
+        });
+        counter.increment(value.saturating_sub(std::mem::replace(before, value)));
+    }
+
     /// Tells how much there is in the part.
     #[allow(clippy::cast_precision_loss)] // counts of devices and datagrams stay far below 2^52
     pub fn gauge(&mut self, name: &'static str, help: &'static str, value: usize) {
@@ -167,5 +180,23 @@ mod tests {
         let text = metrics.handle().render();
         assert!(text.contains("\ncellwise_seen_total 20\n"), "{text}");
         assert!(text.contains("\ncellwise_there 4\n"), "{text}");
+    }
+
+    #[test]
+    fn shards_are_told_apart() {
+        let metrics = Metrics::new().unwrap();
+        for (shard, heard) in [(0, 7), (1, 5)] {
+            let mut share = Share::default();
+            let mut figures = metrics.of(&mut share);
+            figures.shard_counter("heard", "Heard.", shard, heard - 1);
+            figures.shard_counter("heard", "Heard.", shard, heard);
+        }
+        let text = metrics.handle().render();
+        for line in [
+            "cellwise_shard_heard_total{shard=\"0\"} 7",
+            "cellwise_shard_heard_total{shard=\"1\"} 5",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::{
     net::UdpSocket,
     os::unix::{fs::PermissionsExt as _, net::UnixDatagram},
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -113,6 +114,10 @@ fn a_backup_under_load_is_restored_after_a_kill_and_the_devices_go_on() {
     assert!(before.len() < DEVICES, "nothing was under way any more");
     let to = tempfile::tempdir().unwrap();
     let backup = back_up(&server, to.path());
+    let last: Value =
+        serde_json::from_slice(&fs::read(server.data_dir().join("last-backup.json")).unwrap())
+            .unwrap();
+    assert_eq!(last["path"], json!(backup));
     let meanwhile = ended(&server, &task).len();
     wait_for(LIMIT, "devices after the backup", || {
         (ended(&server, &task).len() >= meanwhile.min(DEVICES - 1)).then_some(())
@@ -317,7 +322,7 @@ fn the_units_are_what_systemd_takes_and_shut_in() {
         .unwrap();
         units.push(unit);
     }
-    let analyze = || std::process::Command::new(tool("systemd-analyze"));
+    let analyze = || Command::new(tool("systemd-analyze"));
     let verified = run(analyze().arg("verify").args(&units), b"", LIMIT);
     assert!(verified.status.success(), "{verified:?}");
     assert!(!verified.stderr.contains("cellwise"), "{verified:?}");
@@ -470,7 +475,7 @@ fn metrics_are_as_prometheus_wants_them_and_alerts_and_panels_name_real_ones() {
         (text.contains("cellwise_dtls_") && text.contains("cellwise_devices ")).then_some(text)
     });
     let checked = run(
-        std::process::Command::new(tool("promtool")).args(["check", "metrics"]),
+        Command::new(tool("promtool")).args(["check", "metrics"]),
         known.as_bytes(),
         LIMIT,
     );
@@ -504,7 +509,7 @@ fn metrics_are_as_prometheus_wants_them_and_alerts_and_panels_name_real_ones() {
         assert!(known.contains(name), "there is no metric {name}");
     }
     let tested = run(
-        std::process::Command::new(tool("promtool"))
+        Command::new(tool("promtool"))
             .args(["test", "rules", "tests.yml"])
             .current_dir(&prometheus),
         b"",
@@ -520,9 +525,9 @@ fn metrics_are_as_prometheus_wants_them_and_alerts_and_panels_name_real_ones() {
             rules.contains(&format!("runbook: docs/runbooks/{name}.md")),
             "{name}"
         );
-        assert_eq!(
-            tests.matches(&format!("alertname: {name}")).count(),
-            2,
+        // once where it is not told, once where it is
+        assert!(
+            tests.matches(&format!("alertname: {name}")).count() >= 2,
             "{name}"
         );
         alerts.insert(format!("{name}.md"));
