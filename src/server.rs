@@ -305,6 +305,7 @@ impl Server {
             signals: signals.clone(),
             instance: Arc::new(instance),
             evidence: Arc::new(Evidence::new(signing_key, &config.data_dir)),
+            audit_exports: Arc::default(),
             streams: Arc::default(),
             stop: told_to_stop.clone(),
             health,

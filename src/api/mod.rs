@@ -14,6 +14,7 @@ mod etag;
 mod events;
 mod evidence;
 mod exclusions;
+mod exports;
 mod extract;
 mod forecasts;
 mod groups;
@@ -58,6 +59,7 @@ pub use cursors::Cursors;
 pub(crate) use devices::path as device_path;
 pub use events::Streams;
 pub use evidence::{Evidence, Manifest, archive};
+pub use exports::AuditExports;
 pub use passwords::Passwords;
 pub use problem::{FieldError, Problem};
 pub use serve::serve;
@@ -103,6 +105,8 @@ pub struct ApiState {
     pub instance: Arc<Instance>,
     /// Makes and signs evidence.
     pub evidence: Arc<Evidence>,
+    /// Exports of the audit log that are being sent.
+    pub audit_exports: Arc<AuditExports>,
     /// The streams of events that are open.
     pub streams: Arc<Streams>,
     /// Turns true when the server stops.

@@ -110,6 +110,7 @@ pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiSt
         signals: Arc::new(Signals::default()),
         instance: Arc::new(Instance::new(&[7; 8])),
         evidence: Arc::new(Evidence::new(None, dir)),
+        audit_exports: Arc::default(),
         streams: Arc::default(),
         stop,
         health: Arc::new(Health::starting()),
