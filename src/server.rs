@@ -49,7 +49,7 @@ use crate::{
     signal::Signals,
     store::{FileError, OpenError, PackageFiles, SqliteStore, Store, StoreError},
     strangers::Strangers,
-    telemetry::{self, Metrics},
+    telemetry::{self, Metrics, Traces, TracesError},
     vault::Vault,
 };
 
@@ -133,6 +133,9 @@ pub enum StartError {
          from the database"
     )]
     OtherKey,
+    /// The collector of traces.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// Certificates, limits.
     #[error("the secured port cannot be opened: {0}; see the settings under dtls")]
     Dtls(String),
@@ -182,6 +185,7 @@ pub struct Server {
     certificates: CertificateEnds,
     signals: Arc<Signals>,
     metrics: Arc<Metrics>,
+    traces: Option<Traces>,
     stop: watch::Sender<bool>,
     _lock: File,
 }
@@ -203,6 +207,7 @@ impl Server {
         let count = shard_count(&config);
         let ports = Ports::open(&config, count, vault.as_ref(), &*database).await?;
         let tls = Tls::of(&config.admin)?;
+        let traces = Traces::start(&config.telemetry)?;
         let (admin, admin_addr) = listen_to_operators(&config.admin).await?;
 
         let ids = DeviceIds::new(kept_secret(&*database, "token_key").await?);
@@ -312,6 +317,7 @@ impl Server {
             heard: exchange.clone(),
             lanes: exchange,
             strangers,
+            traces: traces.clone(),
             metrics: metrics.handle(),
         });
         let certificates = CertificateEnds::new(tls.clone(), &config, metrics.clone(), clock);
@@ -340,6 +346,7 @@ impl Server {
             certificates,
             signals,
             metrics,
+            traces,
             stop,
             _lock: kept.lock,
         })
@@ -418,6 +425,9 @@ impl Server {
             // The rollout waits for what it has ordered.
             let ((), _) = tokio::join!(self.shards.stop(), self.rollout);
             let _ = self.api.await;
+            if let Some(traces) = self.traces {
+                let _ = task::spawn_blocking(move || traces.stop()).await;
+            }
             let _ = self.dispatcher.await;
             let now = self.clock.now().utc;
             if let Err(error) = self.trail.write(&self.store, now, true).await {

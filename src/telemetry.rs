@@ -1,4 +1,6 @@
-//! Log and metrics.
+//! Log, metrics, and traces of requests.
+
+mod traces;
 
 use std::{
     collections::HashMap,
@@ -9,6 +11,7 @@ use std::{
 use metrics::{Counter, Gauge};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use thiserror::Error;
+pub use traces::{RequestSpan, Traced, Traces, TracesError};
 use tracing_subscriber::{
     EnvFilter, Registry, filter::ParseError, fmt, layer::SubscriberExt as _, reload,
     util::SubscriberInitExt as _,

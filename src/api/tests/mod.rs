@@ -117,6 +117,7 @@ pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiSt
         heard: Arc::new(Live::default()),
         lanes: Arc::new(Nobody),
         strangers: Arc::new(Strangers::new(clock)),
+        traces: None,
         metrics: PrometheusBuilder::new().build_recorder().handle(),
     }
 }
