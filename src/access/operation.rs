@@ -9,6 +9,19 @@ pub struct Operation {
     pub needs: Permission,
     /// Whether it keeps to the devices of its caller.
     pub reach: Reach,
+    /// What of it may be kept for a request that comes twice.
+    pub secrecy: Secrecy,
+}
+
+/// What of a request and its answer is kept, so that one that comes twice is carried out once (`Idempotency-Key`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Secrecy {
+    /// A digest of the request, and the answer.
+    Kept,
+    /// A digest of the request. The answer tells a secret, once.
+    TellsSecret,
+    /// Nothing: a digest would be a fast hash of a password. It takes no key.
+    TakesPassword,
 }
 
 /// Of which devices an operation tells, or which it changes.
@@ -21,13 +34,20 @@ pub enum Reach {
 }
 
 const fn scoped(name: &'static str, needs: Permission) -> Operation {
-    let reach = Reach::Scoped;
-    Operation { name, needs, reach }
+    let (reach, secrecy) = (Reach::Scoped, Secrecy::Kept);
+    Operation {
+        name,
+        needs,
+        reach,
+        secrecy,
+    }
 }
 
 const fn whole(name: &'static str, needs: Permission) -> Operation {
-    let reach = Reach::Whole;
-    Operation { name, needs, reach }
+    Operation {
+        reach: Reach::Whole,
+        ..scoped(name, needs)
+    }
 }
 
 /// Every operation below `/v1`, in the order of its names.
@@ -38,9 +58,9 @@ pub const OPERATIONS: &[Operation] = {
         scoped("add_exclusions", Operate),
         whole("add_group", Operate),
         whole("add_product_key", Administer),
-        whole("add_token", Administer),
-        whole("add_user", Administer),
-        whole("add_webhook", Administer),
+        whole("add_token", Administer).tells_secret(),
+        whole("add_user", Administer).takes_password(),
+        whole("add_webhook", Administer).tells_secret(),
         scoped("approve_task", Approve),
         whole("cancel_forecast", Operate),
         scoped("cancel_upgrade", Operate),
@@ -94,7 +114,7 @@ pub const OPERATIONS: &[Operation] = {
         scoped("list_upgrades", Read),
         whole("list_users", Administer),
         whole("list_webhooks", Administer),
-        scoped("log_in", Open),
+        scoped("log_in", Open).takes_password(),
         scoped("log_out", Own),
         scoped("next_phase", Operate),
         scoped("pause_task", Operate),
@@ -131,6 +151,20 @@ pub const OPERATIONS: &[Operation] = {
 };
 
 impl Operation {
+    const fn tells_secret(self) -> Self {
+        Self {
+            secrecy: Secrecy::TellsSecret,
+            ..self
+        }
+    }
+
+    const fn takes_password(self) -> Self {
+        Self {
+            secrecy: Secrecy::TakesPassword,
+            ..self
+        }
+    }
+
     /// The operation of this name.
     pub fn named(name: &str) -> Option<&'static Self> {
         OPERATIONS.iter().find(|operation| operation.name == name)

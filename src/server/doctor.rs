@@ -13,10 +13,10 @@ use serde::Serialize;
 
 use super::{data_dir, stored_products, unfit};
 use crate::{
-    api::certificate_end,
     clock::{SystemClock, UtcMillis},
     config::{Config, not_obeyed},
     server::certificates::SOON,
+    tls::certificate_end,
 };
 
 /// How bad it is.

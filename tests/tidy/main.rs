@@ -13,7 +13,7 @@ use std::{
 use source::Source;
 
 /// Every room, from the bottom up, and what it may import of the crate: rooms, or single items of one.
-const ROOMS: [(&str, &[&str]); 30] = [
+const ROOMS: [(&str, &[&str]); 34] = [
     ("clock", &[]),
     // the settings of a product name the kind of its check code
     ("config", &["clock", "package::CheckCodeKind"]),
@@ -23,6 +23,7 @@ const ROOMS: [(&str, &[&str]); 30] = [
     ("health", &["clock", "config"]),
     ("strangers", &["clock"]),
     ("signal", &[]),
+    ("tls", &["clock", "config"]),
     ("package", &["clock"]),
     ("filter", &["clock", "package::natural_cmp"]),
     ("audit", &["clock"]),
@@ -40,6 +41,8 @@ const ROOMS: [(&str, &[&str]); 30] = [
             "package",
         ],
     ),
+    // who may download what, and what was served
+    ("grants", &["clock", "ledger"]),
     // sentences are made where people read, above all that happens
     ("task", &["clock", "filter", "ledger", "package"]),
     ("wording", &["clock", "ledger", "package", "task"]),
@@ -72,6 +75,14 @@ const ROOMS: [(&str, &[&str]); 30] = [
         ],
     ),
     (
+        "mqtt",
+        &[
+            "clock", "config", "package", "upgrade", "session", "ledger",
+            "grants", // commands, and what both engines tell
+            "engine",
+        ],
+    ),
+    (
         "store",
         &[
             "clock",
@@ -89,6 +100,8 @@ const ROOMS: [(&str, &[&str]); 30] = [
             "coap::Peer",
             // who vouches for a package
             "signing",
+            // webhooks' secrets are sealed for their numbers
+            "vault",
             "task",
             "ledger",
         ],
@@ -155,6 +168,19 @@ const ROOMS: [(&str, &[&str]); 30] = [
             "signal", "clock", "config", "vault", "task", "store", "runtime", "ledger", "wording",
         ],
     ),
+    // serves packages to devices
+    (
+        "download",
+        &[
+            "clock",
+            "config",
+            "telemetry",
+            "tls",
+            "store",
+            "grants",
+            "ledger",
+        ],
+    ),
     // writes intent into the store, and never calls the engine
     (
         "api",
@@ -164,6 +190,7 @@ const ROOMS: [(&str, &[&str]); 30] = [
             "clock",
             "config",
             "telemetry",
+            "tls",
             "vault",
             "health",
             "strangers",
@@ -190,6 +217,7 @@ const ROOMS: [(&str, &[&str]); 30] = [
             "clock",
             "config",
             "telemetry",
+            "tls",
             "vault",
             "health",
             "strangers",
@@ -202,6 +230,8 @@ const ROOMS: [(&str, &[&str]); 30] = [
             "dtls",
             "runtime",
             "notify",
+            "download",
+            "grants",
             "api",
             "ledger",
         ],
@@ -232,9 +262,9 @@ const ROOMS: [(&str, &[&str]); 30] = [
 ];
 
 /// Here time and datagrams are handed in, and nothing else comes from outside.
-const PURE: [&str; 14] = [
+const PURE: [&str; 16] = [
     "package", "filter", "access", "audit", "coap", "lwm2m", "ledger", "wording", "task",
-    "upgrade", "session", "engine", "forecast", "shard",
+    "upgrade", "session", "engine", "mqtt", "forecast", "shard", "grants",
 ];
 
 /// What pure rooms keep out: the clock, the network, files, threads, the environment, randomness.

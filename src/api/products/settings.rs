@@ -132,11 +132,11 @@ pub(in crate::api) struct UpdateProductSettings {
     sinr_unit: Option<SinrUnit>,
     /// How long a device listens after its last message, seconds; `null`: as for all products.
     #[serde(deserialize_with = "nullable_whole")]
-    #[schema(value_type = Option<u64>, minimum = 1, maximum = 86400)]
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 86_400)]
     awake_window_s: Option<Option<u64>>,
     /// CoAP's `ACK_TIMEOUT` (RFC 7252 §4.8), milliseconds; `null`: as for all products.
     #[serde(deserialize_with = "nullable_whole")]
-    #[schema(value_type = Option<u64>, minimum = 10, maximum = 600000)]
+    #[schema(value_type = Option<u64>, minimum = 10, maximum = 600_000)]
     ack_timeout_ms: Option<Option<u64>>,
     /// CoAP's `MAX_RETRANSMIT`; `null`: as for all products.
     #[serde(deserialize_with = "nullable_whole")]
