@@ -6,10 +6,12 @@
 
 mod address;
 mod load;
+mod products;
 mod settings;
 mod validate;
 
 pub use load::{ConfigError, DEFAULT_FILE, Problem, environment, load, look};
+pub use products::{MOST_PRODUCTS, ProductChange, not_obeyed};
 pub use settings::{Reload, Settings};
 pub use validate::{MOST_SHARDS, check_product_name};
 
@@ -58,7 +60,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Traces.
     pub telemetry: TelemetryConfig,
-    /// Peculiarities of products, by the product's name.
+    /// Peculiarities of products, by the product's name. Those of a settings file are taken into the database at the first start, which
+    /// alone counts from then on.
     pub products: BTreeMap<String, ProductConfig>,
 }
 

@@ -7,6 +7,7 @@ mod certificates;
 mod data_dir;
 pub mod doctor;
 mod downloads;
+mod products;
 mod secure;
 mod time;
 mod upkeep;
@@ -23,6 +24,7 @@ use std::{
 
 use certificates::CertificateEnds;
 use metrics_exporter_prometheus::PrometheusHandle;
+pub use products::stored_products;
 pub use secure::Purpose;
 use secure::SecuredPort;
 use thiserror::Error;
@@ -219,8 +221,8 @@ impl Server {
         reason = "the parts of a server, in the order in which they start"
     )]
     pub async fn start(config: Config, purpose: Purpose) -> Result<Self, StartError> {
-        let config = Arc::new(config);
         let kept = Kept::open(&config).await?;
+        let config = Arc::new(products::with_stored(config, &*kept.database).await?);
         let clock = SystemClock::start();
         let (database, files) = (kept.database, kept.files);
         let vault = open_vault(&config, purpose, &*database).await?;
@@ -272,6 +274,8 @@ impl Server {
             metrics: metrics.clone(),
         })
         .map_err(|error| system("start the device side", &error))?;
+        let device_side = exchange.clone();
+        settings.follow(move |config| device_side.configure(config));
         let (stop, told_to_stop) = watch::channel(false);
         let rollout = Rollout::new(RolloutSetup {
             store: database.clone(),
@@ -342,6 +346,7 @@ impl Server {
             passwords: Arc::default(),
             vault,
             cursors,
+            products: Arc::default(),
             signals: signals.clone(),
             instance: Arc::new(instance),
             evidence: Arc::new(Evidence::new(signing_key, &config.data_dir)),
@@ -427,16 +432,19 @@ impl Server {
     }
 
     /// Puts into effect what of other settings can take effect now: the log's filter, rates, limits of cells, networks of
-    /// webhooks, certificates. Logs what has changed, and what needs a restart.
+    /// webhooks, certificates. Logs what has changed, what needs a restart, and what of products is not obeyed.
     pub fn reload(&mut self, new: &Config) {
-        let reload = self.settings.get().reload(new);
-        let config = Arc::new(reload.config);
+        // whoever changes products meanwhile comes before or after
+        let reload = self.settings.change(|config| {
+            let reload = config.reload(new);
+            (reload.config.clone(), reload)
+        });
+        let config = reload.config;
         if let Err(error) = telemetry::filter_log(&config.log.filter) {
             tracing::error!(%error, "log.filter is not understood; it stays as it was");
         }
-        self.settings.set(config.clone());
-        self.shards.exchange().configure(&config);
         self.signals.written();
+        products::tell(&reload.not_obeyed);
         let mut changed = reload.changed;
         // what the files hold may have changed where their names have not
         match self.secured.as_mut().map(|port| port.renewed(&config.dtls)) {

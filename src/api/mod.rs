@@ -49,7 +49,7 @@ use std::sync::Arc;
 
 use axum::middleware::{from_fn, from_fn_with_state};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
@@ -99,6 +99,8 @@ pub struct ApiState {
     pub vault: Option<Vault>,
     /// Seals cursors that would name devices.
     pub cursors: Cursors,
+    /// Held by whoever changes products, until that is in effect.
+    pub products: Arc<Mutex<()>>,
     /// Signalled after every write, for the rollout to look at once.
     pub signals: Arc<Signals>,
     /// Marks the database.
@@ -174,7 +176,12 @@ fn documented() -> OpenApiRouter<ApiState> {
             packages::papers::set_sbom,
             packages::papers::remove_sbom
         ))
-        .routes(routes!(products::get, products::update))
+        .routes(routes!(products::changes::create, products::list))
+        .routes(routes!(
+            products::get,
+            products::changes::update,
+            products::changes::remove
+        ))
         .routes(routes!(products::keys, products::add_key))
         .routes(routes!(products::remove_key))
         .routes(routes!(evidence::list))

@@ -69,7 +69,7 @@ impl FieldError {
 }
 
 /// The words after `urn:cellwise:problem:` that tell what kind of problem it is.
-const KINDS: [&str; 58] = [
+const KINDS: [&str; 60] = [
     "bad-parameter",
     "bad-path",
     "bad-signature",
@@ -102,6 +102,7 @@ const KINDS: [&str; 58] = [
     "package-key-removed",
     "package-superseded",
     "package-unsigned",
+    "product-in-use",
     "refused",
     "request-unanswered",
     "signature-required",
@@ -116,6 +117,7 @@ const KINDS: [&str; 58] = [
     "too-many-groups",
     "too-many-keys",
     "too-many-log-ins",
+    "too-many-products",
     "too-many-requests",
     "too-many-segments",
     "too-many-streams",

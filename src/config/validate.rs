@@ -3,14 +3,13 @@ use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::{
-    AdmissionConfig, Config, ConfigError, DownloadConfig, Problem, ProductConfig, UpgradeConfig,
+    AdmissionConfig, Config, ConfigError, DownloadConfig, MOST_PRODUCTS, Problem, ProductConfig,
+    UpgradeConfig,
 };
 
 const YEAR_S: u64 = 365 * 86_400;
 /// The most that `shards` may be.
 pub const MOST_SHARDS: u8 = 64;
-/// Products that may have settings of their own.
-const MOST_PRODUCTS: usize = 1_000;
 
 const ACK_TIMEOUT_MS: RangeInclusive<u64> = 10..=600_000;
 const MAX_RETRANSMIT: RangeInclusive<u32> = 0..=10;
@@ -133,8 +132,8 @@ pub fn check_product_name(name: &str) -> Result<(), &'static str> {
 }
 
 #[derive(Debug, Default)]
-struct Check {
-    problems: Vec<Problem>,
+pub(super) struct Check {
+    pub(super) problems: Vec<Problem>,
 }
 
 impl Check {
@@ -149,16 +148,21 @@ impl Check {
             if let Err(problem) = check_product_name(name) {
                 self.fail(&format!("products.{name:?}"), problem);
             }
-            let key = |setting| format!("products.{name}.{setting}");
-            if let Some(window) = product.awake_window_s {
-                self.range(&key("awake_window_s"), window, AWAKE_WINDOW_S);
-            }
-            if let Some(timeout) = product.ack_timeout_ms {
-                self.range(&key("ack_timeout_ms"), timeout, ACK_TIMEOUT_MS);
-            }
-            if let Some(repeats) = product.max_retransmit {
-                self.range(&key("max_retransmit"), repeats, MAX_RETRANSMIT);
-            }
+            self.product(product, &format!("products.{name}."));
+        }
+    }
+
+    /// The settings of a product, of which each is called `above` and its name.
+    pub(super) fn product(&mut self, product: &ProductConfig, above: &str) {
+        let key = |setting| format!("{above}{setting}");
+        if let Some(window) = product.awake_window_s {
+            self.range(&key("awake_window_s"), window, AWAKE_WINDOW_S);
+        }
+        if let Some(timeout) = product.ack_timeout_ms {
+            self.range(&key("ack_timeout_ms"), timeout, ACK_TIMEOUT_MS);
+        }
+        if let Some(repeats) = product.max_retransmit {
+            self.range(&key("max_retransmit"), repeats, MAX_RETRANSMIT);
         }
     }
 

@@ -1,7 +1,7 @@
 //! What survives a restart: the trait [`Store`], a database in SQLite, one in memory, and the package files.
 //!
 //! A store has fifteen concerns, each a trait. The shards have their changes committed and get their state back after a restart
-//! ([`Ledger`]). An operator's intent is packages ([`Catalog`]), rules and keys of products ([`Products`]), devices ([`Inventory`]),
+//! ([`Ledger`]). An operator's intent is packages ([`Catalog`]), products with their settings and keys ([`Products`]), devices ([`Inventory`]),
 //! groups of them ([`Groups`]), rules of cells ([`Cells`]) and tasks ([`Agenda`], which also tells the reconciler what may begin and
 //! what has to be stopped). What became of it is read as upgrades with their timelines ([`Journal`]), drawn as series ([`Series`]),
 //! told as events ([`Events`]), and looked at for a vulnerability ([`Reaches`]). What requests were answered is kept for those that
@@ -72,8 +72,8 @@ pub use papers::{
     PackageSignature, Papers, PapersChange, SbomRecord, UpdatePackageError, UpdatedPackage,
 };
 pub use products::{
-    AddKeyError, MAX_PRODUCT_KEYS, ProductKey, ProductRecord, Products, RemovedKey, Signatures,
-    UpdateProductError,
+    AddKeyError, MAX_PRODUCT_KEYS, ProductKey, ProductRecord, ProductUpdate, ProductUses, Products,
+    RemovedKey, Signatures, UpdateProductError,
 };
 pub use reach::{LatestUpgrade, MendedProduct, Reach, ReachPage, Reached, Reaches, Standing, Why};
 pub use records::{

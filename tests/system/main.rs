@@ -16,6 +16,7 @@ mod openapi;
 mod operations;
 mod operator;
 mod pcp_decode;
+mod products;
 mod restart;
 mod shards;
 mod support;

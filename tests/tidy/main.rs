@@ -77,7 +77,8 @@ const ROOMS: [(&str, &[&str]); 34] = [
     (
         "mqtt",
         &[
-            "clock", "config", "package", "upgrade", "session", "ledger", "grants", // commands, and what both engines tell
+            "clock", "config", "package", "upgrade", "session", "ledger",
+            "grants", // commands, and what both engines tell
             "engine",
         ],
     ),
@@ -171,7 +172,13 @@ const ROOMS: [(&str, &[&str]); 34] = [
     (
         "download",
         &[
-            "clock", "config", "telemetry", "tls", "store", "grants", "ledger",
+            "clock",
+            "config",
+            "telemetry",
+            "tls",
+            "store",
+            "grants",
+            "ledger",
         ],
     ),
     // writes intent into the store, and never calls the engine

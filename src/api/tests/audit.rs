@@ -448,6 +448,20 @@ fn steps() -> Vec<Step> {
             "products/p",
         ),
         (
+            "POST",
+            "/v1/products",
+            json!({"product": "new", "settings": {"awake_window_s": 10}}),
+            "create_product",
+            "products/new",
+        ),
+        (
+            "DELETE",
+            "/v1/products/new",
+            none.clone(),
+            "remove_product",
+            "products/new",
+        ),
+        (
             "DELETE",
             "/v1/devices/urn:a",
             none,

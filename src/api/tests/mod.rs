@@ -20,6 +20,7 @@ mod lists;
 mod once;
 mod packages;
 mod ping;
+mod product_settings;
 mod products;
 mod scoped;
 mod shares;
@@ -107,6 +108,7 @@ pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiSt
         passwords: Arc::default(),
         vault: Some(Vault::new([9; 32])),
         cursors: Cursors::new([8; 32]),
+        products: Arc::default(),
         signals: Arc::new(Signals::default()),
         instance: Arc::new(Instance::new(&[7; 8])),
         evidence: Arc::new(Evidence::new(None, dir)),

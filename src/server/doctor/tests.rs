@@ -167,3 +167,27 @@ async fn a_server_that_runs_is_recognised() {
     let found = worst(&look(&config(dir.path()), QUICK).await, "data directory");
     assert!(found.told.contains("used by no server"), "{found:?}");
 }
+
+#[tokio::test]
+async fn products_of_the_settings_that_do_not_count_are_told() {
+    use crate::{config::ProductConfig, store::Products as _};
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(dir.path()).await.unwrap();
+    let mut config = config(dir.path());
+    let product = ProductConfig {
+        pmin_zero: true,
+        ..ProductConfig::default()
+    };
+    config.products.insert("meter".to_owned(), product);
+    // the first start is still to come
+    let found = look(&config, QUICK).await;
+    assert!(found.iter().all(|it| it.check != "products"), "{found:?}");
+    store.import_products(&config.products).await.unwrap();
+    let found = look(&config, QUICK).await;
+    assert_eq!(worst(&found, "products").level, Level::Ok);
+    config.products.insert("valve".to_owned(), product);
+    store.close().await;
+    let found = worst(&look(&config, QUICK).await, "products");
+    assert_eq!(found.level, Level::Warning);
+    assert!(found.told.starts_with("products.valve "), "{found:?}");
+}

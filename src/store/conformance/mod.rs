@@ -251,6 +251,12 @@ macro_rules! whole_suite {
             }
             products {
                 keys_and_rules_of_products_are_kept,
+                products_are_taken_in_once,
+                nothing_is_taken_in_after_a_start_without_products,
+                settings_of_products_are_changed_by_whoever_has_seen_them,
+                a_product_goes_when_nothing_names_it_and_its_keys_go_with_it,
+                products_are_listed_by_their_names,
+                so_many_products_are_there_at_most,
                 so_many_keys_has_a_product_at_most,
                 a_package_is_taken_with_a_signature_where_one_is_required,
                 no_new_task_takes_a_package_whose_key_was_removed,

@@ -68,7 +68,7 @@ const TABLES: [(Table, &str, &str); 13] = [
     (
         Table::Products,
         "products",
-        "SELECT signatures FROM product_rules WHERE product = ?",
+        "SELECT settings, signatures FROM products WHERE tenant = 'default' AND name = ?",
     ),
     (
         Table::Tasks,
