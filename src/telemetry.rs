@@ -114,6 +114,7 @@ impl Metrics {
 #[derive(Debug, Default)]
 pub struct Share {
     counters: HashMap<&'static str, (Counter, u64)>,
+    shard_counters: HashMap<&'static str, (Counter, u64)>,
     gauges: HashMap<&'static str, (Gauge, usize)>,
 }
 
@@ -140,7 +141,7 @@ impl Figures<'_> {
     /// Tells how far one shard has counted, beside the others.
     pub fn shard_counter(&mut self, name: &'static str, help: &'static str, shard: u8, value: u64) {
         let recorder = &self.metrics.recorder;
-        let (counter, before) = self.share.counters.entry(name).or_insert_with(|| {
+        let (counter, before) = self.share.shard_counters.entry(name).or_insert_with(|| {
             metrics::with_local_recorder(recorder, || {
                 let name = format!("cellwise_shard_{name}_total");
                 metrics::describe_counter!(name.clone(), help);
@@ -191,11 +192,13 @@ mod tests {
         for (shard, heard) in [(0, 7), (1, 5)] {
             let mut share = Share::default();
             let mut figures = metrics.of(&mut share);
+            figures.counter("heard", "Heard by all.", heard);
             figures.shard_counter("heard", "Heard.", shard, heard - 1);
             figures.shard_counter("heard", "Heard.", shard, heard);
         }
         let text = metrics.handle().render();
         for line in [
+            "cellwise_heard_total 12",
             "cellwise_shard_heard_total{shard=\"0\"} 7",
             "cellwise_shard_heard_total{shard=\"1\"} 5",
         ] {

@@ -444,8 +444,10 @@ impl Journaled {
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let length = self.journal.recv(&mut buffer).expect(message);
+            // the first one is empty: it tries whether there is a journal
             let entry = fields(&buffer[..length]);
-            if entry["MESSAGE"].starts_with(message) {
+            let told = entry.get("MESSAGE");
+            if told.is_some_and(|told| told.starts_with(message)) {
                 return entry;
             }
         }
@@ -499,7 +501,7 @@ fn entries_of_the_journal_have_fields_of_their_own() {
     let refused = server.entry("an unknown endpoint was refused");
     assert_eq!(refused["PRIORITY"], "4");
     assert_eq!(refused["CELLWISE_ENDPOINT"], "x0007");
-    let peer = device.local_addr().unwrap().to_string();
+    let peer = format!("coap://{}", device.local_addr().unwrap());
     assert_eq!(refused["CELLWISE_PEER"], peer, "{refused:?}");
     // one that stops says so
     let pid = nix::unistd::Pid::from_raw(i32::try_from(server.process.id()).unwrap());
@@ -578,9 +580,10 @@ fn metrics_in(text: &str) -> BTreeSet<String> {
 #[test]
 fn metrics_are_as_prometheus_wants_them_and_alerts_and_panels_name_real_ones() {
     let server = Server::secured(&[]);
-    let known = wait_for(LIMIT, "the figures of both ports", || {
+    let known = wait_for(LIMIT, "the figures of both ports and of the disk", || {
         let text = server.api.text("/metrics");
-        (text.contains("cellwise_dtls_") && text.contains("cellwise_devices ")).then_some(text)
+        let told = ["cellwise_dtls_", "cellwise_devices ", "cellwise_backup_"];
+        told.iter().all(|name| text.contains(name)).then_some(text)
     });
     let checked = run(
         Command::new(tool("promtool")).args(["check", "metrics"]),
