@@ -324,6 +324,11 @@ impl Server {
             clock,
             told_to_stop.clone(),
         ));
+        tokio::spawn(downloads::digest_earlier(
+            database.clone(),
+            files.clone(),
+            told_to_stop.clone(),
+        ));
         let (downloads, serve_downloads) = Downloads::start(DownloadsSetup {
             listeners: bound.listeners,
             grants: grants.clone(),

@@ -67,11 +67,10 @@ impl Config {
         check.range("tasks.join_interval_s", interval, 1..=86_400);
         check.download(&self.download);
         let admin = &self.admin;
-        // PCP's maximum: 65,535 segments of 500 bytes
         check.range(
             "admin.max_package_bytes",
             admin.max_package_bytes,
-            1..=65_535 * 500,
+            1..=2 * 1024 * 1024 * 1024,
         );
         check.range(
             "admin.requests_per_second",

@@ -251,7 +251,10 @@ impl Engine {
             let Some(session) = self.device(key).session.as_ref() else {
                 return;
             };
-            let segments = session.package.pcp.offer.segmentation.segment_count();
+            let Some(offer) = session.package.pcp_offer() else {
+                return;
+            };
+            let segments = offer.segmentation.segment_count();
             let reaches = |mark| at >= Some(mark) && was < Some(mark);
             if was.is_some() && !reaches(segments / 8) && !reaches(segments / 2) {
                 return;

@@ -208,7 +208,7 @@ fn values_out_of_range_are_all_listed() {
         sinr_range0_db = 41
         limit_weak = 0
         [admin]
-        max_package_bytes = 32767501
+        max_package_bytes = 2147483649
         [log]
         filter = 'cellwise=loud'
     ";
@@ -224,7 +224,7 @@ fn values_out_of_range_are_all_listed() {
             "admission.sinr_range0_db: 41 is out of range, -20 to 40 is allowed",
             "admission.rsrp_range1_dbm: -100 is above rsrp_range0_dbm, which is -105",
             "admission.limit_weak: 0 is out of range, 1 to 100000 is allowed",
-            "admin.max_package_bytes: 32767501 is out of range, 1 to 32767500 is allowed",
+            "admin.max_package_bytes: 2147483649 is out of range, 1 to 2147483648 is allowed",
             "admin.requests_per_second: 0 is out of range, 1 to 1000000 is allowed",
         ]
     );

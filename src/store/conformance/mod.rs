@@ -198,6 +198,8 @@ macro_rules! whole_suite {
                 other_content_supersedes_the_older_package,
                 other_content_is_refused_while_a_task_uses_the_older,
                 a_check_code_stands_for_one_content_in_one_cut,
+                a_package_may_be_none_of_pcps,
+                the_md5_of_packages_from_before_is_written_down_once,
                 a_package_in_use_is_not_deleted,
                 a_deleted_package_stays_for_ended_tasks,
                 shared_content_is_reported_when_a_package_is_deleted,
@@ -415,11 +417,13 @@ pub(crate) fn new_package(product: &str, version: &str, content: u8) -> NewPacka
         version: Version::new(version).unwrap(),
         sha256: hex::encode([content; 32]),
         crc: 0xBE00 | u16::from(content),
-        pcp: PcpOffer {
+        size_bytes: 1_200,
+        md5: None,
+        pcp: Some(PcpOffer {
             version: pcp::Version::new(version).unwrap(),
             check_code: 0xBE00 | u16::from(content),
             segmentation: Segmentation::choose(1_200, None, false).unwrap(),
-        },
+        }),
         created_at: T0,
         papers: Papers::default(),
     }

@@ -160,7 +160,7 @@ pub(crate) async fn what_a_device_spends_counts_in_the_month_where_it_is(store: 
 }
 
 fn spent_segments(package: &PackageRecord) -> u64 {
-    package.package.pcp.segmentation.segment_count().into()
+    package.package.segment_count()
 }
 
 pub(crate) async fn a_device_without_enough_left_is_put_off_until_it_has(store: &impl Store) {

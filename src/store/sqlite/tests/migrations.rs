@@ -59,11 +59,13 @@ async fn packages_of_before_keep_their_check_codes() {
         version: Version::new("V2").unwrap(),
         sha256: hex::encode([content; 32]),
         crc: 1,
-        pcp: PcpOffer {
+        size_bytes: size,
+        md5: None,
+        pcp: Some(PcpOffer {
             version: pcp::Version::new("V2").unwrap(),
             check_code,
             segmentation: Segmentation::exact(size, segment_size, pad_last).unwrap(),
-        },
+        }),
         created_at: UtcMillis(1),
         papers: Papers::default(),
     };

@@ -30,11 +30,13 @@ async fn task(store: &SqliteStore, devices: u32) -> TaskRecord {
         version: Version::new("V2").unwrap(),
         sha256: "00".repeat(32),
         crc: 1,
-        pcp: PcpOffer {
+        size_bytes: 1_200,
+        md5: None,
+        pcp: Some(PcpOffer {
             version: pcp::Version::new("V2").unwrap(),
             check_code: 1,
             segmentation: Segmentation::choose(1_200, None, false).unwrap(),
-        },
+        }),
         created_at: T0,
         papers: Papers::default(),
     };
