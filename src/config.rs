@@ -11,7 +11,7 @@ mod validate;
 
 pub use load::{ConfigError, DEFAULT_FILE, Problem, environment, load, look};
 pub use settings::{Reload, Settings};
-pub use validate::{MOST_SHARDS, check_product_name};
+pub use validate::{MOST_SHARDS, ROLES, check_product_name};
 
 use std::{
     collections::BTreeMap,
@@ -407,6 +407,8 @@ pub struct AdminConfig {
     pub tls_certificate: PathBuf,
     /// The certificate's private key, in PEM.
     pub tls_key: PathBuf,
+    /// Roles whose users need a second factor: before they have set one up, they may do nothing else.
+    pub totp_required_roles: Vec<String>,
 }
 
 impl AdminConfig {
@@ -429,6 +431,7 @@ impl Default for AdminConfig {
             trusted_proxies: Vec::new(),
             tls_certificate: PathBuf::new(),
             tls_key: PathBuf::new(),
+            totp_required_roles: Vec::new(),
         }
     }
 }

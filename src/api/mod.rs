@@ -27,6 +27,7 @@ mod problem;
 mod products;
 mod refusals;
 mod scoped;
+mod second_factor;
 mod series;
 mod serve;
 mod sessions;
@@ -218,6 +219,10 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(tokens::add, tokens::list))
         .routes(routes!(tokens::get, tokens::revoke))
         .routes(routes!(tokens::me, sessions::update_me))
+        .routes(routes!(second_factor::enrol))
+        .routes(routes!(second_factor::confirm))
+        .routes(routes!(second_factor::remove))
+        .routes(routes!(second_factor::remove_of_user))
         .routes(routes!(users::add, users::list))
         .routes(routes!(users::get, users::update, users::remove))
         .routes(routes!(sessions::log_in, sessions::log_out))

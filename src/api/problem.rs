@@ -69,11 +69,13 @@ impl FieldError {
 }
 
 /// The words after `urn:cellwise:problem:` that tell what kind of problem it is.
-const KINDS: [&str; 58] = [
+const KINDS: [&str; 64] = [
     "bad-parameter",
     "bad-path",
     "bad-signature",
     "changed-meanwhile",
+    "code-needed",
+    "code-wrong",
     "csrf-token-missing",
     "device-exists",
     "disk-full",
@@ -88,6 +90,7 @@ const KINDS: [&str; 58] = [
     "name-taken",
     "no-credential-key",
     "no-devices",
+    "no-second-factor",
     "no-session",
     "no-signing-key",
     "no-such-path",
@@ -104,6 +107,8 @@ const KINDS: [&str; 58] = [
     "package-unsigned",
     "refused",
     "request-unanswered",
+    "second-factor-required",
+    "second-factor-there",
     "signature-required",
     "store-unavailable",
     "task-ended",
@@ -127,6 +132,7 @@ const KINDS: [&str; 58] = [
     "unreadable-body",
     "upgrade-ended",
     "upgrade-running",
+    "user-disabled",
     "wrong-content-type",
 ];
 

@@ -93,6 +93,10 @@ impl Config {
                 "tls_certificate and tls_key go together",
             );
         }
+        if let Some(role) = (admin.totp_required_roles.iter()).find(|role| !is_role(role)) {
+            let problem = format!("{role:?} is no role; there are {}", ROLES.join(", "));
+            check.fail("admin.totp_required_roles", problem);
+        }
         let webhooks = &self.webhooks;
         check.range("webhooks.timeout_s", webhooks.timeout_s, 1..=300);
         check.range("webhooks.first_pause_s", webhooks.first_pause_s, 1..=3_600);
@@ -116,6 +120,13 @@ impl Config {
         check.products(&self.products);
         check.problems
     }
+}
+
+/// The roles that there are, as `access` names them: a test of the admin API compares the two.
+pub const ROLES: [&str; 5] = ["viewer", "operator", "approver", "administrator", "auditor"];
+
+fn is_role(name: &str) -> bool {
+    ROLES.contains(&name)
 }
 
 /// Checks the name of a product: the same in the settings and in the API, so that one finds the other.

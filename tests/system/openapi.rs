@@ -31,7 +31,8 @@ const CHECKS: &str = r#"
 include-name = ["POST /v1/tasks", "PATCH /v1/tasks/{id}", "PATCH /v1/cells/{id}", "POST /v1/cells", "POST /v1/devices",
     "POST /v1/outages", "POST /v1/tasks/{id}/approve", "POST /v1/tasks/{id}/refuse", "POST /v1/tasks/{id}/retry",
     "POST /v1/tasks/{id}/copy", "POST /v1/forecasts", "POST /v1/packages", "PUT /v1/packages/{id}/sbom",
-    "POST /v1/products/{product}/keys", "POST /v1/session", "POST /v1/users", "PATCH /v1/users/{name}", "PATCH /v1/me",
+    "POST /v1/products/{product}/keys", "POST /v1/session", "POST /v1/me/totp", "POST /v1/me/totp/confirm",
+    "POST /v1/me/totp/remove", "POST /v1/users", "PATCH /v1/users/{name}", "PATCH /v1/me",
     "POST /v1/tokens", "GET /v1/audit"]
 checks.positive_data_acceptance.enabled = false
 checks.negative_data_rejection.enabled = false

@@ -22,6 +22,7 @@ mod packages;
 mod ping;
 mod products;
 mod scoped;
+mod second_factor;
 mod shares;
 mod targets;
 mod task_packages;

@@ -8,14 +8,14 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use super::{
     Doing, SqliteStore,
     rows::{self, Columns as _},
+    second_factors,
     watched::Table,
 };
 use crate::{
-    access::Grant,
     clock::UtcMillis,
     store::{
-        AddUserError, MAX_SESSIONS, MAX_USERS, NewSession, NewUser, Page, StoreError, UserId,
-        UserRecord, Users,
+        AddUserError, MAX_SESSIONS, MAX_USERS, NewSession, NewUser, Page, StoreError, UserChange,
+        UserId, UserRecord, Users,
     },
 };
 
@@ -85,26 +85,28 @@ impl Users for SqliteStore {
         rows::page(&found, limit, record)
     }
 
-    async fn set_grants(
-        &self,
-        name: &str,
-        grants: &[Grant],
-        password: Option<&str>,
-    ) -> Result<bool, StoreError> {
+    async fn update_user(&self, name: &str, change: &UserChange) -> Result<bool, StoreError> {
         let mut tx = self.write(CHANGING).await?;
         tx.watch(Table::Users, name).await.doing(CHANGING)?;
-        let user: Option<i64> =
-            sqlx::query_scalar("UPDATE users SET grants = ? WHERE name = ? RETURNING id")
-                .bind(rows::json(&grants))
-                .bind(name)
-                .fetch_optional(&mut *tx)
-                .await
-                .doing(CHANGING)?;
-        if user.is_none() {
+        let user: Option<i64> = sqlx::query_scalar(
+            "UPDATE users SET grants = COALESCE(?, grants), disabled = COALESCE(?, disabled), \
+                 second_factor_required = COALESCE(?, second_factor_required) WHERE name = ? RETURNING id",
+        )
+        .bind(change.grants.as_ref().map(rows::json))
+        .bind(change.disabled)
+        .bind(change.second_factor_required)
+        .bind(name)
+        .fetch_optional(&mut *tx)
+        .await
+        .doing(CHANGING)?;
+        let Some(user) = user.map(UserId) else {
             return Ok(false);
-        }
-        if let Some(password) = password {
+        };
+        if let Some(password) = &change.password {
             write_password(&mut tx, name, None, password).await?;
+        }
+        if change.disabled == Some(true) {
+            end_sessions(&mut tx, user).await?;
         }
         tx.commit().await.doing(CHANGING)?;
         Ok(true)
@@ -143,14 +145,23 @@ impl Users for SqliteStore {
 
     async fn begin_session(&self, new: &NewSession) -> Result<bool, StoreError> {
         let mut tx = self.write(BEGINNING).await?;
-        let known = sqlx::query("UPDATE users SET last_login_at = ? WHERE id = ? AND password = ?")
-            .bind(new.created_at.0)
-            .bind(new.user.0)
-            .bind(&new.password)
-            .execute(&mut *tx)
-            .await
-            .doing(BEGINNING)?;
+        let known = sqlx::query(
+            "UPDATE users SET last_login_at = ? \
+             WHERE id = ? AND password = ? AND disabled = 0 AND (totp_sealed IS NOT NULL) = ?",
+        )
+        .bind(new.created_at.0)
+        .bind(new.user.0)
+        .bind(&new.password)
+        .bind(new.second_factor.is_some())
+        .execute(&mut *tx)
+        .await
+        .doing(BEGINNING)?;
         if known.rows_affected() == 0 {
+            return Ok(false);
+        }
+        if let Some(proof) = &new.second_factor
+            && !second_factors::spend(&mut tx, new.user, proof).await?
+        {
             return Ok(false);
         }
         sqlx::query(
@@ -246,12 +257,17 @@ async fn write_password(
     .await
     .doing(CHANGING)?;
     let Some(user) = user else { return Ok(false) };
+    end_sessions(conn, UserId(user)).await?;
+    Ok(true)
+}
+
+async fn end_sessions(conn: &mut SqliteConnection, user: UserId) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM sessions WHERE user_id = ?")
-        .bind(user)
+        .bind(user.0)
         .execute(conn)
         .await
-        .doing(CHANGING)?;
-    Ok(true)
+        .map(drop)
+        .doing(CHANGING)
 }
 
 fn record(row: &SqliteRow) -> Result<UserRecord, StoreError> {
@@ -263,5 +279,9 @@ fn record(row: &SqliteRow) -> Result<UserRecord, StoreError> {
         created_by: row.value("created_by")?,
         created_at: row.time("created_at")?,
         last_login_at: row.maybe_time("last_login_at")?,
+        totp: row.value("totp_sealed")?,
+        totp_pending: row.value("totp_pending")?,
+        second_factor_required: row.value("second_factor_required")?,
+        disabled: row.value("disabled")?,
     })
 }

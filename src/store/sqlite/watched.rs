@@ -95,7 +95,7 @@ const TABLES: [(Table, &str, &str); 13] = [
 ];
 
 /// Columns that are the server's own, and no matter of whoever changes something.
-const INTERNAL: [&str; 12] = [
+const INTERNAL: [&str; 13] = [
     "revision",
     "hidden",
     "removed",
@@ -106,6 +106,7 @@ const INTERNAL: [&str; 12] = [
     "resumed_with",
     "last_used_at",
     "last_login_at",
+    "totp_step",
     "failing_since",
     "reg_location",
 ];
