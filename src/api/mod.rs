@@ -19,6 +19,7 @@ mod forecasts;
 mod groups;
 mod heard;
 mod middleware;
+mod oidc;
 mod once;
 mod operations;
 mod packages;
@@ -59,6 +60,7 @@ pub use cursors::Cursors;
 pub(crate) use devices::path as device_path;
 pub use events::Streams;
 pub use evidence::{Evidence, Manifest, archive};
+pub use oidc::{Oidc, OidcError, OidcFiles};
 pub use passwords::Passwords;
 pub use problem::{FieldError, Problem};
 pub use serve::serve;
@@ -94,6 +96,8 @@ pub struct ApiState {
     pub token: TokenHash,
     /// Looks at the passwords of users.
     pub passwords: Arc<Passwords>,
+    /// The log-in by an identity provider, if the settings name one.
+    pub oidc: Option<Arc<Oidc>>,
     /// Seals the devices' keys; `None` when no key is configured for that.
     pub vault: Option<Vault>,
     /// Seals cursors that would name devices.
@@ -226,4 +230,6 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(users::add, users::list))
         .routes(routes!(users::get, users::update, users::remove))
         .routes(routes!(sessions::log_in, sessions::log_out))
+        .routes(routes!(oidc::begin_log_in))
+        .routes(routes!(oidc::end_log_in))
 }

@@ -95,6 +95,11 @@ impl Passwords {
         self.take(&self.users, user.to_owned())
     }
 
+    /// Whether somebody may be sent to the identity provider, or come back from it, from an address; otherwise the seconds to wait.
+    pub(super) fn ration_address(&self, source: IpAddr) -> Result<(), u64> {
+        self.take(&self.addresses, bucket(source))
+    }
+
     /// Whether a user who is logged in may try another password for the own one; otherwise the seconds to wait.
     pub(super) fn ration_own(&self, user: i64) -> Result<(), u64> {
         if self.own.len() >= MAX_KEYS {

@@ -69,7 +69,7 @@ impl FieldError {
 }
 
 /// The words after `urn:cellwise:problem:` that tell what kind of problem it is.
-const KINDS: [&str; 64] = [
+const KINDS: [&str; 68] = [
     "bad-parameter",
     "bad-path",
     "bad-signature",
@@ -82,14 +82,18 @@ const KINDS: [&str; 64] = [
     "empty-package",
     "forbidden",
     "group-in-use",
+    "identity-provider-unavailable",
     "identity-taken",
     "internal",
     "invalid-field",
+    "log-in-refused",
     "malformed-json",
     "method-not-allowed",
     "name-taken",
     "no-credential-key",
     "no-devices",
+    "no-grants",
+    "no-identity-provider",
     "no-second-factor",
     "no-session",
     "no-signing-key",

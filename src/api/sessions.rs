@@ -46,12 +46,17 @@ pub(super) fn has_csrf_token(headers: &HeaderMap, session: &str) -> bool {
 
 /// The session that the cookies of a request name.
 pub(super) fn cookie(headers: &HeaderMap) -> Option<String> {
+    cookie_named(headers, COOKIE)
+}
+
+/// What the cookie of this name holds.
+pub(super) fn cookie_named(headers: &HeaderMap, wanted: &str) -> Option<String> {
     let cookies = headers.get_all(header::COOKIE).iter();
     let mut pairs = cookies
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim().split_once('='));
-    let (_, session) = pairs.find(|(name, _)| *name == COOKIE)?;
+    let (_, session) = pairs.find(|(name, _)| *name == wanted)?;
     Some(session.to_owned())
 }
 
@@ -98,6 +103,7 @@ pub(super) struct SessionBody {
             headers(("Set-Cookie" = String, description = "The session"))),
         (status = 401, description = "The name, the password or the code is wrong, or a code is needed", body = Problem),
         (status = 403, description = "The user is disabled", body = Problem),
+        (status = 409, description = "The credential key is not set with which the second factor was stored", body = Problem),
         (status = 503, description = "Too many people log in at once, or the database is not available", body = Problem),
     ))]
 pub(super) async fn log_in(
@@ -116,7 +122,9 @@ pub(super) async fn log_in(
         return Ok(too_many("too many attempts to log in", wait_s));
     }
     let user = state.store.user(&body.name).await?;
+    // who logs in by an identity provider has no password
     let hash = user.as_ref().map(|user| user.password.clone());
+    let hash = hash.filter(|hash| !hash.is_empty());
     let fits = state.passwords.is(body.password, hash).await?;
     let user = match user {
         Some(user) if fits => user,

@@ -44,6 +44,19 @@ pub(super) struct UserBody {
     second_factor_required: bool,
     /// The user is kept out.
     disabled: bool,
+    /// Who the user is for an identity provider, which says with each log-in what the user is granted; `null`: the user has a password.
+    #[schema(required)]
+    identity: Option<IdentityBody>,
+}
+
+/// Who somebody is for an identity provider.
+#[derive(Debug, Serialize, ToSchema)]
+struct IdentityBody {
+    /// The provider.
+    #[schema(example = "https://login.example.com")]
+    issuer: String,
+    /// What never changes there, and is nobody else's.
+    subject: String,
 }
 
 impl From<UserRecord> for UserBody {
@@ -57,6 +70,10 @@ impl From<UserRecord> for UserBody {
             second_factor: user.totp.is_some(),
             second_factor_required: user.second_factor_required,
             disabled: user.disabled,
+            identity: user.identity.map(|identity| IdentityBody {
+                issuer: identity.issuer,
+                subject: identity.subject,
+            }),
             name: user.name,
         }
     }
@@ -189,8 +206,18 @@ pub(super) async fn update(
         fields.take("password", passwords::check(password, &name));
     }
     fields.finish()?;
-    if state.store.user(&name).await?.is_none() {
-        return Err(no_user(&name));
+    let user = state.store.user(&name).await?;
+    let user = user.ok_or_else(|| no_user(&name))?;
+    if user.identity.is_some() {
+        let mut fields = Fields::default();
+        let what = "the identity provider says with each log-in what the user is granted: change the user's groups there, or oidc.grants";
+        fields.check("grants", grants.is_none(), what);
+        let what = "the user logs in by an identity provider, and has no password";
+        fields.check("password", body.password.is_none(), what);
+        let what = "the identity provider sees to a second factor";
+        let required = body.second_factor_required;
+        fields.check("second_factor_required", required.is_none(), what);
+        fields.finish()?;
     }
     let password = match body.password {
         Some(password) => Some(state.passwords.hash(password).await?),

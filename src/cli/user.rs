@@ -105,12 +105,17 @@ struct UserView {
     last_login_at: Option<String>,
     second_factor: bool,
     disabled: bool,
+    identity: Option<serde_json::Value>,
 }
 
 impl UserView {
     /// What is particular about the user.
     fn state(&self) -> String {
-        let words = [(self.disabled, "disabled"), (self.second_factor, "totp")];
+        let words = [
+            (self.disabled, "disabled"),
+            (self.second_factor, "totp"),
+            (self.identity.is_some(), "oidc"),
+        ];
         let words = words.into_iter().filter(|(is_so, _)| *is_so);
         let words: Vec<&str> = words.map(|(_, word)| word).collect();
         or_dash((!words.is_empty()).then(|| words.join(",")))

@@ -91,8 +91,8 @@ pub use series::{CellPoint, LimitChange, Series, TaskPoint};
 pub use sqlite::{DatabaseFile, Depth, FILE_NAME, KeptContent, SqliteStore, newest_known_step};
 pub use targets::{Exclude, Joined, Narrowed, Targets};
 pub use users::{
-    AddUserError, MAX_SESSIONS, MAX_USERS, NewSession, NewUser, UserChange, UserId, UserRecord,
-    Users,
+    AddUserError, Identity, IdentityUser, MAX_SESSIONS, MAX_USERS, NewSession, NewUser, UserChange,
+    UserId, UserRecord, Users,
 };
 
 /// Cells of which what was learnt is kept: those of a carrier in which anything was upgraded lately.

@@ -15,6 +15,28 @@ pub const MAX_SESSIONS: u32 = 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UserId(pub i64);
 
+/// Who somebody is for an identity provider (OpenID Connect Core §2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The provider.
+    pub issuer: String,
+    /// What never changes there, and is nobody else's.
+    pub subject: String,
+}
+
+/// Somebody who has logged in at an identity provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityUser {
+    /// Who it is there.
+    pub identity: Identity,
+    /// The name of a user that is added; where another one has it, some digits are put behind.
+    pub name: String,
+    /// What the user is granted from now on.
+    pub grants: Vec<Grant>,
+    /// Now.
+    pub at: UtcMillis,
+}
+
 /// A user to be added.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewUser {
@@ -37,8 +59,10 @@ pub struct UserRecord {
     pub id: UserId,
     /// The name.
     pub name: String,
-    /// The password's hash, a PHC string.
+    /// The password's hash, a PHC string; empty where the user logs in by an identity provider.
     pub password: String,
+    /// Who the user is for an identity provider; `None`: the user logs in with a password.
+    pub identity: Option<Identity>,
     /// What the user is granted.
     pub grants: Vec<Grant>,
     /// Who added it.
@@ -106,6 +130,9 @@ pub enum AddUserError {
 pub trait Users: Send + Sync + 'static {
     /// Adds a user.
     async fn add_user(&self, new: &NewUser) -> Result<UserRecord, AddUserError>;
+
+    /// The user that somebody is who has logged in at an identity provider, with what is granted now. One is added where there is none.
+    async fn user_of_identity(&self, new: &IdentityUser) -> Result<UserRecord, AddUserError>;
 
     /// The user of this name.
     async fn user(&self, name: &str) -> Result<Option<UserRecord>, StoreError>;

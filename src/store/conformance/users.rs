@@ -5,7 +5,10 @@ use std::time::Duration;
 use super::{Store, T0, t};
 use crate::{
     access::{Grant, Role},
-    store::{AddUserError, MAX_SESSIONS, NewSession, NewUser, Proof, UserChange, UserRecord},
+    store::{
+        AddUserError, Identity, IdentityUser, MAX_SESSIONS, NewSession, NewUser, Proof, UserChange,
+        UserRecord,
+    },
 };
 
 const IDLE: Duration = Duration::from_secs(100);
@@ -249,4 +252,51 @@ pub(crate) async fn what_is_shown_as_the_second_factor_is_good_once(store: &impl
     assert!(remove(None).await);
     let anna = store.user("anna").await.unwrap().unwrap();
     assert_eq!((anna.totp, anna.totp_pending), (None, None));
+}
+
+pub(crate) async fn who_comes_by_an_identity_is_one_user(store: &impl Store) {
+    store.add_user(&new("anna")).await.unwrap();
+    let someone = |issuer: &str, subject: &str, role: Role| IdentityUser {
+        identity: Identity {
+            issuer: issuer.to_owned(),
+            subject: subject.to_owned(),
+        },
+        name: "anna".to_owned(),
+        grants: vec![Grant::of(role)],
+        at: T0,
+    };
+    let first = someone("https://a.example", "1", Role::Viewer);
+    let user = store.user_of_identity(&first).await.unwrap();
+    assert!(user.name.starts_with("anna-"), "{}", user.name);
+    assert_eq!(user.identity, Some(first.identity.clone()));
+    assert_eq!(user.password, "");
+    let later = someone("https://a.example", "1", Role::Operator);
+    let same = store.user_of_identity(&later).await.unwrap();
+    assert_eq!((same.id, &same.name), (user.id, &user.name));
+    assert_eq!(same.grants, later.grants);
+    assert_eq!(store.user(&user.name).await.unwrap(), Some(same.clone()));
+    for other in [
+        someone("https://a.example", "2", Role::Viewer),
+        someone("https://b.example", "1", Role::Viewer),
+    ] {
+        let other = store.user_of_identity(&other).await.unwrap();
+        assert!(other.id != user.id && other.name != user.name);
+    }
+    assert!(store.begin_session(&session(&same, 7, 0)).await.unwrap());
+    assert_eq!(who(store, 7, 1).await, Some(user.name.clone()));
+    // who is kept out gets nothing new
+    assert!(
+        store
+            .update_user(&user.name, &keep_out(true))
+            .await
+            .unwrap()
+    );
+    let kept_out = store.user_of_identity(&first).await.unwrap();
+    assert!(kept_out.disabled && kept_out.grants == later.grants);
+    assert!(
+        !store
+            .begin_session(&session(&kept_out, 8, 0))
+            .await
+            .unwrap()
+    );
 }
