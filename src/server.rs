@@ -36,7 +36,7 @@ use tokio::{
 use upkeep::Upkeep;
 
 use crate::{
-    api::{self, ApiState, Cursors, Evidence, TokenError, TokenHash},
+    api::{self, ApiState, Cursors, Evidence, OidcError, TokenError, TokenHash},
     clock::SystemClock,
     config::{AdminConfig, Config, MOST_SHARDS, RegistrationPolicy, Settings},
     download::{Downloads, DownloadsSetup},
@@ -56,7 +56,7 @@ use crate::{
     strangers::Strangers,
     telemetry::{self, Metrics, Traces, TracesError},
     tls::{Tls, TlsError, TlsFiles},
-    vault::{SecretFileError, Vault},
+    vault::{KEY_BYTES, SecretFileError, Vault},
 };
 
 /// Written to the data directory once the server can be reached: where it listens, as JSON.
@@ -136,6 +136,9 @@ pub enum StartError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The identity provider.
+    #[error(transparent)]
+    Oidc(#[from] OidcError),
     /// The keys in the database were sealed with another one.
     #[error(
         "the devices' keys were stored with another credential key; start with that one, which cannot be recovered \
@@ -227,6 +230,7 @@ impl Server {
         let (database, files) = (kept.database, kept.files);
         let vault = open_vault(&config, purpose, &*database).await?;
         let signing_key = secure::signing_key(&config.evidence)?;
+        let oidc = secure::oidc(&config, kept_secret(&*database, "oidc_key").await?)?;
         let revision = database.restore_revision().await?;
         let count = shard_count(&config);
         let ports = Ports::open(&config, count, vault.as_ref(), &*database).await?;
@@ -349,6 +353,7 @@ impl Server {
             clock,
             token: kept.token,
             passwords: Arc::default(),
+            oidc: oidc.map(Arc::new),
             vault,
             cursors,
             products: Arc::default(),
@@ -638,6 +643,7 @@ async fn open_vault(
 pub fn unfit(config: &Config) -> Vec<StartError> {
     let mut reasons = secure::unfit(&config.dtls);
     reasons.extend(secure::signing_key(&config.evidence).err());
+    reasons.extend(secure::oidc(config, [0; KEY_BYTES]).err());
     reasons.extend(data_dir::unfit(&config.data_dir));
     reasons.extend(
         Tls::of(TlsFiles::of_admin(&config.admin).as_ref())

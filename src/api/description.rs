@@ -37,6 +37,8 @@ pub(super) fn complete(api: &utoipa::openapi::OpenApi) -> Value {
     api["components"]["schemas"]["UpdateUser"]["anyOf"] = json!([
         {"required": ["grants"], "properties": {"grants": {"type": "array", "items": {"$ref": "#/components/schemas/GrantBody"}}}},
         {"required": ["password"], "properties": {"password": {"type": "string"}}},
+        {"required": ["second_factor_required"], "properties": {"second_factor_required": {"type": "boolean"}}},
+        {"required": ["disabled"], "properties": {"disabled": {"type": "boolean"}}},
     ]);
     // A group is a list or a filter.
     api["components"]["schemas"]["AddGroup"]["anyOf"] = json!([

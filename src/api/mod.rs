@@ -20,6 +20,7 @@ mod forecasts;
 mod groups;
 mod heard;
 mod middleware;
+mod oidc;
 mod once;
 mod operations;
 mod packages;
@@ -28,6 +29,7 @@ mod problem;
 mod products;
 mod refusals;
 mod scoped;
+mod second_factor;
 mod series;
 mod serve;
 mod sessions;
@@ -60,6 +62,7 @@ pub(crate) use devices::path as device_path;
 pub use events::Streams;
 pub use evidence::{Evidence, Manifest, archive};
 pub use exports::AuditExports;
+pub use oidc::{Oidc, OidcError, OidcFiles};
 pub use passwords::Passwords;
 pub use problem::{FieldError, Problem};
 pub use serve::serve;
@@ -95,6 +98,8 @@ pub struct ApiState {
     pub token: TokenHash,
     /// Looks at the passwords of users.
     pub passwords: Arc<Passwords>,
+    /// The log-in by an identity provider, if the settings name one.
+    pub oidc: Option<Arc<Oidc>>,
     /// Seals the devices' keys; `None` when no key is configured for that.
     pub vault: Option<Vault>,
     /// Seals cursors that would name devices.
@@ -236,7 +241,13 @@ fn documented() -> OpenApiRouter<ApiState> {
         .routes(routes!(tokens::add, tokens::list))
         .routes(routes!(tokens::get, tokens::revoke))
         .routes(routes!(tokens::me, sessions::update_me))
+        .routes(routes!(second_factor::enrol))
+        .routes(routes!(second_factor::confirm))
+        .routes(routes!(second_factor::remove))
+        .routes(routes!(second_factor::remove_of_user))
         .routes(routes!(users::add, users::list))
         .routes(routes!(users::get, users::update, users::remove))
         .routes(routes!(sessions::log_in, sessions::log_out))
+        .routes(routes!(oidc::begin_log_in))
+        .routes(routes!(oidc::end_log_in))
 }

@@ -69,25 +69,32 @@ impl FieldError {
 }
 
 /// The words after `urn:cellwise:problem:` that tell what kind of problem it is.
-const KINDS: [&str; 60] = [
+const KINDS: [&str; 70] = [
     "bad-parameter",
     "bad-path",
     "bad-signature",
     "changed-meanwhile",
+    "code-needed",
+    "code-wrong",
     "csrf-token-missing",
     "device-exists",
     "disk-full",
     "empty-package",
     "forbidden",
     "group-in-use",
+    "identity-provider-unavailable",
     "identity-taken",
     "internal",
     "invalid-field",
+    "log-in-refused",
     "malformed-json",
     "method-not-allowed",
     "name-taken",
     "no-credential-key",
     "no-devices",
+    "no-grants",
+    "no-identity-provider",
+    "no-second-factor",
     "no-session",
     "no-signing-key",
     "no-such-path",
@@ -105,6 +112,8 @@ const KINDS: [&str; 60] = [
     "product-in-use",
     "refused",
     "request-unanswered",
+    "second-factor-required",
+    "second-factor-there",
     "signature-required",
     "store-unavailable",
     "task-ended",
@@ -129,6 +138,7 @@ const KINDS: [&str; 60] = [
     "unreadable-body",
     "upgrade-ended",
     "upgrade-running",
+    "user-disabled",
     "wrong-content-type",
 ];
 

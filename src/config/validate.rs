@@ -1,5 +1,6 @@
-use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive};
+use std::{collections::BTreeMap, fmt::Display, net::IpAddr, ops::RangeInclusive};
 
+use reqwest::Url;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::{
@@ -10,6 +11,8 @@ use super::{
 const YEAR_S: u64 = 365 * 86_400;
 /// The most that `shards` may be.
 pub const MOST_SHARDS: u8 = 64;
+/// Grants of groups.
+const MOST_OIDC_GRANTS: usize = 1_000;
 
 const ACK_TIMEOUT_MS: RangeInclusive<u64> = 10..=600_000;
 const MAX_RETRANSMIT: RangeInclusive<u32> = 0..=10;
@@ -95,6 +98,11 @@ impl Config {
             );
         }
         check.collector(&self.telemetry.otlp_endpoint);
+        check.oidc(self);
+        if let Some(role) = (admin.totp_required_roles.iter()).find(|role| !is_role(role)) {
+            let problem = format!("{role:?} is no role; there are {}", ROLES.join(", "));
+            check.fail("admin.totp_required_roles", problem);
+        }
         let webhooks = &self.webhooks;
         check.range("webhooks.timeout_s", webhooks.timeout_s, 1..=300);
         check.range("webhooks.first_pause_s", webhooks.first_pause_s, 1..=3_600);
@@ -118,6 +126,35 @@ impl Config {
         check.products(&self.products);
         check.problems
     }
+}
+
+/// The roles that there are, as `access` names them: a test of the admin API compares the two.
+pub const ROLES: [&str; 5] = ["viewer", "operator", "approver", "administrator", "auditor"];
+
+/// Whether a URL is reached by TLS, or on this machine.
+fn is_secure(text: &str) -> bool {
+    let Ok(url) = Url::parse(text) else {
+        return false;
+    };
+    let here = match url.host_str() {
+        Some("localhost") => true,
+        Some(host) => (host.trim_matches(['[', ']']).parse::<IpAddr>())
+            .is_ok_and(|address| address.is_loopback()),
+        None => return false,
+    };
+    let plain = url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    plain && (url.scheme() == "https" || url.scheme() == "http" && here)
+}
+
+fn is_origin(text: &str) -> bool {
+    is_secure(text) && Url::parse(text).is_ok_and(|url| url.path() == "/")
+}
+
+fn is_role(name: &str) -> bool {
+    ROLES.contains(&name)
 }
 
 /// Checks the name of a product: the same in the settings and in the API, so that one finds the other.
@@ -182,6 +219,56 @@ impl Check {
                     "{word:?} is no level; off, error, warn, info, debug and trace are; for one target write {word}=debug"
                 ),
             );
+        }
+    }
+
+    fn oidc(&mut self, config: &Config) {
+        let (oidc, public) = (&config.oidc, &config.admin.public_url);
+        if !public.is_empty() && !is_origin(public) {
+            let what = "must be https://HOST or https://HOST:PORT without a path; http:// for this machine alone";
+            self.fail("admin.public_url", what);
+        }
+        if oidc.issuer.is_empty() {
+            return;
+        }
+        if !is_secure(&oidc.issuer) {
+            let what = "must be an https:// URL without query; http:// for this machine alone";
+            self.fail("oidc.issuer", what);
+        }
+        if public.is_empty() {
+            let what = "must be set for a log-in by an identity provider: it comes back to there";
+            self.fail("admin.public_url", what);
+        }
+        for (key, text) in [
+            ("oidc.client_id", &oidc.client_id),
+            ("oidc.groups_claim", &oidc.groups_claim),
+        ] {
+            if !(1..=255).contains(&text.len()) {
+                self.fail(key, "must have 1 to 255 characters");
+            }
+        }
+        // RFC 6749 §3.3
+        let scope = |scope: &String| {
+            let token = |byte| matches!(byte, 0x21 | 0x23..=0x5B | 0x5D..=0x7E);
+            (1..=255).contains(&scope.len()) && scope.bytes().all(token)
+        };
+        if oidc.scopes.len() > 20 || !oidc.scopes.iter().all(scope) {
+            self.fail("oidc.scopes", "must be up to 20 words");
+        }
+        if oidc.grants.len() > MOST_OIDC_GRANTS {
+            let what = format!("{} are more than {MOST_OIDC_GRANTS}", oidc.grants.len());
+            self.fail("oidc.grants", what);
+        }
+        for (at, grant) in oidc.grants.iter().enumerate() {
+            if !(1..=255).contains(&grant.group.len()) {
+                let key = format!("oidc.grants[{at}].group");
+                self.fail(&key, "must have 1 to 255 characters");
+            }
+            if !is_role(&grant.role) {
+                let (key, role) = (format!("oidc.grants[{at}].role"), &grant.role);
+                let what = format!("{role:?} is no role; there are {}", ROLES.join(", "));
+                self.fail(&key, what);
+            }
         }
     }
 

@@ -83,7 +83,15 @@ fn public_key() -> String {
 }
 
 /// What people do in a session of their own, or to begin one, has a test of its own.
-const OF_PEOPLE: [&str; 3] = ["log_in", "log_out", "update_me"];
+const OF_PEOPLE: [&str; 7] = [
+    "confirm_totp",
+    "enrol_totp",
+    "log_in",
+    "log_out",
+    "remove_totp",
+    "remove_user_totp",
+    "update_me",
+];
 
 /// Requests that carry out every operation that changes something, in an order in which each can be.
 fn steps() -> Vec<Step> {

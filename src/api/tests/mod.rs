@@ -17,12 +17,14 @@ mod exclusions;
 mod forecasts;
 mod groups;
 mod lists;
+mod oidc;
 mod once;
 mod packages;
 mod ping;
 mod product_settings;
 mod products;
 mod scoped;
+mod second_factor;
 mod shares;
 mod targets;
 mod task_packages;
@@ -106,6 +108,7 @@ pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiSt
         trail: Arc::new(AuditTrail::new(Key::of_seed(&[5; 32]).unwrap())),
         token: TokenHash::of(TOKEN),
         passwords: Arc::default(),
+        oidc: None,
         vault: Some(Vault::new([9; 32])),
         cursors: Cursors::new([8; 32]),
         products: Arc::default(),

@@ -91,6 +91,10 @@ macro_rules! whole_suite {
                 a_session_ends_at_its_end_and_when_it_is_not_used,
                 a_new_password_ends_sessions,
                 a_user_has_so_many_sessions_at_most,
+                a_disabled_user_is_kept_out,
+                a_second_factor_counts_once_it_is_confirmed,
+                what_is_shown_as_the_second_factor_is_good_once,
+                who_comes_by_an_identity_is_one_user,
             }
             answers {
                 a_key_is_taken_once_and_answered_as_at_first,

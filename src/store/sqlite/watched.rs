@@ -107,6 +107,7 @@ const INTERNAL: [&str; 13] = [
     "resumed_with",
     "last_used_at",
     "last_login_at",
+    "totp_step",
     "failing_since",
     "reg_location",
 ];
