@@ -5,7 +5,8 @@ use crate::{
     clock::UtcMillis,
     coap::Peer,
     ledger::{
-        Appointment, Coverage, Evidence, Facts, Learnt, Line, Outcome, PackageId, RetryPolicy,
+        Appointment, Coverage, Evidence, Facts, Learnt, Line, Outcome, PackageId, Protocol,
+        RetryPolicy,
         Stage, Standby, TaskId, Traffic, UpgradeId, WakeUps,
     },
     lwm2m::Objects,
@@ -134,6 +135,8 @@ pub struct DeviceRecord {
     pub product: String,
     /// It is refused where nothing is encrypted.
     pub secure: bool,
+    /// What it speaks.
+    pub protocol: Protocol,
     /// `None` when it is not registered.
     pub registration: Option<Registration>,
     /// When anything was heard from it last, as far as stored.

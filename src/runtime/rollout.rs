@@ -15,7 +15,7 @@ use crate::{
     engine::Command,
     health::{Health, Part},
     ledger::{Failure, PackageId, TaskId, UpgradeOrder},
-    package::{Fits, Package},
+    package::{Fits, HttpPackage, Package},
     session::{Offer, Offers},
     shard::{Query, Reconciler, Reply, Want, follow},
     signal::Signals,
@@ -368,7 +368,10 @@ impl PackageCache {
             }
         };
         self.missing.remove(&id);
-        let package = Arc::new(Package::over_pcp(record.package.pcp, frames));
+        let http = HttpPackage {
+            sha256: record.package.sha256.clone(),
+        };
+        let package = Arc::new(Package::over_pcp(record.package.pcp, frames).and_over_http(http));
         self.packages.insert(id, Arc::downgrade(&package));
         Ok(Some(package))
     }

@@ -383,6 +383,7 @@ mod tests {
             endpoint: endpoint.into(),
             product: "p".into(),
             secure: false,
+            protocol: crate::ledger::Protocol::Lwm2m,
         };
         let mut posted = Vec::new();
         directory.obey(vec![add("a"), add("b")], &NobodyWaits, &mut posted);

@@ -91,6 +91,7 @@ impl Device {
             endpoint: endpoint.to_owned(),
             product: product.to_owned(),
             secure: false,
+            protocol: crate::ledger::Protocol::Lwm2m,
             registration: self.registration.as_deref().cloned(),
             last_heard_at: self.last_heard_at,
             coverage: self.coverage,

@@ -9,7 +9,7 @@ use crate::{
     filter::Filter,
     ledger::{
         AttributeError, Attributes, AttributesChange, CoverageSource, DeviceRecord, Line,
-        PackageId, Progress, Reasons, RetryPolicy, Stage, StageChange, StopReason, TaskId,
+        PackageId, Progress, Protocol, Reasons, RetryPolicy, Stage, StageChange, StopReason, TaskId,
         TaskState, Told, Traffic, UpgradeId,
     },
     package::{PcpOffer, Version},
@@ -81,6 +81,8 @@ pub struct DeviceChange {
     pub product: String,
     /// It is refused where nothing is encrypted.
     pub secure: bool,
+    /// What it speaks.
+    pub protocol: Protocol,
     /// Its pre-shared key.
     pub psk: Option<StoredPsk>,
     /// It was removed.

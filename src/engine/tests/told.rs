@@ -129,6 +129,7 @@ fn what_a_registration_told_comes_back_after_a_restart() {
         endpoint: "meter-1".into(),
         product: "meter".into(),
         secure: false,
+        protocol: crate::ledger::Protocol::Lwm2m,
         registration: Some(registration.clone()),
         last_heard_at: None,
         coverage: None,

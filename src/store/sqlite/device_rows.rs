@@ -170,6 +170,7 @@ impl DeviceRow<'_> {
             endpoint: self.endpoint,
             product: self.product,
             secure: self.secure.0,
+            protocol: crate::ledger::Protocol::Lwm2m,
             last_heard_at: self.last_heard_at,
             version: self.version,
             evidence: evidence::read(self.evidence.as_deref())?,

@@ -261,6 +261,7 @@ impl Inventory for SqliteStore {
                 endpoint: row.value("endpoint")?,
                 product: row.value("product")?,
                 secure: row.value("secure")?,
+                protocol: crate::ledger::Protocol::Lwm2m,
                 psk: credentials::stored_psk(row)?,
                 removed: row.value("removed")?,
             })
