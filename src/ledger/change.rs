@@ -6,8 +6,7 @@ use crate::{
     coap::Peer,
     ledger::{
         Appointment, Coverage, Evidence, Facts, Learnt, Line, Outcome, PackageId, Protocol,
-        RetryPolicy,
-        Stage, Standby, TaskId, Traffic, UpgradeId, WakeUps,
+        RetryPolicy, Stage, Standby, TaskId, Traffic, UpgradeId, WakeUps,
     },
     lwm2m::Objects,
     package::Version,

@@ -6,11 +6,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::{
-    clock::UtcMillis,
-    ledger::MAX_DESCRIPTION,
-    package::Version,
-};
+use crate::{clock::UtcMillis, ledger::MAX_DESCRIPTION, package::Version};
 
 /// The longest envelope that is read, in bytes. A device's properties may be longer, and are none of an upgrade's matter.
 pub const MAX_ENVELOPE: usize = 64 * 1024;
@@ -138,7 +134,10 @@ pub(super) fn number<'de, D: Deserializer<'de>>(value: D) -> Result<Option<i64>,
 
 fn whole(number: f64) -> Option<i64> {
     let fits = number.fract() == 0.0 && number.abs() < 1e9;
-    #[expect(clippy::cast_possible_truncation, reason = "whole, and below a thousand millions")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "whole, and below a thousand millions"
+    )]
     fits.then_some(number as i64)
 }
 

@@ -12,8 +12,8 @@ use crate::{
     config::{AdmissionConfig, Config},
     ledger::{
         ActiveUpgrade, Asked, Cancellation, Change, Coverage, Deadline, Evidence, Facts, Failure,
-        Happened, Inbound, Last, Limit, Line, Outcome, PackageId, Progress, Protocol, Queue, Served, Stage,
-        StageChange, Standby, UpgradeOrder,
+        Happened, Inbound, Last, Limit, Line, Outcome, PackageId, Progress, Protocol, Queue,
+        Served, Stage, StageChange, Standby, UpgradeOrder,
     },
     package::{Package, Version},
     upgrade::{Action, Credence, Input, Negotiation, Place, Rules, Stored},

@@ -9,8 +9,8 @@ use crate::{
     filter::Filter,
     ledger::{
         AttributeError, Attributes, AttributesChange, CoverageSource, DeviceRecord, Line,
-        PackageId, Progress, Protocol, Reasons, RetryPolicy, Stage, StageChange, StopReason, TaskId,
-        TaskState, Told, Traffic, UpgradeId,
+        PackageId, Progress, Protocol, Reasons, RetryPolicy, Stage, StageChange, StopReason,
+        TaskId, TaskState, Told, Traffic, UpgradeId,
     },
     package::{PcpOffer, Version},
     task::{Candidate, CellRules, Hold, PackageRules, Queued, Results, RulesUpdate, TaskRules},

@@ -76,7 +76,8 @@ const ROOMS: [(&str, &[&str]); 32] = [
     (
         "mqtt",
         &[
-            "clock", "config", "package", "upgrade", "session", "ledger", "grants", // commands, and what both engines tell
+            "clock", "config", "package", "upgrade", "session", "ledger",
+            "grants", // commands, and what both engines tell
             "engine",
         ],
     ),
@@ -108,8 +109,8 @@ const ROOMS: [(&str, &[&str]); 32] = [
     (
         "shard",
         &[
-            "clock", "config", "package", "coap", "task", "upgrade", "session", "engine", "store",
-            "ledger",
+            "clock", "config", "package", "coap", "task", "upgrade", "session", "engine", "mqtt",
+            "grants", "store", "ledger",
         ],
     ),
     (

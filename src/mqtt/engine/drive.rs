@@ -120,11 +120,14 @@ impl Engine {
         if device.version != Some(version) {
             device.version = Some(version);
             let endpoint = device.endpoint.to_string();
-            self.persist(id, Change::VersionReported {
-                endpoint,
-                version,
-                at,
-            });
+            self.persist(
+                id,
+                Change::VersionReported {
+                    endpoint,
+                    version,
+                    at,
+                },
+            );
         }
     }
 
@@ -188,7 +191,9 @@ impl Engine {
 }
 
 fn contact(device: &Device, now: crate::clock::Now) -> Contact {
-    let heard_at = device.heard_at.map(|at| now.utc.before(now.instant.since(at)));
+    let heard_at = device
+        .heard_at
+        .map(|at| now.utc.before(now.instant.since(at)));
     Contact {
         heard_at: heard_at.or(device.stored_heard_at),
         as_stored: heard_at.is_none(),

@@ -5,11 +5,11 @@ use std::time::Duration;
 use pcp::ResultCode;
 
 use super::{
-    Connection, Engine, Out,
     super::{
         endpoint::{Ack, Event, Release, Uplink},
         iotda, thingspanel,
     },
+    Connection, Engine, Out,
 };
 use crate::{
     clock::Now,
@@ -232,7 +232,9 @@ impl Engine {
     }
 
     fn on_iotda_progress(&mut self, id: DeviceId, progress: iotda::Progress) {
-        let Some(session) = self.session(id).filter(|it| it.negotiation().transfer().is_some())
+        let Some(session) = self
+            .session(id)
+            .filter(|it| it.negotiation().transfer().is_some())
         else {
             self.counters.mqtt_unexpected += 1;
             return;
@@ -244,21 +246,27 @@ impl Engine {
             version,
             description,
         } = progress;
-        self.said(id, Inbound::ProgressReport {
-            code,
-            percent,
-            version,
-            description,
-        });
+        self.said(
+            id,
+            Inbound::ProgressReport {
+                code,
+                percent,
+                version,
+                description,
+            },
+        );
         if code != 0 {
             return self.reports_failure(id, code);
         }
         let through = percent.is_none_or(|percent| percent == 100);
         self.tell_percent(id, percent);
-        self.fire(id, Input::Mqtt(MqttInput::Progressed {
-            percent,
-            as_target: through && version == Some(target),
-        }));
+        self.fire(
+            id,
+            Input::Mqtt(MqttInput::Progressed {
+                percent,
+                as_target: through && version == Some(target),
+            }),
+        );
     }
 
     fn reports_failure(&mut self, id: DeviceId, code: i32) {
@@ -283,9 +291,8 @@ impl Engine {
         };
         let total = session.package.size_bytes;
         let done = percent.map(|percent| total / 100 * u64::from(percent));
-        let change = done.and_then(|done| {
-            session.progress(now, done.min(total.saturating_sub(1)), interval)
-        });
+        let change = done
+            .and_then(|done| session.progress(now, done.min(total.saturating_sub(1)), interval));
         if let Some(change) = change {
             self.persist_lazily(change);
         }
@@ -329,20 +336,26 @@ impl Engine {
             thingspanel::Step::Percent(percent) => (0, Some(percent)),
             thingspanel::Step::Through => (0, Some(100)),
         };
-        self.said(id, Inbound::ProgressReport {
-            code,
-            percent,
-            version: None,
-            description: progress.description,
-        });
+        self.said(
+            id,
+            Inbound::ProgressReport {
+                code,
+                percent,
+                version: None,
+                description: progress.description,
+            },
+        );
         match progress.step {
             thingspanel::Step::Failed(code) => self.reports_failure(id, code),
             thingspanel::Step::Percent(_) => {
                 self.tell_percent(id, percent);
-                self.fire(id, Input::Mqtt(MqttInput::Progressed {
-                    percent,
-                    as_target: false,
-                }));
+                self.fire(
+                    id,
+                    Input::Mqtt(MqttInput::Progressed {
+                        percent,
+                        as_target: false,
+                    }),
+                );
             }
             thingspanel::Step::Through => {
                 let tells_versions = self.tells_versions(id);
@@ -365,7 +378,11 @@ impl Engine {
         let version = session.package.version;
         let more = served.contiguous_bytes > session.exchange.served_bytes;
         session.exchange.served_bytes = session.exchange.served_bytes.max(served.contiguous_bytes);
-        let interval = if served.whole { Duration::ZERO } else { interval };
+        let interval = if served.whole {
+            Duration::ZERO
+        } else {
+            interval
+        };
         let told = (more || served.whole)
             .then(|| session.progress(now, served.contiguous_bytes, interval));
         let confirmed = session.negotiation().is_confirmed();
@@ -385,10 +402,13 @@ impl Engine {
             // it installs it by itself from now on
             self.note_sign(id, version, Sign::Holds);
             self.note_sign(id, version, Sign::Commanded);
-            self.let_out(id, Out::Hold {
-                device: id,
-                on: false,
-            });
+            self.let_out(
+                id,
+                Out::Hold {
+                    device: id,
+                    on: false,
+                },
+            );
             self.fire(id, Input::Mqtt(MqttInput::FetchedAll));
         } else {
             self.fire(id, Input::Mqtt(MqttInput::Fetched));

@@ -10,8 +10,8 @@ use crate::{
     clock::{Instant, Now},
     engine::Command,
     ledger::{
-        ActiveUpgrade, Cancellation, Change, DeviceId, DeviceRecord, Failure, Lane, Learnt, Outcome,
-        Protocol, Stage, StopReason, TakeBack, UpgradeId, UpgradeOrder,
+        ActiveUpgrade, Cancellation, Change, DeviceId, DeviceRecord, Failure, Lane, Learnt,
+        Outcome, Protocol, Stage, StopReason, TakeBack, UpgradeId, UpgradeOrder,
     },
     session::{self, GateAsk, GateOrder, GateRequest, Offers},
     upgrade::{Input, Negotiation},
@@ -44,8 +44,8 @@ impl Engine {
                 let id = self.ids.of(&endpoint);
                 let device = self.devices.get(&id).filter(|it| it.has_upgrade(upgrade));
                 let stage = device.and_then(|it| it.session.as_ref()?.negotiation().stage());
-                let goes_on = reason == StopReason::TaskWindsDown
-                    && stage.is_some_and(Stage::is_transfer);
+                let goes_on =
+                    reason == StopReason::TaskWindsDown && stage.is_some_and(Stage::is_transfer);
                 if device.is_some() && !goes_on {
                     self.fire(id, Input::Stopped(reason));
                     self.set_alarm(id);
@@ -77,7 +77,8 @@ impl Engine {
                 device.protocol = protocol;
             }
             None => {
-                self.devices.insert(id, Device::new(endpoint, product, protocol));
+                self.devices
+                    .insert(id, Device::new(endpoint, product, protocol));
                 self.meet(id);
             }
         }
@@ -189,10 +190,13 @@ impl Engine {
     pub(super) fn silence(&mut self, id: DeviceId, token: Option<crate::grants::Token>) {
         if let Some(token) = token {
             self.let_out(id, Out::Revoke(token));
-            self.let_out(id, Out::Hold {
-                device: id,
-                on: false,
-            });
+            self.let_out(
+                id,
+                Out::Hold {
+                    device: id,
+                    on: false,
+                },
+            );
         }
     }
 

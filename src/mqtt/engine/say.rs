@@ -5,12 +5,12 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 use super::{
-    Engine, Out,
     super::{
         endpoint::{Downlink, Qos, Release},
         iotda::{self, Kind},
         thingspanel,
     },
+    Engine, Out,
     device::message_id,
 };
 use crate::{
@@ -86,12 +86,15 @@ impl Engine {
         };
         let task = upgrade.map_or_else(String::new, |upgrade| upgrade.0.to_string());
         let payload = to.version_query(&task).into();
-        self.publish(id, Out::Publish {
-            device: id,
-            downlink: Downlink::Events,
-            payload,
-            qos: Qos::AtLeastOnce,
-        });
+        self.publish(
+            id,
+            Out::Publish {
+                device: id,
+                downlink: Downlink::Events,
+                payload,
+                qos: Qos::AtLeastOnce,
+            },
+        );
     }
 
     fn publish(&mut self, id: DeviceId, out: Out) {
@@ -180,17 +183,23 @@ impl Engine {
                 (push.to_bytes(release), Downlink::Push, qos)
             }
         };
-        self.publish(id, Out::Publish {
-            device: id,
-            downlink,
-            payload: payload.into(),
-            qos,
-        });
+        self.publish(
+            id,
+            Out::Publish {
+                device: id,
+                downlink,
+                payload: payload.into(),
+                qos,
+            },
+        );
         // many devices download on the thread that speaks MQTT
-        self.let_out(id, Out::Hold {
-            device: id,
-            on: true,
-        });
+        self.let_out(
+            id,
+            Out::Hold {
+                device: id,
+                on: true,
+            },
+        );
     }
 
     /// Lets the device fetch the package of its upgrade. `None` where that cannot be fetched.

@@ -61,14 +61,20 @@ fn what_devices_are_told_has_these_bytes() {
 
 #[test]
 fn versions_are_read_as_devices_tell_them() {
-    let both = only(&ota("version_report", r#"{"fw_version":"V1","sw_version":"S1"}"#));
+    let both = only(&ota(
+        "version_report",
+        r#"{"fw_version":"V1","sw_version":"S1"}"#,
+    ));
     let Said::Versions(both) = both else {
         panic!("{both:?}");
     };
     assert_eq!(both.of(Kind::Firmware), told("V1"));
     assert_eq!(both.of(Kind::Software), told("S1"));
     // a gateway's child tells its firmware alone, and a null is nothing
-    let one = only(&ota("version_report", r#"{"fw_version":"V1","sw_version":null}"#));
+    let one = only(&ota(
+        "version_report",
+        r#"{"fw_version":"V1","sw_version":null}"#,
+    ));
     let Said::Versions(one) = one else {
         panic!("{one:?}");
     };
@@ -145,16 +151,26 @@ fn what_is_about_something_else_is_counted_alone() {
     // it says nothing
     assert_eq!(count(&ota("version_report", "{}")), (0, 1));
     assert_eq!(count(&ota("version_report", "null")), (0, 1));
-    assert_eq!(count(&ota("upgrade_progress_report", r#"{"progress":3}"#)), (0, 1));
     assert_eq!(
-        count(&ota("upgrade_progress_report", r#"{"result_code":99999999999}"#)),
+        count(&ota("upgrade_progress_report", r#"{"progress":3}"#)),
+        (0, 1)
+    );
+    assert_eq!(
+        count(&ota(
+            "upgrade_progress_report",
+            r#"{"result_code":99999999999}"#
+        )),
         (0, 1)
     );
     let many = format!(
         r#"{{"services":[{}{{}}]}}"#,
-        r#"{"service_id":"$ota","event_type":"version_report","paras":{"fw_version":"V1"}},"#.repeat(100)
+        r#"{"service_id":"$ota","event_type":"version_report","paras":{"fw_version":"V1"}},"#
+            .repeat(100)
     );
-    assert_eq!(read("dev-1", many.as_bytes()).unwrap().said.len(), MAX_EVENTS);
+    assert_eq!(
+        read("dev-1", many.as_bytes()).unwrap().said.len(),
+        MAX_EVENTS
+    );
 }
 
 #[test]
@@ -163,7 +179,10 @@ fn what_is_no_envelope_is_an_error() {
         assert!(read("dev-1", payload.as_bytes()).is_err(), "{payload}");
     }
     let long = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_ENVELOPE));
-    assert!(matches!(read("dev-1", long.as_bytes()), Err(Unreadable::TooLong)));
+    assert!(matches!(
+        read("dev-1", long.as_bytes()),
+        Err(Unreadable::TooLong)
+    ));
 }
 
 proptest! {

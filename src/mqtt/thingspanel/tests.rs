@@ -57,7 +57,9 @@ fn steps_are_numbers_or_texts_from_minus_4_to_100() {
     ] {
         let flat = progress(&format!(r#"{{"step":{step},"desc":"","module":""}}"#));
         assert_eq!((flat.step, &*flat.module), (expected, WHOLE), "{step}");
-        let nested = progress(&format!(r#"{{"params":{{"step":{step},"desc":"no space"}}}}"#));
+        let nested = progress(&format!(
+            r#"{{"params":{{"step":{step},"desc":"no space"}}}}"#
+        ));
         assert_eq!(nested.step, expected);
         assert_eq!(nested.description.as_deref(), Some("no space"));
     }
