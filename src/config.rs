@@ -6,10 +6,12 @@
 
 mod address;
 mod load;
+mod mqtt;
 mod settings;
 mod validate;
 
 pub use load::{ConfigError, DEFAULT_FILE, Problem, environment, load, look};
+pub use mqtt::MqttConfig;
 pub use settings::{Reload, Settings};
 pub use validate::{MOST_SHARDS, check_product_name};
 
@@ -37,6 +39,8 @@ pub struct Config {
     pub coap: CoapConfig,
     /// The device side, encrypted: CoAP over DTLS.
     pub dtls: DtlsConfig,
+    /// The device side: MQTT.
+    pub mqtt: MqttConfig,
     /// Registrations.
     pub lwm2m: Lwm2mConfig,
     /// The stage limits of an upgrade.
@@ -66,6 +70,7 @@ impl Default for Config {
             shards: 0,
             coap: CoapConfig::default(),
             dtls: DtlsConfig::default(),
+            mqtt: MqttConfig::default(),
             lwm2m: Lwm2mConfig::default(),
             upgrade: UpgradeConfig::default(),
             admission: AdmissionConfig::default(),

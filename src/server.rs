@@ -6,6 +6,7 @@ pub mod backup;
 mod certificates;
 mod data_dir;
 pub mod doctor;
+mod mqtt;
 mod secure;
 mod time;
 
@@ -21,6 +22,7 @@ use std::{
 
 use certificates::CertificateEnds;
 use metrics_exporter_prometheus::PrometheusHandle;
+use mqtt::{Mqtt, MqttParts};
 pub use secure::Purpose;
 use secure::SecuredPort;
 use thiserror::Error;
@@ -137,6 +139,11 @@ pub enum StartError {
     /// Certificates, limits.
     #[error("the secured port cannot be opened: {0}; see the settings under dtls")]
     Dtls(String),
+    /// Certificates of the MQTT port.
+    #[error(
+        "the certificate of the MQTT port cannot be used: {0}; see mqtt.tls_certificate, mqtt.tls_key and mqtt.client_ca_file"
+    )]
+    MqttTls(String),
     /// The admin listener's certificate and key.
     #[error(transparent)]
     AdminTls(#[from] TlsError),
@@ -166,6 +173,10 @@ pub struct Server {
     pub coap_addr: Option<SocketAddr>,
     /// Where devices that do reach it.
     pub dtls_addr: Option<SocketAddr>,
+    /// Where devices over MQTT reach it that do not encrypt.
+    pub mqtt_addr: Option<SocketAddr>,
+    /// Where devices over MQTT reach it that do.
+    pub mqtts_addr: Option<SocketAddr>,
     /// Where operators reach it.
     pub admin_addr: SocketAddr,
     store: SqliteStore,
@@ -180,6 +191,7 @@ pub struct Server {
     /// Those that the operator gave last, as far as they are in effect.
     settings: Settings,
     secured: Option<SecuredPort>,
+    mqtt: Option<Mqtt>,
     certificates: CertificateEnds,
     signals: Arc<Signals>,
     metrics: Arc<Metrics>,
@@ -208,6 +220,7 @@ impl Server {
 
         let ids = DeviceIds::new(kept_secret(&*database, "token_key").await?);
         let mut engines = new_engines(&config, count, &ids, clock)?;
+        let mqtt_ids = ids.clone();
         let (exchange, ends) = Exchange::new(ids, count);
         let mut packages = PackageCache::new(database.clone(), files.clone());
         let mut gate = Gate::new(&config.admission);
@@ -245,10 +258,23 @@ impl Server {
         })
         .map_err(|error| system("start the device side", &error))?;
         let (stop, told_to_stop) = watch::channel(false);
+        // events of devices over MQTT lead to figures alone
+        let mqtt = mqtt::start(MqttParts {
+            config: &config.mqtt,
+            vault: vault.clone(),
+            ids: mqtt_ids,
+            store: &*database,
+            sink: None,
+            clock,
+            strangers: strangers.clone(),
+            metrics: metrics.clone(),
+        })
+        .await?;
         let rollout = Rollout::new(RolloutSetup {
             store: database.clone(),
             exchange: exchange.clone(),
             keys: ports.port.as_ref().map(|port| port.keys.clone()),
+            mqtt: (mqtt.as_ref()).map(|it| (it.identities.clone(), it.server.clone())),
             clock,
             signals: signals.clone(),
             health: health.clone(),
@@ -319,10 +345,15 @@ impl Server {
         tokio::spawn(certificates.clone().keep_telling(told_to_stop.clone()));
         let api = api::serve(admin, tls, router, settings.clone(), told_to_stop);
         let api = supervisor.run(Part::Api, api);
-        announce(&config, ports.coap_addr, ports.dtls_addr, admin_addr)?;
+        let mqtt_addr = mqtt.as_ref().and_then(|it| it.tcp_addr);
+        let mqtts_addr = mqtt.as_ref().and_then(|it| it.tls_addr);
+        let heard = [ports.coap_addr, ports.dtls_addr, mqtt_addr, mqtts_addr];
+        announce(&config, heard, admin_addr)?;
         Ok(Self {
             coap_addr: ports.coap_addr,
             dtls_addr: ports.dtls_addr,
+            mqtt_addr,
+            mqtts_addr,
             admin_addr,
             store: kept.store,
             trail,
@@ -335,6 +366,7 @@ impl Server {
             api,
             settings,
             secured: ports.port,
+            mqtt,
             certificates,
             signals,
             metrics,
@@ -383,6 +415,13 @@ impl Server {
             Some(Err(error)) => tracing::error!(%error, "the certificates stay as they were"),
             Some(Ok(None)) | None => {}
         }
+        match self.mqtt.as_ref().map(|mqtt| mqtt.renew(&config.mqtt)) {
+            Some(Ok(true)) => changed.push("the certificate of the MQTT port".to_owned()),
+            Some(Err(error)) => {
+                tracing::error!(%error, "the certificate of the MQTT port stays as it was");
+            }
+            Some(Ok(false)) | None => {}
+        }
         match self.certificates.renew(&config) {
             Ok(true) => changed.push("the admin listener's certificate".to_owned()),
             Ok(false) => {}
@@ -413,6 +452,9 @@ impl Server {
         self.supervisor.stopping();
         let orderly = async {
             let _ = self.stop.send(true); // its receivers may have ended
+            if let Some(mqtt) = &self.mqtt {
+                mqtt.server.stop().await;
+            }
             // The rollout waits for what it has ordered.
             let ((), _) = tokio::join!(self.shards.stop(), self.rollout);
             let _ = self.api.await;
@@ -507,19 +549,21 @@ async fn listen_to_operators(admin: &AdminConfig) -> Result<(TcpListener, Socket
     Ok((listener, bound))
 }
 
+/// Tells where devices are heard, over CoAP and MQTT, each first without encryption; and operators.
 fn announce(
     config: &Config,
-    coap: Option<SocketAddr>,
-    dtls: Option<SocketAddr>,
+    [coap, dtls, mqtt, mqtts]: [Option<SocketAddr>; 4],
     admin: SocketAddr,
 ) -> Result<(), StartError> {
-    data_dir::write_listening(&config.data_dir, coap, dtls, admin)?;
+    data_dir::write_listening(&config.data_dir, coap, dtls, [mqtt, mqtts], admin)?;
     let at = |address: Option<SocketAddr>| {
         address.map_or_else(|| "closed".to_owned(), |address| address.to_string())
     };
     tracing::info!(
         coap = at(coap),
         coaps = at(dtls),
+        mqtt = at(mqtt),
+        mqtts = at(mqtts),
         %admin,
         data_dir = %config.data_dir.display(),
         "listening"
@@ -550,6 +594,7 @@ async fn open_vault(
 pub fn unfit(config: &Config) -> Vec<StartError> {
     let mut reasons = secure::unfit(&config.dtls);
     reasons.extend(secure::signing_key(&config.evidence).err());
+    reasons.extend(mqtt::unfit(&config.mqtt));
     reasons.extend(data_dir::unfit(&config.data_dir));
     reasons.extend(Tls::of(&config.admin).err().map(StartError::from));
     reasons.extend(TokenHash::unfit(&config.data_dir).map(StartError::from));

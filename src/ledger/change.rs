@@ -132,10 +132,10 @@ pub struct DeviceRecord {
     pub endpoint: String,
     /// The product it belongs to.
     pub product: String,
-    /// It is refused where nothing is encrypted.
-    pub secure: bool,
     /// What it speaks.
     pub protocol: Protocol,
+    /// It is refused where nothing is encrypted.
+    pub secure: bool,
     /// `None` when it is not registered.
     pub registration: Option<Registration>,
     /// When anything was heard from it last, as far as stored.

@@ -123,13 +123,17 @@ pub(super) fn write_listening(
     dir: &Path,
     coap: Option<SocketAddr>,
     dtls: Option<SocketAddr>,
+    mqtt: [Option<SocketAddr>; 2],
     admin: SocketAddr,
 ) -> Result<(), StartError> {
     let path = dir.join(LISTENING_FILE);
     let write = || {
         let mut file = tempfile::NamedTempFile::new_in(dir)?;
         let pid = std::process::id();
-        let text = serde_json::json!({ "coap": coap, "coaps": dtls, "admin": admin, "pid": pid });
+        let [tcp, tls] = mqtt;
+        let text = serde_json::json!({
+            "coap": coap, "coaps": dtls, "mqtt": tcp, "mqtts": tls, "admin": admin, "pid": pid,
+        });
         writeln!(file, "{text}")?;
         file.persist(&path)?;
         Ok(())

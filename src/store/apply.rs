@@ -90,8 +90,8 @@ impl Device {
         DeviceRecord {
             endpoint: endpoint.to_owned(),
             product: product.to_owned(),
-            secure: false,
             protocol: crate::ledger::Protocol::Lwm2m,
+            secure: false,
             registration: self.registration.as_deref().cloned(),
             last_heard_at: self.last_heard_at,
             coverage: self.coverage,

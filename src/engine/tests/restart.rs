@@ -9,8 +9,8 @@ pub(super) fn restarted(before: &World) -> World {
 
 fn restore(after: &mut World, before: &World) {
     let mut record = DeviceRecord {
-        secure: false,
         protocol: crate::ledger::Protocol::Lwm2m,
+        secure: false,
         endpoint: "meter-1".into(),
         product: "default".into(),
         registration: None,
@@ -86,8 +86,8 @@ fn when_a_device_was_heard_is_told_once_it_was_heard_here() {
         panic!("{:?}", world.changes);
     };
     let record = DeviceRecord {
-        secure: false,
         protocol: crate::ledger::Protocol::Lwm2m,
+        secure: false,
         endpoint: "meter-1".into(),
         product: "default".into(),
         registration: Some(registration.clone()),
@@ -193,8 +193,8 @@ fn a_question_is_put_again() {
 
 fn record(endpoint: &str, port: u16, now: Now) -> DeviceRecord {
     DeviceRecord {
-        secure: false,
         protocol: crate::ledger::Protocol::Lwm2m,
+        secure: false,
         endpoint: endpoint.into(),
         product: "default".into(),
         registration: Some(Registration {
@@ -293,8 +293,8 @@ fn a_registration_that_was_renewed_without_a_write_outlives_a_restart() {
 
 fn known(endpoint: &str) -> DeviceRecord {
     DeviceRecord {
-        secure: false,
         protocol: crate::ledger::Protocol::Lwm2m,
+        secure: false,
         endpoint: endpoint.into(),
         product: "default".into(),
         registration: None,
