@@ -44,11 +44,12 @@ use crate::{
     ledger::{Deadline, DeviceIds},
     notify::{Dispatcher, DispatcherSetup, Instance},
     runtime::{
-        AuditTrail, Exchange, Forecasts, PackageCache, Rollout, RolloutSetup, SecuredSetup, Shards,
-        ShardsSetup, Supervisor, bind, keep_audit, keep_series, restore_busy, restore_rules,
-        restore_shares,
+        AuditTrail, Exchange, Forecasts, MqttOut, PackageCache, Rollout, RolloutSetup,
+        SecuredSetup, Shards, ShardsSetup, Supervisor, bind, keep_audit, keep_series, restore_busy,
+        restore_rules, restore_shares,
     },
     session::Gate,
+    shard::Machine,
     signal::Signals,
     store::{FileError, OpenError, PackageFiles, SqliteStore, Store, StoreError},
     strangers::Strangers,
@@ -242,7 +243,13 @@ impl Server {
         let ids = DeviceIds::new(kept_secret(&*database, "token_key").await?);
         let mut engines = new_engines(&config, count, &ids, clock)?;
         let mqtt_ids = ids.clone();
-        let (exchange, ends) = Exchange::new(ids, count);
+        let (exchange, ends) = if config.mqtt.is_on() {
+            let token_key = kept_secret(&*database, "download_key").await?;
+            engines.push(mqtt_engine(&config, &ids, token_key, &grants, clock).into());
+            Exchange::with_mqtt(ids, count)
+        } else {
+            Exchange::new(ids, count)
+        };
         let mut packages = PackageCache::new(database.clone(), files.clone());
         let mut gate = Gate::new(&config.admission);
         let learnt = database.restore_learnt().await?;
@@ -261,8 +268,25 @@ impl Server {
         let metrics = Arc::new(Metrics::new().map_err(|error| system("make metrics", &error))?);
         let strangers = Arc::new(Strangers::new(clock));
         let signals = Arc::new(Signals::default());
+        grants.watch(exchange.clone());
+        let heard_of = exchange.clone();
+        let mqtt = mqtt::start(MqttParts {
+            config: &config.mqtt,
+            vault: vault.clone(),
+            ids: mqtt_ids,
+            store: &*database,
+            sink: Some(Box::new(move |news| heard_of.hear_of(news))),
+            clock,
+            strangers: strangers.clone(),
+            metrics: metrics.clone(),
+        })
+        .await?;
         let shards = Shards::start(ShardsSetup {
             engines,
+            mqtt: mqtt.as_ref().map(|it| MqttOut {
+                server: it.server.clone(),
+                grants: grants.clone(),
+            }),
             plain: ports.plain,
             secured: ports.secured,
             exchange: exchange.clone(),
@@ -279,18 +303,6 @@ impl Server {
         })
         .map_err(|error| system("start the device side", &error))?;
         let (stop, told_to_stop) = watch::channel(false);
-        // events of devices over MQTT lead to figures alone
-        let mqtt = mqtt::start(MqttParts {
-            config: &config.mqtt,
-            vault: vault.clone(),
-            ids: mqtt_ids,
-            store: &*database,
-            sink: None,
-            clock,
-            strangers: strangers.clone(),
-            metrics: metrics.clone(),
-        })
-        .await?;
         let rollout = Rollout::new(RolloutSetup {
             store: database.clone(),
             exchange: exchange.clone(),
@@ -736,7 +748,7 @@ fn new_engines(
     count: u8,
     ids: &DeviceIds,
     clock: SystemClock,
-) -> Result<Vec<Engine>, StartError> {
+) -> Result<Vec<Machine>, StartError> {
     let engine = |_| {
         let setup = Setup {
             config: config.clone(),
@@ -744,9 +756,29 @@ fn new_engines(
             ids: ids.clone(),
             engines: count,
         };
-        Ok(Engine::new(setup, clock.now()))
+        Ok(Engine::new(setup, clock.now()).into())
     };
     (0..count).map(engine).collect()
+}
+
+/// The engine of devices over MQTT.
+fn mqtt_engine(
+    config: &Arc<Config>,
+    ids: &DeviceIds,
+    token_key: [u8; 32],
+    grants: &Grants,
+    clock: SystemClock,
+) -> crate::mqtt::engine::Engine {
+    let setup = crate::mqtt::engine::Setup {
+        config: config.clone(),
+        ids: ids.clone(),
+        token_key,
+    };
+    let mut engine = crate::mqtt::engine::Engine::new(setup, clock.now());
+    if let Some(links) = grants.links() {
+        engine.serve_at(links.clone());
+    }
+    engine
 }
 
 /// Random bytes that are made once for a database.

@@ -173,7 +173,13 @@ const ROOMS: [(&str, &[&str]); 34] = [
     (
         "download",
         &[
-            "clock", "config", "telemetry", "tls", "store", "grants", "ledger",
+            "clock",
+            "config",
+            "telemetry",
+            "tls",
+            "store",
+            "grants",
+            "ledger",
         ],
     ),
     // writes intent into the store, and never calls the engine
