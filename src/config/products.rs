@@ -1,9 +1,11 @@
 use std::collections::BTreeMap;
 
+use arrayvec::ArrayString;
 use toml::Table;
 
 use super::{
-    Appointments, Problem, ProductConfig, RsrpUnit, SinrUnit, settings::differing, validate::Check,
+    Appointments, OtaEvents, OtaKind, Problem, ProductConfig, RsrpUnit, SinrUnit,
+    settings::differing, validate::Check,
 };
 use crate::package::CheckCodeKind;
 
@@ -38,6 +40,12 @@ pub struct ProductChange {
     pub appointments: Option<Appointments>,
     /// [`ProductConfig::adaptive`].
     pub adaptive: Option<Option<bool>>,
+    /// [`ProductConfig::ota`].
+    pub ota: Option<OtaKind>,
+    /// [`ProductConfig::ota_events`].
+    pub ota_events: Option<OtaEvents>,
+    /// [`ProductConfig::module`].
+    pub module: Option<Option<ArrayString<64>>>,
 }
 
 impl ProductChange {
@@ -54,6 +62,9 @@ impl ProductChange {
             pmin_zero: self.pmin_zero.unwrap_or(to.pmin_zero),
             appointments: self.appointments.unwrap_or(to.appointments),
             adaptive: self.adaptive.unwrap_or(to.adaptive),
+            ota: self.ota.unwrap_or(to.ota),
+            ota_events: self.ota_events.unwrap_or(to.ota_events),
+            module: self.module.unwrap_or(to.module),
         }
     }
 }
@@ -136,9 +147,15 @@ mod tests {
             sinr_unit: Some(SinrUnit::Tenths),
             ack_timeout_ms: Some(Some(5_000)),
             pmin_zero: Some(false),
+            ota: Some(OtaKind::Software),
+            ota_events: Some(OtaEvents::V2),
+            module: Some(ArrayString::from("mcu").ok()),
             ..ProductChange::default()
         };
         let expected = ProductConfig {
+            ota: OtaKind::Software,
+            ota_events: OtaEvents::V2,
+            module: ArrayString::from("mcu").ok(),
             check_code: CheckCodeKind::Zero,
             pad_last_segment: true,
             rsrp_unit: RsrpUnit::Index,
@@ -156,13 +173,19 @@ mod tests {
         let wrong = ProductConfig {
             ack_timeout_ms: Some(9),
             max_retransmit: Some(11),
+            module: ArrayString::from("m\n").ok(),
             ..listening(0)
         };
         let problems = wrong.problems();
         let fields: Vec<&str> = problems.iter().map(|it| it.setting.as_str()).collect();
         assert_eq!(
             fields,
-            ["awake_window_s", "ack_timeout_ms", "max_retransmit"]
+            [
+                "awake_window_s",
+                "ack_timeout_ms",
+                "max_retransmit",
+                "module"
+            ]
         );
     }
 

@@ -128,7 +128,7 @@ pub(super) fn oidc(config: &Config, key: [u8; KEY_BYTES]) -> Result<Option<Oidc>
     Ok(Oidc::of(config, files, key)?)
 }
 
-fn kept_from_others(file: &Path) -> Result<(), StartError> {
+pub(super) fn kept_from_others(file: &Path) -> Result<(), StartError> {
     let metadata = fs::metadata(file).map_err(unusable(file))?;
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {

@@ -329,6 +329,11 @@ impl<X: Exchange> Session<X> {
         }
     }
 
+    /// What its device is served, in which step.
+    pub const fn serves(&self) -> Served {
+        self.served
+    }
+
     /// Where the upgrade stands.
     pub const fn negotiation(&self) -> &Negotiation {
         &self.negotiation

@@ -110,8 +110,8 @@ const ROOMS: [(&str, &[&str]); 34] = [
     (
         "shard",
         &[
-            "clock", "config", "package", "coap", "task", "upgrade", "session", "engine", "store",
-            "ledger",
+            "clock", "config", "package", "coap", "task", "upgrade", "session", "engine", "mqtt",
+            "grants", "store", "ledger",
         ],
     ),
     (
@@ -136,6 +136,7 @@ const ROOMS: [(&str, &[&str]); 34] = [
             "engine",
             "forecast",
             "store",
+            "mqtt",
             "dtls",
             "shard",
             "ledger",
@@ -227,6 +228,7 @@ const ROOMS: [(&str, &[&str]); 34] = [
             "session",
             "engine",
             "store",
+            "mqtt",
             "dtls",
             "runtime",
             "notify",

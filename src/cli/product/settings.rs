@@ -42,6 +42,15 @@ pub(super) struct SaidArgs {
     /// Whether the limit of a crowded cell follows how crowded it is, for its devices; `default`: as for all products.
     #[arg(long, value_enum)]
     adaptive: Option<SwitchOrDefault>,
+    /// What of its devices of `IoTDA` is upgraded.
+    #[arg(long, value_enum)]
+    ota: Option<OtaArg>,
+    /// How its devices of `IoTDA` are offered a package: with a token beside the URL, or with a URL that carries the right.
+    #[arg(long, value_enum)]
+    ota_events: Option<OtaEventsArg>,
+    /// The part of its devices of `ThingsPanel` that is upgraded; `default`: the whole.
+    #[arg(long)]
+    module: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -73,6 +82,18 @@ enum SinrUnitArg {
 enum AppointmentsArg {
     Never,
     Lifetime,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OtaArg {
+    Firmware,
+    Software,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OtaEventsArg {
+    V1,
+    V2,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -138,6 +159,14 @@ impl SaidArgs {
             SwitchOrDefault::Default => Value::Null,
         });
         give("adaptive", adaptive);
+        give("ota", word(self.ota));
+        give("ota_events", word(self.ota_events));
+        // a device calls the whole `default`
+        let module = (self.module.as_deref()).map(|name| match name {
+            "default" => Value::Null,
+            name => json!(name),
+        });
+        give("module", module);
         let mut body = Map::new();
         if !settings.is_empty() {
             body.insert("settings".to_owned(), Value::Object(settings));
