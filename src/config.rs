@@ -56,6 +56,8 @@ pub struct Config {
     pub evidence: EvidenceConfig,
     /// What goes to standard error.
     pub log: LogConfig,
+    /// Traces.
+    pub telemetry: TelemetryConfig,
     /// Peculiarities of products, by the product's name.
     pub products: BTreeMap<String, ProductConfig>,
 }
@@ -77,6 +79,7 @@ impl Default for Config {
             audit: AuditConfig::default(),
             evidence: EvidenceConfig::default(),
             log: LogConfig::default(),
+            telemetry: TelemetryConfig::default(),
             products: BTreeMap::new(),
         }
     }
@@ -597,6 +600,14 @@ impl Default for LogConfig {
             format: LogFormat::Text,
         }
     }
+}
+
+/// Traces of API requests.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetryConfig {
+    /// Address of a collector of OpenTelemetry that takes OTLP over HTTP, such as `http://127.0.0.1:4318`; empty for none.
+    pub otlp_endpoint: String,
 }
 
 /// What a product's devices tell as their signal strength (/4/0/2).

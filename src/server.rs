@@ -9,6 +9,7 @@ pub mod doctor;
 mod downloads;
 mod secure;
 mod time;
+mod upkeep;
 
 use std::{
     fs::File,
@@ -30,6 +31,7 @@ use tokio::{
     sync::{mpsc, watch},
     task,
 };
+use upkeep::Upkeep;
 
 use crate::{
     api::{self, ApiState, Cursors, Evidence, TokenError, TokenHash},
@@ -50,7 +52,7 @@ use crate::{
     signal::Signals,
     store::{FileError, OpenError, PackageFiles, SqliteStore, Store, StoreError},
     strangers::Strangers,
-    telemetry::{self, Metrics},
+    telemetry::{self, Metrics, Traces, TracesError},
     tls::{Tls, TlsError, TlsFiles},
     vault::{SecretFileError, Vault},
 };
@@ -138,6 +140,9 @@ pub enum StartError {
          from the database"
     )]
     OtherKey,
+    /// The collector of traces.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// Certificates, limits.
     #[error("the secured port cannot be opened: {0}; see the settings under dtls")]
     Dtls(String),
@@ -202,6 +207,7 @@ pub struct Server {
     certificates: CertificateEnds,
     signals: Arc<Signals>,
     metrics: Arc<Metrics>,
+    traces: Option<Traces>,
     stop: watch::Sender<bool>,
     _lock: File,
 }
@@ -223,6 +229,7 @@ impl Server {
         let count = shard_count(&config);
         let ports = Ports::open(&config, count, vault.as_ref(), &*database).await?;
         let tls = Tls::of(TlsFiles::of_admin(&config.admin).as_ref())?;
+        let traces = Traces::start(&config.telemetry)?;
         let (admin, admin_addr) = listen_to_operators(&config.admin).await?;
         let grants = Arc::new(Grants::default());
         let bound = downloads::listen(&config.download, &grants)?;
@@ -343,18 +350,22 @@ impl Server {
             signals: signals.clone(),
             instance: Arc::new(instance),
             evidence: Arc::new(Evidence::new(signing_key, &config.data_dir)),
+            audit_exports: Arc::default(),
             streams: Arc::default(),
             stop: told_to_stop.clone(),
             health,
             heard: exchange.clone(),
             lanes: exchange,
             strangers,
+            traces: traces.clone(),
             metrics: metrics.handle(),
         });
         let certificates =
             CertificateEnds::new(tls.clone(), bound.tls, &config, metrics.clone(), clock);
         certificates.tell();
         tokio::spawn(certificates.clone().keep_telling(told_to_stop.clone()));
+        let upkeep = Upkeep::new(config.data_dir.clone(), metrics.clone());
+        tokio::spawn(upkeep.keep_looking(told_to_stop.clone()));
         let api = api::serve(admin, tls, router, settings.clone(), told_to_stop);
         let api = supervisor.run(Part::Api, api);
         announce(
@@ -390,6 +401,7 @@ impl Server {
             certificates,
             signals,
             metrics,
+            traces,
             stop,
             _lock: kept.lock,
         })
@@ -473,6 +485,9 @@ impl Server {
             // The rollout waits for what it has ordered.
             let ((), _) = tokio::join!(self.shards.stop(), self.rollout);
             let _ = self.api.await;
+            if let Some(traces) = self.traces {
+                let _ = task::spawn_blocking(move || traces.stop()).await;
+            }
             let _ = self.dispatcher.await;
             let _ = self.downloading.await;
             drop(self.downloads);

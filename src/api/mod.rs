@@ -14,6 +14,7 @@ mod etag;
 mod events;
 mod evidence;
 mod exclusions;
+mod exports;
 mod extract;
 mod forecasts;
 mod groups;
@@ -34,6 +35,7 @@ mod source;
 mod tasks;
 mod token;
 mod tokens;
+mod traces;
 mod traffic;
 mod upgrades;
 mod users;
@@ -57,6 +59,7 @@ pub use cursors::Cursors;
 pub(crate) use devices::path as device_path;
 pub use events::Streams;
 pub use evidence::{Evidence, Manifest, archive};
+pub use exports::AuditExports;
 pub use passwords::Passwords;
 pub use problem::{FieldError, Problem};
 pub use serve::serve;
@@ -71,6 +74,7 @@ use crate::{
     signal::Signals,
     store::{PackageFiles, Store},
     strangers::Strangers,
+    telemetry::Traces,
     vault::Vault,
 };
 
@@ -101,6 +105,8 @@ pub struct ApiState {
     pub instance: Arc<Instance>,
     /// Makes and signs evidence.
     pub evidence: Arc<Evidence>,
+    /// Exports of the audit log that are being sent.
+    pub audit_exports: Arc<AuditExports>,
     /// The streams of events that are open.
     pub streams: Arc<Streams>,
     /// Turns true when the server stops.
@@ -115,6 +121,8 @@ pub struct ApiState {
     pub forecasts: Forecasts,
     /// Who was refused lately.
     pub strangers: Arc<Strangers>,
+    /// Sends traces of requests; `None` when the settings name no collector.
+    pub traces: Option<Traces>,
     /// What `/metrics` shows.
     pub metrics: PrometheusHandle,
 }
@@ -131,19 +139,24 @@ pub fn router(state: ApiState) -> axum::Router {
     let config = state.config.clone();
     let (v1, api) = documented().split_for_parts();
     let door = Arc::new(door::Door::new(state.clone(), &api));
-    v1.route_layer(from_fn_with_state(door.clone(), audit::acting))
+    let mut v1 = v1
+        .route_layer(from_fn_with_state(door.clone(), audit::acting))
         .route_layer(from_fn_with_state(state.clone(), once::once))
         .route_layer(from_fn_with_state(door.clone(), door::admit))
-        .route_layer(from_fn_with_state(door, audit::changes))
-        .merge(SwaggerUi::new("/docs").external_url_unchecked(
-            "/openapi.json",
-            description::complete(&operations::completed(api)),
-        ))
-        .layer(from_fn_with_state(limit, middleware::limit_rate))
-        .merge(axum::Router::from(operations::router()))
-        .layer(from_fn_with_state(config, source::find_source))
-        .layer(from_fn(problem::complete))
-        .with_state(state)
+        .route_layer(from_fn_with_state(door.clone(), audit::changes));
+    if let Some(traces) = state.traces.clone() {
+        let tracing = traces::Tracing { traces, door };
+        v1 = v1.route_layer(from_fn_with_state(tracing, traces::trace));
+    }
+    v1.merge(SwaggerUi::new("/docs").external_url_unchecked(
+        "/openapi.json",
+        description::complete(&operations::completed(api)),
+    ))
+    .layer(from_fn_with_state(limit, middleware::limit_rate))
+    .merge(axum::Router::from(operations::router()))
+    .layer(from_fn_with_state(config, source::find_source))
+    .layer(from_fn(problem::complete))
+    .with_state(state)
 }
 
 /// The routes that need the token, with their documentation.

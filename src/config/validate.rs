@@ -95,6 +95,7 @@ impl Config {
                 "tls_certificate and tls_key go together",
             );
         }
+        check.collector(&self.telemetry.otlp_endpoint);
         let webhooks = &self.webhooks;
         check.range("webhooks.timeout_s", webhooks.timeout_s, 1..=300);
         check.range("webhooks.first_pause_s", webhooks.first_pause_s, 1..=3_600);
@@ -387,6 +388,30 @@ impl Check {
             ("admission.per_second", config.per_second),
         ] {
             self.range(key, rate, 1..=1_000_000);
+        }
+    }
+
+    fn collector(&mut self, endpoint: &str) {
+        const KEY: &str = "telemetry.otlp_endpoint";
+        if endpoint.is_empty() {
+            return;
+        }
+        let Ok(url) = reqwest::Url::parse(endpoint) else {
+            return self.fail(
+                KEY,
+                "is no URL; a collector on this machine is http://127.0.0.1:4318",
+            );
+        };
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            self.fail(KEY, "has to begin with http:// or https://");
+        } else if !url.username().is_empty() || url.password().is_some() {
+            // it is shown, and logged
+            self.fail(
+                KEY,
+                "holds a name or a password; give them in the environment, as OTEL_EXPORTER_OTLP_HEADERS",
+            );
+        } else if url.query().is_some() || url.fragment().is_some() {
+            self.fail(KEY, "has a query or a fragment; give the address alone");
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod data;
 mod ports;
+mod readable;
 mod system;
 
 use std::path::Path;
@@ -86,8 +87,10 @@ pub async fn look(config: &Config, thoroughness: Thoroughness) -> Vec<Finding> {
     let server = data::server_of(&config.data_dir);
     findings.extend(data::directory(&config.data_dir, server));
     findings.extend(data::room(&config.data_dir));
+    findings.extend(data::backup(&config.data_dir, began.utc));
     findings.extend(ports::all(config, server));
     findings.extend(certificates(config, began.utc));
+    findings.extend(readable::all(config, server));
     findings.extend(system::kernel(config, server));
     let (stored, newest) = data::stored(&config.data_dir, server, thoroughness).await;
     findings.extend(stored);

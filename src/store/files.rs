@@ -39,6 +39,12 @@ pub fn free_bytes(dir: &Path) -> Option<u64> {
     Some(system.fragment_size() * system.blocks_available())
 }
 
+/// Bytes of the disk of a directory; `None` where the system does not tell.
+pub fn disk_bytes(dir: &Path) -> Option<u64> {
+    let system = statvfs(dir).ok()?;
+    Some(system.fragment_size() * system.blocks())
+}
+
 /// Something about a file went wrong.
 #[derive(Debug, Error)]
 #[error("cannot {doing} {path}: {source}")]

@@ -57,7 +57,7 @@ pub use events::{
 };
 pub use files::{
     Content, FileError, PACKAGES_DIRECTORY, PackageFiles, ReadError, SealedUpload, SweepError,
-    Upload, UploadError, free_bytes,
+    Upload, UploadError, disk_bytes, free_bytes,
 };
 pub use groups::{
     GroupError, GroupId, GroupRecord, GroupUpdate, Groups, MAX_GROUPS, Members, NewGroup,

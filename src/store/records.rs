@@ -441,6 +441,8 @@ pub struct TaskRecord {
     pub revision: u32,
     /// Who has made it.
     pub origin: Origin,
+    /// Who has changed what is approved of it since, each once ([`crate::access::Caller::who`]).
+    pub changed_by: Vec<String>,
     /// What its upgrades have cost.
     pub traffic: Traffic,
     /// Upgrades that wait for a month in which their device may spend again, up to 1,000, and when the first of them does.
@@ -504,6 +506,8 @@ pub enum TaskChange {
         rules: Box<TaskRules>,
         /// The revision that the operator has seen; any other one is not changed.
         revision: Option<u32>,
+        /// The operator ([`crate::access::Caller::who`]); `None`: the server itself.
+        by: Option<String>,
     },
 }
 

@@ -19,6 +19,7 @@ mod pcp_decode;
 mod restart;
 mod shards;
 mod support;
+mod traces;
 mod upgrade;
 mod webhooks;
 mod wire;

@@ -2,7 +2,9 @@
 
 use std::{fs, process::Command, time::Duration};
 
-use crate::support::{Server, clean, noise, run, tool};
+use serde_json::json;
+
+use crate::support::{Api, Server, clean, noise, run, tool};
 
 /// What texts of the format are made of, which no pattern describes.
 const FILTERS: &str = r#"
@@ -43,16 +45,18 @@ include-name = ["GET /v1/devices", "GET /v1/exclusions", "PATCH /v1/devices/{end
 checks.positive_data_acceptance.enabled = false
 "#;
 
-/// schemathesis: positive and negative cases, examples, boundaries, chains of requests. The stream of events has no end, which
-/// it does not expect.
-#[test]
-fn schemathesis_finds_nothing() {
-    let server = Server::with(&[
+/// A server that rations nobody.
+fn patient() -> Server {
+    Server::with(&[
         ("CELLWISE_ADMIN__REQUESTS_PER_SECOND", "100000"),
         ("CELLWISE_ADMIN__FAILED_ATTEMPTS_PER_MINUTE", "1000000"),
         ("CELLWISE_DTLS__CREDENTIAL_KEY", &"5a".repeat(32)),
         ("CELLWISE_LOG__FILTER", "error"),
-    ]);
+    ])
+}
+
+/// schemathesis with this token, and more arguments. The stream of events has no end, which it does not expect.
+fn schemathesis(server: &Server, token: &str, arguments: &[&str]) {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("filters.py"), FILTERS).unwrap();
     fs::write(directory.path().join("schemathesis.toml"), CHECKS).unwrap();
@@ -67,14 +71,37 @@ fn schemathesis_finds_nothing() {
             "--exclude-path",
             "/v1/events",
         ])
-        .args(["--max-examples", "25", "--workers", "1", "--seed", "1"])
-        .args([
-            "--header",
-            &format!("Authorization: Bearer {}", server.api.token()),
-        ]);
+        .args(["--workers", "1", "--seed", "1"])
+        .args(arguments)
+        .args(["--header", &format!("Authorization: Bearer {token}")]);
     let found = run(&mut command, b"", Duration::from_mins(6));
     assert!(found.status.success(), "{}\n{}", found.stdout, found.stderr);
     assert!(server.said().is_empty(), "{}", server.said());
+}
+
+/// Positive and negative cases, examples, boundaries, chains of requests.
+#[test]
+fn schemathesis_finds_nothing() {
+    let server = patient();
+    schemathesis(&server, server.api.token(), &["--max-examples", "25"]);
+}
+
+/// What a role may not do is refused as the description says, and what it may do is done so.
+#[test]
+fn schemathesis_finds_nothing_with_any_role() {
+    let server = patient();
+    for role in ["viewer", "operator", "approver", "administrator", "auditor"] {
+        let body = json!({"name": role, "grants": [{"role": role}]});
+        let (status, added) = server.api.post("/v1/tokens", &body);
+        assert_eq!(status, 201, "{added}");
+        let token = added["token"].as_str().unwrap();
+        // an administrator might revoke the token that it has
+        let few = ["--max-examples", "5", "--phases", "examples,fuzzing"];
+        let own = ["--exclude-operation-id", "revoke_token"];
+        schemathesis(&server, token, &[&few[..], &own].concat());
+        let (status, me) = Api::new(server.admin(), token).get("/v1/me");
+        assert_eq!(status, 200, "{role} did not keep its token: {me}");
+    }
 }
 
 const CLIENT: &str = r#"

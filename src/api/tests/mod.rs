@@ -110,12 +110,14 @@ pub(crate) async fn state(dir: &Path, change: impl FnOnce(&mut Config)) -> ApiSt
         signals: Arc::new(Signals::default()),
         instance: Arc::new(Instance::new(&[7; 8])),
         evidence: Arc::new(Evidence::new(None, dir)),
+        audit_exports: Arc::default(),
         streams: Arc::default(),
         stop,
         health: Arc::new(Health::starting()),
         heard: Arc::new(Live::default()),
         lanes: Arc::new(Nobody),
         strangers: Arc::new(Strangers::new(clock)),
+        traces: None,
         metrics: PrometheusBuilder::new().build_recorder().handle(),
     }
 }

@@ -274,6 +274,50 @@ async fn a_bill_of_materials_is_checked_kept_and_offered() {
 }
 
 #[tokio::test]
+async fn a_bill_of_materials_is_changed_by_whoever_has_seen_it() {
+    let api = Api::new().await;
+    let package = api.package().await;
+    let path = format!("/v1/packages/{package}/sbom");
+    let document: Value = serde_json::from_slice(CYCLONEDX).unwrap();
+    let put = async |tag: &str| api.seen(Method::PUT, &path, tag, &document).await;
+    let delete = async |tag: &str| api.seen(Method::DELETE, &path, tag, &Value::Null).await;
+    // there is none yet
+    assert_eq!(put("*").await.problem(), "changed-meanwhile");
+    let shown = api.get(&format!("/v1/packages/{package}")).await;
+    let of_package = shown.header(header::ETAG).to_owned();
+    let set = put(&of_package).await;
+    assert_eq!(set.status, StatusCode::OK, "{set:?}");
+    let of_document = api.get(&path).await.header(header::ETAG).to_owned();
+    let other = format!("\"{}\"", "0".repeat(64));
+    for late in [&of_package, &other] {
+        let refused = put(late).await;
+        assert_eq!(
+            refused.status,
+            StatusCode::PRECONDITION_FAILED,
+            "{refused:?}"
+        );
+        assert_eq!(delete(late).await.problem(), "changed-meanwhile");
+    }
+    for wrong in ["\"x\"", "", "\"1\", \"2\""] {
+        assert_eq!(put(wrong).await.fields(), ["If-Match"], "{wrong}");
+    }
+    for seen in [&*of_document, "*", set.header(header::ETAG)] {
+        assert_eq!(put(seen).await.status, StatusCode::OK, "{seen}");
+    }
+    let other = json!({"bomFormat": "CycloneDX", "specVersion": "1.6", "components": []});
+    let changed = api.seen(Method::PUT, &path, &of_document, &other).await;
+    assert_eq!(changed.status, StatusCode::OK, "{changed:?}");
+    for late in [&*of_document, set.header(header::ETAG)] {
+        assert_eq!(put(late).await.problem(), "changed-meanwhile", "{late}");
+        assert_eq!(delete(late).await.problem(), "changed-meanwhile");
+    }
+    let seen = changed.header(header::ETAG);
+    assert_eq!(delete(seen).await.status, StatusCode::NO_CONTENT);
+    // nothing of what was refused is left
+    assert_eq!(api.package_files(), 1);
+}
+
+#[tokio::test]
 async fn what_is_said_of_a_package_is_given_and_changed() {
     let api = Api::new().await;
     let query = "product=p&version=V2&cves_mended=CVE-2026-2000,CVE-2026-1000,CVE-2026-2000&support_ends=2031-12-31";

@@ -325,3 +325,27 @@ fn a_filter_is_of_levels_and_targets() {
         assert!(found[0].contains("is no level"), "{found:?}");
     }
 }
+
+#[test]
+fn a_collector_is_an_address_without_secrets() {
+    let with = |address: &str| format!("[telemetry]\notlp_endpoint = '{address}'");
+    for address in ["", "http://127.0.0.1:4318", "https://otel.example.com/in/"] {
+        load_with(&with(address), &[]).unwrap();
+    }
+    for (address, told) in [
+        ("127.0.0.1:4318", "is no URL"),
+        ("ftp://127.0.0.1", "has to begin with http"),
+        ("unix:/run/otel", "has to begin with http"),
+        ("http://anna:secret@127.0.0.1", "holds a name or a password"),
+        ("http://127.0.0.1/?key=1", "has a query"),
+    ] {
+        let found = problems(&with(address), &[]);
+        assert!(
+            found.len() == 1
+                && found[0].contains("telemetry.otlp_endpoint")
+                && found[0].contains(told),
+            "{address}: {found:?}"
+        );
+        assert!(!found[0].contains("secret"), "{found:?}");
+    }
+}

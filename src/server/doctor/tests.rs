@@ -1,6 +1,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use super::*;
+use crate::server::backup::LastBackup;
 use crate::store::{FILE_NAME, PACKAGES_DIRECTORY, SqliteStore};
 
 const QUICK: Thoroughness = Thoroughness { whole: false };
@@ -102,6 +103,22 @@ async fn what_is_not_well_is_told_with_what_to_do() {
     let found = worst(&look(&config(dir.path()), QUICK).await, "data directory");
     assert!(found.level == Level::Error && found.told.contains("a restore broke off"));
     fs::remove_file(dir.path().join(data_dir::HALF_RESTORED)).unwrap();
+
+    let found = worst(&look(&config(dir.path()), QUICK).await, "backup");
+    assert!(found.level == Level::Warning && found.told == "no backup is known");
+    let now = SystemClock::start().now().utc;
+    for (age, level) in [(1, Level::Ok), (27, Level::Warning)] {
+        let last = LastBackup {
+            at: now.before(std::time::Duration::from_hours(age)),
+            path: "/backup/cellwise-20270115T080000Z".into(),
+        };
+        last.note(dir.path()).unwrap();
+        let found = worst(&look(&config(dir.path()), QUICK).await, "backup");
+        assert!(
+            found.level == level && found.told.ends_with("Z"),
+            "{found:?}"
+        );
+    }
 
     let mut wrong = config(dir.path());
     wrong.admin.listen = "0.0.0.0:0".parse().unwrap();

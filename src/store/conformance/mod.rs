@@ -228,6 +228,7 @@ macro_rules! whole_suite {
                 a_paused_task_begins_nothing_and_what_runs_goes_on,
                 a_task_begins_when_it_is_approved,
                 an_approval_is_of_what_was_approved,
+                who_has_changed_what_is_approved_is_known,
                 a_task_that_is_refused_is_stopped,
                 what_has_not_begun_in_time_expires,
                 what_is_taken_back_keeps_its_turn_and_its_attempts,

@@ -95,8 +95,9 @@ const TABLES: [(Table, &str, &str); 13] = [
 ];
 
 /// Columns that are the server's own, and no matter of whoever changes something.
-const INTERNAL: [&str; 12] = [
+const INTERNAL: [&str; 13] = [
     "revision",
+    "changed_by",
     "hidden",
     "removed",
     "joining",

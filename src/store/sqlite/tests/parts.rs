@@ -374,6 +374,7 @@ async fn a_budget_that_lets_more_than_a_part_go_on_leaves_one_row() {
     let change = TaskChange::Rules {
         rules: Box::new(rules),
         revision: None,
+        by: None,
     };
     (acting.scope(store.change_task(task.id, &change, T0)).await).unwrap();
     let left = count(&store, "SELECT COUNT(*) FROM upgrades WHERE over_budget").await;
