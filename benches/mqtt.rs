@@ -55,7 +55,10 @@ fn main() {
         ratios[0].push(of(publications));
         ratios[1].push(of(connects));
         bytes.push(idle(&Server::ours()));
-        println!("run {run}: {:.0} bytes for each idle connection", bytes[run]);
+        println!(
+            "run {run}: {:.0} bytes for each idle connection",
+            bytes[run]
+        );
     }
     let [qos1, connects] = ratios.map(median);
     let bytes = median(bytes);
@@ -146,7 +149,11 @@ impl Server {
         let mut line = String::new();
         let out = process.stdout.take().unwrap();
         BufReader::new(out).read_line(&mut line).unwrap();
-        Self::at(process, line.trim().parse().unwrap(), tempfile::tempdir().unwrap())
+        Self::at(
+            process,
+            line.trim().parse().unwrap(),
+            tempfile::tempdir().unwrap(),
+        )
     }
 
     fn mosquitto() -> Self {
@@ -201,7 +208,10 @@ impl Server {
     /// Resident memory, bytes.
     fn memory(&self) -> f64 {
         let status = self.proc("status");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
         let kib: f64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
         kib * 1024.0
     }

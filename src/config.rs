@@ -7,13 +7,15 @@
 mod address;
 mod load;
 mod mqtt;
+mod products;
 mod settings;
 mod validate;
 
 pub use load::{ConfigError, DEFAULT_FILE, Problem, environment, load, look};
 pub use mqtt::MqttConfig;
+pub use products::{MOST_PRODUCTS, ProductChange, not_obeyed};
 pub use settings::{Reload, Settings};
-pub use validate::{MOST_SHARDS, check_product_name};
+pub use validate::{MOST_SHARDS, ROLES, check_product_name};
 
 use std::{
     collections::BTreeMap,
@@ -21,6 +23,7 @@ use std::{
     path::PathBuf,
 };
 
+use arrayvec::ArrayString;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -48,8 +51,12 @@ pub struct Config {
     pub admission: AdmissionConfig,
     /// Tasks.
     pub tasks: TaskConfig,
+    /// Packages for devices that download over HTTP.
+    pub download: DownloadConfig,
     /// The operator's side: HTTP.
     pub admin: AdminConfig,
+    /// How people log in by an identity provider.
+    pub oidc: OidcConfig,
     /// How applications are told what happened.
     pub webhooks: WebhookConfig,
     /// Who has changed what.
@@ -58,7 +65,10 @@ pub struct Config {
     pub evidence: EvidenceConfig,
     /// What goes to standard error.
     pub log: LogConfig,
-    /// Peculiarities of products, by the product's name.
+    /// Traces.
+    pub telemetry: TelemetryConfig,
+    /// Peculiarities of products, by the product's name. Those of a settings file are taken into the database at the first start, which
+    /// alone counts from then on.
     pub products: BTreeMap<String, ProductConfig>,
 }
 
@@ -74,11 +84,14 @@ impl Default for Config {
             upgrade: UpgradeConfig::default(),
             admission: AdmissionConfig::default(),
             tasks: TaskConfig::default(),
+            download: DownloadConfig::default(),
             admin: AdminConfig::default(),
+            oidc: OidcConfig::default(),
             webhooks: WebhookConfig::default(),
             audit: AuditConfig::default(),
             evidence: EvidenceConfig::default(),
             log: LogConfig::default(),
+            telemetry: TelemetryConfig::default(),
             products: BTreeMap::new(),
         }
     }
@@ -395,6 +408,80 @@ impl Default for AdmissionConfig {
     }
 }
 
+/// Packages over HTTP and HTTPS, for devices that were told where to fetch theirs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DownloadConfig {
+    /// Whether packages are served over HTTP.
+    pub http: bool,
+    /// TCP address to listen on for HTTP. Port 0 lets the system choose.
+    #[serde(deserialize_with = "address::read")]
+    pub http_listen: SocketAddr,
+    /// Whether packages are served over HTTPS. Needs a certificate.
+    pub https: bool,
+    /// TCP address to listen on for HTTPS. Port 0 lets the system choose.
+    #[serde(deserialize_with = "address::read")]
+    pub https_listen: SocketAddr,
+    /// The certificate and those up to its root, in PEM.
+    pub tls_certificate: PathBuf,
+    /// The certificate's private key, in PEM.
+    pub tls_key: PathBuf,
+    /// What devices are told: the beginning of their URLs, as `https://updates.example.com:8443`; empty for the address
+    /// that is listened on.
+    pub base_url: String,
+    /// Whether what stands at `base_url` may answer without asking this server. What devices were served cannot be counted then.
+    pub base_url_is_cached: bool,
+    /// Bytes per second for each device, and for all together; 0 for no bound.
+    pub bytes_per_second_per_device: u64,
+    /// Bytes per second for all devices together; 0 for no bound.
+    pub bytes_per_second: u64,
+    /// Connections at the same time. Further ones wait to be accepted.
+    pub max_connections: u32,
+    /// Connections at the same time of one address (of IPv6: one /64) that have shown no token in force.
+    pub max_connections_per_address: u32,
+    /// Requests without a token in force, per minute and address: more are answered 429.
+    pub failed_attempts_per_minute: u32,
+    /// Networks of proxies before this listener, such as `10.20.0.5/32`: the bounds of an address are not theirs.
+    pub trusted_proxies: Vec<IpNet>,
+    /// For a TLS handshake, and for the whole head of a connection's first request.
+    pub head_timeout_s: u64,
+    /// A device that takes no byte for so long, or asks for nothing more, is disconnected.
+    pub idle_timeout_s: u64,
+    /// A device that takes less than this on the average, after its first `idle_timeout_s`, is disconnected; 0 for no bound.
+    pub least_bytes_per_second: u64,
+}
+
+impl DownloadConfig {
+    /// Whether packages are served over HTTP or HTTPS.
+    pub const fn is_on(&self) -> bool {
+        self.http || self.https
+    }
+}
+
+impl Default for DownloadConfig {
+    fn default() -> Self {
+        Self {
+            http: false,
+            http_listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8090)),
+            https: false,
+            https_listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8443)),
+            tls_certificate: PathBuf::new(),
+            tls_key: PathBuf::new(),
+            base_url: String::new(),
+            base_url_is_cached: false,
+            bytes_per_second_per_device: 0,
+            bytes_per_second: 0,
+            max_connections: 10_000,
+            max_connections_per_address: 128,
+            failed_attempts_per_minute: 60,
+            trusted_proxies: Vec::new(),
+            head_timeout_s: 15,
+            idle_timeout_s: 120,
+            least_bytes_per_second: 16,
+        }
+    }
+}
+
 /// Admin API.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -419,6 +506,11 @@ pub struct AdminConfig {
     pub tls_certificate: PathBuf,
     /// The certificate's private key, in PEM.
     pub tls_key: PathBuf,
+    /// Where browsers reach the admin API: `https://cellwise.example.com`, without a path; empty for nowhere. A log-in by an identity
+    /// provider comes back to there.
+    pub public_url: String,
+    /// Roles whose users need a second factor: before they have set one up, they may do nothing else.
+    pub totp_required_roles: Vec<String>,
 }
 
 impl AdminConfig {
@@ -441,8 +533,58 @@ impl Default for AdminConfig {
             trusted_proxies: Vec::new(),
             tls_certificate: PathBuf::new(),
             tls_key: PathBuf::new(),
+            public_url: String::new(),
+            totp_required_roles: Vec::new(),
         }
     }
+}
+
+/// OpenID Connect.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OidcConfig {
+    /// The identity provider, as it calls itself: below it stands `/.well-known/openid-configuration`. Empty for none.
+    pub issuer: String,
+    /// What Cellwise is called there.
+    pub client_id: String,
+    /// A file that holds the secret shared with the provider; empty for none, where PKCE alone is asked for.
+    pub client_secret_file: PathBuf,
+    /// A file with the authorities, in PEM, of which the provider may have its certificate; empty for those that the system trusts.
+    pub ca_file: PathBuf,
+    /// What is asked for besides `openid`.
+    pub scopes: Vec<String>,
+    /// The claim that has the groups.
+    pub groups_claim: String,
+    /// What groups are granted.
+    pub grants: Vec<OidcGrant>,
+}
+
+impl Default for OidcConfig {
+    fn default() -> Self {
+        Self {
+            issuer: String::new(),
+            client_id: String::new(),
+            client_secret_file: PathBuf::new(),
+            ca_file: PathBuf::new(),
+            scopes: vec!["profile".to_owned(), "email".to_owned()],
+            groups_claim: "groups".to_owned(),
+            grants: Vec::new(),
+        }
+    }
+}
+
+/// What a group is granted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OidcGrant {
+    /// The group, as the provider calls it.
+    pub group: String,
+    /// A role.
+    pub role: String,
+    /// For those devices only that this lets through; all when not given.
+    pub filter: Option<String>,
+    /// Whose devices; the default tenant's when not given.
+    pub tenant: Option<String>,
 }
 
 /// Webhooks and events.
@@ -527,6 +669,14 @@ impl Default for LogConfig {
     }
 }
 
+/// Traces of API requests.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetryConfig {
+    /// Address of a collector of OpenTelemetry that takes OTLP over HTTP, such as `http://127.0.0.1:4318`; empty for none.
+    pub otlp_endpoint: String,
+}
+
 /// What a product's devices tell as their signal strength (/4/0/2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -595,6 +745,35 @@ pub struct ProductConfig {
     /// [`AdmissionConfig::adaptive`] for its devices, where it is another. What a cell says of its own wins over it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adaptive: Option<bool>,
+    /// What of its devices over MQTT is upgraded, where they tell firmware from software (IoTDA).
+    pub ota: OtaKind,
+    /// How its devices over MQTT are offered a package (IoTDA).
+    pub ota_events: OtaEvents,
+    /// The part of its devices over MQTT that is upgraded, where it is not the whole (`ThingsPanel`): 1 to 64 characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub module: Option<ArrayString<64>>,
+}
+
+/// What of a device is upgraded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OtaKind {
+    /// Its firmware.
+    #[default]
+    Firmware,
+    /// Its software.
+    Software,
+}
+
+/// How a device of IoTDA is offered a package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OtaEvents {
+    /// By `firmware_upgrade` and `software_upgrade`, with a token that it shows when it downloads.
+    #[default]
+    V1,
+    /// By `firmware_upgrade_v2` and `software_upgrade_v2`, with a URL that carries the right to download.
+    V2,
 }
 
 /// How devices that sleep are made to come at a time of the server's choice.

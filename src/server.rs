@@ -6,9 +6,12 @@ pub mod backup;
 mod certificates;
 mod data_dir;
 pub mod doctor;
+mod downloads;
 mod mqtt;
+mod products;
 mod secure;
 mod time;
+mod upkeep;
 
 use std::{
     fs::File,
@@ -23,6 +26,7 @@ use std::{
 use certificates::CertificateEnds;
 use metrics_exporter_prometheus::PrometheusHandle;
 use mqtt::{Mqtt, MqttParts};
+pub use products::stored_products;
 pub use secure::Purpose;
 use secure::SecuredPort;
 use thiserror::Error;
@@ -31,26 +35,31 @@ use tokio::{
     sync::{mpsc, watch},
     task,
 };
+use upkeep::Upkeep;
 
 use crate::{
-    api::{self, ApiState, Cursors, Evidence, Tls, TlsError, TokenError, TokenHash},
+    api::{self, ApiState, Cursors, Evidence, OidcError, TokenError, TokenHash},
     clock::SystemClock,
     config::{AdminConfig, Config, MOST_SHARDS, RegistrationPolicy, Settings},
+    download::{Downloads, DownloadsSetup},
     engine::{Engine, Setup},
+    grants::Grants,
     health::{Health, Part},
     ledger::{Deadline, DeviceIds},
     notify::{Dispatcher, DispatcherSetup, Instance},
     runtime::{
-        AuditTrail, Exchange, Forecasts, PackageCache, Rollout, RolloutSetup, SecuredSetup, Shards,
-        ShardsSetup, Supervisor, bind, keep_audit, keep_series, restore_busy, restore_rules,
-        restore_shares,
+        AuditTrail, Exchange, Forecasts, MqttOut, PackageCache, Rollout, RolloutSetup,
+        SecuredSetup, Shards, ShardsSetup, Supervisor, bind, keep_audit, keep_series, restore_busy,
+        restore_rules, restore_shares,
     },
     session::Gate,
+    shard::Machine,
     signal::Signals,
     store::{FileError, OpenError, PackageFiles, SqliteStore, Store, StoreError},
     strangers::Strangers,
-    telemetry::{self, Metrics},
-    vault::{SecretFileError, Vault},
+    telemetry::{self, Metrics, Traces, TracesError},
+    tls::{Tls, TlsError, TlsFiles},
+    vault::{KEY_BYTES, SecretFileError, Vault},
 };
 
 /// Written to the data directory once the server can be reached: where it listens, as JSON.
@@ -130,12 +139,18 @@ pub enum StartError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The identity provider.
+    #[error(transparent)]
+    Oidc(#[from] OidcError),
     /// The keys in the database were sealed with another one.
     #[error(
         "the devices' keys were stored with another credential key; start with that one, which cannot be recovered \
          from the database"
     )]
     OtherKey,
+    /// The collector of traces.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// Certificates, limits.
     #[error("the secured port cannot be opened: {0}; see the settings under dtls")]
     Dtls(String),
@@ -144,9 +159,17 @@ pub enum StartError {
         "the certificate of the MQTT port cannot be used: {0}; see mqtt.tls_certificate, mqtt.tls_key and mqtt.client_ca_file"
     )]
     MqttTls(String),
-    /// The admin listener's certificate and key.
+    /// A listener's certificate and key.
     #[error(transparent)]
-    AdminTls(#[from] TlsError),
+    Tls(#[from] TlsError),
+    /// Devices could not use it.
+    #[error("download.base_url {url}: {problem}; it is as https://updates.example.com:8443")]
+    BaseUrl {
+        /// The setting.
+        url: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A listening address.
     #[error("cannot listen on {address} ({setting}): {source}")]
     Listen {
@@ -179,6 +202,13 @@ pub struct Server {
     pub mqtts_addr: Option<SocketAddr>,
     /// Where operators reach it.
     pub admin_addr: SocketAddr,
+    /// Where devices download over HTTP.
+    pub http_addr: Option<SocketAddr>,
+    /// Where devices download over HTTPS.
+    pub https_addr: Option<SocketAddr>,
+    grants: Arc<Grants>,
+    downloads: Downloads,
+    downloading: task::JoinHandle<()>,
     store: SqliteStore,
     trail: Arc<AuditTrail>,
     clock: SystemClock,
@@ -195,6 +225,7 @@ pub struct Server {
     certificates: CertificateEnds,
     signals: Arc<Signals>,
     metrics: Arc<Metrics>,
+    traces: Option<Traces>,
     stop: watch::Sender<bool>,
     _lock: File,
 }
@@ -206,22 +237,32 @@ impl Server {
         reason = "the parts of a server, in the order in which they start"
     )]
     pub async fn start(config: Config, purpose: Purpose) -> Result<Self, StartError> {
-        let config = Arc::new(config);
         let kept = Kept::open(&config).await?;
+        let config = Arc::new(products::with_stored(config, &*kept.database).await?);
         let clock = SystemClock::start();
         let (database, files) = (kept.database, kept.files);
         let vault = open_vault(&config, purpose, &*database).await?;
         let signing_key = secure::signing_key(&config.evidence)?;
+        let oidc = secure::oidc(&config, kept_secret(&*database, "oidc_key").await?)?;
         let revision = database.restore_revision().await?;
         let count = shard_count(&config);
         let ports = Ports::open(&config, count, vault.as_ref(), &*database).await?;
-        let tls = Tls::of(&config.admin)?;
+        let tls = Tls::of(TlsFiles::of_admin(&config.admin).as_ref())?;
+        let traces = Traces::start(&config.telemetry)?;
         let (admin, admin_addr) = listen_to_operators(&config.admin).await?;
+        let grants = Arc::new(Grants::default());
+        let bound = downloads::listen(&config.download, &grants)?;
 
         let ids = DeviceIds::new(kept_secret(&*database, "token_key").await?);
         let mut engines = new_engines(&config, count, &ids, clock)?;
         let mqtt_ids = ids.clone();
-        let (exchange, ends) = Exchange::new(ids, count);
+        let (exchange, ends) = if config.mqtt.is_on() {
+            let token_key = kept_secret(&*database, "download_key").await?;
+            engines.push(mqtt_engine(&config, &ids, token_key, &grants, clock).into());
+            Exchange::with_mqtt(ids, count)
+        } else {
+            Exchange::new(ids, count)
+        };
         let mut packages = PackageCache::new(database.clone(), files.clone());
         let mut gate = Gate::new(&config.admission);
         let learnt = database.restore_learnt().await?;
@@ -240,8 +281,25 @@ impl Server {
         let metrics = Arc::new(Metrics::new().map_err(|error| system("make metrics", &error))?);
         let strangers = Arc::new(Strangers::new(clock));
         let signals = Arc::new(Signals::default());
+        grants.watch(exchange.clone());
+        let heard_of = exchange.clone();
+        let mqtt = mqtt::start(MqttParts {
+            config: &config.mqtt,
+            vault: vault.clone(),
+            ids: mqtt_ids,
+            store: &*database,
+            sink: Some(Box::new(move |news| heard_of.hear_of(news))),
+            clock,
+            strangers: strangers.clone(),
+            metrics: metrics.clone(),
+        })
+        .await?;
         let shards = Shards::start(ShardsSetup {
             engines,
+            mqtt: mqtt.as_ref().map(|it| MqttOut {
+                server: it.server.clone(),
+                grants: grants.clone(),
+            }),
             plain: ports.plain,
             secured: ports.secured,
             exchange: exchange.clone(),
@@ -257,19 +315,9 @@ impl Server {
             metrics: metrics.clone(),
         })
         .map_err(|error| system("start the device side", &error))?;
+        let device_side = exchange.clone();
+        settings.follow(move |config| device_side.configure(config));
         let (stop, told_to_stop) = watch::channel(false);
-        // events of devices over MQTT lead to figures alone
-        let mqtt = mqtt::start(MqttParts {
-            config: &config.mqtt,
-            vault: vault.clone(),
-            ids: mqtt_ids,
-            store: &*database,
-            sink: None,
-            clock,
-            strangers: strangers.clone(),
-            metrics: metrics.clone(),
-        })
-        .await?;
         let rollout = Rollout::new(RolloutSetup {
             store: database.clone(),
             exchange: exchange.clone(),
@@ -318,6 +366,22 @@ impl Server {
             clock,
             told_to_stop.clone(),
         ));
+        tokio::spawn(downloads::digest_earlier(
+            database.clone(),
+            files.clone(),
+            told_to_stop.clone(),
+        ));
+        let (downloads, serve_downloads) = Downloads::start(DownloadsSetup {
+            listeners: bound.listeners,
+            grants: grants.clone(),
+            files: files.clone(),
+            settings: settings.clone(),
+            clock,
+            metrics: metrics.clone(),
+            stop: told_to_stop.clone(),
+        })
+        .map_err(|error| system("serve downloads", &error))?;
+        let downloading = supervisor.run(Part::Downloads, serve_downloads);
         let router = api::router(ApiState {
             trail: trail.clone(),
             forecasts,
@@ -327,34 +391,56 @@ impl Server {
             clock,
             token: kept.token,
             passwords: Arc::default(),
+            oidc: oidc.map(Arc::new),
             vault,
             cursors,
+            products: Arc::default(),
             signals: signals.clone(),
             instance: Arc::new(instance),
             evidence: Arc::new(Evidence::new(signing_key, &config.data_dir)),
+            audit_exports: Arc::default(),
             streams: Arc::default(),
             stop: told_to_stop.clone(),
             health,
             heard: exchange.clone(),
             lanes: exchange,
             strangers,
+            traces: traces.clone(),
             metrics: metrics.handle(),
         });
-        let certificates = CertificateEnds::new(tls.clone(), &config, metrics.clone(), clock);
+        let certificates =
+            CertificateEnds::new(tls.clone(), bound.tls, &config, metrics.clone(), clock);
         certificates.tell();
         tokio::spawn(certificates.clone().keep_telling(told_to_stop.clone()));
+        let upkeep = Upkeep::new(config.data_dir.clone(), metrics.clone());
+        tokio::spawn(upkeep.keep_looking(told_to_stop.clone()));
         let api = api::serve(admin, tls, router, settings.clone(), told_to_stop);
         let api = supervisor.run(Part::Api, api);
         let mqtt_addr = mqtt.as_ref().and_then(|it| it.tcp_addr);
         let mqtts_addr = mqtt.as_ref().and_then(|it| it.tls_addr);
-        let heard = [ports.coap_addr, ports.dtls_addr, mqtt_addr, mqtts_addr];
-        announce(&config, heard, admin_addr)?;
+        announce(
+            &config,
+            &Listening {
+                coap: ports.coap_addr,
+                coaps: ports.dtls_addr,
+                mqtt: mqtt_addr,
+                mqtts: mqtts_addr,
+                admin: admin_addr,
+                http: bound.http,
+                https: bound.https,
+            },
+        )?;
         Ok(Self {
             coap_addr: ports.coap_addr,
             dtls_addr: ports.dtls_addr,
             mqtt_addr,
             mqtts_addr,
             admin_addr,
+            http_addr: bound.http,
+            https_addr: bound.https,
+            grants,
+            downloads,
+            downloading,
             store: kept.store,
             trail,
             clock,
@@ -370,9 +456,15 @@ impl Server {
             certificates,
             signals,
             metrics,
+            traces,
             stop,
             _lock: kept.lock,
         })
+    }
+
+    /// Who may download what, and what was served.
+    pub const fn grants(&self) -> &Arc<Grants> {
+        &self.grants
     }
 
     /// Renders the server's figures, also once it has stopped.
@@ -395,16 +487,19 @@ impl Server {
     }
 
     /// Puts into effect what of other settings can take effect now: the log's filter, rates, limits of cells, networks of
-    /// webhooks, certificates. Logs what has changed, and what needs a restart.
+    /// webhooks, certificates. Logs what has changed, what needs a restart, and what of products is not obeyed.
     pub fn reload(&mut self, new: &Config) {
-        let reload = self.settings.get().reload(new);
-        let config = Arc::new(reload.config);
+        // whoever changes products meanwhile comes before or after
+        let reload = self.settings.change(|config| {
+            let reload = config.reload(new);
+            (reload.config.clone(), reload)
+        });
+        let config = reload.config;
         if let Err(error) = telemetry::filter_log(&config.log.filter) {
             tracing::error!(%error, "log.filter is not understood; it stays as it was");
         }
-        self.settings.set(config.clone());
-        self.shards.exchange().configure(&config);
         self.signals.written();
+        products::tell(&reload.not_obeyed);
         let mut changed = reload.changed;
         // what the files hold may have changed where their names have not
         match self.secured.as_mut().map(|port| port.renewed(&config.dtls)) {
@@ -422,11 +517,11 @@ impl Server {
             }
             Some(Ok(false)) | None => {}
         }
-        match self.certificates.renew(&config) {
-            Ok(true) => changed.push("the admin listener's certificate".to_owned()),
-            Ok(false) => {}
-            Err(error) => {
-                tracing::error!(%error, "the admin listener's certificate stays as it was");
+        for (whose, renewed) in self.certificates.renew(&config) {
+            match renewed {
+                Ok(true) => changed.push(format!("the {whose}'s certificate")),
+                Ok(false) => {}
+                Err(error) => tracing::error!(%error, "the {whose}'s certificate stays as it was"),
             }
         }
         self.certificates.tell();
@@ -458,7 +553,12 @@ impl Server {
             // The rollout waits for what it has ordered.
             let ((), _) = tokio::join!(self.shards.stop(), self.rollout);
             let _ = self.api.await;
+            if let Some(traces) = self.traces {
+                let _ = task::spawn_blocking(move || traces.stop()).await;
+            }
             let _ = self.dispatcher.await;
+            let _ = self.downloading.await;
+            drop(self.downloads);
             let now = self.clock.now().utc;
             if let Err(error) = self.trail.write(&self.store, now, true).await {
                 tracing::warn!(%error, "what was refused last is not in the audit log");
@@ -549,22 +649,28 @@ async fn listen_to_operators(admin: &AdminConfig) -> Result<(TcpListener, Socket
     Ok((listener, bound))
 }
 
-/// Tells where devices are heard, over CoAP and MQTT, each first without encryption; and operators.
-fn announce(
-    config: &Config,
-    [coap, dtls, mqtt, mqtts]: [Option<SocketAddr>; 4],
+/// Where a server listens.
+struct Listening {
+    coap: Option<SocketAddr>,
+    coaps: Option<SocketAddr>,
+    mqtt: Option<SocketAddr>,
+    mqtts: Option<SocketAddr>,
     admin: SocketAddr,
-) -> Result<(), StartError> {
-    data_dir::write_listening(&config.data_dir, coap, dtls, [mqtt, mqtts], admin)?;
+    http: Option<SocketAddr>,
+    https: Option<SocketAddr>,
+}
+
+fn announce(config: &Config, listening: &Listening) -> Result<(), StartError> {
+    data_dir::write_listening(&config.data_dir, listening)?;
     let at = |address: Option<SocketAddr>| {
         address.map_or_else(|| "closed".to_owned(), |address| address.to_string())
     };
     tracing::info!(
-        coap = at(coap),
-        coaps = at(dtls),
-        mqtt = at(mqtt),
-        mqtts = at(mqtts),
-        %admin,
+        coap = at(listening.coap),
+        coaps = at(listening.coaps),
+        admin = %listening.admin,
+        http = at(listening.http),
+        https = at(listening.https),
         data_dir = %config.data_dir.display(),
         "listening"
     );
@@ -594,9 +700,15 @@ async fn open_vault(
 pub fn unfit(config: &Config) -> Vec<StartError> {
     let mut reasons = secure::unfit(&config.dtls);
     reasons.extend(secure::signing_key(&config.evidence).err());
+    reasons.extend(secure::oidc(config, [0; KEY_BYTES]).err());
     reasons.extend(mqtt::unfit(&config.mqtt));
     reasons.extend(data_dir::unfit(&config.data_dir));
-    reasons.extend(Tls::of(&config.admin).err().map(StartError::from));
+    reasons.extend(
+        Tls::of(TlsFiles::of_admin(&config.admin).as_ref())
+            .err()
+            .map(StartError::from),
+    );
+    reasons.extend(downloads::unfit(config));
     reasons.extend(TokenHash::unfit(&config.data_dir).map(StartError::from));
     reasons
 }
@@ -670,7 +782,7 @@ fn new_engines(
     count: u8,
     ids: &DeviceIds,
     clock: SystemClock,
-) -> Result<Vec<Engine>, StartError> {
+) -> Result<Vec<Machine>, StartError> {
     let engine = |_| {
         let setup = Setup {
             config: config.clone(),
@@ -678,9 +790,29 @@ fn new_engines(
             ids: ids.clone(),
             engines: count,
         };
-        Ok(Engine::new(setup, clock.now()))
+        Ok(Engine::new(setup, clock.now()).into())
     };
     (0..count).map(engine).collect()
+}
+
+/// The engine of devices over MQTT.
+fn mqtt_engine(
+    config: &Arc<Config>,
+    ids: &DeviceIds,
+    token_key: [u8; 32],
+    grants: &Grants,
+    clock: SystemClock,
+) -> crate::mqtt::engine::Engine {
+    let setup = crate::mqtt::engine::Setup {
+        config: config.clone(),
+        ids: ids.clone(),
+        token_key,
+    };
+    let mut engine = crate::mqtt::engine::Engine::new(setup, clock.now());
+    if let Some(links) = grants.links() {
+        engine.serve_at(links.clone());
+    }
+    engine
 }
 
 /// Random bytes that are made once for a database.
@@ -743,6 +875,7 @@ mod tests {
             Part::Rollout,
             Part::Webhooks,
             Part::Api,
+            Part::Downloads,
         ] {
             let dir = tempfile::tempdir().unwrap();
             let mut config = Config {

@@ -103,7 +103,6 @@ impl World {
                 if let Some(conn) = self.conns[index].take() {
                     self.endpoint.closed(conn);
                     self.over += 1;
-                    self.open.retain(|_, it| *it != conn);
                 }
             }
             5 => {

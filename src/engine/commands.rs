@@ -35,6 +35,7 @@ impl Engine {
                 endpoint,
                 product,
                 secure,
+                ..
             } => {
                 let key = self.insert_device(&endpoint, &product);
                 self.device_mut(key).heard_over = HeardOver::of(secure);
@@ -44,8 +45,8 @@ impl Engine {
             Command::RemoveDevice { endpoint } => {
                 if let Some(key) = self.find(&endpoint) {
                     self.fire(key, Input::Stopped(StopReason::DeviceRemoved));
-                    let device = self.remove_device(key);
-                    self.effects.push_back(Effect::Left(device.id));
+                    let removed = self.remove_device(key);
+                    self.effects.push_back(Effect::Left(removed.device.id));
                 }
             }
             Command::Start { order, offers } => self.start(order, offers),

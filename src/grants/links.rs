@@ -10,6 +10,8 @@ use super::{Grant, Way};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Links {
     base: String,
+    /// Where the path begins in it.
+    path_at: usize,
     /// Whether whatever stands at that address passes each request on to this server, so that what is served can be counted.
     pub counted: bool,
 }
@@ -62,11 +64,21 @@ impl Links {
             return Err(LinksError::Path);
         }
         let mut base = format!("{scheme}://{host}:{port}");
+        let path_at = base.len();
         if !path.is_empty() {
             base.push('/');
             base.push_str(path);
         }
-        Ok(Self { base, counted })
+        Ok(Self {
+            base,
+            path_at,
+            counted,
+        })
+    }
+
+    /// What stands in each link between the port and the path of this server: nothing, or a path that begins with a slash.
+    pub fn path(&self) -> &str {
+        self.base.get(self.path_at..).unwrap_or_default()
     }
 
     /// Where a device fetches what it was granted. It has 400 characters at most.
@@ -113,8 +125,12 @@ fn split(authority: &str) -> Result<(&str, Option<&str>), LinksError> {
     Ok((host, port))
 }
 
-/// A file name of characters that mean nothing to anybody: out of `A-Z a-z 0-9 . _ -`, 1 to 100 of them, with no dot at the
-/// beginning. Others become `_`.
+/// The longest file name. IoTDA's kit in C has no room for more (`PKGNAME_MAX` of 20 in its `iota_datatrans.h`, the NUL included),
+/// and does not look whether there is.
+const MOST_OF_NAME: usize = 19;
+
+/// A file name of characters that mean nothing to anybody: out of `A-Z a-z 0-9 . _ -`, 1 to 19 of them, with no dot at the
+/// beginning. Others become `_`. Of a longer name the middle is left out.
 pub fn safe_file_name(name: &str) -> String {
     let safe = |c: char| {
         if c.is_ascii_alphanumeric() || "._-".contains(c) {
@@ -123,7 +139,13 @@ pub fn safe_file_name(name: &str) -> String {
             '_'
         }
     };
-    let mut name: String = name.chars().take(100).map(safe).collect();
+    let mut name: String = name.chars().map(safe).collect();
+    // all of it is ASCII now
+    let kept_of_end = MOST_OF_NAME / 2;
+    if let Some(too_many @ 1..) = name.len().checked_sub(MOST_OF_NAME) {
+        let from = MOST_OF_NAME - kept_of_end;
+        name.replace_range(from..from + too_many, "");
+    }
     if name.is_empty() {
         name.push_str("package");
     }

@@ -18,6 +18,7 @@ mod lanes;
 mod limits;
 mod message;
 mod mqtt;
+mod mqtt_out;
 mod restore;
 mod rollout;
 mod secured;
@@ -39,6 +40,7 @@ pub use message::ShardGone;
 pub use mqtt::{
     MqttIdentities, MqttNews, MqttServer, MqttSetup, MqttSink, SealedMqtt, TlsBegin, listen,
 };
+pub use mqtt_out::MqttOut;
 pub use restore::restore_busy;
 pub use rollout::{PackageCache, Rollout, RolloutError, RolloutSetup};
 pub use secured::{Secured, SecuredSetup};

@@ -1,12 +1,12 @@
 mod report;
 
-use std::{io, num::NonZeroU32, sync::Arc};
+use std::{io, num::NonZeroU32, sync::Arc, time::Duration};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Exchange,
+    Exchange, MqttNews, MqttOut,
     datagram_socket::{BATCH, DatagramSocket},
     message::{Done, Message},
     secured::{Secured, SecuredSetup},
@@ -15,10 +15,11 @@ use super::{
 use crate::{
     clock::{Instant, Now, SystemClock},
     coap::Peer,
-    engine::{Engine, Report, ShardId},
+    engine::{Report, ShardId},
     health::{Health, Part},
+    mqtt::engine::Out,
     session::GateAsk,
-    shard::{Core, Directory, Emitted, Outgoing, Post, Surroundings},
+    shard::{Core, Directory, Emitted, Machine, Outgoing, Post, Surroundings},
     strangers::Strangers,
     telemetry::{Metrics, Share},
 };
@@ -35,10 +36,13 @@ const AUDIT_LINES_PER_SECOND: NonZeroU32 = NonZeroU32::new(20).unwrap();
 
 /// One shard with its sockets, on a thread of its own.
 pub(super) struct Shard {
+    id: ShardId,
     core: Core<Done>,
     around: Around,
     inbox: mpsc::UnboundedReceiver<Message>,
     share: Share,
+    /// Time that it has spent on what came, and not on waiting.
+    busy: Duration,
     published_at: Instant,
     /// When the figures are published again; `None` while they are as they were published last.
     publish_at: Option<Instant>,
@@ -49,6 +53,7 @@ struct Around {
     exchange: Arc<Exchange>,
     plain: Option<DatagramSocket>,
     secured: Option<Secured>,
+    mqtt: Option<MqttOut>,
     clock: SystemClock,
     changes: mpsc::UnboundedSender<Emitted>,
     unsent: u64,
@@ -75,7 +80,7 @@ pub(super) struct ShardSetup {
     /// Which one it is.
     pub id: ShardId,
     /// The engine, with the state of before the restart.
-    pub engine: Engine,
+    pub engine: Machine,
     /// Reaches the others.
     pub exchange: Arc<Exchange>,
     /// Where messages arrive.
@@ -84,6 +89,8 @@ pub(super) struct ShardSetup {
     pub plain: Option<std::net::UdpSocket>,
     /// For devices that do.
     pub secured: Option<SecuredSetup>,
+    /// For devices over MQTT.
+    pub mqtt: Option<MqttOut>,
     /// The clock.
     pub clock: SystemClock,
     /// Where changes go, in order.
@@ -136,6 +143,7 @@ impl Shard {
     fn new(setup: ShardSetup) -> io::Result<Self> {
         let ids = setup.exchange.ids().clone();
         Ok(Self {
+            id: setup.id,
             core: Core::new(setup.id, ids, setup.engine),
             around: Around {
                 exchange: setup.exchange,
@@ -143,6 +151,7 @@ impl Shard {
                 secured: (setup.secured)
                     .map(|secured| Secured::new(secured, setup.strangers.clone()))
                     .transpose()?,
+                mqtt: setup.mqtt,
                 clock: setup.clock,
                 changes: setup.changes,
                 unsent: 0,
@@ -154,6 +163,7 @@ impl Shard {
             },
             inbox: setup.inbox,
             share: Share::default(),
+            busy: Duration::ZERO,
             published_at: Instant::ZERO,
             publish_at: Some(Instant::ZERO),
         })
@@ -169,18 +179,24 @@ impl Shard {
             let next = due.into_iter().chain(self.publish_at).min();
             let mut happened = true;
             let (plain, secured) = (self.around.plain.as_ref(), self.around.secured.as_ref());
+            let clock = self.around.clock;
+            let woken;
             tokio::select! {
-                ready = readable(plain, secured), if !stopping => match ready {
-                    Ok(()) => {
-                        self.receive();
-                        self.receive_secured();
+                ready = readable(plain, secured), if !stopping => {
+                    woken = clock.now().instant;
+                    match ready {
+                        Ok(()) => {
+                            self.receive();
+                            self.receive_secured();
+                        }
+                        Err(error) => {
+                            tracing::error!(%error, "the device socket failed");
+                            drop(EndsTheServer);
+                        }
                     }
-                    Err(error) => {
-                        tracing::error!(%error, "the device socket failed");
-                        drop(EndsTheServer);
-                    }
-                },
+                }
                 _ = self.inbox.recv_many(&mut messages, MESSAGES_A_TURN) => {
+                    woken = clock.now().instant;
                     for message in messages.drain(..) {
                         match message {
                             Message::Stop => stopping = true,
@@ -188,8 +204,9 @@ impl Shard {
                         }
                     }
                 }
-                () = tokio::time::sleep(until(next, self.around.now().instant)) => {
-                    happened = due.is_some_and(|at| at <= self.around.now().instant);
+                () = tokio::time::sleep(until(next, clock.now().instant)) => {
+                    woken = clock.now().instant;
+                    happened = due.is_some_and(|at| at <= woken);
                 }
             }
             // what is due is not put off by what never ends to arrive
@@ -197,6 +214,7 @@ impl Shard {
             self.work();
             self.drain();
             self.around.flush();
+            self.busy += self.around.now().instant.since(woken);
             self.publish_in_time(happened);
         }
         self.publish();
@@ -276,6 +294,20 @@ impl Shard {
                 }
                 self.drain();
             }
+            Message::Mqtt(MqttNews::Event(event)) => {
+                self.core.hear_of(now, event);
+                self.drain();
+            }
+            // a device that is not there is told when it has connected
+            Message::Mqtt(MqttNews::Unsent {
+                device,
+                downlink,
+                error,
+            }) => tracing::debug!(%device, ?downlink, %error, "a message was not sent"),
+            Message::Served(served) => {
+                self.core.served(now, &served);
+                self.drain();
+            }
             Message::Heard { devices, answer } => {
                 let heard = |id| Some((id, self.core.last_heard(now, id)?));
                 let heard = devices.into_iter().filter_map(heard).collect();
@@ -335,6 +367,12 @@ impl Surroundings for Around {
                 secured.send(now, peer.address, &datagram);
             }
             _ => self.unsent += 1,
+        }
+    }
+
+    fn let_out(&mut self, out: Out) {
+        if let Some(mqtt) = &self.mqtt {
+            mqtt.let_out(out);
         }
     }
 

@@ -3,12 +3,11 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io::{self, Write as _},
-    net::SocketAddr,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
 };
 
-use super::{LISTENING_FILE, StartError};
+use super::{LISTENING_FILE, Listening, StartError};
 use crate::store::free_bytes;
 
 pub(super) const LOCK_FILE: &str = "cellwise.lock";
@@ -119,20 +118,20 @@ pub(super) fn restore_is_noted(dir: &Path) -> Result<(), StartError> {
 }
 
 /// Whoever started the server on free ports finds them here.
-pub(super) fn write_listening(
-    dir: &Path,
-    coap: Option<SocketAddr>,
-    dtls: Option<SocketAddr>,
-    mqtt: [Option<SocketAddr>; 2],
-    admin: SocketAddr,
-) -> Result<(), StartError> {
+pub(super) fn write_listening(dir: &Path, listening: &Listening) -> Result<(), StartError> {
     let path = dir.join(LISTENING_FILE);
     let write = || {
         let mut file = tempfile::NamedTempFile::new_in(dir)?;
         let pid = std::process::id();
-        let [tcp, tls] = mqtt;
         let text = serde_json::json!({
-            "coap": coap, "coaps": dtls, "mqtt": tcp, "mqtts": tls, "admin": admin, "pid": pid,
+            "coap": listening.coap,
+            "coaps": listening.coaps,
+            "mqtt": listening.mqtt,
+            "mqtts": listening.mqtts,
+            "admin": listening.admin,
+            "download_http": listening.http,
+            "download_https": listening.https,
+            "pid": pid,
         });
         writeln!(file, "{text}")?;
         file.persist(&path)?;

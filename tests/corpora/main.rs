@@ -43,6 +43,11 @@ fn coap_datagram() {
 }
 
 #[test]
+fn download_head() {
+    replay("download_head", fuzz::download_head::run);
+}
+
+#[test]
 fn lwm2m_content() {
     replay("lwm2m_content", fuzz::lwm2m_content::run);
 }
@@ -68,6 +73,7 @@ fn names(directory: &str) -> Vec<String> {
 fn every_program_has_its_corpus_and_every_corpus_its_program() {
     let replayed = [
         "coap_datagram",
+        "download_head",
         "engine",
         "lwm2m_content",
         "mqtt_endpoint",

@@ -13,7 +13,7 @@ use std::{
 use source::Source;
 
 /// Every room, from the bottom up, and what it may import of the crate: rooms, or single items of one.
-const ROOMS: [(&str, &[&str]); 32] = [
+const ROOMS: [(&str, &[&str]); 34] = [
     ("clock", &[]),
     // the settings of a product name the kind of its check code
     ("config", &["clock", "package::CheckCodeKind"]),
@@ -23,6 +23,7 @@ const ROOMS: [(&str, &[&str]); 32] = [
     ("health", &["clock", "config"]),
     ("strangers", &["clock"]),
     ("signal", &[]),
+    ("tls", &["clock", "config"]),
     ("package", &["clock"]),
     ("filter", &["clock", "package::natural_cmp"]),
     ("audit", &["clock"]),
@@ -109,8 +110,8 @@ const ROOMS: [(&str, &[&str]); 32] = [
     (
         "shard",
         &[
-            "clock", "config", "package", "coap", "task", "upgrade", "session", "engine", "store",
-            "ledger",
+            "clock", "config", "package", "coap", "task", "upgrade", "session", "engine", "mqtt",
+            "grants", "store", "ledger",
         ],
     ),
     (
@@ -168,6 +169,19 @@ const ROOMS: [(&str, &[&str]); 32] = [
             "signal", "clock", "config", "vault", "task", "store", "runtime", "ledger", "wording",
         ],
     ),
+    // serves packages to devices
+    (
+        "download",
+        &[
+            "clock",
+            "config",
+            "telemetry",
+            "tls",
+            "store",
+            "grants",
+            "ledger",
+        ],
+    ),
     // writes intent into the store, and never calls the engine
     (
         "api",
@@ -177,6 +191,7 @@ const ROOMS: [(&str, &[&str]); 32] = [
             "clock",
             "config",
             "telemetry",
+            "tls",
             "vault",
             "health",
             "strangers",
@@ -203,6 +218,7 @@ const ROOMS: [(&str, &[&str]); 32] = [
             "clock",
             "config",
             "telemetry",
+            "tls",
             "vault",
             "health",
             "strangers",
@@ -216,6 +232,8 @@ const ROOMS: [(&str, &[&str]); 32] = [
             "dtls",
             "runtime",
             "notify",
+            "download",
+            "grants",
             "api",
             "ledger",
         ],
