@@ -18,6 +18,7 @@ use super::{
     door::PREFIX,
     extract::{self, Fields, ListBody, Paging, Path, Query},
     problem::Problem,
+    second_factor::SecondFactorBody,
     token::TokenHash,
 };
 use crate::{
@@ -318,6 +319,9 @@ pub(super) struct MeBody {
     /// What changes something has to carry in the header `X-CSRF-Token`; `null`: the caller has a token, and need not.
     #[schema(required)]
     csrf_token: Option<String>,
+    /// How the user stands with the second factor; `null`: the caller has a token.
+    #[schema(required)]
+    second_factor: Option<SecondFactorBody>,
 }
 
 /// What a caller is let in with.
@@ -337,8 +341,17 @@ enum CallerKindName {
     responses(
         (status = 200, description = "The caller", body = MeBody),
     ))]
-pub(super) async fn me(caller: Caller, credential: Credential) -> Json<MeBody> {
-    Json(MeBody {
+pub(super) async fn me(
+    State(state): State<ApiState>,
+    caller: Caller,
+    credential: Credential,
+) -> Result<Json<MeBody>, Problem> {
+    let second_factor = match caller.kind() {
+        CallerKind::User { name, .. } => SecondFactorBody::of(&state, name).await?,
+        CallerKind::AdminToken | CallerKind::ApiToken { .. } => None,
+    };
+    Ok(Json(MeBody {
+        second_factor,
         who: caller.who(),
         kind: match caller.kind() {
             CallerKind::AdminToken => CallerKindName::AdminToken,
@@ -350,5 +363,5 @@ pub(super) async fn me(caller: Caller, credential: Credential) -> Json<MeBody> {
             Credential::Session { csrf_token, .. } => Some(csrf_token),
             Credential::AdminToken | Credential::ApiToken(_) => None,
         },
-    })
+    }))
 }

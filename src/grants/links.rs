@@ -125,8 +125,12 @@ fn split(authority: &str) -> Result<(&str, Option<&str>), LinksError> {
     Ok((host, port))
 }
 
-/// A file name of characters that mean nothing to anybody: out of `A-Z a-z 0-9 . _ -`, 1 to 100 of them, with no dot at the
-/// beginning. Others become `_`.
+/// The longest file name. IoTDA's kit in C has no room for more (`PKGNAME_MAX` of 20 in its `iota_datatrans.h`, the NUL included),
+/// and does not look whether there is.
+const MOST_OF_NAME: usize = 19;
+
+/// A file name of characters that mean nothing to anybody: out of `A-Z a-z 0-9 . _ -`, 1 to 19 of them, with no dot at the
+/// beginning. Others become `_`. Of a longer name the middle is left out.
 pub fn safe_file_name(name: &str) -> String {
     let safe = |c: char| {
         if c.is_ascii_alphanumeric() || "._-".contains(c) {
@@ -135,7 +139,13 @@ pub fn safe_file_name(name: &str) -> String {
             '_'
         }
     };
-    let mut name: String = name.chars().take(100).map(safe).collect();
+    let mut name: String = name.chars().map(safe).collect();
+    // all of it is ASCII now
+    let kept_of_end = MOST_OF_NAME / 2;
+    if let Some(too_many @ 1..) = name.len().checked_sub(MOST_OF_NAME) {
+        let from = MOST_OF_NAME - kept_of_end;
+        name.replace_range(from..from + too_many, "");
+    }
     if name.is_empty() {
         name.push_str("package");
     }

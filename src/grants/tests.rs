@@ -219,7 +219,12 @@ fn names_of_files_have_safe_characters_only() {
     ] {
         assert_eq!(safe_file_name(name), safe);
     }
-    assert_eq!(safe_file_name(&"x".repeat(500)).len(), 100);
+    assert_eq!(safe_file_name(&"x".repeat(500)).len(), 19);
+    assert_eq!(safe_file_name("nineteen-letters.bi"), "nineteen-letters.bi");
+    assert_eq!(
+        safe_file_name("V1.2.3-20261130-a.bin"),
+        "V1.2.3-202130-a.bin"
+    );
 }
 
 #[test]

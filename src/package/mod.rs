@@ -58,8 +58,8 @@ pub struct Package {
     pub version: Version,
     /// Bytes of its content.
     pub size_bytes: u64,
-    /// How it is served to devices that speak PCP.
-    pub pcp: PcpPackage,
+    /// How it is served to devices that speak PCP; `None` where it has too many segments for it, or too long a version.
+    pub pcp: Option<PcpPackage>,
     /// How it is served over HTTP, where it is.
     pub http: Option<HttpPackage>,
 }
@@ -77,7 +77,7 @@ impl Package {
         Self {
             version: offer.version.into(),
             size_bytes: offer.segmentation.size_bytes(),
-            pcp: PcpPackage { offer, frames },
+            pcp: Some(PcpPackage { offer, frames }),
             http: None,
         }
     }
@@ -89,5 +89,20 @@ impl Package {
             http: Some(http),
             ..self
         }
+    }
+
+    /// One that is served over HTTP alone.
+    pub fn over_http(version: Version, size_bytes: u64, http: HttpPackage) -> Self {
+        Self {
+            version,
+            size_bytes,
+            pcp: None,
+            http: Some(http),
+        }
+    }
+
+    /// What devices that speak PCP are told of it.
+    pub fn pcp_offer(&self) -> Option<&PcpOffer> {
+        self.pcp.as_ref().map(|pcp| &pcp.offer)
     }
 }

@@ -66,7 +66,7 @@ pub(super) async fn verified(
     bytes: Vec<u8>,
     sealed: &SealedUpload,
 ) -> Result<PackageSignature, Problem> {
-    let content = sealed.read().await?;
+    let content = sealed.map().await?;
     let tried = keys.len();
     let (key, bytes) = spawn_blocking(move || {
         let mut keys = keys.into_iter();

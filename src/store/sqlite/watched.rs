@@ -68,7 +68,7 @@ const TABLES: [(Table, &str, &str); 13] = [
     (
         Table::Products,
         "products",
-        "SELECT signatures FROM product_rules WHERE product = ?",
+        "SELECT settings, signatures FROM products WHERE tenant = 'default' AND name = ?",
     ),
     (
         Table::Tasks,
@@ -95,8 +95,9 @@ const TABLES: [(Table, &str, &str); 13] = [
 ];
 
 /// Columns that are the server's own, and no matter of whoever changes something.
-const INTERNAL: [&str; 12] = [
+const INTERNAL: [&str; 13] = [
     "revision",
+    "changed_by",
     "hidden",
     "removed",
     "joining",
@@ -106,6 +107,7 @@ const INTERNAL: [&str; 12] = [
     "resumed_with",
     "last_used_at",
     "last_login_at",
+    "totp_step",
     "failing_since",
     "reg_location",
 ];

@@ -214,17 +214,17 @@ impl Device {
         }
         let ordered = fault == Some(Fault::CutDownload) && !upgrade.struck;
         let drops = fault == Some(Fault::DropsInDownload);
-        let cut = match failure {
+        let passing = match failure {
             DownloadFailure::Cut { received } => {
                 upgrade.received = *received;
                 true
             }
-            DownloadFailure::Unreachable(_) => upgrade.received > 0,
+            DownloadFailure::Unreachable(_) => true,
             DownloadFailure::Status(_) => false,
         };
         upgrade.struck = true;
         let again = ordered || drops || (resumes && fault != Some(Fault::BrokenDownload));
-        if cut && again && upgrade.resumptions < RESUMPTIONS {
+        if passing && again && upgrade.resumptions < RESUMPTIONS {
             upgrade.resumptions += 1;
             upgrade.stage = Stage::Paused;
             return self.set(Timer::Resume, now_ms, self.spec.timing.resume_ms);

@@ -99,3 +99,30 @@ fn what_is_not_mqtt_breaks_the_connection() {
         assert!(matches!(event, Some(Event::Broken(_))), "{event:?}");
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn whatever_comes_it_goes_on_or_says_that_it_is_broken(
+        pieces in proptest::collection::vec(proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40), 0..10)
+    ) {
+        let mut link = open();
+        for piece in pieces {
+            link.receive(0, &piece);
+            while link.poll_event().is_some() {}
+        }
+    }
+
+    #[test]
+    fn a_packet_with_a_byte_changed_is_no_harder(at in 0_usize..11, byte in proptest::prelude::any::<u8>()) {
+        for packet in [&b"\x32\x09\x00\x03t/t\x00\x07hi"[..], b"\x90\x09\x00\x02\x01\x01\x01\x01\x01\x01\x01", &CONNACK] {
+            let mut packet = packet.to_vec();
+            if let Some(changed) = packet.get_mut(at) {
+                *changed = byte;
+            }
+            let mut link = open();
+            link.receive(0, &packet);
+            link.receive(0, &[0xD0, 0]);
+            while link.poll_event().is_some() {}
+        }
+    }
+}
