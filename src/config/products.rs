@@ -1,9 +1,11 @@
 use std::collections::BTreeMap;
 
+use arrayvec::ArrayString;
 use toml::Table;
 
 use super::{
-    Appointments, Problem, ProductConfig, RsrpUnit, SinrUnit, settings::differing, validate::Check,
+    Appointments, OtaEvents, OtaKind, Problem, ProductConfig, RsrpUnit, SinrUnit,
+    settings::differing, validate::Check,
 };
 use crate::package::CheckCodeKind;
 
@@ -38,6 +40,12 @@ pub struct ProductChange {
     pub appointments: Option<Appointments>,
     /// [`ProductConfig::adaptive`].
     pub adaptive: Option<Option<bool>>,
+    /// [`ProductConfig::ota`].
+    pub ota: Option<OtaKind>,
+    /// [`ProductConfig::ota_events`].
+    pub ota_events: Option<OtaEvents>,
+    /// [`ProductConfig::module`].
+    pub module: Option<Option<ArrayString<64>>>,
 }
 
 impl ProductChange {
@@ -54,6 +62,9 @@ impl ProductChange {
             pmin_zero: self.pmin_zero.unwrap_or(to.pmin_zero),
             appointments: self.appointments.unwrap_or(to.appointments),
             adaptive: self.adaptive.unwrap_or(to.adaptive),
+            ota: self.ota.unwrap_or(to.ota),
+            ota_events: self.ota_events.unwrap_or(to.ota_events),
+            module: self.module.unwrap_or(to.module),
         }
     }
 }

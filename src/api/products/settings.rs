@@ -4,6 +4,7 @@
     reason = "what is left out stays, what is null is as for all products"
 )]
 
+use arrayvec::ArrayString;
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{DeserializeOwned, Error as _},
@@ -16,7 +17,7 @@ use utoipa::{
 
 use crate::{
     api::extract::{Fields, nullable, nullable_whole},
-    config::{Appointments, ProductChange, ProductConfig, RsrpUnit, SinrUnit},
+    config::{Appointments, OtaEvents, OtaKind, ProductChange, ProductConfig, RsrpUnit, SinrUnit},
     package::CheckCodeKind,
 };
 
@@ -24,6 +25,8 @@ const CHECK_CODES: [&str; 2] = ["crc", "zero"];
 const RSRP_UNITS: [&str; 3] = ["dbm", "index", "tenths"];
 const SINR_UNITS: [&str; 2] = ["db", "tenths"];
 const APPOINTMENTS: [&str; 2] = ["never", "lifetime"];
+const OTA_KINDS: [&str; 2] = ["firmware", "software"];
+const OTA_EVENTS: [&str; 2] = ["v1", "v2"];
 
 fn words(words: impl IntoIterator<Item = &'static str>) -> Object {
     Object::builder()
@@ -46,6 +49,14 @@ fn sinr_units() -> Object {
 
 fn appointments() -> Object {
     words(APPOINTMENTS)
+}
+
+fn ota_kinds() -> Object {
+    words(OTA_KINDS)
+}
+
+fn ota_events() -> Object {
+    words(OTA_EVENTS)
 }
 
 /// What is peculiar to a product's devices (docs/products.md). What is `null` is as for all products.
@@ -79,6 +90,15 @@ pub(in crate::api) struct ProductSettingsBody {
     /// Whether the limit of a crowded cell follows how crowded it is, for its devices.
     #[schema(required)]
     adaptive: Option<bool>,
+    /// What of its devices over MQTT is upgraded, where they tell firmware from software (IoTDA).
+    #[schema(schema_with = ota_kinds)]
+    ota: OtaKind,
+    /// How its devices over MQTT are offered a package (IoTDA): `v1` with a token, `v2` with a URL that carries it.
+    #[schema(schema_with = ota_events)]
+    ota_events: OtaEvents,
+    /// The part of its devices over MQTT that is upgraded (ThingsPanel); `null`: the whole.
+    #[schema(required, value_type = Option<String>)]
+    module: Option<ArrayString<64>>,
 }
 
 impl From<ProductConfig> for ProductSettingsBody {
@@ -94,6 +114,9 @@ impl From<ProductConfig> for ProductSettingsBody {
             pmin_zero,
             appointments,
             adaptive,
+            ota,
+            ota_events,
+            module,
         } = settings;
         Self {
             check_code,
@@ -106,6 +129,9 @@ impl From<ProductConfig> for ProductSettingsBody {
             pmin_zero,
             appointments,
             adaptive,
+            ota,
+            ota_events,
+            module,
         }
     }
 }
@@ -154,6 +180,18 @@ pub(in crate::api) struct UpdateProductSettings {
     #[serde(deserialize_with = "nullable")]
     #[schema(value_type = Option<bool>)]
     adaptive: Option<Option<bool>>,
+    /// What of its devices over MQTT is upgraded, where they tell firmware from software (IoTDA).
+    #[serde(deserialize_with = "given")]
+    #[schema(schema_with = ota_kinds)]
+    ota: Option<OtaKind>,
+    /// How its devices over MQTT are offered a package (IoTDA): `v1` with a token, `v2` with a URL that carries it.
+    #[serde(deserialize_with = "given")]
+    #[schema(schema_with = ota_events)]
+    ota_events: Option<OtaEvents>,
+    /// The part of its devices over MQTT that is upgraded (ThingsPanel), 1 to 64 characters; `null`: the whole.
+    #[serde(deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64)]
+    module: Option<Option<ArrayString<64>>>,
 }
 
 /// A field that may be left out and is never `null`. What is no word at all is told as a wrong word is.
@@ -180,6 +218,9 @@ impl UpdateProductSettings {
             pmin_zero,
             appointments,
             adaptive,
+            ota,
+            ota_events,
+            module,
         } = self;
         let change = ProductChange {
             check_code,
@@ -192,6 +233,9 @@ impl UpdateProductSettings {
             pmin_zero,
             appointments,
             adaptive,
+            ota,
+            ota_events,
+            module,
         };
         // each setting is what it may be, whatever the others are
         for problem in change.apply(&ProductConfig::default()).problems() {
@@ -221,5 +265,7 @@ mod tests {
         read::<RsrpUnit>(&RSRP_UNITS);
         read::<SinrUnit>(&SINR_UNITS);
         read::<Appointments>(&APPOINTMENTS);
+        read::<OtaKind>(&OTA_KINDS);
+        read::<OtaEvents>(&OTA_EVENTS);
     }
 }

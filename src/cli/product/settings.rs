@@ -42,6 +42,15 @@ pub(super) struct SaidArgs {
     /// Whether the limit of a crowded cell follows how crowded it is, for its devices; `default`: as for all products.
     #[arg(long, value_enum)]
     adaptive: Option<SwitchOrDefault>,
+    /// What of its devices over MQTT is upgraded, where they tell firmware from software (IoTDA).
+    #[arg(long, value_enum)]
+    ota: Option<OtaArg>,
+    /// How its devices over MQTT are offered a package (IoTDA): with a token, or with a URL that carries it.
+    #[arg(long, value_enum)]
+    ota_events: Option<OtaEventsArg>,
+    /// The part of its devices over MQTT that is upgraded (ThingsPanel); `default`: the whole.
+    #[arg(long, value_name = "NAME")]
+    module: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -73,6 +82,18 @@ enum SinrUnitArg {
 enum AppointmentsArg {
     Never,
     Lifetime,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OtaArg {
+    Firmware,
+    Software,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OtaEventsArg {
+    V1,
+    V2,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -138,6 +159,13 @@ impl SaidArgs {
             SwitchOrDefault::Default => Value::Null,
         });
         give("adaptive", adaptive);
+        give("ota", word(self.ota));
+        give("ota_events", word(self.ota_events));
+        let module = self.module.as_deref().map(|module| match module {
+            "default" => Value::Null,
+            module => json!(module),
+        });
+        give("module", module);
         let mut body = Map::new();
         if !settings.is_empty() {
             body.insert("settings".to_owned(), Value::Object(settings));

@@ -95,7 +95,7 @@ const TABLES: [(Table, &str, &str); 13] = [
 ];
 
 /// Columns that are the server's own, and no matter of whoever changes something.
-const INTERNAL: [&str; 13] = [
+const INTERNAL: [&str; 14] = [
     "revision",
     "changed_by",
     "hidden",
