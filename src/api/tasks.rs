@@ -5,6 +5,7 @@ pub(super) mod changes;
 pub(super) mod copy;
 mod packages;
 mod rules;
+mod summary;
 mod targets;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -21,6 +22,7 @@ use utoipa::{IntoParams, ToSchema};
 use budget::BudgetBody;
 use packages::{SaidOfPackages, TaskPackage};
 use rules::{ConfirmationName, PhaseBody, PhaseStandBody, RateBody, ThresholdBody};
+use summary::TaskSummary;
 use targets::{ExcludeBody, MembershipName, NarrowedBody, TargetsBody};
 
 use super::{
@@ -155,6 +157,8 @@ pub(super) struct TaskBody {
     /// How many of them are in each state.
     #[schema(example = json!({"pending": 3, "downloading": 10, "succeeded": 187}))]
     counts: BTreeMap<&'static str, u64>,
+    /// The same in six words.
+    summary: TaskSummary,
 }
 
 /// A task that was created.
@@ -276,9 +280,11 @@ struct RetryBody {
 impl TaskBody {
     #[expect(clippy::too_many_lines, reason = "one field after the other")]
     pub(super) fn new(task: TaskRecord, now: UtcMillis) -> Self {
+        let count = |state| task.counts.get(&state).copied().unwrap_or(0);
         let counts = UpgradeState::all()
-            .map(|state| (state.name(), task.counts.get(&state).copied().unwrap_or(0)))
+            .map(|state| (state.name(), count(state)))
             .collect();
+        let summary = TaskSummary::of(count);
         let rules = &task.rules;
         let share = Share::of(rules);
         let results = (task.phase, &*task.results);
@@ -293,6 +299,7 @@ impl TaskBody {
             exclude: task.narrowed.map(Into::into),
             left_out: task.left_out,
             counts,
+            summary,
             id: task.id.0,
             state: match (task.state, &stand) {
                 (_, Stand::Held(hold)) if hold.why == HoldReason::Approval => {

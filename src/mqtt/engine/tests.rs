@@ -613,7 +613,7 @@ fn a_device_of_release_0_5_is_pushed_to_when_it_has_told_its_version() {
     assert!(world.published().is_empty());
     let inform =
         |version: &str| json!({"id": "1", "params": {"version": version, "module": "default"}});
-    world.says(Uplink::Inform(Release::V05), &inform("v1"));
+    world.says(Uplink::Inform(Release::V05), &inform("V1"));
     let token = world.granted().token;
     let push = &world.published()[0];
     assert_eq!(push["code"], 200);
