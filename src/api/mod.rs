@@ -32,7 +32,6 @@ mod serve;
 mod sessions;
 mod source;
 mod tasks;
-mod tls;
 mod token;
 mod tokens;
 mod traffic;
@@ -61,7 +60,6 @@ pub use evidence::{Evidence, Manifest, archive};
 pub use passwords::Passwords;
 pub use problem::{FieldError, Problem};
 pub use serve::serve;
-pub use tls::{Tls, TlsError, certificate_end};
 pub use token::{TOKEN_FILE, TokenError, TokenHash};
 
 use crate::{

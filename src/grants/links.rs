@@ -10,6 +10,8 @@ use super::{Grant, Way};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Links {
     base: String,
+    /// Where the path begins in it.
+    path_at: usize,
     /// Whether whatever stands at that address passes each request on to this server, so that what is served can be counted.
     pub counted: bool,
 }
@@ -62,11 +64,21 @@ impl Links {
             return Err(LinksError::Path);
         }
         let mut base = format!("{scheme}://{host}:{port}");
+        let path_at = base.len();
         if !path.is_empty() {
             base.push('/');
             base.push_str(path);
         }
-        Ok(Self { base, counted })
+        Ok(Self {
+            base,
+            path_at,
+            counted,
+        })
+    }
+
+    /// What stands in each link between the port and the path of this server: nothing, or a path that begins with a slash.
+    pub fn path(&self) -> &str {
+        self.base.get(self.path_at..).unwrap_or_default()
     }
 
     /// Where a device fetches what it was granted. It has 400 characters at most.

@@ -12,9 +12,10 @@
 //! Nothing of it is stored. Tokens are looked up by their SHA-256, so that the time a look-up takes tells nothing about a token
 //! that is in force.
 //!
-//! What counts as served are the bytes of the package that this machine has written to the connection's socket, less those that
-//! the device's TCP has not acknowledged, where the listener can tell. Bytes that were served twice count once ([`Spans`]).
-//! A device that has been served everything has had the chance to read it. That it has is not known.
+//! What counts as served are the bytes of the package that the kernel has taken for the device's connection. When a connection breaks,
+//! those that the device's TCP has not acknowledged by then are taken off again, unless they were acknowledged on another
+//! connection. Bytes that were served twice count once ([`Spans`]). A device that has been served everything has had the
+//! chance to read it; that its program did is not known. Behind a proxy it is the proxy's TCP that acknowledges.
 
 mod links;
 mod pace;
@@ -130,8 +131,8 @@ pub struct Served {
     pub whole: bool,
 }
 
-/// Is told what was served: when a device begins, about every MiB, and when a response ends. It must not block. Two connections of
-/// one device may tell in another order than they served: the larger number holds.
+/// Is told what was served: when a device begins, about every MiB, when a response ends, and when a connection broke and less
+/// was served than was told. What is told last of a token holds. It must not block, and must not call the [`Grants`].
 pub trait Witness: Send + Sync + 'static {
     /// So much was served so far.
     fn served(&self, served: Served);
@@ -170,7 +171,10 @@ pub struct Live {
 
 #[derive(Debug)]
 struct Progress {
+    /// What the kernel has taken.
     spans: Spans,
+    /// What of it is known to have arrived.
+    arrived: Spans,
     expires_at: UtcMillis,
     /// What the witness was told last.
     told_bytes: Option<u64>,
@@ -196,6 +200,13 @@ impl Live {
 /// A connection's hold on a grant. Dropping it makes room for another connection.
 #[derive(Debug)]
 pub struct Opened(Arc<Live>);
+
+impl Opened {
+    /// The grant, without a hold on it.
+    pub fn live(&self) -> Arc<Live> {
+        self.0.clone()
+    }
+}
 
 impl std::ops::Deref for Opened {
     type Target = Live;
@@ -243,18 +254,16 @@ impl Grants {
         if let Some(same) = live.get(&key).filter(|live| live.grant.is_alike(&grant)) {
             let mut progress = held(&same.progress);
             progress.expires_at = grant.expires_at;
-            progress
-                .spans
-                .add(0..grant.already_contiguous.min(grant.size_bytes));
+            progress.served_before(&grant);
             return;
         }
-        let mut spans = Spans::default();
-        spans.add(0..grant.already_contiguous.min(grant.size_bytes));
-        let progress = Progress {
-            spans,
+        let mut progress = Progress {
+            spans: Spans::default(),
+            arrived: Spans::default(),
             expires_at: grant.expires_at,
             told_bytes: None,
         };
+        progress.served_before(&grant);
         let file_name = safe_file_name(&grant.file_name);
         let new = Arc::new(Live {
             grant: Grant { file_name, ..grant },
@@ -324,7 +333,8 @@ impl Grants {
         Ok(Opened(live))
     }
 
-    /// These bytes of the package were served. With `end` the witness is told at once, otherwise when enough has come together.
+    /// The kernel has taken these bytes of the package. With `end` the witness is told at once, otherwise when enough has come
+    /// together.
     pub fn served(&self, live: &Live, bytes: Range<u64>, end: bool) {
         let mut progress = held(&live.progress);
         progress
@@ -335,14 +345,49 @@ impl Grants {
             None => true,
             Some(told) => contiguous >= told + TOLD_EVERY_BYTES || end && contiguous != told,
         };
-        if !due {
-            return;
+        if due {
+            self.tell(live, &mut progress);
         }
+    }
+
+    /// The device's TCP has acknowledged these bytes.
+    pub fn arrived(&self, live: &Live, bytes: Range<u64>) {
+        held(&live.progress)
+            .arrived
+            .add(bytes.start..bytes.end.min(live.grant.size_bytes));
+    }
+
+    /// The connection broke before these bytes were acknowledged.
+    pub fn lost(&self, live: &Live, bytes: &Range<u64>) {
+        let mut progress = held(&live.progress);
+        let Progress { spans, arrived, .. } = &mut *progress;
+        spans.remove(bytes);
+        for span in arrived.iter() {
+            spans.add(span.clone());
+        }
+        if progress
+            .told_bytes
+            .is_some_and(|told| told != progress.spans.contiguous())
+        {
+            self.tell(live, &mut progress);
+        }
+    }
+
+    /// The lock is held meanwhile, so that what is told last is what holds.
+    fn tell(&self, live: &Live, progress: &mut Progress) {
+        let contiguous = progress.spans.contiguous();
         progress.told_bytes = Some(contiguous);
-        drop(progress);
         if let Some(witness) = self.witness.get().filter(|_| !live.is_revoked()) {
             witness.served(live.grant.served(contiguous));
         }
+    }
+}
+
+impl Progress {
+    fn served_before(&mut self, grant: &Grant) {
+        let bytes = 0..grant.already_contiguous.min(grant.size_bytes);
+        self.spans.add(bytes.clone());
+        self.arrived.add(bytes);
     }
 }
 

@@ -110,6 +110,21 @@ fn the_witness_is_told_at_the_beginning_now_and_then_and_at_the_end() {
 }
 
 #[test]
+fn what_a_broken_connection_has_not_delivered_is_taken_off_again() {
+    let (grants, told) = granted();
+    let live = grants.open(TOKEN, None, BEFORE).unwrap();
+    grants.served(&live, 0..SIZE, true);
+    assert_eq!(*held(&told.0), [(SIZE, true)]);
+    grants.lost(&live, &(SIZE - 300_000..SIZE));
+    assert_eq!(held(&told.0).last(), Some(&(SIZE - 300_000, false)));
+    // the device goes on from there, on another connection, and that one breaks after all has arrived
+    grants.served(&live, SIZE - 300_000..SIZE, true);
+    grants.arrived(&live, SIZE - 300_000..SIZE);
+    grants.lost(&live, &(SIZE - 10..SIZE));
+    assert_eq!(held(&told.0).last(), Some(&(SIZE, true)));
+}
+
+#[test]
 fn after_a_restart_counting_goes_on_where_it_was() {
     let (grants, told) = (Grants::default(), Arc::new(Told::default()));
     grants.watch(told.clone());
@@ -165,6 +180,9 @@ fn links_always_name_their_port() {
         url("http://10.0.0.1/ota/", Way::Path),
         format!("http://10.0.0.1:80/ota/t/{TOKEN}/meter_1.2_3.bin")
     );
+    let path = |base: &str| Links::new(base, true).unwrap().path().to_owned();
+    assert_eq!(path("http://10.0.0.1/ota/"), "/ota");
+    assert_eq!(path("http://10.0.0.1/"), "");
     assert_eq!(
         url("http://[2001:db8::1]:8090", Way::Bearer),
         "http://[2001:db8::1]:8090/packages/3/meter_1.2_3.bin"

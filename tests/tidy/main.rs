@@ -13,7 +13,7 @@ use std::{
 use source::Source;
 
 /// Every room, from the bottom up, and what it may import of the crate: rooms, or single items of one.
-const ROOMS: [(&str, &[&str]); 32] = [
+const ROOMS: [(&str, &[&str]); 34] = [
     ("clock", &[]),
     // the settings of a product name the kind of its check code
     ("config", &["clock", "package::CheckCodeKind"]),
@@ -23,6 +23,7 @@ const ROOMS: [(&str, &[&str]); 32] = [
     ("health", &["clock", "config"]),
     ("strangers", &["clock"]),
     ("signal", &[]),
+    ("tls", &["clock", "config"]),
     ("package", &["clock"]),
     ("filter", &["clock", "package::natural_cmp"]),
     ("audit", &["clock"]),
@@ -166,6 +167,13 @@ const ROOMS: [(&str, &[&str]); 32] = [
             "signal", "clock", "config", "vault", "task", "store", "runtime", "ledger", "wording",
         ],
     ),
+    // serves packages to devices
+    (
+        "download",
+        &[
+            "clock", "config", "telemetry", "tls", "store", "grants", "ledger",
+        ],
+    ),
     // writes intent into the store, and never calls the engine
     (
         "api",
@@ -175,6 +183,7 @@ const ROOMS: [(&str, &[&str]); 32] = [
             "clock",
             "config",
             "telemetry",
+            "tls",
             "vault",
             "health",
             "strangers",
@@ -201,6 +210,7 @@ const ROOMS: [(&str, &[&str]); 32] = [
             "clock",
             "config",
             "telemetry",
+            "tls",
             "vault",
             "health",
             "strangers",
@@ -213,6 +223,8 @@ const ROOMS: [(&str, &[&str]); 32] = [
             "dtls",
             "runtime",
             "notify",
+            "download",
+            "grants",
             "api",
             "ledger",
         ],
